@@ -1,0 +1,116 @@
+# The front door: `make help` lists it. Everything runs as root on Debian 12; tools/setup.sh brings what is missing.
+# What is built: target/dist (the library as it ships), target/packages (the examples), target/debug (tools, tests).
+
+DURATION =
+KERNEL = 6.1
+PREFIX = /usr/local
+DESTDIR =
+
+VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
+SONAME := libeunomia.so.$(basename $(VERSION))
+DIST := target/dist
+LIB := $(DIST)/libeunomia.so
+ECC := target/debug/ecc
+EXAMPLES := $(notdir $(patsubst %/,%,$(wildcard examples/bpf/*/)))
+PACKAGES := $(EXAMPLES:%=target/packages/%/package.json)
+HOSTS := $(patsubst examples/c/%.c,target/examples/%,$(wildcard examples/c/*.c))
+BOOTSTRAP := target/packages/bootstrap/package.json
+C_FILES = $(filter-out include/eunomia.h,$(shell git ls-files '*.c' '*.h'))
+SHELL_FILES = .ci/run tests/vm/init $(shell git ls-files '*.sh')
+DEST = $(DESTDIR)$(PREFIX)
+
+# Ours alone: libbpf, libelf and zlib are built by makefiles that know these names too.
+unexport DURATION KERNEL PREFIX DESTDIR
+MAKEOVERRIDES =
+
+export PATH := $(PATH):$(HOME)/.cargo/bin:/usr/sbin:/sbin
+.DELETE_ON_ERROR:
+.NOTPARALLEL:
+.SECONDEXPANSION:
+.PHONY: FORCE help run test lint fmt header size install bench vm clean setup setup-test setup-lint setup-vm packages
+
+help: ## list these targets
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
+
+run: target/examples/events $(BOOTSTRAP) ## print program starts and ends as JSON; DURATION=SECONDS ends it
+	@$< $(BOOTSTRAP) $(or $(DURATION),$$([ -t 0 ] && [ -t 1 ] || echo 10))
+
+test: setup-test $(LIB) packages $(HOSTS) ## run every test on this kernel
+	cargo test --workspace --no-fail-fast
+
+lint: setup-lint ## check formatting, warnings and the rules of the architecture
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets -- -D warnings
+	clang-format --dry-run -Werror $(C_FILES)
+	shellcheck $(SHELL_FILES)
+	cargo test --test architecture
+
+fmt: setup-lint ## format Rust and C
+	cargo fmt --all
+	clang-format -i $(C_FILES)
+
+header: setup ## write include/eunomia.h and tests/abi/symbols.txt from src/capi
+	cargo xtask header
+	cargo xtask symbols --write
+
+size: $(LIB) ## print the size of the library
+
+install: $(LIB) $(DIST)/libeunomia.a ## install library, header, pkg-config file and ecc below DESTDIR/PREFIX
+	cargo build --release --package ecc
+	install -Dm 755 $(DIST)/libeunomia.so.$(VERSION) -t $(DEST)/lib
+	ln -sf libeunomia.so.$(VERSION) $(DEST)/lib/$(SONAME)
+	ln -sf $(SONAME) $(DEST)/lib/libeunomia.so
+	install -Dm 644 $(DIST)/libeunomia.a -t $(DEST)/lib
+	install -Dm 644 include/eunomia.h -t $(DEST)/include
+	install -Dm 644 bindings/c/eunomia.pc.in $(DEST)/lib/pkgconfig/eunomia.pc
+	sed -i 's|@PREFIX@|$(PREFIX)|; s|@VERSION@|$(VERSION)|' $(DEST)/lib/pkgconfig/eunomia.pc
+	install -Dm 755 target/release/ecc -t $(DEST)/bin
+	$(if $(DESTDIR),,ldconfig)
+
+bench: $(LIB) packages ## compare with plain libbpf and hand-written C, see docs/performance.md
+	cargo bench --profile dev --bench figures
+
+vm: setup-vm packages ## run the tests marked for it on another kernel under QEMU; KERNEL=5.10, 6.1 or 6.12
+	tests/vm/run.sh $(KERNEL)
+
+clean: ## remove everything that was built
+	cargo clean
+
+setup:
+	@tools/setup.sh
+setup-test:
+	@tools/setup.sh test
+setup-lint:
+	@tools/setup.sh lint
+setup-vm:
+	@tools/setup.sh vm
+
+# One crate type at a time: with several, cargo drops the link-time optimisation. And in a folder of its own: in
+# target/release a tool or a benchmark that uses the library would overwrite libeunomia.so with one of its own.
+$(LIB): FORCE | setup
+	cargo rustc --release --target-dir $(DIST) --lib --crate-type cdylib
+	install $(DIST)/release/libeunomia.so $(DIST)/libeunomia.so.$(VERSION)
+	ln -sf libeunomia.so.$(VERSION) $(DIST)/$(SONAME)
+	ln -sf $(SONAME) $@
+	cargo xtask symbols $@
+	cargo xtask size $@
+
+# One object that keeps only our names global, so that a host may link its own libbpf or zlib beside it.
+$(DIST)/libeunomia.a: FORCE | setup
+	cargo rustc --release --target-dir $(DIST) --lib --crate-type staticlib
+	ld -r --gc-sections $(addprefix -u ,$(shell cat tests/abi/symbols.txt)) $(DIST)/release/libeunomia.a -o $(@:.a=.o)
+	objcopy --wildcard --keep-global-symbol='eunomia_*' --strip-debug -R .llvmbc -R .llvmcmd $(@:.a=.o)
+	rm -f $@
+	ar rcs $@ $(@:.a=.o)
+	cargo xtask symbols $@
+
+$(ECC): FORCE | setup
+	cargo build --workspace
+
+packages: $(PACKAGES)
+target/packages/%/package.json: $$(wildcard examples/bpf/%/*) $(ECC)
+	$(ECC) examples/bpf/$*/$*.bpf.c $(wildcard examples/bpf/$*/$*.h) -o $(@D)
+
+target/examples/%: examples/c/%.c include/eunomia.h $(LIB)
+	@mkdir -p $(@D)
+	$(CC) -std=c99 -Wall -Wextra -O2 -Iinclude $< -o $@ -L$(DIST) -leunomia -Wl,-rpath,'$$ORIGIN/../dist'

@@ -1,0 +1,105 @@
+#!/usr/bin/env bash
+# Makes a Debian 12 machine ready: installs the packages that are missing, checks Rust, mounts tracefs and bpffs.
+# Says what it changes and nothing else; run again it changes nothing and says nothing.
+# usage: tools/setup.sh [test|lint|vm]...   (each word adds what only that work needs)
+set -euo pipefail
+
+RUST_MIN=1.85
+PATH=$PATH:${CARGO_HOME:-${HOME:-/root}/.cargo}/bin:/usr/local/sbin:/usr/sbin:/sbin
+
+say() { printf 'setup: %s\n' "$*" >&2; }
+fail() {
+    say "$*"
+    exit 1
+}
+has() { command -v "$1" >/dev/null || [ -e "$1" ]; }
+
+packages=()
+# need COMMAND_OR_FILE PACKAGE
+need() { has "$1" || packages+=("$2"); }
+
+need_base() {
+    need clang clang
+    need make make
+    need gcc gcc
+    need /usr/include/stdio.h libc6-dev
+    # cargo fetches the dependencies over TLS.
+    need /etc/ssl/certs/ca-certificates.crt ca-certificates
+    # libelf, libbpf and zlib are built from the sources that libbpf-sys brings.
+    need autoreconf autoconf
+    need aclocal automake
+    need autopoint autopoint
+    need bison bison
+    need flex flex
+    need gawk gawk
+    need msgfmt gettext
+    need libtoolize libtool
+    need pkg-config pkg-config
+}
+
+need_test() {
+    need valgrind valgrind
+    need bpftool bpftool
+    need ip iproute2
+    need setpriv util-linux
+}
+
+need_lint() {
+    check_rust_component fmt rustfmt
+    check_rust_component clippy clippy
+    need clang-format clang-format
+    need shellcheck shellcheck
+}
+
+need_vm() {
+    need qemu-system-x86_64 qemu-system-x86
+    need busybox busybox-static
+    need cpio cpio
+}
+
+install_packages() {
+    [ ${#packages[@]} -gt 0 ] || return 0
+    has apt-get || fail "no apt-get here; install the counterparts of these Debian packages: ${packages[*]}"
+    say "installing ${packages[*]}"
+    local log
+    log=$(mktemp)
+    if ! { apt-get update && apt-get install -y --no-install-recommends "${packages[@]}"; } >"$log" 2>&1; then
+        cat "$log" >&2
+        fail "apt-get could not install the packages, see above"
+    fi
+    rm -f "$log"
+}
+
+check_rust() {
+    local advice="get Rust $RUST_MIN or newer with rustup, see https://rustup.rs" found
+    { has cargo && has rustc; } || fail "no cargo or rustc here; $advice"
+    found=$(rustc --version | cut -d ' ' -f 2) || fail "rustc does not run; $advice"
+    printf '%s\n' "$RUST_MIN" "$found" | sort -CV || fail "rustc $found is too old; $advice"
+}
+
+check_rust_component() {
+    cargo "$1" --version >/dev/null 2>&1 || fail "cargo $1 is missing; run: rustup component add $2"
+}
+
+# mount_once TYPE DIRECTORY
+mount_once() {
+    mountpoint -q "$2" && return
+    mount -t "$1" "$1" "$2" || fail "cannot mount $1 on $2, which programs at tracepoints and pinned maps need"
+    say "mounted $1 on $2"
+}
+
+[ "$(id -u)" = 0 ] || fail "run as root: loading eBPF programs, installing packages and mounting need it"
+export DEBIAN_FRONTEND=noninteractive
+
+check_rust
+need_base
+for work in "$@"; do
+    case $work in
+    test | lint | vm) "need_$work" ;;
+    *) fail "unknown word \"$work\"; usage: tools/setup.sh [test|lint|vm]..." ;;
+    esac
+done
+install_packages
+
+mount_once tracefs /sys/kernel/tracing
+mount_once bpf /sys/fs/bpf
