@@ -1,0 +1,216 @@
+//! Runs the steps of a plan over a record: the values of JSON, also used for the columns of text.
+//!
+//! The hot path: no allocation but the output's growth, no hashing, no formatting machinery. A record may be shorter
+//! than its type; what is missing reads as zero.
+
+use super::out::{MAX_NUMBER, Out};
+use super::plan::{Code, Constants, Op, Plan, REST, Show, Step};
+
+impl Plan {
+    /// Appends the record as one JSON value. Keys are in order of declaration; `char` arrays are strings up to their
+    /// NUL, what is not UTF-8 in them replaced; enums are names, or numbers where no name fits; integers of 128 bits
+    /// are decimal strings; NaN and infinities are null. A flexible array at the very end has what the record has.
+    pub fn json(&self, record: &[u8], out: &mut Vec<u8>) {
+        let end = self.json_at(out.len(), record, out);
+        out.truncate(end);
+    }
+
+    /// The same at `start`, over whatever `buf` holds there; says where it ends. Behind the end follow scratch bytes, at
+    /// least one. For many records one after the other: room for them is made and cleared only once.
+    pub fn json_at(&self, start: usize, record: &[u8], buf: &mut Vec<u8>) -> usize {
+        let mut out = Out::at(start, buf, self.code.usual);
+        self.code.run_once(&self.code.steps[self.json.clone()], record, 0, &mut out);
+        out.finish(buf)
+    }
+}
+
+/// Appends a record whose type is unknown: `{"data":"<hexadecimal>"}`.
+pub fn hex_json(record: &[u8], buf: &mut Vec<u8>) {
+    let mut out = Out::behind(buf, 2 * record.len() + MAX_NUMBER);
+    out.bytes(b"{\"data\":\"");
+    out.room(2 * record.len());
+    record.iter().for_each(|byte| out.hex(*byte));
+    out.bytes(b"\"}");
+    let end = out.finish(buf);
+    buf.truncate(end);
+}
+
+impl Code {
+    /// Writes the values of `steps`, whose offsets count from `base`.
+    #[inline]
+    pub(super) fn run(&self, steps: &[Step], record: &[u8], base: usize, out: &mut Out) {
+        self.run_each(steps, record, base, Elements { count: 1, stride: 0 }, out);
+    }
+
+    /// Writes the values of `steps` for each element of an array that begins at `base`.
+    fn run_each(&self, steps: &[Step], record: &[u8], base: usize, elements: Elements, out: &mut Out) {
+        out.apart(|out| {
+            for index in 0..elements.count {
+                if index > 0 {
+                    out.room(1);
+                    out.byte(b',');
+                }
+                self.run_once(steps, record, base + index * elements.stride, out);
+            }
+        });
+    }
+
+    /// One round of `steps`, inlined so that its caller's position in `out` stays in registers.
+    #[inline(always)]
+    pub(super) fn run_once(&self, steps: &[Step], record: &[u8], base: usize, out: &mut Out) {
+        let mut at = 0;
+        while let Some(step) = steps.get(at) {
+            at += 1;
+            let offset = base + step.offset as usize;
+            let (is_negative, magnitude) = match step.op {
+                Op::U8 => (false, u8::from_le_bytes(load(record, offset)).into()),
+                Op::U16 => (false, u16::from_le_bytes(load(record, offset)).into()),
+                Op::U32 => (false, u32::from_le_bytes(load(record, offset)).into()),
+                Op::U64 => (false, u64::from_le_bytes(load(record, offset))),
+                Op::I8 => split(i8::from_le_bytes(load(record, offset)).into()),
+                Op::I16 => split(i16::from_le_bytes(load(record, offset)).into()),
+                Op::I32 => split(i32::from_le_bytes(load(record, offset)).into()),
+                Op::I64 => split(i64::from_le_bytes(load(record, offset))),
+                op => {
+                    out.literal(&step.literal);
+                    match op {
+                        Op::Nothing => {}
+                        Op::Text { len, quoted: true } => out.text::<true>(slice(record, offset, len)),
+                        Op::Text { len, quoted: false } => out.text::<false>(slice(record, offset, len)),
+                        Op::Repeat { count, stride, body } => {
+                            let body = &steps[at..at + body as usize];
+                            at += body.len();
+                            let elements = Elements::new(record, offset, count, stride);
+                            out.apart(|out| self.run_each(body, record, offset, elements, out));
+                        }
+                        op => out.apart(|out| self.rare(op, record, offset, out)),
+                    }
+                    continue;
+                }
+            };
+            out.number(&step.literal, is_negative, magnitude);
+        }
+    }
+
+    /// The operations that few records have; kept out of the loop above.
+    fn rare(&self, op: Op, record: &[u8], offset: usize, out: &mut Out) {
+        out.room(MAX_NUMBER + 2);
+        match op {
+            Op::Bool => out.bool(load::<1>(record, offset)[0] != 0),
+            Op::Wide { signed, quoted } => {
+                wide(u128::from_le_bytes(load(record, offset)), signed, quoted, out)
+            }
+            Op::F32 { widened: false } => out.f32(f32::from_le_bytes(load(record, offset))),
+            Op::F32 { widened: true } => out.f64(f32::from_le_bytes(load(record, offset)).into()),
+            Op::F64 => out.f64(f64::from_le_bytes(load(record, offset))),
+            Op::Enum { table, size, quoted } => {
+                let mask = u64::MAX >> (64 - 8 * u32::from(size));
+                let value = u64::from_le_bytes(load(record, offset)) & mask;
+                self.constant(table, value, 8 * u32::from(size), quoted, out);
+            }
+            Op::Bits { shift, bits, signed, show } => {
+                let value = load_bits(record, offset, shift.into(), bits.into());
+                match show {
+                    Show::Number if signed => out.i128(extend(value, bits.into())),
+                    Show::Number => out.u128(value),
+                    Show::Bool => out.bool(value != 0),
+                    Show::Wide { quoted } if signed => {
+                        wide(extend(value, bits.into()) as u128, true, quoted, out)
+                    }
+                    Show::Wide { quoted } => wide(value, false, quoted, out),
+                    Show::Enum { table, quoted } => {
+                        self.constant(table, value as u64, bits.into(), quoted, out)
+                    }
+                }
+            }
+            _ => out.bytes(b"null"),
+        }
+    }
+
+    /// The name of an enum's value of so many bits, or its number.
+    fn constant(&self, table: u32, value: u64, bits: u32, quoted: bool, out: &mut Out) {
+        let Constants { names, signed, mask } = &self.enums[table as usize];
+        let number = if *signed { extend(value.into(), bits) as u64 } else { value };
+        let Ok(found) = names.binary_search_by_key(&(number & mask), |name| name.0) else {
+            return if *signed { out.i64(number as i64) } else { out.u64(number) };
+        };
+        let (_, start, len) = names[found];
+        let name = &self.names[start as usize..(start + len) as usize];
+        out.bytes(if quoted { name } else { &name[1..name.len() - 1] });
+    }
+}
+
+fn wide(value: u128, signed: bool, quoted: bool, out: &mut Out) {
+    if quoted {
+        out.byte(b'"');
+    }
+    if signed {
+        out.i128(value as i128)
+    } else {
+        out.u128(value)
+    }
+    if quoted {
+        out.byte(b'"');
+    }
+}
+
+/// The elements that an array has in a record.
+struct Elements {
+    count: usize,
+    stride: usize,
+}
+
+impl Elements {
+    fn new(record: &[u8], offset: usize, count: u32, stride: u32) -> Elements {
+        let stride = stride as usize;
+        let count = match count {
+            REST => record.len().saturating_sub(offset).checked_div(stride).unwrap_or(0),
+            count => count as usize,
+        };
+        Elements { count, stride }
+    }
+}
+
+/// A number's sign and magnitude.
+#[inline(always)]
+fn split(number: i64) -> (bool, u64) {
+    (number < 0, number.unsigned_abs())
+}
+
+/// Bytes of the record; zero behind its end.
+#[inline]
+fn load<const N: usize>(record: &[u8], offset: usize) -> [u8; N] {
+    match record.get(offset..).and_then(|rest| rest.first_chunk()) {
+        Some(bytes) => *bytes,
+        None => load_short(record, offset),
+    }
+}
+
+#[cold]
+fn load_short<const N: usize>(record: &[u8], offset: usize) -> [u8; N] {
+    let mut bytes = [0; N];
+    let rest = record.get(offset..).unwrap_or(&[]);
+    bytes[..rest.len().min(N)].copy_from_slice(&rest[..rest.len().min(N)]);
+    bytes
+}
+
+/// At most `len` bytes of the record.
+#[inline]
+fn slice(record: &[u8], offset: usize, len: u32) -> &[u8] {
+    let rest = record.get(offset..).unwrap_or(&[]);
+    &rest[..rest.len().min(len as usize)]
+}
+
+/// Up to 128 bits, little-endian, from a bit of the byte at `offset`.
+pub(super) fn load_bits(record: &[u8], offset: usize, shift: u32, bits: u32) -> u128 {
+    let low = u128::from_le_bytes(load(record, offset)) >> shift;
+    let [last] = load::<1>(record, offset + 16);
+    let high = if shift == 0 { 0 } else { u128::from(last) << (128 - shift) };
+    (low | high) & (u128::MAX >> (128 - bits.clamp(1, 128)))
+}
+
+/// The signed value of the lowest bits.
+fn extend(value: u128, bits: u32) -> i128 {
+    let unused = 128 - bits.clamp(1, 128);
+    (value << unused) as i128 >> unused
+}

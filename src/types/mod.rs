@@ -1,0 +1,21 @@
+//! BTF to values: the type graph of a package and the plans that render its records.
+//!
+//! Pure: no I/O, no unsafe, nothing of the kernel or of where a record came from.
+//! What is read here (BTF, records, JSON) comes from outside: nothing panics, recurses or grows without a limit.
+
+pub mod btf;
+mod candidate;
+mod ctype;
+pub mod encode;
+pub mod json;
+pub mod layout;
+mod out;
+pub mod plan;
+pub mod text;
+
+pub use btf::Btf;
+pub use encode::{encode, parse_text};
+pub use json::hex_json;
+pub use layout::{Field, Kind, Name, Type};
+pub use plan::Plan;
+pub use text::{hex_header, hex_text, linear_hist, log2_hist};

@@ -1,0 +1,448 @@
+//! The end of an output buffer, written without formatting machinery.
+//!
+//! This is the hot path. Room is made once per step and filled with moves of a fixed size, which may write more
+//! bytes than count: what lies behind `pos` is scratch. Hence every writer asks for `SLACK` bytes more than it needs.
+
+/// Bytes that may be written behind the last one that counts; also the size of the blocks that are moved.
+const SLACK: usize = 16;
+/// Bytes of the longest number this module writes: 128 bits with a sign.
+pub(super) const MAX_NUMBER: usize = 40;
+
+/// Bytes for which room is checked at once.
+const WINDOW: usize = 64;
+
+const REPLACEMENT: &[u8] = "\u{fffd}".as_bytes();
+const ONES: u64 = 0x0101_0101_0101_0101;
+const HIGHS: u64 = 0x8080_8080_8080_8080;
+
+/// A few bytes, moved as one block whatever their number.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Literal {
+    bytes: [u8; Literal::MAX],
+    len: u8,
+}
+
+impl Literal {
+    pub(super) const MAX: usize = 16;
+
+    /// The first `MAX` of `bytes`, or all there are.
+    pub(super) fn new(bytes: &[u8]) -> Literal {
+        let len = bytes.len().min(Literal::MAX);
+        let mut literal = Literal { bytes: [0; Literal::MAX], len: len as u8 };
+        literal.bytes[..len].copy_from_slice(&bytes[..len]);
+        literal
+    }
+
+    #[inline(always)]
+    pub(super) fn len(&self) -> usize {
+        // No change, but it tells the compiler that this is a place inside a window.
+        usize::from(self.len) % (2 * Literal::MAX)
+    }
+}
+
+/// Writes into a vector. It has the vector itself, not a reference, so that all of it stays in registers.
+pub(super) struct Out {
+    buf: Vec<u8>,
+    pos: usize,
+    /// Bytes written that are not the first of their character: columns count characters.
+    hidden: usize,
+}
+
+impl Out {
+    /// Begins at `start`, over what `buf` holds there; `expected` bytes are made room for at once.
+    #[inline(always)]
+    pub(super) fn at(start: usize, buf: &mut Vec<u8>, expected: usize) -> Out {
+        let mut out = Out { buf: std::mem::take(buf), pos: start, hidden: 0 };
+        out.room(expected);
+        out
+    }
+
+    /// Begins behind what `buf` holds.
+    #[inline(always)]
+    pub(super) fn behind(buf: &mut Vec<u8>, expected: usize) -> Out {
+        Out::at(buf.len(), buf, expected)
+    }
+
+    /// Gives the vector back, with scratch bytes behind the end that this returns.
+    #[inline(always)]
+    pub(super) fn finish(self, buf: &mut Vec<u8>) -> usize {
+        *buf = self.buf;
+        self.pos
+    }
+
+    /// Characters up to here.
+    #[inline(always)]
+    pub(super) fn column(&self) -> usize {
+        self.pos - self.hidden
+    }
+
+    /// Lets `work` write on. What it gets is another one, so that this stays in registers where `apart` is called even
+    /// though `work` is a call.
+    #[inline(always)]
+    pub(super) fn apart(&mut self, work: impl FnOnce(&mut Out)) {
+        let mut other = Out { buf: std::mem::take(&mut self.buf), ..*self };
+        work(&mut other);
+        *self = other;
+    }
+
+    /// Makes room for `len` bytes and the slack.
+    #[inline(always)]
+    pub(super) fn room(&mut self, len: usize) {
+        let end = self.pos + len + SLACK;
+        if self.buf.len() < end {
+            self.buf = grown(std::mem::take(&mut self.buf), end);
+        }
+    }
+
+    /// The next bytes, to be written in any order. Makes its own room: one check for all of them, where the compiler
+    /// sees that each place is inside.
+    #[inline(always)]
+    fn window(&mut self) -> &mut [u8; WINDOW] {
+        self.room(WINDOW);
+        self.buf[self.pos..].first_chunk_mut().expect("room was made")
+    }
+
+    /// Makes its own room, also for what `byte`, `bool` and numbers of up to 64 bits need behind it.
+    #[inline(always)]
+    pub(super) fn literal(&mut self, literal: &Literal) {
+        self.window()[..Literal::MAX].copy_from_slice(&literal.bytes);
+        self.pos += literal.len();
+    }
+
+    /// A literal and a decimal number. Makes its own room.
+    #[inline(always)]
+    pub(super) fn number(&mut self, literal: &Literal, is_negative: bool, magnitude: u64) {
+        let window = self.window();
+        window[..Literal::MAX].copy_from_slice(&literal.bytes);
+        let mut at = literal.len();
+        // Overwritten unless it counts.
+        window[at] = b'-';
+        at += usize::from(is_negative);
+        if magnitude < 10 {
+            // So many members are a flag, a result or a CPU that this is worth a branch.
+            window[at] = b'0' + magnitude as u8;
+            self.pos += at + 1;
+        } else if magnitude < EIGHT_DIGITS {
+            let (word, len) = leading(magnitude);
+            window[at..at + 8].copy_from_slice(&word.to_le_bytes());
+            self.pos += at + len;
+        } else {
+            self.pos += at;
+            self.apart(|out| out.long(magnitude));
+        }
+    }
+
+    /// One byte; needs room.
+    #[inline(always)]
+    pub(super) fn byte(&mut self, byte: u8) {
+        self.buf[self.pos] = byte;
+        self.pos += 1;
+    }
+
+    /// Eight bytes of which `len` count; needs room.
+    #[inline(always)]
+    fn word(&mut self, word: u64, len: usize) {
+        let end = self.pos + 8;
+        self.buf[self.pos..end].copy_from_slice(&word.to_le_bytes());
+        self.pos += len;
+    }
+
+    /// Any bytes; makes its own room.
+    pub(super) fn bytes(&mut self, bytes: &[u8]) {
+        self.room(bytes.len());
+        self.buf[self.pos..self.pos + bytes.len()].copy_from_slice(bytes);
+        self.pos += bytes.len();
+    }
+
+    /// Blanks up to a column, at least one. Makes its own room.
+    #[inline(always)]
+    pub(super) fn pad(&mut self, column: usize) {
+        let mut count = column.saturating_sub(self.column()).max(1);
+        self.room(count);
+        while count > 0 {
+            let blanks = count.min(SLACK);
+            self.buf[self.pos..self.pos + SLACK].fill(b' ');
+            self.pos += blanks;
+            count -= blanks;
+        }
+    }
+
+    /// `true` or `false`; needs room.
+    #[inline(always)]
+    pub(super) fn bool(&mut self, value: bool) {
+        let (word, len) = if value { (*b"true\0\0\0\0", 4) } else { (*b"false\0\0\0", 5) };
+        self.word(u64::from_le_bytes(word), len);
+    }
+
+    /// A decimal number; needs room.
+    #[inline(always)]
+    pub(super) fn u64(&mut self, value: u64) {
+        if value < EIGHT_DIGITS {
+            let (word, len) = leading(value);
+            self.word(word, len);
+        } else {
+            self.apart(|out| out.long(value));
+        }
+    }
+
+    /// A decimal number; needs room.
+    #[inline(always)]
+    pub(super) fn i64(&mut self, value: i64) {
+        if value < 0 {
+            self.byte(b'-');
+        }
+        self.u64(value.unsigned_abs());
+    }
+
+    #[inline(never)]
+    fn long(&mut self, value: u64) {
+        let (high, low) = (value / EIGHT_DIGITS, value % EIGHT_DIGITS);
+        let first = if high < EIGHT_DIGITS { high } else { high / EIGHT_DIGITS };
+        let (word, len) = leading(first);
+        self.word(word, len);
+        if high >= EIGHT_DIGITS {
+            self.word(digits(high % EIGHT_DIGITS) | ZEROS, 8);
+        }
+        self.word(digits(low) | ZEROS, 8);
+    }
+
+    /// A decimal number of up to 128 bits; needs room.
+    pub(super) fn u128(&mut self, value: u128) {
+        const NINETEEN_DIGITS: u128 = 10_000_000_000_000_000_000;
+        let Ok(short) = u64::try_from(value) else {
+            self.u128(value / NINETEEN_DIGITS);
+            let mut low = (value % NINETEEN_DIGITS) as u64;
+            let end = self.pos + 19;
+            for byte in self.buf[self.pos..end].iter_mut().rev() {
+                *byte = b'0' + (low % 10) as u8;
+                low /= 10;
+            }
+            self.pos = end;
+            return;
+        };
+        self.u64(short);
+    }
+
+    /// A decimal number of up to 128 bits; needs room.
+    pub(super) fn i128(&mut self, value: i128) {
+        if value < 0 {
+            self.byte(b'-');
+        }
+        self.u128(value.unsigned_abs());
+    }
+
+    /// The shortest number that reads back as the same, `null` for NaN and infinities. `serde_json` writes it without
+    /// `fmt` or allocation. Makes its own room.
+    pub(super) fn f32(&mut self, value: f32) {
+        self.float(|text| serde_json::to_writer(text, &value));
+    }
+
+    /// As `f32`.
+    pub(super) fn f64(&mut self, value: f64) {
+        self.float(|text| serde_json::to_writer(text, &value));
+    }
+
+    fn float(&mut self, write: impl FnOnce(&mut &mut [u8]) -> serde_json::Result<()>) {
+        let mut text = [0; MAX_NUMBER];
+        let mut rest = &mut text[..];
+        // The longest float has 24 characters, so this cannot fail.
+        let _ = write(&mut rest);
+        let len = MAX_NUMBER - rest.len();
+        self.bytes(&text[..len]);
+    }
+
+    /// The bytes up to the first NUL as text, whatever is not UTF-8 replaced and control characters escaped as in
+    /// JSON; quotes and backslashes only if `QUOTED`. Makes its own room.
+    #[inline(always)]
+    pub(super) fn text<const QUOTED: bool>(&mut self, bytes: &[u8]) {
+        // In pieces, so that a short name in a long array does not cost its whole length.
+        for (index, piece) in bytes.chunks(WINDOW).enumerate() {
+            let plain = self.plain::<QUOTED>(piece);
+            if plain < piece.len() {
+                if piece[plain] != 0 {
+                    self.apart(|out| out.unusual::<QUOTED>(&bytes[index * WINDOW + plain..]));
+                }
+                return;
+            }
+        }
+    }
+
+    /// The bytes before the first that is not plain text, and how many they are; of `WINDOW` bytes at most. Makes its
+    /// own room.
+    #[inline(always)]
+    fn plain<const QUOTED: bool>(&mut self, bytes: &[u8]) -> usize {
+        let window = self.window();
+        let mut len = 0;
+        let mut rest = bytes;
+        for place in window.chunks_exact_mut(8) {
+            let Some((word, behind)) = rest.split_first_chunk() else { break };
+            place.copy_from_slice(word);
+            let special = special_bytes::<QUOTED>(u64::from_le_bytes(*word));
+            rest = behind;
+            // Without a mark there are 64 zeros: all eight are plain.
+            len += special.trailing_zeros() as usize / 8;
+            if special != 0 {
+                self.pos += len;
+                return len;
+            }
+        }
+        let plain = rest.iter().take_while(|byte| is_plain::<QUOTED>(**byte)).count();
+        window[len..len + plain].copy_from_slice(&rest[..plain]);
+        self.pos += len + plain;
+        len + plain
+    }
+
+    /// The same, character by character.
+    #[cold]
+    #[inline(never)]
+    fn unusual<const QUOTED: bool>(&mut self, bytes: &[u8]) {
+        let end = bytes.iter().position(|byte| *byte == 0).unwrap_or(bytes.len());
+        for chunk in bytes[..end].utf8_chunks() {
+            for byte in chunk.valid().bytes() {
+                self.room(8);
+                match byte {
+                    byte if is_plain::<QUOTED>(byte) => self.byte(byte),
+                    0x80.. => {
+                        self.hidden += usize::from(byte & 0xc0 == 0x80);
+                        self.byte(byte);
+                    }
+                    _ => self.escape(byte),
+                }
+            }
+            if !chunk.invalid().is_empty() {
+                self.hidden += REPLACEMENT.len() - 1;
+                self.bytes(REPLACEMENT);
+            }
+        }
+    }
+
+    /// The escape of a quote, backslash or control character; needs room.
+    fn escape(&mut self, byte: u8) {
+        let letter = match byte {
+            b'"' | b'\\' => byte,
+            b'\n' => b'n',
+            b'\r' => b'r',
+            b'\t' => b't',
+            0x08 => b'b',
+            0x0c => b'f',
+            _ => b'u',
+        };
+        self.byte(b'\\');
+        self.byte(letter);
+        if letter == b'u' {
+            self.byte(b'0');
+            self.byte(b'0');
+            self.hex(byte);
+        }
+    }
+
+    /// Two hexadecimal digits; needs room.
+    pub(super) fn hex(&mut self, byte: u8) {
+        const DIGITS: &[u8; 16] = b"0123456789abcdef";
+        self.byte(DIGITS[usize::from(byte >> 4)]);
+        self.byte(DIGITS[usize::from(byte & 15)]);
+    }
+}
+
+/// Grows in steps of a fixed size: what is made room for must be zeroed, and `buf` may hold many lines already.
+#[cold]
+#[inline(never)]
+fn grown(mut buf: Vec<u8>, end: usize) -> Vec<u8> {
+    const STEP: usize = 512;
+    buf.resize(end + STEP, 0);
+    buf
+}
+
+/// At most eight digits without leading zeros, the first in the lowest byte, and how many they are.
+#[inline(always)]
+fn leading(value: u64) -> (u64, usize) {
+    let digits = digits(value);
+    // The last digit stays even if it is zero.
+    let zeros = (digits | 1 << 56).trailing_zeros() & !7;
+    ((digits | ZEROS) >> zeros, 8 - (zeros / 8) as usize)
+}
+
+const EIGHT_DIGITS: u64 = 100_000_000;
+const ZEROS: u64 = 0x3030_3030_3030_3030;
+
+/// The eight decimal digits of a number below 10^8, the first in the lowest byte. Each step splits all lanes in two
+/// at once; the factors are reciprocals exact for the range of a lane.
+#[inline]
+fn digits(value: u64) -> u64 {
+    let (high, low) = (value / 10_000, value % 10_000);
+    let fours = high | low << 32;
+    let hundreds = ((fours * 10_486) >> 20) & 0x7f_0000_007f;
+    let twos = hundreds | (fours - hundreds * 100) << 16;
+    let tens = ((twos * 103) >> 10) & 0x000f_000f_000f_000f;
+    tens | (twos - tens * 10) << 8
+}
+
+fn is_plain<const QUOTED: bool>(byte: u8) -> bool {
+    matches!(byte, 0x20..0x80) && !(QUOTED && matches!(byte, b'"' | b'\\'))
+}
+
+/// A mark in the high bit of each byte that `is_plain` denies; above the lowest mark others may be wrong, for
+/// borrows run upwards.
+#[inline]
+fn special_bytes<const QUOTED: bool>(word: u64) -> u64 {
+    let below = |limit: u64, word: u64| word.wrapping_sub(ONES * limit) & !word;
+    let equal = |byte: u8| below(1, word ^ (ONES * u64::from(byte)));
+    let quotes = if QUOTED { equal(b'"') | equal(b'\\') } else { 0 };
+    (below(0x20, word) | quotes | word) & HIGHS
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn written(write: impl FnOnce(&mut Out)) -> String {
+        let mut buf = Vec::new();
+        let mut out = Out::behind(&mut buf, MAX_NUMBER);
+        write(&mut out);
+        let end = out.finish(&mut buf);
+        buf.truncate(end);
+        String::from_utf8(buf).unwrap()
+    }
+
+    #[test]
+    fn every_length_of_number_is_written_as_the_standard_library_does() {
+        let mut power = 1u128;
+        for _ in 0..39 {
+            for value in [power - 1, power, power + 1, power.saturating_mul(7)] {
+                assert_eq!(written(|out| out.u128(value)), value.to_string());
+                assert_eq!(
+                    written(|out| out.i128((value as i128).wrapping_neg())),
+                    (value as i128).wrapping_neg().to_string()
+                );
+                assert_eq!(written(|out| out.u64(value as u64)), (value as u64).to_string());
+                assert_eq!(written(|out| out.i64(value as i64)), (value as i64).to_string());
+            }
+            power = power.saturating_mul(10);
+        }
+        assert_eq!(written(|out| out.u64(u64::MAX)), u64::MAX.to_string());
+        assert_eq!(written(|out| out.i64(i64::MIN)), i64::MIN.to_string());
+        assert_eq!(written(|out| out.i128(i128::MIN)), i128::MIN.to_string());
+        assert_eq!(written(|out| out.u128(u128::MAX)), u128::MAX.to_string());
+    }
+
+    #[test]
+    fn all_eight_digit_lanes_split_exactly() {
+        for value in (0..EIGHT_DIGITS).step_by(997).chain(0..20_000) {
+            assert_eq!(written(|out| out.u64(value)), value.to_string());
+        }
+    }
+
+    #[test]
+    fn any_byte_at_any_place_is_escaped_as_a_json_reader_expects() {
+        for byte in 0..=255u8 {
+            for at in 0..20 {
+                let mut bytes = [b'a'; 20];
+                bytes[at] = byte;
+                let end = bytes.iter().position(|byte| *byte == 0).unwrap_or(20);
+                let json = format!("\"{}\"", written(|out| out.text::<true>(&bytes)));
+                let read: String = serde_json::from_str(&json).unwrap();
+                assert_eq!(read, String::from_utf8_lossy(&bytes[..end]));
+            }
+        }
+    }
+}

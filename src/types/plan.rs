@@ -1,0 +1,410 @@
+//! A type compiled once, at load, into a flat list of steps for writing its records.
+//!
+//! Whatever can be decided before the first event is decided here: offsets, names already escaped, how each value is
+//! written, how large the result can get. `json` and `text` run the steps.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::sync::Arc;
+
+use super::layout::{Field, Kind, Name, Type};
+use super::out::{Literal, MAX_NUMBER, Out};
+use crate::error::{Error, Result, Status};
+
+/// Bytes of the longest line a record may turn into (a flexible array at its end aside).
+const MAX_OUTPUT: u64 = 64 << 20;
+/// Bytes of output that a byte of a flexible array may turn into.
+const MAX_GROWTH: u64 = 64;
+/// The count of a flexible array: as many elements as the record has.
+pub(super) const REST: u32 = u32::MAX;
+
+/// A type compiled for decoding.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    ty: Arc<Type>,
+    pub(super) code: Code,
+    pub(super) json: Range<usize>,
+    pub(super) columns: Vec<Column>,
+    pub(super) header: Vec<u8>,
+}
+
+/// One column of the text table.
+#[derive(Clone, Debug)]
+pub(super) struct Column {
+    /// Where the column starts, in characters.
+    pub start: usize,
+    pub name: Name,
+    pub steps: Range<usize>,
+}
+
+/// Steps and what they point to.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Code {
+    pub steps: Vec<Step>,
+    /// The names of the constants of enums.
+    pub names: Vec<u8>,
+    pub enums: Vec<Constants>,
+    /// Bytes that a usual line takes.
+    pub usual: usize,
+}
+
+/// Writes a literal, then a value.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Step {
+    pub literal: Literal,
+    /// Bytes from the start of the record, or of the array's element.
+    pub offset: u32,
+    pub op: Op,
+}
+
+/// How a value is written.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Op {
+    Nothing,
+    U8,
+    U16,
+    U32,
+    U64,
+    I8,
+    I16,
+    I32,
+    I64,
+    Bool,
+    /// 128 bits.
+    Wide {
+        signed: bool,
+        quoted: bool,
+    },
+    F32 {
+        widened: bool,
+    },
+    F64,
+    /// A float of another size, which no C program for BPF has.
+    Null,
+    /// A `char` array of `len` bytes.
+    Text {
+        len: u32,
+        quoted: bool,
+    },
+    /// Anything that is not whole bytes of a usual size.
+    Bits {
+        shift: u8,
+        bits: u8,
+        signed: bool,
+        show: Show,
+    },
+    /// An enum: which table, its bytes.
+    Enum {
+        table: u32,
+        size: u8,
+        quoted: bool,
+    },
+    /// The next `body` steps for each of `count` elements.
+    Repeat {
+        count: u32,
+        stride: u32,
+        body: u32,
+    },
+}
+
+/// What the bits of `Op::Bits` are.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Show {
+    Number,
+    Bool,
+    Wide { quoted: bool },
+    Enum { table: u32, quoted: bool },
+}
+
+/// The constants of an enum by value.
+#[derive(Clone, Debug)]
+pub(super) struct Constants {
+    /// Value as unsigned bits of the enum's size, place of the quoted name among all; sorted.
+    pub names: Vec<(u64, u32, u32)>,
+    pub signed: bool,
+    /// The bits of the enum's size.
+    pub mask: u64,
+}
+
+impl Plan {
+    /// Compiles a type. Fails for types whose records would become absurdly long.
+    pub fn new(ty: &Arc<Type>) -> Result<Plan> {
+        if !ty.is_bounded() {
+            return Err(Error::new(
+                Status::Type,
+                format_args!("{}: too many members, or nested too deep", ty.name),
+            ));
+        }
+        let mut compiler =
+            Compiler { code: Code::default(), tables: BTreeMap::new(), pending: Vec::new(), quoted: true };
+        let json_len = compiler.value(ty, 0, true);
+        compiler.flush();
+        let json = 0..compiler.code.steps.len();
+        compiler.code.usual = usual(&compiler.code);
+        let (columns, header, text_len) = compiler.table(ty);
+        if json_len.max(text_len) > MAX_OUTPUT {
+            return Err(Error::new(
+                Status::Type,
+                format_args!("{}: its text can be {json_len} bytes long", ty.name),
+            ));
+        }
+        Ok(Plan { ty: ty.clone(), code: compiler.code, json, columns, header })
+    }
+
+    /// The type it was compiled from.
+    pub fn ty(&self) -> &Arc<Type> {
+        &self.ty
+    }
+}
+
+/// Room for a line of short numbers and strings.
+fn usual(code: &Code) -> usize {
+    let value = |step: &Step| match step.op {
+        Op::Text { len, .. } => (len as usize).min(64),
+        _ => 8,
+    };
+    let len: usize = code.steps.iter().map(|step| value(step) + step.literal.len()).sum();
+    (len + MAX_NUMBER).min(4096)
+}
+
+/// Collects steps; each method returns how many bytes its part of the output has at most.
+struct Compiler {
+    code: Code,
+    /// The enums that have a table already, by where their constants lie: table, length of the longest name.
+    tables: BTreeMap<(*const Field, usize), (u32, u64)>,
+    /// Literal bytes that the next step takes.
+    pending: Vec<u8>,
+    quoted: bool,
+}
+
+impl Compiler {
+    /// A value of any type. `last` says that the record may go on behind it.
+    fn value(&mut self, ty: &Type, offset: u32, last: bool) -> u64 {
+        match ty.kind {
+            Kind::Struct | Kind::Union => {
+                self.pending.push(b'{');
+                let mut first = true;
+                let len = self.members(ty, offset, last, &mut first);
+                self.pending.push(b'}');
+                len.saturating_add(2)
+            }
+            Kind::Array => self.array(ty, offset, last),
+            _ => self.scalar(ty, offset),
+        }
+    }
+
+    /// The members of a struct or union, those of anonymous ones among them.
+    fn members(&mut self, ty: &Type, base: u32, last: bool, first: &mut bool) -> u64 {
+        let mut len = 0u64;
+        for (index, field) in ty.fields.iter().enumerate() {
+            let offset = base.saturating_add(field.bit_offset / 8);
+            let last = last && (ty.kind == Kind::Union || index + 1 == ty.fields.len());
+            if is_anonymous(field) {
+                len = len.saturating_add(self.members(&field.ty, offset, last, first));
+                continue;
+            }
+            if !std::mem::replace(first, false) {
+                self.pending.push(b',');
+            }
+            let start = self.pending.len();
+            self.pending.push(b'"');
+            escape_name(&field.name, &mut self.pending);
+            self.pending.extend(b"\":");
+            let name_len = (self.pending.len() - start + 1) as u64;
+            let value_len = self.field(field, offset, last);
+            len = len.saturating_add(name_len).saturating_add(value_len);
+        }
+        len
+    }
+
+    fn field(&mut self, field: &Field, offset: u32, last: bool) -> u64 {
+        if !field.is_bit_field() {
+            return self.value(&field.ty, offset, last);
+        }
+        self.bits(&field.ty, offset, (field.bit_offset % 8) as u8, field.bit_size.min(128) as u8)
+    }
+
+    fn array(&mut self, ty: &Type, offset: u32, last: bool) -> u64 {
+        let Some(elem) = &ty.elem else { return 0 };
+        let flexible = last && ty.count == 0 && elem.size > 0;
+        if elem.kind == Kind::Char {
+            let len = if flexible { REST } else { ty.count };
+            return self.string(offset, len);
+        }
+        if ty.count == 0 && !flexible {
+            self.pending.extend(b"[]");
+            return 2;
+        }
+        let before = (self.code.steps.len(), self.pending.clone());
+        self.pending.push(b'[');
+        self.emit(Op::Nothing, offset);
+        let head = self.code.steps.len() - 1;
+        let elem_len = self.value(elem, 0, false).saturating_add(1);
+        self.flush();
+        if flexible && elem_len / elem.size as u64 > MAX_GROWTH {
+            // It would let a small record grow too much and stays empty.
+            self.code.steps.truncate(before.0);
+            self.pending = before.1;
+            self.pending.extend(b"[]");
+            return 2;
+        }
+        let body = (self.code.steps.len() - head - 1) as u32;
+        let count = if flexible { REST } else { ty.count };
+        self.code.steps[head].op = Op::Repeat { count, stride: elem.size as u32, body };
+        self.pending.push(b']');
+        elem_len.saturating_mul(ty.count.into()).saturating_add(2)
+    }
+
+    fn string(&mut self, offset: u32, len: u32) -> u64 {
+        let quoted = self.quoted;
+        if quoted {
+            self.pending.push(b'"');
+        }
+        self.emit(Op::Text { len, quoted }, offset);
+        if quoted {
+            self.pending.push(b'"');
+        }
+        let longest_escape = 6;
+        if len == REST { 2 } else { u64::from(len) * longest_escape + 2 }
+    }
+
+    fn scalar(&mut self, ty: &Type, offset: u32) -> u64 {
+        let op = match (ty.kind, ty.size, ty.signed) {
+            (Kind::Bool, 1, _) => Op::Bool,
+            (Kind::Float, 4, _) => Op::F32 { widened: !self.quoted },
+            (Kind::Float, 8, _) => Op::F64,
+            (Kind::Float, ..) => Op::Null,
+            (Kind::Enum, size, _) => {
+                let (table, longest) = self.constants(ty);
+                self.emit(Op::Enum { table, size: size as u8, quoted: self.quoted }, offset);
+                return longest;
+            }
+            (Kind::Bool, ..) => return self.bits(ty, offset, 0, (ty.size * 8).min(128) as u8),
+            (_, 1, false) => Op::U8,
+            (_, 2, false) => Op::U16,
+            (_, 4, false) => Op::U32,
+            (_, 8, false) => Op::U64,
+            (_, 1, true) => Op::I8,
+            (_, 2, true) => Op::I16,
+            (_, 4, true) => Op::I32,
+            (_, 8, true) => Op::I64,
+            (_, 16, signed) => Op::Wide { signed, quoted: self.quoted },
+            _ => return self.bits(ty, offset, 0, (ty.size * 8).min(128) as u8),
+        };
+        self.emit(op, offset);
+        MAX_NUMBER as u64 + 2
+    }
+
+    fn bits(&mut self, ty: &Type, offset: u32, shift: u8, bits: u8) -> u64 {
+        let (show, len) = match ty.kind {
+            Kind::Bool => (Show::Bool, 5),
+            Kind::Enum => {
+                let (table, longest) = self.constants(ty);
+                (Show::Enum { table, quoted: self.quoted }, longest)
+            }
+            _ if ty.size > 8 => (Show::Wide { quoted: self.quoted }, MAX_NUMBER as u64 + 2),
+            _ => (Show::Number, MAX_NUMBER as u64),
+        };
+        self.emit(Op::Bits { shift, bits, signed: ty.signed, show }, offset);
+        len
+    }
+
+    /// The table of an enum's constants, and the length of the longest.
+    fn constants(&mut self, ty: &Type) -> (u32, u64) {
+        let identity = (ty.fields.as_ptr(), ty.size);
+        if let Some(known) = self.tables.get(&identity) {
+            return *known;
+        }
+        let mask = u64::MAX >> (64 - 8 * ty.size.clamp(1, 8));
+        let mut names = Vec::with_capacity(ty.fields.len());
+        let mut longest = MAX_NUMBER;
+        for constant in ty.fields.iter() {
+            let start = self.code.names.len();
+            self.code.names.push(b'"');
+            escape_name(&constant.name, &mut self.code.names);
+            self.code.names.push(b'"');
+            let len = self.code.names.len() - start;
+            longest = longest.max(len);
+            names.push((constant.value as u64 & mask, start as u32, len as u32));
+        }
+        // Stable: of several names for a value the first declared wins.
+        names.sort_by_key(|name| name.0);
+        names.dedup_by_key(|name| name.0);
+        let known = (self.code.enums.len() as u32, longest as u64);
+        self.code.enums.push(Constants { names, signed: ty.signed, mask });
+        self.tables.insert(identity, known);
+        known
+    }
+
+    /// The steps of a table row: a member of the struct is a column, any other type is one column.
+    fn table(&mut self, ty: &Type) -> (Vec<Column>, Vec<u8>, u64) {
+        let mut members = Vec::new();
+        if matches!(ty.kind, Kind::Struct | Kind::Union) {
+            flatten(ty, 0, true, &mut members);
+        } else {
+            members.push((Field::member("value", Arc::new(ty.clone()), 0), true));
+        }
+        let mut header = b"TIME     ".to_vec();
+        let mut start = header.len();
+        let (mut columns, mut len) = (Vec::new(), 0u64);
+        for (field, last) in &members {
+            let first_step = self.code.steps.len();
+            let offset = field.bit_offset / 8;
+            let shown_bare =
+                !matches!(field.ty.kind, Kind::Struct | Kind::Union | Kind::Array) || field.ty.is_string();
+            self.quoted = !shown_bare;
+            len = len.saturating_add(self.field(field, offset, *last));
+            self.flush();
+            columns.push(Column {
+                start,
+                name: field.name.clone(),
+                steps: first_step..self.code.steps.len(),
+            });
+            start += super::text::heading(&field.name, &mut header);
+        }
+        (columns, header, len.saturating_add(start as u64))
+    }
+
+    /// A step that writes what is pending, then a value. What is too long for it goes into steps of its own before.
+    fn emit(&mut self, op: Op, offset: u32) {
+        let pending = std::mem::take(&mut self.pending);
+        let before = pending.len().saturating_sub(1) / Literal::MAX * Literal::MAX;
+        let (before, last) = pending.split_at(before);
+        for part in before.chunks(Literal::MAX) {
+            self.code.steps.push(Step { literal: Literal::new(part), offset: 0, op: Op::Nothing });
+        }
+        self.code.steps.push(Step { literal: Literal::new(last), offset, op });
+    }
+
+    /// Makes a step of what is pending.
+    fn flush(&mut self) {
+        if !self.pending.is_empty() {
+            self.emit(Op::Nothing, 0);
+        }
+    }
+}
+
+fn is_anonymous(field: &Field) -> bool {
+    field.name.is_empty() && matches!(field.ty.kind, Kind::Struct | Kind::Union)
+}
+
+/// The members of a struct with offsets from its start, those of anonymous ones among them, each with whether the
+/// record may go on behind it.
+fn flatten(ty: &Type, base: u32, last: bool, members: &mut Vec<(Field, bool)>) {
+    for (index, field) in ty.fields.iter().enumerate() {
+        let bit_offset = base.saturating_add(field.bit_offset);
+        let last = last && (ty.kind == Kind::Union || index + 1 == ty.fields.len());
+        if is_anonymous(field) {
+            flatten(&field.ty, bit_offset, last, members);
+        } else {
+            members.push((Field { bit_offset, ..field.clone() }, last));
+        }
+    }
+}
+
+fn escape_name(name: &str, buf: &mut Vec<u8>) {
+    let mut out = Out::behind(buf, name.len());
+    out.text::<true>(name.as_bytes());
+    let end = out.finish(buf);
+    buf.truncate(end);
+}

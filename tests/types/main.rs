@@ -1,0 +1,49 @@
+//! The `types` module from outside: BTF blobs made by hand, by clang and by accident; records to JSON and text; JSON
+//! to bytes.
+
+mod blob;
+mod btf;
+mod candidate;
+mod clang;
+mod encode;
+mod hostile;
+mod json;
+mod text;
+
+use std::sync::Arc;
+
+use eunomia::types::{Btf, Plan, Type};
+
+/// The record as JSON text.
+fn json(ty: &Arc<Type>, record: &[u8]) -> String {
+    let mut out = b"before".to_vec();
+    Plan::new(ty).unwrap().json(record, &mut out);
+    let text = String::from_utf8(out).unwrap();
+    text.strip_prefix("before").expect("what was there stays").to_string()
+}
+
+/// The type of a blob's last entry.
+fn last_type(blob: &blob::Blob) -> Arc<Type> {
+    let btf = Btf::parse(&blob.bytes()).unwrap();
+    Type::from_btf(&btf, btf.len() - 1).unwrap()
+}
+
+/// Numbers that differ from each other and are the same each time (xorshift).
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0
+    }
+
+    fn below(&mut self, limit: usize) -> usize {
+        (self.next() % limit as u64) as usize
+    }
+
+    fn bytes(&mut self, count: usize) -> Vec<u8> {
+        (0..count).map(|_| self.next() as u8).collect()
+    }
+}
