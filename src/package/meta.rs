@@ -1,0 +1,428 @@
+//! The metadata of layout F2: variables, maps, programs, event types.
+//!
+//! What the compiler wrote about sizes and offsets is not read: published packages have it wrong. What a
+//! type text says is for people; the types themselves are in the object's BTF.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+use super::node::Node;
+use super::target::Target;
+use crate::error::Result;
+
+/// Variables that compilers of eunomia-bpf leave behind to keep a type alive.
+pub(super) const DUMMY_PREFIX: &str = "__eunomia_dummy";
+
+/// What the metadata of a package says.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Meta {
+    /// Name of the object, for instance `opensnoop_bpf`; empty if not told.
+    pub obj_name: String,
+    /// What the author says about the program.
+    pub doc: Doc,
+    /// Global variables.
+    pub vars: Vec<VarMeta>,
+    /// Maps, those of the sections of globals included.
+    pub maps: Vec<MapMeta>,
+    /// Programs.
+    pub progs: Vec<ProgMeta>,
+    /// Types of events.
+    pub export_types: Vec<ExportType>,
+    /// Pages of a perf buffer, per CPU.
+    pub perf_buffer_pages: Option<u32>,
+    /// How long one poll waits.
+    pub poll_timeout_ms: Option<u32>,
+    /// Whether libbpf's debug messages are wanted.
+    pub debug_verbose: bool,
+}
+
+/// What the author says about the program.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Doc {
+    /// Version of the program.
+    pub version: Option<String>,
+    /// One line.
+    pub brief: Option<String>,
+    /// All the rest.
+    pub details: Option<String>,
+    /// Used where there is no `brief`.
+    pub description: Option<String>,
+}
+
+/// A global variable.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct VarMeta {
+    /// Its section, for instance `.rodata`; empty if only `runtime_args` name the variable.
+    pub section: String,
+    /// Its name in C.
+    pub name: String,
+    /// Its type in C; empty if only `runtime_args` name the variable.
+    pub type_text: String,
+    /// The value to set before load.
+    pub value: Option<Value>,
+    /// What it is for.
+    pub description: Option<String>,
+    /// Its option on the command line.
+    pub cmdarg: Option<CmdArg>,
+}
+
+/// How a variable wants to appear on the command line.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct CmdArg {
+    /// The value if the option is not given.
+    pub default: Option<Value>,
+    /// Name of the option, without the dashes.
+    pub long: Option<String>,
+    /// Its short form.
+    pub short: Option<char>,
+    /// What it is for.
+    pub help: Option<String>,
+}
+
+/// A map.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct MapMeta {
+    /// Its name as the compiler expected it of libbpf.
+    pub name: String,
+    /// Its name in C.
+    pub ident: String,
+    /// `BPF_MAP_TYPE_*`; only layouts F0 and F1 tell.
+    pub type_text: Option<String>,
+    /// Whether and how its content is read at intervals.
+    pub sample: Option<Sample>,
+    /// Type of what comes through it.
+    pub export: ExportConfig,
+    /// The same, as layout F1 tells it.
+    pub export_type: Option<ExportType>,
+}
+
+/// Type of what comes through a map.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum ExportConfig {
+    /// The package says nothing about it.
+    #[default]
+    Unset,
+    /// Nothing is exported.
+    NoExport,
+    /// The types of the map's own BTF.
+    Default,
+    /// A type of the object's BTF.
+    BtfType(u32),
+    /// A struct made up of members at given places.
+    Members(Vec<CustomMember>),
+}
+
+/// A member of a struct that only the package describes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CustomMember {
+    /// Its name.
+    pub name: String,
+    /// Its offset in bytes.
+    pub offset: u32,
+    /// Its type in the object's BTF.
+    pub btf_type_id: u32,
+}
+
+/// How the content of a map is read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sample {
+    /// Time between two rounds.
+    pub interval_ms: u32,
+    /// What the values are.
+    pub kind: SampleKind,
+    /// Unit of a histogram.
+    pub unit: String,
+    /// Whether a round ends with an empty map.
+    pub clear_map: bool,
+}
+
+/// What the values of a sampled map are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SampleKind {
+    /// Plain values.
+    #[default]
+    DefaultKv,
+    /// Histograms with slots that double.
+    Log2Hist,
+    /// Histograms with slots of one width.
+    LinearHist,
+}
+
+/// A program.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ProgMeta {
+    /// Its name in C.
+    pub name: String,
+    /// Its section; layouts F0 and F1 leave it empty.
+    pub attach: String,
+    /// Where it attaches beyond that.
+    pub target: Target,
+}
+
+/// Type of an event.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ExportType {
+    /// Name of the struct.
+    pub name: String,
+    /// Its size in bytes; 0 if not told.
+    pub size: u32,
+    /// Its id in the object's BTF.
+    pub type_id: Option<u32>,
+    /// Its members.
+    pub members: Vec<ExportMember>,
+}
+
+/// A member of an event.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ExportMember {
+    /// Its name.
+    pub name: String,
+    /// Its type in C.
+    pub type_text: String,
+    /// Its type in LLVM's terms; only layout F1 tells.
+    pub llvm_type: Option<String>,
+    /// Its offset in bits; only layout F1 tells.
+    pub bit_offset: Option<u32>,
+}
+
+impl Meta {
+    /// Reads the `meta` object and, within it or in another place, the `bpf_skel` object. The last of
+    /// `args` (values for variables, by name) has the last word.
+    pub(super) fn read(meta: &Node, skel: &Node, args: &[Option<Node>]) -> Result<Meta> {
+        let u32_of = |key| meta.get(key).map(|number| number.u32_from(0)).transpose();
+        let mut read = Meta {
+            obj_name: text(skel, "obj_name")?.unwrap_or_default(),
+            doc: skel.get("doc").map_or(Ok(Doc::default()), doc)?,
+            vars: variables(skel)?,
+            maps: each(skel.list("maps")?, map)?,
+            progs: each(skel.list("progs")?, program)?,
+            export_types: export_types(meta)?,
+            perf_buffer_pages: u32_of("perf_buffer_pages")?,
+            poll_timeout_ms: u32_of("poll_timeout_ms")?,
+            debug_verbose: meta.get("debug_verbose").map_or(Ok(false), |flag| flag.bool())?,
+        };
+        // Sections with long names may share one shortened map name; a name without a dot is the program's.
+        let is_declared = |name: &Node| name.value.as_str().is_some_and(|name| !name.contains('.'));
+        unique(names(skel, "maps")?.into_iter().filter(is_declared))?;
+        unique(names(skel, "progs")?.into_iter())?;
+        for args in args.iter().flatten() {
+            read.set_values(args)?;
+        }
+        Ok(read)
+    }
+
+    /// A name that is no known variable is kept: the object may have it even though the metadata does not.
+    fn set_values(&mut self, args: &Node) -> Result<()> {
+        let known: BTreeMap<String, usize> =
+            self.vars.iter().enumerate().map(|(index, variable)| (variable.name.clone(), index)).collect();
+        for (name, value) in args.members()? {
+            let value = Some(value.clone());
+            match known.get(name) {
+                Some(index) => self.vars[*index].value = value,
+                None => self.vars.push(VarMeta { name: name.clone(), value, ..VarMeta::default() }),
+            }
+        }
+        Ok(())
+    }
+}
+
+fn each<T>(nodes: Vec<Node>, read: fn(Node) -> Result<T>) -> Result<Vec<T>> {
+    nodes.into_iter().map(|node| read(node.object()?)).collect()
+}
+
+fn names<'a>(skel: &Node<'a>, key: &str) -> Result<Vec<Node<'a>>> {
+    Ok(skel.list(key)?.iter().filter_map(|entry| entry.get("name")).collect())
+}
+
+/// Refuses a name that is there twice.
+fn unique<'a>(names: impl Iterator<Item = Node<'a>>) -> Result<()> {
+    let mut seen: BTreeMap<&str, String> = BTreeMap::new();
+    for node in names {
+        let name = node.value.as_str().unwrap_or_default();
+        if let Some(first) = seen.get(name) {
+            return Err(node.error(format!("{name:?} is already the name at {first}")));
+        }
+        seen.insert(name, node.path.clone());
+    }
+    Ok(())
+}
+
+fn doc(node: Node) -> Result<Doc> {
+    let node = node.object()?;
+    Ok(Doc {
+        version: text(&node, "version")?,
+        brief: text(&node, "brief")?,
+        details: text(&node, "details")?,
+        description: text(&node, "description")?,
+    })
+}
+
+fn text(node: &Node, key: &str) -> Result<Option<String>> {
+    node.get(key).map(|text| text.text()).transpose()
+}
+
+fn variables(skel: &Node) -> Result<Vec<VarMeta>> {
+    let mut variables = Vec::new();
+    let mut names = Vec::new();
+    for section in skel.list("data_sections")? {
+        let section = section.object()?;
+        let name = section.need("name")?.name()?;
+        for entry in section.list("variables")? {
+            let entry = entry.object()?;
+            variables.push(variable(&entry, &name)?);
+            names.extend(entry.get("name"));
+        }
+        section.check_count(variables.len())?;
+    }
+    unique(names.into_iter())?;
+    Ok(variables)
+}
+
+fn variable(node: &Node, section: &str) -> Result<VarMeta> {
+    Ok(VarMeta {
+        section: section.to_owned(),
+        name: node.need("name")?.name()?,
+        type_text: node.need("type")?.text()?,
+        value: node.get("value").map(|value| value.value.clone()),
+        description: text(node, "description")?,
+        cmdarg: node.get("cmdarg").map(cmdarg).transpose()?,
+    })
+}
+
+fn cmdarg(node: Node) -> Result<CmdArg> {
+    let node = node.object()?;
+    Ok(CmdArg {
+        default: node.get("default").map(|value| value.value.clone()),
+        long: node.get("long").map(option_name).transpose()?,
+        short: node.get("short").map(option_letter).transpose()?,
+        help: text(&node, "help")?,
+    })
+}
+
+fn is_option_char(c: char) -> bool {
+    c.is_alphanumeric() || matches!(c, '-' | '_' | '.')
+}
+
+fn option_name(node: Node) -> Result<String> {
+    let name = node.name()?;
+    let fits = !name.starts_with('-') && name.chars().all(is_option_char);
+    if fits { Ok(name) } else { Err(node.expected("the name of an option")) }
+}
+
+fn option_letter(node: Node) -> Result<char> {
+    let mut chars = node.value.as_str().unwrap_or_default().chars();
+    match (chars.next(), chars.next()) {
+        (Some(letter), None) if is_option_char(letter) && letter != '-' => Ok(letter),
+        _ => Err(node.expected("one character")),
+    }
+}
+
+fn map(node: Node) -> Result<MapMeta> {
+    let name = node.need("name")?.name()?;
+    Ok(MapMeta {
+        ident: text(&node, "ident")?.unwrap_or_else(|| name.clone()),
+        name,
+        type_text: text(&node, "type")?,
+        sample: node.get("sample").map(sample).transpose()?,
+        export: node.get("export_config").map_or(Ok(ExportConfig::Unset), export_config)?,
+        export_type: node.get("export_data_types").map(flat_export_type).transpose()?,
+    })
+}
+
+fn sample(node: Node) -> Result<Sample> {
+    let node = node.object()?;
+    Ok(Sample {
+        interval_ms: node.need("interval")?.u32_from(1)?,
+        kind: node.get("type").map_or(Ok(SampleKind::default()), sample_kind)?,
+        unit: text(&node, "unit")?.unwrap_or_else(|| "(unit)".into()),
+        // eunomia-bpf changed this default once; totals since the start is what it is today.
+        clear_map: node.get("clear_map").map_or(Ok(false), |flag| flag.bool())?,
+    })
+}
+
+fn sample_kind(node: Node) -> Result<SampleKind> {
+    match node.value.as_str() {
+        Some("default_kv") => Ok(SampleKind::DefaultKv),
+        Some("log2_hist") => Ok(SampleKind::Log2Hist),
+        Some("linear_hist") => Ok(SampleKind::LinearHist),
+        _ => Err(node.expected("default_kv, log2_hist or linear_hist")),
+    }
+}
+
+fn export_config(node: Node) -> Result<ExportConfig> {
+    match node.value.as_str() {
+        Some("no_export") => return Ok(ExportConfig::NoExport),
+        Some("default") => return Ok(ExportConfig::Default),
+        _ => {}
+    }
+    if let Some(id) = node.get("btf_type_id") {
+        return Ok(ExportConfig::BtfType(id.u32_from(1)?));
+    }
+    match node.get("custom_members") {
+        Some(members) => Ok(ExportConfig::Members(each(members.elements()?, custom_member)?)),
+        None => Err(node.expected("no_export, default, btf_type_id or custom_members")),
+    }
+}
+
+fn custom_member(node: Node) -> Result<CustomMember> {
+    Ok(CustomMember {
+        name: node.need("name")?.name()?,
+        offset: node.need("offset")?.u32_from(0)?,
+        btf_type_id: node.need("btf_type_id")?.u32_from(1)?,
+    })
+}
+
+fn program(node: Node) -> Result<ProgMeta> {
+    Ok(ProgMeta {
+        name: node.need("name")?.name()?,
+        attach: text(&node, "attach")?.unwrap_or_default(),
+        target: Target::read(&node)?,
+    })
+}
+
+/// An array in layout F2; in its draft an object with names, whose ids count in a BTF of its own.
+fn export_types(meta: &Node) -> Result<Vec<ExportType>> {
+    match meta.get("export_types") {
+        Some(draft) if draft.value.is_object() => each(draft.list("structs")?, draft_export_type),
+        _ => each(meta.list("export_types")?, export_type),
+    }
+}
+
+fn export_type(node: Node) -> Result<ExportType> {
+    Ok(ExportType {
+        name: node.need("name")?.name()?,
+        size: node.need("size")?.u32_from(0)?,
+        type_id: node.get("type_id").map(|id| id.u32_from(0)).transpose()?,
+        members: each(node.list("members")?, export_member)?,
+    })
+}
+
+fn export_member(node: Node) -> Result<ExportMember> {
+    let name = node.need("name")?.text()?;
+    Ok(ExportMember { name, type_text: node.need("type")?.text()?, ..ExportMember::default() })
+}
+
+fn draft_export_type(node: Node) -> Result<ExportType> {
+    Ok(ExportType { name: node.need("name")?.name()?, ..ExportType::default() })
+}
+
+/// `export_data_types` of layout F1: keys with capitals and blanks, and everything in bits.
+fn flat_export_type(node: Node) -> Result<ExportType> {
+    let node = node.object()?;
+    Ok(ExportType {
+        name: node.need("Struct Name")?.name()?,
+        size: node.need("Size")?.u32_from(0)?.div_ceil(8),
+        type_id: None,
+        members: each(node.list("Fields")?, flat_export_member)?,
+    })
+}
+
+fn flat_export_member(node: Node) -> Result<ExportMember> {
+    Ok(ExportMember {
+        name: node.need("Name")?.name()?,
+        type_text: node.need("Type")?.text()?,
+        llvm_type: text(&node, "LLVMType")?,
+        bit_offset: Some(node.need("FieldOffset")?.u32_from(0)?),
+    })
+}

@@ -1,0 +1,82 @@
+//! Packages: every published layout is read, one (F2) is written.
+//!
+//! A package is an object file made for BPF plus metadata: what the programs attach to, which globals are
+//! settings, which maps carry events. Packages come from downloads, so nothing in them is trusted: sizes,
+//! counts, names and nesting are bounded, and every complaint names the place in the document.
+//!
+//! Pure: bytes in, [`Package`] out. Knows nothing of the kernel, opens no file, and takes neither sizes nor
+//! offsets from the metadata; those are read from the object's BTF and symbols elsewhere.
+
+pub mod args;
+mod codec;
+mod json;
+mod meta;
+mod node;
+mod object;
+mod target;
+
+pub use meta::{
+    CmdArg, CustomMember, Doc, ExportConfig, ExportMember, ExportType, MapMeta, Meta, ProgMeta, Sample,
+    SampleKind, VarMeta,
+};
+pub use target::{Interface, Perf, PerfSample, Target, Tc, TcPoint};
+
+use serde_json::{Value, json};
+
+use crate::error::{Error, Result, Status};
+
+/// Largest document that is read, in bytes; a raw object of the largest size fits as base64.
+pub const MAX_DOCUMENT: usize = 128 << 20;
+/// Largest object that is read, in bytes.
+pub const MAX_OBJECT: usize = 64 << 20;
+
+/// A package: the object as clang wrote it, and the metadata beside it.
+#[derive(Clone, Debug)]
+pub struct Package {
+    /// The ELF object.
+    pub object: Vec<u8>,
+    /// What the metadata says, read and checked.
+    pub meta: Meta,
+    /// The whole document in layout F2, unknown keys included; the object's text is left out.
+    document: Value,
+}
+
+impl Package {
+    /// Reads a JSON package of any published layout: F0, F1, F2, and the draft of F2.
+    pub fn parse(data: &[u8]) -> Result<Package> {
+        json::package(json::document(data)?)
+    }
+
+    /// Puts a separate object and its metadata (a `.skel.json`) together; without metadata the object's BTF
+    /// has to tell everything.
+    pub fn from_object(object: &[u8], meta_json: Option<&str>) -> Result<Package> {
+        object::check(object, "object")?;
+        match meta_json {
+            Some(text) => json::skeleton(object.to_vec(), json::document(text.as_bytes())?),
+            None => Package::build(object, json!({ "bpf_skel": {} })),
+        }
+    }
+
+    /// Makes a package of an object and the `meta` object of layout F2, for [`Package::to_json`] to write.
+    pub fn build(object: &[u8], meta: Value) -> Result<Package> {
+        object::check(object, "object")?;
+        json::build(object.to_vec(), meta, "meta")
+    }
+
+    /// The package in layout F2, unknown keys kept.
+    pub fn to_json(&self) -> Vec<u8> {
+        let mut document = self.document.clone();
+        document["bpf_object"] = codec::pack(&self.object).into();
+        document["bpf_object_size"] = self.object.len().into();
+        document.to_string().into_bytes()
+    }
+
+    /// The `meta` object, in the form of layout F2 whatever the package was read from.
+    pub fn meta_value(&self) -> &Value {
+        &self.document["meta"]
+    }
+}
+
+fn error(message: impl std::fmt::Display) -> Error {
+    Error::new(Status::Package, message)
+}

@@ -1,0 +1,38 @@
+//! Is this an object for BPF on this machine at all? Everything else about it is libbpf's to judge.
+
+use super::{MAX_OBJECT, error};
+use crate::error::Result;
+
+const ELF_HEADER: usize = 64;
+const CLASS_64: u8 = 2;
+const LITTLE: u8 = 1;
+const BIG: u8 = 2;
+const NATIVE: u8 = if cfg!(target_endian = "little") { LITTLE } else { BIG };
+/// Written by compilers that had no number for BPF yet; libbpf takes it too.
+const MACHINE_NONE: u16 = 0;
+const MACHINE_BPF: u16 = 247;
+
+/// Checks the ELF header of `object`, which the document holds under `path`.
+pub(super) fn check(object: &[u8], path: &str) -> Result<()> {
+    let refuse = |reason: String| Err(error(format!("{path}: {reason}")));
+    if object.len() > MAX_OBJECT {
+        return refuse(format!("{} bytes, and at most {MAX_OBJECT} are read", object.len()));
+    }
+    if !object.starts_with(b"\x7fELF") {
+        return refuse(format!("not an ELF object (it starts with {:02x?})", &object[..object.len().min(4)]));
+    }
+    if object.len() < ELF_HEADER {
+        return refuse(format!("an ELF object cut off after {} bytes", object.len()));
+    }
+    if object[4] != CLASS_64 {
+        return refuse("not a 64-bit ELF object".into());
+    }
+    if object[5] != NATIVE {
+        let order = if object[5] == BIG { "big" } else { "little" };
+        return refuse(format!("{order}-endian, which this machine is not"));
+    }
+    match u16::from_ne_bytes([object[18], object[19]]) {
+        MACHINE_BPF | MACHINE_NONE => Ok(()),
+        machine => refuse(format!("an ELF object for machine {machine}, not for BPF ({MACHINE_BPF})")),
+    }
+}

@@ -1,0 +1,238 @@
+//! Where a program attaches beyond what its section says: interfaces, paths, cgroups, perf events.
+//!
+//! The same keys stand in a package's `progs[]` entries and in what a host gives for one program. Must not
+//! look anything up: whether an interface or a path exists is found out when attaching.
+
+use serde_json::Value;
+
+use super::node::Node;
+use crate::error::Result;
+
+/// `IFNAMSIZ` without the NUL.
+const MAX_INTERFACE_NAME: usize = 15;
+/// `PATH_MAX`, the NUL included.
+const MAX_PATH: usize = 4096;
+
+/// Where a program attaches; an empty target means: what the section says.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Target {
+    /// A section name that replaces the object's; only from [`Target::parse`].
+    pub attach: Option<String>,
+    /// The interface for xdp and tc.
+    pub interface: Option<Interface>,
+    /// Flags of an xdp attachment.
+    pub flags: u32,
+    /// Hook point and place of a tc program.
+    pub tc: Tc,
+    /// The binary of a uprobe.
+    pub path: Option<String>,
+    /// The function of a kprobe or uprobe.
+    pub func: Option<String>,
+    /// The process of a uprobe or perf event; -1 means all.
+    pub pid: Option<i32>,
+    /// The path of a cgroup.
+    pub cgroup: Option<String>,
+    /// The event of a perf_event program; none means the software clock at 99 Hz.
+    pub perf: Option<Perf>,
+}
+
+/// A network interface.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Interface {
+    /// By its index, from 1.
+    Index(u32),
+    /// By its name.
+    Name(String),
+}
+
+/// Where at an interface a tc program hooks in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tc {
+    /// The direction.
+    pub point: TcPoint,
+    /// The handle, by default 1.
+    pub handle: u32,
+    /// The priority, by default 1.
+    pub priority: u32,
+}
+
+impl Default for Tc {
+    fn default() -> Tc {
+        Tc { point: TcPoint::Ingress, handle: 1, priority: 1 }
+    }
+}
+
+/// The direction of a tc hook.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum TcPoint {
+    /// Packets that come in.
+    #[default]
+    Ingress,
+    /// Packets that go out.
+    Egress,
+    /// A parent of its own.
+    Custom,
+}
+
+/// What a perf_event program samples, in the terms of perf_event_open(2).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Perf {
+    /// `PERF_TYPE_*`.
+    pub kind: u32,
+    /// The event within that type.
+    pub config: u64,
+    /// How often.
+    pub sample: PerfSample,
+}
+
+/// How often a perf event samples.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PerfSample {
+    /// So many times a second.
+    Frequency(u64),
+    /// Each time so many events happened.
+    Period(u64),
+}
+
+const HARDWARE: u32 = 0;
+const SOFTWARE: u32 = 1;
+const DEFAULT_FREQUENCY: PerfSample = PerfSample::Frequency(99);
+
+const PERF_TYPES: &[(&str, u32)] =
+    &[("hardware", HARDWARE), ("software", SOFTWARE), ("tracepoint", 2), ("raw", 4)];
+
+/// Event names as perf(1) spells them.
+const PERF_EVENTS: &[(&str, u32, u64)] = &[
+    ("cycles", HARDWARE, 0),
+    ("cpu-cycles", HARDWARE, 0),
+    ("instructions", HARDWARE, 1),
+    ("cache-references", HARDWARE, 2),
+    ("cache-misses", HARDWARE, 3),
+    ("branches", HARDWARE, 4),
+    ("branch-instructions", HARDWARE, 4),
+    ("branch-misses", HARDWARE, 5),
+    ("bus-cycles", HARDWARE, 6),
+    ("stalled-cycles-frontend", HARDWARE, 7),
+    ("stalled-cycles-backend", HARDWARE, 8),
+    ("ref-cycles", HARDWARE, 9),
+    ("cpu-clock", SOFTWARE, 0),
+    ("task-clock", SOFTWARE, 1),
+    ("page-faults", SOFTWARE, 2),
+    ("context-switches", SOFTWARE, 3),
+    ("cpu-migrations", SOFTWARE, 4),
+    ("minor-faults", SOFTWARE, 5),
+    ("major-faults", SOFTWARE, 6),
+    ("alignment-faults", SOFTWARE, 7),
+    ("emulation-faults", SOFTWARE, 8),
+    ("dummy", SOFTWARE, 9),
+    ("bpf-output", SOFTWARE, 10),
+    ("cgroup-switches", SOFTWARE, 11),
+];
+
+impl Target {
+    /// The targets that a host gives for a program: one object or an array of them, found under `path`.
+    pub fn parse(value: &Value, path: &str) -> Result<Vec<Target>> {
+        let node = Node::new(value, path);
+        let nodes = if value.is_array() { node.elements()? } else { vec![node] };
+        nodes.into_iter().map(override_of).collect()
+    }
+
+    pub(super) fn read(node: &Node) -> Result<Target> {
+        let hook = node.get("tchook").map(Node::object).transpose()?;
+        Ok(Target {
+            attach: None,
+            interface: interface(node, hook.as_ref())?,
+            flags: number_or(node, "flags", 0)?,
+            tc: tc(node, hook.as_ref())?,
+            path: node.get("path").map(|path| file(&path)).transpose()?,
+            func: node.get("func").map(|func| func.name()).transpose()?,
+            pid: node.get("pid").map(|pid| pid.i32()).transpose()?,
+            cgroup: node.get("cgroup").map(|path| file(&path)).transpose()?,
+            perf: node.get("perf_event").map(perf).transpose()?,
+        })
+    }
+}
+
+fn override_of(node: Node) -> Result<Target> {
+    let node = node.object()?;
+    let attach = node.get("attach").map(|section| section.name()).transpose()?;
+    Ok(Target { attach, ..Target::read(&node)? })
+}
+
+/// The compiler of eunomia-bpf writes index 1 into every xdp and tc program, so a name beside it was added
+/// on purpose and wins.
+fn interface(node: &Node, hook: Option<&Node>) -> Result<Option<Interface>> {
+    let found = node.get("interface").or_else(|| hook?.get("ifindex")).or_else(|| node.get("ifindex"));
+    let Some(node) = found else { return Ok(None) };
+    match node.value {
+        Value::String(name) if name.len() > MAX_INTERFACE_NAME => {
+            Err(node.error(format!("an interface name has at most {MAX_INTERFACE_NAME} bytes")))
+        }
+        Value::String(_) => Ok(Some(Interface::Name(node.name()?))),
+        Value::Number(_) => Ok(Some(Interface::Index(node.u32_from(1)?))),
+        _ => Err(node.expected("the index or name of an interface")),
+    }
+}
+
+fn tc(node: &Node, hook: Option<&Node>) -> Result<Tc> {
+    let point = match hook.and_then(|hook| hook.get("attach_point")) {
+        None => TcPoint::default(),
+        Some(point) => match point.value.as_str() {
+            Some("BPF_TC_INGRESS") => TcPoint::Ingress,
+            Some("BPF_TC_EGRESS") => TcPoint::Egress,
+            Some("BPF_TC_CUSTOM") => TcPoint::Custom,
+            _ => return Err(point.expected("BPF_TC_INGRESS, BPF_TC_EGRESS or BPF_TC_CUSTOM")),
+        },
+    };
+    let Some(options) = node.get("tcopts") else { return Ok(Tc { point, ..Tc::default() }) };
+    let options = options.object()?;
+    Ok(Tc { point, handle: number_or(&options, "handle", 1)?, priority: number_or(&options, "priority", 1)? })
+}
+
+fn perf(node: Node) -> Result<Perf> {
+    let node = node.object()?;
+    let kind = node.get("type").map(perf_type).transpose()?;
+    let (kind, config) = match node.get("config") {
+        Some(config) => perf_config(&config, kind)?,
+        None => match kind {
+            None | Some(SOFTWARE) => (SOFTWARE, 0),
+            Some(HARDWARE) => (HARDWARE, 0),
+            Some(_) => return Err(node.need("config").unwrap_err()),
+        },
+    };
+    let sample = match (node.get("frequency"), node.get("period")) {
+        (Some(_), Some(period)) => return Err(period.error("a frequency is given as well")),
+        (Some(frequency), None) => PerfSample::Frequency(frequency.u64_from(1)?),
+        (None, Some(period)) => PerfSample::Period(period.u64_from(1)?),
+        (None, None) => DEFAULT_FREQUENCY,
+    };
+    Ok(Perf { kind, config, sample })
+}
+
+fn perf_type(node: Node) -> Result<u32> {
+    let Some(text) = node.value.as_str() else { return node.u32_from(0) };
+    let found = PERF_TYPES.iter().find(|(name, _)| *name == text).map(|(_, kind)| *kind);
+    found.ok_or_else(|| node.expected("hardware, software, tracepoint, raw or a number"))
+}
+
+fn perf_config(node: &Node, kind: Option<u32>) -> Result<(u32, u64)> {
+    let Some(text) = node.value.as_str() else {
+        return Ok((kind.unwrap_or(SOFTWARE), node.u64_from(0)?));
+    };
+    let matches = |event: &&(&str, u32, u64)| event.0 == text && kind.is_none_or(|kind| kind == event.1);
+    let found = PERF_EVENTS.iter().find(matches).map(|(_, kind, config)| (*kind, *config));
+    found.ok_or_else(|| node.expected("a number or the name of an event of that type"))
+}
+
+fn number_or(node: &Node, key: &str, default: u32) -> Result<u32> {
+    node.get(key).map_or(Ok(default), |node| node.u32_from(0))
+}
+
+/// A path: not empty, of bounded length, fit for a C string.
+fn file(node: &Node) -> Result<String> {
+    let text = node.value.as_str().ok_or_else(|| node.expected("a path"))?;
+    if text.is_empty() || text.len() >= MAX_PATH || text.contains('\0') {
+        return Err(node.expected("a path"));
+    }
+    Ok(text.to_owned())
+}

@@ -1,0 +1,260 @@
+//! What is refused names the place and the reason.
+
+use eunomia::error::Status;
+use eunomia::package::Package;
+use serde_json::{Value, json};
+
+use crate::fixture::{elf, f1, f2, f2_skel, packed, parse, refusal, refusal_of};
+
+fn skel_refusal(skel: Value) -> String {
+    refusal(&f2_skel(skel))
+}
+
+#[test]
+fn a_missing_or_wrong_member_is_named_by_its_path() {
+    let map = |map: Value| skel_refusal(json!({"maps":[{"name":"a"},{"name":"b"},map]}));
+    assert_eq!(map(json!({})), "meta.bpf_skel.maps[2].name: missing");
+    assert_eq!(map(json!({"name":null})), "meta.bpf_skel.maps[2].name: missing");
+    assert_eq!(map(json!({"name":7})), "meta.bpf_skel.maps[2].name: expected a name, found 7");
+    assert_eq!(map(json!({"name":""})), "meta.bpf_skel.maps[2].name: a name must not be empty");
+    assert_eq!(map(json!({"name":"a\0b"})), "meta.bpf_skel.maps[2].name: contains a NUL character");
+    assert_eq!(map(json!(["name"])), "meta.bpf_skel.maps[2]: expected an object, found an array");
+    assert_eq!(map(json!({"name":"c","sample":{}})), "meta.bpf_skel.maps[2].sample.interval: missing");
+    assert_eq!(
+        map(json!({"name":"c","sample":{"interval":"x"}})),
+        "meta.bpf_skel.maps[2].sample.interval: expected a whole number of at least 1, found \"x\""
+    );
+    assert_eq!(
+        map(json!({"name":"c","sample":{"interval":1,"type":"log10"}})),
+        "meta.bpf_skel.maps[2].sample.type: expected default_kv, log2_hist or linear_hist, found \"log10\""
+    );
+    assert_eq!(
+        map(json!({"name":"c","export_config":{"custom_members":[{"name":"x"}]}})),
+        "meta.bpf_skel.maps[2].export_config.custom_members[0].offset: missing"
+    );
+    assert_eq!(
+        map(json!({"name":"c","export_config":"yes"})),
+        "meta.bpf_skel.maps[2].export_config: expected no_export, default, btf_type_id or custom_members, found \"yes\""
+    );
+}
+
+#[test]
+fn numbers_that_do_not_fit_are_shown() {
+    let pages = |value: Value| refusal(&f2(json!({"bpf_skel":{},"perf_buffer_pages":value})));
+    assert_eq!(pages(json!(1.5)), "meta.perf_buffer_pages: expected a whole number, found 1.5");
+    assert_eq!(pages(json!(-1)), "meta.perf_buffer_pages: expected a whole number, found -1");
+    let too_large = "meta.perf_buffer_pages: expected a whole number of at most 4294967295, found ";
+    assert_eq!(pages(json!(9223372036854775808_u64)), format!("{too_large}9223372036854775808"));
+    assert_eq!(pages(json!(1e300)), "meta.perf_buffer_pages: expected a whole number, found 1e+300");
+    assert_eq!(pages(json!(true)), "meta.perf_buffer_pages: expected a whole number, found true");
+}
+
+#[test]
+fn variables_options_and_types_are_checked_too() {
+    let var = |var: Value| skel_refusal(json!({"data_sections":[{"name":".rodata","variables":[var]}]}));
+    let at = "meta.bpf_skel.data_sections[0].variables[0]";
+    assert_eq!(var(json!({"name":"v"})), format!("{at}.type: missing"));
+    let option = |key: &str, value: Value| var(json!({"name":"v","type":"int","cmdarg":{key:value}}));
+    assert_eq!(
+        option("short", json!("ab")),
+        format!("{at}.cmdarg.short: expected one character, found \"ab\"")
+    );
+    assert_eq!(
+        option("short", json!("-")),
+        format!("{at}.cmdarg.short: expected one character, found \"-\"")
+    );
+    let name = format!("{at}.cmdarg.long: expected the name of an option, found ");
+    assert_eq!(option("long", json!("--x")), format!("{name}\"--x\""));
+    assert_eq!(option("long", json!("a b")), format!("{name}\"a b\""));
+    let export = |types: Value| refusal(&f2(json!({"bpf_skel":{},"export_types":types})));
+    assert_eq!(export(json!([{"name":"e"}])), "meta.export_types[0].size: missing");
+    assert_eq!(export(json!(7)), "meta.export_types: expected an array, found 7");
+    assert_eq!(
+        export(json!([{"name":"e","size":1,"members":[{"name":"m"}]}])),
+        "meta.export_types[0].members[0].type: missing"
+    );
+}
+
+#[test]
+fn a_name_that_is_there_twice_is_refused_with_both_places() {
+    assert_eq!(
+        skel_refusal(json!({"maps":[{"name":"events"},{"name":"x"},{"name":"events"}]})),
+        "meta.bpf_skel.maps[2].name: \"events\" is already the name at meta.bpf_skel.maps[0].name"
+    );
+    assert_eq!(
+        skel_refusal(json!({"progs":[{"name":"p"},{"name":"p"}]})),
+        "meta.bpf_skel.progs[1].name: \"p\" is already the name at meta.bpf_skel.progs[0].name"
+    );
+    let variable = json!({"name":"v","type":"int"});
+    assert_eq!(
+        skel_refusal(json!({"data_sections":[{"name":".bss","variables":[variable]},
+            {"name":".data","variables":[variable]}]})),
+        "meta.bpf_skel.data_sections[1].variables[0].name: \"v\" is already the name at \
+         meta.bpf_skel.data_sections[0].variables[0].name"
+    );
+    assert_eq!(
+        refusal(&f1(json!({"maps":[{"name":"rb","type":"t"},{"name":"rb","type":"t"}]}))),
+        "maps[1].name: \"rb\" is already the name at maps[0].name"
+    );
+}
+
+#[test]
+fn shortened_names_of_sections_may_repeat() {
+    let skel = json!({"maps":[{"name":".rodata.long_na"},{"name":".rodata.long_na"}]});
+    assert_eq!(parse(&f2_skel(skel)).meta.maps.len(), 2);
+}
+
+#[test]
+fn a_size_that_does_not_match_gives_both_sizes() {
+    let mut document = f2_skel(json!({}));
+    document["bpf_object_size"] = json!(250);
+    assert_eq!(refusal(&document), "bpf_object_size: 250, but the object inflates to 200 bytes");
+    document["bpf_object_size"] = json!(100);
+    assert_eq!(refusal(&document), "bpf_object_size: 100, but the object inflates to more");
+    document["bpf_object_size"] = json!("200");
+    assert_eq!(refusal(&document), "bpf_object_size: expected a whole number, found \"200\"");
+    document.as_object_mut().unwrap().remove("bpf_object_size");
+    assert_eq!(refusal(&document), "bpf_object_size: missing");
+    assert_eq!(refusal(&f1(json!({"data_sz":199}))), "data_sz: 199, but the object has 200 bytes");
+}
+
+#[test]
+fn wrong_base64_is_told_from_a_wrong_stream() {
+    let mut document = f2_skel(json!({}));
+    let mut refuse = |text: Value| {
+        document["bpf_object"] = text;
+        refusal(&document)
+    };
+    assert_eq!(refuse(json!("eJz!AAAA")), "bpf_object: not base64: byte 0x21 at offset 3");
+    assert_eq!(refuse(json!("eJzAA")), "bpf_object: not base64: it seems cut off");
+    assert_eq!(refuse(json!("")), "bpf_object: the zlib stream is cut off");
+    assert_eq!(refuse(json!("AAAAAAAA")), "bpf_object: not a zlib stream");
+    assert_eq!(refuse(json!(["x"])), "bpf_object: expected a base64 text, found an array");
+    let whole = packed(&elf());
+    assert_eq!(refuse(json!(whole[..whole.len() / 8 * 4])), "bpf_object: the zlib stream is cut off");
+}
+
+#[test]
+fn a_damaged_stream_is_found_by_its_checksum() {
+    let mut stream = miniz_oxide::deflate::compress_to_vec_zlib(&elf(), 6);
+    *stream.last_mut().unwrap() ^= 1;
+    let mut document = f2_skel(json!({}));
+    document["bpf_object"] = base64::Engine::encode(&base64::prelude::BASE64_STANDARD, stream).into();
+    assert_eq!(refusal(&document), "bpf_object: the checksum of the zlib stream does not match");
+}
+
+#[test]
+fn an_object_that_is_not_for_bpf_says_what_it_is() {
+    let refuse = |change: fn(&mut Vec<u8>)| {
+        let mut object = elf();
+        change(&mut object);
+        let package = Package::from_object(&object, None).unwrap_err().message.clone();
+        let document =
+            json!({"bpf_object":packed(&object),"bpf_object_size":object.len(),"meta":{"bpf_skel":{}}});
+        assert_eq!(package.strip_prefix("object"), refusal(&document).strip_prefix("bpf_object"));
+        package
+    };
+    assert_eq!(
+        refuse(|object| object[0] = b'M'),
+        "object: not an ELF object (it starts with [4d, 45, 4c, 46])"
+    );
+    assert_eq!(refuse(|object| object.truncate(40)), "object: an ELF object cut off after 40 bytes");
+    assert_eq!(refuse(|object| object[4] = 1), "object: not a 64-bit ELF object");
+    let foreign = refuse(|object| object[5] = 3 - object[5]);
+    assert!(foreign.ends_with("-endian, which this machine is not"), "{foreign}");
+    assert_eq!(
+        refuse(|object| object[18..20].copy_from_slice(&62_u16.to_ne_bytes())),
+        "object: an ELF object for machine 62, not for BPF (247)"
+    );
+    assert_eq!(
+        Package::from_object(b"", None).unwrap_err().message,
+        "object: not an ELF object (it starts with [])"
+    );
+}
+
+#[test]
+fn what_is_not_json_is_called_by_its_name() {
+    for (bytes, message) in [
+        (&b""[..], "the package is empty"),
+        (b"\xef\xbb\xbf \n", "the package is empty"),
+        (b"\0asm\x01\0\0\0", "this is a WASM module, and this build reads JSON packages only"),
+        (b"\x7fELF\x02\x01", "this is an ELF object without metadata; eunomia_open_object opens it"),
+        (b"\x1f\x8b\x08\0", "this is a gzip file; unpack it first"),
+        (b"PK\x03\x04\x14", "this is a zip archive; unpack it first"),
+        (b"\n<!DOCTYPE html>", "this is HTML or XML, perhaps the error page of a download"),
+        (b"\xff\xfe{\0", "this is UTF-16 text; packages are UTF-8"),
+        (b"404: Not Found", "not a package: a JSON object has to begin with {"),
+        (b"[]", "not a package: a JSON object has to begin with {"),
+        (b"{}", "not a package: it has neither bpf_object nor data"),
+        (b"{\"a\":1,\n \"b\":x}", "line 2, column 6: expected value"),
+        (b"{\"a\":1", "line 1, column 6: the JSON text is cut off"),
+        (b"{\"a\":\"\xff\"}", "line 1, column 7: invalid unicode code point"),
+        (b"{\"a\":1} x", "line 1, column 9: trailing characters"),
+    ] {
+        assert_eq!(refusal_of(bytes), message);
+    }
+    let mut tar = vec![b'p'; 600];
+    tar[257..262].copy_from_slice(b"ustar");
+    assert_eq!(refusal_of(&tar), "this is a tar archive; the package.json inside is what can be opened");
+}
+
+#[test]
+fn metadata_alone_asks_for_its_object_and_the_other_way_round() {
+    let alone = refusal(&json!({"bpf_skel":{"obj_name":"x"}}));
+    assert_eq!(alone, "this is metadata without its object; eunomia_open_object opens the two together");
+    let whole = f2_skel(json!({})).to_string();
+    let error = Package::from_object(&elf(), Some(&whole)).unwrap_err();
+    assert_eq!(error.status, Status::Package);
+    assert_eq!(
+        error.message,
+        "this is a whole package, not the metadata of an object; eunomia_open opens it"
+    );
+}
+
+#[test]
+fn paths_begin_where_the_document_begins() {
+    let separate = |meta: &str| Package::from_object(&elf(), Some(meta)).unwrap_err().message.clone();
+    assert_eq!(separate("{}"), "bpf_skel: missing");
+    assert_eq!(separate(r#"{"bpf_skel":{"progs":[{}]}}"#), "bpf_skel.progs[0].name: missing");
+    assert_eq!(refusal(&f2(json!({}))), "meta.bpf_skel: missing");
+    assert_eq!(refusal(&json!({"bpf_object":"eJw="})), "meta: missing");
+    assert_eq!(refusal(&f1(json!({"maps":[{}]}))), "maps[0].name: missing");
+    let section = json!([{"name":"x.bss","sec_data":[{"name":"v"}]}]);
+    assert_eq!(refusal(&f1(json!({"maps":section}))), "maps[0].sec_data[0].type: missing");
+    let event =
+        json!([{"name":"rb","export_data_types":{"Struct Name":"e","Size":8,"Fields":[{"Name":"m"}]}}]);
+    assert_eq!(refusal(&f1(json!({"maps":event}))), "maps[0].export_data_types.Fields[0].Type: missing");
+    assert_eq!(refusal(&json!({"data":"AAAA"})), "data_sz: missing");
+}
+
+#[test]
+fn every_truncation_is_refused() {
+    let text = f2_skel(json!({"obj_name":"cut","maps":[{"name":"m","sample":{"interval":1}}]})).to_string();
+    Package::parse(text.as_bytes()).unwrap();
+    for end in 1..text.len() {
+        let message = refusal_of(&text.as_bytes()[..end]);
+        assert!(message.contains("cut off"), "{end}: {message}");
+    }
+}
+
+#[test]
+fn no_single_changed_byte_brings_it_down() {
+    for text in [
+        f2_skel(json!({"maps":[{"name":"m","sample":{"interval":1e3}}],"progs":[{"name":"p","ifindex":1}]}))
+            .to_string(),
+        f1(json!({"maps":[{"name":"x.bss","sec_data":[{"name":"v","type":"int"}]}],"runtime_args":{"v":1}}))
+            .to_string(),
+    ] {
+        let mut bytes = text.into_bytes();
+        for at in 0..bytes.len() {
+            let before = bytes[at];
+            for value in [0, b'"', b'{', b'9', b'-', 0xff, before ^ 1, before ^ 0x20] {
+                bytes[at] = value;
+                if let Ok(package) = Package::parse(&bytes) {
+                    assert_eq!(package.object.len(), elf().len());
+                }
+            }
+            bytes[at] = before;
+        }
+    }
+}
