@@ -1,0 +1,268 @@
+//! Links: by section where the section says where, else by what the package or the host says.
+
+use std::ffi::{CStr, CString};
+use std::fs::File;
+use std::io;
+use std::os::fd::AsFd;
+use std::sync::Arc;
+
+use super::map::errno;
+use super::probe;
+use super::sys::attach::{Link, PerfEvent, UserProbe, perf_event_open};
+use super::sys::object::ProgRef;
+use crate::error::{Error, Result, Status};
+use crate::log::{self, Log};
+use crate::os;
+use crate::package::{Interface, PerfSample, Target, TcPoint};
+
+/// Program types that libbpf does not attach by section alone; `enum bpf_prog_type` of linux/bpf.h.
+mod kind {
+    pub const SCHED_CLS: u32 = 3;
+    pub const SCHED_ACT: u32 = 4;
+    pub const XDP: u32 = 6;
+    pub const PERF_EVENT: u32 = 7;
+    pub const CGROUP_SKB: u32 = 8;
+    pub const CGROUP_SOCK: u32 = 9;
+    pub const SOCK_OPS: u32 = 13;
+    pub const CGROUP_DEVICE: u32 = 15;
+    pub const CGROUP_SOCK_ADDR: u32 = 18;
+    pub const FLOW_DISSECTOR: u32 = 22;
+    pub const CGROUP_SYSCTL: u32 = 23;
+    pub const CGROUP_SOCKOPT: u32 = 25;
+    pub const STRUCT_OPS: u32 = 27;
+    pub const SK_LOOKUP: u32 = 30;
+    pub const SYSCALL: u32 = 31;
+}
+
+/// Attaches a program to each of its targets. A failure lets go of those already made.
+pub fn attach(prog: ProgRef<'_>, targets: &[Target], log: &Arc<Log>) -> Result<Vec<Link>> {
+    let mut links = Vec::new();
+    for target in targets {
+        links.extend(attach_one(prog, target, log)?);
+    }
+    Ok(links)
+}
+
+/// Whether attaching means anything for it: a syscall program is run by the host, and those of struct_ops come with
+/// their map.
+pub fn is_attachable(prog: ProgRef<'_>) -> bool {
+    !matches!(prog.kind(), kind::SYSCALL | kind::STRUCT_OPS)
+}
+
+fn attach_one(prog: ProgRef<'_>, target: &Target, log: &Arc<Log>) -> Result<Vec<Link>> {
+    if let Some(place) = &target.attach {
+        return by_place(prog, place, target, log);
+    }
+    match prog.kind() {
+        kind::XDP => {
+            let (index, place) = interface(prog, target)?;
+            one(prog, &place, log, || prog.attach_xdp(index, target.flags))
+        }
+        kind::SCHED_CLS | kind::SCHED_ACT => traffic_control(prog, target, log),
+        kind::PERF_EVENT => perf_events(prog, target, log),
+        kind::CGROUP_SKB
+        | kind::CGROUP_SOCK
+        | kind::CGROUP_SOCK_ADDR
+        | kind::CGROUP_SOCKOPT
+        | kind::CGROUP_SYSCTL
+        | kind::CGROUP_DEVICE
+        | kind::SOCK_OPS => cgroup(prog, target, log),
+        kind::SK_LOOKUP | kind::FLOW_DISSECTOR => network_namespace(prog, log),
+        _ if target.path.is_some() || target.func.is_some() || target.pid.is_some() => {
+            by_place(prog, &section(prog), target, log)
+        }
+        _ => one(prog, &section(prog), log, || prog.attach()),
+    }
+}
+
+/// Makes one link; a failure names the program and the place.
+fn one(
+    prog: ProgRef<'_>,
+    place: &str,
+    log: &Arc<Log>,
+    make: impl FnOnce() -> io::Result<Link>,
+) -> Result<Vec<Link>> {
+    // As much as libbpf takes at a time; it must not find out what the kernel can do while there is no room.
+    const ROOM: usize = 4;
+    let (link, printed) = log::capture(log, || os::has_room(ROOM).and_then(|()| make()));
+    link.map(|link| vec![link]).map_err(|e| match e.raw_os_error() {
+        Some(libc::EOPNOTSUPP) if place == section(prog) => no_target(prog),
+        _ => probe::attach_error(prog, place, &e, &printed),
+    })
+}
+
+fn section(prog: ProgRef<'_>) -> String {
+    prog.section().to_string_lossy().into_owned()
+}
+
+/// A section such as `uprobe` or `kprobe` alone, or a type that needs a socket or map of the host.
+fn no_target(prog: ProgRef<'_>) -> Error {
+    let text = format!(
+        "program {:?}: section {:?} does not say where to attach, and nothing else does; set its target",
+        prog.name().to_string_lossy(),
+        section(prog)
+    );
+    Error::sys(Status::Unsupported, libc::EOPNOTSUPP, text)
+}
+
+fn needs(prog: ProgRef<'_>, what: &str) -> Error {
+    let text = format!(
+        "program {:?} ({}) needs {what} in the package or by eunomia_prog_set_target_json",
+        prog.name().to_string_lossy(),
+        section(prog)
+    );
+    Error::new(Status::Attach, text)
+}
+
+/// The interface's index, and how to call the place in messages.
+fn interface(prog: ProgRef<'_>, target: &Target) -> Result<(u32, String)> {
+    // The loopback interface is what the first published packages mean when they say nothing.
+    let interface = target.interface.as_ref().unwrap_or(&Interface::Index(1));
+    let (place, index) = match interface {
+        Interface::Index(index) => {
+            (format!("{} on interface {index}", section(prog)), os::check_interface(*index).map(|()| *index))
+        }
+        Interface::Name(name) => {
+            (format!("{} on interface {name:?}", section(prog)), os::interface_index(name))
+        }
+    };
+    let index = index.map_err(|e| probe::attach_error(prog, &place, &e, ""))?;
+    Ok((index, place))
+}
+
+fn traffic_control(prog: ProgRef<'_>, target: &Target, log: &Arc<Log>) -> Result<Vec<Link>> {
+    const BPF_TC_INGRESS: u32 = 1;
+    const BPF_TC_EGRESS: u32 = 2;
+    let (index, place) = interface(prog, target)?;
+    let section = section(prog);
+    if section.starts_with("tcx/") || section.starts_with("tc/") {
+        return one(prog, &place, log, || prog.attach_tcx(index));
+    }
+    if section.starts_with("netkit/") {
+        return one(prog, &place, log, || prog.attach_netkit(index));
+    }
+    let point = match target.tc.point {
+        TcPoint::Ingress => BPF_TC_INGRESS,
+        TcPoint::Egress => BPF_TC_EGRESS,
+        TcPoint::Custom => return Err(needs(prog, "BPF_TC_INGRESS or BPF_TC_EGRESS as attach_point")),
+    };
+    one(prog, &place, log, || prog.attach_tc(index, point, target.tc.handle, target.tc.priority))
+}
+
+/// One perf event on each CPU that is online; without further word the software clock at 99 Hz, which virtual
+/// machines have as well.
+fn perf_events(prog: ProgRef<'_>, target: &Target, log: &Arc<Log>) -> Result<Vec<Link>> {
+    const PERF_TYPE_SOFTWARE: u32 = 1;
+    const CPU_CLOCK: u64 = 0;
+    let (kind, config, sample) = match &target.perf {
+        Some(perf) => (perf.kind, perf.config, perf.sample),
+        None => (PERF_TYPE_SOFTWARE, CPU_CLOCK, PerfSample::Frequency(99)),
+    };
+    let (sample, is_frequency) = match sample {
+        PerfSample::Frequency(hertz) => (hertz, true),
+        PerfSample::Period(events) => (events, false),
+    };
+    let place = format!("perf event type {kind} config {config}");
+    let pid = target.pid.unwrap_or(-1);
+    let mut links = Vec::new();
+    for cpu in online_cpus()? {
+        let event = PerfEvent { kind, config, sample, is_frequency, pid, cpu };
+        links.extend(one(prog, &place, log, || prog.attach_perf_event(perf_event_open(&event)?))?);
+    }
+    Ok(links)
+}
+
+/// The CPUs in /sys/devices/system/cpu/online, such as `0-3,5`.
+fn online_cpus() -> Result<Vec<i32>> {
+    const ONLINE: &str = "/sys/devices/system/cpu/online";
+    let failed = |e: io::Error| Error::sys(Status::System, errno(&e), format_args!("{ONLINE}: {e}"));
+    let text = std::fs::read_to_string(ONLINE).map_err(failed)?;
+    let range = |part: &str| {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        Some(first.parse::<i32>().ok()?..=last.parse::<i32>().ok()?)
+    };
+    Ok(text.trim().split(',').filter_map(range).flatten().collect())
+}
+
+fn cgroup(prog: ProgRef<'_>, target: &Target, log: &Arc<Log>) -> Result<Vec<Link>> {
+    let path = match &target.cgroup {
+        Some(path) => path.clone(),
+        None => return Err(needs(prog, "the path of a cgroup (\"cgroup\")")),
+    };
+    let place = format!("{} on cgroup {path:?}", section(prog));
+    one(prog, &place, log, || prog.attach_cgroup(File::open(&path)?.as_fd()))
+}
+
+fn network_namespace(prog: ProgRef<'_>, log: &Arc<Log>) -> Result<Vec<Link>> {
+    let own = "/proc/thread-self/ns/net";
+    one(prog, &section(prog), log, || prog.attach_netns(File::open(own)?.as_fd()))
+}
+
+/// Attaches to a place that is written like a section, filled in from the target's path, function and process.
+fn by_place(prog: ProgRef<'_>, place: &str, target: &Target, log: &Arc<Log>) -> Result<Vec<Link>> {
+    let (kind, rest) = place.split_once('/').unwrap_or((place, ""));
+    let text = |text: &str| CString::new(text).map_err(|_| needs(prog, "names without a NUL byte"));
+    match kind {
+        "tp" | "tracepoint" => {
+            let (category, name) = rest.split_once('/').ok_or_else(|| bad_place(prog, place))?;
+            let (category, name) = (text(category)?, text(name)?);
+            one(prog, place, log, || prog.attach_tracepoint(&category, &name))
+        }
+        "raw_tp" | "raw_tracepoint" => {
+            let name = text(rest)?;
+            one(prog, place, log, || prog.attach_raw_tracepoint(&name))
+        }
+        "kprobe" | "kretprobe" => {
+            let func = text(target.func.as_deref().unwrap_or(rest))?;
+            one(prog, place, log, || prog.attach_kprobe(&func, kind == "kretprobe"))
+        }
+        "uprobe" | "uretprobe" | "uprobe.s" | "uretprobe.s" => {
+            let (path, func) = binary(rest, target).ok_or_else(|| needs(prog, "\"path\" and \"func\""))?;
+            let (path, func) = (text(&path)?, text(&func)?);
+            let on_return = kind.starts_with("uret");
+            let pid = target.pid.unwrap_or(-1);
+            let probe = UserProbe { pid, path: &path, func: &func, on_return };
+            one(prog, place, log, || prog.attach_uprobe(&probe))
+        }
+        "usdt" => usdt(prog, place, rest, target, log),
+        _ => Err(bad_place(prog, place)),
+    }
+}
+
+/// `path:function`, each part from the target if it is there.
+fn binary(rest: &str, target: &Target) -> Option<(String, String)> {
+    let (path, func) = rest.rsplit_once(':').unwrap_or((rest, ""));
+    let pick = |own: &Option<String>, section: &str| {
+        own.clone().or_else(|| (!section.is_empty()).then(|| section.to_owned()))
+    };
+    Some((pick(&target.path, path)?, pick(&target.func, func)?))
+}
+
+/// `path:provider:name`.
+fn usdt(prog: ProgRef<'_>, place: &str, rest: &str, target: &Target, log: &Arc<Log>) -> Result<Vec<Link>> {
+    let mut parts = rest.rsplitn(3, ':');
+    let parts = (parts.next(), parts.next(), target.path.as_deref().or(parts.next()));
+    let (Some(name), Some(provider), Some(path)) = parts else { return Err(bad_place(prog, place)) };
+    let text = |text: &str| CString::new(text).map_err(|_| bad_place(prog, place));
+    let (path, provider, name) = (text(path)?, text(provider)?, text(name)?);
+    let pid = target.pid.unwrap_or(-1);
+    one(prog, place, log, || prog.attach_usdt(pid, &path, &provider, &name))
+}
+
+fn bad_place(prog: ProgRef<'_>, place: &str) -> Error {
+    let text = format!("program {:?}: cannot be attached to {place:?}", prog.name().to_string_lossy());
+    Error::new(Status::Attach, text)
+}
+
+/// Attaches a struct_ops map.
+pub fn attach_struct_ops(
+    name: &CStr,
+    log: &Arc<Log>,
+    make: impl FnOnce() -> io::Result<Link>,
+) -> Result<Link> {
+    let (link, printed) = log::capture(log, make);
+    link.map_err(|e| {
+        let text = format!("struct_ops map {name:?}: {e}");
+        Error::sys(Status::Attach, e.raw_os_error().unwrap_or(0), text).with_detail(&printed)
+    })
+}

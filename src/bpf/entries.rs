@@ -1,0 +1,147 @@
+//! Walks the entries of a map in chunks, so that a large map never holds up a ring buffer.
+//!
+//! Where the kernel has batched lookup, a chunk is one system call; else it is one pair of calls an entry.
+
+use std::io;
+
+use super::map::{ENOTSUPP, Map, kind};
+use super::sys::map::{BatchCursor, MapFd};
+
+/// Entries in a chunk.
+const CHUNK: usize = 256;
+
+/// One walk over a map.
+pub struct Entries {
+    keys: Vec<u8>,
+    values: Vec<u8>,
+    key_len: usize,
+    value_len: usize,
+    filled: usize,
+    at: usize,
+    clear: bool,
+    mode: Mode,
+    /// Entries that the walk may still meet: a map that changes under it must not keep it going for ever.
+    left: usize,
+}
+
+enum Mode {
+    Batch(BatchCursor),
+    Keys(Option<Vec<u8>>),
+    Done,
+}
+
+impl Entries {
+    /// A walk that empties the map on its way if `clear`.
+    pub fn new(map: &Map, clear: bool) -> Entries {
+        let (key_len, value_len) = (map.key.size, map.value_len());
+        let is_array = matches!(map.kind, kind::ARRAY | kind::PERCPU_ARRAY);
+        // Entries of an array cannot be removed; they are set to zero one by one.
+        let mode = if is_array && clear { Mode::Keys(None) } else { Mode::Batch(BatchCursor::start()) };
+        let left = (map.max_entries as usize).saturating_mul(2).max(CHUNK);
+        let room = CHUNK.min(map.max_entries.max(1) as usize);
+        let (keys, values) = (vec![0; room * key_len], vec![0; room * value_len]);
+        Entries { keys, values, key_len, value_len, filled: 0, at: 0, clear, mode, left }
+    }
+
+    /// Passes on the rest of the current chunk, or a new one, until `f` says no. `Ok(true)`: the walk is over.
+    pub fn step(&mut self, map: &Map, mut f: impl FnMut(&[u8], &[u8]) -> bool) -> io::Result<bool> {
+        if self.at == self.filled {
+            self.fill(map)?;
+        }
+        while self.at < self.filled {
+            let (index, key_len, value_len) = (self.at, self.key_len, self.value_len);
+            self.at += 1;
+            let key = &self.keys[index * key_len..][..key_len];
+            if !f(key, &self.values[index * value_len..][..value_len]) {
+                break;
+            }
+        }
+        Ok(self.at == self.filled && (matches!(self.mode, Mode::Done) || self.left == 0))
+    }
+
+    fn fill(&mut self, map: &Map) -> io::Result<()> {
+        (self.at, self.filled) = (0, 0);
+        if self.key_len == 0 {
+            // A queue, a stack, a ring buffer: there is nothing to walk along.
+            return Err(io::Error::from_raw_os_error(ENOTSUPP));
+        }
+        let fd = map.fd().map_err(|_| io::Error::from_raw_os_error(libc::EBADF))?;
+        if let Mode::Batch(cursor) = &mut self.mode {
+            match fd.lookup_batch(cursor, self.clear, &mut self.keys, &mut self.values) {
+                Ok((count, last)) => {
+                    self.filled = count;
+                    if last {
+                        self.mode = Mode::Done;
+                    }
+                }
+                // A bucket of a hash map holds more entries than the chunk: nothing was copied.
+                Err(e) if e.raw_os_error() == Some(libc::ENOSPC) => self.grow(),
+                Err(e) if is_lacking(&e) => self.mode = Mode::Keys(None),
+                Err(e) => return Err(e),
+            }
+        }
+        if matches!(self.mode, Mode::Keys(_)) {
+            self.fill_by_key(map, fd)?;
+        }
+        self.left = self.left.saturating_sub(self.filled);
+        Ok(())
+    }
+
+    fn grow(&mut self) {
+        self.keys.resize(2 * self.keys.len(), 0);
+        self.values.resize(2 * self.values.len(), 0);
+    }
+
+    /// First the keys, then the values: removing a key in between would start the kernel's walk anew.
+    fn fill_by_key(&mut self, map: &Map, fd: &MapFd) -> io::Result<()> {
+        let Mode::Keys(last) = &mut self.mode else { return Ok(()) };
+        let room = self.keys.len().checked_div(self.key_len).unwrap_or(0).min(self.left);
+        let mut keys = Vec::with_capacity(room);
+        let mut ended = false;
+        while keys.len() < room && !ended {
+            let mut next = vec![0; self.key_len];
+            ended = !found(fd.next_key(keys.last().or(last.as_ref()).map(Vec::as_slice), &mut next))?;
+            if !ended {
+                keys.push(next);
+            }
+        }
+        *last = keys.last().cloned();
+        for key in keys {
+            let value = &mut self.values[self.filled * self.value_len..][..self.value_len];
+            if found(if self.clear { take(map, fd, &key, value) } else { fd.lookup(&key, value) })? {
+                self.keys[self.filled * self.key_len..][..self.key_len].copy_from_slice(&key);
+                self.filled += 1;
+            }
+        }
+        if ended {
+            self.mode = Mode::Done;
+        }
+        Ok(())
+    }
+}
+
+/// Copies a value and empties its entry; in one step where the kernel can, so that nothing counted in between is lost.
+fn take(map: &Map, fd: &MapFd, key: &[u8], value: &mut [u8]) -> io::Result<()> {
+    if matches!(map.kind, kind::ARRAY | kind::PERCPU_ARRAY) {
+        fd.lookup(key, value)?;
+        return fd.update(key, &vec![0; map.value_len()], 0);
+    }
+    match fd.take(key, value) {
+        Err(e) if is_lacking(&e) => fd.lookup(key, value).and_then(|()| fd.delete(key)),
+        taken => taken,
+    }
+}
+
+/// Turns "no such entry" into `false`.
+fn found(result: io::Result<()>) -> io::Result<bool> {
+    match result {
+        Ok(()) => Ok(true),
+        Err(e) if e.raw_os_error() == Some(libc::ENOENT) => Ok(false),
+        Err(e) => Err(e),
+    }
+}
+
+/// What kernels answer that lack an operation on a kind of map.
+fn is_lacking(e: &io::Error) -> bool {
+    matches!(e.raw_os_error(), Some(libc::EINVAL | libc::EOPNOTSUPP | ENOTSUPP))
+}

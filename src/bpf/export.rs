@@ -1,0 +1,182 @@
+//! Which maps deliver events, and what type their records have.
+//!
+//! The package's word counts; where it says nothing, a type is inferred only if exactly one fits. A source without
+//! a type still delivers, as raw bytes.
+
+use std::sync::Arc;
+
+use super::elf;
+use super::map::{Map, kind};
+use crate::error::{Error, Result, Status};
+use crate::log::{Level, Log};
+use crate::package::{CustomMember, ExportConfig, ExportType, MapMeta, Meta, Package, Sample};
+use crate::types::{Btf, Field, Plan, Type};
+
+/// Counts failed ring-buffer reservations, in objects whose `bpf_helpers.h` does so.
+pub const LOST_MAP: &str = "__eunomia_lost";
+
+/// A map that delivers.
+pub struct Export {
+    /// Its place among the maps.
+    pub map: usize,
+    /// How its records look; `None` if nobody tells. Unused for sampled maps.
+    pub record: Option<Plan>,
+    /// How it is sampled, unless it is a ring or perf buffer.
+    pub sample: Option<Sample>,
+}
+
+/// Finds the maps that deliver.
+pub fn exports(package: &Package, btf: &Btf, maps: &[Arc<Map>], log: &Log) -> Result<Vec<Export>> {
+    let meta = &package.meta;
+    let mut exports: Vec<(Export, &ExportConfig, Option<&MapMeta>)> = Vec::new();
+    for (index, map) in maps.iter().enumerate() {
+        let told = meta.maps.iter().find(|told| is_for(told, map));
+        let config = told.map_or(&ExportConfig::Unset, |told| &told.export);
+        let sample = told.and_then(|told| told.sample.clone()).filter(|_| !is_buffer(map));
+        let wanted = *config != ExportConfig::NoExport && &*map.label() != LOST_MAP;
+        if wanted && sample.is_some() && map.key.size == 0 {
+            let text = format!("map {:?}: has no keys, and cannot be sampled", map.label());
+            return Err(Error::new(Status::Package, text));
+        }
+        if wanted && (sample.is_some() || is_buffer(map)) {
+            exports.push((Export { map: index, record: None, sample }, config, told));
+        }
+    }
+    let buffers = exports.iter().filter(|(export, ..)| export.sample.is_none()).count();
+    let mut chooser = Chooser { package, btf, log, buffers, candidates: None };
+    let choose = |(export, config, told): (Export, &ExportConfig, Option<&MapMeta>)| {
+        let map = &maps[export.map];
+        let ty = if export.sample.is_some() { None } else { chooser.choose(map, config, told)? };
+        let record = ty.as_ref().map(Plan::new).transpose()?;
+        Ok(Export { record, ..export })
+    };
+    exports.into_iter().map(choose).collect()
+}
+
+/// Whether the metadata's entry is about this map; libbpf may shorten the names of data sections.
+fn is_for(told: &MapMeta, map: &Map) -> bool {
+    let name = map.label();
+    told.name == name || told.ident == name
+}
+
+fn is_buffer(map: &Map) -> bool {
+    matches!(map.kind, kind::RINGBUF | kind::PERF_EVENT_ARRAY)
+}
+
+struct Chooser<'a> {
+    package: &'a Package,
+    btf: &'a Btf,
+    log: &'a Log,
+    buffers: usize,
+    candidates: Option<Vec<u32>>,
+}
+
+impl Chooser<'_> {
+    fn choose(
+        &mut self,
+        map: &Map,
+        config: &ExportConfig,
+        told: Option<&MapMeta>,
+    ) -> Result<Option<Arc<Type>>> {
+        let at = |e: Error| e.at(format_args!("event type of map {:?}", map.label()));
+        if let ExportConfig::BtfType(id) = config {
+            return Type::from_btf(self.btf, *id).map(Some).map_err(at);
+        }
+        if let ExportConfig::Members(members) = config {
+            return self.custom(map, members).map(Some).map_err(at);
+        }
+        if let Some(export) = told.and_then(|told| told.export_type.as_ref()) {
+            return self.exported(export).map_err(at);
+        }
+        let exports = &self.package.meta.export_types;
+        match exports.as_slice() {
+            [] => Ok(self.infer(map)),
+            // Of several types, published packages mean the first; which of several buffers has it, they do not say.
+            [first, others @ ..] if others.is_empty() || self.buffers == 1 => {
+                self.exported(first).map_err(at)
+            }
+            several => {
+                let names: Vec<_> = several.iter().map(|export| export.name.as_str()).collect();
+                self.raw(map, &names);
+                Ok(None)
+            }
+        }
+    }
+
+    fn custom(&self, map: &Map, members: &[CustomMember]) -> Result<Arc<Type>> {
+        let mut fields = Vec::new();
+        let mut size = 0;
+        for member in members {
+            let ty = Type::from_btf(self.btf, member.btf_type_id)?;
+            size = size.max((member.offset as usize).saturating_add(ty.size));
+            fields.push(Field::member(&member.name, ty, member.offset));
+        }
+        Type::structure(&map.label(), size, fields)
+    }
+
+    /// An `export_types` entry: by id if that is a struct of this name, else by name, else by its members.
+    fn exported(&self, export: &ExportType) -> Result<Option<Arc<Type>>> {
+        let named = |id: &u32| self.btf.is_struct(*id) && self.btf.name(*id) == Some(&export.name);
+        let by_name = || self.btf.find_struct(&export.name);
+        if let Some(id) = export.type_id.filter(named).or_else(by_name) {
+            return Type::from_btf(self.btf, id).map(Some);
+        }
+        let members: Option<Vec<_>> = export
+            .members
+            .iter()
+            .map(|member| {
+                let llvm_type = member.llvm_type.as_deref().unwrap_or("");
+                Some((member.name.as_str(), member.type_text.as_str(), llvm_type, member.bit_offset?))
+            })
+            .collect();
+        match members.filter(|members| !members.is_empty()) {
+            Some(members) => Type::from_c_members(&export.name, export.size as usize, &members).map(Some),
+            None => {
+                let text =
+                    format!("the object has no struct {:?}; its events are delivered raw", export.name);
+                self.log.write(Level::Warn, &text);
+                Ok(None)
+            }
+        }
+    }
+
+    /// A map that tells its value type, else the one struct of the object that is of no other use.
+    fn infer(&mut self, map: &Map) -> Option<Arc<Type>> {
+        if map.kind == kind::RINGBUF && map.value_type_id != 0 && self.btf.is_struct(map.value_type_id) {
+            return Type::from_btf(self.btf, map.value_type_id).ok();
+        }
+        let (btf, object) = (self.btf, &self.package.object);
+        let ext = || elf::sections(object, ".BTF.ext").and_then(|found| found.first().copied());
+        let find = || btf.event_candidates(ext());
+        let candidates = self.candidates.get_or_insert_with(find).clone();
+        if let ([only], 1) = (candidates.as_slice(), self.buffers) {
+            return Type::from_btf(btf, *only).ok();
+        }
+        let names: Vec<_> = candidates.iter().filter_map(|id| btf.name(*id)).collect();
+        self.raw(map, &names);
+        None
+    }
+
+    fn raw(&self, map: &Map, candidates: &[&str]) {
+        let candidates = if candidates.is_empty() { "none".into() } else { candidates.join(", ") };
+        let text = format!(
+            "map {:?}: the package does not tell its event type (candidates: {candidates}); delivering raw bytes",
+            map.label()
+        );
+        self.log.write(Level::Warn, &text);
+    }
+}
+
+/// Pages per CPU of a perf buffer: the host's word, which has been checked, else the package's, else 64.
+pub fn perf_pages(host: u32, meta: &Meta) -> Result<u32> {
+    const USUAL: u32 = 64;
+    let told = meta.perf_buffer_pages.unwrap_or(USUAL);
+    match (host, told.is_power_of_two()) {
+        (0, true) => Ok(told),
+        (0, false) => {
+            let text = format!("meta.perf_buffer_pages: {told} is not a power of two");
+            Err(Error::new(Status::Package, text))
+        }
+        _ => Ok(host),
+    }
+}

@@ -1,0 +1,314 @@
+//! A map by name: its elements as bytes and as JSON, those of per-CPU maps included.
+
+use std::ffi::CStr;
+use std::io;
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use super::sys::map::MapFd;
+use super::sys::object::{MapRef, possible_cpus};
+use crate::error::{Error, Result, Status};
+use crate::os;
+use crate::types::{Btf, Plan, Type, encode, hex_json};
+
+/// Kinds that matter here; `enum bpf_map_type` of linux/bpf.h.
+pub mod kind {
+    /// BPF_MAP_TYPE_ARRAY.
+    pub const ARRAY: u32 = 2;
+    /// BPF_MAP_TYPE_PERF_EVENT_ARRAY.
+    pub const PERF_EVENT_ARRAY: u32 = 4;
+    /// BPF_MAP_TYPE_PERCPU_HASH.
+    pub const PERCPU_HASH: u32 = 5;
+    /// BPF_MAP_TYPE_PERCPU_ARRAY.
+    pub const PERCPU_ARRAY: u32 = 6;
+    /// BPF_MAP_TYPE_LRU_PERCPU_HASH.
+    pub const LRU_PERCPU_HASH: u32 = 10;
+    /// BPF_MAP_TYPE_PERCPU_CGROUP_STORAGE.
+    pub const PERCPU_CGROUP_STORAGE: u32 = 21;
+    /// BPF_MAP_TYPE_STRUCT_OPS.
+    pub const STRUCT_OPS: u32 = 26;
+    /// BPF_MAP_TYPE_RINGBUF.
+    pub const RINGBUF: u32 = 27;
+}
+
+/// How a key or a value looks as JSON.
+pub struct Form {
+    /// Bytes of one.
+    pub size: usize,
+    /// Its type and plan; `None` if the object does not tell.
+    pub plan: Option<Plan>,
+}
+
+impl Form {
+    fn new(size: u32, type_id: u32, btf: &Btf) -> Result<Form> {
+        let size = size as usize;
+        let ty = match type_id {
+            0 => None,
+            id => Some(Type::from_btf(btf, id)?).filter(|ty| ty.size == size),
+        };
+        let plan = ty.as_ref().map(Plan::new).transpose()?;
+        Ok(Form { size, plan })
+    }
+
+    /// Its type, if known.
+    pub fn ty(&self) -> Option<&Arc<Type>> {
+        self.plan.as_ref().map(Plan::ty)
+    }
+
+    /// Appends one as JSON; `{"data":"<hex>"}` if its type is unknown.
+    pub fn json(&self, bytes: &[u8], out: &mut Vec<u8>) {
+        match &self.plan {
+            Some(plan) => plan.json(bytes, out),
+            None => hex_json(bytes, out),
+        }
+    }
+
+    /// The bytes of a JSON value; of an untyped one from the form that `json` gives.
+    fn bytes(&self, value: &Value) -> Result<Vec<u8>> {
+        let mut bytes = vec![0; self.size];
+        match self.ty() {
+            Some(ty) => encode(ty, value, &mut bytes)?,
+            None => from_hex(value, &mut bytes)?,
+        }
+        Ok(bytes)
+    }
+}
+
+/// A map of the object.
+pub struct Map {
+    /// Its name in libbpf; `prefix.rodata` and the like for data sections.
+    pub name: Arc<CStr>,
+    /// BPF_MAP_TYPE_*.
+    pub kind: u32,
+    /// Entries at most; bytes for a ring buffer.
+    pub max_entries: u32,
+    /// Key.
+    pub key: Form,
+    /// Value (of one CPU).
+    pub value: Form,
+    /// BTF id of the value as the object declares it, 0 if it does not; a ring buffer has no values, but may say
+    /// what its records are.
+    pub value_type_id: u32,
+    /// Values per key: 1, or the number of possible CPUs.
+    pub cpus: usize,
+    fd: Option<Arc<MapFd>>,
+}
+
+impl Map {
+    /// What can be known before load.
+    pub fn describe(raw: MapRef<'_>, btf: &Btf) -> Result<Map> {
+        let name = raw.name();
+        let at = |e: Error| e.at(format_args!("map {name:?}"));
+        let cpus = if is_per_cpu(raw.kind()) { possible_cpus() } else { Ok(1) };
+        let cpus =
+            cpus.map_err(|e| Error::sys(Status::System, errno(&e), format_args!("possible CPUs: {e}")))?;
+        // The "type" of a data section is a DATASEC, which is no value type.
+        let value_type = if raw.is_internal() { 0 } else { raw.value_type() };
+        Ok(Map {
+            name: name.into(),
+            kind: raw.kind(),
+            max_entries: raw.max_entries(),
+            key: Form::new(raw.key_size(), raw.key_type(), btf).map_err(at)?,
+            value: Form::new(raw.value_size(), value_type, btf).map_err(at)?,
+            value_type_id: value_type,
+            cpus,
+            fd: None,
+        })
+    }
+
+    /// Takes over sizes and descriptor after load (libbpf rounds ring buffers and sizes perf arrays).
+    pub fn attach_fd(&mut self, raw: MapRef<'_>) -> Result<()> {
+        let Some(fd) = raw.fd() else { return Ok(()) };
+        let copy = os::duplicate(fd).map_err(|e| map_error(self, "descriptor", &e))?;
+        self.max_entries = raw.max_entries();
+        self.fd = Some(Arc::new(MapFd::new(copy, self.key.size, self.value_len())));
+        Ok(())
+    }
+
+    /// Forgets the descriptor: the object was opened anew.
+    pub fn detach_fd(&mut self, raw: MapRef<'_>) {
+        self.max_entries = raw.max_entries();
+        self.fd = None;
+    }
+
+    /// Its name as text.
+    pub fn label(&self) -> std::borrow::Cow<'_, str> {
+        self.name.to_string_lossy()
+    }
+
+    /// Bytes of a value as the kernel copies it: per-CPU values are padded to 8 bytes each.
+    pub fn value_len(&self) -> usize {
+        if is_per_cpu(self.kind) { self.cpus * self.value.size.next_multiple_of(8) } else { self.value.size }
+    }
+
+    /// The descriptor; `State` before load.
+    pub fn fd(&self) -> Result<&Arc<MapFd>> {
+        let text = || format!("map {:?} exists only once the package is loaded", self.label());
+        self.fd.as_ref().ok_or_else(|| Error::new(Status::State, text()))
+    }
+
+    /// Copies a value.
+    pub fn get(&self, key: &[u8], value: &mut [u8]) -> Result<()> {
+        self.check_len("key", key.len(), self.key.size)?;
+        self.check_len("value", value.len(), self.value_len())?;
+        self.fd()?.lookup(key, value).map_err(|e| map_error(self, "lookup", &e))
+    }
+
+    /// Stores a value.
+    pub fn set(&self, key: &[u8], value: &[u8], flags: u64) -> Result<()> {
+        self.check_len("key", key.len(), self.key.size)?;
+        self.check_len("value", value.len(), self.value_len())?;
+        self.fd()?.update(key, value, flags).map_err(|e| map_error(self, "update", &e))
+    }
+
+    /// Removes an entry.
+    pub fn delete(&self, key: &[u8]) -> Result<()> {
+        self.check_len("key", key.len(), self.key.size)?;
+        self.fd()?.delete(key).map_err(|e| map_error(self, "delete", &e))
+    }
+
+    /// The key after `key`; `NotFound` at the end.
+    pub fn next(&self, key: Option<&[u8]>, next: &mut [u8]) -> Result<()> {
+        self.check_len("key", next.len(), self.key.size)?;
+        key.map_or(Ok(()), |key| self.check_len("key", key.len(), self.key.size))?;
+        self.fd()?.next_key(key, next).map_err(|e| map_error(self, "next key", &e))
+    }
+
+    /// The value of a JSON key, as JSON.
+    pub fn get_json(&self, key: &str) -> Result<Vec<u8>> {
+        let key = self.parse_key(key)?;
+        let mut value = vec![0; self.value_len()];
+        self.get(&key, &mut value)?;
+        let mut out = Vec::new();
+        self.value_json(&value, &mut out);
+        Ok(out)
+    }
+
+    /// Stores a JSON value. Of a per-CPU map: an array with one value per CPU, or one value for all.
+    pub fn set_json(&self, key: &str, value: &str, flags: u64) -> Result<()> {
+        let key = self.parse_key(key)?;
+        let value = self.parse("value", value)?;
+        let at = |e: Error| e.at(format_args!("map {:?}: value", self.label()));
+        let bytes = if is_per_cpu(self.kind) {
+            self.per_cpu_bytes(&value).map_err(at)?
+        } else {
+            self.value.bytes(&value).map_err(at)?
+        };
+        self.set(&key, &bytes, flags)
+    }
+
+    /// Removes the entry of a JSON key.
+    pub fn delete_json(&self, key: &str) -> Result<()> {
+        self.delete(&self.parse_key(key)?)
+    }
+
+    /// Appends a value as JSON; that of a per-CPU map as an array with one element per CPU.
+    pub fn value_json(&self, value: &[u8], out: &mut Vec<u8>) {
+        value_json(&self.value, is_per_cpu(self.kind), value, out);
+    }
+
+    fn per_cpu_bytes(&self, value: &Value) -> Result<Vec<u8>> {
+        let stride = self.value.size.next_multiple_of(8);
+        let mut bytes = vec![0; self.value_len()];
+        let is_array = self.value.ty().is_some_and(|ty| ty.elem.is_some());
+        let values = match value {
+            Value::Array(values) if !is_array || values.iter().all(Value::is_array) => {
+                values.iter().collect()
+            }
+            one => vec![one; self.cpus],
+        };
+        if values.len() != self.cpus {
+            let text = format!("{} values given for {} CPUs", values.len(), self.cpus);
+            return Err(Error::new(Status::Type, text));
+        }
+        for (slot, value) in bytes.chunks_mut(stride.max(1)).zip(values) {
+            slot[..self.value.size].copy_from_slice(&self.value.bytes(value)?);
+        }
+        Ok(bytes)
+    }
+
+    fn parse(&self, what: &str, json: &str) -> Result<Value> {
+        let bad = |e| Error::new(Status::Inval, format_args!("map {:?}: {what}: {e}", self.label()));
+        serde_json::from_str(json).map_err(bad)
+    }
+
+    fn parse_key(&self, key: &str) -> Result<Vec<u8>> {
+        let value = self.parse("key", key)?;
+        self.key.bytes(&value).map_err(|e| e.at(format_args!("map {:?}: key", self.label())))
+    }
+
+    fn check_len(&self, what: &str, given: usize, expected: usize) -> Result<()> {
+        if given == expected {
+            return Ok(());
+        }
+        let text = format!("map {:?}: a {what} has {expected} bytes, {given} given", self.label());
+        Err(Error::new(Status::Inval, text))
+    }
+}
+
+/// Appends a value as JSON; `per_cpu` values as an array.
+pub fn value_json(form: &Form, per_cpu: bool, value: &[u8], out: &mut Vec<u8>) {
+    if !per_cpu {
+        return form.json(value, out);
+    }
+    out.push(b'[');
+    for (cpu, value) in value.chunks(form.size.next_multiple_of(8).max(1)).enumerate() {
+        if cpu > 0 {
+            out.push(b',');
+        }
+        form.json(&value[..form.size], out);
+    }
+    out.push(b']');
+}
+
+/// Whether each CPU has a value of its own.
+pub fn is_per_cpu(map_kind: u32) -> bool {
+    use kind::*;
+    matches!(map_kind, PERCPU_HASH | PERCPU_ARRAY | LRU_PERCPU_HASH | PERCPU_CGROUP_STORAGE)
+}
+
+/// An error of a map operation, with the status its errno stands for.
+pub fn map_error(map: &Map, what: &str, e: &io::Error) -> Error {
+    let errno = errno(e);
+    let status = match errno {
+        libc::ENOENT => Status::NotFound,
+        libc::EPERM => Status::Perm,
+        libc::ENOMEM => Status::NoMem,
+        libc::EINVAL => Status::Inval,
+        ENOTSUPP | libc::EOPNOTSUPP => Status::Unsupported,
+        _ => Status::System,
+    };
+    let reason = match errno {
+        libc::ENOENT => "no such entry".into(),
+        ENOTSUPP => "a map of this kind cannot do it".into(),
+        _ => e.to_string(),
+    };
+    Error::sys(status, errno, format!("map {:?}: {what}: {reason}", map.label()))
+}
+
+/// The kernel's own "not supported", which libc has no name for.
+pub const ENOTSUPP: i32 = 524;
+
+/// The errno of an I/O error that came from a system call.
+pub fn errno(e: &io::Error) -> i32 {
+    e.raw_os_error().unwrap_or(0)
+}
+
+/// Reads `{"data":"<hex>"}`.
+fn from_hex(value: &Value, out: &mut [u8]) -> Result<()> {
+    let wanted = out.len();
+    let bad = || {
+        let text = format!("the type is unknown; expected {{\"data\":\"<{} hex digits>\"}}", 2 * wanted);
+        Error::new(Status::Type, text)
+    };
+    let digits = value.get("data").and_then(Value::as_str).map(str::as_bytes).ok_or_else(bad)?;
+    if digits.len() != 2 * wanted {
+        return Err(bad());
+    }
+    for (byte, pair) in out.iter_mut().zip(digits.chunks(2)) {
+        let nibble = |digit: u8| char::from(digit).to_digit(16).ok_or_else(bad);
+        *byte = (nibble(pair[0])? << 4 | nibble(pair[1])?) as u8;
+    }
+    Ok(())
+}

@@ -1,0 +1,19 @@
+//! The safe face of libbpf: objects, links, maps and sources of a package.
+//!
+//! Knows nothing of callbacks, formats or threads; that is the vm's business.
+
+mod attach;
+mod elf;
+pub mod entries;
+mod export;
+pub mod map;
+pub mod object;
+mod probe;
+pub mod session;
+pub mod source;
+mod sys;
+
+pub use sys::{init, version};
+
+pub use sys::map::MapFd;
+pub use sys::object::prog_facts;

@@ -1,0 +1,300 @@
+//! Opening an object and setting its variables, up to the moment the kernel gets it.
+//!
+//! Layout comes from the object's BTF as libbpf completes it, never from a package's metadata.
+
+use std::ffi::CString;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use super::map::{Map, map_error};
+use super::sys::object::{Object, OpenOptions, ProgRef};
+use super::{elf, probe};
+use crate::error::{Error, Result, Status};
+use crate::log::{self, Log};
+use crate::os;
+use crate::types::{Btf, Plan, Type, encode};
+
+/// What an object is opened with.
+pub struct OpenConfig {
+    /// Name of the object, may be empty.
+    pub name: String,
+    /// Kernel BTF: a file or a BTFHub-style folder.
+    pub btf_path: Option<PathBuf>,
+    /// Folder for maps that are pinned by name.
+    pub pin_path: Option<PathBuf>,
+}
+
+/// How far an object is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// Parsed; nothing is in the kernel.
+    Opened,
+    /// Loading it failed.
+    Used,
+    /// Maps and programs are in the kernel.
+    Loaded,
+}
+
+/// A global variable.
+pub struct Var {
+    /// Its name.
+    pub name: String,
+    /// The data section it is in.
+    pub section: String,
+    /// Its type.
+    pub ty: Arc<Type>,
+    plan: Plan,
+    map: usize,
+    offset: usize,
+}
+
+impl Var {
+    /// Whether it is a constant for the program: settable before load only.
+    pub fn is_constant(&self) -> bool {
+        self.section.starts_with(".rodata") || self.is_kconfig()
+    }
+
+    fn is_kconfig(&self) -> bool {
+        self.section == ".kconfig"
+    }
+}
+
+/// An object with what its BTF tells about it.
+pub struct Opened {
+    /// libbpf's side.
+    pub object: Object,
+    /// The object's own types.
+    pub btf: Btf,
+    /// Its global variables.
+    pub vars: Vec<Var>,
+    /// Its maps, in libbpf's order.
+    pub maps: Vec<Arc<Map>>,
+    /// How far it is.
+    pub phase: Phase,
+}
+
+impl Opened {
+    /// Opens an ELF object. Nothing reaches the kernel.
+    pub fn open(elf: &[u8], config: &OpenConfig, log: &Arc<Log>) -> Result<Opened> {
+        check_btf(elf)?;
+        let object = open(elf, config, log)?;
+        let btf = Btf::parse(object.btf().ok_or_else(no_btf)?).map_err(|e| e.at("object"))?;
+        let maps = object.maps().map(|map| Map::describe(map, &btf).map(Arc::new)).collect::<Result<_>>()?;
+        let vars = variables(&object, &btf)?;
+        Ok(Opened { object, btf, vars, maps, phase: Phase::Opened })
+    }
+
+    /// Opens it once more, with the values it was compiled with: libbpf loads an object only once. What is in the
+    /// kernel goes first, since descriptors may be what was short.
+    pub fn reopen(self, elf: &[u8], config: &OpenConfig, log: &Arc<Log>) -> Result<Opened> {
+        drop(self.object);
+        let object = open(elf, config, log)?;
+        let mut maps = self.maps;
+        maps.iter_mut().zip(object.maps()).try_for_each(|(map, raw)| {
+            unshared(map)?.detach_fd(raw);
+            Ok(())
+        })?;
+        Ok(Opened { object, maps, phase: Phase::Opened, ..self })
+    }
+
+    /// Hands maps and programs to the kernel. A program that fails is named; its log is the error's detail.
+    pub fn load(&mut self, config: &OpenConfig, log: &Arc<Log>) -> Result<()> {
+        if let Some(prog) = self.object.progs().find(|prog| prog.autoload() && prog.kind() == 0) {
+            return Err(unknown_section(prog));
+        }
+        self.phase = Phase::Used;
+        let (loaded, printed) = log::capture(log, || self.object.load());
+        loaded.map_err(|e| probe::load_error(&e, &printed, &self.object, config.btf_path.as_deref()))?;
+        for (map, raw) in self.maps.iter_mut().zip(self.object.maps()) {
+            unshared(map)?.attach_fd(raw)?;
+        }
+        self.phase = Phase::Loaded;
+        Ok(())
+    }
+
+    /// The variable of that name.
+    pub fn var(&self, name: &str) -> Result<&Var> {
+        self.vars.iter().find(|var| var.name == name).ok_or_else(|| {
+            let known: Vec<_> = self.vars.iter().map(|var| var.name.as_str()).collect();
+            let known = if known.is_empty() { "none".into() } else { known.join(", ") };
+            Error::new(
+                Status::NotFound,
+                format_args!("variable {name:?}: no such variable; there are: {known}"),
+            )
+        })
+    }
+
+    /// Sets a variable from JSON, range-checked.
+    pub fn set_var_json(&self, name: &str, value: &Value) -> Result<()> {
+        let var = self.var(name)?;
+        let mut bytes = vec![0; var.ty.size];
+        encode(&var.ty, value, &mut bytes).map_err(|e| e.at(format_args!("variable {name:?}")))?;
+        self.write(var, &bytes)
+    }
+
+    /// Sets a variable from its bytes.
+    pub fn set_var(&self, name: &str, bytes: &[u8]) -> Result<()> {
+        let var = self.var(name)?;
+        if bytes.len() != var.ty.size {
+            let (given, size) = (bytes.len(), var.ty.size);
+            let text = format!("variable {name:?}: {given} bytes given, {} has {size}", var.ty.name);
+            return Err(Error::new(Status::Type, text));
+        }
+        self.write(var, bytes)
+    }
+
+    /// A variable's bytes: the initial value before load, the running one after.
+    pub fn var_bytes(&self, name: &str) -> Result<Vec<u8>> {
+        let var = self.var(name)?;
+        let mut bytes = vec![0; var.ty.size];
+        if self.in_memory(var) {
+            if !self.object.map(var.map).read(var.offset, &mut bytes) {
+                return Err(outside(var));
+            }
+        } else {
+            let section = self.section(var)?;
+            let range = section.get(var.offset..var.offset + bytes.len());
+            bytes.copy_from_slice(range.ok_or_else(|| outside(var))?);
+        }
+        Ok(bytes)
+    }
+
+    /// A variable as JSON.
+    pub fn var_json(&self, name: &str) -> Result<Vec<u8>> {
+        let bytes = self.var_bytes(name)?;
+        let mut out = Vec::new();
+        self.var(name)?.plan.json(&bytes, &mut out);
+        Ok(out)
+    }
+
+    fn write(&self, var: &Var, bytes: &[u8]) -> Result<()> {
+        if var.is_kconfig() {
+            let text = format!("variable {:?}: the kernel's configuration sets it", var.name);
+            return Err(Error::new(Status::State, text));
+        }
+        if var.is_constant() && self.phase == Phase::Loaded {
+            let text = format!("variable {:?}: a constant ({}) is set before load", var.name, var.section);
+            return Err(Error::new(Status::State, text));
+        }
+        if self.in_memory(var) {
+            let written = self.object.map(var.map).write(var.offset, bytes);
+            return if written { Ok(()) } else { Err(outside(var)) };
+        }
+        let mut section = self.section(var)?;
+        let range = section.get_mut(var.offset..var.offset + bytes.len());
+        range.ok_or_else(|| outside(var))?.copy_from_slice(bytes);
+        self.maps[var.map].set(&[0; 4], &section, 0)
+    }
+
+    /// Whether libbpf's memory is the variable itself. Constants never change after load; the rest is shared
+    /// with the kernel where it can map arrays (Linux 5.5).
+    fn in_memory(&self, var: &Var) -> bool {
+        self.phase == Phase::Opened || var.is_constant() || self.object.map(var.map).is_mapped()
+    }
+
+    /// The whole section of a variable, from the kernel.
+    fn section(&self, var: &Var) -> Result<Vec<u8>> {
+        let map = &self.maps[var.map];
+        let mut section = vec![0; map.value_len()];
+        map.fd()?.lookup(&[0; 4], &mut section).map_err(|e| map_error(map, "lookup", &e))?;
+        Ok(section)
+    }
+}
+
+/// Hands an ELF object to libbpf.
+fn open(elf: &[u8], config: &OpenConfig, log: &Arc<Log>) -> Result<Object> {
+    let text = |path: &Path| {
+        CString::new(path.as_os_str().as_encoded_bytes())
+            .map_err(|_| Error::new(Status::Inval, format_args!("path {path:?} has a NUL byte in it")))
+    };
+    let kernel_btf = config.btf_path.as_deref().map_or(Ok(None), kernel_btf)?;
+    let kernel_btf = kernel_btf.as_deref().map(text).transpose()?;
+    let pin_path = config.pin_path.as_deref().map(text).transpose()?;
+    let name = object_name(&config.name);
+    let options =
+        OpenOptions { name: &name, kernel_btf: kernel_btf.as_deref(), pin_path: pin_path.as_deref() };
+    let (opened, printed) = log::capture(log, || Object::open(elf, &options));
+    opened.map_err(|e| probe::open_error(&e, &printed))
+}
+
+/// libbpf follows types without looking where they lead: what never ends would hang it.
+fn check_btf(elf: &[u8]) -> Result<()> {
+    let damaged =
+        || Error::new(Status::Package, "object: cut off or damaged: its section table makes no sense");
+    let sections = elf::sections(elf, ".BTF").ok_or_else(damaged)?;
+    if sections.is_empty() {
+        return Err(no_btf());
+    }
+    let check = |section| Btf::parse(section)?.check_nesting();
+    sections.into_iter().try_for_each(check).map_err(|e| e.at("object"))
+}
+
+/// The map, which nobody else uses before load.
+fn unshared(map: &mut Arc<Map>) -> Result<&mut Map> {
+    let text = format!("map {:?} is in use before load", map.label());
+    Arc::get_mut(map).ok_or_else(|| Error::new(Status::Busy, text))
+}
+
+fn outside(var: &Var) -> Error {
+    Error::new(Status::Package, format_args!("variable {:?} lies outside of {}", var.name, var.section))
+}
+
+fn variables(object: &Object, btf: &Btf) -> Result<Vec<Var>> {
+    let mut vars = Vec::new();
+    for (map, raw) in object.maps().enumerate().filter(|(_, raw)| raw.is_internal()) {
+        for global in btf.globals(raw.value_type()) {
+            let at = |e: Error| e.at(format_args!("variable {:?}", global.name));
+            let ty = Type::from_btf(btf, global.type_id).map_err(at)?;
+            let plan = Plan::new(&ty).map_err(at)?;
+            let (name, section) = (global.name.to_owned(), global.section.to_owned());
+            vars.push(Var { name, section, ty, plan, map, offset: global.offset as usize });
+        }
+    }
+    Ok(vars)
+}
+
+fn unknown_section(prog: ProgRef<'_>) -> Error {
+    let (name, section) = (prog.name().to_string_lossy(), prog.section().to_string_lossy());
+    let text = format!("program {name:?}: libbpf knows no section {section:?}");
+    Error::new(Status::Package, text)
+}
+
+fn no_btf() -> Error {
+    Error::new(Status::Package, "object: it has no BTF; compile it with clang -g")
+}
+
+/// libbpf takes names of up to 63 characters.
+fn object_name(name: &str) -> CString {
+    let name: String = name.chars().filter(char::is_ascii_graphic).take(63).collect();
+    CString::new(if name.is_empty() { "eunomia".into() } else { name }).unwrap_or_default()
+}
+
+/// What to hand to libbpf for a BTF path: a file always, out of a folder only what the kernel lacks.
+fn kernel_btf(path: &Path) -> Result<Option<PathBuf>> {
+    if !path.is_dir() {
+        return if path.exists() { Ok(Some(path.into())) } else { Err(no_file(path)) };
+    }
+    if probe::kernel_has_btf() {
+        return Ok(None);
+    }
+    let (release, machine) = os::kernel();
+    let (id, version) = distribution();
+    let file = path.join(id).join(version).join(machine).join(format!("{release}.btf"));
+    if file.exists() { Ok(Some(file)) } else { Err(no_file(&file)) }
+}
+
+fn no_file(path: &Path) -> Error {
+    Error::new(Status::NotFound, format_args!("btf_path: {} does not exist", path.display()))
+}
+
+/// ID and VERSION_ID of os-release(5), the first two levels of a BTFHub archive.
+fn distribution() -> (String, String) {
+    let text = std::fs::read_to_string("/etc/os-release").unwrap_or_default();
+    let value = |key: &str| {
+        let mut values = text.lines().filter_map(|line| line.strip_prefix(key)?.strip_prefix('='));
+        values.next().unwrap_or_default().trim_matches(['"', '\'']).to_owned()
+    };
+    (value("ID"), value("VERSION_ID"))
+}

@@ -1,0 +1,268 @@
+//! After a failure: why did the kernel say no? Asks the kernel instead of guessing from an errno alone.
+
+use std::io;
+use std::path::Path;
+
+use super::map::{ENOTSUPP, errno};
+use super::sys::object::{Object, ProgRef};
+use crate::error::{Error, Status};
+use crate::os;
+
+const KERNEL_BTF: &str = "/sys/kernel/btf/vmlinux";
+const OUT_OF_DESCRIPTORS: &str =
+    "the process may not open as many file descriptors as this takes (ulimit -n)";
+
+/// A capability of capabilities(7): its bit and its name.
+type Capability = (u32, &'static str);
+const CAP_NET_ADMIN: Capability = (12, "CAP_NET_ADMIN");
+const CAP_SYS_ADMIN: Capability = (21, "CAP_SYS_ADMIN");
+const CAP_PERFMON: Capability = (38, "CAP_PERFMON");
+const CAP_BPF: Capability = (39, "CAP_BPF");
+
+/// Whether the running kernel carries its BTF.
+pub fn kernel_has_btf() -> bool {
+    Path::new(KERNEL_BTF).exists()
+}
+
+/// Why libbpf would not open an object.
+pub fn open_error(e: &io::Error, printed: &str) -> Error {
+    let first = printed.lines().next().map(|line| line.trim_start_matches("libbpf: "));
+    let (status, text) = match errno(e) {
+        libc::ENOMEM => (Status::NoMem, "out of memory".into()),
+        libc::EMFILE | libc::ENFILE => (Status::System, OUT_OF_DESCRIPTORS.into()),
+        _ => {
+            let reason = first.unwrap_or(&e.to_string()).trim_end_matches('.').to_owned();
+            (Status::Package, format!("object: libbpf cannot open it: {reason}"))
+        }
+    };
+    Error::sys(status, errno(e), text).with_detail(printed)
+}
+
+/// Why the kernel, or libbpf before it, would not load an object.
+pub fn load_error(e: &io::Error, printed: &str, object: &Object, btf_path: Option<&Path>) -> Error {
+    let errno = errno(e);
+    let failed = object.progs().find(|prog| names_failure(printed, prog));
+    let log = between(printed, "-- BEGIN PROG LOAD LOG --", "-- END PROG LOAD LOG --");
+    let verdict = log.and_then(verdict);
+    let (status, message) = if let (Some(prog), Some(verdict)) = (failed, verdict) {
+        let what = format!("program {:?} ({}) was rejected by the verifier", name(prog), section(prog));
+        (Status::Verifier, format!("{what}: {verdict}"))
+    } else if errno == libc::EMFILE || errno == libc::ENFILE {
+        (Status::System, OUT_OF_DESCRIPTORS.into())
+    } else if missing_btf(printed) {
+        (Status::Unsupported, no_btf())
+    } else if printed.contains("failed to parse target BTF") {
+        let path = btf_path.unwrap_or(Path::new(KERNEL_BTF)).display();
+        (Status::Inval, format!("btf_path: {path} cannot be read as BTF"))
+    } else if errno == libc::EPERM {
+        permission(failed, object)
+    } else if let Some(map) = between(printed, "map '", "': failed to create") {
+        // Lines of other maps may stand before it.
+        map_refused(map.rsplit("map '").next().unwrap_or(map), e, printed)
+    } else if let Some(prog) = failed {
+        refused(prog, e)
+    } else {
+        (load_status(errno), format!("load failed: {}", reason(printed, e)))
+    };
+    Error::sys(status, errno, message).with_detail(log.unwrap_or(printed))
+}
+
+/// Why a program could not be attached to `place`.
+pub fn attach_error(prog: ProgRef<'_>, place: &str, e: &io::Error, printed: &str) -> Error {
+    let errno = errno(e);
+    let head = format!("program {:?} ({place})", name(prog));
+    let (status, why) = match errno {
+        libc::EPERM | libc::EACCES => match missing_capability(&needs(prog)) {
+            Some(missing) => (Status::Perm, format!("needs {missing}")),
+            None => (Status::Attach, format!("{e}; {}", reason(printed, e))),
+        },
+        libc::ENOENT if place.starts_with("k") && !has_kprobes() => {
+            (Status::Unsupported, "this kernel is built without kprobes (CONFIG_KPROBES)".into())
+        }
+        libc::ENOENT if is_tracepoint(place) && !has_tracefs() => {
+            let how = "mount -t tracefs tracefs /sys/kernel/tracing";
+            (Status::Attach, format!("tracefs is not mounted; mount it: {how}"))
+        }
+        libc::ENOENT
+            if is_tracepoint(place) || place.starts_with("raw_tracepoint") || place.starts_with("raw_tp") =>
+        {
+            (Status::Attach, "no such tracepoint in this kernel".into())
+        }
+        libc::ENODEV | libc::ENXIO => (Status::Attach, "no such network interface".into()),
+        libc::EMFILE | libc::ENFILE => (Status::System, OUT_OF_DESCRIPTORS.into()),
+        libc::EOPNOTSUPP | ENOTSUPP => (Status::Unsupported, unsupported(prog, printed, e)),
+        _ => (Status::Attach, reason(printed, e)),
+    };
+    Error::sys(status, errno, format!("{head}: {why}")).with_detail(printed)
+}
+
+fn name(prog: ProgRef<'_>) -> String {
+    prog.name().to_string_lossy().into_owned()
+}
+
+fn section(prog: ProgRef<'_>) -> String {
+    prog.section().to_string_lossy().into_owned()
+}
+
+/// Whether libbpf reports this program as the one that failed.
+fn names_failure(printed: &str, prog: &ProgRef<'_>) -> bool {
+    let head = format!("prog '{}':", name(*prog));
+    let failures = ["failed", "BPF program load", "missing BPF prog type"];
+    printed.lines().any(|line| line.contains(&head) && failures.iter().any(|word| line.contains(word)))
+}
+
+fn between<'a>(text: &'a str, begin: &str, end: &str) -> Option<&'a str> {
+    let (_, rest) = text.split_once(begin)?;
+    Some(rest.split_once(end).map_or(rest, |(log, _)| log).trim())
+}
+
+/// The line of a log that says what was wrong: the last one before the statistics. A log without one means that the
+/// verifier was not reached.
+fn verdict(log: &str) -> Option<&str> {
+    let statistics = ["processed ", "verification time", "stack depth", "arg#", "func#"];
+    let speaks = |line: &&str| !line.is_empty() && !statistics.iter().any(|head| line.starts_with(head));
+    log.lines().rev().map(str::trim).find(speaks).map(|line| line.trim_end_matches('.'))
+}
+
+fn missing_btf(printed: &str) -> bool {
+    !kernel_has_btf() && (printed.contains("kernel BTF") || printed.contains("vmlinux BTF"))
+}
+
+fn no_btf() -> String {
+    format!(
+        "the kernel has no BTF ({KERNEL_BTF}, CONFIG_DEBUG_INFO_BTF); give a BTF file or a BTFHub folder as btf_path"
+    )
+}
+
+fn permission(failed: Option<ProgRef<'_>>, object: &Object) -> (Status, String) {
+    let Some(prog) = failed else {
+        // Not even a map, or the simplest program: what all programs together need is missing, at least in part.
+        let mut needed: Vec<_> = object.progs().filter(|prog| prog.autoload()).flat_map(needs).collect();
+        needed.extend([CAP_BPF]);
+        needed.sort_unstable_by_key(|(bit, _)| std::cmp::Reverse(*bit));
+        needed.dedup();
+        let why = match missing_capability(&needed) {
+            Some(missing) => format!("needs {missing}"),
+            None => "is not permitted (lockdown, seccomp or an LSM)".into(),
+        };
+        return (Status::Perm, format!("loading {why}"));
+    };
+    let (name, section) = (name(prog), section(prog));
+    match missing_capability(&needs(prog)) {
+        Some(missing) => (Status::Perm, format!("program {name:?} needs {missing}")),
+        None => (
+            Status::Unsupported,
+            format!(
+                "program {name:?}: this kernel refuses {section:?} although privileges suffice; it may be built without it or locked down"
+            ),
+        ),
+    }
+}
+
+/// A map could not be made, or not be shared under its pin path.
+fn map_refused(name: &str, e: &io::Error, printed: &str) -> (Status, String) {
+    let head = format!("map {name:?}");
+    let line = |words: &str| printed.lines().find(|line| line.contains(words));
+    if let Some(path) = between(printed, &format!("map '{name}': failed to auto-pin at '"), "'") {
+        let why =
+            if line("is not on BPF FS").is_some() { "there is no BPF file system" } else { &e.to_string() };
+        return (Status::System, format!("{head}: cannot be pinned at {path}: {why}"));
+    }
+    if let Some(path) = between(printed, "couldn't reuse pinned map at '", "'") {
+        return (Status::System, format!("{head}: another kind of map is pinned at {path}"));
+    }
+    match errno(e) {
+        libc::ENOMEM | libc::E2BIG => (Status::NoMem, format!("{head}: there is not enough memory for it")),
+        libc::EINVAL => (
+            Status::Package,
+            format!("{head}: the kernel refuses its kind, sizes, flags or number of entries"),
+        ),
+        errno => (load_status(errno), format!("{head}: {e}")),
+    }
+}
+
+/// The kernel or libbpf refused a program before the verifier looked at it.
+fn refused(prog: ProgRef<'_>, e: &io::Error) -> (Status, String) {
+    let (name, section) = (name(prog), section(prog));
+    match errno(e) {
+        libc::ENOENT | libc::ESRCH if prog_needs_target(&section) => {
+            (Status::Unsupported, format!("program {name:?}: this kernel has no target for {section:?}"))
+        }
+        libc::EINVAL | libc::EOPNOTSUPP | ENOTSUPP => (
+            Status::Unsupported,
+            format!("program {name:?}: this kernel does not know programs of {section:?}"),
+        ),
+        errno => (load_status(errno), format!("program {name:?} ({section}) could not be loaded: {e}")),
+    }
+}
+
+fn prog_needs_target(section: &str) -> bool {
+    ["fentry", "fexit", "fmod_ret", "tp_btf", "lsm", "iter", "freplace"]
+        .iter()
+        .any(|kind| section.starts_with(kind))
+}
+
+fn load_status(errno: i32) -> Status {
+    match errno {
+        libc::EPERM | libc::EACCES => Status::Perm,
+        libc::ENOMEM => Status::NoMem,
+        libc::ENOTSUP | ENOTSUPP => Status::Unsupported,
+        libc::EINVAL | libc::ENOENT => Status::Package,
+        _ => Status::System,
+    }
+}
+
+/// The last thing libbpf said, else what the errno means.
+fn reason(printed: &str, e: &io::Error) -> String {
+    let last = printed.lines().rev().find(|line| !line.trim().is_empty());
+    last.map_or_else(|| e.to_string(), |line| line.trim_start_matches("libbpf: ").trim().to_owned())
+}
+
+/// Kernel features that a program asks for at attach, with the version that brought them.
+fn unsupported(prog: ProgRef<'_>, printed: &str, e: &io::Error) -> String {
+    const FEATURES: [(&str, &str); 5] = [
+        ("tcx", "tcx needs Linux 6.6"),
+        ("tc/", "tcx needs Linux 6.6"),
+        ("netkit", "netkit needs Linux 6.7"),
+        ("kprobe.multi", "kprobe.multi needs Linux 5.18"),
+        ("uprobe.multi", "uprobe.multi needs Linux 6.6"),
+    ];
+    let section = section(prog);
+    let known = FEATURES.iter().find(|(prefix, _)| section.starts_with(prefix));
+    known.map_or_else(|| reason(printed, e), |(_, text)| (*text).into())
+}
+
+fn is_tracepoint(place: &str) -> bool {
+    place.starts_with("tp/") || place.starts_with("tracepoint/")
+}
+
+fn has_tracefs() -> bool {
+    ["/sys/kernel/tracing/events", "/sys/kernel/debug/tracing/events"]
+        .iter()
+        .any(|path| Path::new(path).exists())
+}
+
+fn has_kprobes() -> bool {
+    Path::new("/sys/bus/event_source/devices/kprobe").exists()
+}
+
+fn needs(prog: ProgRef<'_>) -> Vec<Capability> {
+    // enum bpf_prog_type of linux/bpf.h
+    const TRACING: [u32; 7] = [2, 5, 7, 17, 24, 26, 29];
+    const NETWORK: [u32; 12] = [3, 4, 6, 8, 10, 11, 12, 13, 14, 15, 18, 30];
+    let more = match prog.kind() {
+        kind if TRACING.contains(&kind) => Some(CAP_PERFMON),
+        kind if NETWORK.contains(&kind) => Some(CAP_NET_ADMIN),
+        _ => None,
+    };
+    [CAP_BPF].into_iter().chain(more).collect()
+}
+
+/// Names those of `needed` that the thread lacks; CAP_SYS_ADMIN stands in for CAP_BPF and CAP_PERFMON.
+fn missing_capability(needed: &[Capability]) -> Option<String> {
+    let held = os::capabilities();
+    let has = |(bit, _): Capability| held & (1 << bit) != 0;
+    let replaceable = |capability| capability != CAP_NET_ADMIN && has(CAP_SYS_ADMIN);
+    let missing: Vec<_> = needed.iter().filter(|&&c| !has(c) && !replaceable(c)).map(|c| c.1).collect();
+    (!missing.is_empty()).then(|| format!("{} (root has it)", missing.join(" and ")))
+}

@@ -1,0 +1,493 @@
+//! One running package: its object, its links, and what the host has set.
+
+use std::collections::BTreeMap;
+use std::ffi::CStr;
+use std::fs::File;
+use std::io::Read;
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+
+use super::attach::{attach, attach_struct_ops, is_attachable};
+use super::export::{LOST_MAP, exports, perf_pages};
+use super::map::{Map, errno, kind};
+use super::object::{OpenConfig, Opened, Phase, Var};
+use super::source::{Shape, Sources};
+use super::sys::attach::Link;
+use super::sys::map::MapFd;
+use super::sys::object::{ProgFacts, ProgRef, possible_cpus, prog_facts};
+use crate::error::{Error, Result, Status};
+use crate::log::{Level, Log};
+use crate::os;
+use crate::package::args::{self, ArgText, Parsed};
+use crate::package::{Package, Target};
+use crate::types::parse_text;
+
+/// What a session needs to know of its host.
+pub struct Config {
+    /// How to open the object; the package's name goes into `name`.
+    pub open: OpenConfig,
+    /// Pages of a perf buffer per CPU; 0: the package's word.
+    pub perf_pages: u32,
+}
+
+/// A package from open to destroy. The order of the fields is that in which they end: links come before the object,
+/// since nothing may run on maps that are going away.
+pub struct Session {
+    progs: Vec<Prog>,
+    struct_ops: Vec<Link>,
+    opened: Opened,
+    package: Package,
+    config: Config,
+    log: Arc<Log>,
+    attached: bool,
+    shapes: Vec<Arc<Shape>>,
+    /// What the host set before load: a failed load starts over from here.
+    set_vars: BTreeMap<String, Vec<u8>>,
+    /// The text that the last command line asked for in place of the help.
+    asked: Option<String>,
+}
+
+/// What belongs to a program beside libbpf's side of it.
+struct Prog {
+    name: Arc<CStr>,
+    section: Arc<CStr>,
+    targets: Vec<Target>,
+    target_json: Arc<CStr>,
+    links: Vec<Link>,
+}
+
+/// What is known about a program.
+pub struct ProgInfo {
+    /// The C function's name.
+    pub name: Arc<CStr>,
+    /// Its ELF section.
+    pub section: Arc<CStr>,
+    /// The target that the host has set, as JSON; empty if none.
+    pub target: Arc<CStr>,
+    /// BPF_PROG_TYPE_*.
+    pub kind: u32,
+    /// Whether load loads it.
+    pub autoload: bool,
+    /// Whether it is in the kernel.
+    pub loaded: bool,
+    /// Whether it is attached.
+    pub attached: bool,
+    /// The kernel's id, 0 before load.
+    pub id: u32,
+    /// Runs and nanoseconds, where the kernel counts them (sysctl kernel.bpf_stats_enabled).
+    pub run_count: u64,
+    /// See `run_count`.
+    pub run_ns: u64,
+}
+
+impl Session {
+    /// Opens a package and sets the values it brings. Nothing reaches the kernel.
+    pub fn open(package: Package, config: Config, log: Arc<Log>) -> Result<Session> {
+        let opened = Opened::open(&package.object, &config.open, &log)?;
+        let progs = opened.object.progs().map(|prog| Prog::new(prog, &package)).collect();
+        let (struct_ops, shapes) = (Vec::new(), Vec::new());
+        let set_vars = BTreeMap::new();
+        let (attached, asked) = (false, None);
+        if package.meta.debug_verbose {
+            log.set_level(Level::Debug);
+        }
+        let session =
+            Session { progs, struct_ops, opened, package, config, log, attached, shapes, set_vars, asked };
+        session.set_package_values()?;
+        Ok(session)
+    }
+
+    fn set_package_values(&self) -> Result<()> {
+        let mut valued = self.package.meta.vars.iter().filter_map(|var| Some((var, var.value.as_ref()?)));
+        valued.try_for_each(|(var, value)| self.opened.set_var_json(&var.name, value))
+    }
+
+    /// Whether maps and programs are in the kernel.
+    pub fn is_loaded(&self) -> bool {
+        self.opened.phase == Phase::Loaded
+    }
+
+    /// Whether programs are attached.
+    pub fn is_attached(&self) -> bool {
+        self.attached
+    }
+
+    /// Loads, and opens the sources. After a failure the session is of no use until it is reopened.
+    pub fn load(&mut self) -> Result<Sources> {
+        let _low = self.descriptors()?;
+        let maps = &self.opened.maps;
+        let exports = exports(&self.package, &self.opened.btf, maps, &self.log)?;
+        let has_perf = exports.iter().any(|export| maps[export.map].kind == kind::PERF_EVENT_ARRAY);
+        let pages = if has_perf { perf_pages(self.config.perf_pages, &self.package.meta)? } else { 0 };
+        self.opened.load(&self.config.open, &self.log)?;
+        let sources = Sources::open(exports, &self.opened.maps, pages)?;
+        self.shapes = sources.shapes();
+        Ok(sources)
+    }
+
+    /// Makes sure that loading will not run out of descriptors. libbpf finds out what the kernel can do by trying, and
+    /// would remember for the whole process that it cannot what failed for want of a descriptor.
+    fn descriptors(&self) -> Result<os::LowNumbers> {
+        const SPARE: usize = 8;
+        let (maps, progs) = (self.opened.maps.len(), self.progs.len());
+        // Of a perf buffer one for each CPU; the number of CPUs is known, since it was asked for at open.
+        let cpus = |map: &Arc<Map>| {
+            if map.kind == kind::PERF_EVENT_ARRAY { possible_cpus().unwrap_or(1) } else { 1 }
+        };
+        let count = 2 * progs + maps + self.opened.maps.iter().map(cpus).sum::<usize>() + SPARE;
+        let low = os::has_room(count).and_then(|()| os::take_low_numbers());
+        low.map_err(|e| {
+            Error::sys(Status::System, errno(&e), format_args!("loading takes {count} file descriptors: {e}"))
+        })
+    }
+
+    /// Back to the state before load, with everything that the host had set.
+    pub fn reopen(mut self) -> Result<Session> {
+        if self.opened.phase == Phase::Opened {
+            return Ok(self);
+        }
+        self.detach();
+        let Session { progs, shapes, opened, package, config, log, set_vars, asked, .. } = self;
+        drop(shapes);
+        let autoload: Vec<_> = opened.object.progs().map(ProgRef::autoload).collect();
+        let opened = opened.reopen(&package.object, &config.open, &log)?;
+        let (struct_ops, shapes, attached) = (Vec::new(), Vec::new(), false);
+        let session =
+            Session { progs, struct_ops, opened, package, config, log, attached, shapes, set_vars, asked };
+        session.set_package_values()?;
+        for (name, bytes) in &session.set_vars {
+            session.opened.set_var(name, bytes)?;
+        }
+        for (prog, on) in session.opened.object.progs().zip(autoload) {
+            set_autoload(prog, on)?;
+        }
+        Ok(session)
+    }
+
+    /// Attaches every loaded program and struct_ops map, or nothing.
+    pub fn attach(&mut self) -> Result<()> {
+        let attached = self.attach_all();
+        match attached {
+            Ok(()) => self.attached = true,
+            Err(_) => self.detach(),
+        }
+        attached
+    }
+
+    fn attach_all(&mut self) -> Result<()> {
+        let low = os::take_low_numbers();
+        let _low = low.map_err(|e| Error::sys(Status::System, errno(&e), format_args!("attach: {e}")))?;
+        let object = &self.opened.object;
+        for (prog, raw) in self.progs.iter_mut().zip(object.progs()) {
+            if raw.fd().is_some() && raw.autoattach() && is_attachable(raw) {
+                prog.links = attach(raw, &prog.targets, &self.log)?;
+            }
+        }
+        for map in object.maps().filter(|map| map.kind() == kind::STRUCT_OPS && map.fd().is_some()) {
+            let link = attach_struct_ops(map.name(), &self.log, || map.attach_struct_ops())?;
+            self.struct_ops.push(link);
+        }
+        Ok(())
+    }
+
+    /// Lets go of all links, the last one first; maps and their contents stay.
+    pub fn detach(&mut self) {
+        self.struct_ops.clear();
+        self.progs.iter_mut().rev().for_each(|prog| prog.links.drain(..).rev().for_each(drop));
+        self.attached = false;
+    }
+
+    /// The object's variables.
+    pub fn vars(&self) -> &[Var] {
+        &self.opened.vars
+    }
+
+    /// Sets a variable from its bytes.
+    pub fn set_var(&mut self, name: &str, bytes: &[u8]) -> Result<()> {
+        self.opened.set_var(name, bytes)?;
+        self.remember(name)
+    }
+
+    /// Sets a variable from JSON.
+    pub fn set_var_json(&mut self, name: &str, value: &Value) -> Result<()> {
+        self.opened.set_var_json(name, value)?;
+        self.remember(name)
+    }
+
+    fn remember(&mut self, name: &str) -> Result<()> {
+        if !self.is_loaded() {
+            self.set_vars.insert(name.to_owned(), self.opened.var_bytes(name)?);
+        }
+        Ok(())
+    }
+
+    /// A variable's bytes.
+    pub fn var_bytes(&self, name: &str) -> Result<Vec<u8>> {
+        self.opened.var_bytes(name)
+    }
+
+    /// A variable as JSON.
+    pub fn var_json(&self, name: &str) -> Result<Vec<u8>> {
+        self.opened.var_json(name)
+    }
+
+    /// The object's maps.
+    pub fn maps(&self) -> &[Arc<Map>] {
+        &self.opened.maps
+    }
+
+    /// The map of that name; of a data section also without its prefix (`.rodata`).
+    pub fn map(&self, name: &str) -> Result<&Arc<Map>> {
+        let maps = self.maps();
+        let by_name = maps.iter().find(|map| map.label() == name);
+        by_name.ok_or_else(|| {
+            let known: Vec<_> = maps.iter().map(|map| map.label()).collect();
+            let known = if known.is_empty() { "none".into() } else { known.join(", ") };
+            Error::new(Status::NotFound, format_args!("map {name:?}: no such map; there are: {known}"))
+        })
+    }
+
+    /// The sources, once loaded.
+    pub fn shapes(&self) -> &[Arc<Shape>] {
+        &self.shapes
+    }
+
+    /// The map in which the object counts reservations that failed, if it does.
+    pub fn lost_map(&self) -> Option<Arc<MapFd>> {
+        self.map(LOST_MAP).ok()?.fd().ok().cloned()
+    }
+
+    /// Number of programs.
+    pub fn prog_count(&self) -> usize {
+        self.progs.len()
+    }
+
+    /// Where the program of that name stands.
+    pub fn prog_index(&self, name: &str) -> Result<usize> {
+        let found = self.progs.iter().position(|prog| prog.name.to_bytes() == name.as_bytes());
+        found.ok_or_else(|| {
+            let known: Vec<_> = self.progs.iter().map(|prog| prog.name.to_string_lossy()).collect();
+            let known = if known.is_empty() { "none".into() } else { known.join(", ") };
+            Error::new(
+                Status::NotFound,
+                format_args!("program {name:?}: no such program; there are: {known}"),
+            )
+        })
+    }
+
+    /// What is known about program `index`.
+    pub fn prog_info(&self, index: usize) -> ProgInfo {
+        let (prog, raw) = (&self.progs[index], self.opened.object.prog(index));
+        let facts = raw.fd().map_or(ProgFacts::default(), |fd| prog_facts(&fd).unwrap_or_default());
+        ProgInfo {
+            name: Arc::clone(&prog.name),
+            section: Arc::clone(&prog.section),
+            target: Arc::clone(&prog.target_json),
+            kind: raw.kind(),
+            autoload: raw.autoload(),
+            loaded: raw.fd().is_some(),
+            attached: !prog.links.is_empty(),
+            id: facts.id,
+            run_count: facts.run_count,
+            run_ns: facts.run_ns,
+        }
+    }
+
+    /// Descriptors of the loaded programs, for counting runs while the session is busy.
+    pub fn prog_fds(&self) -> Result<Vec<std::os::fd::OwnedFd>> {
+        let fds = self.opened.object.progs().filter_map(ProgRef::fd);
+        let failed = |e| Error::sys(Status::System, errno(&e), format_args!("descriptor of a program: {e}"));
+        fds.map(|fd| os::duplicate(fd).map_err(failed)).collect()
+    }
+
+    /// Whether load loads the program.
+    pub fn set_autoload(&mut self, name: &str, on: bool) -> Result<()> {
+        let index = self.prog_index(name)?;
+        if self.is_loaded() {
+            let text = format!("program {name:?}: what to load is decided before load");
+            return Err(Error::new(Status::State, text));
+        }
+        set_autoload(self.opened.object.prog(index), on)
+    }
+
+    /// Where the program attaches, in place of what the package says.
+    pub fn set_target(&mut self, name: &str, json: &str) -> Result<()> {
+        let index = self.prog_index(name)?;
+        if self.attached {
+            let text = format!("program {name:?}: its target is decided before attach");
+            return Err(Error::new(Status::State, text));
+        }
+        let bad = |e| Error::new(Status::Inval, format_args!("target of program {name:?}: {e}"));
+        let value: Value = serde_json::from_str(json).map_err(bad)?;
+        let targets = Target::parse(&value, &format!("target of program {name:?}"))
+            .map_err(|e| e.as_status(Status::Inval))?;
+        let prog = &mut self.progs[index];
+        (prog.targets, prog.target_json) = (targets, c_text(&value.to_string()));
+        Ok(())
+    }
+
+    /// Sets variables from the package's command line. `true`: help or version is asked for instead.
+    pub fn set_args(&mut self, argv: &[String]) -> Result<bool> {
+        let specs = args::specs(&self.package.meta);
+        self.asked = None;
+        let (set, verbose) = match args::parse(&specs, argv)? {
+            Parsed::Run { set, verbose } => (set, verbose),
+            Parsed::Help => return Ok(true),
+            Parsed::Version => {
+                self.asked = Some(args::version(&self.package.meta));
+                return Ok(true);
+            }
+        };
+        if verbose {
+            self.log.set_level(Level::Debug);
+        }
+        let mut values = Vec::new();
+        for (name, text) in set {
+            let value = match text {
+                ArgText::Bool(on) => Value::Bool(on),
+                ArgText::Json(value) => value,
+                ArgText::Text(text) => parse_text(&self.opened.var(&name)?.ty, &text)
+                    .map_err(|e| e.at(format_args!("variable {name:?}")))?,
+            };
+            values.push((name, value));
+        }
+        values.iter().try_for_each(|(name, value)| self.set_var_json(name, value)).map(|()| false)
+    }
+
+    /// What the package's command line prints for `--help`, or for `--version` if that was asked for last.
+    pub fn args_help(&self) -> String {
+        if let Some(text) = &self.asked {
+            return text.clone();
+        }
+        let meta = &self.package.meta;
+        let name = if meta.obj_name.is_empty() { "program" } else { &meta.obj_name };
+        args::help(meta, &args::specs(meta), name)
+    }
+
+    /// Opens the output of an attached iterator; the flag says whether it is text.
+    pub fn open_iterator(&self, name: &str) -> Result<(File, bool)> {
+        const BPF_FUNC_SEQ_PRINTF: i32 = 126;
+        const BPF_FUNC_SEQ_WRITE: i32 = 127;
+        let index = self.prog_index(name)?;
+        let section = self.progs[index].section.to_string_lossy();
+        if !section.starts_with("iter") {
+            let text = format!("program {name:?} ({section}) is not an iterator");
+            return Err(Error::new(Status::Inval, text));
+        }
+        let link = self.progs[index]
+            .links
+            .first()
+            .ok_or_else(|| Error::new(Status::State, format_args!("iterator {name:?} is not attached")))?;
+        let failed = |e| Error::sys(Status::System, errno(&e), format_args!("iterator {name:?}: {e}"));
+        let raw = self.opened.object.prog(index);
+        let binary = raw.calls_helper(BPF_FUNC_SEQ_WRITE) && !raw.calls_helper(BPF_FUNC_SEQ_PRINTF);
+        Ok((File::from(link.open_iterator().map_err(failed)?), !binary))
+    }
+
+    /// The package and its state as JSON.
+    pub fn describe(&self) -> Value {
+        let state = match (self.is_loaded(), self.attached) {
+            (false, _) => "opened",
+            (true, false) => "loaded",
+            (true, true) => "attached",
+        };
+        let counted = self.maps().iter().any(|map| &*map.label() == LOST_MAP);
+        let lost = if counted { "perf buffers and ring buffers" } else { "perf buffers" };
+        json!({
+            "kind": "json",
+            "state": state,
+            "lost_kernel": lost,
+            "variables": self.vars().iter().map(|var| self.describe_var(var)).collect::<Vec<_>>(),
+            "maps": self.maps().iter().map(|map| describe_map(map)).collect::<Vec<_>>(),
+            "programs": (0..self.prog_count()).map(|index| self.describe_prog(index)).collect::<Vec<_>>(),
+            "meta": self.package.meta_value(),
+        })
+    }
+
+    fn describe_var(&self, var: &Var) -> Value {
+        let text = self.var_json(&var.name).unwrap_or_default();
+        let value: Value = serde_json::from_slice(&text).unwrap_or_default();
+        json!({ "name": var.name, "section": var.section, "type": &*var.ty.name, "constant": var.is_constant(), "value": value })
+    }
+
+    fn describe_prog(&self, index: usize) -> Value {
+        let info = self.prog_info(index);
+        json!({
+            "name": info.name.to_string_lossy(),
+            "section": info.section.to_string_lossy(),
+            "autoload": info.autoload,
+            "loaded": info.loaded,
+            "attached": info.attached,
+        })
+    }
+}
+
+impl Prog {
+    fn new(raw: ProgRef<'_>, package: &Package) -> Prog {
+        let name = raw.name();
+        let told = package.meta.progs.iter().find(|told| told.name.as_bytes() == name.to_bytes());
+        let targets = vec![told.map(|told| told.target.clone()).unwrap_or_default()];
+        let (section, target_json) = (raw.section().into(), c_text(""));
+        Prog { name: name.into(), section, targets, target_json, links: Vec::new() }
+    }
+}
+
+fn describe_map(map: &Map) -> Value {
+    json!({
+        "name": map.label(),
+        "kind": map.kind,
+        "key_size": map.key.size,
+        "value_size": map.value.size,
+        "max_entries": map.max_entries,
+        "key_type": map.key.ty().map(|ty| &*ty.name),
+        "value_type": map.value.ty().map(|ty| &*ty.name),
+    })
+}
+
+fn set_autoload(prog: ProgRef<'_>, on: bool) -> Result<()> {
+    prog.set_autoload(on).map_err(|e| {
+        let text = format!("program {:?}: autoload: {e}", prog.name().to_string_lossy());
+        Error::sys(Status::System, errno(&e), text)
+    })
+}
+
+/// A C string; JSON text has no NUL bytes in it.
+fn c_text(text: &str) -> Arc<CStr> {
+    std::ffi::CString::new(text).unwrap_or_default().into()
+}
+
+/// Reads an iterator to its end: line by line if it is text, else as the kernel hands it out.
+pub fn read_iterator(mut file: File, text: bool, mut f: impl FnMut(&[u8]) -> bool) -> std::io::Result<()> {
+    const CHUNK: usize = 64 << 10;
+    let mut chunk = vec![0; CHUNK];
+    let mut line = Vec::new();
+    loop {
+        let len = match file.read(&mut chunk) {
+            Ok(0) => break,
+            Ok(len) => len,
+            Err(e) if e.kind() == std::io::ErrorKind::Interrupted => continue,
+            Err(e) => return Err(e),
+        };
+        if !text {
+            if !f(&chunk[..len]) {
+                return Ok(());
+            }
+            continue;
+        }
+        for piece in chunk[..len].split_inclusive(|&byte| byte == b'\n') {
+            line.extend_from_slice(piece);
+            if line.last() != Some(&b'\n') {
+                continue;
+            }
+            line.pop();
+            if !f(&std::mem::take(&mut line)) {
+                return Ok(());
+            }
+        }
+    }
+    if !line.is_empty() {
+        f(&line);
+    }
+    Ok(())
+}

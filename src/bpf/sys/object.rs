@@ -1,0 +1,309 @@
+//! A BPF object with its maps and programs.
+
+use std::ffi::{CStr, c_void};
+use std::io;
+use std::marker::PhantomData;
+use std::os::fd::{AsRawFd, RawFd};
+use std::ptr::NonNull;
+
+use libbpf_sys as b;
+
+use super::{check, non_null};
+
+/// An opened, later loaded object. Closing it (drop) unloads whatever nothing else holds.
+pub struct Object {
+    ptr: NonNull<b::bpf_object>,
+    maps: Vec<NonNull<b::bpf_map>>,
+    progs: Vec<NonNull<b::bpf_program>>,
+}
+
+// SAFETY: libbpf ties an object to no thread; `Object` has one owner and its methods take references.
+unsafe impl Send for Object {}
+
+/// A map of an object.
+#[derive(Clone, Copy)]
+pub struct MapRef<'a>(NonNull<b::bpf_map>, PhantomData<&'a Object>);
+
+/// A program of an object.
+#[derive(Clone, Copy)]
+pub struct ProgRef<'a>(pub(super) NonNull<b::bpf_program>, PhantomData<&'a Object>);
+
+/// What `open` needs to know.
+pub struct OpenOptions<'a> {
+    /// Name of the object, the prefix of its internal maps.
+    pub name: &'a CStr,
+    /// BTF of the running kernel, if it is not where the kernel puts it.
+    pub kernel_btf: Option<&'a CStr>,
+    /// Folder for maps that are pinned by name.
+    pub pin_path: Option<&'a CStr>,
+}
+
+impl Object {
+    /// Parses an ELF object. libbpf copies the bytes.
+    pub fn open(elf: &[u8], options: &OpenOptions<'_>) -> io::Result<Object> {
+        let pointer = |text: Option<&CStr>| text.map_or(std::ptr::null(), CStr::as_ptr);
+        let opts = b::bpf_object_open_opts {
+            sz: size_of::<b::bpf_object_open_opts>() as _,
+            object_name: options.name.as_ptr(),
+            btf_custom_path: pointer(options.kernel_btf),
+            pin_root_path: pointer(options.pin_path),
+            // Empty, not null: libbpf would otherwise read LIBBPF_BPF_TOKEN_PATH from the host's environment.
+            bpf_token_path: c"".as_ptr(),
+            ..Default::default()
+        };
+        // SAFETY: `elf` and the strings in `opts` live for the call.
+        let raw = unsafe { b::bpf_object__open_mem(elf.as_ptr().cast(), elf.len() as _, &opts) };
+        let ptr = non_null(raw)?;
+        // SAFETY: the iterators accept null for the first element and end with null.
+        let (maps, progs) = unsafe {
+            let map = |prev: *mut _| b::bpf_object__next_map(ptr.as_ptr(), prev);
+            let prog = |prev: *mut _| b::bpf_object__next_program(ptr.as_ptr(), prev);
+            (chain(map), chain(prog))
+        };
+        Ok(Object { ptr, maps, progs })
+    }
+
+    /// Creates the maps and has the kernel verify the programs.
+    pub fn load(&mut self) -> io::Result<()> {
+        // SAFETY: `ptr` is valid until drop.
+        check(unsafe { b::bpf_object__load(self.ptr.as_ptr()) }).map(drop)
+    }
+
+    /// The object's own BTF, as libbpf has completed it (offsets of globals).
+    pub fn btf(&self) -> Option<&[u8]> {
+        // SAFETY: the BTF belongs to the object; raw data stays as it is until the BTF is changed, which nobody does.
+        unsafe {
+            let btf = b::bpf_object__btf(self.ptr.as_ptr());
+            if btf.is_null() {
+                return None;
+            }
+            let mut size = 0;
+            let data = b::btf__raw_data(btf, &mut size);
+            (!data.is_null()).then(|| std::slice::from_raw_parts(data.cast(), size as usize))
+        }
+    }
+
+    /// All maps, internal ones included, in libbpf's order.
+    pub fn maps(&self) -> impl ExactSizeIterator<Item = MapRef<'_>> {
+        self.maps.iter().map(|&map| MapRef(map, PhantomData))
+    }
+
+    /// Map number `index` of `maps`.
+    pub fn map(&self, index: usize) -> MapRef<'_> {
+        MapRef(self.maps[index], PhantomData)
+    }
+
+    /// All programs, in libbpf's order.
+    pub fn progs(&self) -> impl ExactSizeIterator<Item = ProgRef<'_>> {
+        self.progs.iter().map(|&prog| ProgRef(prog, PhantomData))
+    }
+
+    /// Program number `index` of `progs`.
+    pub fn prog(&self, index: usize) -> ProgRef<'_> {
+        ProgRef(self.progs[index], PhantomData)
+    }
+}
+
+impl Drop for Object {
+    fn drop(&mut self) {
+        // SAFETY: the last use of `ptr`; MapRef and ProgRef borrow the object.
+        unsafe { b::bpf_object__close(self.ptr.as_ptr()) }
+    }
+}
+
+/// The elements of one of libbpf's "next" iterators.
+fn chain<T>(next: impl Fn(*mut T) -> *mut T) -> Vec<NonNull<T>> {
+    let first = NonNull::new(next(std::ptr::null_mut()));
+    std::iter::successors(first, |element| NonNull::new(next(element.as_ptr()))).collect()
+}
+
+impl<'a> MapRef<'a> {
+    pub(super) fn ptr(self) -> *mut b::bpf_map {
+        self.0.as_ptr()
+    }
+
+    /// The name libbpf uses, `prefix.rodata` for internal maps.
+    pub fn name(self) -> &'a CStr {
+        // SAFETY: the name lives as long as the object.
+        unsafe { CStr::from_ptr(b::bpf_map__name(self.ptr())) }
+    }
+
+    /// The descriptor, once loaded.
+    pub fn fd(self) -> Option<RawFd> {
+        // SAFETY: a getter.
+        Some(unsafe { b::bpf_map__fd(self.ptr()) }).filter(|&fd| fd >= 0)
+    }
+
+    /// BPF_MAP_TYPE_*.
+    pub fn kind(self) -> u32 {
+        // SAFETY: a getter.
+        unsafe { b::bpf_map__type(self.ptr()) }
+    }
+
+    /// Bytes of a key.
+    pub fn key_size(self) -> u32 {
+        // SAFETY: a getter.
+        unsafe { b::bpf_map__key_size(self.ptr()) }
+    }
+
+    /// Bytes of a value (of one CPU).
+    pub fn value_size(self) -> u32 {
+        // SAFETY: a getter.
+        unsafe { b::bpf_map__value_size(self.ptr()) }
+    }
+
+    /// Entries at most; bytes for a ring buffer.
+    pub fn max_entries(self) -> u32 {
+        // SAFETY: a getter.
+        unsafe { b::bpf_map__max_entries(self.ptr()) }
+    }
+
+    /// BTF id of the key, 0 if not told.
+    pub fn key_type(self) -> u32 {
+        // SAFETY: a getter.
+        unsafe { b::bpf_map__btf_key_type_id(self.ptr()) }
+    }
+
+    /// BTF id of the value, 0 if not told; of the DATASEC for an internal map.
+    pub fn value_type(self) -> u32 {
+        // SAFETY: a getter.
+        unsafe { b::bpf_map__btf_value_type_id(self.ptr()) }
+    }
+
+    /// Whether libbpf made it from a data section.
+    pub fn is_internal(self) -> bool {
+        // SAFETY: a getter.
+        unsafe { b::bpf_map__is_internal(self.ptr()) }
+    }
+
+    /// Whether the memory behind `read` and `write` is the map itself once it is loaded.
+    pub fn is_mapped(self) -> bool {
+        // SAFETY: a getter.
+        unsafe { b::bpf_map__map_flags(self.ptr()) & b::BPF_F_MMAPABLE != 0 }
+    }
+
+    /// The content of a data section: initial values before load; the running map after, where `is_mapped`.
+    fn memory(self) -> Option<(*mut u8, usize)> {
+        let mut size = 0;
+        // SAFETY: a getter; null for maps that are not data sections.
+        let data = unsafe { b::bpf_map__initial_value(self.ptr(), &mut size) };
+        (!data.is_null()).then_some((data.cast(), size as usize))
+    }
+
+    /// Copies bytes out of a data section; false if they are not there.
+    pub fn read(self, offset: usize, out: &mut [u8]) -> bool {
+        match self.memory() {
+            Some((data, size)) if offset.checked_add(out.len()).is_some_and(|end| end <= size) => {
+                // SAFETY: in bounds as just checked; BPF programs may write meanwhile, so bytes are copied, never borrowed.
+                unsafe { std::ptr::copy_nonoverlapping(data.add(offset), out.as_mut_ptr(), out.len()) };
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Copies bytes into a data section that is writable at this time; false if they do not fit.
+    pub fn write(self, offset: usize, bytes: &[u8]) -> bool {
+        match self.memory() {
+            Some((data, size)) if offset.checked_add(bytes.len()).is_some_and(|end| end <= size) => {
+                // SAFETY: in bounds as just checked; the caller writes constants before load only, when the pages are writable.
+                unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), data.add(offset), bytes.len()) };
+                true
+            }
+            _ => false,
+        }
+    }
+}
+
+impl<'a> ProgRef<'a> {
+    pub(super) fn ptr(self) -> *mut b::bpf_program {
+        self.0.as_ptr()
+    }
+
+    /// The C function's name.
+    pub fn name(self) -> &'a CStr {
+        // SAFETY: the name lives as long as the object.
+        unsafe { CStr::from_ptr(b::bpf_program__name(self.ptr())) }
+    }
+
+    /// The ELF section, without a leading `?`.
+    pub fn section(self) -> &'a CStr {
+        // SAFETY: as for the name.
+        unsafe { CStr::from_ptr(b::bpf_program__section_name(self.ptr())) }
+    }
+
+    /// BPF_PROG_TYPE_*.
+    pub fn kind(self) -> u32 {
+        // SAFETY: a getter.
+        unsafe { b::bpf_program__type(self.ptr()) }
+    }
+
+    /// Whether `load` loads it.
+    pub fn autoload(self) -> bool {
+        // SAFETY: a getter.
+        unsafe { b::bpf_program__autoload(self.ptr()) }
+    }
+
+    /// Whether attaching the object attaches it.
+    pub fn autoattach(self) -> bool {
+        // SAFETY: a getter.
+        unsafe { b::bpf_program__autoattach(self.ptr()) }
+    }
+
+    /// Changes `autoload`; before load only.
+    pub fn set_autoload(self, on: bool) -> io::Result<()> {
+        // SAFETY: a setter that refuses on a loaded object.
+        check(unsafe { b::bpf_program__set_autoload(self.ptr(), on) }).map(drop)
+    }
+
+    /// The descriptor, once loaded.
+    pub fn fd(self) -> Option<RawFd> {
+        // SAFETY: a getter.
+        Some(unsafe { b::bpf_program__fd(self.ptr()) }).filter(|&fd| fd >= 0)
+    }
+
+    /// Whether it calls the BPF helper with this number; before load the instructions are as compiled.
+    pub fn calls_helper(self, helper: i32) -> bool {
+        const CALL: u8 = 0x85; // BPF_JMP | BPF_CALL, with source register 0 for a helper
+        // SAFETY: libbpf hands out its own array with its length; it lives until load frees it.
+        let insns = unsafe {
+            let insns = b::bpf_program__insns(self.ptr());
+            if insns.is_null() {
+                return false;
+            }
+            std::slice::from_raw_parts(insns, b::bpf_program__insn_cnt(self.ptr()) as usize)
+        };
+        insns.iter().any(|insn| insn.code == CALL && insn.src_reg() == 0 && insn.imm == helper)
+    }
+}
+
+/// Facts of a loaded program.
+#[derive(Clone, Copy, Default)]
+pub struct ProgFacts {
+    /// Kernel-wide id.
+    pub id: u32,
+    /// Runs, where the kernel counts them (kernel.bpf_stats_enabled).
+    pub run_count: u64,
+    /// Nanoseconds spent in them.
+    pub run_ns: u64,
+}
+
+/// Asks the kernel about a program.
+pub fn prog_facts(fd: &impl AsRawFd) -> io::Result<ProgFacts> {
+    let mut info = b::bpf_prog_info::default();
+    let mut size = size_of_val(&info) as u32;
+    // SAFETY: `info` has `size` bytes; the kernel fills what it knows.
+    check(unsafe { b::bpf_prog_get_info_by_fd(fd.as_raw_fd(), &mut info, &mut size) })?;
+    Ok(ProgFacts { id: info.id, run_count: info.run_cnt, run_ns: info.run_time_ns })
+}
+
+/// Highest number of CPUs this kernel can have: per-CPU values have one slot for each.
+pub fn possible_cpus() -> io::Result<usize> {
+    // SAFETY: no arguments.
+    check(unsafe { b::libbpf_num_possible_cpus() }).map(|n| n as usize)
+}
+
+/// A pointer for C from a possibly empty key or value.
+pub(super) fn pointer_or_null(bytes: &[u8]) -> *const c_void {
+    if bytes.is_empty() { std::ptr::null() } else { bytes.as_ptr().cast() }
+}

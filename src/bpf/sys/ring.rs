@@ -1,0 +1,269 @@
+//! Ring buffers and perf buffers: records straight from the kernel's memory.
+//!
+//! libbpf calls back per record through C. A [`Slot`] carries the Rust receiver across, keeps a panic of
+//! it away from libbpf's frames and raises it again behind them.
+
+use std::any::Any;
+use std::ffi::{c_int, c_void};
+use std::io;
+use std::os::fd::RawFd;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::ptr::NonNull;
+
+use libbpf_sys as b;
+
+use super::{check, non_null};
+
+/// Takes records; `false` ends the batch after this record.
+pub trait Receiver {
+    /// One record; 8-aligned, borrowed for the call. `cpu` is -1 for ring buffers.
+    fn record(&mut self, cpu: i32, data: &[u8]) -> bool;
+    /// The kernel dropped `count` records of `cpu`.
+    fn lost(&mut self, cpu: i32, count: u64) -> bool;
+}
+
+/// The receiver of the batch at work, as libbpf's context pointer. libbpf is told a function once, when receivers of
+/// any type may still come; that one only jumps on to `call`, which is compiled for the type at work.
+struct Slot<Call> {
+    call: Option<Call>,
+    receiver: *mut c_void,
+    panic: Option<Box<dyn Any + Send>>,
+    /// A perf record is copied here, since in its ring it is 4-aligned only.
+    aligned: Vec<u64>,
+}
+
+type RingCall = unsafe extern "C" fn(*mut c_void, *mut c_void, b::size_t) -> c_int;
+type PerfCall = unsafe extern "C" fn(*mut c_void, c_int, *mut b::perf_event_header) -> b::bpf_perf_event_ret;
+
+impl<Call> Slot<Call> {
+    fn new() -> *mut Slot<Call> {
+        let (receiver, aligned) = (std::ptr::null_mut(), Vec::new());
+        Box::into_raw(Box::new(Slot { call: None, receiver, panic: None, aligned }))
+    }
+
+    /// Runs `consume` with `receiver` in place; a panic of the receiver goes on from here.
+    ///
+    /// # Safety
+    /// `slot` comes from `new` and no other batch of it is running; `call` casts the receiver to an `R`.
+    unsafe fn lend<R>(
+        slot: *mut Slot<Call>,
+        call: Call,
+        receiver: &mut R,
+        consume: impl FnOnce() -> c_int,
+    ) -> c_int {
+        // SAFETY: the caller vouches for `slot`; no reference to it is kept over `consume`.
+        unsafe {
+            (*slot).call = Some(call);
+            (*slot).receiver = std::ptr::from_mut(receiver).cast();
+        }
+        let ret = consume();
+        // SAFETY: as above.
+        let panic = unsafe {
+            (*slot).call = None;
+            (*slot).panic.take()
+        };
+        panic.map_or(ret, |payload| resume_unwind(payload))
+    }
+
+    /// Calls the receiver; `false` also after a panic.
+    ///
+    /// # Safety
+    /// `slot` is inside `lend` with an `R`.
+    #[inline(always)]
+    unsafe fn call<R>(slot: *mut Slot<Call>, work: impl FnOnce(&mut R) -> bool) -> bool {
+        // SAFETY: inside `lend` the receiver is alive and used by nobody else.
+        let receiver = unsafe { &mut *(*slot).receiver.cast::<R>() };
+        match catch_unwind(AssertUnwindSafe(|| work(receiver))) {
+            Ok(go_on) => go_on,
+            Err(payload) => {
+                // SAFETY: as above.
+                unsafe { (*slot).panic = Some(payload) };
+                false
+            }
+        }
+    }
+}
+
+/// One BPF ring buffer.
+pub struct Ring {
+    manager: NonNull<b::ring_buffer>,
+    ring: NonNull<b::ring>,
+    slot: *mut Slot<RingCall>,
+}
+
+// SAFETY: libbpf's ring buffer is tied to no thread and `Ring` has one owner at a time.
+unsafe impl Send for Ring {}
+
+impl Ring {
+    /// Maps the ring buffer behind `map_fd`.
+    pub fn new(map_fd: RawFd) -> io::Result<Ring> {
+        let slot = Slot::new();
+        // SAFETY: `slot` outlives the manager (see drop); a null manager is handled by libbpf's own check.
+        unsafe {
+            let made =
+                non_null(b::ring_buffer__new(map_fd, Some(ring_sample), slot.cast(), std::ptr::null()));
+            let manager = made.inspect_err(|_| drop(Box::from_raw(slot)))?;
+            let ring = NonNull::new_unchecked(b::ring_buffer__ring(manager.as_ptr(), 0));
+            Ok(Ring { manager, ring, slot })
+        }
+    }
+
+    /// Passes up to `limit` records to `receiver`, which counts them.
+    pub fn consume<R: Receiver>(&mut self, limit: usize, receiver: &mut R) -> io::Result<()> {
+        // SAFETY: the ring lives as long as its manager.
+        let consume = || unsafe { b::ring__consume_n(self.ring.as_ptr(), limit as _) };
+        // SAFETY: `slot` is ours and `&mut self` excludes a second batch.
+        let ret = unsafe { Slot::lend(self.slot, ring_record::<R>, receiver, consume) };
+        // The receiver's "enough" comes back as ECANCELED and is no failure.
+        if ret == -libc::ECANCELED { Ok(()) } else { check(ret).map(drop) }
+    }
+
+    /// Bytes that wait.
+    pub fn available(&self) -> usize {
+        // SAFETY: a getter.
+        unsafe { b::ring__avail_data_size(self.ring.as_ptr()) as usize }
+    }
+}
+
+impl Drop for Ring {
+    fn drop(&mut self) {
+        // SAFETY: the last use of both; the manager goes first because it points to the slot.
+        unsafe {
+            b::ring_buffer__free(self.manager.as_ptr());
+            drop(Box::from_raw(self.slot));
+        }
+    }
+}
+
+unsafe extern "C" fn ring_sample(slot: *mut c_void, data: *mut c_void, size: b::size_t) -> c_int {
+    // SAFETY: libbpf passes our slot and a record, which `call` takes over.
+    unsafe { (*slot.cast::<Slot<RingCall>>()).call.map_or(-libc::ECANCELED, |call| call(slot, data, size)) }
+}
+
+unsafe extern "C" fn ring_record<R: Receiver>(
+    slot: *mut c_void,
+    data: *mut c_void,
+    size: b::size_t,
+) -> c_int {
+    // SAFETY: inside `lend`; the record is not yet released, and records are 8-aligned.
+    let go_on = unsafe {
+        let data = std::slice::from_raw_parts(data.cast::<u8>(), size as usize);
+        Slot::call(slot.cast::<Slot<RingCall>>(), |receiver: &mut R| receiver.record(-1, data))
+    };
+    if go_on { 0 } else { -libc::ECANCELED }
+}
+
+/// One perf event array, with a buffer for each online CPU.
+pub struct Perf {
+    buffer: NonNull<b::perf_buffer>,
+    slot: *mut Slot<PerfCall>,
+}
+
+// SAFETY: as for `Ring`.
+unsafe impl Send for Perf {}
+
+impl Perf {
+    /// Opens the buffers, `pages` (a power of two) per CPU, and puts them into the map.
+    pub fn new(map_fd: RawFd, pages: u32) -> io::Result<Perf> {
+        let slot = Slot::new();
+        let mut attr = b::perf_event_attr {
+            size: size_of::<b::perf_event_attr>() as u32,
+            type_: b::PERF_TYPE_SOFTWARE,
+            config: b::PERF_COUNT_SW_BPF_OUTPUT as u64,
+            sample_type: b::PERF_SAMPLE_RAW as u64,
+            ..Default::default()
+        };
+        attr.__bindgen_anon_1.sample_period = 1;
+        attr.__bindgen_anon_2.wakeup_events = 1;
+        // SAFETY: `attr` lives for the call, `slot` outlives the buffer (see drop).
+        unsafe {
+            let made = non_null(b::perf_buffer__new_raw(
+                map_fd,
+                pages as _,
+                &mut attr,
+                Some(perf_event),
+                slot.cast(),
+                std::ptr::null(),
+            ));
+            let buffer = made.inspect_err(|_| drop(Box::from_raw(slot)))?;
+            Ok(Perf { buffer, slot })
+        }
+    }
+
+    /// Number of per-CPU buffers.
+    pub fn len(&self) -> usize {
+        // SAFETY: a getter.
+        unsafe { b::perf_buffer__buffer_cnt(self.buffer.as_ptr()) as usize }
+    }
+
+    /// The descriptor that is readable when buffer `index` holds something.
+    pub fn fd(&self, index: usize) -> io::Result<RawFd> {
+        // SAFETY: libbpf checks the index.
+        check(unsafe { b::perf_buffer__buffer_fd(self.buffer.as_ptr(), index as _) })
+    }
+
+    /// Passes what buffer `index` holds now to `receiver`, until it has enough.
+    pub fn consume<R: Receiver>(&mut self, index: usize, receiver: &mut R) -> io::Result<()> {
+        // SAFETY: libbpf checks the index.
+        let consume = || unsafe { b::perf_buffer__consume_buffer(self.buffer.as_ptr(), index as _) };
+        // SAFETY: `slot` is ours and `&mut self` excludes a second batch.
+        let ret = unsafe { Slot::lend(self.slot, perf_record::<R>, receiver, consume) };
+        // The receiver's "enough" comes back as this enum value.
+        if ret == b::LIBBPF_PERF_EVENT_ERROR { Ok(()) } else { check(ret).map(drop) }
+    }
+}
+
+impl Drop for Perf {
+    fn drop(&mut self) {
+        // SAFETY: as for `Ring`.
+        unsafe {
+            b::perf_buffer__free(self.buffer.as_ptr());
+            drop(Box::from_raw(self.slot));
+        }
+    }
+}
+
+/// `struct { struct perf_event_header header; u32 size; char data[]; }`, perf_event_open(2), PERF_SAMPLE_RAW.
+const SAMPLE_HEAD: usize = size_of::<b::perf_event_header>() + size_of::<u32>();
+
+unsafe extern "C" fn perf_event(
+    slot: *mut c_void,
+    cpu: c_int,
+    event: *mut b::perf_event_header,
+) -> b::bpf_perf_event_ret {
+    // SAFETY: libbpf passes our slot and a record, which `call` takes over.
+    unsafe {
+        let call = (*slot.cast::<Slot<PerfCall>>()).call;
+        call.map_or(b::LIBBPF_PERF_EVENT_ERROR, |call| call(slot, cpu, event))
+    }
+}
+
+unsafe extern "C" fn perf_record<R: Receiver>(
+    slot: *mut c_void,
+    cpu: c_int,
+    event: *mut b::perf_event_header,
+) -> b::bpf_perf_event_ret {
+    let slot: *mut Slot<PerfCall> = slot.cast();
+    // SAFETY: inside `lend`; libbpf passes one whole record, `size` bytes from its header on.
+    let go_on = unsafe {
+        match (*event).type_ {
+            b::PERF_RECORD_SAMPLE => {
+                let room = ((*event).size as usize).saturating_sub(SAMPLE_HEAD);
+                let told = event.add(1).cast::<u32>().read_unaligned() as usize;
+                let len = told.min(room);
+                let aligned = &mut (*slot).aligned;
+                aligned.resize(len.div_ceil(8), 0);
+                let copy: *mut u8 = aligned.as_mut_ptr().cast();
+                std::ptr::copy_nonoverlapping(event.cast::<u8>().add(SAMPLE_HEAD), copy, len);
+                let data = std::slice::from_raw_parts(copy, len);
+                Slot::call(slot, |receiver: &mut R| receiver.record(cpu, data))
+            }
+            b::PERF_RECORD_LOST if (*event).size as usize >= size_of_val(&*event) + 16 => {
+                let count = event.add(1).cast::<u64>().add(1).read_unaligned();
+                Slot::call(slot, |receiver: &mut R| receiver.lost(cpu, count))
+            }
+            _ => true,
+        }
+    };
+    if go_on { b::LIBBPF_PERF_EVENT_CONT } else { b::LIBBPF_PERF_EVENT_ERROR }
+}

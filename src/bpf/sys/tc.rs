@@ -1,0 +1,121 @@
+//! Classic tc filters, which are no links: what was put in must be taken out by hand, and the clsact qdisc under it
+//! only if nobody else uses it.
+
+use std::ffi::c_int;
+use std::io;
+use std::mem::size_of;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+
+use libbpf_sys as b;
+
+use super::attach::Link;
+use super::check;
+use super::object::ProgRef;
+use crate::os;
+
+/// A filter; letting go of it (drop) takes it out.
+pub struct TcFilter {
+    hook: b::bpf_tc_hook,
+    handle: u32,
+    priority: u32,
+    made_qdisc: bool,
+}
+
+impl Drop for TcFilter {
+    fn drop(&mut self) {
+        let sz = size_of::<b::bpf_tc_opts>() as _;
+        let opts = b::bpf_tc_opts { sz, handle: self.handle, priority: self.priority, ..Default::default() };
+        // SAFETY: both structs live for the call.
+        unsafe { b::bpf_tc_detach(&self.hook, &opts) };
+        // If nobody can tell whether it is in use, it stays: it does nothing by itself.
+        if self.made_qdisc && is_empty(self.hook.ifindex).unwrap_or(false) {
+            remove_qdisc(&mut self.hook);
+        }
+    }
+}
+
+impl ProgRef<'_> {
+    /// Attaches as a classic tc filter, making the clsact qdisc if it is missing. `point` is BPF_TC_*.
+    pub fn attach_tc(self, ifindex: u32, point: u32, handle: u32, priority: u32) -> io::Result<Link> {
+        let mut hook = b::bpf_tc_hook {
+            sz: size_of::<b::bpf_tc_hook>() as _,
+            ifindex: ifindex as c_int,
+            attach_point: point,
+            ..Default::default()
+        };
+        let mut opts = b::bpf_tc_opts {
+            sz: size_of::<b::bpf_tc_opts>() as _,
+            prog_fd: self.raw_fd()?,
+            handle,
+            priority,
+            ..Default::default()
+        };
+        // SAFETY: the struct lives for the call.
+        let made_qdisc = match check(unsafe { b::bpf_tc_hook_create(&mut hook) }) {
+            Ok(_) => true,
+            Err(e) if e.raw_os_error() == Some(libc::EEXIST) => false,
+            Err(e) => return Err(e),
+        };
+        // SAFETY: both structs live for the call.
+        let attached = check(unsafe { b::bpf_tc_attach(&hook, &mut opts) });
+        if attached.is_err() && made_qdisc {
+            remove_qdisc(&mut hook);
+        }
+        attached?;
+        Ok(Link::tc(TcFilter { hook, handle: opts.handle, priority: opts.priority, made_qdisc }))
+    }
+}
+
+fn remove_qdisc(hook: &mut b::bpf_tc_hook) {
+    hook.attach_point = b::BPF_TC_INGRESS | b::BPF_TC_EGRESS;
+    // SAFETY: the struct lives for the call.
+    unsafe { b::bpf_tc_hook_destroy(hook) };
+}
+
+/// Whether no filter hangs at the clsact qdisc of an interface.
+fn is_empty(ifindex: c_int) -> io::Result<bool> {
+    // linux/pkt_sched.h: TC_H_MAKE(TC_H_CLSACT, TC_H_MIN_INGRESS) and the same with TC_H_MIN_EGRESS.
+    const INGRESS: u32 = 0xffff_fff2;
+    const EGRESS: u32 = 0xffff_fff3;
+    Ok(!has_filter(ifindex, INGRESS)? && !has_filter(ifindex, EGRESS)?)
+}
+
+/// rtnetlink(7): a request for all filters under `parent`.
+#[repr(C)]
+struct Request {
+    head: libc::nlmsghdr,
+    family: u8,
+    padding: [u8; 3],
+    ifindex: c_int,
+    handle: u32,
+    parent: u32,
+    info: u32,
+}
+
+/// The first message of the answer is a filter, or the end of the list.
+fn has_filter(ifindex: c_int, parent: u32) -> io::Result<bool> {
+    let flags = (libc::NLM_F_REQUEST | libc::NLM_F_DUMP) as u16;
+    let len = size_of::<Request>() as u32;
+    let head = libc::nlmsghdr {
+        nlmsg_len: len,
+        nlmsg_type: libc::RTM_GETTFILTER,
+        nlmsg_flags: flags,
+        nlmsg_seq: 0,
+        nlmsg_pid: 0,
+    };
+    let request = Request { head, family: 0, padding: [0; 3], ifindex, handle: 0, parent, info: 0 };
+    let mut answer = [0u64; 1024];
+    // SAFETY: request and answer live for the calls and have the lengths that are told; the descriptor is ours alone.
+    let (received, kind) = unsafe {
+        let kind = libc::SOCK_RAW | libc::SOCK_CLOEXEC;
+        let socket =
+            OwnedFd::from_raw_fd(os::check(libc::socket(libc::AF_NETLINK, kind, libc::NETLINK_ROUTE))?);
+        let fd = socket.as_raw_fd();
+        os::check(libc::send(fd, (&raw const request).cast(), len as usize, 0) as c_int)?;
+        let received =
+            os::check(libc::recv(fd, answer.as_mut_ptr().cast(), size_of_val(&answer), 0) as c_int)?;
+        (received as usize, (*answer.as_ptr().cast::<libc::nlmsghdr>()).nlmsg_type)
+    };
+    let is_answer = received >= size_of::<libc::nlmsghdr>() && c_int::from(kind) != libc::NLMSG_ERROR;
+    if is_answer { Ok(kind == libc::RTM_NEWTFILTER) } else { Err(io::Error::from_raw_os_error(libc::EPROTO)) }
+}

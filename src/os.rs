@@ -1,0 +1,236 @@
+//! Safe wrappers of the few system calls that the standard library lacks: epoll, eventfd, timerfd, local time.
+#![allow(unsafe_code, reason = "the system calls themselves; nothing outside this file sees a raw pointer")]
+
+use std::io;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::time::Duration;
+
+/// The result of a call that answers -1 and sets errno.
+pub fn check(ret: i32) -> io::Result<i32> {
+    if ret < 0 { Err(io::Error::last_os_error()) } else { Ok(ret) }
+}
+
+/// Owns a fresh descriptor. A host may have closed 0 to 2; a descriptor of ours must not become its stdout.
+fn own(ret: i32) -> io::Result<OwnedFd> {
+    let fd = check(ret)?;
+    // SAFETY: the call that made `fd` has just succeeded and nobody else knows the number.
+    let fd = unsafe { OwnedFd::from_raw_fd(fd) };
+    if fd.as_raw_fd() > 2 { Ok(fd) } else { duplicate(fd.as_raw_fd()) }
+}
+
+/// A second, close-on-exec descriptor for the same file, above the standard three.
+pub fn duplicate(fd: RawFd) -> io::Result<OwnedFd> {
+    // SAFETY: fcntl takes plain numbers; a bad descriptor is answered with EBADF.
+    let copy = check(unsafe { libc::fcntl(fd, libc::F_DUPFD_CLOEXEC, 3) })?;
+    // SAFETY: as in `own`.
+    Ok(unsafe { OwnedFd::from_raw_fd(copy) })
+}
+
+/// Whether `count` more descriptors can be had at this moment; EMFILE or ENFILE if not.
+pub fn has_room(count: usize) -> io::Result<()> {
+    let first = EventFd::new()?;
+    let more: io::Result<Vec<OwnedFd>> = (1..count).map(|_| duplicate(first.fd())).collect();
+    more.map(drop)
+}
+
+/// Descriptors that keep the numbers 0 to 2 taken while they live.
+pub struct LowNumbers(#[allow(dead_code, reason = "held for their drop")] Vec<OwnedFd>);
+
+/// Takes the standard three numbers as far as the host has closed them: what others (libbpf) open meanwhile must not
+/// become its stdin, stdout or stderr.
+pub fn take_low_numbers() -> io::Result<LowNumbers> {
+    let mut taken = Vec::new();
+    loop {
+        // SAFETY: no pointers; the descriptor is new and ours alone.
+        let fd = unsafe { OwnedFd::from_raw_fd(check(libc::eventfd(0, libc::EFD_CLOEXEC))?) };
+        if fd.as_raw_fd() > 2 {
+            return Ok(LowNumbers(taken));
+        }
+        taken.push(fd);
+    }
+}
+
+/// A set of descriptors to wait for, each with a token.
+pub struct Epoll(OwnedFd);
+
+impl Epoll {
+    /// An empty set.
+    pub fn new() -> io::Result<Epoll> {
+        // SAFETY: no pointers.
+        own(unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) }).map(Epoll)
+    }
+
+    /// Adds `fd`, readable, level-triggered.
+    pub fn add(&self, fd: RawFd, token: u64) -> io::Result<()> {
+        let mut event = libc::epoll_event { events: libc::EPOLLIN as u32, u64: token };
+        // SAFETY: `event` lives for the call.
+        check(unsafe { libc::epoll_ctl(self.fd(), libc::EPOLL_CTL_ADD, fd, &mut event) }).map(drop)
+    }
+
+    /// Takes `fd` out; one that is not in it is no error.
+    pub fn remove(&self, fd: RawFd) {
+        // SAFETY: EPOLL_CTL_DEL ignores the event pointer.
+        unsafe { libc::epoll_ctl(self.fd(), libc::EPOLL_CTL_DEL, fd, std::ptr::null_mut()) };
+    }
+
+    /// Waits up to `timeout_ms` (-1: for ever) and stores the tokens of what is ready. EINTR is an error like any other.
+    pub fn wait(&self, tokens: &mut [u64; 16], timeout_ms: i32) -> io::Result<usize> {
+        let mut events = [libc::epoll_event { events: 0, u64: 0 }; 16];
+        // SAFETY: the array holds the 16 events the kernel is told of.
+        let n = check(unsafe { libc::epoll_wait(self.fd(), events.as_mut_ptr(), 16, timeout_ms) })? as usize;
+        for (token, event) in tokens.iter_mut().zip(&events[..n]) {
+            *token = event.u64;
+        }
+        Ok(n)
+    }
+
+    /// The descriptor, for nesting and for the host.
+    pub fn fd(&self) -> RawFd {
+        self.0.as_raw_fd()
+    }
+}
+
+/// A descriptor that is readable between `signal` and `clear`.
+pub struct EventFd(OwnedFd);
+
+impl EventFd {
+    /// A cleared one.
+    pub fn new() -> io::Result<EventFd> {
+        // SAFETY: no pointers.
+        own(unsafe { libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) }).map(EventFd)
+    }
+
+    /// Makes it readable. Async-signal-safe: one `write`, errno kept.
+    pub fn signal(&self) {
+        let one = 1u64.to_ne_bytes();
+        // SAFETY: errno is thread-local and always there; `one` holds the 8 bytes that are written.
+        unsafe {
+            let errno = libc::__errno_location();
+            let saved = *errno;
+            libc::write(self.fd(), one.as_ptr().cast(), one.len());
+            *errno = saved;
+        }
+    }
+
+    /// Makes it unreadable; whether it was readable.
+    pub fn clear(&self) -> bool {
+        drain(self.fd())
+    }
+
+    /// The descriptor.
+    pub fn fd(&self) -> RawFd {
+        self.0.as_raw_fd()
+    }
+}
+
+/// A descriptor that becomes readable at a time.
+pub struct TimerFd(OwnedFd);
+
+impl TimerFd {
+    /// A disarmed timer on the monotonic clock.
+    pub fn new() -> io::Result<TimerFd> {
+        // SAFETY: no pointers.
+        own(unsafe { libc::timerfd_create(libc::CLOCK_MONOTONIC, libc::TFD_CLOEXEC | libc::TFD_NONBLOCK) })
+            .map(TimerFd)
+    }
+
+    /// Arms it to fire once after `delay`.
+    pub fn arm(&self, delay: Duration) -> io::Result<()> {
+        // Zero would disarm it: what is due now fires after a nanosecond.
+        let delay = delay.max(Duration::from_nanos(1));
+        let value = libc::timespec { tv_sec: delay.as_secs() as _, tv_nsec: delay.subsec_nanos() as _ };
+        let spec =
+            libc::itimerspec { it_interval: libc::timespec { tv_sec: 0, tv_nsec: 0 }, it_value: value };
+        // SAFETY: `spec` lives for the call; the old value is not asked for.
+        check(unsafe { libc::timerfd_settime(self.fd(), 0, &spec, std::ptr::null_mut()) }).map(drop)
+    }
+
+    /// Forgets that it fired.
+    pub fn clear(&self) {
+        drain(self.fd());
+    }
+
+    /// The descriptor.
+    pub fn fd(&self) -> RawFd {
+        self.0.as_raw_fd()
+    }
+}
+
+/// Reads the counter of an eventfd or timerfd away; whether there was one.
+fn drain(fd: RawFd) -> bool {
+    let mut counter = [0u8; 8];
+    // SAFETY: `counter` has room for the 8 bytes that are asked for.
+    unsafe { libc::read(fd, counter.as_mut_ptr().cast(), counter.len()) == 8 }
+}
+
+/// The local time as `HH:MM:SS`; the time zone is the C library's (TZ, /etc/localtime).
+pub fn local_time() -> [u8; 8] {
+    // SAFETY: both calls only write to the variables given; `tm` is plain numbers.
+    let tm = unsafe {
+        let now = libc::time(std::ptr::null_mut());
+        let mut tm: libc::tm = std::mem::zeroed();
+        libc::localtime_r(&now, &mut tm);
+        tm
+    };
+    let digits = |n: i32| [b'0' + (n / 10 % 10) as u8, b'0' + (n % 10) as u8];
+    let ([h1, h2], [m1, m2], [s1, s2]) = (digits(tm.tm_hour), digits(tm.tm_min), digits(tm.tm_sec));
+    [h1, h2, b':', m1, m2, b':', s1, s2]
+}
+
+/// Release and machine of the running kernel, as `uname -r` and `uname -m` print them.
+pub fn kernel() -> (String, String) {
+    // SAFETY: uname fills the struct with NUL-terminated texts and cannot fail on a valid pointer.
+    unsafe {
+        let mut names: libc::utsname = std::mem::zeroed();
+        libc::uname(&mut names);
+        let text =
+            |field: &[libc::c_char]| std::ffi::CStr::from_ptr(field.as_ptr()).to_string_lossy().into_owned();
+        (text(&names.release), text(&names.machine))
+    }
+}
+
+/// The effective capabilities of this thread, one bit each as capabilities(7) numbers them.
+pub fn capabilities() -> u64 {
+    /// _LINUX_CAPABILITY_VERSION_3, the thread itself.
+    const HEAD: [u32; 2] = [0x2008_0522, 0];
+    // Effective, permitted and inheritable, first the low halves, then the high ones.
+    let mut sets = [0_u32; 6];
+    // SAFETY: both arrays have the layout and length of that version.
+    let ret = unsafe { libc::syscall(libc::SYS_capget, HEAD.as_ptr(), sets.as_mut_ptr()) };
+    if ret == 0 { u64::from(sets[3]) << 32 | u64::from(sets[0]) } else { u64::MAX }
+}
+
+/// The index of a network interface.
+pub fn interface_index(name: &str) -> io::Result<u32> {
+    let name = std::ffi::CString::new(name)?;
+    // SAFETY: `name` is NUL-terminated.
+    match unsafe { libc::if_nametoindex(name.as_ptr()) } {
+        0 => Err(io::Error::last_os_error()),
+        index => Ok(index),
+    }
+}
+
+/// Whether there is a network interface of that index; ENXIO or ENODEV if not.
+pub fn check_interface(index: u32) -> io::Result<()> {
+    let mut name = [0; libc::IF_NAMESIZE];
+    // SAFETY: `name` has the length that the call asks for.
+    let found = unsafe { libc::if_indextoname(index, name.as_mut_ptr()) };
+    if found.is_null() { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// Starts a thread that takes no signals: a host's handlers keep running on the host's threads.
+pub fn spawn_without_signals<T: Send + 'static>(
+    name: &str,
+    body: impl FnOnce() -> T + Send + 'static,
+) -> io::Result<std::thread::JoinHandle<T>> {
+    // SAFETY: both sets live for the calls; a new thread inherits the mask of its maker, which gets its own back.
+    unsafe {
+        let mut all: libc::sigset_t = std::mem::zeroed();
+        let mut old: libc::sigset_t = std::mem::zeroed();
+        libc::sigfillset(&mut all);
+        libc::pthread_sigmask(libc::SIG_SETMASK, &all, &mut old);
+        let thread = std::thread::Builder::new().name(name.into()).spawn(body);
+        libc::pthread_sigmask(libc::SIG_SETMASK, &old, std::ptr::null_mut());
+        thread
+    }
+}
