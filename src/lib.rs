@@ -1,0 +1,23 @@
+//! libeunomia: load, configure, attach, decode and let go of eBPF programs from any host program.
+//!
+//! A [`Vm`] holds at most one package: JSON with the compiled object and what is to be known about it. Bytes become
+//! a [`package::Package`]; libbpf makes maps, programs and links of it (`bpf`); records come back through sources,
+//! are rendered by plans compiled once from BTF ([`types`]), and reach a callback. One direction, no back and forth:
+//! parsing knows nothing of the kernel, decoding nothing of where a record came from.
+#![deny(unsafe_code)]
+
+#[cfg(feature = "capi")]
+#[allow(unsafe_code)] // the border to C: raw pointers come in and go out
+pub mod capi;
+pub mod error;
+pub mod package;
+pub mod types;
+pub mod vm;
+
+mod bpf;
+mod log;
+mod os;
+
+pub use error::{Error, Result, Status};
+pub use log::{Level, LogFn};
+pub use vm::{Event, EventKind, Flow, Format, Kind, Options, Vm};

@@ -1,0 +1,88 @@
+//! What other threads may do at any time, and the queue.
+
+use std::os::fd::RawFd;
+use std::sync::Arc;
+
+use super::gate::Role;
+use super::queue::Queue;
+use super::stats::Stats;
+use super::{Vm, options};
+use crate::error::{Error, Result, Status};
+use crate::os::Epoll;
+
+impl Vm {
+    /// Ends the poll that is under way, or the next one, with `Err(Stopped)`. Any thread, any signal handler;
+    /// several calls before the report are one.
+    pub fn stop(&self) {
+        self.shared.stop.ask();
+    }
+
+    /// Holds events back in the kernel, or lets them come. Any thread.
+    pub fn pause(&self, on: bool) -> Result<()> {
+        self.shared.stop.pause(on);
+        self.shared.gate().pause(on).map_err(|e| options::system("pause", &e))
+    }
+
+    /// A descriptor that is readable when `poll(0)` has something to report; the same from first to last. Any thread.
+    pub fn epoll_fd(&self) -> RawFd {
+        self.shared.epoll.fd()
+    }
+
+    /// The ledger. Any thread.
+    pub fn stats(&self) -> Stats {
+        self.shared.ledger.stats()
+    }
+
+    /// Starts a thread that drains the kernel's buffers into a queue of `max_bytes` (at least 128 KiB), from which
+    /// polls then deliver. When it is full the newest records are dropped and counted.
+    pub fn queue_start(&self, max_bytes: usize) -> Result<()> {
+        let (inner, mut delivery) = self.exclusive()?;
+        inner.loaded()?;
+        if delivery.queue.as_ref().is_some_and(Queue::is_running) {
+            return Err(Error::new(Status::State, "the queue is already running"));
+        }
+        if delivery.queue.is_some() {
+            return Err(Error::new(Status::State, "the last queue still holds events; poll them first"));
+        }
+        let system = |e: std::io::Error| options::system("queue", &e);
+        let epoll = Arc::new(Epoll::new().map_err(system)?);
+        let Some(sources) = delivery.sources.take() else {
+            return Err(Error::new(Status::Internal, "the sources are gone"));
+        };
+        let fds = sources.fds();
+        let mut gate = self.shared.gate();
+        let started = match gate.watch(Role::Source, &epoll, &fds) {
+            Ok(()) => Queue::start(sources, epoll, max_bytes, Arc::clone(&self.shared.ledger)),
+            Err(e) => Err((e, sources)),
+        };
+        match started {
+            Ok(queue) => {
+                let watched = gate.watch(Role::Queue, &self.shared.epoll, &[queue.fd()]);
+                delivery.queue = Some(queue);
+                watched.map_err(system)
+            }
+            Err((e, sources)) => {
+                let watched = gate.watch(Role::Source, &self.shared.epoll, &fds);
+                delivery.sources = Some(sources);
+                watched.and(Err(e)).map_err(system)
+            }
+        }
+    }
+
+    /// Ends that thread. What is queued is still delivered, before anything newer.
+    pub fn queue_stop(&self) -> Result<()> {
+        let (_inner, mut delivery) = self.exclusive()?;
+        let sources = delivery.queue.as_mut().and_then(Queue::stop);
+        let Some(sources) = sources else {
+            return Err(Error::new(Status::State, "the queue is not running"));
+        };
+        let mut gate = self.shared.gate();
+        // One that holds something stays until that has been delivered.
+        if delivery.queue.take_if(|queue| queue.is_empty()).is_some() {
+            gate.forget(Role::Queue);
+        }
+        let watched = gate.watch(Role::Source, &self.shared.epoll, &sources.fds());
+        delivery.sources = Some(sources);
+        watched.map_err(|e| options::system("queue", &e))
+    }
+}

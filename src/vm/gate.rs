@@ -1,0 +1,63 @@
+//! What the vm waits for: which descriptor sits in which epoll set, now and after a pause.
+
+use std::io;
+use std::os::fd::RawFd;
+use std::sync::Arc;
+
+use crate::os::Epoll;
+
+/// Token of everything that means "there are events".
+const EVENTS: u64 = 1;
+
+/// Why a descriptor is waited for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// The kernel's buffers and the timer of sampled maps.
+    Source,
+    /// Records in the queue.
+    Queue,
+    /// A record that did not fit into the last `read`.
+    Carry,
+}
+
+/// The descriptors behind the events. Paused, none of them is waited for.
+#[derive(Default)]
+pub struct Gate {
+    paused: bool,
+    watched: Vec<(Role, Arc<Epoll>, RawFd)>,
+}
+
+impl Gate {
+    /// Holds events back or lets them through.
+    pub fn pause(&mut self, on: bool) -> io::Result<()> {
+        if self.paused == on {
+            return Ok(());
+        }
+        self.paused = on;
+        self.watched.iter().try_for_each(|(_, epoll, fd)| {
+            if on {
+                epoll.remove(*fd);
+                return Ok(());
+            }
+            epoll.add(*fd, EVENTS)
+        })
+    }
+
+    /// Has `epoll` wait for these descriptors in that role, and nobody else any longer.
+    pub fn watch(&mut self, role: Role, epoll: &Arc<Epoll>, fds: &[RawFd]) -> io::Result<()> {
+        self.watched.iter().filter(|(other, ..)| *other == role).for_each(|(_, epoll, fd)| epoll.remove(*fd));
+        self.forget(role);
+        for &fd in fds {
+            if !self.paused {
+                epoll.add(fd, EVENTS)?;
+            }
+            self.watched.push((role, Arc::clone(epoll), fd));
+        }
+        Ok(())
+    }
+
+    /// The descriptors of that role have been closed, and left their set by that.
+    pub fn forget(&mut self, role: Role) {
+        self.watched.retain(|(other, ..)| *other != role);
+    }
+}

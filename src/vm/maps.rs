@@ -1,0 +1,336 @@
+//! Maps, variables, programs and sources by name.
+
+use std::ffi::CStr;
+use std::os::fd::RawFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use super::event::{Deliver, Event, EventFn, EventKind, Flow, Format};
+use super::read::{Batch, Reader};
+use super::{Vm, options};
+use crate::bpf::entries::Entries;
+use crate::bpf::map::{Map, map_error};
+use crate::bpf::session::{ProgInfo, read_iterator};
+use crate::bpf::source::{Shape, Sink, SourceKind};
+use crate::error::{Error, Result, Status};
+use crate::types::Type;
+
+/// What is known about a map.
+#[derive(Clone)]
+pub struct MapInfo {
+    /// Its name.
+    pub name: Arc<CStr>,
+    /// BPF_MAP_TYPE_*.
+    pub kind: u32,
+    /// Bytes of a key.
+    pub key_size: u32,
+    /// Bytes of a value (of one CPU).
+    pub value_size: u32,
+    /// Entries at most; bytes for a ring buffer.
+    pub max_entries: u32,
+    /// Values per key: 1, or one per possible CPU; these take `cpus * round_up(value_size, 8)` bytes.
+    pub cpus: u32,
+    /// Type of the key, if the object tells.
+    pub key_type: Option<Arc<Type>>,
+    /// Type of the value, if the object tells.
+    pub value_type: Option<Arc<Type>>,
+    /// The descriptor, -1 before load; it belongs to the vm.
+    pub fd: RawFd,
+}
+
+/// What is known about a source of events.
+#[derive(Clone)]
+pub struct SourceInfo {
+    /// The map behind it.
+    pub name: Arc<CStr>,
+    /// What it is.
+    pub kind: SourceKind,
+    /// Milliseconds between two rounds of a sampled map, else 0.
+    pub interval_ms: u32,
+    /// Bytes of its type, or of a sampled map's value; 0 if unknown.
+    pub record_size: u32,
+    /// Type of its records or values, if the package tells.
+    pub ty: Option<Arc<Type>>,
+    /// Type of a sampled map's keys.
+    pub key_ty: Option<Arc<Type>>,
+    /// Events taken from the kernel.
+    pub events: u64,
+    /// Records that the kernel dropped and reported.
+    pub lost: u64,
+}
+
+/// The JSON of this module's renderers, which write UTF-8 only.
+fn text(json: Vec<u8>) -> String {
+    String::from_utf8(json).unwrap_or_default()
+}
+
+impl Vm {
+    /// Sets a global variable from JSON. Constants before load, all others at any time.
+    pub fn var_set_json(&self, name: &str, json: &str) -> Result<()> {
+        let mut inner = self.inner()?;
+        let session = inner.session_mut()?;
+        let bad = |e| Error::new(Status::Inval, format_args!("variable {name:?}: {e}"));
+        session.set_var_json(name, &serde_json::from_str(json).map_err(bad)?)
+    }
+
+    /// Sets a global variable from its exact bytes.
+    pub fn var_set(&self, name: &str, bytes: &[u8]) -> Result<()> {
+        self.inner()?.session_mut()?.set_var(name, bytes)
+    }
+
+    /// A global variable as JSON.
+    pub fn var_get_json(&self, name: &str) -> Result<String> {
+        self.inner()?.session()?.var_json(name).map(text)
+    }
+
+    /// The bytes of a global variable.
+    pub fn var_get(&self, name: &str) -> Result<Vec<u8>> {
+        self.inner()?.session()?.var_bytes(name)
+    }
+
+    /// Number of maps, those of data sections included.
+    pub fn map_count(&self) -> Result<usize> {
+        Ok(self.inner()?.session()?.maps().len())
+    }
+
+    /// Map number `index`.
+    pub fn map_at(&self, index: usize) -> Result<MapInfo> {
+        let inner = self.inner()?;
+        let maps = inner.session()?.maps();
+        let map = maps.get(index).ok_or_else(|| out_of_range("map", index, maps.len()))?;
+        Ok(map_info(map))
+    }
+
+    /// The map of that name.
+    pub fn map_find(&self, name: &str) -> Result<MapInfo> {
+        self.map(name).map(|map| map_info(&map))
+    }
+
+    fn map(&self, name: &str) -> Result<Arc<Map>> {
+        self.inner()?.session()?.map(name).map(Arc::clone)
+    }
+
+    /// Copies the value of `key`; all CPUs of a per-CPU map.
+    pub fn map_get(&self, map: &str, key: &[u8], value: &mut [u8]) -> Result<()> {
+        self.map(map)?.get(key, value)
+    }
+
+    /// Stores a value; `flags` are BPF_ANY (0), BPF_NOEXIST (1), BPF_EXIST (2).
+    pub fn map_set(&self, map: &str, key: &[u8], value: &[u8], flags: u64) -> Result<()> {
+        self.map(map)?.set(key, value, flags)
+    }
+
+    /// Removes an entry.
+    pub fn map_del(&self, map: &str, key: &[u8]) -> Result<()> {
+        self.map(map)?.delete(key)
+    }
+
+    /// The key after `key` (`None`: the first); `Err(NotFound)` at the end.
+    pub fn map_next(&self, map: &str, key: Option<&[u8]>, next: &mut [u8]) -> Result<()> {
+        self.map(map)?.next(key, next)
+    }
+
+    /// The value of a JSON key, as JSON; of a per-CPU map an array.
+    pub fn map_get_json(&self, map: &str, key: &str) -> Result<String> {
+        self.map(map)?.get_json(key).map(text)
+    }
+
+    /// Stores a JSON value under a JSON key; a per-CPU map takes one value for all CPUs or an array.
+    pub fn map_set_json(&self, map: &str, key: &str, value: &str, flags: u64) -> Result<()> {
+        self.map(map)?.set_json(key, value, flags)
+    }
+
+    /// Removes the entry of a JSON key.
+    pub fn map_del_json(&self, map: &str, key: &str) -> Result<()> {
+        self.map(map)?.delete_json(key)
+    }
+
+    /// Calls back for each entry and says for how many. These are no events: the ledger does not count them.
+    pub fn map_each(
+        &self,
+        map: &str,
+        format: Format,
+        callback: &mut (impl EventFn + ?Sized),
+    ) -> Result<usize> {
+        let (inner, mut delivery) = self.exclusive()?;
+        let map = Arc::clone(inner.session()?.map(map)?);
+        drop(inner);
+        let mut scratch = std::mem::take(&mut delivery.scratch);
+        let mut deliver = Deliver::new(format, &mut scratch, None, callback);
+        let walked = walk(&map, &mut deliver);
+        let (count, ended) = (deliver.events as usize, deliver.ended);
+        delivery.scratch = scratch;
+        walked?;
+        end_of(ended, count)
+    }
+
+    /// Packs all entries into `buf`; `Err(TooSmall)` with `batch.need` if they do not fit.
+    pub fn map_dump(&self, map: &str, format: Format, buf: &mut [u8], batch: &mut Batch) -> Result<usize> {
+        let map = self.map(map)?;
+        let room = buf.len();
+        let mut line = Vec::new();
+        let mut reader = Reader::new(format, buf, &mut line).measuring();
+        walk(&map, &mut reader)?;
+        *batch = reader.batch;
+        if batch.need > room {
+            batch.count = 0;
+            batch.len = 0;
+            let text = format!("map {:?} needs {} bytes, the buffer has {room}", map.label(), batch.need);
+            return Err(Error::new(Status::TooSmall, text));
+        }
+        Ok(batch.count)
+    }
+
+    /// Runs an attached iterator and calls back for each line of its output (`Format::Text`), or for each piece if it
+    /// writes binary records (`Format::Raw`).
+    pub fn iter_each(&self, prog: &str, callback: &mut (impl EventFn + ?Sized)) -> Result<usize> {
+        let (inner, _delivery) = self.exclusive()?;
+        let session = inner.session()?;
+        let name = session.prog_info(session.prog_index(prog)?).name;
+        let (file, is_text) = session.open_iterator(prog)?;
+        drop(inner);
+        let format = if is_text { Format::Text } else { Format::Raw };
+        let (mut count, mut ended) = (0, None);
+        let mut line = Vec::new();
+        let read = read_iterator(file, is_text, |piece| {
+            count += 1;
+            line.clear();
+            line.extend_from_slice(piece);
+            line.push(0);
+            let (kind, source, data) = (EventKind::Sample, &*name, &line[..line.len() - 1]);
+            match callback(&Event { kind, format, source, data, key: &[], ty: None, lost: 0, cpu: -1 }) {
+                Flow::Continue => true,
+                flow => {
+                    ended = Some(flow);
+                    false
+                }
+            }
+        });
+        read.map_err(|e| options::system(&format!("iterator {prog:?}"), &e))?;
+        end_of(ended, count)
+    }
+
+    /// Number of sources; 0 before load.
+    pub fn source_count(&self) -> Result<usize> {
+        Ok(self.inner()?.session()?.shapes().len())
+    }
+
+    /// Source number `index`.
+    pub fn source_at(&self, index: usize) -> Result<SourceInfo> {
+        let inner = self.inner()?;
+        let shapes = inner.session()?.shapes();
+        let shape = shapes.get(index).ok_or_else(|| out_of_range("source", index, shapes.len()))?;
+        Ok(source_info(shape))
+    }
+
+    /// Number of programs.
+    pub fn prog_count(&self) -> Result<usize> {
+        Ok(self.inner()?.session()?.prog_count())
+    }
+
+    /// Program number `index`.
+    pub fn prog_at(&self, index: usize) -> Result<ProgInfo> {
+        let inner = self.inner()?;
+        let session = inner.session()?;
+        let count = session.prog_count();
+        if index < count { Ok(session.prog_info(index)) } else { Err(out_of_range("program", index, count)) }
+    }
+
+    /// The program of that name.
+    pub fn prog_find(&self, name: &str) -> Result<ProgInfo> {
+        let inner = self.inner()?;
+        let session = inner.session()?;
+        Ok(session.prog_info(session.prog_index(name)?))
+    }
+
+    /// Whether load loads a program; before load.
+    pub fn prog_set_autoload(&self, prog: &str, on: bool) -> Result<()> {
+        self.inner()?.session_mut()?.set_autoload(prog, on)
+    }
+
+    /// Where a program attaches, in place of what the package says: an object with the keys of a package's `progs[]`
+    /// entries, or an array of them; before attach.
+    pub fn prog_set_target_json(&self, prog: &str, json: &str) -> Result<()> {
+        self.inner()?.session_mut()?.set_target(prog, json)
+    }
+
+    /// Sets variables from the command line that the package describes, `argv[0]` included. `true`: help or version
+    /// was asked for instead, and [`Vm::args_help`] has the text.
+    pub fn args_set(&self, argv: &[&str]) -> Result<bool> {
+        let argv: Vec<String> = argv.iter().map(|arg| (*arg).to_owned()).collect();
+        self.inner()?.session_mut()?.set_args(&argv)
+    }
+
+    /// The help of that command line.
+    pub fn args_help(&self) -> Result<String> {
+        Ok(self.inner()?.session()?.args_help())
+    }
+
+    /// The package and its state as JSON.
+    pub fn describe(&self) -> Result<String> {
+        Ok(self.inner()?.session()?.describe().to_string())
+    }
+}
+
+/// Walks a map as if it were a source.
+fn walk(map: &Arc<Map>, sink: &mut impl Sink) -> Result<()> {
+    map.fd()?;
+    let (events, lost) = (AtomicU64::new(0), AtomicU64::new(0));
+    let (map, kind) = (Arc::clone(map), SourceKind::Map);
+    let shape = Shape { map, kind, record: None, sample: None, index: 0, events, lost };
+    let mut entries = Entries::new(&shape.map, false);
+    let mut go_on = true;
+    let mut over = false;
+    while go_on && !over {
+        over = entries
+            .step(&shape.map, |key, value| {
+                go_on = sink.entry(&shape, key, value);
+                go_on
+            })
+            .map_err(|e| map_error(&shape.map, "walk", &e))?;
+    }
+    Ok(())
+}
+
+fn end_of(ended: Option<Flow>, count: usize) -> Result<usize> {
+    match ended {
+        Some(Flow::Fail(value)) => {
+            Err(Error::new(Status::Callback, format_args!("the callback returned {value}")))
+        }
+        _ => Ok(count),
+    }
+}
+
+fn out_of_range(what: &str, index: usize, count: usize) -> Error {
+    Error::new(Status::NotFound, format_args!("{what} {index}: there are {count}"))
+}
+
+fn map_info(map: &Map) -> MapInfo {
+    MapInfo {
+        name: Arc::clone(&map.name),
+        kind: map.kind,
+        key_size: map.key.size as u32,
+        value_size: map.value.size as u32,
+        max_entries: map.max_entries,
+        cpus: map.cpus as u32,
+        key_type: map.key.ty().map(Arc::clone),
+        value_type: map.value.ty().map(Arc::clone),
+        fd: map.fd().map_or(-1, |fd| fd.fd()),
+    }
+}
+
+fn source_info(shape: &Shape) -> SourceInfo {
+    let is_map = shape.kind == SourceKind::Map;
+    let ty = if is_map { shape.map.value.ty() } else { shape.record.as_ref().map(|plan| plan.ty()) };
+    let size = if is_map { shape.map.value.size } else { ty.map_or(0, |ty| ty.size) };
+    SourceInfo {
+        name: Arc::clone(&shape.map.name),
+        kind: shape.kind,
+        interval_ms: shape.sample.as_ref().map_or(0, |sample| sample.interval_ms),
+        record_size: size as u32,
+        ty: ty.map(Arc::clone),
+        key_ty: shape.map.key.ty().filter(|_| is_map).map(Arc::clone),
+        events: shape.events.load(Relaxed),
+        lost: shape.lost.load(Relaxed),
+    }
+}

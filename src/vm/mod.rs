@@ -1,0 +1,312 @@
+//! The vm: at most one package, from bytes to events and back to nothing.
+//!
+//! A vm is used by one thread at a time, and two locks say so. `inner` guards the package; poll holds it while it
+//! waits and lends it while callbacks run, so that they can read maps and variables. `delivery` is held for as long
+//! as anything delivers, so that whatever would pull the package from under a callback answers `Busy`.
+
+mod event;
+mod gate;
+mod poll;
+mod queue;
+mod read;
+mod stats;
+mod stop;
+
+mod control;
+mod maps;
+mod options;
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
+
+pub use event::{Event, EventFn, EventKind, Flow, Format};
+pub use maps::{MapInfo, SourceInfo};
+pub use options::Options;
+pub use read::Batch;
+pub use stats::Stats;
+
+pub use crate::bpf::session::ProgInfo;
+pub use crate::bpf::source::SourceKind;
+pub use crate::bpf::version as libbpf_version;
+
+use crate::bpf::session::{Config, Session};
+use crate::bpf::{self, object::OpenConfig};
+use crate::error::{Error, Result, Status};
+use crate::log::{Level, Log};
+use crate::os::{Epoll, EventFd};
+use crate::package::Package;
+use crate::types::Type;
+use gate::{Gate, Role};
+use poll::Delivery;
+use stats::Ledger;
+use stop::Stop;
+
+/// Token of the stop request in the vm's epoll set; everything else means events.
+const STOP: u64 = 0;
+
+/// Kinds of packages; bits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A JSON package, or an object with its metadata.
+    Json = 1,
+    /// A WASM module that carries packages.
+    Wasm = 2,
+}
+
+/// Runs one package. Every method answers `Busy` when another thread, or a poll further up this thread's stack,
+/// is in the way; `stop`, `pause`, `stats` and `epoll_fd` never are.
+pub struct Vm {
+    shared: Shared,
+}
+
+struct Shared {
+    log: Arc<Log>,
+    stop: Stop,
+    epoll: Arc<Epoll>,
+    /// Readable while a record waits that did not fit into the last `read`.
+    carry: EventFd,
+    gate: Mutex<Gate>,
+    ledger: Arc<Ledger>,
+    poll_budget: u32,
+    inner: Mutex<Inner>,
+    delivery: Mutex<Delivery>,
+}
+
+struct Inner {
+    config: Box<dyn Fn() -> Config + Send>,
+    session: Option<Session>,
+    /// Types that have been handed out live until the vm ends.
+    types: Vec<Arc<Type>>,
+}
+
+impl Shared {
+    fn gate(&self) -> MutexGuard<'_, Gate> {
+        locked(&self.gate)
+    }
+}
+
+/// Locks for a short time. A panic under the lock has already been reported as such; what it guards is whole.
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn try_locked<T>(mutex: &Mutex<T>) -> Result<MutexGuard<'_, T>> {
+    match mutex.try_lock() {
+        Ok(guard) => Ok(guard),
+        Err(TryLockError::WouldBlock) => Err(Error::new(
+            Status::Busy,
+            "the vm is in use, by another thread or by the poll this call comes from",
+        )),
+        Err(TryLockError::Poisoned(_)) => {
+            Err(Error::new(Status::Internal, "an earlier call failed inside; only destroying the vm is left"))
+        }
+    }
+}
+
+impl Inner {
+    fn session(&self) -> Result<&Session> {
+        self.session.as_ref().ok_or_else(nothing_open)
+    }
+
+    fn session_mut(&mut self) -> Result<&mut Session> {
+        self.session.as_mut().ok_or_else(nothing_open)
+    }
+
+    /// The session, if it is loaded.
+    fn loaded(&self) -> Result<&Session> {
+        let session = self.session()?;
+        let text = "the package is not loaded; load or attach it first";
+        if session.is_loaded() { Ok(session) } else { Err(Error::new(Status::State, text)) }
+    }
+}
+
+fn nothing_open() -> Error {
+    Error::new(Status::State, "no package is open")
+}
+
+impl Vm {
+    /// An empty vm.
+    pub fn new(options: Options) -> Result<Vm> {
+        let log = Arc::new(Log::new(options.log, options.log_level.unwrap_or(Level::Warn)));
+        let made = options::checked_perf_pages(options.perf_pages)
+            .and_then(|perf_pages| bpf::init().map(|()| perf_pages))
+            .and_then(|perf_pages| {
+                let (btf_path, pin_path) = (options.btf_path, options.pin_path);
+                let config = move || Config {
+                    open: OpenConfig {
+                        name: String::new(),
+                        btf_path: btf_path.clone(),
+                        pin_path: pin_path.clone(),
+                    },
+                    perf_pages,
+                };
+                Shared::new(Arc::clone(&log), options.poll_budget, Box::new(config))
+            });
+        made.map(|shared| Vm { shared })
+    }
+
+    fn inner(&self) -> Result<MutexGuard<'_, Inner>> {
+        try_locked(&self.shared.inner)
+    }
+
+    fn delivery(&self) -> Result<MutexGuard<'_, Delivery>> {
+        try_locked(&self.shared.delivery)
+    }
+
+    /// Both locks: nothing is being delivered.
+    fn exclusive(&self) -> Result<(MutexGuard<'_, Inner>, MutexGuard<'_, Delivery>)> {
+        Ok((self.inner()?, self.delivery()?))
+    }
+
+    /// Writes a line to the vm's log, for those who wrap it.
+    pub fn log(&self, level: Level, line: &str) {
+        self.shared.log.write(level, line);
+    }
+
+    /// Whether nothing of it is in use, so that it may be dropped.
+    pub fn is_idle(&self) -> bool {
+        self.exclusive().map_or_else(|e| e.status != Status::Busy, |_| true)
+    }
+
+    /// Opens a package of one of `kinds` (bits of [`Kind`]) and says which. On failure the vm stays empty.
+    pub fn open(&self, data: &[u8], kinds: u32) -> Result<Kind> {
+        let (mut inner, _delivery) = self.exclusive()?;
+        options::check_kinds(data, kinds)?;
+        inner.open(Package::parse(data)?, &self.shared.log)
+    }
+
+    /// Opens a package from a file.
+    pub fn open_file(&self, path: &str, kinds: u32) -> Result<Kind> {
+        self.open(&options::read_package(path)?, kinds)
+    }
+
+    /// Opens an object with metadata (`*.skel.json`) of its own, or with none: then its BTF tells everything.
+    pub fn open_object(&self, elf: &[u8], meta_json: Option<&str>) -> Result<Kind> {
+        let (mut inner, _delivery) = self.exclusive()?;
+        inner.open(Package::from_object(elf, meta_json)?, &self.shared.log)
+    }
+
+    /// Creates the maps and has the kernel verify the programs. After a failure the package is open as before.
+    pub fn load(&self) -> Result<()> {
+        let (mut inner, mut delivery) = self.exclusive()?;
+        self.load_locked(&mut inner, &mut delivery)
+    }
+
+    fn load_locked(&self, inner: &mut Inner, delivery: &mut Delivery) -> Result<()> {
+        let session = inner.session_mut()?;
+        if session.is_loaded() {
+            return Err(Error::new(Status::State, "the package is already loaded"));
+        }
+        self.start(session, delivery).map_err(|e| self.unload(inner, delivery, e))?;
+        inner.keep_types();
+        Ok(())
+    }
+
+    fn start(&self, session: &mut Session, delivery: &mut Delivery) -> Result<()> {
+        let sources = session.load()?;
+        self.shared.ledger.watch(session.lost_map(), session.prog_fds()?);
+        delivery.shapes = sources.shapes();
+        let watched = self.shared.gate().watch(Role::Source, &self.shared.epoll, &sources.fds());
+        delivery.sources = Some(sources);
+        watched.map_err(|e| options::system("epoll", &e))
+    }
+
+    /// After a failure back to what `open` left, with what the host has set.
+    fn unload(&self, inner: &mut Inner, delivery: &mut Delivery, cause: Error) -> Error {
+        self.shared.ledger.watch(None, Vec::new());
+        // Nothing is added, so nothing can fail.
+        drop(self.shared.gate().watch(Role::Source, &self.shared.epoll, &[]));
+        *delivery = Delivery::default();
+        match inner.session.take().map(Session::reopen) {
+            Some(Err(e)) => {
+                let message =
+                    format!("{}; opening the package again failed as well, it is closed: {e}", cause.message);
+                let mut cause = cause;
+                cause.message = message;
+                cause
+            }
+            reopened => {
+                inner.session = reopened.and_then(Result::ok);
+                cause
+            }
+        }
+    }
+
+    /// Attaches all programs or none. Loads first if that has not been done, and unloads again if attaching fails.
+    pub fn attach(&self) -> Result<()> {
+        let (mut inner, mut delivery) = self.exclusive()?;
+        if inner.session()?.is_attached() {
+            return Err(Error::new(Status::State, "the package is already attached"));
+        }
+        let was_loaded = inner.session()?.is_loaded();
+        if !was_loaded {
+            self.load_locked(&mut inner, &mut delivery)?;
+        }
+        let attached = inner.session_mut()?.attach();
+        attached.map_err(|e| if was_loaded { e } else { self.unload(&mut inner, &mut delivery, e) })
+    }
+
+    /// Lets go of all links; maps, their contents and events that wait stay.
+    pub fn detach(&self) -> Result<()> {
+        let (mut inner, _delivery) = self.exclusive()?;
+        inner.loaded()?;
+        inner.session_mut()?.detach();
+        Ok(())
+    }
+}
+
+impl Drop for Vm {
+    /// Links go first, then the buffers, then maps and programs.
+    fn drop(&mut self) {
+        let inner = self.shared.inner.get_mut().unwrap_or_else(PoisonError::into_inner);
+        if let Some(session) = &mut inner.session {
+            session.detach();
+        }
+        *self.shared.delivery.get_mut().unwrap_or_else(PoisonError::into_inner) = Delivery::default();
+        inner.session = None;
+    }
+}
+
+impl Shared {
+    fn new(log: Arc<Log>, poll_budget: u32, config: Box<dyn Fn() -> Config + Send>) -> Result<Shared> {
+        let system = |e: std::io::Error| options::system("descriptors of the vm", &e);
+        let stop = Stop::new().map_err(system)?;
+        let epoll = Arc::new(Epoll::new().map_err(system)?);
+        epoll.add(stop.fd(), STOP).map_err(system)?;
+        let carry = EventFd::new().map_err(system)?;
+        let mut gate = Gate::default();
+        gate.watch(Role::Carry, &epoll, &[carry.fd()]).map_err(system)?;
+        Ok(Shared {
+            log,
+            stop,
+            epoll,
+            carry,
+            gate: Mutex::new(gate),
+            ledger: Arc::default(),
+            poll_budget,
+            inner: Mutex::new(Inner { config, session: None, types: Vec::new() }),
+            delivery: Mutex::default(),
+        })
+    }
+}
+
+impl Inner {
+    fn open(&mut self, package: Package, log: &Arc<Log>) -> Result<Kind> {
+        if self.session.is_some() {
+            return Err(Error::new(Status::State, "a package is already open in this vm"));
+        }
+        let mut config = (self.config)();
+        config.open.name = package.meta.obj_name.clone();
+        self.session = Some(Session::open(package, config, Arc::clone(log))?);
+        self.keep_types();
+        Ok(Kind::Json)
+    }
+
+    /// Keeps every type that the vm can hand out.
+    fn keep_types(&mut self) {
+        let Some(session) = &self.session else { return };
+        let maps = session.maps().iter().flat_map(|map| [map.key.ty(), map.value.ty()]);
+        let records = session.shapes().iter().map(|shape| shape.record.as_ref().map(|plan| plan.ty()));
+        let types: Vec<_> = maps.chain(records).flatten().map(Arc::clone).collect();
+        self.types.extend(types);
+    }
+}

@@ -1,0 +1,83 @@
+//! What a vm is made with, and the checks that come before anything is done.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::PathBuf;
+
+use super::Kind;
+use crate::bpf::map::errno;
+use crate::error::{Error, Result, Status};
+use crate::log::{Level, LogFn};
+
+/// Settings of a new vm; the default is the usual choice.
+#[derive(Default)]
+pub struct Options {
+    /// Receives the log, from any thread that uses the vm; `None`: silence.
+    pub log: Option<LogFn>,
+    /// Lines above this level are not passed on; `None`: errors and warnings are.
+    pub log_level: Option<Level>,
+    /// Kernel BTF: a file, which always wins, or a BTFHub-style folder, used where the kernel has none.
+    pub btf_path: Option<PathBuf>,
+    /// Folder for maps that are pinned by name; `None`: /sys/fs/bpf.
+    pub pin_path: Option<PathBuf>,
+    /// Pages of each perf buffer per CPU, a power of two; 0: the package's word, else 64.
+    pub perf_pages: u32,
+    /// Events that one poll delivers at most; 0: 65536.
+    pub poll_budget: u32,
+}
+
+/// A package file larger than this is none: an object may have 64 MiB, and base64 adds a third.
+const MAX_FILE: u64 = 128 << 20;
+
+/// An error with the errno of `e`.
+pub(super) fn system(what: &str, e: &io::Error) -> Error {
+    Error::sys(Status::System, errno(e), format_args!("{what}: {e}"))
+}
+
+pub(super) fn checked_perf_pages(pages: u32) -> Result<u32> {
+    if pages == 0 || pages.is_power_of_two() {
+        return Ok(pages);
+    }
+    Err(Error::new(Status::Inval, format_args!("perf_pages: {pages} is not a power of two")))
+}
+
+/// Refuses what this build, or the caller, does not want opened.
+pub(super) fn check_kinds(data: &[u8], kinds: u32) -> Result<()> {
+    const KNOWN: u32 = Kind::Json as u32 | Kind::Wasm as u32;
+    if kinds == 0 || kinds & !KNOWN != 0 {
+        return Err(Error::new(Status::Inval, format_args!("kinds: {kinds} is not a set of package kinds")));
+    }
+    let is_wasm = data.starts_with(b"\0asm");
+    let kind = if is_wasm { Kind::Wasm } else { Kind::Json };
+    if kinds & kind as u32 == 0 {
+        let (is, wanted) = if is_wasm { ("a WASM module", "JSON") } else { ("no WASM module", "WASM") };
+        return Err(Error::new(
+            Status::Package,
+            format_args!("the package is {is}, and only {wanted} is wanted"),
+        ));
+    }
+    if is_wasm {
+        return Err(Error::new(Status::Unsupported, "this build cannot run WASM modules"));
+    }
+    Ok(())
+}
+
+pub(super) fn read_package(path: &str) -> Result<Vec<u8>> {
+    let failed = |e: io::Error| {
+        let status = match e.kind() {
+            io::ErrorKind::NotFound => Status::NotFound,
+            io::ErrorKind::PermissionDenied => Status::Perm,
+            _ => Status::System,
+        };
+        Error::sys(status, errno(&e), format!("{path}: {e}"))
+    };
+    // The length a file tells is not to be relied on: a device or a pipe tells none.
+    let mut data = Vec::new();
+    let file = File::open(path).map_err(failed)?;
+    file.take(MAX_FILE + 1).read_to_end(&mut data).map_err(failed)?;
+    if data.len() as u64 > MAX_FILE {
+        let text = format!("{path}: too large for a package (at most {MAX_FILE} bytes)");
+        return Err(Error::new(Status::Package, text));
+    }
+    Ok(data)
+}

@@ -1,0 +1,229 @@
+//! Stop, queue and sources in one wait, and the way from there to the host.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::MutexGuard;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, Instant};
+
+use super::event::{Deliver, EventFn, Flow, Format, Scratch};
+use super::gate::Role;
+use super::queue::Queue;
+use super::read::{Batch, Carry, Reader};
+use super::{Inner, STOP, Vm, locked};
+use crate::bpf::map::errno;
+use crate::bpf::source::{Shape, Sink, Sources};
+use crate::error::{Error, Result, Status};
+
+/// Events of one poll unless the options say otherwise.
+const BUDGET: usize = 65536;
+
+/// What delivers, held locked for as long as it does.
+#[derive(Default)]
+pub struct Delivery {
+    /// The kernel's buffers, unless the queue's thread has them.
+    pub sources: Option<Sources>,
+    /// The queue; without its thread while what it holds is still to be delivered.
+    pub queue: Option<Queue>,
+    /// What the sources are, by index.
+    pub shapes: Vec<Arc<Shape>>,
+    /// A record that did not fit into the last `read`.
+    pub carry: Option<Carry>,
+    /// Buffers for rendering.
+    pub scratch: Scratch,
+    line: Vec<u8>,
+}
+
+impl Delivery {
+    /// Delivers what is there, the oldest first: `budget` events at most.
+    fn drain(&mut self, budget: usize, sink: &mut impl Sink) -> Result<()> {
+        let mut left = budget;
+        if let Some(carry) = self.carry.take() {
+            left -= 1;
+            if !carry.deliver(&self.shapes[carry.source], sink) {
+                return Ok(());
+            }
+        }
+        if let Some(queue) = &mut self.queue {
+            left -= queue.drain(&self.shapes, left, sink);
+            if !queue.is_running() && queue.is_empty() {
+                self.queue = None;
+            }
+        }
+        match &mut self.sources {
+            Some(sources) if left > 0 && !sink.interrupted() => sources.drain(left, sink).map(drop),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// How a wait ended.
+enum Ready {
+    Events,
+    Stop,
+    Nothing,
+}
+
+impl Vm {
+    /// Waits for the first non-empty batch, delivers it and says how many events it had; 0 after `timeout_ms`
+    /// (-1: never). `Err(Stopped)` reports a call of `stop`.
+    pub fn poll(
+        &self,
+        timeout_ms: i32,
+        format: Format,
+        callback: &mut (impl EventFn + ?Sized),
+    ) -> Result<usize> {
+        self.poll_once(timeout_ms, format, callback).map(|(count, _)| count)
+    }
+
+    /// Polls until `stop` is called or the callback ends it.
+    pub fn run(&self, format: Format, callback: &mut (impl EventFn + ?Sized)) -> Result<()> {
+        loop {
+            match self.poll_once(-1, format, callback) {
+                Ok((_, Some(Flow::End))) => return Ok(()),
+                Ok(_) => {}
+                Err(e) if e.status == Status::Stopped => return Ok(()),
+                Err(e) => return Err(e),
+            }
+        }
+    }
+
+    fn poll_once(
+        &self,
+        timeout_ms: i32,
+        format: Format,
+        callback: &mut (impl EventFn + ?Sized),
+    ) -> Result<(usize, Option<Flow>)> {
+        let budget = match self.shared.poll_budget {
+            0 => BUDGET,
+            events => events as usize,
+        };
+        self.deliver(timeout_ms, |delivery| {
+            let mut scratch = std::mem::take(&mut delivery.scratch);
+            let mut deliver = Deliver::new(format, &mut scratch, Some(&self.shared.stop), callback);
+            let drained = delivery.drain(budget, &mut deliver);
+            let (events, bytes, lost, ended) = (deliver.events, deliver.bytes, deliver.lost, deliver.ended);
+            delivery.scratch = scratch;
+            self.count(events, bytes, lost);
+            drained?;
+            match ended {
+                Some(Flow::Fail(value)) => {
+                    Err(Error::new(Status::Callback, format_args!("the callback returned {value}")))
+                }
+                // What ends the poll counts as something even if it was no event (lost records, a table's head).
+                ended => Ok((events > 0 || ended.is_some()).then_some((events as usize, ended))),
+            }
+        })
+        .map(|result| result.unwrap_or((0, None)))
+    }
+
+    /// Fills `buf` with records of one source and says how many. `Err(TooSmall)`: the first does not fit, needs
+    /// `batch.need` bytes and is kept.
+    pub fn read(&self, timeout_ms: i32, format: Format, buf: &mut [u8], batch: &mut Batch) -> Result<usize> {
+        let read = self.deliver(timeout_ms, |delivery| {
+            let mut line = std::mem::take(&mut delivery.line);
+            let mut reader = Reader::new(format, buf, &mut line);
+            let drained = delivery.drain(usize::MAX, &mut reader);
+            let Reader { batch: stored, bytes, lost, carry, .. } = reader;
+            delivery.line = line;
+            delivery.carry = carry.or(delivery.carry.take());
+            self.count(stored.count as u64, bytes, lost);
+            drained?;
+            *batch = stored;
+            match &delivery.carry {
+                Some(_) if stored.count == 0 => {
+                    let text =
+                        format!("the next record needs {} bytes, the buffer has {}", stored.need, buf.len());
+                    Err(Error::new(Status::TooSmall, text))
+                }
+                _ => Ok((stored.count > 0).then_some(stored.count)),
+            }
+        })?;
+        if read.is_none() {
+            *batch = Batch::default();
+        }
+        Ok(read.unwrap_or(0))
+    }
+
+    fn count(&self, events: u64, bytes: u64, lost: u64) {
+        let ledger = &self.shared.ledger;
+        ledger.events.fetch_add(events, Relaxed);
+        ledger.bytes.fetch_add(bytes, Relaxed);
+        ledger.lost_kernel.fetch_add(lost, Relaxed);
+    }
+
+    /// Waits and works until `work` has something to show; `None` after the timeout. The vm's lock is held while
+    /// waiting and lent while working, when callbacks may use the vm.
+    fn deliver<T>(
+        &self,
+        timeout_ms: i32,
+        mut work: impl FnMut(&mut Delivery) -> Result<Option<T>>,
+    ) -> Result<Option<T>> {
+        let deadline = u64::try_from(timeout_ms).ok().map(|ms| Instant::now() + Duration::from_millis(ms));
+        let mut inner = self.inner()?;
+        let mut delivery = self.delivery()?;
+        inner.loaded()?;
+        self.shared.ledger.polls.fetch_add(1, Relaxed);
+        loop {
+            match self.wait(deadline)? {
+                Ready::Stop => return Err(Error::new(Status::Stopped, "stop was called")),
+                Ready::Nothing => return Ok(None),
+                Ready::Events => {}
+            }
+            let had_carry = delivery.carry.is_some();
+            drop(inner);
+            let result = work(&mut delivery);
+            inner = self.relock();
+            self.after_drain(&delivery, had_carry);
+            match result {
+                Ok(None) => {}
+                result => return result,
+            }
+        }
+    }
+
+    /// Takes the lock back after a batch; whoever has it now keeps it for one short call.
+    fn relock(&self) -> MutexGuard<'_, Inner> {
+        locked(&self.shared.inner)
+    }
+
+    /// A queue that has ended and been emptied is no longer waited for; a record that was kept back is.
+    fn after_drain(&self, delivery: &Delivery, had_carry: bool) {
+        if delivery.queue.is_none() {
+            self.shared.gate().forget(Role::Queue);
+        }
+        match (had_carry, delivery.carry.is_some()) {
+            (false, true) => self.shared.carry.signal(),
+            (true, false) => {
+                self.shared.carry.clear();
+            }
+            _ => {}
+        }
+    }
+
+    fn wait(&self, deadline: Option<Instant>) -> Result<Ready> {
+        let mut tokens = [0; 16];
+        loop {
+            let timeout = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+            // Rounded up, so that the last millisecond is not spent spinning.
+            let timeout_ms =
+                timeout.map_or(-1, |left| left.as_micros().div_ceil(1000).min(i32::MAX as u128) as i32);
+            match self.shared.epoll.wait(&mut tokens, timeout_ms) {
+                _ if self.shared.stop.take() => return Ok(Ready::Stop),
+                Ok(0) if timeout_ms == i32::MAX => {}
+                Ok(0) => return Ok(Ready::Nothing),
+                Ok(n) if tokens[..n].contains(&STOP) => {
+                    if self.shared.stop.take_signalled() {
+                        return Ok(Ready::Stop);
+                    }
+                    if n > 1 {
+                        return Ok(Ready::Events);
+                    }
+                }
+                Ok(_) => return Ok(Ready::Events),
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) => return Err(Error::sys(Status::System, errno(&e), format_args!("epoll: {e}"))),
+            }
+        }
+    }
+}

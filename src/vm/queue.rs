@@ -1,0 +1,284 @@
+//! The optional thread that drains the kernel's buffers while the host is busy.
+//!
+//! Records travel in chunks of 64 KiB that go round between two bounded channels, so nothing is allocated while it
+//! runs. When all chunks are full the newest records are dropped and counted.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed, Ordering::SeqCst};
+use std::thread::JoinHandle;
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+
+use super::stats::Ledger;
+use crate::bpf::source::{Shape, Sink, Sources};
+use crate::os::{self, Epoll, EventFd};
+
+/// Bytes in a chunk; only a single larger record makes one larger.
+const CHUNK: usize = 64 << 10;
+/// Length of a record's head in a chunk.
+const HEAD: usize = 24;
+
+/// The consumer's side, and the handle on the thread.
+pub struct Queue {
+    full: Receiver<Vec<u8>>,
+    free: Sender<Vec<u8>>,
+    /// The chunk at work and how far it is.
+    current: (Vec<u8>, usize),
+    shared: Arc<Shared>,
+    thread: Option<JoinHandle<Sources>>,
+}
+
+/// What both sides use.
+struct Shared {
+    /// Readable while chunks wait.
+    filled: EventFd,
+    /// Ends the thread's wait.
+    wake: EventFd,
+    ending: AtomicBool,
+    /// Whether the thread keeps a chunk back that is not full, because fuller ones still wait.
+    partial: AtomicBool,
+}
+
+/// What a record in a chunk is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Record = 0,
+    Lost = 1,
+    Entry = 2,
+    Round = 3,
+}
+
+impl Queue {
+    /// Starts the thread; `epoll` already holds the sources. Gives the sources back if the thread cannot be made.
+    pub fn start(
+        sources: Sources,
+        epoll: Arc<Epoll>,
+        max_bytes: usize,
+        ledger: Arc<Ledger>,
+    ) -> Result<Queue, (io::Error, Sources)> {
+        let chunks = (max_bytes / CHUNK).max(2);
+        let made = EventFd::new().and_then(|filled| {
+            let wake = EventFd::new()?;
+            epoll.add(wake.fd(), 0)?;
+            Ok(Arc::new(Shared {
+                filled,
+                wake,
+                ending: AtomicBool::new(false),
+                partial: AtomicBool::new(false),
+            }))
+        });
+        let shared = match made {
+            Ok(shared) => shared,
+            Err(e) => return Err((e, sources)),
+        };
+        let (full_in, full) = bounded(chunks);
+        let (free, free_out) = bounded(chunks);
+        (0..chunks).for_each(|_| drop(free.send(Vec::new())));
+        let filler = Filler {
+            full: full_in,
+            free: free_out,
+            chunk: None,
+            shared: Arc::clone(&shared),
+            ledger,
+            max_record: max_bytes.max(CHUNK),
+        };
+        // The thread gets the sources by a cell, so that they are not lost if it cannot be started.
+        let (hand_over, take) = bounded(1);
+        let body = move || filler.run(take, &epoll);
+        match os::spawn_without_signals("eunomia-queue", body) {
+            Ok(thread) => {
+                drop(hand_over.send(sources));
+                let current = (Vec::new(), 0);
+                Ok(Queue { full, free, current, shared, thread: Some(thread) })
+            }
+            Err(e) => Err((e, sources)),
+        }
+    }
+
+    /// Readable while records wait.
+    pub fn fd(&self) -> std::os::fd::RawFd {
+        self.shared.filled.fd()
+    }
+
+    /// Ends the thread and takes the sources back; what is queued stays. `None` if it has been ended before, or died.
+    pub fn stop(&mut self) -> Option<Sources> {
+        let thread = self.thread.take()?;
+        self.shared.ending.store(true, SeqCst);
+        self.shared.wake.signal();
+        thread.join().ok()
+    }
+
+    /// Whether the thread runs.
+    pub fn is_running(&self) -> bool {
+        self.thread.is_some()
+    }
+
+    /// Whether nothing waits.
+    pub fn is_empty(&self) -> bool {
+        self.current.1 >= self.current.0.len() && self.full.is_empty()
+    }
+
+    /// Delivers what waits, `budget` records at most, and says how many.
+    pub fn drain(&mut self, shapes: &[Arc<Shape>], budget: usize, sink: &mut impl Sink) -> usize {
+        self.shared.filled.clear();
+        let mut count = 0;
+        while count < budget && !sink.interrupted() {
+            if self.current.1 >= self.current.0.len() && !self.next_chunk() {
+                break;
+            }
+            let (chunk, at) = &mut self.current;
+            let Some((kind, go_on)) = deliver(chunk, at, shapes, sink) else { break };
+            count += usize::from(matches!(kind, Kind::Record | Kind::Entry));
+            if !go_on {
+                break;
+            }
+        }
+        if !self.is_empty() {
+            self.shared.filled.signal();
+        } else if self.shared.partial.load(SeqCst) {
+            self.shared.wake.signal();
+        }
+        count
+    }
+
+    fn next_chunk(&mut self) -> bool {
+        let Ok(next) = self.full.try_recv() else { return false };
+        let (mut done, _) = std::mem::replace(&mut self.current, (next, 0));
+        done.clear();
+        // The first chunk that is put back was never one of the pool: there is no room for it, and no need.
+        drop(self.free.try_send(done));
+        true
+    }
+}
+
+impl Drop for Queue {
+    fn drop(&mut self) {
+        drop(self.stop());
+    }
+}
+
+/// Hands on the record at `at` and moves on; `None` at the end of the chunk.
+fn deliver(
+    chunk: &[u8],
+    at: &mut usize,
+    shapes: &[Arc<Shape>],
+    sink: &mut impl Sink,
+) -> Option<(Kind, bool)> {
+    let number = |index: usize| -> Option<u32> {
+        let bytes = chunk.get(*at + 4 * index..*at + 4 * index + 4)?;
+        Some(u32::from_ne_bytes(bytes.try_into().ok()?))
+    };
+    let (source, kind, cpu) = (number(0)? as usize, number(1)?, number(2)? as i32);
+    let (key_len, len) = (number(3)? as usize, number(4)? as usize);
+    let data = *at + HEAD;
+    let key = data + len.next_multiple_of(8);
+    *at = key + key_len.next_multiple_of(8);
+    let (shape, data, key) =
+        (shapes.get(source)?, chunk.get(data..data + len)?, chunk.get(key..key + key_len)?);
+    Some(match kind {
+        0 => (Kind::Record, sink.record(shape, cpu, data)),
+        1 => (Kind::Lost, sink.lost(shape, cpu, u64::from_ne_bytes(data.try_into().ok()?))),
+        2 => (Kind::Entry, sink.entry(shape, key, data)),
+        _ => (Kind::Round, sink.round(shape)),
+    })
+}
+
+/// The thread's side.
+struct Filler {
+    full: Sender<Vec<u8>>,
+    free: Receiver<Vec<u8>>,
+    chunk: Option<Vec<u8>>,
+    shared: Arc<Shared>,
+    ledger: Arc<Ledger>,
+    max_record: usize,
+}
+
+impl Filler {
+    fn run(mut self, sources: Receiver<Sources>, epoll: &Epoll) -> Sources {
+        const BATCH: usize = 4096;
+        // The sender sends right after the thread was made; without sources there is no thread to speak of.
+        let mut sources = sources.recv().expect("the sources follow the thread");
+        while !self.shared.ending.load(SeqCst) {
+            let mut tokens = [0; 16];
+            if epoll.wait(&mut tokens, -1).is_err() {
+                continue;
+            }
+            self.shared.wake.clear();
+            drop(sources.drain(BATCH, &mut self));
+            self.offer();
+        }
+        self.flush();
+        sources
+    }
+
+    /// Hands over a chunk that is not full only to a consumer that has nothing else: a slow one must not find the
+    /// pool used up by chunks with a record each. It wakes this thread when it gets there.
+    fn offer(&mut self) {
+        self.shared.partial.store(true, SeqCst);
+        if self.full.is_empty() {
+            self.flush();
+        }
+    }
+
+    /// Hands the chunk over, full or not.
+    fn flush(&mut self) {
+        if let Some(chunk) = self.chunk.take_if(|chunk| !chunk.is_empty()) {
+            // There are as many places as chunks.
+            drop(self.full.try_send(chunk));
+            self.shared.filled.signal();
+        }
+        self.shared.partial.store(self.chunk.is_some(), SeqCst);
+    }
+
+    fn push(&mut self, source: &Shape, kind: Kind, cpu: i32, key: &[u8], data: &[u8]) -> bool {
+        let size = HEAD + data.len().next_multiple_of(8) + key.len().next_multiple_of(8);
+        if self.chunk.as_ref().is_some_and(|chunk| !chunk.is_empty() && chunk.len() + size > CHUNK) {
+            self.flush();
+        }
+        if self.chunk.is_none() {
+            self.chunk = self.free.try_recv().ok();
+        }
+        let Some(chunk) = self.chunk.as_mut().filter(|_| size <= self.max_record) else {
+            let records = u64::from(matches!(kind, Kind::Record | Kind::Entry));
+            self.ledger.lost_queue.fetch_add(records, Relaxed);
+            return true;
+        };
+        let words = [source.index as u32, kind as u32, cpu as u32, key.len() as u32, data.len() as u32, 0];
+        chunk.reserve(size.max(CHUNK - chunk.len().min(CHUNK)));
+        words.iter().for_each(|word| chunk.extend_from_slice(&word.to_ne_bytes()));
+        for part in [data, key] {
+            chunk.extend_from_slice(part);
+            chunk.resize(chunk.len().next_multiple_of(8), 0);
+        }
+        true
+    }
+}
+
+impl Sink for Filler {
+    fn record(&mut self, source: &Shape, cpu: i32, data: &[u8]) -> bool {
+        self.push(source, Kind::Record, cpu, &[], data)
+    }
+
+    fn lost(&mut self, source: &Shape, cpu: i32, count: u64) -> bool {
+        // Counted when it is delivered; if it finds no room, now.
+        let room = self.chunk.is_some() || !self.free.is_empty();
+        if !room {
+            self.ledger.lost_kernel.fetch_add(count, Relaxed);
+            return true;
+        }
+        self.push(source, Kind::Lost, cpu, &[], &count.to_ne_bytes())
+    }
+
+    fn entry(&mut self, source: &Shape, key: &[u8], value: &[u8]) -> bool {
+        self.push(source, Kind::Entry, -1, key, value)
+    }
+
+    fn round(&mut self, source: &Shape) -> bool {
+        self.push(source, Kind::Round, -1, &[], &[])
+    }
+
+    fn interrupted(&self) -> bool {
+        self.shared.ending.load(Relaxed)
+    }
+}

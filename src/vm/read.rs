@@ -1,0 +1,172 @@
+//! Pull instead of callback: records of one source, packed into the host's buffer.
+
+use super::event::{Format, entry_text};
+use crate::bpf::source::{Shape, Sink};
+use crate::os;
+use crate::types::{hex_json, hex_text};
+
+/// Length of `eunomia_record`: size, len, key_len, cpu, four bytes each.
+const HEAD: usize = 16;
+
+/// What `read` stored.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Batch {
+    /// Bytes used.
+    pub len: usize,
+    /// Bytes the next record needs, if none fitted.
+    pub need: usize,
+    /// The source all records came from.
+    pub source: u32,
+    /// Number of records.
+    pub count: usize,
+}
+
+/// A record that has left the kernel and found no room yet.
+pub struct Carry {
+    /// Its source.
+    pub source: usize,
+    /// Its CPU, -1 where unknown.
+    pub cpu: i32,
+    /// Its key, for a map entry.
+    pub key: Option<Vec<u8>>,
+    /// Its bytes.
+    pub data: Vec<u8>,
+}
+
+impl Carry {
+    /// Hands it on.
+    pub fn deliver(&self, shape: &Shape, sink: &mut impl Sink) -> bool {
+        match &self.key {
+            Some(key) => sink.entry(shape, key, &self.data),
+            None => sink.record(shape, self.cpu, &self.data),
+        }
+    }
+}
+
+/// Packs records into a buffer.
+pub struct Reader<'a> {
+    format: Format,
+    buf: &'a mut [u8],
+    line: &'a mut Vec<u8>,
+    time: [u8; 8],
+    /// What has been stored so far.
+    pub batch: Batch,
+    /// Bytes of the stored records as the kernel wrote them.
+    pub bytes: u64,
+    /// Records that the kernel reported as dropped.
+    pub lost: u64,
+    /// The record that came after those that fitted.
+    pub carry: Option<Carry>,
+    /// Whether that record came from another source.
+    other: bool,
+    /// Whether to add up what everything would need instead of keeping the first record that does not fit.
+    measure: bool,
+}
+
+impl<'a> Reader<'a> {
+    /// Packs into `buf` until it is full or another source comes.
+    pub fn new(format: Format, buf: &'a mut [u8], line: &'a mut Vec<u8>) -> Reader<'a> {
+        let time = if format == Format::Text { os::local_time() } else { [0; 8] };
+        let batch = Batch::default();
+        Reader {
+            format,
+            buf,
+            line,
+            time,
+            batch,
+            bytes: 0,
+            lost: 0,
+            carry: None,
+            other: false,
+            measure: false,
+        }
+    }
+
+    /// Goes on counting in `batch.need` behind the end of `buf`.
+    pub fn measuring(self) -> Reader<'a> {
+        Reader { measure: true, ..self }
+    }
+
+    fn take(&mut self, source: &Shape, cpu: i32, key: Option<&[u8]>, data: &[u8]) -> bool {
+        self.other = self.batch.count > 0 && self.batch.source != source.index as u32;
+        if !self.other {
+            self.line.clear();
+            self.render(source, cpu, key, data);
+            self.batch.need += self.line.len();
+            let end = self.batch.len + self.line.len();
+            if let Some(room) = self.buf.get_mut(self.batch.len..end) {
+                room.copy_from_slice(self.line);
+                (self.batch.len, self.batch.source) = (end, source.index as u32);
+                self.batch.count += 1;
+                self.bytes += (key.map_or(0, <[u8]>::len) + data.len()) as u64;
+                return true;
+            }
+            if self.measure {
+                return true;
+            }
+        }
+        self.carry =
+            Some(Carry { source: source.index, cpu, key: key.map(<[u8]>::to_vec), data: data.to_vec() });
+        false
+    }
+
+    fn render(&mut self, source: &Shape, cpu: i32, key: Option<&[u8]>, data: &[u8]) {
+        if self.format == Format::Raw {
+            return self.render_raw(cpu, key.unwrap_or_default(), data);
+        }
+        let line = &mut *self.line;
+        match (key, &source.record, self.format) {
+            (Some(key), ..) => {
+                let mut text = Vec::new();
+                source.map.key.json(key, &mut text);
+                entry_text(source, self.format, &self.time, &text, data, line);
+            }
+            (None, Some(plan), Format::Text) => plan.text_row(&self.time, data, line),
+            (None, Some(plan), _) => plan.json(data, line),
+            (None, None, Format::Text) => hex_text(&self.time, data, line),
+            (None, None, _) => hex_json(data, line),
+        }
+        line.push(b'\n');
+    }
+
+    /// `eunomia_record`, the data, then the key; each part begins 8-aligned.
+    fn render_raw(&mut self, cpu: i32, key: &[u8], data: &[u8]) {
+        let size = HEAD + data.len().next_multiple_of(8) + key.len().next_multiple_of(8);
+        for number in [size as u32, data.len() as u32, key.len() as u32, cpu as u32] {
+            self.line.extend_from_slice(&number.to_ne_bytes());
+        }
+        for part in [data, key] {
+            self.line.extend_from_slice(part);
+            self.line.resize(self.line.len().next_multiple_of(8), 0);
+        }
+    }
+}
+
+impl Sink for Reader<'_> {
+    fn record(&mut self, source: &Shape, cpu: i32, data: &[u8]) -> bool {
+        self.take(source, cpu, None, data)
+    }
+
+    fn lost(&mut self, _source: &Shape, _cpu: i32, count: u64) -> bool {
+        self.lost += count;
+        true
+    }
+
+    fn entry(&mut self, source: &Shape, key: &[u8], value: &[u8]) -> bool {
+        self.take(source, -1, Some(key), value)
+    }
+
+    fn round(&mut self, _source: &Shape) -> bool {
+        true
+    }
+
+    fn interrupted(&self) -> bool {
+        self.carry.is_some()
+    }
+
+    /// The source whose record ended a batch of another one comes first in the next batch; one that filled the
+    /// buffer has had its turn.
+    fn keeps_turn(&self) -> bool {
+        self.other
+    }
+}

@@ -1,0 +1,89 @@
+//! The event ledger: every event is delivered, or dropped with its cause.
+
+use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::bpf::{MapFd, prog_facts};
+
+/// The ledger at one moment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// Events delivered to a callback or by `read`.
+    pub events: u64,
+    /// Bytes of these events as the kernel wrote them.
+    pub bytes: u64,
+    /// Dropped in the kernel: reported by perf buffers, and ring-buffer reservations that failed where the
+    /// object counts them (`__eunomia_lost`).
+    pub lost_kernel: u64,
+    /// Dropped because the queue was full.
+    pub lost_queue: u64,
+    /// Dropped by a WASM guest.
+    pub guest_dropped: u64,
+    /// Records that could not be decoded.
+    pub malformed: u64,
+    /// Polls and reads.
+    pub polls: u64,
+    /// Versions swapped in.
+    pub replaces: u64,
+    /// Runs of all programs, where the kernel counts them (sysctl kernel.bpf_stats_enabled).
+    pub run_count: u64,
+    /// Nanoseconds spent in these runs.
+    pub run_ns: u64,
+}
+
+/// The counters behind it, added to once per batch.
+#[derive(Default)]
+pub struct Ledger {
+    pub events: AtomicU64,
+    pub bytes: AtomicU64,
+    pub lost_kernel: AtomicU64,
+    pub lost_queue: AtomicU64,
+    pub polls: AtomicU64,
+    /// Kernel objects that count on their own.
+    kernel: Mutex<KernelCounters>,
+}
+
+#[derive(Default)]
+struct KernelCounters {
+    lost: Option<Arc<MapFd>>,
+    progs: Vec<OwnedFd>,
+}
+
+impl Ledger {
+    /// Takes over the kernel objects of a loaded package.
+    pub fn watch(&self, lost: Option<Arc<MapFd>>, progs: Vec<OwnedFd>) {
+        *self.kernel() = KernelCounters { lost, progs };
+    }
+
+    /// The ledger now.
+    pub fn stats(&self) -> Stats {
+        let kernel = self.kernel();
+        let facts = kernel.progs.iter().filter_map(|prog| prog_facts(prog).ok());
+        let (run_count, run_ns) =
+            facts.fold((0, 0), |(count, ns), facts| (count + facts.run_count, ns + facts.run_ns));
+        Stats {
+            events: self.events.load(Relaxed),
+            bytes: self.bytes.load(Relaxed),
+            lost_kernel: self.lost_kernel.load(Relaxed) + kernel.lost.as_deref().map_or(0, reservations_lost),
+            lost_queue: self.lost_queue.load(Relaxed),
+            polls: self.polls.load(Relaxed),
+            run_count,
+            run_ns,
+            ..Stats::default()
+        }
+    }
+
+    fn kernel(&self) -> std::sync::MutexGuard<'_, KernelCounters> {
+        self.kernel.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The sum over all CPUs of the one u64 in `__eunomia_lost`.
+fn reservations_lost(map: &MapFd) -> u64 {
+    let mut counters = vec![0; map.value_len()];
+    match map.lookup(&[0; 4], &mut counters) {
+        Ok(()) => counters.chunks_exact(8).filter_map(|c| c.try_into().ok().map(u64::from_ne_bytes)).sum(),
+        Err(_) => 0,
+    }
+}

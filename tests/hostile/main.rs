@@ -1,0 +1,15 @@
+//! Bad input, bad environments and everything that works, on the running kernel: each failure has its own status and
+//! a message that names the thing, and whatever happens, nothing is left in the kernel.
+#![allow(missing_docs)]
+
+mod fixture;
+#[path = "../support/mod.rs"]
+mod support;
+
+mod environment;
+mod events;
+mod forms;
+mod kernel;
+mod memory;
+mod packages;
+mod variables;

@@ -1,0 +1,113 @@
+//! Many lives of a vm in one process cost no more than one.
+
+use eunomia::{Flow, Format, Options, Status, Vm};
+
+use crate::fixture::{Clean, call, package, refused, tid};
+use crate::needs_root;
+use crate::support::{child, kernel::descriptors};
+
+/// Sources of all kinds and a program that attaches fast.
+const SOURCE: &str = r#"
+#include "vmlinux.h"
+#include <bpf/bpf_helpers.h>
+
+struct event { u64 number; char text[64]; };
+const volatile u32 only_tid = 0;
+const volatile bool invalid = false;
+
+struct { __uint(type, BPF_MAP_TYPE_RINGBUF); __uint(max_entries, 4096); } ring SEC(".maps");
+struct {
+    __uint(type, BPF_MAP_TYPE_PERF_EVENT_ARRAY);
+    __uint(key_size, 4);
+    __uint(value_size, 4);
+} perf SEC(".maps");
+/// @sample {"interval": 1}
+struct {
+    __uint(type, BPF_MAP_TYPE_HASH);
+    __uint(max_entries, 16);
+    __type(key, u32);
+    __type(value, u64);
+} counts SEC(".maps");
+
+SEC("raw_tp/sys_enter")
+int on_call(void *ctx)
+{
+    u32 tid = bpf_get_current_pid_tgid();
+    struct event event = {.number = 7};
+    if (invalid)
+        return *(int *)(long)bpf_get_prandom_u32();
+    if (tid != only_tid)
+        return 0;
+    bpf_ringbuf_output(&ring, &event, sizeof(event), 0);
+    bpf_perf_event_output(ctx, &perf, BPF_F_CURRENT_CPU, &event, sizeof(event));
+    bpf_map_update_elem(&counts, &tid, &event.number, 0);
+    return 0;
+}
+
+SEC("raw_tp")
+int elsewhere(void *ctx)
+{
+    return 0;
+}
+
+char LICENSE[] SEC("license") = "GPL";
+"#;
+
+/// Memory of this process that is in use, in bytes.
+fn resident() -> usize {
+    let pages = std::fs::read_to_string("/proc/self/statm").unwrap();
+    pages.split(' ').nth(1).unwrap().parse::<usize>().unwrap() << 12
+}
+
+/// Lives `count` times; what grows with each life shows.
+fn lives(count: usize, mut life: impl FnMut()) {
+    let warm_up = count / 4;
+    (0..warm_up).for_each(|_| life());
+    let (fds, memory) = (descriptors(), resident());
+    (warm_up..count).for_each(|_| life());
+    let grown = resident().saturating_sub(memory);
+    assert!(grown < 1 << 20, "{grown} bytes more after {} lives", count - warm_up);
+    assert_eq!(descriptors(), fds);
+}
+
+#[test]
+fn two_hundred_lives_cost_no_more_than_one() {
+    needs_root!();
+    let Some(folder) = child::folder() else {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("package.json"), package(SOURCE)).unwrap();
+        return child::run("memory::two_hundred_lives_cost_no_more_than_one", &[], folder.path());
+    };
+    let clean = Clean::new();
+    let package = std::fs::read(folder.join("package.json")).unwrap();
+    let opened = || {
+        let vm = Vm::new(Options::default()).unwrap();
+        vm.open(&package, 1).unwrap();
+        vm.var_set_json("only_tid", &tid().to_string()).unwrap();
+        vm
+    };
+    lives(200, || {
+        let vm = opened();
+        vm.prog_set_target_json("elsewhere", r#"{"attach":"raw_tp/sys_exit"}"#).unwrap();
+        vm.attach().unwrap();
+        call(10);
+        for format in [Format::Json, Format::Text, Format::Raw] {
+            assert!(vm.poll(1000, format, &mut |_| Flow::Continue).unwrap() > 0);
+            call(10);
+        }
+        vm.queue_start(0).unwrap();
+        call(10);
+        vm.queue_stop().unwrap();
+        vm.detach().unwrap();
+    });
+    // Failures cost nothing either: at load, at attach, at open, again and again in the same vm.
+    let vm = opened();
+    lives(100, || drop(refused(vm.attach(), Status::Unsupported, &["elsewhere"])));
+    vm.var_set_json("invalid", "true").unwrap();
+    lives(100, || drop(refused(vm.load(), Status::Verifier, &["on_call"])));
+    drop(vm);
+    let vm = Vm::new(Options::default()).unwrap();
+    lives(100, || drop(refused(vm.open(&package[..package.len() - 9], 1), Status::Package, &["cut off"])));
+    drop(vm);
+    drop(clean);
+}

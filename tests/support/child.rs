@@ -1,0 +1,23 @@
+//! A test that needs a process of its own runs itself again: in other namespaces, with fewer privileges or
+//! descriptors. Its files lie in a folder that both processes know.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+const FOLDER: &str = "EUNOMIA_TEST_FOLDER";
+
+/// The folder of the test, in the process of its own.
+pub fn folder() -> Option<PathBuf> {
+    std::env::var_os(FOLDER).map(PathBuf::from)
+}
+
+/// Runs the test of that path (`module::name`) again, behind `wrapper` (a command that runs another).
+pub fn run(test: &str, wrapper: &[&str], folder: &Path) {
+    let exe = std::env::current_exe().expect("a test knows where it is");
+    let own = [exe.to_str().expect("a path in UTF-8"), "--exact", test, "--nocapture", "--test-threads=1"];
+    let line: Vec<&str> = wrapper.iter().chain(&own).copied().collect();
+    let run = Command::new(line[0]).args(&line[1..]).env(FOLDER, folder).output().expect("the child starts");
+    let (out, err) = (String::from_utf8_lossy(&run.stdout), String::from_utf8_lossy(&run.stderr));
+    let ran = out.contains("1 passed");
+    assert!(run.status.success() && ran, "{test} in its own process: {}\n{out}\n{err}", run.status);
+}

@@ -1,0 +1,102 @@
+//! What the tests of the running library share: packages made from real sources, and counts of what is in the kernel.
+#![allow(dead_code, reason = "each test binary uses a part of it")]
+
+pub mod child;
+pub mod elf;
+pub mod kernel;
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::{Arc, Mutex};
+
+use eunomia::{Kind, Level, Options, Vm};
+
+/// Ends a test that needs root; loudly, and with a failure in CI, where nothing may be skipped.
+#[macro_export]
+macro_rules! needs_root {
+    () => {
+        if !$crate::support::is_root() {
+            assert!(std::env::var_os("CI").is_none(), "this test needs root, and CI must not skip it");
+            eprintln!("SKIPPED: {} needs root", module_path!());
+            return;
+        }
+    };
+}
+
+pub fn is_root() -> bool {
+    std::fs::read_to_string("/proc/self/status").is_ok_and(|status| status.contains("\nUid:\t0\t"))
+}
+
+/// The compiler of this workspace. `make test` builds it first, `cargo build --workspace` by hand.
+fn ecc() -> PathBuf {
+    let exe = std::env::current_exe().expect("a test knows where it is");
+    let target = exe.ancestors().nth(2).expect("tests are in target/PROFILE/deps");
+    let ecc = target.join("ecc");
+    assert!(ecc.exists(), "{} is missing: run `cargo build --workspace` first", ecc.display());
+    ecc
+}
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// Compiles C source text and returns the folder with `package.json`, `test.bpf.o` and `test.skel.json`.
+pub fn compile(source: &str) -> tempfile::TempDir {
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let file = dir.path().join("test.bpf.c");
+    std::fs::write(&file, source).expect("the source is written");
+    run_ecc(&[&file], dir.path());
+    dir
+}
+
+fn run_ecc(sources: &[&Path], out: &Path) {
+    let made = Command::new(ecc()).args(sources).arg("-o").arg(out).output().expect("ecc runs");
+    assert!(made.status.success(), "ecc: {}", String::from_utf8_lossy(&made.stderr));
+}
+
+/// The package of C source text.
+pub fn package(source: &str) -> Vec<u8> {
+    let dir = compile(source);
+    std::fs::read(dir.path().join("package.json")).expect("ecc wrote a package")
+}
+
+/// The package of an example under examples/bpf.
+pub fn example(name: &str) -> Vec<u8> {
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let folder = root().join("examples/bpf").join(name);
+    let (source, header) = (folder.join(format!("{name}.bpf.c")), folder.join(format!("{name}.h")));
+    let files: Vec<&Path> = [source.as_path(), header.as_path()].into_iter().filter(|f| f.exists()).collect();
+    run_ecc(&files, dir.path());
+    std::fs::read(dir.path().join("package.json")).expect("ecc wrote a package")
+}
+
+/// A vm that prints its log, so that a failing test shows it.
+pub fn vm() -> Vm {
+    vm_with(Options::default()).0
+}
+
+/// A vm with these options, and its log, which is printed as well.
+pub fn vm_with(options: Options) -> (Vm, Arc<Mutex<Vec<String>>>) {
+    let lines = Arc::new(Mutex::new(Vec::new()));
+    let kept = Arc::clone(&lines);
+    let log = move |level: Level, line: &str| {
+        eprintln!("[{level:?}] {line}");
+        kept.lock().unwrap().push(line.to_owned());
+    };
+    let vm = Vm::new(Options { log: Some(Box::new(log)), ..options }).expect("a new vm");
+    (vm, lines)
+}
+
+/// A vm with this package open.
+pub fn opened(package: &[u8]) -> Vm {
+    let vm = vm();
+    assert_eq!(vm.open(package, Kind::Json as u32).expect("the package opens"), Kind::Json);
+    vm
+}
+
+/// A vm with this package attached.
+pub fn attached(package: &[u8]) -> Vm {
+    let vm = opened(package);
+    vm.attach().expect("the package attaches");
+    vm
+}
