@@ -1,0 +1,64 @@
+//! Writes the C header to OUT_DIR, names the shared library, and collects what eunomia_version_string tells.
+//!
+//! `cargo xtask header` copies the header to include/; a test compares the two.
+
+use std::env;
+use std::path::Path;
+
+/// In the order of the header's sections.
+const SOURCES: [&str; 8] =
+    ["types", "version", "lifecycle", "errors", "variables", "events", "maps", "introspect"];
+
+fn main() {
+    println!("cargo:rerun-if-changed=cbindgen.toml");
+    println!("cargo:rerun-if-changed=src/capi");
+    println!("cargo:rustc-env=EUNOMIA_TARGET={}", var("TARGET"));
+    println!("cargo:rustc-env=EUNOMIA_PROFILE={}", var("PROFILE"));
+    println!("cargo:rustc-env=EUNOMIA_BPF_INCLUDE={}", var("DEP_BPF_INCLUDE")); // tests compile BPF programs
+    if env::var_os("CARGO_FEATURE_CAPI").is_some() {
+        name_the_library();
+        write_header();
+    }
+}
+
+/// Before 1.0 each minor version may break its users, so each has its own name. The library stays mapped
+/// after dlclose: threads that have used it run its code when they end.
+fn name_the_library() {
+    let (major, minor) = (var("CARGO_PKG_VERSION_MAJOR"), var("CARGO_PKG_VERSION_MINOR"));
+    let suffix = if major == "0" { format!("0.{minor}") } else { major };
+    for argument in [&format!("-soname,libeunomia.so.{suffix}"), "-z,nodelete", "-z,relro", "-z,now"] {
+        println!("cargo:rustc-cdylib-link-arg=-Wl,{argument}");
+    }
+}
+
+fn write_header() {
+    let mut config = cbindgen::Config::from_file("cbindgen.toml").expect("cbindgen.toml is readable");
+    config.after_includes = Some(macros());
+    let sources = SOURCES.iter().map(|name| format!("src/capi/{name}.rs"));
+    let builder = sources.fold(cbindgen::Builder::new(), |builder, path| builder.with_src(path));
+    let header = builder.with_config(config).generate().expect("src/capi makes a header");
+    header.write_to_file(Path::new(&var("OUT_DIR")).join("eunomia.h"));
+}
+
+/// The macros that cbindgen has no word for. The version comes from Cargo.toml alone.
+fn macros() -> String {
+    let part = |name: &str| var(name).parse::<u32>().expect("a version part is a number");
+    let (major, minor) = (part("CARGO_PKG_VERSION_MAJOR"), part("CARGO_PKG_VERSION_MINOR"));
+    let patch = part("CARGO_PKG_VERSION_PATCH");
+    format!(
+        "
+// Version of this header; eunomia_version tells that of the library in use.
+#define EUNOMIA_VERSION_MAJOR {major}
+#define EUNOMIA_VERSION_MINOR {minor}
+#define EUNOMIA_VERSION_PATCH {patch}
+#define EUNOMIA_VERSION_NUM {} // MAJOR * 10000 + MINOR * 100 + PATCH
+
+// Initialiser, in C, of a struct with a size: eunomia_stats stats = EUNOMIA_INIT(eunomia_stats);
+#define EUNOMIA_INIT(type) {{ .size = sizeof(type) }}",
+        major * 10000 + minor * 100 + patch
+    )
+}
+
+fn var(name: &str) -> String {
+    env::var(name).unwrap_or_else(|_| panic!("cargo sets {name}"))
+}

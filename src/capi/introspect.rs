@@ -1,0 +1,216 @@
+//! What a package consists of: description, sources, programs, types.
+
+use std::ffi::{c_char, c_int};
+use std::sync::Arc;
+
+use super::args::{self, CStruct, Out, some, store, text};
+use super::events::type_pointer;
+use super::guard::{Lent, guard};
+use super::types::*;
+use crate::error::{Result, Status};
+use crate::types::{Field, Type};
+use crate::vm::{ProgInfo, SourceInfo};
+
+/// ---- What a package consists of ----
+///
+/// Gives out a description of the whole package as JSON: programs, maps, variables with their values,
+/// sources, command line. Borrowed until the next call; len may be NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn eunomia_describe(
+    vm: *mut eunomia_vm,
+    out: *mut *const c_char,
+    len: *mut usize,
+) -> c_int {
+    // SAFETY: the caller keeps the contract of the header.
+    unsafe {
+        guard(vm, |vm| {
+            let (out, text) = (some(out, "out")?, vm.vm.describe()?);
+            store(len, text.len());
+            store(out, vm.lend_text(text));
+            Ok(())
+        })
+    }
+}
+
+/// Returns the number of sources of events, known once the package is loaded. None is no failure: such a
+/// package just runs.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn eunomia_source_count(vm: *const eunomia_vm) -> c_int {
+    // SAFETY: the caller keeps the contract of the header.
+    unsafe { guard(vm, |vm| vm.vm.source_count()) }
+}
+
+/// Describes the source at index, from 0. Set out->size first. Beyond the last: NOT_FOUND.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn eunomia_source_at(
+    vm: *const eunomia_vm,
+    index: c_int,
+    out: *mut eunomia_source_info,
+) -> c_int {
+    // SAFETY: the caller keeps the contract of the header.
+    unsafe {
+        guard(vm, |vm| {
+            let (out, found) = (Out::new(out, "out")?, vm.vm.source_at(args::index(index)?)?);
+            out.write(source_info(&found));
+            vm.lend(Lent::Source(found));
+            Ok(())
+        })
+    }
+}
+
+fn source_info(of: &SourceInfo) -> eunomia_source_info {
+    let &SourceInfo { kind, interval_ms, record_size, events, lost, .. } = of;
+    let (r#type, key_type) = (type_pointer(of.ty.as_ref()), type_pointer(of.key_ty.as_ref()));
+    let numbers = eunomia_source_info { interval_ms, record_size, events, lost, ..CStruct::zero() };
+    eunomia_source_info { name: of.name.as_ptr(), kind: kind as u32, r#type, key_type, ..numbers }
+}
+
+/// Returns the number of programs.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn eunomia_prog_count(vm: *const eunomia_vm) -> c_int {
+    // SAFETY: the caller keeps the contract of the header.
+    unsafe { guard(vm, |vm| vm.vm.prog_count()) }
+}
+
+/// Describes the program at index, from 0. Set out->size first. Beyond the last: NOT_FOUND.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn eunomia_prog_at(
+    vm: *const eunomia_vm,
+    index: c_int,
+    out: *mut eunomia_prog_info,
+) -> c_int {
+    // SAFETY: the caller keeps the contract of the header.
+    unsafe { guard(vm, |vm| describe_prog(vm, out, || vm.vm.prog_at(args::index(index)?))) }
+}
+
+/// Describes the program of that name. Set out->size first.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn eunomia_prog_find(
+    vm: *const eunomia_vm,
+    name: *const c_char,
+    out: *mut eunomia_prog_info,
+) -> c_int {
+    // SAFETY: the caller keeps the contract of the header.
+    unsafe { guard(vm, |vm| describe_prog(vm, out, || vm.vm.prog_find(text(name, "name")?))) }
+}
+
+/// Writes what `find` finds and keeps it, for its strings are lent.
+unsafe fn describe_prog(
+    vm: &eunomia_vm,
+    out: *mut eunomia_prog_info,
+    find: impl FnOnce() -> Result<ProgInfo>,
+) -> Result<()> {
+    // SAFETY: the caller keeps the contract of the header.
+    let (out, found) = (unsafe { Out::new(out, "out") }?, find()?);
+    out.write(prog_info(&found));
+    vm.lend(Lent::Prog(found));
+    Ok(())
+}
+
+fn prog_info(of: &ProgInfo) -> eunomia_prog_info {
+    let &ProgInfo { kind, id, run_count, run_ns, .. } = of;
+    let (name, section, target) = (of.name.as_ptr(), of.section.as_ptr(), of.target.as_ptr());
+    let numbers = eunomia_prog_info { r#type: kind, id, run_count, run_ns, ..CStruct::zero() };
+    eunomia_prog_info { name, section, target, flags: prog_flags(of), ..numbers }
+}
+
+fn prog_flags(of: &ProgInfo) -> u32 {
+    let flag = |on: bool, flag: eunomia_prog_flag| if on { flag as u32 } else { 0 };
+    flag(of.autoload, eunomia_prog_flag::EUNOMIA_PROG_AUTOLOAD)
+        | flag(of.loaded, eunomia_prog_flag::EUNOMIA_PROG_LOADED)
+        | flag(of.attached, eunomia_prog_flag::EUNOMIA_PROG_ATTACHED)
+}
+
+/// Chooses whether eunomia_load loads a program: on not 0, or 0. Before load.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn eunomia_prog_set_autoload(
+    vm: *mut eunomia_vm,
+    prog: *const c_char,
+    on: c_int,
+) -> c_int {
+    // SAFETY: the caller keeps the contract of the header.
+    unsafe { guard(vm, |vm| vm.vm.prog_set_autoload(text(prog, "prog")?, on != 0)) }
+}
+
+/// Sets where a program attaches. json: an object with the keys of the package's progs[] (attach, ifindex
+/// or interface name, tchook, path, pid, cgroup), or an array of them for several targets. Before attach.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn eunomia_prog_set_target_json(
+    vm: *mut eunomia_vm,
+    prog: *const c_char,
+    json: *const c_char,
+) -> c_int {
+    // SAFETY: the caller keeps the contract of the header.
+    unsafe { guard(vm, |vm| vm.vm.prog_set_target_json(text(prog, "prog")?, text(json, "json")?)) }
+}
+
+/// ---- Types of raw bytes: any thread, until eunomia_destroy of their vm ----
+///
+/// Returns the spelling in C, such as "struct event". "" for NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn eunomia_type_name(r#type: *const eunomia_type) -> *const c_char {
+    // SAFETY: the caller keeps the contract of the header.
+    unsafe { known(r#type) }.map_or(c"".as_ptr(), |ty| ty.name.as_c_str().as_ptr())
+}
+
+/// Returns its eunomia_type_kind, typedefs and qualifiers removed. 0 for NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn eunomia_type_kind_of(r#type: *const eunomia_type) -> u32 {
+    // SAFETY: the caller keeps the contract of the header.
+    unsafe { known(r#type) }.map_or(0, |ty| ty.kind as u32)
+}
+
+/// Returns its size in bytes. 0 for NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn eunomia_type_size(r#type: *const eunomia_type) -> usize {
+    // SAFETY: the caller keeps the contract of the header.
+    unsafe { known(r#type) }.map_or(0, |ty| ty.size)
+}
+
+/// Returns the number of members, elements or constants. 0 for NULL and all other kinds.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn eunomia_type_count(r#type: *const eunomia_type) -> u32 {
+    // SAFETY: the caller keeps the contract of the header.
+    unsafe { known(r#type) }.map_or(0, |ty| ty.count.max(ty.fields.len() as u32))
+}
+
+/// Describes the member, element or constant at index, from 0. Set out->size first. Returns INVAL or
+/// NOT_FOUND without a text.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn eunomia_type_field(
+    r#type: *const eunomia_type,
+    index: u32,
+    out: *mut eunomia_field,
+) -> c_int {
+    // SAFETY: the caller keeps the contract of the header.
+    let (ty, out) = unsafe { (known(r#type), Out::new(out, "out")) };
+    let (Some(ty), Ok(out)) = (ty, out) else { return Status::Inval as c_int };
+    let Some(found) = field(ty, index) else { return Status::NotFound as c_int };
+    out.write(found);
+    0
+}
+
+/// The type behind the pointer, which `type_pointer` made.
+unsafe fn known<'a>(ty: *const eunomia_type) -> Option<&'a Type> {
+    // SAFETY: null or from `type_pointer`; the header lets it live until destroy.
+    unsafe { ty.cast::<Type>().as_ref() }
+}
+
+fn field(of: &Type, index: u32) -> Option<eunomia_field> {
+    match &of.elem {
+        Some(elem) => (index < of.count).then(|| element(elem, index)),
+        None => of.fields.get(index as usize).map(member),
+    }
+}
+
+fn element(ty: &Arc<Type>, index: u32) -> eunomia_field {
+    let bit_size = u32::try_from(ty.size).unwrap_or(u32::MAX).saturating_mul(8);
+    let (name, bit_offset) = (c"".as_ptr(), index.saturating_mul(bit_size));
+    eunomia_field { name, r#type: type_pointer(Some(ty)), bit_offset, bit_size, ..CStruct::zero() }
+}
+
+fn member(of: &Field) -> eunomia_field {
+    let &Field { bit_offset, bit_size, value, .. } = of;
+    let (name, r#type) = (of.name.as_c_str().as_ptr(), type_pointer(Some(&of.ty)));
+    eunomia_field { name, r#type, bit_offset, bit_size, value, ..CStruct::zero() }
+}

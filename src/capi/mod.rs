@@ -1,0 +1,38 @@
+//! The C interface: every function of `include/eunomia.h`, each a thin shell around a method of [`Vm`].
+//!
+//! What this module adds is what C needs: null checks, one thread at a time, panics that stop here, errors
+//! kept for `eunomia_errmsg`, strings that stay valid until the next call. It must not decide anything
+//! else. The documentation of the items is the header's.
+//!
+//! [`Vm`]: crate::vm::Vm
+
+#![allow(non_camel_case_types)] // the C spelling
+#![allow(clippy::missing_safety_doc)] // the header's first comment holds the rules for all functions
+
+mod args;
+mod errors;
+mod events;
+#[cfg(feature = "faults")]
+mod faults;
+mod guard;
+mod introspect;
+mod lifecycle;
+mod maps;
+mod panic;
+mod types;
+mod variables;
+mod version;
+
+pub use errors::*;
+pub use events::*;
+#[cfg(feature = "faults")]
+pub use faults::*;
+pub use introspect::*;
+pub use lifecycle::*;
+pub use maps::*;
+pub use types::*;
+pub use variables::*;
+pub use version::*;
+
+#[cfg(panic = "abort")]
+compile_error!("feature `capi` turns panics into EUNOMIA_ERR_INTERNAL and needs panic = \"unwind\"");

@@ -1,0 +1,79 @@
+//! What this library is. No vm needed.
+
+use std::ffi::{CStr, CString, c_char, c_int};
+use std::sync::OnceLock;
+
+use super::args::c_string;
+use super::types::eunomia_kind;
+use crate::vm;
+
+const fn number(digits: &str) -> u32 {
+    match u32::from_str_radix(digits, 10) {
+        Ok(number) => number,
+        Err(_) => panic!("a version part is not a number"),
+    }
+}
+
+const VERSION_NUM: u32 = number(env!("CARGO_PKG_VERSION_MAJOR")) * 10000
+    + number(env!("CARGO_PKG_VERSION_MINOR")) * 100
+    + number(env!("CARGO_PKG_VERSION_PATCH"));
+
+/// Names of the statuses from 0 down.
+const STATUS_NAMES: [&CStr; 18] = [
+    c"EUNOMIA_OK",
+    c"EUNOMIA_ERR_INVAL",
+    c"EUNOMIA_ERR_STATE",
+    c"EUNOMIA_ERR_BUSY",
+    c"EUNOMIA_ERR_NOMEM",
+    c"EUNOMIA_ERR_NOT_FOUND",
+    c"EUNOMIA_ERR_TOO_SMALL",
+    c"EUNOMIA_ERR_PACKAGE",
+    c"EUNOMIA_ERR_TYPE",
+    c"EUNOMIA_ERR_PERM",
+    c"EUNOMIA_ERR_UNSUPPORTED",
+    c"EUNOMIA_ERR_VERIFIER",
+    c"EUNOMIA_ERR_ATTACH",
+    c"EUNOMIA_ERR_SYSTEM",
+    c"EUNOMIA_ERR_WASM",
+    c"EUNOMIA_ERR_STOPPED",
+    c"EUNOMIA_ERR_CALLBACK",
+    c"EUNOMIA_ERR_INTERNAL",
+];
+
+/// ---- Version: any thread, any time ----
+///
+/// Returns the EUNOMIA_VERSION_NUM of the library in use, which may be newer than this header's.
+#[unsafe(no_mangle)]
+pub extern "C" fn eunomia_version() -> u32 {
+    VERSION_NUM
+}
+
+/// Returns a line for people that names the library, the libbpf inside and the build. Static.
+#[unsafe(no_mangle)]
+pub extern "C" fn eunomia_version_string() -> *const c_char {
+    static LINE: OnceLock<CString> = OnceLock::new();
+    LINE.get_or_init(|| c_string(version_line())).as_ptr()
+}
+
+fn version_line() -> String {
+    format!(
+        "libeunomia {} (libbpf {}, {}, {})",
+        env!("CARGO_PKG_VERSION"),
+        vm::libbpf_version(),
+        env!("EUNOMIA_TARGET"),
+        env!("EUNOMIA_PROFILE"),
+    )
+}
+
+/// Returns the set of eunomia_kind this build can open.
+#[unsafe(no_mangle)]
+pub extern "C" fn eunomia_kinds() -> u32 {
+    eunomia_kind::EUNOMIA_KIND_JSON as u32
+}
+
+/// Returns the name of a status, such as "EUNOMIA_ERR_TYPE"; of 0 and above "EUNOMIA_OK". Static, never NULL.
+#[unsafe(no_mangle)]
+pub extern "C" fn eunomia_status_name(status: c_int) -> *const c_char {
+    let place = status.min(0).unsigned_abs() as usize;
+    STATUS_NAMES.get(place).copied().unwrap_or(c"unknown status").as_ptr()
+}

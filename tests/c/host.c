@@ -1,0 +1,82 @@
+// What the library does to the process it lives in: nothing that was not asked for.
+#include "test.h"
+
+#include <signal.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+
+#define MANY 256
+
+static void descriptors_are_close_on_exec(void) {
+    bool before[MANY];
+    int found = 0;
+    for (int fd = 0; fd < MANY; fd++)
+        before[fd] = fcntl(fd, F_GETFD) >= 0;
+    eunomia_vm *vm = running_vm();
+    ok(vm, eunomia_queue_start(vm, 0));
+    for (int fd = 0; fd < MANY; fd++) {
+        int flags = before[fd] ? -1 : fcntl(fd, F_GETFD);
+        CHECK(flags < 0 || (flags & FD_CLOEXEC));
+        found += flags >= 0;
+    }
+    CHECK(found > 5);
+    eunomia_destroy(vm);
+}
+
+static void a_forked_child_may_destroy_its_copy(void) {
+    eunomia_vm *vm = running_vm();
+    int status;
+    pid_t child = fork();
+    if (child == 0) {
+        eunomia_destroy(vm);
+        _exit(0);
+    }
+    CHECK(waitpid(child, &status, 0) == child && status == 0);
+    trigger(vm, 2);
+    CHECK(drain(vm) == 2);
+    eunomia_destroy(vm);
+}
+
+static void signals_are_left_alone(void) {
+    struct sigaction before[NSIG], after;
+    sigset_t mask_before, mask_after;
+    for (int i = 1; i < NSIG; i++)
+        before[i].sa_handler = sigaction(i, NULL, &before[i]) == 0 ? before[i].sa_handler : SIG_ERR;
+    sigprocmask(SIG_SETMASK, NULL, &mask_before);
+    eunomia_vm *vm = running_vm();
+    ok(vm, eunomia_queue_start(vm, 0));
+    trigger(vm, 1);
+    ok(vm, eunomia_poll(vm, -1, EUNOMIA_FORMAT_JSON, ignore_event, NULL));
+    sigprocmask(SIG_SETMASK, NULL, &mask_after);
+    for (int i = 1; i < NSIG; i++) {
+        CHECK(sigismember(&mask_before, i) == sigismember(&mask_after, i));
+        CHECK(before[i].sa_handler == (sigaction(i, NULL, &after) == 0 ? after.sa_handler : SIG_ERR));
+    }
+    eunomia_destroy(vm);
+}
+
+static void a_vm_without_descriptors_is_refused_with_a_reason(void) {
+    struct rlimit before, none;
+    eunomia_options options = EUNOMIA_INIT(eunomia_options);
+    eunomia_vm *vm = NULL;
+    options.log = keep_log;
+    CHECK(getrlimit(RLIMIT_NOFILE, &before) == 0);
+    none = before;
+    none.rlim_cur = 3;
+    CHECK(setrlimit(RLIMIT_NOFILE, &none) == 0);
+    errno = log_lines = 0;
+    int status = eunomia_new(&vm, &options), reason = errno;
+    CHECK(setrlimit(RLIMIT_NOFILE, &before) == 0);
+    CHECK_STATUS(EUNOMIA_ERR_SYSTEM, status);
+    CHECK(!vm && reason == EMFILE && log_lines == 1);
+    CHECK_TEXT("descriptors", log_line);
+}
+
+int main(int argc, char **argv) {
+    begin(argc, argv);
+    RUN(descriptors_are_close_on_exec);
+    RUN(a_forked_child_may_destroy_its_copy);
+    RUN(signals_are_left_alone);
+    RUN(a_vm_without_descriptors_is_refused_with_a_reason);
+    return 0;
+}

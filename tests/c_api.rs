@@ -1,0 +1,305 @@
+//! The C interface from C: each program of tests/c is compiled against the shared library and run natively, under
+//! valgrind, and with the address sanitizer in its own code. The header and the layout are compared with the committed
+//! ones; `cargo xtask symbols` does so with the exports of the library that ships.
+
+use std::os::unix::fs::{MetadataExt, symlink};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+use std::{env, fs};
+
+use eunomia::package::Package;
+use serde_json::json;
+
+const ROOT: &str = env!("CARGO_MANIFEST_DIR");
+const HEADER: &str = include_str!(concat!(env!("OUT_DIR"), "/eunomia.h"));
+
+/// How a program of tests/c is run.
+#[derive(Clone, Copy)]
+enum Way {
+    Native,
+    Valgrind,
+    Sanitizer,
+}
+
+/// The programs of tests/c that need the kernel; each is three tests.
+macro_rules! programs {
+    ($($name:ident)*) => { $(
+        mod $name {
+            use super::{Way, run};
+
+            #[test]
+            fn hold() {
+                run(stringify!($name), Way::Native);
+            }
+
+            #[test]
+            fn hold_under_valgrind() {
+                run(stringify!($name), Way::Valgrind);
+            }
+
+            #[test]
+            fn hold_with_the_address_sanitizer() {
+                run(stringify!($name), Way::Sanitizer);
+            }
+        }
+    )* };
+}
+
+programs! { arguments batch callback cycles epoll events host poison sizes state stop strings threads }
+
+#[test]
+fn a_rejected_program_leaves_words_and_prints_nothing() {
+    run("verifier", Way::Native);
+    run("verifier", Way::Sanitizer);
+}
+
+fn run(name: &str, way: Way) {
+    if !is_root() {
+        return;
+    }
+    // What repeats itself does so a thousand times; where everything is slow, often enough to leak visibly.
+    let (tag, repeats, runner, flags): (_, _, &[&str], &[&str]) = match way {
+        Way::Native => ("native", "1000", &[], &[]),
+        Way::Valgrind => ("valgrind", "10", &VALGRIND, &[]),
+        Way::Sanitizer => ("sanitizer", "100", &[], &["-fsanitize=address"]),
+    };
+    let program = folder("bin").join(format!("{name}-{tag}"));
+    let source = format!("{ROOT}/tests/c/{name}.c");
+    compile(&[&C_FLAGS, flags].concat(), &source, Some((library(), &program)));
+    output(&[runner, &[utf8(&program), utf8(packages()), repeats]].concat());
+}
+
+const C_FLAGS: [&str; 8] =
+    ["-std=c11", "-D_GNU_SOURCE", "-Wall", "-Wextra", "-Wpedantic", "-Werror", "-g", "-O1"];
+
+const VALGRIND: [&str; 6] = [
+    "valgrind",
+    "--quiet",
+    "--error-exitcode=9",
+    "--leak-check=full",
+    "--errors-for-leak-kinds=definite,indirect",
+    concat!("--suppressions=", env!("CARGO_MANIFEST_DIR"), "/tests/c/valgrind.supp"),
+];
+
+/// /proc/self belongs to the effective user.
+fn is_root() -> bool {
+    let root = fs::metadata("/proc/self").expect("/proc is mounted").uid() == 0;
+    assert!(root || env::var("CI").as_deref() != Ok("true"), "needs root");
+    if !root {
+        eprintln!("SKIPPED: needs root");
+    }
+    root
+}
+
+/// Runs a command to its end and returns what it printed; it must succeed.
+fn output(command: &[&str]) -> String {
+    let mut process = Command::new(command[0]);
+    // Memory that malloc keeps at hand for each thread would look like memory in use.
+    process.args(&command[1..]).env("GLIBC_TUNABLES", "glibc.malloc.tcache_count=0");
+    let output = process.output().unwrap_or_else(|e| panic!("{command:?}: {e}"));
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let (out, err) = (text(&output.stdout), text(&output.stderr));
+    assert!(output.status.success(), "{command:?}: {}\n{out}{err}", output.status);
+    out
+}
+
+fn utf8(path: &Path) -> &str {
+    path.to_str().expect("the path is UTF-8")
+}
+
+/// A folder for what the tests make.
+fn folder(name: &str) -> PathBuf {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("c_api").join(name);
+    fs::create_dir_all(&folder).expect("the folder can be made");
+    folder
+}
+
+// ---- building -------------------------------------------------------------------------------------------------
+
+/// Folder with the shared library under the names that programs look for. Built apart: with fault injection, which must
+/// not reach what ships, and where no other build of the workspace can put a library without the C interface.
+fn library() -> &'static Path {
+    static LIBRARY: OnceLock<PathBuf> = OnceLock::new();
+    LIBRARY.get_or_init(|| {
+        let manifest = concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml");
+        let target = concat!(env!("CARGO_MANIFEST_DIR"), "/target/faults");
+        let build =
+            [env!("CARGO"), "rustc", "--offline", "--manifest-path", manifest, "--target-dir", target];
+        output(&[build.as_slice(), &["--lib", "--crate-type", "cdylib", "--features", "faults"]].concat());
+        let (library, folder) = (Path::new(target).join("debug/libeunomia.so"), folder("lib"));
+        for name in ["libeunomia.so", &soname(&library)] {
+            let link = folder.join(name);
+            drop(fs::remove_file(&link)); // of an earlier run
+            symlink(&library, link).expect("the link can be made");
+        }
+        folder
+    })
+}
+
+fn soname(library: &Path) -> String {
+    let line = dynamic(library, "(SONAME)");
+    line.split(['[', ']']).nth(1).expect("the name is in brackets").to_owned()
+}
+
+/// A line of the library's dynamic section.
+fn dynamic(library: &Path, tag: &str) -> String {
+    let section = output(&["readelf", "-dW", utf8(library)]);
+    section.lines().find(|line| line.contains(tag)).unwrap_or_else(|| panic!("no {tag}")).to_owned()
+}
+
+/// Folder with this build's header.
+fn include() -> &'static Path {
+    static INCLUDE: OnceLock<PathBuf> = OnceLock::new();
+    INCLUDE.get_or_init(|| {
+        let folder = folder("include");
+        fs::write(folder.join("eunomia.h"), HEADER).expect("the header can be written");
+        folder
+    })
+}
+
+/// Compiles, and links if a library and a program are given.
+fn compile(flags: &[&str], source: &str, link: Option<(&Path, &Path)>) {
+    let compiler = if source.ends_with(".cpp") { "clang++" } else { "cc" };
+    let command = [&[compiler, source, "-I", utf8(include())], flags].concat();
+    let Some((library, program)) = link else {
+        output(&[command.as_slice(), &["-fsyntax-only"]].concat());
+        return;
+    };
+    let rpath = format!("-Wl,-rpath,{}", utf8(library));
+    let link = ["-L", utf8(library), "-leunomia", &rpath, "-o", utf8(program)];
+    output(&[command.as_slice(), &link].concat());
+}
+
+/// Folder with the objects of tests/bpf, and calls.json, a package with all that a package may say.
+fn packages() -> &'static Path {
+    static PACKAGES: OnceLock<PathBuf> = OnceLock::new();
+    PACKAGES.get_or_init(|| {
+        let folder = folder("packages");
+        ["calls", "perf", "rejected", "tasks"].iter().for_each(|name| compile_bpf(name, &folder));
+        fs::write(folder.join("calls.json"), calls_package(&folder)).expect("the package can be written");
+        folder
+    })
+}
+
+fn compile_bpf(name: &str, folder: &Path) {
+    let (source, object) = (format!("{ROOT}/tests/bpf/{name}.bpf.c"), folder.join(format!("{name}.o")));
+    let include = ["-I", env!("EUNOMIA_BPF_INCLUDE"), "-I", "/usr/include/x86_64-linux-gnu"];
+    let clang =
+        ["clang", "-target", "bpf", "-g", "-O2", "-Wall", "-Werror", "-c", &source, "-o", utf8(&object)];
+    output(&[clang.as_slice(), &include].concat());
+}
+
+fn calls_package(folder: &Path) -> Vec<u8> {
+    let meta = json!({
+        "bpf_skel": {
+            "obj_name": "calls_bpf",
+            "maps": [{ "name": "events", "ident": "events" }],
+            "progs": [{ "name": "on_call", "attach": "raw_tp/sys_enter", "link": true }],
+            "data_sections": [
+                { "name": ".data", "variables": [{ "name": "burst", "type": "__u32", "cmdarg": {} }] },
+            ],
+        },
+        "export_types": [{ "name": "event", "size": 32, "type_id": 0, "members": [] }],
+    });
+    let object = fs::read(folder.join("calls.o")).expect("the object was compiled");
+    Package::build(&object, meta).expect("the package is valid").to_json()
+}
+
+// ---- the example host -----------------------------------------------------------------------------------------
+
+fn example() -> PathBuf {
+    static EXAMPLE: OnceLock<PathBuf> = OnceLock::new();
+    let build = || {
+        let program = folder("bin").join("events");
+        let strict = ["-std=c99", "-Wall", "-Wextra", "-Wpedantic", "-Werror"];
+        compile(
+            &strict,
+            concat!(env!("CARGO_MANIFEST_DIR"), "/examples/c/events.c"),
+            Some((library(), &program)),
+        );
+        program
+    };
+    EXAMPLE.get_or_init(build).clone()
+}
+
+#[test]
+fn the_example_host_ends_by_time_and_by_ctrl_c() {
+    if !is_root() {
+        return;
+    }
+    let package = packages().join("calls.json");
+    assert_eq!(output(&[utf8(&example()), utf8(&package), "1"]), "");
+    let mut host = Command::new(example()).arg(&package).spawn().expect("the host starts");
+    let pid = host.id().to_string();
+    while !attached(&pid) {
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    output(&["kill", "-INT", &pid]);
+    assert!(host.wait().expect("the host ends").success());
+}
+
+/// Whether a process has attached its programs: a link's descriptor shows it.
+fn attached(pid: &str) -> bool {
+    let Ok(descriptors) = fs::read_dir(format!("/proc/{pid}/fd")) else { return false };
+    let targets = descriptors.flatten().filter_map(|entry| fs::read_link(entry.path()).ok());
+    targets.into_iter().any(|target| target.to_string_lossy() == "anon_inode:bpf_link")
+}
+
+#[test]
+fn the_example_host_tells_failures() {
+    let host = |args: &[&str]| Command::new(example()).args(args).output().expect("the host runs");
+    let usage = host(&[]);
+    assert_eq!(usage.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&usage.stderr).starts_with("usage: "));
+    let missing = host(&["/nothing/here"]);
+    assert_eq!(missing.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&missing.stderr).contains("/nothing/here"), "{missing:?}");
+    let lines = committed("examples/c/events.c").lines().count();
+    assert!(lines <= 50, "examples/c/events.c has {lines} lines");
+}
+
+// ---- the header and the exports -------------------------------------------------------------------------------
+
+fn committed(path: &str) -> String {
+    fs::read_to_string(Path::new(ROOT).join(path)).unwrap_or_else(|e| panic!("{path}: {e}"))
+}
+
+#[test]
+fn the_committed_header_is_the_generated_one() {
+    assert!(committed("include/eunomia.h") == HEADER, "include/eunomia.h is old; run `make header`");
+}
+
+#[test]
+fn the_header_is_valid_in_every_c_and_cpp() {
+    const STRICT: [&str; 5] = ["-Wall", "-Wextra", "-Wpedantic", "-Wundef", "-Werror"];
+    for standard in ["-std=c99", "-std=c11", "-std=c17", "-std=c2x"] {
+        let flags = [STRICT.as_slice(), &["-Wc++-compat", standard]].concat();
+        compile(&flags, concat!(env!("CARGO_MANIFEST_DIR"), "/tests/c/header.c"), None);
+    }
+    for standard in ["-std=c++11", "-std=c++14", "-std=c++17", "-std=c++20"] {
+        let flags = [STRICT.as_slice(), &[standard]].concat();
+        compile(&flags, concat!(env!("CARGO_MANIFEST_DIR"), "/tests/c/header.cpp"), None);
+    }
+}
+
+#[test]
+fn the_layout_is_the_recorded_one() {
+    let program = folder("bin").join("layout");
+    compile(&C_FLAGS, &format!("{ROOT}/tests/c/layout.c"), Some((library(), &program)));
+    let found = output(&[utf8(&program)]);
+    assert!(found == committed("tests/abi/layout.txt"), "the layout has changed:\n{found}");
+}
+
+#[test]
+fn the_soname_changes_with_every_minor_version() {
+    let version = env!("CARGO_PKG_VERSION");
+    let (minor, _) = version.rsplit_once('.').expect("a version has three parts");
+    assert_eq!(soname(&library().join("libeunomia.so")), format!("libeunomia.so.{minor}"));
+}
+
+#[test]
+fn the_library_stays_mapped_and_binds_at_once() {
+    let line = dynamic(&library().join("libeunomia.so"), "(FLAGS_1)");
+    assert!(line.contains("NODELETE") && line.contains("NOW"), "{line}");
+}
