@@ -1,0 +1,308 @@
+//! Documentation comments and the annotations in them.
+//!
+//! Which comment belongs to a declaration follows clang's rules: the nearest one above it with nothing between
+//! them that ends a declaration, or one with `<` behind it on the same line. Where declarations are is known from
+//! the debug information; the source is read for its comments only.
+
+use serde_json::{Map, Value};
+
+/// Commands whose text is never JSON: a version 1.0 is no number.
+pub const TEXT_COMMANDS: [&str; 4] = ["brief", "details", "version", "description"];
+
+/// A source file, ready to be asked for comments.
+pub struct Source {
+    /// The text with comments, strings and character constants blanked out, byte for byte.
+    code: Vec<u8>,
+    comments: Vec<Comment>,
+    /// Where each line begins.
+    lines: Vec<usize>,
+}
+
+/// A documentation comment.
+struct Comment {
+    start: usize,
+    end: usize,
+    /// Belongs to what stands before it (`///<`).
+    trailing: bool,
+    /// Ends with the line (`///`); such comments in a row are one.
+    line: bool,
+    text: String,
+}
+
+impl Source {
+    /// Finds the comments of a C source.
+    pub fn parse(text: &str) -> Source {
+        let mut source = Source { code: text.as_bytes().to_vec(), comments: Vec::new(), lines: vec![0] };
+        source.lines.extend(text.match_indices('\n').map(|(at, _)| at + 1));
+        let mut at = 0;
+        while at < text.len() {
+            let rest = &text.as_bytes()[at..];
+            let len = if rest.starts_with(b"//") {
+                line_comment_len(rest)
+            } else if rest.starts_with(b"/*") {
+                text[at + 2..].find("*/").map_or(rest.len(), |len| len + 4)
+            } else if matches!(rest[0], b'"' | b'\'') {
+                literal_len(rest)
+            } else {
+                at += 1;
+                continue;
+            };
+            if rest[0] == b'/' {
+                source.keep(at, &text[at..at + len]);
+            }
+            blank(&mut source.code[at..at + len]);
+            at += len;
+        }
+        source
+    }
+
+    /// The comment of the declaration of `name` on `line`; `body` is the line where its unnamed type begins.
+    pub fn comment(&self, name: &str, line: u64, body: Option<u64>) -> Option<&str> {
+        let at = self.position(name, line)?;
+        let start = match body {
+            Some(body) => self.position("struct", body).or_else(|| self.position("union", body))?,
+            None => at,
+        };
+        self.above(start).or_else(|| self.behind(at))
+    }
+
+    fn above(&self, at: usize) -> Option<&str> {
+        let comment = self.comments.iter().rfind(|comment| comment.end <= at && !comment.trailing)?;
+        let between = &self.code[comment.end..at];
+        let ends = |byte: &u8| b";{}#".contains(byte);
+        (!between.iter().any(ends)).then_some(comment.text.as_str())
+    }
+
+    fn behind(&self, at: usize) -> Option<&str> {
+        let comment = self.comments.iter().find(|comment| comment.start >= at)?;
+        let between = &self.code[at..comment.start];
+        let ends = |byte: &u8| b"\n{}".contains(byte);
+        (comment.trailing && !between.iter().any(ends)).then_some(comment.text.as_str())
+    }
+
+    /// Where `word` stands on a line (counted from 1), else where the line begins.
+    fn position(&self, word: &str, line: u64) -> Option<usize> {
+        let index = usize::try_from(line).ok()?.checked_sub(1)?;
+        let start = *self.lines.get(index)?;
+        let end = self.lines.get(index + 1).copied().unwrap_or(self.code.len());
+        let line = &self.code[start..end];
+        let is_word =
+            |byte: Option<&u8>| byte.is_some_and(|byte| byte.is_ascii_alphanumeric() || *byte == b'_');
+        let found = (0..line.len()).find(|&at| {
+            line[at..].starts_with(word.as_bytes())
+                && !is_word(at.checked_sub(1).and_then(|before| line.get(before)))
+                && !is_word(line.get(at + word.len()))
+        });
+        Some(start + found.unwrap_or(0))
+    }
+
+    /// Keeps a comment if it is one for documentation.
+    fn keep(&mut self, start: usize, comment: &str) {
+        let line = comment.starts_with("//");
+        let Some(text) = comment.get(3..) else { return };
+        let mark = comment.as_bytes()[2];
+        let doubled = if line { b'/' } else { b'*' };
+        // `////` and `/***` draw boxes, `/**/` is empty.
+        if !(mark == doubled || mark == b'!') || text.starts_with(doubled as char) || comment == "/**/" {
+            return;
+        }
+        let trailing = text.starts_with('<');
+        let text = text.strip_prefix('<').unwrap_or(text);
+        let text = if line { text.to_string() } else { without_stars(text) };
+        let end = start + comment.len();
+        if let Some(last) = self.comments.last_mut() {
+            let gap = &self.code[last.end..start];
+            let adjacent = gap.iter().all(u8::is_ascii_whitespace)
+                && gap.iter().filter(|&&byte| byte == b'\n').count() == 1;
+            if adjacent && last.line && line && last.trailing == trailing {
+                last.text = format!("{}\n{text}", last.text);
+                last.end = end;
+                return;
+            }
+        }
+        self.comments.push(Comment { start, end, trailing, line, text });
+    }
+}
+
+fn line_comment_len(rest: &[u8]) -> usize {
+    let ends = |at: &usize| rest[*at] == b'\n' && rest[*at - 1] != b'\\';
+    (2..rest.len()).find(ends).unwrap_or(rest.len())
+}
+
+/// The length of a string or character constant; one that is not closed ends with its line.
+fn literal_len(rest: &[u8]) -> usize {
+    let mut at = 1;
+    while at < rest.len() {
+        match rest[at] {
+            b'\\' => at += 1,
+            b'\n' => return at,
+            byte if byte == rest[0] => return at + 1,
+            _ => {}
+        }
+        at += 1;
+    }
+    rest.len()
+}
+
+fn blank(code: &mut [u8]) {
+    code.iter_mut().filter(|byte| **byte != b'\n').for_each(|byte| *byte = b' ');
+}
+
+/// The lines of a `/** */` comment without its end and the stars at their beginning.
+fn without_stars(text: &str) -> String {
+    let text = text.strip_suffix("*/").unwrap_or(text);
+    let lines = text.lines().map(|line| {
+        let trimmed = line.trim_start();
+        trimmed.strip_prefix('*').unwrap_or(trimmed)
+    });
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+/// The annotations of a comment: each command with its value (JSON if it is that, else the text), and text that
+/// belongs to no command as `description`.
+pub fn annotations(comment: &str) -> Map<String, Value> {
+    let mut found = Map::new();
+    let mut plain = Vec::new();
+    let mut lines: Vec<String> = comment.lines().map(|line| line.trim().to_string()).collect();
+    lines.reverse();
+    while let Some(line) = lines.pop() {
+        let Some((command, first)) = command(&line) else {
+            plain.extend(Some(line).filter(|line| !line.is_empty()));
+            continue;
+        };
+        let mut text = first.trim().to_string();
+        while let Some(next) = lines.last().filter(|next| !next.is_empty() && self::command(next).is_none()) {
+            text = if text.is_empty() { next.clone() } else { format!("{text}\n{next}") };
+            lines.pop();
+        }
+        let (value, rest) = value(command, &text);
+        lines.extend(rest.lines().rev().map(|line| line.trim().to_string()));
+        if value != Value::String(String::new()) {
+            found.insert(command.to_string(), value);
+        }
+    }
+    if !plain.is_empty() && !found.contains_key("description") {
+        found.insert("description".into(), plain.join(" ").into());
+    }
+    found
+}
+
+/// `@name rest` or `\name rest`.
+fn command(line: &str) -> Option<(&str, &str)> {
+    let text = line.strip_prefix(['@', '\\'])?;
+    let end = text.find(|c: char| !(c.is_ascii_alphanumeric() || c == '_')).unwrap_or(text.len());
+    (end > 0).then(|| text.split_at(end))
+}
+
+/// The value of a command, and what follows it: another command or a line of text after JSON.
+fn value<'a>(command: &str, text: &'a str) -> (Value, &'a str) {
+    let mut stream = serde_json::Deserializer::from_str(text).into_iter::<Value>();
+    if let Some(Ok(value)) = stream.next() {
+        let rest = &text[stream.byte_offset()..];
+        let ends = rest.trim_start_matches([' ', '\t']);
+        let whole = ends.is_empty() || ends.starts_with(['\n', '@']);
+        if whole && (value.is_string() || !TEXT_COMMANDS.contains(&command)) {
+            return (value, rest.trim());
+        }
+    }
+    let line = text.replace('\n', " ");
+    // JSON may have been broken inside a string.
+    let json = if TEXT_COMMANDS.contains(&command) { None } else { serde_json::from_str(&line).ok() };
+    (json.unwrap_or(Value::String(line)), "")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn of(comment: &str) -> Value {
+        Value::Object(annotations(comment))
+    }
+
+    #[test]
+    fn a_value_is_json_where_it_can_be() {
+        assert_eq!(of(" @cmdarg {\"short\": \"p\"}"), json!({"cmdarg": {"short": "p"}}));
+        assert_eq!(of("@ifindex 1\n@interface eth0"), json!({"ifindex": 1, "interface": "eth0"}));
+        assert_eq!(
+            of("@perf_event {\"type\": 1,\n  \"freq\": 99}"),
+            json!({"perf_event": {"type": 1, "freq": 99}})
+        );
+        assert_eq!(of("@cgroup /sys/fs/cgroup/a b"), json!({"cgroup": "/sys/fs/cgroup/a b"}));
+    }
+
+    #[test]
+    fn json_may_be_broken_anywhere() {
+        assert_eq!(of("@cmdarg {\"help\": \"a\n   b\"}"), json!({"cmdarg": {"help": "a b"}}));
+    }
+
+    #[test]
+    fn text_outside_of_commands_is_the_description() {
+        assert_eq!(of(" the least\n duration "), json!({"description": "the least duration"}));
+        assert_eq!(of("@cmdarg {}\nthe least"), json!({"cmdarg": {}, "description": "the least"}));
+        assert_eq!(of("one\n@description \"two\""), json!({"description": "two"}));
+        assert_eq!(of("@description two\nlines"), json!({"description": "two lines"}));
+    }
+
+    #[test]
+    fn descriptions_and_versions_are_text() {
+        assert_eq!(of("@version 1.0\n@brief 5"), json!({"version": "1.0", "brief": "5"}));
+        assert_eq!(of("@description 5 minutes"), json!({"description": "5 minutes"}));
+    }
+
+    #[test]
+    fn a_command_without_text_sets_nothing() {
+        assert_eq!(of("@ifindex\n\ntext"), json!({"description": "text"}));
+        assert_eq!(of("mail a@b.c"), json!({"description": "mail a@b.c"}));
+    }
+
+    #[test]
+    fn commands_may_follow_json_on_a_line() {
+        assert_eq!(
+            of("@tchook {\"ifindex\":1} @tcopts {\"handle\":1}"),
+            json!({
+                "tchook": {"ifindex": 1}, "tcopts": {"handle": 1}
+            })
+        );
+    }
+
+    fn comment(source: &str, name: &str, line: u64, body: Option<u64>) -> Option<String> {
+        Source::parse(source).comment(name, line, body).map(|text| text.trim().to_string())
+    }
+
+    #[test]
+    fn the_nearest_documentation_above_counts() {
+        assert_eq!(
+            comment("/// far\n\n/// a\n/// b\nint x;", "x", 5, None).as_deref(),
+            Some(" a\n b".trim())
+        );
+        assert_eq!(comment("/** a\n * b\n */\nSEC(\";\")\nint x;", "x", 5, None).as_deref(), Some("a\n b"));
+        assert_eq!(comment("/// a\nint y; int x;", "x", 2, None), None);
+        assert_eq!(comment("/// a\n#define Y\nint x;", "x", 3, None), None);
+        assert_eq!(comment("/// a\nint f() {}\nint x;", "x", 3, None), None);
+    }
+
+    #[test]
+    fn ordinary_comments_do_not_count() {
+        for text in ["// a\nint x;", "/* a */\nint x;", "//// a\nint x;", "/*** a */\nint x;", "/**/\nint x;"]
+        {
+            assert_eq!(comment(text, "x", text.lines().count() as u64, None), None, "{text}");
+        }
+        let strings = "char *s = \"/// no\"; char c = '\"'; // \"\n/// yes\nint x;";
+        assert_eq!(comment(strings, "x", 3, None).as_deref(), Some("yes"));
+    }
+
+    #[test]
+    fn a_comment_behind_a_declaration_belongs_to_it() {
+        assert_eq!(comment("int x; ///< a\nint y;", "x", 1, None).as_deref(), Some("a"));
+        assert_eq!(comment("int x; ///< a\nint y;", "y", 2, None), None);
+        assert_eq!(comment("int x; /**< a */ int y;", "y", 1, None), None);
+    }
+
+    #[test]
+    fn a_map_has_the_comment_above_its_struct() {
+        let map = "/// a\nstruct {\n  int b;\n} x SEC(\".maps\");";
+        assert_eq!(comment(map, "x", 4, Some(2)).as_deref(), Some("a"));
+        assert_eq!(comment(map, "x", 4, None), None);
+    }
+}

@@ -1,0 +1,65 @@
+//! The folder for headers: kept between runs where the user has a cache, else private to this run.
+
+use std::fs;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+
+use crate::error::{Error, Result};
+use crate::file;
+
+/// A folder to put headers in.
+pub struct Cache {
+    root: PathBuf,
+    /// Made for this run only: nobody else can have put files there, and it goes with the run.
+    private: bool,
+}
+
+impl Cache {
+    /// `$XDG_CACHE_HOME/libeunomia`, else `~/.cache/libeunomia`, else a folder under the temporary one.
+    pub fn open() -> Result<Cache> {
+        for root in user_folders() {
+            if fs::create_dir_all(&root).is_ok() && file::write(&root.join(".writable"), b"").is_ok() {
+                return Ok(Cache { root, private: false });
+            }
+        }
+        let root = std::env::temp_dir().join(format!("libeunomia-{}", std::process::id()));
+        fs::DirBuilder::new()
+            .mode(0o700)
+            .create(&root)
+            .map_err(|error| Error::io(format_args!("cannot make the folder {}", root.display()), &error))?;
+        Ok(Cache { root, private: true })
+    }
+
+    /// The folder itself.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Makes the file `name` (with folders) if it is not there with this content, and returns its path.
+    pub fn keep(&self, name: &str, content: &[u8]) -> Result<PathBuf> {
+        let path = self.root.join(name);
+        if fs::read(&path).is_ok_and(|old| old == content) {
+            return Ok(path);
+        }
+        if let Some(folder) = path.parent() {
+            fs::create_dir_all(folder)
+                .map_err(|error| Error::io(format_args!("cannot make {}", folder.display()), &error))?;
+        }
+        file::write(&path, content)?;
+        Ok(path)
+    }
+}
+
+impl Drop for Cache {
+    fn drop(&mut self) {
+        if self.private {
+            let _ = fs::remove_dir_all(&self.root);
+        }
+    }
+}
+
+fn user_folders() -> impl Iterator<Item = PathBuf> {
+    let absolute = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    let folders = [absolute("XDG_CACHE_HOME"), absolute("HOME").map(|home| home.join(".cache"))];
+    folders.into_iter().flatten().map(|folder| folder.join("libeunomia"))
+}

@@ -1,0 +1,191 @@
+//! Finds clang and runs it.
+
+use std::ffi::{OsStr, OsString};
+use std::io::{IsTerminal, Write};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use crate::error::{Error, Result};
+
+/// The first version whose BPF code carries what libbpf's headers ask for.
+const OLDEST: u32 = 11;
+const INSTALL: &str = "install clang (Debian: apt install clang) or name it with --clang or $CLANG";
+
+/// A clang that was found and asked for its version.
+pub struct Clang {
+    path: PathBuf,
+    /// The folders it searches for the host's own headers.
+    system: Vec<PathBuf>,
+}
+
+/// What the cache folder is called in objects, so that they do not depend on whose it is.
+pub const CACHE_NAME: &str = "/libeunomia";
+
+/// What to search and define, in clang's order.
+pub struct Search<'a> {
+    /// Searched before all others.
+    pub wrappers: Vec<&'a Path>,
+    /// The user's own flags.
+    pub flags: &'a [String],
+    /// Searched after the user's folders.
+    pub folders: Vec<&'a Path>,
+    /// Where headers are kept.
+    pub cache: &'a Path,
+}
+
+impl Clang {
+    /// `given`, else `$CLANG`, else the newest `clang-N` on the path, else `clang`.
+    pub fn find(given: Option<&Path>) -> Result<Clang> {
+        let named = given.map(PathBuf::from).or_else(|| std::env::var_os("CLANG").map(PathBuf::from));
+        let path = match named.filter(|path| !path.as_os_str().is_empty()) {
+            Some(path) => path,
+            None => newest().ok_or_else(|| format!("no clang found: {INSTALL}"))?,
+        };
+        let output = command(&path)
+            .args(["-v", "-E", "-x", "c", "/dev/null"])
+            .output()
+            .map_err(|error| format!("{}: {}: {INSTALL}", path.display(), reason(&error)))?;
+        check_version(&path, &output)?;
+        Ok(Clang { system: search_list(&output.stderr), path })
+    }
+
+    /// The folders of the host's own headers.
+    pub fn system_folders(&self) -> &[PathBuf] {
+        &self.system
+    }
+
+    /// Whether `source` includes a file `name` that is not there, also through other headers.
+    pub fn misses(&self, source: &Path, name: &str, search: &Search) -> Result<bool> {
+        if source.with_file_name(name).exists() {
+            return Ok(false);
+        }
+        // -MG lists a header that is not found under its bare name.
+        let output = self.run(self.command(search).args(["-M", "-MG"]).arg(source))?;
+        let is_space = |byte: &u8| byte.is_ascii_whitespace();
+        Ok(output.stdout.split(is_space).any(|path| path == name.as_bytes()))
+    }
+
+    /// Compiles `source`; the diagnostics go to the user as they are.
+    pub fn compile(&self, source: &Path, search: &Search, verbose: bool) -> Result<Vec<u8>> {
+        let mut command = self.command(search);
+        if std::io::stderr().is_terminal() {
+            command.arg("-fcolor-diagnostics");
+        }
+        command.args(["-c", "-o", "-"]).arg(source);
+        if verbose {
+            eprintln!("ecc: {command:?}");
+        }
+        let output = self.run(&mut command)?;
+        if !output.status.success() && !self.knows_bpf()? {
+            return Err(
+                format!("{}: was built without the target bpf: {INSTALL}", self.path.display()).into()
+            );
+        }
+        // Nobody is left to tell if stderr is gone.
+        let _ = std::io::stderr().write_all(&output.stderr);
+        if output.status.success() { Ok(output.stdout) } else { Err(Error::Diagnosed) }
+    }
+
+    fn command(&self, search: &Search) -> Command {
+        let mut command = command(&self.path);
+        command.args(["-target", "bpf", "-g", "-O2", "-Wno-unknown-attributes", "-fno-addrsig"]);
+        command.arg(format!("-D__TARGET_ARCH_{}", target_arch()));
+        // Paths of this machine would only make the same source give different objects.
+        command.args(["-fdebug-compilation-dir", "."]);
+        command.arg(joined("-fdebug-prefix-map=", search.cache, &format!("={CACHE_NAME}")));
+        command.args(search.wrappers.iter().map(|folder| joined("-I", folder, "")));
+        command.args(search.flags);
+        command.args(search.folders.iter().map(|folder| joined("-I", folder, "")));
+        for folder in &self.system {
+            command.arg("-idirafter").arg(folder);
+        }
+        command
+    }
+
+    fn run(&self, command: &mut Command) -> Result<Output> {
+        command.output().map_err(|error| Error::io(self.path.display(), &error))
+    }
+
+    /// Asked only after a failure: whether there is a BPF code generator at all.
+    fn knows_bpf(&self) -> Result<bool> {
+        let mut probe = command(&self.path);
+        probe.args(["-target", "bpf", "-c", "-x", "c", "/dev/null", "-o", "/dev/null"]);
+        Ok(self.run(&mut probe)?.status.success())
+    }
+}
+
+fn command(path: &Path) -> Command {
+    let mut command = Command::new(path);
+    command.stdin(Stdio::null());
+    command
+}
+
+/// The newest `clang-N`, else `clang`.
+fn newest() -> Option<PathBuf> {
+    let path = std::env::var_os("PATH")?;
+    let folders: Vec<PathBuf> = std::env::split_paths(&path).collect();
+    let entries = folders.iter().filter_map(|folder| folder.read_dir().ok()).flatten().flatten();
+    let numbered = entries.filter_map(|entry| {
+        let version: u32 = entry.file_name().to_str()?.strip_prefix("clang-")?.parse().ok()?;
+        is_program(&entry.path()).then(|| (version, entry.path()))
+    });
+    // The first on the path wins among equals.
+    let best = numbered.reduce(|best, next| if next.0 > best.0 { next } else { best });
+    let plain = || folders.iter().map(|folder| folder.join("clang")).find(|path| is_program(path));
+    best.map(|(_, path)| path).or_else(plain)
+}
+
+fn is_program(path: &Path) -> bool {
+    path.metadata().is_ok_and(|file| file.is_file() && file.permissions().mode() & 0o111 != 0)
+}
+
+fn check_version(path: &Path, output: &Output) -> Result<()> {
+    let text = String::from_utf8_lossy(&output.stderr);
+    let version: Option<u32> =
+        text.split("clang version ").nth(1).and_then(|rest| rest.split('.').next()?.parse().ok());
+    match version {
+        Some(version) if version >= OLDEST => Ok(()),
+        Some(version) => {
+            Err(format!("{}: clang {version} is too old, {OLDEST} is needed: {INSTALL}", path.display())
+                .into())
+        }
+        None => Err(format!("{}: is no clang: {INSTALL}", path.display()).into()),
+    }
+}
+
+/// The list of `#include <...>` folders that `clang -v -E` prints.
+fn search_list(stderr: &[u8]) -> Vec<PathBuf> {
+    let lines = stderr.split(|&byte| byte == b'\n').skip_while(|line| !line.starts_with(b"#include <...>"));
+    let folders = lines.skip(1).take_while(|line| line.starts_with(b" "));
+    folders.map(|line| PathBuf::from(OsStr::from_bytes(line.trim_ascii()))).collect()
+}
+
+fn joined(before: &str, path: &Path, after: &str) -> OsString {
+    let mut text = OsString::from(before);
+    text.push(path);
+    text.push(after);
+    text
+}
+
+fn reason(error: &std::io::Error) -> String {
+    match error.kind() {
+        std::io::ErrorKind::NotFound => "no such program".into(),
+        _ => error.to_string(),
+    }
+}
+
+/// The name that libbpf's bpf_tracing.h has for this machine.
+fn target_arch() -> &'static str {
+    match std::env::consts::ARCH {
+        "x86_64" | "x86" => "x86",
+        "aarch64" => "arm64",
+        "powerpc64" => "powerpc",
+        "riscv64" => "riscv",
+        "loongarch64" => "loongarch",
+        "s390x" => "s390",
+        "mips64" => "mips",
+        other => other,
+    }
+}

@@ -1,0 +1,121 @@
+//! From a source to an object and its metadata.
+
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+
+use crate::btf::Btf;
+use crate::cache::Cache;
+use crate::clang::{self, Clang, Search};
+use crate::dwarf::Dwarf;
+use crate::elf::{self, Elf};
+use crate::error::{Error, Result};
+use crate::headers::{self, Headers};
+use crate::skeleton::{Comments, Parts};
+use crate::{Options, event, flag, flow, sys, vmlinux};
+
+/// A compiled program.
+pub struct Compiled {
+    /// The ELF object without debug information.
+    pub object: Vec<u8>,
+    /// The `meta` object of the package.
+    pub meta: Value,
+    /// What the user should know.
+    pub warnings: Vec<String>,
+}
+
+/// Compiles the source of `options`; libbpf is to know the object as `object_name`.
+pub fn compile(options: &Options, object_name: &str) -> Result<Compiled> {
+    let header = options.header.as_deref().map(|header| {
+        let path = header.canonicalize();
+        path.map_err(|error| Error::io(header.display(), &error))
+    });
+    let header = header.transpose()?;
+    let clang = Clang::find(options.clang_bin.as_deref())?;
+    let cache = Cache::open()?;
+    let unstripped = run_clang(options, &clang, &cache)?;
+
+    let elf = Elf::parse(&unstripped)?;
+    let mut btf = own_btf(&elf).map_err(|reason| format!("{}: {reason}", options.source.display()))?;
+    let dwarf = Dwarf::read(|name| elf.section(name), Path::new("."))?;
+    let opened = sys::open(&elf.strip(btf.to_bytes())?, object_name)?;
+    let foreign = Foreign::new(&clang, &cache);
+    let own = |file: &Path| !foreign.has(file);
+    let comments = Comments::read(&dwarf, own);
+    let program = event::Program {
+        dwarf: &dwarf,
+        opened: &opened,
+        flows: &flow::flows(&elf.code()),
+        sampled: &comments.sampled(),
+    };
+    let events = program.events(header.as_deref(), own, &mut btf)?;
+    let (elf, btf, opened) = (&elf, &btf, &opened);
+    let parts = Parts { object_name, elf, btf, opened, comments: &comments, events: &events };
+    Ok(Compiled {
+        object: elf.strip(btf.to_bytes())?,
+        meta: parts.meta(),
+        warnings: [comments.warnings, events.warnings].concat(),
+    })
+}
+
+/// The folder that a source lies in.
+pub fn source_folder(source: &Path) -> PathBuf {
+    let folder = source.parent().filter(|folder| !folder.as_os_str().is_empty());
+    folder.unwrap_or(Path::new(".")).into()
+}
+
+/// The object as clang makes it, with debug information.
+fn run_clang(options: &Options, clang: &Clang, cache: &Cache) -> Result<Vec<u8>> {
+    let headers = Headers::unpack(cache)?;
+    let kernel = vmlinux::Source::open(options.vmlinux.as_deref())?;
+    let vmlinux = kernel.as_ref().map(|kernel| kernel.folder(cache));
+    let flags = options.additional_cflags.iter().map(|text| flag::split(text));
+    let flags = flags.collect::<Result<Vec<_>>>()?.concat();
+    let wrappers = if options.no_count_lost { vec![] } else { vec![headers.count_lost.as_path()] };
+    // The folder of the source first: a vmlinux.h beside the source is the one that is meant.
+    let folder = source_folder(&options.source);
+    let mut folders = vec![folder.as_path(), &headers.libbpf];
+    folders.extend(vmlinux.as_deref());
+    let search = Search { wrappers, flags: &flags, folders, cache: cache.root() };
+    let there = vmlinux.as_ref().is_some_and(|folder| folder.join("vmlinux.h").exists());
+    if !there && clang.misses(&options.source, "vmlinux.h", &search)? {
+        match (&kernel, &vmlinux) {
+            (Some(kernel), Some(folder)) => kernel.make(folder)?,
+            _ => {
+                return Err(
+                    "no vmlinux.h: this kernel has no BTF to make it from; give one with --vmlinux".into()
+                );
+            }
+        }
+    }
+    clang.compile(&options.source, &search, options.verbose)
+}
+
+fn own_btf(elf: &Elf) -> std::result::Result<Btf, &'static str> {
+    let section = elf.section(".BTF");
+    if section.is_empty() {
+        return Err("the object has no BTF: there is no program in it, or -g0 is among the flags");
+    }
+    let mut btf = Btf::parse(section).ok_or("the BTF that clang wrote is damaged")?;
+    btf.make_global(elf::LOST_MAP);
+    Ok(btf)
+}
+
+/// The files that are not the program's own: of the system, of libbpf, of the kernel.
+struct Foreign {
+    folders: Vec<PathBuf>,
+}
+
+impl Foreign {
+    fn new(clang: &Clang, cache: &Cache) -> Foreign {
+        let folders = clang.system_folders().iter().map(PathBuf::as_path);
+        let folders = folders.chain([cache.root(), Path::new(clang::CACHE_NAME)]);
+        Foreign { folders: folders.map(|path| path.canonicalize().unwrap_or(path.into())).collect() }
+    }
+
+    fn has(&self, file: &Path) -> bool {
+        file.ends_with("vmlinux.h")
+            || headers::is_libbpf(file)
+            || self.folders.iter().any(|folder| file.starts_with(folder))
+    }
+}

@@ -1,0 +1,127 @@
+//! The compiled object as an ELF file: its sections and symbols, and the same object without debug information.
+
+use std::collections::HashMap;
+
+use object::build::elf::{Builder, SectionData};
+use object::elf;
+use object::read::elf::{ElfFile64, ElfSymbol64, FileHeader};
+use object::{NativeEndian, Object, ObjectSection, ObjectSymbol, RelocationTarget, SectionKind};
+
+use crate::error::{Error, Result};
+
+/// The map that counts lost events; see `include/count_lost.h`.
+pub const LOST_MAP: &str = "__eunomia_lost";
+
+/// A compiled object.
+pub struct Elf<'a> {
+    bytes: &'a [u8],
+    file: ElfFile64<'a, NativeEndian>,
+}
+
+/// A global variable or map.
+pub struct Global {
+    pub name: String,
+    pub section: String,
+}
+
+/// The instructions of a section.
+pub struct Code<'a> {
+    pub instructions: &'a [u8],
+    /// The names that instructions refer to, by the offset of the instruction.
+    pub references: HashMap<u64, String>,
+}
+
+impl<'a> Elf<'a> {
+    /// Reads what clang wrote.
+    pub fn parse(bytes: &'a [u8]) -> Result<Elf<'a>> {
+        let file = ElfFile64::<NativeEndian>::parse(bytes)?;
+        if file.elf_header().e_machine(NativeEndian) != elf::EM_BPF {
+            return Err("clang made no BPF object: is another -target among the flags?".into());
+        }
+        Ok(Elf { bytes, file })
+    }
+
+    /// The content of a section, empty if it is missing.
+    pub fn section(&self, name: &str) -> &'a [u8] {
+        let section = self.file.section_by_name_bytes(name.as_bytes());
+        section.and_then(|section| section.data().ok()).unwrap_or_default()
+    }
+
+    /// The variables that other objects could see, in the order of their sections and offsets.
+    pub fn globals(&self) -> Vec<Global> {
+        let symbols = self
+            .file
+            .symbols()
+            .filter(|symbol| symbol.is_global() && symbol.elf_symbol().st_type() == elf::STT_OBJECT);
+        let global = |symbol: ElfSymbol64<'_, '_, NativeEndian>| {
+            let index = symbol.section_index()?;
+            let section = self.file.section_by_index(index).ok()?.name().ok()?.into();
+            let name = symbol.name().ok()?.into();
+            Some(((index.0, symbol.address()), Global { name, section }))
+        };
+        let mut globals: Vec<_> = symbols.filter_map(global).collect();
+        globals.sort_by_key(|(place, _)| *place);
+        globals.into_iter().map(|(_, global)| global).collect()
+    }
+
+    /// The code, by section.
+    pub fn code(&self) -> Vec<Code<'a>> {
+        let sections = self.file.sections().filter(|section| section.kind() == SectionKind::Text);
+        sections
+            .map(|section| {
+                let symbol = |target| match target {
+                    RelocationTarget::Symbol(index) => self.file.symbol_by_index(index).ok()?.name().ok(),
+                    _ => None,
+                };
+                let references = section.relocations();
+                Code {
+                    instructions: section.data().unwrap_or_default(),
+                    references: references
+                        .filter_map(|(offset, target)| Some((offset, symbol(target.target())?.to_string())))
+                        .collect(),
+                }
+            })
+            .collect()
+    }
+
+    /// The object with other BTF, and without debug information and what only linkers want.
+    pub fn strip(&self, btf: Vec<u8>) -> Result<Vec<u8>> {
+        let mut builder = Builder::read64(self.bytes)?;
+        for section in &mut builder.sections {
+            let name = section.name.as_slice();
+            // libbpf takes offsets from the instructions and the symbols, never from relocations of BTF.
+            section.delete = name.starts_with(b".debug_")
+                || name.starts_with(b".rel.debug_")
+                || [&b".rel.BTF"[..], b".rel.BTF.ext"].contains(&name);
+            if name == b".BTF" {
+                section.data = SectionData::Data(btf.clone().into());
+            }
+        }
+        for symbol in &mut builder.symbols {
+            // Named in count_lost.h, but not defined in a program without ring buffers.
+            symbol.delete = symbol.name.as_slice() == LOST_MAP.as_bytes() && symbol.section.is_none();
+        }
+        builder.delete_orphans();
+        // clang keeps the names of sections among those of symbols, where the builder writes none.
+        let names = builder.sections.add();
+        names.name = b".shstrtab"[..].into();
+        names.sh_type = elf::SHT_STRTAB;
+        names.sh_addralign = 1;
+        names.data = SectionData::SectionString;
+        let mut stripped = Vec::new();
+        builder.write(&mut stripped)?;
+        Ok(stripped)
+    }
+}
+
+impl From<object::Error> for Error {
+    fn from(error: object::Error) -> Error {
+        format!("the compiled object: {error}").into()
+    }
+}
+
+impl From<object::build::Error> for Error {
+    fn from(error: object::build::Error) -> Error {
+        format!("the compiled object: {error}").into()
+    }
+}

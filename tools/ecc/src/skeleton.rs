@@ -1,0 +1,206 @@
+//! The metadata of a package: the `meta` object of layout F2.
+
+use std::collections::HashMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde_json::{Map, Value, json};
+
+use crate::annotation::{Source, TEXT_COMMANDS, annotations};
+use crate::btf::{self, Btf};
+use crate::dwarf::Dwarf;
+use crate::elf::Elf;
+use crate::event::Events;
+use crate::sys::Opened;
+
+/// Longest object name that the kernel's tools keep.
+const MAX_NAME: usize = 63;
+/// Keys that the compiler itself writes.
+const OWN_KEYS: [&str; 6] = ["name", "type", "ident", "mmaped", "attach", "link"];
+
+/// What comments say of each declaration.
+pub struct Comments {
+    by_name: HashMap<String, Map<String, Value>>,
+    /// What could not be taken over.
+    pub warnings: Vec<String>,
+}
+
+impl Comments {
+    /// Reads the comments of all declarations in files that `own` accepts.
+    pub fn read(dwarf: &Dwarf, own: impl Fn(&Path) -> bool) -> Comments {
+        let mut comments = Comments { by_name: HashMap::new(), warnings: Vec::new() };
+        let mut sources: HashMap<&PathBuf, Source> = HashMap::new();
+        for declaration in dwarf.declarations.iter().filter(|declaration| own(&declaration.place.file)) {
+            let source = sources.entry(&declaration.place.file).or_insert_with_key(|file| {
+                Source::parse(&String::from_utf8_lossy(&fs::read(file).unwrap_or_default()))
+            });
+            let body = declaration.body.as_ref().map(|body| body.line);
+            if let Some(text) = source.comment(&declaration.name, declaration.place.line, body) {
+                let mut found = annotations(text);
+                let place = format!("{}:{}", declaration.place.file.display(), declaration.place.line);
+                comments.check(&mut found, &place, &declaration.name);
+                comments.by_name.insert(declaration.name.clone(), found);
+            }
+        }
+        comments
+    }
+
+    fn check(&mut self, found: &mut Map<String, Value>, place: &str, name: &str) {
+        found.retain(|key, value| {
+            let own = OWN_KEYS.contains(&key.as_str());
+            if own {
+                self.warnings.push(format!("{place}: {name}: @{key} is not for annotations, ignored"));
+            } else if looks_like_json(value) && !TEXT_COMMANDS.contains(&key.as_str()) {
+                self.warnings.push(format!("{place}: {name}: @{key}: not valid JSON, kept as text"));
+            }
+            !own
+        });
+    }
+
+    /// The names of the maps that are to be sampled.
+    pub fn sampled(&self) -> Vec<&str> {
+        let sampled = self.by_name.iter().filter(|(_, found)| found.contains_key("sample"));
+        sampled.map(|(name, _)| name.as_str()).collect()
+    }
+
+    fn of(&self, name: &str) -> Map<String, Value> {
+        self.by_name.get(name).cloned().unwrap_or_default()
+    }
+}
+
+/// The name that libbpf gives an object: letters and digits, the rest replaced.
+pub fn object_name(stem: &[u8]) -> String {
+    let bytes = stem.iter().chain(b"_bpf").take(MAX_NAME);
+    bytes.map(|&byte| if byte.is_ascii_alphanumeric() { byte as char } else { '_' }).collect()
+}
+
+/// The parts that the metadata is made of.
+pub struct Parts<'a> {
+    pub object_name: &'a str,
+    pub elf: &'a Elf<'a>,
+    pub btf: &'a Btf,
+    pub opened: &'a Opened,
+    pub comments: &'a Comments,
+    pub events: &'a Events,
+}
+
+impl Parts<'_> {
+    /// The whole `meta` object.
+    pub fn meta(&self) -> Value {
+        let mut skeleton = json!({
+            "obj_name": self.object_name,
+            "data_sections": self.data_sections(),
+            "maps": self.maps(),
+            "progs": self.programs(),
+        });
+        let doc = self.doc();
+        if !doc.is_empty() {
+            skeleton["doc"] = doc.into();
+        }
+        json!({
+            "bpf_skel": skeleton,
+            "export_types": self.export_types(),
+            "eunomia_version": env!("CARGO_PKG_VERSION"),
+        })
+    }
+
+    fn data_sections(&self) -> Vec<Value> {
+        let mut sections: Vec<(String, Vec<Value>)> = Vec::new();
+        for global in self.elf.globals() {
+            let settable = [".rodata", ".data", ".bss"].iter().any(|name| is_section(&global.section, name));
+            let Some(variable) = self.btf.find(btf::VAR, &global.name).filter(|_| settable) else { continue };
+            let type_text = self.btf.type_text(self.btf.arg(variable));
+            let mut entry = object(json!({ "name": global.name, "type": type_text }));
+            entry.extend(self.comments.of(&global.name));
+            if sections.last().is_none_or(|(name, _)| *name != global.section) {
+                sections.push((global.section, Vec::new()));
+            }
+            if let Some((_, variables)) = sections.last_mut() {
+                variables.push(entry.into());
+            }
+        }
+        sections
+            .into_iter()
+            .map(|(name, variables)| json!({ "name": name, "variables": variables }))
+            .collect()
+    }
+
+    fn maps(&self) -> Vec<Value> {
+        let maps = self.opened.maps.iter().map(|map| {
+            if map.internal {
+                let mut entry = object(json!({ "name": map.name, "ident": internal_ident(&map.name) }));
+                entry.extend(map.mmapable.then(|| ("mmaped".to_string(), true.into())));
+                return entry.into();
+            }
+            let mut entry = object(json!({ "name": map.name, "ident": map.name }));
+            if let Some((_, id)) = self.events.by_map.iter().find(|(name, _)| *name == map.name) {
+                entry.insert("export_config".into(), json!({ "btf_type_id": id }));
+            }
+            entry.extend(self.comments.of(&map.name));
+            if let Some(Value::Object(sample)) = entry.get_mut("sample") {
+                // Loaders disagree on what holds if it is missing.
+                sample.entry("clear_map").or_insert(false.into());
+            }
+            entry.into()
+        });
+        maps.collect()
+    }
+
+    fn programs(&self) -> Vec<Value> {
+        let programs = self.opened.programs.iter().map(|program| {
+            let mut entry = object(json!({ "name": program.name, "attach": program.section, "link": true }));
+            entry.extend(self.comments.of(&program.name));
+            entry.into()
+        });
+        programs.collect()
+    }
+
+    /// The comment of the license: it describes the program.
+    fn doc(&self) -> Map<String, Value> {
+        let licenses = self.elf.globals().into_iter().filter(|global| global.section == "license");
+        licenses.flat_map(|global| self.comments.of(&global.name)).collect()
+    }
+
+    fn export_types(&self) -> Vec<Value> {
+        let types = self.events.types.iter().map(|(id, name)| {
+            let members = self.btf.members(*id);
+            let members: Vec<_> = members
+                .iter()
+                .map(|member| json!({ "name": member.name, "type": self.member_text(member.id) }))
+                .collect();
+            json!({ "name": name, "size": self.btf.arg(*id), "type_id": id, "members": members })
+        });
+        types.collect()
+    }
+
+    /// A nested struct or union is the word `composite`.
+    fn member_text(&self, id: u32) -> String {
+        match self.btf.kind(self.btf.unqualified(id)) {
+            btf::STRUCT | btf::UNION => "composite".into(),
+            _ => self.btf.type_text(id),
+        }
+    }
+}
+
+fn looks_like_json(value: &Value) -> bool {
+    value.as_str().is_some_and(|text| text.starts_with(['{', '[']))
+}
+
+fn object(value: Value) -> Map<String, Value> {
+    match value {
+        Value::Object(map) => map,
+        _ => Map::new(),
+    }
+}
+
+/// `.rodata` and `.rodata.str1.1`, but not `.rodatax`.
+fn is_section(section: &str, name: &str) -> bool {
+    section.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+}
+
+/// `opensnoo.rodata` is known as `rodata`, `.rodata.str1.1` as `rodata_str1_1`.
+fn internal_ident(name: &str) -> String {
+    let sections = [".data", ".rodata", ".bss", ".kconfig"];
+    let start = sections.iter().filter_map(|section| name.find(section)).min().map_or(0, |dot| dot + 1);
+    name[start..].chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect()
+}

@@ -1,0 +1,199 @@
+//! The only file that calls libbpf: BTF as C text, and an object's maps and programs as libbpf sees them.
+//!
+//! Opens objects, never loads them.
+
+use std::ffi::{CStr, CString, c_char, c_int, c_void};
+use std::path::Path;
+use std::ptr;
+use std::sync::Mutex;
+
+use libbpf_sys as bpf;
+
+use crate::error::Result;
+
+/// As the binding declares it; architectures where it is a struct pass that by address.
+type VaList = *mut bpf::__va_list_tag;
+
+unsafe extern "C" {
+    fn vsnprintf(buffer: *mut c_char, size: usize, format: *const c_char, args: VaList) -> c_int;
+}
+
+/// Longest piece of text that libbpf prints at once: a type name, a constant, a line of a warning.
+const PIECE: usize = 4096;
+
+/// A map as libbpf opens it.
+pub struct Map {
+    pub name: String,
+    /// `BPF_MAP_TYPE_...`
+    pub kind: u32,
+    /// BTF ids of key and value, 0 without a type.
+    pub key: u32,
+    pub value: u32,
+    /// Holds global variables.
+    pub internal: bool,
+    pub mmapable: bool,
+}
+
+/// A program as libbpf opens it.
+pub struct Program {
+    pub name: String,
+    pub section: String,
+}
+
+/// What libbpf finds in an object.
+pub struct Opened {
+    pub maps: Vec<Map>,
+    pub programs: Vec<Program>,
+}
+
+/// Opens `object` under the name `name` without loading it.
+pub fn open(object: &[u8], name: &str) -> Result<Opened> {
+    let c_name = c_string(name)?;
+    let opts = bpf::bpf_object_open_opts {
+        sz: size_of::<bpf::bpf_object_open_opts>() as u64,
+        object_name: c_name.as_ptr(),
+        ..Default::default()
+    };
+    capture_warnings();
+    // SAFETY: the buffer and the options live through the call, which copies what it keeps.
+    let opened = unsafe { bpf::bpf_object__open_mem(object.as_ptr().cast(), object.len() as u64, &opts) };
+    if opened.is_null() {
+        return Err(format!("libbpf refuses the compiled object: {}", warnings()).into());
+    }
+    let result = Opened { maps: maps(opened), programs: programs(opened) };
+    // SAFETY: opened above, closed once; nothing borrowed from it is left.
+    unsafe { bpf::bpf_object__close(opened) };
+    Ok(result)
+}
+
+fn maps(object: *mut bpf::bpf_object) -> Vec<Map> {
+    let mut maps = Vec::new();
+    let mut map = ptr::null_mut();
+    loop {
+        // SAFETY: the object is open, `map` is null or one of its maps.
+        map = unsafe { bpf::bpf_object__next_map(object, map) };
+        if map.is_null() {
+            return maps;
+        }
+        // SAFETY: as above; the name is copied before the object is closed.
+        maps.push(unsafe {
+            Map {
+                name: text(bpf::bpf_map__name(map)),
+                kind: bpf::bpf_map__type(map),
+                key: bpf::bpf_map__btf_key_type_id(map),
+                value: bpf::bpf_map__btf_value_type_id(map),
+                internal: bpf::bpf_map__is_internal(map),
+                mmapable: bpf::bpf_map__map_flags(map) & bpf::BPF_F_MMAPABLE != 0,
+            }
+        });
+    }
+}
+
+fn programs(object: *mut bpf::bpf_object) -> Vec<Program> {
+    let mut programs = Vec::new();
+    let mut program = ptr::null_mut();
+    loop {
+        // SAFETY: the object is open, `program` is null or one of its programs.
+        program = unsafe { bpf::bpf_object__next_program(object, program) };
+        if program.is_null() {
+            return programs;
+        }
+        // SAFETY: as above; the strings are copied before the object is closed.
+        programs.push(unsafe {
+            Program {
+                name: text(bpf::bpf_program__name(program)),
+                section: text(bpf::bpf_program__section_name(program)),
+            }
+        });
+    }
+}
+
+/// Every type in the BTF file `path` (raw or in an ELF) as C declarations.
+pub fn declarations(path: &Path) -> Result<String> {
+    let c_path = c_string(path.to_str().ok_or("the path of the BTF file is not UTF-8")?)?;
+    capture_warnings();
+    // SAFETY: a NUL-terminated path; no BTF.ext is asked for.
+    let btf = unsafe { bpf::btf__parse(c_path.as_ptr(), ptr::null_mut()) };
+    if btf.is_null() {
+        return Err(format!("{}: not readable as BTF: {}", path.display(), warnings()).into());
+    }
+    let mut output: Vec<u8> = Vec::new();
+    // SAFETY: `output` outlives the dumper, which is the only user of it until freed.
+    let dumper = unsafe { bpf::btf_dump__new(btf, Some(append), (&raw mut output).cast(), ptr::null()) };
+    let mut failed = dumper.is_null();
+    if !failed {
+        // SAFETY: dumper and BTF are alive, the ids in range; both are freed once, the dumper first.
+        unsafe {
+            failed = (1..bpf::btf__type_cnt(btf)).any(|id| bpf::btf_dump__dump_type(dumper, id) != 0);
+            bpf::btf_dump__free(dumper);
+        }
+    }
+    // SAFETY: parsed above, freed once, after its dumper.
+    unsafe { bpf::btf__free(btf) };
+    match String::from_utf8(output) {
+        Ok(text) if !failed => Ok(text),
+        _ => Err(format!("{}: cannot be written as C: {}", path.display(), warnings()).into()),
+    }
+}
+
+/// libbpf's output of C text; `output` is the `Vec<u8>` given to `btf_dump__new`.
+unsafe extern "C" fn append(output: *mut c_void, format: *const c_char, args: VaList) {
+    // SAFETY: see `declarations`; no other reference to the vector is in use during a dump.
+    let output = unsafe { &mut *output.cast::<Vec<u8>>() };
+    // SAFETY: format and arguments come from libbpf and fit each other.
+    unsafe { print(output, format, args) };
+}
+
+static WARNINGS: Mutex<String> = Mutex::new(String::new());
+
+fn capture_warnings() {
+    warnings();
+    // SAFETY: the function may be called from any thread.
+    unsafe { bpf::libbpf_set_print(Some(warn)) };
+}
+
+/// What libbpf has warned of, on one line, and forgets it.
+fn warnings() -> String {
+    let text = std::mem::take(&mut *WARNINGS.lock().unwrap_or_else(|poisoned| poisoned.into_inner()));
+    let lines: Vec<_> = text.lines().map(|line| line.trim_start_matches("libbpf: ")).collect();
+    lines.join("; ")
+}
+
+unsafe extern "C" fn warn(level: bpf::libbpf_print_level, format: *const c_char, args: VaList) -> c_int {
+    if level == bpf::LIBBPF_WARN {
+        let mut piece = Vec::new();
+        // SAFETY: format and arguments come from libbpf and fit each other.
+        unsafe { print(&mut piece, format, args) };
+        let mut text = WARNINGS.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        text.push_str(&String::from_utf8_lossy(&piece));
+    }
+    0
+}
+
+/// Appends the formatted text to `output`.
+///
+/// # Safety
+/// `args` holds what `format` asks for.
+unsafe fn print(output: &mut Vec<u8>, format: *const c_char, args: VaList) {
+    output.reserve(PIECE);
+    let spare = output.spare_capacity_mut();
+    // SAFETY: the caller's promise; at least PIECE bytes are free.
+    let length = unsafe { vsnprintf(spare.as_mut_ptr().cast(), PIECE, format, args) };
+    let written = usize::try_from(length).unwrap_or(0).min(PIECE - 1);
+    // SAFETY: vsnprintf has filled this many bytes, and a NUL after them that is not kept.
+    unsafe { output.set_len(output.len() + written) };
+}
+
+fn c_string(text: &str) -> Result<CString> {
+    CString::new(text).map_err(|_| format!("{text:?}: has a NUL inside").into())
+}
+
+/// # Safety
+/// `text` is null or NUL-terminated.
+unsafe fn text(text: *const c_char) -> String {
+    if text.is_null() {
+        return String::new();
+    }
+    // SAFETY: the caller's promise.
+    unsafe { CStr::from_ptr(text) }.to_string_lossy().into_owned()
+}

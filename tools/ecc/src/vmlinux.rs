@@ -1,0 +1,76 @@
+//! `vmlinux.h`: the running kernel's types, or those of a given file, as C.
+//!
+//! Made once per kernel: the header is kept under the digest of the BTF it comes from.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use sha2::{Digest, Sha256};
+
+use crate::cache::Cache;
+use crate::error::{Error, Result};
+use crate::{file, sys};
+
+const KERNEL_BTF: &str = "/sys/kernel/btf/vmlinux";
+
+/// Where the types come from.
+pub struct Source {
+    path: PathBuf,
+    content: Vec<u8>,
+}
+
+impl Source {
+    /// `given`, else the running kernel; `None` if that tells nothing of its types.
+    pub fn open(given: Option<&Path>) -> Result<Option<Source>> {
+        let path = given.unwrap_or(Path::new(KERNEL_BTF));
+        match fs::read(path) {
+            Ok(content) => Ok(Some(Source { path: path.into(), content })),
+            Err(error) if given.is_some() => Err(Error::io(path.display(), &error)),
+            Err(_) => Ok(None),
+        }
+    }
+
+    /// The folder for this `vmlinux.h`; it may be there from an earlier run.
+    pub fn folder(&self, cache: &Cache) -> PathBuf {
+        let digest = Sha256::digest(&self.content);
+        let name: String = digest[..16].iter().map(|byte| format!("{byte:02x}")).collect();
+        cache.root().join("vmlinux").join(name)
+    }
+
+    /// Makes the header unless it is there.
+    pub fn make(&self, folder: &Path) -> Result<()> {
+        let header = folder.join("vmlinux.h");
+        if header.exists() {
+            return Ok(());
+        }
+        fs::create_dir_all(folder)
+            .map_err(|error| Error::io(format_args!("cannot make {}", folder.display()), &error))?;
+        if self.is_btf() {
+            file::write(&header, wrap(&sys::declarations(&self.path)?).as_bytes())
+        } else {
+            file::write(&header, &self.content)
+        }
+    }
+
+    /// Raw BTF or an ELF with a .BTF section; else the file is a header already.
+    fn is_btf(&self) -> bool {
+        let magic = 0xeb9fu16.to_ne_bytes();
+        self.content.starts_with(&magic) || self.content.starts_with(b"\x7fELF")
+    }
+}
+
+/// Guard and attributes as programs expect them of a `vmlinux.h`.
+fn wrap(declarations: &str) -> String {
+    format!(
+        "#ifndef __VMLINUX_H__\n\
+         #define __VMLINUX_H__\n\n\
+         #ifndef BPF_NO_PRESERVE_ACCESS_INDEX\n\
+         #pragma clang attribute push (__attribute__((preserve_access_index)), apply_to = record)\n\
+         #endif\n\n\
+         {declarations}\n\
+         #ifndef BPF_NO_PRESERVE_ACCESS_INDEX\n\
+         #pragma clang attribute pop\n\
+         #endif\n\n\
+         #endif\n"
+    )
+}

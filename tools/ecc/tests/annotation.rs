@@ -1,0 +1,181 @@
+//! Annotations reach the metadata from the comments above real declarations.
+
+mod support;
+
+use serde_json::json;
+use support::{Project, named};
+
+const SOURCE: &str = r#"
+#include <linux/bpf.h>
+#include <bpf/bpf_helpers.h>
+#include <bpf/bpf_tracing.h>
+#include "settings.h"
+
+/// @description "trace only this process"
+/// @cmdarg {"default": 0, "short": "p", "long": "pid"}
+const volatile int pid = 0;
+
+/** The least duration.
+ *  @cmdarg {"help": "in ms;
+ *            0: all"}
+ */
+const volatile
+unsigned long
+least = 1;
+
+// Not documentation.
+int plain;
+int behind; ///< after a program has run
+/* @cmdarg {} */ int ordinary;
+int first = 1; /** only the first */ int second = 2, third;
+
+/// @name other
+/// @description {not json}
+/// @free [1, 2]
+int odd;
+
+/// @sample {"interval": 1000, "type": "log2_hist", "unit": "us"}
+struct {
+    __uint(type, BPF_MAP_TYPE_HASH);
+    __uint(max_entries, 1024);
+    /// not this one
+    __type(key, int);
+    __type(value, long);
+} histogram SEC(".maps");
+
+/// @sample {"interval": 10, "clear_map": true}
+struct { __uint(type, BPF_MAP_TYPE_ARRAY); __uint(max_entries, 1); __type(key, int); __type(value, int); } slots SEC(".maps");
+
+/// @tchook {"ifindex": 1, "attach_point": "BPF_TC_EGRESS"} @tcopts {"handle": 2, "priority": 3}
+SEC("tc")
+int egress(struct __sk_buff *skb) { return plain + behind + ordinary + first + second + third + odd + nested; }
+
+/// @ifindex 2
+/// @flags 0
+/// @xdpopts {"old_prog_fd": 0}
+SEC("xdp") int pass(struct xdp_md *ctx) { return pid ? XDP_PASS : XDP_DROP; }
+
+/// @perf_event {"type": 1, "config": 0, "frequency": 99}
+/// @interface eth0
+/// @cgroup /sys/fs/cgroup/test
+SEC("raw_tp/sched_switch")
+int BPF_PROG(switched,
+             int preempt)
+{
+    return least && preempt;
+}
+
+/// Watches packets.
+///
+/// @brief one line
+/// @version 1.0
+char _license[] SEC("license") = "GPL";
+"#;
+
+const SETTINGS: &str = "/// @cmdarg {\"long\": \"nested\"}\nint nested;\n";
+
+fn project(name: &str) -> Project {
+    Project::new(name).file("notes.bpf.c", SOURCE).file("settings.h", SETTINGS)
+}
+
+#[test]
+fn variables_have_their_annotations() {
+    let project = project("variables");
+    let said = project.compile(&["notes.bpf.c"]);
+    let sections = project.meta("notes")["bpf_skel"]["data_sections"].clone();
+    let variable = |section: &str, name: &str| named(&named(&sections, section)["variables"], name).clone();
+    assert_eq!(
+        variable(".rodata", "pid"),
+        json!({
+            "name": "pid", "type": "int", "description": "trace only this process",
+            "cmdarg": {"default": 0, "short": "p", "long": "pid"},
+        })
+    );
+    assert_eq!(
+        variable(".rodata", "least"),
+        json!({
+            "name": "least", "type": "unsigned long", "description": "The least duration.",
+            "cmdarg": {"help": "in ms; 0: all"},
+        })
+    );
+    assert_eq!(variable(".bss", "plain"), json!({"name": "plain", "type": "int"}));
+    assert_eq!(variable(".bss", "behind")["description"], "after a program has run");
+    assert_eq!(variable(".bss", "ordinary"), json!({"name": "ordinary", "type": "int"}));
+    assert_eq!(variable(".data", "first"), json!({"name": "first", "type": "int"}));
+    assert_eq!(variable(".data", "second")["description"], "only the first");
+    assert_eq!(variable(".bss", "third")["description"], "only the first");
+    assert_eq!(variable(".bss", "nested")["cmdarg"], json!({"long": "nested"}));
+    let odd = json!({"name": "odd", "type": "int", "description": "{not json}", "free": [1, 2]});
+    assert_eq!(variable(".bss", "odd"), odd);
+    assert_eq!(said.lines().count(), 1, "{said}");
+    assert!(said.ends_with("notes.bpf.c:28: odd: @name is not for annotations, ignored\n"), "{said}");
+}
+
+#[test]
+fn annotations_that_no_loader_can_read_are_refused() {
+    let source = SOURCE.replace("\"short\": \"p\"", "\"short\": p");
+    let project = Project::new("malformed").file("notes.bpf.c", &source).file("settings.h", SETTINGS);
+    let output = project.run(&["notes.bpf.c"]);
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(said.contains("notes.bpf.c:9: pid: @cmdarg: not valid JSON, kept as text\n"), "{said}");
+    assert!(said.contains("variables[0].cmdarg: expected an object"), "{said}");
+    assert!(!project.path("notes.bpf.o").exists());
+}
+
+#[test]
+fn maps_have_their_annotations() {
+    let project = project("maps");
+    project.compile(&["notes.bpf.c"]);
+    let maps = project.meta("notes")["bpf_skel"]["maps"].clone();
+    let expected = json!({"interval": 1000, "type": "log2_hist", "unit": "us", "clear_map": false});
+    assert_eq!(named(&maps, "histogram")["sample"], expected);
+    assert_eq!(named(&maps, "slots")["sample"], json!({"interval": 10, "clear_map": true}));
+}
+
+#[test]
+fn programs_have_their_annotations() {
+    let project = project("programs");
+    project.compile(&["notes.bpf.c"]);
+    let programs = project.meta("notes")["bpf_skel"]["progs"].clone();
+    assert_eq!(
+        named(&programs, "egress"),
+        &json!({
+            "name": "egress", "attach": "tc", "link": true,
+            "tchook": {"ifindex": 1, "attach_point": "BPF_TC_EGRESS"}, "tcopts": {"handle": 2, "priority": 3},
+        })
+    );
+    assert_eq!(
+        named(&programs, "pass"),
+        &json!({
+            "name": "pass", "attach": "xdp", "link": true, "ifindex": 2, "flags": 0, "xdpopts": {"old_prog_fd": 0},
+        })
+    );
+    assert_eq!(
+        named(&programs, "switched"),
+        &json!({
+            "name": "switched", "attach": "raw_tp/sched_switch", "link": true,
+            "perf_event": {"type": 1, "config": 0, "frequency": 99}, "interface": "eth0", "cgroup": "/sys/fs/cgroup/test",
+        })
+    );
+}
+
+#[test]
+fn the_license_describes_the_program() {
+    let project = project("license");
+    project.compile(&["notes.bpf.c"]);
+    let doc = json!({"description": "Watches packets.", "brief": "one line", "version": "1.0"});
+    assert_eq!(project.meta("notes")["bpf_skel"]["doc"], doc);
+}
+
+#[test]
+fn the_package_reader_understands_the_annotations() {
+    let project = project("understood");
+    project.compile(&["notes.bpf.c"]);
+    let meta = project.package().meta;
+    let least = meta.vars.iter().find(|variable| variable.name == "least").unwrap();
+    assert_eq!(least.cmdarg.as_ref().unwrap().help.as_deref(), Some("in ms; 0: all"));
+    assert_eq!(meta.doc.version.as_deref(), Some("1.0"));
+    let egress = meta.progs.iter().find(|program| program.name == "egress").unwrap();
+    assert_eq!((egress.target.tc.handle, egress.target.tc.priority), (2, 3));
+}

@@ -1,0 +1,206 @@
+//! What goes wrong is said in one line, or by clang, and nothing is written.
+
+mod support;
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::process::Command;
+
+use support::{LICENSE, Project, may_load, one_error};
+
+const PASS: &str = "SEC(\"xdp\") int pass(void *ctx) { return XDP_PASS; }";
+
+/// A program of the project that stands in for clang.
+fn fake_clang(project: &Project, script: &str) {
+    let path = project.path("clang");
+    fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+}
+
+#[test]
+fn diagnostics_of_clang_come_through_unchanged() {
+    let text = "#include <linux/bpf.h>\nint f(void) { return missing; }\n#warning beware\n";
+    let project = Project::new("diagnostics").file("wrong.bpf.c", text);
+    let output = project.run(&["wrong.bpf.c", "-c", "clang"]);
+    let direct =
+        ["-target", "bpf", "-O2", "-idirafter", "/usr/include/x86_64-linux-gnu", "-c", "wrong.bpf.c"];
+    let direct =
+        Command::new("clang").args(direct).args(["-o", "/dev/null"]).current_dir(&project.folder).output();
+    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(String::from_utf8_lossy(&output.stderr), String::from_utf8_lossy(&direct.unwrap().stderr));
+    assert_eq!(fs::read_dir(&project.folder).unwrap().count(), 1);
+}
+
+#[test]
+fn warnings_of_clang_come_through() {
+    let project = Project::new("warnings").source("w.bpf.c", &format!("{PASS}\n#warning beware"));
+    assert!(project.compile(&["w.bpf.c"]).contains("w.bpf.c:4:2: warning: beware"));
+    assert!(project.path("package.json").exists());
+}
+
+#[test]
+fn flags_of_the_user_reach_clang() {
+    let project =
+        Project::new("flags").source("f.bpf.c", "SEC(TEXT) int pass(void *ctx) { return ONE TWO; }");
+    project.compile(&[
+        "f.bpf.c",
+        "-a",
+        "-DTEXT='\"xdp\"' -DONE=1",
+        "--additional-cflags",
+        "-DTWO=+2",
+        "-l",
+        "none",
+    ]);
+    assert_eq!(project.meta("f")["bpf_skel"]["progs"][0]["attach"], "xdp");
+    assert_eq!(project.error(&["f.bpf.c", "-a", "'"]), "--additional-cflags \"'\": a quote is not closed");
+}
+
+#[test]
+fn a_missing_clang_is_named() {
+    let project = Project::new("no-clang").source("p.bpf.c", PASS);
+    let how = "install clang (Debian: apt install clang) or name it with --clang or $CLANG";
+    assert_eq!(project.error(&["p.bpf.c", "--clang", "clang-0"]), format!("clang-0: no such program: {how}"));
+    let output = project.command(&["p.bpf.c"]).env("CLANG", "/no/clang").output().unwrap();
+    assert_eq!(one_error(&output), format!("/no/clang: no such program: {how}"));
+    let output = project.command(&["p.bpf.c"]).env("PATH", &project.folder).output().unwrap();
+    assert_eq!(one_error(&output), format!("no clang found: {how}"));
+}
+
+#[test]
+fn the_newest_clang_is_taken() {
+    let project = Project::new("newest").source("p.bpf.c", PASS);
+    for version in ["9", "1000", "17"] {
+        fake_clang(&project, &format!("echo clang version 1.{version} >&2"));
+        fs::rename(project.path("clang"), project.path(&format!("clang-{version}"))).unwrap();
+    }
+    let output = project.command(&["p.bpf.c"]).env("PATH", &project.folder).output().unwrap();
+    let path = project.path("clang-1000");
+    assert!(
+        one_error(&output).starts_with(&format!("{}: clang 1 is too old, 11 is needed: ", path.display()))
+    );
+}
+
+#[test]
+fn an_unfit_clang_is_named() {
+    let project = Project::new("unfit").source("p.bpf.c", PASS);
+    fake_clang(&project, "echo 'Debian clang version 9.0.1-16' >&2");
+    let error = project.error(&["p.bpf.c", "--clang", "./clang"]);
+    assert!(error.starts_with("./clang: clang 9 is too old, 11 is needed: install clang"), "{error}");
+    fake_clang(&project, "echo 'gcc version 12.2.0' >&2");
+    assert!(project.error(&["p.bpf.c", "--clang", "./clang"]).starts_with("./clang: is no clang: "));
+    fake_clang(&project, "echo 'clang version 14.0.6' >&2; case $* in *-target*) exit 1;; esac");
+    let error = project.error(&["p.bpf.c", "--clang", "./clang"]);
+    assert!(error.starts_with("./clang: was built without the target bpf: "), "{error}");
+}
+
+#[test]
+fn sources_that_are_none_are_named() {
+    let project = Project::new("no-source").file("empty.bpf.c", " \n").file(".bpf.c", "int a;");
+    assert_eq!(project.error(&["missing.bpf.c"]), "missing.bpf.c: No such file or directory");
+    assert_eq!(project.error(&["."]), ".: Is a directory");
+    assert_eq!(project.error(&["empty.bpf.c"]), "empty.bpf.c: the file is empty");
+    assert_eq!(project.error(&[".bpf.c"]), ".bpf.c: there is no name before the first dot");
+    assert_eq!(project.run(&[]).status.code(), Some(2));
+}
+
+#[test]
+fn headers_that_are_none_are_named() {
+    let project =
+        Project::new("no-header").source("p.bpf.c", PASS).file("event.h", "struct event { int a; };");
+    assert_eq!(project.error(&["p.bpf.c", "missing.h"]), "missing.h: No such file or directory");
+    let said = project.compile(&["p.bpf.c", "event.h"]);
+    assert!(
+        said.ends_with("event.h: the program uses no struct of it\n") && said.lines().count() == 1,
+        "{said}"
+    );
+}
+
+#[test]
+fn objects_that_are_none_are_named() {
+    let project =
+        Project::new("no-object").file("void.bpf.c", "typedef int nothing;").source("p.bpf.c", PASS);
+    let no_btf = "the object has no BTF: there is no program in it, or -g0 is among the flags";
+    assert_eq!(project.error(&["void.bpf.c"]), format!("void.bpf.c: {no_btf}"));
+    assert_eq!(project.error(&["p.bpf.c", "-a", "-g0"]), format!("p.bpf.c: {no_btf}"));
+    let other = project.error(&["p.bpf.c", "-a", "-target x86_64"]);
+    assert_eq!(other, "clang made no BPF object: is another -target among the flags?");
+}
+
+#[test]
+fn objects_that_libbpf_refuses_are_named() {
+    let source = "SEC(\"xdp\") int pass(void *ctx) { return XDP_PASS; } int broken SEC(\".maps\");";
+    let project = Project::new("refused").source("r.bpf.c", source);
+    let error = project.error(&["r.bpf.c"]);
+    assert!(error.starts_with("libbpf refuses the compiled object: "), "{error}");
+    assert!(error.contains("broken"), "{error}");
+}
+
+#[test]
+fn outputs_that_cannot_be_written_are_named() {
+    let project =
+        Project::new("no-output").source("p.bpf.c", PASS).file("file", "").file("out/package.json/x", "");
+    let error = project.error(&["p.bpf.c", "-o", "file/out"]);
+    assert_eq!(error, "cannot make the folder file/out: Not a directory");
+    // Even root may not write here.
+    let error = project.error(&["p.bpf.c", "-o", "/proc"]);
+    assert_eq!(error, "cannot write /proc/package.json: No such file or directory");
+    let error = project.error(&["p.bpf.c", "-o", "out"]);
+    assert_eq!(error, "cannot write out/package.json: Is a directory");
+    assert_eq!(fs::read_dir(project.path("out")).unwrap().count(), 1);
+}
+
+#[test]
+fn types_of_the_kernel_come_from_a_given_file() {
+    let text = format!(
+        "#include \"vmlinux.h\"\n#include <bpf/bpf_helpers.h>\n{}\n{LICENSE}",
+        "SEC(\"xdp\") int pass(struct xdp_md *ctx) { return (long)ctx->data; }"
+    );
+    let header = "#ifndef __VMLINUX_H__\n#define __VMLINUX_H__\ntypedef unsigned int __u32, __be32, __wsum;
+        typedef unsigned long long __u64; typedef unsigned short __u16, __be16; typedef long long __s64; typedef int __s32;
+        struct xdp_md { __u32 data; };\n#endif\n";
+    let project =
+        Project::new("given").file("p.bpf.c", &text).file("given.h", header).file("garbage", "\x7fELF");
+    project.compile(&["p.bpf.c", "--vmlinux", "given.h", "-a", "-Werror"]);
+    project.compile(&["p.bpf.c", "--vmlinux", "/sys/kernel/btf/vmlinux"]);
+    assert_eq!(project.error(&["p.bpf.c", "--vmlinux", "missing.h"]), "missing.h: No such file or directory");
+    let error = project.error(&["p.bpf.c", "--vmlinux", "garbage"]);
+    assert!(error.starts_with("garbage: not readable as BTF"), "{error}");
+}
+
+#[test]
+fn a_kernel_without_btf_is_no_obstacle_unless_its_types_are_wanted() {
+    if !may_load("a_kernel_without_btf_is_no_obstacle_unless_its_types_are_wanted") {
+        return;
+    }
+    let text = format!("#include \"types.h\"\n#include <bpf/bpf_helpers.h>\n{PASS}\n{LICENSE}");
+    let project = Project::new("no-btf").source("plain.bpf.c", PASS).file("p.bpf.c", &text);
+    let project = project.file("types.h", "#include \"vmlinux.h\"\n");
+    // A kernel without BTF, for one command.
+    let hidden = |source: &str| {
+        let mut command = Command::new("unshare");
+        command.args(["-m", "sh", "-c", "mount -t tmpfs none /sys/kernel/btf && exec \"$0\" \"$1\""]);
+        command.args([env!("CARGO_BIN_EXE_ecc"), source]).current_dir(&project.folder).output().unwrap()
+    };
+    assert!(hidden("plain.bpf.c").status.success());
+    let error = one_error(&hidden("p.bpf.c"));
+    assert_eq!(error, "no vmlinux.h: this kernel has no BTF to make it from; give one with --vmlinux");
+}
+
+#[test]
+fn a_vmlinux_h_beside_the_source_is_the_one_that_is_meant() {
+    let text = format!("#include \"vmlinux.h\"\n#include <bpf/bpf_helpers.h>\n{PASS}\n{LICENSE}");
+    let project = Project::new("beside")
+        .file("p.bpf.c", &text.replace("XDP_PASS", "BESIDE"))
+        .file("vmlinux.h", "#include <linux/bpf.h>\n#define BESIDE XDP_PASS\n");
+    project.compile(&["p.bpf.c"]);
+}
+
+#[test]
+fn without_a_home_headers_are_private_to_the_run() {
+    let text = format!("#include \"vmlinux.h\"\n#include <bpf/bpf_helpers.h>\n{PASS}\n{LICENSE}");
+    let project = Project::new("homeless").file("p.bpf.c", &text).file("tmp/x", "");
+    let mut command = project.command(&["p.bpf.c"]);
+    command.env_remove("HOME").env_remove("XDG_CACHE_HOME").env("TMPDIR", project.path("tmp"));
+    assert!(command.status().unwrap().success());
+    assert_eq!(fs::read_dir(project.path("tmp")).unwrap().count(), 1);
+}

@@ -1,0 +1,259 @@
+//! Which structs are found to be events, and how they get into the BTF.
+
+mod support;
+
+use serde_json::{Value, json};
+use support::{Loaded, Project, may_load, named};
+
+const RING: &str = r#"
+struct { __uint(type, BPF_MAP_TYPE_RINGBUF); __uint(max_entries, 4096); } ring SEC(".maps");
+"#;
+
+/// A program that sends `struct event`, which is a local only.
+fn sending(declarations: &str) -> String {
+    format!(
+        r#"{declarations}{RING}
+        SEC("xdp") int send(void *ctx) {{
+            struct event *event = bpf_ringbuf_reserve(&ring, sizeof(*event), 0);
+            if (event) {{
+                __builtin_memset(event, 0, sizeof(*event));
+                bpf_ringbuf_submit(event, 0);
+            }}
+            return XDP_PASS;
+        }}"#
+    )
+}
+
+fn exports(meta: &Value) -> Vec<&str> {
+    support::names(&meta["export_types"])
+}
+
+/// Every kind of member that an event can have.
+const ALL_KINDS: &str = r#"
+typedef unsigned int u32;
+typedef struct { int low, high; } pair_t;
+enum color { RED, GREEN = -5 };
+enum wide { HUGE_VALUE = 0x123456789abcULL };
+struct other;
+struct inner { short a; union { int b; float c; }; struct { char d; } e; };
+struct event {
+    struct event *next;
+    struct other *other;
+    void (*call)(int);
+    const char *text;
+    u32 plain;
+    unsigned bits:3, more:7;
+    _Bool yes;
+    enum color color;
+    enum wide wide;
+    pair_t pair;
+    struct inner inner[2];
+    int cube[2][3][4];
+    char comm[16];
+    double ratio;
+    __int128 large;
+    volatile const long qualified;
+    char rest[];
+};
+"#;
+
+#[test]
+fn a_struct_that_is_only_a_local_gets_into_the_btf() {
+    let project = Project::new("local").source("local.bpf.c", &sending(ALL_KINDS));
+    assert_eq!(project.compile(&["local.bpf.c"]), "");
+    let meta = project.meta("local");
+    assert_eq!(exports(&meta), ["event"]);
+    let event = &meta["export_types"][0];
+    let member = |name: &str| named(&event["members"], name)["type"].as_str().unwrap().to_string();
+    let expected = [
+        ("next", "struct event *"),
+        ("other", "struct other *"),
+        ("call", "void *"),
+        ("text", "char *"),
+        ("plain", "u32"),
+        ("bits", "unsigned int"),
+        ("yes", "bool"),
+        ("color", "enum color"),
+        ("wide", "enum wide"),
+        ("pair", "pair_t"),
+        ("inner", "struct inner[2]"),
+        ("cube", "int[2][3][4]"),
+        ("comm", "char[16]"),
+        ("ratio", "double"),
+        ("large", "__int128"),
+        ("qualified", "long"),
+        ("rest", "char[0]"),
+    ];
+    for (name, text) in expected {
+        assert_eq!(member(name), text, "{name}");
+    }
+    let btf = project.btf("local");
+    let id = event["type_id"].as_u64().unwrap();
+    assert!(btf.contains(&format!("[{id}] STRUCT 'event' size={}", event["size"])), "{btf}");
+    assert!(btf.contains("'more' type_id="), "{btf}");
+    assert!(btf.contains("bitfield_size=7"), "{btf}");
+    assert_eq!(btf.matches("STRUCT 'inner'").count(), 1, "{btf}");
+}
+
+#[test]
+fn the_kernel_accepts_the_appended_types() {
+    let project = Project::new("accepted").source("accepted.bpf.c", &sending(ALL_KINDS));
+    project.compile(&["accepted.bpf.c"]);
+    if may_load("the_kernel_accepts_the_appended_types") {
+        let loaded = Loaded::load(&project, "accepted");
+        loaded.run("send", 10, &project);
+        assert_eq!(loaded.map("__eunomia_lost")[0]["values"][0]["cpu"], 0);
+    }
+}
+
+#[test]
+fn layouts_are_those_of_the_compiler() {
+    // The same struct as a map value is in clang's own BTF: both descriptions must agree.
+    let value = "struct { __uint(type, BPF_MAP_TYPE_ARRAY); __uint(max_entries, 1); __type(key, int);
+                 __type(value, struct event); } array SEC(\".maps\");";
+    let local = Project::new("layout-dwarf").source("l.bpf.c", &sending(ALL_KINDS));
+    let stored = Project::new("layout-btf").source("l.bpf.c", &sending(&format!("{ALL_KINDS}{value}")));
+    local.compile(&["l.bpf.c"]);
+    stored.compile(&["l.bpf.c"]);
+    let layout = |project: &Project, tag: &str| {
+        let btf = project.btf("l");
+        let lines = btf.lines().skip_while(|line| !line.contains(&format!("STRUCT '{tag}'"))).skip(1);
+        let members = lines.take_while(|line| line.starts_with('\t'));
+        let without_ids = members.map(|line| {
+            let (name, rest) = line.split_once(" type_id=").unwrap();
+            let place = rest.split_once(' ').unwrap().1;
+            format!("{name} {place}")
+        });
+        without_ids.collect::<Vec<_>>()
+    };
+    for tag in ["event", "inner"] {
+        let expected = layout(&stored, tag);
+        assert!(!expected.is_empty());
+        assert_eq!(layout(&local, tag), expected);
+    }
+    assert_eq!(local.meta("l")["export_types"][0]["size"], stored.meta("l")["export_types"][0]["size"]);
+}
+
+#[test]
+fn known_types_are_used_as_they_are() {
+    let value =
+        "struct event { unsigned int a; }; struct { __uint(type, BPF_MAP_TYPE_ARRAY); __uint(max_entries, 1);
+                 __type(key, int); __type(value, struct event); } scratch SEC(\".maps\");";
+    let project = Project::new("known").source("k.bpf.c", &sending(value));
+    project.compile(&["k.bpf.c"]);
+    assert_eq!(exports(&project.meta("k")), ["event"]);
+    assert_eq!(project.btf("k").matches("'event'").count(), 1);
+    assert_eq!(project.btf("k").matches("INT 'unsigned int'").count(), 1);
+}
+
+const TWO: &str = "struct first { int a; char text[12]; }; struct event { int b; char text[12]; };";
+
+#[test]
+fn several_candidates_are_reported_and_not_guessed() {
+    let source = sending(TWO)
+        + "SEC(\"xdp\") int two(struct xdp_md *ctx) {
+        struct first *first = (void *)(long)ctx->data;
+        return (void *)(first + 1) <= (void *)(long)ctx->data_end ? first->a : 0; }";
+    let project = Project::new("several").source("s.bpf.c", &source);
+    let said = project.compile(&["s.bpf.c"]);
+    assert_eq!(said.lines().count(), 1, "{said}");
+    assert!(said.starts_with("ecc: warning: map \"ring\": its events may be any of "), "{said}");
+    assert!(said.contains("first (s.bpf.c:3)") && said.contains("event (s.bpf.c:3)"), "{said}");
+    assert_eq!(project.meta("s")["export_types"], json!([]));
+}
+
+#[test]
+fn the_header_says_which_structs_are_events() {
+    let source = format!("#include \"event.h\"\nstruct first {{ int a; char text[12]; }};\n{}", sending(""))
+        + "SEC(\"xdp\") int two(struct first *first) { return first->a; }";
+    let project = Project::new("header").source("h.bpf.c", &source).file(
+        "event.h",
+        "// struct ghost { int a; };\nstruct part { int c; };\nstruct event { struct part b; char text[12]; };\n",
+    );
+    assert_eq!(project.compile(&["h.bpf.c", "event.h"]), "");
+    let meta = project.meta("h");
+    // The one that is sent comes first, whatever the order in the header.
+    assert_eq!(exports(&meta), ["event", "part"]);
+    let ring = named(&meta["bpf_skel"]["maps"], "ring");
+    assert_eq!(ring["export_config"]["btf_type_id"], meta["export_types"][0]["type_id"]);
+    assert_eq!(named(&meta["export_types"][0]["members"], "b")["type"], "composite");
+}
+
+#[test]
+fn roles_tell_events_from_other_structs() {
+    let source = r#"
+        struct key { int a; char text[12]; };
+        struct part { int c[4]; };
+        struct event { struct part part; };
+        struct task_struct___old { int a[4]; } __attribute__((preserve_access_index));
+        struct { __uint(type, BPF_MAP_TYPE_HASH); __uint(max_entries, 9); __type(key, struct key); __type(value, int); }
+        seen SEC(".maps");
+        static void fill(struct event *event) { __builtin_memset(event, 1, sizeof(*event)); }
+    "#
+    .to_string()
+        + RING
+        + r#"
+        SEC("tp_btf/sched_switch") int send(struct task_struct___old *task) {
+            struct event event;
+            struct key key = {};
+            fill(&event);
+            bpf_map_lookup_elem(&seen, &key);
+            event.part.c[0] = task->a[0];
+            bpf_ringbuf_output(&ring, &event, sizeof(event), 0);
+            return 0;
+        }"#;
+    let project = Project::new("roles").source("r.bpf.c", &source);
+    assert_eq!(project.compile(&["r.bpf.c"]), "");
+    assert_eq!(exports(&project.meta("r")), ["event"]);
+}
+
+#[test]
+fn each_map_has_its_own_event() {
+    let source = r#"
+        struct small { int a; };
+        typedef struct { long a, b; } large_t;
+        struct { __uint(type, BPF_MAP_TYPE_RINGBUF); __uint(max_entries, 4096); } one SEC(".maps");
+        struct { __uint(type, BPF_MAP_TYPE_PERF_EVENT_ARRAY); __uint(key_size, 4); __uint(value_size, 4); }
+        two SEC(".maps");
+        SEC("xdp") int send(struct xdp_md *ctx) {
+            struct small small = { 1 };
+            large_t large = { 2, 3 };
+            bpf_ringbuf_output(&one, &small, sizeof(small), 0);
+            bpf_perf_event_output(ctx, &two, BPF_F_CURRENT_CPU, &large, sizeof(large));
+            return XDP_PASS;
+        }"#;
+    let project = Project::new("two-maps").source("t.bpf.c", source);
+    assert_eq!(project.compile(&["t.bpf.c"]), "");
+    let meta = project.meta("t");
+    assert_eq!(exports(&meta), ["small", "large_t"]);
+    let maps = &meta["bpf_skel"]["maps"];
+    assert_eq!(named(maps, "one")["export_config"]["btf_type_id"], meta["export_types"][0]["type_id"]);
+    assert_eq!(named(maps, "two")["export_config"]["btf_type_id"], meta["export_types"][1]["type_id"]);
+    assert!(named(maps, "__eunomia_lost").get("export_config").is_none());
+}
+
+#[test]
+fn events_of_unknown_size_are_found_by_their_role() {
+    let source = r#"
+        struct event { int len; char text[64]; };
+        struct { __uint(type, BPF_MAP_TYPE_PERF_EVENT_ARRAY); __uint(key_size, 4); __uint(value_size, 4); }
+        events SEC(".maps");
+        SEC("xdp") int send(struct xdp_md *ctx) {
+            struct event event = {};
+            event.len = bpf_get_prandom_u32() & 63;
+            bpf_perf_event_output(ctx, &events, BPF_F_CURRENT_CPU, &event, 4 + event.len);
+            return XDP_PASS;
+        }"#;
+    let project = Project::new("variable").source("v.bpf.c", source);
+    assert_eq!(project.compile(&["v.bpf.c"]), "");
+    assert_eq!(exports(&project.meta("v")), ["event"]);
+}
+
+#[test]
+fn events_that_are_no_structs_are_reported() {
+    let source = RING.to_string()
+        + "SEC(\"xdp\") int send(void *ctx) { int a = 1; bpf_ringbuf_output(&ring, &a, sizeof(a), 0); return 2; }";
+    let project = Project::new("no-struct").source("n.bpf.c", &source);
+    let said = project.compile(&["n.bpf.c"]);
+    assert_eq!(said, "ecc: warning: map \"ring\": no struct of the program's own files fits its events\n");
+}

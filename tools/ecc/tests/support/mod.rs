@@ -1,0 +1,174 @@
+//! A folder with sources for one test, and the tools to look at what is made of them.
+
+#![allow(dead_code, reason = "each test binary uses a part of this")]
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use eunomia::package::Package;
+use serde_json::Value;
+
+/// What the small sources begin with: no vmlinux.h, so that they compile quickly.
+pub const HEAD: &str = "#include <linux/bpf.h>\n#include <bpf/bpf_helpers.h>\n";
+
+/// The end of each source.
+pub const LICENSE: &str = "char LICENSE[] SEC(\"license\") = \"GPL\";\n";
+
+/// A folder that is gone after the test.
+pub struct Project {
+    pub folder: PathBuf,
+}
+
+impl Project {
+    /// An empty folder; `name` is that of the test.
+    pub fn new(name: &str) -> Project {
+        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}-{}", std::process::id()));
+        let _ = fs::remove_dir_all(&folder);
+        fs::create_dir_all(&folder).unwrap();
+        Project { folder }
+    }
+
+    /// Writes a file.
+    pub fn file(self, name: &str, text: &str) -> Project {
+        let path = self.path(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+        self
+    }
+
+    /// A source with the usual head and license.
+    pub fn source(self, name: &str, text: &str) -> Project {
+        self.file(name, &format!("{HEAD}{text}\n{LICENSE}"))
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder.join(name)
+    }
+
+    /// The compiler, to be run in the folder.
+    pub fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_ecc"));
+        command.args(arguments).current_dir(&self.folder).env_remove("CLANG");
+        command
+    }
+
+    pub fn run(&self, arguments: &[&str]) -> Output {
+        self.command(arguments).output().unwrap()
+    }
+
+    /// What the compiler says of a source that compiles.
+    pub fn compile(&self, arguments: &[&str]) -> String {
+        let output = self.run(arguments);
+        let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "{stderr}");
+        stderr
+    }
+
+    /// The one line that the compiler says of a source that does not, without its own name.
+    pub fn error(&self, arguments: &[&str]) -> String {
+        one_error(&self.run(arguments))
+    }
+
+    /// The metadata of `NAME.skel.json`.
+    pub fn meta(&self, name: &str) -> Value {
+        serde_json::from_slice(&fs::read(self.path(&format!("{name}.skel.json"))).unwrap()).unwrap()
+    }
+
+    pub fn object(&self, name: &str) -> Vec<u8> {
+        fs::read(self.path(&format!("{name}.bpf.o"))).unwrap()
+    }
+
+    pub fn package(&self) -> Package {
+        Package::parse(&fs::read(self.path("package.json")).unwrap()).unwrap()
+    }
+
+    /// The BTF of an object as bpftool reads it.
+    pub fn btf(&self, name: &str) -> String {
+        let object = self.path(&format!("{name}.bpf.o"));
+        bpftool(&["btf", "dump", "file", object.to_str().unwrap()])
+    }
+}
+
+impl Drop for Project {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.folder);
+    }
+}
+
+/// The element of a list that has this name.
+pub fn named<'a>(list: &'a Value, name: &str) -> &'a Value {
+    let found = list.as_array().unwrap().iter().find(|item| item["name"] == name);
+    found.unwrap_or_else(|| panic!("no {name} in {list}"))
+}
+
+/// The names in a list.
+pub fn names(list: &Value) -> Vec<&str> {
+    list.as_array().unwrap().iter().map(|item| item["name"].as_str().unwrap()).collect()
+}
+
+/// The one line of a failed run, without the compiler's name.
+pub fn one_error(output: &Output) -> String {
+    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{stderr}");
+    assert_eq!(stderr.lines().count(), 1, "{stderr}");
+    stderr.trim().strip_prefix("ecc: ").unwrap_or_else(|| panic!("{stderr}")).to_string()
+}
+
+/// The output of bpftool.
+pub fn bpftool(arguments: &[&str]) -> String {
+    // It lies in sbin, which is not on everyone's path.
+    let path = format!("{}:/usr/sbin:/sbin", std::env::var("PATH").unwrap_or_default());
+    let output = Command::new("bpftool").args(arguments).env("PATH", path).output().expect("bpftool runs");
+    let said = [&output.stdout[..], &output.stderr].concat();
+    assert!(output.status.success(), "bpftool {arguments:?}: {}", String::from_utf8_lossy(&said));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// Whether this test may load programs; says so if not.
+pub fn may_load(test: &str) -> bool {
+    let root = fs::metadata("/proc/self").unwrap().uid() == 0;
+    if !root {
+        assert!(std::env::var_os("CI").is_none(), "{test} needs root");
+        eprintln!("SKIPPED: {test} needs root");
+    }
+    root
+}
+
+/// An object in the kernel, until dropped.
+pub struct Loaded {
+    folder: String,
+}
+
+impl Loaded {
+    /// Loads an object of the project, all programs and maps pinned.
+    pub fn load(project: &Project, name: &str) -> Loaded {
+        let loaded = Loaded { folder: format!("/sys/fs/bpf/ecc-{name}-{}", std::process::id()) };
+        let object = project.path(&format!("{name}.bpf.o"));
+        let maps = format!("{}/maps", loaded.folder);
+        bpftool(&["prog", "loadall", object.to_str().unwrap(), &loaded.folder, "pinmaps", &maps]);
+        loaded
+    }
+
+    /// Runs an XDP program some times on an empty packet.
+    pub fn run(&self, program: &str, times: u32, project: &Project) {
+        let packet = project.path("packet");
+        fs::write(&packet, [0u8; 64]).unwrap();
+        let pin = format!("{}/{program}", self.folder);
+        let (packet, times) = (packet.to_str().unwrap(), times.to_string());
+        bpftool(&["prog", "run", "pinned", &pin, "data_in", packet, "repeat", &times]);
+    }
+
+    /// The content of a map.
+    pub fn map(&self, name: &str) -> Value {
+        let pin = format!("{}/maps/{name}", self.folder);
+        serde_json::from_str(&bpftool(&["-j", "map", "dump", "pinned", &pin])).unwrap()
+    }
+}
+
+impl Drop for Loaded {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.folder);
+    }
+}
