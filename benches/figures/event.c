@@ -1,0 +1,216 @@
+// Nanoseconds from ring buffer to callback: plain libbpf with snprintf, and libeunomia, in turns.
+// usage: event OBJECT PACKAGE
+//
+// Records are produced before the clock starts. Both sides must have made the same text of them.
+#include <bpf/bpf.h>
+#include <bpf/libbpf.h>
+#include <eunomia.h>
+
+#include "measure.h"
+#include "signal.h"
+
+// Spread over seconds, so that the best of them met a quiet machine.
+#define ROUNDS 3000
+
+// What the callbacks of one side saw in a round. The text is kept for the comparison of the first round only.
+struct seen {
+    uint64_t events, bytes;
+    char *text;
+    char line[256];
+    char clock[9];
+};
+
+static struct seen plain, ours;
+
+// Descriptors of the two producers.
+static int plain_produce, our_produce;
+
+static void keep(struct seen *seen, const char *line, size_t len) {
+    seen->events++;
+    if (seen->text) {
+        memcpy(seen->text + seen->bytes, line, len);
+        seen->text[seen->bytes + len] = '\n';
+    }
+    seen->bytes += len + 1;
+}
+
+static int plain_raw(void *arg, void *data, size_t size) {
+    struct seen *seen = arg;
+
+    (void)data;
+    seen->events++;
+    seen->bytes += size;
+    return 0;
+}
+
+static int plain_json(void *arg, void *data, size_t size) {
+    const struct signal *e = data;
+    struct seen *seen = arg;
+    int len = snprintf(seen->line, sizeof(seen->line),
+                       "{\"pid\":%u,\"tpid\":%u,\"sig\":%d,\"ret\":%d,\"comm\":\"%.16s\"}", e->pid, e->tpid,
+                       e->sig, e->ret, e->comm);
+
+    (void)size;
+    keep(seen, seen->line, len);
+    return 0;
+}
+
+static int plain_text(void *arg, void *data, size_t size) {
+    const struct signal *e = data;
+    struct seen *seen = arg;
+    int len = snprintf(seen->line, sizeof(seen->line), "%s %-6u %-6u %-6d %-6d %.16s", seen->clock, e->pid,
+                       e->tpid, e->sig, e->ret, e->comm);
+
+    (void)size;
+    keep(seen, seen->line, len);
+    return 0;
+}
+
+static int our_raw(void *arg, const eunomia_event *event) {
+    struct seen *seen = arg;
+
+    seen->events++;
+    seen->bytes += event->len;
+    return 0;
+}
+
+static int our_text(void *arg, const eunomia_event *event) {
+    if (event->kind == EUNOMIA_EVENT_SAMPLE)
+        keep(arg, event->data, event->len);
+    return 0;
+}
+
+static struct format {
+    const char *name;
+    uint32_t format;
+    ring_buffer_sample_fn plain;
+    eunomia_event_fn ours;
+    struct ring_buffer *ring;
+    struct times plain_times, our_times;
+} formats[] = {
+    {.name = "raw", .format = EUNOMIA_FORMAT_RAW, .plain = plain_raw, .ours = our_raw},
+    {.name = "json", .format = EUNOMIA_FORMAT_JSON, .plain = plain_json, .ours = our_text},
+    {.name = "text", .format = EUNOMIA_FORMAT_TEXT, .plain = plain_text, .ours = our_text},
+};
+
+enum { FORMATS = sizeof(formats) / sizeof(formats[0]) };
+
+static void produce(int prog) {
+    LIBBPF_OPTS(bpf_test_run_opts, opts);
+
+    check(!bpf_prog_test_run_opts(prog, &opts), "running the producer");
+    if (opts.retval)
+        die("producer", "the ring buffer is full");
+}
+
+static void begin(struct seen *seen) {
+    time_t now = time(NULL);
+    struct tm tm;
+
+    seen->events = seen->bytes = 0;
+    strftime(seen->clock, sizeof(seen->clock), "%H:%M:%S", localtime_r(&now, &tm));
+}
+
+static double plain_round(const struct format *format) {
+    double start;
+
+    produce(plain_produce);
+    begin(&plain);
+    start = now_ns();
+    ring_buffer__poll(format->ring, 1000);
+    return (now_ns() - start) / EVENTS_PER_RUN;
+}
+
+static double our_round(const struct format *format, eunomia_vm *vm) {
+    double start;
+
+    produce(our_produce);
+    begin(&ours);
+    start = now_ns();
+    eunomia_poll(vm, 1000, format->format, format->ours, &ours);
+    return (now_ns() - start) / EVENTS_PER_RUN;
+}
+
+static void check_counts(const struct format *format) {
+    if (plain.events != EVENTS_PER_RUN || ours.events != EVENTS_PER_RUN)
+        die(format->name, "not all events arrived");
+    if (plain.bytes != ours.bytes)
+        die(format->name, "the two sides made texts of different lengths");
+}
+
+// One round whose texts are compared byte by byte. If the clock of the text has ticked in between, there is
+// another.
+static void check_texts(const struct format *format, eunomia_vm *vm) {
+    const size_t room = sizeof(plain.line) * EVENTS_PER_RUN;
+    char *texts = calloc(2, room);
+    int tries = 3, differ;
+
+    check(texts != NULL, "memory");
+    plain.text = texts;
+    ours.text = texts + room;
+    do {
+        plain_round(format);
+        our_round(format, vm);
+        check_counts(format);
+        differ = format->format != EUNOMIA_FORMAT_RAW && memcmp(plain.text, ours.text, plain.bytes);
+    } while (differ && --tries);
+    if (differ)
+        die(format->name, "the two sides made different texts");
+    plain.text = ours.text = NULL;
+    free(texts);
+}
+
+// The sides take turns in going first.
+static void measure(struct format *format, eunomia_vm *vm, int round) {
+    if (round % 2)
+        add(&format->our_times, our_round(format, vm));
+    add(&format->plain_times, plain_round(format));
+    if (round % 2 == 0)
+        add(&format->our_times, our_round(format, vm));
+    check_counts(format);
+}
+
+static void open_plain(const char *path) {
+    struct bpf_object *object = bpf_object__open_file(path, NULL);
+    int map;
+
+    check(object != NULL, path);
+    check(!bpf_object__load(object), path);
+    plain_produce = bpf_program__fd(bpf_object__find_program_by_name(object, "produce"));
+    map = bpf_object__find_map_fd_by_name(object, "events");
+    for (struct format *format = formats; format < formats + FORMATS; format++) {
+        format->ring = ring_buffer__new(map, format->plain, &plain, NULL);
+        check(format->ring != NULL, "ring buffer");
+    }
+}
+
+static eunomia_vm *open_ours(const char *path) {
+    eunomia_prog_info info = EUNOMIA_INIT(eunomia_prog_info);
+    eunomia_vm *vm;
+
+    if (eunomia_new(&vm, NULL) < 0)
+        die(path, "no vm");
+    if (eunomia_open_file(vm, path, EUNOMIA_KIND_JSON) < 0 || eunomia_load(vm) < 0 ||
+        eunomia_prog_find(vm, "produce", &info) < 0)
+        die(path, eunomia_errmsg(vm));
+    our_produce = bpf_prog_get_fd_by_id(info.id);
+    check(our_produce >= 0, path);
+    return vm;
+}
+
+int main(int argc, char **argv) {
+    eunomia_vm *vm;
+
+    if (argc != 3)
+        die("usage", "event OBJECT PACKAGE");
+    open_plain(argv[1]);
+    vm = open_ours(argv[2]);
+    for (int i = 0; i < FORMATS; i++)
+        check_texts(&formats[i], vm);
+    for (int round = 0; round < ROUNDS; round++)
+        for (int i = 0; i < FORMATS; i++)
+            measure(&formats[i], vm, round);
+    for (int i = 0; i < FORMATS; i++)
+        report(formats[i].name, &formats[i].plain_times, &formats[i].our_times);
+    return 0;
+}

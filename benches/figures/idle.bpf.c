@@ -1,0 +1,11 @@
+// A package without events: its host only sleeps.
+#include "vmlinux.h"
+
+#include <bpf/bpf_helpers.h>
+
+SEC("syscall")
+int nothing(void *ctx) {
+    return 0;
+}
+
+char LICENSE[] SEC("license") = "Dual MIT/GPL";

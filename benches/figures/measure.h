@@ -1,0 +1,55 @@
+// What the measuring programs share: a clock, the results of rounds, and an end with a message.
+#ifndef MEASURE_H
+#define MEASURE_H
+
+#include <errno.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#define MAX_ROUNDS 3000
+
+// The times of one contestant, one for each round.
+struct times {
+    double of[MAX_ROUNDS];
+    int count;
+};
+
+static inline void die(const char *what, const char *why) {
+    fprintf(stderr, "%s: %s\n", what, why);
+    exit(1);
+}
+
+static inline void check(int ok, const char *what) {
+    if (!ok)
+        die(what, strerror(errno));
+}
+
+static inline double now_ns(void) {
+    struct timespec now;
+
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return now.tv_sec * 1e9 + now.tv_nsec;
+}
+
+static inline void add(struct times *times, double value) {
+    times->of[times->count++] = value;
+}
+
+static inline int by_value(const void *a, const void *b) {
+    double x = *(const double *)a, y = *(const double *)b;
+
+    return (x > y) - (x < y);
+}
+
+// Prints a line "NAME min median min median": first plain libbpf's, then ours.
+static inline void report(const char *name, struct times *plain, struct times *ours) {
+    qsort(plain->of, plain->count, sizeof(double), by_value);
+    qsort(ours->of, ours->count, sizeof(double), by_value);
+    printf("%s %f %f %f %f\n", name, plain->of[0], plain->of[plain->count / 2], ours->of[0],
+           ours->of[ours->count / 2]);
+}
+
+#endif

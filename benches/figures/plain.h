@@ -1,0 +1,65 @@
+// A host on plain libbpf: what a program does by hand that has libeunomia do it otherwise.
+#ifndef PLAIN_H
+#define PLAIN_H
+
+#include <bpf/libbpf.h>
+
+#include "measure.h"
+
+#define MAX_LINKS 16
+
+struct host {
+    struct bpf_object *object;
+    struct bpf_link *links[MAX_LINKS];
+    int count;
+    struct ring_buffer *ring;
+    struct perf_buffer *perf;
+};
+
+static int plain_ring_event(void *arg, void *data, size_t size) {
+    (void)arg, (void)data, (void)size;
+    return 0;
+}
+
+static void plain_perf_event(void *arg, int cpu, void *data, unsigned int size) {
+    (void)arg, (void)cpu, (void)data, (void)size;
+}
+
+static void plain_open_buffer(struct host *host) {
+    struct bpf_map *map = bpf_object__find_map_by_name(host->object, "events");
+
+    check(map != NULL, "map \"events\"");
+    if (bpf_map__type(map) == BPF_MAP_TYPE_RINGBUF)
+        host->ring = ring_buffer__new(bpf_map__fd(map), plain_ring_event, NULL, NULL);
+    else
+        host->perf = perf_buffer__new(bpf_map__fd(map), 64, plain_perf_event, NULL, NULL, NULL);
+    check(host->ring || host->perf, "buffer");
+}
+
+// Opens, loads, opens the buffer of the map "events", attaches.
+static void plain_start(struct host *host, const char *path) {
+    struct bpf_program *prog;
+
+    memset(host, 0, sizeof(*host));
+    host->object = bpf_object__open_file(path, NULL);
+    check(host->object != NULL, path);
+    check(!bpf_object__load(host->object), path);
+    plain_open_buffer(host);
+    bpf_object__for_each_program(prog, host->object) {
+        if (bpf_program__type(prog) == BPF_PROG_TYPE_SYSCALL)
+            continue;
+        check(host->count < MAX_LINKS, "number of programs");
+        host->links[host->count] = bpf_program__attach(prog);
+        check(host->links[host->count++] != NULL, bpf_program__name(prog));
+    }
+}
+
+static inline void plain_end(struct host *host) {
+    while (host->count)
+        bpf_link__destroy(host->links[--host->count]);
+    ring_buffer__free(host->ring);
+    perf_buffer__free(host->perf);
+    bpf_object__close(host->object);
+}
+
+#endif

@@ -1,0 +1,19 @@
+// Runs an object on plain libbpf until it is killed. Says "ready" once it waits for events.
+// usage: plain_host OBJECT
+#include "plain.h"
+
+int main(int argc, char **argv) {
+    struct host host;
+
+    if (argc != 2)
+        die("usage", "plain_host OBJECT");
+    plain_start(&host, argv[1]);
+    puts("ready");
+    fflush(stdout);
+    for (;;) {
+        if (host.ring)
+            ring_buffer__poll(host.ring, -1);
+        else
+            perf_buffer__poll(host.perf, -1);
+    }
+}

@@ -1,0 +1,80 @@
+//! Compiles the C programs and packages that the figures are taken with.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde_json::Value;
+
+use super::{Result, output, root};
+
+/// Where everything is that is run or looked at.
+pub struct Built {
+    /// The shared library as it ships.
+    pub library: PathBuf,
+    pub signal_object: PathBuf,
+    pub signal_package: PathBuf,
+    /// A package without a source of events.
+    pub idle_package: PathBuf,
+    pub event: PathBuf,
+    pub load: PathBuf,
+    pub plain_host: PathBuf,
+    pub our_host: PathBuf,
+}
+
+impl Built {
+    /// Builds what is missing. The library must be there.
+    pub fn build() -> Result<Built> {
+        let out = root().join("target/figures");
+        for name in ["signal", "idle"] {
+            compile_package(name, &out)?;
+        }
+        let libbpf = libbpf()?;
+        let program = |name| compile_program(name, &libbpf, &out);
+        Ok(Built {
+            library: root().join("target/dist/libeunomia.so"),
+            signal_object: out.join("signal/signal.bpf.o"),
+            signal_package: out.join("signal/package.json"),
+            idle_package: out.join("idle/package.json"),
+            event: program("event")?,
+            load: program("load")?,
+            plain_host: program("plain_host")?,
+            our_host: program("our_host")?,
+        })
+    }
+}
+
+fn sources() -> PathBuf {
+    root().join("benches/figures")
+}
+
+fn compile_package(name: &str, out: &Path) -> Result<()> {
+    let ecc = root().join("target/debug/ecc");
+    let source = sources().join(format!("{name}.bpf.c"));
+    output(Command::new(ecc).arg(source).arg("-o").arg(out.join(name))).map(drop)
+}
+
+fn compile_program(name: &str, libbpf: &Path, out: &Path) -> Result<PathBuf> {
+    let program = out.join(name);
+    let mut cc = Command::new("cc");
+    cc.args(["-std=gnu11", "-Wall", "-Wextra", "-O2"]);
+    cc.arg("-I").arg(libbpf.join("include")).arg("-I").arg(root().join("include"));
+    cc.arg(sources().join(format!("{name}.c"))).arg("-o").arg(&program);
+    cc.args(["libbpf.a", "libelf.a", "libz.a"].map(|name| libbpf.join(name)));
+    cc.arg("-L").arg(root().join("target/dist")).args(["-Wl,--as-needed", "-leunomia"]);
+    cc.arg("-Wl,-rpath,$ORIGIN/../dist");
+    output(&mut cc).map(|_| program)
+}
+
+/// The folder with the libbpf that was linked into the library: cargo tells it when asked to build the library again.
+fn libbpf() -> Result<PathBuf> {
+    let mut cargo = Command::new(env!("CARGO"));
+    cargo.args(["rustc", "--release", "--target-dir", "target/dist", "--lib", "--crate-type", "cdylib"]);
+    let messages = output(cargo.args(["--message-format", "json"]).current_dir(root()))?;
+    let values = messages.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    let mut found = values.filter(|message| {
+        message["reason"] == "build-script-executed"
+            && message["package_id"].as_str().is_some_and(|id| id.contains("libbpf-sys"))
+    });
+    let folder = found.next().and_then(|message| Some(PathBuf::from(message["out_dir"].as_str()?)));
+    folder.ok_or_else(|| "cargo does not tell where it built libbpf".into())
+}

@@ -1,0 +1,33 @@
+//! The README's C host compiles against the committed header without a warning, as C and within twenty lines.
+
+use std::path::Path;
+use std::process::Command;
+
+/// Most lines of the host: the README promises that a host is small.
+const MAX_LINES: usize = 20;
+
+fn host() -> String {
+    let readme = include_str!("../README.md");
+    let (_, block) = readme.split_once("```c\n").expect("the README has a block of C");
+    block.split_once("```").expect("the block of C ends").0.to_string()
+}
+
+fn compile(source: &str) -> bool {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let file = Path::new(env!("CARGO_TARGET_TMPDIR")).join("readme.c");
+    std::fs::write(&file, source).expect("the folder for temporary files is writable");
+    let flags = ["-std=c99", "-Wall", "-Wextra", "-Wpedantic", "-Werror", "-fsyntax-only"];
+    let compiler = Command::new("cc").args(flags).arg("-I").arg(root.join("include")).arg(file).status();
+    compiler.expect("cc runs").success()
+}
+
+#[test]
+fn the_host_of_the_readme_compiles() {
+    assert!(compile(&host()));
+    assert!(!compile(&host().replace("eunomia_run", "eunomia_walk")), "a name that the header lacks passed");
+}
+
+#[test]
+fn the_host_of_the_readme_is_small() {
+    assert!(host().lines().count() <= MAX_LINES, "{} lines", host().lines().count());
+}

@@ -1,0 +1,46 @@
+#!/usr/bin/env bash
+# Prints the path of a Debian kernel image for the version given (5.10, 6.1 or 6.12), fetching it when it is
+# not there yet. The package is unpacked, never installed: neither apt nor dpkg on this machine learns of it.
+set -euo pipefail
+
+kernel=${1:?5.10, 6.1 or 6.12}
+case $kernel in
+5.10) suite=bullseye ;;
+6.1) suite=bookworm ;;
+6.12) suite=trixie ;;
+*) echo "KERNEL=$kernel: expected 5.10, 6.1 or 6.12" >&2 && exit 2 ;;
+esac
+
+cd "$(dirname "$0")/../.."
+dir=$PWD/target/vm/$kernel
+image=$dir/vmlinuz
+if [ -e "$image" ]; then
+    echo "$image" && exit
+fi
+
+# The mirror this machine itself uses.
+# shellcheck disable=SC2016  # apt-get expands it
+mirror=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' 'Origin: Debian' 'Label: Debian' |
+    sort -u | head -n 1)
+if [ -z "$mirror" ]; then
+    echo "no Debian mirror known here: run apt-get update first" >&2 && exit 1
+fi
+
+apt=$dir/apt
+mkdir -p "$apt/lists/partial" "$apt/cache/archives/partial"
+echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $mirror $suite main" >"$apt/sources.list"
+own_state=(-o Dir::Etc::sourcelist="$apt/sources.list" -o Dir::Etc::sourceparts=- -o Dir::State::lists="$apt/lists"
+    -o Dir::State::status=/dev/null -o Dir::Cache="$apt/cache" -o APT::Sandbox::User=root)
+apt-get "${own_state[@]}" -qq update >&2
+
+package=$(apt-cache "${own_state[@]}" pkgnames linux-image-"$kernel". |
+    grep -E "^linux-image-${kernel//./\\.}\.[0-9]+[-+][0-9a-z]+-amd64$" | sort -V | tail -n 1)
+if [ -z "$package" ]; then
+    echo "$suite has no image of Linux $kernel" >&2 && exit 1
+fi
+
+(cd "$apt" && apt-get "${own_state[@]}" -qq download "$package" >&2)
+dpkg-deb --fsys-tarfile "$apt/$package"_*.deb | tar -x -C "$dir" --wildcards --strip-components 2 './boot/vmlinuz-*'
+mv "$dir"/vmlinuz-* "$image"
+rm -r "$apt"
+echo "$image"

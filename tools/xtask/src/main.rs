@@ -1,0 +1,50 @@
+//! Chores of the project that need more than a line of make.
+//!
+//! `cargo xtask size FILE`        how large the shared library is and what it needs; fails where a limit is passed
+//! `cargo xtask header`           copies the generated header to include/
+//! `cargo xtask symbols FILE`     fails unless the library exports what the header and tests/abi/symbols.txt name
+//! `cargo xtask symbols --write`  writes tests/abi/symbols.txt from the header
+
+mod header;
+mod size;
+mod symbols;
+
+use std::path::Path;
+use std::process::{Command, ExitCode};
+
+fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    let result = match args[..] {
+        ["size", library] => size::check(library),
+        ["header"] => header::copy(),
+        ["symbols", "--write"] => symbols::write(),
+        ["symbols", library] => symbols::check(library),
+        _ => Err("usage: cargo xtask size FILE | header | symbols FILE | symbols --write".to_string()),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(message) => {
+            eprintln!("xtask: {message}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// What `program` prints on its standard output.
+fn output(program: &str, args: &[&str]) -> Result<String, String> {
+    let command = format!("{program} {}", args.join(" "));
+    let output = Command::new(program).args(args).output().map_err(|error| format!("{command}: {error}"))?;
+    if !output.status.success() {
+        return Err(format!("{command}: {}", String::from_utf8_lossy(&output.stderr).trim()));
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+fn read(path: &Path) -> Result<String, String> {
+    std::fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))
+}
+
+fn write(path: &Path, text: &str) -> Result<(), String> {
+    std::fs::write(path, text).map_err(|error| format!("{}: {error}", path.display()))
+}

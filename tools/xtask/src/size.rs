@@ -1,0 +1,32 @@
+//! The limits of the shared library: how large it may be and what it may need at run time.
+
+/// Bytes that the stripped library is to stay below with everything in it, WASM included. It is not there yet.
+const GOAL: u64 = 1_000_000;
+
+/// Bytes beyond which it must not grow until then. Every step towards the goal lowers this number.
+const MAX_BYTES: u64 = 1_400_000;
+
+/// The only libraries it may need; all of them are part of any glibc system.
+const MAY_NEED: [&str; 4] = ["libc.so.6", "libm.so.6", "libgcc_s.so.1", "ld-linux-x86-64.so.2"];
+
+/// Prints the size of `library` and what it needs; an error where a limit is passed.
+pub fn check(library: &str) -> Result<(), String> {
+    let bytes = std::fs::metadata(library).map_err(|error| format!("{library}: {error}"))?.len();
+    let needed = needed(library)?;
+    println!("{library}: {bytes} bytes (goal {GOAL}, at most {MAX_BYTES}), needs {}", needed.join(" "));
+
+    if bytes > MAX_BYTES {
+        return Err(format!("{library}: {bytes} bytes are more than {MAX_BYTES}"));
+    }
+    match needed.iter().find(|name| !MAY_NEED.contains(&name.as_str())) {
+        Some(name) => Err(format!("{library}: must not need {name}")),
+        None => Ok(()),
+    }
+}
+
+/// The NEEDED entries of the dynamic section.
+fn needed(library: &str) -> Result<Vec<String>, String> {
+    let dynamic = crate::output("readelf", &["--dynamic", "--wide", library])?;
+    let entries = dynamic.lines().filter(|line| line.contains("(NEEDED)"));
+    Ok(entries.filter_map(|line| Some(line.split_once('[')?.1.trim_end_matches(']').to_string())).collect())
+}
