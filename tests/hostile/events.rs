@@ -6,7 +6,9 @@ use std::time::{Duration, Instant};
 use eunomia::{EventKind, Flow, Format, Kind, Options, Status, Vm};
 use serde_json::{Value, json};
 
-use crate::fixture::{Clean, Seen, call, drain, edited, events, load_refused, object, package, refused, tid};
+use crate::fixture::{
+    Clean, Seen, call, drain, edited, events, load_refused, object, package, refused, stay_on_this_cpu, tid,
+};
 use crate::needs_root;
 use crate::support::{opened, vm, vm_with};
 
@@ -313,6 +315,7 @@ fn a_flooded_ring_starves_no_other() {
 #[test]
 fn a_consumer_that_stalls_finds_every_lost_event_in_the_ledger() {
     needs_root!();
+    stay_on_this_cpu();
     let package = package(FLOOD);
     let clean = Clean::new();
     let vm = own_with(&package, Options { perf_pages: 4, ..Options::default() });
@@ -348,6 +351,7 @@ fn a_consumer_that_stalls_finds_every_lost_event_in_the_ledger() {
 #[test]
 fn lost_perf_events_are_told_as_they_come() {
     needs_root!();
+    stay_on_this_cpu();
     let package = package(FLOOD);
     let clean = Clean::new();
     let vm = own_with(&package, Options { perf_pages: 1, ..Options::default() });

@@ -166,6 +166,17 @@ pub fn tid() -> u32 {
     unsafe { libc::gettid() as u32 }
 }
 
+/// Keeps this thread on the CPU it runs on: what a perf buffer lost is told with the next record of the same CPU.
+pub fn stay_on_this_cpu() {
+    // SAFETY: the set is a plain bit set of the size that is told, and the CPU is one of its bits.
+    let done = unsafe {
+        let mut cpus: libc::cpu_set_t = std::mem::zeroed();
+        libc::CPU_SET(libc::sched_getcpu() as usize, &mut cpus);
+        libc::sched_setaffinity(0, size_of_val(&cpus), &cpus)
+    };
+    assert_eq!(done, 0);
+}
+
 /// Calls getpgid(2), which the programs watch.
 pub fn call(times: usize) {
     for _ in 0..times {
