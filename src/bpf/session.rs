@@ -1,6 +1,5 @@
 //! One running package: its object, its links, and what the host has set.
 
-use std::collections::BTreeMap;
 use std::ffi::CStr;
 use std::fs::File;
 use std::io::Read;
@@ -43,7 +42,7 @@ pub struct Session {
     attached: bool,
     shapes: Vec<Arc<Shape>>,
     /// What the host set before load: a failed load starts over from here.
-    set_vars: BTreeMap<String, Vec<u8>>,
+    set_vars: Vec<(String, Vec<u8>)>,
     /// The text that the last command line asked for in place of the help.
     asked: Option<String>,
 }
@@ -87,7 +86,7 @@ impl Session {
         let opened = Opened::open(&package.object, &config.open, &log)?;
         let progs = opened.object.progs().map(|prog| Prog::new(prog, &package)).collect();
         let (struct_ops, shapes) = (Vec::new(), Vec::new());
-        let set_vars = BTreeMap::new();
+        let set_vars = Vec::new();
         let (attached, asked) = (false, None);
         if package.meta.debug_verbose {
             log.set_level(Level::Debug);
@@ -217,7 +216,11 @@ impl Session {
 
     fn remember(&mut self, name: &str) -> Result<()> {
         if !self.is_loaded() {
-            self.set_vars.insert(name.to_owned(), self.opened.var_bytes(name)?);
+            let bytes = self.opened.var_bytes(name)?;
+            match self.set_vars.iter_mut().find(|(known, _)| known == name) {
+                Some((_, known)) => *known = bytes,
+                None => self.set_vars.push((name.to_owned(), bytes)),
+            }
         }
         Ok(())
     }

@@ -9,7 +9,7 @@
 //!
 //! Must not convert values: only the variable's BTF type can tell what fits.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fmt::Write;
 
@@ -87,26 +87,36 @@ pub enum Parsed {
     Version,
 }
 
+/// The names that options go by, without their dashes, and the place of each option in its list.
+type Names = BTreeMap<String, usize>;
+
 /// The options of a package.
 pub fn specs(meta: &Meta) -> Vec<ArgSpec> {
-    let mut longs: BTreeSet<String> = BUILT_IN.iter().map(|(long, ..)| long.to_string()).collect();
-    let mut shorts: BTreeSet<char> = BUILT_IN.iter().filter_map(|(_, short, _)| *short).collect();
+    let mut taken = Names::new();
+    for (long, short, _) in BUILT_IN {
+        taken.extend([long.to_owned()].into_iter().chain(short.map(letter)).map(|name| (name, 0)));
+    }
     let declared = meta.vars.iter().filter(|var| !var.type_text.is_empty());
     let offered = declared.filter(|var| !var.name.starts_with(DUMMY_PREFIX));
-    offered.map(|var| spec(var, &mut longs, &mut shorts)).collect()
+    offered.map(|var| spec(var, &mut taken)).collect()
 }
 
-fn spec(var: &VarMeta, longs: &mut BTreeSet<String>, shorts: &mut BTreeSet<char>) -> ArgSpec {
+/// A short option among the names: its dash keeps it apart from a long one of a single letter.
+fn letter(short: char) -> String {
+    format!("-{short}")
+}
+
+fn spec(var: &VarMeta, taken: &mut Names) -> ArgSpec {
     let arg = var.cmdarg.clone().unwrap_or_default();
     let kind = kind(var, arg.default.as_ref().or(var.value.as_ref()));
     let wanted = arg.long.into_iter().chain([var.name.clone(), format!("var-{}", var.name)]);
     let numbered = (2..).map(|number| format!("var-{}-{number}", var.name));
-    let is_free = |long: &String| forms(long, &kind).iter().all(|(form, _)| !longs.contains(form));
+    let is_free = |long: &String| forms(long, &kind).iter().all(|form| !taken.contains_key(form));
     let long = wanted.chain(numbered).find(is_free).unwrap_or_default();
-    longs.extend(forms(&long, &kind).into_iter().map(|(form, _)| form));
+    taken.extend(forms(&long, &kind).into_iter().map(|form| (form, 0)));
     ArgSpec {
         name: var.name.clone(),
-        short: arg.short.filter(|letter| shorts.insert(*letter)),
+        short: arg.short.filter(|short| taken.insert(letter(*short), 0).is_none()),
         help: arg
             .help
             .or_else(|| var.description.clone())
@@ -126,15 +136,11 @@ fn kind(var: &VarMeta, default: Option<&Value>) -> ArgKind {
     }
 }
 
-/// All names an option goes by, and for a boolean what each of them means.
-fn forms(long: &str, kind: &ArgKind) -> Vec<(String, bool)> {
+/// All names an option goes by.
+fn forms(long: &str, kind: &ArgKind) -> Vec<String> {
     match kind {
-        ArgKind::Value { .. } => vec![(long.to_owned(), true)],
-        _ => vec![
-            (long.to_owned(), true),
-            (format!("enable-{long}"), true),
-            (format!("disable-{long}"), false),
-        ],
+        ArgKind::Value { .. } => vec![long.to_owned()],
+        _ => vec![long.to_owned(), format!("enable-{long}"), format!("disable-{long}")],
     }
 }
 
@@ -142,49 +148,51 @@ fn forms(long: &str, kind: &ArgKind) -> Vec<(String, bool)> {
 /// package has one; else the variable keeps what the program was compiled with.
 pub fn parse(specs: &[ArgSpec], argv: &[String]) -> Result<Parsed> {
     let longs = by_form(specs);
-    let mut given: BTreeMap<&str, ArgText> = BTreeMap::new();
+    let mut given: Vec<Option<ArgText>> = specs.iter().map(|_| None).collect();
     let mut verbose = false;
     let mut parser = lexopt::Parser::from_args(argv.iter().skip(1).map(OsString::from));
     while let Some(arg) = parser.next().map_err(stray)? {
-        let (spec, flag) = match arg {
+        let (index, flag) = match arg {
             Arg::Long("help") | Arg::Short('h') => return Ok(Parsed::Help),
             Arg::Long("version") | Arg::Short('V') => return Ok(Parsed::Version),
             Arg::Long("verbose") => {
                 verbose = true;
                 continue;
             }
-            Arg::Long(form) => *longs.get(form).ok_or_else(|| unknown(specs, &format!("--{form}")))?,
-            Arg::Short(letter) => match specs.iter().find(|spec| spec.short == Some(letter)) {
-                Some(spec) => (spec, true),
+            Arg::Long(form) => {
+                let index = *longs.get(form).ok_or_else(|| unknown(specs, &format!("--{form}")))?;
+                (index, form == specs[index].long || form.starts_with("enable-"))
+            }
+            Arg::Short(letter) => match specs.iter().position(|spec| spec.short == Some(letter)) {
+                Some(index) => (index, true),
                 // The version letter of eunomia-bpf 0.3, where no variable has it.
                 None if letter == 'v' => return Ok(Parsed::Version),
                 None => return Err(unknown(specs, &format!("-{letter}"))),
             },
             Arg::Value(value) => return Err(inval(format!("unexpected argument {value:?}"))),
         };
-        let text = match spec.kind {
+        given[index] = Some(match specs[index].kind {
             ArgKind::Value { .. } => ArgText::Text(parser.value().map_err(stray)?.to_string_lossy().into()),
             _ => ArgText::Bool(flag),
-        };
-        given.insert(&spec.name, text);
+        });
     }
     Ok(Parsed::Run { set: with_defaults(specs, given), verbose })
 }
 
-fn by_form(specs: &[ArgSpec]) -> BTreeMap<String, (&ArgSpec, bool)> {
-    let mut longs = BTreeMap::new();
-    for spec in specs {
-        longs.extend(forms(&spec.long, &spec.kind).into_iter().map(|(form, flag)| (form, (spec, flag))));
+fn by_form(specs: &[ArgSpec]) -> Names {
+    let mut longs = Names::new();
+    for (index, spec) in specs.iter().enumerate() {
+        longs.extend(forms(&spec.long, &spec.kind).into_iter().map(|form| (form, index)));
     }
     longs
 }
 
-fn with_defaults(specs: &[ArgSpec], mut given: BTreeMap<&str, ArgText>) -> Vec<(String, ArgText)> {
-    let choose = |spec: &ArgSpec| {
-        let text = given.remove(spec.name.as_str()).or_else(|| spec.default.clone().map(ArgText::Json));
+fn with_defaults(specs: &[ArgSpec], given: Vec<Option<ArgText>>) -> Vec<(String, ArgText)> {
+    let choose = |(spec, given): (&ArgSpec, Option<ArgText>)| {
+        let text = given.or_else(|| spec.default.clone().map(ArgText::Json));
         Some((spec.name.clone(), text?))
     };
-    specs.iter().filter_map(choose).collect()
+    specs.iter().zip(given).filter_map(choose).collect()
 }
 
 fn inval(message: String) -> Error {

@@ -237,13 +237,13 @@ fn names<'a>(skel: &Node<'a>, key: &str) -> Result<Vec<Node<'a>>> {
 
 /// Refuses a name that is there twice.
 fn unique<'a>(names: impl Iterator<Item = Node<'a>>) -> Result<()> {
-    let mut seen: BTreeMap<&str, String> = BTreeMap::new();
-    for node in names {
+    let names: Vec<Node> = names.collect();
+    let mut seen: BTreeMap<String, usize> = BTreeMap::new();
+    for (index, node) in names.iter().enumerate() {
         let name = node.value.as_str().unwrap_or_default();
-        if let Some(first) = seen.get(name) {
-            return Err(node.error(format!("{name:?} is already the name at {first}")));
+        if let Some(first) = seen.insert(name.to_owned(), index) {
+            return Err(node.error(format!("{name:?} is already the name at {}", names[first].path)));
         }
-        seen.insert(name, node.path.clone());
     }
     Ok(())
 }

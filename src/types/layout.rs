@@ -3,7 +3,6 @@
 //! Types are shared (`Arc`) and form no cycles, for a pointer does not hold what it points to. Everything in a graph
 //! is bounded: the size, the nesting and the number of values that writing it out takes.
 
-use std::collections::BTreeMap;
 use std::ffi::CStr;
 use std::fmt;
 use std::ops::Deref;
@@ -168,7 +167,7 @@ impl Type {
             Some(entry) if entry.kind == BtfKind::Var => entry.arg,
             _ => id,
         };
-        Builder { btf, done: BTreeMap::new() }.build(id, 0)
+        Builder { btf, done: Vec::new() }.build(id, 0)
     }
 
     /// A struct put together from members.
@@ -233,13 +232,14 @@ impl Type {
 /// Builds the graph, each type once.
 struct Builder<'a> {
     btf: &'a Btf,
-    done: BTreeMap<u32, Arc<Type>>,
+    /// What is built, by type id in ascending order.
+    done: Vec<(u32, Arc<Type>)>,
 }
 
 impl Builder<'_> {
     fn build(&mut self, id: u32, depth: u32) -> Result<Arc<Type>> {
-        if let Some(ty) = self.done.get(&id) {
-            return Ok(ty.clone());
+        if let Ok(place) = self.place(id) {
+            return Ok(self.done[place].1.clone());
         }
         let entry = self.btf.entry(id).ok_or_else(|| self.bad(id, "no such type"))?;
         if depth > MAX_DEPTH {
@@ -250,8 +250,14 @@ impl Builder<'_> {
             return Err(self.bad(id, "too many members in total, or nested too deep"));
         }
         let ty = Arc::new(ty);
-        self.done.insert(id, ty.clone());
+        let place = self.place(id).unwrap_or_else(|place| place);
+        self.done.insert(place, (id, ty.clone()));
         Ok(ty)
+    }
+
+    /// Where a type is among those that are built, or else where it belongs.
+    fn place(&self, id: u32) -> std::result::Result<usize, usize> {
+        self.done.binary_search_by_key(&id, |done| done.0)
     }
 
     /// What typedefs, qualifiers and tags stand for, under the name of the first typedef.

@@ -3,7 +3,6 @@
 //! Whatever can be decided before the first event is decided here: offsets, names already escaped, how each value is
 //! written, how large the result can get. `json` and `text` run the steps.
 
-use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -136,7 +135,7 @@ impl Plan {
             ));
         }
         let mut compiler =
-            Compiler { code: Code::default(), tables: BTreeMap::new(), pending: Vec::new(), quoted: true };
+            Compiler { code: Code::default(), tables: Vec::new(), pending: Vec::new(), quoted: true };
         let json_len = compiler.value(ty, 0, true);
         compiler.flush();
         let json = 0..compiler.code.steps.len();
@@ -167,11 +166,14 @@ fn usual(code: &Code) -> usize {
     (len + MAX_NUMBER).min(4096)
 }
 
+/// Where the constants of an enum lie and its size; its table, and the length of the longest name.
+type KnownTable = ((*const Field, usize), (u32, u64));
+
 /// Collects steps; each method returns how many bytes its part of the output has at most.
 struct Compiler {
     code: Code,
-    /// The enums that have a table already, by where their constants lie: table, length of the longest name.
-    tables: BTreeMap<(*const Field, usize), (u32, u64)>,
+    /// The enums that have a table already.
+    tables: Vec<KnownTable>,
     /// Literal bytes that the next step takes.
     pending: Vec<u8>,
     quoted: bool,
@@ -312,7 +314,7 @@ impl Compiler {
     /// The table of an enum's constants, and the length of the longest.
     fn constants(&mut self, ty: &Type) -> (u32, u64) {
         let identity = (ty.fields.as_ptr(), ty.size);
-        if let Some(known) = self.tables.get(&identity) {
+        if let Some((_, known)) = self.tables.iter().find(|(table, _)| *table == identity) {
             return *known;
         }
         let mask = u64::MAX >> (64 - 8 * ty.size.clamp(1, 8));
@@ -327,12 +329,12 @@ impl Compiler {
             longest = longest.max(len);
             names.push((constant.value as u64 & mask, start as u32, len as u32));
         }
-        // Stable: of several names for a value the first declared wins.
-        names.sort_by_key(|name| name.0);
+        // Of several names for a value the first declared wins.
+        names.sort_unstable_by_key(|name| (name.0, name.1));
         names.dedup_by_key(|name| name.0);
         let known = (self.code.enums.len() as u32, longest as u64);
         self.code.enums.push(Constants { names, signed: ty.signed, mask });
-        self.tables.insert(identity, known);
+        self.tables.push((identity, known));
         known
     }
 

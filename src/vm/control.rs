@@ -53,7 +53,7 @@ impl Vm {
         let mut gate = self.shared.gate();
         let started = match gate.watch(Role::Source, &epoll, &fds) {
             Ok(()) => Queue::start(sources, epoll, max_bytes, Arc::clone(&self.shared.ledger)),
-            Err(e) => Err((e, sources)),
+            Err(e) => Err((e, Some(sources))),
         };
         match started {
             Ok(queue) => {
@@ -63,7 +63,7 @@ impl Vm {
             }
             Err((e, sources)) => {
                 let watched = gate.watch(Role::Source, &self.shared.epoll, &fds);
-                delivery.sources = Some(sources);
+                delivery.sources = sources;
                 watched.and(Err(e)).map_err(system)
             }
         }

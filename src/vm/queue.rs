@@ -1,15 +1,16 @@
 //! The optional thread that drains the kernel's buffers while the host is busy.
 //!
-//! Records travel in chunks of 64 KiB that go round between two bounded channels, so nothing is allocated while it
+//! Records travel in chunks of 64 KiB that go round between two bounded queues, so nothing is allocated while it
 //! runs. When all chunks are full the newest records are dropped and counted.
 
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed, Ordering::SeqCst};
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
-use crossbeam_channel::{Receiver, Sender, bounded};
+use crossbeam_queue::ArrayQueue;
 
+use super::locked;
 use super::stats::Ledger;
 use crate::bpf::source::{Shape, Sink, Sources};
 use crate::os::{self, Epoll, EventFd};
@@ -21,16 +22,18 @@ const HEAD: usize = 24;
 
 /// The consumer's side, and the handle on the thread.
 pub struct Queue {
-    full: Receiver<Vec<u8>>,
-    free: Sender<Vec<u8>>,
     /// The chunk at work and how far it is.
     current: (Vec<u8>, usize),
     shared: Arc<Shared>,
-    thread: Option<JoinHandle<Sources>>,
+    thread: Option<JoinHandle<Option<Sources>>>,
 }
 
 /// What both sides use.
 struct Shared {
+    /// Chunks with records, the oldest first.
+    full: ArrayQueue<Vec<u8>>,
+    /// Chunks to fill.
+    free: ArrayQueue<Vec<u8>>,
     /// Readable while chunks wait.
     filled: EventFd,
     /// Ends the thread's wait.
@@ -56,12 +59,14 @@ impl Queue {
         epoll: Arc<Epoll>,
         max_bytes: usize,
         ledger: Arc<Ledger>,
-    ) -> Result<Queue, (io::Error, Sources)> {
+    ) -> Result<Queue, (io::Error, Option<Sources>)> {
         let chunks = (max_bytes / CHUNK).max(2);
         let made = EventFd::new().and_then(|filled| {
             let wake = EventFd::new()?;
             epoll.add(wake.fd(), 0)?;
             Ok(Arc::new(Shared {
+                full: ArrayQueue::new(chunks),
+                free: ArrayQueue::new(chunks),
                 filled,
                 wake,
                 ending: AtomicBool::new(false),
@@ -70,29 +75,18 @@ impl Queue {
         });
         let shared = match made {
             Ok(shared) => shared,
-            Err(e) => return Err((e, sources)),
+            Err(e) => return Err((e, Some(sources))),
         };
-        let (full_in, full) = bounded(chunks);
-        let (free, free_out) = bounded(chunks);
-        (0..chunks).for_each(|_| drop(free.send(Vec::new())));
-        let filler = Filler {
-            full: full_in,
-            free: free_out,
-            chunk: None,
-            shared: Arc::clone(&shared),
-            ledger,
-            max_record: max_bytes.max(CHUNK),
-        };
-        // The thread gets the sources by a cell, so that they are not lost if it cannot be started.
-        let (hand_over, take) = bounded(1);
-        let body = move || filler.run(take, &epoll);
+        (0..chunks).for_each(|_| drop(shared.free.push(Vec::new())));
+        let max_record = max_bytes.max(CHUNK);
+        let filler = Filler { chunk: None, shared: Arc::clone(&shared), ledger, max_record };
+        // The thread takes the sources out of a cell, so that they are not lost if it cannot be started.
+        let cell = Arc::new(Mutex::new(Some(sources)));
+        let theirs = Arc::clone(&cell);
+        let body = move || Some(filler.run(locked(&theirs).take()?, &epoll));
         match os::spawn_without_signals("eunomia-queue", body) {
-            Ok(thread) => {
-                drop(hand_over.send(sources));
-                let current = (Vec::new(), 0);
-                Ok(Queue { full, free, current, shared, thread: Some(thread) })
-            }
-            Err(e) => Err((e, sources)),
+            Ok(thread) => Ok(Queue { current: (Vec::new(), 0), shared, thread: Some(thread) }),
+            Err(e) => Err((e, locked(&cell).take())),
         }
     }
 
@@ -106,7 +100,7 @@ impl Queue {
         let thread = self.thread.take()?;
         self.shared.ending.store(true, SeqCst);
         self.shared.wake.signal();
-        thread.join().ok()
+        thread.join().ok().flatten()
     }
 
     /// Whether the thread runs.
@@ -116,7 +110,7 @@ impl Queue {
 
     /// Whether nothing waits.
     pub fn is_empty(&self) -> bool {
-        self.current.1 >= self.current.0.len() && self.full.is_empty()
+        self.current.1 >= self.current.0.len() && self.shared.full.is_empty()
     }
 
     /// Delivers what waits, `budget` records at most, and says how many.
@@ -143,11 +137,11 @@ impl Queue {
     }
 
     fn next_chunk(&mut self) -> bool {
-        let Ok(next) = self.full.try_recv() else { return false };
+        let Some(next) = self.shared.full.pop() else { return false };
         let (mut done, _) = std::mem::replace(&mut self.current, (next, 0));
         done.clear();
         // The first chunk that is put back was never one of the pool: there is no room for it, and no need.
-        drop(self.free.try_send(done));
+        drop(self.shared.free.push(done));
         true
     }
 }
@@ -186,8 +180,6 @@ fn deliver(
 
 /// The thread's side.
 struct Filler {
-    full: Sender<Vec<u8>>,
-    free: Receiver<Vec<u8>>,
     chunk: Option<Vec<u8>>,
     shared: Arc<Shared>,
     ledger: Arc<Ledger>,
@@ -195,10 +187,8 @@ struct Filler {
 }
 
 impl Filler {
-    fn run(mut self, sources: Receiver<Sources>, epoll: &Epoll) -> Sources {
+    fn run(mut self, mut sources: Sources, epoll: &Epoll) -> Sources {
         const BATCH: usize = 4096;
-        // The sender sends right after the thread was made; without sources there is no thread to speak of.
-        let mut sources = sources.recv().expect("the sources follow the thread");
         while !self.shared.ending.load(SeqCst) {
             let mut tokens = [0; 16];
             if epoll.wait(&mut tokens, -1).is_err() {
@@ -216,7 +206,7 @@ impl Filler {
     /// pool used up by chunks with a record each. It wakes this thread when it gets there.
     fn offer(&mut self) {
         self.shared.partial.store(true, SeqCst);
-        if self.full.is_empty() {
+        if self.shared.full.is_empty() {
             self.flush();
         }
     }
@@ -225,7 +215,7 @@ impl Filler {
     fn flush(&mut self) {
         if let Some(chunk) = self.chunk.take_if(|chunk| !chunk.is_empty()) {
             // There are as many places as chunks.
-            drop(self.full.try_send(chunk));
+            drop(self.shared.full.push(chunk));
             self.shared.filled.signal();
         }
         self.shared.partial.store(self.chunk.is_some(), SeqCst);
@@ -237,7 +227,7 @@ impl Filler {
             self.flush();
         }
         if self.chunk.is_none() {
-            self.chunk = self.free.try_recv().ok();
+            self.chunk = self.shared.free.pop();
         }
         let Some(chunk) = self.chunk.as_mut().filter(|_| size <= self.max_record) else {
             let records = u64::from(matches!(kind, Kind::Record | Kind::Entry));
@@ -262,7 +252,7 @@ impl Sink for Filler {
 
     fn lost(&mut self, source: &Shape, cpu: i32, count: u64) -> bool {
         // Counted when it is delivered; if it finds no room, now.
-        let room = self.chunk.is_some() || !self.free.is_empty();
+        let room = self.chunk.is_some() || !self.shared.free.is_empty();
         if !room {
             self.ledger.lost_kernel.fetch_add(count, Relaxed);
             return true;
