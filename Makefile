@@ -85,11 +85,8 @@ setup-lint:
 setup-vm:
 	@tools/setup.sh vm
 
-# One crate type at a time: with several, cargo drops the link-time optimisation. And in a folder of its own: in
-# target/release a tool or a benchmark that uses the library would overwrite libeunomia.so with one of its own.
 $(LIB): FORCE | setup
-	cargo rustc --release --target-dir $(DIST) --lib --crate-type cdylib
-	install $(DIST)/release/libeunomia.so $(DIST)/libeunomia.so.$(VERSION)
+	built=$$(tools/build-release.sh cdylib) && install $$built $(DIST)/libeunomia.so.$(VERSION)
 	ln -sf libeunomia.so.$(VERSION) $(DIST)/$(SONAME)
 	ln -sf $(SONAME) $@
 	cargo xtask symbols $@
@@ -97,8 +94,8 @@ $(LIB): FORCE | setup
 
 # One object that keeps only our names global, so that a host may link its own libbpf or zlib beside it.
 $(DIST)/libeunomia.a: FORCE | setup
-	cargo rustc --release --target-dir $(DIST) --lib --crate-type staticlib
-	ld -r --gc-sections $(addprefix -u ,$(shell cat tests/abi/symbols.txt)) $(DIST)/release/libeunomia.a -o $(@:.a=.o)
+	built=$$(tools/build-release.sh staticlib) && \
+	ld -r --gc-sections $(addprefix -u ,$(shell cat tests/abi/symbols.txt)) $$built -o $(@:.a=.o)
 	objcopy --wildcard --keep-global-symbol='eunomia_*' --strip-debug -R .llvmbc -R .llvmcmd $(@:.a=.o)
 	rm -f $@
 	ar rcs $@ $(@:.a=.o)

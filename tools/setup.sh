@@ -81,6 +81,18 @@ check_rust_component() {
     cargo "$1" --version >/dev/null 2>&1 || fail "cargo $1 is missing; run: rustup component add $2"
 }
 
+# Optional: with the sources of Rust's standard library, libeunomia.so is a quarter smaller.
+add_std_source() {
+    local source
+    source=$(rustc --print sysroot)/lib/rustlib/src/rust/library/Cargo.lock
+    { has "$source" || ! has rustup; } && return
+    if rustup component add rust-src >/dev/null 2>&1; then
+        say "added the Rust component rust-src"
+    else
+        say "rustup cannot add the component rust-src; libeunomia.so becomes a quarter larger without it"
+    fi
+}
+
 # mount_once TYPE DIRECTORY
 mount_once() {
     mountpoint -q "$2" && return
@@ -92,6 +104,7 @@ mount_once() {
 export DEBIAN_FRONTEND=noninteractive
 
 check_rust
+add_std_source
 need_base
 for work in "$@"; do
     case $work in

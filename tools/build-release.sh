@@ -1,0 +1,20 @@
+#!/usr/bin/env bash
+# Builds the library as it is shipped, in a folder of its own: in target/release a tool or a benchmark that uses the
+# library would overwrite it with one of its own. Prints where it is.
+# usage: tools/build-release.sh cdylib|staticlib   (one at a time: with several, cargo drops link-time optimisation)
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+host=$(rustc -vV | sed -n 's/^host: //p')
+small_std=()
+# Where the sources of std are at hand, std is built as small as the rest, which a stable compiler does only for those
+# who say that they know what they ask for. Without them the library is a quarter larger.
+if [ -e "$(rustc --print sysroot)/lib/rustlib/src/rust/library/Cargo.lock" ]; then
+    export RUSTC_BOOTSTRAP=1
+    small_std=("-Zbuild-std=std,panic_unwind" "-Zbuild-std-features=optimize_for_size")
+fi
+cargo rustc --release --target-dir target/dist --target "$host" "${small_std[@]}" --lib --crate-type "$1"
+case $1 in
+cdylib) echo "target/dist/$host/release/libeunomia.so" ;;
+staticlib) echo "target/dist/$host/release/libeunomia.a" ;;
+esac
