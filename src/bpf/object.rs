@@ -219,16 +219,21 @@ fn open(elf: &[u8], config: &OpenConfig, log: &Arc<Log>) -> Result<Object> {
     opened.map_err(|e| probe::open_error(&e, &printed))
 }
 
-/// libbpf follows types without looking where they lead: what never ends would hang it.
+/// libbpf follows much of the BTF without looking where it leads. Of several sections it takes one.
 fn check_btf(elf: &[u8]) -> Result<()> {
     let damaged =
         || Error::new(Status::Package, "object: cut off or damaged: its section table makes no sense");
-    let sections = elf::sections(elf, ".BTF").ok_or_else(damaged)?;
-    if sections.is_empty() {
+    let sections = |name| elf::sections(elf, name).ok_or_else(damaged);
+    let (types, exts) = (sections(".BTF")?, sections(".BTF.ext")?);
+    if types.is_empty() {
         return Err(no_btf());
     }
-    let check = |section| Btf::parse(section)?.check_nesting();
-    sections.into_iter().try_for_each(check).map_err(|e| e.at("object"))
+    let check = |section| {
+        let btf = Btf::parse(section)?;
+        btf.check_for_libbpf()?;
+        exts.iter().try_for_each(|ext| btf.check_relocations(ext))
+    };
+    types.into_iter().try_for_each(check).map_err(|e| e.at("object"))
 }
 
 /// The map, which nobody else uses before load.

@@ -1,7 +1,7 @@
 //! Bounds-checked reader of a raw `.BTF` section.
 //!
 //! Everything that later code follows (type ids, names, member lists) is checked here, once. Knows the encoding
-//! only: what a type means, how large it is and whether it nests in itself is the business of `layout`.
+//! only: what a type means and how large it is is the business of `layout`, what libbpf makes of it that of `check`.
 
 use crate::error::{Error, Result, Status};
 
@@ -182,54 +182,6 @@ impl Btf {
         entry.is_some_and(|e| matches!(e.kind, BtfKind::Struct | BtfKind::Union))
     }
 
-    /// Refuses a type that lies within itself, be it as a member, an element or by typedefs alone. Those who follow
-    /// types blindly would never come to an end.
-    pub fn check_nesting(&self) -> Result<()> {
-        #[derive(Clone, Copy, PartialEq)]
-        enum State {
-            New,
-            Open,
-            Done,
-        }
-        let mut states = vec![State::New; self.entries.len()];
-        let mut path: Vec<(u32, usize)> = Vec::new();
-        for (start, _) in self.entries() {
-            if states[start as usize] == State::New {
-                path.push((start, 0));
-            }
-            while let Some((id, next)) = path.last_mut() {
-                let (id, index) = (*id, *next);
-                *next += 1;
-                states[id as usize] = State::Open;
-                match self.inner_type(id, index).map(|inner| (inner, states[inner as usize])) {
-                    Some((inner, State::New)) => path.push((inner, 0)),
-                    Some((_, State::Open)) => {
-                        let name = self.name(id).unwrap_or("without a name");
-                        return Err(bad(format_args!("type {id} ({name}) lies within itself")));
-                    }
-                    Some((_, State::Done)) => {}
-                    None => {
-                        states[id as usize] = State::Done;
-                        path.pop();
-                    }
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// The types whose values are part of a value of type `id`, one after the other.
-    fn inner_type(&self, id: u32, index: usize) -> Option<u32> {
-        let entry = self.entry(id)?;
-        match entry.kind {
-            kind if kind.is_modifier() => Some(entry.arg).filter(|_| index == 0),
-            BtfKind::Struct | BtfKind::Union | BtfKind::Array => {
-                self.parts(entry).get(index).map(|part| part.ty)
-            }
-            _ => None,
-        }
-    }
-
     /// The type behind typedefs, qualifiers and type tags; `None` if they never end.
     pub(super) fn strip(&self, mut id: u32) -> Option<u32> {
         const LONGEST_CHAIN: usize = 64;
@@ -266,7 +218,7 @@ impl Btf {
         self.entries().find(|(_, entry)| named(entry)).map(|(id, _)| id)
     }
 
-    fn string(&self, offset: u32) -> Option<&str> {
+    pub(super) fn string(&self, offset: u32) -> Option<&str> {
         let bytes = string_at(&self.strings, offset)?;
         if bytes.is_empty() { None } else { std::str::from_utf8(bytes).ok() }
     }
@@ -395,7 +347,11 @@ fn sections(data: &[u8]) -> Result<(&[u8], &[u8])> {
         return Err(bad(format_args!("version {}, only version 1 is known", data[2])));
     }
     let word = |offset| word_at(data, offset).unwrap_or(0) as usize;
-    let body = data.get(word(4).max(HEADER_LEN)..).ok_or_else(|| bad("its header is cut short"))?;
+    // libbpf counts from the end of the header, wherever that is.
+    if word(4) < HEADER_LEN {
+        return Err(bad(format_args!("a header of {} bytes, less than {HEADER_LEN}", word(4))));
+    }
+    let body = data.get(word(4)..).ok_or_else(|| bad("its header is cut short"))?;
     let part = |offset: usize, len: usize, what: &str| {
         let end = offset.checked_add(len);
         end.and_then(|end| body.get(offset..end)).ok_or_else(|| bad(format_args!("{what} lie outside of it")))
@@ -408,6 +364,6 @@ fn sections(data: &[u8]) -> Result<(&[u8], &[u8])> {
     Ok((types, strings))
 }
 
-fn bad(what: impl std::fmt::Display) -> Error {
+pub(super) fn bad(what: impl std::fmt::Display) -> Error {
     Error::new(Status::Package, format_args!("BTF: {what}"))
 }

@@ -3,7 +3,8 @@
 //! A struct that only describes records is used by nothing else in the object. This module finds those and never
 //! chooses among them.
 
-use super::btf::{Btf, BtfKind, Entry, word_at};
+use super::btf::{Btf, BtfKind, Entry};
+use super::relocation::relocations;
 
 impl Btf {
     /// Ids of the types that may be an event's: named structs with a size that nothing refers to: no member, array,
@@ -16,8 +17,8 @@ impl Btf {
     pub fn event_candidates(&self, btf_ext: Option<&[u8]>) -> Vec<u32> {
         let mut used = self.used_types();
         if let Some(ext) = btf_ext {
-            let Some(ids) = relocated_types(ext) else { return Vec::new() };
-            for id in ids {
+            let Some(relocations) = relocations(ext) else { return Vec::new() };
+            for id in relocations.iter().map(|relocation| relocation.type_id) {
                 mark(&mut used, id);
                 if let Some(id) = self.strip(id) {
                     mark(&mut used, id);
@@ -79,36 +80,4 @@ fn mark(used: &mut [bool], id: u32) {
     if let Some(flag) = used.get_mut(id as usize) {
         *flag = true;
     }
-}
-
-/// The root types of the CO-RE relocations in a `.BTF.ext` section; `None` if it is malformed.
-fn relocated_types(ext: &[u8]) -> Option<Vec<u32>> {
-    const MAGIC_AND_VERSION: [u8; 3] = [0x9f, 0xeb, 1];
-    const HEADER_WITH_RELOCATIONS: usize = 32;
-    if ext.get(..3)? != MAGIC_AND_VERSION {
-        return None;
-    }
-    let header_len = word_at(ext, 4)? as usize;
-    if header_len < HEADER_WITH_RELOCATIONS {
-        return Some(Vec::new());
-    }
-    let start = header_len.checked_add(word_at(ext, 24)? as usize)?;
-    let section = ext.get(start..start.checked_add(word_at(ext, 28)? as usize)?)?;
-    let mut ids = Vec::new();
-    if section.is_empty() {
-        return Some(ids);
-    }
-    let record_size = word_at(section, 0)? as usize;
-    if record_size < 16 {
-        return None;
-    }
-    let mut at = 4;
-    while at < section.len() {
-        let count = word_at(section, at + 4)? as usize;
-        at += 8;
-        let records = section.get(at..at.checked_add(count.checked_mul(record_size)?)?)?;
-        ids.extend(records.chunks_exact(record_size).filter_map(|record| word_at(record, 4)));
-        at += records.len();
-    }
-    Some(ids)
 }

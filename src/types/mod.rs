@@ -5,12 +5,14 @@
 
 pub mod btf;
 mod candidate;
+mod check;
 mod ctype;
 pub mod encode;
 pub mod json;
 pub mod layout;
 mod out;
 pub mod plan;
+mod relocation;
 pub mod text;
 
 pub use btf::Btf;

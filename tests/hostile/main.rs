@@ -6,6 +6,7 @@ mod fixture;
 #[path = "../support/mod.rs"]
 mod support;
 
+mod btf;
 mod environment;
 mod events;
 mod forms;

@@ -80,6 +80,11 @@ pub fn btf_types(btf: &[u8]) -> Vec<(usize, u32)> {
     types
 }
 
+/// Reads a little-endian word.
+pub fn word(bytes: &[u8], at: usize) -> usize {
+    number::<4>(bytes, at)
+}
+
 /// Writes a little-endian word.
 pub fn put(bytes: &mut [u8], at: usize, word: u32) {
     bytes[at..at + 4].copy_from_slice(&word.to_le_bytes());

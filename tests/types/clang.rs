@@ -57,6 +57,7 @@ fn section(elf: &[u8], name: &str) -> Vec<u8> {
 fn values_are_what_c_wrote() {
     let object = object();
     let btf = Btf::parse(&object.btf).unwrap();
+    btf.check_for_libbpf().unwrap();
     let ty = Type::from_btf(&btf, btf.find_var("value").unwrap()).unwrap();
     assert_eq!((&*ty.name, ty.kind, ty.size), ("struct all", Kind::Struct, object.data.len()));
     let expected = concat!(

@@ -53,6 +53,7 @@ fn headers_are_checked() {
     assert_eq!(parse_error(b""), "BTF: 0 bytes are less than its header");
     assert_eq!(changed(0, 0x7f), "BTF: starts with 0xeb7f instead of 0xeb9f");
     assert_eq!(changed(2, 2), "BTF: version 2, only version 1 is known");
+    assert_eq!(changed(4, 23), "BTF: a header of 23 bytes, less than 24");
     assert_eq!(changed(7, 0xff), "BTF: its header is cut short");
     assert_eq!(changed(11, 0xff), "BTF: types lie outside of it");
     assert_eq!(changed(23, 0xff), "BTF: strings lie outside of it");

@@ -1,0 +1,214 @@
+//! What libbpf takes for granted in an object's BTF: checked before it gets the object, for it would crash or not come
+//! to an end. Anything else that is wrong there is left to libbpf and the kernel to refuse.
+
+use super::btf::{Btf, BtfKind, Entry, Part, bad};
+use super::relocation::{Relocation, relocations};
+use crate::error::{Error, Result};
+
+/// Bytes of all variables that come from the kernel's configuration, in which a value is a line of text at most.
+const MAX_KCONFIG: u64 = 1 << 20;
+/// Length of an access string; libbpf takes 64 indices.
+const MAX_ACCESS: usize = 256;
+
+impl Btf {
+    /// Refuses types that libbpf cannot cope with.
+    pub fn check_for_libbpf(&self) -> Result<()> {
+        self.check_nesting()?;
+        for (id, entry) in self.entries() {
+            match entry.kind {
+                BtfKind::Struct | BtfKind::Union => self.check_bit_fields(id, entry)?,
+                BtfKind::Datasec => self.check_section(id, entry)?,
+                _ => {}
+            }
+        }
+        self.check_kconfig()?;
+        self.check_struct_ops()
+    }
+
+    /// Refuses CO-RE relocations (in a `.BTF.ext` section) that libbpf would follow out of a type, and a byte order that
+    /// it would change in place.
+    pub fn check_relocations(&self, btf_ext: &[u8]) -> Result<()> {
+        let relocations = relocations(btf_ext)
+            .ok_or_else(|| bad(".BTF.ext is damaged, or not in this machine's byte order"))?;
+        relocations.iter().try_for_each(|relocation| self.check_relocation(relocation))
+    }
+
+    fn check_relocation(&self, relocation: &Relocation) -> Result<()> {
+        const INSTRUCTION: u32 = 8;
+        let Relocation { at, type_id, access, .. } = *relocation;
+        if at % INSTRUCTION != 0 {
+            return Err(bad(format_args!("relocation at byte {at}, which is inside an instruction")));
+        }
+        let access = self.string(access).unwrap_or("");
+        if access.len() > MAX_ACCESS {
+            let len = access.len();
+            return Err(bad(format_args!(
+                "relocation at byte {at}: {len} bytes of access, more than {MAX_ACCESS}"
+            )));
+        }
+        // libbpf reads each as an `int`. The first may be a step back of the pointer, a large number.
+        let index = |(place, index): (usize, &str)| {
+            let pointer = place == 0 && !relocation.is_enum_value();
+            index.parse::<u64>().is_ok_and(|index| pointer || i32::try_from(index).is_ok())
+        };
+        if access.split(':').enumerate().all(index) {
+            return Ok(());
+        }
+        Err(self.bad_type(type_id, format_args!("relocation at byte {at} to its member {access:?}")))
+    }
+
+    /// libbpf divides by the size of a bit-field's type.
+    fn check_bit_fields(&self, id: u32, entry: &Entry) -> Result<()> {
+        let integer = |part: &Part| {
+            let entry = self.strip(part.ty).and_then(|id| self.entry(id));
+            entry.is_some_and(|entry| {
+                matches!(entry.kind, BtfKind::Int | BtfKind::Enum | BtfKind::Enum64) && entry.arg > 0
+            })
+        };
+        match self.parts(entry).iter().find(|part| is_bit_field(entry, part) && !integer(part)) {
+            Some(part) => {
+                let (member, ty) = (self.part_name(part), part.ty);
+                Err(self.bad_type(id, format_args!("bit-field {member:?} of type {ty}, which is no integer")))
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// libbpf writes to what stands in a section as to a variable.
+    fn check_section(&self, id: u32, entry: &Entry) -> Result<()> {
+        let kind = |part: &Part| self.entry(part.ty).map(|entry| entry.kind);
+        let functions = self.name(id) == Some(".ksyms");
+        let variable =
+            |part: &Part| kind(part) == Some(BtfKind::Var) || functions && kind(part) == Some(BtfKind::Func);
+        match self.parts(entry).iter().find(|part| !variable(part)) {
+            Some(part) => Err(self.bad_type(id, format_args!("type {} in it is no variable", part.ty))),
+            None => Ok(()),
+        }
+    }
+
+    /// What stands in the sections whose name is `wanted`.
+    fn variables(&self, wanted: fn(&str) -> bool) -> impl Iterator<Item = &Part> {
+        let sections = self.entries().filter(|(_, entry)| entry.kind == BtfKind::Datasec);
+        let named = sections.filter(move |(id, _)| self.name(*id).is_some_and(wanted));
+        named.flat_map(|(_, entry)| self.parts(entry))
+    }
+
+    /// libbpf adds the place and the size of a struct_ops map in 32 bits.
+    fn check_struct_ops(&self) -> Result<()> {
+        let mut checked = vec![false; self.len() as usize];
+        for part in self.variables(|name| name.trim_start_matches('?').starts_with(".struct_ops")) {
+            let operations = self.entry(part.ty).and_then(|var| self.strip(var.arg));
+            let Some((id, entry)) = operations.and_then(|id| Some((id, self.entry(id)?))) else { continue };
+            let (at, size) = (part.value, u64::from(entry.arg));
+            if at + size > u32::MAX.into() {
+                return Err(self.bad_type(part.ty, format_args!("{size} bytes at byte {at} of its section")));
+            }
+            if !checked[id as usize] {
+                self.check_operations(id, entry)?;
+            }
+            checked[id as usize] = true;
+        }
+        Ok(())
+    }
+
+    /// libbpf reads the bit-fields of a struct_ops map as if they were none, and writes to its pointers wherever they are.
+    /// All other members are read once their layout has been checked.
+    fn check_operations(&self, id: u32, entry: &Entry) -> Result<()> {
+        const POINTER: u64 = 8;
+        let kind = |part: &Part| Some(self.entry(self.strip(part.ty)?)?.kind);
+        let outside =
+            |part: &Part| kind(part) == Some(BtfKind::Ptr) && part.value / 8 + POINTER > entry.arg.into();
+        let wrong = |part: &&Part| is_bit_field(entry, part) || outside(part);
+        let Some(part) = self.parts(entry).iter().find(wrong) else { return Ok(()) };
+        let what = if is_bit_field(entry, part) { "a bit-field" } else { "outside of it" };
+        let member = self.part_name(part);
+        Err(self.bad_type(id, format_args!("member {member:?} of a struct_ops map is {what}")))
+    }
+
+    /// libbpf counts the bytes of all these variables in an `int`.
+    fn check_kconfig(&self) -> Result<()> {
+        let mut size = 0;
+        for part in self.variables(|name| name == ".kconfig") {
+            size += self.kconfig_size(part.ty)?;
+            if size > MAX_KCONFIG {
+                let what = format_args!("{size} bytes of .kconfig, more than {MAX_KCONFIG}");
+                return Err(self.bad_type(part.ty, what));
+            }
+        }
+        Ok(())
+    }
+
+    /// Bytes of a variable that libbpf sets from the kernel's configuration. Anything but a number, an enum or a string
+    /// it refuses, but not before it has looked at every member of every member.
+    fn kconfig_size(&self, var: u32) -> Result<u64> {
+        const ENUM: u32 = 4; // what libbpf writes
+        let target = |id| self.entry(self.strip(id)?);
+        let size = self.entry(var).and_then(|var| target(var.arg)).and_then(|entry| match entry.kind {
+            BtfKind::Int => Some(entry.arg.into()),
+            BtfKind::Enum | BtfKind::Enum64 => Some(entry.arg.into()).filter(|_| entry.arg >= ENUM),
+            BtfKind::Array => {
+                let part = self.parts(entry).first()?;
+                let element = target(part.ty).filter(|element| element.kind == BtfKind::Int)?;
+                Some(part.value * u64::from(element.arg))
+            }
+            _ => None,
+        });
+        size.ok_or_else(|| self.bad_type(var, "not of a type that the kernel's configuration has"))
+    }
+
+    /// Refuses a type that lies within itself, be it as a member, an element or by typedefs alone. Those who follow
+    /// types blindly would never come to an end.
+    fn check_nesting(&self) -> Result<()> {
+        #[derive(Clone, Copy, PartialEq)]
+        enum State {
+            New,
+            Open,
+            Done,
+        }
+        let mut states = vec![State::New; self.len() as usize];
+        let mut path: Vec<(u32, usize)> = Vec::new();
+        for (start, _) in self.entries() {
+            if states[start as usize] == State::New {
+                path.push((start, 0));
+            }
+            while let Some((id, next)) = path.last_mut() {
+                let (id, index) = (*id, *next);
+                *next += 1;
+                states[id as usize] = State::Open;
+                match self.inner_type(id, index).map(|inner| (inner, states[inner as usize])) {
+                    Some((inner, State::New)) => path.push((inner, 0)),
+                    Some((_, State::Open)) => {
+                        let name = self.name(id).unwrap_or("without a name");
+                        return Err(bad(format_args!("type {id} ({name}) lies within itself")));
+                    }
+                    Some((_, State::Done)) => {}
+                    None => {
+                        states[id as usize] = State::Done;
+                        path.pop();
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The types whose values are part of a value of type `id`, one after the other.
+    fn inner_type(&self, id: u32, index: usize) -> Option<u32> {
+        let entry = self.entry(id)?;
+        match entry.kind {
+            kind if kind.is_modifier() => Some(entry.arg).filter(|_| index == 0),
+            BtfKind::Struct | BtfKind::Union | BtfKind::Array => {
+                self.parts(entry).get(index).map(|part| part.ty)
+            }
+            _ => None,
+        }
+    }
+
+    fn bad_type(&self, id: u32, what: impl std::fmt::Display) -> Error {
+        bad(format_args!("type {id} ({}): {what}", self.name(id).unwrap_or("without a name")))
+    }
+}
+
+fn is_bit_field(entry: &Entry, member: &Part) -> bool {
+    entry.flag && member.value >> 24 != 0
+}

@@ -1,0 +1,60 @@
+//! Bounds-checked reader of the CO-RE relocations in a `.BTF.ext` section.
+
+use super::btf::word_at;
+
+/// An instruction that depends on how the kernel at hand defines a type.
+pub(super) struct Relocation {
+    /// Its place in its section, in bytes.
+    pub at: u32,
+    /// The type.
+    pub type_id: u32,
+    /// The way into the type: indices of members and elements such as `0:2:1`, by its place in the strings of the BTF.
+    pub access: u32,
+    kind: u32,
+}
+
+impl Relocation {
+    /// Whether it asks about a constant of an enum; all else is about members or the type as a whole.
+    pub fn is_enum_value(&self) -> bool {
+        const ENUMVAL_EXISTS: u32 = 10;
+        const ENUMVAL_VALUE: u32 = 11;
+        matches!(self.kind, ENUMVAL_EXISTS | ENUMVAL_VALUE)
+    }
+}
+
+/// All relocations; `None` if the section is malformed.
+pub(super) fn relocations(ext: &[u8]) -> Option<Vec<Relocation>> {
+    const MAGIC_AND_VERSION: [u8; 3] = [0x9f, 0xeb, 1];
+    const HEADER_WITH_RELOCATIONS: usize = 32;
+    if ext.get(..3)? != MAGIC_AND_VERSION {
+        return None;
+    }
+    let header_len = word_at(ext, 4)? as usize;
+    if header_len < HEADER_WITH_RELOCATIONS {
+        return Some(Vec::new());
+    }
+    let start = header_len.checked_add(word_at(ext, 24)? as usize)?;
+    let section = ext.get(start..start.checked_add(word_at(ext, 28)? as usize)?)?;
+    let mut found = Vec::new();
+    if section.is_empty() {
+        return Some(found);
+    }
+    let record_size = word_at(section, 0)? as usize;
+    if record_size < 16 {
+        return None;
+    }
+    let mut at = 4;
+    while at < section.len() {
+        let count = word_at(section, at + 4)? as usize;
+        at += 8;
+        let records = section.get(at..at.checked_add(count.checked_mul(record_size)?)?)?;
+        found.extend(records.chunks_exact(record_size).filter_map(relocation));
+        at += records.len();
+    }
+    Some(found)
+}
+
+fn relocation(record: &[u8]) -> Option<Relocation> {
+    let word = |index: usize| word_at(record, 4 * index);
+    Some(Relocation { at: word(0)?, type_id: word(1)?, access: word(2)?, kind: word(3)? })
+}
