@@ -230,7 +230,7 @@ impl Map {
 
     fn parse(&self, what: &str, json: &str) -> Result<Value> {
         let bad = |e| Error::new(Status::Inval, format_args!("map {:?}: {what}: {e}", self.label()));
-        serde_json::from_str(json).map_err(bad)
+        serde_json::from_slice(json.as_bytes()).map_err(bad)
     }
 
     fn parse_key(&self, key: &str) -> Result<Vec<u8>> {

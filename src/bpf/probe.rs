@@ -26,7 +26,7 @@ pub fn kernel_has_btf() -> bool {
 
 /// Why libbpf would not open an object.
 pub fn open_error(e: &io::Error, printed: &str) -> Error {
-    let first = printed.lines().next().map(|line| line.trim_start_matches("libbpf: "));
+    let first = printed.lines().next().map(without_prefix);
     let (status, text) = match errno(e) {
         libc::ENOMEM => (Status::NoMem, "out of memory".into()),
         libc::EMFILE | libc::ENFILE => (Status::System, OUT_OF_DESCRIPTORS.into()),
@@ -212,10 +212,15 @@ fn load_status(errno: i32) -> Status {
     }
 }
 
+/// A line of libbpf's without its name in front.
+fn without_prefix(line: &str) -> &str {
+    line.strip_prefix("libbpf: ").unwrap_or(line)
+}
+
 /// The last thing libbpf said, else what the errno means.
 fn reason(printed: &str, e: &io::Error) -> String {
     let last = printed.lines().rev().find(|line| !line.trim().is_empty());
-    last.map_or_else(|| e.to_string(), |line| line.trim_start_matches("libbpf: ").trim().to_owned())
+    last.map_or_else(|| e.to_string(), |line| without_prefix(line).trim().to_owned())
 }
 
 /// Kernel features that a program asks for at attach, with the version that brought them.

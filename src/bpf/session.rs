@@ -322,7 +322,7 @@ impl Session {
             return Err(Error::new(Status::State, text));
         }
         let bad = |e| Error::new(Status::Inval, format_args!("target of program {name:?}: {e}"));
-        let value: Value = serde_json::from_str(json).map_err(bad)?;
+        let value: Value = serde_json::from_slice(json.as_bytes()).map_err(bad)?;
         let targets = Target::parse(&value, &format!("target of program {name:?}"))
             .map_err(|e| e.as_status(Status::Inval))?;
         let prog = &mut self.progs[index];

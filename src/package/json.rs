@@ -191,7 +191,8 @@ fn flat_map(entry: &Node) -> Value {
         members.remove("sec_data");
         if let Some(name) = members.get("name").and_then(Value::as_str) {
             let ident = internal_section(name).map_or(name, |section| &section[1..]);
-            let ident: String = ident.chars().map(|c| if c.is_alphanumeric() { c } else { '_' }).collect();
+            let ident: String =
+                ident.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect();
             members.insert("ident".into(), ident.into());
         }
     }

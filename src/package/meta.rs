@@ -214,8 +214,10 @@ impl Meta {
 
     /// A name that is no known variable is kept: the object may have it even though the metadata does not.
     fn set_values(&mut self, args: &Node) -> Result<()> {
-        let known: BTreeMap<String, usize> =
-            self.vars.iter().enumerate().map(|(index, variable)| (variable.name.clone(), index)).collect();
+        let mut known: BTreeMap<String, usize> = BTreeMap::new();
+        for (index, variable) in self.vars.iter().enumerate() {
+            known.insert(variable.name.clone(), index);
+        }
         for (name, value) in args.members()? {
             let value = Some(value.clone());
             match known.get(name) {
@@ -301,7 +303,7 @@ fn cmdarg(node: Node) -> Result<CmdArg> {
 }
 
 fn is_option_char(c: char) -> bool {
-    c.is_alphanumeric() || matches!(c, '-' | '_' | '.')
+    c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.')
 }
 
 fn option_name(node: Node) -> Result<String> {

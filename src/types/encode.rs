@@ -65,7 +65,9 @@ pub fn parse_text(ty: &Type, text: &str) -> Result<Value> {
             let number = text.parse().ok().and_then(Number::from_f64);
             number.map(Value::Number).ok_or_else(unfit)
         }
-        Kind::Array | Kind::Struct | Kind::Union => serde_json::from_str(text).map_err(|_| unfit()),
+        Kind::Array | Kind::Struct | Kind::Union => {
+            serde_json::from_slice(text.as_bytes()).map_err(|_| unfit())
+        }
     }
 }
 

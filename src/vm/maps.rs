@@ -70,7 +70,7 @@ impl Vm {
         let mut inner = self.inner()?;
         let session = inner.session_mut()?;
         let bad = |e| Error::new(Status::Inval, format_args!("variable {name:?}: {e}"));
-        session.set_var_json(name, &serde_json::from_str(json).map_err(bad)?)
+        session.set_var_json(name, &serde_json::from_slice(json.as_bytes()).map_err(bad)?)
     }
 
     /// Sets a global variable from its exact bytes.

@@ -6,14 +6,13 @@
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
-use std::thread::JoinHandle;
 
 use crossbeam_queue::ArrayQueue;
 
 use super::locked;
 use super::stats::Ledger;
 use crate::bpf::source::{Shape, Sink, Sources};
-use crate::os::{self, Epoll, EventFd};
+use crate::os::{Epoll, EventFd, Thread};
 
 /// Bytes in a chunk; only a single larger record makes one larger.
 const CHUNK: usize = 64 << 10;
@@ -25,7 +24,7 @@ pub struct Queue {
     /// The chunk at work and how far it is.
     current: (Vec<u8>, usize),
     shared: Arc<Shared>,
-    thread: Option<JoinHandle<Option<Sources>>>,
+    thread: Option<(Thread, Arc<Mutex<Option<Sources>>>)>,
 }
 
 /// What both sides use.
@@ -80,12 +79,16 @@ impl Queue {
         (0..chunks).for_each(|_| drop(shared.free.push(Vec::new())));
         let max_record = max_bytes.max(CHUNK);
         let filler = Filler { chunk: None, shared: Arc::clone(&shared), ledger, max_record };
-        // The thread takes the sources out of a cell, so that they are not lost if it cannot be started.
+        // The thread takes the sources out of a cell and puts them back at its end.
         let cell = Arc::new(Mutex::new(Some(sources)));
         let theirs = Arc::clone(&cell);
-        let body = move || Some(filler.run(locked(&theirs).take()?, &epoll));
-        match os::spawn_without_signals("eunomia-queue", body) {
-            Ok(thread) => Ok(Queue { current: (Vec::new(), 0), shared, thread: Some(thread) }),
+        let body = move || {
+            let taken = locked(&theirs).take();
+            let done = taken.map(|sources| filler.run(sources, &epoll));
+            *locked(&theirs) = done;
+        };
+        match Thread::spawn(c"eunomia-queue", Box::new(body)) {
+            Ok(thread) => Ok(Queue { current: (Vec::new(), 0), shared, thread: Some((thread, cell)) }),
             Err(e) => Err((e, locked(&cell).take())),
         }
     }
@@ -97,10 +100,11 @@ impl Queue {
 
     /// Ends the thread and takes the sources back; what is queued stays. `None` if it has been ended before, or died.
     pub fn stop(&mut self) -> Option<Sources> {
-        let thread = self.thread.take()?;
+        let (thread, cell) = self.thread.take()?;
         self.shared.ending.store(true, SeqCst);
         self.shared.wake.signal();
-        thread.join().ok().flatten()
+        drop(thread);
+        locked(&cell).take()
     }
 
     /// Whether the thread runs.
