@@ -116,12 +116,22 @@ fn between<'a>(text: &'a str, begin: &str, end: &str) -> Option<&'a str> {
     Some(rest.split_once(end).map_or(rest, |(log, _)| log).trim())
 }
 
-/// The line of a log that says what was wrong: the last one before the statistics. A log without one means that the
-/// verifier was not reached.
+/// The line of a log that says what was wrong: the last one before the statistics that shows no state. A log without
+/// one means that the verifier was not reached.
 fn verdict(log: &str) -> Option<&str> {
     let statistics = ["processed ", "verification time", "stack depth", "arg#", "func#"];
-    let speaks = |line: &&str| !line.is_empty() && !statistics.iter().any(|head| line.starts_with(head));
+    let counts = |line: &str| statistics.iter().any(|head| line.starts_with(head));
+    let speaks = |line: &&str| !line.is_empty() && !counts(line) && !shows_state(line);
     log.lines().rev().map(str::trim).find(speaks).map(|line| line.trim_end_matches('.'))
+}
+
+/// Whether a line shows what the registers hold: `cur state: R0=1 R10=fp0`, `from 3 to 5: R1_w=ctx()`.
+fn shows_state(line: &str) -> bool {
+    let holds = |word: &str| {
+        let rest = word.strip_prefix('R').map(|rest| rest.trim_start_matches(|c: char| c.is_ascii_digit()));
+        rest.is_some_and(|rest| rest.starts_with(['=', '_']))
+    };
+    line.starts_with("cur state:") || line.starts_with("old state:") || line.split(' ').any(holds)
 }
 
 fn missing_btf(printed: &str) -> bool {

@@ -104,6 +104,27 @@ int takes_long(void *ctx)
 }
 
 #[test]
+fn an_endless_loop_is_the_verdict_not_the_state_behind_it() {
+    needs_root!();
+    const SOURCE: &str = source!(
+        r#"
+SEC("tp/syscalls/sys_enter_getpgid")
+int never_ends(void *ctx)
+{
+    asm volatile("r6 = 0; again: r6 &= 1; if r6 == 0 goto again;" ::: "r6");
+    return 0;
+}
+"#
+    );
+    let package = package(SOURCE);
+    let clean = Clean::new();
+    let vm = opened(&package);
+    let error =
+        load_refused(&vm, &clean, Status::Verifier, &["never_ends", "infinite loop detected at insn"]);
+    assert!(error.detail.contains("old state:"), "{}", error.detail);
+}
+
+#[test]
 fn helpers_for_free_software_need_a_licence() {
     needs_root!();
     const SOURCE: &str = r#"
