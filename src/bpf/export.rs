@@ -9,7 +9,7 @@ use super::elf;
 use super::map::{Map, kind};
 use crate::error::{Error, Result, Status};
 use crate::log::{Level, Log};
-use crate::package::{CustomMember, ExportConfig, ExportType, MapMeta, Meta, Package, Sample};
+use crate::package::{CustomMember, ExportConfig, ExportType, MapMeta, Package, Sample};
 use crate::types::{Btf, Field, Plan, Type};
 
 /// Counts failed ring-buffer reservations, in objects whose `bpf_helpers.h` does so.
@@ -164,19 +164,5 @@ impl Chooser<'_> {
             map.label()
         );
         self.log.write(Level::Warn, &text);
-    }
-}
-
-/// Pages per CPU of a perf buffer: the host's word, which has been checked, else the package's, else 64.
-pub fn perf_pages(host: u32, meta: &Meta) -> Result<u32> {
-    const USUAL: u32 = 64;
-    let told = meta.perf_buffer_pages.unwrap_or(USUAL);
-    match (host, told.is_power_of_two()) {
-        (0, true) => Ok(told),
-        (0, false) => {
-            let text = format!("meta.perf_buffer_pages: {told} is not a power of two");
-            Err(Error::new(Status::Package, text))
-        }
-        _ => Ok(host),
     }
 }

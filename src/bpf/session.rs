@@ -8,7 +8,7 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use super::attach::{attach, attach_struct_ops, is_attachable};
-use super::export::{LOST_MAP, exports, perf_pages};
+use super::export::{LOST_MAP, exports};
 use super::map::{Map, errno, kind};
 use super::object::{OpenConfig, Opened, Phase, Var};
 use super::source::{Shape, Sources};
@@ -21,6 +21,9 @@ use crate::os;
 use crate::package::args::{self, ArgText, Parsed};
 use crate::package::{Package, Target};
 use crate::types::parse_text;
+
+/// Pages of a perf buffer per CPU, if neither host nor package says.
+const USUAL_PERF_PAGES: u32 = 64;
 
 /// What a session needs to know of its host.
 pub struct Config {
@@ -117,8 +120,10 @@ impl Session {
         let _low = self.descriptors()?;
         let maps = &self.opened.maps;
         let exports = exports(&self.package, &self.opened.btf, maps, &self.log)?;
-        let has_perf = exports.iter().any(|export| maps[export.map].kind == kind::PERF_EVENT_ARRAY);
-        let pages = if has_perf { perf_pages(self.config.perf_pages, &self.package.meta)? } else { 0 };
+        let pages = match self.config.perf_pages {
+            0 => self.package.meta.perf_buffer_pages.unwrap_or(USUAL_PERF_PAGES),
+            host => host,
+        };
         self.opened.load(&self.config.open, &self.log)?;
         let sources = Sources::open(exports, &self.opened.maps, pages)?;
         self.shapes = sources.shapes();

@@ -29,7 +29,7 @@ pub struct Meta {
     pub progs: Vec<ProgMeta>,
     /// Types of events.
     pub export_types: Vec<ExportType>,
-    /// Pages of a perf buffer, per CPU.
+    /// Pages of a perf buffer, per CPU: a power of two.
     pub perf_buffer_pages: Option<u32>,
     /// How long one poll waits.
     pub poll_timeout_ms: Option<u32>,
@@ -190,7 +190,6 @@ impl Meta {
     /// Reads the `meta` object and, within it or in another place, the `bpf_skel` object. The last of
     /// `args` (values for variables, by name) has the last word.
     pub(super) fn read(meta: &Node, skel: &Node, args: &[Option<Node>]) -> Result<Meta> {
-        let u32_of = |key| meta.get(key).map(|number| number.u32_from(0)).transpose();
         let mut read = Meta {
             obj_name: text(skel, "obj_name")?.unwrap_or_default(),
             doc: skel.get("doc").map_or(Ok(Doc::default()), doc)?,
@@ -198,8 +197,8 @@ impl Meta {
             maps: each(skel.list("maps")?, map)?,
             progs: each(skel.list("progs")?, program)?,
             export_types: export_types(meta)?,
-            perf_buffer_pages: u32_of("perf_buffer_pages")?,
-            poll_timeout_ms: u32_of("poll_timeout_ms")?,
+            perf_buffer_pages: meta.get("perf_buffer_pages").map(buffer_pages).transpose()?,
+            poll_timeout_ms: meta.get("poll_timeout_ms").map(|number| number.u32_from(0)).transpose()?,
             debug_verbose: meta.get("debug_verbose").map_or(Ok(false), |flag| flag.bool())?,
         };
         // Sections with long names may share one shortened map name; a name without a dot is the program's.
@@ -227,6 +226,11 @@ impl Meta {
         }
         Ok(())
     }
+}
+
+fn buffer_pages(node: Node) -> Result<u32> {
+    let pages = node.u32_from(0)?;
+    if pages.is_power_of_two() { Ok(pages) } else { Err(node.expected("a power of two")) }
 }
 
 fn each<T>(nodes: Vec<Node>, read: fn(Node) -> Result<T>) -> Result<Vec<T>> {

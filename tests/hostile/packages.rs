@@ -290,17 +290,17 @@ char LICENSE[] SEC("license") = "GPL";
         Status::Inval,
         &["perf_pages", "3"],
     );
+    drop(clean);
     for pages in [0, 3, 100] {
-        let vm = vm();
-        vm.open(&with(pages), Kind::Json as u32).unwrap();
         let words = ["meta.perf_buffer_pages", &pages.to_string(), "power of two"];
-        load_refused(&vm, &clean, PACKAGE, &words);
-        drop(vm);
-        // The options have the last word.
-        let (vm, _log) = vm_with(Options { perf_pages: 8, ..Options::default() });
-        vm.open(&with(pages), Kind::Json as u32).unwrap();
-        vm.load().unwrap();
+        open_refused(&with(pages), PACKAGE, &words);
     }
+    let clean = Clean::new();
+    // The options have the last word.
+    let (decided, _log) = vm_with(Options { perf_pages: 8, ..Options::default() });
+    decided.open(&with(1 << 31), Kind::Json as u32).unwrap();
+    decided.load().unwrap();
+    drop(decided);
     let vm = vm();
     vm.open(&with(1 << 31), Kind::Json as u32).unwrap();
     load_refused(&vm, &clean, Status::NoMem, &["events"]);

@@ -46,6 +46,10 @@ fn numbers_that_do_not_fit_are_shown() {
     let too_large = "meta.perf_buffer_pages: expected a whole number of at most 4294967295, found ";
     assert_eq!(pages(json!(9223372036854775808_u64)), format!("{too_large}9223372036854775808"));
     assert_eq!(pages(json!(1e300)), "meta.perf_buffer_pages: expected a whole number, found 1e+300");
+    for number in [0, 3, 100] {
+        let message = format!("meta.perf_buffer_pages: expected a power of two, found {number}");
+        assert_eq!(pages(json!(number)), message);
+    }
     assert_eq!(pages(json!(true)), "meta.perf_buffer_pages: expected a whole number, found true");
 }
 
