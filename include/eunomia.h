@@ -564,7 +564,9 @@ int eunomia_map_get(struct eunomia_vm *vm,
                     void *val,
                     size_t vlen);
 
-// Stores val under key. flags: BPF_ANY 0, BPF_NOEXIST 1, BPF_EXIST 2.
+// Stores val under key. flags: BPF_ANY 0, BPF_NOEXIST 1, BPF_EXIST 2. SYSTEM with errsys EEXIST: the key is
+// there already and flags is BPF_NOEXIST, with errsys E2BIG: the map is full, or the index of an array out
+// of range. NOT_FOUND: there is no such key and flags is BPF_EXIST.
 int eunomia_map_set(struct eunomia_vm *vm,
                     const char *map,
                     const void *key,
@@ -583,7 +585,7 @@ int eunomia_map_next(struct eunomia_vm *vm, const char *map, const void *key, vo
 // Gives out the value under a key, both as JSON; of a per-CPU map an array. Borrowed until the next call.
 int eunomia_map_get_json(struct eunomia_vm *vm, const char *map, const char *key, const char **out);
 
-// Stores a value under a key, both as JSON, checked against their types.
+// Stores a value under a key, both as JSON, checked against their types. Else as eunomia_map_set.
 int eunomia_map_set_json(struct eunomia_vm *vm,
                          const char *map,
                          const char *key,

@@ -268,6 +268,12 @@ pub fn is_per_cpu(map_kind: u32) -> bool {
     matches!(map_kind, PERCPU_HASH | PERCPU_ARRAY | LRU_PERCPU_HASH | PERCPU_CGROUP_STORAGE)
 }
 
+/// Whether the keys are places from 0 on. Only full maps of other kinds refuse a key as too much.
+fn is_indexed(map_kind: u32) -> bool {
+    // Arrays of values, of programs, events, control groups and maps; then maps of devices, sockets, CPUs.
+    matches!(map_kind, 2..=4 | 6 | 8 | 12 | 14..=17 | 20)
+}
+
 /// An error of a map operation, with the status its errno stands for.
 pub fn map_error(map: &Map, what: &str, e: &io::Error) -> Error {
     let errno = errno(e);
@@ -281,6 +287,11 @@ pub fn map_error(map: &Map, what: &str, e: &io::Error) -> Error {
     };
     let reason = match errno {
         libc::ENOENT => "no such entry".into(),
+        libc::EEXIST => "the key exists already".into(),
+        libc::E2BIG if is_indexed(map.kind) => {
+            format!("the index is out of range: there are {} entries", map.max_entries)
+        }
+        libc::E2BIG => format!("it is full: there is room for {} entries", map.max_entries),
         ENOTSUPP => "a map of this kind cannot do it".into(),
         _ => e.to_string(),
     };

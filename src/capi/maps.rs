@@ -81,7 +81,9 @@ pub unsafe extern "C" fn eunomia_map_get(
     }
 }
 
-/// Stores val under key. flags: BPF_ANY 0, BPF_NOEXIST 1, BPF_EXIST 2.
+/// Stores val under key. flags: BPF_ANY 0, BPF_NOEXIST 1, BPF_EXIST 2. SYSTEM with errsys EEXIST: the key is
+/// there already and flags is BPF_NOEXIST, with errsys E2BIG: the map is full, or the index of an array out
+/// of range. NOT_FOUND: there is no such key and flags is BPF_EXIST.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn eunomia_map_set(
     vm: *mut eunomia_vm,
@@ -150,7 +152,7 @@ pub unsafe extern "C" fn eunomia_map_get_json(
     }
 }
 
-/// Stores a value under a key, both as JSON, checked against their types.
+/// Stores a value under a key, both as JSON, checked against their types. Else as eunomia_map_set.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn eunomia_map_set_json(
     vm: *mut eunomia_vm,

@@ -11,6 +11,7 @@ mod environment;
 mod events;
 mod forms;
 mod kernel;
+mod maps;
 mod memory;
 mod packages;
 mod variables;
