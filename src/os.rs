@@ -221,7 +221,11 @@ pub fn check_interface(index: u32) -> io::Result<()> {
 
 /// A thread of ours. It takes no signals: a host's handlers keep running on the host's threads. Dropping this waits for
 /// its end. (One of std's brings names, results and guard pages along, 15 kB of the library.)
-pub struct Thread(libc::pthread_t);
+pub struct Thread {
+    thread: libc::pthread_t,
+    /// The process it is of: a child of fork has only the memory of it.
+    owner: u32,
+}
 
 type Body = Box<dyn FnOnce() + Send>;
 
@@ -244,15 +248,17 @@ impl Thread {
                 return Err(io::Error::from_raw_os_error(ret));
             }
             libc::pthread_setname_np(thread, name.as_ptr());
-            Ok(Thread(thread))
+            Ok(Thread { thread, owner: std::process::id() })
         }
     }
 }
 
 impl Drop for Thread {
     fn drop(&mut self) {
-        // SAFETY: joined here only, and nothing detaches it.
-        unsafe { libc::pthread_join(self.0, std::ptr::null_mut()) };
+        if self.owner == std::process::id() {
+            // SAFETY: joined here only, and nothing detaches it.
+            unsafe { libc::pthread_join(self.thread, std::ptr::null_mut()) };
+        }
     }
 }
 

@@ -14,7 +14,7 @@ use super::export::Export;
 use super::map::{Map, errno, kind, map_error};
 use super::sys::ring::{Perf, Receiver, Ring};
 use crate::error::{Error, Result, Status};
-use crate::os::{Epoll, TimerFd};
+use crate::os::{Epoll, EventFd, TimerFd};
 use crate::package::Sample;
 use crate::types::Plan;
 
@@ -62,6 +62,10 @@ pub trait Sink {
     fn round(&mut self, source: &Shape) -> bool;
     /// Asked between turns: whether to end early.
     fn interrupted(&self) -> bool;
+    /// Whether what it takes has been delivered with that.
+    fn delivers(&self) -> bool {
+        true
+    }
     /// Asked when the sink ended a turn: whether the source goes on with it in the next batch.
     fn keeps_turn(&self) -> bool {
         false
@@ -75,6 +79,8 @@ pub struct Sources {
     next: usize,
     epoll: Epoll,
     timer: TimerFd,
+    /// Readable while perf buffers may hold records that the kernel will not tell of again.
+    again: Option<Arc<EventFd>>,
 }
 
 struct Source {
@@ -109,7 +115,9 @@ impl Sources {
             source.watch(&epoll).map_err(|e| map_error(map, "epoll", &e))?;
             list.push(source);
         }
-        let sources = Sources { list, next: 0, epoll, timer };
+        let has_perf = list.iter().any(|source: &Source| matches!(source.buffer, Buffer::Perf(..)));
+        let again = has_perf.then(EventFd::new).transpose().map_err(system)?.map(Arc::new);
+        let sources = Sources { list, next: 0, epoll, timer, again };
         sources.arm().map_err(system)?;
         Ok(sources)
     }
@@ -120,8 +128,20 @@ impl Sources {
     }
 
     /// The descriptors that are readable when a buffer, or a sampled map, has something.
-    pub fn fds(&self) -> [RawFd; 2] {
-        [self.epoll.fd(), self.timer.fd()]
+    pub fn fds(&self) -> Vec<RawFd> {
+        let again = self.again.as_ref().map(|again| again.fd());
+        [self.epoll.fd(), self.timer.fd()].into_iter().chain(again).collect()
+    }
+
+    /// To be signalled after the readiness of these descriptors may have been asked for without a drain, which takes it
+    /// away from perf buffers; `None` if there are none.
+    pub fn again(&self) -> Option<Arc<EventFd>> {
+        self.again.clone()
+    }
+
+    /// Whether a perf buffer holds records, whatever its descriptor says.
+    pub fn has_records(&self) -> bool {
+        self.list.iter().any(|source| matches!(&source.buffer, Buffer::Perf(perf, _) if perf.has_records()))
     }
 
     /// Delivers what is there now, `budget` events at most, and says how many.
@@ -129,7 +149,13 @@ impl Sources {
         if self.samples() {
             self.timer.clear();
         }
+        if let Some(again) = &self.again {
+            again.clear();
+        }
         let drained = self.turns(budget, sink);
+        if let Some(again) = self.again.as_ref().filter(|_| self.has_records()) {
+            again.signal();
+        }
         // Also after a failure: the next round may work, and other maps have theirs.
         let armed = self.arm();
         armed
@@ -147,7 +173,9 @@ impl Sources {
             let source = &mut self.list[at];
             let (count, go_on, more) = source.turn(TURN.min(budget - total), sink)?;
             total += count;
-            source.shape.events.fetch_add(count as u64, Relaxed);
+            if sink.delivers() {
+                source.shape.events.fetch_add(count as u64, Relaxed);
+            }
             idle = if more { 0 } else { idle + 1 };
             if !go_on {
                 if sink.keeps_turn() {

@@ -10,6 +10,9 @@ use super::{Vm, options};
 use crate::error::{Error, Result, Status};
 use crate::os::Epoll;
 
+/// Bytes of the largest queue.
+const MAX_QUEUE: usize = 1 << 30;
+
 impl Vm {
     /// Ends the poll that is under way, or the next one, with `Err(Stopped)`. Any thread, any signal handler;
     /// several calls before the report are one.
@@ -33,9 +36,13 @@ impl Vm {
         self.shared.ledger.stats()
     }
 
-    /// Starts a thread that drains the kernel's buffers into a queue of `max_bytes` (at least 128 KiB), from which
-    /// polls then deliver. When it is full the newest records are dropped and counted.
+    /// Starts a thread that drains the kernel's buffers into a queue of `max_bytes` (128 KiB to 1 GiB; less counts as
+    /// the least), from which polls then deliver. When it is full the newest records are dropped and counted.
     pub fn queue_start(&self, max_bytes: usize) -> Result<()> {
+        if max_bytes > MAX_QUEUE {
+            let text = format!("a queue of {max_bytes} bytes; {MAX_QUEUE} is the most");
+            return Err(Error::new(Status::Inval, text));
+        }
         let (inner, mut delivery) = self.exclusive()?;
         inner.loaded()?;
         if delivery.queue.as_ref().is_some_and(Queue::is_running) {

@@ -4,7 +4,7 @@ use std::io;
 use std::os::fd::RawFd;
 use std::sync::Arc;
 
-use crate::os::Epoll;
+use crate::os::{Epoll, EventFd};
 
 /// Token of everything that means "there are events".
 const EVENTS: u64 = 1;
@@ -25,6 +25,8 @@ pub enum Role {
 pub struct Gate {
     paused: bool,
     watched: Vec<(Role, Arc<Epoll>, RawFd)>,
+    /// Signalled when sources come into a set: that asks for their readiness. See `Sources::again`.
+    pub again: Option<Arc<EventFd>>,
 }
 
 impl Gate {
@@ -40,7 +42,9 @@ impl Gate {
                 return Ok(());
             }
             epoll.add(*fd, EVENTS)
-        })
+        })?;
+        self.ask_again();
+        Ok(())
     }
 
     /// Has `epoll` wait for these descriptors in that role, and nobody else any longer.
@@ -53,7 +57,16 @@ impl Gate {
             }
             self.watched.push((role, Arc::clone(epoll), fd));
         }
+        if role == Role::Source {
+            self.ask_again();
+        }
         Ok(())
+    }
+
+    fn ask_again(&self) {
+        if let Some(again) = &self.again {
+            again.signal();
+        }
     }
 
     /// The descriptors of that role have been closed, and left their set by that.

@@ -205,7 +205,9 @@ impl Vm {
         let sources = session.load()?;
         self.shared.ledger.watch(session.lost_map(), session.prog_fds()?);
         delivery.shapes = sources.shapes();
-        let watched = self.shared.gate().watch(Role::Source, &self.shared.epoll, &sources.fds());
+        let mut gate = self.shared.gate();
+        gate.again = sources.again();
+        let watched = gate.watch(Role::Source, &self.shared.epoll, &sources.fds());
         delivery.sources = Some(sources);
         watched.map_err(|e| options::system("epoll", &e))
     }
@@ -213,8 +215,11 @@ impl Vm {
     /// After a failure back to what `open` left, with what the host has set.
     fn unload(&self, inner: &mut Inner, delivery: &mut Delivery, cause: Error) -> Error {
         self.shared.ledger.watch(None, Vec::new());
+        let mut gate = self.shared.gate();
         // Nothing is added, so nothing can fail.
-        drop(self.shared.gate().watch(Role::Source, &self.shared.epoll, &[]));
+        drop(gate.watch(Role::Source, &self.shared.epoll, &[]));
+        gate.again = None;
+        drop(gate);
         *delivery = Delivery::default();
         match inner.session.take().map(Session::reopen) {
             Some(Err(e)) => {

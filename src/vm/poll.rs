@@ -165,7 +165,14 @@ impl Vm {
         inner.loaded()?;
         self.shared.ledger.polls.fetch_add(1, Relaxed);
         loop {
-            match self.wait(deadline)? {
+            // A host that waits for the vm's descriptor in a set of its own has used up what the kernel tells of perf buffers.
+            let has_records = delivery.sources.as_ref().is_some_and(Sources::has_records);
+            let ready = match has_records && !self.shared.stop.is_paused() {
+                true if self.shared.stop.take() => Ready::Stop,
+                true => Ready::Events,
+                false => self.wait(deadline)?,
+            };
+            match ready {
                 Ready::Stop => return Err(Error::new(Status::Stopped, "stop was called")),
                 Ready::Nothing => return Ok(None),
                 Ready::Events => {}

@@ -174,6 +174,10 @@ fn deliver(
     *at = key + key_len.next_multiple_of(8);
     let (shape, data, key) =
         (shapes.get(source)?, chunk.get(data..data + len)?, chunk.get(key..key + key_len)?);
+    if kind == Kind::Record as u32 || kind == Kind::Entry as u32 {
+        // Whoever delivers has the lock on all deliveries.
+        shape.events.store(shape.events.load(Relaxed) + 1, Relaxed);
+    }
     Some(match kind {
         0 => (Kind::Record, sink.record(shape, cpu, data)),
         1 => (Kind::Lost, sink.lost(shape, cpu, u64::from_ne_bytes(data.try_into().ok()?))),
@@ -274,5 +278,9 @@ impl Sink for Filler {
 
     fn interrupted(&self) -> bool {
         self.shared.ending.load(Relaxed)
+    }
+
+    fn delivers(&self) -> bool {
+        false
     }
 }

@@ -31,6 +31,11 @@ impl Stop {
         self.paused.store(on, SeqCst);
     }
 
+    /// Whether events are held back.
+    pub fn is_paused(&self) -> bool {
+        self.paused.load(SeqCst)
+    }
+
     /// Whether a batch that is under way is to end.
     pub fn ends_batch(&self) -> bool {
         self.asked.load(SeqCst) || self.paused.load(SeqCst)

@@ -23,15 +23,39 @@ static void descriptors_are_close_on_exec(void) {
     eunomia_destroy(vm);
 }
 
-static void a_forked_child_may_destroy_its_copy(void) {
-    eunomia_vm *vm = running_vm();
+static void destroy_in_a_child(eunomia_vm *vm) {
     int status;
     pid_t child = fork();
     if (child == 0) {
         eunomia_destroy(vm);
-        _exit(0);
+        // What other threads and perf buffers hold lasts until here, also for a memory checker.
+        execl("/bin/true", "true", (char *)NULL);
+        _exit(1);
     }
     CHECK(waitpid(child, &status, 0) == child && status == 0);
+}
+
+static void a_forked_child_may_destroy_its_copy(void) {
+    eunomia_vm *vm = running_vm();
+    destroy_in_a_child(vm);
+    trigger(vm, 2);
+    CHECK(drain(vm) == 2);
+    ok(vm, eunomia_queue_start(vm, 0));
+    destroy_in_a_child(vm);
+    trigger(vm, 2);
+    for (int events = 0; events < 2;)
+        events += eunomia_poll(vm, -1, EUNOMIA_FORMAT_JSON, ignore_event, NULL);
+    eunomia_destroy(vm);
+}
+
+static void a_forked_child_does_not_silence_a_perf_buffer(void) {
+    size_t len;
+    eunomia_vm *vm = empty_vm();
+    char *object = read_file(package_path("perf.o"), &len);
+    ok(vm, eunomia_open_object(vm, object, len, NULL));
+    free(object);
+    start(vm);
+    destroy_in_a_child(vm);
     trigger(vm, 2);
     CHECK(drain(vm) == 2);
     eunomia_destroy(vm);
@@ -76,6 +100,7 @@ int main(int argc, char **argv) {
     begin(argc, argv);
     RUN(descriptors_are_close_on_exec);
     RUN(a_forked_child_may_destroy_its_copy);
+    RUN(a_forked_child_does_not_silence_a_perf_buffer);
     RUN(signals_are_left_alone);
     RUN(a_vm_without_descriptors_is_refused_with_a_reason);
     return 0;

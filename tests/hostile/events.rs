@@ -348,6 +348,94 @@ fn a_consumer_that_stalls_finds_every_lost_event_in_the_ledger() {
     drop(clean);
 }
 
+/// Whether a host that waits for the vm's descriptor in a loop of its own finds it readable.
+fn readable(vm: &Vm) -> bool {
+    let mut fd = libc::pollfd { fd: vm.epoll_fd(), events: libc::POLLIN, revents: 0 };
+    // SAFETY: one entry, as told.
+    unsafe { libc::poll(&mut fd, 1, 0) == 1 }
+}
+
+#[test]
+fn a_host_with_its_own_loop_gets_every_perf_event() {
+    needs_root!();
+    let package = package(FLOOD);
+    let vm = own_with(&package, Options { poll_budget: 3, ..Options::default() });
+    vm.var_set_json("to_perf", "1").unwrap();
+    vm.attach().unwrap();
+    let poll = || vm.poll(0, Format::Raw, &mut |_| Flow::Continue).unwrap();
+    let all = || {
+        let mut count = 0;
+        while readable(&vm) && count < 1000 {
+            count += poll();
+        }
+        count
+    };
+    for _ in 0..20 {
+        call(1);
+        assert_eq!((readable(&vm), poll()), (true, 1));
+        assert_eq!((all(), poll()), (0, 0));
+    }
+
+    call(10);
+    assert_eq!([poll(), poll(), poll(), poll(), poll()], [3, 3, 3, 1, 0], "what a budget leaves behind");
+    call(10);
+    assert_eq!(all(), 10);
+
+    call(2);
+    assert_eq!(vm.poll(0, Format::Raw, &mut |_| Flow::End).unwrap(), 1);
+    assert_eq!(all(), 1, "what a callback leaves behind");
+
+    call(2);
+    vm.stop();
+    assert_eq!(vm.poll(0, Format::Raw, &mut |_| Flow::Continue).unwrap_err().status, Status::Stopped);
+    assert_eq!(all(), 2, "what a stop leaves behind");
+
+    vm.pause(true).unwrap();
+    call(2);
+    assert_eq!((readable(&vm), poll()), (false, 0));
+    vm.pause(false).unwrap();
+    assert_eq!(all(), 2, "what came while paused");
+
+    call(2);
+    vm.queue_start(0).unwrap();
+    assert_eq!(
+        vm.poll(10_000, Format::Raw, &mut |_| Flow::Continue).unwrap(),
+        2,
+        "what came before the queue"
+    );
+    vm.pause(true).unwrap();
+    call(2);
+    vm.queue_stop().unwrap();
+    vm.pause(false).unwrap();
+    assert_eq!(all(), 2, "what came while the queue was paused");
+    assert_eq!(vm.stats().events, 20 + 10 + 10 + 2 + 2 + 2 + 2 + 2);
+}
+
+#[test]
+fn a_queue_without_bounds_is_refused() {
+    needs_root!();
+    let vm = own_with(&package(FLOOD), Options::default());
+    vm.attach().unwrap();
+    refused(vm.queue_start(usize::MAX), Status::Inval, &["queue", "1073741824"]);
+}
+
+#[test]
+fn a_source_counts_what_was_delivered_not_what_was_queued() {
+    needs_root!();
+    let vm = own_with(&package(FLOOD), Options::default());
+    vm.var_set_json("to_perf", "8").unwrap();
+    vm.attach().unwrap();
+    vm.queue_start(0).unwrap();
+    call(5);
+    let delivered = || (0..3).map(|index| vm.source_at(index).unwrap().events).sum::<u64>();
+    assert_eq!(delivered(), 0);
+    let mut count = 0;
+    while count < 40 {
+        count += vm.poll(10_000, Format::Raw, &mut |_| Flow::Continue).unwrap();
+    }
+    assert_eq!(delivered(), 40);
+}
+
 #[test]
 fn lost_perf_events_are_told_as_they_come() {
     needs_root!();

@@ -332,6 +332,39 @@ fn detaching_does_not_wait_for_a_child_that_holds_the_link() {
 }
 
 #[test]
+fn a_forked_child_that_lets_go_leaves_the_parents_attached() {
+    needs_root!();
+    const XDP: &str =
+        counting!("SEC(\"xdp\") int on_packet(struct xdp_md *ctx) { count(); return XDP_PASS; }");
+    const TC: &str = counting!("SEC(\"tc\") int on_packet(struct __sk_buff *ctx) { return count(); }");
+    const CLOCK: &str = counting!("SEC(\"perf_event\") int on_packet(void *ctx) { return count(); }");
+    let packages = [package(XDP), package(TC), package(CLOCK)];
+    in_network(|| {
+        for package in &packages {
+            let vm = opened(package);
+            vm.attach().unwrap();
+            // SAFETY: the child drops what it has a copy of and ends.
+            let child = unsafe { libc::fork() };
+            if child == 0 {
+                drop(vm);
+                // SAFETY: as above.
+                unsafe { libc::_exit(0) };
+            }
+            let mut status = -1;
+            // SAFETY: our own child, and a place for its status.
+            assert_eq!(unsafe { libc::waitpid(child, &mut status, 0) }, child);
+            assert_eq!(status, 0);
+            let before = hits(&vm);
+            let started = std::time::Instant::now();
+            while hits(&vm) == before {
+                assert!(started.elapsed().as_secs() < 30, "detached by the child");
+                send("lo");
+            }
+        }
+    });
+}
+
+#[test]
 fn traffic_control_of_both_kinds() {
     needs_root!();
     const TC: &str = counting!("SEC(\"tc\") int on_packet(struct __sk_buff *ctx) { return count(); }");

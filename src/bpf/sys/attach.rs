@@ -13,7 +13,11 @@ use super::{check, non_null};
 use crate::os;
 
 /// One attachment.
-pub struct Link(Kind);
+pub struct Link {
+    kind: Kind,
+    /// The process that made it.
+    owner: u32,
+}
 
 enum Kind {
     Libbpf(NonNull<b::bpf_link>),
@@ -28,16 +32,20 @@ unsafe impl Send for Link {}
 impl Link {
     /// A filter in place of a link.
     pub(super) fn tc(filter: TcFilter) -> Link {
-        Link(Kind::Tc(filter))
+        Link::of(Kind::Tc(filter))
+    }
+
+    fn of(kind: Kind) -> Link {
+        Link { kind, owner: std::process::id() }
     }
 
     fn made(raw: *mut b::bpf_link) -> io::Result<Link> {
-        non_null(raw).map(|link| Link(Kind::Libbpf(link)))
+        non_null(raw).map(|link| Link::of(Kind::Libbpf(link)))
     }
 
     /// The kernel's link, if this attachment is one.
     pub fn fd(&self) -> Option<RawFd> {
-        match &self.0 {
+        match &self.kind {
             // SAFETY: a getter.
             Kind::Libbpf(link) => Some(unsafe { b::bpf_link__fd(link.as_ptr()) }).filter(|&fd| fd >= 0),
             Kind::Kernel(fd) => Some(fd.as_raw_fd()),
@@ -54,14 +62,22 @@ impl Link {
 }
 
 impl Drop for Link {
+    /// Detaches; in a child of fork, where the link is still the parent's, only lets go of the descriptor.
     fn drop(&mut self) {
-        // A child of the host that has not come to its exec yet holds our descriptors too, so that closing ours would
-        // not detach; links that cannot be told (EOPNOTSUPP) detach with their last descriptor.
-        if let Some(fd) = self.fd() {
+        let fd = self.fd();
+        if self.owner == std::process::id() {
+            // A child of the host that has not come to its exec yet holds our descriptors too, so that closing ours
+            // would not detach; links that cannot be told (EOPNOTSUPP) detach with their last descriptor.
             // SAFETY: the kernel checks the descriptor.
-            unsafe { b::bpf_link_detach(fd) };
+            fd.map(|fd| unsafe { b::bpf_link_detach(fd) });
+        } else if let Kind::Libbpf(link) = &self.kind {
+            // SAFETY: a disconnected link keeps its descriptor, which is then nobody's but ours.
+            unsafe {
+                b::bpf_link__disconnect(link.as_ptr());
+                drop(fd.map(|fd| OwnedFd::from_raw_fd(fd)));
+            }
         }
-        if let Kind::Libbpf(link) = &self.0 {
+        if let Kind::Libbpf(link) = &self.kind {
             // SAFETY: the last use of the link.
             unsafe { b::bpf_link__destroy(link.as_ptr()) };
         }
@@ -115,7 +131,7 @@ impl ProgRef<'_> {
         // SAFETY: `opts` lives for the call; the descriptor is new and ours alone.
         unsafe {
             let fd = check(b::bpf_link_create(prog, ifindex as c_int, b::BPF_XDP, &opts))?;
-            Ok(Link(Kind::Kernel(OwnedFd::from_raw_fd(fd))))
+            Ok(Link::of(Kind::Kernel(OwnedFd::from_raw_fd(fd))))
         }
     }
 

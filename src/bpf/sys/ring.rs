@@ -9,6 +9,7 @@ use std::io;
 use std::os::fd::RawFd;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::ptr::NonNull;
+use std::sync::atomic::{AtomicU64, Ordering::Acquire, Ordering::Relaxed};
 
 use libbpf_sys as b;
 
@@ -153,10 +154,15 @@ unsafe extern "C" fn ring_record<R: Receiver>(
     if go_on { 0 } else { -libc::ECANCELED }
 }
 
+/// Where data_head and data_tail stand in `struct perf_event_mmap_page`, perf_event_open(2).
+const DATA_HEAD: usize = 1024;
+const DATA_TAIL: usize = 1032;
+
 /// One perf event array, with a buffer for each online CPU.
 pub struct Perf {
     buffer: NonNull<b::perf_buffer>,
     slot: *mut Slot<PerfCall>,
+    owner: u32,
 }
 
 // SAFETY: as for `Ring`.
@@ -186,7 +192,7 @@ impl Perf {
                 std::ptr::null(),
             ));
             let buffer = made.inspect_err(|_| drop(Box::from_raw(slot)))?;
-            Ok(Perf { buffer, slot })
+            Ok(Perf { buffer, slot, owner: std::process::id() })
         }
     }
 
@@ -202,6 +208,21 @@ impl Perf {
         check(unsafe { b::perf_buffer__buffer_fd(self.buffer.as_ptr(), index as _) })
     }
 
+    /// Whether any buffer holds a record. The kernel tells that a descriptor is readable only once, to whoever asks first.
+    pub fn has_records(&self) -> bool {
+        (0..self.len()).any(|index| {
+            let (mut page, mut size) = (std::ptr::null_mut(), 0);
+            // SAFETY: libbpf checks the index and gives the mapping of the buffer, whose first page has both counters.
+            unsafe {
+                check(b::perf_buffer__buffer(self.buffer.as_ptr(), index as _, &mut page, &mut size)).is_ok()
+                    && {
+                        let at = |offset| &*page.byte_add(offset).cast::<AtomicU64>();
+                        at(DATA_HEAD).load(Acquire) != at(DATA_TAIL).load(Relaxed)
+                    }
+            }
+        })
+    }
+
     /// Passes what buffer `index` holds now to `receiver`, until it has enough.
     pub fn consume<R: Receiver>(&mut self, index: usize, receiver: &mut R) -> io::Result<()> {
         // SAFETY: libbpf checks the index.
@@ -215,6 +236,10 @@ impl Perf {
 
 impl Drop for Perf {
     fn drop(&mut self) {
+        // In a child of fork it would silence the parent's events too, so there it ends with the process.
+        if self.owner != std::process::id() {
+            return;
+        }
         // SAFETY: as for `Ring`.
         unsafe {
             b::perf_buffer__free(self.buffer.as_ptr());

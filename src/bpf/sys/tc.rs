@@ -19,10 +19,16 @@ pub struct TcFilter {
     handle: u32,
     priority: u32,
     made_qdisc: bool,
+    /// The process that put it in.
+    owner: u32,
 }
 
 impl Drop for TcFilter {
     fn drop(&mut self) {
+        // In a child of fork it is still the parent's.
+        if self.owner != std::process::id() {
+            return;
+        }
         let sz = size_of::<b::bpf_tc_opts>() as _;
         let opts = b::bpf_tc_opts { sz, handle: self.handle, priority: self.priority, ..Default::default() };
         // SAFETY: both structs live for the call.
@@ -62,7 +68,8 @@ impl ProgRef<'_> {
             remove_qdisc(&mut hook);
         }
         attached?;
-        Ok(Link::tc(TcFilter { hook, handle: opts.handle, priority: opts.priority, made_qdisc }))
+        let (handle, priority, owner) = (opts.handle, opts.priority, std::process::id());
+        Ok(Link::tc(TcFilter { hook, handle, priority, made_qdisc, owner }))
     }
 }
 
