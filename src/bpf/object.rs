@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use super::map::{Map, map_error};
-use super::sys::object::{Object, OpenOptions, ProgRef};
+use super::map::{Map, kind, map_error};
+use super::sys::object::{MapRef, Object, OpenOptions, ProgRef};
 use super::{elf, probe};
 use crate::error::{Error, Result, Status};
 use crate::log::{self, Log};
@@ -215,7 +215,12 @@ fn open(elf: &[u8], config: &OpenConfig, log: &Arc<Log>) -> Result<Object> {
     let name = object_name(&config.name);
     let options =
         OpenOptions { name: &name, kernel_btf: kernel_btf.as_deref(), pin_path: pin_path.as_deref() };
-    let (opened, printed) = log::capture(log, || Object::open(elf, &options));
+    let (opened, printed) = log::capture(log, || {
+        let object = Object::open(elf, &options)?;
+        // A definition may name the type of the records, which gives it a size that the kernel refuses.
+        object.maps().filter(|map| map.kind() == kind::RINGBUF).try_for_each(MapRef::clear_sizes)?;
+        Ok(object)
+    });
     opened.map_err(|e| probe::open_error(&e, &printed))
 }
 

@@ -797,6 +797,42 @@ fn the_one_struct_that_fits_is_the_type() {
     drop(clean);
 }
 
+const TYPED_RING: &str = source!(
+    r#"
+struct opened { u32 pid; char name[12]; };
+struct closed { u64 count; u64 time; };
+struct {
+    __uint(type, BPF_MAP_TYPE_RINGBUF);
+    __uint(max_entries, 65536);
+    __type(key, u32);
+    __type(value, struct opened);
+} ring SEC(".maps");
+struct closed *unused_closed __attribute__((unused));
+
+SEC("tp/syscalls/sys_enter_getpgid")
+int on_call(void *ctx)
+{
+    struct opened event = {.pid = 7, .name = "seven"};
+    if (is_ours())
+        bpf_ringbuf_output(&ring, &event, sizeof(event), 0);
+    return 0;
+}
+"#
+);
+
+#[test]
+fn a_ring_may_name_the_type_of_its_records() {
+    needs_root!();
+    let package = untold(&package(TYPED_RING));
+    let clean = Clean::new();
+    let vm = own(&package);
+    vm.attach().unwrap();
+    call(1);
+    assert_eq!(events(&vm, Format::Json, 1)[0].text(), r#"{"pid":7,"name":"seven"}"#);
+    drop(vm);
+    drop(clean);
+}
+
 #[test]
 fn where_several_structs_fit_records_come_raw_and_the_log_says_so_once() {
     needs_root!();

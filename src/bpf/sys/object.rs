@@ -158,6 +158,13 @@ impl<'a> MapRef<'a> {
         unsafe { b::bpf_map__max_entries(self.ptr()) }
     }
 
+    /// Sets the bytes of keys and values to none; before load only.
+    pub fn clear_sizes(self) -> io::Result<()> {
+        // SAFETY: setters that refuse once the map is made.
+        check(unsafe { b::bpf_map__set_key_size(self.ptr(), 0) })?;
+        check(unsafe { b::bpf_map__set_value_size(self.ptr(), 0) }).map(drop)
+    }
+
     /// BTF id of the key, 0 if not told.
     pub fn key_type(self) -> u32 {
         // SAFETY: a getter.
