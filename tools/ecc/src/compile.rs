@@ -54,8 +54,22 @@ pub fn compile(options: &Options, object_name: &str) -> Result<Compiled> {
     Ok(Compiled {
         object: elf.strip(btf.to_bytes())?,
         meta: parts.meta(),
-        warnings: [comments.warnings, events.warnings].concat(),
+        warnings: [comments.warnings, events.warnings, missing(&options.source, elf, opened)].concat(),
     })
+}
+
+/// What an object can be without, and hardly is on purpose.
+fn missing(source: &Path, elf: &Elf, opened: &sys::Opened) -> Vec<String> {
+    let source = source.display();
+    let mut missing = Vec::new();
+    if opened.programs.is_empty() {
+        missing.push(format!("{source}: no program in it; SEC(\"...\") before a function makes it one"));
+    } else if elf.section("license").is_empty() {
+        let how = "char LICENSE[] SEC(\"license\") = \"GPL\";";
+        missing
+            .push(format!("{source}: no license, without which the kernel refuses many helpers; add {how}"));
+    }
+    missing
 }
 
 /// The folder that a source lies in.

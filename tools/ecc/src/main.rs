@@ -112,6 +112,9 @@ fn program_name(source: &Path) -> Result<OsString> {
         return Err(format!("{}: the file is empty", source.display()).into());
     }
     let file = source.file_name().unwrap_or_default().as_bytes();
+    if !file.ends_with(b".c") {
+        return Err(format!("{}: not a C source, whose name ends in .c", source.display()).into());
+    }
     match file.split(|&byte| byte == b'.').next() {
         Some(name) if !name.is_empty() => Ok(OsStr::from_bytes(name).into()),
         _ => Err(format!("{}: there is no name before the first dot", source.display()).into()),

@@ -6,7 +6,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 
-use support::{LICENSE, Project, may_load, one_error};
+use support::{HEAD, LICENSE, Project, may_load, one_error};
 
 const PASS: &str = "SEC(\"xdp\") int pass(void *ctx) { return XDP_PASS; }";
 
@@ -101,6 +101,23 @@ fn sources_that_are_none_are_named() {
     assert_eq!(project.error(&["empty.bpf.c"]), "empty.bpf.c: the file is empty");
     assert_eq!(project.error(&[".bpf.c"]), ".bpf.c: there is no name before the first dot");
     assert_eq!(project.run(&[]).status.code(), Some(2));
+    let project = project.source("p.bpf.c", PASS);
+    project.compile(&["p.bpf.c"]);
+    assert_eq!(project.error(&["p.bpf.o"]), "p.bpf.o: not a C source, whose name ends in .c");
+}
+
+#[test]
+fn a_source_without_program_or_license_is_told_what_to_add() {
+    let data = format!("{HEAD}int number = 1;\n");
+    let project = Project::new("nothing").file("data.bpf.c", &data).source("licensed.bpf.c", "int number;");
+    let program = "no program in it; SEC(\"...\") before a function makes it one";
+    assert_eq!(project.compile(&["data.bpf.c"]), format!("ecc: warning: data.bpf.c: {program}\n"));
+    assert_eq!(project.compile(&["licensed.bpf.c"]), format!("ecc: warning: licensed.bpf.c: {program}\n"));
+    let project = project.file("free.bpf.c", &format!("{HEAD}{PASS}\n")).source("p.bpf.c", PASS);
+    let license = "no license, without which the kernel refuses many helpers; \
+                   add char LICENSE[] SEC(\"license\") = \"GPL\";";
+    assert_eq!(project.compile(&["free.bpf.c"]), format!("ecc: warning: free.bpf.c: {license}\n"));
+    assert_eq!(project.compile(&["p.bpf.c"]), "");
 }
 
 #[test]
