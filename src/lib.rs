@@ -16,6 +16,7 @@ pub mod vm;
 
 mod bpf;
 mod log;
+mod memory;
 mod os;
 
 pub use error::{Error, Result, Status};

@@ -8,20 +8,21 @@ use proc_macro2::{Delimiter, TokenStream, TokenTree};
 use std::path::{Path, PathBuf};
 
 /// The parts of src/ and what each may import; `lib.rs` only lists them.
-const LAYERS: [(&str, &[&str]); 9] = [
+const LAYERS: [(&str, &[&str]); 10] = [
     ("error", &[]),
     ("log", &["error"]),
+    ("memory", &["error"]),
     ("os", &["error", "log"]),
-    ("package", &["error"]),
-    ("types", &["error"]),
-    ("bpf", &["error", "log", "os", "package", "types"]),
-    ("wasm", &["error", "log", "os", "package", "types", "bpf"]),
-    ("vm", &["error", "log", "os", "package", "types", "bpf", "wasm"]),
+    ("package", &["error", "memory"]),
+    ("types", &["error", "memory"]),
+    ("bpf", &["error", "log", "memory", "os", "package", "types"]),
+    ("wasm", &["error", "log", "memory", "os", "package", "types", "bpf"]),
+    ("vm", &["error", "log", "memory", "os", "package", "types", "bpf", "wasm"]),
     ("capi", &["error", "log", "os", "types", "vm"]),
 ];
 
 /// Layers that turn bytes into values and never touch the system, so that they can be fuzzed.
-const PURE_LAYERS: [&str; 3] = ["error", "package", "types"];
+const PURE_LAYERS: [&str; 4] = ["error", "memory", "package", "types"];
 const IMPURE: [&str; 6] = ["std::fs", "std::net", "std::process", "std::env", "std::thread", "libc::"];
 
 /// The only places where `unsafe` may stand; elsewhere the compiler's safety is not given up.

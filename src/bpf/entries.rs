@@ -6,14 +6,19 @@ use std::io;
 
 use super::map::{ENOTSUPP, Map, kind};
 use super::sys::map::{BatchCursor, MapFd};
+use crate::memory;
 
 /// Entries in a chunk.
 const CHUNK: usize = 256;
+/// Bytes of a chunk, unless a single entry is larger.
+const CHUNK_BYTES: usize = 1 << 20;
 
 /// One walk over a map.
 pub struct Entries {
     keys: Vec<u8>,
     values: Vec<u8>,
+    /// How many entries the chunk is to hold.
+    room: usize,
     key_len: usize,
     value_len: usize,
     filled: usize,
@@ -38,9 +43,10 @@ impl Entries {
         // Entries of an array cannot be removed; they are set to zero one by one.
         let mode = if is_array && clear { Mode::Keys(None) } else { Mode::Batch(BatchCursor::start()) };
         let left = (map.max_entries as usize).saturating_mul(2).max(CHUNK);
-        let room = CHUNK.min(map.max_entries.max(1) as usize);
-        let (keys, values) = (vec![0; room * key_len], vec![0; room * value_len]);
-        Entries { keys, values, key_len, value_len, filled: 0, at: 0, clear, mode, left }
+        let fitting = (CHUNK_BYTES / (key_len + value_len).max(1)).max(1);
+        let room = CHUNK.min(fitting).min(map.max_entries.max(1) as usize);
+        let (keys, values) = (Vec::new(), Vec::new());
+        Entries { keys, values, room, key_len, value_len, filled: 0, at: 0, clear, mode, left }
     }
 
     /// Passes on the rest of the current chunk, or a new one, until `f` says no. `Ok(true)`: the walk is over.
@@ -66,6 +72,10 @@ impl Entries {
             return Err(io::Error::from_raw_os_error(ENOTSUPP));
         }
         let fd = map.fd().map_err(|_| io::Error::from_raw_os_error(libc::EBADF))?;
+        // Not before it is used: that there is no memory for it is an error of the walk.
+        let out_of_memory = |_| io::Error::from_raw_os_error(libc::ENOMEM);
+        memory::extend(&mut self.keys, self.room * self.key_len).map_err(out_of_memory)?;
+        memory::extend(&mut self.values, self.room * self.value_len).map_err(out_of_memory)?;
         if let Mode::Batch(cursor) = &mut self.mode {
             match fd.lookup_batch(cursor, self.clear, &mut self.keys, &mut self.values) {
                 Ok((count, last)) => {
@@ -75,7 +85,7 @@ impl Entries {
                     }
                 }
                 // A bucket of a hash map holds more entries than the chunk: nothing was copied.
-                Err(e) if e.raw_os_error() == Some(libc::ENOSPC) => self.grow(),
+                Err(e) if e.raw_os_error() == Some(libc::ENOSPC) => self.room *= 2,
                 Err(e) if is_lacking(&e) => self.mode = Mode::Keys(None),
                 Err(e) => return Err(e),
             }
@@ -87,15 +97,10 @@ impl Entries {
         Ok(())
     }
 
-    fn grow(&mut self) {
-        self.keys.resize(2 * self.keys.len(), 0);
-        self.values.resize(2 * self.values.len(), 0);
-    }
-
     /// First the keys, then the values: removing a key in between would start the kernel's walk anew.
     fn fill_by_key(&mut self, map: &Map, fd: &MapFd) -> io::Result<()> {
         let Mode::Keys(last) = &mut self.mode else { return Ok(()) };
-        let room = self.keys.len().checked_div(self.key_len).unwrap_or(0).min(self.left);
+        let room = self.room.min(self.left);
         let mut keys = Vec::with_capacity(room);
         let mut ended = false;
         while keys.len() < room && !ended {

@@ -9,6 +9,7 @@ use serde_json::Value;
 use super::sys::map::MapFd;
 use super::sys::object::{MapRef, possible_cpus};
 use crate::error::{Error, Result, Status};
+use crate::memory;
 use crate::os;
 use crate::types::{Btf, Plan, Type, encode, hex_json};
 
@@ -51,6 +52,12 @@ impl Form {
         Ok(Form { size, plan })
     }
 
+    /// Bytes of the longest JSON text of one.
+    fn longest(&self) -> usize {
+        const AROUND_HEX: usize = 16;
+        self.plan.as_ref().map_or(2 * self.size + AROUND_HEX, Plan::longest)
+    }
+
     /// Its type, if known.
     pub fn ty(&self) -> Option<&Arc<Type>> {
         self.plan.as_ref().map(Plan::ty)
@@ -66,7 +73,7 @@ impl Form {
 
     /// The bytes of a JSON value; of an untyped one from the form that `json` gives.
     fn bytes(&self, value: &Value) -> Result<Vec<u8>> {
-        let mut bytes = vec![0; self.size];
+        let mut bytes = memory::zeroed(self.size)?;
         match self.ty() {
             Some(ty) => encode(ty, value, &mut bytes)?,
             None => from_hex(value, &mut bytes)?,
@@ -178,8 +185,9 @@ impl Map {
     /// The value of a JSON key, as JSON.
     pub fn get_json(&self, key: &str) -> Result<Vec<u8>> {
         let key = self.parse_key(key)?;
-        let mut value = vec![0; self.value_len()];
+        let mut value = memory::zeroed(self.value_len())?;
         self.get(&key, &mut value)?;
+        memory::room(self.cpus * self.value.longest())?;
         let mut out = Vec::new();
         self.value_json(&value, &mut out);
         Ok(out)
@@ -210,7 +218,7 @@ impl Map {
 
     fn per_cpu_bytes(&self, value: &Value) -> Result<Vec<u8>> {
         let stride = self.value.size.next_multiple_of(8);
-        let mut bytes = vec![0; self.value_len()];
+        let mut bytes = memory::zeroed(self.value_len())?;
         let is_array = self.value.ty().is_some_and(|ty| ty.elem.is_some());
         let values = match value {
             Value::Array(values) if !is_array || values.iter().all(Value::is_array) => {

@@ -13,6 +13,7 @@ use super::sys::object::{MapRef, Object, OpenOptions, ProgRef};
 use super::{elf, probe};
 use crate::error::{Error, Result, Status};
 use crate::log::{self, Log};
+use crate::memory;
 use crate::os;
 use crate::types::{Btf, Plan, Type, encode};
 
@@ -129,7 +130,7 @@ impl Opened {
     /// Sets a variable from JSON, range-checked.
     pub fn set_var_json(&self, name: &str, value: &Value) -> Result<()> {
         let var = self.var(name)?;
-        let mut bytes = vec![0; var.ty.size];
+        let mut bytes = zeroed(var)?;
         encode(&var.ty, value, &mut bytes).map_err(|e| e.at(format_args!("variable {name:?}")))?;
         self.write(var, &bytes)
     }
@@ -148,7 +149,7 @@ impl Opened {
     /// A variable's bytes: the initial value before load, the running one after.
     pub fn var_bytes(&self, name: &str) -> Result<Vec<u8>> {
         let var = self.var(name)?;
-        let mut bytes = vec![0; var.ty.size];
+        let mut bytes = zeroed(var)?;
         if self.in_memory(var) {
             if !self.object.map(var.map).read(var.offset, &mut bytes) {
                 return Err(outside(var));
@@ -164,8 +165,10 @@ impl Opened {
     /// A variable as JSON.
     pub fn var_json(&self, name: &str) -> Result<Vec<u8>> {
         let bytes = self.var_bytes(name)?;
+        let plan = &self.var(name)?.plan;
+        memory::room(plan.longest()).map_err(|e| e.at(format_args!("variable {name:?}")))?;
         let mut out = Vec::new();
-        self.var(name)?.plan.json(&bytes, &mut out);
+        plan.json(&bytes, &mut out);
         Ok(out)
     }
 
@@ -197,7 +200,7 @@ impl Opened {
     /// The whole section of a variable, from the kernel.
     fn section(&self, var: &Var) -> Result<Vec<u8>> {
         let map = &self.maps[var.map];
-        let mut section = vec![0; map.value_len()];
+        let mut section = memory::zeroed(map.value_len()).map_err(|e| e.at(&var.section))?;
         map.fd()?.lookup(&[0; 4], &mut section).map_err(|e| map_error(map, "lookup", &e))?;
         Ok(section)
     }
@@ -245,6 +248,10 @@ fn check_btf(elf: &[u8]) -> Result<()> {
 fn unshared(map: &mut Arc<Map>) -> Result<&mut Map> {
     let text = format!("map {:?} is in use before load", map.label());
     Arc::get_mut(map).ok_or_else(|| Error::new(Status::Busy, text))
+}
+
+fn zeroed(var: &Var) -> Result<Vec<u8>> {
+    memory::zeroed(var.ty.size).map_err(|e| e.at(format_args!("variable {:?}", var.name)))
 }
 
 fn outside(var: &Var) -> Error {

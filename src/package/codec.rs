@@ -4,11 +4,14 @@ use std::borrow::Cow;
 
 use base64::alphabet::STANDARD;
 use base64::engine::{DecodePaddingMode, Engine, GeneralPurpose, GeneralPurposeConfig};
-use base64::{DecodeError, prelude::BASE64_STANDARD};
+use base64::{DecodeError, DecodeSliceError, decoded_len_estimate, prelude::BASE64_STANDARD};
 use miniz_oxide::deflate::compress_to_vec_zlib;
-use miniz_oxide::inflate::{TINFLStatus, decompress_to_vec_zlib_with_limit};
+use miniz_oxide::inflate::TINFLStatus;
+use miniz_oxide::inflate::core::{DecompressorOxide, decompress, inflate_flags};
 
-use super::MAX_OBJECT;
+use super::{MAX_OBJECT, error};
+use crate::error::{Error, Result};
+use crate::memory;
 
 const BEST_COMPRESSION: u8 = 9;
 /// The largest object takes four thirds of its size; the rest is for line feeds.
@@ -25,39 +28,60 @@ pub(super) fn pack(object: &[u8]) -> String {
 }
 
 /// Bytes of a base64 text, line feeds and blanks skipped.
-pub(super) fn decode(text: &str) -> Result<Vec<u8>, String> {
+pub(super) fn decode(text: &str) -> Result<Vec<u8>> {
     if text.len() > MAX_TEXT {
-        return Err(format!("{} bytes of base64, and at most {MAX_TEXT} are read", text.len()));
+        return Err(error(format!("{} bytes of base64, and at most {MAX_TEXT} are read", text.len())));
     }
-    let text = unfold(text);
-    DECODER.decode(text.as_ref()).map_err(|error| match error {
-        DecodeError::InvalidByte(offset, byte) => {
-            format!("not base64: byte 0x{byte:02x} at offset {offset}")
+    let text = unfold(text)?;
+    let mut bytes = memory::zeroed(decoded_len_estimate(text.len()))?;
+    let len = DECODER.decode_slice(text.as_ref(), &mut bytes).map_err(|failure| match failure {
+        DecodeSliceError::DecodeError(DecodeError::InvalidByte(offset, byte)) => {
+            error(format!("not base64: byte 0x{byte:02x} at offset {offset}"))
         }
-        _ => "not base64: it seems cut off".to_owned(),
+        _ => error("not base64: it seems cut off"),
+    })?;
+    bytes.truncate(len);
+    Ok(bytes)
+}
+
+/// Inflates `data`; none if that gives more than `limit` bytes. Memory for `expected` bytes is taken at once.
+pub(super) fn inflate(data: &[u8], expected: usize, limit: usize) -> Result<Option<Vec<u8>>> {
+    const FLAGS: u32 =
+        inflate_flags::TINFL_FLAG_PARSE_ZLIB_HEADER | inflate_flags::TINFL_FLAG_USING_NON_WRAPPING_OUTPUT_BUF;
+    let mut state = Box::<DecompressorOxide>::default();
+    // One byte of room beyond the limit, so that an object of exactly that size has not filled the buffer.
+    let mut object = memory::zeroed(expected.min(limit) + 1)?;
+    let (mut read, mut len) = (0, 0);
+    loop {
+        let (status, taken, written) = decompress(&mut state, &data[read..], &mut object, len, FLAGS);
+        (read, len) = (read + taken, len + written);
+        match status {
+            TINFLStatus::HasMoreOutput if object.len() <= limit => {
+                let room = (2 * object.len()).min(limit + 1);
+                memory::extend(&mut object, room)?;
+            }
+            TINFLStatus::Done if len <= limit => break,
+            TINFLStatus::Done | TINFLStatus::HasMoreOutput => return Ok(None),
+            status => return Err(damaged(status)),
+        }
+    }
+    object.truncate(len);
+    Ok(Some(object))
+}
+
+fn damaged(status: TINFLStatus) -> Error {
+    error(match status {
+        TINFLStatus::FailedCannotMakeProgress | TINFLStatus::NeedsMoreInput => "the zlib stream is cut off",
+        TINFLStatus::Adler32Mismatch => "the checksum of the zlib stream does not match",
+        _ => "not a zlib stream",
     })
 }
 
-/// Inflates `data`; none if that gives more than `limit` bytes, which is also all that gets allocated.
-pub(super) fn inflate(data: &[u8], limit: usize) -> Result<Option<Vec<u8>>, &'static str> {
-    // One byte of room beyond the limit, so that an object of exactly that size has not filled the buffer.
-    match decompress_to_vec_zlib_with_limit(data, limit + 1) {
-        Ok(object) => Ok(Some(object).filter(|object| object.len() <= limit)),
-        Err(error) => match error.status {
-            TINFLStatus::HasMoreOutput => Ok(None),
-            TINFLStatus::FailedCannotMakeProgress | TINFLStatus::NeedsMoreInput => {
-                Err("the zlib stream is cut off")
-            }
-            TINFLStatus::Adler32Mismatch => Err("the checksum of the zlib stream does not match"),
-            _ => Err("not a zlib stream"),
-        },
+fn unfold(text: &str) -> Result<Cow<'_, [u8]>> {
+    if !text.bytes().any(|byte| byte.is_ascii_whitespace()) {
+        return Ok(Cow::Borrowed(text.as_bytes()));
     }
-}
-
-fn unfold(text: &str) -> Cow<'_, str> {
-    if text.bytes().any(|byte| byte.is_ascii_whitespace()) {
-        Cow::Owned(text.split_ascii_whitespace().collect())
-    } else {
-        Cow::Borrowed(text)
-    }
+    let mut unfolded = memory::copy(text.as_bytes())?;
+    unfolded.retain(|byte| !byte.is_ascii_whitespace());
+    Ok(Cow::Owned(unfolded))
 }

@@ -13,9 +13,15 @@ use super::meta::Meta;
 use super::node::Node;
 use super::{MAX_DOCUMENT, MAX_OBJECT, Package, error, object};
 use crate::error::{Error, Result};
+use crate::memory;
 
 /// Most values in a document: what they take in memory is a multiple of their text.
 const MAX_VALUES: usize = 1 << 20;
+/// Most bytes that a value takes in memory beside its text: an object of one member.
+const VALUE_ROOM: usize = 1024;
+
+/// By how much zlib makes an object smaller.
+const USUAL_RATIO: usize = 4;
 
 /// How other files than JSON texts begin.
 const FOREIGN: &[(&[u8], &str)] = &[
@@ -51,9 +57,11 @@ pub(super) fn document(data: &[u8]) -> Result<Value> {
         return Err(error("not a package: a JSON object has to begin with {"));
     }
     // Inside texts these bytes count as well, which makes the bound stricter, never looser; base64 has none.
-    if text.iter().filter(|byte| matches!(byte, b',' | b'[' | b'{')).count() > MAX_VALUES {
+    let values = text.iter().filter(|byte| matches!(byte, b',' | b'[' | b'{')).count();
+    if values > MAX_VALUES {
         return Err(error(format!("more than {MAX_VALUES} JSON values")));
     }
+    memory::room(data.len() + values * VALUE_ROOM)?;
     serde_json::from_slice(data).map_err(syntax)
 }
 
@@ -100,14 +108,15 @@ fn nested(mut document: Value) -> Result<Package> {
 /// The bytes of the base64 text under `key`, which leaves a null in its place.
 fn decode(document: &mut Value, key: &str) -> Result<Vec<u8>> {
     match document[key].take() {
-        Value::String(text) => codec::decode(&text).map_err(|reason| error(format!("{key}: {reason}"))),
+        Value::String(text) => codec::decode(&text).map_err(|failure| failure.at(key)),
         other => Err(Node::new(&other, key).expected("a base64 text")),
     }
 }
 
 fn inflate(data: &[u8], size: Option<Node>) -> Result<Vec<u8>> {
     let limit = size.as_ref().map_or(Ok(MAX_OBJECT), declared_size)?;
-    let object = codec::inflate(data, limit).map_err(|reason| error(format!("bpf_object: {reason}")))?;
+    let expected = if size.is_some() { limit } else { USUAL_RATIO * data.len() };
+    let object = codec::inflate(data, expected, limit).map_err(|failure| failure.at("bpf_object"))?;
     match (object, size) {
         (Some(object), Some(size)) if object.len() != limit => {
             Err(size.error(format!("{limit}, but the object inflates to {} bytes", object.len())))

@@ -24,6 +24,7 @@ pub use target::{Interface, Perf, PerfSample, Target, Tc, TcPoint};
 use serde_json::{Value, json};
 
 use crate::error::{Error, Result, Status};
+use crate::memory;
 
 /// Largest document that is read, in bytes; a raw object of the largest size fits as base64.
 pub const MAX_DOCUMENT: usize = 128 << 20;
@@ -52,7 +53,7 @@ impl Package {
     pub fn from_object(object: &[u8], meta_json: Option<&str>) -> Result<Package> {
         object::check(object, "object")?;
         match meta_json {
-            Some(text) => json::skeleton(object.to_vec(), json::document(text.as_bytes())?),
+            Some(text) => json::skeleton(memory::copy(object)?, json::document(text.as_bytes())?),
             None => Package::build(object, json!({ "bpf_skel": {} })),
         }
     }
@@ -60,7 +61,7 @@ impl Package {
     /// Makes a package of an object and the `meta` object of layout F2, for [`Package::to_json`] to write.
     pub fn build(object: &[u8], meta: Value) -> Result<Package> {
         object::check(object, "object")?;
-        json::build(object.to_vec(), meta, "meta")
+        json::build(memory::copy(object)?, meta, "meta")
     }
 
     /// The package in layout F2, unknown keys kept.

@@ -4,12 +4,15 @@
 //! only: what a type means and how large it is is the business of `layout`, what libbpf makes of it that of `check`.
 
 use crate::error::{Error, Result, Status};
+use crate::memory;
 
 const MAGIC: u16 = 0xeb9f;
 const HEADER_LEN: usize = 24;
 /// The kernel's own limits (`BTF_MAX_TYPE`, `KSYM_NAME_LEN` less its NUL).
 const MAX_TYPES: usize = 0xf_ffff;
 const MAX_NAME: usize = 511;
+/// Bytes in memory, while the lists grow, for a byte of the section.
+const MOST_GROWTH: usize = 10;
 
 /// The kinds of BTF, as its format numbers them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -124,6 +127,7 @@ impl Btf {
     /// Reads and checks a raw `.BTF` section.
     pub fn parse(data: &[u8]) -> Result<Btf> {
         let (types, strings) = sections(data)?;
+        memory::room(MOST_GROWTH * data.len())?;
         let void = Entry { kind: BtfKind::Void, flag: false, arg: 0, name: 0, parts: (0, 0) };
         let mut btf = Btf { entries: vec![void], parts: Vec::new(), strings: strings.to_vec() };
         let mut words = Words { data: types, at: 0 };

@@ -25,6 +25,7 @@ pub struct Plan {
     pub(super) json: Range<usize>,
     pub(super) columns: Vec<Column>,
     pub(super) header: Vec<u8>,
+    longest: usize,
 }
 
 /// One column of the text table.
@@ -147,7 +148,13 @@ impl Plan {
                 format_args!("{}: its text can be {json_len} bytes long", ty.name),
             ));
         }
-        Ok(Plan { ty: ty.clone(), code: compiler.code, json, columns, header })
+        let longest = json_len as usize;
+        Ok(Plan { ty: ty.clone(), code: compiler.code, json, columns, header, longest })
+    }
+
+    /// Bytes of the longest JSON text of a value that is no longer than its type.
+    pub fn longest(&self) -> usize {
+        self.longest
     }
 
     /// The type it was compiled from.

@@ -67,6 +67,7 @@ pub(super) fn read_package(path: &str) -> Result<Vec<u8>> {
         let status = match e.kind() {
             io::ErrorKind::NotFound => Status::NotFound,
             io::ErrorKind::PermissionDenied => Status::Perm,
+            io::ErrorKind::OutOfMemory => Status::NoMem,
             _ => Status::System,
         };
         Error::sys(status, errno(&e), format!("{path}: {e}"))

@@ -1,8 +1,8 @@
-//! Many lives of a vm in one process cost no more than one.
+//! Many lives of a vm in one process cost no more than one, and one that finds no memory says so.
 
-use eunomia::{Flow, Format, Options, Status, Vm};
+use eunomia::{Error, Flow, Format, Options, Status, Vm};
 
-use crate::fixture::{Clean, call, package, refused, tid};
+use crate::fixture::{Clean, call, object, package, refused, tid, with_object};
 use crate::needs_root;
 use crate::support::{child, kernel::descriptors};
 
@@ -108,6 +108,93 @@ fn two_hundred_lives_cost_no_more_than_one() {
     drop(vm);
     let vm = Vm::new(Options::default()).unwrap();
     lives(100, || drop(refused(vm.open(&package[..package.len() - 9], 1), Status::Package, &["cut off"])));
+    drop(vm);
+    drop(clean);
+}
+
+/// Variables and values that take no room in the package and much in memory.
+const LARGE: &str = r#"
+#include "vmlinux.h"
+#include <bpf/bpf_helpers.h>
+
+char room[10 << 20];
+struct {
+    __uint(type, BPF_MAP_TYPE_ARRAY);
+    __uint(max_entries, 300);
+    __type(key, u32);
+    __type(value, u64[8192]);
+} values SEC(".maps");
+
+SEC("raw_tp/sys_enter")
+int on_call(void *ctx)
+{
+    u32 key = 0;
+    u64 *value = bpf_map_lookup_elem(&values, &key);
+    return value ? *value + room[0] : 0;
+}
+
+char LICENSE[] SEC("license") = "GPL";
+"#;
+
+/// Does `work` with ever more memory to be had until it works; what fails before says why.
+fn with_every_limit<T>(what: &str, mut work: impl FnMut() -> Result<T, Error>) {
+    const STEP: usize = 4 << 20;
+    let used = || {
+        let pages = std::fs::read_to_string("/proc/self/statm").unwrap();
+        pages.split(' ').next().unwrap().parse::<usize>().unwrap() << 12
+    };
+    let mut failures = 0;
+    for steps in 1..200 {
+        limit_memory(used() + steps * STEP);
+        let done = work();
+        limit_memory(usize::MAX);
+        let Err(e) = done else {
+            assert!(failures > 0, "{what}: takes no memory");
+            return;
+        };
+        failures += 1;
+        assert_eq!(e.status, Status::NoMem, "{what}, {steps}: {e} ({})", e.detail);
+    }
+    panic!("{what} works with no limit");
+}
+
+fn limit_memory(bytes: usize) {
+    // SAFETY: the struct lives for the calls.
+    unsafe {
+        let mut limit: libc::rlimit = std::mem::zeroed();
+        assert_eq!(libc::getrlimit(libc::RLIMIT_AS, &mut limit), 0);
+        limit.rlim_cur = (bytes as u64).min(limit.rlim_max);
+        assert_eq!(libc::setrlimit(libc::RLIMIT_AS, &limit), 0);
+    }
+}
+
+#[test]
+fn running_out_of_memory_is_told_and_survived() {
+    needs_root!();
+    let Some(folder) = child::folder() else {
+        let folder = tempfile::tempdir().unwrap();
+        let large = package(LARGE);
+        let mut padded = object(&large);
+        padded.resize(60 << 20, 0);
+        std::fs::write(folder.path().join("bomb.json"), with_object(&large, &padded)).unwrap();
+        std::fs::write(folder.path().join("large.json"), large).unwrap();
+        // One heap, and mappings of their own for all that is large: nothing in reserve.
+        let malloc = ["env", "MALLOC_ARENA_MAX=1", "MALLOC_MMAP_THRESHOLD_=1048576"];
+        return child::run("memory::running_out_of_memory_is_told_and_survived", &malloc, folder.path());
+    };
+    let clean = Clean::new();
+    let path = |name: &str| folder.join(name).to_str().unwrap().to_owned();
+    with_every_limit("opening", || {
+        let vm = Vm::new(Options::default())?;
+        vm.open_file(&path("bomb.json"), 1)
+    });
+    let vm = Vm::new(Options::default()).unwrap();
+    vm.open_file(&path("large.json"), 1).unwrap();
+    with_every_limit("reading a variable", || vm.var_get("room"));
+    with_every_limit("reading a variable as JSON", || vm.var_get_json("room"));
+    with_every_limit("setting a variable", || vm.var_set_json("room", "\"text\""));
+    vm.load().unwrap();
+    vm.map_each("values", Format::Raw, &mut |_| Flow::Continue).unwrap();
     drop(vm);
     drop(clean);
 }

@@ -160,8 +160,9 @@ impl<'a> MapRef<'a> {
 
     /// Sets the bytes of keys and values to none; before load only.
     pub fn clear_sizes(self) -> io::Result<()> {
-        // SAFETY: setters that refuse once the map is made.
+        // SAFETY: a setter that refuses once the map is made.
         check(unsafe { b::bpf_map__set_key_size(self.ptr(), 0) })?;
+        // SAFETY: as above.
         check(unsafe { b::bpf_map__set_value_size(self.ptr(), 0) }).map(drop)
     }
 
