@@ -473,7 +473,8 @@ int eunomia_errsys(const struct eunomia_vm *vm);
 // ---- Global variables, by name ----
 //
 // Sets a variable from JSON text: a number, a string for char[], an object for a struct, and so on, checked
-// against its type. Constants (.rodata) only before load, others any time.
+// against its type. Constants (.rodata) only before load, others any time. A type that is too large or nested
+// too deep for JSON answers TYPE, here and in eunomia_var_get_json; the bytes are accessible.
 int eunomia_var_set_json(struct eunomia_vm *vm, const char *name, const char *json);
 
 // Sets a variable from len bytes, which must be exactly its size.

@@ -9,6 +9,7 @@ use serde_json::Value;
 use super::sys::map::MapFd;
 use super::sys::object::{MapRef, possible_cpus};
 use crate::error::{Error, Result, Status};
+use crate::log::{Level, Log};
 use crate::memory;
 use crate::os;
 use crate::types::{Btf, Plan, Type, encode, hex_json};
@@ -37,7 +38,7 @@ pub mod kind {
 pub struct Form {
     /// Bytes of one.
     pub size: usize,
-    /// Its type and plan; `None` if the object does not tell.
+    /// Its type and plan; `None` if the object does not tell, or the type is beyond the limits.
     pub plan: Option<Plan>,
 }
 
@@ -104,9 +105,15 @@ pub struct Map {
 
 impl Map {
     /// What can be known before load.
-    pub fn describe(raw: MapRef<'_>, btf: &Btf) -> Result<Map> {
+    pub fn describe(raw: MapRef<'_>, btf: &Btf, log: &Log) -> Result<Map> {
         let name = raw.name();
-        let at = |e: Error| e.at(format_args!("map {name:?}"));
+        let form = |what: &str, size: u32, type_id: u32| match Form::new(size, type_id, btf) {
+            Err(e) if e.status == Status::Type => {
+                log.write(Level::Warn, &format!("map {name:?}: its {what} is raw bytes in JSON too: {e}"));
+                Ok(Form { size: size as usize, plan: None })
+            }
+            made => made.map_err(|e| e.at(format_args!("map {name:?}: {what}"))),
+        };
         let cpus = if is_per_cpu(raw.kind()) { possible_cpus() } else { Ok(1) };
         let cpus =
             cpus.map_err(|e| Error::sys(Status::System, errno(&e), format_args!("possible CPUs: {e}")))?;
@@ -116,8 +123,8 @@ impl Map {
             name: name.into(),
             kind: raw.kind(),
             max_entries: raw.max_entries(),
-            key: Form::new(raw.key_size(), raw.key_type(), btf).map_err(at)?,
-            value: Form::new(raw.value_size(), value_type, btf).map_err(at)?,
+            key: form("key", raw.key_size(), raw.key_type())?,
+            value: form("value", raw.value_size(), value_type)?,
             value_type_id: value_type,
             cpus,
             fd: None,
@@ -318,7 +325,10 @@ pub fn errno(e: &io::Error) -> i32 {
 fn from_hex(value: &Value, out: &mut [u8]) -> Result<()> {
     let wanted = out.len();
     let bad = || {
-        let text = format!("the type is unknown; expected {{\"data\":\"<{} hex digits>\"}}", 2 * wanted);
+        let text = format!(
+            "the type is unknown or too large; expected {{\"data\":\"<{} hex digits>\"}}",
+            2 * wanted
+        );
         Error::new(Status::Type, text)
     };
     let digits = value.get("data").and_then(Value::as_str).map(str::as_bytes).ok_or_else(bad)?;

@@ -44,9 +44,10 @@ pub struct Var {
     pub name: String,
     /// The data section it is in.
     pub section: String,
-    /// Its type.
+    /// Its type; bytes if that is beyond the limits.
     pub ty: Arc<Type>,
-    plan: Plan,
+    /// How it looks as JSON, or why it cannot be had as JSON.
+    plan: Result<Plan>,
     map: usize,
     offset: usize,
 }
@@ -55,6 +56,14 @@ impl Var {
     /// Whether it is a constant for the program: settable before load only.
     pub fn is_constant(&self) -> bool {
         self.section.starts_with(".rodata") || self.is_kconfig()
+    }
+
+    fn plan(&self) -> Result<&Plan> {
+        let refused = |e: &Error| {
+            let text = format!("variable {:?}: as bytes only, not as JSON: {e}", self.name);
+            Error::new(Status::Type, text)
+        };
+        self.plan.as_ref().map_err(refused)
     }
 
     fn is_kconfig(&self) -> bool {
@@ -82,7 +91,8 @@ impl Opened {
         check_btf(elf)?;
         let object = open(elf, config, log)?;
         let btf = Btf::parse(object.btf().ok_or_else(no_btf)?).map_err(|e| e.at("object"))?;
-        let maps = object.maps().map(|map| Map::describe(map, &btf).map(Arc::new)).collect::<Result<_>>()?;
+        let maps =
+            object.maps().map(|map| Map::describe(map, &btf, log).map(Arc::new)).collect::<Result<_>>()?;
         let vars = variables(&object, &btf)?;
         Ok(Opened { object, btf, vars, maps, phase: Phase::Opened })
     }
@@ -130,6 +140,7 @@ impl Opened {
     /// Sets a variable from JSON, range-checked.
     pub fn set_var_json(&self, name: &str, value: &Value) -> Result<()> {
         let var = self.var(name)?;
+        var.plan()?;
         let mut bytes = zeroed(var)?;
         encode(&var.ty, value, &mut bytes).map_err(|e| e.at(format_args!("variable {name:?}")))?;
         self.write(var, &bytes)
@@ -164,8 +175,8 @@ impl Opened {
 
     /// A variable as JSON.
     pub fn var_json(&self, name: &str) -> Result<Vec<u8>> {
+        let plan = self.var(name)?.plan()?;
         let bytes = self.var_bytes(name)?;
-        let plan = &self.var(name)?.plan;
         memory::room(plan.longest()).map_err(|e| e.at(format_args!("variable {name:?}")))?;
         let mut out = Vec::new();
         plan.json(&bytes, &mut out);
@@ -262,9 +273,11 @@ fn variables(object: &Object, btf: &Btf) -> Result<Vec<Var>> {
     let mut vars = Vec::new();
     for (map, raw) in object.maps().enumerate().filter(|(_, raw)| raw.is_internal()) {
         for global in btf.globals(raw.value_type()) {
-            let at = |e: Error| e.at(format_args!("variable {:?}", global.name));
-            let ty = Type::from_btf(btf, global.type_id).map_err(at)?;
-            let plan = Plan::new(&ty).map_err(at)?;
+            let (ty, plan) = match Type::from_btf(btf, global.type_id) {
+                Ok(ty) => (Arc::clone(&ty), Plan::new(&ty)),
+                Err(e) if e.status == Status::Type => (Type::bytes(global.size), Err(e)),
+                Err(e) => return Err(e.at(format_args!("variable {:?}", global.name))),
+            };
             let (name, section) = (global.name.to_owned(), global.section.to_owned());
             vars.push(Var { name, section, ty, plan, map, offset: global.offset as usize });
         }

@@ -93,7 +93,7 @@ pub(super) struct Entry {
 }
 
 /// What follows an entry, in one shape for all kinds: a member (name, type, offset word), an enum constant (name,
-/// value), a parameter (name, type), a variable of a section (type, offset), an array (element type, count), an integer
+/// value), a parameter (name, type), a variable of a section (type, size and offset), an array (element type, count), an integer
 /// (its encoding word), a variable (its linkage).
 #[derive(Clone, Debug)]
 pub(super) struct Part {
@@ -121,6 +121,8 @@ pub struct Global<'a> {
     pub type_id: u32,
     /// Its place in the section, in bytes.
     pub offset: u32,
+    /// Its size in bytes, as the section has it.
+    pub size: u32,
 }
 
 impl Btf {
@@ -175,7 +177,8 @@ impl Btf {
                 let visible = self.parts(var).first().is_some_and(|part| part.value != STATIC);
                 let name = self.string(var.name).filter(|_| visible)?;
                 let (section, offset) = (self.string(section.name)?, part.value as u32);
-                Some(Global { section, name, type_id: var.arg, offset })
+                let size = (part.value >> 32) as u32;
+                Some(Global { section, name, type_id: var.arg, offset, size })
             })
         })
     }
@@ -263,8 +266,9 @@ impl Btf {
             }
             BtfKind::Datasec => {
                 for _ in 0..count {
-                    let (variable, offset, _size) = (words.next()?, words.next()?, words.next()?);
-                    self.parts.push(part(0, variable, offset));
+                    let (ty, offset, size) = (words.next()?, words.next()?, words.next()?);
+                    let value = u64::from(size) << 32 | u64::from(offset);
+                    self.parts.push(Part { name: 0, ty, value });
                 }
             }
             BtfKind::Var => self.parts.push(part(0, 0, words.next()?)),

@@ -99,7 +99,7 @@ impl Btf {
         for part in self.variables(|name| name.trim_start_matches('?').starts_with(".struct_ops")) {
             let operations = self.entry(part.ty).and_then(|var| self.strip(var.arg));
             let Some((id, entry)) = operations.and_then(|id| Some((id, self.entry(id)?))) else { continue };
-            let (at, size) = (part.value, u64::from(entry.arg));
+            let (at, size) = (part.value & u64::from(u32::MAX), u64::from(entry.arg));
             if at + size > u32::MAX.into() {
                 return Err(self.bad_type(part.ty, format_args!("{size} bytes at byte {at} of its section")));
             }

@@ -161,13 +161,20 @@ fn bits_of(size: usize) -> u32 {
 }
 
 impl Type {
-    /// The layout of a type, or of a variable's type, of an object.
+    /// The layout of a type, or of a variable's type, of an object. Status `Type`: the type is beyond the limits.
     pub fn from_btf(btf: &Btf, id: u32) -> Result<Arc<Type>> {
         let id = match btf.entry(id) {
             Some(entry) if entry.kind == BtfKind::Var => entry.arg,
             _ => id,
         };
         Builder { btf, done: Vec::new() }.build(id, 0)
+    }
+
+    /// As many bytes, in place of a type that is beyond the limits.
+    pub fn bytes(size: u32) -> Arc<Type> {
+        let (name, elem) = (format!("unsigned char[{size}]"), Type::integer("unsigned char", 1, false));
+        let scalar = Type::scalar(name.into(), Kind::Array, size as usize, false);
+        Arc::new(Type { elem: Some(Arc::new(elem)), count: size, weight: 2, depth: 1, ..scalar })
     }
 
     /// A struct put together from members.
@@ -243,11 +250,11 @@ impl Builder<'_> {
         }
         let entry = self.btf.entry(id).ok_or_else(|| self.bad(id, "no such type"))?;
         if depth > MAX_DEPTH {
-            return Err(self.bad(id, "nested more than 32 deep, or in itself"));
+            return Err(self.beyond(id, "nested more than 32 deep, or in itself"));
         }
         let ty = if entry.kind.is_modifier() { self.alias(id, depth)? } else { self.base(id, entry, depth)? };
         if !ty.is_bounded() {
-            return Err(self.bad(id, "too many members in total, or nested too deep"));
+            return Err(self.beyond(id, "too many members in total, or nested too deep"));
         }
         let ty = Arc::new(ty);
         let place = self.place(id).unwrap_or_else(|place| place);
@@ -270,7 +277,7 @@ impl Builder<'_> {
     fn base(&mut self, id: u32, entry: &Entry, depth: u32) -> Result<Type> {
         let size = entry.arg as usize;
         if entry.kind != BtfKind::Ptr && entry.kind != BtfKind::Array && size > MAX_SIZE {
-            return Err(self.bad(id, format!("{size} bytes, more than {MAX_SIZE}")));
+            return Err(self.beyond(id, format!("{size} bytes, more than {MAX_SIZE}")));
         }
         match entry.kind {
             BtfKind::Int => self.int(id, entry),
@@ -333,7 +340,7 @@ impl Builder<'_> {
         let elem = self.build(element, depth + 1)?;
         let size = elem.size;
         Type::array(self.spelling(id), elem, count)
-            .ok_or_else(|| self.bad(id, format!("{count} elements of {size} bytes are too large")))
+            .ok_or_else(|| self.beyond(id, format!("{count} elements of {size} bytes are too large")))
     }
 
     fn aggregate(&mut self, id: u32, entry: &Entry, kind: Kind, depth: u32) -> Result<Type> {
@@ -414,6 +421,11 @@ impl Builder<'_> {
             _ => return name.unwrap_or("?").to_string(),
         };
         name.map_or_else(|| format!("{prefix} {{...}}"), |name| format!("{prefix} {name}"))
+    }
+
+    /// A type that makes sense and is beyond the limits.
+    fn beyond(&self, id: u32, what: impl fmt::Display) -> Error {
+        self.bad(id, what).as_status(Status::Type)
     }
 
     fn bad(&self, id: u32, what: impl fmt::Display) -> Error {

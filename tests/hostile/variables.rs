@@ -1,10 +1,10 @@
 //! Global variables of every kind, and values that do not fit them.
 
-use eunomia::Status;
+use eunomia::{Options, Status};
 
 use crate::fixture::{Clean, call, edited, open_refused, package, refused, tid};
 use crate::needs_root;
-use crate::support::opened;
+use crate::support::{self, opened, vm_with};
 
 const SOURCE: &str = r#"
 #include "vmlinux.h"
@@ -243,6 +243,68 @@ fn values_in_a_package_are_checked_at_open() {
     let clean = Clean::new();
     let vm = opened(&with("tiny", (-7).into()));
     assert_eq!(vm.var_get_json("tiny").unwrap(), "-7");
+    drop(vm);
+    drop(clean);
+}
+
+/// A variable and a map whose types are nested too deep, and a variable whose text would be too long.
+fn beyond_limits() -> String {
+    let dimensions = "[1]".repeat(120);
+    let structs: String = (1..60).map(|n| format!("struct s{n} {{ struct s{} x; }};\n", n - 1)).collect();
+    format!(
+        r#"
+#include "vmlinux.h"
+#include <bpf/bpf_helpers.h>
+
+struct s0 {{ char a; }};
+{structs}
+struct s59 nested = {{}};
+char dimensions{dimensions};
+char large[60 << 20];
+int number = 7;
+struct {{
+    __uint(type, BPF_MAP_TYPE_ARRAY);
+    __uint(max_entries, 1);
+    __type(key, u32);
+    __type(value, struct s59);
+}} deep SEC(".maps");
+
+SEC("raw_tp/sys_enter")
+int on_call(void *ctx)
+{{
+    u32 key = 0;
+    char *value = bpf_map_lookup_elem(&deep, &key);
+    return value ? *value + *(char *)&nested + *(char *)&dimensions + large[7] : 0;
+}}
+
+char LICENSE[] SEC("license") = "GPL";
+"#
+    )
+}
+
+#[test]
+fn a_type_beyond_the_limits_is_bytes_and_stops_nobody() {
+    needs_root!();
+    let package = support::package(&beyond_limits());
+    let clean = Clean::new();
+    let (vm, log) = vm_with(Options::default());
+    vm.open(&package, 1).unwrap();
+    let one_line = |name: &str| {
+        let words = [&format!("variable {name:?}"), "as bytes only"];
+        refused(vm.var_get_json(name), Status::Type, &words);
+        refused(vm.var_set_json(name, "[]"), Status::Type, &words);
+    };
+    ["nested", "dimensions", "large"].into_iter().for_each(one_line);
+    vm.var_set("nested", &[9]).unwrap();
+    vm.attach().unwrap();
+    assert_eq!(vm.var_get("nested").unwrap(), [9]);
+    assert_eq!(vm.var_get("dimensions").unwrap(), [0]);
+    assert_eq!(vm.var_get("large").unwrap().len(), 60 << 20);
+    assert_eq!(vm.var_get_json("number").unwrap(), "7");
+    vm.map_set_json("deep", "0", r#"{"data":"05"}"#, 0).unwrap();
+    assert_eq!(vm.map_get_json("deep", "0").unwrap(), r#"{"data":"05"}"#);
+    assert!(log.lock().unwrap().iter().any(|line| line.contains("\"deep\"") && line.contains("raw bytes")));
+    assert!(vm.describe().unwrap().len() < 1 << 20);
     drop(vm);
     drop(clean);
 }
