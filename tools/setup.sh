@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Makes a Debian 12 machine ready: installs the packages that are missing, checks Rust, mounts tracefs and bpffs.
 # Says what it changes and nothing else; run again it changes nothing and says nothing.
-# usage: tools/setup.sh [test|lint|vm]...   (each word adds what only that work needs)
+# usage: tools/setup.sh [wasm|test|lint|vm]...   (each word adds what only that work needs)
 set -euo pipefail
 
 RUST_MIN=1.85
@@ -37,7 +37,15 @@ need_base() {
     need pkg-config pkg-config
 }
 
+need_wasm() {
+    local builtins=(/usr/lib/llvm-*/lib/clang/*/lib/wasi/libclang_rt.builtins-wasm32.a)
+    need wasm-ld lld
+    need /usr/lib/wasm32-wasi/libc.a wasi-libc
+    need "${builtins[0]}" libclang-rt-dev-wasm32
+}
+
 need_test() {
+    need_wasm
     need valgrind valgrind
     need bpftool bpftool
     need ip iproute2
@@ -108,8 +116,8 @@ add_std_source
 need_base
 for work in "$@"; do
     case $work in
-    test | lint | vm) "need_$work" ;;
-    *) fail "unknown word \"$work\"; usage: tools/setup.sh [test|lint|vm]..." ;;
+    wasm | test | lint | vm) "need_$work" ;;
+    *) fail "unknown word \"$work\"; usage: tools/setup.sh [wasm|test|lint|vm]..." ;;
     esac
 done
 install_packages

@@ -16,6 +16,7 @@ const INSTALL: &str = "install clang (Debian: apt install clang) or name it with
 /// A clang that was found and asked for its version.
 pub struct Clang {
     path: PathBuf,
+    version: u32,
     /// The folders it searches for the host's own headers.
     system: Vec<PathBuf>,
 }
@@ -47,8 +48,18 @@ impl Clang {
             .args(["-v", "-E", "-x", "c", "/dev/null"])
             .output()
             .map_err(|error| format!("{}: {}: {INSTALL}", path.display(), reason(&error)))?;
-        check_version(&path, &output)?;
-        Ok(Clang { system: search_list(&output.stderr), path })
+        let version = check_version(&path, &output)?;
+        Ok(Clang { system: search_list(&output.stderr), path, version })
+    }
+
+    /// The program itself.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The first part of its version.
+    pub fn version(&self) -> u32 {
+        self.version
     }
 
     /// The folders of the host's own headers.
@@ -70,17 +81,23 @@ impl Clang {
     /// Compiles `source`; the diagnostics go to the user as they are.
     pub fn compile(&self, source: &Path, search: &Search, verbose: bool) -> Result<Vec<u8>> {
         let mut command = self.command(search);
+        command.args(["-c"]).arg(source);
+        self.make(command, "bpf", verbose)
+    }
+
+    /// Runs `command` and returns what it makes for `target`; the diagnostics go to the user as they are.
+    pub fn make(&self, mut command: Command, target: &str, verbose: bool) -> Result<Vec<u8>> {
         if std::io::stderr().is_terminal() {
             command.arg("-fcolor-diagnostics");
         }
-        command.args(["-c", "-o", "-"]).arg(source);
+        command.args(["-o", "-"]);
         if verbose {
             eprintln!("ecc: {command:?}");
         }
         let output = self.run(&mut command)?;
-        if !output.status.success() && !self.knows_bpf()? {
+        if !output.status.success() && !self.knows(target)? {
             return Err(
-                format!("{}: was built without the target bpf: {INSTALL}", self.path.display()).into()
+                format!("{}: was built without the target {target}: {INSTALL}", self.path.display()).into()
             );
         }
         // Nobody is left to tell if stderr is gone.
@@ -88,8 +105,19 @@ impl Clang {
         if output.status.success() { Ok(output.stdout) } else { Err(Error::Diagnosed) }
     }
 
+    /// The path that clang prints when asked with these flags.
+    pub fn ask(&self, flags: &[&str]) -> Result<PathBuf> {
+        let output = self.run(self.bare().args(flags))?;
+        Ok(PathBuf::from(OsStr::from_bytes(output.stdout.trim_ascii())))
+    }
+
+    /// A command without any flags.
+    pub fn bare(&self) -> Command {
+        command(&self.path)
+    }
+
     fn command(&self, search: &Search) -> Command {
-        let mut command = command(&self.path);
+        let mut command = self.bare();
         command.args(["-target", "bpf", "-g", "-O2", "-Wno-unknown-attributes", "-fno-addrsig"]);
         command.arg(format!("-D__TARGET_ARCH_{}", target_arch()));
         // Paths of this machine would only make the same source give different objects.
@@ -108,10 +136,10 @@ impl Clang {
         command.output().map_err(|error| Error::io(self.path.display(), &error))
     }
 
-    /// Asked only after a failure: whether there is a BPF code generator at all.
-    fn knows_bpf(&self) -> Result<bool> {
-        let mut probe = command(&self.path);
-        probe.args(["-target", "bpf", "-c", "-x", "c", "/dev/null", "-o", "/dev/null"]);
+    /// Asked only after a failure: whether there is a code generator for `target` at all.
+    fn knows(&self, target: &str) -> Result<bool> {
+        let mut probe = self.bare();
+        probe.args(["-target", target, "-c", "-x", "c", "/dev/null", "-o", "/dev/null"]);
         Ok(self.run(&mut probe)?.status.success())
     }
 }
@@ -141,12 +169,12 @@ fn is_program(path: &Path) -> bool {
     path.metadata().is_ok_and(|file| file.is_file() && file.permissions().mode() & 0o111 != 0)
 }
 
-fn check_version(path: &Path, output: &Output) -> Result<()> {
+fn check_version(path: &Path, output: &Output) -> Result<u32> {
     let text = String::from_utf8_lossy(&output.stderr);
     let version: Option<u32> =
         text.split("clang version ").nth(1).and_then(|rest| rest.split('.').next()?.parse().ok());
     match version {
-        Some(version) if version >= OLDEST => Ok(()),
+        Some(version) if version >= OLDEST => Ok(version),
         Some(version) => {
             Err(format!("{}: clang {version} is too old, {OLDEST} is needed: {INSTALL}", path.display())
                 .into())

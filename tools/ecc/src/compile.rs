@@ -1,6 +1,11 @@
-//! From a source to an object and its metadata.
+//! From a source to a package.
 
+use std::ffi::{OsStr, OsString};
+use std::fs;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+
+use eunomia::package::Package;
 
 use serde_json::Value;
 
@@ -11,32 +16,38 @@ use crate::dwarf::Dwarf;
 use crate::elf::{self, Elf};
 use crate::error::{Error, Result};
 use crate::headers::{self, Headers};
-use crate::skeleton::{Comments, Parts};
-use crate::{Options, event, flag, flow, sys, vmlinux};
+use crate::options::Flags;
+use crate::skeleton::{Comments, Parts, object_name};
+use crate::{event, flag, flow, sys, vmlinux};
+
+/// The file that a package goes to.
+pub const PACKAGE: &str = "package.json";
 
 /// A compiled program.
 pub struct Compiled {
-    /// The ELF object without debug information.
-    pub object: Vec<u8>,
-    /// The `meta` object of the package.
+    /// The name of the source up to the first dot.
+    pub name: OsString,
+    /// The object without debug information, and its metadata.
+    pub package: Package,
+    /// The metadata as the compiler made it.
     pub meta: Value,
-    /// What the user should know.
-    pub warnings: Vec<String>,
 }
 
-/// Compiles the source of `options`; libbpf is to know the object as `object_name`.
-pub fn compile(options: &Options, object_name: &str) -> Result<Compiled> {
-    let header = options.header.as_deref().map(|header| {
+/// Compiles `source`, whose events `header` defines; tells the user what is strange about it.
+pub fn compile(source: &Path, header: Option<&Path>, flags: &Flags) -> Result<Compiled> {
+    let name = program_name(source)?;
+    let object_name = &object_name(name.as_bytes());
+    let header = header.map(|header| {
         let path = header.canonicalize();
         path.map_err(|error| Error::io(header.display(), &error))
     });
     let header = header.transpose()?;
-    let clang = Clang::find(options.clang_bin.as_deref())?;
+    let clang = Clang::find(flags.clang_bin.as_deref())?;
     let cache = Cache::open()?;
-    let unstripped = run_clang(options, &clang, &cache)?;
+    let unstripped = run_clang(source, flags, &clang, &cache)?;
 
     let elf = Elf::parse(&unstripped)?;
-    let mut btf = own_btf(&elf).map_err(|reason| format!("{}: {reason}", options.source.display()))?;
+    let mut btf = own_btf(&elf).map_err(|reason| format!("{}: {reason}", source.display()))?;
     let dwarf = Dwarf::read(|name| elf.section(name), Path::new("."))?;
     let opened = sys::open(&elf.strip(btf.to_bytes())?, object_name)?;
     let foreign = Foreign::new(&clang, &cache);
@@ -51,11 +62,30 @@ pub fn compile(options: &Options, object_name: &str) -> Result<Compiled> {
     let events = program.events(header.as_deref(), own, &mut btf)?;
     let (elf, btf, opened) = (&elf, &btf, &opened);
     let parts = Parts { object_name, elf, btf, opened, comments: &comments, events: &events };
-    Ok(Compiled {
-        object: elf.strip(btf.to_bytes())?,
-        meta: parts.meta(),
-        warnings: [comments.warnings, events.warnings, missing(&options.source, elf, opened)].concat(),
-    })
+    let meta = parts.meta();
+    for warning in [&comments.warnings, &events.warnings, &missing(source, elf, opened)].into_iter().flatten()
+    {
+        eprintln!("ecc: warning: {warning}");
+    }
+    let package =
+        Package::build(&elf.strip(btf.to_bytes())?, meta.clone()).map_err(|error| error.to_string())?;
+    Ok(Compiled { name, package, meta })
+}
+
+/// The name of the program, after a look at whether there is one.
+fn program_name(source: &Path) -> Result<OsString> {
+    let content = fs::read(source).map_err(|error| Error::io(source.display(), &error))?;
+    if content.trim_ascii().is_empty() {
+        return Err(format!("{}: the file is empty", source.display()).into());
+    }
+    let file = source.file_name().unwrap_or_default().as_bytes();
+    if !file.ends_with(b".c") {
+        return Err(format!("{}: not a C source, whose name ends in .c", source.display()).into());
+    }
+    match file.split(|&byte| byte == b'.').next() {
+        Some(name) if !name.is_empty() => Ok(OsStr::from_bytes(name).into()),
+        _ => Err(format!("{}: there is no name before the first dot", source.display()).into()),
+    }
 }
 
 /// What an object can be without, and hardly is on purpose.
@@ -79,20 +109,20 @@ pub fn source_folder(source: &Path) -> PathBuf {
 }
 
 /// The object as clang makes it, with debug information.
-fn run_clang(options: &Options, clang: &Clang, cache: &Cache) -> Result<Vec<u8>> {
+fn run_clang(source: &Path, options: &Flags, clang: &Clang, cache: &Cache) -> Result<Vec<u8>> {
     let headers = Headers::unpack(cache)?;
     let kernel = vmlinux::Source::open(options.vmlinux.as_deref())?;
     let vmlinux = kernel.as_ref().map(|kernel| kernel.folder(cache));
-    let flags = options.additional_cflags.iter().map(|text| flag::split(text));
+    let flags = options.additional_cflags.iter().map(|text| flag::split("--additional-cflags", text));
     let flags = flags.collect::<Result<Vec<_>>>()?.concat();
     let wrappers = if options.no_count_lost { vec![] } else { vec![headers.count_lost.as_path()] };
     // The folder of the source first: a vmlinux.h beside the source is the one that is meant.
-    let folder = source_folder(&options.source);
+    let folder = source_folder(source);
     let mut folders = vec![folder.as_path(), &headers.libbpf];
     folders.extend(vmlinux.as_deref());
     let search = Search { wrappers, flags: &flags, folders, cache: cache.root() };
     let there = vmlinux.as_ref().is_some_and(|folder| folder.join("vmlinux.h").exists());
-    if !there && clang.misses(&options.source, "vmlinux.h", &search)? {
+    if !there && clang.misses(source, "vmlinux.h", &search)? {
         match (&kernel, &vmlinux) {
             (Some(kernel), Some(folder)) => kernel.make(folder)?,
             _ => {
@@ -102,7 +132,7 @@ fn run_clang(options: &Options, clang: &Clang, cache: &Cache) -> Result<Vec<u8>>
             }
         }
     }
-    clang.compile(&options.source, &search, options.verbose)
+    clang.compile(source, &search, options.verbose)
 }
 
 fn own_btf(elf: &Elf) -> std::result::Result<Btf, &'static str> {

@@ -48,3 +48,16 @@ impl Drop for Draft {
 pub fn write(path: &Path, bytes: &[u8]) -> Result<()> {
     Draft::write(path, bytes)?.publish()
 }
+
+/// Writes files of `folder`, all of them or none, and says so if asked.
+pub fn write_all(folder: &Path, files: &[(PathBuf, Vec<u8>)], verbose: bool) -> Result<()> {
+    fs::create_dir_all(folder)
+        .map_err(|error| Error::io(format_args!("cannot make the folder {}", folder.display()), &error))?;
+    let drafts = files.iter().map(|(path, bytes)| Draft::write(path, bytes));
+    let drafts: Vec<_> = drafts.collect::<Result<_>>()?;
+    drafts.into_iter().try_for_each(Draft::publish)?;
+    if verbose {
+        files.iter().for_each(|(path, bytes)| eprintln!("ecc: {}: {} bytes", path.display(), bytes.len()));
+    }
+    Ok(())
+}

@@ -3,7 +3,7 @@
 use crate::error::Result;
 
 /// Splits as a shell does: at blanks that are not quoted.
-pub fn split(text: &str) -> Result<Vec<String>> {
+pub fn split(option: &str, text: &str) -> Result<Vec<String>> {
     let mut flags = Vec::new();
     let (mut flag, mut quote): (Option<String>, Option<char>) = (None, None);
     let mut rest = text.chars();
@@ -20,7 +20,7 @@ pub fn split(text: &str) -> Result<Vec<String>> {
         }
     }
     if quote.is_some() {
-        return Err(format!("--additional-cflags {text:?}: a quote is not closed").into());
+        return Err(format!("{option} {text:?}: a quote is not closed").into());
     }
     flags.extend(flag);
     Ok(flags)
@@ -32,8 +32,8 @@ mod tests {
 
     #[test]
     fn quotes_keep_blanks_together() {
-        let flags = split(r#" -DA=1  '-DB="b c"' -I"my dir" -DC=\" "" "#).unwrap();
+        let flags = split("-a", r#" -DA=1  '-DB="b c"' -I"my dir" -DC=\" "" "#).unwrap();
         assert_eq!(flags, ["-DA=1", "-DB=\"b c\"", "-Imy dir", "-DC=\"", ""]);
-        assert!(split("-D'A").is_err());
+        assert!(split("-a", "-D'A").is_err());
     }
 }

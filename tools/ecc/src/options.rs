@@ -1,0 +1,125 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+const AFTER_HELP: &str = "\
+Headers are searched for in the folders that -a names, then beside the source, then among those that ecc brings:
+libbpf's, and a vmlinux.h made from the kernel's BTF, kept in the cache folder of the user.
+
+Documentation comments (///, /** */) above variables, maps and programs become annotations: @cmdarg, @sample,
+@tchook and so on with JSON or text behind them; other text is the description.";
+
+/// Compile a libbpf-style BPF source to a package: NAME.bpf.o, NAME.skel.json and package.json.
+#[derive(Parser)]
+#[command(
+    name = "ecc",
+    version,
+    after_help = AFTER_HELP,
+    args_conflicts_with_subcommands = true,
+    subcommand_negates_reqs = true,
+    disable_help_subcommand = true
+)]
+pub struct CommandLine {
+    #[command(subcommand)]
+    pub command: Option<Command>,
+
+    #[command(flatten)]
+    pub compile: Compile,
+}
+
+#[derive(Subcommand)]
+pub enum Command {
+    /// Begin a WASM module: write package.json, ewasm-skel.h, NAME.wasm.h, eunomia-include/ and, unless there is one, app.c
+    GenWasmSkel(Guest),
+
+    /// Compile each .c and .cpp file of a folder, the BPF program aside, to a WASM module
+    BuildWasm(BuildWasm),
+}
+
+/// A package is made of one source.
+#[derive(Args)]
+pub struct Compile {
+    /// The program; its name up to the first dot names the outputs
+    #[arg(value_name = "SOURCE.bpf.c", required = true)]
+    pub source: Option<PathBuf>,
+
+    /// The header that defines the event structs; without it they are found where that is unambiguous
+    pub header: Option<PathBuf>,
+
+    /// Where the outputs go [default: the folder of the source]
+    #[arg(short, long, value_name = "DIR")]
+    pub output_path: Option<PathBuf>,
+
+    /// Write no package.json
+    #[arg(short, long)]
+    pub no_generate_package_json: bool,
+
+    /// Write ewasm-skel.h too, which embeds the package in a WASM module
+    #[arg(long)]
+    pub wasm_header: bool,
+
+    #[command(flatten)]
+    pub flags: Flags,
+}
+
+/// A WASM module is made in one folder.
+#[derive(Args)]
+pub struct Guest {
+    /// The BPF program, or the folder that has no other
+    #[arg(value_name = "SOURCE.bpf.c|DIR", default_value = ".")]
+    pub source: PathBuf,
+
+    /// The header that defines the event structs; without it they are found where that is unambiguous
+    pub header: Option<PathBuf>,
+
+    /// Where the outputs go [default: the folder of the source]
+    #[arg(short, long, value_name = "DIR")]
+    pub output_path: Option<PathBuf>,
+
+    #[command(flatten)]
+    pub flags: Flags,
+}
+
+#[derive(Args)]
+pub struct BuildWasm {
+    #[command(flatten)]
+    pub guest: Guest,
+
+    /// The package to embed [default: made of the folder's BPF program, else its package.json]
+    #[arg(short, long, value_name = "FILE")]
+    pub package: Option<PathBuf>,
+
+    /// More flags for clang when it compiles the module, separated by blanks; may be repeated
+    #[arg(long, value_name = "FLAGS", allow_hyphen_values = true)]
+    pub wasm_cflags: Vec<String>,
+}
+
+/// How a BPF program is compiled.
+#[derive(Args)]
+pub struct Flags {
+    /// More flags for clang, separated by blanks; may be repeated
+    #[arg(short, long, value_name = "FLAGS", allow_hyphen_values = true)]
+    pub additional_cflags: Vec<String>,
+
+    /// The clang to run [default: $CLANG, else the newest clang-N, else clang]
+    #[arg(short, long, visible_alias = "clang", value_name = "PROGRAM")]
+    pub clang_bin: Option<PathBuf>,
+
+    /// Accepted and not needed: ecc strips objects itself
+    #[arg(short, long, value_name = "PROGRAM")]
+    pub llvm_strip_bin: Option<PathBuf>,
+
+    /// Take the kernel's types from this vmlinux.h, BTF file or vmlinux, not from the running kernel
+    #[arg(long, value_name = "FILE")]
+    pub vmlinux: Option<PathBuf>,
+
+    /// Do not count the events that a full ring buffer drops
+    #[arg(long)]
+    pub no_count_lost: bool,
+
+    /// Say what is done
+    #[arg(short, long)]
+    pub verbose: bool,
+}

@@ -1,0 +1,459 @@
+//! `gen-wasm-skel` and `build-wasm`: the files they write, and what is in the modules.
+
+mod support;
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::Command;
+
+use support::{Project, one_error};
+use wasmparser::{KnownCustom, Name, Parser, Payload};
+
+/// Largest module: what a guest is to be sent around as.
+const MAX_MODULE: usize = 200_000;
+
+const TOOL: &str = "struct event { int pid; long count; };
+const volatile int wanted = 0;
+struct { __uint(type, BPF_MAP_TYPE_RINGBUF); __uint(max_entries, 4096); } events SEC(\".maps\");
+SEC(\"xdp\") int tool(void *ctx) {
+    struct event *event = bpf_ringbuf_reserve(&events, sizeof(*event), 0);
+    if (!event)
+        return XDP_PASS;
+    event->pid = wanted;
+    event->count = 1;
+    bpf_ringbuf_submit(event, 0);
+    return XDP_PASS;
+}";
+
+/// The smallest guest.
+const GUEST: &str = "#include \"eunomia-include/native-ewasm.h\"\n
+int bpf_main(char *arguments, int len) { return arguments[len]; }\n";
+
+fn text(project: &Project, name: &str) -> String {
+    fs::read_to_string(project.path(name)).unwrap()
+}
+
+fn files(folder: &Path) -> Vec<String> {
+    let entries = fs::read_dir(folder).unwrap();
+    let mut names: Vec<_> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
+fn run(command: &mut Command) -> Vec<u8> {
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{command:?}\n{}", String::from_utf8_lossy(&output.stderr));
+    output.stdout
+}
+
+/// Compiles C for this machine and runs it in the project's folder; returns what it prints.
+fn print(project: &Project, source: &str) -> Vec<u8> {
+    fs::write(project.path("print.native"), source).unwrap();
+    let flags = ["-std=gnu11", "-Wall", "-Werror", "-I.", "-x", "c", "print.native", "-o", "print"];
+    run(Command::new("clang").args(flags).current_dir(&project.folder));
+    run(&mut Command::new(project.path("print")))
+}
+
+/// What a module shows to its host.
+#[derive(Debug, Default)]
+struct Module {
+    size: usize,
+    imports: BTreeSet<String>,
+    exports: BTreeSet<String>,
+    functions: BTreeSet<String>,
+    has_debug_information: bool,
+}
+
+impl Module {
+    fn read(path: &Path) -> Module {
+        let bytes = fs::read(path).unwrap();
+        let mut module = Module { size: bytes.len(), ..Module::default() };
+        for payload in Parser::new(0).parse_all(&bytes) {
+            match payload.unwrap() {
+                Payload::ImportSection(section) => {
+                    let imports = section.into_imports().map(Result::unwrap);
+                    module.imports.extend(imports.map(|import| format!("{}.{}", import.module, import.name)));
+                }
+                Payload::ExportSection(section) => {
+                    module.exports.extend(section.into_iter().map(|export| export.unwrap().name.to_string()));
+                }
+                Payload::CustomSection(section) => {
+                    module.has_debug_information |= section.name().starts_with(".debug");
+                    if let KnownCustom::Name(names) = section.as_known() {
+                        module.name(names);
+                    }
+                }
+                _ => {}
+            }
+        }
+        module
+    }
+
+    fn name(&mut self, names: wasmparser::NameSectionReader) {
+        for name in names {
+            if let Name::Function(functions) = name.unwrap() {
+                self.functions
+                    .extend(functions.into_iter().map(|function| function.unwrap().name.to_string()));
+            }
+        }
+    }
+
+    /// The imports that do not come from WASI.
+    fn own_imports(&self) -> Vec<&str> {
+        let own = self.imports.iter().filter(|name| !name.starts_with("wasi_snapshot_preview1."));
+        own.map(String::as_str).collect()
+    }
+
+    fn exports(&self) -> Vec<&str> {
+        self.exports.iter().map(String::as_str).collect()
+    }
+}
+
+const ABI_A: [&str; 3] = ["env.create_bpf", "env.run_bpf", "env.wait_and_poll_bpf"];
+
+#[test]
+fn a_folder_for_a_module_has_all_that_it_needs() {
+    let project = Project::new("skeleton").source("tool.bpf.c", TOOL);
+    assert_eq!(project.compile(&["gen-wasm-skel"]), "");
+    let written = ["app.c", "eunomia-include", "ewasm-skel.h", "package.json", "tool.bpf.c", "tool.wasm.h"];
+    assert_eq!(files(&project.folder), written);
+    let headers = [
+        "argparse",
+        "batch.h",
+        "cJSON",
+        "entry.h",
+        "helpers.h",
+        "libbpf-wasm.h",
+        "native-ewasm.h",
+        "wasm-app.h",
+    ];
+    assert_eq!(files(&project.path("eunomia-include")), headers);
+    assert_eq!(project.package().meta.obj_name, "tool_bpf");
+
+    // What the user has written stays, the rest is renewed.
+    fs::write(project.path("app.c"), GUEST).unwrap();
+    fs::write(project.path("ewasm-skel.h"), "old").unwrap();
+    project.compile(&["gen-wasm-skel", "tool.bpf.c"]);
+    assert_eq!(text(&project, "app.c"), GUEST);
+    assert!(text(&project, "ewasm-skel.h").contains("char *program_data = "));
+}
+
+#[test]
+fn the_first_module_is_one_command_away() {
+    let project = Project::new("template").source("tool.bpf.c", TOOL);
+    project.compile(&["gen-wasm-skel"]);
+    assert_eq!(project.compile(&["build-wasm", ".", "--wasm-cflags", "-Wall -Wextra -Werror"]), "");
+    let module = Module::read(&project.path("app.wasm"));
+    assert_eq!(module.own_imports(), ABI_A);
+    assert_eq!(module.exports(), ["_initialize", "bpf_main", "free", "malloc", "memory", "process_event"]);
+    assert!(module.size < MAX_MODULE, "{} bytes", module.size);
+    assert!(module.functions.contains("process_event") && !module.has_debug_information, "{module:?}");
+    // Its own copy of the headers is the one that counts.
+    fs::write(project.path("eunomia-include/wasm-app.h"), "#error mine\n").unwrap();
+    assert!(String::from_utf8_lossy(&project.run(&["build-wasm"]).stderr).contains("error: mine"));
+}
+
+#[test]
+fn the_package_reaches_the_module_byte_by_byte() {
+    let odd = "/// @description quotes \" and \\\\ and ??/ and é and \\t\nconst volatile int odd = 0;\n";
+    let project = Project::new("embedded").source("tool.bpf.c", &format!("{odd}{TOOL}"));
+    project.compile(&["tool.bpf.c", "--wasm-header"]);
+    let source =
+        "#include <stdio.h>\n#include \"ewasm-skel.h\"\nint main(void) { fputs(program_data, stdout); }";
+    let printed = print(&project, source);
+    assert_eq!(printed, fs::read(project.path("package.json")).unwrap());
+    assert!(String::from_utf8(printed).unwrap().contains("??/ and é"));
+}
+
+#[test]
+fn a_build_takes_the_program_or_the_package_of_the_folder() {
+    let guest = "#include \"ewasm-skel.h\"\n#include \"eunomia-include/native-ewasm.h\"\n
+        int bpf_main(char *arguments, int len) { return program_data[len] + arguments[len]; }\n";
+    let project = Project::new("sources").source("tool.bpf.c", TOOL).file("app.c", guest);
+    let wanted = |project: &Project| project.package().meta.vars.iter().any(|it| it.name == "other");
+    project.compile(&["build-wasm"]);
+    assert!(!wanted(&project));
+    let first = fs::read(project.path("app.wasm")).unwrap();
+    project.compile(&["build-wasm"]);
+    assert!(first == fs::read(project.path("app.wasm")).unwrap(), "the same sources gave another module");
+
+    // A changed program is compiled again.
+    fs::rename(project.path("package.json"), project.path("first.json")).unwrap();
+    let project = project.source("tool.bpf.c", &TOOL.replace("wanted", "other"));
+    project.compile(&["build-wasm"]);
+    assert!(wanted(&project));
+    let second = fs::read(project.path("app.wasm")).unwrap();
+    assert!(first != second);
+
+    // Without it, the package is taken, and one that is named before both.
+    fs::remove_file(project.path("tool.bpf.c")).unwrap();
+    fs::remove_file(project.path("ewasm-skel.h")).unwrap();
+    project.compile(&["build-wasm"]);
+    assert!(second == fs::read(project.path("app.wasm")).unwrap());
+    project.compile(&["build-wasm", ".", "--package", "first.json", "-o", "out"]);
+    assert!(first == fs::read(project.path("out/app.wasm")).unwrap());
+    assert_eq!(files(&project.path("out")), ["app.wasm"], "headers beside the source are renewed there");
+}
+
+#[test]
+fn every_c_and_cpp_file_becomes_a_module() {
+    let cpp = "#include \"eunomia-include/wasm-app.h\"\n#include \"eunomia-include/entry.h\"\n
+        struct Counter { int count = 0; int next() { return ++count; } };
+        int main(int argc, const char **) { Counter counter; return counter.next() + argc; }";
+    let project = Project::new("several").file("one.c", GUEST).file("two.cpp", cpp).file("notes.txt", "");
+    project.compile(&["build-wasm", ".", "-o", "out", "--wasm-cflags", "-Wall -Wextra -Werror"]);
+    assert_eq!(files(&project.path("out")), ["one.wasm", "two.wasm"]);
+    assert!(Module::read(&project.path("out/two.wasm")).exports.contains("bpf_main"));
+    assert_eq!(Module::read(&project.path("out/one.wasm")).imports.len(), 0);
+    project.compile(&["build-wasm", "one.c"]);
+    assert!(project.path("one.wasm").exists() && !project.path("two.wasm").exists());
+}
+
+#[test]
+fn guests_with_a_main_of_their_own_use_the_other_interface() {
+    let source = "#include \"eunomia-include/libbpf-wasm.h\"
+        static int on_event(void *ctx, void *data, size_t size) { return ctx == data ? (int)size : 0; }
+        int main(void) {
+            static struct bpf_map *map;
+            static struct bpf_program *program;
+            static struct bpf_map_skeleton maps[] = {{\"events\", &map, 0}};
+            static struct bpf_prog_skeleton programs[] = {{\"tool\", &program, 0}};
+            static struct bpf_object_skeleton s = {
+                .data = \"object\", .data_sz = 6, .map_cnt = 1, .maps = maps, .prog_cnt = 1, .progs = programs};
+            int key = 0, value = 0;
+            if (bpf_object__open_skeleton(&s, NULL) || bpf_object__load_skeleton(&s))
+                return 1;
+            bpf_set_prog_attach_target(program, \"lo\");
+            if (bpf_object__attach_skeleton(&s) || bpf_map_lookup_elem(bpf_map__fd(map), &key, &value))
+                return 2;
+            struct bpf_buffer *buffer = bpf_buffer__open(map, on_event, NULL);
+            while (buffer && bpf_buffer__poll(buffer, 100) >= 0)
+                value++;
+            bpf_buffer__free(buffer);
+            return wasm_close_bpf_object(s.obj) + value;
+        }";
+    let project = Project::new("abi-b").file("app.c", source);
+    let flags = "-mexec-model=command -Wl,--export-table -Wall -Wextra -Werror";
+    project.compile(&["build-wasm", ".", "--wasm-cflags", flags]);
+    let module = Module::read(&project.path("app.wasm"));
+    let imports = [
+        "wasm_bpf.wasm_attach_bpf_program",
+        "wasm_bpf.wasm_bpf_buffer_poll",
+        "wasm_bpf.wasm_bpf_map_fd_by_name",
+        "wasm_bpf.wasm_bpf_map_operate",
+        "wasm_bpf.wasm_close_bpf_object",
+        "wasm_bpf.wasm_load_bpf_object",
+    ];
+    assert_eq!(module.own_imports(), imports);
+    assert_eq!(module.exports(), ["__indirect_function_table", "_start", "free", "malloc", "memory"]);
+}
+
+/// An event with everything that C for WASM would lay out in another way, or that is hard to write down.
+const EVENT: &str = "
+enum mode { SLOW, FAST = 70000 };
+struct inner { char tag; long value; };
+typedef struct { short a; unsigned long long b; } pair_t;
+union either { int number; char text[6]; };
+struct __attribute__((packed)) tight { char c; int i; short s; };
+struct event {
+    char first;
+    void *pointer;
+    long size;
+    unsigned long sizes[2][3];
+    struct inner inner, more[2];
+    pair_t pair;
+    struct { char x; struct { int deep; char deeper; }; };
+    union { unsigned char byte; double real; } value;
+    union either either;
+    struct tight tight;
+    unsigned low : 3, middle : 13, : 4, high : 9;
+    _Bool flag : 1;
+    enum mode mode;
+    unsigned __int128 wide;
+    _Bool truth;
+    float ratio;
+    int (*function)(void);
+    char comm[5];
+} __attribute__((aligned(8)));
+";
+
+/// The members of `EVENT` and values for them.
+const MEMBERS: [(&str, &str); 24] = [
+    ("first", "'f'"),
+    ("size", "-2"),
+    ("sizes[1][2]", "1ull << 63"),
+    ("sizes[0][1]", "77"),
+    ("inner.tag", "'t'"),
+    ("inner.value", "-3"),
+    ("more[1].value", "1ll << 40"),
+    ("pair.a", "-4"),
+    ("pair.b", "5"),
+    ("x", "'x'"),
+    ("deep", "-6"),
+    ("deeper", "'d'"),
+    ("value.real", "0.25"),
+    ("either.number", "123456789"),
+    ("either.text[5]", "'e'"),
+    ("tight.i", "-7"),
+    ("tight.s", "-8"),
+    ("wide", "(unsigned __int128)9 << 100"),
+    ("truth", "1"),
+    ("ratio", "1.5f"),
+    ("comm[4]", "'m'"),
+    ("mode", "FAST"),
+    ("pointer", "0"),
+    ("function", "0"),
+];
+const BIT_FIELDS: [(&str, &str); 4] = [("low", "5"), ("middle", "8191"), ("high", "300"), ("flag", "1")];
+
+#[test]
+fn guests_see_events_as_the_program_lays_them_out() {
+    let source =
+        "#include \"event.h\"\n".to_string() + &TOOL.replace("struct event { int pid; long count; };", "");
+    let source = source.replace("event->pid = wanted;\n    event->count = 1;", "event->first = wanted;");
+    let project = Project::new("layout").file("event.h", EVENT).source("tool.bpf.c", &source);
+    project.compile(&["gen-wasm-skel"]);
+
+    // Both structs in one program for this machine, where the first is as the BPF program has it.
+    let all = || MEMBERS.iter().chain(&BIT_FIELDS);
+    let sets: String = all().map(|(member, value)| format!("original.{member} = {value};\n")).collect();
+    let compares: String = all()
+        .map(|(member, value)| format!("if (copy.{member} != {value}) {{ puts(\"{member}\"); return 1; }}\n"))
+        .collect();
+    let offsets: String = MEMBERS
+        .iter()
+        .map(|(member, _)| format!("printf(\"{member} %zu\\n\", offsetof(struct original, {member}));\n"))
+        .collect();
+    let native = format!(
+        "#include <stddef.h>\n#include <stdio.h>\n#include <string.h>\n
+        #define event original\n#define inner original_inner\n#define either original_either\n
+        #define tight original_tight\n#include \"event.h\"\n
+        #undef event\n#undef inner\n#undef either\n#undef tight\n#include \"tool.wasm.h\"\n
+        struct original original;\nstruct event copy;\nint main(void) {{\n{}
+        memcpy(&copy, &original, sizeof(copy));\n{compares}{offsets}
+        printf(\"%zu\\n\", sizeof(original));\nreturn 0; }}",
+        // These members bear the names of their types.
+        sets.replace("original.inner.", "original.original_inner.")
+            .replace("original.either.", "original.original_either.")
+            .replace("original.tight.", "original.original_tight."),
+    );
+    let native = ["inner", "either", "tight"].iter().fold(native, |text, name| {
+        text.replace(
+            &format!("offsetof(struct original, {name}."),
+            &format!("offsetof(struct original, original_{name}."),
+        )
+    });
+    let printed = String::from_utf8(print(&project, &native)).unwrap();
+    let (offsets, size) = printed.trim().rsplit_once('\n').unwrap();
+
+    let asserts: String = offsets
+        .lines()
+        .map(|line| line.rsplit_once(' ').unwrap())
+        .map(|(member, offset)| {
+            format!("_Static_assert(__builtin_offsetof(struct event, {member}) == {offset}, \"{member}\");\n")
+        })
+        .collect();
+    let guest = format!(
+        "#include \"tool.wasm.h\"\n{asserts}_Static_assert(sizeof(struct event) == {size}, \"size\");\n{GUEST}"
+    );
+    let project = project.file("app.c", &guest);
+    project.compile(&["build-wasm", "app.c", "--wasm-cflags", "-Wall -Wextra -Werror"]);
+    fs::write(project.path("app.cpp"), guest).unwrap();
+    project.compile(&["build-wasm", "app.cpp", "--wasm-cflags", "-Wall -Wextra -Werror"]);
+}
+
+#[test]
+fn what_a_package_says_of_names_stays_harmless() {
+    let project = Project::new("foreign").source("tool.bpf.c", TOOL).file("app.c", GUEST);
+    project.compile(&["tool.bpf.c"]);
+    let mut package: serde_json::Value = serde_json::from_str(&text(&project, "package.json")).unwrap();
+    package["meta"]["bpf_skel"]["obj_name"] = "../x\n#error".into();
+    package["meta"]["export_types"][0]["type_id"] = 1.into();
+    let project = project.file("odd.json", &package.to_string());
+    project.compile(&["build-wasm", "app.c", "-p", "odd.json", "-o", "out"]);
+    assert_eq!(files(&project.path("out")), ["app.wasm", "event___x__error.wasm.h", "ewasm-skel.h"]);
+    assert!(text(&project, "out/event___x__error.wasm.h").contains("struct event {\n    int32_t pid;"));
+
+    package["meta"]["export_types"] = serde_json::json!([]);
+    let project = project.file("none.json", &package.to_string());
+    project.compile(&["build-wasm", "app.c", "-p", "none.json", "-o", "none"]);
+    assert_eq!(files(&project.path("none")), ["app.wasm", "ewasm-skel.h"]);
+}
+
+#[test]
+fn mistakes_around_modules_are_named() {
+    let project =
+        Project::new("mistaken").file("empty/x", "").file("broken.json", "{").source("a.bpf.c", TOOL);
+    let none = "there is no .c or .cpp file; ecc gen-wasm-skel writes one";
+    assert_eq!(project.error(&["build-wasm", "empty"]), format!("empty: {none}"));
+    assert_eq!(project.error(&["build-wasm"]), format!(".: {none}"));
+    assert_eq!(project.error(&["build-wasm", "none"]), "none: No such file or directory");
+    assert_eq!(project.error(&["gen-wasm-skel", "none.bpf.c"]), "none.bpf.c: No such file or directory");
+    assert_eq!(project.error(&["gen-wasm-skel", "empty"]), "empty: there is no .bpf.c file");
+    let project = project.source("b.bpf.c", TOOL).file("app.c", GUEST);
+    assert_eq!(project.error(&["gen-wasm-skel"]), ".: there are 2 .bpf.c files; name one of them");
+    let error = project.error(&["build-wasm", "a.bpf.c", "--wasm-cflags", "\""]);
+    assert_eq!(error, "--wasm-cflags \"\\\"\": a quote is not closed");
+    assert_eq!(project.error(&["build-wasm"]), ".: there are 2 .bpf.c files; name one of them");
+    let error = project.error(&["build-wasm", "app.c", "--package", "none.json"]);
+    assert_eq!(error, "none.json: No such file or directory");
+    let error = project.error(&["build-wasm", "app.c", "--package", "broken.json"]);
+    assert!(error.starts_with("broken.json: "), "{error}");
+    assert!(!project.path("app.wasm").exists());
+}
+
+#[test]
+fn diagnostics_of_the_module_come_through() {
+    let project = Project::new("guest-errors").file("app.c", GUEST);
+    project.compile(&["build-wasm"]);
+    let before = fs::read(project.path("app.wasm")).unwrap();
+    for (wrong, said) in [
+        ("int f(void) { return missing; }\n", "app.c:4:"),
+        (
+            "int missing(void); int f(void) { return missing(); }\n__attribute__((used)) int (*keep)(void) = f;",
+            "undefined symbol: missing",
+        ),
+    ] {
+        fs::write(project.path("app.c"), format!("{GUEST}{wrong}")).unwrap();
+        let output = project.run(&["build-wasm"]);
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.code() == Some(1) && stderr.contains(said), "{stderr}");
+        assert!(!stderr.contains("ecc:"), "{stderr}");
+        assert!(before == fs::read(project.path("app.wasm")).unwrap(), "the old module is damaged");
+        assert_eq!(files(&project.folder), ["app.c", "app.wasm"]);
+    }
+}
+
+#[test]
+fn a_missing_part_of_the_toolchain_is_named_with_its_package() {
+    let project = Project::new("toolchain").file("app.c", GUEST).file("there", "");
+    let there = project.path("there");
+    let script = |missing: &str| {
+        let answer = |question: &str| if question == missing { Path::new("missing.o") } else { &there };
+        let cases: String = ["-print-prog-name", "-print-file-name", "-print-libgcc-file-name"]
+            .iter()
+            .map(|question| format!("*{question}*) echo {};;\n", answer(question).display()))
+            .collect();
+        format!(
+            "#!/bin/sh\ncase \"$*\" in\n{cases}*-v*) echo 'clang version 14.0.6' >&2;;\n*) exit 1;;\nesac\n"
+        )
+    };
+    let error = |missing: &str| {
+        fs::write(project.path("clang"), script(missing)).unwrap();
+        fs::set_permissions(project.path("clang"), fs::Permissions::from_mode(0o755)).unwrap();
+        one_error(&project.run(&["build-wasm", ".", "--clang", "./clang"]))
+    };
+    let line = |part: &str, package: &str| {
+        format!(
+            "./clang: there is no {part} for WASM: install {package} (Debian: apt install {package}) or name \
+             another clang with --clang or $CLANG"
+        )
+    };
+    assert_eq!(error("-print-prog-name"), line("linker", "lld-14"));
+    assert_eq!(error("-print-file-name"), line("C library", "wasi-libc"));
+    assert_eq!(error("-print-libgcc-file-name"), line("compiler runtime", "libclang-rt-14-dev-wasm32"));
+    let error = error("");
+    assert!(error.starts_with("./clang: was built without the target wasm32-wasi: "), "{error}");
+}
