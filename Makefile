@@ -13,9 +13,10 @@ LIB := $(DIST)/libeunomia.so
 ECC := target/debug/ecc
 EXAMPLES := $(notdir $(patsubst %/,%,$(wildcard examples/bpf/*/)))
 PACKAGES := $(EXAMPLES:%=target/packages/%/package.json)
+MODULES := $(patsubst examples/wasm/%/,target/packages/%/app.wasm,$(wildcard examples/wasm/*/))
 HOSTS := $(patsubst examples/c/%.c,target/examples/%,$(wildcard examples/c/*.c))
 BOOTSTRAP := target/packages/bootstrap/package.json
-C_FILES = $(filter-out include/eunomia.h,$(shell git ls-files '*.c' '*.h'))
+C_FILES = $(filter-out include/eunomia.h,$(shell git ls-files '*.c' '*.cpp' '*.h'))
 SHELL_FILES = .ci/run tests/vm/init $(shell git ls-files '*.sh')
 DEST = $(DESTDIR)$(PREFIX)
 
@@ -27,7 +28,7 @@ export PATH := $(PATH):$(HOME)/.cargo/bin:/usr/sbin:/sbin
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 .SECONDEXPANSION:
-.PHONY: FORCE help run test lint fmt header size install bench vm clean setup setup-test setup-lint setup-vm packages
+.PHONY: FORCE help run test lint fmt header size install bench vm clean setup setup-wasm setup-test setup-lint setup-vm packages
 
 help: ## list these targets
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
@@ -78,6 +79,8 @@ clean: ## remove everything that was built
 
 setup:
 	@tools/setup.sh
+setup-wasm:
+	@tools/setup.sh wasm
 setup-test:
 	@tools/setup.sh test
 setup-lint:
@@ -104,9 +107,11 @@ $(DIST)/libeunomia.a: FORCE | setup
 $(ECC): FORCE | setup
 	cargo build --workspace
 
-packages: $(PACKAGES)
+packages: $(PACKAGES) $(MODULES)
 target/packages/%/package.json: $$(wildcard examples/bpf/%/*) $(ECC)
 	$(ECC) examples/bpf/$*/$*.bpf.c $(wildcard examples/bpf/$*/$*.h) -o $(@D)
+target/packages/%/app.wasm: target/packages/%/package.json $$(wildcard examples/wasm/%/*) | setup-wasm
+	$(ECC) build-wasm examples/wasm/$* --package $< -o $(@D)
 
 target/examples/%: examples/c/%.c include/eunomia.h $(LIB)
 	@mkdir -p $(@D)

@@ -16,6 +16,10 @@ const volatile int target_signal = 0;
 /// @cmdarg {"short":"x", "long":"failed"}
 const volatile bool failed_only = false;
 
+/// @description "trace only the system call kill"
+/// @cmdarg {"short":"k", "long":"killed"}
+const volatile bool kill_only = false;
+
 struct kill_args {
     u32 tpid;
     int sig;
@@ -84,7 +88,7 @@ int exit_kill(struct trace_event_raw_sys_exit *ctx) {
 
 SEC("tracepoint/syscalls/sys_enter_tkill")
 int enter_tkill(struct trace_event_raw_sys_enter *ctx) {
-    return on_enter(ctx->args[0], ctx->args[1]);
+    return kill_only ? 0 : on_enter(ctx->args[0], ctx->args[1]);
 }
 
 SEC("tracepoint/syscalls/sys_exit_tkill")
@@ -94,7 +98,7 @@ int exit_tkill(struct trace_event_raw_sys_exit *ctx) {
 
 SEC("tracepoint/syscalls/sys_enter_tgkill")
 int enter_tgkill(struct trace_event_raw_sys_enter *ctx) {
-    return on_enter(ctx->args[1], ctx->args[2]);
+    return kill_only ? 0 : on_enter(ctx->args[1], ctx->args[2]);
 }
 
 SEC("tracepoint/syscalls/sys_exit_tgkill")

@@ -156,6 +156,35 @@ fn the_first_module_is_one_command_away() {
 }
 
 #[test]
+fn the_examples_become_modules() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let guests = [
+        ("bootstrap", &["process_events"][..]),
+        ("opensnoop", &["eunomia_event_format", "process_event"]),
+        ("sigsnoop", &["process_event"]),
+    ];
+    assert_eq!(
+        files(&root.join("examples/wasm")).iter().filter(|name| !name.contains('.')).count(),
+        guests.len()
+    );
+    for (name, handlers) in guests {
+        let project = Project::new(&format!("example-{name}"));
+        let program = root.join(format!("examples/bpf/{name}/{name}.bpf.c"));
+        let guest = root.join(format!("examples/wasm/{name}"));
+        project.compile(&[program.to_str().unwrap(), "-o", "."]);
+        let build = ["build-wasm", guest.to_str().unwrap(), "--package", "package.json", "-o", "."];
+        project.compile(&[&build[..], &["--wasm-cflags", "-Wall -Wextra -Werror"]].concat());
+        let module = Module::read(&project.path("app.wasm"));
+        let usual = ["_initialize", "bpf_main", "free", "malloc", "memory"];
+        let expected: BTreeSet<_> = usual.iter().chain(handlers).copied().collect();
+        assert_eq!(module.exports(), Vec::from_iter(expected), "{name}");
+        assert_eq!(module.own_imports(), ABI_A, "{name}");
+        assert!(module.size < MAX_MODULE, "{name}: {} bytes", module.size);
+        assert!(!guest.join("ewasm-skel.h").exists(), "{name}: written beside the source");
+    }
+}
+
+#[test]
 fn the_package_reaches_the_module_byte_by_byte() {
     let odd = "/// @description quotes \" and \\\\ and ??/ and é and \\t\nconst volatile int odd = 0;\n";
     let project = Project::new("embedded").source("tool.bpf.c", &format!("{odd}{TOOL}"));
