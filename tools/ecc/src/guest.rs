@@ -51,7 +51,8 @@ pub fn build(options: &BuildWasm) -> Result<()> {
     let cache = Cache::open()?;
     let kept = sdk::keep(&cache)?;
     for app in &sources.apps {
-        let module = wasi::compile(&clang, app, &[folder, &kept], &flags, guest.flags.verbose)?;
+        let module =
+            wasi::compile(&clang, app, &[&sources.folder, folder, &kept], &flags, guest.flags.verbose)?;
         let name = app.with_extension("wasm");
         outputs.push((folder.join(name.file_name().unwrap_or_default()), module));
     }

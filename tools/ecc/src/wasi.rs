@@ -9,8 +9,14 @@ const TARGET: &str = "wasm32-wasi";
 
 /// A module that its host calls; nothing in it runs by itself. Names of functions stay, for messages about traps. The
 /// stack comes first in memory, where running out of it is a trap and overwrites nothing.
-const FLAGS: [&str; 5] =
-    ["-mexec-model=reactor", "-O2", "-fno-exceptions", "-Wl,--strip-debug", "-Wl,--stack-first"];
+const FLAGS: [&str; 6] = [
+    "-mexec-model=reactor",
+    "-O2",
+    "-fno-exceptions",
+    "-Wl,--strip-debug",
+    "-Wl,--stack-first",
+    "-Wl,-z,stack-size=65536",
+];
 
 /// What the host calls to have room for arguments and events.
 const EXPORTS: [&str; 2] = ["-Wl,--export=malloc", "-Wl,--export=free"];

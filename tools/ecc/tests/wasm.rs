@@ -8,6 +8,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
 
+use eunomia::package::Package;
 use support::{Project, one_error};
 use wasmparser::{KnownCustom, Name, Parser, Payload};
 
@@ -409,6 +410,16 @@ fn what_a_package_says_of_names_stays_harmless() {
     let project = project.file("none.json", &package.to_string());
     project.compile(&["build-wasm", "app.c", "-p", "none.json", "-o", "none"]);
     assert_eq!(files(&project.path("none")), ["app.wasm", "ewasm-skel.h"]);
+
+    // A member's name that is none in C.
+    let mut object = project.object("tool");
+    let at = object.windows(7).position(|bytes| bytes == b"\0count\0").unwrap();
+    object[at + 3] = b';';
+    let package = Package::from_object(&object, Some(&text(&project, "tool.skel.json"))).unwrap();
+    fs::write(project.path("bad.json"), package.to_json()).unwrap();
+    let error = project.error(&["build-wasm", "app.c", "-p", "bad.json", "-o", "bad"]);
+    assert_eq!(error, "event type: \"co;nt\" is no name in C");
+    assert!(!project.path("bad").exists());
 }
 
 #[test]
