@@ -204,11 +204,11 @@ fn is_packed(ty: &Type) -> bool {
     ty.fields.iter().any(misplaced) || ty.size % natural_align(ty) != 0
 }
 
-/// The alignment of a type as it is written here.
+/// The alignment of a type as it is written here, or more: a packed struct has less, which only adds padding that is
+/// written out.
 fn align(ty: &Type) -> usize {
     match ty.kind {
         Kind::Array => ty.elem.as_deref().map_or(1, align),
-        Kind::Struct | Kind::Union if is_packed(ty) => 1,
         Kind::Struct | Kind::Union => natural_align(ty),
         _ if scalar(ty).1 > 1 => 1,
         _ => ty.size,

@@ -283,24 +283,27 @@ fn guests_with_a_main_of_their_own_use_the_other_interface() {
 /// An event with everything that C for WASM would lay out in another way, or that is hard to write down.
 const EVENT: &str = "
 enum mode { SLOW, FAST = 70000 };
-struct inner { char tag; long value; };
+struct inner_s { char tag; long value; };
 typedef struct { short a; unsigned long long b; } pair_t;
-union either { int number; char text[6]; };
-struct __attribute__((packed)) tight { char c; int i; short s; };
+union either_u { int number; char text[6]; };
+struct __attribute__((packed)) tight_s { char c; int i; short s; };
+union padded_u { short s; } __attribute__((aligned(16)));
 struct event {
     char first;
     void *pointer;
     long size;
     unsigned long sizes[2][3];
-    struct inner inner, more[2];
+    struct inner_s inner, more[2];
     pair_t pair;
     struct { char x; struct { int deep; char deeper; }; };
     union { unsigned char byte; double real; } value;
-    union either either;
-    struct tight tight;
+    union either_u either;
+    struct tight_s tight;
+    union padded_u padded;
     unsigned low : 3, middle : 13, : 4, high : 9;
     _Bool flag : 1;
     enum mode mode;
+    unsigned rest : 3;
     unsigned __int128 wide;
     _Bool truth;
     float ratio;
@@ -310,7 +313,7 @@ struct event {
 ";
 
 /// The members of `EVENT` and values for them.
-const MEMBERS: [(&str, &str); 24] = [
+const MEMBERS: [(&str, &str); 25] = [
     ("first", "'f'"),
     ("size", "-2"),
     ("sizes[1][2]", "1ull << 63"),
@@ -328,6 +331,7 @@ const MEMBERS: [(&str, &str); 24] = [
     ("either.text[5]", "'e'"),
     ("tight.i", "-7"),
     ("tight.s", "-8"),
+    ("padded.s", "11"),
     ("wide", "(unsigned __int128)9 << 100"),
     ("truth", "1"),
     ("ratio", "1.5f"),
@@ -336,7 +340,8 @@ const MEMBERS: [(&str, &str); 24] = [
     ("pointer", "0"),
     ("function", "0"),
 ];
-const BIT_FIELDS: [(&str, &str); 4] = [("low", "5"), ("middle", "8191"), ("high", "300"), ("flag", "1")];
+const BIT_FIELDS: [(&str, &str); 5] =
+    [("low", "5"), ("middle", "8191"), ("high", "300"), ("flag", "1"), ("rest", "6")];
 
 #[test]
 fn guests_see_events_as_the_program_lays_them_out() {
@@ -354,27 +359,20 @@ fn guests_see_events_as_the_program_lays_them_out() {
         .collect();
     let offsets: String = MEMBERS
         .iter()
-        .map(|(member, _)| format!("printf(\"{member} %zu\\n\", offsetof(struct original, {member}));\n"))
+        .map(|(member, _)| {
+            format!("printf(\"{member} %zu\\n\", offsetof(struct original_event, {member}));\n")
+        })
         .collect();
+    let tags = ["event", "inner_s", "either_u", "tight_s", "padded_u"];
+    let rename: String = tags.map(|tag| format!("#define {tag} original_{tag}\n")).concat();
+    let restore: String = tags.map(|tag| format!("#undef {tag}\n")).concat();
     let native = format!(
         "#include <stddef.h>\n#include <stdio.h>\n#include <string.h>\n
-        #define event original\n#define inner original_inner\n#define either original_either\n
-        #define tight original_tight\n#include \"event.h\"\n
-        #undef event\n#undef inner\n#undef either\n#undef tight\n#include \"tool.wasm.h\"\n
-        struct original original;\nstruct event copy;\nint main(void) {{\n{}
+        {rename}#include \"event.h\"\n{restore}#include \"tool.wasm.h\"\n
+        struct original_event original;\nstruct event copy;\nint main(void) {{\n{sets}
         memcpy(&copy, &original, sizeof(copy));\n{compares}{offsets}
-        printf(\"%zu\\n\", sizeof(original));\nreturn 0; }}",
-        // These members bear the names of their types.
-        sets.replace("original.inner.", "original.original_inner.")
-            .replace("original.either.", "original.original_either.")
-            .replace("original.tight.", "original.original_tight."),
+        printf(\"%zu\\n\", sizeof(original));\nreturn 0; }}"
     );
-    let native = ["inner", "either", "tight"].iter().fold(native, |text, name| {
-        text.replace(
-            &format!("offsetof(struct original, {name}."),
-            &format!("offsetof(struct original, original_{name}."),
-        )
-    });
     let printed = String::from_utf8(print(&project, &native)).unwrap();
     let (offsets, size) = printed.trim().rsplit_once('\n').unwrap();
 
