@@ -211,12 +211,16 @@ pub fn interface_index(name: &str) -> io::Result<u32> {
     }
 }
 
-/// Whether there is a network interface of that index; ENXIO or ENODEV if not.
-pub fn check_interface(index: u32) -> io::Result<()> {
+/// The name of the network interface of that index; ENXIO or ENODEV if there is none.
+pub fn interface_name(index: u32) -> io::Result<String> {
     let mut name = [0; libc::IF_NAMESIZE];
     // SAFETY: `name` has the length that the call asks for.
     let found = unsafe { libc::if_indextoname(index, name.as_mut_ptr()) };
-    if found.is_null() { Err(io::Error::last_os_error()) } else { Ok(()) }
+    if found.is_null() {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the call has written a name with a NUL behind it.
+    Ok(unsafe { CStr::from_ptr(name.as_ptr()) }.to_string_lossy().into_owned())
 }
 
 /// A thread of ours. It takes no signals: a host's handlers keep running on the host's threads. Dropping this waits for

@@ -1,10 +1,10 @@
-//! The README's C host compiles against the committed header without a warning, as C and within twenty lines.
+//! The README's C host compiles against the committed header without a warning, as C and as C++, within 28 lines.
 
 use std::path::Path;
 use std::process::Command;
 
 /// Most lines of the host: the README promises that a host is small.
-const MAX_LINES: usize = 20;
+const MAX_LINES: usize = 28;
 
 fn host() -> String {
     let readme = include_str!("../README.md");
@@ -12,18 +12,25 @@ fn host() -> String {
     block.split_once("```").expect("the block of C ends").0.to_string()
 }
 
+/// Compiles as C, then as C++.
 fn compile(source: &str) -> bool {
+    compiles(source, &["-std=c99"]) && compiles(source, &["-x", "c++", "-std=c++11"])
+}
+
+fn compiles(source: &str, language: &[&str]) -> bool {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let file = Path::new(env!("CARGO_TARGET_TMPDIR")).join("readme.c");
     std::fs::write(&file, source).expect("the folder for temporary files is writable");
-    let flags = ["-std=c99", "-Wall", "-Wextra", "-Wpedantic", "-Werror", "-fsyntax-only"];
-    let compiler = Command::new("cc").args(flags).arg("-I").arg(root.join("include")).arg(file).status();
+    let flags = ["-Wall", "-Wextra", "-Wpedantic", "-Werror", "-fsyntax-only"];
+    let compiler =
+        Command::new("cc").args(language).args(flags).arg("-I").arg(root.join("include")).arg(file).status();
     compiler.expect("cc runs").success()
 }
 
 #[test]
 fn the_host_of_the_readme_compiles() {
     assert!(compile(&host()));
+    assert!(host().contains("eunomia_stop"), "a signal would leave attached what is no link");
     assert!(!compile(&host().replace("eunomia_run", "eunomia_walk")), "a name that the header lacks passed");
 }
 

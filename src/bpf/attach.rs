@@ -13,7 +13,7 @@ use super::sys::object::ProgRef;
 use crate::error::{Error, Result, Status};
 use crate::log::{self, Log};
 use crate::os;
-use crate::package::{Interface, PerfSample, Target, TcPoint};
+use crate::package::{Interface, PerfSample, Target, Tc, TcPoint};
 
 /// Program types that libbpf does not attach by section alone; `enum bpf_prog_type` of linux/bpf.h.
 mod kind {
@@ -120,7 +120,7 @@ fn interface(prog: ProgRef<'_>, target: &Target) -> Result<(u32, String)> {
     let interface = target.interface.as_ref().unwrap_or(&Interface::Index(1));
     let (place, index) = match interface {
         Interface::Index(index) => {
-            (format!("{} on interface {index}", section(prog)), os::check_interface(*index).map(|()| *index))
+            (format!("{} on interface {index}", section(prog)), os::interface_name(*index).map(|_| *index))
         }
         Interface::Name(name) => {
             (format!("{} on interface {name:?}", section(prog)), os::interface_index(name))
@@ -146,7 +146,26 @@ fn traffic_control(prog: ProgRef<'_>, target: &Target, log: &Arc<Log>) -> Result
         TcPoint::Egress => BPF_TC_EGRESS,
         TcPoint::Custom => return Err(needs(prog, "BPF_TC_INGRESS or BPF_TC_EGRESS as attach_point")),
     };
-    one(prog, &place, log, || prog.attach_tc(index, point, target.tc.handle, target.tc.priority))
+    let (handle, priority) = (target.tc.handle, target.tc.priority);
+    let attached = one(prog, &place, log, || prog.attach_tc(index, point, handle, priority));
+    attached.map_err(|mut e| {
+        if e.errno == libc::EEXIST {
+            e.message = format!(
+                "program {:?} ({place}): a filter of handle {handle} and priority {priority} is there already, perhaps left \
+                 by a host that was killed; to remove it: {}",
+                prog.name().to_string_lossy(),
+                removal(index, &target.tc)
+            );
+        }
+        e
+    })
+}
+
+/// The command that removes a filter.
+fn removal(index: u32, tc: &Tc) -> String {
+    let interface = os::interface_name(index).unwrap_or_default();
+    let direction = if tc.point == TcPoint::Egress { "egress" } else { "ingress" };
+    format!("tc filter del dev {interface} {direction} pref {} handle {:#x} bpf", tc.priority, tc.handle)
 }
 
 /// One perf event on each CPU that is online; without further word the software clock at 99 Hz, which virtual

@@ -389,7 +389,9 @@ fn traffic_control_of_both_kinds() {
         // The same place is taken; another one is not.
         let other = opened(&package(TC));
         other.prog_set_target_json("on_packet", egress).unwrap();
-        refused(other.attach(), Status::Attach, &["on_packet", "veth0"]);
+        let remove = "tc filter del dev veth0 egress pref 77 handle 0x7 bpf";
+        let words = ["on_packet", "veth0", "handle 7", "priority 77", "there already", remove];
+        assert_eq!(refused(other.attach(), Status::Attach, &words).errno, libc::EEXIST);
         let free = r#"{"interface":"veth0","tchook":{"attach_point":"BPF_TC_EGRESS"},"tcopts":{"handle":8,"priority":78}}"#;
         other.prog_set_target_json("on_packet", free).unwrap();
         other.attach().unwrap();
@@ -399,6 +401,16 @@ fn traffic_control_of_both_kinds() {
         send("veth0");
         assert!(hits(&other) > before, "the second filter went with the first");
         drop(other);
+
+        // A host that is killed leaves its filter behind, and the command takes it away.
+        let vm = opened(&package(TC));
+        vm.prog_set_target_json("on_packet", egress).unwrap();
+        vm.attach().unwrap();
+        run(remove);
+        assert_eq!(output("tc filter show dev veth0 egress"), "");
+        vm.detach().unwrap();
+        vm.attach().unwrap();
+        drop(vm);
         refused(
             {
                 let vm = opened(&package(TC));
