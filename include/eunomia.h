@@ -117,7 +117,8 @@ typedef enum eunomia_kind {
 
 // Form in which events are handed out.
 typedef enum eunomia_format {
-  // The record as the kernel wrote it, 8-aligned; eunomia_event.type describes it.
+  // The record as the kernel wrote it, 8-aligned; eunomia_event.type describes it. It may be shorter than
+  // its type; in JSON and TEXT the missing bytes read as zero.
   EUNOMIA_FORMAT_RAW = 0,
   // One JSON object in UTF-8, members in the order of the C declaration.
   EUNOMIA_FORMAT_JSON = 1,
@@ -243,7 +244,8 @@ typedef struct eunomia_event {
   const char *source;
   // Raw bytes, or text with a NUL behind it.
   const void *data;
-  // Bytes of data, the NUL not counted.
+  // Bytes of data, the NUL not counted. Look at it before casting raw data: there may be fewer than the
+  // type has.
   size_t len;
   // Key of a map entry, in the same format; else empty.
   const void *key;
@@ -272,7 +274,8 @@ typedef struct eunomia_stats {
   // Raw bytes of these.
   uint64_t bytes;
   // Dropped by the kernel: losses a perf buffer reported, and failed ring buffer reservations where the
-  // package counts them (eunomia_describe says whether).
+  // package counts them (eunomia_describe says whether). The kernel reports what a perf buffer lost only
+  // with the next record on that CPU; until that has been read the number is too low.
   uint64_t lost_kernel;
   // Dropped because the queue was full.
   uint64_t lost_queue;
@@ -502,7 +505,8 @@ int eunomia_args_help(struct eunomia_vm *vm, const char **out);
 //
 // Waits for events and calls fn for each, at most options.poll_budget. Returns after the first batch that
 // was not empty, or after timeout_ms (0: at once, negative: never), the number of events (0 at the
-// timeout), or STOPPED. fn is used only during the call.
+// timeout), or STOPPED. fn is used only during the call. A sampled map delivers at each interval, so "until
+// poll returns 0" ends only with a timeout below the interval.
 int eunomia_poll(struct eunomia_vm *vm, int timeout_ms, uint32_t format, eunomia_event_fn fn, void *arg);
 
 // Polls until eunomia_stop, or until fn returns above 0, then returns 0.
@@ -526,7 +530,7 @@ int eunomia_pause(struct eunomia_vm *vm, int on);
 int eunomia_stats_get(const struct eunomia_vm *vm, struct eunomia_stats *out);
 
 // Stores the waiting records of one source in buf, as many as fit, for hosts whose callbacks are dear.
-// RAW: an eunomia_record before each; JSON and TEXT: one line each. Returns the number of records, 0 at the
+// RAW: an eunomia_record before each, and buf must be 8-aligned; JSON and TEXT: one line each. Returns the number of records, 0 at the
 // timeout, or STOPPED. TOO_SMALL: the next record takes out->need bytes and is kept for the next call.
 int eunomia_read(struct eunomia_vm *vm,
                  int timeout_ms,
@@ -536,7 +540,8 @@ int eunomia_read(struct eunomia_vm *vm,
                  struct eunomia_batch *out);
 
 // Starts a thread that moves records from the kernel to memory while the host is busy. Holds max_bytes, at
-// least 128 KiB; when it is full the newest records are dropped and counted in stats.lost_queue.
+// most 1 GiB; less than 128 KiB counts as 128 KiB. When it is full the newest records are dropped and counted
+// in stats.lost_queue.
 int eunomia_queue_start(struct eunomia_vm *vm, size_t max_bytes);
 
 // Ends that thread. What has been queued is still delivered, before anything newer.
@@ -601,7 +606,7 @@ int eunomia_map_del_json(struct eunomia_vm *vm, const char *map, const char *key
 // of entries. Those that come or go meanwhile may be missed or seen.
 int eunomia_map_each(struct eunomia_vm *vm, const char *map, uint32_t format, eunomia_event_fn fn, void *arg);
 
-// Stores all entries of a map in buf, laid out as by eunomia_read. Returns their number. TOO_SMALL: all of
+// Stores all entries of a map in buf, laid out and aligned as for eunomia_read. Returns their number. TOO_SMALL: all of
 // them take out->need bytes.
 int eunomia_map_dump(struct eunomia_vm *vm,
                      const char *map,
@@ -612,8 +617,11 @@ int eunomia_map_dump(struct eunomia_vm *vm,
 
 // ---- What a package consists of ----
 //
-// Gives out a description of the whole package as JSON: programs, maps, variables with their values,
-// sources, command line. Borrowed until the next call; len may be NULL.
+// Gives out a description of the whole package as JSON, borrowed until the next call; len may be NULL. Keys:
+// kind; state (opened, loaded, attached); lost_kernel (what eunomia_stats.lost_kernel counts); variables
+// (name, section, type, constant, value); maps (name, kind, key_size, value_size, max_entries, key_type,
+// value_type); programs (name, section, autoload, loaded, attached); meta (what the package says). The value
+// of a variable that JSON cannot have is null. More keys may come.
 int eunomia_describe(struct eunomia_vm *vm, const char **out, size_t *len);
 
 // Returns the number of sources of events, known once the package is loaded. None is no failure: such a

@@ -88,6 +88,21 @@ pub(super) unsafe fn bytes_mut<'a>(data: *mut c_void, len: usize, name: &str) ->
     Ok(if len == 0 { &mut [] } else { unsafe { slice::from_raw_parts_mut(data.cast(), len) } })
 }
 
+/// A buffer named buf to write records to; those in RAW are structs.
+///
+/// # Safety
+/// As for [`bytes_mut`].
+pub(super) unsafe fn records_mut<'a>(buf: *mut c_void, cap: usize, format: Format) -> Result<&'a mut [u8]> {
+    let align = align_of::<u64>();
+    if format == Format::Raw && cap > 0 && buf.addr() % align != 0 {
+        return Err(invalid(format_args!(
+            "buf is at {buf:p}, and records in RAW need one aligned to {align} bytes"
+        )));
+    }
+    // SAFETY: as demanded above.
+    unsafe { bytes_mut(buf, cap, "buf") }
+}
+
 fn check_buffer(data: *const c_void, len: usize, name: &str) -> Result<()> {
     match len {
         0 => Ok(()),

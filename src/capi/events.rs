@@ -16,7 +16,8 @@ use crate::vm::{Batch, Event, Flow, Stats};
 ///
 /// Waits for events and calls fn for each, at most options.poll_budget. Returns after the first batch that
 /// was not empty, or after timeout_ms (0: at once, negative: never), the number of events (0 at the
-/// timeout), or STOPPED. fn is used only during the call.
+/// timeout), or STOPPED. fn is used only during the call. A sampled map delivers at each interval, so "until
+/// poll returns 0" ends only with a timeout below the interval.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn eunomia_poll(
     vm: *mut eunomia_vm,
@@ -91,7 +92,7 @@ fn stats(of: Stats) -> eunomia_stats {
 }
 
 /// Stores the waiting records of one source in buf, as many as fit, for hosts whose callbacks are dear.
-/// RAW: an eunomia_record before each; JSON and TEXT: one line each. Returns the number of records, 0 at the
+/// RAW: an eunomia_record before each, and buf must be 8-aligned; JSON and TEXT: one line each. Returns the number of records, 0 at the
 /// timeout, or STOPPED. TOO_SMALL: the next record takes out->need bytes and is kept for the next call.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn eunomia_read(
@@ -105,7 +106,8 @@ pub unsafe extern "C" fn eunomia_read(
     // SAFETY: the caller keeps the contract of the header.
     unsafe {
         guard(vm, |vm| {
-            let (format, buf) = (args::format(format)?, args::bytes_mut(buf, cap, "buf")?);
+            let format = args::format(format)?;
+            let buf = args::records_mut(buf, cap, format)?;
             batch(out, |batch| vm.vm.read(timeout_ms, format, buf, batch))
         })
     }
@@ -132,7 +134,8 @@ pub(super) unsafe fn batch<R>(
 }
 
 /// Starts a thread that moves records from the kernel to memory while the host is busy. Holds max_bytes, at
-/// least 128 KiB; when it is full the newest records are dropped and counted in stats.lost_queue.
+/// most 1 GiB; less than 128 KiB counts as 128 KiB. When it is full the newest records are dropped and counted
+/// in stats.lost_queue.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn eunomia_queue_start(vm: *mut eunomia_vm, max_bytes: usize) -> c_int {
     // SAFETY: the caller keeps the contract of the header.

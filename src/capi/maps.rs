@@ -197,7 +197,7 @@ pub unsafe extern "C" fn eunomia_map_each(
     }
 }
 
-/// Stores all entries of a map in buf, laid out as by eunomia_read. Returns their number. TOO_SMALL: all of
+/// Stores all entries of a map in buf, laid out and aligned as for eunomia_read. Returns their number. TOO_SMALL: all of
 /// them take out->need bytes.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn eunomia_map_dump(
@@ -212,7 +212,7 @@ pub unsafe extern "C" fn eunomia_map_dump(
     unsafe {
         guard(vm, |vm| {
             let (map, format) = (text(map, "map")?, args::format(format)?);
-            let buf = bytes_mut(buf, cap, "buf")?;
+            let buf = args::records_mut(buf, cap, format)?;
             batch(out, |batch| vm.vm.map_dump(map, format, buf, batch))
         })
     }

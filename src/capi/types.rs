@@ -70,7 +70,8 @@ pub enum eunomia_kind {
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub enum eunomia_format {
-    /// The record as the kernel wrote it, 8-aligned; eunomia_event.type describes it.
+    /// The record as the kernel wrote it, 8-aligned; eunomia_event.type describes it. It may be shorter than
+    /// its type; in JSON and TEXT the missing bytes read as zero.
     EUNOMIA_FORMAT_RAW = 0,
     /// One JSON object in UTF-8, members in the order of the C declaration.
     EUNOMIA_FORMAT_JSON = 1,
@@ -226,7 +227,8 @@ pub struct eunomia_event {
     pub source: *const c_char,
     /// Raw bytes, or text with a NUL behind it.
     pub data: *const c_void,
-    /// Bytes of data, the NUL not counted.
+    /// Bytes of data, the NUL not counted. Look at it before casting raw data: there may be fewer than the
+    /// type has.
     pub len: usize,
     /// Key of a map entry, in the same format; else empty.
     pub key: *const c_void,
@@ -253,7 +255,8 @@ pub struct eunomia_stats {
     /// Raw bytes of these.
     pub bytes: u64,
     /// Dropped by the kernel: losses a perf buffer reported, and failed ring buffer reservations where the
-    /// package counts them (eunomia_describe says whether).
+    /// package counts them (eunomia_describe says whether). The kernel reports what a perf buffer lost only
+    /// with the next record on that CPU; until that has been read the number is too low.
     pub lost_kernel: u64,
     /// Dropped because the queue was full.
     pub lost_queue: u64,

@@ -1,6 +1,8 @@
 // Records in the host's buffer instead of a callback, and the queue.
 #include "test.h"
 
+#include <sys/mman.h>
+
 static eunomia_vm *vm;
 static eunomia_batch batch;
 static uint64_t room[1024];
@@ -53,6 +55,17 @@ static void read_says_what_a_record_needs_and_keeps_it(void) {
     check_records(1, 0);
     CHECK_STATUS(1, read_now(EUNOMIA_FORMAT_RAW, sizeof(room)));
     check_records(1, 1);
+}
+
+static void raw_records_need_an_aligned_buffer(void) {
+    batch = (eunomia_batch)EUNOMIA_INIT(eunomia_batch);
+    for (int shift = 1; shift < 8; shift++) {
+        char *buf = (char *)room + shift;
+        CHECK_STATUS(EUNOMIA_ERR_INVAL, eunomia_read(vm, 0, EUNOMIA_FORMAT_RAW, buf, 64, &batch));
+        CHECK(strstr(eunomia_errmsg(vm), "buf is at") && strstr(eunomia_errmsg(vm), "aligned to 8 bytes"));
+        CHECK_STATUS(EUNOMIA_ERR_INVAL, eunomia_map_dump(vm, "counts", EUNOMIA_FORMAT_RAW, buf, 64, &batch));
+        CHECK_STATUS(0, eunomia_read(vm, 0, EUNOMIA_FORMAT_JSON, buf, 64, &batch));
+    }
 }
 
 static void a_kept_record_may_be_had_in_another_format(void) {
@@ -130,17 +143,22 @@ static void a_map_is_dumped_whole_or_not_at_all(void) {
 
 // ---- the queue ----
 
-static uint64_t taken_from_the_kernel(void) {
-    eunomia_source_info source = EUNOMIA_INIT(eunomia_source_info);
-    ok(vm, eunomia_source_at(vm, 0, &source));
-    return source.events;
+// A position of the ring buffer: up to where it has been read (page 0) or written (page 1).
+static uint64_t position(int page) {
+    eunomia_map_info map = EUNOMIA_INIT(eunomia_map_info);
+    ok(vm, eunomia_map_find(vm, "events", &map));
+    long size = sysconf(_SC_PAGESIZE);
+    volatile uint64_t *at = mmap(NULL, size, PROT_READ, MAP_SHARED, map.fd, page * size);
+    CHECK(at != MAP_FAILED);
+    uint64_t found = *at;
+    munmap((void *)at, size);
+    return found;
 }
 
 // Sends events and waits until the queue's thread has them.
 static void trigger_and_wait(uint32_t events) {
-    uint64_t taken = taken_from_the_kernel();
     trigger(vm, events);
-    while (taken_from_the_kernel() < taken + events)
+    while (position(0) < position(1))
         usleep(1000);
 }
 
@@ -193,6 +211,7 @@ int main(int argc, char **argv) {
     vm = running_vm();
     RUN(read_stores_what_fits);
     RUN(read_says_what_a_record_needs_and_keeps_it);
+    RUN(raw_records_need_an_aligned_buffer);
     RUN(a_kept_record_may_be_had_in_another_format);
     RUN(a_kept_record_comes_first_in_the_next_poll);
     RUN(text_is_stored_as_lines);
