@@ -6,8 +6,8 @@ use std::env;
 use std::path::Path;
 
 /// In the order of the header's sections.
-const SOURCES: [&str; 8] =
-    ["types", "version", "lifecycle", "errors", "variables", "events", "maps", "introspect"];
+const SOURCES: [&str; 9] =
+    ["types", "version", "lifecycle", "errors", "variables", "events", "maps", "introspect", "wasm"];
 
 fn main() {
     println!("cargo:rerun-if-changed=cbindgen.toml");

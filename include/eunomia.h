@@ -5,6 +5,8 @@
 // The model
 //   A vm holds at most one package (a JSON file, or a BPF object with its metadata) and goes one way:
 //     new, open, (set variables, arguments, targets), load, attach, poll ..., destroy
+//   A package may be a WASM module as well, which does all of that by itself while eunomia_wasm_run lasts:
+//     new, open, wasm_run, destroy
 //   A call out of order answers EUNOMIA_ERR_STATE. eunomia_attach loads if that has not been done; detach and
 //   attach may repeat. What has a name is addressed by its name on every call; there are no handles.
 //
@@ -34,14 +36,14 @@
 // Threads, callbacks, signals
 //   any thread, any time      version functions, stop, pause, stats_get, epoll_fd, type functions
 //   one thread at a time      all others; meanwhile a second thread gets EUNOMIA_ERR_BUSY
-//   in an event callback      all but poll, run, read, map_each, iter_each, open*, load, attach, detach,
-//                             queue_start, queue_stop (EUNOMIA_ERR_BUSY) and destroy (refused, logged)
+//   in an event callback      all but poll, run, read, map_each, iter_each, wasm_run, open*, load, attach,
+//                             detach, queue_start, queue_stop (EUNOMIA_ERR_BUSY) and destroy (refused, logged)
 //   in the log callback       none
 //   in a signal handler       stop
 //   Different vms are independent of each other. A vm may move between threads; the host sees to it that one
 //   thread's calls have ended before the other's begin.
 //   The library installs no signal handler, touches no signal mask, prints nothing, and starts no thread
-//   unless asked to (eunomia_queue_start).
+//   unless asked to (eunomia_queue_start, eunomia_wasm_run).
 //
 // fork, dlclose
 //   After fork the child may call eunomia_destroy and nothing else. All descriptors are close-on-exec.
@@ -94,7 +96,7 @@ typedef enum eunomia_status {
   EUNOMIA_ERR_ATTACH = -12,
   // A system call failed; errsys holds its errno.
   EUNOMIA_ERR_SYSTEM = -13,
-  // The WASM guest failed.
+  // The WASM guest trapped, took too long or exceeded a limit; errdetail holds its functions.
   EUNOMIA_ERR_WASM = -14,
   // eunomia_stop was called. Reported once.
   EUNOMIA_ERR_STOPPED = -15,
@@ -136,7 +138,8 @@ typedef enum eunomia_event_kind {
   EUNOMIA_EVENT_MAP_ENTRY = 2,
   // Head of the table, in TEXT. Not counted as an event.
   EUNOMIA_EVENT_HEADER = 3,
-  // Text that a guest wrote to its standard output.
+  // A line that a guest wrote to its standard output, without the line feed; always TEXT. Not counted as an
+  // event.
   EUNOMIA_EVENT_OUTPUT = 4,
   // A round over a sampled map is complete. Not counted as an event.
   EUNOMIA_EVENT_ROUND = 5,
@@ -153,6 +156,15 @@ typedef enum eunomia_log_level {
   // What libbpf does.
   EUNOMIA_LOG_DEBUG = 4,
 } eunomia_log_level;
+
+// Bits of eunomia_options.flags.
+typedef enum eunomia_option_flag {
+  // Guests that do not say how they want events get their bytes, not JSON: guests made for eunomia-bpf 0.3.2 to
+  // 0.3.23 need that.
+  EUNOMIA_WASM_RAW_EVENTS = 1,
+  // Guests read and write the host's stdin, stdout and stderr; there are no EUNOMIA_EVENT_OUTPUT events then.
+  EUNOMIA_WASM_STDIO = 2,
+} eunomia_option_flag;
 
 // What a type is, once typedefs and qualifiers are removed.
 typedef enum eunomia_type_kind {
@@ -214,7 +226,7 @@ typedef struct eunomia_options {
   size_t size;
   // An eunomia_log_level; 0: EUNOMIA_LOG_WARN.
   uint32_t log_level;
-  // Must be 0.
+  // A set of eunomia_option_flag.
   uint32_t flags;
   // Receives the log; NULL: there is none.
   eunomia_log_fn log;
@@ -229,6 +241,16 @@ typedef struct eunomia_options {
   uint32_t perf_pages;
   // Most events that one poll delivers; 0: 65536.
   uint32_t poll_budget;
+  // Bytes of a guest's stack of calls and locals; 0: 128 KiB.
+  uint32_t wasm_stack;
+  // Bytes of the heap behind malloc of a guest that has no malloc of its own; 0: 2 MiB.
+  uint32_t wasm_heap;
+  // Bytes a guest's memory may grow to, that heap not counted; 0: 16 MiB.
+  uint32_t wasm_memory;
+  // Milliseconds a guest may take over one event before it is ended; 0: 1000.
+  uint32_t wasm_budget_ms;
+  // Folders that guests may read, NULL at the end; NULL: none.
+  const char *const *wasm_dirs;
 } eunomia_options;
 
 // One event, borrowed for the call of the callback. Before touching a field that is newer than the library
@@ -417,7 +439,7 @@ extern "C" {
 // Returns the EUNOMIA_VERSION_NUM of the library in use, which may be newer than this header's.
 uint32_t eunomia_version(void);
 
-// Returns a line for people that names the library, the libbpf inside and the build. Static.
+// Returns a line for people that names the library, the libbpf and WAMR inside and the build. Static.
 const char *eunomia_version_string(void);
 
 // Returns the set of eunomia_kind this build can open.
@@ -664,6 +686,22 @@ uint32_t eunomia_type_count(const struct eunomia_type *type);
 // Describes the member, element or constant at index, from 0. Set out->size first. Returns INVAL or
 // NOT_FOUND without a text.
 int eunomia_type_field(const struct eunomia_type *type, uint32_t index, struct eunomia_field *out);
+
+// ---- WASM packages ----
+//
+// Runs the guest of an open WASM package with these arguments, argv[0] included, until it ends; it loads and
+// attaches its own programs, which go with it. fn gets what it lets through in that format, and what it
+// prints as EUNOMIA_EVENT_OUTPUT. Returns 0 and stores the guest's exit code, if exit_code is not NULL; fn
+// returning above 0 ends the guest with code 0. STOPPED: eunomia_stop ended it, wherever it was. WASM: it
+// trapped, took too long over an event, or exceeded a limit; errdetail holds its functions. INVAL: RAW or
+// TEXT of a guest that gets JSON. The guest may be run again.
+int eunomia_wasm_run(struct eunomia_vm *vm,
+                     int argc,
+                     const char *const *argv,
+                     int *exit_code,
+                     uint32_t format,
+                     eunomia_event_fn fn,
+                     void *arg);
 
 #ifdef __cplusplus
 }  // extern "C"

@@ -18,6 +18,7 @@ mod bpf;
 mod log;
 mod memory;
 mod os;
+mod wasm;
 
 pub use error::{Error, Result, Status};
 pub use log::{Level, LogFn};

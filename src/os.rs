@@ -4,7 +4,7 @@
 use std::ffi::{CStr, c_void};
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// The result of a call that answers -1 and sets errno.
 pub fn check(ret: i32) -> io::Result<i32> {
@@ -138,10 +138,18 @@ impl TimerFd {
     /// Arms it to fire once after `delay`.
     pub fn arm(&self, delay: Duration) -> io::Result<()> {
         // Zero would disarm it: what is due now fires after a nanosecond.
-        let delay = delay.max(Duration::from_nanos(1));
-        let value = libc::timespec { tv_sec: delay.as_secs() as _, tv_nsec: delay.subsec_nanos() as _ };
-        let spec =
-            libc::itimerspec { it_interval: libc::timespec { tv_sec: 0, tv_nsec: 0 }, it_value: value };
+        self.set(delay.max(Duration::from_nanos(1)), Duration::ZERO)
+    }
+
+    /// Arms it to fire after every `interval`; zero disarms it.
+    pub fn arm_every(&self, interval: Duration) -> io::Result<()> {
+        self.set(interval, interval)
+    }
+
+    fn set(&self, first: Duration, then: Duration) -> io::Result<()> {
+        let time =
+            |of: Duration| libc::timespec { tv_sec: of.as_secs() as _, tv_nsec: of.subsec_nanos() as _ };
+        let spec = libc::itimerspec { it_interval: time(then), it_value: time(first) };
         // SAFETY: `spec` lives for the call; the old value is not asked for.
         check(unsafe { libc::timerfd_settime(self.fd(), 0, &spec, std::ptr::null_mut()) }).map(drop)
     }
@@ -176,6 +184,57 @@ pub fn local_time() -> [u8; 8] {
     let digits = |n: i32| [b'0' + (n / 10 % 10) as u8, b'0' + (n % 10) as u8];
     let ([h1, h2], [m1, m2], [s1, s2]) = (digits(tm.tm_hour), digits(tm.tm_min), digits(tm.tm_sec));
     [h1, h2, b':', m1, m2, b':', s1, s2]
+}
+
+/// Waits until one of the descriptors is readable and says which; `None` after the time, for ever without one.
+pub fn wait_readable(fds: &[RawFd], time: Option<Duration>) -> io::Result<Option<usize>> {
+    let deadline = time.map(|time| Instant::now() + time);
+    let mut polled: Vec<_> =
+        fds.iter().map(|&fd| libc::pollfd { fd, events: libc::POLLIN, revents: 0 }).collect();
+    loop {
+        let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+        let ms = left.map_or(-1, |left| left.as_micros().div_ceil(1000).min(i32::MAX as u128) as i32);
+        // SAFETY: the array lives for the call and has that length.
+        match check(unsafe { libc::poll(polled.as_mut_ptr(), polled.len() as libc::nfds_t, ms) }) {
+            Ok(0) if ms == i32::MAX => {}
+            Ok(_) => return Ok(polled.iter().position(|fd| fd.revents != 0)),
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(e),
+        }
+    }
+}
+
+/// A clock of clock_gettime(2), in nanoseconds.
+pub fn clock(id: libc::clockid_t) -> io::Result<u64> {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: `time` lives for the call; an unknown clock is answered with EINVAL.
+    check(unsafe { libc::clock_gettime(id, &mut time) })?;
+    Ok(time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64)
+}
+
+/// Random bytes from the kernel.
+pub fn random(bytes: &mut [u8]) -> io::Result<()> {
+    // In pieces that the kernel gives whole.
+    for piece in bytes.chunks_mut(256) {
+        // SAFETY: the piece has the length that is told.
+        let got = unsafe { libc::getrandom(piece.as_mut_ptr().cast(), piece.len(), 0) };
+        check(got as i32)?;
+    }
+    Ok(())
+}
+
+/// Opens a file for reading at a path that cannot lead out of `folder`, not even by a link (Linux 5.6).
+pub fn open_beneath(folder: RawFd, path: &std::path::Path) -> io::Result<OwnedFd> {
+    let path = std::ffi::CString::new(path.as_os_str().as_encoded_bytes())?;
+    // SAFETY: plain numbers, of which all zero is a value.
+    let mut how: libc::open_how = unsafe { std::mem::zeroed() };
+    // What would block, such as a pipe, is opened as well, and turned away by whoever looks at it.
+    how.flags = (libc::O_RDONLY | libc::O_CLOEXEC | libc::O_NONBLOCK) as u64;
+    how.resolve = libc::RESOLVE_BENEATH | libc::RESOLVE_NO_MAGICLINKS;
+    // SAFETY: path and struct live for the call, and the struct has that size.
+    let fd =
+        unsafe { libc::syscall(libc::SYS_openat2, folder, path.as_ptr(), &how, size_of::<libc::open_how>()) };
+    own(fd as i32)
 }
 
 /// Release and machine of the running kernel, as `uname -r` and `uname -m` print them.

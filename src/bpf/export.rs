@@ -59,7 +59,8 @@ fn is_for(told: &MapMeta, map: &Map) -> bool {
     told.name == name || told.ident == name
 }
 
-fn is_buffer(map: &Map) -> bool {
+/// Whether the map is a ring or perf buffer.
+pub fn is_buffer(map: &Map) -> bool {
     matches!(map.kind, kind::RINGBUF | kind::PERF_EVENT_ARRAY)
 }
 

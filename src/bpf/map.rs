@@ -289,6 +289,34 @@ fn is_indexed(map_kind: u32) -> bool {
     matches!(map_kind, 2..=4 | 6 | 8 | 12 | 14..=17 | 20)
 }
 
+/// Whether keys or values of such a map are descriptors: what a guest puts there would reach any file of the process.
+pub fn holds_descriptors(map_kind: u32) -> bool {
+    const PROG_ARRAY: u32 = 3;
+    const CGROUP_ARRAY: u32 = 8;
+    // Maps of maps, and maps of devices, sockets and CPUs.
+    const ARRAY_OF_MAPS: u32 = 12;
+    const SOCKHASH: u32 = 18;
+    const REUSEPORT_SOCKARRAY: u32 = 20;
+    // Storage of a socket, an inode, a task, a cgroup: the keys are descriptors. Between the first and struct_ops lies
+    // DEVMAP_HASH.
+    const SK_STORAGE: u32 = 24;
+    const INODE_STORAGE: u32 = 28;
+    const TASK_STORAGE: u32 = 29;
+    const CGRP_STORAGE: u32 = 32;
+    matches!(
+        map_kind,
+        PROG_ARRAY
+            | kind::PERF_EVENT_ARRAY
+            | CGROUP_ARRAY
+            | ARRAY_OF_MAPS..=SOCKHASH
+            | REUSEPORT_SOCKARRAY
+            | SK_STORAGE..=kind::STRUCT_OPS
+            | INODE_STORAGE
+            | TASK_STORAGE
+            | CGRP_STORAGE
+    )
+}
+
 /// An error of a map operation, with the status its errno stands for.
 pub fn map_error(map: &Map, what: &str, e: &io::Error) -> Error {
     let errno = errno(e);

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use super::attach::{attach, attach_struct_ops, is_attachable};
-use super::export::{LOST_MAP, exports};
+use super::export::{Export, LOST_MAP, exports, is_buffer};
 use super::map::{Map, errno, kind};
 use super::object::{OpenConfig, Opened, Phase, Var};
 use super::source::{Shape, Sources};
@@ -120,14 +120,38 @@ impl Session {
         let _low = self.descriptors()?;
         let maps = &self.opened.maps;
         let exports = exports(&self.package, &self.opened.btf, maps, &self.log)?;
-        let pages = match self.config.perf_pages {
-            0 => self.package.meta.perf_buffer_pages.unwrap_or(USUAL_PERF_PAGES),
-            host => host,
-        };
+        let pages = self.perf_pages();
         self.opened.load(&self.config.open, &self.log)?;
         let sources = Sources::open(exports, &self.opened.maps, pages)?;
         self.shapes = sources.shapes();
         Ok(sources)
+    }
+
+    /// Loads without opening a source: who wants one names its map.
+    pub fn load_without_sources(&mut self) -> Result<()> {
+        let _low = self.descriptors()?;
+        self.opened.load(&self.config.open, &self.log)
+    }
+
+    /// The records of one map, a ring or perf buffer; without a type.
+    pub fn open_source(&self, map: usize) -> Result<Sources> {
+        let maps = &self.opened.maps;
+        let is_buffer = maps.get(map).is_some_and(|map| is_buffer(map));
+        if !is_buffer {
+            return Err(Error::sys(
+                Status::Inval,
+                libc::EINVAL,
+                "the map is no ring buffer and no perf buffer",
+            ));
+        }
+        Sources::open(vec![Export { map, record: None, sample: None }], maps, self.perf_pages())
+    }
+
+    fn perf_pages(&self) -> u32 {
+        match self.config.perf_pages {
+            0 => self.package.meta.perf_buffer_pages.unwrap_or(USUAL_PERF_PAGES),
+            host => host,
+        }
     }
 
     /// Makes sure that loading will not run out of descriptors. libbpf finds out what the kernel can do by trying, and
@@ -192,6 +216,16 @@ impl Session {
             let link = attach_struct_ops(map.name(), &self.log, || map.attach_struct_ops())?;
             self.struct_ops.push(link);
         }
+        Ok(())
+    }
+
+    /// Attaches one loaded program, in addition to what is attached.
+    pub fn attach_prog(&mut self, name: &str) -> Result<()> {
+        let index = self.prog_index(name)?;
+        let low = os::take_low_numbers();
+        let _low = low.map_err(|e| Error::sys(Status::System, errno(&e), format_args!("attach: {e}")))?;
+        let links = attach(self.opened.object.prog(index), &self.progs[index].targets, &self.log)?;
+        self.progs[index].links.extend(links);
         Ok(())
     }
 

@@ -55,6 +55,22 @@ pub(super) unsafe fn optional_path(path: *const c_char) -> Option<PathBuf> {
     Some(PathBuf::from(OsStr::from_bytes(bytes)))
 }
 
+/// Paths up to a null pointer; none if there is no list.
+///
+/// # Safety
+/// `list` is null, or points to pointers as for [`text`], the last of which is null.
+pub(super) unsafe fn paths(list: *const *const c_char) -> Vec<PathBuf> {
+    let mut paths = Vec::new();
+    let mut next = list;
+    // SAFETY: as demanded above; the walk ends at the null pointer.
+    while let Some(path) = unsafe { next.as_ref().and_then(|&path| optional_path(path)) } {
+        paths.push(path);
+        // SAFETY: as above, this was not the last one.
+        next = unsafe { next.add(1) };
+    }
+    paths
+}
+
 /// `argc` C strings.
 ///
 /// # Safety

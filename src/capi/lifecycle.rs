@@ -7,10 +7,10 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use super::args::{self, CStruct, invalid};
 use super::guard::{CallState, guard};
 use super::panic;
-use super::types::{eunomia_options, eunomia_vm};
+use super::types::{eunomia_option_flag, eunomia_options, eunomia_vm};
 use crate::error::{Error, Result, Status};
 use crate::log::{Level, Log, LogFn};
-use crate::vm::{Options, Vm};
+use crate::vm::{Options, Vm, WasmOptions};
 
 /// ---- Life of a vm ----
 ///
@@ -40,8 +40,13 @@ unsafe fn read_options(from: *const eunomia_options, into: &mut eunomia_options)
 }
 
 fn make(given: &eunomia_options) -> Result<eunomia_vm> {
-    if given.flags != 0 {
-        return Err(invalid(format_args!("options.flags is {:#x}, not 0", given.flags)));
+    const KNOWN: u32 =
+        eunomia_option_flag::EUNOMIA_WASM_RAW_EVENTS as u32 | eunomia_option_flag::EUNOMIA_WASM_STDIO as u32;
+    if given.flags & !KNOWN != 0 {
+        return Err(invalid(format_args!(
+            "options.flags is {:#x}, not a set of eunomia_option_flag",
+            given.flags
+        )));
     }
     let (vm, log) = (Vm::new(vm_options(given)?)?, log(given)?);
     let (user, poisoned) = (AtomicUsize::new(0), AtomicBool::new(false));
@@ -54,7 +59,22 @@ fn vm_options(given: &eunomia_options) -> Result<Options> {
     let [btf_path, pin_path] =
         unsafe { [given.btf_path, given.pin_path].map(|path| args::optional_path(path)) };
     let &eunomia_options { perf_pages, poll_budget, .. } = given;
-    Ok(Options { log, log_level, btf_path, pin_path, perf_pages, poll_budget })
+    let wasm = wasm_options(given);
+    Ok(Options { log, log_level, btf_path, pin_path, perf_pages, poll_budget, wasm })
+}
+
+fn wasm_options(given: &eunomia_options) -> WasmOptions {
+    let has = |flag: eunomia_option_flag| given.flags & flag as u32 != 0;
+    WasmOptions {
+        stack: given.wasm_stack,
+        heap: given.wasm_heap,
+        memory: given.wasm_memory,
+        budget_ms: given.wasm_budget_ms,
+        raw_events: has(eunomia_option_flag::EUNOMIA_WASM_RAW_EVENTS),
+        stdio: has(eunomia_option_flag::EUNOMIA_WASM_STDIO),
+        // SAFETY: the caller of `eunomia_new` vouches for the list.
+        dirs: unsafe { args::paths(given.wasm_dirs) },
+    }
 }
 
 fn log(given: &eunomia_options) -> Result<Log> {

@@ -22,6 +22,7 @@ mod panic;
 mod types;
 mod variables;
 mod version;
+mod wasm;
 
 pub use errors::*;
 pub use events::*;
@@ -33,6 +34,7 @@ pub use maps::*;
 pub use types::*;
 pub use variables::*;
 pub use version::*;
+pub use wasm::*;
 
 #[cfg(panic = "abort")]
 compile_error!("feature `capi` turns panics into EUNOMIA_ERR_INTERNAL and needs panic = \"unwind\"");

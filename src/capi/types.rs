@@ -43,7 +43,7 @@ pub enum eunomia_status {
     EUNOMIA_ERR_ATTACH = -12,
     /// A system call failed; errsys holds its errno.
     EUNOMIA_ERR_SYSTEM = -13,
-    /// The WASM guest failed.
+    /// The WASM guest trapped, took too long or exceeded a limit; errdetail holds its functions.
     EUNOMIA_ERR_WASM = -14,
     /// eunomia_stop was called. Reported once.
     EUNOMIA_ERR_STOPPED = -15,
@@ -91,7 +91,8 @@ pub enum eunomia_event_kind {
     EUNOMIA_EVENT_MAP_ENTRY = 2,
     /// Head of the table, in TEXT. Not counted as an event.
     EUNOMIA_EVENT_HEADER = 3,
-    /// Text that a guest wrote to its standard output.
+    /// A line that a guest wrote to its standard output, without the line feed; always TEXT. Not counted as an
+    /// event.
     EUNOMIA_EVENT_OUTPUT = 4,
     /// A round over a sampled map is complete. Not counted as an event.
     EUNOMIA_EVENT_ROUND = 5,
@@ -109,6 +110,17 @@ pub enum eunomia_log_level {
     EUNOMIA_LOG_INFO = 3,
     /// What libbpf does.
     EUNOMIA_LOG_DEBUG = 4,
+}
+
+/// Bits of eunomia_options.flags.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub enum eunomia_option_flag {
+    /// Guests that do not say how they want events get their bytes, not JSON: guests made for eunomia-bpf 0.3.2 to
+    /// 0.3.23 need that.
+    EUNOMIA_WASM_RAW_EVENTS = 1,
+    /// Guests read and write the host's stdin, stdout and stderr; there are no EUNOMIA_EVENT_OUTPUT events then.
+    EUNOMIA_WASM_STDIO = 2,
 }
 
 /// What a type is, once typedefs and qualifiers are removed.
@@ -195,7 +207,7 @@ pub struct eunomia_options {
     pub size: usize,
     /// An eunomia_log_level; 0: EUNOMIA_LOG_WARN.
     pub log_level: u32,
-    /// Must be 0.
+    /// A set of eunomia_option_flag.
     pub flags: u32,
     /// Receives the log; NULL: there is none.
     pub log: eunomia_log_fn,
@@ -210,6 +222,16 @@ pub struct eunomia_options {
     pub perf_pages: u32,
     /// Most events that one poll delivers; 0: 65536.
     pub poll_budget: u32,
+    /// Bytes of a guest's stack of calls and locals; 0: 128 KiB.
+    pub wasm_stack: u32,
+    /// Bytes of the heap behind malloc of a guest that has no malloc of its own; 0: 2 MiB.
+    pub wasm_heap: u32,
+    /// Bytes a guest's memory may grow to, that heap not counted; 0: 16 MiB.
+    pub wasm_memory: u32,
+    /// Milliseconds a guest may take over one event before it is ended; 0: 1000.
+    pub wasm_budget_ms: u32,
+    /// Folders that guests may read, NULL at the end; NULL: none.
+    pub wasm_dirs: *const *const c_char,
 }
 
 /// One event, borrowed for the call of the callback. Before touching a field that is newer than the library

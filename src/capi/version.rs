@@ -48,7 +48,7 @@ pub extern "C" fn eunomia_version() -> u32 {
     VERSION_NUM
 }
 
-/// Returns a line for people that names the library, the libbpf inside and the build. Static.
+/// Returns a line for people that names the library, the libbpf and WAMR inside and the build. Static.
 #[unsafe(no_mangle)]
 pub extern "C" fn eunomia_version_string() -> *const c_char {
     static LINE: OnceLock<CString> = OnceLock::new();
@@ -57,9 +57,10 @@ pub extern "C" fn eunomia_version_string() -> *const c_char {
 
 fn version_line() -> String {
     format!(
-        "libeunomia {} (libbpf {}, {}, {})",
+        "libeunomia {} (libbpf {}, WAMR {}, {}, {})",
         env!("CARGO_PKG_VERSION"),
         vm::libbpf_version(),
+        vm::wamr_version(),
         env!("EUNOMIA_TARGET"),
         env!("EUNOMIA_PROFILE"),
     )
@@ -68,7 +69,7 @@ fn version_line() -> String {
 /// Returns the set of eunomia_kind this build can open.
 #[unsafe(no_mangle)]
 pub extern "C" fn eunomia_kinds() -> u32 {
-    eunomia_kind::EUNOMIA_KIND_JSON as u32
+    eunomia_kind::EUNOMIA_KIND_ANY as u32
 }
 
 /// Returns the name of a status, such as "EUNOMIA_ERR_TYPE"; of 0 and above "EUNOMIA_OK". Static, never NULL.

@@ -32,7 +32,7 @@ pub enum EventKind {
     MapEntry = 2,
     /// The head of the text table.
     Header = 3,
-    /// Output of a WASM guest.
+    /// A line that a WASM guest printed.
     Output = 4,
     /// A sampling round is complete.
     Round = 5,
@@ -159,6 +159,29 @@ impl<'a, F: EventFn + ?Sized> Deliver<'a, F> {
             None => hex_header(&mut self.scratch.data),
         }
         self.call_text(&source.map.name, EventKind::Header, -1, 0)
+    }
+
+    /// A line that a guest printed; always text.
+    pub fn output(&mut self, line: &[u8]) -> bool {
+        self.clear();
+        self.scratch.data.extend_from_slice(line);
+        let (kind, format, source) = (EventKind::Output, Format::Text, c"stdout");
+        let data = terminated(&mut self.scratch.data);
+        let event = Event { kind, format, source, data, key: NO_TEXT, ty: None, lost: 0, cpu: -1 };
+        Self::call(self.callback, &mut self.ended, &event)
+    }
+
+    /// An event that is JSON already: a record of `len` bytes, or with its key an entry.
+    pub fn json(&mut self, source: &Shape, cpu: i32, key: Option<&[u8]>, json: &[u8], len: usize) -> bool {
+        self.events += 1;
+        self.bytes += len as u64;
+        self.clear();
+        self.scratch.data.extend_from_slice(json);
+        let Some(key) = key else {
+            return self.call_text(&source.map.name, EventKind::Sample, cpu, 0);
+        };
+        source.map.key.json(key, &mut self.scratch.key);
+        self.call_text(&source.map.name, EventKind::MapEntry, cpu, 0)
     }
 
     /// A record as text of either kind; apart, so that the path of a raw record stays short.

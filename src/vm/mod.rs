@@ -15,6 +15,7 @@ mod stop;
 mod control;
 mod maps;
 mod options;
+mod wasm;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 
@@ -27,6 +28,7 @@ pub use stats::Stats;
 pub use crate::bpf::session::ProgInfo;
 pub use crate::bpf::source::SourceKind;
 pub use crate::bpf::version as libbpf_version;
+pub use crate::wasm::{Config as WasmOptions, version as wamr_version};
 
 use crate::bpf::session::{Config, Session};
 use crate::bpf::{self, object::OpenConfig};
@@ -35,6 +37,7 @@ use crate::log::{Level, Log};
 use crate::os::{Epoll, EventFd};
 use crate::package::Package;
 use crate::types::Type;
+use crate::wasm::Module;
 use gate::{Gate, Role};
 use poll::Delivery;
 use stats::Ledger;
@@ -67,16 +70,22 @@ struct Shared {
     gate: Mutex<Gate>,
     ledger: Arc<Ledger>,
     poll_budget: u32,
+    wasm: WasmOptions,
     inner: Mutex<Inner>,
     delivery: Mutex<Delivery>,
 }
 
 struct Inner {
-    config: Box<dyn Fn() -> Config + Send>,
+    config: SessionConfig,
     session: Option<Session>,
+    /// A WASM package, which brings sessions of its own when it runs.
+    module: Option<Arc<Module>>,
     /// Types that have been handed out live until the vm ends.
     types: Vec<Arc<Type>>,
 }
+
+/// Makes what a session is opened with.
+type SessionConfig = Arc<dyn Fn() -> Config + Send + Sync>;
 
 impl Shared {
     fn gate(&self) -> MutexGuard<'_, Gate> {
@@ -103,12 +112,23 @@ fn try_locked<T>(mutex: &Mutex<T>) -> Result<MutexGuard<'_, T>> {
 }
 
 impl Inner {
+    fn nothing_open(&self) -> Error {
+        let text = match self.module {
+            Some(_) => "the package is a WASM module, whose programs are its own; run it with wasm_run",
+            None => "no package is open",
+        };
+        Error::new(Status::State, text)
+    }
+
     fn session(&self) -> Result<&Session> {
-        self.session.as_ref().ok_or_else(nothing_open)
+        self.session.as_ref().ok_or_else(|| self.nothing_open())
     }
 
     fn session_mut(&mut self) -> Result<&mut Session> {
-        self.session.as_mut().ok_or_else(nothing_open)
+        match self.session {
+            Some(ref mut session) => Ok(session),
+            None => Err(self.nothing_open()),
+        }
     }
 
     /// The session, if it is loaded.
@@ -117,10 +137,6 @@ impl Inner {
         let text = "the package is not loaded; load or attach it first";
         if session.is_loaded() { Ok(session) } else { Err(Error::new(Status::State, text)) }
     }
-}
-
-fn nothing_open() -> Error {
-    Error::new(Status::State, "no package is open")
 }
 
 impl Vm {
@@ -139,7 +155,7 @@ impl Vm {
                     },
                     perf_pages,
                 };
-                Shared::new(Arc::clone(&log), options.poll_budget, Box::new(config))
+                Shared::new(Arc::clone(&log), options.poll_budget, options.wasm, Arc::new(config))
             });
         made.map(|shared| Vm { shared })
     }
@@ -170,8 +186,10 @@ impl Vm {
     /// Opens a package of one of `kinds` (bits of [`Kind`]) and says which. On failure the vm stays empty.
     pub fn open(&self, data: &[u8], kinds: u32) -> Result<Kind> {
         let (mut inner, _delivery) = self.exclusive()?;
-        options::check_kinds(data, kinds)?;
-        inner.open(Package::parse(data)?, &self.shared.log)
+        match options::check_kinds(data, kinds)? {
+            Kind::Json => inner.open(Package::parse(data)?, &self.shared.log),
+            Kind::Wasm => inner.open_module(data),
+        }
     }
 
     /// Opens a package from a file.
@@ -272,7 +290,7 @@ impl Drop for Vm {
 }
 
 impl Shared {
-    fn new(log: Arc<Log>, poll_budget: u32, config: Box<dyn Fn() -> Config + Send>) -> Result<Shared> {
+    fn new(log: Arc<Log>, poll_budget: u32, wasm: WasmOptions, config: SessionConfig) -> Result<Shared> {
         let system = |e: std::io::Error| options::system("descriptors of the vm", &e);
         let stop = Stop::new().map_err(system)?;
         let epoll = Arc::new(Epoll::new().map_err(system)?);
@@ -288,7 +306,8 @@ impl Shared {
             gate: Mutex::new(gate),
             ledger: Arc::default(),
             poll_budget,
-            inner: Mutex::new(Inner { config, session: None, types: Vec::new() }),
+            wasm,
+            inner: Mutex::new(Inner { config, session: None, module: None, types: Vec::new() }),
             delivery: Mutex::default(),
         })
     }
@@ -296,9 +315,7 @@ impl Shared {
 
 impl Inner {
     fn open(&mut self, package: Package, log: &Arc<Log>) -> Result<Kind> {
-        if self.session.is_some() {
-            return Err(Error::new(Status::State, "a package is already open in this vm"));
-        }
+        self.check_empty()?;
         let mut config = (self.config)();
         config.open.name = package.meta.obj_name.clone();
         self.session = Some(Session::open(package, config, Arc::clone(log))?);
@@ -306,12 +323,29 @@ impl Inner {
         Ok(Kind::Json)
     }
 
+    fn open_module(&mut self, data: &[u8]) -> Result<Kind> {
+        self.check_empty()?;
+        self.module = Some(Arc::new(Module::open(data)?));
+        Ok(Kind::Wasm)
+    }
+
+    fn check_empty(&self) -> Result<()> {
+        if self.session.is_some() || self.module.is_some() {
+            return Err(Error::new(Status::State, "a package is already open in this vm"));
+        }
+        Ok(())
+    }
+
     /// Keeps every type that the vm can hand out.
     fn keep_types(&mut self) {
-        let Some(session) = &self.session else { return };
-        let maps = session.maps().iter().flat_map(|map| [map.key.ty(), map.value.ty()]);
-        let records = session.shapes().iter().map(|shape| shape.record.as_ref().map(|plan| plan.ty()));
-        let types: Vec<_> = maps.chain(records).flatten().map(Arc::clone).collect();
-        self.types.extend(types);
+        let types = self.session.as_ref().map(types_of);
+        self.types.extend(types.unwrap_or_default());
     }
+}
+
+/// Every type that comes with maps and records of a session.
+fn types_of(session: &Session) -> Vec<Arc<Type>> {
+    let maps = session.maps().iter().flat_map(|map| [map.key.ty(), map.value.ty()]);
+    let records = session.shapes().iter().map(|shape| shape.record.as_ref().map(|plan| plan.ty()));
+    maps.chain(records).flatten().map(Arc::clone).collect()
 }

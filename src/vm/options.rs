@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::PathBuf;
 
-use super::Kind;
+use super::{Kind, WasmOptions};
 use crate::bpf::map::errno;
 use crate::error::{Error, Result, Status};
 use crate::log::{Level, LogFn};
@@ -24,6 +24,8 @@ pub struct Options {
     pub perf_pages: u32,
     /// Events that one poll delivers at most; 0: 65536.
     pub poll_budget: u32,
+    /// What WASM guests may take and see.
+    pub wasm: WasmOptions,
 }
 
 /// A package file larger than this is none: an object may have 64 MiB, and base64 adds a third.
@@ -41,8 +43,8 @@ pub(super) fn checked_perf_pages(pages: u32) -> Result<u32> {
     Err(Error::new(Status::Inval, format_args!("perf_pages: {pages} is not a power of two")))
 }
 
-/// Refuses what this build, or the caller, does not want opened.
-pub(super) fn check_kinds(data: &[u8], kinds: u32) -> Result<()> {
+/// What the package is; an error if the caller does not want such a one.
+pub(super) fn check_kinds(data: &[u8], kinds: u32) -> Result<Kind> {
     const KNOWN: u32 = Kind::Json as u32 | Kind::Wasm as u32;
     if kinds == 0 || kinds & !KNOWN != 0 {
         return Err(Error::new(Status::Inval, format_args!("kinds: {kinds} is not a set of package kinds")));
@@ -56,10 +58,7 @@ pub(super) fn check_kinds(data: &[u8], kinds: u32) -> Result<()> {
             format_args!("the package is {is}, and only {wanted} is wanted"),
         ));
     }
-    if is_wasm {
-        return Err(Error::new(Status::Unsupported, "this build cannot run WASM modules"));
-    }
-    Ok(())
+    Ok(kind)
 }
 
 pub(super) fn read_package(path: &str) -> Result<Vec<u8>> {

@@ -58,7 +58,7 @@ impl Delivery {
 }
 
 /// How a wait ended.
-enum Ready {
+pub(super) enum Ready {
     Events,
     Stop,
     Nothing,
@@ -145,7 +145,8 @@ impl Vm {
         Ok(read.unwrap_or(0))
     }
 
-    fn count(&self, events: u64, bytes: u64, lost: u64) {
+    /// Adds to the ledger.
+    pub(super) fn count(&self, events: u64, bytes: u64, lost: u64) {
         let ledger = &self.shared.ledger;
         ledger.events.fetch_add(events, Relaxed);
         ledger.bytes.fetch_add(bytes, Relaxed);
@@ -208,7 +209,8 @@ impl Vm {
         }
     }
 
-    fn wait(&self, deadline: Option<Instant>) -> Result<Ready> {
+    /// Waits for records, or for a request to stop, which is taken.
+    pub(super) fn wait(&self, deadline: Option<Instant>) -> Result<Ready> {
         let mut tokens = [0; 16];
         loop {
             let timeout = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));

@@ -39,6 +39,7 @@ pub struct Ledger {
     pub bytes: AtomicU64,
     pub lost_kernel: AtomicU64,
     pub lost_queue: AtomicU64,
+    pub guest_dropped: AtomicU64,
     pub polls: AtomicU64,
     /// Kernel objects that count on their own.
     kernel: Mutex<KernelCounters>,
@@ -46,27 +47,42 @@ pub struct Ledger {
 
 #[derive(Default)]
 struct KernelCounters {
-    lost: Option<Arc<MapFd>>,
+    lost: Vec<Arc<MapFd>>,
     progs: Vec<OwnedFd>,
+    /// Runs and nanoseconds of programs that are gone.
+    past_runs: (u64, u64),
 }
 
 impl Ledger {
     /// Takes over the kernel objects of a loaded package.
     pub fn watch(&self, lost: Option<Arc<MapFd>>, progs: Vec<OwnedFd>) {
-        *self.kernel() = KernelCounters { lost, progs };
+        *self.kernel() = KernelCounters { lost: lost.into_iter().collect(), progs, past_runs: (0, 0) };
+    }
+
+    /// Takes over those of one more package.
+    pub fn watch_also(&self, lost: Option<Arc<MapFd>>, progs: Vec<OwnedFd>) {
+        let mut kernel = self.kernel();
+        kernel.lost.extend(lost);
+        kernel.progs.extend(progs);
+    }
+
+    /// Lets go of all kernel objects; what they have counted stays.
+    pub fn settle(&self) {
+        let mut kernel = self.kernel();
+        self.lost_kernel.fetch_add(kernel.lost(), Relaxed);
+        *kernel = KernelCounters { past_runs: kernel.runs(), ..KernelCounters::default() };
     }
 
     /// The ledger now.
     pub fn stats(&self) -> Stats {
         let kernel = self.kernel();
-        let facts = kernel.progs.iter().filter_map(|prog| prog_facts(prog).ok());
-        let (run_count, run_ns) =
-            facts.fold((0, 0), |(count, ns), facts| (count + facts.run_count, ns + facts.run_ns));
+        let (run_count, run_ns) = kernel.runs();
         Stats {
             events: self.events.load(Relaxed),
             bytes: self.bytes.load(Relaxed),
-            lost_kernel: self.lost_kernel.load(Relaxed) + kernel.lost.as_deref().map_or(0, reservations_lost),
+            lost_kernel: self.lost_kernel.load(Relaxed) + kernel.lost(),
             lost_queue: self.lost_queue.load(Relaxed),
+            guest_dropped: self.guest_dropped.load(Relaxed),
             polls: self.polls.load(Relaxed),
             run_count,
             run_ns,
@@ -76,6 +92,18 @@ impl Ledger {
 
     fn kernel(&self) -> std::sync::MutexGuard<'_, KernelCounters> {
         self.kernel.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl KernelCounters {
+    fn lost(&self) -> u64 {
+        self.lost.iter().map(|map| reservations_lost(map)).sum()
+    }
+
+    /// Runs of all programs, and nanoseconds spent in them.
+    fn runs(&self) -> (u64, u64) {
+        let facts = self.progs.iter().filter_map(|prog| prog_facts(prog).ok());
+        facts.fold(self.past_runs, |(count, ns), facts| (count + facts.run_count, ns + facts.run_ns))
     }
 }
 

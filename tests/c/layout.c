@@ -17,6 +17,11 @@ static void print_options(void) {
     FIELD(eunomia_options, pin_path);
     FIELD(eunomia_options, perf_pages);
     FIELD(eunomia_options, poll_budget);
+    FIELD(eunomia_options, wasm_stack);
+    FIELD(eunomia_options, wasm_heap);
+    FIELD(eunomia_options, wasm_memory);
+    FIELD(eunomia_options, wasm_budget_ms);
+    FIELD(eunomia_options, wasm_dirs);
 }
 
 static void print_event(void) {
@@ -140,6 +145,8 @@ static void print_statuses(void) {
 static void print_constants(void) {
     VALUE(EUNOMIA_KIND_JSON);
     VALUE(EUNOMIA_KIND_WASM);
+    VALUE(EUNOMIA_WASM_RAW_EVENTS);
+    VALUE(EUNOMIA_WASM_STDIO);
     VALUE(EUNOMIA_KIND_ANY);
     VALUE(EUNOMIA_FORMAT_RAW);
     VALUE(EUNOMIA_FORMAT_JSON);

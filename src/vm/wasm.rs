@@ -1,0 +1,136 @@
+//! A guest at work: what it lets through goes to the callback, and its waits are the vm's.
+
+use std::os::fd::RawFd;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Instant;
+
+use super::event::{Deliver, EventFn, Flow, Format};
+use super::gate::Role;
+use super::poll::Ready;
+use super::{Vm, locked, options, types_of};
+use crate::bpf::session::Session;
+use crate::bpf::source::{Shape, Sink};
+use crate::error::{Error, Result, Status};
+use crate::wasm::{self, Outlet, Wake};
+
+impl Vm {
+    /// Runs the guest of a WASM package, `argv[0]` included, and returns its exit code. What it prints and what it lets
+    /// through comes to the callback. `Err(Stopped)` reports a call of `stop`. The guest may be run again.
+    pub fn wasm_run(
+        &self,
+        argv: &[&str],
+        format: Format,
+        callback: &mut (impl EventFn + ?Sized),
+    ) -> Result<i32> {
+        let (inner, mut delivery) = self.exclusive()?;
+        let none = || Error::new(Status::State, "no WASM module is open");
+        let module = Arc::clone(inner.module.as_ref().ok_or_else(none)?);
+        let config = Arc::clone(&inner.config);
+        drop(inner);
+        let mut scratch = std::mem::take(&mut delivery.scratch);
+        let deliver = Deliver::new(format, &mut scratch, Some(&self.shared.stop), callback);
+        let mut host = Host { vm: self, deliver, format };
+        let vm = wasm::Vm { stop_fd: self.shared.stop.fd(), log: &self.shared.log, session: &*config };
+        let result = wasm::run(&module, &self.shared.wasm, &vm, argv, &mut host);
+        host.settle();
+        let ended = host.deliver.ended;
+        delivery.scratch = scratch;
+        self.shared.ledger.settle();
+        match (ended, result) {
+            (Some(Flow::Fail(value)), _) => {
+                Err(Error::new(Status::Callback, format_args!("the callback returned {value}")))
+            }
+            (_, Err(error)) if error.status == Status::Stopped => {
+                self.shared.stop.take_signalled();
+                Err(error)
+            }
+            (_, result) => result,
+        }
+    }
+}
+
+/// The vm as its guest sees it.
+struct Host<'a, F: ?Sized> {
+    vm: &'a Vm,
+    deliver: Deliver<'a, F>,
+    format: Format,
+}
+
+impl<F: EventFn + ?Sized> Host<'_, F> {
+    /// Adds what has been delivered to the ledger.
+    fn settle(&mut self) {
+        let Deliver { events, bytes, lost, .. } = &mut self.deliver;
+        let [events, bytes, lost] = [events, bytes, lost].map(std::mem::take);
+        self.vm.count(events, bytes, lost);
+    }
+}
+
+impl<F: EventFn + ?Sized> Outlet for Host<'_, F> {
+    fn other_than_json(&self) -> Option<&'static str> {
+        match self.format {
+            Format::Raw => Some("RAW"),
+            Format::Json => None,
+            Format::Text => Some("TEXT"),
+        }
+    }
+
+    fn watch(&mut self, fds: &[RawFd]) -> Result<()> {
+        let shared = &self.vm.shared;
+        let watched = shared.gate().watch(Role::Source, &shared.epoll, fds);
+        watched.map_err(|e| options::system("epoll", &e))
+    }
+
+    fn wait(&mut self, deadline: Option<Instant>) -> Result<Wake> {
+        self.settle();
+        Ok(match self.vm.wait(deadline)? {
+            Ready::Events => Wake::Events,
+            Ready::Stop => Wake::Stop,
+            Ready::Nothing => Wake::Nothing,
+        })
+    }
+
+    fn output(&mut self, line: &[u8]) -> bool {
+        self.deliver.output(line)
+    }
+
+    fn json(&mut self, source: &Shape, cpu: i32, key: Option<&[u8]>, json: &[u8], len: usize) -> bool {
+        self.deliver.json(source, cpu, key, json, len)
+    }
+
+    fn taken(&mut self, events: u64, bytes: u64) {
+        self.vm.count(events, bytes, 0);
+    }
+
+    fn dropped(&mut self, events: u64) {
+        self.vm.shared.ledger.guest_dropped.fetch_add(events, Relaxed);
+    }
+
+    fn loaded(&mut self, session: &Session) -> Result<()> {
+        self.vm.shared.ledger.watch_also(session.lost_map(), session.prog_fds()?);
+        locked(&self.vm.shared.inner).types.extend(types_of(session));
+        Ok(())
+    }
+}
+
+impl<F: EventFn + ?Sized> Sink for Host<'_, F> {
+    fn record(&mut self, source: &Shape, cpu: i32, data: &[u8]) -> bool {
+        self.deliver.record(source, cpu, data)
+    }
+
+    fn lost(&mut self, source: &Shape, cpu: i32, count: u64) -> bool {
+        self.deliver.lost(source, cpu, count)
+    }
+
+    fn entry(&mut self, source: &Shape, key: &[u8], value: &[u8]) -> bool {
+        self.deliver.entry(source, key, value)
+    }
+
+    fn round(&mut self, source: &Shape) -> bool {
+        self.deliver.round(source)
+    }
+
+    fn interrupted(&self) -> bool {
+        self.deliver.interrupted()
+    }
+}

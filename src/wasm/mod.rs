@@ -1,0 +1,176 @@
+//! WASM packages: a module brings its eBPF programs and the code that sets them up and digests their events.
+//!
+//! A guest can reach what `imports.rs` lists and nothing else. What it hands over (pointers, lengths, handles, texts) is
+//! believed only after it has been checked. Whatever it does, it ends: by itself, by a trap, when it takes too long
+//! over an event, or when the vm is told to stop. Nothing here knows of the host's callbacks; that is the [`Outlet`]'s
+//! business.
+
+mod abi_a;
+mod abi_b;
+mod binary;
+mod feed;
+mod files;
+mod imports;
+mod libc;
+mod run;
+mod sys;
+mod wasi;
+mod watch;
+
+use std::os::fd::RawFd;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+pub use run::run;
+pub use sys::version;
+
+use crate::bpf::session::Session;
+use crate::bpf::source::{Shape, Sink};
+use crate::error::{Error, Result, Status};
+use sys::instance::{Limits, PAGE};
+
+/// A module that has been checked, not running.
+pub struct Module {
+    module: Arc<sys::module::Module>,
+    entry: Entry,
+    has_handler: bool,
+    pages: u32,
+}
+
+/// What a module begins with.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Entry {
+    /// `bpf_main`, which gets the arguments as JSON.
+    Main,
+    /// `_start`, which asks WASI for them.
+    Start,
+}
+
+/// Exports with a meaning, and the types that they must have.
+const EXPORTS: [(&str, &str); 7] = [
+    ("bpf_main", "(ii)i"),
+    ("process_event", "(iii)i"),
+    ("process_events", "(iii)i"),
+    ("eunomia_event_format", "()i"),
+    ("go-callback", "(iii)i"),
+    ("_start", "()"),
+    (binary::START, "()"),
+];
+
+impl Module {
+    /// Loads a module and checks all that can be checked before it runs.
+    pub fn open(bytes: &[u8]) -> Result<Module> {
+        let binary::Prepared { bytes, pages } = binary::prepare(bytes)?;
+        let module = sys::module::Module::load(bytes, imports::names())?;
+        check_imports(&module)?;
+        let functions = module.functions();
+        for (name, signature) in EXPORTS {
+            let wrong = functions.iter().find(|it| it.name == name && it.signature != signature);
+            if let Some(wrong) = wrong {
+                let text =
+                    format!("module: its export {name:?} has type {}, not {signature}", wrong.signature);
+                return Err(Error::new(Status::Package, text));
+            }
+        }
+        let has = |name: &str| functions.iter().any(|function| function.name == name);
+        let entry = match (has("bpf_main"), has("_start")) {
+            (true, _) => Entry::Main,
+            (false, true) => Entry::Start,
+            (false, false) => {
+                return Err(Error::new(Status::Package, "module: it exports neither bpf_main nor _start"));
+            }
+        };
+        let has_handler = has("process_event") || has("process_events");
+        Ok(Module { module: Arc::new(module), entry, has_handler, pages })
+    }
+}
+
+fn check_imports(module: &sys::module::Module) -> Result<()> {
+    let Some(unknown) = module.imports().into_iter().find(|import| !import.is_known) else { return Ok(()) };
+    let sys::module::Imported { module, name, is_function, .. } = unknown;
+    let there = imports::names().iter().find(|import| {
+        import.module.to_bytes() == module.as_bytes() && import.name.to_bytes() == name.as_bytes()
+    });
+    let why = match there {
+        _ if !is_function => "only functions can be imported".to_owned(),
+        Some(import) => format!("it has another type, {}", import.signature.to_string_lossy()),
+        None => "there is no such function".to_owned(),
+    };
+    Err(Error::new(Status::Package, format!("module: import {module}.{name}: {why}")))
+}
+
+/// What guests of a vm may take and see.
+#[derive(Clone, Default)]
+pub struct Config {
+    /// Bytes of the stack of calls; 0: 128 KiB.
+    pub stack: u32,
+    /// Bytes of the heap that the host manages; 0: 2 MiB.
+    pub heap: u32,
+    /// Bytes of linear memory; 0: 16 MiB.
+    pub memory: u32,
+    /// Milliseconds that one event may take; 0: 1000.
+    pub budget_ms: u32,
+    /// Whether guests get the bytes of events although they do not ask for them.
+    pub raw_events: bool,
+    /// Whether guests have the host's stdin, stdout and stderr.
+    pub stdio: bool,
+    /// Folders that guests may read.
+    pub dirs: Vec<PathBuf>,
+}
+
+impl Config {
+    fn limits(&self) -> Limits {
+        let or = |given: u32, usual: u32| if given == 0 { usual } else { given };
+        Limits {
+            stack: or(self.stack, 128 << 10),
+            heap: or(self.heap, 2 << 20),
+            memory: or(self.memory, 16 << 20).max(PAGE),
+        }
+    }
+
+    fn budget(&self) -> Duration {
+        Duration::from_millis(if self.budget_ms == 0 { 1000 } else { self.budget_ms }.into())
+    }
+}
+
+/// How a wait ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wake {
+    /// There may be records.
+    Events,
+    /// `stop` was called; that has been taken note of.
+    Stop,
+    /// The time is over.
+    Nothing,
+}
+
+/// The vm as a guest sees it: takes what the guest lets through, and waits. A `false` ends the guest.
+pub trait Outlet: Sink {
+    /// Whether events must be JSON where the guest gets JSON: `None`, or the format that the host wants instead.
+    fn other_than_json(&self) -> Option<&'static str>;
+    /// Has `wait` wait for these descriptors, and for no others.
+    fn watch(&mut self, fds: &[RawFd]) -> Result<()>;
+    /// Waits for a descriptor, for `stop`, or until `deadline`.
+    fn wait(&mut self, deadline: Option<Instant>) -> Result<Wake>;
+    /// A line that the guest printed.
+    fn output(&mut self, line: &[u8]) -> bool;
+    /// A record, or an entry if there is a key, as JSON that the guest has seen and perhaps changed. `len`: bytes it had.
+    fn json(&mut self, source: &Shape, cpu: i32, key: Option<&[u8]>, json: &[u8], len: usize) -> bool;
+    /// The guest took so many events for itself.
+    fn taken(&mut self, events: u64, bytes: u64);
+    /// The guest dropped so many events.
+    fn dropped(&mut self, events: u64);
+    /// The guest loaded a package.
+    fn loaded(&mut self, session: &Session) -> Result<()>;
+}
+
+/// The stop descriptor and the log of the vm.
+pub struct Vm<'a> {
+    /// Readable while a request to stop stands.
+    pub stop_fd: RawFd,
+    /// The vm's log.
+    pub log: &'a Arc<crate::log::Log>,
+    /// How packages of the guest are opened.
+    pub session: &'a dyn Fn() -> crate::bpf::session::Config,
+}

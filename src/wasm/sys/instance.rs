@@ -1,0 +1,445 @@
+//! A module at work: its memory, calls into it, calls out of it, and how another thread ends it.
+
+use std::any::Any;
+use std::cell::{Cell, RefCell};
+use std::ffi::{CStr, CString, c_char, c_int, c_void};
+use std::marker::PhantomData;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::ptr::{self, NonNull};
+use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use wamr_sys as w;
+
+use super::module::{Message, Module, signature, text};
+use crate::error::{Error, Result, Status};
+
+unsafe extern "C" {
+    fn wasm_cluster_cancel_thread(env: w::wasm_exec_env_t) -> i32;
+    fn get_libc_builtin_export_apis(symbols: *mut *mut w::NativeSymbol) -> u32;
+}
+
+/// Takes the calls of a guest.
+pub trait Host {
+    /// A guest called import number `import`. `args` holds one number for each parameter, an i32 in its lower half. `None`
+    /// ends the guest.
+    fn call(&self, import: usize, guest: Guest<'_>, args: &[u64]) -> Option<u64>;
+}
+
+/// How much a guest may take.
+#[derive(Clone, Copy)]
+pub struct Limits {
+    /// Bytes of the stack of calls and locals.
+    pub stack: u32,
+    /// Bytes that `malloc` of the host hands out, where the guest has none of its own.
+    pub heap: u32,
+    /// Bytes of linear memory, the heap not counted.
+    pub memory: u32,
+}
+
+/// Bytes of a page of linear memory.
+pub const PAGE: u32 = 64 << 10;
+
+/// Why a call into a guest did not return.
+#[derive(Debug)]
+pub struct Trap {
+    /// WAMR's words, such as `unreachable`; empty if the guest was stopped or the host ended it.
+    pub message: String,
+    /// The guest's functions, the innermost first, a line each.
+    pub trace: String,
+}
+
+/// Ends a guest from another thread.
+#[derive(Default)]
+pub struct Stopper {
+    env: Mutex<Env>,
+    /// Why, as the one who did it numbers it; 0: nobody did.
+    cause: AtomicU32,
+}
+
+/// The instance's execution environment while there is one.
+#[derive(Default)]
+struct Env(Option<NonNull<w::WASMExecEnv>>);
+
+// SAFETY: other threads use it under the lock only, to set a flag in it that is there for that.
+unsafe impl Send for Env {}
+
+impl Stopper {
+    /// Has the guest leave its code at the next branch or call, unless it has been told so before.
+    pub fn stop(&self, cause: u32) {
+        let env = self.lock();
+        if self.cause.compare_exchange(0, cause, SeqCst, SeqCst).is_ok()
+            && let Some(env) = env.0
+        {
+            // SAFETY: the instance takes the pointer away, under the lock, before it goes. WAMR's own "terminate" is of no
+            // use: it walks the guest's stack while the guest changes it.
+            unsafe { wasm_cluster_cancel_thread(env.as_ptr()) };
+        }
+    }
+
+    /// Why the guest was stopped; 0: it was not.
+    pub fn cause(&self) -> u32 {
+        self.cause.load(SeqCst)
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Env> {
+        self.env.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What a call out of the guest finds by the instance.
+struct Slot<'h> {
+    host: &'h dyn Host,
+    stopper: Arc<Stopper>,
+    /// A panic of the host under way to the frames of Rust above those of WAMR.
+    panic: RefCell<Option<Box<dyn Any + Send>>>,
+    /// Whether the memory could not grow.
+    starved: Cell<bool>,
+}
+
+/// A module at work. For the thread that made it.
+pub struct Instance<'h> {
+    ptr: w::wasm_module_inst_t,
+    env: w::wasm_exec_env_t,
+    slot: Box<Slot<'h>>,
+    _module: Arc<Module>,
+}
+
+impl<'h> Instance<'h> {
+    /// Makes an instance of `module`. No code of the guest runs.
+    pub fn new(
+        module: Arc<Module>,
+        limits: Limits,
+        host: &'h dyn Host,
+        stopper: Arc<Stopper>,
+    ) -> Result<Instance<'h>> {
+        let mut message: Message = [0; 256];
+        let args = w::InstantiationArgs {
+            default_stack_size: limits.stack,
+            host_managed_heap_size: limits.heap,
+            max_memory_pages: limits.memory / PAGE,
+        };
+        let failed = |why: &str| Error::new(Status::Wasm, format_args!("the guest cannot be started: {why}"));
+        let slot = Box::new(Slot { host, stopper, panic: RefCell::new(None), starved: Cell::new(false) });
+        // SAFETY: module, arguments and message live for the call; the instance outlives its slot's address, see `drop`.
+        let (ptr, env) = unsafe {
+            let (room, len) = (message.as_mut_ptr(), message.len() as u32);
+            let ptr = w::wasm_runtime_instantiate_ex(module.ptr, &args, room, len);
+            if ptr.is_null() {
+                return Err(failed(&text(&message)));
+            }
+            let env = w::wasm_runtime_get_exec_env_singleton(ptr);
+            if env.is_null() {
+                w::wasm_runtime_deinstantiate(ptr);
+                return Err(failed("out of memory"));
+            }
+            w::wasm_runtime_set_custom_data(ptr, ptr::from_ref(&*slot).cast_mut().cast());
+            (ptr, env)
+        };
+        slot.stopper.lock().0 = NonNull::new(env);
+        Ok(Instance { ptr, env, slot, _module: module })
+    }
+
+    /// The instance as those see it who work with it.
+    pub fn guest(&self) -> Guest<'_> {
+        Guest { ptr: self.ptr, env: self.env, _instance: PhantomData }
+    }
+
+    /// Whether its memory could not grow when it wanted to.
+    pub fn is_starved(&self) -> bool {
+        self.slot.starved.get()
+    }
+}
+
+impl Drop for Instance<'_> {
+    fn drop(&mut self) {
+        self.slot.stopper.lock().0 = None;
+        // SAFETY: the last use; nothing of the guest runs any more, since calls borrow the instance.
+        unsafe { w::wasm_runtime_deinstantiate(self.ptr) }
+    }
+}
+
+/// An instance, borrowed. Its memory may move with every call into it: bytes are copied, never borrowed.
+#[derive(Clone, Copy)]
+pub struct Guest<'a> {
+    ptr: w::wasm_module_inst_t,
+    env: w::wasm_exec_env_t,
+    _instance: PhantomData<&'a ()>,
+}
+
+/// A function of the guest, of a type that has been checked.
+#[derive(Clone, Copy)]
+pub struct Function<'a> {
+    ptr: NonNull<c_void>,
+    params: usize,
+    has_result: bool,
+    _instance: PhantomData<&'a ()>,
+}
+
+/// Most parameters of a function that the host calls.
+const PARAMS: usize = 8;
+
+impl<'a> Guest<'a> {
+    /// The exported function of that name and type; `params` i32 parameters and possibly an i32 result.
+    pub fn function(self, name: &CStr, params: usize, has_result: bool) -> Option<Function<'a>> {
+        // SAFETY: a lookup by name.
+        let found = unsafe { w::wasm_runtime_lookup_function(self.ptr, name.as_ptr()) };
+        self.checked(found, params, has_result)
+    }
+
+    /// Function number `index` of the exported table, if it has that type.
+    pub fn table_function(self, index: u32, params: usize, has_result: bool) -> Option<Function<'a>> {
+        const TABLE: &CStr = c"__indirect_function_table";
+        let mut table = w::wasm_table_inst_t::default();
+        // SAFETY: the table lives as long as the instance; WAMR wants to be asked about elements that are there.
+        let found = unsafe {
+            let is_there = w::wasm_runtime_get_export_table_inst(self.ptr, TABLE.as_ptr(), &mut table);
+            if !is_there || u32::from(table.elem_kind) != w::WASM_FUNCREF || index >= table.cur_size {
+                return None;
+            }
+            w::wasm_table_get_func_inst(self.ptr, &table, index)
+        };
+        self.checked(found, params, has_result)
+    }
+
+    fn checked(
+        self,
+        found: w::wasm_function_inst_t,
+        params: usize,
+        has_result: bool,
+    ) -> Option<Function<'a>> {
+        let ptr = NonNull::new(found)?;
+        let wanted = format!("({}){}", "i".repeat(params), if has_result { "i" } else { "" });
+        // SAFETY: a function of this instance.
+        let is = unsafe {
+            let mut kinds = vec![0; w::wasm_func_get_param_count(found, self.ptr) as usize];
+            w::wasm_func_get_param_types(found, self.ptr, kinds.as_mut_ptr());
+            let mut results = vec![0; w::wasm_func_get_result_count(found, self.ptr) as usize];
+            w::wasm_func_get_result_types(found, self.ptr, results.as_mut_ptr());
+            signature(kinds.into_iter(), results.into_iter())
+        };
+        (is == wanted && params <= PARAMS).then_some(Function {
+            ptr,
+            params,
+            has_result,
+            _instance: PhantomData,
+        })
+    }
+
+    /// Calls a function of the guest; the result is 0 if it has none.
+    pub fn call(self, function: Function<'_>, args: &[u32]) -> Result<u32, Trap> {
+        let mut cells = [0; PARAMS];
+        cells[..args.len()].copy_from_slice(args);
+        if self.slot().stopper.cause() != 0 || args.len() != function.params {
+            return Err(Trap { message: String::new(), trace: String::new() });
+        }
+        // SAFETY: the function takes so many i32 and returns at most one, which fits into the cells.
+        let returned = unsafe {
+            let ptr = function.ptr.as_ptr();
+            w::wasm_runtime_call_wasm(self.env, ptr, args.len() as u32, cells.as_mut_ptr())
+        };
+        if let Some(panic) = self.slot().panic.take() {
+            resume_unwind(panic);
+        }
+        if !returned || self.slot().stopper.cause() != 0 {
+            return Err(self.trap());
+        }
+        Ok(if function.has_result { cells[0] } else { 0 })
+    }
+
+    fn trap(self) -> Trap {
+        // SAFETY: the message lives in the instance; the trace goes into a buffer of the size that WAMR asks for.
+        unsafe {
+            let message = w::wasm_runtime_get_exception(self.ptr);
+            if message.is_null() {
+                return Trap { message: String::new(), trace: String::new() };
+            }
+            let message = CStr::from_ptr(message).to_string_lossy().into_owned();
+            let len = w::wasm_runtime_get_call_stack_buf_size(self.env);
+            let mut trace: Vec<u8> = vec![0; len as usize];
+            if len > 0 {
+                w::wasm_runtime_dump_call_stack_to_buf(self.env, trace.as_mut_ptr().cast(), len);
+            }
+            trace.truncate(trace.iter().position(|&byte| byte == 0).unwrap_or(trace.len()));
+            let trace = String::from_utf8_lossy(&trace).trim().to_owned();
+            Trap { message: message.trim_start_matches("Exception: ").to_owned(), trace }
+        }
+    }
+
+    /// Ends the guest, which is in a call out, with `message`.
+    fn raise(self, message: &CStr) {
+        // SAFETY: WAMR copies the message.
+        unsafe { w::wasm_runtime_set_exception(self.ptr, message.as_ptr()) }
+    }
+
+    fn slot(&self) -> &Slot<'a> {
+        // SAFETY: set by `new` before any code of the guest runs, and as long-lived as the instance.
+        unsafe { &*w::wasm_runtime_get_custom_data(self.ptr).cast::<Slot<'a>>() }
+    }
+
+    /// Start and length of the memory, until the next call into the guest.
+    fn memory(self) -> (*mut u8, usize) {
+        // SAFETY: getters; a guest without a memory has an empty one.
+        unsafe {
+            let memory = w::wasm_runtime_get_default_memory(self.ptr);
+            if memory.is_null() {
+                return (ptr::null_mut(), 0);
+            }
+            let pages = w::wasm_memory_get_cur_page_count(memory);
+            let len = pages * w::wasm_memory_get_bytes_per_page(memory);
+            (w::wasm_memory_get_base_address(memory).cast(), len as usize)
+        }
+    }
+
+    /// Where `len` bytes at `at` are; `None` if they are not all in the memory.
+    fn place(self, at: u32, len: usize) -> Option<*mut u8> {
+        let (base, size) = self.memory();
+        let end = (at as usize).checked_add(len)?;
+        // SAFETY: in bounds as just checked; null is only moved by nothing.
+        (end <= size).then(|| unsafe { base.add(at as usize) })
+    }
+
+    /// Whether `len` bytes at `at` are all in the memory.
+    pub fn has(self, at: u32, len: u32) -> bool {
+        self.place(at, len as usize).is_some()
+    }
+
+    /// Copies `len` bytes out of the memory.
+    pub fn read(self, at: u32, len: u32) -> Option<Vec<u8>> {
+        let mut bytes = vec![0; if self.has(at, len) { len as usize } else { 0 }];
+        self.read_into(at, &mut bytes).filter(|()| bytes.len() == len as usize).map(|()| bytes)
+    }
+
+    /// Copies bytes out of the memory.
+    pub fn read_into(self, at: u32, into: &mut [u8]) -> Option<()> {
+        let place = self.place(at, into.len())?;
+        if !into.is_empty() {
+            // SAFETY: the place is inside the memory, which is not ours.
+            unsafe { ptr::copy_nonoverlapping(place, into.as_mut_ptr(), into.len()) };
+        }
+        Some(())
+    }
+
+    /// Copies bytes into the memory.
+    pub fn write(self, at: u32, bytes: &[u8]) -> Option<()> {
+        let place = self.place(at, bytes.len())?;
+        if !bytes.is_empty() {
+            // SAFETY: as in `read_into`.
+            unsafe { ptr::copy_nonoverlapping(bytes.as_ptr(), place, bytes.len()) };
+        }
+        Some(())
+    }
+
+    /// The bytes from `at` up to a NUL, of which there must be one within `limit` bytes.
+    pub fn read_text(self, at: u32, limit: usize) -> Option<Vec<u8>> {
+        let (base, size) = self.memory();
+        let room = size.checked_sub(at as usize)?.min(limit);
+        // SAFETY: in bounds; only this thread, which runs no code of the guest meanwhile, changes the memory.
+        let bytes = unsafe { std::slice::from_raw_parts(base.add(at as usize), room) };
+        bytes.iter().position(|&byte| byte == 0).map(|end| bytes[..end].to_vec())
+    }
+
+    /// Memory from the guest's heap; `None` if there is none left. May run code of the guest.
+    pub fn allocate(self, len: u32) -> Result<Option<u32>, Trap> {
+        // SAFETY: WAMR asks the guest's own malloc or its heap.
+        let at = unsafe { w::wasm_runtime_module_malloc(self.ptr, len.into(), ptr::null_mut()) };
+        if let Some(panic) = self.slot().panic.take() {
+            resume_unwind(panic);
+        }
+        // SAFETY: a getter.
+        let failed = unsafe { !w::wasm_runtime_get_exception(self.ptr).is_null() };
+        if failed || self.slot().stopper.cause() != 0 {
+            return Err(self.trap());
+        }
+        Ok(u32::try_from(at).ok().filter(|&at| at != 0 && self.has(at, len)))
+    }
+
+    /// Gives memory back. May run code of the guest; a trap shows at the next call.
+    pub fn free(self, at: u32) {
+        // SAFETY: WAMR asks the guest's own free or its heap, which checks what it gets.
+        unsafe { w::wasm_runtime_module_free(self.ptr, at.into()) };
+    }
+
+    /// The text that a `printf` of the guest makes of `format` and the arguments at `args`.
+    pub fn format(self, format: Vec<u8>, args: u32) -> Option<Vec<u8>> {
+        const USUAL: usize = 256;
+        const LIMIT: usize = 1 << 20;
+        let format = CString::new(format).ok()?;
+        let print = formatter()?;
+        let args = self.place(args, 4)?;
+        let mut text = vec![0_u8; USUAL];
+        loop {
+            // SAFETY: WAMR's function checks the arguments against the end of the memory; the rest is ours.
+            let len = unsafe {
+                print(self.env, text.as_mut_ptr().cast(), text.len() as u32, format.as_ptr(), args.cast())
+            };
+            // SAFETY: a getter.
+            if unsafe { !w::wasm_runtime_get_exception(self.ptr).is_null() } {
+                return None;
+            }
+            let len = usize::try_from(len).ok()?;
+            if len < text.len() || text.len() >= LIMIT {
+                text.truncate(len.min(text.len() - 1));
+                return Some(text);
+            }
+            text.resize((len + 1).min(LIMIT), 0);
+        }
+    }
+}
+
+type Formatter =
+    unsafe extern "C" fn(w::wasm_exec_env_t, *mut c_char, u32, *const c_char, *mut c_char) -> c_int;
+
+/// WAMR's snprintf, which knows how guests pass arguments.
+fn formatter() -> Option<Formatter> {
+    let mut symbols = ptr::null_mut();
+    // SAFETY: WAMR's own table, with its length; the function has that type, as its signature "(*~$*)i" says.
+    unsafe {
+        let len = get_libc_builtin_export_apis(&mut symbols);
+        let symbols = std::slice::from_raw_parts(symbols, len as usize);
+        let found = symbols.iter().find(|symbol| CStr::from_ptr(symbol.symbol) == c"snprintf")?;
+        (CStr::from_ptr(found.signature) == c"(*~$*)i")
+            .then(|| std::mem::transmute::<*mut c_void, Formatter>(found.func_ptr))
+    }
+}
+
+/// Takes every call out of a guest.
+pub(super) unsafe extern "C" fn enter(env: w::wasm_exec_env_t, cells: *mut u64) {
+    /// Most parameters of an import, and at least one for the result.
+    const CELLS: usize = 16;
+    // SAFETY: WAMR passes the environment at work; it has room for sixteen numbers at least, the result among them.
+    let (guest, import, args) = unsafe {
+        let guest = Guest { ptr: w::wasm_runtime_get_module_inst(env), env, _instance: PhantomData };
+        let import = w::wasm_runtime_get_function_attachment(env).addr();
+        (guest, import, std::slice::from_raw_parts(cells, CELLS))
+    };
+    let slot = guest.slot();
+    match catch_unwind(AssertUnwindSafe(|| slot.host.call(import, guest, args))) {
+        // SAFETY: as above; `args` is not used any more.
+        Ok(Some(result)) => unsafe { cells.write(result) },
+        Ok(None) => guest.raise(c"ended by the host"),
+        Err(panic) => {
+            slot.panic.replace(Some(panic));
+            guest.raise(c"a panic of the host");
+        }
+    }
+}
+
+/// WAMR tells that a memory could not grow.
+pub(super) unsafe extern "C" fn growth_refused(
+    _pages: u32,
+    _size: u64,
+    _index: u32,
+    _reason: w::enlarge_memory_error_reason_t,
+    instance: w::wasm_module_inst_t,
+    _env: w::wasm_exec_env_t,
+    _data: *mut c_void,
+) {
+    // SAFETY: the instance whose code runs; its slot is set before any code runs.
+    unsafe {
+        let slot = w::wasm_runtime_get_custom_data(instance).cast::<Slot<'_>>();
+        if let Some(slot) = slot.as_ref() {
+            slot.starved.set(true);
+        }
+    }
+}

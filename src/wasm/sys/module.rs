@@ -1,0 +1,149 @@
+//! A module that has been loaded: checked by WAMR, with its imports resolved.
+
+use std::ffi::{CStr, c_char};
+
+use wamr_sys as w;
+
+use super::{Import, Runtime};
+use crate::error::{Error, Result, Status};
+
+/// A loaded module.
+pub struct Module {
+    pub(super) ptr: w::wasm_module_t,
+    /// WAMR goes on reading these, and has changed some of them.
+    _bytes: Vec<u8>,
+    _runtime: Runtime,
+}
+
+// SAFETY: WAMR ties a loaded module to no thread.
+unsafe impl Send for Module {}
+// SAFETY: once loaded it is only read; instances have what changes.
+unsafe impl Sync for Module {}
+
+/// Something a module imports.
+pub struct Imported {
+    /// The module it wants it from.
+    pub module: String,
+    /// Its name.
+    pub name: String,
+    /// Whether it is a function.
+    pub is_function: bool,
+    /// Whether it is there, with that type.
+    pub is_known: bool,
+}
+
+/// A function that a module exports.
+pub struct Exported {
+    /// Its name.
+    pub name: String,
+    /// Its type, as in [`Import`].
+    pub signature: String,
+}
+
+/// Room for WAMR's messages.
+pub(super) type Message = [c_char; 256];
+
+impl Module {
+    /// Loads a module; the error is WAMR's reason.
+    pub fn load(mut bytes: Vec<u8>, imports: &'static [Import]) -> Result<Module> {
+        let runtime = Runtime::new(imports)?;
+        let mut message: Message = [0; 256];
+        let len = u32::try_from(bytes.len())
+            .map_err(|_| Error::new(Status::Package, "module: larger than 4 GiB"))?;
+        // SAFETY: the bytes belong to the module and stay where they are until it is unloaded.
+        let ptr = unsafe {
+            w::wasm_runtime_load(bytes.as_mut_ptr(), len, message.as_mut_ptr(), message.len() as u32)
+        };
+        if ptr.is_null() {
+            return Err(Error::new(Status::Package, format_args!("module: {}", text(&message))));
+        }
+        Ok(Module { ptr, _bytes: bytes, _runtime: runtime })
+    }
+
+    /// All that it imports.
+    pub fn imports(&self) -> Vec<Imported> {
+        // SAFETY: a getter.
+        let count = unsafe { w::wasm_runtime_get_import_count(self.ptr) };
+        (0..count).map(|index| self.import(index)).collect()
+    }
+
+    fn import(&self, index: i32) -> Imported {
+        let mut found = w::wasm_import_t::default();
+        // SAFETY: the index is in range; the names live as long as the module.
+        let (module, name) = unsafe {
+            w::wasm_runtime_get_import_type(self.ptr, index, &mut found);
+            (string(found.module_name), string(found.name))
+        };
+        let is_function = found.kind == w::WASM_IMPORT_EXPORT_KIND_FUNC;
+        Imported { module, name, is_function, is_known: found.linked }
+    }
+
+    /// The functions that it exports.
+    pub fn functions(&self) -> Vec<Exported> {
+        // SAFETY: a getter.
+        let count = unsafe { w::wasm_runtime_get_export_count(self.ptr) };
+        (0..count).filter_map(|index| self.function(index)).collect()
+    }
+
+    fn function(&self, index: i32) -> Option<Exported> {
+        let mut found = w::wasm_export_t::default();
+        // SAFETY: the index is in range; name and type live as long as the module, and the kind says what `u` holds.
+        unsafe {
+            w::wasm_runtime_get_export_type(self.ptr, index, &mut found);
+            if found.kind != w::WASM_IMPORT_EXPORT_KIND_FUNC {
+                return None;
+            }
+            let ty = found.u.func_type;
+            let (params, results) =
+                (w::wasm_func_type_get_param_count(ty), w::wasm_func_type_get_result_count(ty));
+            let params = (0..params).map(|index| w::wasm_func_type_get_param_valkind(ty, index));
+            let results = (0..results).map(|index| w::wasm_func_type_get_result_valkind(ty, index));
+            Some(Exported { name: string(found.name), signature: signature(params, results) })
+        }
+    }
+}
+
+impl Drop for Module {
+    fn drop(&mut self) {
+        // SAFETY: the last use; instances hold the module.
+        unsafe { w::wasm_runtime_unload(self.ptr) }
+    }
+}
+
+/// A type in WAMR's spelling.
+pub(super) fn signature(
+    params: impl Iterator<Item = w::wasm_valkind_t>,
+    results: impl Iterator<Item = w::wasm_valkind_t>,
+) -> String {
+    let letter = |kind: w::wasm_valkind_t| match u32::from(kind) {
+        w::WASM_I32 => 'i',
+        w::WASM_I64 => 'I',
+        w::WASM_F32 => 'f',
+        w::WASM_F64 => 'F',
+        _ => 'r',
+    };
+    let (params, results): (String, String) = (params.map(letter).collect(), results.map(letter).collect());
+    format!("({params}){results}")
+}
+
+/// A name of a module; these are UTF-8.
+///
+/// # Safety
+/// `name` is null or a C string.
+unsafe fn string(name: *const c_char) -> String {
+    // SAFETY: as demanded above.
+    if name.is_null() {
+        String::new()
+    } else {
+        unsafe { CStr::from_ptr(name) }.to_string_lossy().into_owned()
+    }
+}
+
+/// The message that WAMR left.
+pub(super) fn text(message: &Message) -> String {
+    let bytes = message.iter().map(|&c| c as u8).take_while(|&byte| byte != 0).collect::<Vec<_>>();
+    let text = String::from_utf8_lossy(&bytes).into_owned();
+    text.trim_start_matches("WASM module load failed: ")
+        .trim_start_matches("WASM module instantiate failed: ")
+        .to_owned()
+}

@@ -1,0 +1,477 @@
+//! WASI preview 1: arguments, clocks, random numbers, printing, sleeping, and files to read where the host gives some.
+//!
+//! What would change anything outside, and sockets, answers "not implemented". There is no environment.
+
+use std::fs::Metadata;
+use std::io::{self, Read, SeekFrom};
+use std::os::fd::RawFd;
+use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::Config;
+use super::files::Files;
+use super::imports::Entry;
+use super::run::{End, Run, Stream};
+use super::sys::instance::Guest;
+use crate::error::Result;
+use crate::os;
+
+pub(super) const IMPORTS: [Entry; 46] = [
+    (c"args_get", c"(ii)i", args_get),
+    (c"args_sizes_get", c"(ii)i", args_sizes_get),
+    (c"clock_res_get", c"(ii)i", clock_res_get),
+    (c"clock_time_get", c"(iIi)i", clock_time_get),
+    (c"environ_get", c"(ii)i", nothing),
+    (c"environ_sizes_get", c"(ii)i", environ_sizes_get),
+    (c"fd_advise", c"(iIIi)i", nothing),
+    (c"fd_allocate", c"(iII)i", missing),
+    (c"fd_close", c"(i)i", fd_close),
+    (c"fd_datasync", c"(i)i", nothing),
+    (c"fd_fdstat_get", c"(ii)i", fd_fdstat_get),
+    (c"fd_fdstat_set_flags", c"(ii)i", missing),
+    (c"fd_fdstat_set_rights", c"(iII)i", missing),
+    (c"fd_filestat_get", c"(ii)i", fd_filestat_get),
+    (c"fd_filestat_set_size", c"(iI)i", missing),
+    (c"fd_filestat_set_times", c"(iIIi)i", missing),
+    (c"fd_pread", c"(iiiIi)i", missing),
+    (c"fd_prestat_dir_name", c"(iii)i", fd_prestat_dir_name),
+    (c"fd_prestat_get", c"(ii)i", fd_prestat_get),
+    (c"fd_pwrite", c"(iiiIi)i", missing),
+    (c"fd_read", c"(iiii)i", fd_read),
+    (c"fd_readdir", c"(iiiIi)i", missing),
+    (c"fd_renumber", c"(ii)i", missing),
+    (c"fd_seek", c"(iIii)i", fd_seek),
+    (c"fd_sync", c"(i)i", nothing),
+    (c"fd_tell", c"(ii)i", fd_tell),
+    (c"fd_write", c"(iiii)i", fd_write),
+    (c"path_create_directory", c"(iii)i", missing),
+    (c"path_filestat_get", c"(iiiii)i", path_filestat_get),
+    (c"path_filestat_set_times", c"(iiiiIIi)i", missing),
+    (c"path_link", c"(iiiiiii)i", missing),
+    (c"path_open", c"(iiiiiIIii)i", path_open),
+    (c"path_readlink", c"(iiiiii)i", missing),
+    (c"path_remove_directory", c"(iii)i", missing),
+    (c"path_rename", c"(iiiiii)i", missing),
+    (c"path_symlink", c"(iiiii)i", missing),
+    (c"path_unlink_file", c"(iii)i", missing),
+    (c"poll_oneoff", c"(iiii)i", poll_oneoff),
+    (c"proc_exit", c"(i)", proc_exit),
+    (c"proc_raise", c"(i)i", missing),
+    (c"random_get", c"(ii)i", random_get),
+    (c"sched_yield", c"()i", nothing),
+    (c"sock_accept", c"(iii)i", missing),
+    (c"sock_recv", c"(iiiiii)i", missing),
+    (c"sock_send", c"(iiiii)i", missing),
+    (c"sock_shutdown", c"(ii)i", missing),
+];
+
+/// Errors as WASI numbers them.
+mod error {
+    pub const ACCES: u16 = 2;
+    pub const AGAIN: u16 = 6;
+    pub const BADF: u16 = 8;
+    pub const FAULT: u16 = 21;
+    pub const INVAL: u16 = 28;
+    pub const IO: u16 = 29;
+    pub const ISDIR: u16 = 31;
+    pub const LOOP: u16 = 32;
+    pub const MFILE: u16 = 33;
+    pub const NAMETOOLONG: u16 = 37;
+    pub const NOENT: u16 = 44;
+    pub const NOSYS: u16 = 52;
+    pub const NOTDIR: u16 = 54;
+    pub const ROFS: u16 = 69;
+    pub const SPIPE: u16 = 70;
+    pub const NOTCAPABLE: u16 = 76;
+}
+
+/// What a guest sees of the world.
+pub(super) struct Wasi {
+    args: Vec<Vec<u8>>,
+    files: Files,
+}
+
+impl Wasi {
+    /// Opens the folders that the options give.
+    pub fn new(config: &Config, argv: &[&str]) -> Result<Wasi> {
+        let terminated = |arg: &&str| [arg.as_bytes(), &[0]].concat();
+        Ok(Wasi { args: argv.iter().map(terminated).collect(), files: Files::new(&config.dirs)? })
+    }
+}
+
+/// What a function comes to: an error, or that the guest is at its end.
+enum Stop {
+    Error(u16),
+    End,
+}
+
+impl From<u16> for Stop {
+    fn from(error: u16) -> Stop {
+        Stop::Error(error)
+    }
+}
+
+impl From<io::Error> for Stop {
+    fn from(e: io::Error) -> Stop {
+        Stop::Error(match e.raw_os_error() {
+            Some(libc::EACCES | libc::EPERM) => error::ACCES,
+            Some(libc::EAGAIN) => error::AGAIN,
+            Some(libc::EBADF) => error::BADF,
+            Some(libc::EINVAL) => error::INVAL,
+            Some(libc::EISDIR) => error::ISDIR,
+            Some(libc::ELOOP) => error::LOOP,
+            Some(libc::EMFILE | libc::ENFILE) => error::MFILE,
+            Some(libc::ENAMETOOLONG) => error::NAMETOOLONG,
+            Some(libc::ENOENT) => error::NOENT,
+            Some(libc::ENOTDIR) => error::NOTDIR,
+            Some(libc::ESPIPE) => error::SPIPE,
+            Some(libc::EXDEV) => error::NOTCAPABLE,
+            _ => error::IO,
+        })
+    }
+}
+
+/// An error number as the guest gets it.
+fn answer(result: Result<(), Stop>) -> Option<u64> {
+    match result {
+        Ok(()) => Some(0),
+        Err(Stop::Error(error)) => Some(error.into()),
+        Err(Stop::End) => None,
+    }
+}
+
+/// Writes to the guest's memory.
+fn put(guest: Guest<'_>, at: u64, bytes: &[u8]) -> Result<(), Stop> {
+    guest.write(at as u32, bytes).ok_or(Stop::Error(error::FAULT))
+}
+
+fn put_u32(guest: Guest<'_>, at: u64, number: usize) -> Result<(), Stop> {
+    put(guest, at, &(number as u32).to_le_bytes())
+}
+
+/// Reads from the guest's memory.
+fn get(guest: Guest<'_>, at: u32, len: u32) -> Result<Vec<u8>, Stop> {
+    guest.read(at, len).ok_or(Stop::Error(error::FAULT))
+}
+
+fn u32_at(bytes: &[u8], at: usize) -> u32 {
+    bytes.get(at..at + 4).and_then(|b| b.try_into().ok()).map_or(0, u32::from_le_bytes)
+}
+
+fn u64_at(bytes: &[u8], at: usize) -> u64 {
+    bytes.get(at..at + 8).and_then(|b| b.try_into().ok()).map_or(0, u64::from_le_bytes)
+}
+
+/// Done: there is nothing to do.
+fn nothing(_run: &Run<'_>, _guest: Guest<'_>, _args: &[u64]) -> Option<u64> {
+    Some(0)
+}
+
+/// Not there, and never allowed.
+fn missing(_run: &Run<'_>, _guest: Guest<'_>, _args: &[u64]) -> Option<u64> {
+    Some(error::NOSYS.into())
+}
+
+fn args_sizes_get(run: &Run<'_>, guest: Guest<'_>, args: &[u64]) -> Option<u64> {
+    let wasi = run.wasi.borrow();
+    let bytes = wasi.args.iter().map(Vec::len).sum();
+    answer(put_u32(guest, args[0], wasi.args.len()).and_then(|()| put_u32(guest, args[1], bytes)))
+}
+
+fn args_get(run: &Run<'_>, guest: Guest<'_>, args: &[u64]) -> Option<u64> {
+    let mut place = args[1] as u32;
+    let mut pointers = Vec::new();
+    for arg in &run.wasi.borrow().args {
+        pointers.extend_from_slice(&place.to_le_bytes());
+        place = place.wrapping_add(arg.len() as u32);
+    }
+    let texts = run.wasi.borrow().args.concat();
+    answer(put(guest, args[0], &pointers).and_then(|()| put(guest, args[1], &texts)))
+}
+
+fn environ_sizes_get(_run: &Run<'_>, guest: Guest<'_>, args: &[u64]) -> Option<u64> {
+    answer(put_u32(guest, args[0], 0).and_then(|()| put_u32(guest, args[1], 0)))
+}
+
+/// The clock of that number: real time, monotonic, and the processor time of process and thread.
+fn clock(id: u64) -> Result<u64, Stop> {
+    let id = match id as u32 {
+        0 => libc::CLOCK_REALTIME,
+        1 => libc::CLOCK_MONOTONIC,
+        2 => libc::CLOCK_PROCESS_CPUTIME_ID,
+        3 => libc::CLOCK_THREAD_CPUTIME_ID,
+        _ => return Err(Stop::Error(error::INVAL)),
+    };
+    Ok(os::clock(id)?)
+}
+
+fn clock_res_get(_run: &Run<'_>, guest: Guest<'_>, args: &[u64]) -> Option<u64> {
+    answer(clock(args[0]).and_then(|_| put(guest, args[1], &1_u64.to_le_bytes())))
+}
+
+fn clock_time_get(_run: &Run<'_>, guest: Guest<'_>, args: &[u64]) -> Option<u64> {
+    answer(clock(args[0]).and_then(|now| put(guest, args[2], &now.to_le_bytes())))
+}
+
+fn random_get(_run: &Run<'_>, guest: Guest<'_>, args: &[u64]) -> Option<u64> {
+    answer(get(guest, args[0] as u32, args[1] as u32).and_then(|mut bytes| {
+        os::random(&mut bytes)?;
+        put(guest, args[0], &bytes)
+    }))
+}
+
+fn proc_exit(run: &Run<'_>, _guest: Guest<'_>, args: &[u64]) -> Option<u64> {
+    run.ends(End::Exit(args[0] as i32))
+}
+
+/// Bytes that one call reads or writes at most; the guest asks again for the rest, and can be stopped in between.
+const AT_ONCE: u32 = 1 << 20;
+
+/// The pieces of a scattered read or write: where, and how long.
+fn pieces(guest: Guest<'_>, at: u64, count: u64) -> Result<Vec<(u32, u32)>, Stop> {
+    const PIECES: u32 = 1024;
+    let count = count as u32;
+    if count > PIECES {
+        return Err(Stop::Error(error::INVAL));
+    }
+    let list = get(guest, at as u32, 8 * count)?;
+    let pieces: Vec<_> = list.chunks_exact(8).map(|piece| (u32_at(piece, 0), u32_at(piece, 4))).collect();
+    let all_there = pieces.iter().all(|&(at, len)| guest.has(at, len));
+    if all_there { Ok(pieces) } else { Err(Stop::Error(error::FAULT)) }
+}
+
+fn fd_write(run: &Run<'_>, guest: Guest<'_>, args: &[u64]) -> Option<u64> {
+    let stream = match args[0] as u32 {
+        1 => Stream::Out,
+        2 => Stream::Err,
+        fd => {
+            let is_open = fd == 0 || run.wasi.borrow().files.metadata(fd).is_ok();
+            return Some(if is_open { error::ROFS } else { error::BADF }.into());
+        }
+    };
+    answer(pieces(guest, args[1], args[2]).and_then(|pieces| {
+        let mut written = 0;
+        for (at, len) in pieces {
+            let len = len.min(AT_ONCE - written);
+            run.print(stream, &get(guest, at, len)?).ok_or(Stop::End)?;
+            written += len;
+        }
+        put_u32(guest, args[3], written as usize)
+    }))
+}
+
+fn fd_read(run: &Run<'_>, guest: Guest<'_>, args: &[u64]) -> Option<u64> {
+    let fd = args[0] as u32;
+    answer(pieces(guest, args[1], args[2]).and_then(|pieces| {
+        let mut total = 0;
+        for (at, len) in pieces {
+            let mut bytes = vec![0; len.min(AT_ONCE) as usize];
+            let read = match fd {
+                0 => stdin(run, &mut bytes)?,
+                1 | 2 => return Err(Stop::Error(error::BADF)),
+                _ => run.wasi.borrow().files.read(fd, &mut bytes)?,
+            };
+            put(guest, at.into(), &bytes[..read])?;
+            total += read;
+            if read < len as usize {
+                break;
+            }
+        }
+        put_u32(guest, args[3], total)
+    }))
+}
+
+/// The host's stdin, if the guest may have it; else it is empty.
+fn stdin(run: &Run<'_>, into: &mut [u8]) -> Result<usize, Stop> {
+    const STDIN: RawFd = 0;
+    if !run.config.stdio || into.is_empty() {
+        return Ok(0);
+    }
+    wait(run, &[STDIN], None)?;
+    Ok(io::stdin().read(into)?)
+}
+
+/// Waits for one of the descriptors, the time, or the end of the guest.
+fn wait(run: &Run<'_>, fds: &[RawFd], time: Option<Duration>) -> Result<(), Stop> {
+    let all = [&[run.vm.stop_fd], fds].concat();
+    if os::wait_readable(&all, time)? == Some(0) {
+        run.ends::<()>(End::Stopped);
+        return Err(Stop::End);
+    }
+    Ok(())
+}
+
+fn fd_close(run: &Run<'_>, _guest: Guest<'_>, args: &[u64]) -> Option<u64> {
+    match args[0] as u32 {
+        0..=2 => Some(0),
+        fd => answer(run.wasi.borrow_mut().files.close(fd).map_err(Stop::from)),
+    }
+}
+
+fn fd_seek(run: &Run<'_>, guest: Guest<'_>, args: &[u64]) -> Option<u64> {
+    let (fd, offset) = (args[0] as u32, args[1] as i64);
+    let to = match (args[2] as u32, u64::try_from(offset)) {
+        (0, Ok(offset)) => SeekFrom::Start(offset),
+        (1, _) => SeekFrom::Current(offset),
+        (2, _) => SeekFrom::End(offset),
+        _ => return Some(error::INVAL.into()),
+    };
+    answer(seek(run, fd, to).and_then(|at| put(guest, args[3], &at.to_le_bytes())))
+}
+
+fn fd_tell(run: &Run<'_>, guest: Guest<'_>, args: &[u64]) -> Option<u64> {
+    let at = seek(run, args[0] as u32, SeekFrom::Current(0));
+    answer(at.and_then(|at| put(guest, args[1], &at.to_le_bytes())))
+}
+
+fn seek(run: &Run<'_>, fd: u32, to: SeekFrom) -> Result<u64, Stop> {
+    match fd {
+        0..=2 => Err(Stop::Error(error::SPIPE)),
+        _ => Ok(run.wasi.borrow().files.seek(fd, to)?),
+    }
+}
+
+/// Kinds of files as WASI numbers them.
+mod filetype {
+    pub const CHARACTER_DEVICE: u8 = 2;
+    pub const DIRECTORY: u8 = 3;
+    pub const REGULAR_FILE: u8 = 4;
+}
+
+fn filetype(metadata: &Metadata) -> u8 {
+    if metadata.is_dir() { filetype::DIRECTORY } else { filetype::REGULAR_FILE }
+}
+
+/// `struct { u8 filetype; u16 flags; u64 rights, inherited; }`, 24 bytes.
+fn fd_fdstat_get(run: &Run<'_>, guest: Guest<'_>, args: &[u64]) -> Option<u64> {
+    let kind = match args[0] as u32 {
+        0..=2 => Ok(filetype::CHARACTER_DEVICE),
+        fd => run.wasi.borrow().files.metadata(fd).map(|metadata| filetype(&metadata)),
+    };
+    // Rights are from a time when WASI had them; everything is allowed that works.
+    answer(kind.map_err(Stop::from).and_then(|kind| {
+        let mut stat = [0xff_u8; 24];
+        stat[..8].copy_from_slice(&[kind, 0, 0, 0, 0, 0, 0, 0]);
+        put(guest, args[1], &stat)
+    }))
+}
+
+/// `struct { u64 dev, ino; u8 filetype; u64 nlink, size, atim, mtim, ctim; }`, 64 bytes.
+fn put_filestat(guest: Guest<'_>, at: u64, metadata: &Metadata) -> Result<(), Stop> {
+    let nanoseconds = |seconds: i64, rest: i64| (seconds * 1_000_000_000 + rest) as u64;
+    let stat = [
+        metadata.dev(),
+        metadata.ino(),
+        filetype(metadata).into(),
+        metadata.nlink(),
+        metadata.size(),
+        nanoseconds(metadata.atime(), metadata.atime_nsec()),
+        nanoseconds(metadata.mtime(), metadata.mtime_nsec()),
+        nanoseconds(metadata.ctime(), metadata.ctime_nsec()),
+    ];
+    put(guest, at, &stat.map(u64::to_le_bytes).concat())
+}
+
+fn fd_filestat_get(run: &Run<'_>, guest: Guest<'_>, args: &[u64]) -> Option<u64> {
+    if args[0] as u32 <= 2 {
+        let mut stat = [0; 64];
+        stat[16] = filetype::CHARACTER_DEVICE;
+        return answer(put(guest, args[1], &stat));
+    }
+    let metadata = run.wasi.borrow().files.metadata(args[0] as u32);
+    answer(metadata.map_err(Stop::from).and_then(|metadata| put_filestat(guest, args[1], &metadata)))
+}
+
+/// `struct { u8 tag; u32 name_len; }`: a directory is 0.
+fn fd_prestat_get(run: &Run<'_>, guest: Guest<'_>, args: &[u64]) -> Option<u64> {
+    let wasi = run.wasi.borrow();
+    let name = wasi.files.preopened(args[0] as u32).map_err(Stop::from);
+    answer(name.and_then(|name| {
+        let stat = [0_u32.to_le_bytes(), (name.len() as u32).to_le_bytes()].concat();
+        put(guest, args[1], &stat)
+    }))
+}
+
+fn fd_prestat_dir_name(run: &Run<'_>, guest: Guest<'_>, args: &[u64]) -> Option<u64> {
+    let wasi = run.wasi.borrow();
+    let name = wasi.files.preopened(args[0] as u32).map_err(Stop::from);
+    answer(name.and_then(|name| match name.len() > args[2] as u32 as usize {
+        true => Err(Stop::Error(error::NAMETOOLONG)),
+        false => put(guest, args[1], name.as_bytes()),
+    }))
+}
+
+fn path(guest: Guest<'_>, at: u64, len: u64) -> Result<PathBuf, Stop> {
+    const PATH: u32 = 4096;
+    if len as u32 > PATH {
+        return Err(Stop::Error(error::NAMETOOLONG));
+    }
+    let bytes = get(guest, at as u32, len as u32)?;
+    String::from_utf8(bytes).map(PathBuf::from).map_err(|_| Stop::Error(error::INVAL))
+}
+
+/// `path_open(dir, lookup_flags, path, len, oflags, rights, inherited, fdflags, out)`.
+fn path_open(run: &Run<'_>, guest: Guest<'_>, args: &[u64]) -> Option<u64> {
+    const MAKE_OR_TRUNCATE: u32 = 1 | 8;
+    const RIGHT_TO_WRITE: u64 = 1 << 6;
+    const RIGHT_TO_READ: u64 = 1 << 1;
+    answer(path(guest, args[2], args[3]).and_then(|path| {
+        let only_write = args[5] & (RIGHT_TO_WRITE | RIGHT_TO_READ) == RIGHT_TO_WRITE;
+        if args[4] as u32 & MAKE_OR_TRUNCATE != 0 || only_write {
+            return Err(Stop::Error(error::ROFS));
+        }
+        let fd = run.wasi.borrow_mut().files.open(args[0] as u32, &path)?;
+        put_u32(guest, args[8], fd as usize)
+    }))
+}
+
+/// `path_filestat_get(dir, flags, path, len, out)`.
+fn path_filestat_get(run: &Run<'_>, guest: Guest<'_>, args: &[u64]) -> Option<u64> {
+    answer(path(guest, args[2], args[3]).and_then(|path| {
+        let metadata = run.wasi.borrow().files.metadata_of(args[0] as u32, &path)?;
+        put_filestat(guest, args[4], &metadata)
+    }))
+}
+
+/// `poll_oneoff(in, out, count, out_count)`: sleeps, unless one of the subscriptions is for a file: these are ready.
+fn poll_oneoff(run: &Run<'_>, guest: Guest<'_>, args: &[u64]) -> Option<u64> {
+    answer(poll(run, guest, args))
+}
+
+fn poll(run: &Run<'_>, guest: Guest<'_>, args: &[u64]) -> Result<(), Stop> {
+    const SUBSCRIPTION: usize = 48;
+    const SUBSCRIPTIONS: u32 = 1024;
+    const CLOCK: u8 = 0;
+    let count = args[2] as u32;
+    if count == 0 || count > SUBSCRIPTIONS {
+        return Err(Stop::Error(error::INVAL));
+    }
+    let list = get(guest, args[0] as u32, count * SUBSCRIPTION as u32)?;
+    let all: Vec<&[u8]> = list.chunks_exact(SUBSCRIPTION).collect();
+    let mut ready: Vec<_> = all.iter().filter(|it| it[8] != CLOCK).map(|it| event(it)).collect();
+    if ready.is_empty() {
+        let times: Vec<u64> = all.iter().map(|it| time_left(it)).collect::<Result<_, _>>()?;
+        let least = times.iter().copied().min().unwrap_or(0);
+        wait(run, &[], Some(Duration::from_nanos(least)))?;
+        let over = all.iter().zip(times).filter(|(_, time)| *time == least);
+        ready = over.map(|(it, _)| event(it)).collect();
+    }
+    put(guest, args[1], &ready.concat())?;
+    put_u32(guest, args[3], ready.len())
+}
+
+/// Nanoseconds until a subscription of a clock is over.
+fn time_left(subscription: &[u8]) -> Result<u64, Stop> {
+    let is_absolute = subscription[40] & 1 != 0;
+    let time = u64_at(subscription, 24);
+    Ok(if is_absolute { time.saturating_sub(clock(u32_at(subscription, 16).into())?) } else { time })
+}
+
+/// `struct { u64 userdata; u16 error; u8 type; u64 nbytes; u16 flags; }`, 32 bytes.
+fn event(subscription: &[u8]) -> Vec<u8> {
+    let mut event = vec![0; 32];
+    event[..8].copy_from_slice(&subscription[..8]);
+    event[10] = subscription[8];
+    event
+}

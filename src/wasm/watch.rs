@@ -1,0 +1,189 @@
+//! The thread that ends guests: at once when `stop` is called, and when one call into them takes too long.
+//!
+//! There is one for all guests of the process, and none while no guest runs. It sleeps on the stop descriptors of the
+//! vms and on a timer for each guest. The timer runs only while events are handed to the guest, so one that waits for
+//! events wakes nobody up.
+
+use std::io;
+use std::os::fd::RawFd;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use super::sys::instance::Stopper;
+use crate::os::{self, Epoll, EventFd, TimerFd};
+
+/// Why a guest was stopped, for its [`Stopper`].
+pub mod cause {
+    /// `stop` was called.
+    pub const STOP: u32 = 1;
+    /// One call took too long.
+    pub const BUDGET: u32 = 2;
+}
+
+/// Looks at a call that is under way so many times before it has used up its time.
+const LOOKS: u64 = 4;
+
+/// Token of the descriptor that wakes the thread.
+const WAKE: u64 = 0;
+
+/// A guest under watch, until it is dropped.
+pub struct Watch {
+    watched: Arc<Watched>,
+    dog: Arc<Dog>,
+}
+
+struct Watched {
+    /// Token of the stop descriptor; the next one is that of the timer. Never used again.
+    token: u64,
+    stopper: Arc<Stopper>,
+    stop_fd: RawFd,
+    timer: TimerFd,
+    look: Duration,
+    /// Goes up when a call begins and when it ends: odd inside.
+    calls: AtomicU64,
+    /// `calls` at the last look, and how often that has been seen.
+    seen: Mutex<(u64, u64)>,
+}
+
+impl Watch {
+    /// Watches a guest: `stop_fd` is readable when it is to end, and no call may take longer than `budget`.
+    pub fn new(stopper: Arc<Stopper>, stop_fd: RawFd, budget: Duration) -> io::Result<Watch> {
+        static NEXT: AtomicU64 = AtomicU64::new(WAKE + 1);
+        let dog = Dog::wake_up()?;
+        let (token, timer) = (NEXT.fetch_add(2, SeqCst), TimerFd::new()?);
+        let (calls, seen) = (AtomicU64::new(0), Mutex::new((0, 0)));
+        let look = budget / LOOKS as u32;
+        let watched = Arc::new(Watched { token, stopper, stop_fd, timer, look, calls, seen });
+        dog.shared.guests().push(Arc::clone(&watched));
+        let watch = Watch { watched, dog };
+        watch.dog.shared.epoll.add(watch.watched.timer.fd(), token + 1)?;
+        watch.dog.shared.epoll.add(stop_fd, token)?;
+        Ok(watch)
+    }
+
+    /// Has the timer run while `work` calls into the guest, any number of times.
+    pub fn armed<T>(&self, work: impl FnOnce() -> T) -> T {
+        let Watched { timer, look, .. } = &*self.watched;
+        // A timer that cannot be set is a bug in the arguments, and stop still works.
+        drop(timer.arm_every(*look));
+        let done = work();
+        drop(timer.arm_every(Duration::ZERO));
+        done
+    }
+
+    /// Counts the time that `work` takes as that of one call.
+    #[inline]
+    pub fn call<T>(&self, work: impl FnOnce() -> T) -> T {
+        self.watched.calls.fetch_add(1, SeqCst);
+        let done = work();
+        self.watched.calls.fetch_add(1, SeqCst);
+        done
+    }
+
+    /// Does not count the time that `work` takes: it is the host's, inside a call.
+    pub fn pause<T>(&self, work: impl FnOnce() -> T) -> T {
+        let inside = self.watched.calls.load(SeqCst) % 2;
+        self.watched.calls.fetch_add(inside, SeqCst);
+        let done = work();
+        self.watched.calls.fetch_add(inside, SeqCst);
+        done
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        let shared = &self.dog.shared;
+        shared.guests().retain(|guest| guest.token != self.watched.token);
+        shared.epoll.remove(self.watched.stop_fd);
+        shared.epoll.remove(self.watched.timer.fd());
+    }
+}
+
+impl Watched {
+    fn look(&self) {
+        self.timer.clear();
+        let calls = self.calls.load(SeqCst);
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        *seen = if seen.0 == calls { (calls, seen.1 + 1) } else { (calls, 0) };
+        if calls % 2 == 1 && seen.1 >= LOOKS {
+            self.stopper.stop(cause::BUDGET);
+        }
+    }
+}
+
+/// The thread, which ends when the last guest is gone.
+struct Dog {
+    shared: Arc<Shared>,
+    thread: Option<JoinHandle<()>>,
+}
+
+struct Shared {
+    epoll: Epoll,
+    wake: EventFd,
+    ending: AtomicBool,
+    guests: Mutex<Vec<Arc<Watched>>>,
+}
+
+impl Dog {
+    /// The one of this process.
+    fn wake_up() -> io::Result<Arc<Dog>> {
+        static DOG: Mutex<Weak<Dog>> = Mutex::new(Weak::new());
+        let mut dog = DOG.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(awake) = dog.upgrade() {
+            return Ok(awake);
+        }
+        let new = Arc::new(Dog::new()?);
+        *dog = Arc::downgrade(&new);
+        Ok(new)
+    }
+
+    fn new() -> io::Result<Dog> {
+        let (epoll, wake) = (Epoll::new()?, EventFd::new()?);
+        epoll.add(wake.fd(), WAKE)?;
+        let (ending, guests) = (AtomicBool::new(false), Mutex::default());
+        let shared = Arc::new(Shared { epoll, wake, ending, guests });
+        let body = Arc::clone(&shared);
+        let thread = os::spawn_without_signals("eunomia-watch", move || body.run())?;
+        Ok(Dog { shared, thread: Some(thread) })
+    }
+}
+
+impl Drop for Dog {
+    fn drop(&mut self) {
+        self.shared.ending.store(true, SeqCst);
+        self.shared.wake.signal();
+        // Guests are dropped on the threads that ran them, never on this one.
+        self.thread.take().map(JoinHandle::join);
+    }
+}
+
+impl Shared {
+    fn run(&self) {
+        let mut tokens = [0; 16];
+        while !self.ending.load(SeqCst) {
+            let ready = self.epoll.wait(&mut tokens, -1).unwrap_or(0);
+            let guests = self.guests();
+            for token in &tokens[..ready] {
+                for guest in guests.iter() {
+                    self.serve(guest, *token);
+                }
+            }
+        }
+    }
+
+    fn serve(&self, guest: &Watched, token: u64) {
+        if token == guest.token {
+            // It stays readable until the vm has reported it; once is enough here.
+            self.epoll.remove(guest.stop_fd);
+            guest.stopper.stop(cause::STOP);
+        } else if token == guest.token + 1 {
+            guest.look();
+        }
+    }
+
+    fn guests(&self) -> MutexGuard<'_, Vec<Arc<Watched>>> {
+        self.guests.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
