@@ -1,0 +1,186 @@
+//! The first interface: programs by number, events through `process_event`.
+
+use eunomia::vm::WasmOptions;
+use eunomia::{EventKind, Flow, Format, Kind, Status};
+
+use crate::fixture::{calls, guest, opened, refused, run_until, tid};
+use crate::needs_root;
+use crate::support::kernel::Watch;
+
+fn events_guest(defines: &[&str]) -> Vec<u8> {
+    guest("events", defines, calls(1).as_bytes())
+}
+
+fn plain(module: &[u8]) -> eunomia::Vm {
+    opened(module, WasmOptions::default())
+}
+
+#[test]
+fn a_guest_without_a_handler_lets_events_through_as_the_host_wants_them() {
+    needs_root!();
+    let vm = plain(&events_guest(&[]));
+    let (result, seen) = run_until(&vm, Format::Json, 3, 3);
+    assert_eq!(result.unwrap(), 0);
+    assert_eq!(seen.lines, ["args [\"guest\"] 9", "ready"]);
+    assert_eq!(seen.seqs(), [0, 1, 2]);
+    assert_eq!(seen.json()[0]["tid"], tid());
+    let (_, seen) = run_until(&vm, Format::Text, 1, 1);
+    let line = String::from_utf8(seen.events[0].clone()).unwrap();
+    assert_eq!(&line[2..3], ":", "{line}");
+}
+
+#[test]
+fn a_handler_gets_each_event_as_json_and_is_heard_in_between() {
+    needs_root!();
+    let vm = plain(&events_guest(&["COUNT"]));
+    let (result, seen) = run_until(&vm, Format::Json, 3, 3);
+    assert_eq!(result.unwrap(), 0);
+    assert_eq!(seen.seqs(), [0, 1, 2]);
+    let len = seen.events[0].len();
+    assert_eq!(seen.lines[2], format!("event 1 has {len} bytes"));
+    assert_eq!(seen.lines.len(), 5);
+    let stats = vm.stats();
+    assert_eq!((stats.events, stats.bytes, stats.guest_dropped, stats.lost_kernel), (3, 96, 0, 0));
+}
+
+#[test]
+fn what_the_handler_drops_does_not_arrive_and_is_counted() {
+    needs_root!();
+    let vm = plain(&events_guest(&["ODD_ONLY"]));
+    let (result, seen) = run_until(&vm, Format::Json, 10, 5);
+    assert_eq!(result.unwrap(), 0);
+    assert_eq!(seen.seqs(), [1, 3, 5, 7, 9]);
+    assert_eq!(vm.stats().guest_dropped, 5);
+    assert_eq!(vm.stats().events, 5);
+}
+
+#[test]
+fn what_the_handler_writes_into_the_event_arrives() {
+    needs_root!();
+    let (result, seen) = run_until(&plain(&events_guest(&["REWRITE"])), Format::Json, 2, 2);
+    assert_eq!(result.unwrap(), 0);
+    assert_eq!(seen.seqs(), [0, 1]);
+    assert_eq!(seen.json()[1]["more"], true);
+}
+
+#[test]
+fn a_guest_that_asks_for_bytes_gets_them_in_every_format() {
+    needs_root!();
+    let vm = plain(&events_guest(&["RAW", "FORMAT=0"]));
+    let (result, seen) = run_until(&vm, Format::Json, 2, 2);
+    assert_eq!(result.unwrap(), 0);
+    assert_eq!(seen.seqs(), [1000, 1001]);
+    let (_, seen) = run_until(&vm, Format::Raw, 1, 1);
+    assert_eq!((seen.events[0].len(), &seen.events[0][..8]), (32, &1000_u64.to_le_bytes()[..]));
+    let (_, seen) = run_until(&vm, Format::Text, 1, 1);
+    let line = String::from_utf8(seen.events[0].clone()).unwrap();
+    assert!(line.contains("1000"), "{line}");
+}
+
+#[test]
+fn the_host_decides_for_a_guest_that_does_not_say() {
+    needs_root!();
+    let module = events_guest(&["RAW"]);
+    let vm = opened(&module, WasmOptions { raw_events: true, ..WasmOptions::default() });
+    let (result, seen) = run_until(&vm, Format::Json, 1, 1);
+    assert_eq!(result.unwrap(), 0);
+    assert_eq!(seen.seqs(), [1000]);
+    // A guest that says JSON gets it.
+    let module = events_guest(&["REWRITE", "FORMAT=1"]);
+    let vm = opened(&module, WasmOptions { raw_events: true, ..WasmOptions::default() });
+    let (_, seen) = run_until(&vm, Format::Json, 1, 1);
+    assert_eq!(seen.json()[0]["more"], true);
+}
+
+#[test]
+fn a_guest_that_gets_json_gives_json_only() {
+    needs_root!();
+    let vm = plain(&events_guest(&["COUNT"]));
+    for format in [Format::Raw, Format::Text] {
+        let (result, seen) = run_until(&vm, format, 1, 1);
+        refused(result, Status::Inval, &["format", "JSON"]);
+        assert!(seen.lines.is_empty());
+    }
+    assert_eq!(run_until(&vm, Format::Json, 1, 1).0.unwrap(), 0);
+}
+
+#[test]
+fn a_batch_is_one_call_and_each_record_has_its_verdict() {
+    needs_root!();
+    let vm = plain(&guest("events", &["BATCH"], calls(100).as_bytes()));
+    let (result, seen) = run_until(&vm, Format::Json, 20, 1000);
+    assert_eq!(result.unwrap(), 0);
+    let expected: Vec<u64> = (0..2000).step_by(2).map(|seq| seq + 1000).collect();
+    assert_eq!(seen.seqs(), expected);
+    assert_eq!(seen.lines.last().unwrap(), "batch");
+    assert!(vm.stats().guest_dropped >= 990, "{:?}", vm.stats());
+}
+
+#[test]
+fn programs_are_numbered_from_0_in_each_run_and_the_last_one_can_be_polled() {
+    needs_root!();
+    let vm = plain(&events_guest(&["PROGRAMS=3"]));
+    for _ in 0..2 {
+        let (result, seen) = run_until(&vm, Format::Json, 2, 2);
+        assert_eq!(result.unwrap(), 0);
+        assert_eq!(seen.seqs(), [0, 1]);
+    }
+}
+
+#[test]
+fn all_programs_are_polled_together_as_minus_1_and_unknown_ones_are_refused() {
+    needs_root!();
+    let (_, seen) = run_until(&plain(&events_guest(&["PROGRAMS=2", "POLLED=-1"])), Format::Json, 2, 2);
+    assert_eq!(seen.seqs(), [0, 1]);
+    // Program 0 exists and does not run; number 7 does not exist: the guest goes on.
+    for polled in ["POLLED=0", "POLLED=7", "POLLED=-2"] {
+        let (result, _) = run_until(&plain(&events_guest(&["PROGRAMS=2", polled])), Format::Json, 0, 0);
+        assert_eq!(result.unwrap(), 12, "{polled}");
+    }
+}
+
+#[test]
+fn a_handler_cannot_poll() {
+    needs_root!();
+    let (result, seen) = run_until(&plain(&events_guest(&["POLL_AGAIN"])), Format::Json, 1, 1);
+    assert_eq!(result.unwrap(), 0);
+    assert_eq!(seen.lines[2], "again -1");
+}
+
+#[test]
+fn callbacks_end_a_run_and_nothing_is_left() {
+    needs_root!();
+    let watch = Watch::new();
+    let vm = plain(&events_guest(&["COUNT"]));
+    let mut count = 0;
+    let result = vm.wasm_run(&["guest"], Format::Json, &mut |event: &eunomia::Event<'_>| {
+        count += 1;
+        if event.kind == EventKind::Output && event.data == b"ready" {
+            Flow::Fail(-3)
+        } else {
+            Flow::Continue
+        }
+    });
+    refused(result, Status::Callback, &["-3"]);
+    assert_eq!(count, 2);
+    watch.kernel_is_clean();
+    drop(vm);
+    watch.is_clean();
+}
+
+#[test]
+fn a_module_is_not_for_the_calls_of_json_packages() {
+    needs_root!();
+    let vm = plain(&events_guest(&[]));
+    let words = ["WASM module"];
+    refused(vm.load(), Status::State, &words);
+    refused(vm.attach(), Status::State, &words);
+    refused(vm.detach(), Status::State, &words);
+    refused(vm.poll(0, Format::Json, &mut |_: &eunomia::Event<'_>| Flow::Continue), Status::State, &words);
+    refused(vm.var_get_json("only_tid"), Status::State, &words);
+    refused(vm.open(&events_guest(&[]), Kind::Wasm as u32), Status::State, &["already open"]);
+    let json = crate::support::vm();
+    json.open(calls(1).as_bytes(), Kind::Json as u32).unwrap();
+    let run = json.wasm_run(&["guest"], Format::Json, &mut |_: &eunomia::Event<'_>| Flow::Continue);
+    refused(run, Status::State, &["no WASM module"]);
+}

@@ -1,0 +1,231 @@
+//! What these tests share: guests from C and from text, a BPF program that reports what this thread does, and runs.
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::process::Command;
+use std::sync::{Mutex, PoisonError};
+
+use eunomia::vm::WasmOptions;
+use eunomia::{Error, Event, EventKind, Flow, Format, Kind, Options, Status, Vm};
+use serde_json::{Value, json};
+
+use crate::support;
+
+/// One event per call of getpgid(2) by the thread `only_tid`, times `repeat`.
+pub const CALLS: &str = r#"
+#include "vmlinux.h"
+#include <bpf/bpf_helpers.h>
+
+struct event {
+    u64 seq;
+    u32 tid;
+    char comm[16];
+};
+
+const volatile u32 only_tid = 0;
+const volatile u32 repeat = 1;
+u64 seen = 0;
+
+struct {
+    __uint(type, BPF_MAP_TYPE_RINGBUF);
+    __uint(max_entries, 256 * 1024);
+} events SEC(".maps");
+
+struct {
+    __uint(type, BPF_MAP_TYPE_HASH);
+    __uint(max_entries, 64);
+    __type(key, u32);
+    __type(value, u64);
+} counts SEC(".maps");
+
+struct {
+    __uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+    __uint(max_entries, 2);
+    __type(key, u32);
+    __type(value, u32);
+} per_cpu SEC(".maps");
+
+struct {
+    __uint(type, BPF_MAP_TYPE_PROG_ARRAY);
+    __uint(max_entries, 2);
+    __uint(key_size, 4);
+    __uint(value_size, 4);
+} programs SEC(".maps");
+
+SEC("tp/syscalls/sys_enter_getpgid")
+int on_getpgid(void *ctx)
+{
+    u32 tid = bpf_get_current_pid_tgid();
+    if (only_tid && tid != only_tid)
+        return 0;
+    for (u32 i = 0; i < repeat && i < 100; i++) {
+        struct event *event = bpf_ringbuf_reserve(&events, sizeof(*event), 0);
+        if (!event)
+            continue;
+        event->seq = __sync_fetch_and_add(&seen, 1);
+        event->tid = tid;
+        bpf_get_current_comm(event->comm, sizeof(event->comm));
+        bpf_ringbuf_submit(event, 0);
+    }
+    return 0;
+}
+
+char LICENSE[] SEC("license") = "GPL";
+"#;
+
+/// Runs `make` once in this process for each key.
+fn once(key: String, make: impl FnOnce() -> Vec<u8>) -> Vec<u8> {
+    static MADE: Mutex<Option<HashMap<String, Vec<u8>>>> = Mutex::new(None);
+    if let Some(made) = MADE.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_default().get(&key)
+    {
+        return made.clone();
+    }
+    let made = make();
+    MADE.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_default().insert(key, made.clone());
+    made
+}
+
+/// The package of `CALLS`, for this thread, with `repeat`.
+pub fn calls(repeat: u32) -> String {
+    let package = once("package".into(), || support::package(CALLS));
+    let mut document: Value = serde_json::from_slice(&package).expect("a package is JSON");
+    document["runtime_args"] = json!({ "only_tid": tid(), "repeat": repeat });
+    document.to_string()
+}
+
+/// The object of `CALLS`, for all threads.
+pub fn object() -> Vec<u8> {
+    once("object".into(), || {
+        let folder = support::compile(CALLS);
+        std::fs::read(folder.path().join("test.bpf.o")).expect("ecc wrote an object")
+    })
+}
+
+/// This thread's id: tests run as threads of one process.
+pub fn tid() -> u32 {
+    // SAFETY: no arguments.
+    unsafe { libc::gettid() as u32 }
+}
+
+/// Makes `times` events, once a program is attached.
+pub fn call(times: usize) {
+    for _ in 0..times {
+        // SAFETY: no pointers.
+        unsafe { libc::getpgid(0) };
+    }
+}
+
+/// A string of C with these bytes.
+pub fn literal(bytes: &[u8]) -> String {
+    let text: String = bytes.iter().map(|byte| format!("\\{byte:03o}")).collect();
+    format!("\"{text}\"")
+}
+
+/// Compiles tests/wasm/guests/NAME.c. `defines` are macros; `package` is what the guest finds as `package`.
+pub fn guest(name: &str, defines: &[&str], package: &[u8]) -> Vec<u8> {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let header = format!("static const char package[] = {};\n", literal(package));
+    std::fs::write(folder.path().join("package.h"), header).expect("the header is written");
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/wasm/guests/{name}.c"));
+    let module = folder.path().join("guest.wasm");
+    let made = Command::new("clang")
+        .args(["--target=wasm32", "-nostdlib", "-O1", "-Wall", "-Wextra", "-Werror", "-fno-builtin"])
+        .args(["-Wl,--no-entry", "-Wl,--allow-undefined", "-Wl,--export-table", "-I"])
+        .arg(folder.path())
+        .args(defines.iter().map(|define| format!("-D{define}")))
+        .arg(source)
+        .arg("-o")
+        .arg(&module)
+        .output()
+        .expect("clang runs");
+    assert!(made.status.success(), "clang: {}", String::from_utf8_lossy(&made.stderr));
+    std::fs::read(module).expect("clang wrote a module")
+}
+
+/// A module from its text.
+pub fn wat(text: &str) -> Vec<u8> {
+    wat::parse_str(text).unwrap_or_else(|e| panic!("{e}\n{text}"))
+}
+
+/// A module whose `bpf_main` is `body`, with two pages of memory and all that it needs before it in `items`.
+pub fn main_of(items: &str, body: &str) -> Vec<u8> {
+    wat(&format!(
+        r#"(module {items} (memory (export "memory") 2)
+           (func (export "bpf_main") (param i32 i32) (result i32) {body}))"#
+    ))
+}
+
+/// A vm with this module open.
+pub fn opened(module: &[u8], wasm: WasmOptions) -> Vm {
+    let (vm, _) = support::vm_with(Options { wasm, ..Options::default() });
+    assert_eq!(vm.open(module, Kind::Json as u32 | Kind::Wasm as u32).expect("it opens"), Kind::Wasm);
+    vm
+}
+
+/// What came out of a run.
+#[derive(Default, Debug)]
+pub struct Seen {
+    /// Lines of output.
+    pub lines: Vec<String>,
+    /// Events.
+    pub events: Vec<Vec<u8>>,
+}
+
+impl Seen {
+    /// The events as JSON.
+    pub fn json(&self) -> Vec<Value> {
+        self.events.iter().map(|event| serde_json::from_slice(event).expect("JSON")).collect()
+    }
+
+    /// The member `seq` of each.
+    pub fn seqs(&self) -> Vec<u64> {
+        self.json().iter().map(|event| event["seq"].as_u64().expect("a number")).collect()
+    }
+}
+
+/// Runs a guest that prints "ready" when its programs run. Then `ready` calls of getpgid are made; the run ends with
+/// event number `until`.
+pub fn run_until(vm: &Vm, format: Format, ready: usize, until: usize) -> (Result<i32, Error>, Seen) {
+    let mut seen = Seen::default();
+    let result = vm.wasm_run(&["guest"], format, &mut |event: &Event<'_>| {
+        match event.kind {
+            EventKind::Output => {
+                let line = String::from_utf8(event.data.to_vec()).expect("UTF-8");
+                if line == "ready" {
+                    call(ready);
+                }
+                seen.lines.push(line);
+            }
+            EventKind::Sample | EventKind::MapEntry => seen.events.push(event.data.to_vec()),
+            _ => {}
+        }
+        if until > 0 && seen.events.len() >= until { Flow::End } else { Flow::Continue }
+    });
+    (result, seen)
+}
+
+/// Runs a guest to its end.
+pub fn run(vm: &Vm) -> (Result<i32, Error>, Seen) {
+    run_until(vm, Format::Json, 0, 0)
+}
+
+/// Runs a module to its end.
+pub fn run_module(module: &[u8]) -> (Result<i32, Error>, Seen) {
+    run(&opened(module, WasmOptions::default()))
+}
+
+/// The exit code of a module.
+#[track_caller]
+pub fn exit_code(module: &[u8]) -> i32 {
+    run_module(module).0.expect("it runs to its end")
+}
+
+/// The error of something that must fail, with a line that contains each of `words`.
+#[track_caller]
+pub fn refused<T: std::fmt::Debug>(result: Result<T, Error>, status: Status, words: &[&str]) -> Error {
+    let error = result.expect_err("this must fail");
+    assert_eq!(error.status, status, "{error} ({})", error.detail);
+    let missing: Vec<_> = words.iter().filter(|word| !error.message.contains(**word)).collect();
+    assert!(missing.is_empty(), "{missing:?} not in: {error} ({})", error.detail);
+    error
+}

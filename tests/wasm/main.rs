@@ -1,0 +1,12 @@
+//! WASM guests on the running kernel: both interfaces, limits, and guests that mean harm.
+#![allow(missing_docs)]
+
+mod fixture;
+#[path = "../support/mod.rs"]
+mod support;
+
+mod events;
+mod hostile;
+mod limits;
+mod objects;
+mod wasi;
