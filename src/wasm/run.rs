@@ -229,10 +229,14 @@ impl Run<'_> {
             });
             return Some(());
         }
-        for piece in bytes.split_inclusive(|&byte| byte == b'\n') {
+        let mut rest = bytes;
+        while !rest.is_empty() {
             let mut line = self.printed[stream as usize].borrow_mut();
-            line.extend_from_slice(piece);
-            if line.last() == Some(&b'\n') || line.len() >= LINE {
+            let end = rest.iter().take(LINE - line.len()).position(|&byte| byte == b'\n');
+            let taken = end.map_or(rest.len().min(LINE - line.len()), |end| end + 1);
+            line.extend_from_slice(&rest[..taken]);
+            rest = &rest[taken..];
+            if end.is_some() || line.len() == LINE {
                 let whole = std::mem::take(&mut *line);
                 drop(line);
                 self.print_line(stream, whole.strip_suffix(b"\n").unwrap_or(&whole))?;

@@ -93,10 +93,13 @@ pub fn calls(repeat: u32) -> String {
     document.to_string()
 }
 
-/// The object of `CALLS`, for all threads.
-pub fn object() -> Vec<u8> {
-    once("object".into(), || {
-        let folder = support::compile(CALLS);
+/// The object of `CALLS`, for this thread, with `repeat`.
+pub fn object(repeat: u32) -> Vec<u8> {
+    once(format!("object {} {repeat}", tid()), || {
+        let source = CALLS
+            .replace("only_tid = 0", &format!("only_tid = {}", tid()))
+            .replace("repeat = 1", &format!("repeat = {repeat}"));
+        let folder = support::compile(&source);
         std::fs::read(folder.path().join("test.bpf.o")).expect("ecc wrote an object")
     })
 }

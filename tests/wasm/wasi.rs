@@ -1,1 +1,218 @@
+//! What a guest sees of the world: its arguments, clocks, chance, its output, and files where the host gives some.
 
+use std::os::unix::fs::symlink;
+use std::process::Command;
+
+use eunomia::vm::WasmOptions;
+use eunomia::{Event, EventKind, Flow, Format, Kind, Status};
+
+use crate::fixture::{exit_code, guest, main_of, opened, refused, run, run_module};
+use crate::support::{self, child};
+
+fn wasi_guest(defines: &[&str]) -> Vec<u8> {
+    guest("wasi", defines, b"")
+}
+
+#[test]
+fn arguments_clocks_and_chance() {
+    let vm = opened(&wasi_guest(&["WORLD"]), WasmOptions::default());
+    let mut lines = Vec::new();
+    let result =
+        vm.wasm_run(&["name", "", "zwei drei", "\u{e4}\""], Format::Json, &mut |event: &Event<'_>| {
+            assert_eq!((event.kind, event.format), (EventKind::Output, Format::Text));
+            assert_eq!(event.source, c"stdout");
+            lines.push(String::from_utf8(event.data.to_vec()).unwrap());
+            Flow::Continue
+        });
+    assert_eq!(result.unwrap(), 0);
+    assert_eq!(
+        lines,
+        [
+            "4 arguments",
+            "[name]",
+            "[]",
+            "[zwei drei]",
+            "[\u{e4}\"]",
+            "environment 0 0",
+            "clocks 1 1",
+            "random 1"
+        ]
+    );
+}
+
+#[test]
+fn output_comes_line_by_line_and_the_rest_at_the_end() {
+    let module = wasi_guest(&["PRINT"]);
+    let (vm, log) = support::vm_with(eunomia::Options::default());
+    vm.open(&module, Kind::Wasm as u32).unwrap();
+    let (result, seen) = run(&vm);
+    assert_eq!(result.unwrap(), 0);
+    let long = "x".repeat(70_000);
+    let lines = [
+        "one two",
+        "",
+        "printf -7 4294967295 -5000000000 c text 1.50 ff %",
+        &long[..65536],
+        &long[65536..],
+        "\u{fffd}",
+        "rest",
+    ];
+    assert_eq!(seen.lines, lines);
+    assert_eq!(*log.lock().unwrap(), ["guest: to stderr"]);
+    assert_eq!(vm.stats().events, 0);
+}
+
+#[test]
+fn without_folders_there_are_no_files_and_nothing_can_be_changed() {
+    assert_eq!(exit_code(&wasi_guest(&["NO_FILES"])), 0);
+}
+
+#[test]
+fn files_can_be_read_below_the_folders_that_the_host_gives() {
+    let folder = tempfile::tempdir().unwrap();
+    let (inside, outside) = (folder.path().join("inside"), folder.path().join("outside"));
+    std::fs::create_dir_all(inside.join("sub")).unwrap();
+    std::fs::write(inside.join("sub/file"), "content").unwrap();
+    std::fs::write(&outside, "secret").unwrap();
+    symlink("../outside", inside.join("relative")).unwrap();
+    symlink(&outside, inside.join("absolute")).unwrap();
+    symlink("sub/file", inside.join("good")).unwrap();
+    assert!(Command::new("mkfifo").arg(inside.join("fifo")).status().unwrap().success());
+    let vm =
+        opened(&wasi_guest(&["FILES"]), WasmOptions { dirs: vec![inside.clone()], ..WasmOptions::default() });
+    let (result, seen) = run(&vm);
+    assert_eq!(result.unwrap(), 0);
+    let name = format!("folder {}", inside.display());
+    let lines = [
+        name.as_str(),
+        "sub/file: content at 7",
+        "good: content at 7",
+        "nothing: 44",
+        "relative: 76",
+        "absolute: 76",
+        "../outside: 76",
+        "sub/../../outside: 76",
+        "/etc/passwd: 76",
+        "fifo: 2",
+        "make: 69",
+        "write: 69",
+    ];
+    assert_eq!(seen.lines, lines);
+}
+
+#[test]
+fn a_folder_that_is_not_there_is_named() {
+    let vm = opened(
+        &main_of("", "(i32.const 0)"),
+        WasmOptions { dirs: vec!["/nothing/here".into()], ..WasmOptions::default() },
+    );
+    refused(run(&vm).0, Status::NotFound, &["wasm_dirs", "/nothing/here"]);
+}
+
+/// Everything that prints, and a trap.
+const NOISE: &str = r#"
+    (import "env" "printf" (func $printf (param i32 i32) (result i32)))
+    (import "env" "vprintf" (func $vprintf (param i32 i32) (result i32)))
+    (import "env" "puts" (func $puts (param i32) (result i32)))
+    (import "env" "putchar" (func $putchar (param i32) (result i32)))
+    (import "env" "memset" (func $memset (param i32 i32 i32) (result i32)))
+    (data (i32.const 8) "noise\0a\00")"#;
+
+#[test]
+fn nothing_of_a_guest_reaches_the_hosts_stdout_or_stderr() {
+    let test = "wasi::nothing_of_a_guest_reaches_the_hosts_stdout_or_stderr";
+    if child::folder().is_none() {
+        let folder = tempfile::tempdir().unwrap();
+        return child::run(test, &[], folder.path());
+    }
+    let folder = child::folder().unwrap();
+    let (out, err) = (folder.join("out"), folder.join("err"));
+    let body = "(drop (call $printf (i32.const 8) (i32.const 64))) (drop (call $vprintf (i32.const 8) (i32.const 64)))
+        (drop (call $puts (i32.const 8))) (drop (call $putchar (i32.const 65)))
+        (drop (call $memset (i32.const -9) (i32.const 1) (i32.const 100))) (unreachable)";
+    let module = main_of(NOISE, body);
+    let signals = || {
+        let status = std::fs::read_to_string("/proc/thread-self/status").unwrap();
+        status
+            .lines()
+            .filter(|line| line.starts_with("Sig") || line.starts_with("Shd"))
+            .collect::<Vec<_>>()
+            .join("\n")
+    };
+    let before = signals();
+    let lines = redirected(&out, &err, || {
+        let vm = eunomia::Vm::new(eunomia::Options::default()).unwrap();
+        vm.open(&module, Kind::Wasm as u32).unwrap();
+        let (result, seen) = run(&vm);
+        (seen.lines, result.expect_err("it traps").status)
+    });
+    assert_eq!(
+        lines,
+        (vec!["noise".into(), "noise".into(), "noise".into(), "".into(), "A".into()], Status::Wasm)
+    );
+    assert_eq!([out, err].map(|file| std::fs::read_to_string(file).unwrap()), ["", ""]);
+    assert_eq!(signals(), before, "handlers and masks of signals are the host's");
+}
+
+#[test]
+fn with_stdio_a_guest_prints_to_the_hosts() {
+    let test = "wasi::with_stdio_a_guest_prints_to_the_hosts";
+    if child::folder().is_none() {
+        let folder = tempfile::tempdir().unwrap();
+        return child::run(test, &[], folder.path());
+    }
+    let folder = child::folder().unwrap();
+    let (out, err) = (folder.join("out"), folder.join("err"));
+    let module = wasi_guest(&["PRINT"]);
+    redirected(&out, &err, || {
+        let wasm = WasmOptions { stdio: true, ..WasmOptions::default() };
+        let vm = eunomia::Vm::new(eunomia::Options { wasm, ..eunomia::Options::default() }).unwrap();
+        vm.open(&module, Kind::Wasm as u32).unwrap();
+        let (result, seen) = run(&vm);
+        assert_eq!((result.unwrap(), seen.lines.len()), (0, 0));
+    });
+    let out = std::fs::read(out).unwrap();
+    assert!(out.starts_with(b"one two\n\nprintf -7 ") && out.ends_with(b"\nrest"));
+    assert_eq!(std::fs::read(err).unwrap(), b"to stderr\n");
+}
+
+/// Runs `work` with descriptors 1 and 2 as files.
+fn redirected<T>(out: &std::path::Path, err: &std::path::Path, work: impl FnOnce() -> T) -> T {
+    use std::os::fd::AsRawFd;
+    let files = [out, err].map(|path| std::fs::File::create(path).unwrap());
+    // SAFETY: plain numbers, of descriptors that are open.
+    let kept = unsafe {
+        let kept = [libc::dup(1), libc::dup(2)];
+        libc::dup2(files[0].as_raw_fd(), 1);
+        libc::dup2(files[1].as_raw_fd(), 2);
+        kept
+    };
+    let result = work();
+    // SAFETY: as above.
+    unsafe {
+        libc::dup2(kept[0], 1);
+        libc::dup2(kept[1], 2);
+    }
+    result
+}
+
+#[test]
+fn sockets_are_not_implemented() {
+    let items = r#"(import "wasi_snapshot_preview1" "sock_recv"
+        (func $recv (param i32 i32 i32 i32 i32 i32) (result i32)))"#;
+    let body =
+        "(call $recv (i32.const 3) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0))";
+    assert_eq!(run_module(&main_of(items, body)).0.unwrap(), 52);
+}
+
+#[test]
+fn a_sleep_ends_at_its_time() {
+    // A clock of 2 ms and one of 3600 s: the first one is reported, with its user data.
+    let items = r#"(import "wasi_snapshot_preview1" "poll_oneoff"
+          (func $poll (param i32 i32 i32 i32) (result i32)))
+        (data (i32.const 256) "\07") (data (i32.const 272) "\01") (data (i32.const 280) "\80\84\1e")
+        (data (i32.const 304) "\08") (data (i32.const 320) "\01") (data (i32.const 328) "\00\a0\b8\30\46\03")"#;
+    let body = "(drop (call $poll (i32.const 256) (i32.const 1024) (i32.const 2) (i32.const 2048)))
+        (i32.add (i32.load (i32.const 1024)) (i32.mul (i32.load (i32.const 2048)) (i32.const 100)))";
+    assert_eq!(exit_code(&main_of(items, body)), 107);
+}

@@ -191,10 +191,15 @@ impl<'a> Guest<'a> {
     pub fn table_function(self, index: u32, params: usize, has_result: bool) -> Option<Function<'a>> {
         const TABLE: &CStr = c"__indirect_function_table";
         let mut table = w::wasm_table_inst_t::default();
-        // SAFETY: the table lives as long as the instance; WAMR wants to be asked about elements that are there.
+        // SAFETY: the table lives as long as the instance. WAMR must be asked only about elements that are there, and
+        // takes an empty one, all bits set, for a function: elements are numbers of functions, as wide as a pointer.
         let found = unsafe {
             let is_there = w::wasm_runtime_get_export_table_inst(self.ptr, TABLE.as_ptr(), &mut table);
             if !is_there || u32::from(table.elem_kind) != w::WASM_FUNCREF || index >= table.cur_size {
+                return None;
+            }
+            let element = table.elems.cast::<usize>().add(index as usize).read();
+            if element as u32 == u32::MAX {
                 return None;
             }
             w::wasm_table_get_func_inst(self.ptr, &table, index)
@@ -333,7 +338,7 @@ impl<'a> Guest<'a> {
     /// The bytes from `at` up to a NUL, of which there must be one within `limit` bytes.
     pub fn read_text(self, at: u32, limit: usize) -> Option<Vec<u8>> {
         let (base, size) = self.memory();
-        let room = size.checked_sub(at as usize)?.min(limit);
+        let room = size.checked_sub(at as usize).filter(|_| size > 0)?.min(limit);
         // SAFETY: in bounds; only this thread, which runs no code of the guest meanwhile, changes the memory.
         let bytes = unsafe { std::slice::from_raw_parts(base.add(at as usize), room) };
         bytes.iter().position(|&byte| byte == 0).map(|end| bytes[..end].to_vec())

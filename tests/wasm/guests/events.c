@@ -9,8 +9,7 @@ int printf(const char *format, ...);
 
 #define EXPORT(name) __attribute__((export_name(#name)))
 
-EXPORT(bpf_main) int bpf_main(char *args, int len)
-{
+EXPORT(bpf_main) int bpf_main(char *args, int len) {
     printf("args %s %d\n", args, len);
 #ifdef PROGRAMS
     for (int i = 1; i < PROGRAMS; i++)
@@ -31,8 +30,7 @@ EXPORT(bpf_main) int bpf_main(char *args, int len)
 }
 
 #ifdef FORMAT
-EXPORT(eunomia_event_format) int event_format(void)
-{
+EXPORT(eunomia_event_format) int event_format(void) {
     return FORMAT;
 }
 #endif
@@ -46,8 +44,7 @@ struct event {
 };
 
 #ifdef COUNT
-EXPORT(process_event) int process_event(int ctx, char *event, int len)
-{
+EXPORT(process_event) int process_event(int ctx, char *event, int len) {
     static int count;
     (void)ctx;
     (void)event;
@@ -57,8 +54,7 @@ EXPORT(process_event) int process_event(int ctx, char *event, int len)
 #endif
 
 #ifdef ODD_ONLY
-EXPORT(process_event) int process_event(int ctx, char *event, int len)
-{
+EXPORT(process_event) int process_event(int ctx, char *event, int len) {
     static int count;
     (void)ctx;
     (void)event;
@@ -68,8 +64,7 @@ EXPORT(process_event) int process_event(int ctx, char *event, int len)
 #endif
 
 #ifdef REWRITE
-EXPORT(process_event) int process_event(int ctx, char *event, int len)
-{
+EXPORT(process_event) int process_event(int ctx, char *event, int len) {
     static const char more[] = ",\"more\":true}";
     (void)ctx;
     for (unsigned i = 0; i < sizeof(more); i++)
@@ -79,8 +74,7 @@ EXPORT(process_event) int process_event(int ctx, char *event, int len)
 #endif
 
 #ifdef RAW
-EXPORT(process_event) int process_event(int ctx, struct event *event, int len)
-{
+EXPORT(process_event) int process_event(int ctx, struct event *event, int len) {
     (void)ctx;
     if (len != sizeof(*event))
         return -1;
@@ -91,8 +85,7 @@ EXPORT(process_event) int process_event(int ctx, struct event *event, int len)
 
 #ifdef BATCH
 // Drops every record with an odd seq, and adds 1000 to the others.
-EXPORT(process_events) int process_events(char *records, int len, int count)
-{
+EXPORT(process_events) int process_events(char *records, int len, int count) {
     static int calls;
     char *at = records;
     for (int i = 0; i < count; i++) {
@@ -115,8 +108,7 @@ EXPORT(process_events) int process_events(char *records, int len, int count)
 #endif
 
 #ifdef POLL_AGAIN
-EXPORT(process_event) int process_event(int ctx, char *event, int len)
-{
+EXPORT(process_event) int process_event(int ctx, char *event, int len) {
     (void)ctx;
     (void)event;
     (void)len;
@@ -126,8 +118,7 @@ EXPORT(process_event) int process_event(int ctx, char *event, int len)
 #endif
 
 #ifdef LOOP
-EXPORT(process_event) int process_event(int ctx, char *event, int len)
-{
+EXPORT(process_event) int process_event(int ctx, char *event, int len) {
     (void)ctx;
     (void)event;
     (void)len;
