@@ -25,6 +25,8 @@ need_base() {
     need /usr/include/stdio.h libc6-dev
     # cargo fetches the dependencies over TLS.
     need /etc/ssl/certs/ca-certificates.crt ca-certificates
+    # WAMR is built with cmake, and its header read with libclang, which clang brings.
+    need cmake cmake
     # libelf, libbpf and zlib are built from the sources that libbpf-sys brings.
     need autoreconf autoconf
     need aclocal automake
@@ -50,6 +52,8 @@ need_test() {
     need bpftool bpftool
     need ip iproute2
     need setpriv util-linux
+    # Guests are compiled with clang and linked with LLVM's linker for WASM.
+    need wasm-ld lld
 }
 
 need_lint() {

@@ -131,12 +131,11 @@ pub(super) fn signature(
 /// # Safety
 /// `name` is null or a C string.
 unsafe fn string(name: *const c_char) -> String {
-    // SAFETY: as demanded above.
     if name.is_null() {
-        String::new()
-    } else {
-        unsafe { CStr::from_ptr(name) }.to_string_lossy().into_owned()
+        return String::new();
     }
+    // SAFETY: not null, else as demanded above.
+    unsafe { CStr::from_ptr(name) }.to_string_lossy().into_owned()
 }
 
 /// The message that WAMR left.
