@@ -46,7 +46,7 @@ macro_rules! programs {
     )* };
 }
 
-programs! { arguments batch callback cycles epoll events host poison sizes state stop strings threads }
+programs! { arguments batch callback cycles epoll events guest host poison sizes state stop strings threads }
 
 #[test]
 fn a_rejected_program_leaves_words_and_prints_nothing() {
@@ -178,8 +178,27 @@ fn packages() -> &'static Path {
         let folder = folder("packages");
         ["calls", "perf", "rejected", "tasks"].iter().for_each(|name| compile_bpf(name, &folder));
         fs::write(folder.join("calls.json"), calls_package(&folder)).expect("the package can be written");
+        GUESTS.iter().for_each(|(name, main)| write_guest(&folder.join(name), main));
         folder
     })
+}
+
+/// WASM packages and their main functions.
+const GUESTS: [(&str, &str); 3] = [
+    ("hello.wasm", "(drop (call $printf (i32.const 8) (local.get 2))) (i32.const 5)"),
+    ("trap.wasm", "(unreachable)"),
+    ("loop.wasm", "(loop (br 0)) (i32.const 0)"),
+];
+
+fn write_guest(path: &Path, main: &str) {
+    // The third local is where the first argument is to be found, as printf wants it.
+    let text = format!(
+        r#"(module (import "env" "printf" (func $printf (param i32 i32) (result i32)))
+           (memory (export "memory") 1) (data (i32.const 8) "hello %s\0a\00")
+           (func (export "bpf_main") (param i32 i32) (result i32) (local i32)
+             (i32.store (i32.const 64) (local.get 0)) (local.set 2 (i32.const 64)) {main}))"#
+    );
+    fs::write(path, wat::parse_str(text).expect("the module is valid")).expect("it can be written");
 }
 
 fn compile_bpf(name: &str, folder: &Path) {

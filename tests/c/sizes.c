@@ -176,9 +176,9 @@ static void long_options_are_refused_if_they_ask_for_something(void) {
 
 static void bad_options_are_refused_and_told_to_the_log(void) {
     eunomia_options *options = options_of(sizeof(eunomia_options));
-    options->flags = 2;
+    options->flags = 8;
     CHECK_STATUS(EUNOMIA_ERR_INVAL, new_with(options));
-    CHECK_TEXT("options.flags is 0x2", log_line);
+    CHECK_TEXT("options.flags is 0x8", log_line);
     options = options_of(sizeof(eunomia_options));
     options->log_level = 5;
     CHECK_STATUS(EUNOMIA_ERR_INVAL, new_with(options));

@@ -87,7 +87,8 @@ fn start(imports: &'static [Import]) -> Result<()> {
 /// Runs `start`, which installs a handler for a signal of our choice and blocks that signal, and undoes both: nothing
 /// here ever sends it.
 fn without_its_signal_handler(start: impl FnOnce() -> bool) -> bool {
-    let signal = libc::SIGRTMAX();
+    // The last one of all is valgrind's.
+    let signal = libc::SIGRTMAX() - 1;
     // SAFETY: the structs live for the calls; the handler is empty, so that it does no harm in between.
     unsafe {
         let mut action: libc::sigaction = mem::zeroed();

@@ -1,0 +1,146 @@
+// A WASM package from C: what is opened, what a run tells, how it is ended, and that nothing is left of it.
+#include "test.h"
+
+#include <signal.h>
+#include <sys/time.h>
+
+static eunomia_vm *vm;
+static const char *const argv[] = {"guest", "one", NULL};
+
+// What came of a run.
+static struct {
+    int events;
+    char line[64];
+} seen;
+
+static int see(void *arg, const eunomia_event *event) {
+    CHECK(event->kind == EUNOMIA_EVENT_OUTPUT && event->format == EUNOMIA_FORMAT_TEXT);
+    CHECK(strlen(event->data) == event->len && strcmp(event->source, "stdout") == 0);
+    snprintf(seen.line, sizeof(seen.line), "%s", (const char *)event->data);
+    seen.events++;
+    return arg ? *(int *)arg : 0;
+}
+
+static int run(int *exit_code, int *answer) {
+    memset(&seen, 0, sizeof(seen));
+    return eunomia_wasm_run(vm, 2, argv, exit_code, EUNOMIA_FORMAT_JSON, see, answer);
+}
+
+static eunomia_vm *guest_vm(const char *name) {
+    eunomia_vm *made = empty_vm();
+    CHECK_STATUS(EUNOMIA_KIND_WASM, eunomia_open_file(made, package_path(name), EUNOMIA_KIND_ANY));
+    return made;
+}
+
+static void the_kind_is_told_and_can_be_refused(void) {
+    size_t len;
+    void *data = read_file(package_path("hello.wasm"), &len);
+    eunomia_vm *other = empty_vm();
+    CHECK_STATUS(EUNOMIA_ERR_PACKAGE, eunomia_open(other, data, len, EUNOMIA_KIND_JSON));
+    CHECK_STATUS(EUNOMIA_KIND_WASM, eunomia_open(other, data, len, EUNOMIA_KIND_WASM));
+    eunomia_destroy(other);
+    free(data);
+}
+
+static void a_run_tells_output_and_exit_code(void) {
+    int code = -1, end = 1, fail = -4;
+    ok(vm, run(&code, NULL));
+    CHECK(code == 5 && seen.events == 1);
+    CHECK_TEXT("hello [\"guest\",\"one\"]", seen.line);
+    CHECK_STATUS(EUNOMIA_OK, run(NULL, NULL));
+    code = -1;
+    CHECK_STATUS(EUNOMIA_OK, run(&code, &end));
+    CHECK(code == 0);
+    code = -1;
+    CHECK_STATUS(EUNOMIA_ERR_CALLBACK, run(&code, &fail));
+    CHECK(code == -1);
+}
+
+static void arguments_are_checked(void) {
+    CHECK_STATUS(EUNOMIA_ERR_INVAL, eunomia_wasm_run(NULL, 1, argv, NULL, EUNOMIA_FORMAT_JSON, see, NULL));
+    CHECK_STATUS(EUNOMIA_ERR_INVAL, eunomia_wasm_run(vm, 1, NULL, NULL, EUNOMIA_FORMAT_JSON, see, NULL));
+    CHECK_STATUS(EUNOMIA_ERR_INVAL, eunomia_wasm_run(vm, -1, argv, NULL, EUNOMIA_FORMAT_JSON, see, NULL));
+    CHECK_STATUS(EUNOMIA_ERR_INVAL, eunomia_wasm_run(vm, 3, argv, NULL, EUNOMIA_FORMAT_JSON, see, NULL));
+    CHECK_STATUS(EUNOMIA_ERR_INVAL, eunomia_wasm_run(vm, 1, argv, NULL, 3, see, NULL));
+    CHECK_STATUS(EUNOMIA_ERR_INVAL, eunomia_wasm_run(vm, 1, argv, NULL, EUNOMIA_FORMAT_JSON, NULL, NULL));
+    eunomia_vm *other = empty_vm();
+    CHECK_STATUS(EUNOMIA_ERR_STATE, eunomia_wasm_run(other, 1, argv, NULL, EUNOMIA_FORMAT_JSON, see, NULL));
+    eunomia_destroy(other);
+}
+
+static void other_calls_are_out_of_place(void) {
+    const char *out;
+    CHECK_STATUS(EUNOMIA_ERR_STATE, eunomia_load(vm));
+    CHECK_STATUS(EUNOMIA_ERR_STATE, eunomia_attach(vm));
+    CHECK_STATUS(EUNOMIA_ERR_STATE, eunomia_poll(vm, 0, EUNOMIA_FORMAT_JSON, see, NULL));
+    CHECK_STATUS(EUNOMIA_ERR_STATE, eunomia_var_get_json(vm, "x", &out));
+    CHECK_TEXT("WASM module", eunomia_errmsg(vm));
+}
+
+static void a_trap_has_words_and_a_trace(void) {
+    eunomia_vm *good = vm;
+    vm = guest_vm("trap.wasm");
+    CHECK_STATUS(EUNOMIA_ERR_WASM, run(NULL, NULL));
+    CHECK_TEXT("unreachable", eunomia_errmsg(vm));
+    CHECK_TEXT("bpf_main", eunomia_errdetail(vm));
+    eunomia_destroy(vm);
+    vm = good;
+}
+
+static void on_alarm(int number) {
+    (void)number;
+    eunomia_stop(vm);
+}
+
+static void a_signal_handler_stops_a_loop(void) {
+    struct sigaction action = {.sa_handler = on_alarm};
+    struct itimerval timer = {.it_value = {.tv_usec = 20000}};
+    eunomia_vm *good = vm;
+    vm = guest_vm("loop.wasm");
+    CHECK(sigaction(SIGALRM, &action, NULL) == 0 && setitimer(ITIMER_REAL, &timer, NULL) == 0);
+    CHECK_STATUS(EUNOMIA_ERR_STOPPED, run(NULL, NULL));
+    eunomia_destroy(vm);
+    vm = good;
+}
+
+static void options_are_heeded(void) {
+    const char *const dirs[] = {"/tmp", "/nothing/here", NULL};
+    eunomia_options options = EUNOMIA_INIT(eunomia_options);
+    eunomia_vm *good = vm;
+    options.wasm_dirs = dirs;
+    options.flags = EUNOMIA_WASM_RAW_EVENTS | EUNOMIA_WASM_STDIO;
+    CHECK_STATUS(EUNOMIA_OK, eunomia_new(&vm, &options));
+    CHECK_STATUS(EUNOMIA_KIND_WASM, eunomia_open_file(vm, package_path("hello.wasm"), EUNOMIA_KIND_ANY));
+    CHECK_STATUS(EUNOMIA_ERR_NOT_FOUND, run(NULL, NULL));
+    CHECK_TEXT("/nothing/here", eunomia_errmsg(vm));
+    eunomia_destroy(vm);
+    vm = good;
+}
+
+// The sanitizers and valgrind see what is left.
+static void guests_come_and_go(void) {
+    for (int i = 0; i < repeats; i++) {
+        int code = -1;
+        eunomia_vm *good = vm;
+        vm = guest_vm(i % 2 ? "hello.wasm" : "trap.wasm");
+        CHECK_STATUS(i % 2 ? EUNOMIA_OK : EUNOMIA_ERR_WASM, run(&code, NULL));
+        CHECK(code == (i % 2 ? 5 : -1));
+        eunomia_destroy(vm);
+        vm = good;
+    }
+}
+
+int main(int argc, char **args) {
+    begin(argc, args);
+    vm = guest_vm("hello.wasm");
+    RUN(the_kind_is_told_and_can_be_refused);
+    RUN(a_run_tells_output_and_exit_code);
+    RUN(arguments_are_checked);
+    RUN(other_calls_are_out_of_place);
+    RUN(a_trap_has_words_and_a_trace);
+    RUN(a_signal_handler_stops_a_loop);
+    RUN(options_are_heeded);
+    RUN(guests_come_and_go);
+    eunomia_destroy(vm);
+    return 0;
+}
