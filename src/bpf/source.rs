@@ -72,6 +72,33 @@ pub trait Sink {
     }
 }
 
+/// Any sink: the way to it is longer, and compiled once for all who take it.
+impl Sink for &mut dyn Sink {
+    fn record(&mut self, source: &Shape, cpu: i32, data: &[u8]) -> bool {
+        (**self).record(source, cpu, data)
+    }
+
+    fn lost(&mut self, source: &Shape, cpu: i32, count: u64) -> bool {
+        (**self).lost(source, cpu, count)
+    }
+
+    fn entry(&mut self, source: &Shape, key: &[u8], value: &[u8]) -> bool {
+        (**self).entry(source, key, value)
+    }
+
+    fn round(&mut self, source: &Shape) -> bool {
+        (**self).round(source)
+    }
+
+    fn interrupted(&self) -> bool {
+        (**self).interrupted()
+    }
+
+    fn keeps_turn(&self) -> bool {
+        (**self).keeps_turn()
+    }
+}
+
 /// All sources of a package.
 pub struct Sources {
     list: Vec<Source>,

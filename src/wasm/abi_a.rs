@@ -6,7 +6,7 @@ use super::imports::Entry;
 use super::run::{End, Run};
 use super::sys::instance::Guest;
 use crate::bpf::session::Session;
-use crate::bpf::source::Sources;
+use crate::bpf::source::{Sink, Sources};
 use crate::error::{Error, Result, Status};
 use crate::package::{MAX_DOCUMENT, Package};
 use std::sync::Arc;
@@ -146,7 +146,7 @@ fn poll_until_the_end(run: &Run<'_>, guest: Guest<'_>, polled: &mut [(usize, Sou
         for (_, sources) in &mut *polled {
             let mut feed = Feed::new(run, guest, sources.shapes());
             run.watch.armed(|| {
-                let drained = sources.drain(BATCH, &mut feed);
+                let drained = sources.drain(BATCH, &mut (&mut feed as &mut dyn Sink));
                 feed.flush();
                 drained
             })?;

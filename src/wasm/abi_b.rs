@@ -332,7 +332,7 @@ impl Poll<'_> {
                 Wake::Events => {}
             }
             let mut hand = Hand { run, guest, poll: self, count: 0, bytes: 0, refused: None, is_over: false };
-            run.watch.armed(|| sources.drain(BATCH, &mut hand))?;
+            run.watch.armed(|| sources.drain(BATCH, &mut (&mut hand as &mut dyn Sink)))?;
             let Hand { count, bytes, refused, is_over, .. } = hand;
             run.outlet.borrow_mut().taken(count, bytes);
             if is_over {
