@@ -137,16 +137,17 @@ fn poll(run: &Run<'_>, guest: Guest<'_>, args: &[u64]) -> Option<u64> {
 fn poll_until_the_end(run: &Run<'_>, guest: Guest<'_>, polled: &mut [(usize, Sources)]) -> Result<()> {
     let fds: Vec<_> = polled.iter().flat_map(|(_, sources)| sources.fds()).collect();
     run.outlet.borrow_mut().watch(&fds)?;
+    let mut feeds: Vec<Feed> =
+        polled.iter().map(|(_, sources)| Feed::new(run, guest, sources.shapes())).collect();
     loop {
         let wake = run.watch.pause(|| run.outlet.borrow_mut().wait(None))?;
         if wake == Wake::Stop {
             run.ends::<()>(End::Stopped);
             return Ok(());
         }
-        for (_, sources) in &mut *polled {
-            let mut feed = Feed::new(run, guest, sources.shapes());
+        for ((_, sources), feed) in polled.iter_mut().zip(&mut feeds) {
             run.watch.armed(|| {
-                let drained = sources.drain(BATCH, &mut (&mut feed as &mut dyn Sink));
+                let drained = sources.drain(BATCH, &mut (&mut *feed as &mut dyn Sink));
                 feed.flush();
                 drained
             })?;

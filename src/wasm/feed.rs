@@ -32,7 +32,7 @@ const HEAD: usize = 16;
 /// The len by which a guest drops a record of a batch.
 const DROPPED: u32 = u32::MAX;
 
-/// Takes the records of one drain.
+/// Takes the records of a program's sources.
 pub(super) struct Feed<'a, 'r> {
     run: &'a Run<'r>,
     guest: Guest<'a>,
