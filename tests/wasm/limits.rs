@@ -11,7 +11,7 @@ use crate::fixture::{
     call, calls, exit_code, guest, main_of, opened, refused, run, run_module, run_until, wat,
 };
 use crate::needs_root;
-use crate::support::kernel::Watch;
+use crate::support::{child, kernel::Watch};
 
 /// Runs a module that never ends and stops it, from another thread, when it has printed a line.
 #[track_caller]
@@ -269,4 +269,64 @@ fn while_a_guest_runs_the_vm_is_busy_for_all_others() {
         Flow::Continue
     });
     assert_eq!((result.unwrap(), calls), (0, 1));
+}
+
+/// How often each thread of this process has gone to sleep.
+fn sleeps() -> Vec<(String, String)> {
+    let threads = std::fs::read_dir("/proc/self/task").unwrap().map(|thread| thread.unwrap().path());
+    let mut all: Vec<_> = threads
+        .filter_map(|thread| {
+            let status = std::fs::read_to_string(thread.join("status")).ok()?;
+            let line = status.lines().find(|line| line.starts_with("voluntary"))?;
+            Some((std::fs::read_to_string(thread.join("comm")).ok()?, line.to_owned()))
+        })
+        .collect();
+    all.sort();
+    all
+}
+
+#[test]
+fn a_guest_that_waits_wakes_nobody() {
+    needs_root!();
+    // In a process of its own: the thread that watches serves the guests of all tests.
+    let test = "limits::a_guest_that_waits_wakes_nobody";
+    if child::folder().is_none() {
+        let folder = tempfile::tempdir().unwrap();
+        return child::run(test, &[], folder.path());
+    }
+    let (waits, wait) = mpsc::channel();
+    let (tell, told) = mpsc::channel();
+    thread::scope(|scope| {
+        let vm = std::sync::Arc::new(std::sync::Mutex::new(None::<std::sync::Arc<Vm>>));
+        let shared = std::sync::Arc::clone(&vm);
+        let guest_thread = scope.spawn(move || {
+            let package = calls(1);
+            let module = guest("events", &["COUNT"], package.as_bytes());
+            let made = std::sync::Arc::new(opened(&module, WasmOptions::default()));
+            *shared.lock().unwrap() = Some(std::sync::Arc::clone(&made));
+            let result = made.wasm_run(&["guest"], Format::Json, &mut |event: &Event<'_>| {
+                if event.data == b"ready" {
+                    // Some events first, so that the timer has been in use.
+                    call(5);
+                }
+                if event.kind == EventKind::Sample {
+                    waits.send(()).unwrap();
+                }
+                Flow::Continue
+            });
+            tell.send(result.map_err(|e| e.status)).unwrap();
+        });
+        (0..5).for_each(|_| wait.recv().unwrap());
+        thread::sleep(Duration::from_millis(200));
+        let before = sleeps();
+        thread::sleep(Duration::from_millis(500));
+        let changed: Vec<_> =
+            sleeps().into_iter().filter(|now| !before.contains(now)).map(|(name, _)| name).collect();
+        vm.lock().unwrap().take().unwrap().stop();
+        assert_eq!(told.recv().unwrap(), Err(Status::Stopped));
+        guest_thread.join().unwrap();
+        // This thread itself sleeps.
+        assert!(before.iter().any(|(name, _)| name == "eunomia-watch\n"), "{before:?}");
+        assert!(changed.len() <= 1 && !changed.contains(&"eunomia-watch\n".to_owned()), "{changed:?}");
+    });
 }
