@@ -10,11 +10,10 @@ use std::sync::atomic::{
     AtomicBool, AtomicU64, Ordering::Acquire, Ordering::Relaxed, Ordering::Release, Ordering::SeqCst,
 };
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 use super::sys::instance::Stopper;
-use crate::os::{self, Epoll, EventFd, TimerFd};
+use crate::os::{Epoll, EventFd, Thread, TimerFd};
 
 /// Why a guest was stopped, for its [`Stopper`].
 pub mod cause {
@@ -127,7 +126,8 @@ impl Watched {
 /// The thread, which ends when the last guest is gone.
 struct Dog {
     shared: Arc<Shared>,
-    thread: Option<JoinHandle<()>>,
+    /// Waited for at the end. Guests are dropped on the threads that ran them, never on this one.
+    _thread: Thread,
 }
 
 struct Shared {
@@ -156,8 +156,8 @@ impl Dog {
         let (ending, guests) = (AtomicBool::new(false), Mutex::default());
         let shared = Arc::new(Shared { epoll, wake, ending, guests });
         let body = Arc::clone(&shared);
-        let thread = os::spawn_without_signals("eunomia-watch", move || body.run())?;
-        Ok(Dog { shared, thread: Some(thread) })
+        let thread = Thread::spawn(c"eunomia-watch", Box::new(move || body.run()))?;
+        Ok(Dog { shared, _thread: thread })
     }
 }
 
@@ -165,8 +165,6 @@ impl Drop for Dog {
     fn drop(&mut self) {
         self.shared.ending.store(true, SeqCst);
         self.shared.wake.signal();
-        // Guests are dropped on the threads that ran them, never on this one.
-        self.thread.take().map(JoinHandle::join);
     }
 }
 
