@@ -1,0 +1,144 @@
+//! The guests of examples/wasm do what their READMEs say, on this kernel. `make packages` compiles them beforehand.
+
+use std::fs::{self, File};
+use std::os::unix::fs::MetadataExt;
+use std::process::{self, Command};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use eunomia::{Event, EventKind, Flow, Format, Kind, Options, Status, Vm};
+use serde_json::{Value, json};
+
+/// Opens a guest; `None` where this user may not load programs.
+fn open(name: &str) -> Option<Vm> {
+    if fs::metadata("/proc/self").unwrap().uid() != 0 {
+        assert!(std::env::var_os("CI").is_none(), "{name}: BPF needs root, and CI must not skip");
+        eprintln!("SKIPPED: {name} needs root");
+        return None;
+    }
+    let vm = Vm::new(Options::default()).unwrap();
+    let path = format!("{}/target/packages/{name}/app.wasm", env!("CARGO_MANIFEST_DIR"));
+    vm.open_file(&path, Kind::Wasm as u32).expect("`make packages` comes first");
+    Some(vm)
+}
+
+/// Runs a guest that ends by itself; what it prints, and its exit code.
+fn print(vm: &Vm, arguments: &[&str]) -> (String, i32) {
+    let mut printed = String::new();
+    let mut keep = |event: &Event| {
+        assert_eq!(event.kind, EventKind::Output);
+        printed += std::str::from_utf8(event.data).unwrap();
+        printed.push('\n');
+        Flow::Continue
+    };
+    let code = vm.wasm_run(arguments, Format::Json, &mut keep).unwrap();
+    (printed, code)
+}
+
+/// Runs a guest while `act` is repeated, until `is_last` says so of an event; all events until then.
+fn watch(vm: &Vm, arguments: &[&str], act: impl Fn() + Sync, is_last: impl Fn(&Value) -> bool) -> Vec<Value> {
+    let is_over = AtomicBool::new(false);
+    let mut events = Vec::new();
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            while !is_over.load(Ordering::Relaxed) {
+                act();
+                thread::sleep(Duration::from_millis(50));
+            }
+        });
+        let mut keep = |event: &Event| {
+            events.push(serde_json::from_slice::<Value>(event.data).unwrap());
+            if is_last(&events[events.len() - 1]) { Flow::End } else { Flow::Continue }
+        };
+        let result = vm.wasm_run(arguments, Format::Json, &mut keep);
+        is_over.store(true, Ordering::Relaxed);
+        assert_eq!(result.unwrap(), 0);
+    });
+    events
+}
+
+fn kill(signal: i32, pid: u32) {
+    // SAFETY: signals that do nothing, to this process.
+    unsafe { libc::kill(pid as i32, signal) };
+}
+
+#[test]
+fn sigsnoop_names_signals() {
+    let Some(vm) = open("sigsnoop") else { return };
+    let pid = process::id();
+    let arguments = ["sigsnoop", "-p", &pid.to_string(), "-s", "28"];
+    let act = || {
+        kill(0, pid);
+        kill(libc::SIGWINCH, pid);
+    };
+    let events = watch(&vm, &arguments, act, |_| true);
+    let [event] = &events[..] else { panic!("{events:?}") };
+    assert_eq!((&event["pid"], &event["tpid"]), (&json!(pid), &json!(pid)));
+    assert_eq!(
+        (&event["sig"], &event["ret"], &event["sig_name"]),
+        (&json!(28), &json!(0), &json!("SIGWINCH"))
+    );
+
+    let arguments = ["sigsnoop", "-xkn", &format!("--pid={pid}")];
+    let act = || {
+        kill(libc::SIGWINCH, pid);
+        kill(40, u32::MAX / 2);
+    };
+    let events = watch(&vm, &arguments, act, |_| true);
+    assert_eq!((&events[0]["sig"], &events[0]["ret"]), (&json!("SIGRT_8"), &json!(-libc::ESRCH)));
+    assert_eq!(events[0].get("sig_name"), None);
+}
+
+#[test]
+fn sigsnoop_prints_its_help_and_names_mistakes() {
+    let Some(vm) = open("sigsnoop") else { return };
+    let (help, code) = print(&vm, &["sigsnoop", "-h"]);
+    assert_eq!(code, 0);
+    assert!(help.starts_with("Usage: sigsnoop [-h] [-x] [-k] [-n] [-p PID] [-s SIGNAL]\n"), "{help}");
+    assert!(help.contains("\n    -s, --signal=<int>  target signal\n"), "{help}");
+    assert_eq!(print(&vm, &["sigsnoop", "-z"]), (String::new(), 1));
+}
+
+#[test]
+fn opensnoop_filters_structs() {
+    let Some(vm) = open("opensnoop") else { return };
+    let pid = process::id().to_string();
+    let act = || {
+        let _ = (File::open("/etc/passwd"), File::open("/nonexistent/guest-test"));
+    };
+    let arguments = ["opensnoop", "-p", &pid, "-x", "--file", "guest-test"];
+    let events = watch(&vm, &arguments, act, |_| true);
+    assert_eq!((&events[0]["fname"], &events[0]["ret"]), (&json!("/nonexistent/guest-test"), &json!(-2)));
+    let arguments = ["opensnoop", "-p", &pid, "-f", "passwd", "-n", ""];
+    let events = watch(&vm, &arguments, act, |_| true);
+    assert_eq!(events[0]["fname"], "/etc/passwd");
+    assert!(events[0]["ts"].as_u64().unwrap() > 1 << 32, "{}", events[0]);
+}
+
+#[test]
+fn bootstrap_filters_batches() {
+    let Some(vm) = open("bootstrap") else { return };
+    let run = |script: &str| {
+        Command::new("/bin/sh").args(["-c", script]).status().unwrap();
+    };
+    let act = || {
+        run("exit 0");
+        run("exit 77");
+    };
+    let is_last = |event: &Value| event["exit_code"] == 77;
+    let events = watch(&vm, &["bootstrap", "--failed", "-c", "sh"], act, is_last);
+    let passed =
+        |event: &Value| event["comm"] == "sh" && event["exit_event"] == true && event["exit_code"] != 0;
+    assert!(events.iter().all(passed), "{events:?}");
+    assert!(vm.stats().guest_dropped > 0);
+}
+
+#[test]
+fn a_guest_ends_when_the_host_stops_it() {
+    let Some(vm) = open("opensnoop") else { return };
+    let pid = process::id().to_string();
+    vm.stop();
+    let stopped = vm.wasm_run(&["opensnoop", "-p", &pid], Format::Json, &mut |_: &Event| Flow::Continue);
+    assert_eq!(stopped.unwrap_err().status, Status::Stopped);
+}
