@@ -52,8 +52,6 @@ need_test() {
     need bpftool bpftool
     need ip iproute2
     need setpriv util-linux
-    # Guests are compiled with clang and linked with LLVM's linker for WASM.
-    need wasm-ld lld
 }
 
 need_lint() {

@@ -160,9 +160,8 @@ impl Run<'_> {
             (false, true) => How::Raw,
             (false, false) => How::Json,
         });
-        if self.how.get() == How::Json
-            && let Some(other) = self.outlet.borrow().other_than_json()
-        {
+        let other = self.outlet.borrow().other_than_json().filter(|_| self.how.get() == How::Json);
+        if let Some(other) = other {
             let text =
                 format!("format is {other}, but the guest gets JSON, so that events come as JSON only");
             self.ends::<()>(End::Failed(Error::new(Status::Inval, text)));

@@ -68,9 +68,10 @@ impl Stopper {
     /// Has the guest leave its code at the next branch or call, unless it has been told so before.
     pub fn stop(&self, cause: u32) {
         let env = self.lock();
-        if self.cause.compare_exchange(0, cause, SeqCst, SeqCst).is_ok()
-            && let Some(env) = env.0
-        {
+        if self.cause.compare_exchange(0, cause, SeqCst, SeqCst).is_err() {
+            return;
+        }
+        if let Some(env) = env.0 {
             // SAFETY: the instance takes the pointer away, under the lock, before it goes. WAMR's own "terminate" is of no
             // use: it walks the guest's stack while the guest changes it.
             unsafe { wasm_cluster_cancel_thread(env.as_ptr()) };
