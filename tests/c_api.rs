@@ -5,7 +5,7 @@
 use std::os::unix::fs::{MetadataExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::OnceLock;
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::{env, fs};
 
 use eunomia::package::Package;
@@ -227,19 +227,17 @@ fn calls_package(folder: &Path) -> Vec<u8> {
 
 // ---- the example host -----------------------------------------------------------------------------------------
 
-fn example() -> PathBuf {
-    static EXAMPLE: OnceLock<PathBuf> = OnceLock::new();
-    let build = || {
-        let program = folder("bin").join("events");
+/// Compiles a program of examples/c, once.
+fn example(name: &'static str) -> PathBuf {
+    static COMPILED: Mutex<Vec<&str>> = Mutex::new(Vec::new());
+    let program = folder("bin").join(name);
+    let mut compiled = COMPILED.lock().unwrap_or_else(PoisonError::into_inner);
+    if !compiled.contains(&name) {
         let strict = ["-std=c99", "-Wall", "-Wextra", "-Wpedantic", "-Werror"];
-        compile(
-            &strict,
-            concat!(env!("CARGO_MANIFEST_DIR"), "/examples/c/events.c"),
-            Some((library(), &program)),
-        );
-        program
-    };
-    EXAMPLE.get_or_init(build).clone()
+        compile(&strict, &format!("{ROOT}/examples/c/{name}.c"), Some((library(), &program)));
+        compiled.push(name);
+    }
+    program
 }
 
 #[test]
@@ -247,9 +245,9 @@ fn the_example_host_ends_by_time_and_by_ctrl_c() {
     if !is_root() {
         return;
     }
-    let package = packages().join("calls.json");
-    assert_eq!(output(&[utf8(&example()), utf8(&package), "1"]), "");
-    let mut host = Command::new(example()).arg(&package).spawn().expect("the host starts");
+    let (host, package) = (example("events"), packages().join("calls.json"));
+    assert_eq!(output(&[utf8(&host), utf8(&package), "1"]), "");
+    let mut host = Command::new(host).arg(&package).spawn().expect("the host starts");
     let pid = host.id().to_string();
     while !attached(&pid) {
         std::thread::sleep(std::time::Duration::from_millis(10));
@@ -267,7 +265,8 @@ fn attached(pid: &str) -> bool {
 
 #[test]
 fn the_example_host_tells_failures() {
-    let host = |args: &[&str]| Command::new(example()).args(args).output().expect("the host runs");
+    let program = example("events");
+    let host = |args: &[&str]| Command::new(&program).args(args).output().expect("the host runs");
     let usage = host(&[]);
     assert_eq!(usage.status.code(), Some(2));
     assert!(String::from_utf8_lossy(&usage.stderr).starts_with("usage: "));
@@ -321,4 +320,19 @@ fn the_soname_changes_with_every_minor_version() {
 fn the_library_stays_mapped_and_binds_at_once() {
     let line = dynamic(&library().join("libeunomia.so"), "(FLAGS_1)");
     assert!(line.contains("NODELETE") && line.contains("NOW"), "{line}");
+}
+
+#[test]
+fn the_example_host_of_guests_hands_arguments_in_and_exit_codes_out() {
+    let (program, module) = (example("guest"), format!("{ROOT}/target/packages/sigsnoop/app.wasm"));
+    let host = |args: &[&str]| Command::new(&program).args(args).output().expect("the host runs");
+    assert_eq!(host(&[]).status.code(), Some(2));
+    let help = host(&[&module, "-h"]);
+    assert!(help.status.success(), "`make packages` comes first: {help:?}");
+    assert!(String::from_utf8_lossy(&help.stdout).contains("-k, --killed"), "{help:?}");
+    let wrong = host(&[&module, "--wrong"]);
+    assert_eq!(wrong.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&wrong.stderr).contains("--wrong"), "{wrong:?}");
+    let package = host(&[concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml")]);
+    assert!(String::from_utf8_lossy(&package.stderr).contains("no WASM module"), "{package:?}");
 }
