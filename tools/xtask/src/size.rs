@@ -9,7 +9,7 @@ const GOAL: u64 = 1_000_000;
 const MAX_BYTES: u64 = 1_100_000;
 
 /// Bytes more that are allowed where std is linked as it comes, because its sources are not installed.
-const LARGE_STD: u64 = 250_000;
+const LARGE_STD: u64 = 300_000;
 
 /// The only libraries it may need; all of them are part of any glibc system.
 const MAY_NEED: [&str; 4] = ["libc.so.6", "libm.so.6", "libgcc_s.so.1", "ld-linux-x86-64.so.2"];
