@@ -28,6 +28,8 @@ pub mod kind {
     pub const LRU_PERCPU_HASH: u32 = 10;
     /// BPF_MAP_TYPE_PERCPU_CGROUP_STORAGE.
     pub const PERCPU_CGROUP_STORAGE: u32 = 21;
+    /// BPF_MAP_TYPE_ARENA.
+    pub const ARENA: u32 = 33;
     /// BPF_MAP_TYPE_STRUCT_OPS.
     pub const STRUCT_OPS: u32 = 26;
     /// BPF_MAP_TYPE_RINGBUF.

@@ -233,6 +233,8 @@ fn open(elf: &[u8], config: &OpenConfig, log: &Arc<Log>) -> Result<Object> {
         let object = Object::open(elf, &options)?;
         // A definition may name the type of the records, which gives it a size that the kernel refuses.
         object.maps().filter(|map| map.kind() == kind::RINGBUF).try_for_each(MapRef::clear_sizes)?;
+        // At the address that it asks for, libbpf would put an arena over whatever the host has there.
+        object.maps().filter(|map| map.kind() == kind::ARENA).try_for_each(MapRef::clear_address)?;
         Ok(object)
     });
     opened.map_err(|e| probe::open_error(&e, &printed))

@@ -33,6 +33,43 @@ int on_call(void *ctx)
 char LICENSE[] SEC("license") = "GPL";
 "#;
 
+const ARENA: &str = r#"
+#include "vmlinux.h"
+#include <bpf/bpf_helpers.h>
+
+struct {
+    __uint(type, 33); /* BPF_MAP_TYPE_ARENA */
+    __uint(map_flags, 1 << 10);
+    __uint(max_entries, 1);
+    __ulong(map_extra, 0x61000000);
+} arena SEC(".maps");
+
+char LICENSE[] SEC("license") = "GPL";
+"#;
+
+#[test]
+fn an_arena_is_not_put_over_what_the_host_has() {
+    needs_root!();
+    const PAGE: usize = 4096;
+    let package = package(ARENA);
+    let clean = Clean::new();
+    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED_NOREPLACE;
+    let protection = libc::PROT_READ | libc::PROT_WRITE;
+    // SAFETY: a page of our own where nothing else is, given back below.
+    let page = unsafe { libc::mmap(0x6100_0000 as *mut _, PAGE, protection, flags, -1, 0) };
+    assert_eq!(page as usize, 0x6100_0000);
+    // SAFETY: inside that page.
+    unsafe { page.cast::<u64>().write(0x600d) };
+    let vm = opened(&package);
+    vm.load().unwrap();
+    // SAFETY: as above.
+    assert_eq!(unsafe { page.cast::<u64>().read_volatile() }, 0x600d);
+    drop(vm);
+    // SAFETY: our own page.
+    unsafe { libc::munmap(page, PAGE) };
+    drop(clean);
+}
+
 #[test]
 fn a_map_without_room_and_a_key_that_is_there_are_told() {
     needs_root!();

@@ -166,6 +166,12 @@ impl<'a> MapRef<'a> {
         check(unsafe { b::bpf_map__set_value_size(self.ptr(), 0) }).map(drop)
     }
 
+    /// Lets an arena lie where there is room; before load only.
+    pub fn clear_address(self) -> io::Result<()> {
+        // SAFETY: a setter that refuses once the map is made.
+        check(unsafe { b::bpf_map__set_map_extra(self.ptr(), 0) }).map(drop)
+    }
+
     /// BTF id of the key, 0 if not told.
     pub fn key_type(self) -> u32 {
         // SAFETY: a getter.
