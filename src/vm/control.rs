@@ -56,9 +56,8 @@ impl Vm {
         let Some(sources) = delivery.sources.take() else {
             return Err(Error::new(Status::Internal, "the sources are gone"));
         };
-        let fds = sources.fds();
         let mut gate = self.shared.gate();
-        let started = match gate.watch(Role::Source, &epoll, &fds) {
+        let started = match gate.watch_sources(&epoll, &[&sources]) {
             Ok(()) => Queue::start(sources, epoll, max_bytes, Arc::clone(&self.shared.ledger)),
             Err(e) => Err((e, Some(sources))),
         };
@@ -69,7 +68,8 @@ impl Vm {
                 watched.map_err(system)
             }
             Err((e, sources)) => {
-                let watched = gate.watch(Role::Source, &self.shared.epoll, &fds);
+                let back: Vec<_> = sources.iter().collect();
+                let watched = gate.watch_sources(&self.shared.epoll, &back);
                 delivery.sources = sources;
                 watched.and(Err(e)).map_err(system)
             }
@@ -88,7 +88,7 @@ impl Vm {
         if delivery.queue.take_if(|queue| queue.is_empty()).is_some() {
             gate.forget(Role::Queue);
         }
-        let watched = gate.watch(Role::Source, &self.shared.epoll, &sources.fds());
+        let watched = gate.watch_sources(&self.shared.epoll, &[&sources]);
         delivery.sources = Some(sources);
         watched.map_err(|e| options::system("queue", &e))
     }

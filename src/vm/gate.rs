@@ -4,6 +4,7 @@ use std::io;
 use std::os::fd::RawFd;
 use std::sync::Arc;
 
+use crate::bpf::source::Sources;
 use crate::os::{Epoll, EventFd};
 
 /// Token of everything that means "there are events".
@@ -26,7 +27,7 @@ pub struct Gate {
     paused: bool,
     watched: Vec<(Role, Arc<Epoll>, RawFd)>,
     /// Signalled when sources come into a set: that asks for their readiness. See `Sources::again`.
-    pub again: Option<Arc<EventFd>>,
+    again: Vec<Arc<EventFd>>,
 }
 
 impl Gate {
@@ -57,16 +58,20 @@ impl Gate {
             }
             self.watched.push((role, Arc::clone(epoll), fd));
         }
-        if role == Role::Source {
-            self.ask_again();
-        }
+        Ok(())
+    }
+
+    /// Has `epoll` wait for these sources, and for no others.
+    pub fn watch_sources(&mut self, epoll: &Arc<Epoll>, sources: &[&Sources]) -> io::Result<()> {
+        self.again = sources.iter().filter_map(|sources| sources.again()).collect();
+        let fds: Vec<RawFd> = sources.iter().flat_map(|sources| sources.fds()).collect();
+        self.watch(Role::Source, epoll, &fds)?;
+        self.ask_again();
         Ok(())
     }
 
     fn ask_again(&self) {
-        if let Some(again) = &self.again {
-            again.signal();
-        }
+        self.again.iter().for_each(|again| again.signal());
     }
 
     /// The descriptors of that role have been closed, and left their set by that.

@@ -224,8 +224,7 @@ impl Vm {
         self.shared.ledger.watch(session.lost_map(), session.prog_fds()?);
         delivery.shapes = sources.shapes();
         let mut gate = self.shared.gate();
-        gate.again = sources.again();
-        let watched = gate.watch(Role::Source, &self.shared.epoll, &sources.fds());
+        let watched = gate.watch_sources(&self.shared.epoll, &[&sources]);
         delivery.sources = Some(sources);
         watched.map_err(|e| options::system("epoll", &e))
     }
@@ -233,11 +232,8 @@ impl Vm {
     /// After a failure back to what `open` left, with what the host has set.
     fn unload(&self, inner: &mut Inner, delivery: &mut Delivery, cause: Error) -> Error {
         self.shared.ledger.watch(None, Vec::new());
-        let mut gate = self.shared.gate();
         // Nothing is added, so nothing can fail.
-        drop(gate.watch(Role::Source, &self.shared.epoll, &[]));
-        gate.again = None;
-        drop(gate);
+        drop(self.shared.gate().watch_sources(&self.shared.epoll, &[]));
         *delivery = Delivery::default();
         match inner.session.take().map(Session::reopen) {
             Some(Err(e)) => {

@@ -1,16 +1,14 @@
 //! A guest at work: what it lets through goes to the callback, and its waits are the vm's.
 
-use std::os::fd::RawFd;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Instant;
 
 use super::event::{Deliver, EventFn, Flow, Format};
-use super::gate::Role;
 use super::poll::Ready;
 use super::{Vm, locked, options, types_of};
 use crate::bpf::session::Session;
-use crate::bpf::source::{Shape, Sink};
+use crate::bpf::source::{Shape, Sink, Sources};
 use crate::error::{Error, Result, Status};
 use crate::wasm::{self, Outlet, Wake};
 
@@ -75,9 +73,9 @@ impl<F: EventFn + ?Sized> Outlet for Host<'_, F> {
         }
     }
 
-    fn watch(&mut self, fds: &[RawFd]) -> Result<()> {
+    fn watch(&mut self, sources: &[&Sources]) -> Result<()> {
         let shared = &self.vm.shared;
-        let watched = shared.gate().watch(Role::Source, &shared.epoll, fds);
+        let watched = shared.gate().watch_sources(&shared.epoll, sources);
         watched.map_err(|e| options::system("epoll", &e))
     }
 

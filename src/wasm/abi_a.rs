@@ -135,8 +135,8 @@ fn poll(run: &Run<'_>, guest: Guest<'_>, args: &[u64]) -> Option<u64> {
 
 /// Returns when the guest has to end, with an error if nobody has noted another reason.
 fn poll_until_the_end(run: &Run<'_>, guest: Guest<'_>, polled: &mut [(usize, Sources)]) -> Result<()> {
-    let fds: Vec<_> = polled.iter().flat_map(|(_, sources)| sources.fds()).collect();
-    run.outlet.borrow_mut().watch(&fds)?;
+    let watched: Vec<_> = polled.iter().map(|(_, sources)| sources).collect();
+    run.outlet.borrow_mut().watch(&watched)?;
     let mut feeds: Vec<Feed> =
         polled.iter().map(|(_, sources)| Feed::new(run, guest, sources.shapes())).collect();
     loop {

@@ -320,7 +320,7 @@ impl Poll<'_> {
     fn events(&self, run: &Run<'_>, guest: Guest<'_>, sources: &mut Sources) -> Result<Answer> {
         let timeout = u64::try_from(self.timeout_ms).ok().map(Duration::from_millis);
         let deadline = timeout.map(|timeout| Instant::now() + timeout);
-        run.outlet.borrow_mut().watch(&sources.fds())?;
+        run.outlet.borrow_mut().watch(&[&*sources])?;
         loop {
             let wake = run.watch.pause(|| run.outlet.borrow_mut().wait(deadline))?;
             match wake {

@@ -26,7 +26,7 @@ pub use run::run;
 pub use sys::version;
 
 use crate::bpf::session::Session;
-use crate::bpf::source::{Shape, Sink};
+use crate::bpf::source::{Shape, Sink, Sources};
 use crate::error::{Error, Result, Status};
 use sys::instance::{Limits, PAGE};
 
@@ -149,9 +149,9 @@ pub enum Wake {
 pub trait Outlet: Sink {
     /// Whether events must be JSON where the guest gets JSON: `None`, or the format that the host wants instead.
     fn other_than_json(&self) -> Option<&'static str>;
-    /// Has `wait` wait for these descriptors, and for no others.
-    fn watch(&mut self, fds: &[RawFd]) -> Result<()>;
-    /// Waits for a descriptor, for `stop`, or until `deadline`.
+    /// Has `wait` wait for these sources, and for no others.
+    fn watch(&mut self, sources: &[&Sources]) -> Result<()>;
+    /// Waits for a source, for `stop`, or until `deadline`.
     fn wait(&mut self, deadline: Option<Instant>) -> Result<Wake>;
     /// A line that the guest printed.
     fn output(&mut self, line: &[u8]) -> bool;

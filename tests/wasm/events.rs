@@ -3,7 +3,7 @@
 use eunomia::vm::WasmOptions;
 use eunomia::{EventKind, Flow, Format, Kind, Status};
 
-use crate::fixture::{calls, guest, opened, refused, run_until, tid};
+use crate::fixture::{calls, guest, opened, perf_calls, refused, run_until, tid, with_patience};
 use crate::needs_root;
 use crate::support::kernel::Watch;
 
@@ -27,6 +27,15 @@ fn a_guest_without_a_handler_lets_events_through_as_the_host_wants_them() {
     let (_, seen) = run_until(&vm, Format::Text, 1, 1);
     let line = String::from_utf8(seen.events[0].clone()).unwrap();
     assert_eq!(&line[2..3], ":", "{line}");
+}
+
+#[test]
+fn events_that_wait_in_a_perf_buffer_arrive() {
+    needs_root!();
+    let vm = plain(&guest("events", &[], perf_calls().as_bytes()));
+    let (result, seen) = with_patience(&vm, || run_until(&vm, Format::Json, 3, 3));
+    assert_eq!(result.unwrap(), 0);
+    assert_eq!(seen.seqs(), [0, 1, 2]);
 }
 
 #[test]

@@ -3,7 +3,9 @@
 use std::collections::HashMap;
 use std::path::Path;
 use std::process::Command;
+use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use eunomia::vm::WasmOptions;
 use eunomia::{Error, Event, EventKind, Flow, Format, Kind, Options, Status, Vm};
@@ -91,6 +93,47 @@ pub fn calls(repeat: u32) -> String {
     let mut document: Value = serde_json::from_slice(&package).expect("a package is JSON");
     document["runtime_args"] = json!({ "only_tid": tid(), "repeat": repeat });
     document.to_string()
+}
+
+/// `CALLS` with a perf buffer in place of the ring buffer.
+fn perf_source() -> String {
+    let (head, rest) = CALLS.split_once("        struct event *event = ").unwrap();
+    let (_, tail) = rest.split_once("        bpf_ringbuf_submit(event, 0);\n").unwrap();
+    let body = "        struct event event = {.seq = __sync_fetch_and_add(&seen, 1), .tid = tid};\n        \
+                bpf_perf_event_output(ctx, &events, BPF_F_CURRENT_CPU, &event, sizeof(event));\n";
+    let perf = "BPF_MAP_TYPE_PERF_EVENT_ARRAY);\n    __uint(key_size, 4);\n    __uint(value_size, 4);";
+    let ring = "BPF_MAP_TYPE_RINGBUF);\n    __uint(max_entries, 256 * 1024);";
+    format!("{head}{body}{tail}").replace(ring, perf)
+}
+
+/// The package of a perf buffer, for this thread.
+pub fn perf_calls() -> String {
+    let package = once("perf package".into(), || support::package(&perf_source()));
+    let mut document: Value = serde_json::from_slice(&package).expect("a package is JSON");
+    document["runtime_args"] = json!({ "only_tid": tid() });
+    document.to_string()
+}
+
+/// The object of a perf buffer, for this thread.
+pub fn perf_object() -> Vec<u8> {
+    let source = perf_source().replace("only_tid = 0", &format!("only_tid = {}", tid()));
+    let folder = support::compile(&source);
+    std::fs::read(folder.path().join("test.bpf.o")).expect("ecc wrote an object")
+}
+
+/// Stops the vm after a time that no run takes, so that a guest which waits in vain fails its test.
+pub fn with_patience<T>(vm: &Vm, work: impl FnOnce() -> T) -> T {
+    let (done, waiting) = mpsc::channel::<()>();
+    std::thread::scope(|scope| {
+        scope.spawn(move || {
+            if waiting.recv_timeout(Duration::from_secs(30)) == Err(RecvTimeoutError::Timeout) {
+                vm.stop();
+            }
+        });
+        let result = work();
+        drop(done);
+        result
+    })
 }
 
 /// The object of `CALLS`, for this thread, with `repeat`.

@@ -3,23 +3,29 @@
 use eunomia::vm::WasmOptions;
 use eunomia::{Event, EventKind, Flow, Format};
 
-use crate::fixture::{call, guest, object, opened, run};
+use crate::fixture::{call, guest, object, opened, perf_object, run, with_patience};
 use crate::needs_root;
 use crate::support::kernel::Watch;
 
 /// Runs the guest until it has printed `until`; calls getpgid `calls` times when it is ready.
 fn lines(defines: &[&str], repeat: u32, calls: usize, until: &str) -> (Vec<String>, eunomia::vm::Stats) {
-    let vm = opened(&guest("objects", defines, &object(repeat)), WasmOptions::default());
+    lines_of(&guest("objects", defines, &object(repeat)), calls, until)
+}
+
+fn lines_of(module: &[u8], calls: usize, until: &str) -> (Vec<String>, eunomia::vm::Stats) {
+    let vm = opened(module, WasmOptions::default());
     let mut lines = Vec::new();
-    let result = vm.wasm_run(&["guest"], Format::Raw, &mut |event: &Event<'_>| {
-        assert_eq!(event.kind, EventKind::Output, "events are the guest's alone");
-        lines.push(String::from_utf8(event.data.to_vec()).unwrap());
-        match &*lines[lines.len() - 1] {
-            "ready" => call(calls),
-            line if line == until => return Flow::End,
-            _ => {}
-        }
-        Flow::Continue
+    let result = with_patience(&vm, || {
+        vm.wasm_run(&["guest"], Format::Raw, &mut |event: &Event<'_>| {
+            assert_eq!(event.kind, EventKind::Output, "events are the guest's alone");
+            lines.push(String::from_utf8(event.data.to_vec()).unwrap());
+            match &*lines[lines.len() - 1] {
+                "ready" => call(calls),
+                line if line == until => return Flow::End,
+                _ => {}
+            }
+            Flow::Continue
+        })
     });
     assert!(matches!(result, Ok(0 | 3)), "{result:?} {lines:?}");
     (lines, vm.stats())
@@ -37,6 +43,14 @@ fn every_event_of_a_poll_is_delivered_in_order_with_its_size() {
         assert_eq!((stats.events, stats.bytes, stats.guest_dropped), (200, 6400, 0));
         watch.is_clean();
     }
+}
+
+#[test]
+fn events_that_wait_in_a_perf_buffer_are_polled() {
+    needs_root!();
+    let (lines, stats) = lines_of(&guest("objects", &[], &perf_object()), 3, "poll 3");
+    let seqs: Vec<_> = lines[3..6].iter().map(|line| line.split(' ').nth(1).unwrap()).collect();
+    assert_eq!((seqs, stats.events), (vec!["0", "1", "2"], 3), "{lines:?}");
 }
 
 #[test]
