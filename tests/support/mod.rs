@@ -49,7 +49,8 @@ pub fn compile(source: &str) -> tempfile::TempDir {
     dir
 }
 
-fn run_ecc(sources: &[&Path], out: &Path) {
+/// Compiles sources to packages in `out`.
+pub fn run_ecc(sources: &[&Path], out: &Path) {
     let made = Command::new(ecc()).args(sources).arg("-o").arg(out).output().expect("ecc runs");
     assert!(made.status.success(), "ecc: {}", String::from_utf8_lossy(&made.stderr));
 }

@@ -1,0 +1,57 @@
+// The runner in C, see ../README.md. usage: runner TABLE PACKAGES
+#include "runner.h"
+
+void take_step(scenario *scenario, const args *args, outcome *outcome) {
+    if (carry_out(scenario, args, outcome))
+        compare(scenario, args, outcome);
+    else
+        snprintf(scenario->difference, sizeof(scenario->difference), "no such call");
+    if (scenario->difference[0]) {
+        char rest[sizeof(scenario->difference)];
+        memcpy(rest, scenario->difference, sizeof(rest));
+        snprintf(scenario->difference, sizeof(scenario->difference), "%s: %.1900s", text_of(args, "call"),
+                 rest);
+    }
+}
+
+// Joins what was started, lets go of the vm and prints the result.
+static void finish(scenario *scenario, const char *name, int step) {
+    if (scenario->has_stopper)
+        pthread_join(scenario->stopper, NULL);
+    eunomia_destroy(scenario->vm);
+    if (scenario->difference[0])
+        printf("%s\tstep %d, %s\n", name, step, scenario->difference);
+    else
+        printf("%s\tok\n", name);
+    fflush(stdout);
+}
+
+int main(int argc, char **argv) {
+    static scenario scenario;
+    static outcome outcome;
+    static line line;
+    char name[128] = "";
+    int step = 0;
+    FILE *table = argc == 3 ? fopen(argv[1], "r") : NULL;
+    if (!table) {
+        fprintf(stderr, "usage: runner TABLE PACKAGES\n");
+        return 2;
+    }
+    while (next_line(table, argv[2], &line)) {
+        if (strcmp(line.word, "scenario") == 0) {
+            if (name[0])
+                finish(&scenario, name, step);
+            memset(&scenario, 0, sizeof(scenario));
+            snprintf(name, sizeof(name), "%s", line.fields[0]);
+            step = 0;
+        } else if (!scenario.difference[0]) {
+            args args = {.in = &line, .prefix = ""};
+            step++;
+            take_step(&scenario, &args, &outcome);
+        }
+    }
+    if (name[0])
+        finish(&scenario, name, step);
+    fclose(table);
+    return 0;
+}
