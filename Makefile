@@ -16,7 +16,7 @@ PACKAGES := $(EXAMPLES:%=target/packages/%/package.json)
 MODULES := $(patsubst examples/wasm/%/,target/packages/%/app.wasm,$(wildcard examples/wasm/*/))
 HOSTS := $(patsubst examples/c/%.c,target/examples/%,$(wildcard examples/c/*.c))
 BOOTSTRAP := target/packages/bootstrap/package.json
-C_FILES = $(filter-out include/eunomia.h,$(shell git ls-files '*.c' '*.cpp' '*.h'))
+C_FILES = $(filter-out include/eunomia.h,$(shell git ls-files '*.c' '*.cpp' '*.h' '*.hpp'))
 SHELL_FILES = .ci/run tests/vm/init $(shell git ls-files '*.sh')
 DEST = $(DESTDIR)$(PREFIX)
 
@@ -62,7 +62,7 @@ install: $(LIB) $(DIST)/libeunomia.a ## install library, header, pkg-config file
 	ln -sf libeunomia.so.$(VERSION) $(DEST)/lib/$(SONAME)
 	ln -sf $(SONAME) $(DEST)/lib/libeunomia.so
 	install -Dm 644 $(DIST)/libeunomia.a -t $(DEST)/lib
-	install -Dm 644 include/eunomia.h -t $(DEST)/include
+	install -Dm 644 include/eunomia.h include/eunomia.hpp -t $(DEST)/include
 	install -Dm 644 bindings/c/eunomia.pc.in $(DEST)/lib/pkgconfig/eunomia.pc
 	sed -i 's|@PREFIX@|$(PREFIX)|; s|@VERSION@|$(VERSION)|' $(DEST)/lib/pkgconfig/eunomia.pc
 	install -Dm 755 target/release/ecc -t $(DEST)/bin

@@ -48,6 +48,7 @@ need_wasm() {
 
 need_test() {
     need_wasm
+    need g++ g++
     need valgrind valgrind
     need bpftool bpftool
     need ip iproute2

@@ -3,6 +3,7 @@
 
 pub mod child;
 pub mod elf;
+pub mod host;
 pub mod kernel;
 
 use std::path::{Path, PathBuf};
@@ -36,7 +37,8 @@ fn ecc() -> PathBuf {
     ecc
 }
 
-fn root() -> &'static Path {
+/// The repository.
+pub fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
@@ -59,6 +61,13 @@ pub fn run_ecc(sources: &[&Path], out: &Path) {
 pub fn package(source: &str) -> Vec<u8> {
     let dir = compile(source);
     std::fs::read(dir.path().join("package.json")).expect("ecc wrote a package")
+}
+
+/// Makes the package of a source in the repository.
+pub fn package_file(source: &str, package: &Path) {
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    run_ecc(&[&root().join(source)], dir.path());
+    std::fs::copy(dir.path().join("package.json"), package).expect("ecc wrote a package");
 }
 
 /// The package of an example under examples/bpf.

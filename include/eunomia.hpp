@@ -1,0 +1,830 @@
+// eunomia.hpp: libeunomia for C++17, header-only, on top of eunomia.h. SPDX-License-Identifier: MIT
+//
+//   eunomia::vm vm;
+//   vm.open_file("package.json");
+//   vm.attach();
+//   vm.run(eunomia::format::json, [](const eunomia::event &event) { std::cout << event.text() << '\n'; });
+//
+// Everything in eunomia.h is here, with the same words and the same rules; what a function does is said
+// there. What differs:
+//   - Failures are exceptions of type eunomia::error; what a function gives out is its result.
+//   - Strings are copies, and so are structs. Events are borrowed for the call of the callback, types until
+//   the
+//     vm has gone.
+//   - A callback takes a `const event &` and returns nothing or a flow. It may throw: the exception ends the
+//   call
+//     that delivers (poll, run, ...) and comes out of it.
+//   - A vm that is closed, or destroyed, while a call is in progress (in another thread, or further up the
+//   stack of a
+//     callback) is stopped, and goes when that call returns.
+
+#ifndef EUNOMIA_HPP
+#define EUNOMIA_HPP
+
+#include <eunomia.h>
+
+#include <cerrno>
+#include <chrono>
+#include <cstdint>
+#include <cstring>
+#include <exception>
+#include <functional>
+#include <memory>
+#include <stdexcept>
+#include <string>
+#include <string_view>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+namespace eunomia {
+
+// ---- Version ----
+
+// Returns the EUNOMIA_VERSION_NUM of the library in use.
+inline std::uint32_t version() noexcept {
+    return eunomia_version();
+}
+
+// Returns a line for people that names the library and what is in it.
+inline const char *version_string() noexcept {
+    return eunomia_version_string();
+}
+
+// Returns the set of eunomia_kind that this build of the library can open.
+inline std::uint32_t kinds() noexcept {
+    return eunomia_kinds();
+}
+
+// Returns the name of a status, such as "EUNOMIA_ERR_TYPE".
+inline const char *status_name(int status) noexcept {
+    return eunomia_status_name(status);
+}
+
+// ---- Errors ----
+
+// A failed call. what() is the line for people: which thing, which value.
+class error : public std::runtime_error {
+  public:
+    error(int status, const std::string &message, std::string detail = {}, int sys = 0, std::size_t need = 0)
+        : std::runtime_error(message), status_(status), sys_(sys), need_(need), detail_(std::move(detail)) {}
+
+    // An eunomia_status below 0.
+    int status() const noexcept {
+        return status_;
+    }
+
+    // The long text to it, such as the verifier's log; "" if there is none.
+    const std::string &detail() const noexcept {
+        return detail_;
+    }
+
+    // The errno behind it, 0 if there is none.
+    int sys() const noexcept {
+        return sys_;
+    }
+
+    // With EUNOMIA_ERR_TOO_SMALL the bytes that are needed, else 0.
+    std::size_t need() const noexcept {
+        return need_;
+    }
+
+  private:
+    int status_, sys_;
+    std::size_t need_;
+    std::string detail_;
+};
+
+// ---- Words ----
+
+// As eunomia_kind.
+enum class kind : std::uint32_t {
+    json = EUNOMIA_KIND_JSON,
+    wasm = EUNOMIA_KIND_WASM,
+    any = EUNOMIA_KIND_ANY
+};
+
+// As eunomia_format.
+enum class format : std::uint32_t {
+    raw = EUNOMIA_FORMAT_RAW,
+    json = EUNOMIA_FORMAT_JSON,
+    text = EUNOMIA_FORMAT_TEXT
+};
+
+// As eunomia_event_kind.
+enum class event_kind : std::uint32_t {
+    sample = EUNOMIA_EVENT_SAMPLE,
+    lost = EUNOMIA_EVENT_LOST,
+    map_entry = EUNOMIA_EVENT_MAP_ENTRY,
+    header = EUNOMIA_EVENT_HEADER,
+    output = EUNOMIA_EVENT_OUTPUT,
+    round = EUNOMIA_EVENT_ROUND
+};
+
+// As eunomia_log_level.
+enum class log_level : std::uint32_t {
+    error = EUNOMIA_LOG_ERROR,
+    warn = EUNOMIA_LOG_WARN,
+    info = EUNOMIA_LOG_INFO,
+    debug = EUNOMIA_LOG_DEBUG
+};
+
+// What a callback wants: more events, or the end of the call that delivers.
+enum class flow { go_on = 0, end = 1 };
+
+// For as long as it takes.
+inline constexpr std::chrono::milliseconds forever{-1};
+
+// ---- Types of raw bytes ----
+
+struct field;
+
+// A type, borrowed from a vm until that has gone. Empty where the package does not tell.
+class type {
+  public:
+    type(const eunomia_type *raw = nullptr) noexcept : raw_(raw) {}
+
+    // Whether the package tells the type.
+    explicit operator bool() const noexcept {
+        return raw_ != nullptr;
+    }
+
+    // The spelling in C; "" if empty.
+    std::string_view name() const noexcept {
+        return eunomia_type_name(raw_);
+    }
+
+    // An eunomia_type_kind; 0 if empty.
+    std::uint32_t kind() const noexcept {
+        return eunomia_type_kind_of(raw_);
+    }
+
+    // Bytes.
+    std::size_t size() const noexcept {
+        return eunomia_type_size(raw_);
+    }
+
+    // Number of members, elements or constants.
+    std::uint32_t count() const noexcept {
+        return eunomia_type_count(raw_);
+    }
+
+    // The member, element or constant at an index below count().
+    inline field at(std::uint32_t index) const;
+
+    // For calls of eunomia.h.
+    const eunomia_type *raw() const noexcept {
+        return raw_;
+    }
+
+  private:
+    const eunomia_type *raw_;
+};
+
+// As eunomia_field; the name is borrowed like the type.
+struct field {
+    std::string_view name;
+    eunomia::type type;
+    std::uint32_t bit_offset, bit_size;
+    std::int64_t value;
+};
+
+inline field type::at(std::uint32_t index) const {
+    eunomia_field raw{};
+    raw.size = sizeof(raw);
+    if (int status = eunomia_type_field(raw_, index, &raw); status < 0)
+        throw error(status, "type \"" + std::string(name()) + "\" has no member " + std::to_string(index));
+    return {raw.name, raw.type, raw.bit_offset, raw.bit_size, raw.value};
+}
+
+// ---- Events ----
+
+// One event, borrowed for the call of the callback.
+class event {
+  public:
+    explicit event(const eunomia_event *raw) noexcept : raw_(raw) {}
+
+    event_kind kind() const noexcept {
+        return static_cast<event_kind>(raw_->kind);
+    }
+
+    // The form of data and key.
+    eunomia::format format() const noexcept {
+        return static_cast<eunomia::format>(raw_->format);
+    }
+
+    // Name of the map, or iterator program, it came through.
+    std::string_view source() const noexcept {
+        return raw_->source;
+    }
+
+    // Raw bytes, 8-aligned, or text with a NUL behind it.
+    const void *data() const noexcept {
+        return raw_->data;
+    }
+
+    // Bytes of data.
+    std::size_t size() const noexcept {
+        return raw_->len;
+    }
+
+    // Data as text, or as bytes in a string.
+    std::string_view text() const noexcept {
+        return {static_cast<const char *>(raw_->data), raw_->len};
+    }
+
+    // Key of a map entry, in the same format; else empty.
+    std::string_view key() const noexcept {
+        return {static_cast<const char *>(raw_->key), raw_->key_len};
+    }
+
+    // Raw data as a T; nullptr if there are fewer bytes than that.
+    template <class T> const T *as() const noexcept {
+        static_assert(std::is_trivially_copyable_v<T> && alignof(T) <= 8,
+                      "no struct that a kernel can write");
+        return raw_->len >= sizeof(T) ? static_cast<const T *>(raw_->data) : nullptr;
+    }
+
+    // Type of raw data.
+    eunomia::type type() const noexcept {
+        return raw_->type;
+    }
+
+    // Records lost, for event_kind::lost.
+    std::uint64_t lost() const noexcept {
+        return raw_->lost;
+    }
+
+    // CPU of a perf record; -1: not known.
+    int cpu() const noexcept {
+        return raw_->cpu;
+    }
+
+    // For calls of eunomia.h.
+    const eunomia_event *raw() const noexcept {
+        return raw_;
+    }
+
+  private:
+    const eunomia_event *raw_;
+};
+
+// ---- Structs ----
+
+// As eunomia_options: zero and empty is the default.
+struct options {
+    // Receives each line of the log, in any thread that is inside a call; must not call the vm. What it
+    // throws is dropped.
+    std::function<void(eunomia::log_level, std::string_view)> log = nullptr;
+    eunomia::log_level log_level = eunomia::log_level::warn;
+    // A set of eunomia_option_flag.
+    std::uint32_t flags = 0;
+    std::string btf_path{}, pin_path{};
+    std::uint32_t perf_pages = 0, poll_budget = 0;
+    std::uint32_t wasm_stack = 0, wasm_heap = 0, wasm_memory = 0, wasm_budget_ms = 0;
+    std::vector<std::string> wasm_dirs{};
+};
+
+// As eunomia_stats.
+using stats = eunomia_stats;
+
+// As eunomia_batch, of a call that succeeded.
+using batch = eunomia_batch;
+
+// As eunomia_map_info.
+struct map_info {
+    std::string name;
+    std::uint32_t kind, key_size, value_size, max_entries;
+    type key_type, value_type;
+    int fd;
+    std::uint32_t cpus;
+};
+
+// As eunomia_source_info.
+struct source_info {
+    std::string name;
+    std::uint32_t kind, interval_ms, record_size;
+    eunomia::type type, key_type;
+    std::uint64_t events, lost;
+};
+
+// As eunomia_prog_info.
+struct prog_info {
+    std::string name, section, target;
+    std::uint32_t type, flags, id;
+    std::uint64_t run_count, run_ns;
+};
+
+// Calls fn(const eunomia_record &head, const void *data, const void *key) for each record of a raw batch.
+template <class Fn> void each_record(const void *buffer, const batch &stored, Fn &&fn) {
+    auto at = static_cast<const char *>(buffer);
+    const char *end = at + stored.len;
+    for (const eunomia_record *head; at < end; at += head->size) {
+        head = reinterpret_cast<const eunomia_record *>(at);
+        const char *data = at + sizeof(*head);
+        fn(*head, static_cast<const void *>(data), static_cast<const void *>(data + (head->len + 7) / 8 * 8));
+    }
+}
+
+namespace detail {
+
+// A vm of the library and what it borrows. Lives as long as the eunomia::vm, and as any call on it.
+struct state {
+    eunomia_vm *raw = nullptr;
+    std::function<void(log_level, std::string_view)> log;
+
+    state() = default;
+    state(const state &) = delete;
+    state &operator=(const state &) = delete;
+    ~state() {
+        eunomia_destroy(raw);
+    }
+
+    static void on_log(void *arg, std::uint32_t level, const char *text) noexcept {
+        try {
+            static_cast<state *>(arg)->log(static_cast<log_level>(level), text);
+        } catch (...) { // there is nobody it could be told
+        }
+    }
+};
+
+// A callback on its way through C: what it throws is kept, and goes on its way on the other side.
+template <class Fn> struct callback {
+    Fn &fn;
+    std::exception_ptr thrown{};
+
+    static int on_event(void *arg, const eunomia_event *raw) noexcept {
+        auto &self = *static_cast<callback *>(arg);
+        try {
+            if constexpr (std::is_void_v<std::invoke_result_t<Fn &, const event &>>) {
+                self.fn(event(raw));
+                return 0;
+            } else {
+                return static_cast<int>(static_cast<flow>(self.fn(event(raw))));
+            }
+        } catch (...) {
+            self.thrown = std::current_exception();
+            return -1;
+        }
+    }
+};
+
+} // namespace detail
+
+// ---- The vm ----
+
+// A running BPF package, or an empty place for one. Can be moved, not copied. For one thread at a time, but
+// for stop, pause, stats_get and epoll_fd; a second thread gets an error with EUNOMIA_ERR_BUSY.
+class vm {
+  public:
+    explicit vm(options options = {}) : state_(std::make_shared<detail::state>()) {
+        check_version();
+        std::vector<const char *> dirs;
+        eunomia_options raw{};
+        raw.size = sizeof(raw);
+        raw.log_level = static_cast<std::uint32_t>(options.log_level);
+        raw.flags = options.flags;
+        raw.btf_path = options.btf_path.empty() ? nullptr : options.btf_path.c_str();
+        raw.pin_path = options.pin_path.empty() ? nullptr : options.pin_path.c_str();
+        raw.perf_pages = options.perf_pages;
+        raw.poll_budget = options.poll_budget;
+        raw.wasm_stack = options.wasm_stack;
+        raw.wasm_heap = options.wasm_heap;
+        raw.wasm_memory = options.wasm_memory;
+        raw.wasm_budget_ms = options.wasm_budget_ms;
+        raw.wasm_dirs = pointers(options.wasm_dirs, dirs);
+        create(raw, std::move(options.log));
+    }
+
+    vm(vm &&) noexcept = default;
+    vm &operator=(vm &&other) noexcept {
+        close();
+        state_ = std::move(other.state_);
+        return *this;
+    }
+    ~vm() {
+        close();
+    }
+
+    // Lets go of the package and the vm; every later call but close fails with EUNOMIA_ERR_INVAL. A call in
+    // progress is stopped, and the vm goes when it returns.
+    void close() noexcept {
+        if (state_ && state_.use_count() > 1)
+            eunomia_stop(state_->raw);
+        state_.reset();
+    }
+
+    // Whether it is neither closed nor moved from.
+    bool is_open() const noexcept {
+        return state_ != nullptr;
+    }
+
+    // For calls of eunomia.h; NULL once closed.
+    eunomia_vm *raw() const noexcept {
+        return state_ ? state_->raw : nullptr;
+    }
+
+    // -- Life --
+
+    // Opens a package from memory and returns the kind it was.
+    kind open(std::string_view data, kind kinds = kind::any) {
+        return opened([&](auto raw) { return eunomia_open(raw, data.data(), data.size(), number(kinds)); });
+    }
+
+    kind open_file(const std::string &path, kind kinds = kind::any) {
+        return opened([&](auto raw) { return eunomia_open_file(raw, path.c_str(), number(kinds)); });
+    }
+
+    // Opens a BPF object with its metadata, or with none: nullptr.
+    kind open_object(std::string_view elf, const char *meta_json = nullptr) {
+        return opened([&](auto raw) { return eunomia_open_object(raw, elf.data(), elf.size(), meta_json); });
+    }
+
+    void load() {
+        call(eunomia_load);
+    }
+
+    void attach() {
+        call(eunomia_attach);
+    }
+
+    void detach() {
+        call(eunomia_detach);
+    }
+
+    // -- Global variables --
+
+    void var_set_json(const std::string &name, const std::string &json) {
+        call([&](auto raw) { return eunomia_var_set_json(raw, name.c_str(), json.c_str()); });
+    }
+
+    std::string var_get_json(const std::string &name) const {
+        return text([&](auto raw, auto out) { return eunomia_var_get_json(raw, name.c_str(), out); });
+    }
+
+    void var_set(const std::string &name, const void *data, std::size_t size) {
+        call([&](auto raw) { return eunomia_var_set(raw, name.c_str(), data, size); });
+    }
+
+    // Sets a variable of the same size as T.
+    template <class T> void var_set(const std::string &name, const T &value) {
+        static_assert(std::is_trivially_copyable_v<T> && !std::is_pointer_v<T>, "no bytes of their own");
+        var_set(name, &value, sizeof(value));
+    }
+
+    // The bytes of a variable.
+    std::string var_get(const std::string &name) const {
+        std::size_t size = 0;
+        std::string value;
+        call([&](auto raw) {
+            int status = eunomia_var_get(raw, name.c_str(), nullptr, &size);
+            if (status != EUNOMIA_ERR_TOO_SMALL)
+                return status;
+            value.resize(size);
+            return eunomia_var_get(raw, name.c_str(), value.data(), &size);
+        });
+        return value;
+    }
+
+    // The value of a variable of the same size as T.
+    template <class T> T var_get(const std::string &name) const {
+        static_assert(std::is_trivially_copyable_v<T>, "no bytes of their own");
+        std::string bytes = var_get(name);
+        T value;
+        if (bytes.size() != sizeof(value))
+            throw error(EUNOMIA_ERR_TYPE, "variable \"" + name + "\" has " + std::to_string(bytes.size()) +
+                                              " bytes, not " + std::to_string(sizeof(value)));
+        std::memcpy(&value, bytes.data(), sizeof(value));
+        return value;
+    }
+
+    // -- The command line that a package describes --
+
+    // Sets variables; true if help or the version was asked for, which args_help then has.
+    bool args_set(const std::vector<std::string> &argv) {
+        std::vector<const char *> raw_argv;
+        pointers(argv, raw_argv);
+        return call([&](auto raw) { return eunomia_args_set(raw, length(argv), raw_argv.data()); }) == 1;
+    }
+
+    std::string args_help() const {
+        return text(eunomia_args_help);
+    }
+
+    // -- Events --
+
+    // Returns the number of events; 0 at the timeout. After stop an error with EUNOMIA_ERR_STOPPED.
+    template <class Fn> int poll(std::chrono::milliseconds timeout, format format, Fn &&fn) {
+        return deliver(fn, [&](auto raw, auto on_event, void *arg) {
+            return eunomia_poll(raw, static_cast<int>(timeout.count()), number(format), on_event, arg);
+        });
+    }
+
+    // Polls until stop, or until fn returns flow::end.
+    template <class Fn> void run(format format, Fn &&fn) {
+        deliver(fn, [&](auto raw, auto on_event, void *arg) {
+            return eunomia_run(raw, number(format), on_event, arg);
+        });
+    }
+
+    int epoll_fd() const {
+        return call(eunomia_epoll_fd);
+    }
+
+    // Any thread, any time, and in signal handlers.
+    void stop() const noexcept {
+        eunomia_stop(raw());
+    }
+
+    void pause(bool on) const {
+        call([&](auto raw) { return eunomia_pause(raw, on); });
+    }
+
+    stats stats_get() const {
+        return struct_of<stats>([&](auto raw, auto out) { return eunomia_stats_get(raw, out); });
+    }
+
+    // Stores waiting records in a buffer, which must be 8-aligned for raw ones; see each_record.
+    batch read(std::chrono::milliseconds timeout, format format, void *buffer, std::size_t size) {
+        return batch_of([&](auto raw, auto out) {
+            return eunomia_read(raw, static_cast<int>(timeout.count()), number(format), buffer, size, out);
+        });
+    }
+
+    void queue_start(std::size_t max_bytes) {
+        call([&](auto raw) { return eunomia_queue_start(raw, max_bytes); });
+    }
+
+    void queue_stop() {
+        call(eunomia_queue_stop);
+    }
+
+    template <class Fn> int iter_each(const std::string &prog, Fn &&fn) {
+        return deliver(fn, [&](auto raw, auto on_event, void *arg) {
+            return eunomia_iter_each(raw, prog.c_str(), on_event, arg);
+        });
+    }
+
+    // -- Maps --
+
+    int map_count() const {
+        return call(eunomia_map_count);
+    }
+
+    map_info map_at(int index) const {
+        return made_of<map_info, eunomia_map_info>(
+            [&](auto raw, auto out) { return eunomia_map_at(raw, index, out); }, map_of);
+    }
+
+    map_info map_find(const std::string &name) const {
+        return made_of<map_info, eunomia_map_info>(
+            [&](auto raw, auto out) { return eunomia_map_find(raw, name.c_str(), out); }, map_of);
+    }
+
+    void map_get(const std::string &map, const void *key, std::size_t klen, void *val,
+                 std::size_t vlen) const {
+        call([&](auto raw) { return eunomia_map_get(raw, map.c_str(), key, klen, val, vlen); });
+    }
+
+    // The value under a key; V and K have the sizes of the map's.
+    template <class V, class K> V map_get(const std::string &map, const K &key) const {
+        static_assert(std::is_trivially_copyable_v<V> && std::is_trivially_copyable_v<K>, "not plain bytes");
+        V value;
+        map_get(map, &key, sizeof(key), &value, sizeof(value));
+        return value;
+    }
+
+    void map_set(const std::string &map, const void *key, std::size_t klen, const void *val, std::size_t vlen,
+                 std::uint64_t flags = 0) {
+        call([&](auto raw) { return eunomia_map_set(raw, map.c_str(), key, klen, val, vlen, flags); });
+    }
+
+    template <class K, class V>
+    void map_set(const std::string &map, const K &key, const V &value, std::uint64_t flags = 0) {
+        static_assert(std::is_trivially_copyable_v<V> && std::is_trivially_copyable_v<K>, "not plain bytes");
+        map_set(map, &key, sizeof(key), &value, sizeof(value), flags);
+    }
+
+    void map_del(const std::string &map, const void *key, std::size_t klen) {
+        call([&](auto raw) { return eunomia_map_del(raw, map.c_str(), key, klen); });
+    }
+
+    template <class K> void map_del(const std::string &map, const K &key) {
+        static_assert(std::is_trivially_copyable_v<K>, "not plain bytes");
+        map_del(map, &key, sizeof(key));
+    }
+
+    // Stores the key after `key` (nullptr: the first) in `next`; false if there are no more.
+    bool map_next(const std::string &map, const void *key, void *next, std::size_t klen) const {
+        return call([&](auto raw) {
+                   int status = eunomia_map_next(raw, map.c_str(), key, next, klen);
+                   return status == EUNOMIA_ERR_NOT_FOUND ? 1 : status;
+               }) == 0;
+    }
+
+    std::string map_get_json(const std::string &map, const std::string &key) const {
+        return text(
+            [&](auto raw, auto out) { return eunomia_map_get_json(raw, map.c_str(), key.c_str(), out); });
+    }
+
+    void map_set_json(const std::string &map, const std::string &key, const std::string &value,
+                      std::uint64_t flags = 0) {
+        call([&](auto raw) {
+            return eunomia_map_set_json(raw, map.c_str(), key.c_str(), value.c_str(), flags);
+        });
+    }
+
+    void map_del_json(const std::string &map, const std::string &key) {
+        call([&](auto raw) { return eunomia_map_del_json(raw, map.c_str(), key.c_str()); });
+    }
+
+    // Calls fn for each entry and returns their number.
+    template <class Fn> int map_each(const std::string &map, format format, Fn &&fn) {
+        return deliver(fn, [&](auto raw, auto on_event, void *arg) {
+            return eunomia_map_each(raw, map.c_str(), number(format), on_event, arg);
+        });
+    }
+
+    // Stores all entries in a buffer, as read does.
+    batch map_dump(const std::string &map, format format, void *buffer, std::size_t size) const {
+        return batch_of([&](auto raw, auto out) {
+            return eunomia_map_dump(raw, map.c_str(), number(format), buffer, size, out);
+        });
+    }
+
+    // -- What a package consists of --
+
+    std::string describe() const {
+        return text([](auto raw, auto out) { return eunomia_describe(raw, out, nullptr); });
+    }
+
+    int source_count() const {
+        return call(eunomia_source_count);
+    }
+
+    source_info source_at(int index) const {
+        return made_of<source_info, eunomia_source_info>(
+            [&](auto raw, auto out) { return eunomia_source_at(raw, index, out); }, source_of);
+    }
+
+    int prog_count() const {
+        return call(eunomia_prog_count);
+    }
+
+    prog_info prog_at(int index) const {
+        return made_of<prog_info, eunomia_prog_info>(
+            [&](auto raw, auto out) { return eunomia_prog_at(raw, index, out); }, prog_of);
+    }
+
+    prog_info prog_find(const std::string &name) const {
+        return made_of<prog_info, eunomia_prog_info>(
+            [&](auto raw, auto out) { return eunomia_prog_find(raw, name.c_str(), out); }, prog_of);
+    }
+
+    void prog_set_autoload(const std::string &prog, bool on) {
+        call([&](auto raw) { return eunomia_prog_set_autoload(raw, prog.c_str(), on); });
+    }
+
+    void prog_set_target_json(const std::string &prog, const std::string &json) {
+        call([&](auto raw) { return eunomia_prog_set_target_json(raw, prog.c_str(), json.c_str()); });
+    }
+
+    // -- WASM packages --
+
+    // Runs the guest to its end and returns its exit code.
+    template <class Fn> int wasm_run(const std::vector<std::string> &argv, format format, Fn &&fn) {
+        int exit_code = 0;
+        std::vector<const char *> raw_argv;
+        pointers(argv, raw_argv);
+        deliver(fn, [&](auto raw, auto on_event, void *arg) {
+            return eunomia_wasm_run(raw, length(argv), raw_argv.data(), &exit_code, number(format), on_event,
+                                    arg);
+        });
+        return exit_code;
+    }
+
+  private:
+    // Before 1.0 each minor version may differ in everything.
+    static void check_version() {
+        if (eunomia_version() / 100 != EUNOMIA_VERSION_NUM / 100)
+            throw error(EUNOMIA_ERR_UNSUPPORTED, "the library in use is " + std::string(version_string()) +
+                                                     ", the header is of version " +
+                                                     std::to_string(EUNOMIA_VERSION_MAJOR) + "." +
+                                                     std::to_string(EUNOMIA_VERSION_MINOR));
+    }
+
+    // Why there is no vm is told to the log alone, so one that keeps the line stands in until there is one.
+    void create(eunomia_options &raw, std::function<void(log_level, std::string_view)> log) {
+        std::string line;
+        state_->log = [&](log_level level, std::string_view text) {
+            line = text;
+            if (log)
+                log(level, text);
+        };
+        raw.log = detail::state::on_log;
+        raw.log_arg = state_.get();
+        int status = eunomia_new(&state_->raw, &raw);
+        if (status < 0)
+            throw error(status, line, {}, errno);
+        state_->log = log ? std::move(log) : [](log_level, std::string_view) {};
+    }
+
+    template <class Word> static std::uint32_t number(Word word) noexcept {
+        return static_cast<std::uint32_t>(word);
+    }
+
+    static int length(const std::vector<std::string> &words) noexcept {
+        return static_cast<int>(words.size());
+    }
+
+    // A list for C with NULL at the end, kept in `to`; NULL if it is empty.
+    static const char *const *pointers(const std::vector<std::string> &words, std::vector<const char *> &to) {
+        for (const std::string &word : words)
+            to.push_back(word.c_str());
+        to.push_back(nullptr);
+        return words.empty() ? nullptr : to.data();
+    }
+
+    // What this call works on, until it returns.
+    std::shared_ptr<detail::state> entered() const {
+        if (!state_)
+            throw error(EUNOMIA_ERR_INVAL, "the vm is closed");
+        return state_;
+    }
+
+    // The result of a call, or an exception.
+    static int checked(eunomia_vm *raw, int status, std::size_t need = 0) {
+        if (status >= 0)
+            return status;
+        if (status == EUNOMIA_ERR_BUSY) // another thread's call may be changing the text
+            throw error(status, "the vm is in use, by another thread or by the poll this call comes from");
+        throw error(status, eunomia_errmsg(raw), eunomia_errdetail(raw), eunomia_errsys(raw), need);
+    }
+
+    template <class Call> int call(Call &&function) const {
+        auto state = entered();
+        return checked(state->raw, function(state->raw));
+    }
+
+    template <class Call> kind opened(Call &&function) {
+        return static_cast<kind>(call(function));
+    }
+
+    template <class Call> std::string text(Call &&function) const {
+        const char *out = "";
+        auto state = entered();
+        checked(state->raw, function(state->raw, &out));
+        return out;
+    }
+
+    template <class Raw, class Call> Raw struct_of(Call &&function) const {
+        return made_of<Raw, Raw>(function, [](const Raw &raw) { return raw; });
+    }
+
+    // What `make` makes of a struct while its names are still there.
+    template <class Made, class Raw, class Call, class Make>
+    Made made_of(Call &&function, Make &&make) const {
+        Raw raw{};
+        raw.size = sizeof(raw);
+        auto state = entered();
+        checked(state->raw, function(state->raw, &raw));
+        return make(raw);
+    }
+
+    template <class Call> batch batch_of(Call &&function) const {
+        batch out{};
+        out.size = sizeof(out);
+        auto state = entered();
+        int status = function(state->raw, &out);
+        checked(state->raw, status, out.need);
+        return out;
+    }
+
+    template <class Fn, class Call> int deliver(Fn &fn, Call &&function) {
+        auto state = entered();
+        detail::callback<Fn> callback{fn};
+        int status = function(state->raw, detail::callback<Fn>::on_event, static_cast<void *>(&callback));
+        if (callback.thrown)
+            std::rethrow_exception(callback.thrown);
+        return checked(state->raw, status);
+    }
+
+    static map_info map_of(const eunomia_map_info &i) {
+        return {i.name,     i.kind,       i.key_size, i.value_size, i.max_entries,
+                i.key_type, i.value_type, i.fd,       i.cpus};
+    }
+
+    static source_info source_of(const eunomia_source_info &i) {
+        return {i.name, i.kind, i.interval_ms, i.record_size, i.type, i.key_type, i.events, i.lost};
+    }
+
+    static prog_info prog_of(const eunomia_prog_info &i) {
+        return {i.name, i.section, i.target, i.type, i.flags, i.id, i.run_count, i.run_ns};
+    }
+
+    std::shared_ptr<detail::state> state_;
+};
+
+} // namespace eunomia
+
+#endif

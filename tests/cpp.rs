@@ -1,0 +1,82 @@
+//! The interface for C++: eunomia.hpp compiles without a warning wherever C++17 is, tests/cpp runs natively and with
+//! the address sanitizer, and every function of the C header can be reached.
+
+mod support;
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use support::{host, root};
+
+/// A folder for what the tests make.
+fn folder(name: &str) -> PathBuf {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("cpp").join(name);
+    std::fs::create_dir_all(&folder).expect("the folder can be made");
+    folder
+}
+
+/// Compiles tests/cpp/vm.cpp and runs it. Each way has its own folder, for both may be at work.
+fn run(way: &str, flags: &[&str], repeats: &str) {
+    needs_root!();
+    let folder = folder(way);
+    support::package_file("tests/conformance/bpf/calls.bpf.c", &folder.join("calls.json"));
+    support::package_file("tests/bpf/rejected.bpf.c", &folder.join("rejected.json"));
+    let program = folder.join("vm");
+    let flags = [&["-std=c++17", "-Wshadow"], flags].concat();
+    host::link("c++", &flags, &[root().join("tests/cpp/vm.cpp")], &program);
+    let output = Command::new(&program).arg(&folder).arg(repeats).output().expect("the program starts");
+    assert!(output.status.success(), "{}: {}", output.status, String::from_utf8_lossy(&output.stderr));
+}
+
+#[test]
+fn exceptions_and_lifetimes_hold() {
+    run("native", &[], "50");
+}
+
+#[test]
+fn exceptions_and_lifetimes_hold_with_the_address_sanitizer() {
+    run("sanitizer", &["-fsanitize=address,undefined"], "30");
+}
+
+#[test]
+fn the_header_is_valid_in_every_cpp_from_17_on() {
+    let source = folder("header").join("header.cpp");
+    std::fs::write(&source, "#include <eunomia.hpp>\n").expect("the source can be written");
+    for compiler in ["g++", "clang++"] {
+        for standard in ["-std=c++17", "-std=c++20", "-std=c++2b"] {
+            host::check(compiler, &[standard, "-Wshadow", "-Wconversion"], &source);
+        }
+    }
+}
+
+/// A library of another minor version is refused with both versions in the text.
+#[test]
+fn a_library_of_another_version_is_refused() {
+    let folder = folder("version");
+    let header = std::fs::read_to_string(root().join("include/eunomia.h")).expect("the header can be read");
+    let other = header
+        .replace("#define EUNOMIA_VERSION_MINOR 1", "#define EUNOMIA_VERSION_MINOR 7")
+        .replace("#define EUNOMIA_VERSION_NUM 100", "#define EUNOMIA_VERSION_NUM 700");
+    assert!(header != other, "the version of the header is not where it was");
+    std::fs::write(folder.join("eunomia.h"), other).expect("the header can be written");
+    let text = "#include <eunomia.hpp>\n#include <cstdio>\nint main() { try { eunomia::vm vm; } \
+                catch (const eunomia::error &e) { std::printf(\"%d %s\", e.status(), e.what()); } }\n";
+    let (source, program) = (folder.join("main.cpp"), folder.join("main"));
+    std::fs::write(&source, text).expect("the source can be written");
+    let include = format!("-I{}", folder.display());
+    host::link("c++", &["-std=c++17", &include], &[source], &program);
+    let output = Command::new(program).output().expect("the program starts");
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    let ours = concat!(env!("CARGO_PKG_VERSION_MAJOR"), ".", env!("CARGO_PKG_VERSION_MINOR"));
+    assert!(said.starts_with("-10 ") && said.contains(ours) && said.contains("version 0.7"), "{said}");
+}
+
+#[test]
+fn every_function_of_c_is_reached() {
+    let read = |path: &str| std::fs::read_to_string(root().join(path)).expect("it can be read");
+    let header = read("include/eunomia.hpp");
+    let names = read("tests/abi/symbols.txt");
+    let is_used = |name: &&str| header.contains(&format!("{name}(")) || header.contains(&format!("({name})"));
+    let missing: Vec<&str> = names.lines().filter(|name| !is_used(name)).collect();
+    assert!(missing.is_empty(), "eunomia.hpp does not use {missing:?}");
+}

@@ -1,0 +1,310 @@
+// eunomia.hpp where it is more than the C interface: exceptions in both directions, lifetime, typed values.
+// usage: vm FOLDER REPEATS   (FOLDER has calls.json and rejected.json)
+#include <eunomia.hpp>
+
+#include <atomic>
+#include <cstdio>
+#include <cstdlib>
+#include <filesystem>
+#include <optional>
+#include <thread>
+
+#include <sys/syscall.h>
+#include <unistd.h>
+
+using namespace std::chrono_literals;
+using eunomia::event;
+using eunomia::flow;
+using eunomia::format;
+
+// One record of tests/conformance/bpf/calls.bpf.c.
+struct call_event {
+    std::uint32_t seq, mode;
+    std::uint64_t value;
+    char text[8];
+};
+
+struct pair {
+    std::int32_t left;
+    std::uint16_t right;
+};
+
+static std::string folder;
+static int repeats;
+
+#define CHECK(condition) ((condition) ? (void)0 : die(__LINE__, #condition))
+#define RUN(test) (std::fprintf(stderr, "%s\n", #test), test())
+
+[[noreturn]] static void die(int line, const std::string &what) {
+    std::fprintf(stderr, "vm.cpp:%d: %s\n", line, what.c_str());
+    std::exit(1);
+}
+
+// The failure of a call that must fail.
+template <class Call> static eunomia::error failure(int line, Call &&call) {
+    try {
+        call();
+    } catch (const eunomia::error &error) {
+        return error;
+    }
+    die(line, "no exception came");
+}
+#define FAILURE(call) failure(__LINE__, [&] { call; })
+
+static eunomia::vm opened() {
+    eunomia::vm vm;
+    CHECK(vm.open_file(folder + "/calls.json") == eunomia::kind::json);
+    return vm;
+}
+
+static eunomia::vm running() {
+    eunomia::vm vm = opened();
+    vm.var_set("target", static_cast<std::uint32_t>(getpid()));
+    vm.attach();
+    return vm;
+}
+
+static void trigger(eunomia::vm &vm, std::uint32_t events) {
+    vm.var_set("burst", events);
+    ::syscall(SYS_getpgid, 0);
+}
+
+// ---- exceptions ----
+
+struct own_exception : std::exception {
+    int value;
+    explicit own_exception(int number) : value(number) {}
+};
+
+static void throw_seven(const event &) {
+    throw own_exception(7);
+}
+
+template <class Call> static bool throws_seven(Call &&call) {
+    try {
+        call();
+    } catch (const own_exception &e) {
+        return e.value == 7;
+    }
+    return false;
+}
+
+static void what_a_callback_throws_comes_out_of_the_call() {
+    eunomia::vm vm = running();
+    trigger(vm, 2);
+    CHECK(throws_seven([&] { vm.poll(eunomia::forever, format::json, throw_seven); }));
+    CHECK(throws_seven([&] { vm.run(format::raw, throw_seven); }));
+    CHECK(throws_seven([&] { vm.map_each("pairs", format::text, throw_seven); }));
+    CHECK(vm.poll(0ms, format::raw, [](const event &) {}) == 0); // each took its event with it
+    CHECK(vm.stats_get().events == 2);
+    trigger(vm, 1);
+    CHECK(vm.poll(eunomia::forever, format::raw, [](const event &) {}) == 1);
+}
+
+static void errors_of_the_vm_pass_through_a_callback() {
+    eunomia::vm vm = running();
+    trigger(vm, 1);
+    eunomia::error error =
+        FAILURE(vm.poll(eunomia::forever, format::raw, [&](const event &) { vm.var_get_json("nothing"); }));
+    CHECK(error.status() == EUNOMIA_ERR_NOT_FOUND);
+    CHECK(std::string(error.what()).find("nothing") != std::string::npos);
+}
+
+static void an_error_carries_everything() {
+    eunomia::vm vm;
+    vm.open_file(folder + "/rejected.json");
+    eunomia::error error = FAILURE(vm.load());
+    CHECK(error.status() == EUNOMIA_ERR_VERIFIER && error.sys() != 0);
+    CHECK(std::string(error.what()).find("read_nowhere") != std::string::npos);
+    CHECK(error.detail().find("R1 invalid mem access") != std::string::npos);
+}
+
+static void why_there_is_no_vm_is_told() {
+    eunomia::options options;
+    std::string logged;
+    options.perf_pages = 3;
+    options.log = [&](eunomia::log_level, std::string_view line) { logged = line; };
+    eunomia::error error = FAILURE(eunomia::vm vm(options));
+    CHECK(error.status() == EUNOMIA_ERR_INVAL);
+    CHECK(std::string(error.what()).find("perf_pages") != std::string::npos && logged == error.what());
+}
+
+static void what_a_log_throws_is_dropped() {
+    eunomia::options options;
+    int lines = 0;
+    options.log_level = eunomia::log_level::debug;
+    options.log = [&](eunomia::log_level, std::string_view) {
+        lines++;
+        throw own_exception(1);
+    };
+    eunomia::vm vm(std::move(options));
+    vm.open_file(folder + "/calls.json");
+    vm.load();
+    CHECK(lines > 0);
+}
+
+// ---- lifetime ----
+
+static void a_vm_moves_while_it_runs() {
+    eunomia::vm first = running();
+    eunomia::vm second = std::move(first);
+    CHECK(!first.is_open() && second.is_open());
+    CHECK(FAILURE(first.map_count()).status() == EUNOMIA_ERR_INVAL);
+    trigger(second, 1);
+    CHECK(second.poll(eunomia::forever, format::raw, [](const event &) {}) == 1);
+    second = opened(); // lets go of the one it had
+    CHECK(FAILURE(second.detach()).status() == EUNOMIA_ERR_STATE);
+}
+
+static void a_closed_vm_refuses_every_call() {
+    eunomia::vm vm = running();
+    vm.close();
+    vm.close();
+    vm.stop();
+    CHECK(!vm.is_open() && vm.raw() == nullptr);
+    for (const eunomia::error &error :
+         {FAILURE(vm.open_file("x")), FAILURE(vm.attach()), FAILURE(vm.var_get("x")), FAILURE(vm.describe()),
+          FAILURE(vm.poll(eunomia::forever, format::raw, throw_seven)), FAILURE(vm.stats_get()),
+          FAILURE(vm.epoll_fd()), FAILURE(vm.map_find("x")), FAILURE(vm.pause(true)),
+          FAILURE(vm.wasm_run({"x"}, format::json, throw_seven))}) {
+        CHECK(error.status() == EUNOMIA_ERR_INVAL && std::string(error.what()) == "the vm is closed");
+    }
+}
+
+static void a_vm_closed_by_another_thread_ends_its_run() {
+    for (int i = 0; i < repeats; i++) {
+        eunomia::vm vm = running();
+        std::atomic<bool> runs{false};
+        trigger(vm, 1);
+        std::thread runner([&] { vm.run(format::raw, [&](const event &) { runs = true; }); });
+        while (!runs)
+            std::this_thread::yield();
+        vm.close();
+        runner.join();
+        CHECK(!vm.is_open());
+    }
+}
+
+static void a_second_thread_is_told_that_the_vm_is_busy() {
+    eunomia::vm vm = running();
+    std::atomic<bool> inside{false}, over{false};
+    trigger(vm, 1);
+    std::thread poller([&] {
+        vm.poll(eunomia::forever, format::raw, [&](const event &) {
+            inside = true;
+            while (!over)
+                std::this_thread::yield();
+        });
+    });
+    while (!inside)
+        std::this_thread::yield();
+    CHECK(FAILURE(vm.map_count()).status() == EUNOMIA_ERR_BUSY);
+    CHECK(vm.stats_get().polls > 0 && vm.epoll_fd() >= 0);
+    over = true;
+    poller.join();
+}
+
+static void a_callback_may_close_its_vm() {
+    for (int i = 0; i < repeats; i++) {
+        std::optional<eunomia::vm> vm = running();
+        trigger(*vm, 3);
+        int calls = 0;
+        auto close = [&](const event &event) {
+            calls++;
+            vm.reset();
+            CHECK(event.as<call_event>()->seq == 0);
+            return flow::end;
+        };
+        CHECK(vm->poll(eunomia::forever, format::raw, close) == 1);
+        CHECK(calls == 1 && !vm);
+    }
+}
+
+static long descriptors() {
+    std::filesystem::directory_iterator entries("/proc/self/fd");
+    return std::distance(begin(entries), end(entries));
+}
+
+static void vms_come_and_go() {
+    long before = descriptors();
+    for (int i = 0; i < repeats; i++)
+        running();
+    CHECK(descriptors() == before);
+}
+
+// ---- values ----
+
+static void values_have_types() {
+    eunomia::vm vm = running();
+    vm.var_set("pair", pair{-5, 6});
+    CHECK(vm.var_get<pair>("pair").left == -5 && vm.var_get_json("pair") == "{\"left\":-5,\"right\":6}");
+    CHECK(FAILURE(vm.var_get<int>("pair")).status() == EUNOMIA_ERR_TYPE);
+    CHECK(vm.var_get("text") == std::string("hello\0\0\0", 8));
+    vm.map_set("counts", std::uint32_t{1}, std::uint64_t{10});
+    CHECK(vm.map_get<std::uint64_t>("counts", std::uint32_t{1}) == 10);
+    std::uint32_t key = 0;
+    CHECK(vm.map_next("counts", nullptr, &key, sizeof(key)) && key == 1);
+    CHECK(!vm.map_next("counts", &key, &key, sizeof(key)));
+    vm.map_del("counts", key);
+    CHECK(FAILURE(vm.map_get<std::uint64_t>("counts", key)).status() == EUNOMIA_ERR_NOT_FOUND);
+    CHECK(FAILURE(vm.map_get<std::uint64_t>("counts", std::uint64_t{1})).status() == EUNOMIA_ERR_INVAL);
+}
+
+static void raw_events_are_structs() {
+    eunomia::vm vm = running();
+    struct longer {
+        call_event event;
+        char more;
+    };
+    std::uint32_t next = 0;
+    trigger(vm, 3);
+    vm.poll(eunomia::forever, format::raw, [&](const event &event) {
+        CHECK(event.as<call_event>() && event.as<call_event>()->seq == next++);
+        CHECK(event.as<longer>() == nullptr);
+        CHECK(event.type().at(2).name == "value" && event.type().at(2).bit_offset == 64);
+        CHECK(FAILURE(event.type().at(4)).status() == EUNOMIA_ERR_NOT_FOUND);
+    });
+    CHECK(next == 3);
+}
+
+static void batches_are_walked() {
+    eunomia::vm vm = running();
+    alignas(8) char room[4096];
+    std::uint64_t sum = 0;
+    trigger(vm, 3);
+    eunomia::error error = FAILURE(vm.read(eunomia::forever, format::raw, room, 8));
+    CHECK(error.status() == EUNOMIA_ERR_TOO_SMALL && error.need() == 40);
+    int count = 0;
+    while (count < 3) {
+        eunomia::batch batch = vm.read(eunomia::forever, format::raw, room, sizeof(room));
+        eunomia::each_record(room, batch, [&](const eunomia_record &head, const void *data, const void *) {
+            CHECK(head.len == sizeof(call_event));
+            sum += static_cast<const call_event *>(data)->value;
+            count++;
+        });
+    }
+    CHECK(sum == 7 + 8 + 9);
+}
+
+int main(int argc, char **argv) {
+    CHECK(argc == 3);
+    folder = argv[1];
+    repeats = std::atoi(argv[2]);
+    CHECK(eunomia::version() == EUNOMIA_VERSION_NUM && (eunomia::kinds() & EUNOMIA_KIND_JSON));
+    CHECK(std::string(eunomia::version_string()).find("libbpf") != std::string::npos);
+    RUN(what_a_callback_throws_comes_out_of_the_call);
+    RUN(errors_of_the_vm_pass_through_a_callback);
+    RUN(an_error_carries_everything);
+    RUN(why_there_is_no_vm_is_told);
+    RUN(what_a_log_throws_is_dropped);
+    RUN(a_vm_moves_while_it_runs);
+    RUN(a_closed_vm_refuses_every_call);
+    RUN(a_vm_closed_by_another_thread_ends_its_run);
+    RUN(a_second_thread_is_told_that_the_vm_is_busy);
+    RUN(a_callback_may_close_its_vm);
+    RUN(vms_come_and_go);
+    RUN(values_have_types);
+    RUN(raw_events_are_structs);
+    RUN(batches_are_walked);
+    return 0;
+}

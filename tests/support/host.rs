@@ -1,0 +1,48 @@
+//! Hosts in C and C++, compiled against the committed headers and linked with the library as it ships.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// The folder with the library as it ships. `make test` builds it first.
+pub fn library() -> PathBuf {
+    let folder = super::root().join("target/dist");
+    let file = folder.join("libeunomia.so");
+    assert!(file.exists(), "{} is missing: run `make target/dist/libeunomia.so` first", file.display());
+    folder
+}
+
+/// Flags of every compiler: no warning passes.
+const STRICT: [&str; 8] =
+    ["-Wall", "-Wextra", "-Wpedantic", "-Werror", "-g", "-O1", "-pthread", "-D_GNU_SOURCE"];
+
+/// Compiles C sources below tests/ to object files in `folder`.
+pub fn objects(sources: &[&str], folder: &Path) -> Vec<PathBuf> {
+    let object = |source: &&str| {
+        let object = folder.join(source.replace('/', "-") + ".o");
+        let source = super::root().join("tests").join(source);
+        run(Command::new("cc").args(STRICT).args(["-std=c11", "-c"]).arg(source).arg("-o").arg(&object));
+        object
+    };
+    sources.iter().map(object).collect()
+}
+
+/// Compiles sources of one language (`c++` or `cc`) and links them with what else the program needs.
+pub fn link(compiler: &str, flags: &[&str], sources: &[PathBuf], program: &Path) {
+    let library = library();
+    let rpath = format!("-Wl,-rpath,{}", library.display());
+    let mut command = Command::new(compiler);
+    command.args(STRICT).args(flags).args(sources).arg("-o").arg(program).arg("-L").arg(library);
+    run(command.args(["-leunomia", &rpath]));
+}
+
+/// Compiles a source without making anything.
+pub fn check(compiler: &str, flags: &[&str], source: &Path) {
+    run(Command::new(compiler).args(STRICT).args(flags).arg("-fsyntax-only").arg(source));
+}
+
+/// Runs a compiler, which must be content.
+fn run(compiler: &mut Command) {
+    let compiler = compiler.arg("-I").arg(super::root().join("include"));
+    let output = compiler.output().unwrap_or_else(|e| panic!("{compiler:?}: {e}"));
+    assert!(output.status.success(), "{compiler:?}: {}", String::from_utf8_lossy(&output.stderr));
+}
