@@ -1,11 +1,22 @@
 // Carries out the steps of a scenario: one function for each call of the table.
 #include "runner.h"
 
+#include <eunomia.h>
+
 #include <poll.h>
+#include <pthread.h>
 #include <sys/syscall.h>
+
+// scenario->host
+typedef struct host {
+    eunomia_vm *vm;
+    pthread_t stopper;
+    bool has_stopper;
+} host;
 
 typedef struct context {
     scenario *scenario;
+    host *host;
     const args *args;
     outcome *out;
 } context;
@@ -71,21 +82,11 @@ static void keep(outcome *out, const eunomia_event *event) {
     show(event->format, event->key, event->key_len, seen->key, sizeof(seen->key));
 }
 
-// Takes the steps that are for the callback.
-static void take_steps_inside(context *context) {
-    static outcome inside;
-    args args = {.in = context->args->in, .prefix = ""};
-    for (int i = 0; i < (int)number_of(context->args, "inside") && !context->scenario->difference[0]; i++) {
-        snprintf(args.prefix, sizeof(args.prefix), "inside.%d.", i);
-        take_step(context->scenario, &args, &inside);
-    }
-}
-
 static int on_event(void *arg, const eunomia_event *event) {
     context *context = arg;
     keep(context->out, event);
     if (context->out->event_count == 1)
-        take_steps_inside(context);
+        take_steps_inside(context->scenario, context->args);
     return answer_of(context->args);
 }
 
@@ -164,13 +165,13 @@ CALL(new) {
     options.wasm_budget_ms = option(args, "wasm_budget_ms");
     options.flags = (option(args, "raw_events") ? EUNOMIA_WASM_RAW_EVENTS : 0u) |
                     (option(args, "stdio") ? EUNOMIA_WASM_STDIO : 0u);
-    return eunomia_new(&context->scenario->vm, &options);
+    return eunomia_new(&context->host->vm, &options);
 }
 
 CALL(destroy) {
     (void)args;
     eunomia_destroy(vm);
-    context->scenario->vm = NULL;
+    context->host->vm = NULL;
     return 0;
 }
 
@@ -458,8 +459,8 @@ static void *stop_after_a_while(void *vm) {
 
 CALL(stop_soon) {
     (void)args;
-    context->scenario->has_stopper = true;
-    return -pthread_create(&context->scenario->stopper, NULL, stop_after_a_while, vm);
+    context->host->has_stopper = true;
+    return -pthread_create(&context->host->stopper, NULL, stop_after_a_while, vm);
 }
 
 CALL(log) {
@@ -528,18 +529,37 @@ static const struct {
     ENTRY(log),
 };
 
+static host *host_of(scenario *scenario) {
+    if (!scenario->host)
+        scenario->host = calloc(1, sizeof(host));
+    if (!scenario->host)
+        abort();
+    return scenario->host;
+}
+
 bool carry_out(scenario *scenario, const args *args, outcome *out) {
-    context context = {scenario, args, out};
+    context context = {scenario, host_of(scenario), args, out};
     const char *name = text_of(args, "call");
-    out->text = NULL;
-    out->info[0] = 0;
-    out->need = out->byte_count = out->event_count = 0;
-    out->exit_code = -1;
     for (size_t i = 0; i < sizeof(calls) / sizeof(calls[0]); i++) {
-        if (strcmp(calls[i].name, name) == 0) {
-            out->status = calls[i].function(scenario->vm, args, &context);
-            return true;
-        }
+        if (strcmp(calls[i].name, name) != 0)
+            continue;
+        out->status = calls[i].function(context.host->vm, args, &context);
+        out->status_name = eunomia_status_name(out->status);
+        out->errmsg = eunomia_errmsg(context.host->vm);
+        out->errdetail = eunomia_errdetail(context.host->vm);
+        out->errsys = eunomia_errsys(context.host->vm);
+        return true;
     }
     return false;
+}
+
+void clean_up(scenario *scenario) {
+    host *host = scenario->host;
+    if (!host)
+        return;
+    if (host->has_stopper)
+        pthread_join(host->stopper, NULL);
+    eunomia_destroy(host->vm);
+    free(host);
+    scenario->host = NULL;
 }

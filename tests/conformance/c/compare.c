@@ -100,13 +100,12 @@ static void compare_info(scenario *scenario, const args *args, const char *group
 
 static void compare_status(scenario *scenario, const args *args, const outcome *out) {
     const char *expected = find(args, "status");
-    const char *found = eunomia_status_name(out->status);
-    const char *message = out->status < 0 ? eunomia_errmsg(scenario->vm) : "";
-    if (strcmp(expected ? expected : "EUNOMIA_OK", found) != 0)
-        differ(scenario, "%s (%s), not %s", found, message, expected ? expected : "EUNOMIA_OK");
-    part(scenario, "errmsg", find(args, "errmsg"), eunomia_errmsg(scenario->vm));
-    part(scenario, "errdetail", find(args, "errdetail"), eunomia_errdetail(scenario->vm));
-    same_number(scenario, "errsys", find(args, "errsys"), eunomia_errsys(scenario->vm));
+    if (strcmp(expected ? expected : "EUNOMIA_OK", out->status_name) != 0)
+        differ(scenario, "%s (%s), not %s", out->status_name, out->errmsg,
+               expected ? expected : "EUNOMIA_OK");
+    part(scenario, "errmsg", find(args, "errmsg"), out->errmsg);
+    part(scenario, "errdetail", find(args, "errdetail"), out->errdetail);
+    same_number(scenario, "errsys", find(args, "errsys"), out->errsys);
 }
 
 void compare(scenario *scenario, const args *args, const outcome *out) {

@@ -1,7 +1,12 @@
-// The runner in C, see ../README.md. usage: runner TABLE PACKAGES
+// Walks the table, for the runners in C and C++; see ../README.md. usage: runner TABLE PACKAGES
 #include "runner.h"
 
 void take_step(scenario *scenario, const args *args, outcome *outcome) {
+    outcome->text = NULL;
+    outcome->status_name = outcome->errmsg = outcome->errdetail = "";
+    outcome->info[0] = 0;
+    outcome->need = outcome->byte_count = outcome->event_count = 0;
+    outcome->exit_code = outcome->errsys = -1;
     if (carry_out(scenario, args, outcome))
         compare(scenario, args, outcome);
     else
@@ -14,11 +19,18 @@ void take_step(scenario *scenario, const args *args, outcome *outcome) {
     }
 }
 
-// Joins what was started, lets go of the vm and prints the result.
+void take_steps_inside(scenario *scenario, const args *outer) {
+    static outcome outcome;
+    args args = {.in = outer->in, .prefix = ""};
+    for (int i = 0; i < (int)number_of(outer, "inside") && !scenario->difference[0]; i++) {
+        snprintf(args.prefix, sizeof(args.prefix), "inside.%d.", i);
+        take_step(scenario, &args, &outcome);
+    }
+}
+
+// Ends the scenario and prints its result.
 static void finish(scenario *scenario, const char *name, int step) {
-    if (scenario->has_stopper)
-        pthread_join(scenario->stopper, NULL);
-    eunomia_destroy(scenario->vm);
+    clean_up(scenario);
     if (scenario->difference[0])
         printf("%s\tstep %d, %s\n", name, step, scenario->difference);
     else

@@ -1,12 +1,11 @@
-// What the parts of the C runner share: the state of a scenario, and what came out of a step.
+// What the runners in C and C++ share: the state of a scenario, and what came out of a step. main.c walks the
+// table, compare.c compares; each language carries out the steps in a file of its own.
 #ifndef RUNNER_H
 #define RUNNER_H
 
-#include <eunomia.h>
-
-#include <pthread.h>
-
 #include "table.h"
+
+#include <stdint.h>
 
 #define MAX_EVENTS 4096
 #define MAX_TEXT 65536
@@ -18,35 +17,51 @@ typedef struct seen {
     char source[32], type[32], key[64], data[160];
 } seen;
 
-// What a step gave. Numbers that a struct holds are looked up by name in `info`, written as fields
-// NAME=VALUE.
+// What a step gave. `info` holds the members of a struct, one NAME=VALUE a line.
 typedef struct outcome {
-    int status, exit_code;
+    // Below 0 the status of the failure, else what the call answers.
+    int status, exit_code, errsys;
     size_t need, byte_count, event_count;
     unsigned char bytes[4096];
+    // NULL: no text came out.
     const char *text;
+    // Of the failure.
+    const char *status_name, *errmsg, *errdetail;
     char info[1024];
     seen events[MAX_EVENTS];
 } outcome;
 
 // A scenario under way.
 typedef struct scenario {
-    eunomia_vm *vm;
-    pthread_t stopper;
-    bool has_stopper;
-    // Lines of the log, and what keeps them apart from texts of the vm.
+    // The vm and what goes with it; what it is, is the business of the one who carries out.
+    void *host;
+    // What the log got.
     char log[MAX_TEXT];
     // What differed first, "" if nothing has.
     char difference[2048];
 } scenario;
 
-// Carries out the step; false if there is no such call.
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+// To be written for each language: carries out a step; false if there is no such call.
 bool carry_out(scenario *scenario, const args *args, outcome *outcome);
+
+// To be written for each language: joins threads and lets go of the vm.
+void clean_up(scenario *scenario);
+
+// Carries out a step and says in scenario->difference what is not as the table expects.
+void take_step(scenario *scenario, const args *args, outcome *outcome);
+
+// Takes the steps that `args` has for its callback.
+void take_steps_inside(scenario *scenario, const args *args);
 
 // Says in scenario->difference what is not as the step expects.
 void compare(scenario *scenario, const args *args, const outcome *outcome);
 
-// Carries out and compares a step that is taken inside a callback.
-void take_step(scenario *scenario, const args *args, outcome *outcome);
+#ifdef __cplusplus
+}
+#endif
 
 #endif
