@@ -19,6 +19,7 @@ BOOTSTRAP := target/packages/bootstrap/package.json
 C_FILES = $(filter-out include/eunomia.h,$(shell git ls-files '*.c' '*.cpp' '*.h' '*.hpp'))
 SHELL_FILES = .ci/run tests/vm/init $(shell git ls-files '*.sh')
 DEST = $(DESTDIR)$(PREFIX)
+VENV := target/venv/bin
 
 # Ours alone: libbpf, libelf and zlib are built by makefiles that know these names too.
 unexport DURATION KERNEL PREFIX DESTDIR
@@ -28,7 +29,7 @@ export PATH := $(PATH):$(HOME)/.cargo/bin:/usr/sbin:/sbin
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 .SECONDEXPANSION:
-.PHONY: FORCE help run test lint fmt header size install bench vm clean setup setup-wasm setup-test setup-lint setup-vm packages
+.PHONY: FORCE help run test lint fmt header size install wheel bench vm clean setup setup-wasm setup-python setup-test setup-lint setup-vm packages
 
 help: ## list these targets
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
@@ -44,15 +45,20 @@ lint: setup-lint ## check formatting, warnings and the rules of the architecture
 	cargo clippy --workspace --all-targets -- -D warnings
 	clang-format --dry-run -Werror $(C_FILES)
 	shellcheck $(SHELL_FILES)
+	$(VENV)/ruff check bindings/python examples/python
+	$(VENV)/ruff format --check bindings/python examples/python
+	cd bindings/python && ../../$(VENV)/mypy
 	cargo test --test architecture
 
-fmt: setup-lint ## format Rust and C
+fmt: setup-lint ## format Rust, C, Python and Go
 	cargo fmt --all
 	clang-format -i $(C_FILES)
+	$(VENV)/ruff format bindings/python examples/python
 
-header: setup ## write include/eunomia.h and tests/abi/symbols.txt from src/capi
+header: setup ## write include/eunomia.h from src/capi, and from that tests/abi/symbols.txt and Python's _ffi.py
 	cargo xtask header
 	cargo xtask symbols --write
+	cargo xtask python
 
 size: $(LIB) ## print the size of the library
 
@@ -67,6 +73,10 @@ install: $(LIB) $(DIST)/libeunomia.a ## install library, header, pkg-config file
 	sed -i 's|@PREFIX@|$(PREFIX)|; s|@VERSION@|$(VERSION)|' $(DEST)/lib/pkgconfig/eunomia.pc
 	install -Dm 755 target/release/ecc -t $(DEST)/bin
 	$(if $(DESTDIR),,ldconfig)
+
+wheel: setup-python $(LIB) ## build the wheel of the Python binding in target/dist
+	EUNOMIA_LIBRARY=$(abspath $(LIB)) $(VENV)/python -m build --wheel --no-isolation --outdir $(DIST) bindings/python
+	$(VENV)/python -m auditwheel show $(DIST)/eunomia-$(VERSION)-py3-*.whl
 
 bench: $(LIB) packages ## compare with plain libbpf and hand-written C, see docs/performance.md
 	cargo bench --profile dev --bench figures
@@ -85,6 +95,8 @@ setup-test:
 	@tools/setup.sh test
 setup-lint:
 	@tools/setup.sh lint
+setup-python:
+	@tools/setup.sh python
 setup-vm:
 	@tools/setup.sh vm
 

@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # Makes a Debian 12 machine ready: installs the packages that are missing, checks Rust, mounts tracefs and bpffs.
 # Says what it changes and nothing else; run again it changes nothing and says nothing.
-# usage: tools/setup.sh [wasm|test|lint|vm]...   (each word adds what only that work needs)
+# usage: tools/setup.sh [wasm|python|go|test|lint|vm]...   (each word adds what only that work needs)
 set -euo pipefail
+cd "$(dirname "$0")/.."
 
 RUST_MIN=1.85
 PATH=$PATH:${CARGO_HOME:-${HOME:-/root}/.cargo}/bin:/usr/local/sbin:/usr/sbin:/sbin
@@ -15,6 +16,7 @@ fail() {
 has() { command -v "$1" >/dev/null || [ -e "$1" ]; }
 
 packages=()
+wants_venv=
 # need COMMAND_OR_FILE PACKAGE
 need() { has "$1" || packages+=("$2"); }
 
@@ -46,9 +48,22 @@ need_wasm() {
     need "${builtins[0]}" libclang-rt-dev-wasm32
 }
 
+need_python() {
+    need python3 python3
+    # The part of Python that makes virtual environments.
+    python3 -c 'import ensurepip' 2>/dev/null || packages+=(python3-venv)
+    wants_venv=yes
+}
+
+need_go() {
+    need go golang-go
+}
+
 need_test() {
     need_wasm
     need g++ g++
+    need_python
+    need_go
     need valgrind valgrind
     need bpftool bpftool
     need ip iproute2
@@ -56,6 +71,8 @@ need_test() {
 }
 
 need_lint() {
+    need_python
+    need_go
     check_rust_component fmt rustfmt
     check_rust_component clippy clippy
     need clang-format clang-format
@@ -104,6 +121,20 @@ add_std_source() {
     fi
 }
 
+# What the Python binding is checked and packed with, in the versions that its list names.
+make_venv() {
+    local list=bindings/python/requirements-dev.txt venv=target/venv log
+    cmp -s "$list" "$venv/installed.txt" && return
+    log=$(mktemp)
+    if ! { python3 -m venv --clear "$venv" && "$venv/bin/pip" install -r "$list"; } >"$log" 2>&1; then
+        cat "$log" >&2
+        fail "pip could not install the packages of $list, see above"
+    fi
+    rm -f "$log"
+    cp "$list" "$venv/installed.txt"
+    say "made $venv with the packages of $list"
+}
+
 # mount_once TYPE DIRECTORY
 mount_once() {
     mountpoint -q "$2" && return
@@ -119,11 +150,12 @@ add_std_source
 need_base
 for work in "$@"; do
     case $work in
-    wasm | test | lint | vm) "need_$work" ;;
-    *) fail "unknown word \"$work\"; usage: tools/setup.sh [wasm|test|lint|vm]..." ;;
+    wasm | python | go | test | lint | vm) "need_$work" ;;
+    *) fail "unknown word \"$work\"; usage: tools/setup.sh [wasm|python|go|test|lint|vm]..." ;;
     esac
 done
 install_packages
+[ -z "$wants_venv" ] || make_venv
 
 mount_once tracefs /sys/kernel/tracing
 mount_once bpf /sys/fs/bpf

@@ -3,6 +3,7 @@
 
 pub mod child;
 pub mod elf;
+pub mod example;
 pub mod host;
 pub mod kernel;
 

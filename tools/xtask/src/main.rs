@@ -2,10 +2,12 @@
 //!
 //! `cargo xtask size FILE`        how large the shared library is and what it needs; fails where a limit is passed
 //! `cargo xtask header`           copies the generated header to include/
+//! `cargo xtask python`           writes bindings/python/src/eunomia/_ffi.py from the header
 //! `cargo xtask symbols FILE`     fails unless the library exports what the header and tests/abi/symbols.txt name
 //! `cargo xtask symbols --write`  writes tests/abi/symbols.txt from the header
 
 mod header;
+mod python;
 mod size;
 mod symbols;
 
@@ -18,9 +20,12 @@ fn main() -> ExitCode {
     let result = match args[..] {
         ["size", library] => size::check(library),
         ["header"] => header::copy(),
+        ["python"] => python::write(),
         ["symbols", "--write"] => symbols::write(),
         ["symbols", library] => symbols::check(library),
-        _ => Err("usage: cargo xtask size FILE | header | symbols FILE | symbols --write".to_string()),
+        _ => {
+            Err("usage: cargo xtask size FILE | header | python | symbols FILE | symbols --write".to_string())
+        }
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

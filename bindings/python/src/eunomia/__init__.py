@@ -1,0 +1,61 @@
+"""libeunomia for Python: run eBPF packages, and get their events as dicts, batches or numpy arrays.
+
+import eunomia
+
+with eunomia.VM() as vm:
+    vm.open_file("package.json")
+    vm.attach()
+    for event in vm.events():
+        print(event)
+"""
+
+from ._error import Error
+from ._event import Batch, Event, Record
+from ._ffi import (
+    VERSION,
+    EventKind,
+    Format,
+    Kind,
+    LogLevel,
+    OptionFlag,
+    ProgFlag,
+    SourceKind,
+    Status,
+    TypeKind,
+)
+from ._info import MapInfo, ProgInfo, SourceInfo, Stats
+from ._library import LIBRARY as _LIBRARY
+from ._type import Field, Type
+from ._vm import VM
+
+__version__ = VERSION
+
+__all__ = [
+    "VM",
+    "Batch",
+    "Error",
+    "Event",
+    "EventKind",
+    "Field",
+    "Format",
+    "Kind",
+    "LogLevel",
+    "MapInfo",
+    "OptionFlag",
+    "ProgFlag",
+    "ProgInfo",
+    "Record",
+    "SourceInfo",
+    "SourceKind",
+    "Stats",
+    "Status",
+    "Type",
+    "TypeKind",
+    "library_version",
+]
+
+
+def library_version() -> str:
+    """A line for people that names the library in use, the libbpf and WAMR inside and the build."""
+    text: bytes = _LIBRARY.eunomia_version_string()
+    return text.decode()

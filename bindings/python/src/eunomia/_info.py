@@ -1,0 +1,83 @@
+"""What a package consists of, as values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Any, Optional, TypeVar
+
+from ._type import Type, Types
+
+
+@dataclass(frozen=True)
+class MapInfo:
+    """A map. `kind` is its BPF_MAP_TYPE_*, `cpus` the number of CPUs a value exists for, `fd` borrowed from the vm."""
+
+    name: str
+    kind: int
+    key_size: int
+    value_size: int
+    max_entries: int
+    key_type: Optional[Type]
+    value_type: Optional[Type]
+    fd: int
+    cpus: int
+
+
+@dataclass(frozen=True)
+class SourceInfo:
+    """A source of events. `kind` is a SourceKind; `interval_ms` is 0 unless it is a sampled map."""
+
+    name: str
+    kind: int
+    interval_ms: int
+    record_size: int
+    type: Optional[Type]
+    key_type: Optional[Type]
+    events: int
+    lost: int
+
+
+@dataclass(frozen=True)
+class ProgInfo:
+    """A program. `type` is its BPF_PROG_TYPE_*, `flags` a set of ProgFlag."""
+
+    name: str
+    section: str
+    target: str
+    type: int
+    flags: int
+    id: int
+    run_count: int
+    run_ns: int
+
+
+@dataclass(frozen=True)
+class Stats:
+    """The ledger: every record is delivered, or dropped and counted under its cause."""
+
+    events: int
+    bytes: int
+    lost_kernel: int
+    lost_queue: int
+    guest_dropped: int
+    malformed: int
+    polls: int
+    replaces: int
+    run_count: int
+    run_ns: int
+
+
+Info = TypeVar("Info", MapInfo, SourceInfo, ProgInfo, Stats)
+
+
+def of(kind: type[Info], found: Any, types: Types) -> Info:
+    """Copies a C struct to the class of that name; what C lends becomes ours."""
+    values = {}
+    for field in fields(kind):
+        value = getattr(found, field.name)
+        if field.type == "Optional[Type]":
+            value = types.of(value)
+        elif isinstance(value, bytes):
+            value = value.decode()
+        values[field.name] = value
+    return kind(**values)

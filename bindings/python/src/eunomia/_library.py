@@ -1,0 +1,57 @@
+"""Finds libeunomia and refuses one that this binding was not made for."""
+
+from __future__ import annotations
+
+import os
+from ctypes import CDLL
+from pathlib import Path
+
+from ._ffi import FUNCTIONS, VERSION, VERSION_NUM
+
+# Before 1.0 each minor version may break the interface, and the library's name says which one it is.
+SONAME = "libeunomia.so." + VERSION.rpartition(".")[0]
+
+
+def load() -> CDLL:
+    """Returns the library with all its functions declared. ImportError: there is none, or of another version."""
+    library = _open()
+    _check_version(library)
+    for name, result, arguments in FUNCTIONS:
+        function = getattr(library, name)
+        function.restype = result
+        function.argtypes = arguments
+    return library
+
+
+def _candidates() -> list[str]:
+    """EUNOMIA_LIBRARY alone where it is set; else the library of the wheel, then that of the system."""
+    chosen = os.environ.get("EUNOMIA_LIBRARY")
+    return [chosen] if chosen else [str(Path(__file__).with_name("libeunomia.so")), SONAME]
+
+
+def _open() -> CDLL:
+    failures = []
+    for path in _candidates():
+        try:
+            return CDLL(path)
+        except OSError as error:
+            failures.append(f"\n  {path}: {error}")
+    folders = os.environ.get("LD_LIBRARY_PATH", "")
+    raise ImportError(
+        f"libeunomia cannot be loaded, tried{''.join(failures)}\n"
+        f'  (names without a folder: LD_LIBRARY_PATH="{folders}", then /etc/ld.so.conf)\n'
+        "install it with `make install`, or set EUNOMIA_LIBRARY to its path"
+    )
+
+
+def _check_version(library: CDLL) -> None:
+    try:
+        found = int(library.eunomia_version())
+    except AttributeError:
+        raise ImportError(f"{library._name} is not libeunomia: it has no eunomia_version") from None
+    if found // 100 != VERSION_NUM // 100:
+        text = f"{found // 10000}.{found // 100 % 100}.{found % 100}"
+        raise ImportError(f"{library._name} is libeunomia {text}, this package is for {VERSION}")
+
+
+LIBRARY = load()

@@ -1,0 +1,567 @@
+"""The vm: the functions of eunomia.h under their names, with Python's values, exceptions and iterators."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import math
+import os
+import select
+import threading
+import time
+import weakref
+from collections.abc import AsyncIterator, Iterator, Sequence
+from ctypes import Array, byref, c_char, c_char_p, c_int, c_size_t, c_uint64, c_void_p, sizeof
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Callable, TypeVar, Union
+
+from . import _array, _ffi, _info
+from ._error import Error, of_vm
+from ._event import Batch, Callback, Delivery, Event
+from ._ffi import Format, Kind, LogLevel, OptionFlag, Status
+from ._handle import Handle
+from ._info import Info
+from ._library import LIBRARY
+from ._type import Type, Types
+
+Found = TypeVar("Found")
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+# Takes the importance, a LogLevel, and one line.
+Log = Callable[[int, str], object]
+
+# A file's name.
+Path = Union[str, "os.PathLike[str]"]
+
+# Bytes of the buffer that batches are read into, as long as no record needs more.
+_ROOM = 256 * 1024
+
+# The longest that poll(2) can be told to wait; after it there is another wait.
+_LONGEST_MS = 2**31 - 1
+
+
+class VM:
+    """A running BPF package, or an empty place for one.
+
+    It goes one way: open, set variables, load, attach, poll; `close` or the end of a `with` block ends it. Failures are
+    raised as Error. Several threads may use a vm: their calls wait for each other, but not for a poll that waits for
+    events. In a callback what eunomia.h forbids there is refused with ERR_BUSY.
+
+    A value that is `bytes` is passed to C as it is; any other is passed as JSON and checked against the type.
+    """
+
+    def __init__(
+        self,
+        *,
+        log: Log | None = None,
+        log_level: LogLevel = LogLevel.WARN,
+        flags: OptionFlag | None = None,
+        btf_path: Path | None = None,
+        pin_path: Path | None = None,
+        perf_pages: int = 0,
+        poll_budget: int = 0,
+        wasm_stack: int = 0,
+        wasm_heap: int = 0,
+        wasm_memory: int = 0,
+        wasm_budget_ms: int = 0,
+        wasm_dirs: Sequence[Path] = (),
+    ) -> None:
+        """Makes an empty vm. The options are those of eunomia_options; 0 and None stand for the default.
+
+        `log` may be called by any thread that uses the vm and must not use it; what it raises goes to
+        sys.unraisablehook.
+        """
+        failure = ["there can be no vm"]  # where there is none, only the log says why
+
+        def on_log(_: int | None, level: int, line: bytes) -> None:
+            failure[0] = line.decode("utf-8", "replace")
+            if log is not None:
+                log(level, failure[0])
+
+        options = _ffi.eunomia_options(
+            size=sizeof(_ffi.eunomia_options),
+            log_level=log_level,
+            flags=flags or 0,
+            log=_ffi.eunomia_log_fn(on_log),
+            btf_path=_path(btf_path),
+            pin_path=_path(pin_path),
+            perf_pages=_fitting("perf_pages", perf_pages, 32),
+            poll_budget=_fitting("poll_budget", poll_budget, 32),
+            wasm_stack=_fitting("wasm_stack", wasm_stack, 32),
+            wasm_heap=_fitting("wasm_heap", wasm_heap, 32),
+            wasm_memory=_fitting("wasm_memory", wasm_memory, 32),
+            wasm_budget_ms=_fitting("wasm_budget_ms", wasm_budget_ms, 32),
+            wasm_dirs=_strings([os.fspath(path) for path in wasm_dirs]) if wasm_dirs else None,
+        )
+        vm = c_void_p()
+        status: int = LIBRARY.eunomia_new(byref(vm), byref(options))
+        if status < 0 or vm.value is None:
+            raise Error(status, failure[0])
+        self._handle = Handle(vm.value, options.log)
+        self._types = Types()
+        self._left: Iterator[dict[str, Any]] = iter(())  # read, but not yet taken from `events`
+        self._sources: dict[int, tuple[str, Type | None]] = {}
+        self._room: Array[c_uint64] = (c_uint64 * 0)()
+        weakref.finalize(self, self._handle.finish)
+
+    def __enter__(self) -> VM:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Detaches, unloads and frees. A second time is fine, and so is another thread or a callback: polls that wait
+        end with ERR_STATE or ERR_STOPPED, and the last to leave frees the vm. After fork it is the one call a child
+        may make."""
+        self._handle.close()
+
+    # ---- package ----
+
+    def open(self, data: bytes, kinds: Kind = Kind.ANY) -> Kind:
+        """Opens a package from memory and returns the kind it was."""
+        return Kind(self._call(LIBRARY.eunomia_open, data, len(data), kinds))
+
+    def open_file(self, path: Path, kinds: Kind = Kind.ANY) -> Kind:
+        """Opens a package from a file."""
+        return Kind(self._call(LIBRARY.eunomia_open_file, _path(path), kinds))
+
+    def open_object(self, elf: bytes, meta: str | None = None) -> Kind:
+        """Opens a BPF object with its metadata apart: a skeleton JSON, or None to take everything from its BTF."""
+        return Kind(self._call(LIBRARY.eunomia_open_object, elf, len(elf), None if meta is None else _text(meta)))
+
+    def load(self) -> None:
+        """Creates the maps and loads the programs."""
+        self._call(LIBRARY.eunomia_load)
+
+    def attach(self) -> None:
+        """Attaches all programs, after loading them if that has not been done."""
+        self._call(LIBRARY.eunomia_attach)
+
+    def detach(self) -> None:
+        """Detaches all programs. Maps and variables stay, and `attach` may follow."""
+        self._call(LIBRARY.eunomia_detach)
+
+    def describe(self) -> dict[str, Any]:
+        """The whole package; eunomia.h lists the keys."""
+        description: dict[str, Any] = json.loads(self._call_for_text(LIBRARY.eunomia_describe, after=(None,)))
+        return description
+
+    # ---- variables and arguments ----
+
+    def var_set(self, name: str, value: Any) -> None:
+        """Sets a variable. Constants can be set before `load` only."""
+        if isinstance(value, bytes):
+            self._call(LIBRARY.eunomia_var_set, _text(name), value, len(value))
+        else:
+            self._call(LIBRARY.eunomia_var_set_json, _text(name), _json(value))
+
+    def var_get(self, name: str) -> Any:
+        """The present value of a variable, by its type."""
+        return json.loads(self._call_for_text(LIBRARY.eunomia_var_get_json, _text(name)))
+
+    def var_get_bytes(self, name: str) -> bytes:
+        """The present bytes of a variable."""
+        size = c_size_t(0)
+        buffer: Array[c_char] = (c_char * 0)()
+        with self._handle as vm:
+            status: int = LIBRARY.eunomia_var_get(vm, _text(name), None, byref(size))
+            if status == Status.ERR_TOO_SMALL:
+                buffer = (c_char * size.value)()
+                status = LIBRARY.eunomia_var_get(vm, _text(name), buffer, byref(size))
+            if status < 0:
+                raise of_vm(status, vm)
+            return bytes(buffer)
+
+    def args_set(self, argv: Sequence[str]) -> bool:
+        """Sets variables from a command line, argv[0] included. True: it asks for help, which `args_help` has."""
+        return self._call(LIBRARY.eunomia_args_set, len(argv), _strings(argv)) == 1
+
+    def args_help(self) -> str:
+        """The help text of the package, or what `args_set` was asked for."""
+        return self._call_for_text(LIBRARY.eunomia_args_help)
+
+    # ---- events ----
+
+    def poll(self, callback: Callback, format: Format = Format.JSON, timeout: float | None = None) -> int:
+        """Waits for events, calls back for each, and returns after the first batch their number.
+
+        0 after `timeout` seconds (None: never). A callback that returns True ends it; what a callback raises, this
+        raises. Signal handlers run while it waits, so Ctrl-C ends it. Raises ERR_STOPPED once `stop` is called.
+        """
+
+        ended = False
+
+        def until(event: Event) -> bool:
+            nonlocal ended
+            ended = bool(callback(event))
+            return ended
+
+        def once(vm: int) -> int | None:
+            count = self._deliver(LIBRARY.eunomia_poll, vm, 0, format, callback=until)
+            return count if count or ended else None
+
+        return self._when_ready(once, timeout) or 0
+
+    def run(self, callback: Callback, format: Format = Format.JSON) -> None:
+        """Polls until `stop` is called or the callback returns True."""
+        ended = False
+
+        def until(event: Event) -> bool:
+            nonlocal ended
+            ended = bool(callback(event))
+            return ended
+
+        while not ended:
+            try:
+                self.poll(until, format)
+            except Error as error:
+                if error.status != Status.ERR_STOPPED:
+                    raise
+                return
+
+    def events(self, timeout: float | None = None) -> Iterator[dict[str, Any]]:
+        """Yields each event as a dict, until `stop` is called or none comes for `timeout` seconds.
+
+        It reads ahead: what is left when a loop is broken off comes first in the next.
+        """
+        try:
+            yield from self._left
+            while batch := self.read(Format.JSON, timeout):
+                self._left = iter(batch.json())
+                yield from self._left
+        except Error as error:
+            if error.status != Status.ERR_STOPPED:
+                raise
+
+    async def async_events(self) -> AsyncIterator[dict[str, Any]]:
+        """Yields each event as a dict to an asyncio program, until `stop` is called."""
+        try:
+            while True:
+                for event in self._left:
+                    yield event
+                batch = self.read(Format.JSON, timeout=0)
+                if batch is None:
+                    await self._readable()
+                else:
+                    self._left = iter(batch.json())
+        except Error as error:
+            if error.status != Status.ERR_STOPPED:
+                raise
+
+    def read(
+        self, format: Format = Format.JSON, timeout: float | None = None, buffer: bytearray | memoryview | None = None
+    ) -> Batch | None:
+        """Waits for records as `poll` does and returns those of one source at once; None at the timeout.
+
+        They are copied from the vm's own buffer, which grows as needed, or stored in `buffer`, which for RAW must be
+        8-aligned; ERR_TOO_SMALL then means that the next record takes `Error.need` bytes, and is kept.
+        """
+
+        def once(vm: int) -> Batch | None:
+            batch, data = self._fill(vm, buffer, LIBRARY.eunomia_read, 0, format)
+            if not batch.count:
+                return None
+            name, kind = self._source(vm, batch.source)
+            return Batch(name, kind, format, batch.count, memoryview(bytes(data)) if buffer is None else data)
+
+        return self._when_ready(once, timeout)
+
+    def read_array(self, timeout: float | None = None) -> NDArray[Any]:
+        """Waits for records and returns those of one source as a numpy structured array, whose dtype is the C struct.
+
+        Bit-fields are left out. At the timeout the array is empty. ERR_TYPE: the package does not tell the type.
+        """
+
+        def once(vm: int) -> NDArray[Any] | None:
+            batch, data = self._fill(vm, None, LIBRARY.eunomia_read, 0, Format.RAW)
+            return self._array(vm, batch.source, batch.count, data) if batch.count else None
+
+        found = self._when_ready(once, timeout)
+        if found is not None:
+            return found
+        with self._handle as vm:
+            return self._array(vm, 0, 0, memoryview(b""))
+
+    def fileno(self) -> int:
+        """A descriptor for the host's own event loop: readable when `poll(..., timeout=0)` has something to do."""
+        with self._handle.held() as vm:
+            return int(LIBRARY.eunomia_epoll_fd(vm))
+
+    def stop(self) -> None:
+        """Ends the poll that waits, or the next one, with ERR_STOPPED. For any thread, and for signal handlers."""
+        with self._handle.held() as vm:
+            LIBRARY.eunomia_stop(vm)
+
+    def pause(self, on: bool = True) -> None:
+        """Pauses delivery, or goes on. Records stay in the kernel's buffers meanwhile."""
+        with self._handle.held() as vm:
+            LIBRARY.eunomia_pause(vm, on)
+
+    def stats(self) -> _info.Stats:
+        """The ledger."""
+        found = _ffi.eunomia_stats(size=sizeof(_ffi.eunomia_stats))
+        with self._handle.held() as vm:
+            status: int = LIBRARY.eunomia_stats_get(vm, byref(found))
+        if status < 0:
+            raise Error(status, "there are no statistics")
+        return _info.of(_info.Stats, found, self._types)
+
+    def queue_start(self, max_bytes: int) -> None:
+        """Starts a thread that moves records from the kernel to memory while the host is busy."""
+        self._call(LIBRARY.eunomia_queue_start, _fitting("max_bytes", max_bytes, 64))
+
+    def queue_stop(self) -> None:
+        """Ends that thread. What has been queued is still delivered."""
+        self._call(LIBRARY.eunomia_queue_stop)
+
+    def iter_each(self, prog: str, callback: Callback) -> int:
+        """Runs an attached iterator program and calls back for each line it writes; returns their number."""
+        with self._handle as vm:
+            return self._deliver(LIBRARY.eunomia_iter_each, vm, _text(prog), callback=callback)
+
+    # ---- maps ----
+
+    def map_get(self, name: str, key: Any) -> Any:
+        """The value under a key: bytes for a key that is bytes, else by its type."""
+        if not isinstance(key, bytes):
+            return json.loads(self._call_for_text(LIBRARY.eunomia_map_get_json, _text(name), _json(key)))
+        info = self.map_find(name)
+        cpu = info.value_size if info.cpus == 1 else -(-info.value_size // 8) * 8
+        value = (c_char * (cpu * info.cpus))()
+        self._call(LIBRARY.eunomia_map_get, _text(name), key, len(key), value, len(value))
+        return bytes(value)
+
+    def map_set(self, name: str, key: Any, value: Any, flags: int = 0) -> None:
+        """Stores a value under a key, both bytes or neither. flags: BPF_ANY 0, BPF_NOEXIST 1, BPF_EXIST 2."""
+        flags = _fitting("flags", flags, 64)
+        if isinstance(key, bytes) and isinstance(value, bytes):
+            self._call(LIBRARY.eunomia_map_set, _text(name), key, len(key), value, len(value), flags)
+        else:
+            self._call(LIBRARY.eunomia_map_set_json, _text(name), _json(key), _json(value), flags)
+
+    def map_del(self, name: str, key: Any) -> None:
+        """Deletes a key and its value."""
+        if isinstance(key, bytes):
+            self._call(LIBRARY.eunomia_map_del, _text(name), key, len(key))
+        else:
+            self._call(LIBRARY.eunomia_map_del_json, _text(name), _json(key))
+
+    def map_next(self, name: str, key: bytes | None = None) -> bytes | None:
+        """The key after a key, as bytes. None: before the first, and after the last."""
+        size = self.map_find(name).key_size if key is None else len(key)
+        found = (c_char * size)()
+        try:
+            self._call(LIBRARY.eunomia_map_next, _text(name), key, found, size)
+        except Error as error:
+            if error.status != Status.ERR_NOT_FOUND:
+                raise
+            return None
+        return bytes(found)
+
+    def map_each(self, name: str, callback: Callback, format: Format = Format.JSON) -> int:
+        """Calls back for each entry, an event of kind MAP_ENTRY; returns their number."""
+        with self._handle as vm:
+            return self._deliver(LIBRARY.eunomia_map_each, vm, _text(name), format, callback=callback)
+
+    def map_dump(self, name: str, format: Format = Format.JSON, buffer: bytearray | memoryview | None = None) -> Batch:
+        """All entries at once. `buffer` as for `read`."""
+        kind = self.map_find(name).value_type
+        with self._handle as vm:
+            batch, data = self._fill(vm, buffer, LIBRARY.eunomia_map_dump, _text(name), format)
+            return Batch(name, kind, format, batch.count, memoryview(bytes(data)) if buffer is None else data)
+
+    def maps(self) -> list[_info.MapInfo]:
+        """The maps of the package, those of global variables included."""
+        return self._list(_info.MapInfo, _ffi.eunomia_map_info, LIBRARY.eunomia_map_count, LIBRARY.eunomia_map_at)
+
+    def map_find(self, name: str) -> _info.MapInfo:
+        """The map of that name."""
+        return self._find(_info.MapInfo, _ffi.eunomia_map_info, LIBRARY.eunomia_map_find, _text(name))
+
+    # ---- sources and programs ----
+
+    def sources(self) -> list[_info.SourceInfo]:
+        """The sources of events, known once the package is loaded."""
+        kind, c_kind = _info.SourceInfo, _ffi.eunomia_source_info
+        return self._list(kind, c_kind, LIBRARY.eunomia_source_count, LIBRARY.eunomia_source_at)
+
+    def progs(self) -> list[_info.ProgInfo]:
+        """The programs."""
+        return self._list(_info.ProgInfo, _ffi.eunomia_prog_info, LIBRARY.eunomia_prog_count, LIBRARY.eunomia_prog_at)
+
+    def prog_find(self, name: str) -> _info.ProgInfo:
+        """The program of that name."""
+        return self._find(_info.ProgInfo, _ffi.eunomia_prog_info, LIBRARY.eunomia_prog_find, _text(name))
+
+    def prog_set_autoload(self, name: str, on: bool) -> None:
+        """Chooses whether `load` loads a program."""
+        self._call(LIBRARY.eunomia_prog_set_autoload, _text(name), on)
+
+    def prog_set_target(self, name: str, target: Any) -> None:
+        """Sets where a program attaches, with the keys of the package's progs[]; a list for several targets."""
+        self._call(LIBRARY.eunomia_prog_set_target_json, _text(name), _json(target))
+
+    # ---- guests ----
+
+    def wasm_run(self, argv: Sequence[str], callback: Callback | None = None, format: Format = Format.JSON) -> int:
+        """Runs the guest of an open WASM package and returns its exit code.
+
+        The guest and the callback run in a thread of their own while this one waits; Ctrl-C ends the guest.
+        """
+        code = c_int()
+        failures: list[BaseException] = []
+
+        def guest() -> None:
+            try:
+                arguments = (len(argv), _strings(argv), byref(code), format)
+                with self._handle as vm:
+                    self._deliver(LIBRARY.eunomia_wasm_run, vm, *arguments, callback=callback or _ignore)
+            except BaseException as failure:
+                failures.append(failure)
+
+        thread = threading.Thread(target=guest, name="eunomia guest")
+        thread.start()
+        try:
+            thread.join()
+        except BaseException:
+            self.stop()
+            thread.join()
+            raise
+        if failures:
+            raise failures[0]
+        return code.value
+
+    # ---- inside ----
+
+    def _call(self, function: Any, *arguments: Any) -> int:
+        with self._handle as vm:
+            status: int = function(vm, *arguments)
+            if status < 0:
+                raise of_vm(status, vm)
+            return status
+
+    def _call_for_text(self, function: Any, *arguments: Any, after: tuple[Any, ...] = ()) -> str:
+        """For functions that lend a text."""
+        text = c_char_p()
+        with self._handle as vm:
+            status: int = function(vm, *arguments, byref(text), *after)
+            if status < 0:
+                raise of_vm(status, vm)
+            return (text.value or b"").decode("utf-8", "replace")
+
+    def _deliver(self, function: Any, vm: int, *arguments: Any, callback: Callback) -> int:
+        """For functions that call back."""
+        with Delivery(self._handle, self._types, callback) as delivery:
+            status: int = function(vm, *arguments, _ffi.eunomia_event_fn(delivery), None)
+        if status < 0:
+            raise of_vm(status, vm)
+        return status
+
+    def _fill(
+        self, vm: int, given: bytearray | memoryview | None, function: Any, *arguments: Any
+    ) -> tuple[_ffi.eunomia_batch, memoryview]:
+        """For functions that store a batch: in the buffer given, or in ours, which grows."""
+        batch = _ffi.eunomia_batch(size=sizeof(_ffi.eunomia_batch))
+        if given is None and not self._room:
+            self._room = (c_uint64 * (_ROOM // 8))()
+        while True:
+            buffer = self._room if given is None else (c_char * memoryview(given).nbytes).from_buffer(given)
+            status: int = function(vm, *arguments, buffer, sizeof(buffer), byref(batch))
+            if status >= 0:
+                return batch, memoryview(buffer).cast("B")[: batch.len]
+            if status != Status.ERR_TOO_SMALL or given is not None:
+                raise of_vm(status, vm, batch.need)
+            self._room = (c_uint64 * (batch.need // 8 + 1))()
+
+    def _array(self, vm: int, source: int, count: int, data: memoryview) -> NDArray[Any]:
+        name, kind = self._source(vm, source)
+        if kind is None:
+            raise Error(Status.ERR_TYPE, f'source "{name}": the package does not tell the type of its records')
+        return _array.records(data, count, kind)
+
+    def _source(self, vm: int, index: int) -> tuple[str, Type | None]:
+        """Name and type of a source, which stay the same once the package is loaded."""
+        known = self._sources.get(index)
+        if known is None:
+            found = _ffi.eunomia_source_info(size=sizeof(_ffi.eunomia_source_info))
+            status: int = LIBRARY.eunomia_source_at(vm, index, byref(found))
+            if status < 0:
+                raise of_vm(status, vm)
+            known = self._sources[index] = (found.name.decode(), self._types.of(found.type))
+        return known
+
+    def _when_ready(self, once: Callable[[int], Found | None], timeout: float | None) -> Found | None:
+        """Tries, and as long as that gives None waits for the vm's descriptor and tries again.
+
+        Python waits, not C, so that signal handlers run and other threads can use the vm.
+        """
+        deadline = math.inf if timeout is None else time.monotonic() + timeout
+        while True:
+            with self._handle as vm:
+                found = once(vm)
+            left = deadline - time.monotonic()
+            if found is not None or left <= 0:
+                return found
+            with self._handle.held() as vm:
+                ready = select.poll()
+                ready.register(LIBRARY.eunomia_epoll_fd(vm), select.POLLIN)
+                ready.poll(min(math.ceil(left * 1000), _LONGEST_MS) if left < math.inf else None)
+
+    async def _readable(self) -> None:
+        """Waits for the vm's descriptor in the running event loop: for a copy, as a loop watches each only once."""
+        loop = asyncio.get_running_loop()
+        ready: asyncio.Future[None] = loop.create_future()
+        with self._handle.held() as vm:
+            watched = os.dup(LIBRARY.eunomia_epoll_fd(vm))
+            try:
+                loop.add_reader(watched, lambda: None if ready.done() else ready.set_result(None))
+                await ready
+            finally:
+                loop.remove_reader(watched)
+                os.close(watched)
+
+    def _list(self, kind: type[Info], c_kind: Any, count: Any, at: Any) -> list[Info]:
+        with self._handle:
+            return [self._find(kind, c_kind, at, index) for index in range(self._call(count))]
+
+    def _find(self, kind: type[Info], c_kind: Any, function: Any, which: Any) -> Info:
+        found = c_kind(size=sizeof(c_kind))
+        with self._handle as vm:
+            status: int = function(vm, which, byref(found))
+            if status < 0:
+                raise of_vm(status, vm)
+            return _info.of(kind, found, self._types)
+
+
+def _ignore(_: Event) -> None:
+    pass
+
+
+def _fitting(name: str, value: int, bits: int) -> int:
+    """ctypes would cut off what does not fit."""
+    if not 0 <= value < 1 << bits:
+        raise ValueError(f"{name}: {value} does not fit {bits} bits")
+    return value
+
+
+def _text(text: str) -> bytes:
+    """C would take a NUL for the end."""
+    if "\0" in text:
+        raise ValueError(f"{text!r} has a NUL in it")
+    return text.encode()
+
+
+def _path(path: Path | None) -> bytes | None:
+    return None if path is None else os.fsencode(_text(os.fspath(path)).decode())
+
+
+def _json(value: Any) -> bytes:
+    return json.dumps(value).encode()
+
+
+def _strings(texts: Sequence[str]) -> Array[c_char_p]:
+    """A list for C, with NULL at the end."""
+    return (c_char_p * (len(texts) + 1))(*[_text(text) for text in texts], None)

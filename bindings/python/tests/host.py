@@ -1,0 +1,41 @@
+"""What the tests share: the package that sends events for each getpgid(2), and vms with it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import eunomia
+
+PACKAGES = Path(os.environ["EUNOMIA_TEST_PACKAGES"])
+
+
+def running(package: str = "calls.json", **options: Any) -> eunomia.VM:
+    """A vm that sends events for this process."""
+    vm = eunomia.VM(**options)
+    vm.open_file(PACKAGES / package)
+    vm.var_set("target", os.getpid())
+    vm.attach()
+    return vm
+
+
+def trigger(vm: eunomia.VM, events: int) -> None:
+    """Lets the package send events."""
+    vm.var_set("burst", events)
+    os.getpgid(0)
+
+
+def descriptors() -> int:
+    """How many this process has open."""
+    return len(os.listdir("/proc/self/fd"))
+
+
+def python(code: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Runs a program in an interpreter of its own, which knows this file."""
+    tests = str(Path(__file__).parent)
+    path = os.pathsep.join([tests, os.environ.get("PYTHONPATH", "")])
+    environment = {**os.environ, "PYTHONPATH": path, **variables}
+    return subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=300)

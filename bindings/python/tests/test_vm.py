@@ -1,0 +1,324 @@
+"""Each function of the binding with what it takes and gives; the conformance table checks what the functions do."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import struct
+import threading
+import unittest
+from typing import Any
+
+from host import PACKAGES, running, trigger
+
+import eunomia
+from eunomia import Error, Event, EventKind, Format, Kind, Status, TypeKind
+
+
+class Variables(unittest.TestCase):
+    def test_values_are_json_and_bytes_are_bytes(self) -> None:
+        with running() as vm:
+            vm.var_set("pair", {"left": -5, "right": 6})
+            self.assertEqual(vm.var_get("pair"), {"left": -5, "right": 6})
+            self.assertEqual(struct.unpack("=iHxx", vm.var_get_bytes("pair")), (-5, 6))
+            vm.var_set("bonus", struct.pack("=Q", 2**64 - 1))
+            self.assertEqual(vm.var_get("bonus"), 2**64 - 1)
+            vm.var_set("text", "größe")
+            self.assertEqual(vm.var_get("text"), "größe")
+
+    def test_a_failure_has_status_words_and_a_text(self) -> None:
+        with running() as vm, self.assertRaises(Error) as caught:
+            vm.var_set("small", 70000)
+        error = caught.exception
+        self.assertIs(error.status, Status.ERR_TYPE)
+        self.assertEqual(error.message, 'variable "small": 70000 does not fit u16')
+        self.assertEqual(str(error), f"{error.message} (EUNOMIA_ERR_TYPE)")
+        self.assertEqual((error.detail, error.errno, error.need), ("", 0, 0))
+
+    def test_what_c_would_cut_off_is_refused(self) -> None:
+        with running() as vm:
+            self.assertRaises(ValueError, vm.var_set, "burst\0x", 1)
+            self.assertRaises(ValueError, vm.queue_start, -1)
+            self.assertRaises(ValueError, vm.queue_start, 2**64)
+        self.assertRaises(ValueError, eunomia.VM, poll_budget=2**32)
+
+    def test_a_command_line_sets_variables(self) -> None:
+        with eunomia.VM() as vm:
+            self.assertEqual(vm.open((PACKAGES / "calls.json").read_bytes()), Kind.JSON)
+            self.assertFalse(vm.args_set(["calls", "--target", "7"]))
+            self.assertEqual(vm.var_get("target"), 7)
+            self.assertTrue(vm.args_set(["calls", "--help"]))
+            self.assertIn("--target", vm.args_help())
+
+
+class Events(unittest.TestCase):
+    def test_poll_gives_events_that_may_be_kept(self) -> None:
+        kept: list[Event] = []
+        with running() as vm:
+            trigger(vm, 3)
+            self.assertEqual(vm.poll(kept.append), 3)
+            trigger(vm, 1)
+            self.assertEqual(vm.poll(kept.append, Format.RAW), 1)
+            self.assertEqual(vm.poll(kept.append, timeout=0), 0)
+        self.assertEqual([event.json()["seq"] for event in kept[:3]], [0, 1, 2])
+        raw = kept[3]
+        self.assertEqual(raw.data, struct.pack("=IIQ8s", 0, 5, 7, b"hello"))
+        self.assertEqual((raw.kind, raw.format, raw.source), (EventKind.SAMPLE, Format.RAW, "events"))
+        self.assertEqual((raw.key, raw.lost, raw.cpu), (b"", 0, -1))
+        assert raw.type is not None
+        self.assertEqual(raw.type.name, "struct event")
+
+    def test_a_callback_that_returns_true_ends_a_poll_and_a_run(self) -> None:
+        seen = []
+
+        def first(event: Event) -> bool:
+            seen.append(event.json()["seq"])
+            return True
+
+        with running() as vm:
+            trigger(vm, 3)
+            self.assertEqual(vm.poll(first), 1)
+            vm.run(first)
+            self.assertEqual(seen, [0, 1])
+            vm.poll(first, Format.JSON)
+
+    def test_text_is_a_table_with_a_head(self) -> None:
+        kinds: list[int] = []
+        with running() as vm:
+            trigger(vm, 2)
+            self.assertEqual(vm.poll(lambda event: kinds.append(event.kind), Format.TEXT), 2)
+        self.assertEqual(kinds, [EventKind.HEADER, EventKind.SAMPLE, EventKind.SAMPLE])
+
+    def test_events_are_dicts_and_none_is_lost_when_a_loop_is_broken_off(self) -> None:
+        with running() as vm:
+            trigger(vm, 5)
+            seen = []
+            for event in vm.events():
+                seen.append(event["seq"])
+                if event["seq"] == 1:
+                    break
+            seen += [event["seq"] for event in vm.events(timeout=0)]
+            self.assertEqual(seen, [0, 1, 2, 3, 4])
+            self.assertEqual(list(vm.events(timeout=0.01)), [])
+
+    def test_stop_ends_events_and_a_poll_says_so(self) -> None:
+        with running() as vm:
+            timer = threading.Timer(0.05, vm.stop)
+            timer.start()
+            self.assertEqual(list(vm.events()), [])
+            timer.join()
+            vm.stop()
+            with self.assertRaises(Error) as caught:
+                vm.poll(print)
+            self.assertIs(caught.exception.status, Status.ERR_STOPPED)
+
+    def test_other_threads_use_a_vm_while_one_waits(self) -> None:
+        with running() as vm:
+            waiting = threading.Thread(target=lambda: seen.extend(vm.events(timeout=20)))
+            seen: list[dict[str, Any]] = []
+            waiting.start()
+            trigger(vm, 4)
+            while vm.stats().events < 4:
+                self.assertEqual(vm.var_get("burst"), 4)
+            vm.stop()
+            waiting.join()
+        self.assertEqual([event["seq"] for event in seen], [0, 1, 2, 3])
+
+    def test_asyncio_gets_events_beside_other_work(self) -> None:
+        async def take(vm: eunomia.VM, count: int) -> list[int]:
+            seen = []
+            async for event in vm.async_events():
+                seen.append(event["seq"])
+                if len(seen) == count:
+                    break
+            return seen
+
+        async def program() -> None:
+            with running() as one, running() as other:
+                tasks = [asyncio.ensure_future(take(one, 3)), asyncio.ensure_future(take(other, 2))]
+                await asyncio.sleep(0.01)
+                trigger(one, 3)
+                self.assertEqual((await tasks[0]), [0, 1, 2])
+                trigger(other, 2)
+                self.assertEqual((await tasks[1])[0], 0)
+                cut = asyncio.ensure_future(take(one, 10))
+                await asyncio.sleep(0.01)
+                cut.cancel()
+                with self.assertRaises(asyncio.CancelledError):
+                    await cut
+                one.stop()
+                rest = [event async for event in one.async_events()]
+                self.assertLessEqual(len(rest), 10)
+
+        asyncio.run(program())
+
+    def test_the_descriptor_tells_when_there_is_something(self) -> None:
+        import select
+
+        with running() as vm:
+            self.assertEqual(select.select([vm], [], [], 0)[0], [])
+            trigger(vm, 1)
+            self.assertEqual(select.select([vm], [], [], 20)[0], [vm])
+            vm.pause()
+            self.assertEqual(select.select([vm], [], [], 0)[0], [])
+            vm.pause(False)
+            self.assertEqual(vm.poll(lambda _: None), 1)
+
+    def test_the_queue_delivers(self) -> None:
+        with running() as vm:
+            vm.queue_start(1 << 20)
+            trigger(vm, 2)
+            seen = 0
+            while seen < 2:
+                seen += vm.poll(lambda _: None)
+            vm.queue_stop()
+
+
+class Batches(unittest.TestCase):
+    def test_raw_records_are_taken_apart(self) -> None:
+        with running() as vm:
+            trigger(vm, 2)
+            batch = vm.read(Format.RAW)
+        assert batch is not None
+        self.assertEqual((batch.source, batch.count, batch.format), ("events", 2, Format.RAW))
+        records = list(batch.records())
+        self.assertEqual([struct.unpack_from("=I", record.data)[0] for record in records], [0, 1])
+        self.assertEqual({(len(record.data), len(record.key), record.cpu) for record in records}, {(24, 0, -1)})
+
+    def test_a_buffer_of_the_host_is_filled(self) -> None:
+        buffer = bytearray(4096)
+        with running() as vm:
+            trigger(vm, 2)
+            with self.assertRaises(Error) as caught:
+                vm.read(Format.RAW, buffer=memoryview(buffer)[:8])
+            self.assertEqual((caught.exception.status, caught.exception.need), (Status.ERR_TOO_SMALL, 40))
+            batch = vm.read(Format.JSON, buffer=buffer)
+            assert batch is not None
+            self.assertEqual(bytes(buffer[: len(batch.data)]), bytes(batch.data))
+            self.assertEqual([event["seq"] for event in batch.json()], [0, 1])
+            self.assertIsNone(vm.read(timeout=0, buffer=buffer))
+
+    def test_arrays_hold_what_json_says(self) -> None:
+        import numpy as np
+
+        with running() as vm:
+            trigger(vm, 100)
+            array = vm.read_array()
+            trigger(vm, 100)
+            dicts = list(vm.events(timeout=0))
+            empty = vm.read_array(timeout=0.01)
+        self.assertEqual(array.dtype, np.dtype([("seq", "u4"), ("mode", "u4"), ("value", "u8"), ("text", "S8")]))
+        self.assertEqual((len(empty), empty.dtype), (0, array.dtype))
+        for name in ("seq", "value"):
+            self.assertEqual(array[name].tolist(), [event[name] for event in dicts])
+        self.assertEqual(set(array["text"]), {b"hello"})
+
+    def test_records_of_uneven_lengths_are_padded(self) -> None:
+        from eunomia import _array
+
+        char = eunomia.Type("char", TypeKind.CHAR, 1, (), None, 0)
+        text = eunomia.Type("char[4]", TypeKind.ARRAY, 4, (), char, 4)
+        u16 = eunomia.Type("__u16", TypeKind.UINT, 2, (), None, 0)
+        fields = (eunomia.Field("id", u16, 0, 16, 0), eunomia.Field("text", text, 16, 32, 0))
+        struct_type = eunomia.Type("struct s", TypeKind.STRUCT, 6, fields, None, 2)
+        data = b""
+        for payload in (b"\1\0abcd", b"\2\0x", b"\3\0wxyz, and more"):
+            room = (len(payload) + 7) // 8 * 8
+            data += struct.pack("=IIIi", 16 + room, len(payload), 0, -1) + payload.ljust(room, b"\xee")
+        found = _array.records(memoryview(data), 3, struct_type)
+        self.assertEqual(found.tolist(), [(1, b"abcd"), (2, b"x"), (3, b"wxyz")])
+
+    def test_types_become_dtypes_with_the_layout_of_c(self) -> None:
+        from eunomia import _array
+
+        def plain(kind: TypeKind, size: int) -> eunomia.Type:
+            return eunomia.Type("", kind, size, (), None, 0)
+
+        inner = eunomia.Type(
+            "", TypeKind.UNION, 8, (eunomia.Field("a", plain(TypeKind.UINT, 8), 0, 64, 0),
+                                    eunomia.Field("b", plain(TypeKind.FLOAT, 4), 0, 32, 0)), None, 2)  # fmt: skip
+        numbers = eunomia.Type("", TypeKind.ARRAY, 12, (), plain(TypeKind.INT, 4), 3)
+        enum = eunomia.Type(
+            "", TypeKind.ENUM, 4, (eunomia.Field("X", plain(TypeKind.INT, 4), 0, 0, -1),), None, 1)  # fmt: skip
+        members = [("", inner, 0, 64), ("numbers", numbers, 64, 96), ("bits", plain(TypeKind.UINT, 4), 160, 3),
+                   ("enum", enum, 192, 32), ("big", plain(TypeKind.UINT, 16), 256, 128)]  # fmt: skip
+        fields = tuple(eunomia.Field(name, kind, offset, size, 0) for name, kind, offset, size in members)
+        found = _array.dtype(eunomia.Type("struct s", TypeKind.STRUCT, 48, fields, None, len(fields)))
+        self.assertEqual(found.itemsize, 48)
+        assert found.fields is not None
+        layout = {name: (str(field[0]), field[1]) for name, field in found.fields.items()}
+        self.assertEqual(layout, {"a": ("uint64", 0), "b": ("float32", 0), "numbers": ("('<i4', (3,))", 8),
+                                  "enum": ("int32", 24), "big": ("|V16", 32)})  # fmt: skip
+
+
+class Parts(unittest.TestCase):
+    def test_maps_by_value_and_by_bytes(self) -> None:
+        with running() as vm:
+            vm.map_set("counts", 1, 10)
+            vm.map_set("counts", b"\2\0\0\0", struct.pack("=Q", 20))
+            self.assertEqual(vm.map_get("counts", 2), 20)
+            self.assertEqual(vm.map_get("counts", b"\1\0\0\0"), struct.pack("=Q", 10))
+            vm.map_set("pairs", 0, {"left": 1, "right": 2})
+            self.assertEqual(vm.map_get("pairs", 0), {"left": 1, "right": 2})
+            cpus = vm.map_find("per_cpu").cpus
+            self.assertEqual(len(vm.map_get("per_cpu", b"\0\0\0\0")), 8 * cpus)
+            self.assertEqual(vm.map_get("per_cpu", 0), [0] * cpus)
+            entries = vm.map_dump("counts").json()
+            self.assertEqual({entry["key"]: entry["value"] for entry in entries}, {1: 10, 2: 20})
+            keys = []
+            vm.map_each("counts", lambda event: keys.append(event.key), Format.RAW)
+            self.assertEqual(sorted(keys), [b"\1\0\0\0", b"\2\0\0\0"])
+            vm.map_del("counts", 1)
+            self.assertEqual(vm.map_next("counts"), b"\2\0\0\0")
+            vm.map_del("counts", b"\2\0\0\0")
+            self.assertIsNone(vm.map_next("counts"))
+            self.assertEqual(vm.map_dump("counts", Format.RAW).count, 0)
+
+    def test_a_package_is_described(self) -> None:
+        with running() as vm:
+            self.assertEqual(vm.describe()["state"], "attached")
+            self.assertEqual([prog.name for prog in vm.progs()], ["on_call", "on_return"])
+            self.assertIn("counts", [found.name for found in vm.maps()])
+            [source] = vm.sources()
+        assert source.type is not None
+        mode = next(field for field in source.type.fields if field.name == "mode")
+        self.assertEqual([(field.name, field.value) for field in mode.type.fields], [("MODE_OFF", 0), ("MODE_ON", 5)])
+
+    def test_programs_are_chosen_and_aimed(self) -> None:
+        with eunomia.VM() as vm:
+            vm.open_file(PACKAGES / "calls.json")
+            vm.prog_set_autoload("on_return", False)
+            vm.prog_set_target("on_call", {"attach": "raw_tp/sys_exit"})
+            self.assertIn("sys_exit", vm.prog_find("on_call").target)
+            vm.attach()
+            self.assertEqual(vm.prog_find("on_return").id, 0)
+            vm.detach()
+
+    def test_an_iterator_gives_lines(self) -> None:
+        with eunomia.VM() as vm:
+            vm.open_object((PACKAGES / "tasks.o").read_bytes())
+            vm.attach()
+            lines: list[bytes] = []
+            count = vm.iter_each("tasks", lambda event: lines.append(event.data))
+            self.assertEqual(count, len(lines))
+            self.assertIn(b"pid %d" % os.getpid(), lines)
+
+    def test_a_guest_runs_with_arguments(self) -> None:
+        printed: list[str] = []
+        with eunomia.VM() as vm:
+            self.assertEqual(vm.open_file(PACKAGES / "hello.wasm"), Kind.WASM)
+            self.assertEqual(vm.wasm_run(["guest", "one"], lambda event: printed.append(event.data.decode())), 5)
+            self.assertEqual(vm.wasm_run(["guest"]), 5)
+        self.assertEqual(printed, ['hello ["guest","one"]'])
+
+    def test_the_log_comes_line_by_line(self) -> None:
+        lines: list[tuple[int, str]] = []
+        log_level = eunomia.LogLevel.DEBUG
+        with running(log=lambda level, line: lines.append((level, line)), log_level=log_level):
+            pass
+        self.assertTrue(lines)
+        self.assertFalse([line for _, line in lines if "\n" in line])
+
+
+if __name__ == "__main__":
+    unittest.main()

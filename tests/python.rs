@@ -1,0 +1,162 @@
+//! The Python binding, on the library as it ships: its own tests, and its wheel in a virtual environment of its own.
+//! `tools/setup.sh python` makes the environment that the tests run in, `make test` does so beforehand.
+
+#[path = "conformance/packages.rs"]
+mod packages;
+mod support;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+
+use support::{example, host};
+
+const ROOT: &str = env!("CARGO_MANIFEST_DIR");
+
+#[test]
+fn every_function_takes_and_gives_what_python_has() {
+    needs_root!();
+    unittest("test_vm");
+}
+
+#[test]
+fn nothing_outlives_its_end_and_no_exception_is_lost() {
+    needs_root!();
+    unittest("test_lives");
+}
+
+fn unittest(module: &str) {
+    let tests = format!("{ROOT}/bindings/python/tests");
+    output(python().args(["-X", "dev", "-m", "unittest", "-v", module]).current_dir(tests));
+}
+
+/// The interpreter, with the binding as it lies in the tree.
+fn python() -> Command {
+    let mut command = Command::new(format!("{ROOT}/target/venv/bin/python"));
+    command.env("PYTHONPATH", format!("{ROOT}/bindings/python/src")).env("PYTHONDONTWRITEBYTECODE", "1");
+    command
+        .env("EUNOMIA_LIBRARY", host::library().join("libeunomia.so"))
+        .env("EUNOMIA_TEST_PACKAGES", packages());
+    command.env("EUNOMIA_TEST_OTHER_VERSION", other_version());
+    command
+}
+
+/// What a command prints; it must succeed.
+fn output(command: &mut Command) -> String {
+    let output = command.output().unwrap_or_else(|e| panic!("{command:?}: {e}; run tools/setup.sh python"));
+    let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{command:?}: {}\n{out}{err}", output.status);
+    out.into_owned()
+}
+
+/// A folder for what the tests make.
+fn folder(name: &str) -> PathBuf {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("python").join(name);
+    fs::create_dir_all(&folder).expect("the folder can be made");
+    folder
+}
+
+fn packages() -> &'static Path {
+    static PACKAGES: OnceLock<PathBuf> = OnceLock::new();
+    PACKAGES.get_or_init(|| {
+        let folder = folder("packages");
+        packages::make(&folder);
+        folder
+    })
+}
+
+/// A library that says it is libeunomia 0.2.7, and has nothing else.
+fn other_version() -> &'static Path {
+    static LIBRARY: OnceLock<PathBuf> = OnceLock::new();
+    LIBRARY.get_or_init(|| {
+        let folder = folder("other");
+        let (source, library) = (folder.join("other.c"), folder.join("libother.so"));
+        fs::write(&source, "unsigned eunomia_version(void) { return 207; }\n")
+            .expect("the source can be written");
+        output(Command::new("cc").args(["-shared", "-o"]).args([&library, &source]));
+        library
+    })
+}
+
+// ---- the wheel ------------------------------------------------------------------------------------------------
+
+const TAG: &str = "manylinux_2_34_x86_64";
+
+#[test]
+fn the_wheel_runs_its_readme_from_a_fresh_environment() {
+    needs_root!();
+    let folder = folder("wheel");
+    let wheel = wheel(&folder);
+    assert!(output(python().args(["-m", "auditwheel", "show"]).arg(&wheel)).contains(TAG), "{wheel:?}");
+
+    let fresh = folder.join("fresh");
+    output(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&fresh));
+    let interpreter = fresh.join("bin/python");
+    let install = ["-m", "pip", "install", "--quiet", "--no-index", "--disable-pip-version-check"];
+    output(Command::new(&interpreter).args(install).arg(&wheel));
+
+    let program = folder.join("program.py");
+    fs::write(&program, readme_program()).expect("the program can be written");
+    let mut run = Command::new(&interpreter);
+    run.arg("-u").arg(&program).arg(example_package("bootstrap")).current_dir("/").env_remove("PYTHONPATH");
+    example::prints(&mut run, &["'exit_event': True"]);
+}
+
+/// Builds the wheel; there is only this one in the folder afterwards.
+fn wheel(folder: &Path) -> PathBuf {
+    let out = folder.join("out");
+    drop(fs::remove_dir_all(&out)); // of an earlier run
+    let build = ["-m", "build", "--wheel", "--no-isolation", "--outdir"];
+    output(python().args(build).arg(&out).arg(format!("{ROOT}/bindings/python")));
+    let mut files = fs::read_dir(&out).expect("the build made a folder");
+    let wheel = files.next().expect("there is a wheel").expect("the folder can be read").path();
+    let name = format!("eunomia-{}-py3-none-{TAG}.whl", env!("CARGO_PKG_VERSION"));
+    assert_eq!(wheel.file_name().and_then(|name| name.to_str()), Some(name.as_str()));
+    wheel
+}
+
+/// The README's program, which promises to be small.
+fn readme_program() -> String {
+    let readme = include_str!("../bindings/python/README.md");
+    let (_, block) = readme.split_once("```python\n").expect("the README has a block of Python");
+    let (program, _) = block.split_once("```").expect("the block ends");
+    assert!(program.lines().count() <= 10, "{program}");
+    program.to_owned()
+}
+
+// ---- examples -------------------------------------------------------------------------------------------------
+
+#[test]
+fn the_examples_do_what_they_say() {
+    needs_root!();
+    let (bootstrap, opensnoop) = (example_package("bootstrap"), example_package("opensnoop"));
+    example::prints_until_interrupted(
+        command("events").args([&bootstrap, "--min_duration_ns", "0"]),
+        &["\"exit_event\":true"],
+    );
+    example::prints(command("events").args([&bootstrap, "--help"]), &["--min_duration_ns"]);
+    example::prints_until_interrupted(command("raw").arg(&bootstrap), &["exit 0", "/true"]);
+    example::prints(
+        command("variables").arg(&opensnoop),
+        &["targ_failed", "/nothing/here -2", "map started"],
+    );
+    example::prints_until_interrupted(command("loop").arg(&bootstrap), &["tick", "'comm': 'true'"]);
+    let several = [bootstrap.as_str(), &opensnoop];
+    example::prints_until_interrupted(
+        command("several").args(several),
+        &["bootstrap/package.json {", "opensnoop/package.json {"],
+    );
+}
+
+fn command(name: &str) -> Command {
+    let mut command = python();
+    command.arg("-u").arg(format!("{ROOT}/examples/python/{name}.py"));
+    command
+}
+
+fn example_package(name: &str) -> String {
+    let package = format!("{ROOT}/target/packages/{name}/package.json");
+    assert!(Path::new(&package).exists(), "{package} is missing: run `make packages`");
+    package
+}

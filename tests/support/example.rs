@@ -1,0 +1,69 @@
+//! A host program in another language: it runs until it has printed what it promises, and is then told to end.
+
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::time::{Duration, Instant};
+
+/// Far beyond what any host takes; reached only when what is waited for never comes.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Starts `command` and, while programs start and end around it, waits for lines that contain the wanted texts, in
+/// any order. It has to end by itself, and well.
+pub fn prints(command: &mut Command, wanted: &[&str]) {
+    watch(command, wanted, |_| ());
+}
+
+/// The same with a host that runs until it is interrupted, as by Ctrl-C.
+pub fn prints_until_interrupted(command: &mut Command, wanted: &[&str]) {
+    watch(command, wanted, |host| {
+        Command::new("kill").args(["-INT", &host.id().to_string()]).status().expect("kill runs");
+    });
+}
+
+fn watch(command: &mut Command, wanted: &[&str], end: impl Fn(&Child)) {
+    let mut host = command.stdout(Stdio::piped()).spawn().unwrap_or_else(|e| panic!("{command:?}: {e}"));
+    let lines = lines(&mut host);
+    let missing = wait(&lines, wanted);
+    end(&host);
+    let status = ended(&mut host);
+    assert!(missing.is_empty(), "{command:?} did not print {missing:?}; {status}");
+    assert_eq!(status, "exit status: 0", "{command:?}");
+}
+
+fn lines(host: &mut Child) -> Receiver<String> {
+    let (sender, receiver) = channel();
+    let output = BufReader::new(host.stdout.take().expect("it is piped"));
+    std::thread::spawn(move || {
+        // Read to the end even if nobody looks any more, so that the host can write.
+        output.lines().map_while(Result::ok).for_each(|line| drop(sender.send(line)));
+    });
+    receiver
+}
+
+/// What has not come until the host's end, or in vain for too long.
+fn wait<'a>(lines: &Receiver<String>, wanted: &[&'a str]) -> Vec<&'a str> {
+    let mut missing = wanted.to_vec();
+    let deadline = Instant::now() + PATIENCE;
+    while !missing.is_empty() && Instant::now() < deadline {
+        Command::new("true").status().expect("true runs");
+        match lines.recv_timeout(Duration::from_millis(20)) {
+            Ok(line) => missing.retain(|text| !line.contains(text)),
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => break,
+        }
+    }
+    missing
+}
+
+fn ended(host: &mut Child) -> String {
+    let deadline = Instant::now() + PATIENCE;
+    while Instant::now() < deadline {
+        if let Some(status) = host.try_wait().expect("the host is ours") {
+            return status.to_string();
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    host.kill().and_then(|()| host.wait()).expect("the host can be killed");
+    "it did not end".to_string()
+}
