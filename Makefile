@@ -38,11 +38,11 @@ run: target/examples/events $(BOOTSTRAP) ## print program starts and ends as JSO
 	@$< $(BOOTSTRAP) $(or $(DURATION),$$([ -t 0 ] && [ -t 1 ] || echo 10))
 
 test: setup-test $(LIB) packages $(HOSTS) ## run every test on this kernel
-	cargo test --workspace --no-fail-fast
+	cargo test --workspace --no-fail-fast --features eunomia/channel
 
 lint: setup-lint ## check formatting, warnings and the rules of the architecture
 	cargo fmt --all --check
-	cargo clippy --workspace --all-targets -- -D warnings
+	cargo clippy --workspace --all-targets --features eunomia/channel -- -D warnings
 	clang-format --dry-run -Werror $(C_FILES)
 	shellcheck $(SHELL_FILES)
 	$(VENV)/ruff check bindings/python examples/python

@@ -4,6 +4,9 @@
 //! a [`package::Package`]; libbpf makes maps, programs and links of it (`bpf`); records come back through sources,
 //! are rendered by plans compiled once from BTF ([`types`]), and reach a callback. One direction, no back and forth:
 //! parsing knows nothing of the kernel, decoding nothing of where a record came from.
+//!
+//! A host in Rust needs [`Vm`], [`Options`], [`Event`] and [`Error`]; `examples/rust` has five of them. The C interface
+//! is `capi` and follows the same words.
 #![deny(unsafe_code)]
 
 #[cfg(feature = "capi")]
@@ -22,4 +25,4 @@ mod wasm;
 
 pub use error::{Error, Result, Status};
 pub use log::{Level, LogFn};
-pub use vm::{Event, EventKind, Flow, Format, Kind, Options, Vm};
+pub use vm::{Event, EventKind, Flow, Format, Kind, Options, OwnedEvent, Vm};

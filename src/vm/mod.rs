@@ -12,7 +12,10 @@ mod read;
 mod stats;
 mod stop;
 
+#[cfg(feature = "channel")]
+mod channel;
 mod control;
+mod iter;
 mod maps;
 mod options;
 mod wasm;
@@ -20,9 +23,10 @@ mod wasm;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 
 pub use event::{Event, EventFn, EventKind, Flow, Format};
+pub use iter::{Events, OwnedEvent};
 pub use maps::{MapInfo, SourceInfo};
 pub use options::Options;
-pub use read::Batch;
+pub use read::{Batch, Record};
 pub use stats::Stats;
 
 pub use crate::bpf::session::ProgInfo;
@@ -56,7 +60,22 @@ pub enum Kind {
 }
 
 /// Runs one package. Every method answers `Busy` when another thread, or a poll further up this thread's stack,
-/// is in the way; `stop`, `pause`, `stats` and `epoll_fd` never are.
+/// is in the way; `stop`, `pause`, `stats` and `epoll_fd` never are. Dropping it detaches and unloads everything.
+///
+/// ```no_run
+/// use eunomia::{Event, Flow, Format, Kind, Options, Vm};
+///
+/// # fn main() -> eunomia::Result<()> {
+/// let vm = Vm::new(Options::default())?;
+/// vm.open_file("package.json", Kind::Json as u32)?;
+/// vm.var_set_json("min_duration_ns", "1000000")?;
+/// vm.attach()?;
+/// vm.run(Format::Json, &mut |event: &Event| {
+///     println!("{}", String::from_utf8_lossy(event.data));
+///     Flow::Continue
+/// })
+/// # }
+/// ```
 pub struct Vm {
     shared: Shared,
 }

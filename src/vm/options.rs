@@ -10,6 +10,17 @@ use crate::error::{Error, Result, Status};
 use crate::log::{Level, LogFn};
 
 /// Settings of a new vm; the default is the usual choice.
+///
+/// ```
+/// use eunomia::{Level, Options};
+///
+/// let options = Options {
+///     log: Some(Box::new(|level: Level, line: &str| eprintln!("{level:?}: {line}"))),
+///     poll_budget: 1000,
+///     ..Options::default()
+/// };
+/// # let _ = options;
+/// ```
 #[derive(Default)]
 pub struct Options {
     /// Receives the log, from any thread that uses the vm; `None`: silence.

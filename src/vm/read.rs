@@ -21,6 +21,37 @@ pub struct Batch {
     pub count: usize,
 }
 
+/// One record of a raw batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Record<'a> {
+    /// The bytes as the kernel wrote them.
+    pub data: &'a [u8],
+    /// Key of a map entry, else empty.
+    pub key: &'a [u8],
+    /// CPU of a perf record, -1 where unknown.
+    pub cpu: i32,
+}
+
+impl Batch {
+    /// The records that [`Vm::read`](super::Vm::read) or [`Vm::map_dump`](super::Vm::map_dump) stored in `buf` as
+    /// [`Format::Raw`].
+    pub fn records<'a>(&self, buf: &'a [u8]) -> impl Iterator<Item = Record<'a>> {
+        let mut rest = buf.get(..self.len).unwrap_or_default();
+        std::iter::from_fn(move || {
+            let word = |at: usize| rest.get(at..at + 4)?.try_into().ok().map(u32::from_ne_bytes);
+            let (size, len, key_len) = (word(0)? as usize, word(4)? as usize, word(8)? as usize);
+            let key = HEAD + len.next_multiple_of(8);
+            let record = Record {
+                data: rest.get(HEAD..HEAD + len)?,
+                key: rest.get(key..key + key_len)?,
+                cpu: word(12)? as i32,
+            };
+            rest = rest.get(size..)?;
+            Some(record)
+        })
+    }
+}
+
 /// A record that has left the kernel and found no room yet.
 pub struct Carry {
     /// Its source.

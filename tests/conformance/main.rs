@@ -5,9 +5,11 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod compare;
 mod lines;
 mod packages;
 mod runners;
+mod rust;
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -32,8 +34,9 @@ fn every_language_does_what_the_table_says() {
     std::fs::write(&lines, lines::of(&table)).expect("the table can be written as lines");
 
     let names = names(&table);
-    let results: Vec<(&str, Results)> =
+    let mut results: Vec<(&str, Results)> =
         runners::all(&folder, &lines).into_iter().map(|(name, runner)| (name, results_of(runner))).collect();
+    results.push(("Rust", rust::run(&table, &folder)));
     let unlike = print(&names, &results);
     assert!(unlike.is_empty(), "{}", unlike.join("\n"));
 }

@@ -1,0 +1,419 @@
+//! The runner in Rust, which needs no process of its own: it carries out the table through the crate.
+
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use eunomia::types::Type;
+use eunomia::vm::{Batch, MapInfo, ProgInfo, SourceInfo, Stats, WasmOptions};
+use eunomia::{Error, Event, EventKind, Flow, Format, Kind, Level, Options, Vm};
+use serde_json::{Value, json};
+
+use super::Results;
+use super::compare::{compare, status_name};
+
+/// Carries out every scenario.
+pub fn run(table: &Value, packages: &Path) -> Results {
+    let text = table.to_string();
+    let text = text.replace("$pid", &std::process::id().to_string());
+    let text = text.replace("$packages", packages.to_str().expect("the path is UTF-8"));
+    let table: Value = serde_json::from_str(&text).expect("it is still JSON");
+    let scenarios = table["scenarios"].as_array().expect("scenarios are a list");
+    let results = scenarios.iter().map(|scenario| {
+        let name = scenario["name"].as_str().expect("a scenario has a name").to_owned();
+        (name, Scenario::default().run(&table, scenario))
+    });
+    results.collect()
+}
+
+/// What came out of a step that succeeded.
+#[derive(Default)]
+pub struct Outcome {
+    /// Number that is the answer.
+    pub returned: i64,
+    /// Text that came out.
+    pub text: Option<String>,
+    /// Bytes that came out.
+    pub bytes: Option<Vec<u8>>,
+    /// Members of a struct by name.
+    pub info: Value,
+    /// Events or records, as the table describes them.
+    pub events: Vec<Value>,
+    /// Exit code of a guest.
+    pub exit_code: Option<i32>,
+    /// Bytes that are needed, where the room was too small.
+    pub need: usize,
+}
+
+type Done = Result<(), Error>;
+
+/// A scenario under way.
+#[derive(Default)]
+struct Scenario {
+    vm: Option<Arc<Vm>>,
+    log: Arc<Mutex<String>>,
+    stopper: Option<JoinHandle<()>>,
+    /// What differed inside a callback.
+    inside: Option<String>,
+}
+
+impl Scenario {
+    /// "ok", or what differed first.
+    fn run(mut self, table: &Value, scenario: &Value) -> String {
+        let setup = &table["setups"][scenario["setup"].as_str().expect("a scenario has a setup")];
+        let list = |steps: &Value| steps.as_array().expect("steps are a list").clone();
+        let steps = [list(setup), list(&scenario["steps"])].concat();
+        let differs = steps.iter().enumerate().find_map(|(i, step)| {
+            self.take(step).map(|difference| format!("step {}, {}: {difference}", i + 1, step["call"]))
+        });
+        if let Some(stopper) = self.stopper.take() {
+            stopper.join().expect("the thread ends");
+        }
+        differs.unwrap_or_else(|| "ok".into())
+    }
+
+    /// Takes a step and says what differed.
+    fn take(&mut self, step: &Value) -> Option<String> {
+        let mut out = Outcome::default();
+        let result = self.carry_out(step, &mut out);
+        self.inside.take().or_else(|| compare(step, result.as_ref().err(), &out))
+    }
+
+    fn vm(&self) -> Arc<Vm> {
+        Arc::clone(self.vm.as_ref().expect("the scenario has made a vm"))
+    }
+
+    fn carry_out(&mut self, step: &Value, out: &mut Outcome) -> Done {
+        match word(step, "call") {
+            "new" => self.make(&step["options"]),
+            "destroy" => {
+                self.vm = None;
+                Ok(())
+            }
+            "stop_soon" => {
+                let vm = self.vm();
+                self.stopper = Some(std::thread::spawn(move || {
+                    std::thread::sleep(Duration::from_millis(50));
+                    vm.stop();
+                }));
+                Ok(())
+            }
+            "log" => {
+                out.text = Some(self.log.lock().expect("nobody panics").clone());
+                Ok(())
+            }
+            "status_name" => {
+                out.text = Some(status_name(step["number"].as_i64().expect("a number")));
+                Ok(())
+            }
+            "poll" | "run" | "iter_each" | "map_each" | "wasm_run" => self.deliver(step, out),
+            call => package(&self.vm(), call, step, out)
+                .or_else(|| variable(&self.vm(), call, step, out))
+                .or_else(|| map(&self.vm(), call, step, out))
+                .or_else(|| program(&self.vm(), call, step, out))
+                .unwrap_or_else(|| panic!("no call {call}")),
+        }
+    }
+
+    fn make(&mut self, options: &Value) -> Done {
+        let number = |name: &str| options[name].as_u64().unwrap_or(0) as u32;
+        let log = Arc::clone(&self.log);
+        let levels = [None, Some(Level::Error), Some(Level::Warn), Some(Level::Info), Some(Level::Debug)];
+        let wasm = WasmOptions {
+            stack: number("wasm_stack"),
+            heap: number("wasm_heap"),
+            memory: number("wasm_memory"),
+            budget_ms: number("wasm_budget_ms"),
+            raw_events: options["raw_events"] == true,
+            stdio: options["stdio"] == true,
+            dirs: Vec::new(),
+        };
+        let made = Vm::new(Options {
+            log: Some(Box::new(move |_, line| *log.lock().expect("nobody panics") += &format!("{line}\n"))),
+            log_level: levels[number("log_level") as usize],
+            perf_pages: number("perf_pages"),
+            poll_budget: number("poll_budget"),
+            wasm,
+            ..Options::default()
+        });
+        self.vm = Some(Arc::new(made?));
+        Ok(())
+    }
+
+    /// The calls with a callback.
+    fn deliver(&mut self, step: &Value, out: &mut Outcome) -> Done {
+        let (vm, format) = (self.vm(), format(step));
+        let mut events = Vec::new();
+        let mut on_event = |event: &Event<'_>| {
+            events.push(described(event));
+            if events.len() == 1 {
+                let inside = step["inside"].as_array().into_iter().flatten();
+                self.inside = inside.into_iter().find_map(|step| self.take(step));
+            }
+            match step["answer"].as_str() {
+                Some("end") => Flow::End,
+                Some("fail") => Flow::Fail(-1),
+                _ => Flow::Continue,
+            }
+        };
+        let timeout = step["timeout_ms"].as_i64().unwrap_or(0) as i32;
+        let result = match word(step, "call") {
+            "poll" => vm.poll(timeout, format, &mut on_event).map(|count| count as i64),
+            "run" => vm.run(format, &mut on_event).map(|()| 0),
+            "iter_each" => vm.iter_each(word(step, "prog"), &mut on_event).map(|count| count as i64),
+            "map_each" => vm.map_each(word(step, "map"), format, &mut on_event).map(|count| count as i64),
+            _ => vm.wasm_run(&words(step, "argv"), format, &mut on_event).map(|code| {
+                out.exit_code = Some(code);
+                0
+            }),
+        };
+        out.events = events;
+        out.returned = result?;
+        Ok(())
+    }
+}
+
+// ---- the calls, each group giving `None` for what is not its own ------------------------------------------------
+
+fn package(vm: &Vm, call: &str, step: &Value, out: &mut Outcome) -> Option<Done> {
+    Some(match call {
+        "open" => vm.open(&file(step, "file"), kinds(step)).map(|kind| out.returned = kind as i64),
+        "open_file" => vm.open_file(word(step, "path"), kinds(step)).map(|kind| out.returned = kind as i64),
+        "open_object" => {
+            let meta = step["meta"].as_str().map(|_| String::from_utf8(file(step, "meta")).expect("UTF-8"));
+            let opened = vm.open_object(&file(step, "file"), meta.as_deref());
+            opened.map(|kind| out.returned = kind as i64)
+        }
+        "load" => vm.load(),
+        "attach" => vm.attach(),
+        "detach" => vm.detach(),
+        "describe" => vm.describe().map(|text| out.text = Some(text)),
+        "stop" => {
+            vm.stop();
+            Ok(())
+        }
+        "pause" => vm.pause(step["on"] == true),
+        "queue_start" => vm.queue_start(number(step, "max_bytes")),
+        "queue_stop" => vm.queue_stop(),
+        "stats_get" => {
+            out.info = stats(&vm.stats());
+            Ok(())
+        }
+        "readable" => {
+            out.returned = readable(vm, step["timeout_ms"].as_i64().expect("a number") as i32);
+            Ok(())
+        }
+        "read" => read(vm, step, out),
+        _ => return None,
+    })
+}
+
+fn variable(vm: &Vm, call: &str, step: &Value, out: &mut Outcome) -> Option<Done> {
+    let name = step["name"].as_str().unwrap_or_default();
+    Some(match call {
+        "var_set_json" => vm.var_set_json(name, word(step, "json")),
+        "var_set" => vm.var_set(name, &bytes(step, "bytes")),
+        "var_get_json" => vm.var_get_json(name).map(|text| out.text = Some(text)),
+        "var_get" => vm.var_get(name).map(|bytes| out.bytes = Some(bytes)),
+        "args_set" => vm.args_set(&words(step, "argv")).map(|help| out.returned = help.into()),
+        "args_help" => vm.args_help().map(|text| out.text = Some(text)),
+        "trigger" => {
+            let set = step["events"].as_u64().map(|events| vm.var_set_json("burst", &events.to_string()));
+            // SAFETY: no pointers.
+            unsafe { libc::getpgid(0) };
+            set.unwrap_or(Ok(()))
+        }
+        _ => return None,
+    })
+}
+
+fn map(vm: &Vm, call: &str, step: &Value, out: &mut Outcome) -> Option<Done> {
+    let (name, flags) = (step["map"].as_str().unwrap_or_default(), step["flags"].as_u64().unwrap_or(0));
+    let key_json = step["key"].as_str().unwrap_or_default();
+    Some(match call {
+        "map_count" => vm.map_count().map(|count| out.returned = count as i64),
+        "map_at" => vm.map_at(number(step, "index")).map(|map| out.info = map_info(&map)),
+        "map_find" => vm.map_find(name).map(|map| out.info = map_info(&map)),
+        "map_get" => {
+            let mut value = vec![0; number(step, "size")];
+            let got = vm.map_get(name, &bytes(step, "key"), &mut value);
+            got.map(|()| out.bytes = Some(value))
+        }
+        "map_set" => vm.map_set(name, &bytes(step, "key"), &bytes(step, "value"), flags),
+        "map_del" => vm.map_del(name, &bytes(step, "key")),
+        "map_next" => {
+            let mut next = vec![0; number(step, "size")];
+            let key = step["key"].as_str().map(|_| bytes(step, "key"));
+            vm.map_next(name, key.as_deref(), &mut next).map(|()| out.bytes = Some(next))
+        }
+        "map_get_json" => vm.map_get_json(name, key_json).map(|text| out.text = Some(text)),
+        "map_set_json" => vm.map_set_json(name, key_json, word(step, "value"), flags),
+        "map_del_json" => vm.map_del_json(name, key_json),
+        "map_dump" => read(vm, step, out),
+        _ => return None,
+    })
+}
+
+fn program(vm: &Vm, call: &str, step: &Value, out: &mut Outcome) -> Option<Done> {
+    let name = step["prog"].as_str().unwrap_or_default();
+    Some(match call {
+        "source_count" => vm.source_count().map(|count| out.returned = count as i64),
+        "source_at" => vm.source_at(number(step, "index")).map(|source| out.info = source_info(&source)),
+        "fields" => vm.source_at(number(step, "index")).map(|source| {
+            out.info = fields(source.ty.as_ref().expect("the package tells"), step["member"].as_str());
+        }),
+        "prog_count" => vm.prog_count().map(|count| out.returned = count as i64),
+        "prog_at" => vm.prog_at(number(step, "index")).map(|prog| out.info = prog_info(&prog)),
+        "prog_find" => vm.prog_find(name).map(|prog| out.info = prog_info(&prog)),
+        "prog_set_autoload" => vm.prog_set_autoload(name, step["on"] == true),
+        "prog_set_target_json" => vm.prog_set_target_json(name, word(step, "json")),
+        _ => return None,
+    })
+}
+
+/// `read` and `map_dump`.
+fn read(vm: &Vm, step: &Value, out: &mut Outcome) -> Done {
+    let (mut batch, mut room) = (Batch::default(), vec![0; number(step, "room")]);
+    let result = if word(step, "call") == "read" {
+        let timeout = step["timeout_ms"].as_i64().expect("a number") as i32;
+        vm.read(timeout, format(step), &mut room, &mut batch)
+    } else {
+        vm.map_dump(word(step, "map"), format(step), &mut room, &mut batch)
+    };
+    out.need = batch.need;
+    out.returned = result? as i64;
+    if format(step) == Format::Raw {
+        let record = |record: eunomia::vm::Record<'_>| json!({ "kind": "sample", "data": hex(record.data), "key": hex(record.key) });
+        out.events = batch.records(&room).map(record).collect();
+    } else {
+        out.text = Some(String::from_utf8_lossy(&room[..batch.len]).into_owned());
+    }
+    Ok(())
+}
+
+fn readable(vm: &Vm, timeout_ms: i32) -> i64 {
+    let mut fd = libc::pollfd { fd: vm.epoll_fd(), events: libc::POLLIN, revents: 0 };
+    // SAFETY: one descriptor, which lives longer than the call.
+    unsafe { libc::poll(&mut fd, 1, timeout_ms) }.into()
+}
+
+// ---- words of the table -----------------------------------------------------------------------------------------
+
+fn word<'a>(step: &'a Value, name: &str) -> &'a str {
+    step[name].as_str().unwrap_or_else(|| panic!("{step}: no {name}"))
+}
+
+fn words<'a>(step: &'a Value, name: &str) -> Vec<&'a str> {
+    step[name].as_array().expect("a list").iter().map(|word| word.as_str().expect("a text")).collect()
+}
+
+fn number(step: &Value, name: &str) -> usize {
+    step[name].as_u64().unwrap_or_else(|| panic!("{step}: no {name}")) as usize
+}
+
+fn bytes(step: &Value, name: &str) -> Vec<u8> {
+    let digits = word(step, name);
+    (0..digits.len() / 2)
+        .map(|i| u8::from_str_radix(&digits[2 * i..2 * i + 2], 16).expect("hexadecimal"))
+        .collect()
+}
+
+/// Bytes as the table writes them.
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn file(step: &Value, name: &str) -> Vec<u8> {
+    std::fs::read(word(step, name)).expect("the file is there")
+}
+
+fn format(step: &Value) -> Format {
+    match step["format"].as_str() {
+        Some("raw") => Format::Raw,
+        Some("text") => Format::Text,
+        _ => Format::Json,
+    }
+}
+
+fn kinds(step: &Value) -> u32 {
+    match word(step, "kinds") {
+        "json" => Kind::Json as u32,
+        "wasm" => Kind::Wasm as u32,
+        _ => Kind::Json as u32 | Kind::Wasm as u32,
+    }
+}
+
+// ---- what came out, in words of the table -----------------------------------------------------------------------
+
+fn described(event: &Event<'_>) -> Value {
+    let kind = match event.kind {
+        EventKind::Sample => "sample",
+        EventKind::Lost => "lost",
+        EventKind::MapEntry => "map_entry",
+        EventKind::Header => "header",
+        EventKind::Output => "output",
+        EventKind::Round => "round",
+    };
+    let show = |bytes: &[u8]| match event.format {
+        Format::Raw => hex(bytes),
+        _ => String::from_utf8_lossy(bytes).into_owned(),
+    };
+    json!({
+        "kind": kind,
+        "source": event.source.to_str().expect("UTF-8"),
+        "data": show(event.data),
+        "key": show(event.key),
+        "type": type_name(event.ty),
+        "cpu": if event.cpu >= 0 { "known" } else { "unknown" },
+    })
+}
+
+fn type_name(ty: Option<&Arc<Type>>) -> String {
+    ty.map(|ty| ty.name.to_string()).unwrap_or_default()
+}
+
+fn map_info(map: &MapInfo) -> Value {
+    json!({
+        "name": map.name.to_str().expect("UTF-8"), "kind": map.kind, "key_size": map.key_size,
+        "value_size": map.value_size, "max_entries": map.max_entries, "cpus": map.cpus, "fd": map.fd,
+        "key_type": type_name(map.key_type.as_ref()), "value_type": type_name(map.value_type.as_ref()),
+    })
+}
+
+fn source_info(source: &SourceInfo) -> Value {
+    json!({
+        "name": source.name.to_str().expect("UTF-8"), "kind": source.kind as u32,
+        "interval_ms": source.interval_ms, "record_size": source.record_size,
+        "type": type_name(source.ty.as_ref()), "key_type": type_name(source.key_ty.as_ref()),
+        "events": source.events, "lost": source.lost,
+    })
+}
+
+fn prog_info(prog: &ProgInfo) -> Value {
+    let flags = u32::from(prog.autoload) | u32::from(prog.loaded) << 1 | u32::from(prog.attached) << 2;
+    json!({
+        "name": prog.name.to_str().expect("UTF-8"), "section": prog.section.to_str().expect("UTF-8"),
+        "target": prog.target.to_str().expect("UTF-8"), "type": prog.kind, "flags": flags, "id": prog.id,
+    })
+}
+
+fn stats(stats: &Stats) -> Value {
+    json!({
+        "events": stats.events, "bytes": stats.bytes, "lost_kernel": stats.lost_kernel,
+        "lost_queue": stats.lost_queue, "guest_dropped": stats.guest_dropped, "malformed": stats.malformed,
+        "polls": stats.polls, "replaces": stats.replaces,
+    })
+}
+
+/// The members of a type, or of the type of one of them.
+fn fields(ty: &Arc<Type>, member: Option<&str>) -> Value {
+    let inner = member.and_then(|name| ty.member(name)).map(|field| field.ty);
+    let fields = inner.as_ref().unwrap_or(ty).fields.iter().map(|field| {
+        json!({
+            "name": field.name.to_string(), "type": field.ty.name.to_string(), "kind": field.ty.kind as u32,
+            "bit_offset": field.bit_offset, "bit_size": field.bit_size, "value": field.value,
+        })
+    });
+    fields.collect()
+}
