@@ -31,9 +31,12 @@ fn figures() -> Result<()> {
     let built = Built::build()?;
     println!("{:<24} {:<28} {:<28} {:<18} target", "", "competitor", "eunomia", "");
     events(&built)?;
+    guest_events(&built)?;
     load(&built, "bootstrap")?;
     load(&built, "opensnoop")?;
+    guest_start(&built)?;
     memory(&built)?;
+    guest_memory(&built)?;
     wakeups(&built)?;
     library(&built)?;
     package_size()
@@ -55,6 +58,10 @@ fn object(name: &str) -> PathBuf {
 
 fn package(name: &str) -> PathBuf {
     example(name, "package.json")
+}
+
+fn module(name: &str) -> PathBuf {
+    example(name, "app.wasm")
 }
 
 /// What a command prints, once it has ended well.
@@ -119,6 +126,31 @@ fn events(built: &Built) -> Result<()> {
     times("text event", "snprintf", "ns", table, 0.4, None)
 }
 
+/// The same work on every event, by a guest and by a callback of libbpf.
+fn guest_events(built: &Built) -> Result<()> {
+    let text = output(Command::new(&built.guest_event).arg(&built.signal_object).args(&built.guests))?;
+    let [each, batch] = text.lines().collect::<Vec<_>>()[..] else {
+        return Err(format!("not two lines of rounds: {text:?}"));
+    };
+    for (name, line, most) in [("event by a guest", each, 250.0), ("  in batches", batch, 60.0)] {
+        let (theirs, ours) = rounds(line)?;
+        let more = ours.best - theirs.best;
+        let (theirs, ours) = (theirs.shown("libbpf", "ns"), ours.shown("eunomia", "ns"));
+        let (shown, target) = (format!("{more:+.1} ns"), format!("<= +{most:.0} ns"));
+        row(name, &theirs, &ours, &shown, &target, more <= most);
+    }
+    Ok(())
+}
+
+/// The median counts: a guest is started once.
+fn guest_start(built: &Built) -> Result<()> {
+    const MOST_MS: f64 = 5.0;
+    let text = output(Command::new(&built.guest_start).arg(module("sigsnoop")).arg(LOAD_ROUNDS))?;
+    let (_, ours) = rounds(text.trim_end())?;
+    row("start guest sigsnoop", "", &ours.shown("eunomia", "ms"), "", "<= (5.0 ms)", ours.median <= MOST_MS);
+    Ok(())
+}
+
 fn load(built: &Built, name: &str) -> Result<()> {
     let text = output(Command::new(&built.load).arg(object(name)).arg(package(name)).arg(LOAD_ROUNDS))?;
     times(&format!("start {name}"), "libbpf", "ms", text.trim_end(), 1.1, None)
@@ -134,19 +166,32 @@ fn memory(built: &Built) -> Result<()> {
     Ok(())
 }
 
+/// The same tool, as a package and as a guest.
+fn guest_memory(built: &Built) -> Result<()> {
+    const MOST_MORE: i64 = 6000;
+    let json = Host::start(&built.our_host, &package("sigsnoop"))?.resident_kb()?;
+    let guest = Host::start(&built.our_host, &module("sigsnoop"))?.resident_kb()?;
+    let more = guest - json;
+    let (json, guest) = (format!("its package {json} kB"), format!("eunomia {guest} kB"));
+    row("  of guest sigsnoop", &json, &guest, &format!("{more:+} kB"), "<= +6000 kB", more <= MOST_MORE);
+    Ok(())
+}
+
 /// All hosts sleep through the same ten seconds.
 fn wakeups(built: &Built) -> Result<()> {
     const IDLE: std::time::Duration = std::time::Duration::from_secs(10);
     let plain = Host::start(&built.plain_host, &built.signal_object)?;
     let ours = Host::start(&built.our_host, &built.signal_package)?;
     let without_source = Host::start(&built.our_host, &built.idle_package)?;
-    let hosts = [&plain, &ours, &without_source];
+    let guest = Host::start(&built.our_host, &built.guests[0])?;
+    let hosts = [&plain, &ours, &without_source, &guest];
     let count = || hosts.iter().map(|host| host.wakeups()).collect::<Result<Vec<u64>>>();
     let before = count()?;
     std::thread::sleep(IDLE);
     let counts: Vec<_> = count()?.iter().zip(before).map(|(after, before)| after - before).collect();
     let theirs = format!("libbpf {}", counts[0]);
-    for (name, count) in [("wake-ups in 10 s", counts[1]), ("  without a source", counts[2])] {
+    let names = ["wake-ups in 10 s", "  without a source", "  of a guest"];
+    for (name, &count) in names.iter().zip(&counts[1..]) {
         row(name, &theirs, &format!("eunomia {count}"), "", "0", count == 0);
     }
     Ok(())

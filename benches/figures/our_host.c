@@ -1,5 +1,5 @@
-// Runs a package on libeunomia until it is killed. Says "ready" once it waits for events.
-// usage: our_host PACKAGE
+// Runs a package on libeunomia until it is killed. Says "ready" once it waits for events; of a module, which
+// loads its package itself, that is a little early. usage: our_host PACKAGE-OR-MODULE
 #include <eunomia.h>
 
 #include "measure.h"
@@ -9,17 +9,26 @@ static int on_event(void *arg, const eunomia_event *event) {
     return 0;
 }
 
-int main(int argc, char **argv) {
-    eunomia_vm *vm;
-
-    if (argc != 2)
-        die("usage", "our_host PACKAGE");
-    if (eunomia_new(&vm, NULL) < 0)
-        die(argv[1], "no vm");
-    if (eunomia_open_file(vm, argv[1], EUNOMIA_KIND_JSON) < 0 || eunomia_attach(vm) < 0)
-        die(argv[1], eunomia_errmsg(vm));
+static void ready(void) {
     puts("ready");
     fflush(stdout);
-    eunomia_run(vm, EUNOMIA_FORMAT_JSON, on_event, NULL);
+}
+
+int main(int argc, char **argv) {
+    eunomia_vm *vm;
+    int kind;
+
+    if (argc != 2)
+        die("usage", "our_host PACKAGE-OR-MODULE");
+    if (eunomia_new(&vm, NULL) < 0)
+        die(argv[1], "no vm");
+    kind = eunomia_open_file(vm, argv[1], EUNOMIA_KIND_ANY);
+    if (kind == EUNOMIA_KIND_WASM) {
+        ready();
+        eunomia_wasm_run(vm, 1, (const char *const *)argv + 1, NULL, EUNOMIA_FORMAT_JSON, on_event, NULL);
+    } else if (kind > 0 && eunomia_attach(vm) >= 0) {
+        ready();
+        eunomia_run(vm, EUNOMIA_FORMAT_JSON, on_event, NULL);
+    }
     die(argv[1], eunomia_errmsg(vm));
 }

@@ -15,7 +15,11 @@ pub struct Built {
     pub signal_package: PathBuf,
     /// A package without a source of events.
     pub idle_package: PathBuf,
+    /// Guests with the package of `signal`: one that gets its events one by one, one that gets batches.
+    pub guests: [PathBuf; 2],
     pub event: PathBuf,
+    pub guest_event: PathBuf,
+    pub guest_start: PathBuf,
     pub load: PathBuf,
     pub plain_host: PathBuf,
     pub our_host: PathBuf,
@@ -28,6 +32,7 @@ impl Built {
         for name in ["signal", "idle"] {
             compile_package(name, &out)?;
         }
+        compile_guests(&out)?;
         let libbpf = libbpf()?;
         let program = |name| compile_program(name, &libbpf, &out);
         Ok(Built {
@@ -35,7 +40,10 @@ impl Built {
             signal_object: out.join("signal/signal.bpf.o"),
             signal_package: out.join("signal/package.json"),
             idle_package: out.join("idle/package.json"),
+            guests: ["each", "batch"].map(|name| out.join(format!("guest/{name}.wasm"))),
             event: program("event")?,
+            guest_event: program("guest_event")?,
+            guest_start: program("guest_start")?,
             load: program("load")?,
             plain_host: program("plain_host")?,
             our_host: program("our_host")?,
@@ -47,10 +55,20 @@ fn sources() -> PathBuf {
     root().join("benches/figures")
 }
 
+fn ecc() -> Command {
+    Command::new(root().join("target/debug/ecc"))
+}
+
 fn compile_package(name: &str, out: &Path) -> Result<()> {
-    let ecc = root().join("target/debug/ecc");
     let source = sources().join(format!("{name}.bpf.c"));
-    output(Command::new(ecc).arg(source).arg("-o").arg(out.join(name))).map(drop)
+    output(ecc().arg(source).arg("-o").arg(out.join(name))).map(drop)
+}
+
+fn compile_guests(out: &Path) -> Result<()> {
+    let package = out.join("signal/package.json");
+    let mut build = ecc();
+    build.arg("build-wasm").arg(sources().join("guest")).arg("--package").arg(package);
+    output(build.arg("-o").arg(out.join("guest"))).map(drop)
 }
 
 fn compile_program(name: &str, libbpf: &Path, out: &Path) -> Result<PathBuf> {
