@@ -186,6 +186,59 @@ pub fn local_time() -> [u8; 8] {
     [h1, h2, b':', m1, m2, b':', s1, s2]
 }
 
+/// A number to print, with the letter that C's `printf` knows its form by.
+pub enum Number {
+    /// `d`.
+    Signed(i64),
+    /// `u`, `o`, `x`, `X` or `p`.
+    Unsigned(u64, u8),
+    /// `e`, `f`, `g` or one of these in capitals.
+    Float(f64, u8),
+}
+
+/// A number as C's `printf` prints it. Flags that it does not know are left out; width and precision are at most 127.
+pub fn format_number(flags: &[u8], width: usize, precision: Option<usize>, number: Number) -> Vec<u8> {
+    /// Room for the largest number, its precision and a NUL.
+    const ROOM: usize = 512;
+    let letter = match number {
+        Number::Signed(_) => b'd',
+        Number::Unsigned(_, letter) if b"uoxX".contains(&letter) => letter,
+        Number::Unsigned(..) => b'x',
+        Number::Float(_, letter) if b"eEfFgG".contains(&letter) => letter,
+        Number::Float(..) => b'f',
+    };
+    let mut format = vec![b'%'];
+    let is_pointer = matches!(number, Number::Unsigned(_, b'p'));
+    format.extend(b"+- #0".iter().filter(|flag| flags.contains(flag) || is_pointer && **flag == b'#'));
+    format.extend_from_slice(width.min(127).to_string().trim_start_matches('0').as_bytes());
+    if let Some(precision) = precision {
+        format.extend_from_slice(format!(".{}", precision.min(127)).as_bytes());
+    }
+    format.extend_from_slice(if matches!(number, Number::Float(..)) { b"" } else { b"ll" });
+    format.extend_from_slice(&[letter, 0]);
+    let mut text = vec![0_u8; ROOM];
+    let (out, format) = (text.as_mut_ptr().cast(), format.as_ptr().cast());
+    // SAFETY: the format, which ends in a NUL, wants one number of just that type, and `text` has that room.
+    let len = unsafe {
+        match number {
+            Number::Signed(value) => libc::snprintf(out, ROOM, format, value),
+            Number::Unsigned(value, _) => libc::snprintf(out, ROOM, format, value),
+            Number::Float(value, _) => libc::snprintf(out, ROOM, format, value),
+        }
+    };
+    text.truncate(usize::try_from(len).unwrap_or(0).min(ROOM - 1));
+    text
+}
+
+/// Where `part` begins in `whole`, in a time that grows with the sum of the lengths, not with their product.
+pub fn find(whole: &[u8], part: &[u8]) -> Option<usize> {
+    // SAFETY: both are as long as told; what is found lies in `whole`.
+    unsafe {
+        let found = libc::memmem(whole.as_ptr().cast(), whole.len(), part.as_ptr().cast(), part.len());
+        (!found.is_null()).then(|| found.cast::<u8>().offset_from(whole.as_ptr()) as usize)
+    }
+}
+
 /// Waits until one of the descriptors is readable and says which; `None` after the time, for ever without one.
 pub fn wait_readable(fds: &[RawFd], time: Option<Duration>) -> io::Result<Option<usize>> {
     let deadline = time.map(|time| Instant::now() + time);
@@ -223,18 +276,29 @@ pub fn random(bytes: &mut [u8]) -> io::Result<()> {
     Ok(())
 }
 
-/// Opens a file for reading at a path that cannot lead out of `folder`, not even by a link (Linux 5.6).
-pub fn open_beneath(folder: RawFd, path: &std::path::Path) -> io::Result<OwnedFd> {
+/// Opens a file at a path that cannot lead out of `folder`, not even by a link (Linux 5.6), with these flags of open(2).
+pub fn open_beneath(folder: RawFd, path: &std::path::Path, flags: i32) -> io::Result<OwnedFd> {
     let path = std::ffi::CString::new(path.as_os_str().as_encoded_bytes())?;
     // SAFETY: plain numbers, of which all zero is a value.
     let mut how: libc::open_how = unsafe { std::mem::zeroed() };
-    // What would block, such as a pipe, is opened as well, and turned away by whoever looks at it.
-    how.flags = (libc::O_RDONLY | libc::O_CLOEXEC | libc::O_NONBLOCK) as u64;
+    how.flags = (flags | libc::O_CLOEXEC) as u64;
     how.resolve = libc::RESOLVE_BENEATH | libc::RESOLVE_NO_MAGICLINKS;
     // SAFETY: path and struct live for the call, and the struct has that size.
     let fd =
         unsafe { libc::syscall(libc::SYS_openat2, folder, path.as_ptr(), &how, size_of::<libc::open_how>()) };
     own(fd as i32)
+}
+
+/// Entries of a folder from the place `from` on (0: the first one), as getdents64(2) writes them; how many bytes.
+pub fn read_folder(fd: RawFd, from: u64, into: &mut [u8]) -> io::Result<usize> {
+    // SAFETY: plain numbers, which the kernel checks; it writes to `into`, which has that length.
+    let got = unsafe {
+        if libc::lseek(fd, from as i64, libc::SEEK_SET) < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        libc::syscall(libc::SYS_getdents64, fd, into.as_mut_ptr(), into.len())
+    };
+    check(got as i32).map(|got| got as usize)
 }
 
 /// Release and machine of the running kernel, as `uname -r` and `uname -m` print them.

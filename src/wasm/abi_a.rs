@@ -2,7 +2,7 @@
 
 use super::Wake;
 use super::feed::Feed;
-use super::imports::Entry;
+use super::imports::{Args, Entry};
 use super::run::{End, Run};
 use super::sys::instance::Guest;
 use crate::bpf::session::Session;
@@ -12,7 +12,7 @@ use crate::package::{MAX_DOCUMENT, Package};
 use std::sync::Arc;
 
 pub(super) const IMPORTS: [Entry; 3] =
-    [(c"create_bpf", c"(ii)i", create), (c"run_bpf", c"(i)i", start), (c"wait_and_poll_bpf", c"(i)i", poll)];
+    [("create_bpf(ii)i", create), ("run_bpf(i)i", start), ("wait_and_poll_bpf(i)i", poll)];
 
 /// What a guest has created, by its number.
 #[derive(Default)]
@@ -39,7 +39,7 @@ fn number(value: i32) -> Option<u64> {
 }
 
 /// `int create_bpf(char *json, int len)`: the id, or -1. The text ends with a NUL, whatever the length says.
-fn create(run: &Run<'_>, guest: Guest<'_>, args: &[u64]) -> Option<u64> {
+fn create(run: &Run<'_>, guest: Guest<'_>, args: &Args) -> Option<u64> {
     match create_program(run, guest, args[0] as u32, args[1] as u32) {
         Ok(id) => number(id),
         Err(error) => {
@@ -65,7 +65,7 @@ fn create_program(run: &Run<'_>, guest: Guest<'_>, at: u32, len: u32) -> Result<
 }
 
 /// `int run_bpf(int id)`: loads and attaches; 0, or below 0 on failure.
-fn start(run: &Run<'_>, _guest: Guest<'_>, args: &[u64]) -> Option<u64> {
+fn start(run: &Run<'_>, _guest: Guest<'_>, args: &Args) -> Option<u64> {
     let started = run.programs.borrow_mut().start(args[0] as i32, run);
     match started {
         Ok(()) => number(0),
@@ -113,7 +113,7 @@ fn unknown(id: i32) -> Error {
 }
 
 /// `int wait_and_poll_bpf(int id)`: hands events to the guest until the run ends; below 0 if that cannot begin.
-fn poll(run: &Run<'_>, guest: Guest<'_>, args: &[u64]) -> Option<u64> {
+fn poll(run: &Run<'_>, guest: Guest<'_>, args: &Args) -> Option<u64> {
     if run.polling.get() {
         let text = "wait_and_poll_bpf: events are being handed to the guest already";
         return Some(run.refuse(&Error::new(Status::Busy, text)) & u64::from(u32::MAX));

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::Wake;
-use super::imports::Entry;
+use super::imports::{Args, Entry};
 use super::run::{End, Run};
 use super::sys::instance::{Function, Guest};
 use crate::bpf::MapFd;
@@ -19,16 +19,16 @@ use crate::error::{Error, Result, Status};
 use crate::package::{MAX_OBJECT, Package};
 
 pub(super) const IMPORTS: [Entry; 6] = [
-    (c"wasm_load_bpf_object", c"(ii)I", load),
-    (c"wasm_close_bpf_object", c"(I)i", close),
-    (c"wasm_attach_bpf_program", c"(Iii)i", attach),
-    (c"wasm_bpf_buffer_poll", c"(Iiiiiii)i", poll),
-    (c"wasm_bpf_map_fd_by_name", c"(Ii)i", map_by_name),
-    (c"wasm_bpf_map_operate", c"(iiiiiI)i", operate),
+    ("wasm_load_bpf_object(ii)I", load),
+    ("wasm_close_bpf_object(I)i", close),
+    ("wasm_attach_bpf_program(Iii)i", attach),
+    ("wasm_bpf_buffer_poll(Iiiiiii)i", poll),
+    ("wasm_bpf_map_fd_by_name(Ii)i", map_by_name),
+    ("wasm_bpf_map_operate(iiiiiI)i", operate),
 ];
 
 /// For Go, whose function tables hold no functions to call back: the callback is an export.
-pub(super) const WRAPPER: [Entry; 1] = [(c"wasm_bpf_buffer_poll", c"(Iiiiii)i", poll_exported)];
+pub(super) const WRAPPER: [Entry; 1] = [("wasm_bpf_buffer_poll(Iiiiii)i", poll_exported)];
 
 /// Objects of one guest, by handle - 1; those that were closed leave a gap.
 #[derive(Default)]
@@ -100,7 +100,7 @@ impl Objects {
 }
 
 /// `i64 wasm_load_bpf_object(void *elf, int len)`: a handle from 1, or 0.
-fn load(run: &Run<'_>, guest: Guest<'_>, args: &[u64]) -> Option<u64> {
+fn load(run: &Run<'_>, guest: Guest<'_>, args: &Args) -> Option<u64> {
     let (at, len) = (args[0] as u32, args[1] as u32);
     let loaded = if len as usize > MAX_OBJECT { None } else { guest.read(at, len) };
     let none = || Error::new(Status::Inval, format_args!("no object at {at:#x} with {len} bytes"));
@@ -125,7 +125,7 @@ fn load_object(run: &Run<'_>, elf: &[u8]) -> Result<u64> {
 }
 
 /// `int wasm_close_bpf_object(i64 object)`. An object that delivers at this moment stays.
-fn close(run: &Run<'_>, _guest: Guest<'_>, args: &[u64]) -> Option<u64> {
+fn close(run: &Run<'_>, _guest: Guest<'_>, args: &Args) -> Option<u64> {
     let mut objects = run.objects.borrow_mut();
     let closed = objects.object(args[0]).and_then(|object| {
         let is_at_work = object.sources.iter().any(|(_, sources)| sources.is_none());
@@ -141,7 +141,7 @@ fn close(run: &Run<'_>, _guest: Guest<'_>, args: &[u64]) -> Option<u64> {
 
 /// `int wasm_attach_bpf_program(i64 object, char *name, char *target)`. The target, if there is one, is the cgroup of a
 /// sockops program or the interface of an xdp program.
-fn attach(run: &Run<'_>, guest: Guest<'_>, args: &[u64]) -> Option<u64> {
+fn attach(run: &Run<'_>, guest: Guest<'_>, args: &Args) -> Option<u64> {
     let text = |at: u64| guest.read_text(at as u32, NAME).and_then(|text| String::from_utf8(text).ok());
     let attached = text(args[1]).ok_or(libc::EFAULT).and_then(|name| {
         let target = if args[2] as u32 == 0 { String::new() } else { text(args[2]).ok_or(libc::EFAULT)? };
@@ -168,7 +168,7 @@ fn attach_program(session: &mut Session, name: &str, target: &str) -> Result<()>
 }
 
 /// `int wasm_bpf_map_fd_by_name(i64 object, char *name)`: the number of a map.
-fn map_by_name(run: &Run<'_>, guest: Guest<'_>, args: &[u64]) -> Option<u64> {
+fn map_by_name(run: &Run<'_>, guest: Guest<'_>, args: &Args) -> Option<u64> {
     let mut objects = run.objects.borrow_mut();
     let name = guest.read_text(args[1] as u32, NAME).ok_or(libc::EFAULT);
     answer(name.and_then(|name| {
@@ -193,7 +193,7 @@ mod command {
 }
 
 /// `int wasm_bpf_map_operate(int map, int cmd, void *key, void *value, void *next_key, u64 flags)`.
-fn operate(run: &Run<'_>, guest: Guest<'_>, args: &[u64]) -> Option<u64> {
+fn operate(run: &Run<'_>, guest: Guest<'_>, args: &Args) -> Option<u64> {
     let objects = run.objects.borrow();
     let done = objects.map(args[0] as u32).and_then(|map| {
         let fd = map.fd().map_err(|_| libc::EBADF)?;
@@ -202,7 +202,7 @@ fn operate(run: &Run<'_>, guest: Guest<'_>, args: &[u64]) -> Option<u64> {
     answer(done.map(|()| 0))
 }
 
-fn operate_on(map: &Map, fd: &MapFd, guest: Guest<'_>, args: &[u64]) -> Answer<()> {
+fn operate_on(map: &Map, fd: &MapFd, guest: Guest<'_>, args: &Args) -> Answer<()> {
     let [key_at, value_at, next_at] = [args[2], args[3], args[4]].map(|at| at as u32);
     let read = |at: u32, len: usize| guest.read(at, len as u32).ok_or(libc::EFAULT);
     let key = || read(key_at, map.key.size);
@@ -244,15 +244,22 @@ struct Poll<'a> {
 /// `int wasm_bpf_buffer_poll(i64 object, int map, int function, int ctx, void *data, int max_size, int timeout_ms)`: calls
 /// the function for each event, in order; the number of events, or below 0 what went wrong or what the function
 /// answered if that is below 0.
-fn poll(run: &Run<'_>, guest: Guest<'_>, args: &[u64]) -> Option<u64> {
+fn poll(run: &Run<'_>, guest: Guest<'_>, args: &Args) -> Option<u64> {
     let callback = guest.table_function(args[2] as u32, 3, true);
-    poll_with(run, guest, callback, "the callback of wasm_bpf_buffer_poll", args[0], args[1], &args[3..])
+    poll_with(
+        run,
+        guest,
+        callback,
+        "the callback of wasm_bpf_buffer_poll",
+        args,
+        [args[3], args[4], args[5], args[6]],
+    )
 }
 
 /// The same without the function, which is the export `go-callback`.
-fn poll_exported(run: &Run<'_>, guest: Guest<'_>, args: &[u64]) -> Option<u64> {
+fn poll_exported(run: &Run<'_>, guest: Guest<'_>, args: &Args) -> Option<u64> {
     let callback = guest.function(c"go-callback", 3, true);
-    poll_with(run, guest, callback, "go-callback", args[0], args[1], &args[2..])
+    poll_with(run, guest, callback, "go-callback", args, [args[2], args[3], args[4], args[5]])
 }
 
 fn poll_with(
@@ -260,17 +267,17 @@ fn poll_with(
     guest: Guest<'_>,
     callback: Option<Function<'_>>,
     place: &'static str,
-    object: u64,
-    map: u64,
-    rest: &[u64],
+    args: &Args,
+    rest: [u64; 4],
 ) -> Option<u64> {
-    let [ctx, data, room, timeout] = [rest[0], rest[1], rest[2], rest[3]].map(|arg| arg as u32);
+    let [ctx, data, room, timeout] = rest.map(|arg| arg as u32);
     let Some(callback) = callback else { return answer(Err(libc::EINVAL)) };
     if !guest.has(data, room) || room > i32::MAX as u32 {
         return answer(Err(libc::EFAULT));
     }
     let timeout_ms = timeout as i32;
-    let poll = Poll { object, map: map as u32, callback, place, ctx, data, room, timeout_ms };
+    let (object, map) = (args[0], args[1] as u32);
+    let poll = Poll { object, map, callback, place, ctx, data, room, timeout_ms };
     if run.polling.get() {
         return answer(Err(libc::EBUSY));
     }

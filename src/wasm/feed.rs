@@ -96,9 +96,9 @@ impl<'a, 'r> Feed<'a, 'r> {
             let wanted = u32::try_from(wanted.next_power_of_two()).ok()?;
             let allocated = self.run.watch.call(|| {
                 if room > 0 {
-                    self.guest.free(at);
+                    self.run.free(self.guest, at)?;
                 }
-                self.guest.allocate(wanted)
+                self.run.allocate(self.guest, wanted)
             });
             let Some(place) = allocated.ok()? else {
                 let text = format!(

@@ -2,7 +2,8 @@
 
 use std::fs::{File, Metadata};
 use std::io::{self, Read, Seek, SeekFrom};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use crate::bpf::map::errno;
@@ -52,10 +53,10 @@ impl Files {
         name.ok_or_else(|| io::Error::from_raw_os_error(libc::EBADF))
     }
 
-    /// Opens a file below a folder.
-    pub fn open(&mut self, folder: u32, path: &Path) -> io::Result<u32> {
-        let fd: OwnedFd = os::open_beneath(self.get(folder)?.file.as_raw_fd(), path)?;
-        let file = File::from(fd);
+    /// Opens a file below a folder, with further flags of open(2).
+    pub fn open(&mut self, folder: u32, path: &Path, flags: i32) -> io::Result<u32> {
+        // What would block, such as a pipe, is opened as well, and turned away below.
+        let file = self.beneath(folder, path, flags | libc::O_RDONLY | libc::O_NONBLOCK)?;
         let kind = file.metadata()?.file_type();
         if !kind.is_file() && !kind.is_dir() {
             return Err(io::Error::from_raw_os_error(libc::EACCES));
@@ -87,6 +88,35 @@ impl Files {
         (&self.get(fd)?.file).read(into)
     }
 
+    /// Reads from a place.
+    pub fn read_at(&self, fd: u32, at: u64, into: &mut [u8]) -> io::Result<usize> {
+        self.get(fd)?.file.read_at(into, at)
+    }
+
+    /// Calls `entry` with the entries of a folder from the place `from` on, until it has enough.
+    pub fn read_folder(
+        &self,
+        fd: u32,
+        mut from: u64,
+        mut entry: impl FnMut(&Entry<'_>) -> bool,
+    ) -> io::Result<()> {
+        // An entry has at most 280 bytes.
+        let (mut bytes, folder) = ([0; 2048], self.get(fd)?.file.as_raw_fd());
+        loop {
+            let len = os::read_folder(folder, from, &mut bytes)?;
+            let mut rest = &bytes[..len];
+            if rest.is_empty() {
+                return Ok(());
+            }
+            while let Some((found, after)) = Entry::read(rest) {
+                if !entry(&found) {
+                    return Ok(());
+                }
+                (from, rest) = (found.next, after);
+            }
+        }
+    }
+
     /// Moves where the file is at, and says where that is.
     pub fn seek(&self, fd: u32, to: SeekFrom) -> io::Result<u64> {
         (&self.get(fd)?.file).seek(to)
@@ -97,9 +127,34 @@ impl Files {
         self.get(fd)?.file.metadata()
     }
 
-    /// What is known about a file below a folder.
-    pub fn metadata_of(&self, folder: u32, path: &Path) -> io::Result<Metadata> {
-        let fd = os::open_beneath(self.get(folder)?.file.as_raw_fd(), path)?;
-        File::from(fd).metadata()
+    /// What is known about a file below a folder, or about the link that leads to it.
+    pub fn metadata_of(&self, folder: u32, path: &Path, is_followed: bool) -> io::Result<Metadata> {
+        let flags = if is_followed { libc::O_PATH } else { libc::O_PATH | libc::O_NOFOLLOW };
+        self.beneath(folder, path, flags)?.metadata()
+    }
+
+    fn beneath(&self, folder: u32, path: &Path, flags: i32) -> io::Result<File> {
+        os::open_beneath(self.get(folder)?.file.as_raw_fd(), path, flags).map(File::from)
+    }
+}
+
+/// An entry of a folder.
+pub(super) struct Entry<'a> {
+    pub inode: u64,
+    /// Where the next one is.
+    pub next: u64,
+    /// One of libc's `DT_`.
+    pub kind: u8,
+    pub name: &'a [u8],
+}
+
+impl<'a> Entry<'a> {
+    /// Of `struct { u64 inode, next; u16 len; u8 kind; char name[]; }`, and what stands behind it.
+    fn read(bytes: &'a [u8]) -> Option<(Entry<'a>, &'a [u8])> {
+        let number = |at: usize| Some(u64::from_ne_bytes(bytes.get(at..at + 8)?.try_into().ok()?));
+        let len = u16::from_ne_bytes([*bytes.get(16)?, *bytes.get(17)?]);
+        let (whole, after) = bytes.split_at_checked(len.into())?;
+        let name = whole.get(19..)?.split(|&byte| byte == 0).next()?;
+        Some((Entry { inode: number(0)?, next: number(8)?, kind: whole[18], name }, after))
     }
 }

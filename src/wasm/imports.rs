@@ -1,18 +1,21 @@
-//! All that a guest can import from this library. WAMR adds the functions of C's `string.h`, `ctype.h` and `stdlib.h`.
+//! All that a guest can import.
 
-use std::ffi::CStr;
+use std::ffi::{CStr, CString};
 use std::sync::OnceLock;
 
 use super::run::Run;
 use super::sys::Import;
-use super::sys::instance::Guest;
+use super::sys::instance::{ARGS, Guest};
 use super::{abi_a, abi_b, libc, wasi};
 
-/// What a guest called: gets its arguments, an i32 in the lower half of each; `None` ends the guest.
-pub(super) type Call = fn(&Run<'_>, Guest<'_>, &[u64]) -> Option<u64>;
+/// The arguments of a call, an i32 in the lower half of each.
+pub(super) type Args = [u64; ARGS];
 
-/// A function and its WAMR signature.
-pub(super) type Entry = (&'static CStr, &'static CStr, Call);
+/// What a guest called. `None` ends the guest, with a trap for a wrong pointer if no other reason has been noted.
+pub(super) type Call = fn(&Run<'_>, Guest<'_>, &Args) -> Option<u64>;
+
+/// A function by its name, with its WAMR signature behind that, as in `puts(i)i`.
+pub(super) type Entry = (&'static str, Call);
 
 /// Functions by the module they are imported from. ABI B was published under `env` first.
 const MODULES: [(&CStr, &[&[Entry]]); 4] = [
@@ -22,29 +25,29 @@ const MODULES: [(&CStr, &[&[Entry]]); 4] = [
     (c"wasm_bpf", &[&abi_b::IMPORTS]),
 ];
 
-fn entries() -> impl Iterator<Item = (&'static CStr, &'static Entry)> {
-    let of_module = |(module, lists): (&'static CStr, &'static [&'static [Entry]])| {
-        lists.iter().copied().flatten().map(move |entry| (module, entry))
-    };
-    MODULES.into_iter().flat_map(of_module)
+/// The names, for WAMR, and what they stand for.
+fn all() -> &'static (Vec<Import>, Vec<Call>) {
+    static ALL: OnceLock<(Vec<Import>, Vec<Call>)> = OnceLock::new();
+    ALL.get_or_init(|| {
+        let (mut names, mut calls) = (Vec::new(), Vec::new());
+        for (module, lists) in MODULES {
+            for (text, call) in lists.iter().copied().flatten() {
+                let (name, signature) = text.split_at(text.find('(').unwrap_or(text.len()));
+                let [name, signature] = [name, signature].map(|part| CString::new(part).unwrap_or_default());
+                names.push(Import { module, name, signature });
+                calls.push(*call);
+            }
+        }
+        (names, calls)
+    })
 }
 
 /// The names, for WAMR.
 pub(super) fn names() -> &'static [Import] {
-    static NAMES: OnceLock<Vec<Import>> = OnceLock::new();
-    NAMES.get_or_init(|| {
-        let import = |(module, &(name, signature, _)): (&'static CStr, &'static Entry)| Import {
-            module,
-            name,
-            signature,
-        };
-        entries().map(import).collect()
-    })
+    &all().0
 }
 
 /// Calls function number `index` of `names`.
-pub(super) fn call(index: usize, run: &Run<'_>, guest: Guest<'_>, args: &[u64]) -> Option<u64> {
-    static CALLS: OnceLock<Vec<Call>> = OnceLock::new();
-    let calls = CALLS.get_or_init(|| entries().map(|(_, &(_, _, call))| call).collect());
-    calls[index](run, guest, args)
+pub(super) fn call(index: usize, run: &Run<'_>, guest: Guest<'_>, args: &Args) -> Option<u64> {
+    all().1[index](run, guest, args)
 }

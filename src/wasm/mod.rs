@@ -10,8 +10,10 @@ mod abi_b;
 mod binary;
 mod feed;
 mod files;
+mod heap;
 mod imports;
 mod libc;
+mod printf;
 mod run;
 mod sys;
 mod wasi;
@@ -35,6 +37,8 @@ pub struct Module {
     module: Arc<sys::module::Module>,
     entry: Entry,
     has_handler: bool,
+    /// Whether it brings a `malloc` of its own.
+    has_malloc: bool,
     pages: u32,
 }
 
@@ -57,6 +61,9 @@ const EXPORTS: [(&str, &str); 7] = [
     ("_start", "()"),
     (binary::START, "()"),
 ];
+
+/// Exports that WAMR may take for those of an allocator.
+const ALLOCATORS: [&str; 7] = ["malloc", "free", "__new", "__retain", "__pin", "__release", "__unpin"];
 
 impl Module {
     /// Loads a module and checks all that can be checked before it runs.
@@ -82,7 +89,8 @@ impl Module {
             }
         };
         let has_handler = has("process_event") || has("process_events");
-        Ok(Module { module: Arc::new(module), entry, has_handler, pages })
+        let has_malloc = ALLOCATORS.iter().any(|name| has(name));
+        Ok(Module { module: Arc::new(module), entry, has_handler, has_malloc, pages })
     }
 }
 
@@ -90,7 +98,7 @@ fn check_imports(module: &sys::module::Module) -> Result<()> {
     let Some(unknown) = module.imports().into_iter().find(|import| !import.is_known) else { return Ok(()) };
     let sys::module::Imported { module, name, is_function, .. } = unknown;
     let there = imports::names().iter().find(|import| {
-        import.module.to_bytes() == module.as_bytes() && import.name.to_bytes() == name.as_bytes()
+        import.module.to_bytes() == module.as_bytes() && import.name.as_bytes() == name.as_bytes()
     });
     let why = match there {
         _ if !is_function => "only functions can be imported".to_owned(),
@@ -124,7 +132,8 @@ impl Config {
         let or = |given: u32, usual: u32| if given == 0 { usual } else { given };
         Limits {
             stack: or(self.stack, 128 << 10),
-            heap: or(self.heap, 2 << 20),
+            // WAMR makes no smaller one.
+            heap: or(self.heap, 2 << 20).max(4096),
             memory: or(self.memory, 16 << 20).max(PAGE),
         }
     }

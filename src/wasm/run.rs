@@ -8,6 +8,7 @@ use std::sync::Arc;
 use super::abi_a::Programs;
 use super::abi_b::Objects;
 use super::feed::How;
+use super::heap::Heap;
 use super::sys::instance::{Function, Guest, Host, Instance, Stopper, Trap};
 use super::wasi::Wasi;
 use super::watch::{Watch, cause};
@@ -33,6 +34,8 @@ pub(super) struct Run<'a> {
     pub polling: Cell<bool>,
     /// How it gets them.
     pub how: Cell<How>,
+    /// The memory behind the guest's `malloc`, if it has none of its own.
+    heap: RefCell<Option<Heap>>,
     /// Memory of the guest for events: where, and how much.
     pub buffer: Cell<(u32, u32)>,
     /// The exported function that was called last.
@@ -40,6 +43,8 @@ pub(super) struct Run<'a> {
     /// What the guest printed since the last line feed, to stdout and to stderr.
     printed: [RefCell<Vec<u8>>; 2],
     end: RefCell<Option<End>>,
+    /// The first trap.
+    trap: RefCell<Option<Trap>>,
 }
 
 /// Why the host ended a guest.
@@ -88,12 +93,17 @@ pub fn run(
         wasi: RefCell::new(Wasi::new(config, argv)?),
         polling: Cell::new(false),
         how: Cell::new(How::Pass),
+        heap: RefCell::new(None),
         buffer: Cell::new((0, 0)),
         place: Cell::new(""),
         printed: Default::default(),
         end: RefCell::new(None),
+        trap: RefCell::new(None),
     };
     let instance = Instance::new(Arc::clone(&module.module), limits, &run, Arc::clone(&stopper))?;
+    if !module.has_malloc {
+        run.heap.replace(instance.guest().heap(limits.heap).map(|(at, len)| Heap::new(at, len)));
+    }
     let ended = run.all(module, instance.guest(), argv);
     let result = run.outcome(ended, &stopper, instance.is_starved());
     drop(instance);
@@ -102,7 +112,7 @@ pub fn run(
 }
 
 impl Host for Run<'_> {
-    fn call(&self, import: usize, guest: Guest<'_>, args: &[u64]) -> Option<u64> {
+    fn call(&self, import: usize, guest: Guest<'_>, args: &imports::Args) -> Option<u64> {
         imports::call(import, self, guest, args)
     }
 }
@@ -134,7 +144,7 @@ impl Run<'_> {
         let mut json = serde_json::Value::from(argv).to_string().into_bytes();
         let len = json.len() as u32;
         json.push(0);
-        let place = self.timed(|| guest.allocate(len + 1))?;
+        let place = self.timed(|| self.allocate(guest, len + 1))?;
         let Some(at) = place.filter(|&at| guest.write(at, &json).is_some()) else {
             let text = format!("the guest has no room for {len} bytes of arguments; raise options.wasm_heap");
             self.ends::<()>(End::Failed(Error::new(Status::Wasm, text)));
@@ -180,10 +190,53 @@ impl Run<'_> {
     ) -> Result<u32, Trap> {
         let outer = self.place.replace(place);
         let result = guest.call(function, args);
-        if result.is_ok() {
-            self.place.set(outer);
+        match result {
+            Ok(value) => {
+                self.place.set(outer);
+                Ok(value)
+            }
+            Err(trap) => {
+                // That of the innermost call knows most.
+                self.trap.borrow_mut().get_or_insert(trap);
+                Err(Trap::default())
+            }
         }
-        result
+    }
+
+    /// Memory of the guest; `None` if there is none left. May run code of the guest.
+    pub fn allocate(&self, guest: Guest<'_>, len: u32) -> Result<Option<u32>, Trap> {
+        if self.heap.borrow().is_some() {
+            return Ok(self.heap_allocate(len));
+        }
+        let Some(malloc) = guest.function(c"malloc", 1, true) else { return Ok(None) };
+        let at = self.enter(guest, "malloc", malloc, &[len])?;
+        Ok(Some(at).filter(|&at| at != 0 && guest.has(at, len)))
+    }
+
+    /// Gives memory back. May run code of the guest.
+    pub fn free(&self, guest: Guest<'_>, at: u32) -> Result<(), Trap> {
+        self.heap_free(at);
+        match guest.function(c"free", 1, false) {
+            Some(free) if self.heap.borrow().is_none() => self.enter(guest, "free", free, &[at]).map(drop),
+            _ => Ok(()),
+        }
+    }
+
+    /// Memory of our heap, if the guest has it.
+    pub fn heap_allocate(&self, len: u32) -> Option<u32> {
+        self.heap.borrow_mut().as_mut()?.allocate(len)
+    }
+
+    /// Bytes of a block of our heap.
+    pub fn heap_len(&self, at: u32) -> Option<u32> {
+        self.heap.borrow().as_ref()?.len(at)
+    }
+
+    /// Gives a block back to our heap.
+    pub fn heap_free(&self, at: u32) {
+        if let Some(heap) = &mut *self.heap.borrow_mut() {
+            heap.free(at);
+        }
     }
 
     /// Runs `work`, which calls into the guest, under the limit for one call.
@@ -268,7 +321,7 @@ impl Run<'_> {
             (None, Ok(code), 0) => Ok(code),
             (None, Ok(_), _) => Err(self.overdue()),
             (None, Err(_), cause::BUDGET) => Err(self.overdue()),
-            (None, Err(trap), _) => Err(self.trapped(trap, is_starved)),
+            (None, Err(trap), _) => Err(self.trapped(self.trap.take().unwrap_or(trap), is_starved)),
         }
     }
 

@@ -11,59 +11,59 @@ use std::time::Duration;
 
 use super::Config;
 use super::files::Files;
-use super::imports::Entry;
+use super::imports::{Args, Entry};
 use super::run::{End, Run, Stream};
 use super::sys::instance::Guest;
 use crate::error::Result;
 use crate::os;
 
 pub(super) const IMPORTS: [Entry; 46] = [
-    (c"args_get", c"(ii)i", args_get),
-    (c"args_sizes_get", c"(ii)i", args_sizes_get),
-    (c"clock_res_get", c"(ii)i", clock_res_get),
-    (c"clock_time_get", c"(iIi)i", clock_time_get),
-    (c"environ_get", c"(ii)i", nothing),
-    (c"environ_sizes_get", c"(ii)i", environ_sizes_get),
-    (c"fd_advise", c"(iIIi)i", nothing),
-    (c"fd_allocate", c"(iII)i", missing),
-    (c"fd_close", c"(i)i", fd_close),
-    (c"fd_datasync", c"(i)i", nothing),
-    (c"fd_fdstat_get", c"(ii)i", fd_fdstat_get),
-    (c"fd_fdstat_set_flags", c"(ii)i", missing),
-    (c"fd_fdstat_set_rights", c"(iII)i", missing),
-    (c"fd_filestat_get", c"(ii)i", fd_filestat_get),
-    (c"fd_filestat_set_size", c"(iI)i", missing),
-    (c"fd_filestat_set_times", c"(iIIi)i", missing),
-    (c"fd_pread", c"(iiiIi)i", missing),
-    (c"fd_prestat_dir_name", c"(iii)i", fd_prestat_dir_name),
-    (c"fd_prestat_get", c"(ii)i", fd_prestat_get),
-    (c"fd_pwrite", c"(iiiIi)i", missing),
-    (c"fd_read", c"(iiii)i", fd_read),
-    (c"fd_readdir", c"(iiiIi)i", missing),
-    (c"fd_renumber", c"(ii)i", missing),
-    (c"fd_seek", c"(iIii)i", fd_seek),
-    (c"fd_sync", c"(i)i", nothing),
-    (c"fd_tell", c"(ii)i", fd_tell),
-    (c"fd_write", c"(iiii)i", fd_write),
-    (c"path_create_directory", c"(iii)i", missing),
-    (c"path_filestat_get", c"(iiiii)i", path_filestat_get),
-    (c"path_filestat_set_times", c"(iiiiIIi)i", missing),
-    (c"path_link", c"(iiiiiii)i", missing),
-    (c"path_open", c"(iiiiiIIii)i", path_open),
-    (c"path_readlink", c"(iiiiii)i", missing),
-    (c"path_remove_directory", c"(iii)i", missing),
-    (c"path_rename", c"(iiiiii)i", missing),
-    (c"path_symlink", c"(iiiii)i", missing),
-    (c"path_unlink_file", c"(iii)i", missing),
-    (c"poll_oneoff", c"(iiii)i", poll_oneoff),
-    (c"proc_exit", c"(i)", proc_exit),
-    (c"proc_raise", c"(i)i", missing),
-    (c"random_get", c"(ii)i", random_get),
-    (c"sched_yield", c"()i", nothing),
-    (c"sock_accept", c"(iii)i", missing),
-    (c"sock_recv", c"(iiiiii)i", missing),
-    (c"sock_send", c"(iiiii)i", missing),
-    (c"sock_shutdown", c"(ii)i", missing),
+    ("args_get(ii)i", args_get),
+    ("args_sizes_get(ii)i", args_sizes_get),
+    ("clock_res_get(ii)i", clock_res_get),
+    ("clock_time_get(iIi)i", clock_time_get),
+    ("environ_get(ii)i", nothing),
+    ("environ_sizes_get(ii)i", environ_sizes_get),
+    ("fd_advise(iIIi)i", nothing),
+    ("fd_allocate(iII)i", missing),
+    ("fd_close(i)i", fd_close),
+    ("fd_datasync(i)i", nothing),
+    ("fd_fdstat_get(ii)i", fd_fdstat_get),
+    ("fd_fdstat_set_flags(ii)i", missing),
+    ("fd_fdstat_set_rights(iII)i", missing),
+    ("fd_filestat_get(ii)i", fd_filestat_get),
+    ("fd_filestat_set_size(iI)i", missing),
+    ("fd_filestat_set_times(iIIi)i", missing),
+    ("fd_pread(iiiIi)i", fd_pread),
+    ("fd_prestat_dir_name(iii)i", fd_prestat_dir_name),
+    ("fd_prestat_get(ii)i", fd_prestat_get),
+    ("fd_pwrite(iiiIi)i", missing),
+    ("fd_read(iiii)i", fd_read),
+    ("fd_readdir(iiiIi)i", fd_readdir),
+    ("fd_renumber(ii)i", missing),
+    ("fd_seek(iIii)i", fd_seek),
+    ("fd_sync(i)i", nothing),
+    ("fd_tell(ii)i", fd_tell),
+    ("fd_write(iiii)i", fd_write),
+    ("path_create_directory(iii)i", missing),
+    ("path_filestat_get(iiiii)i", path_filestat_get),
+    ("path_filestat_set_times(iiiiIIi)i", missing),
+    ("path_link(iiiiiii)i", missing),
+    ("path_open(iiiiiIIii)i", path_open),
+    ("path_readlink(iiiiii)i", missing),
+    ("path_remove_directory(iii)i", missing),
+    ("path_rename(iiiiii)i", missing),
+    ("path_symlink(iiiii)i", missing),
+    ("path_unlink_file(iii)i", missing),
+    ("poll_oneoff(iiii)i", poll_oneoff),
+    ("proc_exit(i)", proc_exit),
+    ("proc_raise(i)i", missing),
+    ("random_get(ii)i", random_get),
+    ("sched_yield()i", nothing),
+    ("sock_accept(iii)i", missing),
+    ("sock_recv(iiiiii)i", missing),
+    ("sock_send(iiiii)i", missing),
+    ("sock_shutdown(ii)i", missing),
 ];
 
 /// Errors as WASI numbers them.
@@ -101,7 +101,7 @@ impl Wasi {
 }
 
 /// What a function comes to: an error, or that the guest is at its end.
-enum Stop {
+pub(super) enum Stop {
     Error(u16),
     End,
 }
@@ -164,22 +164,22 @@ fn u64_at(bytes: &[u8], at: usize) -> u64 {
 }
 
 /// Done: there is nothing to do.
-fn nothing(_run: &Run<'_>, _guest: Guest<'_>, _args: &[u64]) -> Option<u64> {
+fn nothing(_run: &Run<'_>, _guest: Guest<'_>, _args: &Args) -> Option<u64> {
     Some(0)
 }
 
 /// Not there, and never allowed.
-fn missing(_run: &Run<'_>, _guest: Guest<'_>, _args: &[u64]) -> Option<u64> {
+fn missing(_run: &Run<'_>, _guest: Guest<'_>, _args: &Args) -> Option<u64> {
     Some(error::NOSYS.into())
 }
 
-fn args_sizes_get(run: &Run<'_>, guest: Guest<'_>, args: &[u64]) -> Option<u64> {
+fn args_sizes_get(run: &Run<'_>, guest: Guest<'_>, args: &Args) -> Option<u64> {
     let wasi = run.wasi.borrow();
     let bytes = wasi.args.iter().map(Vec::len).sum();
     answer(put_u32(guest, args[0], wasi.args.len()).and_then(|()| put_u32(guest, args[1], bytes)))
 }
 
-fn args_get(run: &Run<'_>, guest: Guest<'_>, args: &[u64]) -> Option<u64> {
+fn args_get(run: &Run<'_>, guest: Guest<'_>, args: &Args) -> Option<u64> {
     let mut place = args[1] as u32;
     let mut pointers = Vec::new();
     for arg in &run.wasi.borrow().args {
@@ -190,12 +190,12 @@ fn args_get(run: &Run<'_>, guest: Guest<'_>, args: &[u64]) -> Option<u64> {
     answer(put(guest, args[0], &pointers).and_then(|()| put(guest, args[1], &texts)))
 }
 
-fn environ_sizes_get(_run: &Run<'_>, guest: Guest<'_>, args: &[u64]) -> Option<u64> {
+fn environ_sizes_get(_run: &Run<'_>, guest: Guest<'_>, args: &Args) -> Option<u64> {
     answer(put_u32(guest, args[0], 0).and_then(|()| put_u32(guest, args[1], 0)))
 }
 
 /// The clock of that number: real time, monotonic, and the processor time of process and thread.
-fn clock(id: u64) -> Result<u64, Stop> {
+pub(super) fn clock(id: u64) -> Result<u64, Stop> {
     let id = match id as u32 {
         0 => libc::CLOCK_REALTIME,
         1 => libc::CLOCK_MONOTONIC,
@@ -206,22 +206,22 @@ fn clock(id: u64) -> Result<u64, Stop> {
     Ok(os::clock(id)?)
 }
 
-fn clock_res_get(_run: &Run<'_>, guest: Guest<'_>, args: &[u64]) -> Option<u64> {
+fn clock_res_get(_run: &Run<'_>, guest: Guest<'_>, args: &Args) -> Option<u64> {
     answer(clock(args[0]).and_then(|_| put(guest, args[1], &1_u64.to_le_bytes())))
 }
 
-fn clock_time_get(_run: &Run<'_>, guest: Guest<'_>, args: &[u64]) -> Option<u64> {
+fn clock_time_get(_run: &Run<'_>, guest: Guest<'_>, args: &Args) -> Option<u64> {
     answer(clock(args[0]).and_then(|now| put(guest, args[2], &now.to_le_bytes())))
 }
 
-fn random_get(_run: &Run<'_>, guest: Guest<'_>, args: &[u64]) -> Option<u64> {
+fn random_get(_run: &Run<'_>, guest: Guest<'_>, args: &Args) -> Option<u64> {
     answer(get(guest, args[0] as u32, args[1] as u32).and_then(|mut bytes| {
         os::random(&mut bytes)?;
         put(guest, args[0], &bytes)
     }))
 }
 
-fn proc_exit(run: &Run<'_>, _guest: Guest<'_>, args: &[u64]) -> Option<u64> {
+fn proc_exit(run: &Run<'_>, _guest: Guest<'_>, args: &Args) -> Option<u64> {
     run.ends(End::Exit(args[0] as i32))
 }
 
@@ -241,7 +241,7 @@ fn pieces(guest: Guest<'_>, at: u64, count: u64) -> Result<Vec<(u32, u32)>, Stop
     if all_there { Ok(pieces) } else { Err(Stop::Error(error::FAULT)) }
 }
 
-fn fd_write(run: &Run<'_>, guest: Guest<'_>, args: &[u64]) -> Option<u64> {
+fn fd_write(run: &Run<'_>, guest: Guest<'_>, args: &Args) -> Option<u64> {
     let stream = match args[0] as u32 {
         1 => Stream::Out,
         2 => Stream::Err,
@@ -261,24 +261,64 @@ fn fd_write(run: &Run<'_>, guest: Guest<'_>, args: &[u64]) -> Option<u64> {
     }))
 }
 
-fn fd_read(run: &Run<'_>, guest: Guest<'_>, args: &[u64]) -> Option<u64> {
+fn fd_read(run: &Run<'_>, guest: Guest<'_>, args: &Args) -> Option<u64> {
     let fd = args[0] as u32;
-    answer(pieces(guest, args[1], args[2]).and_then(|pieces| {
-        let mut total = 0;
-        for (at, len) in pieces {
-            let mut bytes = vec![0; len.min(AT_ONCE) as usize];
-            let read = match fd {
-                0 => stdin(run, &mut bytes)?,
-                1 | 2 => return Err(Stop::Error(error::BADF)),
-                _ => run.wasi.borrow().files.read(fd, &mut bytes)?,
-            };
-            put(guest, at.into(), &bytes[..read])?;
-            total += read;
-            if read < len as usize {
-                break;
-            }
+    let read = |bytes: &mut [u8], _| match fd {
+        0 => stdin(run, bytes),
+        1 | 2 => Err(Stop::Error(error::BADF)),
+        _ => Ok(run.wasi.borrow().files.read(fd, bytes)?),
+    };
+    answer(read_pieces(guest, args[1], args[2], &read).and_then(|total| put_u32(guest, args[3], total)))
+}
+
+/// `fd_pread(fd, pieces, count, offset, out)`.
+fn fd_pread(run: &Run<'_>, guest: Guest<'_>, args: &Args) -> Option<u64> {
+    let fd = args[0] as u32;
+    let read = |bytes: &mut [u8], done: usize| match fd {
+        0..=2 => Err(Stop::Error(error::SPIPE)),
+        _ => Ok(run.wasi.borrow().files.read_at(fd, args[3].saturating_add(done as u64), bytes)?),
+    };
+    answer(read_pieces(guest, args[1], args[2], &read).and_then(|total| put_u32(guest, args[4], total)))
+}
+
+/// Fills a piece, given how many bytes have been read already; how many there were.
+type Fill<'a> = dyn Fn(&mut [u8], usize) -> Result<usize, Stop> + 'a;
+
+/// Has `read` fill one piece after the other; how many bytes it comes to.
+fn read_pieces(guest: Guest<'_>, at: u64, count: u64, read: &Fill<'_>) -> Result<usize, Stop> {
+    let mut total = 0;
+    for (at, len) in pieces(guest, at, count)? {
+        let mut bytes = vec![0; len.min(AT_ONCE - total as u32) as usize];
+        let got = read(&mut bytes, total)?;
+        put(guest, at.into(), &bytes[..got])?;
+        total += got;
+        if got < len as usize {
+            break;
         }
-        put_u32(guest, args[3], total)
+    }
+    Ok(total)
+}
+
+/// `fd_readdir(fd, buffer, len, from, out)`: entries `struct { u64 next, inode; u32 len; u8 filetype; }`, 24 bytes, each
+/// with its name behind it; the last one is cut off where the buffer ends, and a buffer that is not full tells the end.
+fn fd_readdir(run: &Run<'_>, guest: Guest<'_>, args: &Args) -> Option<u64> {
+    let (room, mut list) = ((args[2] as u32).min(AT_ONCE) as usize, Vec::new());
+    let read = run.wasi.borrow().files.read_folder(args[0] as u32, args[3], |entry| {
+        let head = [entry.next.to_le_bytes(), entry.inode.to_le_bytes()].concat();
+        let kind = match entry.kind {
+            libc::DT_DIR => filetype::DIRECTORY,
+            libc::DT_REG => filetype::REGULAR_FILE,
+            libc::DT_LNK => filetype::SYMBOLIC_LINK,
+            _ => filetype::UNKNOWN,
+        };
+        let tail = [(entry.name.len() as u32).to_le_bytes(), [kind, 0, 0, 0]].concat();
+        [&head, &tail, entry.name].iter().for_each(|part| list.extend_from_slice(part));
+        list.len() < room
+    });
+    list.truncate(room);
+    answer(read.map_err(Stop::from).and_then(|()| {
+        put(guest, args[1], &list)?;
+        put_u32(guest, args[4], list.len())
     }))
 }
 
@@ -302,14 +342,14 @@ fn wait(run: &Run<'_>, fds: &[RawFd], time: Option<Duration>) -> Result<(), Stop
     Ok(())
 }
 
-fn fd_close(run: &Run<'_>, _guest: Guest<'_>, args: &[u64]) -> Option<u64> {
+fn fd_close(run: &Run<'_>, _guest: Guest<'_>, args: &Args) -> Option<u64> {
     match args[0] as u32 {
         0..=2 => Some(0),
         fd => answer(run.wasi.borrow_mut().files.close(fd).map_err(Stop::from)),
     }
 }
 
-fn fd_seek(run: &Run<'_>, guest: Guest<'_>, args: &[u64]) -> Option<u64> {
+fn fd_seek(run: &Run<'_>, guest: Guest<'_>, args: &Args) -> Option<u64> {
     let (fd, offset) = (args[0] as u32, args[1] as i64);
     let to = match (args[2] as u32, u64::try_from(offset)) {
         (0, Ok(offset)) => SeekFrom::Start(offset),
@@ -320,7 +360,7 @@ fn fd_seek(run: &Run<'_>, guest: Guest<'_>, args: &[u64]) -> Option<u64> {
     answer(seek(run, fd, to).and_then(|at| put(guest, args[3], &at.to_le_bytes())))
 }
 
-fn fd_tell(run: &Run<'_>, guest: Guest<'_>, args: &[u64]) -> Option<u64> {
+fn fd_tell(run: &Run<'_>, guest: Guest<'_>, args: &Args) -> Option<u64> {
     let at = seek(run, args[0] as u32, SeekFrom::Current(0));
     answer(at.and_then(|at| put(guest, args[1], &at.to_le_bytes())))
 }
@@ -334,17 +374,24 @@ fn seek(run: &Run<'_>, fd: u32, to: SeekFrom) -> Result<u64, Stop> {
 
 /// Kinds of files as WASI numbers them.
 mod filetype {
+    pub const UNKNOWN: u8 = 0;
     pub const CHARACTER_DEVICE: u8 = 2;
     pub const DIRECTORY: u8 = 3;
     pub const REGULAR_FILE: u8 = 4;
+    pub const SYMBOLIC_LINK: u8 = 7;
 }
 
 fn filetype(metadata: &Metadata) -> u8 {
-    if metadata.is_dir() { filetype::DIRECTORY } else { filetype::REGULAR_FILE }
+    match metadata.file_type() {
+        kind if kind.is_dir() => filetype::DIRECTORY,
+        kind if kind.is_file() => filetype::REGULAR_FILE,
+        kind if kind.is_symlink() => filetype::SYMBOLIC_LINK,
+        _ => filetype::UNKNOWN,
+    }
 }
 
 /// `struct { u8 filetype; u16 flags; u64 rights, inherited; }`, 24 bytes.
-fn fd_fdstat_get(run: &Run<'_>, guest: Guest<'_>, args: &[u64]) -> Option<u64> {
+fn fd_fdstat_get(run: &Run<'_>, guest: Guest<'_>, args: &Args) -> Option<u64> {
     let kind = match args[0] as u32 {
         0..=2 => Ok(filetype::CHARACTER_DEVICE),
         fd => run.wasi.borrow().files.metadata(fd).map(|metadata| filetype(&metadata)),
@@ -359,7 +406,8 @@ fn fd_fdstat_get(run: &Run<'_>, guest: Guest<'_>, args: &[u64]) -> Option<u64> {
 
 /// `struct { u64 dev, ino; u8 filetype; u64 nlink, size, atim, mtim, ctim; }`, 64 bytes.
 fn put_filestat(guest: Guest<'_>, at: u64, metadata: &Metadata) -> Result<(), Stop> {
-    let nanoseconds = |seconds: i64, rest: i64| (seconds * 1_000_000_000 + rest) as u64;
+    let nanoseconds =
+        |seconds: i64, rest: i64| seconds.saturating_mul(1_000_000_000).saturating_add(rest) as u64;
     let stat = [
         metadata.dev(),
         metadata.ino(),
@@ -373,7 +421,7 @@ fn put_filestat(guest: Guest<'_>, at: u64, metadata: &Metadata) -> Result<(), St
     put(guest, at, &stat.map(u64::to_le_bytes).concat())
 }
 
-fn fd_filestat_get(run: &Run<'_>, guest: Guest<'_>, args: &[u64]) -> Option<u64> {
+fn fd_filestat_get(run: &Run<'_>, guest: Guest<'_>, args: &Args) -> Option<u64> {
     if args[0] as u32 <= 2 {
         let mut stat = [0; 64];
         stat[16] = filetype::CHARACTER_DEVICE;
@@ -384,7 +432,7 @@ fn fd_filestat_get(run: &Run<'_>, guest: Guest<'_>, args: &[u64]) -> Option<u64>
 }
 
 /// `struct { u8 tag; u32 name_len; }`: a directory is 0.
-fn fd_prestat_get(run: &Run<'_>, guest: Guest<'_>, args: &[u64]) -> Option<u64> {
+fn fd_prestat_get(run: &Run<'_>, guest: Guest<'_>, args: &Args) -> Option<u64> {
     let wasi = run.wasi.borrow();
     let name = wasi.files.preopened(args[0] as u32).map_err(Stop::from);
     answer(name.and_then(|name| {
@@ -393,7 +441,7 @@ fn fd_prestat_get(run: &Run<'_>, guest: Guest<'_>, args: &[u64]) -> Option<u64> 
     }))
 }
 
-fn fd_prestat_dir_name(run: &Run<'_>, guest: Guest<'_>, args: &[u64]) -> Option<u64> {
+fn fd_prestat_dir_name(run: &Run<'_>, guest: Guest<'_>, args: &Args) -> Option<u64> {
     let wasi = run.wasi.borrow();
     let name = wasi.files.preopened(args[0] as u32).map_err(Stop::from);
     answer(name.and_then(|name| match name.len() > args[2] as u32 as usize {
@@ -411,9 +459,13 @@ fn path(guest: Guest<'_>, at: u64, len: u64) -> Result<PathBuf, Stop> {
     String::from_utf8(bytes).map(PathBuf::from).map_err(|_| Stop::Error(error::INVAL))
 }
 
+/// The lookup flag that has a link at the end of a path followed.
+const FOLLOW: u32 = 1;
+
 /// `path_open(dir, lookup_flags, path, len, oflags, rights, inherited, fdflags, out)`.
-fn path_open(run: &Run<'_>, guest: Guest<'_>, args: &[u64]) -> Option<u64> {
+fn path_open(run: &Run<'_>, guest: Guest<'_>, args: &Args) -> Option<u64> {
     const MAKE_OR_TRUNCATE: u32 = 1 | 8;
+    const DIRECTORY: u32 = 2;
     const RIGHT_TO_WRITE: u64 = 1 << 6;
     const RIGHT_TO_READ: u64 = 1 << 1;
     answer(path(guest, args[2], args[3]).and_then(|path| {
@@ -421,25 +473,30 @@ fn path_open(run: &Run<'_>, guest: Guest<'_>, args: &[u64]) -> Option<u64> {
         if args[4] as u32 & MAKE_OR_TRUNCATE != 0 || only_write {
             return Err(Stop::Error(error::ROFS));
         }
-        let fd = run.wasi.borrow_mut().files.open(args[0] as u32, &path)?;
+        let mut flags = if args[1] as u32 & FOLLOW == 0 { libc::O_NOFOLLOW } else { 0 };
+        if args[4] as u32 & DIRECTORY != 0 {
+            flags |= libc::O_DIRECTORY;
+        }
+        let fd = run.wasi.borrow_mut().files.open(args[0] as u32, &path, flags)?;
         put_u32(guest, args[8], fd as usize)
     }))
 }
 
 /// `path_filestat_get(dir, flags, path, len, out)`.
-fn path_filestat_get(run: &Run<'_>, guest: Guest<'_>, args: &[u64]) -> Option<u64> {
+fn path_filestat_get(run: &Run<'_>, guest: Guest<'_>, args: &Args) -> Option<u64> {
     answer(path(guest, args[2], args[3]).and_then(|path| {
-        let metadata = run.wasi.borrow().files.metadata_of(args[0] as u32, &path)?;
+        let is_followed = args[1] as u32 & FOLLOW != 0;
+        let metadata = run.wasi.borrow().files.metadata_of(args[0] as u32, &path, is_followed)?;
         put_filestat(guest, args[4], &metadata)
     }))
 }
 
 /// `poll_oneoff(in, out, count, out_count)`: sleeps, unless one of the subscriptions is for a file: these are ready.
-fn poll_oneoff(run: &Run<'_>, guest: Guest<'_>, args: &[u64]) -> Option<u64> {
+fn poll_oneoff(run: &Run<'_>, guest: Guest<'_>, args: &Args) -> Option<u64> {
     answer(poll(run, guest, args))
 }
 
-fn poll(run: &Run<'_>, guest: Guest<'_>, args: &[u64]) -> Result<(), Stop> {
+fn poll(run: &Run<'_>, guest: Guest<'_>, args: &Args) -> Result<(), Stop> {
     const SUBSCRIPTION: usize = 48;
     const SUBSCRIPTIONS: u32 = 1024;
     const CLOCK: u8 = 0;
@@ -448,17 +505,22 @@ fn poll(run: &Run<'_>, guest: Guest<'_>, args: &[u64]) -> Result<(), Stop> {
         return Err(Stop::Error(error::INVAL));
     }
     let list = get(guest, args[0] as u32, count * SUBSCRIPTION as u32)?;
-    let all: Vec<&[u8]> = list.chunks_exact(SUBSCRIPTION).collect();
-    let mut ready: Vec<_> = all.iter().filter(|it| it[8] != CLOCK).map(|it| event(it)).collect();
-    if ready.is_empty() {
-        let times: Vec<u64> = all.iter().map(|it| time_left(it)).collect::<Result<_, _>>()?;
-        let least = times.iter().copied().min().unwrap_or(0);
-        wait(run, &[], Some(Duration::from_nanos(least)))?;
-        let over = all.iter().zip(times).filter(|(_, time)| *time == least);
-        ready = over.map(|(it, _)| event(it)).collect();
+    let (mut ready, mut least) = (Vec::new(), u64::MAX);
+    let mut times = Vec::new();
+    for it in list.chunks_exact(SUBSCRIPTION) {
+        let time = if it[8] == CLOCK { time_left(it)? } else { 0 };
+        least = least.min(time);
+        times.push(time);
     }
-    put(guest, args[1], &ready.concat())?;
-    put_u32(guest, args[3], ready.len())
+    // What is ready at once needs no wait, but `stop` has its say.
+    wait(run, &[], Some(Duration::from_nanos(least)))?;
+    for (it, time) in list.chunks_exact(SUBSCRIPTION).zip(times) {
+        if time == least {
+            push_event(&mut ready, it);
+        }
+    }
+    put(guest, args[1], &ready)?;
+    put_u32(guest, args[3], ready.len() / EVENT)
 }
 
 /// Nanoseconds until a subscription of a clock is over.
@@ -468,10 +530,12 @@ fn time_left(subscription: &[u8]) -> Result<u64, Stop> {
     Ok(if is_absolute { time.saturating_sub(clock(u32_at(subscription, 16).into())?) } else { time })
 }
 
-/// `struct { u64 userdata; u16 error; u8 type; u64 nbytes; u16 flags; }`, 32 bytes.
-fn event(subscription: &[u8]) -> Vec<u8> {
-    let mut event = vec![0; 32];
+/// Bytes of `struct { u64 userdata; u16 error; u8 type; u64 nbytes; u16 flags; }`.
+const EVENT: usize = 32;
+
+fn push_event(list: &mut Vec<u8>, subscription: &[u8]) {
+    let mut event = [0; EVENT];
     event[..8].copy_from_slice(&subscription[..8]);
     event[10] = subscription[8];
-    event
+    list.extend_from_slice(&event);
 }

@@ -188,6 +188,30 @@ pub fn guest(name: &str, defines: &[&str], package: &[u8]) -> Vec<u8> {
     std::fs::read(module).expect("clang wrote a module")
 }
 
+/// Compiles tests/wasm/guests/NAME.c with wasi-libc.
+pub fn wasi_libc_guest(name: &str, defines: &[&str]) -> Vec<u8> {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/wasm/guests/{name}.c"));
+    let module = tempfile::NamedTempFile::new().expect("a temporary file");
+    let made = Command::new("clang")
+        .args([
+            "--target=wasm32-wasi",
+            "-mexec-model=reactor",
+            "-O1",
+            "-Wall",
+            "-Wextra",
+            "-Werror",
+            "-D_GNU_SOURCE",
+        ])
+        .args(defines.iter().map(|define| format!("-D{define}")))
+        .arg(source)
+        .arg("-o")
+        .arg(module.path())
+        .output()
+        .expect("clang runs");
+    assert!(made.status.success(), "clang: {}", String::from_utf8_lossy(&made.stderr));
+    std::fs::read(module.path()).expect("clang wrote a module")
+}
+
 /// A module from its text.
 pub fn wat(text: &str) -> Vec<u8> {
     wat::parse_str(text).unwrap_or_else(|e| panic!("{e}\n{text}"))

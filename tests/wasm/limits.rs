@@ -159,6 +159,19 @@ fn a_trap_names_the_functions_of_the_guest() {
 }
 
 #[test]
+fn a_trap_in_a_handler_is_told_like_one_in_main() {
+    needs_root!();
+    let watch = Watch::new();
+    let vm = opened(&guest("events", &["TRAP"], calls(1).as_bytes()), WasmOptions::default());
+    let error =
+        refused(run_until(&vm, Format::Json, 1, 0).0, Status::Wasm, &["process_event", "unreachable"]);
+    let places: Vec<_> =
+        ["deeper", "process_event", "bpf_main"].iter().map(|name| error.detail.find(name)).collect();
+    assert!(places.iter().all(Option::is_some) && places.is_sorted(), "{}", error.detail);
+    watch.kernel_is_clean();
+}
+
+#[test]
 fn traps_of_all_kinds_are_told_apart() {
     let traps = [
         ("(i32.div_s (i32.const 1) (i32.const 0))", "divide by zero"),

@@ -7,6 +7,7 @@ mod support;
 
 mod events;
 mod hostile;
+mod libc;
 mod limits;
 mod objects;
 mod wasi;

@@ -6,7 +6,7 @@ use std::process::Command;
 use eunomia::vm::WasmOptions;
 use eunomia::{Event, EventKind, Flow, Format, Kind, Status};
 
-use crate::fixture::{exit_code, guest, main_of, opened, refused, run, run_module};
+use crate::fixture::{exit_code, guest, main_of, opened, refused, run, run_module, wasi_libc_guest};
 use crate::support::{self, child};
 
 fn wasi_guest(defines: &[&str]) -> Vec<u8> {
@@ -96,6 +96,49 @@ fn files_can_be_read_below_the_folders_that_the_host_gives() {
         "fifo: 2",
         "make: 69",
         "write: 69",
+    ];
+    assert_eq!(seen.lines, lines);
+}
+
+#[test]
+fn folders_are_listed_and_files_read_in_pieces_and_nothing_outside() {
+    let folder = tempfile::tempdir().unwrap();
+    let (inside, outside) = (folder.path().join("inside"), folder.path().join("outside"));
+    std::fs::create_dir_all(inside.join("many")).unwrap();
+    std::fs::create_dir(&outside).unwrap();
+    for number in 0..1000 {
+        std::fs::write(inside.join(format!("many/{number:04}{}", "x".repeat(number % 200))), "").unwrap();
+    }
+    std::fs::write(inside.join("file"), "0123456789ab").unwrap();
+    std::fs::write(outside.join("secret"), "secret").unwrap();
+    symlink("file", inside.join("good")).unwrap();
+    symlink("../outside", inside.join("out")).unwrap();
+    symlink(&outside, inside.join("absolute")).unwrap();
+    assert!(Command::new("mkfifo").arg(inside.join("pipe")).status().unwrap().success());
+    let module = wasi_libc_guest("folders", &[&format!("FOLDER=\"{}\"", inside.display())]);
+    let vm = opened(&module, WasmOptions { dirs: vec![inside], ..WasmOptions::default() });
+    let (result, seen) = run(&vm);
+    assert_eq!(result.unwrap(), 0);
+    let last = format!("many: 1000, 0000 to 0999{}", "x".repeat(199));
+    let lines = [
+        ".: absolute@ file good@ many/ out@ pipe",
+        &last,
+        "file: Not a directory",
+        "nothing: No such file or directory",
+        "out: Capabilities insufficient",
+        "absolute: Capabilities insufficient",
+        "..: Capabilities insufficient",
+        "many/../..: Capabilities insufficient",
+        "/etc: Capabilities insufficient",
+        "file: 4 89ab 3 234 behind 0, at 0",
+        "good: 4 89ab 3 234 behind 0, at 0",
+        "many: -1  -1  behind -1, at 0",
+        "out/secret: Capabilities insufficient",
+        "../outside/secret: Capabilities insufficient",
+        "file:  1,  0",
+        "good:  1,  1",
+        "out: Capabilities insufficient 0,  1",
+        "pipe:  0,  0",
     ];
     assert_eq!(seen.lines, lines);
 }

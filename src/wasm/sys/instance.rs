@@ -2,7 +2,7 @@
 
 use std::any::Any;
 use std::cell::{Cell, RefCell};
-use std::ffi::{CStr, CString, c_char, c_int, c_void};
+use std::ffi::{CStr, c_void};
 use std::marker::PhantomData;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::ptr::{self, NonNull};
@@ -16,22 +16,24 @@ use crate::error::{Error, Result, Status};
 
 unsafe extern "C" {
     fn wasm_cluster_cancel_thread(env: w::wasm_exec_env_t) -> i32;
-    fn get_libc_builtin_export_apis(symbols: *mut *mut w::NativeSymbol) -> u32;
 }
 
 /// Takes the calls of a guest.
 pub trait Host {
     /// A guest called import number `import`. `args` holds one number for each parameter, an i32 in its lower half. `None`
-    /// ends the guest.
-    fn call(&self, import: usize, guest: Guest<'_>, args: &[u64]) -> Option<u64>;
+    /// ends the guest: because a pointer is wrong, unless the host knows another reason.
+    fn call(&self, import: usize, guest: Guest<'_>, args: &[u64; ARGS]) -> Option<u64>;
 }
+
+/// Most parameters of an import, and at least one for the result.
+pub const ARGS: usize = 16;
 
 /// How much a guest may take.
 #[derive(Clone, Copy)]
 pub struct Limits {
     /// Bytes of the stack of calls and locals.
     pub stack: u32,
-    /// Bytes that `malloc` of the host hands out, where the guest has none of its own.
+    /// Bytes that are set aside for `malloc`, where the guest has none of its own.
     pub heap: u32,
     /// Bytes of linear memory, the heap not counted.
     pub memory: u32,
@@ -41,7 +43,7 @@ pub struct Limits {
 pub const PAGE: u32 = 64 << 10;
 
 /// Why a call into a guest did not return.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Trap {
     /// WAMR's words, such as `unreachable`; empty if the guest was stopped or the host ended it.
     pub message: String,
@@ -237,7 +239,7 @@ impl<'a> Guest<'a> {
         let mut cells = [0; PARAMS];
         cells[..args.len()].copy_from_slice(args);
         if self.slot().stopper.cause() != 0 || args.len() != function.params {
-            return Err(Trap { message: String::new(), trace: String::new() });
+            return Err(Trap::default());
         }
         // SAFETY: the function takes so many i32 and returns at most one, which fits into the cells.
         let returned = unsafe {
@@ -258,7 +260,7 @@ impl<'a> Guest<'a> {
         unsafe {
             let message = w::wasm_runtime_get_exception(self.ptr);
             if message.is_null() {
-                return Trap { message: String::new(), trace: String::new() };
+                return Trap::default();
             }
             let message = CStr::from_ptr(message).to_string_lossy().into_owned();
             let len = w::wasm_runtime_get_call_stack_buf_size(self.env);
@@ -272,10 +274,15 @@ impl<'a> Guest<'a> {
         }
     }
 
-    /// Ends the guest, which is in a call out, with `message`.
-    fn raise(self, message: &CStr) {
+    /// Ends the guest, which is in a call out, with `message`, unless it is ending for another reason.
+    pub fn raise<T>(self, message: &CStr) -> Option<T> {
         // SAFETY: WAMR copies the message.
-        unsafe { w::wasm_runtime_set_exception(self.ptr, message.as_ptr()) }
+        unsafe {
+            if w::wasm_runtime_get_exception(self.ptr).is_null() {
+                w::wasm_runtime_set_exception(self.ptr, message.as_ptr());
+            }
+        }
+        None
     }
 
     fn slot(&self) -> &Slot<'a> {
@@ -345,88 +352,34 @@ impl<'a> Guest<'a> {
         bytes.iter().position(|&byte| byte == 0).map(|end| bytes[..end].to_vec())
     }
 
-    /// Memory from the guest's heap; `None` if there is none left. May run code of the guest.
-    pub fn allocate(self, len: u32) -> Result<Option<u32>, Trap> {
-        // SAFETY: WAMR asks the guest's own malloc or its heap.
+    /// The part of the memory that is set aside for `malloc`: where, and how long; to be taken once, before any code of the
+    /// guest runs, and not where the guest has a `malloc`. `len`: what was asked for.
+    pub fn heap(self, len: u32) -> Option<(u32, u32)> {
+        /// What WAMR needs for itself at most.
+        const MARGIN: u32 = 2048;
+        let len = len.checked_sub(MARGIN).filter(|_| self.has(0, 1))?;
+        // SAFETY: WAMR's heap is as WAMR made it, and stays unused from now on.
         let at = unsafe { w::wasm_runtime_module_malloc(self.ptr, len.into(), ptr::null_mut()) };
-        if let Some(panic) = self.slot().panic.take() {
-            resume_unwind(panic);
-        }
-        // SAFETY: a getter.
-        let failed = unsafe { !w::wasm_runtime_get_exception(self.ptr).is_null() };
-        if failed || self.slot().stopper.cause() != 0 {
-            return Err(self.trap());
-        }
-        Ok(u32::try_from(at).ok().filter(|&at| at != 0 && self.has(at, len)))
-    }
-
-    /// Gives memory back. May run code of the guest; a trap shows at the next call.
-    pub fn free(self, at: u32) {
-        // SAFETY: WAMR asks the guest's own free or its heap, which checks what it gets.
-        unsafe { w::wasm_runtime_module_free(self.ptr, at.into()) };
-    }
-
-    /// The text that a `printf` of the guest makes of `format` and the arguments at `args`.
-    pub fn format(self, format: Vec<u8>, args: u32) -> Option<Vec<u8>> {
-        const USUAL: usize = 256;
-        const LIMIT: usize = 1 << 20;
-        let format = CString::new(format).ok()?;
-        let print = formatter()?;
-        let args = self.place(args, 4)?;
-        let mut text = vec![0_u8; USUAL];
-        loop {
-            // SAFETY: WAMR's function checks the arguments against the end of the memory; the rest is ours.
-            let len = unsafe {
-                print(self.env, text.as_mut_ptr().cast(), text.len() as u32, format.as_ptr(), args.cast())
-            };
-            // SAFETY: a getter.
-            if unsafe { !w::wasm_runtime_get_exception(self.ptr).is_null() } {
-                return None;
-            }
-            let len = usize::try_from(len).ok()?;
-            if len < text.len() || text.len() >= LIMIT {
-                text.truncate(len.min(text.len() - 1));
-                return Some(text);
-            }
-            text.resize((len + 1).min(LIMIT), 0);
-        }
-    }
-}
-
-type Formatter =
-    unsafe extern "C" fn(w::wasm_exec_env_t, *mut c_char, u32, *const c_char, *mut c_char) -> c_int;
-
-/// WAMR's snprintf, which knows how guests pass arguments.
-fn formatter() -> Option<Formatter> {
-    let mut symbols = ptr::null_mut();
-    // SAFETY: WAMR's own table, with its length; the function has that type, as its signature "(*~$*)i" says.
-    unsafe {
-        let len = get_libc_builtin_export_apis(&mut symbols);
-        let symbols = std::slice::from_raw_parts(symbols, len as usize);
-        let found = symbols.iter().find(|symbol| CStr::from_ptr(symbol.symbol) == c"snprintf")?;
-        (CStr::from_ptr(found.signature) == c"(*~$*)i")
-            .then(|| std::mem::transmute::<*mut c_void, Formatter>(found.func_ptr))
+        Some((u32::try_from(at).ok().filter(|&at| at != 0 && self.has(at, len))?, len))
     }
 }
 
 /// Takes every call out of a guest.
 pub(super) unsafe extern "C" fn enter(env: w::wasm_exec_env_t, cells: *mut u64) {
-    /// Most parameters of an import, and at least one for the result.
-    const CELLS: usize = 16;
     // SAFETY: WAMR passes the environment at work; it has room for sixteen numbers at least, the result among them.
     let (guest, import, args) = unsafe {
         let guest = Guest { ptr: w::wasm_runtime_get_module_inst(env), env, _instance: PhantomData };
         let import = w::wasm_runtime_get_function_attachment(env).addr();
-        (guest, import, std::slice::from_raw_parts(cells, CELLS))
+        (guest, import, &*cells.cast::<[u64; ARGS]>())
     };
     let slot = guest.slot();
     match catch_unwind(AssertUnwindSafe(|| slot.host.call(import, guest, args))) {
         // SAFETY: as above; `args` is not used any more.
         Ok(Some(result)) => unsafe { cells.write(result) },
-        Ok(None) => guest.raise(c"ended by the host"),
+        Ok(None) => guest.raise(c"out of bounds memory access").unwrap_or_default(),
         Err(panic) => {
             slot.panic.replace(Some(panic));
-            guest.raise(c"a panic of the host");
+            guest.raise(c"a panic of the host").unwrap_or_default()
         }
     }
 }

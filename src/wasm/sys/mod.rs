@@ -4,7 +4,7 @@
 pub mod instance;
 pub mod module;
 
-use std::ffi::{CStr, c_char, c_int, c_void};
+use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::{mem, ptr};
 
@@ -17,9 +17,9 @@ pub struct Import {
     /// The module it is imported from.
     pub module: &'static CStr,
     /// Its name.
-    pub name: &'static CStr,
+    pub name: CString,
     /// Parameters and result: `i` is an i32, `I` an i64, as in `(Ii)i`.
-    pub signature: &'static CStr,
+    pub signature: CString,
 }
 
 /// A use of the runtime. The first one starts it, the last one that is dropped ends it.
@@ -119,7 +119,7 @@ unsafe impl Sync for Table {}
 fn tables(imports: &'static [Import]) -> &'static [Table] {
     static TABLES: OnceLock<Vec<Table>> = OnceLock::new();
     TABLES.get_or_init(|| {
-        let all: Vec<(usize, &Import)> = imports.iter().enumerate().collect();
+        let all: Vec<(usize, &'static Import)> = imports.iter().enumerate().collect();
         let modules = all.chunk_by(|(_, a), (_, b)| a.module == b.module);
         modules
             .map(|imports| {
@@ -131,7 +131,7 @@ fn tables(imports: &'static [Import]) -> &'static [Table] {
     })
 }
 
-fn symbol(index: usize, import: &Import) -> w::NativeSymbol {
+fn symbol(index: usize, import: &'static Import) -> w::NativeSymbol {
     w::NativeSymbol {
         symbol: import.name.as_ptr(),
         func_ptr: instance::enter as *mut c_void,

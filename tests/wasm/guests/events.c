@@ -127,3 +127,17 @@ EXPORT(process_event) int process_event(int ctx, char *event, int len) {
     return 0;
 }
 #endif
+
+#ifdef TRAP
+static __attribute__((noinline)) void deeper(volatile char *event) {
+    event[0] = 0;
+    __builtin_trap();
+}
+
+EXPORT(process_event) int process_event(int ctx, char *event, int len) {
+    (void)ctx;
+    (void)len;
+    deeper(event);
+    return 0;
+}
+#endif

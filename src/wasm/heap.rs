@@ -1,0 +1,67 @@
+//! The memory behind `malloc` of guests that have none of their own. The book-keeping of WAMR's heap lies in the guest's
+//! memory, and with a few bytes changed there it writes over the host's; ours is kept here.
+
+/// All blocks, by address.
+pub(super) struct Heap(Vec<Block>);
+
+struct Block {
+    at: u32,
+    len: u32,
+    is_used: bool,
+}
+
+/// Addresses are multiples of this.
+const UNIT: u32 = 16;
+
+impl Heap {
+    /// Hands out `len` bytes of the guest's memory from `at`.
+    pub fn new(at: u32, len: u32) -> Heap {
+        let skipped = at.next_multiple_of(UNIT) - at;
+        let len = len.saturating_sub(skipped) / UNIT * UNIT;
+        Heap(vec![Block { at: at + skipped, len, is_used: false }])
+    }
+
+    /// The first block that is free and large enough.
+    pub fn allocate(&mut self, len: u32) -> Option<u32> {
+        let len = len.max(1).checked_next_multiple_of(UNIT)?;
+        let index = self.0.iter().position(|block| !block.is_used && block.len >= len)?;
+        let block = &mut self.0[index];
+        let (at, rest) = (block.at, block.len - len);
+        (block.len, block.is_used) = (len, true);
+        if rest > 0 {
+            self.0.insert(index + 1, Block { at: at + len, len: rest, is_used: false });
+        }
+        Some(at)
+    }
+
+    /// Bytes of a block that was handed out.
+    pub fn len(&self, at: u32) -> Option<u32> {
+        self.find(at).map(|index| self.0[index].len)
+    }
+
+    /// Takes a block back, if there is one.
+    pub fn free(&mut self, at: u32) {
+        let Some(index) = self.find(at) else { return };
+        self.0[index].is_used = false;
+        self.join(index);
+        if let Some(before) = index.checked_sub(1) {
+            self.join(before);
+        }
+    }
+
+    fn find(&self, at: u32) -> Option<usize> {
+        let found = self.0.binary_search_by_key(&at, |block| block.at).ok();
+        found.filter(|&index| self.0[index].is_used)
+    }
+
+    /// Makes one block of two that are free.
+    fn join(&mut self, index: usize) {
+        if let [first, second, ..] = &mut self.0[index..]
+            && !first.is_used
+            && !second.is_used
+        {
+            first.len += second.len;
+            self.0.remove(index + 1);
+        }
+    }
+}

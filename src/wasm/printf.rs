@@ -1,0 +1,152 @@
+//! `printf` of guests. The format and what it is about lie in the guest's memory, as a `va_list` of 32-bit C.
+
+use super::sys::instance::Guest;
+use crate::os::{Number, format_number};
+
+/// Longest format.
+const FORMAT: usize = 64 << 10;
+/// Most bytes that are made of it.
+const TEXT: usize = 1 << 20;
+/// Greatest width and precision of a number.
+const WIDTH: usize = 127;
+
+/// The text for `format` and the arguments at `args`; `None` if one of them is not in the guest's memory.
+pub(super) fn format(guest: Guest<'_>, format: u32, args: u32) -> Option<Vec<u8>> {
+    let format = guest.read_text(format, FORMAT)?;
+    let (mut rest, mut args, mut text) = (&format[..], Args { guest, at: args }, Vec::new());
+    while let Some((&byte, after)) = rest.split_first() {
+        rest = after;
+        if byte == b'%' {
+            Spec::read(&mut rest).write(&mut args, &mut text)?;
+        } else {
+            text.push(byte);
+        }
+        if text.len() >= TEXT {
+            text.truncate(TEXT);
+            break;
+        }
+    }
+    Some(text)
+}
+
+/// The arguments that are left.
+struct Args<'a> {
+    guest: Guest<'a>,
+    at: u32,
+}
+
+impl Args<'_> {
+    fn next<const LEN: usize>(&mut self) -> Option<[u8; LEN]> {
+        let mut bytes = [0; LEN];
+        self.at = self.at.checked_next_multiple_of(LEN as u32)?;
+        self.guest.read_into(self.at, &mut bytes)?;
+        self.at = self.at.checked_add(LEN as u32)?;
+        Some(bytes)
+    }
+
+    fn word(&mut self) -> Option<u32> {
+        self.next().map(u32::from_le_bytes)
+    }
+}
+
+/// What stands behind a percent sign.
+struct Spec<'a> {
+    flags: &'a [u8],
+    width: usize,
+    precision: Option<usize>,
+    /// `h` and `l`, where `j` counts as `ll`. A `long` has 32 bits, as have `z` and `t`.
+    shorts: u8,
+    longs: u8,
+    conversion: u8,
+}
+
+impl<'a> Spec<'a> {
+    fn read(rest: &mut &'a [u8]) -> Spec<'a> {
+        let flags = take(rest, |byte| b" +-#0".contains(&byte));
+        let width = number(rest);
+        let precision = rest.strip_prefix(b".").map(|after| {
+            *rest = after;
+            number(rest)
+        });
+        let modifiers = take(rest, |byte| b"hljzt".contains(&byte));
+        let count = |letter| modifiers.iter().filter(|&&byte| byte == letter).count() as u8;
+        let (shorts, longs) = (count(b'h'), count(b'l') + 2 * count(b'j'));
+        let conversion = take_one(rest);
+        Spec { flags, width, precision, shorts, longs, conversion }
+    }
+
+    /// Appends what the next argument comes to.
+    fn write(&self, args: &mut Args<'_>, text: &mut Vec<u8>) -> Option<()> {
+        match self.conversion {
+            b'd' | b'i' => {
+                let value = if self.longs > 1 {
+                    i64::from_le_bytes(args.next()?)
+                } else {
+                    let value = args.word()? as i32;
+                    match self.shorts {
+                        0 => value.into(),
+                        1 => (value as i16).into(),
+                        _ => (value as i8).into(),
+                    }
+                };
+                self.number(Number::Signed(value), text);
+            }
+            b'o' | b'u' | b'x' | b'X' | b'p' => {
+                let value =
+                    if self.longs > 1 { u64::from_le_bytes(args.next()?) } else { args.word()?.into() };
+                let value = match self.shorts {
+                    0 => value,
+                    1 => value & 0xffff,
+                    _ => value & 0xff,
+                };
+                self.number(Number::Unsigned(value, self.conversion), text);
+            }
+            b'e' | b'E' | b'f' | b'F' | b'g' | b'G' => {
+                let value = f64::from_le_bytes(args.next()?);
+                self.number(Number::Float(value, self.conversion), text);
+            }
+            b'c' => self.pad(&[args.word()? as u8], text),
+            b's' => {
+                let (at, room) = (args.word()?, TEXT - text.len());
+                let room = self.precision.map_or(room, |precision| precision.min(room));
+                let found = args.guest.read_text(at, room).or_else(|| args.guest.read(at, room as u32))?;
+                self.pad(&found, text);
+            }
+            b'n' | 0 => {}
+            b'%' => text.push(b'%'),
+            unknown => text.extend_from_slice(&[b'%', unknown]),
+        }
+        Some(())
+    }
+
+    fn number(&self, number: Number, text: &mut Vec<u8>) {
+        let precision = self.precision.map(|precision| precision.min(WIDTH));
+        text.extend_from_slice(&format_number(self.flags, self.width.min(WIDTH), precision, number));
+    }
+
+    fn pad(&self, found: &[u8], text: &mut Vec<u8>) {
+        let padding = self.width.min(TEXT).saturating_sub(found.len());
+        let is_left = self.flags.contains(&b'-');
+        text.resize(text.len() + if is_left { 0 } else { padding }, b' ');
+        text.extend_from_slice(found);
+        text.resize(text.len() + if is_left { padding } else { 0 }, b' ');
+    }
+}
+
+fn take<'a>(rest: &mut &'a [u8], wanted: impl Fn(u8) -> bool) -> &'a [u8] {
+    let len = rest.iter().position(|&byte| !wanted(byte)).unwrap_or(rest.len());
+    let (taken, after) = rest.split_at(len);
+    *rest = after;
+    taken
+}
+
+fn take_one(rest: &mut &[u8]) -> u8 {
+    let Some((&first, after)) = rest.split_first() else { return 0 };
+    *rest = after;
+    first
+}
+
+fn number(rest: &mut &[u8]) -> usize {
+    let digits = take(rest, |byte| byte.is_ascii_digit());
+    digits.iter().fold(0_usize, |value, digit| value.saturating_mul(10).saturating_add((digit - b'0').into()))
+}
