@@ -29,7 +29,7 @@ export PATH := $(PATH):$(HOME)/.cargo/bin:/usr/sbin:/sbin
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 .SECONDEXPANSION:
-.PHONY: FORCE help run test lint fmt header size install wheel bench vm clean setup setup-wasm setup-python setup-test setup-lint setup-vm packages
+.PHONY: FORCE help run test lint fmt header size notice install dist archive wheel bench vm clean setup setup-wasm setup-python setup-test setup-lint setup-vm packages
 
 help: ## list these targets
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
@@ -37,7 +37,7 @@ help: ## list these targets
 run: target/examples/events $(BOOTSTRAP) ## print program starts and ends as JSON; DURATION=SECONDS ends it
 	@$< $(BOOTSTRAP) $(or $(DURATION),$$([ -t 0 ] && [ -t 1 ] || echo 10))
 
-test: setup-test $(LIB) packages $(HOSTS) ## run every test on this kernel
+test: setup-test $(LIB) archive packages $(HOSTS) ## run every test on this kernel
 	cargo test --workspace --no-fail-fast --features eunomia/channel
 
 lint: setup-lint ## check formatting, warnings and the rules of the architecture
@@ -62,7 +62,10 @@ header: setup ## write include/eunomia.h from src/capi, and from that tests/abi/
 
 size: $(LIB) ## print the size of the library
 
-install: $(LIB) $(DIST)/libeunomia.a ## install library, header, pkg-config file and ecc below DESTDIR/PREFIX
+notice: setup ## write NOTICE: what is linked in, and under which licences
+	cargo xtask notice
+
+install: $(LIB) $(DIST)/libeunomia.a ## install libraries, headers, pkg-config and CMake files, manual and ecc below DESTDIR/PREFIX
 	cargo build --release --package ecc
 	install -Dm 755 $(DIST)/libeunomia.so.$(VERSION) -t $(DEST)/lib
 	ln -sf libeunomia.so.$(VERSION) $(DEST)/lib/$(SONAME)
@@ -70,9 +73,24 @@ install: $(LIB) $(DIST)/libeunomia.a ## install library, header, pkg-config file
 	install -Dm 644 $(DIST)/libeunomia.a -t $(DEST)/lib
 	install -Dm 644 include/eunomia.h include/eunomia.hpp -t $(DEST)/include
 	install -Dm 644 bindings/c/eunomia.pc.in $(DEST)/lib/pkgconfig/eunomia.pc
-	sed -i 's|@PREFIX@|$(PREFIX)|; s|@VERSION@|$(VERSION)|' $(DEST)/lib/pkgconfig/eunomia.pc
+	install -Dm 644 bindings/c/eunomia-config.cmake -t $(DEST)/lib/cmake/eunomia
+	install -Dm 644 bindings/c/eunomia-config-version.cmake.in $(DEST)/lib/cmake/eunomia/eunomia-config-version.cmake
+	sed -i 's|@PREFIX@|$(PREFIX)|; s|@VERSION@|$(VERSION)|' $(DEST)/lib/pkgconfig/eunomia.pc \
+		$(DEST)/lib/cmake/eunomia/eunomia-config-version.cmake
+	install -d $(DEST)/share/man/man3
+	cargo xtask man $(DEST)/share/man/man3/eunomia.3
+	install -Dm 644 LICENSE NOTICE -t $(DEST)/share/doc/eunomia
 	install -Dm 755 target/release/ecc -t $(DEST)/bin
 	$(if $(DESTDIR),,ldconfig)
+
+dist: archive wheel ## build what is handed out, in target/dist: the archive and the wheel
+
+archive: ARCHIVE = eunomia-$(VERSION)-$(shell uname -m)-linux-gnu
+archive: ## build the archive: what make install installs, to be unpacked anywhere
+	rm -rf $(DIST)/$(ARCHIVE)
+	$(MAKE) install DESTDIR=$(CURDIR)/$(DIST)/$(ARCHIVE) PREFIX=
+	sed -i 's|^prefix=.*|prefix=$${pcfiledir}/../..|' $(DIST)/$(ARCHIVE)/lib/pkgconfig/eunomia.pc
+	tar -C $(DIST) --owner=0 --group=0 --sort=name -czf $(DIST)/$(ARCHIVE).tar.gz $(ARCHIVE)
 
 wheel: setup-python $(LIB) ## build the wheel of the Python binding in target/dist
 	EUNOMIA_LIBRARY=$(abspath $(LIB)) $(VENV)/python -m build --wheel --no-isolation --outdir $(DIST) bindings/python
@@ -111,7 +129,7 @@ $(LIB): FORCE | setup
 $(DIST)/libeunomia.a: FORCE | setup
 	built=$$(tools/build-release.sh staticlib) && \
 	ld -r --gc-sections $(addprefix -u ,$(shell cat tests/abi/symbols.txt)) $$built -o $(@:.a=.o)
-	objcopy --wildcard --keep-global-symbol='eunomia_*' --strip-debug -R .llvmbc -R .llvmcmd $(@:.a=.o)
+	objcopy --keep-global-symbols=tests/abi/symbols.txt --strip-debug -R .llvmbc -R .llvmcmd $(@:.a=.o)
 	rm -f $@
 	ar rcs $@ $(@:.a=.o)
 	cargo xtask symbols $@

@@ -11,6 +11,7 @@
 
 #[cfg(feature = "capi")]
 #[allow(unsafe_code)] // the border to C: raw pointers come in and go out
+#[allow(rustdoc::broken_intra_doc_links)] // its text is that of the C header
 pub mod capi;
 pub mod error;
 pub mod package;

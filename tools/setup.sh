@@ -62,6 +62,9 @@ need_go() {
 need_test() {
     need_wasm
     need g++ g++
+    need groff groff-base
+    # A host with its own libbpf is tested beside the one inside.
+    need /usr/include/bpf/libbpf.h libbpf-dev
     need_python
     need_go
     need valgrind valgrind

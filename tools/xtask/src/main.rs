@@ -2,11 +2,15 @@
 //!
 //! `cargo xtask size FILE`        how large the shared library is and what it needs; fails where a limit is passed
 //! `cargo xtask header`           copies the generated header to include/
+//! `cargo xtask man FILE`         writes the manual page, made from the header
+//! `cargo xtask notice`           writes NOTICE: what is linked in, and under which licences
 //! `cargo xtask python`           writes bindings/python/src/eunomia/_ffi.py from the header
 //! `cargo xtask symbols FILE`     fails unless the library exports what the header and tests/abi/symbols.txt name
 //! `cargo xtask symbols --write`  writes tests/abi/symbols.txt from the header
 
 mod header;
+mod man;
+mod notice;
 mod python;
 mod size;
 mod symbols;
@@ -20,11 +24,13 @@ fn main() -> ExitCode {
     let result = match args[..] {
         ["size", library] => size::check(library),
         ["header"] => header::copy(),
+        ["man", page] => man::write(page),
+        ["notice"] => notice::write(),
         ["python"] => python::write(),
         ["symbols", "--write"] => symbols::write(),
         ["symbols", library] => symbols::check(library),
         _ => {
-            Err("usage: cargo xtask size FILE | header | python | symbols FILE | symbols --write".to_string())
+            Err("usage: cargo xtask size FILE | header | man FILE | notice | python | symbols FILE | symbols --write".to_string())
         }
     };
     match result {

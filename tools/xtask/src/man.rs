@@ -1,0 +1,134 @@
+//! The manual page eunomia(3), made from the header: its text, with every declaration set apart. The header is the
+//! manual; this is its other form.
+
+use crate::header::HEADER;
+use std::fmt::Write as _;
+use std::path::Path;
+
+/// Writes the page.
+pub fn write(page: &str) -> Result<(), String> {
+    crate::write(Path::new(page), &generated(&crate::read(Path::new(HEADER))?)?)
+}
+
+fn generated(header: &str) -> Result<String, String> {
+    let version = number(header, "EUNOMIA_VERSION_MAJOR")?.to_owned()
+        + "."
+        + number(header, "EUNOMIA_VERSION_MINOR")?
+        + "."
+        + number(header, "EUNOMIA_VERSION_PATCH")?;
+    let mut page = format!(
+        ".TH EUNOMIA 3 \"\" \"libeunomia {version}\" \"Library Functions Manual\"\n.nh\n.SH NAME\n\
+         eunomia \\- load, configure and run eBPF packages inside any program\n.SH LIBRARY\n\
+         libeunomia (\\-leunomia, pkg\\-config eunomia)\n.SH SYNOPSIS\n.nf\n#include <eunomia.h>\n.fi\n"
+    );
+    let (introduction, declarations) = header.split_once("#ifndef EUNOMIA_H").ok_or("no include guard")?;
+    introduce(&mut page, introduction);
+    page += ".SH TYPES AND CONSTANTS\n";
+    for block in blocks(declarations) {
+        declare(&mut page, &block);
+    }
+    Ok(page)
+}
+
+/// The number behind `#define NAME`.
+fn number<'a>(header: &'a str, name: &str) -> Result<&'a str, String> {
+    let define = format!("#define {name} ");
+    let line = header.lines().find_map(|line| line.strip_prefix(&define));
+    line.and_then(|rest| rest.split(' ').next()).ok_or_else(|| format!("{HEADER}: no {name}"))
+}
+
+/// The comment above everything: a line that begins at the margin is the title of what is indented below it.
+fn introduce(page: &mut String, text: &str) {
+    let lines = text.lines().filter_map(|line| line.strip_prefix("//")).skip(3);
+    for line in lines {
+        match line.strip_prefix(' ') {
+            None => *page += ".fi\n",
+            Some(line) if !line.starts_with(' ') => {
+                let _ = writeln!(page, ".SH {}\n.nf", quoted(&line.to_uppercase()));
+            }
+            Some(line) => *page += &shown(line.strip_prefix("  ").unwrap_or(line)),
+        }
+    }
+    *page += ".fi\n";
+}
+
+/// A comment and the declaration it belongs to.
+struct Block {
+    comment: Vec<String>,
+    code: Vec<String>,
+}
+
+/// Cuts at empty lines outside of braces, those for C++ not counted.
+fn blocks(text: &str) -> Vec<Block> {
+    let mut blocks = Vec::new();
+    let (mut current, mut depth) = (Vec::new(), 0i32);
+    for line in text.lines().filter(|line| !line.contains("extern \"C\"")) {
+        depth += line.matches('{').count() as i32 - line.matches('}').count() as i32;
+        if line.is_empty() && depth <= 0 {
+            blocks.extend(block(std::mem::take(&mut current)));
+        } else {
+            current.push(line.to_owned());
+        }
+    }
+    blocks.extend(block(current));
+    blocks
+}
+
+/// `None` for what the preprocessor needs and people do not.
+fn block(lines: Vec<String>) -> Option<Block> {
+    let split = lines.iter().position(|line| !line.starts_with("//")).unwrap_or(lines.len());
+    let code = lines[split..].to_vec();
+    let comment: Vec<String> =
+        lines[..split].iter().map(|line| line.trim_start_matches('/').trim().to_owned()).collect();
+    (!comment.is_empty() && !code.is_empty()).then_some(Block { comment, code })
+}
+
+/// A heading `---- TITLE ----` begins a section. The declaration comes first, then what it says.
+fn declare(page: &mut String, block: &Block) {
+    let mut comment = block.comment.as_slice();
+    if let Some(title) = comment[0].strip_prefix("---- ").and_then(|rest| rest.strip_suffix(" ----")) {
+        let _ = writeln!(page, ".SH {}", quoted(&title.to_uppercase()));
+        comment = &comment[1..];
+    }
+    *page += ".PP\n.nf\n";
+    block.code.iter().for_each(|line| *page += &shown(line));
+    *page += ".fi\n.RS\n";
+    comment.iter().filter(|line| !line.is_empty()).for_each(|line| *page += &shown(line));
+    *page += ".RE\n";
+}
+
+/// A line of text as troff takes it.
+fn shown(line: &str) -> String {
+    let line = line.replace('\\', "\\e").replace('-', "\\-");
+    let guard = if line.starts_with(['.', '\'']) { "\\&" } else { "" };
+    format!("{guard}{line}\n")
+}
+
+fn quoted(title: &str) -> String {
+    format!("\"{}\"", title.replace('"', ""))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_function_is_in_the_page_with_its_text() {
+        let header = include_str!("../../../include/eunomia.h");
+        let page = generated(header).expect("a page");
+        let names = include_str!("../../../tests/abi/symbols.txt");
+        let missing: Vec<&str> = names.lines().filter(|name| !page.contains(&format!("{name}("))).collect();
+        assert!(missing.is_empty(), "{missing:?}");
+        assert!(page.contains(".SH \"MAPS, BY NAME\"\n"));
+        assert!(page.contains("Deletes key and its value."));
+        assert!(
+            page.contains("int eunomia_detach(struct eunomia_vm *vm);\n.fi\n.RS\nDetaches all programs.")
+        );
+    }
+
+    #[test]
+    fn troff_sees_no_command_in_a_text() {
+        assert_eq!(shown(".so /etc/passwd"), "\\&.so /etc/passwd\n");
+        assert_eq!(shown("a-b\\c"), "a\\-b\\ec\n");
+    }
+}

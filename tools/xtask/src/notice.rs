@@ -1,0 +1,176 @@
+//! NOTICE: what is linked into the library, and the licence texts that come with it. The texts are taken from the
+//! sources that cargo builds.
+
+use serde_json::Value;
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+
+const NOTICE: &str = "NOTICE";
+
+/// Something that is linked in.
+struct Part {
+    name: String,
+    /// The licence under which it is used; of several the one that is chosen here.
+    licence: &'static str,
+    /// Its texts, in the folder of the crate that brings it.
+    texts: Vec<PathBuf>,
+}
+
+/// What stands in no list of crates: name, the crate whose sources it is in, licence, texts there.
+const INSIDE: [(&str, &str, &str, &[&str]); 6] = [
+    ("libbpf", "libbpf-sys", "BSD-2-Clause", &["libbpf/LICENSE.BSD-2-Clause"]),
+    (
+        "libelf of elfutils",
+        "libbpf-sys",
+        "LGPL-3.0-or-later",
+        &["elfutils/COPYING-LGPLV3", "elfutils/COPYING"],
+    ),
+    ("zlib", "libbpf-sys", "Zlib", &["zlib/LICENSE"]),
+    ("WAMR", "wamrx-sys", "Apache-2.0 WITH LLVM-exception", &["wasm-micro-runtime/LICENSE"]),
+    ("Rust's standard library", "libc", "MIT", &["LICENSE-MIT"]),
+    ("hashbrown (in Rust's standard library)", "hashbrown", "MIT", &["LICENSE-MIT"]),
+];
+
+/// Files of a crate with the licence that is chosen, the first that is there.
+const TEXTS: [(&str, &str); 5] = [
+    ("LICENSE-MIT", "MIT"),
+    ("LICENSE-MIT.md", "MIT"),
+    ("LICENSE.BSD-2-Clause", "BSD-2-Clause"),
+    ("LICENSE", ""),
+    ("wasm-micro-runtime/LICENSE", "Apache-2.0"),
+];
+
+const HEAD: &str = "\
+libeunomia is under the MIT licence, see LICENSE. Linked into libeunomia.so and libeunomia.a are the parts below, each under
+the licence that stands beside it; of several that a part offers, the one that was chosen. Their texts follow.
+
+libelf is under the GNU Lesser General Public License. Its sources are in the crate libbpf-sys, which cargo fetches, and all
+of libeunomia is built from source by `make`: whoever wants another libelf inside replaces it there and builds anew.
+
+";
+
+/// Writes NOTICE.
+pub fn write() -> Result<(), String> {
+    crate::write(Path::new(NOTICE), &generated()?)
+}
+
+fn generated() -> Result<String, String> {
+    let parts = parts()?;
+    let mut notice = HEAD.to_owned();
+    for part in &parts {
+        let _ = writeln!(notice, "  {:<42}{}", part.name, part.licence);
+    }
+    let mut done = BTreeSet::new();
+    for text in parts.iter().flat_map(|part| &part.texts) {
+        let content = crate::read(text)?;
+        if !done.insert(content.clone()) {
+            continue;
+        }
+        let same: BTreeSet<&str> =
+            parts.iter().filter(|part| has_text(part, &content)).map(|part| part.name.as_str()).collect();
+        let names = same.into_iter().collect::<Vec<_>>().join(", ");
+        let _ = write!(notice, "\n{}\n{names}\n\n{}\n", "-".repeat(80), content.trim_end());
+    }
+    Ok(without_trailing_blanks(&notice))
+}
+
+fn has_text(part: &Part, content: &str) -> bool {
+    part.texts.iter().any(|text| crate::read(text).is_ok_and(|other| other == content))
+}
+
+fn without_trailing_blanks(text: &str) -> String {
+    text.lines().map(|line| format!("{}\n", line.trim_end().replace('\u{c}', ""))).collect()
+}
+
+/// Everything that is linked in, the crates in order of their names.
+fn parts() -> Result<Vec<Part>, String> {
+    let folders = folders()?;
+    let mut parts = Vec::new();
+    for (name, version) in crates()? {
+        let (licence, text) = licence(&folders, &name, &version)?;
+        parts.push(Part { name: format!("{name} {version}"), licence, texts: vec![text] });
+    }
+    for (name, within, licence, texts) in INSIDE {
+        let folder = folders.iter().find(|(crate_name, _, _)| crate_name == within);
+        let (_, _, folder) = folder.ok_or_else(|| format!("no crate {within}"))?;
+        let texts = texts.iter().map(|text| folder.join(text)).collect();
+        parts.push(Part { name: name.to_owned(), licence, texts });
+    }
+    Ok(parts)
+}
+
+/// Names and versions of the crates in the library, without ourselves.
+fn crates() -> Result<BTreeSet<(String, String)>, String> {
+    let host = crate::output("rustc", &["--print", "host-tuple"])?;
+    let tree =
+        ["tree", "-p", "eunomia", "-e", "normal", "--prefix", "none", "--target", host.trim(), "-f", "{p}"];
+    let lines = crate::output("cargo", &tree)?;
+    let crates = lines.lines().filter_map(|line| {
+        let mut words = line.split(' ');
+        Some((words.next()?.to_owned(), words.next()?.trim_start_matches('v').to_owned()))
+    });
+    Ok(crates.filter(|(name, _)| name != "eunomia").collect())
+}
+
+/// Name, version and folder of every crate that cargo has fetched for us.
+fn folders() -> Result<Vec<(String, String, PathBuf)>, String> {
+    let metadata = crate::output("cargo", &["metadata", "--format-version", "1"])?;
+    let metadata: Value = serde_json::from_str(&metadata).map_err(|e| format!("cargo metadata: {e}"))?;
+    let packages = metadata["packages"].as_array().ok_or("cargo metadata: no packages")?;
+    let text = |package: &Value, key: &str| package[key].as_str().unwrap_or_default().to_owned();
+    let folder = |package: &Value| {
+        let manifest = PathBuf::from(text(package, "manifest_path"));
+        Some((text(package, "name"), text(package, "version"), manifest.parent()?.to_owned()))
+    };
+    Ok(packages.iter().filter_map(folder).collect())
+}
+
+fn licence(
+    folders: &[(String, String, PathBuf)],
+    name: &str,
+    version: &str,
+) -> Result<(&'static str, PathBuf), String> {
+    let known = folders.iter().find(|(a, b, _)| a == name && b == version);
+    let (_, _, folder) = known.ok_or_else(|| format!("cargo has not fetched {name} {version}"))?;
+    let found =
+        TEXTS.iter().map(|(file, licence)| (*licence, folder.join(file))).find(|(_, text)| text.exists());
+    let (licence, text) =
+        found.ok_or_else(|| format!("{name} {version} has no licence text that is known"))?;
+    if !licence.is_empty() {
+        return Ok((licence, text));
+    }
+    let content = crate::read(&text)?;
+    let known = [
+        ("Permission is hereby granted, free of charge", "MIT"),
+        ("Redistribution and use in source and binary forms", "BSD-2-Clause"),
+    ];
+    let licence = known.iter().find(|(words, _)| content.contains(words)).map(|(_, licence)| *licence);
+    licence.map(|licence| (licence, text)).ok_or_else(|| format!("{name} {version}: which licence is that?"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_committed_notice_is_the_generated_one() {
+        std::env::set_current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."))
+            .expect("the repository is there");
+        let committed = crate::read(Path::new(NOTICE)).expect("it is there");
+        assert!(
+            committed == generated().expect("it is generated"),
+            "NOTICE is old; run `cargo xtask notice`"
+        );
+    }
+
+    #[test]
+    fn the_notice_names_what_is_linked_in_with_its_text() {
+        let notice = include_str!("../../../NOTICE");
+        for words in ["GNU LESSER GENERAL PUBLIC LICENSE", "GNU GENERAL PUBLIC LICENSE", "serde_json", "zlib"]
+        {
+            assert!(notice.contains(words), "{words}");
+        }
+        assert!(notice.contains("Apache License"), "WAMR's");
+    }
+}
