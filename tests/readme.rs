@@ -1,4 +1,5 @@
-//! The README's C host compiles against the committed header without a warning, as C and as C++, within 28 lines.
+//! The README's C host compiles against the committed header without a warning, as C and as C++, within 28 lines, and its
+//! C++ host against eunomia.hpp.
 
 use std::path::Path;
 use std::process::Command;
@@ -7,9 +8,14 @@ use std::process::Command;
 const MAX_LINES: usize = 28;
 
 fn host() -> String {
+    block("c")
+}
+
+/// The first block of code in a language.
+fn block(language: &str) -> String {
     let readme = include_str!("../README.md");
-    let (_, block) = readme.split_once("```c\n").expect("the README has a block of C");
-    block.split_once("```").expect("the block of C ends").0.to_string()
+    let (_, block) = readme.split_once(&format!("```{language}\n")).expect("the README has such a block");
+    block.split_once("```").expect("the block ends").0.to_string()
 }
 
 /// Compiles as C, then as C++.
@@ -19,7 +25,9 @@ fn compile(source: &str) -> bool {
 
 fn compiles(source: &str, language: &[&str]) -> bool {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let file = Path::new(env!("CARGO_TARGET_TMPDIR")).join("readme.c");
+    // Tests run side by side.
+    let file =
+        Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("readme-{:?}.c", std::thread::current().id()));
     std::fs::write(&file, source).expect("the folder for temporary files is writable");
     let flags = ["-Wall", "-Wextra", "-Wpedantic", "-Werror", "-fsyntax-only"];
     let compiler =
@@ -32,6 +40,12 @@ fn the_host_of_the_readme_compiles() {
     assert!(compile(&host()));
     assert!(host().contains("eunomia_stop"), "a signal would leave attached what is no link");
     assert!(!compile(&host().replace("eunomia_run", "eunomia_walk")), "a name that the header lacks passed");
+}
+
+#[test]
+fn the_cpp_host_of_the_readme_compiles() {
+    assert!(compiles(&block("cpp"), &["-x", "c++", "-std=c++17"]));
+    assert!(!compiles(&block("cpp").replace("vm.run", "vm.walk"), &["-x", "c++", "-std=c++17"]));
 }
 
 #[test]
