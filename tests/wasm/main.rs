@@ -6,6 +6,7 @@ mod fixture;
 mod support;
 
 mod events;
+mod fuzz;
 mod hostile;
 mod libc;
 mod limits;
