@@ -36,6 +36,7 @@ static void a_null_vm_is_invalid(void) {
     INVALID(eunomia_queue_start(NULL, 0));
     INVALID(eunomia_queue_stop(NULL));
     INVALID(eunomia_iter_each(NULL, "x", ignore_event, NULL));
+    INVALID(eunomia_wasm_run(NULL, 1, argv, NULL, EUNOMIA_FORMAT_RAW, ignore_event, NULL));
     INVALID(eunomia_map_count(NULL));
     INVALID(eunomia_map_at(NULL, 0, &map));
     INVALID(eunomia_map_find(NULL, "x", &map));
@@ -80,6 +81,9 @@ static void a_null_string_is_invalid_and_named(void) {
     INVALID(eunomia_var_get(vm, NULL, &value, &len));
     INVALID(eunomia_args_set(vm, 1, NULL));
     INVALID(eunomia_args_set(vm, 2, argv));
+    CHECK_TEXT("argv[1] is null", eunomia_errmsg(vm));
+    INVALID(eunomia_wasm_run(vm, 1, NULL, NULL, EUNOMIA_FORMAT_RAW, ignore_event, NULL));
+    INVALID(eunomia_wasm_run(vm, 2, argv, NULL, EUNOMIA_FORMAT_RAW, ignore_event, NULL));
     CHECK_TEXT("argv[1] is null", eunomia_errmsg(vm));
     INVALID(eunomia_iter_each(vm, NULL, ignore_event, NULL));
     INVALID(eunomia_map_get(vm, NULL, &key, sizeof(key), &value, sizeof(value)));
@@ -149,6 +153,7 @@ static void a_null_callback_is_invalid(void) {
     INVALID(eunomia_run(vm, EUNOMIA_FORMAT_RAW, NULL, NULL));
     INVALID(eunomia_map_each(vm, "counts", EUNOMIA_FORMAT_RAW, NULL, NULL));
     INVALID(eunomia_iter_each(vm, "on_call", NULL, NULL));
+    INVALID(eunomia_wasm_run(vm, 0, NULL, NULL, EUNOMIA_FORMAT_RAW, NULL, NULL));
 }
 
 static void a_null_type_has_nothing(void) {
@@ -171,6 +176,8 @@ static void numbers_out_of_range_are_invalid(void) {
     INVALID(eunomia_poll(vm, 0, 3, ignore_event, NULL));
     CHECK_TEXT("format 3 is unknown", eunomia_errmsg(vm));
     INVALID(eunomia_run(vm, 3, ignore_event, NULL));
+    INVALID(eunomia_wasm_run(vm, 1, argv, NULL, 3, ignore_event, NULL));
+    INVALID(eunomia_wasm_run(vm, -1, argv, NULL, EUNOMIA_FORMAT_RAW, ignore_event, NULL));
     INVALID(eunomia_read(vm, 0, 3, buf, sizeof(buf), &batch));
     INVALID(eunomia_map_each(vm, "counts", 3, ignore_event, NULL));
     INVALID(eunomia_map_dump(vm, "counts", 3, buf, sizeof(buf), &batch));

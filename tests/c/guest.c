@@ -68,13 +68,47 @@ static void arguments_are_checked(void) {
     eunomia_destroy(other);
 }
 
+#define WRONG(call) CHECK_STATUS(EUNOMIA_ERR_STATE, call)
+
 static void other_calls_are_out_of_place(void) {
+    eunomia_batch batch = EUNOMIA_INIT(eunomia_batch);
+    eunomia_map_info map = EUNOMIA_INIT(eunomia_map_info);
     const char *out;
-    CHECK_STATUS(EUNOMIA_ERR_STATE, eunomia_load(vm));
-    CHECK_STATUS(EUNOMIA_ERR_STATE, eunomia_attach(vm));
-    CHECK_STATUS(EUNOMIA_ERR_STATE, eunomia_poll(vm, 0, EUNOMIA_FORMAT_JSON, see, NULL));
-    CHECK_STATUS(EUNOMIA_ERR_STATE, eunomia_var_get_json(vm, "x", &out));
+    char buf[8] = {0};
+    WRONG(eunomia_open_file(vm, package_path("hello.wasm"), EUNOMIA_KIND_ANY));
+    WRONG(eunomia_load(vm));
+    WRONG(eunomia_attach(vm));
+    WRONG(eunomia_detach(vm));
+    WRONG(eunomia_args_set(vm, 2, argv));
+    WRONG(eunomia_args_help(vm, &out));
+    WRONG(eunomia_poll(vm, 0, EUNOMIA_FORMAT_JSON, see, NULL));
+    WRONG(eunomia_run(vm, EUNOMIA_FORMAT_JSON, see, NULL));
+    WRONG(eunomia_read(vm, 0, EUNOMIA_FORMAT_RAW, buf, sizeof(buf), &batch));
+    WRONG(eunomia_queue_start(vm, 0));
+    WRONG(eunomia_map_count(vm));
+    WRONG(eunomia_map_find(vm, "x", &map));
+    WRONG(eunomia_source_count(vm));
+    WRONG(eunomia_prog_count(vm));
+    WRONG(eunomia_describe(vm, &out, NULL));
+    WRONG(eunomia_var_get_json(vm, "x", &out));
     CHECK_TEXT("WASM module", eunomia_errmsg(vm));
+}
+
+// Calls the vm from inside its own callback.
+static int call_back(void *arg, const eunomia_event *event) {
+    (void)arg, (void)event;
+    seen.events++;
+    CHECK_STATUS(EUNOMIA_ERR_BUSY, eunomia_wasm_run(vm, 2, argv, NULL, EUNOMIA_FORMAT_JSON, see, NULL));
+    CHECK_STATUS(EUNOMIA_ERR_BUSY, eunomia_load(vm));
+    eunomia_destroy(vm);
+    return 0;
+}
+
+static void a_run_inside_a_run_is_refused(void) {
+    memset(&seen, 0, sizeof(seen));
+    ok(vm, eunomia_wasm_run(vm, 2, argv, NULL, EUNOMIA_FORMAT_JSON, call_back, NULL));
+    CHECK(seen.events == 1);
+    ok(vm, run(NULL, NULL));
 }
 
 static void a_trap_has_words_and_a_trace(void) {
@@ -137,6 +171,7 @@ int main(int argc, char **args) {
     RUN(a_run_tells_output_and_exit_code);
     RUN(arguments_are_checked);
     RUN(other_calls_are_out_of_place);
+    RUN(a_run_inside_a_run_is_refused);
     RUN(a_trap_has_words_and_a_trace);
     RUN(a_signal_handler_stops_a_loop);
     RUN(options_are_heeded);

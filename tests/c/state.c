@@ -28,6 +28,7 @@ static void an_empty_vm_can_only_be_opened(void) {
     WRONG(eunomia_queue_start(vm, 0));
     WRONG(eunomia_queue_stop(vm));
     WRONG(eunomia_iter_each(vm, "x", ignore_event, NULL));
+    WRONG(eunomia_wasm_run(vm, 1, argv, NULL, EUNOMIA_FORMAT_RAW, ignore_event, NULL));
     WRONG(eunomia_map_count(vm));
     WRONG(eunomia_map_at(vm, 0, &map));
     WRONG(eunomia_map_find(vm, "x", &map));
@@ -71,9 +72,11 @@ static void a_vm_is_opened_once(void) {
 static void an_opened_package_must_be_loaded_first(void) {
     eunomia_vm *vm = open_vm();
     eunomia_batch batch = EUNOMIA_INIT(eunomia_batch);
-    const char *out;
+    const char *out, *argv[] = {"x"};
     uint64_t value, room[8];
     uint32_t key = 0;
+    WRONG(eunomia_wasm_run(vm, 1, argv, NULL, EUNOMIA_FORMAT_RAW, ignore_event, NULL));
+    CHECK_TEXT("no WASM module", eunomia_errmsg(vm));
     WRONG(eunomia_detach(vm));
     CHECK_TEXT("not loaded", eunomia_errmsg(vm));
     WRONG(eunomia_poll(vm, -1, EUNOMIA_FORMAT_RAW, ignore_event, NULL));

@@ -72,6 +72,7 @@ static void call_what_takes_turns(void) {
     BUSY(eunomia_queue_start(vm, 0));
     BUSY(eunomia_queue_stop(vm));
     BUSY(eunomia_iter_each(vm, "on_call", ignore_event, NULL));
+    BUSY(eunomia_wasm_run(vm, 1, argv, NULL, EUNOMIA_FORMAT_RAW, ignore_event, NULL));
     BUSY(eunomia_map_count(vm));
     BUSY(eunomia_map_at(vm, 0, &map));
     BUSY(eunomia_map_find(vm, "counts", &map));
