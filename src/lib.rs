@@ -21,6 +21,7 @@ pub mod vm;
 mod bpf;
 mod log;
 mod memory;
+mod number;
 mod os;
 mod wasm;
 

@@ -257,6 +257,40 @@ pub fn wait_readable(fds: &[RawFd], time: Option<Duration>) -> io::Result<Option
     }
 }
 
+/// Reads what there is of a descriptor that is not ours, past no buffer: what is left stays for whoever waits for it.
+pub fn read(fd: RawFd, into: &mut [u8]) -> io::Result<usize> {
+    // SAFETY: `into` has the length that is told.
+    let got = unsafe { libc::read(fd, into.as_mut_ptr().cast(), into.len()) };
+    usize::try_from(got).map_err(|_| io::Error::last_os_error())
+}
+
+/// Writes all of `bytes` to a descriptor that is not ours.
+pub fn write(fd: RawFd, mut bytes: &[u8]) -> io::Result<()> {
+    while !bytes.is_empty() {
+        // SAFETY: `bytes` has the length that is told.
+        let written = unsafe { libc::write(fd, bytes.as_ptr().cast(), bytes.len()) };
+        match usize::try_from(written) {
+            Ok(written) => bytes = &bytes[written..],
+            Err(_) => match io::Error::last_os_error() {
+                e if e.kind() == io::ErrorKind::Interrupted => {}
+                e => return Err(e),
+            },
+        }
+    }
+    Ok(())
+}
+
+/// Whether so many bytes of memory can be had at this moment. Asks the kernel: `malloc` would take what comes and goes
+/// for a habit, and keep such pieces from then on.
+pub fn has_memory(len: usize) -> bool {
+    let (access, kind) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
+    // SAFETY: a new mapping at a place of the kernel's choice, which nobody uses before it goes.
+    unsafe {
+        let memory = libc::mmap(std::ptr::null_mut(), len.max(1), access, kind, -1, 0);
+        memory != libc::MAP_FAILED && libc::munmap(memory, len.max(1)) == 0
+    }
+}
+
 /// A clock of clock_gettime(2), in nanoseconds.
 pub fn clock(id: libc::clockid_t) -> io::Result<u64> {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };

@@ -8,13 +8,14 @@ use proc_macro2::{Delimiter, TokenStream, TokenTree};
 use std::path::{Path, PathBuf};
 
 /// The parts of src/ and what each may import; `lib.rs` only lists them.
-const LAYERS: [(&str, &[&str]); 10] = [
+const LAYERS: [(&str, &[&str]); 11] = [
     ("error", &[]),
     ("log", &["error"]),
-    ("memory", &["error"]),
+    ("memory", &["error", "os"]),
+    ("number", &[]),
     ("os", &["error", "log"]),
-    ("package", &["error", "memory"]),
-    ("types", &["error", "memory"]),
+    ("package", &["error", "memory", "number"]),
+    ("types", &["error", "memory", "number"]),
     ("bpf", &["error", "log", "memory", "os", "package", "types"]),
     ("wasm", &["error", "log", "memory", "os", "package", "types", "bpf"]),
     ("vm", &["error", "log", "memory", "os", "package", "types", "bpf", "wasm"]),
@@ -26,8 +27,8 @@ const PURE_LAYERS: [&str; 4] = ["error", "memory", "package", "types"];
 const IMPURE: [&str; 6] = ["std::fs", "std::net", "std::process", "std::env", "std::thread", "libc::"];
 
 /// The only places where `unsafe` may stand; elsewhere the compiler's safety is not given up.
-const UNSAFE_PLACES: [&str; 5] =
-    ["src/capi/", "src/bpf/sys/", "src/wasm/sys/", "src/os.rs", "tools/ecc/src/sys.rs"];
+const UNSAFE_PLACES: [&str; 6] =
+    ["src/capi/", "src/bpf/sys/", "src/wasm/sys/", "src/number.rs", "src/os.rs", "tools/ecc/src/sys.rs"];
 
 /// The C libraries below us and the only places that name them.
 const FOREIGN: [(&str, &[&str]); 2] =

@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io::Read;
 use std::sync::Arc;
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::attach::{attach, attach_struct_ops, is_attachable};
 use super::export::{Export, LOST_MAP, exports, is_buffer};
@@ -19,8 +19,8 @@ use crate::error::{Error, Result, Status};
 use crate::log::{Level, Log};
 use crate::os;
 use crate::package::args::{self, ArgText, Parsed};
-use crate::package::{Package, Target};
-use crate::types::parse_text;
+use crate::package::{Package, Target, members};
+use crate::types::{Type, parse_text};
 
 /// Pages of a perf buffer per CPU, if neither host nor package says.
 const USUAL_PERF_PAGES: u32 = 64;
@@ -436,32 +436,38 @@ impl Session {
         };
         let counted = self.maps().iter().any(|map| &*map.label() == LOST_MAP);
         let lost = if counted { "perf buffers and ring buffers" } else { "perf buffers" };
-        json!({
-            "kind": "json",
-            "state": state,
-            "lost_kernel": lost,
-            "variables": self.vars().iter().map(|var| self.describe_var(var)).collect::<Vec<_>>(),
-            "maps": self.maps().iter().map(|map| describe_map(map)).collect::<Vec<_>>(),
-            "programs": (0..self.prog_count()).map(|index| self.describe_prog(index)).collect::<Vec<_>>(),
-            "meta": self.package.meta_value(),
-        })
+        members([
+            ("kind", "json".into()),
+            ("state", state.into()),
+            ("lost_kernel", lost.into()),
+            ("variables", self.vars().iter().map(|var| self.describe_var(var)).collect()),
+            ("maps", self.maps().iter().map(|map| describe_map(map)).collect()),
+            ("programs", (0..self.prog_count()).map(|index| self.describe_prog(index)).collect()),
+            ("meta", self.package.meta_value().clone()),
+        ])
     }
 
     fn describe_var(&self, var: &Var) -> Value {
         let text = self.var_json(&var.name).unwrap_or_default();
         let value: Value = serde_json::from_slice(&text).unwrap_or_default();
-        json!({ "name": var.name, "section": var.section, "type": &*var.ty.name, "constant": var.is_constant(), "value": value })
+        members([
+            ("name", (*var.name).into()),
+            ("section", (*var.section).into()),
+            ("type", (*var.ty.name).into()),
+            ("constant", var.is_constant().into()),
+            ("value", value),
+        ])
     }
 
     fn describe_prog(&self, index: usize) -> Value {
         let info = self.prog_info(index);
-        json!({
-            "name": info.name.to_string_lossy(),
-            "section": info.section.to_string_lossy(),
-            "autoload": info.autoload,
-            "loaded": info.loaded,
-            "attached": info.attached,
-        })
+        members([
+            ("name", info.name.to_string_lossy().into()),
+            ("section", info.section.to_string_lossy().into()),
+            ("autoload", info.autoload.into()),
+            ("loaded", info.loaded.into()),
+            ("attached", info.attached.into()),
+        ])
     }
 }
 
@@ -476,15 +482,16 @@ impl Prog {
 }
 
 fn describe_map(map: &Map) -> Value {
-    json!({
-        "name": map.label(),
-        "kind": map.kind,
-        "key_size": map.key.size,
-        "value_size": map.value.size,
-        "max_entries": map.max_entries,
-        "key_type": map.key.ty().map(|ty| &*ty.name),
-        "value_type": map.value.ty().map(|ty| &*ty.name),
-    })
+    let spelling = |ty: Option<&Arc<Type>>| ty.map_or(Value::Null, |ty| (*ty.name).into());
+    members([
+        ("name", (*map.label()).into()),
+        ("kind", map.kind.into()),
+        ("key_size", map.key.size.into()),
+        ("value_size", map.value.size.into()),
+        ("max_entries", map.max_entries.into()),
+        ("key_type", spelling(map.key.ty())),
+        ("value_type", spelling(map.value.ty())),
+    ])
 }
 
 fn set_autoload(prog: ProgRef<'_>, on: bool) -> Result<()> {

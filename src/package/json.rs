@@ -6,12 +6,12 @@
 //! | F2 | `bpf_object`: base64 of zlib of the ELF | under `meta`; the draft has no `bpf_object_size` |
 //! | F2-skel | in a file of its own | the `meta` object alone |
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value};
 
 use super::codec;
 use super::meta::Meta;
 use super::node::Node;
-use super::{MAX_DOCUMENT, MAX_OBJECT, Package, error, object};
+use super::{MAX_DOCUMENT, MAX_OBJECT, Package, error, members, object};
 use crate::error::{Error, Result};
 use crate::memory;
 
@@ -40,7 +40,7 @@ const TAR_MAGIC: (usize, &[u8]) = (257, b"ustar");
 /// The JSON object that `data` holds.
 pub(super) fn document(data: &[u8]) -> Result<Value> {
     if data.len() > MAX_DOCUMENT {
-        return Err(error(format!("{} bytes, and at most {MAX_DOCUMENT} are read", data.len())));
+        return Err(error(format_args!("{} bytes, and at most {MAX_DOCUMENT} are read", data.len())));
     }
     let data = data.strip_prefix(b"\xef\xbb\xbf").unwrap_or(data);
     let text = data.trim_ascii_start();
@@ -48,7 +48,7 @@ pub(super) fn document(data: &[u8]) -> Result<Value> {
         return Err(error("the package is empty"));
     }
     if let Some((_, what)) = FOREIGN.iter().find(|(magic, _)| text.starts_with(magic)) {
-        return Err(error(format!("this is {what}")));
+        return Err(error(format_args!("this is {what}")));
     }
     if data.get(TAR_MAGIC.0..).is_some_and(|rest| rest.starts_with(TAR_MAGIC.1)) {
         return Err(error("this is a tar archive; the package.json inside is what can be opened"));
@@ -59,7 +59,7 @@ pub(super) fn document(data: &[u8]) -> Result<Value> {
     // Inside texts these bytes count as well, which makes the bound stricter, never looser; base64 has none.
     let values = text.iter().filter(|byte| matches!(byte, b',' | b'[' | b'{')).count();
     if values > MAX_VALUES {
-        return Err(error(format!("more than {MAX_VALUES} JSON values")));
+        return Err(error(format_args!("more than {MAX_VALUES} JSON values")));
     }
     memory::room(data.len() + values * VALUE_ROOM)?;
     serde_json::from_slice(data).map_err(syntax)
@@ -68,11 +68,11 @@ pub(super) fn document(data: &[u8]) -> Result<Value> {
 fn syntax(failure: serde_json::Error) -> Error {
     let place = format!("line {}, column {}", failure.line(), failure.column());
     if failure.is_eof() {
-        return error(format!("{place}: the JSON text is cut off"));
+        return error(format_args!("{place}: the JSON text is cut off"));
     }
     let text = failure.to_string();
     let reason = text.rsplit_once(" at line ").map_or(text.as_str(), |(reason, _)| reason);
-    error(format!("{place}: {reason}"))
+    error(format_args!("{place}: {reason}"))
 }
 
 /// A document that should hold everything.
@@ -119,18 +119,18 @@ fn inflate(data: &[u8], size: Option<Node>) -> Result<Vec<u8>> {
     let object = codec::inflate(data, expected, limit).map_err(|failure| failure.at("bpf_object"))?;
     match (object, size) {
         (Some(object), Some(size)) if object.len() != limit => {
-            Err(size.error(format!("{limit}, but the object inflates to {} bytes", object.len())))
+            Err(size.error(format_args!("{limit}, but the object inflates to {} bytes", object.len())))
         }
         (Some(object), _) => Ok(object),
-        (None, Some(size)) => Err(size.error(format!("{limit}, but the object inflates to more"))),
-        (None, None) => Err(error(format!("bpf_object: inflates to more than {MAX_OBJECT} bytes"))),
+        (None, Some(size)) => Err(size.error(format_args!("{limit}, but the object inflates to more"))),
+        (None, None) => Err(error(format_args!("bpf_object: inflates to more than {MAX_OBJECT} bytes"))),
     }
 }
 
 fn declared_size(size: &Node) -> Result<usize> {
     let declared = size.u64_from(0)?;
     let fits = usize::try_from(declared).ok().filter(|declared| *declared <= MAX_OBJECT);
-    fits.ok_or_else(|| size.error(format!("{declared} bytes, and at most {MAX_OBJECT} are read")))
+    fits.ok_or_else(|| size.error(format_args!("{declared} bytes, and at most {MAX_OBJECT} are read")))
 }
 
 /// The `meta` object of layout F2 beside an object that is already there.
@@ -150,7 +150,7 @@ pub(super) fn skeleton(object: Vec<u8>, meta: Value) -> Result<Package> {
 }
 
 fn with_meta(meta: Value) -> Value {
-    json!({ "bpf_object": null, "bpf_object_size": null, "meta": meta })
+    members([("bpf_object", Value::Null), ("bpf_object_size", Value::Null), ("meta", meta)])
 }
 
 /// Layouts F0 and F1: the metadata is moved to where F2 has it; keys that F2 has no place for stay.
@@ -160,7 +160,7 @@ fn flat(mut document: Value) -> Result<Package> {
     let size = top.need("data_sz")?;
     let declared = declared_size(&size)?;
     if declared != object.len() {
-        return Err(size.error(format!("{declared}, but the object has {} bytes", object.len())));
+        return Err(size.error(format_args!("{declared}, but the object has {} bytes", object.len())));
     }
     object::check(&object, "data")?;
     let skel = flat_skeleton(&top)?;
@@ -172,7 +172,7 @@ fn flat(mut document: Value) -> Result<Package> {
 fn flat_document(flat: &Value, skel: Value) -> Value {
     const MOVED: [&str; 8] =
         ["data", "data_sz", "name", "version", "description", "maps", "progs", "runtime_args"];
-    let mut document = with_meta(json!({ "bpf_skel": skel, "export_types": [] }));
+    let mut document = with_meta(members([("bpf_skel", skel), ("export_types", Vec::<Value>::new().into())]));
     for (key, value) in flat.as_object().into_iter().flatten() {
         if !MOVED.contains(&key.as_str()) && document.get(key).is_none() {
             document[key] = value.clone();
@@ -182,66 +182,59 @@ fn flat_document(flat: &Value, skel: Value) -> Value {
 }
 
 fn flat_skeleton(top: &Node) -> Result<Value> {
-    let text = |key| top.get(key).map(|node| node.text()).transpose();
+    let text = |key| top.text_of(key).map(|text| text.map_or(Value::Null, Value::from));
     let maps = top.list("maps")?;
-    Ok(json!({
-        "obj_name": text("name")?.unwrap_or_default(),
-        "doc": { "version": text("version")?, "description": text("description")? },
-        "data_sections": flat_sections(&maps, top.get("runtime_args"))?,
-        "maps": maps.iter().map(flat_map).collect::<Vec<_>>(),
-        "progs": top.list("progs")?.iter().map(flat_prog).collect::<Vec<_>>(),
-    }))
+    Ok(members([
+        ("obj_name", top.text_of("name")?.unwrap_or_default().into()),
+        ("doc", members([("version", text("version")?), ("description", text("description")?)])),
+        ("data_sections", flat_sections(&maps, top.get("runtime_args"))?.into()),
+        ("maps", changed(&maps, flat_map)),
+        ("progs", changed(&top.list("progs")?, flat_prog)),
+    ]))
+}
+
+/// Copies of the entries; what is no object is left to [`Meta`] to complain about.
+fn changed(entries: &[Node], change: fn(&mut Map<String, Value>)) -> Value {
+    let mut entries: Vec<Value> = entries.iter().map(|entry| entry.value.clone()).collect();
+    entries.iter_mut().filter_map(Value::as_object_mut).for_each(change);
+    entries.into()
 }
 
 /// A map entry of F1 in the form of F2. `type` and `export_data_types` stay; [`Meta`] reads them there.
-fn flat_map(entry: &Node) -> Value {
-    let mut entry = entry.value.clone();
-    if let Value::Object(members) = &mut entry {
-        members.remove("sec_data");
-        if let Some(name) = members.get("name").and_then(Value::as_str) {
-            let ident = internal_section(name).map_or(name, |section| &section[1..]);
-            let ident: String =
-                ident.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect();
-            members.insert("ident".into(), ident.into());
-        }
+fn flat_map(entry: &mut Map<String, Value>) {
+    entry.remove("sec_data");
+    if let Some(name) = entry.get("name").and_then(Value::as_str) {
+        let ident = internal_section(name).map_or(name, |section| &section[1..]);
+        let ident = ident.replace(|c: char| !c.is_ascii_alphanumeric(), "_");
+        entry.insert("ident".into(), ident.into());
     }
-    entry
 }
 
 /// Where libbpf attaches is told by the section in the object; F1 repeats it nowhere.
-fn flat_prog(entry: &Node) -> Value {
-    let mut entry = entry.value.clone();
-    if let Value::Object(members) = &mut entry {
-        members.insert("attach".into(), "".into());
-        members.insert("link".into(), true.into());
-    }
-    entry
+fn flat_prog(entry: &mut Map<String, Value>) {
+    entry.insert("attach".into(), "".into());
+    entry.insert("link".into(), true.into());
 }
 
 /// The globals of F1: they stand in the map of their section, and their values in `runtime_args`. Values
 /// for names that are no globals are ignored, as the loaders of that layout did.
 fn flat_sections(maps: &[Node], args: Option<Node>) -> Result<Vec<Value>> {
-    let args = args.map(Node::object).transpose()?;
-    let value_of = |name: &str| args.as_ref()?.get(name);
+    let args = args.map(Node::object).transpose()?.map(|args| args.value);
     let mut sections = Vec::new();
     for map in maps {
         let name = map.value.get("name").and_then(Value::as_str).unwrap_or_default();
         let Some(section) = internal_section(name) else { continue };
         let variables = map.list("sec_data")?;
-        let variables: Result<Vec<Value>> =
-            variables.iter().map(|node| flat_variable(node, value_of)).collect();
-        sections.push(json!({ "name": section, "variables": variables? }));
+        let variables: Result<Vec<Value>> = variables.iter().map(|node| flat_variable(node, args)).collect();
+        sections.push(members([("name", section.into()), ("variables", variables?.into())]));
     }
     Ok(sections)
 }
 
-fn flat_variable<'a>(node: &Node, value_of: impl Fn(&str) -> Option<Node<'a>>) -> Result<Value> {
-    let name = node.need("name")?.name()?;
-    let mut variable = json!({ "name": name, "type": node.need("type")?.text()? });
-    if let Some(value) = value_of(&name) {
-        variable["value"] = value.value.clone();
-    }
-    Ok(variable)
+fn flat_variable(node: &Node, values: Option<&Value>) -> Result<Value> {
+    let (name, type_text) = (node.need_name("name")?, node.need_text("type")?);
+    let value = values.and_then(|values| values.get(&name)).cloned().unwrap_or_default();
+    Ok(members([("name", name.into()), ("type", type_text.into()), ("value", value)]))
 }
 
 /// `.rodata` of `client_b.rodata`; none for a map that the program declares.

@@ -3,8 +3,6 @@
 //! What the compiler wrote about sizes and offsets is not read: published packages have it wrong. What a
 //! type text says is for people; the types themselves are in the object's BTF.
 
-use std::collections::BTreeMap;
-
 use serde_json::Value;
 
 use super::node::Node;
@@ -191,20 +189,19 @@ impl Meta {
     /// `args` (values for variables, by name) has the last word.
     pub(super) fn read(meta: &Node, skel: &Node, args: &[Option<Node>]) -> Result<Meta> {
         let mut read = Meta {
-            obj_name: text(skel, "obj_name")?.unwrap_or_default(),
+            obj_name: skel.text_of("obj_name")?.unwrap_or_default(),
             doc: skel.get("doc").map_or(Ok(Doc::default()), doc)?,
             vars: variables(skel)?,
             maps: each(skel.list("maps")?, map)?,
             progs: each(skel.list("progs")?, program)?,
             export_types: export_types(meta)?,
             perf_buffer_pages: meta.get("perf_buffer_pages").map(buffer_pages).transpose()?,
-            poll_timeout_ms: meta.get("poll_timeout_ms").map(|number| number.u32_from(0)).transpose()?,
-            debug_verbose: meta.get("debug_verbose").map_or(Ok(false), |flag| flag.bool())?,
+            poll_timeout_ms: meta.u32_of("poll_timeout_ms", 0)?,
+            debug_verbose: meta.is_true("debug_verbose")?,
         };
         // Sections with long names may share one shortened map name; a name without a dot is the program's.
-        let is_declared = |name: &Node| name.value.as_str().is_some_and(|name| !name.contains('.'));
-        unique(names(skel, "maps")?.into_iter().filter(is_declared))?;
-        unique(names(skel, "progs")?.into_iter())?;
+        unique(&skel.list("maps")?, |name| !name.contains('.'))?;
+        unique(&skel.list("progs")?, |_| true)?;
         for args in args.iter().flatten() {
             read.set_values(args)?;
         }
@@ -213,15 +210,14 @@ impl Meta {
 
     /// A name that is no known variable is kept: the object may have it even though the metadata does not.
     fn set_values(&mut self, args: &Node) -> Result<()> {
-        let mut known: BTreeMap<String, usize> = BTreeMap::new();
-        for (index, variable) in self.vars.iter().enumerate() {
-            known.insert(variable.name.clone(), index);
-        }
+        let mut known: Vec<(String, usize)> =
+            self.vars.iter().enumerate().map(|(index, variable)| (variable.name.clone(), index)).collect();
+        known.sort_unstable();
         for (name, value) in args.members()? {
             let value = Some(value.clone());
-            match known.get(name) {
-                Some(index) => self.vars[*index].value = value,
-                None => self.vars.push(VarMeta { name: name.clone(), value, ..VarMeta::default() }),
+            match known.binary_search_by(|(known, _)| known.cmp(name)) {
+                Ok(place) => self.vars[known[place].1].value = value,
+                Err(_) => self.vars.push(VarMeta { name: name.clone(), value, ..VarMeta::default() }),
             }
         }
         Ok(())
@@ -237,61 +233,58 @@ fn each<T>(nodes: Vec<Node>, read: fn(Node) -> Result<T>) -> Result<Vec<T>> {
     nodes.into_iter().map(|node| read(node.object()?)).collect()
 }
 
-fn names<'a>(skel: &Node<'a>, key: &str) -> Result<Vec<Node<'a>>> {
-    Ok(skel.list(key)?.iter().filter_map(|entry| entry.get("name")).collect())
-}
-
-/// Refuses a name that is there twice.
-fn unique<'a>(names: impl Iterator<Item = Node<'a>>) -> Result<()> {
-    let names: Vec<Node> = names.collect();
-    let mut seen: BTreeMap<String, usize> = BTreeMap::new();
-    for (index, node) in names.iter().enumerate() {
-        let name = node.value.as_str().unwrap_or_default();
-        if let Some(first) = seen.insert(name.to_owned(), index) {
-            return Err(node.error(format!("{name:?} is already the name at {}", names[first].path)));
+/// Refuses a name that two entries have, if it is one that counts.
+fn unique(entries: &[Node], counts: fn(&str) -> bool) -> Result<()> {
+    let mut names: Vec<(&str, usize)> = Vec::new();
+    for (index, entry) in entries.iter().enumerate() {
+        let name = entry.value.get("name").and_then(Value::as_str).filter(|name| counts(name));
+        names.extend(name.map(|name| (name, index)));
+    }
+    names.sort_unstable();
+    match names.windows(2).find(|pair| pair[0].0 == pair[1].0) {
+        None => Ok(()),
+        Some(pair) => {
+            let (name, first) = pair[0];
+            let again = &entries[pair[1].1];
+            Err(again
+                .member("name")
+                .error(format_args!("{name:?} is already the name at {}.name", entries[first])))
         }
     }
-    Ok(())
 }
 
 fn doc(node: Node) -> Result<Doc> {
     let node = node.object()?;
     Ok(Doc {
-        version: text(&node, "version")?,
-        brief: text(&node, "brief")?,
-        details: text(&node, "details")?,
-        description: text(&node, "description")?,
+        version: node.text_of("version")?,
+        brief: node.text_of("brief")?,
+        details: node.text_of("details")?,
+        description: node.text_of("description")?,
     })
 }
 
-fn text(node: &Node, key: &str) -> Result<Option<String>> {
-    node.get(key).map(|text| text.text()).transpose()
-}
-
 fn variables(skel: &Node) -> Result<Vec<VarMeta>> {
-    let mut variables = Vec::new();
-    let mut names = Vec::new();
-    for section in skel.list("data_sections")? {
-        let section = section.object()?;
-        let name = section.need("name")?.name()?;
+    let sections = skel.list("data_sections")?;
+    let (mut variables, mut entries) = (Vec::new(), Vec::new());
+    for section in &sections {
+        let name = section.object()?.need_name("name")?;
         for entry in section.list("variables")? {
-            let entry = entry.object()?;
-            variables.push(variable(&entry, &name)?);
-            names.extend(entry.get("name"));
+            variables.push(variable(entry.object()?, &name)?);
+            entries.push(entry);
         }
         section.check_count(variables.len())?;
     }
-    unique(names.into_iter())?;
+    unique(&entries, |_| true)?;
     Ok(variables)
 }
 
-fn variable(node: &Node, section: &str) -> Result<VarMeta> {
+fn variable(node: Node, section: &str) -> Result<VarMeta> {
     Ok(VarMeta {
         section: section.to_owned(),
-        name: node.need("name")?.name()?,
-        type_text: node.need("type")?.text()?,
+        name: node.need_name("name")?,
+        type_text: node.need_text("type")?,
         value: node.get("value").map(|value| value.value.clone()),
-        description: text(node, "description")?,
+        description: node.text_of("description")?,
         cmdarg: node.get("cmdarg").map(cmdarg).transpose()?,
     })
 }
@@ -302,7 +295,7 @@ fn cmdarg(node: Node) -> Result<CmdArg> {
         default: node.get("default").map(|value| value.value.clone()),
         long: node.get("long").map(option_name).transpose()?,
         short: node.get("short").map(option_letter).transpose()?,
-        help: text(&node, "help")?,
+        help: node.text_of("help")?,
     })
 }
 
@@ -325,11 +318,11 @@ fn option_letter(node: Node) -> Result<char> {
 }
 
 fn map(node: Node) -> Result<MapMeta> {
-    let name = node.need("name")?.name()?;
+    let name = node.need_name("name")?;
     Ok(MapMeta {
-        ident: text(&node, "ident")?.unwrap_or_else(|| name.clone()),
+        ident: node.text_of("ident")?.unwrap_or_else(|| name.clone()),
         name,
-        type_text: text(&node, "type")?,
+        type_text: node.text_of("type")?,
         sample: node.get("sample").map(sample).transpose()?,
         export: node.get("export_config").map_or(Ok(ExportConfig::Unset), export_config)?,
         export_type: node.get("export_data_types").map(flat_export_type).transpose()?,
@@ -339,11 +332,11 @@ fn map(node: Node) -> Result<MapMeta> {
 fn sample(node: Node) -> Result<Sample> {
     let node = node.object()?;
     Ok(Sample {
-        interval_ms: node.need("interval")?.u32_from(1)?,
+        interval_ms: node.need_u32("interval", 1)?,
         kind: node.get("type").map_or(Ok(SampleKind::default()), sample_kind)?,
-        unit: text(&node, "unit")?.unwrap_or_else(|| "(unit)".into()),
+        unit: node.text_of("unit")?.unwrap_or_else(|| "(unit)".into()),
         // eunomia-bpf changed this default once; totals since the start is what it is today.
-        clear_map: node.get("clear_map").map_or(Ok(false), |flag| flag.bool())?,
+        clear_map: node.is_true("clear_map")?,
     })
 }
 
@@ -373,16 +366,16 @@ fn export_config(node: Node) -> Result<ExportConfig> {
 
 fn custom_member(node: Node) -> Result<CustomMember> {
     Ok(CustomMember {
-        name: node.need("name")?.name()?,
-        offset: node.need("offset")?.u32_from(0)?,
-        btf_type_id: node.need("btf_type_id")?.u32_from(1)?,
+        name: node.need_name("name")?,
+        offset: node.need_u32("offset", 0)?,
+        btf_type_id: node.need_u32("btf_type_id", 1)?,
     })
 }
 
 fn program(node: Node) -> Result<ProgMeta> {
     Ok(ProgMeta {
-        name: node.need("name")?.name()?,
-        attach: text(&node, "attach")?.unwrap_or_default(),
+        name: node.need_name("name")?,
+        attach: node.text_of("attach")?.unwrap_or_default(),
         target: Target::read(&node)?,
     })
 }
@@ -397,28 +390,28 @@ fn export_types(meta: &Node) -> Result<Vec<ExportType>> {
 
 fn export_type(node: Node) -> Result<ExportType> {
     Ok(ExportType {
-        name: node.need("name")?.name()?,
-        size: node.need("size")?.u32_from(0)?,
-        type_id: node.get("type_id").map(|id| id.u32_from(0)).transpose()?,
+        name: node.need_name("name")?,
+        size: node.need_u32("size", 0)?,
+        type_id: node.u32_of("type_id", 0)?,
         members: each(node.list("members")?, export_member)?,
     })
 }
 
 fn export_member(node: Node) -> Result<ExportMember> {
-    let name = node.need("name")?.text()?;
-    Ok(ExportMember { name, type_text: node.need("type")?.text()?, ..ExportMember::default() })
+    let name = node.need_text("name")?;
+    Ok(ExportMember { name, type_text: node.need_text("type")?, ..ExportMember::default() })
 }
 
 fn draft_export_type(node: Node) -> Result<ExportType> {
-    Ok(ExportType { name: node.need("name")?.name()?, ..ExportType::default() })
+    Ok(ExportType { name: node.need_name("name")?, ..ExportType::default() })
 }
 
 /// `export_data_types` of layout F1: keys with capitals and blanks, and everything in bits.
 fn flat_export_type(node: Node) -> Result<ExportType> {
     let node = node.object()?;
     Ok(ExportType {
-        name: node.need("Struct Name")?.name()?,
-        size: node.need("Size")?.u32_from(0)?.div_ceil(8),
+        name: node.need_name("Struct Name")?,
+        size: node.need_u32("Size", 0)?.div_ceil(8),
         type_id: None,
         members: each(node.list("Fields")?, flat_export_member)?,
     })
@@ -426,9 +419,9 @@ fn flat_export_type(node: Node) -> Result<ExportType> {
 
 fn flat_export_member(node: Node) -> Result<ExportMember> {
     Ok(ExportMember {
-        name: node.need("Name")?.name()?,
-        type_text: node.need("Type")?.text()?,
-        llvm_type: text(&node, "LLVMType")?,
-        bit_offset: Some(node.need("FieldOffset")?.u32_from(0)?),
+        name: node.need_name("Name")?,
+        type_text: node.need_text("Type")?,
+        llvm_type: node.text_of("LLVMType")?,
+        bit_offset: Some(node.need_u32("FieldOffset", 0)?),
     })
 }

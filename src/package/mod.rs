@@ -21,7 +21,7 @@ pub use meta::{
 };
 pub use target::{Interface, Perf, PerfSample, Target, Tc, TcPoint};
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value};
 
 use crate::error::{Error, Result, Status};
 use crate::memory;
@@ -54,7 +54,7 @@ impl Package {
         object::check(object, "object")?;
         match meta_json {
             Some(text) => json::skeleton(memory::copy(object)?, json::document(text.as_bytes())?),
-            None => Package::build(object, json!({ "bpf_skel": {} })),
+            None => Package::build(object, members([("bpf_skel", members([]))])),
         }
     }
 
@@ -76,6 +76,19 @@ impl Package {
     pub fn meta_value(&self) -> &Value {
         &self.document["meta"]
     }
+}
+
+/// A JSON object.
+pub fn members<const N: usize>(mut members: [(&str, Value); N]) -> Value {
+    /// Once for all sizes.
+    fn object(members: &mut [(&str, Value)]) -> Value {
+        let mut object = Map::new();
+        for (key, value) in members {
+            object.insert((*key).to_owned(), value.take());
+        }
+        Value::Object(object)
+    }
+    object(&mut members)
 }
 
 fn error(message: impl std::fmt::Display) -> Error {

@@ -2,10 +2,13 @@
 //!
 //! Must not know what a package means; it only answers "is this a text, a number, an array".
 
-use serde_json::Value;
+use std::fmt::{self, Display, Formatter};
+
+use serde_json::{Map, Value};
 
 use super::error;
 use crate::error::{Error, Result};
+use crate::number::parse_float;
 
 /// Most entries an array may have: maps, programs, variables, types, members.
 const MAX_ENTRIES: usize = 4096;
@@ -14,26 +17,73 @@ const MAX_NAME: usize = 512;
 /// Longest piece of a foreign value that a message quotes, in characters.
 const MAX_QUOTED: usize = 40;
 
-#[derive(Clone, Debug)]
+/// A value and the way to it, which is put into words only where there is something to complain about.
+#[derive(Clone, Copy)]
 pub(super) struct Node<'a> {
     pub value: &'a Value,
-    pub path: String,
+    parent: Option<&'a Node<'a>>,
+    /// Its key in the parent; empty if it has none.
+    key: &'a str,
+    /// Its place in the array that has that key.
+    index: Option<usize>,
 }
 
 impl<'a> Node<'a> {
-    pub fn new(value: &'a Value, path: impl Into<String>) -> Node<'a> {
-        Node { value, path: path.into() }
+    /// The value that messages call `path`; empty for a whole document.
+    pub fn new(value: &'a Value, path: &'a str) -> Node<'a> {
+        Node { value, parent: None, key: path, index: None }
     }
 
     /// The member `key`; null counts as absent.
-    pub fn get(&self, key: &str) -> Option<Node<'a>> {
-        let value = self.value.get(key).filter(|value| !value.is_null())?;
-        Some(Node { value, path: join(&self.path, key) })
+    pub fn get(&'a self, key: &'a str) -> Option<Node<'a>> {
+        let member = self.member(key);
+        if member.value.is_null() { None } else { Some(member) }
     }
 
     /// The member `key`, which has to be there.
-    pub fn need(&self, key: &str) -> Result<Node<'a>> {
-        self.get(key).ok_or_else(|| error(format!("{}: missing", join(&self.path, key))))
+    pub fn need(&'a self, key: &'a str) -> Result<Node<'a>> {
+        self.get(key).ok_or_else(|| self.missing(key))
+    }
+
+    /// The name that the member `key` holds, which has to be there.
+    pub fn need_name(&self, key: &str) -> Result<String> {
+        self.need(key)?.name()
+    }
+
+    /// The text for people that the member `key` holds, which has to be there.
+    pub fn need_text(&self, key: &str) -> Result<String> {
+        self.need(key)?.text()
+    }
+
+    /// The text for people that the member `key` holds.
+    pub fn text_of(&self, key: &str) -> Result<Option<String>> {
+        self.get(key).map(|text| text.text()).transpose()
+    }
+
+    /// The number of at least `low` that the member `key` holds, which has to be there.
+    pub fn need_u32(&self, key: &str, low: u32) -> Result<u32> {
+        self.need(key)?.u32_from(low)
+    }
+
+    /// The number of at least `low` that the member `key` holds.
+    pub fn u32_of(&self, key: &str, low: u32) -> Result<Option<u32>> {
+        self.get(key).map(|number| number.u32_from(low)).transpose()
+    }
+
+    /// Whether the member `key` is true; absent counts as false.
+    pub fn is_true(&self, key: &str) -> Result<bool> {
+        self.get(key).map_or(Ok(false), |flag| flag.bool())
+    }
+
+    /// The complaint that there is no member `key`.
+    pub fn missing(&self, key: &str) -> Error {
+        self.member(key).error("missing")
+    }
+
+    /// The member `key`; null if there is none.
+    pub fn member(&'a self, key: &'a str) -> Node<'a> {
+        let value = self.value.get(key).unwrap_or(&Value::Null);
+        Node { value, parent: Some(self), key, index: None }
     }
 
     /// Itself, if it is an object.
@@ -42,24 +92,36 @@ impl<'a> Node<'a> {
     }
 
     /// The elements of the array `key`; absent counts as empty.
-    pub fn list(&self, key: &str) -> Result<Vec<Node<'a>>> {
-        self.get(key).map_or(Ok(Vec::new()), |node| node.elements())
+    pub fn list(&'a self, key: &'a str) -> Result<Vec<Node<'a>>> {
+        let array = self.member(key);
+        if array.value.is_null() { Ok(Vec::new()) } else { array.elements_of(Some(self), key) }
     }
 
     /// The elements of an array.
-    pub fn elements(&self) -> Result<Vec<Node<'a>>> {
+    pub fn elements(&'a self) -> Result<Vec<Node<'a>>> {
+        self.elements_of(Some(self), "")
+    }
+
+    /// Its elements, as those of the array `key` in `parent`.
+    fn elements_of<'b>(&self, parent: Option<&'b Node<'b>>, key: &'b str) -> Result<Vec<Node<'b>>>
+    where
+        'a: 'b,
+    {
         let items = self.value.as_array().ok_or_else(|| self.expected("an array"))?;
         self.check_count(items.len())?;
-        let node = |(index, value)| Node { value, path: format!("{}[{index}]", self.path) };
-        Ok(items.iter().enumerate().map(node).collect())
+        Ok(items
+            .iter()
+            .enumerate()
+            .map(|(index, value)| Node { value, parent, key, index: Some(index) })
+            .collect())
     }
 
     /// The members of an object whose keys are names.
-    pub fn members(&self) -> Result<impl Iterator<Item = (&'a String, &'a Value)>> {
+    pub fn members(&self) -> Result<&'a Map<String, Value>> {
         let members = self.value.as_object().ok_or_else(|| self.expected("an object"))?;
         self.check_count(members.len())?;
         members.keys().try_for_each(|key| self.check_name(key))?;
-        Ok(members.iter())
+        Ok(members)
     }
 
     /// Refuses more entries than a package may have at this place.
@@ -67,7 +129,7 @@ impl<'a> Node<'a> {
         if count <= MAX_ENTRIES {
             return Ok(());
         }
-        Err(self.error(format!("{count} entries, and at most {MAX_ENTRIES} are read")))
+        Err(self.error(format_args!("{count} entries, and at most {MAX_ENTRIES} are read")))
     }
 
     /// A text that names something: not empty, of bounded length, fit for a C string.
@@ -83,14 +145,14 @@ impl<'a> Node<'a> {
         }
         if name.len() > MAX_NAME {
             return Err(
-                self.error(format!("a name of {} bytes, and at most {MAX_NAME} are read", name.len()))
+                self.error(format_args!("a name of {} bytes, and at most {MAX_NAME} are read", name.len()))
             );
         }
         self.check_text(name)
     }
 
     /// A text for people. Numbers and booleans count: the compiler reads `@version 1.0` as a number.
-    pub fn text(&self) -> Result<String> {
+    fn text(&self) -> Result<String> {
         match self.value {
             Value::String(text) => self.check_text(text).map(|()| text.clone()),
             Value::Number(_) | Value::Bool(_) => Ok(self.value.to_string()),
@@ -103,21 +165,22 @@ impl<'a> Node<'a> {
         if text.contains('\0') { Err(self.error("contains a NUL character")) } else { Ok(()) }
     }
 
-    pub fn bool(&self) -> Result<bool> {
+    fn bool(&self) -> Result<bool> {
         self.value.as_bool().ok_or_else(|| self.expected("true or false"))
     }
 
     /// A whole number of at least `low`; `1e3` is one as well.
     pub fn u32_from(&self, low: u32) -> Result<u32> {
         let number = self.u64_from(low.into())?;
-        u32::try_from(number).map_err(|_| self.expected(&format!("a whole number of at most {}", u32::MAX)))
+        u32::try_from(number)
+            .map_err(|_| self.expected(format_args!("a whole number of at most {}", u32::MAX)))
     }
 
     pub fn u64_from(&self, low: u64) -> Result<u64> {
         let number = whole(self.value).and_then(|number| u64::try_from(number).ok());
         number.filter(|number| *number >= low).ok_or_else(|| match low {
             0 => self.expected("a whole number"),
-            _ => self.expected(&format!("a whole number of at least {low}")),
+            _ => self.expected(format_args!("a whole number of at least {low}")),
         })
     }
 
@@ -126,18 +189,31 @@ impl<'a> Node<'a> {
         number.ok_or_else(|| self.expected("a whole number of 32 bits"))
     }
 
-    pub fn expected(&self, what: &str) -> Error {
-        self.error(format!("expected {what}, found {}", quote(self.value)))
+    pub fn expected(&self, what: impl Display) -> Error {
+        self.error(format_args!("expected {what}, found {}", Quoted(self.value)))
     }
 
-    pub fn error(&self, reason: impl std::fmt::Display) -> Error {
-        let Node { path, .. } = self;
-        error(if path.is_empty() { reason.to_string() } else { format!("{path}: {reason}") })
+    pub fn error(&self, reason: impl Display) -> Error {
+        self.complain(&reason)
+    }
+
+    fn complain(&self, reason: &dyn Display) -> Error {
+        let colon = if self.parent.is_none() && self.key.is_empty() { "" } else { ": " };
+        error(format_args!("{self}{colon}{reason}"))
     }
 }
 
-fn join(path: &str, key: &str) -> String {
-    if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") }
+/// The way to the value: `meta.bpf_skel.maps[2].name`.
+impl Display for Node<'_> {
+    fn fmt(&self, f: &mut Formatter) -> fmt::Result {
+        if let Some(parent) = self.parent {
+            parent.fmt(f)?;
+            let is_first = parent.parent.is_none() && parent.key.is_empty();
+            f.write_str(if is_first || self.key.is_empty() { "" } else { "." })?;
+        }
+        f.write_str(self.key)?;
+        self.index.map_or(Ok(()), |index| write!(f, "[{index}]"))
+    }
 }
 
 /// The value of a number that has no fraction and is exact in its JSON form.
@@ -149,20 +225,24 @@ fn whole(value: &Value) -> Option<i128> {
     if let Some(number) = value.as_i64() {
         return Some(number.into());
     }
-    value
-        .as_f64()
+    parse_float(value.as_number()?.as_str())
         .filter(|number| number.fract() == 0.0 && number.abs() <= EXACT)
         .map(|number| number as i128)
 }
 
 /// A value as a message shows it: on one line, and cut where it is long.
-fn quote(value: &Value) -> String {
-    match value {
-        Value::Array(_) => "an array".into(),
-        Value::Object(_) => "an object".into(),
-        Value::String(text) if text.chars().count() > MAX_QUOTED => {
-            Value::from(text.chars().take(MAX_QUOTED).chain(['…']).collect::<String>()).to_string()
+struct Quoted<'a>(&'a Value);
+
+impl Display for Quoted<'_> {
+    fn fmt(&self, f: &mut Formatter) -> fmt::Result {
+        match self.0 {
+            Value::Array(_) => f.write_str("an array"),
+            Value::Object(_) => f.write_str("an object"),
+            Value::String(text) => match text.char_indices().nth(MAX_QUOTED) {
+                Some((end, _)) => write!(f, "{}", Value::from(format!("{}…", &text[..end]))),
+                None => self.0.fmt(f),
+            },
+            other => other.fmt(f),
         }
-        other => other.to_string(),
     }
 }

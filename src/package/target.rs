@@ -142,7 +142,7 @@ impl Target {
         Ok(Target {
             attach: None,
             interface: interface(node, hook.as_ref())?,
-            flags: number_or(node, "flags", 0)?,
+            flags: node.u32_of("flags", 0)?.unwrap_or(0),
             tc: tc(node, hook.as_ref())?,
             path: node.get("path").map(|path| file(&path)).transpose()?,
             func: node.get("func").map(|func| func.name()).transpose()?,
@@ -166,7 +166,7 @@ fn interface(node: &Node, hook: Option<&Node>) -> Result<Option<Interface>> {
     let Some(node) = found else { return Ok(None) };
     match node.value {
         Value::String(name) if name.len() > MAX_INTERFACE_NAME => {
-            Err(node.error(format!("an interface name has at most {MAX_INTERFACE_NAME} bytes")))
+            Err(node.error(format_args!("an interface name has at most {MAX_INTERFACE_NAME} bytes")))
         }
         Value::String(_) => Ok(Some(Interface::Name(node.name()?))),
         Value::Number(_) => Ok(Some(Interface::Index(node.u32_from(1)?))),
@@ -186,7 +186,11 @@ fn tc(node: &Node, hook: Option<&Node>) -> Result<Tc> {
     };
     let Some(options) = node.get("tcopts") else { return Ok(Tc { point, ..Tc::default() }) };
     let options = options.object()?;
-    Ok(Tc { point, handle: number_or(&options, "handle", 1)?, priority: number_or(&options, "priority", 1)? })
+    Ok(Tc {
+        point,
+        handle: options.u32_of("handle", 0)?.unwrap_or(1),
+        priority: options.u32_of("priority", 0)?.unwrap_or(1),
+    })
 }
 
 fn perf(node: Node) -> Result<Perf> {
@@ -197,7 +201,7 @@ fn perf(node: Node) -> Result<Perf> {
         None => match kind {
             None | Some(SOFTWARE) => (SOFTWARE, 0),
             Some(HARDWARE) => (HARDWARE, 0),
-            Some(_) => return Err(node.need("config").unwrap_err()),
+            Some(_) => return Err(node.missing("config")),
         },
     };
     let sample = match (node.get("frequency"), node.get("period")) {
@@ -222,10 +226,6 @@ fn perf_config(node: &Node, kind: Option<u32>) -> Result<(u32, u64)> {
     let matches = |event: &&(&str, u32, u64)| event.0 == text && kind.is_none_or(|kind| kind == event.1);
     let found = PERF_EVENTS.iter().find(matches).map(|(_, kind, config)| (*kind, *config));
     found.ok_or_else(|| node.expected("a number or the name of an event of that type"))
-}
-
-fn number_or(node: &Node, key: &str, default: u32) -> Result<u32> {
-    node.get(key).map_or(Ok(default), |node| node.u32_from(0))
 }
 
 /// A path: not empty, of bounded length, fit for a C string.

@@ -6,6 +6,7 @@ use serde_json::{Number, Value};
 
 use super::layout::{Field, Kind, Type};
 use crate::error::{Error, Result, Status};
+use crate::number::parse_float;
 
 /// Integers from here on are not all exact in a JSON number with a fraction or exponent.
 const EXACT_FLOAT: f64 = 9_007_199_254_740_992.0;
@@ -62,7 +63,7 @@ pub fn parse_text(ty: &Type, text: &str) -> Result<Value> {
             parse_integer(text).ok_or_else(unfit)
         }
         Kind::Float => {
-            let number = text.parse().ok().and_then(Number::from_f64);
+            let number = parse_float(text).and_then(Number::from_f64);
             number.map(Value::Number).ok_or_else(unfit)
         }
         Kind::Array | Kind::Struct | Kind::Union => {
@@ -146,7 +147,7 @@ fn encode_array(ty: &Type, values: &[Value], out: &mut [u8]) -> Result<()> {
 }
 
 fn encode_float(ty: &Type, number: &Number, out: &mut [u8]) -> Result<()> {
-    let value = number.as_f64().unwrap_or(f64::NAN);
+    let value = parse_float(number.as_str()).unwrap_or(f64::NAN);
     match ty.size {
         4 if (value as f32).is_finite() => out.copy_from_slice(&(value as f32).to_le_bytes()),
         8 if value.is_finite() => out.copy_from_slice(&value.to_le_bytes()),
@@ -226,12 +227,12 @@ fn exact(number: &Number) -> Option<Wide> {
     if let Some(value) = number.as_i64() {
         return Some(Wide::from_signed(value.into()));
     }
-    let value = number.as_f64()?;
+    let value = parse_float(number.as_str())?;
     (value.fract() == 0.0 && value.abs() < EXACT_FLOAT).then(|| Wide::from_signed(value as i128))
 }
 
 fn not_whole(number: &Number, ty: &Type, signed: bool, bits: u32) -> String {
-    let fraction = number.as_f64().is_some_and(|value| value.fract() != 0.0);
+    let fraction = parse_float(number.as_str()).is_some_and(|value| value.fract() != 0.0);
     let hint = match () {
         _ if fraction => ": not a whole number",
         _ if ty.size > 8 => "; write it as a string",

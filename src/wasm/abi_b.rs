@@ -16,7 +16,7 @@ use crate::bpf::map::{Map, errno, holds_descriptors};
 use crate::bpf::session::Session;
 use crate::bpf::source::{Shape, Sink, Sources};
 use crate::error::{Error, Result, Status};
-use crate::package::{MAX_OBJECT, Package};
+use crate::package::{MAX_OBJECT, Package, members};
 
 pub(super) const IMPORTS: [Entry; 6] = [
     ("wasm_load_bpf_object(ii)I", load),
@@ -157,8 +157,8 @@ fn attach_program(session: &mut Session, name: &str, target: &str) -> Result<()>
     let section = session.prog_info(session.prog_index(name)?).section;
     let json = match section.to_bytes() {
         _ if target.is_empty() => None,
-        b"sockops" => Some(serde_json::json!({ "cgroup": target })),
-        b"xdp" => Some(serde_json::json!({ "interface": target })),
+        b"sockops" => Some(members([("cgroup", target.into())])),
+        b"xdp" => Some(members([("interface", target.into())])),
         _ => None,
     };
     if let Some(json) = json {

@@ -2,7 +2,6 @@
 
 use std::cell::{Cell, RefCell};
 use std::ffi::CString;
-use std::io::Write;
 use std::sync::Arc;
 
 use super::abi_a::Programs;
@@ -16,6 +15,7 @@ use super::{Config, Entry, Module, Outlet, Vm, binary, imports};
 use crate::bpf::map::errno;
 use crate::error::{Error, Result, Status};
 use crate::log::Level;
+use crate::os;
 
 /// A line that is longer comes in pieces.
 const LINE: usize = 64 << 10;
@@ -272,13 +272,9 @@ impl Run<'_> {
     /// Takes what the guest prints and passes it on line by line.
     pub fn print(&self, stream: Stream, bytes: &[u8]) -> Option<()> {
         if self.config.stdio {
-            self.watch.pause(|| match stream {
-                // The host's stdout may be closed; that is nothing the guest could do anything about.
-                Stream::Out => {
-                    drop(std::io::stdout().write_all(bytes).and_then(|()| std::io::stdout().flush()))
-                }
-                Stream::Err => drop(std::io::stderr().write_all(bytes)),
-            });
+            // The host's stdout may be closed; that is nothing the guest could do anything about.
+            let fd = if let Stream::Out = stream { 1 } else { 2 };
+            self.watch.pause(|| drop(os::write(fd, bytes)));
             return Some(());
         }
         let mut rest = bytes;

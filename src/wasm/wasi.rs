@@ -3,7 +3,7 @@
 //! What would change anything outside, and sockets, answers "not implemented". There is no environment.
 
 use std::fs::Metadata;
-use std::io::{self, Read, SeekFrom};
+use std::io::{self, SeekFrom};
 use std::os::fd::RawFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
@@ -329,7 +329,7 @@ fn stdin(run: &Run<'_>, into: &mut [u8]) -> Result<usize, Stop> {
         return Ok(0);
     }
     wait(run, &[STDIN], None)?;
-    Ok(io::stdin().read(into)?)
+    Ok(os::read(STDIN, into)?)
 }
 
 /// Waits for one of the descriptors, the time, or the end of the guest.
