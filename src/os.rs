@@ -1,18 +1,51 @@
 //! Safe wrappers of the few system calls that the standard library lacks: epoll, eventfd, timerfd, local time.
 #![allow(unsafe_code, reason = "the system calls themselves; nothing outside this file sees a raw pointer")]
 
-use std::ffi::{CStr, c_void};
-use std::io;
+use std::ffi::{CStr, NulError, c_void};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::time::{Duration, Instant};
+use std::{fmt, io};
+
+/// Why a system call failed, as errno(3) numbers it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Errno(pub i32);
+
+/// What a system call gives.
+pub type Result<T, E = Errno> = std::result::Result<T, E>;
+
+impl Errno {
+    /// That of the call before.
+    pub fn last() -> Errno {
+        io::Error::last_os_error().into()
+    }
+}
+
+impl From<io::Error> for Errno {
+    fn from(e: io::Error) -> Errno {
+        Errno(e.raw_os_error().unwrap_or(libc::EINVAL))
+    }
+}
+
+/// A text with a NUL is no name of anything.
+impl From<NulError> for Errno {
+    fn from(_: NulError) -> Errno {
+        Errno(libc::EINVAL)
+    }
+}
+
+impl fmt::Display for Errno {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        io::Error::from_raw_os_error(self.0).fmt(f)
+    }
+}
 
 /// The result of a call that answers -1 and sets errno.
-pub fn check(ret: i32) -> io::Result<i32> {
-    if ret < 0 { Err(io::Error::last_os_error()) } else { Ok(ret) }
+pub fn check(ret: i32) -> Result<i32> {
+    if ret < 0 { Err(Errno::last()) } else { Ok(ret) }
 }
 
 /// Owns a fresh descriptor. A host may have closed 0 to 2; a descriptor of ours must not become its stdout.
-fn own(ret: i32) -> io::Result<OwnedFd> {
+fn own(ret: i32) -> Result<OwnedFd> {
     let fd = check(ret)?;
     // SAFETY: the call that made `fd` has just succeeded and nobody else knows the number.
     let fd = unsafe { OwnedFd::from_raw_fd(fd) };
@@ -20,7 +53,7 @@ fn own(ret: i32) -> io::Result<OwnedFd> {
 }
 
 /// A second, close-on-exec descriptor for the same file, above the standard three.
-pub fn duplicate(fd: RawFd) -> io::Result<OwnedFd> {
+pub fn duplicate(fd: RawFd) -> Result<OwnedFd> {
     // SAFETY: fcntl takes plain numbers; a bad descriptor is answered with EBADF.
     let copy = check(unsafe { libc::fcntl(fd, libc::F_DUPFD_CLOEXEC, 3) })?;
     // SAFETY: as in `own`.
@@ -28,9 +61,9 @@ pub fn duplicate(fd: RawFd) -> io::Result<OwnedFd> {
 }
 
 /// Whether `count` more descriptors can be had at this moment; EMFILE or ENFILE if not.
-pub fn has_room(count: usize) -> io::Result<()> {
+pub fn has_room(count: usize) -> Result<()> {
     let first = EventFd::new()?;
-    let more: io::Result<Vec<OwnedFd>> = (1..count).map(|_| duplicate(first.fd())).collect();
+    let more: Result<Vec<OwnedFd>> = (1..count).map(|_| duplicate(first.fd())).collect();
     more.map(drop)
 }
 
@@ -39,7 +72,7 @@ pub struct LowNumbers(#[allow(dead_code, reason = "held for their drop")] Vec<Ow
 
 /// Takes the standard three numbers as far as the host has closed them: what others (libbpf) open meanwhile must not
 /// become its stdin, stdout or stderr.
-pub fn take_low_numbers() -> io::Result<LowNumbers> {
+pub fn take_low_numbers() -> Result<LowNumbers> {
     let mut taken = Vec::new();
     loop {
         // SAFETY: no pointers; the descriptor is new and ours alone.
@@ -56,13 +89,13 @@ pub struct Epoll(OwnedFd);
 
 impl Epoll {
     /// An empty set.
-    pub fn new() -> io::Result<Epoll> {
+    pub fn new() -> Result<Epoll> {
         // SAFETY: no pointers.
         own(unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) }).map(Epoll)
     }
 
     /// Adds `fd`, readable, level-triggered.
-    pub fn add(&self, fd: RawFd, token: u64) -> io::Result<()> {
+    pub fn add(&self, fd: RawFd, token: u64) -> Result<()> {
         let mut event = libc::epoll_event { events: libc::EPOLLIN as u32, u64: token };
         // SAFETY: `event` lives for the call.
         check(unsafe { libc::epoll_ctl(self.fd(), libc::EPOLL_CTL_ADD, fd, &mut event) }).map(drop)
@@ -75,7 +108,7 @@ impl Epoll {
     }
 
     /// Waits up to `timeout_ms` (-1: for ever) and stores the tokens of what is ready. EINTR is an error like any other.
-    pub fn wait(&self, tokens: &mut [u64; 16], timeout_ms: i32) -> io::Result<usize> {
+    pub fn wait(&self, tokens: &mut [u64; 16], timeout_ms: i32) -> Result<usize> {
         let mut events = [libc::epoll_event { events: 0, u64: 0 }; 16];
         // SAFETY: the array holds the 16 events the kernel is told of.
         let n = check(unsafe { libc::epoll_wait(self.fd(), events.as_mut_ptr(), 16, timeout_ms) })? as usize;
@@ -96,7 +129,7 @@ pub struct EventFd(OwnedFd);
 
 impl EventFd {
     /// A cleared one.
-    pub fn new() -> io::Result<EventFd> {
+    pub fn new() -> Result<EventFd> {
         // SAFETY: no pointers.
         own(unsafe { libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) }).map(EventFd)
     }
@@ -129,24 +162,24 @@ pub struct TimerFd(OwnedFd);
 
 impl TimerFd {
     /// A disarmed timer on the monotonic clock.
-    pub fn new() -> io::Result<TimerFd> {
+    pub fn new() -> Result<TimerFd> {
         // SAFETY: no pointers.
         own(unsafe { libc::timerfd_create(libc::CLOCK_MONOTONIC, libc::TFD_CLOEXEC | libc::TFD_NONBLOCK) })
             .map(TimerFd)
     }
 
     /// Arms it to fire once after `delay`.
-    pub fn arm(&self, delay: Duration) -> io::Result<()> {
+    pub fn arm(&self, delay: Duration) -> Result<()> {
         // Zero would disarm it: what is due now fires after a nanosecond.
         self.set(delay.max(Duration::from_nanos(1)), Duration::ZERO)
     }
 
     /// Arms it to fire after every `interval`; zero disarms it.
-    pub fn arm_every(&self, interval: Duration) -> io::Result<()> {
+    pub fn arm_every(&self, interval: Duration) -> Result<()> {
         self.set(interval, interval)
     }
 
-    fn set(&self, first: Duration, then: Duration) -> io::Result<()> {
+    fn set(&self, first: Duration, then: Duration) -> Result<()> {
         let time =
             |of: Duration| libc::timespec { tv_sec: of.as_secs() as _, tv_nsec: of.subsec_nanos() as _ };
         let spec = libc::itimerspec { it_interval: time(then), it_value: time(first) };
@@ -240,7 +273,7 @@ pub fn find(whole: &[u8], part: &[u8]) -> Option<usize> {
 }
 
 /// Waits until one of the descriptors is readable and says which; `None` after the time, for ever without one.
-pub fn wait_readable(fds: &[RawFd], time: Option<Duration>) -> io::Result<Option<usize>> {
+pub fn wait_readable(fds: &[RawFd], time: Option<Duration>) -> Result<Option<usize>> {
     let deadline = time.map(|time| Instant::now() + time);
     let mut polled: Vec<_> =
         fds.iter().map(|&fd| libc::pollfd { fd, events: libc::POLLIN, revents: 0 }).collect();
@@ -251,28 +284,28 @@ pub fn wait_readable(fds: &[RawFd], time: Option<Duration>) -> io::Result<Option
         match check(unsafe { libc::poll(polled.as_mut_ptr(), polled.len() as libc::nfds_t, ms) }) {
             Ok(0) if ms == i32::MAX => {}
             Ok(_) => return Ok(polled.iter().position(|fd| fd.revents != 0)),
-            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) if e.0 == libc::EINTR => {}
             Err(e) => return Err(e),
         }
     }
 }
 
 /// Reads what there is of a descriptor that is not ours, past no buffer: what is left stays for whoever waits for it.
-pub fn read(fd: RawFd, into: &mut [u8]) -> io::Result<usize> {
+pub fn read(fd: RawFd, into: &mut [u8]) -> Result<usize> {
     // SAFETY: `into` has the length that is told.
     let got = unsafe { libc::read(fd, into.as_mut_ptr().cast(), into.len()) };
-    usize::try_from(got).map_err(|_| io::Error::last_os_error())
+    usize::try_from(got).map_err(|_| Errno::last())
 }
 
 /// Writes all of `bytes` to a descriptor that is not ours.
-pub fn write(fd: RawFd, mut bytes: &[u8]) -> io::Result<()> {
+pub fn write(fd: RawFd, mut bytes: &[u8]) -> Result<()> {
     while !bytes.is_empty() {
         // SAFETY: `bytes` has the length that is told.
         let written = unsafe { libc::write(fd, bytes.as_ptr().cast(), bytes.len()) };
         match usize::try_from(written) {
             Ok(written) => bytes = &bytes[written..],
-            Err(_) => match io::Error::last_os_error() {
-                e if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(_) => match Errno::last() {
+                Errno(libc::EINTR) => {}
                 e => return Err(e),
             },
         }
@@ -292,7 +325,7 @@ pub fn has_memory(len: usize) -> bool {
 }
 
 /// A clock of clock_gettime(2), in nanoseconds.
-pub fn clock(id: libc::clockid_t) -> io::Result<u64> {
+pub fn clock(id: libc::clockid_t) -> Result<u64> {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: `time` lives for the call; an unknown clock is answered with EINVAL.
     check(unsafe { libc::clock_gettime(id, &mut time) })?;
@@ -300,7 +333,7 @@ pub fn clock(id: libc::clockid_t) -> io::Result<u64> {
 }
 
 /// Random bytes from the kernel.
-pub fn random(bytes: &mut [u8]) -> io::Result<()> {
+pub fn random(bytes: &mut [u8]) -> Result<()> {
     // In pieces that the kernel gives whole.
     for piece in bytes.chunks_mut(256) {
         // SAFETY: the piece has the length that is told.
@@ -311,7 +344,7 @@ pub fn random(bytes: &mut [u8]) -> io::Result<()> {
 }
 
 /// Opens a file at a path that cannot lead out of `folder`, not even by a link (Linux 5.6), with these flags of open(2).
-pub fn open_beneath(folder: RawFd, path: &std::path::Path, flags: i32) -> io::Result<OwnedFd> {
+pub fn open_beneath(folder: RawFd, path: &std::path::Path, flags: i32) -> Result<OwnedFd> {
     let path = std::ffi::CString::new(path.as_os_str().as_encoded_bytes())?;
     // SAFETY: plain numbers, of which all zero is a value.
     let mut how: libc::open_how = unsafe { std::mem::zeroed() };
@@ -324,11 +357,11 @@ pub fn open_beneath(folder: RawFd, path: &std::path::Path, flags: i32) -> io::Re
 }
 
 /// Entries of a folder from the place `from` on (0: the first one), as getdents64(2) writes them; how many bytes.
-pub fn read_folder(fd: RawFd, from: u64, into: &mut [u8]) -> io::Result<usize> {
+pub fn read_folder(fd: RawFd, from: u64, into: &mut [u8]) -> Result<usize> {
     // SAFETY: plain numbers, which the kernel checks; it writes to `into`, which has that length.
     let got = unsafe {
         if libc::lseek(fd, from as i64, libc::SEEK_SET) < 0 {
-            return Err(io::Error::last_os_error());
+            return Err(Errno::last());
         }
         libc::syscall(libc::SYS_getdents64, fd, into.as_mut_ptr(), into.len())
     };
@@ -359,22 +392,22 @@ pub fn capabilities() -> u64 {
 }
 
 /// The index of a network interface.
-pub fn interface_index(name: &str) -> io::Result<u32> {
+pub fn interface_index(name: &str) -> Result<u32> {
     let name = std::ffi::CString::new(name)?;
     // SAFETY: `name` is NUL-terminated.
     match unsafe { libc::if_nametoindex(name.as_ptr()) } {
-        0 => Err(io::Error::last_os_error()),
+        0 => Err(Errno::last()),
         index => Ok(index),
     }
 }
 
 /// The name of the network interface of that index; ENXIO or ENODEV if there is none.
-pub fn interface_name(index: u32) -> io::Result<String> {
+pub fn interface_name(index: u32) -> Result<String> {
     let mut name = [0; libc::IF_NAMESIZE];
     // SAFETY: `name` has the length that the call asks for.
     let found = unsafe { libc::if_indextoname(index, name.as_mut_ptr()) };
     if found.is_null() {
-        return Err(io::Error::last_os_error());
+        return Err(Errno::last());
     }
     // SAFETY: the call has written a name with a NUL behind it.
     Ok(unsafe { CStr::from_ptr(name.as_ptr()) }.to_string_lossy().into_owned())
@@ -392,7 +425,7 @@ type Body = Box<dyn FnOnce() + Send>;
 
 impl Thread {
     /// Starts `body` under a name of at most 15 bytes.
-    pub fn spawn(name: &CStr, body: Body) -> io::Result<Thread> {
+    pub fn spawn(name: &CStr, body: Body) -> Result<Thread> {
         let body = Box::into_raw(Box::new(body));
         // SAFETY: the sets and the thread live for the calls; a new thread inherits the mask of its maker, which gets
         // its own back. `run_body` takes `body`, unless there is no thread: then it is taken back here.
@@ -406,7 +439,7 @@ impl Thread {
             libc::pthread_sigmask(libc::SIG_SETMASK, &old, std::ptr::null_mut());
             if ret != 0 {
                 drop(Box::from_raw(body));
-                return Err(io::Error::from_raw_os_error(ret));
+                return Err(Errno(ret));
             }
             libc::pthread_setname_np(thread, name.as_ptr());
             Ok(Thread { thread, owner: std::process::id() })

@@ -2,17 +2,15 @@
 
 use std::ffi::{CStr, CString};
 use std::fs::File;
-use std::io;
 use std::os::fd::AsFd;
 use std::sync::Arc;
 
-use super::map::errno;
 use super::probe;
 use super::sys::attach::{Link, PerfEvent, UserProbe, perf_event_open};
 use super::sys::object::ProgRef;
 use crate::error::{Error, Result, Status};
 use crate::log::{self, Log};
-use crate::os;
+use crate::os::{self, Errno};
 use crate::package::{Interface, PerfSample, Target, Tc, TcPoint};
 
 /// Program types that libbpf does not attach by section alone; `enum bpf_prog_type` of linux/bpf.h.
@@ -80,14 +78,14 @@ fn one(
     prog: ProgRef<'_>,
     place: &str,
     log: &Arc<Log>,
-    make: impl FnOnce() -> io::Result<Link>,
+    make: impl FnOnce() -> os::Result<Link>,
 ) -> Result<Vec<Link>> {
     // As much as libbpf takes at a time; it must not find out what the kernel can do while there is no room.
     const ROOM: usize = 4;
     let (link, printed) = log::capture(log, || os::has_room(ROOM).and_then(|()| make()));
-    link.map(|link| vec![link]).map_err(|e| match e.raw_os_error() {
-        Some(libc::EOPNOTSUPP) if place == section(prog) => no_target(prog),
-        _ => probe::attach_error(prog, place, &e, &printed),
+    link.map(|link| vec![link]).map_err(|e| match e.0 {
+        libc::EOPNOTSUPP if place == section(prog) => no_target(prog),
+        _ => probe::attach_error(prog, place, e, &printed),
     })
 }
 
@@ -126,7 +124,7 @@ fn interface(prog: ProgRef<'_>, target: &Target) -> Result<(u32, String)> {
             (format!("{} on interface {name:?}", section(prog)), os::interface_index(name))
         }
     };
-    let index = index.map_err(|e| probe::attach_error(prog, &place, &e, ""))?;
+    let index = index.map_err(|e| probe::attach_error(prog, &place, e, ""))?;
     Ok((index, place))
 }
 
@@ -194,8 +192,8 @@ fn perf_events(prog: ProgRef<'_>, target: &Target, log: &Arc<Log>) -> Result<Vec
 /// The CPUs in /sys/devices/system/cpu/online, such as `0-3,5`.
 fn online_cpus() -> Result<Vec<i32>> {
     const ONLINE: &str = "/sys/devices/system/cpu/online";
-    let failed = |e: io::Error| Error::sys(Status::System, errno(&e), format_args!("{ONLINE}: {e}"));
-    let text = std::fs::read_to_string(ONLINE).map_err(failed)?;
+    let failed = |e: Errno| Error::sys(Status::System, e.0, format_args!("{ONLINE}: {e}"));
+    let text = std::fs::read_to_string(ONLINE).map_err(|e| failed(e.into()))?;
     let range = |part: &str| {
         let (first, last) = part.split_once('-').unwrap_or((part, part));
         Some(first.parse::<i32>().ok()?..=last.parse::<i32>().ok()?)
@@ -277,11 +275,11 @@ fn bad_place(prog: ProgRef<'_>, place: &str) -> Error {
 pub fn attach_struct_ops(
     name: &CStr,
     log: &Arc<Log>,
-    make: impl FnOnce() -> io::Result<Link>,
+    make: impl FnOnce() -> os::Result<Link>,
 ) -> Result<Link> {
     let (link, printed) = log::capture(log, make);
     link.map_err(|e| {
         let text = format!("struct_ops map {name:?}: {e}");
-        Error::sys(Status::Attach, e.raw_os_error().unwrap_or(0), text).with_detail(&printed)
+        Error::sys(Status::Attach, e.0, text).with_detail(&printed)
     })
 }

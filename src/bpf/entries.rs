@@ -2,11 +2,10 @@
 //!
 //! Where the kernel has batched lookup, a chunk is one system call; else it is one pair of calls an entry.
 
-use std::io;
-
 use super::map::{ENOTSUPP, Map, kind};
 use super::sys::map::{BatchCursor, MapFd};
 use crate::memory;
+use crate::os::{self, Errno};
 
 /// Entries in a chunk.
 const CHUNK: usize = 256;
@@ -50,7 +49,7 @@ impl Entries {
     }
 
     /// Passes on the rest of the current chunk, or a new one, until `f` says no. `Ok(true)`: the walk is over.
-    pub fn step(&mut self, map: &Map, mut f: impl FnMut(&[u8], &[u8]) -> bool) -> io::Result<bool> {
+    pub fn step(&mut self, map: &Map, mut f: impl FnMut(&[u8], &[u8]) -> bool) -> os::Result<bool> {
         if self.at == self.filled {
             self.fill(map)?;
         }
@@ -65,15 +64,15 @@ impl Entries {
         Ok(self.at == self.filled && (matches!(self.mode, Mode::Done) || self.left == 0))
     }
 
-    fn fill(&mut self, map: &Map) -> io::Result<()> {
+    fn fill(&mut self, map: &Map) -> os::Result<()> {
         (self.at, self.filled) = (0, 0);
         if self.key_len == 0 {
             // A queue, a stack, a ring buffer: there is nothing to walk along.
-            return Err(io::Error::from_raw_os_error(ENOTSUPP));
+            return Err(Errno(ENOTSUPP));
         }
-        let fd = map.fd().map_err(|_| io::Error::from_raw_os_error(libc::EBADF))?;
+        let fd = map.fd().map_err(|_| Errno(libc::EBADF))?;
         // Not before it is used: that there is no memory for it is an error of the walk.
-        let out_of_memory = |_| io::Error::from_raw_os_error(libc::ENOMEM);
+        let out_of_memory = |_| Errno(libc::ENOMEM);
         memory::extend(&mut self.keys, self.room * self.key_len).map_err(out_of_memory)?;
         memory::extend(&mut self.values, self.room * self.value_len).map_err(out_of_memory)?;
         if let Mode::Batch(cursor) = &mut self.mode {
@@ -85,8 +84,8 @@ impl Entries {
                     }
                 }
                 // A bucket of a hash map holds more entries than the chunk: nothing was copied.
-                Err(e) if e.raw_os_error() == Some(libc::ENOSPC) => self.room *= 2,
-                Err(e) if is_lacking(&e) => self.mode = Mode::Keys(None),
+                Err(e) if e.0 == libc::ENOSPC => self.room *= 2,
+                Err(e) if is_lacking(e) => self.mode = Mode::Keys(None),
                 Err(e) => return Err(e),
             }
         }
@@ -98,7 +97,7 @@ impl Entries {
     }
 
     /// First the keys, then the values: removing a key in between would start the kernel's walk anew.
-    fn fill_by_key(&mut self, map: &Map, fd: &MapFd) -> io::Result<()> {
+    fn fill_by_key(&mut self, map: &Map, fd: &MapFd) -> os::Result<()> {
         let Mode::Keys(last) = &mut self.mode else { return Ok(()) };
         let room = self.room.min(self.left);
         let mut keys = Vec::with_capacity(room);
@@ -126,27 +125,27 @@ impl Entries {
 }
 
 /// Copies a value and empties its entry; in one step where the kernel can, so that nothing counted in between is lost.
-fn take(map: &Map, fd: &MapFd, key: &[u8], value: &mut [u8]) -> io::Result<()> {
+fn take(map: &Map, fd: &MapFd, key: &[u8], value: &mut [u8]) -> os::Result<()> {
     if matches!(map.kind, kind::ARRAY | kind::PERCPU_ARRAY) {
         fd.lookup(key, value)?;
         return fd.update(key, &vec![0; map.value_len()], 0);
     }
     match fd.take(key, value) {
-        Err(e) if is_lacking(&e) => fd.lookup(key, value).and_then(|()| fd.delete(key)),
+        Err(e) if is_lacking(e) => fd.lookup(key, value).and_then(|()| fd.delete(key)),
         taken => taken,
     }
 }
 
 /// Turns "no such entry" into `false`.
-fn found(result: io::Result<()>) -> io::Result<bool> {
+fn found(result: os::Result<()>) -> os::Result<bool> {
     match result {
         Ok(()) => Ok(true),
-        Err(e) if e.raw_os_error() == Some(libc::ENOENT) => Ok(false),
+        Err(e) if e.0 == libc::ENOENT => Ok(false),
         Err(e) => Err(e),
     }
 }
 
 /// What kernels answer that lack an operation on a kind of map.
-fn is_lacking(e: &io::Error) -> bool {
-    matches!(e.raw_os_error(), Some(libc::EINVAL | libc::EOPNOTSUPP | ENOTSUPP))
+fn is_lacking(e: Errno) -> bool {
+    matches!(e.0, libc::EINVAL | libc::EOPNOTSUPP | ENOTSUPP)
 }

@@ -1,7 +1,6 @@
 //! A map by name: its elements as bytes and as JSON, those of per-CPU maps included.
 
 use std::ffi::CStr;
-use std::io;
 use std::sync::Arc;
 
 use serde_json::Value;
@@ -11,7 +10,7 @@ use super::sys::object::{MapRef, possible_cpus};
 use crate::error::{Error, Result, Status};
 use crate::log::{Level, Log};
 use crate::memory;
-use crate::os;
+use crate::os::{self, Errno};
 use crate::types::{Btf, Plan, Type, encode, hex_json};
 
 /// Kinds that matter here; `enum bpf_map_type` of linux/bpf.h.
@@ -117,8 +116,7 @@ impl Map {
             made => made.map_err(|e| e.at(format_args!("map {name:?}: {what}"))),
         };
         let cpus = if is_per_cpu(raw.kind()) { possible_cpus() } else { Ok(1) };
-        let cpus =
-            cpus.map_err(|e| Error::sys(Status::System, errno(&e), format_args!("possible CPUs: {e}")))?;
+        let cpus = cpus.map_err(|e| Error::sys(Status::System, e.0, format_args!("possible CPUs: {e}")))?;
         // The "type" of a data section is a DATASEC, which is no value type.
         let value_type = if raw.is_internal() { 0 } else { raw.value_type() };
         Ok(Map {
@@ -136,7 +134,7 @@ impl Map {
     /// Takes over sizes and descriptor after load (libbpf rounds ring buffers and sizes perf arrays).
     pub fn attach_fd(&mut self, raw: MapRef<'_>) -> Result<()> {
         let Some(fd) = raw.fd() else { return Ok(()) };
-        let copy = os::duplicate(fd).map_err(|e| map_error(self, "descriptor", &e))?;
+        let copy = os::duplicate(fd).map_err(|e| map_error(self, "descriptor", e))?;
         self.max_entries = raw.max_entries();
         self.fd = Some(Arc::new(MapFd::new(copy, self.key.size, self.value_len())));
         Ok(())
@@ -168,27 +166,27 @@ impl Map {
     pub fn get(&self, key: &[u8], value: &mut [u8]) -> Result<()> {
         self.check_len("key", key.len(), self.key.size)?;
         self.check_len("value", value.len(), self.value_len())?;
-        self.fd()?.lookup(key, value).map_err(|e| map_error(self, "lookup", &e))
+        self.fd()?.lookup(key, value).map_err(|e| map_error(self, "lookup", e))
     }
 
     /// Stores a value.
     pub fn set(&self, key: &[u8], value: &[u8], flags: u64) -> Result<()> {
         self.check_len("key", key.len(), self.key.size)?;
         self.check_len("value", value.len(), self.value_len())?;
-        self.fd()?.update(key, value, flags).map_err(|e| map_error(self, "update", &e))
+        self.fd()?.update(key, value, flags).map_err(|e| map_error(self, "update", e))
     }
 
     /// Removes an entry.
     pub fn delete(&self, key: &[u8]) -> Result<()> {
         self.check_len("key", key.len(), self.key.size)?;
-        self.fd()?.delete(key).map_err(|e| map_error(self, "delete", &e))
+        self.fd()?.delete(key).map_err(|e| map_error(self, "delete", e))
     }
 
     /// The key after `key`; `NotFound` at the end.
     pub fn next(&self, key: Option<&[u8]>, next: &mut [u8]) -> Result<()> {
         self.check_len("key", next.len(), self.key.size)?;
         key.map_or(Ok(()), |key| self.check_len("key", key.len(), self.key.size))?;
-        self.fd()?.next_key(key, next).map_err(|e| map_error(self, "next key", &e))
+        self.fd()?.next_key(key, next).map_err(|e| map_error(self, "next key", e))
     }
 
     /// The value of a JSON key, as JSON.
@@ -320,8 +318,8 @@ pub fn holds_descriptors(map_kind: u32) -> bool {
 }
 
 /// An error of a map operation, with the status its errno stands for.
-pub fn map_error(map: &Map, what: &str, e: &io::Error) -> Error {
-    let errno = errno(e);
+pub fn map_error(map: &Map, what: &str, e: Errno) -> Error {
+    let errno = e.0;
     let status = match errno {
         libc::ENOENT => Status::NotFound,
         libc::EPERM => Status::Perm,
@@ -345,11 +343,6 @@ pub fn map_error(map: &Map, what: &str, e: &io::Error) -> Error {
 
 /// The kernel's own "not supported", which libc has no name for.
 pub const ENOTSUPP: i32 = 524;
-
-/// The errno of an I/O error that came from a system call.
-pub fn errno(e: &io::Error) -> i32 {
-    e.raw_os_error().unwrap_or(0)
-}
 
 /// Reads `{"data":"<hex>"}`.
 fn from_hex(value: &Value, out: &mut [u8]) -> Result<()> {

@@ -117,7 +117,7 @@ impl Opened {
         }
         self.phase = Phase::Used;
         let (loaded, printed) = log::capture(log, || self.object.load());
-        loaded.map_err(|e| probe::load_error(&e, &printed, &self.object, config.btf_path.as_deref()))?;
+        loaded.map_err(|e| probe::load_error(e, &printed, &self.object, config.btf_path.as_deref()))?;
         for (map, raw) in self.maps.iter_mut().zip(self.object.maps()) {
             unshared(map)?.attach_fd(raw)?;
         }
@@ -212,7 +212,7 @@ impl Opened {
     fn section(&self, var: &Var) -> Result<Vec<u8>> {
         let map = &self.maps[var.map];
         let mut section = memory::zeroed(map.value_len()).map_err(|e| e.at(&var.section))?;
-        map.fd()?.lookup(&[0; 4], &mut section).map_err(|e| map_error(map, "lookup", &e))?;
+        map.fd()?.lookup(&[0; 4], &mut section).map_err(|e| map_error(map, "lookup", e))?;
         Ok(section)
     }
 }
@@ -237,7 +237,7 @@ fn open(elf: &[u8], config: &OpenConfig, log: &Arc<Log>) -> Result<Object> {
         object.maps().filter(|map| map.kind() == kind::ARENA).try_for_each(MapRef::clear_address)?;
         Ok(object)
     });
-    opened.map_err(|e| probe::open_error(&e, &printed))
+    opened.map_err(|e| probe::open_error(e, &printed))
 }
 
 /// libbpf follows much of the BTF without looking where it leads. Of several sections it takes one.

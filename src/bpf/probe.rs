@@ -1,12 +1,11 @@
 //! After a failure: why did the kernel say no? Asks the kernel instead of guessing from an errno alone.
 
-use std::io;
 use std::path::Path;
 
-use super::map::{ENOTSUPP, errno};
+use super::map::ENOTSUPP;
 use super::sys::object::{Object, ProgRef};
 use crate::error::{Error, Status};
-use crate::os;
+use crate::os::{self, Errno};
 
 const KERNEL_BTF: &str = "/sys/kernel/btf/vmlinux";
 const OUT_OF_DESCRIPTORS: &str =
@@ -25,9 +24,9 @@ pub fn kernel_has_btf() -> bool {
 }
 
 /// Why libbpf would not open an object.
-pub fn open_error(e: &io::Error, printed: &str) -> Error {
+pub fn open_error(e: Errno, printed: &str) -> Error {
     let first = printed.lines().next().map(without_prefix);
-    let (status, text) = match errno(e) {
+    let (status, text) = match e.0 {
         libc::ENOMEM => (Status::NoMem, "out of memory".into()),
         libc::EMFILE | libc::ENFILE => (Status::System, OUT_OF_DESCRIPTORS.into()),
         _ => {
@@ -35,12 +34,12 @@ pub fn open_error(e: &io::Error, printed: &str) -> Error {
             (Status::Package, format!("object: libbpf cannot open it: {reason}"))
         }
     };
-    Error::sys(status, errno(e), text).with_detail(printed)
+    Error::sys(status, e.0, text).with_detail(printed)
 }
 
 /// Why the kernel, or libbpf before it, would not load an object.
-pub fn load_error(e: &io::Error, printed: &str, object: &Object, btf_path: Option<&Path>) -> Error {
-    let errno = errno(e);
+pub fn load_error(e: Errno, printed: &str, object: &Object, btf_path: Option<&Path>) -> Error {
+    let errno = e.0;
     let failed = object.progs().find(|prog| names_failure(printed, prog));
     let log = between(printed, "-- BEGIN PROG LOAD LOG --", "-- END PROG LOAD LOG --");
     let verdict = log.and_then(verdict);
@@ -68,8 +67,8 @@ pub fn load_error(e: &io::Error, printed: &str, object: &Object, btf_path: Optio
 }
 
 /// Why a program could not be attached to `place`.
-pub fn attach_error(prog: ProgRef<'_>, place: &str, e: &io::Error, printed: &str) -> Error {
-    let errno = errno(e);
+pub fn attach_error(prog: ProgRef<'_>, place: &str, e: Errno, printed: &str) -> Error {
+    let errno = e.0;
     let head = format!("program {:?} ({place})", name(prog));
     let (status, why) = match errno {
         libc::EPERM | libc::EACCES => match missing_capability(&needs(prog)) {
@@ -170,7 +169,7 @@ fn permission(failed: Option<ProgRef<'_>>, object: &Object) -> (Status, String) 
 }
 
 /// A map could not be made, or not be shared under its pin path.
-fn map_refused(name: &str, e: &io::Error, printed: &str) -> (Status, String) {
+fn map_refused(name: &str, e: Errno, printed: &str) -> (Status, String) {
     let head = format!("map {name:?}");
     let line = |words: &str| printed.lines().find(|line| line.contains(words));
     if let Some(path) = between(printed, &format!("map '{name}': failed to auto-pin at '"), "'") {
@@ -181,7 +180,7 @@ fn map_refused(name: &str, e: &io::Error, printed: &str) -> (Status, String) {
     if let Some(path) = between(printed, "couldn't reuse pinned map at '", "'") {
         return (Status::System, format!("{head}: another kind of map is pinned at {path}"));
     }
-    match errno(e) {
+    match e.0 {
         libc::ENOMEM | libc::E2BIG => (Status::NoMem, format!("{head}: there is not enough memory for it")),
         libc::EINVAL => (
             Status::Package,
@@ -192,9 +191,9 @@ fn map_refused(name: &str, e: &io::Error, printed: &str) -> (Status, String) {
 }
 
 /// The kernel or libbpf refused a program before the verifier looked at it.
-fn refused(prog: ProgRef<'_>, e: &io::Error) -> (Status, String) {
+fn refused(prog: ProgRef<'_>, e: Errno) -> (Status, String) {
     let (name, section) = (name(prog), section(prog));
-    match errno(e) {
+    match e.0 {
         libc::ENOENT | libc::ESRCH if prog_needs_target(&section) => {
             (Status::Unsupported, format!("program {name:?}: this kernel has no target for {section:?}"))
         }
@@ -228,13 +227,13 @@ fn without_prefix(line: &str) -> &str {
 }
 
 /// The last thing libbpf said, else what the errno means.
-fn reason(printed: &str, e: &io::Error) -> String {
+fn reason(printed: &str, e: Errno) -> String {
     let last = printed.lines().rev().find(|line| !line.trim().is_empty());
     last.map_or_else(|| e.to_string(), |line| without_prefix(line).trim().to_owned())
 }
 
 /// Kernel features that a program asks for at attach, with the version that brought them.
-fn unsupported(prog: ProgRef<'_>, printed: &str, e: &io::Error) -> String {
+fn unsupported(prog: ProgRef<'_>, printed: &str, e: Errno) -> String {
     const FEATURES: [(&str, &str); 5] = [
         ("tcx", "tcx needs Linux 6.6"),
         ("tc/", "tcx needs Linux 6.6"),

@@ -2,14 +2,14 @@
 
 use std::ffi::CStr;
 use std::fs::File;
-use std::io::Read;
+use std::os::fd::AsRawFd;
 use std::sync::Arc;
 
 use serde_json::Value;
 
 use super::attach::{attach, attach_struct_ops, is_attachable};
 use super::export::{Export, LOST_MAP, exports, is_buffer};
-use super::map::{Map, errno, kind};
+use super::map::{Map, kind};
 use super::object::{OpenConfig, Opened, Phase, Var};
 use super::source::{Shape, Sources};
 use super::sys::attach::Link;
@@ -17,7 +17,7 @@ use super::sys::map::MapFd;
 use super::sys::object::{ProgFacts, ProgRef, possible_cpus, prog_facts};
 use crate::error::{Error, Result, Status};
 use crate::log::{Level, Log};
-use crate::os;
+use crate::os::{self, Errno};
 use crate::package::args::{self, ArgText, Parsed};
 use crate::package::{Package, Target, members};
 use crate::types::{Type, parse_text};
@@ -166,7 +166,7 @@ impl Session {
         let count = 2 * progs + maps + self.opened.maps.iter().map(cpus).sum::<usize>() + SPARE;
         let low = os::has_room(count).and_then(|()| os::take_low_numbers());
         low.map_err(|e| {
-            Error::sys(Status::System, errno(&e), format_args!("loading takes {count} file descriptors: {e}"))
+            Error::sys(Status::System, e.0, format_args!("loading takes {count} file descriptors: {e}"))
         })
     }
 
@@ -205,7 +205,7 @@ impl Session {
 
     fn attach_all(&mut self) -> Result<()> {
         let low = os::take_low_numbers();
-        let _low = low.map_err(|e| Error::sys(Status::System, errno(&e), format_args!("attach: {e}")))?;
+        let _low = low.map_err(|e| Error::sys(Status::System, e.0, format_args!("attach: {e}")))?;
         let object = &self.opened.object;
         for (prog, raw) in self.progs.iter_mut().zip(object.progs()) {
             if raw.fd().is_some() && raw.autoattach() && is_attachable(raw) {
@@ -223,7 +223,7 @@ impl Session {
     pub fn attach_prog(&mut self, name: &str) -> Result<()> {
         let index = self.prog_index(name)?;
         let low = os::take_low_numbers();
-        let _low = low.map_err(|e| Error::sys(Status::System, errno(&e), format_args!("attach: {e}")))?;
+        let _low = low.map_err(|e| Error::sys(Status::System, e.0, format_args!("attach: {e}")))?;
         let links = attach(self.opened.object.prog(index), &self.progs[index].targets, &self.log)?;
         self.progs[index].links.extend(links);
         Ok(())
@@ -339,7 +339,7 @@ impl Session {
     /// Descriptors of the loaded programs, for counting runs while the session is busy.
     pub fn prog_fds(&self) -> Result<Vec<std::os::fd::OwnedFd>> {
         let fds = self.opened.object.progs().filter_map(ProgRef::fd);
-        let failed = |e| Error::sys(Status::System, errno(&e), format_args!("descriptor of a program: {e}"));
+        let failed = |e: Errno| Error::sys(Status::System, e.0, format_args!("descriptor of a program: {e}"));
         fds.map(|fd| os::duplicate(fd).map_err(failed)).collect()
     }
 
@@ -421,7 +421,7 @@ impl Session {
             .links
             .first()
             .ok_or_else(|| Error::new(Status::State, format_args!("iterator {name:?} is not attached")))?;
-        let failed = |e| Error::sys(Status::System, errno(&e), format_args!("iterator {name:?}: {e}"));
+        let failed = |e: Errno| Error::sys(Status::System, e.0, format_args!("iterator {name:?}: {e}"));
         let raw = self.opened.object.prog(index);
         let binary = raw.calls_helper(BPF_FUNC_SEQ_WRITE) && !raw.calls_helper(BPF_FUNC_SEQ_PRINTF);
         Ok((File::from(link.open_iterator().map_err(failed)?), !binary))
@@ -497,7 +497,7 @@ fn describe_map(map: &Map) -> Value {
 fn set_autoload(prog: ProgRef<'_>, on: bool) -> Result<()> {
     prog.set_autoload(on).map_err(|e| {
         let text = format!("program {:?}: autoload: {e}", prog.name().to_string_lossy());
-        Error::sys(Status::System, errno(&e), text)
+        Error::sys(Status::System, e.0, text)
     })
 }
 
@@ -507,15 +507,15 @@ fn c_text(text: &str) -> Arc<CStr> {
 }
 
 /// Reads an iterator to its end: line by line if it is text, else as the kernel hands it out.
-pub fn read_iterator(mut file: File, text: bool, mut f: impl FnMut(&[u8]) -> bool) -> std::io::Result<()> {
+pub fn read_iterator(file: File, text: bool, mut f: impl FnMut(&[u8]) -> bool) -> os::Result<()> {
     const CHUNK: usize = 64 << 10;
     let mut chunk = vec![0; CHUNK];
     let mut line = Vec::new();
     loop {
-        let len = match file.read(&mut chunk) {
+        let len = match os::read(file.as_raw_fd(), &mut chunk) {
             Ok(0) => break,
             Ok(len) => len,
-            Err(e) if e.kind() == std::io::ErrorKind::Interrupted => continue,
+            Err(e) if e.0 == libc::EINTR => continue,
             Err(e) => return Err(e),
         };
         if !text {

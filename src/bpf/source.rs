@@ -3,7 +3,6 @@
 //! Each turn takes a bounded batch from every source that has something, so a flooded one starves nobody. What
 //! becomes of a record is the sink's business.
 
-use std::io;
 use std::os::fd::RawFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -11,10 +10,10 @@ use std::time::{Duration, Instant};
 
 use super::entries::Entries;
 use super::export::Export;
-use super::map::{Map, errno, kind, map_error};
+use super::map::{Map, kind, map_error};
 use super::sys::ring::{Perf, Receiver, Ring};
 use crate::error::{Error, Result, Status};
-use crate::os::{Epoll, EventFd, TimerFd};
+use crate::os::{self, Epoll, Errno, EventFd, TimerFd};
 use crate::package::Sample;
 use crate::types::Plan;
 
@@ -132,14 +131,14 @@ struct Sampler {
 impl Sources {
     /// Opens the buffers of a loaded object. `pages`: per CPU, of a perf buffer.
     pub fn open(exports: Vec<Export>, maps: &[Arc<Map>], pages: u32) -> Result<Sources> {
-        let system = |e: io::Error| Error::sys(Status::System, errno(&e), format_args!("event sources: {e}"));
+        let system = |e: Errno| Error::sys(Status::System, e.0, format_args!("event sources: {e}"));
         let epoll = Epoll::new().map_err(system)?;
         let timer = TimerFd::new().map_err(system)?;
         let mut list = Vec::new();
         for (index, export) in exports.into_iter().enumerate() {
             let map = &maps[export.map];
             let source = Source::open(export, index, map, pages)?;
-            source.watch(&epoll).map_err(|e| map_error(map, "epoll", &e))?;
+            source.watch(&epoll).map_err(|e| map_error(map, "epoll", e))?;
             list.push(source);
         }
         let has_perf = list.iter().any(|source: &Source| matches!(source.buffer, Buffer::Perf(..)));
@@ -185,8 +184,7 @@ impl Sources {
         }
         // Also after a failure: the next round may work, and other maps have theirs.
         let armed = self.arm();
-        armed
-            .map_err(|e| Error::sys(Status::System, errno(&e), format_args!("timer of sampled maps: {e}")))?;
+        armed.map_err(|e| Error::sys(Status::System, e.0, format_args!("timer of sampled maps: {e}")))?;
         drained
     }
 
@@ -220,7 +218,7 @@ impl Sources {
     }
 
     /// Sets the timer to the earliest round, or to now where one is under way.
-    fn arm(&self) -> io::Result<()> {
+    fn arm(&self) -> os::Result<()> {
         let now = Instant::now();
         let delays = self.list.iter().filter_map(|source| match &source.buffer {
             Buffer::Sampled(Sampler { walk: Some(_), .. }) => Some(Duration::ZERO),
@@ -239,13 +237,13 @@ impl Source {
             (None, kind::RINGBUF) => (SourceKind::Ring, Ring::new(fd).map(Buffer::Ring)),
             (None, _) => (SourceKind::Perf, Perf::new(fd, pages).map(|perf| Buffer::Perf(perf, 0))),
         };
-        let buffer = buffer.map_err(|e| match errno(&e) {
+        let buffer = buffer.map_err(|e| match e.0 {
             libc::EPERM if kind == SourceKind::Perf => {
                 let limit = "more memory than this user may lock; take fewer, or CAP_IPC_LOCK";
                 let text = format!("map {:?}: {pages} perf pages per CPU are {limit}", map.label());
                 Error::sys(Status::Perm, libc::EPERM, text)
             }
-            _ => map_error(map, "event buffer", &e),
+            _ => map_error(map, "event buffer", e),
         })?;
         let shape = Shape {
             map: Arc::clone(map),
@@ -259,10 +257,10 @@ impl Source {
         Ok(Source { shape: Arc::new(shape), buffer })
     }
 
-    fn watch(&self, epoll: &Epoll) -> io::Result<()> {
+    fn watch(&self, epoll: &Epoll) -> os::Result<()> {
         match &self.buffer {
             Buffer::Ring(_) => {
-                let fd = self.shape.map.fd().map_err(|_| io::Error::from_raw_os_error(libc::EBADF))?;
+                let fd = self.shape.map.fd().map_err(|_| Errno(libc::EBADF))?;
                 epoll.add(fd.fd(), 0)
             }
             Buffer::Perf(perf, _) => (0..perf.len()).try_for_each(|index| epoll.add(perf.fd(index)?, 0)),
@@ -283,7 +281,7 @@ impl Source {
             }
             Buffer::Sampled(sampler) => sampler.turn(&mut batch),
         };
-        result.map_err(|e| map_error(&shape.map, "events", &e))?;
+        result.map_err(|e| map_error(&shape.map, "events", e))?;
         // A record that is reserved but not yet submitted is there and cannot be had.
         let (count, go_on) = (batch.count, batch.go_on);
         Ok((count, go_on, more && count > 0))
@@ -296,7 +294,7 @@ fn each_cpu<S: Sink>(
     first: usize,
     limit: usize,
     batch: &mut Batch<'_, S>,
-) -> io::Result<()> {
+) -> os::Result<()> {
     let share = (limit / perf.len().max(1)).max(1);
     for index in (first..perf.len()).chain(0..first) {
         batch.limit = limit.min(batch.count + share);
@@ -357,7 +355,7 @@ impl Sampler {
     }
 
     /// A chunk of the round under way, or of a new one that is due.
-    fn turn<S: Sink>(&mut self, batch: &mut Batch<'_, S>) -> (io::Result<()>, bool) {
+    fn turn<S: Sink>(&mut self, batch: &mut Batch<'_, S>) -> (os::Result<()>, bool) {
         let now = Instant::now();
         if self.walk.is_none() && now < self.due {
             return (Ok(()), false);

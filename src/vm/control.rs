@@ -8,7 +8,7 @@ use super::queue::Queue;
 use super::stats::Stats;
 use super::{Vm, options};
 use crate::error::{Error, Result, Status};
-use crate::os::Epoll;
+use crate::os::{Epoll, Errno};
 
 /// Bytes of the largest queue.
 const MAX_QUEUE: usize = 1 << 30;
@@ -23,7 +23,7 @@ impl Vm {
     /// Holds events back in the kernel, or lets them come. Any thread.
     pub fn pause(&self, on: bool) -> Result<()> {
         self.shared.stop.pause(on);
-        self.shared.gate().pause(on).map_err(|e| options::system("pause", &e))
+        self.shared.gate().pause(on).map_err(|e| options::system("pause", e))
     }
 
     /// A descriptor that is readable when `poll(0)` has something to report; the same from first to last. Any thread.
@@ -51,7 +51,7 @@ impl Vm {
         if delivery.queue.is_some() {
             return Err(Error::new(Status::State, "the last queue still holds events; poll them first"));
         }
-        let system = |e: std::io::Error| options::system("queue", &e);
+        let system = |e: Errno| options::system("queue", e);
         let epoll = Arc::new(Epoll::new().map_err(system)?);
         let Some(sources) = delivery.sources.take() else {
             return Err(Error::new(Status::Internal, "the sources are gone"));
@@ -90,6 +90,6 @@ impl Vm {
         }
         let watched = gate.watch_sources(&self.shared.epoll, &[&sources]);
         delivery.sources = Some(sources);
-        watched.map_err(|e| options::system("queue", &e))
+        watched.map_err(|e| options::system("queue", e))
     }
 }

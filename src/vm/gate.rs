@@ -1,11 +1,10 @@
 //! What the vm waits for: which descriptor sits in which epoll set, now and after a pause.
 
-use std::io;
 use std::os::fd::RawFd;
 use std::sync::Arc;
 
 use crate::bpf::source::Sources;
-use crate::os::{Epoll, EventFd};
+use crate::os::{self, Epoll, EventFd};
 
 /// Token of everything that means "there are events".
 const EVENTS: u64 = 1;
@@ -32,7 +31,7 @@ pub struct Gate {
 
 impl Gate {
     /// Holds events back or lets them through.
-    pub fn pause(&mut self, on: bool) -> io::Result<()> {
+    pub fn pause(&mut self, on: bool) -> os::Result<()> {
         if self.paused == on {
             return Ok(());
         }
@@ -49,7 +48,7 @@ impl Gate {
     }
 
     /// Has `epoll` wait for these descriptors in that role, and nobody else any longer.
-    pub fn watch(&mut self, role: Role, epoll: &Arc<Epoll>, fds: &[RawFd]) -> io::Result<()> {
+    pub fn watch(&mut self, role: Role, epoll: &Arc<Epoll>, fds: &[RawFd]) -> os::Result<()> {
         self.watched.iter().filter(|(other, ..)| *other == role).for_each(|(_, epoll, fd)| epoll.remove(*fd));
         self.forget(role);
         for &fd in fds {
@@ -62,7 +61,7 @@ impl Gate {
     }
 
     /// Has `epoll` wait for these sources, and for no others.
-    pub fn watch_sources(&mut self, epoll: &Arc<Epoll>, sources: &[&Sources]) -> io::Result<()> {
+    pub fn watch_sources(&mut self, epoll: &Arc<Epoll>, sources: &[&Sources]) -> os::Result<()> {
         self.again = sources.iter().filter_map(|sources| sources.again()).collect();
         let fds: Vec<RawFd> = sources.iter().flat_map(|sources| sources.fds()).collect();
         self.watch(Role::Source, epoll, &fds)?;

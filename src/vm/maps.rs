@@ -206,7 +206,7 @@ impl Vm {
                 }
             }
         });
-        read.map_err(|e| options::system(&format!("iterator {prog:?}"), &e))?;
+        read.map_err(|e| options::system(&format!("iterator {prog:?}"), e))?;
         end_of(ended, count)
     }
 
@@ -287,7 +287,7 @@ fn walk(map: &Arc<Map>, sink: &mut impl Sink) -> Result<()> {
                 go_on = sink.entry(&shape, key, value);
                 go_on
             })
-            .map_err(|e| map_error(&shape.map, "walk", &e))?;
+            .map_err(|e| map_error(&shape.map, "walk", e))?;
     }
     Ok(())
 }

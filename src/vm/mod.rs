@@ -38,7 +38,7 @@ use crate::bpf::session::{Config, Session};
 use crate::bpf::{self, object::OpenConfig};
 use crate::error::{Error, Result, Status};
 use crate::log::{Level, Log};
-use crate::os::{Epoll, EventFd};
+use crate::os::{Epoll, Errno, EventFd};
 use crate::package::Package;
 use crate::types::Type;
 use crate::wasm::Module;
@@ -245,14 +245,14 @@ impl Vm {
         let mut gate = self.shared.gate();
         let watched = gate.watch_sources(&self.shared.epoll, &[&sources]);
         delivery.sources = Some(sources);
-        watched.map_err(|e| options::system("epoll", &e))
+        watched.map_err(|e| options::system("epoll", e))
     }
 
     /// After a failure back to what `open` left, with what the host has set.
     fn unload(&self, inner: &mut Inner, delivery: &mut Delivery, cause: Error) -> Error {
         self.shared.ledger.watch(None, Vec::new());
         // Nothing is added, so nothing can fail.
-        drop(self.shared.gate().watch_sources(&self.shared.epoll, &[]));
+        let _ = self.shared.gate().watch_sources(&self.shared.epoll, &[]);
         *delivery = Delivery::default();
         match inner.session.take().map(Session::reopen) {
             Some(Err(e)) => {
@@ -306,7 +306,7 @@ impl Drop for Vm {
 
 impl Shared {
     fn new(log: Arc<Log>, poll_budget: u32, wasm: WasmOptions, config: SessionConfig) -> Result<Shared> {
-        let system = |e: std::io::Error| options::system("descriptors of the vm", &e);
+        let system = |e: Errno| options::system("descriptors of the vm", e);
         let stop = Stop::new().map_err(system)?;
         let epoll = Arc::new(Epoll::new().map_err(system)?);
         epoll.add(stop.fd(), STOP).map_err(system)?;

@@ -5,9 +5,9 @@ use std::io::{self, Read};
 use std::path::PathBuf;
 
 use super::{Kind, WasmOptions};
-use crate::bpf::map::errno;
 use crate::error::{Error, Result, Status};
 use crate::log::{Level, LogFn};
+use crate::os::Errno;
 
 /// Settings of a new vm; the default is the usual choice.
 ///
@@ -43,8 +43,8 @@ pub struct Options {
 const MAX_FILE: u64 = 128 << 20;
 
 /// An error with the errno of `e`.
-pub(super) fn system(what: &str, e: &io::Error) -> Error {
-    Error::sys(Status::System, errno(e), format_args!("{what}: {e}"))
+pub(super) fn system(what: &str, e: Errno) -> Error {
+    Error::sys(Status::System, e.0, format_args!("{what}: {e}"))
 }
 
 pub(super) fn checked_perf_pages(pages: u32) -> Result<u32> {
@@ -74,13 +74,14 @@ pub(super) fn check_kinds(data: &[u8], kinds: u32) -> Result<Kind> {
 
 pub(super) fn read_package(path: &str) -> Result<Vec<u8>> {
     let failed = |e: io::Error| {
-        let status = match e.kind() {
-            io::ErrorKind::NotFound => Status::NotFound,
-            io::ErrorKind::PermissionDenied => Status::Perm,
-            io::ErrorKind::OutOfMemory => Status::NoMem,
+        let e = Errno::from(e);
+        let status = match e.0 {
+            libc::ENOENT => Status::NotFound,
+            libc::EACCES | libc::EPERM => Status::Perm,
+            libc::ENOMEM => Status::NoMem,
             _ => Status::System,
         };
-        Error::sys(status, errno(&e), format!("{path}: {e}"))
+        Error::sys(status, e.0, format!("{path}: {e}"))
     };
     // The length a file tells is not to be relied on: a device or a pipe tells none.
     let mut data = Vec::new();

@@ -1,6 +1,5 @@
 //! Stop, queue and sources in one wait, and the way from there to the host.
 
-use std::io;
 use std::sync::Arc;
 use std::sync::MutexGuard;
 use std::sync::atomic::Ordering::Relaxed;
@@ -11,7 +10,6 @@ use super::gate::Role;
 use super::queue::Queue;
 use super::read::{Batch, Carry, Reader};
 use super::{Inner, STOP, Vm, locked};
-use crate::bpf::map::errno;
 use crate::bpf::source::{Shape, Sink, Sources};
 use crate::error::{Error, Result, Status};
 
@@ -230,8 +228,8 @@ impl Vm {
                     }
                 }
                 Ok(_) => return Ok(Ready::Events),
-                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-                Err(e) => return Err(Error::sys(Status::System, errno(&e), format_args!("epoll: {e}"))),
+                Err(e) if e.0 == libc::EINTR => {}
+                Err(e) => return Err(Error::sys(Status::System, e.0, format_args!("epoll: {e}"))),
             }
         }
     }

@@ -3,7 +3,6 @@
 //! Records travel in chunks of 64 KiB that go round between two bounded queues, so nothing is allocated while it
 //! runs. When all chunks are full the newest records are dropped and counted.
 
-use std::io;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 
@@ -12,7 +11,7 @@ use crossbeam_queue::ArrayQueue;
 use super::locked;
 use super::stats::Ledger;
 use crate::bpf::source::{Shape, Sink, Sources};
-use crate::os::{Epoll, EventFd, Thread};
+use crate::os::{Epoll, Errno, EventFd, Thread};
 
 /// Bytes in a chunk; only a single larger record makes one larger.
 const CHUNK: usize = 64 << 10;
@@ -58,7 +57,7 @@ impl Queue {
         epoll: Arc<Epoll>,
         max_bytes: usize,
         ledger: Arc<Ledger>,
-    ) -> Result<Queue, (io::Error, Option<Sources>)> {
+    ) -> Result<Queue, (Errno, Option<Sources>)> {
         let chunks = (max_bytes / CHUNK).max(2);
         let made = EventFd::new().and_then(|filled| {
             let wake = EventFd::new()?;

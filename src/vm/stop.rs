@@ -1,11 +1,9 @@
 //! Requests from other threads. Stop: sticky until it is reported once, and safe to make from a signal handler.
 //! Pause: ends a batch that is under way; the gate holds back the next ones.
 
-use std::io;
+use crate::os::{self, EventFd};
 use std::os::fd::RawFd;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
-
-use crate::os::EventFd;
 
 /// A flag for those who work, an eventfd for those who wait.
 pub struct Stop {
@@ -16,7 +14,7 @@ pub struct Stop {
 
 impl Stop {
     /// Nothing asked for.
-    pub fn new() -> io::Result<Stop> {
+    pub fn new() -> os::Result<Stop> {
         Ok(Stop { asked: AtomicBool::new(false), paused: AtomicBool::new(false), event: EventFd::new()? })
     }
 

@@ -76,7 +76,7 @@ impl<F: EventFn + ?Sized> Outlet for Host<'_, F> {
     fn watch(&mut self, sources: &[&Sources]) -> Result<()> {
         let shared = &self.vm.shared;
         let watched = shared.gate().watch_sources(&shared.epoll, sources);
-        watched.map_err(|e| options::system("epoll", &e))
+        watched.map_err(|e| options::system("epoll", e))
     }
 
     fn wait(&mut self, deadline: Option<Instant>) -> Result<Wake> {

@@ -3,7 +3,6 @@
 //! Handles and map numbers are places in tables of this guest; a descriptor never leaves the library, and none gets in.
 //! Failures are negative errno values.
 
-use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -12,10 +11,11 @@ use super::imports::{Args, Entry};
 use super::run::{End, Run};
 use super::sys::instance::{Function, Guest};
 use crate::bpf::MapFd;
-use crate::bpf::map::{Map, errno, holds_descriptors};
+use crate::bpf::map::{Map, holds_descriptors};
 use crate::bpf::session::Session;
 use crate::bpf::source::{Shape, Sink, Sources};
 use crate::error::{Error, Result, Status};
+use crate::os;
 use crate::package::{MAX_OBJECT, Package, members};
 
 pub(super) const IMPORTS: [Entry; 6] = [
@@ -71,13 +71,6 @@ fn logged(run: &Run<'_>, error: Error) -> i32 {
         Status::Perm => libc::EPERM,
         Status::Busy => libc::EBUSY,
         _ => libc::EINVAL,
-    }
-}
-
-fn io_errno(e: &io::Error) -> i32 {
-    match errno(e) {
-        0 => libc::EIO,
-        errno => errno,
     }
 }
 
@@ -206,7 +199,7 @@ fn operate_on(map: &Map, fd: &MapFd, guest: Guest<'_>, args: &Args) -> Answer<()
     let [key_at, value_at, next_at] = [args[2], args[3], args[4]].map(|at| at as u32);
     let read = |at: u32, len: usize| guest.read(at, len as u32).ok_or(libc::EFAULT);
     let key = || read(key_at, map.key.size);
-    let kernel = |result: io::Result<()>| result.map_err(|e| io_errno(&e));
+    let kernel = |result: os::Result<()>| result.map_err(|e| e.0);
     match args[1] as i32 {
         command::LOOKUP..=command::NEXT_KEY if holds_descriptors(map.kind) => Err(libc::EPERM),
         command::LOOKUP => {

@@ -1,14 +1,13 @@
 //! The folders that a guest may read, and the files it has opened in them. Nothing can be written or made.
 
 use std::fs::{File, Metadata};
-use std::io::{self, Read, Seek, SeekFrom};
+use std::io::{Seek, SeekFrom};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use crate::bpf::map::errno;
 use crate::error::{Error, Result, Status};
-use crate::os;
+use crate::os::{self, Errno};
 
 /// Files that a guest may have open.
 const FILES: usize = 256;
@@ -29,37 +28,34 @@ impl Files {
     /// Opens the folders that the host gives.
     pub fn new(folders: &[PathBuf]) -> Result<Files> {
         let open = |path: &PathBuf| {
-            let file = File::open(path).and_then(|file| match file.metadata()?.is_dir() {
-                true => Ok(file),
-                false => Err(io::Error::from_raw_os_error(libc::ENOTDIR)),
-            });
+            let file = folder(path);
             let name = path.to_string_lossy().into_owned();
             let file = file.map_err(|e| {
-                Error::sys(Status::NotFound, errno(&e), format_args!("options.wasm_dirs: {name}: {e}"))
+                Error::sys(Status::NotFound, e.0, format_args!("options.wasm_dirs: {name}: {e}"))
             })?;
             Ok(Some(Open { file, preopened: Some(name) }))
         };
         folders.iter().map(open).collect::<Result<_>>().map(Files)
     }
 
-    fn get(&self, fd: u32) -> io::Result<&Open> {
+    fn get(&self, fd: u32) -> os::Result<&Open> {
         let place = (fd as usize).checked_sub(FIRST).and_then(|place| self.0.get(place));
-        place.and_then(Option::as_ref).ok_or_else(|| io::Error::from_raw_os_error(libc::EBADF))
+        place.and_then(Option::as_ref).ok_or_else(|| Errno(libc::EBADF))
     }
 
     /// What the guest calls a folder that the host gave.
-    pub fn preopened(&self, fd: u32) -> io::Result<&str> {
+    pub fn preopened(&self, fd: u32) -> os::Result<&str> {
         let name = self.get(fd)?.preopened.as_deref();
-        name.ok_or_else(|| io::Error::from_raw_os_error(libc::EBADF))
+        name.ok_or_else(|| Errno(libc::EBADF))
     }
 
     /// Opens a file below a folder, with further flags of open(2).
-    pub fn open(&mut self, folder: u32, path: &Path, flags: i32) -> io::Result<u32> {
+    pub fn open(&mut self, folder: u32, path: &Path, flags: i32) -> os::Result<u32> {
         // What would block, such as a pipe, is opened as well, and turned away below.
         let file = self.beneath(folder, path, flags | libc::O_RDONLY | libc::O_NONBLOCK)?;
         let kind = file.metadata()?.file_type();
         if !kind.is_file() && !kind.is_dir() {
-            return Err(io::Error::from_raw_os_error(libc::EACCES));
+            return Err(Errno(libc::EACCES));
         }
         let open = Some(Open { file, preopened: None });
         let place = match self.0.iter().position(Option::is_none) {
@@ -67,7 +63,7 @@ impl Files {
                 self.0[gap] = open;
                 gap
             }
-            None if self.0.len() >= FILES => return Err(io::Error::from_raw_os_error(libc::EMFILE)),
+            None if self.0.len() >= FILES => return Err(Errno(libc::EMFILE)),
             None => {
                 self.0.push(open);
                 self.0.len() - 1
@@ -77,20 +73,20 @@ impl Files {
     }
 
     /// Closes a file.
-    pub fn close(&mut self, fd: u32) -> io::Result<()> {
+    pub fn close(&mut self, fd: u32) -> os::Result<()> {
         self.get(fd)?;
         self.0[fd as usize - FIRST] = None;
         Ok(())
     }
 
     /// Reads from where the file is at.
-    pub fn read(&self, fd: u32, into: &mut [u8]) -> io::Result<usize> {
-        (&self.get(fd)?.file).read(into)
+    pub fn read(&self, fd: u32, into: &mut [u8]) -> os::Result<usize> {
+        os::read(self.get(fd)?.file.as_raw_fd(), into)
     }
 
     /// Reads from a place.
-    pub fn read_at(&self, fd: u32, at: u64, into: &mut [u8]) -> io::Result<usize> {
-        self.get(fd)?.file.read_at(into, at)
+    pub fn read_at(&self, fd: u32, at: u64, into: &mut [u8]) -> os::Result<usize> {
+        Ok(self.get(fd)?.file.read_at(into, at)?)
     }
 
     /// Calls `entry` with the entries of a folder from the place `from` on, until it has enough.
@@ -99,7 +95,7 @@ impl Files {
         fd: u32,
         mut from: u64,
         mut entry: impl FnMut(&Entry<'_>) -> bool,
-    ) -> io::Result<()> {
+    ) -> os::Result<()> {
         // An entry has at most 280 bytes.
         let (mut bytes, folder) = ([0; 2048], self.get(fd)?.file.as_raw_fd());
         loop {
@@ -118,22 +114,22 @@ impl Files {
     }
 
     /// Moves where the file is at, and says where that is.
-    pub fn seek(&self, fd: u32, to: SeekFrom) -> io::Result<u64> {
-        (&self.get(fd)?.file).seek(to)
+    pub fn seek(&self, fd: u32, to: SeekFrom) -> os::Result<u64> {
+        Ok((&self.get(fd)?.file).seek(to)?)
     }
 
     /// What is known about an open file.
-    pub fn metadata(&self, fd: u32) -> io::Result<Metadata> {
-        self.get(fd)?.file.metadata()
+    pub fn metadata(&self, fd: u32) -> os::Result<Metadata> {
+        Ok(self.get(fd)?.file.metadata()?)
     }
 
     /// What is known about a file below a folder, or about the link that leads to it.
-    pub fn metadata_of(&self, folder: u32, path: &Path, is_followed: bool) -> io::Result<Metadata> {
+    pub fn metadata_of(&self, folder: u32, path: &Path, is_followed: bool) -> os::Result<Metadata> {
         let flags = if is_followed { libc::O_PATH } else { libc::O_PATH | libc::O_NOFOLLOW };
-        self.beneath(folder, path, flags)?.metadata()
+        Ok(self.beneath(folder, path, flags)?.metadata()?)
     }
 
-    fn beneath(&self, folder: u32, path: &Path, flags: i32) -> io::Result<File> {
+    fn beneath(&self, folder: u32, path: &Path, flags: i32) -> os::Result<File> {
         os::open_beneath(self.get(folder)?.file.as_raw_fd(), path, flags).map(File::from)
     }
 }
@@ -157,4 +153,9 @@ impl<'a> Entry<'a> {
         let name = whole.get(19..)?.split(|&byte| byte == 0).next()?;
         Some((Entry { inode: number(0)?, next: number(8)?, kind: whole[18], name }, after))
     }
+}
+
+fn folder(path: &Path) -> os::Result<File> {
+    let file = File::open(path)?;
+    if file.metadata()?.is_dir() { Ok(file) } else { Err(Errno(libc::ENOTDIR)) }
 }

@@ -12,10 +12,9 @@ use super::sys::instance::{Function, Guest, Host, Instance, Stopper, Trap};
 use super::wasi::Wasi;
 use super::watch::{Watch, cause};
 use super::{Config, Entry, Module, Outlet, Vm, binary, imports};
-use crate::bpf::map::errno;
 use crate::error::{Error, Result, Status};
 use crate::log::Level;
-use crate::os;
+use crate::os::{self, Errno};
 
 /// A line that is longer comes in pieces.
 const LINE: usize = 64 << 10;
@@ -80,7 +79,7 @@ pub fn run(
         let text = format!("the guest begins with {has} bytes of memory, and options.wasm_memory is {may}");
         return Err(Error::new(Status::Wasm, text));
     }
-    let system = |e: std::io::Error| Error::sys(Status::System, errno(&e), format_args!("guest: {e}"));
+    let system = |e: Errno| Error::sys(Status::System, e.0, format_args!("guest: {e}"));
     let stopper = Arc::new(Stopper::default());
     let watch = Watch::new(Arc::clone(&stopper), vm.stop_fd, config.budget()).map_err(system)?;
     let run = Run {
@@ -274,7 +273,7 @@ impl Run<'_> {
         if self.config.stdio {
             // The host's stdout may be closed; that is nothing the guest could do anything about.
             let fd = if let Stream::Out = stream { 1 } else { 2 };
-            self.watch.pause(|| drop(os::write(fd, bytes)));
+            let _ = self.watch.pause(|| os::write(fd, bytes));
             return Some(());
         }
         let mut rest = bytes;

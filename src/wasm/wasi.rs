@@ -3,7 +3,7 @@
 //! What would change anything outside, and sockets, answers "not implemented". There is no environment.
 
 use std::fs::Metadata;
-use std::io::{self, SeekFrom};
+use std::io::SeekFrom;
 use std::os::fd::RawFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
@@ -15,7 +15,7 @@ use super::imports::{Args, Entry};
 use super::run::{End, Run, Stream};
 use super::sys::instance::Guest;
 use crate::error::Result;
-use crate::os;
+use crate::os::{self, Errno};
 
 pub(super) const IMPORTS: [Entry; 46] = [
     ("args_get(ii)i", args_get),
@@ -112,21 +112,21 @@ impl From<u16> for Stop {
     }
 }
 
-impl From<io::Error> for Stop {
-    fn from(e: io::Error) -> Stop {
-        Stop::Error(match e.raw_os_error() {
-            Some(libc::EACCES | libc::EPERM) => error::ACCES,
-            Some(libc::EAGAIN) => error::AGAIN,
-            Some(libc::EBADF) => error::BADF,
-            Some(libc::EINVAL) => error::INVAL,
-            Some(libc::EISDIR) => error::ISDIR,
-            Some(libc::ELOOP) => error::LOOP,
-            Some(libc::EMFILE | libc::ENFILE) => error::MFILE,
-            Some(libc::ENAMETOOLONG) => error::NAMETOOLONG,
-            Some(libc::ENOENT) => error::NOENT,
-            Some(libc::ENOTDIR) => error::NOTDIR,
-            Some(libc::ESPIPE) => error::SPIPE,
-            Some(libc::EXDEV) => error::NOTCAPABLE,
+impl From<Errno> for Stop {
+    fn from(e: Errno) -> Stop {
+        Stop::Error(match e.0 {
+            libc::EACCES | libc::EPERM => error::ACCES,
+            libc::EAGAIN => error::AGAIN,
+            libc::EBADF => error::BADF,
+            libc::EINVAL => error::INVAL,
+            libc::EISDIR => error::ISDIR,
+            libc::ELOOP => error::LOOP,
+            libc::EMFILE | libc::ENFILE => error::MFILE,
+            libc::ENAMETOOLONG => error::NAMETOOLONG,
+            libc::ENOENT => error::NOENT,
+            libc::ENOTDIR => error::NOTDIR,
+            libc::ESPIPE => error::SPIPE,
+            libc::EXDEV => error::NOTCAPABLE,
             _ => error::IO,
         })
     }

@@ -4,7 +4,6 @@
 //! vms and on a timer for each guest. The timer runs only while events are handed to the guest, so one that waits for
 //! events wakes nobody up.
 
-use std::io;
 use std::os::fd::RawFd;
 use std::sync::atomic::{
     AtomicBool, AtomicU64, Ordering::Acquire, Ordering::Relaxed, Ordering::Release, Ordering::SeqCst,
@@ -13,7 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use super::sys::instance::Stopper;
-use crate::os::{Epoll, EventFd, Thread, TimerFd};
+use crate::os::{self, Epoll, EventFd, Thread, TimerFd};
 
 /// Why a guest was stopped, for its [`Stopper`].
 pub mod cause {
@@ -50,7 +49,7 @@ struct Watched {
 
 impl Watch {
     /// Watches a guest: `stop_fd` is readable when it is to end, and no call may take longer than `budget`.
-    pub fn new(stopper: Arc<Stopper>, stop_fd: RawFd, budget: Duration) -> io::Result<Watch> {
+    pub fn new(stopper: Arc<Stopper>, stop_fd: RawFd, budget: Duration) -> os::Result<Watch> {
         static NEXT: AtomicU64 = AtomicU64::new(WAKE + 1);
         let dog = Dog::wake_up()?;
         let (token, timer) = (NEXT.fetch_add(2, SeqCst), TimerFd::new()?);
@@ -68,9 +67,9 @@ impl Watch {
     pub fn armed<T>(&self, work: impl FnOnce() -> T) -> T {
         let Watched { timer, look, .. } = &*self.watched;
         // A timer that cannot be set is a bug in the arguments, and stop still works.
-        drop(timer.arm_every(*look));
+        let _ = timer.arm_every(*look);
         let done = work();
-        drop(timer.arm_every(Duration::ZERO));
+        let _ = timer.arm_every(Duration::ZERO);
         done
     }
 
@@ -139,7 +138,7 @@ struct Shared {
 
 impl Dog {
     /// The one of this process.
-    fn wake_up() -> io::Result<Arc<Dog>> {
+    fn wake_up() -> os::Result<Arc<Dog>> {
         static DOG: Mutex<Weak<Dog>> = Mutex::new(Weak::new());
         let mut dog = DOG.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(awake) = dog.upgrade() {
@@ -150,7 +149,7 @@ impl Dog {
         Ok(new)
     }
 
-    fn new() -> io::Result<Dog> {
+    fn new() -> os::Result<Dog> {
         let (epoll, wake) = (Epoll::new()?, EventFd::new()?);
         epoll.add(wake.fd(), WAKE)?;
         let (ending, guests) = (AtomicBool::new(false), Mutex::default());

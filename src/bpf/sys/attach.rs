@@ -1,7 +1,6 @@
 //! Links: what ties a loaded program to a hook. Letting go of a link (drop) detaches.
 
 use std::ffi::{CStr, c_int};
-use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::ptr::NonNull;
 
@@ -10,7 +9,7 @@ use libbpf_sys as b;
 use super::object::{MapRef, ProgRef};
 use super::tc::TcFilter;
 use super::{check, non_null};
-use crate::os;
+use crate::os::{self, Errno};
 
 /// One attachment.
 pub struct Link {
@@ -39,7 +38,7 @@ impl Link {
         Link { kind, owner: std::process::id() }
     }
 
-    fn made(raw: *mut b::bpf_link) -> io::Result<Link> {
+    fn made(raw: *mut b::bpf_link) -> os::Result<Link> {
         non_null(raw).map(|link| Link::of(Kind::Libbpf(link)))
     }
 
@@ -54,8 +53,8 @@ impl Link {
     }
 
     /// Opens the output of an iterator; each call starts it anew.
-    pub fn open_iterator(&self) -> io::Result<OwnedFd> {
-        let link = self.fd().ok_or_else(|| io::Error::from_raw_os_error(libc::EINVAL))?;
+    pub fn open_iterator(&self) -> os::Result<OwnedFd> {
+        let link = self.fd().ok_or_else(|| Errno(libc::EINVAL))?;
         // SAFETY: the kernel checks the descriptor and makes a new one for us alone.
         unsafe { check(b::bpf_iter_create(link)).map(|fd| OwnedFd::from_raw_fd(fd)) }
     }
@@ -113,18 +112,18 @@ pub struct PerfEvent {
 }
 
 impl ProgRef<'_> {
-    pub(super) fn raw_fd(self) -> io::Result<RawFd> {
-        self.fd().ok_or_else(|| io::Error::from_raw_os_error(libc::EBADF))
+    pub(super) fn raw_fd(self) -> os::Result<RawFd> {
+        self.fd().ok_or_else(|| Errno(libc::EBADF))
     }
 
     /// Attaches by section, as libbpf does; EOPNOTSUPP where the section does not say where.
-    pub fn attach(self) -> io::Result<Link> {
+    pub fn attach(self) -> os::Result<Link> {
         // SAFETY: a valid program; the result is checked.
         Link::made(unsafe { b::bpf_program__attach(self.ptr()) })
     }
 
     /// Attaches an XDP program to an interface by a kernel link (Linux 5.9); `flags` are XDP_FLAGS_*.
-    pub fn attach_xdp(self, ifindex: u32, flags: u32) -> io::Result<Link> {
+    pub fn attach_xdp(self, ifindex: u32, flags: u32) -> os::Result<Link> {
         let sz = size_of::<b::bpf_link_create_opts>() as _;
         let opts = b::bpf_link_create_opts { sz, flags, ..Default::default() };
         let prog = self.raw_fd()?;
@@ -136,31 +135,31 @@ impl ProgRef<'_> {
     }
 
     /// Attaches to an interface's tcx hook (Linux 6.6).
-    pub fn attach_tcx(self, ifindex: u32) -> io::Result<Link> {
+    pub fn attach_tcx(self, ifindex: u32) -> os::Result<Link> {
         // SAFETY: a valid program; null options are the defaults.
         Link::made(unsafe { b::bpf_program__attach_tcx(self.ptr(), ifindex as c_int, std::ptr::null()) })
     }
 
     /// Attaches to a netkit device (Linux 6.7).
-    pub fn attach_netkit(self, ifindex: u32) -> io::Result<Link> {
+    pub fn attach_netkit(self, ifindex: u32) -> os::Result<Link> {
         // SAFETY: as for tcx.
         Link::made(unsafe { b::bpf_program__attach_netkit(self.ptr(), ifindex as c_int, std::ptr::null()) })
     }
 
     /// Attaches to a control group.
-    pub fn attach_cgroup(self, cgroup: BorrowedFd<'_>) -> io::Result<Link> {
+    pub fn attach_cgroup(self, cgroup: BorrowedFd<'_>) -> os::Result<Link> {
         // SAFETY: a valid program and descriptor.
         Link::made(unsafe { b::bpf_program__attach_cgroup(self.ptr(), cgroup.as_raw_fd()) })
     }
 
     /// Attaches to a network namespace.
-    pub fn attach_netns(self, netns: BorrowedFd<'_>) -> io::Result<Link> {
+    pub fn attach_netns(self, netns: BorrowedFd<'_>) -> os::Result<Link> {
         // SAFETY: a valid program and descriptor.
         Link::made(unsafe { b::bpf_program__attach_netns(self.ptr(), netns.as_raw_fd()) })
     }
 
     /// Attaches to a perf event, which the link owns from then on.
-    pub fn attach_perf_event(self, event: OwnedFd) -> io::Result<Link> {
+    pub fn attach_perf_event(self, event: OwnedFd) -> os::Result<Link> {
         // SAFETY: a valid program; on success libbpf closes the descriptor with the link, so it is given away.
         unsafe {
             let link = Link::made(b::bpf_program__attach_perf_event(self.ptr(), event.as_fd().as_raw_fd()))?;
@@ -170,25 +169,25 @@ impl ProgRef<'_> {
     }
 
     /// Attaches to a kernel function.
-    pub fn attach_kprobe(self, func: &CStr, on_return: bool) -> io::Result<Link> {
+    pub fn attach_kprobe(self, func: &CStr, on_return: bool) -> os::Result<Link> {
         // SAFETY: `func` lives for the call.
         Link::made(unsafe { b::bpf_program__attach_kprobe(self.ptr(), on_return, func.as_ptr()) })
     }
 
     /// Attaches to a tracepoint.
-    pub fn attach_tracepoint(self, category: &CStr, name: &CStr) -> io::Result<Link> {
+    pub fn attach_tracepoint(self, category: &CStr, name: &CStr) -> os::Result<Link> {
         // SAFETY: the texts live for the call.
         Link::made(unsafe { b::bpf_program__attach_tracepoint(self.ptr(), category.as_ptr(), name.as_ptr()) })
     }
 
     /// Attaches to a raw tracepoint.
-    pub fn attach_raw_tracepoint(self, name: &CStr) -> io::Result<Link> {
+    pub fn attach_raw_tracepoint(self, name: &CStr) -> os::Result<Link> {
         // SAFETY: the text lives for the call.
         Link::made(unsafe { b::bpf_program__attach_raw_tracepoint(self.ptr(), name.as_ptr()) })
     }
 
     /// Attaches to a function of user-space code.
-    pub fn attach_uprobe(self, probe: &UserProbe<'_>) -> io::Result<Link> {
+    pub fn attach_uprobe(self, probe: &UserProbe<'_>) -> os::Result<Link> {
         let opts = b::bpf_uprobe_opts {
             sz: size_of::<b::bpf_uprobe_opts>() as _,
             retprobe: probe.on_return,
@@ -202,7 +201,7 @@ impl ProgRef<'_> {
     }
 
     /// Attaches to a USDT probe.
-    pub fn attach_usdt(self, pid: i32, path: &CStr, provider: &CStr, name: &CStr) -> io::Result<Link> {
+    pub fn attach_usdt(self, pid: i32, path: &CStr, provider: &CStr, name: &CStr) -> os::Result<Link> {
         let (path, provider, name) = (path.as_ptr(), provider.as_ptr(), name.as_ptr());
         // SAFETY: the texts live for the call; null options are the defaults.
         Link::made(unsafe {
@@ -213,7 +212,7 @@ impl ProgRef<'_> {
 
 impl MapRef<'_> {
     /// Registers a struct_ops map.
-    pub fn attach_struct_ops(self) -> io::Result<Link> {
+    pub fn attach_struct_ops(self) -> os::Result<Link> {
         // SAFETY: a valid map; libbpf refuses other kinds.
         Link::made(unsafe { b::bpf_map__attach_struct_ops(self.ptr()) })
     }
@@ -223,7 +222,7 @@ impl MapRef<'_> {
 const PERF_FLAG_FD_CLOEXEC: libc::c_ulong = 8;
 
 /// Opens a sampling perf event.
-pub fn perf_event_open(event: &PerfEvent) -> io::Result<OwnedFd> {
+pub fn perf_event_open(event: &PerfEvent) -> os::Result<OwnedFd> {
     let mut attr = b::perf_event_attr {
         size: size_of::<b::perf_event_attr>() as u32,
         type_: event.kind,

@@ -1,12 +1,12 @@
 //! Elements of a map, by its descriptor. Lengths are checked here, since the kernel trusts the pointer.
 
-use std::io;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
 use libbpf_sys as b;
 
 use super::check;
 use super::object::pointer_or_null;
+use crate::os::{self, Errno};
 
 /// A map's descriptor with the sizes the kernel will read and write.
 pub struct MapFd {
@@ -41,12 +41,12 @@ impl MapFd {
         self.value_len
     }
 
-    fn check_len(actual: usize, expected: usize) -> io::Result<()> {
-        if actual == expected { Ok(()) } else { Err(io::Error::from_raw_os_error(libc::EINVAL)) }
+    fn check_len(actual: usize, expected: usize) -> os::Result<()> {
+        if actual == expected { Ok(()) } else { Err(Errno(libc::EINVAL)) }
     }
 
     /// Copies the value of `key`.
-    pub fn lookup(&self, key: &[u8], value: &mut [u8]) -> io::Result<()> {
+    pub fn lookup(&self, key: &[u8], value: &mut [u8]) -> os::Result<()> {
         Self::check_len(key.len(), self.key_len)?;
         Self::check_len(value.len(), self.value_len)?;
         // SAFETY: both slices have the lengths the kernel uses for this map.
@@ -55,7 +55,7 @@ impl MapFd {
     }
 
     /// Stores a value; `flags` are BPF_ANY and its siblings.
-    pub fn update(&self, key: &[u8], value: &[u8], flags: u64) -> io::Result<()> {
+    pub fn update(&self, key: &[u8], value: &[u8], flags: u64) -> os::Result<()> {
         Self::check_len(key.len(), self.key_len)?;
         Self::check_len(value.len(), self.value_len)?;
         // SAFETY: as in `lookup`.
@@ -66,14 +66,14 @@ impl MapFd {
     }
 
     /// Removes an entry.
-    pub fn delete(&self, key: &[u8]) -> io::Result<()> {
+    pub fn delete(&self, key: &[u8]) -> os::Result<()> {
         Self::check_len(key.len(), self.key_len)?;
         // SAFETY: as in `lookup`.
         check(unsafe { b::bpf_map_delete_elem(self.fd(), pointer_or_null(key)) }).map(drop)
     }
 
     /// Copies the value of `key` and removes the entry in one step (hash maps, Linux 5.14).
-    pub fn take(&self, key: &[u8], value: &mut [u8]) -> io::Result<()> {
+    pub fn take(&self, key: &[u8], value: &mut [u8]) -> os::Result<()> {
         Self::check_len(key.len(), self.key_len)?;
         Self::check_len(value.len(), self.value_len)?;
         // SAFETY: as in `lookup`.
@@ -84,7 +84,7 @@ impl MapFd {
     }
 
     /// The key after `key` (`None`: the first); ENOENT at the end.
-    pub fn next_key(&self, key: Option<&[u8]>, next: &mut [u8]) -> io::Result<()> {
+    pub fn next_key(&self, key: Option<&[u8]>, next: &mut [u8]) -> os::Result<()> {
         Self::check_len(next.len(), self.key_len)?;
         key.map_or(Ok(()), |key| Self::check_len(key.len(), self.key_len))?;
         let key = key.map_or(std::ptr::null(), pointer_or_null);
@@ -100,7 +100,7 @@ impl MapFd {
         remove: bool,
         keys: &mut [u8],
         values: &mut [u8],
-    ) -> io::Result<(usize, bool)> {
+    ) -> os::Result<(usize, bool)> {
         let room = keys.len().checked_div(self.key_len).unwrap_or(0);
         Self::check_len(keys.len(), room * self.key_len)?;
         Self::check_len(values.len(), room * self.value_len)?;
@@ -124,7 +124,7 @@ impl MapFd {
         cursor.0 = Some(next);
         match check(ret) {
             Ok(_) => Ok((count as usize, false)),
-            Err(e) if e.raw_os_error() == Some(libc::ENOENT) => Ok((count as usize, true)),
+            Err(e) if e.0 == libc::ENOENT => Ok((count as usize, true)),
             Err(e) => Err(e),
         }
     }

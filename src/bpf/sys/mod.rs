@@ -1,4 +1,4 @@
-//! The only files that name libbpf. Raw pointers stay inside; errors leave as `io::Error` with the errno.
+//! The only files that name libbpf. Raw pointers stay inside; errors leave as `Errno` with the errno.
 #![allow(unsafe_code, reason = "libbpf is C; each file keeps its pointers to itself")]
 
 pub mod attach;
@@ -8,11 +8,11 @@ pub mod ring;
 mod tc;
 
 use std::ffi::{CStr, c_char, c_int, c_void};
-use std::io;
 use std::sync::Once;
 
 use crate::error::{Error, Result, Status};
 use crate::log::{self, Level};
+use crate::os::{self, Errno};
 
 /// The libbpf these bindings describe; Cargo.toml holds `libbpf-sys` to it.
 const BUILT_FOR: (u32, u32) = (1, 7);
@@ -72,11 +72,11 @@ unsafe extern "C" fn print(
 }
 
 /// A libbpf result: negative is minus errno.
-fn check(ret: c_int) -> io::Result<c_int> {
-    if ret < 0 { Err(io::Error::from_raw_os_error(-ret)) } else { Ok(ret) }
+fn check(ret: c_int) -> os::Result<c_int> {
+    if ret < 0 { Err(Errno(-ret)) } else { Ok(ret) }
 }
 
 /// A libbpf pointer: null means that errno is set.
-fn non_null<T>(pointer: *mut T) -> io::Result<std::ptr::NonNull<T>> {
-    std::ptr::NonNull::new(pointer).ok_or_else(io::Error::last_os_error)
+fn non_null<T>(pointer: *mut T) -> os::Result<std::ptr::NonNull<T>> {
+    std::ptr::NonNull::new(pointer).ok_or_else(Errno::last)
 }

@@ -1,7 +1,6 @@
 //! A BPF object with its maps and programs.
 
 use std::ffi::{CStr, c_void};
-use std::io;
 use std::marker::PhantomData;
 use std::os::fd::{AsRawFd, RawFd};
 use std::ptr::NonNull;
@@ -9,6 +8,7 @@ use std::ptr::NonNull;
 use libbpf_sys as b;
 
 use super::{check, non_null};
+use crate::os;
 
 /// An opened, later loaded object. Closing it (drop) unloads whatever nothing else holds.
 pub struct Object {
@@ -40,7 +40,7 @@ pub struct OpenOptions<'a> {
 
 impl Object {
     /// Parses an ELF object. libbpf copies the bytes.
-    pub fn open(elf: &[u8], options: &OpenOptions<'_>) -> io::Result<Object> {
+    pub fn open(elf: &[u8], options: &OpenOptions<'_>) -> os::Result<Object> {
         let pointer = |text: Option<&CStr>| text.map_or(std::ptr::null(), CStr::as_ptr);
         let opts = b::bpf_object_open_opts {
             sz: size_of::<b::bpf_object_open_opts>() as _,
@@ -64,7 +64,7 @@ impl Object {
     }
 
     /// Creates the maps and has the kernel verify the programs.
-    pub fn load(&mut self) -> io::Result<()> {
+    pub fn load(&mut self) -> os::Result<()> {
         // SAFETY: `ptr` is valid until drop.
         check(unsafe { b::bpf_object__load(self.ptr.as_ptr()) }).map(drop)
     }
@@ -159,7 +159,7 @@ impl<'a> MapRef<'a> {
     }
 
     /// Sets the bytes of keys and values to none; before load only.
-    pub fn clear_sizes(self) -> io::Result<()> {
+    pub fn clear_sizes(self) -> os::Result<()> {
         // SAFETY: a setter that refuses once the map is made.
         check(unsafe { b::bpf_map__set_key_size(self.ptr(), 0) })?;
         // SAFETY: as above.
@@ -167,7 +167,7 @@ impl<'a> MapRef<'a> {
     }
 
     /// Lets an arena lie where there is room; before load only.
-    pub fn clear_address(self) -> io::Result<()> {
+    pub fn clear_address(self) -> os::Result<()> {
         // SAFETY: a setter that refuses once the map is made.
         check(unsafe { b::bpf_map__set_map_extra(self.ptr(), 0) }).map(drop)
     }
@@ -265,7 +265,7 @@ impl<'a> ProgRef<'a> {
     }
 
     /// Changes `autoload`; before load only.
-    pub fn set_autoload(self, on: bool) -> io::Result<()> {
+    pub fn set_autoload(self, on: bool) -> os::Result<()> {
         // SAFETY: a setter that refuses on a loaded object.
         check(unsafe { b::bpf_program__set_autoload(self.ptr(), on) }).map(drop)
     }
@@ -303,7 +303,7 @@ pub struct ProgFacts {
 }
 
 /// Asks the kernel about a program.
-pub fn prog_facts(fd: &impl AsRawFd) -> io::Result<ProgFacts> {
+pub fn prog_facts(fd: &impl AsRawFd) -> os::Result<ProgFacts> {
     let mut info = b::bpf_prog_info::default();
     let mut size = size_of_val(&info) as u32;
     // SAFETY: `info` has `size` bytes; the kernel fills what it knows.
@@ -312,7 +312,7 @@ pub fn prog_facts(fd: &impl AsRawFd) -> io::Result<ProgFacts> {
 }
 
 /// Highest number of CPUs this kernel can have: per-CPU values have one slot for each.
-pub fn possible_cpus() -> io::Result<usize> {
+pub fn possible_cpus() -> os::Result<usize> {
     // SAFETY: no arguments.
     check(unsafe { b::libbpf_num_possible_cpus() }).map(|n| n as usize)
 }

@@ -5,7 +5,6 @@
 
 use std::any::Any;
 use std::ffi::{c_int, c_void};
-use std::io;
 use std::os::fd::RawFd;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::ptr::NonNull;
@@ -14,6 +13,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Acquire, Ordering::Relaxed};
 use libbpf_sys as b;
 
 use super::{check, non_null};
+use crate::os;
 
 /// Takes records; `false` ends the batch after this record.
 pub trait Receiver {
@@ -97,7 +97,7 @@ unsafe impl Send for Ring {}
 
 impl Ring {
     /// Maps the ring buffer behind `map_fd`.
-    pub fn new(map_fd: RawFd) -> io::Result<Ring> {
+    pub fn new(map_fd: RawFd) -> os::Result<Ring> {
         let slot = Slot::new();
         // SAFETY: `slot` outlives the manager (see drop); a null manager is handled by libbpf's own check.
         unsafe {
@@ -110,7 +110,7 @@ impl Ring {
     }
 
     /// Passes up to `limit` records to `receiver`, which counts them.
-    pub fn consume<R: Receiver>(&mut self, limit: usize, receiver: &mut R) -> io::Result<()> {
+    pub fn consume<R: Receiver>(&mut self, limit: usize, receiver: &mut R) -> os::Result<()> {
         // SAFETY: the ring lives as long as its manager.
         let consume = || unsafe { b::ring__consume_n(self.ring.as_ptr(), limit as _) };
         // SAFETY: `slot` is ours and `&mut self` excludes a second batch.
@@ -170,7 +170,7 @@ unsafe impl Send for Perf {}
 
 impl Perf {
     /// Opens the buffers, `pages` (a power of two) per CPU, and puts them into the map.
-    pub fn new(map_fd: RawFd, pages: u32) -> io::Result<Perf> {
+    pub fn new(map_fd: RawFd, pages: u32) -> os::Result<Perf> {
         let slot = Slot::new();
         let mut attr = b::perf_event_attr {
             size: size_of::<b::perf_event_attr>() as u32,
@@ -203,7 +203,7 @@ impl Perf {
     }
 
     /// The descriptor that is readable when buffer `index` holds something.
-    pub fn fd(&self, index: usize) -> io::Result<RawFd> {
+    pub fn fd(&self, index: usize) -> os::Result<RawFd> {
         // SAFETY: libbpf checks the index.
         check(unsafe { b::perf_buffer__buffer_fd(self.buffer.as_ptr(), index as _) })
     }
@@ -224,7 +224,7 @@ impl Perf {
     }
 
     /// Passes what buffer `index` holds now to `receiver`, until it has enough.
-    pub fn consume<R: Receiver>(&mut self, index: usize, receiver: &mut R) -> io::Result<()> {
+    pub fn consume<R: Receiver>(&mut self, index: usize, receiver: &mut R) -> os::Result<()> {
         // SAFETY: libbpf checks the index.
         let consume = || unsafe { b::perf_buffer__consume_buffer(self.buffer.as_ptr(), index as _) };
         // SAFETY: `slot` is ours and `&mut self` excludes a second batch.

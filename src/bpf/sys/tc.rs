@@ -2,7 +2,6 @@
 //! only if nobody else uses it.
 
 use std::ffi::c_int;
-use std::io;
 use std::mem::size_of;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
@@ -11,7 +10,7 @@ use libbpf_sys as b;
 use super::attach::Link;
 use super::check;
 use super::object::ProgRef;
-use crate::os;
+use crate::os::{self, Errno};
 
 /// A filter; letting go of it (drop) takes it out.
 pub struct TcFilter {
@@ -42,7 +41,7 @@ impl Drop for TcFilter {
 
 impl ProgRef<'_> {
     /// Attaches as a classic tc filter, making the clsact qdisc if it is missing. `point` is BPF_TC_*.
-    pub fn attach_tc(self, ifindex: u32, point: u32, handle: u32, priority: u32) -> io::Result<Link> {
+    pub fn attach_tc(self, ifindex: u32, point: u32, handle: u32, priority: u32) -> os::Result<Link> {
         let mut hook = b::bpf_tc_hook {
             sz: size_of::<b::bpf_tc_hook>() as _,
             ifindex: ifindex as c_int,
@@ -59,7 +58,7 @@ impl ProgRef<'_> {
         // SAFETY: the struct lives for the call.
         let made_qdisc = match check(unsafe { b::bpf_tc_hook_create(&mut hook) }) {
             Ok(_) => true,
-            Err(e) if e.raw_os_error() == Some(libc::EEXIST) => false,
+            Err(e) if e.0 == libc::EEXIST => false,
             Err(e) => return Err(e),
         };
         // SAFETY: both structs live for the call.
@@ -80,7 +79,7 @@ fn remove_qdisc(hook: &mut b::bpf_tc_hook) {
 }
 
 /// Whether no filter hangs at the clsact qdisc of an interface.
-fn is_empty(ifindex: c_int) -> io::Result<bool> {
+fn is_empty(ifindex: c_int) -> os::Result<bool> {
     // linux/pkt_sched.h: TC_H_MAKE(TC_H_CLSACT, TC_H_MIN_INGRESS) and the same with TC_H_MIN_EGRESS.
     const INGRESS: u32 = 0xffff_fff2;
     const EGRESS: u32 = 0xffff_fff3;
@@ -100,7 +99,7 @@ struct Request {
 }
 
 /// The first message of the answer is a filter, or the end of the list.
-fn has_filter(ifindex: c_int, parent: u32) -> io::Result<bool> {
+fn has_filter(ifindex: c_int, parent: u32) -> os::Result<bool> {
     let flags = (libc::NLM_F_REQUEST | libc::NLM_F_DUMP) as u16;
     let len = size_of::<Request>() as u32;
     let head = libc::nlmsghdr {
@@ -124,5 +123,5 @@ fn has_filter(ifindex: c_int, parent: u32) -> io::Result<bool> {
         (received as usize, (*answer.as_ptr().cast::<libc::nlmsghdr>()).nlmsg_type)
     };
     let is_answer = received >= size_of::<libc::nlmsghdr>() && c_int::from(kind) != libc::NLMSG_ERROR;
-    if is_answer { Ok(kind == libc::RTM_NEWTFILTER) } else { Err(io::Error::from_raw_os_error(libc::EPROTO)) }
+    if is_answer { Ok(kind == libc::RTM_NEWTFILTER) } else { Err(Errno(libc::EPROTO)) }
 }
