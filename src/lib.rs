@@ -24,6 +24,7 @@ mod memory;
 mod number;
 mod os;
 mod wasm;
+mod zlib;
 
 pub use error::{Error, Result, Status};
 pub use log::{Level, LogFn};

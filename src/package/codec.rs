@@ -5,15 +5,12 @@ use std::borrow::Cow;
 use base64::alphabet::STANDARD;
 use base64::engine::{DecodePaddingMode, Engine, GeneralPurpose, GeneralPurposeConfig};
 use base64::{DecodeError, DecodeSliceError, decoded_len_estimate, prelude::BASE64_STANDARD};
-use miniz_oxide::deflate::compress_to_vec_zlib;
-use miniz_oxide::inflate::TINFLStatus;
-use miniz_oxide::inflate::core::{DecompressorOxide, decompress, inflate_flags};
 
 use super::{MAX_OBJECT, error};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, Status};
 use crate::memory;
+use crate::zlib::{self, Inflater, Progress};
 
-const BEST_COMPRESSION: u8 = 9;
 /// The largest object takes four thirds of its size; the rest is for line feeds.
 const MAX_TEXT: usize = MAX_OBJECT / 2 * 3;
 /// Files without the padding at the end are read too.
@@ -24,7 +21,7 @@ const DECODER: GeneralPurpose = GeneralPurpose::new(
 
 /// The object as the text of layout F2.
 pub(super) fn pack(object: &[u8]) -> String {
-    BASE64_STANDARD.encode(compress_to_vec_zlib(object, BEST_COMPRESSION))
+    BASE64_STANDARD.encode(zlib::deflate(object))
 }
 
 /// Bytes of a base64 text, line feeds and blanks skipped.
@@ -46,35 +43,34 @@ pub(super) fn decode(text: &str) -> Result<Vec<u8>> {
 
 /// Inflates `data`; none if that gives more than `limit` bytes. Memory for `expected` bytes is taken at once.
 pub(super) fn inflate(data: &[u8], expected: usize, limit: usize) -> Result<Option<Vec<u8>>> {
-    const FLAGS: u32 =
-        inflate_flags::TINFL_FLAG_PARSE_ZLIB_HEADER | inflate_flags::TINFL_FLAG_USING_NON_WRAPPING_OUTPUT_BUF;
-    let mut state = Box::<DecompressorOxide>::default();
+    let mut inflater = Inflater::new(data).ok_or_else(|| damaged(Progress::NoMemory))?;
     // One byte of room beyond the limit, so that an object of exactly that size has not filled the buffer.
     let mut object = memory::zeroed(expected.min(limit) + 1)?;
-    let (mut read, mut len) = (0, 0);
+    let mut len = 0;
     loop {
-        let (status, taken, written) = decompress(&mut state, &data[read..], &mut object, len, FLAGS);
-        (read, len) = (read + taken, len + written);
-        match status {
-            TINFLStatus::HasMoreOutput if object.len() <= limit => {
+        let (written, progress) = inflater.fill(&mut object[len..]);
+        len += written;
+        match progress {
+            Progress::Full if object.len() <= limit => {
                 let room = (2 * object.len()).min(limit + 1);
                 memory::extend(&mut object, room)?;
             }
-            TINFLStatus::Done if len <= limit => break,
-            TINFLStatus::Done | TINFLStatus::HasMoreOutput => return Ok(None),
-            status => return Err(damaged(status)),
+            Progress::Done if len <= limit => break,
+            Progress::Done | Progress::Full => return Ok(None),
+            progress => return Err(damaged(progress)),
         }
     }
     object.truncate(len);
     Ok(Some(object))
 }
 
-fn damaged(status: TINFLStatus) -> Error {
-    error(match status {
-        TINFLStatus::FailedCannotMakeProgress | TINFLStatus::NeedsMoreInput => "the zlib stream is cut off",
-        TINFLStatus::Adler32Mismatch => "the checksum of the zlib stream does not match",
-        _ => "not a zlib stream",
-    })
+fn damaged(progress: Progress) -> Error {
+    match progress {
+        Progress::NoMemory => Error::new(Status::NoMem, "out of memory"),
+        Progress::CutOff => error("the zlib stream is cut off"),
+        Progress::WrongChecksum => error("the checksum of the zlib stream does not match"),
+        _ => error("not a zlib stream"),
+    }
 }
 
 fn unfold(text: &str) -> Result<Cow<'_, [u8]>> {
