@@ -74,6 +74,12 @@ impl Error {
         Error::build(status, 0, &message)
     }
 
+    /// An error for a name that is none of those there are.
+    pub fn unknown(kind: &str, name: &str, known: impl Iterator<Item = String>) -> Error {
+        let known = listed(known.collect());
+        Error::new(Status::NotFound, format_args!("{kind} {name:?}: no such {kind}; there are: {known}"))
+    }
+
     /// An error for a failed system call or libbpf call; `errno` is positive.
     pub fn sys(status: Status, errno: i32, message: impl fmt::Display) -> Error {
         Error::build(status, errno, &message)
@@ -146,3 +152,8 @@ impl fmt::Display for Error {
 }
 
 impl std::error::Error for Error {}
+
+/// Names as a message lists them.
+pub fn listed(names: Vec<String>) -> String {
+    if names.is_empty() { "none".into() } else { names.join(", ") }
+}

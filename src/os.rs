@@ -297,6 +297,34 @@ pub fn read(fd: RawFd, into: &mut [u8]) -> Result<usize> {
     usize::try_from(got).map_err(|_| Errno::last())
 }
 
+/// Reads a file, and one that is larger than `most` bytes to somewhere beyond them. The length that a file tells is not
+/// to be relied on: a device or a pipe tells none.
+pub fn read_file(path: &str, most: usize) -> Result<Vec<u8>> {
+    const PIECE: usize = 64 << 10;
+    let file = std::fs::File::open(path)?;
+    let mut data = Vec::new();
+    while data.len() <= most {
+        let len = data.len();
+        data.try_reserve(PIECE).map_err(|_| Errno(libc::ENOMEM))?;
+        data.resize(len + PIECE, 0);
+        let read = match read(file.as_raw_fd(), &mut data[len..]) {
+            Err(Errno(libc::EINTR)) => None,
+            read => Some(read?),
+        };
+        data.truncate(len + read.unwrap_or(0));
+        if read == Some(0) {
+            break;
+        }
+    }
+    Ok(data)
+}
+
+/// A short text that the system keeps in a file.
+pub fn read_text(path: &str) -> Result<String> {
+    const MOST: usize = 64 << 10;
+    String::from_utf8(read_file(path, MOST)?).map_err(|_| Errno(libc::EINVAL))
+}
+
 /// Writes all of `bytes` to a descriptor that is not ours.
 pub fn write(fd: RawFd, mut bytes: &[u8]) -> Result<()> {
     while !bytes.is_empty() {

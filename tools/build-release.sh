@@ -13,6 +13,14 @@ if [ -e "$(rustc --print sysroot)/lib/rustlib/src/rust/library/Cargo.lock" ]; th
     export RUSTC_BOOTSTRAP=1
     small_std=("-Zbuild-std=std,panic_unwind" "-Zbuild-std-features=optimize_for_size")
 fi
+# No folder of this machine in the messages of panics.
+sources=${CARGO_HOME:-$HOME/.cargo}/registry/src
+flags=()
+for folder in "$PWD" "$(rustc --print sysroot)/lib/rustlib/src/rust/library" "$sources" "$sources"/*; do
+    flags+=("--remap-path-prefix=$folder/=")
+done
+CARGO_ENCODED_RUSTFLAGS=$(IFS=$'\x1f' && printf '%s' "${flags[*]}")
+export CARGO_ENCODED_RUSTFLAGS
 cargo rustc --release --target-dir target/dist --target "$host" "${small_std[@]}" --lib --crate-type "$1"
 case $1 in
 cdylib) echo "target/dist/$host/release/libeunomia.so" ;;

@@ -193,7 +193,7 @@ fn perf_events(prog: ProgRef<'_>, target: &Target, log: &Arc<Log>) -> Result<Vec
 fn online_cpus() -> Result<Vec<i32>> {
     const ONLINE: &str = "/sys/devices/system/cpu/online";
     let failed = |e: Errno| Error::sys(Status::System, e.0, format_args!("{ONLINE}: {e}"));
-    let text = std::fs::read_to_string(ONLINE).map_err(|e| failed(e.into()))?;
+    let text = os::read_text(ONLINE).map_err(failed)?;
     let range = |part: &str| {
         let (first, last) = part.split_once('-').unwrap_or((part, part));
         Some(first.parse::<i32>().ok()?..=last.parse::<i32>().ok()?)

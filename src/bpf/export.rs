@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::elf;
 use super::map::{Map, kind};
-use crate::error::{Error, Result, Status};
+use crate::error::{Error, Result, Status, listed};
 use crate::log::{Level, Log};
 use crate::package::{CustomMember, ExportConfig, ExportType, MapMeta, Package, Sample};
 use crate::types::{Btf, Field, Plan, Type};
@@ -159,7 +159,7 @@ impl Chooser<'_> {
     }
 
     fn raw(&self, map: &Map, candidates: &[&str]) {
-        let candidates = if candidates.is_empty() { "none".into() } else { candidates.join(", ") };
+        let candidates = listed(candidates.iter().map(|name| name.to_string()).collect());
         let text = format!(
             "map {:?}: the package does not tell its event type (candidates: {candidates}); delivering raw bytes",
             map.label()

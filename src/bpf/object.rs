@@ -127,14 +127,8 @@ impl Opened {
 
     /// The variable of that name.
     pub fn var(&self, name: &str) -> Result<&Var> {
-        self.vars.iter().find(|var| var.name == name).ok_or_else(|| {
-            let known: Vec<_> = self.vars.iter().map(|var| var.name.as_str()).collect();
-            let known = if known.is_empty() { "none".into() } else { known.join(", ") };
-            Error::new(
-                Status::NotFound,
-                format_args!("variable {name:?}: no such variable; there are: {known}"),
-            )
-        })
+        let found = self.vars.iter().find(|var| var.name == name);
+        found.ok_or_else(|| Error::unknown("variable", name, self.vars.iter().map(|var| var.name.clone())))
     }
 
     /// Sets a variable from JSON, range-checked.
@@ -323,7 +317,7 @@ fn no_file(path: &Path) -> Error {
 
 /// ID and VERSION_ID of os-release(5), the first two levels of a BTFHub archive.
 fn distribution() -> (String, String) {
-    let text = std::fs::read_to_string("/etc/os-release").unwrap_or_default();
+    let text = os::read_text("/etc/os-release").unwrap_or_default();
     let value = |key: &str| {
         let mut values = text.lines().filter_map(|line| line.strip_prefix(key)?.strip_prefix('='));
         values.next().unwrap_or_default().trim_matches(['"', '\'']).to_owned()

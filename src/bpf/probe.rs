@@ -50,14 +50,15 @@ pub fn load_error(e: Errno, printed: &str, object: &Object, btf_path: Option<&Pa
         (Status::System, OUT_OF_DESCRIPTORS.into())
     } else if missing_btf(printed) {
         (Status::Unsupported, no_btf())
-    } else if printed.contains("failed to parse target BTF") {
+    } else if has(printed, "failed to parse target BTF") {
         let path = btf_path.unwrap_or(Path::new(KERNEL_BTF)).display();
         (Status::Inval, format!("btf_path: {path} cannot be read as BTF"))
     } else if errno == libc::EPERM {
         permission(failed, object)
     } else if let Some(map) = between(printed, "map '", "': failed to create") {
         // Lines of other maps may stand before it.
-        map_refused(map.rsplit("map '").next().unwrap_or(map), e, printed)
+        let last = map.rfind('\'').map_or(map, |quote| &map[quote + 1..]);
+        map_refused(last, e, printed)
     } else if let Some(prog) = failed {
         refused(prog, e)
     } else {
@@ -107,12 +108,21 @@ fn section(prog: ProgRef<'_>) -> String {
 fn names_failure(printed: &str, prog: &ProgRef<'_>) -> bool {
     let head = format!("prog '{}':", name(*prog));
     let failures = ["failed", "BPF program load", "missing BPF prog type"];
-    printed.lines().any(|line| line.contains(&head) && failures.iter().any(|word| line.contains(word)))
+    printed.lines().any(|line| has(line, &head) && failures.iter().any(|word| has(line, word)))
 }
 
+fn find(text: &str, part: &str) -> Option<usize> {
+    os::find(text.as_bytes(), part.as_bytes())
+}
+
+fn has(text: &str, part: &str) -> bool {
+    find(text, part).is_some()
+}
+
+/// What stands behind the first `begin`, up to `end` if that follows.
 fn between<'a>(text: &'a str, begin: &str, end: &str) -> Option<&'a str> {
-    let (_, rest) = text.split_once(begin)?;
-    Some(rest.split_once(end).map_or(rest, |(log, _)| log).trim())
+    let rest = &text[find(text, begin)? + begin.len()..];
+    Some(rest[..find(rest, end).unwrap_or(rest.len())].trim())
 }
 
 /// The line of a log that says what was wrong: the last one before the statistics that shows no state. A log without
@@ -134,7 +144,7 @@ fn shows_state(line: &str) -> bool {
 }
 
 fn missing_btf(printed: &str) -> bool {
-    !kernel_has_btf() && (printed.contains("kernel BTF") || printed.contains("vmlinux BTF"))
+    !kernel_has_btf() && (has(printed, "kernel BTF") || has(printed, "vmlinux BTF"))
 }
 
 fn no_btf() -> String {
@@ -171,7 +181,7 @@ fn permission(failed: Option<ProgRef<'_>>, object: &Object) -> (Status, String) 
 /// A map could not be made, or not be shared under its pin path.
 fn map_refused(name: &str, e: Errno, printed: &str) -> (Status, String) {
     let head = format!("map {name:?}");
-    let line = |words: &str| printed.lines().find(|line| line.contains(words));
+    let line = |words: &str| printed.lines().find(|line| has(line, words));
     if let Some(path) = between(printed, &format!("map '{name}': failed to auto-pin at '"), "'") {
         let why =
             if line("is not on BPF FS").is_some() { "there is no BPF file system" } else { &e.to_string() };
@@ -277,6 +287,7 @@ fn missing_capability(needed: &[Capability]) -> Option<String> {
     let held = os::capabilities();
     let has = |(bit, _): Capability| held & (1 << bit) != 0;
     let replaceable = |capability| capability != CAP_NET_ADMIN && has(CAP_SYS_ADMIN);
-    let missing: Vec<_> = needed.iter().filter(|&&c| !has(c) && !replaceable(c)).map(|c| c.1).collect();
+    let missing: Vec<_> =
+        needed.iter().filter(|&&c| !has(c) && !replaceable(c)).map(|c| c.1.to_owned()).collect();
     (!missing.is_empty()).then(|| format!("{} (root has it)", missing.join(" and ")))
 }

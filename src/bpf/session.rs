@@ -283,11 +283,7 @@ impl Session {
     pub fn map(&self, name: &str) -> Result<&Arc<Map>> {
         let maps = self.maps();
         let by_name = maps.iter().find(|map| map.label() == name);
-        by_name.ok_or_else(|| {
-            let known: Vec<_> = maps.iter().map(|map| map.label()).collect();
-            let known = if known.is_empty() { "none".into() } else { known.join(", ") };
-            Error::new(Status::NotFound, format_args!("map {name:?}: no such map; there are: {known}"))
-        })
+        by_name.ok_or_else(|| Error::unknown("map", name, maps.iter().map(|map| map.label().into_owned())))
     }
 
     /// The sources, once loaded.
@@ -308,14 +304,8 @@ impl Session {
     /// Where the program of that name stands.
     pub fn prog_index(&self, name: &str) -> Result<usize> {
         let found = self.progs.iter().position(|prog| prog.name.to_bytes() == name.as_bytes());
-        found.ok_or_else(|| {
-            let known: Vec<_> = self.progs.iter().map(|prog| prog.name.to_string_lossy()).collect();
-            let known = if known.is_empty() { "none".into() } else { known.join(", ") };
-            Error::new(
-                Status::NotFound,
-                format_args!("program {name:?}: no such program; there are: {known}"),
-            )
-        })
+        let names = || self.progs.iter().map(|prog| prog.name.to_string_lossy().into_owned());
+        found.ok_or_else(|| Error::unknown("program", name, names()))
     }
 
     /// What is known about program `index`.

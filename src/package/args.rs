@@ -9,7 +9,6 @@
 //!
 //! Must not convert values: only the variable's BTF type can tell what fits.
 
-use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fmt::Write;
 
@@ -17,6 +16,7 @@ use lexopt::Arg;
 use serde_json::Value;
 
 use super::meta::{DUMMY_PREFIX, Meta, VarMeta};
+use super::node::Places;
 use crate::error::{Error, Result, Status};
 
 const BUILT_IN: [(&str, Option<char>, &str); 3] = [
@@ -87,14 +87,12 @@ pub enum Parsed {
     Version,
 }
 
-/// The names that options go by, without their dashes, and the place of each option in its list.
-type Names = BTreeMap<String, usize>;
-
 /// The options of a package.
 pub fn specs(meta: &Meta) -> Vec<ArgSpec> {
-    let mut taken = Names::new();
+    let mut taken = Places::default();
     for (long, short, _) in BUILT_IN {
-        taken.extend([long.to_owned()].into_iter().chain(short.map(letter)).map(|name| (name, 0)));
+        taken.insert(long, 0);
+        short.map(|short| taken.insert(&letter(short), 0));
     }
     let declared = meta.vars.iter().filter(|var| !var.type_text.is_empty());
     let offered = declared.filter(|var| !var.name.starts_with(DUMMY_PREFIX));
@@ -106,17 +104,19 @@ fn letter(short: char) -> String {
     format!("-{short}")
 }
 
-fn spec(var: &VarMeta, taken: &mut Names) -> ArgSpec {
+fn spec(var: &VarMeta, taken: &mut Places) -> ArgSpec {
     let arg = var.cmdarg.clone().unwrap_or_default();
     let kind = kind(var, arg.default.as_ref().or(var.value.as_ref()));
     let wanted = arg.long.into_iter().chain([var.name.clone(), format!("var-{}", var.name)]);
     let numbered = (2..).map(|number| format!("var-{}-{number}", var.name));
-    let is_free = |long: &String| forms(long, &kind).iter().all(|form| !taken.contains_key(form));
+    let is_free = |long: &String| forms(long, &kind).iter().all(|form| taken.get(form).is_none());
     let long = wanted.chain(numbered).find(is_free).unwrap_or_default();
-    taken.extend(forms(&long, &kind).into_iter().map(|form| (form, 0)));
+    for form in forms(&long, &kind) {
+        taken.insert(&form, 0);
+    }
     ArgSpec {
         name: var.name.clone(),
-        short: arg.short.filter(|short| taken.insert(letter(*short), 0).is_none()),
+        short: arg.short.filter(|short| taken.insert(&letter(*short), 0).is_none()),
         help: arg
             .help
             .or_else(|| var.description.clone())
@@ -160,7 +160,7 @@ pub fn parse(specs: &[ArgSpec], argv: &[String]) -> Result<Parsed> {
                 continue;
             }
             Arg::Long(form) => {
-                let index = *longs.get(form).ok_or_else(|| unknown(specs, &format!("--{form}")))?;
+                let index = longs.get(form).ok_or_else(|| unknown(specs, &format!("--{form}")))?;
                 (index, form == specs[index].long || form.starts_with("enable-"))
             }
             Arg::Short(letter) => match specs.iter().position(|spec| spec.short == Some(letter)) {
@@ -169,7 +169,9 @@ pub fn parse(specs: &[ArgSpec], argv: &[String]) -> Result<Parsed> {
                 None if letter == 'v' => return Ok(Parsed::Version),
                 None => return Err(unknown(specs, &format!("-{letter}"))),
             },
-            Arg::Value(value) => return Err(inval(format!("unexpected argument {value:?}"))),
+            Arg::Value(value) => {
+                return Err(inval(format!("unexpected argument {:?}", value.to_string_lossy())));
+            }
         };
         given[index] = Some(match specs[index].kind {
             ArgKind::Value { .. } => ArgText::Text(parser.value().map_err(stray)?.to_string_lossy().into()),
@@ -179,10 +181,13 @@ pub fn parse(specs: &[ArgSpec], argv: &[String]) -> Result<Parsed> {
     Ok(Parsed::Run { set: with_defaults(specs, given), verbose })
 }
 
-fn by_form(specs: &[ArgSpec]) -> Names {
-    let mut longs = Names::new();
+/// The place of the option that each name stands for.
+fn by_form(specs: &[ArgSpec]) -> Places {
+    let mut longs = Places::default();
     for (index, spec) in specs.iter().enumerate() {
-        longs.extend(forms(&spec.long, &spec.kind).into_iter().map(|form| (form, index)));
+        for form in forms(&spec.long, &spec.kind) {
+            longs.insert(&form, index);
+        }
     }
     longs
 }

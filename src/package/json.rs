@@ -66,12 +66,13 @@ pub(super) fn document(data: &[u8]) -> Result<Value> {
 }
 
 fn syntax(failure: serde_json::Error) -> Error {
-    let place = format!("line {}, column {}", failure.line(), failure.column());
+    let (line, column) = (failure.line(), failure.column());
+    let place = format!("line {line}, column {column}");
     if failure.is_eof() {
         return error(format_args!("{place}: the JSON text is cut off"));
     }
     let text = failure.to_string();
-    let reason = text.rsplit_once(" at line ").map_or(text.as_str(), |(reason, _)| reason);
+    let reason = text.strip_suffix(&format!(" at line {line} column {column}")).unwrap_or(&text);
     error(format_args!("{place}: {reason}"))
 }
 
@@ -202,7 +203,9 @@ fn changed(entries: &[Node], change: fn(&mut Map<String, Value>)) -> Value {
 
 /// A map entry of F1 in the form of F2. `type` and `export_data_types` stay; [`Meta`] reads them there.
 fn flat_map(entry: &mut Map<String, Value>) {
-    entry.remove("sec_data");
+    if let Some(data) = entry.get_mut("sec_data") {
+        *data = Value::Null;
+    }
     if let Some(name) = entry.get("name").and_then(Value::as_str) {
         let ident = internal_section(name).map_or(name, |section| &section[1..]);
         let ident = ident.replace(|c: char| !c.is_ascii_alphanumeric(), "_");

@@ -5,7 +5,7 @@
 
 use serde_json::Value;
 
-use super::node::Node;
+use super::node::{Node, Places};
 use super::target::Target;
 use crate::error::Result;
 
@@ -210,14 +210,15 @@ impl Meta {
 
     /// A name that is no known variable is kept: the object may have it even though the metadata does not.
     fn set_values(&mut self, args: &Node) -> Result<()> {
-        let mut known: Vec<(String, usize)> =
-            self.vars.iter().enumerate().map(|(index, variable)| (variable.name.clone(), index)).collect();
-        known.sort_unstable();
+        let mut known = Places::default();
+        for (index, variable) in self.vars.iter().enumerate() {
+            known.insert(&variable.name, index);
+        }
         for (name, value) in args.members()? {
             let value = Some(value.clone());
-            match known.binary_search_by(|(known, _)| known.cmp(name)) {
-                Ok(place) => self.vars[known[place].1].value = value,
-                Err(_) => self.vars.push(VarMeta { name: name.clone(), value, ..VarMeta::default() }),
+            match known.get(name) {
+                Some(index) => self.vars[index].value = value,
+                None => self.vars.push(VarMeta { name: name.clone(), value, ..VarMeta::default() }),
             }
         }
         Ok(())
@@ -235,22 +236,17 @@ fn each<T>(nodes: Vec<Node>, read: fn(Node) -> Result<T>) -> Result<Vec<T>> {
 
 /// Refuses a name that two entries have, if it is one that counts.
 fn unique(entries: &[Node], counts: fn(&str) -> bool) -> Result<()> {
-    let mut names: Vec<(&str, usize)> = Vec::new();
+    let mut places = Places::default();
     for (index, entry) in entries.iter().enumerate() {
-        let name = entry.value.get("name").and_then(Value::as_str).filter(|name| counts(name));
-        names.extend(name.map(|name| (name, index)));
-    }
-    names.sort_unstable();
-    match names.windows(2).find(|pair| pair[0].0 == pair[1].0) {
-        None => Ok(()),
-        Some(pair) => {
-            let (name, first) = pair[0];
-            let again = &entries[pair[1].1];
-            Err(again
-                .member("name")
-                .error(format_args!("{name:?} is already the name at {}.name", entries[first])))
+        let Some(name) = entry.value.get("name").and_then(Value::as_str).filter(|name| counts(name)) else {
+            continue;
+        };
+        if let Some(first) = places.insert(name, index) {
+            let reason = format_args!("{name:?} is already the name at {}.name", entries[first]);
+            return Err(entry.member("name").error(reason));
         }
     }
+    Ok(())
 }
 
 fn doc(node: Node) -> Result<Doc> {

@@ -216,6 +216,25 @@ impl Display for Node<'_> {
     }
 }
 
+/// Where names have their place. A JSON object, for its code is there anyway.
+#[derive(Default)]
+pub(super) struct Places(Map<String, Value>);
+
+impl Places {
+    /// Remembers the place; that of before, if there was one.
+    pub fn insert(&mut self, name: &str, place: usize) -> Option<usize> {
+        as_place(&self.0.insert(name.to_owned(), place.into())?)
+    }
+
+    pub fn get(&self, name: &str) -> Option<usize> {
+        as_place(self.0.get(name)?)
+    }
+}
+
+fn as_place(value: &Value) -> Option<usize> {
+    value.as_u64().map(|place| place as usize)
+}
+
 /// The value of a number that has no fraction and is exact in its JSON form.
 fn whole(value: &Value) -> Option<i128> {
     const EXACT: f64 = (1_u64 << 53) as f64;

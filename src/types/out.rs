@@ -231,24 +231,19 @@ impl Out {
         self.u128(value.unsigned_abs());
     }
 
-    /// The shortest number that reads back as the same, `null` for NaN and infinities. `serde_json` writes it without
-    /// `fmt` or allocation. Makes its own room.
+    /// The shortest number that reads back as the same, `null` for NaN and infinities. Makes its own room.
     pub(super) fn f32(&mut self, value: f32) {
-        self.float(|text| serde_json::to_writer(text, &value));
+        self.float(value, value.is_finite());
     }
 
     /// As `f32`.
     pub(super) fn f64(&mut self, value: f64) {
-        self.float(|text| serde_json::to_writer(text, &value));
+        self.float(value, value.is_finite());
     }
 
-    fn float(&mut self, write: impl FnOnce(&mut &mut [u8]) -> serde_json::Result<()>) {
-        let mut text = [0; MAX_NUMBER];
-        let mut rest = &mut text[..];
-        // The longest float has 24 characters, so this cannot fail.
-        let _ = write(&mut rest);
-        let len = MAX_NUMBER - rest.len();
-        self.bytes(&text[..len]);
+    fn float(&mut self, value: impl zmij::Float, is_finite: bool) {
+        let mut text = zmij::Buffer::new();
+        self.bytes(if is_finite { text.format_finite(value).as_bytes() } else { b"null" });
     }
 
     /// The bytes up to the first NUL as text, whatever is not UTF-8 replaced and control characters escaped as in

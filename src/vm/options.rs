@@ -1,13 +1,11 @@
 //! What a vm is made with, and the checks that come before anything is done.
 
-use std::fs::File;
-use std::io::{self, Read};
 use std::path::PathBuf;
 
 use super::{Kind, WasmOptions};
 use crate::error::{Error, Result, Status};
 use crate::log::{Level, LogFn};
-use crate::os::Errno;
+use crate::os::{self, Errno};
 
 /// Settings of a new vm; the default is the usual choice.
 ///
@@ -40,7 +38,7 @@ pub struct Options {
 }
 
 /// A package file larger than this is none: an object may have 64 MiB, and base64 adds a third.
-const MAX_FILE: u64 = 128 << 20;
+const MAX_FILE: usize = 128 << 20;
 
 /// An error with the errno of `e`.
 pub(super) fn system(what: &str, e: Errno) -> Error {
@@ -73,8 +71,7 @@ pub(super) fn check_kinds(data: &[u8], kinds: u32) -> Result<Kind> {
 }
 
 pub(super) fn read_package(path: &str) -> Result<Vec<u8>> {
-    let failed = |e: io::Error| {
-        let e = Errno::from(e);
+    let failed = |e: Errno| {
         let status = match e.0 {
             libc::ENOENT => Status::NotFound,
             libc::EACCES | libc::EPERM => Status::Perm,
@@ -83,11 +80,8 @@ pub(super) fn read_package(path: &str) -> Result<Vec<u8>> {
         };
         Error::sys(status, e.0, format!("{path}: {e}"))
     };
-    // The length a file tells is not to be relied on: a device or a pipe tells none.
-    let mut data = Vec::new();
-    let file = File::open(path).map_err(failed)?;
-    file.take(MAX_FILE + 1).read_to_end(&mut data).map_err(failed)?;
-    if data.len() as u64 > MAX_FILE {
+    let data = os::read_file(path, MAX_FILE).map_err(failed)?;
+    if data.len() > MAX_FILE {
         let text = format!("{path}: too large for a package (at most {MAX_FILE} bytes)");
         return Err(Error::new(Status::Package, text));
     }

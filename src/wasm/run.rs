@@ -339,7 +339,7 @@ impl Run<'_> {
     fn trapped(&self, trap: Trap, is_starved: bool) -> Error {
         let place = self.place.get();
         let Trap { message, trace } = trap;
-        let text = if message.contains("stack overflow") {
+        let text = if message.ends_with("stack overflow") {
             format!("the guest ran out of stack in {place} ({message}; options.wasm_stack)")
         } else if is_starved {
             let limit = self.config.limits().memory;

@@ -270,7 +270,7 @@ impl<'a> Guest<'a> {
             }
             trace.truncate(trace.iter().position(|&byte| byte == 0).unwrap_or(trace.len()));
             let trace = String::from_utf8_lossy(&trace).trim().to_owned();
-            Trap { message: message.trim_start_matches("Exception: ").to_owned(), trace }
+            Trap { message: message.strip_prefix("Exception: ").unwrap_or(&message).to_owned(), trace }
         }
     }
 

@@ -142,7 +142,6 @@ unsafe fn string(name: *const c_char) -> String {
 pub(super) fn text(message: &Message) -> String {
     let bytes = message.iter().map(|&c| c as u8).take_while(|&byte| byte != 0).collect::<Vec<_>>();
     let text = String::from_utf8_lossy(&bytes).into_owned();
-    text.trim_start_matches("WASM module load failed: ")
-        .trim_start_matches("WASM module instantiate failed: ")
-        .to_owned()
+    let heads = ["WASM module load failed: ", "WASM module instantiate failed: "];
+    heads.iter().find_map(|head| text.strip_prefix(head)).unwrap_or(&text).to_owned()
 }
