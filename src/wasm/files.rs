@@ -40,13 +40,13 @@ impl Files {
 
     fn get(&self, fd: u32) -> os::Result<&Open> {
         let place = (fd as usize).checked_sub(FIRST).and_then(|place| self.0.get(place));
-        place.and_then(Option::as_ref).ok_or_else(|| Errno(libc::EBADF))
+        place.and_then(Option::as_ref).ok_or(Errno(libc::EBADF))
     }
 
     /// What the guest calls a folder that the host gave.
     pub fn preopened(&self, fd: u32) -> os::Result<&str> {
         let name = self.get(fd)?.preopened.as_deref();
-        name.ok_or_else(|| Errno(libc::EBADF))
+        name.ok_or(Errno(libc::EBADF))
     }
 
     /// Opens a file below a folder, with further flags of open(2).

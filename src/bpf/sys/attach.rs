@@ -54,7 +54,7 @@ impl Link {
 
     /// Opens the output of an iterator; each call starts it anew.
     pub fn open_iterator(&self) -> os::Result<OwnedFd> {
-        let link = self.fd().ok_or_else(|| Errno(libc::EINVAL))?;
+        let link = self.fd().ok_or(Errno(libc::EINVAL))?;
         // SAFETY: the kernel checks the descriptor and makes a new one for us alone.
         unsafe { check(b::bpf_iter_create(link)).map(|fd| OwnedFd::from_raw_fd(fd)) }
     }
@@ -113,7 +113,7 @@ pub struct PerfEvent {
 
 impl ProgRef<'_> {
     pub(super) fn raw_fd(self) -> os::Result<RawFd> {
-        self.fd().ok_or_else(|| Errno(libc::EBADF))
+        self.fd().ok_or(Errno(libc::EBADF))
     }
 
     /// Attaches by section, as libbpf does; EOPNOTSUPP where the section does not say where.
