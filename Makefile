@@ -17,6 +17,9 @@ MODULES := $(patsubst examples/wasm/%/,target/packages/%/app.wasm,$(wildcard exa
 HOSTS := $(patsubst examples/c/%.c,target/examples/%,$(wildcard examples/c/*.c))
 BOOTSTRAP := target/packages/bootstrap/package.json
 C_FILES = $(filter-out include/eunomia.h,$(shell git ls-files '*.c' '*.cpp' '*.h' '*.hpp'))
+GO_FILES = $(shell git ls-files '*.go')
+# Go as it is used on the tree itself, where nothing is installed that pkg-config could find.
+GO := PKG_CONFIG=true CGO_CFLAGS=-I$(CURDIR)/include GOCACHE=$(CURDIR)/target/go go
 SHELL_FILES = .ci/run tests/vm/init $(shell git ls-files '*.sh')
 DEST = $(DESTDIR)$(PREFIX)
 VENV := target/venv/bin
@@ -48,12 +51,16 @@ lint: setup-lint ## check formatting, warnings and the rules of the architecture
 	$(VENV)/ruff check bindings/python examples/python
 	$(VENV)/ruff format --check bindings/python examples/python
 	cd bindings/python && ../../$(VENV)/mypy
+	test -z "$$(gofmt -l $(GO_FILES) | tee /dev/stderr)"
+	cd bindings/go && $(GO) vet .
+	cd examples/go && $(GO) vet ./...
 	cargo test --test architecture
 
 fmt: setup-lint ## format Rust, C, Python and Go
 	cargo fmt --all
 	clang-format -i $(C_FILES)
 	$(VENV)/ruff format bindings/python examples/python
+	gofmt -w $(GO_FILES)
 
 header: setup ## write include/eunomia.h from src/capi, and from that tests/abi/symbols.txt and Python's _ffi.py
 	cargo xtask header

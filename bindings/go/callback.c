@@ -1,0 +1,36 @@
+// The way from C to Go. C keeps a number instead of a Go pointer.
+#include "callback.h"
+
+#include "_cgo_export.h"
+
+static int on_event(void *arg, const eunomia_event *event) {
+    return eunomiaGoEvent((uintptr_t)arg, (eunomia_event *)event);
+}
+
+static void on_log(void *arg, uint32_t level, const char *text) {
+    eunomiaGoLog((uintptr_t)arg, level, (char *)text);
+}
+
+int eunomia_go_new(eunomia_vm **out, eunomia_options *options, uintptr_t log) {
+    options->size = sizeof(*options);
+    options->log = log ? on_log : NULL;
+    options->log_arg = (void *)log;
+    return eunomia_new(out, options);
+}
+
+int eunomia_go_poll(eunomia_vm *vm, uint32_t format, uintptr_t delivery) {
+    return eunomia_poll(vm, 0, format, on_event, (void *)delivery);
+}
+
+int eunomia_go_map_each(eunomia_vm *vm, const char *map, uint32_t format, uintptr_t delivery) {
+    return eunomia_map_each(vm, map, format, on_event, (void *)delivery);
+}
+
+int eunomia_go_iter_each(eunomia_vm *vm, const char *prog, uintptr_t delivery) {
+    return eunomia_iter_each(vm, prog, on_event, (void *)delivery);
+}
+
+int eunomia_go_wasm_run(eunomia_vm *vm, int argc, const char *const *argv, int *exit_code, uint32_t format,
+                        uintptr_t delivery) {
+    return eunomia_wasm_run(vm, argc, argv, exit_code, format, on_event, (void *)delivery);
+}

@@ -1,0 +1,117 @@
+package eunomia
+
+// #include "callback.h"
+import "C"
+
+import (
+	"errors"
+	"runtime/cgo"
+	"sync"
+	"unsafe"
+)
+
+// End is what a callback returns to end the call that delivers without an error.
+var End = errors.New("end")
+
+// delivery is the Go side of one C call with a callback. What the callback fails with is kept while C returns.
+type delivery struct {
+	vm     *VM
+	fn     func(*Event) error
+	event  Event
+	source *C.char // that event.Source was made of
+	ended  bool
+	err    error
+	panics any
+}
+
+// deliver makes a C call that delivers events to fn, with the vm's turn.
+func (vm *VM) deliver(fn func(*Event) error, function func(c *C.eunomia_vm, delivery C.uintptr_t) C.int) (int, *delivery, error) {
+	d := &delivery{vm: vm, fn: fn}
+	handle := cgo.NewHandle(d)
+	defer handle.Delete()
+	count, err := vm.call(func(c *C.eunomia_vm) C.int { return function(c, C.uintptr_t(handle)) })
+	if d.panics != nil {
+		panic(d.panics)
+	}
+	if d.err != nil {
+		return count, d, d.err
+	}
+	return count, d, err
+}
+
+//export eunomiaGoEvent
+func eunomiaGoEvent(handle C.uintptr_t, event *C.eunomia_event) (answer C.int) {
+	d := cgo.Handle(handle).Value().(*delivery)
+	d.fill(event)
+	// The callback may use the vm.
+	d.vm.turn.Unlock()
+	defer d.vm.turn.Lock()
+	// A panic must not pass through C.
+	defer func() {
+		if failure := recover(); failure != nil {
+			d.panics = failure
+			answer = -1
+		}
+	}()
+	switch err := d.fn(&d.event); {
+	case err == nil && !d.vm.closed.Load():
+		return 0
+	case err == nil || err == End:
+		d.ended = true
+		return 1
+	default:
+		d.err = err
+		return -1
+	}
+}
+
+// fill lets d.event be the event of C, which is borrowed.
+func (d *delivery) fill(event *C.eunomia_event) {
+	if d.source != event.source {
+		d.source = event.source
+		d.event.Source = C.GoString(event.source)
+	}
+	d.event.Kind = EventKind(event.kind)
+	d.event.Format = Format(event.format)
+	d.event.Data = unsafe.Slice((*byte)(event.data), int(event.len))
+	d.event.Key = unsafe.Slice((*byte)(event.key), int(event.key_len))
+	d.event.Type = d.vm.typeOf(event._type)
+	d.event.Lost = uint64(event.lost)
+	d.event.CPU = int(event.cpu)
+}
+
+// logger is the Go side of a log. It does not refer to the vm, which would otherwise never be forgotten.
+type logger struct {
+	log func(LogLevel, string)
+	// Guards the rest: a line may come while another goroutine's callback runs.
+	lock   sync.Mutex
+	last   string
+	panics any
+}
+
+//export eunomiaGoLog
+func eunomiaGoLog(handle C.uintptr_t, level C.uint32_t, text *C.char) {
+	l := cgo.Handle(handle).Value().(*logger)
+	l.lock.Lock()
+	defer l.lock.Unlock()
+	defer func() {
+		if failure := recover(); failure != nil {
+			l.panics = failure
+		}
+	}()
+	l.last = C.GoString(text)
+	if l.log != nil {
+		l.log(LogLevel(level), l.last)
+	}
+}
+
+// raise raises what the log function panicked with during the call.
+func (l *logger) raise() {
+	l.lock.Lock()
+	failure := l.panics
+	l.panics = nil
+	l.lock.Unlock()
+	if failure != nil {
+		panic(failure)
+	}
+}

@@ -1,0 +1,74 @@
+package eunomia
+
+// #include <eunomia.h>
+import "C"
+
+import (
+	"fmt"
+	"syscall"
+)
+
+// Status says why a call failed, for programs: errors.Is(err, eunomia.ErrPerm).
+type Status int
+
+// The failures of eunomia.h. Later releases of the library may add some.
+const (
+	ErrInval       Status = C.EUNOMIA_ERR_INVAL       // an argument is out of range or malformed
+	ErrState       Status = C.EUNOMIA_ERR_STATE       // the call does not fit the state of the vm
+	ErrBusy        Status = C.EUNOMIA_ERR_BUSY        // not for use while a callback runs
+	ErrNoMem       Status = C.EUNOMIA_ERR_NOMEM       // out of memory
+	ErrNotFound    Status = C.EUNOMIA_ERR_NOT_FOUND   // no such variable, map, program, key or file
+	ErrTooSmall    Status = C.EUNOMIA_ERR_TOO_SMALL   // the buffer is too small, see Error.Need
+	ErrPackage     Status = C.EUNOMIA_ERR_PACKAGE     // the package is malformed
+	ErrType        Status = C.EUNOMIA_ERR_TYPE        // the value does not fit the type
+	ErrPerm        Status = C.EUNOMIA_ERR_PERM        // a privilege is missing
+	ErrUnsupported Status = C.EUNOMIA_ERR_UNSUPPORTED // this kernel, or this library, cannot do it
+	ErrVerifier    Status = C.EUNOMIA_ERR_VERIFIER    // the kernel rejected a program, see Error.Detail
+	ErrAttach      Status = C.EUNOMIA_ERR_ATTACH      // a program could not be attached
+	ErrSystem      Status = C.EUNOMIA_ERR_SYSTEM      // a system call failed, see Error.Errno
+	ErrWasm        Status = C.EUNOMIA_ERR_WASM        // the guest trapped, took too long or exceeded a limit
+	ErrStopped     Status = C.EUNOMIA_ERR_STOPPED     // Stop was called
+	ErrCallback    Status = C.EUNOMIA_ERR_CALLBACK    // the callback ended it
+	ErrInternal    Status = C.EUNOMIA_ERR_INTERNAL    // a bug of the library; the vm is dead
+)
+
+// Error returns the name of the status in eunomia.h, so that a Status is an error that errors.Is finds.
+func (s Status) Error() string {
+	return C.GoString(C.eunomia_status_name(C.int(s)))
+}
+
+// Error is what every failed call returns.
+type Error struct {
+	Status  Status
+	Message string        // a line for people
+	Detail  string        // the long text to it: the verifier's log, a guest's functions
+	Errno   syscall.Errno // the system's error number behind it, or 0
+	Need    int           // with ErrTooSmall, bytes that the buffer has to have
+}
+
+func (e *Error) Error() string {
+	return fmt.Sprintf("eunomia: %s (%s)", e.Message, e.Status.Error())
+}
+
+// Is makes errors.Is(err, status) true for the error's own status.
+func (e *Error) Is(target error) bool {
+	return target == error(e.Status)
+}
+
+// Unwrap makes errors.Is(err, syscall.EEXIST) true for the errno behind the error.
+func (e *Error) Unwrap() error {
+	if e.Errno == 0 {
+		return nil
+	}
+	return e.Errno
+}
+
+// failure is the error of the call that has just failed; the caller has the vm's turn.
+func (vm *VM) failure(status C.int) *Error {
+	return &Error{
+		Status:  Status(status),
+		Message: C.GoString(C.eunomia_errmsg(vm.c)),
+		Detail:  C.GoString(C.eunomia_errdetail(vm.c)),
+		Errno:   syscall.Errno(C.eunomia_errsys(vm.c)),
+	}
+}

@@ -1,0 +1,6 @@
+//go:build !eunomia_static
+
+package eunomia
+
+// #cgo pkg-config: eunomia
+import "C"

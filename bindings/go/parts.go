@@ -1,0 +1,391 @@
+package eunomia
+
+// #include "callback.h"
+import "C"
+
+import (
+	"encoding/json"
+	"errors"
+)
+
+// ---- maps ----
+
+// MapInfo describes a map.
+type MapInfo struct {
+	Name       string
+	Kind       uint32 // its BPF_MAP_TYPE_*
+	KeySize    int
+	ValueSize  int // on one CPU
+	MaxEntries uint32
+	KeyType    *Type
+	ValueType  *Type
+	Fd         int // borrowed from the vm; -1 before Load
+	CPUs       int // that a value exists for
+}
+
+// MapGet stores the value under a key in what into points to. With a key of type []byte into is a *[]byte and gets the
+// bytes of the value; else both are JSON, as for VarGet.
+func (vm *VM) MapGet(name string, key any, into any) error {
+	bytes, ok := key.([]byte)
+	if !ok {
+		return vm.mapGetJSON(name, key, into)
+	}
+	data, ok := into.(*[]byte)
+	if !ok {
+		return &Error{Status: ErrInval, Message: "a key in bytes gives a value in bytes, which needs a *[]byte"}
+	}
+	info, err := vm.MapFind(name)
+	if err != nil {
+		return err
+	}
+	value := make([]byte, info.room())
+	_, err = vm.callNamed([]string{name}, func(c *C.eunomia_vm, names texts) C.int {
+		return C.eunomia_map_get(c, names.at(0), pointer(bytes), C.size_t(len(bytes)), pointer(value), C.size_t(len(value)))
+	})
+	if err == nil {
+		*data = value
+	}
+	return err
+}
+
+// room is how many bytes a value has on all CPUs.
+func (info *MapInfo) room() int {
+	if info.CPUs == 1 {
+		return info.ValueSize
+	}
+	return (info.ValueSize + 7) / 8 * 8 * info.CPUs
+}
+
+func (vm *VM) mapGetJSON(name string, key any, into any) error {
+	text, err := json.Marshal(key)
+	if err != nil {
+		return err
+	}
+	value, err := vm.callForText([]string{name, string(text)}, func(c *C.eunomia_vm, names texts, out **C.char) C.int {
+		return C.eunomia_map_get_json(c, names.at(0), names.at(1), out)
+	})
+	if err != nil {
+		return err
+	}
+	return json.Unmarshal([]byte(value), into)
+}
+
+// Flags of MapSet.
+const (
+	MapAny     = 0 // store
+	MapNoExist = 1 // only if the key is not there
+	MapExist   = 2 // only if the key is there
+)
+
+// MapSet stores a value under a key, both []byte or neither.
+func (vm *VM) MapSet(name string, key, value any, flags uint64) error {
+	keyBytes, keyOK := key.([]byte)
+	valueBytes, valueOK := value.([]byte)
+	if keyOK && valueOK {
+		_, err := vm.callNamed([]string{name}, func(c *C.eunomia_vm, names texts) C.int {
+			return C.eunomia_map_set(c, names.at(0), pointer(keyBytes), C.size_t(len(keyBytes)),
+				pointer(valueBytes), C.size_t(len(valueBytes)), C.uint64_t(flags))
+		})
+		return err
+	}
+	if keyOK != valueOK {
+		return &Error{Status: ErrInval, Message: "of key and value, only one is in bytes"}
+	}
+	keyText, err := json.Marshal(key)
+	if err != nil {
+		return err
+	}
+	valueText, err := json.Marshal(value)
+	if err != nil {
+		return err
+	}
+	_, err = vm.callNamed([]string{name, string(keyText), string(valueText)}, func(c *C.eunomia_vm, names texts) C.int {
+		return C.eunomia_map_set_json(c, names.at(0), names.at(1), names.at(2), C.uint64_t(flags))
+	})
+	return err
+}
+
+// MapDel deletes a key and its value.
+func (vm *VM) MapDel(name string, key any) error {
+	if data, ok := key.([]byte); ok {
+		_, err := vm.callNamed([]string{name}, func(c *C.eunomia_vm, names texts) C.int {
+			return C.eunomia_map_del(c, names.at(0), pointer(data), C.size_t(len(data)))
+		})
+		return err
+	}
+	text, err := json.Marshal(key)
+	if err != nil {
+		return err
+	}
+	_, err = vm.callNamed([]string{name, string(text)}, func(c *C.eunomia_vm, names texts) C.int {
+		return C.eunomia_map_del_json(c, names.at(0), names.at(1))
+	})
+	return err
+}
+
+// MapNext returns the key after a key, both as bytes; nil is before the first, and ErrNotFound after the last.
+func (vm *VM) MapNext(name string, key []byte) ([]byte, error) {
+	size := len(key)
+	if key == nil {
+		info, err := vm.MapFind(name)
+		if err != nil {
+			return nil, err
+		}
+		size = info.KeySize
+	}
+	next := make([]byte, size)
+	_, err := vm.callNamed([]string{name}, func(c *C.eunomia_vm, names texts) C.int {
+		return C.eunomia_map_next(c, names.at(0), pointer(key), pointer(next), C.size_t(size))
+	})
+	if err != nil {
+		return nil, err
+	}
+	return next, nil
+}
+
+// MapEach calls fn for each entry, an event of kind EventMapEntry; returns their number. fn as for Poll.
+func (vm *VM) MapEach(name string, format Format, fn func(*Event) error) (int, error) {
+	names, err := cTexts([]string{name})
+	if err != nil {
+		return 0, err
+	}
+	defer names.free()
+	count, _, err := vm.deliver(fn, func(c *C.eunomia_vm, delivery C.uintptr_t) C.int {
+		return C.eunomia_go_map_each(c, names.at(0), C.uint32_t(format), delivery)
+	})
+	return count, err
+}
+
+// MapDump stores all entries in buf, which must be 8-aligned for FormatRaw. ErrTooSmall: they take Error.Need bytes.
+func (vm *VM) MapDump(name string, format Format, buf []byte) (Batch, error) {
+	info, err := vm.MapFind(name)
+	if err != nil {
+		return Batch{}, err
+	}
+	names, err := cTexts([]string{name})
+	if err != nil {
+		return Batch{}, err
+	}
+	defer names.free()
+	found, err := vm.fill(buf, func(c *C.eunomia_vm, found *C.eunomia_batch) C.int {
+		return C.eunomia_map_dump(c, names.at(0), C.uint32_t(format), pointer(buf), C.size_t(len(buf)), found)
+	})
+	batch := Batch{Source: name, Type: info.ValueType, Format: format, Count: int(found.count), Data: buf[:found.len]}
+	return batch, err
+}
+
+// Maps describes the maps of the package, those of global variables included.
+func (vm *VM) Maps() ([]MapInfo, error) {
+	return list(func(i int) (MapInfo, error) {
+		var info MapInfo
+		_, err := vm.call(func(c *C.eunomia_vm) C.int {
+			found := C.eunomia_map_info{size: C.sizeof_eunomia_map_info}
+			status := C.eunomia_map_at(c, C.int(i), &found)
+			return vm.mapInfo(status, &found, &info)
+		})
+		return info, err
+	})
+}
+
+// MapFind describes the map of that name.
+func (vm *VM) MapFind(name string) (MapInfo, error) {
+	var info MapInfo
+	_, err := vm.callNamed([]string{name}, func(c *C.eunomia_vm, names texts) C.int {
+		found := C.eunomia_map_info{size: C.sizeof_eunomia_map_info}
+		status := C.eunomia_map_find(c, names.at(0), &found)
+		return vm.mapInfo(status, &found, &info)
+	})
+	return info, err
+}
+
+func (vm *VM) mapInfo(status C.int, found *C.eunomia_map_info, info *MapInfo) C.int {
+	if status >= 0 {
+		*info = MapInfo{
+			Name: C.GoString(found.name), Kind: uint32(found.kind), KeySize: int(found.key_size),
+			ValueSize: int(found.value_size), MaxEntries: uint32(found.max_entries), KeyType: vm.typeOf(found.key_type),
+			ValueType: vm.typeOf(found.value_type), Fd: int(found.fd), CPUs: int(found.cpus),
+		}
+	}
+	return status
+}
+
+// list asks for one after the other until there are no more.
+func list[Info any](at func(i int) (Info, error)) ([]Info, error) {
+	var all []Info
+	for {
+		info, err := at(len(all))
+		if errors.Is(err, ErrNotFound) {
+			return all, nil
+		}
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, info)
+	}
+}
+
+// ---- sources ----
+
+// SourceKind is where events come from.
+type SourceKind uint32
+
+// Kinds of sources.
+const (
+	SourceRing SourceKind = C.EUNOMIA_SOURCE_RING
+	SourcePerf SourceKind = C.EUNOMIA_SOURCE_PERF
+	SourceMap  SourceKind = C.EUNOMIA_SOURCE_MAP
+)
+
+// SourceInfo describes a source of events.
+type SourceInfo struct {
+	Name       string
+	Kind       SourceKind
+	IntervalMS uint32 // of a sampled map
+	RecordSize int    // 0 if the package does not tell
+	Type       *Type
+	KeyType    *Type
+	Events     uint64
+	Lost       uint64
+}
+
+// Sources describes the sources of events, known once the package is loaded.
+func (vm *VM) Sources() ([]SourceInfo, error) {
+	return list(func(i int) (SourceInfo, error) {
+		var info SourceInfo
+		_, err := vm.call(func(c *C.eunomia_vm) C.int {
+			found := C.eunomia_source_info{size: C.sizeof_eunomia_source_info}
+			status := C.eunomia_source_at(c, C.int(i), &found)
+			if status >= 0 {
+				info = SourceInfo{
+					Name: C.GoString(found.name), Kind: SourceKind(found.kind), IntervalMS: uint32(found.interval_ms),
+					RecordSize: int(found.record_size), Type: vm.typeOf(found._type), KeyType: vm.typeOf(found.key_type),
+					Events: uint64(found.events), Lost: uint64(found.lost),
+				}
+			}
+			return status
+		})
+		return info, err
+	})
+}
+
+// source is what a batch tells of its source. It stays the same once the package is loaded.
+type source struct {
+	name string
+	kind *Type
+}
+
+// source looks a source up; the caller has the vm's turn.
+func (vm *VM) source(index int) source {
+	for i := len(vm.sources); i <= index; i++ {
+		found := C.eunomia_source_info{size: C.sizeof_eunomia_source_info}
+		C.eunomia_source_at(vm.c, C.int(i), &found)
+		vm.sources = append(vm.sources, source{C.GoString(found.name), vm.typeOf(found._type)})
+	}
+	return vm.sources[index]
+}
+
+// ---- programs ----
+
+// ProgFlag is a bit of ProgInfo.Flags.
+type ProgFlag uint32
+
+// Flags of programs.
+const (
+	ProgAutoload ProgFlag = C.EUNOMIA_PROG_AUTOLOAD // Load loads it
+	ProgLoaded   ProgFlag = C.EUNOMIA_PROG_LOADED   // it is in the kernel
+	ProgAttached ProgFlag = C.EUNOMIA_PROG_ATTACHED // it is attached
+)
+
+// ProgInfo describes a program.
+type ProgInfo struct {
+	Name     string
+	Section  string // in the object, which names the hook
+	Target   string // as given to ProgSetTarget, as JSON
+	Type     uint32 // its BPF_PROG_TYPE_*
+	Flags    ProgFlag
+	ID       uint32 // the kernel's; 0 before Load
+	RunCount uint64 // 0 unless the kernel counts
+	RunNS    uint64
+}
+
+// Progs describes the programs.
+func (vm *VM) Progs() ([]ProgInfo, error) {
+	return list(func(i int) (ProgInfo, error) {
+		var info ProgInfo
+		_, err := vm.call(func(c *C.eunomia_vm) C.int {
+			found := C.eunomia_prog_info{size: C.sizeof_eunomia_prog_info}
+			status := C.eunomia_prog_at(c, C.int(i), &found)
+			return progInfo(status, &found, &info)
+		})
+		return info, err
+	})
+}
+
+// ProgFind describes the program of that name.
+func (vm *VM) ProgFind(name string) (ProgInfo, error) {
+	var info ProgInfo
+	_, err := vm.callNamed([]string{name}, func(c *C.eunomia_vm, names texts) C.int {
+		found := C.eunomia_prog_info{size: C.sizeof_eunomia_prog_info}
+		status := C.eunomia_prog_find(c, names.at(0), &found)
+		return progInfo(status, &found, &info)
+	})
+	return info, err
+}
+
+func progInfo(status C.int, found *C.eunomia_prog_info, info *ProgInfo) C.int {
+	if status >= 0 {
+		*info = ProgInfo{
+			Name: C.GoString(found.name), Section: C.GoString(found.section), Target: C.GoString(found.target),
+			Type: uint32(found._type), Flags: ProgFlag(found.flags), ID: uint32(found.id),
+			RunCount: uint64(found.run_count), RunNS: uint64(found.run_ns),
+		}
+	}
+	return status
+}
+
+// ProgSetAutoload chooses whether Load loads a program.
+func (vm *VM) ProgSetAutoload(name string, on bool) error {
+	_, err := vm.callNamed([]string{name}, func(c *C.eunomia_vm, names texts) C.int {
+		return C.eunomia_prog_set_autoload(c, names.at(0), flag(on))
+	})
+	return err
+}
+
+// ProgSetTarget sets where a program attaches, with the keys of the package's progs[]; a list for several targets.
+func (vm *VM) ProgSetTarget(name string, target any) error {
+	text, err := json.Marshal(target)
+	if err != nil {
+		return err
+	}
+	_, err = vm.callNamed([]string{name, string(text)}, func(c *C.eunomia_vm, names texts) C.int {
+		return C.eunomia_prog_set_target_json(c, names.at(0), names.at(1))
+	})
+	return err
+}
+
+// ---- statistics ----
+
+// Stats is the ledger: every record is delivered, or dropped and counted under its cause. See eunomia_stats.
+type Stats struct {
+	Events, Bytes                                  uint64
+	LostKernel, LostQueue, GuestDropped, Malformed uint64
+	Polls, Replaces, RunCount, RunNS               uint64
+}
+
+// Stats returns the ledger; it waits for nobody.
+func (vm *VM) Stats() (Stats, error) {
+	if err := vm.hold(); err != nil {
+		return Stats{}, err
+	}
+	defer vm.release()
+	found := C.eunomia_stats{size: C.sizeof_eunomia_stats}
+	if status := C.eunomia_stats_get(vm.c, &found); status < 0 {
+		return Stats{}, &Error{Status: Status(status), Message: "there are no statistics"}
+	}
+	return Stats{
+		Events: uint64(found.events), Bytes: uint64(found.bytes), LostKernel: uint64(found.lost_kernel),
+		LostQueue: uint64(found.lost_queue), GuestDropped: uint64(found.guest_dropped),
+		Malformed: uint64(found.malformed), Polls: uint64(found.polls), Replaces: uint64(found.replaces),
+		RunCount: uint64(found.run_count), RunNS: uint64(found.run_ns),
+	}, nil
+}

@@ -1,0 +1,424 @@
+package eunomia
+
+// #include <poll.h>
+// #include <stdlib.h>
+// #include "callback.h"
+import "C"
+
+import (
+	"encoding/json"
+	"fmt"
+	"runtime"
+	"runtime/cgo"
+	"sync"
+	"sync/atomic"
+	"unsafe"
+)
+
+// Kind is a set of kinds of packages.
+type Kind uint32
+
+// Kinds of packages.
+const (
+	KindJSON Kind = C.EUNOMIA_KIND_JSON
+	KindWASM Kind = C.EUNOMIA_KIND_WASM
+	KindAny  Kind = C.EUNOMIA_KIND_ANY
+)
+
+// LogLevel is the importance of a log line.
+type LogLevel uint32
+
+// Levels of the log.
+const (
+	LogError LogLevel = C.EUNOMIA_LOG_ERROR
+	LogWarn  LogLevel = C.EUNOMIA_LOG_WARN
+	LogInfo  LogLevel = C.EUNOMIA_LOG_INFO
+	LogDebug LogLevel = C.EUNOMIA_LOG_DEBUG
+)
+
+// OptionFlag is a bit of Options.Flags.
+type OptionFlag uint32
+
+// Flags for guests, see eunomia.h.
+const (
+	WasmRawEvents OptionFlag = C.EUNOMIA_WASM_RAW_EVENTS
+	WasmStdio     OptionFlag = C.EUNOMIA_WASM_STDIO
+)
+
+// Options are settings of a new vm; the zero value is the default. Their meaning is that of eunomia_options.
+type Options struct {
+	// Log gets one line at a time, from any goroutine that uses the vm, and must not use it. A panic is raised again by
+	// the call on the vm that the line was about.
+	Log          func(level LogLevel, line string)
+	LogLevel     LogLevel
+	Flags        OptionFlag
+	BTFPath      string
+	PinPath      string
+	PerfPages    uint32
+	PollBudget   uint32
+	WasmStack    uint32
+	WasmHeap     uint32
+	WasmMemory   uint32
+	WasmBudgetMS uint32
+	WasmDirs     []string
+}
+
+// VM is a running BPF package, or an empty place for one. It goes one way: open, set variables, load, attach, poll,
+// Close.
+type VM struct {
+	c   *C.eunomia_vm
+	log cgo.Handle
+	// The vm is freed by the last user to leave once it is closed.
+	life   sync.Mutex
+	users  int
+	closed atomic.Bool
+	// Held over each call and the reading of its error; lent to callbacks.
+	turn    sync.Mutex
+	logger  *logger
+	types   map[*C.eunomia_type]*Type
+	sources []source
+	// Whether Stop was called: what else ends a wait is a context.
+	stopped atomic.Bool
+}
+
+// New makes an empty vm. Nil options: all defaults.
+func New(options *Options) (*VM, error) {
+	if found := uint32(C.eunomia_version()); found/100 != C.EUNOMIA_VERSION_NUM/100 {
+		text := "the library is %s, this package was built for %d.%d"
+		return nil, &Error{Status: ErrUnsupported, Message: fmt.Sprintf(text, LibraryVersion(),
+			C.EUNOMIA_VERSION_MAJOR, C.EUNOMIA_VERSION_MINOR)}
+	}
+	if options == nil {
+		options = &Options{}
+	}
+	copies, err := cTexts(append([]string{options.BTFPath, options.PinPath}, options.WasmDirs...))
+	if err != nil {
+		return nil, err
+	}
+	defer copies.free()
+
+	vm := &VM{logger: &logger{log: options.Log}, types: map[*C.eunomia_type]*Type{}}
+	vm.log = cgo.NewHandle(vm.logger)
+	c := C.eunomia_options{
+		log_level: C.uint32_t(options.LogLevel), flags: C.uint32_t(options.Flags),
+		btf_path: copies.or(0), pin_path: copies.or(1),
+		perf_pages: C.uint32_t(options.PerfPages), poll_budget: C.uint32_t(options.PollBudget),
+		wasm_stack: C.uint32_t(options.WasmStack), wasm_heap: C.uint32_t(options.WasmHeap),
+		wasm_memory: C.uint32_t(options.WasmMemory), wasm_budget_ms: C.uint32_t(options.WasmBudgetMS),
+	}
+	if len(options.WasmDirs) > 0 {
+		c.wasm_dirs = copies.from(2)
+	}
+	if status := C.eunomia_go_new(&vm.c, &c, C.uintptr_t(vm.log)); status < 0 {
+		vm.log.Delete()
+		return nil, &Error{Status: Status(status), Message: vm.logger.last} // where there is no vm, only the log says why
+	}
+	runtime.SetFinalizer(vm, (*VM).Close)
+	return vm, nil
+}
+
+// LibraryVersion returns a line for people that names the library in use, the libbpf and WAMR inside and the build.
+func LibraryVersion() string {
+	return C.GoString(C.eunomia_version_string())
+}
+
+// Close detaches, unloads and frees. A second time is fine, and so is another goroutine or a callback: calls that wait
+// end with ErrState or ErrStopped, and the last to leave frees the vm. It returns nil.
+func (vm *VM) Close() error {
+	vm.life.Lock()
+	defer vm.life.Unlock()
+	if !vm.closed.Swap(true) {
+		vm.stopOrFree()
+	}
+	return nil
+}
+
+// hold keeps the vm from being freed until release.
+func (vm *VM) hold() error {
+	vm.life.Lock()
+	defer vm.life.Unlock()
+	if vm.closed.Load() {
+		return &Error{Status: ErrState, Message: "the vm is closed"}
+	}
+	vm.users++
+	return nil
+}
+
+func (vm *VM) release() {
+	vm.life.Lock()
+	defer vm.life.Unlock()
+	vm.users--
+	if vm.closed.Load() {
+		vm.stopOrFree()
+	}
+}
+
+// stopOrFree frees a closed vm, or wakes one of those who wait; each that leaves wakes the next.
+func (vm *VM) stopOrFree() {
+	if vm.users > 0 {
+		C.eunomia_stop(vm.c)
+		return
+	}
+	runtime.SetFinalizer(vm, nil)
+	C.eunomia_destroy(vm.c)
+	vm.log.Delete()
+}
+
+// call calls C, one goroutine at a time, and makes an error of a negative answer.
+func (vm *VM) call(function func(c *C.eunomia_vm) C.int) (int, error) {
+	if err := vm.hold(); err != nil {
+		return 0, err
+	}
+	defer vm.release()
+	vm.turn.Lock()
+	defer vm.turn.Unlock()
+	status := function(vm.c)
+	vm.logger.raise()
+	if status < 0 {
+		return 0, vm.failure(status)
+	}
+	return int(status), nil
+}
+
+// callNamed is call with the names that the function takes.
+func (vm *VM) callNamed(names []string, function func(c *C.eunomia_vm, names texts) C.int) (int, error) {
+	copies, err := cTexts(names)
+	if err != nil {
+		return 0, err
+	}
+	defer copies.free()
+	return vm.call(func(c *C.eunomia_vm) C.int { return function(c, copies) })
+}
+
+// callForText is callNamed for a function that lends a text.
+func (vm *VM) callForText(names []string, function func(c *C.eunomia_vm, names texts, out **C.char) C.int) (string, error) {
+	var text string
+	_, err := vm.callNamed(names, func(c *C.eunomia_vm, names texts) C.int {
+		var out *C.char
+		status := function(c, names, &out)
+		if status >= 0 {
+			text = C.GoString(out)
+		}
+		return status
+	})
+	return text, err
+}
+
+// ---- package ----
+
+// Open opens a package from memory and returns the kind it was.
+func (vm *VM) Open(data []byte, kinds Kind) (Kind, error) {
+	kind, err := vm.call(func(c *C.eunomia_vm) C.int {
+		return C.eunomia_open(c, pointer(data), C.size_t(len(data)), C.uint32_t(kinds))
+	})
+	return Kind(kind), err
+}
+
+// OpenFile opens a package from a file.
+func (vm *VM) OpenFile(path string, kinds Kind) (Kind, error) {
+	kind, err := vm.callNamed([]string{path}, func(c *C.eunomia_vm, names texts) C.int {
+		return C.eunomia_open_file(c, names.at(0), C.uint32_t(kinds))
+	})
+	return Kind(kind), err
+}
+
+// OpenObject opens a BPF object with its metadata apart: a skeleton JSON, or "" to take everything from its BTF.
+func (vm *VM) OpenObject(elf []byte, meta string) (Kind, error) {
+	kind, err := vm.callNamed([]string{meta}, func(c *C.eunomia_vm, names texts) C.int {
+		return C.eunomia_open_object(c, pointer(elf), C.size_t(len(elf)), names.or(0))
+	})
+	return Kind(kind), err
+}
+
+// Load creates the maps and loads the programs.
+func (vm *VM) Load() error {
+	_, err := vm.call(func(c *C.eunomia_vm) C.int { return C.eunomia_load(c) })
+	return err
+}
+
+// Attach attaches all programs, after loading them if that has not been done.
+func (vm *VM) Attach() error {
+	_, err := vm.call(func(c *C.eunomia_vm) C.int { return C.eunomia_attach(c) })
+	return err
+}
+
+// Detach detaches all programs. Maps and variables stay, and Attach may follow.
+func (vm *VM) Detach() error {
+	_, err := vm.call(func(c *C.eunomia_vm) C.int { return C.eunomia_detach(c) })
+	return err
+}
+
+// Describe returns the whole package as JSON; eunomia.h lists the keys.
+func (vm *VM) Describe() (json.RawMessage, error) {
+	text, err := vm.callForText(nil, func(c *C.eunomia_vm, _ texts, out **C.char) C.int {
+		return C.eunomia_describe(c, out, nil)
+	})
+	return json.RawMessage(text), err
+}
+
+// ---- variables and arguments ----
+
+// VarSet sets a variable. Constants can be set before Load only.
+func (vm *VM) VarSet(name string, value any) error {
+	if data, ok := value.([]byte); ok {
+		_, err := vm.callNamed([]string{name}, func(c *C.eunomia_vm, names texts) C.int {
+			return C.eunomia_var_set(c, names.at(0), pointer(data), C.size_t(len(data)))
+		})
+		return err
+	}
+	text, err := json.Marshal(value)
+	if err != nil {
+		return err
+	}
+	_, err = vm.callNamed([]string{name, string(text)}, func(c *C.eunomia_vm, names texts) C.int {
+		return C.eunomia_var_set_json(c, names.at(0), names.at(1))
+	})
+	return err
+}
+
+// VarGet stores the present value of a variable in what into points to: its bytes in a []byte, else as json.Unmarshal
+// does.
+func (vm *VM) VarGet(name string, into any) error {
+	if data, ok := into.(*[]byte); ok {
+		return vm.varGetBytes(name, data)
+	}
+	text, err := vm.callForText([]string{name}, func(c *C.eunomia_vm, names texts, out **C.char) C.int {
+		return C.eunomia_var_get_json(c, names.at(0), out)
+	})
+	if err != nil {
+		return err
+	}
+	return json.Unmarshal([]byte(text), into)
+}
+
+func (vm *VM) varGetBytes(name string, into *[]byte) error {
+	var data []byte
+	_, err := vm.callNamed([]string{name}, func(c *C.eunomia_vm, names texts) C.int {
+		var size C.size_t
+		status := C.eunomia_var_get(c, names.at(0), nil, &size)
+		if status == C.EUNOMIA_ERR_TOO_SMALL {
+			data = make([]byte, size)
+			status = C.eunomia_var_get(c, names.at(0), pointer(data), &size)
+		}
+		return status
+	})
+	if err == nil {
+		*into = data
+	}
+	return err
+}
+
+// ArgsSet sets variables from a command line, argv[0] included. True: it asks for help, which ArgsHelp has.
+func (vm *VM) ArgsSet(argv []string) (bool, error) {
+	help, err := vm.callNamed(argv, func(c *C.eunomia_vm, names texts) C.int {
+		return C.eunomia_args_set(c, C.int(len(argv)), names.from(0))
+	})
+	return help == 1, err
+}
+
+// ArgsHelp returns the help text of the package, or what ArgsSet was asked for.
+func (vm *VM) ArgsHelp() (string, error) {
+	return vm.callForText(nil, func(c *C.eunomia_vm, _ texts, out **C.char) C.int {
+		return C.eunomia_args_help(c, out)
+	})
+}
+
+// ---- other goroutines ----
+
+// Fd returns a descriptor for the host's own event loop: readable when Poll with timeout 0 has something to do. -1 once
+// the vm is closed.
+func (vm *VM) Fd() int {
+	if vm.hold() != nil {
+		return -1
+	}
+	defer vm.release()
+	return int(C.eunomia_epoll_fd(vm.c))
+}
+
+// Stop ends the call that waits for events, or the next one, with ErrStopped.
+func (vm *VM) Stop() {
+	if vm.hold() != nil {
+		return
+	}
+	defer vm.release()
+	vm.stopped.Store(true)
+	C.eunomia_stop(vm.c)
+}
+
+// Pause pauses delivery, or goes on. Records stay in the kernel's buffers meanwhile.
+func (vm *VM) Pause(on bool) error {
+	if err := vm.hold(); err != nil {
+		return err
+	}
+	defer vm.release()
+	C.eunomia_pause(vm.c, flag(on))
+	return nil
+}
+
+// QueueStart starts a thread that moves records from the kernel to memory while the host is busy.
+func (vm *VM) QueueStart(maxBytes uint64) error {
+	_, err := vm.call(func(c *C.eunomia_vm) C.int { return C.eunomia_queue_start(c, C.size_t(maxBytes)) })
+	return err
+}
+
+// QueueStop ends that thread. What has been queued is still delivered.
+func (vm *VM) QueueStop() error {
+	_, err := vm.call(func(c *C.eunomia_vm) C.int { return C.eunomia_queue_stop(c) })
+	return err
+}
+
+// ---- values for C ----
+
+// texts are C's copies of Go's, with NULL at the end.
+type texts []*C.char
+
+func cTexts(all []string) (texts, error) {
+	for _, text := range all {
+		for i := range text {
+			if text[i] == 0 {
+				return nil, &Error{Status: ErrInval, Message: fmt.Sprintf("%q has a NUL in it", text)}
+			}
+		}
+	}
+	// C's memory, as it holds pointers that C follows.
+	size := C.size_t(len(all)+1) * C.size_t(unsafe.Sizeof((*C.char)(nil)))
+	copies := unsafe.Slice((**C.char)(C.malloc(size)), len(all)+1)
+	for i, text := range all {
+		copies[i] = C.CString(text)
+	}
+	copies[len(all)] = nil
+	return copies, nil
+}
+
+func (t texts) free() {
+	for _, text := range t {
+		C.free(unsafe.Pointer(text))
+	}
+	C.free(unsafe.Pointer(&t[0]))
+}
+
+func (t texts) at(i int) *C.char { return t[i] }
+
+// or is NULL in place of an empty text.
+func (t texts) or(i int) *C.char {
+	if *t[i] == 0 {
+		return nil
+	}
+	return t[i]
+}
+
+func (t texts) from(i int) **C.char { return &t[i] }
+
+func pointer(data []byte) unsafe.Pointer {
+	if len(data) == 0 {
+		return nil
+	}
+	return unsafe.Pointer(&data[0])
+}
+
+func flag(on bool) C.int {
+	if on {
+		return 1
+	}
+	return 0
+}

@@ -1,0 +1,389 @@
+package eunomia
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+var background = context.Background()
+
+// What the package sends for each getpgid(2): conformance/bpf/calls.bpf.c of the tests.
+type callEvent struct {
+	Seq, Mode uint32
+	Value     uint64
+	Text      [8]byte
+}
+
+func packagePath(name string) string {
+	return filepath.Join(os.Getenv("EUNOMIA_TEST_PACKAGES"), name)
+}
+
+func check(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func equal(t *testing.T, found, expected any) {
+	t.Helper()
+	if !reflect.DeepEqual(found, expected) {
+		t.Fatalf("found %v, not %v", found, expected)
+	}
+}
+
+func opened(t *testing.T, name string, options *Options) *VM {
+	t.Helper()
+	vm, err := New(options)
+	check(t, err)
+	t.Cleanup(func() { vm.Close() })
+	_, err = vm.OpenFile(packagePath(name), KindAny)
+	check(t, err)
+	return vm
+}
+
+// running is a vm that sends events for this process.
+func running(t *testing.T) *VM {
+	t.Helper()
+	vm := opened(t, "calls.json", nil)
+	check(t, vm.VarSet("target", os.Getpid()))
+	check(t, vm.Attach())
+	return vm
+}
+
+func trigger(t *testing.T, vm *VM, events int) {
+	t.Helper()
+	check(t, vm.VarSet("burst", events))
+	syscall.Getpgid(0)
+}
+
+func ignore(*Event) error { return nil }
+
+func TestValuesAreJSONAndBytesAreBytes(t *testing.T) {
+	vm := running(t)
+	type pair struct {
+		Left  int32  `json:"left"`
+		Right uint16 `json:"right"`
+	}
+	check(t, vm.VarSet("pair", pair{-5, 6}))
+	var found pair
+	check(t, vm.VarGet("pair", &found))
+	equal(t, found, pair{-5, 6})
+	var data []byte
+	check(t, vm.VarGet("pair", &data))
+	equal(t, data, []byte{0xfb, 0xff, 0xff, 0xff, 6, 0, 0, 0})
+	check(t, vm.VarSet("bonus", bytes.Repeat([]byte{255}, 8)))
+	var bonus uint64
+	check(t, vm.VarGet("bonus", &bonus))
+	equal(t, bonus, ^uint64(0))
+}
+
+func TestAFailureHasStatusWordsAndErrno(t *testing.T) {
+	vm := running(t)
+	err := vm.VarSet("small", 70000)
+	equal(t, errors.Is(err, ErrType), true)
+	equal(t, errors.Is(err, ErrInval), false)
+	var failure *Error
+	equal(t, errors.As(err, &failure), true)
+	equal(t, failure.Message, `variable "small": 70000 does not fit u16`)
+	equal(t, err.Error(), `eunomia: variable "small": 70000 does not fit u16 (EUNOMIA_ERR_TYPE)`)
+	check(t, vm.MapSet("counts", 1, 1, MapAny))
+	err = vm.MapSet("counts", 1, 1, MapNoExist)
+	equal(t, errors.Is(err, ErrSystem) && errors.Is(err, syscall.EEXIST), true)
+	err = vm.VarSet("a\x00b", 1)
+	equal(t, errors.Is(err, ErrInval), true)
+}
+
+func TestACommandLineSetsVariables(t *testing.T) {
+	vm, err := New(nil)
+	check(t, err)
+	defer vm.Close()
+	data, err := os.ReadFile(packagePath("calls.json"))
+	check(t, err)
+	kind, err := vm.Open(data, KindAny)
+	check(t, err)
+	equal(t, kind, KindJSON)
+	help, err := vm.ArgsSet([]string{"calls", "--target", "7"})
+	check(t, err)
+	equal(t, help, false)
+	var target int
+	check(t, vm.VarGet("target", &target))
+	equal(t, target, 7)
+	help, err = vm.ArgsSet([]string{"calls", "--help"})
+	check(t, err)
+	equal(t, help, true)
+	text, err := vm.ArgsHelp()
+	check(t, err)
+	equal(t, strings.Contains(text, "--target"), true)
+}
+
+func TestPollGivesEvents(t *testing.T) {
+	vm := running(t)
+	trigger(t, vm, 3)
+	var seqs []uint32
+	count, err := vm.Poll(background, Forever, FormatJSON, func(event *Event) error {
+		var call struct{ Seq uint32 }
+		if err := json.Unmarshal(event.Data, &call); err != nil {
+			return err
+		}
+		seqs = append(seqs, call.Seq)
+		return nil
+	})
+	check(t, err)
+	equal(t, count, 3)
+	equal(t, seqs, []uint32{0, 1, 2})
+
+	trigger(t, vm, 1)
+	_, err = vm.Poll(background, Forever, FormatRaw, func(event *Event) error {
+		var call callEvent
+		equal(t, binary.Read(bytes.NewReader(event.Data), binary.LittleEndian, &call), nil)
+		equal(t, call, callEvent{0, 5, 7, [8]byte{'h', 'e', 'l', 'l', 'o'}})
+		equal(t, *event, Event{Kind: EventSample, Format: FormatRaw, Source: "events", Data: event.Data, Key: event.Key,
+			Type: event.Type, CPU: -1})
+		equal(t, event.Type.Name, "struct event")
+		return nil
+	})
+	check(t, err)
+	count, err = vm.Poll(background, 10*time.Millisecond, FormatRaw, ignore)
+	check(t, err)
+	equal(t, count, 0)
+}
+
+func TestEndEndsAPollAndARun(t *testing.T) {
+	vm := running(t)
+	trigger(t, vm, 3)
+	end := func(*Event) error { return End }
+	count, err := vm.Poll(background, Forever, FormatJSON, end)
+	check(t, err)
+	equal(t, count, 1)
+	check(t, vm.Run(background, FormatJSON, end))
+	count, err = vm.Poll(background, 0, FormatJSON, ignore)
+	check(t, err)
+	equal(t, count, 1)
+}
+
+func TestEventsAreScanned(t *testing.T) {
+	for _, format := range []Format{FormatRaw, FormatJSON, FormatText} {
+		vm := running(t)
+		trigger(t, vm, 5)
+		events := vm.Events(background, format)
+		count := 0
+		for count < 5 && events.Next() {
+			event := events.Event()
+			equal(t, event.Source, "events")
+			if format == FormatRaw {
+				equal(t, binary.LittleEndian.Uint32(event.Data), uint32(count))
+			} else if bytes.IndexByte(event.Data, '\n') >= 0 {
+				t.Fatalf("more than a line: %q", event.Data)
+			}
+			count++
+		}
+		equal(t, count, 5)
+		vm.Stop()
+		equal(t, events.Next(), false)
+		check(t, events.Err())
+	}
+}
+
+func TestReadFillsABuffer(t *testing.T) {
+	vm := running(t)
+	buf := make([]byte, 4096)
+	trigger(t, vm, 2)
+	_, err := vm.Read(background, Forever, FormatRaw, buf[:8])
+	var failure *Error
+	equal(t, errors.As(err, &failure), true)
+	equal(t, failure.Status, ErrTooSmall)
+	equal(t, failure.Need, 40)
+	batch, err := vm.Read(background, Forever, FormatRaw, buf)
+	check(t, err)
+	equal(t, batch.Source, "events")
+	equal(t, batch.Type.Name, "struct event")
+	seq := uint32(0)
+	records := batch.Records()
+	for ; records.Next(); seq++ {
+		equal(t, binary.LittleEndian.Uint32(records.Data()), seq)
+		equal(t, len(records.Data()), 24)
+		equal(t, len(records.Key()), 0)
+		equal(t, records.CPU(), -1)
+	}
+	equal(t, seq, uint32(2))
+	batch, err = vm.Read(background, 0, FormatJSON, buf)
+	check(t, err)
+	equal(t, batch.Count, 0)
+	_, err = vm.Read(background, 0, FormatRaw, buf[1:])
+	equal(t, errors.Is(err, ErrInval), true)
+}
+
+func TestReadAllocatesNothingForARecord(t *testing.T) {
+	vm := running(t)
+	buf := make([]byte, 64*1024)
+	check(t, vm.VarSet("burst", 100))
+	once := func() {
+		syscall.Getpgid(0)
+		batch, err := vm.Read(background, 0, FormatRaw, buf)
+		if err != nil || batch.Count != 100 {
+			t.Fatal(batch.Count, err)
+		}
+		for records := batch.Records(); records.Next(); {
+		}
+	}
+	if allocations := testing.AllocsPerRun(100, once); allocations > 20 {
+		t.Fatalf("%v allocations for 100 records", allocations)
+	}
+}
+
+func TestMapsByValueAndByBytes(t *testing.T) {
+	vm := running(t)
+	twenty := []byte{20, 0, 0, 0, 0, 0, 0, 0}
+	check(t, vm.MapSet("counts", 1, 10, MapAny))
+	check(t, vm.MapSet("counts", []byte{2, 0, 0, 0}, twenty, MapAny))
+	var value uint64
+	check(t, vm.MapGet("counts", 2, &value))
+	equal(t, value, uint64(20))
+	var data []byte
+	check(t, vm.MapGet("counts", []byte{2, 0, 0, 0}, &data))
+	equal(t, data, twenty)
+	equal(t, errors.Is(vm.MapGet("counts", []byte{2, 0, 0, 0}, &value), ErrInval), true)
+	equal(t, errors.Is(vm.MapSet("counts", 1, twenty, MapAny), ErrInval), true)
+	info, err := vm.MapFind("per_cpu")
+	check(t, err)
+	check(t, vm.MapGet("per_cpu", []byte{0, 0, 0, 0}, &data))
+	equal(t, len(data), 8*info.CPUs)
+
+	keys := map[byte]bool{}
+	count, err := vm.MapEach("counts", FormatRaw, func(event *Event) error {
+		keys[event.Key[0]] = event.Kind == EventMapEntry
+		return nil
+	})
+	check(t, err)
+	equal(t, count, 2)
+	equal(t, keys, map[byte]bool{1: true, 2: true})
+	batch, err := vm.MapDump("counts", FormatRaw, make([]byte, 64))
+	check(t, err)
+	equal(t, batch.Count, 2)
+	records := batch.Records()
+	for records.Next() {
+		equal(t, records.Data()[0], records.Key()[0]*10)
+	}
+	check(t, vm.MapDel("counts", 1))
+	key, err := vm.MapNext("counts", nil)
+	check(t, err)
+	equal(t, key, []byte{2, 0, 0, 0})
+	check(t, vm.MapDel("counts", key))
+	_, err = vm.MapNext("counts", nil)
+	equal(t, errors.Is(err, ErrNotFound), true)
+}
+
+func TestAPackageIsDescribed(t *testing.T) {
+	vm := running(t)
+	text, err := vm.Describe()
+	check(t, err)
+	var description struct{ State string }
+	check(t, json.Unmarshal(text, &description))
+	equal(t, description.State, "attached")
+	progs, err := vm.Progs()
+	check(t, err)
+	equal(t, []string{progs[0].Name, progs[1].Name}, []string{"on_call", "on_return"})
+	maps, err := vm.Maps()
+	check(t, err)
+	equal(t, len(maps) >= 4, true)
+	sources, err := vm.Sources()
+	check(t, err)
+	equal(t, len(sources), 1)
+	mode := sources[0].Type.Fields[1]
+	equal(t, []any{mode.Name, mode.Type.Fields[1].Name, mode.Type.Fields[1].Value}, []any{"mode", "MODE_ON", int64(5)})
+	text8 := sources[0].Type.Fields[3].Type
+	equal(t, []any{text8.Kind, text8.Count, text8.Element.Kind}, []any{TypeArray, 8, TypeChar})
+}
+
+func TestProgramsAreChosenAndAimed(t *testing.T) {
+	vm := opened(t, "calls.json", nil)
+	check(t, vm.ProgSetAutoload("on_return", false))
+	check(t, vm.ProgSetTarget("on_call", map[string]string{"attach": "raw_tp/sys_exit"}))
+	prog, err := vm.ProgFind("on_call")
+	check(t, err)
+	equal(t, strings.Contains(prog.Target, "sys_exit"), true)
+	check(t, vm.Attach())
+	prog, err = vm.ProgFind("on_return")
+	check(t, err)
+	equal(t, prog.ID, uint32(0))
+	check(t, vm.Detach())
+}
+
+func TestAnIteratorGivesLines(t *testing.T) {
+	object, err := os.ReadFile(packagePath("tasks.o"))
+	check(t, err)
+	vm, err := New(nil)
+	check(t, err)
+	defer vm.Close()
+	_, err = vm.OpenObject(object, "")
+	check(t, err)
+	check(t, vm.Attach())
+	lines := 0
+	count, err := vm.IterEach("tasks", func(event *Event) error {
+		lines++
+		return nil
+	})
+	check(t, err)
+	equal(t, count, lines)
+	equal(t, count > 0, true)
+}
+
+func TestAGuestRunsWithArguments(t *testing.T) {
+	vm := opened(t, "hello.wasm", nil)
+	var printed []string
+	code, err := vm.WasmRun(background, []string{"guest", "one"}, FormatJSON, func(event *Event) error {
+		printed = append(printed, string(event.Data))
+		return nil
+	})
+	check(t, err)
+	equal(t, code, 5)
+	equal(t, printed, []string{`hello ["guest","one"]`})
+}
+
+func TestTheLogComesLineByLine(t *testing.T) {
+	lines := 0
+	vm := opened(t, "calls.json", &Options{LogLevel: LogDebug, Log: func(level LogLevel, line string) {
+		if strings.Contains(line, "\n") {
+			t.Errorf("%q has a line feed", line)
+		}
+		lines++
+	}})
+	check(t, vm.Load())
+	equal(t, lines > 0, true)
+}
+
+func TestTheQueueDelivers(t *testing.T) {
+	vm := running(t)
+	check(t, vm.QueueStart(1<<20))
+	trigger(t, vm, 2)
+	for seen := 0; seen < 2; {
+		count, err := vm.Poll(background, Forever, FormatRaw, ignore)
+		check(t, err)
+		seen += count
+	}
+	check(t, vm.QueueStop())
+}
+
+func TestPausedNothingIsReady(t *testing.T) {
+	vm := running(t)
+	check(t, vm.Pause(true))
+	trigger(t, vm, 1)
+	count, err := vm.Poll(background, 0, FormatRaw, ignore)
+	check(t, err)
+	equal(t, count, 0)
+	check(t, vm.Pause(false))
+	count, err = vm.Poll(background, Forever, FormatRaw, ignore)
+	check(t, err)
+	equal(t, count, 1)
+}

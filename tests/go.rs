@@ -1,0 +1,181 @@
+//! The Go binding, on the library as it ships: its own tests as they are, with the race detector, with the strictest check
+//! of pointers under a garbage collector that never rests, and linked statically; and its README's program, from a prefix.
+
+#[path = "conformance/packages.rs"]
+mod packages;
+mod support;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+
+use support::{example, host};
+
+const ROOT: &str = env!("CARGO_MANIFEST_DIR");
+const MODULE: &str = "github.com/eunomia-bpf/libeunomia/bindings/go";
+
+#[test]
+fn every_function_takes_and_gives_what_go_has() {
+    needs_root!();
+    output(&mut go(&["test", "-count=1", "./..."]));
+}
+
+#[test]
+fn nothing_races() {
+    needs_root!();
+    output(&mut go(&["test", "-count=1", "-race", "./..."]));
+}
+
+#[test]
+fn c_keeps_no_pointer_of_go_and_the_garbage_collector_takes_nothing() {
+    needs_root!();
+    output(go(&["test", "-count=1", "./..."]).env("GODEBUG", "cgocheck=2").env("GOGC", "1"));
+}
+
+#[test]
+fn a_static_program_needs_no_library() {
+    needs_root!();
+    let program = folder("static").join("tests");
+    let build = ["test", "-c", "-tags", "eunomia_static", "-o", path(&program)];
+    output(&mut go(&build));
+    let dynamic = output(Command::new("readelf").args(["--dynamic", "--wide"]).arg(&program));
+    assert!(!dynamic.contains("libeunomia"), "{dynamic}");
+    let mut tests = Command::new(&program);
+    tests
+        .env("EUNOMIA_TEST_STATIC", "1")
+        .env("EUNOMIA_TEST_PACKAGES", packages())
+        .env_remove("LD_LIBRARY_PATH");
+    output(tests.args(["-test.run", "Events|Guest|Context"]));
+}
+
+/// A command of go in the folder of the binding, which finds library and header in a prefix.
+fn go(args: &[&str]) -> Command {
+    let mut command = Command::new("go");
+    command.args(args).current_dir(format!("{ROOT}/bindings/go"));
+    command
+        .env("PKG_CONFIG_PATH", prefix().join("lib/pkgconfig"))
+        .env("LD_LIBRARY_PATH", prefix().join("lib"));
+    command.env("GOFLAGS", "-mod=mod").env("GOCACHE", format!("{ROOT}/target/go")).env("GOPROXY", "off");
+    command.env("EUNOMIA_TEST_PACKAGES", packages()).env("EUNOMIA_TEST_OTHER_VERSION", other_version());
+    command
+}
+
+/// What a command prints; it must succeed.
+fn output(command: &mut Command) -> String {
+    let output = command.output().unwrap_or_else(|e| panic!("{command:?}: {e}"));
+    let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{command:?}: {}\n{out}{err}", output.status);
+    out.into_owned()
+}
+
+fn path(path: &Path) -> &str {
+    path.to_str().expect("the path is UTF-8")
+}
+
+/// A folder for what the tests make.
+fn folder(name: &str) -> PathBuf {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("go").join(name);
+    fs::create_dir_all(&folder).expect("the folder can be made");
+    folder
+}
+
+/// What `make install` would install, as far as Go needs it.
+fn prefix() -> &'static Path {
+    static PREFIX: OnceLock<PathBuf> = OnceLock::new();
+    PREFIX.get_or_init(|| {
+        let (prefix, built, version) = (folder("prefix"), host::library(), env!("CARGO_PKG_VERSION"));
+        let (minor, _) = version.rsplit_once('.').expect("a version has three parts");
+        fs::create_dir_all(prefix.join("lib/pkgconfig")).expect("the folder can be made");
+        fs::create_dir_all(prefix.join("include")).expect("the folder can be made");
+        let copy = |from: PathBuf, to: &str| {
+            fs::copy(&from, prefix.join(to))
+                .unwrap_or_else(|e| panic!("{}: {e}; run `make test`", from.display()));
+        };
+        copy(built.join("libeunomia.a"), "lib/libeunomia.a");
+        copy(built.join("libeunomia.so"), "lib/libeunomia.so");
+        copy(built.join("libeunomia.so"), &format!("lib/libeunomia.so.{minor}"));
+        copy(Path::new(ROOT).join("include/eunomia.h"), "include/eunomia.h");
+        let template = include_str!("../bindings/c/eunomia.pc.in");
+        let text = template.replace("@PREFIX@", path(&prefix)).replace("@VERSION@", version);
+        fs::write(prefix.join("lib/pkgconfig/eunomia.pc"), text).expect("the file can be written");
+        prefix
+    })
+}
+
+fn packages() -> &'static Path {
+    static PACKAGES: OnceLock<PathBuf> = OnceLock::new();
+    PACKAGES.get_or_init(|| {
+        let folder = folder("packages");
+        packages::make(&folder);
+        folder
+    })
+}
+
+/// A library that, loaded before the real one, makes that say it is 0.2.7.
+fn other_version() -> &'static Path {
+    static LIBRARY: OnceLock<PathBuf> = OnceLock::new();
+    LIBRARY.get_or_init(|| {
+        let folder = folder("other");
+        let (source, library) = (folder.join("other.c"), folder.join("libother.so"));
+        fs::write(&source, "unsigned eunomia_version(void) { return 207; }\n")
+            .expect("the source can be written");
+        output(Command::new("cc").args(["-shared", "-o"]).args([&library, &source]));
+        library
+    })
+}
+
+// ---- programs -------------------------------------------------------------------------------------------------
+
+#[test]
+fn the_readme_runs_outside_of_the_tree() {
+    needs_root!();
+    let readme = include_str!("../bindings/go/README.md");
+    let (_, block) = readme.split_once("```go\n").expect("the README has a block of Go");
+    let (program, _) = block.split_once("```").expect("the block ends");
+    let outside = tempfile::tempdir().expect("a temporary folder");
+    fs::write(outside.path().join("main.go"), program).expect("the program can be written");
+    let module = format!(
+        "module host\n\ngo 1.19\n\nrequire {MODULE} v0.0.0\n\nreplace {MODULE} => {ROOT}/bindings/go\n"
+    );
+    fs::write(outside.path().join("go.mod"), module).expect("the module can be written");
+    output(go(&["build", "-o", "host", "."]).current_dir(outside.path()));
+
+    let mut host = Command::new(outside.path().join("host"));
+    host.arg(example_package("bootstrap")).current_dir("/").env("LD_LIBRARY_PATH", prefix().join("lib"));
+    example::prints(&mut host, &["\"exit_event\":true"]);
+}
+
+#[test]
+fn the_examples_do_what_they_say() {
+    needs_root!();
+    let programs = folder("examples");
+    let build = ["build", "-o", path(&programs), "./..."];
+    output(go(&build).current_dir(format!("{ROOT}/examples/go")));
+    let command = |name: &str| {
+        let mut command = Command::new(programs.join(name));
+        command.env("LD_LIBRARY_PATH", prefix().join("lib"));
+        command
+    };
+    let (bootstrap, opensnoop) = (example_package("bootstrap"), example_package("opensnoop"));
+    example::prints_until_interrupted(
+        command("events").args([&bootstrap, "--min_duration_ns", "0"]),
+        &["\"exit_event\":true"],
+    );
+    example::prints(command("events").args([&bootstrap, "--help"]), &["--min_duration_ns"]);
+    example::prints_until_interrupted(command("raw").arg(&bootstrap), &["exit 0", "/true"]);
+    example::prints(
+        command("variables").arg(&opensnoop),
+        &["targ_failed", "/nothing/here -2", "map started"],
+    );
+    example::prints_until_interrupted(command("loop").arg(&bootstrap), &["tick", "\"comm\":\"true\""]);
+    let several = [bootstrap.as_str(), &opensnoop];
+    let both = ["bootstrap/package.json {", "opensnoop/package.json {"];
+    example::prints_until_interrupted(command("several").args(several), &both);
+}
+
+fn example_package(name: &str) -> String {
+    let package = format!("{ROOT}/target/packages/{name}/package.json");
+    assert!(Path::new(&package).exists(), "{package} is missing: run `make packages`");
+    package
+}
