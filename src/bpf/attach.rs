@@ -54,7 +54,7 @@ fn attach_one(prog: ProgRef<'_>, target: &Target, log: &Arc<Log>) -> Result<Vec<
     match prog.kind() {
         kind::XDP => {
             let (index, place) = interface(prog, target)?;
-            one(prog, &place, log, || prog.attach_xdp(index, target.flags))
+            one(prog, &place, log, &|| prog.attach_xdp(index, target.flags))
         }
         kind::SCHED_CLS | kind::SCHED_ACT => traffic_control(prog, target, log),
         kind::PERF_EVENT => perf_events(prog, target, log),
@@ -69,7 +69,7 @@ fn attach_one(prog: ProgRef<'_>, target: &Target, log: &Arc<Log>) -> Result<Vec<
         _ if target.path.is_some() || target.func.is_some() || target.pid.is_some() => {
             by_place(prog, &section(prog), target, log)
         }
-        _ => one(prog, &section(prog), log, || prog.attach()),
+        _ => one(prog, &section(prog), log, &|| prog.attach()),
     }
 }
 
@@ -78,7 +78,7 @@ fn one(
     prog: ProgRef<'_>,
     place: &str,
     log: &Arc<Log>,
-    make: impl FnOnce() -> os::Result<Link>,
+    make: &dyn Fn() -> os::Result<Link>,
 ) -> Result<Vec<Link>> {
     // As much as libbpf takes at a time; it must not find out what the kernel can do while there is no room.
     const ROOM: usize = 4;
@@ -134,10 +134,10 @@ fn traffic_control(prog: ProgRef<'_>, target: &Target, log: &Arc<Log>) -> Result
     let (index, place) = interface(prog, target)?;
     let section = section(prog);
     if section.starts_with("tcx/") || section.starts_with("tc/") {
-        return one(prog, &place, log, || prog.attach_tcx(index));
+        return one(prog, &place, log, &|| prog.attach_tcx(index));
     }
     if section.starts_with("netkit/") {
-        return one(prog, &place, log, || prog.attach_netkit(index));
+        return one(prog, &place, log, &|| prog.attach_netkit(index));
     }
     let point = match target.tc.point {
         TcPoint::Ingress => BPF_TC_INGRESS,
@@ -145,7 +145,7 @@ fn traffic_control(prog: ProgRef<'_>, target: &Target, log: &Arc<Log>) -> Result
         TcPoint::Custom => return Err(needs(prog, "BPF_TC_INGRESS or BPF_TC_EGRESS as attach_point")),
     };
     let (handle, priority) = (target.tc.handle, target.tc.priority);
-    let attached = one(prog, &place, log, || prog.attach_tc(index, point, handle, priority));
+    let attached = one(prog, &place, log, &|| prog.attach_tc(index, point, handle, priority));
     attached.map_err(|mut e| {
         if e.errno == libc::EEXIST {
             e.message = format!(
@@ -184,7 +184,7 @@ fn perf_events(prog: ProgRef<'_>, target: &Target, log: &Arc<Log>) -> Result<Vec
     let mut links = Vec::new();
     for cpu in online_cpus()? {
         let event = PerfEvent { kind, config, sample, is_frequency, pid, cpu };
-        links.extend(one(prog, &place, log, || prog.attach_perf_event(perf_event_open(&event)?))?);
+        links.extend(one(prog, &place, log, &|| prog.attach_perf_event(perf_event_open(&event)?))?);
     }
     Ok(links)
 }
@@ -207,12 +207,12 @@ fn cgroup(prog: ProgRef<'_>, target: &Target, log: &Arc<Log>) -> Result<Vec<Link
         None => return Err(needs(prog, "the path of a cgroup (\"cgroup\")")),
     };
     let place = format!("{} on cgroup {path:?}", section(prog));
-    one(prog, &place, log, || prog.attach_cgroup(File::open(&path)?.as_fd()))
+    one(prog, &place, log, &|| prog.attach_cgroup(File::open(&path)?.as_fd()))
 }
 
 fn network_namespace(prog: ProgRef<'_>, log: &Arc<Log>) -> Result<Vec<Link>> {
     let own = "/proc/thread-self/ns/net";
-    one(prog, &section(prog), log, || prog.attach_netns(File::open(own)?.as_fd()))
+    one(prog, &section(prog), log, &|| prog.attach_netns(File::open(own)?.as_fd()))
 }
 
 /// Attaches to a place that is written like a section, filled in from the target's path, function and process.
@@ -223,15 +223,15 @@ fn by_place(prog: ProgRef<'_>, place: &str, target: &Target, log: &Arc<Log>) -> 
         "tp" | "tracepoint" => {
             let (category, name) = rest.split_once('/').ok_or_else(|| bad_place(prog, place))?;
             let (category, name) = (text(category)?, text(name)?);
-            one(prog, place, log, || prog.attach_tracepoint(&category, &name))
+            one(prog, place, log, &|| prog.attach_tracepoint(&category, &name))
         }
         "raw_tp" | "raw_tracepoint" => {
             let name = text(rest)?;
-            one(prog, place, log, || prog.attach_raw_tracepoint(&name))
+            one(prog, place, log, &|| prog.attach_raw_tracepoint(&name))
         }
         "kprobe" | "kretprobe" => {
             let func = text(target.func.as_deref().unwrap_or(rest))?;
-            one(prog, place, log, || prog.attach_kprobe(&func, kind == "kretprobe"))
+            one(prog, place, log, &|| prog.attach_kprobe(&func, kind == "kretprobe"))
         }
         "uprobe" | "uretprobe" | "uprobe.s" | "uretprobe.s" => {
             let (path, func) = binary(rest, target).ok_or_else(|| needs(prog, "\"path\" and \"func\""))?;
@@ -239,7 +239,7 @@ fn by_place(prog: ProgRef<'_>, place: &str, target: &Target, log: &Arc<Log>) -> 
             let on_return = kind.starts_with("uret");
             let pid = target.pid.unwrap_or(-1);
             let probe = UserProbe { pid, path: &path, func: &func, on_return };
-            one(prog, place, log, || prog.attach_uprobe(&probe))
+            one(prog, place, log, &|| prog.attach_uprobe(&probe))
         }
         "usdt" => usdt(prog, place, rest, target, log),
         _ => Err(bad_place(prog, place)),
@@ -263,7 +263,7 @@ fn usdt(prog: ProgRef<'_>, place: &str, rest: &str, target: &Target, log: &Arc<L
     let text = |text: &str| CString::new(text).map_err(|_| bad_place(prog, place));
     let (path, provider, name) = (text(path)?, text(provider)?, text(name)?);
     let pid = target.pid.unwrap_or(-1);
-    one(prog, place, log, || prog.attach_usdt(pid, &path, &provider, &name))
+    one(prog, place, log, &|| prog.attach_usdt(pid, &path, &provider, &name))
 }
 
 fn bad_place(prog: ProgRef<'_>, place: &str) -> Error {
