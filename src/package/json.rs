@@ -228,8 +228,11 @@ fn flat_sections(maps: &[Node], args: Option<Node>) -> Result<Vec<Value>> {
         let name = map.value.get("name").and_then(Value::as_str).unwrap_or_default();
         let Some(section) = internal_section(name) else { continue };
         let variables = map.list("sec_data")?;
-        let variables: Result<Vec<Value>> = variables.iter().map(|node| flat_variable(node, args)).collect();
-        sections.push(members([("name", section.into()), ("variables", variables?.into())]));
+        let mut values = Vec::with_capacity(variables.len());
+        for variable in &variables {
+            values.push(flat_variable(variable, args)?);
+        }
+        sections.push(members([("name", section.into()), ("variables", values.into())]));
     }
     Ok(sections)
 }

@@ -231,7 +231,11 @@ fn buffer_pages(node: Node) -> Result<u32> {
 }
 
 fn each<T>(nodes: Vec<Node>, read: fn(Node) -> Result<T>) -> Result<Vec<T>> {
-    nodes.into_iter().map(|node| read(node.object()?)).collect()
+    let mut all = Vec::with_capacity(nodes.len());
+    for node in nodes {
+        all.push(read(node.object()?)?);
+    }
+    Ok(all)
 }
 
 /// Refuses a name that two entries have, if it is one that counts.
