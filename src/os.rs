@@ -2,7 +2,7 @@
 #![allow(unsafe_code, reason = "the system calls themselves; nothing outside this file sees a raw pointer")]
 
 use std::ffi::{CStr, NulError, c_void};
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::time::{Duration, Instant};
 use std::{fmt, io};
 
@@ -86,6 +86,12 @@ pub fn take_low_numbers() -> Result<LowNumbers> {
 
 /// A set of descriptors to wait for, each with a token.
 pub struct Epoll(OwnedFd);
+
+impl AsFd for Epoll {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
 
 impl Epoll {
     /// An empty set.

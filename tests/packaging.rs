@@ -5,11 +5,9 @@ mod support;
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
-use std::thread;
-use std::time::Duration;
+use std::process::Command;
 
-use support::{host, root};
+use support::{example, host, root};
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
@@ -79,21 +77,7 @@ fn run(command: &mut Command) -> String {
 fn prints_an_event(program: &mut Command) {
     let package = root().join("target/packages/bootstrap/package.json");
     assert!(package.exists(), "{} is missing: run `make packages` first", package.display());
-    let command = program.arg(package).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut child = command.spawn().unwrap_or_else(|e| panic!("{program:?}: {e}"));
-    for _ in 0..3000 {
-        if child.try_wait().expect("its state").is_some() {
-            break;
-        }
-        run(&mut Command::new("true"));
-        thread::sleep(Duration::from_millis(10));
-    }
-    drop(child.kill()); // unless it has ended
-    let Output { status, stdout, stderr } = child.wait_with_output().expect("its output");
-    let (out, err) = (String::from_utf8_lossy(&stdout), String::from_utf8_lossy(&stderr));
-    assert!(status.success(), "{program:?}: {status}: {out}{err}");
-    let event: serde_json::Value = serde_json::from_str(&out).unwrap_or_else(|e| panic!("{out}: {e}"));
-    assert_eq!(event["exit_event"], true);
+    example::prints(program.arg(package), &["\"exit_event\":true"]);
 }
 
 /// The libraries that a program or library needs.

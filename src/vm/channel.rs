@@ -39,7 +39,7 @@ impl Vm {
         let vm = Arc::clone(self);
         let work = move || vm.send(format, &sender);
         let thread = thread::Builder::new().name("eunomia-channel".into()).spawn(work);
-        thread.map(|_| receiver).map_err(|e| options::system("channel", &e))
+        thread.map(|_| receiver).map_err(|e| options::system("channel", e.into()))
     }
 
     /// Sends events until there are no more, or nobody takes them.

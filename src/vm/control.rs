@@ -1,6 +1,6 @@
 //! What other threads may do at any time, and the queue.
 
-use std::os::fd::RawFd;
+use std::os::fd::{AsFd, BorrowedFd, RawFd};
 use std::sync::Arc;
 
 use super::gate::Role;
@@ -12,6 +12,13 @@ use crate::os::{Epoll, Errno};
 
 /// Bytes of the largest queue.
 const MAX_QUEUE: usize = 1 << 30;
+
+/// For event loops: [`Vm::epoll_fd`].
+impl AsFd for Vm {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.shared.epoll.as_fd()
+    }
+}
 
 impl Vm {
     /// Ends the poll that is under way, or the next one, with `Err(Stopped)`. Any thread, any signal handler;

@@ -1,0 +1,54 @@
+// Runs several packages at once, a vm each, and takes the events of all in one loop, until Ctrl-C.
+// usage: several PACKAGE.json...
+#include <errno.h>
+#define _GNU_SOURCE // sigaction
+#include <eunomia.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+
+#define MOST 16
+
+static struct pollfd fds[MOST];
+static eunomia_vm *vms[MOST];
+static volatile sig_atomic_t is_over;
+
+static void on_signal(int number) {
+    (void)number;
+    is_over = 1;
+}
+
+static int on_event(void *arg, const eunomia_event *event) {
+    const char *package = arg;
+    printf("%s %s\n", package, (const char *)event->data);
+    return 0;
+}
+
+static int start(int i, const char *package) {
+    if (eunomia_new(&vms[i], NULL) < 0)
+        return -1;
+    fds[i] = (struct pollfd){.fd = eunomia_epoll_fd(vms[i]), .events = POLLIN};
+    if (eunomia_open_file(vms[i], package, EUNOMIA_KIND_JSON) >= 0 && eunomia_attach(vms[i]) >= 0)
+        return 0;
+    fprintf(stderr, "%s: %s\n", package, eunomia_errmsg(vms[i]));
+    return -1;
+}
+
+int main(int argc, char **argv) {
+    int count = argc - 1, status = count > 0 && count <= MOST ? 0 : -1;
+    struct sigaction action = {.sa_handler = on_signal}; // interrupts poll
+    sigaction(SIGINT, &action, NULL);
+    setvbuf(stdout, NULL, _IOLBF, 0);
+    for (int i = 0; i < count && status >= 0; i++)
+        status = start(i, argv[i + 1]);
+    while (!is_over && status >= 0) {
+        if (poll(fds, (nfds_t)count, -1) < 0 && errno != EINTR)
+            status = -1;
+        for (int i = 0; i < count && status >= 0; i++)
+            if (fds[i].revents)
+                status = eunomia_poll(vms[i], 0, EUNOMIA_FORMAT_JSON, on_event, argv[i + 1]);
+    }
+    for (int i = 0; i < count && i < MOST; i++)
+        eunomia_destroy(vms[i]);
+    return status < 0;
+}

@@ -1,0 +1,62 @@
+//! The example hosts in C, C++ and Rust: the same five in each language do what they say, on the library as it ships.
+//! Python's and Go's are tested with their bindings.
+
+mod support;
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use support::{example, host, root};
+
+/// The five, with what they have to print.
+fn do_what_they_say(program: impl Fn(&str) -> PathBuf, events_end: bool) {
+    let (bootstrap, opensnoop) = (package("bootstrap"), package("opensnoop"));
+    let command = |name: &str| Command::new(program(name));
+    example::prints_until_interrupted(command("events").arg(&bootstrap), &["\"exit_event\":true"]);
+    if events_end {
+        example::prints(command("events").args([&bootstrap, "--help"]), &["--min_duration_ns"]);
+    }
+    example::prints_until_interrupted(command("raw").arg(&bootstrap), &["exit 0", "/true"]);
+    let variables = ["targ_failed false", "\"ret\":-2", "/nothing/here", "map started", "opens under way: "];
+    example::prints(command("variables").arg(&opensnoop), &variables);
+    example::prints_until_interrupted(command("loop").arg(&bootstrap), &["tick", "\"comm\":\"true\""]);
+    let several = ["bootstrap/package.json {", "opensnoop/package.json {"];
+    example::prints_until_interrupted(command("several").args([&bootstrap, &opensnoop]), &several);
+}
+
+fn package(name: &str) -> String {
+    let package = root().join(format!("target/packages/{name}/package.json"));
+    assert!(package.exists(), "{} is missing: run `make packages`", package.display());
+    package.to_str().expect("the path is UTF-8").to_owned()
+}
+
+/// Compiles an example.
+fn compiled(compiler: &str, standard: &str, source: &str) -> PathBuf {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("hosts").join(compiler);
+    std::fs::create_dir_all(&folder).expect("the folder can be made");
+    let source = root().join("examples").join(source);
+    let program = folder.join(source.file_stem().expect("a name"));
+    host::link(compiler, &[standard], &[source], &program);
+    program
+}
+
+#[test]
+fn in_c() {
+    needs_root!();
+    do_what_they_say(|name| compiled("cc", "-std=c99", &format!("c/{name}.c")), false);
+}
+
+#[test]
+fn in_cpp() {
+    needs_root!();
+    do_what_they_say(|name| compiled("c++", "-std=c++17", &format!("cpp/{name}.cpp")), true);
+}
+
+/// cargo builds the examples before the tests.
+#[test]
+fn in_rust() {
+    needs_root!();
+    let exe = std::env::current_exe().expect("a test knows where it is");
+    let examples = exe.ancestors().nth(2).expect("tests are in target/PROFILE/deps").join("examples");
+    do_what_they_say(|name| examples.join(name), true);
+}
