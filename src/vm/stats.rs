@@ -66,6 +66,28 @@ impl Ledger {
         kernel.progs.extend(progs);
     }
 
+    /// Lets go of those of one package; what they have counted stays.
+    pub fn forget(&self, lost: Option<Arc<MapFd>>, progs: &[OwnedFd]) {
+        let id = |prog: &OwnedFd| prog_facts(prog).ok().map(|facts| facts.id);
+        let ids: Vec<_> = progs.iter().filter_map(id).collect();
+        let mut kernel = self.kernel();
+        let KernelCounters { lost: maps, progs, past_runs } = &mut *kernel;
+        progs.retain(|prog| match prog_facts(prog) {
+            Ok(facts) if ids.contains(&facts.id) => {
+                *past_runs = (past_runs.0 + facts.run_count, past_runs.1 + facts.run_ns);
+                false
+            }
+            _ => true,
+        });
+        maps.retain(|map| match &lost {
+            Some(lost) if Arc::ptr_eq(map, lost) => {
+                self.lost_kernel.fetch_add(reservations_lost(map), Relaxed);
+                false
+            }
+            _ => true,
+        });
+    }
+
     /// Lets go of all kernel objects; what they have counted stays.
     pub fn settle(&self) {
         let mut kernel = self.kernel();

@@ -104,10 +104,18 @@ impl<F: EventFn + ?Sized> Outlet for Host<'_, F> {
         self.vm.shared.ledger.guest_dropped.fetch_add(events, Relaxed);
     }
 
-    fn loaded(&mut self, session: &Session) -> Result<()> {
+    fn loaded(&mut self, session: &Session, gives_events: bool) -> Result<()> {
         self.vm.shared.ledger.watch_also(session.lost_map(), session.prog_fds()?);
-        locked(&self.vm.shared.inner).types.extend(types_of(session));
+        // What is never handed out need not be kept for as long as the vm lives.
+        if gives_events && self.format == Format::Raw {
+            locked(&self.vm.shared.inner).types.extend(types_of(session));
+        }
         Ok(())
+    }
+
+    fn unloading(&mut self, session: &Session) {
+        // Without descriptors to compare with they are let go of at the end of the run.
+        self.vm.shared.ledger.forget(session.lost_map(), &session.prog_fds().unwrap_or_default());
     }
 }
 

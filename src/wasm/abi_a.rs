@@ -83,7 +83,7 @@ impl Programs {
         }
         let sources = session.load()?;
         session.attach()?;
-        run.outlet.borrow_mut().loaded(session)?;
+        run.outlet.borrow_mut().loaded(session, true)?;
         program.sources = Some(sources);
         Ok(())
     }

@@ -30,12 +30,12 @@ pub(super) const IMPORTS: [Entry; 6] = [
 /// For Go, whose function tables hold no functions to call back: the callback is an export.
 pub(super) const WRAPPER: [Entry; 1] = [("wasm_bpf_buffer_poll(Iiiiii)i", poll_exported)];
 
-/// Objects of one guest, by handle - 1; those that were closed leave a gap.
+/// Objects of one guest, by handle - 1. As with descriptors, the numbers of what was closed are given out again.
 #[derive(Default)]
 pub(super) struct Objects {
     list: Vec<Option<Object>>,
     /// Maps that the guest knows, by number - `FIRST_MAP`: the object and its place in there.
-    maps: Vec<(usize, usize)>,
+    maps: Vec<Option<(usize, usize)>>,
 }
 
 struct Object {
@@ -44,7 +44,7 @@ struct Object {
     sources: Vec<(usize, Option<Sources>)>,
 }
 
-/// Objects that one guest may load.
+/// Objects that one guest may have at a time.
 const OBJECTS: usize = 64;
 /// Descriptors begin behind the standard three; so do the numbers of maps.
 const FIRST_MAP: usize = 3;
@@ -86,10 +86,20 @@ impl Objects {
     /// The map of that number.
     fn map(&self, number: u32) -> Answer<&Arc<Map>> {
         let place = (number as usize).checked_sub(FIRST_MAP).and_then(|place| self.maps.get(place));
-        let (object, map) = *place.ok_or(libc::EBADF)?;
+        let (object, map) = place.copied().flatten().ok_or(libc::EBADF)?;
         let object = self.list[object].as_ref().ok_or(libc::EBADF)?;
         object.session.maps().get(map).ok_or(libc::EBADF)
     }
+}
+
+/// Puts something into the first gap of a list; its place.
+fn put<T>(list: &mut Vec<Option<T>>, item: T) -> usize {
+    let place = list.iter().position(Option::is_none).unwrap_or_else(|| {
+        list.push(None);
+        list.len() - 1
+    });
+    list[place] = Some(item);
+    place
 }
 
 /// `i64 wasm_load_bpf_object(void *elf, int len)`: a handle from 1, or 0.
@@ -105,16 +115,15 @@ fn load(run: &Run<'_>, guest: Guest<'_>, args: &Args) -> Option<u64> {
 }
 
 fn load_object(run: &Run<'_>, elf: &[u8]) -> Result<u64> {
-    if run.objects.borrow().list.len() >= OBJECTS {
+    if run.objects.borrow().list.iter().flatten().count() >= OBJECTS {
         return Err(Error::new(Status::Inval, format_args!("a guest can have {OBJECTS} objects")));
     }
     let package = Package::from_object(elf, None)?;
     let mut session = Session::open(package, (run.vm.session)(), Arc::clone(run.vm.log))?;
     session.load_without_sources()?;
-    run.outlet.borrow_mut().loaded(&session)?;
-    let mut objects = run.objects.borrow_mut();
-    objects.list.push(Some(Object { session, sources: Vec::new() }));
-    Ok(objects.list.len() as u64)
+    run.outlet.borrow_mut().loaded(&session, false)?;
+    let place = put(&mut run.objects.borrow_mut().list, Object { session, sources: Vec::new() });
+    Ok(place as u64 + 1)
 }
 
 /// `int wasm_close_bpf_object(i64 object)`. An object that delivers at this moment stays.
@@ -124,8 +133,14 @@ fn close(run: &Run<'_>, _guest: Guest<'_>, args: &Args) -> Option<u64> {
         let is_at_work = object.sources.iter().any(|(_, sources)| sources.is_none());
         if is_at_work { Err(libc::EBUSY) } else { Objects::index(args[0]) }
     });
-    let gone = closed.map(|index| objects.list[index].take());
+    let gone = closed.map(|index| {
+        objects.maps.iter_mut().for_each(|map| *map = map.filter(|(object, _)| *object != index));
+        objects.list[index].take()
+    });
     drop(objects);
+    if let Ok(Some(object)) = &gone {
+        run.outlet.borrow_mut().unloading(&object.session);
+    }
     if let Err(error) = run.outlet.borrow_mut().watch(&[]) {
         return run.ends(End::Failed(error));
     }
@@ -168,11 +183,8 @@ fn map_by_name(run: &Run<'_>, guest: Guest<'_>, args: &Args) -> Option<u64> {
         let maps = objects.object(args[0])?.session.maps();
         let map = maps.iter().position(|map| map.name.to_bytes() == name).ok_or(libc::ENOENT)?;
         let entry = (Objects::index(args[0])?, map);
-        let known = objects.maps.iter().position(|known| *known == entry);
-        let place = known.unwrap_or_else(|| {
-            objects.maps.push(entry);
-            objects.maps.len() - 1
-        });
+        let known = objects.maps.iter().position(|known| *known == Some(entry));
+        let place = known.unwrap_or_else(|| put(&mut objects.maps, entry));
         i32::try_from(place + FIRST_MAP).map_err(|_| libc::EMFILE)
     }))
 }
@@ -294,7 +306,7 @@ impl Poll<'_> {
     fn take_sources(&self, run: &Run<'_>) -> Answer<(usize, Sources)> {
         let mut objects = run.objects.borrow_mut();
         let place = (self.map as usize).checked_sub(FIRST_MAP).and_then(|place| objects.maps.get(place));
-        let (owner, map) = *place.ok_or(libc::EBADF)?;
+        let (owner, map) = place.copied().flatten().ok_or(libc::EBADF)?;
         if owner != Objects::index(self.object)? {
             return Err(libc::EINVAL);
         }

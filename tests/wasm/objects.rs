@@ -113,6 +113,23 @@ fn maps_are_used_by_number_and_answer_with_errnos() {
 }
 
 #[test]
+fn objects_come_and_go_any_number_of_times_and_nothing_stays_of_them() {
+    needs_root!();
+    let vm = opened(&guest("objects", &["REOPEN"], &object(1)), WasmOptions::default());
+    let mut watch = None;
+    let result = vm.wasm_run(&["guest"], Format::Raw, &mut |event: &Event<'_>| {
+        match event.data {
+            b"loaded" => watch = Some(Watch::new()),
+            b"closed" => watch.take().expect("it was loaded before").kernel_is_clean(),
+            other => panic!("{other:?}"),
+        }
+        Flow::Continue
+    });
+    assert_eq!(result.unwrap(), 6);
+    assert!(watch.is_none());
+}
+
+#[test]
 fn an_object_that_cannot_be_loaded_is_handle_0_and_the_log_says_why() {
     needs_root!();
     let vm = opened(&guest("objects", &[], b"no object"), WasmOptions::default());

@@ -106,10 +106,34 @@ static void use_maps(void) {
 }
 #endif
 
+#ifdef REOPEN
+// Numbers of what was closed come again, and are good for what they stand for now.
+static void reopen(void) {
+    unsigned key = 0, value = 0;
+    for (int i = 0; i < 200; i++) {
+        u64 again = load(package, sizeof(package) - 1);
+        int counts = map_by_name(again, "counts"), old = map_by_name(object, "counts");
+        if (again != 2 || counts != 3 || old != 4 || operate(counts, 1, &key, &value, 0, 0) != -2 ||
+            close_object(again) || operate(counts, 1, &key, &value, 0, 0) != -9)
+            proc_exit(100 + i);
+    }
+    puts("closed");
+    // As many as there may be at a time, the first one among them.
+    for (int i = 1; i < 64; i++)
+        if (!load(package, sizeof(package) - 1))
+            proc_exit(5);
+    proc_exit(load(package, sizeof(package) - 1) == 0 ? 6 : 7);
+}
+#endif
+
 EXPORT("_start") void start(void) {
     object = load(package, sizeof(package) - 1);
     if (!object)
         proc_exit(1);
+#ifdef REOPEN
+    puts("loaded");
+    reopen();
+#endif
 #ifdef MAPS
     use_maps();
     printf("close %d\n", close_object(object));
