@@ -23,6 +23,8 @@ GO := PKG_CONFIG=true CGO_CFLAGS=-I$(CURDIR)/include GOCACHE=$(CURDIR)/target/go
 SHELL_FILES = .ci/run tests/vm/init $(shell git ls-files '*.sh')
 DEST = $(DESTDIR)$(PREFIX)
 VENV := target/venv/bin
+RUFF := $(VENV)/ruff --config bindings/python/pyproject.toml
+PYTHON := bindings/python examples/python tests/conformance/python
 
 # Ours alone: libbpf, libelf and zlib are built by makefiles that know these names too.
 unexport DURATION KERNEL PREFIX DESTDIR
@@ -48,18 +50,19 @@ lint: setup-lint ## check formatting, warnings and the rules of the architecture
 	cargo clippy --workspace --all-targets --features eunomia/channel -- -D warnings
 	clang-format --dry-run -Werror $(C_FILES)
 	shellcheck $(SHELL_FILES)
-	$(VENV)/ruff check bindings/python examples/python
-	$(VENV)/ruff format --check bindings/python examples/python
+	$(RUFF) check $(PYTHON)
+	$(RUFF) format --check $(PYTHON)
 	cd bindings/python && ../../$(VENV)/mypy
 	test -z "$$(gofmt -l $(GO_FILES) | tee /dev/stderr)"
 	cd bindings/go && $(GO) vet .
 	cd examples/go && $(GO) vet ./...
+	cd tests/conformance/go && $(GO) vet .
 	cargo test --test architecture
 
 fmt: setup-lint ## format Rust, C, Python and Go
 	cargo fmt --all
 	clang-format -i $(C_FILES)
-	$(VENV)/ruff format bindings/python examples/python
+	$(RUFF) format $(PYTHON)
 	gofmt -w $(GO_FILES)
 
 header: setup ## write include/eunomia.h from src/capi, and from that tests/abi/symbols.txt and Python's _ffi.py

@@ -5,6 +5,7 @@ usage: raw.py target/packages/bootstrap/package.json
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import sys
 
@@ -28,11 +29,7 @@ class Event(ctypes.Structure):
 def show(event: eunomia.Event) -> None:
     # A record may be shorter than its type; what is missing is zero.
     record = Event.from_buffer_copy(event.data.ljust(ctypes.sizeof(Event), b"\0"))
-    what = (
-        f"exit {record.exit_code}"
-        if record.exit_event
-        else record.filename.decode("utf-8", "replace")
-    )
+    what = f"exit {record.exit_code}" if record.exit_event else record.filename.decode("utf-8", "replace")
     print(record.pid, record.comm.decode("utf-8", "replace"), what, flush=True)
 
 
@@ -42,15 +39,11 @@ def main(package: str) -> None:
         vm.load()
         [source] = vm.sources()
         if source.record_size != ctypes.sizeof(Event):
-            sys.exit(
-                f"{package}: its records have {source.record_size} bytes, not {ctypes.sizeof(Event)}"
-            )
+            sys.exit(f"{package}: its records have {source.record_size} bytes, not {ctypes.sizeof(Event)}")
         vm.attach()
         vm.run(show, eunomia.Format.RAW)
 
 
 if __name__ == "__main__":
-    try:
+    with contextlib.suppress(KeyboardInterrupt):
         main(sys.argv[1])
-    except KeyboardInterrupt:
-        pass

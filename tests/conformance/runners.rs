@@ -9,7 +9,15 @@ use super::support::{host, root};
 pub fn all(packages: &Path, lines: &Path) -> Vec<(&'static str, Command)> {
     let mut runners = vec![("C", c(packages)), ("C++", cpp(packages))];
     for (_, command) in &mut runners {
-        command.arg(lines).arg(packages);
+        command.arg(lines);
+    }
+    let mut readers = vec![("Python", python()), ("Go", go(packages))];
+    for (_, command) in &mut readers {
+        command.arg(root().join("tests/conformance/scenarios.json"));
+    }
+    runners.append(&mut readers);
+    for (_, command) in &mut runners {
+        command.arg(packages);
     }
     runners
 }
@@ -29,5 +37,27 @@ fn cpp(folder: &Path) -> Command {
     let mut sources = host::objects(&SHARED, folder);
     sources.push(root().join("tests/conformance/cpp/calls.cpp"));
     host::link("c++", &["-std=c++17"], &sources, &program);
+    Command::new(program)
+}
+
+/// Python has JSON in its library, and the binding as it lies in the tree.
+fn python() -> Command {
+    let mut command = Command::new(root().join("target/venv/bin/python"));
+    command.arg(root().join("tests/conformance/python/runner.py"));
+    command.env("PYTHONPATH", root().join("bindings/python/src")).env("PYTHONDONTWRITEBYTECODE", "1");
+    command.env("EUNOMIA_LIBRARY", host::library().join("libeunomia.so"));
+    command
+}
+
+/// Go as well.
+fn go(folder: &Path) -> Command {
+    let (program, library) = (folder.join("runner-go"), host::library());
+    let mut build = Command::new("go");
+    build.args(["build", "-o"]).arg(&program).current_dir(root().join("tests/conformance/go"));
+    build.env("PKG_CONFIG", "true").env("CGO_CFLAGS", format!("-I{}/include", root().display()));
+    let link = format!("-L{0} -leunomia -Wl,-rpath,{0}", library.display());
+    build.env("CGO_LDFLAGS", link).env("GOCACHE", root().join("target/go"));
+    let output = build.output().expect("go runs");
+    assert!(output.status.success(), "{build:?}: {}", String::from_utf8_lossy(&output.stderr));
     Command::new(program)
 }
