@@ -29,6 +29,7 @@
 #include <cstring>
 #include <exception>
 #include <functional>
+#include <limits>
 #include <memory>
 #include <stdexcept>
 #include <string>
@@ -384,8 +385,8 @@ class vm {
         raw.size = sizeof(raw);
         raw.log_level = static_cast<std::uint32_t>(options.log_level);
         raw.flags = options.flags;
-        raw.btf_path = options.btf_path.empty() ? nullptr : options.btf_path.c_str();
-        raw.pin_path = options.pin_path.empty() ? nullptr : options.pin_path.c_str();
+        raw.btf_path = options.btf_path.empty() ? nullptr : c_text(options.btf_path);
+        raw.pin_path = options.pin_path.empty() ? nullptr : c_text(options.pin_path);
         raw.perf_pages = options.perf_pages;
         raw.poll_budget = options.poll_budget;
         raw.wasm_stack = options.wasm_stack;
@@ -432,7 +433,7 @@ class vm {
     }
 
     kind open_file(const std::string &path, kind kinds = kind::any) {
-        return opened([&](auto raw) { return eunomia_open_file(raw, path.c_str(), number(kinds)); });
+        return opened([&](auto raw) { return eunomia_open_file(raw, c_text(path), number(kinds)); });
     }
 
     // Opens a BPF object with its metadata, or with none: nullptr.
@@ -455,15 +456,15 @@ class vm {
     // -- Global variables --
 
     void var_set_json(const std::string &name, const std::string &json) {
-        call([&](auto raw) { return eunomia_var_set_json(raw, name.c_str(), json.c_str()); });
+        call([&](auto raw) { return eunomia_var_set_json(raw, c_text(name), c_text(json)); });
     }
 
     std::string var_get_json(const std::string &name) const {
-        return text([&](auto raw, auto out) { return eunomia_var_get_json(raw, name.c_str(), out); });
+        return text([&](auto raw, auto out) { return eunomia_var_get_json(raw, c_text(name), out); });
     }
 
     void var_set(const std::string &name, const void *data, std::size_t size) {
-        call([&](auto raw) { return eunomia_var_set(raw, name.c_str(), data, size); });
+        call([&](auto raw) { return eunomia_var_set(raw, c_text(name), data, size); });
     }
 
     // Sets a variable of the same size as T.
@@ -477,11 +478,11 @@ class vm {
         std::size_t size = 0;
         std::string value;
         call([&](auto raw) {
-            int status = eunomia_var_get(raw, name.c_str(), nullptr, &size);
+            int status = eunomia_var_get(raw, c_text(name), nullptr, &size);
             if (status != EUNOMIA_ERR_TOO_SMALL)
                 return status;
             value.resize(size);
-            return eunomia_var_get(raw, name.c_str(), value.data(), &size);
+            return eunomia_var_get(raw, c_text(name), value.data(), &size);
         });
         return value;
     }
@@ -516,7 +517,7 @@ class vm {
     // Returns the number of events; 0 at the timeout. After stop an error with EUNOMIA_ERR_STOPPED.
     template <class Fn> int poll(std::chrono::milliseconds timeout, format format, Fn &&fn) {
         return deliver(fn, [&](auto raw, auto on_event, void *arg) {
-            return eunomia_poll(raw, static_cast<int>(timeout.count()), number(format), on_event, arg);
+            return eunomia_poll(raw, number(timeout), number(format), on_event, arg);
         });
     }
 
@@ -547,7 +548,7 @@ class vm {
     // Stores waiting records in a buffer, which must be 8-aligned for raw ones; see each_record.
     batch read(std::chrono::milliseconds timeout, format format, void *buffer, std::size_t size) {
         return batch_of([&](auto raw, auto out) {
-            return eunomia_read(raw, static_cast<int>(timeout.count()), number(format), buffer, size, out);
+            return eunomia_read(raw, number(timeout), number(format), buffer, size, out);
         });
     }
 
@@ -561,7 +562,7 @@ class vm {
 
     template <class Fn> int iter_each(const std::string &prog, Fn &&fn) {
         return deliver(fn, [&](auto raw, auto on_event, void *arg) {
-            return eunomia_iter_each(raw, prog.c_str(), on_event, arg);
+            return eunomia_iter_each(raw, c_text(prog), on_event, arg);
         });
     }
 
@@ -578,12 +579,12 @@ class vm {
 
     map_info map_find(const std::string &name) const {
         return made_of<map_info, eunomia_map_info>(
-            [&](auto raw, auto out) { return eunomia_map_find(raw, name.c_str(), out); }, map_of);
+            [&](auto raw, auto out) { return eunomia_map_find(raw, c_text(name), out); }, map_of);
     }
 
     void map_get(const std::string &map, const void *key, std::size_t klen, void *val,
                  std::size_t vlen) const {
-        call([&](auto raw) { return eunomia_map_get(raw, map.c_str(), key, klen, val, vlen); });
+        call([&](auto raw) { return eunomia_map_get(raw, c_text(map), key, klen, val, vlen); });
     }
 
     // The value under a key; V and K have the sizes of the map's.
@@ -596,7 +597,7 @@ class vm {
 
     void map_set(const std::string &map, const void *key, std::size_t klen, const void *val, std::size_t vlen,
                  std::uint64_t flags = 0) {
-        call([&](auto raw) { return eunomia_map_set(raw, map.c_str(), key, klen, val, vlen, flags); });
+        call([&](auto raw) { return eunomia_map_set(raw, c_text(map), key, klen, val, vlen, flags); });
     }
 
     template <class K, class V>
@@ -606,7 +607,7 @@ class vm {
     }
 
     void map_del(const std::string &map, const void *key, std::size_t klen) {
-        call([&](auto raw) { return eunomia_map_del(raw, map.c_str(), key, klen); });
+        call([&](auto raw) { return eunomia_map_del(raw, c_text(map), key, klen); });
     }
 
     template <class K> void map_del(const std::string &map, const K &key) {
@@ -617,38 +618,38 @@ class vm {
     // Stores the key after `key` (nullptr: the first) in `next`; false if there are no more.
     bool map_next(const std::string &map, const void *key, void *next, std::size_t klen) const {
         return call([&](auto raw) {
-                   int status = eunomia_map_next(raw, map.c_str(), key, next, klen);
+                   int status = eunomia_map_next(raw, c_text(map), key, next, klen);
                    return status == EUNOMIA_ERR_NOT_FOUND ? 1 : status;
                }) == 0;
     }
 
     std::string map_get_json(const std::string &map, const std::string &key) const {
         return text(
-            [&](auto raw, auto out) { return eunomia_map_get_json(raw, map.c_str(), key.c_str(), out); });
+            [&](auto raw, auto out) { return eunomia_map_get_json(raw, c_text(map), c_text(key), out); });
     }
 
     void map_set_json(const std::string &map, const std::string &key, const std::string &value,
                       std::uint64_t flags = 0) {
         call([&](auto raw) {
-            return eunomia_map_set_json(raw, map.c_str(), key.c_str(), value.c_str(), flags);
+            return eunomia_map_set_json(raw, c_text(map), c_text(key), c_text(value), flags);
         });
     }
 
     void map_del_json(const std::string &map, const std::string &key) {
-        call([&](auto raw) { return eunomia_map_del_json(raw, map.c_str(), key.c_str()); });
+        call([&](auto raw) { return eunomia_map_del_json(raw, c_text(map), c_text(key)); });
     }
 
     // Calls fn for each entry and returns their number.
     template <class Fn> int map_each(const std::string &map, format format, Fn &&fn) {
         return deliver(fn, [&](auto raw, auto on_event, void *arg) {
-            return eunomia_map_each(raw, map.c_str(), number(format), on_event, arg);
+            return eunomia_map_each(raw, c_text(map), number(format), on_event, arg);
         });
     }
 
     // Stores all entries in a buffer, as read does.
     batch map_dump(const std::string &map, format format, void *buffer, std::size_t size) const {
         return batch_of([&](auto raw, auto out) {
-            return eunomia_map_dump(raw, map.c_str(), number(format), buffer, size, out);
+            return eunomia_map_dump(raw, c_text(map), number(format), buffer, size, out);
         });
     }
 
@@ -678,15 +679,15 @@ class vm {
 
     prog_info prog_find(const std::string &name) const {
         return made_of<prog_info, eunomia_prog_info>(
-            [&](auto raw, auto out) { return eunomia_prog_find(raw, name.c_str(), out); }, prog_of);
+            [&](auto raw, auto out) { return eunomia_prog_find(raw, c_text(name), out); }, prog_of);
     }
 
     void prog_set_autoload(const std::string &prog, bool on) {
-        call([&](auto raw) { return eunomia_prog_set_autoload(raw, prog.c_str(), on); });
+        call([&](auto raw) { return eunomia_prog_set_autoload(raw, c_text(prog), on); });
     }
 
     void prog_set_target_json(const std::string &prog, const std::string &json) {
-        call([&](auto raw) { return eunomia_prog_set_target_json(raw, prog.c_str(), json.c_str()); });
+        call([&](auto raw) { return eunomia_prog_set_target_json(raw, c_text(prog), c_text(json)); });
     }
 
     // -- WASM packages --
@@ -733,6 +734,20 @@ class vm {
         return static_cast<std::uint32_t>(word);
     }
 
+    // C would end a text at its first NUL and take the rest for never said.
+    static const char *c_text(const std::string &text) {
+        if (text.find('\0') != std::string::npos)
+            throw error(EUNOMIA_ERR_INVAL,
+                        "a text has a NUL inside: \"" + std::string(text.c_str()) + "\"...");
+        return text.c_str();
+    }
+
+    // As C counts: below 0 for ever, and at most what an int holds, which is 24 days.
+    static int number(std::chrono::milliseconds timeout) noexcept {
+        constexpr auto most = std::chrono::milliseconds(std::numeric_limits<int>::max());
+        return timeout.count() < 0 ? -1 : static_cast<int>((timeout < most ? timeout : most).count());
+    }
+
     static int length(const std::vector<std::string> &words) noexcept {
         return static_cast<int>(words.size());
     }
@@ -740,7 +755,7 @@ class vm {
     // A list for C with NULL at the end, kept in `to`; NULL if it is empty.
     static const char *const *pointers(const std::vector<std::string> &words, std::vector<const char *> &to) {
         for (const std::string &word : words)
-            to.push_back(word.c_str());
+            to.push_back(c_text(word));
         to.push_back(nullptr);
         return words.empty() ? nullptr : to.data();
     }

@@ -31,6 +31,7 @@ fn figures() -> Result<()> {
     let built = Built::build()?;
     println!("{:<24} {:<28} {:<28} {:<18} target", "", "competitor", "eunomia", "");
     events(&built)?;
+    cpp_events(&built)?;
     guest_events(&built)?;
     load(&built, "bootstrap")?;
     load(&built, "opensnoop")?;
@@ -124,6 +125,16 @@ fn events(built: &Built) -> Result<()> {
     times("raw event", "libbpf", "ns", raw, 2.0, Some(10.0))?;
     times("JSON event", "snprintf", "ns", json, 0.3, Some(100.0))?;
     times("text event", "snprintf", "ns", table, 0.4, None)
+}
+
+/// The interface for C++ beside the one for C.
+fn cpp_events(built: &Built) -> Result<()> {
+    let text = output(Command::new(&built.event_cpp).arg(&built.signal_package))?;
+    let [raw, json] = text.lines().collect::<Vec<_>>()[..] else {
+        return Err(format!("not two lines of rounds: {text:?}"));
+    };
+    times("raw event in C++", "in C", "ns", raw, 1.05, None)?;
+    times("JSON event in C++", "in C", "ns", json, 1.05, None)
 }
 
 /// The same work on every event, by a guest and by a callback of libbpf.

@@ -18,6 +18,7 @@ pub struct Built {
     /// Guests with the package of `signal`: one that gets its events one by one, one that gets batches.
     pub guests: [PathBuf; 2],
     pub event: PathBuf,
+    pub event_cpp: PathBuf,
     pub guest_event: PathBuf,
     pub guest_start: PathBuf,
     pub load: PathBuf,
@@ -42,6 +43,7 @@ impl Built {
             idle_package: out.join("idle/package.json"),
             guests: ["each", "batch"].map(|name| out.join(format!("guest/{name}.wasm"))),
             event: program("event")?,
+            event_cpp: compile_cpp("event_cpp", &libbpf, &out)?,
             guest_event: program("guest_event")?,
             guest_start: program("guest_start")?,
             load: program("load")?,
@@ -72,15 +74,21 @@ fn compile_guests(out: &Path) -> Result<()> {
 }
 
 fn compile_program(name: &str, libbpf: &Path, out: &Path) -> Result<PathBuf> {
-    let program = out.join(name);
-    let mut cc = Command::new("cc");
-    cc.args(["-std=gnu11", "-Wall", "-Wextra", "-O2"]);
-    cc.arg("-I").arg(libbpf.join("include")).arg("-I").arg(root().join("include"));
-    cc.arg(sources().join(format!("{name}.c"))).arg("-o").arg(&program);
-    cc.args(["libbpf.a", "libelf.a", "libz.a"].map(|name| libbpf.join(name)));
-    cc.arg("-L").arg(root().join("target/dist")).args(["-Wl,--as-needed", "-leunomia"]);
-    cc.arg("-Wl,-rpath,$ORIGIN/../dist");
-    output(&mut cc).map(|_| program)
+    compile(Command::new("cc").arg("-std=gnu11"), &format!("{name}.c"), libbpf, &out.join(name))
+}
+
+fn compile_cpp(name: &str, libbpf: &Path, out: &Path) -> Result<PathBuf> {
+    compile(Command::new("c++").arg("-std=gnu++17"), &format!("{name}.cpp"), libbpf, &out.join(name))
+}
+
+fn compile(compiler: &mut Command, source: &str, libbpf: &Path, program: &Path) -> Result<PathBuf> {
+    compiler.args(["-Wall", "-Wextra", "-O2"]);
+    compiler.arg("-I").arg(libbpf.join("include")).arg("-I").arg(root().join("include"));
+    compiler.arg(sources().join(source)).arg("-o").arg(program);
+    compiler.args(["libbpf.a", "libelf.a", "libz.a"].map(|name| libbpf.join(name)));
+    compiler.arg("-L").arg(root().join("target/dist")).args(["-Wl,--as-needed", "-leunomia"]);
+    compiler.arg("-Wl,-rpath,$ORIGIN/../dist");
+    output(compiler).map(|_| program.to_owned())
 }
 
 /// The folder with the libbpf that was linked into the library: cargo tells it when asked to build the library again.

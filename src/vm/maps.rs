@@ -146,6 +146,20 @@ impl Vm {
     }
 
     /// Calls back for each entry and says for how many. These are no events: the ledger does not count them.
+    ///
+    /// ```no_run
+    /// use eunomia::{Event, Flow, Format, Options, Vm};
+    ///
+    /// # fn main() -> eunomia::Result<()> {
+    /// # let vm = Vm::new(Options::default())?;
+    /// vm.map_set_json("limits", "{\"uid\":0}", "100", 0)?;
+    /// vm.map_each("limits", Format::Json, &mut |entry: &Event| {
+    ///     println!("{}", String::from_utf8_lossy(entry.data)); // {"key":{"uid":0},"value":100}
+    ///     Flow::Continue
+    /// })?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn map_each(
         &self,
         map: &str,

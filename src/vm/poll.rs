@@ -117,6 +117,21 @@ impl Vm {
 
     /// Fills `buf` with records of one source and says how many. `Err(TooSmall)`: the first does not fit, needs
     /// `batch.need` bytes and is kept.
+    ///
+    /// ```no_run
+    /// use eunomia::vm::Batch;
+    /// use eunomia::{Format, Options, Vm};
+    ///
+    /// # fn main() -> eunomia::Result<()> {
+    /// # let vm = Vm::new(Options::default())?;
+    /// let (mut batch, mut buffer) = (Batch::default(), vec![0; 1 << 20]);
+    /// vm.read(-1, Format::Raw, &mut buffer, &mut batch)?;
+    /// for record in batch.records(&buffer) {
+    ///     println!("{} bytes", record.data.len());
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn read(&self, timeout_ms: i32, format: Format, buf: &mut [u8], batch: &mut Batch) -> Result<usize> {
         let read = self.deliver(timeout_ms, |delivery| {
             let mut line = std::mem::take(&mut delivery.line);

@@ -15,6 +15,22 @@ use crate::wasm::{self, Outlet, Wake};
 impl Vm {
     /// Runs the guest of a WASM package, `argv[0]` included, and returns its exit code. What it prints and what it lets
     /// through comes to the callback. `Err(Stopped)` reports a call of `stop`. The guest may be run again.
+    ///
+    /// ```no_run
+    /// use eunomia::{Event, EventKind, Flow, Format, Kind, Options, Vm};
+    ///
+    /// # fn main() -> eunomia::Result<()> {
+    /// let vm = Vm::new(Options::default())?;
+    /// vm.open_file("app.wasm", Kind::Wasm as u32)?;
+    /// let code = vm.wasm_run(&["app", "--help"], Format::Json, &mut |event: &Event| {
+    ///     let text = String::from_utf8_lossy(event.data);
+    ///     if event.kind == EventKind::Output { println!("{text}") } else { eprintln!("{text}") }
+    ///     Flow::Continue
+    /// })?;
+    /// println!("exit code {code}");
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn wasm_run(
         &self,
         argv: &[&str],

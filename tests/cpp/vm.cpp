@@ -6,6 +6,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <filesystem>
+#include <fstream>
 #include <optional>
 #include <thread>
 
@@ -31,6 +32,13 @@ struct pair {
 
 static std::string folder;
 static int repeats;
+
+// The sanitizer keeps what has been freed.
+#ifdef __SANITIZE_ADDRESS__
+static constexpr bool is_sanitized = true;
+#else
+static constexpr bool is_sanitized = false;
+#endif
 
 #define CHECK(condition) ((condition) ? (void)0 : die(__LINE__, #condition))
 #define RUN(test) (std::fprintf(stderr, "%s\n", #test), test())
@@ -143,6 +151,26 @@ static void what_a_log_throws_is_dropped() {
     CHECK(lines > 0);
 }
 
+static void a_timeout_beyond_an_int_is_a_long_one() {
+    eunomia::vm vm = running();
+    vm.var_set("burst", std::uint32_t{1});
+    std::thread later([] {
+        std::this_thread::sleep_for(20ms);
+        ::syscall(SYS_getpgid, 0);
+    });
+    CHECK(vm.poll(std::chrono::milliseconds(std::int64_t{1} << 32), format::raw, [](const event &) {}) == 1);
+    later.join();
+}
+
+static void a_text_with_a_nul_is_refused_not_cut() {
+    eunomia::vm vm = opened();
+    const std::string number("1\0 2", 4);
+    eunomia::error error = FAILURE(vm.var_set_json("burst", number));
+    CHECK(error.status() == EUNOMIA_ERR_INVAL && vm.var_get_json("burst") == "1");
+    CHECK(FAILURE(vm.var_set_json(std::string("burst\0x", 7), "2")).status() == EUNOMIA_ERR_INVAL);
+    CHECK(FAILURE(vm.args_set({"host", std::string("--burst\0", 8), "2"})).status() == EUNOMIA_ERR_INVAL);
+}
+
 // ---- lifetime ----
 
 static void a_vm_moves_while_it_runs() {
@@ -225,11 +253,23 @@ static long descriptors() {
     return std::distance(begin(entries), end(entries));
 }
 
+static long resident_kb() {
+    std::ifstream status("/proc/self/status");
+    std::string line;
+    while (std::getline(status, line))
+        if (line.rfind("VmRSS:", 0) == 0)
+            return std::atol(line.c_str() + 6);
+    die(__LINE__, "no VmRSS");
+}
+
 static void vms_come_and_go() {
-    long before = descriptors();
+    for (int i = 0; i < 10; i++)
+        running();
+    long before = descriptors(), kb = resident_kb();
     for (int i = 0; i < repeats; i++)
         running();
     CHECK(descriptors() == before);
+    CHECK(is_sanitized || resident_kb() - kb <= 1024);
 }
 
 // ---- values ----
@@ -297,6 +337,8 @@ int main(int argc, char **argv) {
     RUN(an_error_carries_everything);
     RUN(why_there_is_no_vm_is_told);
     RUN(what_a_log_throws_is_dropped);
+    RUN(a_timeout_beyond_an_int_is_a_long_one);
+    RUN(a_text_with_a_nul_is_refused_not_cut);
     RUN(a_vm_moves_while_it_runs);
     RUN(a_closed_vm_refuses_every_call);
     RUN(a_vm_closed_by_another_thread_ends_its_run);
