@@ -1,4 +1,5 @@
-//! The example hosts in C, C++ and Rust: the same five in each language do what they say, on the library as it ships.
+//! The example hosts in C, C++ and Rust: the first one and the same five in each language do what they say, on the library as
+//! it ships.
 //! Python's and Go's are tested with their bindings.
 
 mod support;
@@ -8,10 +9,11 @@ use std::process::Command;
 
 use support::{example, host, root};
 
-/// The five, with what they have to print.
+/// All of a language, with what they have to print.
 fn do_what_they_say(program: impl Fn(&str) -> PathBuf, events_end: bool) {
     let (bootstrap, opensnoop) = (package("bootstrap"), package("opensnoop"));
     let command = |name: &str| Command::new(program(name));
+    example::prints(command("first").arg(&bootstrap), &["\"exit_event\":true"]);
     example::prints_until_interrupted(command("events").arg(&bootstrap), &["\"exit_event\":true"]);
     if events_end {
         example::prints(command("events").args([&bootstrap, "--help"]), &["--min_duration_ns"]);
@@ -52,11 +54,16 @@ fn in_cpp() {
     do_what_they_say(|name| compiled("c++", "-std=c++17", &format!("cpp/{name}.cpp")), true);
 }
 
-/// cargo builds the examples before the tests.
+/// `cargo test` builds the examples before the tests, but not if it is told which test.
 #[test]
 fn in_rust() {
     needs_root!();
     let exe = std::env::current_exe().expect("a test knows where it is");
     let examples = exe.ancestors().nth(2).expect("tests are in target/PROFILE/deps").join("examples");
-    do_what_they_say(|name| examples.join(name), true);
+    let built = |name: &str| {
+        let program = examples.join(name);
+        assert!(program.exists(), "{} is missing: run `cargo build --examples`", program.display());
+        program
+    };
+    do_what_they_say(built, true);
 }

@@ -36,7 +36,7 @@ fn cpp(folder: &Path) -> Command {
     let program = folder.join("runner-cpp");
     let mut sources = host::objects(&SHARED, folder);
     sources.push(root().join("tests/conformance/cpp/calls.cpp"));
-    host::link("c++", &["-std=c++17"], &sources, &program);
+    host::link("c++", &["-std=c++17", "-fsanitize=address,undefined"], &sources, &program);
     Command::new(program)
 }
 
