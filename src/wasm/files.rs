@@ -1,6 +1,6 @@
 //! The folders that a guest may read, and the files it has opened in them. Nothing can be written or made.
 
-use std::fs::{File, Metadata};
+use std::fs::{File, FileType, Metadata};
 use std::io::{Seek, SeekFrom};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::FileExt;
@@ -51,10 +51,14 @@ impl Files {
 
     /// Opens a file below a folder, with further flags of open(2).
     pub fn open(&mut self, folder: u32, path: &Path, flags: i32) -> os::Result<u32> {
-        // What would block, such as a pipe, is opened as well, and turned away below.
+        // Opening a device or a pipe does something to whoever is behind it, so that comes after a look.
+        let is_fit = |kind: FileType| kind.is_file() || kind.is_dir();
+        let found = self.metadata_of(folder, path, flags & libc::O_NOFOLLOW == 0)?.file_type();
+        if !is_fit(found) && !found.is_symlink() {
+            return Err(Errno(libc::EACCES));
+        }
         let file = self.beneath(folder, path, flags | libc::O_RDONLY | libc::O_NONBLOCK)?;
-        let kind = file.metadata()?.file_type();
-        if !kind.is_file() && !kind.is_dir() {
+        if !is_fit(file.metadata()?.file_type()) {
             return Err(Errno(libc::EACCES));
         }
         let open = Some(Open { file, preopened: None });

@@ -2,6 +2,8 @@
 
 use std::os::unix::fs::symlink;
 use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::time::Duration;
 
 use eunomia::vm::WasmOptions;
 use eunomia::{Event, EventKind, Flow, Format, Kind, Status};
@@ -98,6 +100,29 @@ fn files_can_be_read_below_the_folders_that_the_host_gives() {
         "write: 69",
     ];
     assert_eq!(seen.lines, lines);
+}
+
+#[test]
+fn a_pipe_is_turned_away_without_being_opened() {
+    let folder = tempfile::tempdir().unwrap();
+    let pipe = folder.path().join("fifo");
+    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let is_open = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            // Waits for somebody to open the other end.
+            std::fs::File::create(&pipe).unwrap();
+            is_open.store(true, SeqCst);
+        });
+        std::thread::sleep(Duration::from_millis(50));
+        let wasm = WasmOptions { dirs: vec![folder.path().into()], ..WasmOptions::default() };
+        let (result, seen) = run(&opened(&wasi_guest(&["FILES"]), wasm));
+        assert!(result.is_ok() && seen.lines.contains(&"fifo: 2".into()), "{result:?} {seen:?}");
+        std::thread::sleep(Duration::from_millis(50));
+        let was_open = is_open.load(SeqCst);
+        std::fs::File::open(&pipe).unwrap();
+        assert!(!was_open);
+    });
 }
 
 #[test]
