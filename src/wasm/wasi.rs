@@ -7,7 +7,7 @@ use std::io::SeekFrom;
 use std::os::fd::RawFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::Config;
 use super::files::Files;
@@ -332,14 +332,23 @@ fn stdin(run: &Run<'_>, into: &mut [u8]) -> Result<usize, Stop> {
     Ok(os::read(STDIN, into)?)
 }
 
-/// Waits for one of the descriptors, the time, or the end of the guest.
+/// Waits for one of the descriptors, the time, or the end of the guest. What it sleeps counts as the time of its call.
 fn wait(run: &Run<'_>, fds: &[RawFd], time: Option<Duration>) -> Result<(), Stop> {
     let all = [&[run.vm.stop_fd], fds].concat();
-    if os::wait_readable(&all, time)? == Some(0) {
-        run.ends::<()>(End::Stopped);
-        return Err(Stop::End);
+    let deadline = time.map(|time| Instant::now() + time);
+    loop {
+        let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+        let nap = run.watch.nap().map_or(left, |nap| Some(left.map_or(nap, |left| left.min(nap))));
+        match os::wait_readable(&all, nap)? {
+            Some(0) => {
+                run.ends::<()>(End::Stopped);
+                return Err(Stop::End);
+            }
+            None if run.watch.is_over() => return Err(Stop::End),
+            None if nap != left => {}
+            _ => return Ok(()),
+        }
     }
-    Ok(())
 }
 
 fn fd_close(run: &Run<'_>, _guest: Guest<'_>, args: &Args) -> Option<u64> {

@@ -4,6 +4,7 @@
 //! vms and on a timer for each guest. The timer runs only while events are handed to the guest, so one that waits for
 //! events wakes nobody up.
 
+use std::cell::Cell;
 use std::os::fd::RawFd;
 use std::sync::atomic::{
     AtomicBool, AtomicU64, Ordering::Acquire, Ordering::Relaxed, Ordering::Release, Ordering::SeqCst,
@@ -32,6 +33,7 @@ const WAKE: u64 = 0;
 pub struct Watch {
     watched: Arc<Watched>,
     dog: Arc<Dog>,
+    is_armed: Cell<bool>,
 }
 
 struct Watched {
@@ -41,7 +43,7 @@ struct Watched {
     stop_fd: RawFd,
     timer: TimerFd,
     look: Duration,
-    /// Goes up when a call begins and when it ends: odd inside.
+    /// Goes up when a call begins and when it ends, nested ones by two: odd inside.
     calls: AtomicU64,
     /// `calls` at the last look, and how often that has been seen.
     seen: Mutex<(u64, u64)>,
@@ -57,40 +59,58 @@ impl Watch {
         let look = budget / LOOKS as u32;
         let watched = Arc::new(Watched { token, stopper, stop_fd, timer, look, calls, seen });
         dog.shared.guests().push(Arc::clone(&watched));
-        let watch = Watch { watched, dog };
+        let watch = Watch { watched, dog, is_armed: Cell::new(false) };
         watch.dog.shared.epoll.add(watch.watched.timer.fd(), token + 1)?;
         watch.dog.shared.epoll.add(stop_fd, token)?;
         Ok(watch)
     }
 
-    /// Has the timer run while `work` calls into the guest, any number of times.
+    /// Has the timer run while `work` calls into the guest, any number of times. May be nested.
     pub fn armed<T>(&self, work: impl FnOnce() -> T) -> T {
+        if self.is_armed.replace(true) {
+            return work();
+        }
         let Watched { timer, look, .. } = &*self.watched;
         // A timer that cannot be set is a bug in the arguments, and stop still works.
         let _ = timer.arm_every(*look);
         let done = work();
         let _ = timer.arm_every(Duration::ZERO);
+        self.is_armed.set(false);
         done
     }
 
-    /// Counts the time that `work` takes as that of one call.
+    /// Counts the time that `work` takes as that of one call. Of nested ones each has its own time.
     #[inline]
     pub fn call<T>(&self, work: impl FnOnce() -> T) -> T {
-        self.watched.step();
+        let steps = if self.is_inside() { 2 } else { 1 };
+        self.watched.step(steps);
         let done = work();
-        self.watched.step();
+        self.watched.step(steps);
         done
+    }
+
+    /// How long the guest may sleep before it is asked whether the call that it is in `is_over`; `None`: it is in none.
+    pub fn nap(&self) -> Option<Duration> {
+        self.is_inside().then_some(self.watched.look)
+    }
+
+    /// Whether the guest is to end.
+    pub fn is_over(&self) -> bool {
+        self.watched.stopper.cause() != 0
+    }
+
+    fn is_inside(&self) -> bool {
+        self.watched.calls.load(Relaxed) % 2 == 1
     }
 
     /// Does not count the time that `work` takes: it is the host's, inside a call.
     pub fn pause<T>(&self, work: impl FnOnce() -> T) -> T {
-        let is_inside = self.watched.calls.load(Relaxed) % 2 == 1;
-        if !is_inside {
+        if !self.is_inside() {
             return work();
         }
-        self.watched.step();
+        self.watched.step(1);
         let done = work();
-        self.watched.step();
+        self.watched.step(1);
         done
     }
 }
@@ -107,8 +127,8 @@ impl Drop for Watch {
 impl Watched {
     /// A call begins or ends. Only the guest's thread does this, so that no locked instruction is needed.
     #[inline]
-    fn step(&self) {
-        self.calls.store(self.calls.load(Relaxed) + 1, Release);
+    fn step(&self, steps: u64) {
+        self.calls.store(self.calls.load(Relaxed) + steps, Release);
     }
 
     fn look(&self) {

@@ -8,7 +8,8 @@ use eunomia::vm::WasmOptions;
 use eunomia::{Event, EventKind, Flow, Format, Status, Vm};
 
 use crate::fixture::{
-    call, calls, exit_code, guest, main_of, opened, refused, run, run_module, run_until, wat,
+    call, calls, exit_code, guest, main_of, object, opened, refused, run, run_module, run_until, wat,
+    with_patience,
 };
 use crate::needs_root;
 use crate::support::{child, kernel::Watch};
@@ -123,6 +124,104 @@ fn a_start_function_that_takes_too_long_is_ended() {
     let module = main_of("(func $start (loop (br 0))) (start $start)", "(i32.const 0)");
     let vm = opened(&module, WasmOptions { budget_ms: 50, ..WasmOptions::default() });
     refused(run(&vm).0, Status::Wasm, &["50 ms", "start function"]);
+}
+
+/// A sleep of an hour.
+const SLEEP: &str = r#"(import "wasi_snapshot_preview1" "poll_oneoff"
+      (func $poll (param i32 i32 i32 i32) (result i32)))
+    (data (i32.const 272) "\01") (data (i32.const 280) "\00\a0\b8\30\46\03")"#;
+
+#[test]
+fn a_sleep_takes_up_the_time_of_a_call_like_anything_else() {
+    let sleep = "(drop (call $poll (i32.const 256) (i32.const 512) (i32.const 1) (i32.const 1024)))";
+    let module = main_of(&format!(r#"{SLEEP} (func (export "_initialize") {sleep})"#), "(i32.const 0)");
+    let vm = opened(&module, WasmOptions { budget_ms: 50, ..WasmOptions::default() });
+    refused(with_patience(&vm, || run(&vm)).0, Status::Wasm, &["50 ms", "_initialize"]);
+}
+
+/// An initializer that polls the buffer of an object, whose callback is `callback`, and then does `after`.
+fn polling_initializer(callback: &str, after: &str) -> Vec<u8> {
+    let object = object(1);
+    let data: String = object.iter().map(|byte| format!("\\{byte:02x}")).collect();
+    let items = format!(
+        r#"(import "wasm_bpf" "wasm_load_bpf_object" (func $load (param i32 i32) (result i64)))
+           (import "wasm_bpf" "wasm_attach_bpf_program" (func $attach (param i64 i32 i32) (result i32)))
+           (import "wasm_bpf" "wasm_bpf_map_fd_by_name" (func $map (param i64 i32) (result i32)))
+           (import "wasm_bpf" "wasm_bpf_buffer_poll"
+             (func $poll (param i64 i32 i32 i32 i32 i32 i32) (result i32)))
+           (import "env" "puts" (func $puts (param i32) (result i32)))
+           (func $callback (param i32 i32 i32) (result i32) {callback} (i32.const 0))
+           (table (export "__indirect_function_table") 2 funcref) (elem (i32.const 1) $callback)
+           (data (i32.const 8) "events\00") (data (i32.const 24) "on_getpgid\00") (data (i32.const 40) "ready\00")
+           (data (i32.const 4096) "{data}")
+           (func (export "_initialize") (local $o i64)
+             (local.set $o (call $load (i32.const 4096) (i32.const {})))
+             (drop (call $attach (local.get $o) (i32.const 24) (i32.const 0)))
+             (drop (call $puts (i32.const 40)))
+             (drop (call $poll (local.get $o) (call $map (local.get $o) (i32.const 8)) (i32.const 1) (i32.const 0)
+               (i32.const 1024) (i32.const 64) (i32.const -1))) {after})"#,
+        object.len()
+    );
+    main_of(&items, "(i32.const 0)")
+}
+
+#[test]
+fn calls_inside_calls_have_the_same_limit() {
+    needs_root!();
+    let endless = "(loop (br 0))";
+    for (callback, after, place) in
+        [(endless, "", "callback of wasm_bpf_buffer_poll"), ("", endless, "_initialize")]
+    {
+        let module = polling_initializer(callback, after);
+        let vm = opened(&module, WasmOptions { budget_ms: 100, ..WasmOptions::default() });
+        let (result, _) = with_patience(&vm, || run_until(&vm, Format::Raw, 1, 0));
+        refused(result, Status::Wasm, &["100 ms", place]);
+    }
+}
+
+#[test]
+fn a_paused_vm_keeps_events_from_its_guest() {
+    needs_root!();
+    let vm = opened(&guest("events", &["COUNT"], calls(1).as_bytes()), WasmOptions::default());
+    let mut seen = Vec::new();
+    let result = with_patience(&vm, || {
+        thread::scope(|scope| {
+            vm.wasm_run(&["guest"], Format::Json, &mut |event: &Event<'_>| {
+                if event.data == b"ready" {
+                    vm.pause(true).unwrap();
+                    call(3);
+                    scope.spawn(|| {
+                        thread::sleep(Duration::from_millis(100));
+                        vm.stop();
+                    });
+                }
+                seen.push(event.kind);
+                Flow::Continue
+            })
+        })
+    });
+    refused(result, Status::Stopped, &[]);
+    assert!(!seen.contains(&EventKind::Sample), "{seen:?}");
+    vm.pause(false).unwrap();
+    assert_eq!(run_until(&vm, Format::Json, 1, 1).0.unwrap(), 0);
+}
+
+#[test]
+fn tables_have_an_end() {
+    let huge = main_of("(table 4000000000 funcref)", "(i32.const 0)");
+    match support_open(&huge) {
+        Ok(vm) => drop(refused(run(&vm).0, Status::Wasm, &["cannot be started"])),
+        Err(error) => assert_eq!(error.status, Status::Package),
+    }
+    // Grows by 1000 until that fails.
+    let grow = "(loop (br_if 0 (i32.ne (table.grow $t (ref.null func) (i32.const 1000)) (i32.const -1))))
+        (i32.gt_u (table.size $t) (i32.const 10000000))";
+    assert_eq!(exit_code(&main_of("(table $t 1 funcref)", grow)), 0);
+}
+
+fn support_open(module: &[u8]) -> Result<Vm, eunomia::Error> {
+    let vm = crate::support::vm();
+    vm.open(module, eunomia::Kind::Wasm as u32).map(|_| vm)
 }
 
 #[test]
