@@ -48,6 +48,7 @@ test: setup-test $(LIB) archive packages $(HOSTS) ## run every test on this kern
 lint: setup-lint ## check formatting, warnings and the rules of the architecture
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --features eunomia/channel -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --package eunomia --features channel
 	clang-format --dry-run -Werror $(C_FILES)
 	shellcheck $(SHELL_FILES)
 	$(RUFF) check $(PYTHON)
