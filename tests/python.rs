@@ -90,6 +90,11 @@ fn the_wheel_runs_its_readme_from_a_fresh_environment() {
     let wheel = wheel(&folder);
     assert!(output(python().args(["-m", "auditwheel", "show"]).arg(&wheel)).contains(TAG), "{wheel:?}");
 
+    let list = output(python().args(["-m", "zipfile", "--list"]).arg(&wheel));
+    for file in ["eunomia/libeunomia.so", "eunomia/py.typed", "eunomia/LICENSE", "eunomia/NOTICE"] {
+        assert!(list.contains(file), "no {file} in {list}");
+    }
+
     let fresh = folder.join("fresh");
     output(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&fresh));
     let interpreter = fresh.join("bin/python");

@@ -33,6 +33,12 @@ def descriptors() -> int:
     return len(os.listdir("/proc/self/fd"))
 
 
+def resident_kb() -> int:
+    """How much memory of this process is in use."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") // 1024
+
+
 def python(code: str, **variables: str) -> subprocess.CompletedProcess[str]:
     """Runs a program in an interpreter of its own, which knows this file."""
     tests = str(Path(__file__).parent)

@@ -12,7 +12,7 @@ import traceback
 import unittest
 from collections.abc import Callable
 
-from host import PACKAGES, descriptors, python, running, trigger
+from host import PACKAGES, descriptors, python, resident_kb, running, trigger
 
 import eunomia
 from eunomia import Error, Event, Format, Status
@@ -240,6 +240,22 @@ class Ends(unittest.TestCase):
             vm.close()
         # Of the last calls, what the next vm in turn would have polled is still waiting: 20 for the first, 40 ...
         self.assertEqual(len(seen) + 20 * (2 + 1), 3 * 3 * 20 * 20)
+
+    def test_many_lives_leave_nothing_behind(self) -> None:
+        def live(count: int) -> None:
+            for _ in range(count):
+                with running("perf.json") as vm:
+                    trigger(vm, 2)
+                    vm.poll(lambda _: None)
+                    self.assertRaises(Error, vm.load)
+
+        live(20)
+        gc.collect()
+        before = descriptors(), resident_kb()
+        live(60)
+        gc.collect()
+        self.assertEqual(descriptors(), before[0])
+        self.assertLessEqual(resident_kb(), before[1] + 1024)
 
     def test_a_forked_child_closes_and_the_parent_goes_on(self) -> None:
         with running() as vm:
