@@ -6,7 +6,7 @@ mod support;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use eunomia::vm::Batch;
-use eunomia::{Format, OwnedEvent, Vm};
+use eunomia::{Event, Flow, Format, OwnedEvent, Status, Vm};
 
 /// All tests are one process to the program that counts its calls, so one at a time has its events.
 fn turn() -> MutexGuard<'static, ()> {
@@ -60,7 +60,7 @@ fn an_iterator_over_nothing_gives_the_error() {
     needs_root!();
     let vm = support::vm();
     let error = vm.events(Format::Json).next().expect("not the end").expect_err("nothing is open");
-    assert_eq!(error.status, eunomia::Status::State);
+    assert_eq!(error.status, Status::State);
 }
 
 #[test]
@@ -77,6 +77,19 @@ fn a_raw_batch_is_walked_and_a_torn_one_ends_early() {
     assert_eq!(batch.records(&buf[..10]).count(), 0);
     buf[0] = 0xff; // a size that leads out of the buffer
     assert_eq!(batch.records(&buf).count(), 0);
+}
+
+#[test]
+fn a_panic_in_a_callback_arrives_at_the_caller_of_poll() {
+    needs_root!();
+    let _turn = turn();
+    let vm = running(2);
+    trigger();
+    let poll = || vm.poll(-1, Format::Json, &mut |_: &Event| panic!("seven"));
+    let panic = std::panic::catch_unwind(std::panic::AssertUnwindSafe(poll)).expect_err("it panics");
+    assert_eq!(panic.downcast_ref::<&str>(), Some(&"seven"));
+    let after = vm.poll(0, Format::Json, &mut |_: &Event| Flow::Continue).expect_err("the vm is dead");
+    assert_eq!(after.status, Status::Internal);
 }
 
 #[cfg(feature = "channel")]
@@ -122,7 +135,7 @@ mod channel {
         needs_root!();
         let events = Arc::new(support::vm()).channel(Format::Json, 1).expect("a channel");
         let error = events.recv_timeout(PATIENCE).expect("in time").expect_err("nothing is open");
-        assert_eq!(error.status, eunomia::Status::State);
+        assert_eq!(error.status, Status::State);
         assert!(events.recv_timeout(PATIENCE).is_err());
     }
 

@@ -60,7 +60,8 @@ pub enum Kind {
 }
 
 /// Runs one package. Every method answers `Busy` when another thread, or a poll further up this thread's stack,
-/// is in the way; `stop`, `pause`, `stats` and `epoll_fd` never are. Dropping it detaches and unloads everything.
+/// is in the way; `stop`, `pause`, `stats` and `epoll_fd` never are. Dropping it detaches and unloads everything. A callback
+/// that panics does so through the call that delivers; what delivers after that answers `Internal`.
 ///
 /// ```no_run
 /// use eunomia::{Event, Flow, Format, Kind, Options, Vm};
