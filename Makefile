@@ -24,7 +24,7 @@ SHELL_FILES = .ci/run tests/vm/init $(shell git ls-files '*.sh')
 DEST = $(DESTDIR)$(PREFIX)
 VENV := target/venv/bin
 RUFF := $(VENV)/ruff --config bindings/python/pyproject.toml
-PYTHON := bindings/python examples/python tests/conformance/python
+PYTHON := bindings/python examples/python tests/conformance/python benches/figures
 
 # Ours alone: libbpf, libelf and zlib are built by makefiles that know these names too.
 unexport DURATION KERNEL PREFIX DESTDIR
@@ -107,7 +107,7 @@ wheel: setup-python $(LIB) ## build the wheel of the Python binding in target/di
 	EUNOMIA_LIBRARY=$(abspath $(LIB)) $(VENV)/python -m build --wheel --no-isolation --outdir $(DIST) bindings/python
 	$(VENV)/python -m auditwheel show $(DIST)/eunomia-$(VERSION)-py3-*.whl
 
-bench: $(LIB) packages ## compare with plain libbpf and hand-written C, see docs/performance.md
+bench: setup-test $(LIB) packages ## compare with plain libbpf and hand-written C, see docs/performance.md
 	cargo bench --profile dev --bench figures
 
 vm: setup-vm packages ## run the tests marked for it on another kernel under QEMU; KERNEL=5.10, 6.1 or 6.12

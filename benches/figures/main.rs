@@ -1,10 +1,11 @@
 //! The figures that libeunomia is held to, each beside its competitor: plain libbpf of the same version, or
 //! hand-written C. `make bench` builds what this needs and runs it; docs/performance.md explains each row.
 //!
-//! What is measured is C: small programs next to this file, linked with the library as it ships and with the very
+//! What is measured, the bindings aside, is C: small programs next to this file, linked with the library as it ships and with the very
 //! libbpf that is inside it. This program builds and runs them and prints the table. It never fails for a figure
 //! that is missed: times belong to a machine and its load.
 
+mod bindings;
 mod host;
 mod programs;
 
@@ -40,7 +41,8 @@ fn figures() -> Result<()> {
     guest_memory(&built)?;
     wakeups(&built)?;
     library(&built)?;
-    package_size()
+    package_size()?;
+    bindings::figures(&built)
 }
 
 /// The repository.

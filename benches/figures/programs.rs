@@ -15,6 +15,8 @@ pub struct Built {
     pub signal_package: PathBuf,
     /// A package without a source of events.
     pub idle_package: PathBuf,
+    /// A package at a raw tracepoint.
+    pub raw_package: PathBuf,
     /// Guests with the package of `signal`: one that gets its events one by one, one that gets batches.
     pub guests: [PathBuf; 2],
     pub event: PathBuf,
@@ -30,7 +32,7 @@ impl Built {
     /// Builds what is missing. The library must be there.
     pub fn build() -> Result<Built> {
         let out = root().join("target/figures");
-        for name in ["signal", "idle"] {
+        for name in ["signal", "idle", "raw"] {
             compile_package(name, &out)?;
         }
         compile_guests(&out)?;
@@ -41,6 +43,7 @@ impl Built {
             signal_object: out.join("signal/signal.bpf.o"),
             signal_package: out.join("signal/package.json"),
             idle_package: out.join("idle/package.json"),
+            raw_package: out.join("raw/package.json"),
             guests: ["each", "batch"].map(|name| out.join(format!("guest/{name}.wasm"))),
             event: program("event")?,
             event_cpp: compile_cpp("event_cpp", &libbpf, &out)?,
