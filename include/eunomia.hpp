@@ -351,17 +351,21 @@ struct state {
 
 // A callback on its way through C: what it throws is kept, and goes on its way on the other side.
 template <class Fn> struct callback {
+    using answer = std::invoke_result_t<Fn &, const event &>;
+    static_assert(std::is_void_v<answer> || std::is_same_v<answer, flow>,
+                  "a callback returns nothing or an eunomia::flow");
+
     Fn &fn;
     std::exception_ptr thrown{};
 
     static int on_event(void *arg, const eunomia_event *raw) noexcept {
         auto &self = *static_cast<callback *>(arg);
         try {
-            if constexpr (std::is_void_v<std::invoke_result_t<Fn &, const event &>>) {
+            if constexpr (std::is_void_v<answer>) {
                 self.fn(event(raw));
                 return 0;
             } else {
-                return static_cast<int>(static_cast<flow>(self.fn(event(raw))));
+                return static_cast<int>(self.fn(event(raw)));
             }
         } catch (...) {
             self.thrown = std::current_exception();

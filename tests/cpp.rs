@@ -49,6 +49,20 @@ fn the_header_is_valid_in_every_cpp_from_17_on() {
     }
 }
 
+/// `true` could mean either.
+#[test]
+fn a_callback_that_answers_a_bool_does_not_compile() {
+    let source = folder("callback").join("callback.cpp");
+    let text = "#include <eunomia.hpp>\nvoid poll(eunomia::vm &vm) { vm.run(eunomia::format::json, \
+                [](const eunomia::event &) { return true; }); }\n";
+    std::fs::write(&source, text).expect("the source can be written");
+    let mut compiler = Command::new("c++");
+    compiler.args(["-std=c++17", "-fsyntax-only", "-I"]).arg(root().join("include")).arg(source);
+    let output = compiler.output().expect("the compiler runs");
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!output.status.success() && said.contains("nothing or an eunomia::flow"), "{said}");
+}
+
 /// A library of another minor version is refused with both versions in the text.
 #[test]
 fn a_library_of_another_version_is_refused() {
