@@ -13,8 +13,8 @@ const MOST_KB: i64 = 1024;
 pub fn figures(built: &Built) -> Result<()> {
     python_events(built)?;
     go_events(built)?;
-    lives("raw_tp", 10_000, &built.raw_package)?;
-    lives("tracepoint", 300, &package("bootstrap"))
+    lives(built, "raw_tp", 10_000, &built.raw_package)?;
+    lives(built, "tracepoint", 300, &package("bootstrap"))
 }
 
 // ---- events ----
@@ -55,18 +55,23 @@ fn speed(language: &str, shown: &str, millions: f64, least: Option<f64>) {
 
 // ---- lives ----
 
-/// `count` times open, attach and let go. Both hosts at once: the time goes by waiting for the kernel.
-fn lives(hook: &str, count: u32, package: &Path) -> Result<()> {
+/// `count` times open, attach and let go. All hosts at once: the time goes by waiting for the kernel.
+fn lives(built: &Built, hook: &str, count: u32, package: &Path) -> Result<()> {
+    let mut cpp = Command::new(&built.lives_cpp);
+    cpp.arg(package).arg(count.to_string());
     let mut python = python();
     python.arg("lives").arg(package).arg(count.to_string());
     let mut go = go();
     go.args(["test", "-count=1", "-v", "-timeout", "1h", "-run", "ManyLives"]);
     go.env("EUNOMIA_TEST_LIVES", count.to_string()).env("EUNOMIA_TEST_LIFE", package);
+    let cpp = thread::spawn(move || output(&mut cpp));
     let python = thread::spawn(move || output(&mut python));
     // It fails where too much stays; the numbers are printed before that.
     let go = go.stderr(Stdio::inherit()).output().map_err(|e| format!("go: {e}"))?;
+    let cpp = cpp.join().map_err(|_| "the thread for C++ ended")??;
     let python = python.join().map_err(|_| "the thread for Python ended")??;
 
+    left("C++", hook, count, &cpp)?;
     left("Python", hook, count, &python)?;
     let text = String::from_utf8_lossy(&go.stdout);
     let line = text.lines().find(|line| line.contains(" lives leave "));
