@@ -81,7 +81,8 @@ fn other_version() -> &'static Path {
 
 // ---- the wheel ------------------------------------------------------------------------------------------------
 
-const TAG: &str = "manylinux_2_34_x86_64";
+/// The lowest glibc that the library needs.
+const TAG: &str = "manylinux_2_34";
 
 #[test]
 fn the_wheel_runs_its_readme_from_a_fresh_environment() {
@@ -116,7 +117,7 @@ fn wheel(folder: &Path) -> PathBuf {
     output(python().args(build).arg(&out).arg(format!("{ROOT}/bindings/python")));
     let mut files = fs::read_dir(&out).expect("the build made a folder");
     let wheel = files.next().expect("there is a wheel").expect("the folder can be read").path();
-    let name = format!("eunomia-{}-py3-none-{TAG}.whl", env!("CARGO_PKG_VERSION"));
+    let name = format!("eunomia-{}-py3-none-{TAG}_{}.whl", env!("CARGO_PKG_VERSION"), std::env::consts::ARCH);
     assert_eq!(wheel.file_name().and_then(|name| name.to_str()), Some(name.as_str()));
     wheel
 }

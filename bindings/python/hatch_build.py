@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import platform
 from pathlib import Path
 from typing import Any
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
-# Lowest glibc that the library needs, as `auditwheel show` finds it.
-TAG = "py3-none-manylinux_2_34_x86_64"
+# The lowest glibc that the library needs, as `auditwheel show` finds it.
+TAG = f"py3-none-manylinux_2_34_{platform.machine()}"
 
 
 class Hook(BuildHookInterface):  # type: ignore[type-arg]
