@@ -57,10 +57,9 @@ impl Code {
 
     /// One round of `steps`, inlined so that its caller's position in `out` stays in registers.
     #[inline(always)]
-    pub(super) fn run_once(&self, steps: &[Step], record: &[u8], base: usize, out: &mut Out) {
-        let mut at = 0;
-        while let Some(step) = steps.get(at) {
-            at += 1;
+    pub(super) fn run_once(&self, mut steps: &[Step], record: &[u8], base: usize, out: &mut Out) {
+        while let Some((step, rest)) = steps.split_first() {
+            steps = rest;
             let offset = base + step.offset as usize;
             let (is_negative, magnitude) = match step.op {
                 Op::U8 => (false, u8::from_le_bytes(load(record, offset)).into()),
@@ -78,8 +77,8 @@ impl Code {
                         Op::Text { len, quoted: true } => out.text::<true>(slice(record, offset, len)),
                         Op::Text { len, quoted: false } => out.text::<false>(slice(record, offset, len)),
                         Op::Repeat { count, stride, body } => {
-                            let body = &steps[at..at + body as usize];
-                            at += body.len();
+                            let (body, rest) = steps.split_at(body as usize);
+                            steps = rest;
                             let elements = Elements::new(record, offset, count, stride);
                             out.apart(|out| self.run_each(body, record, offset, elements, out));
                         }
