@@ -250,12 +250,22 @@ impl Out {
     /// JSON; quotes and backslashes only if `QUOTED`. Makes its own room.
     #[inline(always)]
     pub(super) fn text<const QUOTED: bool>(&mut self, bytes: &[u8]) {
+        let first = &bytes[..bytes.len().min(WINDOW)];
+        let plain = self.plain::<QUOTED>(first);
+        if plain < bytes.len() && (plain == WINDOW || bytes[plain] != 0) {
+            self.apart(|out| out.more_text::<QUOTED>(&bytes[plain..]));
+        }
+    }
+
+    /// The rest of a text that is long or has more than plain characters.
+    #[inline(never)]
+    fn more_text<const QUOTED: bool>(&mut self, bytes: &[u8]) {
         // In pieces, so that a short name in a long array does not cost its whole length.
         for (index, piece) in bytes.chunks(WINDOW).enumerate() {
             let plain = self.plain::<QUOTED>(piece);
             if plain < piece.len() {
                 if piece[plain] != 0 {
-                    self.apart(|out| out.unusual::<QUOTED>(&bytes[index * WINDOW + plain..]));
+                    self.unusual::<QUOTED>(&bytes[index * WINDOW + plain..]);
                 }
                 return;
             }
@@ -269,22 +279,21 @@ impl Out {
         let window = self.window();
         let mut len = 0;
         let mut rest = bytes;
-        for place in window.chunks_exact_mut(8) {
-            let Some((word, behind)) = rest.split_first_chunk() else { break };
-            place.copy_from_slice(word);
-            let special = special_bytes::<QUOTED>(u64::from_le_bytes(*word));
+        for place in window.chunks_exact_mut(16) {
+            let Some((block, behind)) = rest.split_first_chunk() else {
+                len += short_plain::<QUOTED>(place, rest);
+                break;
+            };
+            place.copy_from_slice(block);
+            let plain = plain_bytes::<QUOTED>(block);
             rest = behind;
-            // Without a mark there are 64 zeros: all eight are plain.
-            len += special.trailing_zeros() as usize / 8;
-            if special != 0 {
-                self.pos += len;
-                return len;
+            len += plain;
+            if plain < 16 {
+                break;
             }
         }
-        let plain = rest.iter().take_while(|byte| is_plain::<QUOTED>(**byte)).count();
-        window[len..len + plain].copy_from_slice(&rest[..plain]);
-        self.pos += len + plain;
-        len + plain
+        self.pos += len;
+        len
     }
 
     /// The same, character by character.
@@ -374,6 +383,26 @@ fn digits(value: u64) -> u64 {
 
 fn is_plain<const QUOTED: bool>(byte: u8) -> bool {
     matches!(byte, 0x20..0x80) && !(QUOTED && matches!(byte, b'"' | b'\\'))
+}
+
+/// Copies less than 16 bytes, and counts the plain ones before the first that is not.
+#[inline(never)]
+fn short_plain<const QUOTED: bool>(place: &mut [u8], bytes: &[u8]) -> usize {
+    let mut block = [0; 16];
+    block[..bytes.len()].copy_from_slice(bytes);
+    place.copy_from_slice(&block);
+    plain_bytes::<QUOTED>(&block)
+}
+
+/// The bytes before the first that is not plain text. No branch tells one word from the other, for where a name ends is
+/// not to be foreseen.
+#[inline(always)]
+fn plain_bytes<const QUOTED: bool>(block: &[u8; 16]) -> usize {
+    let block = u128::from_le_bytes(*block);
+    let (low, high) = (block as u64, (block >> 64) as u64);
+    let special = u128::from(special_bytes::<QUOTED>(high)) << 64 | u128::from(special_bytes::<QUOTED>(low));
+    // Without a mark there are 128 zeros: all sixteen are plain.
+    special.trailing_zeros() as usize / 8
 }
 
 /// A mark in the high bit of each byte that `is_plain` denies; above the lowest mark others may be wrong, for
