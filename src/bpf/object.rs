@@ -110,6 +110,16 @@ impl Opened {
         Ok(Opened { object, maps, phase: Phase::Opened, ..self })
     }
 
+    /// Has the types of values be the equal ones among `kept`, or adds them there. For what nobody has seen yet.
+    pub fn share_value_types(&mut self, kept: &mut Vec<Arc<Type>>) -> Result<()> {
+        self.maps.iter_mut().try_for_each(|map| {
+            if let Some(plan) = &mut unshared(map)?.value.plan {
+                plan.share_type(kept);
+            }
+            Ok(())
+        })
+    }
+
     /// Hands maps and programs to the kernel. A program that fails is named; its log is the error's detail.
     pub fn load(&mut self, config: &OpenConfig, log: &Arc<Log>) -> Result<()> {
         if let Some(prog) = self.object.progs().find(|prog| prog.autoload() && prog.kind() == 0) {

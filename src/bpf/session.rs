@@ -117,9 +117,21 @@ impl Session {
 
     /// Loads, and opens the sources. After a failure the session is of no use until it is reopened.
     pub fn load(&mut self) -> Result<Sources> {
+        self.load_sharing(None)
+    }
+
+    /// Loads; the types of events and of values in maps are those among `kept`, where they are equal, or added there.
+    pub fn load_sharing(&mut self, kept: Option<&mut Vec<Arc<Type>>>) -> Result<Sources> {
         let _low = self.descriptors()?;
         let maps = &self.opened.maps;
-        let exports = exports(&self.package, &self.opened.btf, maps, &self.log)?;
+        let mut exports = exports(&self.package, &self.opened.btf, maps, &self.log)?;
+        if let Some(kept) = kept {
+            exports
+                .iter_mut()
+                .filter_map(|export| export.record.as_mut())
+                .for_each(|plan| plan.share_type(kept));
+            self.opened.share_value_types(kept)?;
+        }
         let pages = self.perf_pages();
         self.opened.load(&self.config.open, &self.log)?;
         let sources = Sources::open(exports, &self.opened.maps, pages)?;

@@ -107,7 +107,7 @@ impl fmt::Debug for Name {
 }
 
 /// The layout of one type.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Type {
     /// C spelling without qualifiers: `struct event`, `char[16]`, `__u32`, `struct sock *`.
     pub name: Name,
@@ -129,7 +129,7 @@ pub struct Type {
 }
 
 /// A member, or a constant of an enum.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Field {
     /// Its name; empty for an anonymous struct or union.
     pub name: Name,

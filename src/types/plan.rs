@@ -161,6 +161,14 @@ impl Plan {
     pub fn ty(&self) -> &Arc<Type> {
         &self.ty
     }
+
+    /// Has its type be the equal one among `kept`, or adds it there.
+    pub fn share_type(&mut self, kept: &mut Vec<Arc<Type>>) {
+        match kept.iter().find(|ty| **ty == self.ty) {
+            Some(ty) => self.ty = Arc::clone(ty),
+            None => kept.push(Arc::clone(&self.ty)),
+        }
+    }
 }
 
 /// Room for a line of short numbers and strings.

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use super::event::{Deliver, EventFn, Flow, Format};
 use super::poll::Ready;
-use super::{Vm, locked, options, types_of};
+use super::{Vm, locked, options};
 use crate::bpf::session::Session;
 use crate::bpf::source::{Shape, Sink, Sources};
 use crate::error::{Error, Result, Status};
@@ -120,12 +120,14 @@ impl<F: EventFn + ?Sized> Outlet for Host<'_, F> {
         self.vm.shared.ledger.guest_dropped.fetch_add(events, Relaxed);
     }
 
-    fn loaded(&mut self, session: &Session, gives_events: bool) -> Result<()> {
+    fn load(&mut self, session: &mut Session) -> Result<Sources> {
+        // Types are handed out with raw events, and live as long as the vm: a guest that runs often makes few of them.
+        let mut inner = locked(&self.vm.shared.inner);
+        session.load_sharing(Some(&mut inner.types).filter(|_| self.format == Format::Raw))
+    }
+
+    fn loaded(&mut self, session: &Session) -> Result<()> {
         self.vm.shared.ledger.watch_also(session.lost_map(), session.prog_fds()?);
-        // What is never handed out need not be kept for as long as the vm lives.
-        if gives_events && self.format == Format::Raw {
-            locked(&self.vm.shared.inner).types.extend(types_of(session));
-        }
         Ok(())
     }
 

@@ -81,9 +81,9 @@ impl Programs {
         if session.is_loaded() {
             return Err(Error::new(Status::State, format_args!("program {id} runs already")));
         }
-        let sources = session.load()?;
+        let sources = run.outlet.borrow_mut().load(session)?;
         session.attach()?;
-        run.outlet.borrow_mut().loaded(session, true)?;
+        run.outlet.borrow_mut().loaded(session)?;
         program.sources = Some(sources);
         Ok(())
     }

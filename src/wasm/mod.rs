@@ -170,8 +170,10 @@ pub trait Outlet: Sink {
     fn taken(&mut self, events: u64, bytes: u64);
     /// The guest dropped so many events.
     fn dropped(&mut self, events: u64);
-    /// The guest loaded a package, whose events may come to this outlet.
-    fn loaded(&mut self, session: &Session, gives_events: bool) -> Result<()>;
+    /// Loads a package of the guest whose events may come to this outlet.
+    fn load(&mut self, session: &mut Session) -> Result<Sources>;
+    /// The guest loaded a package.
+    fn loaded(&mut self, session: &Session) -> Result<()>;
     /// The guest is about to unload a package.
     fn unloading(&mut self, session: &Session);
 }

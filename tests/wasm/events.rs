@@ -1,9 +1,11 @@
 //! The first interface: programs by number, events through `process_event`.
 
-use eunomia::vm::WasmOptions;
-use eunomia::{EventKind, Flow, Format, Kind, Status};
+use std::sync::Arc;
 
-use crate::fixture::{calls, guest, opened, perf_calls, refused, run_until, tid, with_patience};
+use eunomia::vm::WasmOptions;
+use eunomia::{Event, EventKind, Flow, Format, Kind, Status};
+
+use crate::fixture::{call, calls, guest, opened, perf_calls, refused, run_until, tid, with_patience};
 use crate::needs_root;
 use crate::support::kernel::Watch;
 
@@ -126,6 +128,27 @@ fn a_batch_is_one_call_and_each_record_has_its_verdict() {
 }
 
 #[test]
+fn types_of_events_are_the_same_ones_in_every_run() {
+    needs_root!();
+    let vm = plain(&events_guest(&["RAW", "FORMAT=0"]));
+    let mut types = Vec::new();
+    for _ in 0..3 {
+        let result = vm.wasm_run(&["guest"], Format::Raw, &mut |event: &Event<'_>| {
+            if event.kind == EventKind::Output {
+                call(usize::from(event.data == b"ready"));
+                return Flow::Continue;
+            }
+            let ty = event.ty.expect("the package tells");
+            assert_eq!(ty.name, "struct event");
+            types.push(Arc::as_ptr(ty));
+            Flow::End
+        });
+        assert_eq!(result.unwrap(), 0);
+    }
+    assert_eq!(types, [types[0]; 3]);
+}
+
+#[test]
 fn programs_are_numbered_from_0_in_each_run_and_the_last_one_can_be_polled() {
     needs_root!();
     let vm = plain(&events_guest(&["PROGRAMS=3"]));
@@ -162,7 +185,7 @@ fn callbacks_end_a_run_and_nothing_is_left() {
     let watch = Watch::new();
     let vm = plain(&events_guest(&["COUNT"]));
     let mut count = 0;
-    let result = vm.wasm_run(&["guest"], Format::Json, &mut |event: &eunomia::Event<'_>| {
+    let result = vm.wasm_run(&["guest"], Format::Json, &mut |event: &Event<'_>| {
         count += 1;
         if event.kind == EventKind::Output && event.data == b"ready" {
             Flow::Fail(-3)
@@ -185,11 +208,11 @@ fn a_module_is_not_for_the_calls_of_json_packages() {
     refused(vm.load(), Status::State, &words);
     refused(vm.attach(), Status::State, &words);
     refused(vm.detach(), Status::State, &words);
-    refused(vm.poll(0, Format::Json, &mut |_: &eunomia::Event<'_>| Flow::Continue), Status::State, &words);
+    refused(vm.poll(0, Format::Json, &mut |_: &Event<'_>| Flow::Continue), Status::State, &words);
     refused(vm.var_get_json("only_tid"), Status::State, &words);
     refused(vm.open(&events_guest(&[]), Kind::Wasm as u32), Status::State, &["already open"]);
     let json = crate::support::vm();
     json.open(calls(1).as_bytes(), Kind::Json as u32).unwrap();
-    let run = json.wasm_run(&["guest"], Format::Json, &mut |_: &eunomia::Event<'_>| Flow::Continue);
+    let run = json.wasm_run(&["guest"], Format::Json, &mut |_: &Event<'_>| Flow::Continue);
     refused(run, Status::State, &["no WASM module"]);
 }
