@@ -61,15 +61,13 @@ pub(super) const IMPORTS: [Entry; 52] = [
     ("snprintf(iiii)i", |_, guest, args| print_to(guest, args[0], args[1] as u32, [args[2], args[3]])),
     ("sprintf(iii)i", |_, guest, args| print_to(guest, args[0], u32::MAX, [args[1], args[2]])),
     ("strchr(ii)i", strchr),
-    ("strcmp(ii)i", |_, guest, args| compare(guest, args, ANY, |byte| byte)),
+    ("strcmp(ii)i", |_, guest, args| compare(guest, args, ANY, false)),
     ("strcpy(ii)i", strcpy),
     ("strcspn(ii)i", |_, guest, args| span(guest, args, false)),
     ("strdup(i)i", strdup),
     ("strlen(i)i", |_, guest, args| Some(text(guest, args[0])?.len() as u64)),
-    ("strncasecmp(iii)i", |_, guest, args| {
-        compare(guest, args, args[2] as u32 as usize, |byte| byte.to_ascii_lowercase())
-    }),
-    ("strncmp(iii)i", |_, guest, args| compare(guest, args, args[2] as u32 as usize, |byte| byte)),
+    ("strncasecmp(iii)i", |_, guest, args| compare(guest, args, args[2] as u32 as usize, true)),
+    ("strncmp(iii)i", |_, guest, args| compare(guest, args, args[2] as u32 as usize, false)),
     ("strncpy(iii)i", strncpy),
     ("strspn(ii)i", |_, guest, args| span(guest, args, true)),
     ("strstr(ii)i", strstr),
@@ -243,10 +241,13 @@ fn span(guest: Guest<'_>, args: &Args, is_in: bool) -> Option<u64> {
     Some(whole.iter().take_while(|&&byte| set[usize::from(byte)] == is_in).count() as u64)
 }
 
-/// Compares two texts, of which only so many bytes count.
-fn compare(guest: Guest<'_>, args: &Args, room: usize, as_: fn(u8) -> u8) -> Option<u64> {
-    let [a, b] = [text_within(guest, args[0], room)?, text_within(guest, args[1], room)?];
-    ordering(a.into_iter().map(as_).cmp(b.into_iter().map(as_)))
+/// Compares two texts, of which only so many bytes count, with or without regard to case.
+fn compare(guest: Guest<'_>, args: &Args, room: usize, any_case: bool) -> Option<u64> {
+    let mut texts = [text_within(guest, args[0], room)?, text_within(guest, args[1], room)?];
+    if any_case {
+        texts.iter_mut().for_each(|text| text.make_ascii_lowercase());
+    }
+    ordering(texts[0].cmp(&texts[1]))
 }
 
 fn ordering(found: Ordering) -> Option<u64> {

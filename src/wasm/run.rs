@@ -278,6 +278,9 @@ impl Run<'_> {
         }
         let mut rest = bytes;
         while !rest.is_empty() {
+            if self.watch.is_over() {
+                return None;
+            }
             let mut line = self.printed[stream as usize].borrow_mut();
             let end = rest.iter().take(LINE - line.len()).position(|&byte| byte == b'\n');
             let taken = end.map_or(rest.len().min(LINE - line.len()), |end| end + 1);

@@ -214,9 +214,13 @@ fn clock_time_get(_run: &Run<'_>, guest: Guest<'_>, args: &Args) -> Option<u64> 
     answer(clock(args[0]).and_then(|now| put(guest, args[2], &now.to_le_bytes())))
 }
 
-fn random_get(_run: &Run<'_>, guest: Guest<'_>, args: &Args) -> Option<u64> {
+fn random_get(run: &Run<'_>, guest: Guest<'_>, args: &Args) -> Option<u64> {
     answer(get(guest, args[0] as u32, args[1] as u32).and_then(|mut bytes| {
-        os::random(&mut bytes)?;
+        // Many take long, and `stop` has its say in between.
+        for part in bytes.chunks_mut(AT_ONCE as usize) {
+            os::random(part)?;
+            wait(run, &[], Some(Duration::ZERO))?;
+        }
         put(guest, args[0], &bytes)
     }))
 }
