@@ -17,11 +17,13 @@ pub(super) type Call = fn(&Run<'_>, Guest<'_>, &Args) -> Option<u64>;
 /// A function by its name, with its WAMR signature behind that, as in `puts(i)i`.
 pub(super) type Entry = (&'static str, Call);
 
+const WASI: &CStr = c"wasi_snapshot_preview1";
+
 /// Functions by the module they are imported from. ABI B was published under `env` first.
 const MODULES: [(&CStr, &[&[Entry]]); 4] = [
     (c"callback-wrapper", &[&abi_b::WRAPPER]),
     (c"env", &[&abi_a::IMPORTS, &abi_b::IMPORTS, &libc::IMPORTS]),
-    (c"wasi_snapshot_preview1", &[&wasi::IMPORTS]),
+    (WASI, &[&wasi::IMPORTS]),
     (c"wasm_bpf", &[&abi_b::IMPORTS]),
 ];
 
@@ -30,14 +32,16 @@ fn all() -> &'static (Vec<Import>, Vec<Call>) {
     static ALL: OnceLock<(Vec<Import>, Vec<Call>)> = OnceLock::new();
     ALL.get_or_init(|| {
         let (mut names, mut calls) = (Vec::new(), Vec::new());
+        let mut add = |module, text: &str, call| {
+            let (name, signature) = text.split_at(text.find('(').unwrap_or(text.len()));
+            let [name, signature] = [name, signature].map(|part| CString::new(part).unwrap_or_default());
+            names.push(Import { module, name, signature });
+            calls.push(call);
+        };
         for (module, lists) in MODULES {
-            for (text, call) in lists.iter().copied().flatten() {
-                let (name, signature) = text.split_at(text.find('(').unwrap_or(text.len()));
-                let [name, signature] = [name, signature].map(|part| CString::new(part).unwrap_or_default());
-                names.push(Import { module, name, signature });
-                calls.push(*call);
-            }
+            lists.iter().copied().flatten().for_each(|(text, call)| add(module, text, *call));
         }
+        wasi::MISSING.split(' ').for_each(|text| add(WASI, text, wasi::missing));
         (names, calls)
     })
 }
