@@ -194,11 +194,14 @@ fn online_cpus() -> Result<Vec<i32>> {
     const ONLINE: &str = "/sys/devices/system/cpu/online";
     let failed = |e: Errno| Error::sys(Status::System, e.0, format_args!("{ONLINE}: {e}"));
     let text = os::read_text(ONLINE).map_err(failed)?;
-    let range = |part: &str| {
-        let (first, last) = part.split_once('-').unwrap_or((part, part));
-        Some(first.parse::<i32>().ok()?..=last.parse::<i32>().ok()?)
-    };
-    Ok(text.trim().split(',').filter_map(range).flatten().collect())
+    let mut cpus = Vec::new();
+    for range in text.trim().split(',') {
+        let (first, last) = range.split_once('-').unwrap_or((range, range));
+        if let (Ok(first), Ok(last)) = (first.parse::<i32>(), last.parse()) {
+            cpus.extend(first..=last);
+        }
+    }
+    Ok(cpus)
 }
 
 fn cgroup(prog: ProgRef<'_>, target: &Target, log: &Arc<Log>) -> Result<Vec<Link>> {

@@ -134,7 +134,11 @@ impl Target {
     pub fn parse(value: &Value, path: &str) -> Result<Vec<Target>> {
         let node = Node::new(value, path);
         let nodes = if value.is_array() { node.elements()? } else { vec![node] };
-        nodes.into_iter().map(override_of).collect()
+        let mut targets = Vec::with_capacity(nodes.len());
+        for node in nodes {
+            targets.push(override_of(node)?);
+        }
+        Ok(targets)
     }
 
     pub(super) fn read(node: &Node) -> Result<Target> {

@@ -2,7 +2,7 @@
 
 use super::Wake;
 use super::feed::Feed;
-use super::imports::{Args, Entry};
+use super::imports::{Args, Call, Table, table};
 use super::run::{End, Run};
 use super::sys::instance::Guest;
 use crate::bpf::session::Session;
@@ -11,8 +11,8 @@ use crate::error::{Error, Result, Status};
 use crate::package::{MAX_DOCUMENT, Package};
 use std::sync::Arc;
 
-pub(super) const IMPORTS: [Entry; 3] =
-    [("create_bpf(ii)i", create), ("run_bpf(i)i", start), ("wait_and_poll_bpf(i)i", poll)];
+pub(super) const IMPORTS: Table =
+    table![("create_bpf(ii)i", create), ("run_bpf(i)i", start), ("wait_and_poll_bpf(i)i", poll)];
 
 /// What a guest has created, by its number.
 #[derive(Default)]

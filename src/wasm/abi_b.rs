@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::Wake;
-use super::imports::{Args, Entry};
+use super::imports::{Args, Call, Table, table};
 use super::run::{End, Run};
 use super::sys::instance::{Function, Guest};
 use crate::bpf::MapFd;
@@ -18,7 +18,7 @@ use crate::error::{Error, Result, Status};
 use crate::os;
 use crate::package::{MAX_OBJECT, Package, members};
 
-pub(super) const IMPORTS: [Entry; 6] = [
+pub(super) const IMPORTS: Table = table![
     ("wasm_load_bpf_object(ii)I", load),
     ("wasm_close_bpf_object(I)i", close),
     ("wasm_attach_bpf_program(Iii)i", attach),
@@ -28,7 +28,7 @@ pub(super) const IMPORTS: [Entry; 6] = [
 ];
 
 /// For Go, whose function tables hold no functions to call back: the callback is an export.
-pub(super) const WRAPPER: [Entry; 1] = [("wasm_bpf_buffer_poll(Iiiiii)i", poll_exported)];
+pub(super) const WRAPPER: Table = table![("wasm_bpf_buffer_poll(Iiiiii)i", poll_exported)];
 
 /// Objects of one guest, by handle - 1. As with descriptors, the numbers of what was closed are given out again.
 #[derive(Default)]

@@ -6,7 +6,7 @@
 
 use std::cmp::Ordering;
 
-use super::imports::{Args, Entry};
+use super::imports::{Args, Call, Table, table};
 use super::printf;
 use super::run::{End, Run, Stream};
 use super::sys::instance::Guest;
@@ -22,7 +22,7 @@ const EOF: u64 = -1_i32 as u32 as u64;
 /// Room without an end.
 const ANY: usize = usize::MAX;
 
-pub(super) const IMPORTS: [Entry; 52] = [
+pub(super) const IMPORTS: Table = table![
     ("__cxa_allocate_exception(i)i", malloc),
     ("__cxa_begin_catch(i)", |_, _, _| Some(0)),
     ("__cxa_throw(iii)", |_, guest, _| guest.raise(c"exception thrown by stdc++")),

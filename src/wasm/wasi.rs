@@ -11,13 +11,13 @@ use std::time::{Duration, Instant};
 
 use super::Config;
 use super::files::Files;
-use super::imports::{Args, Entry};
+use super::imports::{Args, Call, Table, table};
 use super::run::{End, Run, Stream};
 use super::sys::instance::Guest;
 use crate::error::Result;
 use crate::os::{self, Errno};
 
-pub(super) const IMPORTS: [Entry; 26] = [
+pub(super) const IMPORTS: Table = table![
     ("args_get(ii)i", args_get),
     ("args_sizes_get(ii)i", args_sizes_get),
     ("clock_res_get(ii)i", clock_res_get),
