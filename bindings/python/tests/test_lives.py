@@ -122,6 +122,7 @@ class Signals(unittest.TestCase):
 
         previous = signal.signal(signal.SIGALRM, handler)
         self.addCleanup(signal.signal, signal.SIGALRM, previous)
+        before = descriptors()
         with running() as vm:
             vm.var_set("burst", 100)
             for round in range(300):
@@ -131,6 +132,14 @@ class Signals(unittest.TestCase):
                         os.getpgid(0)
                         vm.poll(lambda _: None, Format.RAW, timeout=0)
                     no_more()
+            # Nothing is left locked, wherever it came.
+            other = threading.Thread(target=vm.var_get, args=["burst"], daemon=True)
+            other.start()
+            other.join(PATIENCE)
+            self.assertFalse(other.is_alive())
+        del vm, other
+        gc.collect()
+        self.assertEqual(descriptors(), before)
 
     def test_stop_works_in_a_signal_handler(self) -> None:
         with running() as vm:

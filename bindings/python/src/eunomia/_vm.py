@@ -166,7 +166,7 @@ class VM:
         """The present bytes of a variable."""
         size = c_size_t(0)
         buffer: Array[c_char] = (c_char * 0)()
-        with self._handle as vm:
+        with self._handle.turn, self._handle.held() as vm:
             status: int = LIBRARY.eunomia_var_get(vm, _text(name), None, byref(size))
             if status == Status.ERR_TOO_SMALL:
                 buffer = (c_char * size.value)()
@@ -282,13 +282,13 @@ class VM:
         found = self._when_ready(once, timeout)
         if found is not None:
             return found
-        with self._handle as vm:
+        with self._handle.turn, self._handle.held() as vm:
             return self._array(vm, 0, 0, memoryview(b""))
 
     def fileno(self) -> int:
         """A descriptor for the host's own event loop: readable when `poll(..., timeout=0)` has something to do."""
-        with self._handle.held() as vm:
-            return int(LIBRARY.eunomia_epoll_fd(vm))
+        with self._handle.held():
+            return self._handle.fd
 
     def stop(self) -> None:
         """Ends the poll that waits, or the next one, with ERR_STOPPED. For any thread, and for signal handlers."""
@@ -319,7 +319,7 @@ class VM:
 
     def iter_each(self, prog: str, callback: Callback) -> int:
         """Runs an attached iterator program and calls back for each line it writes; returns their number."""
-        with self._handle as vm:
+        with self._handle.turn, self._handle.held() as vm:
             return self._deliver(LIBRARY.eunomia_iter_each, vm, _text(prog), callback=callback)
 
     # ---- maps ----
@@ -363,13 +363,13 @@ class VM:
 
     def map_each(self, name: str, callback: Callback, format: Format = Format.JSON) -> int:
         """Calls back for each entry, an event of kind MAP_ENTRY; returns their number."""
-        with self._handle as vm:
+        with self._handle.turn, self._handle.held() as vm:
             return self._deliver(LIBRARY.eunomia_map_each, vm, _text(name), format, callback=callback)
 
     def map_dump(self, name: str, format: Format = Format.JSON, buffer: bytearray | memoryview | None = None) -> Batch:
         """All entries at once. `buffer` as for `read`."""
         kind = self.map_find(name).value_type
-        with self._handle as vm:
+        with self._handle.turn, self._handle.held() as vm:
             batch, data = self._fill(vm, buffer, LIBRARY.eunomia_map_dump, _text(name), format)
             return Batch(name, kind, format, batch.count, memoryview(bytes(data)) if buffer is None else data)
 
@@ -417,7 +417,7 @@ class VM:
         def guest() -> None:
             try:
                 arguments = (len(argv), _strings(argv), byref(code), format)
-                with self._handle as vm:
+                with self._handle.turn, self._handle.held() as vm:
                     self._deliver(LIBRARY.eunomia_wasm_run, vm, *arguments, callback=callback or _ignore)
             except BaseException as failure:
                 failures.append(failure)
@@ -437,7 +437,7 @@ class VM:
     # ---- inside ----
 
     def _call(self, function: Any, *arguments: Any) -> int:
-        with self._handle as vm:
+        with self._handle.turn, self._handle.held() as vm:
             status: int = function(vm, *arguments)
             if status < 0:
                 raise of_vm(status, vm)
@@ -446,7 +446,7 @@ class VM:
     def _call_for_text(self, function: Any, *arguments: Any, after: tuple[Any, ...] = ()) -> str:
         """For functions that lend a text."""
         text = c_char_p()
-        with self._handle as vm:
+        with self._handle.turn, self._handle.held() as vm:
             status: int = function(vm, *arguments, byref(text), *after)
             if status < 0:
                 raise of_vm(status, vm)
@@ -500,22 +500,22 @@ class VM:
         """
         deadline = math.inf if timeout is None else time.monotonic() + timeout
         while True:
-            with self._handle as vm:
+            with self._handle.turn, self._handle.held() as vm:
                 found = once(vm)
             left = deadline - time.monotonic()
             if found is not None or left <= 0:
                 return found
-            with self._handle.held() as vm:
+            with self._handle.held():
                 ready = select.poll()
-                ready.register(LIBRARY.eunomia_epoll_fd(vm), select.POLLIN)
+                ready.register(self._handle.fd, select.POLLIN)
                 ready.poll(min(math.ceil(left * 1000), _LONGEST_MS) if left < math.inf else None)
 
     async def _readable(self) -> None:
         """Waits for the vm's descriptor in the running event loop: for a copy, as a loop watches each only once."""
         loop = asyncio.get_running_loop()
         ready: asyncio.Future[None] = loop.create_future()
-        with self._handle.held() as vm:
-            watched = os.dup(LIBRARY.eunomia_epoll_fd(vm))
+        with self._handle.held():
+            watched = os.dup(self._handle.fd)
             try:
                 loop.add_reader(watched, lambda: None if ready.done() else ready.set_result(None))
                 await ready
@@ -524,12 +524,12 @@ class VM:
                 os.close(watched)
 
     def _list(self, kind: type[Info], c_kind: Any, count: Any, at: Any) -> list[Info]:
-        with self._handle:
+        with self._handle.turn:
             return [self._find(kind, c_kind, at, index) for index in range(self._call(count))]
 
     def _find(self, kind: type[Info], c_kind: Any, function: Any, which: Any) -> Info:
         found = c_kind(size=sizeof(c_kind))
-        with self._handle as vm:
+        with self._handle.turn, self._handle.held() as vm:
             status: int = function(vm, which, byref(found))
             if status < 0:
                 raise of_vm(status, vm)
