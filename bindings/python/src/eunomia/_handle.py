@@ -21,8 +21,8 @@ class Handle:
     Whoever uses the vm holds it (`held`), and for a call takes its turn first. After `close` the last one to leave
     frees it, so it is never pulled from under a call, a callback or a wait.
 
-    A signal handler may raise between any two steps of Python; since Python 3.11 not between a lock and its `with`, so a
-    turn is always given back. A hold may be left over; then the vm is freed when nobody refers to it any more.
+    A signal handler may raise between any two steps of Python; since Python 3.11 not between a lock and its `with`, so
+    a turn is always given back. A hold may be left over; then the vm is freed when nobody refers to it any more.
     """
 
     def __init__(self, vm: int, callbacks: object) -> None:
