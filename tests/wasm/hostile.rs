@@ -233,6 +233,8 @@ fn pointers_and_lengths_at_every_edge_are_answered() {
         (wasi, "random_get", &["e", "e"], "i32"),
         (wasi, "fd_write", &[one, "e", "e", "e"], "i32"),
         (wasi, "fd_read", &[zero, "e", "e", "e"], "i32"),
+        (wasi, "fd_pread", &["e", "e", "e", clock, "e"], "i32"),
+        (wasi, "fd_readdir", &["e", "e", "e", clock, "e"], "i32"),
         (wasi, "fd_seek", &["e", clock, "e", "e"], "i32"),
         (wasi, "fd_tell", &["e", "e"], "i32"),
         (wasi, "fd_close", &["e"], "i32"),
