@@ -1,17 +1,16 @@
-//! Sections of an ELF object by name: libbpf keeps `.BTF.ext` to itself, and follows a `.BTF` before anyone checked it.
+//! Sections and functions of an ELF object: libbpf keeps `.BTF.ext` to itself, and follows a `.BTF`, and instructions,
+//! before anyone checked them.
 
 /// Length of a section header in a 64-bit ELF file.
 const HEADER: usize = 64;
+/// Length of a symbol.
+const SYMBOL: usize = 24;
 
 /// The contents of the sections called `name` of a 64-bit ELF file in this machine's byte order; `None` if the file is
 /// malformed. There should be one at most, but nobody sees to it.
 pub fn sections<'a>(elf: &'a [u8], name: &str) -> Option<Vec<&'a [u8]>> {
-    let table = usize::try_from(u64_at(elf, 40)?).ok()?;
-    let (entry_len, count) = (usize::from(u16_at(elf, 58)?), usize::from(u16_at(elf, 60)?));
-    let names = usize::from(u16_at(elf, 62)?);
-    let headers = elf.get(table..)?.get(..count * HEADER).filter(|_| entry_len == HEADER)?;
-    let header = |index: usize| headers.get(index * HEADER..)?.get(..HEADER);
-    let strings = content(elf, header(names)?)?;
+    let headers = headers(elf)?;
+    let strings = content(elf, header(headers, u16_at(elf, 62)?)?)?;
     let mut found = Vec::new();
     for header in headers.chunks_exact(HEADER) {
         let rest = strings.get(u32_at(header, 0)? as usize..)?;
@@ -21,6 +20,35 @@ pub fn sections<'a>(elf: &'a [u8], name: &str) -> Option<Vec<&'a [u8]>> {
         }
     }
     Some(found)
+}
+
+/// The code of each function that lies in its section; `None` if the file is malformed.
+pub fn functions(elf: &[u8]) -> Option<Vec<&[u8]>> {
+    const SYMTAB: u32 = 2;
+    const FUNC: u8 = 2;
+    let headers = headers(elf)?;
+    let code = |symbol: &[u8]| {
+        let section = content(elf, header(headers, u16_at(symbol, 6)?)?)?;
+        let (start, len) =
+            (usize::try_from(u64_at(symbol, 8)?).ok()?, usize::try_from(u64_at(symbol, 16)?).ok()?);
+        section.get(start..start.checked_add(len)?)
+    };
+    let mut found = Vec::new();
+    for table in headers.chunks_exact(HEADER).filter(|header| u32_at(header, 4) == Some(SYMTAB)) {
+        let functions = content(elf, table)?.chunks_exact(SYMBOL).filter(|symbol| symbol[4] & 15 == FUNC);
+        found.extend(functions.filter_map(code));
+    }
+    Some(found)
+}
+
+fn headers(elf: &[u8]) -> Option<&[u8]> {
+    let table = usize::try_from(u64_at(elf, 40)?).ok()?;
+    let (entry_len, count) = (usize::from(u16_at(elf, 58)?), usize::from(u16_at(elf, 60)?));
+    elf.get(table..)?.get(..count * HEADER).filter(|_| entry_len == HEADER)
+}
+
+fn header(headers: &[u8], index: u16) -> Option<&[u8]> {
+    headers.get(usize::from(index) * HEADER..)?.get(..HEADER)
 }
 
 fn content<'a>(elf: &'a [u8], header: &[u8]) -> Option<&'a [u8]> {

@@ -89,6 +89,7 @@ impl Opened {
     /// Opens an ELF object. Nothing reaches the kernel.
     pub fn open(elf: &[u8], config: &OpenConfig, log: &Arc<Log>) -> Result<Opened> {
         check_btf(elf)?;
+        check_functions(elf)?;
         let object = open(elf, config, log)?;
         let btf = Btf::parse(object.btf().ok_or_else(no_btf)?).map_err(|e| e.at("object"))?;
         let maps =
@@ -259,6 +260,17 @@ fn check_btf(elf: &[u8]) -> Result<()> {
         exts.iter().try_for_each(|ext| btf.check_relocations(ext))
     };
     types.into_iter().try_for_each(check).map_err(|e| e.at("object"))
+}
+
+/// libbpf writes both halves of an instruction that loads an address, and trusts that there are two.
+fn check_functions(elf: &[u8]) -> Result<()> {
+    const LOAD_64: u8 = 0x18;
+    const INSTRUCTION: usize = 8;
+    let is_cut = |code: &[u8]| code.rchunks_exact(INSTRUCTION).next().is_some_and(|last| last[0] == LOAD_64);
+    if elf::functions(elf).is_some_and(|functions| functions.into_iter().any(is_cut)) {
+        return Err(Error::new(Status::Package, "object: a function ends within an instruction of 16 bytes"));
+    }
+    Ok(())
 }
 
 /// The map, which nobody else uses before load.

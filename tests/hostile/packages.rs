@@ -329,3 +329,32 @@ fn values_for_nothing_are_refused() {
     open_refused(&with(json!({"only_tid": [1]})), Status::Type, &["variable \"only_tid\""]);
     open_refused(&with(json!(7)), PACKAGE, &["runtime_args"]);
 }
+
+/// libbpf would write the second half of the instruction beyond the memory it has for the function.
+#[test]
+fn a_function_that_ends_within_an_instruction_is_refused() {
+    needs_root!();
+    const SOURCE: &str = r#"
+#include "vmlinux.h"
+#include <bpf/bpf_helpers.h>
+u64 sum;
+SEC("raw_tp/sys_enter")
+int on_enter(void *ctx)
+{
+    sum++;
+    return 0;
+}
+char LICENSE[] SEC("license") = "GPL";
+"#;
+    const LOAD_64: u8 = 0x18;
+    const FUNC: u8 = 2;
+    let whole = package(SOURCE);
+    let mut object = object(&whole);
+    let code = elf::content(&object, "raw_tp/sys_enter");
+    let load = code.chunks_exact(8).position(|instruction| instruction[0] == LOAD_64).unwrap();
+    let symbols = elf::section(&object, ".symtab");
+    let table = &mut object[symbols.offset..symbols.offset + symbols.len];
+    let function = table.chunks_exact_mut(24).find(|symbol| symbol[4] & 15 == FUNC).unwrap();
+    function[16..].copy_from_slice(&(8 * load as u64 + 8).to_le_bytes());
+    open_refused(&with_object(&whole, &object), PACKAGE, &["a function ends within an instruction"]);
+}
