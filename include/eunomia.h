@@ -136,7 +136,7 @@ typedef enum eunomia_event_kind {
   EUNOMIA_EVENT_LOST = 1,
   // An entry of a map. In JSON, data is {"key":..,"value":..}.
   EUNOMIA_EVENT_MAP_ENTRY = 2,
-  // Head of the table, in TEXT. Not counted as an event.
+  // Head of the table, in TEXT; the row it is for follows even if the head ends the poll. Not counted as an event.
   EUNOMIA_EVENT_HEADER = 3,
   // A line that a guest wrote to its standard output, without the line feed; always TEXT. Not counted as an
   // event.

@@ -128,6 +128,22 @@ fn events_arrive_as_json_in_order() {
 }
 
 #[test]
+fn a_poll_that_ends_at_the_head_of_the_table_loses_no_row() {
+    needs_root!();
+    let vm = calls();
+    vm.attach().unwrap();
+    call(1);
+    let mut kinds = Vec::new();
+    vm.poll(5000, Format::Text, &mut |event: &Event<'_>| {
+        kinds.push(event.kind);
+        Flow::End
+    })
+    .unwrap();
+    assert_eq!(kinds, [EventKind::Header, EventKind::Sample]);
+    assert_eq!(vm.stats().events, 1);
+}
+
+#[test]
 fn text_begins_with_the_head_of_the_table() {
     needs_root!();
     let vm = calls();

@@ -127,7 +127,7 @@ impl<'a, F: EventFn + ?Sized> Deliver<'a, F> {
         if flow == Flow::Continue {
             return true;
         }
-        *ended = Some(flow);
+        ended.get_or_insert(flow);
         false
     }
 
@@ -144,7 +144,7 @@ impl<'a, F: EventFn + ?Sized> Deliver<'a, F> {
         self.scratch.key.clear();
     }
 
-    /// Delivers the head of the table, once for each source.
+    /// Delivers the head of the table, once for each source; whether to go on after the row that it was for.
     fn head(&mut self, source: &Shape) -> bool {
         let headed = &mut self.scratch.headed;
         if headed.len() <= source.index {
@@ -187,10 +187,8 @@ impl<'a, F: EventFn + ?Sized> Deliver<'a, F> {
     /// A record as text of either kind; apart, so that the path of a raw record stays short.
     #[inline(never)]
     fn record_text(&mut self, source: &Shape, cpu: i32, data: &[u8]) -> bool {
-        if self.format == Format::Text && !self.head(source) {
-            return false;
-        }
-        let Some(plan) = &source.record else { return self.record_hex(source, cpu, data) };
+        let go_on = self.format != Format::Text || self.head(source);
+        let Some(plan) = &source.record else { return self.record_hex(source, cpu, data) && go_on };
         let line = &mut self.scratch.line;
         let end = match self.format {
             Format::Text => plan.text_row_at(0, &self.time, data, line),
@@ -199,7 +197,7 @@ impl<'a, F: EventFn + ?Sized> Deliver<'a, F> {
         line[end] = 0;
         let (kind, format, source) = (EventKind::Sample, self.format, &*source.map.name);
         let event = Event { kind, format, source, data: &line[..end], key: NO_TEXT, ty: None, lost: 0, cpu };
-        Self::call(self.callback, &mut self.ended, &event)
+        Self::call(self.callback, &mut self.ended, &event) && go_on
     }
 
     /// A record whose type is unknown, as text of either kind.
