@@ -374,7 +374,7 @@ typedef struct eunomia_source_info {
   const struct eunomia_type *key_type;
   // Events delivered from it.
   uint64_t events;
-  // Records it lost.
+  // Records of a perf buffer that the kernel dropped. Ring buffers do not tell which of them: see eunomia_stats.lost_kernel.
   uint64_t lost;
 } eunomia_source_info;
 

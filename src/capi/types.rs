@@ -363,7 +363,7 @@ pub struct eunomia_source_info {
     pub key_type: *const eunomia_type,
     /// Events delivered from it.
     pub events: u64,
-    /// Records it lost.
+    /// Records of a perf buffer that the kernel dropped. Ring buffers do not tell which of them: see eunomia_stats.lost_kernel.
     pub lost: u64,
 }
 
