@@ -156,4 +156,4 @@ target/packages/%/app.wasm: target/packages/%/package.json $$(wildcard examples/
 
 target/examples/%: examples/c/%.c include/eunomia.h $(LIB)
 	@mkdir -p $(@D)
-	$(CC) -std=c99 -Wall -Wextra -O2 -Iinclude $< -o $@ -L$(DIST) -leunomia -Wl,-rpath,'$$ORIGIN/../dist'
+	$(CC) -std=gnu99 -Wall -Wextra -O2 -Iinclude $< -o $@ -L$(DIST) -leunomia -Wl,-rpath,'$$ORIGIN/../dist'
