@@ -45,7 +45,7 @@ fn compiled(compiler: &str, standard: &str, source: &str) -> PathBuf {
 #[test]
 fn in_c() {
     needs_root!();
-    do_what_they_say(|name| compiled("cc", "-std=c99", &format!("c/{name}.c")), false);
+    do_what_they_say(|name| compiled("cc", "-std=gnu99", &format!("c/{name}.c")), false);
 }
 
 #[test]

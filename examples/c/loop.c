@@ -1,7 +1,6 @@
 // Takes events in the host's own event loop, beside its other work, until SIGINT or SIGTERM.
 // usage: loop PACKAGE.json
 #include <errno.h>
-#define _GNU_SOURCE // timerfd, clocks
 #include <eunomia.h>
 #include <poll.h>
 #include <signal.h>

@@ -1,7 +1,6 @@
 // Runs several packages at once, a vm each, and takes the events of all in one loop, until Ctrl-C.
 // usage: several PACKAGE.json...
 #include <errno.h>
-#define _GNU_SOURCE // sigaction
 #include <eunomia.h>
 #include <poll.h>
 #include <signal.h>
