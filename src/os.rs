@@ -331,15 +331,26 @@ pub fn read_text(path: &str) -> Result<String> {
     String::from_utf8(read_file(path, MOST)?).map_err(|_| Errno(libc::EINVAL))
 }
 
-/// Writes all of `bytes` to a descriptor that is not ours.
-pub fn write(fd: RawFd, mut bytes: &[u8]) -> Result<()> {
+/// Writes all of `bytes` to a descriptor that is not ours, or what there is room for until `stop` is readable: a pipe
+/// may be full for ever.
+pub fn write(fd: RawFd, mut bytes: &[u8], stop: RawFd) -> Result<()> {
     while !bytes.is_empty() {
-        // SAFETY: `bytes` has the length that is told.
-        let written = unsafe { libc::write(fd, bytes.as_ptr().cast(), bytes.len()) };
+        let poll = |fd, events| libc::pollfd { fd, events, revents: 0 };
+        let mut polled = [poll(fd, libc::POLLOUT), poll(stop, libc::POLLIN)];
+        // What a pipe with room takes without waiting.
+        let piece = &bytes[..bytes.len().min(libc::PIPE_BUF)];
+        // SAFETY: array and piece live for the calls and have those lengths.
+        let written = unsafe {
+            libc::poll(polled.as_mut_ptr(), 2, -1);
+            if polled[1].revents != 0 {
+                return Err(Errno(libc::ECANCELED));
+            }
+            libc::write(fd, piece.as_ptr().cast(), piece.len())
+        };
         match usize::try_from(written) {
             Ok(written) => bytes = &bytes[written..],
             Err(_) => match Errno::last() {
-                Errno(libc::EINTR) => {}
+                Errno(libc::EINTR | libc::EAGAIN) => {}
                 e => return Err(e),
             },
         }

@@ -273,7 +273,7 @@ impl Run<'_> {
         if self.config.stdio {
             // The host's stdout may be closed; that is nothing the guest could do anything about.
             let fd = if let Stream::Out = stream { 1 } else { 2 };
-            let _ = self.watch.pause(|| os::write(fd, bytes));
+            let _ = self.watch.pause(|| os::write(fd, bytes, self.vm.stop_fd));
             return Some(());
         }
         let mut rest = bytes;

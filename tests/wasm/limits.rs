@@ -44,6 +44,35 @@ const PUTS: &str = r#"(import "env" "puts" (func $puts (param i32) (result i32))
 
 const PRINT: &str = "(drop (call $puts (i32.const 16)))";
 
+/// In a process of its own, whose standard output is a pipe that is full.
+#[test]
+fn stop_ends_a_guest_whose_output_nobody_reads() {
+    let test = "limits::stop_ends_a_guest_whose_output_nobody_reads";
+    if child::folder().is_none() {
+        let folder = tempfile::tempdir().unwrap();
+        return child::run(test, &[], folder.path());
+    }
+    let mut pipe = [0; 2];
+    // SAFETY: the array has room for two descriptors; else plain numbers.
+    let kept = unsafe {
+        let kept = libc::dup(1);
+        assert!(kept >= 0 && libc::pipe(pipe.as_mut_ptr()) == 0 && libc::dup2(pipe[1], 1) == 1);
+        kept
+    };
+    let module = main_of(PUTS, &format!("(loop {PRINT} (br 0)) (i32.const 0)"));
+    let vm = opened(&module, WasmOptions { stdio: true, budget_ms: 3_600_000, ..WasmOptions::default() });
+    let result = thread::scope(|scope| {
+        scope.spawn(|| {
+            thread::sleep(Duration::from_millis(300));
+            vm.stop();
+        });
+        vm.wasm_run(&["guest"], Format::Json, &mut |_: &Event<'_>| Flow::Continue)
+    });
+    // SAFETY: as above.
+    unsafe { libc::dup2(kept, 1) };
+    refused(result, Status::Stopped, &[]);
+}
+
 #[test]
 fn stop_ends_a_loop_in_main() {
     stopped(&main_of(PUTS, &format!("{PRINT} (loop (br 0)) (i32.const 0)")));
