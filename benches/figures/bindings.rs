@@ -57,22 +57,27 @@ fn speed(language: &str, shown: &str, millions: f64, least: Option<f64>) {
 
 /// `count` times open, attach and let go. All hosts at once: the time goes by waiting for the kernel.
 fn lives(built: &Built, hook: &str, count: u32, package: &Path) -> Result<()> {
-    let mut cpp = Command::new(&built.lives_cpp);
-    cpp.arg(package).arg(count.to_string());
-    let mut python = python();
-    python.arg("lives").arg(package).arg(count.to_string());
+    let mut python_lives = python();
+    python_lives.arg("lives");
+    let hosts = [
+        ("C", Command::new(&built.lives)),
+        ("C++", Command::new(&built.lives_cpp)),
+        ("Rust", super::lives::host()?),
+        ("Python", python_lives),
+    ];
+    let hosts = hosts.map(|(language, mut host)| {
+        host.arg(package).arg(count.to_string());
+        (language, thread::spawn(move || output(&mut host)))
+    });
     let mut go = go();
     go.args(["test", "-count=1", "-v", "-timeout", "1h", "-run", "ManyLives"]);
     go.env("EUNOMIA_TEST_LIVES", count.to_string()).env("EUNOMIA_TEST_LIFE", package);
-    let cpp = thread::spawn(move || output(&mut cpp));
-    let python = thread::spawn(move || output(&mut python));
     // It fails where too much stays; the numbers are printed before that.
     let go = go.stderr(Stdio::inherit()).output().map_err(|e| format!("go: {e}"))?;
-    let cpp = cpp.join().map_err(|_| "the thread for C++ ended")??;
-    let python = python.join().map_err(|_| "the thread for Python ended")??;
-
-    left("C++", hook, count, &cpp)?;
-    left("Python", hook, count, &python)?;
+    for (language, host) in hosts {
+        let text = host.join().map_err(|_| format!("the thread for {language} ended"))??;
+        left(language, hook, count, &text)?;
+    }
     let text = String::from_utf8_lossy(&go.stdout);
     let line = text.lines().find(|line| line.contains(" lives leave "));
     left(

@@ -53,7 +53,7 @@ impl Drop for Host {
 }
 
 /// The number behind `name:` in a file of /proc.
-fn field(path: &str, name: &str) -> Result<u64> {
+pub fn field(path: &str, name: &str) -> Result<u64> {
     let text = fs::read_to_string(path).map_err(|e| format!("{path}: {e}"))?;
     let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
     let number = value.and_then(|value| value.split_whitespace().next()?.parse().ok());

@@ -7,6 +7,7 @@
 
 mod bindings;
 mod host;
+mod lives;
 mod programs;
 
 use std::path::{Path, PathBuf};
@@ -22,7 +23,7 @@ const LOAD_ROUNDS: &str = "20";
 type Result<T> = std::result::Result<T, String>;
 
 fn main() {
-    if let Err(text) = figures() {
+    if let Err(text) = lives::run().unwrap_or_else(figures) {
         eprintln!("{text}");
         std::process::exit(1);
     }

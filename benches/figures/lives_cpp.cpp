@@ -1,5 +1,5 @@
 // What many lives of a vm leave behind. Prints the growth: descriptors and kB of resident memory.
-// usage: lives PACKAGE COUNT
+// usage: lives_cpp PACKAGE COUNT
 #include <eunomia.hpp>
 
 #include <filesystem>
