@@ -32,26 +32,35 @@ fn package(name: &str) -> String {
     package.to_str().expect("the path is UTF-8").to_owned()
 }
 
-/// Compiles an example.
-fn compiled(compiler: &str, standard: &str, source: &str) -> PathBuf {
-    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("hosts").join(compiler);
+/// Compiles an example into a folder of that name.
+fn compiled(folder: &str, compiler: &str, flags: &[&str], source: &str) -> PathBuf {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("hosts").join(folder);
     std::fs::create_dir_all(&folder).expect("the folder can be made");
     let source = root().join("examples").join(source);
     let program = folder.join(source.file_stem().expect("a name"));
-    host::link(compiler, &[standard], &[source], &program);
+    host::link(compiler, flags, &[source], &program);
     program
 }
 
 #[test]
 fn in_c() {
     needs_root!();
-    do_what_they_say(|name| compiled("cc", "-std=gnu99", &format!("c/{name}.c")), false);
+    do_what_they_say(|name| compiled("c", "cc", &["-std=gnu99"], &format!("c/{name}.c")), false);
+}
+
+/// Compiled when the header was that of the last release, they run with the library of today.
+#[test]
+fn in_c_with_the_header_of_before() {
+    needs_root!();
+    let header = format!("-I{}", root().join("tests/abi/previous").display());
+    let flags = ["-std=gnu99", &header];
+    do_what_they_say(|name| compiled("c-before", "cc", &flags, &format!("c/{name}.c")), false);
 }
 
 #[test]
 fn in_cpp() {
     needs_root!();
-    do_what_they_say(|name| compiled("c++", "-std=c++17", &format!("cpp/{name}.cpp")), true);
+    do_what_they_say(|name| compiled("cpp", "c++", &["-std=c++17"], &format!("cpp/{name}.cpp")), true);
 }
 
 /// `cargo test` builds the examples before the tests, but not if it is told which test.
