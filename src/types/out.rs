@@ -118,10 +118,11 @@ impl Out {
         // Overwritten unless it counts.
         window[at] = b'-';
         at += usize::from(is_negative);
-        if magnitude < 10 {
-            // So many members are a flag, a result or a CPU that this is worth a branch.
-            window[at] = b'0' + magnitude as u8;
-            self.pos += at + 1;
+        if magnitude < 100 {
+            // So many members are a flag, a signal or a CPU that this is worth a branch; one for each digit is not.
+            let (word, len) = short(magnitude as u16);
+            window[at..at + 2].copy_from_slice(&word.to_le_bytes());
+            self.pos += at + len;
         } else if magnitude < EIGHT_DIGITS {
             let (word, len) = leading(magnitude);
             window[at..at + 8].copy_from_slice(&word.to_le_bytes());
@@ -366,6 +367,15 @@ fn leading(value: u64) -> (u64, usize) {
     ((digits | ZEROS) >> zeros, 8 - (zeros / 8) as usize)
 }
 
+/// The same of a number below 100.
+#[inline(always)]
+fn short(value: u16) -> (u16, usize) {
+    let tens = (value * 103) >> 10;
+    let digits = tens | (value - tens * 10) << 8 | 0x3030;
+    let is_long = value >= 10;
+    (if is_long { digits } else { digits >> 8 }, 1 + usize::from(is_long))
+}
+
 const EIGHT_DIGITS: u64 = 100_000_000;
 const ZEROS: u64 = 0x3030_3030_3030_3030;
 
@@ -447,6 +457,15 @@ mod tests {
         assert_eq!(written(|out| out.i64(i64::MIN)), i64::MIN.to_string());
         assert_eq!(written(|out| out.i128(i128::MIN)), i128::MIN.to_string());
         assert_eq!(written(|out| out.u128(u128::MAX)), u128::MAX.to_string());
+    }
+
+    #[test]
+    fn a_number_behind_its_literal_has_its_sign_and_all_digits() {
+        let literal = Literal::new(b"\"n\":");
+        for value in (0..2000).chain([99_999_999, 100_000_000, u64::MAX]) {
+            assert_eq!(written(|out| out.number(&literal, false, value)), format!("\"n\":{value}"));
+            assert_eq!(written(|out| out.number(&literal, true, value)), format!("\"n\":-{value}"));
+        }
     }
 
     #[test]
