@@ -75,7 +75,7 @@ pub enum eunomia_format {
     EUNOMIA_FORMAT_RAW = 0,
     /// One JSON object in UTF-8, members in the order of the C declaration.
     EUNOMIA_FORMAT_JSON = 1,
-    /// One line of a table for people (a histogram has several); a header comes first.
+    /// One line of a table for people (a histogram has several); a header comes first, but for maps.
     EUNOMIA_FORMAT_TEXT = 2,
 }
 

@@ -17,7 +17,11 @@ pub const FIRST: [&str; 4] = [START, "?_wasm_call_ctors", "_initialize", "?_post
 
 const HEADER: &[u8] = b"\0asm\x01\0\0\0";
 
+/// Most elements that the tables of a module may begin with, together: no option bounds what they take, 8 MiB.
+const MAX_ELEMENTS: u64 = 1 << 20;
+
 mod section {
+    pub const TABLE: u8 = 4;
     pub const MEMORY: u8 = 5;
     pub const EXPORT: u8 = 7;
     pub const START: u8 = 8;
@@ -36,7 +40,32 @@ pub fn prepare(module: &[u8]) -> Result<Prepared> {
     let body = module.strip_prefix(HEADER).ok_or_else(|| {
         Error::new(Status::Package, "module: it does not begin with the WASM header, version 1")
     })?;
-    rewrite(body).ok_or_else(|| Error::new(Status::Package, "module: cut off or damaged"))
+    let damaged = || Error::new(Status::Package, "module: cut off or damaged");
+    let elements = elements(body).ok_or_else(damaged)?;
+    if elements > MAX_ELEMENTS {
+        let text = format!(
+            "module: its tables begin with {elements} elements, and at most {MAX_ELEMENTS} are given"
+        );
+        return Err(Error::new(Status::Package, text));
+    }
+    rewrite(body).ok_or_else(damaged)
+}
+
+/// What all tables begin with. WAMR refuses what is more than twice that as their end.
+fn elements(body: &[u8]) -> Option<u64> {
+    let mut elements = 0;
+    for (_, content) in sections(body)?.into_iter().filter(|(id, _)| *id == section::TABLE) {
+        let mut reader = Reader(content);
+        for _ in 0..reader.number()? {
+            reader.byte()?;
+            let has_end = reader.byte()? & 1 == 1;
+            elements += u64::from(reader.number()?);
+            if has_end {
+                reader.number()?;
+            }
+        }
+    }
+    Some(elements)
 }
 
 fn rewrite(body: &[u8]) -> Option<Prepared> {
