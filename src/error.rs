@@ -88,7 +88,12 @@ impl Error {
     #[cold]
     #[inline(never)]
     fn build(status: Status, errno: i32, message: &dyn fmt::Display) -> Error {
-        Error(Box::new(Failure { status, message: message.to_string(), detail: String::new(), errno }))
+        Error(Box::new(Failure {
+            status,
+            message: one_line(message.to_string()),
+            detail: String::new(),
+            errno,
+        }))
     }
 
     /// The same with a long text.
@@ -107,7 +112,7 @@ impl Error {
     #[cold]
     #[inline(never)]
     fn within(mut self, context: &dyn fmt::Display) -> Error {
-        self.message = format!("{context}: {}", self.message);
+        self.message = one_line(format!("{context}: {}", self.message));
         self
     }
 
@@ -152,6 +157,13 @@ impl fmt::Display for Error {
 }
 
 impl std::error::Error for Error {}
+
+/// The text with a question mark, as ls(1) has it, for each control character, which names from packages may bring.
+fn one_line(text: String) -> String {
+    let mut bytes = text.into_bytes();
+    bytes.iter_mut().filter(|byte| byte.is_ascii_control()).for_each(|byte| *byte = b'?');
+    String::from_utf8(bytes).unwrap_or_default()
+}
 
 /// Names as a message lists them.
 pub fn listed(names: Vec<String>) -> String {

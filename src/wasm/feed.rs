@@ -7,7 +7,6 @@ use super::run::{End, Run};
 use super::sys::instance::{Function, Guest};
 use crate::bpf::map::{is_per_cpu, value_json};
 use crate::bpf::source::{Shape, Sink};
-use crate::error::{Error, Status};
 use crate::types::hex_json;
 
 /// How a guest gets events.
@@ -101,11 +100,8 @@ impl<'a, 'r> Feed<'a, 'r> {
                 self.run.allocate(self.guest, wanted)
             });
             let Some(place) = allocated.ok()? else {
-                let text = format!(
-                    "the guest has no room for an event of {} bytes; raise options.wasm_heap",
-                    self.bytes.len()
-                );
-                return self.run.ends(End::Failed(Error::new(Status::Wasm, text)));
+                let error = self.run.no_room(format_args!("an event of {} bytes", self.bytes.len()));
+                return self.run.ends(End::Failed(error));
             };
             at = place;
             self.run.buffer.set((at, wanted));

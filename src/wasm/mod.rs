@@ -52,13 +52,14 @@ enum Entry {
 }
 
 /// Exports with a meaning, and the types that they must have.
-const EXPORTS: [(&str, &str); 7] = [
+const EXPORTS: [(&str, &str); 8] = [
     ("bpf_main", "(ii)i"),
     ("process_event", "(iii)i"),
     ("process_events", "(iii)i"),
     ("eunomia_event_format", "()i"),
     ("go-callback", "(iii)i"),
     ("_start", "()"),
+    ("malloc", "(i)i"),
     (binary::START, "()"),
 ];
 
@@ -132,8 +133,8 @@ impl Config {
         let or = |given: u32, usual: u32| if given == 0 { usual } else { given };
         Limits {
             stack: or(self.stack, 128 << 10),
-            // WAMR makes no smaller one.
-            heap: or(self.heap, 2 << 20).max(4096),
+            // WAMR makes no smaller one, and beside a larger one there is hardly room for the guest's own memory.
+            heap: or(self.heap, 2 << 20).clamp(4096, 1 << 30),
             memory: or(self.memory, 16 << 20).max(PAGE),
         }
     }

@@ -2,6 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::ffi::CString;
+use std::fmt;
 use std::sync::Arc;
 
 use super::abi_a::Programs;
@@ -145,8 +146,7 @@ impl Run<'_> {
         json.push(0);
         let place = self.timed(|| self.allocate(guest, len + 1))?;
         let Some(at) = place.filter(|&at| guest.write(at, &json).is_some()) else {
-            let text = format!("the guest has no room for {len} bytes of arguments; raise options.wasm_heap");
-            self.ends::<()>(End::Failed(Error::new(Status::Wasm, text)));
+            self.ends::<()>(End::Failed(self.no_room(format_args!("{len} bytes of arguments"))));
             return Ok(0);
         };
         self.enter(guest, "bpf_main", main, &[at, len]).map(|code| code as i32)
@@ -210,6 +210,13 @@ impl Run<'_> {
         let Some(malloc) = guest.function(c"malloc", 1, true) else { return Ok(None) };
         let at = self.enter(guest, "malloc", malloc, &[len])?;
         Ok(Some(at).filter(|&at| at != 0 && guest.has(at, len)))
+    }
+
+    /// What is wrong where `allocate` gives nothing.
+    pub fn no_room(&self, what: fmt::Arguments) -> Error {
+        let heap = self.heap.borrow().is_some();
+        let why = if heap { "raise options.wasm_heap" } else { "its malloc gives none" };
+        Error::new(Status::Wasm, format_args!("the guest has no room for {what}; {why}"))
     }
 
     /// Gives memory back. May run code of the guest.

@@ -117,6 +117,7 @@ fn unknown_imports_are_named() {
             r#"(import "wasm_bpf" "wasm_close_bpf_object" (func (param i32)))"#,
             &["wasm_close_bpf_object", "(I)i"],
         ),
+        (r#"(import "env" "two\nlines\1b" (func))"#, &["env.two?lines?:"]),
         (r#"(import "env" "g" (global i32))"#, &["env.g", "functions"]),
         (r#"(import "env" "t" (table 1 funcref))"#, &["env.t", "functions"]),
     ];
@@ -139,6 +140,7 @@ fn missing_and_wrong_exports_are_named() {
         ("process_events", "(param i32 i32 i64) (result i32) (i32.const 0)", "(iiI)i"),
         ("eunomia_event_format", "(result i64) (i64.const 0)", "()I"),
         ("go-callback", "(param f32 f64 i32) (result i32) (i32.const 0)", "(fFi)i"),
+        ("malloc", "(param i64) (result i64) (i64.const 0)", "(I)I"),
     ];
     for (name, function, ty) in cases {
         let main = if name == "bpf_main" {
