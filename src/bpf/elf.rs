@@ -29,8 +29,7 @@ pub fn functions(elf: &[u8]) -> Option<Vec<&[u8]>> {
     let headers = headers(elf)?;
     let code = |symbol: &[u8]| {
         let section = content(elf, header(headers, u16_at(symbol, 6)?)?)?;
-        let (start, len) =
-            (usize::try_from(u64_at(symbol, 8)?).ok()?, usize::try_from(u64_at(symbol, 16)?).ok()?);
+        let (start, len) = (usize_at(symbol, 8)?, usize_at(symbol, 16)?);
         section.get(start..start.checked_add(len)?)
     };
     let mut found = Vec::new();
@@ -42,7 +41,7 @@ pub fn functions(elf: &[u8]) -> Option<Vec<&[u8]>> {
 }
 
 fn headers(elf: &[u8]) -> Option<&[u8]> {
-    let table = usize::try_from(u64_at(elf, 40)?).ok()?;
+    let table = usize_at(elf, 40)?;
     let (entry_len, count) = (usize::from(u16_at(elf, 58)?), usize::from(u16_at(elf, 60)?));
     elf.get(table..)?.get(..count * HEADER).filter(|_| entry_len == HEADER)
 }
@@ -52,8 +51,7 @@ fn header(headers: &[u8], index: u16) -> Option<&[u8]> {
 }
 
 fn content<'a>(elf: &'a [u8], header: &[u8]) -> Option<&'a [u8]> {
-    let (offset, len) =
-        (usize::try_from(u64_at(header, 24)?).ok()?, usize::try_from(u64_at(header, 32)?).ok()?);
+    let (offset, len) = (usize_at(header, 24)?, usize_at(header, 32)?);
     elf.get(offset..offset.checked_add(len)?)
 }
 
@@ -69,6 +67,7 @@ fn u32_at(data: &[u8], at: usize) -> Option<u32> {
     bytes_at(data, at).map(u32::from_ne_bytes)
 }
 
-fn u64_at(data: &[u8], at: usize) -> Option<u64> {
-    bytes_at(data, at).map(u64::from_ne_bytes)
+/// An address or length of 64 bits.
+fn usize_at(data: &[u8], at: usize) -> Option<usize> {
+    bytes_at(data, at).map(u64::from_ne_bytes)?.try_into().ok()
 }

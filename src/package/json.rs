@@ -203,6 +203,7 @@ fn changed(entries: &[Node], change: fn(&mut Map<String, Value>)) -> Value {
 
 /// A map entry of F1 in the form of F2. `type` and `export_data_types` stay; [`Meta`] reads them there.
 fn flat_map(entry: &mut Map<String, Value>) {
+    // Null counts as absent. To remove the entry would bring in code that nothing else in the library needs.
     if let Some(data) = entry.get_mut("sec_data") {
         *data = Value::Null;
     }

@@ -3,8 +3,8 @@
 
 use std::collections::VecDeque;
 
+use super::Vm;
 use super::event::{Event, EventKind, Flow, Format};
-use super::{Vm, event};
 use crate::error::{Result, Status};
 
 /// An [`Event`] with what it points to.
@@ -35,7 +35,7 @@ impl OwnedEvent {
 
 impl From<&Event<'_>> for OwnedEvent {
     fn from(event: &Event<'_>) -> OwnedEvent {
-        let &event::Event { kind, format, source, data, key, lost, cpu, .. } = event;
+        let &Event { kind, format, source, data, key, lost, cpu, .. } = event;
         let source = source.to_string_lossy().into_owned();
         OwnedEvent { kind, format, source, data: data.to_vec(), key: key.to_vec(), lost, cpu }
     }
