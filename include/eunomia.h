@@ -243,7 +243,7 @@ typedef struct eunomia_options {
   uint32_t poll_budget;
   // Bytes of a guest's stack of calls and locals; 0: 128 KiB.
   uint32_t wasm_stack;
-  // Bytes of the heap behind malloc of a guest that has no malloc of its own; 0: 2 MiB. At most 1 GiB.
+  // Bytes of the heap behind malloc of a guest that has no malloc of its own; 0: 2 MiB. More than 1 GiB counts as 1 GiB.
   uint32_t wasm_heap;
   // Bytes a guest's memory may grow to, that heap not counted; 0: 16 MiB.
   uint32_t wasm_memory;

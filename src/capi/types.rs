@@ -224,7 +224,7 @@ pub struct eunomia_options {
     pub poll_budget: u32,
     /// Bytes of a guest's stack of calls and locals; 0: 128 KiB.
     pub wasm_stack: u32,
-    /// Bytes of the heap behind malloc of a guest that has no malloc of its own; 0: 2 MiB. At most 1 GiB.
+    /// Bytes of the heap behind malloc of a guest that has no malloc of its own; 0: 2 MiB. More than 1 GiB counts as 1 GiB.
     pub wasm_heap: u32,
     /// Bytes a guest's memory may grow to, that heap not counted; 0: 16 MiB.
     pub wasm_memory: u32,
