@@ -280,9 +280,17 @@ pub fn find(whole: &[u8], part: &[u8]) -> Option<usize> {
 
 /// Waits until one of the descriptors is readable and says which; `None` after the time, for ever without one.
 pub fn wait_readable(fds: &[RawFd], time: Option<Duration>) -> Result<Option<usize>> {
+    let mut polled: Vec<_> = fds.iter().map(|&fd| polled(fd, libc::POLLIN)).collect();
+    wait(&mut polled, time)
+}
+
+fn polled(fd: RawFd, events: libc::c_short) -> libc::pollfd {
+    libc::pollfd { fd, events, revents: 0 }
+}
+
+/// The first of those that are ready; signals do not end the wait.
+fn wait(polled: &mut [libc::pollfd], time: Option<Duration>) -> Result<Option<usize>> {
     let deadline = time.map(|time| Instant::now() + time);
-    let mut polled: Vec<_> =
-        fds.iter().map(|&fd| libc::pollfd { fd, events: libc::POLLIN, revents: 0 }).collect();
     loop {
         let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
         let ms = left.map_or(-1, |left| left.as_micros().div_ceil(1000).min(i32::MAX as u128) as i32);
@@ -335,18 +343,14 @@ pub fn read_text(path: &str) -> Result<String> {
 /// may be full for ever.
 pub fn write(fd: RawFd, mut bytes: &[u8], stop: RawFd) -> Result<()> {
     while !bytes.is_empty() {
-        let poll = |fd, events| libc::pollfd { fd, events, revents: 0 };
-        let mut polled = [poll(fd, libc::POLLOUT), poll(stop, libc::POLLIN)];
+        let mut both = [polled(stop, libc::POLLIN), polled(fd, libc::POLLOUT)];
+        if wait(&mut both, None)? == Some(0) {
+            return Err(Errno(libc::ECANCELED));
+        }
         // What a pipe with room takes without waiting.
         let piece = &bytes[..bytes.len().min(libc::PIPE_BUF)];
-        // SAFETY: array and piece live for the calls and have those lengths.
-        let written = unsafe {
-            libc::poll(polled.as_mut_ptr(), 2, -1);
-            if polled[1].revents != 0 {
-                return Err(Errno(libc::ECANCELED));
-            }
-            libc::write(fd, piece.as_ptr().cast(), piece.len())
-        };
+        // SAFETY: the piece has the length that is told.
+        let written = unsafe { libc::write(fd, piece.as_ptr().cast(), piece.len()) };
         match usize::try_from(written) {
             Ok(written) => bytes = &bytes[written..],
             Err(_) => match Errno::last() {

@@ -44,7 +44,7 @@ const PUTS: &str = r#"(import "env" "puts" (func $puts (param i32) (result i32))
 
 const PRINT: &str = "(drop (call $puts (i32.const 16)))";
 
-/// In a process of its own, whose standard output is a pipe that is full.
+/// In a process of its own, whose standard output is a pipe that is full. A signal of the host does not make it write.
 #[test]
 fn stop_ends_a_guest_whose_output_nobody_reads() {
     let test = "limits::stop_ends_a_guest_whose_output_nobody_reads";
@@ -61,9 +61,20 @@ fn stop_ends_a_guest_whose_output_nobody_reads() {
     };
     let module = main_of(PUTS, &format!("(loop {PRINT} (br 0)) (i32.const 0)"));
     let vm = opened(&module, WasmOptions { stdio: true, budget_ms: 3_600_000, ..WasmOptions::default() });
+    extern "C" fn nothing(_: libc::c_int) {}
+    // SAFETY: a handler that does nothing, and does not have calls go on behind it; the thread lives for the scope.
+    let runner = unsafe {
+        let mut action: libc::sigaction = std::mem::zeroed();
+        action.sa_sigaction = nothing as *const () as usize;
+        assert_eq!(libc::sigaction(libc::SIGUSR1, &action, std::ptr::null_mut()), 0);
+        libc::pthread_self()
+    };
     let result = thread::scope(|scope| {
         scope.spawn(|| {
             thread::sleep(Duration::from_millis(300));
+            // SAFETY: as above.
+            unsafe { libc::pthread_kill(runner, libc::SIGUSR1) };
+            thread::sleep(Duration::from_millis(100));
             vm.stop();
         });
         vm.wasm_run(&["guest"], Format::Json, &mut |_: &Event<'_>| Flow::Continue)
@@ -364,6 +375,12 @@ fn arguments_that_do_not_fit_into_the_heap_are_refused() {
     let run = |arg: &str| vm.wasm_run(&["guest", arg], Format::Json, &mut |_: &Event<'_>| Flow::Continue);
     refused(run(&long), Status::Wasm, &["arguments", "wasm_heap"]);
     assert_eq!(run(&long[..1 << 20]).unwrap() as usize, (1 << 20) + "[\"guest\",\"\"]".len());
+}
+
+#[test]
+fn a_malloc_that_gives_nothing_is_told_from_a_heap_that_is_full() {
+    let malloc = r#"(func (export "malloc") (param i32) (result i32) (i32.const 0))"#;
+    refused(run_module(&main_of(malloc, "(i32.const 0)")).0, Status::Wasm, &["arguments", "its malloc"]);
 }
 
 #[test]

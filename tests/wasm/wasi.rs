@@ -250,6 +250,29 @@ fn with_stdio_a_guest_prints_to_the_hosts() {
     assert_eq!(std::fs::read(err).unwrap(), b"to stderr\n");
 }
 
+/// In a process of its own, whose standard input is a pipe that stays open: what has not been asked for waits in there.
+#[test]
+fn stdin_comes_as_it_is_asked_for() {
+    let test = "wasi::stdin_comes_as_it_is_asked_for";
+    if child::folder().is_none() {
+        let folder = tempfile::tempdir().unwrap();
+        return child::run(test, &[], folder.path());
+    }
+    let mut pipe = [0; 2];
+    // SAFETY: the array has room for two descriptors, and the text has two bytes.
+    unsafe {
+        assert!(libc::pipe(pipe.as_mut_ptr()) == 0 && libc::dup2(pipe[0], 0) == 0);
+        assert_eq!(libc::write(pipe[1], c"ab".as_ptr().cast(), 2), 2);
+    }
+    let items = r#"(import "wasi_snapshot_preview1" "fd_read"
+            (func $read (param i32 i32 i32 i32) (result i32)))
+        (data (i32.const 16) "\20\00\00\00\01\00\00\00")"#;
+    let read = "(drop (call $read (i32.const 0) (i32.const 16) (i32.const 1) (i32.const 8)))";
+    let module = main_of(items, &format!("{read} {read} (i32.load8_u (i32.const 32))"));
+    let vm = opened(&module, WasmOptions { stdio: true, ..WasmOptions::default() });
+    assert_eq!(run(&vm).0.unwrap(), i32::from(b'b'));
+}
+
 /// Runs `work` with descriptors 1 and 2 as files.
 fn redirected<T>(out: &std::path::Path, err: &std::path::Path, work: impl FnOnce() -> T) -> T {
     use std::os::fd::AsRawFd;
