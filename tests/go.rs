@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
+use support::binding::{self, example_package, output};
 use support::{example, host};
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
@@ -61,23 +62,12 @@ fn go(args: &[&str]) -> Command {
     command
 }
 
-/// What a command prints; it must succeed.
-fn output(command: &mut Command) -> String {
-    let output = command.output().unwrap_or_else(|e| panic!("{command:?}: {e}"));
-    let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    assert!(output.status.success(), "{command:?}: {}\n{out}{err}", output.status);
-    out.into_owned()
-}
-
 fn path(path: &Path) -> &str {
     path.to_str().expect("the path is UTF-8")
 }
 
-/// A folder for what the tests make.
 fn folder(name: &str) -> PathBuf {
-    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("go").join(name);
-    fs::create_dir_all(&folder).expect("the folder can be made");
-    folder
+    binding::folder("go", name)
 }
 
 /// What `make install` would install, as far as Go needs it.
@@ -115,14 +105,7 @@ fn packages() -> &'static Path {
 /// A library that, loaded before the real one, makes that say it is 0.2.7.
 fn other_version() -> &'static Path {
     static LIBRARY: OnceLock<PathBuf> = OnceLock::new();
-    LIBRARY.get_or_init(|| {
-        let folder = folder("other");
-        let (source, library) = (folder.join("other.c"), folder.join("libother.so"));
-        fs::write(&source, "unsigned eunomia_version(void) { return 207; }\n")
-            .expect("the source can be written");
-        output(Command::new("cc").args(["-shared", "-o"]).args([&library, &source]));
-        library
-    })
+    LIBRARY.get_or_init(|| binding::other_version(&folder("other")))
 }
 
 // ---- programs -------------------------------------------------------------------------------------------------
@@ -172,10 +155,4 @@ fn the_examples_do_what_they_say() {
     let several = [bootstrap.as_str(), &opensnoop];
     let both = ["bootstrap/package.json {", "opensnoop/package.json {"];
     example::prints_until_interrupted(command("several").args(several), &both);
-}
-
-fn example_package(name: &str) -> String {
-    let package = format!("{ROOT}/target/packages/{name}/package.json");
-    assert!(Path::new(&package).exists(), "{package} is missing: run `make packages`");
-    package
 }

@@ -4,14 +4,15 @@
 
 mod support;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 
+use support::binding::{example_package, folder};
 use support::{example, host, root};
 
 /// All of a language, with what they have to print.
 fn do_what_they_say(program: impl Fn(&str) -> PathBuf, events_end: bool) {
-    let (bootstrap, opensnoop) = (package("bootstrap"), package("opensnoop"));
+    let (bootstrap, opensnoop) = (example_package("bootstrap"), example_package("opensnoop"));
     let command = |name: &str| Command::new(program(name));
     example::prints(command("first").arg(&bootstrap), &["\"exit_event\":true"]);
     example::prints_until_interrupted(command("events").arg(&bootstrap), &["\"exit_event\":true"]);
@@ -26,16 +27,9 @@ fn do_what_they_say(program: impl Fn(&str) -> PathBuf, events_end: bool) {
     example::prints_until_interrupted(command("several").args([&bootstrap, &opensnoop]), &several);
 }
 
-fn package(name: &str) -> String {
-    let package = root().join(format!("target/packages/{name}/package.json"));
-    assert!(package.exists(), "{} is missing: run `make packages`", package.display());
-    package.to_str().expect("the path is UTF-8").to_owned()
-}
-
 /// Compiles an example into a folder of that name.
-fn compiled(folder: &str, compiler: &str, flags: &[&str], source: &str) -> PathBuf {
-    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("hosts").join(folder);
-    std::fs::create_dir_all(&folder).expect("the folder can be made");
+fn compiled(name: &str, compiler: &str, flags: &[&str], source: &str) -> PathBuf {
+    let folder = folder("hosts", name);
     let source = root().join("examples").join(source);
     let program = folder.join(source.file_stem().expect("a name"));
     host::link(compiler, flags, &[source], &program);

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
+use support::binding::{self, example_package, output};
 use support::{example, host};
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
@@ -42,19 +43,8 @@ fn python() -> Command {
     command
 }
 
-/// What a command prints; it must succeed.
-fn output(command: &mut Command) -> String {
-    let output = command.output().unwrap_or_else(|e| panic!("{command:?}: {e}; run tools/setup.sh python"));
-    let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    assert!(output.status.success(), "{command:?}: {}\n{out}{err}", output.status);
-    out.into_owned()
-}
-
-/// A folder for what the tests make.
 fn folder(name: &str) -> PathBuf {
-    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("python").join(name);
-    fs::create_dir_all(&folder).expect("the folder can be made");
-    folder
+    binding::folder("python", name)
 }
 
 fn packages() -> &'static Path {
@@ -66,17 +56,9 @@ fn packages() -> &'static Path {
     })
 }
 
-/// A library that says it is libeunomia 0.2.7, and has nothing else.
 fn other_version() -> &'static Path {
     static LIBRARY: OnceLock<PathBuf> = OnceLock::new();
-    LIBRARY.get_or_init(|| {
-        let folder = folder("other");
-        let (source, library) = (folder.join("other.c"), folder.join("libother.so"));
-        fs::write(&source, "unsigned eunomia_version(void) { return 207; }\n")
-            .expect("the source can be written");
-        output(Command::new("cc").args(["-shared", "-o"]).args([&library, &source]));
-        library
-    })
+    LIBRARY.get_or_init(|| binding::other_version(&folder("other")))
 }
 
 // ---- the wheel ------------------------------------------------------------------------------------------------
@@ -159,10 +141,4 @@ fn command(name: &str) -> Command {
     let mut command = python();
     command.arg("-u").arg(format!("{ROOT}/examples/python/{name}.py"));
     command
-}
-
-fn example_package(name: &str) -> String {
-    let package = format!("{ROOT}/target/packages/{name}/package.json");
-    assert!(Path::new(&package).exists(), "{package} is missing: run `make packages`");
-    package
 }

@@ -1,6 +1,7 @@
 //! What the tests of the running library share: packages made from real sources, and counts of what is in the kernel.
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 
+pub mod binding;
 pub mod child;
 pub mod elf;
 pub mod example;
