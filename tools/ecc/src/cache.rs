@@ -1,17 +1,17 @@
 //! The folder for headers: kept between runs where the user has a cache, else private to this run.
 
 use std::fs;
-use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
 use crate::file;
+use crate::temporary::Temporary;
 
 /// A folder to put headers in.
 pub struct Cache {
     root: PathBuf,
-    /// Made for this run only: nobody else can have put files there, and it goes with the run.
-    private: bool,
+    /// The same, if it is for this run only.
+    _private: Option<Temporary>,
 }
 
 impl Cache {
@@ -19,15 +19,11 @@ impl Cache {
     pub fn open() -> Result<Cache> {
         for root in user_folders() {
             if fs::create_dir_all(&root).is_ok() && file::write(&root.join(".writable"), b"").is_ok() {
-                return Ok(Cache { root, private: false });
+                return Ok(Cache { root, _private: None });
             }
         }
-        let root = std::env::temp_dir().join(format!("libeunomia-{}", std::process::id()));
-        fs::DirBuilder::new()
-            .mode(0o700)
-            .create(&root)
-            .map_err(|error| Error::io(format_args!("cannot make the folder {}", root.display()), &error))?;
-        Ok(Cache { root, private: true })
+        let private = Temporary::folder()?;
+        Ok(Cache { root: private.path().into(), _private: Some(private) })
     }
 
     /// The folder itself.
@@ -47,14 +43,6 @@ impl Cache {
         }
         file::write(&path, content)?;
         Ok(path)
-    }
-}
-
-impl Drop for Cache {
-    fn drop(&mut self) {
-        if self.private {
-            let _ = fs::remove_dir_all(&self.root);
-        }
     }
 }
 

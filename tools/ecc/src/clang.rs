@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
 use crate::error::{Error, Result};
+use crate::temporary;
 
 /// The first version whose BPF code carries what libbpf's headers ask for.
 const OLDEST: u32 = 11;
@@ -44,9 +45,7 @@ impl Clang {
             Some(path) => path,
             None => newest().ok_or_else(|| format!("no clang found: {INSTALL}"))?,
         };
-        let output = command(&path)
-            .args(["-v", "-E", "-x", "c", "/dev/null"])
-            .output()
+        let output = temporary::output(command(&path).args(["-v", "-E", "-x", "c", "/dev/null"]))
             .map_err(|error| format!("{}: {}: {INSTALL}", path.display(), reason(&error)))?;
         let version = check_version(&path, &output)?;
         Ok(Clang { system: search_list(&output.stderr), path, version })
@@ -133,7 +132,7 @@ impl Clang {
     }
 
     fn run(&self, command: &mut Command) -> Result<Output> {
-        command.output().map_err(|error| Error::io(self.path.display(), &error))
+        temporary::output(command).map_err(|error| Error::io(self.path.display(), &error))
     }
 
     /// Asked only after a failure: whether there is a code generator for `target` at all.

@@ -9,6 +9,7 @@ use crate::cache::Cache;
 use crate::clang::Clang;
 use crate::compile::{self, PACKAGE};
 use crate::error::{Error, Result};
+use crate::file::Output;
 use crate::options::{BuildWasm, Guest};
 use crate::{event_header, file, flag, package_header, sdk, wasi};
 
@@ -23,9 +24,9 @@ pub fn begin(options: &Guest) -> Result<()> {
     };
     let compiled = compile::compile(program, options.header.as_deref(), &options.flags)?;
     let mut outputs = headers(folder, &compiled.package)?;
-    outputs.push((folder.join(PACKAGE), compiled.package.to_json()));
+    outputs.push(Output::new(folder.join(PACKAGE), compiled.package.to_json()));
     if !folder.join(TEMPLATE).exists() {
-        outputs.push((folder.join(TEMPLATE), sdk::TEMPLATE.into()));
+        outputs.push(Output::new(folder.join(TEMPLATE), sdk::TEMPLATE));
     }
     file::write_all(folder, &outputs, options.flags.verbose)?;
     sdk::write(folder)
@@ -54,19 +55,19 @@ pub fn build(options: &BuildWasm) -> Result<()> {
         let module =
             wasi::compile(&clang, app, &[&sources.folder, folder, &kept], &flags, guest.flags.verbose)?;
         let name = app.with_extension("wasm");
-        outputs.push((folder.join(name.file_name().unwrap_or_default()), module));
+        outputs.push(Output::new(folder.join(name.file_name().unwrap_or_default()), module));
     }
     file::write_all(folder, &outputs, guest.flags.verbose)
 }
 
 /// The files that the package of the module, if it has one, becomes for the module's source to include.
-fn package(options: &BuildWasm, sources: &Sources, folder: &Path) -> Result<Vec<(PathBuf, Vec<u8>)>> {
+fn package(options: &BuildWasm, sources: &Sources, folder: &Path) -> Result<Vec<Output>> {
     let guest = &options.guest;
     let program = if options.package.is_some() { None } else { sources.program()? };
     let beside = sources.folder.join(PACKAGE);
     let (package, written) = if let Some(program) = program {
         let package = compile::compile(program, guest.header.as_deref(), &guest.flags)?.package;
-        let written = (folder.join(PACKAGE), package.to_json());
+        let written = Output::new(folder.join(PACKAGE), package.to_json());
         (package, Some(written))
     } else if let Some(path) = options.package.as_ref().or(beside.exists().then_some(&beside)) {
         let bytes = fs::read(path).map_err(|error| Error::io(path.display(), &error))?;
@@ -83,9 +84,10 @@ fn package(options: &BuildWasm, sources: &Sources, folder: &Path) -> Result<Vec<
 }
 
 /// The headers that a package becomes.
-fn headers(folder: &Path, package: &Package) -> Result<Vec<(PathBuf, Vec<u8>)>> {
-    let mut headers = vec![(folder.join(package_header::NAME), package_header::text(&package.to_json()))];
-    headers.extend(event_header::make(package)?.map(|(name, text)| (folder.join(name), text)));
+fn headers(folder: &Path, package: &Package) -> Result<Vec<Output>> {
+    let mut headers =
+        vec![Output::new(folder.join(package_header::NAME), package_header::text(&package.to_json()))];
+    headers.extend(event_header::make(package)?.map(|(name, text)| Output::new(folder.join(name), text)));
     Ok(headers)
 }
 

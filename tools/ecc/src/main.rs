@@ -25,6 +25,7 @@ mod package_header;
 mod sdk;
 mod skeleton;
 mod sys;
+mod temporary;
 mod vmlinux;
 mod wasi;
 
@@ -34,15 +35,16 @@ use std::process::ExitCode;
 use clap::Parser;
 
 use error::{Error, Result};
+use file::Output;
 use options::{Command, CommandLine, Compile};
 
 fn main() -> ExitCode {
     let CommandLine { command, compile } = CommandLine::parse();
-    let result = match command {
+    let result = temporary::end_with_signals().and_then(|()| match command {
         Some(Command::GenWasmSkel(guest)) => guest::begin(&guest),
         Some(Command::BuildWasm(build)) => guest::build(&build),
         None => run(&compile),
-    };
+    });
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(Error::Text(line)) => {
@@ -66,12 +68,12 @@ fn run(options: &Compile) -> Result<()> {
     let mut outputs = Vec::new();
     let package = compiled.package.to_json();
     if options.wasm_header {
-        outputs.push((folder.join(package_header::NAME), package_header::text(&package)));
+        outputs.push(Output::new(folder.join(package_header::NAME), package_header::text(&package)));
     }
     if !options.no_generate_package_json {
-        outputs.push((folder.join(compile::PACKAGE), package));
+        outputs.push(Output::new(folder.join(compile::PACKAGE), package));
     }
-    outputs.push((path(".bpf.o"), compiled.package.object.clone()));
-    outputs.push((path(".skel.json"), format!("{:#}\n", compiled.meta).into()));
+    outputs.push(Output::new(path(".bpf.o"), compiled.package.object.clone()));
+    outputs.push(Output::new(path(".skel.json"), format!("{:#}\n", compiled.meta)));
     file::write_all(&folder, &outputs, options.flags.verbose)
 }
