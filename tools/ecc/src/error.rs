@@ -13,10 +13,15 @@ pub enum Error {
 pub type Result<T> = std::result::Result<T, Error>;
 
 impl Error {
-    /// An error of a file operation: the thing, then the reason without its number.
+    /// An error of a file operation: the thing, then the reason.
     pub fn io(what: impl std::fmt::Display, error: &std::io::Error) -> Error {
+        Error::Text(format!("{what}: {}", Error::reason(error)))
+    }
+
+    /// The reason without its number.
+    pub fn reason(error: &std::io::Error) -> String {
         let reason = error.to_string();
-        Error::Text(format!("{what}: {}", reason.split(" (os error").next().unwrap_or(&reason)))
+        reason.split(" (os error").next().unwrap_or(&reason).to_string()
     }
 }
 

@@ -1,7 +1,9 @@
-//! `NAME.wasm.h`: the event structs of a package for a WASM guest, with the layout that the BPF program gives them.
+//! The event structs of a package as a header for C and C++, with the layout that the BPF program gives them:
+//! `NAME.event.h` for hosts, the same as `NAME.wasm.h` for WASM guests.
 //!
-//! The guest's C has pointers and `long` of 32 bits, so members get types of fixed size and padding is written out. The
-//! names come from the package's BTF, so from outside: whatever is no C identifier is refused.
+//! A host may be a 32-bit program, and a guest's C has pointers and `long` of 32 bits, so members get types of fixed size
+//! and padding is written out. The names come from the package's BTF, so from outside: whatever is no C identifier is
+//! refused.
 
 use eunomia::package::{ExportConfig, Package};
 use eunomia::types::{Btf, Field, Kind, Type};
@@ -9,8 +11,14 @@ use eunomia::types::{Btf, Field, Kind, Type};
 use crate::elf::Elf;
 use crate::error::Result;
 
+/// What the name of the header for hosts ends with.
+pub const FOR_HOSTS: &str = ".event.h";
+
+/// What the name of the header for WASM guests ends with.
+pub const FOR_GUESTS: &str = ".wasm.h";
+
 /// File name and text of the header; `None` if the package names no event types.
-pub fn make(package: &Package) -> Result<Option<(String, Vec<u8>)>> {
+pub fn make(package: &Package, ending: &str) -> Result<Option<(String, Vec<u8>)>> {
     let elf = Elf::parse(&package.object)?;
     let section = elf.section(".BTF");
     if section.is_empty() {
@@ -26,14 +34,17 @@ pub fn make(package: &Package) -> Result<Option<(String, Vec<u8>)>> {
         return Ok(None);
     }
     let name = name(package);
-    let guard = format!("{}_WASM_H_", name.to_uppercase());
+    let guard = format!("{}_EVENT_H_", name.to_uppercase());
     let text = format!(
-        "// Written by ecc from a package; changes are lost. The events of {name} as its BPF program lays them out, for a\n\
-         // guest to include instead of the program's own header.\n\
-         #ifndef {guard}\n#define {guard}\n\n#include <stdbool.h>\n#include <stdint.h>\n\n{}#endif\n",
-        writer.text
+        "// Written by ecc from a package; changes are lost. The events of {name} as its BPF program lays them out, to be\n\
+         // included instead of the program's own header.\n\
+         #ifndef {guard}\n#define {guard}\n\n#include <stdbool.h>\n#include <stdint.h>\n\n{}\
+         #ifdef __cplusplus\n{}#else\n{}#endif\n\n#endif\n",
+        writer.text,
+        writer.asserts("static_assert"),
+        writer.asserts("_Static_assert"),
     );
-    Ok(Some((format!("{name}.wasm.h"), text.into_bytes())))
+    Ok(Some((format!("{name}{ending}"), text.into_bytes())))
 }
 
 /// The object's name without the ending that libbpf gives it, in letters and digits.
@@ -64,12 +75,62 @@ fn events(package: &Package, btf: &Btf) -> Vec<u32> {
     ids
 }
 
+/// Words that C++ has and C has not: members get a `_` behind them.
+const CPP_WORDS: [&str; 46] = [
+    "alignas",
+    "alignof",
+    "and",
+    "asm",
+    "bool",
+    "catch",
+    "class",
+    "compl",
+    "concept",
+    "constexpr",
+    "decltype",
+    "delete",
+    "dynamic_cast",
+    "explicit",
+    "export",
+    "false",
+    "friend",
+    "module",
+    "mutable",
+    "namespace",
+    "new",
+    "noexcept",
+    "not",
+    "nullptr",
+    "operator",
+    "or",
+    "private",
+    "protected",
+    "public",
+    "reinterpret_cast",
+    "requires",
+    "static_assert",
+    "static_cast",
+    "template",
+    "this",
+    "thread_local",
+    "throw",
+    "true",
+    "try",
+    "typeid",
+    "typename",
+    "using",
+    "virtual",
+    "wchar_t",
+    "xor",
+    "const_cast",
+];
+
 /// Writes definitions, those first that others need.
 #[derive(Default)]
 struct Writer {
     text: String,
-    /// The spelling of what is defined: `struct event`.
-    defined: Vec<String>,
+    /// The spelling of what is defined, such as `struct event`, and its size.
+    defined: Vec<(String, usize)>,
     /// Padding gets numbers: members of an anonymous struct share the names around it.
     paddings: u32,
 }
@@ -77,19 +138,24 @@ struct Writer {
 impl Writer {
     /// Defines a struct or union, unless that is done.
     fn define(&mut self, ty: &Type) -> Result<()> {
-        let spelling = ty.name.to_string();
-        let (keyword, tag) = spelling.split_once(' ').unwrap_or(("struct", &spelling));
-        let spelling = format!("{keyword} {}", identifier(tag)?);
-        if self.defined.contains(&spelling) {
+        let spelling = spelling(ty)?;
+        if self.defined.iter().any(|(name, _)| *name == spelling) {
             return Ok(());
         }
         self.define_inside(ty)?;
         let (body, packed) = self.body(ty, 0)?;
         let packed = if packed { " __attribute__((packed))" } else { "" };
-        let size = format!("_Static_assert(sizeof({spelling}) == {}, \"as in the BPF program\");", ty.size);
-        self.text += &format!("{spelling} {body}{packed};\n{size}\n\n");
-        self.defined.push(spelling);
+        self.text += &format!("{spelling} {body}{packed};\n\n");
+        self.defined.push((spelling, ty.size));
         Ok(())
+    }
+
+    /// Has the compiler look at the sizes; C and C++ have different words for that.
+    fn asserts(&self, word: &str) -> String {
+        let assert = |(spelling, size): &(String, usize)| {
+            format!("{word}(sizeof({spelling}) == {size}, \"as in the BPF program\");\n")
+        };
+        self.defined.iter().map(assert).collect()
     }
 
     /// Defines the named structs and unions that `ty` has inside.
@@ -153,7 +219,7 @@ impl Writer {
         let inner = element(&field.ty);
         let mut dimensions = dimensions(&field.ty);
         let base = if is_named(inner) {
-            inner.name.to_string()
+            spelling(inner)?
         } else if is_composite(inner) {
             let (body, packed) = self.body(inner, depth + 1)?;
             let keyword = if inner.kind == Kind::Union { "union" } else { "struct" };
@@ -244,10 +310,17 @@ fn dimensions(ty: &Type) -> String {
     ty.elem.as_deref().map_or_else(String::new, |elem| format!("[{}]{}", ty.count, dimensions(elem)))
 }
 
-fn identifier(name: &str) -> Result<&str> {
+/// A struct or union as it is named here.
+fn spelling(ty: &Type) -> Result<String> {
+    let (keyword, tag) = ty.name.split_once(' ').unwrap_or(("struct", &ty.name));
+    Ok(format!("{keyword} {}", identifier(tag)?))
+}
+
+fn identifier(name: &str) -> Result<String> {
     let is_start = |c: char| c.is_ascii_alphabetic() || c == '_';
-    if name.starts_with(is_start) && name.chars().all(|c| is_start(c) || c.is_ascii_digit()) {
-        return Ok(name);
+    if !name.starts_with(is_start) || !name.chars().all(|c| is_start(c) || c.is_ascii_digit()) {
+        return Err(format!("event type: {name:?} is no name in C").into());
     }
-    Err(format!("event type: {name:?} is no name in C").into())
+    let ending = if CPP_WORDS.contains(&name) { "_" } else { "" };
+    Ok(format!("{name}{ending}"))
 }

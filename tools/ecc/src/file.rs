@@ -26,6 +26,11 @@ impl Output {
     pub fn new(path: PathBuf, bytes: impl Into<Vec<u8>>) -> Output {
         Output { path, bytes: bytes.into(), mode: 0o666 }
     }
+
+    /// A program.
+    pub fn program(path: PathBuf, bytes: Vec<u8>) -> Output {
+        Output { path, bytes, mode: 0o777 }
+    }
 }
 
 /// Writes one file.

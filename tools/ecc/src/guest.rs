@@ -87,7 +87,8 @@ fn package(options: &BuildWasm, sources: &Sources, folder: &Path) -> Result<Vec<
 fn headers(folder: &Path, package: &Package) -> Result<Vec<Output>> {
     let mut headers =
         vec![Output::new(folder.join(package_header::NAME), package_header::text(&package.to_json()))];
-    headers.extend(event_header::make(package)?.map(|(name, text)| Output::new(folder.join(name), text)));
+    let events = event_header::make(package, event_header::FOR_GUESTS)?;
+    headers.extend(events.map(|(name, text)| Output::new(folder.join(name), text)));
     Ok(headers)
 }
 

@@ -21,13 +21,16 @@ mod flow;
 mod guest;
 mod headers;
 mod options;
+mod outputs;
 mod package_header;
 mod sdk;
 mod skeleton;
+mod standalone;
 mod sys;
 mod temporary;
 mod vmlinux;
 mod wasi;
+mod yaml;
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -35,7 +38,6 @@ use std::process::ExitCode;
 use clap::Parser;
 
 use error::{Error, Result};
-use file::Output;
 use options::{Command, CommandLine, Compile};
 
 fn main() -> ExitCode {
@@ -59,21 +61,5 @@ fn main() -> ExitCode {
 fn run(options: &Compile) -> Result<()> {
     let source = options.source.as_deref().unwrap_or(Path::new(""));
     let compiled = compile::compile(source, options.header.as_deref(), &options.flags)?;
-    let folder = options.output_path.clone().unwrap_or_else(|| compile::source_folder(source));
-    let path = |suffix: &str| {
-        let mut file = compiled.name.clone();
-        file.push(suffix);
-        folder.join(file)
-    };
-    let mut outputs = Vec::new();
-    let package = compiled.package.to_json();
-    if options.wasm_header {
-        outputs.push(Output::new(folder.join(package_header::NAME), package_header::text(&package)));
-    }
-    if !options.no_generate_package_json {
-        outputs.push(Output::new(folder.join(compile::PACKAGE), package));
-    }
-    outputs.push(Output::new(path(".bpf.o"), compiled.package.object.clone()));
-    outputs.push(Output::new(path(".skel.json"), format!("{:#}\n", compiled.meta)));
-    file::write_all(&folder, &outputs, options.flags.verbose)
+    outputs::write(&compiled, options)
 }

@@ -56,9 +56,25 @@ pub struct Compile {
     #[arg(short, long)]
     pub no_generate_package_json: bool,
 
+    /// Write NAME.skel.yaml and package.yaml instead of JSON, for people and their tools: loaders read JSON
+    #[arg(short, long)]
+    pub yaml: bool,
+
     /// Write ewasm-skel.h too, which embeds the package in a WASM module
     #[arg(long)]
     pub wasm_header: bool,
+
+    /// Write NAME.event.h too: the event structs for programs in C and C++ that take them raw
+    #[arg(long)]
+    pub event_header: bool,
+
+    /// Link NAME too: an executable that runs the package, with libeunomia inside. Needs a C compiler ($CC, else cc)
+    #[arg(short, long)]
+    pub standalone: bool,
+
+    /// The libeunomia.a for it [default: that of ecc's own prefix, else the one that pkg-config knows]
+    #[arg(long, value_name = "FILE", requires = "standalone")]
+    pub libeunomia: Option<PathBuf>,
 
     #[command(flatten)]
     pub flags: Flags,
