@@ -8,6 +8,7 @@ mod annotation;
 mod btf;
 mod btf_append;
 mod cache;
+mod check;
 mod clang;
 mod compile;
 mod dwarf;
@@ -44,6 +45,7 @@ fn main() -> ExitCode {
     let CommandLine { command, compile } = CommandLine::parse();
     let result = temporary::end_with_signals().and_then(|()| match command {
         Some(Command::GenWasmSkel(guest)) => guest::begin(&guest),
+        Some(Command::Check(options)) => check::check(&options),
         Some(Command::BuildWasm(build)) => guest::build(&build),
         None => run(&compile),
     });

@@ -34,6 +34,9 @@ pub enum Command {
     /// Begin a WASM module: write package.json, ewasm-skel.h, NAME.wasm.h, eunomia-include/ and, unless there is one, app.c
     GenWasmSkel(Guest),
 
+    /// Have this kernel verify a source or a package, and attach nothing: says of each program whether it is taken
+    Check(Check),
+
     /// Compile each .c and .cpp file of a folder, the BPF program aside, to a WASM module
     BuildWasm(BuildWasm),
 }
@@ -93,6 +96,19 @@ pub struct Guest {
     /// Where the outputs go [default: the folder of the source]
     #[arg(short, long, value_name = "DIR")]
     pub output_path: Option<PathBuf>,
+
+    #[command(flatten)]
+    pub flags: Flags,
+}
+
+#[derive(Args)]
+pub struct Check {
+    /// The program, or a package
+    #[arg(value_name = "SOURCE.bpf.c|PACKAGE.json")]
+    pub source: PathBuf,
+
+    /// The header that defines the event structs; without it they are found where that is unambiguous
+    pub header: Option<PathBuf>,
 
     #[command(flatten)]
     pub flags: Flags,

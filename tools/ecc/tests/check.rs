@@ -1,0 +1,134 @@
+//! `ecc check`: what this kernel says of programs, without anything being attached or left behind.
+
+mod support;
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use support::{LICENSE, Project, may_load, one_error};
+
+const GOOD: &str = "SEC(\"xdp\") int good(struct xdp_md *ctx) { return XDP_PASS; }\n";
+
+/// Uses what it has found in a map without having looked whether there was anything.
+const MAP: &str =
+    "struct { __uint(type, BPF_MAP_TYPE_HASH); __uint(max_entries, 16); __type(key, int); __type(value, int);
+} numbers SEC(\".maps\");\n";
+const BAD: &str = "SEC(\"xdp\") int bad(struct xdp_md *ctx) {
+    int key = 0, *value = bpf_map_lookup_elem(&numbers, &key);
+    return *value; }\n";
+
+/// What the check prints, and whether it is content.
+fn check(project: &Project, file: &str) -> (String, bool) {
+    let output = project.run(&["check", file]);
+    assert_eq!(String::from_utf8_lossy(&output.stderr), "");
+    (String::from_utf8(output.stdout).unwrap(), output.status.success())
+}
+
+#[test]
+fn programs_that_the_kernel_takes_are_ok() {
+    if !may_load("programs_that_the_kernel_takes_are_ok") {
+        return;
+    }
+    let other = GOOD.replace("good", "other");
+    let project = Project::new("check-good").source("p.bpf.c", &format!("{MAP}{GOOD}{other}"));
+    assert_eq!(check(&project, "p.bpf.c"), ("good: ok\nother: ok\n".into(), true));
+    assert_eq!(fs::read_dir(&project.folder).unwrap().count(), 1, "nothing is written");
+    project.compile(&["p.bpf.c"]);
+    fs::remove_file(project.path("p.bpf.c")).unwrap();
+    assert_eq!(check(&project, "package.json"), ("good: ok\nother: ok\n".into(), true));
+}
+
+#[test]
+fn a_refused_program_is_named_with_the_end_of_the_log() {
+    if !may_load("a_refused_program_is_named_with_the_end_of_the_log") {
+        return;
+    }
+    let project = Project::new("check-bad").source("p.bpf.c", &format!("{MAP}{BAD}{GOOD}"));
+    let (report, content) = check(&project, "p.bpf.c");
+    assert!(!content);
+    let lines: Vec<&str> = report.lines().collect();
+    let reason = "R0 invalid mem access 'map_value_or_null'";
+    assert_eq!(
+        lines[0],
+        format!("bad: refused: program \"bad\" (xdp) was rejected by the verifier: {reason}")
+    );
+    assert_eq!(*lines.last().unwrap(), "good: ok");
+    let log = &lines[1..lines.len() - 1];
+    assert!(log.len() <= 20 && log.iter().all(|line| line.starts_with("    ")), "{report}");
+    assert!(log.contains(&format!("    {reason}").as_str()), "{report}");
+    // The line of the source that is at fault.
+    assert!(log.iter().any(|line| line.contains("return *value;")), "{report}");
+}
+
+#[test]
+fn programs_that_nobody_asked_for_do_not_fail_the_check() {
+    if !may_load("programs_that_nobody_asked_for_do_not_fail_the_check") {
+        return;
+    }
+    let later = BAD.replace("xdp\"", "?xdp\"");
+    let project = Project::new("check-later").source("p.bpf.c", &format!("{MAP}{later}{GOOD}"));
+    let (report, content) = check(&project, "p.bpf.c");
+    assert!(content && report.starts_with("bad: refused (loaded only if asked for): "), "{report}");
+    assert!(report.ends_with("good: ok\n"), "{report}");
+}
+
+#[test]
+fn a_map_that_the_kernel_refuses_is_named_once() {
+    if !may_load("a_map_that_the_kernel_refuses_is_named_once") {
+        return;
+    }
+    let map = MAP.replace("max_entries, 16", "max_entries, 16); __uint(map_flags, 1 << 30");
+    let other = GOOD.replace("good", "other");
+    let use_map =
+        "SEC(\"xdp\") int user(void *ctx) { int key = 0; return bpf_map_delete_elem(&numbers, &key); }\n";
+    let project = Project::new("check-map").source("p.bpf.c", &format!("{map}{use_map}{GOOD}{other}"));
+    let error = project.error(&["check", "p.bpf.c"]);
+    assert!(error.starts_with("p.bpf.c: ") && error.contains("numbers"), "{error}");
+}
+
+#[test]
+fn a_check_leaves_no_pinned_map() {
+    if !may_load("a_check_leaves_no_pinned_map") {
+        return;
+    }
+    let map = MAP
+        .replace("numbers", "ecc_check_pinned")
+        .replace("max_entries, 16", "max_entries, 16); __uint(pinning, 1");
+    let user = "SEC(\"xdp\") int user(void *ctx) { int key = 0; return bpf_map_delete_elem(&ecc_check_pinned, &key); }\n";
+    let bad = BAD.replace("numbers", "ecc_check_pinned");
+    let project = Project::new("check-pin").source("p.bpf.c", &format!("{map}{user}{bad}"));
+    let mut command = project.command(&["check", "p.bpf.c"]);
+    let child = command.stdout(Stdio::piped()).spawn().unwrap();
+    let own = format!("/sys/fs/bpf/ecc-{}", child.id());
+    let report = String::from_utf8(child.wait_with_output().unwrap().stdout).unwrap();
+    assert!(report.contains("user: ok") && report.contains("bad: refused"), "{report}");
+    assert!(!Path::new("/sys/fs/bpf/ecc_check_pinned").exists() && !Path::new(&own).exists());
+}
+
+#[test]
+fn what_cannot_be_checked_is_named() {
+    let project =
+        Project::new("check-none").file("p.bpf.c", &format!("{GOOD}{LICENSE}")).file("x.json", "{}");
+    assert_eq!(project.error(&["check", "missing.json"]), "missing.json: No such file or directory");
+    assert!(project.error(&["check", "x.json"]).starts_with("x.json: "));
+    // clang's own words, for the headers are missing.
+    let output = project.run(&["check", "p.bpf.c"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("p.bpf.c:1:"), "{output:?}");
+    if !may_load("what_cannot_be_checked_is_named") {
+        return;
+    }
+    let project = project.source("good.bpf.c", GOOD);
+    project.compile(&["good.bpf.c", "-o", "."]);
+    let mut command = Command::new("setpriv");
+    command.args([
+        "--bounding-set=-all",
+        "--inh-caps=-all",
+        env!("CARGO_BIN_EXE_ecc"),
+        "check",
+        "package.json",
+    ]);
+    let output = command.current_dir(&project.folder).output().unwrap();
+    assert!(one_error(&output).starts_with("package.json: loading needs CAP_BPF"), "{output:?}");
+}
