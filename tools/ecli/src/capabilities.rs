@@ -1,0 +1,68 @@
+//! Privileges: which are missing, and which are not needed once the programs are attached.
+
+use std::collections::HashSet;
+
+use caps::{CapSet, Capability};
+use eunomia::{Error, Status, Vm};
+
+use crate::error::{Code, Failure};
+
+/// `BPF_PROG_TYPE_SCHED_CLS` and `BPF_PROG_TYPE_SCHED_ACT`: letting go of them is a request to the network stack.
+const NET_PROGRAMS: [u32; 2] = [3, 4];
+
+/// Gives up all privileges of this thread but those that reading maps and detaching take. For the kernel before 5.8,
+/// which has no CAP_BPF, that is CAP_SYS_ADMIN.
+pub fn give_up(vm: &Vm) {
+    let programs = (0..vm.prog_count().unwrap_or(0)).filter_map(|index| vm.prog_at(index).ok());
+    let is_net = programs.into_iter().any(|prog| NET_PROGRAMS.contains(&prog.kind));
+    let bpf = if caps::runtime::thread_all_supported().contains(&Capability::CAP_BPF) {
+        Capability::CAP_BPF
+    } else {
+        Capability::CAP_SYS_ADMIN
+    };
+    let mut needed = HashSet::from([bpf]);
+    if is_net {
+        needed.insert(Capability::CAP_NET_ADMIN);
+    }
+    keep(&needed);
+}
+
+/// Gives up all privileges of this thread.
+pub fn give_up_all() {
+    keep(&HashSet::new());
+}
+
+/// A privilege that cannot be given up does no harm beyond being there.
+fn keep(needed: &HashSet<Capability>) {
+    let Ok(permitted) = caps::read(None, CapSet::Permitted) else { return };
+    let kept = permitted.intersection(needed).copied().collect();
+    for set in [CapSet::Effective, CapSet::Permitted] {
+        let _ = caps::set(None, set, &kept);
+    }
+}
+
+/// The error of loading or attaching, and what a user without privileges can do about it.
+pub fn explain(error: Error) -> Failure {
+    let is_denied = error.status == Status::Perm;
+    let failure = Failure::from(error);
+    let missing = if is_denied { missing() } else { Vec::new() };
+    if missing.is_empty() {
+        return failure;
+    }
+    let text = format!(
+        "{}; missing here: {}; run it as root, or see ecli doctor",
+        failure.text(),
+        missing.join(", ")
+    );
+    Failure::new(Code::Privilege, text)
+}
+
+/// Of the privileges that loading programs takes, those that this process does not have.
+pub fn missing() -> Vec<&'static str> {
+    let wanted = [(Capability::CAP_BPF, "CAP_BPF"), (Capability::CAP_PERFMON, "CAP_PERFMON")];
+    let has = |cap| caps::has_cap(None, CapSet::Effective, cap).unwrap_or(false);
+    if has(Capability::CAP_SYS_ADMIN) {
+        return Vec::new();
+    }
+    wanted.into_iter().filter(|(cap, _)| !has(*cap)).map(|(_, name)| name).collect()
+}

@@ -1,0 +1,48 @@
+//! ecli runs packages and WASM modules: from a program's name to its events on the terminal.
+//!
+//! Everything that has to do with BPF is the library's; ecli uses its public items only. What is here: where a program
+//! comes from, the command line, and how events look.
+
+mod archive;
+mod attach;
+mod capabilities;
+mod error;
+mod fetch;
+mod field;
+mod filter;
+mod guest;
+mod options;
+mod output;
+mod run;
+mod signals;
+mod source;
+mod terminal;
+mod view;
+
+use std::process::ExitCode;
+
+use error::{Code, Result};
+use options::{Command, CommandLine};
+
+fn main() -> ExitCode {
+    let line = CommandLine::read();
+    let result = match line.command {
+        Command::Run(run) => run::run(&run, line.log_level),
+    };
+    match result {
+        Ok(code) => code,
+        Err(failure) => {
+            failure.report();
+            failure.code.into()
+        }
+    }
+}
+
+/// How a command ended that did what it was asked for.
+type Ended = Result<ExitCode>;
+
+impl From<Code> for ExitCode {
+    fn from(code: Code) -> ExitCode {
+        ExitCode::from(code as u8)
+    }
+}

@@ -1,0 +1,206 @@
+//! The command line.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
+use eunomia::Level;
+
+use crate::source::Kind;
+
+const AFTER_HELP: &str = "\
+`ecli PROG [ARGS]` is short for `ecli run PROG [ARGS]`.
+
+Exit codes: 0 done, also after Ctrl-C; 1 failed; 2 wrong command line; 3 no such program, or none that runs;
+4 a privilege is missing; 5 this kernel does not take the program; 6 the output cannot be written.
+A WASM module ends with its own exit code.";
+
+const AFTER_RUN_HELP: &str = "\
+PROG is a file, or - for standard input: a JSON package, a WASM module, a tar archive or a BPF object. Options in front
+of PROG are ecli's, those behind it the program's: `ecli run PROG -h` lists them.
+
+FILTER compares fields with == != < <= > >= and =~ !~ (regular expression), joined by && || ! and parentheses:
+  --filter 'ret < 0 && comm =~ \"^ssh\"'     --filter 'sk.dport == 443'
+
+Ctrl-C ends the run, Ctrl-Z pauses it.";
+
+/// Run eBPF programs: packages, WASM modules, from a file or a pipe
+#[derive(Parser)]
+#[command(name = "ecli", version, after_help = AFTER_HELP, arg_required_else_help = true, disable_help_subcommand = true)]
+pub struct CommandLine {
+    #[command(subcommand)]
+    pub command: Command,
+
+    /// What is logged to stderr [default: RUST_LOG, else warn]
+    #[arg(long, value_name = "LEVEL", global = true)]
+    pub log_level: Option<LogLevel>,
+}
+
+impl CommandLine {
+    /// Reads the command line.
+    pub fn read() -> CommandLine {
+        let args = with_command(std::env::args_os().collect());
+        let mut line = CommandLine::parse_from(&args);
+        let Command::Run(run) = &mut line.command;
+        // A last `--` is standard input, as in eunomia-bpf 0.3.
+        if run.prog.is_empty() && args.last().is_some_and(|last| last == "--") {
+            run.prog.push("-".into());
+        }
+        line
+    }
+}
+
+#[derive(Subcommand)]
+pub enum Command {
+    /// Run a program and show its events
+    #[command(after_help = AFTER_RUN_HELP)]
+    Run(Run),
+}
+
+#[derive(Args)]
+pub struct Run {
+    /// The program, and behind it the program's own arguments [default: package.json]
+    #[arg(value_name = "PROG [ARGS]", trailing_var_arg = true)]
+    pub prog: Vec<String>,
+
+    /// Events as JSON, one a line; the same as --format json
+    #[arg(short, long, conflicts_with = "format")]
+    pub json: bool,
+
+    /// How events are written
+    #[arg(long, value_name = "FORMAT", default_value = "text")]
+    pub format: Format,
+
+    /// Download again what has been downloaded before
+    #[arg(short, long)]
+    pub no_cache: bool,
+
+    /// What PROG has to be: json, tar or wasm [default: what its content says]
+    #[arg(short = 'p', long, value_name = "TYPE", value_parser = prog_type)]
+    pub prog_type: Option<Kind>,
+
+    /// End after this time: 10s, 1m30s, or a number of seconds
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    pub duration: Option<Duration>,
+
+    /// End after so many events
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub count: Option<u64>,
+
+    /// Only events of which this is true, see below
+    #[arg(long, value_name = "FILTER")]
+    pub filter: Option<String>,
+
+    /// Only these fields, in this order; those inside others as outer.inner
+    #[arg(long, value_name = "FIELD,...", value_delimiter = ',')]
+    pub columns: Vec<String>,
+
+    /// Write events to this file
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+
+    /// Say for each event when it arrived
+    #[arg(long)]
+    pub timestamps: bool,
+
+    /// Types of the kernel: a BTF file, or a folder as btfhub-archive has it
+    #[arg(long, value_name = "PATH")]
+    pub btf: Option<PathBuf>,
+
+    /// Where a program attaches: PROG=KEY:VALUE,... or PROG={...}, with the keys of docs/package.md (attach, interface,
+    /// path, func, pid, cgroup, ...); may be repeated
+    #[arg(long, value_name = "PROG=TARGET")]
+    pub attach: Vec<String>,
+
+    /// Print the content of this map at the end; may be repeated
+    #[arg(long, value_name = "NAME")]
+    pub map: Vec<String>,
+
+    /// Print the maps of --map at this interval too
+    #[arg(long, value_name = "TIME", value_parser = duration, requires = "map")]
+    pub interval: Option<Duration>,
+
+    /// Print what became of all events, and the run time of programs, at the end
+    #[arg(long)]
+    pub stats: bool,
+
+    /// No summary at the end
+    #[arg(short, long)]
+    pub quiet: bool,
+}
+
+impl Run {
+    /// The program and its arguments.
+    pub fn prog(&self) -> (&str, &[String]) {
+        self.prog.split_first().map_or(("package.json", &[]), |(prog, args)| (prog, args))
+    }
+
+    /// How events are written.
+    pub fn format(&self) -> Format {
+        if self.json { Format::Json } else { self.format }
+    }
+}
+
+/// How events are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// A table, or histograms
+    Text,
+    /// One JSON value a line
+    Json,
+    /// One line of comma-separated values an event, RFC 4180
+    Csv,
+    /// Bytes as the kernel wrote them, without anything in between
+    Raw,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogLevel {
+    Error,
+    Warn,
+    Info,
+    Debug,
+    #[value(hide = true)]
+    Trace,
+}
+
+impl LogLevel {
+    /// The level asked for; that of RUST_LOG, which is what older versions went by, if none is.
+    pub fn or_usual(level: Option<LogLevel>) -> Level {
+        let usual = || LogLevel::from_str(&std::env::var("RUST_LOG").ok()?, true).ok();
+        match level.or_else(usual) {
+            Some(LogLevel::Error) => Level::Error,
+            None | Some(LogLevel::Warn) => Level::Warn,
+            Some(LogLevel::Info) => Level::Info,
+            Some(LogLevel::Debug | LogLevel::Trace) => Level::Debug,
+        }
+    }
+}
+
+fn prog_type(text: &str) -> Result<Kind, String> {
+    let advice =
+        "json, tar or wasm is wanted; options of the program itself go behind it: ecli run PROG -p ...";
+    Kind::from_str(text, false).map_err(|_| advice.into())
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    let seconds = text.parse::<f64>().ok().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+    let time = seconds.map_or_else(|| humantime::parse_duration(text).map_err(|e| e.to_string()), Ok)?;
+    if time.is_zero() { Err("0 is no time".into()) } else { Ok(time) }
+}
+
+/// The command line with `run` in front where a program stands in place of a command: `ecli PROG`, `ecli -j PROG`.
+fn with_command(mut args: Vec<OsString>) -> Vec<OsString> {
+    if args.len() < 2 {
+        return args;
+    }
+    let command = CommandLine::command();
+    let is_command = |name: &str| command.get_subcommands().any(|command| command.get_name() == name);
+    let first = args[1].to_string_lossy();
+    let is_own = ["-h", "--help", "-V", "--version"].contains(&&*first) || first.starts_with("--log-level");
+    if !is_own && !is_command(&first) {
+        args.insert(1, "run".into());
+    }
+    args
+}

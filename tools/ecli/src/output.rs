@@ -1,0 +1,82 @@
+//! Where events go: stdout or a file, through one buffer.
+//!
+//! A reader that has enough (`| head`) is no failure; a full disk is.
+
+use std::fs::File;
+use std::io::{self, ErrorKind, IsTerminal, Write};
+use std::os::fd::AsFd;
+use std::path::Path;
+
+use crate::error::{Code, Failure, Result};
+
+/// The buffer is written out when it holds this much, or when no more events wait.
+const FULL: usize = 256 << 10;
+
+/// A buffered output.
+pub struct Output {
+    file: File,
+    name: String,
+    /// What is to be written; anybody may append.
+    pub buffer: Vec<u8>,
+    is_terminal: bool,
+    failed: Option<io::Error>,
+    /// The terminal's size, asked for once a batch.
+    size: Option<Option<(usize, usize)>>,
+}
+
+impl Output {
+    /// Writes to `path`, which is emptied first, or to stdout.
+    pub fn open(path: Option<&Path>) -> Result<Output> {
+        let (file, name) = match path {
+            Some(path) => (File::create(path), path.display().to_string()),
+            None => (io::stdout().as_fd().try_clone_to_owned().map(File::from), "standard output".into()),
+        };
+        let file = file.map_err(|e| Failure::io(Code::Output, &name, &e))?;
+        let is_terminal = file.is_terminal();
+        Ok(Output { file, name, buffer: Vec::with_capacity(2 * FULL), is_terminal, failed: None, size: None })
+    }
+
+    /// Whether people are looking.
+    pub fn is_terminal(&self) -> bool {
+        self.is_terminal
+    }
+
+    /// Columns and rows of the terminal.
+    pub fn size(&mut self) -> Option<(usize, usize)> {
+        let (file, is_terminal) = (&self.file, self.is_terminal);
+        *self.size.get_or_insert_with(|| {
+            let size = rustix::termios::tcgetwinsize(file).ok().filter(|_| is_terminal)?;
+            (size.ws_col > 0 && size.ws_row > 0).then_some((size.ws_col.into(), size.ws_row.into()))
+        })
+    }
+
+    /// Writes the buffer out if it is full. `false`: nothing more can be written.
+    #[inline]
+    pub fn go_on(&mut self) -> bool {
+        self.buffer.len() < FULL || self.flush()
+    }
+
+    /// Writes the buffer out. `false`: nothing more can be written.
+    pub fn flush(&mut self) -> bool {
+        if self.failed.is_none() && !self.buffer.is_empty() {
+            self.failed = self.file.write_all(&self.buffer).err();
+        }
+        self.buffer.clear();
+        self.size = None;
+        self.failed.is_none()
+    }
+
+    /// Whether the reader has gone.
+    pub fn is_closed(&self) -> bool {
+        self.failed.as_ref().is_some_and(|e| e.kind() == ErrorKind::BrokenPipe)
+    }
+
+    /// Writes out what is left and says whether everything has been written that was wanted.
+    pub fn finish(mut self) -> Result<()> {
+        self.flush();
+        match &self.failed {
+            Some(e) if !self.is_closed() => Err(Failure::io(Code::Output, &self.name, e)),
+            _ => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,269 @@
+//! `ecli run`: one program from its source to its last event.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use eunomia::{Event, EventKind, Flow, Level, Options, Status, Vm};
+
+use crate::archive::Unpacked;
+use crate::error::{Code, Failure, Result};
+use crate::options::{LogLevel, Run};
+use crate::output::Output;
+use crate::source::{self, Kind, Request};
+use crate::view::View;
+use crate::{Ended, attach, capabilities, guest, signals};
+
+/// `BPF_PROG_TYPE_TRACING`, which iterators belong to.
+const TRACING: u32 = 26;
+
+/// Runs the program.
+pub fn run(options: &Run, log_level: Option<LogLevel>) -> Ended {
+    let (prog, args) = options.prog();
+    let request = Request { prog, kind: options.prog_type, no_cache: options.no_cache };
+    let program = source::open(&request)?;
+    let argv: Vec<&str> = std::iter::once(prog).chain(args.iter().map(String::as_str)).collect();
+    let mut settings = vm_options(options, log_level);
+    match program.kind {
+        Kind::Wasm => guest::run(&program, settings, options, &argv),
+        Kind::Json => {
+            let vm = Vm::new(settings)?;
+            vm.open(&program.bytes, eunomia::Kind::Json as u32).map_err(|e| not_opened(&program.name, e))?;
+            package(vm, options, &argv)
+        }
+        Kind::Object => {
+            let vm = Vm::new(settings)?;
+            vm.open_object(&program.bytes, None).map_err(|e| not_opened(&program.name, e))?;
+            package(vm, options, &argv)
+        }
+        Kind::Tar => {
+            let unpacked = Unpacked::new(&program.bytes, &program.name)?;
+            settings.btf_path = settings.btf_path.or_else(|| unpacked.btf());
+            let vm = Vm::new(settings)?;
+            let json = unpacked.package()?;
+            vm.open(&json, eunomia::Kind::Json as u32).map_err(|e| not_opened(&program.name, e))?;
+            package(vm, options, &argv)
+        }
+    }
+}
+
+fn vm_options(options: &Run, log_level: Option<LogLevel>) -> Options {
+    Options {
+        log: Some(Box::new(log)),
+        log_level: Some(LogLevel::or_usual(log_level)),
+        btf_path: options.btf.clone(),
+        ..Options::default()
+    }
+}
+
+fn log(level: Level, line: &str) {
+    let level = match level {
+        Level::Error => "error",
+        Level::Warn => "warning",
+        Level::Info => "info",
+        Level::Debug => "debug",
+    };
+    eprintln!("ecli: {level}: {line}");
+}
+
+fn not_opened(name: &str, error: eunomia::Error) -> Failure {
+    let is_package = matches!(error.status, Status::Package | Status::Type | Status::Inval);
+    let failure = Failure::from(error).at(name);
+    if is_package { failure.with_code(Code::Source) } else { failure }
+}
+
+/// Runs a package that has been opened.
+fn package(vm: Vm, options: &Run, argv: &[&str]) -> Ended {
+    let asked = vm.args_set(argv).map_err(|e| Failure::from(e).with_code(Code::Usage).at(argv[0]))?;
+    if asked {
+        let mut output = Output::open(None)?;
+        output.buffer.extend_from_slice(vm.args_help()?.trim_end().as_bytes());
+        output.buffer.push(b'\n');
+        output.finish()?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    attach::apply(&vm, &options.attach)?;
+    let output = Output::open(options.output.as_deref())?;
+    let vm = Arc::new(vm);
+    vm.load().map_err(capabilities::explain)?;
+    let view = View::of_package(options, &vm, output)?;
+    check_maps(&vm, &options.map)?;
+    vm.attach().map_err(capabilities::explain)?;
+    let start = Instant::now();
+    capabilities::give_up(&vm);
+    signals::watch(&vm)?;
+    if let Some(time) = options.duration {
+        signals::stop_after(&vm, time)?;
+    }
+    Session { vm, options, view, start }.run()
+}
+
+fn check_maps(vm: &Vm, names: &[String]) -> Result<()> {
+    for name in names {
+        vm.map_find(name).map_err(|e| Failure::from(e).with_code(Code::Usage).at("--map"))?;
+    }
+    Ok(())
+}
+
+/// An attached package.
+struct Session<'a> {
+    vm: Arc<Vm>,
+    options: &'a Run,
+    view: View,
+    start: Instant,
+}
+
+impl Session<'_> {
+    fn run(mut self) -> Ended {
+        let iterators = self.iterators()?;
+        if iterators == self.vm.prog_count()? && iterators > 0 {
+            self.maps()?;
+            self.view.output.finish()?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        if self.vm.source_count()? == 0 && !self.options.quiet && self.options.map.is_empty() {
+            eprintln!(
+                "ecli: the program delivers no events and runs until Ctrl-C; what it prints with bpf_printk is in /sys/kernel/tracing/trace_pipe"
+            );
+        }
+        let was_stopped = self.events()?;
+        self.vm.detach()?;
+        // What came until then is still to be had.
+        while was_stopped && !self.view.is_done() && self.poll(0)? > 0 {}
+        self.maps()?;
+        let is_closed = self.view.output.is_closed();
+        if !is_closed && !self.options.quiet {
+            summary(&self.vm, self.view.shown, self.start.elapsed());
+        }
+        if self.options.stats {
+            stats(&self.vm)?;
+        }
+        self.view.output.finish()?;
+        Ok(ExitCode::SUCCESS)
+    }
+
+    /// Runs the iterators, which print what there is at this moment, and says how many there are.
+    fn iterators(&mut self) -> Result<usize> {
+        let mut count = 0;
+        for index in 0..self.vm.prog_count()? {
+            let info = self.vm.prog_at(index)?;
+            let is_iterator = info.kind == TRACING && info.section.to_bytes().starts_with(b"iter");
+            if !is_iterator || !info.attached {
+                continue;
+            }
+            count += 1;
+            let output = &mut self.view.output;
+            self.vm.iter_each(&info.name.to_string_lossy(), &mut |event: &Event| {
+                output.buffer.extend_from_slice(event.data);
+                if event.format == eunomia::Format::Text {
+                    output.buffer.push(b'\n');
+                }
+                if output.go_on() { Flow::Continue } else { Flow::End }
+            })?;
+        }
+        Ok(count)
+    }
+
+    /// Shows events until there are enough or somebody stops it; whether that was it.
+    fn events(&mut self) -> Result<bool> {
+        let mut next_maps = self.options.interval.map(|interval| Instant::now() + interval);
+        loop {
+            let timeout = next_maps.map_or(-1, |next| {
+                let left = next.saturating_duration_since(Instant::now());
+                left.as_micros().div_ceil(1000).min(i32::MAX as u128) as i32
+            });
+            match self.poll(timeout) {
+                Ok(_) => {}
+                Err(error) if error.status == Status::Stopped => return Ok(true),
+                Err(error) => return Err(error.into()),
+            }
+            if self.view.is_done() || !self.view.end_batch() {
+                return Ok(false);
+            }
+            if let (Some(next), Some(interval)) = (&mut next_maps, self.options.interval)
+                && *next <= Instant::now()
+            {
+                *next = Instant::now() + interval;
+                self.maps()?;
+            }
+        }
+    }
+
+    fn poll(&mut self, timeout_ms: i32) -> eunomia::Result<usize> {
+        let view = &mut self.view;
+        self.vm.poll(timeout_ms, view.delivery(), &mut |event: &Event| view.event(event))
+    }
+
+    /// Prints the maps of `--map`.
+    fn maps(&mut self) -> Result<()> {
+        for name in &self.options.map {
+            let format = match self.options.format() {
+                crate::options::Format::Json => eunomia::Format::Json,
+                _ => eunomia::Format::Text,
+            };
+            let buffer = &mut self.view.output.buffer;
+            if format == eunomia::Format::Text {
+                buffer.extend_from_slice(format!("{name}:\n").as_bytes());
+            }
+            self.vm.map_each(name, format, &mut |event: &Event| {
+                if event.kind == EventKind::MapEntry {
+                    buffer.extend_from_slice(event.data);
+                    buffer.push(b'\n');
+                }
+                Flow::Continue
+            })?;
+        }
+        self.view.end_batch();
+        Ok(())
+    }
+}
+
+/// One line on what became of all events.
+pub fn summary(vm: &Vm, shown: u64, time: Duration) {
+    let stats = vm.stats();
+    let lost = [
+        (stats.lost_kernel, "in the kernel"),
+        (stats.lost_queue, "in the queue"),
+        (stats.malformed, "for being malformed"),
+    ];
+    let lost: Vec<String> = lost
+        .iter()
+        .filter(|(count, _)| *count > 0)
+        .map(|(count, cause)| format!("{count} {cause}"))
+        .collect();
+    let lost = if lost.is_empty() { "none lost".into() } else { format!("lost {}", lost.join(", ")) };
+    let of = if shown < stats.events { format!(" of {}", stats.events) } else { String::new() };
+    let dropped = match stats.guest_dropped {
+        0 => String::new(),
+        count => format!(", {count} dropped by the module"),
+    };
+    eprintln!("ecli: {shown}{of} events in {:.1} s, {lost}{dropped}", time.as_secs_f64());
+}
+
+/// The whole ledger, and what each source and program did.
+pub fn stats(vm: &Vm) -> Result<()> {
+    let stats = vm.stats();
+    eprintln!(
+        "ecli: {} events, {} bytes, {} polls; lost {} in the kernel, {} in the queue; malformed {}",
+        stats.events, stats.bytes, stats.polls, stats.lost_kernel, stats.lost_queue, stats.malformed
+    );
+    for index in 0..vm.source_count().unwrap_or(0) {
+        let source = vm.source_at(index)?;
+        eprintln!(
+            "ecli: source {}: {} events, {} lost",
+            source.name.to_string_lossy(),
+            source.events,
+            source.lost
+        );
+    }
+    for index in 0..vm.prog_count().unwrap_or(0) {
+        let prog = vm.prog_at(index)?;
+        let per_run = prog.run_ns.checked_div(prog.run_count).unwrap_or(0);
+        let name = prog.name.to_string_lossy();
+        eprintln!("ecli: program {name}: {} runs, {per_run} ns each", prog.run_count);
+    }
+    if stats.run_count == 0 {
+        eprintln!("ecli: runs are counted with sysctl kernel.bpf_stats_enabled=1 only");
+    }
+    Ok(())
+}

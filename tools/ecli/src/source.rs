@@ -1,0 +1,148 @@
+//! From what the user names to a program's bytes, its name, and what kind of program they are.
+//!
+//! What is on this machine is read here; everything else is asked of [`crate::fetch`]. What the bytes are is told by
+//! the bytes: a suffix may be missing or wrong.
+
+use std::fs::{File, Metadata};
+use std::io::{self, Read};
+use std::path::Path;
+
+use clap::ValueEnum;
+
+use crate::error::{Code, Failure, Result};
+use crate::fetch;
+
+/// Bytes of the largest program; what the library takes, and a folder of BTF files beside it.
+pub const MAX_BYTES: usize = 512 << 20;
+
+/// What a program is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Kind {
+    /// A JSON package.
+    Json,
+    /// A tar archive with a package and BTF files for kernels that have none.
+    Tar,
+    /// A WASM module.
+    Wasm,
+    /// A BPF object as clang wrote it.
+    #[value(skip)]
+    Object,
+}
+
+impl Kind {
+    fn describe(self) -> &'static str {
+        match self {
+            Kind::Json => "a JSON package",
+            Kind::Tar => "a tar archive",
+            Kind::Wasm => "a WASM module",
+            Kind::Object => "an ELF file",
+        }
+    }
+}
+
+/// What the user asks for.
+pub struct Request<'a> {
+    /// A file, `-`, a URL, a name or an OCI reference.
+    pub prog: &'a str,
+    /// The kind it has to be; `None`: any.
+    pub kind: Option<Kind>,
+    /// Whether what has been downloaded before may not be used.
+    pub no_cache: bool,
+}
+
+/// A program, not opened yet.
+pub struct Program {
+    /// Its bytes, whatever they are worth.
+    pub bytes: Vec<u8>,
+    /// What messages and help texts call it.
+    pub name: String,
+    /// What the bytes look like.
+    pub kind: Kind,
+}
+
+/// Reads the program that is asked for.
+pub fn open(request: &Request) -> Result<Program> {
+    let name = request.prog;
+    let bytes = match name {
+        "-" => read(io::stdin().lock()).map_err(|e| Failure::io(Code::Source, "standard input", &e))?,
+        _ if Path::new(name).exists() || looks_like_a_path(name) => read_file(name)?,
+        _ => fetch::open(name, request.no_cache)?,
+    };
+    let name = if name == "-" { "standard input" } else { name };
+    let kind = kind_of(&bytes).map_err(|why| Failure::new(Code::Source, format_args!("{name}: {why}")))?;
+    if let Some(wanted) = request.kind.filter(|wanted| *wanted != kind) {
+        let text = format!("{name}: {}, not {} as -p says", kind.describe(), wanted.describe());
+        return Err(Failure::new(Code::Source, text));
+    }
+    Ok(Program { bytes, name: name.to_owned(), kind })
+}
+
+/// Whether a name that is no file can only have been meant as one.
+fn looks_like_a_path(name: &str) -> bool {
+    let is_url = name.contains("://");
+    let local = ["/", "./", "../", "~"].iter().any(|start| name.starts_with(start));
+    let suffix = [".json", ".wasm", ".tar", ".o"].iter().any(|end| name.ends_with(end));
+    !is_url && (local || suffix && !name.contains('/') || name.is_empty())
+}
+
+fn read_file(path: &str) -> Result<Vec<u8>> {
+    let failed = |e: io::Error| Failure::io(Code::Source, path, &e);
+    let file = File::open(path).map_err(failed)?;
+    let metadata = file.metadata().map_err(failed)?;
+    if metadata.is_dir() {
+        return Err(Failure::new(
+            Code::Source,
+            format_args!("{path}: a folder; name a file in it{}", hint(path)),
+        ));
+    }
+    if is_too_large(&metadata) {
+        return Err(failed(too_large()));
+    }
+    read(file).map_err(failed)
+}
+
+/// A package that lies in a folder.
+fn hint(folder: &str) -> String {
+    let found = ["package.json", "app.wasm"].iter().map(|name| Path::new(folder).join(name));
+    let found = found.filter(|path| path.exists()).map(|path| format!(", for example {}", path.display()));
+    found.into_iter().next().unwrap_or_default()
+}
+
+fn is_too_large(metadata: &Metadata) -> bool {
+    metadata.is_file() && metadata.len() > MAX_BYTES as u64
+}
+
+fn too_large() -> io::Error {
+    io::Error::other(format!("too large for a program (at most {MAX_BYTES} bytes)"))
+}
+
+fn read(from: impl Read) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    from.take(MAX_BYTES as u64 + 1).read_to_end(&mut bytes)?;
+    if bytes.len() > MAX_BYTES { Err(too_large()) } else { Ok(bytes) }
+}
+
+/// What the bytes are, or why they are nothing that runs.
+fn kind_of(bytes: &[u8]) -> Result<Kind, String> {
+    const USTAR: std::ops::Range<usize> = 257..262;
+    let first = bytes.iter().find(|byte| !byte.is_ascii_whitespace());
+    let looks_compressed = [&b"\x1f\x8b"[..], b"\x28\xb5\x2f\xfd", b"BZh", b"\xfd7zXZ", b"PK\x03\x04"];
+    match bytes {
+        _ if first.is_none() => Err("empty; a package, a WASM module or a tar archive is wanted".into()),
+        _ if bytes.starts_with(b"\0asm") => Ok(Kind::Wasm),
+        _ if bytes.starts_with(b"\x7fELF") => Ok(Kind::Object),
+        _ if bytes.get(USTAR) == Some(b"ustar") => Ok(Kind::Tar),
+        _ if first == Some(&b'{') => Ok(Kind::Json),
+        _ if looks_compressed.iter().any(|magic| bytes.starts_with(magic)) => {
+            Err("compressed; unpack it first".into())
+        }
+        _ => {
+            let line = bytes.split(|byte| *byte == b'\n').next().unwrap_or_default();
+            let start = &line[..line.len().min(32)];
+            Err(format!(
+                "neither a package nor a WASM module nor a tar archive; it begins with \"{}\"",
+                start.escape_ascii()
+            ))
+        }
+    }
+}

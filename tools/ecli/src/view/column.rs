@@ -1,0 +1,57 @@
+//! One field of a record as text or JSON.
+
+use std::sync::Arc;
+
+use eunomia::types::{Field, Kind, Plan, Type};
+
+use crate::error::Result;
+use crate::field;
+
+/// A field and the plan that writes it: that of a struct with this one member, whose frame is cut off.
+pub struct Column {
+    /// Its name, as the user has it.
+    pub name: String,
+    /// Where it lies and what it is.
+    pub field: Field,
+    plan: Plan,
+}
+
+impl Column {
+    fn new(name: &str, field: Field, record: &Type) -> Result<Column> {
+        let member = Field { name: name.into(), ..field.clone() };
+        let plan = Plan::new(&Type::structure("record", record.size, vec![member])?)?;
+        Ok(Column { name: name.to_owned(), field, plan })
+    }
+
+    /// The columns called `names`, or all of a record.
+    pub fn of(ty: &Arc<Type>, names: &[String]) -> Result<Vec<Column>> {
+        if names.is_empty() {
+            return field::all(ty)
+                .into_iter()
+                .map(|field| Column::new(&field.name.to_string(), field, ty))
+                .collect();
+        }
+        names.iter().map(|name| Column::new(name, field::find(ty, name)?, ty)).collect()
+    }
+
+    /// Whether numbers stand in it.
+    pub fn is_number(&self) -> bool {
+        !matches!(self.field.ty.kind, Kind::Array | Kind::Struct | Kind::Union | Kind::Enum | Kind::Bool)
+    }
+
+    /// Appends its value bare, as it stands in a table.
+    pub fn text(&self, record: &[u8], out: &mut Vec<u8>) {
+        let start = out.len();
+        self.plan.text_members(record, "", out);
+        let frame = self.name.len() + " = ".len();
+        out.drain(start..(start + frame).min(out.len()));
+        out.pop();
+    }
+}
+
+/// A plan for the JSON of these fields.
+pub fn json_plan(ty: &Arc<Type>, names: &[String]) -> Result<Plan> {
+    let members = names.iter().map(|name| Ok(Field { name: name.as_str().into(), ..field::find(ty, name)? }));
+    let members = members.collect::<Result<Vec<Field>>>()?;
+    Ok(Plan::new(&Type::structure("record", ty.size, members)?)?)
+}

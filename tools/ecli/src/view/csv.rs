@@ -1,0 +1,73 @@
+//! Records as comma-separated values, RFC 4180 with plain line ends.
+
+use csv_core::{WriteResult, Writer};
+
+use super::column::Column;
+
+/// A CSV table.
+pub struct Csv {
+    columns: Vec<Column>,
+    timestamps: bool,
+    writer: Writer,
+    headed: bool,
+    cell: Vec<u8>,
+}
+
+impl Csv {
+    /// A table of these columns.
+    pub fn new(columns: Vec<Column>, timestamps: bool) -> Csv {
+        Csv { columns, timestamps, writer: Writer::new(), headed: false, cell: Vec::new() }
+    }
+
+    /// The names of its columns.
+    pub fn names(&self) -> Vec<&str> {
+        self.columns.iter().map(|column| &*column.name).collect()
+    }
+
+    /// Appends a record, and the head before the first; the caller ends the line.
+    pub fn row(&mut self, record: &[u8], time: Option<String>, out: &mut Vec<u8>) {
+        if !std::mem::replace(&mut self.headed, true) {
+            let names =
+                self.timestamps.then_some("time").into_iter().chain(self.columns.iter().map(|c| &*c.name));
+            for (index, name) in names.enumerate() {
+                cell(&mut self.writer, index, name.as_bytes(), out);
+            }
+            self.end(out);
+            out.push(b'\n');
+        }
+        let mut index = 0;
+        if let Some(time) = time {
+            cell(&mut self.writer, index, time.as_bytes(), out);
+            index += 1;
+        }
+        for column in &self.columns {
+            self.cell.clear();
+            column.text(record, &mut self.cell);
+            cell(&mut self.writer, index, &self.cell, out);
+            index += 1;
+        }
+        self.end(out);
+    }
+
+    /// Closes the quotes of the last cell.
+    fn end(&mut self, out: &mut Vec<u8>) {
+        let mut room = [0; 8];
+        let (_, len) = self.writer.finish(&mut room);
+        out.extend_from_slice(&room[..len]);
+        self.writer = Writer::new();
+    }
+}
+
+/// Appends a cell, behind a comma unless it is the first.
+fn cell(writer: &mut Writer, index: usize, text: &[u8], out: &mut Vec<u8>) {
+    let start = out.len();
+    // Quotes double at most, and there are two around and a comma in front.
+    out.resize(start + 2 * text.len() + 8, 0);
+    let mut end = start;
+    if index > 0 {
+        end += writer.delimiter(&mut out[end..]).1;
+    }
+    let (result, _, len) = writer.field(text, &mut out[end..]);
+    debug_assert!(matches!(result, WriteResult::InputEmpty));
+    out.truncate(end + len);
+}

@@ -1,0 +1,60 @@
+//! The content of sampled maps on a terminal: each round is drawn over the last.
+
+use std::ffi::CStr;
+use std::io::Write;
+
+/// The rounds as they stand on the screen.
+#[derive(Default)]
+pub struct Frames {
+    frames: Vec<Frame>,
+    /// Rows of the screen that are drawn on.
+    rows: usize,
+}
+
+struct Frame {
+    source: Box<[u8]>,
+    coming: Vec<u8>,
+    shown: Vec<u8>,
+}
+
+impl Frames {
+    /// Adds an entry to the round to come.
+    pub fn add(&mut self, source: &[u8], entry: &[u8]) {
+        let coming = &mut self.frame(source).coming;
+        coming.extend_from_slice(entry);
+        coming.push(b'\n');
+    }
+
+    fn frame(&mut self, source: &[u8]) -> &mut Frame {
+        let known = self.frames.iter().position(|frame| &*frame.source == source);
+        let index = known.unwrap_or_else(|| {
+            self.frames.push(Frame { source: source.into(), coming: Vec::new(), shown: Vec::new() });
+            self.frames.len() - 1
+        });
+        &mut self.frames[index]
+    }
+
+    /// Draws everything anew, now that the round of `source` is complete. A screen that is too small keeps what is drawn
+    /// last, as if it had been printed.
+    pub fn draw(&mut self, source: &CStr, time: &str, size: Option<(usize, usize)>, out: &mut Vec<u8>) {
+        let frame = self.frame(source.to_bytes());
+        frame.shown = std::mem::take(&mut frame.coming);
+        let (width, height) = size.unwrap_or((80, 24));
+        // Writing to a vector cannot fail.
+        let _ = match self.rows {
+            0 => Ok(()),
+            rows if rows < height => write!(out, "\x1b[{rows}A\r\x1b[J"),
+            _ => write!(out, "\x1b[H\x1b[2J"),
+        };
+        let start = out.len();
+        for frame in &self.frames {
+            let _ = writeln!(out, "{time}  {}", String::from_utf8_lossy(&frame.source));
+            out.extend_from_slice(&frame.shown);
+        }
+        let lines = String::from_utf8_lossy(&out[start..])
+            .lines()
+            .map(|line| line.chars().count().div_ceil(width).max(1))
+            .sum();
+        self.rows = lines;
+    }
+}

@@ -1,0 +1,187 @@
+//! Records as rows of a table that fits the terminal.
+//!
+//! Numbers stand to the right and their columns grow; texts stand to the left and give way where the terminal is narrow.
+//! Into a file or pipe nothing is cut.
+
+use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
+
+use super::clock::Clock;
+use super::column::Column;
+use crate::terminal::Style;
+
+/// Narrowest column.
+const NARROWEST: usize = 6;
+/// What a text gets before anybody knows how long it is.
+const USUAL_TEXT: usize = 32;
+/// The narrowest that a text is squeezed to.
+const SQUEEZED: usize = 8;
+
+/// A table of the records of one source.
+pub struct Table {
+    columns: Vec<Column>,
+    widths: Vec<usize>,
+    style: Style,
+    /// The terminal that the widths are for.
+    size: Option<(usize, usize)>,
+    /// Rows since the last head; `None` before the first.
+    rows: Option<usize>,
+    cell: Vec<u8>,
+    line: String,
+}
+
+impl Table {
+    /// A table of these columns.
+    pub fn new(columns: Vec<Column>, style: Style) -> Table {
+        let widths = columns.iter().map(usual_width).collect();
+        Table { columns, widths, style, size: None, rows: None, cell: Vec::new(), line: String::new() }
+    }
+
+    /// Appends a record as a row, with a head where one is due.
+    pub fn row(
+        &mut self,
+        record: &[u8],
+        clock: &mut Clock,
+        exact: bool,
+        size: Option<(usize, usize)>,
+        out: &mut Vec<u8>,
+    ) {
+        let time = if exact { clock.exact().into() } else { clock.time() };
+        if self.size != size {
+            self.size = size;
+            self.fit(time.len());
+        }
+        let is_due = |rows: usize| size.is_some_and(|(_, height)| rows + 2 >= height);
+        if self.rows.is_none_or(is_due) {
+            self.head(time.len(), out);
+            self.rows = Some(0);
+        }
+        self.rows = self.rows.map(|rows| rows + 1);
+        self.line.clear();
+        let last = self.columns.len().saturating_sub(1);
+        for index in 0..self.columns.len() {
+            let mut cell = std::mem::take(&mut self.cell);
+            cell.clear();
+            self.columns[index].text(record, &mut cell);
+            let text = String::from_utf8_lossy(&cell);
+            let is_number = self.columns[index].is_number();
+            let len = width_of(&text);
+            if is_number && len > self.widths[index] {
+                self.widths[index] = len;
+                self.narrow(time.len());
+            }
+            let width = self.widths[index];
+            self.line.push(' ');
+            if is_number {
+                pad(&mut self.line, width - len);
+            }
+            match size {
+                Some(_) if len > width && !is_number => cut(&text, width, &mut self.line),
+                _ => self.line.push_str(&text),
+            }
+            if !is_number && index != last {
+                pad(&mut self.line, width.saturating_sub(len));
+            }
+            drop(text);
+            self.cell = cell;
+        }
+        self.style.dim(&time, out);
+        match size {
+            Some((width, _)) if time.len() + width_of(&self.line) > width => {
+                let line = std::mem::take(&mut self.line);
+                cut(&line, width.saturating_sub(time.len()), &mut self.line);
+                out.extend_from_slice(self.line.as_bytes());
+            }
+            _ => out.extend_from_slice(self.line.as_bytes()),
+        }
+        out.push(b'\n');
+    }
+
+    fn head(&self, time_width: usize, out: &mut Vec<u8>) {
+        let mut line = format!("{:time_width$}", "TIME");
+        for (index, (column, width)) in self.columns.iter().zip(&self.widths).enumerate() {
+            let name = column.name.to_uppercase();
+            let blanks = width.saturating_sub(width_of(&name));
+            line.push(' ');
+            if column.is_number() {
+                pad(&mut line, blanks);
+            }
+            line.push_str(&name);
+            if !column.is_number() && index + 1 < self.columns.len() {
+                pad(&mut line, blanks);
+            }
+        }
+        if let Some((width, _)) = self.size {
+            let whole = std::mem::take(&mut line);
+            cut(&whole, width, &mut line);
+        }
+        self.style.bold(&line, out);
+        out.push(b'\n');
+    }
+
+    /// Shares the terminal's width among the texts.
+    fn fit(&mut self, time_width: usize) {
+        let Some((width, _)) = self.size else { return };
+        self.widths = self.columns.iter().map(usual_width).collect();
+        self.narrow(time_width);
+        let is_short = |index: &usize| longest_text(&self.columns[*index]) > self.widths[*index];
+        let texts: Vec<usize> = self.texts().filter(is_short).collect();
+        let spare = width.saturating_sub(self.width(time_width));
+        for index in &texts {
+            let room = longest_text(&self.columns[*index]) - self.widths[*index];
+            self.widths[*index] += (spare / texts.len()).min(room);
+        }
+    }
+
+    /// Takes from the widest texts what does not fit the terminal.
+    fn narrow(&mut self, time_width: usize) {
+        let Some((width, _)) = self.size else { return };
+        while self.width(time_width) > width {
+            let widest = self.texts().max_by_key(|index| self.widths[*index]);
+            let Some(widest) = widest.filter(|widest| self.widths[*widest] > SQUEEZED) else { return };
+            self.widths[widest] -= 1;
+        }
+    }
+
+    fn width(&self, time_width: usize) -> usize {
+        time_width + self.widths.iter().map(|width| width + 1).sum::<usize>()
+    }
+
+    fn texts(&self) -> impl Iterator<Item = usize> {
+        (0..self.columns.len()).filter(|index| !self.columns[*index].is_number())
+    }
+}
+
+/// Characters of the longest text a column can hold.
+fn longest_text(column: &Column) -> usize {
+    let ty = &column.field.ty;
+    if ty.is_string() && ty.count > 0 { ty.size - 1 } else { usize::from(u16::MAX) }
+}
+
+fn usual_width(column: &Column) -> usize {
+    let ty = &column.field.ty;
+    let usual = if ty.is_string() { longest_text(column).min(USUAL_TEXT) } else { NARROWEST };
+    usual.max(width_of(&column.name))
+}
+
+/// Columns that a text takes on a terminal.
+fn width_of(text: &str) -> usize {
+    if text.is_ascii() { text.len() } else { text.width() }
+}
+
+fn pad(line: &mut String, blanks: usize) {
+    line.extend(std::iter::repeat_n(' ', blanks));
+}
+
+/// Appends what of the text fits into `width`, with a sign that it goes on.
+fn cut(text: &str, width: usize, line: &mut String) {
+    if width_of(text) <= width {
+        return line.push_str(text);
+    }
+    let mut left = width.saturating_sub(1);
+    for letter in text.chars() {
+        let Some(rest) = left.checked_sub(letter.width().unwrap_or(0)) else { break };
+        left = rest;
+        line.push(letter);
+    }
+    line.push('…');
+}

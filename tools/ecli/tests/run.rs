@@ -1,0 +1,198 @@
+//! `ecli run` on real packages, driven by real events.
+
+mod support;
+
+use support::{Activity, module, package, run, run_with_input};
+
+#[test]
+fn count_ends_a_run_and_json_comes_line_by_line() {
+    needs_root!();
+    let _activity = Activity::start();
+    let ran = run(&["run", "-j", "--count", "3", &package("bootstrap")]);
+    assert_eq!(ran.code, Some(0), "{}", ran.err);
+    let lines: Vec<serde_json::Value> =
+        ran.out.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    assert_eq!(lines.len(), 3, "{}", ran.out);
+    assert!(lines.iter().all(|line| line["pid"].as_u64().is_some_and(|pid| pid > 0)), "{}", ran.out);
+    assert!(ran.err.starts_with("ecli: 3"), "{}", ran.err);
+}
+
+#[test]
+fn a_program_without_a_command_is_run_as_text() {
+    needs_root!();
+    let _activity = Activity::start();
+    let ran = run(&["--count", "2", &package("bootstrap")]);
+    assert_eq!(ran.code, Some(0), "{}", ran.err);
+    let lines: Vec<&str> = ran.out.lines().collect();
+    assert!(lines[0].starts_with("TIME ") && lines[0].contains(" COMM "), "{}", ran.out);
+    assert_eq!(lines.len(), 3, "{}", ran.out);
+    assert!(!ran.out.contains('\u{1b}'), "no colour into a pipe: {}", ran.out);
+}
+
+#[test]
+fn a_package_comes_from_stdin_too() {
+    needs_root!();
+    let _activity = Activity::start();
+    let bytes = std::fs::read(package("bootstrap")).expect("a package");
+    for dash in ["-", "--"] {
+        let ran = run_with_input(&["run", "--count", "1", "-j", dash], &bytes);
+        assert_eq!((ran.code, ran.out.lines().count()), (Some(0), 1), "{dash}: {}", ran.err);
+    }
+}
+
+#[test]
+fn help_of_a_program_goes_to_stdout_and_ends_well() {
+    for help in ["-h", "--help"] {
+        let ran = run(&["run", &package("opensnoop"), help]);
+        assert_eq!(ran.code, Some(0), "{}", ran.err);
+        assert!(ran.out.contains("--pid"), "{}", ran.out);
+        assert_eq!(ran.err, "");
+    }
+}
+
+#[test]
+fn arguments_behind_the_program_are_the_programs() {
+    needs_root!();
+    let _activity = Activity::start();
+    let nobody = "4194303";
+    let ran = run(&["run", "-j", "--duration", "0.3", &package("opensnoop"), "-p", nobody]);
+    assert_eq!((ran.code, ran.out.as_str()), (Some(0), ""), "{}", ran.err);
+    let ran = run(&["run", &package("opensnoop"), "--nonsense"]);
+    assert_eq!(ran.code, Some(2));
+    assert!(ran.err.contains("\"--nonsense\"") && ran.err.contains("--pid"), "{}", ran.err);
+}
+
+#[test]
+fn a_programs_short_option_in_front_of_it_is_explained() {
+    let ran = run(&["run", "-p", "1641", &package("opensnoop")]);
+    assert_eq!(ran.code, Some(2));
+    assert!(ran.err.contains("behind it"), "{}", ran.err);
+}
+
+#[test]
+fn a_module_gets_its_arguments_and_ends_with_its_code() {
+    let ran = run(&["run", &module("sigsnoop"), "-h"]);
+    assert!(ran.out.contains("--pid"), "{} {}", ran.out, ran.err);
+    assert_eq!(ran.code, Some(0));
+}
+
+#[test]
+fn a_reader_that_has_enough_is_no_failure() {
+    needs_root!();
+    let _activity = Activity::start();
+    let script = format!("{} run -j {} | head -n 1", env!("CARGO_BIN_EXE_ecli"), package("bootstrap"));
+    let ran: support::Ran = std::process::Command::new("bash")
+        .args(["-o", "pipefail", "-c", &script])
+        .output()
+        .expect("bash")
+        .into();
+    assert_eq!((ran.code, ran.out.lines().count()), (Some(0), 1), "{}", ran.err);
+    assert_eq!(ran.err, "");
+}
+
+#[test]
+fn a_full_disk_is_a_clear_error() {
+    needs_root!();
+    let _activity = Activity::start();
+    let ran = run(&["run", "--output", "/dev/full", &package("bootstrap")]);
+    assert_eq!(ran.code, Some(6));
+    assert!(ran.err.contains("/dev/full: No space left on device"), "{}", ran.err);
+}
+
+#[test]
+fn filters_and_columns_choose() {
+    needs_root!();
+    let _activity = Activity::start();
+    let filter = "comm == true && !(exit_event == false) && filename =~ \"^$\"";
+    let ran = run(&[
+        "run",
+        "-j",
+        "--count",
+        "2",
+        "--columns",
+        "comm,pid",
+        "--filter",
+        filter,
+        &package("bootstrap"),
+    ]);
+    assert_eq!(ran.code, Some(0), "{}", ran.err);
+    assert!(ran.out.lines().all(|line| line.starts_with("{\"comm\":\"true\",\"pid\":")), "{}", ran.out);
+    assert_eq!(ran.out.lines().count(), 2);
+    for (filter, what) in
+        [("nonsense == 1", "nonsense"), ("pid ==", "value"), ("pid = 1", "=="), ("(pid", ")")]
+    {
+        let ran = run(&["run", "--filter", filter, &package("bootstrap")]);
+        assert_eq!(ran.code, Some(2), "{filter}: {}", ran.err);
+        assert!(ran.err.contains(what), "{filter}: {}", ran.err);
+    }
+}
+
+#[test]
+fn what_is_no_program_is_named() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = |name: &str| folder.path().join(name).to_str().expect("UTF-8").to_owned();
+    std::fs::write(path("empty.json"), "").expect("a file");
+    std::fs::write(path("text"), "#!/bin/sh\n").expect("a file");
+    std::fs::write(path("half.json"), "{\"meta\":").expect("a file");
+    let cases = [
+        (folder.path().to_str().expect("UTF-8").to_owned(), "a folder"),
+        ("/bin/true".into(), "not for BPF"),
+        (path("missing.json"), "No such file"),
+        (path("empty.json"), "empty"),
+        (path("text"), "#!/bin/sh"),
+        (path("half.json"), "half.json"),
+        ("ftp://example.org/x".into(), "\"ftp\""),
+        ("-".into(), "standard input: empty"),
+    ];
+    for (prog, what) in cases {
+        let ran = run(&["run", &prog]);
+        assert_eq!(ran.code, Some(3), "{prog}: {}", ran.err);
+        assert!(ran.err.contains(what), "{prog}: {}", ran.err);
+        assert_eq!(ran.err.lines().count(), 1, "{}", ran.err);
+    }
+    let wrong = run(&["run", "-p", "wasm", &package("opensnoop")]);
+    assert_eq!(wrong.code, Some(3));
+    assert!(wrong.err.contains("a JSON package, not a WASM module"), "{}", wrong.err);
+}
+
+#[test]
+fn an_archive_runs_and_one_that_leads_out_does_not() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("good.tar");
+    let json = std::fs::read(package("opensnoop")).expect("a package");
+    archive(&path, &[("package.json", &json), ("btfhub-archive/x/y/z/k.btf", b"")]);
+    let ran = run(&["run", path.to_str().expect("UTF-8"), "-h"]);
+    assert_eq!(ran.code, Some(0), "{}", ran.err);
+    assert!(ran.out.contains("--pid"), "{}", ran.out);
+    for name in ["../out", "/tmp/ecli-out", "a/../../out"] {
+        archive(&path, &[(name, b"x"), ("package.json", &json)]);
+        let ran = run(&["run", path.to_str().expect("UTF-8"), "-h"]);
+        assert_eq!(ran.code, Some(3), "{name}");
+        assert!(ran.err.contains("leads out of the archive"), "{name}: {}", ran.err);
+    }
+    archive(&path, &[("other.json", &json)]);
+    let ran = run(&["run", path.to_str().expect("UTF-8")]);
+    assert!(ran.code == Some(3) && ran.err.contains("no package.json"), "{}", ran.err);
+}
+
+/// Writes a tar archive with these names as they are, which the crate's own functions refuse to.
+fn archive(path: &std::path::Path, files: &[(&str, &[u8])]) {
+    let mut builder = tar::Builder::new(std::fs::File::create(path).expect("a file"));
+    for (name, content) in files {
+        let mut header = tar::Header::new_ustar();
+        header.as_old_mut().name[..name.len()].copy_from_slice(name.as_bytes());
+        header.set_size(content.len() as u64);
+        header.set_cksum();
+        builder.append(&header, *content).expect("an entry");
+    }
+    builder.finish().expect("an archive");
+}
+
+#[test]
+fn closed_stdin_is_no_trouble() {
+    let script = format!("{} run - <&-", env!("CARGO_BIN_EXE_ecli"));
+    let ran: support::Ran =
+        std::process::Command::new("sh").args(["-c", &script]).output().expect("sh").into();
+    assert_eq!(ran.code, Some(3));
+    assert!(ran.err.contains("standard input"), "{}", ran.err);
+}

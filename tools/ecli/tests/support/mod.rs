@@ -1,0 +1,97 @@
+//! What the tests share: the real binary, packages as `make packages` compiles them, and processes that cause events.
+#![allow(dead_code, reason = "each test binary uses a part of it")]
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::{Child, Command, Output, Stdio};
+
+/// Ends a test that needs root; loudly, and with a failure in CI, where nothing may be skipped.
+#[macro_export]
+macro_rules! needs_root {
+    () => {
+        if !rustix::process::geteuid().is_root() {
+            assert!(std::env::var_os("CI").is_none(), "this test needs root, and CI must not skip it");
+            eprintln!("SKIPPED: {} needs root", module_path!());
+            return;
+        }
+    };
+}
+
+/// A package of an example.
+pub fn package(name: &str) -> String {
+    packaged(&format!("{name}/package.json"))
+}
+
+/// The WASM module of an example.
+pub fn module(name: &str) -> String {
+    packaged(&format!("{name}/app.wasm"))
+}
+
+fn packaged(file: &str) -> String {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../target/packages").join(file);
+    assert!(path.exists(), "{} is missing: run `make packages` first", path.display());
+    path.to_str().expect("a path in UTF-8").to_owned()
+}
+
+/// ecli with these arguments, stdin closed to it.
+pub fn ecli(args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_ecli"));
+    command.args(args).stdin(Stdio::null());
+    command
+}
+
+/// How a run of ecli ended.
+pub struct Ran {
+    pub code: Option<i32>,
+    pub out: String,
+    pub err: String,
+}
+
+impl From<Output> for Ran {
+    fn from(output: Output) -> Ran {
+        let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+        Ran { code: output.status.code(), out: text(output.stdout), err: text(output.stderr) }
+    }
+}
+
+/// Runs ecli to its end.
+pub fn run(args: &[&str]) -> Ran {
+    ecli(args).output().expect("ecli runs").into()
+}
+
+/// Runs ecli to its end, with `input` on stdin.
+pub fn run_with_input(args: &[&str], input: &[u8]) -> Ran {
+    let mut child = ecli(args)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("ecli starts");
+    let mut stdin = child.stdin.take().expect("a pipe");
+    let input = input.to_owned();
+    let writer = std::thread::spawn(move || stdin.write_all(&input));
+    let output = child.wait_with_output().expect("ecli ends");
+    // ecli may have had enough before the end.
+    let _ = writer.join().expect("the writer does not panic");
+    output.into()
+}
+
+/// Starts programs until it is dropped: events for whoever watches.
+pub struct Activity {
+    child: Child,
+}
+
+impl Activity {
+    pub fn start() -> Activity {
+        let child =
+            Command::new("sh").args(["-c", "while :; do /bin/true; done"]).spawn().expect("sh starts");
+        Activity { child }
+    }
+}
+
+impl Drop for Activity {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
