@@ -55,6 +55,15 @@ func (e *Error) Is(target error) bool {
 	return target == error(e.Status)
 }
 
+// As makes errors.As(err, &status) store the error's own status in a Status.
+func (e *Error) As(target any) bool {
+	status, ok := target.(*Status)
+	if ok {
+		*status = e.Status
+	}
+	return ok
+}
+
 // Unwrap makes errors.Is(err, syscall.EEXIST) true for the errno behind the error.
 func (e *Error) Unwrap() error {
 	if e.Errno == 0 {

@@ -62,21 +62,20 @@ func (vm *VM) Poll(ctx context.Context, timeout time.Duration, format Format, fn
 			return C.eunomia_go_poll(c, C.uint32_t(format), delivery)
 		})
 		count = n
-		return n > 0 || d.ended, err
+		return n > 0 || d.ended || d.err != nil, err
 	})
 	return count, err
 }
 
 // Run polls until Stop is called or fn returns End, and returns nil then.
 func (vm *VM) Run(ctx context.Context, format Format, fn func(*Event) error) error {
-	ended := false
+	var own error // of fn; an ErrStopped among them is that of another vm
 	until := func(event *Event) error {
-		err := fn(event)
-		ended = err == End
-		return err
+		own = fn(event)
+		return own
 	}
-	for !ended {
-		if _, err := vm.Poll(ctx, Forever, format, until); errors.Is(err, ErrStopped) {
+	for own == nil {
+		if _, err := vm.Poll(ctx, Forever, format, until); own == nil && errors.Is(err, ErrStopped) {
 			return nil
 		} else if err != nil {
 			return err
@@ -92,6 +91,7 @@ type Batch struct {
 	Format Format
 	Count  int
 	Data   []byte // the part of the buffer in use: a line each, or in FormatRaw what Records takes apart
+	kind   EventKind
 }
 
 // Read waits as Poll does and stores the records of one source in buf, as many as fit. For FormatRaw buf must be
@@ -103,7 +103,7 @@ func (vm *VM) Read(ctx context.Context, timeout time.Duration, format Format, bu
 			status := C.eunomia_read(c, 0, C.uint32_t(format), pointer(buf), C.size_t(len(buf)), found)
 			if status > 0 {
 				source := vm.source(int(found.source))
-				batch.Source, batch.Type = source.name, source.kind
+				batch.Source, batch.Type, batch.kind = source.name, source.of, source.kind
 			}
 			return status
 		})
@@ -196,7 +196,7 @@ func (e *Events) Next() bool {
 			e.err = err
 			return false
 		}
-		e.event.Source, e.event.Type = batch.Source, batch.Type
+		e.event.Source, e.event.Type, e.event.Kind = batch.Source, batch.Type, batch.kind
 		if batch.Format == FormatRaw {
 			e.records = batch.Records()
 		} else {
@@ -217,11 +217,7 @@ func (e *Events) take() bool {
 		e.records = Records{}
 		return false
 	}
-	e.event.Kind = EventSample
 	e.event.Data, e.event.Key, e.event.CPU = e.records.Data(), e.records.Key(), e.records.CPU()
-	if len(e.event.Key) > 0 {
-		e.event.Kind = EventMapEntry
-	}
 	return true
 }
 
@@ -261,16 +257,16 @@ func (vm *VM) WasmRun(ctx context.Context, argv []string, format Format, fn func
 	defer vm.release()
 	defer vm.stopAtEnd(ctx)()
 	var code C.int
-	_, _, err = vm.deliver(fn, func(c *C.eunomia_vm, delivery C.uintptr_t) C.int {
+	_, d, err := vm.deliver(fn, func(c *C.eunomia_vm, delivery C.uintptr_t) C.int {
 		return C.eunomia_go_wasm_run(c, C.int(len(argv)), names.from(0), &code, C.uint32_t(format), delivery)
 	})
-	if errors.Is(err, ErrStopped) && !vm.stopped.Swap(false) && ctx.Err() != nil {
+	if d.err == nil && errors.Is(err, ErrStopped) && !vm.stopped.Swap(false) && ctx.Err() != nil {
 		err = ctx.Err()
 	}
 	return int(code), err
 }
 
-// whenReady tries, and as long as there is nothing waits for the vm's descriptor and tries again.
+// whenReady tries until that is done or fails, and in between waits for the vm's descriptor.
 //
 // Go waits, not C, so that other goroutines can use the vm meanwhile.
 func (vm *VM) whenReady(ctx context.Context, timeout time.Duration, try func() (bool, error)) error {
@@ -280,7 +276,7 @@ func (vm *VM) whenReady(ctx context.Context, timeout time.Duration, try func() (
 			return err
 		}
 		done, err := try()
-		if errors.Is(err, ErrStopped) && !vm.stopped.Swap(false) && !vm.closed.Load() {
+		if !done && errors.Is(err, ErrStopped) && !vm.stopped.Swap(false) && !vm.closed.Load() {
 			continue // by a context: this one, or that of a call which has ended before it noticed
 		}
 		left := time.Until(deadline)

@@ -26,6 +26,31 @@ func TestAnErrorOfACallbackIsReturned(t *testing.T) {
 	equal(t, count, 2)
 }
 
+// It may come from another vm that was stopped.
+func TestAnErrorOfACallbackIsNotTakenForAStop(t *testing.T) {
+	vm := running(t)
+	other := running(t)
+	ctx, cancel := context.WithTimeout(background, 10*time.Second)
+	defer cancel()
+	fail := func(*Event) error {
+		other.Stop()
+		_, err := other.Poll(ctx, Forever, FormatJSON, ignore)
+		return err
+	}
+	trigger(t, vm, 1)
+	_, err := vm.Poll(ctx, Forever, FormatJSON, fail)
+	equal(t, errors.Is(err, ErrStopped), true)
+	trigger(t, vm, 1)
+	equal(t, errors.Is(vm.Run(ctx, FormatJSON, fail), ErrStopped), true)
+	guest := opened(t, "hello.wasm", nil)
+	_, err = guest.WasmRun(ctx, []string{"guest"}, FormatJSON, fail)
+	equal(t, errors.Is(err, ErrStopped), true)
+	// Neither took a stop of its own away.
+	vm.Stop()
+	_, err = vm.Poll(ctx, Forever, FormatJSON, ignore)
+	equal(t, errors.Is(err, ErrStopped), true)
+}
+
 // panics is what function panics with.
 func panics(function func()) (failure any) {
 	defer func() { failure = recover() }()

@@ -271,7 +271,8 @@ func (vm *VM) Sources() ([]SourceInfo, error) {
 // source is what a batch tells of its source. It stays the same once the package is loaded.
 type source struct {
 	name string
-	kind *Type
+	of   *Type
+	kind EventKind // of what it delivers
 }
 
 // source looks a source up; the caller has the vm's turn.
@@ -279,7 +280,11 @@ func (vm *VM) source(index int) source {
 	for i := len(vm.sources); i <= index; i++ {
 		found := C.eunomia_source_info{size: C.sizeof_eunomia_source_info}
 		C.eunomia_source_at(vm.c, C.int(i), &found)
-		vm.sources = append(vm.sources, source{C.GoString(found.name), vm.typeOf(found._type)})
+		kind := EventSample
+		if found.kind == C.EUNOMIA_SOURCE_MAP {
+			kind = EventMapEntry
+		}
+		vm.sources = append(vm.sources, source{C.GoString(found.name), vm.typeOf(found._type), kind})
 	}
 	return vm.sources[index]
 }

@@ -95,6 +95,8 @@ func TestAFailureHasStatusWordsAndErrno(t *testing.T) {
 	equal(t, errors.Is(err, ErrInval), false)
 	var failure *Error
 	equal(t, errors.As(err, &failure), true)
+	var status Status
+	equal(t, errors.As(err, &status) && status == ErrType, true)
 	equal(t, failure.Message, `variable "small": 70000 does not fit u16`)
 	equal(t, err.Error(), `eunomia: variable "small": 70000 does not fit u16 (EUNOMIA_ERR_TYPE)`)
 	check(t, vm.MapSet("counts", 1, 1, MapAny))
@@ -181,6 +183,7 @@ func TestEventsAreScanned(t *testing.T) {
 		for count < 5 && events.Next() {
 			event := events.Event()
 			equal(t, event.Source, "events")
+			equal(t, event.Kind, EventSample)
 			if format == FormatRaw {
 				equal(t, binary.LittleEndian.Uint32(event.Data), uint32(count))
 			} else if bytes.IndexByte(event.Data, '\n') >= 0 {
@@ -192,6 +195,17 @@ func TestEventsAreScanned(t *testing.T) {
 		vm.Stop()
 		equal(t, events.Next(), false)
 		check(t, events.Err())
+	}
+}
+
+func TestEventsOfASampledMapAreItsEntries(t *testing.T) {
+	vm := opened(t, "sampled.json", nil)
+	check(t, vm.Attach())
+	for _, format := range []Format{FormatRaw, FormatJSON} {
+		events := vm.Events(background, format)
+		equal(t, events.Next(), true)
+		equal(t, events.Event().Kind, EventMapEntry)
+		equal(t, events.Event().Source, "totals")
 	}
 }
 
