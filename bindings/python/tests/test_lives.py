@@ -73,6 +73,32 @@ class Callbacks(unittest.TestCase):
             vm.poll(use)
         self.assertEqual(seen, [1000, Status.ERR_BUSY])
 
+    def test_a_stop_of_another_vm_is_an_exception_of_the_callback(self) -> None:
+        with running() as vm, running() as other:
+            trigger(vm, 1)
+            other.stop()
+            with self.assertRaises(Error) as caught:
+                vm.run(lambda _: bool(other.poll(print)))
+        self.assertEqual(caught.exception.status, Status.ERR_STOPPED)
+
+    def test_a_guest_does_not_run_inside_a_callback(self) -> None:
+        """In a process of its own, which a deadlock would keep from ending."""
+        code = (
+            "import eunomia, host\n"
+            "def again(event): vm.wasm_run(['guest'])\n"
+            "vm = host.running()\n"
+            "host.trigger(vm, 1)\n"
+            "try: vm.poll(again)\n"
+            "except eunomia.Error as error: print(error.status.name)\n"
+            "vm = eunomia.VM()\n"
+            "vm.open_file(host.PACKAGES / 'hello.wasm')\n"
+            "try: vm.wasm_run(['guest'], again)\n"
+            "except eunomia.Error as error: print(error.status.name)\n"
+            "print(vm.wasm_run(['guest']))\n"
+        )
+        found = python(code)
+        self.assertEqual((found.returncode, found.stdout), (0, "ERR_BUSY\nERR_BUSY\n5\n"), found.stderr)
+
     def test_a_vm_closed_in_a_callback_ends_with_the_poll(self) -> None:
         vm = running()
         before = descriptors()

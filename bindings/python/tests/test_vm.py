@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import struct
+import tempfile
 import threading
 import unittest
 from typing import Any
@@ -40,7 +41,24 @@ class Variables(unittest.TestCase):
             self.assertRaises(ValueError, vm.var_set, "burst\0x", 1)
             self.assertRaises(ValueError, vm.queue_start, -1)
             self.assertRaises(ValueError, vm.queue_start, 2**64)
+            self.assertRaises(ValueError, vm.open_file, "a\0b")
         self.assertRaises(ValueError, eunomia.VM, poll_budget=2**32)
+
+    def test_text_is_not_taken_for_bytes(self) -> None:
+        with running() as vm:
+            text: Any = "\0\0\0\0"
+            self.assertRaises(TypeError, vm.map_next, "counts", text)
+        with eunomia.VM() as vm:
+            self.assertRaises(TypeError, vm.open, (PACKAGES / "calls.json").read_text())
+            self.assertRaises(TypeError, vm.open_object, text)
+
+    def test_the_name_of_a_file_may_be_any_bytes(self) -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            name = os.fsdecode(os.fsencode(folder) + b"/\xff")
+            os.mkdir(name)
+            with eunomia.VM(pin_path=name, wasm_dirs=[name]) as vm, self.assertRaises(Error) as caught:
+                vm.open_file(name + "/missing")
+        self.assertEqual(caught.exception.status, Status.ERR_INVAL)
 
     def test_a_command_line_sets_variables(self) -> None:
         with eunomia.VM() as vm:
@@ -152,6 +170,30 @@ class Events(unittest.TestCase):
 
         asyncio.run(program())
 
+    def test_a_flood_of_events_leaves_asyncio_time_for_others(self) -> None:
+        async def program() -> None:
+            turns = 0
+
+            async def work() -> None:
+                nonlocal turns
+                while True:
+                    turns += 1
+                    await asyncio.sleep(0)
+
+            with running() as vm:
+                other = asyncio.ensure_future(work())
+                trigger(vm, 1)
+                seen = 0
+                async for _ in vm.async_events():
+                    seen += 1
+                    if seen == 10:
+                        break
+                    trigger(vm, 1)  # so that there is always one more
+                self.assertGreater(turns, 5)
+                other.cancel()
+
+        asyncio.run(program())
+
     def test_the_descriptor_tells_when_there_is_something(self) -> None:
         import select
 
@@ -240,15 +282,18 @@ class Batches(unittest.TestCase):
         numbers = eunomia.Type("", TypeKind.ARRAY, 12, (), plain(TypeKind.INT, 4), 3)
         enum = eunomia.Type(
             "", TypeKind.ENUM, 4, (eunomia.Field("X", plain(TypeKind.INT, 4), 0, 0, -1),), None, 1)  # fmt: skip
+        large = eunomia.Type(
+            "", TypeKind.ENUM, 8, (eunomia.Field("Y", plain(TypeKind.UINT, 8), 0, 0, 2**64 - 1),), None, 1)  # fmt: skip
         members = [("", inner, 0, 64), ("numbers", numbers, 64, 96), ("bits", plain(TypeKind.UINT, 4), 160, 3),
-                   ("enum", enum, 192, 32), ("big", plain(TypeKind.UINT, 16), 256, 128)]  # fmt: skip
+                   ("enum", enum, 192, 32), ("big", plain(TypeKind.UINT, 16), 256, 128),
+                   ("large", large, 384, 64)]  # fmt: skip
         fields = tuple(eunomia.Field(name, kind, offset, size, 0) for name, kind, offset, size in members)
-        found = _array.dtype(eunomia.Type("struct s", TypeKind.STRUCT, 48, fields, None, len(fields)))
-        self.assertEqual(found.itemsize, 48)
+        found = _array.dtype(eunomia.Type("struct s", TypeKind.STRUCT, 56, fields, None, len(fields)))
+        self.assertEqual(found.itemsize, 56)
         assert found.fields is not None
         layout = {name: (str(field[0]), field[1]) for name, field in found.fields.items()}
         self.assertEqual(layout, {"a": ("uint64", 0), "b": ("float32", 0), "numbers": ("('<i4', (3,))", 8),
-                                  "enum": ("int32", 24), "big": ("|V16", 32)})  # fmt: skip
+                                  "enum": ("int32", 24), "big": ("|V16", 32), "large": ("uint64", 48)})  # fmt: skip
 
 
 class Parts(unittest.TestCase):

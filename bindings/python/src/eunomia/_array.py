@@ -32,7 +32,7 @@ def _scalar(of: Type) -> str:
     if of.kind == TypeKind.BOOL and of.size == 1:
         return "?"
     letters = {TypeKind.INT: "i", TypeKind.FLOAT: "f", TypeKind.CHAR: "S"}
-    signed_enum = of.kind == TypeKind.ENUM and any(field.value < 0 for field in of.fields)
+    signed_enum = of.kind == TypeKind.ENUM and any(field.type.kind == TypeKind.INT for field in of.fields)
     letter = "i" if signed_enum else letters.get(of.kind, "u")
     plain = letter in "fS" or of.size in (1, 2, 4, 8)
     return f"{letter}{of.size}" if plain else f"V{of.size}"

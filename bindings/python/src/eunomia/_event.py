@@ -90,6 +90,7 @@ class Delivery:
         self._types = types
         self._callback = callback
         self._failure: BaseException | None = None
+        self._outer = handle.delivering
         self._outer_hook = sys.unraisablehook
 
     def __call__(self, _arg: int | None, event: Any) -> int:
@@ -115,11 +116,13 @@ class Delivery:
         )
 
     def __enter__(self) -> Delivery:
+        self._handle.delivering = threading.get_ident()
         if threading.current_thread() is threading.main_thread():
             self._outer_hook, sys.unraisablehook = sys.unraisablehook, self._hook
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._handle.delivering = self._outer
         if sys.unraisablehook == self._hook:
             sys.unraisablehook = self._outer_hook
         if self._failure is not None:

@@ -35,6 +35,7 @@ class Handle:
         self.closed = False
         self._freed = False
         self.turn = threading.RLock()  # held over each call and its error text; a callback comes in between
+        self.delivering: int | None = None  # the thread in a call that calls back, which has the turn
 
     @contextmanager
     def held(self) -> Iterator[int]:
@@ -61,6 +62,10 @@ class Handle:
             self._users -= 1
             if self.closed:
                 self._stop_or_free()
+
+    def in_callback(self) -> bool:
+        """Whether a callback of this vm is further up the stack."""
+        return self.delivering == threading.get_ident()
 
     def close(self) -> None:
         """Frees the vm, or ends the waiting of those who hold it, the last of whom will."""

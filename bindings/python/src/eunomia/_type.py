@@ -70,4 +70,5 @@ class Types:
         status = LIBRARY.eunomia_type_field(pointer, index, byref(field))
         of = self.of(field.type)
         assert status == 0 and of is not None, f"field {index} of a type"
-        return Field(field.name.decode(), of, field.bit_offset, field.bit_size, field.value)
+        value = field.value % 2**64 if of.kind == TypeKind.UINT else field.value  # C has an int64_t for both
+        return Field(field.name.decode(), of, field.bit_offset, field.bit_size, value)

@@ -10,7 +10,7 @@ import select
 import threading
 import time
 import weakref
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from ctypes import Array, byref, c_char, c_char_p, c_int, c_size_t, c_uint64, c_void_p, sizeof
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Callable, TypeVar, Union
@@ -93,7 +93,7 @@ class VM:
             wasm_heap=_fitting("wasm_heap", wasm_heap, 32),
             wasm_memory=_fitting("wasm_memory", wasm_memory, 32),
             wasm_budget_ms=_fitting("wasm_budget_ms", wasm_budget_ms, 32),
-            wasm_dirs=_strings([os.fspath(path) for path in wasm_dirs]) if wasm_dirs else None,
+            wasm_dirs=_strings(map(_path, wasm_dirs)) if wasm_dirs else None,
         )
         vm = c_void_p()
         status: int = LIBRARY.eunomia_new(byref(vm), byref(options))
@@ -122,7 +122,7 @@ class VM:
 
     def open(self, data: bytes, kinds: Kind = Kind.ANY) -> Kind:
         """Opens a package from memory and returns the kind it was."""
-        return Kind(self._call(LIBRARY.eunomia_open, data, len(data), kinds))
+        return Kind(self._call(LIBRARY.eunomia_open, _bytes(data), len(data), kinds))
 
     def open_file(self, path: Path, kinds: Kind = Kind.ANY) -> Kind:
         """Opens a package from a file."""
@@ -130,7 +130,8 @@ class VM:
 
     def open_object(self, elf: bytes, meta: str | None = None) -> Kind:
         """Opens a BPF object with its metadata apart: a skeleton JSON, or None to take everything from its BTF."""
-        return Kind(self._call(LIBRARY.eunomia_open_object, elf, len(elf), None if meta is None else _text(meta)))
+        metadata = None if meta is None else _text(meta)
+        return Kind(self._call(LIBRARY.eunomia_open_object, _bytes(elf), len(elf), metadata))
 
     def load(self) -> None:
         """Creates the maps and loads the programs."""
@@ -177,7 +178,7 @@ class VM:
 
     def args_set(self, argv: Sequence[str]) -> bool:
         """Sets variables from a command line, argv[0] included. True: it asks for help, which `args_help` has."""
-        return self._call(LIBRARY.eunomia_args_set, len(argv), _strings(argv)) == 1
+        return self._call(LIBRARY.eunomia_args_set, len(argv), _strings(map(_text, argv))) == 1
 
     def args_help(self) -> str:
         """The help text of the package, or what `args_set` was asked for."""
@@ -211,6 +212,7 @@ class VM:
 
         def until(event: Event) -> bool:
             nonlocal ended
+            ended = True  # so it is when the callback raises: an ERR_STOPPED then is that of another vm
             ended = bool(callback(event))
             return ended
 
@@ -218,7 +220,7 @@ class VM:
             try:
                 self.poll(until, format)
             except Error as error:
-                if error.status != Status.ERR_STOPPED:
+                if ended or error.status != Status.ERR_STOPPED:
                     raise
                 return
 
@@ -242,6 +244,7 @@ class VM:
             while True:
                 for event in self._left:
                     yield event
+                await asyncio.sleep(0)  # or a flood of events would leave the loop nothing else to do
                 batch = self.read(Format.JSON, timeout=0)
                 if batch is None:
                     await self._readable()
@@ -272,7 +275,8 @@ class VM:
     def read_array(self, timeout: float | None = None) -> NDArray[Any]:
         """Waits for records and returns those of one source as a numpy structured array, whose dtype is the C struct.
 
-        Bit-fields are left out. At the timeout the array is empty. ERR_TYPE: the package does not tell the type.
+        Bit-fields are left out, and of a sampled map the keys: `read` has both. At the timeout the array is empty.
+        ERR_TYPE: the package does not tell the type.
         """
 
         def once(vm: int) -> NDArray[Any] | None:
@@ -351,7 +355,7 @@ class VM:
 
     def map_next(self, name: str, key: bytes | None = None) -> bytes | None:
         """The key after a key, as bytes. None: before the first, and after the last."""
-        size = self.map_find(name).key_size if key is None else len(key)
+        size = self.map_find(name).key_size if key is None else len(_bytes(key))
         found = (c_char * size)()
         try:
             self._call(LIBRARY.eunomia_map_next, _text(name), key, found, size)
@@ -416,12 +420,23 @@ class VM:
 
         def guest() -> None:
             try:
-                arguments = (len(argv), _strings(argv), byref(code), format)
+                arguments = (len(argv), _strings(map(_text, argv)), byref(code), format)
                 with self._handle.turn, self._handle.held() as vm:
                     self._deliver(LIBRARY.eunomia_wasm_run, vm, *arguments, callback=callback or _ignore)
             except BaseException as failure:
                 failures.append(failure)
 
+        if self._handle.in_callback():
+            guest()  # C refuses it; a thread would wait for the turn that this one has
+        else:
+            self._in_thread(guest)
+        if failures:
+            raise failures[0]
+        return code.value
+
+    # ---- inside ----
+
+    def _in_thread(self, guest: Callable[[], None]) -> None:
         thread = threading.Thread(target=guest, name="eunomia guest")
         thread.start()
         try:
@@ -430,11 +445,6 @@ class VM:
             self.stop()
             thread.join()
             raise
-        if failures:
-            raise failures[0]
-        return code.value
-
-    # ---- inside ----
 
     def _call(self, function: Any, *arguments: Any) -> int:
         with self._handle.turn, self._handle.held() as vm:
@@ -555,13 +565,27 @@ def _text(text: str) -> bytes:
 
 
 def _path(path: Path | None) -> bytes | None:
-    return None if path is None else os.fsencode(_text(os.fspath(path)).decode())
+    """A name of a file may be any bytes, which Python has as surrogates."""
+    if path is None:
+        return None
+    name = os.fsencode(path)
+    if b"\0" in name:
+        raise ValueError(f"{path!r} has a NUL in it")
+    return name
+
+
+def _bytes(data: bytes) -> bytes:
+    """ctypes would take a str too, four bytes for each character."""
+    if not isinstance(data, bytes):
+        raise TypeError(f"bytes are needed, not {type(data).__name__}")
+    return data
 
 
 def _json(value: Any) -> bytes:
     return json.dumps(value).encode()
 
 
-def _strings(texts: Sequence[str]) -> Array[c_char_p]:
+def _strings(texts: Iterable[bytes | None]) -> Array[c_char_p]:
     """A list for C, with NULL at the end."""
-    return (c_char_p * (len(texts) + 1))(*[_text(text) for text in texts], None)
+    words = [*texts, None]
+    return (c_char_p * len(words))(*words)
