@@ -71,10 +71,14 @@ impl Clang {
         if source.with_file_name(name).exists() {
             return Ok(false);
         }
-        // -MG lists a header that is not found under its bare name.
+        Ok(self.dependencies(source, search)?.iter().any(|path| path == Path::new(name)))
+    }
+
+    /// The files that `source` is made of, itself included; those that are not found under their bare names.
+    pub fn dependencies(&self, source: &Path, search: &Search) -> Result<Vec<PathBuf>> {
+        // -MG lists what is not found too.
         let output = self.run(self.command(search).args(["-M", "-MG"]).arg(source))?;
-        let is_space = |byte: &u8| byte.is_ascii_whitespace();
-        Ok(output.stdout.split(is_space).any(|path| path == name.as_bytes()))
+        Ok(prerequisites(&output.stdout))
     }
 
     /// Compiles `source`; the diagnostics go to the user as they are.
@@ -189,6 +193,24 @@ fn search_list(stderr: &[u8]) -> Vec<PathBuf> {
     folders.map(|line| PathBuf::from(OsStr::from_bytes(line.trim_ascii()))).collect()
 }
 
+/// What stands behind the colon of a rule for make.
+fn prerequisites(rule: &[u8]) -> Vec<PathBuf> {
+    let start = rule.windows(2).position(|pair| pair[0] == b':' && pair[1].is_ascii_whitespace());
+    let mut rest = rule[start.map_or(rule.len(), |colon| colon + 1)..].iter().copied().peekable();
+    let (mut paths, mut path) = (Vec::new(), Vec::new());
+    while let Some(byte) = rest.next() {
+        match (byte, rest.peek()) {
+            (b'\\', Some(b' ' | b'#')) | (b'$', Some(b'$')) => path.extend(rest.next()),
+            (b'\\', Some(b'\n')) => {}
+            _ if byte.is_ascii_whitespace() => paths.push(std::mem::take(&mut path)),
+            _ => path.push(byte),
+        }
+    }
+    paths.push(path);
+    paths.retain(|path| !path.is_empty());
+    paths.iter().map(|path| PathBuf::from(OsStr::from_bytes(path))).collect()
+}
+
 fn joined(before: &str, path: &Path, after: &str) -> OsString {
     let mut text = OsString::from(before);
     text.push(path);
@@ -214,5 +236,20 @@ fn target_arch() -> &'static str {
         "s390x" => "s390",
         "mips64" => "mips",
         other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::prerequisites;
+
+    #[test]
+    fn a_rule_for_make_names_files() {
+        let rule = b"p.bpf.o: my\\ dir/p.bpf.c \\\n  a$$b.h c\\#d.h \\\n /usr/x:y.h\n";
+        let paths = ["my dir/p.bpf.c", "a$b.h", "c#d.h", "/usr/x:y.h"];
+        assert_eq!(prerequisites(rule), paths.map(Path::new));
+        assert_eq!(prerequisites(b""), [Path::new(""); 0]);
     }
 }

@@ -44,7 +44,9 @@ pub fn compile(source: &Path, header: Option<&Path>, flags: &Flags) -> Result<Co
     let header = header.transpose()?;
     let clang = Clang::find(flags.clang_bin.as_deref())?;
     let cache = Cache::open()?;
-    let unstripped = run_clang(source, flags, &clang, &cache)?;
+    // With debug information.
+    let unstripped =
+        run_clang(source, flags, &clang, &cache, |search| clang.compile(source, search, flags.verbose))?;
 
     let elf = Elf::parse(&unstripped)?;
     let mut btf = own_btf(&elf).map_err(|reason| format!("{}: {reason}", source.display()))?;
@@ -108,8 +110,20 @@ pub fn source_folder(source: &Path) -> PathBuf {
     folder.unwrap_or(Path::new(".")).into()
 }
 
-/// The object as clang makes it, with debug information.
-fn run_clang(source: &Path, options: &Flags, clang: &Clang, cache: &Cache) -> Result<Vec<u8>> {
+/// The files that `source` is made of, itself included.
+pub fn dependencies(source: &Path, flags: &Flags) -> Result<Vec<PathBuf>> {
+    let clang = Clang::find(flags.clang_bin.as_deref())?;
+    run_clang(source, flags, &clang, &Cache::open()?, |search| clang.dependencies(source, search))
+}
+
+/// Has clang do a job with all that is there to be included.
+fn run_clang<T>(
+    source: &Path,
+    options: &Flags,
+    clang: &Clang,
+    cache: &Cache,
+    job: impl FnOnce(&Search) -> Result<T>,
+) -> Result<T> {
     let headers = Headers::unpack(cache)?;
     let kernel = vmlinux::Source::open(options.vmlinux.as_deref())?;
     let vmlinux = kernel.as_ref().map(|kernel| kernel.folder(cache));
@@ -132,7 +146,7 @@ fn run_clang(source: &Path, options: &Flags, clang: &Clang, cache: &Cache) -> Re
             }
         }
     }
-    clang.compile(source, &search, options.verbose)
+    job(&search)
 }
 
 fn own_btf(elf: &Elf) -> std::result::Result<Btf, &'static str> {

@@ -31,9 +31,10 @@ mod sys;
 mod temporary;
 mod vmlinux;
 mod wasi;
+mod watch;
 mod yaml;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -59,9 +60,23 @@ fn main() -> ExitCode {
     }
 }
 
-/// Makes a package of a source.
+/// Makes a package of a source, once or after each change.
 fn run(options: &Compile) -> Result<()> {
     let source = options.source.as_deref().unwrap_or(Path::new(""));
-    let compiled = compile::compile(source, options.header.as_deref(), &options.flags)?;
-    outputs::write(&compiled, options)
+    let build = || {
+        let compiled = compile::compile(source, options.header.as_deref(), &options.flags)?;
+        outputs::write(&compiled, options)
+    };
+    if !options.watch {
+        return build();
+    }
+    let files = || {
+        // Why they cannot be told, the build says.
+        let mut files = compile::dependencies(source, &options.flags).unwrap_or_default();
+        files.extend([Some(source), options.header.as_deref()].into_iter().flatten().map(PathBuf::from));
+        files.sort();
+        files.dedup();
+        files
+    };
+    watch::watch(files, build)
 }

@@ -55,6 +55,10 @@ pub struct Compile {
     #[arg(short, long, value_name = "DIR")]
     pub output_path: Option<PathBuf>,
 
+    /// Stay, and compile again whenever the source or a header that it includes changes, until Ctrl-C
+    #[arg(long)]
+    pub watch: bool,
+
     /// Write no package.json
     #[arg(short, long)]
     pub no_generate_package_json: bool,
