@@ -250,6 +250,6 @@ mod tests {
         let rule = b"p.bpf.o: my\\ dir/p.bpf.c \\\n  a$$b.h c\\#d.h \\\n /usr/x:y.h\n";
         let paths = ["my dir/p.bpf.c", "a$b.h", "c#d.h", "/usr/x:y.h"];
         assert_eq!(prerequisites(rule), paths.map(Path::new));
-        assert_eq!(prerequisites(b""), [Path::new(""); 0]);
+        assert!(prerequisites(b"").is_empty());
     }
 }
