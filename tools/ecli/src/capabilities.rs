@@ -6,13 +6,14 @@ use caps::{CapSet, Capability};
 use eunomia::{Error, Status, Vm};
 
 use crate::error::{Code, Failure};
+use crate::symbols;
 
 /// `BPF_PROG_TYPE_SCHED_CLS` and `BPF_PROG_TYPE_SCHED_ACT`: letting go of them is a request to the network stack.
 const NET_PROGRAMS: [u32; 2] = [3, 4];
 
-/// Gives up all privileges of this thread but those that reading maps and detaching take. For the kernel before 5.8,
-/// which has no CAP_BPF, that is CAP_SYS_ADMIN.
-pub fn give_up(vm: &Vm) {
+/// Gives up all privileges of this thread but those that reading maps, detaching and naming the functions on stacks take.
+/// For the kernel before 5.8, which has no CAP_BPF, that is CAP_SYS_ADMIN.
+pub fn give_up(vm: &Vm, has_stacks: bool) {
     let programs = (0..vm.prog_count().unwrap_or(0)).filter_map(|index| vm.prog_at(index).ok());
     let is_net = programs.into_iter().any(|prog| NET_PROGRAMS.contains(&prog.kind));
     let bpf = if caps::runtime::thread_all_supported().contains(&Capability::CAP_BPF) {
@@ -23,6 +24,9 @@ pub fn give_up(vm: &Vm) {
     let mut needed = HashSet::from([bpf]);
     if is_net {
         needed.insert(Capability::CAP_NET_ADMIN);
+    }
+    if has_stacks {
+        needed.extend(symbols::PRIVILEGES);
     }
     keep(&needed);
 }
@@ -59,10 +63,25 @@ pub fn explain(error: Error) -> Failure {
 
 /// Of the privileges that loading programs takes, those that this process does not have.
 pub fn missing() -> Vec<&'static str> {
-    let wanted = [(Capability::CAP_BPF, "CAP_BPF"), (Capability::CAP_PERFMON, "CAP_PERFMON")];
-    let has = |cap| caps::has_cap(None, CapSet::Effective, cap).unwrap_or(false);
-    if has(Capability::CAP_SYS_ADMIN) {
+    if is_admin() {
         return Vec::new();
     }
+    let wanted = [(Capability::CAP_BPF, "CAP_BPF"), (Capability::CAP_PERFMON, "CAP_PERFMON")];
     wanted.into_iter().filter(|(cap, _)| !has(*cap)).map(|(_, name)| name).collect()
+}
+
+/// Whether CAP_SYS_ADMIN stands in for the others.
+pub fn is_admin() -> bool {
+    has(Capability::CAP_SYS_ADMIN)
+}
+
+/// The privileges that count here, of those that this process has.
+pub fn describe() -> String {
+    let counted =
+        [Capability::CAP_SYS_ADMIN, Capability::CAP_BPF, Capability::CAP_PERFMON, Capability::CAP_NET_ADMIN];
+    counted.iter().filter(|cap| has(**cap)).map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}
+
+fn has(cap: Capability) -> bool {
+    caps::has_cap(None, CapSet::Effective, cap).unwrap_or(false)
 }

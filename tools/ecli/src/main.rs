@@ -6,16 +6,21 @@
 mod archive;
 mod attach;
 mod capabilities;
+mod check;
+mod doctor;
 mod error;
 mod fetch;
 mod field;
 mod filter;
 mod guest;
+mod inspect;
+mod manual;
 mod options;
 mod output;
 mod run;
 mod signals;
 mod source;
+mod symbols;
 mod terminal;
 mod view;
 
@@ -28,6 +33,10 @@ fn main() -> ExitCode {
     let line = CommandLine::read();
     let result = match line.command {
         Command::Run(run) => run::run(&run, line.log_level),
+        Command::Inspect(options) => inspect::run(&options),
+        Command::Check(options) => check::run(&options),
+        Command::Doctor(options) => doctor::run(&options),
+        Command::Manual(options) => manual::write(&options.prefix),
     };
     match result {
         Ok(code) => code,

@@ -42,10 +42,12 @@ impl CommandLine {
     pub fn read() -> CommandLine {
         let args = with_command(std::env::args_os().collect());
         let mut line = CommandLine::parse_from(&args);
-        let Command::Run(run) = &mut line.command;
         // A last `--` is standard input, as in eunomia-bpf 0.3.
-        if run.prog.is_empty() && args.last().is_some_and(|last| last == "--") {
-            run.prog.push("-".into());
+        match &mut line.command {
+            Command::Run(run) if run.prog.is_empty() && args.last().is_some_and(|last| last == "--") => {
+                run.prog.push("-".into());
+            }
+            _ => {}
         }
         line
     }
@@ -56,6 +58,71 @@ pub enum Command {
     /// Run a program and show its events
     #[command(after_help = AFTER_RUN_HELP)]
     Run(Run),
+
+    /// Show what a program contains and what it could do to the system, without running it
+    Inspect(Inspect),
+
+    /// Have this kernel verify each program, without attaching any
+    Check(Check),
+
+    /// Show what this machine has for BPF, what it lacks, and what helps
+    Doctor(Doctor),
+
+    /// Write manual pages and shell completions below PREFIX/share
+    #[command(hide = true)]
+    Manual(Manual),
+}
+
+#[derive(Args)]
+pub struct Inspect {
+    /// The program: a file, or - for standard input
+    pub prog: String,
+
+    /// As JSON
+    #[arg(short, long)]
+    pub json: bool,
+
+    /// Download again what has been downloaded before
+    #[arg(short, long)]
+    pub no_cache: bool,
+
+    /// What PROG has to be: json, tar or wasm [default: what its content says]
+    #[arg(short = 'p', long, value_name = "TYPE", value_parser = prog_type)]
+    pub prog_type: Option<Kind>,
+}
+
+#[derive(Args)]
+pub struct Check {
+    /// The program: a file, or - for standard input
+    pub prog: String,
+
+    /// As JSON, one line for each program
+    #[arg(short, long)]
+    pub json: bool,
+
+    /// Download again what has been downloaded before
+    #[arg(short, long)]
+    pub no_cache: bool,
+
+    /// What PROG has to be: json or tar [default: what its content says]
+    #[arg(short = 'p', long, value_name = "TYPE", value_parser = prog_type)]
+    pub prog_type: Option<Kind>,
+
+    /// Types of the kernel: a BTF file, or a folder as btfhub-archive has it
+    #[arg(long, value_name = "PATH")]
+    pub btf: Option<PathBuf>,
+}
+
+#[derive(Args)]
+pub struct Doctor {
+    /// As JSON, one line for each finding
+    #[arg(short, long)]
+    pub json: bool,
+}
+
+#[derive(Args)]
+pub struct Manual {
+    pub prefix: PathBuf,
 }
 
 #[derive(Args)]

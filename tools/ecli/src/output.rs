@@ -6,7 +6,9 @@ use std::fs::File;
 use std::io::{self, ErrorKind, IsTerminal, Write};
 use std::os::fd::AsFd;
 use std::path::Path;
+use std::process::ExitCode;
 
+use crate::Ended;
 use crate::error::{Code, Failure, Result};
 
 /// The buffer is written out when it holds this much, or when no more events wait.
@@ -79,4 +81,11 @@ impl Output {
             _ => Ok(()),
         }
     }
+}
+
+/// Prints a text and ends well.
+pub fn print(mut output: Output, text: &str) -> Ended {
+    output.buffer.extend_from_slice(text.as_bytes());
+    output.finish()?;
+    Ok(ExitCode::SUCCESS)
 }

@@ -9,7 +9,7 @@ use eunomia::{Event, EventKind, Flow, Level, Options, Status, Vm};
 use crate::archive::Unpacked;
 use crate::error::{Code, Failure, Result};
 use crate::options::{LogLevel, Run};
-use crate::output::Output;
+use crate::output::{self, Output};
 use crate::source::{self, Kind, Request};
 use crate::view::View;
 use crate::{Ended, attach, capabilities, guest, signals};
@@ -76,11 +76,7 @@ fn not_opened(name: &str, error: eunomia::Error) -> Failure {
 fn package(vm: Vm, options: &Run, argv: &[&str]) -> Ended {
     let asked = vm.args_set(argv).map_err(|e| Failure::from(e).with_code(Code::Usage).at(argv[0]))?;
     if asked {
-        let mut output = Output::open(None)?;
-        output.buffer.extend_from_slice(vm.args_help()?.trim_end().as_bytes());
-        output.buffer.push(b'\n');
-        output.finish()?;
-        return Ok(ExitCode::SUCCESS);
+        return output::print(Output::open(None)?, &format!("{}\n", vm.args_help()?.trim_end()));
     }
     attach::apply(&vm, &options.attach)?;
     let output = Output::open(options.output.as_deref())?;
@@ -90,7 +86,7 @@ fn package(vm: Vm, options: &Run, argv: &[&str]) -> Ended {
     check_maps(&vm, &options.map)?;
     vm.attach().map_err(capabilities::explain)?;
     let start = Instant::now();
-    capabilities::give_up(&vm);
+    capabilities::give_up(&vm, view.has_stacks());
     signals::watch(&vm)?;
     if let Some(time) = options.duration {
         signals::stop_after(&vm, time)?;

@@ -7,6 +7,7 @@ mod clock;
 mod column;
 mod csv;
 mod frames;
+mod stack;
 mod table;
 
 use std::sync::Arc;
@@ -50,7 +51,7 @@ struct Records {
 
 enum Writer {
     Json(Plan),
-    Table(Table),
+    Table(Box<Table>),
     Csv(Csv),
     Raw,
     /// Without a type there are bytes only.
@@ -117,6 +118,13 @@ impl View {
             (None, Format::Json) => eunomia::Format::Json,
             (None, Format::Text) => eunomia::Format::Text,
         }
+    }
+
+    /// Whether stacks are shown.
+    pub fn has_stacks(&self) -> bool {
+        let has_stacks =
+            |records: &Records| matches!(&records.writer, Writer::Table(table) if table.has_stacks());
+        self.records.iter().flatten().any(has_stacks)
     }
 
     /// One table has one head.
@@ -259,7 +267,7 @@ impl Writer {
             Format::Json if options.columns.is_empty() => Writer::Json(Plan::new(ty)?),
             Format::Json => Writer::Json(column::json_plan(ty, &options.columns)?),
             Format::Csv => Writer::Csv(Csv::new(columns()?, options.timestamps)),
-            Format::Text => Writer::Table(Table::new(columns()?, style)),
+            Format::Text => Writer::Table(Table::new(columns()?, ty, style).into()),
             Format::Raw => Writer::Raw,
         })
     }

@@ -3,10 +3,12 @@
 //! Numbers stand to the right and their columns grow; texts stand to the left and give way where the terminal is narrow.
 //! Into a file or pipe nothing is cut.
 
+use eunomia::types::Type;
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
 use super::clock::Clock;
 use super::column::Column;
+use super::stack::Stacks;
 use crate::terminal::Style;
 
 /// Narrowest column.
@@ -27,13 +29,24 @@ pub struct Table {
     rows: Option<usize>,
     cell: Vec<u8>,
     line: String,
+    stacks: Option<Stacks>,
 }
 
 impl Table {
     /// A table of these columns.
-    pub fn new(columns: Vec<Column>, style: Style) -> Table {
+    pub fn new(mut columns: Vec<Column>, record: &Type, style: Style) -> Table {
+        let stacks = Stacks::take(&mut columns, record);
         let widths = columns.iter().map(usual_width).collect();
-        Table { columns, widths, style, size: None, rows: None, cell: Vec::new(), line: String::new() }
+        Table {
+            columns,
+            widths,
+            style,
+            size: None,
+            rows: None,
+            cell: Vec::new(),
+            line: String::new(),
+            stacks,
+        }
     }
 
     /// Appends a record as a row, with a head where one is due.
@@ -94,6 +107,14 @@ impl Table {
             _ => out.extend_from_slice(self.line.as_bytes()),
         }
         out.push(b'\n');
+        if let Some(stacks) = &mut self.stacks {
+            stacks.write(record, out);
+        }
+    }
+
+    /// Whether there are stacks, which it takes privileges to tell the functions of.
+    pub fn has_stacks(&self) -> bool {
+        self.stacks.is_some()
     }
 
     fn head(&self, time_width: usize, out: &mut Vec<u8>) {

@@ -95,3 +95,31 @@ impl Drop for Activity {
         let _ = self.child.wait();
     }
 }
+
+/// Compiles C source text to `package.json` and `test.bpf.o` in a folder of its own.
+pub fn compile(source: &str) -> tempfile::TempDir {
+    let exe = std::env::current_exe().expect("a test knows where it is");
+    let ecc = exe.ancestors().nth(2).expect("tests are in target/PROFILE/deps").join("ecc");
+    assert!(ecc.exists(), "{} is missing: run `cargo build --workspace` first", ecc.display());
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let file = folder.path().join("test.bpf.c");
+    std::fs::write(&file, source).expect("the source is written");
+    let made = Command::new(ecc).arg(&file).arg("-o").arg(folder.path()).output().expect("ecc runs");
+    assert!(made.status.success(), "ecc: {}", String::from_utf8_lossy(&made.stderr));
+    folder
+}
+
+/// Runs ecli as a user who is nobody, with these capabilities only: `+bpf,+perfmon`.
+pub fn without_privileges(args: &[&str], capabilities: &str) -> Ran {
+    // Nobody may look into the folder of the build.
+    let folder =
+        tempfile::Builder::new().permissions(std::os::unix::fs::PermissionsExt::from_mode(0o755)).tempdir();
+    let ecli = folder.as_ref().expect("a folder").path().join("ecli");
+    std::fs::copy(env!("CARGO_BIN_EXE_ecli"), &ecli).expect("the binary is copied");
+    let mut command = Command::new("setpriv");
+    command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]);
+    if !capabilities.is_empty() {
+        command.args([format!("--inh-caps={capabilities}"), format!("--ambient-caps={capabilities}")]);
+    }
+    command.arg(ecli).args(args).stdin(Stdio::null()).output().expect("setpriv runs").into()
+}

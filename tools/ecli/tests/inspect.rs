@@ -1,0 +1,141 @@
+//! `ecli inspect`, `check` and `doctor`: what can be known of a program and a machine without running anything.
+
+mod support;
+
+use serde_json::Value;
+use support::{compile, module, package, run};
+
+const ACTIVE: &str = r#"
+#include "vmlinux.h"
+#include <bpf/bpf_helpers.h>
+
+char LICENSE[] SEC("license") = "GPL";
+
+static __noinline int verdict(struct xdp_md *ctx) {
+    return ctx->ingress_ifindex > 7 ? XDP_DROP : XDP_PASS;
+}
+
+SEC("xdp")
+int computed(struct xdp_md *ctx) { return verdict(ctx); }
+
+SEC("xdp")
+int dropping(struct xdp_md *ctx) { return ctx->ingress_ifindex > 7 ? XDP_DROP : XDP_PASS; }
+
+SEC("xdp")
+int passing(struct xdp_md *ctx) { return XDP_PASS; }
+
+static __noinline void inner(void *place) {
+    int zero = 0;
+    bpf_probe_write_user(place, &zero, sizeof(zero));
+}
+
+SEC("tp/syscalls/sys_enter_write")
+int writing(struct trace_event_raw_sys_enter *ctx) {
+    inner((void *)ctx->args[1]);
+    bpf_send_signal(9);
+    return 0;
+}
+
+extern void bpf_rcu_read_lock(void) __ksym;
+extern void bpf_rcu_read_unlock(void) __ksym;
+
+SEC("tp_btf/sched_switch")
+int asking(void *ctx) {
+    bpf_rcu_read_lock();
+    bpf_rcu_read_unlock();
+    return 0;
+}
+"#;
+
+fn program<'a>(report: &'a Value, name: &str) -> &'a Value {
+    let programs = report["packages"][0]["programs"].as_array().expect("programs");
+    programs.iter().find(|program| program["name"] == name).expect("the program")
+}
+
+#[test]
+fn what_a_program_could_do_is_read_from_its_instructions() {
+    let folder = compile(ACTIVE);
+    let path = folder.path().join("package.json");
+    let ran = run(&["inspect", "--json", path.to_str().expect("UTF-8")]);
+    assert_eq!(ran.code, Some(0), "{}", ran.err);
+    let report: Value = serde_json::from_str(&ran.out).expect("JSON");
+    let effects = |name: &str| program(&report, name)["effects"].to_string();
+    assert_eq!(effects("passing"), "[]");
+    assert_eq!(effects("dropping"), "[\"drops packets\"]");
+    assert!(effects("computed").contains("drops packets (perhaps"), "{}", effects("computed"));
+    // The first of these is called two functions deep.
+    assert!(effects("writing").contains("writes memory of processes"), "{}", effects("writing"));
+    assert!(effects("writing").contains("sends signals"), "{}", effects("writing"));
+    assert_eq!(
+        program(&report, "asking")["kfuncs"].to_string(),
+        "[\"bpf_rcu_read_lock\",\"bpf_rcu_read_unlock\"]"
+    );
+    let text = run(&["inspect", path.to_str().expect("UTF-8")]).out;
+    assert!(text.contains("could: drops packets") && text.contains("bpf_send_signal"), "{text}");
+    let object = folder.path().join("test.bpf.o");
+    let ran = run(&["inspect", object.to_str().expect("UTF-8")]);
+    assert!(ran.code == Some(0) && ran.out.contains("bpf_probe_write_user"), "{} {}", ran.out, ran.err);
+}
+
+#[test]
+fn a_module_shows_the_package_inside() {
+    let ran = run(&["inspect", &module("sigsnoop")]);
+    assert_eq!(ran.code, Some(0), "{}", ran.err);
+    assert!(ran.out.contains("env.run_bpf") && ran.out.contains("bpf_main"), "{}", ran.out);
+    assert!(ran.out.contains("enter_kill") && ran.out.contains("target_signal"), "{}", ran.out);
+}
+
+const HALF: &str = r#"
+#include "vmlinux.h"
+#include <bpf/bpf_helpers.h>
+
+char LICENSE[] SEC("license") = "GPL";
+
+SEC("tp/syscalls/sys_enter_write")
+int good(void *ctx) { return 0; }
+
+SEC("tp/syscalls/sys_enter_write")
+int bad(void *ctx) { return *(volatile int *)(ctx + 100000); }
+"#;
+
+#[test]
+fn check_tells_of_each_program_whether_the_kernel_takes_it() {
+    needs_root!();
+    let ran = run(&["check", &package("opensnoop")]);
+    assert_eq!(ran.code, Some(0), "{} {}", ran.out, ran.err);
+    assert!(
+        ran.out.lines().count() == 4 && ran.out.lines().all(|line| line.ends_with(": ok")),
+        "{}",
+        ran.out
+    );
+    let folder = compile(HALF);
+    let path = folder.path().join("package.json");
+    let ran = run(&["check", path.to_str().expect("UTF-8")]);
+    assert_eq!(ran.code, Some(5), "{} {}", ran.out, ran.err);
+    assert!(ran.out.contains("good: ok\n") && ran.out.contains("bad: refused: "), "{}", ran.out);
+    assert!(ran.out.contains("    dereference of modified ctx ptr"), "the verifier's reason: {}", ran.out);
+}
+
+#[test]
+fn doctor_finds_what_this_machine_needs() {
+    needs_root!();
+    let ran = run(&["doctor"]);
+    assert_eq!(ran.code, Some(0), "{}", ran.out);
+    assert!(ran.out.contains("ok    tracefs"), "{}", ran.out);
+    let ran = run(&["doctor", "--json"]);
+    let all: Vec<Value> = ran.out.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    assert!(
+        all.iter().any(|finding| finding["what"] == "privileges" && finding["grade"] == "ok"),
+        "{}",
+        ran.out
+    );
+}
+
+#[test]
+fn doctor_fails_without_privileges_and_says_what_helps() {
+    needs_root!();
+    let ran = support::without_privileges(&["doctor"], "");
+    assert_eq!(ran.code, Some(1), "{}", ran.out);
+    assert!(ran.out.contains("FAILS privileges: CAP_BPF, CAP_PERFMON missing"), "{}", ran.out);
+    assert!(ran.out.contains("setpriv"), "{}", ran.out);
+}
