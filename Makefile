@@ -76,8 +76,8 @@ size: $(LIB) ## print the size of the library
 notice: setup ## write NOTICE: what is linked in, and under which licences
 	cargo xtask notice
 
-install: $(LIB) $(DIST)/libeunomia.a ## install libraries, headers, pkg-config and CMake files, manual and ecc below DESTDIR/PREFIX
-	cargo build --release --package ecc
+install: $(LIB) $(DIST)/libeunomia.a ## install libraries, headers, pkg-config and CMake files, manual, ecc and ecli below DESTDIR/PREFIX
+	cargo build --release --package ecc --package ecli
 	install -Dm 755 $(DIST)/libeunomia.so.$(VERSION) -t $(DEST)/lib
 	ln -sf libeunomia.so.$(VERSION) $(DEST)/lib/$(SONAME)
 	ln -sf $(SONAME) $(DEST)/lib/libeunomia.so
@@ -91,7 +91,8 @@ install: $(LIB) $(DIST)/libeunomia.a ## install libraries, headers, pkg-config a
 	install -d $(DEST)/share/man/man3
 	cargo xtask man $(DEST)/share/man/man3/eunomia.3
 	install -Dm 644 LICENSE NOTICE -t $(DEST)/share/doc/eunomia
-	install -Dm 755 target/release/ecc -t $(DEST)/bin
+	install -Dm 755 target/release/ecc target/release/ecli -t $(DEST)/bin
+	target/release/ecli manual $(DEST)
 	$(if $(DESTDIR),,ldconfig)
 
 dist: archive wheel ## build what is handed out, in target/dist: the archive and the wheel

@@ -203,15 +203,23 @@ fn the_archive_has_licences_and_a_manual_without_faults() {
     let notice = fs::read_to_string(installed.path("share/doc/eunomia/NOTICE")).expect("NOTICE");
     assert!(notice.contains("GNU LESSER GENERAL PUBLIC LICENSE"));
     assert!(installed.path("share/doc/eunomia/LICENSE").exists());
-    let page = installed.path("share/man/man3/eunomia.3");
-    let output =
-        Command::new("groff").args(["-man", "-Tutf8", "-ww", "-z"]).arg(page).output().expect("groff runs");
-    assert!(
-        output.status.success() && output.stderr.is_empty(),
-        "{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-    assert!(run(Command::new(installed.path("bin/ecc")).arg("--version")).contains(VERSION));
+    for page in ["man3/eunomia.3", "man1/ecli.1", "man1/ecli-run.1"] {
+        let page = installed.path("share/man").join(page);
+        let output = Command::new("groff")
+            .args(["-man", "-Tutf8", "-ww", "-z"])
+            .arg(page)
+            .output()
+            .expect("groff runs");
+        assert!(
+            output.status.success() && output.stderr.is_empty(),
+            "{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+    }
+    for tool in ["ecc", "ecli"] {
+        assert!(run(Command::new(installed.path("bin").join(tool)).arg("--version")).contains(VERSION));
+    }
+    run(Command::new("bash").arg("-n").arg(installed.path("share/bash-completion/completions/ecli")));
 }
 
 // ---- beside others ----------------------------------------------------------------------------------------------

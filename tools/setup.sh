@@ -71,6 +71,7 @@ need_test() {
     need bpftool bpftool
     need ip iproute2
     need setpriv util-linux
+    need script bsdutils
 }
 
 need_lint() {

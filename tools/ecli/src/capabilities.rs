@@ -47,19 +47,24 @@ fn keep(needed: &HashSet<Capability>) {
 
 /// The error of loading or attaching, and what a user without privileges can do about it.
 pub fn explain(error: Error) -> Failure {
-    let is_denied = error.status == Status::Perm;
+    let (is_denied, is_unreadable) = (error.status == Status::Perm, error.errno == EACCES);
     let failure = Failure::from(error);
-    let missing = if is_denied { missing() } else { Vec::new() };
-    if missing.is_empty() {
-        return failure;
+    let missing = missing();
+    if is_denied && !missing.is_empty() {
+        let missing = missing.join(", ");
+        let text = format!("{}; missing here: {missing}; run it as root, or see ecli doctor", failure.text());
+        return Failure::new(Code::Privilege, text);
     }
-    let text = format!(
-        "{}; missing here: {}; run it as root, or see ecli doctor",
-        failure.text(),
-        missing.join(", ")
-    );
-    Failure::new(Code::Privilege, text)
+    if is_unreadable && std::fs::read_dir(TRACEFS).is_err() {
+        let text = format!("{}; {TRACEFS} is not readable: CAP_DAC_READ_SEARCH is missing", failure.text());
+        return Failure::new(Code::Privilege, text);
+    }
+    failure
 }
+
+/// Permission denied, for files.
+const EACCES: i32 = 13;
+const TRACEFS: &str = "/sys/kernel/tracing";
 
 /// Of the privileges that loading programs takes, those that this process does not have.
 pub fn missing() -> Vec<&'static str> {

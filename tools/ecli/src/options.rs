@@ -233,15 +233,15 @@ pub enum LogLevel {
 }
 
 impl LogLevel {
-    /// The level asked for; that of RUST_LOG, which is what older versions went by, if none is.
-    pub fn or_usual(level: Option<LogLevel>) -> Level {
+    /// The level that was asked for, here or in RUST_LOG, which is what older versions went by.
+    pub fn wanted(level: Option<LogLevel>) -> Option<Level> {
         let usual = || LogLevel::from_str(&std::env::var("RUST_LOG").ok()?, true).ok();
-        match level.or_else(usual) {
-            Some(LogLevel::Error) => Level::Error,
-            None | Some(LogLevel::Warn) => Level::Warn,
-            Some(LogLevel::Info) => Level::Info,
-            Some(LogLevel::Debug | LogLevel::Trace) => Level::Debug,
-        }
+        Some(match level.or_else(usual)? {
+            LogLevel::Error => Level::Error,
+            LogLevel::Warn => Level::Warn,
+            LogLevel::Info => Level::Info,
+            LogLevel::Debug | LogLevel::Trace => Level::Debug,
+        })
     }
 }
 

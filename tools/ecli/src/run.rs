@@ -48,17 +48,20 @@ pub fn run(options: &Run, log_level: Option<LogLevel>) -> Ended {
 }
 
 fn vm_options(options: &Run, log_level: Option<LogLevel>) -> Options {
+    let wanted = LogLevel::wanted(log_level);
     Options {
-        log: Some(Box::new(log)),
-        log_level: Some(LogLevel::or_usual(log_level)),
+        log: Some(Box::new(move |level, line| log(level, line, wanted.is_some()))),
+        log_level: Some(wanted.unwrap_or(Level::Warn)),
         btf_path: options.btf.clone(),
         ..Options::default()
     }
 }
 
-fn log(level: Level, line: &str) {
+/// What libbpf warns of leads to an error, which says it better; whoever asks for warnings gets them all the same.
+fn log(level: Level, line: &str, asked: bool) {
     let level = match level {
         Level::Error => "error",
+        Level::Warn if line.starts_with("libbpf: ") && !asked => return,
         Level::Warn => "warning",
         Level::Info => "info",
         Level::Debug => "debug",

@@ -1,0 +1,163 @@
+//! `ecli run` as people use it: on a terminal, with keys that send signals, and without being root.
+
+mod support;
+
+use std::io::{BufRead, BufReader, Read};
+use std::os::unix::process::ExitStatusExt;
+use std::process::{Child, Command, Stdio};
+
+use rustix::process::{Pid, Signal, kill_process};
+use support::{Activity, ecli, package, without_privileges};
+
+/// What `ecli ARGS` writes to a terminal of that size.
+fn on_terminal(columns: u32, rows: u32, environment: &str, args: &str) -> String {
+    let line =
+        format!("stty cols {columns} rows {rows}; {environment} exec {} {args}", env!("CARGO_BIN_EXE_ecli"));
+    let output = Command::new("script").args(["-qec", &line, "/dev/null"]).stdin(Stdio::null()).output();
+    String::from_utf8_lossy(&output.expect("script runs").stdout).into_owned()
+}
+
+fn signal(child: &Child, signal: Signal) {
+    kill_process(Pid::from_child(child), signal).expect("the process is there");
+}
+
+/// The state of a process as /proc has it: R, S, T, ...
+fn state(child: &Child) -> char {
+    let stat = std::fs::read_to_string(format!("/proc/{}/stat", child.id())).expect("the process is there");
+    stat.rsplit(')').next().and_then(|rest| rest.trim().chars().next()).expect("a state")
+}
+
+fn wait_for_state(child: &Child, wanted: char) {
+    for _ in 0..1000 {
+        if state(child) == wanted {
+            return;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    panic!("the process does not come to state {wanted}");
+}
+
+#[test]
+fn a_table_fits_the_terminal() {
+    needs_root!();
+    let _activity = Activity::start();
+    for columns in [60, 100, 200] {
+        let args = format!("--count 12 {}", package("opensnoop"));
+        let text = on_terminal(columns, 8, "TERM=xterm", &args);
+        let rows: Vec<&str> = text.lines().filter(|line| !line.starts_with("ecli:")).collect();
+        assert!(rows.len() > 12, "the head comes again on a screen of 8 rows: {text}");
+        assert!(rows[0].contains("\u{1b}[1mTIME"), "a bold head: {text}");
+        for row in rows {
+            let bare = row.replace("\u{1b}[1m", "").replace("\u{1b}[2m", "").replace("\u{1b}[0m", "");
+            assert!(bare.trim_end().chars().count() <= columns as usize, "{columns}: {bare}");
+        }
+        let plain = on_terminal(columns, 8, "TERM=xterm NO_COLOR=1", &args);
+        assert!(!plain.contains('\u{1b}'), "{plain}");
+    }
+}
+
+#[test]
+fn histograms_are_drawn_in_place() {
+    needs_root!();
+    let _activity = Activity::start();
+    let text = on_terminal(100, 50, "TERM=xterm", &format!("--duration 3.5 {}", package("runqlat")));
+    assert!(text.contains("distribution") && text.contains("A\r\u{1b}[J"), "{text}");
+}
+
+#[test]
+fn ctrl_c_ends_with_a_summary() {
+    needs_root!();
+    let _activity = Activity::start();
+    let mut child = ecli(&["run", "-j", &package("bootstrap")])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("ecli starts");
+    let mut out = BufReader::new(child.stdout.take().expect("a pipe"));
+    let mut line = String::new();
+    out.read_line(&mut line).expect("an event");
+    signal(&child, Signal::INT);
+    let mut rest = String::new();
+    out.read_to_string(&mut rest).expect("what came until then");
+    let output = child.wait_with_output().expect("it ends");
+    let err = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(0), "{err}");
+    let events = 1 + rest.lines().count();
+    assert!(err.starts_with(&format!("ecli: {events} events in ")) && err.contains(", none lost"), "{err}");
+    assert_eq!(err.lines().count(), 1, "{err}");
+}
+
+#[test]
+fn ctrl_z_pauses_and_events_of_the_pause_come_afterwards() {
+    needs_root!();
+    let mut child = ecli(&["run", "-j", "--filter", "filename =~ \"true$\"", &package("bootstrap")])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("ecli starts");
+    let mut out = BufReader::new(child.stdout.take().expect("a pipe"));
+    let mut line = String::new();
+    {
+        let _activity = Activity::start();
+        out.read_line(&mut line).expect("an event");
+    }
+    signal(&child, Signal::TSTP);
+    wait_for_state(&child, 'T');
+    let mut started = Command::new("/bin/true").spawn().expect("a program starts");
+    let pid = started.id();
+    started.wait().expect("it ends");
+    assert_eq!(state(&child), 'T');
+    signal(&child, Signal::CONT);
+    let wanted = format!("\"pid\":{pid},");
+    loop {
+        line.clear();
+        assert!(out.read_line(&mut line).expect("events") > 0, "the event of the pause is missing");
+        if line.contains(&wanted) {
+            break;
+        }
+    }
+    signal(&child, Signal::INT);
+    assert_eq!(child.wait().expect("it ends").into_raw(), 0);
+}
+
+#[test]
+fn capabilities_take_the_place_of_root() {
+    needs_root!();
+    let _activity = Activity::start();
+    let folder = tempfile::tempdir().expect("a folder");
+    std::fs::set_permissions(folder.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755))
+        .expect("readable");
+    let copy = folder.path().join("package.json");
+    std::fs::copy(package("bootstrap"), &copy).expect("a copy");
+    let args = ["run", "-j", "--count", "1", copy.to_str().expect("UTF-8")];
+    let ran = without_privileges(&args, "+bpf,+perfmon,+dac_read_search");
+    assert_eq!((ran.code, ran.out.lines().count()), (Some(0), 1), "{}", ran.err);
+    for (capabilities, missing) in
+        [("", "CAP_BPF, CAP_PERFMON"), ("+bpf", "CAP_PERFMON"), ("+bpf,+perfmon", "CAP_DAC_READ_SEARCH")]
+    {
+        let ran = without_privileges(&args, capabilities);
+        assert_eq!(ran.code, Some(4), "{capabilities}: {}", ran.err);
+        assert!(ran.err.contains(missing), "{capabilities}: {}", ran.err);
+    }
+}
+
+#[test]
+fn privileges_are_given_up_once_attached() {
+    needs_root!();
+    let _activity = Activity::start();
+    let mut child =
+        ecli(&["run", "-j", &package("bootstrap")]).stdout(Stdio::piped()).spawn().expect("ecli starts");
+    let mut line = String::new();
+    BufReader::new(child.stdout.as_mut().expect("a pipe")).read_line(&mut line).expect("an event");
+    let threads = std::fs::read_dir(format!("/proc/{}/task", child.id())).expect("threads");
+    for thread in threads {
+        let status =
+            std::fs::read_to_string(thread.expect("a thread").path().join("status")).expect("a status");
+        let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:\t")).expect("capabilities");
+        let effective = u64::from_str_radix(effective, 16).expect("a number");
+        let bpf = 1 << 39;
+        assert_eq!(effective & !bpf, 0, "{status}");
+    }
+    signal(&child, Signal::INT);
+    child.wait().expect("it ends");
+}
