@@ -33,6 +33,8 @@ pub struct Search<'a> {
     pub flags: &'a [String],
     /// Searched after the user's folders.
     pub folders: Vec<&'a Path>,
+    /// Searched after the system's folders.
+    pub fallback: &'a Path,
     /// Where headers are kept.
     pub cache: &'a Path,
 }
@@ -129,7 +131,7 @@ impl Clang {
         command.args(search.wrappers.iter().map(|folder| joined("-I", folder, "")));
         command.args(search.flags);
         command.args(search.folders.iter().map(|folder| joined("-I", folder, "")));
-        for folder in &self.system {
+        for folder in self.system.iter().map(PathBuf::as_path).chain([search.fallback]) {
             command.arg("-idirafter").arg(folder);
         }
         command
@@ -226,7 +228,7 @@ fn reason(error: &std::io::Error) -> String {
 }
 
 /// The name that libbpf's bpf_tracing.h has for this machine.
-fn target_arch() -> &'static str {
+pub fn target_arch() -> &'static str {
     match std::env::consts::ARCH {
         "x86_64" | "x86" => "x86",
         "aarch64" => "arm64",

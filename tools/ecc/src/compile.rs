@@ -130,11 +130,18 @@ fn run_clang<T>(
     let flags = options.additional_cflags.iter().map(|text| flag::split("--additional-cflags", text));
     let flags = flags.collect::<Result<Vec<_>>>()?.concat();
     let wrappers = if options.no_count_lost { vec![] } else { vec![headers.count_lost.as_path()] };
-    // The folder of the source first: a vmlinux.h beside the source is the one that is meant.
+    // The folder of the source first: a vmlinux.h beside the source is the one that is meant. Collections that bring
+    // one for each architecture keep them in folders named as libbpf names these.
     let folder = source_folder(source);
-    let mut folders = vec![folder.as_path(), &headers.libbpf];
+    let of_arch = folder.join(clang::target_arch());
+    let mut folders = vec![folder.as_path()];
+    if options.vmlinux.is_none() && of_arch.join("vmlinux.h").exists() {
+        folders.push(&of_arch);
+    }
+    folders.push(&headers.libbpf);
     folders.extend(vmlinux.as_deref());
-    let search = Search { wrappers, flags: &flags, folders, cache: cache.root() };
+    let search =
+        Search { wrappers, flags: &flags, folders, fallback: &headers.fallback, cache: cache.root() };
     let there = vmlinux.as_ref().is_some_and(|folder| folder.join("vmlinux.h").exists());
     if !there && clang.misses(source, "vmlinux.h", &search)? {
         match (&kernel, &vmlinux) {
@@ -172,7 +179,9 @@ impl Foreign {
     }
 
     fn has(&self, file: &Path) -> bool {
-        file.ends_with("vmlinux.h")
+        // Collections keep several: vmlinux_608.h behind a link of the usual name.
+        let name = file.file_name().unwrap_or_default().as_encoded_bytes();
+        name.starts_with(b"vmlinux") && name.ends_with(b".h")
             || headers::is_libbpf(file)
             || self.folders.iter().any(|folder| file.starts_with(folder))
     }

@@ -23,6 +23,10 @@ const LIBBPF: [(&str, &[u8]); 6] = [
 /// Wraps `bpf_helpers.h` without touching it: it lies in a folder of its own that is searched first.
 const COUNT_LOST: &[u8] = include_bytes!("../include/count_lost.h");
 
+/// What glibc's `<errno.h>` and the like end up including for an architecture that they do not know, as BPF is; the
+/// machine has none of these unless it can build for 32 bits. Searched last, so that a real one is preferred.
+const STUBS: [&str; 4] = ["stubs-32.h", "stubs-lp64.h", "stubs-lp64d.h", "stubs-soft.h"];
+
 /// Whether `file` is one of libbpf's headers, this one's or another's.
 pub fn is_libbpf(file: &Path) -> bool {
     LIBBPF.iter().any(|(name, _)| file.ends_with(name))
@@ -34,6 +38,8 @@ pub struct Headers {
     pub libbpf: PathBuf,
     /// The header that counts lost events.
     pub count_lost: PathBuf,
+    /// What is searched after the system's folders.
+    pub fallback: PathBuf,
 }
 
 impl Headers {
@@ -43,6 +49,15 @@ impl Headers {
             cache.keep(&format!("libbpf/bpf/{name}"), content)?;
         }
         cache.keep("count-lost/bpf/bpf_helpers.h", COUNT_LOST)?;
-        Ok(Headers { libbpf: cache.root().join("libbpf"), count_lost: cache.root().join("count-lost") })
+        for name in STUBS {
+            cache
+                .keep(&format!("fallback/gnu/{name}"), b"/* BPF calls no function of the C library. */\n")?;
+        }
+        let folder = |name| cache.root().join(name);
+        Ok(Headers {
+            libbpf: folder("libbpf"),
+            count_lost: folder("count-lost"),
+            fallback: folder("fallback"),
+        })
     }
 }

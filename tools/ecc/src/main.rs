@@ -19,6 +19,7 @@ mod event_header;
 mod file;
 mod flag;
 mod flow;
+mod former;
 mod guest;
 mod headers;
 mod options;

@@ -9,8 +9,10 @@ use sha2::{Digest, Sha256};
 
 use crate::cache::Cache;
 use crate::error::{Error, Result};
-use crate::{file, sys};
+use crate::{file, former, sys};
 
+/// Goes into the name of what is kept: counts up with what is made of the same BTF.
+const FORM: u32 = 2;
 const KERNEL_BTF: &str = "/sys/kernel/btf/vmlinux";
 
 /// Where the types come from.
@@ -34,7 +36,7 @@ impl Source {
     pub fn folder(&self, cache: &Cache) -> PathBuf {
         let digest = Sha256::digest(&self.content);
         let name: String = digest[..16].iter().map(|byte| format!("{byte:02x}")).collect();
-        cache.root().join("vmlinux").join(name)
+        cache.root().join("vmlinux").join(format!("{name}-{FORM}"))
     }
 
     /// Makes the header unless it is there.
@@ -46,7 +48,7 @@ impl Source {
         fs::create_dir_all(folder)
             .map_err(|error| Error::io(format_args!("cannot make {}", folder.display()), &error))?;
         if self.is_btf() {
-            file::write(&header, wrap(&sys::declarations(&self.path)?).as_bytes())
+            file::write(&header, wrap(&former::add(sys::declarations(&self.path)?)).as_bytes())
         } else {
             file::write(&header, &self.content)
         }
