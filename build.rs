@@ -17,6 +17,7 @@ fn main() {
     println!("cargo:rustc-env=EUNOMIA_BPF_INCLUDE={}", var("DEP_BPF_INCLUDE")); // tests compile BPF programs
     if env::var_os("CARGO_FEATURE_CAPI").is_some() {
         name_the_library();
+        leave_out_the_generator();
         write_header();
     }
 }
@@ -28,6 +29,28 @@ fn name_the_library() {
     let suffix = if major == "0" { format!("0.{minor}") } else { major };
     for argument in [&format!("-soname,libeunomia.so.{suffix}"), "-z,nodelete", "-z,relro", "-z,now"] {
         println!("cargo:rustc-cdylib-link-arg=-Wl,{argument}");
+    }
+}
+
+/// libbpf can write a program that loads an object instead of loading it (bpf_object__gen_loader), which nothing here
+/// asks for: its object's generator is always null. No compiler can know, so the calls lead to the one function that
+/// looks at the pointer and returns, and the linker drops the generator (10 kB).
+fn leave_out_the_generator() {
+    let unreached = [
+        "finish",
+        "init",
+        "load_btf",
+        "map_create",
+        "map_freeze",
+        "map_update_elem",
+        "populate_outer_map",
+        "prog_load",
+        "record_attach_target",
+        "record_extern",
+        "record_relo_core",
+    ];
+    for function in unreached {
+        println!("cargo:rustc-cdylib-link-arg=-Wl,--defsym=bpf_gen__{function}=bpf_gen__free");
     }
 }
 
