@@ -2,7 +2,9 @@
 
 mod support;
 
-use std::fs;
+use std::fs::{self, File};
+use std::path::Path;
+use std::time::{Duration, SystemTime};
 
 use serde_json::json;
 use support::{Loaded, Project, may_load, named, names};
@@ -156,14 +158,46 @@ fn programs_that_share_a_section_load() {
 }
 
 #[test]
-fn the_same_source_gives_the_same_package() {
-    let one = Project::new("same-1").file("opener.bpf.c", TOOL);
-    let two = Project::new("same-2").file("opener.bpf.c", TOOL);
-    one.compile(&["opener.bpf.c"]);
-    two.compile(&["opener.bpf.c"]);
-    for name in ["opener.bpf.o", "opener.skel.json", "package.json"] {
-        assert!(fs::read(one.path(name)).unwrap() == fs::read(two.path(name)).unwrap(), "{name} differs");
+fn the_same_source_gives_the_same_files() {
+    let header = "/** @description of a header */\nconst volatile int more = 1;\n";
+    let source = format!("#include \"../lib/more.h\"\n{}", TOOL.replace("seen++", "seen += more"));
+    let library = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/dist/libeunomia.a");
+    assert!(library.exists(), "{} is missing: run `make archive` first", library.display());
+    // In two folders, for two users, from two days.
+    let projects = ["same", "ganz wo anders x=y"]
+        .map(|name| Project::new(name).file("src/opener.bpf.c", &source).file("lib/more.h", header));
+    let yesterday = SystemTime::now() - Duration::from_secs(86_400);
+    for name in ["src/opener.bpf.c", "lib/more.h"] {
+        let file = File::options().write(true).open(projects[1].path(name)).unwrap();
+        file.set_modified(yesterday).unwrap();
     }
+    for project in &projects {
+        let library = library.to_str().unwrap();
+        let more = ["--event-header", "--wasm-header", "-s", "--libeunomia", library];
+        for arguments in [&more[..], &["--yaml"]] {
+            let mut command = project.command(&["src/opener.bpf.c", "-o", "out"]);
+            command
+                .args(arguments)
+                .env("XDG_CACHE_HOME", project.path("cache"))
+                .env("TMPDIR", &project.folder);
+            assert!(command.status().unwrap().success());
+        }
+    }
+    let files = [
+        "ewasm-skel.h",
+        "opener",
+        "opener.bpf.o",
+        "opener.event.h",
+        "opener.skel.json",
+        "opener.skel.yaml",
+        "package.json",
+        "package.yaml",
+    ];
+    for name in files {
+        let [one, two] = [0, 1].map(|at: usize| fs::read(projects[at].path("out").join(name)).unwrap());
+        assert!(one == two, "{name} differs");
+    }
+    assert_eq!(fs::read_dir(projects[0].path("out")).unwrap().count(), files.len());
 }
 
 #[test]
