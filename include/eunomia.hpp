@@ -9,20 +9,19 @@
 // there. What differs:
 //   - Failures are exceptions of type eunomia::error; what a function gives out is its result.
 //   - Strings are copies, and so are structs. Events are borrowed for the call of the callback, types until
-//   the
-//     vm has gone.
+//     the vm has gone.
 //   - A callback takes a `const event &` and returns nothing or a flow. It may throw: the exception ends the
-//   call
-//     that delivers (poll, run, ...) and comes out of it.
-//   - A vm that is closed, or destroyed, while a call is in progress (in another thread, or further up the
-//   stack of a
-//     callback) is stopped, and goes when that call returns.
+//     call that delivers (poll, run, ...) and comes out of it.
+//   - A vm may be closed at any time, by another thread or a callback too: a call in progress is stopped, and
+//     the package goes when that call returns. It may be destroyed or moved during a call, but not while
+//     another thread begins one.
 
 #ifndef EUNOMIA_HPP
 #define EUNOMIA_HPP
 
 #include <eunomia.h>
 
+#include <atomic>
 #include <cerrno>
 #include <chrono>
 #include <cstdint>
@@ -329,16 +328,46 @@ template <class Fn> void each_record(const void *buffer, const batch &stored, Fn
 
 namespace detail {
 
-// A vm of the library and what it borrows. Lives as long as the eunomia::vm, and as any call on it.
-struct state {
+// Whether the bytes of a T are the value, and not where it is.
+template <class T>
+inline constexpr bool is_plain =
+    std::is_trivially_copyable_v<T> && !std::is_pointer_v<T> && !std::is_same_v<T, std::string_view>;
+
+// A vm of the library and what it borrows. The last call to leave a closed one frees it.
+class state {
+  public:
     eunomia_vm *raw = nullptr;
-    std::function<void(log_level, std::string_view)> log;
+    std::function<void(log_level, std::string_view)> log{};
 
     state() = default;
     state(const state &) = delete;
     state &operator=(const state &) = delete;
-    ~state() {
-        eunomia_destroy(raw);
+
+    // False: it is closed. No lock, so that a signal handler can be the one who enters.
+    bool enter() noexcept {
+        unsigned seen = uses_;
+        do {
+            if (seen & closed_bit)
+                return false;
+        } while (!uses_.compare_exchange_weak(seen, seen + one_use));
+        return true;
+    }
+
+    void leave() noexcept {
+        if (uses_.fetch_sub(one_use) == one_use + closed_bit)
+            eunomia_destroy(raw);
+    }
+
+    void close() noexcept {
+        if (!enter())
+            return;
+        if (uses_.fetch_or(closed_bit) > one_use)
+            eunomia_stop(raw);
+        leave();
+    }
+
+    bool is_closed() const noexcept {
+        return uses_ & closed_bit;
     }
 
     static void on_log(void *arg, std::uint32_t level, const char *text) noexcept {
@@ -347,6 +376,31 @@ struct state {
         } catch (...) { // there is nobody it could be told
         }
     }
+
+  private:
+    static constexpr unsigned closed_bit = 1, one_use = 2;
+    std::atomic<unsigned> uses_{0};
+};
+
+// A call on a vm, which is there until the call ends.
+class use {
+  public:
+    explicit use(std::shared_ptr<state> vm) : vm_(std::move(vm)) {
+        if (!vm_ || !vm_->enter())
+            throw error(EUNOMIA_ERR_INVAL, "the vm is closed");
+    }
+    use(const use &) = delete;
+    use &operator=(const use &) = delete;
+    ~use() {
+        vm_->leave();
+    }
+
+    eunomia_vm *raw() const noexcept {
+        return vm_->raw;
+    }
+
+  private:
+    std::shared_ptr<state> vm_;
 };
 
 // A callback on its way through C: what it throws is kept, and goes on its way on the other side.
@@ -379,7 +433,7 @@ template <class Fn> struct callback {
 // ---- The vm ----
 
 // A running BPF package, or an empty place for one. Can be moved, not copied. For one thread at a time, but
-// for stop, pause, stats_get and epoll_fd; a second thread gets an error with EUNOMIA_ERR_BUSY.
+// for stop, pause, stats_get, epoll_fd and close; a second thread gets an error with EUNOMIA_ERR_BUSY.
 class vm {
   public:
     explicit vm(options options = {}) : state_(std::make_shared<detail::state>()) {
@@ -414,19 +468,18 @@ class vm {
     // Lets go of the package and the vm; every later call but close fails with EUNOMIA_ERR_INVAL. A call in
     // progress is stopped, and the vm goes when it returns.
     void close() noexcept {
-        if (state_ && state_.use_count() > 1)
-            eunomia_stop(state_->raw);
-        state_.reset();
+        if (state_)
+            state_->close();
     }
 
     // Whether it is neither closed nor moved from.
     bool is_open() const noexcept {
-        return state_ != nullptr;
+        return state_ && !state_->is_closed();
     }
 
     // For calls of eunomia.h; NULL once closed.
     eunomia_vm *raw() const noexcept {
-        return state_ ? state_->raw : nullptr;
+        return is_open() ? state_->raw : nullptr;
     }
 
     // -- Life --
@@ -473,7 +526,7 @@ class vm {
 
     // Sets a variable of the same size as T.
     template <class T> void var_set(const std::string &name, const T &value) {
-        static_assert(std::is_trivially_copyable_v<T> && !std::is_pointer_v<T>, "no bytes of their own");
+        static_assert(detail::is_plain<T>, "not plain bytes");
         var_set(name, &value, sizeof(value));
     }
 
@@ -493,7 +546,7 @@ class vm {
 
     // The value of a variable of the same size as T.
     template <class T> T var_get(const std::string &name) const {
-        static_assert(std::is_trivially_copyable_v<T>, "no bytes of their own");
+        static_assert(detail::is_plain<T>, "not plain bytes");
         std::string bytes = var_get(name);
         T value;
         if (bytes.size() != sizeof(value))
@@ -538,7 +591,10 @@ class vm {
 
     // Any thread, any time, and in signal handlers.
     void stop() const noexcept {
-        eunomia_stop(raw());
+        if (state_ && state_->enter()) {
+            eunomia_stop(state_->raw);
+            state_->leave();
+        }
     }
 
     void pause(bool on) const {
@@ -593,7 +649,7 @@ class vm {
 
     // The value under a key; V and K have the sizes of the map's.
     template <class V, class K> V map_get(const std::string &map, const K &key) const {
-        static_assert(std::is_trivially_copyable_v<V> && std::is_trivially_copyable_v<K>, "not plain bytes");
+        static_assert(detail::is_plain<V> && detail::is_plain<K>, "not plain bytes");
         V value;
         map_get(map, &key, sizeof(key), &value, sizeof(value));
         return value;
@@ -606,7 +662,7 @@ class vm {
 
     template <class K, class V>
     void map_set(const std::string &map, const K &key, const V &value, std::uint64_t flags = 0) {
-        static_assert(std::is_trivially_copyable_v<V> && std::is_trivially_copyable_v<K>, "not plain bytes");
+        static_assert(detail::is_plain<V> && detail::is_plain<K>, "not plain bytes");
         map_set(map, &key, sizeof(key), &value, sizeof(value), flags);
     }
 
@@ -615,7 +671,7 @@ class vm {
     }
 
     template <class K> void map_del(const std::string &map, const K &key) {
-        static_assert(std::is_trivially_copyable_v<K>, "not plain bytes");
+        static_assert(detail::is_plain<K>, "not plain bytes");
         map_del(map, &key, sizeof(key));
     }
 
@@ -765,10 +821,8 @@ class vm {
     }
 
     // What this call works on, until it returns.
-    std::shared_ptr<detail::state> entered() const {
-        if (!state_)
-            throw error(EUNOMIA_ERR_INVAL, "the vm is closed");
-        return state_;
+    detail::use entered() const {
+        return detail::use(state_);
     }
 
     // The result of a call, or an exception.
@@ -781,8 +835,8 @@ class vm {
     }
 
     template <class Call> int call(Call &&function) const {
-        auto state = entered();
-        return checked(state->raw, function(state->raw));
+        auto use = entered();
+        return checked(use.raw(), function(use.raw()));
     }
 
     template <class Call> kind opened(Call &&function) {
@@ -791,8 +845,8 @@ class vm {
 
     template <class Call> std::string text(Call &&function) const {
         const char *out = "";
-        auto state = entered();
-        checked(state->raw, function(state->raw, &out));
+        auto use = entered();
+        checked(use.raw(), function(use.raw(), &out));
         return out;
     }
 
@@ -805,27 +859,27 @@ class vm {
     Made made_of(Call &&function, Make &&make) const {
         Raw raw{};
         raw.size = sizeof(raw);
-        auto state = entered();
-        checked(state->raw, function(state->raw, &raw));
+        auto use = entered();
+        checked(use.raw(), function(use.raw(), &raw));
         return make(raw);
     }
 
     template <class Call> batch batch_of(Call &&function) const {
         batch out{};
         out.size = sizeof(out);
-        auto state = entered();
-        int status = function(state->raw, &out);
-        checked(state->raw, status, out.need);
+        auto use = entered();
+        int status = function(use.raw(), &out);
+        checked(use.raw(), status, out.need);
         return out;
     }
 
     template <class Fn, class Call> int deliver(Fn &fn, Call &&function) {
-        auto state = entered();
+        auto use = entered();
         detail::callback<Fn> callback{fn};
-        int status = function(state->raw, detail::callback<Fn>::on_event, static_cast<void *>(&callback));
+        int status = function(use.raw(), detail::callback<Fn>::on_event, static_cast<void *>(&callback));
         if (callback.thrown)
             std::rethrow_exception(callback.thrown);
-        return checked(state->raw, status);
+        return checked(use.raw(), status);
     }
 
     static map_info map_of(const eunomia_map_info &i) {

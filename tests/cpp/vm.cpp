@@ -33,8 +33,8 @@ struct pair {
 static std::string folder;
 static int repeats;
 
-// The sanitizer keeps what has been freed.
-#ifdef __SANITIZE_ADDRESS__
+// The sanitizers keep what has been freed.
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 static constexpr bool is_sanitized = true;
 #else
 static constexpr bool is_sanitized = false;
@@ -213,6 +213,28 @@ static void a_vm_closed_by_another_thread_ends_its_run() {
     }
 }
 
+static void a_vm_is_closed_while_another_thread_calls_it_again_and_again() {
+    for (int i = 0; i < repeats; i++) {
+        eunomia::vm vm = opened();
+        std::atomic<int> calls{0};
+        int last = 0;
+        std::thread caller([&] {
+            for (; last == 0 || last == EUNOMIA_ERR_BUSY; calls++)
+                try {
+                    vm.stats_get();
+                    vm.var_get("burst");
+                } catch (const eunomia::error &error) {
+                    last = error.status();
+                }
+        });
+        while (calls < 10)
+            std::this_thread::yield();
+        vm.close();
+        caller.join();
+        CHECK(last == EUNOMIA_ERR_INVAL && !vm.is_open());
+    }
+}
+
 static void a_second_thread_is_told_that_the_vm_is_busy() {
     eunomia::vm vm = running();
     std::atomic<bool> inside{false}, over{false};
@@ -342,6 +364,7 @@ int main(int argc, char **argv) {
     RUN(a_vm_moves_while_it_runs);
     RUN(a_closed_vm_refuses_every_call);
     RUN(a_vm_closed_by_another_thread_ends_its_run);
+    RUN(a_vm_is_closed_while_another_thread_calls_it_again_and_again);
     RUN(a_second_thread_is_told_that_the_vm_is_busy);
     RUN(a_callback_may_close_its_vm);
     RUN(vms_come_and_go);
