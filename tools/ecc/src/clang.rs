@@ -27,8 +27,10 @@ pub const CACHE_NAME: &str = "/libeunomia";
 
 /// What to search and define, in clang's order.
 pub struct Search<'a> {
+    /// Macros that are defined, without a value.
+    pub defines: &'a [&'a str],
     /// Searched before all others.
-    pub wrappers: Vec<&'a Path>,
+    pub wrapper: &'a Path,
     /// The user's own flags.
     pub flags: &'a [String],
     /// Searched after the user's folders.
@@ -128,7 +130,8 @@ impl Clang {
         // Paths of this machine would only make the same source give different objects.
         command.args(["-fdebug-compilation-dir", "."]);
         command.arg(joined("-fdebug-prefix-map=", search.cache, &format!("={CACHE_NAME}")));
-        command.args(search.wrappers.iter().map(|folder| joined("-I", folder, "")));
+        command.args(search.defines.iter().map(|name| format!("-D{name}")));
+        command.arg(joined("-I", search.wrapper, ""));
         command.args(search.flags);
         command.args(search.folders.iter().map(|folder| joined("-I", folder, "")));
         for folder in self.system.iter().map(PathBuf::as_path).chain([search.fallback]) {

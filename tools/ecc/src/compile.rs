@@ -15,6 +15,7 @@ use crate::clang::{self, Clang, Search};
 use crate::dwarf::Dwarf;
 use crate::elf::{self, Elf};
 use crate::error::{Error, Result};
+use crate::export::Exports;
 use crate::headers::{self, Headers};
 use crate::options::Flags;
 use crate::skeleton::{Comments, Parts, object_name};
@@ -55,11 +56,13 @@ pub fn compile(source: &Path, header: Option<&Path>, flags: &Flags) -> Result<Co
     let foreign = Foreign::new(&clang, &cache);
     let own = |file: &Path| !foreign.has(file);
     let comments = Comments::read(&dwarf, own);
+    let exports = Exports::read(&dwarf, own, &comments.export_configs())?;
     let program = event::Program {
         dwarf: &dwarf,
         opened: &opened,
         flows: &flow::flows(&elf.code()),
         sampled: &comments.sampled(),
+        exports: &exports,
     };
     let events = program.events(header.as_deref(), own, &mut btf)?;
     let (elf, btf, opened) = (&elf, &btf, &opened);
@@ -129,7 +132,7 @@ fn run_clang<T>(
     let vmlinux = kernel.as_ref().map(|kernel| kernel.folder(cache));
     let flags = options.additional_cflags.iter().map(|text| flag::split("--additional-cflags", text));
     let flags = flags.collect::<Result<Vec<_>>>()?.concat();
-    let wrappers = if options.no_count_lost { vec![] } else { vec![headers.count_lost.as_path()] };
+    let defines = if options.no_count_lost { &[][..] } else { &[headers::COUNT_LOST] };
     // The folder of the source first: a vmlinux.h beside the source is the one that is meant. Collections that bring
     // one for each architecture keep them in folders named as libbpf names these.
     let folder = source_folder(source);
@@ -140,8 +143,14 @@ fn run_clang<T>(
     }
     folders.push(&headers.libbpf);
     folders.extend(vmlinux.as_deref());
-    let search =
-        Search { wrappers, flags: &flags, folders, fallback: &headers.fallback, cache: cache.root() };
+    let search = Search {
+        defines,
+        wrapper: &headers.wrapper,
+        flags: &flags,
+        folders,
+        fallback: &headers.fallback,
+        cache: cache.root(),
+    };
     let there = vmlinux.as_ref().is_some_and(|folder| folder.join("vmlinux.h").exists());
     if !there && clang.misses(source, "vmlinux.h", &search)? {
         match (&kernel, &vmlinux) {

@@ -16,6 +16,10 @@ pub type TypeId = UnitOffset;
 /// Longest chain of qualifiers, pointers and arrays that is followed.
 const MAX_CHAIN: usize = 64;
 
+/// The local variables of `include/bpf_helpers.h`.
+const NOTED_MAP: &str = "__eunomia_map";
+const NOTED_DATA: &str = "__eunomia_data";
+
 /// A place in the source.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Place {
@@ -29,6 +33,20 @@ pub struct Declaration {
     pub place: Place,
     /// Where the type begins if it is an unnamed one, written in the same declaration.
     pub body: Option<Place>,
+    /// The struct, union or enum that a variable is of.
+    pub ty: Option<TypeId>,
+}
+
+/// What the macros of `include/bpf_helpers.h` note of one call that sends an event.
+pub struct Call {
+    /// The function that the call is written in.
+    pub function: String,
+    /// Where: the parts of one call are told from those of others by it.
+    place: Place,
+    /// The type of the map, if the call names one.
+    pub map: Option<TypeId>,
+    /// The struct, union or enum of the record, if the call names it.
+    pub data: Option<TypeId>,
 }
 
 /// A complete struct and how the program names it.
@@ -81,6 +99,8 @@ pub struct Dwarf<'a> {
     pub structs: Vec<Struct>,
     /// The structs that functions take by address, under the name of the function.
     pub parameters: Vec<(String, TypeId)>,
+    /// The calls that send events.
+    pub calls: Vec<Call>,
 }
 
 impl<'a> Dwarf<'a> {
@@ -98,6 +118,7 @@ impl<'a> Dwarf<'a> {
             declarations: Vec::new(),
             structs: Vec::new(),
             parameters: Vec::new(),
+            calls: Vec::new(),
         };
         read.scan()?;
         Ok(read)
@@ -140,7 +161,7 @@ impl<'a> Dwarf<'a> {
     /// Collects declarations and structs in one pass.
     fn scan(&mut self) -> Result<()> {
         let (mut declarations, mut parameters, mut typedefs) = (Vec::new(), Vec::new(), HashMap::new());
-        let (mut structs, mut function) = (Vec::new(), String::new());
+        let (mut structs, mut calls, mut function) = (Vec::new(), Vec::new(), String::new());
         let mut cursor = self.unit.entries();
         let mut depth = 0;
         while let Some((step, entry)) = cursor.next_dfs()? {
@@ -159,6 +180,7 @@ impl<'a> Dwarf<'a> {
                         typedefs.entry(target).or_insert(self.name(entry)?);
                     }
                 }
+                gimli::DW_TAG_variable => self.note(entry, &function, &mut calls)?,
                 gimli::DW_TAG_structure_type => structs.extend(self.structure(entry)?),
                 _ => {}
             }
@@ -170,12 +192,46 @@ impl<'a> Dwarf<'a> {
         }
         structs.retain(|item| !item.name.is_empty());
         (self.declarations, self.structs, self.parameters) = (declarations, structs, parameters);
+        self.calls = calls;
         Ok(())
+    }
+
+    /// Adds what a local variable of that meaning tells to the call at its place.
+    fn note(&self, entry: &Entry<'_, 'a>, function: &str, calls: &mut Vec<Call>) -> Result<()> {
+        let name = self.name(entry)?;
+        let is_map = name == NOTED_MAP;
+        let place = self.place(entry)?.filter(|_| is_map || name == NOTED_DATA);
+        let Some(place) = place else { return Ok(()) };
+        let target = self.pointee(reference(entry, gimli::DW_AT_type)?)?;
+        let known = calls.iter().position(|call| call.function == function && call.place == place);
+        let index = known.unwrap_or_else(|| {
+            calls.push(Call { function: function.into(), place, map: None, data: None });
+            calls.len() - 1
+        });
+        let part = if is_map { &mut calls[index].map } else { &mut calls[index].data };
+        *part = target;
+        Ok(())
+    }
+
+    /// The struct, union or enum that a pointer points to.
+    fn pointee(&self, mut id: Option<TypeId>) -> Result<Option<TypeId>> {
+        for _ in 0..MAX_CHAIN {
+            let Some(current) = id else { break };
+            let entry = self.unit.entry(current)?;
+            id = reference(&entry, gimli::DW_AT_type)?;
+            match entry.tag() {
+                gimli::DW_TAG_pointer_type => return self.core(id, false),
+                gimli::DW_TAG_base_type | gimli::DW_TAG_structure_type => break,
+                _ => {}
+            }
+        }
+        Ok(None)
     }
 
     fn declaration(&self, entry: &Entry<'_, 'a>) -> Result<Option<Declaration>> {
         let Some(place) = self.place(entry)? else { return Ok(None) };
-        let body = match self.core(reference(entry, gimli::DW_AT_type)?, false)? {
+        let ty = self.core(reference(entry, gimli::DW_AT_type)?, false)?;
+        let body = match ty {
             Some(id) => {
                 let entry = self.unit.entry(id)?;
                 let place = self.place(&entry)?;
@@ -187,6 +243,7 @@ impl<'a> Dwarf<'a> {
             name: self.name(entry)?,
             body: body.filter(|body| body.file == place.file),
             place,
+            ty,
         }))
     }
 

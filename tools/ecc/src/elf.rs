@@ -9,7 +9,7 @@ use object::{NativeEndian, Object, ObjectSection, ObjectSymbol, RelocationTarget
 
 use crate::error::{Error, Result};
 
-/// The map that counts lost events; see `include/count_lost.h`.
+/// The map that counts lost events; see `include/bpf_helpers.h`.
 pub const LOST_MAP: &str = "__eunomia_lost";
 
 /// A compiled object.
@@ -98,7 +98,7 @@ impl<'a> Elf<'a> {
             }
         }
         for symbol in &mut builder.symbols {
-            // Named in count_lost.h, but not defined in a program without ring buffers.
+            // Named in bpf_helpers.h, but not defined in a program without ring buffers.
             symbol.delete = symbol.name.as_slice() == LOST_MAP.as_bytes() && symbol.section.is_none();
         }
         builder.delete_orphans();

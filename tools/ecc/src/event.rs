@@ -1,16 +1,18 @@
 //! Which structs are events.
 //!
-//! Candidates are the structs that the program's own files define. The compiled code says how large the events of
-//! each map are; where that leaves more than one, structs that have another role stand back. What stays ambiguous
-//! is reported, never guessed.
+//! Where a call that sends an event names its struct, that is it. Elsewhere candidates are the structs that the
+//! program's own files define, or those of them that have `@export` above them. The compiled code says how large the
+//! events of each map are; where that leaves more than one, structs that have another role stand back. What stays
+//! ambiguous is reported, never guessed.
 
 use std::collections::{BTreeSet, HashSet};
 use std::path::Path;
 
 use crate::btf::{self, Btf};
 use crate::btf_append::Append;
-use crate::dwarf::{Dwarf, Struct, Type, TypeId};
+use crate::dwarf::{Call, Dwarf, Struct, Type, TypeId};
 use crate::error::Result;
+use crate::export::Exports;
 use crate::flow::Flow;
 use crate::sys::{Map, Opened};
 
@@ -36,6 +38,8 @@ pub struct Program<'a, 'd> {
     pub flows: &'a [Flow],
     /// Maps that are read now and then rather than sending events.
     pub sampled: &'a [&'a str],
+    /// What comments say of types.
+    pub exports: &'a Exports,
 }
 
 impl Program<'_, '_> {
@@ -55,18 +59,17 @@ impl Program<'_, '_> {
         let mut events = Events::default();
         let mut chosen: Vec<(Option<&str>, TypeId)> = Vec::new();
         for map in self.event_maps() {
-            let fitting = self.choose(map, &candidates, btf)?;
+            let fitting = self.of_map(map, &candidates, btf)?;
             match fitting.as_slice() {
                 [one] => chosen.push((Some(&map.name), one.id)),
+                // A buffer that nothing is sent to is there for another object, or for later.
+                _ if !self.sends_to(map) => {}
                 [] => events.warnings.push(format!("map \"{}\": {}", map.name, no_struct(header))),
                 several if header.is_some() => chosen.extend(several.iter().map(|item| (None, item.id))),
-                several => events.warnings.push(format!(
-                    "map \"{}\": its events may be any of {}; name the header that defines the right one",
-                    map.name,
-                    names(several)
-                )),
+                several => events.warnings.push(ambiguous(map, several)),
             }
         }
+        chosen.extend(self.exports.structs.iter().map(|export| (None, export.id)));
         if let Some(header) = header {
             chosen.extend(candidates.iter().map(|item| (None, item.id)));
             if candidates.is_empty() && events.warnings.is_empty() {
@@ -75,8 +78,75 @@ impl Program<'_, '_> {
         } else if chosen.is_empty() && events.warnings.is_empty() {
             chosen.extend(self.sampled_values(&candidates, btf).map(|id| (None, id)));
         }
-        self.append(&chosen, &candidates, btf, &mut events)?;
+        self.append(&chosen, btf, &mut events)?;
         Ok(events)
+    }
+
+    /// The structs that may be the events of one map: what the source says, else what the calls name, else what fits.
+    fn of_map<'b>(&'b self, map: &Map, candidates: &[&'b Struct], btf: &Btf) -> Result<Vec<&'b Struct>> {
+        if let Some(id) = self.exports.of_map(&map.name) {
+            return Ok(self.dwarf.structs.iter().filter(|item| item.id == id).collect());
+        }
+        let mut named = self.named(map);
+        if named.is_empty() {
+            return self.choose(map, candidates, btf);
+        }
+        // Others may be sent by calls that hide the type.
+        for size in self.sizes(map).into_iter().flatten() {
+            if named.iter().all(|item| item.size != size) {
+                let of_size = candidates.iter().filter(|item| item.size == size).copied().collect();
+                named.extend(self.likely(of_size, btf)?);
+            }
+        }
+        let exported = self.exports.ids();
+        prefer(&mut named, |item| exported.contains(&item.id));
+        Ok(named)
+    }
+
+    /// The structs that calls name as the events of a map.
+    fn named(&self, map: &Map) -> Vec<&Struct> {
+        let declarations = self.dwarf.declarations.iter();
+        let ty = declarations.filter(|item| item.name == map.name).find_map(|item| item.ty);
+        let Some(ty) = ty else { return Vec::new() };
+        let calls = &self.dwarf.calls;
+        let here = |call: &&Call| call.map == Some(ty);
+        let mut ids: Vec<TypeId> = calls.iter().filter(here).filter_map(|call| call.data).collect();
+        for reservation in calls.iter().filter(here).filter(|call| call.data.is_none()) {
+            ids.extend(self.submitted(&reservation.function, map));
+        }
+        self.dwarf.structs.iter().filter(|item| ids.contains(&item.id)).collect()
+    }
+
+    /// What a function that reserves room in a map submits there.
+    fn submitted(&self, function: &str, map: &Map) -> Vec<TypeId> {
+        let inside = || self.dwarf.calls.iter().filter(|call| call.function == function);
+        let reserved: HashSet<TypeId> =
+            inside().filter(|call| call.data.is_none()).filter_map(|call| call.map).collect();
+        let mut submitted: Vec<TypeId> =
+            inside().filter(|call| call.map.is_none()).filter_map(|call| call.data).collect();
+        submitted.sort();
+        submitted.dedup();
+        if reserved.len() > 1 && submitted.len() > 1 {
+            let sizes = self.sizes(map);
+            let of_size = |id: &TypeId| {
+                let mut structs = self.dwarf.structs.iter();
+                structs.any(|item| item.id == *id && sizes.contains(&Some(item.size)))
+            };
+            submitted.retain(of_size);
+        }
+        submitted
+    }
+
+    /// The sizes of the events that the code sends to a map; `None` among them is one that is no constant.
+    fn sizes(&self, map: &Map) -> BTreeSet<Option<u32>> {
+        let only = self.event_maps().count() == 1;
+        let of_map = |flow: &&Flow| flow.map.as_ref().map_or(only, |name| *name == map.name);
+        self.flows.iter().filter(of_map).map(|flow| flow.size).collect()
+    }
+
+    /// Whether the code may send events to a map.
+    fn sends_to(&self, map: &Map) -> bool {
+        self.flows.iter().any(|flow| flow.map.as_ref().is_none_or(|name| *name == map.name))
     }
 
     fn event_maps(&self) -> impl Iterator<Item = &Map> {
@@ -87,11 +157,12 @@ impl Program<'_, '_> {
 
     /// The candidates for the events of one map.
     fn choose<'b>(&self, map: &Map, candidates: &[&'b Struct], btf: &Btf) -> Result<Vec<&'b Struct>> {
-        let only = self.event_maps().count() == 1;
-        let of_map = |flow: &&Flow| flow.map.as_ref().map_or(only, |name| *name == map.name);
-        let sizes: BTreeSet<Option<u32>> = self.flows.iter().filter(of_map).map(|flow| flow.size).collect();
+        let exported = self.exports.ids();
+        let mut candidates = candidates.to_vec();
+        prefer(&mut candidates, |item| exported.contains(&item.id));
+        let sizes = self.sizes(map);
         if sizes.is_empty() || sizes.contains(&None) {
-            return self.likely(candidates.to_vec(), btf);
+            return self.likely(candidates, btf);
         }
         let mut fitting = Vec::new();
         for size in sizes.into_iter().flatten() {
@@ -109,6 +180,8 @@ impl Program<'_, '_> {
             let mut users = self.dwarf.parameters.iter().filter(|(_, id)| *id == item.id);
             users.any(|(function, _)| self.opened.programs.iter().any(|program| program.name == *function))
         };
+        let calls = &self.dwarf.calls;
+        prefer(&mut structs, |item| calls.iter().any(|call| call.data == Some(item.id)));
         prefer(&mut structs, |item| !embedded.contains(&item.id));
         prefer(&mut structs, |item| !stored.contains(&item.name));
         prefer(&mut structs, |item| !is_context(item));
@@ -145,19 +218,13 @@ impl Program<'_, '_> {
         candidates.iter().filter(move |item| names.contains(&item.name)).map(|item| item.id)
     }
 
-    fn append(
-        &self,
-        chosen: &[(Option<&str>, TypeId)],
-        candidates: &[&Struct],
-        btf: &mut Btf,
-        events: &mut Events,
-    ) -> Result<()> {
+    fn append(&self, chosen: &[(Option<&str>, TypeId)], btf: &mut Btf, events: &mut Events) -> Result<()> {
         let mut append = Append::new(self.dwarf, btf);
         for &(map, id) in chosen {
             let btf_id = append.add(id)?;
             if !events.types.iter().any(|(known, _)| *known == btf_id) {
-                let name = candidates.iter().find(|item| item.id == id).map(|item| item.name.clone());
-                events.types.push((btf_id, name.unwrap_or_default()));
+                let item = self.dwarf.structs.iter().find(|item| item.id == id);
+                events.types.push((btf_id, item.map(|item| item.name.clone()).unwrap_or_default()));
             }
             events.by_map.extend(map.map(|map| (map.to_string(), btf_id)));
         }
@@ -189,6 +256,15 @@ fn no_struct(header: Option<&Path>) -> String {
         Some(header) => format!("no struct of {} fits its events", header.display()),
         None => "no struct of the program's own files fits its events".into(),
     }
+}
+
+/// What to write where, for the one that is meant.
+fn ambiguous(map: &Map, structs: &[&Struct]) -> String {
+    let (name, names) = (&map.name, names(structs));
+    format!(
+        "map \"{name}\": its events may be any of {names}; write the line /// @export {name} above the right one, or \
+         name the header that defines it"
+    )
 }
 
 fn names(structs: &[&Struct]) -> String {

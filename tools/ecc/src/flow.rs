@@ -12,6 +12,7 @@ const SKB_OUTPUT: i32 = 111;
 const XDP_OUTPUT: i32 = 121;
 const RINGBUF_OUTPUT: i32 = 130;
 const RINGBUF_RESERVE: i32 = 131;
+const RINGBUF_RESERVE_DYNPTR: i32 = 198;
 
 /// Events that the program sends.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -89,7 +90,7 @@ impl Instruction {
         match (self.opcode, self.src, self.imm) {
             (0x85, 0, PERF_EVENT_OUTPUT | SKB_OUTPUT | XDP_OUTPUT) => Some((2, 5)),
             (0x85, 0, RINGBUF_OUTPUT) => Some((1, 3)),
-            (0x85, 0, RINGBUF_RESERVE) => Some((1, 2)),
+            (0x85, 0, RINGBUF_RESERVE | RINGBUF_RESERVE_DYNPTR) => Some((1, 2)),
             _ => None,
         }
     }

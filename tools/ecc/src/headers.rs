@@ -21,7 +21,10 @@ const LIBBPF: [(&str, &[u8]); 6] = [
 ];
 
 /// Wraps `bpf_helpers.h` without touching it: it lies in a folder of its own that is searched first.
-const COUNT_LOST: &[u8] = include_bytes!("../include/count_lost.h");
+const WRAPPER: &[u8] = include_bytes!("../include/bpf_helpers.h");
+
+/// Defined, the wrapper counts the events that a full ring buffer drops.
+pub const COUNT_LOST: &str = "__EUNOMIA_COUNT_LOST";
 
 /// What glibc's `<errno.h>` and the like end up including for an architecture that they do not know, as BPF is; the
 /// machine has none of these unless it can build for 32 bits. Searched last, so that a real one is preferred.
@@ -36,8 +39,8 @@ pub fn is_libbpf(file: &Path) -> bool {
 pub struct Headers {
     /// libbpf's headers.
     pub libbpf: PathBuf,
-    /// The header that counts lost events.
-    pub count_lost: PathBuf,
+    /// The header that stands before libbpf's.
+    pub wrapper: PathBuf,
     /// What is searched after the system's folders.
     pub fallback: PathBuf,
 }
@@ -48,16 +51,12 @@ impl Headers {
         for (name, content) in LIBBPF {
             cache.keep(&format!("libbpf/bpf/{name}"), content)?;
         }
-        cache.keep("count-lost/bpf/bpf_helpers.h", COUNT_LOST)?;
+        cache.keep("wrapper/bpf/bpf_helpers.h", WRAPPER)?;
         for name in STUBS {
             cache
                 .keep(&format!("fallback/gnu/{name}"), b"/* BPF calls no function of the C library. */\n")?;
         }
         let folder = |name| cache.root().join(name);
-        Ok(Headers {
-            libbpf: folder("libbpf"),
-            count_lost: folder("count-lost"),
-            fallback: folder("fallback"),
-        })
+        Ok(Headers { libbpf: folder("libbpf"), wrapper: folder("wrapper"), fallback: folder("fallback") })
     }
 }

@@ -16,6 +16,7 @@ mod elf;
 mod error;
 mod event;
 mod event_header;
+mod export;
 mod file;
 mod flag;
 mod flow;

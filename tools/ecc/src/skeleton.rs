@@ -21,6 +21,8 @@ const OWN_KEYS: [&str; 6] = ["name", "type", "ident", "mmaped", "attach", "link"
 /// What comments say of each declaration.
 pub struct Comments {
     by_name: HashMap<String, Map<String, Value>>,
+    /// File and line of each.
+    places: HashMap<String, String>,
     /// What could not be taken over.
     pub warnings: Vec<String>,
 }
@@ -28,7 +30,7 @@ pub struct Comments {
 impl Comments {
     /// Reads the comments of all declarations in files that `own` accepts.
     pub fn read(dwarf: &Dwarf, own: impl Fn(&Path) -> bool) -> Comments {
-        let mut comments = Comments { by_name: HashMap::new(), warnings: Vec::new() };
+        let mut comments = Comments { by_name: HashMap::new(), places: HashMap::new(), warnings: Vec::new() };
         let mut sources: HashMap<&PathBuf, Source> = HashMap::new();
         for declaration in dwarf.declarations.iter().filter(|declaration| own(&declaration.place.file)) {
             let source = sources.entry(&declaration.place.file).or_insert_with_key(|file| {
@@ -40,6 +42,7 @@ impl Comments {
                 let place = format!("{}:{}", declaration.place.file.display(), declaration.place.line);
                 comments.check(&mut found, &place, &declaration.name);
                 comments.by_name.insert(declaration.name.clone(), found);
+                comments.places.insert(declaration.name.clone(), place);
             }
         }
         comments
@@ -61,6 +64,15 @@ impl Comments {
     pub fn sampled(&self) -> Vec<&str> {
         let sampled = self.by_name.iter().filter(|(_, found)| found.contains_key("sample"));
         sampled.map(|(name, _)| name.as_str()).collect()
+    }
+
+    /// The maps whose `@export_config` is the name of a struct: map, name and place.
+    pub fn export_configs(&self) -> Vec<(&str, &str, String)> {
+        let configs = self.by_name.iter().filter_map(|(name, found)| {
+            let text = found.get("export_config")?.as_str().filter(|text| is_struct_name(text))?;
+            Some((name.as_str(), text, self.places[name].clone()))
+        });
+        configs.collect()
     }
 
     fn of(&self, name: &str) -> Map<String, Value> {
@@ -136,7 +148,10 @@ impl Parts<'_> {
             if let Some((_, id)) = self.events.by_map.iter().find(|(name, _)| *name == map.name) {
                 entry.insert("export_config".into(), json!({ "btf_type_id": id }));
             }
-            entry.extend(self.comments.of(&map.name));
+            let mut comments = self.comments.of(&map.name);
+            comments
+                .retain(|key, value| key != "export_config" || !value.as_str().is_some_and(is_struct_name));
+            entry.extend(comments);
             if let Some(Value::Object(sample)) = entry.get_mut("sample") {
                 // Loaders disagree on what holds if it is missing.
                 sample.entry("clear_map").or_insert(false.into());
@@ -180,6 +195,11 @@ impl Parts<'_> {
             _ => self.btf.type_text(id),
         }
     }
+}
+
+/// Whether the text of `@export_config` names a struct: else it is one of the format's own words.
+fn is_struct_name(text: &str) -> bool {
+    !matches!(text, "no_export" | "default") && !text.starts_with(['{', '['])
 }
 
 fn looks_like_json(value: &Value) -> bool {

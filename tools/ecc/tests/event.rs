@@ -146,20 +146,130 @@ fn known_types_are_used_as_they_are() {
     assert_eq!(project.btf("k").matches("INT 'unsigned int'").count(), 1);
 }
 
-const TWO: &str = "struct first { int a; char text[12]; }; struct event { int b; char text[12]; };";
+const TWO: &str = "struct first { int a; char text[12]; };\nstruct event { int b; char text[12]; };";
+
+/// A program with both structs of [`TWO`] that does not say which one it sends.
+fn hiding(declarations: &str) -> String {
+    format!(
+        r#"{declarations}{RING}
+        SEC("xdp") int send(struct xdp_md *ctx) {{
+            struct first *first = (void *)(long)ctx->data;
+            if ((void *)(first + 1) > (void *)(long)ctx->data_end)
+                return XDP_PASS;
+            struct event event = {{ .b = first->a }};
+            void *record = &event;
+            bpf_ringbuf_output(&ring, record, sizeof(event), 0);
+            return XDP_PASS;
+        }}"#
+    )
+}
 
 #[test]
 fn several_candidates_are_reported_and_not_guessed() {
-    let source = sending(TWO)
-        + "SEC(\"xdp\") int two(struct xdp_md *ctx) {
-        struct first *first = (void *)(long)ctx->data;
-        return (void *)(first + 1) <= (void *)(long)ctx->data_end ? first->a : 0; }";
-    let project = Project::new("several").source("s.bpf.c", &source);
+    let project = Project::new("several").source("s.bpf.c", &hiding(TWO));
     let said = project.compile(&["s.bpf.c"]);
     assert_eq!(said.lines().count(), 1, "{said}");
     assert!(said.starts_with("ecc: warning: map \"ring\": its events may be any of "), "{said}");
-    assert!(said.contains("first (s.bpf.c:3)") && said.contains("event (s.bpf.c:3)"), "{said}");
+    assert!(said.contains("first (s.bpf.c:3)") && said.contains("event (s.bpf.c:4)"), "{said}");
+    assert!(said.contains("write the line /// @export ring above the right one"), "{said}");
     assert_eq!(project.meta("s")["export_types"], json!([]));
+}
+
+#[test]
+fn the_line_to_write_above_a_struct_makes_it_the_event() {
+    for (name, line) in [("export", "/// @export"), ("export-map", "/** What is sent.\n * @export ring */")] {
+        let declarations = TWO.replace("struct event {", &format!("{line}\nstruct event {{"));
+        let project = Project::new(name).source("s.bpf.c", &hiding(&declarations));
+        assert_eq!(project.compile(&["s.bpf.c"]), "", "{line}");
+        assert_eq!(exports(&project.meta("s")), ["event"], "{line}");
+    }
+}
+
+#[test]
+fn a_map_may_name_its_event() {
+    let config =
+        |name: &str| hiding(TWO).replace("\nstruct {", &format!("\n/// @export_config {name}\nstruct {{"));
+    let project = Project::new("export-config").source("s.bpf.c", &config("struct first"));
+    assert_eq!(project.compile(&["s.bpf.c"]), "");
+    assert_eq!(exports(&project.meta("s")), ["first"]);
+    assert!(named(&project.meta("s")["bpf_skel"]["maps"], "ring")["export_config"].is_null());
+    let wrong = Project::new("export-nothing").source("s.bpf.c", &config("frist"));
+    let error = wrong.error(&["s.bpf.c"]);
+    assert!(
+        error.ends_with("ring: @export_config \"frist\": the program uses no struct of that name"),
+        "{error}"
+    );
+    assert!(error.contains("s.bpf.c:"), "{error}");
+}
+
+/// Calls that send events in the ways that programs have; structs of one size, and one that is always in the way.
+#[test]
+fn calls_tell_what_they_send() {
+    let source = r#"
+        struct start { long at[4]; };
+        struct opened { long a[4]; };
+        struct closed { long b[4]; };
+        struct line { unsigned int len; char text[60]; };
+        struct { __uint(type, BPF_MAP_TYPE_PERF_EVENT_ARRAY); __uint(key_size, 4); __uint(value_size, 4); } opens SEC(".maps");
+        struct { __uint(type, BPF_MAP_TYPE_RINGBUF); __uint(max_entries, 4096); } closes SEC(".maps");
+        struct { __uint(type, BPF_MAP_TYPE_RINGBUF); __uint(max_entries, 4096); } lines SEC(".maps");
+        struct { __uint(type, BPF_MAP_TYPE_PERCPU_ARRAY); __uint(max_entries, 1); __type(key, int); __type(value, struct line); } heap SEC(".maps");
+        struct { __uint(type, BPF_MAP_TYPE_HASH); __uint(max_entries, 9); __type(key, int); __type(value, struct start); } starts SEC(".maps");
+
+        #define SEND(map, what) bpf_perf_event_output(ctx, &map, BPF_F_CURRENT_CPU, what, sizeof(*(what)))
+        static inline void submit(void *ctx, struct opened *opened) { SEND(opens, opened); }
+
+        SEC("xdp") int send(struct xdp_md *ctx) {
+            struct opened opened[1] = {};
+            struct start start = {};
+            int key = 0;
+            bpf_map_update_elem(&starts, &key, &start, 0);
+            submit(ctx, opened);
+            struct closed *closed = bpf_ringbuf_reserve(&closes, sizeof(*closed), 0);
+            if (closed) {
+                closed->b[0] = 1;
+                bpf_ringbuf_submit(closed, 0);
+            }
+            struct line *line = bpf_map_lookup_elem(&heap, &key);
+            if (line) {
+                line->len = ctx->rx_queue_index & 63;
+                bpf_ringbuf_output(&lines, line, __builtin_offsetof(struct line, text) + (line->len & 31), 0);
+            }
+            return XDP_PASS;
+        }"#;
+    let project = Project::new("calls").source("c.bpf.c", source);
+    for flags in [&["c.bpf.c"][..], &["c.bpf.c", "--no-count-lost"]] {
+        assert_eq!(project.compile(flags), "");
+        let meta = project.meta("c");
+        let event = |map: &str| {
+            let id = &named(&meta["bpf_skel"]["maps"], map)["export_config"]["btf_type_id"];
+            let types = meta["export_types"].as_array().unwrap();
+            types
+                .iter()
+                .find(|ty| ty["type_id"] == *id)
+                .map(|ty| ty["name"].as_str().unwrap())
+                .unwrap()
+                .to_owned()
+        };
+        assert_eq!([event("opens"), event("closes"), event("lines")], ["opened", "closed", "line"]);
+    }
+    if may_load("calls_tell_what_they_send") {
+        Loaded::load(&project, "c").run("send", 3, &project);
+    }
+}
+
+#[test]
+fn a_buffer_that_nothing_is_sent_to_needs_no_event() {
+    let source = format!("struct one {{ int a; }}; struct two {{ int a; }};{RING}")
+        + r#"
+        SEC("xdp") int use(void *ctx) {
+            struct one one = {}; struct two two = {};
+            bpf_trace_printk((void *)&one, sizeof(one), bpf_ringbuf_query(&ring, 0));
+            bpf_trace_printk((void *)&two, sizeof(two));
+            return 2;
+        }"#;
+    let project = Project::new("unsent").source("u.bpf.c", &source);
+    assert_eq!(project.compile(&["u.bpf.c"]), "");
 }
 
 #[test]
@@ -199,7 +309,8 @@ fn roles_tell_events_from_other_structs() {
             fill(&event);
             bpf_map_lookup_elem(&seen, &key);
             event.part.c[0] = task->a[0];
-            bpf_ringbuf_output(&ring, &event, sizeof(event), 0);
+            void *hidden = &event;
+            bpf_ringbuf_output(&ring, hidden, sizeof(event), 0);
             return 0;
         }"#;
     let project = Project::new("roles").source("r.bpf.c", &source);
