@@ -15,51 +15,58 @@ use crate::source::Program;
 use crate::view::View;
 use crate::{Ended, signals};
 
-/// What a module exports that decides how it is run.
+/// What a module imports and exports that decides how it is run.
 #[derive(Default)]
-struct Exports {
-    bpf_main: bool,
-    start: bool,
+struct Borders {
     process_event: bool,
     event_format: bool,
+    prints: bool,
 }
 
-impl Exports {
+/// Functions of C's library that print, which modules for eunomia-bpf 0.2 import; later ones bring their own.
+const PRINTING: [&str; 4] = ["printf", "vprintf", "puts", "putchar"];
+
+impl Borders {
     /// Of a module; of what is none, nothing. The library says what is wrong with it.
-    fn of(module: &[u8]) -> Exports {
-        let mut exports = Exports::default();
+    fn of(module: &[u8]) -> Borders {
+        let mut borders = Borders::default();
         for payload in Parser::new(0).parse_all(module) {
-            let Ok(payload) = payload else { break };
-            let Payload::ExportSection(section) = payload else { continue };
-            for export in section.into_iter().flatten() {
-                match export.name {
-                    "bpf_main" => exports.bpf_main = true,
-                    "_start" => exports.start = true,
-                    "process_event" => exports.process_event = true,
-                    "eunomia_event_format" => exports.event_format = true,
-                    _ => {}
+            match payload {
+                Ok(Payload::ImportSection(section)) => {
+                    let mut all = section.into_imports().flatten();
+                    borders.prints = all.any(|it| it.module == "env" && PRINTING.contains(&it.name));
                 }
+                Ok(Payload::ExportSection(section)) => {
+                    for export in section.into_iter().flatten() {
+                        borders.process_event |= export.name == "process_event";
+                        borders.event_format |= export.name == "eunomia_event_format";
+                    }
+                }
+                Ok(_) => {}
+                Err(_) => break,
             }
         }
-        exports
-    }
-
-    /// A plain WASI program: its events never come here, so it may as well have the terminal.
-    fn is_wasi(&self) -> bool {
-        self.start && !self.bpf_main
+        borders
     }
 
     /// Whether it gets each event as JSON, and the host then too.
     fn wants_json(&self) -> bool {
         self.process_event && !self.event_format
     }
+
+    /// Whether it prints each event itself and lets it through as well, as the modules for eunomia-bpf 0.2 do. These are
+    /// not shown a second time.
+    fn speaks_for_itself(&self) -> bool {
+        self.process_event && self.prints
+    }
 }
 
 /// Runs the module and ends with its exit code.
 pub fn run(program: &Program, mut settings: Options, options: &Run, argv: &[&str]) -> Ended {
     check(options)?;
-    let exports = Exports::of(&program.bytes);
-    settings.wasm.stdio = exports.is_wasi() && options.output.is_none();
+    let borders = Borders::of(&program.bytes);
+    // Its bytes pass through as they are, and it can read what is piped in.
+    settings.wasm.stdio = options.output.is_none();
     let vm = Arc::new(Vm::new(settings)?);
     vm.open(&program.bytes, eunomia::Kind::Wasm as u32).map_err(|e| Failure::from(e).at(&program.name))?;
     let output = Output::open(options.output.as_deref())?;
@@ -69,14 +76,21 @@ pub fn run(program: &Program, mut settings: Options, options: &Run, argv: &[&str
         signals::stop_after(&vm, time)?;
     }
     let format = match options.format() {
-        Format::Text if exports.wants_json() => eunomia::Format::Json,
+        Format::Text if borders.wants_json() => eunomia::Format::Json,
         Format::Text => eunomia::Format::Text,
         Format::Raw => eunomia::Format::Raw,
         Format::Json | Format::Csv => eunomia::Format::Json,
     };
-    let mut guest = Guest { view: View::plain(options, output), events: 0, printed: false, speaks: false };
-    let ended = vm.wasm_run(argv, format, &mut |event: &Event| guest.event(event));
-    let view = guest.view;
+    let mut view = View::plain(options, output);
+    let ended = vm.wasm_run(argv, format, &mut |event: &Event| {
+        let is_event = matches!(event.kind, EventKind::Sample | EventKind::MapEntry);
+        if is_event && borders.speaks_for_itself() {
+            return Flow::Continue;
+        }
+        let flow = view.event(event);
+        // Nothing tells when a guest begins to wait.
+        if view.end_batch() { flow } else { Flow::End }
+    });
     let was_stopped = ended.as_ref().is_err_and(|error| error.status == Status::Stopped);
     let code = match ended {
         Ok(code) => ExitCode::from(code as u8),
@@ -108,36 +122,5 @@ fn check(options: &Run) -> Result<()> {
             format_args!("{name} is for packages; a WASM module does that itself"),
         )),
         None => Ok(()),
-    }
-}
-
-/// What a guest prints, and the events that it lets through. Modules of eunomia-bpf 0.2 and 0.3 print each event
-/// themselves and let it through as well; theirs are not shown a second time.
-struct Guest {
-    view: View,
-    events: u64,
-    /// Since the last event.
-    printed: bool,
-    speaks: bool,
-}
-
-impl Guest {
-    fn event(&mut self, event: &Event) -> Flow {
-        match event.kind {
-            EventKind::Output => self.printed = true,
-            EventKind::Sample | EventKind::MapEntry => {
-                // Before the first event a guest may have printed a greeting.
-                self.speaks |= self.printed && self.events > 0;
-                self.events += 1;
-                self.printed = false;
-                if self.speaks {
-                    return Flow::Continue;
-                }
-            }
-            _ => {}
-        }
-        let flow = self.view.event(event);
-        // Nothing tells when a guest begins to wait.
-        if self.view.end_batch() { flow } else { Flow::End }
     }
 }
