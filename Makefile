@@ -34,7 +34,7 @@ export PATH := $(PATH):$(HOME)/.cargo/bin:/usr/sbin:/sbin
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 .SECONDEXPANSION:
-.PHONY: FORCE help run test lint fmt header size notice install dist archive wheel bench vm clean setup setup-wasm setup-python setup-test setup-lint setup-vm packages
+.PHONY: FORCE help run test lint fmt header size notice install dist archive container wheel bench vm clean setup setup-wasm setup-python setup-test setup-lint setup-vm packages
 
 help: ## list these targets
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
@@ -103,6 +103,14 @@ archive: ## build the archive: what make install installs, to be unpacked anywhe
 	$(MAKE) install DESTDIR=$(CURDIR)/$(DIST)/$(ARCHIVE) PREFIX=
 	sed -i 's|^prefix=.*|prefix=$${pcfiledir}/../..|' $(DIST)/$(ARCHIVE)/lib/pkgconfig/eunomia.pc
 	tar -C $(DIST) --owner=0 --group=0 --sort=name -czf $(DIST)/$(ARCHIVE).tar.gz $(ARCHIVE)
+
+# An engine for containers is looked for only here: nothing else needs one.
+container: archive ## build the image ecc, which compiles the program in the folder mounted at /src
+	rm -rf target/container
+	mkdir -p target/container/prefix
+	tar -xzf $(DIST)/eunomia-$(VERSION)-$(shell uname -m)-linux-gnu.tar.gz --strip-components=1 -C target/container/prefix
+	cp tools/container/Containerfile tools/container/entrypoint.sh target/container
+	$(or $(shell command -v podman),docker) build -t ecc -f target/container/Containerfile target/container
 
 wheel: setup-python $(LIB) ## build the wheel of the Python binding in target/dist
 	EUNOMIA_LIBRARY=$(abspath $(LIB)) $(VENV)/python -m build --wheel --no-isolation --outdir $(DIST) bindings/python

@@ -1,0 +1,9 @@
+#ifndef HELLO_H
+#define HELLO_H
+
+struct event {
+    int pid;
+    char comm[16];
+};
+
+#endif
