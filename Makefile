@@ -78,6 +78,7 @@ notice: setup ## write NOTICE: what is linked in, and under which licences
 
 install: $(LIB) $(DIST)/libeunomia.a ## install libraries, headers, pkg-config and CMake files, manual, ecc and ecli below DESTDIR/PREFIX
 	cargo build --release --package ecc --package ecli
+	cargo xtask size target/release/ecc
 	install -Dm 755 $(DIST)/libeunomia.so.$(VERSION) -t $(DEST)/lib
 	ln -sf libeunomia.so.$(VERSION) $(DEST)/lib/$(SONAME)
 	ln -sf $(SONAME) $(DEST)/lib/libeunomia.so
@@ -117,6 +118,7 @@ wheel: setup-python $(LIB) ## build the wheel of the Python binding in target/di
 	$(VENV)/python -m auditwheel show $(DIST)/eunomia-$(VERSION)-py3-*.whl
 
 bench: setup-test $(LIB) packages ## compare with plain libbpf and hand-written C, see docs/performance.md
+	cargo build --release --package ecc
 	cargo bench --profile dev --bench figures
 
 vm: setup-vm packages ## run the tests marked for it on another kernel under QEMU; KERNEL=5.10, 6.1 or 6.12

@@ -6,6 +6,7 @@
 //! that is missed: times belong to a machine and its load.
 
 mod bindings;
+mod compile;
 mod host;
 mod lives;
 mod programs;
@@ -43,6 +44,7 @@ fn figures() -> Result<()> {
     wakeups(&built)?;
     library(&built)?;
     package_size()?;
+    compile::figures()?;
     bindings::figures(&built)
 }
 

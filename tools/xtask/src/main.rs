@@ -1,6 +1,6 @@
 //! Chores of the project that need more than a line of make.
 //!
-//! `cargo xtask size FILE`        how large the shared library is and what it needs; fails where a limit is passed
+//! `cargo xtask size FILE`        how large the library, or ecc, is and what it needs; fails where a limit is passed
 //! `cargo xtask header`           copies the generated header to include/
 //! `cargo xtask man FILE`         writes the manual page, made from the header
 //! `cargo xtask notice`           writes NOTICE: what is linked in, and under which licences
