@@ -160,7 +160,7 @@ $(ECC): FORCE | setup
 	cargo build --workspace
 
 packages: $(PACKAGES) $(MODULES)
-target/packages/%/package.json: $$(wildcard examples/bpf/%/*) $(ECC)
+target/packages/%/package.json: $$(wildcard examples/bpf/%/*) $(wildcard examples/bpf/*.bpf.h) $(ECC)
 	$(ECC) examples/bpf/$*/$*.bpf.c $(wildcard examples/bpf/$*/$*.h) -o $(@D)
 target/packages/%/app.wasm: target/packages/%/package.json $$(wildcard examples/wasm/%/*) | setup-wasm
 	$(ECC) build-wasm examples/wasm/$* --package $< -o $(@D)

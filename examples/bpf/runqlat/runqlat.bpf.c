@@ -4,6 +4,7 @@
 #include <bpf/bpf_helpers.h>
 #include <bpf/bpf_tracing.h>
 
+#include "../log2.bpf.h"
 #include "runqlat.h"
 
 #define TASK_RUNNING 0
@@ -53,22 +54,6 @@ static bool still_runnable(void *task) {
     return BPF_CORE_READ(older, state) == TASK_RUNNING;
 }
 
-static u32 log2_floor(u32 value) {
-    u32 shift, result;
-
-    result = (value > 0xffff) << 4;
-    value >>= result;
-    shift = (value > 0xff) << 3;
-    value >>= shift;
-    result |= shift;
-    shift = (value > 0xf) << 2;
-    value >>= shift;
-    result |= shift;
-    shift = (value > 0x3) << 1;
-    value >>= shift;
-    return result | shift | (value >> 1);
-}
-
 static struct hist *find_hist(struct task_struct *task) {
     u32 key = targ_per_process ? task->tgid : ALL_PROCESSES;
     struct hist *hist = bpf_map_lookup_elem(&hists, &key);
@@ -108,7 +93,7 @@ static int on_running(struct task_struct *task) {
     hist = find_hist(task);
     if (!hist)
         return 0;
-    slot = log2_floor(wait_us > 0xffffffff ? 0xffffffff : wait_us);
+    slot = log2_floor(wait_us);
     if (slot >= MAX_SLOTS)
         slot = MAX_SLOTS - 1;
     __sync_fetch_and_add(&hist->slots[slot], 1);
