@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Prints the path of a Debian kernel image for the version given (5.10, 6.1 or 6.12), fetching it when it is
-# not there yet. The package is unpacked, never installed: neither apt nor dpkg on this machine learns of it.
+# not there yet, with the few modules beside it that tests need. The package is unpacked, never installed: neither
+# apt nor dpkg on this machine learns of it.
 set -euo pipefail
 
 kernel=${1:?5.10, 6.1 or 6.12}
@@ -14,7 +15,8 @@ esac
 cd "$(dirname "$0")/../.."
 dir=$PWD/target/vm/$kernel
 image=$dir/vmlinuz
-if [ -e "$image" ]; then
+modules=('*/drivers/md/md-mod.ko*' '*/drivers/md/raid1.ko*' '*/drivers/block/brd.ko*')
+if [ -e "$image" ] && [ -e "$dir/modules" ]; then
     echo "$image" && exit
 fi
 
@@ -40,7 +42,12 @@ if [ -z "$package" ]; then
 fi
 
 (cd "$apt" && apt-get "${own_state[@]}" -qq download "$package" >&2)
-dpkg-deb --fsys-tarfile "$apt/$package"_*.deb | tar -x -C "$dir" --wildcards --strip-components 2 './boot/vmlinuz-*'
-mv "$dir"/vmlinuz-* "$image"
+mkdir -p "$apt/files"
+dpkg-deb --fsys-tarfile "$apt/$package"_*.deb |
+    tar -x -C "$apt/files" --wildcards './boot/vmlinuz-*' "${modules[@]}"
+find "$apt/files" -name '*.ko.xz' -exec xz -d {} +
+mv "$apt"/files/boot/vmlinuz-* "$image"
+# In lib or, more recently, in usr/lib.
+mv "$(find "$apt/files" -path '*lib/modules')" "$dir/modules"
 rm -r "$apt"
 echo "$image"
