@@ -1,0 +1,122 @@
+//! Each program of examples/bpf delivers what its README promises, once something happens that it watches.
+//! `make packages` compiles them beforehand. The tests named `vm_…` need kprobes, fentry or an LSM: `make vm` runs them.
+
+mod files;
+mod network;
+mod processes;
+mod scheduling;
+
+use std::collections::VecDeque;
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use eunomia::{Event, EventKind, Flow, Format, Kind, Options, Vm};
+use serde_json::Value;
+
+/// Far beyond what any test takes, emulated machines included; reached only when an event never comes.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// An attached example and its events, each taken out once.
+struct Example {
+    vm: Vm,
+    events: VecDeque<Vec<u8>>,
+    deadline: Instant,
+}
+
+impl Example {
+    /// Opens an example's package, applies its options and attaches it; `None` where this user may not.
+    fn attach(name: &str, options: &[&str]) -> Option<Example> {
+        let example = Example::open(name, options)?;
+        example.vm.attach().unwrap();
+        Some(example)
+    }
+
+    /// The same without attaching it.
+    fn open(name: &str, options: &[&str]) -> Option<Example> {
+        if fs::metadata("/proc/self").unwrap().uid() != 0 {
+            assert!(std::env::var_os("CI").is_none(), "{name}: BPF needs root, and CI must not skip");
+            eprintln!("SKIPPED: {name} needs root");
+            return None;
+        }
+        let vm = Vm::new(Options::default()).unwrap();
+        vm.open_file(&package(name), Kind::Json as u32).expect("`make packages` comes first");
+        vm.args_set(&[&[name], options].concat()).unwrap();
+        Some(Example { vm, events: VecDeque::new(), deadline: Instant::now() + PATIENCE })
+    }
+
+    fn poll(&mut self, timeout_ms: i32) {
+        let mut keep = |event: &Event| {
+            if matches!(event.kind, EventKind::Sample | EventKind::MapEntry) {
+                self.events.push_back(event.data.to_vec());
+            }
+            Flow::Continue
+        };
+        self.vm.poll(timeout_ms, Format::Json, &mut keep).unwrap();
+    }
+
+    /// The next event, whichever it is.
+    fn next(&mut self) -> Value {
+        while self.events.is_empty() {
+            assert!(Instant::now() < self.deadline, "the awaited event never came");
+            self.poll(100);
+        }
+        serde_json::from_slice(&self.events.pop_front().unwrap()).unwrap()
+    }
+
+    /// An event if one is there or comes within a moment.
+    fn poll_once(&mut self) -> Option<Value> {
+        self.poll(100);
+        self.events.pop_front().map(|event| serde_json::from_slice(&event).unwrap())
+    }
+
+    /// The next event that has all the members of `wanted`.
+    fn wait_for(&mut self, wanted: Value) -> Value {
+        loop {
+            let event = self.next();
+            if has(&event, &wanted) {
+                return event;
+            }
+        }
+    }
+}
+
+fn package(name: &str) -> String {
+    format!("{}/target/packages/{name}/package.json", env!("CARGO_MANIFEST_DIR"))
+}
+
+fn has(event: &Value, wanted: &Value) -> bool {
+    match (event, wanted) {
+        (Value::Object(event), Value::Object(wanted)) => {
+            wanted.iter().all(|(name, value)| event.get(name).is_some_and(|member| has(member, value)))
+        }
+        _ => event == wanted,
+    }
+}
+
+/// Runs a shell script and returns the shell's process id.
+fn shell(script: &str) -> u32 {
+    let mut child = Command::new("/bin/sh").args(["-c", script]).spawn().unwrap();
+    child.wait().unwrap();
+    child.id()
+}
+
+/// Runs a command, which has to succeed, and returns what it printed.
+fn output(program: &str, args: &[&str]) -> String {
+    let ran = Command::new(program).args(args).output().unwrap_or_else(|e| panic!("{program}: {e}"));
+    assert!(ran.status.success(), "{program} {args:?}: {}", String::from_utf8_lossy(&ran.stderr));
+    String::from_utf8(ran.stdout).unwrap().trim_end().to_owned()
+}
+
+#[test]
+fn a_package_takes_at_most_60_kb() {
+    for folder in fs::read_dir(format!("{}/examples/bpf", env!("CARGO_MANIFEST_DIR"))).unwrap() {
+        let folder = folder.unwrap();
+        if folder.file_type().unwrap().is_dir() {
+            let name = folder.file_name().into_string().unwrap();
+            let size = fs::metadata(package(&name)).expect("`make packages` comes first").len();
+            assert!(size <= 60_000, "{name}: {size} bytes");
+        }
+    }
+}

@@ -1,0 +1,60 @@
+//! Programs about who runs and who waits.
+
+use std::process;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+
+use super::Example;
+
+#[test]
+fn runqlat_sums_waits_up_in_a_histogram() {
+    let Some(mut example) = Example::attach("runqlat", &[]) else { return };
+
+    let entry = example.wait_for(json!({"key": 0, "value": {"comm": ""}}));
+    let slots = entry["value"]["slots"].as_array().unwrap();
+    assert_eq!(slots.len(), 26);
+    assert!(slots.iter().any(|count| count.as_u64().unwrap() > 0));
+}
+
+#[test]
+fn profile_samples_stacks() {
+    let pid = process::id();
+    let Some(mut example) = Example::attach("profile", &["--pid", &pid.to_string()]) else { return };
+    let start = Instant::now();
+    while start.elapsed() < Duration::from_millis(200) {}
+
+    loop {
+        let sample = example.next();
+        assert_eq!(sample["pid"], pid);
+        if sample["ustack_sz"].as_i64().unwrap() > 0 {
+            assert_ne!(sample["ustack"][0], 0);
+            break;
+        }
+    }
+}
+
+#[test]
+fn offcputime_reports_the_stacks_of_threads_that_sleep() {
+    let pid = process::id();
+    let options = ["--pid", &pid.to_string(), "--min", "50000"];
+    let Some(mut example) = Example::attach("offcputime", &options) else { return };
+    sleep(Duration::from_millis(100));
+
+    loop {
+        let event = example.next();
+        assert_eq!(event["pid"], pid);
+        assert!(event["off_us"].as_u64().unwrap() >= 50_000);
+        // SAFETY: no arguments.
+        if event["tid"] == unsafe { libc::gettid() } && event["off_us"].as_u64().unwrap() >= 100_000 {
+            let frames = |name: &str| event[name].as_i64().unwrap() / 8;
+            assert!(frames("kstack_sz") > 1 && frames("ustack_sz") > 1, "{event}");
+            assert!(
+                event["kstack"][0].as_u64() > event["ustack"][0].as_u64(),
+                "the kernel lies above: {event}"
+            );
+            break;
+        }
+    }
+}
