@@ -98,18 +98,38 @@ static int on_destroy(struct sock *sock) {
     return 0;
 }
 
+// Each hook twice: fentry costs less, kprobes are there on more kernels and machines.
+
+/// @instead_of kprobe_v4_connect
 SEC("fentry/tcp_v4_connect")
 int BPF_PROG(fentry_v4_connect, struct sock *sock) {
     return on_connect(sock);
 }
 
+SEC("kprobe/tcp_v4_connect")
+int BPF_KPROBE(kprobe_v4_connect, struct sock *sock) {
+    return on_connect(sock);
+}
+
+/// @instead_of kprobe_v6_connect
 SEC("fentry/tcp_v6_connect")
 int BPF_PROG(fentry_v6_connect, struct sock *sock) {
     return on_connect(sock);
 }
 
+SEC("kprobe/tcp_v6_connect")
+int BPF_KPROBE(kprobe_v6_connect, struct sock *sock) {
+    return on_connect(sock);
+}
+
+/// @instead_of kprobe_rcv_state_process
 SEC("fentry/tcp_rcv_state_process")
 int BPF_PROG(fentry_rcv_state_process, struct sock *sock) {
+    return on_packet(sock);
+}
+
+SEC("kprobe/tcp_rcv_state_process")
+int BPF_KPROBE(kprobe_rcv_state_process, struct sock *sock) {
     return on_packet(sock);
 }
 
