@@ -1,12 +1,13 @@
 //! Programs about packets and connections, over loopback only.
 
+use std::fs;
 use std::io::ErrorKind;
 use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::process;
 
 use serde_json::json;
 
-use super::Example;
+use super::{Example, shell};
 
 /// Sends datagrams of `size` bytes over loopback.
 fn send_datagrams(count: usize, size: usize) {
@@ -135,4 +136,53 @@ fn vm_lsm_connect_refuses_one_address_and_reports_who_tried() {
     example.wait_for(json!({"pid": process::id(), "addr": [127, 0, 0, 2], "port": port}));
     drop(example);
     TcpStream::connect(("127.0.0.2", port)).unwrap();
+}
+
+#[test]
+fn cgroup_traffic_counts_what_a_group_sends() {
+    let Some(mut example) = Example::open("cgroup-traffic", &[]) else { return };
+    let group = Group::new();
+    let target = json!({"cgroup": group.0}).to_string();
+    for program in ["count_ingress", "count_egress"] {
+        example.vm.prog_set_target_json(program, &target).unwrap();
+    }
+    example.vm.attach().unwrap();
+    let receiver = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let port = receiver.local_addr().unwrap().port();
+    shell(&format!(
+        "echo $$ > {}/cgroup.procs && exec bash -c 'printf 12345 > /dev/udp/127.0.0.1/{port}'",
+        group.0
+    ));
+
+    let headers = 20 + 8; // IPv4, UDP
+    loop {
+        let entry = example.wait_for(json!({"key": "EGRESS"}));
+        let sum = |name: &str| -> u64 {
+            let cpus = entry["value"].as_array().unwrap();
+            cpus.iter().map(|cpu| cpu[name].as_u64().unwrap()).sum()
+        };
+        if sum("packets") > 0 {
+            assert_eq!((sum("packets"), sum("bytes")), (1, headers + 5));
+            break;
+        }
+    }
+}
+
+/// A control group of version 2, until it is dropped.
+struct Group(String);
+
+impl Group {
+    fn new() -> Group {
+        let mounts = fs::read_to_string("/proc/self/mounts").unwrap();
+        let root = mounts.lines().find_map(|line| line.strip_prefix("cgroup2 ")?.split(' ').next());
+        let group = format!("{}/eunomia-{}", root.expect("cgroup2 is mounted"), process::id());
+        fs::create_dir(&group).unwrap();
+        Group(group)
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        fs::remove_dir(&self.0).unwrap();
+    }
 }

@@ -117,3 +117,19 @@ fn bashreadline_probes_the_readline_of_another_program_when_told() {
     let event = example.next();
     assert_eq!((&event["comm"], &event["line"]), (&json!("reader"), &json!("not bash")));
 }
+
+#[test]
+fn pythongc_reports_collections_and_what_they_freed() {
+    let Some(mut example) = Example::open("pythongc", &[]) else { return };
+    // As a user would whose Python lies elsewhere.
+    let target = json!({"path": output("readlink", &["-f", "/usr/bin/python3"])}).to_string();
+    for program in ["gc_start", "gc_done"] {
+        example.vm.prog_set_target_json(program, &target).unwrap();
+    }
+    example.vm.attach().unwrap();
+    let code = "import gc, os; gc.disable(); gc.collect(); l = []; l.append(l); del l; gc.collect(1); print(os.getpid())";
+    let pid: u32 = output("/usr/bin/python3", &["-c", code]).parse().unwrap();
+
+    let event = example.wait_for(json!({"pid": pid, "generation": 1, "collected": 1, "comm": "python3"}));
+    assert_ne!(event["duration_ns"], 0);
+}

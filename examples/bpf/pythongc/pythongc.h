@@ -1,0 +1,14 @@
+#ifndef PYTHONGC_H
+#define PYTHONGC_H
+
+#define COMM_LEN 16
+
+struct event {
+    int pid;
+    int generation;      // 0 to 2; the higher, the more objects are looked at
+    long long collected; // objects that were freed
+    unsigned long long duration_ns;
+    char comm[COMM_LEN];
+};
+
+#endif
