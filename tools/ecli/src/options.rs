@@ -265,8 +265,14 @@ fn with_command(mut args: Vec<OsString>) -> Vec<OsString> {
     let command = CommandLine::command();
     let is_command = |name: &str| command.get_subcommands().any(|command| command.get_name() == name);
     let first = args[1].to_string_lossy();
-    let is_own = ["-h", "--help", "-V", "--version"].contains(&&*first) || first.starts_with("--log-level");
-    if !is_own && !is_command(&first) {
+    let is_own = match &*first {
+        "-h" | "--help" | "-V" | "--version" => true,
+        first if first.starts_with("--log-level") => {
+            args.iter().any(|arg| is_command(&arg.to_string_lossy()))
+        }
+        first => is_command(first),
+    };
+    if !is_own {
         args.insert(1, "run".into());
     }
     args

@@ -17,6 +17,9 @@ use crate::{Ended, attach, capabilities, guest, signals};
 /// `BPF_PROG_TYPE_TRACING`, which iterators belong to.
 const TRACING: u32 = 26;
 
+/// Polls of what is left in the kernel's buffers, of 65536 events each.
+const LAST_POLLS: usize = 64;
+
 /// Runs the program.
 pub fn run(options: &Run, log_level: Option<LogLevel>) -> Ended {
     let (prog, args) = options.prog();
@@ -127,8 +130,12 @@ impl Session<'_> {
         }
         let was_stopped = self.events()?;
         self.vm.detach()?;
-        // What came until then is still to be had.
-        while was_stopped && !self.view.is_done() && self.poll(0)? > 0 {}
+        // What came until then is still to be had. Sampled maps have something to tell for ever.
+        for _ in 0..LAST_POLLS {
+            if !was_stopped || self.view.is_done() || self.poll(0)? == 0 {
+                break;
+            }
+        }
         self.maps()?;
         let is_closed = self.view.output.is_closed();
         if !is_closed && !self.options.quiet {

@@ -23,7 +23,10 @@ const INTERRUPTED: i32 = 130;
 /// kernel lets go of everything then.
 pub fn watch(vm: &Arc<Vm>) -> Result<()> {
     let failed = |e: std::io::Error| Failure::io(Code::Failed, "signals", &e);
-    let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP, SIGTSTP]).map_err(failed)?;
+    let mut signals = Signals::new([SIGINT, SIGTERM, SIGTSTP]).map_err(failed)?;
+    if !is_ignored(SIGHUP) {
+        signals.add_signal(SIGHUP).map_err(failed)?;
+    }
     let vm = Arc::clone(vm);
     let asked = AtomicBool::new(false);
     let watch = move || {
@@ -38,6 +41,14 @@ pub fn watch(vm: &Arc<Vm>) -> Result<()> {
     };
     thread::Builder::new().name("signals".into()).spawn(watch).map_err(failed)?;
     Ok(())
+}
+
+/// Whether a signal was ignored before ecli began: nohup(1) wants SIGHUP to stay so.
+fn is_ignored(signal: i32) -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok())
+        .is_some_and(|mask| mask >> (signal - 1) & 1 == 1)
 }
 
 /// Stops the process as the terminal wants it; `fg` goes on from here. Events stay in the kernel meanwhile, and those

@@ -161,3 +161,60 @@ fn privileges_are_given_up_once_attached() {
     signal(&child, Signal::INT);
     child.wait().expect("it ends");
 }
+
+#[inline(never)]
+fn spin_in_a_function_with_a_name(until: &std::sync::atomic::AtomicBool) -> u64 {
+    let mut sum = 0u64;
+    while !until.load(std::sync::atomic::Ordering::Relaxed) {
+        sum = std::hint::black_box(sum.wrapping_add(1));
+    }
+    sum
+}
+
+#[test]
+fn stacks_are_shown_as_functions() {
+    needs_root!();
+    static DONE: std::sync::atomic::AtomicBool = std::sync::atomic::AtomicBool::new(false);
+    let spinning = std::thread::spawn(|| spin_in_a_function_with_a_name(&DONE));
+    let own = std::process::id().to_string();
+    let ran = support::run(&["run", "--count", "20", &package("profile"), "-p", &own]);
+    DONE.store(true, std::sync::atomic::Ordering::Relaxed);
+    spinning.join().expect("it ends");
+    assert_eq!(ran.code, Some(0), "{}", ran.err);
+    assert!(ran.out.contains("spin_in_a_function_with_a_name"), "{}", ran.out);
+    assert!(!ran.out.contains("USTACK "), "a stack is no column: {}", ran.out);
+    let mut reads =
+        Command::new("dd").args(["if=/dev/zero", "of=/dev/null", "bs=1M"]).stderr(Stdio::null()).spawn();
+    let reads = reads.as_mut().expect("dd starts");
+    let ran = support::run(&["run", "--count", "30", &package("profile"), "-p", &reads.id().to_string()]);
+    reads.kill().and_then(|()| reads.wait()).expect("dd ends");
+    assert!(
+        ran.out.lines().any(|line| line.starts_with("    read_zero+0x") || line.contains("vfs_read+0x")),
+        "{}",
+        ran.out
+    );
+}
+
+#[test]
+fn nohup_is_respected() {
+    needs_root!();
+    let _activity = Activity::start();
+    let mut child = Command::new("nohup")
+        .args([env!("CARGO_BIN_EXE_ecli"), "run", "-j", &package("bootstrap")])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("nohup starts");
+    let mut out = BufReader::new(child.stdout.take().expect("a pipe"));
+    let mut line = String::new();
+    out.read_line(&mut line).expect("an event");
+    signal(&child, Signal::HUP);
+    for _ in 0..200 {
+        line.clear();
+        assert!(out.read_line(&mut line).expect("events") > 0, "it ended");
+    }
+    signal(&child, Signal::TERM);
+    drop(out);
+    assert_eq!(child.wait().expect("it ends").code(), Some(0));
+}

@@ -1,6 +1,5 @@
 //! When events arrived. Those of one batch in a table share a second; no clock is read for each.
 
-use std::borrow::Cow;
 use std::time::SystemTime;
 
 use chrono::{DateTime, Local, Utc};
@@ -13,11 +12,11 @@ pub struct Clock {
 
 impl Clock {
     /// Local time, as HH:MM:SS, of the first event since `forget`.
-    pub fn time(&mut self) -> Cow<'static, str> {
+    pub fn time(&mut self) -> &str {
         if self.time.is_empty() {
             self.time = Local::now().format("%H:%M:%S").to_string();
         }
-        self.time.clone().into()
+        &self.time
     }
 
     /// The batch is over.

@@ -196,7 +196,7 @@ impl View {
     fn round(&mut self, event: &Event) -> Flow {
         if let Some(frames) = &mut self.frames {
             let size = self.output.size();
-            frames.draw(event.source, &self.clock.time(), size, &mut self.output.buffer);
+            frames.draw(event.source, self.clock.time(), size, &mut self.output.buffer);
         }
         if self.output.go_on() { Flow::Continue } else { Flow::End }
     }

@@ -3,6 +3,8 @@
 //! Numbers stand to the right and their columns grow; texts stand to the left and give way where the terminal is narrow.
 //! Into a file or pipe nothing is cut.
 
+use std::borrow::Cow;
+
 use eunomia::types::Type;
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
@@ -58,7 +60,7 @@ impl Table {
         size: Option<(usize, usize)>,
         out: &mut Vec<u8>,
     ) {
-        let time = if exact { clock.exact().into() } else { clock.time() };
+        let time: Cow<str> = if exact { clock.exact().into() } else { clock.time().into() };
         if self.size != size {
             self.size = size;
             self.fit(time.len());
