@@ -72,6 +72,9 @@ need_test() {
     need ip iproute2
     need setpriv util-linux
     need script bsdutils
+    # What ecli pushes to and pulls from, and whose signatures it reads.
+    need docker-registry docker-registry
+    need minisign minisign
 }
 
 need_lint() {

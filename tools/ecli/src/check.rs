@@ -18,7 +18,7 @@ const LOG_LINES: usize = 20;
 
 /// Says of each program whether this kernel takes it; `Code::Kernel` if one is refused that would be loaded.
 pub fn run(options: &Check) -> Ended {
-    let request = Request { prog: &options.prog, kind: options.prog_type, no_cache: options.no_cache };
+    let request = Request { prog: &options.prog, kind: options.prog_type, origin: &options.origin };
     let program = source::open(&request)?;
     let mut package =
         Package { pins: Pins::new(), btf: options.btf.clone(), bytes: Vec::new(), is_object: false };

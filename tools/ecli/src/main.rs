@@ -17,8 +17,11 @@ mod inspect;
 mod manual;
 mod options;
 mod output;
+mod registry;
 mod run;
+mod sign;
 mod signals;
+mod signing;
 mod source;
 mod symbols;
 mod terminal;
@@ -37,6 +40,14 @@ fn main() -> ExitCode {
         Command::Check(options) => check::run(&options),
         Command::Doctor(options) => doctor::run(&options),
         Command::Manual(options) => manual::write(&options.prefix),
+        Command::Pull(pull) => registry::pull(&pull),
+        Command::List(list) => registry::list(&list),
+        Command::Push(push) => registry::push(&push),
+        Command::Login(login) => registry::login(&login),
+        Command::Logout(logout) => registry::logout(&logout),
+        Command::Keygen(keygen) => signing::keygen(&keygen),
+        Command::Sign(sign) => signing::sign(&sign),
+        Command::Verify(verify) => signing::verify(&verify),
     };
     match result {
         Ok(code) => code,

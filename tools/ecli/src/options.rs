@@ -9,6 +9,10 @@ use eunomia::Level;
 
 use crate::source::Kind;
 
+mod remote;
+
+pub use remote::{Account, Keygen, List, Login, Logout, Origin, Pull, Push, Sign, Verify};
+
 const AFTER_HELP: &str = "\
 `ecli PROG [ARGS]` is short for `ecli run PROG [ARGS]`.
 
@@ -17,15 +21,16 @@ Exit codes: 0 done, also after Ctrl-C; 1 failed; 2 wrong command line; 3 no such
 A WASM module ends with its own exit code.";
 
 const AFTER_RUN_HELP: &str = "\
-PROG is a file, or - for standard input: a JSON package, a WASM module, a tar archive or a BPF object. Options in front
-of PROG are ecli's, those behind it the program's: `ecli run PROG -h` lists them.
+PROG is a JSON package, a WASM module, a tar archive or a BPF object: a file, - for standard input, a URL (which
+#sha256=DIGEST may pin), a name that EUNOMIA_REPOSITORY has, or an image as in ghcr.io/org/tool:tag. Options in front of
+PROG are ecli's, those behind it the program's: `ecli run PROG -h` lists them.
 
 FILTER compares fields with == != < <= > >= and =~ !~ (regular expression), joined by && || ! and parentheses:
   --filter 'ret < 0 && comm =~ \"^ssh\"'     --filter 'sk.dport == 443'
 
 Ctrl-C ends the run, Ctrl-Z pauses it.";
 
-/// Run eBPF programs: packages, WASM modules, from a file or a pipe
+/// Run eBPF programs: packages and WASM modules, from anywhere
 #[derive(Parser)]
 #[command(name = "ecli", version, after_help = AFTER_HELP, arg_required_else_help = true, disable_help_subcommand = true)]
 pub struct CommandLine {
@@ -68,6 +73,30 @@ pub enum Command {
     /// Show what this machine has for BPF, what it lacks, and what helps
     Doctor(Doctor),
 
+    /// Download a program to a file
+    Pull(Pull),
+
+    /// List the programs that were downloaded, or those of the repository
+    List(List),
+
+    /// Upload a program to an OCI registry, with its signature if there is one
+    Push(Push),
+
+    /// Keep the credentials for a registry
+    Login(Login),
+
+    /// Forget the credentials for a registry
+    Logout(Logout),
+
+    /// Make a pair of keys to sign with
+    Keygen(Keygen),
+
+    /// Sign a program: write FILE.minisig
+    Sign(Sign),
+
+    /// Check the signature of a program
+    Verify(Verify),
+
     /// Write manual pages and shell completions below PREFIX/share
     #[command(hide = true)]
     Manual(Manual),
@@ -75,16 +104,15 @@ pub enum Command {
 
 #[derive(Args)]
 pub struct Inspect {
-    /// The program: a file, or - for standard input
+    /// The program: a file, - for standard input, a URL, a name or an OCI reference
     pub prog: String,
 
     /// As JSON
     #[arg(short, long)]
     pub json: bool,
 
-    /// Download again what has been downloaded before
-    #[arg(short, long)]
-    pub no_cache: bool,
+    #[command(flatten)]
+    pub origin: Origin,
 
     /// What PROG has to be: json, tar or wasm [default: what its content says]
     #[arg(short = 'p', long, value_name = "TYPE", value_parser = prog_type)]
@@ -93,16 +121,15 @@ pub struct Inspect {
 
 #[derive(Args)]
 pub struct Check {
-    /// The program: a file, or - for standard input
+    /// The program: a file, - for standard input, a URL, a name or an OCI reference
     pub prog: String,
 
     /// As JSON, one line for each program
     #[arg(short, long)]
     pub json: bool,
 
-    /// Download again what has been downloaded before
-    #[arg(short, long)]
-    pub no_cache: bool,
+    #[command(flatten)]
+    pub origin: Origin,
 
     /// What PROG has to be: json or tar [default: what its content says]
     #[arg(short = 'p', long, value_name = "TYPE", value_parser = prog_type)]
@@ -139,9 +166,8 @@ pub struct Run {
     #[arg(long, value_name = "FORMAT", default_value = "text")]
     pub format: Format,
 
-    /// Download again what has been downloaded before
-    #[arg(short, long)]
-    pub no_cache: bool,
+    #[command(flatten)]
+    pub origin: Origin,
 
     /// What PROG has to be: json, tar or wasm [default: what its content says]
     #[arg(short = 'p', long, value_name = "TYPE", value_parser = prog_type)]

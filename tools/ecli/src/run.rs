@@ -23,7 +23,7 @@ const LAST_POLLS: usize = 64;
 /// Runs the program.
 pub fn run(options: &Run, log_level: Option<LogLevel>) -> Ended {
     let (prog, args) = options.prog();
-    let request = Request { prog, kind: options.prog_type, no_cache: options.no_cache };
+    let request = Request { prog, kind: options.prog_type, origin: &options.origin };
     let program = source::open(&request)?;
     let argv: Vec<&str> = std::iter::once(prog).chain(args.iter().map(String::as_str)).collect();
     let mut settings = vm_options(options, log_level);

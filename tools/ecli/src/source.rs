@@ -5,12 +5,14 @@
 
 use std::fs::{File, Metadata};
 use std::io::{self, Read};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
 
 use crate::error::{Code, Failure, Result};
-use crate::fetch;
+use crate::fetch::{self, Download, SIGNATURE_SUFFIX};
+use crate::options::Origin;
+use crate::sign::Trust;
 
 /// Bytes of the largest program; what the library takes, and a folder of BTF files beside it.
 pub const MAX_BYTES: usize = 512 << 20;
@@ -46,8 +48,8 @@ pub struct Request<'a> {
     pub prog: &'a str,
     /// The kind it has to be; `None`: any.
     pub kind: Option<Kind>,
-    /// Whether what has been downloaded before may not be used.
-    pub no_cache: bool,
+    /// How it may come here, and who has to have signed it.
+    pub origin: &'a Origin,
 }
 
 /// A program, not opened yet.
@@ -60,21 +62,54 @@ pub struct Program {
     pub kind: Kind,
 }
 
-/// Reads the program that is asked for.
+/// Reads the program that is asked for. Where a signature is required, it is checked before anything looks at the bytes.
 pub fn open(request: &Request) -> Result<Program> {
-    let name = request.prog;
-    let bytes = match name {
-        "-" => read(io::stdin().lock()).map_err(|e| Failure::io(Code::Source, "standard input", &e))?,
-        _ if Path::new(name).exists() || looks_like_a_path(name) => read_file(name)?,
-        _ => fetch::open(name, request.no_cache)?,
-    };
-    let name = if name == "-" { "standard input" } else { name };
+    let (prog, origin) = (request.prog, request.origin);
+    let download = read(prog, origin.fetch_options(origin.require_signed))?;
+    let name = if prog == "-" { "standard input" } else { prog };
+    if origin.require_signed {
+        let trust = Trust::open(origin.trust.as_deref())?;
+        trust.check(name, &download.bytes, download.signature.as_deref())?;
+    }
+    let bytes = download.bytes;
     let kind = kind_of(&bytes).map_err(|why| Failure::new(Code::Source, format_args!("{name}: {why}")))?;
     if let Some(wanted) = request.kind.filter(|wanted| *wanted != kind) {
         let text = format!("{name}: {}, not {} as -p says", kind.describe(), wanted.describe());
         return Err(Failure::new(Code::Source, text));
     }
     Ok(Program { bytes, name: name.to_owned(), kind })
+}
+
+/// The bytes of what the user names, and their signature if it is wanted and there is one.
+pub fn read(prog: &str, options: fetch::Options) -> Result<Download> {
+    if prog == "-" {
+        let bytes = read_all(io::stdin().lock());
+        let bytes = bytes.map_err(|e| Failure::io(Code::Source, "standard input", &e))?;
+        return Ok(Download { bytes, signature: None });
+    }
+    if !Path::new(prog).exists() && !looks_like_a_path(prog) {
+        return fetch::open(prog, options);
+    }
+    let bytes = read_file(prog)?;
+    let signature = if options.signature { signature_beside(Path::new(prog))? } else { None };
+    Ok(Download { bytes, signature })
+}
+
+/// The signature of a file, if there is one.
+pub fn signature_beside(file: &Path) -> Result<Option<String>> {
+    let path = with_signature_suffix(file);
+    match std::fs::read_to_string(&path) {
+        Ok(text) => Ok(Some(text)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(Failure::io(Code::Source, path.display(), &error)),
+    }
+}
+
+/// Where the signature of a file is.
+pub fn with_signature_suffix(file: &Path) -> PathBuf {
+    let mut name = file.as_os_str().to_owned();
+    name.push(SIGNATURE_SUFFIX);
+    name.into()
 }
 
 /// Whether a name that is no file can only have been meant as one.
@@ -85,7 +120,8 @@ fn looks_like_a_path(name: &str) -> bool {
     !is_url && (local || suffix && !name.contains('/') || name.is_empty())
 }
 
-fn read_file(path: &str) -> Result<Vec<u8>> {
+/// The content of a file.
+pub fn read_file(path: &str) -> Result<Vec<u8>> {
     let failed = |e: io::Error| Failure::io(Code::Source, path, &e);
     let file = File::open(path).map_err(failed)?;
     let metadata = file.metadata().map_err(failed)?;
@@ -98,7 +134,7 @@ fn read_file(path: &str) -> Result<Vec<u8>> {
     if is_too_large(&metadata) {
         return Err(failed(too_large()));
     }
-    read(file).map_err(failed)
+    read_all(file).map_err(failed)
 }
 
 /// A package that lies in a folder.
@@ -116,14 +152,14 @@ fn too_large() -> io::Error {
     io::Error::other(format!("too large for a program (at most {MAX_BYTES} bytes)"))
 }
 
-fn read(from: impl Read) -> io::Result<Vec<u8>> {
+fn read_all(from: impl Read) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     from.take(MAX_BYTES as u64 + 1).read_to_end(&mut bytes)?;
     if bytes.len() > MAX_BYTES { Err(too_large()) } else { Ok(bytes) }
 }
 
 /// What the bytes are, or why they are nothing that runs.
-fn kind_of(bytes: &[u8]) -> Result<Kind, String> {
+pub fn kind_of(bytes: &[u8]) -> Result<Kind, String> {
     const USTAR: std::ops::Range<usize> = 257..262;
     let first = bytes.iter().find(|byte| !byte.is_ascii_whitespace());
     let looks_compressed = [&b"\x1f\x8b"[..], b"\x28\xb5\x2f\xfd", b"BZh", b"\xfd7zXZ", b"PK\x03\x04"];

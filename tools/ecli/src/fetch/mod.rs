@@ -1,21 +1,169 @@
 //! Programs from elsewhere: URLs, names in a repository, OCI references.
 //!
-//! The one way in is [`open`]. So far it says what it was given and why that cannot be had.
+//! The one way in is [`open`]. What comes back are bytes that nobody has looked at yet, and the signature that lies beside
+//! them where one is wanted.
+
+mod cache;
+mod http;
+pub mod image;
+pub mod login;
+pub mod place;
+mod progress;
+
+use std::time::Duration;
+
+use serde_json::Value;
+use sha2::{Digest, Sha256};
 
 use crate::error::{Code, Failure, Result};
+use cache::{Cache, Entry};
+use http::{Answer, Error, Http, Problem};
+use place::{Pin, Place};
 
-/// The bytes of the program called `name`, which is no file of this machine. `_no_cache`: whether a copy from an earlier
-/// call may not be used.
-pub fn open(name: &str, _no_cache: bool) -> Result<Vec<u8>> {
-    let text = match name.split_once("://") {
-        Some(("file", path)) => format!("{name}: name the file itself: {path}"),
-        Some(("http" | "https" | "oci", _)) => {
-            format!(
-                "{name}: this ecli cannot download; fetch it with curl and run the file, or pipe it: curl -sSf URL | ecli run -"
-            )
+/// Bytes of the largest program that is downloaded.
+pub const MAX_BYTES: usize = 128 << 20;
+
+/// Bytes of the largest signature.
+const MAX_SIGNATURE: usize = 16 << 10;
+
+/// Where names without a place are looked for, unless `EUNOMIA_REPOSITORY` says otherwise.
+const REPOSITORY: &str = "https://eunomia-bpf.github.io/eunomia-bpf/";
+
+/// What follows the address of a program in that of its signature.
+pub const SIGNATURE_SUFFIX: &str = ".minisig";
+
+/// How to download.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// Whether a copy of an earlier download may not be used, nor one be kept.
+    pub no_cache: bool,
+    /// How long nothing may come before it is given up.
+    pub timeout: Duration,
+    /// Whether the signature is wanted too.
+    pub signature: bool,
+}
+
+/// What was downloaded.
+pub struct Download {
+    /// The program.
+    pub bytes: Vec<u8>,
+    /// The file beside it that signs it; `None` if there is none or none was wanted.
+    pub signature: Option<String>,
+}
+
+/// Downloads the program called `name`, which is no file of this machine.
+pub fn open(name: &str, options: Options) -> Result<Download> {
+    match Place::parse(name)? {
+        Place::Url(url, pin) => from_url(&Http::new(options.timeout)?, &url, pin.as_ref(), options),
+        Place::Name { name, latest } => {
+            let no_cache = options.no_cache || latest;
+            from_repository(&repository(), &name, Options { no_cache, ..options })
         }
-        Some((scheme, _)) => format!("{name}: unknown scheme {scheme:?}; there are http, https, oci"),
-        None => format!("{name}: no such file"),
-    };
+        Place::Image(image) => image::pull(&image, options),
+    }
+}
+
+/// The folder of programs that names stand for; it ends in a slash.
+pub fn repository() -> String {
+    let set = std::env::var("EUNOMIA_REPOSITORY").ok().filter(|url| !url.is_empty());
+    let mut url = set.unwrap_or_else(|| REPOSITORY.to_owned());
+    if !url.ends_with('/') {
+        url.push('/');
+    }
+    url
+}
+
+/// A name stands for a WASM module or, where there is none, for a package.
+fn from_repository(repository: &str, name: &str, options: Options) -> Result<Download> {
+    let http = Http::new(options.timeout)?;
+    for file in ["app.wasm", "package.json"] {
+        let url = format!("{repository}{name}/{file}");
+        match get(&http, &url, options) {
+            Err(Error { problem: Problem::Missing, .. }) => {}
+            found => return with_signature(&http, &url, found?, options),
+        }
+    }
+    let text =
+        format!("{name}: neither a file nor a program of {repository} (EUNOMIA_REPOSITORY names another)");
     Err(Failure::new(Code::Source, text))
+}
+
+fn from_url(http: &Http, url: &str, pin: Option<&Pin>, options: Options) -> Result<Download> {
+    let bytes = get(http, url, options)?;
+    if let Some(pin) = pin {
+        pin.check(&bytes).map_err(|why| Failure::new(Code::Source, format_args!("{url}: {why}")))?;
+    }
+    with_signature(http, url, bytes, options)
+}
+
+fn with_signature(http: &Http, url: &str, bytes: Vec<u8>, options: Options) -> Result<Download> {
+    let signature = if options.signature { signature(http, url)? } else { None };
+    Ok(Download { bytes, signature })
+}
+
+/// The signature never comes from the cache: it is small, and a new one may have been made. Without the network there is
+/// none.
+fn signature(http: &Http, url: &str) -> Result<Option<String>> {
+    let url = place::with_suffix(url, SIGNATURE_SUFFIX);
+    match http.get(&url, None, MAX_SIGNATURE) {
+        Ok(Answer::Body { bytes, .. }) => Ok(String::from_utf8(bytes).ok()),
+        Ok(Answer::Unchanged) => Ok(None),
+        Err(Error { problem: Problem::Missing | Problem::Unreachable, .. }) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// The content of a URL, by the cache where that has what the server still has.
+fn get(http: &Http, url: &str, options: Options) -> std::result::Result<Vec<u8>, Error> {
+    let cache = if options.no_cache { None } else { Cache::open() };
+    let kept = cache.as_ref().and_then(|cache| cache.find(url));
+    let answer = http.get(url, kept.as_ref().map(|kept| &kept.validators), MAX_BYTES);
+    match (answer, kept) {
+        (Ok(Answer::Body { bytes, validators }), _) => {
+            if let (Some(cache), Some(validators)) = (&cache, &validators) {
+                cache.keep(url, &bytes, validators);
+            }
+            Ok(bytes)
+        }
+        (Ok(Answer::Unchanged), Some(kept)) => Ok(kept.bytes),
+        (Ok(Answer::Unchanged), None) => Err(Error {
+            problem: Problem::Other,
+            text: format!("{url}: the server says \"not modified\" of nothing"),
+        }),
+        // What was good enough before is better than nothing where the network is gone.
+        (Err(error), Some(kept)) if error.problem == Problem::Unreachable => {
+            eprintln!("ecli: {}; using the copy of an earlier download", error.text);
+            Ok(kept.bytes)
+        }
+        (Err(error), _) => Err(error),
+    }
+}
+
+/// What earlier downloads left, by URL.
+pub fn kept() -> Vec<Entry> {
+    Cache::open().map(|cache| cache.list()).unwrap_or_default()
+}
+
+/// The programs of the repository, as its `index.json` lists them: name and description.
+pub fn listed(options: Options) -> Result<Vec<(String, String)>> {
+    let url = format!("{}index.json", repository());
+    let wrong = |why: &str| Failure::new(Code::Source, format_args!("{url}: {why}"));
+    let bytes = match get(&Http::new(options.timeout)?, &url, options) {
+        Err(Error { problem: Problem::Missing, .. }) => {
+            return Err(wrong("this repository does not list its programs; they run by name all the same"));
+        }
+        found => found?,
+    };
+    let programs: Vec<Value> = serde_json::from_slice(&bytes).map_err(|_| wrong("not a JSON array"))?;
+    let text = |program: &Value, key: &str| program[key].as_str().map(str::to_owned);
+    let program = |program: &Value| {
+        let name = text(program, "name").ok_or_else(|| wrong("a program without a name"))?;
+        Ok((name, text(program, "description").unwrap_or_default()))
+    };
+    programs.iter().map(program).collect()
+}
+
+/// SHA-256 as hexadecimal digits.
+pub fn sha256(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }

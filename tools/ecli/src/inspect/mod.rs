@@ -24,7 +24,7 @@ const MAX_PACKAGES: usize = 64;
 
 /// Prints what the program contains.
 pub fn run(options: &Inspect) -> Ended {
-    let request = Request { prog: &options.prog, kind: options.prog_type, no_cache: options.no_cache };
+    let request = Request { prog: &options.prog, kind: options.prog_type, origin: &options.origin };
     let program = source::open(&request)?;
     let report = report(&program)?;
     let text = if options.json { report.to_string() + "\n" } else { text(&report) };

@@ -1,0 +1,165 @@
+//! Credentials for registries, where docker and its kin keep them: `$DOCKER_CONFIG/config.json`, else
+//! `~/.docker/config.json`, or a helper program that is named there.
+
+use std::fs;
+use std::io::Write;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use docker_credential::{CredentialRetrievalError, DockerCredential};
+use oci_client::secrets::RegistryAuth;
+use serde_json::{Map, Value, json};
+
+use crate::error::{Code, Failure, Result};
+
+/// The name under which docker keeps the credentials of its own registry.
+const DOCKER_HUB: &str = "https://index.docker.io/v1/";
+
+/// The credentials for a registry; without any, access is anonymous.
+pub fn find(registry: &str) -> Result<RegistryAuth> {
+    let Some(path) = config_path() else { return Ok(RegistryAuth::Anonymous) };
+    let file = match fs::File::open(&path) {
+        Ok(file) => std::io::BufReader::new(file),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(RegistryAuth::Anonymous),
+        Err(error) => return Err(Failure::io(Code::Source, path.display(), &error)),
+    };
+    match docker_credential::get_credential_from_reader(file, &key(registry)) {
+        Ok(DockerCredential::UsernamePassword(user, password)) => Ok(RegistryAuth::Basic(user, password)),
+        Ok(DockerCredential::IdentityToken(token)) => Ok(RegistryAuth::Bearer(token)),
+        Err(CredentialRetrievalError::NoCredentialConfigured) => Ok(RegistryAuth::Anonymous),
+        Err(error) => {
+            let text = error.to_string().lines().collect::<Vec<_>>().join(" ");
+            Err(Failure::new(Code::Source, format_args!("{}: {registry}: {text}", path.display())))
+        }
+    }
+}
+
+/// Keeps credentials. Says where.
+pub fn store(registry: &str, user: &str, password: &str) -> Result<String> {
+    let mut config = Config::read()?;
+    if let Some(helper) = config.helper(registry) {
+        let credentials = json!({"ServerURL": key(registry), "Username": user, "Secret": password});
+        run_helper(&helper, "store", &credentials.to_string())?;
+        return Ok(format!("docker-credential-{helper}"));
+    }
+    let auth = STANDARD.encode(format!("{user}:{password}"));
+    config.auths().insert(key(registry), json!({"auth": auth}));
+    config.write()?;
+    Ok(config.path.display().to_string())
+}
+
+/// Forgets credentials; says whether there were any.
+pub fn forget(registry: &str) -> Result<bool> {
+    let mut config = Config::read()?;
+    if let Some(helper) = config.helper(registry) {
+        run_helper(&helper, "erase", &key(registry))?;
+        return Ok(true);
+    }
+    let was_there = config.auths().remove(&key(registry)).is_some();
+    if was_there {
+        config.write()?;
+    }
+    Ok(was_there)
+}
+
+/// The name of a registry as the user gives it: with a scheme or a path, perhaps.
+pub fn registry(text: &str) -> Result<String> {
+    let rest = ["https://", "http://", "oci://"].iter().find_map(|scheme| text.strip_prefix(scheme));
+    let host = rest.unwrap_or(text).split('/').next().unwrap_or_default();
+    if host.is_empty() || host.contains(|c: char| c.is_whitespace() || c == '@') {
+        return Err(Failure::new(
+            Code::Usage,
+            format_args!("{text:?} is no registry; one is, for example, ghcr.io"),
+        ));
+    }
+    Ok(host.to_owned())
+}
+
+fn key(registry: &str) -> String {
+    let is_hub = matches!(registry, "docker.io" | "index.docker.io" | "registry-1.docker.io");
+    if is_hub { DOCKER_HUB } else { registry }.to_owned()
+}
+
+fn config_path() -> Option<PathBuf> {
+    let home = || Some(PathBuf::from(std::env::var_os("HOME")?).join(".docker"));
+    let folder = std::env::var_os("DOCKER_CONFIG").map(PathBuf::from).or_else(home)?;
+    Some(folder.join("config.json"))
+}
+
+/// The file of docker's settings. What is in there beside the credentials stays.
+struct Config {
+    path: PathBuf,
+    content: Map<String, Value>,
+}
+
+impl Config {
+    fn read() -> Result<Config> {
+        let path = config_path().ok_or_else(|| {
+            Failure::new(Code::Failed, "no place for credentials: neither DOCKER_CONFIG nor HOME is set")
+        })?;
+        let wrong = |why: &dyn std::fmt::Display| {
+            Failure::new(Code::Failed, format_args!("{}: {why}", path.display()))
+        };
+        let content = match fs::read(&path) {
+            Ok(bytes) => serde_json::from_slice(&bytes).map_err(|why| wrong(&why))?,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => json!({}),
+            Err(error) => return Err(Failure::io(Code::Failed, path.display(), &error)),
+        };
+        match content {
+            Value::Object(content) => Ok(Config { path, content }),
+            _ => Err(wrong(&"not a JSON object")),
+        }
+    }
+
+    /// The program that keeps the credentials of a registry.
+    fn helper(&self, registry: &str) -> Option<String> {
+        let own = self.content.get("credHelpers").and_then(|helpers| helpers.get(key(registry)));
+        let name = own.or_else(|| self.content.get("credsStore"))?.as_str()?;
+        (!name.is_empty() && !name.contains('/')).then(|| name.to_owned())
+    }
+
+    fn auths(&mut self) -> &mut Map<String, Value> {
+        let auths = self.content.entry("auths").or_insert_with(|| json!({}));
+        if !auths.is_object() {
+            *auths = json!({});
+        }
+        auths.as_object_mut().expect("it is an object now")
+    }
+
+    /// For the user's eyes only.
+    fn write(&self) -> Result<()> {
+        let failed = |error: std::io::Error| Failure::io(Code::Output, self.path.display(), &error);
+        let folder = self.path.parent().unwrap_or(Path::new("/"));
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(failed)?;
+        let draft = self.path.with_extension(format!("json.{}", std::process::id()));
+        let text = format!("{:#}\n", Value::Object(self.content.clone()));
+        let mut file =
+            fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&draft).map_err(failed)?;
+        let written = file.write_all(text.as_bytes()).and_then(|()| fs::rename(&draft, &self.path));
+        written.map_err(|error| {
+            let _ = fs::remove_file(&draft);
+            failed(error)
+        })
+    }
+}
+
+/// The protocol of docker's credential helpers: a verb, and what it is about on standard input.
+fn run_helper(name: &str, verb: &str, input: &str) -> Result<()> {
+    let program = format!("docker-credential-{name}");
+    let failed = |error: std::io::Error| Failure::io(Code::Failed, &program, &error);
+    let child = Command::new(&program).arg(verb).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
+    let mut child = child.map_err(failed)?;
+    if let Some(mut stdin) = child.stdin.take() {
+        // One that does not read has another complaint, which its status tells.
+        let _ = stdin.write_all(input.as_bytes());
+    }
+    let output = child.wait_with_output().map_err(failed)?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let said = String::from_utf8_lossy(&output.stdout);
+    Err(Failure::new(Code::Failed, format_args!("{program} {verb}: {}", said.trim())))
+}

@@ -1,0 +1,182 @@
+//! `ecli pull`, `list`, `push`, `login` and `logout`: programs to and from where others find them.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{IsTerminal, Write};
+use std::path::Path;
+use std::process::ExitCode;
+
+use oci_client::secrets::RegistryAuth;
+use serde_json::json;
+
+use crate::Ended;
+use crate::error::{Code, Failure, Result};
+use crate::fetch::image::{self, Content, Upload};
+use crate::fetch::place::{self, Place};
+use crate::fetch::{self, Download, login};
+use crate::options::{Account, List, Login, Logout, Pull, Push};
+use crate::source::{self, Kind};
+
+/// Downloads a program to a file, and its signature beside it.
+pub fn pull(options: &Pull) -> Ended {
+    let transfer = options.transfer.fetch_options(true);
+    let download = match Place::parse(&options.prog)? {
+        Place::Image(image) => {
+            image::pull_as(&image, &account(&options.account, image.resolve_registry())?, transfer)?
+        }
+        _ => fetch::open(&options.prog, transfer)?,
+    };
+    let file = match &options.output {
+        Some(file) => file.clone(),
+        None => file_name(&options.prog, &download).into(),
+    };
+    let Download { bytes, signature } = download;
+    write(&file, &bytes)?;
+    if let Some(signature) = signature {
+        write(&source::with_signature_suffix(&file), signature.as_bytes())?;
+    }
+    println!("{}: {} bytes, sha256={}", file.display(), bytes.len(), fetch::sha256(&bytes));
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Lists programs, a line each.
+pub fn list(options: &List) -> Ended {
+    let rows: Vec<(String, String)> = if options.repository {
+        fetch::listed(options.transfer.fetch_options(false))?
+    } else {
+        fetch::kept().into_iter().map(|entry| (entry.url, format!("{} bytes", entry.len))).collect()
+    };
+    if options.json {
+        let row = |(name, about): &(String, String)| json!({"name": name, "about": about});
+        println!("{}", rows.iter().map(row).collect::<serde_json::Value>());
+        return Ok(ExitCode::SUCCESS);
+    }
+    let width = rows.iter().map(|(name, _)| name.len()).max().unwrap_or_default();
+    rows.iter().for_each(|(name, about)| println!("{name:width$}  {about}"));
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Uploads a file as an image, with the signature that lies beside it.
+pub fn push(options: &Push) -> Ended {
+    let file = &options.module;
+    let image = place::image(&options.image)?;
+    let auth = account(&options.account, image.resolve_registry())?;
+    let path = file.to_str().ok_or_else(|| Failure::new(Code::Usage, format_args!("{file:?}: not UTF-8")))?;
+    let bytes = source::read_file(path)?;
+    let wrong = |why: String| Failure::new(Code::Source, format_args!("{path}: {why}"));
+    let content = match source::kind_of(&bytes).map_err(wrong)? {
+        Kind::Wasm => Content::Wasm,
+        Kind::Json => Content::Package,
+        Kind::Tar => Content::Archive,
+        Kind::Object => {
+            return Err(wrong("a bare object; make a package of it with ecc, and push that".into()));
+        }
+    };
+    let upload = Upload {
+        bytes,
+        content,
+        title: file.file_name().and_then(|name| name.to_str()).unwrap_or(path),
+        signature: source::signature_beside(file)?,
+        annotations: annotations(&options.annotations)?,
+    };
+    let digest = image::push(&image, &auth, upload, options.timeout)?;
+    println!("{image}@{digest}");
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Asks for credentials, tries them, and keeps them.
+pub fn login(options: &Login) -> Ended {
+    let registry = login::registry(&options.registry)?;
+    let user = match &options.username {
+        Some(user) => user.clone(),
+        None => ask(&format!("User at {registry}: "))?,
+    };
+    let password = match &options.password {
+        Some(password) => password.clone(),
+        None if options.password_stdin => line_of_stdin()?,
+        None => secret(&format!("Password of {user}: "))?,
+    };
+    image::check(&registry, &RegistryAuth::Basic(user.clone(), password.clone()), options.timeout)?;
+    let place = login::store(&registry, &user, &password)?;
+    println!("logged in to {registry} as {user}; the credentials are in {place}");
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Forgets credentials.
+pub fn logout(options: &Logout) -> Ended {
+    let registry = login::registry(&options.registry)?;
+    if login::forget(&registry)? {
+        println!("logged out of {registry}");
+    } else {
+        println!("there were no credentials for {registry}");
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Who asks: as the options say, else as credentials were kept.
+fn account(options: &Account, registry: &str) -> Result<RegistryAuth> {
+    match (&options.username, &options.password) {
+        (Some(user), Some(password)) => Ok(RegistryAuth::Basic(user.clone(), password.clone())),
+        (Some(user), None) => {
+            Ok(RegistryAuth::Basic(user.clone(), secret(&format!("Password of {user}: "))?))
+        }
+        _ if options.prompt => {
+            let user = ask(&format!("User at {registry}: "))?;
+            let password = secret(&format!("Password of {user}: "))?;
+            Ok(RegistryAuth::Basic(user, password))
+        }
+        _ => login::find(registry),
+    }
+}
+
+/// Where a download goes: the last part of a URL, else what such files are called.
+fn file_name(prog: &str, download: &Download) -> String {
+    let usual = if download.bytes.starts_with(b"\0asm") { "app.wasm" } else { "package.json" };
+    let path = prog.split_once("://").filter(|(scheme, _)| *scheme != "oci").map(|(_, rest)| rest);
+    let path = path.and_then(|rest| rest.split(['?', '#']).next()?.split_once('/'));
+    let last = path.and_then(|(_, path)| path.rsplit('/').next());
+    last.filter(|name| !name.is_empty() && ![".", ".."].contains(name)).unwrap_or(usual).to_owned()
+}
+
+fn write(file: &Path, bytes: &[u8]) -> Result<()> {
+    fs::write(file, bytes).map_err(|error| Failure::io(Code::Output, file.display(), &error))
+}
+
+fn annotations(given: &[String]) -> Result<BTreeMap<String, String>> {
+    let pair = |text: &String| {
+        let (key, value) = text.split_once('=').filter(|(key, _)| !key.is_empty()).ok_or_else(|| {
+            Failure::new(Code::Usage, format_args!("annotation {text:?}: KEY=VALUE is wanted"))
+        })?;
+        Ok((key.to_owned(), value.to_owned()))
+    };
+    given.iter().map(pair).collect()
+}
+
+fn ask(question: &str) -> Result<String> {
+    if !std::io::stdin().is_terminal() {
+        return Err(Failure::new(
+            Code::Usage,
+            "there is no terminal to ask for the user on; name it with -u",
+        ));
+    }
+    eprint!("{question}");
+    let _ = std::io::stderr().flush();
+    line_of_stdin()
+}
+
+/// Asks on the terminal without an echo.
+pub fn secret(question: &str) -> Result<String> {
+    rpassword::prompt_password(question)
+        .map_err(|error| Failure::io(Code::Usage, "there is no terminal to ask for a password on", &error))
+}
+
+fn line_of_stdin() -> Result<String> {
+    let mut line = String::new();
+    std::io::stdin().read_line(&mut line).map_err(|e| Failure::io(Code::Usage, "standard input", &e))?;
+    let line = line.trim_end_matches(['\r', '\n']);
+    if line.is_empty() {
+        Err(Failure::new(Code::Usage, "standard input: empty"))
+    } else {
+        Ok(line.to_owned())
+    }
+}

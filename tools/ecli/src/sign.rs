@@ -1,0 +1,165 @@
+//! Signatures of programs, in the format of minisign: made, and checked over the very bytes that are going to run.
+//!
+//! Whom to trust is a folder of public keys. A signature is looked for beside the program: `FILE.minisig`, the URL with
+//! that ending, or a layer of the image.
+
+use std::fs;
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use minisign::{KeyPair, PublicKey, SecretKey, SecretKeyBox, SignatureBox};
+
+use crate::error::{Code, Failure, Result};
+
+/// The keys that are trusted.
+pub struct Trust {
+    keys: Vec<(PathBuf, PublicKey)>,
+    folders: Vec<PathBuf>,
+}
+
+impl Trust {
+    /// The keys, `*.pub`, of the folder given, else of the user's and the machine's:
+    /// `$XDG_CONFIG_HOME/libeunomia/trusted` (`~/.config` without the variable) and `/etc/libeunomia/trusted`.
+    pub fn open(folder: Option<&Path>) -> Result<Trust> {
+        let folders = folder.map_or_else(default_folders, |folder| vec![folder.to_owned()]);
+        let mut keys = Vec::new();
+        for path in folders.iter().flat_map(|folder| keys_in(folder)) {
+            keys.push((path.clone(), public_key(&path)?));
+        }
+        Ok(Trust { keys, folders })
+    }
+
+    /// Only this key.
+    pub fn only(path: &Path) -> Result<Trust> {
+        Ok(Trust { keys: vec![(path.to_owned(), public_key(path)?)], folders: Vec::new() })
+    }
+
+    /// Whether `signature` is one of these bytes by a key that is trusted. Says which key, and the comment that it signs too.
+    pub fn check(&self, name: &str, bytes: &[u8], signature: Option<&str>) -> Result<String> {
+        let refused = |why: String| Failure::new(Code::Source, format_args!("{name}: {why}"));
+        let signature =
+            signature.ok_or_else(|| refused("not signed; there is no .minisig beside it".into()))?;
+        let signature = SignatureBox::from_string(signature)
+            .map_err(|why| refused(format!("its signature is not one of minisign: {why}")))?;
+        let Some((path, key)) = self.keys.iter().find(|(_, key)| key.keynum() == signature.keynum()) else {
+            return Err(refused(format!("signed by key {}, {}", id(signature.keynum()), self.trusted())));
+        };
+        minisign::verify(key, &signature, std::io::Cursor::new(bytes), true, false, false).map_err(|_| {
+            refused(format!(
+                "its signature by key {} is of other bytes: one of the two was changed",
+                id(key.keynum())
+            ))
+        })?;
+        let comment = signature.trusted_comment().unwrap_or_default();
+        Ok(format!("signed by {} ({}), {comment}", path.display(), id(key.keynum())))
+    }
+
+    fn trusted(&self) -> String {
+        let folders: Vec<_> = self.folders.iter().map(|folder| folder.display().to_string()).collect();
+        match (self.keys.len(), folders.is_empty()) {
+            (_, true) => "not by the given one".into(),
+            (0, _) => format!("and no key is trusted; put public keys (*.pub) into {}", folders.join(" or ")),
+            (count, _) => format!("which is not among the {count} trusted ones in {}", folders.join(" and ")),
+        }
+    }
+}
+
+/// Makes a pair of keys. Without a password the secret one can be used by whoever reads the file.
+pub fn generate(public: &Path, secret: &Path, password: Option<String>) -> Result<String> {
+    let failed = |why: minisign::PError| Failure::new(Code::Failed, format_args!("keys: {why}"));
+    let pair = match password {
+        Some(password) => KeyPair::generate_encrypted_keypair(Some(password)),
+        None => KeyPair::generate_unencrypted_keypair(),
+    };
+    let pair = pair.map_err(failed)?;
+    let secret_text = pair.sk.to_box(None).map_err(failed)?.into_string();
+    let public_text = pair.pk.to_box().map_err(failed)?.into_string();
+    // A key that is there may be all that opens what it signed.
+    create(secret, 0o600, &secret_text)?;
+    create(public, 0o644, &public_text)?;
+    Ok(id(pair.pk.keynum()))
+}
+
+/// A secret key in its file.
+pub struct Secret {
+    path: PathBuf,
+    text: String,
+    bytes: Vec<u8>,
+}
+
+impl Secret {
+    /// Reads the file; the key in it may be locked by a password.
+    pub fn open(path: &Path) -> Result<Secret> {
+        let text =
+            fs::read_to_string(path).map_err(|error| Failure::io(Code::Source, path.display(), &error))?;
+        let bytes = text.lines().nth(1).and_then(|line| STANDARD.decode(line.trim()).ok());
+        let bytes = bytes.filter(|bytes| bytes.len() > KDF.end).ok_or_else(|| {
+            Failure::new(
+                Code::Source,
+                format_args!("{}: not a secret key of minisign or ecli keygen", path.display()),
+            )
+        })?;
+        Ok(Secret { path: path.to_owned(), text, bytes })
+    }
+
+    /// Whether it takes a password to use it.
+    pub fn is_locked(&self) -> bool {
+        self.bytes[KDF] != [0, 0]
+    }
+
+    /// Signs bytes; `comment` is signed too.
+    pub fn sign(&self, password: Option<String>, bytes: &[u8], comment: &str) -> Result<String> {
+        let wrong = |why: minisign::PError| {
+            Failure::new(Code::Source, format_args!("{}: {why}", self.path.display()))
+        };
+        let key = if self.is_locked() {
+            SecretKeyBox::from_string(&self.text).and_then(|key| key.into_secret_key(password))
+        } else {
+            // minisign writes no checksum into such a key, on which the way through the box insists.
+            SecretKey::from_bytes(&self.bytes)
+        };
+        let signed =
+            minisign::sign(None, &key.map_err(wrong)?, std::io::Cursor::new(bytes), Some(comment), None);
+        Ok(signed.map_err(wrong)?.into_string())
+    }
+}
+
+/// Where a secret key says how its password is turned into one that unlocks it; zero without a password.
+const KDF: std::ops::Range<usize> = 2..4;
+
+fn default_folders() -> Vec<PathBuf> {
+    let absolute = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    let user = absolute("XDG_CONFIG_HOME").or_else(|| Some(absolute("HOME")?.join(".config")));
+    [user, Some("/etc".into())]
+        .into_iter()
+        .flatten()
+        .map(|folder| folder.join("libeunomia/trusted"))
+        .collect()
+}
+
+fn keys_in(folder: &Path) -> Vec<PathBuf> {
+    let files = fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
+    let mut keys: Vec<PathBuf> =
+        files.filter(|path| path.extension().is_some_and(|end| end == "pub")).collect();
+    keys.sort();
+    keys
+}
+
+fn public_key(path: &Path) -> Result<PublicKey> {
+    PublicKey::from_file(path)
+        .map_err(|why| Failure::new(Code::Source, format_args!("{}: {why}", path.display())))
+}
+
+fn create(path: &Path, mode: u32, text: &str) -> Result<()> {
+    let file = fs::OpenOptions::new().write(true).create_new(true).mode(mode).open(path);
+    let written = file.and_then(|mut file| file.write_all(text.as_bytes()));
+    written.map_err(|error| Failure::io(Code::Output, path.display(), &error))
+}
+
+/// The number of a key as minisign prints it.
+fn id(keynum: &[u8]) -> String {
+    keynum.iter().rev().map(|byte| format!("{byte:02X}")).collect()
+}

@@ -1,0 +1,57 @@
+//! `ecli keygen`, `sign` and `verify`.
+
+use std::process::ExitCode;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use crate::Ended;
+use crate::error::{Code, Failure, Result};
+use crate::options::{Keygen, Sign, Verify};
+use crate::registry::secret;
+use crate::sign::{self, Secret, Trust};
+use crate::source;
+
+/// Makes a pair of keys.
+pub fn keygen(options: &Keygen) -> Ended {
+    let password = if options.no_password { None } else { Some(new_password()?) };
+    let id = sign::generate(&options.public, &options.secret, password)?;
+    println!("key {id}: sign with {}, hand out {}", options.secret.display(), options.public.display());
+    Ok(ExitCode::SUCCESS)
+}
+
+fn new_password() -> Result<String> {
+    let password = secret("Password for the secret key: ")?;
+    if secret("The same again: ")? != password {
+        return Err(Failure::new(Code::Usage, "the passwords differ"));
+    }
+    if password.is_empty() {
+        return Err(Failure::new(Code::Usage, "an empty password protects nothing; --no-password says so"));
+    }
+    Ok(password)
+}
+
+/// Writes the signature of a file beside it.
+pub fn sign(options: &Sign) -> Ended {
+    let name = options.file.file_name().unwrap_or_default().to_string_lossy();
+    let bytes = source::read_file(&options.file.to_string_lossy())?;
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs());
+    let comment = options.comment.clone().unwrap_or_else(|| format!("timestamp:{now}\tfile:{name}\thashed"));
+    let key = Secret::open(&options.secret)?;
+    let password = key.is_locked().then(|| secret(&format!("Password of {}: ", options.secret.display())));
+    let text = key.sign(password.transpose()?, &bytes, &comment)?;
+    let path = source::with_signature_suffix(&options.file);
+    std::fs::write(&path, text).map_err(|e| Failure::io(Code::Output, path.display(), &e))?;
+    println!("{}", path.display());
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Checks the signature of a program, wherever that is.
+pub fn verify(options: &Verify) -> Ended {
+    let trust = match &options.key {
+        Some(key) => Trust::only(key)?,
+        None => Trust::open(options.trust.as_deref())?,
+    };
+    let download = source::read(&options.prog, options.transfer.fetch_options(true))?;
+    let signer = trust.check(&options.prog, &download.bytes, download.signature.as_deref())?;
+    println!("{}: {signer}", options.prog);
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,199 @@
+//! Downloads: what goes wrong on the way is told in one line, and nothing of it runs.
+
+use std::fs;
+
+use sha2::{Digest, Sha256};
+
+use crate::server::{Reply, Server, certificate};
+use crate::{Ended, Place, package};
+
+const SOURCE: i32 = 3;
+
+fn sha256(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[test]
+fn a_program_comes_from_a_url() {
+    let (place, server) = (Place::new(), Server::new());
+    let url = server.on("/tools/package.json", Reply::Content(package()));
+    let ended = place.run(&["pull", &url]).worked();
+    assert!(ended.out.contains(&sha256(&package())), "{ended:?}");
+    assert_eq!(fs::read(place.path("package.json")).unwrap(), package());
+    assert!(place.run(&["inspect", &url]).worked().out.contains("sys_enter_openat"));
+}
+
+#[test]
+fn a_refusal_of_the_server_is_told() {
+    let (place, server) = (Place::new(), Server::new());
+    for status in [403, 404, 500, 503] {
+        let url = server.on("/p", Reply::Status(status));
+        place.run(&["run", &url]).refused(SOURCE, &[&url, &status.to_string()]);
+    }
+}
+
+#[test]
+fn content_that_is_no_program_is_told() {
+    let (place, server) = (Place::new(), Server::new());
+    let empty = server.on("/empty", Reply::Content(Vec::new()));
+    place.run(&["run", &empty]).refused(SOURCE, &["sent nothing"]);
+    let page = server.on("/page", Reply::Content(b"<!DOCTYPE html><html>not here".to_vec()));
+    place.run(&["run", &page]).refused(SOURCE, &["<!DOCTYPE html>"]);
+}
+
+#[test]
+fn a_transfer_that_breaks_off_is_told() {
+    let (place, server) = (Place::new(), Server::new());
+    let url = server.on("/p", Reply::Truncated(package()));
+    place.run(&["run", &url]).refused(SOURCE, &["broke off after"]);
+}
+
+#[test]
+fn what_is_too_large_is_not_waited_for() {
+    let (place, server) = (Place::new(), Server::new());
+    for reply in [Reply::Huge, Reply::Endless] {
+        let url = server.on("/p", reply);
+        place.run(&["run", &url]).refused(SOURCE, &["larger than"]);
+    }
+}
+
+#[test]
+fn a_server_that_falls_silent_is_given_up() {
+    let (place, server) = (Place::new(), Server::new());
+    let url = server.on("/p", Reply::Slow(b"{".to_vec()));
+    place.run(&["run", "--timeout", "1", &url]).refused(SOURCE, &["nothing comes any more", "--timeout"]);
+}
+
+#[test]
+fn redirections_are_followed_but_not_in_circles() {
+    let (place, server) = (Place::new(), Server::new());
+    let target = server.on("/there", Reply::Content(package()));
+    let here = server.on("/here", Reply::Redirect(target));
+    place.run(&["pull", &here, "-o", "got"]).worked();
+    let circle = server.on("/circle", Reply::Redirect("/circle".into()));
+    place.run(&["pull", &circle]).refused(SOURCE, &["redirections"]);
+}
+
+#[test]
+fn a_digest_pins_the_content() {
+    let (place, server) = (Place::new(), Server::new());
+    let url = server.on("/p", Reply::Content(package()));
+    place.run(&["pull", &format!("{url}#sha256={}", sha256(&package())), "-o", "got"]).worked();
+    let other = format!("{url}#sha256={}", sha256(b"other"));
+    place.run(&["run", &other]).refused(SOURCE, &["not the content", &sha256(&package()), &sha256(b"other")]);
+    place.run(&["run", &format!("{url}#sha256=12")]).refused(SOURCE, &["64 hexadecimal digits"]);
+}
+
+#[test]
+fn a_download_is_kept_while_the_server_has_the_same() {
+    let (place, server) = (Place::new(), Server::new());
+    let url = server.on("/p", Reply::Tagged("\"one\"", package()));
+    let pull = |args: &[&str]| {
+        place.run(&[&["pull", &url, "-o", "got"], args].concat()).worked();
+        fs::read(place.path("got")).unwrap()
+    };
+    assert_eq!(pull(&[]), package());
+    // The bytes do not come again: the server would send others under this tag.
+    server.on("/p", Reply::Tagged("\"one\"", b"{}".to_vec()));
+    assert_eq!(pull(&[]), package());
+    assert_eq!(pull(&["--no-cache"]), b"{}");
+    server.on("/p", Reply::Tagged("\"two\"", b"{ }".to_vec()));
+    assert_eq!(pull(&[]), b"{ }");
+}
+
+#[test]
+fn a_kept_download_that_was_changed_is_not_used() {
+    let (place, server) = (Place::new(), Server::new());
+    let url = server.on("/p", Reply::Tagged("\"one\"", package()));
+    place.run(&["pull", &url, "-o", "got"]).worked();
+    let cache = place.path(".cache/libeunomia/ecli");
+    let content = fs::read_dir(&cache).unwrap().flatten().map(|entry| entry.path());
+    let content: Vec<_> = content.filter(|path| path.extension().is_none()).collect();
+    assert_eq!(content.len(), 1);
+    fs::write(&content[0], b"{\"evil\":1}").unwrap();
+    place.run(&["pull", &url, "-o", "got"]).worked();
+    assert_eq!(fs::read(place.path("got")).unwrap(), package());
+}
+
+#[test]
+fn without_the_network_the_copy_of_before_runs() {
+    let (place, proxy) = (Place::new(), Server::new());
+    proxy.on("/p", Reply::Tagged("\"one\"", package()));
+    let pull = |proxy: &str| {
+        let mut command = place.command(&["pull", "http://nowhere.invalid/p", "-o", "got"]);
+        Ended::of(command.env("http_proxy", proxy))
+    };
+    // Nobody listens at a port that was just given back.
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let nobody = format!("http://127.0.0.1:{port}");
+    pull(&nobody).refused(SOURCE, &["nowhere.invalid", "refused"]);
+    pull(&proxy.url).worked();
+    std::fs::remove_file(place.path("got")).unwrap();
+    assert!(pull(&nobody).worked().err.contains("copy of an earlier download"));
+    assert_eq!(std::fs::read(place.path("got")).unwrap(), package());
+}
+
+#[test]
+fn a_name_stands_for_a_program_of_the_repository() {
+    let (place, server) = (Place::new(), Server::new());
+    server.on("/repo/opensnoop/package.json", Reply::Content(package()));
+    let run = |name: &str| {
+        let mut command = place.command(&["pull", name, "-o", "got"]);
+        Ended::of(command.env("EUNOMIA_REPOSITORY", format!("{}/repo", server.url)))
+    };
+    run("opensnoop").worked();
+    assert_eq!(fs::read(place.path("got")).unwrap(), package());
+    let expected = ["GET /repo/opensnoop/app.wasm HTTP/1.1", "GET /repo/opensnoop/package.json HTTP/1.1"];
+    assert!(server.requests().starts_with(&expected.map(str::to_owned)), "{:?}", server.requests());
+    run("nosuchtool").refused(SOURCE, &["nosuchtool", "EUNOMIA_REPOSITORY"]);
+}
+
+#[test]
+fn the_repository_and_earlier_downloads_can_be_listed() {
+    let (place, server) = (Place::new(), Server::new());
+    let list = |args: &[&str]| Ended::of(place.command(args).env("EUNOMIA_REPOSITORY", &server.url));
+    list(&["list", "--repository"]).refused(SOURCE, &["does not list its programs"]);
+    let index = br#"[{"name":"opensnoop","description":"Trace opens"},{"name":"x"}]"#;
+    server.on("/index.json", Reply::Content(index.to_vec()));
+    assert_eq!(list(&["list", "--repository"]).worked().out, "opensnoop  Trace opens\nx          \n");
+    assert_eq!(list(&["list"]).worked().out, "");
+    let url = server.on("/p", Reply::Tagged("\"one\"", package()));
+    list(&["pull", &url, "-o", "got"]).worked();
+    assert_eq!(list(&["list"]).worked().out, format!("{url}  {} bytes\n", package().len()));
+}
+
+#[test]
+fn a_proxy_is_used_where_the_environment_names_one() {
+    let (place, proxy) = (Place::new(), Server::new());
+    proxy.on("/p", Reply::Content(package()));
+    let mut command = place.command(&["pull", "http://nowhere.invalid/p", "-o", "got"]);
+    Ended::of(command.env("http_proxy", &proxy.url)).worked();
+    assert_eq!(proxy.requests()[0], "GET http://nowhere.invalid/p HTTP/1.1");
+}
+
+#[test]
+fn tls_is_checked() {
+    let place = Place::new();
+    let (config, certificate) = certificate();
+    let server = Server::tls(config);
+    let url = server.on("/p", Reply::Content(package()));
+    place.run(&["pull", &url]).refused(SOURCE, &[&url, "certificate"]);
+    let trusted = place.write("ca.pem", certificate.pem.as_bytes());
+    let mut command = place.command(&["pull", &url, "-o", "got"]);
+    Ended::of(command.env("SSL_CERT_FILE", &trusted)).worked();
+
+    // From a connection that is safe to one that is not.
+    let plain = Server::new();
+    let target = plain.on("/p", Reply::Content(package()));
+    let url = server.on("/away", Reply::Redirect(target));
+    let mut command = place.command(&["pull", &url]);
+    Ended::of(command.env("SSL_CERT_FILE", &trusted)).refused(SOURCE, &["redirected from https"]);
+    assert!(plain.requests().is_empty());
+}
+
+#[test]
+fn a_scheme_that_nobody_speaks_is_told() {
+    let place = Place::new();
+    place.run(&["run", "ftp://localhost/p"]).refused(SOURCE, &["unknown scheme \"ftp\""]);
+    place.run(&["run", "file:///p"]).refused(SOURCE, &["name the file itself"]);
+}

@@ -1,0 +1,85 @@
+//! What ecli does with programs that are elsewhere: web servers, registries and signatures, all real and on this machine.
+
+mod download;
+mod registry;
+mod server;
+mod sign;
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+/// A folder for one test and the ecli that has nothing but that: no settings, keys or downloads of anybody else.
+struct Place {
+    folder: tempfile::TempDir,
+}
+
+impl Place {
+    fn new() -> Place {
+        Place { folder: tempfile::tempdir().unwrap() }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn write(&self, name: &str, bytes: &[u8]) -> PathBuf {
+        let path = self.path(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(&path, bytes).unwrap();
+        path
+    }
+
+    fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_ecli"));
+        command.args(args).env_clear().current_dir(self.folder.path());
+        command.env("PATH", std::env::var_os("PATH").unwrap_or_default());
+        command.env("HOME", self.folder.path());
+        command
+    }
+
+    fn run(&self, args: &[&str]) -> Ended {
+        Ended::of(&mut self.command(args))
+    }
+}
+
+/// How a command ended and what it said.
+#[derive(Debug)]
+struct Ended {
+    code: Option<i32>,
+    out: String,
+    err: String,
+}
+
+impl Ended {
+    fn of(command: &mut Command) -> Ended {
+        let Output { status, stdout, stderr } = command.output().unwrap();
+        let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+        Ended { code: status.code(), out: text(stdout), err: text(stderr) }
+    }
+
+    #[track_caller]
+    fn worked(self) -> Ended {
+        assert_eq!(self.code, Some(0), "{self:?}");
+        self
+    }
+
+    /// It failed with one line that says all of this.
+    #[track_caller]
+    fn refused(self, code: i32, words: &[&str]) {
+        assert_eq!(self.code, Some(code), "{self:?}");
+        assert_eq!(self.err.lines().count(), 1, "{self:?}");
+        for word in words {
+            assert!(self.err.contains(word), "no {word:?} in {:?}", self.err);
+        }
+    }
+}
+
+/// A package that needs no privileges to be looked at.
+fn package() -> Vec<u8> {
+    example("opensnoop/package.json")
+}
+
+fn example(name: &str) -> Vec<u8> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/packages").join(name);
+    std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}; run `make packages`", path.display()))
+}

@@ -1,0 +1,168 @@
+//! A web server that misbehaves as it is told to.
+
+use std::collections::HashMap;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use rustls::{ServerConfig, ServerConnection, StreamOwned};
+
+/// What is answered to a request for a path.
+#[derive(Clone)]
+pub enum Reply {
+    /// This content.
+    Content(Vec<u8>),
+    /// This content, or 304 to those who have it already.
+    Tagged(&'static str, Vec<u8>),
+    /// A status without content.
+    Status(u16),
+    /// Somewhere else.
+    Redirect(String),
+    /// Fewer bytes than are announced.
+    Truncated(Vec<u8>),
+    /// More bytes than anybody wants, announced.
+    Huge,
+    /// Bytes without an end, not announced.
+    Endless,
+    /// The first bytes, and then nothing for a long time.
+    Slow(Vec<u8>),
+}
+
+/// A server that lives as long as the test.
+pub struct Server {
+    /// With scheme and port, without a slash at its end.
+    pub url: String,
+    requests: Arc<Mutex<Vec<String>>>,
+    replies: Arc<Mutex<HashMap<String, Reply>>>,
+}
+
+impl Server {
+    pub fn new() -> Server {
+        Server::start("http", |stream, handle| handle(&mut &stream))
+    }
+
+    /// By TLS, as this configuration has it.
+    pub fn tls(config: ServerConfig) -> Server {
+        let config = Arc::new(config);
+        Server::start("https", move |stream, handle| {
+            let connection = ServerConnection::new(config.clone()).unwrap();
+            handle(&mut StreamOwned::new(connection, stream));
+        })
+    }
+
+    fn start(
+        scheme: &str,
+        serve: impl Fn(TcpStream, &dyn Fn(&mut dyn ReadWrite)) + Send + Sync + 'static,
+    ) -> Server {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("{scheme}://localhost:{}", listener.local_addr().unwrap().port());
+        let (requests, replies) = (Arc::new(Mutex::new(Vec::new())), Arc::new(Mutex::new(HashMap::new())));
+        let server = Server { url, requests: Arc::clone(&requests), replies: Arc::clone(&replies) };
+        let serve = Arc::new(serve);
+        std::thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                let (serve, requests, replies) = (serve.clone(), Arc::clone(&requests), Arc::clone(&replies));
+                // A client that goes away is no fault of the server.
+                std::thread::spawn(move || {
+                    serve(stream, &|stream: &mut dyn ReadWrite| drop(answer(stream, &requests, &replies)))
+                });
+            }
+        });
+        server
+    }
+
+    /// Answers requests for `path` with `reply` from now on, and gives its URL.
+    pub fn on(&self, path: &str, reply: Reply) -> String {
+        self.replies.lock().unwrap().insert(path.to_owned(), reply);
+        format!("{}{path}", self.url)
+    }
+
+    /// The first lines of all requests so far.
+    pub fn requests(&self) -> Vec<String> {
+        self.requests.lock().unwrap().clone()
+    }
+}
+
+pub trait ReadWrite: Read + Write {}
+impl<T: Read + Write> ReadWrite for T {}
+
+fn answer(
+    stream: &mut dyn ReadWrite,
+    requests: &Mutex<Vec<String>>,
+    replies: &Mutex<HashMap<String, Reply>>,
+) -> std::io::Result<()> {
+    let mut lines = Vec::new();
+    let mut reader = BufReader::new(&mut *stream);
+    loop {
+        let mut line = String::new();
+        if reader.read_line(&mut line)? == 0 || line.trim().is_empty() {
+            break;
+        }
+        lines.push(line.trim().to_owned());
+    }
+    let first = lines.first().cloned().unwrap_or_default();
+    requests.lock().unwrap().push(first.clone());
+    let target = first.split(' ').nth(1).unwrap_or_default();
+    // To a proxy clients name the whole URL.
+    let path =
+        target.split_once("://").map_or(target, |(_, rest)| &rest[rest.find('/').unwrap_or(rest.len())..]);
+    let reply = replies.lock().unwrap().get(path).cloned().unwrap_or(Reply::Status(404));
+    let tag =
+        lines.iter().find_map(|line| line.to_lowercase().strip_prefix("if-none-match: ").map(str::to_owned));
+    send(stream, reply, tag.as_deref())?;
+    stream.flush()
+}
+
+fn send(stream: &mut dyn ReadWrite, reply: Reply, tag: Option<&str>) -> std::io::Result<()> {
+    let mut head =
+        |status: &str, more: &str| write!(stream, "HTTP/1.1 {status}\r\nConnection: close\r\n{more}\r\n");
+    match reply {
+        Reply::Content(bytes) => {
+            head("200 OK", &format!("Content-Length: {}\r\n", bytes.len()))?;
+            stream.write_all(&bytes)
+        }
+        Reply::Tagged(etag, _) if tag == Some(etag) => head("304 Not Modified", &format!("ETag: {etag}\r\n")),
+        Reply::Tagged(etag, bytes) => {
+            head("200 OK", &format!("ETag: {etag}\r\nContent-Length: {}\r\n", bytes.len()))?;
+            stream.write_all(&bytes)
+        }
+        Reply::Status(status) => head(&format!("{status} Told"), "Content-Length: 0\r\n"),
+        Reply::Redirect(to) => head("302 Found", &format!("Location: {to}\r\nContent-Length: 0\r\n")),
+        Reply::Truncated(bytes) => {
+            head("200 OK", &format!("Content-Length: {}\r\n", bytes.len() + 1000))?;
+            stream.write_all(&bytes)
+        }
+        Reply::Huge => head("200 OK", "Content-Length: 1000000000000\r\n"),
+        Reply::Endless => {
+            head("200 OK", "")?;
+            loop {
+                stream.write_all(&[b'{'; 1 << 16])?;
+            }
+        }
+        Reply::Slow(bytes) => {
+            head("200 OK", "Content-Length: 100000\r\n")?;
+            stream.write_all(&bytes)?;
+            stream.flush()?;
+            std::thread::sleep(Duration::from_secs(3600));
+            Ok(())
+        }
+    }
+}
+
+/// A certificate for this machine that nobody has vouched for, as a server needs it and as PEM.
+pub fn certificate() -> (ServerConfig, Certificate) {
+    let pair = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let certificate = Certificate { pem: pair.cert.pem(), key: pair.signing_key.serialize_pem() };
+    let key = rustls::pki_types::PrivateKeyDer::Pkcs8(pair.signing_key.serialize_der().into());
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+    let config = config.with_no_client_auth().with_single_cert(vec![pair.cert.der().clone()], key).unwrap();
+    (config, certificate)
+}
+
+/// As files hold it.
+pub struct Certificate {
+    pub pem: String,
+    pub key: String,
+}
