@@ -67,14 +67,15 @@ impl Source {
     }
 
     fn above(&self, at: usize) -> Option<&str> {
-        let comment = self.comments.iter().rfind(|comment| comment.end <= at && !comment.trailing)?;
+        let before = self.comments.partition_point(|comment| comment.end <= at);
+        let comment = self.comments[..before].iter().rfind(|comment| !comment.trailing)?;
         let between = &self.code[comment.end..at];
         let ends = |byte: &u8| b";{}#".contains(byte);
         (!between.iter().any(ends)).then_some(comment.text.as_str())
     }
 
     fn behind(&self, at: usize) -> Option<&str> {
-        let comment = self.comments.iter().find(|comment| comment.start >= at)?;
+        let comment = self.comments.get(self.comments.partition_point(|comment| comment.start < at))?;
         let between = &self.code[at..comment.start];
         let ends = |byte: &u8| b"\n{}".contains(byte);
         (comment.trailing && !between.iter().any(ends)).then_some(comment.text.as_str())
@@ -115,7 +116,8 @@ impl Source {
             let adjacent = gap.iter().all(u8::is_ascii_whitespace)
                 && gap.iter().filter(|&&byte| byte == b'\n').count() == 1;
             if adjacent && last.line && line && last.trailing == trailing {
-                last.text = format!("{}\n{text}", last.text);
+                last.text.push('\n');
+                last.text.push_str(&text);
                 last.end = end;
                 return;
             }
@@ -172,7 +174,10 @@ pub fn annotations(comment: &str) -> Map<String, Value> {
         };
         let mut text = first.trim().to_string();
         while let Some(next) = lines.last().filter(|next| !next.is_empty() && self::command(next).is_none()) {
-            text = if text.is_empty() { next.clone() } else { format!("{text}\n{next}") };
+            if !text.is_empty() {
+                text.push('\n');
+            }
+            text.push_str(next);
             lines.pop();
         }
         let (value, rest) = value(command, &text);

@@ -20,10 +20,13 @@ pub fn write(compiled: &Compiled, options: &Compile) -> Result<()> {
         folder.join(file)
     };
     let json = compiled.package.to_json();
-    let mut outputs = vec![
-        Output::new(path(".bpf.o"), compiled.package.object.clone()),
-        described(path(".skel.json"), format!("{:#}\n", compiled.meta).into(), options.yaml)?,
-    ];
+    let mut outputs = Vec::new();
+    if !options.no_generate_package_json {
+        outputs.push(described(folder.join(PACKAGE), json.clone(), options.yaml)?);
+    }
+    outputs.push(Output::new(path(".bpf.o"), compiled.package.object.clone()));
+    let meta = format!("{:#}\n", compiled.meta);
+    outputs.push(described(path(".skel.json"), meta.into(), options.yaml)?);
     if options.standalone {
         let program = standalone::link(&compiled.package, &json, options)?;
         outputs.push(Output::program(path(""), program));
@@ -35,9 +38,6 @@ pub fn write(compiled: &Compiled, options: &Compile) -> Result<()> {
         let header = event_header::make(&compiled.package, event_header::FOR_HOSTS)?;
         let (name, text) = header.ok_or("--event-header: the package names no event types")?;
         outputs.push(Output::new(folder.join(name), text));
-    }
-    if !options.no_generate_package_json {
-        outputs.push(described(folder.join(PACKAGE), json, options.yaml)?);
     }
     file::write_all(&folder, &outputs, options.flags.verbose)
 }

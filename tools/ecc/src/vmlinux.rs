@@ -26,7 +26,14 @@ impl Source {
     pub fn open(given: Option<&Path>) -> Result<Option<Source>> {
         let path = given.unwrap_or(Path::new(KERNEL_BTF));
         match fs::read(path) {
-            Ok(content) => Ok(Some(Source { path: path.into(), content })),
+            Ok(content) => {
+                let source = Source { path: path.into(), content };
+                let is_text = !source.content.is_empty() && !source.content.contains(&0);
+                if source.is_btf() || is_text {
+                    return Ok(Some(source));
+                }
+                Err(format!("{}: neither BTF, nor a vmlinux with BTF, nor a header", path.display()).into())
+            }
             Err(error) if given.is_some() => Err(Error::io(path.display(), &error)),
             Err(_) => Ok(None),
         }

@@ -2,7 +2,9 @@
 
 mod support;
 
+use std::ffi::OsStr;
 use std::fs;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 
@@ -121,6 +123,55 @@ fn a_source_without_program_or_license_is_told_what_to_add() {
 }
 
 #[test]
+fn a_source_of_five_megabytes_is_compiled() {
+    // All of it is one comment, which is the description.
+    let line = "/// a line of text that goes on and on, as if somebody were paid for it\n";
+    let text = format!("{}{}\n{PASS}", line.repeat(5_000_000 / line.len()), "/// @version 1");
+    let project = Project::new("large").source("large.bpf.c", &format!("{text}\n{}", "\n".repeat(100_000)));
+    assert!(fs::metadata(project.path("large.bpf.c")).unwrap().len() > 5_000_000);
+    assert_eq!(project.compile(&["large.bpf.c"]), "");
+    assert_eq!(support::names(&project.meta("large")["bpf_skel"]["progs"]), ["pass"]);
+    assert_eq!(project.meta("large")["bpf_skel"]["progs"][0]["version"], "1");
+}
+
+#[test]
+fn names_that_are_no_text_are_taken_as_they_are() {
+    let project = Project::new("bytes").source("p.bpf.c", PASS);
+    let name = OsStr::from_bytes(b"pr\xf6be $(x)'\"\n;.bpf.c");
+    fs::create_dir(project.path("out")).unwrap();
+    fs::rename(project.path("p.bpf.c"), project.folder.join(name)).unwrap();
+    let output = project.command(&["-o", "out"]).arg(name).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let package = fs::read(project.path("out/package.json")).unwrap();
+    let package = eunomia::package::Package::parse(&package).unwrap();
+    assert_eq!(package.meta.obj_name, "pr_be___x______bpf");
+    assert!(project.path("out").join(OsStr::from_bytes(b"pr\xf6be $(x)'\"\n;.bpf.o")).exists());
+}
+
+#[test]
+fn a_folder_that_cannot_be_written_to_is_named() {
+    if !may_load("a_folder_that_cannot_be_written_to_is_named") {
+        return;
+    }
+    let project = Project::new("read-only").source("p.bpf.c", PASS).file("out/x", "");
+    // Even root may not write to a mount that is read-only; this one is there for one command.
+    let ecc = env!("CARGO_BIN_EXE_ecc");
+    for (folder, what) in [("out", "write out/package.json"), ("out/new", "make the folder out/new")] {
+        let mut command = Command::new("unshare");
+        command.args([
+            "-m",
+            "sh",
+            "-c",
+            "mount -t tmpfs -o ro none out && exec \"$0\" p.bpf.c -o \"$1\"",
+            ecc,
+            folder,
+        ]);
+        let output = command.current_dir(&project.folder).env_remove("CLANG").output().unwrap();
+        assert_eq!(one_error(&output), format!("cannot {what}: Read-only file system"));
+    }
+}
+
+#[test]
 fn headers_that_are_none_are_named() {
     let project =
         Project::new("no-header").source("p.bpf.c", PASS).file("event.h", "struct event { int a; };");
@@ -130,6 +181,8 @@ fn headers_that_are_none_are_named() {
         said.ends_with("event.h: the program uses no struct of it\n") && said.lines().count() == 1,
         "{said}"
     );
+    let project = project.file("none.h", "#define NONE 1\n");
+    assert!(project.compile(&["p.bpf.c", "none.h"]).ends_with("none.h: the program uses no struct of it\n"));
 }
 
 #[test]
@@ -182,6 +235,26 @@ fn types_of_the_kernel_come_from_a_given_file() {
     assert_eq!(project.error(&["p.bpf.c", "--vmlinux", "missing.h"]), "missing.h: No such file or directory");
     let error = project.error(&["p.bpf.c", "--vmlinux", "garbage"]);
     assert!(error.starts_with("garbage: not readable as BTF"), "{error}");
+    let project = project.file("zeros", "\0\0\0\0").file("empty", "");
+    for wrong in ["zeros", "empty"] {
+        let error = project.error(&["p.bpf.c", "--vmlinux", wrong]);
+        assert_eq!(error, format!("{wrong}: neither BTF, nor a vmlinux with BTF, nor a header"));
+    }
+    assert_eq!(project.error(&["p.bpf.c", "--vmlinux", "."]), ".: Is a directory");
+    // A program that is not a kernel.
+    let error = project.error(&["p.bpf.c", "--vmlinux", env!("CARGO_BIN_EXE_ecc")]);
+    assert!(error.contains("/ecc: not readable as BTF"), "{error}");
+    // BTF that ends in the middle.
+    let btf = fs::read("/sys/kernel/btf/vmlinux").unwrap();
+    fs::write(project.path("half"), &btf[..btf.len() / 2]).unwrap();
+    let error = project.error(&["p.bpf.c", "--vmlinux", "half"]);
+    assert!(error.starts_with("half: not readable as BTF"), "{error}");
+    // What is text is taken for a header, and clang says what it lacks.
+    let project = project.file("notes.txt", "/* no types here */\n");
+    let output = project.run(&["p.bpf.c", "--vmlinux", "notes.txt", "-o", "out"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("error: "));
+    assert!(!project.path("out").exists());
 }
 
 #[test]
