@@ -64,6 +64,11 @@ fn main() -> ExitCode {
 
 /// Makes a package of a source, once or after each change.
 fn run(options: &Compile) -> Result<()> {
+    if options.header_only {
+        return Err("--header-only is not there any more: name the header behind the program, \
+                    and --event-header writes its structs for hosts"
+            .into());
+    }
     let source = options.source.as_deref().unwrap_or(Path::new(""));
     let build = || {
         let compiled = compile::compile(source, options.header.as_deref(), &options.flags)?;

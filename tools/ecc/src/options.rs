@@ -83,6 +83,18 @@ pub struct Compile {
     #[arg(long, value_name = "FILE", requires = "standalone")]
     pub libeunomia: Option<PathBuf>,
 
+    /// Accepted and not needed: what eunomia-bpf kept in its workspace, ecc brings
+    #[arg(short, long, value_name = "DIR", hide = true)]
+    pub workspace_path: Option<PathBuf>,
+
+    /// Accepted and not needed: a package is always made
+    #[arg(short, long, hide = true)]
+    pub pack_object: bool,
+
+    /// Of eunomia-bpf; refused with a word on what to do instead
+    #[arg(long, hide = true)]
+    pub header_only: bool,
+
     #[command(flatten)]
     pub flags: Flags,
 }

@@ -66,6 +66,32 @@ fn yaml_says_what_json_says() {
     assert_eq!(fs::read_dir(project.path("yaml")).unwrap().count(), 3, "no JSON beside it");
 }
 
+// ---- the command line of before -------------------------------------------------------------------------------
+
+#[test]
+fn options_of_eunomia_bpf_are_understood() {
+    let project = Project::new("before").source("tool.bpf.c", PASS);
+    project.compile(&[
+        "tool.bpf.c",
+        "-v",
+        "-w",
+        "workspace",
+        "-p",
+        "-l",
+        "llvm-strip",
+        "-c",
+        "clang",
+        "-o",
+        "out",
+    ]);
+    assert_eq!(fs::read_dir(project.path("out")).unwrap().count(), 3);
+    let error = project.error(&["tool.bpf.c", "--header-only"]);
+    assert!(
+        error.starts_with("--header-only is not there any more: name the header behind the program"),
+        "{error}"
+    );
+}
+
 // ---- the header of the events -----------------------------------------------------------------------------------
 
 #[test]
