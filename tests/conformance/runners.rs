@@ -5,15 +5,15 @@ use std::process::Command;
 
 use super::support::{host, root};
 
-/// Every language and the command that runs its runner.
-pub fn all(packages: &Path, lines: &Path) -> Vec<(&'static str, Command)> {
+/// Every language and the command that runs its runner, on a table as JSON and as lines.
+pub fn all(packages: &Path, table: &Path, lines: &Path) -> Vec<(&'static str, Command)> {
     let mut runners = vec![("C", c(packages)), ("C++", cpp(packages))];
     for (_, command) in &mut runners {
         command.arg(lines);
     }
     let mut readers = vec![("Python", python()), ("Go", go(packages))];
     for (_, command) in &mut readers {
-        command.arg(root().join("tests/conformance/scenarios.json"));
+        command.arg(table);
     }
     runners.append(&mut readers);
     for (_, command) in &mut runners {
