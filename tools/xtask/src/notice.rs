@@ -1,5 +1,5 @@
-//! NOTICE: what is linked into the library, and the licence texts that come with it. The texts are taken from the
-//! sources that cargo builds.
+//! NOTICE: what is linked into the library and into ecc, which the archive has too, and the licence texts that come with
+//! it. The texts are taken from the sources that cargo builds.
 
 use serde_json::Value;
 use std::collections::BTreeSet;
@@ -33,8 +33,9 @@ const INSIDE: [(&str, &str, &str, &[&str]); 6] = [
 ];
 
 /// Files of a crate with the licence that is chosen, the first that is there.
-const TEXTS: [(&str, &str); 5] = [
+const TEXTS: [(&str, &str); 6] = [
     ("LICENSE-MIT", "MIT"),
+    ("MIT-LICENSE", "MIT"),
     ("LICENSE-MIT.md", "MIT"),
     ("LICENSE.BSD-2-Clause", "BSD-2-Clause"),
     ("LICENSE", ""),
@@ -50,17 +51,20 @@ of libeunomia is built from source by `make`: whoever wants another libelf insid
 
 ";
 
+const OF_ECC: &str = "
+Linked into ecc is all of that, and:
+
+";
+
 /// Writes NOTICE.
 pub fn write() -> Result<(), String> {
     crate::write(Path::new(NOTICE), &generated()?)
 }
 
 fn generated() -> Result<String, String> {
-    let parts = parts()?;
-    let mut notice = HEAD.to_owned();
-    for part in &parts {
-        let _ = writeln!(notice, "  {:<42}{}", part.name, part.licence);
-    }
+    let (library, ecc) = parts()?;
+    let mut notice = HEAD.to_owned() + &lines(&library) + OF_ECC + &lines(&ecc);
+    let parts: Vec<Part> = library.into_iter().chain(ecc).collect();
     let mut done = BTreeSet::new();
     for text in parts.iter().flat_map(|part| &part.texts) {
         let content = crate::read(text)?;
@@ -75,6 +79,11 @@ fn generated() -> Result<String, String> {
     Ok(without_trailing_blanks(&notice))
 }
 
+/// A line for each part.
+fn lines(parts: &[Part]) -> String {
+    parts.iter().map(|part| format!("  {:<42}{}\n", part.name, part.licence)).collect()
+}
+
 fn has_text(part: &Part, content: &str) -> bool {
     part.texts.iter().any(|text| crate::read(text).is_ok_and(|other| other == content))
 }
@@ -83,34 +92,36 @@ fn without_trailing_blanks(text: &str) -> String {
     text.lines().map(|line| format!("{}\n", line.trim_end().replace('\u{c}', ""))).collect()
 }
 
-/// Everything that is linked in, the crates in order of their names.
-fn parts() -> Result<Vec<Part>, String> {
+/// Everything that is linked into the library, and what else is into ecc; the crates in order of their names.
+fn parts() -> Result<(Vec<Part>, Vec<Part>), String> {
     let folders = folders()?;
-    let mut parts = Vec::new();
-    for (name, version) in crates()? {
-        let (licence, text) = licence(&folders, &name, &version)?;
-        parts.push(Part { name: format!("{name} {version}"), licence, texts: vec![text] });
-    }
+    let part = |(name, version): &(String, String)| {
+        let (licence, text) = licence(&folders, name, version)?;
+        Ok(Part { name: format!("{name} {version}"), licence, texts: vec![text] })
+    };
+    let in_library = crates("eunomia")?;
+    let mut library = in_library.iter().map(part).collect::<Result<Vec<_>, String>>()?;
     for (name, within, licence, texts) in INSIDE {
         let folder = folders.iter().find(|(crate_name, _, _)| crate_name == within);
         let (_, _, folder) = folder.ok_or_else(|| format!("no crate {within}"))?;
         let texts = texts.iter().map(|text| folder.join(text)).collect();
-        parts.push(Part { name: name.to_owned(), licence, texts });
+        library.push(Part { name: name.to_owned(), licence, texts });
     }
-    Ok(parts)
+    let ecc = crates("ecc")?.difference(&in_library).map(part).collect::<Result<_, String>>()?;
+    Ok((library, ecc))
 }
 
-/// Names and versions of the crates in the library, without ourselves.
-fn crates() -> Result<BTreeSet<(String, String)>, String> {
+/// Names and versions of the crates that one of ours links, without ours and without what only the compiler runs.
+fn crates(ours: &str) -> Result<BTreeSet<(String, String)>, String> {
     let host = crate::output("rustc", &["--print", "host-tuple"])?;
-    let tree =
-        ["tree", "-p", "eunomia", "-e", "normal", "--prefix", "none", "--target", host.trim(), "-f", "{p}"];
+    let edges = "normal,no-proc-macro";
+    let tree = ["tree", "-p", ours, "-e", edges, "--prefix", "none", "--target", host.trim(), "-f", "{p}"];
     let lines = crate::output("cargo", &tree)?;
     let crates = lines.lines().filter_map(|line| {
         let mut words = line.split(' ');
         Some((words.next()?.to_owned(), words.next()?.trim_start_matches('v').to_owned()))
     });
-    Ok(crates.filter(|(name, _)| name != "eunomia").collect())
+    Ok(crates.filter(|(name, _)| !["eunomia", "ecc"].contains(&name.as_str())).collect())
 }
 
 /// Name, version and folder of every crate that cargo has fetched for us.
@@ -144,6 +155,7 @@ fn licence(
     let known = [
         ("Permission is hereby granted, free of charge", "MIT"),
         ("Redistribution and use in source and binary forms", "BSD-2-Clause"),
+        ("This software is provided 'as-is'", "Zlib"),
     ];
     let licence = known.iter().find(|(words, _)| content.contains(words)).map(|(_, licence)| *licence);
     licence.map(|licence| (licence, text)).ok_or_else(|| format!("{name} {version}: which licence is that?"))
@@ -167,8 +179,13 @@ mod tests {
     #[test]
     fn the_notice_names_what_is_linked_in_with_its_text() {
         let notice = include_str!("../../../NOTICE");
-        for words in ["GNU LESSER GENERAL PUBLIC LICENSE", "GNU GENERAL PUBLIC LICENSE", "serde_json", "zlib"]
-        {
+        for words in [
+            "GNU LESSER GENERAL PUBLIC LICENSE",
+            "GNU GENERAL PUBLIC LICENSE",
+            "serde_json",
+            "zlib",
+            "clap_builder",
+        ] {
             assert!(notice.contains(words), "{words}");
         }
         assert!(notice.contains("Apache License"), "WAMR's");
