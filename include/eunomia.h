@@ -41,7 +41,8 @@
 //   in the log callback       none
 //   in a signal handler       stop
 //   Different vms are independent of each other. A vm may move between threads; the host sees to it that one
-//   thread's calls have ended before the other's begin.
+//   thread's calls have ended before the other's begin. "Any time" ends when eunomia_destroy is called: no
+//   thread, and no signal handler, uses the vm or its types from then on.
 //   The library installs no signal handler, touches no signal mask, prints nothing, and starts no thread
 //   unless asked to (eunomia_queue_start, eunomia_wasm_run).
 //
@@ -456,9 +457,9 @@ const char *eunomia_status_name(int status);
 int eunomia_new(struct eunomia_vm **out, const struct eunomia_options *options);
 
 // Detaches, unloads and frees; maps pinned by name stay pinned. NULL is fine. A host that ends without it, even
-// killed, leaves no link behind, but classic tc filters stay until someone removes them (tc filter del). While a call on the vm is in progress, as in a callback, it
-// refuses: a line in the log, and the vm goes on. After fork the one call a child may make; what the
-// parent has in the kernel stays.
+// killed, leaves no link behind, but classic tc filters stay until someone removes them (tc filter del). While
+// a call on the vm is in progress, as in a callback, it refuses: a line in the log, and the vm goes on. After
+// fork the one call a child may make; what the parent has in the kernel stays.
 void eunomia_destroy(struct eunomia_vm *vm);
 
 // Opens a package from memory, which is copied. kinds: a set of eunomia_kind that is welcome. Returns the
@@ -694,7 +695,8 @@ int eunomia_type_field(const struct eunomia_type *type, uint32_t index, struct e
 // prints as EUNOMIA_EVENT_OUTPUT. Returns 0 and stores the guest's exit code, if exit_code is not NULL; fn
 // returning above 0 ends the guest with code 0. STOPPED: eunomia_stop ended it, wherever it was. WASM: it
 // trapped, took too long over an event, or exceeded a limit; errdetail holds its functions. INVAL: RAW or
-// TEXT of a guest that gets JSON. The guest may be run again.
+// TEXT of a guest that gets JSON. Whatever ends it, the call returns when the guest's programs are detached,
+// which takes some 70 ms for each tracepoint. The guest may be run again.
 int eunomia_wasm_run(struct eunomia_vm *vm,
                      int argc,
                      const char *const *argv,

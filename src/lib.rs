@@ -26,6 +26,11 @@ mod os;
 mod wasm;
 mod zlib;
 
+/// The README's host in Rust is compiled with the examples of the documentation.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+pub struct Readme;
+
 pub use error::{Error, Result, Status};
 pub use log::{Level, LogFn};
 pub use vm::{Event, EventKind, Flow, Format, Kind, Options, OwnedEvent, Vm};

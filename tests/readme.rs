@@ -39,6 +39,7 @@ fn compiles(source: &str, language: &[&str]) -> bool {
 fn the_host_of_the_readme_compiles() {
     assert!(compile(&host()));
     assert!(host().contains("eunomia_stop"), "a signal would leave attached what is no link");
+    assert!(host().contains("SIG_IGN"), "a late signal would stop a vm that is gone");
     assert!(!compile(&host().replace("eunomia_run", "eunomia_walk")), "a name that the header lacks passed");
 }
 

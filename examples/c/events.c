@@ -45,6 +45,8 @@ int main(int argc, char **argv) {
     }
     if (status < 0)
         fprintf(stderr, "%s: %s\n%s", argv[1], eunomia_errmsg(vm), eunomia_errdetail(vm));
+    signal(SIGINT, SIG_IGN); // one that comes late would stop a vm that is gone
+    signal(SIGALRM, SIG_IGN);
     eunomia_destroy(vm);
     return status < 0;
 }

@@ -44,6 +44,8 @@ int main(int argc, char **argv) {
         exit_code = 0;
     else if (status < 0)
         fprintf(stderr, "%s: %s\n%s", argv[1], eunomia_errmsg(vm), eunomia_errdetail(vm));
+    signal(SIGINT, SIG_IGN); // one that comes late would stop a vm that is gone
+    signal(SIGTERM, SIG_IGN);
     eunomia_destroy(vm);
     return exit_code;
 }

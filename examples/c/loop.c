@@ -59,6 +59,8 @@ int main(int argc, char **argv) {
         status = loop(timer);
     if (status != EUNOMIA_ERR_STOPPED)
         fprintf(stderr, "%s: %s\n", argv[1], eunomia_errmsg(vm));
+    signal(SIGINT, SIG_IGN); // one that comes late would stop a vm that is gone
+    signal(SIGTERM, SIG_IGN);
     eunomia_destroy(vm);
     close(timer);
     return status != EUNOMIA_ERR_STOPPED;

@@ -47,6 +47,7 @@ int main(int argc, char **argv) {
                  eunomia_run(vm, EUNOMIA_FORMAT_RAW, on_event, NULL) < 0;
     if (failed)
         fprintf(stderr, "%s\n%s", eunomia_errmsg(vm), eunomia_errdetail(vm));
+    signal(SIGINT, SIG_IGN); // one that comes late would stop a vm that is gone
     eunomia_destroy(vm);
     return failed;
 }

@@ -14,7 +14,8 @@ use super::types::{eunomia_event_fn, eunomia_vm};
 /// prints as EUNOMIA_EVENT_OUTPUT. Returns 0 and stores the guest's exit code, if exit_code is not NULL; fn
 /// returning above 0 ends the guest with code 0. STOPPED: eunomia_stop ended it, wherever it was. WASM: it
 /// trapped, took too long over an event, or exceeded a limit; errdetail holds its functions. INVAL: RAW or
-/// TEXT of a guest that gets JSON. The guest may be run again.
+/// TEXT of a guest that gets JSON. Whatever ends it, the call returns when the guest's programs are detached,
+/// which takes some 70 ms for each tracepoint. The guest may be run again.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn eunomia_wasm_run(
     vm: *mut eunomia_vm,
