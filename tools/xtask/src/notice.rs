@@ -1,5 +1,5 @@
-//! NOTICE: what is linked into the library and into ecc, which the archive has too, and the licence texts that come with
-//! it. The texts are taken from the sources that cargo builds.
+//! NOTICE: what is linked into the library, and into ecc and ecli, which the archive has too, and the licence texts that
+//! come with it. The texts are taken from the sources that cargo builds.
 
 use serde_json::Value;
 use std::collections::BTreeSet;
@@ -33,13 +33,17 @@ const INSIDE: [(&str, &str, &str, &[&str]); 6] = [
 ];
 
 /// Files of a crate with the licence that is chosen, the first that is there.
-const TEXTS: [(&str, &str); 6] = [
+const TEXTS: [(&str, &str); 10] = [
     ("LICENSE-MIT", "MIT"),
     ("MIT-LICENSE", "MIT"),
     ("LICENSE-MIT.md", "MIT"),
     ("LICENSE.BSD-2-Clause", "BSD-2-Clause"),
+    ("LICENSE-MIT.txt", "MIT"),
     ("LICENSE", ""),
+    ("LICENSE.txt", ""),
+    ("LICENSE-ZLIB.md", "Zlib"),
     ("wasm-micro-runtime/LICENSE", "Apache-2.0"),
+    ("LICENSE-APACHE", "Apache-2.0"),
 ];
 
 const HEAD: &str = "\
@@ -51,8 +55,8 @@ of libeunomia is built from source by `make`: whoever wants another libelf insid
 
 ";
 
-const OF_ECC: &str = "
-Linked into ecc is all of that, and:
+const OF_TOOLS: &str = "
+Linked into the programs ecc and ecli is all of that, and of these what each needs:
 
 ";
 
@@ -62,9 +66,9 @@ pub fn write() -> Result<(), String> {
 }
 
 fn generated() -> Result<String, String> {
-    let (library, ecc) = parts()?;
-    let mut notice = HEAD.to_owned() + &lines(&library) + OF_ECC + &lines(&ecc);
-    let parts: Vec<Part> = library.into_iter().chain(ecc).collect();
+    let (library, tools) = parts()?;
+    let mut notice = HEAD.to_owned() + &lines(&library) + OF_TOOLS + &lines(&tools);
+    let parts: Vec<Part> = library.into_iter().chain(tools).collect();
     let mut done = BTreeSet::new();
     for text in parts.iter().flat_map(|part| &part.texts) {
         let content = crate::read(text)?;
@@ -92,12 +96,15 @@ fn without_trailing_blanks(text: &str) -> String {
     text.lines().map(|line| format!("{}\n", line.trim_end().replace('\u{c}', ""))).collect()
 }
 
-/// Everything that is linked into the library, and what else is into ecc; the crates in order of their names.
+/// Everything that is linked into the library, and what else is into ecc and ecli; the crates in order of their names.
 fn parts() -> Result<(Vec<Part>, Vec<Part>), String> {
     let folders = folders()?;
     let part = |(name, version): &(String, String)| {
         let (licence, text) = licence(&folders, name, version)?;
-        Ok(Part { name: format!("{name} {version}"), licence, texts: vec![text] })
+        // That of ring speaks of others.
+        let more = ["LICENSE-BoringSSL", "LICENSE-other-bits"].map(|file| text.with_file_name(file));
+        let texts = [text].into_iter().chain(more.into_iter().filter(|text| text.exists())).collect();
+        Ok(Part { name: format!("{name} {version}"), licence, texts })
     };
     let in_library = crates("eunomia")?;
     let mut library = in_library.iter().map(part).collect::<Result<Vec<_>, String>>()?;
@@ -107,8 +114,9 @@ fn parts() -> Result<(Vec<Part>, Vec<Part>), String> {
         let texts = texts.iter().map(|text| folder.join(text)).collect();
         library.push(Part { name: name.to_owned(), licence, texts });
     }
-    let ecc = crates("ecc")?.difference(&in_library).map(part).collect::<Result<_, String>>()?;
-    Ok((library, ecc))
+    let in_tools = &crates("ecc")? | &crates("ecli")?;
+    let tools = in_tools.difference(&in_library).map(part).collect::<Result<_, String>>()?;
+    Ok((library, tools))
 }
 
 /// Names and versions of the crates that one of ours links, without ours and without what only the compiler runs.
@@ -121,7 +129,7 @@ fn crates(ours: &str) -> Result<BTreeSet<(String, String)>, String> {
         let mut words = line.split(' ');
         Some((words.next()?.to_owned(), words.next()?.trim_start_matches('v').to_owned()))
     });
-    Ok(crates.filter(|(name, _)| !["eunomia", "ecc"].contains(&name.as_str())).collect())
+    Ok(crates.filter(|(name, _)| !["eunomia", "ecc", "ecli"].contains(&name.as_str())).collect())
 }
 
 /// Name, version and folder of every crate that cargo has fetched for us.
@@ -156,6 +164,9 @@ fn licence(
         ("Permission is hereby granted, free of charge", "MIT"),
         ("Redistribution and use in source and binary forms", "BSD-2-Clause"),
         ("This software is provided 'as-is'", "Zlib"),
+        ("Apache License", "Apache-2.0"),
+        ("*ring*", "Apache-2.0 AND ISC"),
+        ("Permission to use, copy, modify, and/or distribute this software", "ISC"),
     ];
     let licence = known.iter().find(|(words, _)| content.contains(words)).map(|(_, licence)| *licence);
     licence.map(|licence| (licence, text)).ok_or_else(|| format!("{name} {version}: which licence is that?"))
