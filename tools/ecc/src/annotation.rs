@@ -19,14 +19,24 @@ pub struct Source {
 }
 
 /// A documentation comment.
-struct Comment {
+pub struct Comment {
     start: usize,
     end: usize,
     /// Belongs to what stands before it (`///<`).
     trailing: bool,
     /// Ends with the line (`///`); such comments in a row are one.
-    line: bool,
-    text: String,
+    single: bool,
+    /// The line that it begins in, counted from 1. Each line of the text is one of the source.
+    pub line: usize,
+    pub text: String,
+}
+
+impl Comment {
+    /// The line of the source that the annotation `key` begins in.
+    pub fn line_of(&self, key: &str) -> usize {
+        let is_key = |line: &str| command(line.trim()).is_some_and(|(found, _)| found == key);
+        self.line + self.text.lines().position(is_key).unwrap_or(0)
+    }
 }
 
 impl Source {
@@ -57,7 +67,7 @@ impl Source {
     }
 
     /// The comment of the declaration of `name` on `line`; `body` is the line where its unnamed type begins.
-    pub fn comment(&self, name: &str, line: u64, body: Option<u64>) -> Option<&str> {
+    pub fn comment(&self, name: &str, line: u64, body: Option<u64>) -> Option<&Comment> {
         let at = self.position(name, line)?;
         let start = match body {
             Some(body) => self.position("struct", body).or_else(|| self.position("union", body))?,
@@ -66,19 +76,19 @@ impl Source {
         self.above(start).or_else(|| self.behind(at))
     }
 
-    fn above(&self, at: usize) -> Option<&str> {
+    fn above(&self, at: usize) -> Option<&Comment> {
         let before = self.comments.partition_point(|comment| comment.end <= at);
         let comment = self.comments[..before].iter().rfind(|comment| !comment.trailing)?;
         let between = &self.code[comment.end..at];
         let ends = |byte: &u8| b";{}#".contains(byte);
-        (!between.iter().any(ends)).then_some(comment.text.as_str())
+        (!between.iter().any(ends)).then_some(comment)
     }
 
-    fn behind(&self, at: usize) -> Option<&str> {
+    fn behind(&self, at: usize) -> Option<&Comment> {
         let comment = self.comments.get(self.comments.partition_point(|comment| comment.start < at))?;
         let between = &self.code[at..comment.start];
         let ends = |byte: &u8| b"\n{}".contains(byte);
-        (comment.trailing && !between.iter().any(ends)).then_some(comment.text.as_str())
+        (comment.trailing && !between.iter().any(ends)).then_some(comment)
     }
 
     /// Where `word` stands on a line (counted from 1), else where the line begins.
@@ -115,14 +125,15 @@ impl Source {
             let gap = &self.code[last.end..start];
             let adjacent = gap.iter().all(u8::is_ascii_whitespace)
                 && gap.iter().filter(|&&byte| byte == b'\n').count() == 1;
-            if adjacent && last.line && line && last.trailing == trailing {
+            if adjacent && last.single && line && last.trailing == trailing {
                 last.text.push('\n');
                 last.text.push_str(&text);
                 last.end = end;
                 return;
             }
         }
-        self.comments.push(Comment { start, end, trailing, line, text });
+        let number = self.lines.partition_point(|&begin| begin <= start);
+        self.comments.push(Comment { start, end, trailing, single: line, line: number, text });
     }
 }
 
@@ -272,7 +283,7 @@ mod tests {
     }
 
     fn comment(source: &str, name: &str, line: u64, body: Option<u64>) -> Option<String> {
-        Source::parse(source).comment(name, line, body).map(|text| text.trim().to_string())
+        Source::parse(source).comment(name, line, body).map(|comment| comment.text.trim().to_string())
     }
 
     #[test]
@@ -285,6 +296,13 @@ mod tests {
         assert_eq!(comment("/// a\nint y; int x;", "x", 2, None), None);
         assert_eq!(comment("/// a\n#define Y\nint x;", "x", 3, None), None);
         assert_eq!(comment("/// a\nint f() {}\nint x;", "x", 3, None), None);
+    }
+
+    #[test]
+    fn an_annotation_knows_its_line() {
+        let source = Source::parse("int y;\n\n/** text\n *  @cmdarg {\n *  }\n */\nint x;");
+        let comment = source.comment("x", 7, None).unwrap();
+        assert_eq!((comment.line, comment.line_of("cmdarg"), comment.line_of("none")), (3, 4, 3));
     }
 
     #[test]

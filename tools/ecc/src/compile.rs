@@ -55,7 +55,7 @@ pub fn compile(source: &Path, header: Option<&Path>, flags: &Flags) -> Result<Co
     let opened = sys::open(&elf.strip(btf.to_bytes())?, object_name)?;
     let foreign = Foreign::new(&clang, &cache);
     let own = |file: &Path| !foreign.has(file);
-    let comments = Comments::read(&dwarf, own);
+    let comments = Comments::read(&dwarf, own)?;
     let exports = Exports::read(&dwarf, own, &comments.export_configs())?;
     let program = event::Program {
         dwarf: &dwarf,

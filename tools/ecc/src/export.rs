@@ -39,8 +39,8 @@ impl Exports {
             let source = sources.entry(&item.place.file).or_insert_with_key(|file| {
                 Source::parse(&String::from_utf8_lossy(&fs::read(file).unwrap_or_default()))
             });
-            let Some(text) = source.comment(&item.name, item.place.line, None) else { continue };
-            if let Some((map, id)) = exported(text).map(|map| (map, item.id)) {
+            let Some(comment) = source.comment(&item.name, item.place.line, None) else { continue };
+            if let Some((map, id)) = exported(&comment.text).map(|map| (map, item.id)) {
                 exports.structs.push(Export { id, map });
             }
         }

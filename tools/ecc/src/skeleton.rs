@@ -10,6 +10,7 @@ use crate::annotation::{Source, TEXT_COMMANDS, annotations};
 use crate::btf::{self, Btf};
 use crate::dwarf::Dwarf;
 use crate::elf::Elf;
+use crate::error::Result;
 use crate::event::Events;
 use crate::sys::Opened;
 
@@ -17,6 +18,45 @@ use crate::sys::Opened;
 const MAX_NAME: usize = 63;
 /// Keys that the compiler itself writes.
 const OWN_KEYS: [&str; 6] = ["name", "type", "ident", "mmaped", "attach", "link"];
+
+/// Annotations whose value is a JSON object.
+const OBJECTS: [&str; 6] = ["cmdarg", "sample", "tchook", "tcopts", "xdpopts", "perf_event"];
+/// Those whose value may be something else.
+const OTHERS: [&str; 16] = [
+    "export",
+    "export_config",
+    "intepreter",
+    "interpreter",
+    "value",
+    "ifindex",
+    "flags",
+    "interface",
+    "path",
+    "func",
+    "pid",
+    "cgroup",
+    "autoload",
+    "instead_of",
+    "format",
+    "link",
+];
+/// Commands of documentation comments everywhere; copied, and nothing strange.
+const OF_DOXYGEN: [&str; 14] = [
+    "param",
+    "return",
+    "returns",
+    "retval",
+    "note",
+    "see",
+    "sa",
+    "author",
+    "file",
+    "copyright",
+    "license",
+    "warning",
+    "todo",
+    "ref",
+];
 
 /// What comments say of each declaration.
 pub struct Comments {
@@ -29,7 +69,7 @@ pub struct Comments {
 
 impl Comments {
     /// Reads the comments of all declarations in files that `own` accepts.
-    pub fn read(dwarf: &Dwarf, own: impl Fn(&Path) -> bool) -> Comments {
+    pub fn read(dwarf: &Dwarf, own: impl Fn(&Path) -> bool) -> Result<Comments> {
         let mut comments = Comments { by_name: HashMap::new(), places: HashMap::new(), warnings: Vec::new() };
         let mut sources: HashMap<&PathBuf, Source> = HashMap::new();
         for declaration in dwarf.declarations.iter().filter(|declaration| own(&declaration.place.file)) {
@@ -37,27 +77,39 @@ impl Comments {
                 Source::parse(&String::from_utf8_lossy(&fs::read(file).unwrap_or_default()))
             });
             let body = declaration.body.as_ref().map(|body| body.line);
-            if let Some(text) = source.comment(&declaration.name, declaration.place.line, body) {
-                let mut found = annotations(text);
-                let place = format!("{}:{}", declaration.place.file.display(), declaration.place.line);
-                comments.check(&mut found, &place, &declaration.name);
+            if let Some(comment) = source.comment(&declaration.name, declaration.place.line, body) {
+                let mut found = annotations(&comment.text);
+                let file = declaration.place.file.display();
+                let place = |key: &str| format!("{file}:{}", comment.line_of(key));
+                comments.check(&mut found, &place, &declaration.name)?;
                 comments.by_name.insert(declaration.name.clone(), found);
-                comments.places.insert(declaration.name.clone(), place);
+                comments.places.insert(declaration.name.clone(), place("export_config"));
             }
         }
-        comments
+        Ok(comments)
     }
 
-    fn check(&mut self, found: &mut Map<String, Value>, place: &str, name: &str) {
-        found.retain(|key, value| {
-            let own = OWN_KEYS.contains(&key.as_str());
-            if own {
-                self.warnings.push(format!("{place}: {name}: @{key} is not for annotations, ignored"));
-            } else if looks_like_json(value) && !TEXT_COMMANDS.contains(&key.as_str()) {
-                self.warnings.push(format!("{place}: {name}: @{key}: not valid JSON, kept as text"));
+    fn check(
+        &mut self,
+        found: &mut Map<String, Value>,
+        place: &dyn Fn(&str) -> String,
+        name: &str,
+    ) -> Result<()> {
+        for (key, value) in found.iter() {
+            let at = || format!("{}: {name}: @{key}", place(key));
+            let is_text = TEXT_COMMANDS.contains(&key.as_str());
+            if OBJECTS.contains(&key.as_str()) && !value.is_object() {
+                return Err(format!("{}: {}", at(), no_object(value)).into());
+            } else if OWN_KEYS.contains(&key.as_str()) {
+                self.warnings.push(format!("{} is not for annotations, ignored", at()));
+            } else if looks_like_json(value) && !is_text {
+                self.warnings.push(format!("{}: not valid JSON, kept as text", at()));
+            } else if !is_text && ![&OBJECTS[..], &OTHERS, &OF_DOXYGEN].concat().contains(&key.as_str()) {
+                self.warnings.push(format!("{}: no annotation that ecc knows, copied as it is", at()));
             }
-            !own
-        });
+        }
+        found.retain(|key, _| !OWN_KEYS.contains(&key.as_str()));
+        Ok(())
     }
 
     /// The names of the maps that are to be sampled.
@@ -200,6 +252,20 @@ impl Parts<'_> {
 /// Whether the text of `@export_config` names a struct: else it is one of the format's own words.
 fn is_struct_name(text: &str) -> bool {
     !matches!(text, "no_export" | "default") && !text.starts_with(['{', '['])
+}
+
+/// What is wrong with a value that has to be an object.
+fn no_object(value: &Value) -> String {
+    let Some(text) = value.as_str() else { return format!("expected a JSON object, found {value}") };
+    match serde_json::from_str::<Value>(text) {
+        Err(error) => {
+            // The place it names is one in the value with its lines joined.
+            let reason = error.to_string();
+            let reason = reason.split(" at line ").next().unwrap_or_default();
+            format!("expected a JSON object, but {text} is not valid JSON: {reason}")
+        }
+        Ok(_) => format!("expected a JSON object, found {value}"),
+    }
 }
 
 fn looks_like_json(value: &Value) -> bool {
