@@ -95,10 +95,16 @@ fn section(prog: ProgRef<'_>) -> String {
 
 /// A section such as `uprobe` or `kprobe` alone, or a type that needs a socket or map of the host.
 fn no_target(prog: ProgRef<'_>) -> Error {
+    let (name, section) = (prog.name().to_string_lossy(), section(prog));
+    let keys = match section.split(['/', '.']).next() {
+        Some("kprobe" | "kretprobe" | "ksyscall" | "kretsyscall") => "\"func\"",
+        Some("uprobe" | "uretprobe") => "\"path\" and \"func\"",
+        Some("usdt") => "\"attach\": \"usdt/PATH:PROVIDER:NAME\"",
+        _ => "\"attach\"",
+    };
     let text = format!(
-        "program {:?}: section {:?} does not say where to attach, and nothing else does; set its target",
-        prog.name().to_string_lossy(),
-        section(prog)
+        "program {name:?}: section {section:?} does not say where to attach, and nothing else does; set its target \
+         by eunomia_prog_set_target_json: {keys}"
     );
     Error::sys(Status::Unsupported, libc::EOPNOTSUPP, text)
 }

@@ -9,6 +9,7 @@ mod export;
 pub mod map;
 pub mod object;
 mod probe;
+mod room;
 pub mod session;
 pub mod source;
 mod sys;

@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::map::{Map, kind, map_error};
 use super::sys::object::{MapRef, Object, OpenOptions, ProgRef};
-use super::{elf, probe};
+use super::{elf, probe, room};
 use crate::error::{Error, Result, Status};
 use crate::log::{self, Log};
 use crate::memory;
@@ -240,6 +240,7 @@ fn open(elf: &[u8], config: &OpenConfig, log: &Arc<Log>) -> Result<Object> {
         object.maps().filter(|map| map.kind() == kind::RINGBUF).try_for_each(MapRef::clear_sizes)?;
         // At the address that it asks for, libbpf would put an arena over whatever the host has there.
         object.maps().filter(|map| map.kind() == kind::ARENA).try_for_each(MapRef::clear_address)?;
+        object.maps().try_for_each(room::complete)?;
         Ok(object)
     });
     opened.map_err(|e| probe::open_error(e, &printed))

@@ -152,8 +152,8 @@ fn maps_that_cannot_be_made_are_named() {
 struct {
     __uint(type, BPF_MAP_TYPE_HASH);
     __uint(max_entries, 0);
-    __type(key, u32);
-    __type(value, u64);
+    __uint(key_size, 4);
+    __uint(value_size, 0);
 } no_room SEC(".maps");
 SEC("tp/syscalls/sys_enter_getpgid")
 int on_enter(void *ctx)

@@ -166,6 +166,18 @@ impl<'a> MapRef<'a> {
         check(unsafe { b::bpf_map__set_value_size(self.ptr(), 0) }).map(drop)
     }
 
+    /// Sets the bytes of a value; before load only.
+    pub fn set_value_size(self, size: u32) -> os::Result<()> {
+        // SAFETY: a setter that refuses once the map is made.
+        check(unsafe { b::bpf_map__set_value_size(self.ptr(), size) }).map(drop)
+    }
+
+    /// Sets the number of entries, the bytes of a ring buffer; before load only.
+    pub fn set_max_entries(self, count: u32) -> os::Result<()> {
+        // SAFETY: a setter that refuses once the map is made.
+        check(unsafe { b::bpf_map__set_max_entries(self.ptr(), count) }).map(drop)
+    }
+
     /// Lets an arena lie where there is room; before load only.
     pub fn clear_address(self) -> os::Result<()> {
         // SAFETY: a setter that refuses once the map is made.
