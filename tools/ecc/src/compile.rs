@@ -15,11 +15,12 @@ use crate::clang::{self, Clang, Search};
 use crate::dwarf::Dwarf;
 use crate::elf::{self, Elf};
 use crate::error::{Error, Result};
+use crate::event::{self, Events};
 use crate::export::Exports;
 use crate::headers::{self, Headers};
 use crate::options::Flags;
 use crate::skeleton::{Comments, Parts, object_name};
-use crate::{event, flag, flow, sys, vmlinux};
+use crate::{flag, flow, sys, vmlinux};
 
 /// The file that a package goes to.
 pub const PACKAGE: &str = "package.json";
@@ -36,7 +37,13 @@ pub struct Compiled {
 
 /// Compiles `source`, whose events `header` defines; tells the user what is strange about it.
 pub fn compile(source: &Path, header: Option<&Path>, flags: &Flags) -> Result<Compiled> {
-    let name = program_name(source)?;
+    compile_all(&[source], header, flags)
+}
+
+/// Compiles sources, and links them to one program if there are several. It has the name of the first.
+pub fn compile_all(sources: &[&Path], header: Option<&Path>, flags: &Flags) -> Result<Compiled> {
+    let names = sources.iter().map(|source| program_name(source)).collect::<Result<Vec<_>>>()?;
+    let name = names.into_iter().next().ok_or("no source is given")?;
     let object_name = &object_name(name.as_bytes());
     let header = header.map(|header| {
         let path = header.canonicalize();
@@ -46,28 +53,40 @@ pub fn compile(source: &Path, header: Option<&Path>, flags: &Flags) -> Result<Co
     let clang = Clang::find(flags.clang_bin.as_deref())?;
     let cache = Cache::open()?;
     // With debug information.
-    let unstripped =
-        run_clang(source, flags, &clang, &cache, |search| clang.compile(source, search, flags.verbose))?;
+    let unstripped = |source: &&Path| {
+        run_clang(source, flags, &clang, &cache, |search| clang.compile(source, search, flags.verbose))
+    };
+    let objects = sources.iter().map(unstripped).collect::<Result<Vec<_>>>()?;
+    let parts = sources.iter().zip(&objects).map(|(source, object)| Part::new(source, object));
+    let mut parts = parts.collect::<Result<Vec<_>>>()?;
 
-    let elf = Elf::parse(&unstripped)?;
+    let linked = if parts.len() > 1 { Some(link(&parts)?) } else { None };
+    let elf = Elf::parse(linked.as_ref().unwrap_or(&objects[0]))?;
+    let source = sources[0];
     let mut btf = own_btf(&elf).map_err(|reason| format!("{}: {reason}", source.display()))?;
-    let dwarf = Dwarf::read(|name| elf.section(name), Path::new("."))?;
     let opened = sys::open(&elf.strip(btf.to_bytes())?, object_name)?;
     let foreign = Foreign::new(&clang, &cache);
     let own = |file: &Path| !foreign.has(file);
-    let comments = Comments::read(&dwarf, own)?;
-    let exports = Exports::read(&dwarf, own, &comments.export_configs())?;
-    let program = event::Program {
-        dwarf: &dwarf,
-        opened: &opened,
-        flows: &flow::flows(&elf.code()),
-        sampled: &comments.sampled(),
-        exports: &exports,
-    };
-    let events = program.events(header.as_deref(), own, &mut btf)?;
+    let mut comments = Comments::default();
+    for part in &mut parts {
+        let read = Comments::read(&part.dwarf, own)?;
+        part.exports = Exports::read(&part.dwarf, own, &read.export_configs())?;
+        comments.merge(read);
+    }
+    let mut events = Events::default();
+    for part in &parts {
+        let program = event::Program {
+            dwarf: &part.dwarf,
+            opened: &opened,
+            flows: &flow::flows(&part.elf.code()),
+            sampled: &comments.sampled(),
+            exports: &part.exports,
+        };
+        events.merge(program.events(header.as_deref(), own, &mut btf)?);
+    }
+    events.finish();
     let (elf, btf, opened) = (&elf, &btf, &opened);
-    let parts = Parts { object_name, elf, btf, opened, comments: &comments, events: &events };
-    let meta = parts.meta();
+    let meta = Parts { object_name, elf, btf, opened, comments: &comments, events: &events }.meta();
     for warning in [&comments.warnings, &events.warnings, &missing(source, elf, opened)].into_iter().flatten()
     {
         eprintln!("ecc: warning: {warning}");
@@ -75,6 +94,32 @@ pub fn compile(source: &Path, header: Option<&Path>, flags: &Flags) -> Result<Co
     let package =
         Package::build(&elf.strip(btf.to_bytes())?, meta.clone()).map_err(|error| error.to_string())?;
     Ok(Compiled { name, package, meta })
+}
+
+/// What one source has become.
+struct Part<'a> {
+    source: &'a Path,
+    elf: Elf<'a>,
+    dwarf: Dwarf<'a>,
+    exports: Exports,
+}
+
+impl<'a> Part<'a> {
+    fn new(source: &'a Path, object: &'a [u8]) -> Result<Part<'a>> {
+        let elf = Elf::parse(object)?;
+        own_btf(&elf).map_err(|reason| format!("{}: {reason}", source.display()))?;
+        let dwarf = Dwarf::read(|name| elf.section(name), Path::new("."))?;
+        Ok(Part { source, elf, dwarf, exports: Exports::default() })
+    }
+}
+
+/// The parts as one object. Debug information stays behind: libbpf's linker would not join it.
+fn link(parts: &[Part]) -> Result<Vec<u8>> {
+    let stripped = |part: &Part| {
+        let btf = own_btf(&part.elf)?;
+        Ok((part.source.display().to_string(), part.elf.strip(btf.to_bytes())?))
+    };
+    sys::link(&parts.iter().map(stripped).collect::<Result<Vec<_>>>()?)
 }
 
 /// The name of the program, after a look at whether there is one.

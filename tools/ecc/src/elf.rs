@@ -98,6 +98,10 @@ impl<'a> Elf<'a> {
             }
         }
         for symbol in &mut builder.symbols {
+            if symbol.name.as_slice() == LOST_MAP.as_bytes() {
+                // Each of several sources that are linked brings it.
+                symbol.set_st_info(elf::STB_WEAK, symbol.st_type());
+            }
             // Named in bpf_helpers.h, but not defined in a program without ring buffers.
             symbol.delete = symbol.name.as_slice() == LOST_MAP.as_bytes() && symbol.section.is_none();
         }

@@ -31,7 +31,36 @@ pub struct Events {
     pub warnings: Vec<String>,
 }
 
-/// What is known of the program.
+impl Events {
+    /// Takes over what another source of the same program sends.
+    pub fn merge(&mut self, other: Events) {
+        for (id, name) in other.types {
+            if !self.types.iter().any(|(known, _)| *known == id) {
+                self.types.push((id, name));
+            }
+        }
+        for (map, id) in other.by_map {
+            match self.by_map.iter().find(|(known, _)| *known == map) {
+                Some((_, known)) if *known != id => self.warnings.push(format!(
+                    "map \"{map}\": the sources send different structs to it; it delivers the first one"
+                )),
+                Some(_) => {}
+                None => self.by_map.push((map, id)),
+            }
+        }
+        self.warnings.extend(other.warnings);
+        self.warnings.dedup();
+    }
+
+    /// Once everything is known: a single type goes without saying.
+    pub fn finish(&mut self) {
+        if self.types.len() == 1 && self.warnings.is_empty() {
+            self.by_map.clear();
+        }
+    }
+}
+
+/// What is known of the program, or of one of its sources.
 pub struct Program<'a, 'd> {
     pub dwarf: &'a Dwarf<'d>,
     pub opened: &'a Opened,
@@ -58,12 +87,12 @@ impl Program<'_, '_> {
             structs.filter(|item| wanted(&item.place.file) && !item.name.contains("___")).collect();
         let mut events = Events::default();
         let mut chosen: Vec<(Option<&str>, TypeId)> = Vec::new();
-        for map in self.event_maps() {
+        // A buffer that nothing is sent to is there for another source, or for later.
+        let is_used = |map: &&Map| self.sends_to(map) || self.exports.of_map(&map.name).is_some();
+        for map in self.event_maps().filter(is_used) {
             let fitting = self.of_map(map, &candidates, btf)?;
             match fitting.as_slice() {
                 [one] => chosen.push((Some(&map.name), one.id)),
-                // A buffer that nothing is sent to is there for another object, or for later.
-                _ if !self.sends_to(map) => {}
                 [] => events.warnings.push(format!("map \"{}\": {}", map.name, no_struct(header))),
                 several if header.is_some() => chosen.extend(several.iter().map(|item| (None, item.id))),
                 several => events.warnings.push(ambiguous(map, several)),
@@ -227,9 +256,6 @@ impl Program<'_, '_> {
                 events.types.push((btf_id, item.map(|item| item.name.clone()).unwrap_or_default()));
             }
             events.by_map.extend(map.map(|map| (map.to_string(), btf_id)));
-        }
-        if events.types.len() == 1 && events.warnings.is_empty() {
-            events.by_map.clear();
         }
         Ok(())
     }

@@ -69,9 +69,9 @@ fn run(options: &Compile) -> Result<()> {
                     and --event-header writes its structs for hosts"
             .into());
     }
-    let source = options.source.as_deref().unwrap_or(Path::new(""));
+    let (sources, header) = (options.sources(), options.header()?);
     let build = || {
-        let compiled = compile::compile(source, options.header.as_deref(), &options.flags)?;
+        let compiled = compile::compile_all(&sources, header, &options.flags)?;
         outputs::write(&compiled, options)
     };
     if !options.watch {
@@ -79,8 +79,9 @@ fn run(options: &Compile) -> Result<()> {
     }
     let files = || {
         // Why they cannot be told, the build says.
-        let mut files = compile::dependencies(source, &options.flags).unwrap_or_default();
-        files.extend([Some(source), options.header.as_deref()].into_iter().flatten().map(PathBuf::from));
+        let dependencies = |source: &&Path| compile::dependencies(source, &options.flags).unwrap_or_default();
+        let mut files: Vec<PathBuf> = sources.iter().flat_map(dependencies).collect();
+        files.extend(sources.iter().copied().chain(header).map(PathBuf::from));
         files.sort();
         files.dedup();
         files

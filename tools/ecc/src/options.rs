@@ -1,8 +1,10 @@
 //! The command line.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, Parser, Subcommand};
+
+use crate::error::Result;
 
 const AFTER_HELP: &str = "\
 Headers are searched for in the folders that -a names, then beside the source, then among those that ecc brings:
@@ -41,15 +43,17 @@ pub enum Command {
     BuildWasm(BuildWasm),
 }
 
-/// A package is made of one source.
+/// A package is made of one source, or of several that are linked.
 #[derive(Args)]
 pub struct Compile {
     /// The program; its name up to the first dot names the outputs
     #[arg(value_name = "SOURCE.bpf.c", required = true)]
     pub source: Option<PathBuf>,
 
-    /// The header that defines the event structs; without it they are found where that is unambiguous
-    pub header: Option<PathBuf>,
+    /// More sources to link with the first, and the header that defines the event structs; without it they are found
+    /// where that is unambiguous
+    #[arg(value_name = "SOURCE.bpf.c|HEADER")]
+    pub others: Vec<PathBuf>,
 
     /// Where the outputs go [default: the folder of the source]
     #[arg(short, long, value_name = "DIR")]
@@ -97,6 +101,30 @@ pub struct Compile {
 
     #[command(flatten)]
     pub flags: Flags,
+}
+
+impl Compile {
+    /// The sources, the first one first.
+    pub fn sources(&self) -> Vec<&Path> {
+        let others = self.others.iter().filter(|file| is_source(file));
+        self.source.iter().chain(others).map(PathBuf::as_path).collect()
+    }
+
+    /// The header, of which there can be one.
+    pub fn header(&self) -> Result<Option<&Path>> {
+        let mut headers = self.others.iter().filter(|file| !is_source(file));
+        match (headers.next(), headers.next()) {
+            (header, None) => Ok(header.map(PathBuf::as_path)),
+            (Some(first), Some(second)) => {
+                Err(format!("{} and {}: one header can be given", first.display(), second.display()).into())
+            }
+            (None, Some(_)) => Ok(None),
+        }
+    }
+}
+
+fn is_source(file: &Path) -> bool {
+    file.extension().is_some_and(|ending| ending == "c")
 }
 
 /// A WASM module is made in one folder.

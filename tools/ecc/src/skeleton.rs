@@ -59,6 +59,7 @@ const OF_DOXYGEN: [&str; 14] = [
 ];
 
 /// What comments say of each declaration.
+#[derive(Default)]
 pub struct Comments {
     by_name: HashMap<String, Map<String, Value>>,
     /// File and line of each.
@@ -70,7 +71,7 @@ pub struct Comments {
 impl Comments {
     /// Reads the comments of all declarations in files that `own` accepts.
     pub fn read(dwarf: &Dwarf, own: impl Fn(&Path) -> bool) -> Result<Comments> {
-        let mut comments = Comments { by_name: HashMap::new(), places: HashMap::new(), warnings: Vec::new() };
+        let mut comments = Comments::default();
         let mut sources: HashMap<&PathBuf, Source> = HashMap::new();
         for declaration in dwarf.declarations.iter().filter(|declaration| own(&declaration.place.file)) {
             let source = sources.entry(&declaration.place.file).or_insert_with_key(|file| {
@@ -87,6 +88,23 @@ impl Comments {
             }
         }
         Ok(comments)
+    }
+
+    /// Takes over what other sources of the same program say, where that is new.
+    pub fn merge(&mut self, other: Comments) {
+        for (name, found) in other.by_name {
+            let known = self.by_name.entry(name).or_default();
+            for (key, value) in found {
+                known.entry(key).or_insert(value);
+            }
+        }
+        self.places.extend(other.places);
+        for warning in other.warnings {
+            // A header may be part of several sources.
+            if !self.warnings.contains(&warning) {
+                self.warnings.push(warning);
+            }
+        }
     }
 
     fn check(

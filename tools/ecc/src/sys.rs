@@ -1,15 +1,20 @@
-//! The only file that calls libbpf: BTF as C text, and an object's maps and programs as libbpf sees them.
+//! The only file that calls libbpf: BTF as C text, objects linked to one, and an object's maps and programs as
+//! libbpf sees them.
 //!
 //! Opens objects, never loads them.
 
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
+use std::fs::File;
+use std::io::{Read, Seek};
+use std::os::fd::AsRawFd;
 use std::path::Path;
 use std::ptr;
 use std::sync::Mutex;
 
 use libbpf_sys as bpf;
+use rustix::fs::{MemfdFlags, memfd_create};
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// As the binding declares it; architectures where it is a struct pass that by address.
 type VaList = *mut bpf::__va_list_tag;
@@ -106,6 +111,44 @@ fn programs(object: *mut bpf::bpf_object) -> Vec<Program> {
             }
         });
     }
+}
+
+/// Links objects, each with the name of its source, to one.
+pub fn link(objects: &[(String, Vec<u8>)]) -> Result<Vec<u8>> {
+    let linked = memfd_create("linked", MemfdFlags::CLOEXEC).map_err(|error| error.to_string())?;
+    let mut linked = File::from(linked);
+    capture_warnings();
+    // SAFETY: the descriptor stays open until the linker is freed; no options.
+    let linker = unsafe { bpf::bpf_linker__new_fd(linked.as_raw_fd(), ptr::null_mut()) };
+    if linker.is_null() {
+        return Err(format!("libbpf cannot link: {}", warnings()).into());
+    }
+    let mut failed = None;
+    for (name, object) in objects {
+        // SAFETY: the linker is alive and reads the bytes during the call only.
+        let status = unsafe {
+            let bytes = object.as_ptr().cast_mut().cast();
+            bpf::bpf_linker__add_buf(linker, bytes, object.len() as u64, ptr::null())
+        };
+        if status != 0 {
+            failed = Some(name);
+            break;
+        }
+    }
+    // SAFETY: the linker is alive; it is freed once.
+    let finished = unsafe {
+        let finished = failed.is_none() && bpf::bpf_linker__finalize(linker) == 0;
+        bpf::bpf_linker__free(linker);
+        finished
+    };
+    if !finished {
+        let name = failed.map_or(String::new(), |name| format!("{name}: "));
+        return Err(format!("{name}cannot be linked with the others: {}", warnings()).into());
+    }
+    let mut object = Vec::new();
+    let read = linked.rewind().and_then(|()| linked.read_to_end(&mut object));
+    read.map_err(|error| Error::io("the linked object", &error))?;
+    Ok(object)
 }
 
 /// Every type in the BTF file `path` (raw or in an ELF) as C declarations.

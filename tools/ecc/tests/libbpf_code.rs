@@ -1,0 +1,233 @@
+//! Code that was written for libbpf compiles unchanged and runs: each source in `bpf/` has a theme.
+
+mod support;
+
+use std::fs;
+
+use eunomia::{Kind, Options, Vm};
+use support::{LICENSE, Loaded, Project, may_load, named, names};
+
+/// A project with a source of `bpf/` and what lies beside it.
+fn project(name: &str) -> Project {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/bpf");
+    let mut project = Project::new(&format!("code-{name}"));
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let file = path.file_name().unwrap().to_str().unwrap().to_owned();
+        project = project.file(&file, &fs::read_to_string(path).unwrap());
+    }
+    project
+}
+
+/// The package, opened.
+fn opened(project: &Project) -> Vm {
+    let vm = Vm::new(Options::default()).unwrap();
+    vm.open(&fs::read(project.path("package.json")).unwrap(), Kind::Json as u32).unwrap();
+    vm
+}
+
+/// Switches until the kernel has had reason to run programs.
+fn switch() {
+    for _ in 0..50 {
+        std::thread::sleep(std::time::Duration::from_millis(1));
+    }
+}
+
+#[test]
+fn code_for_many_kernels_runs_on_this_one() {
+    let project = project("kernels");
+    assert_eq!(project.compile(&["kernels.bpf.c"]), "");
+    let sections = project.meta("kernels")["bpf_skel"]["data_sections"].clone();
+    assert_eq!(named(&named(&sections, ".rodata")["variables"], "lock")["type"], "void *");
+    for section in [".rodata", ".rodata.limits", ".data.totals", ".bss"] {
+        named(&sections, section);
+    }
+    if !may_load("code_for_many_kernels_runs_on_this_one") {
+        return;
+    }
+    let vm = opened(&project);
+    let values = [
+        ("only_kernel", "false"),
+        ("wanted", "\"\""),
+        ("least_ns", "1"),
+        ("state", "-1"),
+        ("ports", "[0, 1, 2, 3]"),
+        ("ratio", "0.25"),
+        ("limit", "9"),
+        ("total", "100"),
+    ];
+    for (name, value) in values {
+        vm.var_set_json(name, value).unwrap();
+    }
+    vm.load().unwrap();
+    vm.attach().unwrap();
+    switch();
+    let total: u64 = vm.var_get_json("total").unwrap().parse().unwrap();
+    assert!(total > 100 && (total - 100) % 9 == 0, "{total}");
+    // What the source leaves to its host.
+    let stacks = vm.map_find("stacks").unwrap();
+    assert!(stacks.value_size >= 8 && stacks.max_entries > 0, "{} {}", stacks.value_size, stacks.max_entries);
+    assert!(vm.map_find("since").unwrap().max_entries > 0);
+}
+
+#[test]
+fn maps_in_maps_timers_and_storage_load() {
+    let project = project("maps");
+    assert_eq!(project.compile(&["maps.bpf.c"]), "");
+    if !may_load("maps_in_maps_timers_and_storage_load") {
+        return;
+    }
+    opened(&project).load().unwrap();
+    let vm = opened(&project);
+    for other in ["walk", "counted"] {
+        vm.prog_set_autoload(other, false).unwrap();
+    }
+    vm.load().unwrap();
+    vm.attach().unwrap();
+}
+
+#[test]
+fn targets_that_the_source_leaves_open_are_asked_for() {
+    let project = project("targets");
+    assert_eq!(project.compile(&["targets.bpf.c"]), "");
+    assert_eq!(names(&project.meta("targets")["export_types"]), ["call"]);
+    if !may_load("targets_that_the_source_leaves_open_are_asked_for") {
+        return;
+    }
+    let asks = [("called", "\"path\" and \"func\""), ("marked", "\"attach\"")];
+    for (kept, key) in asks {
+        let vm = opened(&project);
+        for other in ["called", "returned", "marked", "read_begins"] {
+            vm.prog_set_autoload(other, other == kept).unwrap();
+        }
+        vm.load().unwrap();
+        let error = vm.attach().unwrap_err().to_string();
+        assert!(error.contains(&format!("program {kept:?}")) && error.contains(key), "{error}");
+        assert!(error.contains("eunomia_prog_set_target_json"), "{error}");
+    }
+    let vm = opened(&project);
+    for other in ["marked", "read_begins"] {
+        vm.prog_set_autoload(other, false).unwrap();
+    }
+    vm.load().unwrap();
+    let program = std::env::current_exe().unwrap();
+    let target = format!("{{\"path\": {:?}, \"func\": \"main\"}}", program.to_str().unwrap());
+    for name in ["called", "returned"] {
+        vm.prog_set_target_json(name, &target).unwrap();
+    }
+    vm.attach().unwrap();
+}
+
+#[test]
+fn a_folder_for_each_architecture_has_its_vmlinux() {
+    let source = "#include <vmlinux.h>\n#include <bpf/bpf_helpers.h>\nstruct event { int a; };
+        struct { __uint(type, BPF_MAP_TYPE_RINGBUF); __uint(max_entries, 4096); } ring SEC(\".maps\");
+        SEC(\"xdp\") int send(struct only_here *ctx) {
+            struct event event = { ctx->a };
+            void *record = &event;
+            bpf_ringbuf_output(&ring, record, sizeof(event), 0);
+            return 2;
+        }";
+    let vmlinux = "typedef unsigned char __u8; typedef unsigned short __u16; typedef unsigned int __u32;
+        typedef unsigned long long __u64; typedef int __s32; typedef long long __s64; typedef __u16 __be16;
+        typedef __u32 __be32; typedef __u32 __wsum; enum { BPF_MAP_TYPE_RINGBUF = 27 };
+        struct only_here { int a; }; struct another { int b; };";
+    let mut project = Project::new("arch-folder").file("a.bpf.c", &format!("{source}\n{LICENSE}"));
+    for arch in ["x86", "arm64", "riscv", "powerpc", "loongarch", "s390"] {
+        // As a link to one of several, whose name tells which.
+        project = project.file(&format!("{arch}/vmlinux.h"), "#include \"vmlinux_608.h\"\n");
+        project = project.file(&format!("{arch}/vmlinux_608.h"), vmlinux);
+    }
+    assert_eq!(project.compile(&["a.bpf.c"]), "");
+    assert_eq!(names(&project.meta("a")["export_types"]), ["event"]);
+}
+
+const SHARED: &str = r#"
+struct event { int from; int value; };
+struct ring { __uint(type, BPF_MAP_TYPE_RINGBUF); __uint(max_entries, 4096); };
+"#;
+
+/// Two sources: one has the map and a program, the other sends to that map and has the function that both call.
+fn linked(name: &str) -> Project {
+    let first = r#"
+        #include "shared.h"
+        /// @cmdarg {"long": "first"}
+        const volatile int wanted = 0;
+        struct ring events SEC(".maps");
+        extern int twice(int number);
+        SEC("xdp") int one(void *ctx) {
+            struct event *event = bpf_ringbuf_reserve(&events, sizeof(*event), 0);
+            if (!event)
+                return XDP_DROP;
+            event->from = 1;
+            event->value = twice(wanted);
+            bpf_ringbuf_submit(event, 0);
+            return XDP_PASS;
+        }"#;
+    let second = r#"
+        #include "shared.h"
+        struct size { long bytes; };
+        /** How often.
+         *  @cmdarg {"long":
+         *           "second"} */
+        volatile int calls;
+        extern struct ring events SEC(".maps");
+        struct { __uint(type, BPF_MAP_TYPE_PERF_EVENT_ARRAY); __uint(key_size, 4); __uint(value_size, 4); } sizes SEC(".maps");
+        __attribute__((noinline)) int twice(int number) { calls++; return 2 * number; }
+        SEC("xdp") int two(struct xdp_md *ctx) {
+            struct event event = { 2, twice(3) };
+            struct size size = { ctx->data_end - ctx->data };
+            bpf_ringbuf_output(&events, &event, sizeof(event), 0);
+            bpf_perf_event_output(ctx, &sizes, BPF_F_CURRENT_CPU, &size, sizeof(size));
+            return XDP_PASS;
+        }"#;
+    Project::new(name)
+        .source("one.bpf.c", first)
+        .source("two.bpf.c", second)
+        .file("shared.h", &format!("#pragma once\n{SHARED}"))
+}
+
+#[test]
+fn several_sources_are_linked_to_one_program() {
+    let project = linked("linked");
+    assert_eq!(project.compile(&["one.bpf.c", "two.bpf.c"]), "");
+    let meta = project.meta("one");
+    let skeleton = &meta["bpf_skel"];
+    assert_eq!(names(&skeleton["progs"]), ["one", "two"]);
+    assert_eq!(names(&meta["export_types"]), ["event", "size"]);
+    let variable = |section: &str, name: &str| {
+        named(&named(&skeleton["data_sections"], section)["variables"], name)["cmdarg"]["long"].clone()
+    };
+    assert_eq!(variable(".rodata", "wanted"), "first");
+    assert_eq!(variable(".bss", "calls"), "second");
+    for (map, name) in [("events", "event"), ("sizes", "size")] {
+        let id = &named(&skeleton["maps"], map)["export_config"]["btf_type_id"];
+        assert_eq!(*id, named(&meta["export_types"], name)["type_id"], "{map}");
+    }
+    assert!(!project.path("two.bpf.o").exists());
+    if may_load("several_sources_are_linked_to_one_program") {
+        let loaded = Loaded::load(&project, "one");
+        loaded.run("one", 1, &project);
+        loaded.run("two", 2, &project);
+        let bss = loaded.map("one_bss");
+        assert_eq!(bss[0]["formatted"]["value"][".bss"][0]["calls"], 3, "{bss}");
+    }
+}
+
+#[test]
+fn what_cannot_be_linked_is_said_in_one_line() {
+    let twice = linked("twice").source(
+        "three.bpf.c",
+        "int twice(int number) { return 4; } SEC(\"xdp\") int three(void *c) { return twice(1); }",
+    );
+    let error = twice.error(&["one.bpf.c", "two.bpf.c", "three.bpf.c"]);
+    assert!(
+        error.starts_with("three.bpf.c: cannot be linked with the others: ") && error.contains("twice"),
+        "{error}"
+    );
+    let missing = linked("missing");
+    let error = missing.error(&["one.bpf.c"]);
+    assert!(error.contains("twice"), "{error}");
+    let headers = missing.error(&["one.bpf.c", "a.h", "b.h"]);
+    assert_eq!(headers, "a.h and b.h: one header can be given");
+}
