@@ -31,6 +31,7 @@ mod skeleton;
 mod standalone;
 mod sys;
 mod temporary;
+mod twin;
 mod vmlinux;
 mod wasi;
 mod watch;

@@ -12,7 +12,8 @@ use crate::dwarf::Dwarf;
 use crate::elf::Elf;
 use crate::error::Result;
 use crate::event::Events;
-use crate::sys::Opened;
+use crate::sys::{Opened, Program};
+use crate::twin;
 
 /// Longest object name that the kernel's tools keep.
 const MAX_NAME: usize = 63;
@@ -234,10 +235,23 @@ impl Parts<'_> {
     fn programs(&self) -> Vec<Value> {
         let programs = self.opened.programs.iter().map(|program| {
             let mut entry = object(json!({ "name": program.name, "attach": program.section, "link": true }));
+            if let Some(other) = self.twin(program) {
+                entry.insert("instead_of".into(), other.into());
+            }
             entry.extend(self.comments.of(&program.name));
             entry.into()
         });
         programs.collect()
+    }
+
+    /// The program to use where `program` does not work, unless the source itself says what becomes of either.
+    fn twin(&self, program: &Program) -> Option<&str> {
+        let other = twin::instead_of(program, &self.opened.programs)?;
+        let is_told = |name: &str| {
+            let comments = self.comments.of(name);
+            comments.contains_key("instead_of") || comments.contains_key("autoload")
+        };
+        (!is_told(&program.name) && !is_told(other)).then_some(other)
     }
 
     /// The comment of the license: it describes the program.
