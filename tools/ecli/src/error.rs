@@ -1,6 +1,7 @@
 //! What ends a command: a line for people and an exit code for scripts.
 
 use std::fmt::Display;
+use std::io::Write;
 
 use eunomia::Status;
 
@@ -64,15 +65,20 @@ impl Failure {
     pub fn report(&self) {
         let lines: Vec<&str> = self.detail.lines().collect();
         for line in &lines[lines.len().saturating_sub(DETAIL_LINES)..] {
-            eprintln!("  {line}");
+            let _ = writeln!(std::io::stderr(), "  {line}");
         }
-        eprintln!("ecli: {}", self.text);
+        say(&self.text);
     }
 
     /// The line for people.
     pub fn text(&self) -> &str {
         &self.text
     }
+}
+
+/// Writes a line to stderr. That nobody may be there to read it is no failure.
+pub fn say(line: impl Display) {
+    let _ = writeln!(std::io::stderr(), "ecli: {line}");
 }
 
 impl From<eunomia::Error> for Failure {

@@ -277,10 +277,17 @@ fn prog_type(text: &str) -> Result<Kind, String> {
     Kind::from_str(text, false).map_err(|_| advice.into())
 }
 
+/// Longer times would have no end that a clock can tell.
+const LONGEST: Duration = Duration::from_secs(10 * 366 * 24 * 60 * 60);
+
 fn duration(text: &str) -> Result<Duration, String> {
     let seconds = text.parse::<f64>().ok().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
     let time = seconds.map_or_else(|| humantime::parse_duration(text).map_err(|e| e.to_string()), Ok)?;
-    if time.is_zero() { Err("0 is no time".into()) } else { Ok(time) }
+    match time {
+        Duration::ZERO => Err("0 is no time".into()),
+        _ if time > LONGEST => Err("that is more than ten years".into()),
+        _ => Ok(time),
+    }
 }
 
 /// The command line with `run` in front where a program stands in place of a command: `ecli PROG`, `ecli -j PROG`.

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use eunomia::{Event, EventKind, Flow, Level, Options, Status, Vm};
 
 use crate::archive::Unpacked;
-use crate::error::{Code, Failure, Result};
+use crate::error::{Code, Failure, Result, say};
 use crate::options::{LogLevel, Run};
 use crate::output::{self, Output};
 use crate::source::{self, Kind, Request};
@@ -69,7 +69,7 @@ fn log(level: Level, line: &str, asked: bool) {
         Level::Info => "info",
         Level::Debug => "debug",
     };
-    eprintln!("ecli: {level}: {line}");
+    say(format_args!("{level}: {line}"));
 }
 
 fn not_opened(name: &str, error: eunomia::Error) -> Failure {
@@ -124,9 +124,8 @@ impl Session<'_> {
             return Ok(ExitCode::SUCCESS);
         }
         if self.vm.source_count()? == 0 && !self.options.quiet && self.options.map.is_empty() {
-            eprintln!(
-                "ecli: the program delivers no events and runs until Ctrl-C; what it prints with bpf_printk is in /sys/kernel/tracing/trace_pipe"
-            );
+            say("the program delivers no events and runs until Ctrl-C; what bpf_printk prints is in \
+                 /sys/kernel/tracing/trace_pipe");
         }
         let was_stopped = self.events()?;
         self.vm.detach()?;
@@ -243,33 +242,33 @@ pub fn summary(vm: &Vm, shown: u64, time: Duration) {
         0 => String::new(),
         count => format!(", {count} dropped by the module"),
     };
-    eprintln!("ecli: {shown}{of} events in {:.1} s, {lost}{dropped}", time.as_secs_f64());
+    say(format_args!("{shown}{of} events in {:.1} s, {lost}{dropped}", time.as_secs_f64()));
 }
 
 /// The whole ledger, and what each source and program did.
 pub fn stats(vm: &Vm) -> Result<()> {
     let stats = vm.stats();
-    eprintln!(
-        "ecli: {} events, {} bytes, {} polls; lost {} in the kernel, {} in the queue; malformed {}",
+    say(format_args!(
+        "{} events, {} bytes, {} polls; lost {} in the kernel, {} in the queue; malformed {}",
         stats.events, stats.bytes, stats.polls, stats.lost_kernel, stats.lost_queue, stats.malformed
-    );
+    ));
     for index in 0..vm.source_count().unwrap_or(0) {
         let source = vm.source_at(index)?;
-        eprintln!(
-            "ecli: source {}: {} events, {} lost",
+        say(format_args!(
+            "source {}: {} events, {} lost",
             source.name.to_string_lossy(),
             source.events,
             source.lost
-        );
+        ));
     }
     for index in 0..vm.prog_count().unwrap_or(0) {
         let prog = vm.prog_at(index)?;
         let per_run = prog.run_ns.checked_div(prog.run_count).unwrap_or(0);
         let name = prog.name.to_string_lossy();
-        eprintln!("ecli: program {name}: {} runs, {per_run} ns each", prog.run_count);
+        say(format_args!("program {name}: {} runs, {per_run} ns each", prog.run_count));
     }
     if stats.run_count == 0 {
-        eprintln!("ecli: runs are counted with sysctl kernel.bpf_stats_enabled=1 only");
+        say("runs are counted with sysctl kernel.bpf_stats_enabled=1 only");
     }
     Ok(())
 }

@@ -91,6 +91,21 @@ fn a_reader_that_has_enough_is_no_failure() {
 }
 
 #[test]
+fn nobody_has_to_read_stderr() {
+    needs_root!();
+    let _activity = Activity::start();
+    let ecli = env!("CARGO_BIN_EXE_ecli");
+    // The reader of stderr is gone when the summary is written.
+    let script = format!(
+        "{ecli} run -j --count 50 --stats {} 2> >(exec true) >/dev/null; echo $?",
+        package("bootstrap")
+    );
+    let ran: support::Ran =
+        std::process::Command::new("bash").args(["-c", &script]).output().expect("bash").into();
+    assert_eq!(ran.out, "0\n", "{}", ran.err);
+}
+
+#[test]
 fn a_full_disk_is_a_clear_error() {
     needs_root!();
     let _activity = Activity::start();
@@ -149,6 +164,10 @@ fn what_is_no_program_is_named() {
         assert_eq!(ran.code, Some(3), "{prog}: {}", ran.err);
         assert!(ran.err.contains(what), "{prog}: {}", ran.err);
         assert_eq!(ran.err.lines().count(), 1, "{}", ran.err);
+    }
+    for time in ["0", "1e30", "-1", "soon"] {
+        let ran = run(&["run", &format!("--duration={time}"), &package("opensnoop")]);
+        assert!(ran.code == Some(2) && ran.err.contains("--duration"), "{time}: {}", ran.err);
     }
     let wrong = run(&["run", "-p", "wasm", &package("opensnoop")]);
     assert_eq!(wrong.code, Some(3));

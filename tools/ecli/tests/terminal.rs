@@ -166,7 +166,12 @@ fn privileges_are_given_up_once_attached() {
 fn spin_in_a_function_with_a_name(until: &std::sync::atomic::AtomicBool) -> u64 {
     let mut sum = 0u64;
     while !until.load(std::sync::atomic::Ordering::Relaxed) {
-        sum = std::hint::black_box(sum.wrapping_add(1));
+        // Nothing is called here: without optimisation any call would be where most samples are.
+        let mut step = 0;
+        while step < 10_000_000 {
+            sum ^= step;
+            step += 1;
+        }
     }
     sum
 }

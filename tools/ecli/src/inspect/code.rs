@@ -19,6 +19,11 @@ const PSEUDO_CALL: u8 = 1;
 const PSEUDO_KFUNC: u8 = 2;
 /// Longer functions return anything, as far as this goes; the verifier takes a million instructions.
 const MAX_INSTRUCTIONS: usize = 1 << 16;
+/// Functions, and bytes of their code, that an object has at most: functions may lie over each other in a made-up one.
+const MAX_FUNCTIONS: usize = 1 << 13;
+const MAX_CODE: u64 = 16 << 20;
+/// Looks at an instruction, on average, before anything is taken to be possible.
+const MAX_LOOKS: usize = 32;
 /// Constants that are told apart in a register.
 const MAX_CONSTANTS: usize = 8;
 
@@ -63,6 +68,12 @@ impl Object64 {
             let (start, end) = (symbol.address(), symbol.address().saturating_add(symbol.size()));
             functions.push(Function { name, section: section.0, start, end, ..Function::default() });
         }
+        let code = functions.iter().fold(0u64, |sum, it| sum.saturating_add(it.end - it.start));
+        if functions.len() > MAX_FUNCTIONS || code > MAX_CODE {
+            let text = format!("the object: more than {MAX_FUNCTIONS} functions or {MAX_CODE} bytes of code");
+            return Err(Failure::new(Code::Source, text));
+        }
+        functions.sort_by_key(|it: &Function| (it.section, it.start));
         for section in file.sections() {
             let index = section.index().0;
             if !functions.iter().any(|function| function.section == index) {
@@ -89,15 +100,20 @@ impl Object64 {
             calls.helpers.extend(&function.helpers);
             calls.kfuncs.extend(function.kfuncs.iter().cloned());
             for (section, place) in &function.callees {
-                let callee = self.functions.iter().position(|callee| {
-                    callee.section == *section && (callee.start..callee.end).contains(place)
-                });
-                if let Some(callee) = callee.filter(|callee| seen.insert(*callee)) {
+                if let Some(callee) = self.function_at(*section, *place).filter(|it| seen.insert(*it)) {
                     waiting.push(callee);
                 }
             }
         }
         calls
+    }
+
+    /// The function at a place of a section.
+    fn function_at(&self, section: usize, place: u64) -> Option<usize> {
+        let behind = self.functions.partition_point(|it| (it.section, it.start) <= (section, place));
+        let index = behind.checked_sub(1)?;
+        let function = &self.functions[index];
+        (function.section == section && place < function.end).then_some(index)
     }
 }
 
@@ -262,7 +278,12 @@ fn returned(code: &[u8]) -> Values {
         *first = Some(std::array::from_fn(|_| Values::Any));
         waiting.push(0);
     }
+    let mut looks = 0;
     while let Some(index) = waiting.pop() {
+        looks += 1;
+        if looks > MAX_LOOKS * count {
+            return Values::Any;
+        }
         let Some(instruction) = Instruction::at(code, index * INSTRUCTION) else { continue };
         let Some(mut registers) = before[index].clone() else { continue };
         if instruction.code == EXIT {
