@@ -87,7 +87,10 @@ pub fn read(prog: &str, options: fetch::Options) -> Result<Download> {
         let bytes = bytes.map_err(|e| Failure::io(Code::Source, "standard input", &e))?;
         return Ok(Download { bytes, signature: None });
     }
-    if !Path::new(prog).exists() && !looks_like_a_path(prog) {
+    // A folder is no program, so one that bears the name of a program is not in its way.
+    let path = Path::new(prog);
+    let is_here = if fetch::is_name(prog) { path.is_file() } else { path.exists() };
+    if !is_here && !looks_like_a_path(prog) {
         return fetch::open(prog, options);
     }
     let bytes = read_file(prog)?;

@@ -63,6 +63,11 @@ pub fn open(name: &str, options: Options) -> Result<Download> {
     }
 }
 
+/// Whether this may be the name of a program in the repository.
+pub fn is_name(text: &str) -> bool {
+    matches!(Place::parse(text), Ok(Place::Name { .. }))
+}
+
 /// The folder of programs that names stand for; it ends in a slash.
 pub fn repository() -> String {
     let set = std::env::var("EUNOMIA_REPOSITORY").ok().filter(|url| !url.is_empty());

@@ -145,6 +145,9 @@ fn a_name_stands_for_a_program_of_the_repository() {
     assert_eq!(fs::read(place.path("got")).unwrap(), package());
     let expected = ["GET /repo/opensnoop/app.wasm HTTP/1.1", "GET /repo/opensnoop/package.json HTTP/1.1"];
     assert!(server.requests().starts_with(&expected.map(str::to_owned)), "{:?}", server.requests());
+    // What lies here under that name is a folder, not a program.
+    fs::create_dir(place.path("opensnoop")).unwrap();
+    run("opensnoop").worked();
     run("nosuchtool").refused(SOURCE, &["nosuchtool", "EUNOMIA_REPOSITORY"]);
 }
 
