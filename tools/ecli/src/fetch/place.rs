@@ -60,39 +60,33 @@ impl Place {
                 });
                 Ok(Place::Url(url.to_owned(), pin.transpose()?))
             }
-            Some(("oci", image)) => Place::image(image),
+            Some(("oci", _)) => image(text).map(Place::Image),
             Some(("file", path)) => Err(wrong(&format!("name the file itself: {path}"))),
             Some((scheme, _)) => {
                 Err(wrong(&format!("unknown scheme {scheme:?}; there are http, https and oci")))
             }
             None => match name(text) {
                 Some((name, tag)) => Ok(Place::Name { name: name.to_owned(), latest: tag == Some("latest") }),
-                None if has_registry(text) => Place::image(text),
+                None if has_registry(text) => image(text).map(Place::Image),
                 None => Err(wrong(
                     "no such file; an OCI reference begins with its registry, as in ghcr.io/org/tool:tag",
                 )),
             },
         }
     }
-
-    fn image(text: &str) -> Result<Place> {
-        let wrong = |why: &dyn std::fmt::Display| {
-            Failure::new(Code::Source, format_args!("{text}: not an OCI reference: {why}"))
-        };
-        if !has_registry(text) {
-            return Err(wrong(&"it begins with its registry, as in ghcr.io/org/tool:tag"));
-        }
-        text.parse().map(Place::Image).map_err(|why| wrong(&why))
-    }
 }
 
 /// The reference of an image, which may have a scheme in front.
 pub fn image(text: &str) -> Result<Reference> {
     let rest = ["oci://", "https://", "http://"].iter().find_map(|scheme| text.strip_prefix(scheme));
-    match Place::image(rest.unwrap_or(text))? {
-        Place::Image(image) => Ok(image),
-        _ => unreachable!("an image is an image"),
+    let text = rest.unwrap_or(text);
+    let wrong = |why: &dyn std::fmt::Display| {
+        Failure::new(Code::Source, format_args!("{text}: not an OCI reference: {why}"))
+    };
+    if !has_registry(text) {
+        return Err(wrong(&"it begins with its registry, as in ghcr.io/org/tool:tag"));
     }
+    text.parse().map_err(|why| wrong(&why))
 }
 
 /// A name of the repository and its tag.
