@@ -333,6 +333,20 @@ pub fn read_file(path: &str, most: usize) -> Result<Vec<u8>> {
     Ok(data)
 }
 
+/// A file that is in memory only and goes with its descriptor.
+pub fn memory_file(content: &[u8]) -> Result<std::fs::File> {
+    // SAFETY: a literal; the descriptor is new and has no other owner; `content` is as long as told.
+    let (file, written) = unsafe {
+        let fd = libc::memfd_create(c"eunomia".as_ptr(), libc::MFD_CLOEXEC);
+        if fd < 0 {
+            return Err(Errno::last());
+        }
+        (std::fs::File::from_raw_fd(fd), libc::write(fd, content.as_ptr().cast(), content.len()))
+    };
+    // Memory takes all at once, or there is none.
+    if written == content.len() as isize { Ok(file) } else { Err(Errno(libc::ENOMEM)) }
+}
+
 /// A short text that the system keeps in a file.
 pub fn read_text(path: &str) -> Result<String> {
     const MOST: usize = 64 << 10;

@@ -13,6 +13,7 @@ mod room;
 pub mod session;
 pub mod source;
 mod sys;
+mod variant;
 
 pub use sys::{init, version};
 

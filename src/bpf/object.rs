@@ -3,6 +3,8 @@
 //! Layout comes from the object's BTF as libbpf completes it, never from a package's metadata.
 
 use std::ffi::CString;
+use std::fs::File;
+use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -15,6 +17,7 @@ use crate::error::{Error, Result, Status};
 use crate::log::{self, Log};
 use crate::memory;
 use crate::os;
+use crate::package::{Package, machine};
 use crate::types::{Btf, Plan, Type, encode};
 
 /// What an object is opened with.
@@ -25,6 +28,42 @@ pub struct OpenConfig {
     pub btf_path: Option<PathBuf>,
     /// Folder for maps that are pinned by name.
     pub pin_path: Option<PathBuf>,
+    /// BTF for a kernel without, if the package brings some.
+    pub carried: Carried,
+}
+
+/// What a package has for a kernel that has no BTF, where the host gives none either.
+pub enum Carried {
+    /// Nothing, or it is not needed.
+    Nothing,
+    /// The BTF of this kernel, in memory.
+    Kernel(File),
+    /// That of others; here is what was looked for.
+    Others(String),
+}
+
+impl Carried {
+    /// Looks for the running kernel's.
+    pub fn find(package: &Package, btf_path: Option<&Path>) -> Result<Carried> {
+        if btf_path.is_some() || !package.has_kernel_btf() || probe::kernel_has_btf() {
+            return Ok(Carried::Nothing);
+        }
+        let ((release, machine), (id, version)) = (os::kernel(), distribution());
+        let place = format!("{id}/{version}/{}", machine::name(&machine));
+        let Some(btf) = package.kernel_btf(&place, &release)? else {
+            return Ok(Carried::Others(format!("{place}/{release}")));
+        };
+        let failed = |e: os::Errno| Error::sys(Status::System, e.0, format_args!("BTF of the package: {e}"));
+        os::memory_file(&btf).map(Carried::Kernel).map_err(failed)
+    }
+
+    /// The path by which libbpf opens it.
+    fn path(&self) -> Option<PathBuf> {
+        match self {
+            Carried::Kernel(file) => Some(format!("/proc/self/fd/{}", file.as_raw_fd()).into()),
+            _ => None,
+        }
+    }
 }
 
 /// How far an object is.
@@ -71,6 +110,14 @@ impl Var {
     }
 }
 
+/// Why an object could not be loaded.
+pub struct LoadFailure {
+    /// What the host gets to know.
+    pub error: Error,
+    /// The program without which it might have been.
+    pub prog: Option<usize>,
+}
+
 /// An object with what its BTF tells about it.
 pub struct Opened {
     /// libbpf's side.
@@ -102,13 +149,16 @@ impl Opened {
     /// kernel goes first, since descriptors may be what was short.
     pub fn reopen(self, elf: &[u8], config: &OpenConfig, log: &Arc<Log>) -> Result<Opened> {
         drop(self.object);
-        let object = open(elf, config, log)?;
         let mut maps = self.maps;
-        maps.iter_mut().zip(object.maps()).try_for_each(|(map, raw)| {
-            unshared(map)?.detach_fd(raw);
-            Ok(())
-        })?;
+        let object = open_again(elf, config, log, &mut maps)?;
         Ok(Opened { object, maps, phase: Phase::Opened, ..self })
+    }
+
+    /// The same after a load that failed, of which libbpf has left nothing in the kernel.
+    pub fn renew(&mut self, elf: &[u8], config: &OpenConfig, log: &Arc<Log>) -> Result<()> {
+        self.object = open_again(elf, config, log, &mut self.maps)?;
+        self.phase = Phase::Opened;
+        Ok(())
     }
 
     /// Has the types of values be the equal ones among `kept`, or adds them there. For what nobody has seen yet.
@@ -122,17 +172,22 @@ impl Opened {
     }
 
     /// Hands maps and programs to the kernel. A program that fails is named; its log is the error's detail.
-    pub fn load(&mut self, config: &OpenConfig, log: &Arc<Log>) -> Result<()> {
-        if let Some(prog) = self.object.progs().find(|prog| prog.autoload() && prog.kind() == 0) {
-            return Err(unknown_section(prog));
+    pub fn load(&mut self, config: &OpenConfig, log: &Arc<Log>) -> Result<(), LoadFailure> {
+        if let Some(index) = self.object.progs().position(|prog| prog.autoload() && prog.kind() == 0) {
+            return Err(LoadFailure { error: unknown_section(self.object.prog(index)), prog: Some(index) });
         }
         self.phase = Phase::Used;
         let (loaded, printed) = log::capture(log, || self.object.load());
-        loaded.map_err(|e| probe::load_error(e, &printed, &self.object, config.btf_path.as_deref()))?;
+        loaded.map_err(|e| probe::load_error(e, &printed, &self.object, config))?;
+        self.attach_maps().map_err(|error| LoadFailure { error, prog: None })?;
+        self.phase = Phase::Loaded;
+        Ok(())
+    }
+
+    fn attach_maps(&mut self) -> Result<()> {
         for (map, raw) in self.maps.iter_mut().zip(self.object.maps()) {
             unshared(map)?.attach_fd(raw)?;
         }
-        self.phase = Phase::Loaded;
         Ok(())
     }
 
@@ -228,7 +283,7 @@ fn open(elf: &[u8], config: &OpenConfig, log: &Arc<Log>) -> Result<Object> {
         CString::new(path.as_os_str().as_encoded_bytes())
             .map_err(|_| Error::new(Status::Inval, format_args!("path {path:?} has a NUL byte in it")))
     };
-    let kernel_btf = config.btf_path.as_deref().map_or(Ok(None), kernel_btf)?;
+    let kernel_btf = config.btf_path.as_deref().map_or(Ok(config.carried.path()), kernel_btf)?;
     let kernel_btf = kernel_btf.as_deref().map(text).transpose()?;
     let pin_path = config.pin_path.as_deref().map(text).transpose()?;
     let name = object_name(&config.name);
@@ -244,6 +299,16 @@ fn open(elf: &[u8], config: &OpenConfig, log: &Arc<Log>) -> Result<Object> {
         Ok(object)
     });
     opened.map_err(|e| probe::open_error(e, &printed))
+}
+
+/// Hands it over once more; `maps` are those of the object that it replaces.
+fn open_again(elf: &[u8], config: &OpenConfig, log: &Arc<Log>, maps: &mut [Arc<Map>]) -> Result<Object> {
+    let object = open(elf, config, log)?;
+    maps.iter_mut().zip(object.maps()).try_for_each(|(map, raw)| {
+        unshared(map)?.detach_fd(raw);
+        Ok(())
+    })?;
+    Ok(object)
 }
 
 /// libbpf follows much of the BTF without looking where it leads. Of several sections it takes one.
@@ -330,8 +395,16 @@ fn kernel_btf(path: &Path) -> Result<Option<PathBuf>> {
     }
     let (release, machine) = os::kernel();
     let (id, version) = distribution();
-    let file = path.join(id).join(version).join(machine).join(format!("{release}.btf"));
-    if file.exists() { Ok(Some(file)) } else { Err(no_file(&file)) }
+    let file = |machine: &str| path.join(format!("{id}/{version}/{machine}/{release}.btf"));
+    // BTFHub has another name for some machines.
+    let (own, hubs) = (file(&machine), file(machine::name(&machine)));
+    if own.exists() {
+        Ok(Some(own))
+    } else if hubs.exists() {
+        Ok(Some(hubs))
+    } else {
+        Err(no_file(&own))
+    }
 }
 
 fn no_file(path: &Path) -> Error {

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use super::map::ENOTSUPP;
+use super::object::{Carried, LoadFailure, OpenConfig};
 use super::sys::object::{Object, ProgRef};
 use crate::error::{Error, Status};
 use crate::os::{self, Errno};
@@ -37,10 +38,11 @@ pub fn open_error(e: Errno, printed: &str) -> Error {
     Error::sys(status, e.0, text).with_detail(printed)
 }
 
-/// Why the kernel, or libbpf before it, would not load an object.
-pub fn load_error(e: Errno, printed: &str, object: &Object, btf_path: Option<&Path>) -> Error {
+/// Why the kernel, or libbpf before it, would not load an object, and the program at fault.
+pub fn load_error(e: Errno, printed: &str, object: &Object, config: &OpenConfig) -> LoadFailure {
     let errno = e.0;
-    let failed = object.progs().find(|prog| names_failure(printed, prog));
+    let index = object.progs().position(|prog| names_failure(printed, &prog));
+    let failed = index.map(|index| object.prog(index));
     let log = between(printed, "-- BEGIN PROG LOAD LOG --", "-- END PROG LOAD LOG --");
     let verdict = log.and_then(verdict);
     let (status, message) = if let (Some(prog), Some(verdict)) = (failed, verdict) {
@@ -49,9 +51,9 @@ pub fn load_error(e: Errno, printed: &str, object: &Object, btf_path: Option<&Pa
     } else if errno == libc::EMFILE || errno == libc::ENFILE {
         (Status::System, OUT_OF_DESCRIPTORS.into())
     } else if missing_btf(printed) {
-        (Status::Unsupported, no_btf())
+        (Status::Unsupported, no_btf(&config.carried))
     } else if has(printed, "failed to parse target BTF") {
-        let path = btf_path.unwrap_or(Path::new(KERNEL_BTF)).display();
+        let path = config.btf_path.as_deref().unwrap_or(Path::new(KERNEL_BTF)).display();
         (Status::Inval, format!("btf_path: {path} cannot be read as BTF"))
     } else if errno == libc::EPERM {
         permission(failed, object)
@@ -64,7 +66,17 @@ pub fn load_error(e: Errno, printed: &str, object: &Object, btf_path: Option<&Pa
     } else {
         (load_status(errno), format!("load failed: {}", reason(printed, e)))
     };
-    Error::sys(status, errno, message).with_detail(log.unwrap_or(printed))
+    let error = Error::sys(status, errno, message).with_detail(log.unwrap_or(printed));
+    // Without a program the process is not less short of descriptors or memory. That the kernel has no BTF, libbpf says
+    // of none, but some programs need it.
+    let prog = match errno {
+        libc::EMFILE | libc::ENFILE | libc::ENOMEM => None,
+        _ if index.is_none() && missing_btf(printed) => {
+            object.progs().position(|prog| prog.autoload() && prog_needs_target(&section(prog)))
+        }
+        _ => index,
+    };
+    LoadFailure { error, prog }
 }
 
 /// Why a program could not be attached to `place`.
@@ -147,9 +159,13 @@ fn missing_btf(printed: &str) -> bool {
     !kernel_has_btf() && (has(printed, "kernel BTF") || has(printed, "vmlinux BTF"))
 }
 
-fn no_btf() -> String {
+fn no_btf(carried: &Carried) -> String {
+    let others = match carried {
+        Carried::Others(kernel) => format!(", and the package brings none for {kernel}"),
+        _ => String::new(),
+    };
     format!(
-        "the kernel has no BTF ({KERNEL_BTF}, CONFIG_DEBUG_INFO_BTF); give a BTF file or a BTFHub folder as btf_path"
+        "the kernel has no BTF ({KERNEL_BTF}, CONFIG_DEBUG_INFO_BTF){others}; give a BTF file or a BTFHub folder as btf_path"
     )
 }
 

@@ -10,11 +10,12 @@ use serde_json::Value;
 use super::attach::{attach, attach_struct_ops, is_attachable};
 use super::export::{Export, LOST_MAP, exports, is_buffer};
 use super::map::{Map, kind};
-use super::object::{OpenConfig, Opened, Phase, Var};
+use super::object::{Carried, OpenConfig, Opened, Phase, Var};
 use super::source::{Shape, Sources};
 use super::sys::attach::Link;
 use super::sys::map::MapFd;
 use super::sys::object::{ProgFacts, ProgRef, possible_cpus, prog_facts};
+use super::variant::Variants;
 use crate::error::{Error, Result, Status};
 use crate::log::{Level, Log};
 use crate::os::{self, Errno};
@@ -37,6 +38,7 @@ pub struct Config {
 /// since nothing may run on maps that are going away.
 pub struct Session {
     progs: Vec<Prog>,
+    variants: Variants,
     struct_ops: Vec<Link>,
     opened: Opened,
     package: Package,
@@ -69,7 +71,7 @@ pub struct ProgInfo {
     pub target: Arc<CStr>,
     /// BPF_PROG_TYPE_*.
     pub kind: u32,
-    /// Whether load loads it.
+    /// Whether load loads it, unless it turns out to be of no use on this kernel.
     pub autoload: bool,
     /// Whether it is in the kernel.
     pub loaded: bool,
@@ -85,24 +87,38 @@ pub struct ProgInfo {
 
 impl Session {
     /// Opens a package and sets the values it brings. Nothing reaches the kernel.
-    pub fn open(package: Package, config: Config, log: Arc<Log>) -> Result<Session> {
+    pub fn open(package: Package, mut config: Config, log: Arc<Log>) -> Result<Session> {
+        config.open.carried = Carried::find(&package, config.open.btf_path.as_deref())?;
         let opened = Opened::open(&package.object, &config.open, &log)?;
         let progs = opened.object.progs().map(|prog| Prog::new(prog, &package)).collect();
-        let (struct_ops, shapes) = (Vec::new(), Vec::new());
-        let set_vars = Vec::new();
-        let (attached, asked) = (false, None);
+        let variants = Variants::new(opened.object.progs(), &package.meta);
         if package.meta.debug_verbose {
             log.set_level(Level::Debug);
         }
-        let session =
-            Session { progs, struct_ops, opened, package, config, log, attached, shapes, set_vars, asked };
-        session.set_package_values()?;
+        let session = Session {
+            progs,
+            variants,
+            struct_ops: Vec::new(),
+            opened,
+            package,
+            config,
+            log,
+            attached: false,
+            shapes: Vec::new(),
+            set_vars: Vec::new(),
+            asked: None,
+        };
+        session.set_all()?;
         Ok(session)
     }
 
-    fn set_package_values(&self) -> Result<()> {
+    /// Sets in a freshly opened object what package and host have set.
+    fn set_all(&self) -> Result<()> {
         let mut valued = self.package.meta.vars.iter().filter_map(|var| Some((var, var.value.as_ref()?)));
-        valued.try_for_each(|(var, value)| self.opened.set_var_json(&var.name, value))
+        valued.try_for_each(|(var, value)| self.opened.set_var_json(&var.name, value))?;
+        self.set_vars.iter().try_for_each(|(name, bytes)| self.opened.set_var(name, bytes))?;
+        let mut progs = self.opened.object.progs().enumerate();
+        progs.try_for_each(|(index, prog)| set_autoload(prog, self.variants.is_loaded_next(index)))
     }
 
     /// Whether maps and programs are in the kernel.
@@ -133,7 +149,7 @@ impl Session {
             self.opened.share_value_types(kept)?;
         }
         let pages = self.perf_pages();
-        self.opened.load(&self.config.open, &self.log)?;
+        self.load_object()?;
         let sources = Sources::open(exports, &self.opened.maps, pages)?;
         self.shapes = sources.shapes();
         Ok(sources)
@@ -142,7 +158,19 @@ impl Session {
     /// Loads without opening a source: who wants one names its map.
     pub fn load_without_sources(&mut self) -> Result<()> {
         let _low = self.descriptors()?;
-        self.opened.load(&self.config.open, &self.log)
+        self.load_object()
+    }
+
+    /// Loads the object, without the variants of programs that this kernel cannot load. libbpf names one program at a
+    /// time, so there are at most as many tries as programs that others can stand in for.
+    fn load_object(&mut self) -> Result<()> {
+        while let Err(failure) = self.opened.load(&self.config.open, &self.log) {
+            let Some(index) = failure.prog else { return Err(failure.error) };
+            self.variants.pass_over(index, failure.error, &self.log)?;
+            self.opened.renew(&self.package.object, &self.config.open, &self.log)?;
+            self.set_all()?;
+        }
+        Ok(())
     }
 
     /// The records of one map, a ring or perf buffer; without a type.
@@ -188,21 +216,11 @@ impl Session {
             return Ok(self);
         }
         self.detach();
-        let Session { progs, shapes, opened, package, config, log, set_vars, asked, .. } = self;
-        drop(shapes);
-        let autoload: Vec<_> = opened.object.progs().map(ProgRef::autoload).collect();
-        let opened = opened.reopen(&package.object, &config.open, &log)?;
-        let (struct_ops, shapes, attached) = (Vec::new(), Vec::new(), false);
-        let session =
-            Session { progs, struct_ops, opened, package, config, log, attached, shapes, set_vars, asked };
-        session.set_package_values()?;
-        for (name, bytes) in &session.set_vars {
-            session.opened.set_var(name, bytes)?;
-        }
-        for (prog, on) in session.opened.object.progs().zip(autoload) {
-            set_autoload(prog, on)?;
-        }
-        Ok(session)
+        self.shapes = Vec::new();
+        self.variants.forget();
+        self.opened = self.opened.reopen(&self.package.object, &self.config.open, &self.log)?;
+        self.set_all()?;
+        Ok(self)
     }
 
     /// Attaches every loaded program and struct_ops map, or nothing.
@@ -218,17 +236,41 @@ impl Session {
     fn attach_all(&mut self) -> Result<()> {
         let low = os::take_low_numbers();
         let _low = low.map_err(|e| Error::sys(Status::System, e.0, format_args!("attach: {e}")))?;
-        let object = &self.opened.object;
-        for (prog, raw) in self.progs.iter_mut().zip(object.progs()) {
-            if raw.fd().is_some() && raw.autoattach() && is_attachable(raw) {
-                prog.links = attach(raw, &prog.targets, &self.log)?;
+        for index in 0..self.progs.len() {
+            if !self.variants.is_fallback(index) {
+                self.attach_first(index)?;
             }
         }
+        let object = &self.opened.object;
         for map in object.maps().filter(|map| map.kind() == kind::STRUCT_OPS && map.fd().is_some()) {
             let link = attach_struct_ops(map.name(), &self.log, || map.attach_struct_ops())?;
             self.struct_ops.push(link);
         }
         Ok(())
+    }
+
+    /// Attaches a program, or the first of those to try after it that can be attached.
+    fn attach_first(&mut self, first: usize) -> Result<()> {
+        let (mut next, mut failed) = (Some(first), Ok(()));
+        while let Some(index) = next {
+            next = self.variants.next(index);
+            let (prog, raw) = (&mut self.progs[index], self.opened.object.prog(index));
+            if raw.fd().is_none() || !raw.autoattach() || !is_attachable(raw) {
+                continue;
+            }
+            match attach(raw, &prog.targets, &self.log) {
+                Ok(links) => {
+                    prog.links = links;
+                    self.variants.is_used(index);
+                    return Ok(());
+                }
+                Err(e) => {
+                    self.variants.note(index, &e, &self.log);
+                    failed = Err(e);
+                }
+            }
+        }
+        failed.map_err(|e| self.variants.none_left(first, e))
     }
 
     /// Attaches one loaded program, in addition to what is attached.
@@ -329,7 +371,7 @@ impl Session {
             section: Arc::clone(&prog.section),
             target: Arc::clone(&prog.target_json),
             kind: raw.kind(),
-            autoload: raw.autoload(),
+            autoload: self.variants.is_wanted(index),
             loaded: raw.fd().is_some(),
             attached: !prog.links.is_empty(),
             id: facts.id,
@@ -352,7 +394,9 @@ impl Session {
             let text = format!("program {name:?}: what to load is decided before load");
             return Err(Error::new(Status::State, text));
         }
-        set_autoload(self.opened.object.prog(index), on)
+        set_autoload(self.opened.object.prog(index), on)?;
+        self.variants.set_wanted(index, on);
+        Ok(())
     }
 
     /// Where the program attaches, in place of what the package says.
@@ -469,6 +513,8 @@ impl Session {
             ("autoload", info.autoload.into()),
             ("loaded", info.loaded.into()),
             ("attached", info.attached.into()),
+            ("instead_of", self.variants.instead_of(index).into()),
+            ("passed_over", self.variants.reason(index).into()),
         ])
     }
 }

@@ -11,7 +11,7 @@ use serde_json::{Map, Value};
 use super::codec;
 use super::meta::Meta;
 use super::node::Node;
-use super::{MAX_DOCUMENT, MAX_OBJECT, Package, error, members, object};
+use super::{MAX_DOCUMENT, MAX_OBJECT, Package, error, machine, members, object};
 use crate::error::{Error, Result};
 use crate::memory;
 
@@ -91,6 +91,7 @@ pub(super) fn package(document: Value) -> Result<Package> {
 
 /// Layout F2 and its draft.
 fn nested(mut document: Value) -> Result<Package> {
+    machine::choose(&mut document)?;
     let data = decode(&mut document, "bpf_object")?;
     let top = Node::new(&document, "");
     let meta = top.need("meta")?.object()?;
@@ -99,7 +100,7 @@ fn nested(mut document: Value) -> Result<Package> {
         None if is_draft => None,
         _ => Some(top.need("bpf_object_size")?),
     };
-    let object = inflate(&data, size)?;
+    let object = inflate(&data, size, "bpf_object")?;
     object::check(&object, "bpf_object")?;
     let skel = meta.need("bpf_skel")?.object()?;
     let meta = Meta::read(&meta, &skel, &[meta.get("runtime_args"), top.get("runtime_args")])?;
@@ -114,17 +115,18 @@ fn decode(document: &mut Value, key: &str) -> Result<Vec<u8>> {
     }
 }
 
-fn inflate(data: &[u8], size: Option<Node>) -> Result<Vec<u8>> {
+/// Inflates an object, or what else is written like one, which the document has under `path`.
+pub(super) fn inflate(data: &[u8], size: Option<Node>, path: &str) -> Result<Vec<u8>> {
     let limit = size.as_ref().map_or(Ok(MAX_OBJECT), declared_size)?;
     let expected = if size.is_some() { limit } else { USUAL_RATIO * data.len() };
-    let object = codec::inflate(data, expected, limit).map_err(|failure| failure.at("bpf_object"))?;
+    let object = codec::inflate(data, expected, limit).map_err(|failure| failure.at(path))?;
     match (object, size) {
         (Some(object), Some(size)) if object.len() != limit => {
             Err(size.error(format_args!("{limit}, but the object inflates to {} bytes", object.len())))
         }
         (Some(object), _) => Ok(object),
         (None, Some(size)) => Err(size.error(format_args!("{limit}, but the object inflates to more"))),
-        (None, None) => Err(error(format_args!("bpf_object: inflates to more than {MAX_OBJECT} bytes"))),
+        (None, None) => Err(error(format_args!("{path}: inflates to more than {MAX_OBJECT} bytes"))),
     }
 }
 

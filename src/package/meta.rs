@@ -9,6 +9,8 @@ use super::node::{Node, Places};
 use super::target::Target;
 use crate::error::Result;
 
+/// Most programs that another one can stand in for: each may cost an attempt to load the package.
+const MAX_VARIANTS: usize = 256;
 /// Variables that compilers of eunomia-bpf leave behind to keep a type alive.
 pub(super) const DUMMY_PREFIX: &str = "__eunomia_dummy";
 
@@ -156,6 +158,10 @@ pub struct ProgMeta {
     pub attach: String,
     /// Where it attaches beyond that.
     pub target: Target,
+    /// Whether it is loaded unless the host says otherwise; if not told, its section says.
+    pub autoload: Option<bool>,
+    /// The program that does the same by another hook, to use where this one does not load and attach.
+    pub instead_of: Option<String>,
 }
 
 /// Type of an event.
@@ -202,6 +208,7 @@ impl Meta {
         // Sections with long names may share one shortened map name; a name without a dot is the program's.
         unique(&skel.list("maps")?, |name| !name.contains('.'))?;
         unique(&skel.list("progs")?, |_| true)?;
+        check_variants(&read.progs, &skel.list("progs")?)?;
         for args in args.iter().flatten() {
             read.set_values(args)?;
         }
@@ -377,7 +384,43 @@ fn program(node: Node) -> Result<ProgMeta> {
         name: node.need_name("name")?,
         attach: node.text_of("attach")?.unwrap_or_default(),
         target: Target::read(&node)?,
+        autoload: node.get("autoload").map(|flag| flag.bool()).transpose()?,
+        instead_of: node.get("instead_of").map(|name| name.name()).transpose()?,
     })
+}
+
+/// Refuses `instead_of` that leads nowhere, from two programs to one, or round in a circle.
+fn check_variants(progs: &[ProgMeta], entries: &[Node]) -> Result<()> {
+    let mut places = Places::default();
+    for (index, prog) in progs.iter().enumerate() {
+        places.insert(&prog.name, index);
+    }
+    let next = |index: usize| places.get(progs[index].instead_of.as_ref()?);
+    let mut count = 0;
+    for (index, prog) in progs.iter().enumerate() {
+        if prog.instead_of.is_none() {
+            continue;
+        }
+        let entry = entries[index].member("instead_of");
+        let Some(mut end) = next(index) else {
+            return Err(entry.error("there is no such program"));
+        };
+        if progs[..index].iter().any(|other| other.instead_of == prog.instead_of) {
+            return Err(entry.error("another program names it already; name that one here"));
+        }
+        count += 1;
+        if count > MAX_VARIANTS {
+            return Err(entry.error("more than 256 programs have one"));
+        }
+        let mut steps = 0;
+        while let Some(further) = next(end) {
+            (end, steps) = (further, steps + 1);
+            if steps > progs.len() {
+                return Err(entry.error("leads round in a circle"));
+            }
+        }
+    }
+    Ok(())
 }
 
 /// An array in layout F2; in its draft an object with names, whose ids count in a BTF of its own.

@@ -10,6 +10,8 @@
 pub mod args;
 mod codec;
 mod json;
+mod kernels;
+pub mod machine;
 mod meta;
 mod node;
 mod object;
@@ -66,10 +68,14 @@ impl Package {
 
     /// The package in layout F2, unknown keys kept.
     pub fn to_json(&self) -> Vec<u8> {
+        self.to_value().to_string().into_bytes()
+    }
+
+    fn to_value(&self) -> Value {
         let mut document = self.document.clone();
         document["bpf_object"] = codec::pack(&self.object).into();
         document["bpf_object_size"] = self.object.len().into();
-        document.to_string().into_bytes()
+        document
     }
 
     /// The `meta` object, in the form of layout F2 whatever the package was read from.

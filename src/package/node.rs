@@ -165,7 +165,8 @@ impl<'a> Node<'a> {
         if text.contains('\0') { Err(self.error("contains a NUL character")) } else { Ok(()) }
     }
 
-    fn bool(&self) -> Result<bool> {
+    /// True or false.
+    pub fn bool(&self) -> Result<bool> {
         self.value.as_bool().ok_or_else(|| self.expected("true or false"))
     }
 

@@ -20,4 +20,5 @@ pub use encode::{encode, parse_text};
 pub use json::hex_json;
 pub use layout::{Field, Kind, Name, Type};
 pub use plan::Plan;
+pub use relocation::{Relocation, relocations};
 pub use text::{hex_header, hex_text, linear_hist, log2_hist};

@@ -3,14 +3,15 @@
 use super::btf::word_at;
 
 /// An instruction that depends on how the kernel at hand defines a type.
-pub(super) struct Relocation {
+pub struct Relocation {
     /// Its place in its section, in bytes.
     pub at: u32,
     /// The type.
     pub type_id: u32,
     /// The way into the type: indices of members and elements such as `0:2:1`, by its place in the strings of the BTF.
     pub access: u32,
-    kind: u32,
+    /// What is asked, as `enum bpf_core_relo_kind` of linux/bpf.h numbers it.
+    pub kind: u32,
 }
 
 impl Relocation {
@@ -23,7 +24,7 @@ impl Relocation {
 }
 
 /// All relocations; `None` if the section is malformed.
-pub(super) fn relocations(ext: &[u8]) -> Option<Vec<Relocation>> {
+pub fn relocations(ext: &[u8]) -> Option<Vec<Relocation>> {
     const MAGIC_AND_VERSION: [u8; 3] = [0x9f, 0xeb, 1];
     const HEADER_WITH_RELOCATIONS: usize = 32;
     if ext.get(..3)? != MAGIC_AND_VERSION {

@@ -35,7 +35,10 @@ pub use crate::bpf::version as libbpf_version;
 pub use crate::wasm::{Config as WasmOptions, version as wamr_version};
 
 use crate::bpf::session::{Config, Session};
-use crate::bpf::{self, object::OpenConfig};
+use crate::bpf::{
+    self,
+    object::{Carried, OpenConfig},
+};
 use crate::error::{Error, Result, Status};
 use crate::log::{Level, Log};
 use crate::os::{Epoll, Errno, EventFd};
@@ -172,6 +175,7 @@ impl Vm {
                         name: String::new(),
                         btf_path: btf_path.clone(),
                         pin_path: pin_path.clone(),
+                        carried: Carried::Nothing,
                     },
                     perf_pages,
                 };

@@ -4,9 +4,9 @@ use std::process;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use serde_json::json;
+use serde_json::{Value, json};
 
-use super::Example;
+use super::{Example, shell};
 
 #[test]
 fn runqlat_sums_waits_up_in_a_histogram() {
@@ -57,4 +57,29 @@ fn offcputime_reports_the_stacks_of_threads_that_sleep() {
             break;
         }
     }
+}
+
+#[test]
+fn sleeps_reports_by_a_hook_that_this_kernel_has() {
+    let Some(mut example) = Example::attach("sleeps", &[]) else { return };
+    let pid = shell("exec sleep 0.01");
+    example.wait_for(json!({"pid": pid, "comm": "sleep"}));
+}
+
+#[test]
+#[ignore = "needs fentry: run by make vm"]
+fn vm_sleeps_uses_the_best_hook_that_the_host_allows() {
+    let sleeps = |off: &[&str], hook: &str| {
+        let Some(mut example) = Example::open("sleeps", &[]) else { return };
+        off.iter().for_each(|prog| example.vm.prog_set_autoload(prog, false).unwrap());
+        example.vm.attach().unwrap();
+        let pid = shell("exec sleep 0.01");
+        example.wait_for(json!({"pid": pid, "hook": hook}));
+        let description: Value = serde_json::from_str(&example.vm.describe().unwrap()).unwrap();
+        let progs = description["programs"].as_array().unwrap();
+        assert_eq!(progs.iter().filter(|prog| prog["attached"] == true).count(), 1, "{progs:?}");
+    };
+    sleeps(&[], "HOOK_FENTRY");
+    sleeps(&["by_fentry"], "HOOK_KPROBE");
+    sleeps(&["by_kprobe", "by_fentry"], "HOOK_TRACEPOINT");
 }

@@ -8,7 +8,7 @@ use eunomia::{Error, Flow, Format, Kind, Options, Status, Vm};
 
 use crate::fixture::{CALLS, Clean, call, events, package, refused, tid};
 use crate::needs_root;
-use crate::support::{child, kernel::descriptors, opened, vm_with};
+use crate::support::{child, kernel::descriptors, opened, run_ecc, vm_with};
 
 /// Reads a kernel struct by CO-RE, so that loading needs the kernel's BTF.
 const CORE: &str = r#"
@@ -315,6 +315,53 @@ fn archived(folder: &Path) -> std::path::PathBuf {
     let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
     let name = format!("{}.btf", kernel.trim());
     folder.join("archive").join(value("ID")).join(value("VERSION_ID")).join(std::env::consts::ARCH).join(name)
+}
+
+#[test]
+fn a_package_may_bring_btf_for_kernels_without() {
+    needs_root!();
+    let Some(folder) = child::folder() else {
+        let folder = tempfile::tempdir().unwrap();
+        let (source, archived) = (folder.path().join("core.bpf.c"), archived(folder.path()));
+        std::fs::write(&source, CORE).unwrap();
+        std::fs::create_dir_all(archived.parent().unwrap()).unwrap();
+        std::fs::copy("/sys/kernel/btf/vmlinux", &archived).unwrap();
+        let archive = folder.path().join("archive");
+        let options = ["--btfgen", "--btfhub-archive"].map(Path::new);
+        run_ecc(&[&source, options[0], options[1], &archive], folder.path());
+        let wrapper = mounting("mount -t tmpfs none /sys/kernel/btf");
+        let test = "environment::a_package_may_bring_btf_for_kernels_without";
+        return child::run(test, &words(&wrapper), folder.path());
+    };
+    let clean = Clean::new();
+    let package = read(&folder, "package.json");
+    let vm = own(&package, Options::default());
+    vm.attach().unwrap();
+    call(1);
+    // SAFETY: no arguments.
+    assert_eq!(vm.var_get_json("parent").unwrap(), unsafe { libc::getppid() }.to_string());
+    drop(vm);
+
+    // What the host gives counts first.
+    let missing = Options { btf_path: Some(folder.join("missing.btf")), ..Options::default() };
+    refused(vm_with(missing).0.open(&package, Kind::Json as u32), Status::NotFound, &["missing.btf"]);
+
+    let renamed = |from: &str, to: &str| String::from_utf8_lossy(&package).replace(from, to).into_bytes();
+    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
+    let vm = own(&renamed(release.trim(), "0.0.0"), Options::default());
+    let words = ["no BTF", "the package brings none for ", &format!("/{}", release.trim()), "btf_path"];
+    refused(vm.load(), Status::Unsupported, &words);
+    drop(vm);
+
+    for (broken, word) in [
+        (renamed("\"types\":[{", "\"types\":[{},{"), "kernel_btf.types[0].data: missing"),
+        (renamed("\"types\":[{\"data\":\"", "\"types\":[{\"data\":\"AAAA"), "kernel_btf.types[0]: "),
+        (renamed("\"types\":[{\"data\"", "\"types\":[{\"none\""), "kernel_btf.types[0].data: "),
+    ] {
+        let vm = vm_with(Options::default()).0;
+        refused(vm.open(&broken, Kind::Json as u32), Status::Package, &[word]);
+    }
+    drop(clean);
 }
 
 #[test]

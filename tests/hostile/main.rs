@@ -15,3 +15,4 @@ mod maps;
 mod memory;
 mod packages;
 mod variables;
+mod variants;

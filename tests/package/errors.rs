@@ -103,6 +103,43 @@ fn a_name_that_is_there_twice_is_refused_with_both_places() {
 }
 
 #[test]
+fn variants_form_chains_that_end() {
+    let of = |progs: &[(&str, &str)]| {
+        let progs: Vec<_> =
+            progs.iter().map(|(name, next)| json!({"name": name, "instead_of": next})).collect();
+        let mut all = progs;
+        all.push(json!({"name": "last", "autoload": false}));
+        json!({ "progs": all })
+    };
+    parse(&f2_skel(of(&[("a", "b"), ("b", "last"), ("d", "e"), ("e", "a")])));
+    let place = |index: u32| format!("meta.bpf_skel.progs[{index}].instead_of: ");
+    let refused = |progs: &[(&str, &str)]| skel_refusal(of(progs));
+    assert_eq!(refused(&[("a", "x")]), place(0) + "there is no such program");
+    assert_eq!(refused(&[("a", "a")]), place(0) + "leads round in a circle");
+    assert_eq!(
+        refused(&[("x", "last"), ("a", "b"), ("b", "c"), ("c", "a")]),
+        place(1) + "leads round in a circle"
+    );
+    assert_eq!(
+        refused(&[("a", "last"), ("b", "last")]),
+        place(1) + "another program names it already; name that one here"
+    );
+    let many: Vec<_> = (0..300).map(|index| (format!("p{index}"), format!("p{}", index + 1))).collect();
+    let mut many: Vec<_> = many.iter().map(|(name, next)| (name.as_str(), next.as_str())).collect();
+    many.push(("p300", "last"));
+    assert_eq!(refused(&many), place(256) + "more than 256 programs have one");
+    let wrong = |key: &str, value: Value| skel_refusal(json!({"progs": [{"name": "a", key: value}]}));
+    assert_eq!(
+        wrong("autoload", json!(1)),
+        "meta.bpf_skel.progs[0].autoload: expected true or false, found 1"
+    );
+    assert_eq!(
+        wrong("instead_of", json!([])),
+        "meta.bpf_skel.progs[0].instead_of: expected a name, found an array"
+    );
+}
+
+#[test]
 fn shortened_names_of_sections_may_repeat() {
     let skel = json!({"maps":[{"name":".rodata.long_na"},{"name":".rodata.long_na"}]});
     assert_eq!(parse(&f2_skel(skel)).meta.maps.len(), 2);

@@ -1,0 +1,215 @@
+//! Kernels that lack the hook of a program, and variants of the program that do without. This kernel refuses every
+//! fentry program, or what the test gives it to refuse; on others these tests hold as well.
+
+use eunomia::{Format, Kind, Options, Status, Vm};
+use serde_json::Value;
+
+use crate::fixture::{Clean, call, drain, edited, events, load_refused, package, refused, tid};
+use crate::needs_root;
+use crate::support::vm_with;
+
+/// Two chains, a program without variants, and one record per hook that is attached.
+const VARIANTS: &str = r#"
+#include "vmlinux.h"
+#include <bpf/bpf_helpers.h>
+#include <bpf/bpf_tracing.h>
+
+struct event { u64 hook; };
+const volatile u32 only_tid = 0;
+u64 kept = 0;
+
+struct { __uint(type, BPF_MAP_TYPE_RINGBUF); __uint(max_entries, 4096); } events SEC(".maps");
+struct {
+    __uint(type, BPF_MAP_TYPE_HASH);
+    __uint(max_entries, 4);
+    __type(key, u32);
+    __type(value, u64);
+} notes SEC(".maps");
+
+static int report(u64 hook)
+{
+    if ((u32)bpf_get_current_pid_tgid() != only_tid)
+        return 0;
+    struct event *event = bpf_ringbuf_reserve(&events, sizeof(*event), 0);
+    if (event) {
+        event->hook = hook;
+        bpf_ringbuf_submit(event, 0);
+    }
+    return 0;
+}
+
+/// @instead_of enter_attach
+SEC("fentry/no_such_function_anywhere")
+int enter_load(void *ctx)
+{
+    return report(1);
+}
+
+/// @instead_of enter_works
+SEC("tp/syscalls/sys_enter_no_such_call")
+int enter_attach(void *ctx)
+{
+    return report(2);
+}
+
+SEC("tp/syscalls/sys_enter_getpgid")
+int enter_works(void *ctx)
+{
+    return report(3);
+}
+
+/// @instead_of exit_works
+SEC("tp_btf/no_such_tracepoint")
+int exit_load(void *ctx)
+{
+    return report(4);
+}
+
+/// @instead_of exit_spare
+SEC("tp/syscalls/sys_exit_getpgid")
+int exit_works(void *ctx)
+{
+    return report(5);
+}
+
+SEC("tp/syscalls/sys_exit_getpgid")
+int exit_spare(void *ctx)
+{
+    return report(6);
+}
+
+SEC("tp/syscalls/sys_enter_getppid")
+int plain(void *ctx)
+{
+    return report(7);
+}
+
+char LICENSE[] SEC("license") = "GPL";
+"#;
+
+fn open(package: &[u8]) -> (Vm, std::sync::Arc<std::sync::Mutex<Vec<String>>>) {
+    let (vm, log) = vm_with(Options::default());
+    vm.open(package, Kind::Json as u32).unwrap();
+    vm.var_set_json("only_tid", &tid().to_string()).unwrap();
+    (vm, log)
+}
+
+/// The hooks that a call is seen by.
+fn seen(vm: &Vm, count: usize) -> Vec<u64> {
+    call(1);
+    let seen: Vec<_> =
+        events(vm, Format::Json, count).iter().map(|e| e.json()["hook"].as_u64().unwrap()).collect();
+    assert_eq!(drain(vm), 0);
+    seen
+}
+
+fn program(vm: &Vm, name: &str) -> Value {
+    let description: Value = serde_json::from_str(&vm.describe().unwrap()).unwrap();
+    let progs = description["programs"].as_array().unwrap();
+    progs.iter().find(|prog| prog["name"] == name).unwrap().clone()
+}
+
+#[test]
+fn the_first_variant_that_loads_and_attaches_is_used() {
+    needs_root!();
+    let clean = Clean::new();
+    let (vm, log) = open(&package(VARIANTS));
+    assert_eq!(program(&vm, "enter_load")["instead_of"], "enter_attach");
+    assert_eq!(program(&vm, "plain")["instead_of"], Value::Null);
+    vm.attach().unwrap();
+    assert_eq!(seen(&vm, 2), [3, 5]);
+
+    let passed_over = |name: &str| program(&vm, name)["passed_over"].as_str().unwrap().to_owned();
+    for (name, word) in
+        [("enter_load", "fentry"), ("enter_attach", "no such tracepoint"), ("exit_load", "tp_btf")]
+    {
+        assert!(passed_over(name).contains(word), "{}", passed_over(name));
+        let line = format!("program {name:?} is passed over: {}", passed_over(name));
+        assert!(log.lock().unwrap().contains(&line), "{line}");
+        assert_eq!(
+            (&program(&vm, name)["autoload"], &program(&vm, name)["attached"]),
+            (&true.into(), &false.into())
+        );
+    }
+    for (name, attached) in
+        [("enter_works", true), ("exit_works", true), ("exit_spare", false), ("plain", true)]
+    {
+        assert_eq!(program(&vm, name)["passed_over"], Value::Null);
+        assert_eq!(program(&vm, name)["attached"], attached, "{name}");
+    }
+    // What attaches once attaches again, with the same outcome.
+    vm.detach().unwrap();
+    vm.attach().unwrap();
+    assert_eq!(seen(&vm, 2), [3, 5]);
+    drop(vm);
+    drop(clean);
+}
+
+#[test]
+fn what_the_host_has_set_stays_when_a_variant_is_passed_over() {
+    needs_root!();
+    let clean = Clean::new();
+    let (vm, _log) = open(&package(VARIANTS));
+    vm.var_set_json("kept", "77").unwrap();
+    vm.prog_set_autoload("exit_works", false).unwrap();
+    vm.load().unwrap();
+    // Two loads failed on the way; of neither a map is left.
+    assert_eq!(vm.var_get_json("kept").unwrap(), "77");
+    vm.map_set_json("notes", "1", "2", 0).unwrap();
+    vm.attach().unwrap();
+    assert_eq!(vm.map_get_json("notes", "1").unwrap(), "2");
+    assert_eq!(seen(&vm, 2), [3, 6]);
+    drop(vm);
+    drop(clean);
+}
+
+#[test]
+fn a_chain_without_a_variant_that_works_names_each_with_its_reason() {
+    needs_root!();
+    let clean = Clean::new();
+    let (vm, _log) = open(&package(VARIANTS));
+    vm.prog_set_autoload("enter_works", false).unwrap();
+    let words = [
+        "no variant of program \"enter_load\" works on this kernel; \"enter_load\": program \"enter_load\"",
+        "; \"enter_attach\": program \"enter_attach\" (tp/syscalls/sys_enter_no_such_call): no such tracepoint",
+    ];
+    refused(vm.attach(), Status::Attach, &words);
+    clean.nothing_in_kernel();
+    // The same once more, and then with the host's permission.
+    refused(vm.attach(), Status::Attach, &words);
+    vm.prog_set_autoload("enter_works", true).unwrap();
+    vm.attach().unwrap();
+    assert_eq!(seen(&vm, 2), [3, 5]);
+    drop(vm);
+    // Where none loads, load says so.
+    let (vm, _log) = open(&package(VARIANTS));
+    for name in ["exit_works", "exit_spare", "enter_attach", "enter_works"] {
+        vm.prog_set_autoload(name, false).unwrap();
+    }
+    // One variant alone is a program like any other.
+    let error = load_refused(&vm, &clean, Status::Unsupported, &["program \"enter_load\""]);
+    assert!(!error.message.contains("variant"), "{error}");
+    drop(vm);
+    drop(clean);
+}
+
+#[test]
+fn a_package_may_keep_programs_from_being_loaded() {
+    needs_root!();
+    let off = |name: &'static str| {
+        move |document: &mut Value| {
+            let progs = document["meta"]["bpf_skel"]["progs"].as_array_mut().unwrap();
+            progs.iter_mut().find(|prog| prog["name"] == name).unwrap()["autoload"] = false.into();
+        }
+    };
+    let package = edited(&edited(&package(VARIANTS), off("plain")), off("enter_works"));
+    let clean = Clean::new();
+    let (vm, _log) = open(&package);
+    refused(vm.attach(), Status::Attach, &["no variant of program \"enter_load\""]);
+    assert_eq!(program(&vm, "plain")["autoload"], false);
+    vm.prog_set_autoload("enter_works", true).unwrap();
+    vm.attach().unwrap();
+    assert_eq!((&program(&vm, "plain")["loaded"], seen(&vm, 2)), (&false.into(), vec![3, 5]));
+    drop(vm);
+    drop(clean);
+}
