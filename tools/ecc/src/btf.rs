@@ -75,16 +75,20 @@ impl Btf {
 
     /// The whole section.
     pub fn to_bytes(&self) -> Vec<u8> {
-        let types = self.types.concat();
-        let mut bytes = Vec::with_capacity(HEADER + types.len() + self.strings.len());
+        Btf::section(&self.types.concat(), &self.strings)
+    }
+
+    /// A section of these types and strings.
+    pub fn section(types: &[u8], strings: &[u8]) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(HEADER + types.len() + strings.len());
         bytes.extend_from_slice(&MAGIC.to_ne_bytes());
         bytes.extend_from_slice(&[1, 0]);
-        let (types_len, strings_len) = (types.len() as u32, self.strings.len() as u32);
+        let (types_len, strings_len) = (types.len() as u32, strings.len() as u32);
         for word in [HEADER as u32, 0, types_len, types_len, strings_len] {
             bytes.extend_from_slice(&word.to_ne_bytes());
         }
-        bytes.extend_from_slice(&types);
-        bytes.extend_from_slice(&self.strings);
+        bytes.extend_from_slice(types);
+        bytes.extend_from_slice(strings);
         bytes
     }
 
@@ -252,7 +256,8 @@ fn pointer_text(target: &str) -> String {
     }
 }
 
-fn record_len(bytes: &[u8]) -> Option<usize> {
+/// The length of the record at the beginning of `bytes`.
+pub fn record_len(bytes: &[u8]) -> Option<usize> {
     let count = (word(bytes, 4)? & 0xffff) as usize;
     Some(
         RECORD
@@ -267,10 +272,12 @@ fn record_len(bytes: &[u8]) -> Option<usize> {
     )
 }
 
-fn kind_of(record: &[u8]) -> u32 {
+/// The kind of a type.
+pub fn kind_of(record: &[u8]) -> u32 {
     word(record, 4).unwrap_or(0) >> 24 & 0x1f
 }
 
-fn word(bytes: &[u8], offset: usize) -> Option<u32> {
+/// The word at an offset.
+pub fn word(bytes: &[u8], offset: usize) -> Option<u32> {
     Some(u32::from_ne_bytes(bytes.get(offset..offset.checked_add(4)?)?.try_into().ok()?))
 }

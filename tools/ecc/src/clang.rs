@@ -39,6 +39,8 @@ pub struct Search<'a> {
     pub fallback: &'a Path,
     /// Where headers are kept.
     pub cache: &'a Path,
+    /// The machine, as libbpf's bpf_tracing.h names it.
+    pub arch: &'a str,
 }
 
 impl Clang {
@@ -126,7 +128,7 @@ impl Clang {
     fn command(&self, search: &Search) -> Command {
         let mut command = self.bare();
         command.args(["-target", "bpf", "-g", "-O2", "-Wno-unknown-attributes", "-fno-addrsig"]);
-        command.arg(format!("-D__TARGET_ARCH_{}", target_arch()));
+        command.arg(format!("-D__TARGET_ARCH_{}", search.arch));
         // Paths of this machine would only make the same source give different objects.
         command.args(["-fdebug-compilation-dir", "."]);
         command.arg(joined("-fdebug-prefix-map=", search.cache, &format!("={CACHE_NAME}")));
@@ -227,20 +229,6 @@ fn reason(error: &std::io::Error) -> String {
     match error.kind() {
         std::io::ErrorKind::NotFound => "no such program".into(),
         _ => error.to_string(),
-    }
-}
-
-/// The name that libbpf's bpf_tracing.h has for this machine.
-pub fn target_arch() -> &'static str {
-    match std::env::consts::ARCH {
-        "x86_64" | "x86" => "x86",
-        "aarch64" => "arm64",
-        "powerpc64" => "powerpc",
-        "riscv64" => "riscv",
-        "loongarch64" => "loongarch",
-        "s390x" => "s390",
-        "mips64" => "mips",
-        other => other,
     }
 }
 

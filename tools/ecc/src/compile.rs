@@ -10,6 +10,7 @@ use eunomia::package::Package;
 use serde_json::Value;
 
 use crate::btf::Btf;
+use crate::btfgen::KernelBtf;
 use crate::cache::Cache;
 use crate::clang::{self, Clang, Search};
 use crate::dwarf::Dwarf;
@@ -20,7 +21,8 @@ use crate::export::Exports;
 use crate::headers::{self, Headers};
 use crate::options::Flags;
 use crate::skeleton::{Comments, Parts, object_name};
-use crate::{flag, flow, sys, vmlinux};
+use crate::target::Machine;
+use crate::{btfgen, flag, flow, sys, vmlinux};
 
 /// The file that a package goes to.
 pub const PACKAGE: &str = "package.json";
@@ -33,15 +35,36 @@ pub struct Compiled {
     pub package: Package,
     /// The metadata as the compiler made it.
     pub meta: Value,
+    /// What kernels without BTF need.
+    pub kernels: Vec<KernelBtf>,
 }
 
-/// Compiles `source`, whose events `header` defines; tells the user what is strange about it.
+/// Compiles `source`, whose events `header` defines, for each machine that is asked for; tells the user what is strange
+/// about it.
 pub fn compile(source: &Path, header: Option<&Path>, flags: &Flags) -> Result<Compiled> {
     compile_all(&[source], header, flags)
 }
 
 /// Compiles sources, and links them to one program if there are several. It has the name of the first.
 pub fn compile_all(sources: &[&Path], header: Option<&Path>, flags: &Flags) -> Result<Compiled> {
+    let machines = flags.target.machines()?;
+    let mut all = machines.iter().map(|machine| compile_for(machine, sources, header, flags));
+    // There is at least one.
+    let mut compiled = all.next().ok_or("no machine to compile for")??;
+    for other in all {
+        let other = other?;
+        compiled.package.add_object(&other.package);
+        compiled.kernels.extend(other.kernels);
+    }
+    Ok(compiled)
+}
+
+fn compile_for(
+    machine: &Machine,
+    sources: &[&Path],
+    header: Option<&Path>,
+    flags: &Flags,
+) -> Result<Compiled> {
     let names = sources.iter().map(|source| program_name(source)).collect::<Result<Vec<_>>>()?;
     let name = names.into_iter().next().ok_or("no source is given")?;
     let object_name = &object_name(name.as_bytes());
@@ -54,7 +77,7 @@ pub fn compile_all(sources: &[&Path], header: Option<&Path>, flags: &Flags) -> R
     let cache = Cache::open()?;
     // With debug information.
     let unstripped = |source: &&Path| {
-        run_clang(source, flags, &clang, &cache, |search| clang.compile(source, search, flags.verbose))
+        run_clang(source, flags, machine, &clang, &cache, |s| clang.compile(source, s, flags.verbose))
     };
     let objects = sources.iter().map(unstripped).collect::<Result<Vec<_>>>()?;
     let parts = sources.iter().zip(&objects).map(|(source, object)| Part::new(source, object));
@@ -91,9 +114,18 @@ pub fn compile_all(sources: &[&Path], header: Option<&Path>, flags: &Flags) -> R
     {
         eprintln!("ecc: warning: {warning}");
     }
-    let package =
+    let mut package =
         Package::build(&elf.strip(btf.to_bytes())?, meta.clone()).map_err(|error| error.to_string())?;
-    Ok(Compiled { name, package, meta })
+    if let Some(arch) = machine.arch {
+        package.set_arch(arch);
+    }
+    let archive = flags.target.archive();
+    let kernels = archive.map(|archive| btfgen::kernels(&package, &archive, machine.name())).transpose()?;
+    let kernels = kernels.unwrap_or_default();
+    for kernel in &kernels {
+        package.add_kernel_btf(&kernel.place, &kernel.release, &kernel.btf);
+    }
+    Ok(Compiled { name, package, meta, kernels })
 }
 
 /// What one source has become.
@@ -161,19 +193,27 @@ pub fn source_folder(source: &Path) -> PathBuf {
 /// The files that `source` is made of, itself included.
 pub fn dependencies(source: &Path, flags: &Flags) -> Result<Vec<PathBuf>> {
     let clang = Clang::find(flags.clang_bin.as_deref())?;
-    run_clang(source, flags, &clang, &Cache::open()?, |search| clang.dependencies(source, search))
+    let machines = flags.target.machines()?;
+    let cache = Cache::open()?;
+    let mut all = Vec::new();
+    for machine in &machines {
+        all.extend(run_clang(source, flags, machine, &clang, &cache, |s| clang.dependencies(source, s))?);
+    }
+    Ok(all)
 }
 
 /// Has clang do a job with all that is there to be included.
 fn run_clang<T>(
     source: &Path,
     options: &Flags,
+    machine: &Machine,
     clang: &Clang,
     cache: &Cache,
     job: impl FnOnce(&Search) -> Result<T>,
 ) -> Result<T> {
     let headers = Headers::unpack(cache)?;
-    let kernel = vmlinux::Source::open(options.vmlinux.as_deref())?;
+    let given = machine.vmlinux.as_deref();
+    let kernel = if given.is_none() && machine.is_foreign() { None } else { vmlinux::Source::open(given)? };
     let vmlinux = kernel.as_ref().map(|kernel| kernel.folder(cache));
     let flags = options.additional_cflags.iter().map(|text| flag::split("--additional-cflags", text));
     let flags = flags.collect::<Result<Vec<_>>>()?.concat();
@@ -181,9 +221,10 @@ fn run_clang<T>(
     // The folder of the source first: a vmlinux.h beside the source is the one that is meant. Collections that bring
     // one for each architecture keep them in folders named as libbpf names these.
     let folder = source_folder(source);
-    let of_arch = folder.join(clang::target_arch());
+    let arch = machine.libbpf_name();
+    let of_arch = folder.join(arch);
     let mut folders = vec![folder.as_path()];
-    if options.vmlinux.is_none() && of_arch.join("vmlinux.h").exists() {
+    if given.is_none() && of_arch.join("vmlinux.h").exists() {
         folders.push(&of_arch);
     }
     folders.push(&headers.libbpf);
@@ -195,11 +236,20 @@ fn run_clang<T>(
         folders,
         fallback: &headers.fallback,
         cache: cache.root(),
+        arch,
     };
     let there = vmlinux.as_ref().is_some_and(|folder| folder.join("vmlinux.h").exists());
     if !there && clang.misses(source, "vmlinux.h", &search)? {
         match (&kernel, &vmlinux) {
             (Some(kernel), Some(folder)) => kernel.make(folder)?,
+            _ if machine.is_foreign() => {
+                let name = machine.name();
+                return Err(format!(
+                    "no vmlinux.h for {name}: this kernel is of another machine; give that header, BTF or a vmlinux of \
+                     one with --vmlinux {name}=FILE"
+                )
+                .into());
+            }
             _ => {
                 return Err(
                     "no vmlinux.h: this kernel has no BTF to make it from; give one with --vmlinux".into()

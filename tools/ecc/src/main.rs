@@ -7,6 +7,7 @@
 mod annotation;
 mod btf;
 mod btf_append;
+mod btfgen;
 mod cache;
 mod check;
 mod clang;
@@ -30,6 +31,8 @@ mod sdk;
 mod skeleton;
 mod standalone;
 mod sys;
+mod tar;
+mod target;
 mod temporary;
 mod twin;
 mod vmlinux;

@@ -187,9 +187,8 @@ pub struct Flags {
     #[arg(short, long, value_name = "PROGRAM")]
     pub llvm_strip_bin: Option<PathBuf>,
 
-    /// Take the kernel's types from this vmlinux.h, BTF file or vmlinux, not from the running kernel
-    #[arg(long, value_name = "FILE")]
-    pub vmlinux: Option<PathBuf>,
+    #[command(flatten)]
+    pub target: crate::target::Options,
 
     /// Do not count the events that a full ring buffer drops
     #[arg(long)]

@@ -8,7 +8,7 @@ use crate::compile::{Compiled, PACKAGE, source_folder};
 use crate::error::Result;
 use crate::file::{self, Output};
 use crate::options::Compile;
-use crate::{event_header, package_header, standalone, yaml};
+use crate::{event_header, package_header, standalone, tar, yaml};
 
 /// Writes what is asked for, all of it or nothing.
 pub fn write(compiled: &Compiled, options: &Compile) -> Result<()> {
@@ -38,6 +38,9 @@ pub fn write(compiled: &Compiled, options: &Compile) -> Result<()> {
         let header = event_header::make(&compiled.package, event_header::FOR_HOSTS)?;
         let (name, text) = header.ok_or("--event-header: the package names no event types")?;
         outputs.push(Output::new(folder.join(name), text));
+    }
+    if !compiled.kernels.is_empty() {
+        outputs.push(Output::new(path(".tar"), tar::archive(compiled, &json)?));
     }
     file::write_all(&folder, &outputs, options.flags.verbose)
 }
