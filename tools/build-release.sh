@@ -6,16 +6,18 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 host=$(rustc -vV | sed -n 's/^host: //p')
+flags=()
 small_std=()
 # Where the sources of std are at hand, std is built as small as the rest, which a stable compiler does only for those
 # who say that they know what they ask for. Without them the library is a quarter larger.
 if [ -e "$(rustc --print sysroot)/lib/rustlib/src/rust/library/Cargo.lock" ]; then
     export RUSTC_BOOTSTRAP=1
     small_std=("-Zbuild-std=std,panic_unwind" "-Zbuild-std-features=optimize_for_size")
+    # The place of a panic is its file, without the line: one place for each file, not for each call that may panic.
+    flags+=("-Zlocation-detail=file")
 fi
 # No folder of this machine in the messages of panics.
 sources=${CARGO_HOME:-$HOME/.cargo}/registry/src
-flags=()
 for folder in "$PWD" "$(rustc --print sysroot)/lib/rustlib/src/rust/library" "$sources" "$sources"/*; do
     flags+=("--remap-path-prefix=$folder/=")
 done
