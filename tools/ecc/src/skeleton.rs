@@ -251,7 +251,11 @@ impl Parts<'_> {
             let comments = self.comments.of(name);
             comments.contains_key("instead_of") || comments.contains_key("autoload")
         };
-        (!is_told(&program.name) && !is_told(other)).then_some(other)
+        // One program stands in for one only.
+        let is_taken =
+            |by: &Program| self.comments.of(&by.name).get("instead_of").is_some_and(|of| of == other);
+        let is_free = !self.opened.programs.iter().any(is_taken);
+        (is_free && !is_told(&program.name) && !is_told(other)).then_some(other)
     }
 
     /// The comment of the license: it describes the program.

@@ -201,3 +201,30 @@ fn the_package_reader_understands_the_annotations() {
     let egress = meta.progs.iter().find(|program| program.name == "egress").unwrap();
     assert_eq!((egress.target.tc.handle, egress.target.tc.priority), (2, 3));
 }
+
+#[test]
+fn of_two_hooks_at_one_place_one_is_used_and_the_source_has_the_last_word() {
+    let hook = |comment: &str, section: &str| {
+        let name = section.replace('/', "_");
+        format!("{comment}\nSEC(\"{section}\") int {name}(void *ctx) {{ return 0; }}\n")
+    };
+    let hooks = |comments: [&str; 3]| {
+        hook(comments[0], "fentry/f") + &hook(comments[1], "kprobe/f") + &hook(comments[2], "tp/syscalls/g")
+    };
+    for (comments, expected) in [
+        (["", "", ""], [json!("kprobe_f"), json!(null), json!(null)]),
+        (["", "", "/// @instead_of fentry_f"], [json!("kprobe_f"), json!(null), json!("fentry_f")]),
+        (["", "", "/// @instead_of kprobe_f"], [json!(null), json!(null), json!("kprobe_f")]),
+        (["/// @instead_of tp_syscalls_g", "", ""], [json!("tp_syscalls_g"), json!(null), json!(null)]),
+        (["", "/// @autoload false", ""], [json!(null), json!(null), json!(null)]),
+    ] {
+        let project = Project::new("two-hooks").source("twice.bpf.c", &hooks(comments));
+        project.compile(&["twice.bpf.c"]);
+        let programs = project.meta("twice")["bpf_skel"]["progs"].clone();
+        let found = ["fentry_f", "kprobe_f", "tp_syscalls_g"]
+            .map(|name| named(&programs, name).get("instead_of").cloned().unwrap_or_default());
+        assert_eq!(found, expected, "{comments:?}");
+        // The library reads each.
+        project.package();
+    }
+}
