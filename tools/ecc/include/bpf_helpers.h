@@ -1,6 +1,6 @@
 /*
- * Stands before libbpf's bpf_helpers.h. Names what is sent as an event, so that the debug information tells its type,
- * and counts the ring-buffer records for which there is no room.
+ * Stands before libbpf's bpf_helpers.h. Names what is sent as an event, so that the debug information tells
+ * its type, and counts the ring-buffer records for which there is no room.
  */
 #pragma clang system_header
 #include_next <bpf/bpf_helpers.h>
@@ -58,45 +58,47 @@ __eunomia_ringbuf_output(void *ring, void *data, unsigned long long size, unsign
  */
 #define __eunomia_note(name, what) __typeof__(1 ? (what) : (what)) name = (what)
 
-#define __eunomia_typed_output(call, ctx, map, flags, data, size)                                                      \
-    ({                                                                                                                 \
-        __eunomia_note(__eunomia_map, map);                                                                            \
-        __eunomia_note(__eunomia_data, data);                                                                          \
-        (call)(ctx, (void *)__eunomia_map, flags, (void *)__eunomia_data, size);                                       \
+#define __eunomia_typed_output(call, ctx, map, flags, data, size)                                            \
+    ({                                                                                                       \
+        __eunomia_note(__eunomia_map, map);                                                                  \
+        __eunomia_note(__eunomia_data, data);                                                                \
+        (call)(ctx, (void *)__eunomia_map, flags, (void *)__eunomia_data, size);                             \
     })
-#define __eunomia_typed_ringbuf_output(map, data, size, flags)                                                         \
-    ({                                                                                                                 \
-        __eunomia_note(__eunomia_map, map);                                                                            \
-        __eunomia_note(__eunomia_data, data);                                                                          \
-        __eunomia_ringbuf_output((void *)__eunomia_map, (void *)__eunomia_data, size, flags);                          \
+#define __eunomia_typed_ringbuf_output(map, data, size, flags)                                               \
+    ({                                                                                                       \
+        __eunomia_note(__eunomia_map, map);                                                                  \
+        __eunomia_note(__eunomia_data, data);                                                                \
+        __eunomia_ringbuf_output((void *)__eunomia_map, (void *)__eunomia_data, size, flags);                \
     })
-#define __eunomia_typed_ringbuf_reserve(map, size, flags)                                                              \
-    ({                                                                                                                 \
-        __eunomia_note(__eunomia_map, map);                                                                            \
-        __eunomia_ringbuf_reserve((void *)__eunomia_map, size, flags);                                                 \
+#define __eunomia_typed_ringbuf_reserve(map, size, flags)                                                    \
+    ({                                                                                                       \
+        __eunomia_note(__eunomia_map, map);                                                                  \
+        __eunomia_ringbuf_reserve((void *)__eunomia_map, size, flags);                                       \
     })
-#define __eunomia_typed_ringbuf_submit(data, flags)                                                                    \
-    ({                                                                                                                 \
-        __eunomia_note(__eunomia_data, data);                                                                          \
-        (bpf_ringbuf_submit)((void *)__eunomia_data, flags);                                                           \
+#define __eunomia_typed_ringbuf_submit(data, flags)                                                          \
+    ({                                                                                                       \
+        __eunomia_note(__eunomia_data, data);                                                                \
+        (bpf_ringbuf_submit)((void *)__eunomia_data, flags);                                                 \
     })
 
 /*
- * Function-like, so that other uses of the names stay as they are; variadic, since a compound literal may have commas.
- * One that has is passed on as it is.
+ * Function-like, so that other uses of the names stay as they are; variadic, since a compound literal may
+ * have commas. One that has is passed on as it is.
  */
 #define __eunomia_16th(_1, _2, _3, _4, _5, _6, _7, _8, _9, _10, _11, _12, _13, _14, _15, name, ...) name
-#define __eunomia_if_5(yes, no, ...)                                                                                   \
+#define __eunomia_if_5(yes, no, ...)                                                                         \
     __eunomia_16th(__VA_ARGS__, no, no, no, no, no, no, no, no, no, no, yes, no, no, no, no)(__VA_ARGS__)
-#define __eunomia_if_4(yes, no, ...)                                                                                   \
+#define __eunomia_if_4(yes, no, ...)                                                                         \
     __eunomia_16th(__VA_ARGS__, no, no, no, no, no, no, no, no, no, no, no, yes, no, no, no)(__VA_ARGS__)
 #define __eunomia_typed_perf_output(...) __eunomia_typed_output(bpf_perf_event_output, __VA_ARGS__)
 #define __eunomia_typed_skb_output(...) __eunomia_typed_output(bpf_skb_output, __VA_ARGS__)
 #define __eunomia_typed_xdp_output(...) __eunomia_typed_output(bpf_xdp_output, __VA_ARGS__)
-#define bpf_perf_event_output(...) __eunomia_if_5(__eunomia_typed_perf_output, (bpf_perf_event_output), __VA_ARGS__)
+#define bpf_perf_event_output(...)                                                                           \
+    __eunomia_if_5(__eunomia_typed_perf_output, (bpf_perf_event_output), __VA_ARGS__)
 #define bpf_skb_output(...) __eunomia_if_5(__eunomia_typed_skb_output, (bpf_skb_output), __VA_ARGS__)
 #define bpf_xdp_output(...) __eunomia_if_5(__eunomia_typed_xdp_output, (bpf_xdp_output), __VA_ARGS__)
-#define bpf_ringbuf_output(...) __eunomia_if_4(__eunomia_typed_ringbuf_output, __eunomia_ringbuf_output, __VA_ARGS__)
+#define bpf_ringbuf_output(...)                                                                              \
+    __eunomia_if_4(__eunomia_typed_ringbuf_output, __eunomia_ringbuf_output, __VA_ARGS__)
 #define bpf_ringbuf_reserve(map, ...) __eunomia_typed_ringbuf_reserve(map, __VA_ARGS__)
 #define bpf_ringbuf_submit(data, ...) __eunomia_typed_ringbuf_submit(data, __VA_ARGS__)
 

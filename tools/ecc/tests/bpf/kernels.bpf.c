@@ -1,11 +1,11 @@
 // Code for many kernels: names what this one has no more, asks what there is, and lets the host choose sizes.
-#include <vmlinux.h>
-#include <bpf/bpf_helpers.h>
-#include <bpf/bpf_core_read.h>
-#include <bpf/bpf_tracing.h>
-#include <errno.h>
 #include "kernels.bpf.h"
 #include "kernels.h"
+#include <bpf/bpf_core_read.h>
+#include <bpf/bpf_helpers.h>
+#include <bpf/bpf_tracing.h>
+#include <errno.h>
+#include <vmlinux.h>
 
 extern u32 LINUX_KERNEL_VERSION __kconfig;
 extern int CONFIG_HZ __kconfig __weak;
@@ -42,9 +42,8 @@ struct {
     __type(value, struct hist);
 } hists SEC(".maps");
 
-static int on_switch(void *ctx, struct task_struct *prev, struct task_struct *next)
-{
-    struct task_key key = { .pid = BPF_CORE_READ(prev, pid) };
+static int on_switch(void *ctx, struct task_struct *prev, struct task_struct *next) {
+    struct task_key key = {.pid = BPF_CORE_READ(prev, pid)};
     u64 now = bpf_ktime_get_ns(), *tsp;
     struct hist *histp;
     u32 pid = key.pid;
@@ -69,8 +68,7 @@ static int on_switch(void *ctx, struct task_struct *prev, struct task_struct *ne
 }
 
 SEC("raw_tp/sched_switch")
-int BPF_PROG(switched, bool preempt, struct task_struct *prev, struct task_struct *next)
-{
+int BPF_PROG(switched, bool preempt, struct task_struct *prev, struct task_struct *next) {
     return on_switch(ctx, prev, next);
 }
 

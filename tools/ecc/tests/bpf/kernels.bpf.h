@@ -1,8 +1,8 @@
 #ifndef __KERNELS_BPF_H
 #define __KERNELS_BPF_H
 
-#include <vmlinux.h>
 #include <bpf/bpf_core_read.h>
+#include <vmlinux.h>
 
 struct task_struct___new {
     unsigned int __state;
@@ -13,8 +13,7 @@ struct bio___new {
 } __attribute__((preserve_access_index));
 
 /* The name changed with Linux 5.14. */
-static __always_inline s64 task_state(void *task)
-{
+static __always_inline s64 task_state(void *task) {
     struct task_struct___new *now = task;
 
     if (bpf_core_field_exists(now->__state))
@@ -23,8 +22,7 @@ static __always_inline s64 task_state(void *task)
 }
 
 /* With Linux 5.12. */
-static __always_inline struct gendisk *disk_of(void *bio)
-{
+static __always_inline struct gendisk *disk_of(void *bio) {
     struct bio___new *now = bio;
 
     if (bpf_core_field_exists(now->bi_bdev))
@@ -33,8 +31,7 @@ static __always_inline struct gendisk *disk_of(void *bio)
 }
 
 /* A power of two. */
-static __always_inline u64 slot(u64 value)
-{
+static __always_inline u64 slot(u64 value) {
     u64 result = 0;
 
     for (int shift = 32; shift; shift /= 2)

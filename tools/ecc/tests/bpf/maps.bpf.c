@@ -1,4 +1,5 @@
-// Maps and calls of newer programs: maps in maps, timers, bpf_loop, storage, global functions and subprograms.
+// Maps and calls of newer programs: maps in maps, timers, bpf_loop, storage, global functions and
+// subprograms.
 #include "vmlinux.h"
 #include <bpf/bpf_helpers.h>
 
@@ -14,7 +15,7 @@ struct {
     __uint(max_entries, 2);
     __type(key, u32);
     __array(values, struct inner);
-} outer SEC(".maps") = { .values = { &first, &second } };
+} outer SEC(".maps") = {.values = {&first, &second}};
 
 struct bell {
     struct bpf_timer timer;
@@ -50,27 +51,23 @@ struct {
 
 u64 steps;
 
-static int step(u32 index, void *context)
-{
+static int step(u32 index, void *context) {
     u64 *sum = context;
 
     *sum += index;
     return 0;
 }
 
-static int ring(void *map, u32 *key, struct bell *bell)
-{
+static int ring(void *map, u32 *key, struct bell *bell) {
     bell->rings++;
     return 0;
 }
 
-__noinline int is_even(u32 number)
-{
+__noinline int is_even(u32 number) {
     return number % 2 == 0;
 }
 
-static __noinline u64 count(u32 key)
-{
+static __noinline u64 count(u32 key) {
     u64 one = 1, *known = bpf_map_lookup_elem(&counts, &key);
 
     if (!known) {
@@ -81,8 +78,7 @@ static __noinline u64 count(u32 key)
 }
 
 SEC("tc")
-int walk(struct __sk_buff *skb)
-{
+int walk(struct __sk_buff *skb) {
     u32 key = 0;
     u64 sum = 0;
     struct bell *bell = bpf_map_lookup_elem(&bells, &key);
@@ -101,8 +97,7 @@ int walk(struct __sk_buff *skb)
 }
 
 SEC("cgroup_skb/egress")
-int counted(struct __sk_buff *skb)
-{
+int counted(struct __sk_buff *skb) {
     u64 *packets = bpf_get_local_storage(&storage, 0);
 
     __sync_fetch_and_add(packets, 1);
@@ -110,9 +105,9 @@ int counted(struct __sk_buff *skb)
 }
 
 SEC("tp_btf/sched_switch")
-int stored(u64 *ctx)
-{
-    u64 *times = bpf_task_storage_get(&tasks, (struct task_struct *)ctx[1], NULL, BPF_LOCAL_STORAGE_GET_F_CREATE);
+int stored(u64 *ctx) {
+    u64 *times =
+        bpf_task_storage_get(&tasks, (struct task_struct *)ctx[1], NULL, BPF_LOCAL_STORAGE_GET_F_CREATE);
 
     if (times)
         ++*times;

@@ -24,10 +24,9 @@ struct {
 } calls SEC(".maps");
 
 SEC("uprobe")
-int BPF_UPROBE(called, const char *host)
-{
+int BPF_UPROBE(called, const char *host) {
     u32 tid = bpf_get_current_pid_tgid();
-    struct call call = { .time = bpf_ktime_get_ns(), .pid = bpf_get_current_pid_tgid() >> 32 };
+    struct call call = {.time = bpf_ktime_get_ns(), .pid = bpf_get_current_pid_tgid() >> 32};
 
     bpf_probe_read_user_str(call.host, sizeof(call.host), host);
     bpf_map_update_elem(&starts, &tid, &call, BPF_ANY);
@@ -35,8 +34,7 @@ int BPF_UPROBE(called, const char *host)
 }
 
 SEC("uretprobe")
-int BPF_URETPROBE(returned)
-{
+int BPF_URETPROBE(returned) {
     u32 tid = bpf_get_current_pid_tgid();
     struct call *call = bpf_map_lookup_elem(&starts, &tid);
 
@@ -49,14 +47,12 @@ int BPF_URETPROBE(returned)
 }
 
 SEC("usdt")
-int BPF_USDT(marked, int number)
-{
+int BPF_USDT(marked, int number) {
     return number;
 }
 
 SEC("kprobe/dummy_file_read")
-int BPF_KPROBE(read_begins, struct kiocb *iocb)
-{
+int BPF_KPROBE(read_begins, struct kiocb *iocb) {
     return 0;
 }
 
