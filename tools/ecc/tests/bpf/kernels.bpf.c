@@ -1,11 +1,13 @@
 // Code for many kernels: names what this one has no more, asks what there is, and lets the host choose sizes.
-#include "kernels.bpf.h"
-#include "kernels.h"
+#include <vmlinux.h>
+
 #include <bpf/bpf_core_read.h>
 #include <bpf/bpf_helpers.h>
 #include <bpf/bpf_tracing.h>
 #include <errno.h>
-#include <vmlinux.h>
+
+#include "kernels.bpf.h"
+#include "kernels.h"
 
 extern u32 LINUX_KERNEL_VERSION __kconfig;
 extern int CONFIG_HZ __kconfig __weak;

@@ -1,8 +1,9 @@
 #ifndef __KERNELS_BPF_H
 #define __KERNELS_BPF_H
 
-#include <bpf/bpf_core_read.h>
 #include <vmlinux.h>
+
+#include <bpf/bpf_core_read.h>
 
 struct task_struct___new {
     unsigned int __state;
