@@ -41,7 +41,7 @@ impl Trust {
     pub fn check(&self, name: &str, bytes: &[u8], signature: Option<&str>) -> Result<String> {
         let refused = |why: String| Failure::new(Code::Source, format_args!("{name}: {why}"));
         let signature =
-            signature.ok_or_else(|| refused("not signed; there is no .minisig beside it".into()))?;
+            signature.ok_or_else(|| refused("not signed: no .minisig was found beside it".into()))?;
         let signature = SignatureBox::from_string(signature)
             .map_err(|why| refused(format!("its signature is not one of minisign: {why}")))?;
         let Some((path, key)) = self.keys.iter().find(|(_, key)| key.keynum() == signature.keynum()) else {

@@ -106,14 +106,18 @@ fn with_signature(http: &Http, url: &str, bytes: Vec<u8>, options: Options) -> R
     Ok(Download { bytes, signature })
 }
 
-/// The signature never comes from the cache: it is small, and a new one may have been made. Without the network there is
-/// none.
+/// The signature never comes from the cache: it is small, and a new one may have been made. That it cannot be had is told;
+/// a program that came all the same then counts as not signed.
 fn signature(http: &Http, url: &str) -> Result<Option<String>> {
     let url = place::with_suffix(url, SIGNATURE_SUFFIX);
     match http.get(&url, None, MAX_SIGNATURE) {
         Ok(Answer::Body { bytes, .. }) => Ok(String::from_utf8(bytes).ok()),
         Ok(Answer::Unchanged) => Ok(None),
-        Err(Error { problem: Problem::Missing | Problem::Unreachable, .. }) => Ok(None),
+        Err(Error { problem: Problem::Missing, .. }) => Ok(None),
+        Err(Error { problem: Problem::Unreachable, text }) => {
+            eprintln!("ecli: {text}; the signature cannot be had");
+            Ok(None)
+        }
         Err(error) => Err(error.into()),
     }
 }

@@ -4,7 +4,7 @@ use std::fs;
 use std::process::Command;
 
 use crate::server::{Reply, Server};
-use crate::{Place, package};
+use crate::{Ended, Place, package};
 
 const SOURCE: i32 = 3;
 
@@ -92,6 +92,25 @@ fn the_signature_of_a_url_lies_beside_it() {
     bytes[100] ^= 1;
     server.on("/p.json", Reply::Content(bytes));
     place.run(&["run", "--require-signed", "--trust", "trusted", &url]).refused(SOURCE, &["other bytes"]);
+}
+
+#[test]
+fn a_signature_that_cannot_be_had_is_not_taken_for_none() {
+    let (place, proxy) = (signed(), Server::new());
+    proxy.on("/p.json", Reply::Tagged("\"one\"", package()));
+    let inspect = |proxy: &str| {
+        let url = "http://nowhere.invalid/p.json";
+        let mut command = place.command(&["inspect", "--require-signed", "--trust", "trusted", url]);
+        Ended::of(command.env("http_proxy", proxy))
+    };
+    inspect(&proxy.url).refused(SOURCE, &["not signed"]);
+    // The program is kept from before, and nobody answers any more.
+    let ended = inspect("http://127.0.0.1:1");
+    assert_eq!(ended.code, Some(SOURCE), "{ended:?}");
+    assert!(
+        ended.err.contains("p.json.minisig: ") && ended.err.contains("signature cannot be had"),
+        "{ended:?}"
+    );
 }
 
 #[test]
