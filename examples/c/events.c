@@ -14,8 +14,7 @@ static void on_signal(int number) {
 }
 
 static void on_log(void *arg, uint32_t level, const char *line) {
-    (void)arg;
-    (void)level;
+    (void)arg, (void)level;
     fprintf(stderr, "%s\n", line);
 }
 
@@ -39,10 +38,9 @@ int main(int argc, char **argv) {
     int status = eunomia_open_file(vm, argv[1], EUNOMIA_KIND_JSON);
     if (status >= 0)
         status = eunomia_attach(vm);
-    if (status >= 0) {
-        alarm(argc > 2 ? (unsigned)atoi(argv[2]) : 0);
+    alarm(argc > 2 ? (unsigned)atoi(argv[2]) : 0);
+    if (status >= 0)
         status = eunomia_run(vm, EUNOMIA_FORMAT_JSON, on_event, NULL);
-    }
     if (status < 0)
         fprintf(stderr, "%s: %s\n%s", argv[1], eunomia_errmsg(vm), eunomia_errdetail(vm));
     signal(SIGINT, SIG_IGN); // one that comes late would stop a vm that is gone
