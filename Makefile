@@ -79,6 +79,7 @@ notice: setup ## write NOTICE: what is linked in, and under which licences
 install: $(LIB) $(DIST)/libeunomia.a ## install libraries, headers, pkg-config and CMake files, manual, ecc and ecli below DESTDIR/PREFIX
 	cargo build --release --package ecc --package ecli
 	cargo xtask size target/release/ecc
+	cargo xtask size target/release/ecli
 	install -Dm 755 $(DIST)/libeunomia.so.$(VERSION) -t $(DEST)/lib
 	ln -sf libeunomia.so.$(VERSION) $(DEST)/lib/$(SONAME)
 	ln -sf $(SONAME) $(DEST)/lib/libeunomia.so

@@ -8,18 +8,23 @@ const MAX_BYTES: u64 = 1_000_000;
 /// Bytes that the stripped compiler may have: it runs clang and has nothing of it inside.
 const MAX_ECC: u64 = 5_000_000;
 
+/// Bytes that the stripped ecli may have, with TLS, registries and symbols of stacks.
+const MAX_ECLI: u64 = 8_000_000;
+
 /// Bytes more that are allowed where std is linked as it comes, because its sources are not installed.
 const LARGE_STD: u64 = 300_000;
 
 /// The only libraries it may need, so none of LLVM's; all of them are part of any glibc system.
 const MAY_NEED: [&str; 4] = ["libc.so.6", "libm.so.6", "libgcc_s.so.1", "ld-linux-x86-64.so.2"];
 
-/// Prints the size of `library`, which may be ecc too, and what it needs; an error where a limit is passed.
+/// Prints the size of `library`, which may be a tool too, and what it needs; an error where a limit is passed.
 pub fn check(library: &str) -> Result<(), String> {
     let bytes = std::fs::metadata(library).map_err(|error| format!("{library}: {error}"))?.len();
     let needed = needed(library)?;
     let (limit, std) = if library.ends_with("/ecc") {
         (MAX_ECC, "")
+    } else if library.ends_with("/ecli") {
+        (MAX_ECLI, "")
     } else if has_std_sources()? {
         (MAX_BYTES, "")
     } else {
