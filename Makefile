@@ -34,7 +34,7 @@ export PATH := $(PATH):$(HOME)/.cargo/bin:/usr/sbin:/sbin
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 .SECONDEXPANSION:
-.PHONY: FORCE help run test lint fmt header size notice install dist archive container wheel bench vm clean setup setup-wasm setup-python setup-test setup-lint setup-vm packages
+.PHONY: FORCE help run test lint fmt header size notice install dist archive container wheel bench vm clean setup setup-wasm setup-python setup-test setup-bench setup-lint setup-vm packages
 
 help: ## list these targets
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
@@ -118,8 +118,8 @@ wheel: setup-python $(LIB) ## build the wheel of the Python binding in target/di
 	EUNOMIA_LIBRARY=$(abspath $(LIB)) $(VENV)/python -m build --wheel --no-isolation --outdir $(DIST) bindings/python
 	$(VENV)/python -m auditwheel show $(DIST)/eunomia-$(VERSION)-py3-*.whl
 
-bench: setup-test $(LIB) packages ## compare with plain libbpf and hand-written C, see docs/performance.md
-	cargo build --release --package ecc
+bench: setup-test setup-bench $(LIB) packages ## compare with plain libbpf, hand-written C and bpftrace, see docs/performance.md
+	cargo build --release --package ecc --package ecli
 	cargo bench --profile dev --bench figures
 
 vm: setup-vm packages ## run the tests marked for it on another kernel under QEMU; KERNEL=5.10, 6.1 or 6.12
@@ -134,6 +134,8 @@ setup-wasm:
 	@tools/setup.sh wasm
 setup-test:
 	@tools/setup.sh test
+setup-bench:
+	@tools/setup.sh bench
 setup-lint:
 	@tools/setup.sh lint
 setup-python:

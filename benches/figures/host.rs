@@ -1,7 +1,7 @@
 //! A host program that runs until it is dropped, and what the kernel says about it.
 
 use std::fs;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -11,26 +11,53 @@ use super::Result;
 pub struct Host(Child);
 
 impl Host {
+    /// Starts a program.
+    pub fn spawn(command: &mut Command) -> Result<Host> {
+        command.spawn().map(Host).map_err(|e| format!("{command:?}: {e}"))
+    }
+
     /// Starts a program with a package or object, and waits until it is up and asleep.
     pub fn start(program: &Path, argument: &Path) -> Result<Host> {
-        let named = |e: &dyn std::fmt::Display| format!("{}: {e}", program.display());
-        let child = Command::new(program).arg(argument).stdout(Stdio::piped()).spawn();
-        let mut host = Host(child.map_err(|e| named(&e))?);
-        let mut line = String::new();
-        if let Some(stdout) = host.0.stdout.take() {
-            BufReader::new(stdout).read_line(&mut line).map_err(|e| named(&e))?;
-        }
-        if line != "ready\n" {
-            return Err(named(&"does not get ready"));
+        let mut host = Host::spawn(Command::new(program).arg(argument).stdout(Stdio::piped()))?;
+        if host.first_line()? != "ready\n" {
+            return Err(format!("{}: does not get ready", program.display()));
         }
         // It says so just before it waits.
         std::thread::sleep(Duration::from_millis(500));
         Ok(host)
     }
 
+    /// The first line on its stdout, which is a pipe; nobody reads the others.
+    pub fn first_line(&mut self) -> Result<String> {
+        let stdout = self.0.stdout.as_mut().ok_or("stdout is no pipe")?;
+        let mut line = String::new();
+        BufReader::new(stdout).read_line(&mut line).map_err(|e| e.to_string())?;
+        Ok(line)
+    }
+
+    /// What it prints on stderr, which is a pipe, until it ends by itself.
+    pub fn last_words(&mut self) -> Result<String> {
+        let mut words = String::new();
+        let mut stderr = self.0.stderr.take().ok_or("stderr is no pipe")?;
+        stderr.read_to_string(&mut words).map_err(|e| e.to_string())?;
+        Ok(words)
+    }
+
     /// VmRSS.
     pub fn resident_kb(&self) -> Result<i64> {
-        field(&format!("/proc/{}/status", self.0.id()), "VmRSS").map(|kb| kb as i64)
+        self.status("VmRSS").map(|kb| kb as i64)
+    }
+
+    /// A number in its /proc/PID/status.
+    pub fn status(&self, name: &str) -> Result<u64> {
+        field(&format!("/proc/{}/status", self.0.id()), name)
+    }
+
+    /// Nanoseconds that its first thread has been at work.
+    pub fn cpu_ns(&self) -> Result<f64> {
+        let path = format!("/proc/{}/schedstat", self.0.id());
+        let text = fs::read_to_string(&path).map_err(|e| format!("{path}: {e}"))?;
+        text.split(' ').next().and_then(|ns| ns.parse().ok()).ok_or_else(|| format!("{path}: {text:?}"))
     }
 
     /// How often its threads have gone to sleep, which is how often they were awake.

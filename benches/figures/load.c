@@ -8,7 +8,7 @@
 
 static double plain_round(const char *path) {
     double start = now_ns(), end;
-    struct host host;
+    struct host host = {0};
 
     plain_start(&host, path);
     end = now_ns();

@@ -7,6 +7,7 @@
 
 mod bindings;
 mod compile;
+mod ecli;
 mod host;
 mod lives;
 mod programs;
@@ -45,6 +46,7 @@ fn figures() -> Result<()> {
     library(&built)?;
     package_size()?;
     compile::figures()?;
+    ecli::figures(&built)?;
     bindings::figures(&built)
 }
 
@@ -200,13 +202,14 @@ fn wakeups(built: &Built) -> Result<()> {
     let ours = Host::start(&built.our_host, &built.signal_package)?;
     let without_source = Host::start(&built.our_host, &built.idle_package)?;
     let guest = Host::start(&built.our_host, &built.guests[0])?;
-    let hosts = [&plain, &ours, &without_source, &guest];
+    let tool = ecli::idle(&built.signal_package)?;
+    let hosts = [&plain, &ours, &without_source, &guest, &tool];
     let count = || hosts.iter().map(|host| host.wakeups()).collect::<Result<Vec<u64>>>();
     let before = count()?;
     std::thread::sleep(IDLE);
     let counts: Vec<_> = count()?.iter().zip(before).map(|(after, before)| after - before).collect();
     let theirs = format!("libbpf {}", counts[0]);
-    let names = ["wake-ups in 10 s", "  without a source", "  of a guest"];
+    let names = ["wake-ups in 10 s", "  without a source", "  of a guest", "  of ecli"];
     for (name, &count) in names.iter().zip(&counts[1..]) {
         row(name, &theirs, &format!("eunomia {count}"), "", "0", count == 0);
     }

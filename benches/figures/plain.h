@@ -9,6 +9,9 @@
 #define MAX_LINKS 16
 
 struct host {
+    // What gets the events; without it they are dropped.
+    ring_buffer_sample_fn on_ring;
+    perf_buffer_sample_fn on_perf;
     struct bpf_object *object;
     struct bpf_link *links[MAX_LINKS];
     int count;
@@ -30,17 +33,18 @@ static void plain_open_buffer(struct host *host) {
 
     check(map != NULL, "map \"events\"");
     if (bpf_map__type(map) == BPF_MAP_TYPE_RINGBUF)
-        host->ring = ring_buffer__new(bpf_map__fd(map), plain_ring_event, NULL, NULL);
+        host->ring = ring_buffer__new(bpf_map__fd(map), host->on_ring, NULL, NULL);
     else
-        host->perf = perf_buffer__new(bpf_map__fd(map), 64, plain_perf_event, NULL, NULL, NULL);
+        host->perf = perf_buffer__new(bpf_map__fd(map), 64, host->on_perf, NULL, NULL, NULL);
     check(host->ring || host->perf, "buffer");
 }
 
-// Opens, loads, opens the buffer of the map "events", attaches.
+// Opens, loads, opens the buffer of the map "events", attaches. What is not set is zero.
 static void plain_start(struct host *host, const char *path) {
     struct bpf_program *prog;
 
-    memset(host, 0, sizeof(*host));
+    host->on_ring = host->on_ring ? host->on_ring : plain_ring_event;
+    host->on_perf = host->on_perf ? host->on_perf : plain_perf_event;
     host->object = bpf_object__open_file(path, NULL);
     check(host->object != NULL, path);
     check(!bpf_object__load(host->object), path);
@@ -52,6 +56,14 @@ static void plain_start(struct host *host, const char *path) {
         host->links[host->count] = bpf_program__attach(prog);
         check(host->links[host->count++] != NULL, bpf_program__name(prog));
     }
+}
+
+// Waits for events, and returns after a batch of them.
+static inline void plain_poll(struct host *host) {
+    if (host->ring)
+        ring_buffer__poll(host->ring, -1);
+    else
+        perf_buffer__poll(host->perf, -1);
 }
 
 static inline void plain_end(struct host *host) {

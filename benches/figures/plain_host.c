@@ -3,17 +3,13 @@
 #include "plain.h"
 
 int main(int argc, char **argv) {
-    struct host host;
+    struct host host = {0};
 
     if (argc != 2)
         die("usage", "plain_host OBJECT");
     plain_start(&host, argv[1]);
     puts("ready");
     fflush(stdout);
-    for (;;) {
-        if (host.ring)
-            ring_buffer__poll(host.ring, -1);
-        else
-            perf_buffer__poll(host.perf, -1);
-    }
+    for (;;)
+        plain_poll(&host);
 }

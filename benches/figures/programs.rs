@@ -27,6 +27,8 @@ pub struct Built {
     pub guest_start: PathBuf,
     pub load: PathBuf,
     pub plain_host: PathBuf,
+    pub plain_tool: PathBuf,
+    pub flood: PathBuf,
     pub our_host: PathBuf,
 }
 
@@ -55,12 +57,15 @@ impl Built {
             guest_start: program("guest_start")?,
             load: program("load")?,
             plain_host: program("plain_host")?,
+            plain_tool: program("plain_tool")?,
+            flood: program("flood")?,
             our_host: program("our_host")?,
         })
     }
 }
 
-fn sources() -> PathBuf {
+/// The folder of these programs.
+pub fn sources() -> PathBuf {
     root().join("benches/figures")
 }
 
