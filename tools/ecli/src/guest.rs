@@ -114,6 +114,7 @@ fn check(options: &Run) -> Result<()> {
         ("--columns", !options.columns.is_empty()),
         ("--attach", !options.attach.is_empty()),
         ("--map", !options.map.is_empty()),
+        ("--symbols", options.symbols),
         ("--format csv", options.format() == Format::Csv),
     ];
     match options.iter().find(|(_, is_given)| *is_given) {

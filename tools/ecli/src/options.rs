@@ -149,6 +149,7 @@ pub struct Doctor {
 
 #[derive(Args)]
 pub struct Manual {
+    /// Folder with share/man and the folders of completions; what is missing is made
     pub prefix: PathBuf,
 }
 
@@ -196,6 +197,10 @@ pub struct Run {
     /// Say for each event when it arrived
     #[arg(long)]
     pub timestamps: bool,
+
+    /// In JSON too, the functions on stacks in place of their addresses
+    #[arg(long)]
+    pub symbols: bool,
 
     /// Types of the kernel: a BTF file, or a folder as btfhub-archive has it
     #[arg(long, value_name = "PATH")]

@@ -8,7 +8,7 @@ use eunomia::{Event, EventKind, Flow, Level, Options, Status, Vm};
 
 use crate::archive::Unpacked;
 use crate::error::{Code, Failure, Result, say};
-use crate::options::{LogLevel, Run};
+use crate::options::{Format, LogLevel, Run};
 use crate::output::{self, Output};
 use crate::source::{self, Kind, Request};
 use crate::view::View;
@@ -16,6 +16,9 @@ use crate::{Ended, attach, capabilities, guest, signals};
 
 /// `BPF_PROG_TYPE_TRACING`, which iterators belong to.
 const TRACING: u32 = 26;
+
+/// Bytes of the events that wait while the names of functions are found.
+const QUEUE: usize = 16 << 20;
 
 /// Polls of what is left in the kernel's buffers, of 65536 events each.
 const LAST_POLLS: usize = 64;
@@ -32,12 +35,12 @@ pub fn run(options: &Run, log_level: Option<LogLevel>) -> Ended {
         Kind::Json => {
             let vm = Vm::new(settings)?;
             vm.open(&program.bytes, eunomia::Kind::Json as u32).map_err(|e| not_opened(&program.name, e))?;
-            package(vm, options, &argv)
+            package(vm, &program.bytes, options, &argv)
         }
         Kind::Object => {
             let vm = Vm::new(settings)?;
             vm.open_object(&program.bytes, None).map_err(|e| not_opened(&program.name, e))?;
-            package(vm, options, &argv)
+            package(vm, &program.bytes, options, &argv)
         }
         Kind::Tar => {
             let unpacked = Unpacked::new(&program.bytes, &program.name)?;
@@ -45,7 +48,7 @@ pub fn run(options: &Run, log_level: Option<LogLevel>) -> Ended {
             let vm = Vm::new(settings)?;
             let json = unpacked.package()?;
             vm.open(&json, eunomia::Kind::Json as u32).map_err(|e| not_opened(&program.name, e))?;
-            package(vm, options, &argv)
+            package(vm, &json, options, &argv)
         }
     }
 }
@@ -78,21 +81,28 @@ fn not_opened(name: &str, error: eunomia::Error) -> Failure {
     if is_package { failure.with_code(Code::Source) } else { failure }
 }
 
-/// Runs a package that has been opened.
-fn package(vm: Vm, options: &Run, argv: &[&str]) -> Ended {
+/// Runs a package that has been opened; `bytes` is its file.
+fn package(vm: Vm, bytes: &[u8], options: &Run, argv: &[&str]) -> Ended {
     let asked = vm.args_set(argv).map_err(|e| Failure::from(e).with_code(Code::Usage).at(argv[0]))?;
     if asked {
         return output::print(Output::open(None)?, &format!("{}\n", vm.args_help()?.trim_end()));
     }
     attach::apply(&vm, &options.attach)?;
+    if options.symbols && matches!(options.format(), Format::Csv | Format::Raw) {
+        return Err(Failure::new(Code::Usage, "--symbols is for --format json; a table has them anyway"));
+    }
     let output = Output::open(options.output.as_deref())?;
     let vm = Arc::new(vm);
     vm.load().map_err(capabilities::explain)?;
-    let view = View::of_package(options, &vm, output)?;
+    let view = View::of_package(options, &vm, bytes, output)?;
     check_maps(&vm, &options.map)?;
     vm.attach().map_err(capabilities::explain)?;
     let start = Instant::now();
     capabilities::give_up(&vm, view.has_stacks());
+    if view.has_stacks() {
+        // Finding names takes longer than the kernel's buffers last.
+        vm.queue_start(QUEUE)?;
+    }
     signals::watch(&vm)?;
     if let Some(time) = options.duration {
         signals::stop_after(&vm, time)?;
@@ -129,6 +139,9 @@ impl Session<'_> {
         }
         let was_stopped = self.events()?;
         self.vm.detach()?;
+        if self.view.has_stacks() {
+            self.vm.queue_stop()?;
+        }
         // What came until then is still to be had. Sampled maps have something to tell for ever.
         for _ in 0..LAST_POLLS {
             if !was_stopped || self.view.is_done() || self.poll(0)? == 0 {
@@ -203,7 +216,7 @@ impl Session<'_> {
     fn maps(&mut self) -> Result<()> {
         for name in &self.options.map {
             let format = match self.options.format() {
-                crate::options::Format::Json => eunomia::Format::Json,
+                Format::Json => eunomia::Format::Json,
                 _ => eunomia::Format::Text,
             };
             let buffer = &mut self.view.output.buffer;

@@ -3,8 +3,9 @@
 //! The library gives addresses; what they mean is found out here, when they are shown. A process may be gone by then, or
 //! its files may not be for us to read: its addresses stay numbers.
 
-use std::fmt::Write;
+use std::collections::HashMap;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use blazesym::symbolize::source::{Kernel, Process, Source};
 use blazesym::symbolize::{Input, Symbolized, Symbolizer};
@@ -19,10 +20,20 @@ pub const PRIVILEGES: [Capability; 4] = [
     Capability::CAP_CHECKPOINT_RESTORE,
 ];
 
+/// How long the names of a process are taken for true: it may load other files, or be another one with the same number.
+const REMEMBERED: Duration = Duration::from_secs(1);
+
+/// Names that are remembered at most.
+const MAX_KNOWN: usize = 1 << 16;
+
 /// Knows the functions of the kernel and of processes that it was asked about.
 pub struct Symbols {
     symbolizer: Symbolizer,
     kernel: Source<'static>,
+    /// Names by process (0: the kernel) and address.
+    known: HashMap<(u32, u64), Box<str>>,
+    /// When the names of processes were last forgotten.
+    since: Instant,
     /// Whether the files of processes can be had by what is mapped rather than by name, which is right in containers too.
     map_files: bool,
 }
@@ -36,51 +47,62 @@ impl Symbols {
         Symbols {
             symbolizer: Symbolizer::builder().enable_code_info(false).enable_inlined_fns(false).build(),
             kernel: Source::Kernel(kernel),
+            known: HashMap::new(),
+            since: Instant::now(),
             map_files: has(Capability::CAP_CHECKPOINT_RESTORE) || has(Capability::CAP_SYS_ADMIN),
         }
     }
 
-    /// Appends a line for each address of a stack, which ends at the first zero. `pid`: the process of those that do not
-    /// belong to the kernel.
-    pub fn stack(&self, addresses: &[u64], pid: u32, out: &mut Vec<u8>) {
+    /// Calls `frame` with the name of each address of a stack, which ends at the first zero. `pid`: the process of those
+    /// that do not belong to the kernel.
+    pub fn stack(&mut self, addresses: &[u64], pid: u32, mut frame: impl FnMut(&str)) {
+        if self.since.elapsed() > REMEMBERED {
+            self.known.retain(|(_, address), _| is_kernel(*address));
+            self.since = Instant::now();
+        }
+        if self.known.len() > MAX_KNOWN {
+            self.known.clear();
+        }
         let len = addresses.iter().position(|address| *address == 0).unwrap_or(addresses.len());
-        let mut rest = &addresses[..len];
-        while let Some(first) = rest.first() {
-            let same = |address: &u64| is_kernel(*address) == is_kernel(*first);
-            let run = rest.iter().position(|address| !same(address)).unwrap_or(rest.len());
-            let (part, others) = rest.split_at(run);
-            self.part(part, pid, out);
-            rest = others;
+        let key = |address: u64| (if is_kernel(address) { 0 } else { pid }, address);
+        let unknown = |address: &u64| !self.known.contains_key(&key(*address));
+        let (kernel, process): (Vec<u64>, Vec<u64>) =
+            addresses[..len].iter().copied().filter(unknown).partition(|address| is_kernel(*address));
+        self.learn(&kernel, 0);
+        self.learn(&process, pid);
+        for address in &addresses[..len] {
+            match self.known.get(&key(*address)) {
+                Some(name) => frame(name),
+                None => frame(&format!("{address:#x}")),
+            }
         }
     }
 
-    fn part(&self, addresses: &[u64], pid: u32, out: &mut Vec<u8>) {
+    /// Finds out the names of addresses, all of the kernel or of one process.
+    fn learn(&mut self, addresses: &[u64], pid: u32) {
+        let Some(first) = addresses.first() else { return };
         let process;
-        let source = if is_kernel(addresses[0]) {
+        let source = if is_kernel(*first) {
             &self.kernel
         } else {
             let (map_files, debug_syms) = (self.map_files, false);
             process = Source::Process(Process { map_files, debug_syms, ..Process::new(Pid::from(pid)) });
             &process
         };
-        let known = self.symbolizer.symbolize(source, Input::AbsAddr(addresses)).unwrap_or_default();
+        let found = self.symbolizer.symbolize(source, Input::AbsAddr(addresses)).unwrap_or_default();
         for (index, address) in addresses.iter().enumerate() {
-            let mut line = String::from("    ");
-            // Writing to a string cannot fail.
-            let _ = match known.get(index) {
+            let name = match found.get(index) {
                 Some(Symbolized::Sym(symbol)) => {
                     let module = symbol.module.as_deref().and_then(|path| Path::new(path).file_name());
                     let module =
                         module.map(|name| format!(" ({})", name.to_string_lossy())).unwrap_or_default();
-                    write!(line, "{}+{:#x}{module}", symbol.name, symbol.offset)
+                    format!("{}+{:#x}{module}", symbol.name, symbol.offset)
                 }
-                _ => write!(line, "{address:#x}"),
+                _ => format!("{address:#x}"),
             };
             // Names come from files of other people.
-            out.extend(
-                line.chars().map(|c| if c.is_control() { '?' } else { c }).collect::<String>().bytes(),
-            );
-            out.push(b'\n');
+            let name = name.chars().map(|c| if c.is_control() { '?' } else { c }).collect();
+            self.known.insert((pid, *address), name);
         }
     }
 }

@@ -142,6 +142,92 @@ fn filters_and_columns_choose() {
     }
 }
 
+/// A package that counts opens by process, in a map of that kind.
+fn sampled(sample: &str, kind: &str) -> tempfile::TempDir {
+    let source = r#"#include "vmlinux.h"
+        #include <bpf/bpf_helpers.h>
+        struct who { u32 tgid; char comm[16]; };
+        struct calls { u64 count; u32 slots[8]; };
+        /// @sample SAMPLE
+        struct {
+            __uint(type, KIND);
+            __uint(max_entries, 1024);
+            __type(key, struct who);
+            __type(value, struct calls);
+        } opens SEC(".maps");
+        SEC("tracepoint/syscalls/sys_enter_openat")
+        int called(void *ctx) {
+            static const struct calls none;
+            struct who who = {.tgid = bpf_get_current_pid_tgid() >> 32};
+            struct calls *calls;
+            bpf_get_current_comm(who.comm, sizeof(who.comm));
+            bpf_map_update_elem(&opens, &who, &none, BPF_NOEXIST);
+            calls = bpf_map_lookup_elem(&opens, &who);
+            if (calls) {
+                calls->count++;
+                calls->slots[3]++;
+            }
+            return 0;
+        }
+        char LICENSE[] SEC("license") = "GPL";"#;
+    support::compile(&source.replace("SAMPLE", sample).replace("KIND", kind))
+}
+
+#[test]
+fn entries_of_maps_are_chosen_as_records_are() {
+    needs_root!();
+    let _activity = Activity::start();
+    let folder = sampled("{\"interval\": 200}", "BPF_MAP_TYPE_HASH");
+    let path = folder.path().join("package.json");
+    let wanted = ["--filter", "key.comm == true && value.count > 0", "--count", "1", "--duration", "10"];
+    let ecli = |args: &[&str]| {
+        let ran = run(&[&["run"], &wanted[..], args, &[path.to_str().expect("UTF-8")]].concat());
+        assert_eq!(ran.code, Some(0), "{args:?}: {}", ran.err);
+        ran.out
+    };
+    let csv = ecli(&["--format", "csv"]);
+    let lines: Vec<&str> = csv.lines().collect();
+    assert_eq!((lines[0], lines.len()), ("key.tgid,key.comm,value.count,value.slots", 2), "{csv}");
+    assert!(lines[1].contains(",true,"), "{csv}");
+    let columns = ecli(&["--columns", "value.count,key.comm"]);
+    assert!(columns.starts_with("TIME     VALUE.COUNT KEY.COMM\n"), "{columns}");
+    let json: serde_json::Value = serde_json::from_str(&ecli(&["-j"])).expect("JSON");
+    assert!(json["key"]["comm"] == "true" && json["value"]["slots"].is_array(), "{json}");
+    let text = ecli(&[]);
+    assert!(text.contains("  {\"tgid\":") && text.contains("\"true\""), "{text}");
+    let raw = run(&["run", "--format", "raw", "--count", "1", path.to_str().expect("UTF-8")]);
+    assert_eq!((raw.code, raw.out.len() >= 60), (Some(0), true), "{}", raw.err);
+    let unknown = run(&["run", "--filter", "count > 0", path.to_str().expect("UTF-8")]);
+    assert!(unknown.code == Some(2) && unknown.err.contains("key, value"), "{}", unknown.err);
+}
+
+#[test]
+fn a_value_for_each_cpu_is_a_record_for_each_cpu() {
+    needs_root!();
+    let _activity = Activity::start();
+    let folder = sampled("{\"interval\": 200}", "BPF_MAP_TYPE_PERCPU_HASH");
+    let path = folder.path().join("package.json");
+    let path = path.to_str().expect("UTF-8");
+    let ran = run(&["run", "--format", "csv", "--columns", "cpu,value.count", "--count", "4", path]);
+    assert_eq!(ran.code, Some(0), "{}", ran.err);
+    assert!(ran.out.starts_with("cpu,value.count\n0,"), "{}", ran.out);
+    let ran = run(&["run", "-j", "--filter", "cpu == 0 && value.count > 0", "--count", "1", path]);
+    assert!(ran.out.contains("},\"cpu\":0,\"value\":{\"count\":"), "{} {}", ran.out, ran.err);
+}
+
+#[test]
+fn histograms_that_were_chosen_are_still_drawn() {
+    needs_root!();
+    let _activity = Activity::start();
+    let sample = "{\"interval\": 200, \"type\": \"log2_hist\", \"unit\": \"files\"}";
+    let folder = sampled(sample, "BPF_MAP_TYPE_HASH");
+    let path = folder.path().join("package.json");
+    let path = path.to_str().expect("UTF-8");
+    let ran = run(&["run", "--filter", "key.comm == true", "--count", "1", path]);
+    assert_eq!(ran.code, Some(0), "{}", ran.err);
+    assert!(ran.out.starts_with("key = {\"tgid\":") && ran.out.contains("files"), "{}", ran.out);
+}
+
 #[test]
 fn what_is_no_program_is_named() {
     let folder = tempfile::tempdir().expect("a folder");

@@ -183,11 +183,20 @@ fn stacks_are_shown_as_functions() {
     let spinning = std::thread::spawn(|| spin_in_a_function_with_a_name(&DONE));
     let own = std::process::id().to_string();
     let ran = support::run(&["run", "--count", "20", &package("profile"), "-p", &own]);
+    let json = ["run", "-j", "--symbols", "--columns", "pid,ustack", "--count", "20"];
+    let named = support::run(&[&json[..], &[&package("profile"), "-p", &own]].concat());
     DONE.store(true, std::sync::atomic::Ordering::Relaxed);
     spinning.join().expect("it ends");
     assert_eq!(ran.code, Some(0), "{}", ran.err);
     assert!(ran.out.contains("spin_in_a_function_with_a_name"), "{}", ran.out);
     assert!(!ran.out.contains("USTACK "), "a stack is no column: {}", ran.out);
+    let line: serde_json::Value =
+        serde_json::from_str(named.out.lines().last().unwrap_or_default()).expect("JSON");
+    assert_eq!(line["pid"].to_string(), own, "{}", named.out);
+    let frames = line["ustack"].as_array().expect("an array");
+    let is_named =
+        |frame: &serde_json::Value| frame.as_str().is_some_and(|frame| frame.contains("spin_in_a_function"));
+    assert!(frames.iter().any(is_named), "{}", named.out);
     let mut reads =
         Command::new("dd").args(["if=/dev/zero", "of=/dev/null", "bs=1M"]).stderr(Stdio::null()).spawn();
     let reads = reads.as_mut().expect("dd starts");
@@ -198,6 +207,45 @@ fn stacks_are_shown_as_functions() {
         "{}",
         ran.out
     );
+}
+
+#[test]
+fn stacks_that_come_faster_than_they_are_named_wait() {
+    needs_root!();
+    let folder = support::compile(
+        r#"#include "vmlinux.h"
+        #include <bpf/bpf_helpers.h>
+        struct event { u32 pid; u64 stack[16]; };
+        struct { __uint(type, BPF_MAP_TYPE_RINGBUF); __uint(max_entries, 65536); } events SEC(".maps");
+        SEC("tracepoint/syscalls/sys_enter_getpgid")
+        int called(void *ctx) {
+            struct event *event = bpf_ringbuf_reserve(&events, sizeof(*event), 0);
+            if (!event)
+                return 0;
+            event->pid = bpf_get_current_pid_tgid() >> 32;
+            bpf_get_stack(ctx, event->stack, sizeof(event->stack), BPF_F_USER_STACK);
+            bpf_ringbuf_submit(event, 0);
+            return 0;
+        }
+        char LICENSE[] SEC("license") = "GPL";"#,
+    );
+    let path = folder.path().join("package.json");
+    let child = ecli(&["run", "--duration", "3", path.to_str().expect("UTF-8")])
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("ecli starts");
+    // More at once than the ring buffer holds, while the first are being named: that takes tens of milliseconds.
+    std::thread::sleep(std::time::Duration::from_secs(1));
+    for _ in 0..40 {
+        for _ in 0..100 {
+            let _ = rustix::process::getpgid(None);
+        }
+        std::thread::sleep(std::time::Duration::from_millis(1));
+    }
+    let ran: support::Ran = child.wait_with_output().expect("it ends").into();
+    let shown = ran.err.trim_start_matches("ecli: ").split(' ').next().and_then(|n| n.parse::<u64>().ok());
+    assert!(shown.is_some_and(|shown| shown >= 4000) && ran.err.contains("none lost"), "{}", ran.err);
 }
 
 #[test]

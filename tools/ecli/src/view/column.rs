@@ -47,6 +47,14 @@ impl Column {
         out.drain(start..(start + frame).min(out.len()));
         out.pop();
     }
+
+    /// Appends it as a member of a JSON object: `"name":value`.
+    pub fn json_member(&self, record: &[u8], out: &mut Vec<u8>) {
+        let start = out.len();
+        self.plan.json(record, out);
+        out.remove(start);
+        out.pop();
+    }
 }
 
 /// A plan for the JSON of these fields.

@@ -6,14 +6,17 @@
 mod clock;
 mod column;
 mod csv;
+mod entry;
 mod frames;
+mod named;
 mod stack;
 mod table;
 
 use std::sync::Arc;
 
+use eunomia::package::{Package, Sample};
 use eunomia::types::{Plan, Type, hex_json, hex_text};
-use eunomia::vm::{SourceInfo, SourceKind};
+use eunomia::vm::{MapInfo, SourceInfo, SourceKind};
 use eunomia::{Event, EventKind, Flow, Vm};
 
 use crate::error::{Code, Failure, Result};
@@ -24,7 +27,10 @@ use crate::terminal::Style;
 use clock::Clock;
 use column::Column;
 use csv::Csv;
+use entry::{Entries, EntryText};
 use frames::Frames;
+use named::NamedJson;
+use stack::Processes;
 use table::Table;
 
 /// Writes events to an output.
@@ -45,53 +51,47 @@ pub struct View {
 /// What is done with the records of one source.
 struct Records {
     source: Box<[u8]>,
+    /// Of a sampled map, what makes records of its entries.
+    entries: Option<Entries>,
     filter: Option<Filter>,
     writer: Writer,
 }
 
 enum Writer {
     Json(Plan),
+    Named(Box<NamedJson>),
+    Entry(Box<EntryText>),
     Table(Box<Table>),
     Csv(Csv),
-    Raw,
+    /// From there: what is in front is the key, which is written anyway.
+    Raw(usize),
     /// Without a type there are bytes only.
     Hex(Format),
 }
 
 impl View {
-    /// A view of the events of a loaded package.
-    pub fn of_package(options: &Run, vm: &Vm, output: Output) -> Result<View> {
+    /// A view of the events of a loaded package, which `package` holds; without that nothing tells of histograms.
+    pub fn of_package(options: &Run, vm: &Vm, package: &[u8], output: Output) -> Result<View> {
         let sources =
             (0..vm.source_count()?).map(|index| vm.source_at(index)).collect::<eunomia::Result<Vec<_>>>()?;
         let has_maps = sources.iter().any(|source| source.kind == SourceKind::Map);
         let only_maps = sources.iter().all(|source| source.kind == SourceKind::Map);
         let mut view = View::plain(options, output);
         let chooses = options.filter.is_some() || !options.columns.is_empty();
-        if let Some(map) = sources.iter().find(|source| source.kind == SourceKind::Map) {
-            let name = map.name.to_string_lossy();
-            if chooses || view.format == Format::Csv {
-                let text = format!(
-                    "--filter, --columns and csv are for records; {name:?} is a map that is read at intervals"
-                );
-                return Err(Failure::new(Code::Usage, text));
-            }
-        }
         let is_written = match view.format {
-            Format::Json => !chooses,
-            Format::Text => has_maps,
+            Format::Json => !chooses && !options.symbols,
+            Format::Text => has_maps && !chooses,
             Format::Csv | Format::Raw => false,
         };
         if !is_written {
             let style = Style::of(view.output.is_terminal());
-            view.records = Some(
-                sources
-                    .iter()
-                    .map(|source| Records::new(options, view.format, style, source))
-                    .collect::<Result<_>>()?,
-            );
+            let make = Make { options, format: view.format, style, package };
+            let records = sources.iter().map(|source| make.records(source, vm));
+            view.records = Some(records.collect::<Result<_>>()?);
             view.check_csv()?;
         }
-        if view.format == Format::Text && has_maps && only_maps && view.output.is_terminal() {
+        let is_drawn = has_maps && only_maps && options.columns.is_empty();
+        if view.format == Format::Text && is_drawn && view.output.is_terminal() {
             view.frames = Some(Frames::default());
         }
         Ok(view)
@@ -122,8 +122,11 @@ impl View {
 
     /// Whether stacks are shown.
     pub fn has_stacks(&self) -> bool {
-        let has_stacks =
-            |records: &Records| matches!(&records.writer, Writer::Table(table) if table.has_stacks());
+        let has_stacks = |records: &Records| match &records.writer {
+            Writer::Table(table) => table.has_stacks(),
+            Writer::Named(_) => true,
+            _ => false,
+        };
         self.records.iter().flatten().any(has_stacks)
     }
 
@@ -154,34 +157,52 @@ impl View {
 
     #[inline]
     fn show(&mut self, event: &Event) -> Flow {
+        if self.records.is_some() {
+            return self.records(event);
+        }
         if let Some(frames) = &mut self.frames {
             frames.add(event.source.to_bytes(), event.data);
             return self.count();
         }
-        match &mut self.records {
-            None => {
-                if self.timestamps && self.format == Format::Json {
-                    self.clock.json(event.data, &mut self.output.buffer);
-                } else {
-                    self.output.buffer.extend_from_slice(event.data);
-                }
-                self.output.buffer.push(b'\n');
-            }
-            Some(sources) => {
-                let name = event.source.to_bytes();
-                let Some(source) = sources.iter_mut().find(|records| &*records.source == name) else {
-                    return Flow::Continue;
-                };
-                if source.filter.as_ref().is_some_and(|filter| !filter.accepts(event.data)) {
-                    return Flow::Continue;
-                }
-                source.write(event, self.timestamps, &mut self.clock, &mut self.output);
-            }
+        if self.timestamps && self.format == Format::Json {
+            self.clock.json(event.data, &mut self.output.buffer);
+        } else {
+            self.output.buffer.extend_from_slice(event.data);
         }
+        self.output.buffer.push(b'\n');
         self.count()
     }
 
+    /// Writes a record, or those that an entry is made of, where they are wanted.
     #[inline]
+    fn records(&mut self, event: &Event) -> Flow {
+        let name = event.source.to_bytes();
+        let Some(source) = self.records.iter_mut().flatten().find(|records| &*records.source == name) else {
+            return Flow::Continue;
+        };
+        let Records { entries, filter, writer, .. } = source;
+        for index in 0..entries.as_ref().map_or(1, |entries| entries.count) {
+            let record = match entries {
+                Some(entries) => entries.record(event.key, event.data, index),
+                None => event.data,
+            };
+            if filter.as_ref().is_some_and(|filter| !filter.accepts(record)) {
+                continue;
+            }
+            let start = self.output.buffer.len();
+            writer.write(event.key, record, self.timestamps, &mut self.clock, &mut self.output);
+            if let Some(frames) = &mut self.frames {
+                frames.add(name, self.output.buffer[start..].trim_ascii_end());
+                self.output.buffer.truncate(start);
+            }
+            self.shown += 1;
+            if !self.output.go_on() || self.shown >= self.limit {
+                return Flow::End;
+            }
+        }
+        Flow::Continue
+    }
+
     fn count(&mut self) -> Flow {
         self.shown += 1;
         if self.output.go_on() && self.shown < self.limit { Flow::Continue } else { Flow::End }
@@ -213,62 +234,104 @@ impl View {
     }
 }
 
-impl Records {
-    fn new(options: &Run, format: Format, style: Style, source: &SourceInfo) -> Result<Records> {
+/// Makes what writes the records of each source.
+struct Make<'a> {
+    options: &'a Run,
+    format: Format,
+    style: Style,
+    package: &'a [u8],
+}
+
+impl Make<'_> {
+    fn records(&self, source: &SourceInfo, vm: &Vm) -> Result<Records> {
+        let (options, format) = (self.options, self.format);
         let name = source.name.to_string_lossy();
+        let is_map = source.kind == SourceKind::Map;
+        let map = is_map.then(|| vm.map_find(&name)).transpose()?;
+        // Raw entries that nobody chooses among stay whole.
+        let map = map.as_ref().filter(|_| format != Format::Raw || options.filter.is_some());
+        let entries = map.map(|map| Entries::new(source, map)).transpose()?;
+        let ty = entries.as_ref().map(|entries| &entries.ty).or(source.ty.as_ref());
         let untyped = |what: &str| {
             let text = format!("{what}: the package does not tell what the records of {name:?} are");
             Failure::new(Code::Usage, text)
         };
-        let filter = match (&options.filter, &source.ty) {
+        let filter = match (&options.filter, ty) {
             (Some(text), Some(ty)) => Some(Filter::parse(text, ty)?),
             (Some(_), None) => return Err(untyped("--filter")),
             (None, _) => None,
         };
-        let writer = match (&source.ty, format) {
-            (_, Format::Raw) => Writer::Raw,
-            (Some(ty), _) => Writer::typed(options, format, style, ty)?,
+        let writer = match (ty, format) {
+            (_, Format::Raw) => Writer::Raw(entries.as_ref().map_or(0, Entries::value_start)),
+            (Some(ty), _) => self.writer(ty, entries.as_ref(), map)?,
             (None, _) if !options.columns.is_empty() => return Err(untyped("--columns")),
             (None, Format::Csv) => return Err(untyped("--format csv")),
             (None, _) => Writer::Hex(format),
         };
-        Ok(Records { source: source.name.to_bytes().into(), filter, writer })
+        Ok(Records { source: source.name.to_bytes().into(), entries, filter, writer })
     }
 
-    fn write(&mut self, event: &Event, timestamps: bool, clock: &mut Clock, output: &mut Output) {
-        let record = event.data;
-        match &mut self.writer {
+    fn writer(&self, ty: &Arc<Type>, entries: Option<&Entries>, map: Option<&MapInfo>) -> Result<Writer> {
+        let (options, chosen) = (self.options, &self.options.columns);
+        let columns = || match entries {
+            Some(entries) if chosen.is_empty() => Column::of(ty, &entries.columns()),
+            _ => Column::of(ty, chosen),
+        };
+        match (self.format, entries, map) {
+            (Format::Json, ..) if options.symbols => {
+                if let Some(named) = NamedJson::new(Column::of(ty, chosen)?, Processes::new(ty)) {
+                    return Ok(Writer::Named(named.into()));
+                }
+            }
+            (Format::Text, Some(entries), Some(map)) if chosen.is_empty() => {
+                return Ok(Writer::Entry(EntryText::new(entries, self.sample(map))?.into()));
+            }
+            _ => {}
+        }
+        Ok(match self.format {
+            Format::Json if chosen.is_empty() => Writer::Json(Plan::new(ty)?),
+            Format::Json => Writer::Json(column::json_plan(ty, chosen)?),
+            Format::Csv => Writer::Csv(Csv::new(columns()?, options.timestamps)),
+            _ => Writer::Table(Table::new(columns()?, ty, self.style).into()),
+        })
+    }
+
+    /// How a map is sampled; a package that cannot be read again is an object, which does not tell.
+    fn sample(&self, map: &MapInfo) -> Option<Sample> {
+        let name = map.name.to_string_lossy();
+        let meta = Package::parse(self.package).ok()?.meta;
+        meta.maps.into_iter().find(|map| map.name == name || map.ident == name)?.sample
+    }
+}
+
+impl Writer {
+    fn write(&mut self, key: &[u8], record: &[u8], timestamps: bool, clock: &mut Clock, output: &mut Output) {
+        match self {
             Writer::Json(plan) if timestamps => {
                 let mut json = Vec::new();
                 plan.json(record, &mut json);
                 clock.json(&json, &mut output.buffer);
             }
             Writer::Json(plan) => plan.json(record, &mut output.buffer),
+            Writer::Named(named) if timestamps => {
+                let mut json = Vec::new();
+                named.write(record, &mut json);
+                clock.json(&json, &mut output.buffer);
+            }
+            Writer::Named(named) => named.write(record, &mut output.buffer),
+            Writer::Entry(entry) => entry.write(record, clock.time(), &mut output.buffer),
             Writer::Table(table) => {
                 let size = output.size();
                 return table.row(record, clock, timestamps, size, &mut output.buffer);
             }
             Writer::Csv(csv) => csv.row(record, timestamps.then(|| clock.exact()), &mut output.buffer),
-            Writer::Raw => {
-                output.buffer.extend_from_slice(event.key);
-                return output.buffer.extend_from_slice(record);
+            Writer::Raw(start) => {
+                output.buffer.extend_from_slice(key);
+                return output.buffer.extend_from_slice(&record[*start..]);
             }
             Writer::Hex(Format::Json) => hex_json(record, &mut output.buffer),
             Writer::Hex(_) => hex_text(clock.time().as_bytes(), record, &mut output.buffer),
         }
         output.buffer.push(b'\n');
-    }
-}
-
-impl Writer {
-    fn typed(options: &Run, format: Format, style: Style, ty: &Arc<Type>) -> Result<Writer> {
-        let columns = || Column::of(ty, &options.columns);
-        Ok(match format {
-            Format::Json if options.columns.is_empty() => Writer::Json(Plan::new(ty)?),
-            Format::Json => Writer::Json(column::json_plan(ty, &options.columns)?),
-            Format::Csv => Writer::Csv(Csv::new(columns()?, options.timestamps)),
-            Format::Text => Writer::Table(Table::new(columns()?, ty, style).into()),
-            Format::Raw => Writer::Raw,
-        })
     }
 }

@@ -9,37 +9,58 @@ use crate::symbols::Symbols;
 /// The stacks of a record, which stand below its row.
 pub struct Stacks {
     fields: Vec<Field>,
-    /// The process that the addresses belong to.
-    pid: Option<Field>,
-    symbols: Option<Symbols>,
+    processes: Processes,
+    symbols: Symbols,
 }
 
 impl Stacks {
     /// Takes the stacks out of the columns.
-    pub fn take(columns: &mut Vec<Column>, record: &Type) -> Option<Stacks> {
+    pub fn take(columns: &mut Vec<Column>, processes: Processes) -> Option<Stacks> {
         let (stacks, others): (Vec<Column>, Vec<Column>) = columns.drain(..).partition(is_stack);
         *columns = others;
-        let pid = ["tgid", "pid"].iter().find_map(|name| record.member(name));
         let fields: Vec<Field> = stacks.into_iter().map(|column| column.field).collect();
-        (!fields.is_empty()).then_some(Stacks { fields, pid, symbols: None })
+        (!fields.is_empty()).then(|| Stacks { fields, processes, symbols: Symbols::new() })
     }
 
     /// Appends the stacks of a record, innermost frames first.
     pub fn write(&mut self, record: &[u8], out: &mut Vec<u8>) {
-        let symbols = self.symbols.get_or_insert_with(Symbols::new);
-        let pid = self.pid.as_ref().map_or(0, |pid| field::integer(pid, record) as u32);
+        let pid = self.processes.of(record);
         for stack in &self.fields {
-            let start = (stack.bit_offset / 8) as usize;
-            let bytes = record.get(start..).unwrap_or_default();
-            let bytes = &bytes[..bytes.len().min(stack.ty.size)];
-            let address = |bytes: &[u8]| bytes.try_into().map_or(0, u64::from_ne_bytes);
-            let addresses: Vec<u64> = bytes.chunks_exact(8).map(address).collect();
-            symbols.stack(&addresses, pid, out);
+            self.symbols.stack(&addresses(stack, record), pid, |frame| {
+                out.extend_from_slice(b"    ");
+                out.extend_from_slice(frame.as_bytes());
+                out.push(b'\n');
+            });
         }
     }
 }
 
-fn is_stack(column: &Column) -> bool {
+/// Where a record has the process that its stacks belong to.
+pub struct Processes(Option<Field>);
+
+impl Processes {
+    /// In records of this type.
+    pub fn new(record: &Type) -> Processes {
+        Processes(["tgid", "pid"].iter().find_map(|name| record.member(name)))
+    }
+
+    /// The process, or 0.
+    pub fn of(&self, record: &[u8]) -> u32 {
+        self.0.as_ref().map_or(0, |pid| field::integer(pid, record) as u32)
+    }
+}
+
+/// The addresses in a field.
+pub fn addresses(field: &Field, record: &[u8]) -> Vec<u64> {
+    let start = (field.bit_offset / 8) as usize;
+    let bytes = record.get(start..).unwrap_or_default();
+    let bytes = &bytes[..bytes.len().min(field.ty.size)];
+    let address = |bytes: &[u8]| bytes.try_into().map_or(0, u64::from_ne_bytes);
+    bytes.chunks_exact(8).map(address).collect()
+}
+
+/// Whether a column holds a stack.
+pub fn is_stack(column: &Column) -> bool {
     let ty = &column.field.ty;
     let holds_addresses = |elem: &Type| matches!(elem.kind, Kind::Uint | Kind::Pointer) && elem.size == 8;
     ty.kind == Kind::Array

@@ -10,7 +10,7 @@ use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
 use super::clock::Clock;
 use super::column::Column;
-use super::stack::Stacks;
+use super::stack::{Processes, Stacks};
 use crate::terminal::Style;
 
 /// Narrowest column.
@@ -37,7 +37,7 @@ pub struct Table {
 impl Table {
     /// A table of these columns.
     pub fn new(mut columns: Vec<Column>, record: &Type, style: Style) -> Table {
-        let stacks = Stacks::take(&mut columns, record);
+        let stacks = Stacks::take(&mut columns, Processes::new(record));
         let widths = columns.iter().map(usual_width).collect();
         Table {
             columns,

@@ -1,0 +1,54 @@
+//! Records as JSON with the functions on their stacks in place of addresses.
+
+use super::column::Column;
+use super::stack::{self, Processes};
+use crate::symbols::Symbols;
+
+/// Writes the columns of a record, its stacks as arrays of text.
+pub struct NamedJson {
+    columns: Vec<(Column, bool)>,
+    processes: Processes,
+    symbols: Symbols,
+}
+
+impl NamedJson {
+    /// `None` if none of the columns is a stack.
+    pub fn new(columns: Vec<Column>, processes: Processes) -> Option<NamedJson> {
+        let columns: Vec<_> = columns
+            .into_iter()
+            .map(|column| (stack::is_stack(&column), column))
+            .map(|(is, it)| (it, is))
+            .collect();
+        let has_stacks = columns.iter().any(|(_, is_stack)| *is_stack);
+        has_stacks.then(|| NamedJson { columns, processes, symbols: Symbols::new() })
+    }
+
+    /// Appends a record.
+    pub fn write(&mut self, record: &[u8], out: &mut Vec<u8>) {
+        let pid = self.processes.of(record);
+        for (index, (column, is_stack)) in self.columns.iter().enumerate() {
+            out.push(if index == 0 { b'{' } else { b',' });
+            if !is_stack {
+                column.json_member(record, out);
+                continue;
+            }
+            string(&column.name, out);
+            out.extend_from_slice(b":[");
+            let start = out.len();
+            self.symbols.stack(&stack::addresses(&column.field, record), pid, |frame| {
+                if out.len() > start {
+                    out.push(b',');
+                }
+                string(frame, out);
+            });
+            out.push(b']');
+        }
+        out.push(b'}');
+    }
+}
+
+/// Appends a JSON string.
+fn string(text: &str, out: &mut Vec<u8>) {
+    // Text is no map with keys of another kind, and writing to a vector cannot fail.
+    let _ = serde_json::to_writer(out, text);
+}
