@@ -3,6 +3,7 @@
 
 use std::ffi::{CStr, NulError, c_void};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::ptr::NonNull;
 use std::time::{Duration, Instant};
 use std::{fmt, io};
 
@@ -333,16 +334,68 @@ pub fn read_file(path: &str, most: usize) -> Result<Vec<u8>> {
     Ok(data)
 }
 
-/// A file that is in memory only and goes with its descriptor.
-pub fn memory_file(content: &[u8]) -> Result<std::fs::File> {
-    // SAFETY: a literal; the descriptor is new and has no other owner; `content` is as long as told.
-    let (file, written) = unsafe {
-        let fd = libc::memfd_create(c"eunomia".as_ptr(), libc::MFD_CLOEXEC);
-        if fd < 0 {
+/// A file of the kernel's that never changes, in memory for a while. Where the kernel does not map it (before Linux 6.16
+/// the BTF in sysfs), it is read; not into the heap, which would keep what it once had.
+pub struct KernelFile {
+    start: NonNull<u8>,
+    len: usize,
+}
+
+impl KernelFile {
+    /// Opens it.
+    pub fn open(path: &str) -> Result<KernelFile> {
+        let file = std::fs::File::open(path)?;
+        let len = file.metadata()?.len() as usize;
+        if let Ok(mapped) = KernelFile::map(len, libc::PROT_READ, libc::MAP_PRIVATE, file.as_raw_fd()) {
+            return Ok(mapped);
+        }
+        let (access, kind) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
+        let copy = KernelFile::map(len, access, kind, -1)?;
+        // SAFETY: new and writable memory of that length, to which nothing else refers yet.
+        let into = unsafe { std::slice::from_raw_parts_mut(copy.start.as_ptr(), len) };
+        let mut filled = 0;
+        while filled < len {
+            match read(file.as_raw_fd(), &mut into[filled..])? {
+                0 => break,
+                more => filled += more,
+            }
+        }
+        Ok(copy)
+    }
+
+    fn map(len: usize, access: i32, kind: i32, fd: RawFd) -> Result<KernelFile> {
+        // SAFETY: a new mapping at an address that the kernel chooses.
+        let start = unsafe { libc::mmap(std::ptr::null_mut(), len, access, kind, fd, 0) };
+        if start == libc::MAP_FAILED {
             return Err(Errno::last());
         }
-        (std::fs::File::from_raw_fd(fd), libc::write(fd, content.as_ptr().cast(), content.len()))
-    };
+        NonNull::new(start.cast()).map(|start| KernelFile { start, len }).ok_or(Errno(libc::ENOMEM))
+    }
+}
+
+impl std::ops::Deref for KernelFile {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        // SAFETY: mapped until drop; the kernel does not change it, nor does anyone here.
+        unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.len) }
+    }
+}
+
+impl Drop for KernelFile {
+    fn drop(&mut self) {
+        // SAFETY: our own mapping, to which nothing refers any more.
+        unsafe { libc::munmap(self.start.as_ptr().cast(), self.len) };
+    }
+}
+
+/// A file that is in memory only and goes with its descriptor.
+pub fn memory_file(content: &[u8]) -> Result<std::fs::File> {
+    // SAFETY: a literal.
+    let file =
+        std::fs::File::from(own(unsafe { libc::memfd_create(c"eunomia".as_ptr(), libc::MFD_CLOEXEC) })?);
+    // SAFETY: `content` is as long as told.
+    let written = unsafe { libc::write(file.as_raw_fd(), content.as_ptr().cast(), content.len()) };
     // Memory takes all at once, or there is none.
     if written == content.len() as isize { Ok(file) } else { Err(Errno(libc::ENOMEM)) }
 }

@@ -15,6 +15,8 @@ if [ -e "$(rustc --print sysroot)/lib/rustlib/src/rust/library/Cargo.lock" ]; th
     small_std=("-Zbuild-std=std,panic_unwind" "-Zbuild-std-features=optimize_for_size")
     # The place of a panic is its file, without the line: one place for each file, not for each call that may panic.
     flags+=("-Zlocation-detail=file")
+    # C functions are called as the linker finds them, not through a table of their addresses (6 kB).
+    flags+=("-Zplt=yes")
 fi
 # No folder of this machine in the messages of panics.
 sources=${CARGO_HOME:-$HOME/.cargo}/registry/src

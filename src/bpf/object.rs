@@ -16,9 +16,9 @@ use super::{elf, probe, room};
 use crate::error::{Error, Result, Status};
 use crate::log::{self, Log};
 use crate::memory;
-use crate::os;
+use crate::os::{self, KernelFile};
 use crate::package::{Package, machine};
-use crate::types::{Btf, Plan, Type, encode};
+use crate::types::{Btf, Plan, Relocation, Type, encode};
 
 /// What an object is opened with.
 pub struct OpenConfig {
@@ -28,41 +28,85 @@ pub struct OpenConfig {
     pub btf_path: Option<PathBuf>,
     /// Folder for maps that are pinned by name.
     pub pin_path: Option<PathBuf>,
-    /// BTF for a kernel without, if the package brings some.
-    pub carried: Carried,
+    /// Where to find the kernel's types, if the host does not say.
+    pub kernel_btf: KernelBtf,
 }
 
-/// What a package has for a kernel that has no BTF, where the host gives none either.
-pub enum Carried {
-    /// Nothing, or it is not needed.
-    Nothing,
-    /// The BTF of this kernel, in memory.
-    Kernel(File),
-    /// That of others; here is what was looked for.
+/// Where the types of the kernel at hand are.
+pub enum KernelBtf {
+    /// Where libbpf looks for them by itself.
+    Usual,
+    /// In memory: of the package, for a kernel that has none, or as much of the kernel's as the object asks for.
+    Memory(File),
+    /// The package has those of other kernels; here is what was looked for.
     Others(String),
 }
 
-impl Carried {
-    /// Looks for the running kernel's.
-    pub fn find(package: &Package, btf_path: Option<&Path>) -> Result<Carried> {
-        if btf_path.is_some() || !package.has_kernel_btf() || probe::kernel_has_btf() {
-            return Ok(Carried::Nothing);
+impl KernelBtf {
+    /// Finds them for a package whose object has these types and relocations.
+    fn find(package: &Package, types: &ObjectTypes, given: Option<&Path>) -> Result<KernelBtf> {
+        if probe::kernel_has_btf() && given.is_none_or(Path::is_dir) {
+            return Ok(types.excerpt().map_or(KernelBtf::Usual, KernelBtf::Memory));
+        }
+        if given.is_some() || !package.has_kernel_btf() {
+            return Ok(KernelBtf::Usual);
         }
         let ((release, machine), (id, version)) = (os::kernel(), distribution());
         let place = format!("{id}/{version}/{}", machine::name(&machine));
         let Some(btf) = package.kernel_btf(&place, &release)? else {
-            return Ok(Carried::Others(format!("{place}/{release}")));
+            return Ok(KernelBtf::Others(format!("{place}/{release}")));
         };
         let failed = |e: os::Errno| Error::sys(Status::System, e.0, format_args!("BTF of the package: {e}"));
-        os::memory_file(&btf).map(Carried::Kernel).map_err(failed)
+        os::memory_file(&btf).map(KernelBtf::Memory).map_err(failed)
     }
 
     /// The path by which libbpf opens it.
     fn path(&self) -> Option<PathBuf> {
         match self {
-            Carried::Kernel(file) => Some(format!("/proc/self/fd/{}", file.as_raw_fd()).into()),
+            KernelBtf::Memory(file) => Some(format!("/proc/self/fd/{}", file.as_raw_fd()).into()),
             _ => None,
         }
+    }
+}
+
+/// What an object's own BTF says before libbpf has it.
+struct ObjectTypes {
+    btf: Btf,
+    relocations: Vec<Relocation>,
+}
+
+impl ObjectTypes {
+    /// Reads it, and checks it: libbpf follows much of it without looking where it leads.
+    fn read(elf: &[u8]) -> Result<ObjectTypes> {
+        let damaged = "object: cut off or damaged: its section table makes no sense";
+        let section = |name| {
+            let sections = elf::sections(elf, name).ok_or_else(|| Error::new(Status::Package, damaged))?;
+            match sections[..] {
+                [] => Ok(None),
+                [section] => Ok(Some(section)),
+                _ => {
+                    Err(Error::new(Status::Package, format_args!("object: it has several sections {name:?}")))
+                }
+            }
+        };
+        let read = || {
+            let btf = Btf::parse(section(".BTF")?.ok_or_else(no_btf)?)?;
+            btf.check_for_libbpf()?;
+            let relocations = section(".BTF.ext")?.map_or(Ok(Vec::new()), |ext| btf.relocations(ext))?;
+            Ok(ObjectTypes { btf, relocations })
+        };
+        read().map_err(|e: Error| e.at("object"))
+    }
+
+    /// The types of the kernel that it asks for, where libbpf finds all that it needs among them. It would take several
+    /// times as long with the whole.
+    fn excerpt(&self) -> Option<File> {
+        if self.relocations.is_empty() {
+            return None;
+        }
+        let kernel = KernelFile::open(probe::KERNEL_BTF).ok()?;
+        let excerpt = self.btf.excerpt(&self.relocations, &kernel).ok().filter(|excerpt| excerpt.suffices)?;
+        os::memory_file(&excerpt.btf).ok()
     }
 }
 
@@ -133,11 +177,12 @@ pub struct Opened {
 }
 
 impl Opened {
-    /// Opens an ELF object. Nothing reaches the kernel.
-    pub fn open(elf: &[u8], config: &OpenConfig, log: &Arc<Log>) -> Result<Opened> {
-        check_btf(elf)?;
-        check_functions(elf)?;
-        let object = open(elf, config, log)?;
+    /// Opens a package's object. Nothing reaches the kernel.
+    pub fn open(package: &Package, config: &mut OpenConfig, log: &Arc<Log>) -> Result<Opened> {
+        let types = ObjectTypes::read(&package.object)?;
+        check_functions(&package.object)?;
+        config.kernel_btf = KernelBtf::find(package, &types, config.btf_path.as_deref())?;
+        let object = open(&package.object, config, log)?;
         let btf = Btf::parse(object.btf().ok_or_else(no_btf)?).map_err(|e| e.at("object"))?;
         let maps =
             object.maps().map(|map| Map::describe(map, &btf, log).map(Arc::new)).collect::<Result<_>>()?;
@@ -283,7 +328,8 @@ fn open(elf: &[u8], config: &OpenConfig, log: &Arc<Log>) -> Result<Object> {
         CString::new(path.as_os_str().as_encoded_bytes())
             .map_err(|_| Error::new(Status::Inval, format_args!("path {path:?} has a NUL byte in it")))
     };
-    let kernel_btf = config.btf_path.as_deref().map_or(Ok(config.carried.path()), kernel_btf)?;
+    let given = config.btf_path.as_deref().map_or(Ok(None), kernel_btf)?;
+    let kernel_btf = given.or_else(|| config.kernel_btf.path());
     let kernel_btf = kernel_btf.as_deref().map(text).transpose()?;
     let pin_path = config.pin_path.as_deref().map(text).transpose()?;
     let name = object_name(&config.name);
@@ -309,23 +355,6 @@ fn open_again(elf: &[u8], config: &OpenConfig, log: &Arc<Log>, maps: &mut [Arc<M
         Ok(())
     })?;
     Ok(object)
-}
-
-/// libbpf follows much of the BTF without looking where it leads. Of several sections it takes one.
-fn check_btf(elf: &[u8]) -> Result<()> {
-    let damaged =
-        || Error::new(Status::Package, "object: cut off or damaged: its section table makes no sense");
-    let sections = |name| elf::sections(elf, name).ok_or_else(damaged);
-    let (types, exts) = (sections(".BTF")?, sections(".BTF.ext")?);
-    if types.is_empty() {
-        return Err(no_btf());
-    }
-    let check = |section| {
-        let btf = Btf::parse(section)?;
-        btf.check_for_libbpf()?;
-        exts.iter().try_for_each(|ext| btf.check_relocations(ext))
-    };
-    types.into_iter().try_for_each(check).map_err(|e| e.at("object"))
 }
 
 /// libbpf writes both halves of an instruction that loads an address, and trusts that there are two.

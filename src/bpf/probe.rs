@@ -3,12 +3,13 @@
 use std::path::Path;
 
 use super::map::ENOTSUPP;
-use super::object::{Carried, LoadFailure, OpenConfig};
+use super::object::{KernelBtf, LoadFailure, OpenConfig};
 use super::sys::object::{Object, ProgRef};
 use crate::error::{Error, Status};
 use crate::os::{self, Errno};
 
-const KERNEL_BTF: &str = "/sys/kernel/btf/vmlinux";
+/// Where the kernel has its BTF.
+pub const KERNEL_BTF: &str = "/sys/kernel/btf/vmlinux";
 const OUT_OF_DESCRIPTORS: &str =
     "the process may not open as many file descriptors as this takes (ulimit -n)";
 
@@ -51,7 +52,7 @@ pub fn load_error(e: Errno, printed: &str, object: &Object, config: &OpenConfig)
     } else if errno == libc::EMFILE || errno == libc::ENFILE {
         (Status::System, OUT_OF_DESCRIPTORS.into())
     } else if missing_btf(printed) {
-        (Status::Unsupported, no_btf(&config.carried))
+        (Status::Unsupported, no_btf(&config.kernel_btf))
     } else if has(printed, "failed to parse target BTF") {
         let path = config.btf_path.as_deref().unwrap_or(Path::new(KERNEL_BTF)).display();
         (Status::Inval, format!("btf_path: {path} cannot be read as BTF"))
@@ -159,9 +160,9 @@ fn missing_btf(printed: &str) -> bool {
     !kernel_has_btf() && (has(printed, "kernel BTF") || has(printed, "vmlinux BTF"))
 }
 
-fn no_btf(carried: &Carried) -> String {
-    let others = match carried {
-        Carried::Others(kernel) => format!(", and the package brings none for {kernel}"),
+fn no_btf(looked_for: &KernelBtf) -> String {
+    let others = match looked_for {
+        KernelBtf::Others(kernel) => format!(", and the package brings none for {kernel}"),
         _ => String::new(),
     };
     format!(

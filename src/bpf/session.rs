@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::attach::{attach, attach_struct_ops, is_attachable};
 use super::export::{Export, LOST_MAP, exports, is_buffer};
 use super::map::{Map, kind};
-use super::object::{Carried, OpenConfig, Opened, Phase, Var};
+use super::object::{OpenConfig, Opened, Phase, Var};
 use super::source::{Shape, Sources};
 use super::sys::attach::Link;
 use super::sys::map::MapFd;
@@ -88,8 +88,7 @@ pub struct ProgInfo {
 impl Session {
     /// Opens a package and sets the values it brings. Nothing reaches the kernel.
     pub fn open(package: Package, mut config: Config, log: Arc<Log>) -> Result<Session> {
-        config.open.carried = Carried::find(&package, config.open.btf_path.as_deref())?;
-        let opened = Opened::open(&package.object, &config.open, &log)?;
+        let opened = Opened::open(&package, &mut config.open, &log)?;
         let progs = opened.object.progs().map(|prog| Prog::new(prog, &package)).collect();
         let variants = Variants::new(opened.object.progs(), &package.meta);
         if package.meta.debug_verbose {

@@ -7,9 +7,9 @@ use crate::error::{Error, Result, Status};
 use crate::memory;
 
 const MAGIC: u16 = 0xeb9f;
-const HEADER_LEN: usize = 24;
+pub(super) const HEADER_LEN: usize = 24;
 /// The kernel's own limits (`BTF_MAX_TYPE`, `KSYM_NAME_LEN` less its NUL).
-const MAX_TYPES: usize = 0xf_ffff;
+const MAX_TYPES: u32 = 0xf_ffff;
 const MAX_NAME: usize = 511;
 /// Bytes in memory, while the lists grow, for a byte of the section.
 const MOST_GROWTH: usize = 10;
@@ -40,7 +40,7 @@ pub(super) enum BtfKind {
 }
 
 /// Indexed by the number of the kind.
-const KINDS: [BtfKind; 20] = [
+pub(super) const KINDS: [BtfKind; 20] = [
     BtfKind::Void,
     BtfKind::Int,
     BtfKind::Ptr,
@@ -63,14 +63,41 @@ const KINDS: [BtfKind; 20] = [
     BtfKind::Enum64,
 ];
 
+/// By the number of the kind: the bytes of an entry, and those that follow it for each of its parts; 0 for no kind.
+pub(super) const SIZES: [(u8, u8); 32] = {
+    let mut sizes = [(0, 0); 32];
+    let mut kind = 1;
+    while kind < KINDS.len() {
+        sizes[kind] = match KINDS[kind] {
+            BtfKind::Int | BtfKind::Var | BtfKind::DeclTag => (16, 0),
+            BtfKind::Array => (24, 0),
+            BtfKind::Struct | BtfKind::Union | BtfKind::Datasec | BtfKind::Enum64 => (12, 12),
+            BtfKind::Enum | BtfKind::FuncProto => (12, 8),
+            _ => (12, 0),
+        };
+        kind += 1;
+    }
+    sizes
+};
+
 impl BtfKind {
     /// Whether the third word of an entry is a type id (otherwise a size).
-    fn refers(self) -> bool {
+    pub(super) fn refers(self) -> bool {
         use BtfKind::*;
         matches!(
             self,
             Ptr | Typedef | Volatile | Const | Restrict | Func | FuncProto | Var | DeclTag | TypeTag
         )
+    }
+
+    /// The kind in the second word of an entry.
+    pub(super) fn of(info: u32) -> Option<BtfKind> {
+        KINDS.get((info >> 24 & 0x1f) as usize).copied().filter(|kind| *kind != BtfKind::Void)
+    }
+
+    /// Enums of 64 bits are enums.
+    pub(super) fn plain(self) -> BtfKind {
+        if self == BtfKind::Enum64 { BtfKind::Enum } else { self }
     }
 
     /// Typedefs, qualifiers and type tags: they name or mark a type without changing its layout.
@@ -134,12 +161,11 @@ impl Btf {
         let mut btf = Btf { entries: vec![void], parts: Vec::new(), strings: strings.to_vec() };
         let mut words = Words { data: types, at: 0 };
         while words.at < types.len() {
-            let id = btf.entries.len();
+            let id = btf.entries.len() as u32;
             if id > MAX_TYPES {
                 return Err(bad(format_args!("more than {MAX_TYPES} types")));
             }
-            btf.read_entry(&mut words)
-                .ok_or_else(|| bad(format_args!("type {id} is cut short or of unknown kind")))?;
+            btf.read_entry(&mut words).ok_or_else(|| cut_short(id))?;
         }
         btf.check()?;
         Ok(btf)
@@ -233,7 +259,7 @@ impl Btf {
     /// Appends one entry with its parts; `None` if the data ends early or the kind is unknown.
     fn read_entry(&mut self, words: &mut Words) -> Option<()> {
         let (name, info, arg) = (words.next()?, words.next()?, words.next()?);
-        let kind = *KINDS.get((info >> 24 & 0x1f) as usize).filter(|kind| **kind != BtfKind::Void)?;
+        let kind = BtfKind::of(info)?;
         let count = info & 0xffff;
         let start = self.parts.len() as u32;
         let part = |name, ty, value: u32| Part { name, ty, value: value.into() };
@@ -336,13 +362,13 @@ pub(super) fn word_at(data: &[u8], offset: usize) -> Option<u32> {
 }
 
 /// The bytes up to the NUL; sections are checked to end in one.
-fn string_at(strings: &[u8], offset: u32) -> Option<&[u8]> {
+pub(super) fn string_at(strings: &[u8], offset: u32) -> Option<&[u8]> {
     let rest = strings.get(offset as usize..)?;
     Some(&rest[..rest.iter().position(|byte| *byte == 0)?])
 }
 
 /// The types and the strings, by the header.
-fn sections(data: &[u8]) -> Result<(&[u8], &[u8])> {
+pub(super) fn sections(data: &[u8]) -> Result<(&[u8], &[u8])> {
     if data.len() < HEADER_LEN {
         return Err(bad(format_args!("{} bytes are less than its header", data.len())));
     }
@@ -370,6 +396,10 @@ fn sections(data: &[u8]) -> Result<(&[u8], &[u8])> {
         return Err(bad("strings do not begin and end with NUL"));
     }
     Ok((types, strings))
+}
+
+pub(super) fn cut_short(id: u32) -> Error {
+    bad(format_args!("type {id} is cut short or of unknown kind"))
 }
 
 pub(super) fn bad(what: impl std::fmt::Display) -> Error {

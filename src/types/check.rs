@@ -2,7 +2,7 @@
 //! to an end. Anything else that is wrong there is left to libbpf and the kernel to refuse.
 
 use super::btf::{Btf, BtfKind, Entry, Part, bad};
-use super::relocation::{Relocation, relocations};
+use super::relocation::{Ask, Relocation, relocations};
 use crate::error::{Error, Result};
 
 /// Bytes of all variables that come from the kernel's configuration, in which a value is a line of text at most.
@@ -25,12 +25,13 @@ impl Btf {
         self.check_struct_ops()
     }
 
-    /// Refuses CO-RE relocations (in a `.BTF.ext` section) that libbpf would follow out of a type, and a byte order that
-    /// it would change in place.
-    pub fn check_relocations(&self, btf_ext: &[u8]) -> Result<()> {
+    /// The CO-RE relocations in a `.BTF.ext` section. Refuses those that libbpf would follow out of a type, and a byte
+    /// order that it would change in place.
+    pub fn relocations(&self, btf_ext: &[u8]) -> Result<Vec<Relocation>> {
         let relocations = relocations(btf_ext)
             .ok_or_else(|| bad(".BTF.ext is damaged, or not in this machine's byte order"))?;
-        relocations.iter().try_for_each(|relocation| self.check_relocation(relocation))
+        relocations.iter().try_for_each(|relocation| self.check_relocation(relocation))?;
+        Ok(relocations)
     }
 
     fn check_relocation(&self, relocation: &Relocation) -> Result<()> {
@@ -48,7 +49,7 @@ impl Btf {
         }
         // libbpf reads each as an `int`. The first may be a step back of the pointer, a large number.
         let index = |(place, index): (usize, &str)| {
-            let pointer = place == 0 && !relocation.is_enum_value();
+            let pointer = place == 0 && relocation.ask() != Ask::Constant;
             index.parse::<u64>().is_ok_and(|index| pointer || i32::try_from(index).is_ok())
         };
         if access.split(':').enumerate().all(index) {

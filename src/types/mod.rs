@@ -8,6 +8,7 @@ mod candidate;
 mod check;
 mod ctype;
 pub mod encode;
+mod excerpt;
 pub mod json;
 pub mod layout;
 mod out;
@@ -17,6 +18,7 @@ pub mod text;
 
 pub use btf::Btf;
 pub use encode::{encode, parse_text};
+pub use excerpt::Excerpt;
 pub use json::hex_json;
 pub use layout::{Field, Kind, Name, Type};
 pub use plan::Plan;

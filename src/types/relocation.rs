@@ -14,12 +14,34 @@ pub struct Relocation {
     pub kind: u32,
 }
 
+/// What a relocation wants to know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ask {
+    /// About a member: its place, size or existence.
+    Member,
+    /// The id of the type in the object.
+    LocalId,
+    /// The id of the type in the kernel.
+    KernelId,
+    /// About a type: its size or existence.
+    Type,
+    /// About a constant of an enum.
+    Constant,
+    /// Whether a type is the same, members and all.
+    Match,
+}
+
 impl Relocation {
-    /// Whether it asks about a constant of an enum; all else is about members or the type as a whole.
-    pub fn is_enum_value(&self) -> bool {
-        const ENUMVAL_EXISTS: u32 = 10;
-        const ENUMVAL_VALUE: u32 = 11;
-        matches!(self.kind, ENUMVAL_EXISTS | ENUMVAL_VALUE)
+    /// What it asks.
+    pub fn ask(&self) -> Ask {
+        match self.kind {
+            0..=5 => Ask::Member,
+            6 => Ask::LocalId,
+            7 => Ask::KernelId,
+            10 | 11 => Ask::Constant,
+            12 => Ask::Match,
+            _ => Ask::Type,
+        }
     }
 }
 

@@ -37,7 +37,7 @@ pub use crate::wasm::{Config as WasmOptions, version as wamr_version};
 use crate::bpf::session::{Config, Session};
 use crate::bpf::{
     self,
-    object::{Carried, OpenConfig},
+    object::{KernelBtf, OpenConfig},
 };
 use crate::error::{Error, Result, Status};
 use crate::log::{Level, Log};
@@ -175,7 +175,7 @@ impl Vm {
                         name: String::new(),
                         btf_path: btf_path.clone(),
                         pin_path: pin_path.clone(),
-                        carried: Carried::Nothing,
+                        kernel_btf: KernelBtf::Usual,
                     },
                     perf_pages,
                 };

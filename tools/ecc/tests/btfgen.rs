@@ -122,7 +122,8 @@ fn the_least_btf_answers_like_all_of_it() {
     let object = project.path("questions.bpf.o");
     let theirs = project.path("theirs.btf");
     bpftool(&["gen", "min_core_btf", KERNEL, theirs.to_str().unwrap(), object.to_str().unwrap()]);
-    assert!(btf.len() as u64 <= fs::metadata(&theirs).unwrap().len());
+    let (ours, theirs) = (btf.len() as u64, fs::metadata(&theirs).unwrap().len());
+    assert!(ours <= theirs, "{ours} bytes, {theirs} of bpftool");
 }
 
 #[test]
@@ -178,9 +179,7 @@ fn archives_that_are_of_no_use_are_told() {
         message.starts_with(&format!("empty: no BTF for {} in it; expected ", machine::native())),
         "{message}"
     );
-    for (name, reason) in
-        [("bad.btf", "not BTF, or of another byte order"), ("bad.btf.tar.xz", "cannot be unpacked: ")]
-    {
+    for (name, reason) in [("bad.btf", "BTF: "), ("bad.btf.tar.xz", "cannot be unpacked: ")] {
         let path = format!("bad/debian/12/{}/{name}", machine::native());
         let folder = project.path("bad");
         let _ = fs::remove_dir_all(&folder);

@@ -1,22 +1,16 @@
 //! BTF for kernels that have none: of each in a BTFHub-style archive, the few types that an object asks for.
-//!
-//! libbpf can do that with functions that it keeps to itself, and bpftool with them; what there is to do is little.
 
 mod archive;
-mod pick;
-mod types;
-mod write;
 
 use std::path::Path;
 
 use eunomia::package::{Package, machine};
-use eunomia::types::relocations;
+use eunomia::types::Btf;
 
 use crate::elf::Elf;
 use crate::error::Result;
 
 pub use archive::default_folder;
-use types::Types;
 
 /// The BTF of a kernel, as little of it as an object needs.
 pub struct KernelBtf {
@@ -31,11 +25,11 @@ pub struct KernelBtf {
 /// Makes it for each kernel of `arch` in `archive`. Nothing for an object that asks for nothing.
 pub fn kernels(package: &Package, archive: &Path, arch: &str) -> Result<Vec<KernelBtf>> {
     let elf = Elf::parse(&package.object)?;
-    let damaged = || "the BTF that clang wrote is damaged";
-    let local = Types::parse(elf.section(".BTF")).ok_or_else(damaged)?;
+    let damaged = |error: eunomia::Error| format!("the BTF that clang wrote: {error}");
+    let local = Btf::parse(elf.section(".BTF")).map_err(damaged)?;
     let relocations = match elf.section(".BTF.ext") {
         [] => Vec::new(),
-        section => relocations(section).ok_or_else(damaged)?,
+        section => local.relocations(section).map_err(damaged)?,
     };
     let files = archive::files(archive, machine::name(arch))?;
     if relocations.is_empty() {
@@ -44,10 +38,8 @@ pub fn kernels(package: &Package, archive: &Path, arch: &str) -> Result<Vec<Kern
     }
     let mut kernels = Vec::new();
     for file in files {
-        let content = file.read()?;
-        let kernel = Types::parse(&content)
-            .ok_or_else(|| format!("{}: not BTF, or of another byte order", file.path.display()))?;
-        let btf = write::write(&kernel, &pick::pick(&relocations, &local, &kernel));
+        let excerpt = local.excerpt(&relocations, &file.read()?);
+        let btf = excerpt.map_err(|error| format!("{}: {error}", file.path.display()))?.btf;
         kernels.push(KernelBtf { place: file.place, release: file.release, btf });
     }
     Ok(kernels)

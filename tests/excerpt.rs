@@ -1,0 +1,177 @@
+//! An excerpt of the kernel's types stands for the whole: libbpf makes the same instructions with either.
+#![allow(missing_docs)]
+
+mod support;
+
+use std::collections::BTreeSet;
+use std::ffi::{CStr, CString};
+use std::fs;
+
+use eunomia::package::Package;
+use eunomia::types::{Btf, relocations};
+use libbpf_sys as b;
+use support::elf;
+
+const KERNEL: &str = "/sys/kernel/btf/vmlinux";
+
+/// Every way to depend on the kernel's types that BPF_CORE_READ and its kin do not use by themselves.
+const QUESTIONS: &str = r#"
+#include "vmlinux.h"
+#include <bpf/bpf_helpers.h>
+#include <bpf/bpf_core_read.h>
+
+struct task_struct___short { int pid; struct { struct sched_avg avg; } se; } __attribute__((preserve_access_index));
+struct mm_struct___same { struct { atomic_t mm_users; }; } __attribute__((preserve_access_index));
+long answers[16];
+
+SEC("raw_tp/sys_enter")
+int ask(void *ctx)
+{
+    struct task_struct *task = (void *)bpf_get_current_task();
+    struct task_struct___short *other = (void *)task;
+    answers[0] = bpf_core_field_offset(other->se.avg.load_avg);
+    answers[1] = bpf_core_field_exists(other->pid) + bpf_core_field_size(task->comm);
+    answers[2] = bpf_core_type_size(struct task_struct) + bpf_core_type_exists(pid_t);
+    answers[3] = bpf_core_enum_value(enum pid_type, PIDTYPE_SID);
+    answers[4] = BPF_CORE_READ_BITFIELD_PROBED(task, sched_reset_on_fork);
+    answers[5] = bpf_core_field_offset(((struct signal_struct *)0)->rlim[3].rlim_max);
+    answers[6] = bpf_core_field_offset(((struct mm_struct___same *)0)->mm_users.counter);
+    answers[7] = bpf_core_type_exists(work_func_t) + bpf_core_type_exists(struct list_head);
+    answers[8] = bpf_core_field_offset(((struct sock *)0)->__sk_common.skc_dport);
+    answers[10] = bpf_core_type_id_local(struct task_struct);
+    return 0;
+}
+char LICENSE[] SEC("license") = "GPL";
+"#;
+
+#[test]
+fn libbpf_makes_the_same_instructions_with_an_excerpt() {
+    needs_root!();
+    let kernel = fs::read(KERNEL).unwrap();
+    let mut packages: Vec<_> = fs::read_dir(support::root().join("target/packages"))
+        .expect("make packages")
+        .map(|folder| folder.unwrap().path().join("package.json"))
+        .filter(|path| path.exists())
+        .map(|path| (path.display().to_string(), fs::read(&path).unwrap()))
+        .collect();
+    packages.push(("questions".into(), support::package(QUESTIONS)));
+    let mut compared = 0;
+    for (name, package) in packages {
+        let object = Package::parse(&package).unwrap().object;
+        let Some(excerpt) = excerpt(&object, &kernel) else { continue };
+        assert!(excerpt.len() < 100_000, "{name}: {} bytes", excerpt.len());
+        let whole = instructions(&object, None);
+        assert_eq!(instructions(&object, Some(&excerpt)), whole, "{name}");
+        compared += 1;
+    }
+    assert!(compared > 10, "only {compared} packages ask for types of the kernel");
+}
+
+/// What a program is told about itself depends on whether the kernel was looked at.
+#[test]
+fn what_an_excerpt_cannot_answer_goes_to_the_whole() {
+    needs_root!();
+    let kernel = fs::read(KERNEL).unwrap();
+    let asks_for = |question: &str| {
+        let source = format!(
+            "#include \"vmlinux.h\"\n#include <bpf/bpf_helpers.h>\n#include <bpf/bpf_core_read.h>\n
+            struct no_such_struct {{ int member; }} __attribute__((preserve_access_index));
+            long answer; SEC(\"raw_tp/sys_enter\") int ask(void *ctx) {{ answer = {question}; return 0; }}
+            char LICENSE[] SEC(\"license\") = \"GPL\";"
+        );
+        support::package(&source)
+    };
+    for (question, suffices) in [
+        ("bpf_core_type_id_kernel(struct task_struct)", false),
+        ("bpf_core_type_exists(struct no_such_struct)", false),
+        ("bpf_core_type_exists(struct task_struct)", true),
+    ] {
+        let package = asks_for(question);
+        let object = Package::parse(&package).unwrap().object;
+        assert_eq!(excerpt(&object, &kernel).is_some(), suffices, "{question}");
+        let before = memory_files();
+        let vm = support::opened(&package);
+        assert_eq!(memory_files().difference(&before).count(), usize::from(suffices), "{question}");
+        vm.load().unwrap();
+    }
+}
+
+#[test]
+fn a_damaged_kernel_is_refused_or_read() {
+    let object = Package::parse(&support::package(QUESTIONS)).unwrap().object;
+    let local = Btf::parse(elf::content(&object, ".BTF")).unwrap();
+    let mut relocations = relocations(elf::content(&object, ".BTF.ext")).unwrap();
+    // Small enough to be damaged in many ways: what an excerpt of the whole kernel is.
+    let sound = local.excerpt(&relocations, &fs::read(KERNEL).unwrap()).unwrap().btf;
+    assert!(local.excerpt(&relocations, &sound).unwrap().suffices);
+    for len in 0..sound.len() {
+        assert!(local.excerpt(&relocations, &sound[..len]).is_err(), "{len} bytes");
+    }
+    let mut read = 0;
+    for at in 0..sound.len() {
+        for value in [0, 1, 0x7f, 0xff] {
+            let mut damaged = sound.clone();
+            damaged[at] = value;
+            read += usize::from(local.excerpt(&relocations, &damaged).is_ok());
+        }
+    }
+    assert!(read > sound.len(), "only {read} could be read");
+    // Only later compilers than some ask whether whole types match.
+    relocations.iter_mut().for_each(|relocation| relocation.kind = 12);
+    let whole = local.excerpt(&relocations, &fs::read(KERNEL).unwrap()).unwrap().btf;
+    assert!(whole.len() > 10 * sound.len(), "{} bytes, {} of them asked for", whole.len(), sound.len());
+    Btf::parse(&whole).unwrap();
+}
+
+/// The types that an object asks for; `None` if it asks for none, or they do not suffice.
+fn excerpt(object: &[u8], kernel: &[u8]) -> Option<Vec<u8>> {
+    let local = Btf::parse(elf::content(object, ".BTF")).unwrap();
+    let relocations = relocations(elf::content(object, ".BTF.ext")).unwrap();
+    let excerpt = local.excerpt(&relocations, kernel).unwrap();
+    (!relocations.is_empty() && excerpt.suffices).then_some(excerpt.btf)
+}
+
+/// Of each program by name, as libbpf hands them to the kernel, without the descriptors of maps.
+fn instructions(object: &[u8], btf: Option<&[u8]>) -> Vec<(String, Vec<u64>)> {
+    let file = btf.map(|btf| {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        std::io::Write::write_all(&mut file, btf).unwrap();
+        file
+    });
+    let path = file.as_ref().map(|file| CString::new(file.path().as_os_str().as_encoded_bytes()).unwrap());
+    let opts = b::bpf_object_open_opts {
+        sz: size_of::<b::bpf_object_open_opts>() as _,
+        object_name: c"same".as_ptr(),
+        btf_custom_path: path.as_ref().map_or(std::ptr::null(), |path| path.as_ptr()),
+        ..Default::default()
+    };
+    let mut made = Vec::new();
+    // SAFETY: everything that libbpf is given lives until the object is closed; it tells how many instructions there are.
+    unsafe {
+        let opened = b::bpf_object__open_mem(object.as_ptr().cast(), object.len() as _, &opts);
+        assert!(!opened.is_null());
+        assert_eq!(b::bpf_object__prepare(opened), 0);
+        let mut prog = b::bpf_object__next_program(opened, std::ptr::null_mut());
+        while !prog.is_null() {
+            let name = CStr::from_ptr(b::bpf_program__name(prog)).to_string_lossy().into_owned();
+            let count = b::bpf_program__insn_cnt(prog) as usize;
+            let code = std::slice::from_raw_parts(b::bpf_program__insns(prog).cast::<u64>(), count);
+            made.push((name, code.iter().map(|code| without_descriptor(*code)).collect()));
+            prog = b::bpf_object__next_program(opened, prog);
+        }
+        b::bpf_object__close(opened);
+    }
+    made
+}
+
+/// An instruction that loads a map's address has the map's descriptor in its upper half.
+fn without_descriptor(code: u64) -> u64 {
+    const LOAD_64: u64 = 0x18;
+    let loads_map = code & 0xff == LOAD_64 && code >> 12 & 0xf != 0;
+    if loads_map { code & 0xffff_ffff } else { code }
+}
+
+fn memory_files() -> BTreeSet<i32> {
+    let files = support::kernel::descriptors().into_iter();
+    files.filter(|(_, target)| target.contains("memfd:eunomia")).map(|(fd, _)| fd).collect()
+}
