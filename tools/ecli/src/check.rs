@@ -9,9 +9,8 @@ use serde_json::json;
 use crate::archive::Unpacked;
 use crate::error::{Code, Failure, Result};
 use crate::options::Check;
-use crate::output::{self, Output};
 use crate::source::{self, Kind, Request};
-use crate::{Ended, capabilities};
+use crate::{Ended, capabilities, output};
 
 /// Lines of the verifier's log that are shown: what it looked at last, and why it refused.
 const LOG_LINES: usize = 20;
@@ -47,7 +46,7 @@ pub fn run(options: &Check) -> Ended {
         text +=
             &if options.json { as_json(&name, autoload, &result) } else { as_text(&name, autoload, &result) };
     }
-    output::print(Output::open(None)?, &text)?;
+    output::print(text)?;
     Ok(if is_refused { Code::Kernel.into() } else { ExitCode::SUCCESS })
 }
 

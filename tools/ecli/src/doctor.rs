@@ -9,7 +9,7 @@ use serde_json::json;
 
 use crate::error::Code;
 use crate::options::Doctor;
-use crate::output::{self, Output};
+use crate::output::Output;
 use crate::terminal::Style;
 use crate::{Ended, capabilities};
 
@@ -38,9 +38,9 @@ const BPFFS_MAGIC: FsWord = 0xcafe_4a11;
 /// Prints the findings; `Code::Failed` if something is in the way of every program.
 pub fn run(options: &Doctor) -> Ended {
     let findings = findings();
-    let output = Output::open(None)?;
+    let mut output = Output::open(None)?;
     let style = Style::of(output.is_terminal());
-    let mut text = Vec::new();
+    let text = &mut output.buffer;
     for finding in &findings {
         let Finding { what, found, remedy, .. } = finding;
         let grade = match finding.grade {
@@ -56,16 +56,16 @@ pub fn run(options: &Doctor) -> Ended {
         }
         let grade = format!("{grade:<6}");
         if finding.grade == Grade::Ok {
-            style.dim(&grade, &mut text)
+            style.dim(&grade, text)
         } else {
-            style.bold(&grade, &mut text)
+            style.bold(&grade, text)
         }
         text.extend_from_slice(format!("{what}: {found}\n").as_bytes());
         if !remedy.is_empty() {
             text.extend_from_slice(format!("        {remedy}\n").as_bytes());
         }
     }
-    output::print(output, &String::from_utf8_lossy(&text))?;
+    output.finish()?;
     let fails = findings.iter().any(|finding| finding.grade == Grade::Fails);
     Ok(if fails { Code::Failed.into() } else { ExitCode::SUCCESS })
 }

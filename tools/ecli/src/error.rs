@@ -5,6 +5,8 @@ use std::io::Write;
 
 use eunomia::Status;
 
+use crate::terminal::plain;
+
 /// Exit codes; docs/ecli.md and `--help` list them. A WASM module that ran has its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Code {
@@ -65,7 +67,7 @@ impl Failure {
     pub fn report(&self) {
         let lines: Vec<&str> = self.detail.lines().collect();
         for line in &lines[lines.len().saturating_sub(DETAIL_LINES)..] {
-            let _ = writeln!(std::io::stderr(), "  {line}");
+            let _ = writeln!(std::io::stderr(), "  {}", plain(line));
         }
         say(&self.text);
     }
@@ -78,7 +80,7 @@ impl Failure {
 
 /// Writes a line to stderr. That nobody may be there to read it is no failure.
 pub fn say(line: impl Display) {
-    let _ = writeln!(std::io::stderr(), "ecli: {line}");
+    let _ = writeln!(std::io::stderr(), "ecli: {}", plain(&line.to_string()));
 }
 
 impl From<eunomia::Error> for Failure {

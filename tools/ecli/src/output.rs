@@ -2,6 +2,7 @@
 //!
 //! A reader that has enough (`| head`) is no failure; a full disk is.
 
+use std::fmt::Display;
 use std::fs::File;
 use std::io::{self, ErrorKind, IsTerminal, Write};
 use std::os::fd::AsFd;
@@ -10,6 +11,7 @@ use std::process::ExitCode;
 
 use crate::Ended;
 use crate::error::{Code, Failure, Result};
+use crate::terminal::{plain, without_c1};
 
 /// The buffer is written out when it holds this much, or when no more events wait.
 const FULL: usize = 256 << 10;
@@ -52,6 +54,16 @@ impl Output {
         })
     }
 
+    /// Appends a line that somebody else wrote.
+    pub fn line(&mut self, line: &[u8]) {
+        if self.is_terminal {
+            self.buffer.extend_from_slice(plain(&String::from_utf8_lossy(line)).as_bytes());
+        } else {
+            self.buffer.extend_from_slice(line);
+        }
+        self.buffer.push(b'\n');
+    }
+
     /// Writes the buffer out if it is full. `false`: nothing more can be written.
     #[inline]
     pub fn go_on(&mut self) -> bool {
@@ -60,6 +72,9 @@ impl Output {
 
     /// Writes the buffer out. `false`: nothing more can be written.
     pub fn flush(&mut self) -> bool {
+        if self.is_terminal {
+            without_c1(&mut self.buffer);
+        }
         if self.failed.is_none() && !self.buffer.is_empty() {
             self.failed = self.file.write_all(&self.buffer).err();
         }
@@ -83,9 +98,10 @@ impl Output {
     }
 }
 
-/// Prints a text and ends well.
-pub fn print(mut output: Output, text: &str) -> Ended {
-    output.buffer.extend_from_slice(text.as_bytes());
+/// Prints a text of whole lines and ends well.
+pub fn print(text: impl Display) -> Ended {
+    let mut output = Output::open(None)?;
+    output.buffer.extend_from_slice(plain(&text.to_string()).as_bytes());
     output.finish()?;
     Ok(ExitCode::SUCCESS)
 }

@@ -4,18 +4,17 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io::{IsTerminal, Write};
 use std::path::Path;
-use std::process::ExitCode;
 
 use oci_client::secrets::RegistryAuth;
 use serde_json::json;
 
-use crate::Ended;
 use crate::error::{Code, Failure, Result};
 use crate::fetch::image::{self, Content, Upload};
 use crate::fetch::place::{self, Place};
 use crate::fetch::{self, Download, login};
 use crate::options::{Account, List, Login, Logout, Pull, Push};
 use crate::source::{self, Kind};
+use crate::{Ended, output};
 
 /// Downloads a program to a file, and its signature beside it.
 pub fn pull(options: &Pull) -> Ended {
@@ -35,8 +34,8 @@ pub fn pull(options: &Pull) -> Ended {
     if let Some(signature) = signature {
         write(&source::with_signature_suffix(&file), signature.as_bytes())?;
     }
-    println!("{}: {} bytes, sha256={}", file.display(), bytes.len(), fetch::sha256(&bytes));
-    Ok(ExitCode::SUCCESS)
+    let digest = fetch::sha256(&bytes);
+    output::print(format_args!("{}: {} bytes, sha256={digest}\n", file.display(), bytes.len()))
 }
 
 /// Lists programs, a line each.
@@ -48,12 +47,10 @@ pub fn list(options: &List) -> Ended {
     };
     if options.json {
         let row = |(name, about): &(String, String)| json!({"name": name, "about": about});
-        println!("{}", rows.iter().map(row).collect::<serde_json::Value>());
-        return Ok(ExitCode::SUCCESS);
+        return output::print(format_args!("{}\n", rows.iter().map(row).collect::<serde_json::Value>()));
     }
     let width = rows.iter().map(|(name, _)| name.len()).max().unwrap_or_default();
-    rows.iter().for_each(|(name, about)| println!("{name:width$}  {about}"));
-    Ok(ExitCode::SUCCESS)
+    output::print(rows.iter().map(|(name, about)| format!("{name:width$}  {about}\n")).collect::<String>())
 }
 
 /// Uploads a file as an image, with the signature that lies beside it.
@@ -80,8 +77,7 @@ pub fn push(options: &Push) -> Ended {
         annotations: annotations(&options.annotations)?,
     };
     let digest = image::push(&image, &auth, upload, options.timeout)?;
-    println!("{image}@{digest}");
-    Ok(ExitCode::SUCCESS)
+    output::print(format_args!("{image}@{digest}\n"))
 }
 
 /// Asks for credentials, tries them, and keeps them.
@@ -98,19 +94,14 @@ pub fn login(options: &Login) -> Ended {
     };
     image::check(&registry, &RegistryAuth::Basic(user.clone(), password.clone()), options.timeout)?;
     let place = login::store(&registry, &user, &password)?;
-    println!("logged in to {registry} as {user}; the credentials are in {place}");
-    Ok(ExitCode::SUCCESS)
+    output::print(format_args!("logged in to {registry} as {user}; the credentials are in {place}\n"))
 }
 
 /// Forgets credentials.
 pub fn logout(options: &Logout) -> Ended {
     let registry = login::registry(&options.registry)?;
-    if login::forget(&registry)? {
-        println!("logged out of {registry}");
-    } else {
-        println!("there were no credentials for {registry}");
-    }
-    Ok(ExitCode::SUCCESS)
+    let done = if login::forget(&registry)? { "logged out of" } else { "there were no credentials for" };
+    output::print(format_args!("{done} {registry}\n"))
 }
 
 /// Who asks: as the options say, else as credentials were kept.
@@ -159,8 +150,7 @@ fn ask(question: &str) -> Result<String> {
             "there is no terminal to ask for the user on; name it with -u",
         ));
     }
-    eprint!("{question}");
-    let _ = std::io::stderr().flush();
+    let _ = std::io::stderr().write_all(question.as_bytes());
     line_of_stdin()
 }
 

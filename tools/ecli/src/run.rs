@@ -85,7 +85,7 @@ fn not_opened(name: &str, error: eunomia::Error) -> Failure {
 fn package(vm: Vm, bytes: &[u8], options: &Run, argv: &[&str]) -> Ended {
     let asked = vm.args_set(argv).map_err(|e| Failure::from(e).with_code(Code::Usage).at(argv[0]))?;
     if asked {
-        return output::print(Output::open(None)?, &format!("{}\n", vm.args_help()?.trim_end()));
+        return output::print(format_args!("{}\n", vm.args_help()?.trim_end()));
     }
     attach::apply(&vm, &options.attach)?;
     if options.symbols && matches!(options.format(), Format::Csv | Format::Raw) {
@@ -172,9 +172,10 @@ impl Session<'_> {
             count += 1;
             let output = &mut self.view.output;
             self.vm.iter_each(&info.name.to_string_lossy(), &mut |event: &Event| {
-                output.buffer.extend_from_slice(event.data);
                 if event.format == eunomia::Format::Text {
-                    output.buffer.push(b'\n');
+                    output.line(event.data);
+                } else {
+                    output.buffer.extend_from_slice(event.data);
                 }
                 if output.go_on() { Flow::Continue } else { Flow::End }
             })?;

@@ -1,6 +1,5 @@
 //! `ecli keygen`, `sign` and `verify`.
 
-use std::process::ExitCode;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::Ended;
@@ -8,14 +7,14 @@ use crate::error::{Code, Failure, Result};
 use crate::options::{Keygen, Sign, Verify};
 use crate::registry::secret;
 use crate::sign::{self, Secret, Trust};
-use crate::source;
+use crate::{output, source};
 
 /// Makes a pair of keys.
 pub fn keygen(options: &Keygen) -> Ended {
     let password = if options.no_password { None } else { Some(new_password()?) };
     let id = sign::generate(&options.public, &options.secret, password)?;
-    println!("key {id}: sign with {}, hand out {}", options.secret.display(), options.public.display());
-    Ok(ExitCode::SUCCESS)
+    let (secret, public) = (options.secret.display(), options.public.display());
+    output::print(format_args!("key {id}: sign with {secret}, hand out {public}\n"))
 }
 
 fn new_password() -> Result<String> {
@@ -40,8 +39,7 @@ pub fn sign(options: &Sign) -> Ended {
     let text = key.sign(password.transpose()?, &bytes, &comment)?;
     let path = source::with_signature_suffix(&options.file);
     std::fs::write(&path, text).map_err(|e| Failure::io(Code::Output, path.display(), &e))?;
-    println!("{}", path.display());
-    Ok(ExitCode::SUCCESS)
+    output::print(format_args!("{}\n", path.display()))
 }
 
 /// Checks the signature of a program, wherever that is.
@@ -52,6 +50,5 @@ pub fn verify(options: &Verify) -> Ended {
     };
     let download = source::read(&options.prog, options.transfer.fetch_options(true))?;
     let signer = trust.check(&options.prog, &download.bytes, download.signature.as_deref())?;
-    println!("{}: {signer}", options.prog);
-    Ok(ExitCode::SUCCESS)
+    output::print(format_args!("{}: {signer}\n", options.prog))
 }

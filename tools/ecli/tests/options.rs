@@ -298,3 +298,47 @@ fn a_package_that_loops_is_stopped_by_a_signal() {
     Command::new("kill").args(["-TERM", &child.id().to_string()]).status().expect("kill runs");
     assert_eq!(child.wait().expect("it ends").code(), Some(0));
 }
+
+#[test]
+fn texts_of_packages_give_a_terminal_no_orders() {
+    let json = std::fs::read_to_string(package("opensnoop")).expect("a package");
+    let evil = json.replace("trace only failed events", "x\\u001b]0;title\\u0007\\u009b2J");
+    assert_ne!(json, evil);
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("evil\u{1b}[31m.json");
+    std::fs::write(&path, evil).expect("a file");
+    let path = path.to_str().expect("UTF-8");
+    let is_order = |c: char| c.is_control() && c != '\n';
+    for (args, shown) in [
+        (&["run", path, "-h"][..], "x?]0;title??2J"),
+        (&["run", path, "--no\u{1b}sense"], "--pid"),
+        (&["run", "--require-signed", "--trust", folder.path().to_str().expect("UTF-8"), path], "evil?[31m"),
+    ] {
+        let ran = run(args);
+        let said = ran.out + &ran.err;
+        assert!(said.contains(shown) && !said.contains(is_order), "{said:?}");
+    }
+}
+
+#[test]
+fn a_reader_that_has_gone_or_a_full_disk_is_no_crash() {
+    let home = tempfile::tempdir().expect("a folder");
+    let home = home.path().display();
+    let ecli = env!("CARGO_BIN_EXE_ecli");
+    for (command, code) in [
+        (format!("{ecli} list >/dev/full"), 6),
+        (format!("{ecli} list --json >/dev/full"), 6),
+        (format!("{ecli} keygen --no-password -p {home}/1.pub -s {home}/1.key >/dev/full"), 6),
+        (format!("{ecli} logout localhost:1 >/dev/full 2>/dev/full"), 6),
+        (format!("{ecli} run {} -h 2>/dev/full >/dev/full", package("opensnoop")), 6),
+        (format!("{ecli} list --json > >(exec true)"), 0),
+    ] {
+        let script = format!(
+            "export HOME={home} EUNOMIA_HOME={home}; mkdir -p {home}/cache; echo '{{\"url\":\"x\",\"len\":1}}' >{home}/cache/x.json; sleep 0.1; {command}"
+        );
+        let ran: support::Ran =
+            std::process::Command::new("bash").args(["-c", &script]).output().expect("bash").into();
+        assert_eq!(ran.code, Some(code), "{command}: {}", ran.err);
+        assert!(!ran.err.contains("panicked"), "{command}: {}", ran.err);
+    }
+}

@@ -57,6 +57,28 @@ fn a_table_fits_the_terminal() {
 }
 
 #[test]
+fn events_give_a_terminal_no_orders() {
+    needs_root!();
+    let folder = tempfile::tempdir().expect("a folder");
+    let name = folder.path().join("a\u{9b}31mb\u{1b}[31mc\u{85}d");
+    std::fs::write(&name, "").expect("a file");
+    let opening = std::thread::spawn(move || {
+        for _ in 0..400 {
+            let _ = std::fs::File::open(&name);
+            std::thread::sleep(std::time::Duration::from_millis(10));
+        }
+    });
+    for format in ["text", "json", "csv"] {
+        let filter = "--filter 'fname =~ 31m'";
+        let args = format!("--format {format} --duration 5 --count 1 {filter} {}", package("opensnoop"));
+        let text = on_terminal(200, 20, "TERM=xterm NO_COLOR=1", &args);
+        assert!(text.contains("a?31mb"), "{format}: {text:?}");
+        assert!(!text.contains(|c: char| c.is_control() && c != '\n' && c != '\r'), "{format}: {text:?}");
+    }
+    opening.join().expect("it ends");
+}
+
+#[test]
 fn histograms_are_drawn_in_place() {
     needs_root!();
     let _activity = Activity::start();

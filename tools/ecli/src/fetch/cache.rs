@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 
 use super::http::Validators;
 use super::sha256;
+use crate::error::say;
 
 /// The folder of downloads.
 pub struct Cache {
@@ -70,10 +71,8 @@ impl Cache {
         });
         let kept = write(&content, bytes).and_then(|()| write(&about, facts.to_string().as_bytes()));
         if let Err(error) = kept {
-            eprintln!(
-                "ecli: {} cannot be written, so the download is not kept: {error}",
-                self.folder.display()
-            );
+            let folder = self.folder.display();
+            say(format_args!("{folder} cannot be written, so the download is not kept: {error}"));
         }
     }
 

@@ -15,7 +15,7 @@ use std::time::Duration;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-use crate::error::{Code, Failure, Result};
+use crate::error::{Code, Failure, Result, say};
 use cache::{Cache, Entry};
 use http::{Answer, Error, Http, Problem};
 use place::{Pin, Place};
@@ -115,7 +115,7 @@ fn signature(http: &Http, url: &str) -> Result<Option<String>> {
         Ok(Answer::Unchanged) => Ok(None),
         Err(Error { problem: Problem::Missing, .. }) => Ok(None),
         Err(Error { problem: Problem::Unreachable, text }) => {
-            eprintln!("ecli: {text}; the signature cannot be had");
+            say(format_args!("{text}; the signature cannot be had"));
             Ok(None)
         }
         Err(error) => Err(error.into()),
@@ -141,7 +141,7 @@ fn get(http: &Http, url: &str, options: Options) -> std::result::Result<Vec<u8>,
         }),
         // What was good enough before is better than nothing where the network is gone.
         (Err(error), Some(kept)) if error.problem == Problem::Unreachable => {
-            eprintln!("ecli: {}; using the copy of an earlier download", error.text);
+            say(format_args!("{}; using the copy of an earlier download", error.text));
             Ok(kept.bytes)
         }
         (Err(error), _) => Err(error),

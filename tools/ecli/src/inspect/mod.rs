@@ -14,7 +14,6 @@ use wasmparser::{ExternalKind, Parser, Payload};
 use crate::archive::Unpacked;
 use crate::error::Result;
 use crate::options::Inspect;
-use crate::output::Output;
 use crate::source::{self, Kind, Program, Request};
 use crate::{Ended, output};
 use code::Object64;
@@ -28,7 +27,7 @@ pub fn run(options: &Inspect) -> Ended {
     let program = source::open(&request)?;
     let report = report(&program)?;
     let text = if options.json { report.to_string() + "\n" } else { text(&report) };
-    output::print(Output::open(None)?, &text)
+    output::print(text)
 }
 
 fn report(program: &Program) -> Result<Value> {
@@ -195,7 +194,7 @@ fn section(text: &mut String, title: &str, items: &Value, mut each: impl FnMut(&
     }
 }
 
-/// Adds a line; names come from strangers and bring no control characters to a terminal.
+/// Adds a line; names come from strangers and may hold line ends.
 fn line(text: &mut String, depth: usize, line: &str) {
     let line: String = line.chars().map(|letter| if letter.is_control() { '?' } else { letter }).collect();
     // Writing to a string cannot fail.

@@ -209,8 +209,7 @@ impl View {
     }
 
     fn line(&mut self, line: &[u8]) -> Flow {
-        self.output.buffer.extend_from_slice(line);
-        self.output.buffer.push(b'\n');
+        self.output.line(line);
         if self.output.go_on() { Flow::Continue } else { Flow::End }
     }
 
