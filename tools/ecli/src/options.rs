@@ -4,9 +4,11 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use clap::error::{ContextKind, ErrorKind};
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use eunomia::Level;
 
+use crate::error::{Code, say};
 use crate::source::Kind;
 
 mod remote;
@@ -46,7 +48,7 @@ impl CommandLine {
     /// Reads the command line.
     pub fn read() -> CommandLine {
         let args = with_command(std::env::args_os().collect());
-        let mut line = CommandLine::parse_from(&args);
+        let mut line = CommandLine::try_parse_from(&args).unwrap_or_else(|error| explain(&error, &args));
         // A last `--` is standard input, as in eunomia-bpf 0.3.
         match &mut line.command {
             Command::Run(run) if run.prog.is_empty() && args.last().is_some_and(|last| last == "--") => {
@@ -293,6 +295,18 @@ fn duration(text: &str) -> Result<Duration, String> {
         _ if time > LONGEST => Err("that is more than ten years".into()),
         _ => Ok(time),
     }
+}
+
+/// Ends with what is wrong. An option that ecli does not know is most likely one of the program's.
+fn explain(error: &clap::Error, args: &[OsString]) -> ! {
+    if error.kind() == ErrorKind::UnknownArgument && args.get(1).is_some_and(|first| first == "run") {
+        let option = error.get(ContextKind::InvalidArg).map(ToString::to_string).unwrap_or_default();
+        say(format_args!(
+            "unknown option {option}; options of the program itself go behind it: ecli run PROG {option}"
+        ));
+        std::process::exit(Code::Usage as i32);
+    }
+    error.exit()
 }
 
 /// The command line with `run` in front where a program stands in place of a command: `ecli PROG`, `ecli -j PROG`.

@@ -83,6 +83,11 @@ impl Output {
         self.failed.is_none()
     }
 
+    /// Whether something could not be written.
+    pub fn has_failed(&self) -> bool {
+        self.failed.is_some()
+    }
+
     /// Whether the reader has gone.
     pub fn is_closed(&self) -> bool {
         self.failed.as_ref().is_some_and(|e| e.kind() == ErrorKind::BrokenPipe)

@@ -88,9 +88,7 @@ fn package(vm: Vm, bytes: &[u8], options: &Run, argv: &[&str]) -> Ended {
         return output::print(format_args!("{}\n", vm.args_help()?.trim_end()));
     }
     attach::apply(&vm, &options.attach)?;
-    if options.symbols && matches!(options.format(), Format::Csv | Format::Raw) {
-        return Err(Failure::new(Code::Usage, "--symbols is for --format json; a table has them anyway"));
-    }
+    check(options)?;
     let output = Output::open(options.output.as_deref())?;
     let vm = Arc::new(vm);
     vm.load().map_err(capabilities::explain)?;
@@ -108,6 +106,23 @@ fn package(vm: Vm, bytes: &[u8], options: &Run, argv: &[&str]) -> Ended {
         signals::stop_after(&vm, time)?;
     }
     Session { vm, options, view, start }.run()
+}
+
+/// What does not go together.
+fn check(options: &Run) -> Result<()> {
+    let wrong = |text: String| Err(Failure::new(Code::Usage, text));
+    let is_strict = matches!(options.format(), Format::Csv | Format::Raw);
+    if options.symbols && is_strict {
+        return wrong("--symbols is for --format json; a table has them anyway".into());
+    }
+    if !options.map.is_empty() && is_strict {
+        return wrong("--map prints text or JSON, which has no place among csv or raw".into());
+    }
+    let columns = &options.columns;
+    match columns.iter().enumerate().find(|(index, name)| columns[..*index].contains(name)) {
+        Some((_, name)) => wrong(format!("--columns: {name:?} stands there twice")),
+        None => Ok(()),
+    }
 }
 
 fn check_maps(vm: &Vm, names: &[String]) -> Result<()> {
@@ -149,8 +164,8 @@ impl Session<'_> {
             }
         }
         self.maps()?;
-        let is_closed = self.view.output.is_closed();
-        if !is_closed && !self.options.quiet {
+        // What could not be written is told below, and was nothing to sum up.
+        if !self.view.output.has_failed() && !self.options.quiet {
             summary(&self.vm, self.view.shown, self.start.elapsed());
         }
         if self.options.stats {

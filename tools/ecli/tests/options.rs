@@ -300,6 +300,23 @@ fn a_package_that_loops_is_stopped_by_a_signal() {
 }
 
 #[test]
+fn what_does_not_go_together_is_said() {
+    let package = package("opensnoop");
+    for (args, what) in [
+        (&["--map", "started", "--format", "csv"][..], "--map"),
+        (&["--map", "started", "--format", "raw"], "--map"),
+        (&["--symbols", "--format", "csv"], "--symbols"),
+        (&["--columns", "pid,comm,pid", "-j"], "\"pid\" stands there twice"),
+        (&["--pid", "1"], "ecli run PROG --pid"),
+        (&["-x"], "ecli run PROG -x"),
+    ] {
+        let ran = run(&[&["run"], args, &[&package]].concat());
+        assert_eq!(ran.code, Some(2), "{args:?}: {}", ran.err);
+        assert!(ran.err.contains(what) && ran.err.lines().count() == 1, "{args:?}: {}", ran.err);
+    }
+}
+
+#[test]
 fn texts_of_packages_give_a_terminal_no_orders() {
     let json = std::fs::read_to_string(package("opensnoop")).expect("a package");
     let evil = json.replace("trace only failed events", "x\\u001b]0;title\\u0007\\u009b2J");

@@ -111,7 +111,7 @@ fn a_full_disk_is_a_clear_error() {
     let _activity = Activity::start();
     let ran = run(&["run", "--output", "/dev/full", &package("bootstrap")]);
     assert_eq!(ran.code, Some(6));
-    assert!(ran.err.contains("/dev/full: No space left on device"), "{}", ran.err);
+    assert_eq!(ran.err, "ecli: /dev/full: No space left on device\n");
 }
 
 #[test]
