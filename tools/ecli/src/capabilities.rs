@@ -64,7 +64,8 @@ pub fn explain(error: Error) -> Failure {
 
 /// Permission denied, for files.
 const EACCES: i32 = 13;
-const TRACEFS: &str = "/sys/kernel/tracing";
+/// Where the kernel has its tracepoints.
+pub const TRACEFS: &str = "/sys/kernel/tracing";
 
 /// Of the privileges that loading programs takes, those that this process does not have.
 pub fn missing() -> Vec<&'static str> {

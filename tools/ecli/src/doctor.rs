@@ -7,11 +7,12 @@ use std::process::ExitCode;
 use rustix::fs::{FsWord, statfs};
 use serde_json::json;
 
+use crate::Ended;
+use crate::capabilities::{self, TRACEFS};
 use crate::error::Code;
 use crate::options::Doctor;
 use crate::output::Output;
 use crate::terminal::Style;
-use crate::{Ended, capabilities};
 
 /// How good a finding is.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -81,12 +82,7 @@ fn findings() -> Vec<Finding> {
             Grade::Lacks,
             "needs CONFIG_DEBUG_INFO_BTF; without it programs run that bring BTF in a tar archive, or with --btf",
         ),
-        mounted(
-            "tracefs",
-            "/sys/kernel/tracing",
-            TRACEFS_MAGIC,
-            "tracepoints and probes need it: mount -t tracefs tracefs /sys/kernel/tracing",
-        ),
+        tracefs(),
         mounted("bpffs", "/sys/fs/bpf", BPFFS_MAGIC, "pinned maps need it: mount -t bpf bpf /sys/fs/bpf"),
         setting(
             "BPF JIT",
@@ -174,6 +170,18 @@ fn mounted(what: &'static str, path: &str, magic: FsWord, remedy: &'static str) 
         Ok(at) if at.f_type == magic => Finding { what, grade: Grade::Ok, found: path.into(), remedy: "" },
         _ => Finding { what, grade: Grade::Lacks, found: format!("not mounted at {path}"), remedy },
     }
+}
+
+/// By default only root may look into it.
+fn tracefs() -> Finding {
+    let remedy = "tracepoints and probes need it: mount -t tracefs tracefs /sys/kernel/tracing";
+    let finding = mounted("tracefs", TRACEFS, TRACEFS_MAGIC, remedy);
+    if finding.grade != Grade::Ok || std::fs::read_dir(TRACEFS).is_ok() {
+        return finding;
+    }
+    let (found, remedy) =
+        (format!("{TRACEFS} is not readable"), "tracepoints by name need CAP_DAC_READ_SEARCH besides");
+    Finding { grade: Grade::Lacks, found, remedy, ..finding }
 }
 
 fn setting(what: &'static str, path: &str, is_good: fn(&str) -> bool, remedy: &'static str) -> Finding {

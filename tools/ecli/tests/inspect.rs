@@ -138,4 +138,5 @@ fn doctor_fails_without_privileges_and_says_what_helps() {
     assert_eq!(ran.code, Some(1), "{}", ran.out);
     assert!(ran.out.contains("FAILS privileges: CAP_BPF, CAP_PERFMON missing"), "{}", ran.out);
     assert!(ran.out.contains("setpriv"), "{}", ran.out);
+    assert!(ran.out.contains("lacks tracefs") && ran.out.contains("CAP_DAC_READ_SEARCH"), "{}", ran.out);
 }

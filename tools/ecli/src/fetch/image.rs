@@ -3,6 +3,7 @@
 //! The layout of WASM modules is that of eunomia-bpf, which other tools for WASM in registries read too.
 
 use std::collections::BTreeMap;
+use std::fmt::Display;
 use std::future::Future;
 use std::time::Duration;
 
@@ -113,7 +114,8 @@ pub fn check(registry: &str, auth: &RegistryAuth, timeout: Duration) -> Result<(
         .parse()
         .map_err(|why| Failure::new(Code::Usage, format_args!("{registry}: not a registry: {why}")))?;
     let connection = Registry::new(&probe, timeout)?;
-    connection.wait(async |client| client.auth(&probe, auth, RegistryOperation::Pull).await.map(drop))?;
+    let asked = connection.runtime.block_on(connection.client.auth(&probe, auth, RegistryOperation::Pull));
+    asked.map_err(|error| failure(registry, &error))?;
     let RegistryAuth::Basic(user, password) = auth else { return Ok(()) };
     runtime.block_on(async {
         let client =
@@ -214,17 +216,16 @@ async fn speaks_plain(registry: &str, timeout: Duration) -> bool {
     answer.is_ok_and(|answer| answer.status().is_success() || answer.status().as_u16() == 401)
 }
 
-fn failure(image: &Reference, error: &OciDistributionError) -> Failure {
+fn failure(of: impl Display, error: &OciDistributionError) -> Failure {
     use OciDistributionError as E;
     let text = match error {
         E::RequestError(error) => http::reason(error),
         E::UnauthorizedError { .. }
         | E::AuthenticationFailure(_)
         | E::ServerError { code: 401 | 403, .. } => {
-            format!(
-                "{} refuses access; `ecli login {0}` if you have an account there",
-                image.resolve_registry()
-            )
+            let name = of.to_string();
+            let registry = name.split('/').next().unwrap_or_default();
+            format!("{registry} refuses access; `ecli login {registry}` if you have an account there")
         }
         E::ImageManifestNotFoundError(_) => "there is no such image".into(),
         E::RegistryError { envelope, .. } => {
@@ -237,5 +238,5 @@ fn failure(image: &Reference, error: &OciDistributionError) -> Failure {
         E::ServerError { code, .. } => format!("the registry answers {code}"),
         error => error.to_string(),
     };
-    Failure::new(Code::Source, format_args!("{image}: {}", text.lines().collect::<Vec<_>>().join(" ")))
+    Failure::new(Code::Source, format_args!("{of}: {}", text.lines().collect::<Vec<_>>().join(" ")))
 }

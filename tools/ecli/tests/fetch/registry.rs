@@ -120,6 +120,12 @@ fn accounts_are_asked_for_and_kept_as_docker_keeps_them() {
 }
 
 #[test]
+fn a_registry_that_is_not_there_is_called_by_its_name() {
+    let login = Place::new().run(&["login", "localhost:1", "-u", "kim", "-p", "secret"]);
+    login.refused(SOURCE, &["ecli: localhost:1: Connection refused"]);
+}
+
+#[test]
 fn the_certificate_of_a_registry_is_checked() {
     let registry = Registry::start(true, false);
     registry.place.run(&["pull", &registry.image("tools/it:1")]).refused(SOURCE, &["certificate"]);
