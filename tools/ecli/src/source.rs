@@ -87,9 +87,12 @@ pub fn read(prog: &str, options: fetch::Options) -> Result<Download> {
         let bytes = bytes.map_err(|e| Failure::io(Code::Source, "standard input", &e))?;
         return Ok(Download { bytes, signature: None });
     }
+    if prog.is_empty() {
+        return Err(Failure::new(Code::Usage, "the program's name is empty"));
+    }
     // A folder is no program, so one that bears the name of a program is not in its way.
     let path = Path::new(prog);
-    let is_here = if fetch::is_name(prog) { path.is_file() } else { path.exists() };
+    let is_here = path.exists() && !(fetch::is_name(prog) && path.is_dir());
     if !is_here && !looks_like_a_path(prog) {
         return fetch::open(prog, options);
     }

@@ -12,8 +12,7 @@ impl Style {
     /// Colour if the output is a terminal that has some and `NO_COLOR` is not set, as no-color.org has it.
     pub fn of(is_terminal: bool) -> Style {
         let is_set = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
-        let is_dumb = std::env::var_os("TERM").is_none_or(|term| term == "dumb");
-        Style { on: is_terminal && !is_set("NO_COLOR") && !is_dumb }
+        Style { on: is_terminal && !is_set("NO_COLOR") && !is_dumb() }
     }
 
     /// Appends `text`, bold.
@@ -30,6 +29,11 @@ impl Style {
         let (start, end) = if self.on { (start, "\x1b[0m") } else { ("", "") };
         [start, text, end].iter().for_each(|part| out.extend_from_slice(part.as_bytes()));
     }
+}
+
+/// Whether a terminal knows no orders but to write on.
+pub fn is_dumb() -> bool {
+    std::env::var_os("TERM").is_none_or(|term| term == "dumb")
 }
 
 /// A text from packages, servers or file names without what terminals obey: control characters become `?`, line ends and

@@ -300,6 +300,22 @@ fn a_package_that_loops_is_stopped_by_a_signal() {
 }
 
 #[test]
+fn a_pipe_with_a_name_is_a_file() {
+    let script = format!(
+        "mkfifo pipe; cat {} >pipe & {} run pipe -h",
+        package("opensnoop"),
+        env!("CARGO_BIN_EXE_ecli")
+    );
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut sh = Command::new("timeout");
+    let ran: support::Ran =
+        sh.args(["10", "sh", "-c", &script]).current_dir(folder.path()).output().expect("sh runs").into();
+    assert!(ran.code == Some(0) && ran.out.contains("--pid"), "{}", ran.err);
+    let empty = run(&["run", ""]);
+    assert!(empty.code == Some(2) && empty.err.contains("empty"), "{}", empty.err);
+}
+
+#[test]
 fn what_does_not_go_together_is_said() {
     let package = package("opensnoop");
     for (args, what) in [

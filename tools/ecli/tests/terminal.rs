@@ -84,6 +84,8 @@ fn histograms_are_drawn_in_place() {
     let _activity = Activity::start();
     let text = on_terminal(100, 50, "TERM=xterm", &format!("--duration 3.5 {}", package("runqlat")));
     assert!(text.contains("distribution") && text.contains("A\r\u{1b}[J"), "{text}");
+    let text = on_terminal(100, 50, "TERM=dumb", &format!("--duration 2.5 {}", package("runqlat")));
+    assert!(text.matches("distribution").count() >= 2 && !text.contains('\u{1b}'), "{text}");
 }
 
 #[test]

@@ -23,7 +23,7 @@ use crate::error::{Code, Failure, Result};
 use crate::filter::Filter;
 use crate::options::{Format, Run};
 use crate::output::Output;
-use crate::terminal::Style;
+use crate::terminal::{Style, is_dumb};
 use clock::Clock;
 use column::Column;
 use csv::Csv;
@@ -91,7 +91,7 @@ impl View {
             view.check_csv()?;
         }
         let is_drawn = has_maps && only_maps && options.columns.is_empty();
-        if view.format == Format::Text && is_drawn && view.output.is_terminal() {
+        if view.format == Format::Text && is_drawn && view.output.is_terminal() && !is_dumb() {
             view.frames = Some(Frames::default());
         }
         Ok(view)
