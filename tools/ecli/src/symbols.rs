@@ -81,6 +81,10 @@ impl Symbols {
     /// Finds out the names of addresses, all of the kernel or of one process.
     fn learn(&mut self, addresses: &[u64], pid: u32) {
         let Some(first) = addresses.first() else { return };
+        if pid == 0 && !is_kernel(*first) {
+            // To blazesym that would be ecli itself.
+            return;
+        }
         let process;
         let source = if is_kernel(*first) {
             &self.kernel
@@ -110,4 +114,21 @@ impl Symbols {
 /// The upper half of the address space is the kernel's.
 fn is_kernel(address: u64) -> bool {
     address >> 63 == 1
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_of_an_unknown_process_are_not_taken_for_our_own() {
+        let own = addresses_of_an_unknown_process_are_not_taken_for_our_own as fn() as usize as u64;
+        let named = |pid| {
+            let mut names = Vec::new();
+            Symbols::new().stack(&[own], pid, |name| names.push(name.to_owned()));
+            names
+        };
+        assert_eq!(named(0), [format!("{own:#x}")]);
+        assert!(named(std::process::id())[0].contains("addresses_of_an_unknown_process"));
+    }
 }

@@ -14,12 +14,9 @@ pub struct NamedJson {
 impl NamedJson {
     /// `None` if none of the columns is a stack.
     pub fn new(columns: Vec<Column>, processes: Processes) -> Option<NamedJson> {
-        let columns: Vec<_> = columns
-            .into_iter()
-            .map(|column| (stack::is_stack(&column), column))
-            .map(|(is, it)| (it, is))
-            .collect();
-        let has_stacks = columns.iter().any(|(_, is_stack)| *is_stack);
+        let stacks: Vec<bool> = columns.iter().map(stack::is_stack).collect();
+        let has_stacks = stacks.contains(&true);
+        let columns = columns.into_iter().zip(stacks).collect();
         has_stacks.then(|| NamedJson { columns, processes, symbols: Symbols::new() })
     }
 

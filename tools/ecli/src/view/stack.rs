@@ -1,5 +1,7 @@
 //! Stacks among the fields of a record: arrays of addresses whose name says so.
 
+use std::sync::Arc;
+
 use eunomia::types::{Field, Kind, Type};
 
 use super::column::Column;
@@ -39,12 +41,13 @@ impl Stacks {
 pub struct Processes(Option<Field>);
 
 impl Processes {
-    /// In records of this type.
-    pub fn new(record: &Type) -> Processes {
-        Processes(["tgid", "pid"].iter().find_map(|name| record.member(name)))
+    /// In records of this type, or entries of a map.
+    pub fn new(record: &Arc<Type>) -> Processes {
+        let names = ["tgid", "pid", "key.tgid", "key.pid"];
+        Processes(names.iter().find_map(|name| field::find(record, name).ok()))
     }
 
-    /// The process, or 0.
+    /// The process; 0: nobody knows.
     pub fn of(&self, record: &[u8]) -> u32 {
         self.0.as_ref().map_or(0, |pid| field::integer(pid, record) as u32)
     }

@@ -4,6 +4,7 @@
 //! Into a file or pipe nothing is cut.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use eunomia::types::Type;
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
@@ -36,7 +37,7 @@ pub struct Table {
 
 impl Table {
     /// A table of these columns.
-    pub fn new(mut columns: Vec<Column>, record: &Type, style: Style) -> Table {
+    pub fn new(mut columns: Vec<Column>, record: &Arc<Type>, style: Style) -> Table {
         let stacks = Stacks::take(&mut columns, Processes::new(record));
         let widths = columns.iter().map(usual_width).collect();
         Table {
