@@ -226,6 +226,12 @@ pub fn local_time() -> [u8; 8] {
     [h1, h2, b':', m1, m2, b':', s1, s2]
 }
 
+/// The time since 1970, in nanoseconds, at which CLOCK_MONOTONIC was zero. Suspending moves it, for that clock stands still.
+pub fn boot_time() -> i64 {
+    let time = |id| clock(id).unwrap_or(0) as i64;
+    time(libc::CLOCK_REALTIME).wrapping_sub(time(libc::CLOCK_MONOTONIC))
+}
+
 /// A number to print, with the letter that C's `printf` knows its form by.
 pub enum Number {
     /// `d`.

@@ -11,7 +11,7 @@ use crate::error::{Error, Result, Status};
 use crate::log::{Level, Log};
 use crate::memory;
 use crate::os::{self, Errno};
-use crate::types::{Btf, Plan, Type, encode, hex_json};
+use crate::types::{Btf, Plan, Type, encode, hex_json, set_boot_time};
 
 /// Kinds that matter here; `enum bpf_map_type` of linux/bpf.h.
 pub mod kind {
@@ -195,6 +195,7 @@ impl Map {
         let mut value = memory::zeroed(self.value_len())?;
         self.get(&key, &mut value)?;
         memory::room(self.cpus * self.value.longest())?;
+        set_boot_time(os::boot_time);
         let mut out = Vec::new();
         self.value_json(&value, &mut out);
         Ok(out)

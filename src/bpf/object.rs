@@ -14,11 +14,11 @@ use super::map::{Map, kind, map_error};
 use super::sys::object::{MapRef, Object, OpenOptions, ProgRef};
 use super::{elf, probe, room};
 use crate::error::{Error, Result, Status};
-use crate::log::{self, Log};
+use crate::log::{self, Level, Log};
 use crate::memory;
 use crate::os::{self, KernelFile};
 use crate::package::{Package, machine};
-use crate::types::{Btf, Plan, Relocation, Type, encode};
+use crate::types::{Btf, Plan, Relocation, Type, encode, set_boot_time};
 
 /// What an object is opened with.
 pub struct OpenConfig {
@@ -183,7 +183,13 @@ impl Opened {
         check_functions(&package.object)?;
         config.kernel_btf = KernelBtf::find(package, &types, config.btf_path.as_deref())?;
         let object = open(&package.object, config, log)?;
-        let btf = Btf::parse(object.btf().ok_or_else(no_btf)?).map_err(|e| e.at("object"))?;
+        let mut btf = Btf::parse(object.btf().ok_or_else(no_btf)?).map_err(|e| e.at("object"))?;
+        let formats = package.meta.formats.iter();
+        let mut told = formats.map(|told| [&*told.structure, &*told.member, &*told.format]);
+        btf.set_formats(&mut told, &mut |[structure, member, format], reason| {
+            let text = format!("format {format:?} of {structure}.{member} left out: {reason}");
+            log.write(Level::Warn, &text);
+        });
         let maps =
             object.maps().map(|map| Map::describe(map, &btf, log).map(Arc::new)).collect::<Result<_>>()?;
         let vars = variables(&object, &btf)?;
@@ -282,6 +288,7 @@ impl Opened {
     pub fn var_json(&self, name: &str) -> Result<Vec<u8>> {
         let plan = self.var(name)?.plan()?;
         let bytes = self.var_bytes(name)?;
+        set_boot_time(os::boot_time);
         memory::room(plan.longest()).map_err(|e| e.at(format_args!("variable {name:?}")))?;
         let mut out = Vec::new();
         plan.json(&bytes, &mut out);

@@ -13,6 +13,8 @@ use crate::error::Result;
 const MAX_VARIANTS: usize = 256;
 /// Variables that compilers of eunomia-bpf leave behind to keep a type alive.
 pub(super) const DUMMY_PREFIX: &str = "__eunomia_dummy";
+/// Members that may have formats: each is looked for whenever a type is made.
+const MAX_FORMATS: usize = 256;
 
 /// What the metadata of a package says.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -29,6 +31,8 @@ pub struct Meta {
     pub progs: Vec<ProgMeta>,
     /// Types of events.
     pub export_types: Vec<ExportType>,
+    /// How members are written, where their types do not tell.
+    pub formats: Vec<MemberFormat>,
     /// Pages of a perf buffer, per CPU: a power of two.
     pub perf_buffer_pages: Option<u32>,
     /// How long one poll waits.
@@ -190,6 +194,17 @@ pub struct ExportMember {
     pub bit_offset: Option<u32>,
 }
 
+/// How a member is written.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct MemberFormat {
+    /// Tag of the struct or union, or its typedef.
+    pub structure: String,
+    /// The member; `args.saddr` for one of a struct inside.
+    pub member: String,
+    /// Name of the format, not checked.
+    pub format: String,
+}
+
 impl Meta {
     /// Reads the `meta` object and, within it or in another place, the `bpf_skel` object. The last of
     /// `args` (values for variables, by name) has the last word.
@@ -201,6 +216,7 @@ impl Meta {
             maps: each(skel.list("maps")?, map)?,
             progs: each(skel.list("progs")?, program)?,
             export_types: export_types(meta)?,
+            formats: formats(meta)?,
             perf_buffer_pages: meta.get("perf_buffer_pages").map(buffer_pages).transpose()?,
             poll_timeout_ms: meta.u32_of("poll_timeout_ms", 0)?,
             debug_verbose: meta.is_true("debug_verbose")?,
@@ -421,6 +437,23 @@ fn check_variants(progs: &[ProgMeta], entries: &[Node]) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// The object of structs, each an object of members.
+fn formats(meta: &Node) -> Result<Vec<MemberFormat>> {
+    let Some(structs) = meta.get("formats") else { return Ok(Vec::new()) };
+    let mut formats = Vec::new();
+    for structure in structs.members()?.keys() {
+        let members = structs.member(structure);
+        for member in members.members()?.keys() {
+            let format = members.need_name(member)?;
+            formats.push(MemberFormat { structure: structure.clone(), member: member.clone(), format });
+        }
+        if formats.len() > MAX_FORMATS {
+            return Err(structs.error(format_args!("more than {MAX_FORMATS} members")));
+        }
+    }
+    Ok(formats)
 }
 
 /// An array in layout F2; in its draft an object with names, whose ids count in a BTF of its own.

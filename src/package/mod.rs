@@ -18,8 +18,8 @@ mod object;
 mod target;
 
 pub use meta::{
-    CmdArg, CustomMember, Doc, ExportConfig, ExportMember, ExportType, MapMeta, Meta, ProgMeta, Sample,
-    SampleKind, VarMeta,
+    CmdArg, CustomMember, Doc, ExportConfig, ExportMember, ExportType, MapMeta, MemberFormat, Meta, ProgMeta,
+    Sample, SampleKind, VarMeta,
 };
 pub use target::{Interface, Perf, PerfSample, Target, Tc, TcPoint};
 

@@ -3,6 +3,7 @@
 //! Everything that later code follows (type ids, names, member lists) is checked here, once. Knows the encoding
 //! only: what a type means and how large it is is the business of `layout`, what libbpf makes of it that of `check`.
 
+use super::format::MemberFormat;
 use crate::error::{Error, Result, Status};
 use crate::memory;
 
@@ -135,6 +136,8 @@ pub struct Btf {
     entries: Vec<Entry>,
     parts: Vec<Part>,
     strings: Vec<u8>,
+    /// What `layout` gives members on the way, sorted by name of the struct.
+    pub(super) formats: Vec<MemberFormat>,
 }
 
 /// A global variable.
@@ -158,7 +161,8 @@ impl Btf {
         let (types, strings) = sections(data)?;
         memory::room(MOST_GROWTH * data.len())?;
         let void = Entry { kind: BtfKind::Void, flag: false, arg: 0, name: 0, parts: (0, 0) };
-        let mut btf = Btf { entries: vec![void], parts: Vec::new(), strings: strings.to_vec() };
+        let (parts, formats) = (Vec::new(), Vec::new());
+        let mut btf = Btf { entries: vec![void], parts, strings: strings.to_vec(), formats };
         let mut words = Words { data: types, at: 0 };
         while words.at < types.len() {
             let id = btf.entries.len() as u32;

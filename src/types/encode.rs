@@ -4,7 +4,9 @@
 
 use serde_json::{Number, Value};
 
+use super::format::ValueFormat;
 use super::layout::{Field, Kind, Type};
+use super::notation::{number_of, read_bytes};
 use crate::error::{Error, Result, Status};
 use crate::number::parse_float;
 
@@ -17,12 +19,16 @@ const EXACT_FLOAT: f64 = 9_007_199_254_740_992.0;
 ///
 /// Integers take numbers (those of more than 64 bits also decimal strings), `bool` and one-byte integers also true
 /// and false; floats numbers; enums a constant's name or a number; `char` arrays a string that fits with its NUL;
-/// structs and unions an object of members.
+/// structs and unions an object of members. A type with a format takes the texts that its values are written as too,
+/// times and durations only nanoseconds.
 pub fn encode(ty: &Type, value: &Value, out: &mut [u8]) -> Result<()> {
     if out.len() != ty.size {
         return Err(mismatch(format!("{} takes {} bytes, not {}", ty.name, ty.size, out.len())));
     }
     out.fill(0);
+    if let (Some(format), Value::String(text)) = (ty.format, value) {
+        return encode_formatted(ty, format, text, out);
+    }
     match (ty.kind, value) {
         (Kind::Struct | Kind::Union, Value::Object(members)) => {
             for (name, value) in members {
@@ -45,9 +51,11 @@ pub fn encode(ty: &Type, value: &Value, out: &mut [u8]) -> Result<()> {
 
 /// Turns the text of a command-line argument into the JSON value that `encode` takes: integers decimal or hexadecimal
 /// (`0x`), `true`, `false`, `1` or `0` for a `bool`, the text itself for a `char` array, a constant's name or number
-/// for an enum, JSON for the rest.
+/// for an enum, JSON for the rest. For a type with a format also the texts of that.
 pub fn parse_text(ty: &Type, text: &str) -> Result<Value> {
     let unfit = || mismatch(format!("\"{text}\" is not a value of {}", ty.name));
+    // Whether it is what the format wants is seen when it is encoded.
+    let as_text = || ty.format.map(|_| Value::from(text));
     match ty.kind {
         Kind::Array if ty.is_string() => Ok(Value::from(text)),
         Kind::Bool => match text {
@@ -60,14 +68,14 @@ pub fn parse_text(ty: &Type, text: &str) -> Result<Value> {
             Ok(Value::from(text.as_bytes()[0]))
         }
         Kind::Int | Kind::Uint | Kind::Char | Kind::Enum | Kind::Pointer => {
-            parse_integer(text).ok_or_else(unfit)
+            parse_integer(text).or_else(as_text).ok_or_else(unfit)
         }
         Kind::Float => {
             let number = parse_float(text).and_then(Number::from_f64);
             number.map(Value::Number).ok_or_else(unfit)
         }
         Kind::Array | Kind::Struct | Kind::Union => {
-            serde_json::from_slice(text.as_bytes()).map_err(|_| unfit())
+            serde_json::from_slice(text.as_bytes()).ok().or_else(as_text).ok_or_else(unfit)
         }
     }
 }
@@ -121,6 +129,23 @@ fn encode_bits(field: &Field, value: &Value, out: &mut [u8]) -> Result<()> {
         *byte = if bits >> index & 1 == 1 { *byte | mask } else { *byte & !mask };
     }
     Ok(())
+}
+
+fn encode_formatted(ty: &Type, format: ValueFormat, text: &str, out: &mut [u8]) -> Result<()> {
+    let number = match format {
+        // As it is written: the bits, without a sign.
+        ValueFormat::Hex if text.starts_with("0x") => parse_integer(text),
+        _ if format.numbers().is_some() => {
+            number_of(format, ty, text).map(Value::from).or_else(|| parse_integer(text))
+        }
+        _ if read_bytes(format, ty, text, out) => return Ok(()),
+        _ => None,
+    };
+    let Some(number) = number else {
+        return Err(mismatch(unfit(&Value::from(text), ty) + " in the format " + format.name()));
+    };
+    let signed = ty.signed && format != ValueFormat::Hex;
+    encode(&Type { signed, format: None, ..ty.clone() }, &number, out)
 }
 
 fn encode_string(ty: &Type, text: &str, out: &mut [u8]) -> Result<()> {

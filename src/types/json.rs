@@ -3,6 +3,7 @@
 //! The hot path: no allocation but the output's growth, no hashing, no formatting machinery. A record may be shorter
 //! than its type; what is missing reads as zero.
 
+use super::notation::{write_digits, write_format};
 use super::out::{MAX_NUMBER, Out};
 use super::plan::{Code, Constants, Op, Plan, REST, Show, Step};
 
@@ -122,16 +123,30 @@ impl Code {
                     }
                 }
             }
+            Op::Formatted { format, size } => write_format(format, slice(record, offset, size), out),
+            Op::Digits { len } => write_digits(len, slice(record, offset, len), out),
             _ => out.bytes(b"null"),
         }
     }
 
     /// The name of an enum's value of so many bits, or its number.
     fn constant(&self, table: u32, value: u64, bits: u32, quoted: bool, out: &mut Out) {
-        let Constants { names, signed, mask } = &self.enums[table as usize];
+        let Constants { names, signed, mask, numbers_are_text } = &self.enums[table as usize];
         let number = if *signed { extend(value.into(), bits) as u64 } else { value };
         let Ok(found) = names.binary_search_by_key(&(number & mask), |name| name.0) else {
-            return if *signed { out.i64(number as i64) } else { out.u64(number) };
+            let in_quotes = quoted && *numbers_are_text;
+            if in_quotes {
+                out.byte(b'"');
+            }
+            if *signed {
+                out.i64(number as i64)
+            } else {
+                out.u64(number)
+            }
+            if in_quotes {
+                out.byte(b'"');
+            }
+            return;
         };
         let (_, start, len) = names[found];
         let name = &self.names[start as usize..(start + len) as usize];

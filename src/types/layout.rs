@@ -9,6 +9,7 @@ use std::ops::Deref;
 use std::sync::Arc;
 
 use super::btf::{Btf, BtfKind, Entry, Part};
+use super::format::ValueFormat;
 use crate::error::{Error, Result, Status};
 
 /// Bytes of the largest type; bits then fit 32 bits.
@@ -124,8 +125,10 @@ pub struct Type {
     pub elem: Option<Arc<Type>>,
     /// Elements of an array; 0 also for a flexible one.
     pub count: u32,
-    weight: u32,
-    depth: u32,
+    /// How its values are written, if not as usual for its kind.
+    pub format: Option<ValueFormat>,
+    pub(super) weight: u32,
+    pub(super) depth: u32,
 }
 
 /// A member, or a constant of an enum.
@@ -194,7 +197,7 @@ impl Type {
 
     pub(super) fn scalar(name: Name, kind: Kind, size: usize, signed: bool) -> Type {
         let (fields, elem, count) = (Arc::from([]), None, 0);
-        Type { name, kind, size, signed, fields, elem, count, weight: 1, depth: 0 }
+        Type { name, kind, size, signed, fields, elem, count, format: None, weight: 1, depth: 0 }
     }
 
     pub(super) fn array(name: Name, elem: Arc<Type>, count: u32) -> Option<Type> {
@@ -228,6 +231,11 @@ impl Type {
     /// Whether it is an array of plain `char`, which is written as a string.
     pub fn is_string(&self) -> bool {
         self.elem.as_ref().is_some_and(|elem| elem.kind == Kind::Char)
+    }
+
+    /// Whether it is written as its members are.
+    pub(super) fn is_composite(&self) -> bool {
+        matches!(self.kind, Kind::Struct | Kind::Union) && self.format.is_none()
     }
 
     /// Whether walking everything in it stays within the limits; always so for what `from_btf` gives.
@@ -271,7 +279,9 @@ impl Builder<'_> {
     fn alias(&mut self, id: u32, depth: u32) -> Result<Type> {
         let target = self.btf.strip(id).ok_or_else(|| self.bad(id, "a typedef of itself"))?;
         let ty = self.build(target, depth)?;
-        Ok(Type { name: self.spelling(id), ..(*ty).clone() })
+        let mut named = Type { name: self.spelling(id), ..(*ty).clone() };
+        self.btf.format_members(id, &mut named);
+        Ok(named)
     }
 
     fn base(&mut self, id: u32, entry: &Entry, depth: u32) -> Result<Type> {
@@ -354,7 +364,10 @@ impl Builder<'_> {
             }
             fields.push(field);
         }
-        Ok(Type::aggregate(self.spelling(id), kind, entry.arg as usize, fields))
+        let mut ty = Type::aggregate(self.spelling(id), kind, entry.arg as usize, fields);
+        ty.format = btf.name(id).and_then(|name| Type::well_known(name, ty.size));
+        btf.format_members(id, &mut ty);
+        Ok(ty)
     }
 
     fn member(&mut self, part: &Part, entry: &Entry, depth: u32) -> Result<Field> {

@@ -6,7 +6,9 @@
 use std::ops::Range;
 use std::sync::Arc;
 
+use super::format::ValueFormat;
 use super::layout::{Field, Kind, Name, Type};
+use super::notation::{LONGEST, expect_times};
 use super::out::{Literal, MAX_NUMBER, Out};
 use crate::error::{Error, Result, Status};
 
@@ -93,6 +95,15 @@ pub(super) enum Op {
         signed: bool,
         show: Show,
     },
+    /// A format of up to 16 bytes, or a stack of `size`.
+    Formatted {
+        format: ValueFormat,
+        size: u32,
+    },
+    /// `len` bytes as digits.
+    Digits {
+        len: u32,
+    },
     /// An enum: which table, its bytes.
     Enum {
         table: u32,
@@ -124,6 +135,9 @@ pub(super) struct Constants {
     pub signed: bool,
     /// The bits of the enum's size.
     pub mask: u64,
+    /// Whether a number without a name is a text too: that of an enum is none, that of a format is, since a consumer
+    /// wants one kind of value.
+    pub numbers_are_text: bool,
 }
 
 impl Plan {
@@ -181,8 +195,16 @@ fn usual(code: &Code) -> usize {
     (len + MAX_NUMBER).min(4096)
 }
 
-/// Where the constants of an enum lie and its size; its table, and the length of the longest name.
-type KnownTable = ((*const Field, usize), (u32, u64));
+/// What has the names (where the constants of an enum lie, or which format), size and sign of its numbers; its table, and
+/// the length of the longest name.
+type KnownTable = ((Source, usize, bool), (u32, u64));
+
+/// Where a table of names comes from.
+#[derive(Clone, Copy, PartialEq)]
+enum Source {
+    Enum(*const Field),
+    Format(ValueFormat),
+}
 
 /// Collects steps; each method returns how many bytes its part of the output has at most.
 struct Compiler {
@@ -197,6 +219,10 @@ struct Compiler {
 impl Compiler {
     /// A value of any type. `last` says that the record may go on behind it.
     fn value(&mut self, ty: &Type, offset: u32, last: bool) -> u64 {
+        // A duration in JSON is for computing with.
+        if let Some(format) = ty.format.filter(|format| *format != ValueFormat::Duration || !self.quoted) {
+            return self.formatted(ty, format, offset, last);
+        }
         match ty.kind {
             Kind::Struct | Kind::Union => {
                 self.pending.push(b'{');
@@ -274,15 +300,42 @@ impl Compiler {
 
     fn string(&mut self, offset: u32, len: u32) -> u64 {
         let quoted = self.quoted;
-        if quoted {
-            self.pending.push(b'"');
-        }
-        self.emit(Op::Text { len, quoted }, offset);
-        if quoted {
-            self.pending.push(b'"');
-        }
+        self.in_quotes(Op::Text { len, quoted }, offset);
         let longest_escape = 6;
         if len == REST { 2 } else { u64::from(len) * longest_escape + 2 }
+    }
+
+    /// A text, in quotes if it is for JSON.
+    fn in_quotes(&mut self, op: Op, offset: u32) {
+        let quoted = self.quoted;
+        self.pending.extend(quoted.then_some(b'"'));
+        self.emit(op, offset);
+        self.pending.extend(quoted.then_some(b'"'));
+    }
+
+    /// A value whose format is not that of its kind.
+    fn formatted(&mut self, ty: &Type, format: ValueFormat, offset: u32, last: bool) -> u64 {
+        let size = ty.size as u32;
+        if format.numbers().is_some() {
+            let (table, longest) = self.constants(ty);
+            self.emit(Op::Enum { table, size: size as u8, quoted: self.quoted }, offset);
+            return longest;
+        }
+        match format {
+            ValueFormat::Stack => self.emit(Op::Formatted { format, size }, offset),
+            ValueFormat::Hex if ty.elem.is_some() => {
+                let len = if last && ty.count == 0 { REST } else { size };
+                self.in_quotes(Op::Digits { len }, offset);
+            }
+            _ => {
+                if format == ValueFormat::Ktime {
+                    expect_times();
+                }
+                self.in_quotes(Op::Formatted { format, size }, offset);
+            }
+        }
+        // Two digits and a separator are the most that is written of a byte.
+        LONGEST + 3 * u64::from(size)
     }
 
     fn scalar(&mut self, ty: &Type, offset: u32) -> u64 {
@@ -326,29 +379,35 @@ impl Compiler {
         len
     }
 
-    /// The table of an enum's constants, and the length of the longest.
+    /// The table of an enum's constants, or of the names of a format, and the length of the longest.
     fn constants(&mut self, ty: &Type) -> (u32, u64) {
-        let identity = (ty.fields.as_ptr(), ty.size);
+        let source = ty.format.map_or(Source::Enum(ty.fields.as_ptr()), Source::Format);
+        let identity = (source, ty.size, ty.signed);
         if let Some((_, known)) = self.tables.iter().find(|(table, _)| *table == identity) {
             return *known;
         }
         let mask = u64::MAX >> (64 - 8 * ty.size.clamp(1, 8));
         let mut names = Vec::with_capacity(ty.fields.len());
-        let mut longest = MAX_NUMBER;
-        for constant in ty.fields.iter() {
+        let mut longest = MAX_NUMBER + 2;
+        let mut add = |value: i64, name: &str| {
             let start = self.code.names.len();
             self.code.names.push(b'"');
-            escape_name(&constant.name, &mut self.code.names);
+            escape_name(name, &mut self.code.names);
             self.code.names.push(b'"');
             let len = self.code.names.len() - start;
             longest = longest.max(len);
-            names.push((constant.value as u64 & mask, start as u32, len as u32));
+            names.push((value as u64 & mask, start as u32, len as u32));
+        };
+        match ty.format {
+            Some(format) => format.constants(ty, &mut add),
+            None => ty.fields.iter().for_each(|constant| add(constant.value, &constant.name)),
         }
         // Of several names for a value the first declared wins.
         names.sort_unstable_by_key(|name| (name.0, name.1));
         names.dedup_by_key(|name| name.0);
         let known = (self.code.enums.len() as u32, longest as u64);
-        self.code.enums.push(Constants { names, signed: ty.signed, mask });
+        let numbers_are_text = ty.format.is_some();
+        self.code.enums.push(Constants { names, signed: ty.signed, mask, numbers_are_text });
         self.tables.push((identity, known));
         known
     }
@@ -356,7 +415,7 @@ impl Compiler {
     /// The steps of a table row: a member of the struct is a column, any other type is one column.
     fn table(&mut self, ty: &Type) -> (Vec<Column>, Vec<u8>, u64) {
         let mut members = Vec::new();
-        if matches!(ty.kind, Kind::Struct | Kind::Union) {
+        if ty.is_composite() {
             flatten(ty, 0, true, &mut members);
         } else {
             members.push((Field::member("value", Arc::new(ty.clone()), 0), true));
@@ -367,8 +426,9 @@ impl Compiler {
         for (field, last) in &members {
             let first_step = self.code.steps.len();
             let offset = field.bit_offset / 8;
-            let shown_bare =
-                !matches!(field.ty.kind, Kind::Struct | Kind::Union | Kind::Array) || field.ty.is_string();
+            let shown_bare = !field.ty.is_composite() && field.ty.kind != Kind::Array
+                || field.ty.is_string()
+                || field.ty.format.is_some();
             self.quoted = !shown_bare;
             len = len.saturating_add(self.field(field, offset, *last));
             self.flush();

@@ -40,9 +40,9 @@ impl Plan {
 
     /// Appends the whole value as it stands in a column of its own: a string or number bare, else compact JSON.
     pub fn text_value(&self, record: &[u8], out: &mut Vec<u8>) {
-        match self.ty().kind {
-            Kind::Struct | Kind::Union => self.json(record, out),
-            _ => self.columns.iter().for_each(|column| self.column(column, record, out)),
+        match self.ty().is_composite() {
+            true => self.json(record, out),
+            false => self.columns.iter().for_each(|column| self.column(column, record, out)),
         }
     }
 

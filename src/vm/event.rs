@@ -8,7 +8,7 @@ use crate::bpf::map::{Form, is_per_cpu, value_json};
 use crate::bpf::source::{Shape, Sink};
 use crate::os;
 use crate::package::SampleKind;
-use crate::types::{Type, hex_header, hex_json, hex_text, linear_hist, log2_hist};
+use crate::types::{Type, hex_header, hex_json, hex_text, linear_hist, log2_hist, set_boot_time};
 
 /// Form of the events a callback gets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -117,6 +117,9 @@ impl<'a, F: EventFn + ?Sized> Deliver<'a, F> {
         callback: &'a mut F,
     ) -> Deliver<'a, F> {
         let time = if format == Format::Text { os::local_time() } else { [0; 8] };
+        if format != Format::Raw {
+            set_boot_time(os::boot_time);
+        }
         Deliver { format, callback, stop, scratch, time, events: 0, bytes: 0, lost: 0, ended: None }
     }
 

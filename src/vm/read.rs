@@ -3,7 +3,7 @@
 use super::event::{Format, entry_text};
 use crate::bpf::source::{Shape, Sink};
 use crate::os;
-use crate::types::{hex_json, hex_text};
+use crate::types::{hex_json, hex_text, set_boot_time};
 
 /// Length of `eunomia_record`: size, len, key_len, cpu, four bytes each.
 const HEAD: usize = 16;
@@ -98,6 +98,9 @@ impl<'a> Reader<'a> {
     /// Packs into `buf` until it is full or another source comes.
     pub fn new(format: Format, buf: &'a mut [u8], line: &'a mut Vec<u8>) -> Reader<'a> {
         let time = if format == Format::Text { os::local_time() } else { [0; 8] };
+        if format != Format::Raw {
+            set_boot_time(os::boot_time);
+        }
         let batch = Batch::default();
         Reader {
             format,

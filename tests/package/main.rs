@@ -3,6 +3,7 @@
 mod args;
 mod errors;
 mod fixture;
+mod formats;
 mod layouts;
 mod limits;
 mod targets;

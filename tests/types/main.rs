@@ -6,6 +6,7 @@ mod btf;
 mod candidate;
 mod clang;
 mod encode;
+mod format;
 mod hostile;
 mod json;
 mod text;

@@ -1,0 +1,258 @@
+//! Values of a format to text and back.
+//!
+//! Writing is part of the hot path: into the output buffer, without formatting machinery.
+
+use core::net::{Ipv4Addr, Ipv6Addr};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering::Relaxed};
+
+use super::format::ValueFormat::{self, *};
+use super::layout::Type;
+use super::out::Out;
+use super::plan::REST;
+
+/// Bytes that the longest text of one value takes, arrays of bytes and stacks aside.
+pub(super) const LONGEST: u64 = 48;
+
+/// Writes a value of up to 16 bytes, bare. Of a stack any number of bytes, in JSON.
+#[inline(never)]
+pub(super) fn write_format(format: ValueFormat, bytes: &[u8], out: &mut Out) {
+    if format == Stack {
+        return stack(bytes, out);
+    }
+    // A record may be shorter than its type.
+    let mut value = [0; 16];
+    let known = bytes.len().min(value.len());
+    value[..known].copy_from_slice(&bytes[..known]);
+    let wide = u128::from_le_bytes(value);
+    let number = wide as u64;
+    out.room(LONGEST as usize);
+    match format {
+        Ipv4 => ipv4(&value[..4], out),
+        Ipv6 => ipv6(&value, out),
+        Mac => separated(&value[..6], b':', out, |byte, out| out.hex(byte)),
+        Ktime => time(number, out),
+        Duration => duration(number, out),
+        _ => hex(wide, out),
+    }
+}
+
+/// Two digits for each byte; as many as there are if `len` is `REST`.
+#[inline(never)]
+pub(super) fn write_digits(len: u32, bytes: &[u8], out: &mut Out) {
+    let len = if len == REST { bytes.len() } else { len as usize };
+    for at in 0..len {
+        out.room(2);
+        out.hex(bytes.get(at).copied().unwrap_or(0));
+    }
+}
+
+fn separated(bytes: &[u8], separator: u8, out: &mut Out, write: fn(u8, &mut Out)) {
+    for (index, byte) in bytes.iter().enumerate() {
+        if index > 0 {
+            out.byte(separator);
+        }
+        write(*byte, out);
+    }
+}
+
+fn ipv4(bytes: &[u8], out: &mut Out) {
+    separated(bytes, b'.', out, |byte, out| out.u64(byte.into()));
+}
+
+/// RFC 5952: groups without leading zeros; in place of the first of the longest runs of zero groups `::`, unless that
+/// is but one group; mapped IPv4 addresses as such.
+fn ipv6(bytes: &[u8; 16], out: &mut Out) {
+    let groups: [u16; 8] = std::array::from_fn(|at| u16::from_be_bytes([bytes[2 * at], bytes[2 * at + 1]]));
+    if groups[..6] == [0, 0, 0, 0, 0, 0xffff] {
+        out.bytes(b"::ffff:");
+        return ipv4(&bytes[12..], out);
+    }
+    let zeros = |from: usize| groups[from..].iter().take_while(|group| **group == 0).count();
+    let (mut start, mut longest) = (groups.len(), 1);
+    for from in 0..groups.len() {
+        if zeros(from) > longest {
+            (start, longest) = (from, zeros(from));
+        }
+    }
+    let mut at = 0;
+    while at < groups.len() {
+        if at == start {
+            out.bytes(b"::");
+            at += longest;
+            continue;
+        }
+        if at > 0 && at != start + longest {
+            out.byte(b':');
+        }
+        nibbles(groups[at].into(), out);
+        at += 1;
+    }
+}
+
+fn hex(value: u128, out: &mut Out) {
+    out.byte(b'0');
+    out.byte(b'x');
+    nibbles(value, out);
+}
+
+/// Hexadecimal digits without leading zeros.
+fn nibbles(value: u128, out: &mut Out) {
+    let digits = (128 - value.leading_zeros()).div_ceil(4).max(1);
+    for digit in (0..digits).rev() {
+        out.byte(b"0123456789abcdef"[(value >> (4 * digit)) as usize & 15]);
+    }
+}
+
+/// Return addresses, as an array of texts: most are beyond what a number of JSON is sure to keep.
+fn stack(bytes: &[u8], out: &mut Out) {
+    let mut before: &[u8] = b"[\"0x";
+    for frame in bytes.chunks_exact(8) {
+        let address = u64::from_le_bytes(*frame.first_chunk().unwrap_or(&[0; 8]));
+        if address == 0 {
+            break;
+        }
+        out.bytes(before);
+        out.room(LONGEST as usize);
+        nibbles(address.into(), out);
+        before = b"\",\"0x";
+    }
+    out.bytes(if before[0] == b'[' { b"[]" } else { b"\"]" });
+}
+
+/// At most three units: `250ns`, `1.500ms`, `59.999s`, `2m05s`, `27h00m05s`.
+fn duration(ns: u64, out: &mut Out) {
+    let seconds = ns / SECOND;
+    match ns {
+        0..1_000 => out.u64(ns),
+        1_000..1_000_000 => thousandths(ns, out),
+        1_000_000..SECOND => thousandths(ns / 1_000, out),
+        _ if seconds < 60 => thousandths(ns / 1_000_000, out),
+        _ => {
+            if seconds >= 3600 {
+                out.u64(seconds / 3600);
+                out.byte(b'h');
+                number(seconds / 60 % 60, 2, out);
+            } else {
+                out.u64(seconds / 60);
+            }
+            out.byte(b'm');
+            number(seconds % 60, 2, out);
+        }
+    }
+    let unit: &[u8] = match ns {
+        0..1_000 => b"ns",
+        1_000..1_000_000 => b"us",
+        1_000_000..SECOND => b"ms",
+        _ => b"s",
+    };
+    out.bytes(unit);
+}
+
+const SECOND: u64 = 1_000_000_000;
+
+fn thousandths(value: u64, out: &mut Out) {
+    out.u64(value / 1000);
+    out.byte(b'.');
+    number(value % 1000, 3, out);
+}
+
+/// So many digits, leading zeros included.
+fn number(value: u64, digits: u32, out: &mut Out) {
+    for digit in (0..digits).rev() {
+        out.byte(b'0' + (value / 10_u64.pow(digit) % 10) as u8);
+    }
+}
+
+/// A time that `bpf_ktime_get_ns` gave, in UTC as RFC 3339 writes it.
+fn time(since_boot: u64, out: &mut Out) {
+    let since_boot = i64::try_from(since_boot).unwrap_or(i64::MAX);
+    let ns = BOOT_TIME.load(Relaxed).saturating_add(since_boot);
+    let (seconds, fraction) = (ns.div_euclid(SECOND as i64), ns.rem_euclid(SECOND as i64));
+    let (days, of_day) = (seconds.div_euclid(86_400), seconds.rem_euclid(86_400));
+    let (year, month, day) = date(days);
+    let parts = [(year, 4, b'-'), (month, 2, b'-'), (day, 2, b'T'), (of_day / 3600, 2, b':')];
+    let rest = [(of_day / 60 % 60, 2, b':'), (of_day % 60, 2, b'.'), (fraction, 9, b'Z')];
+    for (value, digits, behind) in parts.into_iter().chain(rest) {
+        number(value as u64, digits, out);
+        out.byte(behind);
+    }
+}
+
+/// Year, month and day, so many days after the first of 1970. Years are taken to begin in March: the day that leap years
+/// have more is then their last, and 400 years are 146097 days whichever they are.
+fn date(days: i64) -> (i64, i64, i64) {
+    const FROM_MARCH_OF_YEAR_0: i64 = 719_468;
+    let days = days + FROM_MARCH_OF_YEAR_0;
+    let (era, of_era) = (days.div_euclid(146_097), days.rem_euclid(146_097));
+    let year = (of_era - of_era / 1460 + of_era / 36_524 - of_era / 146_096) / 365;
+    let of_year = of_era - (365 * year + year / 4 - year / 100);
+    let month = (5 * of_year + 2) / 153;
+    let day = of_year - (153 * month + 2) / 5 + 1;
+    let before_march = i64::from(month >= 10);
+    (400 * era + year + before_march, month + 3 - 12 * before_march, day)
+}
+
+// ---- the clock ------------------------------------------------------------------------------------------------
+
+/// Nanoseconds from 1970 to the moment at which CLOCK_MONOTONIC was zero. One for the process, for there is one such
+/// clock in a system; reading it is not for this part.
+static BOOT_TIME: AtomicI64 = AtomicI64::new(0);
+/// Whether anything is written by it.
+static HAS_TIMES: AtomicBool = AtomicBool::new(false);
+
+/// To be called before records are written, once for many: asks for what `BOOT_TIME` is now if it is of use.
+pub fn set_boot_time(boot_time: impl FnOnce() -> i64) {
+    if HAS_TIMES.load(Relaxed) {
+        BOOT_TIME.store(boot_time(), Relaxed);
+    }
+}
+
+/// From now on times are written.
+pub(super) fn expect_times() {
+    HAS_TIMES.store(true, Relaxed);
+}
+
+// ---- text to values -------------------------------------------------------------------------------------------
+
+/// The number that a name stands for in a type.
+pub(super) fn number_of(format: ValueFormat, ty: &Type, text: &str) -> Option<i64> {
+    let mut found = None;
+    format.constants(ty, &mut |number, name| {
+        if name == text {
+            found = Some(number);
+        }
+    });
+    found
+}
+
+/// Writes the value that a text means to `out`, which has the length of the type: of a format that is no name and no time.
+/// Says whether that is what the text is.
+pub(super) fn read_bytes(format: ValueFormat, ty: &Type, text: &str, out: &mut [u8]) -> bool {
+    match format {
+        Ipv4 => text.parse().is_ok_and(|address: Ipv4Addr| copy(&address.octets(), out)),
+        Ipv6 => text.parse().is_ok_and(|address: Ipv6Addr| copy(&address.octets(), out)),
+        Mac => read_digits(text, 3, out) && text.bytes().skip(2).step_by(3).all(|byte| byte == b':'),
+        Hex if ty.elem.is_some() => read_digits(text, 2, out),
+        _ => false,
+    }
+}
+
+fn copy(bytes: &[u8], out: &mut [u8]) -> bool {
+    let fits = bytes.len() == out.len();
+    if fits {
+        out.copy_from_slice(bytes);
+    }
+    fits
+}
+
+/// Two digits for each byte, one every `step` characters, up to the end of the text.
+fn read_digits(text: &str, step: usize, out: &mut [u8]) -> bool {
+    let text = text.as_bytes();
+    let digit = |at: usize| text.get(at).and_then(|byte| char::from(*byte).to_digit(16));
+    for (index, byte) in out.iter_mut().enumerate() {
+        let at = step * index;
+        let (Some(high), Some(low)) = (digit(at), digit(at + 1)) else { return false };
+        *byte = (high << 4 | low) as u8;
+    }
+    text.len() + step == step * out.len() + 2
+}
