@@ -19,6 +19,7 @@ use crate::error::{Error, Result};
 use crate::event::{self, Events};
 use crate::export::Exports;
 use crate::headers::{self, Headers};
+use crate::member::Members;
 use crate::options::Flags;
 use crate::skeleton::{Comments, Parts, object_name};
 use crate::target::Machine;
@@ -109,9 +110,14 @@ fn compile_for(
     }
     events.finish();
     let (elf, btf, opened) = (&elf, &btf, &opened);
-    let meta = Parts { object_name, elf, btf, opened, comments: &comments, events: &events }.meta();
-    for warning in [&comments.warnings, &events.warnings, &missing(source, elf, opened)].into_iter().flatten()
-    {
+    let mut members = Members::default();
+    for part in &parts {
+        members.merge(Members::read(&part.dwarf, own, btf)?);
+    }
+    let members = &members;
+    let meta = Parts { object_name, elf, btf, opened, comments: &comments, events: &events, members }.meta();
+    let missing = missing(source, elf, opened);
+    for warning in [&comments.warnings, &members.warnings, &events.warnings, &missing].into_iter().flatten() {
         eprintln!("ecc: warning: {warning}");
     }
     let mut package =

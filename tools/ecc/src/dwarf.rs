@@ -88,6 +88,7 @@ pub struct Member {
     pub bit_offset: u32,
     /// 0 unless it is a bit-field.
     pub bit_size: u32,
+    pub place: Option<Place>,
 }
 
 /// The debug information of one compiled source.
@@ -280,6 +281,7 @@ impl<'a> Dwarf<'a> {
                     id: reference(child, gimli::DW_AT_type)?,
                     bit_offset: bit_offset(child)?,
                     bit_size: number(child, gimli::DW_AT_bit_size)?,
+                    place: self.place(child)?,
                 });
             }
             Ok(())

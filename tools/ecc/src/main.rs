@@ -24,6 +24,7 @@ mod flow;
 mod former;
 mod guest;
 mod headers;
+mod member;
 mod options;
 mod outputs;
 mod package_header;

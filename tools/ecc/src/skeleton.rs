@@ -12,6 +12,7 @@ use crate::dwarf::Dwarf;
 use crate::elf::Elf;
 use crate::error::Result;
 use crate::event::Events;
+use crate::member::Members;
 use crate::sys::{Opened, Program};
 use crate::twin;
 
@@ -165,6 +166,7 @@ pub struct Parts<'a> {
     pub opened: &'a Opened,
     pub comments: &'a Comments,
     pub events: &'a Events,
+    pub members: &'a Members,
 }
 
 impl Parts<'_> {
@@ -180,11 +182,16 @@ impl Parts<'_> {
         if !doc.is_empty() {
             skeleton["doc"] = doc.into();
         }
-        json!({
+        let mut meta = json!({
             "bpf_skel": skeleton,
             "export_types": self.export_types(),
             "eunomia_version": env!("CARGO_PKG_VERSION"),
-        })
+        });
+        let formats = self.members.formats();
+        if !formats.is_empty() {
+            meta["formats"] = formats.into();
+        }
+        meta
     }
 
     fn data_sections(&self) -> Vec<Value> {
@@ -269,7 +276,13 @@ impl Parts<'_> {
             let members = self.btf.members(*id);
             let members: Vec<_> = members
                 .iter()
-                .map(|member| json!({ "name": member.name, "type": self.member_text(member.id) }))
+                .map(|member| {
+                    let mut entry = json!({ "name": member.name, "type": self.member_text(member.id) });
+                    if let Some(description) = self.members.description(name, &member.name) {
+                        entry["description"] = description.clone();
+                    }
+                    entry
+                })
                 .collect();
             json!({ "name": name, "size": self.btf.arg(*id), "type_id": id, "members": members })
         });
