@@ -21,9 +21,9 @@ fn opensnoop_reports_only_failed_opens_of_one_process_when_told() {
     loop {
         let event = example.next();
         assert_eq!(event["pid"], pid);
-        assert!(event["ret"].as_i64().unwrap() < 0);
+        assert!(event["ret"].as_str().unwrap().starts_with('E'), "{event}");
         if event["fname"] == missing {
-            assert_eq!(event["ret"], -2); // ENOENT
+            assert_eq!(event["ret"], "ENOENT");
             break;
         }
     }

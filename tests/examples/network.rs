@@ -19,18 +19,20 @@ fn send_datagrams(count: usize, size: usize) {
 }
 
 #[test]
-fn tcpstates_reports_addresses_of_128_bits() {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let port = listener.local_addr().unwrap().port();
-    let Some(mut example) = Example::attach("tcpstates", &["--remote-port", &port.to_string()]) else {
-        return;
-    };
-    TcpStream::connect(("127.0.0.1", port)).unwrap();
+fn tcpstates_reports_addresses_as_people_write_them() {
+    for (address, written) in [("127.0.0.1", "::ffff:127.0.0.1"), ("::1", "::1")] {
+        let listener = TcpListener::bind((address, 0)).unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let Some(mut example) = Example::attach("tcpstates", &["--remote-port", &port.to_string()]) else {
+            return;
+        };
+        TcpStream::connect((address, port)).unwrap();
 
-    let loopback = u32::from_ne_bytes([127, 0, 0, 1]).to_string();
-    let syn_sent_to_established = json!({"oldstate": 2, "newstate": 1, "dport": port, "family": 2});
-    let event = example.wait_for(syn_sent_to_established);
-    assert_eq!((&event["saddr"], &event["daddr"]), (&json!(loopback), &json!(loopback)));
+        let syn_sent_to_established = json!({"oldstate": 2, "newstate": 1, "dport": port});
+        let event = example.wait_for(syn_sent_to_established);
+        assert_eq!((&event["saddr"], &event["daddr"]), (&json!(written), &json!(written)));
+        assert!(event["skaddr"].as_str().unwrap().starts_with("0xffff"), "{event}");
+    }
 }
 
 #[test]

@@ -8,7 +8,9 @@ struct event {
     unsigned long long ts; // nanoseconds since boot
     int pid;
     unsigned int uid;
-    int ret; // the new descriptor, or a negative errno
+    /// The new descriptor, or a negative errno.
+    /// @format errno
+    int ret;
     int flags;
     char comm[COMM_LEN];
     char fname[FILENAME_LEN];

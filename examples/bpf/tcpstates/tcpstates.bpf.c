@@ -50,6 +50,15 @@ static u64 account_state(u64 skaddr, u64 now_us, int newstate) {
     return delta_us;
 }
 
+static __always_inline void set_address(unsigned char *address, int family, const void *v4, const void *v6) {
+    if (family == AF_INET) {
+        address[10] = address[11] = 0xff;
+        bpf_probe_read_kernel(address + 12, 4, v4);
+    } else {
+        bpf_probe_read_kernel(address, 16, v6);
+    }
+}
+
 SEC("tracepoint/sock/inet_sock_set_state")
 int handle_set_state(struct trace_event_raw_inet_sock_set_state *ctx) {
     struct event event = {};
@@ -66,13 +75,8 @@ int handle_set_state(struct trace_event_raw_inet_sock_set_state *ctx) {
     event.sport = ctx->sport;
     event.dport = ctx->dport;
     bpf_get_current_comm(event.task, sizeof(event.task));
-    if (event.family == AF_INET) {
-        bpf_probe_read_kernel(&event.saddr, sizeof(ctx->saddr), ctx->saddr);
-        bpf_probe_read_kernel(&event.daddr, sizeof(ctx->daddr), ctx->daddr);
-    } else {
-        bpf_probe_read_kernel(&event.saddr, sizeof(ctx->saddr_v6), ctx->saddr_v6);
-        bpf_probe_read_kernel(&event.daddr, sizeof(ctx->daddr_v6), ctx->daddr_v6);
-    }
+    set_address(event.saddr, ctx->family, ctx->saddr, ctx->saddr_v6);
+    set_address(event.daddr, ctx->family, ctx->daddr, ctx->daddr_v6);
     bpf_perf_event_output(ctx, &events, BPF_F_CURRENT_CPU, &event, sizeof(event));
     return 0;
 }

@@ -4,9 +4,10 @@
 #define COMM_LEN 16
 
 struct event {
-    unsigned __int128 saddr; // bytes in network order; IPv4 in the first four
-    unsigned __int128 daddr;
-    unsigned long long skaddr;
+    /// IPv4 addresses are mapped ones, ::ffff:a.b.c.d.
+    /// @format ipv6
+    unsigned char saddr[16], daddr[16];
+    unsigned long long skaddr;   ///< @format hex
     unsigned long long ts_us;    // microseconds since boot
     unsigned long long delta_us; // time spent in the old state, 0 when unknown
     unsigned int pid;
