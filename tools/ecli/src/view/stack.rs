@@ -1,8 +1,8 @@
-//! Stacks among the fields of a record: arrays of addresses whose name says so.
+//! Stacks among the fields of a record: arrays of addresses whose format or name says so.
 
 use std::sync::Arc;
 
-use eunomia::types::{Field, Kind, Type};
+use eunomia::types::{Field, Kind, Type, ValueFormat};
 
 use super::column::Column;
 use crate::field;
@@ -68,5 +68,5 @@ pub fn is_stack(column: &Column) -> bool {
     let holds_addresses = |elem: &Type| matches!(elem.kind, Kind::Uint | Kind::Pointer) && elem.size == 8;
     ty.kind == Kind::Array
         && ty.elem.as_deref().is_some_and(holds_addresses)
-        && column.name.to_lowercase().contains("stack")
+        && (ty.format == Some(ValueFormat::Stack) || column.name.to_lowercase().contains("stack"))
 }
