@@ -8,6 +8,8 @@
 //! A host in Rust needs [`Vm`], [`Options`], [`Event`] and [`Error`]; `examples/rust` has five of them. The C interface
 //! is `capi` and follows the same words.
 #![deny(unsafe_code)]
+// The shipped library is compiled for size (tools/build-release.sh). What each event goes through asks for speed there.
+#![cfg_attr(small, feature(optimize_attribute))]
 
 #[cfg(feature = "capi")]
 #[allow(unsafe_code)] // the border to C: raw pointers come in and go out

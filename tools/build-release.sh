@@ -13,6 +13,10 @@ small_std=()
 if [ -e "$(rustc --print sysroot)/lib/rustlib/src/rust/library/Cargo.lock" ]; then
     export RUSTC_BOOTSTRAP=1
     small_std=("-Zbuild-std=std,panic_unwind" "-Zbuild-std-features=optimize_for_size")
+    # Everything for size, but what each event goes through (`cfg(small)` in the sources) for speed. That pushes and pops a
+    # lot, and how the stack then lies takes as much to describe as is saved, unless there is a frame pointer.
+    export CARGO_PROFILE_RELEASE_OPT_LEVEL=z
+    flags+=("--cfg=small" "-Zunstable-options" "-Cforce-frame-pointers=non-leaf")
     # The place of a panic is its file, without the line: one place for each file, not for each call that may panic.
     flags+=("-Zlocation-detail=file")
     # C functions are called as the linker finds them, not through a table of their addresses (6 kB).

@@ -73,6 +73,7 @@ pub trait Sink {
 
 /// Any sink: the way to it is longer, and compiled once for all who take it.
 impl Sink for &mut dyn Sink {
+    #[cfg_attr(small, optimize(speed))]
     fn record(&mut self, source: &Shape, cpu: i32, data: &[u8]) -> bool {
         (**self).record(source, cpu, data)
     }
@@ -269,6 +270,7 @@ impl Source {
     }
 
     /// One turn: events delivered, whether the sink wants more, whether there may be more.
+    #[cfg_attr(small, optimize(speed))]
     fn turn(&mut self, limit: usize, sink: &mut impl Sink) -> Result<(usize, bool, bool)> {
         let shape = &*self.shape;
         let mut batch = Batch { shape, sink, count: 0, limit, go_on: true };
@@ -328,6 +330,7 @@ impl<S: Sink> Batch<'_, S> {
 
 impl<S: Sink> Receiver for Batch<'_, S> {
     #[inline(always)]
+    #[cfg_attr(small, optimize(speed))]
     fn record(&mut self, cpu: i32, data: &[u8]) -> bool {
         self.count += 1;
         let data = if cpu < 0 { data } else { unpadded(self.shape, data) };
@@ -355,6 +358,7 @@ impl Sampler {
     }
 
     /// A chunk of the round under way, or of a new one that is due.
+    #[cfg_attr(small, optimize(speed))]
     fn turn<S: Sink>(&mut self, batch: &mut Batch<'_, S>) -> (os::Result<()>, bool) {
         let now = Instant::now();
         if self.walk.is_none() && now < self.due {

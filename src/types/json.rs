@@ -18,6 +18,7 @@ impl Plan {
 
     /// The same at `start`, over whatever `buf` holds there; says where it ends. Behind the end follow scratch bytes, at
     /// least one. For many records one after the other: room for them is made and cleared only once.
+    #[cfg_attr(small, optimize(speed))]
     pub fn json_at(&self, start: usize, record: &[u8], buf: &mut Vec<u8>) -> usize {
         let mut out = Out::at(start, buf, self.code.usual);
         self.code.run_once(&self.code.steps[self.json.clone()], record, 0, &mut out);
@@ -39,11 +40,13 @@ pub fn hex_json(record: &[u8], buf: &mut Vec<u8>) {
 impl Code {
     /// Writes the values of `steps`, whose offsets count from `base`.
     #[inline]
+    #[cfg_attr(small, optimize(speed))]
     pub(super) fn run(&self, steps: &[Step], record: &[u8], base: usize, out: &mut Out) {
         self.run_each(steps, record, base, Elements { count: 1, stride: 0 }, out);
     }
 
     /// Writes the values of `steps` for each element of an array that begins at `base`.
+    #[cfg_attr(small, optimize(speed))]
     fn run_each(&self, steps: &[Step], record: &[u8], base: usize, elements: Elements, out: &mut Out) {
         out.apart(|out| {
             for index in 0..elements.count {
@@ -58,6 +61,7 @@ impl Code {
 
     /// One round of `steps`, inlined so that its caller's position in `out` stays in registers.
     #[inline(always)]
+    #[cfg_attr(small, optimize(speed))]
     pub(super) fn run_once(&self, mut steps: &[Step], record: &[u8], base: usize, out: &mut Out) {
         while let Some((step, rest)) = steps.split_first() {
             steps = rest;
@@ -130,6 +134,7 @@ impl Code {
     }
 
     /// The name of an enum's value of so many bits, or its number.
+    #[cfg_attr(small, optimize(speed))]
     fn constant(&self, table: u32, value: u64, bits: u32, quoted: bool, out: &mut Out) {
         let Constants { names, signed, mask, numbers_are_text } = &self.enums[table as usize];
         let number = if *signed { extend(value.into(), bits) as u64 } else { value };

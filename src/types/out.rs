@@ -111,6 +111,7 @@ impl Out {
 
     /// A literal and a decimal number. Makes its own room.
     #[inline(always)]
+    #[cfg_attr(small, optimize(speed))]
     pub(super) fn number(&mut self, literal: &Literal, is_negative: bool, magnitude: u64) {
         let window = self.window();
         window[..Literal::MAX].copy_from_slice(&literal.bytes);
@@ -157,6 +158,7 @@ impl Out {
 
     /// Blanks up to a column, at least one. Makes its own room.
     #[inline(always)]
+    #[cfg_attr(small, optimize(speed))]
     pub(super) fn pad(&mut self, column: usize) {
         let mut count = column.saturating_sub(self.column()).max(1);
         self.room(count);
@@ -196,6 +198,7 @@ impl Out {
     }
 
     #[inline(never)]
+    #[cfg_attr(small, optimize(speed))]
     fn long(&mut self, value: u64) {
         let (high, low) = (value / EIGHT_DIGITS, value % EIGHT_DIGITS);
         let first = if high < EIGHT_DIGITS { high } else { high / EIGHT_DIGITS };
@@ -250,6 +253,7 @@ impl Out {
     /// The bytes up to the first NUL as text, whatever is not UTF-8 replaced and control characters escaped as in
     /// JSON; quotes and backslashes only if `QUOTED`. Makes its own room.
     #[inline(always)]
+    #[cfg_attr(small, optimize(speed))]
     pub(super) fn text<const QUOTED: bool>(&mut self, bytes: &[u8]) {
         let first = &bytes[..bytes.len().min(WINDOW)];
         let plain = self.plain::<QUOTED>(first);
@@ -260,6 +264,7 @@ impl Out {
 
     /// The rest of a text that is long or has more than plain characters.
     #[inline(never)]
+    #[cfg_attr(small, optimize(speed))]
     fn more_text<const QUOTED: bool>(&mut self, bytes: &[u8]) {
         // In pieces, so that a short name in a long array does not cost its whole length.
         for (index, piece) in bytes.chunks(WINDOW).enumerate() {
@@ -276,6 +281,7 @@ impl Out {
     /// The bytes before the first that is not plain text, and how many they are; of `WINDOW` bytes at most. Makes its
     /// own room.
     #[inline(always)]
+    #[cfg_attr(small, optimize(speed))]
     fn plain<const QUOTED: bool>(&mut self, bytes: &[u8]) -> usize {
         let window = self.window();
         let mut len = 0;

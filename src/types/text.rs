@@ -28,6 +28,7 @@ impl Plan {
     }
 
     /// The same at `start`, as `json_at`.
+    #[cfg_attr(small, optimize(speed))]
     pub fn text_row_at(&self, start: usize, time: &[u8], record: &[u8], buf: &mut Vec<u8>) -> usize {
         let mut out = Out::at(start, buf, self.header.len() + self.code.usual);
         out.bytes(time);
@@ -56,6 +57,7 @@ impl Plan {
         }
     }
 
+    #[cfg_attr(small, optimize(speed))]
     fn column(&self, column: &Column, record: &[u8], buf: &mut Vec<u8>) {
         let mut out = Out::behind(buf, MAX_NUMBER);
         self.code.run(&self.code.steps[column.steps.clone()], record, 0, &mut out);

@@ -175,6 +175,7 @@ impl<'a, F: EventFn + ?Sized> Deliver<'a, F> {
     }
 
     /// An event that is JSON already: a record of `len` bytes, or with its key an entry.
+    #[cfg_attr(small, optimize(speed))]
     pub fn json(&mut self, source: &Shape, cpu: i32, key: Option<&[u8]>, json: &[u8], len: usize) -> bool {
         self.events += 1;
         self.bytes += len as u64;
@@ -189,6 +190,7 @@ impl<'a, F: EventFn + ?Sized> Deliver<'a, F> {
 
     /// A record as text of either kind; apart, so that the path of a raw record stays short.
     #[inline(never)]
+    #[cfg_attr(small, optimize(speed))]
     fn record_text(&mut self, source: &Shape, cpu: i32, data: &[u8]) -> bool {
         let go_on = self.format != Format::Text || self.head(source);
         let Some(plan) = &source.record else { return self.record_hex(source, cpu, data) && go_on };
@@ -216,6 +218,7 @@ impl<'a, F: EventFn + ?Sized> Deliver<'a, F> {
 
 impl<F: EventFn + ?Sized> Sink for Deliver<'_, F> {
     #[inline(always)]
+    #[cfg_attr(small, optimize(speed))]
     fn record(&mut self, source: &Shape, cpu: i32, data: &[u8]) -> bool {
         self.events += 1;
         self.bytes += data.len() as u64;

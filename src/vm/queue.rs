@@ -117,6 +117,7 @@ impl Queue {
     }
 
     /// Delivers what waits, `budget` records at most, and says how many.
+    #[cfg_attr(small, optimize(speed))]
     pub fn drain(&mut self, shapes: &[Arc<Shape>], budget: usize, sink: &mut impl Sink) -> usize {
         self.shared.filled.clear();
         let mut count = 0;
@@ -156,6 +157,7 @@ impl Drop for Queue {
 }
 
 /// Hands on the record at `at` and moves on; `None` at the end of the chunk.
+#[cfg_attr(small, optimize(speed))]
 fn deliver(
     chunk: &[u8],
     at: &mut usize,
@@ -228,6 +230,7 @@ impl Filler {
         self.shared.partial.store(self.chunk.is_some(), SeqCst);
     }
 
+    #[cfg_attr(small, optimize(speed))]
     fn push(&mut self, source: &Shape, kind: Kind, cpu: i32, key: &[u8], data: &[u8]) -> bool {
         let size = HEAD + data.len().next_multiple_of(8) + key.len().next_multiple_of(8);
         if self.chunk.as_ref().is_some_and(|chunk| !chunk.is_empty() && chunk.len() + size > CHUNK) {

@@ -121,6 +121,7 @@ impl<'a> Reader<'a> {
         Reader { measure: true, ..self }
     }
 
+    #[cfg_attr(small, optimize(speed))]
     fn take(&mut self, source: &Shape, cpu: i32, key: Option<&[u8]>, data: &[u8]) -> bool {
         self.other = self.batch.count > 0 && self.batch.source != source.index as u32;
         if !self.other {
@@ -144,6 +145,7 @@ impl<'a> Reader<'a> {
         false
     }
 
+    #[cfg_attr(small, optimize(speed))]
     fn render(&mut self, source: &Shape, cpu: i32, key: Option<&[u8]>, data: &[u8]) {
         if self.format == Format::Raw {
             return self.render_raw(cpu, key.unwrap_or_default(), data);
@@ -164,6 +166,7 @@ impl<'a> Reader<'a> {
     }
 
     /// `eunomia_record`, the data, then the key; each part begins 8-aligned.
+    #[cfg_attr(small, optimize(speed))]
     fn render_raw(&mut self, cpu: i32, key: &[u8], data: &[u8]) {
         let size = HEAD + data.len().next_multiple_of(8) + key.len().next_multiple_of(8);
         for number in [size as u32, data.len() as u32, key.len() as u32, cpu as u32] {
@@ -177,6 +180,7 @@ impl<'a> Reader<'a> {
 }
 
 impl Sink for Reader<'_> {
+    #[cfg_attr(small, optimize(speed))]
     fn record(&mut self, source: &Shape, cpu: i32, data: &[u8]) -> bool {
         self.take(source, cpu, None, data)
     }

@@ -143,6 +143,7 @@ impl<'a, 'r> Feed<'a, 'r> {
         Some(true)
     }
 
+    #[cfg_attr(small, optimize(speed))]
     fn one_record(&mut self, source: &Shape, cpu: i32, data: &[u8]) -> Option<()> {
         self.bytes.clear();
         if self.how == How::Raw {
@@ -187,6 +188,7 @@ impl<'a, 'r> Feed<'a, 'r> {
     }
 
     /// Appends a record to the batch, and hands that over if it is large enough.
+    #[cfg_attr(small, optimize(speed))]
     fn add(&mut self, source: &Shape, cpu: i32, data: &[u8], key: Option<&[u8]>) -> Option<()> {
         let head = self.bytes.len();
         let key_bytes = key.unwrap_or_default();
@@ -207,6 +209,7 @@ impl<'a, 'r> Feed<'a, 'r> {
         handed_over
     }
 
+    #[cfg_attr(small, optimize(speed))]
     fn hand_over_batch(&mut self) -> Option<()> {
         let at = self.put()?;
         let (len, count) = (self.bytes.len() as u32, self.records.len());
@@ -226,6 +229,7 @@ impl<'a, 'r> Feed<'a, 'r> {
     }
 
     /// A record of a batch goes on to the host; where it is and how long, the guest cannot change.
+    #[cfg_attr(small, optimize(speed))]
     fn pass_on(&self, record: &Record) -> Option<()> {
         let (source, data_at) = (&*self.shapes[record.source], record.head + HEAD);
         let data = &self.bytes[data_at..data_at + record.len];

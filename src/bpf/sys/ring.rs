@@ -141,6 +141,7 @@ unsafe extern "C" fn ring_sample(slot: *mut c_void, data: *mut c_void, size: b::
     unsafe { (*slot.cast::<Slot<RingCall>>()).call.map_or(-libc::ECANCELED, |call| call(slot, data, size)) }
 }
 
+#[cfg_attr(small, optimize(speed))]
 unsafe extern "C" fn ring_record<R: Receiver>(
     slot: *mut c_void,
     data: *mut c_void,
@@ -263,6 +264,7 @@ unsafe extern "C" fn perf_event(
     }
 }
 
+#[cfg_attr(small, optimize(speed))]
 unsafe extern "C" fn perf_record<R: Receiver>(
     slot: *mut c_void,
     cpu: c_int,
