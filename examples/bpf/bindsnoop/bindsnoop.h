@@ -10,8 +10,8 @@
 struct event {
     __u64 ts; // nanoseconds since boot
     int pid;
-    int ret;       // 0, or a negative errno
-    __u8 addr[16]; // IPv6, or IPv4 mapped into it
+    int ret;       ///< @format errno
+    __u8 addr[16]; ///< @format ipv6
     __u16 port;    // the one the socket got; the wanted one where it got none
     __u16 family;  // 2: IPv4, 10: IPv6
     __u16 type;    // 1: stream, 2: datagrams, 3: raw

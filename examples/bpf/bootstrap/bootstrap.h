@@ -12,7 +12,7 @@ struct event {
     int pid;
     int ppid;
     unsigned int exit_code;
-    unsigned long long duration_ns;
+    unsigned long long duration_ns; ///< @format duration
     char comm[COMM_LEN];
     char filename[FILENAME_LEN];
     bool exit_event;

@@ -10,7 +10,9 @@
 
 struct event {
     int pid;
-    long long ret; // 0 or a negative errno; meaningful once the call returned
+    /// Meaningful once the call returned.
+    /// @format errno
+    long long ret;
     bool returned;
     char comm[COMM_LEN];
     char filename[FILENAME_LEN]; // empty once the call returned

@@ -12,19 +12,14 @@
 
 /// @description "the IPv4 address that nobody may connect to"
 /// @cmdarg {"short":"a", "long":"address"}
-const volatile unsigned char denied_addr[4] = {1, 1, 1, 1};
+const volatile struct in_addr denied_addr = {.s_addr = bpf_htonl(0x01010101)};
 
 struct {
     __uint(type, BPF_MAP_TYPE_RINGBUF);
     __uint(max_entries, 256 * 1024);
 } events SEC(".maps");
 
-static bool is_denied(const unsigned char *addr) {
-    return addr[0] == denied_addr[0] && addr[1] == denied_addr[1] && addr[2] == denied_addr[2] &&
-           addr[3] == denied_addr[3];
-}
-
-static void report(const unsigned char *addr, u16 port) {
+static void report(const struct in_addr *addr, u16 port) {
     struct event *event = bpf_ringbuf_reserve(&events, sizeof(*event), 0);
 
     if (!event)
@@ -44,9 +39,9 @@ int BPF_PROG(restrict_connect, struct socket *sock, struct sockaddr *address, in
     if (ret)
         return ret;
     bpf_probe_read_kernel(&v4, sizeof(v4), address);
-    if (v4.sin_family != AF_INET || !is_denied((unsigned char *)&v4.sin_addr))
+    if (v4.sin_family != AF_INET || v4.sin_addr.s_addr != denied_addr.s_addr)
         return 0;
-    report((unsigned char *)&v4.sin_addr, bpf_ntohs(v4.sin_port));
+    report(&v4.sin_addr, bpf_ntohs(v4.sin_port));
     return -EPERM;
 }
 

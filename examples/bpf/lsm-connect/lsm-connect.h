@@ -5,7 +5,7 @@
 
 struct event {
     int pid;
-    unsigned char addr[4];
+    unsigned char addr[4]; ///< @format ipv4
     unsigned short port;
     char comm[COMM_LEN];
 };

@@ -12,11 +12,11 @@ enum operation {
 };
 
 struct event {
-    unsigned long long delta_ns; // how long the call took
+    unsigned long long delta_ns; ///< @format duration
     unsigned long long flags;    // MS_* of mount, MNT_* of umount
     int pid;
     unsigned int mnt_ns; // inode number of the mount namespace
-    int ret;             // 0, or a negative errno
+    int ret;             ///< @format errno
     enum operation op;
     char comm[COMM_LEN];
     char fs[TYPE_LEN]; // of mount only, as src and data

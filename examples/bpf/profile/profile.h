@@ -10,8 +10,8 @@ struct event {
     char comm[COMM_LEN];
     int kstack_sz; // bytes of kstack in use, or a negative errno
     int ustack_sz;
-    unsigned long long kstack[MAX_STACK_DEPTH];
-    unsigned long long ustack[MAX_STACK_DEPTH];
+    unsigned long long kstack[MAX_STACK_DEPTH]; ///< @format stack
+    unsigned long long ustack[MAX_STACK_DEPTH]; ///< @format stack
 };
 
 #endif

@@ -5,9 +5,9 @@
 
 struct event {
     int pid;
-    int generation;      // 0 to 2; the higher, the more objects are looked at
-    long long collected; // objects that were freed
-    unsigned long long duration_ns;
+    int generation;                 // 0 to 2; the higher, the more objects are looked at
+    long long collected;            // objects that were freed
+    unsigned long long duration_ns; ///< @format duration
     char comm[COMM_LEN];
 };
 
