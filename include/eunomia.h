@@ -165,6 +165,9 @@ typedef enum eunomia_option_flag {
   EUNOMIA_WASM_RAW_EVENTS = 1,
   // Guests read and write the host's stdin, stdout and stderr; there are no EUNOMIA_EVENT_OUTPUT events then.
   EUNOMIA_WASM_STDIO = 2,
+  // A program whose hook (function, tracepoint) is not there is passed over, with a line in the log, where another
+  // program attaches. For code whose host picks programs by kernel; else such a program is an error.
+  EUNOMIA_SKIP_MISSING_HOOKS = 4,
 } eunomia_option_flag;
 
 // What a type is, once typedefs and qualifiers are removed.

@@ -43,6 +43,9 @@ type OptionFlag uint32
 const (
 	WasmRawEvents OptionFlag = C.EUNOMIA_WASM_RAW_EVENTS
 	WasmStdio     OptionFlag = C.EUNOMIA_WASM_STDIO
+	// A program whose hook (function, tracepoint) is not there is passed over, with a line in the log, where another
+	// one attaches.
+	SkipMissingHooks OptionFlag = C.EUNOMIA_SKIP_MISSING_HOOKS
 )
 
 // Options are settings of a new vm; the zero value is the default. Their meaning is that of eunomia_options.

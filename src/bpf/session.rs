@@ -32,6 +32,8 @@ pub struct Config {
     pub open: OpenConfig,
     /// Pages of a perf buffer per CPU; 0: the package's word.
     pub perf_pages: u32,
+    /// Whether a program without a hook is passed over where another one has one.
+    pub skip_missing_hooks: bool,
 }
 
 /// A package from open to destroy. The order of the fields is that in which they end: links come before the object,
@@ -165,7 +167,12 @@ impl Session {
     fn load_object(&mut self) -> Result<()> {
         while let Err(failure) = self.opened.load(&self.config.open, &self.log) {
             let Some(index) = failure.prog else { return Err(failure.error) };
-            self.variants.pass_over(index, failure.error, &self.log)?;
+            match self.variants.pass_over(index, failure.error, &self.log) {
+                Err(e) if self.may_skip(&e) && self.variants.is_any_left() => {
+                    self.variants.skip(index, &e, &self.log)
+                }
+                passed => passed?,
+            }
             self.opened.renew(&self.package.object, &self.config.open, &self.log)?;
             self.set_all()?;
         }
@@ -235,10 +242,21 @@ impl Session {
     fn attach_all(&mut self) -> Result<()> {
         let low = os::take_low_numbers();
         let _low = low.map_err(|e| Error::sys(Status::System, e.0, format_args!("attach: {e}")))?;
+        let mut skipped = None;
         for index in 0..self.progs.len() {
-            if !self.variants.is_fallback(index) {
-                self.attach_first(index)?;
+            if self.variants.is_fallback(index) {
+                continue;
             }
+            match self.attach_first(index) {
+                Err(e) if self.may_skip(&e) && self.progs[index].target_json.is_empty() => {
+                    self.variants.skip(index, &e, &self.log);
+                    skipped.get_or_insert(e);
+                }
+                attached => attached?,
+            }
+        }
+        if let Some(e) = skipped.filter(|_| self.progs.iter().all(|prog| prog.links.is_empty())) {
+            return Err(e);
         }
         let object = &self.opened.object;
         for map in object.maps().filter(|map| map.kind() == kind::STRUCT_OPS && map.fd().is_some()) {
@@ -246,6 +264,11 @@ impl Session {
             self.struct_ops.push(link);
         }
         Ok(())
+    }
+
+    /// Whether the host wants a program passed over that failed so: its hook is not there.
+    fn may_skip(&self, e: &Error) -> bool {
+        self.config.skip_missing_hooks && matches!(e.errno, libc::ENOENT | libc::ESRCH)
     }
 
     /// Attaches a program, or the first of those to try after it that can be attached.

@@ -106,6 +106,18 @@ impl Variants {
         if is_left { Ok(()) } else { Err(self.none_left(first, cause)) }
     }
 
+    /// Whether the next load loads any program.
+    pub fn is_any_left(&self) -> bool {
+        (0..self.0.len()).any(|index| self.is_loaded_next(index))
+    }
+
+    /// Goes on without a program that nothing can stand in for.
+    pub fn skip(&mut self, index: usize, cause: &Error, log: &Log) {
+        let Variant { name, passed_over, .. } = &mut self.0[index];
+        log.write(Level::Warn, &format!("program {name:?} is passed over: {}", cause.message));
+        *passed_over = Some(cause.message.clone());
+    }
+
     /// Remembers why a program is not used. If nothing can stand in for it, the caller says so by its error.
     pub fn note(&mut self, index: usize, cause: &Error, log: &Log) {
         let Variant { name, next, previous, passed_over, .. } = &mut self.0[index];

@@ -40,8 +40,9 @@ unsafe fn read_options(from: *const eunomia_options, into: &mut eunomia_options)
 }
 
 fn make(given: &eunomia_options) -> Result<eunomia_vm> {
-    const KNOWN: u32 =
-        eunomia_option_flag::EUNOMIA_WASM_RAW_EVENTS as u32 | eunomia_option_flag::EUNOMIA_WASM_STDIO as u32;
+    const KNOWN: u32 = eunomia_option_flag::EUNOMIA_WASM_RAW_EVENTS as u32
+        | eunomia_option_flag::EUNOMIA_WASM_STDIO as u32
+        | eunomia_option_flag::EUNOMIA_SKIP_MISSING_HOOKS as u32;
     if given.flags & !KNOWN != 0 {
         return Err(invalid(format_args!(
             "options.flags is {:#x}, not a set of eunomia_option_flag",
@@ -59,19 +60,23 @@ fn vm_options(given: &eunomia_options) -> Result<Options> {
     let [btf_path, pin_path] =
         unsafe { [given.btf_path, given.pin_path].map(|path| args::optional_path(path)) };
     let &eunomia_options { perf_pages, poll_budget, .. } = given;
-    let wasm = wasm_options(given);
-    Ok(Options { log, log_level, btf_path, pin_path, perf_pages, poll_budget, wasm })
+    let (wasm, skip_missing_hooks) =
+        (wasm_options(given), has(given, eunomia_option_flag::EUNOMIA_SKIP_MISSING_HOOKS));
+    Ok(Options { log, log_level, btf_path, pin_path, perf_pages, poll_budget, skip_missing_hooks, wasm })
+}
+
+fn has(given: &eunomia_options, flag: eunomia_option_flag) -> bool {
+    given.flags & flag as u32 != 0
 }
 
 fn wasm_options(given: &eunomia_options) -> WasmOptions {
-    let has = |flag: eunomia_option_flag| given.flags & flag as u32 != 0;
     WasmOptions {
         stack: given.wasm_stack,
         heap: given.wasm_heap,
         memory: given.wasm_memory,
         budget_ms: given.wasm_budget_ms,
-        raw_events: has(eunomia_option_flag::EUNOMIA_WASM_RAW_EVENTS),
-        stdio: has(eunomia_option_flag::EUNOMIA_WASM_STDIO),
+        raw_events: has(given, eunomia_option_flag::EUNOMIA_WASM_RAW_EVENTS),
+        stdio: has(given, eunomia_option_flag::EUNOMIA_WASM_STDIO),
         // SAFETY: the caller of `eunomia_new` vouches for the list.
         dirs: unsafe { args::paths(given.wasm_dirs) },
     }

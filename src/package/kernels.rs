@@ -17,13 +17,23 @@ impl Package {
         self.document.get(KEY).is_some_and(Value::is_object)
     }
 
-    /// The BTF of a kernel; `place` is its folder in a BTFHub archive, such as `ubuntu/20.04/x86_64`.
+    /// The BTF of a kernel; `place` is its folder in a BTFHub archive, such as `ubuntu/20.04/x86_64`. In a container the
+    /// distribution is not the kernel's: where all kernels of that release and machine have the same types, these are it.
     pub fn kernel_btf(&self, place: &str, release: &str) -> Result<Option<Vec<u8>>> {
         let top = Node::new(&self.document, "");
         let Some(all) = top.get(KEY) else { return Ok(None) };
-        let found = all.value.get("kernels").and_then(|kernels| kernels.get(place)?.get(release)?.as_u64());
         let types = all.list("types")?;
-        let Some(index) = found.map(|index| index as usize) else { return Ok(None) };
+        let index_at = |releases: &Value| releases.get(release)?.as_u64();
+        let kernels = all.value.get("kernels").and_then(Value::as_object);
+        let exact = kernels.and_then(|kernels| index_at(kernels.get(place)?));
+        let machine = |place: &str| place.rsplit('/').next().map(str::to_owned);
+        let elsewhere = || {
+            let places = kernels?.iter().filter(|(other, _)| machine(other) == machine(place));
+            let mut found = places.filter_map(|(_, releases)| index_at(releases));
+            let first = found.next()?;
+            found.all(|index| index == first).then_some(first)
+        };
+        let Some(index) = exact.or_else(elsewhere).map(|index| index as usize) else { return Ok(None) };
         let Some(entry) = types.get(index) else { return Ok(None) };
         let data = codec::decode(&entry.need_text("data")?).map_err(|failure| failure.at(entry))?;
         json::inflate(&data, Some(entry.need("size")?), &format!("{KEY}.types[{index}]")).map(Some)

@@ -170,6 +170,7 @@ impl Vm {
             .and_then(|perf_pages| bpf::init().map(|()| perf_pages))
             .and_then(|perf_pages| {
                 let (btf_path, pin_path) = (options.btf_path, options.pin_path);
+                let skip_missing_hooks = options.skip_missing_hooks;
                 let config = move || Config {
                     open: OpenConfig {
                         name: String::new(),
@@ -178,6 +179,7 @@ impl Vm {
                         kernel_btf: KernelBtf::Usual,
                     },
                     perf_pages,
+                    skip_missing_hooks,
                 };
                 Shared::new(Arc::clone(&log), options.poll_budget, options.wasm, Arc::new(config))
             });

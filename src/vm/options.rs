@@ -33,6 +33,9 @@ pub struct Options {
     pub perf_pages: u32,
     /// Events that one poll delivers at most; 0: 65536.
     pub poll_budget: u32,
+    /// A program whose hook (function, tracepoint) is not there is passed over, with a line in the log, where another
+    /// program attaches. For code whose host picks programs by kernel.
+    pub skip_missing_hooks: bool,
     /// What WASM guests may take and see.
     pub wasm: WasmOptions,
 }

@@ -213,3 +213,56 @@ fn a_package_may_keep_programs_from_being_loaded() {
     drop(vm);
     drop(clean);
 }
+
+/// Programs of which a host on plain libbpf would pick those that the kernel has hooks for.
+fn picked_by_the_host(hooks: &[&str]) -> Vec<u8> {
+    let mut source = String::from(
+        "#include \"vmlinux.h\"\n#include <bpf/bpf_helpers.h>\nchar LICENSE[] SEC(\"license\") = \"GPL\";\n",
+    );
+    for (index, hook) in hooks.iter().enumerate() {
+        source += &format!("SEC(\"{hook}\") int prog{index}(void *ctx) {{ return 0; }}\n");
+    }
+    crate::support::package(&source)
+}
+
+#[test]
+fn programs_without_a_hook_are_passed_over_where_the_host_wants_that() {
+    needs_root!();
+    let clean = Clean::new();
+    let some =
+        ["tracepoint/sched/no_such", "tp_btf/no_such", "raw_tp/no_such", "tracepoint/sched/sched_switch"];
+    let vm = |hooks: &[&str], skip_missing_hooks| {
+        let (vm, log) = vm_with(Options { skip_missing_hooks, ..Options::default() });
+        vm.open(&picked_by_the_host(hooks), Kind::Json as u32).unwrap();
+        (vm, log)
+    };
+    let (strict, _) = vm(&some, false);
+    assert!(strict.attach().unwrap_err().message.contains("no_such"));
+
+    let (lenient, log) = vm(&some, true);
+    lenient.attach().unwrap();
+    let attached: Vec<bool> = (0..4).map(|index| lenient.prog_at(index).unwrap().attached).collect();
+    assert_eq!(attached, [false, false, false, true]);
+    let described: Value = serde_json::from_str(&lenient.describe().unwrap()).unwrap();
+    for index in 0..3 {
+        let line = format!("program \"prog{index}\" is passed over: ");
+        assert!(log.lock().unwrap().iter().any(|logged| logged.starts_with(&line)), "{log:?}");
+        assert!(
+            described["programs"][index]["passed_over"].as_str().unwrap().contains("no_such"),
+            "{described}"
+        );
+    }
+    drop(lenient);
+
+    // Nothing to be had, be it on load or on attach, or nothing of what the host asks for by name.
+    for hooks in [["tp_btf/no_such", "tp_btf/nor_this"], ["tracepoint/sched/no_such", "raw_tp/no_such"]] {
+        let (none, _) = vm(&hooks, true);
+        let error = none.attach().unwrap_err();
+        assert!(error.message.contains("no_such") || error.message.contains("nor_this"), "{error}");
+    }
+    let (asked, _) = vm(&["raw_tp/sched_switch", "raw_tp/sched_wakeup"], true);
+    asked.prog_set_target_json("prog1", r#"{"attach": "raw_tp/no_such"}"#).unwrap();
+    assert!(asked.attach().unwrap_err().message.contains("no_such"));
+    drop((strict, asked));
+    drop(clean);
+}

@@ -73,6 +73,11 @@ impl Btf {
         Some(btf)
     }
 
+    /// The records of all types, and all strings.
+    pub fn parts(&self) -> (impl Iterator<Item = &Vec<u8>>, &[u8]) {
+        (self.types.iter(), &self.strings)
+    }
+
     /// The whole section.
     pub fn to_bytes(&self) -> Vec<u8> {
         Btf::section(&self.types.concat(), &self.strings)
@@ -162,6 +167,11 @@ impl Btf {
         fields
             .filter_map(|field| Some(Member { name: self.string(word(field, 0)?), id: word(field, 4)? }))
             .collect()
+    }
+
+    /// The type of an array's elements.
+    pub fn element(&self, id: u32) -> Option<u32> {
+        if self.kind(id) == ARRAY { word(self.record(id), 12) } else { None }
     }
 
     /// Gives a static variable external linkage.

@@ -90,6 +90,9 @@ impl Clang {
     /// Compiles `source`; the diagnostics go to the user as they are.
     pub fn compile(&self, source: &Path, search: &Search, verbose: bool) -> Result<Vec<u8>> {
         let mut command = self.command(search);
+        if let Some(folder) = source.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+            command.arg(joined("-fmacro-prefix-map=", folder, "/="));
+        }
         command.args(["-c"]).arg(source);
         self.make(command, "bpf", verbose)
     }

@@ -3,7 +3,7 @@
 use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use eunomia::package::Package;
 
@@ -23,7 +23,7 @@ use crate::member::Members;
 use crate::options::Flags;
 use crate::skeleton::{Comments, Parts, object_name};
 use crate::target::Machine;
-use crate::{btfgen, flag, flow, sys, vmlinux};
+use crate::{btfgen, flag, flow, line_info, sys, vmlinux};
 
 /// The file that a package goes to.
 pub const PACKAGE: &str = "package.json";
@@ -88,7 +88,7 @@ fn compile_for(
     let elf = Elf::parse(linked.as_ref().unwrap_or(&objects[0]))?;
     let source = sources[0];
     let mut btf = own_btf(&elf).map_err(|reason| format!("{}: {reason}", source.display()))?;
-    let opened = sys::open(&elf.strip(btf.to_bytes())?, object_name)?;
+    let opened = sys::open(&elf.strip(btf.to_bytes(), None)?, object_name)?;
     let foreign = Foreign::new(&clang, &cache);
     let own = |file: &Path| !foreign.has(file);
     let mut comments = Comments::default();
@@ -120,8 +120,16 @@ fn compile_for(
     for warning in [&comments.warnings, &members.warnings, &events.warnings, &missing].into_iter().flatten() {
         eprintln!("ecc: warning: {warning}");
     }
-    let mut package =
-        Package::build(&elf.strip(btf.to_bytes())?, meta.clone()).map_err(|error| error.to_string())?;
+    // Where this source happens to lie would only make it give different objects.
+    let folder = source_folder(source).canonicalize().unwrap_or_default();
+    let plain_name = |name: &str| {
+        let file = Path::new(name).canonicalize().ok().filter(|file| own(file))?;
+        Some(relative(&folder, &file).display().to_string())
+    };
+    let (types, lines) = line_info::rename_files(btf, elf.section(".BTF.ext"), &plain_name)
+        .ok_or("the line information that clang wrote is damaged")?;
+    let object = elf.strip(types, Some(lines))?;
+    let mut package = Package::build(&object, meta.clone()).map_err(|error| error.to_string())?;
     if let Some(arch) = machine.arch {
         package.set_arch(arch);
     }
@@ -155,7 +163,7 @@ impl<'a> Part<'a> {
 fn link(parts: &[Part]) -> Result<Vec<u8>> {
     let stripped = |part: &Part| {
         let btf = own_btf(&part.elf)?;
-        Ok((part.source.display().to_string(), part.elf.strip(btf.to_bytes())?))
+        Ok((part.source.display().to_string(), part.elf.strip(btf.to_bytes(), None)?))
     };
     sys::link(&parts.iter().map(stripped).collect::<Result<Vec<_>>>()?)
 }
@@ -188,6 +196,13 @@ fn missing(source: &Path, elf: &Elf, opened: &sys::Opened) -> Vec<String> {
             .push(format!("{source}: no license, without which the kernel refuses many helpers; add {how}"));
     }
     missing
+}
+
+/// The way from a folder to a file, both absolute.
+fn relative(folder: &Path, file: &Path) -> PathBuf {
+    let shared = folder.components().zip(file.components()).take_while(|(one, other)| one == other).count();
+    let up = folder.components().skip(shared).map(|_| Component::ParentDir);
+    up.chain(file.components().skip(shared)).collect()
 }
 
 /// The folder that a source lies in.

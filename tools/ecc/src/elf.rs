@@ -84,8 +84,9 @@ impl<'a> Elf<'a> {
             .collect()
     }
 
-    /// The object with other BTF, and without debug information and what only linkers want.
-    pub fn strip(&self, btf: Vec<u8>) -> Result<Vec<u8>> {
+    /// The object with other BTF, and with other line information if that is given; without debug information and what
+    /// only linkers want.
+    pub fn strip(&self, btf: Vec<u8>, ext: Option<Vec<u8>>) -> Result<Vec<u8>> {
         let mut builder = Builder::read64(self.bytes)?;
         for section in &mut builder.sections {
             let name = section.name.as_slice();
@@ -95,6 +96,9 @@ impl<'a> Elf<'a> {
                 || [&b".rel.BTF"[..], b".rel.BTF.ext"].contains(&name);
             if name == b".BTF" {
                 section.data = SectionData::Data(btf.clone().into());
+            }
+            if let Some(ext) = ext.as_ref().filter(|_| name == b".BTF.ext") {
+                section.data = SectionData::Data(ext.clone().into());
             }
         }
         for symbol in &mut builder.symbols {

@@ -24,6 +24,7 @@ mod flow;
 mod former;
 mod guest;
 mod headers;
+mod line_info;
 mod member;
 mod options;
 mod outputs;

@@ -187,11 +187,41 @@ impl Parts<'_> {
             "export_types": self.export_types(),
             "eunomia_version": env!("CARGO_PKG_VERSION"),
         });
-        let formats = self.members.formats();
+        let formats = self.formats();
         if !formats.is_empty() {
             meta["formats"] = formats.into();
         }
         meta
+    }
+
+    /// What the comments of members say. `@intepreter`, the older way to say which members are stacks, says it of a map.
+    fn formats(&self) -> Map<String, Value> {
+        let mut formats = self.members.formats();
+        for map in &self.opened.maps {
+            let comments = self.comments.of(&map.name);
+            let told = ["intepreter", "interpreter"].iter().find_map(|key| comments.get(*key));
+            let Some(told) = told.and_then(|told| told.get("stack_trace")) else { continue };
+            let by_map = self.events.by_map.iter().find(|(name, _)| *name == map.name).map(|(_, id)| id);
+            let only = self.events.types.first().filter(|_| self.events.types.len() == 1).map(|(id, _)| id);
+            let Some(id) = by_map.or(only) else { continue };
+            let members = self.btf.members(*id);
+            for stack in ["kstack", "ustack"] {
+                let name = told["field_map"][stack].as_str().unwrap_or(stack);
+                if members.iter().any(|member| member.name == name && self.is_stack(member.id)) {
+                    let of_struct = formats.entry(self.btf.name(*id)).or_insert_with(|| Map::new().into());
+                    if of_struct[name].is_null() {
+                        of_struct[name] = "stack".into();
+                    }
+                }
+            }
+        }
+        formats
+    }
+
+    /// Whether a type is an array of 64-bit integers.
+    fn is_stack(&self, id: u32) -> bool {
+        let element = self.btf.element(self.btf.resolve(id)).map(|id| self.btf.resolve(id));
+        element.is_some_and(|id| self.btf.kind(id) == btf::INT && self.btf.arg(id) == 8)
     }
 
     fn data_sections(&self) -> Vec<Value> {

@@ -118,3 +118,23 @@ fn a_package_without_formats_has_no_key_for_them() {
     assert_eq!(project.compile(&["conn.bpf.c"]), "");
     assert_eq!(project.meta("conn").get("formats"), None);
 }
+
+/// Sources for eunomia-bpf 1.0 say at the map which members are stacks.
+#[test]
+fn the_older_way_to_name_stacks_gives_them_their_format() {
+    const SOURCE: &str = r#"
+        struct event { int pid; unsigned long long kernel[8]; long long ustack[8]; int kstack; };
+        /// @intepreter {"stack_trace": {"field_map": {"kstack": "kernel"}}}
+        struct { __uint(type, BPF_MAP_TYPE_RINGBUF); __uint(max_entries, 4096); } events SEC(".maps");
+        SEC("xdp") int pass(void *ctx)
+        {
+            struct event event = {};
+            bpf_ringbuf_output(&events, &event, sizeof(event), 0);
+            return 2;
+        }"#;
+    let project = Project::new("older-stacks").source("stacks.bpf.c", SOURCE);
+    project.compile(&["stacks.bpf.c"]);
+    let meta = project.meta("stacks");
+    assert_eq!(meta["formats"], json!({"event": {"kernel": "stack", "ustack": "stack"}}));
+    assert!(meta["bpf_skel"]["maps"][0]["intepreter"]["stack_trace"].is_object(), "{meta}");
+}

@@ -4,7 +4,7 @@ mod support;
 
 use std::fs;
 use std::io::{BufRead, BufReader, Lines};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStderr, ChildStdout, Command, Stdio};
 
 use rustix::process::{Pid, Signal, getpgid, kill_process};
@@ -363,4 +363,44 @@ fn an_installed_library_is_found() {
     run(command.current_dir(&project.folder));
     let read = |name: &str| fs::read(project.path(name)).unwrap();
     assert!(read("beside/groups") == read("known/groups"), "the same parts gave another executable");
+}
+
+/// Where a source lies, and how it is named on the command line, is not in what comes out.
+#[test]
+fn the_same_source_gives_the_same_bytes_wherever_it_lies() {
+    const TEXT: &str = r#"
+        #include "event.h"
+        #include "include/more.h"
+        struct { __uint(type, BPF_MAP_TYPE_RINGBUF); __uint(max_entries, 4096); } events SEC(".maps");
+        SEC("xdp") int pass(void *ctx)
+        {
+            struct event event = { .ip = more(1) };
+            bpf_printk("%s", __FILE__);
+            bpf_ringbuf_output(&events, &event, sizeof(event), 0);
+            return 2;
+        }"#;
+    let project =
+        ["", "one/", "a folder/two/"].into_iter().fold(Project::new("wherever"), |project, folder| {
+            project
+                .source(&format!("{folder}pass.bpf.c"), TEXT)
+                .file(&format!("{folder}event.h"), "struct event { unsigned ip; /**< @format ipv4 */ };\n")
+                .file(&format!("{folder}include/more.h"), "static int more(int one) { return one + 1; }\n")
+        });
+    let made = |folder: &Path, source: &str, out: &str| {
+        let header = source.replace("pass.bpf.c", "event.h");
+        let out = project.path(out);
+        let mut command = project.command(&[source, &header, "-o", out.to_str().unwrap()]);
+        let output = command.current_dir(folder).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        fs::read(out.join("package.json")).unwrap()
+    };
+    let package = made(&project.folder, "pass.bpf.c", "out");
+    let package_text = String::from_utf8_lossy(&package);
+    assert!(package_text.contains("\"formats\""), "the comments are found: {package_text}");
+    assert!(made(&project.folder, "one/pass.bpf.c", "out1") == package);
+    assert!(made(&project.folder, "./one/pass.bpf.c", "out2") == package);
+    assert!(made(&project.folder, "one/../a folder/two/pass.bpf.c", "out3") == package);
+    assert!(made(&project.path("one"), "pass.bpf.c", "out4") == package);
+    let absolute = project.path("a folder/two/pass.bpf.c");
+    assert!(made(Path::new("/"), absolute.to_str().unwrap(), "out5") == package);
 }

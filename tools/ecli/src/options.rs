@@ -213,6 +213,11 @@ pub struct Run {
     #[arg(long, value_name = "PROG=TARGET")]
     pub attach: Vec<String>,
 
+    /// A program whose hook (function, tracepoint) is not there is an error; it is passed over otherwise, where another one
+    /// attaches
+    #[arg(long)]
+    pub strict: bool,
+
     /// Print the content of this map at the end; may be repeated
     #[arg(long, value_name = "NAME")]
     pub map: Vec<String>,

@@ -59,6 +59,7 @@ fn vm_options(options: &Run, log_level: Option<LogLevel>) -> Options {
         log: Some(Box::new(move |level, line| log(level, line, wanted.is_some()))),
         log_level: Some(wanted.unwrap_or(Level::Warn)),
         btf_path: options.btf.clone(),
+        skip_missing_hooks: !options.strict,
         ..Options::default()
     }
 }

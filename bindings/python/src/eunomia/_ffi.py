@@ -72,6 +72,7 @@ class LogLevel(IntEnum):
 class OptionFlag(IntFlag):
     WASM_RAW_EVENTS = 1
     WASM_STDIO = 2
+    SKIP_MISSING_HOOKS = 4
 
 
 class TypeKind(IntEnum):
