@@ -29,9 +29,9 @@ pub struct Output {
 }
 
 impl Output {
-    /// Writes to `path`, which is emptied first, or to stdout.
+    /// Writes to `path`, which is emptied first, or to stdout, which is also `-`.
     pub fn open(path: Option<&Path>) -> Result<Output> {
-        let (file, name) = match path {
+        let (file, name) = match path.filter(|path| *path != Path::new("-")) {
             Some(path) => (File::create(path), path.display().to_string()),
             None => (io::stdout().as_fd().try_clone_to_owned().map(File::from), "standard output".into()),
         };

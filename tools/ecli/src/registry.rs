@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{IsTerminal, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use oci_client::secrets::RegistryAuth;
@@ -129,8 +130,18 @@ fn file_name(prog: &str, download: &Download) -> String {
     last.filter(|name| !name.is_empty() && ![".", ".."].contains(name)).unwrap_or(usual).to_owned()
 }
 
+/// Writes a file whole or not at all; a device or a pipe as it comes.
 fn write(file: &Path, bytes: &[u8]) -> Result<()> {
-    fs::write(file, bytes).map_err(|error| Failure::io(Code::Output, file.display(), &error))
+    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let usual = fs::Permissions::from_mode(0o666);
+    let whole = || {
+        let mut draft = tempfile::Builder::new().permissions(usual).tempfile_in(folder)?;
+        draft.write_all(bytes)?;
+        draft.persist(file).map(drop).map_err(|failed| failed.error)
+    };
+    let is_special = fs::metadata(file).is_ok_and(|there| !there.is_file());
+    let written = if is_special { fs::write(file, bytes) } else { whole() };
+    written.map_err(|error| Failure::io(Code::Output, file.display(), &error))
 }
 
 fn annotations(given: &[String]) -> Result<BTreeMap<String, String>> {

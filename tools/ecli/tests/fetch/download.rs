@@ -200,3 +200,23 @@ fn a_scheme_that_nobody_speaks_is_told() {
     place.run(&["run", "ftp://localhost/p"]).refused(SOURCE, &["unknown scheme \"ftp\""]);
     place.run(&["run", "file:///p"]).refused(SOURCE, &["name the file itself"]);
 }
+
+/// What was there before stays, and nothing half done beside it.
+#[test]
+fn a_full_disk_leaves_what_was_there() {
+    if !rustix::process::geteuid().is_root() {
+        assert!(std::env::var_os("CI").is_none(), "this test needs root, and CI must not skip it");
+        eprintln!("SKIPPED: a_full_disk_leaves_what_was_there needs root");
+        return;
+    }
+    let (place, server) = (Place::new(), Server::new());
+    let url = server.on("/package.json", Reply::Content(package().repeat(10)));
+    fs::create_dir(place.path("small")).unwrap();
+    // In a mount namespace of its own, which goes with the command.
+    let script = "mount -t tmpfs -o size=8k none small && echo before >small/got && \"$0\" pull -o small/got \"$1\"; \
+                  echo \"exit $?\"; ls small; cat small/got";
+    let mut command = std::process::Command::new("unshare");
+    command.args(["--mount", "sh", "-c", script, env!("CARGO_BIN_EXE_ecli"), &url]);
+    let ended = Ended::of(command.current_dir(place.path("")).env("HOME", place.path("")));
+    assert_eq!(ended.out, "exit 6\ngot\nbefore\n", "{ended:?}");
+}
