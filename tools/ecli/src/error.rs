@@ -93,6 +93,8 @@ impl From<eunomia::Error> for Failure {
             _ => Code::Failed,
         };
         let failure = error.into_failure();
-        Failure { code, text: failure.message, detail: failure.detail }
+        // What hosts call, users of ecli have an option for.
+        let text = failure.message.replace("eunomia_prog_set_target_json", "--attach PROG=KEY:VALUE,...");
+        Failure { code, text, detail: failure.detail }
     }
 }

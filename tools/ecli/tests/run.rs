@@ -301,3 +301,19 @@ fn closed_stdin_is_no_trouble() {
     assert_eq!(ran.code, Some(3));
     assert!(ran.err.contains("standard input"), "{}", ran.err);
 }
+
+#[test]
+fn a_program_without_a_place_names_the_option_for_it() {
+    needs_root!();
+    let folder = support::compile(
+        "#include <linux/bpf.h>\n#include <bpf/bpf_helpers.h>\nchar LICENSE[] SEC(\"license\") = \"GPL\";\n\
+         SEC(\"uprobe\") int here(void *ctx) { return 0; }\n",
+    );
+    let ran = run(&["run", "--duration", "1s", folder.path().join("package.json").to_str().unwrap()]);
+    assert_eq!(ran.code, Some(5), "{}", ran.err);
+    assert!(
+        ran.err.contains("set its target by --attach PROG=KEY:VALUE,...: \"path\" and \"func\""),
+        "{}",
+        ran.err
+    );
+}
