@@ -2,7 +2,7 @@
 # What is built: target/dist (the library as it ships), target/packages (the examples), target/debug (tools, tests).
 
 DURATION =
-KERNEL = 6.1
+KERNEL = 5.10 6.1 6.12 7.2
 PREFIX = /usr/local
 DESTDIR =
 
@@ -34,7 +34,7 @@ export PATH := $(PATH):$(HOME)/.cargo/bin:/usr/sbin:/sbin
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 .SECONDEXPANSION:
-.PHONY: FORCE help run test lint fmt header size notice install dist archive container wheel bench vm clean setup setup-wasm setup-python setup-test setup-bench setup-lint setup-vm packages
+.PHONY: FORCE help run test lint fmt header size notice install dist archive container wheel bench vm clean setup setup-wasm setup-python setup-test setup-bench setup-lint setup-vm packages matrix
 
 help: ## list these targets
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
@@ -42,7 +42,7 @@ help: ## list these targets
 run: target/examples/events $(BOOTSTRAP) ## print program starts and ends as JSON; DURATION=SECONDS ends it
 	@$< $(BOOTSTRAP) $(or $(DURATION),$$([ -t 0 ] && [ -t 1 ] || echo 10))
 
-test: setup-test $(LIB) archive packages $(HOSTS) ## run every test on this kernel
+test: setup-test $(LIB) archive packages matrix $(HOSTS) ## run every test on this kernel
 	cargo test --workspace --no-fail-fast --features eunomia/channel
 
 lint: setup-lint ## check formatting, warnings and the rules of the architecture
@@ -122,8 +122,12 @@ bench: setup-test setup-bench $(LIB) packages ## compare with plain libbpf, hand
 	cargo build --release --package ecc --package ecli
 	cargo bench --profile dev --bench figures
 
-vm: setup-vm packages ## run the tests marked for it on another kernel under QEMU; KERNEL=5.10, 6.1 or 6.12
-	tests/vm/run.sh $(KERNEL)
+vm: setup-vm packages matrix ## run the tests marked for it on other kernels under QEMU; KERNEL=6.1 for one; write docs/kernels.md
+	for kernel in $(KERNEL); do tests/vm/run.sh $$kernel || exit; done
+	cargo xtask kernels
+
+matrix: $(ECC)
+	tests/matrix/build.sh
 
 clean: ## remove everything that was built
 	cargo clean

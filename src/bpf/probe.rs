@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::map::ENOTSUPP;
 use super::object::{KernelBtf, LoadFailure, OpenConfig};
-use super::sys::object::{Object, ProgRef};
+use super::sys::object::{MapRef, Object, ProgRef};
 use crate::error::{Error, Status};
 use crate::os::{self, Errno};
 
@@ -61,7 +61,8 @@ pub fn load_error(e: Errno, printed: &str, object: &Object, config: &OpenConfig)
     } else if let Some(map) = between(printed, "map '", "': failed to create") {
         // Lines of other maps may stand before it.
         let last = map.rfind('\'').map_or(map, |quote| &map[quote + 1..]);
-        map_refused(last, e, printed)
+        let kind = object.maps().find(|map| map.name().to_bytes() == last.as_bytes()).map_or(0, MapRef::kind);
+        map_refused(last, kind, e, printed)
     } else if let Some(prog) = failed {
         refused(prog, e)
     } else {
@@ -89,7 +90,7 @@ pub fn attach_error(prog: ProgRef<'_>, place: &str, e: Errno, printed: &str) -> 
             Some(missing) => (Status::Perm, format!("needs {missing}")),
             None => (Status::Attach, format!("{e}; {}", reason(printed, e))),
         },
-        libc::ENOENT if place.starts_with("k") && !has_kprobes() => {
+        libc::ENOENT | libc::EOPNOTSUPP if place.starts_with("k") && !has_kprobes() => {
             (Status::Unsupported, "this kernel is built without kprobes (CONFIG_KPROBES)".into())
         }
         libc::ENOENT if is_tracepoint(place) && !has_tracefs() => {
@@ -101,8 +102,13 @@ pub fn attach_error(prog: ProgRef<'_>, place: &str, e: Errno, printed: &str) -> 
         {
             (Status::Attach, "no such tracepoint in this kernel".into())
         }
+        // What the kernel says of a folder that is no group of the second version.
+        libc::EBADF => (Status::Attach, "not a folder of cgroup2".into()),
         libc::ENODEV | libc::ENXIO => (Status::Attach, "no such network interface".into()),
         libc::EMFILE | libc::ENFILE => (Status::System, OUT_OF_DESCRIPTORS.into()),
+        libc::EINVAL if too_old(hook_since(place)).is_some() => {
+            (Status::Unsupported, too_old(hook_since(place)).unwrap_or_default())
+        }
         libc::EOPNOTSUPP | ENOTSUPP => (Status::Unsupported, unsupported(prog, printed, e)),
         _ => (Status::Attach, reason(printed, e)),
     };
@@ -196,7 +202,7 @@ fn permission(failed: Option<ProgRef<'_>>, object: &Object) -> (Status, String) 
 }
 
 /// A map could not be made, or not be shared under its pin path.
-fn map_refused(name: &str, e: Errno, printed: &str) -> (Status, String) {
+fn map_refused(name: &str, kind: u32, e: Errno, printed: &str) -> (Status, String) {
     let head = format!("map {name:?}");
     let line = |words: &str| printed.lines().find(|line| has(line, words));
     if let Some(path) = between(printed, &format!("map '{name}': failed to auto-pin at '"), "'") {
@@ -209,6 +215,9 @@ fn map_refused(name: &str, e: Errno, printed: &str) -> (Status, String) {
     }
     match e.0 {
         libc::ENOMEM | libc::E2BIG => (Status::NoMem, format!("{head}: there is not enough memory for it")),
+        libc::EINVAL if too_old(map_since(kind)).is_some() => {
+            (Status::Unsupported, format!("{head}: {}", too_old(map_since(kind)).unwrap_or_default()))
+        }
         libc::EINVAL => (
             Status::Package,
             format!("{head}: the kernel refuses its kind, sizes, flags or number of entries"),
@@ -224,12 +233,57 @@ fn refused(prog: ProgRef<'_>, e: Errno) -> (Status, String) {
         libc::ENOENT | libc::ESRCH if prog_needs_target(&section) => {
             (Status::Unsupported, format!("program {name:?}: this kernel has no target for {section:?}"))
         }
-        libc::EINVAL | libc::EOPNOTSUPP | ENOTSUPP => (
+        libc::EINVAL if section.starts_with("freplace") => (
             Status::Unsupported,
-            format!("program {name:?}: this kernel does not know programs of {section:?}"),
+            format!(
+                "program {name:?}: {section:?} replaces a function of another program, which cannot be named here"
+            ),
         ),
+        libc::EINVAL | libc::EOPNOTSUPP | ENOTSUPP => {
+            let why = too_old(hook_since(&section)).map_or(String::new(), |why| format!(": {why}"));
+            (
+                Status::Unsupported,
+                format!("program {name:?}: this kernel does not know programs of {section:?}{why}"),
+            )
+        }
         errno => (load_status(errno), format!("program {name:?} ({section}) could not be loaded: {e}")),
     }
+}
+
+/// A version of Linux.
+type Version = (u32, u32);
+
+/// Since when there are hooks of a section, if that is later than what the library asks for.
+fn hook_since(section: &str) -> Option<Version> {
+    const SINCE: [(&str, Version); 10] = [
+        ("kprobe.multi", (5, 18)),
+        ("kretprobe.multi", (5, 18)),
+        ("kprobe.session", (6, 10)),
+        ("uprobe.multi", (6, 6)),
+        ("uretprobe.multi", (6, 6)),
+        ("tcx", (6, 6)),
+        ("tc/", (6, 6)), // tc is older
+        ("netkit", (6, 7)),
+        ("syscall", (5, 14)),
+        ("sk_lookup", (5, 9)),
+    ];
+    SINCE.iter().find(|(hook, _)| section.starts_with(hook)).map(|(_, since)| *since)
+}
+
+/// The same for kinds of maps.
+fn map_since(kind: u32) -> Option<Version> {
+    const FIRST: u32 = 27; // BPF_MAP_TYPE_RINGBUF
+    const SINCE: [Version; 7] = [(5, 8), (5, 10), (5, 11), (5, 16), (6, 1), (6, 2), (6, 9)];
+    SINCE.get(kind.checked_sub(FIRST)? as usize).copied()
+}
+
+/// Says so if this kernel is older. Asked only after it said no: distributions bring things to older kernels.
+fn too_old(since: Option<Version>) -> Option<String> {
+    let (release, _) = os::kernel();
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(|part| part.parse().unwrap_or(0));
+    let here = (numbers.next()?, numbers.next()?);
+    let (major, minor) = since.filter(|since| here < *since)?;
+    Some(format!("Linux {major}.{minor} or newer has that, and this is {}.{}", here.0, here.1))
 }
 
 fn prog_needs_target(section: &str) -> bool {
@@ -260,17 +314,17 @@ fn reason(printed: &str, e: Errno) -> String {
 }
 
 /// Kernel features that a program asks for at attach, with the version that brought them.
+/// What is missing for a hook that this kernel does not have.
 fn unsupported(prog: ProgRef<'_>, printed: &str, e: Errno) -> String {
-    const FEATURES: [(&str, &str); 5] = [
-        ("tcx", "tcx needs Linux 6.6"),
-        ("tc/", "tcx needs Linux 6.6"),
-        ("netkit", "netkit needs Linux 6.7"),
-        ("kprobe.multi", "kprobe.multi needs Linux 5.18"),
-        ("uprobe.multi", "uprobe.multi needs Linux 6.6"),
-    ];
     let section = section(prog);
-    let known = FEATURES.iter().find(|(prefix, _)| section.starts_with(prefix));
-    known.map_or_else(|| reason(printed, e), |(_, text)| (*text).into())
+    let is_multi = section.starts_with("kprobe.multi") || section.starts_with("kretprobe.multi");
+    match hook_since(&section) {
+        Some(since) => too_old(Some(since)).unwrap_or_else(|| match is_multi {
+            true => "this kernel is built without CONFIG_FPROBE".into(),
+            false => "this kernel is built without it".into(),
+        }),
+        None => reason(printed, e),
+    }
 }
 
 fn is_tracepoint(place: &str) -> bool {

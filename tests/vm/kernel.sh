@@ -1,22 +1,24 @@
 #!/usr/bin/env bash
-# Prints the path of a Debian kernel image for the version given (5.10, 6.1 or 6.12), fetching it when it is
+# Prints the path of a Debian kernel image for the version given (5.10, 6.1, 6.12 or 7.2), fetching it when it is
 # not there yet, with the few modules beside it that tests need. The package is unpacked, never installed: neither
 # apt nor dpkg on this machine learns of it.
 set -euo pipefail
 
-kernel=${1:?5.10, 6.1 or 6.12}
+kernel=${1:?5.10, 6.1, 6.12 or 7.2}
 case $kernel in
 5.10) suite=bullseye ;;
 6.1) suite=bookworm ;;
 6.12) suite=trixie ;;
-*) echo "KERNEL=$kernel: expected 5.10, 6.1 or 6.12" >&2 && exit 2 ;;
+7.2) suite=sid ;;
+*) echo "KERNEL=$kernel: expected 5.10, 6.1, 6.12 or 7.2" >&2 && exit 2 ;;
 esac
 
 cd "$(dirname "$0")/../.."
 dir=$PWD/target/vm/$kernel
 image=$dir/vmlinuz
-modules=('*/drivers/md/md-mod.ko*' '*/drivers/md/raid1.ko*' '*/drivers/block/brd.ko*')
-if [ -e "$image" ] && [ -e "$dir/modules" ]; then
+modules=('*/drivers/md/md-mod.ko*' '*/drivers/md/raid1.ko*' '*/drivers/block/brd.ko*' '*/net/sched/sch_ingress.ko*'
+    '*/net/sched/cls_bpf.ko*' '*/drivers/net/netkit.ko*')
+if [ -e "$image" ] && find "$dir/modules" -name "sch_ingress.ko*" 2>/dev/null | grep -q .; then
     echo "$image" && exit
 fi
 
@@ -29,24 +31,34 @@ if [ -z "$mirror" ]; then
 fi
 
 apt=$dir/apt
+rm -rf "$apt"
 mkdir -p "$apt/lists/partial" "$apt/cache/archives/partial"
 echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $mirror $suite main" >"$apt/sources.list"
 own_state=(-o Dir::Etc::sourcelist="$apt/sources.list" -o Dir::Etc::sourceparts=- -o Dir::State::lists="$apt/lists"
     -o Dir::State::status=/dev/null -o Dir::Cache="$apt/cache" -o APT::Sandbox::User=root)
 apt-get "${own_state[@]}" -qq update >&2
 
-package=$(apt-cache "${own_state[@]}" pkgnames linux-image-"$kernel". |
-    grep -E "^linux-image-${kernel//./\\.}\.[0-9]+[-+][0-9a-z]+-amd64$" | sort -V | tail -n 1)
-if [ -z "$package" ]; then
+# The image and the modules are one package in older suites, two in newer ones.
+newest() {
+    apt-cache "${own_state[@]}" pkgnames "$1-$kernel." |
+        grep -E "^$1-${kernel//./\\.}\.[0-9]+[-+][0-9a-z.+~]+-amd64$" | sort -V | tail -n 1 || true
+}
+packages=("$(newest linux-binary)" "$(newest linux-modules)")
+[ -n "${packages[0]}" ] || packages=("$(newest linux-image)")
+if [ -z "${packages[0]}" ]; then
     echo "$suite has no image of Linux $kernel" >&2 && exit 1
 fi
 
-(cd "$apt" && apt-get "${own_state[@]}" -qq download "$package" >&2)
 mkdir -p "$apt/files"
-dpkg-deb --fsys-tarfile "$apt/$package"_*.deb |
-    tar -x -C "$apt/files" --wildcards './boot/vmlinuz-*' "${modules[@]}"
+for package in "${packages[@]}"; do
+    [ -n "$package" ] || continue
+    (cd "$apt" && apt-get "${own_state[@]}" -qq download "$package" >&2)
+    dpkg-deb --fsys-tarfile "$apt/$package"_*.deb |
+        tar -x -C "$apt/files" --wildcards './boot/vmlinuz-*' '*/vmlinuz' "${modules[@]}" 2>/dev/null || true
+done
 find "$apt/files" -name '*.ko.xz' -exec xz -d {} +
-mv "$apt"/files/boot/vmlinuz-* "$image"
+mv "$(find "$apt/files" -name 'vmlinuz*' | head -n 1)" "$image"
+rm -rf "$dir/modules"
 # In lib or, more recently, in usr/lib.
 mv "$(find "$apt/files" -path '*lib/modules')" "$dir/modules"
 rm -r "$apt"

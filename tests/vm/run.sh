@@ -4,7 +4,7 @@
 # machine may lack, and are ignored elsewhere. They find the example packages where `make packages` put them.
 set -euo pipefail
 
-kernel=${1:?5.10, 6.1 or 6.12}
+kernel=${1:?5.10, 6.1, 6.12 or 7.2}
 cd "$(dirname "$0")/../.."
 image=$(tests/vm/kernel.sh "$kernel")
 commands=target/vm/$kernel/commands
@@ -12,7 +12,7 @@ console=target/vm/$kernel/console.log
 
 expected=0
 shopt -s nullglob
-files=("$PWD"/target/packages/*/package.json)
+files=("$PWD"/target/packages/*/package.json "$PWD"/target/matrix/*/package.json)
 : >"$commands"
 binaries=$(cargo test --test '*' --no-run --message-format=json | sed -n 's/.*"executable":"\([^"]*\)".*/\1/p')
 for binary in $binaries; do
@@ -20,12 +20,15 @@ for binary in $binaries; do
     [ -n "$marked" ] || continue
     expected=$((expected + $(wc -l <<<"$marked")))
     files+=("$binary")
-    echo "$(basename "$binary") $binary --include-ignored --test-threads=1 --exact ${marked//$'\n'/ }" >>"$commands"
+    echo "$(basename "$binary") $binary --include-ignored --test-threads=1 --show-output --exact ${marked//$'\n'/ }" >>"$commands"
 done
 
 if ! tests/vm/boot.sh "$image" "$commands" "${files[@]}" | tee "$console"; then
     echo "the virtual machine did not power off by itself" >&2
 fi
+
+# For docs/kernels.md.
+sed -n 's/^matrix //p' "$console" >"target/vm/$kernel/matrix.txt"
 
 # What did not pass failed: a crash, too, or what was never reached.
 passed=$(awk '/^test result: / { passed += $4 } END { print passed + 0 }' "$console")

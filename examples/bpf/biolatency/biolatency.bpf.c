@@ -92,7 +92,7 @@ int BPF_PROG(handle_complete, struct request *request, int error, unsigned int b
     u64 *start = bpf_map_lookup_elem(&begun, &key);
     struct hist *hist;
     u64 took_us;
-    u32 slot;
+    u64 slot;
 
     if (!start)
         return 0;

@@ -23,29 +23,50 @@ static struct event *begin_event(void) {
     return event;
 }
 
-SEC("fentry/do_unlinkat")
-int BPF_PROG(enter_unlinkat, int dfd, struct filename *name) {
+static int report_name(const void *name) {
     struct event *event = begin_event();
 
     if (!event)
         return 0;
-    bpf_probe_read_kernel_str(event->filename, sizeof(event->filename), name->name);
+    bpf_probe_read_kernel_str(event->filename, sizeof(event->filename), name);
     bpf_ringbuf_submit(event, 0);
     return 0;
 }
 
 // The name is freed by then, so only the result is read.
-SEC("fexit/do_unlinkat")
-int BPF_PROG(exit_unlinkat, int dfd, struct filename *name, long ret) {
+static int report_result(int ret) {
     struct event *event = begin_event();
 
     if (!event)
         return 0;
-    event->ret = (int)ret;
+    event->ret = ret;
     event->returned = true;
     bpf_ringbuf_submit(event, 0);
     return 0;
 }
 
-/// @description "Trace the removal of files through fentry and fexit at do_unlinkat."
+/// Before Linux 7.0 the function has another name.
+/// @instead_of enter_do_unlinkat
+SEC("fentry/filename_unlinkat")
+int BPF_PROG(enter_unlinkat, int dfd, struct filename *name) {
+    return report_name(name->name);
+}
+
+SEC("fentry/do_unlinkat")
+int BPF_PROG(enter_do_unlinkat, int dfd, struct filename *name) {
+    return report_name(name->name);
+}
+
+/// @instead_of exit_do_unlinkat
+SEC("fexit/filename_unlinkat")
+int BPF_PROG(exit_unlinkat, int dfd, struct filename *name, int ret) {
+    return report_result(ret);
+}
+
+SEC("fexit/do_unlinkat")
+int BPF_PROG(exit_do_unlinkat, int dfd, struct filename *name, int ret) {
+    return report_result(ret);
+}
+
+/// @description "Trace the removal of files through fentry and fexit where the kernel does it."
 char LICENSE[] SEC("license") = "Dual MIT/GPL";

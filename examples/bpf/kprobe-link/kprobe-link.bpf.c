@@ -24,19 +24,18 @@ static struct event *begin_event(void) {
     return event;
 }
 
-SEC("kprobe/do_unlinkat")
-int BPF_KPROBE(enter_unlinkat, int dfd, struct filename *name) {
+static int report_name(const void *name) {
     struct event *event = begin_event();
 
     if (!event)
         return 0;
-    bpf_probe_read_kernel_str(event->filename, sizeof(event->filename), BPF_CORE_READ(name, name));
+    bpf_probe_read_kernel_str(event->filename, sizeof(event->filename), name);
     bpf_ringbuf_submit(event, 0);
     return 0;
 }
 
-SEC("kretprobe/do_unlinkat")
-int BPF_KRETPROBE(exit_unlinkat, int ret) {
+// The name is freed by then, so only the result is read.
+static int report_result(int ret) {
     struct event *event = begin_event();
 
     if (!event)
@@ -47,5 +46,28 @@ int BPF_KRETPROBE(exit_unlinkat, int ret) {
     return 0;
 }
 
-/// @description "Trace the removal of files through kprobes at do_unlinkat."
+/// Before Linux 7.0 the function has another name.
+/// @instead_of enter_do_unlinkat
+SEC("kprobe/filename_unlinkat")
+int BPF_KPROBE(enter_unlinkat, int dfd, struct filename *name) {
+    return report_name(BPF_CORE_READ(name, name));
+}
+
+SEC("kprobe/do_unlinkat")
+int BPF_KPROBE(enter_do_unlinkat, int dfd, struct filename *name) {
+    return report_name(BPF_CORE_READ(name, name));
+}
+
+/// @instead_of exit_do_unlinkat
+SEC("kretprobe/filename_unlinkat")
+int BPF_KRETPROBE(exit_unlinkat, int ret) {
+    return report_result(ret);
+}
+
+SEC("kretprobe/do_unlinkat")
+int BPF_KRETPROBE(exit_do_unlinkat, int ret) {
+    return report_result(ret);
+}
+
+/// @description "Trace the removal of files through kprobes where the kernel does it."
 char LICENSE[] SEC("license") = "Dual MIT/GPL";

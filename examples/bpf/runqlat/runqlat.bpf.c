@@ -82,7 +82,7 @@ static int on_running(struct task_struct *task) {
     u32 tid = task->pid;
     u64 *since = bpf_map_lookup_elem(&runnable_since, &tid);
     u64 wait_us;
-    u32 slot;
+    u64 slot;
     struct hist *hist;
 
     if (!since)

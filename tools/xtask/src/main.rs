@@ -2,6 +2,7 @@
 //!
 //! `cargo xtask size FILE`        how large the library, or ecc, is and what it needs; fails where a limit is passed
 //! `cargo xtask header`           copies the generated header to include/
+//! `cargo xtask kernels`          writes docs/kernels.md from what `make vm` saw
 //! `cargo xtask man FILE`         writes the manual page, made from the header
 //! `cargo xtask notice`           writes NOTICE: what is linked in, and under which licences
 //! `cargo xtask python`           writes bindings/python/src/eunomia/_ffi.py from the header
@@ -9,6 +10,7 @@
 //! `cargo xtask symbols --write`  writes tests/abi/symbols.txt from the header
 
 mod header;
+mod kernels;
 mod man;
 mod notice;
 mod python;
@@ -24,13 +26,14 @@ fn main() -> ExitCode {
     let result = match args[..] {
         ["size", library] => size::check(library),
         ["header"] => header::copy(),
+        ["kernels"] => kernels::write(),
         ["man", page] => man::write(page),
         ["notice"] => notice::write(),
         ["python"] => python::write(),
         ["symbols", "--write"] => symbols::write(),
         ["symbols", library] => symbols::check(library),
         _ => {
-            Err("usage: cargo xtask size FILE | header | man FILE | notice | python | symbols FILE | symbols --write".to_string())
+            Err("usage: cargo xtask size FILE | header | kernels | man FILE | notice | python | symbols FILE | symbols --write".to_string())
         }
     };
     match result {

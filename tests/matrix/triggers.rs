@@ -1,0 +1,139 @@
+//! What makes a program run.
+
+use std::io::Read;
+use std::net::{TcpListener, TcpStream, UdpSocket};
+use std::os::fd::AsRawFd;
+use std::time::{Duration, Instant};
+use std::{fs, thread};
+
+use eunomia::{Flow, Vm};
+
+/// Something that happens.
+#[derive(Clone, Copy)]
+pub enum Trigger {
+    /// read(2) of a file.
+    Read,
+    /// getpgid(2).
+    Getpgid,
+    /// stat(2).
+    Stat,
+    /// This test's own static probe.
+    Beat,
+    /// A CPU that works.
+    Busy,
+    /// A datagram over the loopback interface.
+    Datagram,
+    /// A connection over TCP there.
+    Connect,
+    /// getsockopt(2).
+    Option,
+    /// A value below /proc/sys.
+    Sysctl,
+    /// The opening of a device.
+    Null,
+    /// The run of an iterator.
+    Iterate,
+    /// What a network device sends by itself.
+    Device,
+}
+
+impl Trigger {
+    /// Has it happen once.
+    pub fn pull(self, vm: &Vm) {
+        match self {
+            Trigger::Read => drop(fs::read("/proc/self/stat")),
+            // SAFETY: plain numbers.
+            Trigger::Getpgid => drop(unsafe { libc::getpgid(0) }),
+            Trigger::Stat => drop(fs::metadata("/proc/self/stat")),
+            Trigger::Beat => beat(),
+            Trigger::Busy => {
+                let start = Instant::now();
+                while start.elapsed() < Duration::from_millis(20) {}
+            }
+            Trigger::Datagram => datagram(),
+            Trigger::Connect => drop(connect()),
+            Trigger::Option => {
+                let (_, accepted) = connect();
+                let (mut value, mut len) = (0i32, 4);
+                let (level, name) = (libc::SOL_SOCKET, libc::SO_KEEPALIVE);
+                let into = (&raw mut value).cast();
+                // SAFETY: `value` has the length that is told.
+                let done = unsafe { libc::getsockopt(accepted.as_raw_fd(), level, name, into, &mut len) };
+                assert_eq!(done, 0);
+            }
+            Trigger::Sysctl => drop(fs::read("/proc/sys/kernel/ostype")),
+            Trigger::Null => drop(fs::File::open("/dev/null")),
+            Trigger::Iterate => {
+                let mut lines = 0;
+                vm.iter_each("iter", &mut |_: &eunomia::Event| {
+                    lines += 1;
+                    Flow::Continue
+                })
+                .unwrap();
+                assert!(lines > 0, "the iterator saw no task");
+            }
+            Trigger::Device => thread::sleep(Duration::from_millis(100)),
+        }
+    }
+}
+
+fn datagram() {
+    let (from, to) = (UdpSocket::bind("127.0.0.1:0").unwrap(), UdpSocket::bind("127.0.0.1:0").unwrap());
+    from.send_to(b"hello", to.local_addr().unwrap()).unwrap();
+    to.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+    let _ = to.recv(&mut [0; 16]);
+}
+
+fn connect() -> (TcpStream, TcpStream) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let stream = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    (stream, listener.accept().unwrap().0)
+}
+
+/// The probe `eunomia:beat`, as <sys/sdt.h> writes one: a `nop`, and a note that says where it is.
+#[inline(never)]
+fn beat() {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: a `nop`; the rest goes to sections that are no code.
+    unsafe {
+        std::arch::asm!(
+            "990: nop",
+            ".pushsection .note.stapsdt,\"\",\"note\"",
+            ".balign 4",
+            ".4byte 992f-991f, 994f-993f, 3",
+            "991: .asciz \"stapsdt\"",
+            "992: .balign 4",
+            "993: .8byte 990b",
+            ".8byte _.stapsdt.base",
+            ".8byte 0",
+            ".asciz \"eunomia\"",
+            ".asciz \"beat\"",
+            ".asciz \"\"",
+            "994: .balign 4",
+            ".popsection",
+            ".ifndef _.stapsdt.base",
+            ".pushsection .stapsdt.base,\"aG\",\"progbits\",.stapsdt.base,comdat",
+            ".weak _.stapsdt.base",
+            ".hidden _.stapsdt.base",
+            "_.stapsdt.base: .space 1",
+            ".size _.stapsdt.base, 1",
+            ".popsection",
+            ".endif",
+        );
+    }
+}
+
+/// The C library that this process has.
+pub fn libc_path() -> String {
+    let maps = fs::read_to_string("/proc/self/maps").unwrap();
+    let line = maps.lines().find(|line| line.ends_with("/libc.so.6")).expect("tests are linked to glibc");
+    line[line.find('/').unwrap()..].to_owned()
+}
+
+/// Where the second version of cgroups is.
+pub fn cgroup() -> String {
+    let mut mounts = String::new();
+    fs::File::open("/proc/mounts").unwrap().read_to_string(&mut mounts).unwrap();
+    let mut found = mounts.lines().map(|line| line.split(' ').collect::<Vec<_>>());
+    found.find(|mount| mount[2] == "cgroup2").expect("cgroup2 is mounted")[1].to_owned()
+}
