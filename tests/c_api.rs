@@ -54,6 +54,23 @@ fn a_rejected_program_leaves_words_and_prints_nothing() {
     run("verifier", Way::Sanitizer);
 }
 
+#[test]
+fn nothing_is_left_of_hosts_that_are_killed() {
+    run("kill", Way::Native);
+}
+
+/// Its functions stand before those of the C library, for which the library has to find them.
+#[test]
+fn each_call_into_the_kernel_may_fail() {
+    if !is_root() {
+        return;
+    }
+    let program = folder("bin").join("faults");
+    let flags = [&C_FLAGS[..], &["-rdynamic", "-ldl"]].concat();
+    compile(&flags, &format!("{ROOT}/tests/c/faults.c"), Some((library(), &program)));
+    output(&[utf8(&program), utf8(packages()), "1"]);
+}
+
 fn run(name: &str, way: Way) {
     if !is_root() {
         return;
@@ -176,7 +193,7 @@ fn packages() -> &'static Path {
     static PACKAGES: OnceLock<PathBuf> = OnceLock::new();
     PACKAGES.get_or_init(|| {
         let folder = folder("packages");
-        ["calls", "perf", "rejected", "tasks"].iter().for_each(|name| compile_bpf(name, &folder));
+        ["calls", "killed", "perf", "rejected", "tasks"].iter().for_each(|name| compile_bpf(name, &folder));
         fs::write(folder.join("calls.json"), calls_package(&folder)).expect("the package can be written");
         GUESTS.iter().for_each(|(name, main)| write_guest(&folder.join(name), main));
         folder
