@@ -1,0 +1,234 @@
+//! Under load every event is delivered or accounted for: what the programs produced is what came plus what the ledger says was
+//! lost, to the last event, however the consumer takes them and however it stalls.
+//!
+//! `make test` does it with a million events; `EUNOMIA_EVENTS=10000000 cargo test --test ledger` with more.
+#![allow(missing_docs)]
+
+mod support;
+
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+use std::{process, thread};
+
+use eunomia::vm::Batch;
+use eunomia::{Event, EventKind, Flow, Format, Kind, Options, Status, Vm};
+
+/// Events of one call of getpgid(2).
+const BURST: u64 = 64;
+
+/// Numbered events, sent as fast as both CPUs can, into a buffer of SIZE bytes.
+fn source(buffer: &str) -> String {
+    format!(
+        r#"
+#include "vmlinux.h"
+#include <bpf/bpf_helpers.h>
+
+struct event {{ u64 number; char text[40]; }};
+const volatile u32 only_tgid = 0;
+u64 produced = 0;
+
+struct {{ {buffer} }} events SEC(".maps");
+
+SEC("tp/syscalls/sys_enter_getpgid")
+int produce(void *ctx)
+{{
+    struct event event = {{}};
+    if (bpf_get_current_pid_tgid() >> 32 != only_tgid)
+        return 0;
+    for (int i = 0; i < {BURST}; i++) {{
+        event.number = __sync_fetch_and_add(&produced, 1);
+        SEND;
+    }}
+    return 0;
+}}
+char LICENSE[] SEC("license") = "GPL";
+"#
+    )
+}
+
+fn ring(bytes: u32) -> Vec<u8> {
+    let buffer = format!("__uint(type, BPF_MAP_TYPE_RINGBUF); __uint(max_entries, {bytes});");
+    let send = "bpf_ringbuf_output(&events, &event, sizeof(event), 0)";
+    support::package(&source(&buffer).replace("SEND", send))
+}
+
+fn perf() -> Vec<u8> {
+    let buffer = "__uint(type, BPF_MAP_TYPE_PERF_EVENT_ARRAY); __uint(key_size, 4); __uint(value_size, 4);";
+    let send = "bpf_perf_event_output(ctx, &events, BPF_F_CURRENT_CPU, &event, sizeof(event))";
+    support::package(&source(buffer).replace("SEND", send))
+}
+
+/// How a host takes events.
+#[derive(Clone, Copy, Debug)]
+enum Way {
+    Callback,
+    Json,
+    Read,
+    Queue,
+}
+
+/// Numbers, as good as random and the same each time.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, limit: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % limit
+    }
+}
+
+/// Which numbers came.
+struct Seen(Vec<bool>);
+
+impl Seen {
+    fn take(&mut self, number: u64) {
+        let place = usize::try_from(number).unwrap();
+        if place >= self.0.len() {
+            self.0.resize(place + 1, false);
+        }
+        assert!(!std::mem::replace(&mut self.0[place], true), "event {number} came twice");
+    }
+
+    fn take_raw(&mut self, record: &[u8]) {
+        self.take(u64::from_ne_bytes(record[..8].try_into().unwrap()));
+    }
+
+    fn take_json(&mut self, record: &[u8]) {
+        let value: serde_json::Value = serde_json::from_slice(record).unwrap();
+        self.take(value["number"].as_u64().unwrap());
+    }
+
+    fn count(&self) -> u64 {
+        self.0.iter().filter(|came| **came).count() as u64
+    }
+}
+
+/// Delivers what is there; whether there was anything.
+fn consume(vm: &Vm, way: Way, seen: &mut Seen) -> bool {
+    let polled = match way {
+        Way::Callback | Way::Queue => vm.poll(1, Format::Raw, &mut |event: &Event| {
+            if event.kind == EventKind::Sample {
+                seen.take_raw(event.data);
+            }
+            Flow::Continue
+        }),
+        Way::Json => vm.poll(1, Format::Json, &mut |event: &Event| {
+            if event.kind == EventKind::Sample {
+                seen.take_json(event.data);
+            }
+            Flow::Continue
+        }),
+        Way::Read => {
+            let (mut batch, mut buffer) = (Batch::default(), vec![0; 64 << 10]);
+            let read = vm.read(1, Format::Raw, &mut buffer, &mut batch);
+            if read.is_ok() {
+                batch.records(&buffer).for_each(|record| seen.take_raw(record.data));
+            }
+            read
+        }
+    };
+    match polled {
+        Ok(count) => count > 0,
+        Err(e) if e.status == Status::Stopped => false,
+        Err(e) => panic!("{way:?}: {e}"),
+    }
+}
+
+/// One burst.
+fn produce() {
+    // SAFETY: plain numbers.
+    unsafe { libc::getpgid(0) };
+}
+
+fn produce_on_each_cpu() {
+    for cpu in 0..thread::available_parallelism().unwrap().get() {
+        thread::spawn(move || {
+            // SAFETY: a set is plain bits; it has the size that is told.
+            unsafe {
+                let mut set: libc::cpu_set_t = std::mem::zeroed();
+                libc::CPU_SET(cpu, &mut set);
+                assert_eq!(libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &set), 0);
+            }
+            produce();
+        })
+        .join()
+        .unwrap();
+    }
+}
+
+/// Produces until `wanted` events were made, consumes with stalls, and balances the books.
+fn balances(package: &[u8], options: Options, way: Way, wanted: u64, random: &mut Random) -> u64 {
+    let is_perf = options.perf_pages > 0;
+    let vm = Vm::new(options).unwrap();
+    vm.open(package, Kind::Json as u32).unwrap();
+    vm.var_set_json("only_tgid", &process::id().to_string()).unwrap();
+    vm.attach().unwrap();
+    if let Way::Queue = way {
+        vm.queue_start(256 << 10).unwrap();
+    }
+    let mut seen = Seen(Vec::new());
+    let over = AtomicBool::new(false);
+    let produced = || vm.var_get_json("produced").unwrap().parse::<u64>().unwrap();
+    thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                while !over.load(Relaxed) {
+                    produce();
+                    thread::yield_now();
+                }
+            });
+        }
+        while produced() < wanted {
+            consume(&vm, way, &mut seen);
+            if random.below(4) == 0 {
+                thread::sleep(Duration::from_micros(random.below(3000)));
+            }
+        }
+        over.store(true, Relaxed);
+    });
+    // What is still under way comes, or is counted. What a perf buffer had no room for the kernel tells with the next record
+    // that fits, so each CPU produces a little more.
+    let deadline = Instant::now() + Duration::from_secs(20);
+    loop {
+        while consume(&vm, way, &mut seen) {}
+        if is_perf {
+            produce_on_each_cpu();
+            while consume(&vm, way, &mut seen) {}
+        }
+        let (stats, produced) = (vm.stats(), produced());
+        let accounted = stats.events + stats.lost_kernel + stats.lost_queue;
+        if accounted == produced && seen.count() == stats.events {
+            assert_eq!(stats.malformed + stats.guest_dropped, 0);
+            return produced;
+        }
+        let told =
+            format!("produced {produced}, accounted for {accounted}, seen {}: {stats:?}", seen.count());
+        assert!(accounted <= produced && Instant::now() < deadline, "{way:?}: {told}");
+    }
+}
+
+#[test]
+fn what_was_produced_came_or_is_accounted_for() {
+    needs_root!();
+    let all: u64 = std::env::var("EUNOMIA_EVENTS").map_or(1_000_000, |text| text.parse().unwrap());
+    let mut random = Random(0x1ed9e7);
+    let (small, large) = (ring(4096), ring(1 << 20));
+    let sizes = [ring(16 << 10), small, ring(256 << 10), large];
+    let ways = [Way::Callback, Way::Json, Way::Read, Way::Queue];
+    let perf = perf();
+    let share = all / (ways.len() as u64 * (sizes.len() as u64 + 2)) + 1;
+    let mut produced = 0;
+    for way in ways {
+        for package in &sizes {
+            produced += balances(package, Options::default(), way, share, &mut random);
+        }
+        for perf_pages in [2, 16] {
+            let options = Options { perf_pages, ..Options::default() };
+            produced += balances(&perf, options, way, share, &mut random);
+        }
+    }
+    assert!(produced >= all, "{produced} of {all}");
+    println!("{produced} events, each delivered or accounted for");
+}
