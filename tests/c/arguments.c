@@ -201,7 +201,7 @@ static void out_parameters_stay_as_they_were_on_failure(void) {
     eunomia_options options = EUNOMIA_INIT(eunomia_options);
     const char *out = "before";
     size_t len = 99;
-    options.flags = 4;
+    options.flags = 1u << 31;
     INVALID(eunomia_new(&untouched, &options));
     CHECK(untouched == (eunomia_vm *)(uintptr_t)0x5a5a);
     CHECK_STATUS(EUNOMIA_ERR_NOT_FOUND, eunomia_var_get_json(vm, "nothing", &out));

@@ -2,18 +2,7 @@
 // time: it waits for all its readers before it lets go of a program.
 #include "test.h"
 
-#include <dirent.h>
 #include <malloc.h>
-
-static int count_descriptors(void) {
-    int count = 0;
-    DIR *folder = opendir("/proc/self/fd");
-    CHECK(folder);
-    while (readdir(folder))
-        count++;
-    closedir(folder);
-    return count;
-}
 
 static int count_lines(const char *path) {
     int count = 0, c;

@@ -5,7 +5,6 @@
 // memory for missing ever after.
 #include "test.h"
 
-#include <dirent.h>
 #include <dlfcn.h>
 #include <stdarg.h>
 #include <sys/epoll.h>
@@ -89,17 +88,6 @@ int open64(const char *path, int flags, ...) {
     mode_t mode = va_arg(list, mode_t);
     va_end(list);
     return fails("open64", EMFILE) ? -1 : REAL(open64)(path, flags, mode);
-}
-
-static int count_descriptors(void) {
-    int count = 0;
-    DIR *folder = opendir("/proc/self/fd");
-
-    CHECK(folder);
-    while (readdir(folder))
-        count++;
-    closedir(folder);
-    return count;
 }
 
 // ---- a life, step by step

@@ -4,6 +4,7 @@
 
 #include <eunomia.h>
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdbool.h>
@@ -58,6 +59,18 @@ static inline void keep_log(void *arg, uint32_t level, const char *text) {
     (void)level;
     log_lines++;
     snprintf(log_line, sizeof(log_line), "%s", text);
+}
+
+// Descriptors that this process has.
+static inline int count_descriptors(void) {
+    int count = 0;
+    DIR *folder = opendir("/proc/self/fd");
+
+    CHECK(folder);
+    while (readdir(folder))
+        count++;
+    closedir(folder);
+    return count;
 }
 
 // Takes the folder of the packages from the command line.

@@ -24,7 +24,7 @@ static void fail_silently(void) {
     char *object = read_file(package_path("rejected.o"), &len);
     eunomia_options wrong = EUNOMIA_INIT(eunomia_options);
     eunomia_vm *vm = NULL;
-    wrong.flags = 4;
+    wrong.flags = 1u << 31;
     if (eunomia_new(&vm, &wrong) == EUNOMIA_OK || eunomia_new(&vm, NULL) != EUNOMIA_OK)
         _exit(2);
     if (eunomia_open(vm, "{", 1, EUNOMIA_KIND_ANY) == EUNOMIA_OK)
