@@ -4,9 +4,10 @@ use std::process;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use eunomia::{Kind, Options, Vm};
 use serde_json::{Value, json};
 
-use super::{Example, shell};
+use super::{Example, package, shell};
 
 #[test]
 fn runqlat_sums_waits_up_in_a_histogram() {
@@ -81,4 +82,33 @@ fn vm_sleeps_uses_the_best_hook_that_the_host_allows() {
     sleeps(&[], "HOOK_FENTRY");
     sleeps(&["by_fentry"], "HOOK_KPROBE");
     sleeps(&["by_kprobe", "by_fentry"], "HOOK_TRACEPOINT");
+}
+
+#[test]
+#[ignore = "needs kprobes: run by make vm"]
+fn vm_slabrate_counts_by_the_name_that_the_function_has() {
+    let Some(mut example) = Example::attach("slabrate", &[]) else { return };
+    let description: Value = serde_json::from_str(&example.vm.describe().unwrap()).unwrap();
+    let progs = description["programs"].as_array().unwrap();
+    let (used, other): (Vec<_>, Vec<_>) = progs.iter().partition(|prog| prog["attached"] == true);
+    assert!(used.len() == 1 && other.len() == 1, "{progs:?}");
+    shell("exec true");
+    let entry = example.next();
+    assert!(entry["value"]["count"].as_u64().unwrap() > 0, "{entry}");
+    assert!(!entry["key"]["name"].as_str().unwrap().is_empty(), "{entry}");
+    // The name with the suffix is tried first.
+    let reason = other[0]["passed_over"].as_str().unwrap_or_default();
+    assert_eq!(used[0]["name"] == "on_alloc", reason.contains("kmem_cache_alloc_noprof"), "{progs:?}");
+
+    // Before it was attached, a check could tell as well.
+    let open = || {
+        let vm = Vm::new(Options::default())?;
+        vm.open_file(&package("slabrate"), Kind::Json as u32)?;
+        Ok(vm)
+    };
+    let checked = eunomia::vm::check(&open).unwrap();
+    assert!(checked.refused.is_none() && checked.is_program_fine());
+    for verdict in &checked.verdicts {
+        assert_eq!(verdict.missing.is_some(), used[0]["name"] != verdict.name.as_str(), "{verdict}");
+    }
 }

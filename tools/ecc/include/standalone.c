@@ -102,6 +102,7 @@ int main(int argc, char **argv) {
     uint32_t format = take_json(&argc, argv) ? EUNOMIA_FORMAT_JSON : EUNOMIA_FORMAT_TEXT;
     eunomia_options options = EUNOMIA_INIT(eunomia_options);
     options.log = on_log;
+    options.flags = EUNOMIA_SKIP_MISSING_HOOKS;
     if (eunomia_new(&vm, &options) < 0) {
         fprintf(stderr, "%s: out of memory or descriptors\n", name);
         return 1;

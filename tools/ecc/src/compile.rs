@@ -23,6 +23,7 @@ use crate::member::Members;
 use crate::options::Flags;
 use crate::skeleton::{Comments, Parts, object_name};
 use crate::target::Machine;
+use crate::twin::{self, Chain};
 use crate::{btfgen, flag, flow, line_info, sys, vmlinux};
 
 /// The file that a package goes to.
@@ -115,7 +116,15 @@ fn compile_for(
         members.merge(Members::read(&part.dwarf, own, btf)?);
     }
     let members = &members;
-    let meta = Parts { object_name, elf, btf, opened, comments: &comments, events: &events, members }.meta();
+    let free = opened.programs.iter().filter(|program| !comments.choose(&program.name));
+    let mut chains = twin::chains(free, &|one, other| elf.is_same_code(one, other));
+    // One program stands in for one only.
+    chains.retain(|chain| !chain.stand_ins().any(|program| comments.name_as_stand_in(program)));
+    let (comments, events, chains) = (&comments, &events, &chains[..]);
+    let meta = Parts { object_name, elf, btf, opened, comments, events, members, chains }.meta();
+    for note in chains.iter().filter_map(Chain::note) {
+        eprintln!("ecc: note: {note}");
+    }
     let missing = missing(source, elf, opened);
     for warning in [&comments.warnings, &members.warnings, &events.warnings, &missing].into_iter().flatten() {
         eprintln!("ecc: warning: {warning}");

@@ -31,6 +31,13 @@ pub struct Code<'a> {
     pub references: HashMap<u64, String>,
 }
 
+/// The instructions of a function, and what they refer to, by offset.
+#[derive(PartialEq)]
+struct Function<'a> {
+    instructions: &'a [u8],
+    references: Vec<(u64, RelocationTarget)>,
+}
+
 impl<'a> Elf<'a> {
     /// Reads what clang wrote.
     pub fn parse(bytes: &'a [u8]) -> Result<Elf<'a>> {
@@ -82,6 +89,24 @@ impl<'a> Elf<'a> {
                 }
             })
             .collect()
+    }
+
+    /// Whether two functions consist of the same instructions, with the same symbols in the same places.
+    pub fn is_same_code(&self, one: &str, other: &str) -> bool {
+        self.function(one).is_some_and(|one| Some(one) == self.function(other))
+    }
+
+    fn function(&self, name: &str) -> Option<Function<'a>> {
+        let named = |symbol: &ElfSymbol64<'_, '_, NativeEndian>| {
+            symbol.elf_symbol().st_type() == elf::STT_FUNC && symbol.name() == Ok(name)
+        };
+        let symbol = self.file.symbols().find(named)?;
+        let section = self.file.section_by_index(symbol.section_index()?).ok()?;
+        let (start, size) = (symbol.address(), symbol.size());
+        let instructions = section.data_range(start, size).ok()??;
+        let references = section.relocations().filter(|(offset, _)| (start..start + size).contains(offset));
+        let references = references.map(|(offset, target)| (offset - start, target.target())).collect();
+        Some(Function { instructions, references })
     }
 
     /// The object with other BTF, and with other line information if that is given; without debug information and what

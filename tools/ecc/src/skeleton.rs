@@ -13,8 +13,8 @@ use crate::elf::Elf;
 use crate::error::Result;
 use crate::event::Events;
 use crate::member::Members;
-use crate::sys::{Opened, Program};
-use crate::twin;
+use crate::sys::Opened;
+use crate::twin::Chain;
 
 /// Longest object name that the kernel's tools keep.
 const MAX_NAME: usize = 63;
@@ -147,6 +147,17 @@ impl Comments {
         configs.collect()
     }
 
+    /// Whether the source itself says when a program is used.
+    pub fn choose(&self, program: &str) -> bool {
+        let found = self.by_name.get(program);
+        found.is_some_and(|found| found.contains_key("instead_of") || found.contains_key("autoload"))
+    }
+
+    /// Whether the source itself has a program stand in for another one.
+    pub fn name_as_stand_in(&self, program: &str) -> bool {
+        self.by_name.values().any(|found| found.get("instead_of").is_some_and(|of| of == program))
+    }
+
     fn of(&self, name: &str) -> Map<String, Value> {
         self.by_name.get(name).cloned().unwrap_or_default()
     }
@@ -167,6 +178,7 @@ pub struct Parts<'a> {
     pub comments: &'a Comments,
     pub events: &'a Events,
     pub members: &'a Members,
+    pub chains: &'a [Chain<'a>],
 }
 
 impl Parts<'_> {
@@ -272,27 +284,13 @@ impl Parts<'_> {
     fn programs(&self) -> Vec<Value> {
         let programs = self.opened.programs.iter().map(|program| {
             let mut entry = object(json!({ "name": program.name, "attach": program.section, "link": true }));
-            if let Some(other) = self.twin(program) {
+            if let Some(other) = self.chains.iter().find_map(|chain| chain.instead_of(&program.name)) {
                 entry.insert("instead_of".into(), other.into());
             }
             entry.extend(self.comments.of(&program.name));
             entry.into()
         });
         programs.collect()
-    }
-
-    /// The program to use where `program` does not work, unless the source itself says what becomes of either.
-    fn twin(&self, program: &Program) -> Option<&str> {
-        let other = twin::instead_of(program, &self.opened.programs)?;
-        let is_told = |name: &str| {
-            let comments = self.comments.of(name);
-            comments.contains_key("instead_of") || comments.contains_key("autoload")
-        };
-        // One program stands in for one only.
-        let is_taken =
-            |by: &Program| self.comments.of(&by.name).get("instead_of").is_some_and(|of| of == other);
-        let is_free = !self.opened.programs.iter().any(is_taken);
-        (is_free && !is_told(&program.name) && !is_told(other)).then_some(other)
     }
 
     /// The comment of the license: it describes the program.

@@ -118,6 +118,43 @@ fn targets_that_the_source_leaves_open_are_asked_for() {
     vm.attach().unwrap();
 }
 
+/// Each program with the one that stands in for it, and what ecc says of the source.
+fn stand_ins(name: &str, source: &str) -> (Vec<(String, Option<String>)>, String) {
+    let project = Project::new(name).source("a.bpf.c", source);
+    let said = project.compile(&["a.bpf.c"]);
+    let programs = project.meta("a")["bpf_skel"]["progs"].as_array().unwrap().clone();
+    let text = |value: &serde_json::Value| value.as_str().map(str::to_owned);
+    let pairs = programs.iter().map(|prog| (text(&prog["name"]).unwrap(), text(&prog["instead_of"])));
+    (pairs.collect(), said)
+}
+
+#[test]
+fn names_that_a_function_has_had_are_known_by_the_code() {
+    let source = r#"
+        struct { __uint(type, BPF_MAP_TYPE_HASH); __uint(max_entries, 8); __type(key, long); __type(value, long); }
+            starts SEC(".maps"), ends SEC(".maps");
+        static __attribute__((noinline)) int put(void *map) {
+            long key = 1, now = bpf_ktime_get_ns();
+            return bpf_map_update_elem(map, &key, &now, 0);
+        }
+        SEC("kprobe/start") int start(void *ctx) { return put(&starts); }
+        SEC("kprobe/__start") int start_too(void *ctx) { return put(&starts); }
+        SEC("kprobe/end") int end(void *ctx) { return put(&starts); }
+        SEC("kprobe/__end") int another(void *ctx) { return put(&ends); }"#;
+    let (pairs, said) = stand_ins("names", source);
+    let next = |name: &str| pairs.iter().find(|(known, _)| known == name).unwrap().1.clone();
+    assert_eq!(next("start_too").as_deref(), Some("start"));
+    assert!(["start", "end", "another"].iter().all(|name| next(name).is_none()), "{pairs:?}");
+    assert_eq!(
+        said,
+        "ecc: note: of start_too (kprobe/__start), start (kprobe/start), the first that attaches is used; @autoload \
+         true at each if all are to be\n"
+    );
+    let told = source.replace("SEC(\"kprobe/__start\")", "/// @autoload true\nSEC(\"kprobe/__start\")");
+    let (pairs, said) = stand_ins("names-told", &told);
+    assert!(pairs.iter().all(|(_, next)| next.is_none()) && said.is_empty(), "{pairs:?} {said}");
+}
+
 #[test]
 fn a_folder_for_each_architecture_has_its_vmlinux() {
     let source = "#include <vmlinux.h>\n#include <bpf/bpf_helpers.h>\nstruct event { int a; };

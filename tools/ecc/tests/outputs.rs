@@ -272,6 +272,23 @@ fn the_executable_prints_events_until_a_signal() {
 }
 
 #[test]
+fn the_executable_does_without_hooks_that_this_kernel_lacks() {
+    if !may_load("the_executable_does_without_hooks_that_this_kernel_lacks") {
+        return;
+    }
+    let other = "SEC(\"tp/sched/no_such\") int other(void *ctx) { return 0; }\n";
+    let project =
+        executable("lacks", &GROUPS.replace("SEC(\"tracepoint", &format!("{other}SEC(\"tracepoint")));
+    let pid = std::process::id().to_string();
+    let mut running = Running::start(&project, &["--wanted", &pid, "-j"]);
+    let asking = ask();
+    running.lines.next().unwrap().unwrap();
+    drop(asking);
+    let (_, errors) = running.end(Signal::INT);
+    assert!(errors.contains("groups: program \"other\" is passed over: "), "{errors}");
+}
+
+#[test]
 fn the_executable_reports_what_is_lost() {
     if !may_load("the_executable_reports_what_is_lost") {
         return;
