@@ -8,7 +8,7 @@ pub mod entries;
 mod export;
 pub mod map;
 pub mod object;
-mod probe;
+pub mod probe;
 mod room;
 pub mod session;
 pub mod source;

@@ -332,12 +332,17 @@ fn is_tracepoint(place: &str) -> bool {
 }
 
 fn has_tracefs() -> bool {
-    ["/sys/kernel/tracing/events", "/sys/kernel/debug/tracing/events"]
-        .iter()
-        .any(|path| Path::new(path).exists())
+    tracepoints().is_some()
 }
 
-fn has_kprobes() -> bool {
+/// The folder that has one for each tracepoint, `CATEGORY/NAME`, where tracefs is mounted.
+pub fn tracepoints() -> Option<&'static Path> {
+    let folders = ["/sys/kernel/tracing/events", "/sys/kernel/debug/tracing/events"];
+    folders.into_iter().map(Path::new).find(|path| path.exists())
+}
+
+/// Whether the kernel has kprobes.
+pub fn has_kprobes() -> bool {
     Path::new("/sys/bus/event_source/devices/kprobe").exists()
 }
 

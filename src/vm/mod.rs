@@ -4,6 +4,7 @@
 //! waits and lends it while callbacks run, so that they can read maps and variables. `delivery` is held for as long
 //! as anything delivers, so that whatever would pull the package from under a callback answers `Busy`.
 
+mod check;
 mod event;
 mod gate;
 mod poll;
@@ -22,6 +23,7 @@ mod wasm;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 
+pub use check::{Checked, Outcome, Verdict, check};
 pub use event::{Event, EventFn, EventKind, Flow, Format};
 pub use iter::{Events, OwnedEvent};
 pub use maps::{MapInfo, SourceInfo};

@@ -74,6 +74,55 @@ fn programs_that_nobody_asked_for_do_not_fail_the_check() {
 }
 
 #[test]
+fn a_program_that_another_one_replaces_is_passed_over() {
+    if !may_load("a_program_that_another_one_replaces_is_passed_over") {
+        return;
+    }
+    let source = BAD.replace("SEC", "/// @instead_of good\nSEC") + GOOD;
+    let project = Project::new("check-over").source("p.bpf.c", &format!("{MAP}{source}"));
+    let (report, content) = check(&project, "p.bpf.c");
+    assert!(
+        content && report.starts_with("bad: passed over: program \"bad\" (xdp) was rejected"),
+        "{report}"
+    );
+    assert!(report.ends_with("\ngood: ok\n") && report.lines().count() == 2, "{report}");
+}
+
+#[test]
+fn hooks_that_are_not_there_are_named() {
+    if !may_load("hooks_that_are_not_there_are_named") {
+        return;
+    }
+    let sections =
+        ["tp/sched/no_such", "tracepoint/sched/sched_switch", "?kprobe/no_such_function+0x4", "kprobe"];
+    let programs = sections.iter().enumerate();
+    let programs =
+        programs.map(|(i, section)| format!("SEC(\"{section}\") int p{i}(void *ctx) {{ return 0; }}\n"));
+    let project = Project::new("check-hooks").source("p.bpf.c", &programs.collect::<String>());
+    let (report, content) = check(&project, "p.bpf.c");
+    let has_kprobes = Path::new("/sys/bus/event_source/devices/kprobe").exists();
+    let kprobe = if has_kprobes {
+        "this kernel has no function \"no_such_function\""
+    } else {
+        "this kernel is built without kprobes"
+    };
+    let expected = format!(
+        "p2: ok (loaded only if asked for), but will not attach: {kprobe}
+p3: ok
+p0: ok, but will not attach: this kernel has no tracepoint \"sched/no_such\"
+p1: ok
+"
+    );
+    let sorted = |text: &str| {
+        let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
+        lines.sort();
+        lines
+    };
+    assert_eq!(sorted(&report), sorted(&expected));
+    assert!(content);
+}
+
+#[test]
 fn a_map_that_the_kernel_refuses_is_named_once() {
     if !may_load("a_map_that_the_kernel_refuses_is_named_once") {
         return;

@@ -3,7 +3,8 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use eunomia::{Options, Status, Vm};
+use eunomia::vm::{self, Outcome, Verdict};
+use eunomia::{Options, Vm};
 use serde_json::json;
 
 use crate::archive::Unpacked;
@@ -12,10 +13,7 @@ use crate::options::Check;
 use crate::source::{self, Kind, Request};
 use crate::{Ended, capabilities, output};
 
-/// Lines of the verifier's log that are shown: what it looked at last, and why it refused.
-const LOG_LINES: usize = 20;
-
-/// Says of each program whether this kernel takes it; `Code::Kernel` if one is refused that would be loaded.
+/// Says of each program whether this kernel takes it; `Code::Kernel` if the package cannot be loaded.
 pub fn run(options: &Check) -> Ended {
     let request = Request { prog: &options.prog, kind: options.prog_type, origin: &options.origin };
     let program = source::open(&request)?;
@@ -36,23 +34,17 @@ pub fn run(options: &Check) -> Ended {
             return Err(Failure::new(Code::Usage, text));
         }
     }
-    let programs = package.programs().map_err(|e| Failure::from(e).at(&program.name))?;
-    // Maps come first: where these fail, no program is at fault.
-    package.load(|_| false).map_err(|e| capabilities::explain(e).at(&program.name))?;
-    let (mut text, mut is_refused) = (String::new(), false);
-    for (name, autoload) in programs {
-        let result = package.load(|other| other == name);
-        is_refused |= autoload && result.is_err();
-        text +=
-            &if options.json { as_json(&name, autoload, &result) } else { as_text(&name, autoload, &result) };
+    let checked = vm::check(&|| package.open()).map_err(|e| capabilities::explain(e).at(&program.name))?;
+    let line = |verdict| if options.json { as_json(verdict) } else { verdict.to_string() };
+    output::print(checked.verdicts.iter().map(line).collect::<String>())?;
+    match checked.refused {
+        None => Ok(ExitCode::SUCCESS),
+        Some(e) if checked.is_program_fine() => Err(capabilities::explain(e).at(&program.name)),
+        Some(_) => Ok(Code::Kernel.into()),
     }
-    output::print(text)?;
-    Ok(if is_refused { Code::Kernel.into() } else { ExitCode::SUCCESS })
 }
 
-type Loaded = std::result::Result<(), eunomia::Error>;
-
-/// A package that is loaded in parts, each time anew: a vm goes one way.
+/// A package that is opened anew for each part that is loaded.
 struct Package {
     bytes: Vec<u8>,
     is_object: bool,
@@ -69,25 +61,6 @@ impl Package {
             false => vm.open(&self.bytes, eunomia::Kind::Json as u32)?,
         };
         Ok(vm)
-    }
-
-    /// The programs, and whether they are loaded unless told otherwise.
-    fn programs(&self) -> Result<Vec<(String, bool)>, eunomia::Error> {
-        let vm = self.open()?;
-        let program =
-            |index| vm.prog_at(index).map(|prog| (prog.name.to_string_lossy().into_owned(), prog.autoload));
-        (0..vm.prog_count()?).map(program).collect()
-    }
-
-    /// Loads the maps and the programs that `wanted` names, and lets go of them.
-    fn load(&self, wanted: impl Fn(&str) -> bool) -> Loaded {
-        let vm = self.open()?;
-        for index in 0..vm.prog_count()? {
-            let name = vm.prog_at(index)?.name;
-            let name = name.to_string_lossy();
-            vm.prog_set_autoload(&name, wanted(&name))?;
-        }
-        vm.load()
     }
 }
 
@@ -111,25 +84,16 @@ impl Drop for Pins {
     }
 }
 
-fn as_json(name: &str, autoload: bool, result: &Loaded) -> String {
-    let error = result.as_ref().err();
+fn as_json(verdict: &Verdict) -> String {
+    let (mut passed_over, mut error) = (None, None);
+    match &verdict.outcome {
+        Outcome::Taken => {}
+        Outcome::PassedOver(why) => passed_over = Some(why),
+        Outcome::Refused(e) => error = Some(e),
+    }
     let value = json!({
-        "program": name, "autoload": autoload, "ok": error.is_none(),
-        "error": error.map(|e| &e.message), "log": error.map(|e| &e.detail),
+        "program": verdict.name, "autoload": verdict.autoload, "ok": error.is_none(), "passed_over": passed_over,
+        "missing": verdict.missing, "error": error.map(|e| &e.message), "log": error.map(|e| &e.detail),
     });
     format!("{value}\n")
-}
-
-fn as_text(name: &str, autoload: bool, result: &Loaded) -> String {
-    let only = if autoload { "" } else { " (loaded only if asked for)" };
-    let Err(error) = result else { return format!("{name}: ok{only}\n") };
-    // The message names the program already.
-    let mut text = format!("{name}: refused{only}: {}\n", error.message);
-    if error.status == Status::Verifier {
-        let lines: Vec<&str> = error.detail.lines().filter(|line| !line.trim().is_empty()).collect();
-        for line in &lines[lines.len().saturating_sub(LOG_LINES)..] {
-            text += &format!("    {line}\n");
-        }
-    }
-    text
 }

@@ -117,6 +117,27 @@ fn check_tells_of_each_program_whether_the_kernel_takes_it() {
 }
 
 #[test]
+fn check_tells_of_programs_that_others_replace_and_of_hooks_that_are_not_there() {
+    needs_root!();
+    let source = HALF
+        .replace(
+            "SEC(\"tp/syscalls/sys_enter_write\")\nint bad",
+            "/// @instead_of good\nSEC(\"tp/sched/x\")\nint bad",
+        )
+        .replace("sys_enter_write", "no_such");
+    let folder = compile(&source);
+    let path = folder.path().join("package.json");
+    let ran = run(&["check", "--json", path.to_str().expect("UTF-8")]);
+    assert_eq!(ran.code, Some(0), "{} {}", ran.out, ran.err);
+    let all: Vec<Value> = ran.out.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    let of = |name: &str| all.iter().find(|one| one["program"] == name).expect("one for each program");
+    assert!(of("bad")["passed_over"].as_str().is_some_and(|why| why.contains("verifier")), "{}", ran.out);
+    assert_eq!(of("bad")["missing"], Value::Null);
+    assert_eq!(of("good")["missing"], "this kernel has no tracepoint \"syscalls/no_such\"", "{}", ran.out);
+    assert_eq!((&of("good")["ok"], &of("good")["passed_over"]), (&Value::Bool(true), &Value::Null));
+}
+
+#[test]
 fn doctor_finds_what_this_machine_needs() {
     needs_root!();
     let ran = run(&["doctor"]);
