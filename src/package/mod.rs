@@ -21,6 +21,7 @@ pub use meta::{
     CmdArg, CustomMember, Doc, ExportConfig, ExportMember, ExportType, MapMeta, MemberFormat, Meta, ProgMeta,
     Sample, SampleKind, VarMeta,
 };
+pub use node::MAX_ENTRIES;
 pub use target::{Interface, Perf, PerfSample, Target, Tc, TcPoint};
 
 use serde_json::{Map, Value};

@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 use crate::number::parse_float;
 
 /// Most entries an array may have: maps, programs, variables, types, members.
-const MAX_ENTRIES: usize = 4096;
+pub const MAX_ENTRIES: usize = 4096;
 /// Longest name, in bytes; the kernel's own limit for a BTF name.
 const MAX_NAME: usize = 512;
 /// Longest piece of a foreign value that a message quotes, in characters.

@@ -24,7 +24,7 @@ use crate::options::Flags;
 use crate::skeleton::{Comments, Parts, object_name};
 use crate::target::Machine;
 use crate::twin::{self, Chain};
-use crate::{btfgen, flag, flow, line_info, sys, vmlinux};
+use crate::{btfgen, flag, flow, limit, line_info, sys, vmlinux};
 
 /// The file that a package goes to.
 pub const PACKAGE: &str = "package.json";
@@ -88,6 +88,7 @@ fn compile_for(
     let linked = if parts.len() > 1 { Some(link(&parts)?) } else { None };
     let elf = Elf::parse(linked.as_ref().unwrap_or(&objects[0]))?;
     let source = sources[0];
+    limit::check(source, &elf)?;
     let mut btf = own_btf(&elf).map_err(|reason| format!("{}: {reason}", source.display()))?;
     let opened = sys::open(&elf.strip(btf.to_bytes(), None)?, object_name)?;
     let foreign = Foreign::new(&clang, &cache);
@@ -138,7 +139,8 @@ fn compile_for(
     let (types, lines) = line_info::rename_files(btf, elf.section(".BTF.ext"), &plain_name)
         .ok_or("the line information that clang wrote is damaged")?;
     let object = elf.strip(types, Some(lines))?;
-    let mut package = Package::build(&object, meta.clone()).map_err(|error| error.to_string())?;
+    let package = Package::build(&object, meta.clone()).map_err(|error| error.to_string());
+    let mut package = package.map_err(|said| comments.locate(&meta, &said).unwrap_or(said))?;
     if let Some(arch) = machine.arch {
         package.set_arch(arch);
     }
@@ -162,6 +164,7 @@ struct Part<'a> {
 impl<'a> Part<'a> {
     fn new(source: &'a Path, object: &'a [u8]) -> Result<Part<'a>> {
         let elf = Elf::parse(object)?;
+        limit::check(source, &elf)?;
         own_btf(&elf).map_err(|reason| format!("{}: {reason}", source.display()))?;
         let dwarf = Dwarf::read(|name| elf.section(name), Path::new("."))?;
         Ok(Part { source, elf, dwarf, exports: Exports::default() })

@@ -71,6 +71,16 @@ impl<'a> Elf<'a> {
         globals.into_iter().map(|(_, global)| global).collect()
     }
 
+    /// How many functions lie in sections of their own, as programs do.
+    pub fn program_count(&self) -> usize {
+        let is_program = |symbol: &ElfSymbol64<'_, '_, NativeEndian>| {
+            let section = symbol.section_index().and_then(|index| self.file.section_by_index(index).ok());
+            symbol.elf_symbol().st_type() == elf::STT_FUNC
+                && section.is_some_and(|section| section.name() != Ok(".text"))
+        };
+        self.file.symbols().filter(is_program).count()
+    }
+
     /// The code, by section.
     pub fn code(&self) -> Vec<Code<'a>> {
         let sections = self.file.sections().filter(|section| section.kind() == SectionKind::Text);

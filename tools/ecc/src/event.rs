@@ -14,6 +14,7 @@ use crate::dwarf::{Call, Dwarf, Struct, Type, TypeId};
 use crate::error::Result;
 use crate::export::Exports;
 use crate::flow::Flow;
+use crate::limit;
 use crate::sys::{Map, Opened};
 
 /// The kernel's numbers for maps that carry events.
@@ -250,6 +251,9 @@ impl Program<'_, '_> {
     fn append(&self, chosen: &[(Option<&str>, TypeId)], btf: &mut Btf, events: &mut Events) -> Result<()> {
         let mut append = Append::new(self.dwarf, btf);
         for &(map, id) in chosen {
+            if let Type::Composite(composite) = self.dwarf.get(id)? {
+                limit::check_members(&composite.name, composite.members.len())?;
+            }
             let btf_id = append.add(id)?;
             if !events.types.iter().any(|(known, _)| *known == btf_id) {
                 let item = self.dwarf.structs.iter().find(|item| item.id == id);

@@ -26,9 +26,9 @@ pub fn make(package: &Package, ending: &str) -> Result<Option<(String, Vec<u8>)>
     }
     let btf = Btf::parse(section).map_err(|error| error.to_string())?;
     let mut writer = Writer::default();
-    for id in events(package, &btf) {
+    for (id, name) in events(package, &btf) {
         let ty = Type::from_btf(&btf, id).map_err(|error| error.to_string())?;
-        writer.define(&ty)?;
+        writer.define_event(&ty, name)?;
     }
     if writer.text.is_empty() {
         return Ok(None);
@@ -55,24 +55,24 @@ fn name(package: &Package) -> String {
     if name.starts_with(|first: char| first.is_ascii_alphabetic()) { name } else { format!("event{name}") }
 }
 
-/// The BTF ids of the structs that events are.
-fn events(package: &Package, btf: &Btf) -> Vec<u32> {
+/// The BTF ids of the structs that events are, and what the package calls them.
+fn events<'a>(package: &'a Package, btf: &Btf) -> Vec<(u32, &'a str)> {
     let exported = package.meta.export_types.iter();
     let exported = exported.filter_map(|export| {
         let id = export.type_id.filter(|&id| btf.is_struct(id));
-        id.or_else(|| btf.find_struct(&export.name))
+        Some((id.or_else(|| btf.find_struct(&export.name))?, export.name.as_str()))
     });
     let by_map = package.meta.maps.iter().filter_map(|map| match map.export {
-        ExportConfig::BtfType(id) => Some(id).filter(|&id| btf.is_struct(id)),
+        ExportConfig::BtfType(id) => Some((id, "")).filter(|&(id, _)| btf.is_struct(id)),
         _ => None,
     });
-    let mut ids: Vec<u32> = Vec::new();
-    for id in exported.chain(by_map) {
-        if !ids.contains(&id) {
-            ids.push(id);
+    let mut events: Vec<(u32, &str)> = Vec::new();
+    for (id, name) in exported.chain(by_map) {
+        if !events.iter().any(|(known, _)| *known == id) {
+            events.push((id, name));
         }
     }
-    ids
+    events
 }
 
 /// Words that C++ has and C has not: members get a `_` behind them.
@@ -136,6 +136,19 @@ struct Writer {
 }
 
 impl Writer {
+    /// Defines an event. One without a tag has the name of a typedef.
+    fn define_event(&mut self, ty: &Type, name: &str) -> Result<()> {
+        if is_named(ty) || name.is_empty() {
+            return self.define(ty);
+        }
+        self.define_inside(ty)?;
+        let (name, (body, packed)) = (identifier(name)?, self.body(ty, 0)?);
+        let packed = if packed { " __attribute__((packed))" } else { "" };
+        self.text += &format!("typedef struct {body}{packed} {name};\n\n");
+        self.defined.push((name, ty.size));
+        Ok(())
+    }
+
     /// Defines a struct or union, unless that is done.
     fn define(&mut self, ty: &Type) -> Result<()> {
         let spelling = spelling(ty)?;

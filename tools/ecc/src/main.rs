@@ -24,6 +24,7 @@ mod flow;
 mod former;
 mod guest;
 mod headers;
+mod limit;
 mod line_info;
 mod member;
 mod options;

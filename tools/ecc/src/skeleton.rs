@@ -64,8 +64,8 @@ const OF_DOXYGEN: [&str; 14] = [
 #[derive(Default)]
 pub struct Comments {
     by_name: HashMap<String, Map<String, Value>>,
-    /// File and line of each.
-    places: HashMap<String, String>,
+    /// File and line of each annotation: of which declaration, and its key.
+    places: HashMap<(String, String), String>,
     /// What could not be taken over.
     pub warnings: Vec<String>,
 }
@@ -85,8 +85,10 @@ impl Comments {
                 let file = declaration.place.file.display();
                 let place = |key: &str| format!("{file}:{}", comment.line_of(key));
                 comments.check(&mut found, &place, &declaration.name)?;
+                let key_places =
+                    found.keys().map(|key| ((declaration.name.clone(), key.clone()), place(key)));
+                comments.places.extend(key_places);
                 comments.by_name.insert(declaration.name.clone(), found);
-                comments.places.insert(declaration.name.clone(), place("export_config"));
             }
         }
         Ok(comments)
@@ -142,9 +144,30 @@ impl Comments {
     pub fn export_configs(&self) -> Vec<(&str, &str, String)> {
         let configs = self.by_name.iter().filter_map(|(name, found)| {
             let text = found.get("export_config")?.as_str().filter(|text| is_struct_name(text))?;
-            Some((name.as_str(), text, self.places[name].clone()))
+            Some((name.as_str(), text, self.place(name, "export_config")?.to_owned()))
         });
         configs.collect()
+    }
+
+    fn place(&self, name: &str, key: &str) -> Option<&str> {
+        self.places.get(&(name.to_owned(), key.to_owned())).map(String::as_str)
+    }
+
+    /// What the library says of the metadata, with the place of the annotation that it is about:
+    /// `meta.bpf_skel.maps[1].sample.interval: ...`.
+    pub fn locate(&self, meta: &Value, said: &str) -> Option<String> {
+        let (path, reason) = said.strip_prefix("meta.")?.split_once(": ")?;
+        let mut steps = path.split(['.', '[']).map(|step| step.trim_end_matches(']'));
+        let (mut value, mut name) = (meta, None);
+        loop {
+            let step = steps.next()?;
+            if let Some(place) = name.and_then(|name| self.place(name, step)) {
+                let inside = steps.map(|step| format!("{step}: ")).collect::<String>();
+                return Some(format!("{place}: {}: @{step}: {inside}{reason}", name?));
+            }
+            value = step.parse().map_or_else(|_| &value[step], |index: usize| &value[index]);
+            name = value["name"].as_str().or(name);
+        }
     }
 
     /// Whether the source itself says when a program is used.

@@ -294,3 +294,51 @@ fn without_a_home_headers_are_private_to_the_run() {
     assert!(command.status().unwrap().success());
     assert_eq!(fs::read_dir(project.path("tmp")).unwrap().count(), 1);
 }
+
+#[test]
+fn what_no_package_can_hold_is_named_with_its_number() {
+    let program = "SEC(\"xdp\") int p(void *ctx) { return 2; }\n";
+    let repeated = |count: usize, one: &dyn Fn(usize) -> String| (0..count).map(one).collect::<String>();
+    let map = |i| {
+        format!(
+            "struct {{ __uint(type, BPF_MAP_TYPE_ARRAY); __uint(max_entries, 1); __type(key, int);
+            __type(value, int); }} m{i} SEC(\".maps\");\n"
+        )
+    };
+    let members = repeated(4097, &|i| format!("int m{i};"));
+    let sent = format!(
+        "struct event {{ {members} }};
+        struct {{ __uint(type, BPF_MAP_TYPE_RINGBUF); __uint(max_entries, 65536); }} ring SEC(\".maps\");
+        SEC(\"xdp\") int send(void *ctx) {{
+            struct event *event = bpf_ringbuf_reserve(&ring, sizeof(*event), 0);
+            if (event)
+                bpf_ringbuf_submit(event, 0);
+            return 2; }}"
+    );
+    let array = "; an array counts as one";
+    for (source, what, hint) in [
+        (repeated(4097, &|i| format!("int v{i};\n")), "a.bpf.c: 4097 variables in .bss", array),
+        (repeated(4097, &map), "a.bpf.c: 4097 maps", array),
+        (repeated(4096, &|i| program.replace("p(", &format!("p{i}("))), "a.bpf.c: 4097 programs", ""),
+        (sent, "struct event: 4097 members", array),
+    ] {
+        let project = Project::new("too-many").source("a.bpf.c", &(source + program));
+        let expected = format!("{what}, and a package has at most 4096{hint}");
+        assert_eq!(project.error(&["a.bpf.c"]), expected);
+    }
+}
+
+#[test]
+fn an_annotation_that_the_library_refuses_is_named_with_its_place() {
+    let source = "/// How long.\n/// @cmdarg {\"short\": \"l\",\n///   \"long\": 5}\nconst volatile int limit = 1;
+        struct { __uint(type, BPF_MAP_TYPE_HASH); __uint(max_entries, 1); __type(key, int); __type(value, int); } m SEC(\".maps\");
+        SEC(\"xdp\") int p(void *ctx) { return limit; }";
+    let project = Project::new("refused").source("a.bpf.c", source);
+    let error = project.error(&["a.bpf.c"]);
+    assert!(error.ends_with("a.bpf.c:4: limit: @cmdarg: long: expected a name, found 5"), "{error}");
+    let source =
+        source.replace("5}", "\"limit\"}").replace("struct {", "/// @sample {\"interval\": \"x\"}\nstruct {");
+    let project = Project::new("refused-map").source("a.bpf.c", &source);
+    let error = project.error(&["a.bpf.c"]);
+    assert!(error.contains("a.bpf.c:7: m: @sample: interval: expected "), "{error}");
+}

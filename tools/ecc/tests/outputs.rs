@@ -143,6 +143,27 @@ fn a_package_without_events_has_no_event_header() {
     assert!(!project.path("package.json").exists());
 }
 
+#[test]
+fn an_event_without_a_tag_has_the_name_of_its_typedef() {
+    let source = "typedef struct { int pid; struct { char a; short b; } pairs[2]; } event_t;
+        struct { __uint(type, BPF_MAP_TYPE_RINGBUF); __uint(max_entries, 4096); } events SEC(\".maps\");
+        SEC(\"xdp\") int send(void *ctx) {
+            event_t *event = bpf_ringbuf_reserve(&events, sizeof(*event), 0);
+            if (event)
+                bpf_ringbuf_submit(event, 0);
+            return XDP_PASS; }";
+    let project = Project::new("no-tag").source("p.bpf.c", source);
+    project.compile(&["p.bpf.c", "--event-header"]);
+    let user =
+        "#include \"p.event.h\"\nint main(void) { event_t e; e.pairs[1].b = 2; return sizeof(e) != 12; }\n";
+    let project = project.file("user.c", user).file("user.cpp", user);
+    for (compiler, file) in [("cc", "user.c"), ("c++", "user.cpp")] {
+        let mut command = Command::new(compiler);
+        run(command.args(["-Wall", "-Wextra", "-Werror", file, "-o", "user"]).current_dir(&project.folder));
+        run(&mut Command::new(project.path("user")));
+    }
+}
+
 // ---- the executable ---------------------------------------------------------------------------------------------
 
 /// Sends an event whenever the wanted process asks for its process group.

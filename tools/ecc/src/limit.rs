@@ -1,0 +1,32 @@
+//! What no package can hold is refused before the long work begins.
+
+use std::path::Path;
+
+use eunomia::package::MAX_ENTRIES;
+
+use crate::elf::Elf;
+use crate::error::Result;
+
+/// Refuses an object with more variables in a section, maps or programs than readers of packages take.
+pub fn check(source: &Path, elf: &Elf) -> Result<()> {
+    let globals = elf.globals();
+    for of_section in globals.chunk_by(|one, next| one.section == next.section) {
+        let section = &of_section[0].section;
+        let what = if section == ".maps" { "maps".into() } else { format!("variables in {section}") };
+        check_count(source, of_section.len(), &what)?;
+    }
+    check_count(source, elf.program_count(), "programs")
+}
+
+/// Refuses a struct with more members than that.
+pub fn check_members(name: &str, count: usize) -> Result<()> {
+    check_count(Path::new(&format!("struct {name}")), count, "members")
+}
+
+fn check_count(owner: &Path, count: usize, what: &str) -> Result<()> {
+    if count <= MAX_ENTRIES {
+        return Ok(());
+    }
+    let hint = if what == "programs" { "" } else { "; an array counts as one" };
+    Err(format!("{}: {count} {what}, and a package has at most {MAX_ENTRIES}{hint}", owner.display()).into())
+}
