@@ -6,6 +6,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 
 use eunomia::package::Package;
+use eunomia::{Options, Vm};
 
 use serde_json::Value;
 
@@ -141,6 +142,9 @@ fn compile_for(
     let object = elf.strip(types, Some(lines))?;
     let package = Package::build(&object, meta.clone()).map_err(|error| error.to_string());
     let mut package = package.map_err(|said| comments.locate(&meta, &said).unwrap_or(said))?;
+    if !machine.is_foreign() {
+        try_values(&object, &meta).map_err(|said| comments.locate(&meta, &said).unwrap_or(said))?;
+    }
     if let Some(arch) = machine.arch {
         package.set_arch(arch);
     }
@@ -151,6 +155,15 @@ fn compile_for(
         package.add_kernel_btf(&kernel.place, &kernel.release, &kernel.btf);
     }
     Ok(Compiled { name, package, meta, kernels })
+}
+
+/// Has the library set the values that the package gives to variables, as it will before each run.
+fn try_values(object: &[u8], meta: &Value) -> std::result::Result<(), String> {
+    let tried = Vm::new(Options::default()).and_then(|vm| {
+        vm.open_object(object, Some(&meta.to_string()))?;
+        vm.args_set(&["ecc"])
+    });
+    tried.map(drop).map_err(|error| error.message.clone())
 }
 
 /// What one source has become.

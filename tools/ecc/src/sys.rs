@@ -142,8 +142,12 @@ pub fn link(objects: &[(String, Vec<u8>)]) -> Result<Vec<u8>> {
         finished
     };
     if !finished {
+        let warnings = warnings();
+        // libbpf calls a source by the place of its object in memory.
+        let place = warnings.find(" in 'mem:").unwrap_or(warnings.len());
+        let reason = &warnings[..place];
         let name = failed.map_or(String::new(), |name| format!("{name}: "));
-        return Err(format!("{name}cannot be linked with the others: {}", warnings()).into());
+        return Err(format!("{name}cannot be linked with the others: {reason}").into());
     }
     let mut object = Vec::new();
     let read = linked.rewind().and_then(|()| linked.read_to_end(&mut object));

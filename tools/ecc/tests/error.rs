@@ -341,4 +341,18 @@ fn an_annotation_that_the_library_refuses_is_named_with_its_place() {
     let project = Project::new("refused-map").source("a.bpf.c", &source);
     let error = project.error(&["a.bpf.c"]);
     assert!(error.contains("a.bpf.c:7: m: @sample: interval: expected "), "{error}");
+
+    // Values that fit no variable, of which the library learns when it sets them.
+    for (comment, said) in [
+        ("@value {\"a\": 1}", "@value: an object is not a value of u8"),
+        ("@value 256", "@value: 256 does not fit u8"),
+        ("@cmdarg {\"default\": \"x\"}", "@cmdarg: \"x\" is not a value of u8"),
+    ] {
+        let source = format!(
+            "typedef unsigned char u8;\n/// {comment}\nconst volatile u8 limit = 1;
+            SEC(\"xdp\") int p(void *ctx) {{ return limit; }}"
+        );
+        let error = Project::new("refused-value").source("a.bpf.c", &source).error(&["a.bpf.c"]);
+        assert!(error.ends_with(&format!("a.bpf.c:4: limit: {said}")), "{error}");
+    }
 }

@@ -262,6 +262,7 @@ fn what_cannot_be_linked_is_said_in_one_line() {
         error.starts_with("three.bpf.c: cannot be linked with the others: ") && error.contains("twice"),
         "{error}"
     );
+    assert!(!error.contains("0x"), "no place in ecc's own memory: {error}");
     let missing = linked("missing");
     let error = missing.error(&["one.bpf.c"]);
     assert!(error.contains("twice"), "{error}");
