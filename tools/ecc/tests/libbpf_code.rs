@@ -4,7 +4,8 @@ mod support;
 
 use std::fs;
 
-use eunomia::{Kind, Options, Vm};
+use eunomia::{Event, Flow, Format, Kind, Options, Vm};
+use rustix::process::getpgid;
 use support::{LICENSE, Loaded, Project, may_load, named, names};
 
 /// A project with a source of `bpf/` and what lies beside it.
@@ -84,6 +85,34 @@ fn maps_in_maps_timers_and_storage_load() {
     }
     vm.load().unwrap();
     vm.attach().unwrap();
+}
+
+#[test]
+fn functions_of_the_kernel_tail_calls_and_loops_run() {
+    let project = project("calls");
+    assert_eq!(project.compile(&["calls.bpf.c"]), "");
+    assert_eq!(names(&project.meta("calls")["export_types"]), ["order"]);
+    if !may_load("functions_of_the_kernel_tail_calls_and_loops_run") {
+        return;
+    }
+    let vm = opened(&project);
+    let pid = std::process::id();
+    vm.var_set_json("wanted", &pid.to_string()).unwrap();
+    vm.load().unwrap();
+    vm.attach().unwrap();
+    getpgid(None).unwrap();
+    let mut events = Vec::new();
+    let mut keep = |event: &Event| {
+        events.push(String::from_utf8_lossy(event.data).into_owned());
+        Flow::Continue
+    };
+    vm.poll(1000, Format::Json, &mut keep).unwrap();
+    assert_eq!(events[0], format!("{{\"pid\":{pid},\"count\":0}}"));
+    let value = |name: &str| vm.var_get_json(name).unwrap().parse::<u32>().unwrap();
+    assert_eq!((value("looped") % 10, value("inner_maps"), value("missing")), (0, 0, 1));
+    for name in ["looped", "ended", "released"] {
+        assert!(value(name) > 0, "{name}");
+    }
 }
 
 #[test]
