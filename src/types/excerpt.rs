@@ -263,6 +263,7 @@ const STEP: u32 = 64;
 
 impl<'a> Types<'a> {
     /// Goes through all types once, and finds the candidates for each root.
+    #[cfg_attr(small, optimize(speed))]
     fn parse(data: &'a [u8], roots: &mut [Root<'_>]) -> Result<Types<'a>> {
         let (bytes, strings) = sections(data)?;
         let mut types = Types { bytes, strings, marks: Vec::new() };
