@@ -2,7 +2,7 @@
 # What is built: target/dist (the library as it ships), target/packages (the examples), target/debug (tools, tests).
 
 DURATION =
-KERNEL = 5.10 6.1 6.12 7.2
+KERNEL = 5.10 6.1 6.12 7.2 running
 PREFIX = /usr/local
 DESTDIR =
 
@@ -122,7 +122,7 @@ bench: setup-test setup-bench $(LIB) packages ## compare with plain libbpf, hand
 	cargo build --release --package ecc --package ecli
 	cargo bench --profile dev --bench figures
 
-vm: setup-vm packages matrix ## run the tests marked for it on other kernels under QEMU; KERNEL=6.1 for one; write docs/kernels.md
+vm: setup-vm $(LIB) packages matrix ## ask other kernels under QEMU, and this one, what works; KERNEL=6.1 for one; write docs/kernels.md
 	for kernel in $(KERNEL); do tests/vm/run.sh $$kernel || exit; done
 	cargo xtask kernels
 

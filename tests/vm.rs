@@ -65,9 +65,28 @@ int on_getpgid(void *ctx)
 char LICENSE[] SEC("license") = "GPL";
 "#;
 
+/// The packages of this file, made beforehand where there is no compiler.
+fn made(name: &str) -> Vec<u8> {
+    match (support::is_vm(), name) {
+        (true, _) => std::fs::read(support::packed(name)).expect("tests/vm/run.sh packs it"),
+        (false, "calls") => package(CALLS),
+        (false, _) => example(name),
+    }
+}
+
+#[test]
+#[ignore = "for make vm, which runs it before it boots"]
+fn pack_packages() {
+    for name in ["calls", "opensnoop", "hello"] {
+        let path = support::packed(name);
+        std::fs::write(&path, made(name)).unwrap();
+        println!("pack {}", path.display());
+    }
+}
+
 /// Opens `CALLS` for this thread alone.
 fn calls() -> Vm {
-    let vm = opened(&package(CALLS));
+    let vm = opened(&made("calls"));
     vm.var_set_json("only_tid", &tid().to_string()).unwrap();
     vm
 }
@@ -193,7 +212,7 @@ fn constants_are_set_before_load_only_and_globals_always() {
 #[test]
 fn variables_are_range_checked_and_named() {
     needs_root!();
-    let vm = opened(&package(CALLS));
+    let vm = opened(&made("calls"));
     let error = vm.var_set_json("only_tid", "4294967296").unwrap_err();
     assert_eq!(error.status, Status::Type);
     assert!(error.message.starts_with("variable \"only_tid\": 4294967296"), "{}", error.message);
@@ -208,7 +227,7 @@ fn variables_are_range_checked_and_named() {
 #[test]
 fn maps_are_read_and_written_by_bytes_and_json() {
     needs_root!();
-    let vm = opened(&package(CALLS));
+    let vm = opened(&made("calls"));
     assert_eq!(status(vm.map_set_json("counts", "1", "2", 0)), Status::State);
     vm.load().unwrap();
     vm.map_set_json("counts", "7", "18446744073709551615", 0).unwrap();
@@ -229,7 +248,7 @@ fn maps_are_read_and_written_by_bytes_and_json() {
 #[test]
 fn per_cpu_values_are_arrays_in_json() {
     needs_root!();
-    let vm = opened(&package(CALLS));
+    let vm = opened(&made("calls"));
     vm.load().unwrap();
     let cpus = vm.map_find("per_cpu").unwrap().cpus as usize;
     vm.map_set_json("per_cpu", "1", "9", 0).unwrap();
@@ -246,7 +265,7 @@ fn per_cpu_values_are_arrays_in_json() {
 #[test]
 fn every_entry_of_a_map_is_visited_once() {
     needs_root!();
-    let vm = opened(&package(CALLS));
+    let vm = opened(&made("calls"));
     vm.load().unwrap();
     for key in 0..600 {
         vm.map_set_json("counts", &key.to_string(), "1", 0).unwrap();
@@ -463,7 +482,7 @@ fn detach_and_attach_may_repeat_and_maps_stay() {
 #[test]
 fn programs_can_be_left_out_and_are_described() {
     needs_root!();
-    let vm = opened(&package(CALLS));
+    let vm = opened(&made("calls"));
     assert_eq!(vm.prog_count().unwrap(), 1);
     vm.prog_set_autoload("on_getpgid", false).unwrap();
     assert_eq!(status(vm.prog_set_autoload("nobody", false)), Status::NotFound);
@@ -476,7 +495,7 @@ fn programs_can_be_left_out_and_are_described() {
 #[test]
 fn the_command_line_of_a_package_sets_its_variables() {
     needs_root!();
-    let vm = opened(&example("opensnoop"));
+    let vm = opened(&made("opensnoop"));
     let help = vm.args_help().unwrap();
     assert!(help.contains("--"), "{help}");
     assert!(vm.args_set(&["opensnoop", "--help"]).unwrap());
@@ -504,7 +523,7 @@ fn an_idle_vm_is_not_woken() {
 #[test]
 fn a_package_without_sources_just_sleeps() {
     needs_root!();
-    let vm = attached(&example("hello"));
+    let vm = attached(&made("hello"));
     assert_eq!(vm.source_count().unwrap(), 0);
     assert_eq!(vm.poll(50, Format::Json, &mut |_| Flow::Continue).unwrap(), 0);
 }

@@ -95,6 +95,13 @@ need_vm() {
     need qemu-system-x86_64 qemu-system-x86
     need busybox busybox-static
     need cpio cpio
+    # Kernels are packed in one of these ways.
+    need xz xz-utils
+    need zstd zstd
+    # What the examples watch goes into the virtual machine.
+    need python3 python3
+    need script bsdutils
+    need losetup mount
 }
 
 install_packages() {

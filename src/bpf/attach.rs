@@ -100,6 +100,12 @@ fn section(prog: ProgRef<'_>) -> String {
 fn no_target(prog: ProgRef<'_>) -> Error {
     let (name, section) = (prog.name().to_string_lossy(), section(prog));
     let keys = match section.split(['/', '.']).next() {
+        Some("sk_msg" | "sk_skb" | "sk_reuseport" | "socket") => {
+            let text = format!(
+                "program {name:?}: {section:?} belongs to a socket or map, which cannot be named here"
+            );
+            return Error::sys(Status::Unsupported, libc::EOPNOTSUPP, text);
+        }
         Some("kprobe" | "kretprobe" | "ksyscall" | "kretsyscall") => "\"func\"",
         Some("uprobe" | "uretprobe") => "\"path\" and \"func\"",
         Some("usdt") => "\"attach\": \"usdt/PATH:PROVIDER:NAME\"",

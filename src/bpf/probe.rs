@@ -109,6 +109,7 @@ pub fn attach_error(prog: ProgRef<'_>, place: &str, e: Errno, printed: &str) -> 
         libc::EINVAL if too_old(hook_since(place)).is_some() => {
             (Status::Unsupported, too_old(hook_since(place)).unwrap_or_default())
         }
+        libc::EINVAL if place.starts_with("netkit") => (Status::Attach, "not a netkit device".into()),
         libc::EOPNOTSUPP | ENOTSUPP => (Status::Unsupported, unsupported(prog, printed, e)),
         _ => (Status::Attach, reason(printed, e)),
     };
@@ -267,6 +268,9 @@ fn hook_since(section: &str) -> Option<Version> {
         ("syscall", (5, 14)),
         ("sk_lookup", (5, 9)),
     ];
+    if section.ends_with("_unix") {
+        return Some((6, 7)); // of cgroups
+    }
     SINCE.iter().find(|(hook, _)| section.starts_with(hook)).map(|(_, since)| *since)
 }
 

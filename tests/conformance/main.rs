@@ -34,6 +34,37 @@ fn every_language_does_what_the_table_says() {
     assert!(unlike.is_empty(), "{}", unlike.join("\n"));
 }
 
+#[test]
+#[ignore = "for make vm, which runs it before it boots"]
+fn pack_the_runner_in_c() {
+    let table: Value = serde_json::from_str(SCENARIOS).expect("the table is JSON");
+    let folder = folder("vm");
+    packages::make(&folder);
+    std::fs::write(folder.join("scenarios.txt"), lines::of(&table))
+        .expect("the table can be written as lines");
+    runners::c(&folder);
+    for entry in std::fs::read_dir(folder).expect("the folder was just made") {
+        println!("pack {}", entry.expect("it can be read").path().display());
+    }
+}
+
+/// On the kernels of virtual machines: C stands for the others, which are bindings to the same calls.
+#[test]
+#[ignore = "needs what was packed: run by make vm"]
+fn vm_c_and_rust_do_what_the_table_says() {
+    needs_root!();
+    let table: Value = serde_json::from_str(SCENARIOS).expect("the table is JSON");
+    let folder = folder("vm");
+    let mut runner = Command::new(folder.join("runner-c"));
+    runner.arg(folder.join("scenarios.txt")).arg(&folder);
+    let results = [("C", results_of(runner)), ("Rust", rust::run(&table, &folder))];
+    let unlike = print(&names(&table), &results);
+    assert!(unlike.is_empty(), "{}", unlike.join("\n"));
+    for (language, found) in results {
+        println!("matrix conformance suite in {language}, {} scenarios: works", found.len());
+    }
+}
+
 /// One thing is expected wrongly in each scenario of this table, so a runner that finds it in order has not looked.
 #[test]
 fn no_language_overlooks_what_differs() {

@@ -25,7 +25,7 @@ pub fn all(packages: &Path, table: &Path, lines: &Path) -> Vec<(&'static str, Co
 /// What C and C++ share.
 const SHARED: [&str; 2] = ["conformance/c/main.c", "conformance/c/compare.c"];
 
-fn c(folder: &Path) -> Command {
+pub fn c(folder: &Path) -> Command {
     let program = folder.join("runner-c");
     let sources = [SHARED.as_slice(), &["conformance/c/calls.c"]].concat();
     host::link("cc", &[], &host::objects(&sources, folder), &program);

@@ -31,7 +31,8 @@ fn tcpstates_reports_addresses_as_people_write_them() {
         let syn_sent_to_established = json!({"oldstate": 2, "newstate": 1, "dport": port});
         let event = example.wait_for(syn_sent_to_established);
         assert_eq!((&event["saddr"], &event["daddr"]), (&json!(written), &json!(written)));
-        assert!(event["skaddr"].as_str().unwrap().starts_with("0xffff"), "{event}");
+        // The kernel's half of the addresses; with five levels of pages it begins earlier.
+        assert!(event["skaddr"].as_str().unwrap().starts_with("0xff"), "{event}");
     }
 }
 

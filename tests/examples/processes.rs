@@ -13,7 +13,7 @@ use super::{Example, output, shell};
 #[test]
 fn hello_prints_to_the_trace_log_and_delivers_nothing() {
     let pid = process::id();
-    let Some(example) = Example::attach("hello", &["--target_pid", &pid.to_string()]) else { return };
+    let Some(mut example) = Example::attach("hello", &["--target_pid", &pid.to_string()]) else { return };
     let mut null = File::create("/dev/null").unwrap();
     let greeted = || {
         null.write_all(b"x").unwrap();
@@ -23,6 +23,7 @@ fn hello_prints_to_the_trace_log_and_delivers_nothing() {
             .contains(&format!("hello from process {pid}\n"))
     };
     assert!(iter::repeat_with(greeted).take(100).any(|greeted| greeted));
+    example.delivers();
     assert_eq!(example.vm.poll(10, Format::Json, &mut |_| Flow::Continue).unwrap(), 0);
 }
 

@@ -3,6 +3,7 @@
 use std::io::Read;
 use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::os::fd::AsRawFd;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::time::{Duration, Instant};
 use std::{fs, thread};
 
@@ -25,6 +26,8 @@ pub enum Trigger {
     Datagram,
     /// A connection over TCP there.
     Connect,
+    /// A connection over a socket of the file system.
+    Unix,
     /// getsockopt(2).
     Option,
     /// A value below /proc/sys.
@@ -52,6 +55,13 @@ impl Trigger {
             }
             Trigger::Datagram => datagram(),
             Trigger::Connect => drop(connect()),
+            Trigger::Unix => {
+                let path = std::env::temp_dir().join(format!("eunomia-matrix-{}", std::process::id()));
+                let _listener = UnixListener::bind(&path).unwrap();
+                let connected = UnixStream::connect(&path);
+                fs::remove_file(&path).unwrap();
+                connected.unwrap();
+            }
             Trigger::Option => {
                 let (_, accepted) = connect();
                 let (mut value, mut len) = (0i32, 4);
@@ -81,12 +91,13 @@ fn datagram() {
     let (from, to) = (UdpSocket::bind("127.0.0.1:0").unwrap(), UdpSocket::bind("127.0.0.1:0").unwrap());
     from.send_to(b"hello", to.local_addr().unwrap()).unwrap();
     to.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
-    let _ = to.recv(&mut [0; 16]);
+    let _ = to.recv_from(&mut [0; 16]);
 }
 
 fn connect() -> (TcpStream, TcpStream) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let stream = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    stream.peer_addr().unwrap();
     (stream, listener.accept().unwrap().0)
 }
 

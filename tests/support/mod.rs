@@ -82,6 +82,18 @@ pub fn example(name: &str) -> Vec<u8> {
     std::fs::read(dir.path().join("package.json")).expect("ecc wrote a package")
 }
 
+/// Where what a virtual machine needs is put by the tests named `pack_…`, and found there: it has no compiler.
+pub fn packed(name: &str) -> PathBuf {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("vm");
+    std::fs::create_dir_all(&folder).expect("the folder can be made");
+    folder.join(name)
+}
+
+/// Whether this is one of the virtual machines of tests/vm.
+pub fn is_vm() -> bool {
+    Path::new("/vm").exists()
+}
+
 /// A vm that prints its log, so that a failing test shows it.
 pub fn vm() -> Vm {
     vm_with(Options::default()).0

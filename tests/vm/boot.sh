@@ -32,4 +32,4 @@ done
 # lsm=bpf: Debian's kernels have programs of this kind, but ask them nothing unless told.
 # Emulation, because nested virtualization is rarely to be had; -cpu max for the instructions JITs expect.
 timeout "${VM_TIMEOUT:-300}" qemu-system-x86_64 -accel tcg -cpu max -m 1024 -smp 2 -nodefaults -no-reboot \
-    -display none -serial stdio -kernel "$image" -initrd "$work/initrd" -append "console=ttyS0 panic=-1 quiet lsm=bpf" </dev/null | tr -d '\r'
+    -display none -serial stdio -kernel "$image" -initrd "$work/initrd" -append "console=ttyS0 panic=-1 quiet lsm=bpf" </dev/null | sed -u 's/\r$//'

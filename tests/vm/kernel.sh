@@ -17,8 +17,8 @@ cd "$(dirname "$0")/../.."
 dir=$PWD/target/vm/$kernel
 image=$dir/vmlinuz
 modules=('*/drivers/md/md-mod.ko*' '*/drivers/md/raid1.ko*' '*/drivers/block/brd.ko*' '*/net/sched/sch_ingress.ko*'
-    '*/net/sched/cls_bpf.ko*' '*/drivers/net/netkit.ko*')
-if [ -e "$image" ] && find "$dir/modules" -name "sch_ingress.ko*" 2>/dev/null | grep -q .; then
+    '*/net/sched/cls_bpf.ko*' '*/drivers/net/netkit.ko*' '*/drivers/block/loop.ko*')
+if [ -e "$dir/btf" ] && find "$dir/modules" -name "loop.ko*" 2>/dev/null | grep -q .; then
     echo "$image" && exit
 fi
 
@@ -62,4 +62,15 @@ rm -rf "$dir/modules"
 # In lib or, more recently, in usr/lib.
 mv "$(find "$apt/files" -path '*lib/modules')" "$dir/modules"
 rm -r "$apt"
+
+# The kernel's BTF, for packages that bring their types: the image is a loader and, where its header says
+# (Documentation/arch/x86/boot.rst: setup_sects, payload_offset, payload_length), a compressed vmlinux and its size.
+number() { od -An -j "$1" -N "$2" -t "u$2" "$image" | tr -d ' '; }
+start=$((($(number 497 1) + 1) * 512 + $(number 584 4)))
+size=$(($(number 588 4) - 4))
+dd if="$image" of="$dir/payload" bs=1M iflag=skip_bytes,count_bytes skip=$start count=$size status=none
+# Whichever of the two it is.
+xz -dc <"$dir/payload" >"$dir/vmlinux" 2>/dev/null || zstd -dc <"$dir/payload" >"$dir/vmlinux"
+objcopy --dump-section .BTF="$dir/btf" "$dir/vmlinux" /dev/null
+rm "$dir/payload" "$dir/vmlinux"
 echo "$image"

@@ -1,26 +1,68 @@
 #!/usr/bin/env bash
-# run.sh KERNEL: boots Debian's kernel of that version in QEMU and runs the tests that are marked for it: those
-# of tests/*.rs whose name begins with `vm_`. They need hooks which the kernel of a container host or a cloud
-# machine may lack, and are ignored elsewhere. They find the example packages where `make packages` put them.
+# run.sh KERNEL: boots Debian's kernel of that version in QEMU and runs there the tests of tests/*.rs whose names begin
+# with `vm_`, which need hooks that the kernel of a container host or a cloud machine may lack and are ignored
+# elsewhere, and all of some files. `run.sh running` asks the kernel at hand for docs/kernels.md, without QEMU. The tests find the
+# example packages where `make packages` put them; what else they need, those named `pack_` make before.
 set -euo pipefail
 
-kernel=${1:?5.10, 6.1, 6.12 or 7.2}
+kernel=${1:?5.10, 6.1, 6.12, 7.2 or running}
 cd "$(dirname "$0")/../.."
-image=$(tests/vm/kernel.sh "$kernel")
-commands=target/vm/$kernel/commands
-console=target/vm/$kernel/console.log
+folder=target/vm/$kernel
+mkdir -p "$folder"
+commands=$folder/commands
+console=$folder/console.log
 
-expected=0
-shopt -s nullglob
-files=("$PWD"/target/packages/*/package.json "$PWD"/target/matrix/*/package.json)
-: >"$commands"
+# Files of tests that run whole, and what of them cannot run there.
+whole="examples vm"
+left_out() {
+    cat <<END
+processes::bashreadline_probes_the_readline_of_another_program_when_told: compiles a program
+a_package_takes_at_most_60_kb: is about no kernel
+END
+}
+
+# tests_of BINARY PREFIX: the names of its tests that begin so.
+tests_of() { "$1" --list --format terse | sed -n "s/^\(\(.*::\)\?$2.*\): test\$/\1/p"; }
+
 binaries=$(cargo test --test '*' --no-run --message-format=json | sed -n 's/.*"executable":"\([^"]*\)".*/\1/p')
+
+if [ "$kernel" = running ]; then
+    : >"$console"
+    for binary in $binaries; do
+        case $(basename "$binary") in
+        examples-* | matrix-*) "$binary" --test-threads=1 --show-output ;;
+        conformance-*)
+            "$binary" --ignored pack_
+            "$binary" --ignored vm_ --show-output
+            ;;
+        esac
+    done | tee "$console"
+    sed -n 's/^matrix //p' "$console" >"$folder/matrix.txt"
+    exit
+fi
+
+image=$(tests/vm/kernel.sh "$kernel")
+tests/matrix/build.sh types
+# Real programs where a test watches one, or needs an option that busybox does not have.
+shopt -s nullglob
+files=("$PWD"/target/packages/*/package.json "$PWD"/target/matrix/*/package.json
+    /bin/bash /usr/bin/script /sbin/losetup "$(readlink -f /usr/bin/python3)" /usr/bin/python3
+    /usr/lib/python3*/{encodings/,}{__init__,aliases,utf_8,ascii,latin_1,codecs,io,abc,os,stat,posixpath,genericpath,_collections_abc}.py)
+expected=0
+: >"$commands"
+left_out | sed 's/^/left out: /'
 for binary in $binaries; do
-    marked=$("$binary" --list --format terse | sed -n 's/^\(\(.*::\)\?vm_.*\): test$/\1/p')
-    [ -n "$marked" ] || continue
-    expected=$((expected + $(wc -l <<<"$marked")))
+    name=$(basename "$binary")
+    prefix=vm_
+    [[ " $whole " != *" ${name%-*} "* ]] || prefix=
+    mapfile -t tests < <(tests_of "$binary" "$prefix" | grep -vE '^(.*::)?pack_' | grep -vxFf <(left_out | sed 's/: [a-z].*//'))
+    [ ${#tests[@]} -gt 0 ] || continue
+    for pack in $(tests_of "$binary" pack_); do
+        mapfile -t -O ${#files[@]} files < <("$binary" --ignored --exact "$pack" --nocapture | sed -nE 's/^(test .* )?pack //p')
+    done
+    expected=$((expected + ${#tests[@]}))
     files+=("$binary")
-    echo "$(basename "$binary") $binary --include-ignored --test-threads=1 --show-output --exact ${marked//$'\n'/ }" >>"$commands"
+    echo "$name $binary --include-ignored --test-threads=1 --show-output --exact ${tests[*]}" >>"$commands"
 done
 
 if ! tests/vm/boot.sh "$image" "$commands" "${files[@]}" | tee "$console"; then
@@ -28,7 +70,7 @@ if ! tests/vm/boot.sh "$image" "$commands" "${files[@]}" | tee "$console"; then
 fi
 
 # For docs/kernels.md.
-sed -n 's/^matrix //p' "$console" >"target/vm/$kernel/matrix.txt"
+sed -n 's/^matrix //p' "$console" >"$folder/matrix.txt"
 
 # What did not pass failed: a crash, too, or what was never reached.
 passed=$(awk '/^test result: / { passed += $4 } END { print passed + 0 }' "$console")

@@ -33,6 +33,16 @@ struct {
     __uint(max_entries, 4);
     __uint(key_size, 4);
     __uint(value_size, 4);
+#elif defined(MAPS)
+    __uint(max_entries, 4);
+    __type(key, u32);
+    __array(
+        values, struct {
+            __uint(type, BPF_MAP_TYPE_ARRAY);
+            __uint(max_entries, 1);
+            __type(key, u32);
+            __type(value, u64);
+        });
 #elif defined(STACKS)
     __uint(max_entries, 4);
     __uint(key_size, 4);

@@ -4,19 +4,49 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 const TABLE: &str = "docs/kernels.md";
-const KERNELS: [&str; 4] = ["5.10", "6.1", "6.12", "7.2"];
+const KERNELS: [&str; 5] = ["5.10", "6.1", "6.12", "7.2", "running"];
+/// The short form in the README: what stands there for which rows.
+const README: &str = "README.md";
+const GROUPS: [(&str, &[&str]); 9] = [
+    (
+        "tracepoint, raw_tp, tp_btf, perf_event, iter",
+        &["tracepoint", "raw_tp", "tp_btf", "perf_event", "iter"],
+    ),
+    ("uprobe, uretprobe, USDT", &["uprobe", "uretprobe", "usdt"]),
+    ("kprobe, kretprobe", &["kprobe", "kretprobe"]),
+    ("fentry, fexit, fmod_ret, LSM, struct_ops", &["fentry", "fexit", "fmod_ret", "lsm", "struct_ops"]),
+    ("XDP, tc, sockops, sk_lookup", &["xdp", "tc", "sockops", "sk_lookup"]),
+    (
+        "cgroup (sockets, addresses, options, sysctl, devices)",
+        &[
+            "cgroup_egress",
+            "cgroup_bind",
+            "cgroup_sock_create",
+            "cgroup_setsockopt",
+            "cgroup_sysctl",
+            "cgroup_device",
+        ],
+    ),
+    ("tcx, netkit, kprobe.multi, uprobe.multi", &["tcx", "netkit", "kprobe_multi", "uprobe_multi"]),
+    ("ring buffer, perf buffer, global variables", &["ring buffer", "perf buffer", "global variables"]),
+    ("types from the package where the kernel has none", &["types from the package, none in the kernel"]),
+];
 const HEAD: &str = "# Kernels
 
-What works where: loaded, attached, and seen to run (a map: loaded with a program that refers to it). `make vm` boots Debian's kernels
-under QEMU, runs `tests/matrix` on each and writes this table; `make vm KERNEL=6.1` asks one of them. All programs of a kind to
-attach are in one package, `tests/matrix/features.json`, which was compiled once; the test checks its digest before it is run.
-A number is the library's own message, below.
+What works where. \"yes\" means loaded, attached, and seen to run: a program counted what happened, an example delivered what its README
+promises, a map with plain keys was written and read (others, and `syscall`, are loaded only; `struct_ops` is registered). A number is the
+library's own message, below.
+
+`make vm` boots Debian's kernels under QEMU, runs `tests/matrix`, `tests/examples`, `tests/vm.rs` and the conformance suite in C and Rust on
+each, asks the running kernel as well (the last column, without emulation), and writes this table;
+`make vm KERNEL=6.1` asks one of them. All programs of a kind to attach are in one package, `tests/matrix/features.json`, which was compiled once and
+runs on all of these kernels; its digest is committed and checked on each before it is run.
 
 ";
 const RUNNER: &str = "
 ## The runner
 
-`tests/vm` is a hundred lines of shell: it fetches a kernel's package without installing it, packs the test programs into an initramfs
+`tests/vm` is two hundred lines of shell: it fetches a kernel's package without installing it, packs the test programs into an initramfs
 with busybox, and boots that in emulation. virtme-ng and vmtest do more and need more: virtme-ng brings its own init and mounts the
 host's files by virtiofs or 9p, of which Debian's kernels have no driver built in; vmtest needs QEMU's guest agent in the image or a
 kernel with these drivers too. Neither fetches kernels.
@@ -36,14 +66,27 @@ pub fn write() -> Result<(), String> {
             if !rows.iter().any(|known| known == feature) {
                 rows.push(feature.to_owned());
             }
-            answers.insert((feature.to_owned(), kernel), answer.to_owned());
+            let known = answers.entry((feature.to_owned(), kernel)).or_default();
+            // An example is tried by several tests: that it delivers is the best there is to say.
+            if known != "works" {
+                *known = answer.to_owned();
+            }
         }
     }
+    // The order of tests is not always the same.
+    rows.sort_by_cached_key(|row| match row.split_once(' ') {
+        Some(("map", _)) => (1, String::new()),
+        Some(("conformance", _)) => (2, String::new()),
+        Some(("example", name)) => (3, name.to_owned()),
+        _ => (0, String::new()),
+    });
     let mut reasons: Vec<&str> = Vec::new();
-    let mut text = format!("{HEAD}| | {} |\n|---|{}\n", KERNELS.join(" | "), "---|".repeat(KERNELS.len()));
-    for feature in &rows {
+    let titles = KERNELS.map(|kernel| answers.remove(&("kernel".to_owned(), kernel)).unwrap_or_default());
+    let mut text = format!("{HEAD}| | {} |\n|---|{}\n", titles.join(" | "), "---|".repeat(KERNELS.len()));
+    for feature in rows.iter().filter(|row| *row != "kernel") {
         let cells = KERNELS.map(|kernel| match answers.get(&(feature.clone(), kernel)).map(String::as_str) {
             Some("works") => "yes".to_owned(),
+            Some("attaches") => "attaches".to_owned(),
             Some(reason) => number(reason, &mut reasons).to_string(),
             None => "not asked".to_owned(),
         });
@@ -53,7 +96,31 @@ pub fn write() -> Result<(), String> {
     for (index, reason) in reasons.iter().enumerate() {
         text += &format!("{}. {reason}\n", index + 1);
     }
-    crate::write(Path::new(TABLE), &(text + RUNNER))
+    crate::write(Path::new(TABLE), &(text + RUNNER))?;
+    write_short(
+        &format!("| Linux | {} |\n|---|{}\n", titles.join(" | "), "---|".repeat(KERNELS.len())),
+        |feature, kernel| answers.get(&(feature.to_owned(), kernel)).is_some_and(|answer| answer == "works"),
+    )
+}
+
+/// Puts one row for each group between the marks in the README.
+fn write_short(head: &str, works: impl Fn(&str, &'static str) -> bool) -> Result<(), String> {
+    const MARKS: [&str; 2] = ["<!-- written by make vm -->\n", "<!-- end -->"];
+    let text = crate::read(Path::new(README))?;
+    let parts =
+        text.split_once(MARKS[0]).and_then(|(before, rest)| Some((before, rest.split_once(MARKS[1])?.1)));
+    let (before, after) = parts.ok_or_else(|| format!("{README}: no place for the table"))?;
+    let mut table = head.to_owned();
+    for (name, features) in GROUPS {
+        let cells =
+            KERNELS.map(|kernel| match features.iter().filter(|feature| works(feature, kernel)).count() {
+                0 => "no",
+                count if count == features.len() => "yes",
+                _ => "partly",
+            });
+        table += &format!("| {name} | {} |\n", cells.join(" | "));
+    }
+    crate::write(Path::new(README), &format!("{before}{}{table}{}{after}", MARKS[0], MARKS[1]))
 }
 
 /// The number of a reason, from 1.
