@@ -8,7 +8,9 @@ use std::ffi::{CStr, CString};
 use std::fs;
 
 use eunomia::package::Package;
-use eunomia::types::{Btf, relocations};
+use eunomia::types::{Btf, Hook, relocations};
+#[cfg(feature = "own-libbpf")]
+use eunomia::{Kind, Level, Options};
 use libbpf_sys as b;
 use support::elf;
 
@@ -102,32 +104,94 @@ fn a_damaged_kernel_is_refused_or_read() {
     let local = Btf::parse(elf::content(&object, ".BTF")).unwrap();
     let mut relocations = relocations(elf::content(&object, ".BTF.ext")).unwrap();
     // Small enough to be damaged in many ways: what an excerpt of the whole kernel is.
-    let sound = local.excerpt(&relocations, &fs::read(KERNEL).unwrap()).unwrap().btf;
-    assert!(local.excerpt(&relocations, &sound).unwrap().suffices);
+    let sound = local.excerpt(&relocations, &mut [], &fs::read(KERNEL).unwrap()).unwrap().btf;
+    assert!(local.excerpt(&relocations, &mut [], &sound).unwrap().suffices);
     for len in 0..sound.len() {
-        assert!(local.excerpt(&relocations, &sound[..len]).is_err(), "{len} bytes");
+        assert!(local.excerpt(&relocations, &mut [], &sound[..len]).is_err(), "{len} bytes");
     }
     let mut read = 0;
     for at in 0..sound.len() {
         for value in [0, 1, 0x7f, 0xff] {
             let mut damaged = sound.clone();
             damaged[at] = value;
-            read += usize::from(local.excerpt(&relocations, &damaged).is_ok());
+            read += usize::from(local.excerpt(&relocations, &mut [], &damaged).is_ok());
         }
     }
     assert!(read > sound.len(), "only {read} could be read");
     // Only later compilers than some ask whether whole types match.
     relocations.iter_mut().for_each(|relocation| relocation.kind = 12);
-    let whole = local.excerpt(&relocations, &fs::read(KERNEL).unwrap()).unwrap().btf;
+    let whole = local.excerpt(&relocations, &mut [], &fs::read(KERNEL).unwrap()).unwrap().btf;
     assert!(whole.len() > 10 * sound.len(), "{} bytes, {} of them asked for", whole.len(), sound.len());
     Btf::parse(&whole).unwrap();
+}
+
+#[test]
+fn hooks_have_the_ids_that_libbpf_finds() {
+    let hook = |section: &str, name: &str, is_typedef| Hook {
+        section: section.into(),
+        name: name.into(),
+        is_typedef,
+        id: 1,
+    };
+    let mut hooks = [
+        hook("fentry/do_unlinkat", "do_unlinkat", false),
+        hook("iter/task", "bpf_iter_task", false),
+        hook("tp_btf/sched_switch", "btf_trace_sched_switch", true),
+        hook("fexit/vfs_read", "vfs_read", false),
+        // Neither a name that goes on, nor one of another kind.
+        hook("fentry/do_unlink", "do_unlink", false),
+        hook("fentry/task_struct", "task_struct", false),
+    ];
+    let object = Package::parse(&support::package(QUESTIONS)).unwrap().object;
+    let local = Btf::parse(elf::content(&object, ".BTF")).unwrap();
+    local.excerpt(&[], &mut hooks, &fs::read(KERNEL).unwrap()).unwrap();
+    for hook in &hooks {
+        let (kind, name) = hook.section.split_once('/').unwrap();
+        let kind = match kind {
+            "fentry" => b::BPF_TRACE_FENTRY,
+            "fexit" => b::BPF_TRACE_FEXIT,
+            "iter" => b::BPF_TRACE_ITER,
+            _ => b::BPF_TRACE_RAW_TP,
+        };
+        let name = CString::new(name).unwrap();
+        // SAFETY: the name lives for the call.
+        let id = unsafe { b::libbpf_find_vmlinux_btf_id(name.as_ptr(), kind) };
+        assert_eq!(hook.id, u32::try_from(id).unwrap_or(0), "{}", hook.section);
+    }
+    assert_eq!(hooks.iter().filter(|hook| hook.id > 0).count(), 4, "{hooks:?}");
+}
+
+/// libbpf says when it has read all types of the kernel.
+#[test]
+#[cfg(feature = "own-libbpf")]
+fn a_hook_of_the_kernel_itself_is_found_without_reading_all_types() {
+    needs_root!();
+    let reads_all = |section: &str, arguments: &str| {
+        let source = format!(
+            "#include \"vmlinux.h\"\n#include <bpf/bpf_helpers.h>\n#include <bpf/bpf_tracing.h>\n
+            SEC(\"{section}\") int hit({arguments}) {{ return 0; }} char LICENSE[] SEC(\"license\") = \"GPL\";"
+        );
+        let (vm, log) = support::vm_with(Options { log_level: Some(Level::Debug), ..Options::default() });
+        vm.open(&support::package(&source), Kind::Json as u32).unwrap();
+        let loaded = vm.load().map_err(|error| error.to_string());
+        let log = log.lock().unwrap();
+        (log.iter().any(|line| line.contains("loaded kernel BTF")), loaded)
+    };
+    assert_eq!(reads_all("tp_btf/sched_switch", "void *ctx"), (false, Ok(())));
+    assert_eq!(reads_all("?tp_btf/sched_switch", "void *ctx"), (false, Ok(())), "not even loaded");
+    assert_eq!(reads_all("iter/task", "struct bpf_iter__task *ctx"), (false, Ok(())));
+    assert_eq!(reads_all("iter.s/task", "struct bpf_iter__task *ctx"), (false, Ok(())));
+    // A module's may be meant: then all types are read, and those of modules.
+    let (all, loaded) = reads_all("tp_btf/no_such_tracepoint", "void *ctx");
+    let told = "this kernel has no target for \"tp_btf/no_such_tracepoint\"";
+    assert!(all && loaded.as_ref().unwrap_err().contains(told), "{loaded:?}");
 }
 
 /// The types that an object asks for; `None` if it asks for none, or they do not suffice.
 fn excerpt(object: &[u8], kernel: &[u8]) -> Option<Vec<u8>> {
     let local = Btf::parse(elf::content(object, ".BTF")).unwrap();
     let relocations = relocations(elf::content(object, ".BTF.ext")).unwrap();
-    let excerpt = local.excerpt(&relocations, kernel).unwrap();
+    let excerpt = local.excerpt(&relocations, &mut [], kernel).unwrap();
     (!relocations.is_empty() && excerpt.suffices).then_some(excerpt.btf)
 }
 

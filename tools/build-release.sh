@@ -36,7 +36,7 @@ if [ "$1" = cdylib ] && [ -e "$lld/ld.lld" ]; then
 fi
 CARGO_ENCODED_RUSTFLAGS=$(IFS=$'\x1f' && printf '%s' "${flags[*]}")
 export CARGO_ENCODED_RUSTFLAGS
-cargo rustc --release --target-dir target/dist --target "$host" "${small_std[@]}" --lib --crate-type "$1" -- "${linker[@]}"
+cargo rustc --release --target-dir target/dist --target "$host" "${small_std[@]}" --features own-libbpf --lib --crate-type "$1" -- "${linker[@]}"
 case $1 in
 cdylib) echo "target/dist/$host/release/libeunomia.so" ;;
 staticlib) echo "target/dist/$host/release/libeunomia.a" ;;

@@ -9,17 +9,24 @@ const SYMBOL: usize = 24;
 /// The contents of the sections called `name` of a 64-bit ELF file in this machine's byte order; `None` if the file is
 /// malformed. There should be one at most, but nobody sees to it.
 pub fn sections<'a>(elf: &'a [u8], name: &str) -> Option<Vec<&'a [u8]>> {
-    let headers = headers(elf)?;
-    let strings = content(elf, header(headers, u16_at(elf, 62)?)?)?;
     let mut found = Vec::new();
-    for header in headers.chunks_exact(HEADER) {
-        let rest = strings.get(u32_at(header, 0)? as usize..)?;
-        let end = rest.iter().position(|&byte| byte == 0)?;
-        if &rest[..end] == name.as_bytes() {
+    for (header, own) in headers(elf)?.chunks_exact(HEADER).zip(names(elf)?) {
+        if own == name.as_bytes() {
             found.push(content(elf, header)?);
         }
     }
     Some(found)
+}
+
+/// The name of each section; `None` if the file is malformed.
+pub fn names(elf: &[u8]) -> Option<Vec<&[u8]>> {
+    let headers = headers(elf)?;
+    let strings = content(elf, header(headers, u16_at(elf, 62)?)?)?;
+    let name = |header| {
+        let rest = strings.get(u32_at(header, 0)? as usize..)?;
+        rest.get(..rest.iter().position(|&byte| byte == 0)?)
+    };
+    headers.chunks_exact(HEADER).map(name).collect()
 }
 
 /// The code of each function that lies in its section; `None` if the file is malformed.

@@ -6,6 +6,7 @@ mod attach;
 mod elf;
 pub mod entries;
 mod export;
+mod hook;
 pub mod map;
 pub mod object;
 pub mod probe;

@@ -12,13 +12,13 @@ use serde_json::Value;
 
 use super::map::{Map, kind, map_error};
 use super::sys::object::{MapRef, Object, OpenOptions, ProgRef};
-use super::{elf, probe, room};
+use super::{elf, hook, probe, room};
 use crate::error::{Error, Result, Status};
 use crate::log::{self, Level, Log};
 use crate::memory;
 use crate::os::{self, KernelFile};
 use crate::package::{Package, machine};
-use crate::types::{Btf, Plan, Relocation, Type, encode, set_boot_time};
+use crate::types::{Btf, Hook, Plan, Relocation, Type, encode, set_boot_time};
 
 /// What an object is opened with.
 pub struct OpenConfig {
@@ -30,11 +30,15 @@ pub struct OpenConfig {
     pub pin_path: Option<PathBuf>,
     /// Where to find the kernel's types, if the host does not say.
     pub kernel_btf: KernelBtf,
+    /// Hooks of the kernel that were found among its types.
+    pub hooks: Vec<Hook>,
 }
 
 /// Where the types of the kernel at hand are.
+#[derive(Default)]
 pub enum KernelBtf {
     /// Where libbpf looks for them by itself.
+    #[default]
     Usual,
     /// In memory: of the package, for a kernel that has none, or as much of the kernel's as the object asks for.
     Memory(File),
@@ -43,14 +47,8 @@ pub enum KernelBtf {
 }
 
 impl KernelBtf {
-    /// Finds them for a package whose object has these types and relocations.
-    fn find(package: &Package, types: &ObjectTypes, given: Option<&Path>) -> Result<KernelBtf> {
-        if probe::kernel_has_btf() && given.is_none_or(Path::is_dir) {
-            return Ok(types.excerpt().map_or(KernelBtf::Usual, KernelBtf::Memory));
-        }
-        if given.is_some() || !package.has_kernel_btf() {
-            return Ok(KernelBtf::Usual);
-        }
+    /// Finds those of a kernel without BTF in the package.
+    fn of_package(package: &Package) -> Result<KernelBtf> {
         let ((release, machine), (id, version)) = (os::kernel(), distribution());
         let place = format!("{id}/{version}/{}", machine::name(&machine));
         let Some(btf) = package.kernel_btf(&place, &release)? else {
@@ -69,10 +67,11 @@ impl KernelBtf {
     }
 }
 
-/// What an object's own BTF says before libbpf has it.
+/// What an object's own BTF and sections say before libbpf has it.
 struct ObjectTypes {
     btf: Btf,
     relocations: Vec<Relocation>,
+    hooks: Vec<Hook>,
 }
 
 impl ObjectTypes {
@@ -93,20 +92,33 @@ impl ObjectTypes {
             let btf = Btf::parse(section(".BTF")?.ok_or_else(no_btf)?)?;
             btf.check_for_libbpf()?;
             let relocations = section(".BTF.ext")?.map_or(Ok(Vec::new()), |ext| btf.relocations(ext))?;
-            Ok(ObjectTypes { btf, relocations })
+            Ok(ObjectTypes { btf, relocations, hooks: hook::of_sections(elf) })
         };
         read().map_err(|e: Error| e.at("object"))
     }
 
-    /// The types of the kernel that it asks for, where libbpf finds all that it needs among them. It would take several
-    /// times as long with the whole.
-    fn excerpt(&self) -> Option<File> {
-        if self.relocations.is_empty() {
+    /// Looks for the kernel's types and hooks for a package with this object.
+    fn find(self, package: &Package, config: &mut OpenConfig) -> Result<()> {
+        let given = config.btf_path.as_deref();
+        if probe::kernel_has_btf() && given.is_none_or(Path::is_dir) {
+            (config.kernel_btf, config.hooks) = self.in_kernel().unwrap_or_default();
+        } else if given.is_none() && package.has_kernel_btf() {
+            config.kernel_btf = KernelBtf::of_package(package)?;
+        }
+        Ok(())
+    }
+
+    /// The types of the kernel that it asks for, where libbpf finds all that it needs among them, and its hooks. It would
+    /// take several times as long with the whole.
+    fn in_kernel(mut self) -> Option<(KernelBtf, Vec<Hook>)> {
+        if self.relocations.is_empty() && self.hooks.is_empty() {
             return None;
         }
         let kernel = KernelFile::open(probe::KERNEL_BTF).ok()?;
-        let excerpt = self.btf.excerpt(&self.relocations, &kernel).ok().filter(|excerpt| excerpt.suffices)?;
-        os::memory_file(&excerpt.btf).ok()
+        let excerpt = self.btf.excerpt(&self.relocations, &mut self.hooks, &kernel).ok()?;
+        let suffices = excerpt.suffices && !self.relocations.is_empty();
+        let types = if suffices { os::memory_file(&excerpt.btf).ok() } else { None };
+        Some((types.map_or(KernelBtf::Usual, KernelBtf::Memory), self.hooks))
     }
 }
 
@@ -181,7 +193,7 @@ impl Opened {
     pub fn open(package: &Package, config: &mut OpenConfig, log: &Arc<Log>) -> Result<Opened> {
         let types = ObjectTypes::read(&package.object)?;
         check_functions(&package.object)?;
-        config.kernel_btf = KernelBtf::find(package, &types, config.btf_path.as_deref())?;
+        types.find(package, config)?;
         let object = open(&package.object, config, log)?;
         let mut btf = Btf::parse(object.btf().ok_or_else(no_btf)?).map_err(|e| e.at("object"))?;
         let formats = package.meta.formats.iter();
@@ -228,7 +240,7 @@ impl Opened {
             return Err(LoadFailure { error: unknown_section(self.object.prog(index)), prog: Some(index) });
         }
         self.phase = Phase::Used;
-        let (loaded, printed) = log::capture(log, || self.object.load());
+        let (loaded, printed) = log::capture(log, || self.object.load(&config.hooks));
         loaded.map_err(|e| probe::load_error(e, &printed, &self.object, config))?;
         self.attach_maps().map_err(|error| LoadFailure { error, prog: None })?;
         self.phase = Phase::Loaded;

@@ -3,7 +3,7 @@
 //! libbpf reads, checks and indexes a hundred thousand types, and goes through all of them for each type that an object
 //! names; in an excerpt it finds the same answers among a few dozen. What is picked follows its rules: candidates are types
 //! of the same kind and, flavours aside, the same name; members are found by name, also in members without one. Rather more
-//! is picked than less.
+//! is picked than less. On the same way through the kernel's types the hooks are found that programs attach to by id.
 
 use super::btf::{Btf, BtfKind, HEADER_LEN, KINDS, SIZES, bad, cut_short, sections, string_at, word_at};
 use super::relocation::{Ask, Relocation};
@@ -16,6 +16,19 @@ pub struct Excerpt {
     /// Whether libbpf finds the same in it as in the whole: every type was there (others may be a module's), and no
     /// instruction asks for an id.
     pub suffices: bool,
+}
+
+/// What programs of a section attach to by the id of a type of the kernel.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hook {
+    /// The section.
+    pub section: String,
+    /// The name of a function or, as each tracepoint has one, of a typedef.
+    pub name: String,
+    /// Which of the two.
+    pub is_typedef: bool,
+    /// The kernel's own id of it; 0 if it is not there (others may be a module's).
+    pub id: u32,
 }
 
 /// How much of a type is kept.
@@ -37,8 +50,9 @@ struct Root<'a> {
 }
 
 impl Btf {
-    /// The types of a kernel (raw BTF) that `relocations` of the object with these types can ask for.
-    pub fn excerpt(&self, relocations: &[Relocation], kernel: &[u8]) -> Result<Excerpt> {
+    /// The types of a kernel (raw BTF) that `relocations` of the object with these types can ask for. Finds the ids of
+    /// `hooks`, too.
+    pub fn excerpt(&self, relocations: &[Relocation], hooks: &mut [Hook], kernel: &[u8]) -> Result<Excerpt> {
         const MOST: usize = 10_000;
         if relocations.len() > MOST {
             return Err(bad(format_args!("more than {MOST} relocations")));
@@ -49,7 +63,13 @@ impl Btf {
             self.add_root(relocation.type_id, &mut roots);
             self.add_names(relocation, &mut names);
         }
+        let asked_for = roots.len();
+        for hook in hooks.iter() {
+            let kind = if hook.is_typedef { BtfKind::Typedef } else { BtfKind::Func };
+            roots.push(Root { name: hook.name.as_bytes(), kind, found: Vec::new() });
+        }
         let kernel = Types::parse(kernel, &mut roots)?;
+        let found: Vec<u32> = roots.drain(asked_for..).map(|root| kernel.id(&root)).collect();
         let all_members = asked().any(|relocation| relocation.ask() == Ask::Match);
         let (kept, ids) = (Vec::new(), Places::default());
         let mut picks = Picks { kernel, names, all_members, kept, ids, again: false };
@@ -58,6 +78,7 @@ impl Btf {
         }
         let suffices = roots.iter().all(|root| !root.found.is_empty())
             && asked().all(|relocation| relocation.ask() != Ask::KernelId);
+        hooks.iter_mut().zip(found).for_each(|(hook, found)| hook.id = found);
         Ok(Excerpt { btf: picks.write(), suffices })
     }
 
@@ -316,6 +337,12 @@ impl<'a> Types<'a> {
 
     fn string(&self, offset: u32) -> &'a [u8] {
         string_at(self.strings, offset).unwrap_or_default()
+    }
+
+    /// The first of those found whose name is the root's to the letter; 0 if there is none.
+    fn id(&self, root: &Root<'_>) -> u32 {
+        let is_it = |id: &u32| self.string(word(self.record(*id).head, 0)) == root.name;
+        root.found.iter().copied().find(is_it).unwrap_or(0)
     }
 }
 

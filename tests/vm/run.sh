@@ -24,7 +24,7 @@ END
 # tests_of BINARY PREFIX: the names of its tests that begin so.
 tests_of() { "$1" --list --format terse | sed -n "s/^\(\(.*::\)\?$2.*\): test\$/\1/p"; }
 
-binaries=$(cargo test --test '*' --no-run --message-format=json | sed -n 's/.*"executable":"\([^"]*\)".*/\1/p')
+binaries=$(cargo test --features own-libbpf --test '*' --no-run --message-format=json | sed -n 's/.*"executable":"\([^"]*\)".*/\1/p')
 
 if [ "$kernel" = running ]; then
     : >"$console"

@@ -2,6 +2,7 @@
 #![allow(unsafe_code, reason = "libbpf is C; each file keeps its pointers to itself")]
 
 pub mod attach;
+pub mod hook;
 pub mod map;
 pub mod object;
 pub mod ring;
@@ -38,6 +39,7 @@ pub fn init() -> Result<()> {
     PRINT.call_once(|| unsafe {
         libbpf_sys::libbpf_set_print(Some(print));
     });
+    hook::init();
     Ok(())
 }
 

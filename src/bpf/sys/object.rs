@@ -9,6 +9,7 @@ use libbpf_sys as b;
 
 use super::{check, non_null};
 use crate::os;
+use crate::types::Hook;
 
 /// An opened, later loaded object. Closing it (drop) unloads whatever nothing else holds.
 pub struct Object {
@@ -63,8 +64,9 @@ impl Object {
         Ok(Object { ptr, maps, progs })
     }
 
-    /// Creates the maps and has the kernel verify the programs.
-    pub fn load(&mut self) -> os::Result<()> {
+    /// Creates the maps and has the kernel verify the programs. Which of `hooks` they attach to is known already.
+    pub fn load(&mut self, hooks: &[Hook]) -> os::Result<()> {
+        self.progs().filter(|prog| prog.autoload()).for_each(|prog| prog.find_hook(hooks));
         // SAFETY: `ptr` is valid until drop.
         check(unsafe { b::bpf_object__load(self.ptr.as_ptr()) }).map(drop)
     }

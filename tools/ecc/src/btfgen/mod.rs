@@ -38,7 +38,7 @@ pub fn kernels(package: &Package, archive: &Path, arch: &str) -> Result<Vec<Kern
     }
     let mut kernels = Vec::new();
     for file in files {
-        let excerpt = local.excerpt(&relocations, &file.read()?);
+        let excerpt = local.excerpt(&relocations, &mut [], &file.read()?);
         let btf = excerpt.map_err(|error| format!("{}: {error}", file.path.display()))?.btf;
         kernels.push(KernelBtf { place: file.place, release: file.release, btf });
     }

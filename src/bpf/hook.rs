@@ -1,0 +1,29 @@
+//! Hooks by BTF id: what in a kernel's types a section such as `fentry/do_unlinkat` means.
+
+use super::elf;
+use crate::types::Hook;
+
+/// Beginnings of sections, and what the kernel's types have before the name that follows; those of libbpf's handlers in
+/// `sys::hook`.
+const PREFIXES: [(&str, &str); 6] = [
+    ("tp_btf", "btf_trace_"),
+    ("fentry", ""),
+    ("fexit", ""),
+    ("fmod_ret", ""),
+    ("fsession", ""),
+    ("iter", "bpf_iter_"),
+];
+
+/// The hook of each section of an object that may have one in the kernel itself.
+pub fn of_sections(object: &[u8]) -> Vec<Hook> {
+    elf::names(object).unwrap_or_default().into_iter().filter_map(of_section).collect()
+}
+
+fn of_section(section: &[u8]) -> Option<Hook> {
+    let section = std::str::from_utf8(section).ok()?.trim_start_matches('?');
+    let (kind, name) = section.split_once('/')?;
+    let is_typedef = kind == "tp_btf";
+    let kind = kind.strip_suffix(".s").unwrap_or(kind);
+    let (_, prefix) = PREFIXES.iter().find(|(known, _)| *known == kind)?;
+    Some(Hook { section: section.into(), name: [prefix, name].concat(), is_typedef, id: 0 })
+}

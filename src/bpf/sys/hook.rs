@@ -1,0 +1,124 @@
+//! Programs that attach by the BTF id of a hook, where that id is known before libbpf looks for it.
+//!
+//! libbpf would read, check and index all types of the kernel for each object that has such a program, which takes longer
+//! than all else that is done to load it. It does not where the program belongs to another program, and hands what it is
+//! told of that one to the handler of the section. So the id is passed as if it were the descriptor of another program, and
+//! the handlers here, which stand in for libbpf's own, put it where it belongs.
+//!
+//! Handlers are of the process. They are used only where libbpf is (feature `own-libbpf`): in libeunomia.so and libeunomia.a,
+//! which keep theirs to themselves, and in our tools.
+
+use std::ffi::{CStr, c_int, c_long};
+use std::sync::Once;
+
+use libbpf_sys as b;
+
+use super::object::ProgRef;
+use crate::types::Hook;
+
+/// How libbpf attaches a program of a section.
+type Attach = unsafe extern "C" fn(*const b::bpf_program, c_long, *mut *mut b::bpf_link) -> c_int;
+
+/// Sections, their kind of attachment and whether the program may sleep.
+const SECTIONS: [(&CStr, b::bpf_attach_type, bool, Attach); 11] = [
+    (c"tp_btf+", b::BPF_TRACE_RAW_TP, false, attach_trace),
+    (c"fentry+", b::BPF_TRACE_FENTRY, false, attach_trace),
+    (c"fentry.s+", b::BPF_TRACE_FENTRY, true, attach_trace),
+    (c"fexit+", b::BPF_TRACE_FEXIT, false, attach_trace),
+    (c"fexit.s+", b::BPF_TRACE_FEXIT, true, attach_trace),
+    (c"fmod_ret+", b::BPF_MODIFY_RETURN, false, attach_trace),
+    (c"fmod_ret.s+", b::BPF_MODIFY_RETURN, true, attach_trace),
+    (c"fsession+", b::BPF_TRACE_FSESSION, false, attach_trace),
+    (c"fsession.s+", b::BPF_TRACE_FSESSION, true, attach_trace),
+    (c"iter+", b::BPF_TRACE_ITER, false, attach_iterator),
+    (c"iter.s+", b::BPF_TRACE_ITER, true, attach_iterator),
+];
+
+/// Puts the handlers in place, before the first object is opened. One that libbpf has no memory for is not missed: that section is
+/// then handled as usual.
+pub fn init() {
+    static HANDLERS: Once = Once::new();
+    if cfg!(feature = "own-libbpf") {
+        HANDLERS.call_once(|| {
+            for (section, kind, sleeps, attach) in SECTIONS {
+                let opts = b::libbpf_prog_handler_opts {
+                    sz: size_of::<b::libbpf_prog_handler_opts>() as _,
+                    cookie: sleeps.into(),
+                    prog_prepare_load_fn: Some(prepare),
+                    prog_attach_fn: Some(attach),
+                    ..Default::default()
+                };
+                // SAFETY: libbpf copies the text and `opts`.
+                unsafe {
+                    b::libbpf_register_prog_handler(section.as_ptr(), b::BPF_PROG_TYPE_TRACING, kind, &opts)
+                };
+            }
+        });
+    }
+}
+
+impl ProgRef<'_> {
+    /// Says what a program attaches to, before load; of those that attach to nothing by id nothing is to be said.
+    pub(super) fn find_hook(self, hooks: &[Hook]) {
+        if !cfg!(feature = "own-libbpf") || self.kind() != b::BPF_PROG_TYPE_TRACING {
+            return;
+        }
+        let section = self.section().to_bytes_with_nul();
+        let is_ours = |hook: &&Hook| hook.section.as_bytes() == &section[..section.len() - 1];
+        let id = hooks.iter().find(is_ours).map_or(0, |hook| hook.id as c_int);
+        let name = section.iter().position(|&byte| byte == b'/').map(|at| &section[at + 1..]);
+        // SAFETY: a setter that refuses on a loaded object; a name ends with NUL. What fails here fails, with a message,
+        // when the program is loaded: a handler is then told of no hook.
+        unsafe {
+            match (id, name) {
+                // A module's, for which libbpf looks at all types.
+                (0, Some(name)) => b::bpf_program__set_attach_target(self.ptr(), 0, name.as_ptr().cast()),
+                (0, None) => 0,
+                _ => b::bpf_program__set_attach_target(self.ptr(), id, std::ptr::null()),
+            };
+        }
+    }
+}
+
+/// What libbpf is to tell the kernel of a program.
+unsafe extern "C" fn prepare(
+    _: *mut b::bpf_program,
+    opts: *mut b::bpf_prog_load_opts,
+    sleeps: c_long,
+) -> c_int {
+    // SAFETY: libbpf passes its options for this call alone.
+    let opts = unsafe { &mut *opts };
+    if sleeps != 0 {
+        opts.prog_flags |= b::BPF_F_SLEEPABLE;
+    }
+    // Set already is the id of a module's.
+    if opts.attach_btf_id == 0 {
+        opts.attach_btf_id = std::mem::take(&mut opts.attach_prog_fd);
+    }
+    if opts.attach_btf_id == 0 { -libc::ESRCH } else { 0 }
+}
+
+unsafe extern "C" fn attach_trace(
+    prog: *const b::bpf_program,
+    _: c_long,
+    link: *mut *mut b::bpf_link,
+) -> c_int {
+    // SAFETY: libbpf passes its program and where the link goes; null is a failure, told by errno.
+    unsafe { made(b::bpf_program__attach_trace(prog), link) }
+}
+
+unsafe extern "C" fn attach_iterator(
+    prog: *const b::bpf_program,
+    _: c_long,
+    link: *mut *mut b::bpf_link,
+) -> c_int {
+    // SAFETY: as above; null options are the defaults.
+    unsafe { made(b::bpf_program__attach_iter(prog, std::ptr::null()), link) }
+}
+
+/// Hands a link, or why there is none, to libbpf.
+unsafe fn made(link: *mut b::bpf_link, to: *mut *mut b::bpf_link) -> c_int {
+    // SAFETY: libbpf passed `to`.
+    unsafe { *to = link };
+    if link.is_null() { -crate::os::Errno::last().0 } else { 0 }
+}
