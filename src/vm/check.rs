@@ -108,10 +108,10 @@ fn place(program: &Value, meta: &Value) -> String {
 /// Why nothing can be attached to a place: what the kernel, as it says itself, does not have.
 fn missing_hook(place: &str) -> Option<String> {
     let (hook, rest) = place.split_once('/')?;
+    let kind = hook.trim_end_matches(".multi");
+    let is_kprobe = ["kprobe", "kretprobe", "ksyscall", "kretsyscall"].contains(&kind);
     match hook {
-        "kprobe" | "kretprobe" if !probe::has_kprobes() => {
-            Some("this kernel is built without kprobes".into())
-        }
+        _ if is_kprobe && !probe::has_kprobes() => Some("this kernel is built without kprobes".into()),
         "kprobe" | "kretprobe" => {
             let function = rest.split('+').next().unwrap_or_default();
             let symbols = fs::read_to_string("/proc/kallsyms").ok().filter(|symbols| !symbols.is_empty())?;

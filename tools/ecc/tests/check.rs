@@ -93,8 +93,13 @@ fn hooks_that_are_not_there_are_named() {
     if !may_load("hooks_that_are_not_there_are_named") {
         return;
     }
-    let sections =
-        ["tp/sched/no_such", "tracepoint/sched/sched_switch", "?kprobe/no_such_function+0x4", "kprobe"];
+    let sections = [
+        "tp/sched/no_such",
+        "tracepoint/sched/sched_switch",
+        "?kprobe/no_such_function+0x4",
+        "kprobe",
+        "ksyscall/close",
+    ];
     let programs = sections.iter().enumerate();
     let programs =
         programs.map(|(i, section)| format!("SEC(\"{section}\") int p{i}(void *ctx) {{ return 0; }}\n"));
@@ -111,7 +116,9 @@ fn hooks_that_are_not_there_are_named() {
 p3: ok
 p0: ok, but will not attach: this kernel has no tracepoint \"sched/no_such\"
 p1: ok
-"
+p4: ok{}
+",
+        if has_kprobes { "" } else { ", but will not attach: this kernel is built without kprobes" }
     );
     let sorted = |text: &str| {
         let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
