@@ -5,7 +5,7 @@ use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 
-use eunomia::package::Package;
+use eunomia::package::{Meta, Package, args};
 use eunomia::{Options, Vm};
 
 use serde_json::Value;
@@ -142,6 +142,9 @@ fn compile_for(
     let object = elf.strip(types, Some(lines))?;
     let package = Package::build(&object, meta.clone()).map_err(|error| error.to_string());
     let mut package = package.map_err(|said| comments.locate(&meta, &said).unwrap_or(said))?;
+    for warning in renamed_options(&package.meta) {
+        eprintln!("ecc: warning: {warning}");
+    }
     if !machine.is_foreign() {
         try_values(&object, &meta).map_err(|said| comments.locate(&meta, &said).unwrap_or(said))?;
     }
@@ -155,6 +158,22 @@ fn compile_for(
         package.add_kernel_btf(&kernel.place, &kernel.release, &kernel.btf);
     }
     Ok(Compiled { name, package, meta, kernels })
+}
+
+/// Options whose name another one has already: they get another, or no short one.
+fn renamed_options(meta: &Meta) -> Vec<String> {
+    let mut warnings = Vec::new();
+    for spec in args::specs(meta) {
+        let asked = meta.vars.iter().find(|var| var.name == spec.name).and_then(|var| var.cmdarg.as_ref());
+        if let Some(short) = asked.and_then(|asked| asked.short).filter(|_| spec.short.is_none()) {
+            warnings.push(format!("{}: -{short} is another option already", spec.name));
+        }
+        if let Some(long) = asked.and_then(|asked| asked.long.as_ref()).filter(|long| **long != spec.long) {
+            warnings
+                .push(format!("{}: --{long} is another option already; it is --{}", spec.name, spec.long));
+        }
+    }
+    warnings
 }
 
 /// Has the library set the values that the package gives to variables, as it will before each run.

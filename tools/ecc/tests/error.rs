@@ -356,3 +356,18 @@ fn an_annotation_that_the_library_refuses_is_named_with_its_place() {
         assert!(error.ends_with(&format!("a.bpf.c:4: limit: {said}")), "{error}");
     }
 }
+
+#[test]
+fn an_option_that_loses_its_name_to_another_is_told_of() {
+    let source = "/// @cmdarg {\"short\": \"p\"}\nconst volatile __u32 pid = 0;\n\
+                  /// @cmdarg {\"short\": \"p\", \"long\": \"pid\"}\nconst volatile __u32 port = 0;\n\
+                  /// @cmdarg {\"short\": \"h\"}\nconst volatile __u32 hops = 0;\n\
+                  SEC(\"raw_tp/sys_enter\") int all(void *ctx) { return pid + port + hops; }";
+    let project = Project::new("options").source("o.bpf.c", source);
+    assert_eq!(
+        project.compile(&["o.bpf.c"]),
+        "ecc: warning: port: -p is another option already\n\
+         ecc: warning: port: --pid is another option already; it is --port\n\
+         ecc: warning: hops: -h is another option already\n"
+    );
+}
