@@ -4,19 +4,22 @@ use std::ffi::{CStr, CString};
 use std::fs::File;
 use std::os::fd::AsFd;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::probe;
 use super::sys::attach::{Link, PerfEvent, UserProbe, perf_event_open};
 use super::sys::object::ProgRef;
 use crate::error::{Error, Result, Status};
-use crate::log::{self, Log};
+use crate::log::{self, Level, Log};
 use crate::os::{self, Errno};
 use crate::package::{Interface, PerfSample, Target, Tc, TcPoint};
 
-/// Program types that libbpf does not attach by section alone; `enum bpf_prog_type` of linux/bpf.h.
+/// Program types that are not attached by section alone, or not at once; `enum bpf_prog_type` of linux/bpf.h.
 mod kind {
+    pub const KPROBE: u32 = 2;
     pub const SCHED_CLS: u32 = 3;
     pub const SCHED_ACT: u32 = 4;
+    pub const TRACEPOINT: u32 = 5;
     pub const XDP: u32 = 6;
     pub const PERF_EVENT: u32 = 7;
     pub const CGROUP_SKB: u32 = 8;
@@ -82,7 +85,15 @@ fn one(
 ) -> Result<Vec<Link>> {
     // As much as libbpf takes at a time; it must not find out what the kernel can do while there is no room.
     const ROOM: usize = 4;
-    let (link, printed) = log::capture(log, || os::has_room(ROOM).and_then(|()| make()));
+    let (mut link, printed) = log::capture(log, || os::has_room(ROOM).and_then(|()| make()));
+    if matches!(link, Err(Errno(libc::EEXIST))) && [kind::KPROBE, kind::TRACEPOINT].contains(&prog.kind()) {
+        link = make_again(make);
+        if link.is_ok() {
+            let text =
+                format!("program {:?} ({place}): attached nevertheless", prog.name().to_string_lossy());
+            log.write(Level::Warn, &text);
+        }
+    }
     link.map(|link| vec![link]).map_err(|e| match e.0 {
         // A kprobe with a function that fails so is one of a kernel without them.
         libc::EOPNOTSUPP if place == section(prog) && !(place.starts_with('k') && place.contains('/')) => {
@@ -90,6 +101,21 @@ fn one(
         }
         _ => probe::attach_error(prog, place, e, &printed),
     })
+}
+
+/// A probe that has been let go is still there while a child of the host holds its descriptor, until its exec: the same program cannot
+/// be there twice.
+fn make_again(make: &dyn Fn() -> os::Result<Link>) -> os::Result<Link> {
+    let silent = Arc::new(Log::new(None, Level::Warn));
+    let mut link = Err(Errno(libc::EEXIST));
+    for _ in 0..20 {
+        std::thread::sleep(Duration::from_millis(5));
+        link = log::capture(&silent, make).0;
+        if !matches!(link, Err(Errno(libc::EEXIST))) {
+            break;
+        }
+    }
+    link
 }
 
 fn section(prog: ProgRef<'_>) -> String {

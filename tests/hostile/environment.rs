@@ -3,6 +3,8 @@
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use eunomia::{Error, Flow, Format, Kind, Options, Status, Vm};
 
@@ -586,4 +588,25 @@ fn closed_standard_descriptors_stay_free_of_ours() {
     lived.unwrap().unwrap();
     assert_eq!(taken, []);
     drop(clean);
+}
+
+/// Until its exec a child holds the parent's descriptors, too, and with them links that end with their last descriptor.
+#[test]
+fn programs_attach_again_while_the_host_starts_commands() {
+    needs_root!();
+    let over = AtomicBool::new(false);
+    let vm = opened(&package(CALLS));
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !over.load(Relaxed) {
+                assert!(Command::new("true").status().unwrap().success());
+            }
+        });
+        let again = (0..40).try_for_each(|_| {
+            vm.attach()?;
+            vm.detach()
+        });
+        over.store(true, Relaxed);
+        again.unwrap();
+    });
 }
