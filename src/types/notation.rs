@@ -106,8 +106,11 @@ fn nibbles(value: u128, out: &mut Out) {
 /// Return addresses, as an array of texts: most are beyond what a number of JSON is sure to keep.
 fn stack(bytes: &[u8], out: &mut Out) {
     let mut before: &[u8] = b"[\"0x";
-    for frame in bytes.chunks_exact(8) {
-        let address = u64::from_le_bytes(*frame.first_chunk().unwrap_or(&[0; 8]));
+    for frame in bytes.chunks(8) {
+        // A record that ends within a frame goes on with zeros.
+        let mut address = [0; 8];
+        address[..frame.len()].copy_from_slice(frame);
+        let address = u64::from_le_bytes(address);
         if address == 0 {
             break;
         }

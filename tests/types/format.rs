@@ -257,6 +257,7 @@ fn a_stack_ends_with_its_first_zero() {
     assert_eq!(value(&ty, &record(&[0, 1, 2, 3])), json!([]));
     assert_eq!(value(&ty, &record(&[1, 2, 3, 4, 5])), json!(["0x1", "0x2", "0x3", "0x4"]));
     assert_eq!(value(&ty, &record(&[1])), json!(["0x1"]), "and with the record");
+    assert_eq!(value(&ty, &record(&[1, 0x1234])[..10]), json!(["0x1", "0x1234"]), "even within a frame");
     assert_eq!(text(&ty, &record(&[1, 2])), r#"["0x1","0x2"]"#);
 }
 
