@@ -1,6 +1,9 @@
 //! The C interface from C: each program of tests/c is compiled against the shared library and run natively, under
-//! valgrind, and with the address sanitizer in its own code. The header and the layout are compared with the committed
+//! valgrind, and with the sanitizers of addresses and of undefined behaviour in its own code. The header and the layout are compared with the committed
 //! ones; `cargo xtask symbols` does so with the exports of the library that ships.
+
+#[path = "support/sanitizer.rs"]
+mod sanitizer;
 
 use std::os::unix::fs::{MetadataExt, symlink};
 use std::path::{Path, PathBuf};
@@ -19,7 +22,7 @@ const HEADER: &str = include_str!(concat!(env!("OUT_DIR"), "/eunomia.h"));
 enum Way {
     Native,
     Valgrind,
-    Sanitizer,
+    Sanitizers,
 }
 
 /// The programs of tests/c that need the kernel; each is three tests.
@@ -39,8 +42,8 @@ macro_rules! programs {
             }
 
             #[test]
-            fn hold_with_the_address_sanitizer() {
-                run(stringify!($name), Way::Sanitizer);
+            fn hold_with_sanitizers() {
+                run(stringify!($name), Way::Sanitizers);
             }
         }
     )* };
@@ -51,7 +54,12 @@ programs! { arguments batch callback cycles epoll events guest host poison sizes
 #[test]
 fn a_rejected_program_leaves_words_and_prints_nothing() {
     run("verifier", Way::Native);
-    run("verifier", Way::Sanitizer);
+    run("verifier", Way::Sanitizers);
+}
+
+#[test]
+fn the_sanitizers_find_errors() {
+    sanitizer::finds_errors(&sanitizer::MEMORY, &folder("bin"));
 }
 
 #[test]
@@ -79,7 +87,7 @@ fn run(name: &str, way: Way) {
     let (tag, repeats, runner, flags): (_, _, &[&str], &[&str]) = match way {
         Way::Native => ("native", "1000", &[], &[]),
         Way::Valgrind => ("valgrind", "10", &VALGRIND, &[]),
-        Way::Sanitizer => ("sanitizer", "100", &[], &["-fsanitize=address"]),
+        Way::Sanitizers => ("sanitizers", "100", &[], &sanitizer::MEMORY),
     };
     let program = folder("bin").join(format!("{name}-{tag}"));
     let source = format!("{ROOT}/tests/c/{name}.c");

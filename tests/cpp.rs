@@ -1,12 +1,12 @@
 //! The interface for C++: eunomia.hpp compiles without a warning wherever C++17 is, tests/cpp runs natively and with
-//! the address sanitizer, and every function of the C header can be reached.
+//! sanitizers, and every function of the C header can be reached.
 
 mod support;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use support::{host, root};
+use support::{host, root, sanitizer};
 
 /// A folder for what the tests make.
 fn folder(name: &str) -> PathBuf {
@@ -36,14 +36,14 @@ fn exceptions_and_lifetimes_hold() {
 }
 
 #[test]
-fn exceptions_and_lifetimes_hold_with_the_address_sanitizer() {
-    run("sanitizer", &["-fsanitize=address,undefined"], "30", &[]);
+fn exceptions_and_lifetimes_hold_with_sanitizers() {
+    run("sanitizer", &sanitizer::MEMORY, "30", &[]);
 }
 
-/// Without random addresses, which this sanitizer does not get on with.
 #[test]
 fn nothing_races() {
-    run("threads", &["-fsanitize=thread"], "20", &["setarch", "--addr-no-randomize"]);
+    sanitizer::finds_errors(&sanitizer::THREADS, &folder("threads"));
+    run("threads", &sanitizer::THREADS, "20", &["setarch", "--addr-no-randomize"]);
 }
 
 #[test]

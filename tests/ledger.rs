@@ -6,12 +6,13 @@
 
 mod support;
 
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 use std::{process, thread};
 
 use eunomia::vm::Batch;
 use eunomia::{Event, EventKind, Flow, Format, Kind, Options, Status, Vm};
+use support::guest::{Handler, guest};
 
 /// Events of one call of getpgid(2).
 const BURST: u64 = 64;
@@ -140,6 +141,21 @@ fn consume(vm: &Vm, way: Way, seen: &mut Seen) -> bool {
 fn produce() {
     // SAFETY: plain numbers.
     unsafe { libc::getpgid(0) };
+    BURSTS.fetch_add(1, Relaxed);
+}
+
+/// How many there were.
+static BURSTS: AtomicU64 = AtomicU64::new(0);
+
+fn produce_from_two_threads<'a>(scope: &'a thread::Scope<'a, '_>, over: &'a AtomicBool) {
+    for _ in 0..2 {
+        scope.spawn(|| {
+            while !over.load(Relaxed) {
+                produce();
+                thread::yield_now();
+            }
+        });
+    }
 }
 
 fn produce_on_each_cpu() {
@@ -172,14 +188,7 @@ fn balances(package: &[u8], options: Options, way: Way, wanted: u64, random: &mu
     let over = AtomicBool::new(false);
     let produced = || vm.var_get_json("produced").unwrap().parse::<u64>().unwrap();
     thread::scope(|scope| {
-        for _ in 0..2 {
-            scope.spawn(|| {
-                while !over.load(Relaxed) {
-                    produce();
-                    thread::yield_now();
-                }
-            });
-        }
+        produce_from_two_threads(scope, &over);
         while produced() < wanted {
             consume(&vm, way, &mut seen);
             if random.below(4) == 0 {
@@ -209,6 +218,70 @@ fn balances(package: &[u8], options: Options, way: Way, wanted: u64, random: &mu
     }
 }
 
+/// The same through a guest. Only the host knows how much was produced, for the package is the guest's.
+fn guest_balances(
+    package: &[u8],
+    options: Options,
+    handler: Handler,
+    wanted: u64,
+    random: &mut Random,
+) -> u64 {
+    let is_perf = options.perf_pages > 0;
+    let mut package: serde_json::Value = serde_json::from_slice(package).unwrap();
+    package["runtime_args"] = serde_json::json!({ "only_tgid": process::id() });
+    let vm = Vm::new(options).unwrap();
+    vm.open(&guest(package.to_string().as_bytes(), handler), Kind::Wasm as u32).unwrap();
+    let (runs, over) = (AtomicBool::new(false), AtomicBool::new(false));
+    let mut seen = Seen(Vec::new());
+    let first = BURSTS.load(Relaxed);
+    let produced = || BURST * (BURSTS.load(Relaxed) - first);
+    let accounted = || {
+        let stats = vm.stats();
+        assert_eq!(stats.malformed + stats.lost_queue, 0);
+        stats.events + stats.guest_dropped + stats.lost_kernel
+    };
+    thread::scope(|scope| {
+        let consumer = scope.spawn(|| {
+            vm.wasm_run(&["guest"], Format::Json, &mut |event: &Event| {
+                match event.kind {
+                    EventKind::Output => runs.store(true, Relaxed),
+                    EventKind::Sample => seen.take_json(event.data),
+                    _ => {}
+                }
+                if random.below(20_000) == 0 {
+                    thread::sleep(Duration::from_micros(random.below(3000)));
+                }
+                Flow::Continue
+            })
+        });
+        let pause = || thread::sleep(Duration::from_millis(1));
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while !runs.load(Relaxed) {
+            assert!(!consumer.is_finished() && Instant::now() < deadline, "the guest does not run");
+            pause();
+        }
+        thread::scope(|scope| {
+            produce_from_two_threads(scope, &over);
+            while produced() < wanted {
+                pause();
+            }
+            over.store(true, Relaxed);
+        });
+        while accounted() < produced() && Instant::now() < deadline {
+            pause();
+            if is_perf {
+                produce_on_each_cpu();
+            }
+        }
+        vm.stop();
+        assert_eq!(consumer.join().unwrap().unwrap_err().status, Status::Stopped);
+    });
+    let (stats, produced) = (vm.stats(), produced());
+    assert_eq!((accounted(), seen.count()), (produced, stats.events), "{handler:?}: {stats:?}");
+    assert!(stats.guest_dropped > 0, "{handler:?}: {stats:?}");
+    produced
+}
+
 #[test]
 fn what_was_produced_came_or_is_accounted_for() {
     needs_root!();
@@ -218,7 +291,8 @@ fn what_was_produced_came_or_is_accounted_for() {
     let sizes = [ring(16 << 10), small, ring(256 << 10), large];
     let ways = [Way::Callback, Way::Json, Way::Read, Way::Queue];
     let perf = perf();
-    let share = all / (ways.len() as u64 * (sizes.len() as u64 + 2)) + 1;
+    let handlers = [Handler::Single, Handler::Batch];
+    let share = all / ((ways.len() + handlers.len()) as u64 * (sizes.len() as u64 + 2)) + 1;
     let mut produced = 0;
     for way in ways {
         for package in &sizes {
@@ -227,6 +301,15 @@ fn what_was_produced_came_or_is_accounted_for() {
         for perf_pages in [2, 16] {
             let options = Options { perf_pages, ..Options::default() };
             produced += balances(&perf, options, way, share, &mut random);
+        }
+    }
+    for handler in handlers {
+        for package in &sizes {
+            produced += guest_balances(package, Options::default(), handler, share, &mut random);
+        }
+        for perf_pages in [2, 16] {
+            let options = Options { perf_pages, ..Options::default() };
+            produced += guest_balances(&perf, options, handler, share, &mut random);
         }
     }
     assert!(produced >= all, "{produced} of {all}");

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::Command;
 
-use super::support::{host, root};
+use super::support::{host, root, sanitizer};
 
 /// Every language and the command that runs its runner, on a table as JSON and as lines.
 pub fn all(packages: &Path, table: &Path, lines: &Path) -> Vec<(&'static str, Command)> {
@@ -36,7 +36,7 @@ fn cpp(folder: &Path) -> Command {
     let program = folder.join("runner-cpp");
     let mut sources = host::objects(&SHARED, folder);
     sources.push(root().join("tests/conformance/cpp/calls.cpp"));
-    host::link("c++", &["-std=c++17", "-fsanitize=address,undefined"], &sources, &program);
+    host::link("c++", &[&["-std=c++17"], &sanitizer::MEMORY[..]].concat(), &sources, &program);
     Command::new(program)
 }
 

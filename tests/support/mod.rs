@@ -5,8 +5,10 @@ pub mod binding;
 pub mod child;
 pub mod elf;
 pub mod example;
+pub mod guest;
 pub mod host;
 pub mod kernel;
+pub mod sanitizer;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

@@ -1,0 +1,179 @@
+//! Lives of packages and guests, one after the other beside one that stays, for as long as is asked for: memory, descriptors
+//! and threads are the same in the end.
+//!
+//! `make test` does it for 15 seconds, `make soak` for an hour, `make soak DURATION=600` for ten minutes.
+#![allow(missing_docs)]
+
+mod support;
+
+use std::fs;
+use std::process;
+use std::time::{Duration, Instant};
+
+use eunomia::vm::Batch;
+use eunomia::{Event, EventKind, Flow, Format, Kind, Options, Status, Vm};
+use serde_json::{Value, json};
+use support::guest::{Handler, guest};
+use support::kernel::{Watch, descriptors};
+
+/// What the process has of what must not grow. Memory that malloc keeps at hand for each thread counts as given out and grows a
+/// little for long, unless it is told to keep none, as `make soak` does.
+#[derive(Clone, Copy, Debug, Default)]
+struct Sample {
+    /// Kilobytes that malloc has given out.
+    heap: usize,
+    /// Kilobytes resident.
+    resident: usize,
+    descriptors: usize,
+    threads: usize,
+}
+
+fn sample() -> Sample {
+    let status = fs::read_to_string("/proc/self/status").unwrap();
+    let number = |key: &str| {
+        let line = status.lines().find_map(|line| line.strip_prefix(key)).unwrap();
+        line.split_whitespace().next().unwrap().parse().unwrap()
+    };
+    // SAFETY: no arguments.
+    let heap = unsafe { libc::mallinfo2() };
+    Sample {
+        heap: (heap.uordblks + heap.hblkhd) / 1024,
+        resident: number("VmRSS:"),
+        descriptors: descriptors().len(),
+        threads: number("Threads:"),
+    }
+}
+
+/// A package of this process that sends `burst` events at each getpgid(2).
+fn package(source: &str, burst: u32) -> Vec<u8> {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("package.json");
+    support::package_file(source, &path);
+    let mut package: Value = serde_json::from_slice(&fs::read(path).unwrap()).unwrap();
+    package["runtime_args"] = json!({ "target": process::id(), "burst": burst });
+    package.to_string().into_bytes()
+}
+
+fn trigger() {
+    // SAFETY: plain numbers.
+    unsafe { libc::getpgid(0) };
+}
+
+fn poll(vm: &Vm, format: Format) -> usize {
+    vm.poll(0, format, &mut |_: &Event| Flow::Continue).unwrap()
+}
+
+/// A life with all that a host does.
+fn package_life(package: &[u8], queue: bool) -> u64 {
+    let vm = Vm::new(Options::default()).unwrap();
+    vm.open(package, Kind::Json as u32).unwrap();
+    vm.describe().unwrap();
+    for _ in 0..2 {
+        vm.attach().unwrap();
+        if queue {
+            vm.queue_start(1 << 20).unwrap();
+        }
+        trigger();
+        for format in [Format::Json, Format::Text] {
+            vm.poll(100, format, &mut |_: &Event| Flow::Continue).unwrap();
+            trigger();
+        }
+        let _ = vm.read(100, Format::Raw, &mut vec![0; 64 << 10], &mut Batch::default());
+        vm.var_get_json("calls").unwrap();
+        if queue {
+            vm.queue_stop().unwrap();
+        }
+        vm.detach().unwrap();
+    }
+    vm.stats().events
+}
+
+fn guest_life(module: &[u8]) -> u64 {
+    let vm = Vm::new(Options::default()).unwrap();
+    vm.open(module, Kind::Wasm as u32).unwrap();
+    let mut count = 0;
+    let ended = vm.wasm_run(&["guest"], Format::Json, &mut |event: &Event| {
+        count += u32::from(event.kind == EventKind::Sample);
+        if count > 20 {
+            vm.stop();
+        } else {
+            trigger();
+        }
+        Flow::Continue
+    });
+    assert_eq!(ended.unwrap_err().status, Status::Stopped);
+    vm.stats().events
+}
+
+fn refused_lives(rejected: &[u8], package: &[u8]) {
+    let vm = Vm::new(Options::default()).unwrap();
+    vm.open(rejected, Kind::Json as u32).unwrap();
+    assert_eq!(vm.load().unwrap_err().status, Status::Verifier);
+    let vm = Vm::new(Options::default()).unwrap();
+    assert!(vm.open(&package[..package.len() / 2], Kind::Json as u32).is_err());
+    vm.open(package, Kind::Json as u32).unwrap();
+    assert_eq!(vm.var_set_json("burst", "-1").unwrap_err().status, Status::Type);
+}
+
+#[test]
+fn what_a_process_has_does_not_grow() {
+    needs_root!();
+    let seconds = std::env::var("EUNOMIA_SOAK").map_or(15, |text| text.parse().unwrap());
+    let calls = package("tests/bpf/calls.bpf.c", 50);
+    let rejected = {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("package.json");
+        support::package_file("tests/bpf/rejected.bpf.c", &path);
+        fs::read(path).unwrap()
+    };
+    let guests = [Handler::Single, Handler::Batch].map(|handler| guest(&calls, handler));
+    let watch = Watch::new();
+    let steady = Vm::new(Options::default()).unwrap();
+    steady.open(&calls, Kind::Json as u32).unwrap();
+    steady.attach().unwrap();
+    let (start, mut samples, mut lives, mut events) = (Instant::now(), Vec::new(), 0u64, 0);
+    let length = Duration::from_secs(seconds);
+    while start.elapsed() < length || samples.len() < 2 {
+        events += package_life(&calls, lives % 2 == 0);
+        events += guest_life(&guests[lives as usize % 2]);
+        refused_lives(&rejected, &calls);
+        while poll(&steady, Format::Json) > 0 {}
+        lives += 1;
+        // 40 in all, the first when everything has been done often enough to have what it keeps.
+        if lives > 40 && start.elapsed() >= length * (samples.len() as u32 + 10) / 50 {
+            samples.push(sample());
+            println!(
+                "{:6} s {lives:8} lives {events:12} events {:?}",
+                start.elapsed().as_secs(),
+                samples[samples.len() - 1]
+            );
+        }
+    }
+    let stats = steady.stats();
+    assert!(stats.events > 0 && stats.malformed == 0, "{stats:?}");
+    drop(steady);
+    watch.is_clean();
+    let middle = |samples: &[Sample]| {
+        let of = |value: fn(&Sample) -> usize| {
+            let mut values: Vec<usize> = samples.iter().map(value).collect();
+            values.sort_unstable();
+            values[values.len() / 2]
+        };
+        Sample {
+            heap: of(|s| s.heap),
+            resident: of(|s| s.resident),
+            descriptors: of(|s| s.descriptors),
+            threads: of(|s| s.threads),
+        }
+    };
+    let (first, second) = samples.split_at(samples.len() / 2);
+    let (first, second) = (middle(first), middle(second));
+    println!(
+        "{lives} lives, {events} events; in the middle of the first half {first:?}, of the second {second:?}"
+    );
+    assert_eq!((first.descriptors, first.threads), (second.descriptors, second.threads));
+    assert!(
+        second.heap <= first.heap + 64 && second.resident <= first.resident + 512,
+        "{first:?}, then {second:?}"
+    );
+}
