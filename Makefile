@@ -34,7 +34,7 @@ export PATH := $(PATH):$(HOME)/.cargo/bin:/usr/sbin:/sbin
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 .SECONDEXPANSION:
-.PHONY: FORCE help run test lint fmt header size notice install dist archive container wheel bench vm clean setup setup-wasm setup-python setup-test setup-bench setup-lint setup-vm packages matrix
+.PHONY: FORCE help run test soak fuzz lint fmt header size notice install dist archive container wheel bench vm clean setup setup-wasm setup-python setup-test setup-fuzz setup-bench setup-lint setup-vm packages matrix
 
 help: ## list these targets
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
@@ -45,9 +45,16 @@ run: target/examples/events $(BOOTSTRAP) ## print program starts and ends as JSO
 test: setup-test $(LIB) archive packages matrix $(HOSTS) ## run every test on this kernel
 	cargo test --workspace --no-fail-fast --features eunomia/channel
 
+soak: setup-test $(ECC) ## start and end packages and guests for an hour or DURATION=SECONDS; memory stays the same
+	EUNOMIA_SOAK=$(or $(DURATION),3600) GLIBC_TUNABLES=glibc.malloc.tcache_count=0 cargo test --features eunomia/channel,eunomia/own-libbpf --test soak -- --nocapture
+
+fuzz: setup-fuzz $(ECC) ## fuzz each target of tests/fuzz; DURATION=SECONDS for each, 30 without
+	tests/fuzz/run.sh $(or $(DURATION),30)
+
 lint: setup-lint ## check formatting, warnings and the rules of the architecture
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --features eunomia/channel -- -D warnings
+	cd tests/fuzz && cargo fmt --check && cargo clippy --target-dir ../../target -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --package eunomia --features channel
 	clang-format --dry-run -Werror $(C_FILES)
 	shellcheck $(SHELL_FILES)
@@ -62,6 +69,7 @@ lint: setup-lint ## check formatting, warnings and the rules of the architecture
 
 fmt: setup-lint ## format Rust, C, Python and Go
 	cargo fmt --all
+	cd tests/fuzz && cargo fmt
 	clang-format -i $(C_FILES)
 	$(RUFF) format $(PYTHON)
 	gofmt -w $(GO_FILES)
@@ -138,6 +146,8 @@ setup-wasm:
 	@tools/setup.sh wasm
 setup-test:
 	@tools/setup.sh test
+setup-fuzz:
+	@tools/setup.sh fuzz
 setup-bench:
 	@tools/setup.sh bench
 setup-lint:

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Makes a Debian 12 machine ready: installs the packages that are missing, checks Rust, mounts tracefs and bpffs.
 # Says what it changes and nothing else; run again it changes nothing and says nothing.
-# usage: tools/setup.sh [wasm|python|go|test|bench|lint|vm]...   (each word adds what only that work needs)
+# usage: tools/setup.sh [wasm|python|go|test|fuzz|bench|lint|vm]...   (each word adds what only that work needs)
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -75,6 +75,11 @@ need_test() {
     # What ecli pushes to and pulls from, and whose signatures it reads.
     need docker-registry docker-registry
     need minisign minisign
+}
+
+need_fuzz() {
+    # libFuzzer is built from the sources that libfuzzer-sys brings.
+    need g++ g++
 }
 
 need_bench() {
@@ -169,8 +174,8 @@ add_std_source
 need_base
 for work in "$@"; do
     case $work in
-    wasm | python | go | test | bench | lint | vm) "need_$work" ;;
-    *) fail "unknown word \"$work\"; usage: tools/setup.sh [wasm|python|go|test|bench|lint|vm]..." ;;
+    wasm | python | go | test | fuzz | bench | lint | vm) "need_$work" ;;
+    *) fail "unknown word \"$work\"; usage: tools/setup.sh [wasm|python|go|test|fuzz|bench|lint|vm]..." ;;
     esac
 done
 install_packages

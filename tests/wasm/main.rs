@@ -11,4 +11,5 @@ mod hostile;
 mod libc;
 mod limits;
 mod objects;
+mod script;
 mod wasi;

@@ -1,0 +1,171 @@
+//! What the targets share: types made of the input, and what they look at when an input is done with.
+
+#[path = "../../types/blob.rs"]
+#[allow(dead_code, missing_docs)] // a part of it is used
+mod blob;
+
+use eunomia::types::{Btf, Type, ValueFormat};
+use libfuzzer_sys::arbitrary::{Result, Unstructured};
+use std::sync::Arc;
+
+use blob::{BOOL, Blob, CONST, SIGNED, STRUCT, TYPE_TAG, TYPEDEF, UNION};
+
+/// A small sound object, for metadata that is damaged.
+pub const OBJECT: &[u8] = include_bytes!("../seeds/object/hello.bpf.o");
+
+/// A type made of the input.
+pub struct Made {
+    /// The type.
+    pub ty: Arc<Type>,
+    /// Whether each of its bytes belongs to one value at most.
+    pub is_plain: bool,
+    /// Whether each value has a name of its own.
+    pub has_names: bool,
+    /// Whether nothing in it takes what a record has beyond the rest, as arrays of no elements do.
+    pub is_fixed: bool,
+    /// Whether members have formats.
+    pub is_formatted: bool,
+}
+
+/// Makes BTF with up to a dozen types, and of the last one a `Type`; `None` if that is beyond the limits or makes no sense.
+pub fn a_type(input: &mut Unstructured<'_>) -> Result<Option<Made>> {
+    let mut blob = Blob::new();
+    let mut types = Types { made: Vec::new(), is_plain: true, has_names: true, is_fixed: true };
+    for _ in 0..=input.int_in_range(0..=11)? {
+        types.add(&mut blob, input)?;
+    }
+    let Ok(mut btf) = Btf::parse(&blob.bytes()) else { return Ok(None) };
+    let formats: Vec<&str> = ValueFormat::names().split([',', ' ']).filter(|name| !name.is_empty()).collect();
+    let mut told = Vec::new();
+    for _ in 0..input.int_in_range(0..=3)? {
+        told.push(["s", *input.choose(&NAMES)?, *input.choose(&formats)?]);
+    }
+    btf.set_formats(&mut told.iter().copied(), &mut |_, _| ());
+    let ty = Type::from_btf(&btf, btf.len() - 1).ok();
+    Ok(ty.map(|ty| Made {
+        ty,
+        is_plain: types.is_plain,
+        has_names: types.has_names,
+        is_fixed: types.is_fixed,
+        is_formatted: !told.is_empty(),
+    }))
+}
+
+const NAMES: [&str; 8] = ["a", "b", "comm", "pid", "", "\"quoted\\", "long_name_of_a_member", "ä\u{1}"];
+
+/// The types that were made: id, bytes, alignment.
+struct Types {
+    made: Vec<(u32, u32, u32)>,
+    is_plain: bool,
+    has_names: bool,
+    is_fixed: bool,
+}
+
+impl Types {
+    fn add(&mut self, blob: &mut Blob, input: &mut Unstructured<'_>) -> Result<()> {
+        let name = *input.choose(&NAMES)?;
+        let kind =
+            if self.made.is_empty() { input.int_in_range(0..=3)? } else { input.int_in_range(0..=10)? };
+        let made = match kind {
+            0 => {
+                let size = *input.choose(&[1, 2, 4, 8, 16])?;
+                // No more than one: that is how compilers use them. 2 is a character.
+                (blob.int(name, size, *input.choose(&[0, SIGNED, BOOL, 2])?), size, size)
+            }
+            1 => {
+                let size = *input.choose(&[4, 8, 16])?;
+                (blob.float(name, size), size, size)
+            }
+            2 => {
+                let size = *input.choose(&[1, 2, 4, 8])?;
+                let constants: Vec<_> =
+                    self.constants(input)?.iter().map(|(name, value)| (*name, *value as i32)).collect();
+                (blob.enumeration(name, size, input.arbitrary()?, &constants), size, size)
+            }
+            3 => (blob.enumeration64(name, input.arbitrary()?, &self.constants(input)?), 8, 8),
+            4 => (blob.ptr(self.any(input)?.0), 8, 8),
+            5 | 6 => {
+                let (id, size, align) = self.any(input)?;
+                let count = input.int_in_range(0..=17)?;
+                self.is_fixed &= count > 0;
+                (blob.array(id, count), size.saturating_mul(count), align)
+            }
+            7 => {
+                let (id, size, align) = self.any(input)?;
+                // 9 and 11 are volatile and restrict.
+                (blob.alias(*input.choose(&[TYPEDEF, CONST, TYPE_TAG, 9, 11])?, name, id), size, align)
+            }
+            8 => self.bit_fields(blob, input)?,
+            _ => self.structure(blob, input)?,
+        };
+        self.made.push(made);
+        Ok(())
+    }
+
+    fn any(&self, input: &mut Unstructured<'_>) -> Result<(u32, u32, u32)> {
+        Ok(self.made[input.choose_index(self.made.len())?])
+    }
+
+    fn structure(&mut self, blob: &mut Blob, input: &mut Unstructured<'_>) -> Result<(u32, u32, u32)> {
+        let (is_union, mut end, mut most) = (input.ratio(1, 4)?, 0u32, 1);
+        self.is_plain &= !is_union;
+        let mut members: Vec<(&str, u32, u32)> = Vec::new();
+        for _ in 0..input.int_in_range(0..=6)? {
+            let (id, size, align) = self.any(input)?;
+            let offset = if is_union { 0 } else { end.next_multiple_of(align) };
+            let odd = input.ratio(1, 32)?;
+            self.is_plain &= !odd;
+            let bit = if odd { input.arbitrary()? } else { offset.saturating_mul(8) };
+            members.push((self.name(&members, input)?, id, bit));
+            end = end.max(offset.saturating_add(size)).min(1 << 24);
+            most = most.max(align);
+        }
+        let size = end.next_multiple_of(most);
+        Ok((blob.structure(if is_union { UNION } else { STRUCT }, "s", size, &members), size, most))
+    }
+
+    fn constants(&mut self, input: &mut Unstructured<'_>) -> Result<Vec<(&'static str, u64)>> {
+        let mut constants: Vec<(&str, u64)> = Vec::new();
+        for _ in 0..input.int_in_range(0..=3)? {
+            let name = *input.choose(&NAMES)?;
+            self.has_names &= !name.is_empty() && constants.iter().all(|(other, _)| *other != name);
+            constants.push((name, input.arbitrary()?));
+        }
+        Ok(constants)
+    }
+
+    /// A name for one more member.
+    fn name<T>(&mut self, others: &[(&str, u32, T)], input: &mut Unstructured<'_>) -> Result<&'static str> {
+        let name = *input.choose(&NAMES)?;
+        self.has_names &= !name.is_empty() && others.iter().all(|(other, ..)| *other != name);
+        Ok(name)
+    }
+
+    fn bit_fields(&mut self, blob: &mut Blob, input: &mut Unstructured<'_>) -> Result<(u32, u32, u32)> {
+        let mut int = |signed| blob.int("bits", 4, signed);
+        let ints = [int(0), int(SIGNED)];
+        let (mut bit, mut members): (u32, Vec<(&str, u32, (u32, u32))>) = (0, Vec::new());
+        for _ in 0..input.int_in_range(0..=6)? {
+            let width: u32 = input.int_in_range(1..=31)?;
+            // One does not lie across two words.
+            if bit % 32 + width > 32 {
+                bit = bit.next_multiple_of(32);
+            }
+            members.push((self.name(&members, input)?, *input.choose(&ints)?, (bit, width)));
+            bit += width;
+        }
+        let size = bit.div_ceil(32) * 4;
+        Ok((blob.bit_fields("s", size, &members), size, 4))
+    }
+}
+
+/// The number of descriptors that this process has open.
+pub fn descriptors() -> usize {
+    std::fs::read_dir("/proc/self/fd").expect("proc is mounted").count()
+}
+
+/// What run.sh has compiled: a file in target/fuzz/packages, which `FUZZ_PACKAGES` names.
+pub fn compiled(file: &str) -> Vec<u8> {
+    let folder = std::env::var("FUZZ_PACKAGES").expect("run.sh sets it");
+    std::fs::read(format!("{folder}/{file}")).expect("run.sh has compiled it")
+}

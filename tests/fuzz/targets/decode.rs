@@ -1,0 +1,42 @@
+//! Random records, of any length, by random types: JSON that is JSON, and text, without end or panic.
+#![no_main]
+
+use eunomia::types::Plan;
+use libfuzzer_sys::arbitrary::Unstructured;
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|data: &[u8]| {
+    let mut input = Unstructured::new(data);
+    let Ok(Some(made)) = fuzz::a_type(&mut input) else { return };
+    let Ok(plan) = Plan::new(&made.ty) else { return };
+    let record = input.take_rest();
+    let (mut json, mut text) = (Vec::new(), Vec::new());
+    plan.json(record, &mut json);
+    let is_longer = record.len() > made.ty.size || !made.is_fixed;
+    assert!(
+        is_longer || json.len() <= plan.longest(),
+        "{} bytes, at most {} foreseen",
+        json.len(),
+        plan.longest()
+    );
+    let read: Result<serde_json::Value, _> = serde_json::from_slice(&json);
+    assert!(read.is_ok(), "{read:?} in {}", String::from_utf8_lossy(&json));
+    // Beyond its end a record is zero.
+    let mut whole = record.to_vec();
+    whole.resize(made.ty.size.max(record.len()), 0);
+    let mut again = Vec::new();
+    plan.json(&whole, &mut again);
+    assert!(json == again || !made.is_fixed, "{}", difference(&json, &again));
+    plan.text_header(&mut text);
+    plan.text_row(b"12:00:00", record, &mut text);
+    plan.text_value(record, &mut text);
+    plan.text_members(record, "comm", &mut text);
+    plan.slots(record);
+    assert!(std::str::from_utf8(&text).is_ok(), "{}", String::from_utf8_lossy(&text));
+});
+
+fn difference(one: &[u8], other: &[u8]) -> String {
+    let same = one.iter().zip(other).take_while(|(one, other)| one == other).count();
+    let [one, other] = [one, other].map(|text| String::from_utf8_lossy(&text[same..]));
+    format!("same in {same} bytes, then {one:?} and {other:?}")
+}
