@@ -125,12 +125,11 @@ impl<'a> Reader<'a> {
     fn take(&mut self, source: &Shape, cpu: i32, key: Option<&[u8]>, data: &[u8]) -> bool {
         self.other = self.batch.count > 0 && self.batch.source != source.index as u32;
         if !self.other {
-            self.line.clear();
-            self.render(source, cpu, key, data);
-            self.batch.need += self.line.len();
-            let end = self.batch.len + self.line.len();
+            let len = self.render(source, cpu, key, data);
+            self.batch.need += len;
+            let end = self.batch.len + len;
             if let Some(room) = self.buf.get_mut(self.batch.len..end) {
-                room.copy_from_slice(self.line);
+                room.copy_from_slice(&self.line[..len]);
                 (self.batch.len, self.batch.source) = (end, source.index as u32);
                 self.batch.count += 1;
                 self.bytes += (key.map_or(0, <[u8]>::len) + data.len()) as u64;
@@ -145,29 +144,43 @@ impl<'a> Reader<'a> {
         false
     }
 
+    /// Writes the record at the beginning of `line`, over what it holds; says how many bytes. A line that were cleared for
+    /// each record would have its room made and zeroed for each, which takes several times what writing it does.
     #[cfg_attr(small, optimize(speed))]
-    fn render(&mut self, source: &Shape, cpu: i32, key: Option<&[u8]>, data: &[u8]) {
-        if self.format == Format::Raw {
-            return self.render_raw(cpu, key.unwrap_or_default(), data);
+    fn render(&mut self, source: &Shape, cpu: i32, key: Option<&[u8]>, data: &[u8]) -> usize {
+        let end = match (key, &source.record, self.format) {
+            (.., Format::Raw) => return self.render_raw(cpu, key.unwrap_or_default(), data),
+            (None, Some(plan), Format::Text) => plan.text_row_at(0, &self.time, data, self.line),
+            (None, Some(plan), _) => plan.json_at(0, data, self.line),
+            _ => self.render_other(source, key, data),
+        };
+        match self.line.get_mut(end) {
+            Some(scratch) => *scratch = b'\n',
+            None => self.line.push(b'\n'),
         }
+        end + 1
+    }
+
+    /// Entries of maps, and records whose type is unknown.
+    fn render_other(&mut self, source: &Shape, key: Option<&[u8]>, data: &[u8]) -> usize {
         let line = &mut *self.line;
-        match (key, &source.record, self.format) {
-            (Some(key), ..) => {
+        line.clear();
+        match (key, self.format) {
+            (Some(key), _) => {
                 let mut text = Vec::new();
                 source.map.key.json(key, &mut text);
                 entry_text(source, self.format, &self.time, &text, data, line);
             }
-            (None, Some(plan), Format::Text) => plan.text_row(&self.time, data, line),
-            (None, Some(plan), _) => plan.json(data, line),
-            (None, None, Format::Text) => hex_text(&self.time, data, line),
-            (None, None, _) => hex_json(data, line),
+            (None, Format::Text) => hex_text(&self.time, data, line),
+            (None, _) => hex_json(data, line),
         }
-        line.push(b'\n');
+        line.len()
     }
 
     /// `eunomia_record`, the data, then the key; each part begins 8-aligned.
     #[cfg_attr(small, optimize(speed))]
-    fn render_raw(&mut self, cpu: i32, key: &[u8], data: &[u8]) {
+    fn render_raw(&mut self, cpu: i32, key: &[u8], data: &[u8]) -> usize {
+        self.line.clear();
         let size = HEAD + data.len().next_multiple_of(8) + key.len().next_multiple_of(8);
         for number in [size as u32, data.len() as u32, key.len() as u32, cpu as u32] {
             self.line.extend_from_slice(&number.to_ne_bytes());
@@ -176,6 +189,7 @@ impl<'a> Reader<'a> {
             self.line.extend_from_slice(part);
             self.line.resize(self.line.len().next_multiple_of(8), 0);
         }
+        self.line.len()
     }
 }
 
