@@ -2,6 +2,7 @@
 # What is built: target/dist (the library as it ships), target/packages (the examples), target/debug (tools, tests).
 
 DURATION =
+ROWS =
 KERNEL = 5.10 6.1 6.12 7.2 running
 PREFIX = /usr/local
 DESTDIR =
@@ -27,7 +28,7 @@ RUFF := $(VENV)/ruff --config bindings/python/pyproject.toml
 PYTHON := bindings/python examples/python tests/conformance/python benches/figures
 
 # Ours alone: libbpf, libelf and zlib are built by makefiles that know these names too.
-unexport DURATION KERNEL PREFIX DESTDIR
+unexport DURATION KERNEL ROWS PREFIX DESTDIR
 MAKEOVERRIDES =
 
 export PATH := $(PATH):$(HOME)/.cargo/bin:/usr/sbin:/sbin
@@ -53,6 +54,7 @@ fuzz: setup-fuzz $(ECC) ## fuzz each target of tests/fuzz; DURATION=SECONDS for 
 
 lint: setup-lint ## check formatting, warnings and the rules of the architecture
 	cargo fmt --all --check
+	cd benches/libbpf_rs && cargo fmt --check
 	cargo clippy --workspace --all-targets --features eunomia/channel -- -D warnings
 	cd tests/fuzz && cargo fmt --check && cargo clippy --target-dir ../../target -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --package eunomia --features channel
@@ -70,6 +72,7 @@ lint: setup-lint ## check formatting, warnings and the rules of the architecture
 fmt: setup-lint ## format Rust, C, Python and Go
 	cargo fmt --all
 	cd tests/fuzz && cargo fmt
+	cd benches/libbpf_rs && cargo fmt
 	clang-format -i $(C_FILES)
 	$(RUFF) format $(PYTHON)
 	gofmt -w $(GO_FILES)
@@ -126,9 +129,9 @@ wheel: setup-python $(LIB) ## build the wheel of the Python binding in target/di
 	EUNOMIA_LIBRARY=$(abspath $(LIB)) $(VENV)/python -m build --wheel --no-isolation --outdir $(DIST) bindings/python
 	$(VENV)/python -m auditwheel show $(DIST)/eunomia-$(VERSION)-py3-*.whl
 
-bench: setup-test setup-bench $(LIB) packages ## compare with plain libbpf, hand-written C and bpftrace, see docs/performance.md
+bench: setup-test setup-bench $(LIB) packages ## measure beside libbpf, libbpf-rs, hand-written C and bpftrace, write docs/benchmarks.md; ROWS=event for one part
 	cargo build --release --package ecc --package ecli
-	cargo bench --profile dev --bench figures
+	cargo bench --profile dev --bench figures -- $(ROWS)
 
 vm: setup-vm $(LIB) packages matrix ## ask other kernels under QEMU, and this one, what works; KERNEL=6.1 for one; write docs/kernels.md
 	for kernel in $(KERNEL); do tests/vm/run.sh $$kernel || exit; done

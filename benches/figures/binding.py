@@ -1,6 +1,6 @@
 """Events per second through the Python binding, and what many lives of a vm leave behind.
 
-usage: binding.py events PACKAGE          prints NAME and events per second, best and median of the rounds
+usage: binding.py events PACKAGE          prints NAME and events per second, the median of the rounds
        binding.py lives PACKAGE COUNT     prints the growth: descriptors and kB of resident memory
 """
 
@@ -75,7 +75,7 @@ def events(package: str) -> None:
         }
         for name, consume in ways.items():
             speeds = rounds(vm, consume)
-            print(name, max(speeds), statistics.median(speeds))
+            print(name, statistics.median(speeds))
 
 
 def resident_kb() -> int:

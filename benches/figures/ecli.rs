@@ -3,7 +3,7 @@
 use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpListener;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread;
@@ -11,18 +11,11 @@ use std::time::{Duration, Instant};
 
 use super::host::Host;
 use super::programs::{Built, sources};
-use super::{Result, object, output, package, root, row, size};
-
-/// Runs of everything; the medians count.
-const ROUNDS: usize = 7;
-
-/// ecli as it is installed; `make bench` builds it.
-fn binary() -> PathBuf {
-    root().join("target/release/ecli")
-}
+use super::report::{Figure, Report};
+use super::{RUNS, Result, columns, object, output, package, tool};
 
 fn ecli() -> Command {
-    Command::new(binary())
+    Command::new(tool("ecli"))
 }
 
 /// ecli with a package whose events do not come.
@@ -32,21 +25,17 @@ pub fn idle(package: &Path) -> Result<Host> {
     Ok(host)
 }
 
-/// Prints the rows.
-pub fn figures(built: &Built) -> Result<()> {
-    start_and_memory(built)?;
-    const MOST: u64 = 8_000_000;
-    let size = size(&binary())?;
-    row("ecli, stripped", "", &format!("{size} bytes"), "", "<= 8000000 bytes", size <= MOST);
-    flood(built)
+pub fn figures(built: &Built, report: &mut Report) -> Result<()> {
+    report.part("`ecli` beside a tool on plain libbpf and beside bpftrace: opensnoop as JSON");
+    start_and_memory(built, report)?;
+    report.part("A million events a second to /dev/null, on one core: CPU time for each");
+    flood(built, report)
 }
 
 // ---- start, and what it occupies then ----
 
 /// From nothing to the first event of opensnoop, in turns.
-fn start_and_memory(built: &Built) -> Result<()> {
-    const MOST_RATIO: f64 = 1.3;
-    const MOST_MS: f64 = 100.0;
+fn start_and_memory(built: &Built, report: &mut Report) -> Result<()> {
     const MOST_KB: f64 = 12_000.0;
     let package = package("opensnoop");
     let address = serve(fs::read(&package).map_err(|e| e.to_string())?)?;
@@ -57,56 +46,34 @@ fn start_and_memory(built: &Built) -> Result<()> {
     contestants[3].args(["run", "-j", "-n", &format!("http://{address}/package.json")]);
 
     let activity = AtomicBool::new(true);
-    let firsts = thread::scope(|scope| {
+    let runs = thread::scope(|scope| {
         scope.spawn(|| {
             while activity.load(Relaxed) {
                 let _ = fs::File::open("/dev/null");
                 thread::sleep(Duration::from_micros(100));
             }
         });
-        let firsts = (0..ROUNDS).map(|_| contestants.each_mut().map(first_event));
-        let firsts: Vec<[Result<First>; 4]> = firsts.collect();
+        let runs: Vec<Result<Vec<First>>> =
+            (0..RUNS).map(|_| contestants.iter_mut().map(first_event).collect()).collect();
         activity.store(false, Relaxed);
-        firsts
+        runs
     });
-    let mut times = [const { Vec::new() }; 4];
-    let mut sizes = [const { Vec::new() }; 4];
-    for first in firsts.into_iter().flat_map(|round| round.into_iter().enumerate()) {
-        let (contestant, first) = (first.0, first.1?);
-        times[contestant].push(first.ms);
-        sizes[contestant].push(first.resident_kb);
-    }
-    let [plain, ours, bpftrace, url] = times.map(median);
-    let [plain_kb, our_kb, bpftrace_kb, url_kb] = sizes.map(median);
+    let runs: Vec<Vec<First>> = runs.into_iter().collect::<Result<_>>()?;
+    let figures = |of: fn(&First) -> f64| {
+        columns(&runs.iter().map(|run| run.iter().map(of).collect()).collect::<Vec<_>>())
+    };
+    let times = figures(|first| first.ms);
+    let ms = |who, contestant: usize| Figure::new(who, times[contestant], "ms");
+    report.ratio("from nothing to its first line", ms("libbpf", 0), ms("", 1), Some(1.3), Some(100.0));
+    report.ratio("the same", ms("bpftrace", 2), ms("", 1), None, None);
+    report.more("the package from a web server on loopback", ms("from a file", 1), ms("", 3), None);
 
-    let ratio = ours / plain;
-    let shown = format!("ratio {ratio:.2}");
-    let reached = ratio <= MOST_RATIO && ours <= MOST_MS;
-    let name = "ecli: first event";
-    row(
-        name,
-        &format!("libbpf {plain:.1} ms"),
-        &format!("ecli {ours:.1} ms"),
-        &shown,
-        "<= 1.30 and <= 100 ms",
-        reached,
-    );
-    let shown = format!("ratio {:.2}", ours / bpftrace);
-    row("", &format!("bpftrace {bpftrace:.1} ms"), &format!("ecli {ours:.1} ms"), &shown, "", true);
-    let shown = format!("+{:.1} ms", url - ours);
-    row("  package from a URL", "", &format!("ecli {url:.1} ms"), &shown, "", true);
-
-    let name = "ecli: resident memory";
-    let shown = format!("bpftrace {bpftrace_kb:.0} kB");
-    row(
-        name,
-        &format!("libbpf {plain_kb:.0} kB"),
-        &format!("ecli {our_kb:.0} kB"),
-        &shown,
-        "<= 12000 kB",
-        our_kb <= MOST_KB,
-    );
-    row("  package from a URL", "", &format!("ecli {url_kb:.0} kB"), "", "<= 12000 kB", url_kb <= MOST_KB);
+    let sizes = figures(|first| first.resident_kb);
+    let kb = |who, contestant: usize| Figure::new(who, sizes[contestant], "kB");
+    report.ratio("most resident memory (VmHWM) by then", kb("bpftrace", 2), kb("", 1), None, None);
+    report.more("the same", kb("libbpf", 0), kb("", 1), None);
+    report.alone("the same", kb("", 1), Some(MOST_KB));
+    report.alone("the same, the package from a web server", kb("", 3), Some(MOST_KB));
     Ok(())
 }
 
@@ -146,29 +113,35 @@ fn serve(body: Vec<u8>) -> Result<String> {
 
 // ---- a million events a second ----
 
-/// Everybody writes to /dev/null and has one core; the events come from elsewhere.
-fn flood(built: &Built) -> Result<()> {
+/// Everybody has one core; the events come from elsewhere.
+fn flood(built: &Built, report: &mut Report) -> Result<()> {
     let mut plain = on_one_core(&built.plain_tool);
-    plain.arg(&built.signal_object);
-    let mut ours = ["json", "csv", "text"].map(|format| {
-        let mut command = on_one_core(&binary());
-        command.args(["run", "--duration", "4s", "--format", format]).arg(&built.signal_package);
-        (format, command, Vec::new())
+    plain.arg(&built.signal().object);
+    let formats = ["json", "csv", "text"];
+    let mut ours = formats.map(|format| {
+        let mut command = on_one_core(&tool("ecli"));
+        command.args(["run", "--duration", "4s", "--format", format]).arg(&built.signal().package);
+        command
     });
-    let mut theirs = Vec::new();
-    for _ in 0..ROUNDS {
-        theirs.push(flooded(&mut plain, built)?.ns);
-        for (_, command, runs) in &mut ours {
-            runs.push(flooded(command, built)?);
+    let (mut runs, mut lost) = (Vec::new(), [0; 3]);
+    for _ in 0..RUNS {
+        let mut run = vec![flooded(&mut plain, built)?.ns];
+        for (command, lost) in ours.iter_mut().zip(&mut lost) {
+            let flooded = flooded(command, built)?;
+            run.push(flooded.ns);
+            *lost += flooded.lost;
         }
+        runs.push(run);
     }
-    let theirs = median(theirs);
-    for (format, _, runs) in &ours {
-        let lost: u64 = runs.iter().map(|run| run.lost).sum();
-        let ns = median(runs.iter().map(|run| run.ns).collect());
-        let competitor = format!("libbpf, snprintf {theirs:.0} ns");
-        let (shown, ratio) = (format!("ecli {ns:.0} ns, {lost} lost"), format!("ratio {:.2}", ns / theirs));
-        row(&format!("ecli: 1 M/s as {format}"), &competitor, &shown, &ratio, "0 lost", lost == 0);
+    let medians = columns(&runs);
+    for ((format, ns), lost) in formats.into_iter().zip(&medians[1..]).zip(lost) {
+        let cells = [
+            &format!("as {format}"),
+            &format!("libbpf, `printf` of JSON {:.0} ns", medians[0]),
+            &format!("{ns:.0} ns, {lost} lost"),
+            &format!("{:.2}", ns / medians[0]),
+        ];
+        report.row(cells.map(String::as_str), Some(("0 lost", lost == 0)));
     }
     Ok(())
 }
@@ -208,9 +181,4 @@ fn flooded(command: &mut Command, built: &Built) -> Result<Flooded> {
 fn number(text: &str, name: &str) -> Result<u64> {
     let mut words = text.split_whitespace().skip_while(|word| *word != name);
     words.nth(1).and_then(|word| word.parse().ok()).ok_or_else(|| format!("no {name} in {text:?}"))
-}
-
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
 }

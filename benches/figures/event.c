@@ -7,16 +7,15 @@
 #include <eunomia.h>
 
 #include "measure.h"
-#include "signal.h"
+#include "print.h"
 
-// Spread over seconds, so that the best of them met a quiet machine.
-#define ROUNDS 3000
+#define ROUNDS 500
 
 // What the callbacks of one side saw in a round. The text is kept for the comparison of the first round only.
 struct seen {
     uint64_t events, bytes;
     char *text;
-    char line[256];
+    char line[64 + 32 * FIELDS];
     char clock[9];
 };
 
@@ -44,25 +43,20 @@ static int plain_raw(void *arg, void *data, size_t size) {
 }
 
 static int plain_json(void *arg, void *data, size_t size) {
-    const struct signal *e = data;
+    const struct signal *event = data;
     struct seen *seen = arg;
-    int len = snprintf(seen->line, sizeof(seen->line),
-                       "{\"pid\":%u,\"tpid\":%u,\"sig\":%d,\"ret\":%d,\"comm\":\"%.16s\"}", e->pid, e->tpid,
-                       e->sig, e->ret, e->comm);
 
     (void)size;
-    keep(seen, seen->line, len);
+    keep(seen, seen->line, snprintf(seen->line, sizeof(seen->line), JSON_FORMAT, VALUES));
     return 0;
 }
 
 static int plain_text(void *arg, void *data, size_t size) {
-    const struct signal *e = data;
+    const struct signal *event = data;
     struct seen *seen = arg;
-    int len = snprintf(seen->line, sizeof(seen->line), "%s %-6u %-6u %-6d %-6d %.16s", seen->clock, e->pid,
-                       e->tpid, e->sig, e->ret, e->comm);
 
     (void)size;
-    keep(seen, seen->line, len);
+    keep(seen, seen->line, snprintf(seen->line, sizeof(seen->line), "%s" TEXT_FORMAT, seen->clock, VALUES));
     return 0;
 }
 

@@ -8,8 +8,7 @@
 #include "measure.h"
 #include "signal.h"
 
-// Spread over seconds, so that the best of them met a quiet machine.
-static constexpr int rounds = 3000;
+static constexpr int rounds = 500;
 
 static struct seen { std::uint64_t events, bytes; } seen;
 

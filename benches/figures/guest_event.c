@@ -9,7 +9,7 @@
 #include "guest.h"
 #include "measure.h"
 
-#define ROUNDS 3000
+#define ROUNDS 500
 
 struct seen {
     uint64_t events, bytes;

@@ -29,16 +29,14 @@ static double round_ms(const char *path) {
 }
 
 int main(int argc, char **argv) {
-    static struct times none, ours;
+    static struct times ours;
     int rounds;
 
     if (argc != 3)
         die("usage", "guest_start MODULE ROUNDS");
     rounds = atoi(argv[2]);
-    for (int round = 0; round < rounds && round < MAX_ROUNDS; round++) {
+    for (int round = 0; round < rounds && round < MAX_ROUNDS; round++)
         add(&ours, round_ms(argv[1]));
-        add(&none, 0);
-    }
-    report("start", &none, &ours);
+    printf("start %f\n", median(&ours));
     return 0;
 }

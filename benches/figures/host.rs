@@ -4,9 +4,20 @@ use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::thread;
 use std::time::Duration;
 
 use super::Result;
+
+/// How often each host wakes up in ten seconds of the same time.
+pub fn wakeups(hosts: &[&Host]) -> Result<Vec<u64>> {
+    // They have said that they are up just before they wait.
+    thread::sleep(Duration::from_millis(500));
+    let count = || hosts.iter().map(|host| host.wakeups()).collect::<Result<Vec<u64>>>();
+    let before = count()?;
+    thread::sleep(Duration::from_secs(10));
+    Ok(count()?.iter().zip(before).map(|(after, before)| after - before).collect())
+}
 
 pub struct Host(Child);
 
@@ -16,14 +27,14 @@ impl Host {
         command.spawn().map(Host).map_err(|e| format!("{command:?}: {e}"))
     }
 
-    /// Starts a program with a package or object, and waits until it is up and asleep.
-    pub fn start(program: &Path, argument: &Path) -> Result<Host> {
-        let mut host = Host::spawn(Command::new(program).arg(argument).stdout(Stdio::piped()))?;
+    /// Starts a program with a package or object behind some words, and waits until it is up and asleep.
+    pub fn start(program: &Path, words: &[&str], file: &Path) -> Result<Host> {
+        let mut host = Host::spawn(Command::new(program).args(words).arg(file).stdout(Stdio::piped()))?;
         if host.first_line()? != "ready\n" {
             return Err(format!("{}: does not get ready", program.display()));
         }
         // It says so just before it waits.
-        std::thread::sleep(Duration::from_millis(500));
+        thread::sleep(Duration::from_millis(500));
         Ok(host)
     }
 
@@ -61,7 +72,7 @@ impl Host {
     }
 
     /// How often its threads have gone to sleep, which is how often they were awake.
-    pub fn wakeups(&self) -> Result<u64> {
+    fn wakeups(&self) -> Result<u64> {
         let folder = format!("/proc/{}/task", self.0.id());
         let tasks = fs::read_dir(&folder).map_err(|e| format!("{folder}: {e}"))?;
         let of = |task: &fs::DirEntry| {

@@ -45,12 +45,14 @@ static inline int by_value(const void *a, const void *b) {
     return (x > y) - (x < y);
 }
 
-// Prints a line "NAME min median min median": first plain libbpf's, then ours.
+static inline double median(struct times *times) {
+    qsort(times->of, times->count, sizeof(double), by_value);
+    return times->of[times->count / 2];
+}
+
+// Prints a line "NAME median median": first plain libbpf's, then ours.
 static inline void report(const char *name, struct times *plain, struct times *ours) {
-    qsort(plain->of, plain->count, sizeof(double), by_value);
-    qsort(ours->of, ours->count, sizeof(double), by_value);
-    printf("%s %f %f %f %f\n", name, plain->of[0], plain->of[plain->count / 2], ours->of[0],
-           ours->of[ours->count / 2]);
+    printf("%s %f %f\n", name, median(plain), median(ours));
 }
 
 #endif

@@ -12,10 +12,11 @@ struct host {
     // What gets the events; without it they are dropped.
     ring_buffer_sample_fn on_ring;
     perf_buffer_sample_fn on_perf;
+    // Of another host, to have one for both; without it there is a new one.
+    struct ring_buffer *ring;
     struct bpf_object *object;
     struct bpf_link *links[MAX_LINKS];
     int count;
-    struct ring_buffer *ring;
     struct perf_buffer *perf;
 };
 
@@ -31,24 +32,30 @@ static void plain_perf_event(void *arg, int cpu, void *data, unsigned int size) 
 static void plain_open_buffer(struct host *host) {
     struct bpf_map *map = bpf_object__find_map_by_name(host->object, "events");
 
-    check(map != NULL, "map \"events\"");
-    if (bpf_map__type(map) == BPF_MAP_TYPE_RINGBUF)
+    if (!map)
+        return;
+    if (host->ring)
+        check(!ring_buffer__add(host->ring, bpf_map__fd(map), host->on_ring, NULL), "ring buffer");
+    else if (bpf_map__type(map) == BPF_MAP_TYPE_RINGBUF)
         host->ring = ring_buffer__new(bpf_map__fd(map), host->on_ring, NULL, NULL);
     else
         host->perf = perf_buffer__new(bpf_map__fd(map), 64, host->on_perf, NULL, NULL, NULL);
     check(host->ring || host->perf, "buffer");
 }
 
-// Opens, loads, opens the buffer of the map "events", attaches. What is not set is zero.
-static void plain_start(struct host *host, const char *path) {
-    struct bpf_program *prog;
-
+// Opens, loads, and opens the buffer of the map "events" if there is one. What is not set is zero.
+static void plain_load(struct host *host, const char *path) {
     host->on_ring = host->on_ring ? host->on_ring : plain_ring_event;
     host->on_perf = host->on_perf ? host->on_perf : plain_perf_event;
     host->object = bpf_object__open_file(path, NULL);
     check(host->object != NULL, path);
     check(!bpf_object__load(host->object), path);
     plain_open_buffer(host);
+}
+
+static void plain_attach(struct host *host) {
+    struct bpf_program *prog;
+
     bpf_object__for_each_program(prog, host->object) {
         if (bpf_program__type(prog) == BPF_PROG_TYPE_SYSCALL)
             continue;

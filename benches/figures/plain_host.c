@@ -7,7 +7,8 @@ int main(int argc, char **argv) {
 
     if (argc != 2)
         die("usage", "plain_host OBJECT");
-    plain_start(&host, argv[1]);
+    plain_load(&host, argv[1]);
+    plain_attach(&host);
     puts("ready");
     fflush(stdout);
     for (;;)

@@ -2,14 +2,13 @@
 // until it is killed. usage: plain_tool OBJECT
 #include "../../examples/bpf/opensnoop/opensnoop.h"
 #include "plain.h"
-#include "signal.h"
+#include "print.h"
 
 static int print_signal(void *arg, void *data, size_t size) {
-    const struct signal *e = data;
+    const struct signal *event = data;
 
     (void)arg, (void)size;
-    printf("{\"pid\":%u,\"tpid\":%u,\"sig\":%d,\"ret\":%d,\"comm\":\"%.16s\"}\n", e->pid, e->tpid, e->sig,
-           e->ret, e->comm);
+    printf(JSON_FORMAT "\n", VALUES);
     return 0;
 }
 
@@ -27,7 +26,8 @@ int main(int argc, char **argv) {
 
     if (argc != 2)
         die("usage", "plain_tool OBJECT");
-    plain_start(&host, argv[1]);
+    plain_load(&host, argv[1]);
+    plain_attach(&host);
     for (;;) {
         plain_poll(&host);
         fflush(stdout);

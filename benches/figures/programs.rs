@@ -7,60 +7,91 @@ use serde_json::Value;
 
 use super::{Result, output, root};
 
+/// Numbers of members of the event of the figures; see signal.h.
+pub const FIELDS: [usize; 4] = [1, 5, 20, 60];
+
+/// Reads, five relocations each, and other instructions of the programs of growing size; see size.bpf.c.
+const SIZES: [(usize, usize); 7] = [(0, 7), (1, 63), (3, 3), (1, 963), (30, 90), (1, 3963), (120, 380)];
+
 /// Where everything is that is run or looked at.
 pub struct Built {
     /// The shared library as it ships.
     pub library: PathBuf,
-    pub signal_object: PathBuf,
-    pub signal_package: PathBuf,
+    /// The event of the figures with each number of members, and the programs that measure it.
+    pub fields: [Compiled; FIELDS.len()],
+    pub events: [PathBuf; FIELDS.len()],
+    /// Programs of growing size, and how many relocations they have.
+    pub sizes: Vec<(Compiled, usize)>,
     /// A package without a source of events.
-    pub idle_package: PathBuf,
+    pub idle: Compiled,
     /// A package at a raw tracepoint.
-    pub raw_package: PathBuf,
+    pub raw: Compiled,
+    /// A package of which a process has many.
+    pub many: Compiled,
     /// Guests with the package of `signal`: one that gets its events one by one, one that gets batches.
     pub guests: [PathBuf; 2],
-    pub event: PathBuf,
     pub event_cpp: PathBuf,
     pub lives: PathBuf,
     pub lives_cpp: PathBuf,
     pub guest_event: PathBuf,
     pub guest_start: PathBuf,
     pub load: PathBuf,
+    pub many_plain: PathBuf,
+    pub many_ours: PathBuf,
     pub plain_host: PathBuf,
     pub plain_tool: PathBuf,
     pub flood: PathBuf,
     pub our_host: PathBuf,
+    pub libbpf_rs: PathBuf,
+}
+
+/// An object and the package with it.
+pub struct Compiled {
+    pub object: PathBuf,
+    pub package: PathBuf,
 }
 
 impl Built {
     /// Builds what is missing. The library must be there.
     pub fn build() -> Result<Built> {
         let out = root().join("target/figures");
-        for name in ["signal", "idle", "raw"] {
-            compile_package(name, &out)?;
-        }
-        compile_guests(&out)?;
-        let libbpf = libbpf()?;
-        let program = |name| compile_program(name, &libbpf, &out);
+        let fields = FIELDS.map(|count| format!("-DFIELDS={count}"));
+        let fields_packages = fields.each_ref().map(|flag| compile_package("signal", &[flag], &out));
+        let [one, five, twenty, sixty] = fields_packages;
+        let fields_packages = [one?, five?, twenty?, sixty?];
+        let (libbpf_rs, libbpf) = build_libbpf_rs(&out)?;
+        let program = |name| compile_program(name, &[], &libbpf, &out);
+        let cpp = |name| compile_cpp(name, &libbpf, &out);
+        let [one, five, twenty, sixty] =
+            fields.each_ref().map(|flag| compile_program("event", &[flag], &libbpf, &out));
         Ok(Built {
             library: root().join("target/dist/libeunomia.so"),
-            signal_object: out.join("signal/signal.bpf.o"),
-            signal_package: out.join("signal/package.json"),
-            idle_package: out.join("idle/package.json"),
-            raw_package: out.join("raw/package.json"),
-            guests: ["each", "batch"].map(|name| out.join(format!("guest/{name}.wasm"))),
-            event: program("event")?,
-            event_cpp: compile_cpp("event_cpp", &libbpf, &out)?,
+            guests: compile_guests(&fields_packages[1].package, &out)?,
+            fields: fields_packages,
+            events: [one?, five?, twenty?, sixty?],
+            sizes: sizes(&out)?,
+            idle: compile_package("idle", &[], &out)?,
+            raw: compile_package("raw", &[], &out)?,
+            many: compile_package("many", &[], &out)?,
+            event_cpp: cpp("event_cpp")?,
             lives: program("lives")?,
-            lives_cpp: compile_cpp("lives_cpp", &libbpf, &out)?,
+            lives_cpp: cpp("lives_cpp")?,
             guest_event: program("guest_event")?,
             guest_start: program("guest_start")?,
             load: program("load")?,
+            many_plain: program("many_plain")?,
+            many_ours: program("many_ours")?,
             plain_host: program("plain_host")?,
             plain_tool: program("plain_tool")?,
             flood: program("flood")?,
             our_host: program("our_host")?,
+            libbpf_rs,
         })
+    }
+
+    /// The event of the figures as it is, with five members.
+    pub fn signal(&self) -> &Compiled {
+        &self.fields[1]
     }
 }
 
@@ -73,24 +104,44 @@ fn ecc() -> Command {
     Command::new(root().join("target/debug/ecc"))
 }
 
-fn compile_package(name: &str, out: &Path) -> Result<()> {
-    let source = sources().join(format!("{name}.bpf.c"));
-    output(ecc().arg(source).arg("-o").arg(out.join(name))).map(drop)
+/// Flags, all of them definitions, are part of the name.
+fn file_name(name: &str, flags: &[&str]) -> String {
+    [name].iter().chain(flags).copied().collect::<String>().replace("-D", "-").replace('=', "")
 }
 
-fn compile_guests(out: &Path) -> Result<()> {
-    let package = out.join("signal/package.json");
+fn compile_package(name: &str, flags: &[&str], out: &Path) -> Result<Compiled> {
+    let folder = out.join(file_name(name, flags));
+    let mut compile = ecc();
+    compile.arg(sources().join(format!("{name}.bpf.c"))).arg("-o").arg(&folder);
+    output(compile.args(flags.iter().map(|flag| format!("--additional-cflags={flag}"))))?;
+    Ok(Compiled { object: folder.join(format!("{name}.bpf.o")), package: folder.join("package.json") })
+}
+
+fn sizes(out: &Path) -> Result<Vec<(Compiled, usize)>> {
+    let compile = |(reads, plain)| {
+        let flags = [format!("-DREADS={reads}"), format!("-DPLAIN={plain}")];
+        let compiled = compile_package("size", &flags.each_ref().map(String::as_str), out)?;
+        Ok((compiled, 5 * reads))
+    };
+    SIZES.into_iter().map(compile).collect()
+}
+
+fn compile_guests(package: &Path, out: &Path) -> Result<[PathBuf; 2]> {
+    let folder = out.join("guest");
     let mut build = ecc();
     build.arg("build-wasm").arg(sources().join("guest")).arg("--package").arg(package);
-    output(build.arg("-o").arg(out.join("guest"))).map(drop)
+    output(build.arg("-o").arg(&folder))?;
+    Ok(["each", "batch"].map(|name| folder.join(format!("{name}.wasm"))))
 }
 
-fn compile_program(name: &str, libbpf: &Path, out: &Path) -> Result<PathBuf> {
-    compile(Command::new("cc").arg("-std=gnu11"), &format!("{name}.c"), libbpf, &out.join(name))
+fn compile_program(name: &str, flags: &[&str], libbpf: &Path, out: &Path) -> Result<PathBuf> {
+    let program = out.join(file_name(name, flags));
+    compile(Command::new("cc").arg("-std=gnu11").args(flags), &format!("{name}.c"), libbpf, &program)
 }
 
 fn compile_cpp(name: &str, libbpf: &Path, out: &Path) -> Result<PathBuf> {
-    compile(Command::new("c++").arg("-std=gnu++17"), &format!("{name}.cpp"), libbpf, &out.join(name))
+    let program = out.join(name);
+    compile(Command::new("c++").arg("-std=gnu++17"), &format!("{name}.cpp"), libbpf, &program)
 }
 
 fn compile(compiler: &mut Command, source: &str, libbpf: &Path, program: &Path) -> Result<PathBuf> {
@@ -103,16 +154,18 @@ fn compile(compiler: &mut Command, source: &str, libbpf: &Path, program: &Path) 
     output(compiler).map(|_| program.to_owned())
 }
 
-/// The folder with the libbpf that was linked into the library: cargo tells it when asked to build the library again.
-fn libbpf() -> Result<PathBuf> {
+/// Builds the host on libbpf-rs, a crate of its own, and the libbpf that all competitors are linked with: the version inside the
+/// library, but compiled for speed, as distributions do. The program, and the folder with libbpf.
+fn build_libbpf_rs(out: &Path) -> Result<(PathBuf, PathBuf)> {
+    let folder = out.join("libbpf_rs");
     let mut cargo = Command::new(env!("CARGO"));
-    cargo.args(["rustc", "--release", "--target-dir", "target/dist", "--lib", "--crate-type", "cdylib"]);
-    let messages = output(cargo.args(["--message-format", "json"]).current_dir(root()))?;
+    cargo.args(["build", "--release", "--locked", "--message-format", "json", "--target-dir"]).arg(&folder);
+    let messages = output(cargo.current_dir(root().join("benches/libbpf_rs")))?;
     let values = messages.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
     let mut found = values.filter(|message| {
         message["reason"] == "build-script-executed"
             && message["package_id"].as_str().is_some_and(|id| id.contains("libbpf-sys"))
     });
-    let folder = found.next().and_then(|message| Some(PathBuf::from(message["out_dir"].as_str()?)));
-    folder.ok_or_else(|| "cargo does not tell where it built libbpf".into())
+    let libbpf = found.next().and_then(|message| Some(PathBuf::from(message["out_dir"].as_str()?)));
+    Ok((folder.join("release/libbpf_rs_host"), libbpf.ok_or("cargo does not tell where it built libbpf")?))
 }

@@ -1,0 +1,77 @@
+//! What an event costs: by the number of its members, in C++, by libbpf-rs, and through a guest.
+
+use std::process::Command;
+
+use super::programs::{Built, FIELDS};
+use super::report::{Figure, Report};
+use super::{Result, medians};
+
+/// The formats as event.c prints them: their name, the competitor, and what five members are held to: a ratio, nanoseconds.
+const FORMATS: [(&str, &str, f64, Option<f64>); 3] = [
+    ("raw", "libbpf", 2.0, Some(10.0)),
+    ("JSON", "`snprintf`", 0.3, Some(100.0)),
+    ("text", "`snprintf`", 0.4, None),
+];
+
+pub fn figures(built: &Built, report: &mut Report) -> Result<()> {
+    report.part("An event, from the ring buffer to a callback in C");
+    fields(built, report)?;
+    report.part("An event of five members in other ways");
+    libbpf_rs(built, report)?;
+    cpp(built, report)?;
+    guests(built, report)
+}
+
+fn fields(built: &Built, report: &mut Report) -> Result<()> {
+    let mut programs = [0, 1, 2, 3].map(|index| event(built, index));
+    let figures = medians(&mut programs)?;
+    for (index, (format, who, most, most_ns)) in FORMATS.into_iter().enumerate() {
+        for (count, figures) in FIELDS.into_iter().zip(&figures) {
+            let [theirs, ours] = [2 * index, 2 * index + 1].map(|column| figures[column]);
+            let name = format!("{format}, {count} member{}", if count == 1 { "" } else { "s" });
+            let (most, most_ns) = if count == 5 { (Some(most), most_ns) } else { (None, None) };
+            report.ratio(&name, ns(who, theirs), ns("", ours), most, most_ns);
+        }
+    }
+    Ok(())
+}
+
+fn event(built: &Built, index: usize) -> Command {
+    let mut program = Command::new(&built.events[index]);
+    program.arg(&built.fields[index].object).arg(&built.fields[index].package);
+    program
+}
+
+/// In a process of its own, in turns with one that measures the library.
+fn libbpf_rs(built: &Built, report: &mut Report) -> Result<()> {
+    let mut theirs = Command::new(&built.libbpf_rs);
+    theirs.arg("event").arg(&built.signal().object).arg("500");
+    let figures = medians(&mut [theirs, event(built, 1)])?;
+    report.ratio("raw", ns("libbpf-rs", figures[0][0]), ns("", figures[1][1]), None, None);
+    Ok(())
+}
+
+/// The interface for C++ beside the one for C.
+fn cpp(built: &Built, report: &mut Report) -> Result<()> {
+    let mut program = Command::new(&built.event_cpp);
+    let figures = medians(&mut [program.arg(&built.signal().package)])?;
+    for (name, figures) in ["raw in C++", "JSON in C++"].into_iter().zip(figures[0].chunks_exact(2)) {
+        report.ratio(name, ns("in C", figures[0]), ns("", figures[1]), Some(1.05), None);
+    }
+    Ok(())
+}
+
+/// The same work on every event, by a guest and by a callback of libbpf.
+fn guests(built: &Built, report: &mut Report) -> Result<()> {
+    let mut program = Command::new(&built.guest_event);
+    let figures = medians(&mut [program.arg(&built.signal().object).args(&built.guests)])?;
+    let ways = [("raw, by a guest's `process_event`", 250.0), ("the same by `process_events`", 60.0)];
+    for ((name, most), figures) in ways.into_iter().zip(figures[0].chunks_exact(2)) {
+        report.more(name, ns("libbpf", figures[0]), ns("", figures[1]), Some(most));
+    }
+    Ok(())
+}
+
+fn ns(who: &str, value: f64) -> Figure<'_> {
+    Figure::new(who, value, "ns")
+}

@@ -1,0 +1,113 @@
+//! The table of figures, on the terminal as it grows and in docs/benchmarks.md at the end.
+
+use std::fs;
+
+use super::{Result, root};
+
+const FILE: &str = "docs/benchmarks.md";
+const HEAD: &str = "# Benchmarks
+
+`make bench` wrote this file, from what it measured on one machine at one time. [performance.md](performance.md) says how it measures
+and what the figures are held to. Times are medians; what is compared is the ratio of libeunomia's figure (`ecc`'s, `ecli`'s) to its
+competitor's, or, with a sign, the difference.
+";
+
+/// What has been measured so far, in Markdown.
+pub struct Report(String);
+
+impl Report {
+    /// Begins with what it is measured on.
+    pub fn new(machine: String) -> Report {
+        Report(machine)
+    }
+
+    /// Begins a table.
+    pub fn part(&mut self, title: &str) {
+        self.line(&format!("\n## {title}\n"));
+        self.line("| | competitor | libeunomia | comparison | to reach | |\n|---|---|---|---|---|---|");
+    }
+
+    /// A row with what is to be reached and whether it is, if anything is.
+    pub fn row(&mut self, [name, competitor, ours, comparison]: [&str; 4], held: Option<(&str, bool)>) {
+        let (target, reached) = held.unwrap_or_default();
+        let verdict = match held {
+            None => "",
+            Some(_) if reached => "reached",
+            Some(_) => "missed",
+        };
+        self.line(&format!("| {name} | {competitor} | {ours} | {comparison} | {target} | {verdict} |"));
+    }
+
+    /// A row of two figures whose ratio counts, and ours too where `most_ours` says so.
+    pub fn ratio(
+        &mut self,
+        name: &str,
+        theirs: Figure,
+        ours: Figure,
+        most: Option<f64>,
+        most_ours: Option<f64>,
+    ) {
+        let ratio = ours.value / theirs.value;
+        let mut target = most.map(|most| format!("{most:.2}")).unwrap_or_default();
+        target += &most_ours.map(|most| format!(", {most} {}", ours.unit)).unwrap_or_default();
+        let reached =
+            most.is_none_or(|most| ratio <= most) && most_ours.is_none_or(|most| ours.value <= most);
+        let held = most.map(|_| (target.as_str(), reached));
+        self.row([name, &theirs.shown(), &ours.shown(), &format!("{ratio:.2}")], held);
+    }
+
+    /// A row of two figures whose difference counts.
+    pub fn more(&mut self, name: &str, theirs: Figure, ours: Figure, most: Option<f64>) {
+        let more = Figure { who: "", value: ours.value - theirs.value, ..ours };
+        let target = most.map(|most| format!("+{most} {}", ours.unit));
+        let held = target.as_deref().zip(most.map(|most| more.value <= most));
+        let sign = if more.value < 0.0 { "" } else { "+" };
+        self.row([name, &theirs.shown(), &ours.shown(), &format!("{sign}{}", more.shown())], held);
+    }
+
+    /// A row without a competitor.
+    pub fn alone(&mut self, name: &str, ours: Figure, most: Option<f64>) {
+        let target = most.map(|most| format!("{most} {}", ours.unit));
+        let held = target.as_deref().zip(most.map(|most| ours.value <= most));
+        self.row([name, "", &ours.shown(), ""], held);
+    }
+
+    /// Writes the file, for a run of everything.
+    pub fn write(&self) -> Result<()> {
+        fs::write(root().join(FILE), format!("{HEAD}\n{}", self.0)).map_err(|e| format!("{FILE}: {e}"))?;
+        println!("\n{FILE} is written");
+        Ok(())
+    }
+
+    fn line(&mut self, text: &str) {
+        println!("{text}");
+        self.0 += text;
+        self.0 += "\n";
+    }
+}
+
+/// A value, whose, and its unit.
+#[derive(Clone, Copy)]
+pub struct Figure<'a> {
+    pub who: &'a str,
+    pub value: f64,
+    pub unit: &'a str,
+}
+
+impl<'a> Figure<'a> {
+    pub fn new(who: &'a str, value: f64, unit: &'a str) -> Figure<'a> {
+        Figure { who, value, unit }
+    }
+
+    /// With three digits or more, but no more than the value has.
+    fn shown(&self) -> String {
+        let Figure { who, value, unit } = self;
+        let digits = match value.abs() {
+            _ if value.fract() == 0.0 => 0,
+            size if size < 10.0 => 2,
+            size if size < 100.0 => 1,
+            _ => 0,
+        };
+        format!("{who} {value:.digits$} {unit}").trim().to_owned()
+    }
+}

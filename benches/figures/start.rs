@@ -1,0 +1,66 @@
+//! How long it takes to start what has been compiled: packages, by their size too, and guests.
+
+use std::path::Path;
+use std::process::Command;
+
+use super::programs::Built;
+use super::report::{Figure, Report};
+use super::{Result, medians, module, object, package};
+
+/// Starts in a run of a program. Letting go of a tracepoint takes the kernel a tenth of a second.
+const ROUNDS: &str = "15";
+
+pub fn figures(built: &Built, report: &mut Report) -> Result<()> {
+    report.part(
+        "From a file to loaded, and to attached programs: the first package of a process, and later ones",
+    );
+    for name in ["bootstrap", "opensnoop"] {
+        example(built, name, report)?;
+    }
+    report.part("From a file to one loaded program, by its size, in a process that has done so before");
+    sizes(built, report)?;
+    report.part("A guest, from its file to its first line");
+    let mut guest = Command::new(&built.guest_start);
+    let figures = medians(&mut [guest.arg(module("sigsnoop")).arg(ROUNDS)])?;
+    report.alone("sigsnoop", ms("", figures[0][0]), Some(5.0));
+    Ok(())
+}
+
+fn example(built: &Built, name: &str, report: &mut Report) -> Result<()> {
+    let mut libbpf_rs = Command::new(&built.libbpf_rs);
+    libbpf_rs.arg("load").arg(object(name)).arg(ROUNDS);
+    let mut programs = [load(built, &object(name)), load(built, &package(name)), libbpf_rs];
+    let figures = medians(&mut programs)?;
+    for (column, what, most) in [
+        (1, "the first, attached", None),
+        (3, "another, attached", None),
+        (0, "the first, loaded", None),
+        (2, "another, loaded", Some(0.4)),
+    ] {
+        let name = format!("{name}, {what}");
+        let [libbpf, ours, libbpf_rs] = [0, 1, 2].map(|program| figures[program][column]);
+        report.ratio(&name, ms("libbpf", libbpf), ms("", ours), most, None);
+        report.ratio(&name, ms("libbpf-rs", libbpf_rs), ms("", ours), None, None);
+    }
+    Ok(())
+}
+
+fn load(built: &Built, file: &Path) -> Command {
+    let mut load = Command::new(&built.load);
+    load.arg(file).arg(ROUNDS);
+    load
+}
+
+/// One program of few or many instructions, few or many of them relocated.
+fn sizes(built: &Built, report: &mut Report) -> Result<()> {
+    for (program, relocations) in &built.sizes {
+        let figures = medians(&mut [load(built, &program.object), load(built, &program.package)])?;
+        let name = format!("{} instructions, {relocations} relocations", figures[0][4]);
+        report.ratio(&name, ms("libbpf", figures[0][2]), ms("", figures[1][2]), None, None);
+    }
+    Ok(())
+}
+
+fn ms(who: &str, value: f64) -> Figure<'_> {
+    Figure::new(who, value, "ms")
+}
