@@ -81,7 +81,8 @@ pub fn write() -> Result<(), String> {
         _ => (0, String::new()),
     });
     let mut reasons: Vec<&str> = Vec::new();
-    let titles = KERNELS.map(|kernel| answers.remove(&("kernel".to_owned(), kernel)).unwrap_or_default());
+    let mut titles = KERNELS.map(|kernel| answers.remove(&("kernel".to_owned(), kernel)).unwrap_or_default());
+    titles[KERNELS.len() - 1] += ", reference machine";
     let mut text = format!("{HEAD}| | {} |\n|---|{}\n", titles.join(" | "), "---|".repeat(KERNELS.len()));
     for feature in rows.iter().filter(|row| *row != "kernel") {
         let cells = KERNELS.map(|kernel| match answers.get(&(feature.clone(), kernel)).map(String::as_str) {
