@@ -11,7 +11,7 @@ use std::sync::Arc;
 use blob::{BOOL, Blob, CONST, SIGNED, STRUCT, TYPE_TAG, TYPEDEF, UNION};
 
 /// A small sound object, for metadata that is damaged.
-pub const OBJECT: &[u8] = include_bytes!("../seeds/object/hello.bpf.o");
+pub const OBJECT: &[u8] = include_bytes!("../seeds/object/hello");
 
 /// A type made of the input.
 pub struct Made {
