@@ -53,6 +53,9 @@ pub fn a_type(input: &mut Unstructured<'_>) -> Result<Option<Made>> {
 
 const NAMES: [&str; 8] = ["a", "b", "comm", "pid", "", "\"quoted\\", "long_name_of_a_member", "ä\u{1}"];
 
+/// A name, a type, and where.
+type Member<T> = (&'static str, u32, T);
+
 /// The types that were made: id, bytes, alignment.
 struct Types {
     made: Vec<(u32, u32, u32)>,
@@ -109,7 +112,7 @@ impl Types {
     fn structure(&mut self, blob: &mut Blob, input: &mut Unstructured<'_>) -> Result<(u32, u32, u32)> {
         let (is_union, mut end, mut most) = (input.ratio(1, 4)?, 0u32, 1);
         self.is_plain &= !is_union;
-        let mut members: Vec<(&str, u32, u32)> = Vec::new();
+        let mut members: Vec<Member<u32>> = Vec::new();
         for _ in 0..input.int_in_range(0..=6)? {
             let (id, size, align) = self.any(input)?;
             let offset = if is_union { 0 } else { end.next_multiple_of(align) };
@@ -135,7 +138,7 @@ impl Types {
     }
 
     /// A name for one more member.
-    fn name<T>(&mut self, others: &[(&str, u32, T)], input: &mut Unstructured<'_>) -> Result<&'static str> {
+    fn name<T>(&mut self, others: &[Member<T>], input: &mut Unstructured<'_>) -> Result<&'static str> {
         let name = *input.choose(&NAMES)?;
         self.has_names &= !name.is_empty() && others.iter().all(|(other, ..)| *other != name);
         Ok(name)
@@ -144,7 +147,7 @@ impl Types {
     fn bit_fields(&mut self, blob: &mut Blob, input: &mut Unstructured<'_>) -> Result<(u32, u32, u32)> {
         let mut int = |signed| blob.int("bits", 4, signed);
         let ints = [int(0), int(SIGNED)];
-        let (mut bit, mut members): (u32, Vec<(&str, u32, (u32, u32))>) = (0, Vec::new());
+        let (mut bit, mut members): (u32, Vec<Member<(u32, u32)>>) = (0, Vec::new());
         for _ in 0..input.int_in_range(0..=6)? {
             let width: u32 = input.int_in_range(1..=31)?;
             // One does not lie across two words.
