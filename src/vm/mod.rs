@@ -12,6 +12,7 @@ mod queue;
 mod read;
 mod stats;
 mod stop;
+mod wakeups;
 
 #[cfg(feature = "channel")]
 mod channel;

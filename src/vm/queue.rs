@@ -10,6 +10,7 @@ use crossbeam_queue::ArrayQueue;
 
 use super::locked;
 use super::stats::Ledger;
+use super::wakeups::{Event, Flag, Handover, Places, Producer};
 use crate::bpf::source::{Shape, Sink, Sources};
 use crate::os::{Epoll, Errno, EventFd, Thread};
 
@@ -26,19 +27,44 @@ pub struct Queue {
     thread: Option<(Thread, Arc<Mutex<Option<Sources>>>)>,
 }
 
-/// What both sides use.
-struct Shared {
-    /// Chunks with records, the oldest first.
-    full: ArrayQueue<Vec<u8>>,
-    /// Chunks to fill.
-    free: ArrayQueue<Vec<u8>>,
-    /// Readable while chunks wait.
-    filled: EventFd,
-    /// Ends the thread's wait.
-    wake: EventFd,
-    ending: AtomicBool,
-    /// Whether the thread keeps a chunk back that is not full, because fuller ones still wait.
-    partial: AtomicBool,
+type Shared = Handover<AtomicBool, EventFd, ArrayQueue<Vec<u8>>>;
+
+impl Flag for AtomicBool {
+    fn set(&self, on: bool) {
+        self.store(on, SeqCst);
+    }
+
+    fn get(&self) -> bool {
+        self.load(SeqCst)
+    }
+
+    fn take(&self) -> bool {
+        self.swap(false, SeqCst)
+    }
+}
+
+impl Event for EventFd {
+    fn signal(&self) {
+        EventFd::signal(self);
+    }
+
+    fn clear(&self) -> bool {
+        EventFd::clear(self)
+    }
+}
+
+impl Places for ArrayQueue<Vec<u8>> {
+    fn push(&self, chunk: Vec<u8>) {
+        drop(ArrayQueue::push(self, chunk));
+    }
+
+    fn pop(&self) -> Option<Vec<u8>> {
+        ArrayQueue::pop(self)
+    }
+
+    fn is_empty(&self) -> bool {
+        ArrayQueue::is_empty(self)
+    }
 }
 
 /// What a record in a chunk is.
@@ -62,20 +88,14 @@ impl Queue {
         let made = EventFd::new().and_then(|filled| {
             let wake = EventFd::new()?;
             epoll.add(wake.fd(), 0)?;
-            Ok(Arc::new(Shared {
-                full: ArrayQueue::new(chunks),
-                free: ArrayQueue::new(chunks),
-                filled,
-                wake,
-                ending: AtomicBool::new(false),
-                partial: AtomicBool::new(false),
-            }))
+            let (full, free) = (ArrayQueue::new(chunks), ArrayQueue::new(chunks));
+            (0..chunks).for_each(|_| Places::push(&free, Vec::new()));
+            Ok(Arc::new(Shared::new([full, free], [filled, wake], Default::default())))
         });
         let shared = match made {
             Ok(shared) => shared,
             Err(e) => return Err((e, Some(sources))),
         };
-        (0..chunks).for_each(|_| drop(shared.free.push(Vec::new())));
         let max_record = max_bytes.max(CHUNK);
         let filler = Filler { chunk: None, shared: Arc::clone(&shared), ledger, max_record };
         // The thread takes the sources out of a cell and puts them back at its end.
@@ -94,14 +114,13 @@ impl Queue {
 
     /// Readable while records wait.
     pub fn fd(&self) -> std::os::fd::RawFd {
-        self.shared.filled.fd()
+        self.shared.filled().fd()
     }
 
     /// Ends the thread and takes the sources back; what is queued stays. `None` if it has been ended before, or died.
     pub fn stop(&mut self) -> Option<Sources> {
         let (thread, cell) = self.thread.take()?;
-        self.shared.ending.store(true, SeqCst);
-        self.shared.wake.signal();
+        self.shared.stop();
         drop(thread);
         locked(&cell).take()
     }
@@ -113,13 +132,13 @@ impl Queue {
 
     /// Whether nothing waits.
     pub fn is_empty(&self) -> bool {
-        self.current.1 >= self.current.0.len() && self.shared.full.is_empty()
+        self.current.1 >= self.current.0.len() && self.shared.is_empty()
     }
 
     /// Delivers what waits, `budget` records at most, and says how many.
     #[cfg_attr(small, optimize(speed))]
     pub fn drain(&mut self, shapes: &[Arc<Shape>], budget: usize, sink: &mut impl Sink) -> usize {
-        self.shared.filled.clear();
+        self.shared.begin();
         let mut count = 0;
         while count < budget && !sink.interrupted() {
             if self.current.1 >= self.current.0.len() && !self.next_chunk() {
@@ -132,21 +151,16 @@ impl Queue {
                 break;
             }
         }
-        if !self.is_empty() {
-            self.shared.filled.signal();
-        } else if self.shared.partial.load(SeqCst) {
-            self.shared.wake.signal();
-        }
+        self.shared.end(self.is_empty());
         count
     }
 
     fn next_chunk(&mut self) -> bool {
-        let Some(next) = self.shared.full.pop() else { return false };
-        let (mut done, _) = std::mem::replace(&mut self.current, (next, 0));
-        done.clear();
-        // The first chunk that is put back was never one of the pool: there is no room for it, and no need.
-        drop(self.shared.free.push(done));
-        true
+        let next = self.shared.exchange(std::mem::take(&mut self.current.0));
+        let is_new = next.is_ok();
+        let at = if is_new { 0 } else { self.current.1 };
+        self.current = (next.unwrap_or_else(|done| done), at);
+        is_new
     }
 }
 
@@ -196,48 +210,21 @@ struct Filler {
 }
 
 impl Filler {
-    fn run(mut self, mut sources: Sources, epoll: &Epoll) -> Sources {
-        const BATCH: usize = 4096;
-        while !self.shared.ending.load(SeqCst) {
-            let mut tokens = [0; 16];
-            if epoll.wait(&mut tokens, -1).is_err() {
-                continue;
-            }
-            self.shared.wake.clear();
-            drop(sources.drain(BATCH, &mut self));
-            self.offer();
-        }
-        self.flush();
-        sources
-    }
-
-    /// Hands over a chunk that is not full only to a consumer that has nothing else: a slow one must not find the
-    /// pool used up by chunks with a record each. It wakes this thread when it gets there.
-    fn offer(&mut self) {
-        self.shared.partial.store(true, SeqCst);
-        if self.shared.full.is_empty() {
-            self.flush();
-        }
-    }
-
-    /// Hands the chunk over, full or not.
-    fn flush(&mut self) {
-        if let Some(chunk) = self.chunk.take_if(|chunk| !chunk.is_empty()) {
-            // There are as many places as chunks.
-            drop(self.shared.full.push(chunk));
-            self.shared.filled.signal();
-        }
-        self.shared.partial.store(self.chunk.is_some(), SeqCst);
+    fn run(self, sources: Sources, epoll: &Epoll) -> Sources {
+        let shared = Arc::clone(&self.shared);
+        let mut drainer = Drainer { filler: self, sources, epoll };
+        shared.run(&mut drainer);
+        drainer.sources
     }
 
     #[cfg_attr(small, optimize(speed))]
     fn push(&mut self, source: &Shape, kind: Kind, cpu: i32, key: &[u8], data: &[u8]) -> bool {
         let size = HEAD + data.len().next_multiple_of(8) + key.len().next_multiple_of(8);
         if self.chunk.as_ref().is_some_and(|chunk| !chunk.is_empty() && chunk.len() + size > CHUNK) {
-            self.flush();
+            self.shared.flush(&mut self.chunk);
         }
         if self.chunk.is_none() {
-            self.chunk = self.shared.free.pop();
+            self.chunk = self.shared.take_free();
         }
         let Some(chunk) = self.chunk.as_mut().filter(|_| size <= self.max_record) else {
             let records = u64::from(matches!(kind, Kind::Record | Kind::Entry));
@@ -255,6 +242,28 @@ impl Filler {
     }
 }
 
+/// The thread at work.
+struct Drainer<'a> {
+    filler: Filler,
+    sources: Sources,
+    epoll: &'a Epoll,
+}
+
+impl Producer for Drainer<'_> {
+    fn wait(&mut self) -> bool {
+        self.epoll.wait(&mut [0; 16], -1).is_ok()
+    }
+
+    fn fill(&mut self) {
+        const BATCH: usize = 4096;
+        drop(self.sources.drain(BATCH, &mut self.filler));
+    }
+
+    fn chunk(&mut self) -> &mut Option<Vec<u8>> {
+        &mut self.filler.chunk
+    }
+}
+
 impl Sink for Filler {
     fn record(&mut self, source: &Shape, cpu: i32, data: &[u8]) -> bool {
         self.push(source, Kind::Record, cpu, &[], data)
@@ -262,7 +271,7 @@ impl Sink for Filler {
 
     fn lost(&mut self, source: &Shape, cpu: i32, count: u64) -> bool {
         // Counted when it is delivered; if it finds no room, now.
-        let room = self.chunk.is_some() || !self.shared.free.is_empty();
+        let room = self.chunk.is_some() || self.shared.has_free();
         if !room {
             self.ledger.lost_kernel.fetch_add(count, Relaxed);
             return true;
@@ -279,7 +288,7 @@ impl Sink for Filler {
     }
 
     fn interrupted(&self) -> bool {
-        self.shared.ending.load(Relaxed)
+        self.shared.is_ending()
     }
 
     fn delivers(&self) -> bool {

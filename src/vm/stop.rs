@@ -5,23 +5,24 @@ use crate::os::{self, EventFd};
 use std::os::fd::RawFd;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 
-/// A flag for those who work, an eventfd for those who wait.
+use super::wakeups::Request;
+
+/// What is asked of those who deliver.
 pub struct Stop {
-    asked: AtomicBool,
+    request: Request<AtomicBool, EventFd>,
     paused: AtomicBool,
-    event: EventFd,
 }
 
 impl Stop {
     /// Nothing asked for.
     pub fn new() -> os::Result<Stop> {
-        Ok(Stop { asked: AtomicBool::new(false), paused: AtomicBool::new(false), event: EventFd::new()? })
+        let request = Request::new(AtomicBool::new(false), EventFd::new()?);
+        Ok(Stop { request, paused: AtomicBool::new(false) })
     }
 
     /// Asks to stop. Async-signal-safe: an atomic store and one `write`.
     pub fn ask(&self) {
-        self.asked.store(true, SeqCst);
-        self.event.signal();
+        self.request.ask();
     }
 
     /// Has batches that are under way end, or lets them go on.
@@ -36,23 +37,21 @@ impl Stop {
 
     /// Whether a batch that is under way is to end.
     pub fn ends_batch(&self) -> bool {
-        self.asked.load(SeqCst) || self.paused.load(SeqCst)
+        self.request.is_asked() || self.paused.load(SeqCst)
     }
 
-    /// Takes the request, to report it. What counts is the descriptor: a request whose write is still to come is
-    /// reported when it has come, and one that comes in between is reported with this one.
+    /// Takes the request, to report it.
     pub fn take(&self) -> bool {
-        self.asked.swap(false, SeqCst) && self.event.clear()
+        self.request.take()
     }
 
-    /// The same after the descriptor was seen readable, whatever the flag says.
+    /// The same after the descriptor was seen readable.
     pub fn take_signalled(&self) -> bool {
-        self.asked.store(false, SeqCst);
-        self.event.clear()
+        self.request.take_signalled()
     }
 
     /// Readable while a request stands.
     pub fn fd(&self) -> RawFd {
-        self.event.fd()
+        self.request.event().fd()
     }
 }

@@ -1,0 +1,353 @@
+//! Every order in which the threads of a vm can take their steps, as far as they share anything without a lock: the
+//! queue's thread with those who poll, and requests to stop. The code is that of src/vm/wakeups.rs; its flags, events
+//! and places are here those of loom, which runs each test once for each order (with at most `PREEMPTIONS` changes of
+//! threads that nothing but the scheduler asked for) and calls it a deadlock when all wait.
+//!
+//! What the queue's places do inside is crossbeam's affair: here they are a locked list.
+
+#[allow(dead_code, reason = "the model has no use for all of it")]
+#[path = "../src/vm/wakeups.rs"]
+mod wakeups;
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
+use loom::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use loom::sync::{Condvar, Mutex};
+use loom::thread;
+use wakeups::{Event, Flag, Handover, Places, Producer, Request};
+
+const PREEMPTIONS: usize = 3;
+
+/// Runs a test in every order and says how many there were.
+fn in_every_order(test: impl Fn() + Sync + Send + 'static) {
+    let orders = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&orders);
+    let mut builder = loom::model::Builder::new();
+    builder.preemption_bound = Some(PREEMPTIONS);
+    builder.check(move || {
+        count.fetch_add(1, Relaxed);
+        test();
+    });
+    println!("{} orders", orders.load(Relaxed));
+}
+
+// ---- flags, events and places of the model ---------------------------------------------------------------------
+
+/// A flag, or one that cannot be set.
+struct Bit {
+    value: AtomicBool,
+    works: bool,
+}
+
+impl Bit {
+    fn new(works: bool) -> Bit {
+        Bit { value: AtomicBool::new(false), works }
+    }
+}
+
+impl Flag for Bit {
+    fn set(&self, on: bool) {
+        self.value.store(on && self.works, SeqCst);
+    }
+
+    fn get(&self) -> bool {
+        self.value.load(SeqCst)
+    }
+
+    fn take(&self) -> bool {
+        self.value.swap(false, SeqCst)
+    }
+}
+
+/// What the kernel knows: who can be woken, and the records nobody has taken yet.
+#[derive(Default)]
+struct Kernel {
+    readable: [bool; 2],
+    records: VecDeque<u8>,
+}
+
+#[derive(Clone, Default)]
+struct World(Arc<(Mutex<Kernel>, Condvar)>);
+
+const FILLED: usize = 0;
+const WAKE: usize = 1;
+
+impl World {
+    fn change<T>(&self, change: impl FnOnce(&mut Kernel) -> T) -> T {
+        let result = change(&mut self.0.0.lock().unwrap());
+        self.0.1.notify_all();
+        result
+    }
+
+    fn wait_until(&self, is_ready: impl Fn(&Kernel) -> bool) {
+        let mut kernel = self.0.0.lock().unwrap();
+        while !is_ready(&kernel) {
+            kernel = self.0.1.wait(kernel).unwrap();
+        }
+    }
+}
+
+/// An eventfd, or one whose signals get lost.
+struct Readable {
+    world: World,
+    index: usize,
+    works: bool,
+}
+
+impl Event for Readable {
+    fn signal(&self) {
+        if self.works {
+            self.world.change(|kernel| kernel.readable[self.index] = true);
+        }
+    }
+
+    fn clear(&self) -> bool {
+        self.world.change(|kernel| std::mem::take(&mut kernel.readable[self.index]))
+    }
+}
+
+/// A locked list with as many places as there are chunks.
+struct List(Mutex<VecDeque<Vec<u8>>>);
+
+/// Chunks that go round.
+const CHUNKS: usize = 2;
+
+impl List {
+    fn new(filled: usize) -> List {
+        List(Mutex::new(vec![Vec::new(); filled].into()))
+    }
+}
+
+impl Places for List {
+    fn push(&self, chunk: Vec<u8>) {
+        let mut list = self.0.lock().unwrap();
+        if list.len() < CHUNKS {
+            list.push_back(chunk);
+        }
+    }
+
+    fn pop(&self) -> Option<Vec<u8>> {
+        self.0.lock().unwrap().pop_front()
+    }
+
+    fn is_empty(&self) -> bool {
+        self.0.lock().unwrap().is_empty()
+    }
+}
+
+// ---- the queue -------------------------------------------------------------------------------------------------
+
+type Shared = Handover<Bit, Readable, List>;
+
+/// What is broken on purpose.
+#[derive(Clone, Copy, PartialEq)]
+enum Broken {
+    Nothing,
+    Filled,
+    Wake,
+    Ending,
+    Partial,
+}
+
+fn handover(world: &World, broken: Broken) -> Shared {
+    let event = |index, part| Readable { world: world.clone(), index, works: broken != part };
+    Handover::new(
+        [List::new(0), List::new(CHUNKS)],
+        [event(FILLED, Broken::Filled), event(WAKE, Broken::Wake)],
+        [Bit::new(broken != Broken::Ending), Bit::new(broken != Broken::Partial)],
+    )
+}
+
+/// The thread that fills chunks of `ROOM` records.
+struct Filler {
+    world: World,
+    shared: Arc<Shared>,
+    chunk: Option<Vec<u8>>,
+    lost: usize,
+}
+
+const ROOM: usize = 2;
+
+impl Producer for Filler {
+    fn wait(&mut self) -> bool {
+        self.world.wait_until(|kernel| kernel.readable[WAKE] || !kernel.records.is_empty());
+        true
+    }
+
+    /// As `Filler::push` of src/vm/queue.rs, with bytes for records.
+    fn fill(&mut self) {
+        for record in self.world.change(|kernel| std::mem::take(&mut kernel.records)) {
+            if self.chunk.as_ref().is_some_and(|chunk| chunk.len() == ROOM) {
+                self.shared.flush(&mut self.chunk);
+            }
+            if self.chunk.is_none() {
+                self.chunk = self.shared.take_free();
+            }
+            match &mut self.chunk {
+                Some(chunk) => chunk.push(record),
+                None => self.lost += 1,
+            }
+        }
+    }
+
+    fn chunk(&mut self) -> &mut Option<Vec<u8>> {
+        &mut self.chunk
+    }
+}
+
+/// One who polls.
+struct Consumer {
+    shared: Arc<Shared>,
+    chunk: VecDeque<u8>,
+    came: Vec<u8>,
+}
+
+impl Consumer {
+    /// As `Queue::drain` of src/vm/queue.rs.
+    fn drain(&mut self, budget: usize) {
+        self.shared.begin();
+        for _ in 0..budget {
+            if self.chunk.is_empty() {
+                match self.shared.exchange(Vec::new()) {
+                    Ok(chunk) => self.chunk = chunk.into(),
+                    Err(_) => break,
+                }
+            }
+            self.came.extend(self.chunk.pop_front());
+        }
+        self.shared.end(self.chunk.is_empty() && self.shared.is_empty());
+    }
+}
+
+/// A thread that fills, and one who polls.
+fn start(world: &World, broken: Broken) -> (thread::JoinHandle<Filler>, Consumer) {
+    let shared = Arc::new(handover(world, broken));
+    let mut filler = Filler { world: world.clone(), shared: Arc::clone(&shared), chunk: None, lost: 0 };
+    let run = move || {
+        let shared = Arc::clone(&filler.shared);
+        shared.run(&mut filler);
+        filler
+    };
+    (thread::spawn(run), Consumer { shared, chunk: VecDeque::new(), came: Vec::new() })
+}
+
+/// `records` come one by one and are polled for, `budget` at a time, until all are there; nobody calls twice.
+fn all_records_come(records: u8, budget: usize, broken: Broken) {
+    let world = World::default();
+    let (filler, mut consumer) = start(&world, broken);
+    for record in 0..records {
+        world.change(|kernel| kernel.records.push_back(record));
+    }
+    while consumer.came.len() < records.into() {
+        world.wait_until(|kernel| kernel.readable[FILLED]);
+        consumer.drain(budget);
+    }
+    consumer.shared.stop();
+    let filler = filler.join().unwrap();
+    assert_eq!((consumer.came, filler.lost), ((0..records).collect(), 0));
+}
+
+#[test]
+fn what_is_in_the_queue_wakes_those_who_wait() {
+    // Three records and two chunks of two: there is always room.
+    in_every_order(|| all_records_come(3, 8, Broken::Nothing));
+}
+
+#[test]
+fn a_poll_that_leaves_something_is_followed_by_another() {
+    in_every_order(|| all_records_come(3, 1, Broken::Nothing));
+}
+
+#[test]
+fn what_is_queued_at_the_end_comes_in_order_or_is_counted() {
+    in_every_order(|| {
+        let world = World::default();
+        let (filler, mut consumer) = start(&world, Broken::Nothing);
+        // More than the chunks hold.
+        world.change(|kernel| kernel.records.extend(0..3));
+        world.change(|kernel| kernel.records.extend(3..6));
+        consumer.drain(1);
+        consumer.shared.stop();
+        let filler = filler.join().unwrap();
+        while !(consumer.chunk.is_empty() && consumer.shared.is_empty()) {
+            world.wait_until(|kernel| kernel.readable[FILLED]);
+            consumer.drain(8);
+        }
+        let waiting = world.change(|kernel| kernel.records.len());
+        assert_eq!(consumer.came.len() + filler.lost + waiting, 6);
+        assert!(consumer.came.is_sorted_by(|a, b| a < b), "{:?}", consumer.came);
+    });
+}
+
+/// The checker finds what is wrong: with that part broken somebody waits for ever.
+macro_rules! is_missed {
+    ($($name:ident: $part:ident)*) => { $(
+        #[test]
+        #[should_panic(expected = "deadlock")]
+        fn $name() {
+            in_every_order(|| all_records_come(3, 1, Broken::$part));
+        }
+    )* };
+}
+
+is_missed! {
+    the_event_of_full_chunks_is_missed: Filled
+    the_event_that_wakes_the_thread_is_missed: Wake
+    the_flag_of_a_chunk_kept_back_is_missed: Partial
+    the_flag_of_the_end_is_missed: Ending
+}
+
+// ---- requests to stop ------------------------------------------------------------------------------------------
+
+/// Waits and takes as `Vm::wait` of src/vm/poll.rs does.
+fn wait_for_request(world: &World, request: &Request<Bit, Readable>) {
+    loop {
+        world.wait_until(|kernel| kernel.readable[WAKE]);
+        if request.take() || request.take_signalled() {
+            return;
+        }
+    }
+}
+
+fn request(world: &World) -> Arc<Request<Bit, Readable>> {
+    let event = Readable { world: world.clone(), index: WAKE, works: true };
+    Arc::new(Request::new(Bit::new(true), event))
+}
+
+#[test]
+fn a_request_is_reported_once_whoever_looks_first() {
+    in_every_order(|| {
+        let world = World::default();
+        let request = request(&world);
+        let asker = Arc::clone(&request);
+        let asker = thread::spawn(move || asker.ask());
+        // A batch that is under way ends when the flag is seen, before anybody waits.
+        if !(request.is_asked() && request.take()) {
+            wait_for_request(&world, &request);
+        }
+        asker.join().unwrap();
+        assert!(!request.take() && !request.take_signalled());
+    });
+}
+
+#[test]
+fn two_requests_are_reported_once_or_twice() {
+    in_every_order(|| {
+        let world = World::default();
+        let request = request(&world);
+        let askers = [(), ()].map(|()| {
+            let request = Arc::clone(&request);
+            thread::spawn(move || request.ask())
+        });
+        wait_for_request(&world, &request);
+        askers.into_iter().for_each(|asker| asker.join().unwrap());
+        // A second one may be left, for those who wait; a flag without its event is gone with the next look.
+        let is_readable = world.change(|kernel| kernel.readable[WAKE]);
+        let is_taken = request.take();
+        assert!(!request.is_asked() && is_taken <= is_readable);
+        assert_eq!(is_taken || request.take_signalled(), is_readable);
+        assert!(!request.take() && !request.take_signalled());
+    });
+}
