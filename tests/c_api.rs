@@ -69,7 +69,7 @@ fn nothing_is_left_of_hosts_that_are_killed() {
 
 /// Its functions stand before those of the C library, for which the library has to find them.
 #[test]
-fn each_call_into_the_kernel_may_fail() {
+fn each_call_into_the_kernel_and_each_allocation_may_fail() {
     if !is_root() {
         return;
     }
@@ -204,6 +204,7 @@ fn packages() -> &'static Path {
         ["calls", "killed", "perf", "rejected", "tasks"].iter().for_each(|name| compile_bpf(name, &folder));
         fs::write(folder.join("calls.json"), calls_package(&folder)).expect("the package can be written");
         GUESTS.iter().for_each(|(name, main)| write_guest(&folder.join(name), main));
+        write_guest_that_loads(&folder);
         folder
     })
 }
@@ -224,6 +225,28 @@ fn write_guest(path: &Path, main: &str) {
              (i32.store (i32.const 64) (local.get 0)) (local.set 2 (i32.const 64)) {main}))"#
     );
     fs::write(path, wat::parse_str(text).expect("the module is valid")).expect("it can be written");
+}
+
+/// loads.wasm loads and attaches calls.o and lets go of it; the exit code tells how far it came, 5 is the end.
+fn write_guest_that_loads(folder: &Path) {
+    let object = fs::read(folder.join("calls.o")).expect("the object was compiled");
+    let data: String = object.iter().map(|byte| format!("\\{byte:02x}")).collect();
+    let text = format!(
+        r#"(module (import "wasm_bpf" "wasm_load_bpf_object" (func $load (param i32 i32) (result i64)))
+           (import "wasm_bpf" "wasm_attach_bpf_program" (func $attach (param i64 i32 i32) (result i32)))
+           (import "wasm_bpf" "wasm_close_bpf_object" (func $close (param i64) (result i32)))
+           (memory (export "memory") 2) (data (i32.const 8) "on_call\00") (data (i32.const 4096) "{data}")
+           (func (export "bpf_main") (param i32 i32) (result i32) (local $object i64)
+             (local.set $object (call $load (i32.const 4096) (i32.const {})))
+             (if (i64.eqz (local.get $object)) (then (return (i32.const 1))))
+             (if (i32.lt_s (call $attach (local.get $object) (i32.const 8) (i32.const 0)) (i32.const 0))
+               (then (return (i32.const 2))))
+             (if (i32.lt_s (call $close (local.get $object)) (i32.const 0)) (then (return (i32.const 3))))
+             (i32.const 5)))"#,
+        object.len()
+    );
+    fs::write(folder.join("loads.wasm"), wat::parse_str(text).expect("the module is valid"))
+        .expect("it can be written");
 }
 
 fn compile_bpf(name: &str, folder: &Path) {

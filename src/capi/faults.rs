@@ -1,6 +1,8 @@
-//! Fault injection for the tests: what a bug of the library does to its host. Not in the header, not in
-//! a release.
+//! Fault injection for the tests: what a bug of the library does to its host, and which allocations are Rust's. Not in
+//! the header, not in a release.
 
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
 use std::ffi::c_int;
 
 use super::guard::guard;
@@ -11,4 +13,50 @@ use super::types::eunomia_vm;
 pub unsafe extern "C" fn eunomia_fault_panic(vm: *mut eunomia_vm) -> c_int {
     // SAFETY: the caller keeps the contract of the header.
     unsafe { guard(vm, |_| -> crate::error::Result<()> { panic!("a fault was asked for") }) }
+}
+
+/// Asked by a malloc of the host's: whether it is called for Rust code.
+#[unsafe(no_mangle)]
+pub extern "C" fn eunomia_fault_rust_allocates() -> c_int {
+    ALLOCATES.get().into()
+}
+
+thread_local! {
+    static ALLOCATES: Cell<bool> = const { Cell::new(false) };
+}
+
+#[global_allocator]
+static ALLOCATOR: Marked = Marked;
+
+/// The system's allocator, which tells that Rust code uses it.
+struct Marked;
+
+fn marked(allocate: impl FnOnce() -> *mut u8) -> *mut u8 {
+    ALLOCATES.set(true);
+    let memory = allocate();
+    ALLOCATES.set(false);
+    memory
+}
+
+// SAFETY: all is left to the system's allocator.
+unsafe impl GlobalAlloc for Marked {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        // SAFETY: the caller keeps the contract.
+        marked(|| unsafe { System.alloc(layout) })
+    }
+
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        // SAFETY: as above.
+        marked(|| unsafe { System.alloc_zeroed(layout) })
+    }
+
+    unsafe fn realloc(&self, memory: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        // SAFETY: as above.
+        marked(|| unsafe { System.realloc(memory, layout, size) })
+    }
+
+    unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
+        // SAFETY: as above.
+        unsafe { System.dealloc(memory, layout) }
+    }
 }

@@ -29,8 +29,11 @@ impl Vm {
 
     /// Holds events back in the kernel, or lets them come. Any thread.
     pub fn pause(&self, on: bool) -> Result<()> {
+        // Both under the gate's lock: two threads that want different things leave them agreed.
+        let mut gate = self.shared.gate();
+        gate.pause(on).map_err(|e| options::system("pause", e))?;
         self.shared.stop.pause(on);
-        self.shared.gate().pause(on).map_err(|e| options::system("pause", e))
+        Ok(())
     }
 
     /// A descriptor that is readable when `poll(0)` has something to report; the same from first to last. Any thread.
@@ -63,40 +66,44 @@ impl Vm {
         let Some(sources) = delivery.sources.take() else {
             return Err(Error::new(Status::Internal, "the sources are gone"));
         };
-        let mut gate = self.shared.gate();
-        let started = match gate.watch_sources(&epoll, &[&sources]) {
-            Ok(()) => Queue::start(sources, epoll, max_bytes, Arc::clone(&self.shared.ledger)),
-            Err(e) => Err((e, Some(sources))),
-        };
-        match started {
-            Ok(queue) => {
-                let watched = gate.watch(Role::Queue, &self.shared.epoll, &[queue.fd()]);
-                delivery.queue = Some(queue);
-                watched.map_err(system)
-            }
+        // As long as it waits for no source it moves nothing.
+        let started = Queue::start(sources, Arc::clone(&epoll), max_bytes, Arc::clone(&self.shared.ledger));
+        let mut queue = match started {
+            Ok(queue) => queue,
             Err((e, sources)) => {
-                let back: Vec<_> = sources.iter().collect();
-                let watched = gate.watch_sources(&self.shared.epoll, &back);
                 delivery.sources = sources;
-                watched.and(Err(e)).map_err(system)
+                return Err(system(e));
+            }
+        };
+        let mut gate = self.shared.gate();
+        let watched = gate.watch(Role::Queue, &self.shared.epoll, &[queue.fd()]);
+        let moved = watched.and_then(|()| gate.move_sources(&epoll));
+        match moved {
+            Ok(()) => delivery.queue = Some(queue),
+            Err(_) => {
+                // Closed, its descriptor leaves its set by itself.
+                gate.forget(Role::Queue);
+                delivery.sources = queue.stop();
             }
         }
+        moved.map_err(system)
     }
 
     /// Ends that thread. What is queued is still delivered, before anything newer.
     pub fn queue_stop(&self) -> Result<()> {
         let (_inner, mut delivery) = self.exclusive()?;
-        let sources = delivery.queue.as_mut().and_then(Queue::stop);
-        let Some(sources) = sources else {
-            return Err(Error::new(Status::State, "the queue is not running"));
-        };
+        let not_running = || Error::new(Status::State, "the queue is not running");
+        let queue = delivery.queue.as_mut().filter(|queue| queue.is_running()).ok_or_else(not_running)?;
         let mut gate = self.shared.gate();
+        // First what may fail; the thread has the last word about what the sources hold.
+        gate.move_sources(&self.shared.epoll).map_err(|e| options::system("queue", e))?;
+        let sources = queue.stop();
+        gate.ask_again();
         // One that holds something stays until that has been delivered.
         if delivery.queue.take_if(|queue| queue.is_empty()).is_some() {
             gate.forget(Role::Queue);
         }
-        let watched = gate.watch_sources(&self.shared.epoll, &[&sources]);
-        delivery.sources = Some(sources);
-        watched.map_err(|e| options::system("queue", e))
+        delivery.sources = Some(sources.ok_or_else(not_running)?);
+        Ok(())
     }
 }

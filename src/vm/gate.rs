@@ -4,7 +4,7 @@ use std::os::fd::RawFd;
 use std::sync::Arc;
 
 use crate::bpf::source::Sources;
-use crate::os::{self, Epoll, EventFd};
+use crate::os::{self, Epoll, Errno, EventFd};
 
 /// Token of everything that means "there are events".
 const EVENTS: u64 = 1;
@@ -30,46 +30,67 @@ pub struct Gate {
 }
 
 impl Gate {
-    /// Holds events back or lets them through.
+    /// Holds events back or lets them through. After a failure they are held back as before.
     pub fn pause(&mut self, on: bool) -> os::Result<()> {
         if self.paused == on {
             return Ok(());
         }
+        if on {
+            self.remove_all();
+        } else {
+            let added = self.watched.iter().try_for_each(|(_, epoll, fd)| epoll.add(*fd, EVENTS));
+            added.inspect_err(|_| self.remove_all())?;
+        }
         self.paused = on;
-        self.watched.iter().try_for_each(|(_, epoll, fd)| {
-            if on {
-                epoll.remove(*fd);
-                return Ok(());
-            }
-            epoll.add(*fd, EVENTS)
-        })?;
         self.ask_again();
         Ok(())
     }
 
-    /// Has `epoll` wait for these descriptors in that role, and nobody else any longer.
+    fn remove_all(&self) {
+        self.watched.iter().for_each(|(_, epoll, fd)| epoll.remove(*fd));
+    }
+
+    /// Has `epoll` wait for these descriptors in that role, and nobody else any longer. After a failure all is as before.
     pub fn watch(&mut self, role: Role, epoll: &Arc<Epoll>, fds: &[RawFd]) -> os::Result<()> {
-        self.watched.iter().filter(|(other, ..)| *other == role).for_each(|(_, epoll, fd)| epoll.remove(*fd));
-        self.forget(role);
-        for &fd in fds {
-            if !self.paused {
-                epoll.add(fd, EVENTS)?;
+        let mut added = Vec::new();
+        for &fd in fds.iter().filter(|_| !self.paused) {
+            match epoll.add(fd, EVENTS) {
+                Ok(()) => added.push(fd),
+                Err(Errno(libc::EEXIST)) => {}
+                Err(e) => {
+                    added.iter().for_each(|&fd| epoll.remove(fd));
+                    return Err(e);
+                }
             }
-            self.watched.push((role, Arc::clone(epoll), fd));
         }
+        let stays = |set: &Arc<Epoll>, fd: &RawFd| Arc::ptr_eq(set, epoll) && fds.contains(fd);
+        let old = self.watched.iter().filter(|(other, set, fd)| *other == role && !stays(set, fd));
+        old.for_each(|(_, set, fd)| set.remove(*fd));
+        self.forget(role);
+        self.watched.extend(fds.iter().map(|&fd| (role, Arc::clone(epoll), fd)));
         Ok(())
     }
 
     /// Has `epoll` wait for these sources, and for no others.
     pub fn watch_sources(&mut self, epoll: &Arc<Epoll>, sources: &[&Sources]) -> os::Result<()> {
-        self.again = sources.iter().filter_map(|sources| sources.again()).collect();
         let fds: Vec<RawFd> = sources.iter().flat_map(|sources| sources.fds()).collect();
+        self.watch(Role::Source, epoll, &fds)?;
+        self.again = sources.iter().filter_map(|sources| sources.again()).collect();
+        self.ask_again();
+        Ok(())
+    }
+
+    /// Has `epoll` wait for the sources of before. After a failure all is as before.
+    pub fn move_sources(&mut self, epoll: &Arc<Epoll>) -> os::Result<()> {
+        let sources = self.watched.iter().filter(|(role, ..)| *role == Role::Source);
+        let fds: Vec<RawFd> = sources.map(|(.., fd)| *fd).collect();
         self.watch(Role::Source, epoll, &fds)?;
         self.ask_again();
         Ok(())
     }
 
-    fn ask_again(&self) {
+    /// Asks the sources for their readiness.
+    pub fn ask_again(&self) {
         self.again.iter().for_each(|again| again.signal());
     }
 

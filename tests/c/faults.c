@@ -1,99 +1,27 @@
 // The n-th call into the kernel fails, for each n until a whole life of a vm gets by without: the call that
 // failed because of it says so and does its work when asked again, nothing is left open, and the next vm
-// lives as if nothing had been. Each life is a process of its own, in which libbpf knows already what this
+// loads as if nothing had been. Each life is a process of its own, in which libbpf knows already what this
 // kernel can do: it finds that out by trying, once for a process, and takes what failed then for want of
 // memory for missing ever after.
+//
+// Then the same with the n-th allocation, whoever asks for it: libbpf, libelf, zlib, WAMR, the C library.
+// Rust's own code may end the process in that case, in Rust's words.
 #include "test.h"
 
-#include <dlfcn.h>
-#include <stdarg.h>
-#include <sys/epoll.h>
-#include <sys/eventfd.h>
-#include <sys/ioctl.h>
-#include <sys/mman.h>
-#include <sys/timerfd.h>
+#include "fail.h"
+
+#include <signal.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 
-// What a child tells when all went well, and when no call was left to fail.
+// What a child tells when all went well, and when nothing was left to fail.
 enum { SURVIVED = 0, NOT_REACHED = 3 };
-
-// Calls until the one that fails; negative: none will.
-static long left = -1;
-static const char *failed;
-
-static bool fails(const char *name, int number) {
-    if (left < 0 || left-- > 0)
-        return false;
-    failed = name;
-    errno = number;
-    return true;
-}
-
-// The program's functions stand before those of the C library, also for the library under test.
-#define REAL(name) ((__typeof__(&name))(uintptr_t)dlsym(RTLD_NEXT, #name))
-
-long syscall(long number, ...) {
-    long args[6];
-    va_list list;
-
-    va_start(list, number);
-    for (int i = 0; i < 6; i++)
-        args[i] = va_arg(list, long);
-    va_end(list);
-    if (fails("syscall", number == SYS_bpf ? ENOMEM : EMFILE))
-        return -1;
-    return REAL(syscall)(number, args[0], args[1], args[2], args[3], args[4], args[5]);
-}
-
-void *mmap(void *address, size_t len, int access, int flags, int fd, off_t offset) {
-    return fails("mmap", ENOMEM) ? MAP_FAILED : REAL(mmap)(address, len, access, flags, fd, offset);
-}
-
-int ioctl(int fd, unsigned long request, ...) {
-    va_list list;
-
-    va_start(list, request);
-    void *argument = va_arg(list, void *);
-    va_end(list);
-    return fails("ioctl", ENOMEM) ? -1 : REAL(ioctl)(fd, request, argument);
-}
-
-int epoll_create1(int flags) {
-    return fails("epoll_create1", EMFILE) ? -1 : REAL(epoll_create1)(flags);
-}
-
-int epoll_ctl(int set, int operation, int fd, struct epoll_event *event) {
-    // What is taken out goes with its descriptor.
-    if (operation == EPOLL_CTL_ADD && fails("epoll_ctl", ENOSPC))
-        return -1;
-    return REAL(epoll_ctl)(set, operation, fd, event);
-}
-
-int eventfd(unsigned int value, int flags) {
-    return fails("eventfd", EMFILE) ? -1 : REAL(eventfd)(value, flags);
-}
-
-int timerfd_create(int clock, int flags) {
-    return fails("timerfd_create", EMFILE) ? -1 : REAL(timerfd_create)(clock, flags);
-}
-
-int memfd_create(const char *name, unsigned int flags) {
-    return fails("memfd_create", EMFILE) ? -1 : REAL(memfd_create)(name, flags);
-}
-
-int open64(const char *path, int flags, ...) {
-    va_list list;
-
-    va_start(list, flags);
-    mode_t mode = va_arg(list, mode_t);
-    va_end(list);
-    return fails("open64", EMFILE) ? -1 : REAL(open64)(path, flags, mode);
-}
 
 // ---- a life, step by step
 // ------------------------------------------------------------------------------------
 
-static int events;
+// Events that the program has sent, and those that came.
+static int sent, events;
 
 static int step_open(eunomia_vm *vm) {
     return eunomia_open_file(vm, package_path("calls.json"), EUNOMIA_KIND_ANY);
@@ -104,39 +32,81 @@ static int step_set(eunomia_vm *vm) {
     return eunomia_var_set(vm, "target", &pid, sizeof(pid));
 }
 
-static int step_events(eunomia_vm *vm) {
+static int step_args(eunomia_vm *vm) {
+    static const char *const argv[] = {"calls", "--burst", "3", NULL};
+    return eunomia_args_set(vm, 3, argv);
+}
+
+static int step_call(eunomia_vm *vm) {
     uint32_t burst = 3;
     int status = eunomia_var_set(vm, "burst", &burst, sizeof(burst));
 
     if (status < 0)
         return status;
     getpgid(0);
-    return eunomia_poll(vm, 1000, EUNOMIA_FORMAT_JSON, count_event, &events);
+    sent += 3;
+    return status;
+}
+
+// A poll may return with the first of them.
+static int step_poll(eunomia_vm *vm) {
+    int status = 1;
+
+    while (status > 0 && events < sent)
+        status = eunomia_poll(vm, 1000, EUNOMIA_FORMAT_JSON, count_event, &events);
+    return status;
+}
+
+static int step_read(eunomia_vm *vm) {
+    static char lines[4096];
+    eunomia_batch batch = EUNOMIA_INIT(eunomia_batch);
+    int count = eunomia_read(vm, 1000, EUNOMIA_FORMAT_JSON, lines, sizeof(lines), &batch);
+
+    events += count > 0 ? count : 0;
+    return count;
 }
 
 static int step_map(eunomia_vm *vm) {
     return eunomia_map_each(vm, "counts", EUNOMIA_FORMAT_JSON, ignore_event, NULL);
 }
 
-static int (*const STEPS[])(eunomia_vm *) = {
-    step_open, step_set,       eunomia_load, eunomia_attach, step_events,
-    step_map,  eunomia_detach, step_map,     eunomia_attach, step_events,
-};
+static int step_queue(eunomia_vm *vm) {
+    return eunomia_queue_start(vm, 0);
+}
+
+static int step_pause(eunomia_vm *vm) {
+    return eunomia_pause(vm, 1);
+}
+
+static int step_go_on(eunomia_vm *vm) {
+    return eunomia_pause(vm, 0);
+}
+
+static int step_describe(eunomia_vm *vm) {
+    const char *text;
+    return eunomia_describe(vm, &text, NULL);
+}
+
+typedef int (*const step)(eunomia_vm *);
 
 // A failure is the one that was asked for, has words, and is no more when the call is repeated.
-static void take(eunomia_vm *vm, size_t step) {
-    int status = STEPS[step](vm);
+static void take(eunomia_vm *vm, const char *name, step step) {
+    int status = step(vm);
 
     if (status >= 0)
         return;
-    if (!failed || !eunomia_errmsg(vm)[0])
-        die(__FILE__, (int)step, "a step failed for no reason", eunomia_errmsg(vm));
-    status = STEPS[step](vm);
+    // What any thread may call leaves no words.
+    bool is_told = eunomia_errmsg(vm)[0] || step == step_go_on;
+    if (!failed || !is_told || status == EUNOMIA_ERR_INTERNAL)
+        die(name, status, "a step failed for no good reason", eunomia_errmsg(vm));
+    status = step(vm);
     if (status < 0)
-        die(__FILE__, (int)step, failed, eunomia_errmsg(vm));
+        die(name, status, failed, eunomia_errmsg(vm));
 }
 
-static void live(void) {
+#define TAKE(step) take(vm, #step, step)
+
+static eunomia_vm *new_vm(void) {
     eunomia_options options = EUNOMIA_INIT(eunomia_options);
     eunomia_vm *vm = NULL;
 
@@ -145,79 +115,217 @@ static void live(void) {
         CHECK(failed && !vm);
         CHECK_STATUS(EUNOMIA_OK, eunomia_new(&vm, &options));
     }
-    events = 0;
-    for (size_t step = 0; step < sizeof(STEPS) / sizeof(STEPS[0]); step++)
-        take(vm, step);
-    CHECK(events == 6);
+    return vm;
+}
+
+// A vm that has gone all the way to events.
+static eunomia_vm *started(void) {
+    eunomia_vm *vm = new_vm();
+
+    TAKE(step_open);
+    TAKE(step_args);
+    TAKE(step_set);
+    TAKE(eunomia_load);
+    TAKE(eunomia_attach);
+    return vm;
+}
+
+static void live(void) {
+    eunomia_vm *vm = started();
+
+    sent = events = 0;
+    TAKE(step_call);
+    TAKE(step_poll);
+    TAKE(step_map);
+    TAKE(step_describe);
+    TAKE(eunomia_detach);
+    TAKE(step_map);
+    TAKE(eunomia_attach);
+    TAKE(step_call);
+    TAKE(step_read);
+    TAKE(step_queue);
+    TAKE(step_pause);
+    TAKE(step_call);
+    TAKE(step_go_on);
+    TAKE(step_poll);
+    TAKE(eunomia_queue_stop);
+    // Another package takes over.
+    eunomia_vm *old = vm;
+    vm = started();
+    eunomia_destroy(old);
+    TAKE(step_call);
+    TAKE(step_poll);
+    if (events != sent)
+        die(__FILE__, events, "not all events came", failed);
+    eunomia_destroy(vm);
+}
+
+// As far as a life goes without waiting for the kernel.
+static void live_shortly(void) {
+    eunomia_vm *vm = new_vm();
+
+    TAKE(step_open);
+    TAKE(eunomia_load);
     eunomia_destroy(vm);
 }
 
 static int run_guest(eunomia_vm *vm) {
     static const char *const argv[] = {"guest", "one", NULL};
-    return eunomia_wasm_run(vm, 2, argv, NULL, EUNOMIA_FORMAT_JSON, ignore_event, NULL);
+    int code = -1, status = eunomia_wasm_run(vm, 2, argv, &code, EUNOMIA_FORMAT_JSON, ignore_event, NULL);
+
+    if (status < 0 || code == 5)
+        return status;
+    // What a guest does about an error is its own affair: this one tells it.
+    CHECK(failed);
+    status = eunomia_wasm_run(vm, 2, argv, &code, EUNOMIA_FORMAT_JSON, ignore_event, NULL);
+    CHECK(status < 0 || code == 5);
+    return status;
+}
+
+static int open_guest(eunomia_vm *vm) {
+    return eunomia_open_file(vm, package_path("loads.wasm"), EUNOMIA_KIND_ANY);
 }
 
 static void live_of_a_guest(void) {
-    eunomia_vm *vm = NULL;
+    eunomia_vm *vm = new_vm();
 
-    if (eunomia_new(&vm, NULL) < 0) {
-        CHECK(failed && !vm);
-        CHECK_STATUS(EUNOMIA_OK, eunomia_new(&vm, NULL));
-    }
-    const char *path = package_path("hello.wasm");
-    if (eunomia_open_file(vm, path, EUNOMIA_KIND_ANY) < 0) {
-        CHECK(failed && eunomia_errmsg(vm)[0]);
-        ok(vm, eunomia_open_file(vm, path, EUNOMIA_KIND_ANY));
-    }
-    if (run_guest(vm) < 0) {
-        CHECK(failed && eunomia_errmsg(vm)[0]);
-        ok(vm, run_guest(vm));
-    }
+    TAKE(open_guest);
+    TAKE(run_guest);
     eunomia_destroy(vm);
 }
 
-static int child(void (*life)(void), long n) {
-    int before = count_descriptors();
+// ---- each in a process of its own
+// ------------------------------------------------------------------------------
 
+// What a life may leave behind.
+struct holdings {
+    int descriptors;
+    int mappings;
+    long pieces;
+};
+
+static struct holdings held(void) {
+    struct holdings held = {.descriptors = count_descriptors(), .pieces = pieces};
+    FILE *maps = fopen("/proc/self/maps", "r");
+    char line[8192];
+
+    CHECK(maps);
+    while (fgets(line, sizeof(line), maps))
+        held.mappings += strstr(line, "bpf") != NULL;
+    fclose(maps);
+    return held;
+}
+
+static int child(void (*life)(void), enum kind kind, long n) {
+    struct holdings before = held();
+
+    failing = kind;
     left = n;
     life();
     left = -1;
-    CHECK(count_descriptors() == before);
+    struct holdings after = held();
+    if (memcmp(&before, &after, sizeof(before)) != 0) {
+        fprintf(stderr, "%d descriptors, %d mappings, %ld pieces of memory stayed\n",
+                after.descriptors - before.descriptors, after.mappings - before.mappings,
+                after.pieces - before.pieces);
+        die(__FILE__, __LINE__, failed ? failed : "nothing failed", NULL);
+    }
     if (!failed)
         return NOT_REACHED;
     failed = NULL;
-    life();
-    CHECK(count_descriptors() == before);
+    live_shortly();
+    CHECK(count_descriptors() == before.descriptors);
     return SURVIVED;
 }
 
-static void survives_each_fault(void (*life)(void), const char *name) {
-    for (long n = 0;; n++) {
-        fflush(NULL);
-        pid_t pid = fork();
-        CHECK(pid >= 0);
-        if (pid == 0)
-            _exit(child(life, n));
-        int status;
-        CHECK(waitpid(pid, &status, 0) == pid);
-        if (WIFEXITED(status) && WEXITSTATUS(status) == NOT_REACHED) {
-            fprintf(stderr, "%s: each of %ld calls has failed once\n", name, n);
-            CHECK(n > 10);
-            return;
-        }
-        if (!WIFEXITED(status) || WEXITSTATUS(status) != SURVIVED) {
-            fprintf(stderr, "%s: call %ld into the kernel failed, and the life ended with %x\n", name, n,
-                    status);
-            exit(1);
-        }
+// A child at work, and what it says.
+struct started {
+    pid_t pid;
+    int output;
+};
+
+static struct started start_child(void (*life)(void), enum kind kind, long n) {
+    struct started started = {.output = memfd_create("child", MFD_CLOEXEC)};
+
+    CHECK(started.output >= 0);
+    started.pid = fork();
+    CHECK(started.pid >= 0);
+    if (started.pid == 0) {
+        alarm(60);
+        dup2(started.output, STDERR_FILENO);
+        _exit(child(life, kind, n));
+    }
+    return started;
+}
+
+static int end_of(struct started started, char said[4096]) {
+    int status;
+
+    CHECK(waitpid(started.pid, &status, 0) == started.pid);
+    ssize_t len = pread(started.output, said, 4095, 0);
+    said[len > 0 ? len : 0] = 0;
+    close(started.output);
+    return status;
+}
+
+// In Rust's words.
+static bool is_end_for_want_of_memory(int status, const char *said) {
+    return WIFSIGNALED(status) && WTERMSIG(status) == SIGABRT && strstr(said, "memory allocation of ");
+}
+
+static const char *const WHAT[] = {"calls into the kernel", "allocations by C", "allocations by Rust"};
+
+// Lives that came to an end, of one kind.
+struct ended {
+    long survived, for_want_of_memory, not_reached;
+};
+
+static void take_end(struct ended *ended, enum kind kind, long n, struct started started) {
+    static char said[4096];
+    int status = end_of(started, said);
+
+    if (WIFEXITED(status) && WEXITSTATUS(status) == NOT_REACHED) {
+        ended->not_reached++;
+    } else if (WIFEXITED(status) && WEXITSTATUS(status) == SURVIVED) {
+        ended->survived++;
+    } else if (kind == RUST_ALLOCATION && is_end_for_want_of_memory(status, said)) {
+        ended->for_want_of_memory++;
+    } else {
+        fprintf(stderr, "the life in which number %ld of the %s failed ended with %x:\n%s", n, WHAT[kind],
+                status, said);
+        exit(1);
     }
 }
 
+// Several lives at a time: most of one is waiting until the kernel is done with a program.
+static void survives_each_fault(void (*life)(void), const char *whose, enum kind kind) {
+    enum { AT_A_TIME = 8 };
+    // Rust has thousands of small allocations whose failures all end alike.
+    long step = kind == RUST_ALLOCATION ? 16 : 1;
+    struct ended ended = {0};
+    struct started started[AT_A_TIME];
+
+    for (long n = 0; !ended.not_reached; n += AT_A_TIME * step) {
+        for (int i = 0; i < AT_A_TIME; i++)
+            started[i] = start_child(life, kind, n + i * step);
+        for (int i = 0; i < AT_A_TIME; i++)
+            take_end(&ended, kind, n + i * step, started[i]);
+    }
+    fprintf(stderr, "%s: one of the %s failed in each of %ld lives, %ld of them ended by that\n", whose,
+            WHAT[kind], ended.survived + ended.for_want_of_memory, ended.for_want_of_memory);
+    CHECK(ended.survived + ended.for_want_of_memory > 10);
+}
+
 int main(int argc, char **argv) {
+    const struct rlimit none = {0, 0};
+
     begin(argc, argv);
+    CHECK(setrlimit(RLIMIT_CORE, &none) == 0);
     live();
     live_of_a_guest();
-    survives_each_fault(live, "a package");
-    survives_each_fault(live_of_a_guest, "a guest");
+    for (enum kind kind = CALL; kind <= RUST_ALLOCATION; kind++) {
+        survives_each_fault(live, "a package", kind);
+        survives_each_fault(live_of_a_guest, "a guest", kind);
+    }
     return 0;
 }
