@@ -8,7 +8,7 @@ use std::ffi::{CStr, CString};
 use std::fs;
 
 use eunomia::package::Package;
-use eunomia::types::{Btf, Hook, relocations};
+use eunomia::types::{Btf, Hook, Index, relocations};
 #[cfg(feature = "own-libbpf")]
 use eunomia::{Kind, Level, Options};
 use libbpf_sys as b;
@@ -57,13 +57,19 @@ fn libbpf_makes_the_same_instructions_with_an_excerpt() {
         .map(|path| (path.display().to_string(), fs::read(&path).unwrap()))
         .collect();
     packages.push(("questions".into(), support::package(QUESTIONS)));
-    let mut compared = 0;
+    let (mut compared, mut index) = (0, Index::new());
     for (name, package) in packages {
         let object = Package::parse(&package).unwrap().object;
-        let Some(excerpt) = excerpt(&object, &kernel) else { continue };
-        assert!(excerpt.len() < 100_000, "{name}: {} bytes", excerpt.len());
+        let Some(alone) = excerpt(&object, &kernel, &mut Index::new()) else { continue };
+        for what in ["what was found for others", "what was found for it"] {
+            assert!(
+                excerpt(&object, &kernel, &mut index).as_ref() == Some(&alone),
+                "{name}: {what} leads elsewhere"
+            );
+        }
+        assert!(alone.len() < 100_000, "{name}: {} bytes", alone.len());
         let whole = instructions(&object, None);
-        assert_eq!(instructions(&object, Some(&excerpt)), whole, "{name}");
+        assert_eq!(instructions(&object, Some(&alone)), whole, "{name}");
         compared += 1;
     }
     assert!(compared > 10, "only {compared} packages ask for types of the kernel");
@@ -90,7 +96,7 @@ fn what_an_excerpt_cannot_answer_goes_to_the_whole() {
     ] {
         let package = asks_for(question);
         let object = Package::parse(&package).unwrap().object;
-        assert_eq!(excerpt(&object, &kernel).is_some(), suffices, "{question}");
+        assert_eq!(excerpt(&object, &kernel, &mut Index::new()).is_some(), suffices, "{question}");
         let before = memory_files();
         let vm = support::opened(&package);
         assert_eq!(memory_files().difference(&before).count(), usize::from(suffices), "{question}");
@@ -104,23 +110,28 @@ fn a_damaged_kernel_is_refused_or_read() {
     let local = Btf::parse(elf::content(&object, ".BTF")).unwrap();
     let mut relocations = relocations(elf::content(&object, ".BTF.ext")).unwrap();
     // Small enough to be damaged in many ways: what an excerpt of the whole kernel is.
-    let sound = local.excerpt(&relocations, &mut [], &fs::read(KERNEL).unwrap()).unwrap().btf;
-    assert!(local.excerpt(&relocations, &mut [], &sound).unwrap().suffices);
+    let sound =
+        local.excerpt(&relocations, &mut [], &fs::read(KERNEL).unwrap(), &mut Index::new()).unwrap().btf;
+    assert!(local.excerpt(&relocations, &mut [], &sound, &mut Index::new()).unwrap().suffices);
     for len in 0..sound.len() {
-        assert!(local.excerpt(&relocations, &mut [], &sound[..len]).is_err(), "{len} bytes");
+        assert!(
+            local.excerpt(&relocations, &mut [], &sound[..len], &mut Index::new()).is_err(),
+            "{len} bytes"
+        );
     }
     let mut read = 0;
     for at in 0..sound.len() {
         for value in [0, 1, 0x7f, 0xff] {
             let mut damaged = sound.clone();
             damaged[at] = value;
-            read += usize::from(local.excerpt(&relocations, &mut [], &damaged).is_ok());
+            read += usize::from(local.excerpt(&relocations, &mut [], &damaged, &mut Index::new()).is_ok());
         }
     }
     assert!(read > sound.len(), "only {read} could be read");
     // Only later compilers than some ask whether whole types match.
     relocations.iter_mut().for_each(|relocation| relocation.kind = 12);
-    let whole = local.excerpt(&relocations, &mut [], &fs::read(KERNEL).unwrap()).unwrap().btf;
+    let whole =
+        local.excerpt(&relocations, &mut [], &fs::read(KERNEL).unwrap(), &mut Index::new()).unwrap().btf;
     assert!(whole.len() > 10 * sound.len(), "{} bytes, {} of them asked for", whole.len(), sound.len());
     Btf::parse(&whole).unwrap();
 }
@@ -144,7 +155,13 @@ fn hooks_have_the_ids_that_libbpf_finds() {
     ];
     let object = Package::parse(&support::package(QUESTIONS)).unwrap().object;
     let local = Btf::parse(elf::content(&object, ".BTF")).unwrap();
-    local.excerpt(&[], &mut hooks, &fs::read(KERNEL).unwrap()).unwrap();
+    let (kernel, mut index) = (fs::read(KERNEL).unwrap(), Index::new());
+    local.excerpt(&[], &mut hooks, &kernel, &mut index).unwrap();
+    let found = hooks.clone();
+    hooks.reverse();
+    local.excerpt(&[], &mut hooks, &kernel, &mut index).unwrap();
+    hooks.reverse();
+    assert_eq!(hooks, found, "asked again");
     for hook in &hooks {
         let (kind, name) = hook.section.split_once('/').unwrap();
         let kind = match kind {
@@ -188,10 +205,10 @@ fn a_hook_of_the_kernel_itself_is_found_without_reading_all_types() {
 }
 
 /// The types that an object asks for; `None` if it asks for none, or they do not suffice.
-fn excerpt(object: &[u8], kernel: &[u8]) -> Option<Vec<u8>> {
+fn excerpt(object: &[u8], kernel: &[u8], index: &mut Index) -> Option<Vec<u8>> {
     let local = Btf::parse(elf::content(object, ".BTF")).unwrap();
     let relocations = relocations(elf::content(object, ".BTF.ext")).unwrap();
-    let excerpt = local.excerpt(&relocations, &mut [], kernel).unwrap();
+    let excerpt = local.excerpt(&relocations, &mut [], kernel, index).unwrap();
     (!relocations.is_empty() && excerpt.suffices).then_some(excerpt.btf)
 }
 

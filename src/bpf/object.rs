@@ -6,7 +6,7 @@ use std::ffi::CString;
 use std::fs::File;
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use serde_json::Value;
 
@@ -18,7 +18,7 @@ use crate::log::{self, Level, Log};
 use crate::memory;
 use crate::os::{self, KernelFile};
 use crate::package::{Package, machine};
-use crate::types::{Btf, Hook, Plan, Relocation, Type, encode, set_boot_time};
+use crate::types::{Btf, Hook, Index, Plan, Relocation, Type, encode, set_boot_time};
 
 /// What an object is opened with.
 pub struct OpenConfig {
@@ -66,6 +66,9 @@ impl KernelBtf {
         }
     }
 }
+
+/// Of the running kernel.
+static INDEX: Mutex<Index> = Mutex::new(Index::new());
 
 /// What an object's own BTF and sections say before libbpf has it.
 struct ObjectTypes {
@@ -115,7 +118,10 @@ impl ObjectTypes {
             return None;
         }
         let kernel = KernelFile::open(probe::KERNEL_BTF).ok()?;
-        let excerpt = self.btf.excerpt(&self.relocations, &mut self.hooks, &kernel).ok()?;
+        // If another thread is at it, that is no reason to wait.
+        let (mut shared, mut own) = (INDEX.try_lock(), Index::new());
+        let index = shared.as_deref_mut().unwrap_or(&mut own);
+        let excerpt = self.btf.excerpt(&self.relocations, &mut self.hooks, &kernel, index).ok()?;
         let suffices = excerpt.suffices && !self.relocations.is_empty();
         let types = if suffices { os::memory_file(&excerpt.btf).ok() } else { None };
         Some((types.map_or(KernelBtf::Usual, KernelBtf::Memory), self.hooks))

@@ -31,6 +31,45 @@ pub struct Hook {
     pub id: u32,
 }
 
+/// Where things are in a kernel's types, kept from one object to the next: what those have in common need not be looked for
+/// again. Some 10 kB. It is of one kernel.
+#[derive(Default)]
+pub struct Index {
+    /// Where every so many-th type begins.
+    marks: Vec<u32>,
+    /// What was looked for, and found.
+    found: Vec<(BtfKind, Box<[u8]>, Vec<u32>)>,
+}
+
+impl Index {
+    /// More than programs ask for; then it begins anew.
+    const MOST: usize = 1000;
+
+    /// One that knows nothing.
+    pub const fn new() -> Index {
+        Index { marks: Vec::new(), found: Vec::new() }
+    }
+
+    /// Answers from what is known; false if that does not suffice.
+    fn answer(&self, roots: &mut [Root<'_>]) -> bool {
+        roots.iter_mut().all(|root| {
+            let known = self.found.iter().find(|(kind, name, _)| *kind == root.kind && **name == *root.name);
+            known.is_some_and(|(.., ids)| {
+                root.found.clone_from(ids);
+                true
+            })
+        })
+    }
+
+    fn keep(&mut self, marks: Vec<u32>, roots: &[Root<'_>]) {
+        if self.found.len() + roots.len() > Index::MOST {
+            self.found.clear();
+        }
+        self.marks = marks;
+        self.found.extend(roots.iter().map(|root| (root.kind, root.name.into(), root.found.clone())));
+    }
+}
+
 /// How much of a type is kept.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Depth {
@@ -51,8 +90,14 @@ struct Root<'a> {
 
 impl Btf {
     /// The types of a kernel (raw BTF) that `relocations` of the object with these types can ask for. Finds the ids of
-    /// `hooks`, too.
-    pub fn excerpt(&self, relocations: &[Relocation], hooks: &mut [Hook], kernel: &[u8]) -> Result<Excerpt> {
+    /// `hooks`, too. `index` is a new one or that of the same kernel.
+    pub fn excerpt(
+        &self,
+        relocations: &[Relocation],
+        hooks: &mut [Hook],
+        kernel: &[u8],
+        index: &mut Index,
+    ) -> Result<Excerpt> {
         const MOST: usize = 10_000;
         if relocations.len() > MOST {
             return Err(bad(format_args!("more than {MOST} relocations")));
@@ -68,7 +113,7 @@ impl Btf {
             let kind = if hook.is_typedef { BtfKind::Typedef } else { BtfKind::Func };
             roots.push(Root { name: hook.name.as_bytes(), kind, found: Vec::new() });
         }
-        let kernel = Types::parse(kernel, &mut roots)?;
+        let kernel = Types::parse(kernel, &mut roots, index)?;
         let found: Vec<u32> = roots.drain(asked_for..).map(|root| kernel.id(&root)).collect();
         let all_members = asked().any(|relocation| relocation.ask() == Ask::Match);
         let (kept, ids) = (Vec::new(), Places::default());
@@ -267,7 +312,7 @@ struct Types<'a> {
     bytes: &'a [u8],
     strings: &'a [u8],
     /// Where every so many-th type begins.
-    marks: Vec<usize>,
+    marks: &'a [u32],
 }
 
 /// One of them.
@@ -283,29 +328,41 @@ const HEAD: usize = 12;
 const STEP: u32 = 64;
 
 impl<'a> Types<'a> {
-    /// Goes through all types once, and finds the candidates for each root.
-    #[cfg_attr(small, optimize(speed))]
-    fn parse(data: &'a [u8], roots: &mut [Root<'_>]) -> Result<Types<'a>> {
+    /// Finds the candidates for each root.
+    fn parse(data: &'a [u8], roots: &mut [Root<'_>], index: &'a mut Index) -> Result<Types<'a>> {
         let (bytes, strings) = sections(data)?;
-        let mut types = Types { bytes, strings, marks: Vec::new() };
+        let mut types = Types { bytes, strings, marks: &[] };
+        if index.marks.is_empty() || !index.answer(roots) {
+            roots.iter_mut().for_each(|root| root.found.clear());
+            let marks = types.search(roots)?;
+            index.keep(marks, roots);
+        }
+        types.marks = &index.marks;
+        Ok(types)
+    }
+
+    /// Goes through all types once; returns the marks.
+    #[cfg_attr(small, optimize(speed))]
+    fn search(&self, roots: &mut [Root<'_>]) -> Result<Vec<u32>> {
         let bits = |root: &Root| match root.kind {
             BtfKind::Enum => 1 << BtfKind::Enum as u32 | 1 << BtfKind::Enum64 as u32,
             kind => 1 << kind as u32,
         };
         let wanted = roots.iter().fold(0u32, |kinds, root| kinds | bits(root));
+        let (bytes, mut marks) = (self.bytes, Vec::new());
         let (mut at, mut id) = (0, 1);
         while at < bytes.len() {
             if id % STEP == 1 {
-                types.marks.push(at);
+                marks.push(at as u32);
             }
             let (kind, len) = measure(bytes, at).ok_or_else(|| cut_short(id))?;
             if wanted >> kind & 1 == 1 {
-                types.compare(at, KINDS[kind].plain(), id, roots);
+                self.compare(at, KINDS[kind].plain(), id, roots);
             }
             at += len;
             id += 1;
         }
-        if at == bytes.len() { Ok(types) } else { Err(cut_short(id - 1)) }
+        if at == bytes.len() { Ok(marks) } else { Err(cut_short(id - 1)) }
     }
 
     fn compare(&self, at: usize, kind: BtfKind, id: u32, roots: &mut [Root<'_>]) {
@@ -324,8 +381,10 @@ impl<'a> Types<'a> {
     /// The type of that id; an empty one if there is none.
     fn record(&self, id: u32) -> Record<'a> {
         let index = id.wrapping_sub(1);
-        let mut record =
-            self.marks.get((index / STEP) as usize).and_then(|at| Some((*at, record_at(self.bytes, *at)?)));
+        let mut record = self
+            .marks
+            .get((index / STEP) as usize)
+            .and_then(|at| Some((*at as usize, record_at(self.bytes, *at as usize)?)));
         for _ in 0..index % STEP {
             record = record.and_then(|(at, record)| {
                 let at = at + HEAD + record.rest.len();

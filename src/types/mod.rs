@@ -21,7 +21,7 @@ pub mod text;
 
 pub use btf::Btf;
 pub use encode::{encode, parse_text};
-pub use excerpt::{Excerpt, Hook};
+pub use excerpt::{Excerpt, Hook, Index};
 pub use format::{NO_STRUCT, ValueFormat};
 pub use json::hex_json;
 pub use layout::{Field, Kind, Name, Type};

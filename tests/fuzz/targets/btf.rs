@@ -1,7 +1,7 @@
 //! Types from strangers: an object's BTF and .BTF.ext, and a kernel's, each behind its length in two bytes.
 #![no_main]
 
-use eunomia::types::{Btf, Hook, Plan, Type};
+use eunomia::types::{Btf, Hook, Index, Plan, Type};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|data: &[u8]| {
@@ -19,7 +19,7 @@ fuzz_target!(|data: &[u8]| {
     let Ok(relocations) = btf.relocations(ext) else { return };
     let hook = |name: &str, is_typedef| Hook { section: name.into(), name: name.into(), is_typedef, id: 0 };
     let mut hooks = [hook("do_unlinkat", false), hook("btf_trace_sched_switch", true)];
-    let Ok(excerpt) = btf.excerpt(&relocations, &mut hooks, kernel) else { return };
+    let Ok(excerpt) = btf.excerpt(&relocations, &mut hooks, kernel, &mut Index::new()) else { return };
     if is_fit && Btf::parse(kernel).is_ok() {
         Btf::parse(&excerpt.btf).expect("a part of sound BTF is sound");
     }

@@ -5,7 +5,7 @@ mod archive;
 use std::path::Path;
 
 use eunomia::package::{Package, machine};
-use eunomia::types::Btf;
+use eunomia::types::{Btf, Index};
 
 use crate::elf::Elf;
 use crate::error::Result;
@@ -38,7 +38,7 @@ pub fn kernels(package: &Package, archive: &Path, arch: &str) -> Result<Vec<Kern
     }
     let mut kernels = Vec::new();
     for file in files {
-        let excerpt = local.excerpt(&relocations, &mut [], &file.read()?);
+        let excerpt = local.excerpt(&relocations, &mut [], &file.read()?, &mut Index::new());
         let btf = excerpt.map_err(|error| format!("{}: {error}", file.path.display()))?.btf;
         kernels.push(KernelBtf { place: file.place, release: file.release, btf });
     }
