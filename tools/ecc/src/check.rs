@@ -1,15 +1,15 @@
 //! `ecc check`: has the kernel at hand verify the programs of a source or a package, and attaches nothing.
 
-use std::fs;
 use std::io::Write as _;
 use std::path::Path;
 
+use eunomia::package::MAX_DOCUMENT;
 use eunomia::{Kind, Options, Vm, vm};
 
-use crate::compile;
 use crate::error::{Error, Result};
 use crate::options::Check;
 use crate::temporary::Temporary;
+use crate::{compile, file};
 
 /// Where maps can be pinned.
 const BPFFS: &str = "/sys/fs/bpf";
@@ -45,5 +45,5 @@ fn bytes(options: &Check) -> Result<Vec<u8>> {
         let compiled = compile::compile(source, options.header.as_deref(), &options.flags)?;
         return Ok(compiled.package.to_json());
     }
-    fs::read(source).map_err(|error| Error::io(source.display(), &error))
+    file::read(source, MAX_DOCUMENT)
 }

@@ -1,7 +1,6 @@
 //! From a source to a package.
 
 use std::ffi::{OsStr, OsString};
-use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 
@@ -25,10 +24,13 @@ use crate::options::Flags;
 use crate::skeleton::{Comments, Parts, object_name};
 use crate::target::Machine;
 use crate::twin::{self, Chain};
-use crate::{btfgen, flag, flow, limit, line_info, sys, vmlinux};
+use crate::{btfgen, file, flag, flow, limit, line_info, sys, vmlinux};
 
 /// The file that a package goes to.
 pub const PACKAGE: &str = "package.json";
+
+/// Largest source that is read, in bytes.
+const MAX_SOURCE: usize = 64 << 20;
 
 /// A compiled program.
 pub struct Compiled {
@@ -214,7 +216,7 @@ fn link(parts: &[Part]) -> Result<Vec<u8>> {
 
 /// The name of the program, after a look at whether there is one.
 fn program_name(source: &Path) -> Result<OsString> {
-    let content = fs::read(source).map_err(|error| Error::io(source.display(), &error))?;
+    let content = file::read(source, MAX_SOURCE)?;
     if content.trim_ascii().is_empty() {
         return Err(format!("{}: the file is empty", source.display()).into());
     }

@@ -1,8 +1,8 @@
-//! Files that appear whole or not at all.
+//! Files that appear whole or not at all, and files that are read up to a limit.
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -31,6 +31,16 @@ impl Output {
     pub fn program(path: PathBuf, bytes: Vec<u8>) -> Output {
         Output { path, bytes, mode: 0o777 }
     }
+}
+
+/// Reads a file, at most `most` bytes of it and otherwise none: a device or a pipe may have no end.
+pub fn read(path: &Path, most: usize) -> Result<Vec<u8>> {
+    let read = || {
+        let mut bytes = Vec::new();
+        File::open(path)?.take(most as u64 + 1).read_to_end(&mut bytes)?;
+        if bytes.len() > most { Err(io::Error::other(format!("more than {most} bytes"))) } else { Ok(bytes) }
+    };
+    read().map_err(|error| Error::io(path.display(), &error))
 }
 
 /// Writes one file.

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use eunomia::package::Package;
+use eunomia::package::{MAX_DOCUMENT, Package};
 
 use crate::cache::Cache;
 use crate::clang::Clang;
@@ -70,7 +70,7 @@ fn package(options: &BuildWasm, sources: &Sources, folder: &Path) -> Result<Vec<
         let written = Output::new(folder.join(PACKAGE), package.to_json());
         (package, Some(written))
     } else if let Some(path) = options.package.as_ref().or(beside.exists().then_some(&beside)) {
-        let bytes = fs::read(path).map_err(|error| Error::io(path.display(), &error))?;
+        let bytes = file::read(path, MAX_DOCUMENT)?;
         let package = Package::parse(&bytes).map_err(|error| format!("{}: {error}", path.display()))?;
         (package, None)
     } else {

@@ -15,6 +15,9 @@ use crate::{file, former, sys};
 const FORM: u32 = 2;
 const KERNEL_BTF: &str = "/sys/kernel/btf/vmlinux";
 
+/// Largest file with types that is read, in bytes: a vmlinux with all its debug information is below that.
+const MAX_FILE: usize = 2 << 30;
+
 /// Where the types come from.
 pub struct Source {
     path: PathBuf,
@@ -25,7 +28,7 @@ impl Source {
     /// `given`, else the running kernel; `None` if that tells nothing of its types.
     pub fn open(given: Option<&Path>) -> Result<Option<Source>> {
         let path = given.unwrap_or(Path::new(KERNEL_BTF));
-        match fs::read(path) {
+        match file::read(path, MAX_FILE) {
             Ok(content) => {
                 let source = Source { path: path.into(), content };
                 let is_text = !source.content.is_empty() && !source.content.contains(&0);
@@ -34,7 +37,7 @@ impl Source {
                 }
                 Err(format!("{}: neither BTF, nor a vmlinux with BTF, nor a header", path.display()).into())
             }
-            Err(error) if given.is_some() => Err(Error::io(path.display(), &error)),
+            Err(error) if given.is_some() => Err(error),
             Err(_) => Ok(None),
         }
     }

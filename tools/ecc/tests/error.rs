@@ -109,6 +109,20 @@ fn sources_that_are_none_are_named() {
 }
 
 #[test]
+fn files_without_an_end_are_refused() {
+    let project = Project::new("endless").file("app.c", "int main(void) { return 0; }\n");
+    std::os::unix::fs::symlink("/dev/zero", project.path("z.bpf.c")).unwrap();
+    let guest = ["build-wasm", "app.c", "--package", "/dev/zero"];
+    for (arguments, name, most) in [
+        (&["z.bpf.c"][..], "z.bpf.c", 64 << 20),
+        (&["check", "/dev/zero"], "/dev/zero", 128 << 20),
+        (&guest, "/dev/zero", 128 << 20),
+    ] {
+        assert_eq!(project.error(arguments), format!("{name}: more than {most} bytes"));
+    }
+}
+
+#[test]
 fn a_source_without_program_or_license_is_told_what_to_add() {
     let data = format!("{HEAD}int number = 1;\n");
     let project = Project::new("nothing").file("data.bpf.c", &data).source("licensed.bpf.c", "int number;");
