@@ -10,9 +10,10 @@ use std::path::{Path, PathBuf};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use minisign::{KeyPair, PublicKey, SecretKey, SecretKeyBox, SignatureBox};
+use minisign::{KeyPair, PublicKey, PublicKeyBox, SecretKey, SecretKeyBox, SignatureBox};
 
 use crate::error::{Code, Failure, Result};
+use crate::source;
 
 /// The keys that are trusted.
 pub struct Trust {
@@ -93,8 +94,7 @@ pub struct Secret {
 impl Secret {
     /// Reads the file; the key in it may be locked by a password.
     pub fn open(path: &Path) -> Result<Secret> {
-        let text =
-            fs::read_to_string(path).map_err(|error| Failure::io(Code::Source, path.display(), &error))?;
+        let text = source::read_text(path)?;
         let bytes = text.lines().nth(1).and_then(|line| STANDARD.decode(line.trim()).ok());
         let bytes = bytes.filter(|bytes| bytes.len() > KDF.end).ok_or_else(|| {
             Failure::new(
@@ -149,7 +149,8 @@ fn keys_in(folder: &Path) -> Vec<PathBuf> {
 }
 
 fn public_key(path: &Path) -> Result<PublicKey> {
-    PublicKey::from_file(path)
+    PublicKeyBox::from_string(&source::read_text(path)?)
+        .and_then(PublicKeyBox::into_public_key)
         .map_err(|why| Failure::new(Code::Source, format_args!("{}: {why}", path.display())))
 }
 

@@ -104,11 +104,19 @@ pub fn read(prog: &str, options: fetch::Options) -> Result<Download> {
 /// The signature of a file, if there is one.
 pub fn signature_beside(file: &Path) -> Result<Option<String>> {
     let path = with_signature_suffix(file);
-    match std::fs::read_to_string(&path) {
-        Ok(text) => Ok(Some(text)),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(Failure::io(Code::Source, path.display(), &error)),
-    }
+    if let Ok(false) = path.try_exists() { Ok(None) } else { read_text(&path).map(Some) }
+}
+
+/// The content of a key or a signature: a few lines.
+pub fn read_text(path: &Path) -> Result<String> {
+    const MOST: u64 = 64 << 10;
+    let read = || {
+        let mut text = String::new();
+        File::open(path)?.take(MOST + 1).read_to_string(&mut text)?;
+        let is_too_large = text.len() as u64 > MOST;
+        if is_too_large { Err(io::Error::other(format!("more than {MOST} bytes"))) } else { Ok(text) }
+    };
+    read().map_err(|error| Failure::io(Code::Source, path.display(), &error))
 }
 
 /// Where the signature of a file is.

@@ -78,6 +78,23 @@ fn what_a_program_could_do_is_read_from_its_instructions() {
 }
 
 #[test]
+fn what_cannot_be_read_is_named() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let path = folder.path().join("wrong");
+    let name = path.to_str().expect("UTF-8");
+    for content in [&b"{\"a\":"[..], b"\x7fELF", b"\0asm"] {
+        std::fs::write(&path, content).expect("the file is written");
+        let ran = run(&["inspect", name]);
+        assert_eq!((ran.code, ran.out.as_str()), (Some(3), ""), "{}", ran.err);
+        assert!(
+            ran.err.starts_with(&format!("ecli: {name}: ")) && ran.err.lines().count() == 1,
+            "{}",
+            ran.err
+        );
+    }
+}
+
+#[test]
 fn a_module_shows_the_package_inside() {
     let ran = run(&["inspect", &module("sigsnoop")]);
     assert_eq!(ran.code, Some(0), "{}", ran.err);

@@ -85,7 +85,11 @@ fn from_repository(repository: &str, name: &str, options: Options) -> Result<Dow
         let url = format!("{repository}{name}/{file}");
         match get(&http, &url, options) {
             Err(Error { problem: Problem::Missing, .. }) => {}
-            found => return with_signature(&http, &url, found?, options),
+            found => {
+                let not_here = format_args!("{name}: no such file; the repository");
+                let bytes = found.map_err(|error| Failure::from(error).at(not_here))?;
+                return with_signature(&http, &url, bytes, options);
+            }
         }
     }
     let text =

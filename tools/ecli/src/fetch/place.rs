@@ -79,10 +79,10 @@ impl Place {
 /// The reference of an image, which may have a scheme in front.
 pub fn image(text: &str) -> Result<Reference> {
     let rest = ["oci://", "https://", "http://"].iter().find_map(|scheme| text.strip_prefix(scheme));
-    let text = rest.unwrap_or(text);
     let wrong = |why: &dyn std::fmt::Display| {
         Failure::new(Code::Source, format_args!("{text}: not an OCI reference: {why}"))
     };
+    let text = rest.unwrap_or(text);
     if !has_registry(text) {
         return Err(wrong(&"it begins with its registry, as in ghcr.io/org/tool:tag"));
     }
@@ -151,6 +151,8 @@ mod tests {
         {
             assert!(Place::parse(wrong).is_err(), "{wrong}");
         }
+        let Err(failure) = Place::parse("oci://") else { panic!("an image without a name") };
+        assert!(failure.text().starts_with("oci://: not an OCI reference"), "{}", failure.text());
     }
 
     #[test]

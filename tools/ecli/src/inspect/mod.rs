@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use wasmparser::{ExternalKind, Parser, Payload};
 
 use crate::archive::Unpacked;
-use crate::error::Result;
+use crate::error::{Failure, Result};
 use crate::options::Inspect;
 use crate::source::{self, Kind, Program, Request};
 use crate::{Ended, output};
@@ -33,10 +33,14 @@ pub fn run(options: &Inspect) -> Ended {
 fn report(program: &Program) -> Result<Value> {
     let (kind, packages) = match program.kind {
         Kind::Wasm => return module(program),
-        Kind::Json => ("package", package(&program.bytes)?),
-        Kind::Tar => ("archive", package(&Unpacked::new(&program.bytes, &program.name)?.package()?)?),
-        Kind::Object => ("object", object(&Package::from_object(&program.bytes, None)?)?),
+        Kind::Json => ("package", package(&program.bytes)),
+        Kind::Tar => {
+            let unpacked = Unpacked::new(&program.bytes, &program.name)?;
+            ("archive", unpacked.package().and_then(|bytes| package(&bytes)))
+        }
+        Kind::Object => ("object", object_alone(&program.bytes)),
     };
+    let packages = packages.map_err(|failure| failure.at(&program.name))?;
     Ok(json!({ "name": program.name, "kind": kind, "bytes": program.bytes.len(), "packages": [packages] }))
 }
 
@@ -44,7 +48,7 @@ fn report(program: &Program) -> Result<Value> {
 fn module(program: &Program) -> Result<Value> {
     // The library says what is wrong with it, if anything is.
     let vm = Vm::new(Options::default())?;
-    vm.open(&program.bytes, eunomia::Kind::Wasm as u32)?;
+    vm.open(&program.bytes, eunomia::Kind::Wasm as u32).map_err(|e| Failure::from(e).at(&program.name))?;
     let (mut imports, mut exports, mut packages) = (Vec::new(), Vec::new(), Vec::new());
     for payload in Parser::new(0).parse_all(&program.bytes) {
         let Ok(payload) = payload else { break };
@@ -81,6 +85,10 @@ fn embedded(data: &[u8]) -> Vec<Value> {
 
 fn package(bytes: &[u8]) -> Result<Value> {
     object(&Package::parse(bytes)?)
+}
+
+fn object_alone(bytes: &[u8]) -> Result<Value> {
+    object(&Package::from_object(bytes, None)?)
 }
 
 fn object(package: &Package) -> Result<Value> {

@@ -149,6 +149,11 @@ fn a_name_stands_for_a_program_of_the_repository() {
     fs::create_dir(place.path("opensnoop")).unwrap();
     run("opensnoop").worked();
     run("nosuchtool").refused(SOURCE, &["nosuchtool", "EUNOMIA_REPOSITORY"]);
+    let mut unreachable = place.command(&["run", "nosuchtool"]);
+    Ended::of(unreachable.env("EUNOMIA_REPOSITORY", "http://127.0.0.1:1")).refused(
+        SOURCE,
+        &["nosuchtool: no such file; the repository: http://127.0.0.1:1/nosuchtool/app.wasm: "],
+    );
 }
 
 #[test]

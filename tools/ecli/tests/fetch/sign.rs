@@ -47,6 +47,22 @@ fn an_unsigned_program_is_refused_where_a_signature_is_required() {
 }
 
 #[test]
+fn keys_and_signatures_without_an_end_are_refused() {
+    let place = signed();
+    std::os::unix::fs::symlink("/dev/zero", place.path("endless.pub")).unwrap();
+    place
+        .run(&["verify", "-p", "endless.pub", "p.json"])
+        .refused(SOURCE, &["endless.pub: more than 65536 bytes"]);
+    place.run(&["sign", "-s", "endless.pub", "p.json"]).refused(SOURCE, &["more than 65536 bytes"]);
+    place.run(&["verify", "-p", "missing.pub", "p.json"]).refused(SOURCE, &["missing.pub: No such file"]);
+    fs::remove_file(place.path("p.json.minisig")).unwrap();
+    std::os::unix::fs::symlink("/dev/zero", place.path("p.json.minisig")).unwrap();
+    place
+        .run(&["inspect", "--require-signed", "--trust", "trusted", "p.json"])
+        .refused(SOURCE, &["p.json.minisig: more than 65536 bytes"]);
+}
+
+#[test]
 fn a_single_flipped_byte_is_noticed() {
     let place = signed();
     let good = package();
