@@ -460,9 +460,10 @@ const char *eunomia_status_name(int status);
 int eunomia_new(struct eunomia_vm **out, const struct eunomia_options *options);
 
 // Detaches, unloads and frees; maps pinned by name stay pinned. NULL is fine. A host that ends without it, even
-// killed, leaves no link behind, but classic tc filters stay until someone removes them (tc filter del). While
-// a call on the vm is in progress, as in a callback, it refuses: a line in the log, and the vm goes on. After
-// fork the one call a child may make; what the parent has in the kernel stays.
+// killed, leaves no link behind, but a classic tc filter stays until the same program attaches in its place, or
+// someone removes it (tc filter del). While a call on the vm is in progress, as in a callback, it refuses: a
+// line in the log, and the vm goes on. After fork the one call a child may make; what the parent has in the
+// kernel stays.
 void eunomia_destroy(struct eunomia_vm *vm);
 
 // Opens a package from memory, which is copied. kinds: a set of eunomia_kind that is welcome. Returns the

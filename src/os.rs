@@ -1,7 +1,7 @@
 //! Safe wrappers of the few system calls that the standard library lacks: epoll, eventfd, timerfd, local time.
 #![allow(unsafe_code, reason = "the system calls themselves; nothing outside this file sees a raw pointer")]
 
-use std::ffi::{CStr, NulError, c_void};
+use std::ffi::{CStr, CString, NulError, c_void};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::ptr::NonNull;
 use std::time::{Duration, Instant};
@@ -404,6 +404,24 @@ pub fn memory_file(content: &[u8]) -> Result<std::fs::File> {
     let written = unsafe { libc::write(file.as_raw_fd(), content.as_ptr().cast(), content.len()) };
     // Memory takes all at once, or there is none.
     if written == content.len() as isize { Ok(file) } else { Err(Errno(libc::ENOMEM)) }
+}
+
+/// The names in a folder; none if it cannot be read. `std::fs::read_dir` would make the library 8 kB larger.
+pub fn names(folder: &str) -> Vec<String> {
+    let mut names = Vec::new();
+    let Ok(folder) = CString::new(folder) else { return names };
+    // SAFETY: a C string; each entry, and the name in it, lives until the next one is read, and the folder is closed once.
+    unsafe {
+        let stream = libc::opendir(folder.as_ptr());
+        if stream.is_null() {
+            return names;
+        }
+        while let Some(entry) = libc::readdir(stream).as_ref() {
+            names.push(CStr::from_ptr(entry.d_name.as_ptr()).to_string_lossy().into_owned());
+        }
+        libc::closedir(stream);
+    }
+    names
 }
 
 /// A short text that the system keeps in a file.

@@ -190,8 +190,8 @@ fn traffic_control(prog: ProgRef<'_>, target: &Target, log: &Arc<Log>) -> Result
     attached.map_err(|mut e| {
         if e.errno == libc::EEXIST {
             e.message = format!(
-                "program {:?} ({place}): a filter of handle {handle} and priority {priority} is there already, perhaps left \
-                 by a host that was killed; to remove it: {}",
+                "program {:?} ({place}): a filter of handle {handle} and priority {priority} is there already, of another \
+                 program or of a host that runs; to remove it: {}",
                 prog.name().to_string_lossy(),
                 removal(index, &target.tc)
             );

@@ -132,9 +132,10 @@ fn refuse(given: &eunomia_options, error: &Error) -> c_int {
 }
 
 /// Detaches, unloads and frees; maps pinned by name stay pinned. NULL is fine. A host that ends without it, even
-/// killed, leaves no link behind, but classic tc filters stay until someone removes them (tc filter del). While
-/// a call on the vm is in progress, as in a callback, it refuses: a line in the log, and the vm goes on. After
-/// fork the one call a child may make; what the parent has in the kernel stays.
+/// killed, leaves no link behind, but a classic tc filter stays until the same program attaches in its place, or
+/// someone removes it (tc filter del). While a call on the vm is in progress, as in a callback, it refuses: a
+/// line in the log, and the vm goes on. After fork the one call a child may make; what the parent has in the
+/// kernel stays.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn eunomia_destroy(vm: *mut eunomia_vm) {
     // SAFETY: the caller keeps the contract of the header.

@@ -365,6 +365,39 @@ fn a_forked_child_that_lets_go_leaves_the_parents_attached() {
 }
 
 #[test]
+fn a_filter_that_a_killed_host_has_left_is_replaced() {
+    needs_root!();
+    const TC: &str = counting!("SEC(\"tc\") int on_packet(struct __sk_buff *ctx) { return count(); }");
+    const OTHER: &str = counting!("SEC(\"tc\") int on_packet(struct __sk_buff *ctx) { count(); return 3; }");
+    let (package, other) = (package(TC), package(OTHER));
+    in_network(|| {
+        // SAFETY: the child attaches and ends as if it were killed.
+        let child = unsafe { libc::fork() };
+        if child == 0 {
+            let vm = opened(&package);
+            let code = i32::from(vm.attach().is_err());
+            // SAFETY: as above.
+            unsafe { libc::_exit(code) };
+        }
+        let mut status = -1;
+        // SAFETY: our own child, and a place for its status.
+        assert_eq!(unsafe { libc::waitpid(child, &mut status, 0) }, child);
+        assert_eq!(status, 0);
+        assert!(output("tc filter show dev lo ingress").contains("on_packet"), "it outlives its host");
+        // Another program does not take its place, the same one does, and keeps it while it lives.
+        assert_eq!(opened(&other).attach().unwrap_err().errno, libc::EEXIST);
+        let vm = opened(&package);
+        vm.attach().unwrap();
+        let before = hits(&vm);
+        send("lo");
+        assert!(hits(&vm) > before);
+        assert_eq!(opened(&package).attach().unwrap_err().errno, libc::EEXIST);
+        drop(vm);
+        assert_eq!(output("tc filter show dev lo ingress"), "");
+    });
+}
+
+#[test]
 fn traffic_control_of_both_kinds() {
     needs_root!();
     const TC: &str = counting!("SEC(\"tc\") int on_packet(struct __sk_buff *ctx) { return count(); }");

@@ -1,9 +1,9 @@
 //! Classic tc filters, which are no links: what was put in must be taken out by hand, and the clsact qdisc under it
-//! only if nobody else uses it.
+//! only if nobody else uses it. What a host that was killed has left is replaced by the next one.
 
-use std::ffi::c_int;
+use std::ffi::{c_char, c_int};
 use std::mem::size_of;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 
 use libbpf_sys as b;
 
@@ -62,7 +62,12 @@ impl ProgRef<'_> {
             Err(e) => return Err(e),
         };
         // SAFETY: both structs live for the call.
-        let attached = check(unsafe { b::bpf_tc_attach(&hook, &mut opts) });
+        let mut attached = check(unsafe { b::bpf_tc_attach(&hook, &mut opts) });
+        if matches!(attached, Err(Errno(libc::EEXIST))) && self.was_left(&hook, handle, priority)? {
+            opts.flags = b::BPF_TC_F_REPLACE;
+            // SAFETY: as above.
+            attached = check(unsafe { b::bpf_tc_attach(&hook, &mut opts) });
+        }
         if attached.is_err() && made_qdisc {
             remove_qdisc(&mut hook);
         }
@@ -70,6 +75,45 @@ impl ProgRef<'_> {
         let (handle, priority, owner) = (opts.handle, opts.priority, std::process::id());
         Ok(Link::tc(TcFilter { hook, handle, priority, made_qdisc, owner }))
     }
+
+    /// Whether the filter in this place has the same program, of a host that was killed: no process has it any longer.
+    fn was_left(self, hook: &b::bpf_tc_hook, handle: u32, priority: u32) -> os::Result<bool> {
+        let sz = size_of::<b::bpf_tc_opts>() as _;
+        let mut there = b::bpf_tc_opts { sz, handle, priority, ..Default::default() };
+        // SAFETY: both structs live for the call.
+        if unsafe { b::bpf_tc_query(hook, &mut there) } < 0 {
+            return Ok(false);
+        }
+        let other = {
+            // SAFETY: the kernel makes a descriptor for us alone. It is closed before anyone looks who has one.
+            let prog = unsafe { OwnedFd::from_raw_fd(check(b::bpf_prog_get_fd_by_id(there.prog_id))?) };
+            name_and_tag(prog.as_raw_fd())?
+        };
+        let own = name_and_tag(self.raw_fd()?)?;
+        Ok(own == other && !is_held(there.prog_id))
+    }
+}
+
+/// What tells programs apart: the tag is a digest of the instructions.
+fn name_and_tag(prog: RawFd) -> os::Result<([c_char; 16], [u8; 8])> {
+    let mut info = b::bpf_prog_info::default();
+    let mut size = size_of_val(&info) as u32;
+    // SAFETY: `info` has `size` bytes; the kernel fills what it knows.
+    check(unsafe { b::bpf_prog_get_info_by_fd(prog, &mut info, &mut size) })?;
+    Ok((info.name, info.tag))
+}
+
+/// Whether a process has a descriptor of the program of that id.
+fn is_held(id: u32) -> bool {
+    let line = format!("prog_id:\t{id}\n");
+    let is_process = |name: &&String| name.starts_with(|first: char| first.is_ascii_digit());
+    os::names("/proc").iter().filter(is_process).any(|process| {
+        let folder = format!("/proc/{process}/fdinfo");
+        os::names(&folder).iter().any(|fd| {
+            let info = os::read_text(&format!("{folder}/{fd}")).unwrap_or_default();
+            os::find(info.as_bytes(), line.as_bytes()).is_some()
+        })
+    })
 }
 
 fn remove_qdisc(hook: &mut b::bpf_tc_hook) {
