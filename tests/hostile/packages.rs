@@ -313,7 +313,9 @@ fn a_package_file_that_never_ends_is_refused() {
     needs_root!();
     let clean = Clean::new();
     let vm = vm();
-    refused(vm.open_file("/nowhere/package.json", 1), Status::NotFound, &["/nowhere/package.json"]);
+    let missing =
+        refused(vm.open_file("/nowhere/package.json", 1), Status::NotFound, &["/nowhere/package.json"]);
+    assert!(missing.message.ends_with("No such file or directory"), "{missing}");
     refused(vm.open_file("/tmp", 1), Status::System, &["/tmp"]);
     refused(vm.open_file("/dev/zero", 1), PACKAGE, &["/dev/zero"]);
     drop(vm);
