@@ -241,6 +241,12 @@ fn missing(source: &Path, elf: &Elf, opened: &sys::Opened) -> Vec<String> {
         missing
             .push(format!("{source}: no license, without which the kernel refuses many helpers; add {how}"));
     }
+    for program in opened.programs.iter().filter(|program| !program.is_known) {
+        let (name, section) = (&program.name, &program.section);
+        missing.push(format!(
+            "{source}: {name} is in the section {section:?}, which libbpf does not know and will not load"
+        ));
+    }
     missing
 }
 

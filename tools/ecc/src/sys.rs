@@ -43,6 +43,8 @@ pub struct Map {
 pub struct Program {
     pub name: String,
     pub section: String,
+    /// Whether the section means something to libbpf, which does not load it otherwise.
+    pub is_known: bool,
 }
 
 /// What libbpf finds in an object.
@@ -108,6 +110,7 @@ fn programs(object: *mut bpf::bpf_object) -> Vec<Program> {
             Program {
                 name: text(bpf::bpf_program__name(program)),
                 section: text(bpf::bpf_program__section_name(program)),
+                is_known: bpf::bpf_program__type(program) != bpf::BPF_PROG_TYPE_UNSPEC,
             }
         });
     }

@@ -119,8 +119,11 @@ mod tests {
     }
 
     fn twins_where(sections: &[&str], same: bool) -> Vec<Option<String>> {
-        let program =
-            |section: &&str| Program { name: section.replace('/', ":"), section: section.to_string() };
+        let program = |section: &&str| Program {
+            name: section.replace('/', ":"),
+            section: section.to_string(),
+            is_known: true,
+        };
         let programs: Vec<_> = sections.iter().map(program).collect();
         let chains = chains(programs.iter(), &|_, _| same);
         let next = |program: &Program| {

@@ -133,6 +133,9 @@ fn a_source_without_program_or_license_is_told_what_to_add() {
     let license = "no license, without which the kernel refuses many helpers; \
                    add char LICENSE[] SEC(\"license\") = \"GPL\";";
     assert_eq!(project.compile(&["free.bpf.c"]), format!("ecc: warning: free.bpf.c: {license}\n"));
+    let project = project.source("odd.bpf.c", "SEC(\"no-hook/x\") int odd(void *ctx) { return 0; }");
+    let section = "odd is in the section \"no-hook/x\", which libbpf does not know and will not load";
+    assert_eq!(project.compile(&["odd.bpf.c"]), format!("ecc: warning: odd.bpf.c: {section}\n"));
     assert_eq!(project.compile(&["p.bpf.c"]), "");
 }
 
