@@ -89,9 +89,9 @@ fn one(
     if matches!(link, Err(Errno(libc::EEXIST))) && [kind::KPROBE, kind::TRACEPOINT].contains(&prog.kind()) {
         link = make_again(make);
         if link.is_ok() {
-            let text =
-                format!("program {:?} ({place}): attached nevertheless", prog.name().to_string_lossy());
-            log.write(Level::Warn, &text);
+            let name = prog.name().to_string_lossy();
+            let why = "a child of this process had its last link";
+            log.write(Level::Warn, &format!("program {name:?} ({place}): attached nevertheless; {why}"));
         }
     }
     link.map(|link| vec![link]).map_err(|e| match e.0 {
@@ -103,8 +103,8 @@ fn one(
     })
 }
 
-/// A probe that has been let go is still there while a child of the host holds its descriptor, until its exec: the same program cannot
-/// be there twice.
+/// A probe that has been let go is still there while a child of the host holds its descriptor, until its exec: the same
+/// program cannot be there twice.
 fn make_again(make: &dyn Fn() -> os::Result<Link>) -> os::Result<Link> {
     let silent = Arc::new(Log::new(None, Level::Warn));
     let mut link = Err(Errno(libc::EEXIST));

@@ -1,6 +1,7 @@
 //! Hooks by BTF id: what in a kernel's types a section such as `fentry/do_unlinkat` means.
 
 use super::elf;
+use super::sys::hook::are_handled;
 use crate::types::Hook;
 
 /// Beginnings of sections, and what the kernel's types have before the name that follows; those of libbpf's handlers in
@@ -14,8 +15,11 @@ const PREFIXES: [(&str, &str); 6] = [
     ("iter", "bpf_iter_"),
 ];
 
-/// The hook of each section of an object that may have one in the kernel itself.
+/// The hook of each section of an object that may have one in the kernel itself; none where libbpf looks for them.
 pub fn of_sections(object: &[u8]) -> Vec<Hook> {
+    if !are_handled() {
+        return Vec::new();
+    }
     elf::names(object).unwrap_or_default().into_iter().filter_map(of_section).collect()
 }
 

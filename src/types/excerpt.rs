@@ -50,11 +50,16 @@ impl Index {
         Index { marks: Vec::new(), found: Vec::new() }
     }
 
+    /// The types that a root may be, if they have been looked for.
+    fn ids(&self, root: &Root<'_>) -> Option<&Vec<u32>> {
+        let known = self.found.iter().find(|(kind, name, _)| *kind == root.kind && **name == *root.name);
+        known.map(|(.., ids)| ids)
+    }
+
     /// Answers from what is known; false if that does not suffice.
     fn answer(&self, roots: &mut [Root<'_>]) -> bool {
         roots.iter_mut().all(|root| {
-            let known = self.found.iter().find(|(kind, name, _)| *kind == root.kind && **name == *root.name);
-            known.is_some_and(|(.., ids)| {
+            self.ids(root).is_some_and(|ids| {
                 root.found.clone_from(ids);
                 true
             })
@@ -66,7 +71,11 @@ impl Index {
             self.found.clear();
         }
         self.marks = marks;
-        self.found.extend(roots.iter().map(|root| (root.kind, root.name.into(), root.found.clone())));
+        for root in roots {
+            if self.ids(root).is_none() {
+                self.found.push((root.kind, root.name.into(), root.found.clone()));
+            }
+        }
     }
 }
 

@@ -9,7 +9,7 @@
 //! which keep theirs to themselves, and in our tools.
 
 use std::ffi::{CStr, c_int, c_long};
-use std::sync::Once;
+use std::sync::OnceLock;
 
 use libbpf_sys as b;
 
@@ -34,33 +34,45 @@ const SECTIONS: [(&CStr, b::bpf_attach_type, bool, Attach); 11] = [
     (c"iter.s+", b::BPF_TRACE_ITER, true, attach_iterator),
 ];
 
-/// Puts the handlers in place, before the first object is opened. One that libbpf has no memory for is not missed: that section is
-/// then handled as usual.
-pub fn init() {
-    static HANDLERS: Once = Once::new();
-    if cfg!(feature = "own-libbpf") {
-        HANDLERS.call_once(|| {
-            for (section, kind, sleeps, attach) in SECTIONS {
-                let opts = b::libbpf_prog_handler_opts {
-                    sz: size_of::<b::libbpf_prog_handler_opts>() as _,
-                    cookie: sleeps.into(),
-                    prog_prepare_load_fn: Some(prepare),
-                    prog_attach_fn: Some(attach),
-                    ..Default::default()
-                };
-                // SAFETY: libbpf copies the text and `opts`.
-                unsafe {
-                    b::libbpf_register_prog_handler(section.as_ptr(), b::BPF_PROG_TYPE_TRACING, kind, &opts)
-                };
+/// Whether the handlers are in place. The first call puts them there, which has to be before the first object is opened:
+/// all of them, or none if libbpf lacks the memory for one.
+pub fn are_handled() -> bool {
+    static HANDLED: OnceLock<bool> = OnceLock::new();
+    *HANDLED.get_or_init(|| {
+        let mut ids = Vec::new();
+        let is_done = cfg!(feature = "own-libbpf")
+            && SECTIONS.into_iter().all(|handler| {
+                let id = register(handler);
+                ids.push(id);
+                id > 0
+            });
+        if !is_done {
+            for id in ids {
+                // SAFETY: libbpf refuses what is no id of a handler.
+                unsafe { b::libbpf_unregister_prog_handler(id) };
             }
-        });
-    }
+        }
+        is_done
+    })
+}
+
+/// The id of the new handler; below 0 is an error.
+fn register((section, kind, sleeps, attach): (&CStr, b::bpf_attach_type, bool, Attach)) -> c_int {
+    let opts = b::libbpf_prog_handler_opts {
+        sz: size_of::<b::libbpf_prog_handler_opts>() as _,
+        cookie: sleeps.into(),
+        prog_prepare_load_fn: Some(prepare),
+        prog_attach_fn: Some(attach),
+        ..Default::default()
+    };
+    // SAFETY: libbpf copies the text and `opts`.
+    unsafe { b::libbpf_register_prog_handler(section.as_ptr(), b::BPF_PROG_TYPE_TRACING, kind, &opts) }
 }
 
 impl ProgRef<'_> {
     /// Says what a program attaches to, before load; of those that attach to nothing by id nothing is to be said.
     pub(super) fn find_hook(self, hooks: &[Hook]) {
-        if !cfg!(feature = "own-libbpf") || self.kind() != b::BPF_PROG_TYPE_TRACING {
+        if !are_handled() || self.kind() != b::BPF_PROG_TYPE_TRACING {
             return;
         }
         let section = self.section().to_bytes_with_nul();

@@ -39,7 +39,7 @@ pub fn init() -> Result<()> {
     PRINT.call_once(|| unsafe {
         libbpf_sys::libbpf_set_print(Some(print));
     });
-    hook::init();
+    hook::are_handled();
     Ok(())
 }
 

@@ -1,6 +1,6 @@
 //! A BPF object with its maps and programs.
 
-use std::ffi::{CStr, c_void};
+use std::ffi::{CStr, c_char, c_void};
 use std::marker::PhantomData;
 use std::os::fd::{AsRawFd, RawFd};
 use std::ptr::NonNull;
@@ -310,6 +310,10 @@ impl<'a> ProgRef<'a> {
 pub struct ProgFacts {
     /// Kernel-wide id.
     pub id: u32,
+    /// Its name, cut off after 15 bytes.
+    pub name: [c_char; 16],
+    /// A digest of its instructions.
+    pub tag: [u8; 8],
     /// Runs, where the kernel counts them (kernel.bpf_stats_enabled).
     pub run_count: u64,
     /// Nanoseconds spent in them.
@@ -322,7 +326,8 @@ pub fn prog_facts(fd: &impl AsRawFd) -> os::Result<ProgFacts> {
     let mut size = size_of_val(&info) as u32;
     // SAFETY: `info` has `size` bytes; the kernel fills what it knows.
     check(unsafe { b::bpf_prog_get_info_by_fd(fd.as_raw_fd(), &mut info, &mut size) })?;
-    Ok(ProgFacts { id: info.id, run_count: info.run_cnt, run_ns: info.run_time_ns })
+    let b::bpf_prog_info { id, name, tag, run_cnt: run_count, run_time_ns: run_ns, .. } = info;
+    Ok(ProgFacts { id, name, tag, run_count, run_ns })
 }
 
 /// Highest number of CPUs this kernel can have: per-CPU values have one slot for each.

@@ -1,15 +1,15 @@
 //! Classic tc filters, which are no links: what was put in must be taken out by hand, and the clsact qdisc under it
 //! only if nobody else uses it. What a host that was killed has left is replaced by the next one.
 
-use std::ffi::{c_char, c_int};
+use std::ffi::c_int;
 use std::mem::size_of;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
 use libbpf_sys as b;
 
 use super::attach::Link;
 use super::check;
-use super::object::ProgRef;
+use super::object::{ProgFacts, ProgRef, prog_facts};
 use crate::os::{self, Errno};
 
 /// A filter; letting go of it (drop) takes it out.
@@ -63,7 +63,7 @@ impl ProgRef<'_> {
         };
         // SAFETY: both structs live for the call.
         let mut attached = check(unsafe { b::bpf_tc_attach(&hook, &mut opts) });
-        if matches!(attached, Err(Errno(libc::EEXIST))) && self.was_left(&hook, handle, priority)? {
+        if matches!(attached, Err(Errno(libc::EEXIST))) && self.was_left(&hook, handle, priority) {
             opts.flags = b::BPF_TC_F_REPLACE;
             // SAFETY: as above.
             attached = check(unsafe { b::bpf_tc_attach(&hook, &mut opts) });
@@ -76,31 +76,24 @@ impl ProgRef<'_> {
         Ok(Link::tc(TcFilter { hook, handle, priority, made_qdisc, owner }))
     }
 
-    /// Whether the filter in this place has the same program, of a host that was killed: no process has it any longer.
-    fn was_left(self, hook: &b::bpf_tc_hook, handle: u32, priority: u32) -> os::Result<bool> {
-        let sz = size_of::<b::bpf_tc_opts>() as _;
-        let mut there = b::bpf_tc_opts { sz, handle, priority, ..Default::default() };
-        // SAFETY: both structs live for the call.
-        if unsafe { b::bpf_tc_query(hook, &mut there) } < 0 {
-            return Ok(false);
-        }
-        let other = {
-            // SAFETY: the kernel makes a descriptor for us alone. It is closed before anyone looks who has one.
-            let prog = unsafe { OwnedFd::from_raw_fd(check(b::bpf_prog_get_fd_by_id(there.prog_id))?) };
-            name_and_tag(prog.as_raw_fd())?
-        };
-        let own = name_and_tag(self.raw_fd()?)?;
-        Ok(own == other && !is_held(there.prog_id))
+    /// Whether the filter in this place has the same program, of a host that was killed: no process has it any longer. If
+    /// that cannot be told, as without CAP_SYS_ADMIN, it was not.
+    fn was_left(self, hook: &b::bpf_tc_hook, handle: u32, priority: u32) -> bool {
+        let own = self.raw_fd().and_then(|fd| prog_facts(&fd));
+        let (Ok(own), Ok(other)) = (own, program_in(hook, handle, priority)) else { return false };
+        (own.name, own.tag) == (other.name, other.tag) && !is_held(other.id)
     }
 }
 
-/// What tells programs apart: the tag is a digest of the instructions.
-fn name_and_tag(prog: RawFd) -> os::Result<([c_char; 16], [u8; 8])> {
-    let mut info = b::bpf_prog_info::default();
-    let mut size = size_of_val(&info) as u32;
-    // SAFETY: `info` has `size` bytes; the kernel fills what it knows.
-    check(unsafe { b::bpf_prog_get_info_by_fd(prog, &mut info, &mut size) })?;
-    Ok((info.name, info.tag))
+/// What the kernel says of the program of a filter.
+fn program_in(hook: &b::bpf_tc_hook, handle: u32, priority: u32) -> os::Result<ProgFacts> {
+    let sz = size_of::<b::bpf_tc_opts>() as _;
+    let mut there = b::bpf_tc_opts { sz, handle, priority, ..Default::default() };
+    // SAFETY: both structs live for the call.
+    check(unsafe { b::bpf_tc_query(hook, &mut there) })?;
+    // SAFETY: the kernel makes a descriptor for us alone. It is closed before anyone looks who has one.
+    let prog = unsafe { OwnedFd::from_raw_fd(check(b::bpf_prog_get_fd_by_id(there.prog_id))?) };
+    prog_facts(&prog)
 }
 
 /// Whether a process has a descriptor of the program of that id.

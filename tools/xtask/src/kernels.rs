@@ -83,7 +83,9 @@ pub fn write() -> Result<(), String> {
     let mut reasons: Vec<&str> = Vec::new();
     let mut titles = KERNELS.map(|kernel| answers.remove(&("kernel".to_owned(), kernel)).unwrap_or_default());
     titles[KERNELS.len() - 1] += ", reference machine";
-    let mut text = format!("{HEAD}| | {} |\n|---|{}\n", titles.join(" | "), "---|".repeat(KERNELS.len()));
+    let head =
+        |first: &str| format!("| {first}| {} |\n|---|{}\n", titles.join(" | "), "---|".repeat(KERNELS.len()));
+    let mut text = HEAD.to_owned() + &head("");
     for feature in rows.iter().filter(|row| *row != "kernel") {
         let cells = KERNELS.map(|kernel| match answers.get(&(feature.clone(), kernel)).map(String::as_str) {
             Some("works") => "yes".to_owned(),
@@ -98,10 +100,9 @@ pub fn write() -> Result<(), String> {
         text += &format!("{}. {reason}\n", index + 1);
     }
     crate::write(Path::new(TABLE), &(text + RUNNER))?;
-    write_short(
-        &format!("| Linux | {} |\n|---|{}\n", titles.join(" | "), "---|".repeat(KERNELS.len())),
-        |feature, kernel| answers.get(&(feature.to_owned(), kernel)).is_some_and(|answer| answer == "works"),
-    )
+    write_short(&head("Linux "), |feature, kernel| {
+        answers.get(&(feature.to_owned(), kernel)).is_some_and(|answer| answer == "works")
+    })
 }
 
 /// Puts one row for each group between the marks in the README.
