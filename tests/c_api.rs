@@ -1,6 +1,6 @@
 //! The C interface from C: each program of tests/c is compiled against the shared library and run natively, under
-//! valgrind, and with the sanitizers of addresses and of undefined behaviour in its own code. The header and the layout are compared with the committed
-//! ones; `cargo xtask symbols` does so with the exports of the library that ships.
+//! valgrind, and with the sanitizers of addresses and of undefined behaviour in its own code. The header and the layout
+//! are compared with the committed ones; `cargo xtask symbols` does so with the exports of the library that ships.
 
 #[path = "support/sanitizer.rs"]
 mod sanitizer;

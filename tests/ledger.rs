@@ -294,22 +294,14 @@ fn what_was_produced_came_or_is_accounted_for() {
     let handlers = [Handler::Single, Handler::Batch];
     let share = all / ((ways.len() + handlers.len()) as u64 * (sizes.len() as u64 + 2)) + 1;
     let mut produced = 0;
-    for way in ways {
-        for package in &sizes {
-            produced += balances(package, Options::default(), way, share, &mut random);
+    let buffers = sizes.iter().map(|ring| (ring, 0)).chain([2, 16].map(|pages| (&perf, pages)));
+    for (package, perf_pages) in buffers {
+        let options = || Options { perf_pages, ..Options::default() };
+        for way in ways {
+            produced += balances(package, options(), way, share, &mut random);
         }
-        for perf_pages in [2, 16] {
-            let options = Options { perf_pages, ..Options::default() };
-            produced += balances(&perf, options, way, share, &mut random);
-        }
-    }
-    for handler in handlers {
-        for package in &sizes {
-            produced += guest_balances(package, Options::default(), handler, share, &mut random);
-        }
-        for perf_pages in [2, 16] {
-            let options = Options { perf_pages, ..Options::default() };
-            produced += guest_balances(&perf, options, handler, share, &mut random);
+        for handler in handlers {
+            produced += guest_balances(package, options(), handler, share, &mut random);
         }
     }
     assert!(produced >= all, "{produced} of {all}");

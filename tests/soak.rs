@@ -44,12 +44,16 @@ fn sample() -> Sample {
     }
 }
 
-/// A package of this process that sends `burst` events at each getpgid(2).
-fn package(source: &str, burst: u32) -> Vec<u8> {
+fn package(source: &str) -> Vec<u8> {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("package.json");
     support::package_file(source, &path);
-    let mut package: Value = serde_json::from_slice(&fs::read(path).unwrap()).unwrap();
+    fs::read(path).unwrap()
+}
+
+/// A package of this process that sends `burst` events at each getpgid(2).
+fn calls(burst: u32) -> Vec<u8> {
+    let mut package: Value = serde_json::from_slice(&package("tests/bpf/calls.bpf.c")).unwrap();
     package["runtime_args"] = json!({ "target": process::id(), "burst": burst });
     package.to_string().into_bytes()
 }
@@ -119,13 +123,7 @@ fn refused_lives(rejected: &[u8], package: &[u8]) {
 fn what_a_process_has_does_not_grow() {
     needs_root!();
     let seconds = std::env::var("EUNOMIA_SOAK").map_or(15, |text| text.parse().unwrap());
-    let calls = package("tests/bpf/calls.bpf.c", 50);
-    let rejected = {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("package.json");
-        support::package_file("tests/bpf/rejected.bpf.c", &path);
-        fs::read(path).unwrap()
-    };
+    let (calls, rejected) = (calls(50), package("tests/bpf/rejected.bpf.c"));
     let guests = [Handler::Single, Handler::Batch].map(|handler| guest(&calls, handler));
     let watch = Watch::new();
     let steady = Vm::new(Options::default()).unwrap();

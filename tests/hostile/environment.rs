@@ -2,6 +2,7 @@
 //! its own that lacks it.
 
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -598,8 +599,16 @@ fn programs_attach_again_while_the_host_starts_commands() {
     let vm = opened(&package(CALLS));
     std::thread::scope(|scope| {
         scope.spawn(|| {
+            let mut command = Command::new("true");
+            // SAFETY: one call that a child may make between fork and exec. It makes that long enough to be met each time.
+            unsafe {
+                command.pre_exec(|| {
+                    libc::usleep(20_000);
+                    Ok(())
+                });
+            }
             while !over.load(Relaxed) {
-                assert!(Command::new("true").status().unwrap().success());
+                assert!(command.status().unwrap().success());
             }
         });
         let again = (0..40).try_for_each(|_| {
