@@ -1,6 +1,7 @@
-//! The one error of the library: a status that decides, a line for people, a detail, an errno.
+//! The one error of the library: a status to decide by, a one-line message, its subject, a hint, a detail, an errno.
 //!
-//! Lower errors are turned into it where they happen, by the code that knows the name and the value.
+//! Lower errors are turned into it where they happen, by the code that knows the name and the value. Tools read the
+//! subject and the hint; nobody parses the message.
 
 use std::fmt;
 
@@ -44,23 +45,116 @@ pub enum Status {
     Internal = -17,
 }
 
-/// A failure: the status decides, the texts are for people.
+/// The thing that a failure is about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Subject {
+    /// A global variable of a package.
+    Variable(String),
+    /// A map of a package.
+    Map(String),
+    /// A program of a package.
+    Program {
+        /// Its function's name.
+        name: String,
+        /// Its section or the place it attaches to; may be empty.
+        place: String,
+    },
+    /// A value in a package's metadata, by its path: `meta.bpf_skel.maps[1].sample.interval`.
+    Metadata(String),
+    /// A file or folder, by its path.
+    File(String),
+}
+
+impl Subject {
+    /// The program `name` at `place`, which may be empty.
+    pub fn program(name: impl fmt::Display, place: &str) -> Subject {
+        Subject::Program { name: name.to_string(), place: place.to_owned() }
+    }
+
+    /// The name alone: of the variable, map or program, or the path.
+    pub fn name(&self) -> &str {
+        match self {
+            Subject::Program { name, .. } => name,
+            Subject::Variable(name) | Subject::Map(name) | Subject::Metadata(name) | Subject::File(name) => {
+                name
+            }
+        }
+    }
+}
+
+/// As messages name it: `variable "pid"`, `program "p" (kprobe/f)`; paths as they are.
+impl fmt::Display for Subject {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Subject::Variable(name) => write!(f, "variable {name:?}"),
+            Subject::Map(name) => write!(f, "map {name:?}"),
+            Subject::Program { name, place } if place.is_empty() => write!(f, "program {name:?}"),
+            Subject::Program { name, place } => write!(f, "program {name:?} ({place})"),
+            Subject::Metadata(path) | Subject::File(path) => f.write_str(path),
+        }
+    }
+}
+
+/// What to do about a failure. Displayed in words that fit every language; a tool may name its own option instead.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Hint {
+    /// Set the target of the program that is the subject; holds the keys that it needs, as in `"path" and "func"`.
+    Target(&'static str),
+    /// Allow more kernel memory.
+    KernelMemory,
+    /// Anything else, in words.
+    Text(String),
+}
+
+impl fmt::Display for Hint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Hint::Target(keys) => write!(f, "set the program's target: {keys}"),
+            Hint::KernelMemory => f.write_str("raise max_kernel_memory"),
+            Hint::Text(text) => f.write_str(text),
+        }
+    }
+}
+
+/// A failure: the status to decide by, the texts to read.
 ///
 /// One pointer wide: results are passed by nearly every function, and failures are rare.
 #[derive(Clone)]
 pub struct Error(Box<Failure>);
 
-/// What an [`Error`] tells.
+/// What an [`Error`] holds. Its Display is the message, then the hint after a semicolon.
 #[derive(Clone)]
 pub struct Failure {
     /// Class of the failure.
     pub status: Status,
-    /// One line: which thing, which value, what to do.
+    /// One line: which thing, which value; begins with the subject, or with context before it.
     pub message: String,
+    /// The thing that it is about, where it is one of these.
+    pub subject: Option<Subject>,
+    /// What to do, where that is known.
+    pub hint: Option<Hint>,
     /// Long text such as a verifier log; empty if there is none.
     pub detail: String,
-    /// The errno behind it, or 0.
+    /// The errno of the call that failed, or 0.
     pub errno: i32,
+    /// Where in `message` the text after subject and context begins.
+    reason_at: usize,
+}
+
+impl Failure {
+    /// The message without the subject and the context before it.
+    pub fn reason(&self) -> &str {
+        self.message.get(self.reason_at..).unwrap_or_default()
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)?;
+        self.hint.as_ref().map_or(Ok(()), |hint| write!(f, "; {hint}"))
+    }
 }
 
 /// `Result` with the library's error.
@@ -77,7 +171,13 @@ impl Error {
     /// An error for a name that is none of those there are.
     pub fn unknown(kind: &str, name: &str, known: impl Iterator<Item = String>) -> Error {
         let known = listed(known.collect());
-        Error::new(Status::NotFound, format_args!("{kind} {name:?}: no such {kind}; there are: {known}"))
+        let error = Error::new(Status::NotFound, format_args!("no such {kind}; there are: {known}"));
+        match kind {
+            "variable" => error.about_variable(name),
+            "map" => error.about_map(name),
+            "program" => error.about(Subject::program(name, "")),
+            _ => error.at(format_args!("{kind} {name:?}")),
+        }
     }
 
     /// An error for a failed system call or libbpf call; `errno` is positive.
@@ -91,9 +191,38 @@ impl Error {
         Error(Box::new(Failure {
             status,
             message: one_line(message.to_string()),
+            subject: None,
+            hint: None,
             detail: String::new(),
             errno,
+            reason_at: 0,
         }))
+    }
+
+    /// The same about `subject`, which the message then begins with. An earlier subject remains as text.
+    #[cold]
+    #[inline(never)]
+    pub fn about(mut self, subject: Subject) -> Error {
+        self.reason_at = 0;
+        let mut error = self.within(&subject);
+        error.subject = Some(subject);
+        error
+    }
+
+    /// The same about the variable `name`.
+    pub fn about_variable(self, name: &str) -> Error {
+        self.about(Subject::Variable(name.into()))
+    }
+
+    /// The same about the map `name`.
+    pub fn about_map(self, name: &str) -> Error {
+        self.about(Subject::Map(name.into()))
+    }
+
+    /// The same with words on what to do.
+    pub fn hint(mut self, hint: Hint) -> Error {
+        self.hint = Some(hint);
+        self
     }
 
     /// The same with a long text.
@@ -112,7 +241,17 @@ impl Error {
     #[cold]
     #[inline(never)]
     fn within(mut self, context: &dyn fmt::Display) -> Error {
-        self.message = one_line(format!("{context}: {}", self.message));
+        let message = one_line(format!("{context}: {}", self.message));
+        self.reason_at += message.len() - self.message.len();
+        self.message = message;
+        self
+    }
+
+    /// The same with other words after its subject and what stands before it.
+    pub fn with_reason(mut self, reason: impl fmt::Display) -> Error {
+        let at = self.reason_at;
+        self.message.truncate(at);
+        self.message += &one_line(reason.to_string());
         self
     }
 
@@ -122,7 +261,7 @@ impl Error {
         self
     }
 
-    /// What it tells, to keep.
+    /// What it holds, to keep.
     pub fn into_failure(self) -> Failure {
         *self.0
     }
@@ -145,14 +284,14 @@ impl std::ops::DerefMut for Error {
 /// The detail can be megabytes; only its length is shown.
 impl fmt::Debug for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Failure { status, message, detail, errno } = &**self;
+        let Failure { status, message, detail, errno, .. } = &**self;
         write!(f, "{status:?} {message:?} (errno {errno}, {} bytes of detail)", detail.len())
     }
 }
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.message)
+        self.0.fmt(f)
     }
 }
 

@@ -33,6 +33,6 @@ mod zlib;
 #[doc = include_str!("../README.md")]
 pub struct Readme;
 
-pub use error::{Error, Result, Status};
+pub use error::{Error, Failure, Hint, Result, Status, Subject};
 pub use log::{Level, LogFn};
 pub use vm::{Event, EventKind, Flow, Format, Kind, Options, OwnedEvent, Vm};

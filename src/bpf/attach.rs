@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::probe;
 use super::sys::attach::{Link, PerfEvent, UserProbe, perf_event_open};
 use super::sys::object::ProgRef;
-use crate::error::{Error, Result, Status};
+use crate::error::{Error, Hint, Result, Status};
 use crate::log::{self, Level, Log};
 use crate::os::{self, Errno};
 use crate::package::{Interface, PerfSample, Target, Tc, TcPoint};
@@ -124,33 +124,26 @@ fn section(prog: ProgRef<'_>) -> String {
 
 /// A section such as `uprobe` or `kprobe` alone, or a type that needs a socket or map of the host.
 fn no_target(prog: ProgRef<'_>) -> Error {
-    let (name, section) = (prog.name().to_string_lossy(), section(prog));
+    let section = section(prog);
     let keys = match section.split(['/', '.']).next() {
         Some("sk_msg" | "sk_skb" | "sk_reuseport" | "socket") => {
-            let text = format!(
-                "program {name:?}: {section:?} belongs to a socket or map, which cannot be named here"
-            );
-            return Error::sys(Status::Unsupported, libc::EOPNOTSUPP, text);
+            let text = "belongs to a socket or map, which cannot be named here";
+            return Error::sys(Status::Unsupported, libc::EOPNOTSUPP, text).about(prog.subject(&section));
         }
         Some("kprobe" | "kretprobe" | "ksyscall" | "kretsyscall") => "\"func\"",
         Some("uprobe" | "uretprobe") => "\"path\" and \"func\"",
         Some("usdt") => "\"attach\": \"usdt/PATH:PROVIDER:NAME\"",
         _ => "\"attach\"",
     };
-    let text = format!(
-        "program {name:?}: section {section:?} does not say where to attach, and nothing else does; set its target \
-         by eunomia_prog_set_target_json: {keys}"
-    );
-    Error::sys(Status::Unsupported, libc::EOPNOTSUPP, text)
+    let text = "neither its section nor the package says where to attach it";
+    let error = Error::sys(Status::Unsupported, libc::EOPNOTSUPP, text);
+    error.about(prog.subject(&section)).hint(Hint::Target(keys))
 }
 
-fn needs(prog: ProgRef<'_>, what: &str) -> Error {
-    let text = format!(
-        "program {:?} ({}) needs {what} in the package or by eunomia_prog_set_target_json",
-        prog.name().to_string_lossy(),
-        section(prog)
-    );
-    Error::new(Status::Attach, text)
+/// The target lacks `keys`.
+fn needs(prog: ProgRef<'_>, keys: &'static str) -> Error {
+    let error = Error::new(Status::Attach, format_args!("its target needs {keys}"));
+    error.about(prog.subject(&section(prog))).hint(Hint::Target(keys))
 }
 
 /// The interface's index, and how to call the place in messages.
@@ -183,20 +176,20 @@ fn traffic_control(prog: ProgRef<'_>, target: &Target, log: &Arc<Log>) -> Result
     let point = match target.tc.point {
         TcPoint::Ingress => BPF_TC_INGRESS,
         TcPoint::Egress => BPF_TC_EGRESS,
-        TcPoint::Custom => return Err(needs(prog, "BPF_TC_INGRESS or BPF_TC_EGRESS as attach_point")),
+        TcPoint::Custom => {
+            return Err(needs(prog, "\"attach_point\": \"BPF_TC_INGRESS\" or \"BPF_TC_EGRESS\""));
+        }
     };
     let (handle, priority) = (target.tc.handle, target.tc.priority);
     let attached = one(prog, &place, log, &|| prog.attach_tc(index, point, handle, priority));
-    attached.map_err(|mut e| {
-        if e.errno == libc::EEXIST {
-            e.message = format!(
-                "program {:?} ({place}): a filter of handle {handle} and priority {priority} is there already, of another \
-                 program or of a host that runs; to remove it: {}",
-                prog.name().to_string_lossy(),
-                removal(index, &target.tc)
-            );
-        }
-        e
+    attached.map_err(|e| match e.errno {
+        libc::EEXIST => e
+            .with_reason(format_args!(
+                "a filter of handle {handle} and priority {priority} is there already, of another program or of a \
+                 host that runs"
+            ))
+            .hint(Hint::Text(format!("to remove it: {}", removal(index, &target.tc)))),
+        _ => e,
     })
 }
 
@@ -248,7 +241,7 @@ fn online_cpus() -> Result<Vec<i32>> {
 fn cgroup(prog: ProgRef<'_>, target: &Target, log: &Arc<Log>) -> Result<Vec<Link>> {
     let path = match &target.cgroup {
         Some(path) => path.clone(),
-        None => return Err(needs(prog, "the path of a cgroup (\"cgroup\")")),
+        None => return Err(needs(prog, "\"cgroup\"")),
     };
     let place = format!("{} on cgroup {path:?}", section(prog));
     one(prog, &place, log, &|| prog.attach_cgroup(File::open(&path)?.as_fd()))
@@ -262,7 +255,7 @@ fn network_namespace(prog: ProgRef<'_>, log: &Arc<Log>) -> Result<Vec<Link>> {
 /// Attaches to a place that is written like a section, filled in from the target's path, function and process.
 fn by_place(prog: ProgRef<'_>, place: &str, target: &Target, log: &Arc<Log>) -> Result<Vec<Link>> {
     let (kind, rest) = place.split_once('/').unwrap_or((place, ""));
-    let text = |text: &str| CString::new(text).map_err(|_| needs(prog, "names without a NUL byte"));
+    let text = |text: &str| CString::new(text).map_err(|_| bad_place(prog, place));
     match kind {
         "tp" | "tracepoint" => {
             let (category, name) = rest.split_once('/').ok_or_else(|| bad_place(prog, place))?;
@@ -311,8 +304,7 @@ fn usdt(prog: ProgRef<'_>, place: &str, rest: &str, target: &Target, log: &Arc<L
 }
 
 fn bad_place(prog: ProgRef<'_>, place: &str) -> Error {
-    let text = format!("program {:?}: cannot be attached to {place:?}", prog.name().to_string_lossy());
-    Error::new(Status::Attach, text)
+    Error::new(Status::Attach, format_args!("cannot be attached to {place:?}")).about(prog.subject(""))
 }
 
 /// Attaches a struct_ops map.
@@ -323,7 +315,7 @@ pub fn attach_struct_ops(
 ) -> Result<Link> {
     let (link, printed) = log::capture(log, make);
     link.map_err(|e| {
-        let text = format!("struct_ops map {name:?}: {e}");
-        Error::sys(Status::Attach, e.0, text).with_detail(&printed)
+        let error = Error::sys(Status::Attach, e.0, format_args!("struct_ops: {e}")).with_detail(&printed);
+        error.about_map(&name.to_string_lossy())
     })
 }

@@ -35,8 +35,8 @@ pub fn exports(package: &Package, btf: &Btf, maps: &[Arc<Map>], log: &Log) -> Re
         let sample = told.and_then(|told| told.sample.clone()).filter(|_| !is_buffer(map));
         let wanted = *config != ExportConfig::NoExport && &*map.label() != LOST_MAP;
         if wanted && sample.is_some() && map.key.size == 0 {
-            let text = format!("map {:?}: has no keys, and cannot be sampled", map.label());
-            return Err(Error::new(Status::Package, text));
+            let text = "has no keys, and cannot be sampled";
+            return Err(Error::new(Status::Package, text).about_map(&map.label()));
         }
         if wanted && (sample.is_some() || is_buffer(map)) {
             exports.push((Export { map: index, record: None, sample }, config, told));
@@ -79,7 +79,7 @@ impl Chooser<'_> {
         config: &ExportConfig,
         told: Option<&MapMeta>,
     ) -> Result<Option<Arc<Type>>> {
-        let at = |e: Error| e.at(format_args!("event type of map {:?}", map.label()));
+        let at = |e: Error| e.at("event type").about_map(&map.label());
         if let ExportConfig::BtfType(id) = config {
             return Type::from_btf(self.btf, *id).map(Some).map_err(at);
         }

@@ -113,7 +113,7 @@ impl Map {
                 log.write(Level::Warn, &format!("map {name:?}: its {what} is raw bytes in JSON too: {e}"));
                 Ok(Form { size: size as usize, plan: None })
             }
-            made => made.map_err(|e| e.at(format_args!("map {name:?}: {what}"))),
+            made => made.map_err(|e| e.at(what).about_map(&name.to_string_lossy())),
         };
         let cpus = if is_per_cpu(raw.kind()) { possible_cpus() } else { Ok(1) };
         let cpus = cpus.map_err(|e| Error::sys(Status::System, e.0, format_args!("possible CPUs: {e}")))?;
@@ -158,8 +158,8 @@ impl Map {
 
     /// The descriptor; `State` before load.
     pub fn fd(&self) -> Result<&Arc<MapFd>> {
-        let text = || format!("map {:?} exists only once the package is loaded", self.label());
-        self.fd.as_ref().ok_or_else(|| Error::new(Status::State, text()))
+        let missing = || Error::new(Status::State, "exists only once the package is loaded");
+        self.fd.as_ref().ok_or_else(|| missing().about_map(&self.label()))
     }
 
     /// Copies a value.
@@ -205,7 +205,7 @@ impl Map {
     pub fn set_json(&self, key: &str, value: &str, flags: u64) -> Result<()> {
         let key = self.parse_key(key)?;
         let value = self.parse("value", value)?;
-        let at = |e: Error| e.at(format_args!("map {:?}: value", self.label()));
+        let at = |e: Error| e.at("value").about_map(&self.label());
         let bytes = if is_per_cpu(self.kind) {
             self.per_cpu_bytes(&value).map_err(at)?
         } else {
@@ -245,21 +245,21 @@ impl Map {
     }
 
     fn parse(&self, what: &str, json: &str) -> Result<Value> {
-        let bad = |e| Error::new(Status::Inval, format_args!("map {:?}: {what}: {e}", self.label()));
+        let bad = |e| Error::new(Status::Inval, e).at(what).about_map(&self.label());
         serde_json::from_slice(json.as_bytes()).map_err(bad)
     }
 
     fn parse_key(&self, key: &str) -> Result<Vec<u8>> {
         let value = self.parse("key", key)?;
-        self.key.bytes(&value).map_err(|e| e.at(format_args!("map {:?}: key", self.label())))
+        self.key.bytes(&value).map_err(|e| e.at("key").about_map(&self.label()))
     }
 
     fn check_len(&self, what: &str, given: usize, expected: usize) -> Result<()> {
         if given == expected {
             return Ok(());
         }
-        let text = format!("map {:?}: a {what} has {expected} bytes, {given} given", self.label());
-        Err(Error::new(Status::Inval, text))
+        let text = format!("a {what} has {expected} bytes, {given} given");
+        Err(Error::new(Status::Inval, text).about_map(&self.label()))
     }
 }
 
@@ -339,7 +339,7 @@ pub fn map_error(map: &Map, what: &str, e: Errno) -> Error {
         ENOTSUPP => "a map of this kind cannot do it".into(),
         _ => e.to_string(),
     };
-    Error::sys(status, errno, format!("map {:?}: {what}: {reason}", map.label()))
+    Error::sys(status, errno, format!("{what}: {reason}")).about_map(&map.label())
 }
 
 /// The kernel's own "not supported", which libc has no name for.

@@ -13,7 +13,7 @@ use serde_json::Value;
 use super::map::{Map, kind, map_error};
 use super::sys::object::{MapRef, Object, OpenOptions, ProgRef};
 use super::{elf, hook, probe, room};
-use crate::error::{Error, Result, Status};
+use crate::error::{Error, Result, Status, Subject};
 use crate::log::{self, Level, Log};
 use crate::memory;
 use crate::os::{self, KernelFile};
@@ -161,8 +161,8 @@ impl Var {
 
     fn plan(&self) -> Result<&Plan> {
         let refused = |e: &Error| {
-            let text = format!("variable {:?}: as bytes only, not as JSON: {e}", self.name);
-            Error::new(Status::Type, text)
+            let text = format!("as bytes only, not as JSON: {e}");
+            Error::new(Status::Type, text).about_variable(&self.name)
         };
         self.plan.as_ref().map_err(refused)
     }
@@ -271,7 +271,7 @@ impl Opened {
         let var = self.var(name)?;
         var.plan()?;
         let mut bytes = zeroed(var)?;
-        encode(&var.ty, value, &mut bytes).map_err(|e| e.at(format_args!("variable {name:?}")))?;
+        encode(&var.ty, value, &mut bytes).map_err(|e| e.about_variable(name))?;
         self.write(var, &bytes)
     }
 
@@ -280,8 +280,8 @@ impl Opened {
         let var = self.var(name)?;
         if bytes.len() != var.ty.size {
             let (given, size) = (bytes.len(), var.ty.size);
-            let text = format!("variable {name:?}: {given} bytes given, {} has {size}", var.ty.name);
-            return Err(Error::new(Status::Type, text));
+            let text = format!("{given} bytes given, {} has {size}", var.ty.name);
+            return Err(Error::new(Status::Type, text).about_variable(name));
         }
         self.write(var, bytes)
     }
@@ -307,7 +307,7 @@ impl Opened {
         let plan = self.var(name)?.plan()?;
         let bytes = self.var_bytes(name)?;
         set_boot_time(os::boot_time);
-        memory::room(plan.longest()).map_err(|e| e.at(format_args!("variable {name:?}")))?;
+        memory::room(plan.longest()).map_err(|e| e.about_variable(name))?;
         let mut out = Vec::new();
         plan.json(&bytes, &mut out);
         Ok(out)
@@ -315,12 +315,12 @@ impl Opened {
 
     fn write(&self, var: &Var, bytes: &[u8]) -> Result<()> {
         if var.is_kconfig() {
-            let text = format!("variable {:?}: the kernel's configuration sets it", var.name);
-            return Err(Error::new(Status::State, text));
+            let text = "the kernel's configuration sets it";
+            return Err(Error::new(Status::State, text).about_variable(&var.name));
         }
         if var.is_constant() && self.phase == Phase::Loaded {
-            let text = format!("variable {:?}: a constant ({}) is set before load", var.name, var.section);
-            return Err(Error::new(Status::State, text));
+            let text = format!("a constant ({}) can only be set before load", var.section);
+            return Err(Error::new(Status::State, text).about_variable(&var.name));
         }
         if self.in_memory(var) {
             let written = self.object.map(var.map).write(var.offset, bytes);
@@ -395,16 +395,16 @@ fn check_functions(elf: &[u8]) -> Result<()> {
 
 /// The map, which nobody else uses before load.
 fn unshared(map: &mut Arc<Map>) -> Result<&mut Map> {
-    let text = format!("map {:?} is in use before load", map.label());
-    Arc::get_mut(map).ok_or_else(|| Error::new(Status::Busy, text))
+    let label = map.label().into_owned();
+    Arc::get_mut(map).ok_or_else(|| Error::new(Status::Busy, "in use before load").about_map(&label))
 }
 
 fn zeroed(var: &Var) -> Result<Vec<u8>> {
-    memory::zeroed(var.ty.size).map_err(|e| e.at(format_args!("variable {:?}", var.name)))
+    memory::zeroed(var.ty.size).map_err(|e| e.about_variable(&var.name))
 }
 
 fn outside(var: &Var) -> Error {
-    Error::new(Status::Package, format_args!("variable {:?} lies outside of {}", var.name, var.section))
+    Error::new(Status::Package, format_args!("lies outside of {}", var.section)).about_variable(&var.name)
 }
 
 fn variables(object: &Object, btf: &Btf) -> Result<Vec<Var>> {
@@ -414,7 +414,7 @@ fn variables(object: &Object, btf: &Btf) -> Result<Vec<Var>> {
             let (ty, plan) = match Type::from_btf(btf, global.type_id) {
                 Ok(ty) => (Arc::clone(&ty), Plan::new(&ty)),
                 Err(e) if e.status == Status::Type => (Type::bytes(global.size), Err(e)),
-                Err(e) => return Err(e.at(format_args!("variable {:?}", global.name))),
+                Err(e) => return Err(e.about_variable(global.name)),
             };
             let (name, section) = (global.name.to_owned(), global.section.to_owned());
             vars.push(Var { name, section, ty, plan, map, offset: global.offset as usize });
@@ -424,9 +424,8 @@ fn variables(object: &Object, btf: &Btf) -> Result<Vec<Var>> {
 }
 
 fn unknown_section(prog: ProgRef<'_>) -> Error {
-    let (name, section) = (prog.name().to_string_lossy(), prog.section().to_string_lossy());
-    let text = format!("program {name:?}: libbpf knows no section {section:?}");
-    Error::new(Status::Package, text)
+    let text = format!("libbpf knows no section {:?}", prog.section().to_string_lossy());
+    Error::new(Status::Package, text).about(prog.subject(""))
 }
 
 fn no_btf() -> Error {
@@ -462,7 +461,8 @@ fn kernel_btf(path: &Path) -> Result<Option<PathBuf>> {
 }
 
 fn no_file(path: &Path) -> Error {
-    Error::new(Status::NotFound, format_args!("btf_path: {} does not exist", path.display()))
+    let missing = Error::new(Status::NotFound, "does not exist");
+    missing.about(Subject::File(path.display().to_string())).at("btf_path")
 }
 
 /// ID and VERSION_ID of os-release(5), the first two levels of a BTFHub archive.

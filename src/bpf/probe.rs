@@ -5,7 +5,7 @@ use std::path::Path;
 use super::map::ENOTSUPP;
 use super::object::{KernelBtf, LoadFailure, OpenConfig};
 use super::sys::object::{MapRef, Object, ProgRef};
-use crate::error::{Error, Status};
+use crate::error::{Error, Status, Subject};
 use crate::os::{self, Errno};
 
 /// Where the kernel has its BTF.
@@ -46,18 +46,19 @@ pub fn load_error(e: Errno, printed: &str, object: &Object, config: &OpenConfig)
     let failed = index.map(|index| object.prog(index));
     let log = between(printed, "-- BEGIN PROG LOAD LOG --", "-- END PROG LOAD LOG --");
     let verdict = log.and_then(verdict);
-    let (status, message) = if let (Some(prog), Some(verdict)) = (failed, verdict) {
-        let what = format!("program {:?} ({}) was rejected by the verifier", name(prog), section(prog));
-        (Status::Verifier, format!("{what}: {verdict}"))
+    let error = if let (Some(prog), Some(verdict)) = (failed, verdict) {
+        let text = format!("rejected by the verifier: {verdict}");
+        Error::sys(Status::Verifier, errno, text).about(prog.subject(&section(prog)))
     } else if errno == libc::EMFILE || errno == libc::ENFILE {
-        (Status::System, OUT_OF_DESCRIPTORS.into())
+        Error::sys(Status::System, errno, OUT_OF_DESCRIPTORS)
     } else if missing_btf(printed) {
-        (Status::Unsupported, no_btf(&config.kernel_btf))
+        Error::sys(Status::Unsupported, errno, no_btf(&config.kernel_btf))
     } else if has(printed, "failed to parse target BTF") {
         let path = config.btf_path.as_deref().unwrap_or(Path::new(KERNEL_BTF)).display();
-        (Status::Inval, format!("btf_path: {path} cannot be read as BTF"))
+        let error = Error::sys(Status::Inval, errno, "cannot be read as BTF");
+        error.about(Subject::File(path.to_string())).at("btf_path")
     } else if errno == libc::EPERM {
-        permission(failed, object)
+        permission(failed, object, errno)
     } else if let Some(map) = between(printed, "map '", "': failed to create") {
         // Lines of other maps may stand before it.
         let last = map.rfind('\'').map_or(map, |quote| &map[quote + 1..]);
@@ -66,9 +67,9 @@ pub fn load_error(e: Errno, printed: &str, object: &Object, config: &OpenConfig)
     } else if let Some(prog) = failed {
         refused(prog, e)
     } else {
-        (load_status(errno), format!("load failed: {}", reason(printed, e)))
+        Error::sys(load_status(errno), errno, format_args!("load failed: {}", reason(printed, e)))
     };
-    let error = Error::sys(status, errno, message).with_detail(log.unwrap_or(printed));
+    let error = error.with_detail(log.unwrap_or(printed));
     // Without a program the process is not less short of descriptors or memory. That the kernel has no BTF, libbpf says
     // of none, but some programs need it.
     let prog = match errno {
@@ -84,7 +85,6 @@ pub fn load_error(e: Errno, printed: &str, object: &Object, config: &OpenConfig)
 /// Why a program could not be attached to `place`.
 pub fn attach_error(prog: ProgRef<'_>, place: &str, e: Errno, printed: &str) -> Error {
     let errno = e.0;
-    let head = format!("program {:?} ({place})", name(prog));
     let (status, why) = match errno {
         libc::EPERM | libc::EACCES => match missing_capability(&needs(prog)) {
             Some(missing) => (Status::Perm, format!("needs {missing}")),
@@ -113,7 +113,7 @@ pub fn attach_error(prog: ProgRef<'_>, place: &str, e: Errno, printed: &str) -> 
         libc::EOPNOTSUPP | ENOTSUPP => (Status::Unsupported, unsupported(prog, printed, e)),
         _ => (Status::Attach, reason(printed, e)),
     };
-    Error::sys(status, errno, format!("{head}: {why}")).with_detail(printed)
+    Error::sys(status, errno, why).about(prog.subject(place)).with_detail(printed)
 }
 
 fn name(prog: ProgRef<'_>) -> String {
@@ -177,7 +177,7 @@ fn no_btf(looked_for: &KernelBtf) -> String {
     )
 }
 
-fn permission(failed: Option<ProgRef<'_>>, object: &Object) -> (Status, String) {
+fn permission(failed: Option<ProgRef<'_>>, object: &Object, errno: i32) -> Error {
     let Some(prog) = failed else {
         // Not even a map, or the simplest program: what all programs together need is missing, at least in part.
         let mut needed: Vec<_> = object.progs().filter(|prog| prog.autoload()).flat_map(needs).collect();
@@ -188,66 +188,56 @@ fn permission(failed: Option<ProgRef<'_>>, object: &Object) -> (Status, String) 
             Some(missing) => format!("needs {missing}"),
             None => "is not permitted (lockdown, seccomp or an LSM)".into(),
         };
-        return (Status::Perm, format!("loading {why}"));
+        return Error::sys(Status::Perm, errno, format_args!("loading {why}"));
     };
-    let (name, section) = (name(prog), section(prog));
-    match missing_capability(&needs(prog)) {
-        Some(missing) => (Status::Perm, format!("program {name:?} needs {missing}")),
-        None => (
-            Status::Unsupported,
-            format!(
-                "program {name:?}: this kernel refuses {section:?} although privileges suffice; it may be built without it or locked down"
-            ),
-        ),
-    }
+    let error = match missing_capability(&needs(prog)) {
+        Some(missing) => Error::sys(Status::Perm, errno, format_args!("needs {missing}")),
+        None => {
+            let why = "this kernel refuses it although privileges suffice; it may be built without it or locked down";
+            Error::sys(Status::Unsupported, errno, why)
+        }
+    };
+    error.about(prog.subject(&section(prog)))
 }
 
 /// A map could not be made, or not be shared under its pin path.
-fn map_refused(name: &str, kind: u32, e: Errno, printed: &str) -> (Status, String) {
-    let head = format!("map {name:?}");
+fn map_refused(name: &str, kind: u32, e: Errno, printed: &str) -> Error {
+    let error = |status, text: &str| Error::sys(status, e.0, text).about_map(name);
     let line = |words: &str| printed.lines().find(|line| has(line, words));
     if let Some(path) = between(printed, &format!("map '{name}': failed to auto-pin at '"), "'") {
         let why =
             if line("is not on BPF FS").is_some() { "there is no BPF file system" } else { &e.to_string() };
-        return (Status::System, format!("{head}: cannot be pinned at {path}: {why}"));
+        return error(Status::System, &format!("cannot be pinned at {path}: {why}"));
     }
     if let Some(path) = between(printed, "couldn't reuse pinned map at '", "'") {
-        return (Status::System, format!("{head}: another kind of map is pinned at {path}"));
+        return error(Status::System, &format!("another kind of map is pinned at {path}"));
     }
     match e.0 {
-        libc::ENOMEM | libc::E2BIG => (Status::NoMem, format!("{head}: there is not enough memory for it")),
-        libc::EINVAL if too_old(map_since(kind)).is_some() => {
-            (Status::Unsupported, format!("{head}: {}", too_old(map_since(kind)).unwrap_or_default()))
-        }
-        libc::EINVAL => (
-            Status::Package,
-            format!("{head}: the kernel refuses its kind, sizes, flags or number of entries"),
-        ),
-        errno => (load_status(errno), format!("{head}: {e}")),
+        libc::ENOMEM | libc::E2BIG => error(Status::NoMem, "there is not enough memory for it"),
+        libc::EINVAL => match too_old(map_since(kind)) {
+            Some(why) => error(Status::Unsupported, &why),
+            None => error(Status::Package, "the kernel refuses its kind, sizes, flags or number of entries"),
+        },
+        errno => error(load_status(errno), &e.to_string()),
     }
 }
 
 /// The kernel or libbpf refused a program before the verifier looked at it.
-fn refused(prog: ProgRef<'_>, e: Errno) -> (Status, String) {
-    let (name, section) = (name(prog), section(prog));
+fn refused(prog: ProgRef<'_>, e: Errno) -> Error {
+    let section = section(prog);
+    let error = |status, text: &str| Error::sys(status, e.0, text).about(prog.subject(&section));
     match e.0 {
         libc::ENOENT | libc::ESRCH if prog_needs_target(&section) => {
-            (Status::Unsupported, format!("program {name:?}: this kernel has no target for {section:?}"))
+            error(Status::Unsupported, "this kernel has no such target")
         }
-        libc::EINVAL if section.starts_with("freplace") => (
-            Status::Unsupported,
-            format!(
-                "program {name:?}: {section:?} replaces a function of another program, which cannot be named here"
-            ),
-        ),
+        libc::EINVAL if section.starts_with("freplace") => {
+            error(Status::Unsupported, "replaces a function of another program, which cannot be named here")
+        }
         libc::EINVAL | libc::EOPNOTSUPP | ENOTSUPP => {
             let why = too_old(hook_since(&section)).map_or(String::new(), |why| format!(": {why}"));
-            (
-                Status::Unsupported,
-                format!("program {name:?}: this kernel does not know programs of {section:?}{why}"),
-            )
+            error(Status::Unsupported, &format!("this kernel does not know programs of this section{why}"))
         }
-        errno => (load_status(errno), format!("program {name:?} ({section}) could not be loaded: {e}")),
+        errno => error(load_status(errno), &format!("could not be loaded: {e}")),
     }
 }
 
@@ -317,7 +307,6 @@ fn reason(printed: &str, e: Errno) -> String {
     last.map_or_else(|| e.to_string(), |line| without_prefix(line).trim().to_owned())
 }
 
-/// Kernel features that a program asks for at attach, with the version that brought them.
 /// What is missing for a hook that this kernel does not have.
 fn unsupported(prog: ProgRef<'_>, printed: &str, e: Errno) -> String {
     let section = section(prog);

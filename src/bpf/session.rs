@@ -16,7 +16,7 @@ use super::sys::attach::Link;
 use super::sys::map::MapFd;
 use super::sys::object::{ProgFacts, ProgRef, possible_cpus, prog_facts};
 use super::variant::Variants;
-use crate::error::{Error, Result, Status};
+use crate::error::{Error, Result, Status, Subject};
 use crate::log::{Level, Log};
 use crate::os::{self, Errno};
 use crate::package::args::{self, ArgText, Parsed};
@@ -413,8 +413,8 @@ impl Session {
     pub fn set_autoload(&mut self, name: &str, on: bool) -> Result<()> {
         let index = self.prog_index(name)?;
         if self.is_loaded() {
-            let text = format!("program {name:?}: what to load is decided before load");
-            return Err(Error::new(Status::State, text));
+            let text = "what to load is decided before load";
+            return Err(Error::new(Status::State, text).about(Subject::program(name, "")));
         }
         set_autoload(self.opened.object.prog(index), on)?;
         self.variants.set_wanted(index, on);
@@ -425,13 +425,13 @@ impl Session {
     pub fn set_target(&mut self, name: &str, json: &str) -> Result<()> {
         let index = self.prog_index(name)?;
         if self.attached {
-            let text = format!("program {name:?}: its target is decided before attach");
-            return Err(Error::new(Status::State, text));
+            let text = "its target is decided before attach";
+            return Err(Error::new(Status::State, text).about(Subject::program(name, "")));
         }
-        let bad = |e| Error::new(Status::Inval, format_args!("target of program {name:?}: {e}"));
+        let about = |e: Error| e.as_status(Status::Inval).about(Subject::program(name, ""));
+        let bad = |e| about(Error::new(Status::Inval, e).at("target"));
         let value: Value = serde_json::from_slice(json.as_bytes()).map_err(bad)?;
-        let targets = Target::parse(&value, &format!("target of program {name:?}"))
-            .map_err(|e| e.as_status(Status::Inval))?;
+        let targets = Target::parse(&value, "target").map_err(about)?;
         let prog = &mut self.progs[index];
         (prog.targets, prog.target_json) = (targets, c_text(&value.to_string()));
         Ok(())
@@ -457,8 +457,9 @@ impl Session {
             let value = match text {
                 ArgText::Bool(on) => Value::Bool(on),
                 ArgText::Json(value) => value,
-                ArgText::Text(text) => parse_text(&self.opened.var(&name)?.ty, &text)
-                    .map_err(|e| e.at(format_args!("variable {name:?}")))?,
+                ArgText::Text(text) => {
+                    parse_text(&self.opened.var(&name)?.ty, &text).map_err(|e| e.about_variable(&name))?
+                }
             };
             values.push((name, value));
         }
@@ -482,8 +483,7 @@ impl Session {
         let index = self.prog_index(name)?;
         let section = self.progs[index].section.to_string_lossy();
         if !section.starts_with("iter") {
-            let text = format!("program {name:?} ({section}) is not an iterator");
-            return Err(Error::new(Status::Inval, text));
+            return Err(Error::new(Status::Inval, "not an iterator").about(Subject::program(name, &section)));
         }
         let link = self.progs[index]
             .links
@@ -565,10 +565,8 @@ fn describe_map(map: &Map) -> Value {
 }
 
 fn set_autoload(prog: ProgRef<'_>, on: bool) -> Result<()> {
-    prog.set_autoload(on).map_err(|e| {
-        let text = format!("program {:?}: autoload: {e}", prog.name().to_string_lossy());
-        Error::sys(Status::System, e.0, text)
-    })
+    prog.set_autoload(on)
+        .map_err(|e| Error::sys(Status::System, e.0, format_args!("autoload: {e}")).about(prog.subject("")))
 }
 
 /// A C string; JSON text has no NUL bytes in it.

@@ -3,7 +3,7 @@
 //! What a kernel can do is found out by doing it. Keeps the book only: loading and attaching are the session's.
 
 use super::sys::object::ProgRef;
-use crate::error::Error;
+use crate::error::{Error, Subject};
 use crate::log::{Level, Log};
 use crate::package::Meta;
 
@@ -131,16 +131,17 @@ impl Variants {
     pub fn none_left(&self, first: usize, mut last: Error) -> Error {
         let (mut reasons, mut tried, mut next) = (String::new(), 0, Some(first));
         while let Some(index) = next {
-            let Variant { name, passed_over, .. } = &self.0[index];
-            if let Some(reason) = passed_over {
+            if let Some(reason) = &self.0[index].passed_over {
                 tried += 1;
-                reasons += &format!("; {name:?}: {reason}");
+                reasons += &format!("; {reason}");
             }
             next = self.next(index);
         }
         if tried > 1 {
-            last.message =
-                format!("no variant of program {:?} works on this kernel{reasons}", self.0[first].name);
+            let text = format!("no variant works on this kernel{reasons}");
+            let subject = Subject::program(&self.0[first].name, "");
+            let all = Error::sys(last.status, last.errno, text).about(subject);
+            last = all.with_detail(&last.detail);
         }
         last
     }

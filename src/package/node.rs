@@ -7,7 +7,7 @@ use std::fmt::{self, Display, Formatter};
 use serde_json::{Map, Value};
 
 use super::error;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, Subject};
 use crate::number::parse_float;
 
 /// Most entries an array may have: maps, programs, variables, types, members.
@@ -199,8 +199,11 @@ impl<'a> Node<'a> {
     }
 
     fn complain(&self, reason: &dyn Display) -> Error {
-        let colon = if self.parent.is_none() && self.key.is_empty() { "" } else { ": " };
-        error(format_args!("{self}{colon}{reason}"))
+        let error = error(reason);
+        if self.parent.is_none() && self.key.is_empty() {
+            return error;
+        }
+        error.about(Subject::Metadata(self.to_string()))
     }
 }
 

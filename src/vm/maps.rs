@@ -69,7 +69,7 @@ impl Vm {
     pub fn var_set_json(&self, name: &str, json: &str) -> Result<()> {
         let mut inner = self.inner()?;
         let session = inner.session_mut()?;
-        let bad = |e| Error::new(Status::Inval, format_args!("variable {name:?}: {e}"));
+        let bad = |e| Error::new(Status::Inval, e).about_variable(name);
         session.set_var_json(name, &serde_json::from_slice(json.as_bytes()).map_err(bad)?)
     }
 
@@ -189,8 +189,8 @@ impl Vm {
         if batch.need > room {
             batch.count = 0;
             batch.len = 0;
-            let text = format!("map {:?} needs {} bytes, the buffer has {room}", map.label(), batch.need);
-            return Err(Error::new(Status::TooSmall, text));
+            let text = format!("needs {} bytes, the buffer has {room}", batch.need);
+            return Err(Error::new(Status::TooSmall, text).about_map(&map.label()));
         }
         Ok(batch.count)
     }

@@ -267,11 +267,9 @@ impl Vm {
         *delivery = Delivery::default();
         match inner.session.take().map(Session::reopen) {
             Some(Err(e)) => {
-                let message =
-                    format!("{}; opening the package again failed as well, it is closed: {e}", cause.message);
-                let mut cause = cause;
-                cause.message = message;
-                cause
+                let why =
+                    format!("{}; opening the package again failed too, it is closed: {e}", cause.reason());
+                cause.with_reason(why)
             }
             reopened => {
                 inner.session = reopened.and_then(Result::ok);

@@ -103,9 +103,10 @@ impl Drop for Clean {
 pub fn refused<T: std::fmt::Debug>(result: Result<T, Error>, status: Status, words: &[&str]) -> Error {
     let error = result.expect_err("this call must fail");
     assert_eq!(error.status, status, "{error} ({})", error.detail);
-    let missing: Vec<_> = words.iter().filter(|word| !error.message.contains(**word)).collect();
-    assert!(missing.is_empty(), "{missing:?} not in: {error} ({})", error.detail);
-    assert!(!error.message.contains('\n') && !error.message.ends_with('.'), "not one plain line: {error}");
+    let line = error.to_string();
+    let missing: Vec<_> = words.iter().filter(|word| !line.contains(**word)).collect();
+    assert!(missing.is_empty(), "{missing:?} not in: {line} ({})", error.detail);
+    assert!(!line.contains('\n') && !line.ends_with('.'), "not one plain line: {line}");
     error
 }
 

@@ -350,7 +350,7 @@ fn a_binary_or_function_that_does_not_exist_is_named() {
         UPROBE,
         "on_call",
         &[
-            ("", Status::Unsupported, &["\"uprobe\"", "target"]),
+            ("", Status::Unsupported, &["(uprobe): neither", "target: \"path\" and \"func\""]),
             (r#"{"path":"/nowhere/lib.so","func":"f"}"#, Status::Attach, &["/nowhere/lib.so"]),
             (r#"{"path":"/etc/passwd","func":"f"}"#, Status::Attach, &["/etc/passwd"]),
             (

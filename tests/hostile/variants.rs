@@ -170,7 +170,7 @@ fn a_chain_without_a_variant_that_works_names_each_with_its_reason() {
     let (vm, _log) = open(&package(VARIANTS));
     vm.prog_set_autoload("enter_works", false).unwrap();
     let words = [
-        "no variant of program \"enter_load\" works on this kernel; \"enter_load\": program \"enter_load\"",
+        "program \"enter_load\": no variant works on this kernel; program \"enter_load\" (fentry/",
         "; \"enter_attach\": program \"enter_attach\" (tp/syscalls/sys_enter_no_such_call): no such tracepoint",
     ];
     refused(vm.attach(), Status::Attach, &words);
@@ -205,7 +205,7 @@ fn a_package_may_keep_programs_from_being_loaded() {
     let package = edited(&edited(&package(VARIANTS), off("plain")), off("enter_works"));
     let clean = Clean::new();
     let (vm, _log) = open(&package);
-    refused(vm.attach(), Status::Attach, &["no variant of program \"enter_load\""]);
+    refused(vm.attach(), Status::Attach, &["program \"enter_load\": no variant works"]);
     assert_eq!(program(&vm, "plain")["autoload"], false);
     vm.prog_set_autoload("enter_works", true).unwrap();
     vm.attach().unwrap();

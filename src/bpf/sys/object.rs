@@ -8,6 +8,7 @@ use std::ptr::NonNull;
 use libbpf_sys as b;
 
 use super::{check, non_null};
+use crate::error::Subject;
 use crate::os;
 use crate::types::Hook;
 
@@ -252,6 +253,11 @@ impl<'a> ProgRef<'a> {
     pub fn name(self) -> &'a CStr {
         // SAFETY: the name lives as long as the object.
         unsafe { CStr::from_ptr(b::bpf_program__name(self.ptr())) }
+    }
+
+    /// The program as the subject of an error, at `place`, which may be empty.
+    pub fn subject(self, place: &str) -> Subject {
+        Subject::program(self.name().to_string_lossy(), place)
     }
 
     /// The ELF section, without a leading `?`.

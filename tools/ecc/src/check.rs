@@ -25,9 +25,8 @@ pub fn check(options: &Check) -> Result<()> {
         vm.open(&bytes, Kind::Json as u32)?;
         Ok(vm)
     };
-    let failed = |refusal: &eunomia::Error| -> Error {
-        format!("{}: {}", options.source.display(), refusal.message).into()
-    };
+    let failed =
+        |refusal: &eunomia::Error| -> Error { format!("{}: {}", options.source.display(), refusal).into() };
     let checked = vm::check(&open).map_err(|refusal| failed(&refusal))?;
     let report: String = checked.verdicts.iter().map(vm::Verdict::to_string).collect();
     std::io::stdout().write_all(report.as_bytes()).map_err(|error| Error::io("stdout", &error))?;

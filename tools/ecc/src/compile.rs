@@ -142,13 +142,13 @@ fn compile_for(
     let (types, lines) = line_info::rename_files(btf, elf.section(".BTF.ext"), &plain_name)
         .ok_or("the line information that clang wrote is damaged")?;
     let object = elf.strip(types, Some(lines))?;
-    let package = Package::build(&object, meta.clone()).map_err(|error| error.to_string());
-    let mut package = package.map_err(|said| comments.locate(&meta, &said).unwrap_or(said))?;
+    let located = |error: eunomia::Error| comments.locate(&meta, &error).unwrap_or_else(|| error.to_string());
+    let mut package = Package::build(&object, meta.clone()).map_err(located)?;
     for warning in renamed_options(&package.meta) {
         eprintln!("ecc: warning: {warning}");
     }
     if !machine.is_foreign() {
-        try_values(&object, &meta).map_err(|said| comments.locate(&meta, &said).unwrap_or(said))?;
+        try_values(&object, &meta).map_err(located)?;
     }
     if let Some(arch) = machine.arch {
         package.set_arch(arch);
@@ -179,12 +179,10 @@ fn renamed_options(meta: &Meta) -> Vec<String> {
 }
 
 /// Has the library set the values that the package gives to variables, as it will before each run.
-fn try_values(object: &[u8], meta: &Value) -> std::result::Result<(), String> {
-    let tried = Vm::new(Options::default()).and_then(|vm| {
-        vm.open_object(object, Some(&meta.to_string()))?;
-        vm.args_set(&["ecc"])
-    });
-    tried.map(drop).map_err(|error| error.message.clone())
+fn try_values(object: &[u8], meta: &Value) -> eunomia::Result<()> {
+    let vm = Vm::new(Options::default())?;
+    vm.open_object(object, Some(&meta.to_string()))?;
+    vm.args_set(&["ecc"]).map(drop)
 }
 
 /// What one source has become.

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use eunomia::Subject;
 use serde_json::{Map, Value, json};
 
 use crate::annotation::{Source, TEXT_COMMANDS, annotations};
@@ -153,17 +154,18 @@ impl Comments {
         self.places.get(&(name.to_owned(), key.to_owned())).map(String::as_str)
     }
 
-    /// What the library says of a package, with the place of the annotation that it is about:
-    /// `meta.bpf_skel.maps[1].sample.interval: ...`, or `variable "NAME": ...`.
-    pub fn locate(&self, meta: &Value, said: &str) -> Option<String> {
-        if let Some((name, reason)) =
-            said.strip_prefix("variable \"").and_then(|said| said.split_once("\": "))
-        {
-            let of_key = |key| Some((key, self.place(name, key)?));
-            let (key, place) = of_key("value").or_else(|| of_key("cmdarg"))?;
-            return Some(format!("{place}: {name}: @{key}: {reason}"));
-        }
-        let (path, reason) = said.strip_prefix("meta.")?.split_once(": ")?;
+    /// The library's error about a package, with the source line of the annotation that it is about.
+    pub fn locate(&self, meta: &Value, error: &eunomia::Error) -> Option<String> {
+        let reason = error.reason();
+        let path = match error.subject.as_ref()? {
+            Subject::Variable(name) => {
+                let of_key = |key| Some((key, self.place(name, key)?));
+                let (key, place) = of_key("value").or_else(|| of_key("cmdarg"))?;
+                return Some(format!("{place}: {name}: @{key}: {reason}"));
+            }
+            Subject::Metadata(path) => path.strip_prefix("meta.")?,
+            _ => return None,
+        };
         let mut steps = path.split(['.', '[']).map(|step| step.trim_end_matches(']'));
         let (mut value, mut name) = (meta, None);
         loop {

@@ -132,7 +132,7 @@ fn targets_that_the_source_leaves_open_are_asked_for() {
         vm.load().unwrap();
         let error = vm.attach().unwrap_err().to_string();
         assert!(error.contains(&format!("program {kept:?}")) && error.contains(key), "{error}");
-        assert!(error.contains("eunomia_prog_set_target_json"), "{error}");
+        assert!(error.contains("; set the program's target: "), "{error}");
     }
     let vm = opened(&project);
     for other in ["marked", "read_begins"] {

@@ -3,7 +3,7 @@
 use std::fmt::Display;
 use std::io::Write;
 
-use eunomia::Status;
+use eunomia::{Hint, Status};
 
 use crate::terminal::plain;
 
@@ -83,6 +83,16 @@ pub fn say(line: impl Display) {
     let _ = writeln!(std::io::stderr(), "ecli: {}", plain(&line.to_string()));
 }
 
+/// What to do about a failure, where ecli has an option for it.
+fn hint(failure: &eunomia::Failure) -> Option<String> {
+    match (failure.hint.as_ref()?, failure.subject.as_ref()) {
+        (Hint::Target(keys), Some(program)) => {
+            Some(format!("give {keys}: --attach {}=KEY:VALUE,...", program.name()))
+        }
+        _ => None,
+    }
+}
+
 impl From<eunomia::Error> for Failure {
     fn from(error: eunomia::Error) -> Failure {
         let code = match error.status {
@@ -93,8 +103,10 @@ impl From<eunomia::Error> for Failure {
             _ => Code::Failed,
         };
         let failure = error.into_failure();
-        // What hosts call, users of ecli have an option for.
-        let text = failure.message.replace("eunomia_prog_set_target_json", "--attach PROG=KEY:VALUE,...");
+        let text = match hint(&failure) {
+            Some(hint) => format!("{}; {hint}", failure.message),
+            None => failure.to_string(),
+        };
         Failure { code, text, detail: failure.detail }
     }
 }
