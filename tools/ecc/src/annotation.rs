@@ -172,19 +172,25 @@ fn without_stars(text: &str) -> String {
 }
 
 /// The annotations of a comment: each command with its value (JSON if it is that, else the text), and text that
-/// belongs to no command as `description`.
+/// belongs to no command as `description`. What kernel-doc says of parameters and members is neither.
 pub fn annotations(comment: &str) -> Map<String, Value> {
     let mut found = Map::new();
     let mut plain = Vec::new();
     let mut lines: Vec<String> = comment.lines().map(|line| line.trim().to_string()).collect();
     lines.reverse();
     while let Some(line) = lines.pop() {
+        if is_kernel_doc(&line) {
+            while lines.last().is_some_and(|next| !next.is_empty() && !is_marked(next)) {
+                lines.pop();
+            }
+            continue;
+        }
         let Some((command, first)) = command(&line) else {
             plain.extend(Some(line).filter(|line| !line.is_empty()));
             continue;
         };
         let mut text = first.trim().to_string();
-        while let Some(next) = lines.last().filter(|next| !next.is_empty() && self::command(next).is_none()) {
+        while let Some(next) = lines.last().filter(|next| !next.is_empty() && !is_marked(next)) {
             if !text.is_empty() {
                 text.push('\n');
             }
@@ -203,8 +209,25 @@ pub fn annotations(comment: &str) -> Map<String, Value> {
     found
 }
 
+/// Whether something begins with this line: a command, or what kernel-doc says of a parameter.
+fn is_marked(line: &str) -> bool {
+    command(line).is_some() || is_kernel_doc(line)
+}
+
+/// `@name: text`, as kernel-doc describes a parameter or member (`@inner.name:`, `@...:`).
+fn is_kernel_doc(line: &str) -> bool {
+    let Some(text) = line.strip_prefix('@') else { return false };
+    let is_name = |c: char| c.is_ascii_alphanumeric() || "_.->()[]".contains(c);
+    let rest = text.trim_start_matches(is_name);
+    let separator = rest.trim_start();
+    rest.len() < text.len() && separator.starts_with(':') && !separator.starts_with("::")
+}
+
 /// `@name rest` or `\name rest`.
 fn command(line: &str) -> Option<(&str, &str)> {
+    if is_kernel_doc(line) {
+        return None;
+    }
     let text = line.strip_prefix(['@', '\\'])?;
     let end = text.find(|c: char| !(c.is_ascii_alphanumeric() || c == '_')).unwrap_or(text.len());
     (end > 0).then(|| text.split_at(end))
@@ -270,6 +293,17 @@ mod tests {
     fn a_command_without_text_sets_nothing() {
         assert_eq!(of("@ifindex\n\ntext"), json!({"description": "text"}));
         assert_eq!(of("mail a@b.c"), json!({"description": "mail a@b.c"}));
+    }
+
+    #[test]
+    fn kernel_doc_is_no_annotation() {
+        let comment = "on_open - count opens\n@path: the file that is\n  opened\n@pid : who\n@args.fd: a part\n@...: more\n\
+                       @cgroup /sys/fs/cgroup\n@func: as\n@cmdarg: {}\n\nReturn: nothing";
+        let expected =
+            json!({"description": "on_open - count opens Return: nothing", "cgroup": "/sys/fs/cgroup"});
+        assert_eq!(of(comment), expected);
+        assert_eq!(of("@sample {\"a\": 1}\n@interval: text"), json!({"sample": {"a": 1}}));
+        assert_eq!(of("@path ::1"), json!({"path": "::1"}));
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
 use crate::error::{Error, Result};
-use crate::temporary;
+use crate::{temporary, vmlinux};
 
 /// The first version whose BPF code carries what libbpf's headers ask for.
 const OLDEST: u32 = 11;
@@ -89,16 +89,31 @@ impl Clang {
 
     /// Compiles `source`; the diagnostics go to the user as they are.
     pub fn compile(&self, source: &Path, search: &Search, verbose: bool) -> Result<Vec<u8>> {
-        let mut command = self.command(search);
-        if let Some(folder) = source.parent().filter(|folder| !folder.as_os_str().is_empty()) {
-            command.arg(joined("-fmacro-prefix-map=", folder, "/="));
+        let command = || {
+            let mut command = self.command(search);
+            if let Some(folder) = source.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+                command.arg(joined("-fmacro-prefix-map=", folder, "/="));
+            }
+            command.args(["-c"]).arg(source);
+            command
+        };
+        let mut output = self.try_make(command(), verbose)?;
+        if redeclares(&output, "vmlinux.h") {
+            // The program declares kfuncs otherwise than this kernel does, or has functions of its own of these names.
+            let mut without = command();
+            without.arg(format!("-D{}", vmlinux::NO_KFUNCS));
+            output = Some(self.try_make(without, verbose)?).filter(|o| o.status.success()).unwrap_or(output);
         }
-        command.args(["-c"]).arg(source);
-        self.make(command, "bpf", verbose)
+        self.made(output, "bpf")
     }
 
     /// Runs `command` and returns what it makes for `target`; the diagnostics go to the user as they are.
-    pub fn make(&self, mut command: Command, target: &str, verbose: bool) -> Result<Vec<u8>> {
+    pub fn make(&self, command: Command, target: &str, verbose: bool) -> Result<Vec<u8>> {
+        let output = self.try_make(command, verbose)?;
+        self.made(output, target)
+    }
+
+    fn try_make(&self, mut command: Command, verbose: bool) -> Result<Output> {
         if std::io::stderr().is_terminal() {
             command.arg("-fcolor-diagnostics");
         }
@@ -106,7 +121,10 @@ impl Clang {
         if verbose {
             eprintln!("ecc: {command:?}");
         }
-        let output = self.run(&mut command)?;
+        self.run(&mut command)
+    }
+
+    fn made(&self, output: Output, target: &str) -> Result<Vec<u8>> {
         if !output.status.success() && !self.knows(target)? {
             return Err(
                 format!("{}: was built without the target {target}: {INSTALL}", self.path.display()).into()
@@ -155,6 +173,12 @@ impl Clang {
         probe.args(["-target", target, "-c", "-x", "c", "/dev/null", "-o", "/dev/null"]);
         Ok(self.run(&mut probe)?.status.success())
     }
+}
+
+/// Whether clang has failed over a second declaration of what a header declares.
+fn redeclares(output: &Output, header: &str) -> bool {
+    let has = |text: &str| output.stderr.windows(text.len()).any(|window| window == text.as_bytes());
+    !output.status.success() && has(header) && has("previous declaration is here")
 }
 
 fn command(path: &Path) -> Command {

@@ -158,8 +158,15 @@ pub fn link(objects: &[(String, Vec<u8>)]) -> Result<Vec<u8>> {
     Ok(object)
 }
 
-/// Every type in the BTF file `path` (raw or in an ELF) as C declarations.
-pub fn declarations(path: &Path) -> Result<String> {
+/// What a BTF file describes, as C.
+pub struct Declarations {
+    pub types: String,
+    /// Prototypes of the functions of the kernel that programs may call, one to a line.
+    pub kfuncs: String,
+}
+
+/// Every type and kfunc in the BTF file `path` (raw or in an ELF).
+pub fn declarations(path: &Path) -> Result<Declarations> {
     let c_path = c_string(path.to_str().ok_or("the path of the BTF file is not UTF-8")?)?;
     capture_warnings();
     // SAFETY: a NUL-terminated path; no BTF.ext is asked for.
@@ -167,22 +174,81 @@ pub fn declarations(path: &Path) -> Result<String> {
     if btf.is_null() {
         return Err(format!("{}: not readable as BTF: {}", path.display(), warnings()).into());
     }
+    // SAFETY: parsed above.
+    let kfuncs = unsafe { kfuncs(btf) };
     let mut output: Vec<u8> = Vec::new();
+    let mut end_of_types = 0;
     // SAFETY: `output` outlives the dumper, which is the only user of it until freed.
     let dumper = unsafe { bpf::btf_dump__new(btf, Some(append), (&raw mut output).cast(), ptr::null()) };
     let mut failed = dumper.is_null();
     if !failed {
-        // SAFETY: dumper and BTF are alive, the ids in range; both are freed once, the dumper first.
-        unsafe {
-            failed = (1..bpf::btf__type_cnt(btf)).any(|id| bpf::btf_dump__dump_type(dumper, id) != 0);
-            bpf::btf_dump__free(dumper);
-        }
+        // SAFETY: dumper and BTF are alive, the ids in range.
+        failed = unsafe { (1..bpf::btf__type_cnt(btf)).any(|id| bpf::btf_dump__dump_type(dumper, id) != 0) };
+        end_of_types = output.len();
+        // SAFETY: as above; the names live through the calls.
+        failed |= unsafe { kfuncs.iter().any(|kfunc| !emit_kfunc(dumper, kfunc, &raw mut output)) };
+        // SAFETY: freed once, before its BTF.
+        unsafe { bpf::btf_dump__free(dumper) };
     }
     // SAFETY: parsed above, freed once, after its dumper.
     unsafe { bpf::btf__free(btf) };
-    match String::from_utf8(output) {
-        Ok(text) if !failed => Ok(text),
+    let kfuncs = output.split_off(end_of_types);
+    match (String::from_utf8(output), String::from_utf8(kfuncs)) {
+        (Ok(types), Ok(kfuncs)) if !failed => Ok(Declarations { types, kfuncs }),
         _ => Err(format!("{}: cannot be written as C: {}", path.display(), warnings()).into()),
+    }
+}
+
+/// A function of the kernel that programs may call.
+struct Kfunc {
+    name: CString,
+    prototype: u32,
+}
+
+/// The functions with the tag `bpf_kfunc`, each name once.
+///
+/// # Safety
+/// `btf` is alive.
+unsafe fn kfuncs(btf: *const bpf::btf) -> Vec<Kfunc> {
+    const DECL_TAG: u32 = 17;
+    const FUNC: u32 = 12;
+    let mut kfuncs: Vec<Kfunc> = Vec::new();
+    // SAFETY: the BTF is alive, and ids below the count have a type; libbpf has checked what types refer to.
+    unsafe {
+        let kind = |ty: &bpf::btf_type| ty.info >> 24 & 0x1f;
+        let name = |ty: &bpf::btf_type| bpf::btf__name_by_offset(btf, ty.name_off);
+        for id in 1..bpf::btf__type_cnt(btf) {
+            let Some(tag) = bpf::btf__type_by_id(btf, id).as_ref() else { continue };
+            if kind(tag) != DECL_TAG || text(name(tag)) != "bpf_kfunc" {
+                continue;
+            }
+            let function = bpf::btf__type_by_id(btf, tag.__bindgen_anon_1.type_).as_ref();
+            let Some(function) = function.filter(|function| kind(function) == FUNC) else { continue };
+            let name = CStr::from_ptr(name(function));
+            if !kfuncs.iter().any(|known| *known.name == *name) {
+                kfuncs.push(Kfunc { name: name.into(), prototype: function.__bindgen_anon_1.type_ });
+            }
+        }
+    }
+    kfuncs
+}
+
+/// Writes a kfunc's prototype through `dumper`, whose output is `output`; false if libbpf cannot.
+///
+/// # Safety
+/// Both are alive, and nothing else uses the output.
+unsafe fn emit_kfunc(dumper: *mut bpf::btf_dump, kfunc: &Kfunc, output: *mut Vec<u8>) -> bool {
+    let opts = bpf::btf_dump_emit_type_decl_opts {
+        sz: size_of::<bpf::btf_dump_emit_type_decl_opts>() as u64,
+        field_name: kfunc.name.as_ptr(),
+        ..Default::default()
+    };
+    // SAFETY: the caller's promise; the reference that `append` makes is gone between the writes.
+    unsafe {
+        (*output).extend_from_slice(b"extern ");
+        let emitted = bpf::btf_dump__emit_type_decl(dumper, kfunc.prototype, &opts) == 0;
+        (*output).extend_from_slice(b" __attribute__((weak, section(\".ksyms\")));\n");
+        emitted
     }
 }
 

@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 use crate::{file, former, sys};
 
 /// Goes into the name of what is kept: counts up with what is made of the same BTF.
-const FORM: u32 = 2;
+const FORM: u32 = 3;
 const KERNEL_BTF: &str = "/sys/kernel/btf/vmlinux";
 
 /// Largest file with types that is read, in bytes: a vmlinux with all its debug information is below that.
@@ -58,7 +58,8 @@ impl Source {
         fs::create_dir_all(folder)
             .map_err(|error| Error::io(format_args!("cannot make {}", folder.display()), &error))?;
         if self.is_btf() {
-            file::write(&header, wrap(&former::add(sys::declarations(&self.path)?)).as_bytes())
+            let sys::Declarations { types, kfuncs } = sys::declarations(&self.path)?;
+            file::write(&header, wrap(&former::add(types), &kfuncs).as_bytes())
         } else {
             file::write(&header, &self.content)
         }
@@ -71,15 +72,21 @@ impl Source {
     }
 }
 
-/// Guard and attributes as programs expect them of a `vmlinux.h`.
-fn wrap(declarations: &str) -> String {
+/// The macro that leaves the kfuncs out, as in the headers that bpftool makes.
+pub const NO_KFUNCS: &str = "BPF_NO_KFUNC_PROTOTYPES";
+
+/// Guards and attributes as programs expect them of a `vmlinux.h`.
+fn wrap(types: &str, kfuncs: &str) -> String {
     format!(
         "#ifndef __VMLINUX_H__\n\
          #define __VMLINUX_H__\n\n\
          #ifndef BPF_NO_PRESERVE_ACCESS_INDEX\n\
          #pragma clang attribute push (__attribute__((preserve_access_index)), apply_to = record)\n\
          #endif\n\n\
-         {declarations}\n\
+         {types}\n\
+         #ifndef {NO_KFUNCS}\n\
+         {kfuncs}\
+         #endif\n\n\
          #ifndef BPF_NO_PRESERVE_ACCESS_INDEX\n\
          #pragma clang attribute pop\n\
          #endif\n\n\

@@ -3,6 +3,8 @@
 mod support;
 
 use std::fs;
+use std::io::Write;
+use std::process::{Command, Stdio};
 
 use eunomia::{Event, Flow, Format, Kind, Options, Vm};
 use rustix::process::getpgid;
@@ -297,4 +299,65 @@ fn what_cannot_be_linked_is_said_in_one_line() {
     assert!(error.contains("twice"), "{error}");
     let headers = missing.error(&["one.bpf.c", "a.h", "b.h"]);
     assert_eq!(headers, "a.h and b.h: one header can be given");
+}
+
+/// A program with calls of two kfuncs; `declarations` stand before it.
+fn calling_kfuncs(declarations: &str) -> String {
+    format!(
+        r#"#include "vmlinux.h"
+        #include <bpf/bpf_helpers.h>
+        #include <bpf/bpf_tracing.h>
+        {declarations}
+        long pid, seen;
+        SEC("tp_btf/signal_generate")
+        int BPF_PROG(sent, int sig, struct kernel_siginfo *info, struct task_struct *task) {{
+            struct task_struct *found = bpf_task_from_pid(task->tgid);
+            if (found) {{
+                if (sig == 23 && found->tgid == pid)
+                    __sync_fetch_and_add(&seen, 1);
+                bpf_task_release(found);
+            }}
+            return 0;
+        }}
+        {LICENSE}"#
+    )
+}
+
+#[test]
+fn kfuncs_need_no_declaration() {
+    let project = Project::new("kfuncs").file("k.bpf.c", &calling_kfuncs(""));
+    assert_eq!(project.compile(&["k.bpf.c", "--additional-cflags=-Werror"]), "");
+    assert!(!project.btf("k").contains("'bpf_rcu_read_lock'"), "what is not called leaves no trace");
+    if may_load("kfuncs_need_no_declaration") {
+        let script = "read line; kill -URG $$";
+        let mut child = Command::new("sh").args(["-c", script]).stdin(Stdio::piped()).spawn().unwrap();
+        let vm = opened(&project);
+        vm.var_set_json("pid", &child.id().to_string()).unwrap();
+        vm.attach().unwrap();
+        child.stdin.take().unwrap().write_all(b"now\n").unwrap();
+        child.wait().unwrap();
+        assert_eq!(vm.var_get_json("seen").unwrap(), "1");
+    }
+}
+
+#[test]
+fn kfuncs_that_a_program_declares_itself_do_not_clash() {
+    let declarations = [
+        "extern struct task_struct *bpf_task_from_pid(s32 pid) __ksym;
+         extern void bpf_task_release(struct task_struct *p) __weak __ksym;",
+        // As another kernel has it, and a function that is no kfunc there.
+        "extern struct task_struct *bpf_task_from_pid(s32 pid) __ksym;
+         extern int bpf_task_release(const struct task_struct *p) __weak __ksym;",
+        "extern struct task_struct *bpf_task_from_pid(s32 pid) __ksym;
+         extern void bpf_task_release(struct task_struct *p) __ksym;
+         static int bpf_rcu_read_lock(int a) { return a; }",
+    ];
+    for (index, declarations) in declarations.iter().enumerate() {
+        let project = Project::new(&format!("kfuncs-{index}")).file("k.bpf.c", &calling_kfuncs(declarations));
+        assert_eq!(project.compile(&["k.bpf.c"]), "", "{declarations}");
+    }
+    let project = Project::new("kfuncs-none").file("k.bpf.c", &calling_kfuncs(""));
+    let output = project.run(&["k.bpf.c", "--additional-cflags=-DBPF_NO_KFUNC_PROTOTYPES"]);
+    assert!(!output.status.success());
+    assert!(String::from_utf8_lossy(&output.stderr).contains("bpf_task_from_pid"), "{output:?}");
 }
