@@ -299,9 +299,8 @@ typedef struct eunomia_stats {
   uint64_t events;
   // Raw bytes of these.
   uint64_t bytes;
-  // Dropped by the kernel: losses a perf buffer reported, and failed ring buffer reservations where the
-  // package counts them (eunomia_describe says whether). The kernel reports what a perf buffer lost only
-  // with the next record on that CPU; until that has been read the number is too low.
+  // Dropped by the kernel: by perf buffers, and by ring buffers where the package counts the records that
+  // found no space. lost_known says how far that is known.
   uint64_t lost_kernel;
   // Dropped because the queue was full.
   uint64_t lost_queue;
@@ -317,6 +316,10 @@ typedef struct eunomia_stats {
   uint64_t run_count;
   // Nanoseconds of these.
   uint64_t run_ns;
+  // An eunomia_lost_known about lost_kernel: that of the source of which least is known.
+  uint32_t lost_known;
+  // 0.
+  uint32_t reserved;
 } eunomia_stats;
 
 // What eunomia_read or eunomia_map_dump stored in the buffer.
@@ -378,8 +381,13 @@ typedef struct eunomia_source_info {
   const struct eunomia_type *key_type;
   // Events delivered from it.
   uint64_t events;
-  // Records of a perf buffer that the kernel dropped. Ring buffers do not tell which of them: see eunomia_stats.lost_kernel.
+  // Records that the kernel dropped, as far as lost_known says.
   uint64_t lost;
+  // An eunomia_lost_known about lost. What ring buffers drop is counted for all of them together at most: see
+  // eunomia_stats.
+  uint32_t lost_known;
+  // 0.
+  uint32_t reserved1;
 } eunomia_source_info;
 
 // A program of the package.

@@ -306,6 +306,7 @@ struct source_info {
     std::uint32_t kind, interval_ms, record_size;
     eunomia::type type, key_type;
     std::uint64_t events, lost;
+    std::uint32_t lost_known;
 };
 
 // As eunomia_prog_info.
@@ -888,7 +889,7 @@ class vm {
     }
 
     static source_info source_of(const eunomia_source_info &i) {
-        return {i.name, i.kind, i.interval_ms, i.record_size, i.type, i.key_type, i.events, i.lost};
+        return {i.name, i.kind, i.interval_ms, i.record_size, i.type, i.key_type, i.events, i.lost, i.lost_known};
     }
 
     static prog_info prog_of(const eunomia_prog_info &i) {

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 use std::{process, thread};
 
-use eunomia::vm::Batch;
+use eunomia::vm::{Batch, LostKnown};
 use eunomia::{Event, EventKind, Flow, Format, Kind, Options, Status, Vm};
 use support::guest::{Handler, guest};
 
@@ -176,7 +176,6 @@ fn produce_on_each_cpu() {
 
 /// Produces until `wanted` events were made, consumes with stalls, and balances the books.
 fn balances(package: &[u8], options: Options, way: Way, wanted: u64, random: &mut Random) -> u64 {
-    let is_perf = options.perf_pages > 0;
     let vm = Vm::new(options).unwrap();
     vm.open(package, Kind::Json as u32).unwrap();
     vm.var_set_json("only_tgid", &process::id().to_string()).unwrap();
@@ -197,12 +196,12 @@ fn balances(package: &[u8], options: Options, way: Way, wanted: u64, random: &mu
         }
         over.store(true, Relaxed);
     });
-    // What is still under way comes, or is counted. What a perf buffer had no room for the kernel tells with the next record
-    // that fits, so each CPU produces a little more.
+    // What is still under way comes, or is counted. Before Linux 6.0 the kernel tells what a perf buffer had no space for with
+    // the next record that fits, so there each CPU produces a little more.
     let deadline = Instant::now() + Duration::from_secs(20);
     loop {
         while consume(&vm, way, &mut seen) {}
-        if is_perf {
+        if vm.stats().lost_known != LostKnown::All {
             produce_on_each_cpu();
             while consume(&vm, way, &mut seen) {}
         }
@@ -226,7 +225,6 @@ fn guest_balances(
     wanted: u64,
     random: &mut Random,
 ) -> u64 {
-    let is_perf = options.perf_pages > 0;
     let mut package: serde_json::Value = serde_json::from_slice(package).unwrap();
     package["runtime_args"] = serde_json::json!({ "only_tgid": process::id() });
     let vm = Vm::new(options).unwrap();
@@ -269,7 +267,7 @@ fn guest_balances(
         });
         while accounted() < produced() && Instant::now() < deadline {
             pause();
-            if is_perf {
+            if vm.stats().lost_known != LostKnown::All {
                 produce_on_each_cpu();
             }
         }
@@ -306,4 +304,77 @@ fn what_was_produced_came_or_is_accounted_for() {
     }
     assert!(produced >= all, "{produced} of {all}");
     println!("{produced} events, each delivered or accounted for");
+}
+
+/// Whether the kernel is Linux 6.0 or newer, whose perf events count what they lose.
+fn counts_lost() -> bool {
+    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
+    release.split('.').next().unwrap().parse::<u32>().unwrap() >= 6
+}
+
+/// A package at work whose buffer has been flooded, and how many events there were.
+fn flooded(package: &[u8], perf_pages: u32) -> (Vm, u64) {
+    let vm = Vm::new(Options { perf_pages, ..Options::default() }).unwrap();
+    vm.open(package, Kind::Json as u32).unwrap();
+    vm.var_set_json("only_tgid", &process::id().to_string()).unwrap();
+    vm.attach().unwrap();
+    (0..200).for_each(|_| produce());
+    let produced = vm.var_get_json("produced").unwrap().parse().unwrap();
+    (vm, produced)
+}
+
+#[test]
+fn what_a_perf_buffer_lost_is_known_without_a_further_record() {
+    needs_root!();
+    if !counts_lost() {
+        return;
+    }
+    let (vm, produced) = flooded(&perf(), 2);
+    // Also before anything has been taken.
+    let lost = vm.stats().lost_kernel;
+    assert!(lost > 0 && vm.source_at(0).unwrap().lost == lost, "{:?}", vm.stats());
+    let mut seen = Seen(Vec::new());
+    while consume(&vm, Way::Callback, &mut seen) {}
+    let stats = vm.stats();
+    assert_eq!((stats.events + stats.lost_kernel, stats.lost_known), (produced, LostKnown::All));
+
+    // The next records tell of the same losses: they are not counted again, and the callback still gets them.
+    let mut told = 0;
+    produce_on_each_cpu();
+    vm.detach().unwrap();
+    while vm.poll(1, Format::Json, &mut |event: &Event| {
+        told += event.lost;
+        Flow::Continue
+    })
+    .unwrap()
+        > 0
+    {}
+    let (stats, info) = (vm.stats(), vm.source_at(0).unwrap());
+    let produced: u64 = vm.var_get_json("produced").unwrap().parse().unwrap();
+    assert_eq!(stats.events + stats.lost_kernel, produced, "{stats:?}");
+    assert!(told > 0 && told <= stats.lost_kernel, "{told}: {stats:?}");
+    assert_eq!((info.lost, info.lost_known), (stats.lost_kernel, LostKnown::All));
+}
+
+#[test]
+fn of_ring_buffers_nothing_is_claimed_that_nobody_counts() {
+    needs_root!();
+    let package = ring(4096);
+    let (vm, produced) = flooded(&package, 0);
+    let mut seen = Seen(Vec::new());
+    while consume(&vm, Way::Callback, &mut seen) {}
+    let (stats, info) = (vm.stats(), vm.source_at(0).unwrap());
+    assert_eq!((stats.events + stats.lost_kernel, stats.lost_known), (produced, LostKnown::All));
+    assert_eq!((info.lost, info.lost_known), (0, LostKnown::NotCounted));
+    assert!(vm.describe().unwrap().contains("\"lost_kernel\":\"perf buffers and ring buffers\""));
+
+    // The same program, that calls the helper itself, has no map that counts.
+    let plain = source("__uint(type, BPF_MAP_TYPE_RINGBUF); __uint(max_entries, 4096);")
+        .replace("SEND", "(bpf_ringbuf_output)(&events, &event, sizeof(event), 0)");
+    let (vm, produced) = flooded(&support::package(&plain), 0);
+    while consume(&vm, Way::Callback, &mut Seen(Vec::new())) {}
+    let stats = vm.stats();
+    assert!(stats.events < produced, "{stats:?}");
+    assert_eq!((stats.lost_kernel, stats.lost_known), (0, LostKnown::NotCounted));
+    assert_eq!(Vm::new(Options::default()).unwrap().stats().lost_known, LostKnown::All);
 }

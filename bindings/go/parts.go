@@ -236,6 +236,16 @@ const (
 	SourceMap  SourceKind = C.EUNOMIA_SOURCE_MAP
 )
 
+// LostKnown is how far it is known what the kernel dropped.
+type LostKnown uint32
+
+// How far it is known what the kernel dropped.
+const (
+	LostNotCounted LostKnown = C.EUNOMIA_LOST_NOT_COUNTED // nobody counts it
+	LostReported   LostKnown = C.EUNOMIA_LOST_REPORTED    // up to the last record of each CPU
+	LostAll        LostKnown = C.EUNOMIA_LOST_ALL         // all of it
+)
+
 // SourceInfo describes a source of events.
 type SourceInfo struct {
 	Name       string
@@ -246,6 +256,7 @@ type SourceInfo struct {
 	KeyType    *Type
 	Events     uint64
 	Lost       uint64
+	LostKnown  LostKnown // about Lost; what ring buffers lose is counted for all of them together at most
 }
 
 // Sources describes the sources of events, known once the package is loaded.
@@ -259,7 +270,7 @@ func (vm *VM) Sources() ([]SourceInfo, error) {
 				info = SourceInfo{
 					Name: C.GoString(found.name), Kind: SourceKind(found.kind), IntervalMS: uint32(found.interval_ms),
 					RecordSize: int(found.record_size), Type: vm.typeOf(found._type), KeyType: vm.typeOf(found.key_type),
-					Events: uint64(found.events), Lost: uint64(found.lost),
+					Events: uint64(found.events), Lost: uint64(found.lost), LostKnown: LostKnown(found.lost_known),
 				}
 			}
 			return status
@@ -342,7 +353,7 @@ func progInfo(status C.int, found *C.eunomia_prog_info, info *ProgInfo) C.int {
 		*info = ProgInfo{
 			Name: C.GoString(found.name), Section: C.GoString(found.section), Target: C.GoString(found.target),
 			Type: uint32(found._type), Flags: ProgFlag(found.flags), ID: uint32(found.id),
-			RunCount: uint64(found.run_count), RunNS: uint64(found.run_ns),
+			RunCount: uint64(found.run_count), RunNS: uint64(found.run_ns), LostKnown: LostKnown(found.lost_known),
 		}
 	}
 	return status
@@ -375,6 +386,7 @@ type Stats struct {
 	Events, Bytes                                  uint64
 	LostKernel, LostQueue, GuestDropped, Malformed uint64
 	Polls, Replaces, RunCount, RunNS               uint64
+	LostKnown                                      LostKnown // about LostKernel
 }
 
 // Stats returns the ledger; it waits for nobody.

@@ -9,9 +9,9 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use super::entries::Entries;
-use super::export::Export;
+use super::export::{Export, LOST_MAP};
 use super::map::{Map, kind, map_error};
-use super::sys::ring::{Perf, Receiver, Ring};
+use super::sys::ring::{Perf, PerfEvents, Receiver, Ring};
 use crate::error::{Error, Result, Status};
 use crate::os::{self, Epoll, Errno, EventFd, TimerFd};
 use crate::package::Sample;
@@ -31,8 +31,23 @@ pub enum SourceKind {
     Map = 3,
 }
 
+/// How far it is known what the kernel dropped.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum LostKnown {
+    /// Nobody counts it.
+    NotCounted = 0,
+    /// Up to the last record of each CPU, for the kernel reports a loss with the next record: perf buffers before
+    /// Linux 6.0.
+    Reported = 1,
+    /// All of it.
+    #[default]
+    All = 2,
+}
+
 /// What is known about a source without touching it.
 pub struct Shape {
+    /// The events of a perf buffer that count what they lose. Before the map, whose descriptor they use when they end.
+    counter: Option<Arc<PerfEvents>>,
     /// The map behind it.
     pub map: Arc<Map>,
     /// What it is.
@@ -46,7 +61,42 @@ pub struct Shape {
     /// Events delivered.
     pub events: AtomicU64,
     /// Records that the kernel dropped and reported.
-    pub lost: AtomicU64,
+    reported: AtomicU64,
+    /// How far the ledger knows what the kernel dropped.
+    pub lost_known: LostKnown,
+}
+
+impl Shape {
+    /// Records that the kernel dropped, as far as that is known of this source.
+    pub fn lost(&self) -> u64 {
+        let counted = self.counter.as_ref().and_then(|events| events.lost());
+        counted.unwrap_or_else(|| self.reported.load(Relaxed))
+    }
+
+    /// How many of the records that the kernel reports as dropped the ledger has to add: none where it asks for all.
+    pub fn uncounted(&self, reported: u64) -> u64 {
+        if self.counter.is_some() { 0 } else { reported }
+    }
+
+    /// Records lost that the ledger asks for, in addition to what it has been told.
+    pub fn counted(&self) -> u64 {
+        self.counter.as_ref().and_then(|events| events.lost()).unwrap_or(0)
+    }
+
+    /// A map that is read once.
+    pub fn of_map(map: &Arc<Map>) -> Shape {
+        Shape {
+            counter: None,
+            map: Arc::clone(map),
+            kind: SourceKind::Map,
+            record: None,
+            sample: None,
+            index: 0,
+            events: AtomicU64::new(0),
+            reported: AtomicU64::new(0),
+            lost_known: LostKnown::All,
+        }
+    }
 }
 
 /// Takes what the sources deliver; `false` ends the batch after that.
@@ -136,9 +186,10 @@ impl Sources {
         let epoll = Epoll::new().map_err(system)?;
         let timer = TimerFd::new().map_err(system)?;
         let mut list = Vec::new();
+        let is_counted = maps.iter().any(|map| &*map.label() == LOST_MAP);
         for (index, export) in exports.into_iter().enumerate() {
             let map = &maps[export.map];
-            let source = Source::open(export, index, map, pages)?;
+            let source = Source::open(export, index, map, pages, is_counted)?;
             source.watch(&epoll).map_err(|e| map_error(map, "epoll", e))?;
             list.push(source);
         }
@@ -231,7 +282,14 @@ impl Sources {
 }
 
 impl Source {
-    fn open(export: Export, index: usize, map: &Arc<Map>, pages: u32) -> Result<Source> {
+    /// `is_counted`: the object counts the records that ring buffers have no space for.
+    fn open(
+        export: Export,
+        index: usize,
+        map: &Arc<Map>,
+        pages: u32,
+        is_counted: bool,
+    ) -> Result<Source> {
         let fd = map.fd()?.fd();
         let (kind, buffer) = match (&export.sample, map.kind) {
             (Some(sample), _) => (SourceKind::Map, Ok(Buffer::Sampled(Sampler::new(sample)))),
@@ -246,15 +304,16 @@ impl Source {
             }
             _ => map_error(map, "event buffer", e),
         })?;
-        let shape = Shape {
-            map: Arc::clone(map),
-            kind,
-            record: export.record,
-            sample: export.sample,
-            index,
-            events: AtomicU64::new(0),
-            lost: AtomicU64::new(0),
+        let (counter, lost_known) = match &buffer {
+            Buffer::Ring(_) if !is_counted => (None, LostKnown::NotCounted),
+            Buffer::Perf(perf, _) => match perf.events().lost() {
+                Some(_) => (Some(Arc::clone(perf.events())), LostKnown::All),
+                None => (None, LostKnown::Reported),
+            },
+            _ => (None, LostKnown::All),
         };
+        let (record, sample) = (export.record, export.sample);
+        let shape = Shape { counter, kind, record, sample, index, lost_known, ..Shape::of_map(map) };
         Ok(Source { shape: Arc::new(shape), buffer })
     }
 
@@ -339,7 +398,7 @@ impl<S: Sink> Receiver for Batch<'_, S> {
     }
 
     fn lost(&mut self, cpu: i32, count: u64) -> bool {
-        self.shape.lost.fetch_add(count, Relaxed);
+        self.shape.reported.fetch_add(count, Relaxed);
         self.go_on = self.sink.lost(self.shape, cpu, count);
         self.go_on
     }

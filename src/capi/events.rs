@@ -86,9 +86,10 @@ pub unsafe extern "C" fn eunomia_stats_get(vm: *const eunomia_vm, out: *mut euno
 
 fn stats(of: Stats) -> eunomia_stats {
     let Stats { events, bytes, lost_kernel, lost_queue, guest_dropped, malformed, .. } = of;
-    let Stats { polls, replaces, run_count, run_ns, .. } = of;
+    let Stats { polls, replaces, run_count, run_ns, lost_known, .. } = of;
+    let lost_known = lost_known as u32;
     let dropped = eunomia_stats { lost_kernel, lost_queue, guest_dropped, malformed, ..CStruct::zero() };
-    eunomia_stats { events, bytes, polls, replaces, run_count, run_ns, ..dropped }
+    eunomia_stats { events, bytes, polls, replaces, run_count, run_ns, lost_known, ..dropped }
 }
 
 /// Stores the waiting records of one source in buf, as many as fit, for hosts whose callbacks are dear.

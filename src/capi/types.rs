@@ -164,6 +164,19 @@ pub enum eunomia_source_kind {
     EUNOMIA_SOURCE_MAP = 3,
 }
 
+/// How far it is known what the kernel dropped.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub enum eunomia_lost_known {
+    /// Nobody counts it.
+    EUNOMIA_LOST_NOT_COUNTED = 0,
+    /// Up to the last record of each CPU: before Linux 6.0 the kernel reports what a perf buffer lost only with
+    /// the next record on that CPU.
+    EUNOMIA_LOST_REPORTED = 1,
+    /// All of it.
+    EUNOMIA_LOST_ALL = 2,
+}
+
 /// Bits of eunomia_prog_info.flags.
 #[repr(C)]
 #[derive(Clone, Copy)]
@@ -279,9 +292,8 @@ pub struct eunomia_stats {
     pub events: u64,
     /// Raw bytes of these.
     pub bytes: u64,
-    /// Dropped by the kernel: losses a perf buffer reported, and failed ring buffer reservations where the
-    /// package counts them (eunomia_describe says whether). The kernel reports what a perf buffer lost only
-    /// with the next record on that CPU; until that has been read the number is too low.
+    /// Dropped by the kernel: by perf buffers, and by ring buffers where the package counts the records that
+    /// found no space. lost_known says how far that is known.
     pub lost_kernel: u64,
     /// Dropped because the queue was full.
     pub lost_queue: u64,
@@ -297,6 +309,10 @@ pub struct eunomia_stats {
     pub run_count: u64,
     /// Nanoseconds of these.
     pub run_ns: u64,
+    /// An eunomia_lost_known about lost_kernel: that of the source of which least is known.
+    pub lost_known: u32,
+    /// 0.
+    pub reserved: u32,
 }
 
 /// A map of the package.
@@ -366,8 +382,13 @@ pub struct eunomia_source_info {
     pub key_type: *const eunomia_type,
     /// Events delivered from it.
     pub events: u64,
-    /// Records of a perf buffer that the kernel dropped. Ring buffers do not tell which of them: see eunomia_stats.lost_kernel.
+    /// Records that the kernel dropped, as far as lost_known says.
     pub lost: u64,
+    /// An eunomia_lost_known about lost. What ring buffers drop is counted for all of them together at most: see
+    /// eunomia_stats.
+    pub lost_known: u32,
+    /// 0.
+    pub reserved1: u32,
 }
 
 /// A program of the package.

@@ -232,7 +232,7 @@ impl<F: EventFn + ?Sized> Sink for Deliver<'_, F> {
     }
 
     fn lost(&mut self, source: &Shape, cpu: i32, count: u64) -> bool {
-        self.lost += count;
+        self.lost += source.uncounted(count);
         self.clear();
         let text = match self.format {
             Format::Raw => String::new(),

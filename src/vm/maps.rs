@@ -3,7 +3,7 @@
 use std::ffi::CStr;
 use std::os::fd::RawFd;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::Ordering::Relaxed;
 
 use super::event::{Deliver, Event, EventFn, EventKind, Flow, Format};
 use super::read::{Batch, Reader};
@@ -11,7 +11,7 @@ use super::{Vm, options};
 use crate::bpf::entries::Entries;
 use crate::bpf::map::{Map, map_error};
 use crate::bpf::session::{ProgInfo, read_iterator};
-use crate::bpf::source::{Shape, Sink, SourceKind};
+use crate::bpf::source::{LostKnown, Shape, Sink, SourceKind};
 use crate::error::{Error, Result, Status};
 use crate::types::Type;
 
@@ -55,8 +55,10 @@ pub struct SourceInfo {
     pub key_ty: Option<Arc<Type>>,
     /// Events taken from the kernel.
     pub events: u64,
-    /// Records that the kernel dropped and reported.
+    /// Records that the kernel dropped, as far as `lost_known` says.
     pub lost: u64,
+    /// How far that is known of this source. What ring buffers lose is not counted for each, see [`super::Stats`].
+    pub lost_known: LostKnown,
 }
 
 /// The JSON of this module's renderers, which write UTF-8 only.
@@ -289,9 +291,7 @@ impl Vm {
 /// Walks a map as if it were a source.
 fn walk(map: &Arc<Map>, sink: &mut impl Sink) -> Result<()> {
     map.fd()?;
-    let (events, lost) = (AtomicU64::new(0), AtomicU64::new(0));
-    let (map, kind) = (Arc::clone(map), SourceKind::Map);
-    let shape = Shape { map, kind, record: None, sample: None, index: 0, events, lost };
+    let shape = Shape::of_map(map);
     let mut entries = Entries::new(&shape.map, false);
     let mut go_on = true;
     let mut over = false;
@@ -345,6 +345,10 @@ fn source_info(shape: &Shape) -> SourceInfo {
         ty: ty.map(Arc::clone),
         key_ty: shape.map.key.ty().filter(|_| is_map).map(Arc::clone),
         events: shape.events.load(Relaxed),
-        lost: shape.lost.load(Relaxed),
+        lost: shape.lost(),
+        lost_known: match shape.kind {
+            SourceKind::Ring => LostKnown::NotCounted,
+            _ => shape.lost_known,
+        },
     }
 }

@@ -33,7 +33,7 @@ pub use read::{Batch, Record};
 pub use stats::Stats;
 
 pub use crate::bpf::session::ProgInfo;
-pub use crate::bpf::source::SourceKind;
+pub use crate::bpf::source::{LostKnown, SourceKind};
 pub use crate::bpf::version as libbpf_version;
 pub use crate::wasm::{Config as WasmOptions, version as wamr_version};
 
@@ -253,6 +253,7 @@ impl Vm {
         let sources = session.load()?;
         self.shared.ledger.watch(session.lost_map(), session.prog_fds()?);
         delivery.shapes = sources.shapes();
+        self.shared.ledger.watch_sources(&delivery.shapes);
         let mut gate = self.shared.gate();
         let watched = gate.watch_sources(&self.shared.epoll, &[&sources]);
         delivery.sources = Some(sources);
@@ -308,6 +309,7 @@ impl Drop for Vm {
         if let Some(session) = &mut inner.session {
             session.detach();
         }
+        self.shared.ledger.watch(None, Vec::new());
         *self.shared.delivery.get_mut().unwrap_or_else(PoisonError::into_inner) = Delivery::default();
         inner.session = None;
     }

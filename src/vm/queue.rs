@@ -273,7 +273,7 @@ impl Sink for Filler {
         // Counted when it is delivered; if it finds no room, now.
         let room = self.chunk.is_some() || self.shared.has_free();
         if !room {
-            self.ledger.lost_kernel.fetch_add(count, Relaxed);
+            self.ledger.lost_kernel.fetch_add(source.uncounted(count), Relaxed);
             return true;
         }
         self.push(source, Kind::Lost, cpu, &[], &count.to_ne_bytes())

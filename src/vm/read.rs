@@ -199,8 +199,8 @@ impl Sink for Reader<'_> {
         self.take(source, cpu, None, data)
     }
 
-    fn lost(&mut self, _source: &Shape, _cpu: i32, count: u64) -> bool {
-        self.lost += count;
+    fn lost(&mut self, source: &Shape, _cpu: i32, count: u64) -> bool {
+        self.lost += source.uncounted(count);
         true
     }
 

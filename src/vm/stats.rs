@@ -4,6 +4,7 @@ use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use crate::bpf::source::{LostKnown, Shape};
 use crate::bpf::{MapFd, prog_facts};
 
 /// The ledger at one moment.
@@ -13,8 +14,8 @@ pub struct Stats {
     pub events: u64,
     /// Bytes of these events as the kernel wrote them.
     pub bytes: u64,
-    /// Dropped in the kernel: reported by perf buffers, and ring-buffer reservations that failed where the
-    /// object counts them (`__eunomia_lost`).
+    /// Dropped in the kernel: by perf buffers, and by ring buffers where the object counts the records that found no
+    /// space (`__eunomia_lost`).
     pub lost_kernel: u64,
     /// Dropped because the queue was full.
     pub lost_queue: u64,
@@ -30,6 +31,8 @@ pub struct Stats {
     pub run_count: u64,
     /// Nanoseconds spent in these runs.
     pub run_ns: u64,
+    /// How far `lost_kernel` is known: as far as for the source of which least is known.
+    pub lost_known: LostKnown,
 }
 
 /// The counters behind it, added to once per batch.
@@ -48,6 +51,9 @@ pub struct Ledger {
 #[derive(Default)]
 struct KernelCounters {
     lost: Vec<Arc<MapFd>>,
+    sources: Vec<Arc<Shape>>,
+    /// The least that was known of any source until now.
+    known: LostKnown,
     progs: Vec<OwnedFd>,
     /// Runs and nanoseconds of programs that are gone.
     past_runs: (u64, u64),
@@ -56,7 +62,28 @@ struct KernelCounters {
 impl Ledger {
     /// Takes over the kernel objects of a loaded package.
     pub fn watch(&self, lost: Option<Arc<MapFd>>, progs: Vec<OwnedFd>) {
-        *self.kernel() = KernelCounters { lost: lost.into_iter().collect(), progs, past_runs: (0, 0) };
+        let lost = lost.into_iter().collect();
+        *self.kernel() = KernelCounters { lost, progs, ..KernelCounters::default() };
+    }
+
+    /// Takes over sources of events, those that it has already aside. Of sources that nobody else has any more, what they
+    /// have counted stays.
+    pub fn watch_sources(&self, sources: &[Arc<Shape>]) {
+        let mut kernel = self.kernel();
+        let KernelCounters { sources: watched, known, .. } = &mut *kernel;
+        watched.retain(|source| {
+            let is_used = Arc::strong_count(source) > 1;
+            if !is_used {
+                self.lost_kernel.fetch_add(source.counted(), Relaxed);
+            }
+            is_used
+        });
+        for source in sources {
+            *known = source.lost_known.min(*known);
+            if !watched.iter().any(|watched| Arc::ptr_eq(watched, source)) {
+                watched.push(Arc::clone(source));
+            }
+        }
     }
 
     /// Takes over those of one more package.
@@ -71,7 +98,7 @@ impl Ledger {
         let id = |prog: &OwnedFd| prog_facts(prog).ok().map(|facts| facts.id);
         let ids: Vec<_> = progs.iter().filter_map(id).collect();
         let mut kernel = self.kernel();
-        let KernelCounters { lost: maps, progs, past_runs } = &mut *kernel;
+        let KernelCounters { lost: maps, progs, past_runs, .. } = &mut *kernel;
         progs.retain(|prog| match prog_facts(prog) {
             Ok(facts) if ids.contains(&facts.id) => {
                 *past_runs = (past_runs.0 + facts.run_count, past_runs.1 + facts.run_ns);
@@ -92,7 +119,8 @@ impl Ledger {
     pub fn settle(&self) {
         let mut kernel = self.kernel();
         self.lost_kernel.fetch_add(kernel.lost(), Relaxed);
-        *kernel = KernelCounters { past_runs: kernel.runs(), ..KernelCounters::default() };
+        let (past_runs, known) = (kernel.runs(), kernel.known);
+        *kernel = KernelCounters { past_runs, known, ..KernelCounters::default() };
     }
 
     /// The ledger now.
@@ -108,6 +136,7 @@ impl Ledger {
             polls: self.polls.load(Relaxed),
             run_count,
             run_ns,
+            lost_known: kernel.known,
             ..Stats::default()
         }
     }
@@ -119,7 +148,8 @@ impl Ledger {
 
 impl KernelCounters {
     fn lost(&self) -> u64 {
-        self.lost.iter().map(|map| reservations_lost(map)).sum()
+        let in_rings: u64 = self.lost.iter().map(|map| reservations_lost(map)).sum();
+        self.sources.iter().fold(in_rings, |sum, source| sum + source.counted())
     }
 
     /// Runs of all programs, and nanoseconds spent in them.

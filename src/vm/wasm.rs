@@ -91,6 +91,7 @@ impl<F: EventFn + ?Sized> Outlet for Host<'_, F> {
 
     fn watch(&mut self, sources: &[&Sources]) -> Result<()> {
         let shared = &self.vm.shared;
+        sources.iter().for_each(|sources| shared.ledger.watch_sources(&sources.shapes()));
         let watched = shared.gate().watch_sources(&shared.epoll, sources);
         watched.map_err(|e| options::system("epoll", e))
     }
@@ -123,7 +124,10 @@ impl<F: EventFn + ?Sized> Outlet for Host<'_, F> {
     fn load(&mut self, session: &mut Session) -> Result<Sources> {
         // Types are handed out with raw events, and live as long as the vm: a guest that runs often makes few of them.
         let mut inner = locked(&self.vm.shared.inner);
-        session.load_sharing(Some(&mut inner.types).filter(|_| self.format == Format::Raw))
+        let kept = Some(&mut inner.types).filter(|_| self.format == Format::Raw);
+        let sources = session.load_sharing(kept)?;
+        self.vm.shared.ledger.watch_sources(&sources.shapes());
+        Ok(sources)
     }
 
     fn loaded(&mut self, session: &Session) -> Result<()> {

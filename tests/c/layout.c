@@ -53,6 +53,8 @@ static void print_stats(void) {
     FIELD(eunomia_stats, replaces);
     FIELD(eunomia_stats, run_count);
     FIELD(eunomia_stats, run_ns);
+    FIELD(eunomia_stats, lost_known);
+    FIELD(eunomia_stats, reserved);
 }
 
 static void print_map_info(void) {
@@ -91,6 +93,8 @@ static void print_source_info(void) {
     FIELD(eunomia_source_info, key_type);
     FIELD(eunomia_source_info, events);
     FIELD(eunomia_source_info, lost);
+    FIELD(eunomia_source_info, lost_known);
+    FIELD(eunomia_source_info, reserved1);
 }
 
 static void print_prog_info(void) {
@@ -177,6 +181,9 @@ static void print_kinds(void) {
     VALUE(EUNOMIA_SOURCE_RING);
     VALUE(EUNOMIA_SOURCE_PERF);
     VALUE(EUNOMIA_SOURCE_MAP);
+    VALUE(EUNOMIA_LOST_NOT_COUNTED);
+    VALUE(EUNOMIA_LOST_REPORTED);
+    VALUE(EUNOMIA_LOST_ALL);
     VALUE(EUNOMIA_PROG_AUTOLOAD);
     VALUE(EUNOMIA_PROG_LOADED);
     VALUE(EUNOMIA_PROG_ATTACHED);

@@ -386,7 +386,7 @@ fn source_info(source: &SourceInfo) -> Value {
         "name": source.name.to_str().expect("UTF-8"), "kind": source.kind as u32,
         "interval_ms": source.interval_ms, "record_size": source.record_size,
         "type": type_name(source.ty.as_ref()), "key_type": type_name(source.key_ty.as_ref()),
-        "events": source.events, "lost": source.lost,
+        "events": source.events, "lost": source.lost, "lost_known": source.lost_known as u32,
     })
 }
 
@@ -402,7 +402,7 @@ fn stats(stats: &Stats) -> Value {
     json!({
         "events": stats.events, "bytes": stats.bytes, "lost_kernel": stats.lost_kernel,
         "lost_queue": stats.lost_queue, "guest_dropped": stats.guest_dropped, "malformed": stats.malformed,
-        "polls": stats.polls, "replaces": stats.replaces,
+        "polls": stats.polls, "replaces": stats.replaces, "lost_known": stats.lost_known as u32,
     })
 }
 

@@ -8,12 +8,13 @@ use std::ffi::{c_int, c_void};
 use std::os::fd::RawFd;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::ptr::NonNull;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Acquire, Ordering::Relaxed};
 
 use libbpf_sys as b;
 
 use super::{check, non_null};
-use crate::os;
+use crate::os::{self, Errno};
 
 /// Takes records; `false` ends the batch after this record.
 pub trait Receiver {
@@ -161,23 +162,84 @@ const DATA_TAIL: usize = 1032;
 
 /// One perf event array, with a buffer for each online CPU.
 pub struct Perf {
+    events: Arc<PerfEvents>,
+}
+
+/// The events behind it, which anybody may ask what they have lost while records are taken.
+pub struct PerfEvents {
     buffer: NonNull<b::perf_buffer>,
     slot: *mut Slot<PerfCall>,
     owner: u32,
+    /// Whether the kernel tells what each event has lost.
+    counts_lost: bool,
 }
 
-// SAFETY: as for `Ring`.
-unsafe impl Send for Perf {}
+// SAFETY: as for `Ring`; the slot and the records belong to the one `Perf`, all others only read what stays as it is.
+unsafe impl Send for PerfEvents {}
+// SAFETY: see above.
+unsafe impl Sync for PerfEvents {}
 
 impl Perf {
     /// Opens the buffers, `pages` (a power of two) per CPU, and puts them into the map.
     pub fn new(map_fd: RawFd, pages: u32) -> os::Result<Perf> {
+        match PerfEvents::new(map_fd, pages, true) {
+            // Kernels before Linux 6.0 know no PERF_FORMAT_LOST.
+            Err(Errno(libc::EINVAL)) => PerfEvents::new(map_fd, pages, false),
+            made => made,
+        }
+        .map(|events| Perf { events: Arc::new(events) })
+    }
+
+    /// The events, to be asked what they have lost.
+    pub fn events(&self) -> &Arc<PerfEvents> {
+        &self.events
+    }
+
+    /// Number of per-CPU buffers.
+    pub fn len(&self) -> usize {
+        self.events.len()
+    }
+
+    /// The descriptor that is readable when buffer `index` holds something.
+    pub fn fd(&self, index: usize) -> os::Result<RawFd> {
+        self.events.fd(index)
+    }
+
+    /// Whether any buffer holds a record. The kernel tells that a descriptor is readable only once, to whoever asks first.
+    pub fn has_records(&self) -> bool {
+        (0..self.len()).any(|index| {
+            let (mut page, mut size) = (std::ptr::null_mut(), 0);
+            let buffer = self.events.buffer.as_ptr();
+            // SAFETY: libbpf checks the index and gives the mapping of the buffer, whose first page has both counters.
+            unsafe {
+                check(b::perf_buffer__buffer(buffer, index as _, &mut page, &mut size)).is_ok() && {
+                    let at = |offset| &*page.byte_add(offset).cast::<AtomicU64>();
+                    at(DATA_HEAD).load(Acquire) != at(DATA_TAIL).load(Relaxed)
+                }
+            }
+        })
+    }
+
+    /// Passes what buffer `index` holds now to `receiver`, until it has enough.
+    pub fn consume<R: Receiver>(&mut self, index: usize, receiver: &mut R) -> os::Result<()> {
+        // SAFETY: libbpf checks the index.
+        let consume = || unsafe { b::perf_buffer__consume_buffer(self.events.buffer.as_ptr(), index as _) };
+        // SAFETY: `slot` is ours and `&mut self` excludes a second batch.
+        let ret = unsafe { Slot::lend(self.events.slot, perf_record::<R>, receiver, consume) };
+        // The receiver's "enough" comes back as this enum value.
+        if ret == b::LIBBPF_PERF_EVENT_ERROR { Ok(()) } else { check(ret).map(drop) }
+    }
+}
+
+impl PerfEvents {
+    fn new(map_fd: RawFd, pages: u32, counts_lost: bool) -> os::Result<PerfEvents> {
         let slot = Slot::new();
         let mut attr = b::perf_event_attr {
             size: size_of::<b::perf_event_attr>() as u32,
             type_: b::PERF_TYPE_SOFTWARE,
             config: b::PERF_COUNT_SW_BPF_OUTPUT as u64,
             sample_type: b::PERF_SAMPLE_RAW as u64,
+            read_format: if counts_lost { PERF_FORMAT_LOST } else { 0 },
             ..Default::default()
         };
         attr.__bindgen_anon_1.sample_period = 1;
@@ -193,49 +255,37 @@ impl Perf {
                 std::ptr::null(),
             ));
             let buffer = made.inspect_err(|_| drop(Box::from_raw(slot)))?;
-            Ok(Perf { buffer, slot, owner: std::process::id() })
+            Ok(PerfEvents { buffer, slot, owner: std::process::id(), counts_lost })
         }
     }
 
-    /// Number of per-CPU buffers.
-    pub fn len(&self) -> usize {
+    fn len(&self) -> usize {
         // SAFETY: a getter.
         unsafe { b::perf_buffer__buffer_cnt(self.buffer.as_ptr()) as usize }
     }
 
-    /// The descriptor that is readable when buffer `index` holds something.
-    pub fn fd(&self, index: usize) -> os::Result<RawFd> {
+    fn fd(&self, index: usize) -> os::Result<RawFd> {
         // SAFETY: libbpf checks the index.
         check(unsafe { b::perf_buffer__buffer_fd(self.buffer.as_ptr(), index as _) })
     }
 
-    /// Whether any buffer holds a record. The kernel tells that a descriptor is readable only once, to whoever asks first.
-    pub fn has_records(&self) -> bool {
-        (0..self.len()).any(|index| {
-            let (mut page, mut size) = (std::ptr::null_mut(), 0);
-            // SAFETY: libbpf checks the index and gives the mapping of the buffer, whose first page has both counters.
-            unsafe {
-                check(b::perf_buffer__buffer(self.buffer.as_ptr(), index as _, &mut page, &mut size)).is_ok()
-                    && {
-                        let at = |offset| &*page.byte_add(offset).cast::<AtomicU64>();
-                        at(DATA_HEAD).load(Acquire) != at(DATA_TAIL).load(Relaxed)
-                    }
-            }
-        })
-    }
-
-    /// Passes what buffer `index` holds now to `receiver`, until it has enough.
-    pub fn consume<R: Receiver>(&mut self, index: usize, receiver: &mut R) -> os::Result<()> {
-        // SAFETY: libbpf checks the index.
-        let consume = || unsafe { b::perf_buffer__consume_buffer(self.buffer.as_ptr(), index as _) };
-        // SAFETY: `slot` is ours and `&mut self` excludes a second batch.
-        let ret = unsafe { Slot::lend(self.slot, perf_record::<R>, receiver, consume) };
-        // The receiver's "enough" comes back as this enum value.
-        if ret == b::LIBBPF_PERF_EVENT_ERROR { Ok(()) } else { check(ret).map(drop) }
+    /// All records that found no free space until now, those of which a record tells among them; `None` if the kernel does
+    /// not count them.
+    pub fn lost(&self) -> Option<u64> {
+        let lost = |index| {
+            // The event's own counter, which stays 0, then that of lost records.
+            let mut counters = [0; 16];
+            let read = self.fd(index).and_then(|fd| os::read(fd, &mut counters));
+            read.map_or(0, |_| u64::from_ne_bytes(counters[8..].try_into().unwrap_or_default()))
+        };
+        self.counts_lost.then(|| (0..self.len()).map(lost).sum())
     }
 }
 
-impl Drop for Perf {
+/// From linux/perf_event.h, since Linux 6.0.
+const PERF_FORMAT_LOST: u64 = 1 << 4;
+
+impl Drop for PerfEvents {
     fn drop(&mut self) {
         // In a child of fork it would silence the parent's events too, so there it ends with the process.
         if self.owner != std::process::id() {

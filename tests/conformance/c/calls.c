@@ -120,6 +120,7 @@ static void put_source(outcome *out, eunomia_source_info source) {
     PUT_TYPE(out, source, key_type);
     PUT_NUMBER(out, source, events);
     PUT_NUMBER(out, source, lost);
+    PUT_NUMBER(out, source, lost_known);
 }
 
 static void put_prog(outcome *out, eunomia_prog_info prog) {
@@ -140,6 +141,7 @@ static void put_stats(outcome *out, eunomia_stats stats) {
     PUT_NUMBER(out, stats, malformed);
     PUT_NUMBER(out, stats, polls);
     PUT_NUMBER(out, stats, replaces);
+    PUT_NUMBER(out, stats, lost_known);
 }
 
 // ---- the calls ----

@@ -163,6 +163,7 @@ int put_source(const context &c, const eunomia::source_info &source) {
     c.put("key_type", source.key_type.name());
     c.put("events", source.events);
     c.put("lost", source.lost);
+    c.put("lost_known", source.lost_known);
     return 0;
 }
 
@@ -185,6 +186,7 @@ int put_stats(const context &c, const eunomia::stats &stats) {
     c.put("malformed", stats.malformed);
     c.put("polls", stats.polls);
     c.put("replaces", stats.replaces);
+    c.put("lost_known", stats.lost_known);
     return 0;
 }
 

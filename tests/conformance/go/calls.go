@@ -377,6 +377,7 @@ func (h *host) statsGet(_ step, out *outcome) (int, error) {
 		"events": float64(stats.Events), "bytes": float64(stats.Bytes), "lost_kernel": float64(stats.LostKernel),
 		"lost_queue": float64(stats.LostQueue), "guest_dropped": float64(stats.GuestDropped),
 		"malformed": float64(stats.Malformed), "polls": float64(stats.Polls), "replaces": float64(stats.Replaces),
+		"lost_known": float64(stats.LostKnown),
 	}
 	return 0, err
 }
@@ -503,7 +504,7 @@ func (h *host) sourceAt(step step, out *outcome) (int, error) {
 		return map[string]any{
 			"name": info.Name, "kind": float64(info.Kind), "interval_ms": float64(info.IntervalMS),
 			"record_size": float64(info.RecordSize), "type": nameOf(info.Type), "key_type": nameOf(info.KeyType),
-			"events": float64(info.Events), "lost": float64(info.Lost),
+			"events": float64(info.Events), "lost": float64(info.Lost), "lost_known": float64(info.LostKnown),
 		}
 	})
 }

@@ -4,6 +4,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use eunomia::vm::LostKnown;
 use eunomia::{Event, EventKind, Flow, Level, Options, Status, Vm};
 
 use crate::archive::Unpacked;
@@ -266,13 +267,22 @@ pub fn summary(vm: &Vm, shown: u64, time: Duration) {
         .filter(|(count, _)| *count > 0)
         .map(|(count, cause)| format!("{count} {cause}"))
         .collect();
-    let lost = if lost.is_empty() { "none lost".into() } else { format!("lost {}", lost.join(", ")) };
+    let lost = match (lost.is_empty(), stats.lost_known) {
+        (true, LostKnown::All) => "none lost".into(),
+        (true, _) => "none known to be lost".into(),
+        (false, _) => format!("lost {}", lost.join(", ")),
+    };
+    let unknown = match stats.lost_known {
+        LostKnown::All => "",
+        LostKnown::Reported => "; not known since the last record of each CPU",
+        LostKnown::NotCounted => "; losses in ring buffers are not counted",
+    };
     let of = if shown < stats.events { format!(" of {}", stats.events) } else { String::new() };
     let dropped = match stats.guest_dropped {
         0 => String::new(),
         count => format!(", {count} dropped by the module"),
     };
-    say(format_args!("{shown}{of} events in {:.1} s, {lost}{dropped}", time.as_secs_f64()));
+    say(format_args!("{shown}{of} events in {:.1} s, {lost}{dropped}{unknown}", time.as_secs_f64()));
 }
 
 /// The whole ledger, and what each source and program did.
@@ -284,12 +294,13 @@ pub fn stats(vm: &Vm) -> Result<()> {
     ));
     for index in 0..vm.source_count().unwrap_or(0) {
         let source = vm.source_at(index)?;
-        say(format_args!(
-            "source {}: {} events, {} lost",
-            source.name.to_string_lossy(),
-            source.events,
-            source.lost
-        ));
+        let (name, lost) = (source.name.to_string_lossy(), source.lost);
+        let lost = match source.lost_known {
+            LostKnown::All => format!("{lost} lost"),
+            LostKnown::Reported => format!("{lost} lost up to the last record of each CPU, not known since"),
+            LostKnown::NotCounted => "losses are not counted per buffer".into(),
+        };
+        say(format_args!("source {name}: {} events, {lost}", source.events));
     }
     for index in 0..vm.prog_count().unwrap_or(0) {
         let prog = vm.prog_at(index)?;

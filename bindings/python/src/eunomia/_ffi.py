@@ -155,6 +155,8 @@ class eunomia_stats(Structure):
         ("replaces", c_uint64),
         ("run_count", c_uint64),
         ("run_ns", c_uint64),
+        ("lost_known", c_uint32),
+        ("reserved", c_uint32),
     )
 
 
@@ -195,6 +197,8 @@ class eunomia_source_info(Structure):
         ("key_type", c_void_p),
         ("events", c_uint64),
         ("lost", c_uint64),
+        ("lost_known", c_uint32),
+        ("reserved1", c_uint32),
     )
 
 

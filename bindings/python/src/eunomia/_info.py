@@ -25,7 +25,10 @@ class MapInfo:
 
 @dataclass(frozen=True)
 class SourceInfo:
-    """A source of events. `kind` is a SourceKind; `interval_ms` is 0 unless it is a sampled map."""
+    """A source of events. `kind` is a SourceKind; `interval_ms` is 0 unless it is a sampled map.
+
+    `lost_known` is a LostKnown: how far `lost` is known. What ring buffers lose is counted for all of them together at most.
+    """
 
     name: str
     kind: int
@@ -35,6 +38,7 @@ class SourceInfo:
     key_type: Optional[Type]
     events: int
     lost: int
+    lost_known: int
 
 
 @dataclass(frozen=True)
@@ -53,7 +57,10 @@ class ProgInfo:
 
 @dataclass(frozen=True)
 class Stats:
-    """The ledger: every record is delivered, or dropped and counted under its cause."""
+    """The ledger: every record is delivered, or dropped and counted under its cause.
+
+    `lost_known` is a LostKnown: how far `lost_kernel` is known.
+    """
 
     events: int
     bytes: int
@@ -65,6 +72,7 @@ class Stats:
     replaces: int
     run_count: int
     run_ns: int
+    lost_known: int
 
 
 Info = TypeVar("Info", MapInfo, SourceInfo, ProgInfo, Stats)
