@@ -149,7 +149,7 @@ fn the_examples_do_what_they_say() {
     example::prints_until_interrupted(command("raw").arg(&bootstrap), &["exit 0", "/true"]);
     example::prints(
         command("variables").arg(&opensnoop),
-        &["targ_failed", "/nothing/here ENOENT", "map started"],
+        &["targ_failed", "/nothing/here -2", "map started"],
     );
     example::prints_until_interrupted(command("loop").arg(&bootstrap), &["tick", "\"comm\":\"true\""]);
     let several = [bootstrap.as_str(), &opensnoop];

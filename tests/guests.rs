@@ -111,7 +111,7 @@ fn opensnoop_filters_structs() {
     let events = watch(&vm, &arguments, act, |_| true);
     assert_eq!(
         (&events[0]["fname"], &events[0]["ret"]),
-        (&json!("/nonexistent/guest-test"), &json!("ENOENT"))
+        (&json!("/nonexistent/guest-test"), &json!(-2))
     );
     let arguments = ["opensnoop", "-p", &pid, "-f", "passwd", "-n", ""];
     let events = watch(&vm, &arguments, act, |_| true);

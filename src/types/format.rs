@@ -20,7 +20,8 @@ pub enum ValueFormat {
     Ipv6,
     /// 6 bytes: `02:42:ac:11:00:02`.
     Mac,
-    /// The name of an error, `ENOENT`: of a negative number in a signed integer, of any in an unsigned one.
+    /// A number in JSON, in text the name of an error, `ENOENT`: of a negative number in a signed integer, of any in an
+    /// unsigned one.
     Errno,
     /// The name of a system call of this machine, `openat`.
     Syscall,
@@ -70,6 +71,11 @@ impl ValueFormat {
             Ktime | Duration => "an integer of 64 bits",
             Stack => "an array of integers of 64 bits",
         }
+    }
+
+    /// Whether its values are numbers in JSON, to compute with and to compare.
+    pub(super) fn is_number_in_json(self) -> bool {
+        matches!(self, Duration | Errno)
     }
 
     /// Whether a value of the type, as a whole, can be written so.

@@ -219,8 +219,7 @@ struct Compiler {
 impl Compiler {
     /// A value of any type. `last` says that the record may go on behind it.
     fn value(&mut self, ty: &Type, offset: u32, last: bool) -> u64 {
-        // A duration in JSON is for computing with.
-        if let Some(format) = ty.format.filter(|format| *format != ValueFormat::Duration || !self.quoted) {
+        if let Some(format) = ty.format.filter(|format| !format.is_number_in_json() || !self.quoted) {
             return self.formatted(ty, format, offset, last);
         }
         match ty.kind {

@@ -106,20 +106,33 @@ fn ipv6_is_written_as_rfc_5952_has_it() {
 }
 
 #[test]
-fn names_stand_for_numbers_and_every_value_is_a_text() {
+fn errors_are_numbers_in_json_and_names_in_text() {
     let ret = signed(4, "errno");
     for (number, name) in
         [(-2, "ENOENT"), (-110, "ETIMEDOUT"), (-512, "ERESTARTSYS"), (0, "0"), (3, "3"), (-4000, "-4000")]
     {
-        assert_eq!(value(&ret, &i32::to_le_bytes(number)), name);
+        assert_eq!(value(&ret, &i32::to_le_bytes(number)), number);
         assert_eq!(text(&ret, &i32::to_le_bytes(number)), name);
     }
     let long = signed(8, "errno");
-    assert_eq!(value(&long, &(-13i64).to_le_bytes()), "EACCES");
+    assert_eq!(value(&long, &(-13i64).to_le_bytes()), -13);
+    assert_eq!(text(&long, &(-13i64).to_le_bytes()), "EACCES");
     let error = unsigned(2, "errno");
     for (number, name) in [(2, "ENOENT"), (0, "0"), (4000, "4000")] {
-        assert_eq!(value(&error, &u16::to_le_bytes(number)), name);
+        assert_eq!(value(&error, &u16::to_le_bytes(number)), number);
+        assert_eq!(text(&error, &u16::to_le_bytes(number)), name);
     }
+    // What stands in a table as JSON is JSON.
+    let mut blob = Blob::new();
+    let int = blob.int("int", 4, SIGNED);
+    let array = blob.array(int, 2);
+    let errors = one(&mut blob, array, 8, "errno");
+    let record = [(-2i32).to_le_bytes(), 0i32.to_le_bytes()].concat();
+    assert_eq!((value(&errors, &record), text(&errors, &record)), (json!([-2, 0]), "[-2,0]".to_owned()));
+}
+
+#[test]
+fn names_stand_for_numbers_and_every_value_is_a_text() {
     for ty in [unsigned(4, "signal"), signed(4, "signal")] {
         for (number, name) in [(15u32, "SIGTERM"), (9, "SIGKILL"), (31, "SIGSYS"), (0, "0"), (34, "34")] {
             assert_eq!(value(&ty, &number.to_le_bytes()), name);
