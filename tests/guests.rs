@@ -109,10 +109,7 @@ fn opensnoop_filters_structs() {
     };
     let arguments = ["opensnoop", "-p", &pid, "-x", "--file", "guest-test"];
     let events = watch(&vm, &arguments, act, |_| true);
-    assert_eq!(
-        (&events[0]["fname"], &events[0]["ret"]),
-        (&json!("/nonexistent/guest-test"), &json!(-2))
-    );
+    assert_eq!((&events[0]["fname"], &events[0]["ret"]), (&json!("/nonexistent/guest-test"), &json!(-2)));
     let arguments = ["opensnoop", "-p", &pid, "-f", "passwd", "-n", ""];
     let events = watch(&vm, &arguments, act, |_| true);
     assert_eq!(events[0]["fname"], "/etc/passwd");

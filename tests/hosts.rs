@@ -20,8 +20,7 @@ fn do_what_they_say(program: impl Fn(&str) -> PathBuf, events_end: bool) {
         example::prints(command("events").args([&bootstrap, "--help"]), &["--min_duration_ns"]);
     }
     example::prints_until_interrupted(command("raw").arg(&bootstrap), &["exit 0", "/true"]);
-    let variables =
-        ["targ_failed false", "\"ret\":-2", "/nothing/here", "map started", "opens under way: "];
+    let variables = ["targ_failed false", "\"ret\":-2", "/nothing/here", "map started", "opens under way: "];
     example::prints(command("variables").arg(&opensnoop), &variables);
     example::prints_until_interrupted(command("loop").arg(&bootstrap), &["tick", "\"comm\":\"true\""]);
     let several = ["bootstrap/package.json {", "opensnoop/package.json {"];

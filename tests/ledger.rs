@@ -342,11 +342,12 @@ fn what_a_perf_buffer_lost_is_known_without_a_further_record() {
     let mut told = 0;
     produce_on_each_cpu();
     vm.detach().unwrap();
-    while vm.poll(1, Format::Json, &mut |event: &Event| {
-        told += event.lost;
-        Flow::Continue
-    })
-    .unwrap()
+    while vm
+        .poll(1, Format::Json, &mut |event: &Event| {
+            told += event.lost;
+            Flow::Continue
+        })
+        .unwrap()
         > 0
     {}
     let (stats, info) = (vm.stats(), vm.source_at(0).unwrap());

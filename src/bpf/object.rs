@@ -18,7 +18,7 @@ use crate::log::{self, Level, Log};
 use crate::memory;
 use crate::os::{self, KernelFile};
 use crate::package::{Package, machine};
-use crate::types::{Btf, Hook, Index, Plan, Relocation, Type, encode, set_boot_time};
+use crate::types::{Btf, Hook, Index, Plan, Relocation, Type, encode_over, set_boot_time};
 
 /// What an object is opened with.
 pub struct OpenConfig {
@@ -270,8 +270,9 @@ impl Opened {
     pub fn set_var_json(&self, name: &str, value: &Value) -> Result<()> {
         let var = self.var(name)?;
         var.plan()?;
-        let mut bytes = zeroed(var)?;
-        encode(&var.ty, value, &mut bytes).map_err(|e| e.about_variable(name))?;
+        // Members that an object does not name keep their values.
+        let mut bytes = if value.is_object() { self.var_bytes(name)? } else { zeroed(var)? };
+        encode_over(&var.ty, value, &mut bytes).map_err(|e| e.about_variable(name))?;
         self.write(var, &bytes)
     }
 

@@ -283,13 +283,7 @@ impl Sources {
 
 impl Source {
     /// `is_counted`: the object counts the records that ring buffers have no space for.
-    fn open(
-        export: Export,
-        index: usize,
-        map: &Arc<Map>,
-        pages: u32,
-        is_counted: bool,
-    ) -> Result<Source> {
+    fn open(export: Export, index: usize, map: &Arc<Map>, pages: u32, is_counted: bool) -> Result<Source> {
         let fd = map.fd()?.fd();
         let (kind, buffer) = match (&export.sample, map.kind) {
             (Some(sample), _) => (SourceKind::Map, Ok(Buffer::Sampled(Sampler::new(sample)))),

@@ -66,7 +66,8 @@ fn source_info(of: &SourceInfo) -> eunomia_source_info {
     let &SourceInfo { kind, interval_ms, record_size, events, lost, lost_known, .. } = of;
     let lost_known = lost_known as u32;
     let (r#type, key_type) = (type_pointer(of.ty.as_ref()), type_pointer(of.key_ty.as_ref()));
-    let numbers = eunomia_source_info { interval_ms, record_size, events, lost, lost_known, ..CStruct::zero() };
+    let numbers =
+        eunomia_source_info { interval_ms, record_size, events, lost, lost_known, ..CStruct::zero() };
     eunomia_source_info { name: of.name.as_ptr(), kind: kind as u32, r#type, key_type, ..numbers }
 }
 

@@ -10,8 +10,10 @@ use crate::error::{Error, Result, Status};
 /// ---- Global variables, by name ----
 ///
 /// Sets a variable from JSON text: a number, a string for char[], an object for a struct, and so on, checked
-/// against its type. Constants (.rodata) only before load, others any time. A type that is too large or nested
-/// too deep for JSON answers TYPE, here and in eunomia_var_get_json; the bytes are accessible.
+/// against its type. Members that an object leaves out keep their values; they are read and written back, so a
+/// program that changes them at that moment may lose its change. Constants (.rodata) only before load, others
+/// any time. A type that is too large or nested too deep for JSON returns TYPE, here and in
+/// eunomia_var_get_json; the bytes are accessible.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn eunomia_var_set_json(
     vm: *mut eunomia_vm,

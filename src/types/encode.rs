@@ -22,11 +22,22 @@ const EXACT_FLOAT: f64 = 9_007_199_254_740_992.0;
 /// structs and unions an object of members. A type with a format takes the texts that its values are written as too,
 /// times and durations only nanoseconds.
 pub fn encode(ty: &Type, value: &Value, out: &mut [u8]) -> Result<()> {
+    out.fill(0);
+    encode_over(ty, value, out)
+}
+
+/// The same over a value that is there: members that an object leaves out keep their values, those of structs inside too.
+/// Anything else is written whole.
+pub fn encode_over(ty: &Type, value: &Value, out: &mut [u8]) -> Result<()> {
     if out.len() != ty.size {
         return Err(mismatch(format!("{} takes {} bytes, not {}", ty.name, ty.size, out.len())));
     }
-    out.fill(0);
-    if let (Some(format), Value::String(text)) = (ty.format, value) {
+    if !value.is_object() {
+        out.fill(0);
+    }
+    if let (Some(format), Value::String(text)) =
+        (ty.format.filter(|format| *format != ValueFormat::Strings), value)
+    {
         return encode_formatted(ty, format, text, out);
     }
     match (ty.kind, value) {
@@ -38,6 +49,9 @@ pub fn encode(ty: &Type, value: &Value, out: &mut [u8]) -> Result<()> {
             Ok(())
         }
         (Kind::Array, Value::String(text)) if ty.is_string() => encode_string(ty, text, out),
+        (Kind::Array, Value::Array(texts)) if ty.format == Some(ValueFormat::Strings) => {
+            encode_strings(ty, texts, out)
+        }
         (Kind::Array, Value::Array(values)) => encode_array(ty, values, out),
         (Kind::Float, Value::Number(number)) => encode_float(ty, number, out),
         (Kind::Struct | Kind::Union | Kind::Array | Kind::Float, _) => Err(mismatch(unfit(value, ty))),
@@ -117,7 +131,7 @@ fn encode_member(ty: &Type, name: &str, value: &Value, out: &mut [u8]) -> Result
     }
     let start = field.bit_offset as usize / 8;
     let place = out.get_mut(start..start + field.ty.size);
-    encode(&field.ty, value, place.ok_or_else(|| mismatch(format!("it lies outside of {}", ty.name)))?)
+    encode_over(&field.ty, value, place.ok_or_else(|| mismatch(format!("it lies outside of {}", ty.name)))?)
 }
 
 fn encode_bits(field: &Field, value: &Value, out: &mut [u8]) -> Result<()> {
@@ -145,7 +159,7 @@ fn encode_formatted(ty: &Type, format: ValueFormat, text: &str, out: &mut [u8]) 
         return Err(mismatch(unfit(&Value::from(text), ty) + " in the format " + format.name()));
     };
     let signed = ty.signed && format != ValueFormat::Hex;
-    encode(&Type { signed, format: None, ..ty.clone() }, &number, out)
+    encode_over(&Type { signed, format: None, ..ty.clone() }, &number, out)
 }
 
 fn encode_string(ty: &Type, text: &str, out: &mut [u8]) -> Result<()> {
@@ -159,6 +173,17 @@ fn encode_string(ty: &Type, text: &str, out: &mut [u8]) -> Result<()> {
     Ok(())
 }
 
+/// Several texts, or numbers as without the format.
+fn encode_strings(ty: &Type, texts: &[Value], out: &mut [u8]) -> Result<()> {
+    let mut start = 0;
+    for text in texts {
+        let Value::String(text) = text else { return encode_array(ty, texts, out) };
+        encode_string(ty, text, &mut out[start..])?;
+        start += text.len() + 1;
+    }
+    Ok(())
+}
+
 fn encode_array(ty: &Type, values: &[Value], out: &mut [u8]) -> Result<()> {
     if values.len() > ty.count as usize {
         return Err(mismatch(format!("{} values do not fit {}", values.len(), ty.name)));
@@ -166,7 +191,7 @@ fn encode_array(ty: &Type, values: &[Value], out: &mut [u8]) -> Result<()> {
     let Some(elem) = &ty.elem else { return Ok(()) };
     for (index, value) in values.iter().enumerate() {
         let place = &mut out[index * elem.size..(index + 1) * elem.size];
-        encode(elem, value, place).map_err(|error| error.at(format_args!("[{index}]")))?;
+        encode_over(elem, value, place).map_err(|error| error.at(format_args!("[{index}]")))?;
     }
     Ok(())
 }

@@ -35,14 +35,17 @@ pub enum ValueFormat {
     Duration,
     /// Return addresses up to the first that is zero.
     Stack,
+    /// Several texts, each with its NUL, in one array of characters: an array in JSON, in text with blanks between them.
+    Strings,
 }
 
 use ValueFormat::*;
 
 /// In the order of the enum.
-const FORMATS: [ValueFormat; 10] = [Ipv4, Ipv6, Mac, Errno, Syscall, Signal, Hex, Ktime, Duration, Stack];
+const FORMATS: [ValueFormat; 11] =
+    [Ipv4, Ipv6, Mac, Errno, Syscall, Signal, Hex, Ktime, Duration, Stack, Strings];
 /// Their names in packages.
-const NAMES: &str = "ipv4 ipv6 mac errno syscall signal hex ktime duration stack";
+const NAMES: &str = "ipv4 ipv6 mac errno syscall signal hex ktime duration stack strings";
 
 impl ValueFormat {
     /// The format of that name.
@@ -70,6 +73,7 @@ impl ValueFormat {
             Hex => "an integer, a pointer or bytes",
             Ktime | Duration => "an integer of 64 bits",
             Stack => "an array of integers of 64 bits",
+            Strings => "an array of characters or bytes",
         }
     }
 
@@ -93,6 +97,7 @@ impl ValueFormat {
             Hex => is_integer || matches!(ty.kind, Kind::Pointer | Kind::Char) || is_bytes,
             Ktime | Duration => is_integer && ty.size == 8,
             Stack => element.is_some_and(|elem| elem.size == 8),
+            Strings => is_bytes,
         }
     }
 

@@ -3,7 +3,7 @@
 //! The hot path: no allocation but the output's growth, no hashing, no formatting machinery. A record may be shorter
 //! than its type; what is missing reads as zero.
 
-use super::notation::{write_digits, write_format};
+use super::notation::{write_digits, write_format, write_strings};
 use super::out::{MAX_NUMBER, Out};
 use super::plan::{Code, Constants, Op, Plan, REST, Show, Step};
 
@@ -128,6 +128,7 @@ impl Code {
                 }
             }
             Op::Formatted { format, size } => write_format(format, slice(record, offset, size), out),
+            Op::Strings { len, quoted } => write_strings(quoted, slice(record, offset, len), out),
             Op::Digits { len } => write_digits(len, slice(record, offset, len), out),
             _ => out.bytes(b"null"),
         }

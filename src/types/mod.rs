@@ -20,7 +20,7 @@ mod relocation;
 pub mod text;
 
 pub use btf::Btf;
-pub use encode::{encode, parse_text};
+pub use encode::{encode, encode_over, parse_text};
 pub use excerpt::{Excerpt, Hook, Index};
 pub use format::{NO_STRUCT, ValueFormat};
 pub use json::hex_json;

@@ -46,6 +46,27 @@ pub(super) fn write_digits(len: u32, bytes: &[u8], out: &mut Out) {
     }
 }
 
+/// The texts in an array of characters, each up to its NUL. Zeros at the end fill the array and are none.
+#[inline(never)]
+pub(super) fn write_strings(quoted: bool, bytes: &[u8], out: &mut Out) {
+    let end = bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
+    let (mut before, between, behind): (&[u8], &[u8], &[u8]) =
+        if quoted { (b"[\"", b"\",\"", b"\"]") } else { (b"", b" ", b"") };
+    if end == 0 {
+        return out.bytes(if quoted { b"[]" } else { b"" });
+    }
+    for text in bytes[..end].split(|byte| *byte == 0) {
+        out.bytes(before);
+        if quoted {
+            out.unusual::<true>(text)
+        } else {
+            out.unusual::<false>(text)
+        }
+        before = between;
+    }
+    out.bytes(behind);
+}
+
 fn separated(bytes: &[u8], separator: u8, out: &mut Out, write: fn(u8, &mut Out)) {
     for (index, byte) in bytes.iter().enumerate() {
         if index > 0 {

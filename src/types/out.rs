@@ -306,7 +306,7 @@ impl Out {
     /// The same, character by character.
     #[cold]
     #[inline(never)]
-    fn unusual<const QUOTED: bool>(&mut self, bytes: &[u8]) {
+    pub(super) fn unusual<const QUOTED: bool>(&mut self, bytes: &[u8]) {
         let end = bytes.iter().position(|byte| *byte == 0).unwrap_or(bytes.len());
         for chunk in bytes[..end].utf8_chunks() {
             for byte in chunk.valid().bytes() {

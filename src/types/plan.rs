@@ -104,6 +104,11 @@ pub(super) enum Op {
     Digits {
         len: u32,
     },
+    /// The texts in `len` bytes.
+    Strings {
+        len: u32,
+        quoted: bool,
+    },
     /// An enum: which table, its bytes.
     Enum {
         table: u32,
@@ -320,11 +325,16 @@ impl Compiler {
             self.emit(Op::Enum { table, size: size as u8, quoted: self.quoted }, offset);
             return longest;
         }
+        let rest = if last && ty.count == 0 { REST } else { size };
         match format {
+            ValueFormat::Strings => {
+                self.emit(Op::Strings { len: rest, quoted: self.quoted }, offset);
+                // A character takes six bytes at most; one that ends a text, three.
+                return LONGEST + 6 * u64::from(size);
+            }
             ValueFormat::Stack => self.emit(Op::Formatted { format, size }, offset),
             ValueFormat::Hex if ty.elem.is_some() => {
-                let len = if last && ty.count == 0 { REST } else { size };
-                self.in_quotes(Op::Digits { len }, offset);
+                self.in_quotes(Op::Digits { len: rest }, offset);
             }
             _ => {
                 if format == ValueFormat::Ktime {

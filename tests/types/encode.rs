@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use eunomia::error::Status;
-use eunomia::types::{Type, encode, parse_text};
+use eunomia::types::{Type, encode, encode_over, parse_text};
 use serde_json::{Value, json};
 
 use crate::blob::{BOOL, Blob, CONST, SIGNED, STRUCT, TYPEDEF, UNION};
@@ -189,6 +189,22 @@ fn what_is_left_out_is_zero() {
     assert_eq!(refusal(&member("pair"), &json!({"z": 1})), "member \"z\": struct pair has no such member");
     assert_eq!(refusal(&member("pair"), &json!({"x": "a"})), "member \"x\": \"a\" is not a value of int");
     assert_eq!(refusal(&member("pair"), &json!([1, 2])), "an array is not a value of struct pair");
+}
+
+#[test]
+fn members_that_are_not_named_keep_their_values_and_the_rest_is_written_whole() {
+    let ty = sample();
+    let mut bytes = vec![0; ty.size];
+    let all =
+        json!({"u32": 7, "text": "letters", "grid": [[1, 2], [3, 4]], "pair": {"x": 5, "y": 6}, "b3": 3});
+    encode(&ty, &all, &mut bytes).unwrap();
+    encode_over(&ty, &json!({"pair": {"y": 8}, "text": "ab", "grid": [[9]], "b7": 1}), &mut bytes).unwrap();
+    let read: Value = serde_json::from_str(&crate::json(&ty, &bytes)).unwrap();
+    let kept =
+        json!({"u32": 7, "text": "ab", "grid": [[9, 0], [0, 0]], "pair": {"x": 5, "y": 8}, "b3": 3, "b7": 1});
+    for (name, value) in kept.as_object().unwrap() {
+        assert_eq!(&read[name], value, "{name}");
+    }
 }
 
 #[test]
