@@ -67,6 +67,14 @@ pub fn integer(field: &Field, record: &[u8]) -> i128 {
     if is_negative { value as i128 - (1i128 << bits) } else { value as i128 }
 }
 
+/// The bytes of a field, those behind the end of the record zero; of a flexible array as many as the record has.
+pub fn bytes<'a>(field: &Field, record: &'a [u8]) -> impl Iterator<Item = u8> + 'a {
+    let rest = record.get((field.bit_offset / 8) as usize..).unwrap_or_default();
+    let is_flexible = field.ty.kind == Kind::Array && field.ty.count == 0;
+    let size = if is_flexible { rest.len() } else { field.ty.size };
+    rest.iter().copied().chain(std::iter::repeat(0)).take(size)
+}
+
 /// The floating-point number that a field holds.
 pub fn float(field: &Field, record: &[u8]) -> f64 {
     let start = (field.bit_offset / 8) as usize;

@@ -8,9 +8,11 @@
 //! VALUE      = number | word | "text" | 'text'
 //! ```
 //!
-//! A field alone is true if it is neither zero nor empty. Nesting is bounded; the length is that of an argument.
+//! A field alone is true if it is neither zero nor empty. Values are written as they are shown, or as the numbers behind
+//! that. Nesting is bounded; the length is that of an argument.
 
-use std::borrow::Cow;
+use std::cell::RefCell;
+use std::cmp::Ordering;
 use std::sync::Arc;
 
 use eunomia::types::{Field, Kind, Type};
@@ -18,6 +20,11 @@ use regex_lite::Regex;
 
 use crate::error::{Code, Failure, Result};
 use crate::field;
+use crate::view::Column;
+
+mod value;
+
+use value::Value;
 
 /// Parentheses and negations inside each other.
 const MAX_DEPTH: u32 = 64;
@@ -25,6 +32,8 @@ const MAX_DEPTH: u32 = 64;
 /// A condition on the records of one type.
 pub struct Filter {
     root: Node,
+    /// Fields that it asks for and that this type lacks.
+    pub lacking: Vec<String>,
 }
 
 enum Node {
@@ -34,7 +43,17 @@ enum Node {
     Integer(Field, Compare, i128),
     Float(Field, Compare, f64),
     Text(Field, Compare, Vec<u8>),
-    Matches(Field, Regex),
+    /// Bytes that stand for themselves: addresses, digits.
+    Bytes(Field, Compare, Vec<u8>),
+    /// Not all of its bytes are zero.
+    IsSet(Field),
+    /// So many bits at the start of an address.
+    Network(Field, Vec<u8>, u32),
+    /// What is shown of a field.
+    Shown(Shown, Compare, Vec<u8>),
+    Matches(Shown, Regex),
+    /// About a field that is not there.
+    Never,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -48,27 +67,65 @@ enum Compare {
 }
 
 impl Compare {
-    fn holds<T: PartialOrd + ?Sized>(self, left: &T, right: &T) -> bool {
+    fn named(sign: &str) -> Compare {
+        match sign {
+            "==" => Compare::Equal,
+            "!=" => Compare::Unequal,
+            "<" => Compare::Less,
+            "<=" => Compare::LessOrEqual,
+            ">" => Compare::Greater,
+            _ => Compare::GreaterOrEqual,
+        }
+    }
+
+    fn is_about_order(self) -> bool {
+        !matches!(self, Compare::Equal | Compare::Unequal)
+    }
+
+    /// `None`: one of both is no number.
+    fn holds(self, order: Option<Ordering>) -> bool {
         match self {
-            Compare::Equal => left == right,
-            Compare::Unequal => left != right,
-            Compare::Less => left < right,
-            Compare::LessOrEqual => left <= right,
-            Compare::Greater => left > right,
-            Compare::GreaterOrEqual => left >= right,
+            Compare::Equal => order == Some(Ordering::Equal),
+            Compare::Unequal => order != Some(Ordering::Equal),
+            Compare::Less => order.is_some_and(Ordering::is_lt),
+            Compare::LessOrEqual => order.is_some_and(Ordering::is_le),
+            Compare::Greater => order.is_some_and(Ordering::is_gt),
+            Compare::GreaterOrEqual => order.is_some_and(Ordering::is_ge),
         }
     }
 }
 
+/// A field as it stands in a table.
+struct Shown {
+    column: Column,
+    /// Its memory is used for each record again.
+    text: RefCell<Vec<u8>>,
+}
+
+impl Shown {
+    fn new(ty: &Arc<Type>, name: &str) -> Result<Shown, String> {
+        let mut columns = Column::of(ty, &[name.to_owned()]).map_err(|e| e.text().to_owned())?;
+        let column = columns.pop().ok_or("a field without a name")?;
+        Ok(Shown { column, text: RefCell::default() })
+    }
+
+    fn of<T>(&self, record: &[u8], look: impl FnOnce(&[u8]) -> T) -> T {
+        let mut text = self.text.borrow_mut();
+        text.clear();
+        self.column.text(record, &mut text);
+        look(&text)
+    }
+}
+
 impl Filter {
-    /// Reads a condition on records of type `ty`.
-    pub fn parse(text: &str, ty: &Arc<Type>) -> Result<Filter> {
+    /// Reads a condition on records of type `ty`. What it asks for and only one of the `others` has is false for them.
+    pub fn parse(text: &str, ty: &Arc<Type>, others: &[Arc<Type>]) -> Result<Filter> {
         let fail = |why: String| Failure::new(Code::Usage, format_args!("--filter: {why}"));
         let tokens = tokens(text).map_err(fail)?;
-        let mut parser = Parser { tokens: &tokens, next: 0, ty };
+        let mut parser = Parser { tokens: &tokens, next: 0, ty, others, lacking: Vec::new() };
         let root = parser.any(0).map_err(fail)?;
         match parser.peek() {
-            None => Ok(Filter { root }),
+            None => Ok(Filter { root, lacking: parser.lacking }),
             Some(token) => Err(fail(format!("{} is not expected here", token.describe()))),
         }
     }
@@ -85,15 +142,33 @@ impl Node {
             Node::Any(nodes) => nodes.iter().any(|node| node.holds(record)),
             Node::All(nodes) => nodes.iter().all(|node| node.holds(record)),
             Node::Not(node) => !node.holds(record),
-            Node::Integer(field, compare, value) => compare.holds(&field::integer(field, record), value),
-            Node::Float(field, compare, value) => compare.holds(&field::float(field, record), value),
-            Node::Text(field, compare, value) => compare.holds(field::text(field, record), value),
-            Node::Matches(field, regex) => {
-                let text: Cow<str> = String::from_utf8_lossy(field::text(field, record));
-                regex.is_match(&text)
+            Node::Integer(field, compare, value) => {
+                compare.holds(Some(field::integer(field, record).cmp(value)))
             }
+            Node::Float(field, compare, value) => {
+                compare.holds(field::float(field, record).partial_cmp(value))
+            }
+            Node::Text(field, compare, value) => compare.holds(Some(field::text(field, record).cmp(value))),
+            Node::Bytes(field, compare, value) => {
+                compare.holds(Some(field::bytes(field, record).cmp(value.iter().copied())))
+            }
+            Node::IsSet(field) => field::bytes(field, record).any(|byte| byte != 0),
+            Node::Network(field, start, bits) => is_within(field::bytes(field, record), start, *bits),
+            Node::Shown(shown, compare, value) => {
+                shown.of(record, |text| compare.holds(Some(text.cmp(value))))
+            }
+            Node::Matches(shown, regex) => {
+                shown.of(record, |text| regex.is_match(&String::from_utf8_lossy(text)))
+            }
+            Node::Never => false,
         }
     }
+}
+
+/// Whether an address begins with so many bits of another.
+fn is_within(address: impl Iterator<Item = u8>, start: &[u8], bits: u32) -> bool {
+    let differing = address.zip(start).enumerate().find(|(_, (left, right))| left != *right);
+    differing.is_none_or(|(at, (left, right))| at as u32 * 8 + (left ^ right).leading_zeros() >= bits)
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -148,10 +223,12 @@ struct Parser<'a> {
     tokens: &'a [Token],
     next: usize,
     ty: &'a Arc<Type>,
+    others: &'a [Arc<Type>],
+    lacking: Vec<String>,
 }
 
-impl Parser<'_> {
-    fn peek(&self) -> Option<&Token> {
+impl<'a> Parser<'a> {
+    fn peek(&self) -> Option<&'a Token> {
         self.tokens.get(self.next)
     }
 
@@ -199,18 +276,38 @@ impl Parser<'_> {
     }
 
     fn comparison(&mut self, name: &str) -> Result<Node, String> {
-        let field = field::find(self.ty, name).map_err(|e| e.text().to_owned())?;
-        let sign = match self.peek() {
-            Some(Token::Sign(sign)) if !["&&", "||", ")", "(", "!"].contains(sign) => *sign,
-            _ => return truth(field, name),
+        let (ty, is_here) = self.place(name)?;
+        let field = field::find(ty, name).map_err(|e| e.text().to_owned())?;
+        let node = match self.peek() {
+            Some(Token::Sign(sign)) if !["&&", "||", ")", "(", "!"].contains(sign) => {
+                self.next += 1;
+                let value = match self.peek() {
+                    Some(Token::Word(text) | Token::Text(text)) => text,
+                    _ => return Err(format!("a value is wanted behind {name} {sign}")),
+                };
+                self.next += 1;
+                compare(ty, field, name, sign, value)?
+            }
+            _ => truth(field, name)?,
         };
-        self.next += 1;
-        let value = match self.peek() {
-            Some(Token::Word(text) | Token::Text(text)) => text.clone(),
-            _ => return Err(format!("a value is wanted behind {name} {sign}")),
-        };
-        self.next += 1;
-        compare(field, name, sign, &value)
+        Ok(if is_here { node } else { Node::Never })
+    }
+
+    /// The type that has a field, and whether it is the one at hand.
+    fn place(&mut self, name: &str) -> Result<(&'a Arc<Type>, bool), String> {
+        let Err(lack) = field::find(self.ty, name) else { return Ok((self.ty, true)) };
+        if let Some(other) = self.others.iter().find(|other| field::find(other, name).is_ok()) {
+            if !self.lacking.iter().any(|known| known == name) {
+                self.lacking.push(name.to_owned());
+            }
+            return Ok((other, false));
+        }
+        if self.others.is_empty() {
+            return Err(lack.text().to_owned());
+        }
+        let known = |ty: &Arc<Type>| format!("{}: {}", ty.name, field::names(ty).join(", "));
+        let known: Vec<String> = std::iter::once(self.ty).chain(self.others).map(known).collect();
+        Err(format!("field {name:?}: no record has it; there are: {}", known.join("; ")))
     }
 }
 
@@ -219,6 +316,7 @@ fn truth(field: Field, name: &str) -> Result<Node, String> {
     match field.ty.kind {
         Kind::Array if field.ty.is_string() => Ok(Node::Text(field, Compare::Unequal, Vec::new())),
         Kind::Float => Ok(Node::Float(field, Compare::Unequal, 0.0)),
+        Kind::Array | Kind::Struct | Kind::Union if value::is_bytes(&field.ty) => Ok(Node::IsSet(field)),
         Kind::Array | Kind::Struct | Kind::Union => Err(cannot_compare(&field, name)),
         _ => Ok(Node::Integer(field, Compare::Unequal, 0)),
     }
@@ -230,56 +328,45 @@ fn cannot_compare(field: &Field, name: &str) -> String {
     format!("{name} is a {} and cannot be compared{advice}", field.ty.name)
 }
 
-fn compare(field: Field, name: &str, sign: &str, value: &str) -> Result<Node, String> {
-    let is_text = field.ty.is_string();
+fn compare(ty: &Arc<Type>, field: Field, name: &str, sign: &str, text: &str) -> Result<Node, String> {
     if sign == "=~" || sign == "!~" {
-        if !is_text {
+        if !field.ty.is_string() && field.ty.format.is_none() && field.ty.kind != Kind::Enum {
             return Err(format!("{name} {sign}: {name} is no text but {}", field.ty.name));
         }
-        let regex = Regex::new(value).map_err(|e| format!("{name} {sign} {value:?}: {e}"))?;
-        let node = Node::Matches(field, regex);
+        let regex = Regex::new(text).map_err(|e| format!("{name} {sign} {text:?}: {e}"))?;
+        let node = Node::Matches(Shown::new(ty, name)?, regex);
         return Ok(if sign == "!~" { Node::Not(Box::new(node)) } else { node });
     }
-    let compare = match sign {
-        "==" => Compare::Equal,
-        "!=" => Compare::Unequal,
-        "<" => Compare::Less,
-        "<=" => Compare::LessOrEqual,
-        ">" => Compare::Greater,
-        _ => Compare::GreaterOrEqual,
-    };
-    let bad = || format!("{name} {sign} {value:?}: {name} is {}", field.ty.name);
-    match field.ty.kind {
-        Kind::Array if is_text => Ok(Node::Text(field, compare, value.as_bytes().to_vec())),
-        Kind::Array | Kind::Struct | Kind::Union => Err(cannot_compare(&field, name)),
-        Kind::Float => {
-            let value = value.parse().map_err(|_| bad())?;
-            Ok(Node::Float(field, compare, value))
+    let compare = Compare::named(sign);
+    let value = value::read(&field.ty, text);
+    let value =
+        value.ok_or_else(|| format!("{name} {sign} {text:?}: {name} is {}", value::wanted(&field.ty)));
+    Ok(match value {
+        Err(_) if !value::is_comparable(&field.ty) => return Err(cannot_compare(&field, name)),
+        Err(why) => return Err(why),
+        Ok(Value::Integer(value)) => Node::Integer(value::unsigned(field), compare, value),
+        Ok(Value::Float(value)) => Node::Float(field, compare, value),
+        Ok(Value::Text(value)) => Node::Text(field, compare, value),
+        Ok(Value::Bytes(value)) => Node::Bytes(field, compare, value),
+        Ok(Value::Network(..)) if compare.is_about_order() => {
+            return Err(format!(
+                "{name} {sign} {text:?}: a network contains addresses or not: == or != is wanted"
+            ));
         }
-        _ => {
-            let value = integer(&field.ty, value).ok_or_else(bad)?;
-            Ok(Node::Integer(field, compare, value))
+        Ok(Value::Network(start, bits)) => match compare {
+            Compare::Equal => Node::Network(field, start, bits),
+            _ => Node::Not(Box::new(Node::Network(field, start, bits))),
+        },
+        Ok(Value::Shown(value)) => Node::Shown(Shown::new(ty, name)?, compare, value),
+        Ok(Value::Duration(value)) if compare.is_about_order() => Node::Integer(field, compare, value.into()),
+        Ok(Value::Duration(value)) => {
+            let (shown, mut record) = (Shown::new(ty, name)?, vec![0; ty.size]);
+            let start = (field.bit_offset / 8) as usize;
+            if let Some(place) = record.get_mut(start..start + 8) {
+                place.copy_from_slice(&value.to_ne_bytes());
+            }
+            let text = shown.of(&record, <[u8]>::to_vec);
+            Node::Shown(shown, compare, text)
         }
-    }
-}
-
-/// An integer in C's notation, `true`, `false`, or the name of an enum's constant.
-fn integer(ty: &Type, text: &str) -> Option<i128> {
-    let constant =
-        (ty.kind == Kind::Enum).then(|| ty.fields.iter().find(|field| field.name == text)).flatten();
-    if let Some(constant) = constant {
-        return Some(if ty.signed { constant.value.into() } else { (constant.value as u64).into() });
-    }
-    match text {
-        "true" => return Some(1),
-        "false" => return Some(0),
-        _ => {}
-    }
-    let (is_negative, digits) = text.strip_prefix('-').map_or((false, text), |digits| (true, digits));
-    let number = match digits.strip_prefix("0x") {
-        Some(digits) => u64::from_str_radix(digits, 16),
-        None => digits.parse::<u64>(),
-    };
-    let number = i128::from(number.ok()?);
-    Some(if is_negative { -number } else { number })
+    })
 }

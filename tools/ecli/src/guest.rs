@@ -69,9 +69,11 @@ pub fn run(program: &Program, mut settings: Options, options: &Run, argv: &[&str
     settings.wasm.stdio = options.output.is_none();
     let vm = Arc::new(Vm::new(settings)?);
     vm.open(&program.bytes, eunomia::Kind::Wasm as u32).map_err(|e| Failure::from(e).at(&program.name))?;
-    let output = Output::open(options.output.as_deref())?;
+    let mut output = Output::open(options.output.as_deref())?;
+    output.begin()?;
     let start = Instant::now();
-    signals::watch(&vm)?;
+    signals::watch(&vm, output.sink())?;
+    signals::stop_without_reader(&vm, &output.sink())?;
     if let Some(time) = options.duration {
         signals::stop_after(&vm, time)?;
     }
@@ -97,7 +99,7 @@ pub fn run(program: &Program, mut settings: Options, options: &Run, argv: &[&str
         Err(_) if was_stopped || view.is_done() || view.output.is_closed() => ExitCode::SUCCESS,
         Err(error) => return Err(Failure::from(error).at(&program.name)),
     };
-    if was_stopped && !options.quiet {
+    if was_stopped && !options.quiet && !view.output.has_failed() {
         summary(&vm, view.shown, start.elapsed());
     }
     if options.stats {

@@ -28,7 +28,7 @@ PROG is a JSON package, a WASM module, a tar archive or a BPF object: a file, - 
 PROG are ecli's, those behind it the program's: `ecli run PROG -h` lists them.
 
 FILTER compares fields with == != < <= > >= and =~ !~ (regular expression), joined by && || ! and parentheses:
-  --filter 'ret < 0 && comm =~ \"^ssh\"'     --filter 'sk.dport == 443'
+  --filter 'ret == ENOENT && comm =~ \"^ssh\"'     --filter 'sk.dport == 443 && saddr == 10.0.0.0/8'
 
 Ctrl-C ends the run, Ctrl-Z pauses it.";
 
@@ -192,7 +192,7 @@ pub struct Run {
     #[arg(long, value_name = "FIELD,...", value_delimiter = ',')]
     pub columns: Vec<String>,
 
-    /// Write events to this file
+    /// Append events to this file, which SIGHUP opens anew
     #[arg(short, long, value_name = "FILE")]
     pub output: Option<PathBuf>,
 

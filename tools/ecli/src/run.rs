@@ -94,16 +94,18 @@ fn package(vm: Vm, bytes: &[u8], options: &Run, argv: &[&str]) -> Ended {
     let output = Output::open(options.output.as_deref())?;
     let vm = Arc::new(vm);
     vm.load().map_err(capabilities::explain)?;
-    let view = View::of_package(options, &vm, bytes, output)?;
+    let mut view = View::of_package(options, &vm, bytes, output)?;
     check_maps(&vm, &options.map)?;
     vm.attach().map_err(capabilities::explain)?;
+    view.output.begin()?;
     let start = Instant::now();
     capabilities::give_up(&vm, view.has_stacks());
     if view.has_stacks() {
         // Finding names takes longer than the kernel's buffers last.
         vm.queue_start(QUEUE)?;
     }
-    signals::watch(&vm)?;
+    signals::watch(&vm, view.output.sink())?;
+    signals::stop_without_reader(&vm, &view.output.sink())?;
     if let Some(time) = options.duration {
         signals::stop_after(&vm, time)?;
     }
@@ -227,6 +229,7 @@ impl Session<'_> {
 
     fn poll(&mut self, timeout_ms: i32) -> eunomia::Result<usize> {
         let view = &mut self.view;
+        view.begin_batch();
         self.vm.poll(timeout_ms, view.delivery(), &mut |event: &Event| view.event(event))
     }
 

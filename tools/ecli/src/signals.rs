@@ -1,12 +1,12 @@
-//! What ends or pauses a run from outside: signals and the clock.
+//! What ends, pauses or changes a run from outside: signals, the clock, and a reader that goes.
 //!
-//! One thread sleeps in a read until a signal comes, another until the time is over. Neither wakes up in between, and
-//! neither keeps a privilege.
+//! One thread sleeps in a read until a signal comes, another until the time is over, a third until nobody reads any more.
+//! None wakes up in between, and none keeps a privilege.
 
+use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use eunomia::Vm;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGTSTP};
@@ -15,31 +15,49 @@ use signal_hook::low_level::emulate_default_handler;
 
 use crate::capabilities;
 use crate::error::{Code, Failure, Result};
+use crate::output::Sink;
 
 /// What a shell makes of a program that Ctrl-C ended.
 const INTERRUPTED: i32 = 130;
 
-/// Has the vm stopped by Ctrl-C and its like, and paused by Ctrl-Z. The second Ctrl-C ends the process at once; the
-/// kernel lets go of everything then.
-pub fn watch(vm: &Arc<Vm>) -> Result<()> {
-    let failed = |e: std::io::Error| Failure::io(Code::Failed, "signals", &e);
-    let mut signals = Signals::new([SIGINT, SIGTERM, SIGTSTP]).map_err(failed)?;
-    if !is_ignored(SIGHUP) {
-        signals.add_signal(SIGHUP).map_err(failed)?;
+/// Signals that come so soon after the first are the same Ctrl-C: `timeout` sends its signal to the process and to the
+/// group, shells and terminals do so too.
+const SAME: Duration = Duration::from_millis(300);
+
+/// Has the vm stopped by Ctrl-C and its like, and paused by Ctrl-Z; the file of `sink` is reopened by SIGHUP. A later
+/// Ctrl-C ends the process at once; the kernel releases everything then.
+pub fn watch(vm: &Arc<Vm>, sink: Arc<Sink>) -> Result<()> {
+    let mut signals = Signals::new([SIGINT, SIGTERM, SIGTSTP]).map_err(|e| failed("signals", &e))?;
+    // Under nohup(1) SIGHUP does not end the run; where it does not end it anyway, it has its meaning.
+    if sink.is_named() || !is_ignored(SIGHUP) {
+        signals.add_signal(SIGHUP).map_err(|e| failed("signals", &e))?;
     }
     let vm = Arc::clone(vm);
-    let asked = AtomicBool::new(false);
     let watch = move || {
         capabilities::give_up_all();
+        let mut asked: Option<Instant> = None;
         for signal in signals.forever() {
-            match signal {
-                SIGTSTP => suspend(&vm),
-                _ if asked.swap(true, Relaxed) => std::process::exit(INTERRUPTED),
-                _ => vm.stop(),
+            match (signal, asked) {
+                (SIGTSTP, _) => suspend(&vm),
+                (SIGHUP, _) if sink.is_named() => sink.reopen(),
+                (_, None) => {
+                    asked = Some(Instant::now());
+                    vm.stop();
+                }
+                (_, Some(first)) if first.elapsed() < SAME => {}
+                (_, Some(_)) => std::process::exit(INTERRUPTED),
             }
         }
     };
-    thread::Builder::new().name("signals".into()).spawn(watch).map_err(failed)?;
+    start("signals", watch)
+}
+
+fn failed(what: &str, error: &io::Error) -> Failure {
+    Failure::io(Code::Failed, what, error)
+}
+
+fn start(name: &str, thread: impl FnOnce() + Send + 'static) -> Result<()> {
+    thread::Builder::new().name(name.into()).spawn(thread).map_err(|e| failed(name, &e))?;
     Ok(())
 }
 
@@ -62,12 +80,21 @@ fn suspend(vm: &Vm) {
 /// Has the vm stopped after that time.
 pub fn stop_after(vm: &Arc<Vm>, time: Duration) -> Result<()> {
     let vm = Arc::clone(vm);
-    let wait = move || {
+    start("clock", move || {
         capabilities::give_up_all();
         thread::sleep(time);
         vm.stop();
-    };
-    let failed = |e: std::io::Error| Failure::io(Code::Failed, "clock", &e);
-    thread::Builder::new().name("clock".into()).spawn(wait).map_err(failed)?;
-    Ok(())
+    })
+}
+
+/// Has the vm stopped when the reader of its events has gone, whether or not there is an event to notice it by.
+pub fn stop_without_reader(vm: &Arc<Vm>, sink: &Arc<Sink>) -> Result<()> {
+    let Some(wait) = sink.reader() else { return Ok(()) };
+    let vm = Arc::clone(vm);
+    start("reader", move || {
+        capabilities::give_up_all();
+        if wait() {
+            vm.stop();
+        }
+    })
 }

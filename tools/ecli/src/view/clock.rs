@@ -3,6 +3,16 @@
 use std::time::SystemTime;
 
 use chrono::{DateTime, Local, Utc};
+use eunomia::types::set_boot_time;
+use rustix::time::{ClockId, Timespec, clock_gettime};
+
+/// Has the times in records, which count from the start of CLOCK_MONOTONIC, written by what the clock says now. For records
+/// that come raw the library leaves that to its host.
+pub fn set() {
+    let nanoseconds = |time: Timespec| time.tv_sec * 1_000_000_000 + time.tv_nsec;
+    let now = |clock| nanoseconds(clock_gettime(clock));
+    set_boot_time(|| now(ClockId::Realtime) - now(ClockId::Monotonic));
+}
 
 /// The time of the batch at hand.
 #[derive(Default)]

@@ -9,14 +9,13 @@ pub struct Csv {
     columns: Vec<Column>,
     timestamps: bool,
     writer: Writer,
-    headed: bool,
     cell: Vec<u8>,
 }
 
 impl Csv {
     /// A table of these columns.
     pub fn new(columns: Vec<Column>, timestamps: bool) -> Csv {
-        Csv { columns, timestamps, writer: Writer::new(), headed: false, cell: Vec::new() }
+        Csv { columns, timestamps, writer: Writer::new(), cell: Vec::new() }
     }
 
     /// The names of its columns.
@@ -24,17 +23,20 @@ impl Csv {
         self.columns.iter().map(|column| &*column.name).collect()
     }
 
-    /// Appends a record, and the head before the first; the caller ends the line.
-    pub fn row(&mut self, record: &[u8], time: Option<String>, out: &mut Vec<u8>) {
-        if !std::mem::replace(&mut self.headed, true) {
-            let names =
-                self.timestamps.then_some("time").into_iter().chain(self.columns.iter().map(|c| &*c.name));
-            for (index, name) in names.enumerate() {
-                cell(&mut self.writer, index, name.as_bytes(), out);
-            }
-            self.end(out);
-            out.push(b'\n');
+    /// The first line of the table.
+    pub fn head(&mut self) -> Vec<u8> {
+        let mut line = Vec::new();
+        let time = self.timestamps.then_some("time");
+        for (index, name) in time.into_iter().chain(self.columns.iter().map(|c| &*c.name)).enumerate() {
+            cell(&mut self.writer, index, name.as_bytes(), &mut line);
         }
+        self.end(&mut line);
+        line.push(b'\n');
+        line
+    }
+
+    /// Appends a record; the caller ends the line.
+    pub fn row(&mut self, record: &[u8], time: Option<String>, out: &mut Vec<u8>) {
         let mut index = 0;
         if let Some(time) = time {
             cell(&mut self.writer, index, time.as_bytes(), out);

@@ -19,13 +19,13 @@ use eunomia::types::{Plan, Type, hex_json, hex_text};
 use eunomia::vm::{MapInfo, SourceInfo, SourceKind};
 use eunomia::{Event, EventKind, Flow, Vm};
 
-use crate::error::{Code, Failure, Result};
+use crate::error::{Code, Failure, Result, say};
 use crate::filter::Filter;
 use crate::options::{Format, Run};
 use crate::output::Output;
 use crate::terminal::{Style, is_dumb};
 use clock::Clock;
-use column::Column;
+pub use column::Column;
 use csv::Csv;
 use entry::{Entries, EntryText};
 use frames::Frames;
@@ -85,10 +85,16 @@ impl View {
         };
         if !is_written {
             let style = Style::of(view.output.is_terminal());
-            let make = Make { options, format: view.format, style, package };
-            let records = sources.iter().map(|source| make.records(source, vm));
-            view.records = Some(records.collect::<Result<_>>()?);
+            let mut make = Make { options, format: view.format, style, package, types: Vec::new() };
+            if options.filter.is_some() {
+                make.types = sources.iter().map(|source| make.ty(source, vm)).collect::<Result<_>>()?;
+            }
+            let records: Vec<Records> =
+                sources.iter().map(|source| make.records(source, vm)).collect::<Result<_>>()?;
+            make.explain(&records);
+            view.records = Some(records);
             view.check_csv()?;
+            view.set_head();
         }
         let is_drawn = has_maps && only_maps && options.columns.is_empty();
         if view.format == Format::Text && is_drawn && view.output.is_terminal() && !is_dumb() {
@@ -142,6 +148,14 @@ impl View {
             return Err(Failure::new(Code::Usage, text));
         }
         Ok(())
+    }
+
+    fn set_head(&mut self) {
+        let head = self.records.iter_mut().flatten().find_map(|records| match &mut records.writer {
+            Writer::Csv(csv) => Some(csv.head()),
+            _ => None,
+        });
+        self.output.set_head(head.unwrap_or_default());
     }
 
     /// Takes an event.
@@ -221,6 +235,13 @@ impl View {
         if self.output.go_on() { Flow::Continue } else { Flow::End }
     }
 
+    /// Prepares for the events of a poll.
+    pub fn begin_batch(&self) {
+        if self.records.is_some() {
+            clock::set();
+        }
+    }
+
     /// Writes out what there is, before the next wait. `false`: nothing more can be written.
     pub fn end_batch(&mut self) -> bool {
         self.clock.forget();
@@ -239,35 +260,70 @@ struct Make<'a> {
     format: Format,
     style: Style,
     package: &'a [u8],
+    /// Of the records of each source, where there is a filter.
+    types: Vec<Option<Arc<Type>>>,
 }
 
 impl Make<'_> {
     fn records(&self, source: &SourceInfo, vm: &Vm) -> Result<Records> {
         let (options, format) = (self.options, self.format);
         let name = source.name.to_string_lossy();
-        let is_map = source.kind == SourceKind::Map;
-        let map = is_map.then(|| vm.map_find(&name)).transpose()?;
-        // Raw entries that nobody chooses among stay whole.
-        let map = map.as_ref().filter(|_| format != Format::Raw || options.filter.is_some());
-        let entries = map.map(|map| Entries::new(source, map)).transpose()?;
+        let map = self.map(source, vm)?;
+        let entries = map.as_ref().map(|map| Entries::new(source, map)).transpose()?;
         let ty = entries.as_ref().map(|entries| &entries.ty).or(source.ty.as_ref());
         let untyped = |what: &str| {
             let text = format!("{what}: the package does not tell what the records of {name:?} are");
             Failure::new(Code::Usage, text)
         };
         let filter = match (&options.filter, ty) {
-            (Some(text), Some(ty)) => Some(Filter::parse(text, ty)?),
-            (Some(_), None) => return Err(untyped("--filter")),
+            (Some(_), None) if self.types.iter().all(Option::is_none) => return Err(untyped("--filter")),
+            (Some(text), ty) => {
+                let ty = ty.cloned().unwrap_or_else(|| Type::bytes(0));
+                let others = self.types.iter().flatten().filter(|other| **other != ty);
+                Some(Filter::parse(text, &ty, &others.cloned().collect::<Vec<_>>())?)
+            }
             (None, _) => None,
         };
         let writer = match (ty, format) {
             (_, Format::Raw) => Writer::Raw(entries.as_ref().map_or(0, Entries::value_start)),
-            (Some(ty), _) => self.writer(ty, entries.as_ref(), map)?,
+            (Some(ty), _) => self.writer(ty, entries.as_ref(), map.as_ref())?,
             (None, _) if !options.columns.is_empty() => return Err(untyped("--columns")),
             (None, Format::Csv) => return Err(untyped("--format csv")),
             (None, _) => Writer::Hex(format),
         };
         Ok(Records { source: source.name.to_bytes().into(), entries, filter, writer })
+    }
+
+    /// The map that a source is, if what is in its entries is looked at.
+    fn map(&self, source: &SourceInfo, vm: &Vm) -> Result<Option<MapInfo>> {
+        // Raw entries that nobody chooses among stay whole.
+        let is_whole = self.format == Format::Raw && self.options.filter.is_none();
+        let is_map = source.kind == SourceKind::Map && !is_whole;
+        Ok(is_map.then(|| vm.map_find(&source.name.to_string_lossy())).transpose()?)
+    }
+
+    /// The type of a source's records.
+    fn ty(&self, source: &SourceInfo, vm: &Vm) -> Result<Option<Arc<Type>>> {
+        Ok(match self.map(source, vm)? {
+            Some(map) => Some(Entries::new(source, &map)?.ty),
+            None => source.ty.clone(),
+        })
+    }
+
+    /// Says of which records the filter asks for what they lack.
+    fn explain(&self, records: &[Records]) {
+        let mut said = Vec::new();
+        for (records, ty) in records.iter().zip(&self.types) {
+            let lacking = records.filter.iter().flat_map(|filter| &filter.lacking);
+            let name = ty.as_ref().map_or("a record without a type".into(), |ty| ty.name.to_string());
+            for field in lacking {
+                let line = format!("--filter: {name} has no {field:?}: what asks for it is false there");
+                if !said.contains(&line) {
+                    say(&line);
+                    said.push(line);
+                }
+            }
+        }
     }
 
     fn writer(&self, ty: &Arc<Type>, entries: Option<&Entries>, map: Option<&MapInfo>) -> Result<Writer> {

@@ -1,0 +1,204 @@
+//! Values in filters: what a field is shown as, read back; or the number behind it.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use chrono::{DateTime, NaiveDate, NaiveDateTime, SecondsFormat, Utc};
+use eunomia::types::{Field, Kind, Type, ValueFormat, encode};
+
+use crate::field;
+
+/// What a field is compared with.
+pub enum Value {
+    Integer(i128),
+    Float(f64),
+    /// Of an array of `char`, up to its NUL.
+    Text(Vec<u8>),
+    Bytes(Vec<u8>),
+    /// An address, and how many of its bits count.
+    Network(Vec<u8>, u32),
+    /// What is shown, byte for byte.
+    Shown(Vec<u8>),
+    /// Nanoseconds that were written with a unit, as they are shown: to the thousandth of it.
+    Duration(u64),
+}
+
+/// Whether a value is shown as one thing although it is several bytes.
+pub fn is_bytes(ty: &Type) -> bool {
+    use ValueFormat::{Hex, Ipv4, Ipv6, Mac};
+    let is_one = matches!(ty.kind, Kind::Struct | Kind::Union | Kind::Array);
+    is_one && matches!(ty.format, Some(Ipv4 | Ipv6 | Mac | Hex))
+}
+
+/// Whether there are values to compare a field of this type with.
+pub fn is_comparable(ty: &Type) -> bool {
+    let is_composite = matches!(ty.kind, Kind::Array | Kind::Struct | Kind::Union);
+    !is_composite || ty.is_string() || is_bytes(ty)
+}
+
+/// What a value of the type has to be, for a message.
+pub fn wanted(ty: &Type) -> String {
+    let what = match ty.format {
+        Some(ValueFormat::Ipv4) => "an address (10.0.0.1) or a network (10.0.0.0/8)",
+        Some(ValueFormat::Ipv6) => "an address (2001:db8::1) or a network (2001:db8::/32)",
+        Some(ValueFormat::Mac) => "an address (02:42:ac:11:00:02)",
+        Some(ValueFormat::Errno) => "an error (ENOENT) or its number",
+        Some(ValueFormat::Syscall) => "a system call (openat) or its number",
+        Some(ValueFormat::Signal) => "a signal (SIGTERM) or its number",
+        Some(ValueFormat::Hex) if ty.elem.is_some() => "two digits for each byte (00beef)",
+        Some(ValueFormat::Ktime) => "a time (2026-01-31T12:00:00Z) or nanoseconds",
+        Some(ValueFormat::Duration) => "a duration (1.5ms, 2m05s) or nanoseconds",
+        _ => return ty.name.to_string(),
+    };
+    format!("{}: {what}", ty.name)
+}
+
+/// The field as a number without a sign, where that is how it is shown.
+pub fn unsigned(mut field: Field) -> Field {
+    if field.ty.format == Some(ValueFormat::Hex) {
+        let mut ty = Type::clone(&field.ty);
+        ty.signed = false;
+        field.ty = ty.into();
+    }
+    field
+}
+
+/// The value that a text means for a type; `None` if it means none.
+pub fn read(ty: &Type, text: &str) -> Option<Value> {
+    let is_composite = matches!(ty.kind, Kind::Array | Kind::Struct | Kind::Union);
+    match (ty.kind, ty.format) {
+        (Kind::Array, None) if ty.is_string() => return Some(Value::Text(text.as_bytes().to_vec())),
+        (Kind::Float, _) => return text.parse().ok().map(Value::Float),
+        _ if is_composite => return formatted(ty, text),
+        _ => {}
+    }
+    let number = integer(ty, text).map(|number| match ty.format {
+        Some(ValueFormat::Hex) => Value::Integer(number & mask(ty)),
+        _ => Value::Integer(number),
+    });
+    number.or_else(|| formatted(ty, text))
+}
+
+/// The bits of an integer.
+fn mask(ty: &Type) -> i128 {
+    (1 << (8 * ty.size.min(8))) - 1
+}
+
+/// A text of the type's format.
+fn formatted(ty: &Type, text: &str) -> Option<Value> {
+    match ty.format? {
+        ValueFormat::Ipv4 | ValueFormat::Ipv6 => network(ty.size, text),
+        ValueFormat::Mac => encoded(ty, &text.replace('-', ":")).map(Value::Bytes),
+        ValueFormat::Hex if ty.elem.is_some() => digits(ty, text).map(Value::Bytes),
+        ValueFormat::Errno | ValueFormat::Syscall | ValueFormat::Signal => {
+            let (bytes, ty) = (encoded(ty, text)?, ty.clone().into());
+            Some(Value::Integer(field::integer(&Field::member("", ty, 0), &bytes)))
+        }
+        ValueFormat::Ktime => time(text).map(Value::Shown),
+        ValueFormat::Duration => duration(text).map(Value::Duration),
+        _ if ty.is_string() => Some(Value::Shown(text.as_bytes().to_vec())),
+        _ => None,
+    }
+}
+
+/// As the library writes it to a variable of the type.
+fn encoded(ty: &Type, text: &str) -> Option<Vec<u8>> {
+    let mut bytes = vec![0; ty.size];
+    encode(ty, &text.into(), &mut bytes).ok()?;
+    Some(bytes)
+}
+
+/// `ADDRESS` or `ADDRESS/BITS`, for a field of that many bytes: 4 or 16. Where there are 16, an IPv4 address is a mapped one.
+fn network(size: usize, text: &str) -> Option<Value> {
+    let (address, bits) = match text.split_once('/') {
+        Some((address, bits)) => (address, Some(bits.parse::<u32>().ok()?)),
+        None => (text, None),
+    };
+    let address: IpAddr = address.parse().ok()?;
+    let width = if address.is_ipv4() { Ipv4Addr::BITS } else { Ipv6Addr::BITS };
+    if bits.is_some_and(|bits| bits > width) {
+        return None;
+    }
+    let (bytes, before) = match address {
+        IpAddr::V4(address) if size == 4 => (address.octets().to_vec(), 0),
+        IpAddr::V4(address) => (address.to_ipv6_mapped().octets().to_vec(), Ipv6Addr::BITS - Ipv4Addr::BITS),
+        IpAddr::V6(address) if size == 16 => (address.octets().to_vec(), 0),
+        IpAddr::V6(_) => return None,
+    };
+    Some(match bits {
+        Some(bits) => Value::Network(bytes, before + bits),
+        None => Value::Bytes(bytes),
+    })
+}
+
+/// Two digits for each byte, of as many as the array has unless it is flexible.
+fn digits(ty: &Type, text: &str) -> Option<Vec<u8>> {
+    let text = text.strip_prefix("0x").unwrap_or(text).as_bytes();
+    let digit = |digit: &u8| char::from(*digit).to_digit(16);
+    let byte = |pair: &[u8]| match pair {
+        [high, low] => Some((digit(high)? << 4 | digit(low)?) as u8),
+        _ => None,
+    };
+    let bytes = text.chunks(2).map(byte).collect::<Option<Vec<u8>>>()?;
+    (ty.count == 0 || bytes.len() == ty.size).then_some(bytes)
+}
+
+/// A time as it is shown, whose order is that of its text; what is left out of it is zero, and UTC.
+fn time(text: &str) -> Option<Vec<u8>> {
+    let whole = || DateTime::parse_from_rfc3339(text).ok().map(|time| time.to_utc());
+    let zoneless = || text.trim_end_matches('Z').parse::<NaiveDateTime>().ok().map(|time| time.and_utc());
+    let minutes = || NaiveDateTime::parse_from_str(text.trim_end_matches('Z'), "%Y-%m-%dT%H:%M").ok();
+    let day = || text.parse::<NaiveDate>().ok()?.and_hms_opt(0, 0, 0);
+    let time: DateTime<Utc> =
+        whole().or_else(zoneless).or_else(|| minutes().or_else(day).map(|time| time.and_utc()))?;
+    Some(time.to_rfc3339_opts(SecondsFormat::Nanos, true).into_bytes())
+}
+
+/// Nanoseconds, with units: `250ns`, `1.5ms`, `2m05s`, `27h`.
+fn duration(text: &str) -> Option<u64> {
+    const UNITS: [(&str, u64); 8] = [
+        ("ns", 1),
+        ("us", 1_000),
+        ("\u{b5}s", 1_000),
+        ("ms", 1_000_000),
+        ("s", 1_000_000_000),
+        ("m", 60_000_000_000),
+        ("h", 3_600_000_000_000),
+        ("d", 86_400_000_000_000),
+    ];
+    let (mut rest, mut sum) = (text, 0u64);
+    while !rest.is_empty() {
+        let end = rest.find(|letter: char| !letter.is_ascii_digit() && letter != '.')?;
+        let (number, behind) = rest.split_at(end);
+        let end = behind.find(|letter: char| letter.is_ascii_digit()).unwrap_or(behind.len());
+        let (name, behind) = behind.split_at(end);
+        let (_, unit) = UNITS.iter().find(|(known, _)| *known == name)?;
+        let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
+        let thousandths = format!("{fraction:0<9}");
+        let (whole, fraction): (u64, u64) = (whole.parse().ok()?, thousandths.get(..9)?.parse().ok()?);
+        let fraction = u128::from(fraction) * u128::from(*unit) / 1_000_000_000;
+        sum = sum.checked_add(whole.checked_mul(*unit)?)?.checked_add(fraction as u64)?;
+        rest = behind;
+    }
+    (!text.is_empty()).then_some(sum)
+}
+
+/// An integer in C's notation, `true`, `false`, or the name of an enum's constant.
+fn integer(ty: &Type, text: &str) -> Option<i128> {
+    let constant =
+        (ty.kind == Kind::Enum).then(|| ty.fields.iter().find(|field| field.name == text)).flatten();
+    if let Some(constant) = constant {
+        return Some(if ty.signed { constant.value.into() } else { (constant.value as u64).into() });
+    }
+    match text {
+        "true" => return Some(1),
+        "false" => return Some(0),
+        _ => {}
+    }
+    let (is_negative, digits) = text.strip_prefix('-').map_or((false, text), |digits| (true, digits));
+    let number = match digits.strip_prefix("0x") {
+        Some(digits) => u64::from_str_radix(digits, 16),
+        None => digits.parse::<u64>(),
+    };
+    let number = i128::from(number.ok()?);
+    Some(if is_negative { -number } else { number })
+}
