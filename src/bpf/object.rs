@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex};
 use serde_json::Value;
 
 use super::map::{Map, kind, map_error};
-use super::sys::object::{MapRef, Object, OpenOptions, ProgRef};
+use super::sys::object::{MapRef, Object, OpenOptions, ProgRef, repeated};
 use super::{elf, hook, probe, room};
 use crate::error::{Error, Result, Status, Subject};
 use crate::log::{self, Level, Log};
@@ -201,6 +201,7 @@ impl Opened {
         check_functions(&package.object)?;
         types.find(package, config)?;
         let object = open(&package.object, config, log)?;
+        check_names(&object)?;
         let mut btf = Btf::parse(object.btf().ok_or_else(no_btf)?).map_err(|e| e.at("object"))?;
         let formats = package.meta.formats.iter();
         let mut told = formats.map(|told| [&*told.structure, &*told.member, &*told.format]);
@@ -381,6 +382,18 @@ fn open_again(elf: &[u8], config: &OpenConfig, log: &Arc<Log>, maps: &mut [Arc<M
         Ok(())
     })?;
     Ok(object)
+}
+
+/// Whatever has a name is found by it: of two programs or maps with one name only the first would be.
+fn check_names(object: &Object) -> Result<()> {
+    let twice =
+        |kind| Error::new(Status::Package, format_args!("the object has several {kind} of this name"));
+    let mut programs: Vec<_> = object.progs().map(ProgRef::name).collect();
+    if let Some(name) = repeated(&mut programs) {
+        return Err(twice("programs").about(Subject::program(name.to_string_lossy(), "")));
+    }
+    let mut maps: Vec<_> = object.maps().map(MapRef::name).collect();
+    repeated(&mut maps).map_or(Ok(()), |name| Err(twice("maps").about_map(&name.to_string_lossy())))
 }
 
 /// libbpf writes both halves of an instruction that loads an address, and trusts that there are two.

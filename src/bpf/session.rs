@@ -2,7 +2,7 @@
 
 use std::ffi::CStr;
 use std::fs::File;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, RawFd};
 use std::sync::Arc;
 
 use serde_json::Value;
@@ -14,7 +14,7 @@ use super::object::{OpenConfig, Opened, Phase, Var};
 use super::source::{Shape, Sources};
 use super::sys::attach::Link;
 use super::sys::map::MapFd;
-use super::sys::object::{ProgFacts, ProgRef, possible_cpus, prog_facts};
+use super::sys::object::{INSTRUCTION, ProgFacts, ProgRef, possible_cpus, prog_facts};
 use super::variant::Variants;
 use crate::error::{Error, Result, Status, Subject};
 use crate::log::{Level, Log};
@@ -85,6 +85,15 @@ pub struct ProgInfo {
     pub run_count: u64,
     /// See `run_count`.
     pub run_ns: u64,
+}
+
+/// The code of a program.
+pub struct ProgCode {
+    /// BPF_* of what it attaches to (`enum bpf_attach_type`), as its section says; 0 where the type of the program says all.
+    pub attach_type: u32,
+    /// Its instructions (`struct bpf_insn`): as compiled; once it is loaded, and after a load that failed, as the kernel got
+    /// them, with the functions that it calls.
+    pub instructions: Vec<[u8; INSTRUCTION]>,
 }
 
 impl Session {
@@ -400,6 +409,22 @@ impl Session {
             run_count: facts.run_count,
             run_ns: facts.run_ns,
         }
+    }
+
+    /// The instructions of program `index`.
+    pub fn prog_code(&self, index: usize) -> ProgCode {
+        let prog = self.opened.object.prog(index);
+        ProgCode { attach_type: prog.expected_attach_type(), instructions: prog.instructions().to_vec() }
+    }
+
+    /// Where map `index` is pinned when it is made.
+    pub fn pin_path(&self, index: usize) -> Option<&CStr> {
+        self.opened.object.map(index).pin_path()
+    }
+
+    /// The number by which instructions name map `index` once it is loaded.
+    pub fn map_number(&self, index: usize) -> Option<RawFd> {
+        self.opened.object.map(index).fd()
     }
 
     /// Descriptors of the loaded programs, for counting runs while the session is busy.

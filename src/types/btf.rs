@@ -255,7 +255,8 @@ impl Btf {
         self.entries().find(|(_, entry)| named(entry)).map(|(id, _)| id)
     }
 
-    pub(super) fn string(&self, offset: u32) -> Option<&str> {
+    /// A string by its place among the strings; `None` if it is empty or no text.
+    pub fn string(&self, offset: u32) -> Option<&str> {
         let bytes = string_at(&self.strings, offset)?;
         if bytes.is_empty() { None } else { std::str::from_utf8(bytes).ok() }
     }

@@ -4,6 +4,8 @@ use super::btf::word_at;
 
 /// An instruction that depends on how the kernel at hand defines a type.
 pub struct Relocation {
+    /// The name of its section, by its place in the strings of the BTF.
+    pub section: u32,
     /// Its place in its section, in bytes.
     pub at: u32,
     /// The type.
@@ -68,16 +70,16 @@ pub fn relocations(ext: &[u8]) -> Option<Vec<Relocation>> {
     }
     let mut at = 4;
     while at < section.len() {
-        let count = word_at(section, at + 4)? as usize;
+        let (name, count) = (word_at(section, at)?, word_at(section, at + 4)? as usize);
         at += 8;
         let records = section.get(at..at.checked_add(count.checked_mul(record_size)?)?)?;
-        found.extend(records.chunks_exact(record_size).filter_map(relocation));
+        found.extend(records.chunks_exact(record_size).filter_map(|record| relocation(name, record)));
         at += records.len();
     }
     Some(found)
 }
 
-fn relocation(record: &[u8]) -> Option<Relocation> {
+fn relocation(section: u32, record: &[u8]) -> Option<Relocation> {
     let word = |index: usize| word_at(record, 4 * index);
-    Some(Relocation { at: word(0)?, type_id: word(1)?, access: word(2)?, kind: word(3)? })
+    Some(Relocation { section, at: word(0)?, type_id: word(1)?, access: word(2)?, kind: word(3)? })
 }

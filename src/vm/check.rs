@@ -51,17 +51,23 @@ pub enum Outcome {
     Refused(Error),
 }
 
+/// What looks at a program: the vm that has handed it to the kernel, and the number of the program.
+pub type Judge<'a> = dyn FnMut(&Vm, usize) -> Result<()> + 'a;
+
 /// Has the kernel make the maps and verify the programs of a package, which `open` opens in a new vm each time, for a vm
 /// goes one way. To be left without pinned maps, have it set `Options::pin_path` and remove what is there afterwards.
+///
+/// `judge` is shown each program that the verifier has looked at: the vm that has handed it to the kernel, and its number.
 ///
 /// # Errors
 ///
 /// What `open` says, and why the maps cannot be made: there no program is at fault.
-pub fn check(open: &dyn Fn() -> Result<Vm>) -> Result<Checked> {
+pub fn check(open: &dyn Fn() -> Result<Vm>, judge: &mut Judge<'_>) -> Result<Checked> {
     let whole = open()?;
     let refused = whole.load().err();
-    if refused.is_some() {
-        load(open, "")?;
+    match refused {
+        Some(_) => load(open, "", judge)?,
+        None => judge_loaded(&whole, judge)?,
     }
     let text = |e: serde_json::Error| Error::new(Status::Internal, format_args!("the description: {e}"));
     let description: Value = serde_json::from_str(&whole.describe()?).map_err(text)?;
@@ -73,7 +79,7 @@ pub fn check(open: &dyn Fn() -> Result<Vm>) -> Result<Checked> {
         let outcome = match (refused.is_none() && autoload, &program["passed_over"]) {
             (true, Value::String(reason)) => Outcome::PassedOver(reason.clone()),
             (true, _) => Outcome::Taken,
-            (false, _) => load(open, &name).map_or_else(Outcome::Refused, |()| Outcome::Taken),
+            (false, _) => load(open, &name, judge).map_or_else(Outcome::Refused, |()| Outcome::Taken),
         };
         let is_taken = matches!(outcome, Outcome::Taken);
         let missing = if is_taken { missing_hook(&place(program, &description["meta"])) } else { None };
@@ -82,15 +88,33 @@ pub fn check(open: &dyn Fn() -> Result<Vm>) -> Result<Checked> {
     Ok(Checked { verdicts, refused })
 }
 
-/// Loads the maps and the program of that name, and lets go of them.
-fn load(open: &dyn Fn() -> Result<Vm>, name: &str) -> Result<()> {
+/// Shows the programs that are in the kernel.
+fn judge_loaded(vm: &Vm, judge: &mut Judge<'_>) -> Result<()> {
+    for index in 0..vm.prog_count()? {
+        if vm.prog_at(index)?.loaded {
+            judge(vm, index)?;
+        }
+    }
+    Ok(())
+}
+
+/// Loads the maps and the program of that name, and releases them.
+fn load(open: &dyn Fn() -> Result<Vm>, name: &str, judge: &mut Judge<'_>) -> Result<()> {
     let vm = open()?;
+    let mut wanted = None;
     for index in 0..vm.prog_count()? {
         let other = vm.prog_at(index)?.name;
         let other = other.to_string_lossy();
         vm.prog_set_autoload(&other, other == name)?;
+        wanted = wanted.or((other == name).then_some(index));
     }
-    vm.load()
+    let loaded = vm.load();
+    // What the verifier refuses it has seen; what fails before is not as the kernel would get it.
+    let is_seen = loaded.as_ref().map_or_else(|e| e.status == Status::Verifier, |()| true);
+    if let Some(index) = wanted.filter(|_| is_seen) {
+        judge(&vm, index)?;
+    }
+    loaded
 }
 
 /// Where a program attaches, written like a section: what the package says, else its section.

@@ -1,7 +1,9 @@
 //! Maps, variables, programs and sources by name.
 
-use std::ffi::CStr;
+use std::ffi::{CStr, OsStr};
 use std::os::fd::RawFd;
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -10,7 +12,7 @@ use super::read::{Batch, Reader};
 use super::{Vm, options};
 use crate::bpf::entries::Entries;
 use crate::bpf::map::{Map, map_error};
-use crate::bpf::session::{ProgInfo, read_iterator};
+use crate::bpf::session::{ProgCode, ProgInfo, read_iterator};
 use crate::bpf::source::{LostKnown, Shape, Sink, SourceKind};
 use crate::error::{Error, Result, Status};
 use crate::types::Type;
@@ -106,6 +108,25 @@ impl Vm {
     /// The map of that name.
     pub fn map_find(&self, name: &str) -> Result<MapInfo> {
         self.map(name).map(|map| map_info(&map))
+    }
+
+    /// Where map number `index` is pinned when it is loaded; `None` if nowhere. What is pinned there already is used in its
+    /// place.
+    pub fn map_pin_path_at(&self, index: usize) -> Result<Option<PathBuf>> {
+        let inner = self.inner()?;
+        let session = inner.session()?;
+        let count = session.maps().len();
+        let path = (index < count).then(|| session.pin_path(index));
+        let path = path.ok_or_else(|| out_of_range("map", index, count))?;
+        Ok(path.map(|path| OsStr::from_bytes(path.to_bytes()).into()))
+    }
+
+    /// The number by which a loaded program's instructions name map number `index`; `None` before load.
+    pub fn map_number_at(&self, index: usize) -> Result<Option<RawFd>> {
+        let inner = self.inner()?;
+        let session = inner.session()?;
+        let count = session.maps().len();
+        if index < count { Ok(session.map_number(index)) } else { Err(out_of_range("map", index, count)) }
     }
 
     fn map(&self, name: &str) -> Result<Arc<Map>> {
@@ -257,6 +278,14 @@ impl Vm {
         let inner = self.inner()?;
         let session = inner.session()?;
         Ok(session.prog_info(session.prog_index(name)?))
+    }
+
+    /// The instructions of program number `index`, for hosts that judge them.
+    pub fn prog_code_at(&self, index: usize) -> Result<ProgCode> {
+        let inner = self.inner()?;
+        let session = inner.session()?;
+        let count = session.prog_count();
+        if index < count { Ok(session.prog_code(index)) } else { Err(out_of_range("program", index, count)) }
     }
 
     /// Whether load loads a program; before load.

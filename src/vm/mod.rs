@@ -32,7 +32,7 @@ pub use options::Options;
 pub use read::{Batch, Record};
 pub use stats::Stats;
 
-pub use crate::bpf::session::ProgInfo;
+pub use crate::bpf::session::{ProgCode, ProgInfo};
 pub use crate::bpf::source::{LostKnown, SourceKind};
 pub use crate::bpf::version as libbpf_version;
 pub use crate::wasm::{Config as WasmOptions, version as wamr_version};

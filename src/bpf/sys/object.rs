@@ -1,6 +1,6 @@
 //! A BPF object with its maps and programs.
 
-use std::ffi::{CStr, c_char, c_void};
+use std::ffi::{CStr, c_char, c_int, c_void};
 use std::marker::PhantomData;
 use std::os::fd::{AsRawFd, RawFd};
 use std::ptr::NonNull;
@@ -11,6 +11,9 @@ use super::{check, non_null};
 use crate::error::Subject;
 use crate::os;
 use crate::types::Hook;
+
+/// Bytes of an instruction.
+pub const INSTRUCTION: usize = size_of::<b::bpf_insn>();
 
 /// An opened, later loaded object. Closing it (drop) unloads whatever nothing else holds.
 pub struct Object {
@@ -181,6 +184,15 @@ impl<'a> MapRef<'a> {
         check(unsafe { b::bpf_map__set_max_entries(self.ptr(), count) }).map(drop)
     }
 
+    /// Where it is pinned when it is made, if it is: the map that is pinned there already is used in its place.
+    pub fn pin_path(self) -> Option<&'a CStr> {
+        // SAFETY: null, or a path that lives as long as the object, for nobody changes it.
+        unsafe {
+            let path = b::bpf_map__pin_path(self.ptr());
+            (!path.is_null()).then(|| CStr::from_ptr(path))
+        }
+    }
+
     /// Lets an arena lie where there is room; before load only.
     pub fn clear_address(self) -> os::Result<()> {
         // SAFETY: a setter that refuses once the map is made.
@@ -278,6 +290,26 @@ impl<'a> ProgRef<'a> {
         unsafe { b::bpf_program__autoload(self.ptr()) }
     }
 
+    /// BPF_* of what it attaches to, as its section says; 0 where the type of the program says all.
+    pub fn expected_attach_type(self) -> u32 {
+        // SAFETY: a getter.
+        unsafe { b::bpf_program__expected_attach_type(self.ptr()) }
+    }
+
+    /// Its instructions, as compiled; once it is loaded, and after a load that failed, as the kernel got them, with the
+    /// functions that it calls.
+    pub fn instructions(self) -> &'a [[u8; INSTRUCTION]] {
+        // SAFETY: libbpf hands out its own array with its length. It stays as it is until the object is loaded, for which
+        // nobody may hold a reference to the object.
+        unsafe {
+            let insns = b::bpf_program__insns(self.ptr());
+            if insns.is_null() {
+                return &[];
+            }
+            std::slice::from_raw_parts(insns.cast(), b::bpf_program__insn_cnt(self.ptr()) as usize)
+        }
+    }
+
     /// Whether attaching the object attaches it.
     pub fn autoattach(self) -> bool {
         // SAFETY: a getter.
@@ -299,16 +331,25 @@ impl<'a> ProgRef<'a> {
     /// Whether it calls the BPF helper with this number; before load the instructions are as compiled.
     pub fn calls_helper(self, helper: i32) -> bool {
         const CALL: u8 = 0x85; // BPF_JMP | BPF_CALL, with source register 0 for a helper
-        // SAFETY: libbpf hands out its own array with its length; it lives until load frees it.
-        let insns = unsafe {
-            let insns = b::bpf_program__insns(self.ptr());
-            if insns.is_null() {
-                return false;
-            }
-            std::slice::from_raw_parts(insns, b::bpf_program__insn_cnt(self.ptr()) as usize)
+        let calls = |insn: &[u8; INSTRUCTION]| {
+            insn[0] == CALL && insn[1] >> 4 == 0 && insn[4..] == helper.to_ne_bytes()
         };
-        insns.iter().any(|insn| insn.code == CALL && insn.src_reg() == 0 && insn.imm == helper)
+        self.instructions().iter().any(calls)
     }
+}
+
+/// A name that stands in `names` more than once.
+pub fn repeated<'a>(names: &mut [&'a CStr]) -> Option<&'a CStr> {
+    unsafe extern "C" fn order(one: *const c_void, other: *const c_void) -> c_int {
+        // SAFETY: qsort passes pointers to elements.
+        let (one, other) = unsafe { (*one.cast::<&CStr>(), *other.cast::<&CStr>()) };
+        // SAFETY: both are C strings.
+        unsafe { libc::strcmp(one.as_ptr(), other.as_ptr()) }
+    }
+    let (data, size) = (names.as_mut_ptr().cast(), size_of::<&CStr>());
+    // SAFETY: `data` has that many elements of that size, and an order of the elements is an order of their bytes.
+    unsafe { libc::qsort(data, names.len(), size, Some(order)) };
+    names.windows(2).find(|pair| pair[0] == pair[1]).map(|pair| pair[0])
 }
 
 /// Facts of a loaded program.
