@@ -1,19 +1,24 @@
 //! `ecli check`: has this kernel verify the programs of a package, one by one, and attaches nothing.
 
-use std::path::PathBuf;
+use std::cell::OnceCell;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use eunomia::types::Btf;
 use eunomia::vm::{self, Outcome, Verdict};
 use eunomia::{Options, Vm};
+use eunomia_effects::{Code, Findings, Loaded, Program};
 use serde_json::json;
 
 use crate::archive::Unpacked;
-use crate::error::{Code, Failure, Result};
+use crate::error::{self, Failure, Result};
+use crate::inspect::PinnedMaps;
 use crate::options::Check;
 use crate::source::{self, Kind, Request};
 use crate::{Ended, capabilities, output};
 
-/// Says of each program whether this kernel takes it; `Code::Kernel` if the package cannot be loaded.
+/// Says of each program whether this kernel takes it; `error::Code::Kernel` if the package cannot be loaded.
 pub fn run(options: &Check) -> Ended {
     let request = Request { prog: &options.prog, kind: options.prog_type, origin: &options.origin };
     let program = source::open(&request)?;
@@ -31,16 +36,52 @@ pub fn run(options: &Check) -> Ended {
         Kind::Wasm => {
             let text =
                 format!("{}: a WASM module decides itself what it loads; see ecli inspect", program.name);
-            return Err(Failure::new(Code::Usage, text));
+            return Err(Failure::new(error::Code::Usage, text));
         }
     }
-    let checked = vm::check(&|| package.open()).map_err(|e| capabilities::explain(e).at(&program.name))?;
-    let line = |verdict| if options.json { as_json(verdict) } else { verdict.to_string() };
+    let mut effects = Effects::default();
+    let judged = vm::check(&|| package.open(), &mut |vm, index| effects.add(vm, index));
+    let checked = judged.map_err(|e| capabilities::explain(e).at(&program.name))?;
+    let line = |verdict: &Verdict| {
+        let effects = effects.by_program.get(&verdict.name);
+        if options.json { as_json(verdict, effects) } else { as_text(verdict, effects) }
+    };
     output::print(checked.verdicts.iter().map(line).collect::<String>())?;
     match checked.refused {
         None => Ok(ExitCode::SUCCESS),
         Some(e) if checked.is_program_fine() => Err(capabilities::explain(e).at(&program.name)),
-        Some(_) => Ok(Code::Kernel.into()),
+        Some(_) => Ok(error::Code::Kernel.into()),
+    }
+}
+
+/// What the programs could do, by the instructions that the kernel got.
+#[derive(Default)]
+struct Effects {
+    by_program: BTreeMap<String, Findings>,
+    /// Of the kernel; read when a program calls one of its functions.
+    types: OnceCell<Option<Btf>>,
+}
+
+impl Effects {
+    fn add(&mut self, vm: &Vm, index: usize) -> Result<(), eunomia::Error> {
+        let (info, own) = (vm.prog_at(index)?, vm.prog_code_at(index)?);
+        let (pins, mut maps) = (PinnedMaps::new(vm)?, BTreeMap::new());
+        for map in 0..vm.map_count()? {
+            if let Some(number) = vm.map_number_at(map)? {
+                maps.insert(number, vm.map_at(map)?.name.to_string_lossy().into_owned());
+            }
+        }
+        let types = || Btf::parse(&std::fs::read("/sys/kernel/btf/vmlinux").ok()?).ok();
+        let kfunc = |id| Some(self.types.get_or_init(types).as_ref()?.name(id)?.to_owned());
+        let loaded = Loaded { map: &|number| maps.get(&number).cloned(), kfunc: &kfunc };
+        let code = Code::of_loaded(&own.instructions, &loaded);
+        let program = Program { kind: info.kind, attach_type: own.attach_type };
+        // Not where it is for now.
+        let pinned =
+            |map: &str| Some(format!("/sys/fs/bpf/{}", Path::new(&pins.path(map)?).file_name()?.to_str()?));
+        let found = Findings::of(&code, &program, &pinned);
+        self.by_program.insert(info.name.to_string_lossy().into_owned(), found);
+        Ok(())
     }
 }
 
@@ -84,7 +125,14 @@ impl Drop for Pins {
     }
 }
 
-fn as_json(verdict: &Verdict) -> String {
+fn as_text(verdict: &Verdict, effects: Option<&Findings>) -> String {
+    let effects = effects.map(|it| it.effects.iter().map(String::as_str).collect::<Vec<_>>().join(", "));
+    let effects =
+        effects.filter(|effects| !effects.is_empty()).map(|effects| format!("    could: {effects}\n"));
+    format!("{verdict}{}", effects.unwrap_or_default())
+}
+
+fn as_json(verdict: &Verdict, effects: Option<&Findings>) -> String {
     let (mut passed_over, mut error) = (None, None);
     match &verdict.outcome {
         Outcome::Taken => {}
@@ -93,7 +141,7 @@ fn as_json(verdict: &Verdict) -> String {
     }
     let value = json!({
         "program": verdict.name, "autoload": verdict.autoload, "ok": error.is_none(), "passed_over": passed_over,
-        "missing": verdict.missing, "error": error.map(|e| &e.message), "log": error.map(|e| &e.detail),
+        "missing": verdict.missing, "effects": effects.map(|it| &it.effects), "error": error.map(|e| &e.message), "log": error.map(|e| &e.detail),
     });
     format!("{value}\n")
 }

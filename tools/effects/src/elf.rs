@@ -1,0 +1,129 @@
+//! The tables of an ELF object, as libbpf's libelf has them: 64 bits, this machine's byte order.
+
+/// A section.
+pub struct Section<'a> {
+    pub name: &'a [u8],
+    pub kind: u32,
+    pub flags: u64,
+    pub data: &'a [u8],
+    /// The section that relocations are for.
+    pub info: u32,
+    /// The strings of a table of symbols.
+    link: u32,
+}
+
+/// A symbol.
+#[derive(Clone, Copy)]
+pub struct Symbol<'a> {
+    pub name: &'a [u8],
+    pub kind: u8,
+    pub binding: u8,
+    pub section: u16,
+    pub value: u64,
+    pub size: u64,
+}
+
+/// A relocation without an addend, the only kind that libbpf reads.
+pub struct Relocation {
+    /// The place in the section that it is for, in bytes.
+    pub at: u64,
+    /// The number of its symbol.
+    pub symbol: u32,
+}
+
+pub const PROGBITS: u32 = 1;
+pub const SYMTAB: u32 = 2;
+pub const REL: u32 = 9;
+pub const EXECUTABLE: u64 = 4;
+
+pub const NO_TYPE: u8 = 0;
+pub const FUNCTION: u8 = 2;
+pub const LOCAL: u8 = 0;
+
+/// Of a symbol or section. Many could share one that is as long as the file.
+const LONGEST_NAME: usize = 4096;
+const NO_BITS: u32 = 8;
+const SECTION: usize = 64;
+const SYMBOL: usize = 24;
+const RELOCATION: usize = 16;
+
+/// The sections; `None` if the file is malformed.
+pub fn sections(elf: &[u8]) -> Option<Vec<Section<'_>>> {
+    let start = usize::try_from(u64_at(elf, 40)?).ok()?;
+    let (size, count, names) = (u16_at(elf, 58)?, u16_at(elf, 60)?, u16_at(elf, 62)?);
+    let headers = elf.get(start..)?.get(..usize::from(count) * SECTION)?;
+    if usize::from(size) != SECTION {
+        return None;
+    }
+    let strings = content(elf, headers.chunks_exact(SECTION).nth(names.into())?)?;
+    let section = |header| {
+        let (kind, name) = (u32_at(header, 4)?, u32_at(header, 0)?);
+        let data = if kind == NO_BITS { Some(&[][..]) } else { content(elf, header) };
+        let (flags, link, info) = (u64_at(header, 8)?, u32_at(header, 40)?, u32_at(header, 44)?);
+        Some(Section { name: string(strings, name)?, kind, flags, data: data?, info, link })
+    };
+    headers.chunks_exact(SECTION).map(section).collect()
+}
+
+/// The symbols; `None` if there is not just one table of them, or it is malformed.
+pub fn symbols<'a>(sections: &[Section<'a>]) -> Option<Vec<Symbol<'a>>> {
+    let mut tables = sections.iter().filter(|section| section.kind == SYMTAB);
+    let table = tables.next().filter(|_| tables.next().is_none())?;
+    let strings = sections.get(table.link as usize)?.data;
+    let symbol = |symbol: &'a [u8]| {
+        let name = string(strings, u32_at(symbol, 0)?)?;
+        let (kind, binding) = (symbol[4] & 15, symbol[4] >> 4);
+        let (section, value, size) = (u16_at(symbol, 6)?, u64_at(symbol, 8)?, u64_at(symbol, 16)?);
+        Some(Symbol { name, kind, binding, section, value, size })
+    };
+    table.data.chunks_exact(SYMBOL).map(symbol).collect()
+}
+
+/// Bytes of the object at the beginning of `data`: its table of sections and what lies in them.
+pub fn len(data: &[u8]) -> Option<usize> {
+    let (table, count) = (usize::try_from(u64_at(data, 40)?).ok()?, usize::from(u16_at(data, 60)?));
+    let headers = data.get(table..)?.get(..count * SECTION)?;
+    let mut end = table + headers.len();
+    for header in headers.chunks_exact(SECTION).filter(|header| u32_at(header, 4) != Some(NO_BITS)) {
+        let (offset, len) =
+            (usize::try_from(u64_at(header, 24)?).ok()?, usize::try_from(u64_at(header, 32)?).ok()?);
+        end = end.max(offset.checked_add(len)?);
+    }
+    (end <= data.len()).then_some(end)
+}
+
+/// The relocations of a section that has some.
+pub fn relocations(section: &Section<'_>) -> Vec<Relocation> {
+    let relocation = |relocation| {
+        Some(Relocation { at: u64_at(relocation, 0)?, symbol: (u64_at(relocation, 8)? >> 32) as u32 })
+    };
+    section.data.chunks_exact(RELOCATION).filter_map(relocation).collect()
+}
+
+fn content<'a>(elf: &'a [u8], header: &[u8]) -> Option<&'a [u8]> {
+    let (offset, len) =
+        (usize::try_from(u64_at(header, 24)?).ok()?, usize::try_from(u64_at(header, 32)?).ok()?);
+    if u32_at(header, 4)? == NO_BITS { Some(&[]) } else { elf.get(offset..offset.checked_add(len)?) }
+}
+
+fn string(strings: &[u8], at: u32) -> Option<&[u8]> {
+    let rest = strings.get(at as usize..)?;
+    let rest = &rest[..rest.len().min(LONGEST_NAME + 1)];
+    Some(&rest[..rest.iter().position(|byte| *byte == 0)?])
+}
+
+fn bytes_at<const N: usize>(data: &[u8], at: usize) -> Option<[u8; N]> {
+    data.get(at..at + N)?.try_into().ok()
+}
+
+fn u16_at(data: &[u8], at: usize) -> Option<u16> {
+    bytes_at(data, at).map(u16::from_ne_bytes)
+}
+
+fn u32_at(data: &[u8], at: usize) -> Option<u32> {
+    bytes_at(data, at).map(u32::from_ne_bytes)
+}
+
+fn u64_at(data: &[u8], at: usize) -> Option<u64> {
+    bytes_at(data, at).map(u64::from_ne_bytes)
+}

@@ -1,0 +1,389 @@
+//! The functions of an object, linked as libbpf links them, without the kernel.
+//!
+//! libbpf (libbpf.c: `elf_collect`, `add_programs`, `collect_prog_relos`, `reloc_code`) goes by sections and offsets; so
+//! does this. It reads only relocations without an addend, and looks for the functions that are called in `.text` alone.
+//! Where an object is so made that the two could differ (functions that lie over each other, several relocations of one
+//! instruction), the program counts as one of which nothing can be said.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use eunomia::types::Btf;
+
+use crate::code::{Code, Reference};
+use crate::elf::{self, Section, Symbol};
+use crate::instruction::{
+    BYTES, CALL, FUNCTION, Instruction, LOAD_64, MAP, MAP_BY_INDEX, MAP_VALUE, MAP_VALUE_BY_INDEX,
+    PSEUDO_CALL, PSEUDO_KFUNC,
+};
+
+const OVER_EACH_OTHER: &str = "functions lie over each other";
+const MALFORMED: &str = "the object is malformed";
+/// Instructions of a program with what it calls; the verifier looks at a million at most.
+const MAX_INSTRUCTIONS: usize = 1 << 18;
+/// Instructions that are linked for an object, for each one that it has and at least: programs share functions.
+const MAX_GROWTH: usize = 64;
+const LEAST_WORK: usize = 1 << 22;
+
+/// A function of an object.
+struct Function<'a> {
+    name: String,
+    section: usize,
+    /// In instructions.
+    start: usize,
+    code: &'a [u8],
+    is_overlaid: bool,
+}
+
+impl Function<'_> {
+    fn len(&self) -> usize {
+        self.code.len() / BYTES
+    }
+}
+
+/// What a relocation makes of an instruction.
+#[derive(Clone)]
+enum Target {
+    /// A function in `.text`: the place of its symbol there, in bytes.
+    Text(u64),
+    /// A map, or a variable in a data section.
+    Data(Reference),
+    /// A function or variable of the kernel.
+    Extern(String),
+    /// Several relocations, or one that libbpf refuses.
+    Unclear,
+}
+
+/// An object's functions and what their instructions refer to.
+pub struct Object<'a> {
+    /// By section and place.
+    functions: Vec<Function<'a>>,
+    by_name: BTreeMap<String, Vec<usize>>,
+    /// By section and place in instructions.
+    targets: BTreeMap<(usize, usize), Target>,
+    relocated: BTreeSet<(usize, usize)>,
+    text: Option<usize>,
+    /// Instructions that may still be linked.
+    left: usize,
+}
+
+impl<'a> Object<'a> {
+    /// Reads an object. What is malformed is found when its programs are asked for.
+    pub fn new(elf: &'a [u8]) -> Object<'a> {
+        Object::read(elf).unwrap_or_else(|| Object {
+            functions: Vec::new(),
+            by_name: BTreeMap::new(),
+            targets: BTreeMap::new(),
+            relocated: BTreeSet::new(),
+            text: None,
+            left: 0,
+        })
+    }
+
+    fn read(elf: &'a [u8]) -> Option<Object<'a>> {
+        let sections = elf::sections(elf)?;
+        let symbols = elf::symbols(&sections)?;
+        let is_code =
+            |section: &Section<'_>| section.kind == elf::PROGBITS && section.flags & elf::EXECUTABLE != 0;
+        let text = sections.iter().rposition(|it| it.name == b".text" && is_code(it) && !it.data.is_empty());
+        let functions = functions(&sections, &symbols, is_code)?;
+        let mut by_name: BTreeMap<String, Vec<usize>> = BTreeMap::new();
+        for (index, function) in functions.iter().enumerate().filter(|(_, it)| Some(it.section) != text) {
+            by_name.entry(function.name.clone()).or_default().push(index);
+        }
+        // A function that is alone is a program wherever it lies.
+        if let [only] = &functions[..] {
+            by_name.insert(only.name.clone(), vec![0]);
+        }
+        let types = sections.iter().find(|it| it.name == b".BTF").and_then(|it| Btf::parse(it.data).ok())?;
+        let targets = targets(&sections, &symbols, &types, text);
+        let relocated = relocated(&sections, &types)?;
+        let count: usize = functions.iter().map(Function::len).sum();
+        let left = count.saturating_mul(MAX_GROWTH).max(LEAST_WORK);
+        Some(Object { functions, by_name, targets, relocated, text, left })
+    }
+
+    /// The program of that name with the functions that it calls. `own` is its code as libbpf has it before the object is
+    /// loaded: if it is not the one that was found here, nothing can be said.
+    pub fn code(&mut self, name: &str, own: &[[u8; BYTES]]) -> Code {
+        let main = match self.by_name.get(name).map(Vec::as_slice) {
+            Some(&[main]) => main,
+            Some(_) => return Code::unknown("several programs have its name"),
+            None => return Code::unknown("its instructions are not found in the object"),
+        };
+        if self.functions[main].code != own.as_flattened() {
+            return Code::unknown("its instructions are not found in the object");
+        }
+        self.link(main).unwrap_or_else(Code::unknown)
+    }
+
+    /// Appends to a program what it calls, as libbpf does.
+    fn link(&mut self, main: usize) -> Result<Code, String> {
+        let mut code = Code::default();
+        let mut places = BTreeMap::new();
+        self.link_from(main, &mut places, &mut code)?;
+        // A program that throws has a function called that no instruction names (`exception_callback` in its BTF). Any in
+        // `.text` may be it.
+        if code.references.values().any(|it| matches!(it, Reference::Kernel(name) if name == "bpf_throw")) {
+            for index in 0..self.functions.len() {
+                if Some(self.functions[index].section) == self.text && !places.contains_key(&index) {
+                    code.starts.insert(code.instructions.len());
+                    self.link_from(index, &mut places, &mut code)?;
+                }
+            }
+        }
+        code.find_functions();
+        Ok(code)
+    }
+
+    /// Appends a function and what it calls, if it is not there yet.
+    fn link_from(
+        &mut self,
+        root: usize,
+        places: &mut BTreeMap<usize, usize>,
+        code: &mut Code,
+    ) -> Result<(), String> {
+        places.insert(root, code.instructions.len());
+        self.append(root, code)?;
+        let mut waiting = vec![root];
+        while let Some(index) = waiting.pop() {
+            let start = places[&index];
+            for within in 0..self.functions[index].len() {
+                let place = start + within;
+                let Some(callee) = self.callee(index, within, code.instructions[place])? else { continue };
+                let next = code.instructions.len();
+                let target = *places.entry(callee).or_insert(next);
+                if target == next {
+                    self.append(callee, code)?;
+                    waiting.push(callee);
+                }
+                let ahead = target as i64 - place as i64 - 1;
+                code.instructions[place].imm = i32::try_from(ahead).map_err(|_| MALFORMED)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Appends the instructions of a function and what they refer to.
+    fn append(&mut self, index: usize, code: &mut Code) -> Result<(), String> {
+        let function = &self.functions[index];
+        let (start, len) = (code.instructions.len(), function.len());
+        if function.is_overlaid {
+            return Err(OVER_EACH_OTHER.into());
+        }
+        if start + len > MAX_INSTRUCTIONS {
+            return Err(format!("it has more than {MAX_INSTRUCTIONS} instructions"));
+        }
+        self.left = self.left.checked_sub(len).ok_or("the programs of the object are too large together")?;
+        let read = function.code.chunks_exact(BYTES).map(|bytes| bytes.try_into().map(Instruction::new));
+        code.instructions.extend(read.filter_map(Result::ok));
+        let range = (function.section, function.start)..(function.section, function.start + len);
+        code.relocated.extend(self.relocated.range(range.clone()).map(|(_, at)| at - function.start + start));
+        for ((_, at), target) in self.targets.range(range) {
+            let place = at - function.start + start;
+            relocate(place, target, code)?;
+        }
+        for place in start..start + len {
+            let instruction = code.instructions[place];
+            let is_number = matches!(instruction.src, MAP | MAP_VALUE | MAP_BY_INDEX | MAP_VALUE_BY_INDEX)
+                && instruction.code == LOAD_64;
+            if is_number || (instruction.code == CALL && instruction.src == PSEUDO_KFUNC) {
+                let reference = match instruction.code {
+                    CALL => Reference::Kernel(format!("#{}", instruction.imm)),
+                    _ => Reference::Number,
+                };
+                code.references.entry(place).or_insert(reference);
+            }
+        }
+        Ok(())
+    }
+
+    /// The function that an instruction calls or takes the address of, by libbpf's rules.
+    fn callee(&self, index: usize, within: usize, instruction: Instruction) -> Result<Option<usize>, String> {
+        let function = &self.functions[index];
+        let is_call = instruction.code == CALL
+            && instruction.src == PSEUDO_CALL
+            && instruction.dst == 0
+            && instruction.off == 0;
+        let is_address = instruction.code == LOAD_64 && instruction.src == FUNCTION;
+        if !is_call && !is_address {
+            return Ok(None);
+        }
+        let imm = i64::from(instruction.imm);
+        let place = match self.targets.get(&(function.section, function.start + within)) {
+            Some(Target::Extern(_)) if is_call => return Ok(None),
+            Some(Target::Text(at)) if is_call => (*at / BYTES as u64) as i64 + imm + 1,
+            Some(Target::Text(at)) => (*at as i64).saturating_add(imm) / BYTES as i64,
+            None if is_call => (function.start + within) as i64 + imm + 1,
+            _ => return Err(MALFORMED.into()),
+        };
+        let text = self.text.ok_or(MALFORMED)?;
+        let place = usize::try_from(place).map_err(|_| MALFORMED)?;
+        let behind = self.functions.partition_point(|it| (it.section, it.start) <= (text, place));
+        let found = behind.checked_sub(1).filter(|&found| {
+            let function = &self.functions[found];
+            function.section == text && place < function.start + function.len()
+        });
+        found.map(Some).ok_or_else(|| MALFORMED.into())
+    }
+}
+
+/// What a relocation makes of the instruction at `place`.
+fn relocate(place: usize, target: &Target, code: &mut Code) -> Result<(), String> {
+    let instruction = &mut code.instructions[place];
+    match target {
+        Target::Unclear => return Err("its relocations are malformed".into()),
+        Target::Text(_) => {}
+        Target::Extern(name) if instruction.code == CALL => {
+            code.references.insert(place, Reference::Kernel(name.clone()));
+            // What was there stays to be seen: it is named as well.
+            if instruction.src != crate::instruction::HELPER {
+                instruction.src = PSEUDO_KFUNC;
+            }
+        }
+        // A constant of the kernel's configuration, or the address of one of its variables.
+        Target::Extern(_) => instruction.src = crate::instruction::BTF_ID,
+        Target::Data(reference) => {
+            let is_value = matches!(reference, Reference::Map(maps) if maps.is_empty());
+            instruction.src = if is_value { MAP_VALUE } else { MAP };
+            code.references.insert(place, reference.clone());
+        }
+    }
+    Ok(())
+}
+
+/// All functions, by section and place.
+fn functions<'a>(
+    sections: &[Section<'a>],
+    symbols: &[Symbol<'a>],
+    is_code: impl Fn(&Section<'_>) -> bool,
+) -> Option<Vec<Function<'a>>> {
+    let mut functions = Vec::new();
+    for symbol in symbols.iter().filter(|symbol| symbol.kind == elf::FUNCTION && symbol.size > 0) {
+        let Some(section) = sections.get(usize::from(symbol.section)).filter(|it| is_code(it)) else {
+            continue;
+        };
+        let (start, size) = (usize::try_from(symbol.value).ok()?, usize::try_from(symbol.size).ok()?);
+        let code = section.data.get(start..start.checked_add(size)?)?;
+        if start % BYTES != 0 || size % BYTES != 0 {
+            return None;
+        }
+        let name = String::from_utf8_lossy(symbol.name).into_owned();
+        let (section, start) = (symbol.section.into(), start / BYTES);
+        functions.push(Function { name, section, start, code, is_overlaid: false });
+    }
+    functions.sort_by_key(|it| (it.section, it.start));
+    mark_overlaid(&mut functions);
+    Some(functions)
+}
+
+/// Marks functions that have instructions in common.
+fn mark_overlaid(functions: &mut [Function<'_>]) {
+    // The one so far that reaches furthest.
+    let mut furthest = 0;
+    for index in 1..functions.len() {
+        let end = |it: &Function<'_>| (it.section, it.start + it.len());
+        let (own, reached) = (end(&functions[index]), end(&functions[furthest]));
+        if own.0 == reached.0 && functions[index].start < reached.1 {
+            functions[furthest].is_overlaid = true;
+            functions[index].is_overlaid = true;
+        }
+        if own > reached {
+            furthest = index;
+        }
+    }
+}
+
+/// The instructions that relocations change, by section and place.
+fn targets(
+    sections: &[Section<'_>],
+    symbols: &[Symbol<'_>],
+    types: &Btf,
+    text: Option<usize>,
+) -> BTreeMap<(usize, usize), Target> {
+    let maps_at = sections.iter().rposition(|section| section.name == b".maps");
+    let maps = maps_at.map(|at| (at, maps(at, symbols, types)));
+    let mut targets = BTreeMap::new();
+    for section in sections.iter().filter(|section| section.kind == elf::REL) {
+        let of = section.info as usize;
+        if sections.get(of).is_none_or(|it| it.flags & elf::EXECUTABLE == 0) {
+            continue;
+        }
+        for relocation in elf::relocations(section) {
+            let symbol = symbols.get(relocation.symbol as usize);
+            let target =
+                symbol.map_or(Target::Unclear, |symbol| target(symbol, sections, text, maps.as_ref()));
+            let place = (of, relocation.at as usize / BYTES);
+            targets.entry(place).and_modify(|known| *known = Target::Unclear).or_insert(target);
+        }
+    }
+    targets
+}
+
+/// The names of the maps at each place of their section.
+type Maps = BTreeMap<u64, BTreeSet<String>>;
+
+fn target(
+    symbol: &Symbol<'_>,
+    sections: &[Section<'_>],
+    text: Option<usize>,
+    maps: Option<&(usize, Maps)>,
+) -> Target {
+    let section = usize::from(symbol.section);
+    if section == 0 {
+        let is_extern = symbol.binding != elf::LOCAL && symbol.kind == elf::NO_TYPE;
+        let name = essential(&String::from_utf8_lossy(symbol.name)).to_owned();
+        return if is_extern { Target::Extern(name) } else { Target::Unclear };
+    }
+    match (sections.get(section), maps) {
+        _ if Some(section) == text => Target::Text(symbol.value),
+        (Some(_), Some((at, maps))) if *at == section => {
+            let names = maps.get(&symbol.value).cloned();
+            names.map_or(Target::Unclear, |names| Target::Data(Reference::Map(names)))
+        }
+        // A variable: its map has no name here, for it belongs to the object alone.
+        (Some(_), _) => Target::Data(Reference::Map(BTreeSet::new())),
+        (None, _) => Target::Unclear,
+    }
+}
+
+/// The maps of the section `at`: by its symbols, and by the BTF. libbpf goes by the BTF, whose places it takes from the
+/// symbols where there are none.
+fn maps(at: usize, symbols: &[Symbol<'_>], types: &Btf) -> Maps {
+    let mut maps = Maps::new();
+    for symbol in symbols.iter().filter(|it| usize::from(it.section) == at && !it.name.is_empty()) {
+        let name = String::from_utf8_lossy(symbol.name).into_owned();
+        maps.entry(symbol.value).or_default().insert(name);
+    }
+    let ids = (1..types.len()).filter(|id| types.name(*id) == Some(".maps"));
+    for variable in ids.flat_map(|id| types.globals(id)) {
+        maps.entry(variable.offset.into()).or_default().insert(variable.name.to_owned());
+    }
+    maps
+}
+
+/// The instructions that CO-RE can change, by section and place.
+fn relocated(sections: &[Section<'_>], types: &Btf) -> Option<BTreeSet<(usize, usize)>> {
+    let mut all = BTreeSet::new();
+    let Some(ext) = sections.iter().find(|it| it.name == b".BTF.ext") else { return Some(all) };
+    // Of several with one name libbpf takes the first.
+    let mut by_name: BTreeMap<&[u8], usize> = BTreeMap::new();
+    for (index, section) in sections.iter().enumerate() {
+        by_name.entry(section.name).or_insert(index);
+    }
+    for relocation in eunomia::types::relocations(ext.data)? {
+        let name = types.string(relocation.section)?.as_bytes();
+        if let Some(section) = by_name.get(name) {
+            all.insert((*section, relocation.at as usize / BYTES));
+        }
+    }
+    Some(all)
+}
+
+/// A name without what libbpf leaves out of it: `bpf_throw___new` is `bpf_throw`.
+fn essential(name: &str) -> &str {
+    let bytes = name.as_bytes();
+    let separator =
+        |at: &usize| bytes[*at] != b'_' && &bytes[at + 1..at + 4] == b"___" && bytes[at + 4] != b'_';
+    let last = bytes.len().checked_sub(4).and_then(|end| (0..end).rev().find(separator));
+    last.and_then(|at| name.get(..=at)).unwrap_or(name)
+}
