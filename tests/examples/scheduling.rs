@@ -106,7 +106,7 @@ fn vm_slabrate_counts_by_the_name_that_the_function_has() {
         vm.open_file(&package("slabrate"), Kind::Json as u32)?;
         Ok(vm)
     };
-    let checked = eunomia::vm::check(&open).unwrap();
+    let checked = eunomia::vm::check(&open, &mut |_, _| Ok(())).unwrap();
     assert!(checked.refused.is_none() && checked.is_program_fine());
     for verdict in &checked.verdicts {
         assert_eq!(verdict.missing.is_some(), used[0]["name"] != verdict.name.as_str(), "{verdict}");
