@@ -63,6 +63,11 @@ impl Failure {
         Failure { text: format!("{what}: {}", self.text), ..self }
     }
 
+    /// The same with `hint` behind it.
+    pub fn at_end(self, hint: impl Display) -> Failure {
+        Failure { text: format!("{}{hint}", self.text), ..self }
+    }
+
     /// Writes it to stderr.
     pub fn report(&self) {
         let lines: Vec<&str> = self.detail.lines().collect();

@@ -39,6 +39,7 @@ fn main() -> ExitCode {
         Command::Inspect(options) => inspect::run(&options),
         Command::Check(options) => check::run(&options),
         Command::Doctor(options) => doctor::run(&options),
+        Command::Version => output::print(concat!("ecli ", env!("CARGO_PKG_VERSION"), "\n")),
         Command::Manual(options) => manual::write(&options.prefix),
         Command::Pull(pull) => registry::pull(&pull),
         Command::List(list) => registry::list(&list),

@@ -34,7 +34,7 @@ Ctrl-C ends the run, Ctrl-Z pauses it.";
 
 /// Run eBPF programs: packages and WASM modules, from anywhere
 #[derive(Parser)]
-#[command(name = "ecli", version, after_help = AFTER_HELP, arg_required_else_help = true, disable_help_subcommand = true)]
+#[command(name = "ecli", version, after_help = AFTER_HELP, arg_required_else_help = true)]
 pub struct CommandLine {
     #[command(subcommand)]
     pub command: Command,
@@ -98,6 +98,9 @@ pub enum Command {
 
     /// Check the signature of a program
     Verify(Verify),
+
+    /// Print the version
+    Version,
 
     /// Write manual pages and shell completions below PREFIX/share
     #[command(hide = true)]
@@ -314,13 +317,31 @@ fn explain(error: &clap::Error, args: &[OsString]) -> ! {
     error.exit()
 }
 
+/// The names of ecli's commands.
+fn commands() -> Vec<String> {
+    let mut command = CommandLine::command();
+    // `help` is one of them from here on.
+    command.build();
+    command.get_subcommands().map(|command| command.get_name().to_owned()).collect()
+}
+
+/// The command that a word is, or could be when a letter or two are wrong; swapped ones count as one. Such a word is not
+/// taken for a program, which would be fetched and run.
+pub fn like_a_command(word: &str) -> Option<String> {
+    let word = word.to_ascii_lowercase();
+    let faults = |command: &String| strsim::osa_distance(command, &word);
+    let nearest = commands().into_iter().min_by_key(faults)?;
+    let most = if nearest.len() <= 4 { 1 } else { 2 };
+    (faults(&nearest) <= most).then_some(nearest)
+}
+
 /// The command line with `run` in front where a program stands in place of a command: `ecli PROG`, `ecli -j PROG`.
 fn with_command(mut args: Vec<OsString>) -> Vec<OsString> {
     if args.len() < 2 {
         return args;
     }
-    let command = CommandLine::command();
-    let is_command = |name: &str| command.get_subcommands().any(|command| command.get_name() == name);
+    let commands = commands();
+    let is_command = |name: &str| commands.iter().any(|command| command == name);
     let first = args[1].to_string_lossy();
     let is_own = match &*first {
         "-h" | "--help" | "-V" | "--version" => true,

@@ -6,25 +6,29 @@ use std::io::{IsTerminal, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use oci_client::secrets::RegistryAuth;
 use serde_json::json;
 
 use crate::error::{Code, Failure, Result};
 use crate::fetch::image::{self, Content, Upload};
+use crate::fetch::login::Credentials;
 use crate::fetch::place::{self, Place};
-use crate::fetch::{self, Download, login};
+use crate::fetch::{self, Download, Signature, login};
 use crate::options::{Account, List, Login, Logout, Pull, Push};
 use crate::source::{self, Kind};
 use crate::{Ended, output};
 
 /// Downloads a program to a file, and its signature beside it.
 pub fn pull(options: &Pull) -> Ended {
-    let transfer = options.transfer.fetch_options(true);
+    let transfer = options.transfer.fetch_options(Signature::Kept);
     let download = match Place::parse(&options.prog)? {
         Place::Image(image) => {
-            image::pull_as(&image, &account(&options.account, image.resolve_registry())?, transfer)?
+            image::pull_as(&image, &account(&options.account, image.registry())?, transfer)?
         }
-        _ => fetch::open(&options.prog, transfer)?,
+        place => fetch::open(&place, transfer)?.ok_or_else(|| {
+            let text =
+                format!("{}: already on this machine; a URL, a name or an image is wanted", options.prog);
+            Failure::new(Code::Usage, text)
+        })?,
     };
     let file = match &options.output {
         Some(file) => file.clone(),
@@ -42,7 +46,7 @@ pub fn pull(options: &Pull) -> Ended {
 /// Lists programs, a line each.
 pub fn list(options: &List) -> Ended {
     let rows: Vec<(String, String)> = if options.repository {
-        fetch::listed(options.transfer.fetch_options(false))?
+        fetch::listed(options.transfer.fetch_options(Signature::Unwanted))?
     } else {
         fetch::kept().into_iter().map(|entry| (entry.url, format!("{} bytes", entry.len))).collect()
     };
@@ -56,10 +60,11 @@ pub fn list(options: &List) -> Ended {
 
 /// Uploads a file as an image, with the signature that lies beside it.
 pub fn push(options: &Push) -> Ended {
-    let file = &options.module;
+    let path = options.module.as_str();
+    Place::file(path)?;
+    let file = Path::new(path);
     let image = place::image(&options.image)?;
-    let auth = account(&options.account, image.resolve_registry())?;
-    let path = file.to_str().ok_or_else(|| Failure::new(Code::Usage, format_args!("{file:?}: not UTF-8")))?;
+    let credentials = account(&options.account, image.registry())?;
     let bytes = source::read_file(path)?;
     let wrong = |why: String| Failure::new(Code::Source, format_args!("{path}: {why}"));
     let content = match source::kind_of(&bytes).map_err(wrong)? {
@@ -77,7 +82,7 @@ pub fn push(options: &Push) -> Ended {
         signature: source::signature_beside(file)?,
         annotations: annotations(&options.annotations)?,
     };
-    let digest = image::push(&image, &auth, upload, options.timeout)?;
+    let digest = image::push(&image, &credentials, upload, options.timeout)?;
     output::print(format_args!("{image}@{digest}\n"))
 }
 
@@ -93,7 +98,7 @@ pub fn login(options: &Login) -> Ended {
         None if options.password_stdin => line_of_stdin()?,
         None => secret(&format!("Password of {user}: "))?,
     };
-    image::check(&registry, &RegistryAuth::Basic(user.clone(), password.clone()), options.timeout)?;
+    image::check(&registry, &Credentials::Password(user.clone(), password.clone()), options.timeout)?;
     let place = login::store(&registry, &user, &password)?;
     output::print(format_args!("logged in to {registry} as {user}; the credentials are in {place}\n"))
 }
@@ -106,16 +111,16 @@ pub fn logout(options: &Logout) -> Ended {
 }
 
 /// Who asks: as the options say, else as credentials were kept.
-fn account(options: &Account, registry: &str) -> Result<RegistryAuth> {
+fn account(options: &Account, registry: &str) -> Result<Credentials> {
     match (&options.username, &options.password) {
-        (Some(user), Some(password)) => Ok(RegistryAuth::Basic(user.clone(), password.clone())),
+        (Some(user), Some(password)) => Ok(Credentials::Password(user.clone(), password.clone())),
         (Some(user), None) => {
-            Ok(RegistryAuth::Basic(user.clone(), secret(&format!("Password of {user}: "))?))
+            Ok(Credentials::Password(user.clone(), secret(&format!("Password of {user}: "))?))
         }
         _ if options.prompt => {
             let user = ask(&format!("User at {registry}: "))?;
             let password = secret(&format!("Password of {user}: "))?;
-            Ok(RegistryAuth::Basic(user, password))
+            Ok(Credentials::Password(user, password))
         }
         _ => login::find(registry),
     }

@@ -1,9 +1,12 @@
 //! `ecli keygen`, `sign` and `verify`.
 
+use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::Ended;
 use crate::error::{Code, Failure, Result};
+use crate::fetch::Signature;
+use crate::fetch::place::Place;
 use crate::options::{Keygen, Sign, Verify};
 use crate::registry::secret;
 use crate::sign::{self, Secret, Trust};
@@ -30,14 +33,16 @@ fn new_password() -> Result<String> {
 
 /// Writes the signature of a file beside it.
 pub fn sign(options: &Sign) -> Ended {
-    let name = options.file.file_name().unwrap_or_default().to_string_lossy();
-    let bytes = source::read_file(&options.file.to_string_lossy())?;
+    Place::file(&options.file)?;
+    let file = Path::new(&options.file);
+    let name = file.file_name().unwrap_or_default().to_string_lossy();
+    let bytes = source::read_file(&options.file)?;
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs());
     let comment = options.comment.clone().unwrap_or_else(|| format!("timestamp:{now}\tfile:{name}\thashed"));
     let key = Secret::open(&options.secret)?;
     let password = key.is_locked().then(|| secret(&format!("Password of {}: ", options.secret.display())));
     let text = key.sign(password.transpose()?, &bytes, &comment)?;
-    let path = source::with_signature_suffix(&options.file);
+    let path = source::with_signature_suffix(file);
     std::fs::write(&path, text).map_err(|e| Failure::io(Code::Output, path.display(), &e))?;
     output::print(format_args!("{}\n", path.display()))
 }
@@ -48,7 +53,7 @@ pub fn verify(options: &Verify) -> Ended {
         Some(key) => Trust::only(key)?,
         None => Trust::open(options.trust.as_deref())?,
     };
-    let download = source::read(&options.prog, options.transfer.fetch_options(true))?;
+    let download = source::read(&options.prog, options.transfer.fetch_options(Signature::Checked))?;
     let signer = trust.check(&options.prog, &download.bytes, download.signature.as_deref())?;
     output::print(format_args!("{}: {signer}\n", options.prog))
 }

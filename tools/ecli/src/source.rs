@@ -10,7 +10,8 @@ use std::path::{Path, PathBuf};
 use clap::ValueEnum;
 
 use crate::error::{Code, Failure, Result};
-use crate::fetch::{self, Download, SIGNATURE_SUFFIX};
+use crate::fetch::place::{Place, without_password};
+use crate::fetch::{self, Download, SIGNATURE_SUFFIX, Signature};
 use crate::options::Origin;
 use crate::sign::Trust;
 
@@ -65,8 +66,8 @@ pub struct Program {
 /// Reads the program that is asked for. Where a signature is required, it is checked before anything looks at the bytes.
 pub fn open(request: &Request) -> Result<Program> {
     let (prog, origin) = (request.prog, request.origin);
-    let download = read(prog, origin.fetch_options(origin.require_signed))?;
-    let name = if prog == "-" { "standard input" } else { prog };
+    let download = read(prog, origin.fetch_options())?;
+    let name = if prog == "-" { "standard input" } else { &*without_password(prog) };
     if origin.require_signed {
         let trust = Trust::open(origin.trust.as_deref())?;
         trust.check(name, &download.bytes, download.signature.as_deref())?;
@@ -82,23 +83,29 @@ pub fn open(request: &Request) -> Result<Program> {
 
 /// The bytes of what the user names, and their signature if it is wanted and there is one.
 pub fn read(prog: &str, options: fetch::Options) -> Result<Download> {
-    if prog == "-" {
-        let bytes = read_all(io::stdin().lock());
-        let bytes = bytes.map_err(|e| Failure::io(Code::Source, "standard input", &e))?;
-        return Ok(Download { bytes, signature: None });
+    let place = Place::parse(prog)?;
+    let elsewhere = fetch::open(&place, options).map_err(|failure| {
+        let may_mean_file = !prog.contains("://") && Path::new(prog).is_file();
+        if may_mean_file {
+            failure.at_end(format_args!("; the file of this name is ./{prog}"))
+        } else {
+            failure
+        }
+    });
+    match (elsewhere?, place) {
+        (Some(download), _) => Ok(download),
+        (None, Place::Stdin) => {
+            let bytes = read_all(io::stdin().lock());
+            let bytes = bytes.map_err(|e| Failure::io(Code::Source, "standard input", &e))?;
+            Ok(Download { bytes, signature: None })
+        }
+        (None, _) => {
+            let bytes = read_file(prog)?;
+            let is_wanted = options.signature != Signature::Unwanted;
+            let signature = if is_wanted { signature_beside(Path::new(prog))? } else { None };
+            Ok(Download { bytes, signature })
+        }
     }
-    if prog.is_empty() {
-        return Err(Failure::new(Code::Usage, "the program's name is empty"));
-    }
-    // A folder is no program, so one that bears the name of a program is not in its way.
-    let path = Path::new(prog);
-    let is_here = path.exists() && !(fetch::is_name(prog) && path.is_dir());
-    if !is_here && !looks_like_a_path(prog) {
-        return fetch::open(prog, options);
-    }
-    let bytes = read_file(prog)?;
-    let signature = if options.signature { signature_beside(Path::new(prog))? } else { None };
-    Ok(Download { bytes, signature })
 }
 
 /// The signature of a file, if there is one.
@@ -124,14 +131,6 @@ pub fn with_signature_suffix(file: &Path) -> PathBuf {
     let mut name = file.as_os_str().to_owned();
     name.push(SIGNATURE_SUFFIX);
     name.into()
-}
-
-/// Whether a name that is no file can only have been meant as one.
-fn looks_like_a_path(name: &str) -> bool {
-    let is_url = name.contains("://");
-    let local = ["/", "./", "../", "~"].iter().any(|start| name.starts_with(start));
-    let suffix = [".json", ".wasm", ".tar", ".o"].iter().any(|end| name.ends_with(end));
-    !is_url && (local || suffix && !name.contains('/') || name.is_empty())
 }
 
 /// The content of a file.

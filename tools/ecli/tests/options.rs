@@ -302,7 +302,7 @@ fn a_package_that_loops_is_stopped_by_a_signal() {
 #[test]
 fn a_pipe_with_a_name_is_a_file() {
     let script = format!(
-        "mkfifo pipe; cat {} >pipe & {} run pipe -h",
+        "mkfifo pipe; cat {} >pipe & {} run ./pipe -h",
         package("opensnoop"),
         env!("CARGO_BIN_EXE_ecli")
     );

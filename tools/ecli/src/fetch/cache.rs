@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 
 use super::http::Validators;
+use super::place::without_password;
 use super::sha256;
 use crate::error::say;
 
@@ -81,7 +82,10 @@ impl Cache {
         let files = fs::read_dir(&self.folder).into_iter().flatten().flatten().map(|entry| entry.path());
         let entry = |path: PathBuf| {
             let about: Value = serde_json::from_slice(&fs::read(path).ok()?).ok()?;
-            Some(Entry { url: about["url"].as_str()?.to_owned(), len: about["len"].as_u64()? })
+            Some(Entry {
+                url: without_password(about["url"].as_str()?).into_owned(),
+                len: about["len"].as_u64()?,
+            })
         };
         let about = files.filter(|path| path.extension().is_some_and(|end| end == "json"));
         let mut entries: Vec<Entry> = about.filter_map(entry).collect();

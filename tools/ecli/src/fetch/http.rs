@@ -1,22 +1,38 @@
-//! Downloads by HTTP and HTTPS: bounded in size and time, proxies as the environment names them.
+//! Requests by HTTP and HTTPS: bounded in size and time, proxies as the environment names them.
+//!
+//! All of ecli's requests, to web servers and to image registries, go through [`Http::ask`]. It follows redirects, but
+//! never from https to http, and only the server that a request names gets credentials.
 
-use std::sync::Once;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, Once};
 use std::time::Duration;
 
 use reqwest::header::{ETAG, HeaderMap, IF_MODIFIED_SINCE, IF_NONE_MATCH, LAST_MODIFIED};
 use reqwest::redirect::{Attempt, Policy};
-use reqwest::{Client, Response, StatusCode};
+use reqwest::{Client, Request, Response, StatusCode, Url};
 use tokio::runtime::{Builder, Runtime};
+use tokio::time::{Instant, timeout, timeout_at};
 
+use super::place::without_password;
 use super::progress::Progress;
 use crate::error::{Code, Failure};
 
 const MAX_REDIRECTS: usize = 10;
 
+/// Bytes of an answer other than success that are read: its message.
+const MAX_MESSAGE: usize = 16 << 10;
+
+/// All requests of a command together may take this many times `--timeout`.
+pub const PATIENCE: u32 = 20;
+
 /// A client for one command.
 pub struct Http {
-    client: Client,
+    /// Makes requests.
+    pub client: Client,
     runtime: Runtime,
+    silence: Duration,
+    end: Instant,
+    is_open_to_all: Arc<AtomicBool>,
 }
 
 /// Why there is no content, so far as it makes a difference.
@@ -54,10 +70,10 @@ pub struct Validators {
     pub last_modified: Option<String>,
 }
 
-/// What a server said.
-pub enum Answer {
+/// What [`Http::get`] got.
+pub enum Content {
     /// The content; validators if it can be asked for again.
-    Body {
+    New {
         /// All of it.
         bytes: Vec<u8>,
         /// For the next time.
@@ -67,104 +83,179 @@ pub enum Answer {
     Unchanged,
 }
 
+/// A server's answer.
+pub struct Answer {
+    /// Whether it is what was asked for.
+    pub status: StatusCode,
+    /// Its head.
+    pub headers: HeaderMap,
+    /// Who answered, after all redirects.
+    pub url: Url,
+    /// All of the body; of an answer other than success only the beginning.
+    pub bytes: Vec<u8>,
+}
+
 impl Http {
-    /// A client that gives up when nothing comes for `timeout`.
-    pub fn new(timeout: Duration) -> crate::error::Result<Http> {
+    /// A client that gives up when nothing comes for `silence`, or when all its requests together take [`PATIENCE`] times
+    /// as long. `is_direct`: without proxies.
+    pub fn new(silence: Duration, is_direct: bool) -> crate::error::Result<Http> {
         use_ring();
+        let is_open_to_all = Arc::new(AtomicBool::new(false));
         let client = Client::builder()
             .user_agent(USER_AGENT)
-            .connect_timeout(timeout)
-            .read_timeout(timeout)
-            .redirect(Policy::custom(redirect))
+            // What stands behind `?` in a URL may be a secret.
+            .referer(false)
+            .connect_timeout(silence)
+            .read_timeout(silence)
+            .redirect(redirects(Arc::clone(&is_open_to_all)));
+        let client = if is_direct { client.no_proxy() } else { client };
+        let client = client
             .build()
             .map_err(|error| Failure::new(Code::Failed, format_args!("HTTP: {}", reason(&error))))?;
-        Ok(Http { client, runtime: runtime()? })
+        let runtime = Builder::new_current_thread().enable_io().enable_time().build();
+        let runtime =
+            runtime.map_err(|error| Failure::io(Code::Failed, "waiting for the network", &error))?;
+        let end = Instant::now() + silence.saturating_mul(PATIENCE);
+        Ok(Http { client, runtime, silence, end, is_open_to_all })
+    }
+
+    /// Whether something has come by plain HTTP from another machine, so that anybody on the way could have changed it.
+    pub fn is_open_to_all(&self) -> bool {
+        self.is_open_to_all.load(Relaxed)
     }
 
     /// Gets a URL of at most so many bytes, unless it is still what is `known`.
-    pub fn get(&self, url: &str, known: Option<&Validators>, most: usize) -> Result<Answer, Error> {
-        self.runtime.block_on(async {
-            let mut request = self.client.get(url);
-            for (name, value) in known.iter().flat_map(|known| known.questions()) {
-                request = request.header(name, value);
+    pub fn get(&self, url: &str, known: Option<&Validators>, most: usize) -> Result<Content, Error> {
+        let name = without_password(url);
+        let wrong = |text: String| Error { problem: Problem::Other, text: format!("{name}: {text}") };
+        let mut request = self.client.get(url);
+        for (name, value) in known.iter().flat_map(|known| known.questions()) {
+            request = request.header(name, value);
+        }
+        let request = request.build().map_err(|error| wrong(reason(&error)))?;
+        let answer = self.ask(&name, request, most)?;
+        match answer.status {
+            StatusCode::NOT_MODIFIED => Ok(Content::Unchanged),
+            StatusCode::OK if answer.bytes.is_empty() => Err(wrong("the server sent nothing".into())),
+            StatusCode::OK => {
+                Ok(Content::New { validators: Validators::of(&answer.headers), bytes: answer.bytes })
             }
-            let response = request.send().await.map_err(|error| {
+            StatusCode::NOT_FOUND | StatusCode::GONE => Err(Error {
+                problem: Problem::Missing,
+                ..wrong(format!("the server answers {}", answer.status))
+            }),
+            status => Err(wrong(format!("the server answers {status}"))),
+        }
+    }
+
+    /// Sends a request and reads the answer, which may have so many bytes. `name` is what errors begin with.
+    pub fn ask(&self, name: &str, request: Request, most: usize) -> Result<Answer, Error> {
+        let wrong = |problem, text: &str| Error { problem, text: format!("{name}: {text}") };
+        self.note(request.url());
+        let exchange = async {
+            let response = self.client.execute(request).await.map_err(|error| {
                 let unreachable = error.is_connect() || error.is_timeout();
-                let problem = if unreachable { Problem::Unreachable } else { Problem::Other };
-                Error { problem, text: format!("{url}: {}", reason(&error)) }
+                wrong(if unreachable { Problem::Unreachable } else { Problem::Other }, &reason(&error))
             })?;
-            match response.status() {
-                StatusCode::NOT_MODIFIED => Ok(Answer::Unchanged),
-                StatusCode::OK => {
-                    let validators = Validators::of(response.headers());
-                    Ok(Answer::Body { bytes: body(response, url, most).await?, validators })
-                }
-                status => Err(refused(url, status)),
-            }
+            let (status, headers, url) =
+                (response.status(), response.headers().clone(), response.url().clone());
+            let bytes = if status.is_success() {
+                body(response, name, most).await?
+            } else {
+                message(response, self.silence).await
+            };
+            Ok(Answer { status, headers, url, bytes })
+        };
+        // The clock belongs to the runtime.
+        self.runtime.block_on(async { timeout_at(self.end, exchange).await }).unwrap_or_else(|_| {
+            let time = humantime::format_duration(self.silence.saturating_mul(PATIENCE));
+            Err(wrong(Problem::Other, &format!("not done after {time}, which is {PATIENCE} times --timeout")))
         })
+    }
+
+    fn note(&self, url: &Url) {
+        if is_open_to_all(url) {
+            self.is_open_to_all.store(true, Relaxed);
+        }
     }
 }
 
 /// The name that we go by.
-pub const USER_AGENT: &str = concat!("ecli/", env!("CARGO_PKG_VERSION"));
-
-/// One thread is enough for what waits for one server.
-pub fn runtime() -> crate::error::Result<Runtime> {
-    let runtime = Builder::new_current_thread().enable_io().enable_time().build();
-    runtime.map_err(|error| Failure::io(Code::Failed, "waiting for the network", &error))
-}
+const USER_AGENT: &str = concat!("ecli/", env!("CARGO_PKG_VERSION"));
 
 /// The cryptography of TLS: rustls leaves the choice to the program. This one needs no cmake and no assembler.
-pub fn use_ring() {
+fn use_ring() {
     static ONCE: Once = Once::new();
     // Only a second choice fails.
     ONCE.call_once(|| drop(rustls::crypto::ring::default_provider().install_default()));
 }
 
-fn redirect(attempt: Attempt) -> reqwest::redirect::Action {
-    let was_secret = attempt.previous().iter().any(|url| url.scheme() == "https");
-    if attempt.previous().len() > MAX_REDIRECTS {
-        attempt.error(format!("more than {MAX_REDIRECTS} redirections"))
-    } else if was_secret && attempt.url().scheme() != "https" {
-        let to = attempt.url().to_string();
-        attempt.error(format!("redirected from https to {to}, which anybody may change on its way"))
-    } else {
+/// Redirects that are followed. reqwest takes the credentials out where another server is named.
+fn redirects(is_open: Arc<AtomicBool>) -> Policy {
+    Policy::custom(move |attempt: Attempt| {
+        let was_secret = attempt.previous().iter().any(|url| url.scheme() == "https");
+        if attempt.previous().len() > MAX_REDIRECTS {
+            return attempt.error(format!("more than {MAX_REDIRECTS} redirections"));
+        }
+        if was_secret && attempt.url().scheme() != "https" {
+            let to = without_password(attempt.url().as_str()).into_owned();
+            return attempt
+                .error(format!("redirected from https to {to}, which anybody may change on its way"));
+        }
+        if is_open_to_all(attempt.url()) {
+            is_open.store(true, Relaxed);
+        }
         attempt.follow()
-    }
+    })
 }
 
-fn refused(url: &str, status: StatusCode) -> Error {
-    let problem = match status {
-        StatusCode::NOT_FOUND | StatusCode::GONE => Problem::Missing,
-        _ => Problem::Other,
-    };
-    Error { problem, text: format!("{url}: the server answers {status}") }
+/// Whether what comes from there can be changed on its way by others.
+fn is_open_to_all(url: &Url) -> bool {
+    url.scheme() != "https" && !url.host_str().is_some_and(is_this_machine)
 }
 
-async fn body(mut response: Response, url: &str, most: usize) -> Result<Vec<u8>, Error> {
-    let wrong = |why: std::fmt::Arguments| Error { problem: Problem::Other, text: format!("{url}: {why}") };
+/// Whether a host, as URLs and references have it, is this machine for sure.
+pub fn is_this_machine(host: &str) -> bool {
+    let address = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(host);
+    host == "localhost" || address.parse().is_ok_and(|address: std::net::IpAddr| address.is_loopback())
+}
+
+/// The whole body.
+async fn body(mut response: Response, name: &str, most: usize) -> Result<Vec<u8>, Error> {
+    let wrong = |why: std::fmt::Arguments| Error { problem: Problem::Other, text: format!("{name}: {why}") };
     let too_large = || wrong(format_args!("larger than {most} bytes"));
     let len = response.content_length();
     if len.is_some_and(|len| len > most as u64) {
         return Err(too_large());
     }
-    let progress = Progress::new(url, len);
+    let progress = Progress::new(name, len);
     let mut bytes = Vec::new();
     loop {
         let piece = response.chunk().await.map_err(|error| {
             wrong(format_args!("broke off after {} bytes: {}", bytes.len(), reason(&error)))
         })?;
-        let Some(piece) = piece else { break };
+        let Some(piece) = piece else { return Ok(bytes) };
         if bytes.len() + piece.len() > most {
             return Err(too_large());
         }
         bytes.extend_from_slice(&piece);
         progress.at(bytes.len());
     }
-    if bytes.is_empty() {
-        return Err(wrong(format_args!("the server sent nothing")));
-    }
-    Ok(bytes)
+}
+
+/// The beginning of the body of a refusal. It is worth no error of its own, and no long wait.
+async fn message(mut response: Response, silence: Duration) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let read = async {
+        while let Ok(Some(piece)) = response.chunk().await {
+            bytes.extend_from_slice(&piece[..piece.len().min(MAX_MESSAGE - bytes.len())]);
+            if bytes.len() == MAX_MESSAGE {
+                break;
+            }
+        }
+    };
+    let _ = timeout(silence, read).await;
+    bytes
 }
 
 impl Validators {

@@ -3,23 +3,18 @@
 //! The layout of WASM modules is that of eunomia-bpf, which other tools for WASM in registries read too.
 
 use std::collections::BTreeMap;
-use std::fmt::Display;
-use std::future::Future;
 use std::time::Duration;
 
-use futures_util::StreamExt;
-use oci_client::annotations::ORG_OPENCONTAINERS_IMAGE_TITLE;
-use oci_client::client::{ClientConfig, ClientProtocol, Config, ImageLayer};
-use oci_client::errors::OciDistributionError;
-use oci_client::manifest::{OciDescriptor, OciImageManifest};
-use oci_client::secrets::RegistryAuth;
-use oci_client::{Client, Reference, RegistryOperation};
-use tokio::runtime::Runtime;
+use reqwest::header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE};
+use reqwest::{Method, StatusCode};
+use serde_json::{Value, json};
 
-use super::http::{self, USER_AGENT};
-use super::progress::Progress;
-use super::{Download, MAX_BYTES, Options, login};
-use crate::error::{Code, Failure, Result};
+use super::http::Answer;
+use super::login::{self, Credentials};
+use super::reference::{self, Digest, Reference};
+use super::registry::Registry;
+use super::{Download, MAX_BYTES, MAX_SIGNATURE, Options, Signature};
+use crate::error::{Failure, Result};
 
 const WASM: &str = "application/vnd.wasm.content.layer.v1+wasm";
 const WASM_CONFIG: &str = "application/vnd.wasm.config.v1+json";
@@ -27,6 +22,18 @@ const PACKAGE: &str = "application/vnd.eunomia.package.v1+json";
 const ARCHIVE: &str = "application/vnd.eunomia.package.v1+tar";
 const CONFIG: &str = "application/vnd.eunomia.config.v1+json";
 const SIGNATURE: &str = "application/vnd.eunomia.signature.v1.minisig";
+
+const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+const DOCKER_MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json";
+const INDEX: &str = "application/vnd.oci.image.index.v1+json";
+const DOCKER_INDEX: &str = "application/vnd.docker.distribution.manifest.list.v2+json";
+const TITLE: &str = "org.opencontainers.image.title";
+
+/// Bytes of the largest manifest; the standard has registries take as many.
+const MAX_MANIFEST: usize = 4 << 20;
+
+/// Bytes of an answer that only says that something was done.
+const MAX_NOTE: usize = 64 << 10;
 
 /// What is in an image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,178 +72,189 @@ pub struct Upload<'a> {
 
 /// Downloads a program, and its signature if that is wanted.
 pub fn pull(image: &Reference, options: Options) -> Result<Download> {
-    let auth = login::find(image.resolve_registry())?;
-    pull_as(image, &auth, options)
+    let credentials = login::find(image.registry())?;
+    pull_as(image, &credentials, options)
 }
 
 /// The same as a certain user.
-pub fn pull_as(image: &Reference, auth: &RegistryAuth, options: Options) -> Result<Download> {
-    let registry = Registry::new(image, options.timeout)?;
-    let manifest = registry.wait(async |client| Ok(client.pull_image_manifest(image, auth).await?.0))?;
-    let layer =
-        |wanted: &[&str]| manifest.layers.iter().find(|layer| wanted.contains(&layer.media_type.as_str()));
+pub fn pull_as(image: &Reference, credentials: &Credentials, options: Options) -> Result<Download> {
+    let registry = connect(image, credentials, "pull", options.timeout)?;
+    let source = Source { image, registry };
+    let layers = source.layers()?;
+    let layer = |wanted: &[&str]| layers.iter().find(|layer| wanted.contains(&layer.media_type.as_str()));
     let Some(program) = layer(&[WASM, PACKAGE, ARCHIVE]) else {
-        let types: Vec<_> = manifest.layers.iter().map(|layer| layer.media_type.as_str()).collect();
-        let text = format!("{image}: no program in this image; its layers are {}", types.join(", "));
-        return Err(Failure::new(Code::Source, text));
+        let types: Vec<_> = layers.iter().map(|layer| layer.media_type.as_str()).collect();
+        return Err(source
+            .registry
+            .failure(format_args!("no program in this image; its layers are {}", types.join(", "))));
     };
-    let bytes = registry.layer(program)?;
-    let signature = layer(&[SIGNATURE]).filter(|_| options.signature);
-    let signature = signature.map(|layer| registry.layer(layer)).transpose()?;
+    let bytes = source.blob(program, MAX_BYTES)?;
+    let signature = layer(&[SIGNATURE]).filter(|_| options.signature != Signature::Unwanted);
+    let signature = signature.map(|layer| source.blob(layer, MAX_SIGNATURE)).transpose()?;
     Ok(Download { bytes, signature: signature.and_then(|text| String::from_utf8(text).ok()) })
 }
 
-/// Uploads a program and says which digest the image has.
-pub fn push(image: &Reference, auth: &RegistryAuth, upload: Upload, timeout: Duration) -> Result<String> {
-    let registry = Registry::new(image, timeout)?;
-    let title = BTreeMap::from([(ORG_OPENCONTAINERS_IMAGE_TITLE.to_owned(), upload.title.to_owned())]);
-    let mut layers = vec![ImageLayer::new(upload.bytes, upload.content.media_type().to_owned(), Some(title))];
-    layers
-        .extend(upload.signature.map(|text| ImageLayer::new(text.into_bytes(), SIGNATURE.to_owned(), None)));
-    let config = if upload.content == Content::Wasm { WASM_CONFIG } else { CONFIG };
-    let config = Config::new(b"{}".to_vec(), config.to_owned(), None);
-    let manifest = OciImageManifest::build(&layers, &config, Some(upload.annotations));
-    registry.wait(async |client| {
-        client.auth(image, auth, RegistryOperation::Push).await?;
-        client.push(image, &layers, config, auth, Some(manifest)).await.map(drop)?;
-        client.fetch_manifest_digest(image, auth).await
-    })
+fn connect<'a>(
+    image: &'a Reference,
+    credentials: &'a Credentials,
+    actions: &str,
+    timeout: Duration,
+) -> Result<Registry<'a>> {
+    let scope = format!("repository:{}:{actions}", image.repository);
+    let place = (image.registry(), image.host());
+    Registry::new(image.to_string(), place, credentials, Some(scope), timeout)
 }
 
 /// Whether a registry takes these credentials.
-pub fn check(registry: &str, auth: &RegistryAuth, timeout: Duration) -> Result<()> {
-    http::use_ring();
-    let runtime = http::runtime()?;
-    let scheme = if runtime.block_on(speaks_plain(registry, timeout)) { "http" } else { "https" };
-    let url = format!("{scheme}://{registry}/v2/");
-    // A registry that hands out tokens says who does; the repository of this reference need not exist.
-    let probe: Reference = format!("{registry}/login")
-        .parse()
-        .map_err(|why| Failure::new(Code::Usage, format_args!("{registry}: not a registry: {why}")))?;
-    let connection = Registry::new(&probe, timeout)?;
-    let asked = connection.runtime.block_on(connection.client.auth(&probe, auth, RegistryOperation::Pull));
-    asked.map_err(|error| failure(registry, &error))?;
-    let RegistryAuth::Basic(user, password) = auth else { return Ok(()) };
-    runtime.block_on(async {
-        let client =
-            reqwest::Client::builder().user_agent(USER_AGENT).connect_timeout(timeout).read_timeout(timeout);
-        let failed = |error: reqwest::Error| {
-            Failure::new(Code::Source, format_args!("{registry}: {}", http::reason(&error)))
-        };
-        let client = client.build().map_err(failed)?;
-        let answer = client.get(&url).basic_auth(user, Some(password)).send().await.map_err(failed)?;
-        let asks_for_token = answer
-            .headers()
-            .get(reqwest::header::WWW_AUTHENTICATE)
-            .is_some_and(|challenge| challenge.as_bytes().to_ascii_lowercase().starts_with(b"bearer"));
-        if answer.status().is_success() || asks_for_token {
-            return Ok(());
-        }
-        let text = format!("{registry}: user {user:?} or the password is not accepted ({})", answer.status());
-        Err(Failure::new(Code::Source, text))
-    })
+pub fn check(registry: &str, credentials: &Credentials, timeout: Duration) -> Result<()> {
+    Registry::new(registry.to_owned(), (registry, reference::host(registry)), credentials, None, timeout)?
+        .check()
 }
 
-/// A registry that an image lies in.
-struct Registry<'a> {
+/// An image that is downloaded.
+struct Source<'a> {
     image: &'a Reference,
-    client: Client,
-    runtime: Runtime,
+    registry: Registry<'a>,
 }
 
-impl Registry<'_> {
-    fn new(image: &Reference, timeout: Duration) -> Result<Registry<'_>> {
-        http::use_ring();
-        let runtime = http::runtime()?;
-        let host = image.resolve_registry();
-        let protocol = if runtime.block_on(speaks_plain(host, timeout)) {
-            ClientProtocol::HttpsExcept(vec![host.to_owned()])
-        } else {
-            ClientProtocol::Https
-        };
-        let variable = |name: &str| std::env::var(name).or_else(|_| std::env::var(name.to_uppercase())).ok();
-        let client = Client::try_from(ClientConfig {
-            protocol,
-            read_timeout: Some(timeout),
-            connect_timeout: Some(timeout),
-            user_agent: USER_AGENT,
-            https_proxy: variable("https_proxy"),
-            http_proxy: variable("http_proxy"),
-            no_proxy: variable("no_proxy"),
-            ..ClientConfig::default()
-        });
-        let client = client.map_err(|error| failure(image, &error))?;
-        Ok(Registry { image, client, runtime })
-    }
-
-    /// Waits for what `ask` asks the registry.
-    fn wait<'a, T, F>(&'a self, ask: impl FnOnce(&'a Client) -> F) -> Result<T>
-    where
-        F: Future<Output = std::result::Result<T, OciDistributionError>>,
-    {
-        self.runtime.block_on(ask(&self.client)).map_err(|error| failure(self.image, &error))
-    }
-
-    /// The content of a layer; that it has the digest which the manifest tells is checked on the way.
-    fn layer(&self, layer: &OciDescriptor) -> Result<Vec<u8>> {
-        let image = self.image;
-        let too_large = || Failure::new(Code::Source, format_args!("{image}: larger than {MAX_BYTES} bytes"));
-        let len = usize::try_from(layer.size).ok().filter(|len| *len <= MAX_BYTES).ok_or_else(too_large)?;
-        let progress = Progress::new(&image.to_string(), Some(len as u64));
-        self.runtime.block_on(async {
-            let stream = self.client.pull_blob_stream(image, layer).await;
-            let mut stream = stream.map_err(|error| failure(image, &error))?.stream;
-            let mut bytes = Vec::new();
-            while let Some(piece) = stream.next().await {
-                let piece = piece.map_err(|error| Failure::io(Code::Source, image, &error))?;
-                if bytes.len() + piece.len() > len {
-                    return Err(Failure::new(
-                        Code::Source,
-                        format_args!("{image}: more than the {len} bytes it announces"),
-                    ));
-                }
-                bytes.extend_from_slice(&piece);
-                progress.at(bytes.len());
-            }
-            Ok(bytes)
-        })
-    }
+/// A part of an image.
+struct Layer {
+    media_type: String,
+    digest: Digest,
+    size: usize,
 }
 
-/// Whether a registry speaks plain HTTP. Only one on this machine may; nobody can listen in on that.
-async fn speaks_plain(registry: &str, timeout: Duration) -> bool {
-    let host = registry.rsplit_once(':').map_or(registry, |(host, _)| host);
-    if !matches!(host, "localhost" | "127.0.0.1" | "[::1]") {
-        return false;
+impl Source<'_> {
+    fn wrong(&self, why: &str) -> Failure {
+        self.registry.failure(format_args!("its manifest {why}"))
     }
-    let client = reqwest::Client::builder().user_agent(USER_AGENT).no_proxy().timeout(timeout).build();
-    let Ok(client) = client else { return false };
-    // A server that wants TLS answers 400, if at all.
-    let answer = client.get(format!("http://{registry}/v2/")).send().await;
-    answer.is_ok_and(|answer| answer.status().is_success() || answer.status().as_u16() == 401)
-}
 
-fn failure(of: impl Display, error: &OciDistributionError) -> Failure {
-    use OciDistributionError as E;
-    let text = match error {
-        E::RequestError(error) => http::reason(error),
-        E::UnauthorizedError { .. }
-        | E::AuthenticationFailure(_)
-        | E::ServerError { code: 401 | 403, .. } => {
-            let name = of.to_string();
-            let registry = name.split('/').next().unwrap_or_default();
-            format!("{registry} refuses access; `ecli login {registry}` if you have an account there")
+    /// What the image's manifest lists. An index of manifests for several machines leads to that for this one.
+    fn layers(&self) -> Result<Vec<Layer>> {
+        let mut manifest = self.manifest(self.image.version(), self.image.digest.as_ref())?;
+        if let Some(manifests) = manifest["manifests"].as_array() {
+            let chosen = manifests
+                .iter()
+                .find(|entry| is_for_here(entry))
+                .ok_or_else(|| self.wrong(&format!("has none for {}", std::env::consts::ARCH)))?;
+            let digest = self.digest(chosen)?;
+            manifest = self.manifest(&digest.to_string(), Some(&digest))?;
         }
-        E::ImageManifestNotFoundError(_) => "there is no such image".into(),
-        E::RegistryError { envelope, .. } => {
-            let reasons = envelope.errors.iter().map(|error| match error.message.as_str() {
-                "" => format!("{:?}", error.code),
-                message => message.to_owned(),
-            });
-            reasons.collect::<Vec<_>>().join(", ")
+        let layers = manifest["layers"].as_array().ok_or_else(|| self.wrong("lists no layers"))?;
+        layers.iter().map(|layer| self.layer(layer)).collect()
+    }
+
+    /// The manifest of a version. That it has the digest by which it is asked for is checked here.
+    fn manifest(&self, version: &str, digest: Option<&Digest>) -> Result<Value> {
+        let path = format!("{}/manifests/{version}", self.image.repository);
+        let accept = [MANIFEST, INDEX, DOCKER_MANIFEST, DOCKER_INDEX].join(", ");
+        let request = self.registry.request(Method::GET, &path)?.header(ACCEPT, accept);
+        let answer = self.registry.ask(request, MAX_MANIFEST)?;
+        let bytes = self.content(answer)?;
+        if let Some(digest) = digest {
+            digest.check(&bytes).map_err(|why| self.wrong(&format!("is {why}")))?;
         }
-        E::ServerError { code, .. } => format!("the registry answers {code}"),
-        error => error.to_string(),
+        serde_json::from_slice(&bytes).map_err(|why| self.wrong(&format!("cannot be read: {why}")))
+    }
+
+    fn content(&self, answer: Answer) -> Result<Vec<u8>> {
+        match answer.status {
+            StatusCode::OK => Ok(answer.bytes),
+            _ => Err(self.registry.refused(&answer)),
+        }
+    }
+
+    fn layer(&self, layer: &Value) -> Result<Layer> {
+        let media_type = layer["mediaType"].as_str().unwrap_or_default().to_owned();
+        let size = layer["size"].as_u64().and_then(|size| usize::try_from(size).ok());
+        let size = size.ok_or_else(|| self.wrong("has a layer without a size"))?;
+        Ok(Layer { media_type, digest: self.digest(layer)?, size })
+    }
+
+    fn digest(&self, entry: &Value) -> Result<Digest> {
+        let text = entry["digest"].as_str().unwrap_or_default();
+        Digest::parse(text).map_err(|why| self.wrong(&format!("has {why}")))
+    }
+
+    /// The content of a layer, as long as announced, and with the digest that the manifest tells.
+    fn blob(&self, layer: &Layer, most: usize) -> Result<Vec<u8>> {
+        if layer.size > most {
+            return Err(self.registry.failure(format_args!("larger than {most} bytes")));
+        }
+        let path = format!("{}/blobs/{}", self.image.repository, layer.digest);
+        let answer = self.registry.ask(self.registry.request(Method::GET, &path)?, layer.size)?;
+        let bytes = self.content(answer)?;
+        layer.digest.check(&bytes).map_err(|why| self.registry.failure(why))?;
+        Ok(bytes)
+    }
+}
+
+/// Whether a manifest of an index is for machines like this one: programs in it are for any, or built for Linux.
+fn is_for_here(entry: &Value) -> bool {
+    let arch = match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        arch => arch,
     };
-    Failure::new(Code::Source, format_args!("{of}: {}", text.lines().collect::<Vec<_>>().join(" ")))
+    let platform = &entry["platform"];
+    platform.is_null() || platform["os"] == "linux" && platform["architecture"] == arch
+}
+
+/// Uploads a program and says which digest the image has.
+pub fn push(
+    image: &Reference,
+    credentials: &Credentials,
+    upload: Upload,
+    timeout: Duration,
+) -> Result<String> {
+    let registry = connect(image, credentials, "pull,push", timeout)?;
+    let target = Target { image, registry };
+    let config_type = if upload.content == Content::Wasm { WASM_CONFIG } else { CONFIG };
+    let config = target.blob(config_type, b"{}".to_vec())?;
+    let mut program = target.blob(upload.content.media_type(), upload.bytes)?;
+    program["annotations"] = json!({ TITLE: upload.title });
+    let signature = upload.signature.map(|text| target.blob(SIGNATURE, text.into_bytes())).transpose()?;
+    let layers: Vec<Value> = [Some(program), signature].into_iter().flatten().collect();
+    let mut manifest = json!({"schemaVersion": 2, "mediaType": MANIFEST, "config": config, "layers": layers});
+    if !upload.annotations.is_empty() {
+        manifest["annotations"] = json!(upload.annotations);
+    }
+    target.manifest(manifest.to_string().into_bytes())
+}
+
+/// An image that is uploaded.
+struct Target<'a> {
+    image: &'a Reference,
+    registry: Registry<'a>,
+}
+
+impl Target<'_> {
+    /// Uploads a part unless the registry has it, and gives what a manifest says of it.
+    fn blob(&self, media_type: &str, bytes: Vec<u8>) -> Result<Value> {
+        let (digest, len) = (Digest::of(&bytes).to_string(), bytes.len());
+        let blobs = format!("{}/blobs", self.image.repository);
+        let head = self.registry.request(Method::HEAD, &format!("{blobs}/{digest}"))?;
+        if self.registry.ask(head, MAX_NOTE)?.status != StatusCode::OK {
+            let start = self.registry.request(Method::POST, &format!("{blobs}/uploads/"))?;
+            let started = self.registry.ask(start.header(CONTENT_LENGTH, 0), MAX_NOTE)?;
+            self.expect(StatusCode::ACCEPTED, &started)?;
+            let put = self.registry.request_at(Method::PUT, &started, &[("digest", &digest)])?;
+            let put = put.header(CONTENT_TYPE, "application/octet-stream").body(bytes);
+            self.expect(StatusCode::CREATED, &self.registry.ask(put, MAX_NOTE)?)?;
+        }
+        Ok(json!({"mediaType": media_type, "digest": digest, "size": len}))
+    }
+
+    /// Uploads what holds the parts together, and gives its digest.
+    fn manifest(&self, bytes: Vec<u8>) -> Result<String> {
+        let digest = Digest::of(&bytes).to_string();
+        let path = format!("{}/manifests/{}", self.image.repository, self.image.version());
+        let put = self.registry.request(Method::PUT, &path)?.header(CONTENT_TYPE, MANIFEST).body(bytes);
+        self.expect(StatusCode::CREATED, &self.registry.ask(put, MAX_NOTE)?)?;
+        Ok(digest)
+    }
+
+    fn expect(&self, status: StatusCode, answer: &Answer) -> Result<()> {
+        if answer.status == status { Ok(()) } else { Err(self.registry.refused(answer)) }
+    }
 }

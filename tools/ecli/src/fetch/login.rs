@@ -10,26 +10,36 @@ use std::process::{Command, Stdio};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use docker_credential::{CredentialRetrievalError, DockerCredential};
-use oci_client::secrets::RegistryAuth;
 use serde_json::{Map, Value, json};
 
+use super::reference::is_registry;
 use crate::error::{Code, Failure, Result};
 
 /// The name under which docker keeps the credentials of its own registry.
 const DOCKER_HUB: &str = "https://index.docker.io/v1/";
 
+/// Who asks a registry.
+pub enum Credentials {
+    /// Nobody in particular.
+    Anonymous,
+    /// A user and their password.
+    Password(String, String),
+    /// What is exchanged for a token.
+    IdentityToken(String),
+}
+
 /// The credentials for a registry; without any, access is anonymous.
-pub fn find(registry: &str) -> Result<RegistryAuth> {
-    let Some(path) = config_path() else { return Ok(RegistryAuth::Anonymous) };
+pub fn find(registry: &str) -> Result<Credentials> {
+    let Some(path) = config_path() else { return Ok(Credentials::Anonymous) };
     let file = match fs::File::open(&path) {
         Ok(file) => std::io::BufReader::new(file),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(RegistryAuth::Anonymous),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Credentials::Anonymous),
         Err(error) => return Err(Failure::io(Code::Source, path.display(), &error)),
     };
     match docker_credential::get_credential_from_reader(file, &key(registry)) {
-        Ok(DockerCredential::UsernamePassword(user, password)) => Ok(RegistryAuth::Basic(user, password)),
-        Ok(DockerCredential::IdentityToken(token)) => Ok(RegistryAuth::Bearer(token)),
-        Err(CredentialRetrievalError::NoCredentialConfigured) => Ok(RegistryAuth::Anonymous),
+        Ok(DockerCredential::UsernamePassword(user, password)) => Ok(Credentials::Password(user, password)),
+        Ok(DockerCredential::IdentityToken(token)) => Ok(Credentials::IdentityToken(token)),
+        Err(CredentialRetrievalError::NoCredentialConfigured) => Ok(Credentials::Anonymous),
         Err(error) => {
             let text = error.to_string().lines().collect::<Vec<_>>().join(" ");
             Err(Failure::new(Code::Source, format_args!("{}: {registry}: {text}", path.display())))
@@ -69,10 +79,10 @@ pub fn forget(registry: &str) -> Result<bool> {
 pub fn registry(text: &str) -> Result<String> {
     let rest = ["https://", "http://", "oci://"].iter().find_map(|scheme| text.strip_prefix(scheme));
     let host = rest.unwrap_or(text).split('/').next().unwrap_or_default();
-    if host.is_empty() || host.contains(|c: char| c.is_whitespace() || c == '@') {
+    if !is_registry(host) {
         return Err(Failure::new(
             Code::Usage,
-            format_args!("{text:?} is no registry; one is, for example, ghcr.io"),
+            format_args!("{text:?} is not a registry; one is, for example, ghcr.io"),
         ));
     }
     Ok(host.to_owned())

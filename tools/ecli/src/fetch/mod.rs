@@ -4,11 +4,14 @@
 //! them where one is wanted.
 
 mod cache;
+mod challenge;
 mod http;
 pub mod image;
 pub mod login;
 pub mod place;
 mod progress;
+pub mod reference;
+mod registry;
 
 use std::time::Duration;
 
@@ -17,8 +20,8 @@ use sha2::{Digest, Sha256};
 
 use crate::error::{Code, Failure, Result, say};
 use cache::{Cache, Entry};
-use http::{Answer, Error, Http, Problem};
-use place::{Pin, Place};
+use http::{Content, Error, Http, Problem};
+use place::{Pin, Place, without_password};
 
 /// Bytes of the largest program that is downloaded.
 pub const MAX_BYTES: usize = 128 << 20;
@@ -37,10 +40,21 @@ pub const SIGNATURE_SUFFIX: &str = ".minisig";
 pub struct Options {
     /// Whether a copy of an earlier download may not be used, nor one be kept.
     pub no_cache: bool,
-    /// How long nothing may come before it is given up.
+    /// How long nothing may come before it is given up; all together may take `http::PATIENCE` times as long.
     pub timeout: Duration,
-    /// Whether the signature is wanted too.
-    pub signature: bool,
+    /// What becomes of the signature.
+    pub signature: Signature,
+}
+
+/// What becomes of a program's signature.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Signature {
+    /// Nobody asks for it.
+    Unwanted,
+    /// It is downloaded, and nobody checks it here.
+    Kept,
+    /// It is downloaded and checked.
+    Checked,
 }
 
 /// What was downloaded.
@@ -51,21 +65,18 @@ pub struct Download {
     pub signature: Option<String>,
 }
 
-/// Downloads the program called `name`, which is no file of this machine.
-pub fn open(name: &str, options: Options) -> Result<Download> {
-    match Place::parse(name)? {
-        Place::Url(url, pin) => from_url(&Http::new(options.timeout)?, &url, pin.as_ref(), options),
+/// Downloads a program; `None` if it is on this machine.
+pub fn open(place: &Place, options: Options) -> Result<Option<Download>> {
+    match place {
+        Place::Url(url, pin) => from_url(url, pin.as_ref(), options),
         Place::Name { name, latest } => {
-            let no_cache = options.no_cache || latest;
-            from_repository(&repository(), &name, Options { no_cache, ..options })
+            let no_cache = options.no_cache || *latest;
+            from_repository(&repository(), name, Options { no_cache, ..options })
         }
-        Place::Image(image) => image::pull(&image, options),
+        Place::Image(image) => image::pull(image, options),
+        Place::File | Place::Stdin => return Ok(None),
     }
-}
-
-/// Whether this may be the name of a program in the repository.
-pub fn is_name(text: &str) -> bool {
-    matches!(Place::parse(text), Ok(Place::Name { .. }))
+    .map(Some)
 }
 
 /// The folder of programs that names stand for; it ends in a slash.
@@ -80,33 +91,50 @@ pub fn repository() -> String {
 
 /// A name stands for a WASM module or, where there is none, for a package.
 fn from_repository(repository: &str, name: &str, options: Options) -> Result<Download> {
-    let http = Http::new(options.timeout)?;
+    let http = Http::new(options.timeout, false)?;
     for file in ["app.wasm", "package.json"] {
         let url = format!("{repository}{name}/{file}");
         match get(&http, &url, options) {
             Err(Error { problem: Problem::Missing, .. }) => {}
             found => {
-                let not_here = format_args!("{name}: no such file; the repository");
-                let bytes = found.map_err(|error| Failure::from(error).at(not_here))?;
+                let bytes = found.map_err(|error| {
+                    Failure::from(error).at(format_args!("{name}: cannot be had from the repository"))
+                })?;
+                warn(&http, &url, options);
                 return with_signature(&http, &url, bytes, options);
             }
         }
     }
-    let text =
-        format!("{name}: neither a file nor a program of {repository} (EUNOMIA_REPOSITORY names another)");
+    let repository = without_password(repository);
+    let text = format!("{name}: not a program of {repository} (EUNOMIA_REPOSITORY names another)");
     Err(Failure::new(Code::Source, text))
 }
 
-fn from_url(http: &Http, url: &str, pin: Option<&Pin>, options: Options) -> Result<Download> {
-    let bytes = get(http, url, options)?;
-    if let Some(pin) = pin {
-        pin.check(&bytes).map_err(|why| Failure::new(Code::Source, format_args!("{url}: {why}")))?;
+fn from_url(url: &str, pin: Option<&Pin>, options: Options) -> Result<Download> {
+    let http = Http::new(options.timeout, false)?;
+    let bytes = get(&http, url, options)?;
+    match pin {
+        Some(pin) => pin
+            .check(&bytes)
+            .map_err(|why| Failure::new(Code::Source, format_args!("{}: {why}", without_password(url))))?,
+        None => warn(&http, url, options),
     }
-    with_signature(http, url, bytes, options)
+    with_signature(&http, url, bytes, options)
+}
+
+/// Says so where nothing tells whether the bytes are those that the server sent.
+fn warn(http: &Http, url: &str, options: Options) {
+    if http.is_open_to_all() && options.signature != Signature::Checked {
+        say(format_args!(
+            "warning: {}: came by plain http, so anybody on the way may have changed it; use https, #sha256=DIGEST or --require-signed",
+            without_password(url)
+        ));
+    }
 }
 
 fn with_signature(http: &Http, url: &str, bytes: Vec<u8>, options: Options) -> Result<Download> {
-    let signature = if options.signature { signature(http, url)? } else { None };
+    let is_wanted = options.signature != Signature::Unwanted;
+    let signature = if is_wanted { signature(http, url)? } else { None };
     Ok(Download { bytes, signature })
 }
 
@@ -115,8 +143,8 @@ fn with_signature(http: &Http, url: &str, bytes: Vec<u8>, options: Options) -> R
 fn signature(http: &Http, url: &str) -> Result<Option<String>> {
     let url = place::with_suffix(url, SIGNATURE_SUFFIX);
     match http.get(&url, None, MAX_SIGNATURE) {
-        Ok(Answer::Body { bytes, .. }) => Ok(String::from_utf8(bytes).ok()),
-        Ok(Answer::Unchanged) => Ok(None),
+        Ok(Content::New { bytes, .. }) => Ok(String::from_utf8(bytes).ok()),
+        Ok(Content::Unchanged) => Ok(None),
         Err(Error { problem: Problem::Missing, .. }) => Ok(None),
         Err(Error { problem: Problem::Unreachable, text }) => {
             say(format_args!("{text}; the signature cannot be had"));
@@ -132,16 +160,16 @@ fn get(http: &Http, url: &str, options: Options) -> std::result::Result<Vec<u8>,
     let kept = cache.as_ref().and_then(|cache| cache.find(url));
     let answer = http.get(url, kept.as_ref().map(|kept| &kept.validators), MAX_BYTES);
     match (answer, kept) {
-        (Ok(Answer::Body { bytes, validators }), _) => {
+        (Ok(Content::New { bytes, validators }), _) => {
             if let (Some(cache), Some(validators)) = (&cache, &validators) {
                 cache.keep(url, &bytes, validators);
             }
             Ok(bytes)
         }
-        (Ok(Answer::Unchanged), Some(kept)) => Ok(kept.bytes),
-        (Ok(Answer::Unchanged), None) => Err(Error {
+        (Ok(Content::Unchanged), Some(kept)) => Ok(kept.bytes),
+        (Ok(Content::Unchanged), None) => Err(Error {
             problem: Problem::Other,
-            text: format!("{url}: the server says \"not modified\" of nothing"),
+            text: format!("{}: the server says \"not modified\" of nothing", without_password(url)),
         }),
         // What was good enough before is better than nothing where the network is gone.
         (Err(error), Some(kept)) if error.problem == Problem::Unreachable => {
@@ -160,8 +188,8 @@ pub fn kept() -> Vec<Entry> {
 /// The programs of the repository, as its `index.json` lists them: name and description.
 pub fn listed(options: Options) -> Result<Vec<(String, String)>> {
     let url = format!("{}index.json", repository());
-    let wrong = |why: &str| Failure::new(Code::Source, format_args!("{url}: {why}"));
-    let bytes = match get(&Http::new(options.timeout)?, &url, options) {
+    let wrong = |why: &str| Failure::new(Code::Source, format_args!("{}: {why}", without_password(&url)));
+    let bytes = match get(&Http::new(options.timeout, false)?, &url, options) {
         Err(Error { problem: Problem::Missing, .. }) => {
             return Err(wrong("this repository does not list its programs; they run by name all the same"));
         }

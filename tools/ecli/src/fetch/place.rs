@@ -1,13 +1,22 @@
-//! What a name means that is no file.
+//! What a name means: a file, standard input, a URL, a program of the repository or an image.
+//!
+//! The one place that decides, for every command. The text alone decides, and never what lies in the current folder:
+//! others may write there, and what they put there must not stand in for a download.
 
-use oci_client::Reference;
+use std::borrow::Cow;
 
+use super::reference::{Reference, has_registry};
 use super::sha256;
 use crate::error::{Code, Failure, Result};
+use crate::options;
 
 /// Where a program is to be had.
 #[derive(Debug)]
 pub enum Place {
+    /// Standard input.
+    Stdin,
+    /// A file of this machine.
+    File,
     /// A file of a web server, and what it has to be.
     Url(String, Option<Pin>),
     /// A program of the repository.
@@ -44,49 +53,109 @@ impl Pin {
     }
 }
 
+/// Endings of files with programs; no image is meant where one stands at the end of a reference without a tag.
+const SUFFIXES: [&str; 4] = [".json", ".wasm", ".tar", ".o"];
+
 impl Place {
     /// Reads what the user wrote.
     pub fn parse(text: &str) -> Result<Place> {
-        let wrong = |why: &str| Failure::new(Code::Source, format_args!("{text}: {why}"));
-        match text.split_once("://") {
-            Some(("http" | "https", _)) => {
-                let (url, pin) = match text.split_once('#') {
-                    None => (text, None),
-                    Some((url, pin)) => (url, Some(pin)),
-                };
-                let pin = pin.map(|pin| {
-                    Pin::parse(pin)
-                        .ok_or_else(|| wrong("what follows # has to be sha256= and 64 hexadecimal digits"))
-                });
-                Ok(Place::Url(url.to_owned(), pin.transpose()?))
-            }
-            Some(("oci", _)) => image(text).map(Place::Image),
-            Some(("file", path)) => Err(wrong(&format!("name the file itself: {path}"))),
-            Some((scheme, _)) => {
-                Err(wrong(&format!("unknown scheme {scheme:?}; there are http, https and oci")))
-            }
-            None => match name(text) {
-                Some((name, tag)) => Ok(Place::Name { name: name.to_owned(), latest: tag == Some("latest") }),
-                None if has_registry(text) => image(text).map(Place::Image),
-                None => Err(wrong(
-                    "no such file; an OCI reference begins with its registry, as in ghcr.io/org/tool:tag",
-                )),
-            },
+        let wrong = |why: &str| Failure::new(Code::Source, format_args!("{}: {why}", without_password(text)));
+        if text.is_empty() {
+            return Err(Failure::new(Code::Usage, "the program's name is empty"));
         }
+        if text == "-" {
+            return Ok(Place::Stdin);
+        }
+        if ["/", "./", "../", "~"].iter().any(|start| text.starts_with(start)) {
+            return Ok(Place::File);
+        }
+        if let Some((scheme, rest)) = scheme(text) {
+            return by_scheme(text, &scheme, rest);
+        }
+        if let Some((name, tag)) = name(text) {
+            return match options::like_a_command(name).filter(|_| tag.is_none()) {
+                None => Ok(Place::Name { name: name.to_owned(), latest: tag == Some("latest") }),
+                Some(command) => {
+                    let why = format!(
+                        "did you mean `ecli {command}`? A program of this name runs as {name}:latest, a file as ./{name}"
+                    );
+                    Err(wrong(&why).with_code(Code::Usage))
+                }
+            };
+        }
+        if has_registry(text) {
+            let image = image(text)?;
+            if !image.is_exact() && SUFFIXES.iter().any(|suffix| text.ends_with(suffix)) {
+                return Err(wrong(&format!(
+                    "a file or an image; the file is ./{text}, the image oci://{text}"
+                )));
+            }
+            return Ok(Place::Image(image));
+        }
+        if text.contains([':', '#', '@']) {
+            return Err(wrong(&format!(
+                "not a URL, a name or an image, as in ghcr.io/org/tool:tag; a file of this name is ./{text}"
+            )));
+        }
+        Ok(Place::File)
+    }
+
+    /// Makes sure that a file is meant, where nothing else will do.
+    pub fn file(text: &str) -> Result<()> {
+        match Place::parse(text)? {
+            Place::File => Ok(()),
+            Place::Stdin => Err(Failure::new(Code::Usage, "-: a file is wanted")),
+            _ => Err(Failure::new(
+                Code::Usage,
+                format_args!("{}: a file is wanted; a file of this name is ./{text}", without_password(text)),
+            )),
+        }
+    }
+}
+
+/// A scheme in lower case and what follows its colon. Others than those that are known have to be followed by a slash, for
+/// a name may have a tag, and a host a port.
+fn scheme(text: &str) -> Option<(String, &str)> {
+    const KNOWN: [&str; 5] = ["http", "https", "oci", "file", "ftp"];
+    let (scheme, rest) = text.split_once(':')?;
+    let scheme = scheme.to_ascii_lowercase();
+    let is_word = |byte: u8| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte);
+    let is_scheme = scheme.starts_with(|c: char| c.is_ascii_alphabetic()) && scheme.bytes().all(is_word);
+    (is_scheme && (rest.starts_with('/') || KNOWN.contains(&&*scheme))).then_some((scheme, rest))
+}
+
+fn by_scheme(text: &str, scheme: &str, rest: &str) -> Result<Place> {
+    let wrong = |why: &str| Failure::new(Code::Source, format_args!("{}: {why}", without_password(text)));
+    let Some(rest) = rest.strip_prefix("//") else {
+        return Err(wrong(&format!("a URL has // behind {scheme}:; a file of this name is ./{text}")));
+    };
+    match scheme {
+        "http" | "https" => {
+            let (rest, pin) = match rest.split_once('#') {
+                None => (rest, None),
+                Some((rest, pin)) => (rest, Some(pin)),
+            };
+            let wrong_pin = || wrong("what follows # has to be sha256= and 64 hexadecimal digits");
+            let pin = pin.map(|pin| Pin::parse(pin).ok_or_else(wrong_pin)).transpose()?;
+            Ok(Place::Url(format!("{scheme}://{rest}"), pin))
+        }
+        "oci" => image(rest).map(Place::Image),
+        "file" => Err(wrong(&format!("name the file itself: {rest}"))),
+        _ => Err(wrong(&format!("unknown scheme {scheme:?}; there are http, https and oci"))),
     }
 }
 
 /// The reference of an image, which may have a scheme in front.
 pub fn image(text: &str) -> Result<Reference> {
-    let rest = ["oci://", "https://", "http://"].iter().find_map(|scheme| text.strip_prefix(scheme));
-    let wrong = |why: &dyn std::fmt::Display| {
-        Failure::new(Code::Source, format_args!("{text}: not an OCI reference: {why}"))
-    };
-    let text = rest.unwrap_or(text);
-    if !has_registry(text) {
-        return Err(wrong(&"it begins with its registry, as in ghcr.io/org/tool:tag"));
-    }
-    text.parse().map_err(|why| wrong(&why))
+    let rest = ["oci://", "https://"].iter().find_map(|scheme| text.strip_prefix(scheme));
+    Reference::parse(rest.unwrap_or(text)).map_err(|why| {
+        let hint = if rest.is_none() && has_registry(text) {
+            format!("; a file of this name is ./{text}")
+        } else {
+            String::new()
+        };
+        Failure::new(Code::Source, format_args!("{text}: not an OCI reference: {why}{hint}"))
+    })
 }
 
 /// A name of the repository and its tag.
@@ -102,11 +171,14 @@ fn name(text: &str) -> Option<(&str, Option<&str>)> {
         .then_some((name, tag))
 }
 
-/// Whether the first part is a machine, by the rule of other tools for images: it has a dot or a port, or is localhost.
-fn has_registry(text: &str) -> bool {
-    text.split_once('/').is_some_and(|(first, rest)| {
-        !rest.is_empty() && (first == "localhost" || first.contains(['.', ':'])) && !first.starts_with('.')
-    })
+/// A URL without the user and password that may stand in it.
+pub fn without_password(url: &str) -> Cow<'_, str> {
+    let Some((scheme, rest)) = url.split_once("://") else { return url.into() };
+    let authority = &rest[..rest.find(['/', '?', '#']).unwrap_or(rest.len())];
+    match authority.rfind('@') {
+        Some(end) if !scheme.contains('/') => format!("{scheme}://{}", &rest[end + 1..]).into(),
+        _ => url.into(),
+    }
 }
 
 /// The URL of the file whose name goes on with `suffix`: what asks for it comes behind.
@@ -136,23 +208,124 @@ mod tests {
     }
 
     #[test]
-    fn names_images_and_mistakes_are_told_apart() {
-        let is_name = |text: &str| matches!(Place::parse(text), Ok(Place::Name { .. }));
-        let is_image = |text: &str| matches!(Place::parse(text), Ok(Place::Image(_)));
-        assert!(is_name("opensnoop") && is_name("fentry-link") && is_name("opensnoop:latest"));
-        assert!(
-            is_image("ghcr.io/org/tool:latest")
-                && is_image("localhost:5000/tool")
-                && is_image("oci://ghcr.io/o/t")
-        );
-        assert!(is_image("localhost/tool") && is_image(&format!("ghcr.io/org/tool@sha256:{DIGEST}")));
-        for wrong in
-            ["", "org/tool", "dir/package", "ftp://x/y", "file:///x", "localhost:5000", "a b", "ghcr.io/"]
-        {
-            assert!(Place::parse(wrong).is_err(), "{wrong}");
+    fn names_images_files_and_mistakes_are_told_apart() {
+        let kind = |text: &str| match Place::parse(text) {
+            Ok(Place::Stdin) => "stdin",
+            Ok(Place::File) => "file",
+            Ok(Place::Url(..)) => "url",
+            Ok(Place::Name { .. }) => "name",
+            Ok(Place::Image(_)) => "image",
+            Err(_) => "wrong",
+        };
+        let pinned = format!("ghcr.io/org/tool@sha256:{DIGEST}");
+        let texts: [(&str, &[&str]); 6] = [
+            ("stdin", &["-"]),
+            ("name", &["opensnoop", "fentry-link", "opensnoop:latest", "rum:latest", "XDP_1"]),
+            (
+                "image",
+                &[
+                    "ghcr.io/org/tool:latest",
+                    "ghcr.io/tool",
+                    "localhost:5000/tool",
+                    "oci://ghcr.io/o/t",
+                    "OCI://ghcr.io/o/t",
+                    "localhost/tool",
+                    "[::1]:5000/tool:1",
+                    "127.0.0.1/t",
+                    "oci://ghcr.io/o/t.json",
+                    &pinned,
+                ],
+            ),
+            (
+                "url",
+                &[
+                    "https://example.org/x",
+                    "HTTPS://example.org/x",
+                    "hTTp://example.org/x",
+                    "http://u:p@[::1]:80/x#sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855",
+                ],
+            ),
+            (
+                "file",
+                &[
+                    "package.json",
+                    "app.wasm",
+                    "x.bpf.o",
+                    "dir/package.json",
+                    "org/tool",
+                    "./opensnoop",
+                    "../opensnoop",
+                    "/opensnoop",
+                    "./https://example.org/x",
+                    "./ghcr.io/org/tool:latest",
+                    "./a@b#c:d",
+                    ".hidden/x",
+                    "~/x",
+                    "a b",
+                    "\u{43e}pensnoop",
+                    "a..b",
+                    "dir/file.d/x",
+                ],
+            ),
+            (
+                "wrong",
+                &[
+                    "",
+                    "ftp://x/y",
+                    "FILE:///x",
+                    "localhost:5000",
+                    "https:/example.org/x",
+                    "https:example.org",
+                    "HTTP:x",
+                    "oci:/ghcr.io/o/t",
+                    "x:/y",
+                    "file.json@sha256:12",
+                    "file.json#sha256=12",
+                    "opensnoop#sha256=12",
+                    "opensnoop@1",
+                    "dir/a:b",
+                    "dir/a@b",
+                    "a:b:c",
+                    "a#b",
+                    " https://example.org/x",
+                    "https://example.org/x#",
+                    "build.d/package.json",
+                    "v1.2/x.o",
+                    "ghcr.io/Org/tool",
+                    "ghcr.io/org/tool@sha256:12",
+                    "u@ghcr.io/org/tool",
+                    "oci://tool",
+                    "http:\\\\example.org\\x",
+                    "rum",
+                    "inspct",
+                    "help",
+                    "version",
+                    "list",
+                    "chekc",
+                    "sing",
+                    "verfy",
+                ],
+            ),
+        ];
+        for (expected, texts) in texts {
+            for text in texts {
+                assert_eq!(kind(text), expected, "{text:?}");
+            }
         }
         let Err(failure) = Place::parse("oci://") else { panic!("an image without a name") };
-        assert!(failure.text().starts_with("oci://: not an OCI reference"), "{}", failure.text());
+        assert!(failure.text().contains("not an OCI reference"), "{}", failure.text());
+    }
+
+    #[test]
+    fn a_password_in_a_url_is_not_shown() {
+        for (url, shown) in [
+            ("https://u:p@h/x", "https://h/x"),
+            ("https://u:p@w@h?a@b", "https://h?a@b"),
+            ("https://h/a@b", "https://h/a@b"),
+            ("opensnoop", "opensnoop"),
+        ] {
+            assert_eq!(without_password(url), shown);
+        }
     }
 
     #[test]

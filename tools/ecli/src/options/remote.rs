@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::Args;
 
 use super::duration;
-use crate::fetch;
+use crate::fetch::{self, Signature};
 
 /// How programs may come here, and whose.
 #[derive(Args)]
@@ -24,9 +24,13 @@ pub struct Origin {
 }
 
 impl Origin {
-    /// How to download; `signature`: whether that is wanted too.
-    pub fn fetch_options(&self, signature: bool) -> fetch::Options {
-        self.transfer.fetch_options(signature)
+    /// How to download.
+    pub fn fetch_options(&self) -> fetch::Options {
+        self.transfer.fetch_options(if self.require_signed {
+            Signature::Checked
+        } else {
+            Signature::Unwanted
+        })
     }
 }
 
@@ -37,14 +41,14 @@ pub struct Transfer {
     #[arg(short, long)]
     pub no_cache: bool,
 
-    /// Give up when nothing comes for this time
+    /// Give up when nothing comes for this time, or when all takes 20 times as long
     #[arg(long, value_name = "TIME", value_parser = duration, default_value = "30s")]
     pub timeout: Duration,
 }
 
 impl Transfer {
-    /// The same for the downloader; `signature`: whether that is wanted too.
-    pub fn fetch_options(&self, signature: bool) -> fetch::Options {
+    /// The same for the downloader.
+    pub fn fetch_options(&self, signature: Signature) -> fetch::Options {
         fetch::Options { no_cache: self.no_cache, timeout: self.timeout, signature }
     }
 }
@@ -104,13 +108,13 @@ pub struct Push {
 
     /// The program
     #[arg(short, long, value_name = "FILE", default_value = "app.wasm")]
-    pub module: PathBuf,
+    pub module: String,
 
     /// A note on the image; may be repeated
     #[arg(short, long, value_name = "KEY=VALUE")]
     pub annotations: Vec<String>,
 
-    /// Give up when nothing comes for this time
+    /// Give up when nothing comes for this time, or when all takes 20 times as long
     #[arg(long, value_name = "TIME", value_parser = duration, default_value = "30s")]
     pub timeout: Duration,
 
@@ -136,7 +140,7 @@ pub struct Login {
     #[arg(long, conflicts_with = "password", requires = "username")]
     pub password_stdin: bool,
 
-    /// Give up when nothing comes for this time
+    /// Give up when nothing comes for this time, or when all takes 20 times as long
     #[arg(long, value_name = "TIME", value_parser = duration, default_value = "30s")]
     pub timeout: Duration,
 }
@@ -167,7 +171,7 @@ pub struct Keygen {
 pub struct Sign {
     /// The program
     #[arg(value_name = "FILE")]
-    pub file: PathBuf,
+    pub file: String,
 
     /// The secret key, of `ecli keygen` or minisign
     #[arg(short, long, value_name = "FILE", default_value = "ecli.key")]

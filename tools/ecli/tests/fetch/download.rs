@@ -152,7 +152,7 @@ fn a_name_stands_for_a_program_of_the_repository() {
     let mut unreachable = place.command(&["run", "nosuchtool"]);
     Ended::of(unreachable.env("EUNOMIA_REPOSITORY", "http://127.0.0.1:1")).refused(
         SOURCE,
-        &["nosuchtool: no such file; the repository: http://127.0.0.1:1/nosuchtool/app.wasm: "],
+        &["nosuchtool: cannot be had from the repository: http://127.0.0.1:1/nosuchtool/app.wasm: "],
     );
 }
 

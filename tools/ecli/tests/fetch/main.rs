@@ -1,6 +1,8 @@
 //! What ecli does with programs that are elsewhere: web servers, registries and signatures, all real and on this machine.
 
 mod download;
+mod hostile;
+mod names;
 mod registry;
 mod server;
 mod sign;

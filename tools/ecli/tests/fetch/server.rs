@@ -27,13 +27,19 @@ pub enum Reply {
     Endless,
     /// The first bytes, and then nothing for a long time.
     Slow(Vec<u8>),
+    /// This status, these lines of the head, and this content.
+    Full(u16, Vec<String>, Vec<u8>),
+    /// This status and type, and bytes without an end, in chunks.
+    EndlessChunks(u16),
+    /// This status, and a byte now and then, without an end.
+    Drip(u16),
 }
 
 /// A server that lives as long as the test.
 pub struct Server {
     /// With scheme and port, without a slash at its end.
     pub url: String,
-    requests: Arc<Mutex<Vec<String>>>,
+    requests: Arc<Mutex<Vec<Vec<String>>>>,
     replies: Arc<Mutex<HashMap<String, Reply>>>,
 }
 
@@ -80,7 +86,18 @@ impl Server {
 
     /// The first lines of all requests so far.
     pub fn requests(&self) -> Vec<String> {
+        self.heads().into_iter().map(|head| head[0].clone()).collect()
+    }
+
+    /// The heads of all requests so far, line by line.
+    pub fn heads(&self) -> Vec<Vec<String>> {
         self.requests.lock().unwrap().clone()
+    }
+
+    /// All lines of all requests so far that begin so, in lower case.
+    pub fn sent(&self, header: &str) -> Vec<String> {
+        let is_it = |line: &String| line.to_lowercase().starts_with(header);
+        self.heads().into_iter().flatten().filter(is_it).collect()
     }
 }
 
@@ -89,7 +106,7 @@ impl<T: Read + Write> ReadWrite for T {}
 
 fn answer(
     stream: &mut dyn ReadWrite,
-    requests: &Mutex<Vec<String>>,
+    requests: &Mutex<Vec<Vec<String>>>,
     replies: &Mutex<HashMap<String, Reply>>,
 ) -> std::io::Result<()> {
     let mut lines = Vec::new();
@@ -101,8 +118,8 @@ fn answer(
         }
         lines.push(line.trim().to_owned());
     }
-    let first = lines.first().cloned().unwrap_or_default();
-    requests.lock().unwrap().push(first.clone());
+    let Some(first) = lines.first().cloned() else { return Ok(()) };
+    requests.lock().unwrap().push(lines.clone());
     let target = first.split(' ').nth(1).unwrap_or_default();
     // To a proxy clients name the whole URL.
     let path =
@@ -146,6 +163,32 @@ fn send(stream: &mut dyn ReadWrite, reply: Reply, tag: Option<&str>) -> std::io:
             stream.flush()?;
             std::thread::sleep(Duration::from_secs(3600));
             Ok(())
+        }
+        Reply::Full(status, lines, bytes) => {
+            let lines: String = lines.iter().map(|line| format!("{line}\r\n")).collect();
+            let has_len = lines.to_lowercase().contains("content-length");
+            let len = if has_len { String::new() } else { format!("Content-Length: {}\r\n", bytes.len()) };
+            head(&format!("{status} Told"), &(lines + &len))?;
+            stream.write_all(&bytes)
+        }
+        Reply::EndlessChunks(status) => {
+            head(
+                &format!("{status} Told"),
+                "Content-Type: application/json\r\nTransfer-Encoding: chunked\r\n",
+            )?;
+            loop {
+                stream.write_all(b"10000\r\n")?;
+                stream.write_all(&[b' '; 1 << 16])?;
+                stream.write_all(b"\r\n")?;
+            }
+        }
+        Reply::Drip(status) => {
+            head(&format!("{status} Told"), "Content-Type: application/json\r\n")?;
+            loop {
+                stream.write_all(b" ")?;
+                stream.flush()?;
+                std::thread::sleep(Duration::from_millis(20));
+            }
         }
     }
 }

@@ -1,0 +1,419 @@
+//! Servers and registries that want memory, time or passwords that are not theirs.
+
+use serde_json::json;
+use sha2::{Digest, Sha256};
+
+use crate::server::{Reply, Server, certificate};
+use crate::{Ended, Place, package};
+
+const SOURCE: i32 = 3;
+
+/// Memory that ecli may take; none of these servers sends less than that.
+const MEMORY: u64 = 1 << 30;
+
+fn digest(bytes: &[u8]) -> String {
+    let digits: String = Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("sha256:{digits}")
+}
+
+fn layer(bytes: &[u8]) -> serde_json::Value {
+    json!({"mediaType": "application/vnd.eunomia.package.v1+json", "digest": digest(bytes), "size": bytes.len()})
+}
+
+fn manifest(layers: serde_json::Value) -> Vec<u8> {
+    json!({"schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json", "layers": layers})
+        .to_string()
+        .into_bytes()
+}
+
+fn blob_path(bytes: &[u8]) -> String {
+    format!("/v2/a/b/blobs/{}", digest(bytes))
+}
+
+const MANIFEST: &str = "/v2/a/b/manifests/1";
+
+/// Serves an image as a decent registry does.
+fn serve(server: &Server) {
+    server.on("/v2/", Reply::Content(b"{}".to_vec()));
+    server.on(MANIFEST, Reply::Content(manifest(json!([layer(&package())]))));
+    server.on(&blob_path(&package()), Reply::Content(package()));
+}
+
+fn image(server: &Server) -> String {
+    format!("{}/a/b:1", server.url.split_once("://").unwrap().1)
+}
+
+/// 401, and what has to be done about it.
+fn challenge(text: &str) -> Reply {
+    Reply::Full(401, vec![format!("WWW-Authenticate: {text}")], b"{}".to_vec())
+}
+
+/// A machine with two servers by TLS, two without, and somebody with a password for the first.
+struct World {
+    place: Place,
+    safe: Server,
+    other: Server,
+    plain: Server,
+}
+
+impl World {
+    fn new() -> World {
+        let (config, certificate) = certificate();
+        let place = Place::new();
+        place.write("ca.pem", certificate.pem.as_bytes());
+        let (safe, other) = (Server::tls(config.clone()), Server::tls(config));
+        let world = World { place, safe, other, plain: Server::new() };
+        let host = image(&world.safe).split('/').next().unwrap().to_owned();
+        let auths = json!({"auths": {host: {"auth": "YWxpY2U6czNjcmV0"}}}).to_string();
+        world.place.write(".docker/config.json", auths.as_bytes());
+        world
+    }
+
+    fn ecli(&self, args: &[&str]) -> Ended {
+        Ended::of(self.place.command(args).env("SSL_CERT_FILE", self.place.path("ca.pem")))
+    }
+
+    /// What was sent to anybody but the first server that looks like a password or a token.
+    fn leaked(&self) -> Vec<String> {
+        [self.other.sent("authorization"), self.plain.sent("authorization")].concat()
+    }
+}
+
+const PASSWORD: &str = "authorization: Basic YWxpY2U6czNjcmV0";
+
+#[test]
+fn an_image_of_a_decent_server_comes() {
+    let (place, server) = (Place::new(), Server::new());
+    serve(&server);
+    assert!(place.run(&["inspect", &image(&server)]).worked().out.contains("sys_enter_openat"));
+}
+
+#[test]
+fn no_body_of_a_registry_is_read_without_a_limit() {
+    let place = Place::new();
+    let token = "/token?scope=repository%3Aa%2Fb%3Apull";
+    let blob = blob_path(&package());
+    for reply in [
+        Reply::EndlessChunks(200),
+        Reply::EndlessChunks(401),
+        Reply::EndlessChunks(404),
+        Reply::EndlessChunks(500),
+        Reply::Endless,
+        Reply::Huge,
+    ] {
+        for path in ["/v2/", MANIFEST, &blob, token] {
+            let server = Server::new();
+            serve(&server);
+            if path == token {
+                server.on("/v2/", challenge(&format!("Bearer realm=\"{}/token\"", server.url)));
+            }
+            server.on(path, reply.clone());
+            let mut command = std::process::Command::new("prlimit");
+            command.arg(format!("--as={MEMORY}")).arg(env!("CARGO_BIN_EXE_ecli"));
+            command.args(["inspect", "--timeout", "60", &image(&server)]);
+            let ended = Ended::of(command.current_dir(place.path("")).env("HOME", place.path("")));
+            // The answer at the door is worth nothing but its status.
+            if path == "/v2/" && matches!(reply, Reply::EndlessChunks(404 | 500)) && ended.code == Some(0) {
+                continue;
+            }
+            assert_eq!(ended.code, Some(SOURCE), "{path}: {ended:?}");
+            assert_eq!(ended.err.lines().count(), 1, "{path}: {ended:?}");
+        }
+    }
+}
+
+#[test]
+fn a_login_reads_no_more_than_it_has_to() {
+    let (place, server) = (Place::new(), Server::new());
+    let host = image(&server).split('/').next().unwrap().to_owned();
+    server.on("/v2/", challenge(&format!("Bearer realm=\"{}/token\",service=\"s\"", server.url)));
+    server.on("/token?service=s", Reply::EndlessChunks(200));
+    place.run(&["login", "-u", "kim", "-p", "x", &host]).refused(SOURCE, &["larger than"]);
+    server.on("/token?service=s", Reply::EndlessChunks(401));
+    place.run(&["login", "-u", "kim", "-p", "x", &host]).refused(SOURCE, &["kim", "not accepted"]);
+}
+
+#[test]
+fn a_byte_now_and_then_does_not_keep_it_for_ever() {
+    let (place, server) = (Place::new(), Server::new());
+    let url = server.on("/p", Reply::Drip(200));
+    place
+        .run(&["run", "--timeout", "0.1", &url])
+        .refused(SOURCE, &["not done after 2s", "20 times --timeout"]);
+    for (path, status) in [(MANIFEST, 200), (&*blob_path(&package()), 200)] {
+        serve(&server);
+        server.on(path, Reply::Drip(status));
+        let ended = place.run(&["inspect", "--timeout", "0.1", &image(&server)]);
+        assert_eq!(ended.code, Some(SOURCE), "{path}: {ended:?}");
+    }
+    serve(&server);
+    // The message of a refusal is worth no long wait.
+    server.on(MANIFEST, Reply::Drip(500));
+    place
+        .run(&["inspect", "--timeout", "0.1", &image(&server)])
+        .refused(SOURCE, &["the registry answers 500"]);
+}
+
+#[test]
+fn a_manifest_that_cannot_be_right_is_refused() {
+    let (place, server) = (Place::new(), Server::new());
+    serve(&server);
+    let with = |key: &str, value: serde_json::Value| {
+        let mut layer = layer(&package());
+        layer[key] = value;
+        manifest(json!([layer]))
+    };
+    let index = |entry: &[u8]| {
+        json!({"manifests": [{"digest": digest(entry), "platform": {"os": "linux", "architecture": "amd64"}},
+                             {"digest": digest(entry), "platform": {"os": "linux", "architecture": "arm64"}}]})
+        .to_string()
+        .into_bytes()
+    };
+    let nested = index(&index(b"{}"));
+    server.on(&format!("/v2/a/b/manifests/{}", digest(&index(b"{}"))), Reply::Content(index(b"{}")));
+    for (bytes, word) in [
+        (vec![b'['; 100_000], "cannot be read"),
+        (b"nothing".to_vec(), "cannot be read"),
+        (b"{}".to_vec(), "lists no layers"),
+        (manifest(json!([])), "no program"),
+        (manifest(json!([1])), "without a size"),
+        (with("size", json!(-1)), "without a size"),
+        (with("size", json!(1u64 << 40)), "larger than"),
+        (with("size", json!(package().len() - 1)), "larger than"),
+        (with("size", json!(package().len() + 1)), ""),
+        (with("digest", json!("md5:0123")), "digest"),
+        (with("digest", json!(format!("sha256:{}/../x", "0".repeat(60)))), "digest"),
+        (with("digest", json!(digest(b"x"))), "404"),
+        (nested, "lists no layers"),
+        (
+            json!({"manifests": [{"digest": digest(b""), "platform": {"os": "plan9"}}]})
+                .to_string()
+                .into_bytes(),
+            "none for",
+        ),
+    ] {
+        server.on(MANIFEST, Reply::Content(bytes.clone()));
+        let ended = place.run(&["inspect", &image(&server)]);
+        // A layer that is shorter than announced, and yet what its digest says, is what was asked for.
+        if word.is_empty() {
+            ended.worked();
+            continue;
+        }
+        let is_told = ended.err.contains(word) || word == "404" && ended.err.contains("no such image");
+        assert!(
+            ended.code == Some(SOURCE) && is_told,
+            "{}: {ended:?}",
+            String::from_utf8_lossy(&bytes[..bytes.len().min(300)])
+        );
+    }
+}
+
+#[test]
+fn other_bytes_than_the_digest_says_are_refused() {
+    let (place, server) = (Place::new(), Server::new());
+    serve(&server);
+    let mut wrong = package();
+    wrong[10] ^= 1;
+    for reply in [
+        Reply::Content(wrong),
+        Reply::Content(package()[1..].to_vec()),
+        Reply::Truncated(package()),
+        Reply::Full(206, vec![], package()),
+        Reply::Full(200, vec!["Content-Encoding: gzip".into()], b"\x1f\x8b\x08\0\0".to_vec()),
+    ] {
+        server.on(&blob_path(&package()), reply);
+        let ended = place.run(&["inspect", &image(&server)]);
+        assert_eq!((ended.code, ended.err.lines().count()), (Some(SOURCE), 1), "{ended:?}");
+    }
+    // A manifest that is asked for by its digest is held against that.
+    serve(&server);
+    let other = digest(b"other");
+    server.on(&format!("/v2/a/b/manifests/{other}"), Reply::Content(manifest(json!([layer(&package())]))));
+    let image = image(&server).replace(":1", "");
+    let image = format!("{}@{other}", image.trim_end_matches(":1"));
+    assert_eq!(Place::new().run(&["inspect", &image]).code, Some(SOURCE));
+}
+
+/// What is not unpacked takes no room.
+#[test]
+fn a_compressed_body_is_not_unpacked() {
+    let (place, server) = (Place::new(), Server::new());
+    let url = server
+        .on("/p", Reply::Full(200, vec!["Content-Encoding: gzip".into()], b"\x1f\x8b\x08\0\0\0".to_vec()));
+    place.run(&["run", &url]).refused(SOURCE, &["compressed"]);
+    assert!(server.sent("accept-encoding").is_empty());
+}
+
+#[test]
+fn a_registry_by_https_leads_nowhere_without_it() {
+    let world = World::new();
+    serve(&world.plain);
+    for path in ["/v2/", MANIFEST, &blob_path(&package())] {
+        serve(&world.safe);
+        world.safe.on(path, Reply::Redirect(format!("{}{path}", world.plain.url)));
+        world.ecli(&["inspect", &image(&world.safe)]).refused(SOURCE, &["from https to"]);
+        // Neither by a detour.
+        world.safe.on(path, Reply::Redirect(format!("{}/detour", world.other.url)));
+        world.other.on("/detour", Reply::Redirect(format!("{}{path}", world.plain.url)));
+        world.ecli(&["inspect", &image(&world.safe)]).refused(SOURCE, &["from https to"]);
+    }
+    assert!(world.plain.requests().is_empty(), "{:?}", world.plain.requests());
+}
+
+#[test]
+fn a_plain_url_that_went_by_https_once_stays_there() {
+    let world = World::new();
+    world.plain.on("/p", Reply::Content(package()));
+    world.safe.on("/back", Reply::Redirect(format!("{}/p", world.plain.url)));
+    let start = world.plain.on("/start", Reply::Redirect(format!("{}/back", world.safe.url)));
+    world.ecli(&["inspect", &start]).refused(SOURCE, &["redirected from https"]);
+    assert_eq!(world.plain.requests(), ["GET /start HTTP/1.1"]);
+}
+
+#[test]
+fn the_password_goes_to_nobody_but_the_registry() {
+    let world = World::new();
+    serve(&world.safe);
+    serve(&world.other);
+    // Asked at the door, it gets it; who it leads to does not, even if they ask.
+    world.safe.on("/v2/", challenge("Basic realm=\"x\""));
+    world.safe.on(MANIFEST, Reply::Redirect(format!("{}{MANIFEST}", world.other.url)));
+    world.safe.on(&blob_path(&package()), Reply::Redirect(format!("{}/blob", world.other.url)));
+    world.other.on("/blob", Reply::Content(package()));
+    world.ecli(&["inspect", &image(&world.safe)]).worked();
+    assert!(world.safe.sent("authorization").iter().all(|line| line == PASSWORD));
+    assert!(!world.safe.sent("authorization").is_empty());
+    world.other.on(MANIFEST, challenge("Basic realm=\"x\""));
+    assert_eq!(world.ecli(&["inspect", &image(&world.safe)]).code, Some(SOURCE));
+    world.other.on(MANIFEST, challenge(&format!("Bearer realm=\"{}/token\"", world.other.url)));
+    assert_eq!(world.ecli(&["inspect", &image(&world.safe)]).code, Some(SOURCE));
+    assert!(world.leaked().is_empty(), "{:?}", world.leaked());
+    // Another port is another server.
+    world.safe.on("/v2/", Reply::Redirect(format!("{}/v2/", world.other.url)));
+    world.other.on("/v2/", challenge("Basic realm=\"x\""));
+    let _ = world.ecli(&["inspect", &image(&world.safe)]);
+    assert!(world.leaked().is_empty(), "{:?}", world.leaked());
+}
+
+#[test]
+fn a_token_is_asked_for_where_the_registry_says_but_only_by_https() {
+    let world = World::new();
+    serve(&world.safe);
+    let port = world.plain.url.rsplit(':').next().unwrap().to_owned();
+    let safe_host = world.safe.url.strip_prefix("https://").unwrap();
+    for realm in [
+        format!("{}/token", world.plain.url),
+        format!("http://127.0.0.1:{port}/token"),
+        format!("http://[::1]:{port}/token"),
+        format!("HTTP://localhost:{port}/token"),
+        format!("http://{safe_host}/token"),
+        format!("https://u:p@{safe_host}/token"),
+        "ftp://localhost/token".into(),
+        "file:///etc/passwd".into(),
+        "//localhost/token".into(),
+        "token".into(),
+        String::new(),
+    ] {
+        world.safe.on("/v2/", challenge(&format!("Bearer realm=\"{realm}\",service=\"s\"")));
+        world.ecli(&["inspect", &image(&world.safe)]).refused(SOURCE, &["for tokens"]);
+    }
+    assert!(world.plain.requests().is_empty() && world.safe.sent("authorization").is_empty());
+
+    // The standard lets a registry name another service; what it hands out is for the registry alone.
+    let token = "/token?service=s&scope=repository%3Aa%2Fb%3Apull";
+    world.other.on(token, Reply::Content(br#"{"token": "t0ken"}"#.to_vec()));
+    world.safe.on(
+        "/v2/",
+        challenge(&format!("Bearer realm=\"{}/token\",service=\"s\",scope=\"all\"", world.other.url)),
+    );
+    world.safe.on(&blob_path(&package()), Reply::Redirect(format!("{}/blob", world.other.url)));
+    world.other.on("/blob", Reply::Content(package()));
+    world.ecli(&["inspect", &image(&world.safe)]).worked();
+    assert_eq!(world.other.sent("authorization"), [PASSWORD]);
+    assert!(world.safe.sent("authorization").iter().all(|line| line == "authorization: Bearer t0ken"));
+
+    // What a token must not be.
+    for (answer, word) in [
+        (&br#"{"token": "a\nb: c"}"#[..], "token"),
+        (br#"{}"#, "no token"),
+        (br#"[]"#, "no token"),
+        (b"x", "no token"),
+        (br#"{"token": 1}"#, "no token"),
+    ] {
+        world.other.on(token, Reply::Content(answer.to_vec()));
+        world.ecli(&["inspect", &image(&world.safe)]).refused(SOURCE, &[word]);
+    }
+    // Nor may the service hand the password on.
+    world.other.on(token, Reply::Redirect(format!("{}/token", world.plain.url)));
+    world.ecli(&["inspect", &image(&world.safe)]).refused(SOURCE, &["from https to"]);
+    world.other.on(token, Reply::Redirect(format!("{}/token", world.safe.url)));
+    world.safe.on("/token", Reply::Content(br#"{"token": "t0ken"}"#.to_vec()));
+    world.ecli(&["inspect", &image(&world.safe)]).worked();
+    assert!(!world.safe.sent("authorization").contains(&PASSWORD.to_owned()));
+    assert!(world.plain.requests().is_empty());
+}
+
+#[test]
+fn an_upload_that_goes_on_elsewhere_goes_without_the_password() {
+    let world = World::new();
+    world.place.write("p.json", &package());
+    world.safe.on("/v2/", challenge("Basic realm=\"x\""));
+    let uploads = "/v2/a/b/blobs/uploads/";
+    let config = digest(b"{}");
+    let push = || world.ecli(&["push", "-m", "p.json", &image(&world.safe)]);
+    world.safe.on(uploads, Reply::Full(202, vec![format!("Location: {}/up", world.plain.url)], vec![]));
+    push().refused(SOURCE, &["from https to"]);
+    world.safe.on(uploads, Reply::Full(202, vec![], vec![]));
+    push().refused(SOURCE, &["does not say where"]);
+    world.safe.on(uploads, Reply::Full(202, vec![format!("Location: {}/up?x=1", world.other.url)], vec![]));
+    let put = format!("/up?x=1&digest={}", config.replace(':', "%3A"));
+    world.other.on(&put, challenge("Basic realm=\"x\""));
+    assert_eq!(push().code, Some(SOURCE));
+    assert!(world.leaked().is_empty(), "{:?}", world.leaked());
+    assert!(world.other.requests().iter().any(|line| line.contains(&put)), "{:?}", world.other.requests());
+}
+
+#[test]
+fn no_referer_is_sent() {
+    let (place, server, other) = (Place::new(), Server::new(), Server::new());
+    let target = other.on("/p", Reply::Content(package()));
+    let url = server.on("/away?key=secret", Reply::Redirect(target));
+    place.run(&["inspect", &url]).worked();
+    assert!(other.sent("referer").is_empty(), "{:?}", other.heads());
+}
+
+#[test]
+fn what_anybody_could_have_changed_is_told() {
+    let (place, proxy) = (Place::new(), Server::new());
+    proxy.on("/p", Reply::Content(package()));
+    proxy.on("/package/package.json", Reply::Content(package()));
+    let ecli = |args: &[&str]| {
+        let mut command = place.command(args);
+        Ended::of(command.env("http_proxy", &proxy.url).env("EUNOMIA_REPOSITORY", "http://nowhere.invalid/"))
+            .worked()
+    };
+    let pin = digest(&package()).replace(':', "=");
+    let is_told = |ended: Ended| ended.err.lines().count() == 1 && ended.err.contains("plain http");
+    assert!(is_told(ecli(&["inspect", "http://nowhere.invalid/p"])));
+    assert!(is_told(ecli(&["pull", "-o", "got", "HTTP://nowhere.invalid/p"])));
+    assert!(is_told(ecli(&["inspect", "package"])));
+    assert!(!is_told(ecli(&["inspect", &format!("http://nowhere.invalid/p#{pin}")])));
+    // Nobody is on the way to this machine, but there may be behind it.
+    let here = proxy.on("/here", Reply::Content(package()));
+    let away = proxy.on("/away", Reply::Redirect("http://nowhere.invalid/p".into()));
+    assert!(!is_told(ecli(&["inspect", &here])));
+    assert!(is_told(ecli(&["inspect", &away])));
+
+    std::fs::create_dir_all(place.path("trusted")).unwrap();
+    place.run(&["keygen", "--no-password", "-s", "you.key", "-p", "trusted/you.pub"]).worked();
+    place.write("p.json", &package());
+    place.run(&["sign", "-s", "you.key", "p.json"]).worked();
+    proxy.on("/p.minisig", Reply::Content(std::fs::read(place.path("p.json.minisig")).unwrap()));
+    assert!(!is_told(ecli(&[
+        "inspect",
+        "--require-signed",
+        "--trust",
+        "trusted",
+        "http://nowhere.invalid/p"
+    ])));
+}
