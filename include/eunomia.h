@@ -14,7 +14,7 @@
 //   The vm is the caller's. Nothing else is: there is no function to free anything.
 //   - What goes in is copied before the call returns.
 //   - A string that comes out is borrowed from the vm until the next call on it. The functions that any
-//     thread may call do not end that, nor do errmsg, errdetail and errsys.
+//     thread may call do not end that, nor do errmsg, errdetail, errsys and errsubject.
 //   - An event and all it points to is borrowed until the callback returns.
 //   - An eunomia_type is borrowed until eunomia_destroy. So is a map's descriptor: dup it to keep it.
 //   - A function that takes a callback uses it during the call only. eunomia_options.log is used until
@@ -107,6 +107,22 @@ typedef enum eunomia_status {
   // errdetail, errsys, stop, stats_get and epoll_fd still work on it.
   EUNOMIA_ERR_INTERNAL = -17,
 } eunomia_status;
+
+// The kind of thing that a failed call was about; see eunomia_errsubject. Later releases may add kinds.
+typedef enum eunomia_subject {
+  // None of the others.
+  EUNOMIA_SUBJECT_NONE = 0,
+  // A global variable.
+  EUNOMIA_SUBJECT_VARIABLE = 1,
+  // A map.
+  EUNOMIA_SUBJECT_MAP = 2,
+  // A program.
+  EUNOMIA_SUBJECT_PROGRAM = 3,
+  // A value in the package's metadata; its name is the path, such as meta.bpf_skel.maps[1].sample.
+  EUNOMIA_SUBJECT_METADATA = 4,
+  // A file or folder; its name is the path.
+  EUNOMIA_SUBJECT_FILE = 5,
+} eunomia_subject;
 
 // Kinds of packages. eunomia_open takes a set of them and answers the one it found.
 typedef enum eunomia_kind {
@@ -508,6 +524,11 @@ const char *eunomia_errdetail(const struct eunomia_vm *vm);
 
 // Returns the errno behind it, 0 if there is none.
 int eunomia_errsys(const struct eunomia_vm *vm);
+
+// Returns what kind of thing it is about, an eunomia_subject, and stores that thing's name in *name: the
+// name of a variable, map or program, or a path; "" if it is about none of these. name may be NULL. *name is
+// borrowed as eunomia_errmsg's text is.
+int eunomia_errsubject(const struct eunomia_vm *vm, const char **name);
 
 // ---- Global variables, by name ----
 //

@@ -63,11 +63,23 @@ inline const char *status_name(int status) noexcept {
 
 // ---- Errors ----
 
-// A failed call. what() is the line for people: which thing, which value.
+// As eunomia_subject.
+enum class subject : int {
+    none = EUNOMIA_SUBJECT_NONE,
+    variable = EUNOMIA_SUBJECT_VARIABLE,
+    map = EUNOMIA_SUBJECT_MAP,
+    program = EUNOMIA_SUBJECT_PROGRAM,
+    metadata = EUNOMIA_SUBJECT_METADATA,
+    file = EUNOMIA_SUBJECT_FILE
+};
+
+// A failed call. what() is one line: which thing, which value, what to do.
 class error : public std::runtime_error {
   public:
-    error(int status, const std::string &message, std::string detail = {}, int sys = 0, std::size_t need = 0)
-        : std::runtime_error(message), status_(status), sys_(sys), need_(need), detail_(std::move(detail)) {}
+    error(int status, const std::string &message, std::string detail = {}, int sys = 0, std::size_t need = 0,
+          eunomia::subject subject = eunomia::subject::none, std::string name = {})
+        : std::runtime_error(message), status_(status), sys_(sys), need_(need), detail_(std::move(detail)),
+          subject_(subject), name_(std::move(name)) {}
 
     // An eunomia_status below 0.
     int status() const noexcept {
@@ -89,10 +101,22 @@ class error : public std::runtime_error {
         return need_;
     }
 
+    // The kind of thing that it is about.
+    eunomia::subject subject() const noexcept {
+        return subject_;
+    }
+
+    // The name of that thing, or its path; "" without a subject.
+    const std::string &subject_name() const noexcept {
+        return name_;
+    }
+
   private:
     int status_, sys_;
     std::size_t need_;
     std::string detail_;
+    eunomia::subject subject_;
+    std::string name_;
 };
 
 // ---- Words ----
@@ -832,7 +856,10 @@ class vm {
             return status;
         if (status == EUNOMIA_ERR_BUSY) // another thread's call may be changing the text
             throw error(status, "the vm is in use, by another thread or by the poll this call comes from");
-        throw error(status, eunomia_errmsg(raw), eunomia_errdetail(raw), eunomia_errsys(raw), need);
+        const char *name;
+        auto about = static_cast<subject>(eunomia_errsubject(raw, &name));
+        throw error(status, eunomia_errmsg(raw), eunomia_errdetail(raw), eunomia_errsys(raw), need, about,
+                    name);
     }
 
     template <class Call> int call(Call &&function) const {

@@ -37,13 +37,28 @@ func (s Status) Error() string {
 	return C.GoString(C.eunomia_status_name(C.int(s)))
 }
 
+// SubjectKind is the kind of thing that an error is about.
+type SubjectKind int
+
+// The kinds of eunomia.h. Later releases of the library may add some.
+const (
+	SubjectNone     SubjectKind = C.EUNOMIA_SUBJECT_NONE     // none of the others
+	SubjectVariable SubjectKind = C.EUNOMIA_SUBJECT_VARIABLE // a global variable
+	SubjectMap      SubjectKind = C.EUNOMIA_SUBJECT_MAP      // a map
+	SubjectProgram  SubjectKind = C.EUNOMIA_SUBJECT_PROGRAM  // a program
+	SubjectMetadata SubjectKind = C.EUNOMIA_SUBJECT_METADATA // a value in the package's metadata, by its path
+	SubjectFile     SubjectKind = C.EUNOMIA_SUBJECT_FILE     // a file or folder, by its path
+)
+
 // Error is what every failed call returns.
 type Error struct {
-	Status  Status
-	Message string        // a line for people
-	Detail  string        // the long text to it: the verifier's log, a guest's functions
-	Errno   syscall.Errno // the system's error number behind it, or 0
-	Need    int           // with ErrTooSmall, bytes that the buffer has to have
+	Status      Status
+	Message     string        // one line: which thing, which value, what to do
+	Detail      string        // a long text: the verifier's log, a guest's functions
+	Errno       syscall.Errno // the system's error number, or 0
+	Need        int           // with ErrTooSmall, bytes that the buffer has to have
+	SubjectKind SubjectKind   // the kind of thing that it is about
+	Subject     string        // that thing's name or path, or ""
 }
 
 func (e *Error) Error() string {
@@ -74,10 +89,14 @@ func (e *Error) Unwrap() error {
 
 // failure is the error of the call that has just failed; the caller has the vm's turn.
 func (vm *VM) failure(status C.int) *Error {
+	var name *C.char
+	kind := SubjectKind(C.eunomia_errsubject(vm.c, &name))
 	return &Error{
-		Status:  Status(status),
-		Message: C.GoString(C.eunomia_errmsg(vm.c)),
-		Detail:  C.GoString(C.eunomia_errdetail(vm.c)),
-		Errno:   syscall.Errno(C.eunomia_errsys(vm.c)),
+		Status:      Status(status),
+		Message:     C.GoString(C.eunomia_errmsg(vm.c)),
+		Detail:      C.GoString(C.eunomia_errdetail(vm.c)),
+		Errno:       syscall.Errno(C.eunomia_errsys(vm.c)),
+		SubjectKind: kind,
+		Subject:     C.GoString(name),
 	}
 }

@@ -3,7 +3,7 @@
 use std::ffi::{CStr, c_char, c_int};
 
 use super::guard::LastError;
-use super::types::eunomia_vm;
+use super::types::{eunomia_subject, eunomia_vm};
 
 /// Answer of the text functions where there is no vm to ask.
 const NO_VM: &CStr = c"the vm is a null pointer";
@@ -34,6 +34,21 @@ pub unsafe extern "C" fn eunomia_errdetail(vm: *const eunomia_vm) -> *const c_ch
 pub unsafe extern "C" fn eunomia_errsys(vm: *const eunomia_vm) -> c_int {
     // SAFETY: the caller keeps the contract of the header.
     unsafe { last(vm, |error| error.errno) }.unwrap_or(0)
+}
+
+/// Returns what kind of thing it is about, an eunomia_subject, and stores that thing's name in *name: the
+/// name of a variable, map or program, or a path; "" if it is about none of these. name may be NULL. *name is
+/// borrowed as eunomia_errmsg's text is.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn eunomia_errsubject(vm: *const eunomia_vm, name: *mut *const c_char) -> c_int {
+    // SAFETY: the caller keeps the contract of the header.
+    let found = unsafe { last(vm, |error| (error.kind as c_int, error.subject.as_ptr())) };
+    let (kind, text) = found.unwrap_or((eunomia_subject::EUNOMIA_SUBJECT_NONE as c_int, c"".as_ptr()));
+    // SAFETY: as above: null or writable.
+    if let Some(name) = unsafe { name.as_mut() } {
+        *name = text;
+    }
+    kind
 }
 
 /// Reads the last error, or says why it cannot be read now.

@@ -7,8 +7,8 @@ use std::sync::{MutexGuard, PoisonError};
 
 use super::args::c_string;
 use super::panic;
-use super::types::{eunomia_status, eunomia_vm};
-use crate::error::{Error, Failure, Result, Status};
+use super::types::{eunomia_status, eunomia_subject, eunomia_vm};
+use crate::error::{Error, Failure, Result, Status, Subject};
 use crate::log::Level;
 use crate::vm::{Kind, MapInfo, ProgInfo, SourceInfo};
 
@@ -26,6 +26,26 @@ pub(super) struct LastError {
     pub(super) message: CString,
     pub(super) detail: CString,
     pub(super) errno: c_int,
+    pub(super) kind: eunomia_subject,
+    pub(super) subject: CString,
+}
+
+impl LastError {
+    fn new(error: Error) -> LastError {
+        use eunomia_subject::*;
+        let message = c_string(error.to_string());
+        let Failure { subject, detail, errno, .. } = error.into_failure();
+        let kind = match &subject {
+            Some(Subject::Variable(_)) => EUNOMIA_SUBJECT_VARIABLE,
+            Some(Subject::Map(_)) => EUNOMIA_SUBJECT_MAP,
+            Some(Subject::Program { .. }) => EUNOMIA_SUBJECT_PROGRAM,
+            Some(Subject::Metadata(_)) => EUNOMIA_SUBJECT_METADATA,
+            Some(Subject::File(_)) => EUNOMIA_SUBJECT_FILE,
+            None => EUNOMIA_SUBJECT_NONE,
+        };
+        let name = subject.as_ref().map_or("", Subject::name);
+        LastError { message, detail: c_string(detail), errno, kind, subject: c_string(name.to_owned()) }
+    }
 }
 
 /// Owner of the strings given out last.
@@ -190,8 +210,7 @@ impl eunomia_vm {
     /// Keeps `error` for `eunomia_errmsg`.
     fn keep(&self, error: Error) -> c_int {
         let status = error.status as c_int;
-        let Failure { message, detail, errno, .. } = error.into_failure();
-        self.state().error = LastError { message: c_string(message), detail: c_string(detail), errno };
+        self.state().error = LastError::new(error);
         status
     }
 }

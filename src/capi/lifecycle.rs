@@ -119,7 +119,7 @@ fn sink(given: &eunomia_options) -> Option<LogFn> {
 
 /// Tells why there is no vm: to the log, as errno, as a status.
 fn refuse(given: &eunomia_options, error: &Error) -> c_int {
-    Log::new(sink(given), Level::Error).write(Level::Error, &error.message);
+    Log::new(sink(given), Level::Error).write(Level::Error, &error.to_string());
     let errno = match error.status {
         _ if error.errno != 0 => error.errno,
         Status::Inval => libc::EINVAL,

@@ -54,6 +54,25 @@ pub enum eunomia_status {
     EUNOMIA_ERR_INTERNAL = -17,
 }
 
+/// The kind of thing that a failed call was about; see eunomia_errsubject. Later releases may add kinds.
+#[repr(C)]
+#[derive(Clone, Copy, Default)]
+pub enum eunomia_subject {
+    /// None of the others.
+    #[default]
+    EUNOMIA_SUBJECT_NONE = 0,
+    /// A global variable.
+    EUNOMIA_SUBJECT_VARIABLE = 1,
+    /// A map.
+    EUNOMIA_SUBJECT_MAP = 2,
+    /// A program.
+    EUNOMIA_SUBJECT_PROGRAM = 3,
+    /// A value in the package's metadata; its name is the path, such as meta.bpf_skel.maps[1].sample.
+    EUNOMIA_SUBJECT_METADATA = 4,
+    /// A file or folder; its name is the path.
+    EUNOMIA_SUBJECT_FILE = 5,
+}
+
 /// Kinds of packages. eunomia_open takes a set of them and answers the one it found.
 #[repr(C)]
 #[derive(Clone, Copy)]

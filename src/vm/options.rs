@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use super::{Kind, WasmOptions};
-use crate::error::{Error, Result, Status};
+use crate::error::{Error, Result, Status, Subject};
 use crate::log::{Level, LogFn};
 use crate::os::{self, Errno};
 
@@ -81,12 +81,12 @@ pub(super) fn read_package(path: &str) -> Result<Vec<u8>> {
             libc::ENOMEM => Status::NoMem,
             _ => Status::System,
         };
-        Error::sys(status, e.0, format!("{path}: {e}"))
+        Error::sys(status, e.0, e).about(Subject::File(path.into()))
     };
     let data = os::read_file(path, MAX_FILE).map_err(failed)?;
     if data.len() > MAX_FILE {
-        let text = format!("{path}: too large for a package (at most {MAX_FILE} bytes)");
-        return Err(Error::new(Status::Package, text));
+        let text = format!("too large for a package (at most {MAX_FILE} bytes)");
+        return Err(Error::new(Status::Package, text).about(Subject::File(path.into())));
     }
     Ok(data)
 }

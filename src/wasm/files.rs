@@ -6,7 +6,7 @@ use std::os::fd::AsRawFd;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use crate::error::{Error, Result, Status};
+use crate::error::{Error, Result, Status, Subject};
 use crate::os::{self, Errno};
 
 /// Files that a guest may have open.
@@ -31,7 +31,7 @@ impl Files {
             let file = folder(path);
             let name = path.to_string_lossy().into_owned();
             let file = file.map_err(|e| {
-                Error::sys(Status::NotFound, e.0, format_args!("options.wasm_dirs: {name}: {e}"))
+                Error::sys(Status::NotFound, e.0, e).about(Subject::File(name.clone())).at("wasm_dirs")
             })?;
             Ok(Some(Open { file, preopened: Some(name) }))
         };

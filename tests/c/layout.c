@@ -167,6 +167,15 @@ static void print_constants(void) {
     VALUE(EUNOMIA_LOG_DEBUG);
 }
 
+static void print_subjects(void) {
+    VALUE(EUNOMIA_SUBJECT_NONE);
+    VALUE(EUNOMIA_SUBJECT_VARIABLE);
+    VALUE(EUNOMIA_SUBJECT_MAP);
+    VALUE(EUNOMIA_SUBJECT_PROGRAM);
+    VALUE(EUNOMIA_SUBJECT_METADATA);
+    VALUE(EUNOMIA_SUBJECT_FILE);
+}
+
 static void print_kinds(void) {
     VALUE(EUNOMIA_TYPE_INT);
     VALUE(EUNOMIA_TYPE_UINT);
@@ -201,5 +210,6 @@ int main(void) {
     print_statuses();
     print_constants();
     print_kinds();
+    print_subjects();
     return 0;
 }

@@ -2,7 +2,7 @@
 
 use std::ffi::CStr;
 
-use eunomia::{Error, capi};
+use eunomia::{Error, Subject, capi};
 use serde_json::Value;
 
 use super::rust::{Outcome, hex};
@@ -37,13 +37,28 @@ pub fn compare(step: &Value, error: Option<&Error>, out: &Outcome) -> Option<Str
 fn failure(step: &Value, error: Option<&Error>) -> Option<String> {
     let found = status_name(error.map_or(0, |error| error.status as i64));
     let expected = step["status"].as_str().unwrap_or("EUNOMIA_OK");
-    let message = error.map_or("", |error| &error.message);
+    let message = &error.map_or(String::new(), Error::to_string);
     if found != expected {
         return Some(format!("{found} ({message}), not {expected}"));
     }
     part("errmsg", &step["errmsg"], message)
         .or_else(|| part("errdetail", &step["errdetail"], error.map_or("", |error| &error.detail)))
+        .or_else(|| same("subject", &step["subject"], &subject(error).into()))
         .or_else(|| same("errsys", &step["errsys"], &error.map_or(0, |error| error.errno).into()))
+}
+
+/// What the failure is about, as the table names it: `map counts`, "" for nothing.
+fn subject(error: Option<&Error>) -> String {
+    let Some(subject) = error.and_then(|error| error.subject.as_ref()) else { return String::new() };
+    let kind = match subject {
+        Subject::Variable(_) => "variable",
+        Subject::Map(_) => "map",
+        Subject::Program { .. } => "program",
+        Subject::Metadata(_) => "metadata",
+        Subject::File(_) => "file",
+        _ => "unknown",
+    };
+    format!("{kind} {}", subject.name())
 }
 
 /// An expectation that is there is equal to what was found.

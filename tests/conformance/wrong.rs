@@ -5,12 +5,13 @@ use std::collections::BTreeSet;
 use serde_json::{Value, json};
 
 /// What a step expects; all else says what to do.
-const EXPECTATIONS: [&str; 13] = [
+const EXPECTATIONS: [&str; 14] = [
     "status",
     "returns",
     "errmsg",
     "errdetail",
     "errsys",
+    "subject",
     "out",
     "has",
     "bytes",

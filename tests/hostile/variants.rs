@@ -171,7 +171,7 @@ fn a_chain_without_a_variant_that_works_names_each_with_its_reason() {
     vm.prog_set_autoload("enter_works", false).unwrap();
     let words = [
         "program \"enter_load\": no variant works on this kernel; program \"enter_load\" (fentry/",
-        "; \"enter_attach\": program \"enter_attach\" (tp/syscalls/sys_enter_no_such_call): no such tracepoint",
+        "; program \"enter_attach\" (tp/syscalls/sys_enter_no_such_call): no such tracepoint",
     ];
     refused(vm.attach(), Status::Attach, &words);
     clean.nothing_in_kernel();

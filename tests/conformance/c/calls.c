@@ -550,6 +550,7 @@ bool carry_out(scenario *scenario, const args *args, outcome *out) {
         out->errmsg = eunomia_errmsg(context.host->vm);
         out->errdetail = eunomia_errdetail(context.host->vm);
         out->errsys = eunomia_errsys(context.host->vm);
+        out->subject = eunomia_errsubject(context.host->vm, &out->subject_name);
         return true;
     }
     return false;

@@ -98,6 +98,13 @@ static void compare_info(scenario *scenario, const args *args, const char *group
 
 // ---- all together ----
 
+static void compare_subject(scenario *scenario, const args *args, const outcome *out) {
+    static const char *const kinds[] = {"", "variable ", "map ", "program ", "metadata ", "file "};
+    char found[512];
+    snprintf(found, sizeof(found), "%s%s", kinds[out->subject], out->subject_name);
+    same(scenario, "subject", find(args, "subject"), found);
+}
+
 static void compare_status(scenario *scenario, const args *args, const outcome *out) {
     const char *expected = find(args, "status");
     if (strcmp(expected ? expected : "EUNOMIA_OK", out->status_name) != 0)
@@ -106,6 +113,7 @@ static void compare_status(scenario *scenario, const args *args, const outcome *
     part(scenario, "errmsg", find(args, "errmsg"), out->errmsg);
     part(scenario, "errdetail", find(args, "errdetail"), out->errdetail);
     same_number(scenario, "errsys", find(args, "errsys"), out->errsys);
+    compare_subject(scenario, args, out);
 }
 
 void compare(scenario *scenario, const args *args, const outcome *out) {

@@ -3,7 +3,8 @@
 
 void take_step(scenario *scenario, const args *args, outcome *outcome) {
     outcome->text = NULL;
-    outcome->status_name = outcome->errmsg = outcome->errdetail = "";
+    outcome->status_name = outcome->errmsg = outcome->errdetail = outcome->subject_name = "";
+    outcome->subject = 0;
     outcome->info[0] = 0;
     outcome->need = outcome->byte_count = outcome->event_count = 0;
     outcome->exit_code = outcome->errsys = -1;

@@ -27,6 +27,9 @@ typedef struct outcome {
     const char *text;
     // Of the failure.
     const char *status_name, *errmsg, *errdetail;
+    // What the failure is about: an eunomia_subject and its name.
+    int subject;
+    const char *subject_name;
     char info[1024];
     seen events[MAX_EVENTS];
 } outcome;

@@ -20,7 +20,7 @@ struct host {
     std::optional<eunomia::vm> vm;
     std::thread stopper;
     // What outcome.text and the texts of a failure point to.
-    std::string text, errmsg, errdetail;
+    std::string text, errmsg, errdetail, subject;
 };
 
 struct context {
@@ -383,6 +383,8 @@ bool carry_out(scenario *scenario, const args *args, outcome *out) {
     } catch (const eunomia::error &error) {
         c.host.errmsg = error.what();
         c.host.errdetail = error.detail();
+        c.host.subject = error.subject_name();
+        out->subject = static_cast<int>(error.subject());
         out->status = error.status();
         out->need = error.need();
         out->errsys = error.sys();
@@ -392,6 +394,7 @@ bool carry_out(scenario *scenario, const args *args, outcome *out) {
     out->status_name = eunomia::status_name(out->status);
     out->errmsg = c.host.errmsg.c_str();
     out->errdetail = c.host.errdetail.c_str();
+    out->subject_name = c.host.subject.c_str();
     return known;
 }
 

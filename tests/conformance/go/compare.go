@@ -22,6 +22,12 @@ type outcome struct {
 	records  []map[string]any
 }
 
+// subject is what the failure is about, as the table names it.
+func subject(failure *eunomia.Error) string {
+	kinds := []string{"", "variable ", "map ", "program ", "metadata ", "file "}
+	return kinds[failure.SubjectKind] + failure.Subject
+}
+
 // compare returns the first thing that is not as the table says, or "".
 func compare(step step, out outcome) string {
 	var differences []string
@@ -46,6 +52,7 @@ func compare(step step, out outcome) string {
 	part(differ, "errdetail", step.text("errdetail"), failure.Detail)
 	part(differ, "out", step.text("has"), out.out)
 	same("errsys", float64(failure.Errno))
+	same("subject", subject(failure))
 	same("need", float64(failure.Need))
 	same("returns", float64(out.returns))
 	same("exit_code", float64(out.exitCode))

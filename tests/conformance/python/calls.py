@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Optional
 
 import eunomia
-from eunomia import Error, Event, Format, Kind, Status
+from eunomia import Error, Event, Format, Kind, Status, Subject
 
 Step = dict[str, Any]
 
@@ -29,6 +29,7 @@ class Outcome:
     errmsg: str = ""
     errdetail: str = ""
     errsys: int = 0
+    subject: str = ""
     need: int = 0
     out: str = "nothing"
     bytes: str = ""
@@ -57,6 +58,8 @@ class Host:
             out.status = f"EUNOMIA_{Status(error.status).name}"
             out.returns = error.status
             out.errmsg, out.errdetail, out.errsys, out.need = error.message, error.detail, error.errno, error.need
+            if error.subject_kind != Subject.NONE:
+                out.subject = f"{Subject(error.subject_kind).name.lower()} {error.subject}"
         except RuntimeError as error:
             if error is not FAILURE:
                 raise

@@ -53,8 +53,8 @@ def compare(step: Step, out: Outcome) -> None:
     for name in ("errmsg", "errdetail"):
         part(name, step.get(name, ""), getattr(out, name))
     part("out", step.get("has", ""), out.out)
-    numbers = ("returns", "errsys", "need", "exit_code")
-    for name in (*numbers, "out", *(["bytes"] if step["call"] != "var_set" else [])):
+    plain = ("returns", "errsys", "need", "exit_code", "subject")
+    for name in (*plain, "out", *(["bytes"] if step["call"] != "var_set" else [])):
         if name in step:
             same(name, step[name], getattr(out, name))
     members("info", step.get("info", {}), out.info)

@@ -22,6 +22,7 @@ from ._ffi import (
     LostKnown,
     SourceKind,
     Status,
+    Subject,
     TypeKind,
 )
 from ._info import MapInfo, ProgInfo, SourceInfo, Stats
@@ -51,6 +52,7 @@ __all__ = [
     "SourceKind",
     "Stats",
     "Status",
+    "Subject",
     "Type",
     "TypeKind",
     "library_version",

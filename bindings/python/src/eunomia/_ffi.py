@@ -41,6 +41,15 @@ class Status(IntEnum):
     ERR_INTERNAL = -17
 
 
+class Subject(IntEnum):
+    NONE = 0
+    VARIABLE = 1
+    MAP = 2
+    PROGRAM = 3
+    METADATA = 4
+    FILE = 5
+
+
 class Kind(IntFlag):
     JSON = 1
     WASM = 2
@@ -254,6 +263,7 @@ FUNCTIONS: tuple[tuple[str, Any, tuple[Any, ...]], ...] = (
     ("eunomia_errmsg", c_char_p, (c_void_p,)),
     ("eunomia_errdetail", c_char_p, (c_void_p,)),
     ("eunomia_errsys", c_int, (c_void_p,)),
+    ("eunomia_errsubject", c_int, (c_void_p, POINTER(c_char_p))),
     ("eunomia_var_set_json", c_int, (c_void_p, c_char_p, c_char_p)),
     ("eunomia_var_set", c_int, (c_void_p, c_char_p, c_void_p, c_size_t)),
     ("eunomia_var_get_json", c_int, (c_void_p, c_char_p, POINTER(c_char_p))),
