@@ -533,8 +533,10 @@ int eunomia_errsubject(const struct eunomia_vm *vm, const char **name);
 // ---- Global variables, by name ----
 //
 // Sets a variable from JSON text: a number, a string for char[], an object for a struct, and so on, checked
-// against its type. Constants (.rodata) only before load, others any time. A type that is too large or nested
-// too deep for JSON answers TYPE, here and in eunomia_var_get_json; the bytes are accessible.
+// against its type. Members that an object leaves out keep their values; they are read and written back, so a
+// program that changes them at that moment may lose its change. Constants (.rodata) only before load, others
+// any time. A type that is too large or nested too deep for JSON returns TYPE, here and in
+// eunomia_var_get_json; the bytes are accessible.
 int eunomia_var_set_json(struct eunomia_vm *vm, const char *name, const char *json);
 
 // Sets a variable from len bytes, which must be exactly its size.

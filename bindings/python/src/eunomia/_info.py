@@ -27,7 +27,8 @@ class MapInfo:
 class SourceInfo:
     """A source of events. `kind` is a SourceKind; `interval_ms` is 0 unless it is a sampled map.
 
-    `lost_known` is a LostKnown: how far `lost` is known. What ring buffers lose is counted for all of them together at most.
+    `lost_known` is a LostKnown: how far `lost` is known. What ring buffers lose is counted only for all of them
+    together.
     """
 
     name: str
