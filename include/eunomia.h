@@ -220,6 +220,17 @@ typedef enum eunomia_source_kind {
   EUNOMIA_SOURCE_MAP = 3,
 } eunomia_source_kind;
 
+// How far it is known what the kernel dropped.
+typedef enum eunomia_lost_known {
+  // Nobody counts it.
+  EUNOMIA_LOST_NOT_COUNTED = 0,
+  // Up to the last record of each CPU: before Linux 6.0 the kernel reports what a perf buffer lost only with
+  // the next record on that CPU.
+  EUNOMIA_LOST_REPORTED = 1,
+  // All of it.
+  EUNOMIA_LOST_ALL = 2,
+} eunomia_lost_known;
+
 // Bits of eunomia_prog_info.flags.
 typedef enum eunomia_prog_flag {
   // eunomia_load loads it.

@@ -916,7 +916,8 @@ class vm {
     }
 
     static source_info source_of(const eunomia_source_info &i) {
-        return {i.name, i.kind, i.interval_ms, i.record_size, i.type, i.key_type, i.events, i.lost, i.lost_known};
+        return {i.name,     i.kind,   i.interval_ms, i.record_size, i.type,
+                i.key_type, i.events, i.lost,        i.lost_known};
     }
 
     static prog_info prog_of(const eunomia_prog_info &i) {

@@ -103,6 +103,12 @@ class SourceKind(IntEnum):
     MAP = 3
 
 
+class LostKnown(IntEnum):
+    NOT_COUNTED = 0
+    REPORTED = 1
+    ALL = 2
+
+
 class ProgFlag(IntFlag):
     AUTOLOAD = 1
     LOADED = 2
