@@ -713,9 +713,12 @@ int eunomia_prog_find(const struct eunomia_vm *vm, const char *name, struct euno
 // Chooses whether eunomia_load loads a program: on not 0, or 0. Before load.
 int eunomia_prog_set_autoload(struct eunomia_vm *vm, const char *prog, int on);
 
-// Sets where a program attaches. json: an object with the keys of the package's progs[] (attach, ifindex
-// or interface name, tchook, path, pid, cgroup), or an array of them for several targets. Before attach.
-int eunomia_prog_set_target_json(struct eunomia_vm *vm, const char *prog, const char *json);
+// Sets where a program attaches. json: an object with the keys of docs/package.md (attach, path, func, offset,
+// address, build_id, pid, cgroup, perf_event, interface, flags, tchook, tcopts), or an array of them for several
+// targets. INVAL for any other key, and when attaching for one that says nothing of such a program. Before attach.
+int eunomia_prog_set_target_json(struct eunomia_vm *vm,
+                                 const char *prog,
+                                 const char *json);
 
 // ---- Types of raw bytes: any thread, until eunomia_destroy of their vm ----
 //

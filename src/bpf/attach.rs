@@ -6,13 +6,13 @@ use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::probe;
 use super::sys::attach::{Link, PerfEvent, UserProbe, perf_event_open};
 use super::sys::object::ProgRef;
-use crate::error::{Error, Hint, Result, Status};
+use super::{binary, probe};
+use crate::error::{Error, Hint, Result, Status, Subject};
 use crate::log::{self, Level, Log};
 use crate::os::{self, Errno};
-use crate::package::{Interface, PerfSample, Target, Tc, TcPoint};
+use crate::package::{Interface, PerfSample, Target, Tc, TcPoint, split_offset};
 
 /// Program types that are not attached by section alone, or not at once; `enum bpf_prog_type` of linux/bpf.h.
 mod kind {
@@ -33,6 +33,8 @@ mod kind {
     pub const STRUCT_OPS: u32 = 27;
     pub const SK_LOOKUP: u32 = 30;
     pub const SYSCALL: u32 = 31;
+    pub const OF_CGROUPS: [u32; 7] =
+        [CGROUP_SKB, CGROUP_SOCK, SOCK_OPS, CGROUP_DEVICE, CGROUP_SOCK_ADDR, CGROUP_SYSCTL, CGROUP_SOCKOPT];
 }
 
 /// Attaches a program to each of its targets. A failure lets go of those already made.
@@ -51,7 +53,10 @@ pub fn is_attachable(prog: ProgRef<'_>) -> bool {
 }
 
 fn attach_one(prog: ProgRef<'_>, target: &Target, log: &Arc<Log>) -> Result<Vec<Link>> {
-    if let Some(place) = &target.attach {
+    let section = section(prog);
+    let place = target.attach.as_deref().unwrap_or(&section);
+    check_keys(prog, place, target)?;
+    if target.attach.is_some() {
         return by_place(prog, place, target, log);
     }
     match prog.kind() {
@@ -61,18 +66,32 @@ fn attach_one(prog: ProgRef<'_>, target: &Target, log: &Arc<Log>) -> Result<Vec<
         }
         kind::SCHED_CLS | kind::SCHED_ACT => traffic_control(prog, target, log),
         kind::PERF_EVENT => perf_events(prog, target, log),
-        kind::CGROUP_SKB
-        | kind::CGROUP_SOCK
-        | kind::CGROUP_SOCK_ADDR
-        | kind::CGROUP_SOCKOPT
-        | kind::CGROUP_SYSCTL
-        | kind::CGROUP_DEVICE
-        | kind::SOCK_OPS => cgroup(prog, target, log),
+        kind if kind::OF_CGROUPS.contains(&kind) => cgroup(prog, target, log),
         kind::SK_LOOKUP | kind::FLOW_DISSECTOR => network_namespace(prog, log),
-        _ if target.path.is_some() || target.func.is_some() || target.pid.is_some() => {
-            by_place(prog, &section(prog), target, log)
+        _ if target.places().next().is_some() => by_place(prog, place, target, log),
+        _ => one(prog, place, log, &|| prog.attach()),
+    }
+}
+
+/// Refuses what says nothing of where such a program attaches, for it would be ignored.
+fn check_keys(prog: ProgRef<'_>, place: &str, target: &Target) -> Result<()> {
+    let used = match (prog.kind(), place.split(['/', '.']).next()) {
+        (kind::PERF_EVENT, _) => "pid, perf_event",
+        (kind::XDP, _) => "interface, flags",
+        (kind::SCHED_CLS | kind::SCHED_ACT, _) => "interface, tchook, tcopts",
+        (kind, _) if kind::OF_CGROUPS.contains(&kind) => "cgroup",
+        (_, Some("kprobe" | "kretprobe")) => "func, offset",
+        (_, Some("uprobe" | "uretprobe")) => "path, func, offset, address, build_id, pid",
+        (_, Some("usdt")) => "path, pid",
+        _ => "attach",
+    };
+    match target.places().find(|key| !used.split(", ").any(|known| known == *key)) {
+        None => Ok(()),
+        Some(key) => {
+            let text =
+                format!("its target has {key:?}, which says nothing of such a program; keys that do: {used}");
+            Err(Error::new(Status::Inval, text).about(prog.subject(place)))
         }
-        _ => one(prog, &section(prog), log, &|| prog.attach()),
     }
 }
 
@@ -267,29 +286,84 @@ fn by_place(prog: ProgRef<'_>, place: &str, target: &Target, log: &Arc<Log>) -> 
             one(prog, place, log, &|| prog.attach_raw_tracepoint(&name))
         }
         "kprobe" | "kretprobe" => {
-            let func = text(target.func.as_deref().unwrap_or(rest))?;
-            one(prog, place, log, &|| prog.attach_kprobe(&func, kind == "kretprobe"))
+            let (func, offset) = split_offset(target.func.as_deref().unwrap_or(rest));
+            let (func, offset) = (text(func)?, offset.wrapping_add(target.offset.unwrap_or(0)));
+            let on_return = kind == "kretprobe";
+            one(prog, place, log, &|| prog.attach_kprobe(&func, offset, on_return))
         }
-        "uprobe" | "uretprobe" | "uprobe.s" | "uretprobe.s" => {
-            let (path, func) = binary(rest, target).ok_or_else(|| needs(prog, "\"path\" and \"func\""))?;
-            let (path, func) = (text(&path)?, text(&func)?);
-            let on_return = kind.starts_with("uret");
-            let pid = target.pid.unwrap_or(-1);
-            let probe = UserProbe { pid, path: &path, func: &func, on_return };
-            one(prog, place, log, &|| prog.attach_uprobe(&probe))
-        }
+        "uprobe" | "uretprobe" | "uprobe.s" | "uretprobe.s" => uprobe(prog, place, rest, target, log),
         "usdt" => usdt(prog, place, rest, target, log),
         _ => Err(bad_place(prog, place)),
     }
 }
 
-/// `path:function`, each part from the target if it is there.
-fn binary(rest: &str, target: &Target) -> Option<(String, String)> {
-    let (path, func) = rest.rsplit_once(':').unwrap_or((rest, ""));
-    let pick = |own: &Option<String>, section: &str| {
+/// `path:function`, each part from the target if it is there; or another place in the file.
+fn uprobe(prog: ProgRef<'_>, place: &str, rest: &str, target: &Target, log: &Arc<Log>) -> Result<Vec<Link>> {
+    let text = |text: &str| CString::new(text).map_err(|_| bad_place(prog, place));
+    let part = |own: &Option<String>, section: &str| {
         own.clone().or_else(|| (!section.is_empty()).then(|| section.to_owned()))
     };
-    Some((pick(&target.path, path)?, pick(&target.func, func)?))
+    let (path, func) = rest.rsplit_once(':').unwrap_or((rest, ""));
+    let missing = || needs(prog, "\"path\" and \"func\"");
+    let path = match (part(&target.path, path), target.build_id.as_deref(), target.pid) {
+        (None, Some(build_id), Some(pid)) if pid > 0 => mapped(pid, build_id)?,
+        (path, build_id, _) => {
+            let path = path.ok_or_else(missing)?;
+            build_id.map_or(Ok(()), |build_id| check_build_id(&path, build_id))?;
+            path
+        }
+    };
+    let func = part(&target.func, func).filter(|_| target.address.is_none());
+    let on_return = place.starts_with("uret");
+    let (func, offset) = match (func.as_deref().map(split_offset), target.address) {
+        (Some((func, offset)), _) => (Some(text(func)?), offset.wrapping_add(target.offset.unwrap_or(0))),
+        (None, Some(address)) => (None, code_at(&path, address)?),
+        (None, None) => (None, target.offset.ok_or_else(missing)?),
+    };
+    if on_return && func.is_some() && offset != 0 {
+        let error = Error::new(Status::Inval, "a probe of a function's return has no offset");
+        return Err(error.about(prog.subject(place)));
+    }
+    let path = text(&path)?;
+    let pid = target.pid.unwrap_or(-1);
+    let probe = UserProbe { pid, path: &path, func: func.as_deref(), offset, on_return };
+    one(prog, place, log, &|| prog.attach_uprobe(&probe))
+}
+
+/// Where the code at an address lies in a file.
+fn code_at(path: &str, address: u64) -> Result<u64> {
+    let offset = open_binary(path)?.offset(address);
+    offset.ok_or_else(|| no_binary(path, format_args!("has no code at address {address:#x}")))
+}
+
+fn check_build_id(path: &str, build_id: &str) -> Result<()> {
+    match open_binary(path)?.build_id() {
+        found if found == build_id => Ok(()),
+        found => Err(no_binary(path, format_args!("its build id is {found:?}, not {build_id:?}"))),
+    }
+}
+
+fn open_binary(path: &str) -> Result<binary::Binary> {
+    binary::Binary::open(path).map_err(|e| match e.raw_os_error() {
+        Some(errno) => no_binary(path, Errno(errno)),
+        None => no_binary(path, "not a 64-bit ELF file of this machine's byte order"),
+    })
+}
+
+/// The file of a process that has a build id.
+fn mapped(pid: i32, build_id: &str) -> Result<String> {
+    let folder = format!("/proc/{pid}/map_files");
+    match binary::mapped(pid, build_id) {
+        Ok(Some(path)) => Ok(path),
+        Ok(None) => {
+            Err(no_binary(&folder, format_args!("none of these files has the build id {build_id:?}")))
+        }
+        Err(e) => Err(no_binary(&folder, Errno(e.raw_os_error().unwrap_or(libc::EIO)))),
+    }
+}
+
+fn no_binary(path: &str, why: impl std::fmt::Display) -> Error {
+    Error::new(Status::NotFound, why).about(Subject::File(path.to_owned()))
 }
 
 /// `path:provider:name`.

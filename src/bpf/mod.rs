@@ -3,6 +3,7 @@
 //! Knows nothing of callbacks, formats or threads; that is the vm's business.
 
 mod attach;
+mod binary;
 mod elf;
 pub mod entries;
 mod export;

@@ -138,8 +138,9 @@ pub unsafe extern "C" fn eunomia_prog_set_autoload(
     unsafe { guard(vm, |vm| vm.vm.prog_set_autoload(text(prog, "prog")?, on != 0)) }
 }
 
-/// Sets where a program attaches. json: an object with the keys of the package's progs[] (attach, ifindex
-/// or interface name, tchook, path, pid, cgroup), or an array of them for several targets. Before attach.
+/// Sets where a program attaches. json: an object with the keys of docs/package.md (attach, path, func, offset,
+/// address, build_id, pid, cgroup, perf_event, interface, flags, tchook, tcopts), or an array of them for several
+/// targets. INVAL for any other key, and when attaching for one that says nothing of such a program. Before attach.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn eunomia_prog_set_target_json(
     vm: *mut eunomia_vm,

@@ -22,7 +22,7 @@ pub use meta::{
     Sample, SampleKind, VarMeta,
 };
 pub use node::MAX_ENTRIES;
-pub use target::{Interface, Perf, PerfSample, Target, Tc, TcPoint};
+pub use target::{Interface, Perf, PerfSample, Target, Tc, TcPoint, split_offset};
 
 use serde_json::{Map, Value};
 

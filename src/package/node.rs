@@ -116,6 +116,17 @@ impl<'a> Node<'a> {
             .collect())
     }
 
+    /// Refuses an object that has any other key than those in a list with blanks between them.
+    pub fn only(&self, known: &str) -> Result<()> {
+        let keys = self.value.as_object().into_iter().flat_map(Map::keys);
+        match keys.into_iter().find(|key| !known.split(' ').any(|known| known == *key)) {
+            None => Ok(()),
+            Some(key) => {
+                Err(self.error(format_args!("no such key {key:?}; there are: {}", known.replace(' ', ", "))))
+            }
+        }
+    }
+
     /// The members of an object whose keys are names.
     pub fn members(&self) -> Result<&'a Map<String, Value>> {
         let members = self.value.as_object().ok_or_else(|| self.expected("an object"))?;

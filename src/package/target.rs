@@ -26,8 +26,15 @@ pub struct Target {
     pub tc: Tc,
     /// The binary of a uprobe.
     pub path: Option<String>,
-    /// The function of a kprobe or uprobe.
+    /// The function of a kprobe or uprobe; an offset may follow, see [`split_offset`].
     pub func: Option<String>,
+    /// Bytes from the function's start, or of a uprobe without a function from that of the file.
+    pub offset: Option<u64>,
+    /// The address of a uprobe in the binary, as disassemblers and symbol tables have it, in place of a function.
+    pub address: Option<u64>,
+    /// The build id that the binary of a uprobe must have, in small hexadecimal digits; with a process alone it says which
+    /// of the files that it has mapped is meant.
+    pub build_id: Option<String>,
     /// The process of a uprobe or perf event; -1 means all.
     pub pid: Option<i32>,
     /// The path of a cgroup.
@@ -129,6 +136,10 @@ const PERF_EVENTS: &[(&str, u32, u64)] = &[
     ("cgroup-switches", SOFTWARE, 11),
 ];
 
+/// The keys of a target that a host gives. Those of a package stand among other keys of a program.
+const KEYS: &str =
+    "attach path func offset address build_id pid cgroup perf_event interface ifindex flags tchook tcopts";
+
 impl Target {
     /// The targets that a host gives for a program: one object or an array of them, found under `path`.
     pub fn parse(value: &Value, path: &str) -> Result<Vec<Target>> {
@@ -141,8 +152,29 @@ impl Target {
         Ok(targets)
     }
 
+    /// Its keys that say where a probe, a perf event or a program of a cgroup attaches.
+    pub fn places(&self) -> impl Iterator<Item = &'static str> {
+        let Target { path, func, offset, address, build_id, pid, cgroup, perf, .. } = self;
+        let given = [
+            ("path", path.is_some()),
+            ("func", func.is_some()),
+            ("offset", offset.is_some()),
+            ("address", address.is_some()),
+            ("build_id", build_id.is_some()),
+            ("pid", pid.is_some()),
+            ("cgroup", cgroup.is_some()),
+            ("perf_event", perf.is_some()),
+        ];
+        given.into_iter().filter(|(_, is_given)| *is_given).map(|(key, _)| key)
+    }
+
     pub(super) fn read(node: &Node) -> Result<Target> {
         let hook = node.get("tchook").map(Node::object).transpose()?;
+        hook.as_ref().map_or(Ok(()), |hook| hook.only("ifindex attach_point"))?;
+        let address = node.get("address");
+        if let Some(other) = address.and(node.get("func").or_else(|| node.get("offset"))) {
+            return Err(other.error("an address is given as well"));
+        }
         Ok(Target {
             attach: None,
             interface: interface(node, hook.as_ref())?,
@@ -150,6 +182,9 @@ impl Target {
             tc: tc(node, hook.as_ref())?,
             path: node.get("path").map(|path| file(&path)).transpose()?,
             func: node.get("func").map(|func| func.name()).transpose()?,
+            offset: node.get("offset").map(place).transpose()?,
+            address: address.map(place).transpose()?,
+            build_id: node.get("build_id").map(build_id).transpose()?,
             pid: node.get("pid").map(|pid| pid.i32()).transpose()?,
             cgroup: node.get("cgroup").map(|path| file(&path)).transpose()?,
             perf: node.get("perf_event").map(perf).transpose()?,
@@ -159,6 +194,7 @@ impl Target {
 
 fn override_of(node: Node) -> Result<Target> {
     let node = node.object()?;
+    node.only(KEYS)?;
     let attach = node.get("attach").map(|section| section.name()).transpose()?;
     Ok(Target { attach, ..Target::read(&node)? })
 }
@@ -190,6 +226,7 @@ fn tc(node: &Node, hook: Option<&Node>) -> Result<Tc> {
     };
     let Some(options) = node.get("tcopts") else { return Ok(Tc { point, ..Tc::default() }) };
     let options = options.object()?;
+    options.only("handle priority")?;
     Ok(Tc {
         point,
         handle: options.u32_of("handle", 0)?.unwrap_or(1),
@@ -199,6 +236,7 @@ fn tc(node: &Node, hook: Option<&Node>) -> Result<Tc> {
 
 fn perf(node: Node) -> Result<Perf> {
     let node = node.object()?;
+    node.only("type config frequency period")?;
     let kind = node.get("type").map(perf_type).transpose()?;
     let (kind, config) = match node.get("config") {
         Some(config) => perf_config(&config, kind)?,
@@ -230,6 +268,36 @@ fn perf_config(node: &Node, kind: Option<u32>) -> Result<(u32, u64)> {
     let matches = |event: &&(&str, u32, u64)| event.0 == text && kind.is_none_or(|kind| kind == event.1);
     let found = PERF_EVENTS.iter().find(matches).map(|(_, kind, config)| (*kind, *config));
     found.ok_or_else(|| node.expected("a number or the name of an event of that type"))
+}
+
+/// Bytes or an address: a number, or a text of hexadecimal digits behind `0x`.
+fn place(node: Node) -> Result<u64> {
+    match node.value.as_str() {
+        Some(text) => integer(text).ok_or_else(|| node.expected("a whole number")),
+        None => node.u64_from(0),
+    }
+}
+
+/// A whole number, decimal or hexadecimal behind `0x`.
+fn integer(text: &str) -> Option<u64> {
+    match text.strip_prefix("0x") {
+        Some(digits) => u64::from_str_radix(digits, 16).ok(),
+        None => text.parse().ok(),
+    }
+}
+
+/// The function and the bytes from its start that a text such as `main+0x1c` means.
+pub fn split_offset(func: &str) -> (&str, u64) {
+    let split = func.rsplit_once('+').and_then(|(name, offset)| Some((name, integer(offset)?)));
+    split.unwrap_or((func, 0))
+}
+
+fn build_id(node: Node) -> Result<String> {
+    let id = node.name()?;
+    match id.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte)) {
+        true => Ok(id),
+        false => Err(node.expected("a build id in small hexadecimal digits")),
+    }
 }
 
 /// A path: not empty, of bounded length, fit for a C string.

@@ -1,7 +1,7 @@
 //! Where programs attach, as packages and hosts say it.
 
 use eunomia::error::Status;
-use eunomia::package::{Interface, Perf, PerfSample, Target, Tc, TcPoint};
+use eunomia::package::{Interface, Package, Perf, PerfSample, Target, Tc, TcPoint, split_offset};
 use serde_json::{Value, json};
 
 use crate::fixture::{f2_skel, parse};
@@ -26,10 +26,11 @@ fn an_empty_target_leaves_everything_to_the_section() {
 
 #[test]
 fn every_key_is_read() {
-    let target =
-        one(json!({"attach":"uprobe","interface":"eth0","flags":4,"path":"/bin/bash","func":"readline",
-        "pid":-1,"cgroup":"/sys/fs/cgroup/x","tchook":{"attach_point":"BPF_TC_CUSTOM"},"tcopts":{"handle":2},
-        "perf_event":{"type":"hardware","config":"instructions","period":1000}}));
+    let target = one(
+        json!({"attach":"uprobe","interface":"eth0","flags":4,"path":"/bin/bash","func":"readline",
+        "offset":16,"build_id":"0aff","pid":-1,"cgroup":"/sys/fs/cgroup/x","tchook":{"attach_point":"BPF_TC_CUSTOM"},"tcopts":{"handle":2},
+        "perf_event":{"type":"hardware","config":"instructions","period":1000}}),
+    );
     let perf = Perf { kind: 0, config: 1, sample: PerfSample::Period(1000) };
     let expected = Target {
         attach: Some("uprobe".into()),
@@ -38,11 +39,65 @@ fn every_key_is_read() {
         tc: Tc { point: TcPoint::Custom, handle: 2, priority: 1 },
         path: Some("/bin/bash".into()),
         func: Some("readline".into()),
+        offset: Some(16),
+        address: None,
+        build_id: Some("0aff".into()),
         pid: Some(-1),
         cgroup: Some("/sys/fs/cgroup/x".into()),
         perf: Some(perf),
     };
     assert_eq!(target, expected);
+}
+
+#[test]
+fn places_in_a_binary_are_numbers_or_hexadecimal_texts() {
+    assert_eq!(one(json!({"offset":"0x1c"})).offset, Some(0x1c));
+    assert_eq!(one(json!({"offset":"28"})).offset, Some(28));
+    assert_eq!(one(json!({"address":u64::MAX})).address, Some(u64::MAX));
+    for (text, split) in [
+        ("main", ("main", 0)),
+        ("main+0x1c", ("main", 28)),
+        ("main+28", ("main", 28)),
+        ("a+b+1", ("a+b", 1)),
+        ("operator+", ("operator+", 0)),
+        ("f+g", ("f+g", 0)),
+        ("+5", ("", 5)),
+    ] {
+        assert_eq!(split_offset(text), split, "{text}");
+    }
+}
+
+#[test]
+fn keys_that_are_not_known_are_refused_and_the_known_ones_listed() {
+    let known = "attach, path, func, offset, address, build_id, pid, cgroup, perf_event, interface, ifindex, flags, \
+                 tchook, tcopts";
+    for key in ["pidd", "", "Path", "name"] {
+        assert_eq!(refusal(json!({key: null})), format!("target: no such key {key:?}; there are: {known}"));
+    }
+    assert_eq!(
+        refusal(json!([{"pid":1},{"tchook":{"attach":"BPF_TC_EGRESS"}}])),
+        "target[1].tchook: no such key \"attach\"; there are: ifindex, attach_point"
+    );
+    assert_eq!(
+        refusal(json!({"tcopts":{"prio":1}})),
+        "target.tcopts: no such key \"prio\"; there are: handle, priority"
+    );
+    assert_eq!(
+        refusal(json!({"perf_event":{"freq":1}})),
+        "target.perf_event: no such key \"freq\"; there are: type, config, frequency, period"
+    );
+    // In a package they stand among keys of the program, of which anybody may have added some.
+    let prog = |keys: Value| {
+        let mut prog = json!({"name":"a","attach":"xdp","link":true});
+        prog.as_object_mut().unwrap().extend(keys.as_object().unwrap().clone());
+        f2_skel(json!({ "progs": [prog] }))
+    };
+    parse(&prog(json!({"flags":0,"ifindex":1,"xdpopts":{"old_prog_fd":0},"author":"me"})));
+    let tc =
+        json!({"tchook":{"attach_point":"BPF_TC_INGRESS","ifindex":1},"tcopts":{"handle":1,"priority":1}});
+    parse(&prog(tc));
+    let refused = Package::parse(prog(json!({"tcopts":{"prio":1}})).to_string().as_bytes()).unwrap_err();
+    assert!(refused.message.contains("progs[0].tcopts: no such key \"prio\""), "{refused}");
 }
 
 #[test]
@@ -109,6 +164,14 @@ fn wrong_targets_name_the_key() {
         (
             json!({"tchook":{"attach_point":"EGRESS"}}),
             "target.tchook.attach_point: expected BPF_TC_INGRESS, BPF_TC_EGRESS or BPF_TC_CUSTOM, found \"EGRESS\"",
+        ),
+        (json!({"offset":-1}), "target.offset: expected a whole number, found -1"),
+        (json!({"offset":"0x"}), "target.offset: expected a whole number, found \"0x\""),
+        (json!({"address":1,"func":"f"}), "target.func: an address is given as well"),
+        (json!({"offset":1,"address":"0x1"}), "target.offset: an address is given as well"),
+        (
+            json!({"build_id":"0AFF"}),
+            "target.build_id: expected a build id in small hexadecimal digits, found \"0AFF\"",
         ),
         (json!({"perf_event":{"type":"raw"}}), "target.perf_event.config: missing"),
         (

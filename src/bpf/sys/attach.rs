@@ -90,7 +90,9 @@ pub struct UserProbe<'a> {
     /// Executable or library; a bare library name is looked up by libbpf.
     pub path: &'a CStr,
     /// Function.
-    pub func: &'a CStr,
+    pub func: Option<&'a CStr>,
+    /// Bytes from the function's start, or from that of the file.
+    pub offset: u64,
     /// Whether it fires on return.
     pub on_return: bool,
 }
@@ -168,10 +170,16 @@ impl ProgRef<'_> {
         }
     }
 
-    /// Attaches to a kernel function.
-    pub fn attach_kprobe(self, func: &CStr, on_return: bool) -> os::Result<Link> {
-        // SAFETY: `func` lives for the call.
-        Link::made(unsafe { b::bpf_program__attach_kprobe(self.ptr(), on_return, func.as_ptr()) })
+    /// Attaches to a kernel function, so many bytes from its start.
+    pub fn attach_kprobe(self, func: &CStr, offset: u64, on_return: bool) -> os::Result<Link> {
+        let opts = b::bpf_kprobe_opts {
+            sz: size_of::<b::bpf_kprobe_opts>() as _,
+            offset: offset as _,
+            retprobe: on_return,
+            ..Default::default()
+        };
+        // SAFETY: `func` and `opts` live for the call.
+        Link::made(unsafe { b::bpf_program__attach_kprobe_opts(self.ptr(), func.as_ptr(), &opts) })
     }
 
     /// Attaches to a tracepoint.
@@ -191,12 +199,18 @@ impl ProgRef<'_> {
         let opts = b::bpf_uprobe_opts {
             sz: size_of::<b::bpf_uprobe_opts>() as _,
             retprobe: probe.on_return,
-            func_name: probe.func.as_ptr(),
+            func_name: probe.func.map_or(std::ptr::null(), CStr::as_ptr),
             ..Default::default()
         };
         // SAFETY: the texts and `opts` live for the call.
         Link::made(unsafe {
-            b::bpf_program__attach_uprobe_opts(self.ptr(), probe.pid, probe.path.as_ptr(), 0, &opts)
+            b::bpf_program__attach_uprobe_opts(
+                self.ptr(),
+                probe.pid,
+                probe.path.as_ptr(),
+                probe.offset as _,
+                &opts,
+            )
         })
     }
 

@@ -1,0 +1,94 @@
+//! Executables and libraries that user-space probes attach to: where an address lies in the file, and the build id.
+//!
+//! Such a file may be a stranger's: of it only the program headers and short notes are read, each with a limit.
+
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+
+/// Bytes of an ELF file's header and of a program header, and how many of these are read.
+const HEADER: usize = 64;
+const PROGRAM_HEADER: usize = 56;
+const MOST_HEADERS: usize = 128;
+/// Bytes of notes that are read, and of one's head before name and description.
+const MOST_NOTES: usize = 4096;
+const NOTE_HEAD: usize = 12;
+
+const PT_LOAD: u64 = 1;
+const PT_NOTE: u64 = 4;
+const PF_X: u64 = 1;
+const NT_GNU_BUILD_ID: u64 = 3;
+
+/// A 64-bit ELF file of this machine's byte order.
+pub struct Binary {
+    file: File,
+    headers: Vec<u8>,
+}
+
+impl Binary {
+    /// Opens a file, which must be a plain one, and reads its program headers.
+    pub fn open(path: &str) -> io::Result<Binary> {
+        let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path)?;
+        let mut header = [0; HEADER];
+        if !file.metadata()?.is_file()
+            || file.read_exact_at(&mut header, 0).is_err()
+            || header[..6] != *b"\x7fELF\x02\x01"
+            || number(&header, 54, 2) != PROGRAM_HEADER as u64
+        {
+            return Err(io::Error::from(io::ErrorKind::InvalidData));
+        }
+        let count = (number(&header, 56, 2) as usize).min(MOST_HEADERS);
+        let mut headers = vec![0; count * PROGRAM_HEADER];
+        file.read_exact_at(&mut headers, number(&header, 32, 8))?;
+        Ok(Binary { file, headers })
+    }
+
+    /// Where code at an address, as disassemblers and symbol tables have it, lies in the file.
+    pub fn offset(&self, address: u64) -> Option<u64> {
+        self.headers.chunks(PROGRAM_HEADER).find_map(|header| {
+            let inside = address.checked_sub(number(header, 16, 8))?;
+            let is_code = number(header, 0, 4) == PT_LOAD && number(header, 4, 4) & PF_X != 0;
+            (is_code && inside < number(header, 32, 8)).then(|| number(header, 8, 8).wrapping_add(inside))
+        })
+    }
+
+    /// Its build id in hexadecimal, empty if it has none.
+    pub fn build_id(&self) -> String {
+        let mut id = String::new();
+        for header in self.headers.chunks(PROGRAM_HEADER).filter(|header| number(header, 0, 4) == PT_NOTE) {
+            let mut notes = vec![0; (number(header, 32, 8) as usize).min(MOST_NOTES)];
+            if self.file.read_exact_at(&mut notes, number(header, 8, 8)).is_err() {
+                continue;
+            }
+            let mut rest = &*notes;
+            while rest.len() > NOTE_HEAD {
+                let [name, len] = [0, 4].map(|at| number(rest, at, 4) as usize);
+                let start = NOTE_HEAD + name.next_multiple_of(4);
+                let is_id = number(rest, 8, 4) == NT_GNU_BUILD_ID && rest[NOTE_HEAD..].starts_with(b"GNU\0");
+                if let Some(bytes) = rest.get(start..start + len).filter(|_| is_id) {
+                    let digit = |digit: u8| char::from(b"0123456789abcdef"[usize::from(digit)]);
+                    bytes.iter().for_each(|byte| id.extend([digit(byte >> 4), digit(byte & 15)]));
+                    return id;
+                }
+                rest = rest.get(start + len.next_multiple_of(4)..).unwrap_or(&[]);
+            }
+        }
+        id
+    }
+}
+
+/// The file with that build id among those that a process has mapped.
+pub fn mapped(pid: i32, build_id: &str) -> io::Result<Option<String>> {
+    for entry in fs::read_dir(format!("/proc/{pid}/map_files"))? {
+        let path = entry?.path().to_string_lossy().into_owned();
+        if Binary::open(&path).is_ok_and(|binary| binary.build_id() == build_id) {
+            return Ok(Some(path));
+        }
+    }
+    Ok(None)
+}
+
+/// A little-endian number of so many bytes, all of which are there.
+fn number(bytes: &[u8], at: usize, len: usize) -> u64 {
+    bytes[at..at + len].iter().rev().fold(0, |number, byte| number << 8 | u64::from(*byte))
+}
