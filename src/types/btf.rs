@@ -196,6 +196,11 @@ impl Btf {
         self.find(BtfKind::Var, name).map(|id| self.entries[id as usize].arg)
     }
 
+    /// The size of a data section; compilers leave it 0, and the places of its variables with it.
+    pub fn section_size(&self, section: u32) -> Option<u32> {
+        self.entry(section).filter(|entry| entry.kind == BtfKind::Datasec).map(|entry| entry.arg)
+    }
+
     /// The variables of a data section (a DATASEC) that other files can name: static ones are left out. Offsets
     /// are right only in the BTF of an object that libbpf has opened.
     pub fn globals(&self, section: u32) -> impl Iterator<Item = Global<'_>> {

@@ -324,6 +324,10 @@ impl<'a> Flow<'a> {
                 self.result = Value::Any;
                 return None;
             }
+            // It may be that one, by its number.
+            if name.starts_with('#') {
+                self.result = Value::Any;
+            }
             let is_own = kfuncs::gives_own_memory(name);
             return Some(if is_own { Value::Own } else { Value::Foreign });
         }

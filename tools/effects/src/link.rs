@@ -22,7 +22,7 @@ const MALFORMED: &str = "the object is malformed";
 const MAX_INSTRUCTIONS: usize = 1 << 18;
 /// Instructions that are linked for an object, for each one that it has and at least: programs share functions.
 const MAX_GROWTH: usize = 64;
-const LEAST_WORK: usize = 1 << 22;
+const LEAST_WORK: usize = 1 << 20;
 
 /// A function of an object.
 struct Function<'a> {
@@ -123,7 +123,8 @@ impl<'a> Object<'a> {
         self.link_from(main, &mut places, &mut code)?;
         // A program that throws has a function called that no instruction names (`exception_callback` in its BTF). Any in
         // `.text` may be it.
-        if code.references.values().any(|it| matches!(it, Reference::Kernel(name) if name == "bpf_throw")) {
+        let throws = |name: &str| name == "bpf_throw" || name.starts_with('#');
+        if code.references.values().any(|it| matches!(it, Reference::Kernel(name) if throws(name))) {
             for index in 0..self.functions.len() {
                 if Some(self.functions[index].section) == self.text && !places.contains_key(&index) {
                     code.starts.insert(code.instructions.len());
@@ -135,7 +136,7 @@ impl<'a> Object<'a> {
         Ok(code)
     }
 
-    /// Appends a function and what it calls, if it is not there yet.
+    /// Appends a function and what it calls, in the order of libbpf: a function is followed by what it is the first to call.
     fn link_from(
         &mut self,
         root: usize,
@@ -144,21 +145,23 @@ impl<'a> Object<'a> {
     ) -> Result<(), String> {
         places.insert(root, code.instructions.len());
         self.append(root, code)?;
-        let mut waiting = vec![root];
-        while let Some(index) = waiting.pop() {
-            let start = places[&index];
-            for within in 0..self.functions[index].len() {
-                let place = start + within;
-                let Some(callee) = self.callee(index, within, code.instructions[place])? else { continue };
-                let next = code.instructions.len();
-                let target = *places.entry(callee).or_insert(next);
-                if target == next {
-                    self.append(callee, code)?;
-                    waiting.push(callee);
-                }
-                let ahead = target as i64 - place as i64 - 1;
-                code.instructions[place].imm = i32::try_from(ahead).map_err(|_| MALFORMED)?;
+        // Functions that are being followed, and how far.
+        let mut waiting = vec![(root, 0)];
+        while let Some((index, within)) = waiting.pop() {
+            if within == self.functions[index].len() {
+                continue;
             }
+            waiting.push((index, within + 1));
+            let place = places[&index] + within;
+            let Some(callee) = self.callee(index, within, code.instructions[place])? else { continue };
+            let next = code.instructions.len();
+            let target = *places.entry(callee).or_insert(next);
+            if target == next {
+                self.append(callee, code)?;
+                waiting.push((callee, 0));
+            }
+            let ahead = target as i64 - place as i64 - 1;
+            code.instructions[place].imm = i32::try_from(ahead).map_err(|_| MALFORMED)?;
         }
         Ok(())
     }
@@ -232,6 +235,7 @@ fn relocate(place: usize, target: &Target, code: &mut Code) -> Result<(), String
     let instruction = &mut code.instructions[place];
     match target {
         Target::Unclear => return Err("its relocations are malformed".into()),
+        Target::Text(_) if instruction.code == LOAD_64 => instruction.src = FUNCTION,
         Target::Text(_) => {}
         Target::Extern(name) if instruction.code == CALL => {
             code.references.insert(place, Reference::Kernel(name.clone()));
@@ -346,17 +350,25 @@ fn target(
     }
 }
 
-/// The maps of the section `at`: by its symbols, and by the BTF. libbpf goes by the BTF, whose places it takes from the
-/// symbols where there are none.
+/// The maps of the section `at`. libbpf goes by the places of variables in the BTF, and takes them from the symbols of
+/// their names where the BTF has none yet.
 fn maps(at: usize, symbols: &[Symbol<'_>], types: &Btf) -> Maps {
-    let mut maps = Maps::new();
-    for symbol in symbols.iter().filter(|it| usize::from(it.section) == at && !it.name.is_empty()) {
-        let name = String::from_utf8_lossy(symbol.name).into_owned();
-        maps.entry(symbol.value).or_default().insert(name);
+    let sections = (1..types.len()).filter(|id| types.name(*id) == Some(".maps"));
+    let (mut maps, mut unplaced) = (Maps::new(), BTreeSet::new());
+    for id in sections {
+        for variable in types.globals(id) {
+            if types.section_size(id) == Some(0) {
+                unplaced.insert(variable.name);
+            } else {
+                maps.entry(variable.offset.into()).or_default().insert(variable.name.to_owned());
+            }
+        }
     }
-    let ids = (1..types.len()).filter(|id| types.name(*id) == Some(".maps"));
-    for variable in ids.flat_map(|id| types.globals(id)) {
-        maps.entry(variable.offset.into()).or_default().insert(variable.name.to_owned());
+    for symbol in symbols {
+        let name = String::from_utf8_lossy(symbol.name);
+        if usize::from(symbol.section) == at && !name.is_empty() || unplaced.contains(&*name) {
+            maps.entry(symbol.value).or_default().insert(name.into_owned());
+        }
     }
     maps
 }
