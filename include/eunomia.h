@@ -282,6 +282,10 @@ typedef struct eunomia_options {
   uint32_t wasm_budget_ms;
   // Folders that guests may read, NULL at the end; NULL: none.
   const char *const *wasm_dirs;
+  // Bytes of kernel memory that a package may take, all packages of a guest together: maps when they are full, programs
+  // and types. eunomia_load refuses more with NOMEM. 0: a quarter of the memory that is available, at most 1 GiB or
+  // 16 MiB for each possible CPU; UINT64_MAX: no limit.
+  uint64_t max_kernel_memory;
 } eunomia_options;
 
 // One event, borrowed for the call of the callback. Before touching a field that is newer than the library
@@ -386,6 +390,8 @@ typedef struct eunomia_map_info {
   // CPUs a value exists for: 1, or for a per-CPU map all possible CPUs. The value buffers of such a map
   // hold cpus * round_up(value_size, 8) bytes.
   uint32_t cpus;
+  // Bytes of kernel memory when it is full, as eunomia_options.max_kernel_memory counts them; 0 if load does not make it.
+  uint64_t bytes;
 } eunomia_map_info;
 
 // A source of events.
@@ -513,7 +519,8 @@ int eunomia_open_file(struct eunomia_vm *vm, const char *path, uint32_t kinds);
 int eunomia_open_object(struct eunomia_vm *vm, const void *elf, size_t len, const char *meta_json);
 
 // Creates the maps and loads the programs through the kernel's verifier. All or nothing. Needs privileges:
-// CAP_BPF and CAP_PERFMON, for network programs CAP_NET_ADMIN, or root.
+// CAP_BPF and CAP_PERFMON, for network programs CAP_NET_ADMIN, or root. NOMEM: the package would take more kernel memory
+// than options.max_kernel_memory; nothing was made. STOPPED: eunomia_stop was called.
 int eunomia_load(struct eunomia_vm *vm);
 
 // Attaches all programs, after loading them if that has not been done. All or nothing.
@@ -586,8 +593,8 @@ int eunomia_run(struct eunomia_vm *vm, uint32_t format, eunomia_event_fn fn, voi
 // close it. Any thread, any time.
 int eunomia_epoll_fd(const struct eunomia_vm *vm);
 
-// Ends the poll that is waiting, or the next one, with STOPPED (eunomia_run with 0). Kept until reported
-// once; several before that count as one. Any thread, any time, and in signal handlers: errno stays as it
+// Ends the poll that is waiting, or the next one, with STOPPED (eunomia_run with 0); likewise a load, after the map or
+// program that the kernel is at work on. Kept until reported once; several before that count as one. Any thread, any time, and in signal handlers: errno stays as it
 // was. NULL is fine.
 void eunomia_stop(struct eunomia_vm *vm);
 
@@ -630,6 +637,12 @@ int eunomia_map_at(const struct eunomia_vm *vm, int index, struct eunomia_map_in
 
 // Describes the map of that name. Set out->size first.
 int eunomia_map_find(const struct eunomia_vm *vm, const char *name, struct eunomia_map_info *out);
+
+// Sets how many entries a map has; the bytes of a ring buffer, rounded up to a power of two of pages; the pages of an
+// arena. Before load. Not for maps of global variables.
+int eunomia_map_set_max_entries(struct eunomia_vm *vm,
+                                const char *map,
+                                uint32_t count);
 
 // Copies the value under key to val, whose lengths must be exactly those of the map; see
 // eunomia_map_info.cpus for per-CPU maps. NOT_FOUND: no such key. key and val must not overlap.
@@ -688,11 +701,13 @@ int eunomia_map_dump(struct eunomia_vm *vm,
 //
 // Gives out a description of the whole package as JSON, borrowed until the next call; len may be NULL. Keys:
 // kind; state (opened, loaded, attached); lost_kernel (what eunomia_stats.lost_kernel counts); variables
-// (name, section, type, constant, value); maps (name, kind, key_size, value_size, max_entries, key_type,
-// value_type); programs (name, section, autoload, loaded, attached, instead_of, and passed_over: why it is
+// (name, section, type, constant, value); maps (name, kind, key_size, value_size, max_entries, bytes: of kernel
+// memory when it is full, key_type, value_type); programs (name, section, autoload, loaded, attached, instead_of, and passed_over: why it is
 // not used); meta (what the package says). The value of a variable that JSON cannot have is null. More keys
 // may come.
-int eunomia_describe(struct eunomia_vm *vm, const char **out, size_t *len);
+int eunomia_describe(struct eunomia_vm *vm,
+                     const char **out,
+                     size_t *len);
 
 // Returns the number of sources of events, known once the package is loaded. None is no failure: such a
 // package just runs.

@@ -466,6 +466,21 @@ pub fn has_memory(len: usize) -> bool {
     }
 }
 
+/// Bytes of memory that can be had without swapping (MemAvailable of proc_meminfo(5)); all ones if nobody says.
+pub fn available_memory() -> u64 {
+    let text = read_text("/proc/meminfo").unwrap_or_default();
+    let kib = text
+        .lines()
+        .find_map(|line| line.strip_prefix("MemAvailable:")?.strip_suffix("kB")?.trim().parse().ok());
+    kib.map_or(u64::MAX, |kib: u64| kib << 10)
+}
+
+/// Bytes of a page of memory.
+pub fn page_size() -> u64 {
+    // SAFETY: a plain number.
+    unsafe { libc::sysconf(libc::_SC_PAGESIZE) as u64 }
+}
+
 /// A clock of clock_gettime(2), in nanoseconds.
 pub fn clock(id: libc::clockid_t) -> Result<u64> {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };

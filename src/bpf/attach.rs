@@ -243,7 +243,7 @@ fn perf_events(prog: ProgRef<'_>, target: &Target, log: &Arc<Log>) -> Result<Vec
 }
 
 /// The CPUs in /sys/devices/system/cpu/online, such as `0-3,5`.
-fn online_cpus() -> Result<Vec<i32>> {
+pub fn online_cpus() -> Result<Vec<i32>> {
     const ONLINE: &str = "/sys/devices/system/cpu/online";
     let failed = |e: Errno| Error::sys(Status::System, e.0, format_args!("{ONLINE}: {e}"));
     let text = os::read_text(ONLINE).map_err(failed)?;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
+use super::budget::{Machine, MapSize, map_bytes};
 use super::sys::map::MapFd;
 use super::sys::object::{MapRef, possible_cpus};
 use crate::error::{Error, Result, Status};
@@ -101,6 +102,10 @@ pub struct Map {
     pub value_type_id: u32,
     /// Values per key: 1, or the number of possible CPUs.
     pub cpus: usize,
+    extra: u64,
+    /// What a map of maps is made with.
+    inner: Option<MapSize>,
+    is_made: bool,
     fd: Option<Arc<MapFd>>,
 }
 
@@ -127,6 +132,9 @@ impl Map {
             value: form("value", raw.value_size(), value_type)?,
             value_type_id: value_type,
             cpus,
+            extra: raw.extra(),
+            inner: raw.inner().map(size),
+            is_made: raw.autocreate(),
             fd: None,
         })
     }
@@ -154,6 +162,16 @@ impl Map {
     /// Bytes of a value as the kernel copies it: per-CPU values are padded to 8 bytes each.
     pub fn value_len(&self) -> usize {
         if is_per_cpu(self.kind) { self.cpus * self.value.size.next_multiple_of(8) } else { self.value.size }
+    }
+
+    /// Bytes of kernel memory when it is full, by the rules of `budget`; 0 for one that load does not make.
+    pub fn bytes(&self, perf_pages: u32, machine: &Machine) -> u64 {
+        let &Map { kind, max_entries, extra, .. } = self;
+        let (key_size, value_size) = (self.key.size as u32, self.value.size as u32);
+        let own = MapSize { kind, key_size, value_size, max_entries, extra };
+        let all = [Some(own).filter(|_| self.is_made), self.inner];
+        let bytes = all.iter().flatten().map(|size| map_bytes(size, perf_pages, machine));
+        bytes.fold(0, u64::saturating_add)
     }
 
     /// The descriptor; `State` before load.
@@ -260,6 +278,16 @@ impl Map {
         }
         let text = format!("a {what} has {expected} bytes, {given} given");
         Err(Error::new(Status::Inval, text).about_map(&self.label()))
+    }
+}
+
+fn size(raw: MapRef<'_>) -> MapSize {
+    MapSize {
+        kind: raw.kind(),
+        key_size: raw.key_size(),
+        value_size: raw.value_size(),
+        max_entries: raw.max_entries(),
+        extra: raw.extra(),
     }
 }
 

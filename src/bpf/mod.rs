@@ -2,8 +2,10 @@
 //!
 //! Knows nothing of callbacks, formats or threads; that is the vm's business.
 
+pub mod account;
 mod attach;
 mod binary;
+pub mod budget;
 mod elf;
 pub mod entries;
 mod export;

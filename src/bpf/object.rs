@@ -4,19 +4,21 @@
 
 use std::ffi::CString;
 use std::fs::File;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, RawFd};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use serde_json::Value;
 
+use super::attach::online_cpus;
+use super::budget::Machine;
 use super::map::{Map, kind, map_error};
-use super::sys::object::{MapRef, Object, OpenOptions, ProgRef, repeated};
+use super::sys::object::{MapRef, Object, OpenOptions, ProgRef, possible_cpus, repeated};
 use super::{elf, hook, probe, room};
 use crate::error::{Error, Result, Status, Subject};
 use crate::log::{self, Level, Log};
 use crate::memory;
-use crate::os::{self, KernelFile};
+use crate::os::{self, Errno, KernelFile};
 use crate::package::{Package, machine};
 use crate::types::{Btf, Hook, Index, Plan, Relocation, Type, encode_over, set_boot_time};
 
@@ -190,6 +192,8 @@ pub struct Opened {
     pub vars: Vec<Var>,
     /// Its maps, in libbpf's order.
     pub maps: Vec<Arc<Map>>,
+    /// What its maps are counted by.
+    pub machine: Machine,
     /// How far it is.
     pub phase: Phase,
 }
@@ -212,7 +216,7 @@ impl Opened {
         let maps =
             object.maps().map(|map| Map::describe(map, &btf, log).map(Arc::new)).collect::<Result<_>>()?;
         let vars = variables(&object, &btf)?;
-        Ok(Opened { object, btf, vars, maps, phase: Phase::Opened })
+        Ok(Opened { object, btf, vars, maps, machine: machine()?, phase: Phase::Opened })
     }
 
     /// Opens it once more, with the values it was compiled with: libbpf loads an object only once. What is in the
@@ -241,14 +245,26 @@ impl Opened {
         })
     }
 
-    /// Hands maps and programs to the kernel. A program that fails is named; its log is the error's detail.
-    pub fn load(&mut self, config: &OpenConfig, log: &Arc<Log>) -> Result<(), LoadFailure> {
+    /// Hands maps and programs to the kernel. A program that fails is named; its log is the error's detail, in full if it
+    /// is `traced`. Ends early once `stop` is readable.
+    pub fn load(
+        &mut self,
+        config: &OpenConfig,
+        log: &Arc<Log>,
+        traced: Option<usize>,
+        stop: RawFd,
+    ) -> Result<(), LoadFailure> {
         if let Some(index) = self.object.progs().position(|prog| prog.autoload() && prog.kind() == 0) {
             return Err(LoadFailure { error: unknown_section(self.object.prog(index)), prog: Some(index) });
         }
         self.phase = Phase::Used;
-        let (loaded, printed) = log::capture(log, || self.object.load(&config.hooks));
-        loaded.map_err(|e| probe::load_error(e, &printed, &self.object, config))?;
+        let (loaded, printed) = log::capture(log, || self.object.load(&config.hooks, traced, stop));
+        loaded.map_err(|e| match e.0 {
+            libc::ECANCELED => {
+                LoadFailure { error: Error::new(Status::Stopped, "stop was called"), prog: None }
+            }
+            _ => probe::load_error(e, &printed, &self.object, config),
+        })?;
         self.attach_maps().map_err(|error| LoadFailure { error, prog: None })?;
         self.phase = Phase::Loaded;
         Ok(())
@@ -259,6 +275,23 @@ impl Opened {
             unshared(map)?.attach_fd(raw)?;
         }
         Ok(())
+    }
+
+    /// Sets the number of entries of map `index`, the bytes of a ring buffer, the pages of an arena; before load.
+    pub fn set_max_entries(&mut self, index: usize, count: u32) -> Result<()> {
+        let (map, raw) = (&mut self.maps[index], self.object.map(index));
+        let refused =
+            |text: &str| Err(Error::new(Status::Inval, text).about_map(&raw.name().to_string_lossy()));
+        if raw.is_internal() {
+            return refused("a data section has one entry");
+        }
+        if count == 0 {
+            return refused("it needs at least one entry");
+        }
+        let map = unshared(map)?;
+        let set = raw.set_max_entries(count);
+        map.max_entries = raw.max_entries();
+        set.map_err(|e| map_error(map, "number of entries", e))
     }
 
     /// The variable of that name.
@@ -435,6 +468,14 @@ fn variables(object: &Object, btf: &Btf) -> Result<Vec<Var>> {
         }
     }
     Ok(vars)
+}
+
+/// The machine at hand.
+fn machine() -> Result<Machine> {
+    let failed = |e: Errno| Error::sys(Status::System, e.0, format_args!("possible CPUs: {e}"));
+    let possible_cpus = possible_cpus().map_err(failed)? as u64;
+    let online_cpus = online_cpus().map_or(possible_cpus, |cpus| cpus.len() as u64);
+    Ok(Machine { possible_cpus, online_cpus, page: os::page_size() })
 }
 
 fn unknown_section(prog: ProgRef<'_>) -> Error {

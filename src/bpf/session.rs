@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
+use super::account::{Account, Charge};
 use super::attach::{attach, attach_struct_ops, is_attachable};
 use super::export::{Export, LOST_MAP, exports, is_buffer};
 use super::map::{Map, kind};
@@ -34,6 +35,10 @@ pub struct Config {
     pub perf_pages: u32,
     /// Whether a program without a hook is passed over where another one has one.
     pub skip_missing_hooks: bool,
+    /// From where kernel memory is taken.
+    pub account: Arc<Account>,
+    /// Readable while the host wants to stop, which ends a load.
+    pub stop: RawFd,
 }
 
 /// A package from open to destroy. The order of the fields is that in which they end: links come before the object,
@@ -43,6 +48,8 @@ pub struct Session {
     variants: Variants,
     struct_ops: Vec<Link>,
     opened: Opened,
+    /// What maps and programs have taken, from before load on.
+    charge: Option<Charge>,
     package: Package,
     config: Config,
     log: Arc<Log>,
@@ -50,6 +57,8 @@ pub struct Session {
     shapes: Vec<Arc<Shape>>,
     /// What the host set before load: a failed load starts over from here.
     set_vars: Vec<(String, Vec<u8>)>,
+    /// The same for sizes of maps, by their places.
+    set_sizes: Vec<(usize, u32)>,
     /// The text that the last command line asked for in place of the help.
     asked: Option<String>,
 }
@@ -105,17 +114,19 @@ impl Session {
         if package.meta.debug_verbose {
             log.set_level(Level::Debug);
         }
-        let session = Session {
+        let mut session = Session {
             progs,
             variants,
             struct_ops: Vec::new(),
             opened,
+            charge: None,
             package,
             config,
             log,
             attached: false,
             shapes: Vec::new(),
             set_vars: Vec::new(),
+            set_sizes: Vec::new(),
             asked: None,
         };
         session.set_all()?;
@@ -123,7 +134,8 @@ impl Session {
     }
 
     /// Sets in a freshly opened object what package and host have set.
-    fn set_all(&self) -> Result<()> {
+    fn set_all(&mut self) -> Result<()> {
+        self.set_sizes.iter().try_for_each(|(map, count)| self.opened.set_max_entries(*map, *count))?;
         let mut valued = self.package.meta.vars.iter().filter_map(|var| Some((var, var.value.as_ref()?)));
         valued.try_for_each(|(var, value)| self.opened.set_var_json(&var.name, value))?;
         self.set_vars.iter().try_for_each(|(name, bytes)| self.opened.set_var(name, bytes))?;
@@ -171,16 +183,32 @@ impl Session {
         self.load_object()
     }
 
-    /// Loads the object, without the variants of programs that this kernel cannot load. libbpf names one program at a
-    /// time, so there are at most as many tries as programs that others can stand in for.
+    /// Loads the object once its kernel memory is within the limit.
     fn load_object(&mut self) -> Result<()> {
-        while let Err(failure) = self.opened.load(&self.config.open, &self.log) {
+        let pages = self.perf_pages();
+        let charge = self.config.account.take(&self.opened, &self.package.object, pages)?;
+        self.load_what_works()?;
+        self.charge = Some(charge);
+        Ok(())
+    }
+
+    /// Loads without the variants of programs that this kernel cannot load. libbpf names one program at a time, so there are
+    /// at most twice as many tries as programs that others can stand in for: for the whole log of one that the verifier
+    /// rejects, it is asked again.
+    fn load_what_works(&mut self) -> Result<()> {
+        let mut traced = None;
+        while let Err(failure) = self.opened.load(&self.config.open, &self.log, traced, self.config.stop) {
             let Some(index) = failure.prog else { return Err(failure.error) };
-            match self.variants.pass_over(index, failure.error, &self.log) {
-                Err(e) if self.may_skip(&e) && self.variants.is_any_left() => {
-                    self.variants.skip(index, &e, &self.log)
+            if traced.is_none() && failure.error.status == Status::Verifier {
+                traced = Some(index);
+            } else {
+                traced = None;
+                match self.variants.pass_over(index, failure.error, &self.log) {
+                    Err(e) if self.may_skip(&e) && self.variants.is_any_left() => {
+                        self.variants.skip(index, &e, &self.log)
+                    }
+                    passed => passed?,
                 }
-                passed => passed?,
             }
             self.opened.renew(&self.package.object, &self.config.open, &self.log)?;
             self.set_all()?;
@@ -234,6 +262,7 @@ impl Session {
         self.shapes = Vec::new();
         self.variants.forget();
         self.opened = self.opened.reopen(&self.package.object, &self.config.open, &self.log)?;
+        self.charge = None;
         self.set_all()?;
         Ok(self)
     }
@@ -366,9 +395,30 @@ impl Session {
 
     /// The map of that name; of a data section also without its prefix (`.rodata`).
     pub fn map(&self, name: &str) -> Result<&Arc<Map>> {
+        self.map_index(name).map(|index| &self.maps()[index])
+    }
+
+    fn map_index(&self, name: &str) -> Result<usize> {
         let maps = self.maps();
-        let by_name = maps.iter().find(|map| map.label() == name);
+        let by_name = maps.iter().position(|map| map.label() == name);
         by_name.ok_or_else(|| Error::unknown("map", name, maps.iter().map(|map| map.label().into_owned())))
+    }
+
+    /// Sets the number of entries of a map, before load.
+    pub fn set_max_entries(&mut self, name: &str, count: u32) -> Result<()> {
+        let index = self.map_index(name)?;
+        if self.is_loaded() {
+            return Err(Error::new(Status::State, "its size is decided before load").about_map(name));
+        }
+        self.opened.set_max_entries(index, count)?;
+        self.set_sizes.retain(|(map, _)| *map != index);
+        self.set_sizes.push((index, count));
+        Ok(())
+    }
+
+    /// Bytes of kernel memory that a map takes when it is full.
+    pub fn map_bytes(&self, map: &Map) -> u64 {
+        map.bytes(self.perf_pages(), &self.opened.machine)
     }
 
     /// The sources, once loaded.
@@ -534,7 +584,7 @@ impl Session {
             ("state", state.into()),
             ("lost_kernel", lost.into()),
             ("variables", self.vars().iter().map(|var| self.describe_var(var)).collect()),
-            ("maps", self.maps().iter().map(|map| describe_map(map)).collect()),
+            ("maps", self.maps().iter().map(|map| self.describe_map(map)).collect()),
             ("programs", (0..self.prog_count()).map(|index| self.describe_prog(index)).collect()),
             ("meta", self.package.meta_value().clone()),
         ])
@@ -549,6 +599,20 @@ impl Session {
             ("type", (*var.ty.name).into()),
             ("constant", var.is_constant().into()),
             ("value", value),
+        ])
+    }
+
+    fn describe_map(&self, map: &Map) -> Value {
+        let spelling = |ty: Option<&Arc<Type>>| ty.map_or(Value::Null, |ty| (*ty.name).into());
+        members([
+            ("name", (*map.label()).into()),
+            ("kind", map.kind.into()),
+            ("key_size", map.key.size.into()),
+            ("value_size", map.value.size.into()),
+            ("max_entries", map.max_entries.into()),
+            ("bytes", self.map_bytes(map).into()),
+            ("key_type", spelling(map.key.ty())),
+            ("value_type", spelling(map.value.ty())),
         ])
     }
 
@@ -574,19 +638,6 @@ impl Prog {
         let (section, target_json) = (raw.section().into(), c_text(""));
         Prog { name: name.into(), section, targets, target_json, links: Vec::new() }
     }
-}
-
-fn describe_map(map: &Map) -> Value {
-    let spelling = |ty: Option<&Arc<Type>>| ty.map_or(Value::Null, |ty| (*ty.name).into());
-    members([
-        ("name", (*map.label()).into()),
-        ("kind", map.kind.into()),
-        ("key_size", map.key.size.into()),
-        ("value_size", map.value.size.into()),
-        ("max_entries", map.max_entries.into()),
-        ("key_type", spelling(map.key.ty())),
-        ("value_type", spelling(map.value.ty())),
-    ])
 }
 
 fn set_autoload(prog: ProgRef<'_>, on: bool) -> Result<()> {

@@ -52,8 +52,8 @@ pub unsafe extern "C" fn eunomia_epoll_fd(vm: *const eunomia_vm) -> c_int {
     vm.map_or(Status::Inval as c_int, |vm| vm.vm.epoll_fd())
 }
 
-/// Ends the poll that is waiting, or the next one, with STOPPED (eunomia_run with 0). Kept until reported
-/// once; several before that count as one. Any thread, any time, and in signal handlers: errno stays as it
+/// Ends the poll that is waiting, or the next one, with STOPPED (eunomia_run with 0); likewise a load, after the map or
+/// program that the kernel is at work on. Kept until reported once; several before that count as one. Any thread, any time, and in signal handlers: errno stays as it
 /// was. NULL is fine.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn eunomia_stop(vm: *mut eunomia_vm) {

@@ -59,10 +59,11 @@ fn vm_options(given: &eunomia_options) -> Result<Options> {
     // SAFETY: the caller of `eunomia_new` vouches for the strings.
     let [btf_path, pin_path] =
         unsafe { [given.btf_path, given.pin_path].map(|path| args::optional_path(path)) };
-    let &eunomia_options { perf_pages, poll_budget, .. } = given;
+    let &eunomia_options { perf_pages, poll_budget, max_kernel_memory, .. } = given;
     let (wasm, skip_missing_hooks) =
         (wasm_options(given), has(given, eunomia_option_flag::EUNOMIA_SKIP_MISSING_HOOKS));
-    Ok(Options { log, log_level, btf_path, pin_path, perf_pages, poll_budget, skip_missing_hooks, wasm })
+    let sizes = Options { perf_pages, poll_budget, max_kernel_memory, ..Options::default() };
+    Ok(Options { log, log_level, btf_path, pin_path, skip_missing_hooks, wasm, ..sizes })
 }
 
 fn has(given: &eunomia_options, flag: eunomia_option_flag) -> bool {
@@ -196,7 +197,8 @@ pub unsafe extern "C" fn eunomia_open_object(
 }
 
 /// Creates the maps and loads the programs through the kernel's verifier. All or nothing. Needs privileges:
-/// CAP_BPF and CAP_PERFMON, for network programs CAP_NET_ADMIN, or root.
+/// CAP_BPF and CAP_PERFMON, for network programs CAP_NET_ADMIN, or root. NOMEM: the package would take more kernel memory
+/// than options.max_kernel_memory; nothing was made. STOPPED: eunomia_stop was called.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn eunomia_load(vm: *mut eunomia_vm) -> c_int {
     // SAFETY: the caller keeps the contract of the header.

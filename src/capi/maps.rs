@@ -54,10 +54,22 @@ unsafe fn describe(
 }
 
 fn map_info(of: &MapInfo) -> eunomia_map_info {
-    let &MapInfo { kind, key_size, value_size, max_entries, fd, cpus, .. } = of;
+    let &MapInfo { kind, key_size, value_size, max_entries, fd, cpus, bytes, .. } = of;
     let (key_type, value_type) = (type_pointer(of.key_type.as_ref()), type_pointer(of.value_type.as_ref()));
     let sizes = eunomia_map_info { kind, key_size, value_size, max_entries, ..CStruct::zero() };
-    eunomia_map_info { name: of.name.as_ptr(), key_type, value_type, fd, cpus, ..sizes }
+    eunomia_map_info { name: of.name.as_ptr(), key_type, value_type, fd, cpus, bytes, ..sizes }
+}
+
+/// Sets how many entries a map has; the bytes of a ring buffer, rounded up to a power of two of pages; the pages of an
+/// arena. Before load. Not for maps of global variables.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn eunomia_map_set_max_entries(
+    vm: *mut eunomia_vm,
+    map: *const c_char,
+    count: u32,
+) -> c_int {
+    // SAFETY: the caller keeps the contract of the header.
+    unsafe { guard(vm, |vm| vm.vm.map_set_max_entries(text(map, "map")?, count)) }
 }
 
 /// Copies the value under key to val, whose lengths must be exactly those of the map; see

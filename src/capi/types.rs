@@ -267,6 +267,10 @@ pub struct eunomia_options {
     pub wasm_budget_ms: u32,
     /// Folders that guests may read, NULL at the end; NULL: none.
     pub wasm_dirs: *const *const c_char,
+    /// Bytes of kernel memory that a package may take, all packages of a guest together: maps when they are full, programs
+    /// and types. eunomia_load refuses more with NOMEM. 0: a quarter of the memory that is available, at most 1 GiB or
+    /// 16 MiB for each possible CPU; UINT64_MAX: no limit.
+    pub max_kernel_memory: u64,
 }
 
 /// One event, borrowed for the call of the callback. Before touching a field that is newer than the library
@@ -359,6 +363,8 @@ pub struct eunomia_map_info {
     /// CPUs a value exists for: 1, or for a per-CPU map all possible CPUs. The value buffers of such a map
     /// hold cpus * round_up(value_size, 8) bytes.
     pub cpus: u32,
+    /// Bytes of kernel memory when it is full, as eunomia_options.max_kernel_memory counts them; 0 if load does not make it.
+    pub bytes: u64,
 }
 
 /// A member of a struct or union, an element of an array, or a constant of an enum.

@@ -21,7 +21,8 @@ impl AsFd for Vm {
 }
 
 impl Vm {
-    /// Ends the poll that is under way, or the next one, with `Err(Stopped)`. Any thread, any signal handler;
+    /// Ends the poll that is under way, or the next one, with `Err(Stopped)`; likewise a load, after the map or program that
+    /// the kernel is at work on. Any thread, any signal handler;
     /// several calls before the report are one.
     pub fn stop(&self) {
         self.shared.stop.ask();

@@ -12,7 +12,7 @@ use super::read::{Batch, Reader};
 use super::{Vm, options};
 use crate::bpf::entries::Entries;
 use crate::bpf::map::{Map, map_error};
-use crate::bpf::session::{ProgCode, ProgInfo, read_iterator};
+use crate::bpf::session::{ProgCode, ProgInfo, Session, read_iterator};
 use crate::bpf::source::{LostKnown, Shape, Sink, SourceKind};
 use crate::error::{Error, Result, Status};
 use crate::types::Type;
@@ -32,6 +32,8 @@ pub struct MapInfo {
     pub max_entries: u32,
     /// Values per key: 1, or one per possible CPU; these take `cpus * round_up(value_size, 8)` bytes.
     pub cpus: u32,
+    /// Bytes of kernel memory when it is full, by the rules of [`crate::vm::map_bytes`]; 0 if load does not make it.
+    pub bytes: u64,
     /// Type of the key, if the object tells.
     pub key_type: Option<Arc<Type>>,
     /// Type of the value, if the object tells.
@@ -100,14 +102,23 @@ impl Vm {
     /// Map number `index`.
     pub fn map_at(&self, index: usize) -> Result<MapInfo> {
         let inner = self.inner()?;
-        let maps = inner.session()?.maps();
-        let map = maps.get(index).ok_or_else(|| out_of_range("map", index, maps.len()))?;
-        Ok(map_info(map))
+        let session = inner.session()?;
+        let count = session.maps().len();
+        let map = session.maps().get(index).ok_or_else(|| out_of_range("map", index, count))?;
+        Ok(map_info(session, map))
     }
 
     /// The map of that name.
     pub fn map_find(&self, name: &str) -> Result<MapInfo> {
-        self.map(name).map(|map| map_info(&map))
+        let inner = self.inner()?;
+        let session = inner.session()?;
+        session.map(name).map(|map| map_info(session, map))
+    }
+
+    /// Sets how many entries a map has, the bytes of a ring buffer (rounded up to a power of two of pages), the pages of an
+    /// arena; before load. [`MapInfo::max_entries`] has the outcome.
+    pub fn map_set_max_entries(&self, map: &str, count: u32) -> Result<()> {
+        self.inner()?.session_mut()?.set_max_entries(map, count)
     }
 
     /// Where map number `index` is pinned when it is loaded; `None` if nowhere. What is pinned there already is used in its
@@ -348,7 +359,7 @@ fn out_of_range(what: &str, index: usize, count: usize) -> Error {
     Error::new(Status::NotFound, format_args!("{what} {index}: there are {count}"))
 }
 
-fn map_info(map: &Map) -> MapInfo {
+fn map_info(session: &Session, map: &Map) -> MapInfo {
     MapInfo {
         name: Arc::clone(&map.name),
         kind: map.kind,
@@ -356,6 +367,7 @@ fn map_info(map: &Map) -> MapInfo {
         value_size: map.value.size as u32,
         max_entries: map.max_entries,
         cpus: map.cpus as u32,
+        bytes: session.map_bytes(map),
         key_type: map.key.ty().map(Arc::clone),
         value_type: map.value.ty().map(Arc::clone),
         fd: map.fd().map_or(-1, |fd| fd.fd()),

@@ -32,11 +32,13 @@ pub use options::Options;
 pub use read::{Batch, Record};
 pub use stats::Stats;
 
+pub use crate::bpf::budget::{Machine, MapSize, map_bytes, usual_limit};
 pub use crate::bpf::session::{ProgCode, ProgInfo};
 pub use crate::bpf::source::{LostKnown, SourceKind};
 pub use crate::bpf::version as libbpf_version;
 pub use crate::wasm::{Config as WasmOptions, version as wamr_version};
 
+use crate::bpf::account::Account;
 use crate::bpf::session::{Config, Session};
 use crate::bpf::{
     self,
@@ -172,6 +174,8 @@ impl Vm {
         let made = options::checked_perf_pages(options.perf_pages)
             .and_then(|perf_pages| bpf::init().map(|()| perf_pages))
             .and_then(|perf_pages| {
+                let stop = Stop::new().map_err(no_descriptors)?;
+                let (account, stop_fd) = (Arc::new(Account::new(options.max_kernel_memory)), stop.fd());
                 let (btf_path, pin_path) = (options.btf_path, options.pin_path);
                 let skip_missing_hooks = options.skip_missing_hooks;
                 let config = move || Config {
@@ -184,8 +188,10 @@ impl Vm {
                     },
                     perf_pages,
                     skip_missing_hooks,
+                    account: Arc::clone(&account),
+                    stop: stop_fd,
                 };
-                Shared::new(Arc::clone(&log), options.poll_budget, options.wasm, Arc::new(config))
+                Shared::new(Arc::clone(&log), stop, options.poll_budget, options.wasm, Arc::new(config))
             });
         made.map(|shared| Vm { shared })
     }
@@ -234,6 +240,7 @@ impl Vm {
     }
 
     /// Creates the maps and has the kernel verify the programs. After a failure the package is open as before.
+    /// `Err(Stopped)` reports a call of `stop`, which ends a load after the map or program at work.
     pub fn load(&self) -> Result<()> {
         let (mut inner, mut delivery) = self.exclusive()?;
         self.load_locked(&mut inner, &mut delivery)
@@ -266,6 +273,9 @@ impl Vm {
         // Nothing is added, so nothing can fail.
         let _ = self.shared.gate().watch_sources(&self.shared.epoll, &[]);
         *delivery = Delivery::default();
+        if cause.status == Status::Stopped {
+            self.shared.stop.take_signalled();
+        }
         match inner.session.take().map(Session::reopen) {
             Some(Err(e)) => {
                 let why =
@@ -315,15 +325,23 @@ impl Drop for Vm {
     }
 }
 
+fn no_descriptors(e: Errno) -> Error {
+    options::system("descriptors of the vm", e)
+}
+
 impl Shared {
-    fn new(log: Arc<Log>, poll_budget: u32, wasm: WasmOptions, config: SessionConfig) -> Result<Shared> {
-        let system = |e: Errno| options::system("descriptors of the vm", e);
-        let stop = Stop::new().map_err(system)?;
-        let epoll = Arc::new(Epoll::new().map_err(system)?);
-        epoll.add(stop.fd(), STOP).map_err(system)?;
-        let carry = EventFd::new().map_err(system)?;
+    fn new(
+        log: Arc<Log>,
+        stop: Stop,
+        poll_budget: u32,
+        wasm: WasmOptions,
+        config: SessionConfig,
+    ) -> Result<Shared> {
+        let epoll = Arc::new(Epoll::new().map_err(no_descriptors)?);
+        epoll.add(stop.fd(), STOP).map_err(no_descriptors)?;
+        let carry = EventFd::new().map_err(no_descriptors)?;
         let mut gate = Gate::default();
-        gate.watch(Role::Carry, &epoll, &[carry.fd()]).map_err(system)?;
+        gate.watch(Role::Carry, &epoll, &[carry.fd()]).map_err(no_descriptors)?;
         Ok(Shared {
             log,
             stop,

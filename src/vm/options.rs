@@ -36,6 +36,10 @@ pub struct Options {
     /// A program whose hook (function, tracepoint) is not there is passed over, with a line in the log, where another
     /// program attaches. For code whose host picks programs by kernel.
     pub skip_missing_hooks: bool,
+    /// Bytes of kernel memory that a package may take, all packages of a WASM guest together: its maps when they are full,
+    /// its programs and its types. 0: a quarter of the memory that is available, at most 1 GiB or 16 MiB for each possible
+    /// CPU; `u64::MAX`: no limit. Before load it is compared with [`crate::vm::map_bytes`] of all maps.
+    pub max_kernel_memory: u64,
     /// What WASM guests may take and see.
     pub wasm: WasmOptions,
 }

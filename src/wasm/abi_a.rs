@@ -69,6 +69,7 @@ fn start(run: &Run<'_>, _guest: Guest<'_>, args: &Args) -> Option<u64> {
     let started = run.programs.borrow_mut().start(args[0] as i32, run);
     match started {
         Ok(()) => number(0),
+        Err(error) if error.status == Status::Stopped => run.ends(End::Stopped),
         Err(error) => Some(run.refuse(&error.at("run_bpf")) & u64::from(u32::MAX)),
     }
 }

@@ -107,11 +107,14 @@ fn load(run: &Run<'_>, guest: Guest<'_>, args: &Args) -> Option<u64> {
     let (at, len) = (args[0] as u32, args[1] as u32);
     let loaded = if len as usize > MAX_OBJECT { None } else { guest.read(at, len) };
     let none = || Error::new(Status::Inval, format_args!("no object at {at:#x} with {len} bytes"));
-    let loaded = loaded.ok_or_else(none).and_then(|elf| load_object(run, &elf));
-    Some(loaded.unwrap_or_else(|error| {
-        run.refuse(&error.at("wasm_load_bpf_object"));
-        0
-    }))
+    match loaded.ok_or_else(none).and_then(|elf| load_object(run, &elf)) {
+        Ok(handle) => Some(handle),
+        Err(error) if error.status == Status::Stopped => run.ends(End::Stopped),
+        Err(error) => {
+            run.refuse(&error.at("wasm_load_bpf_object"));
+            Some(0)
+        }
+    }
 }
 
 fn load_object(run: &Run<'_>, elf: &[u8]) -> Result<u64> {

@@ -22,6 +22,7 @@ static void print_options(void) {
     FIELD(eunomia_options, wasm_memory);
     FIELD(eunomia_options, wasm_budget_ms);
     FIELD(eunomia_options, wasm_dirs);
+    FIELD(eunomia_options, max_kernel_memory);
 }
 
 static void print_event(void) {
@@ -69,6 +70,7 @@ static void print_map_info(void) {
     FIELD(eunomia_map_info, value_type);
     FIELD(eunomia_map_info, fd);
     FIELD(eunomia_map_info, cpus);
+    FIELD(eunomia_map_info, bytes);
 }
 
 static void print_field(void) {

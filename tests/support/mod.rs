@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 
 pub mod binding;
+pub mod cgroup;
 pub mod child;
 pub mod elf;
 pub mod example;

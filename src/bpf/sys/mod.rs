@@ -70,6 +70,7 @@ unsafe extern "C" fn print(
             libc::free(text.cast::<c_void>());
         }
     }
+    object::end_load_if_asked();
     0
 }
 

@@ -1,9 +1,11 @@
 //! A BPF object with its maps and programs.
 
+use std::cell::Cell;
 use std::ffi::{CStr, c_char, c_int, c_void};
 use std::marker::PhantomData;
 use std::os::fd::{AsRawFd, RawFd};
 use std::ptr::NonNull;
+use std::time::Duration;
 
 use libbpf_sys as b;
 
@@ -43,6 +45,36 @@ pub struct OpenOptions<'a> {
     pub pin_path: Option<&'a CStr>,
 }
 
+/// A load under way on this thread.
+#[derive(Clone, Copy)]
+struct Loading {
+    object: *const Object,
+    stop: RawFd,
+    is_over: bool,
+}
+
+thread_local! {
+    static LOADING: Cell<Option<Loading>> = const { Cell::new(None) };
+}
+
+/// Has the load of this thread end with the map or program at work, if the host wants to stop. For each message of
+/// libbpf: it has no other way to be told so between two maps or programs.
+pub(super) fn end_load_if_asked() {
+    let Some(loading) = LOADING.get().filter(|loading| !loading.is_over) else { return };
+    if !matches!(os::wait_readable(&[loading.stop], Some(Duration::ZERO)), Ok(Some(_))) {
+        return;
+    }
+    LOADING.set(Some(Loading { is_over: true, ..loading }));
+    // SAFETY: the object is being loaded by this thread, further up its stack, where it is only looked at.
+    let object = unsafe { &*loading.object };
+    // Both setters refuse what is too late; libbpf looks at each map and program when it is its turn.
+    object.maps.iter().for_each(|map| {
+        // SAFETY: a setter.
+        unsafe { b::bpf_map__set_autocreate(map.as_ptr(), false) };
+    });
+    let _ = object.progs().try_for_each(|prog| prog.set_autoload(false));
+}
+
 impl Object {
     /// Parses an ELF object. libbpf copies the bytes.
     pub fn open(elf: &[u8], options: &OpenOptions<'_>) -> os::Result<Object> {
@@ -68,11 +100,27 @@ impl Object {
         Ok(Object { ptr, maps, progs })
     }
 
-    /// Creates the maps and has the kernel verify the programs. Which of `hooks` they attach to is known already.
-    pub fn load(&mut self, hooks: &[Hook]) -> os::Result<()> {
-        self.progs().filter(|prog| prog.autoload()).for_each(|prog| prog.find_hook(hooks));
+    /// Creates the maps and has the kernel verify the programs. Which of `hooks` they attach to is known already. ECANCELED
+    /// if `stop` has become readable.
+    ///
+    /// Of each program libbpf is to print the verifier's statistics, but the log of the one that is `traced`: so it prints
+    /// something between any two programs, and the load can end there.
+    pub fn load(&mut self, hooks: &[Hook], traced: Option<usize>, stop: RawFd) -> os::Result<()> {
+        const STATISTICS: u32 = 4; // BPF_LOG_STATS
+        for (index, prog) in self.progs().enumerate().filter(|(_, prog)| prog.autoload()) {
+            prog.find_hook(hooks);
+            let level = if traced == Some(index) { 0 } else { STATISTICS };
+            // SAFETY: a setter that refuses on a loaded object.
+            unsafe { b::bpf_program__set_log_level(prog.ptr(), level) };
+        }
+        LOADING.set(Some(Loading { object: self, stop, is_over: false }));
+        end_load_if_asked();
+        let is_over = || LOADING.get().is_some_and(|loading| loading.is_over);
         // SAFETY: `ptr` is valid until drop.
-        check(unsafe { b::bpf_object__load(self.ptr.as_ptr()) }).map(drop)
+        let loaded = if is_over() { 0 } else { unsafe { b::bpf_object__load(self.ptr.as_ptr()) } };
+        let loaded = if is_over() { -libc::ECANCELED } else { loaded };
+        LOADING.set(None);
+        check(loaded).map(drop)
     }
 
     /// The object's own BTF, as libbpf has completed it (offsets of globals).
@@ -191,6 +239,24 @@ impl<'a> MapRef<'a> {
             let path = b::bpf_map__pin_path(self.ptr());
             (!path.is_null()).then(|| CStr::from_ptr(path))
         }
+    }
+
+    /// What its kind makes of it: hash functions of a bloom filter, the address of an arena.
+    pub fn extra(self) -> u64 {
+        // SAFETY: a getter.
+        unsafe { b::bpf_map__map_extra(self.ptr()) }
+    }
+
+    /// Whether load makes it.
+    pub fn autocreate(self) -> bool {
+        // SAFETY: a getter.
+        unsafe { b::bpf_map__autocreate(self.ptr()) }
+    }
+
+    /// What a map of maps is made with, until load.
+    pub fn inner(self) -> Option<MapRef<'a>> {
+        // SAFETY: null for maps that are no maps of maps; the inner one belongs to the map until load.
+        NonNull::new(unsafe { b::bpf_map__inner_map(self.ptr()) }).map(|inner| MapRef(inner, PhantomData))
     }
 
     /// Lets an arena lie where there is room; before load only.

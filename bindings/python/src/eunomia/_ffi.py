@@ -134,6 +134,7 @@ class eunomia_options(Structure):
         ("wasm_memory", c_uint32),
         ("wasm_budget_ms", c_uint32),
         ("wasm_dirs", POINTER(c_char_p)),
+        ("max_kernel_memory", c_uint64),
     )
 
 
@@ -197,6 +198,7 @@ class eunomia_map_info(Structure):
         ("value_type", c_void_p),
         ("fd", c_int),
         ("cpus", c_uint32),
+        ("bytes", c_uint64),
     )
 
 
@@ -289,6 +291,7 @@ FUNCTIONS: tuple[tuple[str, Any, tuple[Any, ...]], ...] = (
     ("eunomia_map_count", c_int, (c_void_p,)),
     ("eunomia_map_at", c_int, (c_void_p, c_int, POINTER(eunomia_map_info))),
     ("eunomia_map_find", c_int, (c_void_p, c_char_p, POINTER(eunomia_map_info))),
+    ("eunomia_map_set_max_entries", c_int, (c_void_p, c_char_p, c_uint32)),
     ("eunomia_map_get", c_int, (c_void_p, c_char_p, c_void_p, c_size_t, c_void_p, c_size_t)),
     ("eunomia_map_set", c_int, (c_void_p, c_char_p, c_void_p, c_size_t, c_void_p, c_size_t, c_uint64)),
     ("eunomia_map_del", c_int, (c_void_p, c_char_p, c_void_p, c_size_t)),

@@ -1,0 +1,82 @@
+//! The account of a vm: what its packages have taken of the kernel memory that they may take together. A package that
+//! would take more is refused before anything of it is in the kernel.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use super::budget::usual_limit;
+use super::elf;
+use super::object::Opened;
+use crate::error::{Error, Hint, Result, Status};
+use crate::os;
+
+/// What the packages of a vm may take together, and what they have taken.
+pub struct Account {
+    /// 0: the usual one, which is found out at the first load.
+    limit: AtomicU64,
+    taken: AtomicU64,
+}
+
+/// What a package has taken, until it is dropped.
+pub struct Charge {
+    account: Arc<Account>,
+    bytes: u64,
+}
+
+impl Account {
+    /// With the limit that the host has set: 0 for the usual one, all ones for none.
+    pub fn new(limit: u64) -> Account {
+        Account { limit: limit.into(), taken: 0.into() }
+    }
+
+    /// Takes what a package needs: its maps when they are full, its programs and its types. `elf` is its object.
+    pub fn take(self: &Arc<Self>, opened: &Opened, elf: &[u8], perf_pages: u32) -> Result<Charge> {
+        let mut sum = programs(opened, elf);
+        let mut largest = (sum, None);
+        for map in &opened.maps {
+            let bytes = map.bytes(perf_pages, &opened.machine);
+            sum = sum.saturating_add(bytes);
+            if bytes > largest.0 {
+                largest = (bytes, Some(map));
+            }
+        }
+        sum = sum.saturating_add(self.taken.load(Relaxed));
+        let limit = self.limit(opened.machine.possible_cpus);
+        if sum <= limit {
+            let taken = self.taken.swap(sum, Relaxed);
+            return Ok(Charge { account: Arc::clone(self), bytes: sum - taken });
+        }
+        let [bytes, sum, limit] = [largest.0, sum, limit].map(|bytes| bytes.div_ceil(1 << 20));
+        let text =
+            format!("takes {bytes} MiB of kernel memory, {sum} MiB with all else; {limit} MiB are allowed");
+        let error = Error::new(Status::NoMem, text).hint(Hint::KernelMemory);
+        Err(match largest.1 {
+            Some(map) => error.about_map(&map.label()),
+            None => error.at("programs"),
+        })
+    }
+
+    fn limit(&self, possible_cpus: u64) -> u64 {
+        if self.limit.load(Relaxed) == 0 {
+            self.limit.store(usual_limit(os::available_memory(), possible_cpus), Relaxed);
+        }
+        self.limit.load(Relaxed)
+    }
+}
+
+impl Drop for Charge {
+    fn drop(&mut self) {
+        self.account.taken.fetch_sub(self.bytes, Relaxed);
+    }
+}
+
+/// Bytes of programs and types. The kernel keeps instructions, machine code and line information of a program, 32 bytes
+/// for each instruction of 8, and a few pages; of types also where each one is. libbpf gives each program its own copy of
+/// the functions in .text that it calls: all of them, for want of a better estimate.
+fn programs(opened: &Opened, elf: &[u8]) -> u64 {
+    const PROGRAM: u64 = 16 << 10;
+    const FACTOR: u64 = 4;
+    let text: usize = elf::sections(elf, ".text").unwrap_or_default().into_iter().map(<[u8]>::len).sum();
+    let count = opened.object.progs().filter(|prog| prog.autoload()).count() as u64;
+    FACTOR * elf.len() as u64 + count * (PROGRAM + FACTOR * text as u64)
+}

@@ -1,0 +1,10 @@
+//! Kernel memory has a budget: what maps are counted with, what is refused, and how a load ends early.
+#![allow(missing_docs)]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod fuzz;
+mod load;
+mod rules;
+mod stop;
