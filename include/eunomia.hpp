@@ -307,6 +307,7 @@ struct options {
     std::uint32_t perf_pages = 0, poll_budget = 0;
     std::uint32_t wasm_stack = 0, wasm_heap = 0, wasm_memory = 0, wasm_budget_ms = 0;
     std::vector<std::string> wasm_dirs{};
+    std::uint64_t max_kernel_memory = 0;
 };
 
 // As eunomia_stats.
@@ -322,6 +323,7 @@ struct map_info {
     type key_type, value_type;
     int fd;
     std::uint32_t cpus;
+    std::uint64_t bytes;
 };
 
 // As eunomia_source_info.
@@ -477,6 +479,7 @@ class vm {
         raw.wasm_memory = options.wasm_memory;
         raw.wasm_budget_ms = options.wasm_budget_ms;
         raw.wasm_dirs = pointers(options.wasm_dirs, dirs);
+        raw.max_kernel_memory = options.max_kernel_memory;
         create(raw, std::move(options.log));
     }
 
@@ -665,6 +668,10 @@ class vm {
     map_info map_find(const std::string &name) const {
         return made_of<map_info, eunomia_map_info>(
             [&](auto raw, auto out) { return eunomia_map_find(raw, c_text(name), out); }, map_of);
+    }
+
+    void map_set_max_entries(const std::string &map, std::uint32_t count) {
+        call([&](auto raw) { return eunomia_map_set_max_entries(raw, c_text(map), count); });
     }
 
     void map_get(const std::string &map, const void *key, std::size_t klen, void *val,
@@ -912,7 +919,7 @@ class vm {
 
     static map_info map_of(const eunomia_map_info &i) {
         return {i.name,     i.kind,       i.key_size, i.value_size, i.max_entries,
-                i.key_type, i.value_type, i.fd,       i.cpus};
+                i.key_type, i.value_type, i.fd,       i.cpus,       i.bytes};
     }
 
     static source_info source_of(const eunomia_source_info &i) {

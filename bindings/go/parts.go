@@ -19,8 +19,9 @@ type MapInfo struct {
 	MaxEntries uint32
 	KeyType    *Type
 	ValueType  *Type
-	Fd         int // borrowed from the vm; -1 before Load
-	CPUs       int // that a value exists for
+	Fd         int    // borrowed from the vm; -1 before Load
+	CPUs       int    // that a value exists for
+	Bytes      uint64 // of kernel memory when it is full; 0 if Load does not make it
 }
 
 // MapGet stores the value under a key in what into points to. With a key of type []byte into is a *[]byte and gets the
@@ -198,12 +199,22 @@ func (vm *VM) MapFind(name string) (MapInfo, error) {
 	return info, err
 }
 
+// MapSetMaxEntries sets how many entries a map has, the bytes of a ring buffer, rounded up to a power of two of pages, or the
+// pages of an arena; before Load.
+func (vm *VM) MapSetMaxEntries(name string, count uint32) error {
+	_, err := vm.callNamed([]string{name}, func(c *C.eunomia_vm, names texts) C.int {
+		return C.eunomia_map_set_max_entries(c, names.at(0), C.uint32_t(count))
+	})
+	return err
+}
+
 func (vm *VM) mapInfo(status C.int, found *C.eunomia_map_info, info *MapInfo) C.int {
 	if status >= 0 {
 		*info = MapInfo{
 			Name: C.GoString(found.name), Kind: uint32(found.kind), KeySize: int(found.key_size),
 			ValueSize: int(found.value_size), MaxEntries: uint32(found.max_entries), KeyType: vm.typeOf(found.key_type),
 			ValueType: vm.typeOf(found.value_type), Fd: int(found.fd), CPUs: int(found.cpus),
+			Bytes: uint64(found.bytes),
 		}
 	}
 	return status

@@ -64,6 +64,9 @@ type Options struct {
 	WasmMemory   uint32
 	WasmBudgetMS uint32
 	WasmDirs     []string
+	// MaxKernelMemory is in bytes; 0: a quarter of the memory that is available, at most 1 GiB or 16 MiB for each possible
+	// CPU; math.MaxUint64: no limit.
+	MaxKernelMemory uint64
 }
 
 // VM is a running BPF package, or an empty place for one. It goes one way: open, set variables, load, attach, poll,
@@ -108,6 +111,7 @@ func New(options *Options) (*VM, error) {
 		perf_pages: C.uint32_t(options.PerfPages), poll_budget: C.uint32_t(options.PollBudget),
 		wasm_stack: C.uint32_t(options.WasmStack), wasm_heap: C.uint32_t(options.WasmHeap),
 		wasm_memory: C.uint32_t(options.WasmMemory), wasm_budget_ms: C.uint32_t(options.WasmBudgetMS),
+		max_kernel_memory: C.uint64_t(options.MaxKernelMemory),
 	}
 	if len(options.WasmDirs) > 0 {
 		c.wasm_dirs = copies.from(2)

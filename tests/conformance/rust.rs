@@ -133,6 +133,7 @@ impl Scenario {
             log: Some(Box::new(move |_, line| *log.lock().expect("nobody panics") += &format!("{line}\n"))),
             log_level: levels[number("log_level") as usize],
             perf_pages: number("perf_pages"),
+            max_kernel_memory: number("max_kernel_memory").into(),
             poll_budget: number("poll_budget"),
             wasm,
             ..Options::default()
@@ -266,6 +267,9 @@ fn program(vm: &Vm, call: &str, step: &Value, out: &mut Outcome) -> Option<Done>
         "prog_count" => vm.prog_count().map(|count| out.returned = count as i64),
         "prog_at" => vm.prog_at(number(step, "index")).map(|prog| out.info = prog_info(&prog)),
         "prog_find" => vm.prog_find(name).map(|prog| out.info = prog_info(&prog)),
+        "map_set_max_entries" => {
+            vm.map_set_max_entries(name, step["count"].as_u64().expect("a number") as u32)
+        }
         "prog_set_autoload" => vm.prog_set_autoload(name, step["on"] == true),
         "prog_set_target_json" => vm.prog_set_target_json(name, word(step, "json")),
         _ => return None,
@@ -377,6 +381,7 @@ fn map_info(map: &MapInfo) -> Value {
     json!({
         "name": map.name.to_str().expect("UTF-8"), "kind": map.kind, "key_size": map.key_size,
         "value_size": map.value_size, "max_entries": map.max_entries, "cpus": map.cpus, "fd": map.fd,
+        "bytes": map.bytes,
         "key_type": type_name(map.key_type.as_ref()), "value_type": type_name(map.value_type.as_ref()),
     })
 }

@@ -109,6 +109,7 @@ static void put_map(outcome *out, eunomia_map_info map) {
     PUT_TYPE(out, map, value_type);
     PUT_NUMBER(out, map, fd);
     PUT_NUMBER(out, map, cpus);
+    PUT_NUMBER(out, map, bytes);
 }
 
 static void put_source(outcome *out, eunomia_source_info source) {
@@ -165,6 +166,7 @@ CALL(new) {
     options.wasm_heap = option(args, "wasm_heap");
     options.wasm_memory = option(args, "wasm_memory");
     options.wasm_budget_ms = option(args, "wasm_budget_ms");
+    options.max_kernel_memory = option(args, "max_kernel_memory");
     options.flags = (option(args, "raw_events") ? EUNOMIA_WASM_RAW_EVENTS : 0u) |
                     (option(args, "stdio") ? EUNOMIA_WASM_STDIO : 0u);
     return eunomia_new(&context->host->vm, &options);
@@ -397,6 +399,11 @@ CALL(map_del_json) {
     return eunomia_map_del_json(vm, text_of(args, "map"), text_of(args, "key"));
 }
 
+CALL(map_set_max_entries) {
+    (void)context;
+    return eunomia_map_set_max_entries(vm, text_of(args, "map"), (uint32_t)number_of(args, "count"));
+}
+
 CALL(prog_set_autoload) {
     (void)context;
     return eunomia_prog_set_autoload(vm, text_of(args, "prog"), (int)number_of(args, "on"));
@@ -520,6 +527,7 @@ static const struct {
     ENTRY(prog_count),
     ENTRY(prog_at),
     ENTRY(prog_find),
+    ENTRY(map_set_max_entries),
     ENTRY(prog_set_autoload),
     ENTRY(prog_set_target_json),
     ENTRY(wasm_run),

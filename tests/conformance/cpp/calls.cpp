@@ -151,6 +151,7 @@ int put_map(const context &c, const eunomia::map_info &map) {
     c.put("value_type", map.value_type.name());
     c.put("fd", map.fd);
     c.put("cpus", map.cpus);
+    c.put("bytes", map.bytes);
     return 0;
 }
 
@@ -230,6 +231,7 @@ int make(const context &c) {
     options.wasm_heap = number("wasm_heap");
     options.wasm_memory = number("wasm_memory");
     options.wasm_budget_ms = number("wasm_budget_ms");
+    options.max_kernel_memory = number("max_kernel_memory");
     if (number("raw_events"))
         options.flags |= EUNOMIA_WASM_RAW_EVENTS;
     if (number("stdio"))
@@ -340,6 +342,8 @@ const std::map<std::string, int (*)(eunomia::vm &, const context &)> calls = {
     GET("map_each", vm.map_each(c.word("map"), c.format(), on_event(c))),
     GET("map_dump",
         keep_batch(c, [&](auto at, auto room) { return vm.map_dump(c.word("map"), c.format(), at, room); })),
+    DO("map_set_max_entries",
+       map_set_max_entries(c.word("map"), static_cast<std::uint32_t>(c.number("count")))),
     GET("source_count", vm.source_count()),
     GET("source_at", put_source(c, vm.source_at(static_cast<int>(c.number("index"))))),
     GET("prog_count", vm.prog_count()),

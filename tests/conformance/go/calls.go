@@ -115,6 +115,7 @@ func init() {
 		"prog_at":              (*host).progAt,
 		"prog_count":           (*host).progCount,
 		"prog_find":            (*host).progFind,
+		"map_set_max_entries":  (*host).mapSetMaxEntries,
 		"prog_set_autoload":    (*host).progSetAutoload,
 		"prog_set_target_json": (*host).progSetTarget,
 		"status_name":          (*host).statusName,
@@ -140,6 +141,7 @@ func (h *host) new(s step, _ *outcome) (int, error) {
 		LogLevel: eunomia.LogLevel(number("log_level")), Flags: flags, PerfPages: number("perf_pages"),
 		PollBudget: number("poll_budget"), WasmStack: number("wasm_stack"), WasmHeap: number("wasm_heap"),
 		WasmMemory: number("wasm_memory"), WasmBudgetMS: number("wasm_budget_ms"),
+		MaxKernelMemory: uint64(number("max_kernel_memory")),
 	})
 	h.vm = vm
 	return 0, err
@@ -464,7 +466,7 @@ func mapInfo(info eunomia.MapInfo) map[string]any {
 		"name": info.Name, "kind": float64(info.Kind), "key_size": float64(info.KeySize),
 		"value_size": float64(info.ValueSize), "max_entries": float64(info.MaxEntries),
 		"key_type": nameOf(info.KeyType), "value_type": nameOf(info.ValueType), "fd": float64(info.Fd),
-		"cpus": float64(info.CPUs),
+		"cpus": float64(info.CPUs), "bytes": float64(info.Bytes),
 	}
 }
 
@@ -535,6 +537,10 @@ func (h *host) progFind(step step, out *outcome) (int, error) {
 	info, err := h.vm.ProgFind(step.text("prog"))
 	out.info = progInfo(info)
 	return 0, err
+}
+
+func (h *host) mapSetMaxEntries(step step, _ *outcome) (int, error) {
+	return 0, h.vm.MapSetMaxEntries(step.text("map"), uint32(step.number("count")))
 }
 
 func (h *host) progSetAutoload(step step, _ *outcome) (int, error) {

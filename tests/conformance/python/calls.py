@@ -243,6 +243,9 @@ class Host:
     def _map_count(self, step: Step, out: Outcome) -> int:
         return len(self.vm.maps())
 
+    def _map_set_max_entries(self, step: Step, out: Outcome) -> None:
+        self.vm.map_set_max_entries(step["map"], step["count"])
+
     # ---- sources, programs ----
 
     def _source_at(self, step: Step, out: Outcome) -> None:

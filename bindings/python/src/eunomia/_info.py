@@ -10,7 +10,10 @@ from ._type import Type, Types
 
 @dataclass(frozen=True)
 class MapInfo:
-    """A map. `kind` is its BPF_MAP_TYPE_*, `cpus` the number of CPUs a value exists for, `fd` borrowed from the vm."""
+    """A map. `kind` is its BPF_MAP_TYPE_*, `cpus` the number of CPUs a value exists for, `fd` borrowed from the vm.
+
+    `bytes` is the kernel memory that it takes when it is full.
+    """
 
     name: str
     kind: int
@@ -21,6 +24,7 @@ class MapInfo:
     value_type: Optional[Type]
     fd: int
     cpus: int
+    bytes: int
 
 
 @dataclass(frozen=True)

@@ -67,6 +67,7 @@ class VM:
         wasm_memory: int = 0,
         wasm_budget_ms: int = 0,
         wasm_dirs: Sequence[Path] = (),
+        max_kernel_memory: int = 0,
     ) -> None:
         """Makes an empty vm. The options are those of eunomia_options; 0 and None stand for the default.
 
@@ -94,6 +95,7 @@ class VM:
             wasm_memory=_fitting("wasm_memory", wasm_memory, 32),
             wasm_budget_ms=_fitting("wasm_budget_ms", wasm_budget_ms, 32),
             wasm_dirs=_strings(map(_path, wasm_dirs)) if wasm_dirs else None,
+            max_kernel_memory=_fitting("max_kernel_memory", max_kernel_memory, 64),
         )
         vm = c_void_p()
         status: int = LIBRARY.eunomia_new(byref(vm), byref(options))
@@ -384,6 +386,10 @@ class VM:
     def map_find(self, name: str) -> _info.MapInfo:
         """The map of that name."""
         return self._find(_info.MapInfo, _ffi.eunomia_map_info, LIBRARY.eunomia_map_find, _text(name))
+
+    def map_set_max_entries(self, name: str, count: int) -> None:
+        """Sets how many entries a map has, the bytes of a ring buffer, or the pages of an arena; before `load`."""
+        self._call(LIBRARY.eunomia_map_set_max_entries, _text(name), _fitting("count", count, 32))
 
     # ---- sources and programs ----
 
