@@ -81,7 +81,11 @@ impl Chooser<'_> {
     ) -> Result<Option<Arc<Type>>> {
         let at = |e: Error| e.at("event type").about_map(&map.label());
         if let ExportConfig::BtfType(id) = config {
-            return Type::from_btf(self.btf, *id).map(Some).map_err(at);
+            if *id == 0 {
+                self.raw(map, &[]);
+                return Ok(None);
+            }
+            return Type::from_btf(self.btf, self.btf.named(*id)).map(Some).map_err(at);
         }
         if let ExportConfig::Members(members) = config {
             return self.custom(map, members).map(Some).map_err(at);
@@ -115,11 +119,11 @@ impl Chooser<'_> {
         Type::structure(&map.label(), size, fields)
     }
 
-    /// An `export_types` entry: by id if that is a struct of this name, else by name, else by its members.
+    /// An `export_types` entry: by id if that is a type of this name, else by name, else by its members.
     fn exported(&self, export: &ExportType) -> Result<Option<Arc<Type>>> {
-        let named = |id: &u32| self.btf.is_struct(*id) && self.btf.name(*id) == Some(&export.name);
-        let by_name = || self.btf.find_struct(&export.name);
-        if let Some(id) = export.type_id.filter(named).or_else(by_name) {
+        let named = |id: &u32| self.btf.is_value(*id) && self.btf.name(*id) == Some(&export.name);
+        let by_id = export.type_id.map(|id| self.btf.named(id)).filter(named);
+        if let Some(id) = by_id.or_else(|| self.btf.find_struct(&export.name)) {
             return Type::from_btf(self.btf, id).map(Some);
         }
         let members: Option<Vec<_>> = export
@@ -141,10 +145,10 @@ impl Chooser<'_> {
         }
     }
 
-    /// A map that tells its value type, else the one struct of the object that is of no other use.
+    /// The value type of a ring buffer's definition, else the one struct of the object that is of no other use.
     fn infer(&mut self, map: &Map) -> Option<Arc<Type>> {
-        if map.kind == kind::RINGBUF && map.value_type_id != 0 && self.btf.is_struct(map.value_type_id) {
-            return Type::from_btf(self.btf, map.value_type_id).ok();
+        if map.kind == kind::RINGBUF && self.btf.is_value(map.value_type_id) {
+            return Type::from_btf(self.btf, self.btf.named(map.value_type_id)).ok();
         }
         let (btf, object) = (self.btf, &self.package.object);
         let ext = || elf::sections(object, ".BTF.ext").and_then(|found| found.first().copied());

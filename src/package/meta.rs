@@ -111,7 +111,7 @@ pub enum ExportConfig {
     NoExport,
     /// The types of the map's own BTF.
     Default,
-    /// A type of the object's BTF.
+    /// A type of the object's BTF; 0: the records have none.
     BtfType(u32),
     /// A struct made up of members at given places.
     Members(Vec<CustomMember>),
@@ -379,7 +379,7 @@ fn export_config(node: Node) -> Result<ExportConfig> {
         _ => {}
     }
     if let Some(id) = node.get("btf_type_id") {
-        return Ok(ExportConfig::BtfType(id.u32_from(1)?));
+        return Ok(ExportConfig::BtfType(id.u32_from(0)?));
     }
     match node.get("custom_members") {
         Some(members) => Ok(ExportConfig::Members(each(members.elements()?, custom_member)?)),

@@ -186,9 +186,24 @@ impl Btf {
         self.string(self.entries.get(id as usize)?.name)
     }
 
-    /// The struct or union of that name (a struct before a union, the first of several).
+    /// The struct or union of that name (a struct before a union, the first of several), else the typedef of one.
     pub fn find_struct(&self, name: &str) -> Option<u32> {
-        self.find(BtfKind::Struct, name).or_else(|| self.find(BtfKind::Union, name))
+        let tagged = self.find(BtfKind::Struct, name).or_else(|| self.find(BtfKind::Union, name));
+        tagged.or_else(|| self.find(BtfKind::Typedef, name).filter(|id| self.is_struct(*id)))
+    }
+
+    /// The typedef that names a struct or union without a tag; any other type itself.
+    pub fn named(&self, id: u32) -> u32 {
+        let untagged = self.name(id).is_none() && self.is_struct(id);
+        let mut typedefs = self.entries().filter(|(_, e)| e.kind == BtfKind::Typedef && e.arg == id);
+        typedefs.next().filter(|_| untagged).map_or(id, |(typedef, _)| typedef)
+    }
+
+    /// Whether a value can be of the type: no function, variable or section, and not only declared.
+    pub fn is_value(&self, id: u32) -> bool {
+        use BtfKind::*;
+        let entry = self.strip(id).and_then(|id| self.entry(id));
+        entry.is_some_and(|e| !matches!(e.kind, Void | Fwd | Func | FuncProto | Var | Datasec | DeclTag))
     }
 
     /// The id of the type of the global variable of that name.

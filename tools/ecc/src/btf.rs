@@ -169,6 +169,20 @@ impl Btf {
             .collect()
     }
 
+    /// The size of a value of a type; 0 if there can be none.
+    pub fn size(&self, id: u32) -> u32 {
+        let id = self.resolve(id);
+        match self.kind(id) {
+            PTR => 8,
+            INT | STRUCT | UNION | ENUM | FLOAT | ENUM64 => self.arg(id),
+            ARRAY => {
+                let count = word(self.record(id), RECORD + 8).unwrap_or(0);
+                self.element(id).map_or(0, |element| self.size(element)).saturating_mul(count)
+            }
+            _ => 0,
+        }
+    }
+
     /// The type of an array's elements.
     pub fn element(&self, id: u32) -> Option<u32> {
         if self.kind(id) == ARRAY { word(self.record(id), 12) } else { None }

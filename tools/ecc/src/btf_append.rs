@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 
 use crate::btf::{self, Btf, KIND_FLAG, record};
-use crate::dwarf::{Composite, Dwarf, Type, TypeId};
+use crate::dwarf::{Composite, Dwarf, Struct, Type, TypeId};
 use crate::error::Result;
 
 /// Deeper nesting than any type has that a person wrote.
@@ -33,6 +33,19 @@ impl<'a, 'd> Append<'a, 'd> {
         self.value(Some(id), 0)
     }
 
+    /// The BTF id of the type of an event, and its name. A struct without a tag has the name of a typedef, which is added
+    /// as well.
+    pub fn add_named(&mut self, id: TypeId, composite: Option<&Struct>) -> Result<(u32, String)> {
+        if let Some(item) = composite {
+            let added = self.add(item.typedef.unwrap_or(item.id))?;
+            return Ok((self.btf.resolve(added), item.name.clone()));
+        }
+        let added = self.add(id)?;
+        let added = self.btf.unqualified(added);
+        let name = Some(self.btf.name(added)).filter(|name| !name.is_empty());
+        Ok((added, name.unwrap_or_else(|| self.btf.type_text(added))))
+    }
+
     fn value(&mut self, id: Option<TypeId>, depth: u32) -> Result<u32> {
         let Some(id) = id else { return Ok(0) };
         if let Some(&done) = self.done.get(&id) {
@@ -51,6 +64,11 @@ impl<'a, 'd> Append<'a, 'd> {
             Type::Array { element, counts } => self.array(element, &counts, depth)?,
             Type::Enum { name, size, values } => self.enumeration(&name, size, &values),
             Type::Typedef { name, target } => {
+                if let Some(existing) = self.untagged(&name, target)? {
+                    self.done.insert(id, existing);
+                    self.done.extend(target.map(|target| (target, self.btf.resolve(existing))));
+                    return Ok(existing);
+                }
                 let target = self.value(target, depth + 1)?;
                 self.named(btf::TYPEDEF, &name, target)
             }
@@ -93,6 +111,22 @@ impl<'a, 'd> Append<'a, 'd> {
             }
             _ => self.value(Some(id), depth)?,
         })
+    }
+
+    /// The typedef of that name in the BTF, if it stands for a struct or union without a tag, as that in the debug
+    /// information does.
+    fn untagged(&self, name: &str, target: Option<TypeId>) -> Result<Option<u32>> {
+        let Some(Type::Composite(composite)) = target.map(|id| self.dwarf.get(id)).transpose()? else {
+            return Ok(None);
+        };
+        let found = self.btf.find(btf::TYPEDEF, name).filter(|_| composite.name.is_empty());
+        let is_same = |id: &u32| {
+            let struct_id = self.btf.resolve(*id);
+            self.btf.kind(struct_id) == kind(&composite)
+                && self.btf.name(struct_id).is_empty()
+                && self.btf.arg(struct_id) == composite.size
+        };
+        Ok(found.filter(is_same))
     }
 
     fn composite(&mut self, id: TypeId, composite: &Composite, depth: u32) -> Result<u32> {

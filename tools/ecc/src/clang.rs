@@ -43,6 +43,15 @@ pub struct Search<'a> {
     pub arch: &'a str,
 }
 
+/// The types that the debug information describes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Types {
+    /// Those of variables.
+    Used,
+    /// All that are defined.
+    All,
+}
+
 impl Clang {
     /// `given`, else `$CLANG`, else the newest `clang-N` on the path, else `clang`.
     pub fn find(given: Option<&Path>) -> Result<Clang> {
@@ -88,9 +97,13 @@ impl Clang {
     }
 
     /// Compiles `source`; the diagnostics go to the user as they are.
-    pub fn compile(&self, source: &Path, search: &Search, verbose: bool) -> Result<Vec<u8>> {
+    pub fn compile(&self, source: &Path, search: &Search, types: Types, verbose: bool) -> Result<Vec<u8>> {
         let command = || {
             let mut command = self.command(search);
+            if types == Types::All {
+                // The diagnostics have been shown before.
+                command.args(["-fno-eliminate-unused-debug-types", "-w"]);
+            }
             if let Some(folder) = source.parent().filter(|folder| !folder.as_os_str().is_empty()) {
                 command.arg(joined("-fmacro-prefix-map=", folder, "/="));
             }
@@ -150,6 +163,8 @@ impl Clang {
         let mut command = self.bare();
         command.args(["-target", "bpf", "-g", "-O2", "-Wno-unknown-attributes", "-fno-addrsig"]);
         command.arg(format!("-D__TARGET_ARCH_{}", search.arch));
+        // Where the debug information places variables on the stack, it counts from the end of it.
+        command.arg("-fstack-size-section");
         // Paths of this machine would only make the same source give different objects.
         command.args(["-fdebug-compilation-dir", "."]);
         command.arg(joined("-fdebug-prefix-map=", search.cache, &format!("={CACHE_NAME}")));

@@ -12,7 +12,7 @@ use serde_json::Value;
 use crate::btf::Btf;
 use crate::btfgen::KernelBtf;
 use crate::cache::Cache;
-use crate::clang::{self, Clang, Search};
+use crate::clang::{self, Clang, Search, Types};
 use crate::dwarf::Dwarf;
 use crate::elf::{self, Elf};
 use crate::error::{Error, Result};
@@ -70,6 +70,23 @@ fn compile_for(
     header: Option<&Path>,
     flags: &Flags,
 ) -> Result<Compiled> {
+    let compiled = compile_with(Types::Used, machine, sources, header, flags)?;
+    match compiled {
+        Some(compiled) => Ok(compiled),
+        None => compile_with(Types::All, machine, sources, header, flags)?
+            .ok_or_else(|| "the types of events are not clear".into()),
+    }
+}
+
+/// Returns nothing if the types that are used do not tell what an event is: one that is only named in an expression may
+/// be missing among them.
+fn compile_with(
+    types: Types,
+    machine: &Machine,
+    sources: &[&Path],
+    header: Option<&Path>,
+    flags: &Flags,
+) -> Result<Option<Compiled>> {
     let names = sources.iter().map(|source| program_name(source)).collect::<Result<Vec<_>>>()?;
     let name = names.into_iter().next().ok_or("no source is given")?;
     let object_name = &object_name(name.as_bytes());
@@ -82,7 +99,7 @@ fn compile_for(
     let cache = Cache::open()?;
     // With debug information.
     let unstripped = |source: &&Path| {
-        run_clang(source, flags, machine, &clang, &cache, |s| clang.compile(source, s, flags.verbose))
+        run_clang(source, flags, machine, &clang, &cache, |s| clang.compile(source, s, types, flags.verbose))
     };
     let objects = sources.iter().map(unstripped).collect::<Result<Vec<_>>>()?;
     let parts = sources.iter().zip(&objects).map(|(source, object)| Part::new(source, object));
@@ -107,13 +124,16 @@ fn compile_for(
         let program = event::Program {
             dwarf: &part.dwarf,
             opened: &opened,
-            flows: &flow::flows(&part.elf.code()),
+            sent: &flow::sent(&part.dwarf, &part.elf.code())?,
             sampled: &comments.sampled(),
             exports: &part.exports,
         };
         events.merge(program.events(header.as_deref(), own, &mut btf)?);
     }
-    events.finish();
+    if types == Types::Used && !events.warnings.is_empty() {
+        return Ok(None);
+    }
+    events.finish(&btf);
     let (elf, btf, opened) = (&elf, &btf, &opened);
     let mut members = Members::default();
     for part in &parts {
@@ -159,7 +179,7 @@ fn compile_for(
     for kernel in &kernels {
         package.add_kernel_btf(&kernel.place, &kernel.release, &kernel.btf);
     }
-    Ok(Compiled { name, package, meta, kernels })
+    Ok(Some(Compiled { name, package, meta, kernels }))
 }
 
 /// Options whose name another one has already: they get another, or no short one.

@@ -7,18 +7,14 @@ use gimli::{AttributeValue, DwAt, EndianSlice, NativeEndian, UnitOffset};
 
 use crate::error::{Error, Result};
 
-type Slice<'a> = EndianSlice<'a, NativeEndian>;
-type Entry<'b, 'a> = gimli::DebuggingInformationEntry<'b, 'b, Slice<'a>>;
+pub(crate) type Slice<'a> = EndianSlice<'a, NativeEndian>;
+pub(crate) type Entry<'b, 'a> = gimli::DebuggingInformationEntry<'b, 'b, Slice<'a>>;
 
 /// A type in the debug information.
 pub type TypeId = UnitOffset;
 
 /// Longest chain of qualifiers, pointers and arrays that is followed.
 const MAX_CHAIN: usize = 64;
-
-/// The local variables of `include/bpf_helpers.h`.
-const NOTED_MAP: &str = "__eunomia_map";
-const NOTED_DATA: &str = "__eunomia_data";
 
 /// A place in the source.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,25 +29,15 @@ pub struct Declaration {
     pub place: Place,
     /// Where the type begins if it is an unnamed one, written in the same declaration.
     pub body: Option<Place>,
-    /// The struct, union or enum that a variable is of.
-    pub ty: Option<TypeId>,
+    /// The type as it is written; what a function returns.
+    pub written: Option<TypeId>,
 }
 
-/// What the macros of `include/bpf_helpers.h` note of one call that sends an event.
-pub struct Call {
-    /// The function that the call is written in.
-    pub function: String,
-    /// Where: the parts of one call are told from those of others by it.
-    place: Place,
-    /// The type of the map, if the call names one.
-    pub map: Option<TypeId>,
-    /// The struct, union or enum of the record, if the call names it.
-    pub data: Option<TypeId>,
-}
-
-/// A complete struct and how the program names it.
+/// A complete struct or union and how the program names it.
 pub struct Struct {
     pub id: TypeId,
+    /// The typedef that names it, if it has no tag.
+    pub typedef: Option<TypeId>,
     /// The tag, else the name of a typedef.
     pub name: String,
     pub size: u32,
@@ -93,15 +79,13 @@ pub struct Member {
 
 /// The debug information of one compiled source.
 pub struct Dwarf<'a> {
-    dwarf: gimli::Dwarf<Slice<'a>>,
-    unit: gimli::Unit<Slice<'a>>,
+    pub(crate) dwarf: gimli::Dwarf<Slice<'a>>,
+    pub(crate) unit: gimli::Unit<Slice<'a>>,
     files: HashMap<u64, PathBuf>,
     pub declarations: Vec<Declaration>,
     pub structs: Vec<Struct>,
-    /// The structs that functions take by address, under the name of the function.
-    pub parameters: Vec<(String, TypeId)>,
-    /// The calls that send events.
-    pub calls: Vec<Call>,
+    /// What else has a name, or is declared by a typedef: numbers and enums.
+    pub scalars: Vec<Struct>,
 }
 
 impl<'a> Dwarf<'a> {
@@ -118,8 +102,7 @@ impl<'a> Dwarf<'a> {
             unit,
             declarations: Vec::new(),
             structs: Vec::new(),
-            parameters: Vec::new(),
-            calls: Vec::new(),
+            scalars: Vec::new(),
         };
         read.scan()?;
         Ok(read)
@@ -159,79 +142,85 @@ impl<'a> Dwarf<'a> {
         self.core(id, false)
     }
 
-    /// Collects declarations and structs in one pass.
+    /// What a pointer points to (`None` for void); `None` if it is no pointer.
+    pub fn pointee(&self, id: Option<TypeId>) -> Option<Option<TypeId>> {
+        match self.get(self.unnamed(id)?).ok()? {
+            Type::Pointer(target) => Some(target),
+            _ => None,
+        }
+    }
+
+    /// The type without qualifiers and typedefs.
+    pub fn unnamed(&self, id: Option<TypeId>) -> Option<TypeId> {
+        let mut id = id?;
+        for _ in 0..MAX_CHAIN {
+            match self.get(id).ok()? {
+                Type::Typedef { target, .. }
+                | Type::Const(target)
+                | Type::Volatile(target)
+                | Type::Restrict(target) => id = target?,
+                _ => return Some(id),
+            }
+        }
+        None
+    }
+
+    /// The size of a type; `None` if it has none.
+    pub fn size(&self, id: TypeId) -> Option<u32> {
+        match self.get(self.unnamed(Some(id))?).ok()? {
+            Type::Base { size, .. } | Type::Enum { size, .. } => Some(size),
+            Type::Composite(composite) => Some(composite.size).filter(|size| *size > 0),
+            Type::Pointer(_) => Some(8),
+            Type::Array { element, counts } => {
+                let size = self.size(element?)?;
+                counts.iter().try_fold(size, |size, count| size.checked_mul(*count))
+            }
+            _ => None,
+        }
+    }
+
+    /// Collects declarations and types in one pass.
     fn scan(&mut self) -> Result<()> {
-        let (mut declarations, mut parameters, mut typedefs) = (Vec::new(), Vec::new(), HashMap::new());
-        let (mut structs, mut calls, mut function) = (Vec::new(), Vec::new(), String::new());
+        let (mut declarations, mut typedefs) = (Vec::new(), HashMap::new());
+        let (mut structs, mut scalars) = (Vec::new(), Vec::new());
         let mut cursor = self.unit.entries();
         let mut depth = 0;
         while let Some((step, entry)) = cursor.next_dfs()? {
             depth += step;
             match entry.tag() {
                 gimli::DW_TAG_variable | gimli::DW_TAG_subprogram if depth == 1 => {
-                    function = self.name(entry)?;
                     declarations.extend(self.declaration(entry)?);
-                }
-                gimli::DW_TAG_formal_parameter if depth == 2 => {
-                    let id = self.core(reference(entry, gimli::DW_AT_type)?, true)?;
-                    parameters.extend(id.map(|id| (function.clone(), id)));
                 }
                 gimli::DW_TAG_typedef => {
                     if let Some(target) = reference(entry, gimli::DW_AT_type)? {
-                        typedefs.entry(target).or_insert(self.name(entry)?);
+                        typedefs.entry(target).or_insert((entry.offset(), self.name(entry)?));
                     }
+                    scalars.extend(self.named(entry)?);
                 }
-                gimli::DW_TAG_variable => self.note(entry, &function, &mut calls)?,
-                gimli::DW_TAG_structure_type => structs.extend(self.structure(entry)?),
+                gimli::DW_TAG_base_type | gimli::DW_TAG_enumeration_type => {
+                    scalars.extend(self.named(entry)?)
+                }
+                gimli::DW_TAG_structure_type | gimli::DW_TAG_union_type => {
+                    structs.extend(self.named(entry)?.filter(|found| found.size > 0));
+                }
                 _ => {}
             }
         }
-        for item in &mut structs {
-            if item.name.is_empty() {
-                item.name = typedefs.get(&item.id).cloned().unwrap_or_default();
+        for item in structs.iter_mut().filter(|item| item.name.is_empty()) {
+            if let Some((id, name)) = typedefs.get(&item.id) {
+                (item.typedef, item.name) = (Some(*id), name.clone());
             }
         }
-        structs.retain(|item| !item.name.is_empty());
-        (self.declarations, self.structs, self.parameters) = (declarations, structs, parameters);
-        self.calls = calls;
+        structs.retain(|item: &Struct| !item.name.is_empty());
+        scalars.retain(|item: &Struct| !item.name.is_empty());
+        (self.declarations, self.structs, self.scalars) = (declarations, structs, scalars);
         Ok(())
-    }
-
-    /// Adds what a local variable of that meaning tells to the call at its place.
-    fn note(&self, entry: &Entry<'_, 'a>, function: &str, calls: &mut Vec<Call>) -> Result<()> {
-        let name = self.name(entry)?;
-        let is_map = name == NOTED_MAP;
-        let place = self.place(entry)?.filter(|_| is_map || name == NOTED_DATA);
-        let Some(place) = place else { return Ok(()) };
-        let target = self.pointee(reference(entry, gimli::DW_AT_type)?)?;
-        let known = calls.iter().position(|call| call.function == function && call.place == place);
-        let index = known.unwrap_or_else(|| {
-            calls.push(Call { function: function.into(), place, map: None, data: None });
-            calls.len() - 1
-        });
-        let part = if is_map { &mut calls[index].map } else { &mut calls[index].data };
-        *part = target;
-        Ok(())
-    }
-
-    /// The struct, union or enum that a pointer points to.
-    fn pointee(&self, mut id: Option<TypeId>) -> Result<Option<TypeId>> {
-        for _ in 0..MAX_CHAIN {
-            let Some(current) = id else { break };
-            let entry = self.unit.entry(current)?;
-            id = reference(&entry, gimli::DW_AT_type)?;
-            match entry.tag() {
-                gimli::DW_TAG_pointer_type => return self.core(id, false),
-                gimli::DW_TAG_base_type | gimli::DW_TAG_structure_type => break,
-                _ => {}
-            }
-        }
-        Ok(None)
     }
 
     fn declaration(&self, entry: &Entry<'_, 'a>) -> Result<Option<Declaration>> {
         let Some(place) = self.place(entry)? else { return Ok(None) };
-        let ty = self.core(reference(entry, gimli::DW_AT_type)?, false)?;
+        let written = reference(entry, gimli::DW_AT_type)?;
+        let ty = self.core(written, false)?;
         let body = match ty {
             Some(id) => {
                 let entry = self.unit.entry(id)?;
@@ -244,15 +233,19 @@ impl<'a> Dwarf<'a> {
             name: self.name(entry)?,
             body: body.filter(|body| body.file == place.file),
             place,
-            ty,
+            written,
         }))
     }
 
-    fn structure(&self, entry: &Entry<'_, 'a>) -> Result<Option<Struct>> {
-        let Some(place) = self.place(entry)? else { return Ok(None) };
+    fn named(&self, entry: &Entry<'_, 'a>) -> Result<Option<Struct>> {
+        let place = self.place(entry)?;
+        let is_base = entry.tag() == gimli::DW_TAG_base_type;
+        let Some(place) = place.or(is_base.then(|| Place { file: PathBuf::new(), line: 0 })) else {
+            return Ok(None);
+        };
+        let (id, name) = (entry.offset(), self.name(entry)?);
         let size = number(entry, gimli::DW_AT_byte_size)?;
-        let found = Struct { id: entry.offset(), name: self.name(entry)?, size, place };
-        Ok(Some(found).filter(|found| found.size > 0))
+        Ok(Some(Struct { id, typedef: None, name, size, place }))
     }
 
     /// The struct, union or enum under qualifiers, names and arrays, and under pointers if wanted.
@@ -329,7 +322,7 @@ impl<'a> Dwarf<'a> {
         Ok(())
     }
 
-    fn name(&self, entry: &Entry<'_, 'a>) -> Result<String> {
+    pub(crate) fn name(&self, entry: &Entry<'_, 'a>) -> Result<String> {
         let Some(value) = entry.attr_value(gimli::DW_AT_name)? else { return Ok(String::new()) };
         Ok(self.dwarf.attr_string(&self.unit, value)?.to_string_lossy().into_owned())
     }
@@ -372,7 +365,7 @@ fn path(bytes: &[u8]) -> PathBuf {
     std::ffi::OsStr::from_bytes(bytes).into()
 }
 
-fn reference(entry: &Entry<'_, '_>, attribute: DwAt) -> Result<Option<TypeId>> {
+pub(crate) fn reference(entry: &Entry<'_, '_>, attribute: DwAt) -> Result<Option<TypeId>> {
     match entry.attr_value(attribute)? {
         Some(AttributeValue::UnitRef(offset)) => Ok(Some(offset)),
         _ => Ok(None),

@@ -1,6 +1,7 @@
 //! The compiled object as an ELF file: its sections and symbols, and the same object without debug information.
 
 use std::collections::HashMap;
+use std::rc::Rc;
 
 use object::build::elf::{Builder, SectionData};
 use object::elf;
@@ -11,6 +12,9 @@ use crate::error::{Error, Result};
 
 /// The map that counts lost events; see `include/bpf_helpers.h`.
 pub const LOST_MAP: &str = "__eunomia_lost";
+
+/// Where clang notes the sizes of stack frames if it is asked to.
+const FRAMES: &str = ".stack_sizes";
 
 /// A compiled object.
 pub struct Elf<'a> {
@@ -26,14 +30,48 @@ pub struct Global {
 
 /// The instructions of a section.
 pub struct Code<'a> {
+    pub section: usize,
     pub instructions: &'a [u8],
-    /// The names that instructions refer to, by the offset of the instruction.
-    pub references: HashMap<u64, String>,
+    /// What instructions refer to, by the offset of the instruction.
+    pub references: HashMap<u64, Reference>,
+    pub functions: Vec<Function>,
+}
+
+/// A function in a section.
+pub struct Function {
+    pub name: String,
+    pub start: u64,
+    pub size: u64,
+    /// Bytes of its stack frame, if clang says so.
+    pub frame: Option<u64>,
+}
+
+/// The symbol that an instruction refers to.
+pub struct Reference {
+    name: Rc<str>,
+    pub section: usize,
+    /// Where in its section the symbol stands.
+    pub place: u64,
+    /// Of a whole section, the variables in it: place, size and name.
+    variables: Vec<(u64, u64, Rc<str>)>,
+}
+
+impl Reference {
+    /// The variable that is `offset` bytes from the symbol, and the place in it.
+    pub fn resolve(&self, offset: i64) -> (Rc<str>, i64) {
+        let is_in = |(start, size, _): &&(u64, u64, Rc<str>)| {
+            u64::try_from(offset).is_ok_and(|offset| (*start..start + size).contains(&offset))
+        };
+        match self.variables.iter().find(is_in) {
+            Some((start, _, name)) => (name.clone(), offset - *start as i64),
+            None => (self.name.clone(), offset),
+        }
+    }
 }
 
 /// The instructions of a function, and what they refer to, by offset.
 #[derive(PartialEq)]
-struct Function<'a> {
+struct Body<'a> {
     instructions: &'a [u8],
     references: Vec<(u64, RelocationTarget)>,
 }
@@ -83,22 +121,71 @@ impl<'a> Elf<'a> {
 
     /// The code, by section.
     pub fn code(&self) -> Vec<Code<'a>> {
+        let frames = self.frames();
         let sections = self.file.sections().filter(|section| section.kind() == SectionKind::Text);
-        sections
-            .map(|section| {
-                let symbol = |target| match target {
-                    RelocationTarget::Symbol(index) => self.file.symbol_by_index(index).ok()?.name().ok(),
-                    _ => None,
+        let code = sections.map(|section| {
+            let index = section.index();
+            let is_function = |symbol: &ElfSymbol64<'_, '_, NativeEndian>| {
+                symbol.elf_symbol().st_type() == elf::STT_FUNC && symbol.section_index() == Some(index)
+            };
+            let functions = self.file.symbols().filter(is_function).filter_map(|symbol| {
+                let (name, start, size) = (symbol.name().ok()?.into(), symbol.address(), symbol.size());
+                let frame = frames.get(&(index.0, start)).copied();
+                Some(Function { name, start, size, frame })
+            });
+            let references = section.relocations();
+            Code {
+                section: index.0,
+                instructions: section.data().unwrap_or_default(),
+                references: references
+                    .filter_map(|(offset, target)| Some((offset, self.reference(target.target())?)))
+                    .collect(),
+                functions: functions.collect(),
+            }
+        });
+        code.collect()
+    }
+
+    fn reference(&self, target: RelocationTarget) -> Option<Reference> {
+        let RelocationTarget::Symbol(index) = target else { return None };
+        let symbol = self.file.symbol_by_index(index).ok()?;
+        let section = symbol.section_index();
+        let mut variables = Vec::new();
+        if symbol.elf_symbol().st_type() == elf::STT_SECTION {
+            let inside = self.file.symbols().filter(|symbol| {
+                symbol.section_index() == section && symbol.elf_symbol().st_type() == elf::STT_OBJECT
+            });
+            variables
+                .extend(inside.filter_map(|symbol| {
+                    Some((symbol.address(), symbol.size(), symbol.name().ok()?.into()))
+                }));
+        }
+        let name = symbol.name().ok()?.into();
+        Some(Reference {
+            name,
+            section: section.map_or(0, |index| index.0),
+            place: symbol.address(),
+            variables,
+        })
+    }
+
+    /// The sizes of the stack frames, by section and place of the function.
+    fn frames(&self) -> HashMap<(usize, u64), u64> {
+        let mut frames = HashMap::new();
+        for section in self.file.sections().filter(|section| section.name() == Ok(FRAMES)) {
+            let data = section.data().unwrap_or_default();
+            for (offset, relocation) in section.relocations() {
+                let RelocationTarget::Symbol(index) = relocation.target() else { continue };
+                let Ok(symbol) = self.file.symbol_by_index(index) else { continue };
+                let entry = data.get(offset as usize..).and_then(|entry| entry.split_first_chunk::<8>());
+                let (Some((address, size)), Some(section)) = (entry, symbol.section_index()) else {
+                    continue;
                 };
-                let references = section.relocations();
-                Code {
-                    instructions: section.data().unwrap_or_default(),
-                    references: references
-                        .filter_map(|(offset, target)| Some((offset, symbol(target.target())?.to_string())))
-                        .collect(),
-                }
-            })
-            .collect()
+                let place = symbol.address().wrapping_add(u64::from_ne_bytes(*address));
+                frames.extend(leb128(size).map(|size| ((section.0, place), size)));
+            }
+        }
+        frames
     }
 
     /// Whether two functions consist of the same instructions, with the same symbols in the same places.
@@ -106,7 +193,7 @@ impl<'a> Elf<'a> {
         self.function(one).is_some_and(|one| Some(one) == self.function(other))
     }
 
-    fn function(&self, name: &str) -> Option<Function<'a>> {
+    fn function(&self, name: &str) -> Option<Body<'a>> {
         let named = |symbol: &ElfSymbol64<'_, '_, NativeEndian>| {
             symbol.elf_symbol().st_type() == elf::STT_FUNC && symbol.name() == Ok(name)
         };
@@ -116,7 +203,7 @@ impl<'a> Elf<'a> {
         let instructions = section.data_range(start, size).ok()??;
         let references = section.relocations().filter(|(offset, _)| (start..start + size).contains(offset));
         let references = references.map(|(offset, target)| (offset - start, target.target())).collect();
-        Some(Function { instructions, references })
+        Some(Body { instructions, references })
     }
 
     /// The object with other BTF, and with other line information if that is given; without debug information and what
@@ -128,7 +215,7 @@ impl<'a> Elf<'a> {
             // libbpf takes offsets from the instructions and the symbols, never from relocations of BTF.
             section.delete = name.starts_with(b".debug_")
                 || name.starts_with(b".rel.debug_")
-                || [&b".rel.BTF"[..], b".rel.BTF.ext"].contains(&name);
+                || [FRAMES.as_bytes(), b".rel.stack_sizes", b".rel.BTF", b".rel.BTF.ext"].contains(&name);
             if name == b".BTF" {
                 section.data = SectionData::Data(btf.clone().into());
             }
@@ -155,6 +242,12 @@ impl<'a> Elf<'a> {
         builder.write(&mut stripped)?;
         Ok(stripped)
     }
+}
+
+/// A number of variable length.
+fn leb128(bytes: &[u8]) -> Option<u64> {
+    let len = bytes.iter().position(|byte| byte & 0x80 == 0).filter(|len| *len < 9)? + 1;
+    Some(bytes[..len].iter().rev().fold(0, |number, byte| number << 7 | u64::from(byte & 0x7f)))
 }
 
 impl From<object::Error> for Error {

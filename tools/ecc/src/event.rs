@@ -1,32 +1,28 @@
-//! Which structs are events.
+//! Which types events have.
 //!
-//! Where a call that sends an event names its struct, that is it. Elsewhere candidates are the structs that the
-//! program's own files define, or those of them that have `@export` above them. The compiled code says how large the
-//! events of each map are; where that leaves more than one, structs that have another role stand back. What stays
-//! ambiguous is reported, never guessed.
+//! Only what flows into the calls that send them tells: `flow.rs` follows it. The author's word goes before that
+//! (`@export`, `@export_config`), and fills in where the calls tell nothing (the value type of a ring buffer, a header
+//! that is named). That a type has the right size is no reason to take it. What stays open is delivered raw, and
+//! reported with the types that it may have.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::HashSet;
 use std::path::Path;
 
 use crate::btf::{self, Btf};
 use crate::btf_append::Append;
-use crate::dwarf::{Call, Dwarf, Struct, Type, TypeId};
+use crate::dwarf::{Dwarf, Struct, Type, TypeId};
 use crate::error::Result;
 use crate::export::Exports;
-use crate::flow::Flow;
-use crate::limit;
+use crate::flow::{self, PERF_EVENT_ARRAY, RINGBUF, Sent};
 use crate::sys::{Map, Opened};
+use crate::{limit, shape};
 
-/// The kernel's numbers for maps that carry events.
-const PERF_EVENT_ARRAY: u32 = 4;
-const RINGBUF: u32 = 27;
-
-/// The event structs of a program.
+/// The types of a program's events.
 #[derive(Default)]
 pub struct Events {
     /// BTF ids and names, the surest first.
     pub types: Vec<(u32, String)>,
-    /// The BTF id for each map, where there is more than one to choose from.
+    /// The BTF id for each map, where there is more than one to choose from; 0 where the records have no type.
     pub by_map: Vec<(String, u32)>,
     /// What the user should know.
     pub warnings: Vec<String>,
@@ -42,10 +38,17 @@ impl Events {
         }
         for (map, id) in other.by_map {
             match self.by_map.iter().find(|(known, _)| *known == map) {
-                Some((_, known)) if *known != id => self.warnings.push(format!(
-                    "map \"{map}\": the sources send different structs to it; it delivers the first one"
-                )),
-                Some(_) => {}
+                Some((_, known)) if *known == id => {}
+                Some((_, 0)) => {}
+                Some(_) => {
+                    if id != 0 {
+                        self.warnings.push(format!(
+                            "map \"{map}\": the sources send records of different types to it, which are delivered raw"
+                        ));
+                    }
+                    self.by_map.retain(|(known, _)| *known != map);
+                    self.by_map.push((map, 0));
+                }
                 None => self.by_map.push((map, id)),
             }
         }
@@ -53,10 +56,12 @@ impl Events {
         self.warnings.dedup();
     }
 
-    /// Once everything is known: a single type goes without saying.
-    pub fn finish(&mut self) {
-        if self.types.len() == 1 && self.warnings.is_empty() {
-            self.by_map.clear();
+    /// Once everything is known: a single struct goes without saying.
+    pub fn finish(&mut self, btf: &Btf) {
+        if let ([(id, _)], true) = (&self.types[..], self.by_map.iter().all(|(_, id)| *id != 0)) {
+            if matches!(btf.kind(*id), btf::STRUCT | btf::UNION) {
+                self.by_map.clear();
+            }
         }
     }
 }
@@ -65,7 +70,7 @@ impl Events {
 pub struct Program<'a, 'd> {
     pub dwarf: &'a Dwarf<'d>,
     pub opened: &'a Opened,
-    pub flows: &'a [Flow],
+    pub sent: &'a [Sent],
     /// Maps that are read now and then rather than sending events.
     pub sampled: &'a [&'a str],
     /// What comments say of types.
@@ -73,8 +78,8 @@ pub struct Program<'a, 'd> {
 }
 
 impl Program<'_, '_> {
-    /// Finds the events among the structs of `header`, else among those of files that `own` accepts, and takes
-    /// their types into `btf`.
+    /// Finds the types of events, with the structs of `header` or else those of files that `own` accepts for what the
+    /// calls leave open, and takes them into `btf`.
     pub fn events(
         &self,
         header: Option<&Path>,
@@ -89,17 +94,18 @@ impl Program<'_, '_> {
         let mut events = Events::default();
         let mut chosen: Vec<(Option<&str>, TypeId)> = Vec::new();
         // A buffer that nothing is sent to is there for another source, or for later.
-        let is_used = |map: &&Map| self.sends_to(map) || self.exports.of_map(&map.name).is_some();
+        let is_used =
+            |map: &&Map| self.sent_to(map).next().is_some() || self.exports.of_map(&map.name).is_some();
         for map in self.event_maps().filter(is_used) {
-            let fitting = self.of_map(map, &candidates, btf)?;
-            match fitting.as_slice() {
-                [one] => chosen.push((Some(&map.name), one.id)),
-                [] => events.warnings.push(format!("map \"{}\": {}", map.name, no_struct(header))),
-                several if header.is_some() => chosen.extend(several.iter().map(|item| (None, item.id))),
-                several => events.warnings.push(ambiguous(map, several)),
+            match self.of_map(map, &candidates, header.is_some())? {
+                Ok(id) => chosen.push((Some(&map.name), id)),
+                Err(open) => {
+                    events.by_map.push((map.name.clone(), 0));
+                    events.warnings.push(self.doubt(map, &open, &candidates, header));
+                }
             }
         }
-        chosen.extend(self.exports.structs.iter().map(|export| (None, export.id)));
+        chosen.extend(self.exports.types.iter().map(|export| (None, export.id)));
         if let Some(header) = header {
             chosen.extend(candidates.iter().map(|item| (None, item.id)));
             if candidates.is_empty() && events.warnings.is_empty() {
@@ -112,71 +118,79 @@ impl Program<'_, '_> {
         Ok(events)
     }
 
-    /// The structs that may be the events of one map: what the source says, else what the calls name, else what fits.
-    fn of_map<'b>(&'b self, map: &Map, candidates: &[&'b Struct], btf: &Btf) -> Result<Vec<&'b Struct>> {
+    /// The type of the events of one map, or else the types that are in question.
+    fn of_map(
+        &self,
+        map: &Map,
+        candidates: &[&Struct],
+        by_header: bool,
+    ) -> Result<std::result::Result<TypeId, Vec<TypeId>>> {
         if let Some(id) = self.exports.of_map(&map.name) {
-            return Ok(self.dwarf.structs.iter().filter(|item| item.id == id).collect());
+            return Ok(Ok(id));
         }
-        let mut named = self.named(map);
-        if named.is_empty() {
-            return self.choose(map, candidates, btf);
-        }
-        // Others may be sent by calls that hide the type.
-        for size in self.sizes(map).into_iter().flatten() {
-            if named.iter().all(|item| item.size != size) {
-                let of_size = candidates.iter().filter(|item| item.size == size).copied().collect();
-                named.extend(self.likely(of_size, btf)?);
+        let named = if by_header { self.outermost(candidates)? } else { Vec::new() };
+        let exported = self.exports.for_any_map();
+        let (mut types, mut hints, mut is_open) = (Vec::new(), Vec::<TypeId>::new(), false);
+        for sent in self.sent_to(map) {
+            // The author's word where the call has none.
+            let fitting = |ids: &[TypeId]| {
+                let mut fitting = ids.iter().filter(|id| shape::fits(self.dwarf, **id, sent.size));
+                let first = fitting.next().copied();
+                first.filter(|_| fitting.next().is_none())
+            };
+            let declared = fitting(&self.value(map).into_iter().collect::<Vec<_>>());
+            let id = match (sent.known, declared) {
+                (Some(known), Some(declared)) => self.agreed(known, declared),
+                (known, declared) => {
+                    known.or(declared).or_else(|| fitting(&exported)).or_else(|| fitting(&named))
+                }
+            };
+            if id.is_none() {
+                hints.extend(sent.known.into_iter().chain(declared));
+            }
+            match id {
+                Some(id) if types.iter().any(|known| shape::same(self.dwarf, *known, id)) => {}
+                Some(id) => types.push(id),
+                None => {
+                    is_open = true;
+                    hints.extend(&sent.hints);
+                }
             }
         }
-        let exported = self.exports.ids();
-        prefer(&mut named, |item| exported.contains(&item.id));
-        Ok(named)
-    }
-
-    /// The structs that calls name as the events of a map.
-    fn named(&self, map: &Map) -> Vec<&Struct> {
-        let declarations = self.dwarf.declarations.iter();
-        let ty = declarations.filter(|item| item.name == map.name).find_map(|item| item.ty);
-        let Some(ty) = ty else { return Vec::new() };
-        let calls = &self.dwarf.calls;
-        let here = |call: &&Call| call.map == Some(ty);
-        let mut ids: Vec<TypeId> = calls.iter().filter(here).filter_map(|call| call.data).collect();
-        for reservation in calls.iter().filter(here).filter(|call| call.data.is_none()) {
-            ids.extend(self.submitted(&reservation.function, map));
+        let is_exported = |id: &TypeId| exported.iter().any(|other| shape::same(self.dwarf, *id, *other));
+        if types.len() > 1 && types.iter().any(is_exported) {
+            types.retain(is_exported);
         }
-        self.dwarf.structs.iter().filter(|item| ids.contains(&item.id)).collect()
-    }
-
-    /// What a function that reserves room in a map submits there.
-    fn submitted(&self, function: &str, map: &Map) -> Vec<TypeId> {
-        let inside = || self.dwarf.calls.iter().filter(|call| call.function == function);
-        let reserved: HashSet<TypeId> =
-            inside().filter(|call| call.data.is_none()).filter_map(|call| call.map).collect();
-        let mut submitted: Vec<TypeId> =
-            inside().filter(|call| call.map.is_none()).filter_map(|call| call.data).collect();
-        submitted.sort();
-        submitted.dedup();
-        if reserved.len() > 1 && submitted.len() > 1 {
-            let sizes = self.sizes(map);
-            let of_size = |id: &TypeId| {
-                let mut structs = self.dwarf.structs.iter();
-                structs.any(|item| item.id == *id && sizes.contains(&Some(item.size)))
-            };
-            submitted.retain(of_size);
+        if let ([one], false) = (&types[..], is_open) {
+            return Ok(Ok(*one));
         }
-        submitted
+        types.extend(hints);
+        Ok(Err(types))
     }
 
-    /// The sizes of the events that the code sends to a map; `None` among them is one that is no constant.
-    fn sizes(&self, map: &Map) -> BTreeSet<Option<u32>> {
-        let only = self.event_maps().count() == 1;
-        let of_map = |flow: &&Flow| flow.map.as_ref().map_or(only, |name| *name == map.name);
-        self.flows.iter().filter(of_map).map(|flow| flow.size).collect()
+    /// Of the type that a call sends and the one that the map's definition names, the one that says more, unless they
+    /// are two.
+    fn agreed(&self, sent: TypeId, declared: TypeId) -> Option<TypeId> {
+        let is_part = |one: TypeId, other: TypeId| shape::begins_with(self.dwarf, one, other);
+        let is_struct = |id: TypeId| shape::composite(self.dwarf, id).is_some();
+        if !is_struct(declared) {
+            // A number is what its definition says; that of a struct comes from a perf buffer.
+            return Some(if is_struct(sent) { sent } else { declared });
+        }
+        let agree = is_part(sent, declared) || is_part(declared, sent);
+        agree.then_some(if is_struct(sent) { sent } else { declared })
     }
 
-    /// Whether the code may send events to a map.
-    fn sends_to(&self, map: &Map) -> bool {
-        self.flows.iter().any(|flow| flow.map.as_ref().is_none_or(|name| *name == map.name))
+    /// The value type in the definition of a ring buffer. That of a perf buffer is a descriptor.
+    fn value(&self, map: &Map) -> Option<TypeId> {
+        let declared = self.dwarf.declarations.iter().find(|item| item.name == map.name)?;
+        flow::definition(self.dwarf, declared.written?, "value").filter(|_| map.kind == RINGBUF)
+    }
+
+    /// What the code may send to a map.
+    fn sent_to<'b>(&'b self, map: &'b Map) -> impl Iterator<Item = &'b Sent> {
+        let is_to = |sent: &&Sent| sent.map.as_ref().map_or(sent.kind == map.kind, |name| *name == map.name);
+        self.sent.iter().filter(is_to)
     }
 
     fn event_maps(&self) -> impl Iterator<Item = &Map> {
@@ -185,56 +199,17 @@ impl Program<'_, '_> {
         self.opened.maps.iter().filter(move |map| is_event_map(map) && !is_sampled(map))
     }
 
-    /// The candidates for the events of one map.
-    fn choose<'b>(&self, map: &Map, candidates: &[&'b Struct], btf: &Btf) -> Result<Vec<&'b Struct>> {
-        let exported = self.exports.ids();
-        let mut candidates = candidates.to_vec();
-        prefer(&mut candidates, |item| exported.contains(&item.id));
-        let sizes = self.sizes(map);
-        if sizes.is_empty() || sizes.contains(&None) {
-            return self.likely(candidates, btf);
-        }
-        let mut fitting = Vec::new();
-        for size in sizes.into_iter().flatten() {
-            let of_size = candidates.iter().filter(|item| item.size == size).copied().collect();
-            fitting.extend(self.likely(of_size, btf)?);
-        }
-        Ok(fitting)
-    }
-
-    /// Those of `structs` that have no other role, if there are any.
-    fn likely<'b>(&self, mut structs: Vec<&'b Struct>, btf: &Btf) -> Result<Vec<&'b Struct>> {
-        let embedded = self.embedded(&structs)?;
-        let stored = self.stored(btf);
-        let is_context = |item: &Struct| {
-            let mut users = self.dwarf.parameters.iter().filter(|(_, id)| *id == item.id);
-            users.any(|(function, _)| self.opened.programs.iter().any(|program| program.name == *function))
-        };
-        let calls = &self.dwarf.calls;
-        prefer(&mut structs, |item| calls.iter().any(|call| call.data == Some(item.id)));
-        prefer(&mut structs, |item| !embedded.contains(&item.id));
-        prefer(&mut structs, |item| !stored.contains(&item.name));
-        prefer(&mut structs, |item| !is_context(item));
-        Ok(structs)
-    }
-
-    /// The structs that are part of another candidate.
-    fn embedded(&self, candidates: &[&Struct]) -> Result<HashSet<TypeId>> {
+    /// Those of `structs` that are no part of another one.
+    fn outermost(&self, structs: &[&Struct]) -> Result<Vec<TypeId>> {
         let mut embedded = HashSet::new();
-        for item in candidates {
+        for item in structs {
             if let Type::Composite(composite) = self.dwarf.get(item.id)? {
                 for member in composite.members {
                     embedded.extend(self.dwarf.embedded(member.id)?);
                 }
             }
         }
-        Ok(embedded)
-    }
-
-    /// The names of the structs that are keys and values of maps.
-    fn stored(&self, btf: &Btf) -> HashSet<String> {
-        let ids = self.opened.maps.iter().filter(|map| !map.internal).flat_map(|map| [map.key, map.value]);
-        ids.map(|id| struct_name(btf, id)).collect()
+        Ok(structs.iter().map(|item| item.id).filter(|id| !embedded.contains(id)).collect())
     }
 
     /// The values of sampled maps: other loaders ask for a type even there.
@@ -251,24 +226,66 @@ impl Program<'_, '_> {
     fn append(&self, chosen: &[(Option<&str>, TypeId)], btf: &mut Btf, events: &mut Events) -> Result<()> {
         let mut append = Append::new(self.dwarf, btf);
         for &(map, id) in chosen {
-            if let Type::Composite(composite) = self.dwarf.get(id)? {
+            let item = self.item(id);
+            if let Some(Type::Composite(composite)) = item.map(|item| self.dwarf.get(item.id)).transpose()? {
                 limit::check_members(&composite.name, composite.members.len())?;
             }
-            let btf_id = append.add(id)?;
+            let (btf_id, name) = append.add_named(id, item)?;
             if !events.types.iter().any(|(known, _)| *known == btf_id) {
-                let item = self.dwarf.structs.iter().find(|item| item.id == id);
-                events.types.push((btf_id, item.map(|item| item.name.clone()).unwrap_or_default()));
+                events.types.push((btf_id, name));
             }
             events.by_map.extend(map.map(|map| (map.to_string(), btf_id)));
         }
         Ok(())
     }
-}
 
-/// Keeps what `better` accepts, unless that is nothing.
-fn prefer(left: &mut Vec<&Struct>, better: impl Fn(&Struct) -> bool) {
-    if left.len() > 1 && left.iter().any(|item| better(item)) {
-        left.retain(|item| better(item));
+    /// The struct or union that a type is.
+    fn item(&self, id: TypeId) -> Option<&Struct> {
+        let plain = self.dwarf.unnamed(Some(id))?;
+        self.dwarf.structs.iter().find(|item| item.id == plain)
+    }
+
+    /// What to write where, for the one that is meant: what speaks for a type comes first, then those of the right size,
+    /// then larger ones, of which the beginning may be sent.
+    fn doubt(&self, map: &Map, open: &[TypeId], candidates: &[&Struct], header: Option<&Path>) -> String {
+        let sizes: Vec<Option<u32>> = self.sent_to(map).map(|sent| sent.size).collect();
+        let is_equal = |item: &&&Struct| sizes.contains(&Some(item.size));
+        let is_larger = |item: &&&Struct| {
+            sizes.iter().any(|size| shape::fits(self.dwarf, item.id, *size)) && !is_equal(item)
+        };
+        let listed = candidates.iter().filter(is_equal).chain(candidates.iter().filter(is_larger));
+        let mut ids: Vec<TypeId> = Vec::new();
+        for id in open.iter().copied().chain(listed.map(|item| item.id)) {
+            let is_known = ids.iter().any(|known| shape::same(self.dwarf, *known, id));
+            if !is_known && !shape::is_bytes(self.dwarf, id) {
+                ids.push(id);
+            }
+        }
+        let names: Vec<String> = ids.iter().filter_map(|id| self.described(*id)).collect();
+        let name = &map.name;
+        match (&names[..], header) {
+            ([], Some(header)) => {
+                format!("map \"{name}\": no struct of {} fits its events", header.display())
+            }
+            ([], None) => format!("map \"{name}\": no struct of the program's own files fits its events"),
+            _ => format!(
+                "map \"{name}\": its events may be any of {}; write the line /// @export {name} above the right one, or \
+                 name the header that defines it",
+                names.join(", ")
+            ),
+        }
+    }
+
+    /// A type and where it is defined.
+    fn described(&self, id: TypeId) -> Option<String> {
+        let scalar = || {
+            let plain = self.dwarf.unnamed(Some(id))?;
+            let of_id = |id: TypeId| self.dwarf.scalars.iter().find(|item| item.id == id);
+            of_id(id).or_else(|| of_id(plain))
+        };
+        let item = self.item(id).or_else(scalar)?;
+        let Some(file) = item.place.file.file_name() else { return Some(item.name.clone()) };
+        Some(format!("{} ({}:{})", item.name, file.to_string_lossy(), item.place.line))
     }
 }
 
@@ -279,31 +296,4 @@ fn struct_name(btf: &Btf, id: u32) -> String {
     } else {
         btf.name(id)
     }
-}
-
-fn no_struct(header: Option<&Path>) -> String {
-    match header {
-        Some(header) => format!("no struct of {} fits its events", header.display()),
-        None => "no struct of the program's own files fits its events".into(),
-    }
-}
-
-/// What to write where, for the one that is meant.
-fn ambiguous(map: &Map, structs: &[&Struct]) -> String {
-    let (name, names) = (&map.name, names(structs));
-    format!(
-        "map \"{name}\": its events may be any of {names}; write the line /// @export {name} above the right one, or \
-         name the header that defines it"
-    )
-}
-
-fn names(structs: &[&Struct]) -> String {
-    let names: Vec<_> = structs
-        .iter()
-        .map(|item| {
-            let file = item.place.file.file_name().unwrap_or_default().to_string_lossy();
-            format!("{} ({file}:{})", item.name, item.place.line)
-        })
-        .collect();
-    names.join(", ")
 }

@@ -1,4 +1,4 @@
-//! Which structs the source itself calls events: `@export` above a struct, `@export_config NAME` above a map.
+//! Which types the source itself calls events: `@export` above a type, `@export_config NAME` above a map.
 
 use std::collections::HashMap;
 use std::fs;
@@ -9,8 +9,9 @@ use serde_json::Value;
 use crate::annotation::{Source, annotations};
 use crate::dwarf::{Dwarf, TypeId};
 use crate::error::Result;
+use crate::shape;
 
-/// A struct with `@export` above it.
+/// A type with `@export` above it.
 pub struct Export {
     pub id: TypeId,
     /// The map whose events they are, if that is said.
@@ -20,13 +21,13 @@ pub struct Export {
 /// What the source says of the types of events.
 #[derive(Default)]
 pub struct Exports {
-    pub structs: Vec<Export>,
-    /// Maps with the struct that `@export_config` names.
+    pub types: Vec<Export>,
+    /// Maps with the type that `@export_config` names.
     maps: Vec<(String, TypeId)>,
 }
 
 impl Exports {
-    /// Looks above the structs in files that `own` accepts. `configs` are the texts of `@export_config` with the map
+    /// Looks above the types in files that `own` accepts. `configs` are the texts of `@export_config` with the map
     /// and the place of each.
     pub fn read(
         dwarf: &Dwarf,
@@ -35,18 +36,23 @@ impl Exports {
     ) -> Result<Exports> {
         let mut exports = Exports::default();
         let mut sources: HashMap<&PathBuf, Source> = HashMap::new();
-        for item in dwarf.structs.iter().filter(|item| own(&item.place.file)) {
+        let named = || dwarf.structs.iter().chain(&dwarf.scalars);
+        for item in named().filter(|item| own(&item.place.file) && item.place.line > 0) {
             let source = sources.entry(&item.place.file).or_insert_with_key(|file| {
                 Source::parse(&String::from_utf8_lossy(&fs::read(file).unwrap_or_default()))
             });
             let Some(comment) = source.comment(&item.name, item.place.line, None) else { continue };
             if let Some((map, id)) = exported(&comment.text).map(|map| (map, item.id)) {
-                exports.structs.push(Export { id, map });
+                // A struct and its typedef have the same comment.
+                if !exports.types.iter().any(|known| shape::same(dwarf, known.id, id)) {
+                    exports.types.push(Export { id, map });
+                }
             }
         }
         for (map, name, place) in configs {
-            let tag = name.trim_start_matches("struct ").trim();
-            let found = dwarf.structs.iter().find(|item| item.name == tag);
+            let keyword = ["struct ", "union ", "enum "].iter().find_map(|word| name.strip_prefix(word));
+            let tag = keyword.unwrap_or(name).trim();
+            let found = named().find(|item| item.name == tag);
             let id = found.map(|item| item.id).ok_or_else(|| {
                 format!("{place}: {map}: @export_config {name:?}: the program uses no struct of that name")
             })?;
@@ -55,16 +61,16 @@ impl Exports {
         Ok(exports)
     }
 
-    /// The struct that a map's events are said to be.
+    /// The type that a map's events are said to have.
     pub fn of_map(&self, map: &str) -> Option<TypeId> {
         let config = self.maps.iter().find(|(name, _)| name == map).map(|(_, id)| *id);
         let of_map = |export: &&Export| export.map.as_deref() == Some(map);
-        config.or_else(|| self.structs.iter().find(of_map).map(|export| export.id))
+        config.or_else(|| self.types.iter().find(of_map).map(|export| export.id))
     }
 
-    /// The structs that `@export` stands above.
-    pub fn ids(&self) -> Vec<TypeId> {
-        self.structs.iter().map(|export| export.id).collect()
+    /// The types that `@export` stands above without a map.
+    pub fn for_any_map(&self) -> Vec<TypeId> {
+        self.types.iter().filter(|export| export.map.is_none()).map(|export| export.id).collect()
     }
 }
 

@@ -1,136 +1,665 @@
-//! Which map gets events of which size, as the compiled code shows it.
+//! Which map gets records of which size and type, as the compiled code shows it.
 //!
-//! The arguments of a helper call are mostly constants: the map's address and the size of the struct. They are
-//! followed through each straight run of instructions; what comes from elsewhere stays unknown.
+//! The address of a record is followed to where it comes from: a variable, the value of a map, memory that a ring buffer
+//! has reserved. Its type is that of the argument of the call, else that of the memory, else that of the pointers which
+//! hold the address, each only if nothing speaks against it. Sizes rule types out and never choose one.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
+use std::ops::Range;
 
-use crate::elf::Code;
+use crate::dwarf::{Dwarf, Type, TypeId};
+use crate::elf::{Code, Function as Symbol};
+use crate::error::Result;
+use crate::instruction::{Effect, Instruction};
+use crate::locals::{self, Function as Locals, Kept};
+use crate::shape;
+use crate::values::{Atom, Base, Flow, State, Value};
 
-const PERF_EVENT_OUTPUT: i32 = 25;
-const SKB_OUTPUT: i32 = 111;
-const XDP_OUTPUT: i32 = 121;
-const RINGBUF_OUTPUT: i32 = 130;
-const RINGBUF_RESERVE: i32 = 131;
-const RINGBUF_RESERVE_DYNPTR: i32 = 198;
+/// The kernel's numbers for maps that carry events.
+pub const PERF_EVENT_ARRAY: u32 = 4;
+pub const RINGBUF: u32 = 27;
 
-/// Events that the program sends.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Flow {
-    /// The map, where the code names it at the call.
+/// Helpers by number.
+mod helper {
+    pub const MAP_LOOKUP: i32 = 1;
+    pub const PERF_EVENT_OUTPUT: i32 = 25;
+    pub const SK_STORAGE_GET: i32 = 107;
+    pub const SKB_OUTPUT: i32 = 111;
+    pub const XDP_OUTPUT: i32 = 121;
+    pub const RINGBUF_OUTPUT: i32 = 130;
+    pub const RINGBUF_RESERVE: i32 = 131;
+    pub const RINGBUF_SUBMIT: i32 = 132;
+    pub const INODE_STORAGE_GET: i32 = 145;
+    pub const TASK_STORAGE_GET: i32 = 156;
+    pub const MAP_LOOKUP_PERCPU: i32 = 195;
+    pub const RINGBUF_RESERVE_DYNPTR: i32 = 198;
+    pub const DYNPTR_WRITE: i32 = 202;
+    pub const DYNPTR_DATA: i32 = 203;
+    pub const CGRP_STORAGE_GET: i32 = 210;
+}
+
+/// Calls are followed that deep.
+const MAX_DEPTH: u32 = 8;
+
+/// What one call sends, in one way to reach it.
+pub struct Sent {
+    /// The map, where it is known.
     pub map: Option<String>,
-    /// The size of the event, where it is a constant.
+    /// The kind of map that the call takes.
+    pub kind: u32,
+    /// The size of the record, where it is a constant.
     pub size: Option<u32>,
+    /// The type of the record, if it is known.
+    pub known: Option<TypeId>,
+    /// The types that it may be, if it is not.
+    pub hints: Vec<TypeId>,
 }
 
-#[derive(Clone, PartialEq, Eq)]
-enum Value {
-    Number(u32),
-    Address(String),
-}
-
-/// An instruction of 8 bytes.
-struct Instruction {
-    opcode: u8,
-    dst: u8,
-    src: u8,
-    offset: i16,
-    imm: i32,
-}
-
-/// All events that the code sends.
-pub fn flows(sections: &[Code]) -> Vec<Flow> {
-    let mut flows = Vec::new();
-    for code in sections {
-        let instructions: Vec<_> = code.instructions.chunks_exact(8).map(Instruction::decode).collect();
-        for flow in in_section(&instructions, &code.references) {
-            if !flows.contains(&flow) {
-                flows.push(flow);
-            }
-        }
-    }
-    flows
-}
-
-fn in_section(instructions: &[Instruction], references: &HashMap<u64, String>) -> Vec<Flow> {
-    let targets: HashSet<i64> = (0i64..).zip(instructions).filter_map(|(at, i)| i.jump_target(at)).collect();
-    let mut registers: HashMap<u8, Value> = HashMap::new();
-    let mut flows = Vec::new();
-    for (at, instruction) in (0i64..).zip(instructions) {
-        if targets.contains(&at) {
-            registers.clear();
-        }
-        if let Some((map, size)) = instruction.event_arguments() {
-            let map = match registers.get(&map) {
-                Some(Value::Address(name)) => Some(name.clone()),
-                _ => None,
+/// All records that the code sends.
+pub fn sent(dwarf: &Dwarf, code: &[Code]) -> Result<Vec<Sent>> {
+    let locals = locals::functions(dwarf)?;
+    let program = Program::new(dwarf, code, &locals);
+    let mut sent = Vec::new();
+    for (index, function) in program.functions.iter().enumerate() {
+        for call in &function.calls {
+            let Some(arguments) = event_arguments(call.helper) else { continue };
+            let data = match call.helper {
+                helper::RINGBUF_RESERVE => Some(vec![made(index, call.at)]),
+                helper::RINGBUF_RESERVE_DYNPTR => program.written(index, call),
+                _ => call.value(arguments.data, index),
             };
-            let size = match registers.get(&size) {
-                Some(Value::Number(size)) => Some(*size),
-                _ => None,
-            };
-            flows.push(Flow { map, size });
+            let (map, size) = (call.value(arguments.map, index), call.value(arguments.size, index));
+            let told = call.noted.map(|id| View { id, is_told: true }).into_iter().collect();
+            let way = Way { kind: arguments.kind, map, size, data, views: told };
+            program.follow(index, way, MAX_DEPTH, &mut sent);
         }
-        instruction.apply(&mut registers, references.get(&(at as u64 * 8)));
     }
-    flows
+    Ok(sent)
 }
 
-impl Instruction {
-    fn decode(bytes: &[u8]) -> Instruction {
-        let (low, high) = (bytes[1] & 15, bytes[1] >> 4);
-        let (dst, src) = if cfg!(target_endian = "little") { (low, high) } else { (high, low) };
-        let offset = i16::from_ne_bytes([bytes[2], bytes[3]]);
-        let imm = i32::from_ne_bytes([bytes[4], bytes[5], bytes[6], bytes[7]]);
-        Instruction { opcode: bytes[0], dst, src, offset, imm }
+/// The registers of a call that sends something; 0 where it has none.
+struct Arguments {
+    kind: u32,
+    map: u8,
+    size: u8,
+    data: u8,
+}
+
+fn event_arguments(helper: i32) -> Option<Arguments> {
+    match helper {
+        helper::PERF_EVENT_OUTPUT | helper::SKB_OUTPUT | helper::XDP_OUTPUT => {
+            Some(Arguments { kind: PERF_EVENT_ARRAY, map: 2, size: 5, data: 4 })
+        }
+        helper::RINGBUF_OUTPUT => Some(Arguments { kind: RINGBUF, map: 1, size: 3, data: 2 }),
+        helper::RINGBUF_RESERVE | helper::RINGBUF_RESERVE_DYNPTR => {
+            Some(Arguments { kind: RINGBUF, map: 1, size: 2, data: 0 })
+        }
+        _ => None,
+    }
+}
+
+/// A place that a value comes from: in a function, at an instruction of it.
+#[derive(Clone)]
+struct Origin {
+    function: usize,
+    at: usize,
+    atom: Atom,
+}
+
+/// The result of the call at a place.
+fn made(function: usize, at: usize) -> Origin {
+    Origin { function, at, atom: Atom::Address(Base::Made(at), Some(0)) }
+}
+
+/// Where the arguments of a call that sends something come from.
+struct Way {
+    kind: u32,
+    map: Option<Vec<Origin>>,
+    size: Option<Vec<Origin>>,
+    data: Option<Vec<Origin>>,
+    /// What is known of the type on the way.
+    views: Vec<View>,
+}
+
+/// A type that something at an address is said to have.
+#[derive(Clone)]
+struct View {
+    id: TypeId,
+    /// The call itself says so.
+    is_told: bool,
+}
+
+struct Program<'a, 'd> {
+    dwarf: &'a Dwarf<'d>,
+    functions: Vec<Function<'a>>,
+}
+
+/// A function, and what matters of it.
+struct Function<'a> {
+    locals: Option<&'a Locals>,
+    frame: Option<u64>,
+    calls: Vec<Call>,
+    /// What it returns, and where.
+    returned: Vec<(usize, Value)>,
+    /// The types of pointers, by what they are counted from, with the offset.
+    pointers: HashMap<Base, Vec<(i64, View)>>,
+}
+
+struct Call {
+    at: usize,
+    /// 0 for a function of the program or of the kernel.
+    helper: i32,
+    /// The function of the program that it calls.
+    callee: Option<usize>,
+    arguments: [Value; 5],
+    /// The type of the argument that is sent, if a macro of ours has noted it.
+    noted: Option<TypeId>,
+    /// The pointers that hold an address at this place: where it points, and the type.
+    held: Vec<(Atom, TypeId)>,
+}
+
+impl Call {
+    fn value(&self, register: u8, function: usize) -> Option<Vec<Origin>> {
+        origins(&self.arguments[usize::from(register) - 1], function, self.at)
+    }
+}
+
+fn origins(value: &Value, function: usize, at: usize) -> Option<Vec<Origin>> {
+    value.as_ref().map(|atoms| atoms.iter().map(|atom| Origin { function, at, atom: atom.clone() }).collect())
+}
+
+impl<'a, 'd> Program<'a, 'd> {
+    fn new(dwarf: &'a Dwarf<'d>, code: &[Code], locals: &'a [Locals]) -> Program<'a, 'd> {
+        let all: Vec<(&Code, &Symbol)> = code
+            .iter()
+            .flat_map(|code| code.functions.iter().map(move |function| (code, function)))
+            .collect();
+        let places: HashMap<(usize, u64), usize> =
+            (0..).zip(&all).map(|(index, (code, symbol))| ((code.section, symbol.start), index)).collect();
+        let functions = all.iter().map(|(code, symbol)| {
+            let known = locals.iter().find(|known| known.name == symbol.name);
+            Function::read(dwarf, code, symbol, known, &places)
+        });
+        Program { dwarf, functions: functions.collect() }
     }
 
-    /// The registers that hold map and size, if this is a call that sends an event.
-    fn event_arguments(&self) -> Option<(u8, u8)> {
-        match (self.opcode, self.src, self.imm) {
-            (0x85, 0, PERF_EVENT_OUTPUT | SKB_OUTPUT | XDP_OUTPUT) => Some((2, 5)),
-            (0x85, 0, RINGBUF_OUTPUT) => Some((1, 3)),
-            (0x85, 0, RINGBUF_RESERVE | RINGBUF_RESERVE_DYNPTR) => Some((1, 2)),
-            _ => None,
+    /// Follows a call that sends something to all who call its function, until nothing is left that they decide.
+    fn follow(&self, index: usize, way: Way, depth: u32, sent: &mut Vec<Sent>) {
+        let is_open = [&way.map, &way.size, &way.data]
+            .iter()
+            .any(|origins| origins.iter().flat_map(|o| o.iter()).any(|o| o.argument(index).is_some()));
+        let callers = if is_open && depth > 0 { self.callers(index) } else { Vec::new() };
+        if callers.is_empty() {
+            sent.extend(self.conclude(&way));
+        }
+        for (caller, call) in callers {
+            let replace = |origins: &Option<Vec<Origin>>| replaced(origins.as_deref()?, index, caller, call);
+            let mut views = way.views.clone();
+            for origin in way.data.iter().flatten().filter(|origin| origin.argument(index).is_some()) {
+                views.extend(self.views(origin, MAX_DEPTH));
+            }
+            let (map, size, data) = (replace(&way.map), replace(&way.size), replace(&way.data));
+            self.follow(caller, Way { kind: way.kind, map, size, data, views }, depth - 1, sent);
         }
     }
 
-    fn jump_target(&self, at: i64) -> Option<i64> {
-        let class = self.opcode & 7;
-        let jumps = matches!(class, 5 | 6) && !matches!(self.opcode, 0x85 | 0x95);
-        // The long jump keeps its distance in the other field.
-        let distance: i64 = if self.opcode == 0x06 { self.imm.into() } else { self.offset.into() };
-        jumps.then_some(at + 1 + distance)
+    fn callers(&self, index: usize) -> Vec<(usize, &Call)> {
+        let functions = (0..).zip(&self.functions);
+        let calls =
+            functions.flat_map(|(caller, function)| function.calls.iter().map(move |call| (caller, call)));
+        calls.filter(|(_, call)| call.callee == Some(index)).collect()
     }
 
-    /// What the registers hold after this instruction.
-    fn apply(&self, registers: &mut HashMap<u8, Value>, reference: Option<&String>) {
-        let value = match self.opcode {
-            // ld_imm64
-            0x18 => match reference {
-                Some(name) => Some(Value::Address(name.clone())),
-                None => Some(Value::Number(self.imm as u32)),
-            },
-            // mov with a constant, 64 and 32 bits
-            0xb7 | 0xb4 => Some(Value::Number(self.imm as u32)),
-            0xbf | 0xbc => registers.get(&self.src).cloned(),
-            0x85 => {
-                (0..=5).for_each(|register| drop(registers.remove(&register)));
-                return;
-            }
+    /// What is sent, with everything known.
+    fn conclude(&self, way: &Way) -> Vec<Sent> {
+        let size = match way.size.as_deref() {
+            Some([Origin { atom: Atom::Number(size), .. }]) => u32::try_from(*size).ok(),
             _ => None,
         };
-        // Classes that write no register: stores and jumps. The second half of ld_imm64 has opcode 0.
-        let writes = matches!(self.opcode & 7, 0 | 1 | 4 | 7) && self.opcode != 0;
-        if self.opcode & 7 == 3 {
-            // An atomic operation may fetch into its source, or into r0.
-            registers.remove(&self.src);
-            registers.remove(&0);
-        } else if writes {
-            match value {
-                Some(value) => registers.insert(self.dst, value),
-                None => registers.remove(&self.dst),
-            };
+        let (known, hints) = self.record(way, size);
+        let sent = |map: Option<String>| Sent { map, kind: way.kind, size, known, hints: hints.clone() };
+        let maps = way.map.iter().flatten().map(|origin| match &origin.atom {
+            Atom::Address(Base::Symbol(name), Some(0)) => Some(name.to_string()),
+            _ => None,
+        });
+        let maps: Option<Vec<String>> = maps.collect();
+        match maps.filter(|maps| !maps.is_empty()) {
+            Some(maps) => maps.into_iter().map(|map| sent(Some(map))).collect(),
+            None => vec![sent(None)],
         }
     }
+
+    /// The type of what is sent, or else the types that it may have.
+    fn record(&self, way: &Way, size: Option<u32>) -> (Option<TypeId>, Vec<TypeId>) {
+        let mut chosen: Vec<Option<TypeId>> = Vec::new();
+        let mut hints: Vec<TypeId> = way.views.iter().map(|view| view.id).collect();
+        for origin in way.data.iter().flatten().filter(|o| !matches!(o.atom, Atom::Number(_))) {
+            let mut views = way.views.clone();
+            views.extend(self.views(origin, MAX_DEPTH));
+            views.extend(self.memory(origin, MAX_DEPTH));
+            if views.is_empty() {
+                views.extend(self.met(origin, size));
+            }
+            hints.extend(views.iter().map(|view| view.id));
+            chosen.push(choose(self.dwarf, &views, size));
+        }
+        if chosen.is_empty() {
+            // Nothing is known of the memory, but the call may name the type.
+            let told: Vec<View> = way.views.iter().filter(|view| view.is_told).cloned().collect();
+            chosen.push(choose(self.dwarf, &told, size));
+        }
+        let first = chosen[0];
+        let agree = |id: &Option<TypeId>| {
+            id.zip(first).is_some_and(|(one, other)| shape::same(self.dwarf, one, other))
+        };
+        if chosen.iter().all(agree) { (first, Vec::new()) } else { (None, hints) }
+    }
+
+    /// The types of the pointers that hold an address, here and in the functions it goes to or comes from.
+    fn views(&self, origin: &Origin, depth: u32) -> Vec<View> {
+        let Atom::Address(base, Some(offset)) = &origin.atom else { return Vec::new() };
+        let function = &self.functions[origin.function];
+        let mut views = Vec::new();
+        let mut add = |at: i64, view: &View| {
+            let part = shape::parts(self.dwarf, view.id, offset - at).first().copied();
+            let is_told = view.is_told && at == *offset;
+            views
+                .extend(part.filter(|_| self.is_inside(view.id, offset - at)).map(|id| View { id, is_told }));
+        };
+        function.pointers.get(base).into_iter().flatten().for_each(|(at, view)| add(*at, view));
+        let here = function.calls.iter().filter(|call| call.at == origin.at);
+        for (atom, id) in here.flat_map(|call| &call.held) {
+            match atom {
+                Atom::Address(held, Some(at)) if held == base => add(*at, &View { id: *id, is_told: false }),
+                _ => {}
+            }
+        }
+        if depth == 0 {
+            return views;
+        }
+        for call in function.calls.iter().filter(|call| call.callee.is_some()) {
+            for (number, value) in (1..).zip(&call.arguments) {
+                for at in offsets(value, base) {
+                    let atom = Atom::Address(Base::Argument(number), Some(offset - at));
+                    let there = Origin { function: call.callee.unwrap_or_default(), at: 0, atom };
+                    views.extend(self.views(&there, depth - 1));
+                }
+            }
+        }
+        for at in function.returned.iter().flat_map(|(_, value)| offsets(value, base)) {
+            for (caller, call) in self.callers(origin.function) {
+                let atom = Atom::Address(Base::Made(call.at), Some(offset - at));
+                let there = Origin { function: caller, at: call.at, atom };
+                views.extend(self.views(&there, depth / 2));
+            }
+        }
+        views
+    }
+
+    /// The type of a pointer that meets an address where paths meet, for debug information loses variables there. Only
+    /// if the function has pointers to no other type of the size.
+    fn met(&self, origin: &Origin, size: Option<u32>) -> Vec<View> {
+        let Atom::Address(base @ Base::Made(_), Some(0)) = &origin.atom else { return Vec::new() };
+        let function = &self.functions[origin.function];
+        let values = function.calls.iter().flat_map(|call| &call.arguments);
+        let meeting = values.filter(|value| offsets(value, base) == [0]).flatten().flatten();
+        let mut met: Vec<TypeId> = Vec::new();
+        for other in meeting {
+            let Atom::Address(other, Some(0)) = other else { continue };
+            let pointers = function.pointers.get(other).into_iter().flatten();
+            met.extend(pointers.filter(|(at, _)| *at == 0).map(|(_, view)| view.id));
+        }
+        let is_of_size = |id: &TypeId| size.is_some() && self.dwarf.size(*id) == size;
+        let locals = function.locals.iter().flat_map(|locals| &locals.locals);
+        let mut pointed = locals.filter_map(|local| self.dwarf.pointee(local.ty)?).filter(is_of_size);
+        met.retain(is_of_size);
+        match met.first() {
+            Some(&id) if pointed.all(|other| shape::same(self.dwarf, id, other)) => {
+                vec![View { id, is_told: false }]
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    fn is_inside(&self, id: TypeId, offset: i64) -> bool {
+        offset == 0 || self.dwarf.size(id).is_some_and(|size| (0..i64::from(size)).contains(&offset))
+    }
+
+    /// The types of the memory that an address is in, at that place.
+    fn memory(&self, origin: &Origin, depth: u32) -> Vec<View> {
+        let Atom::Address(base, Some(offset)) = &origin.atom else { return Vec::new() };
+        let function = &self.functions[origin.function];
+        let part = |id: TypeId, at: i64| {
+            let id = shape::parts(self.dwarf, id, at).first().copied().filter(|_| self.is_inside(id, at));
+            id.map(|id| View { id, is_told: false })
+        };
+        match base {
+            Base::Frame => {
+                let objects = function.objects(self.dwarf, *offset);
+                let here = objects.iter().filter(|(_, _, local)| local.is_kept_at(origin.at as u64));
+                let here: Vec<_> = here.collect();
+                let objects = if here.is_empty() { objects.iter().collect() } else { here };
+                objects.iter().filter_map(|(id, start, _)| part(*id, offset - start)).collect()
+            }
+            Base::Symbol(name) => self.declared(name).and_then(|id| part(id, *offset)).into_iter().collect(),
+            Base::Made(at) => {
+                let Some(call) = function.calls.iter().find(|call| call.at == *at) else { return Vec::new() };
+                if let (Some(callee), true) = (call.callee, depth > 0) {
+                    return self.returned(callee, *offset, depth - 1);
+                }
+                self.map_value(origin.function, call, depth)
+                    .and_then(|id| part(id, *offset))
+                    .into_iter()
+                    .collect()
+            }
+            Base::Argument(_) => Vec::new(),
+        }
+    }
+
+    /// The types of what a function returns; none if some of it is not known.
+    fn returned(&self, callee: usize, offset: i64, depth: u32) -> Vec<View> {
+        let mut views = Vec::new();
+        for (at, value) in &self.functions[callee].returned {
+            let origins = origins(value, callee, *at).unwrap_or_default();
+            for origin in origins.iter().filter(|origin| !matches!(origin.atom, Atom::Number(_))) {
+                let Some(atom) = shifted(&origin.atom, offset) else { return Vec::new() };
+                let origin = Origin { atom, ..origin.clone() };
+                views.extend(self.views(&origin, 0));
+                views.extend(self.memory(&origin, depth));
+            }
+        }
+        views
+    }
+
+    /// The type of the values of the map that a call looks into.
+    fn map_value(&self, function: usize, call: &Call, depth: u32) -> Option<TypeId> {
+        const LOOKUPS: [i32; 6] = [
+            helper::MAP_LOOKUP,
+            helper::MAP_LOOKUP_PERCPU,
+            helper::SK_STORAGE_GET,
+            helper::INODE_STORAGE_GET,
+            helper::TASK_STORAGE_GET,
+            helper::CGRP_STORAGE_GET,
+        ];
+        if !LOOKUPS.contains(&call.helper) {
+            return None;
+        }
+        match &call.value(1, function)?[..] {
+            [Origin { atom: Atom::Address(Base::Symbol(name), Some(0)), .. }] => {
+                definition(self.dwarf, self.declared(name)?, "value")
+            }
+            // The map is the value of another one.
+            [Origin { atom: Atom::Address(Base::Made(at), Some(0)), .. }] if depth > 0 => {
+                let outer = self.functions[function].calls.iter().find(|call| call.at == *at)?;
+                let [Origin { atom: Atom::Address(Base::Symbol(name), Some(0)), .. }] =
+                    &outer.value(1, function)?[..]
+                else {
+                    return None;
+                };
+                let inner = definition(self.dwarf, self.declared(name)?, "values")?;
+                definition(self.dwarf, inner, "value")
+            }
+            _ => None,
+        }
+    }
+
+    /// The type of a variable or map.
+    fn declared(&self, name: &str) -> Option<TypeId> {
+        self.dwarf.declarations.iter().find(|declared| declared.name == name)?.written
+    }
+
+    /// What is written through the dynptr that a call reserves, if that is one thing at its beginning.
+    fn written(&self, index: usize, reserve: &Call) -> Option<Vec<Origin>> {
+        let dynptr = reserve.arguments[3].as_ref()?;
+        let same = |call: &&Call, number: usize| call.arguments[number].as_ref() == Some(dynptr);
+        let calls = self.functions[index].calls.iter();
+        let uses: Vec<&Call> = calls
+            .filter(|call| {
+                call.helper == helper::DYNPTR_WRITE && same(call, 0)
+                    || call.helper == helper::DYNPTR_DATA && same(call, 0)
+            })
+            .collect();
+        let [only] = uses[..] else { return None };
+        let is_zero = |number: usize| only.arguments[number] == Some([Atom::Number(0)].into());
+        if !is_zero(1) {
+            return None;
+        }
+        if only.helper == helper::DYNPTR_DATA {
+            return Some(vec![made(index, only.at)]);
+        }
+        let is_whole = only.arguments[3].is_none() || only.arguments[3] == reserve.arguments[1];
+        if is_whole { only.value(3, index) } else { None }
+    }
+}
+
+/// The type that a map's definition names, as `__type` and `__array` do.
+pub fn definition(dwarf: &Dwarf, map: TypeId, key: &str) -> Option<TypeId> {
+    let composite = shape::composite(dwarf, map)?;
+    let member = composite.members.iter().find(|member| member.name == key)?;
+    let mut id = member.id?;
+    if let Some(Type::Array { element, .. }) = dwarf.unnamed(Some(id)).and_then(|id| dwarf.get(id).ok()) {
+        id = element?;
+    }
+    dwarf.pointee(Some(id))?
+}
+
+impl Origin {
+    /// Which argument of its function it is.
+    fn argument(&self, function: usize) -> Option<u8> {
+        match &self.atom {
+            Atom::Address(Base::Argument(number), _) if self.function == function => Some(*number),
+            _ => None,
+        }
+    }
+}
+
+/// Origins with what a caller gives in place of the arguments of `index`.
+fn replaced(origins: &[Origin], index: usize, caller: usize, call: &Call) -> Option<Vec<Origin>> {
+    let mut replaced = Vec::new();
+    for origin in origins {
+        match (origin.argument(index), &origin.atom) {
+            (Some(number), Atom::Address(_, moved)) => {
+                for given in call.value(number, caller)? {
+                    replaced.push(Origin { atom: shifted(&given.atom, (*moved)?)?, ..given });
+                }
+            }
+            _ => replaced.push(origin.clone()),
+        }
+    }
+    Some(replaced)
+}
+
+fn shifted(atom: &Atom, by: i64) -> Option<Atom> {
+    match atom {
+        Atom::Number(number) => Some(Atom::Number(number.checked_add(by)?)),
+        Atom::Address(base, offset) => Some(Atom::Address(base.clone(), Some((*offset)?.checked_add(by)?))),
+    }
+}
+
+/// The offsets from `base` that a value may be.
+fn offsets(value: &Value, base: &Base) -> Vec<i64> {
+    let atoms = value.iter().flatten();
+    atoms
+        .filter_map(|atom| match atom {
+            Atom::Address(of, Some(offset)) if of == base => Some(*offset),
+            _ => None,
+        })
+        .collect()
+}
+
+/// The type of a record that is seen as all these types, if nothing speaks against it.
+fn choose(dwarf: &Dwarf, views: &[View], size: Option<u32>) -> Option<TypeId> {
+    let views: Vec<&View> = views.iter().filter(|view| !shape::is_bytes(dwarf, view.id)).collect();
+    let mut told = views.iter().filter(|view| view.is_told);
+    if let Some(first) = told.next().filter(|first| shape::fits(dwarf, first.id, size)) {
+        if told.all(|other| shape::same(dwarf, first.id, other.id)) {
+            return Some(first.id);
+        }
+    }
+    // One of them has to hold all others at its beginning, and so on.
+    let is_part = |one: TypeId, other: TypeId| shape::begins_with(dwarf, one, other);
+    let apart = |one: &&View, other: &&View| !is_part(one.id, other.id) && !is_part(other.id, one.id);
+    if views.iter().any(|one| views.iter().any(|other| apart(one, other))) {
+        return None;
+    }
+    let fits = |view: &&&View| {
+        let is_exact = dwarf.size(view.id) == size;
+        shape::fits(dwarf, view.id, size) && (is_exact || !shape::is_buffer(dwarf, view.id))
+    };
+    // The smallest that is large enough, of equal ones the outermost.
+    let fitting: Vec<TypeId> = views.iter().filter(fits).map(|view| view.id).collect();
+    let whole = fitting.iter().copied().filter(|id| dwarf.size(*id) >= size);
+    let is_inside = |one: TypeId, other: TypeId| is_part(other, one) && !shape::same(dwarf, one, other);
+    match size {
+        Some(_) => whole
+            .reduce(|best, next| {
+                let (is_less, is_equal) =
+                    (dwarf.size(next) < dwarf.size(best), dwarf.size(next) == dwarf.size(best));
+                if is_less || is_equal && is_inside(best, next) { next } else { best }
+            })
+            .or_else(|| fitting.first().copied()),
+        None => fitting.iter().copied().reduce(|best, next| if is_inside(best, next) { next } else { best }),
+    }
+}
+
+impl<'a> Function<'a> {
+    fn read(
+        dwarf: &Dwarf,
+        code: &Code,
+        symbol: &Symbol,
+        locals: Option<&'a Locals>,
+        places: &HashMap<(usize, u64), usize>,
+    ) -> Function<'a> {
+        let mut function = Function {
+            locals,
+            frame: symbol.frame,
+            calls: Vec::new(),
+            returned: Vec::new(),
+            pointers: HashMap::new(),
+        };
+        let bytes = code.instructions.get(symbol.start as usize..(symbol.start + symbol.size) as usize);
+        let Some(flow) = bytes.and_then(|bytes| Flow::new(symbol, bytes, &code.references)) else {
+            return function;
+        };
+        let pointers = function.pointer_variables(dwarf);
+        let mut starts: BTreeMap<u64, Vec<usize>> = BTreeMap::new();
+        for (index, (range, ..)) in pointers.iter().enumerate() {
+            starts.entry(range.start).or_default().push(index);
+        }
+        flow.each(|at, instruction, state| {
+            for &index in starts.get(&(at as u64)).into_iter().flatten() {
+                let (_, kept, id) = &pointers[index];
+                function.point(&function.value(*kept, state), *id, false);
+            }
+            match instruction.effect() {
+                Effect::Helper(_) | Effect::Function => {
+                    let callee = callee(code, instruction, at, places);
+                    let helper = if callee.is_none() { instruction.imm } else { 0 };
+                    let arguments = [1, 2, 3, 4, 5].map(|number| state.register(number).clone());
+                    let noted = function.noted(dwarf, at as u64);
+                    let live = pointers.iter().filter(|(range, ..)| range.contains(&(at as u64)));
+                    let held = live.flat_map(|(_, kept, id)| {
+                        let value = function.value(*kept, state);
+                        value.into_iter().flatten().map(|atom| (atom, *id))
+                    });
+                    let held = held.collect();
+                    if let (helper::RINGBUF_SUBMIT, Some(id)) = (helper, noted) {
+                        function.point(&arguments[0], id, true);
+                    }
+                    function.calls.push(Call { at, helper, callee, arguments, noted, held });
+                }
+                Effect::Exit => function.returned.push((at, state.register(0).clone())),
+                _ => {}
+            }
+        });
+        function
+    }
+
+    /// The variables that are pointers: where they are kept in which part of the code, and what they point to.
+    fn pointer_variables(&self, dwarf: &Dwarf) -> Vec<(Range<u64>, Kept, TypeId)> {
+        let mut pointers = Vec::new();
+        for local in self.locals.iter().flat_map(|locals| &locals.locals) {
+            let Some(Some(id)) = dwarf.pointee(local.ty) else { continue };
+            if !shape::is_bytes(dwarf, id) {
+                pointers.extend(local.kept.iter().map(|(range, kept)| (range.clone(), *kept, id)));
+            }
+        }
+        pointers
+    }
+
+    /// Notes the type of what a value points to.
+    fn point(&mut self, value: &Value, id: TypeId, is_told: bool) {
+        for atom in value.iter().flatten() {
+            if let Atom::Address(base @ (Base::Made(_) | Base::Argument(_)), Some(offset)) = atom {
+                self.pointers.entry(base.clone()).or_default().push((*offset, View { id, is_told }));
+            }
+        }
+    }
+
+    /// The value of a variable.
+    fn value(&self, kept: Kept, state: &State) -> Value {
+        match kept {
+            Kept::Register(register, offset) => {
+                let atoms = state.register(register).as_ref()?.iter();
+                atoms.map(|atom| shifted(atom, offset)).collect()
+            }
+            Kept::Address(offset) => Some([Atom::Address(Base::Frame, Some(self.in_frame(offset)?))].into()),
+            Kept::Memory(offset) => state.stack(self.in_frame(offset)?).clone(),
+        }
+    }
+
+    /// An offset from the end of the frame. clang counts from the other end.
+    fn in_frame(&self, offset: i64) -> Option<i64> {
+        if offset < 0 { Some(offset) } else { Some(offset - i64::try_from(self.frame?).ok()?) }
+    }
+
+    /// The variables that lie at an offset of the frame, by turns: type and where it begins.
+    fn objects(&self, dwarf: &Dwarf, offset: i64) -> Vec<(TypeId, i64, &'a locals::Local)> {
+        let mut objects = Vec::new();
+        for local in self.locals.iter().flat_map(|locals| &locals.locals) {
+            let places = local.kept.iter().filter_map(|(_, kept)| match kept {
+                Kept::Memory(offset) => self.in_frame(*offset),
+                _ => None,
+            });
+            let Some(id) = local.ty else { continue };
+            let size = i64::from(dwarf.size(id).unwrap_or(0));
+            let start = places.into_iter().find(|start| (*start..start + size).contains(&offset));
+            objects.extend(start.map(|start| (id, start, local)));
+        }
+        objects
+    }
+
+    /// The type that a macro of ours has noted for the call at a place.
+    fn noted(&self, dwarf: &Dwarf, at: u64) -> Option<TypeId> {
+        let locals = self.locals.iter().flat_map(|locals| &locals.locals);
+        let around = locals.filter(|l| l.is_noted && l.scope.iter().any(|range| range.contains(&at)));
+        let len =
+            |local: &&locals::Local| local.scope.iter().map(|range| range.end - range.start).sum::<u64>();
+        let id = dwarf.pointee(around.min_by_key(len)?.ty)??;
+        (!shape::is_bytes(dwarf, id)).then_some(id)
+    }
+}
+
+impl locals::Local {
+    fn is_kept_at(&self, at: u64) -> bool {
+        self.kept.iter().any(|(range, _)| range.contains(&at))
+    }
+}
+
+/// The function of the program that an instruction calls.
+fn callee(
+    code: &Code,
+    instruction: Instruction,
+    at: usize,
+    places: &HashMap<(usize, u64), usize>,
+) -> Option<usize> {
+    if instruction.effect() != Effect::Function {
+        return None;
+    }
+    let skipped = (i64::from(instruction.imm) + 1) * 8;
+    let place = match code.references.get(&(at as u64)) {
+        Some(reference) => (reference.section, reference.place as i64 + skipped),
+        None => (code.section, at as i64 + skipped),
+    };
+    places.get(&(place.0, u64::try_from(place.1).ok()?)).copied()
 }

@@ -336,6 +336,7 @@ impl Parts<'_> {
             let members = self.btf.members(*id);
             let members: Vec<_> = members
                 .iter()
+                .filter(|_| matches!(self.btf.kind(*id), btf::STRUCT | btf::UNION))
                 .map(|member| {
                     let mut entry = json!({ "name": member.name, "type": self.member_text(member.id) });
                     if let Some(description) = self.members.description(name, &member.name) {
@@ -344,7 +345,7 @@ impl Parts<'_> {
                     entry
                 })
                 .collect();
-            json!({ "name": name, "size": self.btf.arg(*id), "type_id": id, "members": members })
+            json!({ "name": name, "size": self.btf.size(*id), "type_id": id, "members": members })
         });
         types.collect()
     }

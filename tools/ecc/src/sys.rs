@@ -31,8 +31,7 @@ pub struct Map {
     pub name: String,
     /// `BPF_MAP_TYPE_...`
     pub kind: u32,
-    /// BTF ids of key and value, 0 without a type.
-    pub key: u32,
+    /// BTF id of the value, 0 without a type.
     pub value: u32,
     /// Holds global variables.
     pub internal: bool,
@@ -87,7 +86,6 @@ fn maps(object: *mut bpf::bpf_object) -> Vec<Map> {
             Map {
                 name: text(bpf::bpf_map__name(map)),
                 kind: bpf::bpf_map__type(map),
-                key: bpf::bpf_map__btf_key_type_id(map),
                 value: bpf::bpf_map__btf_value_type_id(map),
                 internal: bpf::bpf_map__is_internal(map),
                 mmapable: bpf::bpf_map__map_flags(map) & bpf::BPF_F_MMAPABLE != 0,

@@ -148,7 +148,7 @@ fn known_types_are_used_as_they_are() {
 
 const TWO: &str = "struct first { int a; char text[12]; };\nstruct event { int b; char text[12]; };";
 
-/// A program with both structs of [`TWO`] that does not say which one it sends.
+/// A program with both structs of [`TWO`] that does not show which one it sends.
 fn hiding(declarations: &str) -> String {
     format!(
         r#"{declarations}{RING}
@@ -157,8 +157,11 @@ fn hiding(declarations: &str) -> String {
             if ((void *)(first + 1) > (void *)(long)ctx->data_end)
                 return XDP_PASS;
             struct event event = {{ .b = first->a }};
-            void *record = &event;
-            bpf_ringbuf_output(&ring, record, sizeof(event), 0);
+            void *record = bpf_ringbuf_reserve(&ring, sizeof(event), 0);
+            if (record) {{
+                __builtin_memcpy(record, &event, sizeof(event));
+                bpf_ringbuf_submit(record, 0);
+            }}
             return XDP_PASS;
         }}"#
     )
@@ -344,7 +347,7 @@ fn each_map_has_its_own_event() {
 }
 
 #[test]
-fn events_of_unknown_size_are_found_by_their_role() {
+fn events_of_unknown_size_are_those_of_the_argument() {
     let source = r#"
         struct event { int len; char text[64]; };
         struct { __uint(type, BPF_MAP_TYPE_PERF_EVENT_ARRAY); __uint(key_size, 4); __uint(value_size, 4); }
@@ -361,10 +364,14 @@ fn events_of_unknown_size_are_found_by_their_role() {
 }
 
 #[test]
-fn events_that_are_no_structs_are_reported() {
+fn bytes_are_reported() {
     let source = RING.to_string()
-        + "SEC(\"xdp\") int send(void *ctx) { int a = 1; bpf_ringbuf_output(&ring, &a, sizeof(a), 0); return 2; }";
+        + "SEC(\"xdp\") int send(void *ctx) {
+            char text[8] = {}; bpf_get_current_comm(text, sizeof(text));
+            bpf_ringbuf_output(&ring, text, sizeof(text), 0); return 2; }";
     let project = Project::new("no-struct").source("n.bpf.c", &source);
     let said = project.compile(&["n.bpf.c"]);
     assert_eq!(said, "ecc: warning: map \"ring\": no struct of the program's own files fits its events\n");
+    let ring = &project.meta("n")["bpf_skel"]["maps"][0];
+    assert_eq!(ring["export_config"], json!({"btf_type_id": 0}), "nobody is to guess");
 }

@@ -49,6 +49,14 @@ pub fn all(ty: &Type) -> Vec<Field> {
     fields
 }
 
+/// The type of a record as fields: one that is a number, an enum or an array is the field `value`.
+pub fn record(ty: &Arc<Type>) -> Result<Arc<Type>> {
+    if matches!(ty.kind, Kind::Struct | Kind::Union) {
+        return Ok(Arc::clone(ty));
+    }
+    Ok(Type::structure(&ty.name, ty.size, vec![Field::member("value", Arc::clone(ty), 0)])?)
+}
+
 /// The integer that a field holds; bytes behind the end of the record are zero.
 pub fn integer(field: &Field, record: &[u8]) -> i128 {
     let (start, bits) = ((field.bit_offset / 8) as usize, field.bit_size.min(64));

@@ -20,6 +20,7 @@ use eunomia::vm::{MapInfo, SourceInfo, SourceKind};
 use eunomia::{Event, EventKind, Flow, Vm};
 
 use crate::error::{Code, Failure, Result, say};
+use crate::field;
 use crate::filter::Filter;
 use crate::options::{Format, Run};
 use crate::output::Output;
@@ -270,7 +271,8 @@ impl Make<'_> {
         let name = source.name.to_string_lossy();
         let map = self.map(source, vm)?;
         let entries = map.as_ref().map(|map| Entries::new(source, map)).transpose()?;
-        let ty = entries.as_ref().map(|entries| &entries.ty).or(source.ty.as_ref());
+        let fields = self.ty(source, vm)?;
+        let ty = fields.as_ref();
         let untyped = |what: &str| {
             let text = format!("{what}: the package does not tell what the records of {name:?} are");
             Failure::new(Code::Usage, text)
@@ -286,6 +288,11 @@ impl Make<'_> {
         };
         let writer = match (ty, format) {
             (_, Format::Raw) => Writer::Raw(entries.as_ref().map_or(0, Entries::value_start)),
+            (Some(ty), Format::Json) if options.columns.is_empty() && !options.symbols => {
+                // As it is: a number is no object.
+                let whole = source.ty.as_ref().filter(|_| entries.is_none()).unwrap_or(ty);
+                Writer::Json(Plan::new(whole)?)
+            }
             (Some(ty), _) => self.writer(ty, entries.as_ref(), map.as_ref())?,
             (None, _) if !options.columns.is_empty() => return Err(untyped("--columns")),
             (None, Format::Csv) => return Err(untyped("--format csv")),
@@ -306,7 +313,7 @@ impl Make<'_> {
     fn ty(&self, source: &SourceInfo, vm: &Vm) -> Result<Option<Arc<Type>>> {
         Ok(match self.map(source, vm)? {
             Some(map) => Some(Entries::new(source, &map)?.ty),
-            None => source.ty.clone(),
+            None => source.ty.as_ref().map(field::record).transpose()?,
         })
     }
 
