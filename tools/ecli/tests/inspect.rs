@@ -187,3 +187,75 @@ fn doctor_fails_without_privileges_and_says_what_helps() {
     assert!(ran.out.contains("setpriv"), "{}", ran.out);
     assert!(ran.out.contains("lacks tracefs") && ran.out.contains("CAP_DAC_READ_SEARCH"), "{}", ran.out);
 }
+
+const DECIDED_AT_LOAD: &str = r#"
+#include "vmlinux.h"
+#include <bpf/bpf_helpers.h>
+#include <bpf/bpf_core_read.h>
+
+char LICENSE[] SEC("license") = "GPL";
+
+struct task_struct___other { int no_such_member; } __attribute__((preserve_access_index));
+
+struct {
+    __uint(type, BPF_MAP_TYPE_ARRAY);
+    __uint(max_entries, 1);
+    __type(key, int);
+    __type(value, long);
+    __uint(pinning, LIBBPF_PIN_BY_NAME);
+} ecli_shared SEC(".maps");
+
+SEC("cgroup_skb/egress")
+int lacks(void *ctx) {
+    struct task_struct___other *task = 0;
+    return bpf_core_field_exists(task->no_such_member);
+}
+
+SEC("cgroup_skb/egress")
+int has(void *ctx) {
+    struct task_struct *task = 0;
+    return bpf_core_field_exists(task->pid);
+}
+
+SEC("cgroup_skb/egress")
+int shares(void *ctx) {
+    int zero = 0;
+    bpf_map_lookup_elem(&ecli_shared, &zero);
+    return 1;
+}
+
+extern void bpf_rcu_read_lock(void) __ksym;
+extern void bpf_rcu_read_unlock(void) __ksym;
+
+SEC("tp_btf/sched_switch")
+int asking(void *ctx) {
+    bpf_rcu_read_lock();
+    bpf_rcu_read_unlock();
+    return 0;
+}
+"#;
+
+#[test]
+fn check_judges_the_instructions_that_the_kernel_gets() {
+    needs_root!();
+    let folder = compile(DECIDED_AT_LOAD);
+    let path = folder.path().join("package.json");
+    let name = path.to_str().expect("UTF-8");
+    let report: Value = serde_json::from_str(&run(&["inspect", "--json", name]).out).expect("JSON");
+    for program_name in ["lacks", "has"] {
+        let effects = program(&report, program_name)["effects"].to_string();
+        assert!(effects.contains("drops packets (perhaps"), "{program_name}: {effects}");
+    }
+    let ran = run(&["check", "--json", name]);
+    assert_eq!(ran.code, Some(0), "{} {}", ran.out, ran.err);
+    let all: Vec<Value> = ran.out.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    let effects = |name: &str| {
+        let found = all.iter().find(|one| one["program"] == name).expect("one for each program");
+        found["effects"].to_string()
+    };
+    assert_eq!(effects("lacks"), "[\"drops packets\"]");
+    assert_eq!((effects("has").as_str(), effects("asking").as_str()), ("[]", "[]"));
+    assert_eq!(effects("shares"), "[\"shares the pinned map /sys/fs/bpf/ecli_shared with others\"]");
+    let text = run(&["check", name]).out;
+    assert!(text.contains("lacks: ok\n    could: drops packets\n") && text.contains("has: ok\n"), "{text}");
+}
