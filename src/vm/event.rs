@@ -57,6 +57,8 @@ pub struct Event<'a> {
     pub lost: u64,
     /// CPU of a perf record, -1 where unknown.
     pub cpu: i32,
+    /// A guest wrote to its standard output while it handled this event: a host that shows both shows it twice.
+    pub printed: bool,
 }
 
 /// What a callback wants next.
@@ -98,6 +100,8 @@ pub struct Deliver<'a, F: ?Sized> {
     stop: Option<&'a Stop>,
     scratch: &'a mut Scratch,
     time: [u8; 8],
+    /// [`Event::printed`] of the next events.
+    pub printed: bool,
     /// Events delivered.
     pub events: u64,
     /// Their bytes.
@@ -120,7 +124,18 @@ impl<'a, F: EventFn + ?Sized> Deliver<'a, F> {
         if format != Format::Raw {
             set_boot_time(os::boot_time);
         }
-        Deliver { format, callback, stop, scratch, time, events: 0, bytes: 0, lost: 0, ended: None }
+        Deliver {
+            format,
+            callback,
+            stop,
+            scratch,
+            time,
+            printed: false,
+            events: 0,
+            bytes: 0,
+            lost: 0,
+            ended: None,
+        }
     }
 
     /// Hands on an event; takes parts of `self`, since the event borrows others.
@@ -137,8 +152,8 @@ impl<'a, F: EventFn + ?Sized> Deliver<'a, F> {
     /// Hands on the text that is in the scratch buffers.
     fn call_text(&mut self, source: &CStr, kind: EventKind, cpu: i32, lost: u64) -> bool {
         let Scratch { data, key, .. } = &mut *self.scratch;
-        let (data, key) = (terminated(data), terminated(key));
-        let event = Event { kind, format: self.format, source, data, key, ty: None, lost, cpu };
+        let (data, key, printed) = (terminated(data), terminated(key), self.printed);
+        let event = Event { kind, format: self.format, source, data, key, ty: None, lost, cpu, printed };
         Self::call(self.callback, &mut self.ended, &event)
     }
 
@@ -170,7 +185,8 @@ impl<'a, F: EventFn + ?Sized> Deliver<'a, F> {
         self.scratch.data.extend_from_slice(line);
         let (kind, format, source) = (EventKind::Output, Format::Text, c"stdout");
         let data = terminated(&mut self.scratch.data);
-        let event = Event { kind, format, source, data, key: NO_TEXT, ty: None, lost: 0, cpu: -1 };
+        let printed = false;
+        let event = Event { kind, format, source, data, key: NO_TEXT, ty: None, lost: 0, cpu: -1, printed };
         Self::call(self.callback, &mut self.ended, &event)
     }
 
@@ -201,7 +217,8 @@ impl<'a, F: EventFn + ?Sized> Deliver<'a, F> {
         };
         line[end] = 0;
         let (kind, format, source) = (EventKind::Sample, self.format, &*source.map.name);
-        let event = Event { kind, format, source, data: &line[..end], key: NO_TEXT, ty: None, lost: 0, cpu };
+        let (data, key, printed) = (&line[..end], NO_TEXT, self.printed);
+        let event = Event { kind, format, source, data, key, ty: None, lost: 0, cpu, printed };
         Self::call(self.callback, &mut self.ended, &event) && go_on
     }
 
@@ -227,7 +244,8 @@ impl<F: EventFn + ?Sized> Sink for Deliver<'_, F> {
         }
         let ty = source.record.as_ref().map(|plan| plan.ty());
         let (kind, format, source) = (EventKind::Sample, Format::Raw, &*source.map.name);
-        let event = Event { kind, format, source, data, key: NO_TEXT, ty, lost: 0, cpu };
+        let printed = self.printed;
+        let event = Event { kind, format, source, data, key: NO_TEXT, ty, lost: 0, cpu, printed };
         Self::call(self.callback, &mut self.ended, &event)
     }
 
@@ -248,8 +266,8 @@ impl<F: EventFn + ?Sized> Sink for Deliver<'_, F> {
         self.bytes += (key.len() + value.len()) as u64;
         let (map, format, kind) = (&source.map, self.format, EventKind::MapEntry);
         if format == Format::Raw {
-            let (source, ty) = (&*map.name, map.value.ty());
-            let event = Event { kind, format, source, data: value, key, ty, lost: 0, cpu: -1 };
+            let (source, ty, printed) = (&*map.name, map.value.ty(), self.printed);
+            let event = Event { kind, format, source, data: value, key, ty, lost: 0, cpu: -1, printed };
             return Self::call(self.callback, &mut self.ended, &event);
         }
         self.clear();

@@ -246,7 +246,17 @@ impl Vm {
             line.extend_from_slice(piece);
             line.push(0);
             let (kind, source, data) = (EventKind::Sample, &*name, &line[..line.len() - 1]);
-            match callback(&Event { kind, format, source, data, key: &[], ty: None, lost: 0, cpu: -1 }) {
+            match callback(&Event {
+                kind,
+                format,
+                source,
+                data,
+                key: &[],
+                ty: None,
+                lost: 0,
+                cpu: -1,
+                printed: false,
+            }) {
                 Flow::Continue => true,
                 flow => {
                     ended = Some(flow);

@@ -113,6 +113,10 @@ impl<F: EventFn + ?Sized> Outlet for Host<'_, F> {
         self.deliver.json(source, cpu, key, json, len)
     }
 
+    fn printed(&mut self, printed: bool) {
+        self.deliver.printed = printed;
+    }
+
     fn taken(&mut self, events: u64, bytes: u64) {
         self.vm.count(events, bytes, 0);
     }

@@ -6,6 +6,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::CALLABLE;
 use super::Wake;
 use super::imports::{Args, Call, Table, table};
 use super::run::{End, Run};
@@ -239,8 +240,6 @@ fn operate_on(map: &Map, fd: &MapFd, guest: Guest<'_>, args: &Args) -> Answer<()
 
 /// What a poll is about.
 struct Poll<'a> {
-    object: u64,
-    map: u32,
     callback: Function<'a>,
     place: &'static str,
     ctx: u32,
@@ -253,50 +252,53 @@ struct Poll<'a> {
 /// the function for each event, in order; the number of events, or below 0 what went wrong or what the function
 /// answered if that is below 0.
 fn poll(run: &Run<'_>, guest: Guest<'_>, args: &Args) -> Option<u64> {
-    let callback = guest.table_function(args[2] as u32, 3, true);
-    poll_with(
-        run,
-        guest,
-        callback,
-        "the callback of wasm_bpf_buffer_poll",
-        args,
-        [args[3], args[4], args[5], args[6]],
-    )
+    let (place, index) = ("the callback of wasm_bpf_buffer_poll", args[2] as u32);
+    let callback = guest.table_function(index, 3).map_err(|signature| {
+        let (what, why) = match signature.is_empty() {
+            true => ("is not there", "and the module has to export that table"),
+            false => ("has type ", CALLABLE),
+        };
+        format!("{place}: element {index} of __indirect_function_table {what}{signature}, {why}")
+    });
+    poll_with(run, guest, callback, place, args, [args[3], args[4], args[5], args[6]])
 }
 
 /// The same without the function, which is the export `go-callback`.
 fn poll_exported(run: &Run<'_>, guest: Guest<'_>, args: &Args) -> Option<u64> {
-    let callback = guest.function(c"go-callback", 3, true);
+    let callback = guest.function(c"go-callback", 3);
+    let callback = callback.ok_or_else(|| "the module does not export go-callback".to_owned());
     poll_with(run, guest, callback, "go-callback", args, [args[2], args[3], args[4], args[5]])
 }
 
 fn poll_with(
     run: &Run<'_>,
     guest: Guest<'_>,
-    callback: Option<Function<'_>>,
+    callback: Result<Function<'_>, String>,
     place: &'static str,
     args: &Args,
     rest: [u64; 4],
 ) -> Option<u64> {
     let [ctx, data, room, timeout] = rest.map(|arg| arg as u32);
-    let Some(callback) = callback else { return answer(Err(libc::EINVAL)) };
     if !guest.has(data, room) || room > i32::MAX as u32 {
         return answer(Err(libc::EFAULT));
     }
-    let timeout_ms = timeout as i32;
-    let (object, map) = (args[0], args[1] as u32);
-    let poll = Poll { object, map, callback, place, ctx, data, room, timeout_ms };
     if run.polling.get() {
         return answer(Err(libc::EBUSY));
     }
-    let (map, mut sources) = match poll.take_sources(run) {
+    let (map, mut sources) = match take_sources(run, args[0], args[1] as u32) {
         Ok(taken) => taken,
         Err(errno) => return answer(Err(errno)),
     };
+    let callback = match callback {
+        Ok(callback) => callback,
+        // What can never deliver must not look like a poll that found nothing.
+        Err(why) => return run.ends(End::Failed(Error::new(Status::Wasm, why))),
+    };
+    let poll = Poll { callback, place, ctx, data, room, timeout_ms: timeout as i32 };
     run.polling.set(true);
     let polled = poll.events(run, guest, &mut sources);
     run.polling.set(false);
-    poll.give_back(run, map, sources);
+    give_back(run, args[0], map, sources);
     match polled {
         Ok(result) if !run.is_ending() => answer(result),
         Ok(_) => None,
@@ -304,33 +306,33 @@ fn poll_with(
     }
 }
 
+/// The buffer behind a map's number, opened by the first poll; it is gone from its object meanwhile.
+fn take_sources(run: &Run<'_>, object: u64, map: u32) -> Answer<(usize, Sources)> {
+    let mut objects = run.objects.borrow_mut();
+    let place = (map as usize).checked_sub(FIRST_MAP).and_then(|place| objects.maps.get(place));
+    let (owner, map) = place.copied().flatten().ok_or(libc::EBADF)?;
+    if owner != Objects::index(object)? {
+        return Err(libc::EINVAL);
+    }
+    let object = objects.object(object)?;
+    if let Some((_, sources)) = object.sources.iter_mut().find(|(of, _)| *of == map) {
+        return sources.take().map(|sources| (map, sources)).ok_or(libc::EBUSY);
+    }
+    let opened = object.session.open_source(map);
+    let opened = opened.map_err(|error| logged(run, error.at("wasm_bpf_buffer_poll")))?;
+    object.sources.push((map, None));
+    Ok((map, opened))
+}
+
+fn give_back(run: &Run<'_>, object: u64, map: usize, back: Sources) {
+    let mut objects = run.objects.borrow_mut();
+    let Ok(object) = objects.object(object) else { return };
+    if let Some((_, sources)) = object.sources.iter_mut().find(|(of, _)| *of == map) {
+        *sources = Some(back);
+    }
+}
+
 impl Poll<'_> {
-    /// The buffer, opened by the first poll; it is gone from its object meanwhile.
-    fn take_sources(&self, run: &Run<'_>) -> Answer<(usize, Sources)> {
-        let mut objects = run.objects.borrow_mut();
-        let place = (self.map as usize).checked_sub(FIRST_MAP).and_then(|place| objects.maps.get(place));
-        let (owner, map) = place.copied().flatten().ok_or(libc::EBADF)?;
-        if owner != Objects::index(self.object)? {
-            return Err(libc::EINVAL);
-        }
-        let object = objects.object(self.object)?;
-        if let Some((_, sources)) = object.sources.iter_mut().find(|(of, _)| *of == map) {
-            return sources.take().map(|sources| (map, sources)).ok_or(libc::EBUSY);
-        }
-        let opened = object.session.open_source(map);
-        let opened = opened.map_err(|error| logged(run, error.at("wasm_bpf_buffer_poll")))?;
-        object.sources.push((map, None));
-        Ok((map, opened))
-    }
-
-    fn give_back(&self, run: &Run<'_>, map: usize, back: Sources) {
-        let mut objects = run.objects.borrow_mut();
-        let Ok(object) = objects.object(self.object) else { return };
-        if let Some((_, sources)) = object.sources.iter_mut().find(|(of, _)| *of == map) {
-            *sources = Some(back);
-        }
-    }
-
     /// Waits for the first events and hands over what is there then. The error ends the guest.
     fn events(&self, run: &Run<'_>, guest: Guest<'_>, sources: &mut Sources) -> Result<Answer> {
         let timeout = u64::try_from(self.timeout_ms).ok().map(Duration::from_millis);

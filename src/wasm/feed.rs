@@ -60,7 +60,7 @@ impl<'a, 'r> Feed<'a, 'r> {
     pub fn new(run: &'a Run<'r>, guest: Guest<'a>, shapes: Vec<Arc<Shape>>) -> Feed<'a, 'r> {
         let how = run.how.get();
         let name = if how == How::Batch { c"process_events" } else { c"process_event" };
-        let function = guest.function(name, 3, true);
+        let function = guest.function(name, 3);
         let (bytes, records) = (Vec::new(), Vec::new());
         Feed { run, guest, how, function, shapes, bytes, records, is_over: false }
     }
@@ -125,10 +125,12 @@ impl<'a, 'r> Feed<'a, 'r> {
     fn hand_over(&mut self) -> Option<bool> {
         let at = self.put()?;
         let len = self.bytes.len() as u32;
+        self.run.spoke.set(false);
         if self.call([0, at, len])? < 0 {
             self.run.outlet.borrow_mut().dropped(1);
             return Some(false);
         }
+        self.run.outlet.borrow_mut().printed(self.run.spoke.get());
         if self.how == How::Raw {
             self.guest.read_into(at, &mut self.bytes)?;
             return Some(true);

@@ -29,8 +29,8 @@ pub use sys::version;
 
 use crate::bpf::session::Session;
 use crate::bpf::source::{Shape, Sink, Sources};
-use crate::error::{Error, Result, Status};
-use sys::instance::{Limits, PAGE};
+use crate::error::{Error, Hint, Result, Status};
+use sys::instance::{Limits, PAGE, takes};
 
 /// A module that has been checked, not running.
 pub struct Module {
@@ -51,13 +51,18 @@ enum Entry {
     Start,
 }
 
-/// Exports with a meaning, and the types that they must have.
-const EXPORTS: [(&str, &str); 8] = [
+/// Exports that get one event.
+const CALLBACKS: [&str; 2] = ["process_event", "go-callback"];
+
+/// What such a function is, for messages.
+const CALLABLE: &str =
+    "but a callback takes context, address and length, each i32 or i64, and returns one number or nothing";
+
+/// Other exports with a meaning, and the types that they must have.
+const EXPORTS: [(&str, &str); 6] = [
     ("bpf_main", "(ii)i"),
-    ("process_event", "(iii)i"),
     ("process_events", "(iii)i"),
     ("eunomia_event_format", "()i"),
-    ("go-callback", "(iii)i"),
     ("_start", "()"),
     ("malloc", "(i)i"),
     (binary::START, "()"),
@@ -73,20 +78,24 @@ impl Module {
         let module = sys::module::Module::load(bytes, imports::names())?;
         check_imports(&module)?;
         let functions = module.functions();
-        for (name, signature) in EXPORTS {
-            let wrong = functions.iter().find(|it| it.name == name && it.signature != signature);
-            if let Some(wrong) = wrong {
-                let text =
-                    format!("module: its export {name:?} has type {}, not {signature}", wrong.signature);
-                return Err(Error::new(Status::Package, text));
-            }
+        for sys::module::Exported { name, signature } in &functions {
+            let wanted = EXPORTS.iter().find(|(export, _)| export == name).map(|(_, wanted)| *wanted);
+            let why = match wanted {
+                Some(wanted) if wanted != signature => format!(", not {wanted}"),
+                None if CALLBACKS.contains(&&**name) && !takes(signature, 3..=3) => format!(", {CALLABLE}"),
+                _ => continue,
+            };
+            let text = format!("module: its export {name:?} has type {signature}{why}");
+            return Err(Error::new(Status::Package, text));
         }
         let has = |name: &str| functions.iter().any(|function| function.name == name);
         let entry = match (has("bpf_main"), has("_start")) {
             (true, _) => Entry::Main,
             (false, true) => Entry::Start,
             (false, false) => {
-                return Err(Error::new(Status::Package, "module: it exports neither bpf_main nor _start"));
+                let hint = "eunomia-include/entry.h has a bpf_main that calls main";
+                let error = Error::new(Status::Package, "module: it exports neither bpf_main nor _start");
+                return Err(error.hint(Hint::Text(hint.into())));
             }
         };
         let has_handler = has("process_event") || has("process_events");
@@ -167,6 +176,8 @@ pub trait Outlet: Sink {
     fn output(&mut self, line: &[u8]) -> bool;
     /// A record, or an entry if there is a key, as JSON that the guest has seen and perhaps changed. `len`: bytes it had.
     fn json(&mut self, source: &Shape, cpu: i32, key: Option<&[u8]>, json: &[u8], len: usize) -> bool;
+    /// Whether the guest printed while it handled the event that comes next.
+    fn printed(&mut self, printed: bool);
     /// The guest took so many events for itself.
     fn taken(&mut self, events: u64, bytes: u64);
     /// The guest dropped so many events.

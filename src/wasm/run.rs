@@ -40,6 +40,8 @@ pub(super) struct Run<'a> {
     pub buffer: Cell<(u32, u32)>,
     /// The exported function that was called last.
     pub place: Cell<&'static str>,
+    /// Whether the guest has written to stdout since that was last asked.
+    pub spoke: Cell<bool>,
     /// What the guest printed since the last line feed, to stdout and to stderr.
     printed: [RefCell<Vec<u8>>; 2],
     end: RefCell<Option<End>>,
@@ -96,6 +98,7 @@ pub fn run(
         heap: RefCell::new(None),
         buffer: Cell::new((0, 0)),
         place: Cell::new(""),
+        spoke: Cell::new(false),
         printed: Default::default(),
         end: RefCell::new(None),
         trap: RefCell::new(None),
@@ -122,7 +125,7 @@ impl Run<'_> {
     fn all(&self, module: &Module, guest: Guest<'_>, argv: &[&str]) -> Result<i32, Trap> {
         for name in binary::FIRST {
             let hook = CString::new(name).unwrap_or_default();
-            if let Some(hook) = guest.function(&hook, 0, false) {
+            if let Some(hook) = guest.function(&hook, 0) {
                 let place = if name == binary::START { "the start function" } else { name };
                 self.timed(|| self.enter(guest, place, hook, &[]))?;
             }
@@ -133,14 +136,14 @@ impl Run<'_> {
         match module.entry {
             Entry::Main => self.main(guest, argv),
             Entry::Start => {
-                let Some(start) = guest.function(c"_start", 0, false) else { return Ok(0) };
+                let Some(start) = guest.function(c"_start", 0) else { return Ok(0) };
                 self.enter(guest, "_start", start, &[]).map(|_| 0)
             }
         }
     }
 
     fn main(&self, guest: Guest<'_>, argv: &[&str]) -> Result<i32, Trap> {
-        let Some(main) = guest.function(c"bpf_main", 2, true) else { return Ok(0) };
+        let Some(main) = guest.function(c"bpf_main", 2) else { return Ok(0) };
         let mut json = serde_json::Value::from(argv).to_string().into_bytes();
         let len = json.len() as u32;
         json.push(0);
@@ -158,12 +161,12 @@ impl Run<'_> {
         if !module.has_handler {
             return Ok(Some(()));
         }
-        let asked = match guest.function(c"eunomia_event_format", 0, true) {
+        let asked = match guest.function(c"eunomia_event_format", 0) {
             Some(format) => Some(self.timed(|| self.enter(guest, "eunomia_event_format", format, &[]))?),
             None => None,
         };
         let raw = asked.map_or(self.config.raw_events, |format| format == RAW);
-        let batch = guest.function(c"process_events", 3, true).is_some();
+        let batch = guest.function(c"process_events", 3).is_some();
         self.how.set(match (batch, raw) {
             (true, _) => How::Batch,
             (false, true) => How::Raw,
@@ -207,7 +210,7 @@ impl Run<'_> {
         if self.heap.borrow().is_some() {
             return Ok(self.heap_allocate(len));
         }
-        let Some(malloc) = guest.function(c"malloc", 1, true) else { return Ok(None) };
+        let Some(malloc) = guest.function(c"malloc", 1) else { return Ok(None) };
         let at = self.enter(guest, "malloc", malloc, &[len])?;
         Ok(Some(at).filter(|&at| at != 0 && guest.has(at, len)))
     }
@@ -222,7 +225,7 @@ impl Run<'_> {
     /// Gives memory back. May run code of the guest.
     pub fn free(&self, guest: Guest<'_>, at: u32) -> Result<(), Trap> {
         self.heap_free(at);
-        match guest.function(c"free", 1, false) {
+        match guest.function(c"free", 1) {
             Some(free) if self.heap.borrow().is_none() => self.enter(guest, "free", free, &[at]).map(drop),
             _ => Ok(()),
         }
@@ -277,6 +280,9 @@ impl Run<'_> {
 
     /// Takes what the guest prints and passes it on line by line.
     pub fn print(&self, stream: Stream, bytes: &[u8]) -> Option<()> {
+        if let (Stream::Out, false) = (stream, bytes.is_empty()) {
+            self.spoke.set(true);
+        }
         if self.config.stdio {
             // The host's stdout may be closed; that is nothing the guest could do anything about.
             let fd = if let Stream::Out = stream { 1 } else { 2 };

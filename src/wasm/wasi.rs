@@ -397,9 +397,14 @@ fn fd_fdstat_get(run: &Run<'_>, guest: Guest<'_>, args: &Args) -> Option<u64> {
         0..=2 => Ok(filetype::CHARACTER_DEVICE),
         fd => run.wasi.borrow().files.metadata(fd).map(|metadata| filetype(&metadata)),
     };
-    // Rights are from a time when WASI had them; everything is allowed that works.
+    // Rights are from a time when WASI had them; everything is allowed that works. By the right to seek wasi-libc tells files
+    // from terminals, and only to a terminal it writes line by line.
     answer(kind.map_err(Stop::from).and_then(|kind| {
+        const SEEK_AND_TELL: u8 = 1 << 2 | 1 << 5;
         let mut stat = [0xff_u8; 24];
+        if kind == filetype::CHARACTER_DEVICE {
+            stat[8] = !SEEK_AND_TELL;
+        }
         stat[..8].copy_from_slice(&[kind, 0, 0, 0, 0, 0, 0, 0]);
         put(guest, args[1], &stat)
     }))

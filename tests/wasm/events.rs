@@ -55,6 +55,41 @@ fn a_handler_gets_each_event_as_json_and_is_heard_in_between() {
 }
 
 #[test]
+fn an_event_that_the_handler_printed_says_so() {
+    needs_root!();
+    let vm = plain(&events_guest(&["PRINT_ODD"]));
+    let mut printed = Vec::new();
+    let result = vm.wasm_run(&["guest"], Format::Json, &mut |event: &Event<'_>| {
+        match event.kind {
+            EventKind::Sample => printed.push(event.printed),
+            _ => assert!(!event.printed),
+        }
+        call(if event.data == b"ready" { 4 } else { 0 });
+        if printed.len() == 4 { Flow::End } else { Flow::Continue }
+    });
+    assert_eq!(result.unwrap(), 0);
+    assert_eq!(printed, [false, true, false, true]);
+}
+
+#[test]
+fn handlers_of_every_type_that_runtimes_took_get_each_event() {
+    needs_root!();
+    let vm = plain(&events_guest(&["NO_RESULT"]));
+    let (result, seen) = run_until(&vm, Format::Json, 2, 2);
+    assert_eq!(result.unwrap(), 0);
+    assert_eq!(seen.seqs(), [0, 1]);
+    assert_eq!(seen.lines[2..], ["no result 0 1"; 2]);
+
+    // Its verdict is in the upper half.
+    let vm = plain(&events_guest(&["WIDE"]));
+    let (result, seen) = run_until(&vm, Format::Json, 4, 2);
+    assert_eq!(result.unwrap(), 0);
+    assert_eq!(seen.seqs(), [0, 2]);
+    assert_eq!(vm.stats().guest_dropped, 1);
+    assert_eq!(seen.lines[2..], ["wide 0 1"; 3]);
+}
+
+#[test]
 fn what_the_handler_drops_does_not_arrive_and_is_counted() {
     needs_root!();
     let vm = plain(&events_guest(&["ODD_ONLY"]));

@@ -1,9 +1,11 @@
 //! The second interface: objects, maps and programs by handle.
 
 use eunomia::vm::WasmOptions;
-use eunomia::{Event, EventKind, Flow, Format};
+use eunomia::{Event, EventKind, Flow, Format, Status};
 
-use crate::fixture::{call, guest, object, opened, perf_object, run, with_patience};
+use crate::fixture::{
+    call, guest, object, opened, perf_object, refused, run, run_module, wat, with_patience,
+};
 use crate::needs_root;
 use crate::support::kernel::Watch;
 
@@ -73,6 +75,130 @@ fn a_guest_cannot_close_or_poll_what_delivers_to_it() {
     needs_root!();
     let (lines, _) = lines(&["CLOSE_IN_CALLBACK", "POLL_IN_CALLBACK"], 1, 1, "poll 1");
     assert_eq!(lines[3..], ["event 0 size 32 ctx 42", "close -16", "poll -16", "poll 1"]);
+}
+
+/// A guest that polls with the element `index` of a table, which holds `callback` as its element 1, until the poll fails.
+/// The callback finds `$show`, which prints three numbers.
+fn polling(callback: &str, table: &str, index: i32) -> Vec<u8> {
+    wat(&polling_text(callback, table, index))
+}
+
+fn polling_text(callback: &str, table: &str, index: i32) -> String {
+    let object = object(1);
+    let data: String = object.iter().map(|byte| format!("\\{byte:02x}")).collect();
+    format!(
+        r#"(module
+          (import "wasm_bpf" "wasm_load_bpf_object" (func $load (param i32 i32) (result i64)))
+          (import "wasm_bpf" "wasm_attach_bpf_program" (func $attach (param i64 i32 i32) (result i32)))
+          (import "wasm_bpf" "wasm_bpf_map_fd_by_name" (func $map (param i64 i32) (result i32)))
+          (import "wasm_bpf" "wasm_bpf_buffer_poll"
+            (func $poll (param i64 i32 i32 i32 i32 i32 i32) (result i32)))
+          (import "env" "printf" (func $printf (param i32 i32) (result i32)))
+          (import "env" "puts" (func $puts (param i32) (result i32)))
+          (import "env" "exit" (func $exit (param i32)))
+          (memory (export "memory") 2) {table} (elem (i32.const 1) $callback)
+          (data (i32.const 8) "on_getpgid\00") (data (i32.const 24) "events\00") (data (i32.const 40) "ready\00")
+          (data (i32.const 48) "%d %d %d\0a\00") (data (i32.const 64) "poll %d\0a\00")
+          (data (i32.const 4096) "{data}")
+          (func $show (param i32 i32 i32)
+            (i32.store (i32.const 256) (local.get 0)) (i32.store (i32.const 260) (local.get 1))
+            (i32.store (i32.const 264) (local.get 2)) (drop (call $printf (i32.const 48) (i32.const 256))))
+          (func $callback {callback})
+          (func (export "_start") (local $o i64) (local $events i32) (local $count i32)
+            (local.set $o (call $load (i32.const 4096) (i32.const {})))
+            (drop (call $attach (local.get $o) (i32.const 8) (i32.const 0)))
+            (local.set $events (call $map (local.get $o) (i32.const 24)))
+            (drop (call $puts (i32.const 40)))
+            (loop
+              (local.set $count (call $poll (local.get $o) (local.get $events) (i32.const {index})
+                (i32.const -42) (i32.const 1024) (i32.const 20) (i32.const -1)))
+              (i32.store (i32.const 256) (local.get $count))
+              (drop (call $printf (i32.const 64) (i32.const 256)))
+              (br_if 0 (i32.ge_s (local.get $count) (i32.const 0))))
+            (call $exit (i32.const 3))))"#,
+        object.len()
+    )
+}
+
+const TABLE: &str = r#"(table (export "__indirect_function_table") 3 funcref)"#;
+
+/// Shows the parameters of a callback, each of that type; -1 for those that it does not take.
+fn showing(types: &[&str], result: &str) -> String {
+    let arg = |at: usize| match types.get(at) {
+        Some(&"i64") => format!("(i32.wrap_i64 (local.get {at}))"),
+        Some(_) => format!("(local.get {at})"),
+        None => "(i32.const -1)".into(),
+    };
+    format!("(param {}) {result} (call $show {} {} {})", types.join(" "), arg(0), arg(1), arg(2))
+}
+
+#[test]
+fn callbacks_of_every_type_that_runtimes_took_get_each_event() {
+    needs_root!();
+    let (i, wide) = ("i32", "i64");
+    let cases = [
+        (showing(&[i, i, i], ""), "-42 1024 20"),
+        (showing(&[i, i, i], "(result i64)") + "(i64.const 4294967295)", "-42 1024 20"),
+        (showing(&[i, i, i], "(result f64)") + "(f64.const -1)", "-42 1024 20"),
+        (showing(&[i, i, i], "(result f32)") + "(f32.const -1)", "-42 1024 20"),
+        (showing(&[wide, wide, wide], "(result i32)") + "(i32.const 0)", "-42 1024 20"),
+        (showing(&[i, wide, i], "(result i64)") + "(i64.const 0)", "-42 1024 20"),
+        (showing(&[i, i, wide], ""), "-42 1024 20"),
+        (showing(&[i, i], "(result i32)") + "(i32.const 0)", "-42 1024 -1"),
+        (showing(&[i], "(result i32)") + "(i32.const 0)", "-42 -1 -1"),
+        (showing(&[], ""), "-1 -1 -1"),
+    ];
+    for (callback, shown) in cases {
+        let (lines, stats) = lines_of(&polling(&callback, TABLE, 1), 3, "poll 3");
+        assert_eq!(lines, ["ready", shown, shown, shown, "poll 3"], "{callback}");
+        assert_eq!((stats.events, stats.bytes), (3, 96), "{callback}");
+    }
+}
+
+#[test]
+fn a_wide_context_is_zero_above_and_a_wide_verdict_ends_the_poll() {
+    needs_root!();
+    let callback = "(param i64 i64 i64) (result i64)
+        (call $show (i32.wrap_i64 (i64.shr_u (local.get 0) (i64.const 32)))
+          (i32.wrap_i64 (i64.shr_u (local.get 1) (i64.const 32)))
+          (i32.wrap_i64 (i64.shr_u (local.get 2) (i64.const 32))))
+        (i64.const -9000000000)";
+    let (lines, _) = lines_of(&polling(callback, TABLE, 1), 2, "none");
+    assert_eq!(lines, ["ready", "0 0 0", "poll -2147483648"]);
+}
+
+#[test]
+fn a_callback_that_cannot_be_called_ends_the_run_with_its_type() {
+    needs_root!();
+    let fine = "(param i32 i32 i32)";
+    let cases = [
+        ("(param f32 i32 i32)", TABLE, 1, "element 1 of __indirect_function_table has type (fii), "),
+        ("(param i32 i32 i32 i32)", TABLE, 1, "has type (iiii), "),
+        ("(param i64 i64 i64 i64) (result i32) (i32.const 0)", TABLE, 1, "has type (IIII)i, "),
+        ("(result i32 i32) (i32.const 0) (i32.const 0)", TABLE, 1, "has type ()ii, "),
+        ("(param i32 i32 externref)", TABLE, 1, "has type (iir), "),
+        (fine, TABLE, 0, "element 0 of __indirect_function_table is not there"),
+        (fine, TABLE, 3, "element 3 of __indirect_function_table is not there"),
+        (fine, TABLE, -1, "element 4294967295 of __indirect_function_table is not there"),
+        (fine, "(table 3 funcref)", 1, "the module has to export that table"),
+    ];
+    for (callback, table, index, words) in cases {
+        let (result, seen) = run_module(&polling(callback, table, index));
+        refused(result, Status::Wasm, &["wasm_bpf_buffer_poll", words]);
+        assert_eq!(seen.lines, ["ready"], "{words}");
+    }
+}
+
+#[test]
+fn a_module_without_the_exported_callback_ends_with_an_error() {
+    needs_root!();
+    let text = polling_text("", TABLE, 1)
+        .replace(r#""wasm_bpf" "wasm_bpf_buffer_poll""#, r#""callback-wrapper" "wasm_bpf_buffer_poll""#)
+        .replace("$poll (param i64 i32 i32", "$poll (param i64 i32")
+        .replace("(i32.const 1)\n                (i32.const -42)", "(i32.const -42)");
+    let (result, seen) = run_module(&wat(&text));
+    refused(result, Status::Wasm, &["does not export go-callback"]);
+    assert_eq!(seen.lines, ["ready"]);
 }
 
 #[test]

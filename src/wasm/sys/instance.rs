@@ -4,6 +4,7 @@ use std::any::Any;
 use std::cell::{Cell, RefCell};
 use std::ffi::{CStr, c_void};
 use std::marker::PhantomData;
+use std::ops::RangeInclusive;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::ptr::{self, NonNull};
 use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
@@ -174,24 +175,44 @@ pub struct Guest<'a> {
 #[derive(Clone, Copy)]
 pub struct Function<'a> {
     ptr: NonNull<c_void>,
-    params: usize,
-    has_result: bool,
+    /// Letters of its parameters, as in [`signature`]; 0 behind the last one.
+    params: [u8; PARAMS],
+    /// That of its result; 0: there is none.
+    result: u8,
     _instance: PhantomData<&'a ()>,
 }
 
 /// Most parameters of a function that the host calls.
-const PARAMS: usize = 8;
+const PARAMS: usize = 3;
+
+/// Parameters and results of a type as [`signature`] spells it.
+fn parts(signature: &str) -> (&str, &str) {
+    signature.trim_start_matches('(').split_once(')').unwrap_or_default()
+}
+
+/// Whether the host can call a function of that type: its parameters are so many, each i32 or i64, and its result is one
+/// number or nothing.
+pub fn takes(signature: &str, numbers: RangeInclusive<usize>) -> bool {
+    let (params, result) = parts(signature);
+    let are_whole = params.bytes().all(|letter| letter.eq_ignore_ascii_case(&b'i'));
+    numbers.contains(&params.len()) && are_whole && result.len() <= 1 && result != "r"
+}
 
 impl<'a> Guest<'a> {
-    /// The exported function of that name and type; `params` i32 parameters and possibly an i32 result.
-    pub fn function(self, name: &CStr, params: usize, has_result: bool) -> Option<Function<'a>> {
+    /// The exported function of that name, if it [takes](takes) at most so many numbers.
+    pub fn function(self, name: &CStr, params: usize) -> Option<Function<'a>> {
         // SAFETY: a lookup by name.
         let found = unsafe { w::wasm_runtime_lookup_function(self.ptr, name.as_ptr()) };
-        self.checked(found, params, has_result)
+        self.checked(NonNull::new(found)?, params).ok()
     }
 
-    /// Function number `index` of the exported table, if it has that type.
-    pub fn table_function(self, index: u32, params: usize, has_result: bool) -> Option<Function<'a>> {
+    /// Function number `index` of the exported table, if it [takes](takes) at most so many numbers; else its type, empty if
+    /// there is no such function.
+    pub fn table_function(self, index: u32, params: usize) -> Result<Function<'a>, String> {
+        self.element(index).map_or_else(|| Err(String::new()), |found| self.checked(found, params))
+    }
+
+    fn element(self, index: u32) -> Option<NonNull<c_void>> {
         const TABLE: &CStr = c"__indirect_function_table";
         let mut table = w::wasm_table_inst_t::default();
         // SAFETY: the table lives as long as the instance. WAMR must be asked only about elements that are there, and
@@ -207,17 +228,11 @@ impl<'a> Guest<'a> {
             }
             w::wasm_table_get_func_inst(self.ptr, &table, index)
         };
-        self.checked(found, params, has_result)
+        NonNull::new(found)
     }
 
-    fn checked(
-        self,
-        found: w::wasm_function_inst_t,
-        params: usize,
-        has_result: bool,
-    ) -> Option<Function<'a>> {
-        let ptr = NonNull::new(found)?;
-        let wanted = format!("({}){}", "i".repeat(params), if has_result { "i" } else { "" });
+    fn checked(self, ptr: NonNull<c_void>, params: usize) -> Result<Function<'a>, String> {
+        let found = ptr.as_ptr();
         // SAFETY: a function of this instance.
         let is = unsafe {
             let mut kinds = vec![0; w::wasm_func_get_param_count(found, self.ptr) as usize];
@@ -226,25 +241,33 @@ impl<'a> Guest<'a> {
             w::wasm_func_get_result_types(found, self.ptr, results.as_mut_ptr());
             signature(kinds.into_iter(), results.into_iter())
         };
-        (is == wanted && params <= PARAMS).then_some(Function {
-            ptr,
-            params,
-            has_result,
-            _instance: PhantomData,
-        })
+        if !takes(&is, 0..=params.min(PARAMS)) {
+            return Err(is);
+        }
+        let (taken, result) = parts(&is);
+        let mut params = [0; PARAMS];
+        params[..taken.len()].copy_from_slice(taken.as_bytes());
+        let result = result.bytes().next().unwrap_or_default();
+        Ok(Function { ptr, params, result, _instance: PhantomData })
     }
 
-    /// Calls a function of the guest; the result is 0 if it has none.
+    /// Calls a function of the guest with as many of `args` as it takes; the result is 0 if it has none that is a whole
+    /// number.
     pub fn call(self, function: Function<'_>, args: &[u32]) -> Result<u32, Trap> {
-        let mut cells = [0; PARAMS];
-        cells[..args.len()].copy_from_slice(args);
-        if self.slot().stopper.cause() != 0 || args.len() != function.params {
+        let mut cells = [0; 2 * PARAMS];
+        let (mut len, mut args) = (0, args.iter());
+        for letter in function.params.into_iter().take_while(|letter| *letter != 0) {
+            let Some(arg) = args.next() else { return Err(Trap::default()) };
+            cells[len] = *arg;
+            len += if letter == b'I' { 2 } else { 1 };
+        }
+        if self.slot().stopper.cause() != 0 {
             return Err(Trap::default());
         }
-        // SAFETY: the function takes so many i32 and returns at most one, which fits into the cells.
+        // SAFETY: the function takes what is in so many cells and returns at most one number, which fits into two.
         let returned = unsafe {
             let ptr = function.ptr.as_ptr();
-            w::wasm_runtime_call_wasm(self.env, ptr, args.len() as u32, cells.as_mut_ptr())
+            w::wasm_runtime_call_wasm(self.env, ptr, len as u32, cells.as_mut_ptr())
         };
         if let Some(panic) = self.slot().panic.take() {
             resume_unwind(panic);
@@ -252,7 +275,12 @@ impl<'a> Guest<'a> {
         if !returned || self.slot().stopper.cause() != 0 {
             return Err(self.trap());
         }
-        Ok(if function.has_result { cells[0] } else { 0 })
+        let wide = i64::from(cells[0]) | i64::from(cells[1] as i32) << 32;
+        Ok(match function.result {
+            b'i' => cells[0],
+            b'I' => wide.clamp(i32::MIN.into(), i32::MAX.into()) as u32,
+            _ => 0,
+        })
     }
 
     fn trap(self) -> Trap {

@@ -141,3 +141,30 @@ EXPORT(process_event) int process_event(int ctx, char *event, int len) {
     return 0;
 }
 #endif
+
+#ifdef PRINT_ODD
+// Prints every second event itself, a part of a line each.
+EXPORT(process_event) int process_event(int ctx, char *event, int len) {
+    static int count;
+    (void)ctx;
+    (void)event;
+    (void)len;
+    if (count++ % 2)
+        printf("%d ", count);
+    return 0;
+}
+#endif
+
+#ifdef WIDE
+EXPORT(process_event) long long process_event(long long ctx, long long event, long long len) {
+    static int count;
+    printf("wide %d %d\n", (int)ctx, ((char *)(unsigned)event)[len - 1] == '}');
+    return count++ % 2 ? -(1ll << 40) : 1ll << 40;
+}
+#endif
+
+#ifdef NO_RESULT
+EXPORT(process_event) void process_event(int ctx, char *event, int len) {
+    printf("no result %d %d\n", ctx, event[len - 1] == '}');
+}
+#endif
