@@ -4,7 +4,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Instant;
 
-use eunomia::{Event, EventKind, Flow, Options, Status, Vm};
+use eunomia::{Event, Flow, Options, Status, Vm};
 use wasmparser::{Parser, Payload};
 
 use crate::error::{Code, Failure, Result};
@@ -20,11 +20,7 @@ use crate::{Ended, signals};
 struct Borders {
     process_event: bool,
     event_format: bool,
-    prints: bool,
 }
-
-/// Functions of C's library that print, which modules for eunomia-bpf 0.2 import; later ones bring their own.
-const PRINTING: [&str; 4] = ["printf", "vprintf", "puts", "putchar"];
 
 impl Borders {
     /// Of a module; of what is none, nothing. The library says what is wrong with it.
@@ -32,10 +28,6 @@ impl Borders {
         let mut borders = Borders::default();
         for payload in Parser::new(0).parse_all(module) {
             match payload {
-                Ok(Payload::ImportSection(section)) => {
-                    let mut all = section.into_imports().flatten();
-                    borders.prints = all.any(|it| it.module == "env" && PRINTING.contains(&it.name));
-                }
                 Ok(Payload::ExportSection(section)) => {
                     for export in section.into_iter().flatten() {
                         borders.process_event |= export.name == "process_event";
@@ -52,12 +44,6 @@ impl Borders {
     /// Whether it gets each event as JSON, and the host then too.
     fn wants_json(&self) -> bool {
         self.process_event && !self.event_format
-    }
-
-    /// Whether it prints each event itself and lets it through as well, as the modules for eunomia-bpf 0.2 do. These are
-    /// not shown a second time.
-    fn speaks_for_itself(&self) -> bool {
-        self.process_event && self.prints
     }
 }
 
@@ -85,11 +71,8 @@ pub fn run(program: &Program, mut settings: Options, options: &Run, argv: &[&str
     };
     let mut view = View::plain(options, output);
     let ended = vm.wasm_run(argv, format, &mut |event: &Event| {
-        let is_event = matches!(event.kind, EventKind::Sample | EventKind::MapEntry);
-        if is_event && borders.speaks_for_itself() {
-            return Flow::Continue;
-        }
-        let flow = view.event(event);
+        // Modules in the manner of eunomia-bpf print each event and let it through as well; nobody wants it twice.
+        let flow = if event.printed { view.count() } else { view.event(event) };
         // Nothing tells when a guest begins to wait.
         if view.end_batch() { flow } else { Flow::End }
     });

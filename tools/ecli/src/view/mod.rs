@@ -218,7 +218,8 @@ impl View {
         Flow::Continue
     }
 
-    fn count(&mut self) -> Flow {
+    /// Counts an event that has been written.
+    pub fn count(&mut self) -> Flow {
         self.shown += 1;
         if self.output.go_on() && self.shown < self.limit { Flow::Continue } else { Flow::End }
     }
