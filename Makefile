@@ -184,6 +184,10 @@ target/packages/%/package.json: $$(wildcard examples/bpf/%/*) $(wildcard example
 	$(ECC) examples/bpf/$*/$*.bpf.c $(wildcard examples/bpf/$*/$*.h) -o $(@D)
 target/packages/%/app.wasm: target/packages/%/package.json $$(wildcard examples/wasm/%/*) | setup-wasm
 	$(ECC) build-wasm examples/wasm/$* --package $< -o $(@D)
+# Two packages in one module.
+target/packages/activity/app.wasm: target/packages/sigsnoop/package.json target/packages/opensnoop/package.json \
+		$(wildcard examples/wasm/activity/*) | setup-wasm
+	$(ECC) build-wasm examples/wasm/activity $(addprefix --package ,$(filter %.json,$^)) -o $(@D)
 
 target/examples/%: examples/c/%.c include/eunomia.h $(LIB)
 	@mkdir -p $(@D)

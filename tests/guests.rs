@@ -97,7 +97,7 @@ fn sigsnoop_prints_its_help_and_names_mistakes() {
     assert_eq!(code, 0);
     assert!(help.starts_with("Usage: sigsnoop [-h] [-x] [-k] [-n] [-p PID] [-s SIGNAL]\n"), "{help}");
     assert!(help.contains("\n    -s, --signal=<int>  target signal\n"), "{help}");
-    assert_eq!(print(&vm, &["sigsnoop", "-z"]), (String::new(), 1));
+    assert_eq!(print(&vm, &["sigsnoop", "-z"]), (String::new(), 2));
 }
 
 #[test]
@@ -132,6 +132,27 @@ fn bootstrap_filters_batches() {
         |event: &Value| event["comm"] == "sh" && event["exit_event"] == true && event["exit_code"] != 0;
     assert!(events.iter().all(passed), "{events:?}");
     assert!(vm.stats().guest_dropped > 0);
+}
+
+#[test]
+fn activity_runs_two_packages_at_once() {
+    let Some(vm) = open("activity") else { return };
+    let pid = process::id();
+    let act = || {
+        kill(libc::SIGWINCH, pid);
+        let _ = File::open("/nonexistent/guest-test");
+    };
+    let kinds = std::cell::RefCell::new(std::collections::BTreeSet::new());
+    let is_last = |event: &Value| {
+        kinds.borrow_mut().insert(event["kind"].as_str().unwrap().to_string());
+        kinds.borrow().len() == 2
+    };
+    let events = watch(&vm, &["activity", "-p", &pid.to_string()], act, is_last);
+    assert!(events.iter().all(|event| event["pid"] == pid), "{events:?}");
+    for event in events {
+        assert_eq!(event["kind"] == "signal", event.get("sig").is_some());
+        assert_eq!(event["kind"] == "open", event.get("fname").is_some());
+    }
 }
 
 #[test]

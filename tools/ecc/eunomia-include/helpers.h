@@ -8,12 +8,11 @@
 #include <stdio.h>
 #include <string.h>
 
-// Opens, loads and attaches a package and hands its events to `process_event` until the host ends that.
-// Returns 0, or -1 after a line on stderr; the host's log knows more. May be called again, with another
-// package too.
-static inline int start_bpf_program(char *program_data) {
+// Opens, loads and attaches a package and returns its number, or -1 after a line on stderr; the host's log
+// knows more.
+static inline int load_bpf_program(char *program_data) {
     if (!program_data) {
-        fprintf(stderr, "start_bpf_program: there is no package\n");
+        fprintf(stderr, "load_bpf_program: there is no package\n");
         return -1;
     }
     int id = create_bpf(program_data, (int)strlen(program_data));
@@ -26,12 +25,25 @@ static inline int start_bpf_program(char *program_data) {
         fprintf(stderr, "run_bpf failed %d\n", result);
         return -1;
     }
-    result = wait_and_poll_bpf(id);
+    return id;
+}
+
+// Hands the events of a package, or of all that run with EWASM_ALL_PROGRAMS, to `process_event` until the
+// host ends that. Returns 0, or -1 after a line on stderr.
+static inline int poll_bpf_program(int id) {
+    int result = wait_and_poll_bpf(id);
     if (result < 0) {
         fprintf(stderr, "wait_and_poll_bpf failed %d\n", result);
         return -1;
     }
     return 0;
+}
+
+// Runs one package until the host ends that. Returns 0, or -1 after a line on stderr. Several packages at
+// once: `load_bpf_program` for each, then `poll_bpf_program(EWASM_ALL_PROGRAMS)`.
+static inline int start_bpf_program(char *program_data) {
+    int id = load_bpf_program(program_data);
+    return id < 0 ? -1 : poll_bpf_program(id);
 }
 
 // Sets a member of an object, whether there is one already or not; the value belongs to the object.

@@ -22,6 +22,9 @@ int create_bpf(char *ebpf_json, int str_len) EWASM_IMPORT(create_bpf);
 // Loads and attaches a package by its number. Returns 0, or less.
 int run_bpf(int id) EWASM_IMPORT(run_bpf);
 
+// In place of a number: all packages that run.
+#define EWASM_ALL_PROGRAMS (-1)
+
 // Waits for events and calls `process_event` with each, until the host ends that. Returns 0, or less.
 int wait_and_poll_bpf(int id) EWASM_IMPORT(wait_and_poll_bpf);
 

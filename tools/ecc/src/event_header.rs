@@ -48,7 +48,7 @@ pub fn make(package: &Package, ending: &str) -> Result<Option<(String, Vec<u8>)>
 }
 
 /// The object's name without the ending that libbpf gives it, in letters and digits.
-fn name(package: &Package) -> String {
+pub fn name(package: &Package) -> String {
     let name = &package.meta.obj_name;
     let name = name.strip_suffix("_bpf").filter(|rest| !rest.is_empty()).unwrap_or(name);
     let name: String = name.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect();

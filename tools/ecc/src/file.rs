@@ -22,6 +22,11 @@ pub struct Output {
 }
 
 impl Output {
+    /// Where it goes.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// A file with this content.
     pub fn new(path: PathBuf, bytes: impl Into<Vec<u8>>) -> Output {
         Output { path, bytes: bytes.into(), mode: 0o666 }

@@ -4,6 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use eunomia::package::{MAX_DOCUMENT, Package};
+use eunomia::{Kind, Options, Vm};
 
 use crate::cache::Cache;
 use crate::clang::Clang;
@@ -23,7 +24,7 @@ pub fn begin(options: &Guest) -> Result<()> {
         return Err(format!("{}: there is no .bpf.c file", options.source.display()).into());
     };
     let compiled = compile::compile(program, options.header.as_deref(), &options.flags)?;
-    let mut outputs = headers(folder, &compiled.package)?;
+    let mut outputs = headers(folder, &compiled.package, false)?;
     outputs.push(Output::new(folder.join(PACKAGE), compiled.package.to_json()));
     if !folder.join(TEMPLATE).exists() {
         outputs.push(Output::new(folder.join(TEMPLATE), sdk::TEMPLATE));
@@ -52,41 +53,106 @@ pub fn build(options: &BuildWasm) -> Result<()> {
     let cache = Cache::open()?;
     let kept = sdk::keep(&cache)?;
     for app in &sources.apps {
-        let module =
-            wasi::compile(&clang, app, &[&sources.folder, folder, &kept], &flags, guest.flags.verbose)?;
+        let folders = [&sources.folder, folder, &kept];
+        let module = wasi::compile(&clang, &cache, app, &folders, &flags, guest.flags.verbose);
+        let module = module.inspect_err(|error| advise(error, app, &sources.folder))?;
+        check(app, &module)?;
         let name = app.with_extension("wasm");
         outputs.push(Output::new(folder.join(name.file_name().unwrap_or_default()), module));
     }
     file::write_all(folder, &outputs, guest.flags.verbose)
 }
 
-/// The files that the package of the module, if it has one, becomes for the module's source to include.
+/// What the library says of a module that it could not run, while nothing is written.
+fn check(app: &Path, module: &[u8]) -> Result<()> {
+    let opened = Vm::new(Options::default()).and_then(|vm| vm.open(module, Kind::Wasm as u32));
+    opened.map(drop).map_err(|error| format!("{}: {error}", app.display()).into())
+}
+
+/// What sources of eunomia-bpf and of libbpf ask for, and what a guest has in its place.
+const REPLACED: [(&str, &str); 4] = [
+    ("argp.h", "argp is not in wasi-libc: use argparse, which eunomia-include/wasm-app.h brings"),
+    ("bpf/libbpf.h", "libbpf is not there for guests: use eunomia-include/libbpf-wasm.h"),
+    (
+        "perf_buffer__",
+        "libbpf's perf_buffer is not there for guests: use bpf_buffer of eunomia-include/libbpf-wasm.h",
+    ),
+    (
+        "ring_buffer__",
+        "libbpf's ring_buffer is not there for guests: use bpf_buffer of eunomia-include/libbpf-wasm.h",
+    ),
+];
+
+/// Adds to what clang has said of a source what has to be changed in it.
+fn advise(error: &Error, app: &Path, folder: &Path) {
+    let Error::Diagnosed = error else { return };
+    let text = fs::read(app).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default();
+    for (_, advice) in REPLACED.iter().filter(|(word, _)| text.contains(word)) {
+        eprintln!("ecc: {}: {advice}", app.display());
+    }
+    if sdk::is_foreign(folder) {
+        let headers = folder.join(sdk::FOLDER);
+        eprintln!(
+            "ecc: {}: these headers are not those of this ecc: renew them with ecc gen-wasm-skel",
+            headers.display()
+        );
+    }
+}
+
+/// The files that the packages of the module, if it has any, become for the module's source to include.
 fn package(options: &BuildWasm, sources: &Sources, folder: &Path) -> Result<Vec<Output>> {
     let guest = &options.guest;
-    let program = if options.package.is_some() { None } else { sources.program()? };
-    let beside = sources.folder.join(PACKAGE);
-    let (package, written) = if let Some(program) = program {
+    let program = if options.package.is_empty() { sources.program()? } else { None };
+    if let Some(program) = program {
         let package = compile::compile(program, guest.header.as_deref(), &guest.flags)?.package;
-        let written = Output::new(folder.join(PACKAGE), package.to_json());
-        (package, Some(written))
-    } else if let Some(path) = options.package.as_ref().or(beside.exists().then_some(&beside)) {
+        let mut files = renewed(sources, folder, &package, false)?;
+        files.push(Output::new(folder.join(PACKAGE), package.to_json()));
+        return Ok(files);
+    }
+    let beside = sources.folder.join(PACKAGE);
+    let paths = match options.package.as_slice() {
+        [] if beside.exists() => std::slice::from_ref(&beside),
+        paths => paths,
+    };
+    let mut files: Vec<Output> = Vec::new();
+    for path in paths {
         let bytes = file::read(path, MAX_DOCUMENT)?;
         let package = Package::parse(&bytes).map_err(|error| format!("{}: {error}", path.display()))?;
-        (package, None)
-    } else {
-        return Ok(Vec::new());
-    };
-    // A header beside the source is found first, so that is the one to renew.
-    let place = if sources.folder.join(package_header::NAME).exists() { &sources.folder } else { folder };
-    let mut files = headers(place, &package)?;
-    files.extend(written);
+        for file in renewed(sources, folder, &package, paths.len() > 1)? {
+            if files.iter().any(|other| other.path() == file.path()) {
+                let (path, name) = (path.display(), event_header::name(&package));
+                let text = format!("{path}: an earlier --package has an object of the same name, {name:?}");
+                return Err(text.into());
+            }
+            files.push(file);
+        }
+    }
     Ok(files)
 }
 
+/// The headers of a package where a module's source finds them: a header beside the source is found first, so that is the
+/// one to renew.
+fn renewed(
+    sources: &Sources,
+    folder: &Path,
+    package: &Package,
+    is_one_of_several: bool,
+) -> Result<Vec<Output>> {
+    let is_beside = sources.folder.join(header_name(package, is_one_of_several)).exists();
+    headers(if is_beside { &sources.folder } else { folder }, package, is_one_of_several)
+}
+
+fn header_name(package: &Package, is_one_of_several: bool) -> String {
+    match is_one_of_several {
+        true => format!("{}.{}", event_header::name(package), package_header::NAME),
+        false => package_header::NAME.into(),
+    }
+}
+
 /// The headers that a package becomes.
-fn headers(folder: &Path, package: &Package) -> Result<Vec<Output>> {
-    let mut headers =
-        vec![Output::new(folder.join(package_header::NAME), package_header::text(&package.to_json()))];
+fn headers(folder: &Path, package: &Package, is_one_of_several: bool) -> Result<Vec<Output>> {
+    let text = package_header::text(&event_header::name(package), &package.to_json());
+    let mut headers = vec![Output::new(folder.join(header_name(package, is_one_of_several)), text)];
     let events = event_header::make(package, event_header::FOR_GUESTS)?;
     headers.extend(events.map(|(name, text)| Output::new(folder.join(name), text)));
     Ok(headers)

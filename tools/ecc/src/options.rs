@@ -163,9 +163,10 @@ pub struct BuildWasm {
     #[command(flatten)]
     pub guest: Guest,
 
-    /// The package to embed [default: made of the folder's BPF program, else its package.json]
+    /// The package to embed; may be repeated, and each then has a header of its own, NAME.ewasm-skel.h [default: made of the
+    /// folder's BPF program, else its package.json]
     #[arg(short, long, value_name = "FILE")]
-    pub package: Option<PathBuf>,
+    pub package: Vec<PathBuf>,
 
     /// More flags for clang when it compiles the module, separated by blanks; may be repeated
     #[arg(long, value_name = "FLAGS", allow_hyphen_values = true)]

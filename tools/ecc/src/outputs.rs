@@ -32,7 +32,8 @@ pub fn write(compiled: &Compiled, options: &Compile) -> Result<()> {
         outputs.push(Output::program(path(""), program));
     }
     if options.wasm_header {
-        outputs.push(Output::new(folder.join(package_header::NAME), package_header::text(&json)));
+        let text = package_header::text(&event_header::name(&compiled.package), &json);
+        outputs.push(Output::new(folder.join(package_header::NAME), text));
     }
     if options.event_header {
         let header = event_header::make(&compiled.package, event_header::FOR_HOSTS)?;

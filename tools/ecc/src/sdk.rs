@@ -32,6 +32,14 @@ const HEADERS: [(&str, &[u8]); 10] = [
 /// What a guest begins as.
 pub const TEMPLATE: &[u8] = include_bytes!("../include/app.c");
 
+/// Whether the folder has headers of that name that another program has written.
+pub fn is_foreign(folder: &Path) -> bool {
+    let folder = folder.join(FOLDER);
+    let differs =
+        |(name, content): &(&str, &[u8])| fs::read(folder.join(name)).map_or(true, |file| file != *content);
+    folder.exists() && HEADERS.iter().any(differs)
+}
+
 /// Keeps the headers for guests that have none of their own; returns the folder to search.
 pub fn keep(cache: &Cache) -> Result<PathBuf> {
     for (name, content) in HEADERS {

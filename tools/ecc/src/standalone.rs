@@ -11,7 +11,7 @@ use crate::cache::Cache;
 use crate::error::{Error, Result};
 use crate::options::Compile;
 use crate::temporary::{self, Temporary};
-use crate::{flag, package_header};
+use crate::{event_header, flag, package_header};
 
 /// What the executable does around the package.
 const MAIN: &str = include_str!("../include/standalone.c");
@@ -27,7 +27,12 @@ pub fn link(package: &Package, json: &[u8], options: &Compile) -> Result<Vec<u8>
     // cc puts its own files there too, so that all of it goes with the run.
     let folder = Temporary::folder()?;
     let (source, program) = (folder.path().join("standalone.c"), folder.path().join("standalone"));
-    let text = [json_options(package).into_bytes(), package_header::text(json), MAIN.into()].concat();
+    let text = [
+        json_options(package).into_bytes(),
+        package_header::text(&event_header::name(package), json),
+        MAIN.into(),
+    ]
+    .concat();
     fs::write(&source, text).map_err(|error| Error::io(source.display(), &error))?;
 
     let cc = std::env::var("CC").ok().filter(|cc| !cc.trim().is_empty()).unwrap_or("cc".into());

@@ -1,7 +1,9 @@
 //! Compiles C to WASM: clang with wasi-libc and LLVM's linker.
 
+use std::ffi::OsString;
 use std::path::Path;
 
+use crate::cache::Cache;
 use crate::clang::Clang;
 use crate::error::Result;
 
@@ -18,19 +20,33 @@ const FLAGS: [&str; 6] = [
     "-Wl,-z,stack-size=65536",
 ];
 
-/// What the host calls to have room for arguments and events.
-const EXPORTS: [&str; 2] = ["-Wl,--export=malloc", "-Wl,--export=free"];
+/// What the host calls: for memory of arguments and events, and, also where headers of eunomia-bpf do not say so, to begin
+/// and with events.
+const EXPORTS: [&str; 5] = [
+    "-Wl,--export=malloc",
+    "-Wl,--export=free",
+    "-Wl,--export-if-defined=bpf_main",
+    "-Wl,--export-if-defined=process_event",
+    "-Wl,--export-if-defined=process_events",
+];
+
+/// What the host has; headers of eunomia-bpf do not say where these come from. Anything else that is not defined is an error.
+const IMPORTS: &[u8] = b"create_bpf\nrun_bpf\nwait_and_poll_bpf\n";
+const IMPORTS_FILE: &str = "wasm/imports.txt";
 
 /// Compiles `source` to a module; `folders` are searched behind its own.
 pub fn compile(
     clang: &Clang,
+    cache: &Cache,
     source: &Path,
     folders: &[&Path],
     flags: &[String],
     verbose: bool,
 ) -> Result<Vec<u8>> {
     let mut command = clang.bare();
-    command.args(["-target", TARGET]).args(FLAGS).args(EXPORTS).args(flags);
+    let mut imports = OsString::from("--allow-undefined-file=");
+    imports.push(cache.keep(IMPORTS_FILE, IMPORTS)?);
+    command.args(["-target", TARGET]).args(FLAGS).args(EXPORTS).arg("-Xlinker").arg(imports).args(flags);
     for folder in folders {
         command.arg("-I").arg(folder);
     }
@@ -42,7 +58,7 @@ pub fn compile(
 pub fn check(clang: &Clang) -> Result<()> {
     let version = clang.version();
     let parts = [
-        ("linker", "-print-prog-name=wasm-ld", format!("lld-{version}")),
+        ("linker", "-print-prog-name=wasm-ld", "lld".to_string()),
         ("C library", "-print-file-name=crt1-reactor.o", "wasi-libc".to_string()),
         ("compiler runtime", "-print-libgcc-file-name", format!("libclang-rt-{version}-dev-wasm32")),
     ];

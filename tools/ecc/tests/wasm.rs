@@ -9,6 +9,7 @@ use std::path::Path;
 use std::process::Command;
 
 use eunomia::package::Package;
+use eunomia::{Event, Flow, Kind, Options, Vm};
 use support::{Project, one_error};
 use wasmparser::{KnownCustom, Name, Parser, Payload};
 
@@ -160,20 +161,25 @@ fn the_first_module_is_one_command_away() {
 fn the_examples_become_modules() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     let guests = [
-        ("bootstrap", &["process_events"][..]),
-        ("opensnoop", &["eunomia_event_format", "process_event"]),
-        ("sigsnoop", &["process_event"]),
+        ("activity", &["opensnoop", "sigsnoop"][..], &["process_event"][..]),
+        ("bootstrap", &["bootstrap"], &["process_events"]),
+        ("opensnoop", &["opensnoop"], &["eunomia_event_format", "process_event"]),
+        ("sigsnoop", &["sigsnoop"], &["process_event"]),
     ];
     assert_eq!(
         files(&root.join("examples/wasm")).iter().filter(|name| !name.contains('.')).count(),
         guests.len()
     );
-    for (name, handlers) in guests {
+    for (name, programs, handlers) in guests {
         let project = Project::new(&format!("example-{name}"));
-        let program = root.join(format!("examples/bpf/{name}/{name}.bpf.c"));
         let guest = root.join(format!("examples/wasm/{name}"));
-        project.compile(&[program.to_str().unwrap(), "-o", "."]);
-        let build = ["build-wasm", guest.to_str().unwrap(), "--package", "package.json", "-o", "."];
+        let mut build = ["build-wasm", guest.to_str().unwrap(), "-o", "."].map(String::from).to_vec();
+        for program in programs {
+            let source = root.join(format!("examples/bpf/{program}/{program}.bpf.c"));
+            project.compile(&[source.to_str().unwrap(), "-o", program]);
+            build.push(format!("--package={program}/package.json"));
+        }
+        let build: Vec<&str> = build.iter().map(String::as_str).collect();
         project.compile(&[&build[..], &["--wasm-cflags", "-Wall -Wextra -Werror"]].concat());
         let module = Module::read(&project.path("app.wasm"));
         let usual = ["_initialize", "bpf_main", "free", "malloc", "memory"];
@@ -468,6 +474,8 @@ fn diagnostics_of_the_module_come_through() {
 fn a_missing_part_of_the_toolchain_is_named_with_its_package() {
     let project = Project::new("toolchain").file("app.c", GUEST).file("there", "");
     let there = project.path("there");
+    let version = String::from_utf8(run(Command::new("clang").arg("-dumpversion"))).unwrap();
+    let version = version.trim();
     let script = |missing: &str| {
         let answer = |question: &str| if question == missing { Path::new("missing.o") } else { &there };
         let cases: String = ["-print-prog-name", "-print-file-name", "-print-libgcc-file-name"]
@@ -475,7 +483,7 @@ fn a_missing_part_of_the_toolchain_is_named_with_its_package() {
             .map(|question| format!("*{question}*) echo {};;\n", answer(question).display()))
             .collect();
         format!(
-            "#!/bin/sh\ncase \"$*\" in\n{cases}*-v*) echo 'clang version 14.0.6' >&2;;\n*) exit 1;;\nesac\n"
+            "#!/bin/sh\ncase \"$*\" in\n{cases}*-v*) echo 'clang version {version}' >&2;;\n*) exit 1;;\nesac\n"
         )
     };
     let error = |missing: &str| {
@@ -483,15 +491,187 @@ fn a_missing_part_of_the_toolchain_is_named_with_its_package() {
         fs::set_permissions(project.path("clang"), fs::Permissions::from_mode(0o755)).unwrap();
         one_error(&project.run(&["build-wasm", ".", "--clang", "./clang"]))
     };
-    let line = |part: &str, package: &str| {
-        format!(
-            "./clang: there is no {part} for WASM: install {package} (Debian: apt install {package}) or name \
-             another clang with --clang or $CLANG"
-        )
-    };
-    assert_eq!(error("-print-prog-name"), line("linker", "lld-14"));
-    assert_eq!(error("-print-file-name"), line("C library", "wasi-libc"));
-    assert_eq!(error("-print-libgcc-file-name"), line("compiler runtime", "libclang-rt-14-dev-wasm32"));
+    let parts = [
+        ("linker", "-print-prog-name=wasm-ld"),
+        ("C library", "-print-file-name=crt1-reactor.o"),
+        ("compiler runtime", "-print-libgcc-file-name"),
+    ];
+    for (part, question) in parts {
+        let package = owner(question);
+        let line = format!(
+            "./clang: there is no {part} for WASM: install {package} (Debian: apt install {package}) or name another \
+             clang with --clang or $CLANG"
+        );
+        assert_eq!(error(question.split('=').next().unwrap()), line);
+    }
     let error = error("");
     assert!(error.starts_with("./clang: was built without the target wasm32-wasi: "), "{error}");
+}
+
+/// The Debian package that brings what clang answers to a question.
+fn owner(question: &str) -> String {
+    let path = run(Command::new("clang").args(["-target", "wasm32-wasi", question]));
+    let path = String::from_utf8(path).unwrap();
+    let owner = String::from_utf8(run(Command::new("dpkg").args(["-S", path.trim()]))).unwrap();
+    owner.split([':', ',']).next().unwrap().to_string()
+}
+
+/// Headers as eunomia-bpf wrote them into the folders of its users: nothing says what is imported and exported.
+const FORMER_HEADERS: [(&str, &str); 4] = [
+    (
+        "native-ewasm.h",
+        "#ifndef NATIVE_H_\n#define NATIVE_H_\nint create_bpf(char *json, int len);\nint run_bpf(int id);\n\
+         int wait_and_poll_bpf(int id);\nint bpf_main(char *env, int len);\n\
+         int process_event(int ctx, char *e, int len);\n#endif\n",
+    ),
+    (
+        "helpers.h",
+        "#ifndef HELPERS_H_\n#define HELPERS_H_\n#include <string.h>\n#include \"native-ewasm.h\"\n\
+         int start_bpf_program(char *data) { return wait_and_poll_bpf(run_bpf(create_bpf(data, strlen(data)))); }\n\
+         #endif\n",
+    ),
+    ("wasm-app.h", "#ifndef APP_H_\n#define APP_H_\n#include \"helpers.h\"\n#endif\n"),
+    (
+        "entry.h",
+        "#ifndef ENTRY_H_\n#define ENTRY_H_\n#include \"helpers.h\"\nint main(int argc, const char **argv);\n\
+         int bpf_main(char *env, int len) { const char *argv[1]; argv[0] = env; return main(len > 0, argv); }\n#endif\n",
+    ),
+];
+
+fn with_former_headers(mut project: Project) -> Project {
+    for (name, text) in FORMER_HEADERS {
+        project = project.file(&format!("eunomia-include/{name}"), text);
+    }
+    project
+}
+
+#[test]
+fn a_folder_of_eunomia_bpf_becomes_a_module() {
+    let app = "#include <stdio.h>\n#include \"eunomia-include/wasm-app.h\"\n#include \"eunomia-include/entry.h\"\n
+        #include \"ewasm-skel.h\"\n
+        int main(int argc, const char **argv) { puts(argv[argc - 1]); return start_bpf_program(program_data); }\n
+        int process_event(int ctx, char *e, int str_len) { printf(\"%s\\n\", e); return 0; }\n";
+    let project = Project::new("former").source("tool.bpf.c", TOOL).file("app.c", app);
+    let project = with_former_headers(project);
+    project.compile(&["build-wasm"]);
+    let module = Module::read(&project.path("app.wasm"));
+    assert_eq!(module.own_imports(), ABI_A);
+    assert_eq!(module.exports(), ["_initialize", "bpf_main", "free", "malloc", "memory", "process_event"]);
+    // What only looks like one of the three functions is still an error.
+    let project = project.file("app.c", &app.replace("puts(", "run_bpf_program("));
+    let stderr = String::from_utf8_lossy(&project.run(&["build-wasm"]).stderr).into_owned();
+    assert!(stderr.contains("undefined symbol: run_bpf_program"), "{stderr}");
+    let advice =
+        "ecc: ./eunomia-include: these headers are not those of this ecc: renew them with ecc gen-wasm-skel";
+    assert_eq!(stderr.lines().last().unwrap(), advice);
+}
+
+#[test]
+fn a_main_of_every_type_is_called() {
+    let mains = [
+        ("c", "int main(void) { return 0; }"),
+        ("c", "int main(int argc, char **argv) { return !argv[argc - 1]; }"),
+        ("c", "int main(int argc, const char **argv) { return !argv[argc - 1]; }"),
+        ("c", "int main(int argc, const char *const *argv) { return !argv[argc - 1]; }"),
+        ("cpp", "int main() { return 0; }"),
+        ("cpp", "int main(int argc, char *argv[]) { return !argv[argc - 1]; }"),
+        ("cpp", "int main(int argc, const char **argv) { return !argv[argc - 1]; }"),
+    ];
+    let mut project = Project::new("mains");
+    for (number, (ending, main)) in mains.iter().enumerate() {
+        project = project.file(
+            &format!("app{number}.{ending}"),
+            &format!("#include \"eunomia-include/entry.h\"\n{main}\n"),
+        );
+    }
+    project.compile(&["build-wasm", ".", "--wasm-cflags", "-Wall -Wextra -Werror"]);
+    for number in 0..mains.len() {
+        let path = project.path(&format!("app{number}.wasm"));
+        let vm = Vm::new(Options::default()).unwrap();
+        vm.open(&fs::read(path).unwrap(), Kind::Wasm as u32).unwrap();
+        let code = vm.wasm_run(&["app", "more"], eunomia::Format::Json, &mut |_: &Event| Flow::Continue);
+        assert_eq!(code.unwrap(), 0, "{number}");
+    }
+}
+
+#[test]
+fn a_module_that_nothing_could_begin_is_refused() {
+    let none = "module: it exports neither bpf_main nor _start; eunomia-include/entry.h has a bpf_main that calls main";
+    for source in
+        ["int main(int argc, const char **argv) { return argc + !argv; }", "int helper(void) { return 1; }"]
+    {
+        let project = Project::new("no-entry").file("app.c", source);
+        assert_eq!(project.error(&["build-wasm"]), format!("./app.c: {none}"));
+        assert_eq!(files(&project.folder), ["app.c"]);
+    }
+    let wrong = "__attribute__((export_name(\"process_event\"))) void process_event(float e) { (void)e; }\n";
+    let project = Project::new("wrong-entry")
+        .file("app.c", &format!("{GUEST}{wrong}").replace("native-ewasm", "batch"));
+    let error = project.run(&["build-wasm"]);
+    assert!(
+        String::from_utf8_lossy(&error.stderr).contains("process_event")
+            && !project.path("app.wasm").exists()
+    );
+}
+
+#[test]
+fn sources_that_ask_for_what_guests_do_not_have_are_told_what_to_use() {
+    let argp = "#include <argp.h>\n#include \"eunomia-include/entry.h\"\n
+        static error_t parse(int key, char *arg, struct argp_state *state) { return 0; }\n
+        int main(int argc, const char **argv) {\n struct argp argp = {.parser = parse};\n
+        return argp_parse(&argp, argc, (char **)argv, 0, 0, 0); }\n";
+    let perf = "#include \"eunomia-include/entry.h\"\nstruct perf_buffer;\n
+        int perf_buffer__poll(struct perf_buffer *, int);\n
+        int main(void) { return perf_buffer__poll(0, 100); }\n";
+    for (source, said) in [
+        (
+            argp,
+            "ecc: ./app.c: argp is not in wasi-libc: use argparse, which eunomia-include/wasm-app.h brings",
+        ),
+        (
+            perf,
+            "ecc: ./app.c: libbpf's perf_buffer is not there for guests: use bpf_buffer of eunomia-include/libbpf-wasm.h",
+        ),
+    ] {
+        let project = Project::new("replaced").file("app.c", source);
+        let output = project.run(&["build-wasm"]);
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert_eq!((output.status.code(), stderr.lines().last().unwrap()), (Some(1), said), "{stderr}");
+        assert!(!project.path("app.wasm").exists());
+    }
+}
+
+#[test]
+fn packages_with_names_of_their_own_go_into_one_module() {
+    let project =
+        Project::new("both").source("one.bpf.c", TOOL).source("two.bpf.c", &TOOL.replace("wanted", "other"));
+    project.compile(&["one.bpf.c", "-o", "one", "--wasm-header"]);
+    project.compile(&["two.bpf.c", "-o", "two", "--wasm-header"]);
+    let print_both = "fputs(one_package, stdout); fputs(two_package, stdout);
+        return program_data != one_package; }";
+    let printed = |includes: &str| {
+        print(&project, &format!("#include <stdio.h>\n{includes}\nint main(void) {{ {print_both}"))
+    };
+    let expected =
+        ["one", "two"].map(|name| fs::read(project.path(&format!("{name}/package.json"))).unwrap()).concat();
+    assert!(
+        printed(
+            "#include \"one/ewasm-skel.h\"\n#include \"two/ewasm-skel.h\"\n#include \"one/ewasm-skel.h\""
+        ) == expected
+    );
+
+    // The same by build-wasm.
+    let guest = "#include \"eunomia-include/helpers.h\"\n#include \"one.ewasm-skel.h\"\n#include \"two.ewasm-skel.h\"\n
+        int bpf_main(char *arguments, int len) { (void)arguments; (void)len;
+            return load_bpf_program(one_package) < 0 || load_bpf_program(two_package) < 0 ||
+                poll_bpf_program(EWASM_ALL_PROGRAMS); }\n#include \"eunomia-include/cJSON/cJSON.c\"\n";
+    let project = project.file("app.c", guest);
+    let both = ["build-wasm", "app.c", "-p", "one/package.json", "-p", "two/package.json", "-o", "out"];
+    project.compile(&[&both[..], &["--wasm-cflags", "-Wall -Wextra -Werror"]].concat());
+    assert_eq!(
+        files(&project.path("out")),
+        ["app.wasm", "one.ewasm-skel.h", "one.wasm.h", "two.ewasm-skel.h", "two.wasm.h"]
+    );
+    let error = project.error(&["build-wasm", "app.c", "-p", "one/package.json", "-p", "one/package.json"]);
+    assert_eq!(error, "one/package.json: an earlier --package has an object of the same name, \"one\"");
 }

@@ -1,3 +1,7 @@
+// Included as code, so that a module is one source; only the first time counts.
+#ifndef ARGPARSE_C_
+#define ARGPARSE_C_
+
 #include "argparse.h"
 
 #include <errno.h>
@@ -5,6 +9,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+// What a program ends with whose command line is wrong, as ecli does.
+#define ARGPARSE_MISTAKE 2
 
 static int argparse_has_value(const struct argparse_option *option) {
     return option->type >= ARGPARSE_OPT_INTEGER;
@@ -15,7 +22,7 @@ static int argparse_has_value(const struct argparse_option *option) {
 static void argparse_fail(const char *before, const char *dashes, const char *name, size_t len,
                           const char *after) {
     fprintf(stderr, "error: %s `%s%.*s`%s%s\n", before, dashes, (int)len, name, *after ? " " : "", after);
-    exit(EXIT_FAILURE);
+    exit(ARGPARSE_MISTAKE);
 }
 
 static void argparse_fail_option(const struct argparse_option *option, const char *reason) {
@@ -259,3 +266,5 @@ int argparse_help_cb(struct argparse *self, const struct argparse_option *option
     argparse_usage(self);
     exit(EXIT_SUCCESS);
 }
+
+#endif

@@ -1,3 +1,7 @@
+// Included as code, so that a module is one source; only the first time counts.
+#ifndef CJSON_C_
+#define CJSON_C_
+
 #include "cJSON.h"
 
 #include <limits.h>
@@ -825,3 +829,5 @@ char *cJSON_SetValuestring(cJSON *object, const char *valuestring) {
     free(object->valuestring);
     return object->valuestring = copy;
 }
+
+#endif
