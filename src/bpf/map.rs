@@ -18,6 +18,14 @@ use crate::types::{Btf, Plan, Type, encode, hex_json, set_boot_time};
 pub mod kind {
     /// BPF_MAP_TYPE_ARRAY.
     pub const ARRAY: u32 = 2;
+    /// BPF_MAP_TYPE_PROG_ARRAY.
+    pub const PROG_ARRAY: u32 = 3;
+    /// BPF_MAP_TYPE_STACK_TRACE.
+    pub const STACK_TRACE: u32 = 7;
+    /// BPF_MAP_TYPE_ARRAY_OF_MAPS.
+    pub const ARRAY_OF_MAPS: u32 = 12;
+    /// BPF_MAP_TYPE_HASH_OF_MAPS.
+    pub const HASH_OF_MAPS: u32 = 13;
     /// BPF_MAP_TYPE_PERF_EVENT_ARRAY.
     pub const PERF_EVENT_ARRAY: u32 = 4;
     /// BPF_MAP_TYPE_PERCPU_HASH.
@@ -53,6 +61,14 @@ impl Form {
         };
         let plan = ty.as_ref().map(Plan::new).transpose()?;
         Ok(Form { size, plan })
+    }
+
+    /// Is a number to the kernel, if the object gives no type.
+    fn is_number(&mut self, type_id: u32) {
+        let ty = Type::unsigned_int();
+        if type_id == 0 && self.size == ty.size {
+            self.plan = Plan::new(&ty).ok();
+        }
     }
 
     /// Bytes of the longest JSON text of one.
@@ -124,12 +140,24 @@ impl Map {
         let cpus = cpus.map_err(|e| Error::sys(Status::System, e.0, format_args!("possible CPUs: {e}")))?;
         // The "type" of a data section is a DATASEC, which is no value type.
         let value_type = if raw.is_internal() { 0 } else { raw.value_type() };
+        let mut key = form("key", raw.key_size(), raw.key_type())?;
+        let mut value = form("value", raw.value_size(), value_type)?;
+        let is_stacks = raw.kind() == kind::STACK_TRACE && !raw.has_build_ids();
+        if is_indexed(raw.kind()) || is_stacks {
+            key.is_number(raw.key_type());
+        }
+        if matches!(raw.kind(), kind::PROG_ARRAY | kind::ARRAY_OF_MAPS | kind::HASH_OF_MAPS) {
+            value.is_number(value_type);
+        }
+        if let Some(stack) = Type::stack(value.ty().map(|ty| &**ty), raw.value_size()).filter(|_| is_stacks) {
+            value.plan = Some(Plan::new(&stack)?);
+        }
         Ok(Map {
             name: name.into(),
             kind: raw.kind(),
             max_entries: raw.max_entries(),
-            key: form("key", raw.key_size(), raw.key_type())?,
-            value: form("value", raw.value_size(), value_type)?,
+            key,
+            value,
             value_type_id: value_type,
             cpus,
             extra: raw.extra(),
@@ -320,10 +348,8 @@ fn is_indexed(map_kind: u32) -> bool {
 
 /// Whether keys or values of such a map are descriptors: what a guest puts there would reach any file of the process.
 pub fn holds_descriptors(map_kind: u32) -> bool {
-    const PROG_ARRAY: u32 = 3;
     const CGROUP_ARRAY: u32 = 8;
     // Maps of maps, and maps of devices, sockets and CPUs.
-    const ARRAY_OF_MAPS: u32 = 12;
     const SOCKHASH: u32 = 18;
     const REUSEPORT_SOCKARRAY: u32 = 20;
     // Storage of a socket, an inode, a task, a cgroup: the keys are descriptors. Between the first and struct_ops lies
@@ -334,10 +360,10 @@ pub fn holds_descriptors(map_kind: u32) -> bool {
     const CGRP_STORAGE: u32 = 32;
     matches!(
         map_kind,
-        PROG_ARRAY
+        kind::PROG_ARRAY
             | kind::PERF_EVENT_ARRAY
             | CGROUP_ARRAY
-            | ARRAY_OF_MAPS..=SOCKHASH
+            | kind::ARRAY_OF_MAPS..=SOCKHASH
             | REUSEPORT_SOCKARRAY
             | SK_STORAGE..=kind::STRUCT_OPS
             | INODE_STORAGE

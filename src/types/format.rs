@@ -216,6 +216,15 @@ impl Type {
         }
     }
 
+    /// What a map of stacks holds under an id, so many bytes: the type that is declared, or numbers of 64 bits, as return
+    /// addresses; `None` if it is something else.
+    pub fn stack(declared: Option<&Type>, size: u32) -> Option<Arc<Type>> {
+        let (name, count) = ("unsigned long long", size / 8);
+        let elem = Arc::new(Type::integer(name, 8, false));
+        let array = Type::array(format!("{name}[{count}]").into(), elem, count)?;
+        declared.unwrap_or(&array).with_format(Stack).map(Arc::new)
+    }
+
     /// The type with this format, which its elements get if it is an array whose elements it fits; `None` if it fits
     /// neither.
     fn with_format(&self, format: ValueFormat) -> Option<Type> {

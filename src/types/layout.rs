@@ -180,6 +180,11 @@ impl Type {
         Arc::new(Type { elem: Some(Arc::new(elem)), count: size, weight: 2, depth: 1, ..scalar })
     }
 
+    /// A number that the kernel defines where an object gives no type: a place in an array, an id.
+    pub fn unsigned_int() -> Arc<Type> {
+        Arc::new(Type::integer("unsigned int", 4, false))
+    }
+
     /// A struct put together from members.
     pub fn structure(name: &str, size: usize, members: Vec<Field>) -> Result<Arc<Type>> {
         if size > MAX_SIZE {

@@ -289,6 +289,12 @@ impl<'a> MapRef<'a> {
         unsafe { b::bpf_map__map_flags(self.ptr()) & b::BPF_F_MMAPABLE != 0 }
     }
 
+    /// Whether its stacks are build ids and places in files, not addresses.
+    pub fn has_build_ids(self) -> bool {
+        // SAFETY: a getter.
+        unsafe { b::bpf_map__map_flags(self.ptr()) & b::BPF_F_STACK_BUILD_ID != 0 }
+    }
+
     /// The content of a data section: initial values before load; the running map after, where `is_mapped`.
     fn memory(self) -> Option<(*mut u8, usize)> {
         let mut size = 0;

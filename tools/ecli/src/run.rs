@@ -4,8 +4,10 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use eunomia::types::hex_json;
 use eunomia::vm::LostKnown;
-use eunomia::{Event, EventKind, Flow, Level, Options, Status, Vm};
+use eunomia::{Event, Flow, Level, Options, Status, Vm};
+use serde_json::Value;
 
 use crate::archive::Unpacked;
 use crate::error::{Code, Failure, Result, say};
@@ -94,8 +96,8 @@ fn package(vm: Vm, bytes: &[u8], options: &Run, argv: &[&str]) -> Ended {
     let output = Output::open(options.output.as_deref())?;
     let vm = Arc::new(vm);
     vm.load().map_err(capabilities::explain)?;
-    let mut view = View::of_package(options, &vm, bytes, output)?;
     check_maps(&vm, &options.map)?;
+    let mut view = View::of_package(options, &vm, bytes, output)?;
     vm.attach().map_err(capabilities::explain)?;
     view.output.begin()?;
     let start = Instant::now();
@@ -148,7 +150,7 @@ impl Session<'_> {
     fn run(mut self) -> Ended {
         let iterators = self.iterators()?;
         if iterators == self.vm.prog_count()? && iterators > 0 {
-            self.maps()?;
+            self.view.print_maps(&self.vm)?;
             self.view.output.finish()?;
             return Ok(ExitCode::SUCCESS);
         }
@@ -167,7 +169,7 @@ impl Session<'_> {
                 break;
             }
         }
-        self.maps()?;
+        self.view.print_maps(&self.vm)?;
         // What could not be written is told below, and was nothing to sum up.
         if !self.view.output.has_failed() && !self.options.quiet {
             summary(&self.vm, self.view.shown, self.start.elapsed());
@@ -189,9 +191,12 @@ impl Session<'_> {
                 continue;
             }
             count += 1;
+            let is_json = self.options.format() == Format::Json;
             let output = &mut self.view.output;
             self.vm.iter_each(&info.name.to_string_lossy(), &mut |event: &Event| {
-                if event.format == eunomia::Format::Text {
+                if is_json {
+                    iterated_json(event, &mut output.buffer);
+                } else if event.format == eunomia::Format::Text {
                     output.line(event.data);
                 } else {
                     output.buffer.extend_from_slice(event.data);
@@ -222,7 +227,7 @@ impl Session<'_> {
                 && *next <= Instant::now()
             {
                 *next = Instant::now() + interval;
-                self.maps()?;
+                self.view.print_maps(&self.vm)?;
             }
         }
     }
@@ -232,29 +237,18 @@ impl Session<'_> {
         view.begin_batch();
         self.vm.poll(timeout_ms, view.delivery(), &mut |event: &Event| view.event(event))
     }
+}
 
-    /// Prints the maps of `--map`.
-    fn maps(&mut self) -> Result<()> {
-        for name in &self.options.map {
-            let format = match self.options.format() {
-                Format::Json => eunomia::Format::Json,
-                _ => eunomia::Format::Text,
-            };
-            let buffer = &mut self.view.output.buffer;
-            if format == eunomia::Format::Text {
-                buffer.extend_from_slice(format!("{name}:\n").as_bytes());
-            }
-            self.vm.map_each(name, format, &mut |event: &Event| {
-                if event.kind == EventKind::MapEntry {
-                    buffer.extend_from_slice(event.data);
-                    buffer.push(b'\n');
-                }
-                Flow::Continue
-            })?;
+/// Appends what an iterator wrote as a line of JSON: a line of text as a string, other bytes as a record without a type.
+fn iterated_json(event: &Event, out: &mut Vec<u8>) {
+    match event.format {
+        eunomia::Format::Text => {
+            let text = Value::from(String::from_utf8_lossy(event.data));
+            out.extend_from_slice(text.to_string().as_bytes());
         }
-        self.view.end_batch();
-        Ok(())
+        _ => hex_json(event.data, out),
     }
+    out.push(b'\n');
 }
 
 /// One line on what became of all events.

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use eunomia::package::{Sample, SampleKind};
-use eunomia::types::{Field, Kind, Plan, Type, linear_hist, log2_hist};
+use eunomia::types::{Field, Plan, Type, linear_hist, log2_hist};
 use eunomia::vm::{MapInfo, SourceInfo};
 
 use crate::error::Result;
@@ -31,7 +31,7 @@ impl Entries {
         let (key_size, value_size) = (key.size, value.size);
         let cpu_start = map.key_size.next_multiple_of(8);
         let value = Field::member("value", value, cpu_start + 8);
-        let cpu = (map.cpus > 1).then(|| Field::member("cpu", unsigned_int(), cpu_start));
+        let cpu = (map.cpus > 1).then(|| Field::member("cpu", Type::unsigned_int(), cpu_start));
         let members = [Field::member("key", key, 0)].into_iter().chain(cpu).chain([value.clone()]);
         let size = cpu_start as usize + 8 + value_size;
         Ok(Entries {
@@ -71,13 +71,6 @@ impl Entries {
         };
         self.ty.fields.iter().flat_map(of).collect()
     }
-}
-
-/// The type of a CPU's number.
-fn unsigned_int() -> Arc<Type> {
-    let mut ty = Type::clone(&Type::bytes(4));
-    (ty.name, ty.kind, ty.elem, ty.count) = ("unsigned int".into(), Kind::Uint, None, 0);
-    Arc::new(ty)
 }
 
 /// An entry as text, as the library has it for those that are not chosen.

@@ -8,6 +8,7 @@ mod column;
 mod csv;
 mod entry;
 mod frames;
+mod maps;
 mod named;
 mod stack;
 mod table;
@@ -30,6 +31,7 @@ pub use column::Column;
 use csv::Csv;
 use entry::{Entries, EntryText};
 use frames::Frames;
+use maps::MapView;
 use named::NamedJson;
 use stack::Processes;
 use table::Table;
@@ -47,6 +49,8 @@ pub struct View {
     records: Option<Vec<Records>>,
     clock: Clock,
     frames: Option<Frames>,
+    /// Those of `--map`.
+    maps: Vec<MapView>,
 }
 
 /// What is done with the records of one source.
@@ -78,14 +82,21 @@ impl View {
         let has_maps = sources.iter().any(|source| source.kind == SourceKind::Map);
         let only_maps = sources.iter().all(|source| source.kind == SourceKind::Map);
         let mut view = View::plain(options, output);
+        let style = Style::of(view.output.is_terminal());
+        for name in &options.map {
+            view.maps.push(MapView::new(vm, name, view.format, options.symbols, style)?);
+        }
         let chooses = options.filter.is_some() || !options.columns.is_empty();
         let is_written = match view.format {
             Format::Json => !chooses && !options.symbols,
-            Format::Text => has_maps && !chooses,
+            // Functions on stacks the library does not name.
+            Format::Text => {
+                let has_stacks = sources.iter().any(|source| maps::is_of_stacks(source.ty.as_deref()));
+                has_maps && !chooses && !has_stacks
+            }
             Format::Csv | Format::Raw => false,
         };
         if !is_written {
-            let style = Style::of(view.output.is_terminal());
             let mut make = Make { options, format: view.format, style, package, types: Vec::new() };
             if options.filter.is_some() {
                 make.types = sources.iter().map(|source| make.ty(source, vm)).collect::<Result<_>>()?;
@@ -115,6 +126,7 @@ impl View {
             records: None,
             clock: Clock::default(),
             frames: None,
+            maps: Vec::new(),
         }
     }
 
@@ -134,7 +146,14 @@ impl View {
             Writer::Named(_) => true,
             _ => false,
         };
-        self.records.iter().flatten().any(has_stacks)
+        self.records.iter().flatten().any(has_stacks) || self.maps.iter().any(MapView::has_stacks)
+    }
+
+    /// Prints the maps of `--map`.
+    pub fn print_maps(&mut self, vm: &Vm) -> Result<()> {
+        self.maps.iter_mut().try_for_each(|map| map.print(vm, &mut self.clock, &mut self.output))?;
+        self.end_batch();
+        Ok(())
     }
 
     /// One table has one head.
@@ -346,7 +365,9 @@ impl Make<'_> {
                     return Ok(Writer::Named(named.into()));
                 }
             }
-            (Format::Text, Some(entries), Some(map)) if chosen.is_empty() => {
+            (Format::Text, Some(entries), Some(map))
+                if chosen.is_empty() && !maps::is_of_stacks(map.value_type.as_deref()) =>
+            {
                 return Ok(Writer::Entry(EntryText::new(entries, self.sample(map))?.into()));
             }
             _ => {}
