@@ -30,7 +30,7 @@ enum How {
     /// As the library writes it.
     Plain,
     /// With functions in place of addresses.
-    Stacks(Entries, Writer),
+    Stacks(Box<(Entries, Writer)>),
     /// With the ids and names of the package's maps, of which it may hold some.
     OfMaps(Vec<(u64, String)>),
 }
@@ -42,7 +42,7 @@ impl MapView {
         let form = if format == Format::Json { eunomia::Format::Json } else { eunomia::Format::Text };
         let how = match stacks(&map, format, symbols, style)? {
             _ if OF_MAPS.contains(&map.kind) => How::OfMaps(ids(vm)?),
-            Some((entries, writer)) => How::Stacks(entries, writer),
+            Some(stacks) => How::Stacks(stacks.into()),
             None => How::Plain,
         };
         Ok(MapView { name: name.to_owned(), form, how })
@@ -63,7 +63,8 @@ impl MapView {
                 output.buffer.extend_from_slice(event.data);
                 output.buffer.push(b'\n');
             }),
-            How::Stacks(entries, writer) => each(vm, &self.name, eunomia::Format::Raw, |event| {
+            How::Stacks(stacks) => each(vm, &self.name, eunomia::Format::Raw, |event| {
+                let (entries, writer) = &mut **stacks;
                 for index in 0..entries.count {
                     writer.write(
                         event.key,
