@@ -69,7 +69,7 @@ pub enum Command {
     /// Show what a program contains and what it could do to the system, without running it
     Inspect(Inspect),
 
-    /// Have this kernel verify each program, without attaching any
+    /// Have this kernel verify each program and show what it could do, without attaching any
     Check(Check),
 
     /// Show what this machine has for BPF, what it lacks, and what helps
