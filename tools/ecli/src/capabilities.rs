@@ -4,15 +4,17 @@ use std::collections::HashSet;
 
 use caps::{CapSet, Capability};
 use eunomia::{Error, Status, Vm};
+use rustix::thread::{self, CapabilitiesSecureBits as Secure};
 
 use crate::error::{Code, Failure};
 use crate::symbols;
 
-/// `BPF_PROG_TYPE_SCHED_CLS` and `BPF_PROG_TYPE_SCHED_ACT`: letting go of them is a request to the network stack.
+/// `BPF_PROG_TYPE_SCHED_CLS` and `BPF_PROG_TYPE_SCHED_ACT`: detaching them is a request to the network stack.
 const NET_PROGRAMS: [u32; 2] = [3, 4];
 
-/// Gives up all privileges of this thread but those that reading maps, detaching and naming the functions on stacks take.
-/// For the kernel before 5.8, which has no CAP_BPF, that is CAP_SYS_ADMIN.
+/// Gives up all privileges of this thread, and of those that it starts, but those that reading maps, detaching and naming
+/// the functions on stacks take. For the kernel before 5.8, which has no CAP_BPF, that is CAP_SYS_ADMIN. Other threads keep
+/// theirs, so this has to come before any is started.
 pub fn give_up(vm: &Vm, has_stacks: bool) {
     let programs = (0..vm.prog_count().unwrap_or(0)).filter_map(|index| vm.prog_at(index).ok());
     let is_net = programs.into_iter().any(|prog| NET_PROGRAMS.contains(&prog.kind));
@@ -36,10 +38,26 @@ pub fn give_up_all() {
     keep(&HashSet::new());
 }
 
-/// A privilege that cannot be given up does no harm beyond being there.
+/// Keeps these privileges at most, and sees to it that no program that is started gets any: neither root's, nor those of
+/// its file, nor ambient ones. A privilege that cannot be given up does no harm beyond being there.
 fn keep(needed: &HashSet<Capability>) {
+    let _ = thread::set_no_new_privs(true);
+    let _ = thread::clear_ambient_capability_set();
+    // Both take CAP_SETPCAP. Where that is missing, no_new_privs does the same.
+    if let Ok(bits) = thread::capabilities_secure_bits() {
+        let never = Secure::NO_ROOT
+            | Secure::NO_ROOT_LOCKED
+            | Secure::KEEP_CAPS_LOCKED
+            | Secure::NO_CAP_AMBIENT_RAISE
+            | Secure::NO_CAP_AMBIENT_RAISE_LOCKED;
+        let _ = thread::set_capabilities_secure_bits(bits | never);
+    }
+    for cap in caps::runtime::thread_all_supported() {
+        let _ = caps::drop(None, CapSet::Bounding, cap);
+    }
     let Ok(permitted) = caps::read(None, CapSet::Permitted) else { return };
     let kept = permitted.intersection(needed).copied().collect();
+    let _ = caps::clear(None, CapSet::Inheritable);
     for set in [CapSet::Effective, CapSet::Permitted] {
         let _ = caps::set(None, set, &kept);
     }
@@ -90,4 +108,43 @@ pub fn describe() -> String {
 
 fn has(cap: Capability) -> bool {
     caps::has_cap(None, CapSet::Effective, cap).unwrap_or(false)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use super::*;
+
+    /// What the kernel says of a thread: of this one, or of a program that it starts.
+    fn privileges(status: &str) -> Vec<&str> {
+        status.lines().filter(|line| line.starts_with("Cap") || line.starts_with("NoNewPrivs")).collect()
+    }
+
+    #[test]
+    fn no_program_that_is_started_afterwards_has_any_privilege() {
+        // The thread alone gives up its own.
+        let after = std::thread::spawn(|| {
+            give_up_all();
+            let own = std::fs::read_to_string("/proc/thread-self/status").unwrap();
+            let started = Command::new("cat").arg("/proc/self/status").output().unwrap();
+            let shell = "exec cat /proc/self/status";
+            let second = Command::new("sh").args(["-c", shell]).output().unwrap();
+            let bits = thread::capabilities_secure_bits().unwrap();
+            (own, started.stdout, second.stdout, bits)
+        });
+        let (own, started, second, bits) = after.join().unwrap();
+        let (started, second) = (String::from_utf8(started).unwrap(), String::from_utf8(second).unwrap());
+        let is_root = rustix::process::geteuid().is_root();
+        for status in [&own, &started, &second] {
+            let none =
+                ["CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"].map(|set| format!("{set}:\t{:016x}", 0));
+            let none = none.iter().map(String::as_str).chain(["NoNewPrivs:\t1"]);
+            let is_bound = |line: &&str| is_root || !line.starts_with("CapBnd");
+            let found: Vec<&str> = privileges(status).into_iter().filter(is_bound).collect();
+            assert_eq!(found, none.filter(is_bound).collect::<Vec<_>>());
+        }
+        let locked = Secure::NO_ROOT | Secure::NO_ROOT_LOCKED | Secure::NO_CAP_AMBIENT_RAISE_LOCKED;
+        assert!(!is_root || bits.contains(locked), "{bits:?}");
+    }
 }

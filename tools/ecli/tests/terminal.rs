@@ -165,6 +165,33 @@ fn capabilities_take_the_place_of_root() {
     }
 }
 
+const BPF: u32 = 39;
+
+/// No thread of that process has other privileges than these, and no program that one of them starts gets any.
+#[track_caller]
+fn assert_bare(pid: u32, kept: u64) {
+    let threads = std::fs::read_dir(format!("/proc/{pid}/task")).expect("threads");
+    let mut count = 0;
+    for thread in threads {
+        let status =
+            std::fs::read_to_string(thread.expect("a thread").path().join("status")).expect("a status");
+        let value = |name: &str| {
+            let line = status.lines().find_map(|line| line.strip_prefix(&format!("{name}:\t"))).expect(name);
+            u64::from_str_radix(line, 16).expect("a number")
+        };
+        for set in ["CapEff", "CapPrm"] {
+            assert_eq!(value(set) & !kept, 0, "{set}: {status}");
+        }
+        for set in ["CapInh", "CapBnd", "CapAmb"] {
+            assert_eq!(value(set), 0, "{set}: {status}");
+        }
+        assert_eq!(value("NoNewPrivs"), 1, "{status}");
+        count += 1;
+    }
+    // One that shows events, one that waits for signals.
+    assert!(count >= 2, "{count} threads");
+}
+
 #[test]
 fn privileges_are_given_up_once_attached() {
     needs_root!();
@@ -173,15 +200,27 @@ fn privileges_are_given_up_once_attached() {
         ecli(&["run", "-j", &package("bootstrap")]).stdout(Stdio::piped()).spawn().expect("ecli starts");
     let mut line = String::new();
     BufReader::new(child.stdout.as_mut().expect("a pipe")).read_line(&mut line).expect("an event");
-    let threads = std::fs::read_dir(format!("/proc/{}/task", child.id())).expect("threads");
-    for thread in threads {
-        let status =
-            std::fs::read_to_string(thread.expect("a thread").path().join("status")).expect("a status");
-        let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:\t")).expect("capabilities");
-        let effective = u64::from_str_radix(effective, 16).expect("a number");
-        let bpf = 1 << 39;
-        assert_eq!(effective & !bpf, 0, "{status}");
-    }
+    assert_bare(child.id(), 1 << BPF);
+    signal(&child, Signal::INT);
+    child.wait().expect("it ends");
+}
+
+/// Naming functions takes privileges of its own; they are still there when stacks are shown, and no others are.
+#[test]
+fn with_stacks_only_what_reading_symbols_takes_is_kept() {
+    needs_root!();
+    const SYS_PTRACE: u32 = 19;
+    const DAC_READ_SEARCH: u32 = 2;
+    const SYSLOG: u32 = 34;
+    const CHECKPOINT_RESTORE: u32 = 40;
+    let _activity = Activity::start();
+    let mut child = ecli(&["run", &package("profile")]).stdout(Stdio::piped()).spawn().expect("ecli starts");
+    let lines = BufReader::new(child.stdout.as_mut().expect("a pipe")).lines();
+    // A function of the kernel, by its name.
+    let named = lines.map_while(Result::ok).find(|line| line.contains("+0x") && !line.contains('('));
+    assert!(named.is_some());
+    let kept = [BPF, SYS_PTRACE, DAC_READ_SEARCH, SYSLOG, CHECKPOINT_RESTORE];
+    assert_bare(child.id(), kept.iter().map(|cap| 1u64 << cap).sum());
     signal(&child, Signal::INT);
     child.wait().expect("it ends");
 }
