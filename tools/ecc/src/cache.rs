@@ -1,6 +1,7 @@
 //! The folder for headers: kept between runs where the user has a cache, else private to this run.
 
 use std::fs;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
@@ -15,10 +16,17 @@ pub struct Cache {
 }
 
 impl Cache {
-    /// `$XDG_CACHE_HOME/libeunomia`, else `~/.cache/libeunomia`, else a folder under the temporary one.
+    /// `$XDG_CACHE_HOME/libeunomia`, else `~/.cache/libeunomia`, else a folder under the temporary one. One that others
+    /// could change is not used.
     pub fn open() -> Result<Cache> {
         for root in user_folders() {
-            if fs::create_dir_all(&root).is_ok() && file::write(&root.join(".writable"), b"").is_ok() {
+            if fs::DirBuilder::new().recursive(true).mode(0o700).create(&root).is_err() {
+                continue;
+            }
+            // A header that somebody else has put there would be compiled into what runs in the kernel.
+            if let Err(why) = eunomia_owner::check(&root) {
+                eprintln!("ecc: warning: {why}, so nothing is kept in {}", root.display());
+            } else if file::write(&root.join(".writable"), b"").is_ok() {
                 return Ok(Cache { root, _private: None });
             }
         }

@@ -12,7 +12,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use minisign::{KeyPair, PublicKey, PublicKeyBox, SecretKey, SecretKeyBox, SignatureBox};
 
-use crate::error::{Code, Failure, Result};
+use crate::error::{Code, Failure, Result, say};
 use crate::source;
 
 /// The keys that are trusted.
@@ -23,9 +23,16 @@ pub struct Trust {
 
 impl Trust {
     /// The keys, `*.pub`, of the folder given, else of the user's and the machine's:
-    /// `$XDG_CONFIG_HOME/libeunomia/trusted` (`~/.config` without the variable) and `/etc/libeunomia/trusted`.
+    /// `$XDG_CONFIG_HOME/libeunomia/trusted` (`~/.config` without the variable) and `/etc/libeunomia/trusted`. A folder or
+    /// key that others could change is refused; of the two folders the other one still counts.
     pub fn open(folder: Option<&Path>) -> Result<Trust> {
-        let folders = folder.map_or_else(default_folders, |folder| vec![folder.to_owned()]);
+        let folders = match folder {
+            Some(folder) => {
+                private(folder)?;
+                vec![folder.to_owned()]
+            }
+            None => default_folders(),
+        };
         let mut keys = Vec::new();
         for path in folders.iter().flat_map(|folder| keys_in(folder)) {
             keys.push((path.clone(), public_key(&path)?));
@@ -133,11 +140,24 @@ const KDF: std::ops::Range<usize> = 2..4;
 fn default_folders() -> Vec<PathBuf> {
     let absolute = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
     let user = absolute("XDG_CONFIG_HOME").or_else(|| Some(absolute("HOME")?.join(".config")));
-    [user, Some("/etc".into())]
-        .into_iter()
-        .flatten()
-        .map(|folder| folder.join("libeunomia/trusted"))
+    let folders = [user, Some("/etc".into())].into_iter().flatten();
+    let folders = folders.map(|folder| folder.join("libeunomia/trusted"));
+    folders
+        .filter(|folder| {
+            private(folder).map_err(|failure| say(format_args!("warning: {}", failure.text()))).is_ok()
+        })
         .collect()
+}
+
+/// Refuses a file or folder that says whom to trust and that others could change.
+fn private(path: &Path) -> Result<()> {
+    eunomia_owner::check(path).map_err(|why| {
+        let text = format!(
+            "{why}, so no key of {} is trusted; make it yours alone with chown and chmod",
+            path.display()
+        );
+        Failure::new(Code::Source, text)
+    })
 }
 
 fn keys_in(folder: &Path) -> Vec<PathBuf> {
@@ -149,6 +169,7 @@ fn keys_in(folder: &Path) -> Vec<PathBuf> {
 }
 
 fn public_key(path: &Path) -> Result<PublicKey> {
+    private(path)?;
     PublicKeyBox::from_string(&source::read_text(path)?)
         .and_then(PublicKeyBox::into_public_key)
         .map_err(|why| Failure::new(Code::Source, format_args!("{}: {why}", path.display())))

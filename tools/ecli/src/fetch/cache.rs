@@ -7,6 +7,7 @@ use std::fs;
 use std::io::Write;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
+use std::sync::Once;
 
 use serde_json::{Value, json};
 
@@ -38,7 +39,7 @@ pub struct Entry {
 
 impl Cache {
     /// `$EUNOMIA_HOME/cache`, else `$XDG_CACHE_HOME/libeunomia/ecli`, else the same under `~/.cache`; `None` where there is
-    /// no such folder and none can be made.
+    /// no such folder and none can be made, or where others could change what is in it.
     pub fn open() -> Option<Cache> {
         let absolute =
             |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
@@ -48,7 +49,18 @@ impl Cache {
         let folder = home.or_else(user)?;
         // What is run as root must not be for others to change.
         fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder).ok()?;
-        Some(Cache { folder })
+        match eunomia_owner::check(&folder) {
+            Ok(()) => Some(Cache { folder }),
+            Err(why) => {
+                static ONCE: Once = Once::new();
+                ONCE.call_once(|| {
+                    say(format_args!(
+                        "warning: {why}, so downloads are not kept; EUNOMIA_HOME can name a folder of your own"
+                    ));
+                });
+                None
+            }
+        }
     }
 
     /// What is kept of a URL, if it is whole.

@@ -13,7 +13,7 @@ use docker_credential::{CredentialRetrievalError, DockerCredential};
 use serde_json::{Map, Value, json};
 
 use super::reference::is_registry;
-use crate::error::{Code, Failure, Result};
+use crate::error::{Code, Failure, Result, say};
 
 /// The name under which docker keeps the credentials of its own registry.
 const DOCKER_HUB: &str = "https://index.docker.io/v1/";
@@ -28,6 +28,9 @@ pub enum Credentials {
     IdentityToken(String),
 }
 
+/// What helps where the file of credentials is in other hands.
+const ADVICE: &str = "DOCKER_CONFIG can name a folder of your own";
+
 /// The credentials for a registry; without any, access is anonymous.
 pub fn find(registry: &str) -> Result<Credentials> {
     let Some(path) = config_path() else { return Ok(Credentials::Anonymous) };
@@ -36,6 +39,10 @@ pub fn find(registry: &str) -> Result<Credentials> {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Credentials::Anonymous),
         Err(error) => return Err(Failure::io(Code::Source, path.display(), &error)),
     };
+    if let Err(why) = eunomia_owner::check(&path) {
+        say(format_args!("warning: {why}, so no credentials are taken from {}; {ADVICE}", path.display()));
+        return Ok(Credentials::Anonymous);
+    }
     match docker_credential::get_credential_from_reader(file, &key(registry)) {
         Ok(DockerCredential::UsernamePassword(user, password)) => Ok(Credentials::Password(user, password)),
         Ok(DockerCredential::IdentityToken(token)) => Ok(Credentials::IdentityToken(token)),
@@ -113,6 +120,7 @@ impl Config {
         let wrong = |why: &dyn std::fmt::Display| {
             Failure::new(Code::Failed, format_args!("{}: {why}", path.display()))
         };
+        private(&path)?;
         let content = match fs::read(&path) {
             Ok(bytes) => serde_json::from_slice(&bytes).map_err(|why| wrong(&why))?,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => json!({}),
@@ -144,6 +152,7 @@ impl Config {
         let failed = |error: std::io::Error| Failure::io(Code::Output, self.path.display(), &error);
         let folder = self.path.parent().unwrap_or(Path::new("/"));
         fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(failed)?;
+        private(folder)?;
         let draft = self.path.with_extension(format!("json.{}", std::process::id()));
         let text = format!("{:#}\n", Value::Object(self.content.clone()));
         let mut file =
@@ -154,6 +163,11 @@ impl Config {
             failed(error)
         })
     }
+}
+
+/// Refuses a place for credentials that others could change.
+fn private(path: &Path) -> Result<()> {
+    eunomia_owner::check(path).map_err(|why| Failure::new(Code::Failed, format_args!("{why}; {ADVICE}")))
 }
 
 /// The protocol of docker's credential helpers: a verb, and what it is about on standard input.

@@ -3,6 +3,7 @@
 mod download;
 mod hostile;
 mod names;
+mod owner;
 mod registry;
 mod server;
 mod sign;
