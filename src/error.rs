@@ -3,6 +3,7 @@
 //! Lower errors are turned into it where they happen, by the code that knows the name and the value. Tools read the
 //! subject and the hint; nobody parses the message.
 
+use std::borrow::Cow;
 use std::fmt;
 
 /// What went wrong, as the C interface numbers it.
@@ -297,11 +298,62 @@ impl fmt::Display for Error {
 
 impl std::error::Error for Error {}
 
-/// The text with a question mark, as ls(1) has it, for each control character, which names from packages may bring.
+/// Characters that nobody sees, or that change how others are seen, beside the control characters: Unicode's "default
+/// ignorable" ones without variation selectors, which belong to what they follow; line separators; and annotations.
+const INVISIBLE: [(u32, u32); 16] = [
+    (0x00ad, 0x00ad),
+    (0x034f, 0x034f),
+    (0x061c, 0x061c),
+    (0x115f, 0x1160),
+    (0x17b4, 0x17b5),
+    (0x180b, 0x180f),
+    (0x200b, 0x200f),
+    (0x2028, 0x202e),
+    (0x2060, 0x206f),
+    (0x3164, 0x3164),
+    (0xfeff, 0xfeff),
+    (0xffa0, 0xffa0),
+    (0xfff0, 0xfffb),
+    (0x1bca0, 0x1bca3),
+    (0x1d173, 0x1d17a),
+    (0xe0000, 0xe0fff),
+];
+
+/// The text as a terminal, an editor and a reader may have it: control characters, those that turn the direction of
+/// writing, and invisible ones are escaped as in JSON (`\u202e`), unless they are among `kept`.
+#[cold]
+#[inline(never)]
+pub fn visible<'a>(text: &'a str, kept: &str) -> Cow<'a, str> {
+    let is_hidden = |c: char| {
+        let code = c as u32;
+        let is_rare =
+            code >= 0x7f && (code < 0xa0 || INVISIBLE.iter().any(|it| it.0 <= code && code <= it.1));
+        (code < 0x20 || is_rare) && !kept.contains(c)
+    };
+    if !text.contains(is_hidden) {
+        return Cow::Borrowed(text);
+    }
+    let mut shown = String::with_capacity(text.len() + 16);
+    for c in text.chars() {
+        if !is_hidden(c) {
+            shown.push(c);
+            continue;
+        }
+        for unit in c.encode_utf16(&mut [0; 2]) {
+            shown.push_str("\\u");
+            let digits = [12, 8, 4, 0].map(|shift| char::from_digit(u32::from(*unit) >> shift & 15, 16));
+            shown.extend(digits.into_iter().flatten());
+        }
+    }
+    Cow::Owned(shown)
+}
+
+/// A message as one line: names from packages may hold anything.
 fn one_line(text: String) -> String {
-    let mut bytes = text.into_bytes();
-    bytes.iter_mut().filter(|byte| byte.is_ascii_control()).for_each(|byte| *byte = b'?');
-    String::from_utf8(bytes).unwrap_or_default()
+    match visible(&text, "") {
+        Cow::Borrowed(_) => text,
+        Cow::Owned(shown) => shown,
+    }
 }
 
 /// Names as a message lists them.

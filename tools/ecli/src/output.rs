@@ -19,7 +19,7 @@ use rustix::io::retry_on_intr;
 
 use crate::Ended;
 use crate::error::{Code, Failure, Result, say};
-use crate::terminal::{plain, without_c1};
+use crate::terminal::{make_visible, plain};
 
 /// The buffer is written out when it holds this much, or when no more events wait.
 const FULL: usize = 256 << 10;
@@ -113,7 +113,7 @@ impl Output {
     /// Writes the buffer out. `false`: nothing more can be written.
     pub fn flush(&mut self) -> bool {
         if self.is_terminal {
-            without_c1(&mut self.buffer);
+            make_visible(&mut self.buffer);
         }
         if self.failed.is_none() && !self.buffer.is_empty() {
             self.failed = self.sink.write(&mut self.head, &self.buffer).err();

@@ -2,6 +2,8 @@
 
 use std::borrow::Cow;
 
+use eunomia::error::visible;
+
 /// Whether there is colour.
 #[derive(Clone, Copy)]
 pub struct Style {
@@ -36,19 +38,19 @@ pub fn is_dumb() -> bool {
     std::env::var_os("TERM").is_none_or(|term| term == "dumb")
 }
 
-/// A text from packages, servers or file names without what terminals obey: control characters become `?`, line ends and
-/// tabs stay.
+/// A text from packages, servers or file names without what terminals obey and nobody sees; line ends and tabs stay.
 pub fn plain(text: &str) -> Cow<'_, str> {
-    let is_order = |c: char| c.is_control() && c != '\n' && c != '\t';
-    if text.contains(is_order) { text.replace(is_order, "?").into() } else { text.into() }
+    visible(text, "\n\t")
 }
 
-/// Takes the control characters from U+0080 to U+009F out of events, which the library escapes only up to U+001F as JSON
-/// demands: U+009B begins a sequence as ESC [ does.
-pub fn without_c1(events: &mut Vec<u8>) {
-    let is_c1 = |pair: &[u8]| pair[0] == 0xc2 && pair[1] & 0xe0 == 0x80;
-    if events.windows(2).any(is_c1) {
-        let text = String::from_utf8_lossy(events);
-        *events = text.replace(|c| ('\u{80}'..='\u{9f}').contains(&c), "?").into_bytes();
+/// The same of events, in which the library has escaped what JSON demands to be. What is left of the characters below a
+/// space is ecli's own: line ends, colours, and where the cursor goes. JSON stays JSON.
+pub fn make_visible(events: &mut Vec<u8>) {
+    if events.iter().all(|byte| *byte < 0x7f) {
+        return;
+    }
+    const OWN: &str = "\n\r\t\x1b";
+    if let Cow::Owned(shown) = visible(&String::from_utf8_lossy(events), OWN) {
+        *events = shown.into_bytes();
     }
 }

@@ -126,6 +126,17 @@ fn csv_quotes_what_has_to_be_quoted() {
 }
 
 #[test]
+fn csv_tells_a_line_end_from_a_backslash_and_an_n() {
+    needs_root!();
+    let folder = compile(&KNOWN.replace("a,\\\"b\", 5", "a\\n\\\\n\\\"\\\\\\x01\", 8"));
+    let _activity = Activity::start();
+    let path = folder.path().join("package.json");
+    let path = path.to_str().expect("UTF-8");
+    let ran = run(&["run", "--format", "csv", "--count", "1", "--columns", "name,low", path]);
+    assert_eq!(ran.out, "name,low\n\"a\\n\\\\n\"\"\\\\\\u0001\",5\n", "{}", ran.err);
+}
+
+#[test]
 fn raw_is_the_record_and_nothing_else() {
     needs_root!();
     let ran = Known::new().run(&["--format", "raw", "--count", "3"]);
@@ -343,9 +354,12 @@ fn texts_of_packages_give_a_terminal_no_orders() {
     let path = path.to_str().expect("UTF-8");
     let is_order = |c: char| c.is_control() && c != '\n';
     for (args, shown) in [
-        (&["run", path, "-h"][..], "x?]0;title??2J"),
+        (&["run", path, "-h"][..], "x\\u001b]0;title\\u0007\\u009b2J"),
         (&["run", path, "--no\u{1b}sense"], "--pid"),
-        (&["run", "--require-signed", "--trust", folder.path().to_str().expect("UTF-8"), path], "evil?[31m"),
+        (
+            &["run", "--require-signed", "--trust", folder.path().to_str().expect("UTF-8"), path],
+            "evil\\u001b[31m",
+        ),
     ] {
         let ran = run(args);
         let said = ran.out + &ran.err;

@@ -48,6 +48,29 @@ impl Column {
         out.pop();
     }
 
+    /// The same, but a backslash that is no escape is doubled: `\n` is a line end and `\\n` the two characters. JSON has it
+    /// so in quotes, and everything else as it stands.
+    pub fn unambiguous_text(&self, record: &[u8], out: &mut Vec<u8>) {
+        let start = out.len();
+        self.text(record, out);
+        if !out[start..].contains(&b'\\') {
+            return;
+        }
+        let mut member = Vec::new();
+        self.json_member(record, &mut member);
+        let value = member.get(self.name.len() + "\"\":".len()..).unwrap_or_default();
+        let Some(text) = value.strip_prefix(b"\"").and_then(|rest| rest.strip_suffix(b"\"")) else { return };
+        out.truncate(start);
+        let mut bytes = text.iter().copied();
+        while let Some(byte) = bytes.next() {
+            match (byte, if byte == b'\\' { bytes.next() } else { None }) {
+                (_, Some(b'"')) => out.push(b'"'),
+                (_, Some(escaped)) => out.extend([b'\\', escaped]),
+                (byte, None) => out.push(byte),
+            }
+        }
+    }
+
     /// Appends it as a member of a JSON object: `"name":value`.
     pub fn json_member(&self, record: &[u8], out: &mut Vec<u8>) {
         let start = out.len();

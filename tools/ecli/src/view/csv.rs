@@ -44,7 +44,7 @@ impl Csv {
         }
         for column in &self.columns {
             self.cell.clear();
-            column.text(record, &mut self.cell);
+            column.unambiguous_text(record, &mut self.cell);
             cell(&mut self.writer, index, &self.cell, out);
             index += 1;
         }
