@@ -49,7 +49,7 @@ impl Trust {
     pub fn check(&self, name: &str, bytes: &[u8], signature: Option<&str>) -> Result<String> {
         let refused = |why: String| Failure::new(Code::Source, format_args!("{name}: {why}"));
         let signature =
-            signature.ok_or_else(|| refused("not signed: no .minisig was found beside it".into()))?;
+            signature.ok_or_else(|| refused("not signed: no .minisig was found beside it; its author makes one with `ecli sign`".into()))?;
         let signature = SignatureBox::from_string(signature)
             .map_err(|why| refused(format!("its signature is not one of minisign: {why}")))?;
         let Some((path, key)) = self.keys.iter().find(|(_, key)| key.keynum() == signature.keynum()) else {
@@ -101,7 +101,10 @@ pub struct Secret {
 impl Secret {
     /// Reads the file; the key in it may be locked by a password.
     pub fn open(path: &Path) -> Result<Secret> {
-        let text = source::read_text(path)?;
+        let text = source::read_text(path).map_err(|failure| match path.exists() {
+            true => failure,
+            false => failure.at_end("; `ecli keygen` makes a pair of keys"),
+        })?;
         let bytes = text.lines().nth(1).and_then(|line| STANDARD.decode(line.trim()).ok());
         let bytes = bytes.filter(|bytes| bytes.len() > KDF.end).ok_or_else(|| {
             Failure::new(

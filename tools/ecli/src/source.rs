@@ -171,6 +171,12 @@ fn read_all(from: impl Read) -> io::Result<Vec<u8>> {
     if bytes.len() > MAX_BYTES { Err(too_large()) } else { Ok(bytes) }
 }
 
+/// Whether it is the source of a program, which people name where its package is wanted.
+fn looks_like_c(bytes: &[u8]) -> bool {
+    let start = bytes.trim_ascii_start();
+    [&b"#include"[..], b"#define", b"//", b"/*"].iter().any(|first| start.starts_with(first))
+}
+
 /// What the bytes are, or why they are nothing that runs.
 pub fn kind_of(bytes: &[u8]) -> Result<Kind, String> {
     const USTAR: std::ops::Range<usize> = 257..262;
@@ -185,6 +191,7 @@ pub fn kind_of(bytes: &[u8]) -> Result<Kind, String> {
         _ if looks_compressed.iter().any(|magic| bytes.starts_with(magic)) => {
             Err("compressed; unpack it first".into())
         }
+        _ if looks_like_c(bytes) => Err("C source; ecc compiles it to a package".into()),
         _ => {
             let line = bytes.split(|byte| *byte == b'\n').next().unwrap_or_default();
             let start = &line[..line.len().min(32)];
