@@ -165,7 +165,7 @@ impl Session<'_> {
         }
         // What came until then is still to be had. Sampled maps have something to tell for ever.
         for _ in 0..LAST_POLLS {
-            if !was_stopped || self.view.is_done() || self.poll(0)? == 0 {
+            if !was_stopped || self.view.is_done() || self.last_poll()? == 0 {
                 break;
             }
         }
@@ -230,6 +230,11 @@ impl Session<'_> {
                 self.view.print_maps(&self.vm)?;
             }
         }
+    }
+
+    /// A poll after the run was stopped, which a reader that goes now does once more.
+    fn last_poll(&mut self) -> eunomia::Result<usize> {
+        self.poll(0).or_else(|error| if error.status == Status::Stopped { Ok(0) } else { Err(error) })
     }
 
     fn poll(&mut self, timeout_ms: i32) -> eunomia::Result<usize> {

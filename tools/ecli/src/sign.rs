@@ -48,8 +48,11 @@ impl Trust {
     /// Whether `signature` is one of these bytes by a key that is trusted. Says which key, and the comment that it signs too.
     pub fn check(&self, name: &str, bytes: &[u8], signature: Option<&str>) -> Result<String> {
         let refused = |why: String| Failure::new(Code::Source, format_args!("{name}: {why}"));
-        let signature =
-            signature.ok_or_else(|| refused("not signed: no .minisig was found beside it; its author makes one with `ecli sign`".into()))?;
+        let signature = signature.ok_or_else(|| {
+            refused(
+                "not signed: no .minisig was found beside it; its author makes one with `ecli sign`".into(),
+            )
+        })?;
         let signature = SignatureBox::from_string(signature)
             .map_err(|why| refused(format!("its signature is not one of minisign: {why}")))?;
         let Some((path, key)) = self.keys.iter().find(|(_, key)| key.keynum() == signature.keynum()) else {
