@@ -79,7 +79,8 @@ typedef enum eunomia_status {
   EUNOMIA_ERR_BUSY = -3,
   // Out of memory.
   EUNOMIA_ERR_NOMEM = -4,
-  // No such variable, map, program, key, index or file.
+  // No such variable, map, program, key, index or file; no such file, function of it, interface or cgroup that the
+  // package attaches to (the host's own word is EUNOMIA_ERR_INVAL).
   EUNOMIA_ERR_NOT_FOUND = -5,
   // The buffer is too small; the needed length has been stored.
   EUNOMIA_ERR_TOO_SMALL = -6,
@@ -181,8 +182,8 @@ typedef enum eunomia_option_flag {
   EUNOMIA_WASM_RAW_EVENTS = 1,
   // Guests read and write the host's stdin, stdout and stderr; there are no EUNOMIA_EVENT_OUTPUT events then.
   EUNOMIA_WASM_STDIO = 2,
-  // A program whose hook (function, tracepoint) is not there is passed over, with a line in the log, where another
-  // program attaches. For code whose host picks programs by kernel; else such a program is an error.
+  // A program whose hook (function, tracepoint) is not there is skipped, with a line in the log for each cause, where
+  // programs attach that can do the package's work. For code whose host picks programs by kernel; else it is an error.
   EUNOMIA_SKIP_MISSING_HOOKS = 4,
 } eunomia_option_flag;
 
@@ -702,7 +703,8 @@ int eunomia_map_dump(struct eunomia_vm *vm,
 // Gives out a description of the whole package as JSON, borrowed until the next call; len may be NULL. Keys:
 // kind; state (opened, loaded, attached); lost_kernel (what eunomia_stats.lost_kernel counts); variables
 // (name, section, type, constant, value); maps (name, kind, key_size, value_size, max_entries, bytes: of kernel
-// memory when it is full, key_type, value_type); programs (name, section, autoload, loaded, attached, instead_of, and passed_over: why it is
+// memory when it is full, key_type, value_type); programs (name, section, autoload, loaded, attached, instead_of,
+// and skipped: why it is
 // not used); meta (what the package says). The value of a variable that JSON cannot have is null. More keys
 // may come.
 int eunomia_describe(struct eunomia_vm *vm,

@@ -18,7 +18,7 @@ pub enum Status {
     Busy = -3,
     /// Out of memory.
     NoMem = -4,
-    /// No such variable, map, program, key, file.
+    /// No such variable, map, program, key, file; no such file, function of it, interface or cgroup to attach to.
     NotFound = -5,
     /// The given buffer is too small; the needed length has been stored.
     TooSmall = -6,

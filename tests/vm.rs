@@ -6,7 +6,7 @@ mod support;
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
-use eunomia::{Error, Event, EventKind, Flow, Format, Status, Vm};
+use eunomia::{Error, Event, EventKind, Flow, Format, Options, Status, Vm};
 use support::{attached, example, opened, package};
 
 /// Delivers one event per call of getpgid(2) of this thread; `seq` counts them.
@@ -65,11 +65,38 @@ int on_getpgid(void *ctx)
 char LICENSE[] SEC("license") = "GPL";
 "#;
 
+/// Programs of which a kernel with kprobes lacks the hooks of two.
+const HOOKS: &str = r#"
+#include "vmlinux.h"
+#include <bpf/bpf_helpers.h>
+
+SEC("kprobe/no_such_function_a")
+int lacking(void *ctx)
+{
+    return 0;
+}
+
+SEC("kprobe/no_such_function_b")
+int lacking_too(void *ctx)
+{
+    return 0;
+}
+
+SEC("kprobe/vfs_read")
+int reading(void *ctx)
+{
+    return 0;
+}
+
+char LICENSE[] SEC("license") = "GPL";
+"#;
+
 /// The packages of this file, made beforehand where there is no compiler.
 fn made(name: &str) -> Vec<u8> {
     match (support::is_vm(), name) {
         (true, _) => std::fs::read(support::packed(name)).expect("tests/vm/run.sh packs it"),
         (false, "calls") => package(CALLS),
+        (false, "hooks") => package(HOOKS),
         (false, _) => example(name),
     }
 }
@@ -77,7 +104,7 @@ fn made(name: &str) -> Vec<u8> {
 #[test]
 #[ignore = "for make vm, which runs it before it boots"]
 fn pack_packages() {
-    for name in ["calls", "opensnoop", "hello"] {
+    for name in ["calls", "hooks", "opensnoop", "hello"] {
         let path = support::packed(name);
         std::fs::write(&path, made(name)).unwrap();
         println!("pack {}", path.display());
@@ -526,4 +553,45 @@ fn a_package_without_sources_just_sleeps() {
     let vm = attached(&made("hello"));
     assert_eq!(vm.source_count().unwrap(), 0);
     assert_eq!(vm.poll(50, Format::Json, &mut |_| Flow::Continue).unwrap(), 0);
+}
+
+#[test]
+#[ignore = "needs kprobes: run by make vm"]
+fn vm_kernel_functions_that_are_not_there_are_skipped_and_a_check_says_so() {
+    needs_root!();
+    let package = made("hooks");
+    let open = |skip_missing_hooks| {
+        let (vm, log) = support::vm_with(Options { skip_missing_hooks, ..Options::default() });
+        vm.open(&package, eunomia::Kind::Json as u32).map(|_| (vm, log))
+    };
+    let (strict, _) = open(false).unwrap();
+    let refused = strict.attach().unwrap_err();
+    assert_eq!(
+        (refused.status, refused.reason()),
+        (Status::Unsupported, "this kernel has no function \"no_such_function_a\"")
+    );
+
+    let (lenient, log) = open(true).unwrap();
+    lenient.attach().unwrap();
+    let line = |name: &str, function: &str| {
+        format!("program {name:?} (kprobe/{function}) is skipped: this kernel has no function {function:?}")
+    };
+    for line in [line("lacking", "no_such_function_a"), line("lacking_too", "no_such_function_b")] {
+        assert_eq!(
+            log.lock().unwrap().iter().filter(|logged| **logged == line).count(),
+            1,
+            "{line}: {log:?}"
+        );
+    }
+    let checked = eunomia::vm::check(&|| open(true).map(|(vm, _)| vm), &mut |_, _| Ok(())).unwrap();
+    assert!(checked.refused.is_none());
+    let lines: Vec<String> = checked.verdicts.iter().map(ToString::to_string).collect();
+    let skipped =
+        |name: &str, function: &str| format!("{name}: skipped: this kernel has no function {function:?}\n");
+    let expected = [
+        skipped("lacking", "no_such_function_a"),
+        skipped("lacking_too", "no_such_function_b"),
+        "reading: ok\n".into(),
+    ];
+    assert_eq!(lines, expected);
 }

@@ -43,8 +43,8 @@ type OptionFlag uint32
 const (
 	WasmRawEvents OptionFlag = C.EUNOMIA_WASM_RAW_EVENTS
 	WasmStdio     OptionFlag = C.EUNOMIA_WASM_STDIO
-	// A program whose hook (function, tracepoint) is not there is passed over, with a line in the log, where another
-	// one attaches.
+	// A program whose hook (function, tracepoint) is not there is skipped, with a line in the log for each
+	// cause, where programs attach that can do the package's work.
 	SkipMissingHooks OptionFlag = C.EUNOMIA_SKIP_MISSING_HOOKS
 )
 

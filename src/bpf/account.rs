@@ -33,7 +33,7 @@ impl Account {
     pub fn take(self: &Arc<Self>, opened: &Opened, elf: &[u8], perf_pages: u32) -> Result<Charge> {
         let mut sum = programs(opened, elf);
         let mut largest = (sum, None);
-        for map in &opened.maps {
+        for (map, _) in opened.maps.iter().zip(opened.object.maps()).filter(|(_, raw)| raw.autocreate()) {
             let bytes = map.bytes(perf_pages, &opened.machine);
             sum = sum.saturating_add(bytes);
             if bytes > largest.0 {

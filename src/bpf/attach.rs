@@ -15,7 +15,7 @@ use crate::os::{self, Errno};
 use crate::package::{Interface, PerfSample, Target, Tc, TcPoint, split_offset};
 
 /// Program types that are not attached by section alone, or not at once; `enum bpf_prog_type` of linux/bpf.h.
-mod kind {
+pub(super) mod kind {
     pub const KPROBE: u32 = 2;
     pub const SCHED_CLS: u32 = 3;
     pub const SCHED_ACT: u32 = 4;
@@ -26,11 +26,15 @@ mod kind {
     pub const CGROUP_SOCK: u32 = 9;
     pub const SOCK_OPS: u32 = 13;
     pub const CGROUP_DEVICE: u32 = 15;
+    pub const RAW_TRACEPOINT: u32 = 17;
     pub const CGROUP_SOCK_ADDR: u32 = 18;
     pub const FLOW_DISSECTOR: u32 = 22;
     pub const CGROUP_SYSCTL: u32 = 23;
+    pub const RAW_TRACEPOINT_WRITABLE: u32 = 24;
     pub const CGROUP_SOCKOPT: u32 = 25;
+    pub const TRACING: u32 = 26;
     pub const STRUCT_OPS: u32 = 27;
+    pub const LSM: u32 = 29;
     pub const SK_LOOKUP: u32 = 30;
     pub const SYSCALL: u32 = 31;
     pub const OF_CGROUPS: [u32; 7] =
@@ -142,7 +146,7 @@ fn section(prog: ProgRef<'_>) -> String {
 }
 
 /// A section such as `uprobe` or `kprobe` alone, or a type that needs a socket or map of the host.
-fn no_target(prog: ProgRef<'_>) -> Error {
+pub(super) fn no_target(prog: ProgRef<'_>) -> Error {
     let section = section(prog);
     let keys = match section.split(['/', '.']).next() {
         Some("sk_msg" | "sk_skb" | "sk_reuseport" | "socket") => {
@@ -166,7 +170,7 @@ fn needs(prog: ProgRef<'_>, keys: &'static str) -> Error {
 }
 
 /// The interface's index, and how to call the place in messages.
-fn interface(prog: ProgRef<'_>, target: &Target) -> Result<(u32, String)> {
+pub(super) fn interface(prog: ProgRef<'_>, target: &Target) -> Result<(u32, String)> {
     // The loopback interface is what the first published packages mean when they say nothing.
     let interface = target.interface.as_ref().unwrap_or(&Interface::Index(1));
     let (place, index) = match interface {

@@ -47,6 +47,59 @@ pub fn functions(elf: &[u8]) -> Option<Vec<&[u8]>> {
     Some(found)
 }
 
+/// Makes the external symbols with these names weak: libbpf then leaves out what is not there, and the kernel refuses the
+/// programs that use it.
+pub fn weaken(elf: &mut [u8], is_meant: &dyn Fn(&str) -> bool) {
+    const WEAK: u8 = 2;
+    for at in strong_externs(elf, is_meant).unwrap_or_default() {
+        elf[at] = WEAK << 4 | elf[at] & 15;
+    }
+}
+
+/// Where the byte is in each of those symbols that says how it binds.
+fn strong_externs(elf: &[u8], is_meant: &dyn Fn(&str) -> bool) -> Option<Vec<usize>> {
+    const SYMTAB: u32 = 2;
+    const GLOBAL: u8 = 1;
+    let (headers, mut found) = (headers(elf)?, Vec::new());
+    for table in headers.chunks_exact(HEADER).filter(|header| u32_at(header, 4) == Some(SYMTAB)) {
+        let (start, strings) =
+            (usize_at(table, 24)?, content(elf, header(headers, u32_at(table, 40)? as u16)?)?);
+        for (index, symbol) in content(elf, table)?.chunks_exact(SYMBOL).enumerate() {
+            let is_extern = u16_at(symbol, 6) == Some(0) && symbol[4] >> 4 == GLOBAL;
+            let name = strings.get(u32_at(symbol, 0)? as usize..)?.split(|&byte| byte == 0).next()?;
+            if is_extern && std::str::from_utf8(name).is_ok_and(is_meant) {
+                found.push(start + index * SYMBOL + 4);
+            }
+        }
+    }
+    Some(found)
+}
+
+/// How many steps libbpf takes that are products of counts, at most: for each relocation it goes through the maps and
+/// the external symbols, for each variable and each section through the symbols or the sections, for each external symbol
+/// and each section through the `types`. `variables` are those of all sections in the BTF, maps included; `None` if the file
+/// is malformed.
+pub fn steps(elf: &[u8], types: usize, variables: usize) -> Option<usize> {
+    const SYMTAB: u32 = 2;
+    const REL: u32 = 9;
+    const RELOCATION: usize = 16;
+    let headers = headers(elf)?.chunks_exact(HEADER);
+    let (mut places, mut things) = (headers.len(), headers.len() + variables);
+    for header in headers {
+        match u32_at(header, 4)? {
+            SYMTAB => {
+                for symbol in content(elf, header)?.chunks_exact(SYMBOL) {
+                    places += 1;
+                    things += usize::from(u16_at(symbol, 6)? == 0);
+                }
+            }
+            REL => places += content(elf, header)?.len() / RELOCATION,
+            _ => {}
+        }
+    }
+    Some((places + types) * things)
+}
+
 fn headers(elf: &[u8]) -> Option<&[u8]> {
     let table = usize_at(elf, 40)?;
     let (entry_len, count) = (usize::from(u16_at(elf, 58)?), usize::from(u16_at(elf, 60)?));

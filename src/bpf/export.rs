@@ -9,7 +9,7 @@ use super::elf;
 use super::map::{Map, kind};
 use crate::error::{Error, Result, Status, listed};
 use crate::log::{Level, Log};
-use crate::package::{CustomMember, ExportConfig, ExportType, MapMeta, Package, Sample};
+use crate::package::{CustomMember, ExportConfig, ExportType, MapMeta, Package, Places, Sample};
 use crate::types::{Btf, Field, Plan, Type};
 
 /// Counts failed ring-buffer reservations, in objects whose `bpf_helpers.h` does so.
@@ -29,8 +29,15 @@ pub struct Export {
 pub fn exports(package: &Package, btf: &Btf, maps: &[Arc<Map>], log: &Log) -> Result<Vec<Export>> {
     let meta = &package.meta;
     let mut exports: Vec<(Export, &ExportConfig, Option<&MapMeta>)> = Vec::new();
+    let mut places = Places::default();
+    for (index, told) in meta.maps.iter().enumerate().rev() {
+        // libbpf may shorten the names of data sections.
+        for name in [&told.name, &told.ident] {
+            places.insert(name, index);
+        }
+    }
     for (index, map) in maps.iter().enumerate() {
-        let told = meta.maps.iter().find(|told| is_for(told, map));
+        let told = places.get(&map.label()).map(|place| &meta.maps[place]);
         let config = told.map_or(&ExportConfig::Unset, |told| &told.export);
         let sample = told.and_then(|told| told.sample.clone()).filter(|_| !is_buffer(map));
         let wanted = *config != ExportConfig::NoExport && &*map.label() != LOST_MAP;
@@ -51,12 +58,6 @@ pub fn exports(package: &Package, btf: &Btf, maps: &[Arc<Map>], log: &Log) -> Re
         Ok(Export { record, ..export })
     };
     exports.into_iter().map(choose).collect()
-}
-
-/// Whether the metadata's entry is about this map; libbpf may shorten the names of data sections.
-fn is_for(told: &MapMeta, map: &Map) -> bool {
-    let name = map.label();
-    told.name == name || told.ident == name
 }
 
 /// Whether the map is a ring or perf buffer.

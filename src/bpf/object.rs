@@ -19,7 +19,7 @@ use crate::error::{Error, Result, Status, Subject};
 use crate::log::{self, Level, Log};
 use crate::memory;
 use crate::os::{self, Errno, KernelFile};
-use crate::package::{Package, machine};
+use crate::package::{MAX_ENTRIES, Package, Places, machine};
 use crate::types::{Btf, Hook, Index, Plan, Relocation, Type, encode_over, set_boot_time};
 
 /// What an object is opened with.
@@ -34,6 +34,8 @@ pub struct OpenConfig {
     pub kernel_btf: KernelBtf,
     /// Hooks of the kernel that were found among its types.
     pub hooks: Vec<Hook>,
+    /// Whether programs that call a function which the kernel lacks are refused by themselves, not all with them.
+    pub weak_kfuncs: bool,
 }
 
 /// Where the types of the kernel at hand are.
@@ -96,8 +98,13 @@ impl ObjectTypes {
         let read = || {
             let btf = Btf::parse(section(".BTF")?.ok_or_else(no_btf)?)?;
             btf.check_for_libbpf()?;
+            check_time(elf, &btf)?;
             let relocations = section(".BTF.ext")?.map_or(Ok(Vec::new()), |ext| btf.relocations(ext))?;
-            Ok(ObjectTypes { btf, relocations, hooks: hook::of_sections(elf) })
+            // Each is looked for among all types of the kernel.
+            check_count("types of the kernel", btf.count_asked(&relocations))?;
+            let hooks = hook::of_sections(elf);
+            check_count("sections of programs", hooks.len())?;
+            Ok(ObjectTypes { btf, relocations, hooks })
         };
         read().map_err(|e: Error| e.at("object"))
     }
@@ -180,6 +187,8 @@ pub struct LoadFailure {
     pub error: Error,
     /// The program without which it might have been.
     pub prog: Option<usize>,
+    /// Whether the kernel lacks a function that a program calls; which one, libbpf does not say.
+    pub lacks_kfunc: bool,
 }
 
 /// An object with what its BTF tells about it.
@@ -190,6 +199,8 @@ pub struct Opened {
     pub btf: Btf,
     /// Its global variables.
     pub vars: Vec<Var>,
+    /// Where each of them stands.
+    places: Places,
     /// Its maps, in libbpf's order.
     pub maps: Vec<Arc<Map>>,
     /// What its maps are counted by.
@@ -216,7 +227,11 @@ impl Opened {
         let maps =
             object.maps().map(|map| Map::describe(map, &btf, log).map(Arc::new)).collect::<Result<_>>()?;
         let vars = variables(&object, &btf)?;
-        Ok(Opened { object, btf, vars, maps, machine: machine()?, phase: Phase::Opened })
+        let mut places = Places::default();
+        for (index, var) in vars.iter().enumerate().rev() {
+            places.insert(&var.name, index);
+        }
+        Ok(Opened { object, btf, vars, places, maps, machine: machine()?, phase: Phase::Opened })
     }
 
     /// Opens it once more, with the values it was compiled with: libbpf loads an object only once. What is in the
@@ -255,17 +270,17 @@ impl Opened {
         stop: RawFd,
     ) -> Result<(), LoadFailure> {
         if let Some(index) = self.object.progs().position(|prog| prog.autoload() && prog.kind() == 0) {
-            return Err(LoadFailure { error: unknown_section(self.object.prog(index)), prog: Some(index) });
+            let error = unknown_section(self.object.prog(index));
+            return Err(LoadFailure { error, prog: Some(index), lacks_kfunc: false });
         }
         self.phase = Phase::Used;
         let (loaded, printed) = log::capture(log, || self.object.load(&config.hooks, traced, stop));
+        let failed = |error| LoadFailure { error, prog: None, lacks_kfunc: false };
         loaded.map_err(|e| match e.0 {
-            libc::ECANCELED => {
-                LoadFailure { error: Error::new(Status::Stopped, "stop was called"), prog: None }
-            }
-            _ => probe::load_error(e, &printed, &self.object, config),
+            libc::ECANCELED => failed(Error::new(Status::Stopped, "stop was called")),
+            _ => probe::load_error(e, &printed, &self.object, &self.btf, config),
         })?;
-        self.attach_maps().map_err(|error| LoadFailure { error, prog: None })?;
+        self.attach_maps().map_err(failed)?;
         self.phase = Phase::Loaded;
         Ok(())
     }
@@ -296,8 +311,13 @@ impl Opened {
 
     /// The variable of that name.
     pub fn var(&self, name: &str) -> Result<&Var> {
-        let found = self.vars.iter().find(|var| var.name == name);
-        found.ok_or_else(|| Error::unknown("variable", name, self.vars.iter().map(|var| var.name.clone())))
+        self.var_index(name).map(|index| &self.vars[index])
+    }
+
+    /// Where the variable of that name stands among all.
+    pub fn var_index(&self, name: &str) -> Result<usize> {
+        let names = || self.vars.iter().map(|var| var.name.clone());
+        self.places.get(name).ok_or_else(|| Error::unknown("variable", name, names()))
     }
 
     /// Sets a variable from JSON, range-checked.
@@ -404,12 +424,32 @@ fn open(elf: &[u8], config: &OpenConfig, log: &Arc<Log>) -> Result<Object> {
         object.maps().try_for_each(room::complete)?;
         Ok(object)
     });
-    opened.map_err(|e| probe::open_error(e, &printed))
+    let object = opened.map_err(|e| probe::open_error(e, &printed))?;
+    check_count("programs", object.progs().len()).map_err(|e| e.at("object"))?;
+    check_count("maps", object.maps().len()).map_err(|e| e.at("object"))?;
+    object.maps().filter(|map| map.pin_path().is_some()).try_for_each(check_pin)?;
+    Ok(object)
+}
+
+/// libbpf appends the name to the folder of pins as it is: a name with a slash would be a file of another folder.
+fn check_pin(map: MapRef<'_>) -> Result<()> {
+    let name = map.name().to_bytes();
+    if !name.contains(&b'/') && name != b"." && name != b".." {
+        return Ok(());
+    }
+    let text = "is pinned by its name, which must be that of a file";
+    Err(Error::new(Status::Package, text).about_map(&map.name().to_string_lossy()))
 }
 
 /// Hands it over once more; `maps` are those of the object that it replaces.
 fn open_again(elf: &[u8], config: &OpenConfig, log: &Arc<Log>, maps: &mut [Arc<Map>]) -> Result<Object> {
-    let object = open(elf, config, log)?;
+    let mut weak = Vec::new();
+    if config.weak_kfuncs {
+        weak = memory::copy(elf)?;
+        let btf = Btf::parse(elf::sections(elf, ".BTF").unwrap_or_default().first().unwrap_or(&&[][..]))?;
+        elf::weaken(&mut weak, &|name| btf.is_function(name));
+    }
+    let object = open(if weak.is_empty() { elf } else { &weak }, config, log)?;
     maps.iter_mut().zip(object.maps()).try_for_each(|(map, raw)| {
         unshared(map)?.detach_fd(raw);
         Ok(())
@@ -427,6 +467,22 @@ fn check_names(object: &Object) -> Result<()> {
     }
     let mut maps: Vec<_> = object.maps().map(MapRef::name).collect();
     repeated(&mut maps).map_or(Ok(()), |name| Err(twice("maps").about_map(&name.to_string_lossy())))
+}
+
+fn check_count(what: &str, count: usize) -> Result<()> {
+    if count <= MAX_ENTRIES {
+        return Ok(());
+    }
+    Err(Error::new(Status::Package, format_args!("{count} {what}, and at most {MAX_ENTRIES} are loaded")))
+}
+
+/// Refuses what would keep libbpf busy for more than a few seconds.
+fn check_time(elf: &[u8], btf: &Btf) -> Result<()> {
+    const MAX_STEPS: usize = 1 << 30;
+    match elf::steps(elf, btf.len() as usize, btf.variable_count()) {
+        Some(0..=MAX_STEPS) => Ok(()),
+        _ => Err(Error::new(Status::Package, "too many symbols, relocations and types to be read in time")),
+    }
 }
 
 /// libbpf writes both halves of an instruction that loads an address, and trusts that there are two.

@@ -2,11 +2,12 @@
 
 use std::path::Path;
 
-use super::map::ENOTSUPP;
+use super::map::{ENOTSUPP, kind};
 use super::object::{KernelBtf, LoadFailure, OpenConfig};
 use super::sys::object::{MapRef, Object, ProgRef};
 use crate::error::{Error, Status, Subject};
 use crate::os::{self, Errno};
+use crate::types::Btf;
 
 /// Where the kernel has its BTF.
 pub const KERNEL_BTF: &str = "/sys/kernel/btf/vmlinux";
@@ -39,14 +40,16 @@ pub fn open_error(e: Errno, printed: &str) -> Error {
     Error::sys(status, e.0, text).with_detail(printed)
 }
 
-/// Why the kernel, or libbpf before it, would not load an object, and the program at fault.
-pub fn load_error(e: Errno, printed: &str, object: &Object, config: &OpenConfig) -> LoadFailure {
+/// Why the kernel, or libbpf before it, would not load an object with these types, and the program at fault.
+pub fn load_error(e: Errno, printed: &str, object: &Object, btf: &Btf, config: &OpenConfig) -> LoadFailure {
     let errno = e.0;
-    let index = object.progs().position(|prog| names_failure(printed, &prog));
+    let index = failed_program(printed, object);
     let failed = index.map(|index| object.prog(index));
     let log = between(printed, "-- BEGIN PROG LOAD LOG --", "-- END PROG LOAD LOG --");
     let verdict = log.and_then(verdict);
-    let error = if let (Some(prog), Some(verdict)) = (failed, verdict) {
+    let error = if let Some(error) = lacking(e, printed, object, btf, failed) {
+        error
+    } else if let (Some(prog), Some(verdict)) = (failed, verdict) {
         let text = format!("rejected by the verifier: {verdict}");
         Error::sys(Status::Verifier, errno, text).about(prog.subject(&section(prog)))
     } else if errno == libc::EMFILE || errno == libc::ENFILE {
@@ -79,7 +82,46 @@ pub fn load_error(e: Errno, printed: &str, object: &Object, config: &OpenConfig)
         }
         _ => index,
     };
-    LoadFailure { error, prog }
+    LoadFailure { error, prog, lacks_kfunc: has(printed, "extern (func ksym) '") }
+}
+
+/// What a program or map needs that is not there: a function or variable of the kernel, a type of operations, a map or
+/// program of the object that could not be made.
+fn lacking(
+    e: Errno,
+    printed: &str,
+    object: &Object,
+    btf: &Btf,
+    failed: Option<ProgRef<'_>>,
+) -> Option<Error> {
+    let quoted = |before: &str| between(printed, before, "'");
+    let error = |text: String| Error::sys(Status::Unsupported, e.0, text);
+    let kfunc = quoted("\nkfunc '").or_else(|| quoted("extern (func ksym) '"));
+    if let Some(name) = kfunc {
+        let error = error(format!("this kernel has no function {name:?} for programs to call (kfunc)"));
+        return Some(failed.map_or(error.clone(), |prog| error.about(prog.subject(&section(prog)))));
+    }
+    if let Some(name) = quoted("extern (var ksym) '") {
+        return Some(error(format!("this kernel has no variable {name:?} (ksym)")));
+    }
+    if let Some(name) = between(printed, "struct_ops init_kern: struct ", " ") {
+        let name = name.strip_prefix("bpf_struct_ops_").unwrap_or(name);
+        let mut maps = object.maps().filter(|map| map.kind() == kind::STRUCT_OPS);
+        let of_type = |map: &MapRef<'_>| btf.name(map.value_type()).is_some_and(|ty| ty.starts_with(name));
+        let error = error(format!("this kernel has no operations {name:?} (struct_ops)"));
+        let map = maps.find(of_type);
+        return Some(map.map_or(error.clone(), |map| error.about_map(&map.name().to_string_lossy())));
+    }
+    if let Some(name) = between(printed, "struct_ops init_kern ", ":") {
+        return Some(error("this kernel's operations are others (struct_ops)".into()).about_map(name));
+    }
+    if let Some(name) = quoted("\nBPF map '") {
+        return Some(Error::sys(Status::Package, e.0, "a program needs it").about_map(name));
+    }
+    let program = between(printed, "failed to initialize slot [", "'").and(quoted("] to prog '"))?;
+    let map = quoted("map '").unwrap_or_default();
+    let text = format!("it holds program {program:?}, which is not loaded");
+    Some(Error::sys(Status::Package, e.0, text).about_map(map))
 }
 
 /// Why a program could not be attached to `place`.
@@ -100,35 +142,61 @@ pub fn attach_error(prog: ProgRef<'_>, place: &str, e: Errno, printed: &str) -> 
         libc::ENOENT
             if is_tracepoint(place) || place.starts_with("raw_tracepoint") || place.starts_with("raw_tp") =>
         {
-            (Status::Attach, "no such tracepoint in this kernel".into())
+            (Status::Attach, format!("this kernel has no tracepoint {:?}", after_kind(place)))
+        }
+        libc::ENOENT if place.starts_with('k') => {
+            (Status::Unsupported, format!("this kernel has no function {:?}", after_kind(place)))
+        }
+        libc::ENOENT | libc::ENODEV | libc::EOPNOTSUPP if place.starts_with("perf event") => {
+            (Status::Unsupported, "this machine has no such event".into())
         }
         // What the kernel says of a folder that is no group of the second version.
-        libc::EBADF => (Status::Attach, "not a folder of cgroup2".into()),
-        libc::ENODEV | libc::ENXIO => (Status::Attach, "no such network interface".into()),
+        libc::EBADF => (Status::NotFound, "not a folder of cgroup2".into()),
+        libc::ENODEV | libc::ENXIO => (Status::NotFound, "no such network interface".into()),
+        libc::ENOENT | libc::ENOTDIR if has(place, " on cgroup ") => (Status::NotFound, e.to_string()),
         libc::EMFILE | libc::ENFILE => (Status::System, OUT_OF_DESCRIPTORS.into()),
         libc::EINVAL if too_old(hook_since(place)).is_some() => {
             (Status::Unsupported, too_old(hook_since(place)).unwrap_or_default())
         }
         libc::EINVAL if place.starts_with("netkit") => (Status::Attach, "not a netkit device".into()),
         libc::EOPNOTSUPP | ENOTSUPP => (Status::Unsupported, unsupported(prog, printed, e)),
+        // A file, or a function or probe in it.
+        _ if place.starts_with('u') => (Status::NotFound, reason(printed, e)),
         _ => (Status::Attach, reason(printed, e)),
     };
     Error::sys(status, errno, why).about(prog.subject(place)).with_detail(printed)
 }
 
-fn name(prog: ProgRef<'_>) -> String {
-    prog.name().to_string_lossy().into_owned()
+/// Whether a program of `section` failed because its hook is not there.
+pub fn lacks_hook(e: &Error, section: &str) -> bool {
+    matches!(e.errno, libc::ENOENT | libc::ESRCH)
+        || e.status == Status::Unsupported && hook_since(section).is_some()
+}
+
+/// Whether this kernel is older than hooks like that at `place`.
+pub fn is_too_old(place: &str) -> bool {
+    too_old(hook_since(place)).is_some()
+}
+
+/// What follows the kind in a place that is written like a section.
+fn after_kind(place: &str) -> &str {
+    place.split_once('/').map_or(place, |(_, rest)| rest)
 }
 
 fn section(prog: ProgRef<'_>) -> String {
     prog.section().to_string_lossy().into_owned()
 }
 
-/// Whether libbpf reports this program as the one that failed.
-fn names_failure(printed: &str, prog: &ProgRef<'_>) -> bool {
-    let head = format!("prog '{}':", name(*prog));
+/// The program that libbpf reports as the one that failed.
+fn failed_program(printed: &str, object: &Object) -> Option<usize> {
+    /// Lines that may be its report; a log can quote many.
+    const MOST: usize = 16;
     let failures = ["failed", "BPF program load", "missing BPF prog type"];
-    printed.lines().any(|line| has(line, &head) && failures.iter().any(|word| has(line, word)))
+    let is_report = |line: &&str| has(line, "prog '") && failures.iter().any(|word| has(line, word));
+    let named = printed.lines().filter(is_report).take(MOST);
+    named
+        .filter_map(|line| between(line, "prog '", "':"))
+        .find_map(|name| object.progs().position(|prog| prog.name().to_bytes() == name.as_bytes()))
 }
 
 fn find(text: &str, part: &str) -> Option<usize> {
@@ -193,8 +261,10 @@ fn permission(failed: Option<ProgRef<'_>>, object: &Object, errno: i32) -> Error
     let error = match missing_capability(&needs(prog)) {
         Some(missing) => Error::sys(Status::Perm, errno, format_args!("needs {missing}")),
         None => {
-            let why = "this kernel refuses it although privileges suffice; it may be built without it or locked down";
-            Error::sys(Status::Unsupported, errno, why)
+            let section = section(prog);
+            let kind = section.split(['/', '.']).next().unwrap_or_default();
+            let why = "although privileges suffice: it is built without them, or locked down";
+            Error::sys(Status::Unsupported, errno, format_args!("this kernel refuses {kind} programs {why}"))
         }
     };
     error.about(prog.subject(&section(prog)))
@@ -228,7 +298,7 @@ fn refused(prog: ProgRef<'_>, e: Errno) -> Error {
     let error = |status, text: &str| Error::sys(status, e.0, text).about(prog.subject(&section));
     match e.0 {
         libc::ENOENT | libc::ESRCH if prog_needs_target(&section) => {
-            error(Status::Unsupported, "this kernel has no such target")
+            error(Status::Unsupported, &format!("this kernel has no target for {section}"))
         }
         libc::EINVAL if section.starts_with("freplace") => {
             error(Status::Unsupported, "replaces a function of another program, which cannot be named here")

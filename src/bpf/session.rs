@@ -11,19 +11,24 @@ use super::account::{Account, Charge};
 use super::attach::{attach, attach_struct_ops, is_attachable};
 use super::export::{Export, LOST_MAP, exports, is_buffer};
 use super::map::{Map, kind};
-use super::object::{OpenConfig, Opened, Phase, Var};
+use super::object::{LoadFailure, OpenConfig, Opened, Phase, Var};
+use super::probe;
+use super::rehearsal::expect;
+use super::skipped::Skipped;
 use super::source::{Shape, Sources};
 use super::sys::attach::Link;
 use super::sys::map::MapFd;
-use super::sys::object::{INSTRUCTION, ProgFacts, ProgRef, possible_cpus, prog_facts};
+use super::sys::object::{INSTRUCTION, MapRef, ProgFacts, ProgRef, possible_cpus, prog_facts};
 use super::variant::Variants;
 use crate::error::{Error, Result, Status, Subject};
 use crate::log::{Level, Log};
 use crate::os::{self, Errno};
 use crate::package::args::{self, ArgText, Parsed};
-use crate::package::{Package, Target, members};
+use crate::package::{Meta, Package, Places, Target, members};
 use crate::types::{Type, parse_text};
 
+/// Tries to load a package, each without one more program: as many as programs may have variants, twice, and one.
+const MAX_TRIES: usize = 2 * 256 + 1;
 /// Pages of a perf buffer per CPU, if neither host nor package says.
 const USUAL_PERF_PAGES: u32 = 64;
 
@@ -33,7 +38,7 @@ pub struct Config {
     pub open: OpenConfig,
     /// Pages of a perf buffer per CPU; 0: the package's word.
     pub perf_pages: u32,
-    /// Whether a program without a hook is passed over where another one has one.
+    /// Whether a program without a hook is skipped where another one has one.
     pub skip_missing_hooks: bool,
     /// From where kernel memory is taken.
     pub account: Arc<Account>,
@@ -55,8 +60,8 @@ pub struct Session {
     log: Arc<Log>,
     attached: bool,
     shapes: Vec<Arc<Shape>>,
-    /// What the host set before load: a failed load starts over from here.
-    set_vars: Vec<(String, Vec<u8>)>,
+    /// What the host set each variable to before load: a failed load starts over from here.
+    set_vars: Vec<Option<Vec<u8>>>,
     /// The same for sizes of maps, by their places.
     set_sizes: Vec<(usize, u32)>,
     /// The text that the last command line asked for in place of the help.
@@ -71,6 +76,9 @@ struct Prog {
     target_json: Arc<CStr>,
     links: Vec<Link>,
 }
+
+/// Attaches a program.
+type Make<'a> = &'a dyn Fn(&Session, usize) -> Result<Vec<Link>>;
 
 /// What is known about a program.
 pub struct ProgInfo {
@@ -109,8 +117,9 @@ impl Session {
     /// Opens a package and sets the values it brings. Nothing reaches the kernel.
     pub fn open(package: Package, mut config: Config, log: Arc<Log>) -> Result<Session> {
         let opened = Opened::open(&package, &mut config.open, &log)?;
-        let progs = opened.object.progs().map(|prog| Prog::new(prog, &package)).collect();
-        let variants = Variants::new(opened.object.progs(), &package.meta);
+        let told = package.meta.prog_places();
+        let progs = opened.object.progs().map(|prog| Prog::new(prog, &package.meta, &told)).collect();
+        let variants = Variants::new(opened.object.progs(), &package.meta, &told);
         if package.meta.debug_verbose {
             log.set_level(Level::Debug);
         }
@@ -138,7 +147,9 @@ impl Session {
         self.set_sizes.iter().try_for_each(|(map, count)| self.opened.set_max_entries(*map, *count))?;
         let mut valued = self.package.meta.vars.iter().filter_map(|var| Some((var, var.value.as_ref()?)));
         valued.try_for_each(|(var, value)| self.opened.set_var_json(&var.name, value))?;
-        self.set_vars.iter().try_for_each(|(name, bytes)| self.opened.set_var(name, bytes))?;
+        for (var, bytes) in self.opened.vars.iter().zip(&self.set_vars) {
+            bytes.as_ref().map_or(Ok(()), |bytes| self.opened.set_var(&var.name, bytes))?;
+        }
         let mut progs = self.opened.object.progs().enumerate();
         progs.try_for_each(|(index, prog)| set_autoload(prog, self.variants.is_loaded_next(index)))
     }
@@ -192,28 +203,42 @@ impl Session {
         Ok(())
     }
 
-    /// Loads without the variants of programs that this kernel cannot load. libbpf names one program at a time, so there are
-    /// at most twice as many tries as programs that others can stand in for: for the whole log of one that the verifier
-    /// rejects, it is asked again.
+    /// Loads without the programs that this kernel cannot load and that the package can do without. libbpf names one
+    /// program at a time, and each costs a try, or two: for the whole log of one that the verifier rejects, it is asked again.
     fn load_what_works(&mut self) -> Result<()> {
-        let mut traced = None;
+        let (mut tries, mut traced) = (0, None);
         while let Err(failure) = self.opened.load(&self.config.open, &self.log, traced, self.config.stop) {
-            let Some(index) = failure.prog else { return Err(failure.error) };
-            if traced.is_none() && failure.error.status == Status::Verifier {
-                traced = Some(index);
+            if failure.lacks_kfunc && !self.config.open.weak_kfuncs {
+                self.config.open.weak_kfuncs = true;
             } else {
-                traced = None;
-                match self.variants.pass_over(index, failure.error, &self.log) {
-                    Err(e) if self.may_skip(&e) && self.variants.is_any_left() => {
-                        self.variants.skip(index, &e, &self.log)
-                    }
-                    passed => passed?,
+                tries += 1;
+                let prog = failure.prog.filter(|_| tries < MAX_TRIES);
+                let Some(index) = prog else { return Err(failure.error) };
+                if traced.is_none() && failure.error.status == Status::Verifier {
+                    traced = Some(index);
+                } else {
+                    traced = None;
+                    self.go_without(index, failure.error)?;
                 }
             }
             self.opened.renew(&self.package.object, &self.config.open, &self.log)?;
             self.set_all()?;
         }
         Ok(())
+    }
+
+    /// Takes a program that would not load out of the next try; an error if the package cannot do without it.
+    fn go_without(&mut self, index: usize, cause: Error) -> Result<()> {
+        if !self.variants.is_loaded_next(index) {
+            return Err(cause);
+        }
+        self.variants.note(index, &cause, &self.log);
+        let first = self.variants.first(index);
+        let is_replaced = self.variants.chain(first).any(|index| self.variants.is_loaded_next(index));
+        if is_replaced || self.may_skip(first, index, &cause) && self.variants.is_any_left() {
+            return Ok(());
+        }
+        Err(self.variants.none_left(first, cause))
     }
 
     /// The records of one map, a ring or perf buffer; without a type.
@@ -246,7 +271,7 @@ impl Session {
         let cpus = |map: &Arc<Map>| {
             if map.kind == kind::PERF_EVENT_ARRAY { possible_cpus().unwrap_or(1) } else { 1 }
         };
-        let count = 2 * progs + maps + self.opened.maps.iter().map(cpus).sum::<usize>() + SPARE;
+        let count = progs + maps + self.opened.maps.iter().map(cpus).sum::<usize>() + SPARE;
         let low = os::has_room(count).and_then(|()| os::take_low_numbers());
         low.map_err(|e| {
             Error::sys(Status::System, e.0, format_args!("loading takes {count} file descriptors: {e}"))
@@ -255,21 +280,22 @@ impl Session {
 
     /// Back to the state before load, with everything that the host had set.
     pub fn reopen(mut self) -> Result<Session> {
-        if self.opened.phase == Phase::Opened {
-            return Ok(self);
-        }
-        self.detach();
-        self.shapes = Vec::new();
         self.variants.forget();
-        self.opened = self.opened.reopen(&self.package.object, &self.config.open, &self.log)?;
-        self.charge = None;
+        if self.opened.phase != Phase::Opened {
+            self.detach();
+            self.shapes = Vec::new();
+            self.opened = self.opened.reopen(&self.package.object, &self.config.open, &self.log)?;
+            self.charge = None;
+        }
         self.set_all()?;
         Ok(self)
     }
 
     /// Attaches every loaded program and struct_ops map, or nothing.
     pub fn attach(&mut self) -> Result<()> {
-        let attached = self.attach_all();
+        let low = os::take_low_numbers();
+        let _low = low.map_err(|e| Error::sys(Status::System, e.0, format_args!("attach: {e}")))?;
+        let attached = self.attach_all(&Session::make_links).and_then(|()| self.attach_maps());
         match attached {
             Ok(()) => self.attached = true,
             Err(_) => self.detach(),
@@ -277,25 +303,33 @@ impl Session {
         attached
     }
 
-    fn attach_all(&mut self) -> Result<()> {
-        let low = os::take_low_numbers();
-        let _low = low.map_err(|e| Error::sys(Status::System, e.0, format_args!("attach: {e}")))?;
-        let mut skipped = None;
+    /// Has `make` attach each program, or the first of its variants that it can.
+    fn attach_all(&mut self, make: Make<'_>) -> Result<()> {
         for index in 0..self.progs.len() {
             if self.variants.is_fallback(index) {
                 continue;
             }
-            match self.attach_first(index) {
-                Err(e) if self.may_skip(&e) && self.progs[index].target_json.is_empty() => {
-                    self.variants.skip(index, &e, &self.log);
-                    skipped.get_or_insert(e);
-                }
-                attached => attached?,
+            if let Err((last, e)) = self.attach_first(index, make)
+                && !self.may_skip(index, last, &e)
+            {
+                return Err(self.variants.none_left(index, e));
             }
         }
-        if let Some(e) = skipped.filter(|_| self.progs.iter().all(|prog| prog.links.is_empty())) {
-            return Err(e);
-        }
+        self.check_skipped()
+    }
+
+    fn make_links(&self, index: usize) -> Result<Vec<Link>> {
+        let attached = attach(self.opened.object.prog(index), &self.progs[index].targets, &self.log);
+        attached.map_err(|e| self.of_host(index, e))
+    }
+
+    /// A target that is not there is an argument of the host's that is wrong, where it is not the package's.
+    fn of_host(&self, index: usize, e: Error) -> Error {
+        let is_wrong = e.status == Status::NotFound && !self.progs[index].target_json.is_empty();
+        if is_wrong { e.as_status(Status::Inval) } else { e }
+    }
+
+    fn attach_maps(&mut self) -> Result<()> {
         let object = &self.opened.object;
         for map in object.maps().filter(|map| map.kind() == kind::STRUCT_OPS && map.fd().is_some()) {
             let link = attach_struct_ops(map.name(), &self.log, || map.attach_struct_ops())?;
@@ -304,33 +338,159 @@ impl Session {
         Ok(())
     }
 
-    /// Whether the host wants a program passed over that failed so: its hook is not there.
-    fn may_skip(&self, e: &Error) -> bool {
-        self.config.skip_missing_hooks && matches!(e.errno, libc::ENOENT | libc::ESRCH)
+    /// Decides like `attach` which programs would be used, if each could be attached but for what `expect` says.
+    pub fn rehearse(&mut self, expect: &dyn Fn(usize) -> Result<()>) -> Result<()> {
+        self.attach_all(&|_, index| expect(index).map(|()| Vec::new()))
     }
 
-    /// Attaches a program, or the first of those to try after it that can be attached.
-    fn attach_first(&mut self, first: usize) -> Result<()> {
+    /// Why a program, which is not loaded, could not be attached.
+    pub fn expect(&self, index: usize) -> Result<()> {
+        let prog = self.opened.object.prog(index);
+        if !prog.autoattach() || !is_attachable(prog) {
+            return Ok(());
+        }
+        self.progs[index]
+            .targets
+            .iter()
+            .try_for_each(|target| expect(prog, target))
+            .map_err(|e| self.of_host(index, e))
+    }
+
+    /// Whether programs of the object can call others by way of a map.
+    pub fn has_tail_calls(&self) -> bool {
+        self.opened.maps.iter().any(|map| map.kind == kind::PROG_ARRAY)
+    }
+
+    /// Why a program is not used; none if it is, or was not tried.
+    pub fn cause(&self, index: usize) -> Option<&Error> {
+        self.variants.cause(index)
+    }
+
+    /// Loads the `wanted` programs alone, and all maps but those called as in `without`. False if they loaded and have gone
+    /// again, because a program array should hold another one.
+    pub fn load_alone(&mut self, wanted: &[bool], without: &[&str]) -> Result<bool, LoadFailure> {
+        let failed = |error| LoadFailure { error, prog: None, lacks_kfunc: false };
+        let _low = self.descriptors().map_err(failed)?;
+        let mut traced = None;
+        loop {
+            for (prog, wanted) in self.opened.object.progs().zip(wanted) {
+                set_autoload(prog, *wanted).map_err(failed)?;
+            }
+            for map in self.opened.object.maps() {
+                let is_left_out = without.contains(&&*map.name().to_string_lossy());
+                if is_left_out || map.kind() == kind::STRUCT_OPS {
+                    // What fails here fails when it is loaded.
+                    let _ = map.set_autocreate(!is_left_out);
+                }
+            }
+            let pages = self.perf_pages();
+            let charge = self.config.account.take(&self.opened, &self.package.object, pages);
+            self.charge = Some(charge.map_err(failed)?);
+            match self.opened.load(&self.config.open, &self.log, traced, self.config.stop) {
+                Err(failure) if failure.lacks_kfunc && !self.config.open.weak_kfuncs => {
+                    self.config.open.weak_kfuncs = true;
+                }
+                Err(failure) if failure.prog.is_none() && failure.error.errno == libc::EBADF => {
+                    return Ok(false);
+                }
+                Err(LoadFailure { error, prog: Some(prog), .. })
+                    if error.status == Status::Verifier && traced.is_none() =>
+                {
+                    traced = Some(prog);
+                }
+                loaded => return loaded.map(|()| true),
+            }
+            self.charge = None;
+            self.opened.renew(&self.package.object, &self.config.open, &self.log).map_err(failed)?;
+        }
+    }
+
+    /// Whether the host lets a program, the last one that was tried of the chain of `first`, be skipped that failed so:
+    /// its hook is not there.
+    fn may_skip(&self, first: usize, last: usize, e: &Error) -> bool {
+        self.config.skip_missing_hooks
+            && self.progs[last].target_json.is_empty()
+            && !self.variants.is_required(first)
+            && probe::lacks_hook(e, &self.progs[last].section.to_string_lossy())
+    }
+
+    /// Attaches a program, or the first of those to try after it that can be attached; an error comes with the last one.
+    fn attach_first(&mut self, first: usize, make: Make<'_>) -> Result<(), (usize, Error)> {
         let (mut next, mut failed) = (Some(first), Ok(()));
         while let Some(index) = next {
             next = self.variants.next(index);
-            let (prog, raw) = (&mut self.progs[index], self.opened.object.prog(index));
-            if raw.fd().is_none() || !raw.autoattach() || !is_attachable(raw) {
+            if !self.is_attachable(index) {
                 continue;
             }
-            match attach(raw, &prog.targets, &self.log) {
+            match make(self, index) {
                 Ok(links) => {
-                    prog.links = links;
+                    self.progs[index].links = links;
                     self.variants.is_used(index);
                     return Ok(());
                 }
+                Err(e) if e.hint.is_some() && self.is_tail(index) => {}
                 Err(e) => {
                     self.variants.note(index, &e, &self.log);
-                    failed = Err(e);
+                    failed = Err((index, e));
                 }
             }
         }
-        failed.map_err(|e| self.variants.none_left(first, e))
+        failed
+    }
+
+    fn is_attachable(&self, index: usize) -> bool {
+        let raw = self.opened.object.prog(index);
+        raw.fd().is_some() && raw.autoattach() && is_attachable(raw)
+    }
+
+    /// Whether a program is there to be called by others: a program array holds it since it was loaded.
+    fn is_tail(&self, index: usize) -> bool {
+        let id = self.prog_info(index).id.to_ne_bytes();
+        let arrays = self.opened.maps.iter().filter(|map| map.kind == kind::PROG_ARRAY);
+        arrays.filter_map(|map| Some((map.fd().ok()?, map.max_entries))).any(|(map, count)| {
+            let mut found = [0; 4];
+            (0..count).any(|slot| map.lookup(&slot.to_ne_bytes(), &mut found).is_ok() && found == id)
+        })
+    }
+
+    /// Says what was skipped, in one line for each cause; an error if what is left can do nothing.
+    fn check_skipped(&self) -> Result<()> {
+        let works = |index: usize| self.variants.cause(index).is_none() && self.is_attachable(index);
+        let firsts = (0..self.progs.len()).filter(|&index| !self.variants.is_fallback(index));
+        let (mut count, mut skipped, mut is_any_left) = (0, Vec::new(), false);
+        for first in firsts {
+            count += usize::from(self.variants.chain(first).any(|index| self.variants.is_wanted(index)));
+            let cause = self.variants.chain(first).filter_map(|index| self.variants.cause(index)).last();
+            match cause {
+                _ if self.variants.chain(first).any(works) => is_any_left = true,
+                Some(cause) => skipped.push(cause),
+                None => {}
+            }
+        }
+        if skipped.is_empty() {
+            return Ok(());
+        }
+        let skipped = Skipped::new(skipped, count);
+        if !is_any_left {
+            return Err(skipped.error(""));
+        }
+        if !self.variants.says_required() && !self.may_deliver() {
+            return Err(skipped.error("; the others deliver no events"));
+        }
+        skipped.log(&self.log);
+        Ok(())
+    }
+
+    /// Whether a program that is left can send an event; yes without maps that deliver, or with maps in maps.
+    fn may_deliver(&self) -> bool {
+        let object = &self.opened.object;
+        let is_outer = |map: &MapRef<'_>| [kind::ARRAY_OF_MAPS, kind::HASH_OF_MAPS].contains(&map.kind());
+        let mut fds: Vec<RawFd> = object.maps().filter(is_outer).filter_map(MapRef::fd).collect();
+        let delivers = |map: &Arc<Map>| self.shapes.iter().any(|shape| Arc::ptr_eq(&shape.map, map));
+        let maps = object.maps().zip(&self.opened.maps).filter(|(_, map)| delivers(map));
+        fds.extend(maps.filter_map(|(raw, _)| raw.fd()));
+        let mut left = object.progs().enumerate().filter(|(index, _)| self.variants.cause(*index).is_none());
+        self.shapes.is_empty() || left.any(|(_, prog)| prog.fd().is_some() && prog.uses_map(&fds))
     }
 
     /// Attaches one loaded program, in addition to what is attached.
@@ -338,7 +498,7 @@ impl Session {
         let index = self.prog_index(name)?;
         let low = os::take_low_numbers();
         let _low = low.map_err(|e| Error::sys(Status::System, e.0, format_args!("attach: {e}")))?;
-        let links = attach(self.opened.object.prog(index), &self.progs[index].targets, &self.log)?;
+        let links = self.make_links(index)?;
         self.progs[index].links.extend(links);
         Ok(())
     }
@@ -369,11 +529,9 @@ impl Session {
 
     fn remember(&mut self, name: &str) -> Result<()> {
         if !self.is_loaded() {
-            let bytes = self.opened.var_bytes(name)?;
-            match self.set_vars.iter_mut().find(|(known, _)| known == name) {
-                Some((_, known)) => *known = bytes,
-                None => self.set_vars.push((name.to_owned(), bytes)),
-            }
+            let (index, bytes) = (self.opened.var_index(name)?, self.opened.var_bytes(name)?);
+            self.set_vars.resize(self.opened.vars.len(), None);
+            self.set_vars[index] = Some(bytes);
         }
         Ok(())
     }
@@ -477,11 +635,9 @@ impl Session {
         self.opened.object.map(index).fd()
     }
 
-    /// Descriptors of the loaded programs, for counting runs while the session is busy.
-    pub fn prog_fds(&self) -> Result<Vec<std::os::fd::OwnedFd>> {
-        let fds = self.opened.object.progs().filter_map(ProgRef::fd);
-        let failed = |e: Errno| Error::sys(Status::System, e.0, format_args!("descriptor of a program: {e}"));
-        fds.map(|fd| os::duplicate(fd).map_err(failed)).collect()
+    /// Descriptors of the loaded programs, to count runs while the session is busy; valid as long as the session is loaded.
+    pub fn prog_fds(&self) -> Vec<RawFd> {
+        self.opened.object.progs().filter_map(ProgRef::fd).collect()
     }
 
     /// Whether load loads the program.
@@ -571,7 +727,7 @@ impl Session {
     }
 
     /// The package and its state as JSON.
-    pub fn describe(&self) -> Value {
+    pub fn describe(&self) -> String {
         let state = match (self.is_loaded(), self.attached) {
             (false, _) => "opened",
             (true, false) => "loaded",
@@ -579,15 +735,18 @@ impl Session {
         };
         let counted = self.maps().iter().any(|map| &*map.label() == LOST_MAP);
         let lost = if counted { "perf buffers and ring buffers" } else { "perf buffers" };
-        members([
+        let mut text = members([
             ("kind", "json".into()),
             ("state", state.into()),
             ("lost_kernel", lost.into()),
             ("variables", self.vars().iter().map(|var| self.describe_var(var)).collect()),
             ("maps", self.maps().iter().map(|map| self.describe_map(map)).collect()),
             ("programs", (0..self.prog_count()).map(|index| self.describe_prog(index)).collect()),
-            ("meta", self.package.meta_value().clone()),
         ])
+        .to_string();
+        // Written, not copied: in memory it takes many times its text.
+        text.pop();
+        text + ",\"meta\":" + &self.package.meta_value().to_string() + "}"
     }
 
     fn describe_var(&self, var: &Var) -> Value {
@@ -625,15 +784,15 @@ impl Session {
             ("loaded", info.loaded.into()),
             ("attached", info.attached.into()),
             ("instead_of", self.variants.instead_of(index).into()),
-            ("passed_over", self.variants.reason(index).into()),
+            ("skipped", self.variants.cause(index).map(|cause| cause.reason()).into()),
         ])
     }
 }
 
 impl Prog {
-    fn new(raw: ProgRef<'_>, package: &Package) -> Prog {
+    fn new(raw: ProgRef<'_>, meta: &Meta, places: &Places) -> Prog {
         let name = raw.name();
-        let told = package.meta.progs.iter().find(|told| told.name.as_bytes() == name.to_bytes());
+        let told = places.get(&name.to_string_lossy()).map(|place| &meta.progs[place]);
         let targets = vec![told.map(|told| told.target.clone()).unwrap_or_default()];
         let (section, target_json) = (raw.section().into(), c_text(""));
         Prog { name: name.into(), section, targets, target_json, links: Vec::new() }

@@ -5,7 +5,7 @@
 use super::sys::object::ProgRef;
 use crate::error::{Error, Subject};
 use crate::log::{Level, Log};
-use crate::package::Meta;
+use crate::package::{Meta, Places};
 
 /// What is known of each program, in libbpf's order.
 pub struct Variants(Vec<Variant>);
@@ -18,24 +18,27 @@ struct Variant {
     previous: Option<usize>,
     /// Whether package and host let it be loaded.
     wanted: bool,
+    /// Whether the package can do without it; none if it does not say.
+    required: Option<bool>,
     /// Why it is of no use on this kernel.
-    passed_over: Option<String>,
+    cause: Option<Error>,
 }
 
 impl Variants {
     /// The package has no chain without an end.
-    pub fn new<'a>(progs: impl Iterator<Item = ProgRef<'a>>, meta: &Meta) -> Variants {
-        let mut variants = Vec::new();
-        for prog in progs {
+    pub fn new<'a>(progs: impl Iterator<Item = ProgRef<'a>>, meta: &Meta, told: &Places) -> Variants {
+        let (mut variants, mut places) = (Vec::new(), Places::default());
+        for (index, prog) in progs.enumerate() {
             let name = prog.name().to_string_lossy().into_owned();
-            let told = meta.progs.iter().find(|told| told.name == name).and_then(|told| told.autoload);
-            let wanted = told.unwrap_or(prog.autoload());
-            variants.push(Variant { name, next: None, previous: None, wanted, passed_over: None });
+            let told = told.get(&name).map(|place| &meta.progs[place]);
+            let wanted = told.and_then(|told| told.autoload).unwrap_or(prog.autoload());
+            let required = told.and_then(|told| told.required);
+            places.insert(&name, index);
+            variants.push(Variant { name, next: None, previous: None, wanted, required, cause: None });
         }
-        let place = |variants: &[Variant], name: &str| variants.iter().position(|known| known.name == name);
         for told in &meta.progs {
-            let next = told.instead_of.as_ref().and_then(|name| place(&variants, name));
-            if let (Some(index), Some(next)) = (place(&variants, &told.name), next) {
+            let next = told.instead_of.as_ref().and_then(|name| places.get(name));
+            if let (Some(index), Some(next)) = (places.get(&told.name), next) {
                 variants[index].next = Some(next);
                 variants[next].previous = Some(index);
             }
@@ -55,12 +58,17 @@ impl Variants {
 
     /// Whether the next load loads a program.
     pub fn is_loaded_next(&self, index: usize) -> bool {
-        self.0[index].wanted && self.0[index].passed_over.is_none()
+        self.0[index].wanted && self.0[index].cause.is_none()
+    }
+
+    /// Whether the next load loads any program.
+    pub fn is_any_left(&self) -> bool {
+        (0..self.0.len()).any(|index| self.is_loaded_next(index))
     }
 
     /// Why a program is not used; none if it is, or was not tried.
-    pub fn reason(&self, index: usize) -> Option<&str> {
-        self.0[index].passed_over.as_deref()
+    pub fn cause(&self, index: usize) -> Option<&Error> {
+        self.0[index].cause.as_ref()
     }
 
     /// The name of the program to try after this one.
@@ -73,76 +81,68 @@ impl Variants {
         self.0[index].previous.is_some()
     }
 
+    /// The first of the chain that a program is in.
+    pub fn first(&self, index: usize) -> usize {
+        let mut first = index;
+        while let Some(previous) = self.0[first].previous {
+            first = previous;
+        }
+        first
+    }
+
+    /// A program and those to try after it, in that order.
+    pub fn chain(&self, first: usize) -> impl Iterator<Item = usize> {
+        std::iter::successors(Some(first), |index| self.0[*index].next)
+    }
+
     /// The program to try after this one.
     pub fn next(&self, index: usize) -> Option<usize> {
         self.0[index].next
     }
 
+    /// Whether the package cannot do without any of a chain.
+    pub fn is_required(&self, first: usize) -> bool {
+        self.chain(first).any(|index| self.0[index].required == Some(true))
+    }
+
+    /// Whether the package says itself which programs it cannot do without.
+    pub fn says_required(&self) -> bool {
+        self.0.iter().any(|variant| variant.required.is_some())
+    }
+
     /// A new try: nothing is known.
     pub fn forget(&mut self) {
-        self.0.iter_mut().for_each(|variant| variant.passed_over = None);
+        self.0.iter_mut().for_each(|variant| variant.cause = None);
     }
 
     /// A program that attached after all.
     pub fn is_used(&mut self, index: usize) {
-        self.0[index].passed_over = None;
+        self.0[index].cause = None;
     }
 
-    /// Takes a program that would not load out of the next try; an error if no other one can stand in for it.
-    pub fn pass_over(&mut self, index: usize, cause: Error, log: &Log) -> Result<(), Error> {
-        if !self.is_loaded_next(index) {
-            return Err(cause);
-        }
-        self.note(index, &cause, log);
-        let (mut first, mut is_left) = (index, false);
-        while let Some(previous) = self.0[first].previous {
-            first = previous;
-        }
-        let mut next = Some(first);
-        while let Some(index) = next {
-            is_left |= self.is_loaded_next(index);
-            next = self.next(index);
-        }
-        if is_left { Ok(()) } else { Err(self.none_left(first, cause)) }
-    }
-
-    /// Whether the next load loads any program.
-    pub fn is_any_left(&self) -> bool {
-        (0..self.0.len()).any(|index| self.is_loaded_next(index))
-    }
-
-    /// Goes on without a program that nothing can stand in for.
-    pub fn skip(&mut self, index: usize, cause: &Error, log: &Log) {
-        let Variant { name, passed_over, .. } = &mut self.0[index];
-        log.write(Level::Warn, &format!("program {name:?} is passed over: {}", cause.message));
-        *passed_over = Some(cause.message.clone());
-    }
-
-    /// Remembers why a program is not used. If nothing can stand in for it, the caller says so by its error.
+    /// Remembers why a program is not used. If nothing can stand in for it, the caller says so.
     pub fn note(&mut self, index: usize, cause: &Error, log: &Log) {
-        let Variant { name, next, previous, passed_over, .. } = &mut self.0[index];
+        let Variant { name, next, previous, cause: known, .. } = &mut self.0[index];
         if next.or(*previous).is_some() {
-            log.write(Level::Warn, &format!("program {name:?} is passed over: {}", cause.message));
+            log.write(Level::Info, &format!("program {name:?} is skipped: {}", cause.reason()));
         }
-        *passed_over = Some(cause.message.clone());
+        *known = Some(cause.clone());
     }
 
     /// The error where no program of a chain is left: that of the last one, with the reasons of all.
-    pub fn none_left(&self, first: usize, mut last: Error) -> Error {
-        let (mut reasons, mut tried, mut next) = (String::new(), 0, Some(first));
-        while let Some(index) = next {
-            if let Some(reason) = &self.0[index].passed_over {
+    pub fn none_left(&self, first: usize, last: Error) -> Error {
+        let (mut reasons, mut tried) = (String::new(), 0);
+        for index in self.chain(first) {
+            if let Variant { name, cause: Some(cause), .. } = &self.0[index] {
                 tried += 1;
-                reasons += &format!("; {reason}");
+                reasons += &format!("; {name:?}: {}", cause.reason());
             }
-            next = self.next(index);
         }
-        if tried > 1 {
-            let text = format!("no variant works on this kernel{reasons}");
-            let subject = Subject::program(&self.0[first].name, "");
-            let all = Error::sys(last.status, last.errno, text).about(subject);
-            last = all.with_detail(&last.detail);
+        if tried < 2 {
+            return last;
         }
-        last
+        let text = format!("no variant works on this kernel{reasons}");
+        let subject = Subject::program(&self.0[first].name, "");
+        Error::sys(last.status, last.errno, text).about(subject).with_detail(&last.detail)
     }
 }

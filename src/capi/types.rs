@@ -25,7 +25,8 @@ pub enum eunomia_status {
     EUNOMIA_ERR_BUSY = -3,
     /// Out of memory.
     EUNOMIA_ERR_NOMEM = -4,
-    /// No such variable, map, program, key, index or file.
+    /// No such variable, map, program, key, index or file; no such file, function of it, interface or cgroup that the
+    /// package attaches to (the host's own word is EUNOMIA_ERR_INVAL).
     EUNOMIA_ERR_NOT_FOUND = -5,
     /// The buffer is too small; the needed length has been stored.
     EUNOMIA_ERR_TOO_SMALL = -6,
@@ -140,8 +141,8 @@ pub enum eunomia_option_flag {
     EUNOMIA_WASM_RAW_EVENTS = 1,
     /// Guests read and write the host's stdin, stdout and stderr; there are no EUNOMIA_EVENT_OUTPUT events then.
     EUNOMIA_WASM_STDIO = 2,
-    /// A program whose hook (function, tracepoint) is not there is passed over, with a line in the log, where another
-    /// program attaches. For code whose host picks programs by kernel; else such a program is an error.
+    /// A program whose hook (function, tracepoint) is not there is skipped, with a line in the log for each cause, where
+    /// programs attach that can do the package's work. For code whose host picks programs by kernel; else it is an error.
     EUNOMIA_SKIP_MISSING_HOOKS = 4,
 }
 

@@ -16,7 +16,7 @@ use crate::error::{Error, Result};
 use crate::memory;
 
 /// Most values in a document: what they take in memory is a multiple of their text.
-const MAX_VALUES: usize = 1 << 20;
+const MAX_VALUES: usize = 1 << 17;
 /// Most bytes that a value takes in memory beside its text: an object of one member.
 const VALUE_ROOM: usize = 1024;
 

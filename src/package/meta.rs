@@ -164,6 +164,8 @@ pub struct ProgMeta {
     pub target: Target,
     /// Whether it is loaded unless the host says otherwise; if not told, its section says.
     pub autoload: Option<bool>,
+    /// Whether the package cannot do without it; if no program says, one that delivers events has to attach.
+    pub required: Option<bool>,
     /// The program that does the same by another hook, to use where this one does not load and attach.
     pub instead_of: Option<String>,
 }
@@ -224,11 +226,20 @@ impl Meta {
         // Sections with long names may share one shortened map name; a name without a dot is the program's.
         unique(&skel.list("maps")?, |name| !name.contains('.'))?;
         unique(&skel.list("progs")?, |_| true)?;
-        check_variants(&read.progs, &skel.list("progs")?)?;
+        check_variants(&read.progs, &read.prog_places(), &skel.list("progs")?)?;
         for args in args.iter().flatten() {
             read.set_values(args)?;
         }
         Ok(read)
+    }
+
+    /// Where each program's entry stands.
+    pub fn prog_places(&self) -> Places {
+        let mut places = Places::default();
+        for (index, prog) in self.progs.iter().enumerate() {
+            places.insert(&prog.name, index);
+        }
+        places
     }
 
     /// A name that is no known variable is kept: the object may have it even though the metadata does not.
@@ -401,18 +412,15 @@ fn program(node: Node) -> Result<ProgMeta> {
         attach: node.text_of("attach")?.unwrap_or_default(),
         target: Target::read(&node)?,
         autoload: node.get("autoload").map(|flag| flag.bool()).transpose()?,
+        required: node.get("required").map(|flag| flag.bool()).transpose()?,
         instead_of: node.get("instead_of").map(|name| name.name()).transpose()?,
     })
 }
 
 /// Refuses `instead_of` that leads nowhere, from two programs to one, or round in a circle.
-fn check_variants(progs: &[ProgMeta], entries: &[Node]) -> Result<()> {
-    let mut places = Places::default();
-    for (index, prog) in progs.iter().enumerate() {
-        places.insert(&prog.name, index);
-    }
+fn check_variants(progs: &[ProgMeta], places: &Places, entries: &[Node]) -> Result<()> {
     let next = |index: usize| places.get(progs[index].instead_of.as_ref()?);
-    let mut count = 0;
+    let (mut count, mut named) = (0, Places::default());
     for (index, prog) in progs.iter().enumerate() {
         if prog.instead_of.is_none() {
             continue;
@@ -421,7 +429,7 @@ fn check_variants(progs: &[ProgMeta], entries: &[Node]) -> Result<()> {
         let Some(mut end) = next(index) else {
             return Err(entry.error("there is no such program"));
         };
-        if progs[..index].iter().any(|other| other.instead_of == prog.instead_of) {
+        if named.insert(&progs[end].name, index).is_some() {
             return Err(entry.error("another program names it already; name that one here"));
         }
         count += 1;

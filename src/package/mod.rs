@@ -22,6 +22,7 @@ pub use meta::{
     Sample, SampleKind, VarMeta,
 };
 pub use node::MAX_ENTRIES;
+pub(crate) use node::Places;
 pub use target::{Interface, Perf, PerfSample, Target, Tc, TcPoint, split_offset};
 
 use serde_json::{Map, Value};

@@ -233,7 +233,7 @@ impl Display for Node<'_> {
 
 /// Where names have their place. A JSON object, for its code is there anyway.
 #[derive(Default)]
-pub(super) struct Places(Map<String, Value>);
+pub struct Places(Map<String, Value>);
 
 impl Places {
     /// Remembers the place; that of before, if there was one.
@@ -241,6 +241,7 @@ impl Places {
         as_place(&self.0.insert(name.to_owned(), place.into())?)
     }
 
+    /// The place of that name.
     pub fn get(&self, name: &str) -> Option<usize> {
         as_place(self.0.get(name)?)
     }

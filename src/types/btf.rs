@@ -216,6 +216,11 @@ impl Btf {
         self.entry(section).filter(|entry| entry.kind == BtfKind::Datasec).map(|entry| entry.arg)
     }
 
+    /// Whether the name is that of a function.
+    pub fn is_function(&self, name: &str) -> bool {
+        self.find(BtfKind::Func, name).is_some()
+    }
+
     /// The variables of a data section (a DATASEC) that other files can name: static ones are left out. Offsets
     /// are right only in the BTF of an object that libbpf has opened.
     pub fn globals(&self, section: u32) -> impl Iterator<Item = Global<'_>> {

@@ -25,6 +25,18 @@ impl Btf {
         self.check_struct_ops()
     }
 
+    /// Number of variables in all data sections; maps are some.
+    pub fn variable_count(&self) -> usize {
+        self.variables(|_| true).count()
+    }
+
+    /// How many of the types `relocations` ask for; the list is one that was checked.
+    pub fn count_asked(&self, relocations: &[Relocation]) -> usize {
+        let mut asked = vec![false; self.len() as usize];
+        let types = relocations.iter().map(|relocation| relocation.type_id as usize);
+        types.filter(|&id| asked.get_mut(id).is_some_and(|asked| !std::mem::replace(asked, true))).count()
+    }
+
     /// The CO-RE relocations in a `.BTF.ext` section. Refuses those that libbpf would follow out of a type, and a byte
     /// order that it would change in place.
     pub fn relocations(&self, btf_ext: &[u8]) -> Result<Vec<Relocation>> {

@@ -1,13 +1,10 @@
-//! What the kernel at hand says of each program of a package: loads, attaches nothing, lets go.
+//! What the kernel at hand says of each program of a package: loads, attaches nothing, and closes it again.
 
 use std::fmt::{self, Display, Formatter};
-use std::fs;
-
-use serde_json::Value;
 
 use super::Vm;
-use crate::bpf::probe;
-use crate::error::{Error, Result, Status};
+use crate::bpf::session::Session;
+use crate::error::{Error, Result, Status, Subject};
 
 /// Lines of the verifier's log that are shown: what it looked at last, and why it refused.
 const LOG_LINES: usize = 20;
@@ -16,16 +13,19 @@ const LOG_LINES: usize = 20;
 pub struct Checked {
     /// One for each program, in the order of the object.
     pub verdicts: Vec<Verdict>,
-    /// Why the package as a whole does not load; none if it does.
+    /// Why the package cannot be run; none if it can.
     pub refused: Option<Error>,
 }
 
 impl Checked {
-    /// Whether the package does not load although each of its programs does.
-    pub fn is_program_fine(&self) -> bool {
-        self.verdicts
-            .iter()
-            .all(|verdict| !verdict.autoload || !matches!(verdict.outcome, Outcome::Refused(_)))
+    /// Whether the verdicts say already why the package cannot be run.
+    pub fn is_told(&self) -> bool {
+        let name = |e: &Error| e.subject.as_ref().map(|subject| subject.name().to_owned());
+        let subject = self.refused.as_ref().and_then(name);
+        self.verdicts.iter().any(|verdict| match &verdict.outcome {
+            Outcome::Refused(e) | Outcome::Unattachable(e) => verdict.autoload && name(e) == subject,
+            _ => false,
+        })
     }
 }
 
@@ -35,19 +35,19 @@ pub struct Verdict {
     pub name: String,
     /// Whether it is loaded unless told otherwise.
     pub autoload: bool,
-    /// Whether the kernel takes it.
+    /// What becomes of it.
     pub outcome: Outcome,
-    /// Why it will not attach although the kernel takes it: its hook is not there.
-    pub missing: Option<String>,
 }
 
-/// Whether the kernel takes a program.
+/// What becomes of a program.
 pub enum Outcome {
-    /// It does.
+    /// The kernel takes it.
     Taken,
-    /// It does not, and another program is used instead.
-    PassedOver(String),
-    /// It does not.
+    /// The package runs without it: another one is used in its place, or its hook is not there.
+    Skipped(Error),
+    /// The kernel takes it, and cannot attach it.
+    Unattachable(Error),
+    /// The kernel does not take it.
     Refused(Error),
 }
 
@@ -55,37 +55,66 @@ pub enum Outcome {
 pub type Judge<'a> = dyn FnMut(&Vm, usize) -> Result<()> + 'a;
 
 /// Has the kernel make the maps and verify the programs of a package, which `open` opens in a new vm each time, for a vm
-/// goes one way. To be left without pinned maps, have it set `Options::pin_path` and remove what is there afterwards.
+/// goes one way, and says what a run would do. To be left without pinned maps, have it set `Options::pin_path` and remove
+/// what is there afterwards.
 ///
 /// `judge` is shown each program that the verifier has looked at: the vm that has handed it to the kernel, and its number.
 ///
 /// # Errors
 ///
-/// What `open` says, and why the maps cannot be made: there no program is at fault.
+/// What `open` says, and why nothing can be loaded at all: a privilege is missing, or memory.
 pub fn check(open: &dyn Fn() -> Result<Vm>, judge: &mut Judge<'_>) -> Result<Checked> {
-    let whole = open()?;
-    let refused = whole.load().err();
-    match refused {
-        Some(_) => load(open, "", judge)?,
-        None => judge_loaded(&whole, judge)?,
+    let (vm, fresh) = (open()?, open()?);
+    let loaded = vm.load();
+    let is_loaded = loaded.is_ok();
+    if is_loaded {
+        judge_loaded(&vm, judge)?;
     }
-    let text = |e: serde_json::Error| Error::new(Status::Internal, format_args!("the description: {e}"));
-    let description: Value = serde_json::from_str(&whole.describe()?).map_err(text)?;
-    drop(whole);
-    let mut verdicts = Vec::new();
-    for program in description["programs"].as_array().into_iter().flatten() {
-        let name = program["name"].as_str().unwrap_or_default().to_owned();
-        let autoload = program["autoload"] == true;
-        let outcome = match (refused.is_none() && autoload, &program["passed_over"]) {
-            (true, Value::String(reason)) => Outcome::PassedOver(reason.clone()),
-            (true, _) => Outcome::Taken,
-            (false, _) => load(open, &name, judge).map_or_else(Outcome::Refused, |()| Outcome::Taken),
+    let (mut inner, fresh) = (vm.inner()?, fresh.inner()?);
+    let (session, fresh) = (inner.session_mut()?, fresh.session()?);
+    let refused = loaded.and_then(|()| session.rehearse(&|index| fresh.expect(index))).err();
+    if let Some(e) = refused.as_ref().filter(|e| is_hindered(e)) {
+        return Err(e.clone());
+    }
+    let (mut verdicts, mut left) = (Vec::new(), Vec::new());
+    for index in 0..session.prog_count() {
+        let info = session.prog_info(index);
+        let (autoload, cause) = (info.autoload, session.cause(index));
+        let outcome = match cause {
+            Some(cause) if refused.is_none() => Outcome::Skipped(cause.clone()),
+            Some(cause) if info.loaded => Outcome::Unattachable(cause.clone()),
+            Some(cause) => Outcome::Refused(cause.clone()),
+            None if refused.is_some() && info.loaded => unattachable(fresh, index),
+            None => Outcome::Taken,
         };
-        let is_taken = matches!(outcome, Outcome::Taken);
-        let missing = if is_taken { missing_hook(&place(program, &description["meta"])) } else { None };
-        verdicts.push(Verdict { name, autoload, outcome, missing });
+        left.push(!is_loaded || !info.loaded && cause.is_none());
+        verdicts.push(Verdict { name: info.name.to_string_lossy().into_owned(), autoload, outcome });
+    }
+    drop(inner);
+    drop(vm);
+    for (verdict, outcome) in
+        verdicts.iter_mut().zip(each(open, left, &|index| unattachable(fresh, index), judge)?)
+    {
+        if let Some(outcome) = outcome {
+            verdict.outcome = outcome;
+        }
     }
     Ok(Checked { verdicts, refused })
+}
+
+/// Whether it is no verdict on the package that it could not be loaded.
+fn is_hindered(e: &Error) -> bool {
+    let is_judged =
+        matches!(e.status, Status::Unsupported | Status::Package | Status::Verifier | Status::Attach);
+    e.subject.is_none() && !is_judged
+}
+
+/// What becomes of a program that the kernel takes. Where programs call others, those need no place of their own.
+fn unattachable(fresh: &Session, index: usize) -> Outcome {
+    match fresh.expect(index) {
+        Err(e) if e.hint.is_some() && fresh.has_tail_calls() => Outcome::Taken,
+        expected => expected.err().map_or(Outcome::Taken, Outcome::Unattachable),
+    }
 }
 
 /// Shows the programs that are in the kernel.
@@ -98,73 +127,89 @@ fn judge_loaded(vm: &Vm, judge: &mut Judge<'_>) -> Result<()> {
     Ok(())
 }
 
-/// Loads the maps and the program of that name, and releases them.
-fn load(open: &dyn Fn() -> Result<Vm>, name: &str, judge: &mut Judge<'_>) -> Result<()> {
-    let vm = open()?;
-    let mut wanted = None;
-    for index in 0..vm.prog_count()? {
-        let other = vm.prog_at(index)?.name;
-        let other = other.to_string_lossy();
-        vm.prog_set_autoload(&other, other == name)?;
-        wanted = wanted.or((other == name).then_some(index));
+/// What the kernel says of each program that is `left`: as many at a time as it takes.
+fn each(
+    open: &dyn Fn() -> Result<Vm>,
+    mut left: Vec<bool>,
+    taken: &dyn Fn(usize) -> Outcome,
+    judge: &mut Judge<'_>,
+) -> Result<Vec<Option<Outcome>>> {
+    let mut outcomes: Vec<Option<Outcome>> = left.iter().map(|_| None).collect();
+    // Why there are maps that cannot be made.
+    let mut without: Vec<Error> = Vec::new();
+    while left.contains(&true) {
+        let vm = open()?;
+        let names: Vec<&str> = without.iter().filter_map(map_of).collect();
+        let loaded = vm.inner()?.session_mut()?.load_alone(&left, &names);
+        let refused = |e: &Error| Outcome::Refused(e.clone());
+        // What there is to say of some of them.
+        let mut said: Vec<(usize, Outcome)> = Vec::new();
+        let mut all = (0..left.len()).filter(|index| left[*index]);
+        match loaded {
+            Ok(stays) => {
+                for index in all {
+                    // Of operations whose type the kernel lacks nothing is loaded.
+                    let lacking = without.last().filter(|_| stays);
+                    let lacking = lacking.filter(|_| vm.prog_at(index).is_ok_and(|prog| !prog.loaded));
+                    said.push((index, lacking.map_or_else(|| taken(index), refused)));
+                }
+            }
+            Err(failure) => {
+                let e = failure.error;
+                let known = map_of(&e).and_then(|name| without.iter().find(|e| map_of(e) == Some(name)));
+                match (failure.prog.filter(|index| left[*index]), known) {
+                    (Some(failed), known) => {
+                        if e.status == Status::Verifier {
+                            // Programs are verified in their order.
+                            said.extend(
+                                all.take_while(|index| *index < failed).map(|index| (index, taken(index))),
+                            );
+                        }
+                        said.push((failed, refused(known.unwrap_or(&e))));
+                    }
+                    (None, None) if map_of(&e).is_some() => without.push(e),
+                    (None, _) => said.extend(all.by_ref().map(|index| (index, refused(&e)))),
+                }
+            }
+        }
+        for (index, outcome) in said {
+            // What fails before the verifier is not as the kernel would get it.
+            if !matches!(&outcome, Outcome::Refused(e) if e.status != Status::Verifier) {
+                judge(&vm, index)?;
+            }
+            left[index] = false;
+            outcomes[index] = Some(outcome);
+        }
     }
-    let loaded = vm.load();
-    // What the verifier refuses it has seen; what fails before is not as the kernel would get it.
-    let is_seen = loaded.as_ref().map_or_else(|e| e.status == Status::Verifier, |()| true);
-    if let Some(index) = wanted.filter(|_| is_seen) {
-        judge(&vm, index)?;
-    }
-    loaded
+    Ok(outcomes)
 }
 
-/// Where a program attaches, written like a section: what the package says, else its section.
-fn place(program: &Value, meta: &Value) -> String {
-    let told = meta["bpf_skel"]["progs"].as_array().into_iter().flatten();
-    let told = told.into_iter().find(|told| told["name"] == program["name"]).unwrap_or(&Value::Null);
-    let place = told["attach"].as_str().or(program["section"].as_str()).unwrap_or_default();
-    let place = place.trim_start_matches('?');
-    match (place.split('/').next(), told["func"].as_str()) {
-        (Some(hook @ ("kprobe" | "kretprobe")), Some(func)) => format!("{hook}/{func}"),
-        _ => place.to_owned(),
-    }
-}
-
-/// Why nothing can be attached to a place: what the kernel, as it says itself, does not have.
-fn missing_hook(place: &str) -> Option<String> {
-    let (hook, rest) = place.split_once('/')?;
-    let kind = hook.trim_end_matches(".multi");
-    let is_kprobe = ["kprobe", "kretprobe", "ksyscall", "kretsyscall"].contains(&kind);
-    match hook {
-        _ if is_kprobe && !probe::has_kprobes() => Some("this kernel is built without kprobes".into()),
-        "kprobe" | "kretprobe" => {
-            let function = rest.split('+').next().unwrap_or_default();
-            let symbols = fs::read_to_string("/proc/kallsyms").ok().filter(|symbols| !symbols.is_empty())?;
-            let mut names = symbols.lines().filter_map(|line| line.split_ascii_whitespace().nth(2));
-            names.all(|name| name != function).then(|| format!("this kernel has no function {function:?}"))
-        }
-        "tp" | "tracepoint" => {
-            let folder = probe::tracepoints().map(|all| all.join(rest))?;
-            (!folder.exists()).then(|| format!("this kernel has no tracepoint {rest:?}"))
-        }
+/// The map that an error is about.
+fn map_of(e: &Error) -> Option<&str> {
+    match &e.subject {
+        Some(Subject::Map(name)) => Some(name),
         _ => None,
     }
 }
 
 impl Display for Verdict {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        let only = if self.autoload { "" } else { " (loaded only if asked for)" };
-        let name = &self.name;
-        match (&self.outcome, &self.missing) {
-            (Outcome::Taken, None) => writeln!(f, "{name}: ok{only}"),
-            (Outcome::Taken, Some(why)) => writeln!(f, "{name}: ok{only}, but will not attach: {why}"),
-            (Outcome::PassedOver(why), _) => writeln!(f, "{name}: passed over{only}: {why}"),
-            // The message names the program already.
-            (Outcome::Refused(error), _) => {
-                writeln!(f, "{name}: refused{only}: {}", error.message)?;
-                if error.status != Status::Verifier {
+        let (name, only) = (&self.name, if self.autoload { "" } else { " (loaded only if asked for)" });
+        // The line names the program already, but a map is another thing.
+        let why = |e: &Error| match &e.subject {
+            Some(Subject::Map(_)) | None => e.to_string(),
+            _ => e.hint.as_ref().map_or(e.reason().to_owned(), |hint| format!("{}; {hint}", e.reason())),
+        };
+        match &self.outcome {
+            Outcome::Taken => writeln!(f, "{name}: ok{only}"),
+            Outcome::Skipped(e) => writeln!(f, "{name}: skipped{only}: {}", why(e)),
+            Outcome::Unattachable(e) => writeln!(f, "{name}: cannot attach{only}: {}", why(e)),
+            Outcome::Refused(e) => {
+                writeln!(f, "{name}: refused{only}: {}", why(e))?;
+                if e.status != Status::Verifier {
                     return Ok(());
                 }
-                let lines: Vec<&str> = error.detail.lines().filter(|line| !line.trim().is_empty()).collect();
+                let lines: Vec<&str> = e.detail.lines().filter(|line| !line.trim().is_empty()).collect();
                 let last = &lines[lines.len().saturating_sub(LOG_LINES)..];
                 last.iter().try_for_each(|line| writeln!(f, "    {line}"))
             }

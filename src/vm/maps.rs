@@ -334,7 +334,7 @@ impl Vm {
 
     /// The package and its state as JSON.
     pub fn describe(&self) -> Result<String> {
-        Ok(self.inner()?.session()?.describe().to_string())
+        Ok(self.inner()?.session()?.describe())
     }
 }
 

@@ -185,6 +185,7 @@ impl Vm {
                         pin_path: pin_path.clone(),
                         kernel_btf: KernelBtf::default(),
                         hooks: Default::default(),
+                        weak_kfuncs: false,
                     },
                     perf_pages,
                     skip_missing_hooks,
@@ -258,7 +259,7 @@ impl Vm {
 
     fn start(&self, session: &mut Session, delivery: &mut Delivery) -> Result<()> {
         let sources = session.load()?;
-        self.shared.ledger.watch(session.lost_map(), session.prog_fds()?);
+        self.shared.ledger.watch(session.lost_map(), session.prog_fds());
         delivery.shapes = sources.shapes();
         self.shared.ledger.watch_sources(&delivery.shapes);
         let mut gate = self.shared.gate();

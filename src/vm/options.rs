@@ -33,8 +33,8 @@ pub struct Options {
     pub perf_pages: u32,
     /// Events that one poll delivers at most; 0: 65536.
     pub poll_budget: u32,
-    /// A program whose hook (function, tracepoint) is not there is passed over, with a line in the log, where another
-    /// program attaches. For code whose host picks programs by kernel.
+    /// A program whose hook (function, tracepoint) is not there is skipped, with a line in the log for each cause, where
+    /// programs attach that can do the package's work. For code whose host picks programs by kernel.
     pub skip_missing_hooks: bool,
     /// Bytes of kernel memory that a package may take, all packages of a WASM guest together: its maps when they are full,
     /// its programs and its types. 0: a quarter of the memory that is available, at most 1 GiB or 16 MiB for each possible

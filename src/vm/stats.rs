@@ -1,6 +1,6 @@
 //! The event ledger: every event is delivered, or dropped with its cause.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::RawFd;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -54,14 +54,15 @@ struct KernelCounters {
     sources: Vec<Arc<Shape>>,
     /// The least that was known of any source until now.
     known: LostKnown,
-    progs: Vec<OwnedFd>,
+    /// The object's own descriptors, which a second one each would double; forgotten before the object is closed.
+    progs: Vec<RawFd>,
     /// Runs and nanoseconds of programs that are gone.
     past_runs: (u64, u64),
 }
 
 impl Ledger {
     /// Takes over the kernel objects of a loaded package.
-    pub fn watch(&self, lost: Option<Arc<MapFd>>, progs: Vec<OwnedFd>) {
+    pub fn watch(&self, lost: Option<Arc<MapFd>>, progs: Vec<RawFd>) {
         let lost = lost.into_iter().collect();
         *self.kernel() = KernelCounters { lost, progs, ..KernelCounters::default() };
     }
@@ -87,24 +88,22 @@ impl Ledger {
     }
 
     /// Takes over those of one more package.
-    pub fn watch_also(&self, lost: Option<Arc<MapFd>>, progs: Vec<OwnedFd>) {
+    pub fn watch_also(&self, lost: Option<Arc<MapFd>>, progs: Vec<RawFd>) {
         let mut kernel = self.kernel();
         kernel.lost.extend(lost);
         kernel.progs.extend(progs);
     }
 
-    /// Lets go of those of one package; what they have counted stays.
-    pub fn forget(&self, lost: Option<Arc<MapFd>>, progs: &[OwnedFd]) {
-        let id = |prog: &OwnedFd| prog_facts(prog).ok().map(|facts| facts.id);
-        let ids: Vec<_> = progs.iter().filter_map(id).collect();
+    /// Forgets those of one package, before it is closed; what they have counted stays.
+    pub fn forget(&self, lost: Option<Arc<MapFd>>, gone: &[RawFd]) {
         let mut kernel = self.kernel();
         let KernelCounters { lost: maps, progs, past_runs, .. } = &mut *kernel;
-        progs.retain(|prog| match prog_facts(prog) {
-            Ok(facts) if ids.contains(&facts.id) => {
+        progs.retain(|prog| {
+            let is_gone = gone.contains(prog);
+            if let Some(facts) = prog_facts(prog).ok().filter(|_| is_gone) {
                 *past_runs = (past_runs.0 + facts.run_count, past_runs.1 + facts.run_ns);
-                false
             }
-            _ => true,
+            !is_gone
         });
         maps.retain(|map| match &lost {
             Some(lost) if Arc::ptr_eq(map, lost) => {
@@ -115,7 +114,14 @@ impl Ledger {
         });
     }
 
-    /// Lets go of all kernel objects; what they have counted stays.
+    /// Forgets all programs, before they are closed; what they have counted stays.
+    pub fn forget_progs(&self) {
+        let mut kernel = self.kernel();
+        kernel.past_runs = kernel.runs();
+        kernel.progs.clear();
+    }
+
+    /// Forgets all other kernel objects; what they have counted stays.
     pub fn settle(&self) {
         let mut kernel = self.kernel();
         self.lost_kernel.fetch_add(kernel.lost(), Relaxed);

@@ -134,14 +134,16 @@ impl<F: EventFn + ?Sized> Outlet for Host<'_, F> {
         Ok(sources)
     }
 
-    fn loaded(&mut self, session: &Session) -> Result<()> {
-        self.vm.shared.ledger.watch_also(session.lost_map(), session.prog_fds()?);
-        Ok(())
+    fn loaded(&mut self, session: &Session) {
+        self.vm.shared.ledger.watch_also(session.lost_map(), session.prog_fds());
     }
 
     fn unloading(&mut self, session: &Session) {
-        // Without descriptors to compare with they are let go of at the end of the run.
-        self.vm.shared.ledger.forget(session.lost_map(), &session.prog_fds().unwrap_or_default());
+        self.vm.shared.ledger.forget(session.lost_map(), &session.prog_fds());
+    }
+
+    fn unloading_all(&mut self) {
+        self.vm.shared.ledger.forget_progs();
     }
 }
 

@@ -84,7 +84,7 @@ impl Programs {
         }
         let sources = run.outlet.borrow_mut().load(session)?;
         session.attach()?;
-        run.outlet.borrow_mut().loaded(session)?;
+        run.outlet.borrow_mut().loaded(session);
         program.sources = Some(sources);
         Ok(())
     }

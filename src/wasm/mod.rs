@@ -185,9 +185,11 @@ pub trait Outlet: Sink {
     /// Loads a package of the guest whose events may come to this outlet.
     fn load(&mut self, session: &mut Session) -> Result<Sources>;
     /// The guest loaded a package.
-    fn loaded(&mut self, session: &Session) -> Result<()>;
+    fn loaded(&mut self, session: &Session);
     /// The guest is about to unload a package.
     fn unloading(&mut self, session: &Session);
+    /// The guest has ended; what it has left loaded is about to be unloaded.
+    fn unloading_all(&mut self);
 }
 
 /// The stop descriptor and the log of the vm.

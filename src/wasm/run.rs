@@ -370,7 +370,9 @@ impl Run<'_> {
     /// Detaches and unloads what the guest has left.
     fn finish(self) -> Result<()> {
         let Run { outlet, programs, objects, .. } = self;
-        let stopped_waiting = outlet.into_inner().watch(&[]);
+        let outlet = outlet.into_inner();
+        let stopped_waiting = outlet.watch(&[]);
+        outlet.unloading_all();
         drop((programs, objects));
         stopped_waiting
     }

@@ -259,8 +259,8 @@ fn an_interface_that_does_not_exist_is_named() {
             source,
             "on_packet",
             &[
-                (r#"{"interface":"nope0"}"#, Status::Attach, &["no such network interface", "\"nope0\""]),
-                (r#"{"ifindex":999999}"#, Status::Attach, &["no such network interface", "999999"]),
+                (r#"{"interface":"nope0"}"#, Status::Inval, &["no such network interface", "\"nope0\""]),
+                (r#"{"ifindex":999999}"#, Status::Inval, &["no such network interface", "999999"]),
             ],
         );
     }
@@ -278,11 +278,11 @@ fn a_cgroup_that_does_not_exist_is_named() {
             ("", Status::Attach, &["cgroup"]),
             (
                 r#"{"cgroup":"/sys/fs/cgroup/unified/nope"}"#,
-                Status::Attach,
+                Status::Inval,
                 &["/sys/fs/cgroup/unified/nope", "No such"],
             ),
-            (r#"{"cgroup":"/tmp"}"#, Status::Attach, &["\"/tmp\"", "cgroup"]),
-            (r#"{"cgroup":"/etc/passwd"}"#, Status::Attach, &["\"/etc/passwd\"", "cgroup"]),
+            (r#"{"cgroup":"/tmp"}"#, Status::Inval, &["\"/tmp\"", "cgroup"]),
+            (r#"{"cgroup":"/etc/passwd"}"#, Status::Inval, &["\"/etc/passwd\"", "cgroup"]),
         ],
     );
 }
@@ -291,9 +291,17 @@ fn a_cgroup_that_does_not_exist_is_named() {
 fn a_tracepoint_that_does_not_exist_is_named() {
     needs_root!();
     const TP: &str = source!("SEC(\"tp/syscalls/sys_enter_nothing\") int on_call(void *ctx) { return 0; }");
-    attach_refused(TP, "on_call", &[("", Status::Attach, &["sys_enter_nothing", "no such tracepoint"])]);
+    attach_refused(
+        TP,
+        "on_call",
+        &[("", Status::Attach, &["sys_enter_nothing", "this kernel has no tracepoint"])],
+    );
     const RAW: &str = source!("SEC(\"raw_tp/sys_nothing\") int on_call(void *ctx) { return 0; }");
-    attach_refused(RAW, "on_call", &[("", Status::Attach, &["sys_nothing", "no such tracepoint"])]);
+    attach_refused(
+        RAW,
+        "on_call",
+        &[("", Status::Attach, &["sys_nothing", "this kernel has no tracepoint"])],
+    );
     const GOOD: &str = source!("SEC(\"tp/syscalls/sys_enter_getpgid\") int on_call(void *ctx) { return 0; }");
     attach_refused(
         GOOD,
@@ -302,7 +310,7 @@ fn a_tracepoint_that_does_not_exist_is_named() {
             (
                 r#"{"attach":"tp/sched/nothing_at_all"}"#,
                 Status::Attach,
-                &["sched/nothing_at_all", "no such tracepoint"],
+                &["sched/nothing_at_all", "this kernel has no tracepoint"],
             ),
             (r#"{"attach":"tp/sched"}"#, Status::Attach, &["\"tp/sched\""]),
             (r#"{"attach":"xyz/abc"}"#, Status::Attach, &["\"xyz/abc\""]),
@@ -336,8 +344,11 @@ fn a_kprobe_says_what_is_missing() {
     needs_root!();
     const KPROBE: &str = source!("SEC(\"kprobe/nothing_at_all\") int on_call(void *ctx) { return 0; }");
     let has_kprobes = std::path::Path::new("/sys/bus/event_source/devices/kprobe").exists();
-    let (status, word) =
-        if has_kprobes { (Status::Attach, "no such") } else { (Status::Unsupported, "CONFIG_KPROBES") };
+    let (status, word) = if has_kprobes {
+        (Status::Unsupported, "this kernel has no function")
+    } else {
+        (Status::Unsupported, "CONFIG_KPROBES")
+    };
     let words: &'static [&str] = Vec::leak(vec!["kprobe/nothing_at_all", word]);
     attach_refused(KPROBE, "on_call", &[("", status, words)]);
 }
@@ -351,15 +362,15 @@ fn a_binary_or_function_that_does_not_exist_is_named() {
         "on_call",
         &[
             ("", Status::Unsupported, &["(uprobe): neither", "target: \"path\" and \"func\""]),
-            (r#"{"path":"/nowhere/lib.so","func":"f"}"#, Status::Attach, &["/nowhere/lib.so"]),
-            (r#"{"path":"/etc/passwd","func":"f"}"#, Status::Attach, &["/etc/passwd"]),
+            (r#"{"path":"/nowhere/lib.so","func":"f"}"#, Status::Inval, &["/nowhere/lib.so"]),
+            (r#"{"path":"/etc/passwd","func":"f"}"#, Status::Inval, &["/etc/passwd"]),
             (
                 r#"{"path":"libc.so.6","func":"nothing_at_all"}"#,
-                Status::Attach,
+                Status::Inval,
                 &["libc.so.6", "nothing_at_all"],
             ),
             (r#"{"path":"libc.so.6"}"#, Status::Attach, &["\"func\""]),
-            (r#"{"path":"libc.so.6","func":"getpgid","pid":4194304}"#, Status::Attach, &["libc.so.6"]),
+            (r#"{"path":"libc.so.6","func":"getpgid","pid":4194304}"#, Status::Inval, &["libc.so.6"]),
         ],
     );
 }
@@ -372,10 +383,10 @@ fn a_perf_event_that_does_not_exist_is_named() {
         PERF,
         "on_tick",
         &[
-            (r#"{"perf_event":{"type":12345,"config":0}}"#, Status::Attach, &["perf event type 12345"]),
+            (r#"{"perf_event":{"type":12345,"config":0}}"#, Status::Unsupported, &["perf event type 12345"]),
             (
                 r#"{"perf_event":{"type":"software","config":999}}"#,
-                Status::Attach,
+                Status::Unsupported,
                 &["perf event type 1 config 999"],
             ),
         ],

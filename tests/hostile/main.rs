@@ -11,6 +11,7 @@ mod environment;
 mod events;
 mod forms;
 mod kernel;
+mod limits;
 mod maps;
 mod memory;
 mod packages;

@@ -1,7 +1,7 @@
 //! Kernels that lack the hook of a program, and variants of the program that do without. This kernel refuses every
 //! fentry program, or what the test gives it to refuse; on others these tests hold as well.
 
-use eunomia::{Format, Kind, Options, Status, Vm};
+use eunomia::{Format, Kind, Level, Options, Status, Vm};
 use serde_json::Value;
 
 use crate::fixture::{Clean, call, drain, edited, events, load_refused, package, refused, tid};
@@ -88,7 +88,7 @@ char LICENSE[] SEC("license") = "GPL";
 "#;
 
 fn open(package: &[u8]) -> (Vm, std::sync::Arc<std::sync::Mutex<Vec<String>>>) {
-    let (vm, log) = vm_with(Options::default());
+    let (vm, log) = vm_with(Options { log_level: Some(Level::Info), ..Options::default() });
     vm.open(package, Kind::Json as u32).unwrap();
     vm.var_set_json("only_tid", &tid().to_string()).unwrap();
     (vm, log)
@@ -119,12 +119,11 @@ fn the_first_variant_that_loads_and_attaches_is_used() {
     vm.attach().unwrap();
     assert_eq!(seen(&vm, 2), [3, 5]);
 
-    let passed_over = |name: &str| program(&vm, name)["passed_over"].as_str().unwrap().to_owned();
-    for (name, word) in
-        [("enter_load", "fentry"), ("enter_attach", "no such tracepoint"), ("exit_load", "tp_btf")]
+    let skipped = |name: &str| program(&vm, name)["skipped"].as_str().unwrap().to_owned();
+    for (name, word) in [("enter_load", "fentry"), ("enter_attach", "no tracepoint"), ("exit_load", "tp_btf")]
     {
-        assert!(passed_over(name).contains(word), "{}", passed_over(name));
-        let line = format!("program {name:?} is passed over: {}", passed_over(name));
+        assert!(skipped(name).contains(word), "{}", skipped(name));
+        let line = format!("program {name:?} is skipped: {}", skipped(name));
         assert!(log.lock().unwrap().contains(&line), "{line}");
         assert_eq!(
             (&program(&vm, name)["autoload"], &program(&vm, name)["attached"]),
@@ -134,7 +133,7 @@ fn the_first_variant_that_loads_and_attaches_is_used() {
     for (name, attached) in
         [("enter_works", true), ("exit_works", true), ("exit_spare", false), ("plain", true)]
     {
-        assert_eq!(program(&vm, name)["passed_over"], Value::Null);
+        assert_eq!(program(&vm, name)["skipped"], Value::Null);
         assert_eq!(program(&vm, name)["attached"], attached, "{name}");
     }
     // What attaches once attaches again, with the same outcome.
@@ -146,7 +145,7 @@ fn the_first_variant_that_loads_and_attaches_is_used() {
 }
 
 #[test]
-fn what_the_host_has_set_stays_when_a_variant_is_passed_over() {
+fn what_the_host_has_set_stays_when_a_variant_is_skipped() {
     needs_root!();
     let clean = Clean::new();
     let (vm, _log) = open(&package(VARIANTS));
@@ -170,8 +169,8 @@ fn a_chain_without_a_variant_that_works_names_each_with_its_reason() {
     let (vm, _log) = open(&package(VARIANTS));
     vm.prog_set_autoload("enter_works", false).unwrap();
     let words = [
-        "program \"enter_load\": no variant works on this kernel; program \"enter_load\" (fentry/",
-        "; program \"enter_attach\" (tp/syscalls/sys_enter_no_such_call): no such tracepoint",
+        "program \"enter_load\": no variant works on this kernel; \"enter_load\": this kernel ",
+        "; \"enter_attach\": this kernel has no tracepoint \"syscalls/sys_enter_no_such_call\"",
     ];
     refused(vm.attach(), Status::Attach, &words);
     clean.nothing_in_kernel();
@@ -226,7 +225,7 @@ fn picked_by_the_host(hooks: &[&str]) -> Vec<u8> {
 }
 
 #[test]
-fn programs_without_a_hook_are_passed_over_where_the_host_wants_that() {
+fn programs_without_a_hook_are_skipped_where_the_host_wants_that() {
     needs_root!();
     let clean = Clean::new();
     let some =
@@ -245,12 +244,12 @@ fn programs_without_a_hook_are_passed_over_where_the_host_wants_that() {
     assert_eq!(attached, [false, false, false, true]);
     let described: Value = serde_json::from_str(&lenient.describe().unwrap()).unwrap();
     for index in 0..3 {
-        let line = format!("program \"prog{index}\" is passed over: ");
-        assert!(log.lock().unwrap().iter().any(|logged| logged.starts_with(&line)), "{log:?}");
-        assert!(
-            described["programs"][index]["passed_over"].as_str().unwrap().contains("no_such"),
-            "{described}"
-        );
+        let line = |logged: &String| {
+            logged.starts_with(&format!("program \"prog{index}\" (")) && logged.contains("is skipped: ")
+        };
+        // The second one is a variant of the third one: both are one to the user.
+        assert_eq!(log.lock().unwrap().iter().any(line), index != 1, "{log:?}");
+        assert!(described["programs"][index]["skipped"].as_str().unwrap().contains("no_such"), "{described}");
     }
     drop(lenient);
 

@@ -67,9 +67,11 @@ fn deep_nesting_is_refused() {
 }
 
 #[test]
-fn a_million_values_are_refused() {
-    let many = format!("{{\"a\":[{}0]}}", "0,".repeat(1 << 20));
-    assert_eq!(refusal_of(many.as_bytes()), "more than 1048576 JSON values");
+fn more_values_than_memory_is_worth_are_refused() {
+    let many = format!("{{\"a\":[{}0]}}", "0,".repeat(1 << 17));
+    assert_eq!(refusal_of(many.as_bytes()), "more than 131072 JSON values");
+    let objects = format!("{{\"a\":[{}0]}}", "{\"a\":0},".repeat(1 << 16));
+    assert_eq!(refusal_of(objects.as_bytes()), "more than 131072 JSON values");
 }
 
 #[test]

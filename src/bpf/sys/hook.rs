@@ -14,7 +14,7 @@ use std::sync::OnceLock;
 use libbpf_sys as b;
 
 use super::object::ProgRef;
-use crate::types::Hook;
+use crate::package::Places;
 
 /// How libbpf attaches a program of a section.
 type Attach = unsafe extern "C" fn(*const b::bpf_program, c_long, *mut *mut b::bpf_link) -> c_int;
@@ -71,13 +71,12 @@ fn register((section, kind, sleeps, attach): (&CStr, b::bpf_attach_type, bool, A
 
 impl ProgRef<'_> {
     /// Says what a program attaches to, before load; of those that attach to nothing by id nothing is to be said.
-    pub(super) fn find_hook(self, hooks: &[Hook]) {
+    pub(super) fn find_hook(self, ids: &Places) {
         if !are_handled() || self.kind() != b::BPF_PROG_TYPE_TRACING {
             return;
         }
         let section = self.section().to_bytes_with_nul();
-        let is_ours = |hook: &&Hook| hook.section.as_bytes() == &section[..section.len() - 1];
-        let id = hooks.iter().find(is_ours).map_or(0, |hook| hook.id as c_int);
+        let id = ids.get(&self.section().to_string_lossy()).map_or(0, |id| id as c_int);
         let name = section.iter().position(|&byte| byte == b'/').map(|at| &section[at + 1..]);
         // SAFETY: a setter that refuses on a loaded object; a name ends with NUL. What fails here fails, with a message,
         // when the program is loaded: a handler is then told of no hook.

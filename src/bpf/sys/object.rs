@@ -12,6 +12,7 @@ use libbpf_sys as b;
 use super::{check, non_null};
 use crate::error::Subject;
 use crate::os;
+use crate::package::Places;
 use crate::types::Hook;
 
 /// Bytes of an instruction.
@@ -107,8 +108,12 @@ impl Object {
     /// something between any two programs, and the load can end there.
     pub fn load(&mut self, hooks: &[Hook], traced: Option<usize>, stop: RawFd) -> os::Result<()> {
         const STATISTICS: u32 = 4; // BPF_LOG_STATS
+        let mut places = Places::default();
+        for hook in hooks {
+            places.insert(&hook.section, hook.id as usize);
+        }
         for (index, prog) in self.progs().enumerate().filter(|(_, prog)| prog.autoload()) {
-            prog.find_hook(hooks);
+            prog.find_hook(&places);
             let level = if traced == Some(index) { 0 } else { STATISTICS };
             // SAFETY: a setter that refuses on a loaded object.
             unsafe { b::bpf_program__set_log_level(prog.ptr(), level) };
@@ -182,10 +187,16 @@ impl<'a> MapRef<'a> {
         unsafe { CStr::from_ptr(b::bpf_map__name(self.ptr())) }
     }
 
-    /// The descriptor, once loaded.
+    /// The descriptor, once loaded; none of a map that is not made (`?.struct_ops`), for which libbpf has a placeholder.
     pub fn fd(self) -> Option<RawFd> {
         // SAFETY: a getter.
-        Some(unsafe { b::bpf_map__fd(self.ptr()) }).filter(|&fd| fd >= 0)
+        Some(unsafe { b::bpf_map__fd(self.ptr()) }).filter(|&fd| fd >= 0 && self.autocreate())
+    }
+
+    /// Changes `autocreate`; before load only.
+    pub fn set_autocreate(self, on: bool) -> os::Result<()> {
+        // SAFETY: a setter that refuses on a loaded object.
+        check(unsafe { b::bpf_map__set_autocreate(self.ptr(), on) }).map(drop)
     }
 
     /// BPF_MAP_TYPE_*.
@@ -407,6 +418,16 @@ impl<'a> ProgRef<'a> {
             insn[0] == CALL && insn[1] >> 4 == 0 && insn[4..] == helper.to_ne_bytes()
         };
         self.instructions().iter().any(calls)
+    }
+
+    /// Whether a loaded program refers to a map with one of these descriptors, or to its only value.
+    pub fn uses_map(self, fds: &[RawFd]) -> bool {
+        const LOAD_64: u8 = 0x18;
+        let is_map = |source: u8| [b::BPF_PSEUDO_MAP_FD, b::BPF_PSEUDO_MAP_VALUE].contains(&source.into());
+        let is_one = |fd: &[u8]| fds.iter().any(|known| known.to_ne_bytes() == fd);
+        let uses =
+            |insn: &[u8; INSTRUCTION]| insn[0] == LOAD_64 && is_map(insn[1] >> 4) && is_one(&insn[4..]);
+        self.instructions().iter().any(uses)
     }
 }
 

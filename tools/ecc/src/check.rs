@@ -20,7 +20,8 @@ pub fn check(options: &Check) -> Result<()> {
     // Where its maps are pinned meanwhile, if they are to be.
     let pins = Temporary::claim(Path::new(BPFFS).join(format!("ecc-{}", std::process::id())));
     let open = || {
-        let options = Options { pin_path: Some(pins.path().into()), ..Options::default() };
+        let pin_path = Some(pins.path().into());
+        let options = Options { pin_path, skip_missing_hooks: true, ..Options::default() };
         let vm = Vm::new(options)?;
         vm.open(&bytes, Kind::Json as u32)?;
         Ok(vm)
@@ -32,8 +33,8 @@ pub fn check(options: &Check) -> Result<()> {
     std::io::stdout().write_all(report.as_bytes()).map_err(|error| Error::io("stdout", &error))?;
     match &checked.refused {
         None => Ok(()),
-        Some(refusal) if checked.is_program_fine() => Err(failed(refusal)),
-        Some(_) => Err(Error::Diagnosed),
+        Some(_) if checked.is_told() => Err(Error::Diagnosed),
+        Some(refusal) => Err(failed(refusal)),
     }
 }
 

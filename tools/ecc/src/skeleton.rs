@@ -25,7 +25,7 @@ const OWN_KEYS: [&str; 6] = ["name", "type", "ident", "mmaped", "attach", "link"
 /// Annotations whose value is a JSON object.
 const OBJECTS: [&str; 6] = ["cmdarg", "sample", "tchook", "tcopts", "xdpopts", "perf_event"];
 /// Those whose value may be something else.
-const OTHERS: [&str; 16] = [
+const OTHERS: [&str; 17] = [
     "export",
     "export_config",
     "intepreter",
@@ -39,6 +39,7 @@ const OTHERS: [&str; 16] = [
     "pid",
     "cgroup",
     "autoload",
+    "required",
     "instead_of",
     "format",
     "link",

@@ -306,7 +306,7 @@ fn the_executable_does_without_hooks_that_this_kernel_lacks() {
     running.lines.next().unwrap().unwrap();
     drop(asking);
     let (_, errors) = running.end(Signal::INT);
-    assert!(errors.contains("groups: program \"other\" is passed over: "), "{errors}");
+    assert!(errors.contains("groups: program \"other\" (tp/sched/no_such) is skipped: "), "{errors}");
 }
 
 #[test]

@@ -16,9 +16,9 @@ use crate::error::{self, Failure, Result};
 use crate::inspect::PinnedMaps;
 use crate::options::Check;
 use crate::source::{self, Kind, Request};
-use crate::{Ended, capabilities, output};
+use crate::{Ended, attach, capabilities, output};
 
-/// Says of each program whether this kernel takes it; `error::Code::Kernel` if the package cannot be loaded.
+/// Says of each program whether this kernel takes it, and ends as a run would.
 pub fn run(options: &Check) -> Ended {
     let request = Request { prog: &options.prog, kind: options.prog_type, origin: &options.origin };
     let program = source::open(&request)?;
@@ -40,17 +40,25 @@ pub fn run(options: &Check) -> Ended {
         }
     }
     let mut effects = Effects::default();
-    let judged = vm::check(&|| package.open(), &mut |vm, index| effects.add(vm, index));
+    attach::apply(&package.open().map_err(|e| Failure::from(e).at(&program.name))?, &options.attach)?;
+    let open = || {
+        let vm = package.open()?;
+        // They have been applied before.
+        let _ = attach::apply(&vm, &options.attach);
+        Ok(vm)
+    };
+    let judged = vm::check(&open, &mut |vm, index| effects.add(vm, index));
     let checked = judged.map_err(|e| capabilities::explain(e).at(&program.name))?;
     let line = |verdict: &Verdict| {
         let effects = effects.by_program.get(&verdict.name);
         if options.json { as_json(verdict, effects) } else { as_text(verdict, effects) }
     };
     output::print(checked.verdicts.iter().map(line).collect::<String>())?;
-    match checked.refused {
+    let is_told = checked.is_told();
+    match checked.refused.map(|e| capabilities::explain(e).at(&program.name)) {
         None => Ok(ExitCode::SUCCESS),
-        Some(e) if checked.is_program_fine() => Err(capabilities::explain(e).at(&program.name)),
-        Some(_) => Ok(error::Code::Kernel.into()),
+        Some(failure) if is_told => Ok(failure.code.into()),
+        Some(failure) => Err(failure),
     }
 }
 
@@ -96,7 +104,7 @@ struct Package {
 impl Package {
     fn open(&self) -> Result<Vm, eunomia::Error> {
         let (btf_path, pin_path) = (self.btf.clone(), Some(self.pins.folder.clone()));
-        let vm = Vm::new(Options { btf_path, pin_path, ..Options::default() })?;
+        let vm = Vm::new(Options { btf_path, pin_path, skip_missing_hooks: true, ..Options::default() })?;
         match self.is_object {
             true => vm.open_object(&self.bytes, None)?,
             false => vm.open(&self.bytes, eunomia::Kind::Json as u32)?,
@@ -133,15 +141,17 @@ fn as_text(verdict: &Verdict, effects: Option<&Findings>) -> String {
 }
 
 fn as_json(verdict: &Verdict, effects: Option<&Findings>) -> String {
-    let (mut passed_over, mut error) = (None, None);
+    let (mut skipped, mut missing, mut error) = (None, None, None);
     match &verdict.outcome {
         Outcome::Taken => {}
-        Outcome::PassedOver(why) => passed_over = Some(why),
+        Outcome::Skipped(e) => skipped = Some(e.reason()),
+        Outcome::Unattachable(e) => missing = Some(e.to_string()),
         Outcome::Refused(e) => error = Some(e),
     }
     let value = json!({
-        "program": verdict.name, "autoload": verdict.autoload, "ok": error.is_none(), "passed_over": passed_over,
-        "missing": verdict.missing, "effects": effects.map(|it| &it.effects), "error": error.map(|e| &e.message), "log": error.map(|e| &e.detail),
+        "program": verdict.name, "autoload": verdict.autoload, "ok": error.is_none() && missing.is_none(),
+        "skipped": skipped, "missing": missing, "effects": effects.map(|it| &it.effects),
+        "error": error.map(|e| &e.message), "log": error.map(|e| &e.detail),
     });
     format!("{value}\n")
 }

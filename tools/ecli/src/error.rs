@@ -101,6 +101,8 @@ fn hint(failure: &eunomia::Failure) -> Option<String> {
 impl From<eunomia::Error> for Failure {
     fn from(error: eunomia::Error) -> Failure {
         let code = match error.status {
+            // What has to be told is told on the command line.
+            _ if matches!(error.hint, Some(Hint::Target(_))) => Code::Usage,
             Status::Inval | Status::Type => Code::Usage,
             Status::NotFound | Status::Package => Code::Source,
             Status::Perm => Code::Privilege,
@@ -110,8 +112,14 @@ impl From<eunomia::Error> for Failure {
         let failure = error.into_failure();
         let text = match hint(&failure) {
             Some(hint) => format!("{}; {hint}", failure.message),
+            // Of several programs.
+            None if failure.status == Status::Unsupported && failure.subject.is_none() => {
+                format!("{failure}; see ecli doctor")
+            }
             None => failure.to_string(),
         };
-        Failure { code, text, detail: failure.detail }
+        // What libbpf says of other failures is in the log, and in the message what it means.
+        let has_log = matches!(failure.status, Status::Verifier | Status::Wasm);
+        Failure { code, text, detail: if has_log { failure.detail } else { String::new() } }
     }
 }

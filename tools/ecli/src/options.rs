@@ -143,6 +143,10 @@ pub struct Check {
     /// Types of the kernel: a BTF file, or a folder as btfhub-archive has it
     #[arg(long, value_name = "PATH")]
     pub btf: Option<PathBuf>,
+
+    /// Where a program attaches, in place of what the package says: as for run
+    #[arg(long, value_name = "PROG=KEY:VALUE,...")]
+    pub attach: Vec<String>,
 }
 
 #[derive(Args)]

@@ -3,7 +3,7 @@
 mod support;
 
 use serde_json::Value;
-use support::{compile, module, package, run};
+use support::{Ran, compile, module, package, run};
 
 const ACTIVE: &str = r#"
 #include "vmlinux.h"
@@ -143,24 +143,33 @@ fn check_tells_of_each_program_whether_the_kernel_takes_it() {
 }
 
 #[test]
-fn check_tells_of_programs_that_others_replace_and_of_hooks_that_are_not_there() {
+fn check_names_programs_that_others_replace_and_hooks_that_are_not_there() {
     needs_root!();
-    let source = HALF
-        .replace(
-            "SEC(\"tp/syscalls/sys_enter_write\")\nint bad",
-            "/// @instead_of good\nSEC(\"tp/sched/x\")\nint bad",
-        )
-        .replace("sys_enter_write", "no_such");
-    let folder = compile(&source);
-    let path = folder.path().join("package.json");
-    let ran = run(&["check", "--json", path.to_str().expect("UTF-8")]);
+    let source = HALF.replace(
+        "SEC(\"tp/syscalls/sys_enter_write\")\nint bad",
+        "/// @instead_of good\nSEC(\"tp/sched/x\")\nint bad",
+    );
+    let check = |source: &str| {
+        let folder = compile(source);
+        let path = folder.path().join("package.json");
+        run(&["check", "--json", path.to_str().expect("UTF-8")])
+    };
+    let of = |ran: &Ran, name: &str| {
+        let all = ran.out.lines().map(|line| serde_json::from_str::<Value>(line).expect("JSON"));
+        all.into_iter().find(|one| one["program"] == name).expect("one for each program")
+    };
+    let ran = check(&source);
     assert_eq!(ran.code, Some(0), "{} {}", ran.out, ran.err);
-    let all: Vec<Value> = ran.out.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
-    let of = |name: &str| all.iter().find(|one| one["program"] == name).expect("one for each program");
-    assert!(of("bad")["passed_over"].as_str().is_some_and(|why| why.contains("verifier")), "{}", ran.out);
-    assert_eq!(of("bad")["missing"], Value::Null);
-    assert_eq!(of("good")["missing"], "this kernel has no tracepoint \"syscalls/no_such\"", "{}", ran.out);
-    assert_eq!((&of("good")["ok"], &of("good")["passed_over"]), (&Value::Bool(true), &Value::Null));
+    assert!(of(&ran, "bad")["skipped"].as_str().is_some_and(|why| why.contains("verifier")), "{}", ran.out);
+    assert_eq!((&of(&ran, "bad")["ok"], &of(&ran, "bad")["missing"]), (&Value::Bool(true), &Value::Null));
+    assert_eq!((&of(&ran, "good")["ok"], &of(&ran, "good")["skipped"]), (&Value::Bool(true), &Value::Null));
+
+    let ran = check(&source.replace("sys_enter_write", "no_such"));
+    assert_eq!(ran.code, Some(5), "{} {}", ran.out, ran.err);
+    let missing =
+        "program \"good\" (tp/syscalls/no_such): this kernel has no tracepoint \"syscalls/no_such\"";
+    assert_eq!(of(&ran, "good")["missing"], missing, "{}", ran.out);
+    assert_eq!((&of(&ran, "good")["ok"], &of(&ran, "good")["error"]), (&Value::Bool(false), &Value::Null));
 }
 
 #[test]

@@ -310,10 +310,7 @@ fn a_program_without_a_place_names_the_option_for_it() {
          SEC(\"uprobe\") int here(void *ctx) { return 0; }\n",
     );
     let ran = run(&["run", "--duration", "1s", folder.path().join("package.json").to_str().unwrap()]);
-    assert_eq!(ran.code, Some(5), "{}", ran.err);
-    assert!(
-        ran.err.contains("set its target by --attach PROG=KEY:VALUE,...: \"path\" and \"func\""),
-        "{}",
-        ran.err
-    );
+    assert_eq!(ran.code, Some(2), "{}", ran.err);
+    let option = "give \"path\" and \"func\": --attach here=KEY:VALUE";
+    assert!(ran.err.contains(option), "{}", ran.err);
 }

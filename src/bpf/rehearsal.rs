@@ -1,0 +1,102 @@
+//! What would keep a program from being attached, found out without attaching it. For `check`, which says what a run would.
+//!
+//! Most ways to attach find their target before they ask for the program: with one that is not loaded they end there.
+
+use std::fs::{self, File};
+use std::path::Path;
+use std::sync::Arc;
+
+use super::attach::{attach, interface, kind, no_target};
+use super::probe::{self, attach_error};
+use super::sys::object::ProgRef;
+use crate::error::Result;
+use crate::log::{Level, Log};
+use crate::os::{self, Errno};
+use crate::package::Target;
+
+/// Why a program, which is not loaded, cannot be attached to a target.
+pub fn expect(prog: ProgRef<'_>, target: &Target) -> Result<()> {
+    let section = prog.section().to_string_lossy();
+    match prog.kind() {
+        kind::XDP | kind::SCHED_CLS | kind::SCHED_ACT if target.attach.is_none() => {
+            interface(prog, target).map(drop)
+        }
+        kind::SK_LOOKUP | kind::FLOW_DISSECTOR => Ok(()),
+        _ if target.cgroup.is_some() => cgroup(prog, target),
+        kind::PERF_EVENT => unloaded(prog, target),
+        kind::KPROBE | kind::TRACEPOINT | kind::RAW_TRACEPOINT | kind::RAW_TRACEPOINT_WRITABLE => {
+            traced(prog, target, target.attach.as_deref().unwrap_or(&section))
+        }
+        // Found by their types when they are loaded, or at the hook of the host.
+        kind::TRACING | kind::LSM => Ok(()),
+        _ => unloaded(prog, target),
+    }
+}
+
+fn cgroup(prog: ProgRef<'_>, target: &Target) -> Result<()> {
+    let path = target.cgroup.as_deref().unwrap_or_default();
+    let place = format!("{} on cgroup {path:?}", prog.section().to_string_lossy());
+    let failed = |e: Errno| attach_error(prog, &place, e, "");
+    File::open(path).map_err(|e| failed(Errno(e.raw_os_error().unwrap_or(libc::EINVAL))))?;
+    // Groups of the second version alone have it.
+    let is_new = Path::new(path).join("cgroup.controllers").exists();
+    if is_new { Ok(()) } else { Err(failed(Errno(libc::EBADF))) }
+}
+
+/// A program at a tracepoint, or a probe in the kernel or in a file.
+fn traced(prog: ProgRef<'_>, target: &Target, place: &str) -> Result<()> {
+    let refused = |errno: i32| Err(attach_error(prog, place, Errno(errno), ""));
+    let Some((hook, rest)) = place.split_once('/') else {
+        let is_told = target.path.is_some() || target.func.is_some();
+        return if is_told { unloaded(prog, target) } else { Err(no_target(prog)) };
+    };
+    let is_kernel = hook.starts_with('k');
+    match hook {
+        _ if is_kernel && !probe::has_kprobes() => refused(libc::ENOENT),
+        "kprobe" | "kretprobe" | "tp" | "tracepoint" | "uprobe" | "uretprobe" | "uprobe.s"
+        | "uretprobe.s" => {
+            let target = Target { attach: Some(place.to_owned()), ..target.clone() };
+            unloaded(prog, &target)
+        }
+        "raw_tp" | "raw_tracepoint" | "raw_tp.w" | "raw_tracepoint.w" if !has_tracepoint(rest) => {
+            refused(libc::ENOENT)
+        }
+        "usdt" => {
+            let mut parts = rest.rsplitn(3, ':');
+            let path = target.path.as_deref().or(parts.nth(2)).unwrap_or_default();
+            let is_missing = path.starts_with('/') && !Path::new(path).exists();
+            if is_missing { refused(libc::ENOENT) } else { Ok(()) }
+        }
+        _ if is_kernel && hook.contains('.') && !has_fprobe() => refused(libc::EOPNOTSUPP),
+        _ if probe::is_too_old(place) => refused(libc::EINVAL),
+        _ => Ok(()),
+    }
+}
+
+/// Attaches a program that is not loaded: what fails for want of it would have succeeded.
+fn unloaded(prog: ProgRef<'_>, target: &Target) -> Result<()> {
+    let log = Arc::new(Log::new(None, Level::Error));
+    match attach(prog, std::slice::from_ref(target), &log) {
+        Err(e) if e.errno == libc::EINVAL && os::find(e.detail.as_bytes(), b"(was it loaded?)").is_some() => {
+            Ok(())
+        }
+        Err(e) if e.errno == libc::EINVAL && os::find(e.detail.as_bytes(), b"before loaded").is_some() => {
+            Ok(())
+        }
+        attached => attached.map(drop),
+    }
+}
+
+/// Whether the kernel or a module has a raw tracepoint of that name, for which its types have a typedef.
+fn has_tracepoint(name: &str) -> bool {
+    let typedef = [b"\0btf_trace_", name.as_bytes(), b"\0"].concat();
+    let Ok(files) = fs::read_dir("/sys/kernel/btf") else { return true };
+    let mut types = files.flatten().filter_map(|file| fs::read(file.path()).ok());
+    types.any(|types| os::find(&types, &typedef).is_some())
+}
+
+/// Whether many functions can be probed at once; yes if the kernel does not show its functions.
+fn has_fprobe() -> bool {
+    let functions = fs::read("/proc/kallsyms").unwrap_or_default();
+    functions.is_empty() || os::find(&functions, b" register_fprobe_ips").is_some()
+}
