@@ -135,8 +135,11 @@ impl Drop for Pins {
 
 fn as_text(verdict: &Verdict, effects: Option<&Findings>) -> String {
     let effects = effects.map(|it| it.effects.iter().map(String::as_str).collect::<Vec<_>>().join(", "));
-    let effects =
-        effects.filter(|effects| !effects.is_empty()).map(|effects| format!("    could: {effects}\n"));
+    let effects = effects.filter(|effects| !effects.is_empty()).map(|effects| {
+        // Names of maps and functions come from strangers.
+        let plain = effects.replace(char::is_control, "?");
+        format!("    could: {plain}\n")
+    });
     format!("{verdict}{}", effects.unwrap_or_default())
 }
 

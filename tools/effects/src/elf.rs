@@ -34,6 +34,8 @@ pub struct Relocation {
 pub const PROGBITS: u32 = 1;
 pub const SYMTAB: u32 = 2;
 pub const REL: u32 = 9;
+const STRTAB: u32 = 3;
+const ADDRESSES: u32 = 0x6fff_4c03;
 pub const EXECUTABLE: u64 = 4;
 
 pub const NO_TYPE: u8 = 0;
@@ -46,6 +48,19 @@ const NO_BITS: u32 = 8;
 const SECTION: usize = 64;
 const SYMBOL: usize = 24;
 const RELOCATION: usize = 16;
+
+impl Section<'_> {
+    /// Whether libbpf takes no notice of it (`ignore_elf_section` of libbpf.c), or goes by its name and not by its kind.
+    pub fn is_skipped(&self) -> bool {
+        const BY_NAME: [&[u8]; 6] = [b"license", b"version", b"maps", b".maps", b".BTF", b".BTF.ext"];
+        let is_debugging = |name: &[u8]| name.starts_with(b".debug_");
+        let is_for_skipped = |of: &[u8]| is_debugging(of) || of == b".BTF" || of == b".BTF.ext";
+        matches!(self.kind, STRTAB | ADDRESSES)
+            || is_debugging(self.name)
+            || self.name.strip_prefix(b".rel").is_some_and(is_for_skipped)
+            || BY_NAME.contains(&self.name)
+    }
+}
 
 /// The sections; `None` if the file is malformed.
 pub fn sections(elf: &[u8]) -> Option<Vec<Section<'_>>> {

@@ -31,6 +31,12 @@ pub enum Chance {
     Yes,
 }
 
+impl Chance {
+    fn from_doubt(is_possible: bool) -> Chance {
+        if is_possible { Chance::Perhaps } else { Chance::No }
+    }
+}
+
 /// What has been found.
 #[derive(Clone, Debug, Default)]
 pub struct Outcome {
@@ -242,7 +248,7 @@ impl<'a> Flow<'a> {
                     state.clobber(result);
                 }
                 CALL => {
-                    let Some(result) = self.call_kernel(place, instruction) else { return };
+                    let Some(result) = self.call_kernel(place, instruction, &state) else { return };
                     state.clobber(result);
                 }
                 CALL_REGISTER | JUMP_REGISTER => {
@@ -318,7 +324,7 @@ impl<'a> Flow<'a> {
     }
 
     /// A call of a helper or a function of the kernel.
-    fn call_kernel(&mut self, place: usize, instruction: Instruction) -> Option<Value> {
+    fn call_kernel(&mut self, place: usize, instruction: Instruction, state: &State) -> Option<Value> {
         if let Some(Reference::Kernel(name)) = self.code.references.get(&place) {
             if name == "bpf_throw" {
                 self.result = Value::Any;
@@ -328,8 +334,21 @@ impl<'a> Flow<'a> {
             if name.starts_with('#') {
                 self.result = Value::Any;
             }
+            if kfuncs::writes_to_arguments(name) {
+                // A number is no pointer, but which it is is not known.
+                let arguments = state.registers[1..6].iter();
+                let is_foreign = arguments.into_iter().any(|it| matches!(it, Value::Foreign | Value::Any));
+                self.outcome.foreign = self.outcome.foreign.max(Chance::from_doubt(is_foreign));
+            }
             let is_own = kfuncs::gives_own_memory(name);
             return Some(if is_own { Value::Own } else { Value::Foreign });
+        }
+        if let Some(register) = helpers::written_argument(instruction.imm as u32) {
+            let chance = match state.registers[register] {
+                Value::Foreign => Chance::Yes,
+                it => Chance::from_doubt(it == Value::Any),
+            };
+            self.outcome.foreign = self.outcome.foreign.max(chance);
         }
         let is_own = instruction.src == HELPER && helpers::gives_own_memory(instruction.imm as u32);
         Some(if is_own { Value::Own } else { Value::Foreign })

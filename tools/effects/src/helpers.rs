@@ -236,6 +236,58 @@ const GIVE_OWN_MEMORY: [&str; 10] = [
     "cgrp_storage_get",
 ];
 
+/// Helpers that write to memory of the program's choice, and the register that points to it.
+const WRITE_TO_ARGUMENT: [(&str, usize); 42] = [
+    ("probe_read", 1),
+    ("get_current_comm", 1),
+    ("skb_get_tunnel_key", 2),
+    ("skb_load_bytes", 3),
+    ("skb_get_tunnel_opt", 2),
+    ("probe_read_str", 1),
+    ("perf_event_read_value", 3),
+    ("perf_prog_read_value", 2),
+    ("getsockopt", 4),
+    ("skb_get_xfrm_state", 3),
+    ("get_stack", 2),
+    ("skb_load_bytes_relative", 3),
+    ("fib_lookup", 2),
+    ("map_pop_elem", 2),
+    ("map_peek_elem", 2),
+    ("sysctl_get_name", 2),
+    ("sysctl_get_current_value", 2),
+    ("sysctl_get_new_value", 2),
+    ("strtol", 4),
+    ("strtoul", 4),
+    ("probe_read_user", 1),
+    ("probe_read_kernel", 1),
+    ("probe_read_user_str", 1),
+    ("probe_read_kernel_str", 1),
+    ("read_branch_records", 2),
+    ("get_ns_current_pid_tgid", 3),
+    ("get_task_stack", 2),
+    ("load_hdr_opt", 2),
+    ("d_path", 2),
+    ("copy_from_user", 1),
+    ("snprintf_btf", 1),
+    ("ima_inode_hash", 2),
+    ("check_mtu", 3),
+    ("snprintf", 1),
+    ("get_branch_snapshot", 1),
+    ("kallsyms_lookup_name", 4),
+    ("get_func_arg", 3),
+    ("get_func_ret", 2),
+    ("xdp_load_bytes", 3),
+    ("copy_from_user_task", 1),
+    ("ima_file_hash", 2),
+    ("dynptr_read", 1),
+];
+
+/// The register that points to what a helper writes to.
+pub(crate) fn written_argument(number: u32) -> Option<usize> {
+    let name = name(number)?;
+    WRITE_TO_ARGUMENT.iter().find(|(known, _)| *known == name).map(|(_, register)| *register)
+}
+
 /// The name of a helper.
 pub fn name(number: u32) -> Option<&'static str> {
     HELPERS.get(number as usize).map(|(name, _)| *name)

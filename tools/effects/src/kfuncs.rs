@@ -239,6 +239,28 @@ const GIVE_OWN_MEMORY: [&str; 14] = [
     "bpf_arena_alloc_pages",
 ];
 
+/// Those that write to memory of the program's choice.
+const WRITE_TO_ARGUMENTS: [&str; 13] = [
+    "bpf_copy_from_user_str",
+    "bpf_copy_from_user_task_str",
+    "bpf_dynptr_slice",
+    "bpf_dynptr_slice_rdwr",
+    "bpf_path_d_path",
+    "bpf_skb_ct_alloc",
+    "bpf_skb_ct_lookup",
+    "bpf_xdp_ct_alloc",
+    "bpf_xdp_ct_lookup",
+    "bpf_xdp_get_xfrm_state",
+    "bpf_xdp_metadata_rx_hash",
+    "bpf_xdp_metadata_rx_timestamp",
+    "bpf_xdp_metadata_rx_vlan_tag",
+];
+
+/// Whether a function writes to what its arguments point to.
+pub(crate) fn writes_to_arguments(name: &str) -> bool {
+    WRITE_TO_ARGUMENTS.contains(&name)
+}
+
 /// What a function does; `None` if it is not known.
 pub(crate) fn act(name: &str) -> Option<Act> {
     if is_harmless(name) {

@@ -82,8 +82,9 @@ impl<'a> Object<'a> {
     fn read(elf: &'a [u8]) -> Option<Object<'a>> {
         let sections = elf::sections(elf)?;
         let symbols = elf::symbols(&sections)?;
-        let is_code =
-            |section: &Section<'_>| section.kind == elf::PROGBITS && section.flags & elf::EXECUTABLE != 0;
+        let is_code = |section: &Section<'_>| {
+            section.kind == elf::PROGBITS && section.flags & elf::EXECUTABLE != 0 && !section.is_skipped()
+        };
         let text = sections.iter().rposition(|it| it.name == b".text" && is_code(it) && !it.data.is_empty());
         let functions = functions(&sections, &symbols, is_code)?;
         let mut by_name: BTreeMap<String, Vec<usize>> = BTreeMap::new();
@@ -307,7 +308,7 @@ fn targets(
     let maps_at = sections.iter().rposition(|section| section.name == b".maps");
     let maps = maps_at.map(|at| (at, maps(at, symbols, types)));
     let mut targets = BTreeMap::new();
-    for section in sections.iter().filter(|section| section.kind == elf::REL) {
+    for section in sections.iter().filter(|section| section.kind == elf::REL && !section.is_skipped()) {
         let of = section.info as usize;
         if sections.get(of).is_none_or(|it| it.flags & elf::EXECUTABLE == 0) {
             continue;

@@ -179,6 +179,21 @@ fn writes_to_packets_are_seen_wherever_the_pointer_was_kept() {
         let found = effects(XDP, &[&instructions[..], &end].concat());
         assert!(found.contains(&CHANGES.to_owned()), "{what}: {found:?}");
     }
+    // A helper or a kernel function puts something there.
+    for (helper, register) in [(88, 2), (89, 2), (69, 2), (4, 1)] {
+        let puts = [packet, copy(register, 2), call(helper), end[0], end[1]];
+        assert!(effects(XDP, &puts).contains(&CHANGES.to_owned()), "helper {helper}");
+        let own = [copy(register, 10), insn(0x07, register, 0, 0, -16), call(helper), end[0], end[1]];
+        assert!(!effects(XDP, &own).iter().any(|effect| effect.contains(CHANGES)), "helper {helper}");
+    }
+    let time = |pointer: [u8; 8]| {
+        let instructions = [packet, pointer, insn(0x85, 0, 2, 0, 1), end[0], end[1]];
+        let kfunc = |_| Some("bpf_xdp_metadata_rx_timestamp".to_owned());
+        let code = Code::of_loaded(&instructions, &Loaded { map: &|_| None, kfunc: &kfunc });
+        judged(XDP, 0, &code).into_iter().collect::<Vec<_>>()
+    };
+    assert_eq!(time(copy(2, 2)), [MAY_CHANGE]);
+    assert_eq!(time(copy(2, 10)), NOTHING);
     // The function behind gets it as an argument.
     let argument = [insn(0x61, 1, 1, 0, 0), call_function(2), set(0, PASS), exit(), write(1), exit()];
     assert_eq!(effects(XDP, &argument), [CHANGES]);

@@ -53,6 +53,38 @@ fn the_same_in_a_function_that_the_program_calls() {
 }
 
 #[test]
+fn a_section_of_relocations_that_libbpf_skips_by_its_name_hides_no_function() {
+    // The first of two functions is called without a relocation, by its place in `.text`; one that libbpf skips says that
+    // it is the second.
+    let source = r#"
+    static noinline int inner(int it) { return bpf_send_signal(it); }
+    static noinline int other(int it) { return bpf_ktime_get_ns() + it; }
+    SEC("tp/syscalls/sys_enter_getpgid") int evil(void *ctx) { return inner(28); }
+    SEC("tp/syscalls/sys_enter_getsid") int idle(void *ctx) { return other(28); }
+    "#;
+    let mut elf = Elf(compile(source));
+    let (section, names) =
+        (elf.section("tp/syscalls/sys_enter_getpgid"), elf.section(".reltp/syscalls/sys_enter_getpgid"));
+    let (at, len) = elf.contents(section);
+    let call = (0..len).step_by(8).find(|it| elf.0[at + it] == 0x85).expect("a call");
+    // What libbpf makes of it without a relocation: the place in `.text` counts from its own.
+    let (_, inner) = elf.symbol("inner");
+    let place = u64::from_ne_bytes(elf.0[inner + 8..inner + 16].try_into().expect("eight bytes")) as i32 / 8;
+    let imm = place - call as i32 / 8 - 1;
+    elf.0[at + call + 4..at + call + 8].copy_from_slice(&imm.to_ne_bytes());
+    let (other, _) = elf.symbol("other");
+    let (relocation, _) = elf.contents(names);
+    elf.0[relocation + 12..relocation + 16].copy_from_slice(&other.to_ne_bytes());
+    assert_eq!(effects(&elf.0, "idle"), "");
+    for name in [".rel.BTF", ".rel.BTF.ext", ".rel.debug_info"] {
+        let mut elf = Elf(elf.0.clone());
+        let like = elf.section(name);
+        elf.rename(names, like);
+        assert_eq!(effects(&elf.0, "evil"), SIGNALS, "{name}");
+    }
+}
+
+#[test]
 fn names_that_stand_twice_are_refused_with_the_name() {
     let refused = |object: &[u8]| {
         let vm = Vm::new(Options::default()).expect("a vm");
@@ -261,6 +293,8 @@ fn programs_are_found_in_sections_of_any_kind() {
     SEC("lsm.s/file_open") int six(void *ctx) { return -1; }
     SEC("syscall") int seven(void *ctx) { return 0; }
     SEC("iter/task") int eight(void *ctx) { return 0; }
+    SEC("fmod_ret/do_nanosleep") int nine(void *ctx) { return -1; }
+    SEC("fexit/do_nanosleep") int ten(void *ctx) { return 1; }
     "#;
     let object = compile(source);
     for (program, expected) in [
@@ -273,6 +307,8 @@ fn programs_are_found_in_sections_of_any_kind() {
         ("six", "denies operations"),
         ("seven", ""),
         ("eight", ""),
+        ("nine", "makes functions of the kernel fail or return something else"),
+        ("ten", ""),
     ] {
         assert_eq!(effects(&object, program), expected, "{program}");
     }

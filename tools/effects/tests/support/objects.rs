@@ -126,6 +126,12 @@ impl Elf {
         (self.long(self.header(section) + OFFSET), self.long(self.header(section) + SIZE))
     }
 
+    /// Gives a section the name of another.
+    pub fn rename(&mut self, section: usize, like: usize) {
+        let (from, to) = (self.header(like), self.header(section));
+        self.0.copy_within(from..from + 4, to);
+    }
+
     pub fn set_long(&mut self, at: usize, value: u64) {
         self.0[at..at + 8].copy_from_slice(&value.to_ne_bytes());
     }
