@@ -360,3 +360,33 @@ fn one_line(text: String) -> String {
 pub fn listed(names: Vec<String>) -> String {
     if names.is_empty() { "none".into() } else { names.join(", ") }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_seen_or_turns_what_is_seen_becomes_an_escape() {
+        for (text, shown) in [
+            ("plain \u{e4}\u{4e2d}\u{1f600}\u{fe0f}", "plain \u{e4}\u{4e2d}\u{1f600}\u{fe0f}"),
+            ("a\n\t\0\x1b\x7f", "a\\u000a\\u0009\\u0000\\u001b\\u007f"),
+            ("\u{80}\u{9b}\u{9f}\u{a0}", "\\u0080\\u009b\\u009f\u{a0}"),
+            ("x\u{202a}\u{202e}\u{2066}\u{2069}y", "x\\u202a\\u202e\\u2066\\u2069y"),
+            ("\u{200b}\u{200f}\u{feff}\u{ad}\u{2028}\u{61c}", "\\u200b\\u200f\\ufeff\\u00ad\\u2028\\u061c"),
+            ("\u{e0041}\u{e007f}", "\\udb40\\udc41\\udb40\\udc7f"),
+        ] {
+            assert_eq!(visible(text, ""), shown, "{text:?}");
+            assert_eq!(Error::new(Status::Inval, text).to_string(), shown);
+        }
+        assert_eq!(visible("a\nb\u{202e}", "\n"), "a\nb\\u202e");
+        // A text that means itself is not copied.
+        assert!(matches!(visible("eunomia", ""), Cow::Borrowed(_)));
+        assert!(matches!(visible("\u{4e2d}", ""), Cow::Borrowed(_)));
+    }
+
+    #[test]
+    fn the_ranges_do_not_overlap_and_grow() {
+        assert!(INVISIBLE.iter().all(|range| range.0 <= range.1));
+        assert!(INVISIBLE.windows(2).all(|two| two[0].1 < two[1].0));
+    }
+}

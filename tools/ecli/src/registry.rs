@@ -6,6 +6,7 @@ use std::io::{IsTerminal, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
+use eunomia::error::visible;
 use serde_json::json;
 
 use crate::error::{Code, Failure, Result};
@@ -54,8 +55,10 @@ pub fn list(options: &List) -> Ended {
         let row = |(name, about): &(String, String)| json!({"name": name, "about": about});
         return output::print(format_args!("{}\n", rows.iter().map(row).collect::<serde_json::Value>()));
     }
-    let width = rows.iter().map(|(name, _)| name.len()).max().unwrap_or_default();
-    output::print(rows.iter().map(|(name, about)| format!("{name:width$}  {about}\n")).collect::<String>())
+    // A row is a line, whatever a repository lists.
+    let shown: Vec<_> = rows.iter().map(|(name, about)| (visible(name, ""), visible(about, ""))).collect();
+    let width = shown.iter().map(|(name, _)| name.chars().count()).max().unwrap_or_default();
+    output::print(shown.iter().map(|(name, about)| format!("{name:width$}  {about}\n")).collect::<String>())
 }
 
 /// Uploads a file as an image, with the signature that lies beside it.

@@ -346,7 +346,7 @@ fn what_does_not_go_together_is_said() {
 #[test]
 fn texts_of_packages_give_a_terminal_no_orders() {
     let json = std::fs::read_to_string(package("opensnoop")).expect("a package");
-    let evil = json.replace("trace only failed events", "x\\u001b]0;title\\u0007\\u009b2J");
+    let evil = json.replace("trace only failed events", "x\\u001b]0;title\\u0007\\u009b2J\\u202e\\u00ad");
     assert_ne!(json, evil);
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("evil\u{1b}[31m.json");
@@ -354,7 +354,7 @@ fn texts_of_packages_give_a_terminal_no_orders() {
     let path = path.to_str().expect("UTF-8");
     let is_order = |c: char| c.is_control() && c != '\n';
     for (args, shown) in [
-        (&["run", path, "-h"][..], "x\\u001b]0;title\\u0007\\u009b2J"),
+        (&["run", path, "-h"][..], "x\\u001b]0;title\\u0007\\u009b2J\\u202e\\u00ad"),
         (&["run", path, "--no\u{1b}sense"], "--pid"),
         (
             &["run", "--require-signed", "--trust", folder.path().to_str().expect("UTF-8"), path],

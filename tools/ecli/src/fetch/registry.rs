@@ -79,9 +79,11 @@ impl Registry<'_> {
         let mut url = place
             .and_then(|place| from.url.join(place).ok())
             .ok_or_else(|| self.failure("the registry does not say where to send it"))?;
-        if self.base.scheme() == "https" && url.scheme() != "https" {
-            return Err(self
-                .failure(format_args!("sent on from https to {url}, which anybody may change on its way")));
+        let may_be_plain = self.base.scheme() == "http" && url.host_str().is_some_and(http::is_this_machine);
+        if url.scheme() != "https" && !may_be_plain {
+            return Err(self.failure(format_args!(
+                "sent on without https to {url}, which anybody may change on its way"
+            )));
         }
         url.query_pairs_mut().extend_pairs(query);
         Ok(self.http.client.request(method, url))
@@ -94,11 +96,8 @@ impl Registry<'_> {
         let answer = self.send(request, most)?;
         let may_answer = answer.status == StatusCode::UNAUTHORIZED && self.is_own(&answer.url);
         match again.filter(|_| may_answer) {
-            Some(again) => {
-                self.authorize(&answer)?;
-                self.send(again, most)
-            }
-            None => Ok(answer),
+            Some(again) if self.authorize(&answer)? => self.send(again, most),
+            _ => Ok(answer),
         }
     }
 
@@ -107,7 +106,11 @@ impl Registry<'_> {
         if let Some(value) = self.authorization.borrow().clone().filter(|_| self.is_own(request.url())) {
             request.headers_mut().insert(AUTHORIZATION, value);
         }
-        Ok(self.http.ask(&self.name, request, most)?)
+        let answer = self.http.ask(&self.name, request, most)?;
+        if self.http.is_open_to_all() {
+            return Err(self.failure("the registry leads to another machine by plain http"));
+        }
+        Ok(answer)
     }
 
     fn is_own(&self, url: &Url) -> bool {
@@ -124,21 +127,21 @@ impl Registry<'_> {
         if is_fine { Ok(()) } else { Err(self.refused(&answer)) }
     }
 
-    /// Makes what the registry wants to see from now on.
-    fn authorize(&self, answer: &Answer) -> Result<()> {
+    /// Makes what the registry wants to see from now on; `false` if we have nothing of the kind.
+    fn authorize(&self, answer: &Answer) -> Result<bool> {
         let text = match (Challenge::of(&answer.headers), self.credentials) {
             (Some(Challenge::Bearer { realm, service }), _) => {
                 format!("Bearer {}", self.token(&realm, service.as_deref())?)
             }
             (Some(Challenge::Basic), Credentials::Password(user, password)) => basic(user, password),
-            _ => return Err(self.refused(answer)),
+            _ => return Ok(false),
         };
         let value = HeaderValue::try_from(text);
         let mut value =
             value.map_err(|_| self.failure("the registry hands out a token with other than letters"))?;
         value.set_sensitive(true);
         *self.authorization.borrow_mut() = Some(value);
-        Ok(())
+        Ok(true)
     }
 
     /// A token of the service at `realm`.

@@ -39,6 +39,10 @@ fn content_that_is_no_program_is_told() {
     place.run(&["run", &empty]).refused(SOURCE, &["sent nothing"]);
     let page = server.on("/page", Reply::Content(b"<!DOCTYPE html><html>not here".to_vec()));
     place.run(&["run", &page]).refused(SOURCE, &["<!DOCTYPE html>"]);
+    for source in ["\n#include <vmlinux.h>", "// SPDX", "/* a program */"] {
+        place.write("hello.bpf.c", source.as_bytes());
+        place.run(&["run", "hello.bpf.c"]).refused(SOURCE, &["hello.bpf.c: C source", "ecc"]);
+    }
 }
 
 #[test]

@@ -113,7 +113,10 @@ fn no_body_of_a_registry_is_read_without_a_limit() {
             command.args(["inspect", "--timeout", "60", &image(&server)]);
             let ended = Ended::of(command.current_dir(place.path("")).env("HOME", place.path("")));
             // The answer at the door is worth nothing but its status.
-            if path == "/v2/" && matches!(reply, Reply::EndlessChunks(404 | 500)) && ended.code == Some(0) {
+            if path == "/v2/"
+                && matches!(reply, Reply::EndlessChunks(401 | 404 | 500))
+                && ended.code == Some(0)
+            {
                 continue;
             }
             assert_eq!(ended.code, Some(SOURCE), "{path}: {ended:?}");
@@ -362,7 +365,7 @@ fn an_upload_that_goes_on_elsewhere_goes_without_the_password() {
     let config = digest(b"{}");
     let push = || world.ecli(&["push", "-m", "p.json", &image(&world.safe)]);
     world.safe.on(uploads, Reply::Full(202, vec![format!("Location: {}/up", world.plain.url)], vec![]));
-    push().refused(SOURCE, &["from https to"]);
+    push().refused(SOURCE, &["without https to"]);
     world.safe.on(uploads, Reply::Full(202, vec![], vec![]));
     push().refused(SOURCE, &["does not say where"]);
     world.safe.on(uploads, Reply::Full(202, vec![format!("Location: {}/up?x=1", world.other.url)], vec![]));
@@ -371,6 +374,93 @@ fn an_upload_that_goes_on_elsewhere_goes_without_the_password() {
     assert_eq!(push().code, Some(SOURCE));
     assert!(world.leaked().is_empty(), "{:?}", world.leaked());
     assert!(world.other.requests().iter().any(|line| line.contains(&put)), "{:?}", world.other.requests());
+}
+
+/// Plain HTTP is for a registry on this machine and what it leads to here.
+#[test]
+fn a_registry_here_leads_to_no_other_machine_by_plain_http() {
+    let (place, server, proxy) = (Place::new(), Server::new(), Server::new());
+    place.write("p.json", &package());
+    let ecli = |args: &[&str]| Ended::of(place.command(args).env("http_proxy", &proxy.url));
+    for path in ["/v2/", MANIFEST, &blob_path(&package())] {
+        serve(&server);
+        server.on(path, Reply::Redirect("http://192.0.2.1/x".into()));
+        let ended = ecli(&["inspect", "--timeout", "0.5", &image(&server)]);
+        assert_eq!(ended.code, Some(SOURCE), "{path}: {ended:?}");
+    }
+    serve(&server);
+    server
+        .on("/v2/a/b/blobs/uploads/", Reply::Full(202, vec!["Location: http://192.0.2.1/up".into()], vec![]));
+    ecli(&["push", "-m", "p.json", &image(&server)]).refused(SOURCE, &["without https"]);
+    // It is asked without a proxy, which would see the password.
+    assert!(proxy.requests().is_empty(), "{:?}", proxy.requests());
+    // What it leads to on this machine is fine.
+    serve(&server);
+    let other = Server::new();
+    let to = other.on("/blob", Reply::Content(package()));
+    server.on(&blob_path(&package()), Reply::Redirect(to));
+    ecli(&["inspect", &image(&server)]).worked();
+}
+
+/// Whoever has no password asks without one: some registries show images to everybody.
+#[test]
+fn a_registry_that_asks_everybody_at_the_door_may_let_anybody_read() {
+    let (place, server) = (Place::new(), Server::new());
+    serve(&server);
+    server.on("/v2/", challenge("Basic realm=\"x\""));
+    place.run(&["inspect", &image(&server)]).worked();
+    server.on(MANIFEST, challenge("Basic realm=\"x\""));
+    place.run(&["inspect", &image(&server)]).refused(SOURCE, &["login"]);
+    server.on(MANIFEST, challenge("Negotiate"));
+    place.run(&["inspect", &image(&server)]).refused(SOURCE, &["login"]);
+}
+
+#[test]
+fn what_a_server_says_stays_in_its_line() {
+    let (place, server) = (Place::new(), Server::new());
+    serve(&server);
+    let message = "a\nb\r\x1b[2J\u{9b}31m\u{202e}\u{2066}\u{200b}\u{e0041}\u{7f}z";
+    let body = json!({"errors": [{"code": "UNKNOWN", "message": message}]}).to_string();
+    server.on(MANIFEST, Reply::Full(500, vec![], body.into_bytes()));
+    let seen = "a b\\u000d\\u001b[2J\\u009b31m\\u202e\\u2066\\u200b\\udb40\\udc41\\u007fz";
+    place.run(&["inspect", &image(&server)]).refused(SOURCE, &[seen]);
+    let index = json!([{"name": "x\ny", "description": "\u{202e}\ndone"}]).to_string();
+    server.on("/index.json", Reply::Content(index.into_bytes()));
+    let mut command = place.command(&["list", "--repository"]);
+    let ended = Ended::of(command.env("EUNOMIA_REPOSITORY", &server.url)).worked();
+    assert_eq!(ended.out, "x\\u000ay  \\u202e\\u000adone\n");
+}
+
+/// Heads that do not end, or say two things.
+#[test]
+fn a_head_that_is_wrong_is_refused() {
+    let (place, server) = (Place::new(), Server::new());
+    let many: Vec<String> = (0..50_000).map(|index| format!("X-{index}: {}", "x".repeat(100))).collect();
+    for (status, lines) in [
+        (200, many),
+        (200, vec![format!("X: {}", "x".repeat(10 << 20))]),
+        (200, vec!["Content-Length: 1".into(), "Content-Length: 5".into()]),
+        (200, vec!["Content-Length: -1".into()]),
+        (200, vec!["Content-Length: 99999999999999999999999".into()]),
+        (200, vec!["Transfer-Encoding: chunked".into(), "Content-Length: 5".into()]),
+        (301, vec![]),
+        (301, vec!["Location: https://".into()]),
+        (301, vec!["Location: file:///etc/passwd".into()]),
+        (301, vec!["Location: ftp://localhost/p".into()]),
+        (301, vec!["Location: gopher://localhost/p".into()]),
+        (100, vec![]),
+        (999, vec![]),
+    ] {
+        let first = lines.first().map(|line| line.chars().take(40).collect::<String>());
+        let url = server.on("/p", Reply::Full(status, lines, package()));
+        let ended = place.run(&["inspect", "--timeout", "1", &url]);
+        assert_eq!(
+            (ended.code, ended.err.lines().count()),
+            (Some(SOURCE), 1),
+            "{status} {first:?}: {ended:?}"
+        );
+        assert!(ended.err.len() < 1000, "{ended:?}");
+    }
 }
 
 #[test]
