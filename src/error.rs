@@ -323,34 +323,40 @@ const INVISIBLE: [(u32, u32); 16] = [
 /// writing, and invisible ones are escaped as in JSON (`\u202e`), unless they are among `kept`.
 #[cold]
 #[inline(never)]
-pub fn visible<'a>(text: &'a str, kept: &str) -> Cow<'a, str> {
-    let is_hidden = |c: char| {
+pub fn visible<'a>(text: &'a str, kept: &[u8]) -> Cow<'a, str> {
+    let (mut shown, mut done) = (Vec::new(), 0);
+    for (at, c) in text.char_indices() {
         let code = c as u32;
         let is_rare =
             code >= 0x7f && (code < 0xa0 || INVISIBLE.iter().any(|it| it.0 <= code && code <= it.1));
-        (code < 0x20 || is_rare) && !kept.contains(c)
-    };
-    if !text.contains(is_hidden) {
+        if code < 0x20 && !kept.iter().any(|byte| u32::from(*byte) == code) || is_rare {
+            shown.extend_from_slice(&text.as_bytes()[done..at]);
+            done = at + c.len_utf8();
+            // Two halves, as JSON has it.
+            if let Some(above) = code.checked_sub(0x1_0000) {
+                escape(0xd800 + (above >> 10), &mut shown);
+                escape(0xdc00 + (above & 0x3ff), &mut shown);
+            } else {
+                escape(code, &mut shown);
+            }
+        }
+    }
+    if done == 0 {
         return Cow::Borrowed(text);
     }
-    let mut shown = String::with_capacity(text.len() + 16);
-    for c in text.chars() {
-        if !is_hidden(c) {
-            shown.push(c);
-            continue;
-        }
-        for unit in c.encode_utf16(&mut [0; 2]) {
-            shown.push_str("\\u");
-            let digits = [12, 8, 4, 0].map(|shift| char::from_digit(u32::from(*unit) >> shift & 15, 16));
-            shown.extend(digits.into_iter().flatten());
-        }
-    }
-    Cow::Owned(shown)
+    shown.extend_from_slice(&text.as_bytes()[done..]);
+    Cow::Owned(String::from_utf8(shown).unwrap_or_default())
+}
+
+#[inline(never)]
+fn escape(code: u32, out: &mut Vec<u8>) {
+    let digit = |shift: u32| b"0123456789abcdef"[(code >> shift & 15) as usize];
+    out.extend_from_slice(&[b'\\', b'u', digit(12), digit(8), digit(4), digit(0)]);
 }
 
 /// A message as one line: names from packages may hold anything.
 fn one_line(text: String) -> String {
-    match visible(&text, "") {
+    match visible(&text, b"") {
         Cow::Borrowed(_) => text,
         Cow::Owned(shown) => shown,
     }
@@ -375,13 +381,13 @@ mod tests {
             ("\u{200b}\u{200f}\u{feff}\u{ad}\u{2028}\u{61c}", "\\u200b\\u200f\\ufeff\\u00ad\\u2028\\u061c"),
             ("\u{e0041}\u{e007f}", "\\udb40\\udc41\\udb40\\udc7f"),
         ] {
-            assert_eq!(visible(text, ""), shown, "{text:?}");
+            assert_eq!(visible(text, b""), shown, "{text:?}");
             assert_eq!(Error::new(Status::Inval, text).to_string(), shown);
         }
-        assert_eq!(visible("a\nb\u{202e}", "\n"), "a\nb\\u202e");
+        assert_eq!(visible("a\nb\u{202e}", b"\n"), "a\nb\\u202e");
         // A text that means itself is not copied.
-        assert!(matches!(visible("eunomia", ""), Cow::Borrowed(_)));
-        assert!(matches!(visible("\u{4e2d}", ""), Cow::Borrowed(_)));
+        assert!(matches!(visible("eunomia", b""), Cow::Borrowed(_)));
+        assert!(matches!(visible("\u{4e2d}", b""), Cow::Borrowed(_)));
     }
 
     #[test]

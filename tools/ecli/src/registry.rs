@@ -56,7 +56,7 @@ pub fn list(options: &List) -> Ended {
         return output::print(format_args!("{}\n", rows.iter().map(row).collect::<serde_json::Value>()));
     }
     // A row is a line, whatever a repository lists.
-    let shown: Vec<_> = rows.iter().map(|(name, about)| (visible(name, ""), visible(about, ""))).collect();
+    let shown: Vec<_> = rows.iter().map(|(name, about)| (visible(name, b""), visible(about, b""))).collect();
     let width = shown.iter().map(|(name, _)| name.chars().count()).max().unwrap_or_default();
     output::print(shown.iter().map(|(name, about)| format!("{name:width$}  {about}\n")).collect::<String>())
 }

@@ -40,7 +40,7 @@ pub fn is_dumb() -> bool {
 
 /// A text from packages, servers or file names without what terminals obey and nobody sees; line ends and tabs stay.
 pub fn plain(text: &str) -> Cow<'_, str> {
-    visible(text, "\n\t")
+    visible(text, b"\n\t")
 }
 
 /// The same of events, in which the library has escaped what JSON demands to be. What is left of the characters below a
@@ -49,7 +49,7 @@ pub fn make_visible(events: &mut Vec<u8>) {
     if events.iter().all(|byte| *byte < 0x7f) {
         return;
     }
-    const OWN: &str = "\n\r\t\x1b";
+    const OWN: &[u8] = b"\n\r\t\x1b";
     if let Cow::Owned(shown) = visible(&String::from_utf8_lossy(events), OWN) {
         *events = shown.into_bytes();
     }

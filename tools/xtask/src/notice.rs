@@ -125,11 +125,12 @@ fn crates(ours: &str) -> Result<BTreeSet<(String, String)>, String> {
     let edges = "normal,no-proc-macro";
     let tree = ["tree", "-p", ours, "-e", edges, "--prefix", "none", "--target", host.trim(), "-f", "{p}"];
     let lines = crate::output("cargo", &tree)?;
-    let crates = lines.lines().filter_map(|line| {
+    // Those of ours stand with their folder.
+    let crates = lines.lines().filter(|line| !line.contains(" (/")).filter_map(|line| {
         let mut words = line.split(' ');
         Some((words.next()?.to_owned(), words.next()?.trim_start_matches('v').to_owned()))
     });
-    Ok(crates.filter(|(name, _)| !["eunomia", "ecc", "ecli"].contains(&name.as_str())).collect())
+    Ok(crates.collect())
 }
 
 /// Name, version and folder of every crate that cargo has fetched for us.

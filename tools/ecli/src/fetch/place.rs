@@ -174,7 +174,8 @@ fn name(text: &str) -> Option<(&str, Option<&str>)> {
 /// A URL without the user and password that may stand in it.
 pub fn without_password(url: &str) -> Cow<'_, str> {
     let Some((scheme, rest)) = url.split_once("://") else { return url.into() };
-    let authority = &rest[..rest.find(['/', '?', '#']).unwrap_or(rest.len())];
+    // Web addresses take a backslash for a slash.
+    let authority = &rest[..rest.find(['/', '\\', '?', '#']).unwrap_or(rest.len())];
     match authority.rfind('@') {
         Some(end) if !scheme.contains('/') => format!("{scheme}://{}", &rest[end + 1..]).into(),
         _ => url.into(),
@@ -322,6 +323,7 @@ mod tests {
             ("https://u:p@h/x", "https://h/x"),
             ("https://u:p@w@h?a@b", "https://h?a@b"),
             ("https://h/a@b", "https://h/a@b"),
+            ("https://h\\@other/x", "https://h\\@other/x"),
             ("opensnoop", "opensnoop"),
         ] {
             assert_eq!(without_password(url), shown);

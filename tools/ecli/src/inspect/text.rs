@@ -94,7 +94,7 @@ fn section(text: &mut String, title: &str, items: &Value, mut each: impl FnMut(&
 
 /// Adds a line; names come from strangers and may hold line ends.
 fn line(text: &mut String, depth: usize, line: &str) {
-    let line = eunomia::error::visible(line, "");
+    let line = eunomia::error::visible(line, b"");
     // Writing to a string cannot fail.
     let _ = writeln!(text, "{:1$}{line}", "", 2 * depth);
 }
