@@ -128,8 +128,10 @@ impl Program<'_, '_> {
         if let Some(id) = self.exports.of_map(&map.name) {
             return Ok(Ok(id));
         }
-        let named = if by_header { self.outermost(candidates)? } else { Vec::new() };
-        let exported = self.exports.for_any_map();
+        // What is said of no map in particular is meant for the only one.
+        let is_only = self.event_maps().filter(|map| self.sent_to(map).next().is_some()).count() == 1;
+        let named = if by_header && is_only { self.outermost(candidates)? } else { Vec::new() };
+        let exported = if is_only { self.exports.for_any_map() } else { Vec::new() };
         let (mut types, mut hints, mut is_open) = (Vec::new(), Vec::<TypeId>::new(), false);
         for sent in self.sent_to(map) {
             // The author's word where the call has none.
@@ -138,7 +140,8 @@ impl Program<'_, '_> {
                 let first = fitting.next().copied();
                 first.filter(|_| fitting.next().is_none())
             };
-            let declared = fitting(&self.value(map).into_iter().collect::<Vec<_>>());
+            let declared = self.value(map).filter(|id| !self.is_denied(*id, &sent.hints));
+            let declared = fitting(&declared.into_iter().collect::<Vec<_>>());
             let id = match (sent.known, declared) {
                 (Some(known), Some(declared)) => self.agreed(known, declared),
                 (known, declared) => {
@@ -156,10 +159,6 @@ impl Program<'_, '_> {
                     hints.extend(&sent.hints);
                 }
             }
-        }
-        let is_exported = |id: &TypeId| exported.iter().any(|other| shape::same(self.dwarf, *id, *other));
-        if types.len() > 1 && types.iter().any(is_exported) {
-            types.retain(is_exported);
         }
         if let ([one], false) = (&types[..], is_open) {
             return Ok(Ok(*one));
@@ -179,6 +178,13 @@ impl Program<'_, '_> {
         }
         let agree = is_part(sent, declared) || is_part(declared, sent);
         agree.then_some(if is_struct(sent) { sent } else { declared })
+    }
+
+    /// Whether structs are in question for a record, and a declared one is none of them.
+    fn is_denied(&self, declared: TypeId, hints: &[TypeId]) -> bool {
+        let is_part = |one: TypeId, other: TypeId| shape::begins_with(self.dwarf, one, other);
+        let mut structs = hints.iter().filter(|id| shape::composite(self.dwarf, **id).is_some()).peekable();
+        structs.peek().is_some() && !structs.any(|id| is_part(*id, declared) || is_part(declared, *id))
     }
 
     /// The value type in the definition of a ring buffer. That of a perf buffer is a descriptor.

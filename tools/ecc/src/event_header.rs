@@ -28,7 +28,7 @@ pub fn make(package: &Package, ending: &str) -> Result<Option<(String, Vec<u8>)>
     let mut writer = Writer::default();
     for (id, name) in events(package, &btf) {
         let ty = Type::from_btf(&btf, id).map_err(|error| error.to_string())?;
-        writer.define_event(&ty, name)?;
+        if is_composite(&ty) { writer.define_event(&ty, name)? } else { writer.mention(&ty)? }
     }
     if writer.text.is_empty() {
         return Ok(None);
@@ -55,15 +55,15 @@ pub fn name(package: &Package) -> String {
     if name.starts_with(|first: char| first.is_ascii_alphabetic()) { name } else { format!("event{name}") }
 }
 
-/// The BTF ids of the structs that events are, and what the package calls them.
-fn events<'a>(package: &'a Package, btf: &Btf) -> Vec<(u32, &'a str)> {
+/// The BTF ids of the types that events have, and what the package calls them.
+fn events<'a>(package: &'a Package, btf: &'a Btf) -> Vec<(u32, &'a str)> {
     let exported = package.meta.export_types.iter();
     let exported = exported.filter_map(|export| {
-        let id = export.type_id.filter(|&id| btf.is_struct(id));
+        let id = export.type_id.filter(|&id| btf.is_value(id));
         Some((id.or_else(|| btf.find_struct(&export.name))?, export.name.as_str()))
     });
     let by_map = package.meta.maps.iter().filter_map(|map| match map.export {
-        ExportConfig::BtfType(id) => Some((id, "")).filter(|&(id, _)| btf.is_struct(id)),
+        ExportConfig::BtfType(id) if btf.is_value(id) => Some((id, btf.name(btf.named(id)).unwrap_or(""))),
         _ => None,
     });
     let mut events: Vec<(u32, &str)> = Vec::new();
@@ -144,8 +144,31 @@ impl Writer {
         self.define_inside(ty)?;
         let (name, (body, packed)) = (identifier(name)?, self.body(ty, 0)?);
         let packed = if packed { " __attribute__((packed))" } else { "" };
-        self.text += &format!("typedef struct {body}{packed} {name};\n\n");
+        let keyword = if ty.kind == Kind::Union { "union" } else { "struct" };
+        self.text += &format!("typedef {keyword} {body}{packed} {name};\n\n");
         self.defined.push((name, ty.size));
+        Ok(())
+    }
+
+    /// Says what an event is that has no members, so that there is nothing to define: a name such as `u32` or `color` may
+    /// be another thing in the program that includes this.
+    fn mention(&mut self, ty: &Type) -> Result<()> {
+        let inner = element(ty);
+        let (base, bytes) = scalar(inner);
+        let mut spelled = base.to_string();
+        if is_named(inner) {
+            self.define(inner)?;
+            spelled = spelling(inner)?;
+        }
+        spelled += &dimensions(ty);
+        if bytes > 1 && !is_named(inner) {
+            spelled += &format!("[{bytes}]");
+        }
+        let constants =
+            ty.fields.iter().map(|field| Ok(format!("{} {}", identifier(&field.name)?, field.value)));
+        let constants = constants.collect::<Result<Vec<_>>>()?.join(", ");
+        let gap = if constants.is_empty() { "" } else { ": " };
+        self.text += &format!("// An event is {spelled}, the program's {}{gap}{constants}\n\n", &*ty.name);
         Ok(())
     }
 

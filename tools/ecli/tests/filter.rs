@@ -206,3 +206,30 @@ fn records_of_several_types_are_filtered_by_what_each_has() {
     let is_named = |what: &str| unknown.err.contains(what);
     assert!(is_named("struct event: ip, v6") && is_named("struct other: ret, comm"), "{}", unknown.err);
 }
+
+/// Records that are numbers and enums are the field `value`.
+#[test]
+fn records_without_members_are_filtered_by_their_value() {
+    needs_root!();
+    let folder = support::compile(
+        r#"#include "vmlinux.h"
+        #include <bpf/bpf_helpers.h>
+        enum color { RED, GREEN };
+        struct { __uint(type, BPF_MAP_TYPE_RINGBUF); __uint(max_entries, 65536); } colors SEC(".maps");
+        SEC("tracepoint/syscalls/sys_enter_getpgid") int called(void *ctx) {
+            enum color color = bpf_get_prandom_u32() & 1;
+            bpf_ringbuf_output(&colors, &color, sizeof(color), 0);
+            return 0;
+        }
+        char LICENSE[] SEC("license") = "GPL";"#,
+    );
+    let shown = |args: &[&str], filter: &str| {
+        let ran = filtered(&folder, &[&["--count", "3"], args].concat(), filter);
+        assert_eq!(ran.code, 0, "{}", ran.stderr);
+        ran.stdout
+    };
+    assert_eq!(shown(&["-j"], "value == GREEN"), "\"GREEN\"\n".repeat(3));
+    assert_eq!(shown(&["-j", "--columns", "value"], "value == 0"), "{\"value\":\"RED\"}\n".repeat(3));
+    assert_eq!(shown(&["--format", "csv"], "value =~ ^RE"), "value\r\nRED\r\nRED\r\nRED\r\n");
+    assert!(shown(&[], "value == GREEN").lines().next().unwrap().contains("VALUE"));
+}

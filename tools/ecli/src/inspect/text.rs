@@ -77,7 +77,7 @@ fn package_text(package: &Value, text: &mut String) {
         line(text, 2, &format!("{constant}{} {} = {}", word(&var["type"]), word(&var["name"]), var["value"]));
     });
     section(text, "events", &package["events"], |text, event| {
-        line(text, 2, &format!("struct {}, {} bytes", word(&event["name"]), event["size"]));
+        line(text, 2, &format!("{}, {} bytes", word(&event["name"]), event["size"]));
         for member in event["members"].as_array().into_iter().flatten() {
             line(text, 3, &format!("{} {}", word(&member["type"]), word(&member["name"])));
         }
