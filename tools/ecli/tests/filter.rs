@@ -225,11 +225,11 @@ fn records_without_members_are_filtered_by_their_value() {
     );
     let shown = |args: &[&str], filter: &str| {
         let ran = filtered(&folder, &[&["--count", "3"], args].concat(), filter);
-        assert_eq!(ran.code, 0, "{}", ran.stderr);
-        ran.stdout
+        assert_eq!(ran.code, Some(0), "{}", ran.err);
+        ran.out
     };
     assert_eq!(shown(&["-j"], "value == GREEN"), "\"GREEN\"\n".repeat(3));
     assert_eq!(shown(&["-j", "--columns", "value"], "value == 0"), "{\"value\":\"RED\"}\n".repeat(3));
-    assert_eq!(shown(&["--format", "csv"], "value =~ ^RE"), "value\r\nRED\r\nRED\r\nRED\r\n");
+    assert_eq!(shown(&["--format", "csv"], "value =~ \"^RE\""), "value\r\nRED\r\nRED\r\nRED\r\n");
     assert!(shown(&[], "value == GREEN").lines().next().unwrap().contains("VALUE"));
 }
