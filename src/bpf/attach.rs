@@ -73,8 +73,17 @@ fn attach_one(prog: ProgRef<'_>, target: &Target, log: &Arc<Log>) -> Result<Vec<
         kind if kind::OF_CGROUPS.contains(&kind) => cgroup(prog, target, log),
         kind::SK_LOOKUP | kind::FLOW_DISSECTOR => network_namespace(prog, log),
         _ if target.places().next().is_some() => by_place(prog, place, target, log),
+        _ if lacks_function(place) => Err(no_target(prog)),
         _ => one(prog, place, log, &|| prog.attach()),
     }
+}
+
+/// Whether the section of a user probe names a binary and no function in it, or a word that stands for both: libbpf says
+/// of such sections only that their form is wrong.
+pub(super) fn lacks_function(place: &str) -> bool {
+    let (hook, rest) = place.split_once('/').unwrap_or_default();
+    let is_probe = matches!(hook.split('.').next(), Some("uprobe" | "uretprobe"));
+    is_probe && rest.rsplit_once(':').is_none_or(|(_, function)| function.is_empty())
 }
 
 /// Refuses what says nothing of where such a program attaches, for it would be ignored.

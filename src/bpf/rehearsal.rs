@@ -6,7 +6,7 @@ use std::fs::{self, File};
 use std::path::Path;
 use std::sync::Arc;
 
-use super::attach::{attach, interface, kind, no_target};
+use super::attach::{attach, interface, kind, lacks_function, no_target};
 use super::probe::{self, attach_error};
 use super::sys::object::ProgRef;
 use crate::error::Result;
@@ -52,6 +52,7 @@ fn traced(prog: ProgRef<'_>, target: &Target, place: &str) -> Result<()> {
     };
     let is_kernel = hook.starts_with('k');
     match hook {
+        _ if lacks_function(place) && target.places().next().is_none() => Err(no_target(prog)),
         _ if is_kernel && !probe::has_kprobes() => refused(libc::ENOENT),
         "kprobe" | "kretprobe" | "tp" | "tracepoint" | "uprobe" | "uretprobe" | "uprobe.s"
         | "uretprobe.s" => {

@@ -361,3 +361,17 @@ fn kfuncs_that_a_program_declares_itself_do_not_clash() {
     assert!(!output.status.success());
     assert!(String::from_utf8_lossy(&output.stderr).contains("bpf_task_from_pid"), "{output:?}");
 }
+
+#[test]
+fn probes_without_a_function_ask_for_their_target() {
+    let hooks = ["uprobe", "uretprobe", "uprobe.s", "uretprobe.s", "uprobe.multi", "uretprobe.multi"];
+    for place in hooks.iter().flat_map(|hook| [format!("{hook}/x"), format!("{hook}//bin/true:")]) {
+        let source = format!("SEC(\"{place}\") int probe(void *ctx) {{ return 0; }}");
+        let project = Project::new("no-function").source("p.bpf.c", &source);
+        project.compile(&["p.bpf.c"]);
+        if may_load("probes_without_a_function_ask_for_their_target") {
+            let error = opened(&project).attach().unwrap_err().to_string();
+            assert!(error.ends_with("set the program's target: \"path\" and \"func\""), "{place}: {error}");
+        }
+    }
+}

@@ -230,6 +230,6 @@ fn records_without_members_are_filtered_by_their_value() {
     };
     assert_eq!(shown(&["-j"], "value == GREEN"), "\"GREEN\"\n".repeat(3));
     assert_eq!(shown(&["-j", "--columns", "value"], "value == 0"), "{\"value\":\"RED\"}\n".repeat(3));
-    assert_eq!(shown(&["--format", "csv"], "value =~ \"^RE\""), "value\r\nRED\r\nRED\r\nRED\r\n");
+    assert_eq!(shown(&["--format", "csv"], "value =~ \"^RE\""), "value\nRED\nRED\nRED\n");
     assert!(shown(&[], "value == GREEN").lines().next().unwrap().contains("VALUE"));
 }
