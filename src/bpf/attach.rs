@@ -1,8 +1,9 @@
 //! Links: by section where the section says where, else by what the package or the host says.
 
 use std::ffi::{CStr, CString};
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::os::fd::AsFd;
+use std::os::unix::fs::OpenOptionsExt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -276,7 +277,9 @@ fn cgroup(prog: ProgRef<'_>, target: &Target, log: &Arc<Log>) -> Result<Vec<Link
         None => return Err(needs(prog, "\"cgroup\"")),
     };
     let place = format!("{} on cgroup {path:?}", section(prog));
-    one(prog, &place, log, &|| prog.attach_cgroup(File::open(&path)?.as_fd()))
+    // A folder, or nothing is waited for.
+    let open = || OpenOptions::new().read(true).custom_flags(libc::O_DIRECTORY).open(&path);
+    one(prog, &place, log, &|| prog.attach_cgroup(open()?.as_fd()))
 }
 
 fn network_namespace(prog: ProgRef<'_>, log: &Arc<Log>) -> Result<Vec<Link>> {
@@ -337,10 +340,18 @@ fn uprobe(prog: ProgRef<'_>, place: &str, rest: &str, target: &Target, log: &Arc
         let error = Error::new(Status::Inval, "a probe of a function's return has no offset");
         return Err(error.about(prog.subject(place)));
     }
+    check_plain(&path)?;
     let path = text(&path)?;
     let pid = target.pid.unwrap_or(-1);
     let probe = UserProbe { pid, path: &path, func: func.as_deref(), offset, on_return };
     one(prog, place, log, &|| prog.attach_uprobe(&probe))
+}
+
+/// What libbpf opens has to be a plain file: it would wait for whoever writes to a FIFO. Names without a slash it finds by
+/// itself.
+fn check_plain(path: &str) -> Result<()> {
+    let is_other = path.contains('/') && std::fs::metadata(path).is_ok_and(|file| !file.is_file());
+    if is_other { Err(no_binary(path, "not a regular file")) } else { Ok(()) }
 }
 
 /// Where the code at an address lies in a file.
@@ -385,6 +396,7 @@ fn usdt(prog: ProgRef<'_>, place: &str, rest: &str, target: &Target, log: &Arc<L
     let parts = (parts.next(), parts.next(), target.path.as_deref().or(parts.next()));
     let (Some(name), Some(provider), Some(path)) = parts else { return Err(bad_place(prog, place)) };
     let text = |text: &str| CString::new(text).map_err(|_| bad_place(prog, place));
+    check_plain(path)?;
     let (path, provider, name) = (text(path)?, text(provider)?, text(name)?);
     let pid = target.pid.unwrap_or(-1);
     one(prog, place, log, &|| prog.attach_usdt(pid, &path, &provider, &name))

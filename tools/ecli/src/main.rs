@@ -33,6 +33,9 @@ use error::{Code, Result};
 use options::{Command, CommandLine};
 
 fn main() -> ExitCode {
+    if std::env::args_os().nth(1).is_some_and(|first| first == symbols::ARGUMENT) {
+        return symbols::serve();
+    }
     let line = CommandLine::read();
     let result = match line.command {
         Command::Run(run) => run::run(&run, line.log_level),

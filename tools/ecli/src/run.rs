@@ -234,7 +234,8 @@ impl Session<'_> {
 
     /// A poll after the run was stopped, which a reader that goes now does once more.
     fn last_poll(&mut self) -> eunomia::Result<usize> {
-        self.poll(0).or_else(|error| if error.status == Status::Stopped { Ok(0) } else { Err(error) })
+        // What stopped the poll is over; the events are still there.
+        self.poll(0).or_else(|error| if error.status == Status::Stopped { self.poll(0) } else { Err(error) })
     }
 
     fn poll(&mut self, timeout_ms: i32) -> eunomia::Result<usize> {

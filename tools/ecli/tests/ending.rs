@@ -257,6 +257,26 @@ fn signals_that_come_together_are_one_and_the_summary_is_written() {
 }
 
 #[test]
+fn a_run_that_is_stopped_by_several_at_once_ends_well() {
+    needs_root!();
+    let _activity = Activity::start();
+    for _ in 0..5 {
+        let mut child = ecli(&["run", "-j", "--duration", "0.2", &package("bootstrap")])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("ecli starts");
+        let mut out = BufReader::new(child.stdout.take().expect("a pipe"));
+        let mut line = String::new();
+        out.read_line(&mut line).expect("an event");
+        signal(&child, Signal::TERM);
+        drop(out);
+        let ran: Ran = child.wait_with_output().expect("it ends").into();
+        assert_eq!(ran.code, Some(0), "{}", ran.err);
+    }
+}
+
+#[test]
 fn a_later_signal_ends_a_run_whose_reader_does_not_read() {
     needs_root!();
     let _activity = Activity::start();

@@ -15,6 +15,7 @@ use super::table::Table;
 use super::{Clock, Output, Style, Writer};
 use crate::error::Result;
 use crate::options::Format;
+use crate::symbols::Symbols;
 
 /// `BPF_MAP_TYPE_ARRAY_OF_MAPS` and `BPF_MAP_TYPE_HASH_OF_MAPS`.
 const OF_MAPS: [u32; 2] = [12, 13];
@@ -36,8 +37,14 @@ enum How {
 }
 
 impl MapView {
-    /// For the map of that name. A table names functions, JSON where `symbols` are asked for.
-    pub fn new(vm: &Vm, name: &str, format: Format, symbols: bool, style: Style) -> Result<MapView> {
+    /// For the map of that name. Functions on stacks are named where there are `symbols`.
+    pub fn new(
+        vm: &Vm,
+        name: &str,
+        format: Format,
+        symbols: Option<&Symbols>,
+        style: Style,
+    ) -> Result<MapView> {
         let map = vm.map_find(name)?;
         let form = if format == Format::Json { eunomia::Format::Json } else { eunomia::Format::Text };
         let how = match stacks(&map, format, symbols, style)? {
@@ -81,10 +88,13 @@ impl MapView {
 }
 
 /// What writes the entries of a map that holds stacks.
-fn stacks(map: &MapInfo, format: Format, symbols: bool, style: Style) -> Result<Option<(Entries, Writer)>> {
-    if format == Format::Json && !symbols {
-        return Ok(None);
-    }
+fn stacks(
+    map: &MapInfo,
+    format: Format,
+    symbols: Option<&Symbols>,
+    style: Style,
+) -> Result<Option<(Entries, Writer)>> {
+    let Some(symbols) = symbols.cloned() else { return Ok(None) };
     let source = SourceInfo {
         name: map.name.clone(),
         kind: SourceKind::Map,
@@ -103,10 +113,9 @@ fn stacks(map: &MapInfo, format: Format, symbols: bool, style: Style) -> Result<
     }
     let ty = &entries.ty;
     let writer = match format {
-        Format::Json => {
-            NamedJson::new(Column::of(ty, &[])?, Processes::new(ty)).map(|named| Writer::Named(named.into()))
-        }
-        _ => Some(Writer::Table(Table::new(columns, ty, style).into())),
+        Format::Json => NamedJson::new(Column::of(ty, &[])?, Processes::new(ty), symbols)
+            .map(|named| Writer::Named(named.into())),
+        _ => Some(Writer::Table(Table::new(columns, ty, style, symbols).into())),
     };
     Ok(writer.map(|writer| (entries, writer)))
 }

@@ -25,6 +25,7 @@ use crate::field;
 use crate::filter::Filter;
 use crate::options::{Format, Run};
 use crate::output::Output;
+use crate::symbols::Symbols;
 use crate::terminal::{Style, is_dumb};
 use clock::Clock;
 pub use column::Column;
@@ -83,8 +84,10 @@ impl View {
         let only_maps = sources.iter().all(|source| source.kind == SourceKind::Map);
         let mut view = View::plain(options, output);
         let style = Style::of(view.output.is_terminal());
+        let symbols = Symbols::new();
+        let named = (view.format != Format::Json || options.symbols).then_some(&symbols);
         for name in &options.map {
-            view.maps.push(MapView::new(vm, name, view.format, options.symbols, style)?);
+            view.maps.push(MapView::new(vm, name, view.format, named, style)?);
         }
         let chooses = options.filter.is_some() || !options.columns.is_empty();
         let is_written = match view.format {
@@ -97,7 +100,7 @@ impl View {
             Format::Csv | Format::Raw => false,
         };
         if !is_written {
-            let mut make = Make { options, format: view.format, style, package, types: Vec::new() };
+            let mut make = Make { options, format: view.format, style, package, types: Vec::new(), symbols };
             if options.filter.is_some() {
                 make.types = sources.iter().map(|source| make.ty(source, vm)).collect::<Result<_>>()?;
             }
@@ -283,6 +286,8 @@ struct Make<'a> {
     package: &'a [u8],
     /// Of the records of each source, where there is a filter.
     types: Vec<Option<Arc<Type>>>,
+    /// One for all of them.
+    symbols: Symbols,
 }
 
 impl Make<'_> {
@@ -361,7 +366,9 @@ impl Make<'_> {
         };
         match (self.format, entries, map) {
             (Format::Json, ..) if options.symbols => {
-                if let Some(named) = NamedJson::new(Column::of(ty, chosen)?, Processes::new(ty)) {
+                if let Some(named) =
+                    NamedJson::new(Column::of(ty, chosen)?, Processes::new(ty), self.symbols.clone())
+                {
                     return Ok(Writer::Named(named.into()));
                 }
             }
@@ -376,7 +383,7 @@ impl Make<'_> {
             Format::Json if chosen.is_empty() => Writer::Json(Plan::new(ty)?),
             Format::Json => Writer::Json(column::json_plan(ty, chosen)?),
             Format::Csv => Writer::Csv(Csv::new(columns()?, options.timestamps)),
-            _ => Writer::Table(Table::new(columns()?, ty, self.style).into()),
+            _ => Writer::Table(Table::new(columns()?, ty, self.style, self.symbols.clone()).into()),
         })
     }
 

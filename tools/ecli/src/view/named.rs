@@ -13,11 +13,11 @@ pub struct NamedJson {
 
 impl NamedJson {
     /// `None` if none of the columns is a stack.
-    pub fn new(columns: Vec<Column>, processes: Processes) -> Option<NamedJson> {
+    pub fn new(columns: Vec<Column>, processes: Processes, symbols: Symbols) -> Option<NamedJson> {
         let stacks: Vec<bool> = columns.iter().map(stack::is_stack).collect();
         let has_stacks = stacks.contains(&true);
         let columns = columns.into_iter().zip(stacks).collect();
-        has_stacks.then(|| NamedJson { columns, processes, symbols: Symbols::new() })
+        has_stacks.then(|| NamedJson { columns, processes, symbols })
     }
 
     /// Appends a record.

@@ -17,11 +17,11 @@ pub struct Stacks {
 
 impl Stacks {
     /// Takes the stacks out of the columns.
-    pub fn take(columns: &mut Vec<Column>, processes: Processes) -> Option<Stacks> {
+    pub fn take(columns: &mut Vec<Column>, processes: Processes, symbols: Symbols) -> Option<Stacks> {
         let (stacks, others): (Vec<Column>, Vec<Column>) = columns.drain(..).partition(is_stack);
         *columns = others;
         let fields: Vec<Field> = stacks.into_iter().map(|column| column.field).collect();
-        (!fields.is_empty()).then(|| Stacks { fields, processes, symbols: Symbols::new() })
+        (!fields.is_empty()).then(|| Stacks { fields, processes, symbols })
     }
 
     /// Appends the stacks of a record, innermost frames first.

@@ -12,6 +12,7 @@ use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 use super::clock::Clock;
 use super::column::Column;
 use super::stack::{Processes, Stacks};
+use crate::symbols::Symbols;
 use crate::terminal::Style;
 
 /// Narrowest column.
@@ -37,8 +38,8 @@ pub struct Table {
 
 impl Table {
     /// A table of these columns.
-    pub fn new(mut columns: Vec<Column>, record: &Arc<Type>, style: Style) -> Table {
-        let stacks = Stacks::take(&mut columns, Processes::new(record));
+    pub fn new(mut columns: Vec<Column>, record: &Arc<Type>, style: Style, symbols: Symbols) -> Table {
+        let stacks = Stacks::take(&mut columns, Processes::new(record), symbols);
         let widths = columns.iter().map(usual_width).collect();
         Table {
             columns,

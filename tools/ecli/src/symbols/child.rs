@@ -1,0 +1,209 @@
+//! The process that reads symbols: it has no privileges, opens nothing, and does nothing but answer.
+//!
+//! It reads files that others may have made to break it, and may change while it reads. It can be killed at any time, and
+//! whoever takes it over has a memory of 1 GiB, the files that it was sent, and a socket on which wrong names can be told.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{IoSliceMut, Read, Seek, SeekFrom};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
+use std::process::ExitCode;
+
+use rustix::net::{
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendFlags, recvmsg, send, sockopt::socket_type,
+};
+use rustix::process::{Resource, Rlimit, Signal, set_parent_process_death_signal, setrlimit};
+use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, apply_filter};
+
+use super::elf::Elf;
+use super::text::{Kallsyms, PerfMap, places};
+use super::wire::{MAX_NUMBERS, Name, Request, Task, encode_names, encode_places};
+use crate::capabilities;
+
+/// The only argument of such a process.
+pub const ARGUMENT: &str = "--read-symbols";
+
+/// Bytes of its address space.
+const MEMORY: u64 = 1 << 30;
+/// Files that it keeps what it knows of, of each kind.
+const MAX_KEPT: usize = 48;
+/// Descriptors: those files and some more.
+const MAX_FILES: u64 = 64;
+
+/// Answers what comes on standard input until it is closed.
+pub fn serve() -> ExitCode {
+    let input = std::io::stdin();
+    let socket = input.as_fd();
+    if socket_type(socket).is_err() {
+        crate::error::say(format_args!("{ARGUMENT} is for ecli itself"));
+        return ExitCode::FAILURE;
+    }
+    let vdso = own_vdso().and_then(Elf::read);
+    if restrict().is_none() {
+        return ExitCode::FAILURE;
+    }
+    let mut symbols = Symbols { vdso, ..Symbols::default() };
+    while let Some((request, file)) = receive(socket) {
+        let answer = symbols.answer(&request, file);
+        if send(socket, &answer, SendFlags::NOSIGNAL).is_err() {
+            break;
+        }
+    }
+    ExitCode::SUCCESS
+}
+
+/// Gives up whatever is not needed to read, for ever.
+fn restrict() -> Option<()> {
+    let most = |most| Rlimit { current: Some(most), maximum: Some(most) };
+    let limits =
+        [(Resource::As, MEMORY), (Resource::Core, 0), (Resource::Fsize, 0), (Resource::Nofile, MAX_FILES)];
+    for (resource, limit) in limits {
+        setrlimit(resource, most(limit)).ok()?;
+    }
+    set_parent_process_death_signal(Some(Signal::KILL)).ok()?;
+    capabilities::give_up_all();
+    // Sets no_new_privs as well. Without such a filter in the kernel there are no names.
+    apply_filter(&filter()?).ok()
+}
+
+/// What reading descriptors, memory and a socket take. Anything else fails.
+fn filter() -> Option<BpfProgram> {
+    let calls = [
+        libc::SYS_recvmsg,
+        libc::SYS_sendto,
+        libc::SYS_read,
+        libc::SYS_pread64,
+        libc::SYS_lseek,
+        libc::SYS_fstat,
+        libc::SYS_statx,
+        libc::SYS_fcntl,
+        libc::SYS_close,
+        libc::SYS_mmap,
+        libc::SYS_mremap,
+        libc::SYS_munmap,
+        libc::SYS_mprotect,
+        libc::SYS_madvise,
+        libc::SYS_brk,
+        libc::SYS_futex,
+        libc::SYS_getrandom,
+        libc::SYS_clock_gettime,
+        libc::SYS_restart_syscall,
+        libc::SYS_rt_sigaction,
+        libc::SYS_rt_sigprocmask,
+        libc::SYS_rt_sigreturn,
+        libc::SYS_sigaltstack,
+        libc::SYS_exit,
+        libc::SYS_exit_group,
+    ];
+    let rules: BTreeMap<i64, Vec<_>> = calls.into_iter().map(|call| (call, Vec::new())).collect();
+    let denied = SeccompAction::Errno(libc::EPERM as u32);
+    let machine = std::env::consts::ARCH.try_into().ok()?;
+    SeccompFilter::new(rules, denied, SeccompAction::Allow, machine).ok()?.try_into().ok()
+}
+
+/// A question and its file; `None` when ecli has gone.
+fn receive(socket: BorrowedFd) -> Option<(Request, Option<File>)> {
+    let mut bytes = [0; 16 + 8 * MAX_NUMBERS];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = RecvAncillaryBuffer::new(&mut space);
+    let into = &mut [IoSliceMut::new(&mut bytes)];
+    let message = recvmsg(socket, into, &mut control, RecvFlags::CMSG_CLOEXEC).ok()?;
+    let files = control.drain().filter_map(|part| match part {
+        RecvAncillaryMessage::ScmRights(files) => Some(files.collect::<Vec<OwnedFd>>()),
+        _ => None,
+    });
+    let file = files.flatten().next().map(File::from);
+    Some((Request::decode(&bytes[..message.bytes])?, file))
+}
+
+/// The code that the kernel gives to this process, which is that of the others: as an ELF file in memory.
+fn own_vdso() -> Option<Vec<u8>> {
+    let maps = std::fs::read_to_string("/proc/self/maps").ok()?;
+    let line = maps.lines().find(|line| line.ends_with("[vdso]"))?;
+    let (start, end) = line.split_whitespace().next()?.split_once('-')?;
+    let number = |text| u64::from_str_radix(text, 16).ok();
+    let (start, end) = (number(start)?, number(end)?);
+    let mut memory = File::open("/proc/self/mem").ok()?;
+    memory.seek(SeekFrom::Start(start)).ok()?;
+    let mut bytes = vec![0; usize::try_from(end.checked_sub(start)?).ok()?];
+    memory.read_exact(&mut bytes).ok()?;
+    Some(bytes)
+}
+
+/// What is known.
+#[derive(Default)]
+struct Symbols {
+    vdso: Option<Elf<Vec<u8>>>,
+    kernel: Option<Kallsyms>,
+    files: Kept<Option<Elf<File>>>,
+    perf_maps: Kept<PerfMap>,
+}
+
+impl Symbols {
+    fn answer(&mut self, request: &Request, file: Option<File>) -> Vec<u8> {
+        let numbers = &request.numbers;
+        let each = |name: &dyn Fn(u64) -> Option<Name>| {
+            encode_names(&numbers.iter().map(|number| name(*number)).collect::<Vec<_>>())
+        };
+        match (request.task, file) {
+            (Task::Places, Some(file)) => encode_places(&places(file, numbers)),
+            (Task::Kernel, file) => {
+                if let Some(file) = file {
+                    self.kernel = Some(Kallsyms::read(file));
+                }
+                each(&|address| self.kernel.as_ref()?.name(address))
+            }
+            (Task::File, Some(file)) => {
+                let elf = self.files.get(file, Elf::read);
+                each(&|offset| elf?.as_ref()?.name(offset))
+            }
+            (Task::PerfMap, Some(file)) => {
+                let map = self.perf_maps.get(file, PerfMap::read);
+                each(&|address| map?.name(address))
+            }
+            (Task::Vdso, _) => each(&|offset| self.vdso.as_ref()?.name(offset)),
+            (_, None) => each(&|_| None),
+        }
+    }
+}
+
+/// What was read from files, as long as they do not change.
+struct Kept<T>(Vec<(Id, T)>);
+
+impl<T> Default for Kept<T> {
+    fn default() -> Kept<T> {
+        Kept(Vec::new())
+    }
+}
+
+/// A file in one state.
+#[derive(PartialEq, Eq)]
+struct Id([i64; 7]);
+
+impl Id {
+    fn of(file: &File) -> Option<Id> {
+        let stat = file.metadata().ok()?;
+        let (changed, modified) = ((stat.ctime(), stat.ctime_nsec()), (stat.mtime(), stat.mtime_nsec()));
+        let (device, number, size) = (stat.dev() as i64, stat.ino() as i64, stat.size() as i64);
+        Some(Id([device, number, size, changed.0, changed.1, modified.0, modified.1]))
+    }
+}
+
+impl<T> Kept<T> {
+    /// What was or is read from the file; those that were not asked for longest are forgotten.
+    fn get(&mut self, file: File, read: impl FnOnce(File) -> T) -> Option<&T> {
+        let id = Id::of(&file)?;
+        let kept = match self.0.iter().position(|(known, _)| *known == id) {
+            Some(at) => self.0.remove(at),
+            None => {
+                self.0.retain(|(known, _)| known.0[..2] != id.0[..2]);
+                self.0.truncate(MAX_KEPT - 1);
+                (id, read(file))
+            }
+        };
+        self.0.insert(0, kept);
+        self.0.first().map(|(_, kept)| kept)
+    }
+}

@@ -1,0 +1,279 @@
+//! The process that reads symbols, as ecli sees it: started when it is needed, asked one question at a time, ended when it
+//! takes too long or answers what is no answer, and started again after a while.
+
+use std::io::IoSlice;
+use std::mem::MaybeUninit;
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::unix::process::CommandExt;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::net::{
+    AddressFamily, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketFlags, SocketType,
+    recv, sendmsg, socketpair,
+};
+
+use super::child::ARGUMENT;
+use super::wire::{self, MAX_MESSAGE, Name, Place, Request, Task};
+use crate::error::say;
+
+/// How long nobody is asked after a first failure, and after many: each doubles it.
+const PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_secs(64);
+
+/// After so long without a failure the next is a first one again.
+const QUIET: Duration = Duration::from_secs(120);
+
+/// Processes that were killed and have not ended yet, at most: something of the kernel's holds them up.
+const MAX_ENDING: usize = 4;
+
+/// Asks the process.
+#[derive(Default)]
+pub struct Reader {
+    running: Option<Running>,
+    /// Killed, and perhaps not gone yet.
+    ending: Vec<Child>,
+    failed: Option<Failed>,
+}
+
+/// The last failure.
+struct Failed {
+    at: Instant,
+    pause: Duration,
+}
+
+struct Running {
+    process: Child,
+    socket: OwnedFd,
+    has_kernel: bool,
+}
+
+impl Reader {
+    /// Whether it may be asked now.
+    pub fn is_ready(&self) -> bool {
+        self.failed.as_ref().is_none_or(|failed| failed.at.elapsed() >= failed.pause)
+    }
+
+    /// Whether it has the kernel's symbols.
+    pub fn has_kernel(&self) -> bool {
+        self.running.as_ref().is_some_and(|running| running.has_kernel)
+    }
+
+    /// Where addresses are, by the maps of a process.
+    pub fn places(&mut self, addresses: &[u64], maps: BorrowedFd) -> Option<Vec<Option<Place>>> {
+        self.ask(Task::Places, addresses, Some(maps), super::STRANGER, wire::decode_places)
+    }
+
+    /// The names of addresses, or of offsets in a file.
+    pub fn names(
+        &mut self,
+        task: Task,
+        numbers: &[u64],
+        file: Option<BorrowedFd>,
+        limit: Duration,
+    ) -> Option<Vec<Option<Name>>> {
+        let names = self.ask(task, numbers, file, limit, wire::decode_names);
+        if let (Task::Kernel, Some(_), Some(running)) = (task, &names, &mut self.running) {
+            running.has_kernel = true;
+        }
+        names
+    }
+
+    fn ask<T>(
+        &mut self,
+        task: Task,
+        numbers: &[u64],
+        file: Option<BorrowedFd>,
+        limit: Duration,
+        decode: fn(&[u8], usize) -> Option<T>,
+    ) -> Option<T> {
+        if numbers.is_empty() || !self.is_ready() {
+            return None;
+        }
+        self.start();
+        let request = Request { task, numbers: numbers.to_vec() };
+        let answer = self.running.as_ref().and_then(|running| running.ask(&request, file, limit));
+        let answer = answer.and_then(|answer| decode(&answer, numbers.len()));
+        if answer.is_none() {
+            self.fail();
+        }
+        answer
+    }
+
+    fn start(&mut self) {
+        self.ending.retain_mut(|process| matches!(process.try_wait(), Ok(None)));
+        if self.running.is_none() && self.ending.len() < MAX_ENDING {
+            self.running = Running::start();
+        }
+    }
+
+    fn fail(&mut self) {
+        if let Some(running) = self.running.take() {
+            self.ending.extend(running.end());
+        }
+        let earlier = self.failed.as_ref().filter(|failed| failed.at.elapsed() < QUIET + failed.pause);
+        let pause = match earlier {
+            Some(failed) => (2 * failed.pause).min(LONGEST_PAUSE),
+            None => PAUSE,
+        };
+        if self.failed.is_none() {
+            say(
+                "functions of a process could not be found out in time; addresses are shown where this happens",
+            );
+        }
+        self.failed = Some(Failed { at: Instant::now(), pause });
+    }
+}
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        self.ending.extend(self.running.take().and_then(Running::end));
+    }
+}
+
+impl Running {
+    fn start() -> Option<Running> {
+        let (socket, theirs) =
+            socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None).ok()?;
+        // A group of its own: Ctrl-C on the terminal is for ecli alone, which still wants names then.
+        let process = Command::new("/proc/self/exe")
+            .arg(ARGUMENT)
+            .env_clear()
+            .current_dir("/")
+            .process_group(0)
+            .stdin(Stdio::from(theirs))
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .ok()?;
+        Some(Running { process, socket, has_kernel: false })
+    }
+
+    /// Sends a question and waits for the answer that long.
+    fn ask(&self, request: &Request, file: Option<BorrowedFd>, limit: Duration) -> Option<Vec<u8>> {
+        let until = Instant::now() + limit;
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut control = SendAncillaryBuffer::new(&mut space);
+        let files: Vec<BorrowedFd> = file.into_iter().collect();
+        if !files.is_empty() && !control.push(SendAncillaryMessage::ScmRights(&files)) {
+            return None;
+        }
+        let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
+        sendmsg(&self.socket, &[IoSlice::new(&request.encode())], &mut control, flags).ok()?;
+        loop {
+            let left = Timespec::try_from(until.saturating_duration_since(Instant::now())).ok()?;
+            match poll(&mut [PollFd::new(&self.socket, PollFlags::IN)], Some(&left)) {
+                Ok(0) => return None,
+                Ok(_) => break,
+                Err(rustix::io::Errno::INTR) => {}
+                Err(_) => return None,
+            }
+        }
+        let mut answer = vec![0; MAX_MESSAGE];
+        // Descriptors that it might send are not taken.
+        let (len, whole) = recv(&self.socket, &mut *answer, RecvFlags::DONTWAIT | RecvFlags::TRUNC).ok()?;
+        if len == 0 || whole > MAX_MESSAGE {
+            return None;
+        }
+        answer.truncate(len);
+        Some(answer)
+    }
+
+    /// Kills the process; what has not ended at once is given back, for nothing here waits for it.
+    fn end(mut self) -> Option<Child> {
+        let _ = self.process.kill();
+        match self.process.try_wait() {
+            Ok(None) => Some(self.process),
+            _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+    use std::os::fd::AsFd;
+
+    use rustix::net::send;
+
+    use super::*;
+
+    /// What becomes of a question that somebody else than our own process answers.
+    fn answered_by(answer: impl FnOnce(OwnedFd) + Send + 'static) -> (Option<Vec<Option<Name>>>, Reader) {
+        let (socket, theirs) =
+            socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
+                .expect("sockets");
+        let process = Command::new("sleep").arg("600").spawn().expect("sleep starts");
+        let running = Some(Running { process, socket, has_kernel: false });
+        let mut reader = Reader { running, ending: Vec::new(), failed: None };
+        let thread = std::thread::spawn(move || {
+            recv(&theirs, &mut [0; 64], RecvFlags::empty()).expect("a question");
+            answer(theirs);
+        });
+        let names = reader.names(Task::File, &[1, 2], None, Duration::from_millis(500));
+        thread.join().expect("no panic");
+        (names, reader)
+    }
+
+    fn name(text: &str) -> Option<Name> {
+        Some(Name { text: text.into(), offset: 3 })
+    }
+
+    #[test]
+    fn an_answer_is_taken_and_descriptors_with_it_are_not() {
+        let (mut pipe, end) = std::io::pipe().expect("a pipe");
+        let (names, reader) = answered_by(move |socket| {
+            let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+            let mut control = SendAncillaryBuffer::new(&mut space);
+            let files = [end.as_fd()];
+            assert!(control.push(SendAncillaryMessage::ScmRights(&files)));
+            let answer = wire::encode_names(&[name("a"), None]);
+            sendmsg(socket, &[IoSlice::new(&answer)], &mut control, SendFlags::empty()).expect("sent");
+        });
+        assert_eq!(names, Some(vec![name("a"), None]));
+        assert!(reader.is_ready() && reader.running.is_some());
+        rustix::io::ioctl_fionbio(&pipe, true).expect("no waiting");
+        assert_eq!(pipe.read(&mut [0]).expect("closed by all"), 0);
+    }
+
+    #[test]
+    fn whoever_gives_no_answer_is_ended_and_not_asked_for_a_while() {
+        let sent = |bytes: Vec<u8>| {
+            move |socket: OwnedFd| {
+                // More than fits is not even sent.
+                let _ = send(socket, &bytes, SendFlags::NOSIGNAL);
+            }
+        };
+        let three = wire::encode_names(&[name("a"), name("b"), name("c")]);
+        let long = [0; 2 * MAX_MESSAGE];
+        let wrong =
+            [vec![], vec![7], three[..3].to_vec(), three, long[..MAX_MESSAGE + 1].to_vec(), long.to_vec()];
+        let mut ended = Vec::new();
+        for bytes in wrong {
+            let len = bytes.len();
+            let (names, reader) = answered_by(sent(bytes));
+            assert_eq!(names, None, "{len} bytes");
+            ended.push(reader);
+        }
+        ended.push(answered_by(drop).1);
+        // Late, with the socket still open.
+        ended.push(answered_by(|_socket| std::thread::sleep(Duration::from_millis(700))).1);
+        for mut reader in ended {
+            assert!(!reader.is_ready() && reader.running.is_none());
+            assert_eq!(reader.names(Task::Vdso, &[1], None, Duration::from_secs(600)), None, "not asked");
+            reader.ending.iter_mut().for_each(|process| drop(process.wait()));
+        }
+    }
+
+    #[test]
+    fn pauses_grow_and_end_somewhere() {
+        let mut reader = Reader::default();
+        let mut pauses = Vec::new();
+        for _ in 0..10 {
+            reader.fail();
+            pauses.push(reader.failed.as_ref().map_or(0, |failed| failed.pause.as_secs()));
+        }
+        assert_eq!(pauses, [1, 2, 4, 8, 16, 32, 64, 64, 64, 64]);
+    }
+}
