@@ -4,7 +4,7 @@
 
 use std::fs::{self, File};
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use super::attach::{attach, interface, kind, lacks_function, no_target};
 use super::probe::{self, attach_error};
@@ -88,16 +88,29 @@ fn unloaded(prog: ProgRef<'_>, target: &Target) -> Result<()> {
     }
 }
 
-/// Whether the kernel or a module has a raw tracepoint of that name, for which its types have a typedef.
+/// Whether the kernel or a module has a raw tracepoint of that name; yes if it does not show its types.
 fn has_tracepoint(name: &str) -> bool {
-    let typedef = [b"\0btf_trace_", name.as_bytes(), b"\0"].concat();
-    let Ok(files) = fs::read_dir("/sys/kernel/btf") else { return true };
-    let mut types = files.flatten().filter_map(|file| fs::read(file.path()).ok());
-    types.any(|types| os::find(&types, &typedef).is_some())
+    static NAMES: OnceLock<Vec<Vec<u8>>> = OnceLock::new();
+    let names = NAMES.get_or_init(tracepoints);
+    names.is_empty() || names.iter().any(|known| known == name.as_bytes())
+}
+
+/// For each of them the types have a typedef.
+fn tracepoints() -> Vec<Vec<u8>> {
+    let mut names = Vec::new();
+    for file in fs::read_dir("/sys/kernel/btf").into_iter().flatten().flatten() {
+        let types = fs::read(file.path()).unwrap_or_default();
+        let found = types.split(|&byte| byte == 0).filter_map(|text| text.strip_prefix(b"btf_trace_"));
+        names.extend(found.map(<[u8]>::to_vec));
+    }
+    names
 }
 
 /// Whether many functions can be probed at once; yes if the kernel does not show its functions.
 fn has_fprobe() -> bool {
-    let functions = fs::read("/proc/kallsyms").unwrap_or_default();
-    functions.is_empty() || os::find(&functions, b" register_fprobe_ips").is_some()
+    static HAS: OnceLock<bool> = OnceLock::new();
+    *HAS.get_or_init(|| {
+        let functions = fs::read("/proc/kallsyms").unwrap_or_default();
+        functions.is_empty() || os::find(&functions, b" register_fprobe_ips").is_some()
+    })
 }

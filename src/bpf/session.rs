@@ -305,11 +305,12 @@ impl Session {
 
     /// Has `make` attach each program, or the first of its variants that it can.
     fn attach_all(&mut self, make: Make<'_>) -> Result<()> {
+        let tails = self.tails();
         for index in 0..self.progs.len() {
             if self.variants.is_fallback(index) {
                 continue;
             }
-            if let Err((last, e)) = self.attach_first(index, make)
+            if let Err((last, e)) = self.attach_first(index, make, &tails)
                 && !self.may_skip(index, last, &e)
             {
                 return Err(self.variants.none_left(index, e));
@@ -415,7 +416,13 @@ impl Session {
     }
 
     /// Attaches a program, or the first of those to try after it that can be attached; an error comes with the last one.
-    fn attach_first(&mut self, first: usize, make: Make<'_>) -> Result<(), (usize, Error)> {
+    /// One of `tails` need not be.
+    fn attach_first(
+        &mut self,
+        first: usize,
+        make: Make<'_>,
+        tails: &[[u8; 4]],
+    ) -> Result<(), (usize, Error)> {
         let (mut next, mut failed) = (Some(first), Ok(()));
         while let Some(index) = next {
             next = self.variants.next(index);
@@ -428,7 +435,7 @@ impl Session {
                     self.variants.is_used(index);
                     return Ok(());
                 }
-                Err(e) if e.hint.is_some() && self.is_tail(index) => {}
+                Err(e) if e.hint.is_some() && tails.contains(&self.prog_info(index).id.to_ne_bytes()) => {}
                 Err(e) => {
                     self.variants.note(index, &e, &self.log);
                     failed = Err((index, e));
@@ -443,14 +450,18 @@ impl Session {
         raw.fd().is_some() && raw.autoattach() && is_attachable(raw)
     }
 
-    /// Whether a program is there to be called by others: a program array holds it since it was loaded.
-    fn is_tail(&self, index: usize) -> bool {
-        let id = self.prog_info(index).id.to_ne_bytes();
+    /// The ids of the programs that are there to be called by others: program arrays hold them since they were loaded.
+    fn tails(&self) -> Vec<[u8; 4]> {
+        /// Slots of all arrays that are looked at.
+        const MOST: usize = 1 << 16;
         let arrays = self.opened.maps.iter().filter(|map| map.kind == kind::PROG_ARRAY);
-        arrays.filter_map(|map| Some((map.fd().ok()?, map.max_entries))).any(|(map, count)| {
-            let mut found = [0; 4];
-            (0..count).any(|slot| map.lookup(&slot.to_ne_bytes(), &mut found).is_ok() && found == id)
-        })
+        let slots = arrays.filter_map(|map| Some((map.fd().ok()?, map.max_entries)));
+        let slots = slots.flat_map(|(map, count)| (0..count).map(move |slot| (map, slot)));
+        let held = |(map, slot): (&Arc<MapFd>, u32)| {
+            let mut id = [0; 4];
+            map.lookup(&slot.to_ne_bytes(), &mut id).ok().map(|()| id)
+        };
+        slots.take(MOST).filter_map(held).collect()
     }
 
     /// Says what was skipped, in one line for each cause; an error if what is left can do nothing.

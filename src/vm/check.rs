@@ -79,7 +79,9 @@ pub fn check(open: &dyn Fn() -> Result<Vm>, judge: &mut Judge<'_>) -> Result<Che
     let (mut verdicts, mut left) = (Vec::new(), Vec::new());
     for index in 0..session.prog_count() {
         let info = session.prog_info(index);
-        let (autoload, cause) = (info.autoload, session.cause(index));
+        let cause = session.cause(index);
+        // Programs of operations that are not wanted are not, either.
+        let autoload = info.autoload && (info.loaded || cause.is_some() || !is_loaded);
         let outcome = match cause {
             Some(cause) if refused.is_none() => Outcome::Skipped(cause.clone()),
             Some(cause) if info.loaded => Outcome::Unattachable(cause.clone()),

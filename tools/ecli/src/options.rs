@@ -220,8 +220,8 @@ pub struct Run {
     #[arg(long, value_name = "PROG=TARGET")]
     pub attach: Vec<String>,
 
-    /// A program whose hook (function, tracepoint) is not there is an error; it is passed over otherwise, where another one
-    /// attaches
+    /// A program whose hook (function, tracepoint) is not there is an error; it is skipped otherwise, where others
+    /// attach
     #[arg(long)]
     pub strict: bool,
 
