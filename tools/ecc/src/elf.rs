@@ -52,18 +52,30 @@ pub struct Reference {
     pub section: usize,
     /// Where in its section the symbol stands.
     pub place: u64,
-    /// Of a whole section, the variables in it: place, size and name.
-    variables: Vec<(u64, u64, Rc<str>)>,
+    /// Of a whole section, the variables in it.
+    variables: Variables,
+}
+
+/// The variables in a section, by their places: place, size and name.
+type Variables = Rc<[(u64, u64, Rc<str>)]>;
+
+/// What stands in each section.
+#[derive(Default)]
+struct Contents {
+    functions: HashMap<usize, Vec<Function>>,
+    variables: HashMap<usize, Variables>,
 }
 
 impl Reference {
     /// The variable that is `offset` bytes from the symbol, and the place in it.
     pub fn resolve(&self, offset: i64) -> (Rc<str>, i64) {
-        let is_in = |(start, size, _): &&(u64, u64, Rc<str>)| {
-            u64::try_from(offset).is_ok_and(|offset| (*start..start + size).contains(&offset))
-        };
-        match self.variables.iter().find(is_in) {
-            Some((start, _, name)) => (name.clone(), offset - *start as i64),
+        let found = u64::try_from(offset).ok().and_then(|offset| {
+            let before = self.variables.partition_point(|(start, ..)| *start <= offset);
+            let (start, size, name) = &self.variables[before.checked_sub(1)?];
+            (offset - start < *size).then_some((start, name))
+        });
+        match found {
+            Some((start, name)) => (name.clone(), offset - *start as i64),
             None => (self.name.clone(), offset),
         }
     }
@@ -121,45 +133,56 @@ impl<'a> Elf<'a> {
 
     /// The code, by section.
     pub fn code(&self) -> Vec<Code<'a>> {
-        let frames = self.frames();
+        let mut contents = self.contents();
         let sections = self.file.sections().filter(|section| section.kind() == SectionKind::Text);
         let code = sections.map(|section| {
-            let index = section.index();
-            let is_function = |symbol: &ElfSymbol64<'_, '_, NativeEndian>| {
-                symbol.elf_symbol().st_type() == elf::STT_FUNC && symbol.section_index() == Some(index)
-            };
-            let functions = self.file.symbols().filter(is_function).filter_map(|symbol| {
-                let (name, start, size) = (symbol.name().ok()?.into(), symbol.address(), symbol.size());
-                let frame = frames.get(&(index.0, start)).copied();
-                Some(Function { name, start, size, frame })
-            });
-            let references = section.relocations();
+            let index = section.index().0;
+            let targets = section.relocations();
+            let reference = |target| self.reference(target, &contents);
+            let references =
+                targets.filter_map(|(offset, target)| Some((offset, reference(target.target())?))).collect();
             Code {
-                section: index.0,
+                section: index,
                 instructions: section.data().unwrap_or_default(),
-                references: references
-                    .filter_map(|(offset, target)| Some((offset, self.reference(target.target())?)))
-                    .collect(),
-                functions: functions.collect(),
+                references,
+                functions: contents.functions.remove(&index).unwrap_or_default(),
             }
         });
         code.collect()
     }
 
-    fn reference(&self, target: RelocationTarget) -> Option<Reference> {
+    /// The functions and variables of each section, found in one pass.
+    fn contents(&self) -> Contents {
+        let frames = self.frames();
+        let mut variables: HashMap<usize, Vec<(u64, u64, Rc<str>)>> = HashMap::new();
+        let mut contents = Contents::default();
+        for symbol in self.file.symbols() {
+            let (Some(section), Ok(name)) = (symbol.section_index(), symbol.name()) else { continue };
+            let (start, size) = (symbol.address(), symbol.size());
+            match symbol.elf_symbol().st_type() {
+                elf::STT_FUNC => {
+                    let frame = frames.get(&(section.0, start)).copied();
+                    let function = Function { name: name.into(), start, size, frame };
+                    contents.functions.entry(section.0).or_default().push(function);
+                }
+                elf::STT_OBJECT => variables.entry(section.0).or_default().push((start, size, name.into())),
+                _ => {}
+            }
+        }
+        for (section, mut variables) in variables {
+            variables.sort();
+            contents.variables.insert(section, variables.into());
+        }
+        contents
+    }
+
+    fn reference(&self, target: RelocationTarget, contents: &Contents) -> Option<Reference> {
         let RelocationTarget::Symbol(index) = target else { return None };
         let symbol = self.file.symbol_by_index(index).ok()?;
         let section = symbol.section_index();
-        let mut variables = Vec::new();
-        if symbol.elf_symbol().st_type() == elf::STT_SECTION {
-            let inside = self.file.symbols().filter(|symbol| {
-                symbol.section_index() == section && symbol.elf_symbol().st_type() == elf::STT_OBJECT
-            });
-            variables
-                .extend(inside.filter_map(|symbol| {
-                    Some((symbol.address(), symbol.size(), symbol.name().ok()?.into()))
-                }));
-        }
+        let is_section = symbol.elf_symbol().st_type() == elf::STT_SECTION;
+        let inside = section.filter(|_| is_section).and_then(|index| contents.variables.get(&index.0));
+        let variables = inside.cloned().unwrap_or_default();
         let name = symbol.name().ok()?.into();
         Some(Reference {
             name,
