@@ -8,6 +8,7 @@ mod column;
 mod csv;
 mod entry;
 mod frames;
+mod ids;
 mod maps;
 mod named;
 mod stack;
@@ -32,6 +33,7 @@ pub use column::Column;
 use csv::Csv;
 use entry::{Entries, EntryText};
 use frames::Frames;
+use ids::StackIds;
 use maps::MapView;
 use named::NamedJson;
 use stack::Processes;
@@ -59,6 +61,7 @@ struct Records {
     source: Box<[u8]>,
     /// Of a sampled map, what makes records of its entries.
     entries: Option<Entries>,
+    ids: Option<StackIds>,
     filter: Option<Filter>,
     writer: Writer,
 }
@@ -77,7 +80,7 @@ enum Writer {
 
 impl View {
     /// A view of the events of a loaded package, which `package` holds; without that nothing tells of histograms.
-    pub fn of_package(options: &Run, vm: &Vm, package: &[u8], output: Output) -> Result<View> {
+    pub fn of_package(options: &Run, vm: &Arc<Vm>, package: &[u8], output: Output) -> Result<View> {
         let sources =
             (0..vm.source_count()?).map(|index| vm.source_at(index)).collect::<eunomia::Result<Vec<_>>>()?;
         let has_maps = sources.iter().any(|source| source.kind == SourceKind::Map);
@@ -95,7 +98,7 @@ impl View {
             // Functions on stacks the library does not name.
             Format::Text => {
                 let has_stacks = sources.iter().any(|source| maps::is_of_stacks(source.ty.as_deref()));
-                has_maps && !chooses && !has_stacks
+                has_maps && !chooses && !has_stacks && !ids::has_stacks(vm)?
             }
             Format::Csv | Format::Raw => false,
         };
@@ -217,12 +220,13 @@ impl View {
         let Some(source) = self.records.iter_mut().flatten().find(|records| &*records.source == name) else {
             return Flow::Continue;
         };
-        let Records { entries, filter, writer, .. } = source;
+        let Records { entries, ids, filter, writer, .. } = source;
         for index in 0..entries.as_ref().map_or(1, |entries| entries.count) {
             let record = match entries {
                 Some(entries) => entries.record(event.key, event.data, index),
                 None => event.data,
             };
+            let record = ids.as_mut().map_or(record, |ids| ids.record(record));
             if filter.as_ref().is_some_and(|filter| !filter.accepts(record)) {
                 continue;
             }
@@ -291,11 +295,12 @@ struct Make<'a> {
 }
 
 impl Make<'_> {
-    fn records(&self, source: &SourceInfo, vm: &Vm) -> Result<Records> {
+    fn records(&self, source: &SourceInfo, vm: &Arc<Vm>) -> Result<Records> {
         let (options, format) = (self.options, self.format);
         let name = source.name.to_string_lossy();
         let map = self.map(source, vm)?;
         let entries = map.as_ref().map(|map| Entries::new(source, map)).transpose()?;
+        let ids = self.ids(source, vm)?;
         let fields = self.ty(source, vm)?;
         let ty = fields.as_ref();
         let untyped = |what: &str| {
@@ -318,12 +323,12 @@ impl Make<'_> {
                 let whole = source.ty.as_ref().filter(|_| entries.is_none()).unwrap_or(ty);
                 Writer::Json(Plan::new(whole)?)
             }
-            (Some(ty), _) => self.writer(ty, entries.as_ref(), map.as_ref())?,
+            (Some(ty), _) => self.writer(ty, entries.as_ref(), map.as_ref().filter(|_| ids.is_none()))?,
             (None, _) if !options.columns.is_empty() => return Err(untyped("--columns")),
             (None, Format::Csv) => return Err(untyped("--format csv")),
             (None, _) => Writer::Hex(format),
         };
-        Ok(Records { source: source.name.to_bytes().into(), entries, filter, writer })
+        Ok(Records { source: source.name.to_bytes().into(), entries, ids, filter, writer })
     }
 
     /// The map that a source is, if what is in its entries is looked at.
@@ -334,8 +339,23 @@ impl Make<'_> {
         Ok(is_map.then(|| vm.map_find(&source.name.to_string_lossy())).transpose()?)
     }
 
-    /// The type of a source's records.
-    fn ty(&self, source: &SourceInfo, vm: &Vm) -> Result<Option<Arc<Type>>> {
+    /// What adds the stacks whose ids are in a source's records, where stacks are shown.
+    fn ids(&self, source: &SourceInfo, vm: &Arc<Vm>) -> Result<Option<StackIds>> {
+        let are_shown = self.format == Format::Text || self.format == Format::Json && self.options.symbols;
+        let ty = self.fields(source, vm)?.filter(|_| are_shown);
+        Ok(ty.map(|ty| StackIds::new(vm, &ty)).transpose()?.flatten())
+    }
+
+    /// The type of a source's records, as they are shown.
+    fn ty(&self, source: &SourceInfo, vm: &Arc<Vm>) -> Result<Option<Arc<Type>>> {
+        Ok(match self.ids(source, vm)? {
+            Some(ids) => Some(ids.ty),
+            None => self.fields(source, vm)?,
+        })
+    }
+
+    /// The type of a source's records, as they come.
+    fn fields(&self, source: &SourceInfo, vm: &Vm) -> Result<Option<Arc<Type>>> {
         Ok(match self.map(source, vm)? {
             Some(map) => Some(Entries::new(source, &map)?.ty),
             None => source.ty.as_ref().map(field::record).transpose()?,
@@ -361,7 +381,12 @@ impl Make<'_> {
     fn writer(&self, ty: &Arc<Type>, entries: Option<&Entries>, map: Option<&MapInfo>) -> Result<Writer> {
         let (options, chosen) = (self.options, &self.options.columns);
         let columns = || match entries {
-            Some(entries) if chosen.is_empty() => Column::of(ty, &entries.columns()),
+            Some(entries) if chosen.is_empty() => {
+                // Behind those of the entry stand the stacks whose ids it has.
+                let stacks = ty.fields.iter().skip(entries.ty.fields.len());
+                let names = stacks.map(|stack| stack.name.to_string());
+                Column::of(ty, &entries.columns().into_iter().chain(names).collect::<Vec<_>>())
+            }
             _ => Column::of(ty, chosen),
         };
         match (self.format, entries, map) {

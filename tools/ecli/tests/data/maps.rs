@@ -34,6 +34,37 @@ SEC("tp/sched/sched_process_exec") int on_exec(void *ctx)
 char LICENSE[] SEC("license") = "GPL";
 "#;
 
+/// Counts starts of programs by the kernel's stack, as profilers of old do.
+const COUNTS: &str = r#"
+#include "vmlinux.h"
+#include <bpf/bpf_helpers.h>
+struct {
+    __uint(type, BPF_MAP_TYPE_STACK_TRACE);
+    __uint(key_size, 4);
+    __uint(value_size, 20 * 8);
+    __uint(max_entries, 64);
+} stacks SEC(".maps");
+struct caller { u32 pid; u32 kern_stack_id; };
+/// @sample {"interval": 100}
+struct {
+    __uint(type, BPF_MAP_TYPE_HASH);
+    __type(key, struct caller);
+    __type(value, u64);
+    __uint(max_entries, 1024);
+} counts SEC(".maps");
+SEC("tp/sched/sched_process_exec") int on_exec(void *ctx)
+{
+    struct caller key = { .pid = 0, .kern_stack_id = bpf_get_stackid(ctx, &stacks, 0) };
+    u64 one = 1, *count = bpf_map_lookup_elem(&counts, &key);
+    if (count)
+        __sync_fetch_and_add(count, 1);
+    else
+        bpf_map_update_elem(&counts, &key, &one, 0);
+    return 0;
+}
+char LICENSE[] SEC("license") = "GPL";
+"#;
+
 /// Maps in a map, one of them a buffer.
 const NESTED: &str = r#"
 #include "vmlinux.h"
@@ -124,9 +155,31 @@ fn functions_are_named_in_maps_of_stacks_as_in_events() {
     let shown = ran(STACKS, &["-j", "--symbols", "--count", "1", "--map", "stacks"]);
     assert!(shown.out.contains("bprm_execve") || shown.out.contains("exec_binprm"), "{}", shown.out);
     lines(&shown.out);
+    // The stack of an event is shown with it, and an id that is an error has none.
+    let event = &lines(&shown.out)[0];
+    assert!(event["kern_stack"].to_string().contains("exec") && event["kern_stack_id"].is_u64(), "{event}");
+    assert_eq!((&event["user_stack"], &event["user_stack_id"]), (&serde_json::json!([]), &Value::from(-14)));
     let table = ran(STACKS, &["--count", "1", "--map", "stacks"]);
+    let (events, _) = table.out.split_once("stacks:\n").expect("the map");
+    assert!(
+        events.contains("KERN_STACK_ID") && events.contains("\n    ") && events.contains("exec"),
+        "{events}"
+    );
+    let chosen = ran(STACKS, &["-j", "--symbols", "--count", "1", "--columns", "pid,kern_stack"]);
+    assert!(chosen.out.contains("exec") && !chosen.out.contains("_id"), "{}", chosen.out);
     let (_, map) = table.out.split_once("stacks:\n").expect("the map");
     assert!(map.starts_with("TIME") && map.contains("\n    ") && map.contains("exec"), "{}", table.out);
+}
+
+#[test]
+fn ids_of_stacks_in_keys_of_maps_lead_to_their_functions() {
+    needs_root!();
+    let shown = ran(COUNTS, &["-j", "--symbols", "--count", "1"]);
+    let entry = &lines(&shown.out)[0];
+    assert!(entry["kern_stack"].to_string().contains("exec"), "{entry}");
+    assert!(entry["key"]["kern_stack_id"].is_u64() && entry["value"].is_u64(), "{entry}");
+    let table = ran(COUNTS, &["--count", "1"]).out;
+    assert!(table.contains("KEY.KERN_STACK_ID") && table.contains("exec"), "{table}");
 }
 
 #[test]
