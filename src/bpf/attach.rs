@@ -13,7 +13,7 @@ use super::{binary, probe};
 use crate::error::{Error, Hint, Result, Status, Subject};
 use crate::log::{self, Level, Log};
 use crate::os::{self, Errno};
-use crate::package::{Interface, PerfSample, Target, Tc, TcPoint, split_offset};
+use crate::package::{Interface, PerfSample, Target, Tc, TcPoint, is_listed, split_offset};
 
 /// Program types that are not attached by section alone, or not at once; `enum bpf_prog_type` of linux/bpf.h.
 pub(super) mod kind {
@@ -99,7 +99,7 @@ fn check_keys(prog: ProgRef<'_>, place: &str, target: &Target) -> Result<()> {
         (_, Some("usdt")) => "path, pid",
         _ => "attach",
     };
-    match target.places().find(|key| !used.split(", ").any(|known| known == *key)) {
+    match target.places().find(|key| !is_listed(used, key)) {
         None => Ok(()),
         Some(key) => {
             let text =
@@ -368,22 +368,17 @@ fn check_build_id(path: &str, build_id: &str) -> Result<()> {
 }
 
 fn open_binary(path: &str) -> Result<binary::Binary> {
-    binary::Binary::open(path).map_err(|e| match e.raw_os_error() {
-        Some(errno) => no_binary(path, Errno(errno)),
-        None => no_binary(path, "not a 64-bit ELF file of this machine's byte order"),
+    binary::Binary::open(path).map_err(|e| match e.0 {
+        libc::ENOEXEC => no_binary(path, "not a 64-bit ELF file of this machine's byte order"),
+        _ => no_binary(path, e),
     })
 }
 
 /// The file of a process that has a build id.
 fn mapped(pid: i32, build_id: &str) -> Result<String> {
     let folder = format!("/proc/{pid}/map_files");
-    match binary::mapped(pid, build_id) {
-        Ok(Some(path)) => Ok(path),
-        Ok(None) => {
-            Err(no_binary(&folder, format_args!("none of these files has the build id {build_id:?}")))
-        }
-        Err(e) => Err(no_binary(&folder, Errno(e.raw_os_error().unwrap_or(libc::EIO)))),
-    }
+    let found = binary::mapped(&folder, build_id);
+    found.ok_or_else(|| no_binary(&folder, format_args!("no file there has the build id {build_id:?}")))
 }
 
 fn no_binary(path: &str, why: impl std::fmt::Display) -> Error {

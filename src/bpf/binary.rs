@@ -2,9 +2,10 @@
 //!
 //! Such a file may be a stranger's: of it only the program headers and short notes are read, each with a limit.
 
-use std::fs::{self, File, OpenOptions};
-use std::io;
+use std::fs::{File, OpenOptions};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
+
+use crate::os::{self, Errno};
 
 /// Bytes of an ELF file's header and of a program header, and how many of these are read.
 const HEADER: usize = 64;
@@ -26,21 +27,20 @@ pub struct Binary {
 }
 
 impl Binary {
-    /// Opens a file, which must be a plain one, and reads its program headers.
-    pub fn open(path: &str) -> io::Result<Binary> {
+    /// Opens a file, which must be a plain one, and reads its program headers. ENOEXEC: it is no such file.
+    pub fn open(path: &str) -> os::Result<Binary> {
         let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path)?;
         let mut header = [0; HEADER];
-        if !file.metadata()?.is_file()
-            || file.read_exact_at(&mut header, 0).is_err()
-            || header[..6] != *b"\x7fELF\x02\x01"
-            || number(&header, 54, 2) != PROGRAM_HEADER as u64
-        {
-            return Err(io::Error::from(io::ErrorKind::InvalidData));
-        }
+        let is_elf = file.metadata()?.is_file()
+            && fill(&file, &mut header, 0)
+            && header[..6] == *b"\x7fELF\x02\x01"
+            && number(&header, 54, 2) == PROGRAM_HEADER as u64;
         let count = (number(&header, 56, 2) as usize).min(MOST_HEADERS);
         let mut headers = vec![0; count * PROGRAM_HEADER];
-        file.read_exact_at(&mut headers, number(&header, 32, 8))?;
-        Ok(Binary { file, headers })
+        match is_elf && fill(&file, &mut headers, number(&header, 32, 8)) {
+            true => Ok(Binary { file, headers }),
+            false => Err(Errno(libc::ENOEXEC)),
+        }
     }
 
     /// Where code at an address, as disassemblers and symbol tables have it, lies in the file.
@@ -57,7 +57,7 @@ impl Binary {
         let mut id = String::new();
         for header in self.headers.chunks(PROGRAM_HEADER).filter(|header| number(header, 0, 4) == PT_NOTE) {
             let mut notes = vec![0; (number(header, 32, 8) as usize).min(MOST_NOTES)];
-            if self.file.read_exact_at(&mut notes, number(header, 8, 8)).is_err() {
+            if !fill(&self.file, &mut notes, number(header, 8, 8)) {
                 continue;
             }
             let mut rest = &*notes;
@@ -77,15 +77,15 @@ impl Binary {
     }
 }
 
-/// The file with that build id among those that a process has mapped.
-pub fn mapped(pid: i32, build_id: &str) -> io::Result<Option<String>> {
-    for entry in fs::read_dir(format!("/proc/{pid}/map_files"))? {
-        let path = entry?.path().to_string_lossy().into_owned();
-        if Binary::open(&path).is_ok_and(|binary| binary.build_id() == build_id) {
-            return Ok(Some(path));
-        }
-    }
-    Ok(None)
+/// The file with that build id in a folder, as `/proc/PID/map_files` with those that a process has mapped.
+pub fn mapped(folder: &str, build_id: &str) -> Option<String> {
+    let mut paths = os::names(folder).into_iter().map(|name| format!("{folder}/{name}"));
+    paths.find(|path| Binary::open(path).is_ok_and(|binary| binary.build_id() == build_id))
+}
+
+/// Whether the file has so many bytes there.
+fn fill(file: &File, into: &mut [u8], at: u64) -> bool {
+    file.read_at(into, at).is_ok_and(|read| read == into.len())
 }
 
 /// A little-endian number of so many bytes, all of which are there.

@@ -21,8 +21,8 @@ pub use meta::{
     CmdArg, CustomMember, Doc, ExportConfig, ExportMember, ExportType, MapMeta, MemberFormat, Meta, ProgMeta,
     Sample, SampleKind, VarMeta,
 };
-pub use node::MAX_ENTRIES;
 pub(crate) use node::Places;
+pub use node::{MAX_ENTRIES, is_listed};
 pub use target::{Interface, Perf, PerfSample, Target, Tc, TcPoint, split_offset};
 
 use serde_json::{Map, Value};

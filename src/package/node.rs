@@ -116,14 +116,12 @@ impl<'a> Node<'a> {
             .collect())
     }
 
-    /// Refuses an object that has any other key than those in a list with blanks between them.
+    /// Refuses an object that has any other key than those in a list.
     pub fn only(&self, known: &str) -> Result<()> {
         let keys = self.value.as_object().into_iter().flat_map(Map::keys);
-        match keys.into_iter().find(|key| !known.split(' ').any(|known| known == *key)) {
+        match keys.into_iter().find(|key| !is_listed(known, key)) {
             None => Ok(()),
-            Some(key) => {
-                Err(self.error(format_args!("no such key {key:?}; there are: {}", known.replace(' ', ", "))))
-            }
+            Some(key) => Err(self.error(format_args!("no such key {key:?}; there are: {}", known))),
         }
     }
 
@@ -216,6 +214,11 @@ impl<'a> Node<'a> {
         }
         error.about(Subject::Metadata(self.to_string()))
     }
+}
+
+/// Whether a key is in a list with commas.
+pub fn is_listed(list: &str, key: &str) -> bool {
+    list.split(',').any(|listed| listed.trim_start() == key)
 }
 
 /// The way to the value: `meta.bpf_skel.maps[2].name`.

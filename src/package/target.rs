@@ -137,8 +137,7 @@ const PERF_EVENTS: &[(&str, u32, u64)] = &[
 ];
 
 /// The keys of a target that a host gives. Those of a package stand among other keys of a program.
-const KEYS: &str =
-    "attach path func offset address build_id pid cgroup perf_event interface ifindex flags tchook tcopts";
+const KEYS: &str = "attach, path, func, offset, address, build_id, pid, cgroup, perf_event, interface, ifindex, flags, tchook, tcopts";
 
 impl Target {
     /// The targets that a host gives for a program: one object or an array of them, found under `path`.
@@ -170,7 +169,7 @@ impl Target {
 
     pub(super) fn read(node: &Node) -> Result<Target> {
         let hook = node.get("tchook").map(Node::object).transpose()?;
-        hook.as_ref().map_or(Ok(()), |hook| hook.only("ifindex attach_point"))?;
+        hook.as_ref().map_or(Ok(()), |hook| hook.only("ifindex, attach_point"))?;
         let address = node.get("address");
         if let Some(other) = address.and(node.get("func").or_else(|| node.get("offset"))) {
             return Err(other.error("an address is given as well"));
@@ -226,7 +225,7 @@ fn tc(node: &Node, hook: Option<&Node>) -> Result<Tc> {
     };
     let Some(options) = node.get("tcopts") else { return Ok(Tc { point, ..Tc::default() }) };
     let options = options.object()?;
-    options.only("handle priority")?;
+    options.only("handle, priority")?;
     Ok(Tc {
         point,
         handle: options.u32_of("handle", 0)?.unwrap_or(1),
@@ -236,7 +235,7 @@ fn tc(node: &Node, hook: Option<&Node>) -> Result<Tc> {
 
 fn perf(node: Node) -> Result<Perf> {
     let node = node.object()?;
-    node.only("type config frequency period")?;
+    node.only("type, config, frequency, period")?;
     let kind = node.get("type").map(perf_type).transpose()?;
     let (kind, config) = match node.get("config") {
         Some(config) => perf_config(&config, kind)?,

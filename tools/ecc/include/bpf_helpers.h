@@ -47,6 +47,17 @@ __eunomia_ringbuf_output(void *ring, void *data, unsigned long long size, unsign
         __eunomia_count_lost();
     return result;
 }
+
+static __attribute__((always_inline)) inline long
+__eunomia_ringbuf_reserve_dynptr(void *ring, unsigned int size, unsigned long long flags,
+                                 struct bpf_dynptr *record) {
+    long result = bpf_ringbuf_reserve_dynptr(ring, size, flags, record);
+
+    if (result)
+        __eunomia_count_lost();
+    return result;
+}
+#define bpf_ringbuf_reserve_dynptr(ring, ...) __eunomia_ringbuf_reserve_dynptr((void *)(ring), __VA_ARGS__)
 #else
 #define __eunomia_ringbuf_reserve bpf_ringbuf_reserve
 #define __eunomia_ringbuf_output bpf_ringbuf_output

@@ -32,6 +32,22 @@ SEC("xdp") int send(void *ctx) {
 }
 "#;
 
+const DYNPTR: &str = r#"
+struct event { char text[56]; };
+struct { __uint(type, BPF_MAP_TYPE_RINGBUF); __uint(max_entries, 4096); } ring SEC(".maps");
+unsigned long long sent;
+SEC("xdp") int send(void *ctx) {
+    struct event event = { .text = "a" };
+    struct bpf_dynptr record;
+    if (bpf_ringbuf_reserve_dynptr(&ring, sizeof(event), 0, &record) == 0) {
+        bpf_dynptr_write(&record, 0, &event, sizeof(event), 0);
+        sent++;
+    }
+    bpf_ringbuf_submit_dynptr(&record, 0);
+    return XDP_PASS;
+}
+"#;
+
 /// The sum over all CPUs.
 fn lost(map: &Value) -> u64 {
     let values = map[0]["formatted"]["values"].as_array().expect("bpftool knows the type from BTF");
@@ -60,6 +76,11 @@ fn a_failed_reservation_is_counted() {
 #[test]
 fn a_failed_output_is_counted() {
     counts("outputs", OUTPUT);
+}
+
+#[test]
+fn a_failed_reservation_of_a_dynptr_is_counted() {
+    counts("dynptr", DYNPTR);
 }
 
 #[test]

@@ -172,7 +172,7 @@ fn a_binary_is_known_by_its_build_id() {
     process.kill().expect("it runs");
     process.wait().expect("it ends");
     assert_eq!(event["pid"], pid);
-    assert!(other.err.contains("none of these files has the build id \"00\""), "{}", other.err);
+    assert!(other.err.contains("no file there has the build id \"00\""), "{}", other.err);
     assert_eq!(other.code, Some(3), "{}", other.err);
 }
 
