@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use super::budget::usual_limit;
 use super::elf;
 use super::object::Opened;
+use super::sys::object::possible_cpus;
 use crate::error::{Error, Hint, Result, Status};
 use crate::os;
 
@@ -41,7 +42,7 @@ impl Account {
             }
         }
         sum = sum.saturating_add(self.taken.load(Relaxed));
-        let limit = self.limit(opened.machine.possible_cpus);
+        let limit = self.limit();
         if sum <= limit {
             let taken = self.taken.swap(sum, Relaxed);
             return Ok(Charge { account: Arc::clone(self), bytes: sum - taken });
@@ -56,11 +57,19 @@ impl Account {
         })
     }
 
-    fn limit(&self, possible_cpus: u64) -> u64 {
+    fn limit(&self) -> u64 {
         if self.limit.load(Relaxed) == 0 {
-            self.limit.store(usual_limit(os::available_memory(), possible_cpus), Relaxed);
+            self.limit.store(kernel_memory_limit(0), Relaxed);
         }
         self.limit.load(Relaxed)
+    }
+}
+
+/// What `Options::max_kernel_memory` stands for on this machine at this time.
+pub fn kernel_memory_limit(given: u64) -> u64 {
+    match given {
+        0 => usual_limit(os::available_memory(), possible_cpus().unwrap_or(1) as u64),
+        given => given,
     }
 }
 

@@ -683,8 +683,8 @@ impl Session {
     pub fn set_args(&mut self, argv: &[String]) -> Result<bool> {
         let specs = args::specs(&self.package.meta);
         self.asked = None;
-        let (set, verbose) = match args::parse(&specs, argv)? {
-            Parsed::Run { set, verbose } => (set, verbose),
+        let (set, sizes, verbose) = match args::parse(&specs, argv)? {
+            Parsed::Run { set, sizes, verbose } => (set, sizes, verbose),
             Parsed::Help => return Ok(true),
             Parsed::Version => {
                 self.asked = Some(args::version(&self.package.meta));
@@ -704,6 +704,9 @@ impl Session {
                 }
             };
             values.push((name, value));
+        }
+        for (name, text) in &sizes {
+            self.set_max_entries(name, size_in(text).map_err(|e| e.about_map(name))?)?;
         }
         values.iter().try_for_each(|(name, value)| self.set_var_json(name, value)).map(|()| false)
     }
@@ -808,6 +811,16 @@ impl Prog {
         let (section, target_json) = (raw.section().into(), c_text(""));
         Prog { name: name.into(), section, targets, target_json, links: Vec::new() }
     }
+}
+
+/// A number of entries, from the command line or a package's default.
+fn size_in(text: &ArgText) -> Result<u32> {
+    let text = match text {
+        ArgText::Text(text) => text.clone(),
+        ArgText::Json(value) => value.to_string(),
+        ArgText::Bool(_) => String::new(),
+    };
+    text.parse().map_err(|_| Error::new(Status::Inval, format_args!("{text:?} is no number of entries")))
 }
 
 fn set_autoload(prog: ProgRef<'_>, on: bool) -> Result<()> {

@@ -1,4 +1,5 @@
-//! The command line that a package describes: one option for each of its global variables.
+//! The command line that a package describes: one option for each of its global variables, and for the size of each map
+//! that asks for one.
 //!
 //! Beside those, every program has `-h/--help`, `-V/--version` and `--verbose`. A boolean understands
 //! `--NAME`, `--enable-NAME` and its short letter for true, `--disable-NAME` for false, so that the command
@@ -28,8 +29,10 @@ const BUILT_IN: [(&str, Option<char>, &str); 3] = [
 /// One option.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ArgSpec {
-    /// The variable it sets.
+    /// The variable it sets, or the map whose size it sets.
     pub name: String,
+    /// Whether it is a map.
+    pub is_map: bool,
     /// The option's name without dashes; a boolean adds its `enable-` and `disable-` forms.
     pub long: String,
     /// Its short form.
@@ -78,6 +81,8 @@ pub enum Parsed {
     Run {
         /// Variables and what to set them to.
         set: Vec<(String, ArgText)>,
+        /// Maps and what to set the number of their entries to.
+        sizes: Vec<(String, ArgText)>,
         /// Whether libbpf's debug messages are wanted.
         verbose: bool,
     },
@@ -96,7 +101,19 @@ pub fn specs(meta: &Meta) -> Vec<ArgSpec> {
     }
     let declared = meta.vars.iter().filter(|var| !var.type_text.is_empty());
     let offered = declared.filter(|var| !var.name.starts_with(DUMMY_PREFIX));
-    offered.map(|var| spec(var, &mut taken)).collect()
+    let mut specs: Vec<_> = offered.map(|var| spec(var, &mut taken)).collect();
+    for map in meta.maps.iter().filter(|map| map.cmdarg.is_some()) {
+        let about = format!("Entries of map {}, bytes if it is a ring buffer", map.ident);
+        let size = VarMeta {
+            name: map.ident.clone(),
+            type_text: "max_entries".into(),
+            description: Some(map.description.clone().unwrap_or(about)),
+            cmdarg: map.cmdarg.clone(),
+            ..VarMeta::default()
+        };
+        specs.push(ArgSpec { name: map.name.clone(), is_map: true, ..spec(&size, &mut taken) });
+    }
+    specs
 }
 
 /// A short option among the names: its dash keeps it apart from a long one of a single letter.
@@ -116,6 +133,7 @@ fn spec(var: &VarMeta, taken: &mut Places) -> ArgSpec {
     }
     ArgSpec {
         name: var.name.clone(),
+        is_map: false,
         short: arg.short.filter(|short| taken.insert(&letter(*short), 0).is_none()),
         help: arg
             .help
@@ -178,7 +196,8 @@ pub fn parse(specs: &[ArgSpec], argv: &[String]) -> Result<Parsed> {
             _ => ArgText::Bool(flag),
         });
     }
-    Ok(Parsed::Run { set: with_defaults(specs, given), verbose })
+    let [set, sizes] = with_defaults(specs, given);
+    Ok(Parsed::Run { set, sizes, verbose })
 }
 
 /// The place of the option that each name stands for.
@@ -192,12 +211,15 @@ fn by_form(specs: &[ArgSpec]) -> Places {
     longs
 }
 
-fn with_defaults(specs: &[ArgSpec], given: Vec<Option<ArgText>>) -> Vec<(String, ArgText)> {
-    let choose = |(spec, given): (&ArgSpec, Option<ArgText>)| {
-        let text = given.or_else(|| spec.default.clone().map(ArgText::Json));
-        Some((spec.name.clone(), text?))
-    };
-    specs.iter().zip(given).filter_map(choose).collect()
+/// What to set of variables, and of maps.
+fn with_defaults(specs: &[ArgSpec], given: Vec<Option<ArgText>>) -> [Vec<(String, ArgText)>; 2] {
+    let mut chosen = [Vec::new(), Vec::new()];
+    for (spec, given) in specs.iter().zip(given) {
+        if let Some(text) = given.or_else(|| spec.default.clone().map(ArgText::Json)) {
+            chosen[usize::from(spec.is_map)].push((spec.name.clone(), text));
+        }
+    }
+    chosen
 }
 
 fn inval(message: String) -> Error {

@@ -71,7 +71,7 @@ pub struct VarMeta {
     pub cmdarg: Option<CmdArg>,
 }
 
-/// How a variable wants to appear on the command line.
+/// How a variable, or the size of a map, wants to appear on the command line.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct CmdArg {
     /// The value if the option is not given.
@@ -99,6 +99,10 @@ pub struct MapMeta {
     pub export: ExportConfig,
     /// The same, as layout F1 tells it.
     pub export_type: Option<ExportType>,
+    /// What it is for.
+    pub description: Option<String>,
+    /// The option on the command line that sets how many entries it has.
+    pub cmdarg: Option<CmdArg>,
 }
 
 /// Type of what comes through a map.
@@ -360,6 +364,8 @@ fn map(node: Node) -> Result<MapMeta> {
         sample: node.get("sample").map(sample).transpose()?,
         export: node.get("export_config").map_or(Ok(ExportConfig::Unset), export_config)?,
         export_type: node.get("export_data_types").map(flat_export_type).transpose()?,
+        description: node.text_of("description")?,
+        cmdarg: node.get("cmdarg").map(cmdarg).transpose()?,
     })
 }
 

@@ -22,6 +22,7 @@ impl Btf {
             }
         }
         self.check_kconfig()?;
+        self.check_maps()?;
         self.check_struct_ops()
     }
 
@@ -104,6 +105,24 @@ impl Btf {
         let sections = self.entries().filter(|(_, entry)| entry.kind == BtfKind::Datasec);
         let named = sections.filter(move |(id, _)| self.name(*id).is_some_and(wanted));
         named.flat_map(|(_, entry)| self.parts(entry))
+    }
+
+    /// libbpf looks for the operations of each struct_ops map, which one that is defined like any other map does not have.
+    fn check_maps(&self) -> Result<()> {
+        const STRUCT_OPS: u64 = 26; // BPF_MAP_TYPE_STRUCT_OPS
+        let follow = |id: u32| self.strip(id).and_then(|id| self.entry(id));
+        for part in self.variables(|name| name == ".maps") {
+            let definition = self.entry(part.ty).and_then(|var| follow(var.arg));
+            let members = definition.map_or(&[][..], |entry| self.parts(entry));
+            let kinds = members.iter().filter(|member| self.part_name(member) == "type");
+            // A pointer to an array of so many elements.
+            let array = |member: &Part| self.entry(follow(member.ty)?.arg);
+            let kind = |member: &Part| Some(self.parts(array(member)?).first()?.value);
+            if kinds.into_iter().any(|member| kind(member) == Some(STRUCT_OPS)) {
+                return Err(self.bad_type(part.ty, "a struct_ops map in .maps"));
+            }
+        }
+        Ok(())
     }
 
     /// libbpf adds the place and the size of a struct_ops map in 32 bits.

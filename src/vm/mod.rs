@@ -32,6 +32,7 @@ pub use options::Options;
 pub use read::{Batch, Record};
 pub use stats::Stats;
 
+pub use crate::bpf::account::kernel_memory_limit;
 pub use crate::bpf::budget::{Machine, MapSize, map_bytes, usual_limit};
 pub use crate::bpf::session::{ProgCode, ProgInfo};
 pub use crate::bpf::source::{LostKnown, SourceKind};

@@ -147,3 +147,33 @@ fn sizes_that_make_no_sense_are_refused_with_the_map() {
     vm.load().unwrap();
     fails("first", 1, Status::State);
 }
+
+#[test]
+fn the_packages_arguments_size_maps() {
+    needs_root!();
+    let source = ARRAYS.replace("struct { __uint(type, BPF_MAP_TYPE_RINGBUF)", "/// Bytes for events\n/// @cmdarg {\"long\": \"buffer\", \"default\": 16384}\nstruct { __uint(type, BPF_MAP_TYPE_RINGBUF)");
+    let package = support::package(&source);
+    let size = |argv: &[&str]| {
+        let vm = vm(u64::MAX, &package);
+        vm.args_set(argv).map(|_| {
+            vm.load().unwrap();
+            vm.map_find("ring").unwrap().max_entries
+        })
+    };
+    assert_eq!(size(&["tool"]).unwrap(), 16384);
+    assert_eq!(size(&["tool", "--buffer", "65536"]).unwrap(), 65536);
+    for wrong in ["many", "-1", "0", "4294967296"] {
+        let error = size(&["tool", "--buffer", wrong]).unwrap_err();
+        assert_eq!(
+            (error.status, error.subject.clone()),
+            (Status::Inval, Some(Subject::Map("ring".into()))),
+            "{error}"
+        );
+    }
+    assert!(
+        vm(0, &package)
+            .args_help()
+            .unwrap()
+            .contains("--buffer <max_entries>  Bytes for events [default: 16384]")
+    );
+}

@@ -77,7 +77,7 @@ fn nothing_given_sets_declared_defaults_only() {
     assert_eq!(run(&opensnoop(), &[]), expected);
     assert_eq!(
         parse_args(&specs(&Meta::default()), &[]).unwrap(),
-        Parsed::Run { set: vec![], verbose: false }
+        Parsed::Run { set: vec![], sizes: vec![], verbose: false }
     );
 }
 
@@ -214,4 +214,34 @@ fn help_and_version_without_documentation() {
     let help = help(&meta, &specs(&meta), "");
     assert!(help.starts_with("A simple eBPF program\n\nUsage: tool_bpf [OPTIONS]\n"), "{help}");
     assert_eq!(version(&meta), "tool_bpf 0.1.0");
+}
+
+#[test]
+fn a_map_that_asks_for_it_has_an_option_for_its_size() {
+    let meta = parse(&f2_skel(json!({"data_sections": [{"name": ".bss", "variables": [{"name": "events", "type": "int"}]}],
+        "maps": [
+            {"name": "events", "ident": "events", "cmdarg": {"short": "b", "default": 4096}},
+            {"name": "counts", "ident": "counts", "description": "Keys to remember", "cmdarg": {"long": "keys"}},
+            {"name": "plain", "ident": "plain", "description": "no option"}]})))
+    .meta;
+    let sizes = |argv: &[&str]| match command(&meta, argv).unwrap() {
+        Parsed::Run { set, sizes, .. } => {
+            assert!(set.is_empty(), "{set:?}");
+            sizes
+        }
+        other => panic!("{other:?}"),
+    };
+    let entry = |name: &str, text: ArgText| (name.to_owned(), text);
+    // The name is the variable's already.
+    assert_eq!(sizes(&["--var-events=8192"]), [entry("events", text("8192"))]);
+    assert_eq!(sizes(&["-b", "1"]), [entry("events", text("1"))]);
+    assert_eq!(
+        sizes(&["--keys", "100"]),
+        [entry("events", ArgText::Json(json!(4096))), entry("counts", text("100"))]
+    );
+    let help = help(&meta, &specs(&meta), "tool");
+    assert!(help.contains("--keys <max_entries>"), "{help}");
+    assert!(help.contains("Keys to remember"), "{help}");
+    assert!(help.contains("Entries of map events, bytes if it is a ring buffer [default: 4096]"), "{help}");
+    assert!(!help.contains("plain"), "{help}");
 }

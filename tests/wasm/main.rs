@@ -5,6 +5,7 @@ mod fixture;
 #[path = "../support/mod.rs"]
 mod support;
 
+mod budget;
 mod events;
 mod fuzz;
 mod hostile;

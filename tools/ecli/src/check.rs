@@ -16,14 +16,20 @@ use crate::error::{self, Failure, Result};
 use crate::inspect::PinnedMaps;
 use crate::options::Check;
 use crate::source::{self, Kind, Request};
-use crate::{Ended, attach, capabilities, output};
+use crate::{Ended, attach, capabilities, cgroup, output};
 
 /// Says of each program whether this kernel takes it, and ends as a run would.
 pub fn run(options: &Check) -> Ended {
     let request = Request { prog: &options.prog, kind: options.prog_type, origin: &options.origin };
     let program = source::open(&request)?;
-    let mut package =
-        Package { pins: Pins::new(), btf: options.btf.clone(), bytes: Vec::new(), is_object: false };
+    let mut package = Package {
+        pins: Pins::new(),
+        btf: options.btf.clone(),
+        bytes: Vec::new(),
+        is_object: false,
+        max_kernel_memory: 0,
+    };
+    package.max_kernel_memory = cgroup::enter(options.limits.max_kernel_memory);
     let unpacked;
     match program.kind {
         Kind::Json => package.bytes = program.bytes,
@@ -98,13 +104,17 @@ struct Package {
     bytes: Vec<u8>,
     is_object: bool,
     btf: Option<PathBuf>,
+    max_kernel_memory: u64,
     pins: Pins,
 }
 
 impl Package {
     fn open(&self) -> Result<Vm, eunomia::Error> {
         let (btf_path, pin_path) = (self.btf.clone(), Some(self.pins.folder.clone()));
-        let vm = Vm::new(Options { btf_path, pin_path, skip_missing_hooks: true, ..Options::default() })?;
+        let max_kernel_memory = self.max_kernel_memory;
+        let options =
+            Options { btf_path, pin_path, skip_missing_hooks: true, max_kernel_memory, ..Options::default() };
+        let vm = Vm::new(options)?;
         match self.is_object {
             true => vm.open_object(&self.bytes, None)?,
             false => vm.open(&self.bytes, eunomia::Kind::Json as u32)?,

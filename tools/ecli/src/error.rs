@@ -94,6 +94,7 @@ fn hint(failure: &eunomia::Failure) -> Option<String> {
         (Hint::Target(keys), Some(program)) => {
             Some(format!("give {keys}: --attach {}=KEY:VALUE,...", program.name()))
         }
+        (Hint::KernelMemory, _) => Some("give more: --max-kernel-memory SIZE".into()),
         _ => None,
     }
 }

@@ -6,6 +6,7 @@
 mod archive;
 mod attach;
 mod capabilities;
+mod cgroup;
 mod check;
 mod doctor;
 mod error;
@@ -53,6 +54,7 @@ fn main() -> ExitCode {
         Command::Sign(sign) => signing::sign(&sign),
         Command::Verify(verify) => signing::verify(&verify),
     };
+    cgroup::leave();
     match result {
         Ok(code) => code,
         Err(failure) => {

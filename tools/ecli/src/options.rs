@@ -147,6 +147,18 @@ pub struct Check {
     /// Where a program attaches, in place of what the package says: as for run
     #[arg(long, value_name = "PROG=KEY:VALUE,...")]
     pub attach: Vec<String>,
+
+    #[command(flatten)]
+    pub limits: Limits,
+}
+
+/// What a program may take.
+#[derive(Args)]
+pub struct Limits {
+    /// Kernel memory that the program's maps may take: bytes, or with K, M or G behind the number; none is no limit [default: a
+    /// quarter of the memory that is available, at most 1G]
+    #[arg(long, value_name = "SIZE", value_parser = size, default_value = "0", hide_default_value = true)]
+    pub max_kernel_memory: u64,
 }
 
 #[derive(Args)]
@@ -219,6 +231,9 @@ pub struct Run {
     /// path, func, pid, cgroup, ...); may be repeated
     #[arg(long, value_name = "PROG=TARGET")]
     pub attach: Vec<String>,
+
+    #[command(flatten)]
+    pub limits: Limits,
 
     /// A program whose hook (function, tracepoint) is not there is an error; it is skipped otherwise, where others
     /// attach
@@ -294,6 +309,23 @@ fn prog_type(text: &str) -> Result<Kind, String> {
     let advice =
         "json, tar or wasm is wanted; options of the program itself go behind it: ecli run PROG -p ...";
     Kind::from_str(text, false).map_err(|_| advice.into())
+}
+
+/// A number of bytes.
+fn size(text: &str) -> Result<u64, String> {
+    let units = [('K', 10), ('M', 20), ('G', 30)];
+    let number = text.trim_end_matches(|unit: char| unit.is_ascii_alphabetic());
+    let shift = match text[number.len()..].to_ascii_uppercase().trim_end_matches("IB") {
+        "" => Some(0),
+        unit => units.iter().find(|(name, _)| unit == name.to_string()).map(|(_, shift)| *shift),
+    };
+    let size =
+        number.parse::<u64>().ok().zip(shift).and_then(|(number, shift)| number.checked_mul(1 << shift));
+    match size {
+        _ if text == "none" => Ok(u64::MAX),
+        None => Err("a number of bytes is wanted, as in 512M, or none".into()),
+        Some(size) => Ok(size),
+    }
 }
 
 /// Longer times would have no end that a clock can tell.

@@ -15,7 +15,7 @@ use crate::options::{Format, LogLevel, Run};
 use crate::output::{self, Output};
 use crate::source::{self, Kind, Request};
 use crate::view::View;
-use crate::{Ended, attach, capabilities, guest, signals};
+use crate::{Ended, attach, capabilities, cgroup, guest, signals};
 
 /// `BPF_PROG_TYPE_TRACING`, which iterators belong to.
 const TRACING: u32 = 26;
@@ -33,6 +33,7 @@ pub fn run(options: &Run, log_level: Option<LogLevel>) -> Ended {
     let program = source::open(&request)?;
     let argv: Vec<&str> = std::iter::once(prog).chain(args.iter().map(String::as_str)).collect();
     let mut settings = vm_options(options, log_level);
+    settings.max_kernel_memory = cgroup::enter(options.limits.max_kernel_memory);
     match program.kind {
         Kind::Wasm => guest::run(&program, settings, options, &argv),
         Kind::Json => {

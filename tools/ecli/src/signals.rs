@@ -13,9 +13,9 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGTSTP};
 use signal_hook::iterator::Signals;
 use signal_hook::low_level::emulate_default_handler;
 
-use crate::capabilities;
 use crate::error::{Code, Failure, Result};
 use crate::output::Sink;
+use crate::{capabilities, cgroup};
 
 /// What a shell makes of a program that Ctrl-C ended.
 const INTERRUPTED: i32 = 130;
@@ -45,7 +45,10 @@ pub fn watch(vm: &Arc<Vm>, sink: Arc<Sink>) -> Result<()> {
                     vm.stop();
                 }
                 (_, Some(first)) if first.elapsed() < SAME => {}
-                (_, Some(_)) => std::process::exit(INTERRUPTED),
+                (_, Some(_)) => {
+                    cgroup::leave();
+                    std::process::exit(INTERRUPTED)
+                }
             }
         }
     };

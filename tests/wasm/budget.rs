@@ -1,0 +1,54 @@
+//! The kernel memory of a guest is counted over all that it has loaded.
+
+use eunomia::{Format, Kind, Options, Vm};
+
+use crate::fixture::guest;
+use crate::needs_root;
+use crate::support::{self, kernel::Watch};
+
+/// An array of 8 MiB.
+const ARRAY: &str = r#"
+#include "vmlinux.h"
+#include <bpf/bpf_helpers.h>
+struct { __uint(type, BPF_MAP_TYPE_ARRAY); __type(key, u32); __type(value, u64); __uint(max_entries, 1048576); }
+large SEC(".maps");
+SEC("tp/syscalls/sys_enter_getpgid")
+int on_enter(void *ctx)
+{
+    u32 key = 0;
+    u64 *value = bpf_map_lookup_elem(&large, &key);
+    return value && *value;
+}
+char LICENSE[] SEC("license") = "GPL";
+"#;
+
+/// How often the guest could load, in each of two runs, with 30 MiB.
+fn counts(module: &[u8]) -> [i32; 2] {
+    let (vm, log) = support::vm_with(Options { max_kernel_memory: 30 << 20, ..Options::default() });
+    vm.open(module, Kind::Wasm as u32).unwrap();
+    let run =
+        |vm: &Vm| vm.wasm_run(&["guest"], Format::Json, &mut |_: &eunomia::Event| eunomia::Flow::Continue);
+    let counts = [run(&vm).unwrap(), run(&vm).unwrap()];
+    let log = log.lock().unwrap().join("\n");
+    let refused = "map \"large\": takes 9 MiB of kernel memory, 33 MiB with all else; 30 MiB are allowed";
+    assert!(counts[0] >= 20 || log.contains(refused), "{log}");
+    counts
+}
+
+#[test]
+fn packages_of_a_guest_count_together() {
+    needs_root!();
+    let watch = Watch::new();
+    assert_eq!(counts(&guest("greedy", &[], &support::package(ARRAY))), [3, 3]);
+    watch.kernel_is_clean();
+}
+
+#[test]
+fn objects_of_a_guest_count_together_until_they_are_closed() {
+    needs_root!();
+    let watch = Watch::new();
+    let object = std::fs::read(support::compile(ARRAY).path().join("test.bpf.o")).unwrap();
+    assert_eq!(counts(&guest("greedy", &["OBJECTS"], &object)), [3, 3]);
+    assert_eq!(counts(&guest("greedy", &["OBJECTS", "CLOSE"], &object)), [20, 20]);
+    watch.kernel_is_clean();
+}

@@ -1,0 +1,37 @@
+// A guest that loads its package or object again and again, by either interface, until it is refused. Its exit code is how
+// often it could.
+#include "package.h"
+
+typedef unsigned long long u64;
+
+#define IMPORT(module, name) __attribute__((import_module(module), import_name(name)))
+
+#ifdef OBJECTS
+IMPORT("wasm_bpf", "wasm_load_bpf_object") u64 load_object(const void *elf, int len);
+IMPORT("wasm_bpf", "wasm_close_bpf_object") int close_object(u64 object);
+
+static int load(void) {
+    u64 object = load_object(package, sizeof(package) - 1);
+#ifdef CLOSE
+    if (object)
+        close_object(object);
+#endif
+    return object != 0;
+}
+#else
+IMPORT("env", "create_bpf") int create(const char *json, int len);
+IMPORT("env", "run_bpf") int start(int id);
+
+static int load(void) {
+    int id = create(package, sizeof(package) - 1);
+    return id >= 0 && start(id) == 0;
+}
+#endif
+
+__attribute__((export_name("bpf_main"))) int bpf_main(char *json, int len) {
+    (void)json, (void)len;
+    int count = 0;
+    while (count < 20 && load())
+        count++;
+    return count;
+}
