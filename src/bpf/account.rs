@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use super::budget::usual_limit;
 use super::elf;
+use super::map::Map;
 use super::object::Opened;
 use super::sys::object::possible_cpus;
 use crate::error::{Error, Hint, Result, Status};
@@ -30,28 +31,20 @@ impl Account {
         Account { limit: limit.into(), taken: 0.into() }
     }
 
-    /// Takes what a package needs: its maps when they are full, its programs and its types. `elf` is its object.
+    /// Takes what a package needs. `elf` is its object.
     pub fn take(self: &Arc<Self>, opened: &Opened, elf: &[u8], perf_pages: u32) -> Result<Charge> {
-        let mut sum = programs(opened, elf);
-        let mut largest = (sum, None);
-        for (map, _) in opened.maps.iter().zip(opened.object.maps()).filter(|(_, raw)| raw.autocreate()) {
-            let bytes = map.bytes(perf_pages, &opened.machine);
-            sum = sum.saturating_add(bytes);
-            if bytes > largest.0 {
-                largest = (bytes, Some(map));
-            }
-        }
-        sum = sum.saturating_add(self.taken.load(Relaxed));
+        let Need { sum, largest, map } = Need::of(opened, elf, perf_pages);
+        let sum = sum.saturating_add(self.taken.load(Relaxed));
         let limit = self.limit();
         if sum <= limit {
             let taken = self.taken.swap(sum, Relaxed);
             return Ok(Charge { account: Arc::clone(self), bytes: sum - taken });
         }
-        let [bytes, sum, limit] = [largest.0, sum, limit].map(|bytes| bytes.div_ceil(1 << 20));
+        let [bytes, sum, limit] = [largest, sum, limit].map(|bytes| bytes.div_ceil(1 << 20));
         let text =
             format!("takes {bytes} MiB of kernel memory, {sum} MiB with all else; {limit} MiB are allowed");
         let error = Error::new(Status::NoMem, text).hint(Hint::KernelMemory);
-        Err(match largest.1 {
+        Err(match map {
             Some(map) => error.about_map(&map.label()),
             None => error.at("programs"),
         })
@@ -62,6 +55,33 @@ impl Account {
             self.limit.store(kernel_memory_limit(0), Relaxed);
         }
         self.limit.load(Relaxed)
+    }
+}
+
+/// What a package needs: its maps when they are full, its programs and its types.
+pub struct Need<'a> {
+    /// All together, in bytes.
+    pub sum: u64,
+    /// The most that one of them needs,
+    largest: u64,
+    /// and which map that is; none if it is the programs.
+    map: Option<&'a Map>,
+}
+
+impl Need<'_> {
+    /// Of that object.
+    pub fn of<'a>(opened: &'a Opened, elf: &[u8], perf_pages: u32) -> Need<'a> {
+        let programs = programs(opened, elf);
+        let mut need = Need { sum: programs, largest: programs, map: None };
+        let made = opened.maps.iter().zip(opened.object.maps()).filter(|(_, raw)| raw.autocreate());
+        for (map, _) in made {
+            let bytes = map.bytes(perf_pages, &opened.machine);
+            need.sum = need.sum.saturating_add(bytes);
+            if bytes > need.largest {
+                (need.largest, need.map) = (bytes, Some(&**map));
+            }
+        }
+        need
     }
 }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use super::account::{Account, Charge};
+use super::account::{Account, Charge, Need};
 use super::attach::{attach, attach_struct_ops, is_attachable};
 use super::export::{Export, LOST_MAP, exports, is_buffer};
 use super::map::{Map, kind};
@@ -754,6 +754,7 @@ impl Session {
             ("state", state.into()),
             ("lost_kernel", lost.into()),
             ("variables", self.vars().iter().map(|var| self.describe_var(var)).collect()),
+            ("kernel_memory", Need::of(&self.opened, &self.package.object, self.perf_pages()).sum.into()),
             ("maps", self.maps().iter().map(|map| self.describe_map(map)).collect()),
             ("programs", (0..self.prog_count()).map(|index| self.describe_prog(index)).collect()),
         ])

@@ -14,12 +14,11 @@ use crate::vm::{ProgInfo, SourceInfo};
 /// ---- What a package consists of ----
 ///
 /// Gives out a description of the whole package as JSON, borrowed until the next call; len may be NULL. Keys:
-/// kind; state (opened, loaded, attached); lost_kernel (what eunomia_stats.lost_kernel counts); variables
-/// (name, section, type, constant, value); maps (name, kind, key_size, value_size, max_entries, bytes: of kernel
-/// memory when it is full, key_type, value_type); programs (name, section, autoload, loaded, attached, instead_of,
-/// and skipped: why it is
-/// not used); meta (what the package says). The value of a variable that JSON cannot have is null. More keys
-/// may come.
+/// kind; state (opened, loaded, attached); lost_kernel (what eunomia_stats.lost_kernel counts); kernel_memory (bytes
+/// that load takes at most); variables (name, section, type, constant, value); maps (name, kind, key_size,
+/// value_size, max_entries, bytes, key_type, value_type); programs (name, section, autoload, loaded, attached,
+/// instead_of, and skipped: why it is not used); meta (what the package says). The value of a variable that
+/// JSON cannot have is null. More keys may come.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn eunomia_describe(
     vm: *mut eunomia_vm,

@@ -105,6 +105,10 @@ fn the_description_has_the_bytes_of_each_map() {
         assert_eq!(map["bytes"].as_u64().unwrap(), vm.map_find(name).unwrap().bytes, "{name}");
     }
     assert!(vm.map_find("second").unwrap().bytes >= 40 * MIB);
+    let all: u64 =
+        description["maps"].as_array().unwrap().iter().map(|map| map["bytes"].as_u64().unwrap()).sum();
+    let sum = description["kernel_memory"].as_u64().unwrap();
+    assert!(all + 16384 < sum && sum < all + MIB, "programs and types too: {sum} and {all}");
 }
 
 #[test]

@@ -58,6 +58,7 @@ fn object(package: &Package) -> Result<Value> {
         "description": package.meta.doc.brief.as_ref().or(package.meta.doc.description.as_ref()),
         "version": package.meta.doc.version,
         "programs": programs(&vm, &package.object)?, "maps": maps(&vm)?,
+        "kernel_memory": described["kernel_memory"],
         "variables": described["variables"], "events": described["meta"]["export_types"],
     }))
 }
@@ -87,6 +88,7 @@ fn maps(vm: &Vm) -> Result<Vec<Value>> {
         maps.push(json!({
             "name": info.name.to_string_lossy(), "type": names::map(info.kind),
             "key_size": info.key_size, "value_size": info.value_size, "max_entries": info.max_entries,
+            "bytes": info.bytes,
             "key": spelling(info.key_type.as_ref()), "value": spelling(info.value_type.as_ref()),
             "pinned": vm.map_pin_path_at(index)?,
         }));

@@ -65,13 +65,15 @@ fn package_text(package: &Value, text: &mut String) {
             text,
             2,
             &format!(
-                "{}  {}, {} entries{types}{pinned}",
+                "{}  {}, {} entries, {} bytes{types}{pinned}",
                 word(&map["name"]),
                 word(&map["type"]),
-                map["max_entries"]
+                map["max_entries"],
+                map["bytes"]
             ),
         );
     });
+    line(text, 1, &format!("kernel memory when maps are full: {} bytes", package["kernel_memory"]));
     section(text, "variables", &package["variables"], |text, var| {
         let constant = if var["constant"] == true { "const " } else { "" };
         line(text, 2, &format!("{constant}{} {} = {}", word(&var["type"]), word(&var["name"]), var["value"]));
