@@ -24,7 +24,7 @@ use crate::error::{Error, Result, Status, Subject};
 use crate::log::{Level, Log};
 use crate::os::{self, Errno};
 use crate::package::args::{self, ArgText, Parsed};
-use crate::package::{Meta, Package, Places, Target, members};
+use crate::package::{MAPS, Meta, Package, Places, Target, members};
 use crate::types::{Type, parse_text};
 
 /// Tries to load a package, each without one more program: as many as programs may have variants, twice, and one.
@@ -683,8 +683,8 @@ impl Session {
     pub fn set_args(&mut self, argv: &[String]) -> Result<bool> {
         let specs = args::specs(&self.package.meta);
         self.asked = None;
-        let (set, sizes, verbose) = match args::parse(&specs, argv)? {
-            Parsed::Run { set, sizes, verbose } => (set, sizes, verbose),
+        let (set, verbose) = match args::parse(&specs, argv)? {
+            Parsed::Run { set, verbose } => (set, verbose),
             Parsed::Help => return Ok(true),
             Parsed::Version => {
                 self.asked = Some(args::version(&self.package.meta));
@@ -694,8 +694,13 @@ impl Session {
         if verbose {
             self.log.set_level(Level::Debug);
         }
-        let mut values = Vec::new();
+        let (mut values, mut sizes) = (Vec::new(), Vec::new());
         for (name, text) in set {
+            if self.package.meta.vars.iter().any(|var| var.section == MAPS && var.name == name) {
+                let size = size_in(&text).map_err(|e| e.about_map(&name))?;
+                sizes.push((name, size));
+                continue;
+            }
             let value = match text {
                 ArgText::Bool(on) => Value::Bool(on),
                 ArgText::Json(value) => value,
@@ -705,9 +710,7 @@ impl Session {
             };
             values.push((name, value));
         }
-        for (name, text) in &sizes {
-            self.set_max_entries(name, size_in(text).map_err(|e| e.about_map(name))?)?;
-        }
+        sizes.iter().try_for_each(|(name, count)| self.set_max_entries(name, *count))?;
         values.iter().try_for_each(|(name, value)| self.set_var_json(name, value)).map(|()| false)
     }
 

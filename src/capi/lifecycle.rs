@@ -62,8 +62,18 @@ fn vm_options(given: &eunomia_options) -> Result<Options> {
     let &eunomia_options { perf_pages, poll_budget, max_kernel_memory, .. } = given;
     let (wasm, skip_missing_hooks) =
         (wasm_options(given), has(given, eunomia_option_flag::EUNOMIA_SKIP_MISSING_HOOKS));
-    let sizes = Options { perf_pages, poll_budget, max_kernel_memory, ..Options::default() };
-    Ok(Options { log, log_level, btf_path, pin_path, skip_missing_hooks, wasm, ..sizes })
+    let given = Options {
+        log,
+        log_level,
+        btf_path,
+        pin_path,
+        perf_pages,
+        poll_budget,
+        max_kernel_memory,
+        skip_missing_hooks,
+        wasm,
+    };
+    Ok(given)
 }
 
 fn has(given: &eunomia_options, flag: eunomia_option_flag) -> bool {

@@ -31,8 +31,6 @@ const BUILT_IN: [(&str, Option<char>, &str); 3] = [
 pub struct ArgSpec {
     /// The variable it sets, or the map whose size it sets.
     pub name: String,
-    /// Whether it is a map.
-    pub is_map: bool,
     /// The option's name without dashes; a boolean adds its `enable-` and `disable-` forms.
     pub long: String,
     /// Its short form.
@@ -79,10 +77,8 @@ pub enum ArgText {
 pub enum Parsed {
     /// To run.
     Run {
-        /// Variables and what to set them to.
+        /// Variables, and sizes of maps, and what to set them to.
         set: Vec<(String, ArgText)>,
-        /// Maps and what to set the number of their entries to.
-        sizes: Vec<(String, ArgText)>,
         /// Whether libbpf's debug messages are wanted.
         verbose: bool,
     },
@@ -101,19 +97,7 @@ pub fn specs(meta: &Meta) -> Vec<ArgSpec> {
     }
     let declared = meta.vars.iter().filter(|var| !var.type_text.is_empty());
     let offered = declared.filter(|var| !var.name.starts_with(DUMMY_PREFIX));
-    let mut specs: Vec<_> = offered.map(|var| spec(var, &mut taken)).collect();
-    for map in meta.maps.iter().filter(|map| map.cmdarg.is_some()) {
-        let about = format!("Entries of map {}, bytes if it is a ring buffer", map.ident);
-        let size = VarMeta {
-            name: map.ident.clone(),
-            type_text: "max_entries".into(),
-            description: Some(map.description.clone().unwrap_or(about)),
-            cmdarg: map.cmdarg.clone(),
-            ..VarMeta::default()
-        };
-        specs.push(ArgSpec { name: map.name.clone(), is_map: true, ..spec(&size, &mut taken) });
-    }
-    specs
+    offered.map(|var| spec(var, &mut taken)).collect()
 }
 
 /// A short option among the names: its dash keeps it apart from a long one of a single letter.
@@ -133,7 +117,6 @@ fn spec(var: &VarMeta, taken: &mut Places) -> ArgSpec {
     }
     ArgSpec {
         name: var.name.clone(),
-        is_map: false,
         short: arg.short.filter(|short| taken.insert(&letter(*short), 0).is_none()),
         help: arg
             .help
@@ -196,8 +179,7 @@ pub fn parse(specs: &[ArgSpec], argv: &[String]) -> Result<Parsed> {
             _ => ArgText::Bool(flag),
         });
     }
-    let [set, sizes] = with_defaults(specs, given);
-    Ok(Parsed::Run { set, sizes, verbose })
+    Ok(Parsed::Run { set: with_defaults(specs, given), verbose })
 }
 
 /// The place of the option that each name stands for.
@@ -211,15 +193,12 @@ fn by_form(specs: &[ArgSpec]) -> Places {
     longs
 }
 
-/// What to set of variables, and of maps.
-fn with_defaults(specs: &[ArgSpec], given: Vec<Option<ArgText>>) -> [Vec<(String, ArgText)>; 2] {
-    let mut chosen = [Vec::new(), Vec::new()];
-    for (spec, given) in specs.iter().zip(given) {
-        if let Some(text) = given.or_else(|| spec.default.clone().map(ArgText::Json)) {
-            chosen[usize::from(spec.is_map)].push((spec.name.clone(), text));
-        }
-    }
-    chosen
+fn with_defaults(specs: &[ArgSpec], given: Vec<Option<ArgText>>) -> Vec<(String, ArgText)> {
+    let choose = |(spec, given): (&ArgSpec, Option<ArgText>)| {
+        let text = given.or_else(|| spec.default.clone().map(ArgText::Json));
+        Some((spec.name.clone(), text?))
+    };
+    specs.iter().zip(given).filter_map(choose).collect()
 }
 
 fn inval(message: String) -> Error {

@@ -11,6 +11,8 @@ use crate::error::Result;
 
 /// Most programs that another one can stand in for: each may cost an attempt to load the package.
 const MAX_VARIANTS: usize = 256;
+/// The section of maps. What is said of it as of a variable is the number of entries of a map.
+pub const MAPS: &str = ".maps";
 /// Variables that compilers of eunomia-bpf leave behind to keep a type alive.
 pub(super) const DUMMY_PREFIX: &str = "__eunomia_dummy";
 /// Members that may have formats: each is looked for whenever a type is made.
@@ -57,7 +59,7 @@ pub struct Doc {
 /// A global variable.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct VarMeta {
-    /// Its section, for instance `.rodata`; empty if only `runtime_args` name the variable.
+    /// Its section, for instance `.rodata`; empty if only `runtime_args` name the variable, [`MAPS`] for the size of a map.
     pub section: String,
     /// Its name in C.
     pub name: String,
@@ -99,10 +101,6 @@ pub struct MapMeta {
     pub export: ExportConfig,
     /// The same, as layout F1 tells it.
     pub export_type: Option<ExportType>,
-    /// What it is for.
-    pub description: Option<String>,
-    /// The option on the command line that sets how many entries it has.
-    pub cmdarg: Option<CmdArg>,
 }
 
 /// Type of what comes through a map.
@@ -313,6 +311,20 @@ fn variables(skel: &Node) -> Result<Vec<VarMeta>> {
         section.check_count(variables.len())?;
     }
     unique(&entries, |_| true)?;
+    for map in skel.list("maps")? {
+        let map = map.object()?;
+        if map.get("cmdarg").is_some() {
+            let about = map.text_of("description")?;
+            variables.push(VarMeta {
+                section: MAPS.into(),
+                name: map.need_name("name")?,
+                type_text: "max_entries".into(),
+                value: None,
+                description: about.or_else(|| Some("Entries of the map, or bytes of a ring buffer".into())),
+                cmdarg: map.get("cmdarg").map(cmdarg).transpose()?,
+            });
+        }
+    }
     Ok(variables)
 }
 
@@ -364,8 +376,6 @@ fn map(node: Node) -> Result<MapMeta> {
         sample: node.get("sample").map(sample).transpose()?,
         export: node.get("export_config").map_or(Ok(ExportConfig::Unset), export_config)?,
         export_type: node.get("export_data_types").map(flat_export_type).transpose()?,
-        description: node.text_of("description")?,
-        cmdarg: node.get("cmdarg").map(cmdarg).transpose()?,
     })
 }
 

@@ -18,8 +18,8 @@ mod object;
 mod target;
 
 pub use meta::{
-    CmdArg, CustomMember, Doc, ExportConfig, ExportMember, ExportType, MapMeta, MemberFormat, Meta, ProgMeta,
-    Sample, SampleKind, VarMeta,
+    CmdArg, CustomMember, Doc, ExportConfig, ExportMember, ExportType, MAPS, MapMeta, MemberFormat, Meta,
+    ProgMeta, Sample, SampleKind, VarMeta,
 };
 pub(crate) use node::Places;
 pub use node::{MAX_ENTRIES, is_listed};

@@ -77,7 +77,7 @@ fn nothing_given_sets_declared_defaults_only() {
     assert_eq!(run(&opensnoop(), &[]), expected);
     assert_eq!(
         parse_args(&specs(&Meta::default()), &[]).unwrap(),
-        Parsed::Run { set: vec![], sizes: vec![], verbose: false }
+        Parsed::Run { set: vec![], verbose: false }
     );
 }
 
@@ -224,13 +224,7 @@ fn a_map_that_asks_for_it_has_an_option_for_its_size() {
             {"name": "counts", "ident": "counts", "description": "Keys to remember", "cmdarg": {"long": "keys"}},
             {"name": "plain", "ident": "plain", "description": "no option"}]})))
     .meta;
-    let sizes = |argv: &[&str]| match command(&meta, argv).unwrap() {
-        Parsed::Run { set, sizes, .. } => {
-            assert!(set.is_empty(), "{set:?}");
-            sizes
-        }
-        other => panic!("{other:?}"),
-    };
+    let sizes = |argv: &[&str]| run(&meta, argv);
     let entry = |name: &str, text: ArgText| (name.to_owned(), text);
     // The name is the variable's already.
     assert_eq!(sizes(&["--var-events=8192"]), [entry("events", text("8192"))]);
@@ -242,6 +236,6 @@ fn a_map_that_asks_for_it_has_an_option_for_its_size() {
     let help = help(&meta, &specs(&meta), "tool");
     assert!(help.contains("--keys <max_entries>"), "{help}");
     assert!(help.contains("Keys to remember"), "{help}");
-    assert!(help.contains("Entries of map events, bytes if it is a ring buffer [default: 4096]"), "{help}");
+    assert!(help.contains("Entries of the map, or bytes of a ring buffer [default: 4096]"), "{help}");
     assert!(!help.contains("plain"), "{help}");
 }
