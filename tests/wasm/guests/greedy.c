@@ -1,5 +1,5 @@
-// A guest that loads its package or object again and again, by either interface, until it is refused. Its exit code is how
-// often it could.
+// A guest that loads its package or object again and again, by either interface, until it is refused. Its
+// exit code is how often it could.
 #include "package.h"
 
 typedef unsigned long long u64;

@@ -48,19 +48,26 @@ impl Running {
     fn start() -> Running {
         let args = ["run", "-q", "--max-kernel-memory", "64M", &package("bootstrap")];
         let child = ecli(&args).stdout(Stdio::null()).spawn().expect("ecli starts");
+        let mut running = Running { child, group: PathBuf::new() };
         let deadline = Instant::now() + PATIENCE;
-        loop {
-            if let Some(group) = group_of(child.id()) {
-                return Running { child, group };
-            }
+        while !running.group.is_absolute() {
             assert!(Instant::now() < deadline, "it enters no group");
             std::thread::sleep(Duration::from_millis(10));
+            running.group = group_of(running.child.id()).unwrap_or_default();
         }
+        running
     }
 
     fn end(&mut self, signal: Signal) {
         kill_process(Pid::from_child(&self.child), signal).expect("it runs");
         self.child.wait().expect("it ends");
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }
 
