@@ -124,7 +124,7 @@ fn compile_with(
         let program = event::Program {
             dwarf: &part.dwarf,
             opened: &opened,
-            sent: &flow::sent(&part.dwarf, &part.elf.code())?,
+            sent: &flow::sent(&part.dwarf, &part.elf.code(), parts.len() > 1)?,
             sampled: &comments.sampled(),
             exports: &part.exports,
         };

@@ -31,6 +31,8 @@ pub struct Global {
 /// The instructions of a section.
 pub struct Code<'a> {
     pub section: usize,
+    /// Whether it is for functions that programs call; programs have sections of their own.
+    pub is_text: bool,
     pub instructions: &'a [u8],
     /// What instructions refer to, by the offset of the instruction.
     pub references: HashMap<u64, Reference>,
@@ -40,6 +42,7 @@ pub struct Code<'a> {
 /// A function in a section.
 pub struct Function {
     pub name: String,
+    pub is_global: bool,
     pub start: u64,
     pub size: u64,
     /// Bytes of its stack frame, if clang says so.
@@ -64,6 +67,20 @@ type Variables = Rc<[(u64, u64, Rc<str>)]>;
 struct Contents {
     functions: HashMap<usize, Vec<Function>>,
     variables: HashMap<usize, Variables>,
+}
+
+impl Code<'_> {
+    /// What addresses are taken of: section and place.
+    pub fn addresses(&self) -> impl Iterator<Item = (usize, u64)> {
+        const LD_IMM64: u8 = 0x18;
+        let instruction = |offset: u64| self.instructions.get(offset as usize..)?.first_chunk::<8>();
+        self.references.iter().filter_map(move |(offset, reference)| {
+            let instruction = instruction(*offset).filter(|bytes| bytes[0] == LD_IMM64)?;
+            let [.., a, b, c, d] = *instruction;
+            let place = i64::from(i32::from_ne_bytes([a, b, c, d])) + reference.place as i64;
+            Some((reference.section, u64::try_from(place).ok()?))
+        })
+    }
 }
 
 impl Reference {
@@ -143,6 +160,7 @@ impl<'a> Elf<'a> {
                 targets.filter_map(|(offset, target)| Some((offset, reference(target.target())?))).collect();
             Code {
                 section: index,
+                is_text: section.name() == Ok(".text"),
                 instructions: section.data().unwrap_or_default(),
                 references,
                 functions: contents.functions.remove(&index).unwrap_or_default(),
@@ -162,7 +180,8 @@ impl<'a> Elf<'a> {
             match symbol.elf_symbol().st_type() {
                 elf::STT_FUNC => {
                     let frame = frames.get(&(section.0, start)).copied();
-                    let function = Function { name: name.into(), start, size, frame };
+                    let is_global = symbol.is_global();
+                    let function = Function { name: name.into(), is_global, start, size, frame };
                     contents.functions.entry(section.0).or_default().push(function);
                 }
                 elf::STT_OBJECT => variables.entry(section.0).or_default().push((start, size, name.into())),

@@ -4,7 +4,7 @@
 //! has reserved. Its type is that of the argument of the call, else that of the memory, else that of the pointers which
 //! hold the address, each only if nothing speaks against it. Sizes rule types out and never choose one.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ops::Range;
 
 use crate::dwarf::{Dwarf, Type, TypeId};
@@ -56,9 +56,11 @@ pub struct Sent {
 }
 
 /// All records that the code sends.
-pub fn sent(dwarf: &Dwarf, code: &[Code]) -> Result<Vec<Sent>> {
+///
+/// Of a program with several sources, functions may have callers in the others.
+pub fn sent(dwarf: &Dwarf, code: &[Code], has_others: bool) -> Result<Vec<Sent>> {
     let locals = locals::functions(dwarf)?;
-    let program = Program::new(dwarf, code, &locals);
+    let program = Program::new(dwarf, code, &locals, has_others);
     let mut sent = Vec::new();
     for (index, function) in program.functions.iter().enumerate() {
         for call in &function.calls {
@@ -69,7 +71,7 @@ pub fn sent(dwarf: &Dwarf, code: &[Code]) -> Result<Vec<Sent>> {
                 _ => call.value(arguments.data, index),
             };
             let (map, size) = (call.value(arguments.map, index), call.value(arguments.size, index));
-            let told = call.noted.map(|id| View { id, is_told: true }).into_iter().collect();
+            let told = call.noted.map(|id| View { id, by: By::Call }).into_iter().collect();
             let way = Way { kind: arguments.kind, map, size, data, views: told };
             program.follow(index, way, MAX_DEPTH, &mut sent);
         }
@@ -122,11 +124,21 @@ struct Way {
 }
 
 /// A type that something at an address is said to have.
-#[derive(Clone)]
+#[derive(Clone, Copy)]
 struct View {
     id: TypeId,
-    /// The call itself says so.
-    is_told: bool,
+    by: By,
+}
+
+/// What says it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum By {
+    /// The argument of the call.
+    Call,
+    /// The definition of the memory.
+    Memory,
+    /// A pointer that holds the address.
+    Pointer,
 }
 
 struct Program<'a, 'd> {
@@ -136,6 +148,8 @@ struct Program<'a, 'd> {
 
 /// A function, and what matters of it.
 struct Function<'a> {
+    /// The kernel calls it, or another source.
+    is_called_elsewhere: bool,
     locals: Option<&'a Locals>,
     frame: Option<u64>,
     calls: Vec<Call>,
@@ -169,16 +183,22 @@ fn origins(value: &Value, function: usize, at: usize) -> Option<Vec<Origin>> {
 }
 
 impl<'a, 'd> Program<'a, 'd> {
-    fn new(dwarf: &'a Dwarf<'d>, code: &[Code], locals: &'a [Locals]) -> Program<'a, 'd> {
+    fn new(dwarf: &'a Dwarf<'d>, code: &[Code], locals: &'a [Locals], has_others: bool) -> Program<'a, 'd> {
         let all: Vec<(&Code, &Symbol)> = code
             .iter()
             .flat_map(|code| code.functions.iter().map(move |function| (code, function)))
             .collect();
         let places: HashMap<(usize, u64), usize> =
             (0..).zip(&all).map(|(index, (code, symbol))| ((code.section, symbol.start), index)).collect();
+        let by_name: HashMap<&str, &Locals> =
+            locals.iter().map(|known| (known.name.as_str(), known)).collect();
+        let handed_out: HashSet<(usize, u64)> = code.iter().flat_map(Code::addresses).collect();
         let functions = all.iter().map(|(code, symbol)| {
-            let known = locals.iter().find(|known| known.name == symbol.name);
-            Function::read(dwarf, code, symbol, known, &places)
+            let known = by_name.get(symbol.name.as_str()).copied();
+            let is_called_elsewhere = !code.is_text
+                || symbol.is_global && has_others
+                || handed_out.contains(&(code.section, symbol.start));
+            Function { is_called_elsewhere, ..Function::read(dwarf, code, symbol, known, &places) }
         });
         Program { dwarf, functions: functions.collect() }
     }
@@ -189,7 +209,7 @@ impl<'a, 'd> Program<'a, 'd> {
             .iter()
             .any(|origins| origins.iter().flat_map(|o| o.iter()).any(|o| o.argument(index).is_some()));
         let callers = if is_open && depth > 0 { self.callers(index) } else { Vec::new() };
-        if callers.is_empty() {
+        if callers.is_empty() || self.functions[index].is_called_elsewhere {
             sent.extend(self.conclude(&way));
         }
         for (caller, call) in callers {
@@ -245,7 +265,7 @@ impl<'a, 'd> Program<'a, 'd> {
         }
         if chosen.is_empty() {
             // Nothing is known of the memory, but the call may name the type.
-            let told: Vec<View> = way.views.iter().filter(|view| view.is_told).cloned().collect();
+            let told: Vec<View> = way.views.iter().filter(|view| view.by == By::Call).copied().collect();
             chosen.push(choose(self.dwarf, &told, size));
         }
         let first = chosen[0];
@@ -262,15 +282,14 @@ impl<'a, 'd> Program<'a, 'd> {
         let mut views = Vec::new();
         let mut add = |at: i64, view: &View| {
             let part = shape::parts(self.dwarf, view.id, offset - at).first().copied();
-            let is_told = view.is_told && at == *offset;
-            views
-                .extend(part.filter(|_| self.is_inside(view.id, offset - at)).map(|id| View { id, is_told }));
+            let by = if at == *offset { view.by } else { By::Pointer };
+            views.extend(part.filter(|_| self.is_inside(view.id, offset - at)).map(|id| View { id, by }));
         };
         function.pointers.get(base).into_iter().flatten().for_each(|(at, view)| add(*at, view));
         let here = function.calls.iter().filter(|call| call.at == origin.at);
         for (atom, id) in here.flat_map(|call| &call.held) {
             match atom {
-                Atom::Address(held, Some(at)) if held == base => add(*at, &View { id: *id, is_told: false }),
+                Atom::Address(held, Some(at)) if held == base => add(*at, &View { id: *id, by: By::Pointer }),
                 _ => {}
             }
         }
@@ -315,7 +334,7 @@ impl<'a, 'd> Program<'a, 'd> {
         met.retain(is_of_size);
         match met.first() {
             Some(&id) if pointed.all(|other| shape::same(self.dwarf, id, other)) => {
-                vec![View { id, is_told: false }]
+                vec![View { id, by: By::Pointer }]
             }
             _ => Vec::new(),
         }
@@ -331,7 +350,7 @@ impl<'a, 'd> Program<'a, 'd> {
         let function = &self.functions[origin.function];
         let part = |id: TypeId, at: i64| {
             let id = shape::parts(self.dwarf, id, at).first().copied().filter(|_| self.is_inside(id, at));
-            id.map(|id| View { id, is_told: false })
+            id.map(|id| View { id, by: By::Memory })
         };
         match base {
             Base::Frame => {
@@ -490,7 +509,7 @@ fn offsets(value: &Value, base: &Base) -> Vec<i64> {
 /// The type of a record that is seen as all these types, if nothing speaks against it.
 fn choose(dwarf: &Dwarf, views: &[View], size: Option<u32>) -> Option<TypeId> {
     let views: Vec<&View> = views.iter().filter(|view| !shape::is_bytes(dwarf, view.id)).collect();
-    let mut told = views.iter().filter(|view| view.is_told);
+    let mut told = views.iter().filter(|view| view.by == By::Call);
     if let Some(first) = told.next().filter(|first| shape::fits(dwarf, first.id, size)) {
         if told.all(|other| shape::same(dwarf, first.id, other.id)) {
             return Some(first.id);
@@ -518,6 +537,8 @@ fn choose(dwarf: &Dwarf, views: &[View], size: Option<u32>) -> Option<TypeId> {
                 if is_less || is_equal && is_inside(best, next) { next } else { best }
             })
             .or_else(|| fitting.first().copied()),
+        // A pointer says what begins there, such as a packet's header, and not where it ends.
+        None if views.iter().all(|view| view.by == By::Pointer) => None,
         None => fitting.iter().copied().reduce(|best, next| if is_inside(best, next) { next } else { best }),
     }
 }
@@ -531,6 +552,7 @@ impl<'a> Function<'a> {
         places: &HashMap<(usize, u64), usize>,
     ) -> Function<'a> {
         let mut function = Function {
+            is_called_elsewhere: false,
             locals,
             frame: symbol.frame,
             calls: Vec::new(),
@@ -549,7 +571,7 @@ impl<'a> Function<'a> {
         flow.each(|at, instruction, state| {
             for &index in starts.get(&(at as u64)).into_iter().flatten() {
                 let (_, kept, id) = &pointers[index];
-                function.point(&function.value(*kept, state), *id, false);
+                function.point(&function.value(*kept, state), *id, By::Pointer);
             }
             match instruction.effect() {
                 Effect::Helper(_) | Effect::Function => {
@@ -564,7 +586,7 @@ impl<'a> Function<'a> {
                     });
                     let held = held.collect();
                     if let (helper::RINGBUF_SUBMIT, Some(id)) = (helper, noted) {
-                        function.point(&arguments[0], id, true);
+                        function.point(&arguments[0], id, By::Call);
                     }
                     function.calls.push(Call { at, helper, callee, arguments, noted, held });
                 }
@@ -588,10 +610,10 @@ impl<'a> Function<'a> {
     }
 
     /// Notes the type of what a value points to.
-    fn point(&mut self, value: &Value, id: TypeId, is_told: bool) {
+    fn point(&mut self, value: &Value, id: TypeId, by: By) {
         for atom in value.iter().flatten() {
             if let Atom::Address(base @ (Base::Made(_) | Base::Argument(_)), Some(offset)) = atom {
-                self.pointers.entry(base.clone()).or_default().push((*offset, View { id, is_told }));
+                self.pointers.entry(base.clone()).or_default().push((*offset, View { id, by }));
             }
         }
     }

@@ -442,6 +442,143 @@ const CASES: &[Case] = &[
         body: "struct first one = { 1 }; struct second two = { 2 }; SEND(&one); SEND(&two);",
         expected: &[("ring", Type("first")), ("other", Type("second"))],
     },
+    Case {
+        name: "a function that the kernel calls, too",
+        outside: "RING(ring);
+            NOINLINE long send(u32 index, void *data) { bpf_ringbuf_output(&ring, data, 16, 0); return 0; }",
+        body: "struct first one = { 1 }; bpf_get_current_comm(&one, 16); send(0, &one);
+            struct second two = { 2 }; bpf_get_current_comm(&two, 16); bpf_loop(2, send, &two, 0);",
+        expected: &[("ring", Raw(&["first", "second"]))],
+    },
+    Case {
+        name: "what a callback gets",
+        outside: "RING(ring);
+            NOINLINE long send(u32 index, void *data) {
+                struct second *event = data; event->d = index;
+                bpf_ringbuf_output(&ring, data, 16, 0); return 0;
+            }",
+        body: "struct second two = { 2 }; bpf_get_current_comm(&two, 16); bpf_loop(2, send, &two, 0);",
+        expected: &[("ring", Type("second"))],
+    },
+    Case {
+        name: "two structs to two buffers in branches that are alike",
+        outside: "RING(ring); RING(other);",
+        body: "if (bpf_get_smp_processor_id() & 1) {
+                struct first one = { 1 }; bpf_get_current_comm(&one, 16); bpf_ringbuf_output(&ring, &one, 16, 0);
+            } else {
+                struct second two = { 2 }; bpf_get_current_comm(&two, 16); bpf_ringbuf_output(&other, &two, 16, 0);
+            }",
+        expected: &[("ring", Type("first")), ("other", Type("second"))],
+    },
+    Case {
+        name: "two reservations in branches that are alike",
+        outside: "RING(ring);",
+        body: "if (bpf_get_smp_processor_id() & 1) {
+                struct first *one = bpf_ringbuf_reserve(&ring, 16, 0);
+                if (!one) return 0;
+                one->a = 1; bpf_ringbuf_submit(one, 0);
+            } else {
+                struct third *two = bpf_ringbuf_reserve(&ring, 16, 0);
+                if (!two) return 0;
+                two->g = 1; bpf_ringbuf_submit(two, 0);
+            }",
+        expected: &[("ring", Raw(&["first", "third"]))],
+    },
+    Case {
+        name: "a value without a name in the place of a variable",
+        outside: "RING(ring);
+            INLINE long send(void *data) { return bpf_ringbuf_output(&ring, data, 16, 0); }",
+        body: "struct first late;
+            { send(&(struct second){ bpf_get_smp_processor_id() }); }
+            bpf_get_current_comm(&late, 16); bpf_trace_printk((void *)&late, 16);",
+        expected: &[("ring", Raw(&["first", "second"]))],
+    },
+    Case {
+        name: "bytes that begin with a header",
+        outside: "RING(ring); SCRATCH(lengths, u32);",
+        body: "u32 key = 0, *len = bpf_map_lookup_elem(&lengths, &key);
+            void *data = *(void **)ctx; struct header *header = data;
+            if (len && header->kind == 1) bpf_ringbuf_output(&ring, data, *len & 255, 0);",
+        expected: &[("ring", Raw(&["header"]))],
+    },
+    Case {
+        name: "through two functions that are not inlined",
+        outside: "RING(ring);
+            NOINLINE long last(void *data, u64 size) { return bpf_ringbuf_output(&ring, data, size, 0); }
+            NOINLINE long send(void *before, void *data) { return before ? last(data, 16) : 0; }",
+        body: "struct third event = { 1 }; bpf_get_current_comm(&event, 16); send(ctx, &event);",
+        expected: &[("ring", Type("third"))],
+    },
+    Case {
+        name: "what a function that is not inlined returns",
+        outside: "RING(ring); SCRATCH(scratch, struct second);
+            NOINLINE void *get(u32 key) { return bpf_map_lookup_elem(&scratch, &key); }",
+        body: "void *event = get(0); if (event) bpf_ringbuf_output(&ring, event, 16, 0);",
+        expected: &[("ring", Type("second"))],
+    },
+    Case {
+        name: "what is kept with a task",
+        outside: "RING(ring); struct { __uint(type, BPF_MAP_TYPE_TASK_STORAGE); __uint(map_flags, BPF_F_NO_PREALLOC);
+            __type(key, int); __type(value, struct second); } kept SEC(\".maps\");",
+        body: "void *event = bpf_task_storage_get(&kept, bpf_get_current_task_btf(), 0, 1);
+            if (event) bpf_ringbuf_output(&ring, event, 16, 0);",
+        expected: &[("ring", Type("second"))],
+    },
+    Case {
+        name: "a struct that is marked as an event, and bytes for another buffer",
+        outside: "RING(ring); RING(other);
+            /// @export
+            struct marked { u64 a, b; };",
+        body: "struct marked marked = { 1 }; char text[16] = {}; bpf_get_current_comm(text, 16);
+            bpf_ringbuf_output(&ring, &marked, 16, 0);
+            bpf_ringbuf_output(&other, text, 16, 0);",
+        expected: &[("ring", Type("marked")), ("other", Raw(&["marked"]))],
+    },
+    Case {
+        name: "the value type of the buffer, and casts to others",
+        outside: "RING(ring, __type(value, struct first););
+            NOINLINE long send(void *data) { return bpf_ringbuf_output(&ring, data, 16, 0); }",
+        body: "struct second two = { 2 }; bpf_get_current_comm(&two, 16); send(&two);
+            struct third three = { 2 }; bpf_get_current_comm(&three, 16); send(&three);",
+        expected: &[("ring", Raw(&["first", "second", "third"]))],
+    },
+    Case {
+        name: "more variables than registers",
+        outside: "RING(ring); RING(other);",
+        body: "struct first *one = bpf_ringbuf_reserve(&ring, 16, 0); struct second *two; struct first *more[4];
+            u64 a = bpf_ktime_get_ns(), b = bpf_get_current_pid_tgid(), c = bpf_get_current_uid_gid();
+            if (!one) return 0;
+            two = bpf_ringbuf_reserve(&other, 16, 0);
+            if (two) { two->d = a; two->f = b + c; }
+            one->a = bpf_ktime_get_ns() + a + b + c + bpf_get_smp_processor_id();
+            if (two) bpf_ringbuf_submit(two, 0);
+            bpf_ringbuf_submit(one, 0);",
+        expected: &[("ring", Type("first")), ("other", Type("second"))],
+    },
+    Case {
+        name: "an event with a packet behind it",
+        outside: "PERF(events);",
+        body: "struct second event = { 1 };
+            bpf_perf_event_output(ctx, &events, (u64)64 << 32 | BPF_F_CURRENT_CPU, &event, sizeof(event));",
+        expected: &[("events", Type("second"))],
+    },
+    Case {
+        name: "one of two buffers by a pointer",
+        outside: "RING(ring); RING(other);",
+        body: "struct second event = { 1 }; void *map = bpf_get_smp_processor_id() & 1 ? (void *)&ring : (void *)&other;
+            bpf_ringbuf_output(map, &event, sizeof(event), 0);",
+        expected: &[("ring", Type("second")), ("other", Type("second"))],
+    },
+    Case {
+        name: "a buffer out of a map of buffers",
+        outside: "struct inner { __uint(type, BPF_MAP_TYPE_RINGBUF); __uint(max_entries, 4096); } ring SEC(\".maps\"), other SEC(\".maps\");
+            struct { __uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS); __uint(max_entries, 2); __type(key, u32);
+                __array(values, struct inner); } outer SEC(\".maps\") = { .values = { &ring, &other } };",
+        body: "struct second event = { 1 }; u32 key = bpf_get_smp_processor_id() & 1;
+            void *map = bpf_map_lookup_elem(&outer, &key);
+            if (map) bpf_ringbuf_output(map, &event, sizeof(event), 0);",
+        expected: &[("ring", Type("second")), ("other", Type("second"))],
+    },
 ];
 
 #[test]
