@@ -3,6 +3,7 @@
 
 use std::ffi::{CStr, CString, NulError, c_void};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::fs::MetadataExt;
 use std::ptr::NonNull;
 use std::time::{Duration, Instant};
 use std::{fmt, io};
@@ -546,6 +547,14 @@ pub fn capabilities() -> u64 {
     // SAFETY: both arrays have the layout and length of that version.
     let ret = unsafe { libc::syscall(libc::SYS_capget, HEAD.as_ptr(), sets.as_mut_ptr()) };
     if ret == 0 { u64::from(sets[3]) << 32 | u64::from(sets[0]) } else { u64::MAX }
+}
+
+/// Whether this process is in the initial user namespace, the only one whose capabilities count for BPF. Where /proc does not
+/// tell, it is.
+pub fn in_initial_user_namespace() -> bool {
+    /// PROC_USER_INIT_INO: the inode of that namespace on every kernel.
+    const INITIAL: u64 = 0xefff_fffd;
+    std::fs::metadata("/proc/self/ns/user").map_or(true, |namespace| namespace.ino() == INITIAL)
 }
 
 /// The index of a network interface.

@@ -5,7 +5,7 @@ use std::path::Path;
 use super::map::{ENOTSUPP, kind};
 use super::object::{KernelBtf, LoadFailure, OpenConfig};
 use super::sys::object::{MapRef, Object, ProgRef};
-use crate::error::{Error, Status, Subject};
+use crate::error::{Error, Hint, Status, Subject};
 use crate::os::{self, Errno};
 use crate::types::Btf;
 
@@ -164,7 +164,8 @@ pub fn attach_error(prog: ProgRef<'_>, place: &str, e: Errno, printed: &str) -> 
         _ if place.starts_with('u') => (Status::NotFound, reason(printed, e)),
         _ => (Status::Attach, reason(printed, e)),
     };
-    Error::sys(status, errno, why).about(prog.subject(place)).with_detail(printed)
+    let error = Error::sys(status, errno, why).about(prog.subject(place)).with_detail(printed);
+    if errno == libc::EBADF { error.hint(Hint::Target("\"cgroup\"")) } else { error }
 }
 
 /// Whether a program of `section` failed because its hook is not there.
@@ -421,12 +422,16 @@ fn needs(prog: ProgRef<'_>) -> Vec<Capability> {
     [CAP_BPF].into_iter().chain(more).collect()
 }
 
-/// Names those of `needed` that the thread lacks; CAP_SYS_ADMIN stands in for CAP_BPF and CAP_PERFMON.
+/// Names those of `needed` that the thread lacks; CAP_SYS_ADMIN stands in for CAP_BPF and CAP_PERFMON. In a user namespace
+/// below the initial one it has none that the kernel would ask for.
 fn missing_capability(needed: &[Capability]) -> Option<String> {
-    let held = os::capabilities();
+    let (held, how) = match os::in_initial_user_namespace() {
+        true => (os::capabilities(), "(root has it)"),
+        false => (0, "in the initial user namespace, and this process is in another one"),
+    };
     let has = |(bit, _): Capability| held & (1 << bit) != 0;
     let replaceable = |capability| capability != CAP_NET_ADMIN && has(CAP_SYS_ADMIN);
     let missing: Vec<_> =
         needed.iter().filter(|&&c| !has(c) && !replaceable(c)).map(|c| c.1.to_owned()).collect();
-    (!missing.is_empty()).then(|| format!("{} (root has it)", missing.join(" and ")))
+    (!missing.is_empty()).then(|| format!("{} {how}", missing.join(" and ")))
 }

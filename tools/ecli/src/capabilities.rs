@@ -68,6 +68,13 @@ pub fn explain(error: Error) -> Failure {
     let (is_denied, is_unreadable) = (error.status == Status::Perm, error.errno == EACCES);
     let failure = Failure::from(error);
     let missing = missing();
+    if let (true, Some(namespace)) = (is_denied, user_namespace()) {
+        let text = format!(
+            "{}; run it outside of {namespace} (not in a rootless container, not below unshare -U), or see ecli doctor",
+            failure.text()
+        );
+        return Failure::new(Code::Privilege, text);
+    }
     if is_denied && !missing.is_empty() {
         let missing = missing.join(", ");
         let text = format!("{}; missing here: {missing}; run it as root, or see ecli doctor", failure.text());
@@ -94,6 +101,15 @@ pub fn missing() -> Vec<&'static str> {
     wanted.into_iter().filter(|(cap, _)| !has(*cap)).map(|(_, name)| name).collect()
 }
 
+/// The user namespace of this process, as in `user:[4026532178]`, if it is not the initial one. For BPF the kernel asks for
+/// capabilities in that one, whatever there is in others.
+pub fn user_namespace() -> Option<String> {
+    /// PROC_USER_INIT_INO: the inode of the initial one on every kernel.
+    const INITIAL: &str = "user:[4026531837]";
+    let name = std::fs::read_link("/proc/self/ns/user").ok()?.to_string_lossy().into_owned();
+    (name != INITIAL).then_some(name)
+}
+
 /// Whether CAP_SYS_ADMIN stands in for the others.
 pub fn is_admin() -> bool {
     has(Capability::CAP_SYS_ADMIN)
@@ -107,7 +123,7 @@ pub fn describe() -> String {
 }
 
 fn has(cap: Capability) -> bool {
-    caps::has_cap(None, CapSet::Effective, cap).unwrap_or(false)
+    user_namespace().is_none() && caps::has_cap(None, CapSet::Effective, cap).unwrap_or(false)
 }
 
 #[cfg(test)]

@@ -84,6 +84,7 @@ fn findings() -> Vec<Finding> {
         ),
         tracefs(),
         mounted("bpffs", "/sys/fs/bpf", BPFFS_MAGIC, "pinned maps need it: mount -t bpf bpf /sys/fs/bpf"),
+        cgroup2(),
         setting(
             "BPF JIT",
             "/proc/sys/net/core/bpf_jit_enable",
@@ -132,6 +133,12 @@ fn kernel() -> Finding {
 }
 
 fn privileges() -> Finding {
+    if let Some(namespace) = capabilities::user_namespace() {
+        let found = format!("none outside of the user namespace {namespace}");
+        let remedy = "the kernel asks for CAP_BPF and CAP_PERFMON in the initial user namespace: run it outside of this one \
+                      (not in a rootless container, not below unshare -U)";
+        return Finding { what: "privileges", grade: Grade::Fails, found, remedy };
+    }
     let missing = capabilities::missing();
     if missing.is_empty() {
         return Finding { what: "privileges", grade: Grade::Ok, found: capabilities::describe(), remedy: "" };
@@ -221,8 +228,48 @@ fn function_tracing() -> Finding {
             format!("{LIST} is denied to root"),
             "this kernel is locked down; such programs do not load",
         ),
-        _ => Finding { what, grade: Grade::Ok, found: "built in".into(), remedy: "" },
+        Err(e) if e.kind() == std::io::ErrorKind::PermissionDenied => lacks(
+            "built in, but whether this kernel allows it is not known without privileges".into(),
+            "run ecli doctor as root",
+        ),
+        Err(_) => lacks(
+            "built in, but whether this kernel allows it is not known without tracefs".into(),
+            "mount -t tracefs tracefs /sys/kernel/tracing",
+        ),
+        Ok(_) => Finding { what, grade: Grade::Ok, found: "built in".into(), remedy: "" },
     }
+}
+
+/// Where programs of control groups attach; their folders are of the second version, which may be mounted beside the first.
+fn cgroup2() -> Finding {
+    const USUAL: &str = "/sys/fs/cgroup";
+    let what = "cgroup2";
+    let mounts = read("/proc/self/mounts").unwrap_or_default();
+    let is_usual = |path: &&str| *path == USUAL;
+    let paths: Vec<&str> = mounts.lines().filter_map(mounted_cgroup2).collect();
+    match (paths.iter().find(|path| is_usual(path)), paths.first()) {
+        (Some(_), _) => Finding { what, grade: Grade::Ok, found: USUAL.into(), remedy: "" },
+        (None, Some(path)) => Finding {
+            what,
+            grade: Grade::Ok,
+            found: format!("{path}, not {USUAL}: --attach PROG=cgroup:{path}"),
+            remedy: "",
+        },
+        (None, None) => Finding {
+            what,
+            grade: Grade::Lacks,
+            found: "not mounted".into(),
+            remedy: "programs of control groups need it: mkdir /run/cgroup2; mount -t cgroup2 cgroup2 /run/cgroup2; \
+                     then --attach PROG=cgroup:/run/cgroup2",
+        },
+    }
+}
+
+/// Where a line of /proc/self/mounts says that cgroup2 is mounted.
+fn mounted_cgroup2(line: &str) -> Option<&str> {
+    let mut words = line.split(' ').skip(1);
+    let path = words.next()?;
+    (words.next()? == "cgroup2").then_some(path)
 }
 
 /// Whether the kernel has a function of that name; names are there for anybody to read.

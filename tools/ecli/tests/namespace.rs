@@ -1,0 +1,77 @@
+//! In a user namespace below the initial one capabilities are there, and do not count for BPF.
+#![allow(missing_docs)]
+
+mod support;
+
+use std::process::{Command, Stdio};
+
+use support::{Ran, module, package};
+
+/// Runs ecli in a new user namespace.
+fn unshared(mapping: &[&str], args: &[&str]) -> Ran {
+    let mut command = Command::new("unshare");
+    command.arg("--user").args(mapping).arg(env!("CARGO_BIN_EXE_ecli")).args(args);
+    command.stdin(Stdio::null()).output().expect("unshare runs").into()
+}
+
+#[test]
+fn a_root_that_is_none_outside_is_told_of_the_namespace() {
+    needs_root!();
+    // Root there, and nobody there.
+    for mapping in [&["--map-root-user"][..], &[]] {
+        for command in ["run", "check"] {
+            let ran = unshared(mapping, &[command, &package("opensnoop")]);
+            assert_eq!((ran.code, ran.out.as_str()), (Some(4), ""), "{}", ran.err);
+            let last = ran.err.lines().last().unwrap();
+            assert!(
+                last.contains(" in the initial user namespace, and this process is in another one; "),
+                "{last}"
+            );
+            assert!(
+                last.contains("; run it outside of user:[") && last.contains("] (not in a rootless "),
+                "{last}"
+            );
+            assert!(!last.contains("lockdown") && !last.contains("run it as root"), "{last}");
+        }
+        let ran = unshared(mapping, &["run", &module("sigsnoop")]);
+        assert!(
+            ran.err.contains("needs CAP_BPF and CAP_PERFMON in the initial user namespace"),
+            "{}",
+            ran.err
+        );
+    }
+}
+
+#[test]
+fn doctor_names_the_namespace() {
+    needs_root!();
+    let ran = unshared(&["--map-root-user"], &["doctor"]);
+    assert_eq!(ran.code, Some(1));
+    let mut lines = ran.out.lines().skip_while(|line| !line.starts_with("FAILS privileges: "));
+    let found = lines.next().unwrap();
+    assert!(found.starts_with("FAILS privileges: none outside of the user namespace user:["), "{found}");
+    assert!(lines.next().unwrap().contains("in the initial user namespace: run it outside"), "{}", ran.out);
+    // Another namespace than that of users changes nothing.
+    let mut command = Command::new("unshare");
+    command.args(["--uts", "--ipc", env!("CARGO_BIN_EXE_ecli"), "doctor"]);
+    let ran: Ran = command.stdin(Stdio::null()).output().expect("unshare runs").into();
+    assert!(ran.out.contains("ok    privileges: CAP_SYS_ADMIN"), "{}", ran.out);
+}
+
+#[test]
+fn doctor_says_what_it_cannot_know() {
+    needs_root!();
+    let ran = support::without_privileges(&["doctor"], "");
+    let line = ran.out.lines().find(|line| line.contains("fentry and fexit: ")).unwrap();
+    let is_built_in =
+        std::fs::read_to_string("/proc/kallsyms").unwrap().contains(" register_ftrace_direct\n");
+    let unknown =
+        "lacks fentry and fexit: built in, but whether this kernel allows it is not known without privileges";
+    assert_eq!(line, if is_built_in { unknown } else { "lacks fentry and fexit: not built in" });
+    // Where control groups are, the kernel's list says.
+    let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap();
+    let path = mounts.lines().find(|line| line.split(' ').nth(2) == Some("cgroup2"));
+    let line = ran.out.lines().find(|line| line.contains(" cgroup2: ")).unwrap();
+    let expected = path.map_or("not mounted", |path| path.split(' ').nth(1).unwrap());
+    assert!(line.contains(expected), "{line}");
+}
