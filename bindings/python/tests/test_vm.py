@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import os
+import pickle
 import struct
+import subprocess
+import sys
 import tempfile
 import threading
 import unittest
@@ -35,6 +38,55 @@ class Variables(unittest.TestCase):
         self.assertEqual(error.message, 'variable "small": 70000 does not fit u16')
         self.assertEqual(str(error), f"{error.message} (EUNOMIA_ERR_TYPE)")
         self.assertEqual((error.detail, error.errno, error.need), ("", 0, 0))
+
+    def test_what_python_has_a_name_for_can_be_caught_by_it(self) -> None:
+        with running() as vm:
+            for missing in (lambda: vm.var_get("none"), lambda: vm.map_find("none"), lambda: vm.prog_find("none")):
+                with self.assertRaises(KeyError) as caught:
+                    missing()
+                self.assertIsInstance(caught.exception, eunomia.NotFoundError)
+                self.assertIn("none", str(caught.exception))
+            with self.assertRaises(ValueError) as value:
+                vm.var_set("small", 70000)
+            self.assertIsInstance(value.exception, eunomia.InvalidError)
+        with eunomia.VM() as vm:
+            with self.assertRaises(FileNotFoundError) as file:
+                vm.open_file("/none/package.json")
+            self.assertIsInstance(file.exception, Error)
+            self.assertEqual(file.exception.errno, 2)
+            # What the message says is not said again.
+            self.assertEqual(str(file.exception).count("No such file or directory"), 1)
+            self.assertTrue(str(file.exception).startswith("/none/package.json: "), str(file.exception))
+            self.assertEqual(
+                repr(file.exception),
+                f"MissingFileError(EUNOMIA_ERR_NOT_FOUND, {file.exception.args[1]!r})",
+            )
+            again = pickle.loads(pickle.dumps(file.exception))
+            self.assertEqual((type(again), again.args), (eunomia.MissingFileError, file.exception.args))
+            with self.assertRaises(Error) as state:
+                vm.attach()
+            self.assertIs(type(state.exception), Error)
+
+    def test_who_may_not_load_gets_a_permission_error(self) -> None:
+        program = (
+            "import eunomia, sys\n"
+            "with eunomia.VM() as vm:\n"
+            "    vm.open_file(sys.argv[1])\n"
+            "    try: vm.load()\n"
+            "    except PermissionError as error: print(type(error).__name__)\n"
+        )
+        command = ["unshare", "--user", sys.executable, "-c", program, str(PACKAGES / "calls.json")]
+        ran = subprocess.run(command, capture_output=True, text=True, check=True)
+        self.assertEqual(ran.stdout, "DeniedError\n")
+
+    def test_a_vm_says_what_it_runs(self) -> None:
+        with eunomia.VM() as vm:
+            self.assertEqual(repr(vm), "<eunomia.VM, empty>")
+            vm.open_file(PACKAGES / "calls.json")
+            self.assertRegex(repr(vm), r"<eunomia\.VM of \w+_bpf, opened>")
+            vm.attach()
+            self.assertRegex(repr(vm), r"<eunomia\.VM of \w+_bpf, attached>")
+        self.assertEqual(repr(vm), "<eunomia.VM, closed>")
 
     def test_what_c_would_cut_off_is_refused(self) -> None:
         with running() as vm:
@@ -254,6 +306,15 @@ class Batches(unittest.TestCase):
         for name in ("seq", "value"):
             self.assertEqual(array[name].tolist(), [event[name] for event in dicts])
         self.assertEqual(set(array["text"]), {b"hello"})
+
+    def test_arrays_have_texts_when_asked(self) -> None:
+        with running() as vm:
+            trigger(vm, 3)
+            array = vm.read_array(texts=True)
+            empty = vm.read_array(timeout=0.01, texts=True)
+        self.assertEqual(array["text"].tolist(), ["hello"] * 3)
+        self.assertEqual([array.dtype[name].kind for name in ("seq", "text")], ["u", "U"])
+        self.assertEqual(empty.dtype["text"].kind, "U")
 
     def test_records_of_uneven_lengths_are_padded(self) -> None:
         from eunomia import _array

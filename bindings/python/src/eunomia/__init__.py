@@ -9,7 +9,7 @@ with eunomia.VM() as vm:
         print(event)
 """
 
-from ._error import Error
+from ._error import DeniedError, Error, InvalidError, MissingFileError, NoMemoryError, NotFoundError
 from ._event import Batch, Event, Record
 from ._ffi import (
     VERSION,
@@ -35,15 +35,20 @@ __version__ = VERSION
 __all__ = [
     "VM",
     "Batch",
+    "DeniedError",
     "Error",
     "Event",
     "EventKind",
     "Field",
     "Format",
+    "InvalidError",
     "Kind",
     "LogLevel",
     "LostKnown",
     "MapInfo",
+    "MissingFileError",
+    "NoMemoryError",
+    "NotFoundError",
     "OptionFlag",
     "ProgFlag",
     "ProgInfo",

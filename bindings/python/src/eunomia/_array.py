@@ -63,6 +63,22 @@ def _members(of: Type, base: int) -> list[tuple[str, Type, int]]:
     return members
 
 
+def with_texts(array: NDArray[Any]) -> NDArray[Any]:
+    """The same with texts (`U`) in place of bytes (`S`) in the members of the struct itself, as pandas shows them."""
+    import numpy as np
+
+    names = array.dtype.names or ()
+    columns = {name: array[name] for name in names}
+    for name, column in columns.items():
+        if column.dtype.kind == "S":
+            columns[name] = np.char.decode(column, "utf-8", "replace")
+    kind = np.dtype([(name, column.dtype, column.shape[1:]) for name, column in columns.items()])
+    decoded = np.empty(array.shape, kind)
+    for name, column in columns.items():
+        decoded[name] = column
+    return decoded if names else array
+
+
 def records(data: memoryview, count: int, of: Type) -> NDArray[Any]:
     """The records of a raw batch, copied. Those shorter than their type are zero beyond their end."""
     import numpy as np

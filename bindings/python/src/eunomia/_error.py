@@ -1,9 +1,10 @@
-"""The one exception of this package."""
+"""The exceptions of this package: one, and below it those that are also what Python itself would raise."""
 
 from __future__ import annotations
 
 import os
 from ctypes import byref, c_char_p
+from errno import EACCES, ENOENT, EPERM
 
 from ._ffi import Status, Subject
 from ._library import LIBRARY
@@ -40,9 +41,52 @@ class Error(Exception):
         self.subject = subject
 
     def __str__(self) -> str:
+        system = os.strerror(self.errno) if self.errno else ""
+        # Most messages end with it.
+        system = f": {system}" if system not in self.message else ""
+        return f"{self.message}{system} ({self._name()})"
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self._name()}, {self.message!r})"
+
+    def _name(self) -> str:
         name: bytes = LIBRARY.eunomia_status_name(self.status)
-        system = f": {os.strerror(self.errno)}" if self.errno else ""
-        return f"{self.message}{system} ({name.decode()})"
+        return name.decode()
+
+
+class NotFoundError(Error, KeyError):
+    """There is no variable, map, program or other thing of that name."""
+
+
+class MissingFileError(Error, FileNotFoundError):
+    """A file or folder is not there."""
+
+    errno: int
+
+
+class DeniedError(Error, PermissionError):
+    """A privilege is missing."""
+
+    errno: int
+
+
+class InvalidError(Error, ValueError):
+    """A value is not one that could be taken."""
+
+
+class NoMemoryError(Error, MemoryError):
+    """There is not enough memory, or a limit of it would be passed."""
+
+
+def _class(status: int, errno: int, subject_kind: int) -> type[Error]:
+    is_file = subject_kind == Subject.FILE or (subject_kind == Subject.NONE and errno == ENOENT)
+    if status == Status.ERR_NOT_FOUND:
+        return MissingFileError if is_file else NotFoundError
+    if status == Status.ERR_PERM or (is_file and errno in (EACCES, EPERM)):
+        return DeniedError
+    if status in (Status.ERR_INVAL, Status.ERR_TYPE):
+        return InvalidError
+    return NoMemoryError if status == Status.ERR_NOMEM else Error
 
 
 def of_vm(status: int, vm: int, need: int = 0) -> Error:
@@ -52,4 +96,5 @@ def of_vm(status: int, vm: int, need: int = 0) -> Error:
     name = c_char_p()
     kind = LIBRARY.eunomia_errsubject(vm, byref(name))
     subject = (name.value or b"").decode("utf-8", "replace")
-    return Error(status, message, detail, LIBRARY.eunomia_errsys(vm), need, kind, subject)
+    errno: int = LIBRARY.eunomia_errsys(vm)
+    return _class(status, errno, kind)(status, message, detail, errno, need, kind, subject)

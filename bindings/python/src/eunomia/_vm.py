@@ -147,6 +147,17 @@ class VM:
         """Detaches all programs. Maps and variables stay, and `attach` may follow."""
         self._call(LIBRARY.eunomia_detach)
 
+    def __repr__(self) -> str:
+        if self._handle.closed:
+            return "<eunomia.VM, closed>"
+        try:
+            found = self.describe()
+        except Error as error:  # in use by another thread, of another process, or nothing is open
+            state = "empty" if error.status == Status.ERR_STATE else error.message
+            return f"<eunomia.VM, {state}>"
+        name = found.get("meta", {}).get("bpf_skel", {}).get("obj_name", "a module")
+        return f"<eunomia.VM of {name}, {found.get('state', 'opened')}>"
+
     def describe(self) -> dict[str, Any]:
         """The whole package; eunomia.h lists the keys."""
         description: dict[str, Any] = json.loads(self._call_for_text(LIBRARY.eunomia_describe, after=(None,)))
@@ -274,8 +285,11 @@ class VM:
 
         return self._when_ready(once, timeout)
 
-    def read_array(self, timeout: float | None = None) -> NDArray[Any]:
+    def read_array(self, timeout: float | None = None, texts: bool = False) -> NDArray[Any]:
         """Waits for records and returns those of one source as a numpy structured array, whose dtype is the C struct.
+
+        With `texts` arrays of char are str (dtype `U`), as pandas shows them, in place of bytes (dtype `S`), which are
+        what C has and cost nothing to make.
 
         Bit-fields are left out, and of a sampled map the keys: `read` has both. At the timeout the array is empty.
         ERR_TYPE: the package does not tell the type.
@@ -286,10 +300,10 @@ class VM:
             return self._array(vm, batch.source, batch.count, data) if batch.count else None
 
         found = self._when_ready(once, timeout)
-        if found is not None:
-            return found
-        with self._handle.turn, self._handle.held() as vm:
-            return self._array(vm, 0, 0, memoryview(b""))
+        if found is None:
+            with self._handle.turn, self._handle.held() as vm:
+                found = self._array(vm, 0, 0, memoryview(b""))
+        return _array.with_texts(found) if texts else found
 
     def fileno(self) -> int:
         """A descriptor for the host's own event loop: readable when `poll(..., timeout=0)` has something to do."""
