@@ -35,17 +35,24 @@ static int start(int i, const char *package) {
 
 int main(int argc, char **argv) {
     int count = argc - 1, status = count > 0 && count <= MOST ? 0 : -1;
+    if (status < 0)
+        fprintf(stderr, "usage: %s PACKAGE... (at most %d)\n", argv[0], MOST);
     struct sigaction action = {.sa_handler = on_signal}; // interrupts poll
     sigaction(SIGINT, &action, NULL);
     setvbuf(stdout, NULL, _IOLBF, 0);
     for (int i = 0; i < count && status >= 0; i++)
         status = start(i, argv[i + 1]);
     while (!is_over && status >= 0) {
-        if (poll(fds, (nfds_t)count, -1) < 0 && errno != EINTR)
+        if (poll(fds, (nfds_t)count, -1) < 0 && errno != EINTR) {
+            perror("poll");
             status = -1;
-        for (int i = 0; i < count && status >= 0; i++)
+        }
+        for (int i = 0; i < count && status >= 0; i++) {
             if (fds[i].revents)
                 status = eunomia_poll(vms[i], 0, EUNOMIA_FORMAT_JSON, on_event, argv[i + 1]);
+            if (status < 0)
+                fprintf(stderr, "%s: %s\n", argv[i + 1], eunomia_errmsg(vms[i]));
+        }
     }
     for (int i = 0; i < count && i < MOST; i++)
         eunomia_destroy(vms[i]);
