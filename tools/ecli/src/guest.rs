@@ -7,13 +7,13 @@ use std::time::Instant;
 use eunomia::{Event, Flow, Options, Status, Vm};
 use wasmparser::{Parser, Payload};
 
-use crate::error::{Code, Failure, Result};
+use crate::error::{Code, Failure, Result, say};
 use crate::options::{Format, Run};
 use crate::output::Output;
 use crate::run::{stats, summary};
 use crate::source::Program;
 use crate::view::View;
-use crate::{Ended, signals};
+use crate::{Ended, arguments, signals};
 
 /// What a module imports and exports that decides how it is run.
 #[derive(Default)]
@@ -89,6 +89,11 @@ pub fn run(program: &Program, mut settings: Options, options: &Run, argv: &[&str
         stats(&vm)?;
     }
     view.output.finish()?;
+    if code == ExitCode::from(Code::Usage as u8)
+        && let Some(advice) = arguments::misplaced(&[], argv)
+    {
+        say(advice.trim_start_matches("; "));
+    }
     Ok(code)
 }
 

@@ -4,6 +4,7 @@
 //! comes from, the command line, and how events look.
 
 mod archive;
+mod arguments;
 mod attach;
 mod capabilities;
 mod cgroup;

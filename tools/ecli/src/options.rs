@@ -141,7 +141,7 @@ pub struct Check {
     pub prog_type: Option<Kind>,
 
     /// Types of the kernel: a BTF file, or a folder as btfhub-archive has it
-    #[arg(long, value_name = "PATH")]
+    #[arg(long, value_name = "PATH", value_parser = existing)]
     pub btf: Option<PathBuf>,
 
     /// Where a program attaches, in place of what the package says: as for run
@@ -200,7 +200,7 @@ pub struct Run {
     pub duration: Option<Duration>,
 
     /// End after so many events
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = count)]
     pub count: Option<u64>,
 
     /// Only events of which this is true, see below
@@ -224,7 +224,7 @@ pub struct Run {
     pub symbols: bool,
 
     /// Types of the kernel: a BTF file, or a folder as btfhub-archive has it
-    #[arg(long, value_name = "PATH")]
+    #[arg(long, value_name = "PATH", value_parser = existing)]
     pub btf: Option<PathBuf>,
 
     /// Where a program attaches: PROG=KEY:VALUE,... or PROG={...}, with the keys of docs/package.md (attach, interface,
@@ -328,6 +328,20 @@ fn size(text: &str) -> Result<u64, String> {
     }
 }
 
+fn count(text: &str) -> Result<u64, String> {
+    text.parse().ok().filter(|count| *count > 0).ok_or_else(|| "a whole number from 1 on is wanted".into())
+}
+
+/// A path at which there is something.
+fn existing(text: &str) -> Result<PathBuf, String> {
+    let path = PathBuf::from(text);
+    path.metadata().map_err(|e| {
+        let reason = e.to_string();
+        reason.split(" (os error").next().unwrap_or(&reason).to_owned()
+    })?;
+    Ok(path)
+}
+
 /// Longer times would have no end that a clock can tell.
 const LONGEST: Duration = Duration::from_secs(10 * 366 * 24 * 60 * 60);
 
@@ -350,7 +364,22 @@ fn explain(error: &clap::Error, args: &[OsString]) -> ! {
         ));
         std::process::exit(Code::Usage as i32);
     }
-    error.exit()
+    if !error.use_stderr() || error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+        error.exit()
+    }
+    say(one_line(&error.to_string()));
+    std::process::exit(Code::Usage as i32);
+}
+
+/// An error as clap words it, on one line like all others: without its heading, the usage, and where the help is.
+fn one_line(error: &str) -> String {
+    let mut paragraphs = error.split("\n\n").map(|paragraph| {
+        paragraph.lines().map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join(" ")
+    });
+    let what = paragraphs.next().unwrap_or_default();
+    let what = what.strip_prefix("error: ").unwrap_or(&what).to_owned();
+    let tips = paragraphs.filter_map(|text| text.strip_prefix("tip: ").map(str::to_owned));
+    std::iter::once(what).chain(tips).collect::<Vec<_>>().join("; ")
 }
 
 /// The names of ecli's commands.

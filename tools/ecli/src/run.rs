@@ -15,7 +15,7 @@ use crate::options::{Format, LogLevel, Run};
 use crate::output::{self, Output};
 use crate::source::{self, Kind, Request};
 use crate::view::View;
-use crate::{Ended, attach, capabilities, cgroup, guest, signals};
+use crate::{Ended, arguments, attach, capabilities, cgroup, guest, signals};
 
 /// `BPF_PROG_TYPE_TRACING`, which iterators belong to.
 const TRACING: u32 = 26;
@@ -88,9 +88,8 @@ fn not_opened(name: &str, error: eunomia::Error) -> Failure {
 
 /// Runs a package that has been opened; `bytes` is its file.
 fn package(vm: Vm, bytes: &[u8], options: &Run, argv: &[&str]) -> Ended {
-    let asked = vm.args_set(argv).map_err(|e| Failure::from(e).with_code(Code::Usage).at(argv[0]))?;
-    if asked {
-        return output::print(format_args!("{}\n", vm.args_help()?.trim_end()));
+    if let Some(text) = arguments::set(&vm, bytes, argv)? {
+        return output::print(format_args!("{}\n", text.trim_end()));
     }
     attach::apply(&vm, &options.attach)?;
     check(options)?;

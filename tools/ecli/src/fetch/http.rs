@@ -281,6 +281,11 @@ pub fn reason(error: &reqwest::Error) -> String {
     while let Some(next) = cause.source() {
         cause = next;
     }
+    if let Some(error) = cause.downcast_ref::<std::io::Error>()
+        && error.kind() == std::io::ErrorKind::ConnectionRefused
+    {
+        return "Connection refused; no server listens there".into();
+    }
     let text = cause.to_string();
     text.split(" (os error").next().unwrap_or(&text).to_owned()
 }
