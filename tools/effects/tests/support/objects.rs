@@ -126,6 +126,15 @@ impl Elf {
         (self.long(self.header(section) + OFFSET), self.long(self.header(section) + SIZE))
     }
 
+    /// Symbols, relocations and code: the kind of the section, where its contents are, and how long they are.
+    pub fn tables(&self) -> Vec<(u32, usize, usize)> {
+        let sections = (0..self.half(60)).map(|section| self.header(section));
+        let is_table =
+            |header: &usize| matches!(self.word(*header + KIND), 2 | 9) || self.word(*header + 8) & 4 != 0;
+        let table = |header| (self.word(header + KIND), self.long(header + OFFSET), self.long(header + SIZE));
+        sections.filter(is_table).map(table).collect()
+    }
+
     /// Gives a section the name of another.
     pub fn rename(&mut self, section: usize, like: usize) {
         let (from, to) = (self.header(like), self.header(section));
