@@ -108,8 +108,8 @@ pub struct ProgInfo {
 pub struct ProgCode {
     /// BPF_* of what it attaches to (`enum bpf_attach_type`), as its section says; 0 where the type of the program says all.
     pub attach_type: u32,
-    /// Its instructions (`struct bpf_insn`): as compiled; once it is loaded, and after a load that failed, as the kernel got
-    /// them, with the functions that it calls.
+    /// Its instructions (`struct bpf_insn`): as compiled; once it is loaded, as the kernel got them, with the functions that
+    /// it calls.
     pub instructions: Vec<[u8; INSTRUCTION]>,
 }
 

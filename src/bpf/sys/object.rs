@@ -379,8 +379,8 @@ impl<'a> ProgRef<'a> {
         unsafe { b::bpf_program__expected_attach_type(self.ptr()) }
     }
 
-    /// Its instructions, as compiled; once it is loaded, and after a load that failed, as the kernel got them, with the
-    /// functions that it calls.
+    /// Its instructions, as compiled; once the object is loaded, or the verifier has refused a program of it, as the kernel got
+    /// them, with the functions that it calls.
     pub fn instructions(self) -> &'a [[u8; INSTRUCTION]] {
         // SAFETY: libbpf hands out its own array with its length. It stays as it is until the object is loaded, for which
         // nobody may hold a reference to the object.
