@@ -268,3 +268,38 @@ fn check_judges_the_instructions_that_the_kernel_gets() {
     let text = run(&["check", name]).out;
     assert!(text.contains("lacks: ok\n    could: drops packets\n") && text.contains("has: ok\n"), "{text}");
 }
+
+const REFUSED_AMONG_OTHERS: &str = r#"
+#include "vmlinux.h"
+#include <bpf/bpf_helpers.h>
+
+char LICENSE[] SEC("license") = "GPL";
+
+static __noinline int loud(int signal) {
+    bpf_send_signal(signal);
+    return signal;
+}
+
+SEC("tp/syscalls/sys_enter_getsid")
+int first(void *ctx) { return loud(27); }
+
+SEC("tp/syscalls/sys_enter_getpgid")
+int refused(void *ctx) { return loud(28) + *(volatile int *)(ctx + 100000); }
+
+SEC("tp/syscalls/sys_enter_getsid")
+int last(void *ctx) { return loud(29); }
+"#;
+
+#[test]
+fn check_judges_what_the_verifier_refuses_and_what_stands_beside_it() {
+    needs_root!();
+    let folder = compile(REFUSED_AMONG_OTHERS);
+    let path = folder.path().join("package.json");
+    let ran = run(&["check", "--json", path.to_str().expect("UTF-8")]);
+    assert_eq!(ran.code, Some(5), "{} {}", ran.out, ran.err);
+    let all: Vec<Value> = ran.out.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    for name in ["first", "refused", "last"] {
+        let found = all.iter().find(|one| one["program"] == name).expect("one for each program");
+        assert_eq!(found["effects"].to_string(), "[\"sends signals to processes\"]", "{name}: {}", ran.out);
+    }
+}
