@@ -15,7 +15,7 @@ use signal_hook::low_level::emulate_default_handler;
 
 use crate::error::{Code, Failure, Result};
 use crate::output::Sink;
-use crate::{capabilities, cgroup};
+use crate::{capabilities, cgroup, symbols};
 
 /// What a shell makes of a program that Ctrl-C ended.
 const INTERRUPTED: i32 = 130;
@@ -42,7 +42,7 @@ pub fn watch(vm: &Arc<Vm>, sink: Arc<Sink>) -> Result<()> {
                 (SIGHUP, _) if sink.is_named() => sink.reopen(),
                 (_, None) => {
                     asked = Some(Instant::now());
-                    vm.stop();
+                    stop(&vm);
                 }
                 (_, Some(first)) if first.elapsed() < SAME => {}
                 (_, Some(_)) => {
@@ -80,13 +80,19 @@ fn suspend(vm: &Vm) {
     let _ = vm.pause(false);
 }
 
+/// Names of functions are not waited for then.
+fn stop(vm: &Vm) {
+    symbols::hurry();
+    vm.stop();
+}
+
 /// Has the vm stopped after that time.
 pub fn stop_after(vm: &Arc<Vm>, time: Duration) -> Result<()> {
     let vm = Arc::clone(vm);
     start("clock", move || {
         capabilities::give_up_all();
         thread::sleep(time);
-        vm.stop();
+        stop(&vm);
     })
 }
 
@@ -97,7 +103,7 @@ pub fn stop_without_reader(vm: &Arc<Vm>, sink: &Arc<Sink>) -> Result<()> {
     start("reader", move || {
         capabilities::give_up_all();
         if wait() {
-            vm.stop();
+            stop(&vm);
         }
     })
 }

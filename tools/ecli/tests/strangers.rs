@@ -88,6 +88,15 @@ fn profile(seconds: &str) -> Ran {
     output.expect("timeout runs").into()
 }
 
+/// A profile of one process: what others do to ecli meanwhile is another test.
+fn profile_of(pid: u64) -> Ran {
+    let ran = support::run(
+        &[&SYMBOLS[..], &["--count", "60", &package("profile"), "-p", &pid.to_string()]].concat(),
+    );
+    assert_eq!(ran.code, Some(0), "{}", ran.err);
+    ran
+}
+
 /// The frames of a process in all events of it, kernel or user.
 fn frames(ran: &Ran, pid: u64, stack: &str) -> Vec<String> {
     let events = ran.out.lines().map(|line| serde_json::from_str::<Value>(line).expect("JSON"));
@@ -122,14 +131,11 @@ fn files_that_strangers_make_hard_to_read_stop_nobody() {
 #[test]
 fn what_a_stranger_compiled_has_its_name_without_orders_for_a_terminal() {
     needs_root!();
-    let stranger = Stranger::start("map");
-    let escaping = Stranger::start("escape");
-    let ran = profile("4");
-    assert_eq!(ran.code, Some(124), "{}", ran.err);
-    let named = frames(&ran, stranger.pid(), "ustack");
-    assert!(named.iter().any(|frame| frame.starts_with("compiled_by_a_stranger+0x")), "{named:?}");
-    let named = frames(&ran, escaping.pid(), "ustack");
-    assert!(named.iter().any(|frame| frame.starts_with("a?[2J?name+0x")), "{named:?}");
+    for (mode, name) in [("map", "compiled_by_a_stranger+0x"), ("escape", "a?[2J?name+0x")] {
+        let stranger = Stranger::start(mode);
+        let named = frames(&profile_of(stranger.pid()), stranger.pid(), "ustack");
+        assert!(named.iter().any(|frame| frame.starts_with(name)), "{mode}: {named:?}");
+    }
 }
 
 #[test]
@@ -140,8 +146,7 @@ fn nobody_gives_names_to_the_functions_of_others() {
     let text = std::fs::read_to_string(&path).expect("a perf map");
     std::fs::remove_file(&path).and_then(|()| std::fs::write(&path, text)).expect("another file");
     std::os::unix::fs::chown(&path, Some(other), Some(other)).expect("another owner");
-    let ran = profile("3");
-    let named = frames(&ran, stranger.pid(), "ustack");
+    let named = frames(&profile_of(stranger.pid()), stranger.pid(), "ustack");
     assert!(!named.is_empty() && !named.iter().any(|frame| frame.starts_with("compiled_by")), "{named:?}");
 }
 
@@ -149,6 +154,13 @@ fn nobody_gives_names_to_the_functions_of_others() {
 fn child_of(pid: u32) -> Option<u32> {
     let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).ok()?;
     children.split_whitespace().next()?.parse().ok()
+}
+
+/// The process of ecli that reads symbols, once it is that: before, ecli waits for it to be started.
+fn reader_of(ecli: u32) -> Option<u32> {
+    let reader = child_of(ecli)?;
+    let line = std::fs::read_to_string(format!("/proc/{reader}/cmdline")).ok()?;
+    line.contains("--read-symbols").then_some(reader)
 }
 
 fn send(pid: u32, signal: Signal) {
@@ -186,7 +198,7 @@ fn the_reader_has_no_privileges_and_may_die_or_hang() {
         .expect("ecli starts");
     let mut out = BufReader::new(run.stdout.take().expect("a pipe"));
     wait_for_frame(&mut out, true);
-    let reader = child_of(run.id()).expect("a child");
+    let reader = reader_of(run.id()).expect("a child");
     let status = std::fs::read_to_string(format!("/proc/{reader}/status")).expect("a status");
     for line in ["CapInh", "CapPrm", "CapEff", "CapAmb"].map(|set| format!("{set}:\t{:016x}\n", 0)) {
         assert!(status.contains(&line), "{line}: {status}");
@@ -204,7 +216,7 @@ fn the_reader_has_no_privileges_and_may_die_or_hang() {
     let second = (0..600).find_map(|_| {
         wait_for_frame(&mut out, true);
         std::thread::sleep(Duration::from_millis(50));
-        child_of(run.id()).filter(|second| *second != reader)
+        reader_of(run.id()).filter(|second| *second != reader)
     });
     send(second.expect("another reader"), Signal::STOP);
     wait_for_frame(&mut out, false);
@@ -221,6 +233,33 @@ fn the_reader_has_no_privileges_and_may_die_or_hang() {
         ran.err
     );
     assert!(!Path::new(&format!("/proc/{reader}")).exists());
+}
+
+#[test]
+fn ctrl_c_does_not_wait_for_a_reader_that_hangs_from_the_start() {
+    needs_root!();
+    let bystander = Bystander::start();
+    let only = bystander.pid().to_string();
+    // Shorter than the kernel's symbols may take.
+    let mut run = Command::new("timeout")
+        .args(["--foreground", "-k", "6", "-s", "INT", "2", env!("CARGO_BIN_EXE_ecli")])
+        .args(SYMBOLS)
+        .args([&package("profile"), "-p", &only])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("timeout runs");
+    let mut out = run.stdout.take().expect("a pipe");
+    let rest = std::thread::spawn(move || std::io::copy(&mut out, &mut std::io::sink()));
+    let reader = (0..10_000).find_map(|_| {
+        std::thread::sleep(Duration::from_millis(1));
+        reader_of(child_of(run.id())?)
+    });
+    send(reader.expect("a reader"), Signal::STOP);
+    let ran: Ran = run.wait_with_output().expect("it ends").into();
+    rest.join().expect("no panic").expect("its output");
+    assert_eq!(ran.code, Some(124), "{}", ran.err);
+    assert!(ran.err.contains(" events in "), "{}", ran.err);
 }
 
 #[test]

@@ -27,6 +27,7 @@ use reader::Reader;
 use wire::{Backing, MAX_NUMBERS, Name, Place, Task};
 
 pub use child::{ARGUMENT, serve};
+pub use reader::hurry;
 
 /// What opening the files that symbols are in takes: those of the kernel (kptr_restrict), maps and files of any process.
 pub const PRIVILEGES: [Capability; 4] = [
@@ -195,7 +196,7 @@ impl Known {
 }
 
 /// How long the reader may take over a file of the kernel, which nobody else can change.
-const KERNEL: Duration = Duration::from_secs(20);
+const KERNEL: Duration = Duration::from_secs(10);
 /// How long it may take over any other.
 const STRANGER: Duration = Duration::from_secs(2);
 

@@ -6,6 +6,7 @@ use std::mem::MaybeUninit;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -27,6 +28,18 @@ const QUIET: Duration = Duration::from_secs(120);
 
 /// Processes that were killed and have not ended yet, at most: something of the kernel's holds them up.
 const MAX_ENDING: usize = 4;
+
+/// How long an answer is waited for once the run is to end, and how often it is seen whether it is.
+const LAST: Duration = Duration::from_secs(1);
+const LOOK: Duration = Duration::from_millis(100);
+
+/// Whether the run is to end.
+static IS_ENDING: AtomicBool = AtomicBool::new(false);
+
+/// The run is to end: whoever waits for an answer does not wait long, and after one that does not come for no other.
+pub fn hurry() {
+    IS_ENDING.store(true, Relaxed);
+}
 
 /// Asks the process.
 #[derive(Default)]
@@ -112,6 +125,10 @@ impl Reader {
         if let Some(running) = self.running.take() {
             self.ending.extend(running.end());
         }
+        if IS_ENDING.load(Relaxed) {
+            self.failed = Some(Failed { at: Instant::now(), pause: Duration::MAX });
+            return;
+        }
         let earlier = self.failed.as_ref().filter(|failed| failed.at.elapsed() < QUIET + failed.pause);
         let pause = match earlier {
             Some(failed) => (2 * failed.pause).min(LONGEST_PAUSE),
@@ -152,7 +169,7 @@ impl Running {
 
     /// Sends a question and waits for the answer that long.
     fn ask(&self, request: &Request, file: Option<BorrowedFd>, limit: Duration) -> Option<Vec<u8>> {
-        let until = Instant::now() + limit;
+        let mut until = Instant::now() + limit;
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
         let mut control = SendAncillaryBuffer::new(&mut space);
         let files: Vec<BorrowedFd> = file.into_iter().collect();
@@ -161,12 +178,20 @@ impl Running {
         }
         let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
         sendmsg(&self.socket, &[IoSlice::new(&request.encode())], &mut control, flags).ok()?;
+        let mut is_ending = false;
         loop {
-            let left = Timespec::try_from(until.saturating_duration_since(Instant::now())).ok()?;
+            if !is_ending && IS_ENDING.load(Relaxed) {
+                is_ending = true;
+                until = until.min(Instant::now() + LAST);
+            }
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return None;
+            }
+            let left = Timespec::try_from(left.min(LOOK)).ok()?;
             match poll(&mut [PollFd::new(&self.socket, PollFlags::IN)], Some(&left)) {
-                Ok(0) => return None,
+                Ok(0) | Err(rustix::io::Errno::INTR) => {}
                 Ok(_) => break,
-                Err(rustix::io::Errno::INTR) => {}
                 Err(_) => return None,
             }
         }
