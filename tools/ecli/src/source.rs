@@ -100,12 +100,22 @@ pub fn read(prog: &str, options: fetch::Options) -> Result<Download> {
             Ok(Download { bytes, signature: None })
         }
         (None, _) => {
-            let bytes = read_file(prog)?;
+            let bytes = read_file(prog).map_err(|failure| match may_mean_image(prog) {
+                true => failure.at_end("; an image begins with its registry, as in ghcr.io/org/tool:tag"),
+                false => failure,
+            })?;
             let is_wanted = options.signature != Signature::Unwanted;
             let signature = if is_wanted { signature_beside(Path::new(prog))? } else { None };
             Ok(Download { bytes, signature })
         }
     }
+}
+
+/// Whether a path that leads nowhere looks like an image without its registry: `org/tool`.
+fn may_mean_image(path: &str) -> bool {
+    path.split_once('/').is_some_and(|(first, rest)| {
+        !first.is_empty() && !first.starts_with(['.', '~']) && !rest.contains('.')
+    }) && !Path::new(path).exists()
 }
 
 /// The signature of a file, if there is one.

@@ -69,6 +69,7 @@ fn a_folder_behind_a_link_is_no_registry() {
     std::os::unix::fs::symlink("real", place.path("link")).unwrap();
     offline(&place, &["inspect", "127.0.0.1/package"]).refused(SOURCE, &["127.0.0.1/package"]);
     offline(&place, &["inspect", "127.0.0.1/package.json"]).refused(SOURCE, &["./127.0.0.1/package.json"]);
+    offline(&place, &["inspect", "org/tool"]).refused(SOURCE, &["No such file", "begins with its registry"]);
     // A path that can be nothing else is one.
     offline(&place, &["inspect", "link/package.json"]).worked();
 }
