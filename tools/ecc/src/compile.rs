@@ -130,7 +130,7 @@ fn compile_with(
         };
         events.merge(program.events(header.as_deref(), own, &mut btf)?);
     }
-    if types == Types::Used && !events.warnings.is_empty() {
+    if types == Types::Used && events.is_open() {
         return Ok(None);
     }
     events.finish(&btf);

@@ -56,9 +56,14 @@ impl Events {
         self.warnings.dedup();
     }
 
+    /// Whether the records of a map are to stay without a type.
+    pub fn is_open(&self) -> bool {
+        self.by_map.iter().any(|(_, id)| *id == 0)
+    }
+
     /// Once everything is known: a single struct goes without saying.
     pub fn finish(&mut self, btf: &Btf) {
-        if let ([(id, _)], true) = (&self.types[..], self.by_map.iter().all(|(_, id)| *id != 0)) {
+        if let ([(id, _)], false) = (&self.types[..], self.is_open()) {
             if matches!(btf.kind(*id), btf::STRUCT | btf::UNION) {
                 self.by_map.clear();
             }

@@ -634,3 +634,32 @@ fn found(meta: &Value, map: &str) -> Value {
     };
     types.iter().find(|ty| ty["type_id"] == *id).map_or(Value::Null, |ty| ty["name"].clone())
 }
+
+#[test]
+fn other_sources_of_a_program_send_through_its_functions() {
+    let (types, first) = (
+        "#include <linux/bpf.h>
+        #include <bpf/bpf_helpers.h>
+        struct first { long a, b; };
+        struct second { long c, d; };",
+        r#"#include "types.h"
+        struct { __uint(type, BPF_MAP_TYPE_RINGBUF); __uint(max_entries, 4096); } ring SEC(".maps");
+        __attribute__((noinline)) int send(void *data) { return bpf_ringbuf_output(&ring, data, 16, 0); }
+        SEC("xdp") int one(void *ctx) {
+            struct first event = { 1 }; bpf_get_current_comm(&event, 16); send(&event); return 2;
+        }
+        char LICENSE[] SEC("license") = "GPL";"#,
+    );
+    let second = r#"#include "types.h"
+        int send(void *data);
+        SEC("xdp") int two(void *ctx) {
+            struct second event = { 1 }; bpf_get_current_comm(&event, 16); send(&event); return 2;
+        }"#;
+    let project = Project::new("record-sources").file("types.h", types);
+    let project = project.file("a.bpf.c", first).file("b.bpf.c", second);
+    assert_eq!(project.compile(&["a.bpf.c"]), "");
+    assert_eq!(found(&project.meta("a"), "ring"), json!("first"));
+    let said = project.compile(&["a.bpf.c", "b.bpf.c"]);
+    assert!(said.contains("first (types.h:3)") && said.contains("second (types.h:4)"), "{said}");
+    assert_eq!(found(&project.meta("a"), "ring"), Value::Null);
+}
