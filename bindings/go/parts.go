@@ -364,7 +364,7 @@ func progInfo(status C.int, found *C.eunomia_prog_info, info *ProgInfo) C.int {
 		*info = ProgInfo{
 			Name: C.GoString(found.name), Section: C.GoString(found.section), Target: C.GoString(found.target),
 			Type: uint32(found._type), Flags: ProgFlag(found.flags), ID: uint32(found.id),
-			RunCount: uint64(found.run_count), RunNS: uint64(found.run_ns), LostKnown: LostKnown(found.lost_known),
+			RunCount: uint64(found.run_count), RunNS: uint64(found.run_ns),
 		}
 	}
 	return status
@@ -414,6 +414,6 @@ func (vm *VM) Stats() (Stats, error) {
 		Events: uint64(found.events), Bytes: uint64(found.bytes), LostKernel: uint64(found.lost_kernel),
 		LostQueue: uint64(found.lost_queue), GuestDropped: uint64(found.guest_dropped),
 		Malformed: uint64(found.malformed), Polls: uint64(found.polls), Replaces: uint64(found.replaces),
-		RunCount: uint64(found.run_count), RunNS: uint64(found.run_ns),
+		RunCount: uint64(found.run_count), RunNS: uint64(found.run_ns), LostKnown: LostKnown(found.lost_known),
 	}, nil
 }
