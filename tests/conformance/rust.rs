@@ -242,6 +242,7 @@ fn map(vm: &Vm, call: &str, step: &Value, out: &mut Outcome) -> Option<Done> {
             got.map(|()| out.bytes = Some(value))
         }
         "map_set" => vm.map_set(name, &bytes(step, "key"), &bytes(step, "value"), flags),
+        "map_set_max_entries" => vm.map_set_max_entries(name, number(step, "count") as u32),
         "map_del" => vm.map_del(name, &bytes(step, "key")),
         "map_next" => {
             let mut next = vec![0; number(step, "size")];
@@ -267,9 +268,6 @@ fn program(vm: &Vm, call: &str, step: &Value, out: &mut Outcome) -> Option<Done>
         "prog_count" => vm.prog_count().map(|count| out.returned = count as i64),
         "prog_at" => vm.prog_at(number(step, "index")).map(|prog| out.info = prog_info(&prog)),
         "prog_find" => vm.prog_find(name).map(|prog| out.info = prog_info(&prog)),
-        "map_set_max_entries" => {
-            vm.map_set_max_entries(name, step["count"].as_u64().expect("a number") as u32)
-        }
         "prog_set_autoload" => vm.prog_set_autoload(name, step["on"] == true),
         "prog_set_target_json" => vm.prog_set_target_json(name, word(step, "json")),
         _ => return None,
