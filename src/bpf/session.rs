@@ -453,15 +453,20 @@ impl Session {
     /// The ids of the programs that are there to be called by others: program arrays hold them since they were loaded.
     fn tails(&self) -> Vec<[u8; 4]> {
         /// Slots of all arrays that are looked at.
-        const MOST: usize = 1 << 16;
-        let arrays = self.opened.maps.iter().filter(|map| map.kind == kind::PROG_ARRAY);
-        let slots = arrays.filter_map(|map| Some((map.fd().ok()?, map.max_entries)));
-        let slots = slots.flat_map(|(map, count)| (0..count).map(move |slot| (map, slot)));
-        let held = |(map, slot): (&Arc<MapFd>, u32)| {
-            let mut id = [0; 4];
-            map.lookup(&slot.to_ne_bytes(), &mut id).ok().map(|()| id)
-        };
-        slots.take(MOST).filter_map(held).collect()
+        const MOST: u32 = 1 << 16;
+        let (mut ids, mut left) = (Vec::new(), MOST);
+        for map in self.opened.maps.iter().filter(|map| map.kind == kind::PROG_ARRAY) {
+            let Ok(fd) = map.fd() else { continue };
+            let count = map.max_entries.min(left);
+            left -= count;
+            for slot in 0..count {
+                let mut id = [0; 4];
+                if fd.lookup(&slot.to_ne_bytes(), &mut id).is_ok() {
+                    ids.push(id);
+                }
+            }
+        }
+        ids
     }
 
     /// Says what was skipped, in one line for each cause; an error if what is left can do nothing.
