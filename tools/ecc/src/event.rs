@@ -147,14 +147,17 @@ impl Program<'_, '_> {
             };
             let declared = self.value(map).filter(|id| !self.is_denied(*id, &sent.hints));
             let declared = fitting(&declared.into_iter().collect::<Vec<_>>());
-            let id = match (sent.known, declared) {
+            // A struct or union that is written where it is used has no name that a package could give.
+            let known = sent.known.filter(|id| self.has_name(*id));
+            hints.extend(sent.known.filter(|_| known.is_none()).into_iter().flat_map(|id| self.inside(id)));
+            let id = match (known, declared) {
                 (Some(known), Some(declared)) => self.agreed(known, declared),
                 (known, declared) => {
                     known.or(declared).or_else(|| fitting(&exported)).or_else(|| fitting(&named))
                 }
             };
             if id.is_none() {
-                hints.extend(sent.known.into_iter().chain(declared));
+                hints.extend(known.into_iter().chain(declared));
             }
             match id {
                 Some(id) if types.iter().any(|known| shape::same(self.dwarf, *known, id)) => {}
@@ -170,6 +173,16 @@ impl Program<'_, '_> {
         }
         types.extend(hints);
         Ok(Err(types))
+    }
+
+    fn has_name(&self, id: TypeId) -> bool {
+        shape::composite(self.dwarf, id).is_none() || self.item(id).is_some()
+    }
+
+    /// The types of the members of a struct or union.
+    fn inside(&self, id: TypeId) -> Vec<TypeId> {
+        let composite = shape::composite(self.dwarf, id);
+        composite.into_iter().flat_map(|composite| composite.members).filter_map(|member| member.id).collect()
     }
 
     /// Of the type that a call sends and the one that the map's definition names, the one that says more, unless they

@@ -579,6 +579,13 @@ const CASES: &[Case] = &[
             if (map) bpf_ringbuf_output(map, &event, sizeof(event), 0);",
         expected: &[("ring", Type("second")), ("other", Type("second"))],
     },
+    Case {
+        name: "a union without any name",
+        outside: "RING(ring); u32 len;",
+        body: "union { struct second event; char room[32]; } event = { .event = { 1 } };
+            bpf_ringbuf_output(&ring, &event, len & 31, 0);",
+        expected: &[("ring", Raw(&["second"]))],
+    },
 ];
 
 #[test]
