@@ -239,13 +239,13 @@ impl Opened {
     pub fn reopen(self, elf: &[u8], config: &OpenConfig, log: &Arc<Log>) -> Result<Opened> {
         drop(self.object);
         let mut maps = self.maps;
-        let object = open_again(elf, config, log, &mut maps)?;
+        let object = open_again(elf, &self.btf, config, log, &mut maps)?;
         Ok(Opened { object, maps, phase: Phase::Opened, ..self })
     }
 
     /// The same after a load that failed, of which libbpf has left nothing in the kernel.
     pub fn renew(&mut self, elf: &[u8], config: &OpenConfig, log: &Arc<Log>) -> Result<()> {
-        self.object = open_again(elf, config, log, &mut self.maps)?;
+        self.object = open_again(elf, &self.btf, config, log, &mut self.maps)?;
         self.phase = Phase::Opened;
         Ok(())
     }
@@ -441,12 +441,17 @@ fn check_pin(map: MapRef<'_>) -> Result<()> {
     Err(Error::new(Status::Package, text).about_map(&map.name().to_string_lossy()))
 }
 
-/// Hands it over once more; `maps` are those of the object that it replaces.
-fn open_again(elf: &[u8], config: &OpenConfig, log: &Arc<Log>, maps: &mut [Arc<Map>]) -> Result<Object> {
+/// Hands it over once more; `btf` and `maps` are those of the object that it replaces.
+fn open_again(
+    elf: &[u8],
+    btf: &Btf,
+    config: &OpenConfig,
+    log: &Arc<Log>,
+    maps: &mut [Arc<Map>],
+) -> Result<Object> {
     let mut weak = Vec::new();
     if config.weak_kfuncs {
         weak = memory::copy(elf)?;
-        let btf = Btf::parse(elf::sections(elf, ".BTF").unwrap_or_default().first().unwrap_or(&&[][..]))?;
         elf::weaken(&mut weak, &|name| btf.is_function(name));
     }
     let object = open(if weak.is_empty() { elf } else { &weak }, config, log)?;
