@@ -5,7 +5,7 @@ use std::path::Path;
 use super::map::{ENOTSUPP, kind};
 use super::object::{KernelBtf, LoadFailure, OpenConfig};
 use super::sys::object::{MapRef, Object, ProgRef};
-use crate::error::{Error, Hint, Status, Subject};
+use crate::error::{Error, Status, Subject};
 use crate::os::{self, Errno};
 use crate::types::Btf;
 
@@ -151,7 +151,9 @@ pub fn attach_error(prog: ProgRef<'_>, place: &str, e: Errno, printed: &str) -> 
             (Status::Unsupported, "this machine has no such event".into())
         }
         // What the kernel says of a folder that is no group of the second version.
-        libc::EBADF => (Status::NotFound, "not a folder of cgroup2".into()),
+        libc::EBADF => {
+            (Status::NotFound, "not a folder of cgroup2 (mount | grep cgroup2 shows where it is)".into())
+        }
         libc::ENODEV | libc::ENXIO => (Status::NotFound, "no such network interface".into()),
         libc::ENOENT | libc::ENOTDIR if has(place, " on cgroup ") => (Status::NotFound, e.to_string()),
         libc::EMFILE | libc::ENFILE => (Status::System, OUT_OF_DESCRIPTORS.into()),
@@ -164,8 +166,7 @@ pub fn attach_error(prog: ProgRef<'_>, place: &str, e: Errno, printed: &str) -> 
         _ if place.starts_with('u') => (Status::NotFound, reason(printed, e)),
         _ => (Status::Attach, reason(printed, e)),
     };
-    let error = Error::sys(status, errno, why).about(prog.subject(place)).with_detail(printed);
-    if errno == libc::EBADF { error.hint(Hint::Target("\"cgroup\"")) } else { error }
+    Error::sys(status, errno, why).about(prog.subject(place)).with_detail(printed)
 }
 
 /// Whether a program of `section` failed because its hook is not there.

@@ -9,7 +9,8 @@ use eunomia::{Level, Options, Status, Vm};
 use crate::needs_root;
 use crate::support::{self, kernel::Watch};
 
-const PROGRAMS: usize = 40;
+/// Two tests may have them attached at the same time, and the kernel takes 64 programs at a tracepoint.
+const PROGRAMS: usize = 20;
 
 /// Maps, and programs that the verifier looks at for a while.
 fn package() -> Vec<u8> {
@@ -66,7 +67,7 @@ fn stop_ends_a_load_between_two_programs() {
     let (vm, verified) = stopped_at("BEGIN PROG LOAD LOG", 5);
     assert_eq!(verified, 5, "programs that were verified");
     vm.attach().unwrap();
-    assert!(vm.prog_find("prog_39").unwrap().loaded);
+    assert!(vm.prog_find("prog_19").unwrap().loaded);
 }
 
 #[test]

@@ -59,7 +59,9 @@ pub fn name(package: &Package) -> String {
 fn events<'a>(package: &'a Package, btf: &'a Btf) -> Vec<(u32, &'a str)> {
     let exported = package.meta.export_types.iter();
     let exported = exported.filter_map(|export| {
-        let id = export.type_id.filter(|&id| btf.is_value(id));
+        // As the library does: an id counts if its type has that name.
+        let is_it = |id: &u32| btf.is_value(*id) && btf.name(*id) == Some(&export.name);
+        let id = export.type_id.map(|id| btf.named(id)).filter(is_it);
         Some((id.or_else(|| btf.find_struct(&export.name))?, export.name.as_str()))
     });
     let by_map = package.meta.maps.iter().filter_map(|map| match map.export {

@@ -112,7 +112,7 @@ fn argparse_names_mistakes() {
     for (arguments, line) in cases {
         let output = run(&program, arguments);
         assert_eq!(String::from_utf8_lossy(&output.stderr), format!("error: {line}\n"), "{arguments:?}");
-        assert_eq!((output.status.code(), output.stdout.len()), (Some(1), 0), "{arguments:?}");
+        assert_eq!((output.status.code(), output.stdout.len()), (Some(2), 0), "{arguments:?}");
     }
 }
 

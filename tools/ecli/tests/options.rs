@@ -211,7 +211,7 @@ fn a_target_on_the_command_line_counts() {
     let ran = run(&["--attach", "xdp_pass=interface:lo", "--duration", "0.1", &xdp]);
     assert_eq!(ran.code, Some(0), "{}", ran.err);
     for (target, code, why) in [
-        ("xdp_pass={\"interface\":\"nosuch0\"}", 5, "nosuch0"),
+        ("xdp_pass={\"interface\":\"nosuch0\"}", 2, "nosuch0"),
         ("xdp_pass=interface", 2, "KEY:VALUE"),
         ("xdp_pass", 2, "PROG="),
         ("nosuch=interface:lo", 2, "nosuch"),

@@ -85,6 +85,17 @@ static void test_variables_are_set_where_each_layout_has_them(void) {
 
 static char seen[128];
 
+int main(int argc, const char **argv);
+
+// The names that clang for WASM gives main.
+int __main_argc_argv(int argc, char **argv) {
+    return main(argc, (const char **)argv);
+}
+
+int __main_void(void) {
+    return main(0, NULL);
+}
+
 int main(int argc, const char **argv) {
     static int is_guest;
     if (is_guest) {
