@@ -379,7 +379,7 @@ fn the_example_host_of_guests_hands_arguments_in_and_exit_codes_out() {
     assert!(help.status.success(), "`make packages` comes first: {help:?}");
     assert!(String::from_utf8_lossy(&help.stdout).contains("-k, --killed"), "{help:?}");
     let wrong = host(&[&module, "--wrong"]);
-    assert_eq!(wrong.status.code(), Some(1));
+    assert_eq!(wrong.status.code(), Some(2));
     assert!(String::from_utf8_lossy(&wrong.stderr).contains("--wrong"), "{wrong:?}");
     let package = host(&[concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml")]);
     assert!(String::from_utf8_lossy(&package.stderr).contains("no WASM module"), "{package:?}");
