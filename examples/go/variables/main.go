@@ -62,7 +62,7 @@ func main() {
 func show(event *eunomia.Event) error {
 	var found struct {
 		Comm, Fname string
-		Ret         string
+		Ret         int
 	}
 	if err := json.Unmarshal(event.Data, &found); err != nil {
 		return err
