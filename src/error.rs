@@ -170,13 +170,15 @@ impl Error {
     }
 
     /// An error for a name that is none of those there are.
-    pub fn unknown(kind: &str, name: &str, known: impl Iterator<Item = String>) -> Error {
+    #[cold]
+    #[inline(never)]
+    pub fn unknown(kind: &str, name: &str, known: &mut dyn Iterator<Item = String>) -> Error {
         let known = listed(known.collect());
         let error = Error::new(Status::NotFound, format_args!("no such {kind}; there are: {known}"));
         match kind {
             "variable" => error.about_variable(name),
             "map" => error.about_map(name),
-            "program" => error.about(Subject::program(name, "")),
+            "program" => error.about_program(name, ""),
             _ => error.at(format_args!("{kind} {name:?}")),
         }
     }
@@ -211,13 +213,31 @@ impl Error {
     }
 
     /// The same about the variable `name`.
+    #[cold]
+    #[inline(never)]
     pub fn about_variable(self, name: &str) -> Error {
         self.about(Subject::Variable(name.into()))
     }
 
     /// The same about the map `name`.
+    #[cold]
+    #[inline(never)]
     pub fn about_map(self, name: &str) -> Error {
         self.about(Subject::Map(name.into()))
+    }
+
+    /// The same about the program `name` at `place`, which may be empty.
+    #[cold]
+    #[inline(never)]
+    pub fn about_program(self, name: &str, place: &str) -> Error {
+        self.about(Subject::program(name, place))
+    }
+
+    /// The same about the file or folder `path`.
+    #[cold]
+    #[inline(never)]
+    pub fn about_file(self, path: &str) -> Error {
+        self.about(Subject::File(path.into()))
     }
 
     /// The same with words on what to do.

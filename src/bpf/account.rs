@@ -45,7 +45,7 @@ impl Account {
             format!("takes {bytes} MiB of kernel memory, {sum} MiB with all else; {limit} MiB are allowed");
         let error = Error::new(Status::NoMem, text).hint(Hint::KernelMemory);
         Err(match map {
-            Some(map) => error.about_map(&map.label()),
+            Some(map) => map.about(error),
             None => error.at("programs"),
         })
     }

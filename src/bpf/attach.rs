@@ -10,7 +10,7 @@ use std::time::Duration;
 use super::sys::attach::{Link, PerfEvent, UserProbe, perf_event_open};
 use super::sys::object::ProgRef;
 use super::{binary, probe};
-use crate::error::{Error, Hint, Result, Status, Subject};
+use crate::error::{Error, Hint, Result, Status};
 use crate::log::{self, Level, Log};
 use crate::os::{self, Errno};
 use crate::package::{Interface, PerfSample, Target, Tc, TcPoint, is_listed, split_offset};
@@ -102,9 +102,11 @@ fn check_keys(prog: ProgRef<'_>, place: &str, target: &Target) -> Result<()> {
     match target.places().find(|key| !is_listed(used, key)) {
         None => Ok(()),
         Some(key) => {
-            let text =
-                format!("its target has {key:?}, which says nothing of such a program; keys that do: {used}");
-            Err(Error::new(Status::Inval, text).about(prog.subject(place)))
+            let reason = "which says nothing of such a program; keys that do";
+            Err(prog.about(
+                Error::new(Status::Inval, format_args!("its target has {key:?}, {reason}: {used}")),
+                place,
+            ))
         }
     }
 }
@@ -161,7 +163,7 @@ pub(super) fn no_target(prog: ProgRef<'_>) -> Error {
     let keys = match section.split(['/', '.']).next() {
         Some("sk_msg" | "sk_skb" | "sk_reuseport" | "socket") => {
             let text = "belongs to a socket or map, which cannot be named here";
-            return Error::sys(Status::Unsupported, libc::EOPNOTSUPP, text).about(prog.subject(&section));
+            return prog.about(Error::sys(Status::Unsupported, libc::EOPNOTSUPP, text), &section);
         }
         Some("kprobe" | "kretprobe" | "ksyscall" | "kretsyscall") => "\"func\"",
         Some("uprobe" | "uretprobe") => "\"path\" and \"func\"",
@@ -170,13 +172,13 @@ pub(super) fn no_target(prog: ProgRef<'_>) -> Error {
     };
     let text = "neither its section nor the package says where to attach it";
     let error = Error::sys(Status::Unsupported, libc::EOPNOTSUPP, text);
-    error.about(prog.subject(&section)).hint(Hint::Target(keys))
+    prog.about(error, &section).hint(Hint::Target(keys))
 }
 
 /// The target lacks `keys`.
 fn needs(prog: ProgRef<'_>, keys: &'static str) -> Error {
     let error = Error::new(Status::Attach, format_args!("its target needs {keys}"));
-    error.about(prog.subject(&section(prog))).hint(Hint::Target(keys))
+    prog.about(error, &section(prog)).hint(Hint::Target(keys))
 }
 
 /// The interface's index, and how to call the place in messages.
@@ -290,7 +292,7 @@ fn network_namespace(prog: ProgRef<'_>, log: &Arc<Log>) -> Result<Vec<Link>> {
 /// Attaches to a place that is written like a section, filled in from the target's path, function and process.
 fn by_place(prog: ProgRef<'_>, place: &str, target: &Target, log: &Arc<Log>) -> Result<Vec<Link>> {
     let (kind, rest) = place.split_once('/').unwrap_or((place, ""));
-    let text = |text: &str| CString::new(text).map_err(|_| bad_place(prog, place));
+    let text = |text: &str| c_text(prog, place, text);
     match kind {
         "tp" | "tracepoint" => {
             let (category, name) = rest.split_once('/').ok_or_else(|| bad_place(prog, place))?;
@@ -315,7 +317,7 @@ fn by_place(prog: ProgRef<'_>, place: &str, target: &Target, log: &Arc<Log>) -> 
 
 /// `path:function`, each part from the target if it is there; or another place in the file.
 fn uprobe(prog: ProgRef<'_>, place: &str, rest: &str, target: &Target, log: &Arc<Log>) -> Result<Vec<Link>> {
-    let text = |text: &str| CString::new(text).map_err(|_| bad_place(prog, place));
+    let text = |text: &str| c_text(prog, place, text);
     let part = |own: &Option<String>, section: &str| {
         own.clone().or_else(|| (!section.is_empty()).then(|| section.to_owned()))
     };
@@ -338,7 +340,7 @@ fn uprobe(prog: ProgRef<'_>, place: &str, rest: &str, target: &Target, log: &Arc
     };
     if on_return && func.is_some() && offset != 0 {
         let error = Error::new(Status::Inval, "a probe of a function's return has no offset");
-        return Err(error.about(prog.subject(place)));
+        return Err(prog.about(error, place));
     }
     check_plain(&path)?;
     let path = text(&path)?;
@@ -382,7 +384,7 @@ fn mapped(pid: i32, build_id: &str) -> Result<String> {
 }
 
 fn no_binary(path: &str, why: impl std::fmt::Display) -> Error {
-    Error::new(Status::NotFound, why).about(Subject::File(path.to_owned()))
+    Error::new(Status::NotFound, why).about_file(path)
 }
 
 /// `path:provider:name`.
@@ -390,15 +392,22 @@ fn usdt(prog: ProgRef<'_>, place: &str, rest: &str, target: &Target, log: &Arc<L
     let mut parts = rest.rsplitn(3, ':');
     let parts = (parts.next(), parts.next(), target.path.as_deref().or(parts.next()));
     let (Some(name), Some(provider), Some(path)) = parts else { return Err(bad_place(prog, place)) };
-    let text = |text: &str| CString::new(text).map_err(|_| bad_place(prog, place));
+    let text = |text: &str| c_text(prog, place, text);
     check_plain(path)?;
     let (path, provider, name) = (text(path)?, text(provider)?, text(name)?);
     let pid = target.pid.unwrap_or(-1);
     one(prog, place, log, &|| prog.attach_usdt(pid, &path, &provider, &name))
 }
 
+#[inline(never)]
+fn c_text(prog: ProgRef<'_>, place: &str, text: &str) -> Result<CString> {
+    CString::new(text).map_err(|_| bad_place(prog, place))
+}
+
+#[cold]
+#[inline(never)]
 fn bad_place(prog: ProgRef<'_>, place: &str) -> Error {
-    Error::new(Status::Attach, format_args!("cannot be attached to {place:?}")).about(prog.subject(""))
+    prog.about(Error::new(Status::Attach, format_args!("cannot be attached to {place:?}")), "")
 }
 
 /// Attaches a struct_ops map.

@@ -43,7 +43,7 @@ pub fn exports(package: &Package, btf: &Btf, maps: &[Arc<Map>], log: &Log) -> Re
         let wanted = *config != ExportConfig::NoExport && &*map.label() != LOST_MAP;
         if wanted && sample.is_some() && map.key.size == 0 {
             let text = "has no keys, and cannot be sampled";
-            return Err(Error::new(Status::Package, text).about_map(&map.label()));
+            return Err(map.about(Error::new(Status::Package, text)));
         }
         if wanted && (sample.is_some() || is_buffer(map)) {
             exports.push((Export { map: index, record: None, sample }, config, told));
@@ -80,7 +80,7 @@ impl Chooser<'_> {
         config: &ExportConfig,
         told: Option<&MapMeta>,
     ) -> Result<Option<Arc<Type>>> {
-        let at = |e: Error| e.at("event type").about_map(&map.label());
+        let at = |e: Error| map.about(e.at("event type"));
         if let ExportConfig::BtfType(id) = config {
             if *id == 0 {
                 self.raw(map, &[]);

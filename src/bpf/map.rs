@@ -134,7 +134,7 @@ impl Map {
                 log.write(Level::Warn, &format!("map {name:?}: its {what} is raw bytes in JSON too: {e}"));
                 Ok(Form { size: size as usize, plan: None })
             }
-            made => made.map_err(|e| e.at(what).about_map(&name.to_string_lossy())),
+            made => made.map_err(|e| raw.about(e.at(what))),
         };
         let cpus = if is_per_cpu(raw.kind()) { possible_cpus() } else { Ok(1) };
         let cpus = cpus.map_err(|e| Error::sys(Status::System, e.0, format_args!("possible CPUs: {e}")))?;
@@ -187,6 +187,13 @@ impl Map {
         self.name.to_string_lossy()
     }
 
+    /// The error, about this map.
+    #[cold]
+    #[inline(never)]
+    pub fn about(&self, error: Error) -> Error {
+        error.about_map(&self.label())
+    }
+
     /// Bytes of a value as the kernel copies it: per-CPU values are padded to 8 bytes each.
     pub fn value_len(&self) -> usize {
         if is_per_cpu(self.kind) { self.cpus * self.value.size.next_multiple_of(8) } else { self.value.size }
@@ -205,7 +212,7 @@ impl Map {
     /// The descriptor; `State` before load.
     pub fn fd(&self) -> Result<&Arc<MapFd>> {
         let missing = || Error::new(Status::State, "exists only once the package is loaded");
-        self.fd.as_ref().ok_or_else(|| missing().about_map(&self.label()))
+        self.fd.as_ref().ok_or_else(|| self.about(missing()))
     }
 
     /// Copies a value.
@@ -251,7 +258,7 @@ impl Map {
     pub fn set_json(&self, key: &str, value: &str, flags: u64) -> Result<()> {
         let key = self.parse_key(key)?;
         let value = self.parse("value", value)?;
-        let at = |e: Error| e.at("value").about_map(&self.label());
+        let at = |e: Error| self.about(e.at("value"));
         let bytes = if is_per_cpu(self.kind) {
             self.per_cpu_bytes(&value).map_err(at)?
         } else {
@@ -281,8 +288,8 @@ impl Map {
             one => vec![one; self.cpus],
         };
         if values.len() != self.cpus {
-            let text = format!("{} values given for {} CPUs", values.len(), self.cpus);
-            return Err(Error::new(Status::Type, text));
+            let (given, cpus) = (values.len(), self.cpus);
+            return Err(Error::new(Status::Type, format_args!("{given} values given for {cpus} CPUs")));
         }
         for (slot, value) in bytes.chunks_mut(stride.max(1)).zip(values) {
             slot[..self.value.size].copy_from_slice(&self.value.bytes(value)?);
@@ -291,21 +298,21 @@ impl Map {
     }
 
     fn parse(&self, what: &str, json: &str) -> Result<Value> {
-        let bad = |e| Error::new(Status::Inval, e).at(what).about_map(&self.label());
+        let bad = |e| self.about(Error::new(Status::Inval, e).at(what));
         serde_json::from_slice(json.as_bytes()).map_err(bad)
     }
 
     fn parse_key(&self, key: &str) -> Result<Vec<u8>> {
         let value = self.parse("key", key)?;
-        self.key.bytes(&value).map_err(|e| e.at("key").about_map(&self.label()))
+        self.key.bytes(&value).map_err(|e| self.about(e.at("key")))
     }
 
     fn check_len(&self, what: &str, given: usize, expected: usize) -> Result<()> {
         if given == expected {
             return Ok(());
         }
-        let text = format!("a {what} has {expected} bytes, {given} given");
-        Err(Error::new(Status::Inval, text).about_map(&self.label()))
+        let text = format_args!("a {what} has {expected} bytes, {given} given");
+        Err(self.about(Error::new(Status::Inval, text)))
     }
 }
 
@@ -393,7 +400,7 @@ pub fn map_error(map: &Map, what: &str, e: Errno) -> Error {
         ENOTSUPP => "a map of this kind cannot do it".into(),
         _ => e.to_string(),
     };
-    Error::sys(status, errno, format!("{what}: {reason}")).about_map(&map.label())
+    map.about(Error::sys(status, errno, format_args!("{what}: {reason}")))
 }
 
 /// The kernel's own "not supported", which libc has no name for.
@@ -403,11 +410,9 @@ pub const ENOTSUPP: i32 = 524;
 fn from_hex(value: &Value, out: &mut [u8]) -> Result<()> {
     let wanted = out.len();
     let bad = || {
-        let text = format!(
-            "the type is unknown or too large; expected {{\"data\":\"<{} hex digits>\"}}",
-            2 * wanted
-        );
-        Error::new(Status::Type, text)
+        let digits = 2 * wanted;
+        let expected = format_args!("expected {{\"data\":\"<{digits} hex digits>\"}}");
+        Error::new(Status::Type, format_args!("the type is unknown or too large; {expected}"))
     };
     let digits = value.get("data").and_then(Value::as_str).map(str::as_bytes).ok_or_else(bad)?;
     if digits.len() != 2 * wanted {

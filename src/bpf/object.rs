@@ -15,7 +15,7 @@ use super::budget::Machine;
 use super::map::{Map, kind, map_error};
 use super::sys::object::{MapRef, Object, OpenOptions, ProgRef, possible_cpus, repeated};
 use super::{elf, hook, probe, room};
-use crate::error::{Error, Result, Status, Subject};
+use crate::error::{Error, Result, Status};
 use crate::log::{self, Level, Log};
 use crate::memory;
 use crate::os::{self, Errno, KernelFile};
@@ -170,7 +170,7 @@ impl Var {
 
     fn plan(&self) -> Result<&Plan> {
         let refused = |e: &Error| {
-            let text = format!("as bytes only, not as JSON: {e}");
+            let text = format_args!("as bytes only, not as JSON: {e}");
             Error::new(Status::Type, text).about_variable(&self.name)
         };
         self.plan.as_ref().map_err(refused)
@@ -295,8 +295,7 @@ impl Opened {
     /// Sets the number of entries of map `index`, the bytes of a ring buffer, the pages of an arena; before load.
     pub fn set_max_entries(&mut self, index: usize, count: u32) -> Result<()> {
         let (map, raw) = (&mut self.maps[index], self.object.map(index));
-        let refused =
-            |text: &str| Err(Error::new(Status::Inval, text).about_map(&raw.name().to_string_lossy()));
+        let refused = |text: &str| Err(raw.about(Error::new(Status::Inval, text)));
         if raw.is_internal() {
             return refused("a data section has one entry");
         }
@@ -317,7 +316,7 @@ impl Opened {
     /// Where the variable of that name stands among all.
     pub fn var_index(&self, name: &str) -> Result<usize> {
         let names = || self.vars.iter().map(|var| var.name.clone());
-        self.places.get(name).ok_or_else(|| Error::unknown("variable", name, names()))
+        self.places.get(name).ok_or_else(|| Error::unknown("variable", name, &mut names()))
     }
 
     /// Sets a variable from JSON, range-checked.
@@ -335,8 +334,9 @@ impl Opened {
         let var = self.var(name)?;
         if bytes.len() != var.ty.size {
             let (given, size) = (bytes.len(), var.ty.size);
-            let text = format!("{given} bytes given, {} has {size}", var.ty.name);
-            return Err(Error::new(Status::Type, text).about_variable(name));
+            let error =
+                Error::new(Status::Type, format_args!("{given} bytes given, {} has {size}", var.ty.name));
+            return Err(error.about_variable(name));
         }
         self.write(var, bytes)
     }
@@ -374,7 +374,8 @@ impl Opened {
             return Err(Error::new(Status::State, text).about_variable(&var.name));
         }
         if var.is_constant() && self.phase == Phase::Loaded {
-            let text = format!("a constant ({}) can only be set before load", var.section);
+            let section = &var.section;
+            let text = format_args!("a constant ({section}) can only be set before load");
             return Err(Error::new(Status::State, text).about_variable(&var.name));
         }
         if self.in_memory(var) {
@@ -405,8 +406,9 @@ impl Opened {
 /// Hands an ELF object to libbpf.
 fn open(elf: &[u8], config: &OpenConfig, log: &Arc<Log>) -> Result<Object> {
     let text = |path: &Path| {
-        CString::new(path.as_os_str().as_encoded_bytes())
-            .map_err(|_| Error::new(Status::Inval, format_args!("path {path:?} has a NUL byte in it")))
+        CString::new(path.as_os_str().as_encoded_bytes()).map_err(|_| {
+            Error::new(Status::Inval, format_args!("path {:?} has a NUL byte in it", path.to_string_lossy()))
+        })
     };
     let given = config.btf_path.as_deref().map_or(Ok(None), kernel_btf)?;
     let kernel_btf = given.or_else(|| config.kernel_btf.path());
@@ -438,7 +440,7 @@ fn check_pin(map: MapRef<'_>) -> Result<()> {
         return Ok(());
     }
     let text = "is pinned by its name, which must be that of a file";
-    Err(Error::new(Status::Package, text).about_map(&map.name().to_string_lossy()))
+    Err(map.about(Error::new(Status::Package, text)))
 }
 
 /// Hands it over once more; `btf` and `maps` are those of the object that it replaces.
@@ -468,7 +470,7 @@ fn check_names(object: &Object) -> Result<()> {
         |kind| Error::new(Status::Package, format_args!("the object has several {kind} of this name"));
     let mut programs: Vec<_> = object.progs().map(ProgRef::name).collect();
     if let Some(name) = repeated(&mut programs) {
-        return Err(twice("programs").about(Subject::program(name.to_string_lossy(), "")));
+        return Err(twice("programs").about_program(&name.to_string_lossy(), ""));
     }
     let mut maps: Vec<_> = object.maps().map(MapRef::name).collect();
     repeated(&mut maps).map_or(Ok(()), |name| Err(twice("maps").about_map(&name.to_string_lossy())))
@@ -503,8 +505,11 @@ fn check_functions(elf: &[u8]) -> Result<()> {
 
 /// The map, which nobody else uses before load.
 fn unshared(map: &mut Arc<Map>) -> Result<&mut Map> {
-    let label = map.label().into_owned();
-    Arc::get_mut(map).ok_or_else(|| Error::new(Status::Busy, "in use before load").about_map(&label))
+    let busy = || Error::new(Status::Busy, "in use before load");
+    if Arc::strong_count(map) > 1 {
+        return Err(map.about(busy()));
+    }
+    Arc::get_mut(map).ok_or_else(busy)
 }
 
 fn zeroed(var: &Var) -> Result<Vec<u8>> {
@@ -540,8 +545,8 @@ fn machine() -> Result<Machine> {
 }
 
 fn unknown_section(prog: ProgRef<'_>) -> Error {
-    let text = format!("libbpf knows no section {:?}", prog.section().to_string_lossy());
-    Error::new(Status::Package, text).about(prog.subject(""))
+    let section = prog.section().to_string_lossy();
+    prog.about(Error::new(Status::Package, format_args!("libbpf knows no section {section:?}")), "")
 }
 
 fn no_btf() -> Error {
@@ -578,7 +583,7 @@ fn kernel_btf(path: &Path) -> Result<Option<PathBuf>> {
 
 fn no_file(path: &Path) -> Error {
     let missing = Error::new(Status::NotFound, "does not exist");
-    missing.about(Subject::File(path.display().to_string())).at("btf_path")
+    missing.about_file(&path.to_string_lossy()).at("btf_path")
 }
 
 /// ID and VERSION_ID of os-release(5), the first two levels of a BTFHub archive.

@@ -1,11 +1,12 @@
 //! After a failure: why did the kernel say no? Asks the kernel instead of guessing from an errno alone.
 
+use std::fmt;
 use std::path::Path;
 
 use super::map::{ENOTSUPP, kind};
 use super::object::{KernelBtf, LoadFailure, OpenConfig};
 use super::sys::object::{MapRef, Object, ProgRef};
-use crate::error::{Error, Status, Subject};
+use crate::error::{Error, Status};
 use crate::os::{self, Errno};
 use crate::types::Btf;
 
@@ -50,16 +51,15 @@ pub fn load_error(e: Errno, printed: &str, object: &Object, btf: &Btf, config: &
     let error = if let Some(error) = lacking(e, printed, object, btf, failed) {
         error
     } else if let (Some(prog), Some(verdict)) = (failed, verdict) {
-        let text = format!("rejected by the verifier: {verdict}");
-        Error::sys(Status::Verifier, errno, text).about(prog.subject(&section(prog)))
+        let text = format_args!("rejected by the verifier: {verdict}");
+        prog.about(Error::sys(Status::Verifier, errno, text), &section(prog))
     } else if errno == libc::EMFILE || errno == libc::ENFILE {
         Error::sys(Status::System, errno, OUT_OF_DESCRIPTORS)
     } else if missing_btf(printed) {
         Error::sys(Status::Unsupported, errno, no_btf(&config.kernel_btf))
     } else if has(printed, "failed to parse target BTF") {
-        let path = config.btf_path.as_deref().unwrap_or(Path::new(KERNEL_BTF)).display();
-        let error = Error::sys(Status::Inval, errno, "cannot be read as BTF");
-        error.about(Subject::File(path.to_string())).at("btf_path")
+        let path = config.btf_path.as_deref().unwrap_or(Path::new(KERNEL_BTF)).to_string_lossy();
+        Error::sys(Status::Inval, errno, "cannot be read as BTF").about_file(&path).at("btf_path")
     } else if errno == libc::EPERM {
         permission(failed, object, errno)
     } else if let Some(map) = between(printed, "map '", "': failed to create") {
@@ -95,32 +95,37 @@ fn lacking(
     failed: Option<ProgRef<'_>>,
 ) -> Option<Error> {
     let quoted = |before: &str| between(printed, before, "'");
-    let error = |text: String| Error::sys(Status::Unsupported, e.0, text);
+    let error = |text: fmt::Arguments<'_>| Error::sys(Status::Unsupported, e.0, text);
     let kfunc = quoted("\nkfunc '").or_else(|| quoted("extern (func ksym) '"));
     if let Some(name) = kfunc {
-        let error = error(format!("this kernel has no function {name:?} for programs to call (kfunc)"));
-        return Some(failed.map_or(error.clone(), |prog| error.about(prog.subject(&section(prog)))));
+        let error = error(format_args!("this kernel has no function {name:?} for programs to call (kfunc)"));
+        return Some(match failed {
+            Some(prog) => prog.about(error, &section(prog)),
+            None => error,
+        });
     }
     if let Some(name) = quoted("extern (var ksym) '") {
-        return Some(error(format!("this kernel has no variable {name:?} (ksym)")));
+        return Some(error(format_args!("this kernel has no variable {name:?} (ksym)")));
     }
     if let Some(name) = between(printed, "struct_ops init_kern: struct ", " ") {
         let name = name.strip_prefix("bpf_struct_ops_").unwrap_or(name);
         let mut maps = object.maps().filter(|map| map.kind() == kind::STRUCT_OPS);
         let of_type = |map: &MapRef<'_>| btf.name(map.value_type()).is_some_and(|ty| ty.starts_with(name));
-        let error = error(format!("this kernel has no operations {name:?} (struct_ops)"));
-        let map = maps.find(of_type);
-        return Some(map.map_or(error.clone(), |map| error.about_map(&map.name().to_string_lossy())));
+        let error = error(format_args!("this kernel has no operations {name:?} (struct_ops)"));
+        return Some(match maps.find(of_type) {
+            Some(map) => map.about(error),
+            None => error,
+        });
     }
     if let Some(name) = between(printed, "struct_ops init_kern ", ":") {
-        return Some(error("this kernel's operations are others (struct_ops)".into()).about_map(name));
+        return Some(error(format_args!("this kernel's operations are others (struct_ops)")).about_map(name));
     }
     if let Some(name) = quoted("\nBPF map '") {
         return Some(Error::sys(Status::Package, e.0, "a program needs it").about_map(name));
     }
     let program = between(printed, "failed to initialize slot [", "'").and(quoted("] to prog '"))?;
     let map = quoted("map '").unwrap_or_default();
-    let text = format!("it holds program {program:?}, which is not loaded");
+    let text = format_args!("it holds program {program:?}, which is not loaded");
     Some(Error::sys(Status::Package, e.0, text).about_map(map))
 }
 
@@ -166,7 +171,7 @@ pub fn attach_error(prog: ProgRef<'_>, place: &str, e: Errno, printed: &str) -> 
         _ if place.starts_with('u') => (Status::NotFound, reason(printed, e)),
         _ => (Status::Attach, reason(printed, e)),
     };
-    Error::sys(status, errno, why).about(prog.subject(place)).with_detail(printed)
+    prog.about(Error::sys(status, errno, why), place).with_detail(printed)
 }
 
 /// Whether a program of `section` failed because its hook is not there.
@@ -269,47 +274,50 @@ fn permission(failed: Option<ProgRef<'_>>, object: &Object, errno: i32) -> Error
             Error::sys(Status::Unsupported, errno, format_args!("this kernel refuses {kind} programs {why}"))
         }
     };
-    error.about(prog.subject(&section(prog)))
+    prog.about(error, &section(prog))
 }
 
 /// A map could not be made, or not be shared under its pin path.
 fn map_refused(name: &str, kind: u32, e: Errno, printed: &str) -> Error {
-    let error = |status, text: &str| Error::sys(status, e.0, text).about_map(name);
+    let error = |status, text: &dyn fmt::Display| Error::sys(status, e.0, text).about_map(name);
     let line = |words: &str| printed.lines().find(|line| has(line, words));
     if let Some(path) = between(printed, &format!("map '{name}': failed to auto-pin at '"), "'") {
         let why =
             if line("is not on BPF FS").is_some() { "there is no BPF file system" } else { &e.to_string() };
-        return error(Status::System, &format!("cannot be pinned at {path}: {why}"));
+        return error(Status::System, &format_args!("cannot be pinned at {path}: {why}"));
     }
     if let Some(path) = between(printed, "couldn't reuse pinned map at '", "'") {
-        return error(Status::System, &format!("another kind of map is pinned at {path}"));
+        return error(Status::System, &format_args!("another kind of map is pinned at {path}"));
     }
     match e.0 {
-        libc::ENOMEM | libc::E2BIG => error(Status::NoMem, "there is not enough memory for it"),
+        libc::ENOMEM | libc::E2BIG => error(Status::NoMem, &"there is not enough memory for it"),
         libc::EINVAL => match too_old(map_since(kind)) {
             Some(why) => error(Status::Unsupported, &why),
-            None => error(Status::Package, "the kernel refuses its kind, sizes, flags or number of entries"),
+            None => error(Status::Package, &"the kernel refuses its kind, sizes, flags or number of entries"),
         },
-        errno => error(load_status(errno), &e.to_string()),
+        errno => error(load_status(errno), &e),
     }
 }
 
 /// The kernel or libbpf refused a program before the verifier looked at it.
 fn refused(prog: ProgRef<'_>, e: Errno) -> Error {
     let section = section(prog);
-    let error = |status, text: &str| Error::sys(status, e.0, text).about(prog.subject(&section));
+    let error = |status, text: &dyn fmt::Display| prog.about(Error::sys(status, e.0, text), &section);
     match e.0 {
         libc::ENOENT | libc::ESRCH if prog_needs_target(&section) => {
-            error(Status::Unsupported, &format!("this kernel has no target for {section}"))
+            error(Status::Unsupported, &format_args!("this kernel has no target for {section}"))
         }
         libc::EINVAL if section.starts_with("freplace") => {
-            error(Status::Unsupported, "replaces a function of another program, which cannot be named here")
+            error(Status::Unsupported, &"replaces a function of another program, which cannot be named here")
         }
         libc::EINVAL | libc::EOPNOTSUPP | ENOTSUPP => {
             let why = too_old(hook_since(&section)).map_or(String::new(), |why| format!(": {why}"));
-            error(Status::Unsupported, &format!("this kernel does not know programs of this section{why}"))
+            error(
+                Status::Unsupported,
+                &format_args!("this kernel does not know programs of this section{why}"),
+            )
         }
-        errno => error(load_status(errno), &format!("could not be loaded: {e}")),
+        errno => error(load_status(errno), &format_args!("could not be loaded: {e}")),
     }
 }
 

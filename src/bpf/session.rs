@@ -20,11 +20,11 @@ use super::sys::attach::Link;
 use super::sys::map::MapFd;
 use super::sys::object::{INSTRUCTION, MapRef, ProgFacts, ProgRef, possible_cpus, prog_facts};
 use super::variant::Variants;
-use crate::error::{Error, Result, Status, Subject};
+use crate::error::{Error, Result, Status};
 use crate::log::{Level, Log};
 use crate::os::{self, Errno};
 use crate::package::args::{self, ArgText, Parsed};
-use crate::package::{MAPS, Meta, Package, Places, Target, members};
+use crate::package::{MAPS, Meta, Package, Places, Target, compact, members};
 use crate::types::{Type, parse_text};
 
 /// Tries to load a package, each without one more program: as many as programs may have variants, twice, and one.
@@ -293,8 +293,7 @@ impl Session {
 
     /// Attaches every loaded program and struct_ops map, or nothing.
     pub fn attach(&mut self) -> Result<()> {
-        let low = os::take_low_numbers();
-        let _low = low.map_err(|e| Error::sys(Status::System, e.0, format_args!("attach: {e}")))?;
+        let _low = low_numbers()?;
         let attached = self.attach_all(&Session::make_links).and_then(|()| self.attach_maps());
         match attached {
             Ok(()) => self.attached = true,
@@ -512,8 +511,7 @@ impl Session {
     /// Attaches one loaded program, in addition to what is attached.
     pub fn attach_prog(&mut self, name: &str) -> Result<()> {
         let index = self.prog_index(name)?;
-        let low = os::take_low_numbers();
-        let _low = low.map_err(|e| Error::sys(Status::System, e.0, format_args!("attach: {e}")))?;
+        let _low = low_numbers()?;
         let links = self.make_links(index)?;
         self.progs[index].links.extend(links);
         Ok(())
@@ -575,7 +573,8 @@ impl Session {
     fn map_index(&self, name: &str) -> Result<usize> {
         let maps = self.maps();
         let by_name = maps.iter().position(|map| map.label() == name);
-        by_name.ok_or_else(|| Error::unknown("map", name, maps.iter().map(|map| map.label().into_owned())))
+        let names = || maps.iter().map(|map| map.label().into_owned());
+        by_name.ok_or_else(|| Error::unknown("map", name, &mut names()))
     }
 
     /// Sets the number of entries of a map, before load.
@@ -614,7 +613,7 @@ impl Session {
     pub fn prog_index(&self, name: &str) -> Result<usize> {
         let found = self.progs.iter().position(|prog| prog.name.to_bytes() == name.as_bytes());
         let names = || self.progs.iter().map(|prog| prog.name.to_string_lossy().into_owned());
-        found.ok_or_else(|| Error::unknown("program", name, names()))
+        found.ok_or_else(|| Error::unknown("program", name, &mut names()))
     }
 
     /// What is known about program `index`.
@@ -661,7 +660,7 @@ impl Session {
         let index = self.prog_index(name)?;
         if self.is_loaded() {
             let text = "what to load is decided before load";
-            return Err(Error::new(Status::State, text).about(Subject::program(name, "")));
+            return Err(Error::new(Status::State, text).about_program(name, ""));
         }
         set_autoload(self.opened.object.prog(index), on)?;
         self.variants.set_wanted(index, on);
@@ -673,14 +672,14 @@ impl Session {
         let index = self.prog_index(name)?;
         if self.attached {
             let text = "its target is decided before attach";
-            return Err(Error::new(Status::State, text).about(Subject::program(name, "")));
+            return Err(Error::new(Status::State, text).about_program(name, ""));
         }
-        let about = |e: Error| e.as_status(Status::Inval).about(Subject::program(name, ""));
+        let about = |e: Error| e.as_status(Status::Inval).about_program(name, "");
         let bad = |e| about(Error::new(Status::Inval, e).at("target"));
         let value: Value = serde_json::from_slice(json.as_bytes()).map_err(bad)?;
         let targets = Target::parse(&value, "target").map_err(about)?;
         let prog = &mut self.progs[index];
-        (prog.targets, prog.target_json) = (targets, c_text(&value.to_string()));
+        (prog.targets, prog.target_json) = (targets, c_text(&compact(&value)));
         Ok(())
     }
 
@@ -736,7 +735,7 @@ impl Session {
         let index = self.prog_index(name)?;
         let section = self.progs[index].section.to_string_lossy();
         if !section.starts_with("iter") {
-            return Err(Error::new(Status::Inval, "not an iterator").about(Subject::program(name, &section)));
+            return Err(Error::new(Status::Inval, "not an iterator").about_program(name, &section));
         }
         let link = self.progs[index]
             .links
@@ -757,7 +756,7 @@ impl Session {
         };
         let counted = self.maps().iter().any(|map| &*map.label() == LOST_MAP);
         let lost = if counted { "perf buffers and ring buffers" } else { "perf buffers" };
-        let mut text = members([
+        let mut text = compact(&members([
             ("kind", "json".into()),
             ("state", state.into()),
             ("lost_kernel", lost.into()),
@@ -765,11 +764,10 @@ impl Session {
             ("kernel_memory", Need::of(&self.opened, &self.package.object, self.perf_pages()).sum.into()),
             ("maps", self.maps().iter().map(|map| self.describe_map(map)).collect()),
             ("programs", (0..self.prog_count()).map(|index| self.describe_prog(index)).collect()),
-        ])
-        .to_string();
+        ]));
         // Written, not copied: in memory it takes many times its text.
         text.pop();
-        text + ",\"meta\":" + &self.package.meta_value().to_string() + "}"
+        text + ",\"meta\":" + &compact(self.package.meta_value()) + "}"
     }
 
     fn describe_var(&self, var: &Var) -> Value {
@@ -826,15 +824,19 @@ impl Prog {
 fn size_in(text: &ArgText) -> Result<u32> {
     let text = match text {
         ArgText::Text(text) => text.clone(),
-        ArgText::Json(value) => value.to_string(),
+        ArgText::Json(value) => compact(value),
         ArgText::Bool(_) => String::new(),
     };
     text.parse().map_err(|_| Error::new(Status::Inval, format_args!("{text:?} is no number of entries")))
 }
 
+fn low_numbers() -> Result<os::LowNumbers> {
+    os::take_low_numbers().map_err(|e| Error::sys(Status::System, e.0, format_args!("attach: {e}")))
+}
+
 fn set_autoload(prog: ProgRef<'_>, on: bool) -> Result<()> {
     prog.set_autoload(on)
-        .map_err(|e| Error::sys(Status::System, e.0, format_args!("autoload: {e}")).about(prog.subject("")))
+        .map_err(|e| prog.about(Error::sys(Status::System, e.0, format_args!("autoload: {e}")), ""))
 }
 
 /// A C string; JSON text has no NUL bytes in it.

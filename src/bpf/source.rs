@@ -293,8 +293,8 @@ impl Source {
         let buffer = buffer.map_err(|e| match e.0 {
             libc::EPERM if kind == SourceKind::Perf => {
                 let limit = "more memory than this user may lock; take fewer, or CAP_IPC_LOCK";
-                let text = format!("{pages} perf pages per CPU are {limit}");
-                Error::sys(Status::Perm, libc::EPERM, text).about_map(&map.label())
+                let text = format_args!("{pages} perf pages per CPU are {limit}");
+                map.about(Error::sys(Status::Perm, libc::EPERM, text))
             }
             _ => map_error(map, "event buffer", e),
         })?;

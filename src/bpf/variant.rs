@@ -3,7 +3,7 @@
 //! What a kernel can do is found out by doing it. Keeps the book only: loading and attaching are the session's.
 
 use super::sys::object::ProgRef;
-use crate::error::{Error, Subject};
+use crate::error::Error;
 use crate::log::{Level, Log};
 use crate::package::{Meta, Places};
 
@@ -141,8 +141,8 @@ impl Variants {
         if tried < 2 {
             return last;
         }
-        let text = format!("no variant works on this kernel{reasons}");
-        let subject = Subject::program(&self.0[first].name, "");
-        Error::sys(last.status, last.errno, text).about(subject).with_detail(&last.detail)
+        let text = format_args!("no variant works on this kernel{reasons}");
+        let error = Error::sys(last.status, last.errno, text).about_program(&self.0[first].name, "");
+        error.with_detail(&last.detail)
     }
 }

@@ -17,7 +17,7 @@ use lexopt::Arg;
 use serde_json::Value;
 
 use super::meta::{DUMMY_PREFIX, Meta, VarMeta};
-use super::node::Places;
+use super::node::{Places, compact};
 use crate::error::{Error, Result, Status};
 
 const BUILT_IN: [(&str, Option<char>, &str); 3] = [
@@ -171,7 +171,7 @@ pub fn parse(specs: &[ArgSpec], argv: &[String]) -> Result<Parsed> {
                 None => return Err(unknown(specs, &format!("-{letter}"))),
             },
             Arg::Value(value) => {
-                return Err(inval(format!("unexpected argument {:?}", value.to_string_lossy())));
+                return Err(inval(format_args!("unexpected argument {:?}", value.to_string_lossy())));
             }
         };
         given[index] = Some(match specs[index].kind {
@@ -201,16 +201,18 @@ fn with_defaults(specs: &[ArgSpec], given: Vec<Option<ArgText>>) -> Vec<(String,
     specs.iter().zip(given).filter_map(choose).collect()
 }
 
-fn inval(message: String) -> Error {
+fn inval(message: impl std::fmt::Display) -> Error {
     Error::new(Status::Inval, message)
 }
 
 fn stray(error: lexopt::Error) -> Error {
     match error {
         lexopt::Error::MissingValue { option } => {
-            inval(format!("option {:?} needs a value", option.unwrap_or_default()))
+            inval(format_args!("option {:?} needs a value", option.unwrap_or_default()))
         }
-        lexopt::Error::UnexpectedValue { option, .. } => inval(format!("option {option:?} takes no value")),
+        lexopt::Error::UnexpectedValue { option, .. } => {
+            inval(format_args!("option {option:?} takes no value"))
+        }
         other => inval(other.to_string()),
     }
 }
@@ -218,7 +220,7 @@ fn stray(error: lexopt::Error) -> Error {
 fn unknown(specs: &[ArgSpec], option: &str) -> Error {
     let built_in = BUILT_IN.iter().map(|(long, ..)| long.to_string());
     let known = specs.iter().map(main_form).chain(built_in).map(|long| format!("--{long}"));
-    inval(format!("unknown option {option:?}; there are {}", known.collect::<Vec<_>>().join(", ")))
+    inval(format_args!("unknown option {option:?}; there are {}", known.collect::<Vec<_>>().join(", ")))
 }
 
 /// The form that changes something.
@@ -259,7 +261,7 @@ fn help_line(spec: &ArgSpec) -> (String, String) {
     match &spec.kind {
         ArgKind::Value { type_text, default: None } => (format!("{option} <{type_text}>"), spec.help.clone()),
         ArgKind::Value { type_text, default: Some(default) } => {
-            let default = default.as_str().map_or_else(|| default.to_string(), str::to_owned);
+            let default = default.as_str().map_or_else(|| compact(default), str::to_owned);
             (format!("{option} <{type_text}>"), format!("{} [default: {default}]", spec.help))
         }
         _ => (option, spec.help.clone()),

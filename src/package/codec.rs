@@ -27,13 +27,13 @@ pub(super) fn pack(object: &[u8]) -> String {
 /// Bytes of a base64 text, line feeds and blanks skipped.
 pub(super) fn decode(text: &str) -> Result<Vec<u8>> {
     if text.len() > MAX_TEXT {
-        return Err(error(format!("{} bytes of base64, and at most {MAX_TEXT} are read", text.len())));
+        return Err(error(format_args!("{} bytes of base64, and at most {MAX_TEXT} are read", text.len())));
     }
     let text = unfold(text)?;
     let mut bytes = memory::zeroed(decoded_len_estimate(text.len()))?;
     let len = DECODER.decode_slice(text.as_ref(), &mut bytes).map_err(|failure| match failure {
         DecodeSliceError::DecodeError(DecodeError::InvalidByte(offset, byte)) => {
-            error(format!("not base64: byte 0x{byte:02x} at offset {offset}"))
+            error(format_args!("not base64: byte 0x{byte:02x} at offset {offset}"))
         }
         _ => error("not base64: it seems cut off"),
     })?;

@@ -221,7 +221,7 @@ impl Meta {
             progs: each(skel.list("progs")?, program)?,
             export_types: export_types(meta)?,
             formats: formats(meta)?,
-            perf_buffer_pages: meta.get("perf_buffer_pages").map(buffer_pages).transpose()?,
+            perf_buffer_pages: meta.read("perf_buffer_pages", buffer_pages)?,
             poll_timeout_ms: meta.u32_of("poll_timeout_ms", 0)?,
             debug_verbose: meta.is_true("debug_verbose")?,
         };
@@ -261,7 +261,7 @@ impl Meta {
     }
 }
 
-fn buffer_pages(node: Node) -> Result<u32> {
+fn buffer_pages(node: &Node) -> Result<u32> {
     let pages = node.u32_from(0)?;
     if pages.is_power_of_two() { Ok(pages) } else { Err(node.expected("a power of two")) }
 }
@@ -321,7 +321,7 @@ fn variables(skel: &Node) -> Result<Vec<VarMeta>> {
                 type_text: "max_entries".into(),
                 value: None,
                 description: about.or_else(|| Some("Entries of the map, or bytes of a ring buffer".into())),
-                cmdarg: map.get("cmdarg").map(cmdarg).transpose()?,
+                cmdarg: map.read("cmdarg", cmdarg)?,
             });
         }
     }
@@ -335,16 +335,16 @@ fn variable(node: Node, section: &str) -> Result<VarMeta> {
         type_text: node.need_text("type")?,
         value: node.get("value").map(|value| value.value.clone()),
         description: node.text_of("description")?,
-        cmdarg: node.get("cmdarg").map(cmdarg).transpose()?,
+        cmdarg: node.read("cmdarg", cmdarg)?,
     })
 }
 
-fn cmdarg(node: Node) -> Result<CmdArg> {
+fn cmdarg(node: &Node) -> Result<CmdArg> {
     let node = node.object()?;
     Ok(CmdArg {
         default: node.get("default").map(|value| value.value.clone()),
-        long: node.get("long").map(option_name).transpose()?,
-        short: node.get("short").map(option_letter).transpose()?,
+        long: node.read("long", option_name)?,
+        short: node.read("short", option_letter)?,
         help: node.text_of("help")?,
     })
 }
@@ -353,13 +353,13 @@ fn is_option_char(c: char) -> bool {
     c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.')
 }
 
-fn option_name(node: Node) -> Result<String> {
+fn option_name(node: &Node) -> Result<String> {
     let name = node.name()?;
     let fits = !name.starts_with('-') && name.chars().all(is_option_char);
     if fits { Ok(name) } else { Err(node.expected("the name of an option")) }
 }
 
-fn option_letter(node: Node) -> Result<char> {
+fn option_letter(node: &Node) -> Result<char> {
     let mut chars = node.value.as_str().unwrap_or_default().chars();
     match (chars.next(), chars.next()) {
         (Some(letter), None) if is_option_char(letter) && letter != '-' => Ok(letter),
@@ -373,13 +373,13 @@ fn map(node: Node) -> Result<MapMeta> {
         ident: node.text_of("ident")?.unwrap_or_else(|| name.clone()),
         name,
         type_text: node.text_of("type")?,
-        sample: node.get("sample").map(sample).transpose()?,
+        sample: node.read("sample", sample)?,
         export: node.get("export_config").map_or(Ok(ExportConfig::Unset), export_config)?,
-        export_type: node.get("export_data_types").map(flat_export_type).transpose()?,
+        export_type: node.read("export_data_types", |ty| flat_export_type(*ty))?,
     })
 }
 
-fn sample(node: Node) -> Result<Sample> {
+fn sample(node: &Node) -> Result<Sample> {
     let node = node.object()?;
     Ok(Sample {
         interval_ms: node.need_u32("interval", 1)?,
@@ -427,9 +427,9 @@ fn program(node: Node) -> Result<ProgMeta> {
         name: node.need_name("name")?,
         attach: node.text_of("attach")?.unwrap_or_default(),
         target: Target::read(&node)?,
-        autoload: node.get("autoload").map(|flag| flag.bool()).transpose()?,
-        required: node.get("required").map(|flag| flag.bool()).transpose()?,
-        instead_of: node.get("instead_of").map(|name| name.name()).transpose()?,
+        autoload: node.read("autoload", |flag| flag.bool())?,
+        required: node.read("required", |flag| flag.bool())?,
+        instead_of: node.name_of("instead_of")?,
     })
 }
 

@@ -22,7 +22,7 @@ pub use meta::{
     ProgMeta, Sample, SampleKind, VarMeta,
 };
 pub(crate) use node::Places;
-pub use node::{MAX_ENTRIES, is_listed};
+pub use node::{MAX_ENTRIES, compact, is_listed};
 pub use target::{Interface, Perf, PerfSample, Target, Tc, TcPoint, split_offset};
 
 use serde_json::{Map, Value};
@@ -70,7 +70,7 @@ impl Package {
 
     /// The package in layout F2, unknown keys kept.
     pub fn to_json(&self) -> Vec<u8> {
-        self.to_value().to_string().into_bytes()
+        compact(&self.to_value()).into_bytes()
     }
 
     fn to_value(&self) -> Value {

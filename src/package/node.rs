@@ -55,9 +55,23 @@ impl<'a> Node<'a> {
         self.need(key)?.text()
     }
 
+    /// What `read` makes of the member `key`; none if it is absent.
+    #[inline(never)]
+    pub fn read<T>(&self, key: &str, read: fn(&Node) -> Result<T>) -> Result<Option<T>> {
+        match self.get(key) {
+            Some(member) => read(&member).map(Some),
+            None => Ok(None),
+        }
+    }
+
     /// The text for people that the member `key` holds.
     pub fn text_of(&self, key: &str) -> Result<Option<String>> {
-        self.get(key).map(|text| text.text()).transpose()
+        self.read(key, |text| text.text())
+    }
+
+    /// The name that the member `key` holds.
+    pub fn name_of(&self, key: &str) -> Result<Option<String>> {
+        self.read(key, |name| name.name())
     }
 
     /// The number of at least `low` that the member `key` holds, which has to be there.
@@ -72,7 +86,7 @@ impl<'a> Node<'a> {
 
     /// Whether the member `key` is true; absent counts as false.
     pub fn is_true(&self, key: &str) -> Result<bool> {
-        self.get(key).map_or(Ok(false), |flag| flag.bool())
+        Ok(self.read(key, |flag| flag.bool())?.unwrap_or(false))
     }
 
     /// The complaint that there is no member `key`.
@@ -164,7 +178,7 @@ impl<'a> Node<'a> {
     fn text(&self) -> Result<String> {
         match self.value {
             Value::String(text) => self.check_text(text).map(|()| text.clone()),
-            Value::Number(_) | Value::Bool(_) => Ok(self.value.to_string()),
+            Value::Number(_) | Value::Bool(_) => Ok(compact(self.value)),
             _ => Err(self.expected("a text")),
         }
     }
@@ -268,6 +282,11 @@ fn whole(value: &Value) -> Option<i128> {
         .map(|number| number as i128)
 }
 
+/// A value as JSON on one line. Its `Display` has another form too, on several lines, which would be linked with it (2 kB).
+pub fn compact(value: &Value) -> String {
+    serde_json::to_string(value).unwrap_or_default()
+}
+
 /// A value as a message shows it: on one line, and cut where it is long.
 struct Quoted<'a>(&'a Value);
 
@@ -277,10 +296,10 @@ impl Display for Quoted<'_> {
             Value::Array(_) => f.write_str("an array"),
             Value::Object(_) => f.write_str("an object"),
             Value::String(text) => match text.char_indices().nth(MAX_QUOTED) {
-                Some((end, _)) => write!(f, "{}", Value::from(format!("{}…", &text[..end]))),
-                None => self.0.fmt(f),
+                Some((end, _)) => f.write_str(&compact(&Value::from(format!("{}…", &text[..end])))),
+                None => f.write_str(&compact(self.0)),
             },
-            other => other.fmt(f),
+            other => f.write_str(&compact(other)),
         }
     }
 }

@@ -1,5 +1,7 @@
 //! Is this an object for BPF on this machine at all? Everything else about it is libbpf's to judge.
 
+use std::fmt;
+
 use super::{MAX_OBJECT, error};
 use crate::error::Result;
 
@@ -14,25 +16,28 @@ const MACHINE_BPF: u16 = 247;
 
 /// Checks the ELF header of `object`, which the document holds under `path`.
 pub(super) fn check(object: &[u8], path: &str) -> Result<()> {
-    let refuse = |reason: String| Err(error(format!("{path}: {reason}")));
+    let refuse = |reason: fmt::Arguments<'_>| Err(error(format_args!("{path}: {reason}")));
     if object.len() > MAX_OBJECT {
-        return refuse(format!("{} bytes, and at most {MAX_OBJECT} are read", object.len()));
+        return refuse(format_args!("{} bytes, and at most {MAX_OBJECT} are read", object.len()));
     }
     if !object.starts_with(b"\x7fELF") {
-        return refuse(format!("not an ELF object (it starts with {:02x?})", &object[..object.len().min(4)]));
+        return refuse(format_args!(
+            "not an ELF object (it starts with {:02x?})",
+            &object[..object.len().min(4)]
+        ));
     }
     if object.len() < ELF_HEADER {
-        return refuse(format!("an ELF object cut off after {} bytes", object.len()));
+        return refuse(format_args!("an ELF object cut off after {} bytes", object.len()));
     }
     if object[4] != CLASS_64 {
-        return refuse("not a 64-bit ELF object".into());
+        return refuse(format_args!("not a 64-bit ELF object"));
     }
     if object[5] != NATIVE {
         let order = if object[5] == BIG { "big" } else { "little" };
-        return refuse(format!("{order}-endian, which this machine is not"));
+        return refuse(format_args!("{order}-endian, which this machine is not"));
     }
     match u16::from_ne_bytes([object[18], object[19]]) {
         MACHINE_BPF | MACHINE_NONE => Ok(()),
-        machine => refuse(format!("an ELF object for machine {machine}, not for BPF ({MACHINE_BPF})")),
+        machine => refuse(format_args!("an ELF object for machine {machine}, not for BPF ({MACHINE_BPF})")),
     }
 }

@@ -170,8 +170,7 @@ impl Target {
     pub(super) fn read(node: &Node) -> Result<Target> {
         let hook = node.get("tchook").map(Node::object).transpose()?;
         hook.as_ref().map_or(Ok(()), |hook| hook.only("ifindex, attach_point"))?;
-        let address = node.get("address");
-        if let Some(other) = address.and(node.get("func").or_else(|| node.get("offset"))) {
+        if let Some(other) = node.get("address").and(node.get("func").or_else(|| node.get("offset"))) {
             return Err(other.error("an address is given as well"));
         }
         Ok(Target {
@@ -179,14 +178,14 @@ impl Target {
             interface: interface(node, hook.as_ref())?,
             flags: node.u32_of("flags", 0)?.unwrap_or(0),
             tc: tc(node, hook.as_ref())?,
-            path: node.get("path").map(|path| file(&path)).transpose()?,
-            func: node.get("func").map(|func| func.name()).transpose()?,
-            offset: node.get("offset").map(place).transpose()?,
-            address: address.map(place).transpose()?,
-            build_id: node.get("build_id").map(build_id).transpose()?,
-            pid: node.get("pid").map(|pid| pid.i32()).transpose()?,
-            cgroup: node.get("cgroup").map(|path| file(&path)).transpose()?,
-            perf: node.get("perf_event").map(perf).transpose()?,
+            path: node.read("path", file)?,
+            func: node.name_of("func")?,
+            offset: node.read("offset", place)?,
+            address: node.read("address", place)?,
+            build_id: node.read("build_id", build_id)?,
+            pid: node.read("pid", |pid| pid.i32())?,
+            cgroup: node.read("cgroup", file)?,
+            perf: node.read("perf_event", perf)?,
         })
     }
 }
@@ -194,7 +193,7 @@ impl Target {
 fn override_of(node: Node) -> Result<Target> {
     let node = node.object()?;
     node.only(KEYS)?;
-    let attach = node.get("attach").map(|section| section.name()).transpose()?;
+    let attach = node.name_of("attach")?;
     Ok(Target { attach, ..Target::read(&node)? })
 }
 
@@ -233,10 +232,10 @@ fn tc(node: &Node, hook: Option<&Node>) -> Result<Tc> {
     })
 }
 
-fn perf(node: Node) -> Result<Perf> {
+fn perf(node: &Node) -> Result<Perf> {
     let node = node.object()?;
     node.only("type, config, frequency, period")?;
-    let kind = node.get("type").map(perf_type).transpose()?;
+    let kind = node.read("type", perf_type)?;
     let (kind, config) = match node.get("config") {
         Some(config) => perf_config(&config, kind)?,
         None => match kind {
@@ -254,7 +253,7 @@ fn perf(node: Node) -> Result<Perf> {
     Ok(Perf { kind, config, sample })
 }
 
-fn perf_type(node: Node) -> Result<u32> {
+fn perf_type(node: &Node) -> Result<u32> {
     let Some(text) = node.value.as_str() else { return node.u32_from(0) };
     let found = PERF_TYPES.iter().find(|(name, _)| *name == text).map(|(_, kind)| *kind);
     found.ok_or_else(|| node.expected("hardware, software, tracepoint, raw or a number"))
@@ -270,7 +269,7 @@ fn perf_config(node: &Node, kind: Option<u32>) -> Result<(u32, u64)> {
 }
 
 /// Bytes or an address: a number, or a text of hexadecimal digits behind `0x`.
-fn place(node: Node) -> Result<u64> {
+fn place(node: &Node) -> Result<u64> {
     match node.value.as_str() {
         Some(text) => integer(text).ok_or_else(|| node.expected("a whole number")),
         None => node.u64_from(0),
@@ -291,7 +290,7 @@ pub fn split_offset(func: &str) -> (&str, u64) {
     split.unwrap_or((func, 0))
 }
 
-fn build_id(node: Node) -> Result<String> {
+fn build_id(node: &Node) -> Result<String> {
     let id = node.name()?;
     match id.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte)) {
         true => Ok(id),

@@ -30,7 +30,7 @@ pub fn encode(ty: &Type, value: &Value, out: &mut [u8]) -> Result<()> {
 /// Anything else is written whole.
 pub fn encode_over(ty: &Type, value: &Value, out: &mut [u8]) -> Result<()> {
     if out.len() != ty.size {
-        return Err(mismatch(format!("{} takes {} bytes, not {}", ty.name, ty.size, out.len())));
+        return Err(mismatch(format_args!("{} takes {} bytes, not {}", ty.name, ty.size, out.len())));
     }
     if !value.is_object() {
         out.fill(0);
@@ -67,7 +67,7 @@ pub fn encode_over(ty: &Type, value: &Value, out: &mut [u8]) -> Result<()> {
 /// (`0x`), `true`, `false`, `1` or `0` for a `bool`, the text itself for a `char` array, a constant's name or number
 /// for an enum, JSON for the rest. For a type with a format also the texts of that.
 pub fn parse_text(ty: &Type, text: &str) -> Result<Value> {
-    let unfit = || mismatch(format!("\"{text}\" is not a value of {}", ty.name));
+    let unfit = || mismatch(format_args!("\"{text}\" is not a value of {}", ty.name));
     // Whether it is what the format wants is seen when it is encoded.
     let as_text = || ty.format.map(|_| Value::from(text));
     match ty.kind {
@@ -131,7 +131,11 @@ fn encode_member(ty: &Type, name: &str, value: &Value, out: &mut [u8]) -> Result
     }
     let start = field.bit_offset as usize / 8;
     let place = out.get_mut(start..start + field.ty.size);
-    encode_over(&field.ty, value, place.ok_or_else(|| mismatch(format!("it lies outside of {}", ty.name)))?)
+    encode_over(
+        &field.ty,
+        value,
+        place.ok_or_else(|| mismatch(format_args!("it lies outside of {}", ty.name)))?,
+    )
 }
 
 fn encode_bits(field: &Field, value: &Value, out: &mut [u8]) -> Result<()> {
@@ -164,7 +168,7 @@ fn encode_formatted(ty: &Type, format: ValueFormat, text: &str, out: &mut [u8]) 
 
 fn encode_string(ty: &Type, text: &str, out: &mut [u8]) -> Result<()> {
     if text.len() >= out.len() {
-        return Err(mismatch(format!("{} bytes and a NUL do not fit {}", text.len(), ty.name)));
+        return Err(mismatch(format_args!("{} bytes and a NUL do not fit {}", text.len(), ty.name)));
     }
     if text.contains('\0') {
         return Err(mismatch("a string with a NUL inside"));
@@ -186,7 +190,7 @@ fn encode_strings(ty: &Type, texts: &[Value], out: &mut [u8]) -> Result<()> {
 
 fn encode_array(ty: &Type, values: &[Value], out: &mut [u8]) -> Result<()> {
     if values.len() > ty.count as usize {
-        return Err(mismatch(format!("{} values do not fit {}", values.len(), ty.name)));
+        return Err(mismatch(format_args!("{} values do not fit {}", values.len(), ty.name)));
     }
     let Some(elem) = &ty.elem else { return Ok(()) };
     for (index, value) in values.iter().enumerate() {
@@ -201,7 +205,7 @@ fn encode_float(ty: &Type, number: &Number, out: &mut [u8]) -> Result<()> {
     match ty.size {
         4 if (value as f32).is_finite() => out.copy_from_slice(&(value as f32).to_le_bytes()),
         8 if value.is_finite() => out.copy_from_slice(&value.to_le_bytes()),
-        _ => return Err(mismatch(format!("{number} does not fit {}", ty.name))),
+        _ => return Err(mismatch(format_args!("{number} does not fit {}", ty.name))),
     }
     Ok(())
 }
@@ -219,7 +223,7 @@ fn integer(ty: &Type, value: &Value, bits: u32) -> Result<u128> {
         Value::String(text) if ty.kind == Kind::Enum => {
             let constant = ty.fields.iter().find(|constant| constant.name == text.as_str());
             let constant =
-                constant.ok_or_else(|| mismatch(format!("\"{text}\" is no constant of {}", ty.name)))?;
+                constant.ok_or_else(|| mismatch(format_args!("\"{text}\" is no constant of {}", ty.name)))?;
             if ty.signed {
                 Wide::from_signed(constant.value.into())
             } else {
@@ -227,13 +231,13 @@ fn integer(ty: &Type, value: &Value, bits: u32) -> Result<u128> {
             }
         }
         Value::String(text) if ty.size > 8 => Wide::parse(text)
-            .ok_or_else(|| mismatch(format!("\"{text}\" does not fit {}", width(signed, bits))))?,
+            .ok_or_else(|| mismatch(format_args!("\"{text}\" does not fit {}", width(signed, bits))))?,
         _ => return Err(mismatch(unfit(value, ty))),
     };
     let bits_allowed = if ty.kind == Kind::Bool { 1 } else { bits };
     if !number.fits(signed, bits_allowed) {
         let name = if ty.kind == Kind::Bool { "bool".to_string() } else { width(signed, bits) };
-        return Err(mismatch(format!("{} does not fit {name}", bare(value))));
+        return Err(mismatch(format_args!("{} does not fit {name}", bare(value))));
     }
     Ok(number.bits)
 }
@@ -307,7 +311,7 @@ fn unfit(value: &Value, ty: &Type) -> String {
 
 fn shortened(value: &Value) -> String {
     const LONGEST: usize = 40;
-    let text = value.to_string();
+    let text = serde_json::to_string(value).unwrap_or_default();
     match text.char_indices().nth(LONGEST) {
         Some((end, _)) => format!("{}...", &text[..end]),
         None => text,

@@ -292,7 +292,7 @@ impl Builder<'_> {
     fn base(&mut self, id: u32, entry: &Entry, depth: u32) -> Result<Type> {
         let size = entry.arg as usize;
         if entry.kind != BtfKind::Ptr && entry.kind != BtfKind::Array && size > MAX_SIZE {
-            return Err(self.beyond(id, format!("{size} bytes, more than {MAX_SIZE}")));
+            return Err(self.beyond(id, format_args!("{size} bytes, more than {MAX_SIZE}")));
         }
         match entry.kind {
             BtfKind::Int => self.int(id, entry),
@@ -302,7 +302,7 @@ impl Builder<'_> {
             BtfKind::Array => self.array(id, entry, depth),
             BtfKind::Struct => self.aggregate(id, entry, Kind::Struct, depth),
             BtfKind::Union => self.aggregate(id, entry, Kind::Union, depth),
-            _ => Err(self.bad(id, format!("a value cannot be a {:?}", entry.kind))),
+            _ => Err(self.bad(id, format_args!("a value cannot be a {:?}", entry.kind))),
         }
     }
 
@@ -310,7 +310,7 @@ impl Builder<'_> {
         let size = entry.arg as usize;
         let encoding = self.encoding(entry);
         if !(1..=16).contains(&size) || encoding.bits == 0 || encoding.shift + encoding.bits > entry.arg * 8 {
-            return Err(self.bad(id, format!("an integer of {} bits in {size} bytes", encoding.bits)));
+            return Err(self.bad(id, format_args!("an integer of {} bits in {size} bytes", encoding.bits)));
         }
         let kind = match self.btf.name(id) {
             _ if encoding.flags & INT_BOOL != 0 => Kind::Bool,
@@ -329,7 +329,7 @@ impl Builder<'_> {
     fn enumeration(&self, id: u32, entry: &Entry) -> Result<Type> {
         let size = entry.arg as usize;
         if ![1, 2, 4, 8].contains(&size) {
-            return Err(self.bad(id, format!("an enum of {size} bytes")));
+            return Err(self.bad(id, format_args!("an enum of {size} bytes")));
         }
         let parts = self.btf.parts(entry);
         let narrow = entry.kind == BtfKind::Enum;
@@ -355,7 +355,7 @@ impl Builder<'_> {
         let elem = self.build(element, depth + 1)?;
         let size = elem.size;
         Type::array(self.spelling(id), elem, count)
-            .ok_or_else(|| self.beyond(id, format!("{count} elements of {size} bytes are too large")))
+            .ok_or_else(|| self.beyond(id, format_args!("{count} elements of {size} bytes are too large")))
     }
 
     fn aggregate(&mut self, id: u32, entry: &Entry, kind: Kind, depth: u32) -> Result<Type> {
@@ -365,7 +365,7 @@ impl Builder<'_> {
             let field = self.member(part, entry, depth)?;
             let end = u64::from(field.bit_offset) + u64::from(field.bit_size);
             if end > u64::from(entry.arg) * 8 {
-                return Err(self.bad(id, format!("member \"{}\" lies outside of it", field.name)));
+                return Err(self.bad(id, format_args!("member \"{}\" lies outside of it", field.name)));
             }
             fields.push(field);
         }
@@ -394,7 +394,7 @@ impl Builder<'_> {
             matches!(field.ty.kind, Kind::Int | Kind::Uint | Kind::Char | Kind::Bool | Kind::Enum);
         if field.is_bit_field() && (!holds_bits || bit_size > bits_of(field.ty.size)) {
             return Err(
-                self.bad(part.ty, format!("member \"{name}\" of {bit_size} bits at bit {bit_offset}"))
+                self.bad(part.ty, format_args!("member \"{name}\" of {bit_size} bits at bit {bit_offset}"))
             );
         }
         Ok(field)

@@ -223,8 +223,8 @@ impl Vm {
         if batch.need > room {
             batch.count = 0;
             batch.len = 0;
-            let text = format!("needs {} bytes, the buffer has {room}", batch.need);
-            return Err(Error::new(Status::TooSmall, text).about_map(&map.label()));
+            let needed = format_args!("needs {} bytes, the buffer has {room}", batch.need);
+            return Err(map.about(Error::new(Status::TooSmall, needed)));
         }
         Ok(batch.count)
     }

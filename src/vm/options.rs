@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use super::{Kind, WasmOptions};
-use crate::error::{Error, Result, Status, Subject};
+use crate::error::{Error, Result, Status};
 use crate::log::{Level, LogFn};
 use crate::os::{self, Errno};
 
@@ -85,12 +85,12 @@ pub(super) fn read_package(path: &str) -> Result<Vec<u8>> {
             libc::ENOMEM => Status::NoMem,
             _ => Status::System,
         };
-        Error::sys(status, e.0, e).about(Subject::File(path.into()))
+        Error::sys(status, e.0, e).about_file(path)
     };
     let data = os::read_file(path, MAX_FILE).map_err(failed)?;
     if data.len() > MAX_FILE {
         let text = format!("too large for a package (at most {MAX_FILE} bytes)");
-        return Err(Error::new(Status::Package, text).about(Subject::File(path.into())));
+        return Err(Error::new(Status::Package, text).about_file(path));
     }
     Ok(data)
 }

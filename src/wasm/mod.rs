@@ -115,7 +115,7 @@ fn check_imports(module: &sys::module::Module) -> Result<()> {
         Some(import) => format!("it has another type, {}", import.signature.to_string_lossy()),
         None => "there is no such function".to_owned(),
     };
-    Err(Error::new(Status::Package, format!("module: import {module}.{name}: {why}")))
+    Err(Error::new(Status::Package, format_args!("module: import {module}.{name}: {why}")))
 }
 
 /// What guests of a vm may take and see.

@@ -16,6 +16,7 @@ use super::{Config, Entry, Module, Outlet, Vm, binary, imports};
 use crate::error::{Error, Result, Status};
 use crate::log::Level;
 use crate::os::{self, Errno};
+use crate::package::compact;
 
 /// A line that is longer comes in pieces.
 const LINE: usize = 64 << 10;
@@ -144,7 +145,7 @@ impl Run<'_> {
 
     fn main(&self, guest: Guest<'_>, argv: &[&str]) -> Result<i32, Trap> {
         let Some(main) = guest.function(c"bpf_main", 2) else { return Ok(0) };
-        let mut json = serde_json::Value::from(argv).to_string().into_bytes();
+        let mut json = compact(&serde_json::Value::from(argv)).into_bytes();
         let len = json.len() as u32;
         json.push(0);
         let place = self.timed(|| self.allocate(guest, len + 1))?;

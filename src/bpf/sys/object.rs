@@ -10,7 +10,7 @@ use std::time::Duration;
 use libbpf_sys as b;
 
 use super::{check, non_null};
-use crate::error::Subject;
+use crate::error::Error;
 use crate::os;
 use crate::package::Places;
 use crate::types::Hook;
@@ -187,6 +187,13 @@ impl<'a> MapRef<'a> {
         unsafe { CStr::from_ptr(b::bpf_map__name(self.ptr())) }
     }
 
+    /// The error, about this map.
+    #[cold]
+    #[inline(never)]
+    pub fn about(self, error: Error) -> Error {
+        error.about_map(&self.name().to_string_lossy())
+    }
+
     /// The descriptor, once loaded; none of a map that is not made (`?.struct_ops`), for which libbpf has a placeholder.
     pub fn fd(self) -> Option<RawFd> {
         // SAFETY: a getter.
@@ -350,9 +357,11 @@ impl<'a> ProgRef<'a> {
         unsafe { CStr::from_ptr(b::bpf_program__name(self.ptr())) }
     }
 
-    /// The program as the subject of an error, at `place`, which may be empty.
-    pub fn subject(self, place: &str) -> Subject {
-        Subject::program(self.name().to_string_lossy(), place)
+    /// The error, about this program at `place`, which may be empty.
+    #[cold]
+    #[inline(never)]
+    pub fn about(self, error: Error, place: &str) -> Error {
+        error.about_program(&self.name().to_string_lossy(), place)
     }
 
     /// The ELF section, without a leading `?`.
