@@ -135,7 +135,7 @@ fn mdflush_says_what_a_kernel_without_software_raid_lacks() {
 fn mdflush_says_what_is_missing() {
     let Some(example) = Example::open("mdflush", &[]) else { return };
     let error = example.vm.attach().unwrap_err();
-    let text = "program \"handle_flush\": this kernel has no target for \"fentry/md_flush_request\"";
+    let text = "program \"handle_flush\" (fentry/md_flush_request): this kernel has no target for fentry/md_flush_request";
     assert_eq!(error.to_string(), text);
 }
 

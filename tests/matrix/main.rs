@@ -41,7 +41,7 @@ fn features() -> Vec<Feature> {
     let probe = || json!({"attach": format!("usdt/{}:eunomia:beat", own_path()), "pid": std::process::id()});
     let here = || json!({"interface": "lo"});
     let group = || json!({"cgroup": triggers::cgroup()});
-    let often = || json!({"perf_event": {"software": "cpu_clock", "period": 100_000}});
+    let often = || json!({"perf_event": {"type": "software", "config": "cpu-clock", "period": 100_000}});
     let device = || json!({"interface": device::name()});
     let feature = |name, since, trigger| Feature { name, since, target: None, trigger };
     let at = |name, since, target, trigger| Feature { name, since, target: Some(target), trigger };
