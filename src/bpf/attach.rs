@@ -2,6 +2,7 @@
 
 use std::ffi::{CStr, CString};
 use std::fs::{File, OpenOptions};
+use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::sync::Arc;
@@ -279,9 +280,12 @@ fn cgroup(prog: ProgRef<'_>, target: &Target, log: &Arc<Log>) -> Result<Vec<Link
         None => return Err(needs(prog, "\"cgroup\"")),
     };
     let place = format!("{} on cgroup {path:?}", section(prog));
-    // A folder, or nothing is waited for.
-    let open = || OpenOptions::new().read(true).custom_flags(libc::O_DIRECTORY).open(&path);
-    one(prog, &place, log, &|| prog.attach_cgroup(open()?.as_fd()))
+    one(prog, &place, log, &|| prog.attach_cgroup(open_cgroup(&path)?.as_fd()))
+}
+
+/// A folder; nothing is waited for.
+pub fn open_cgroup(path: &str) -> io::Result<File> {
+    OpenOptions::new().read(true).custom_flags(libc::O_DIRECTORY).open(path)
 }
 
 fn network_namespace(prog: ProgRef<'_>, log: &Arc<Log>) -> Result<Vec<Link>> {

@@ -2,11 +2,11 @@
 //!
 //! Most ways to attach find their target before they ask for the program: with one that is not loaded they end there.
 
-use std::fs::{self, File};
+use std::fs;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
-use super::attach::{attach, interface, kind, lacks_function, no_target};
+use super::attach::{attach, interface, kind, lacks_function, no_target, open_cgroup};
 use super::probe::{self, attach_error};
 use super::sys::object::ProgRef;
 use crate::error::Result;
@@ -37,7 +37,7 @@ fn cgroup(prog: ProgRef<'_>, target: &Target) -> Result<()> {
     let path = target.cgroup.as_deref().unwrap_or_default();
     let place = format!("{} on cgroup {path:?}", prog.section().to_string_lossy());
     let failed = |e: Errno| attach_error(prog, &place, e, "");
-    File::open(path).map_err(|e| failed(Errno(e.raw_os_error().unwrap_or(libc::EINVAL))))?;
+    open_cgroup(path).map_err(|e| failed(Errno(e.raw_os_error().unwrap_or(libc::EINVAL))))?;
     // Groups of the second version alone have it.
     let is_new = Path::new(path).join("cgroup.controllers").exists();
     if is_new { Ok(()) } else { Err(failed(Errno(libc::EBADF))) }

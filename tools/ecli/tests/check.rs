@@ -259,6 +259,10 @@ fn a_wrong_target_is_the_package_s_fault_or_the_user_s() {
         wrong.says_once(&["program \"p\"", word]);
         both(&program(section, ""), &["--attach", &format!("p={target}")]).are(2, &["p: cannot attach: "]);
     }
+    // What is no folder is not opened: a FIFO would be waited for.
+    let file = both(&program("cgroup_skb/egress", ""), &["--attach", "p=cgroup:/dev/null"]);
+    file.are(2, &["p: cannot attach: "]);
+    assert!(file.check.out.contains("Not a directory") && file.run.err.contains("Not a directory"));
     // Who says nothing has to say it.
     for section in ["cgroup_skb/egress", "uprobe", "usdt"] {
         both(&program(section, ""), &[]).are(2, &["p: cannot attach: "]);
