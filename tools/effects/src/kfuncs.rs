@@ -4,10 +4,12 @@
 use crate::calls::*;
 
 const STOPS: Act = Act::Does("stops the whole machine");
+/// Objects of lists and trees are neither in a map's size nor charged to a memory cgroup.
+const ALLOCATES: Act = Act::Does("takes kernel memory that no limit counts");
 const THROWS: Act = Act::Does("ends early with a result of its own (bpf_throw)");
 
 /// Those that look, compute, or change what is the program's own.
-const HARMLESS_ONES: [&str; 165] = [
+const HARMLESS_ONES: [&str; 161] = [
     "__bpf_trap",
     "bpf_arena_alloc_pages",
     "bpf_arena_free_pages",
@@ -104,13 +106,9 @@ const HARMLESS_ONES: [&str; 165] = [
     "bpf_map_sum_elem_count",
     "bpf_obj_drop",
     "bpf_obj_drop_impl",
-    "bpf_obj_new",
-    "bpf_obj_new_impl",
     "bpf_path_d_path",
     "bpf_percpu_obj_drop",
     "bpf_percpu_obj_drop_impl",
-    "bpf_percpu_obj_new",
-    "bpf_percpu_obj_new_impl",
     "bpf_preempt_disable",
     "bpf_preempt_enable",
     "bpf_put_file",
@@ -176,7 +174,7 @@ const HARMLESS_ONES: [&str; 165] = [
 ];
 
 /// Those that do more.
-const ACTS: [(&str, Act); 38] = [
+const ACTS: [(&str, Act); 42] = [
     ("bpf_copy_from_user_dynptr", READS_PROCESSES),
     ("bpf_copy_from_user_str", READS_PROCESSES),
     ("bpf_copy_from_user_str_dynptr", READS_PROCESSES),
@@ -194,6 +192,10 @@ const ACTS: [(&str, Act); 38] = [
     ("bpf_dynptr_copy", WRITES_DYNPTR),
     ("bpf_dynptr_memset", WRITES_DYNPTR),
     ("bpf_dynptr_slice_rdwr", WRITES_DYNPTR),
+    ("bpf_obj_new", ALLOCATES),
+    ("bpf_obj_new_impl", ALLOCATES),
+    ("bpf_percpu_obj_new", ALLOCATES),
+    ("bpf_percpu_obj_new_impl", ALLOCATES),
     ("bpf_probe_read_kernel_dynptr", READS_KERNEL),
     ("bpf_probe_read_kernel_str_dynptr", READS_KERNEL),
     ("bpf_probe_read_user_dynptr", READS_PROCESSES),

@@ -253,6 +253,20 @@ fn a_kernel_function_is_known_by_the_name_that_libbpf_looks_for() {
 }
 
 #[test]
+fn memory_that_a_program_takes_when_it_runs_is_named() {
+    let source = r#"
+    extern void *bpf_obj_new_impl(u64 type, void *meta) ksym;
+    extern void *bpf_percpu_obj_new_impl(u64 type, void *meta) ksym;
+    SEC("tp_btf/sys_enter") int p(void *ctx) { return bpf_obj_new_impl(1, 0) != 0; }
+    SEC("tp_btf/sys_enter") int q(void *ctx) { return bpf_percpu_obj_new_impl(1, 0) != 0; }
+    "#;
+    let found = judged(&compile(source));
+    for name in ["p", "q"] {
+        assert!(found[name].effects.contains("takes kernel memory that no limit counts"), "{found:?}");
+    }
+}
+
+#[test]
 fn a_pinned_map_is_shown_whatever_its_symbol_is_called() {
     let source = r#"
     struct { int (*type)[1]; int *key; u64 *value; int (*max_entries)[64]; } plain SEC(".maps");
