@@ -32,6 +32,7 @@ pub struct Http {
     runtime: Runtime,
     silence: Duration,
     end: Instant,
+    is_direct: bool,
     is_open_to_all: Arc<AtomicBool>,
 }
 
@@ -99,24 +100,13 @@ impl Http {
     /// A client that gives up when nothing comes for `silence`, or when all its requests together take [`PATIENCE`] times
     /// as long. `is_direct`: without proxies.
     pub fn new(silence: Duration, is_direct: bool) -> crate::error::Result<Http> {
-        use_ring();
         let is_open_to_all = Arc::new(AtomicBool::new(false));
-        let client = Client::builder()
-            .user_agent(USER_AGENT)
-            // What stands behind `?` in a URL may be a secret.
-            .referer(false)
-            .connect_timeout(silence)
-            .read_timeout(silence)
-            .redirect(redirects(Arc::clone(&is_open_to_all)));
-        let client = if is_direct { client.no_proxy() } else { client };
-        let client = client
-            .build()
-            .map_err(|error| Failure::new(Code::Failed, format_args!("HTTP: {}", reason(&error))))?;
+        let client = client(silence, is_direct, redirects(Arc::clone(&is_open_to_all)))?;
         let runtime = Builder::new_current_thread().enable_io().enable_time().build();
         let runtime =
             runtime.map_err(|error| Failure::io(Code::Failed, "waiting for the network", &error))?;
         let end = Instant::now() + silence.saturating_mul(PATIENCE);
-        Ok(Http { client, runtime, silence, end, is_open_to_all })
+        Ok(Http { client, runtime, silence, end, is_direct, is_open_to_all })
     }
 
     /// Whether something has come by plain HTTP from another machine, so that anybody on the way could have changed it.
@@ -150,10 +140,22 @@ impl Http {
 
     /// Sends a request and reads the answer, which may have so many bytes. `name` is what errors begin with.
     pub fn ask(&self, name: &str, request: Request, most: usize) -> Result<Answer, Error> {
+        self.ask_by(&self.client, name, request, most)
+    }
+
+    /// The same for a request whose body is a secret: a redirect could have it sent on, so none is followed.
+    pub fn ask_once(&self, name: &str, request: Request, most: usize) -> Result<Answer, Error> {
+        let client = client(self.silence, self.is_direct, Policy::none());
+        let client =
+            client.map_err(|failure| Error { problem: Problem::Other, text: failure.text().to_owned() })?;
+        self.ask_by(&client, name, request, most)
+    }
+
+    fn ask_by(&self, client: &Client, name: &str, request: Request, most: usize) -> Result<Answer, Error> {
         let wrong = |problem, text: &str| Error { problem, text: format!("{name}: {text}") };
         self.note(request.url());
         let exchange = async {
-            let response = self.client.execute(request).await.map_err(|error| {
+            let response = client.execute(request).await.map_err(|error| {
                 let unreachable = error.is_connect() || error.is_timeout();
                 wrong(if unreachable { Problem::Unreachable } else { Problem::Other }, &reason(&error))
             })?;
@@ -188,6 +190,19 @@ fn use_ring() {
     static ONCE: Once = Once::new();
     // Only a second choice fails.
     ONCE.call_once(|| drop(rustls::crypto::ring::default_provider().install_default()));
+}
+
+fn client(silence: Duration, is_direct: bool, redirects: Policy) -> crate::error::Result<Client> {
+    use_ring();
+    let client = Client::builder()
+        .user_agent(USER_AGENT)
+        // What stands behind `?` in a URL may be a secret.
+        .referer(false)
+        .connect_timeout(silence)
+        .read_timeout(silence)
+        .redirect(redirects);
+    let client = if is_direct { client.no_proxy() } else { client };
+    client.build().map_err(|error| Failure::new(Code::Failed, format_args!("HTTP: {}", reason(&error))))
 }
 
 /// Redirects that are followed. reqwest takes the credentials out where another server is named.

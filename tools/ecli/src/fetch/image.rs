@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use super::http::Answer;
 use super::login::{self, Credentials};
 use super::reference::{self, Digest, Reference};
-use super::registry::Registry;
+use super::registry::{Registry, cut};
 use super::{Download, MAX_BYTES, MAX_SIGNATURE, Options, Signature};
 use crate::error::{Failure, Result};
 
@@ -86,7 +86,7 @@ pub fn pull_as(image: &Reference, credentials: &Credentials, options: Options) -
         let types: Vec<_> = layers.iter().map(|layer| layer.media_type.as_str()).collect();
         return Err(source
             .registry
-            .failure(format_args!("no program in this image; its layers are {}", types.join(", "))));
+            .failure(format_args!("no program in this image; its layers are {}", cut(&types.join(", ")))));
     };
     let bytes = source.blob(program, MAX_BYTES)?;
     let signature = layer(&[SIGNATURE]).filter(|_| options.signature != Signature::Unwanted);

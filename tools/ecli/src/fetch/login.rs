@@ -34,15 +34,16 @@ const ADVICE: &str = "DOCKER_CONFIG can name a folder of your own";
 /// The credentials for a registry; without any, access is anonymous.
 pub fn find(registry: &str) -> Result<Credentials> {
     let Some(path) = config_path() else { return Ok(Credentials::Anonymous) };
+    // First: what others put there may be a FIFO, which nobody may ever write to.
+    if let Err(why) = eunomia_owner::check(&path) {
+        say(format_args!("warning: {why}, so no credentials are taken from {}; {ADVICE}", path.display()));
+        return Ok(Credentials::Anonymous);
+    }
     let file = match fs::File::open(&path) {
         Ok(file) => std::io::BufReader::new(file),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Credentials::Anonymous),
         Err(error) => return Err(Failure::io(Code::Source, path.display(), &error)),
     };
-    if let Err(why) = eunomia_owner::check(&path) {
-        say(format_args!("warning: {why}, so no credentials are taken from {}; {ADVICE}", path.display()));
-        return Ok(Credentials::Anonymous);
-    }
     match docker_credential::get_credential_from_reader(file, &key(registry)) {
         Ok(DockerCredential::UsernamePassword(user, password)) => Ok(Credentials::Password(user, password)),
         Ok(DockerCredential::IdentityToken(token)) => Ok(Credentials::IdentityToken(token)),

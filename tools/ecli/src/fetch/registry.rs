@@ -165,7 +165,10 @@ impl Registry<'_> {
             }
         };
         let request = request.build().map_err(|error| self.failure(http::reason(&error)))?;
-        let answer = self.http.ask(&self.name, request, MAX_TOKEN)?;
+        let answer = match self.credentials {
+            Credentials::IdentityToken(_) => self.http.ask_once(&self.name, request, MAX_TOKEN)?,
+            _ => self.http.ask(&self.name, request, MAX_TOKEN)?,
+        };
         if !answer.status.is_success() {
             return Err(self.refused(&answer));
         }
@@ -232,9 +235,13 @@ fn said(body: &[u8]) -> Option<String> {
         Some(message) => Some(message.to_owned()),
     };
     let reasons: Vec<String> = body["errors"].as_array()?.iter().filter_map(reason).collect();
-    let said: String =
-        reasons.join(", ").chars().take(MAX_MESSAGE).map(|c| if c == '\n' { ' ' } else { c }).collect();
+    let said = cut(&reasons.join(", "));
     (!said.is_empty()).then_some(said)
+}
+
+/// The beginning of a registry's words, in one line.
+pub fn cut(words: &str) -> String {
+    words.chars().take(MAX_MESSAGE).map(|c| if c == '\n' { ' ' } else { c }).collect()
 }
 
 /// Whether a registry on this machine speaks plain HTTP. One that wants TLS answers 400, if at all.

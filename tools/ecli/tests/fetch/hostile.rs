@@ -299,6 +299,42 @@ fn the_password_goes_to_nobody_but_the_registry() {
 }
 
 #[test]
+fn a_registry_does_not_fill_the_screen() {
+    let (place, server) = (Place::new(), Server::new());
+    serve(&server);
+    let layers = (0..10_000).map(|number| {
+        let mut layer = layer(b"x");
+        layer["mediaType"] = format!("type-{number}").into();
+        layer
+    });
+    server.on(MANIFEST, Reply::Content(manifest(layers.collect())));
+    let ended = place.run(&["inspect", &image(&server)]);
+    assert!(ended.err.len() < 1000, "{} bytes", ended.err.len());
+    ended.refused(SOURCE, &["no program in this image; its layers are type-0, type-1, "]);
+}
+
+#[test]
+fn a_redirect_takes_no_identity_token_along() {
+    let world = World::new();
+    serve(&world.safe);
+    let registry = image(&world.safe).split('/').next().unwrap().to_owned();
+    let auths = json!({"auths": {registry: {"identitytoken": "s3cret", "auth": "YWxpY2U6"}}}).to_string();
+    world.place.write(".docker/config.json", auths.as_bytes());
+    let realm = format!("Bearer realm=\"{}/token\"", world.safe.url);
+    world.safe.on("/v2/", challenge(&realm));
+    for status in [307, 308] {
+        let location = format!("Location: {}/token", world.other.url);
+        world.safe.on("/token", Reply::Full(status, vec![location], vec![]));
+        world.ecli(&["inspect", &image(&world.safe)]).refused(SOURCE, &["the registry answers 30"]);
+    }
+    assert!(world.other.requests().is_empty(), "{:?}", world.other.requests());
+    // To the service itself it goes.
+    world.safe.on("/token", Reply::Content(br#"{"token": "t0ken"}"#.to_vec()));
+    world.ecli(&["inspect", &image(&world.safe)]).worked();
+    assert!(world.safe.sent("authorization").iter().all(|line| line == "authorization: Bearer t0ken"));
+}
+
+#[test]
 fn a_token_is_asked_for_where_the_registry_says_but_only_by_https() {
     let world = World::new();
     serve(&world.safe);

@@ -167,6 +167,17 @@ fn credentials_in_other_hands_are_neither_sent_nor_written_over() {
     }
     assert_eq!(server.sent("authorization"), sent);
     assert_eq!(fs::read_to_string(place.path(".docker/config.json")).unwrap(), auths);
+    // Nor is anything waited for that others put there.
+    fs::remove_file(place.path(".docker/config.json")).unwrap();
+    mode(&place.path(".docker"), 0o777);
+    let fifo = place.path(".docker/config.json");
+    rustix::fs::mknodat(rustix::fs::CWD, &fifo, rustix::fs::FileType::Fifo, rustix::fs::Mode::RUSR, 0)
+        .unwrap();
+    let ended = pull();
+    assert!(
+        ended.code == Some(SOURCE) && ended.err.contains(".docker can be written to by others"),
+        "{ended:?}"
+    );
     // Nor is a password put where others can take it.
     server.on("/v2/", Reply::Content(b"{}".to_vec()));
     fs::create_dir(place.path("open")).unwrap();
