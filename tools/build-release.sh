@@ -20,8 +20,8 @@ if [ -e "$(rustc --print sysroot)/lib/rustlib/src/rust/library/Cargo.lock" ]; th
     flags+=("--cfg=small" "-Zunstable-options" "-Cforce-frame-pointers=non-leaf")
     # The place of a panic is its file, without the line: one place for each file, not for each call that may panic.
     flags+=("-Zlocation-detail=file")
-    # When all is linked, what is small goes into its caller a little sooner: a function of its own has unwind tables (6 kB).
-    last+=("-Cllvm-args=-inline-call-penalty=60")
+    # When all is linked, what is small goes into its caller a little sooner: a function of its own has unwind tables (9 kB).
+    last+=("-Cllvm-args=-inline-call-penalty=60" "-Cllvm-args=-inline-instr-cost=4")
     # C functions are called as the linker finds them, not through a table of their addresses (6 kB).
     flags+=("-Zplt=yes")
     # libbpf as small as gcc 12 can make it (2 kB).

@@ -267,8 +267,8 @@ pub fn online_cpus() -> Result<Vec<i32>> {
     let mut cpus = Vec::new();
     for range in text.trim().split(',') {
         let (first, last) = range.split_once('-').unwrap_or((range, range));
-        if let (Ok(first), Ok(last)) = (first.parse::<i32>(), last.parse()) {
-            cpus.extend(first..=last);
+        if let (Ok(first), Ok(last)) = (first.parse::<u32>(), last.parse::<u32>()) {
+            cpus.extend((first..=last).map(|cpu| cpu as i32));
         }
     }
     Ok(cpus)

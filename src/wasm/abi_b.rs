@@ -17,7 +17,7 @@ use crate::bpf::session::Session;
 use crate::bpf::source::{Shape, Sink, Sources};
 use crate::error::{Error, Result, Status};
 use crate::os;
-use crate::package::{MAX_OBJECT, Package, members};
+use crate::package::{MAX_OBJECT, Package, compact, members};
 
 pub(super) const IMPORTS: Table = table![
     ("wasm_load_bpf_object(ii)I", load),
@@ -174,7 +174,7 @@ fn attach_program(session: &mut Session, name: &str, target: &str) -> Result<()>
         _ => None,
     };
     if let Some(json) = json {
-        session.set_target(name, &json.to_string())?;
+        session.set_target(name, &compact(&json))?;
     }
     session.attach_prog(name)
 }
