@@ -15,9 +15,14 @@ const MOST_HEADERS: usize = 128;
 const MOST_NOTES: usize = 4096;
 const NOTE_HEAD: usize = 12;
 
+/// Bytes of a section header, and of a section of notes that is searched.
+const SECTION_HEADER: usize = 64;
+const MOST_SEARCHED: usize = 4 << 20;
+
 const PT_LOAD: u64 = 1;
 const PT_NOTE: u64 = 4;
 const PF_X: u64 = 1;
+const SHT_NOTE: u64 = 7;
 const NT_GNU_BUILD_ID: u64 = 3;
 
 /// A 64-bit ELF file of this machine's byte order.
@@ -74,6 +79,23 @@ impl Binary {
             }
         }
         id
+    }
+
+    /// Whether one of its notes has these bytes; yes where there are more notes than are read.
+    pub fn mentions(&self, bytes: &[u8]) -> bool {
+        let mut header = [0; HEADER];
+        let is_read = fill(&self.file, &mut header, 0);
+        let count = (number(&header, 60, 2) as usize).min(MOST_HEADERS);
+        let mut sections = vec![0; count * SECTION_HEADER];
+        let is_read = is_read && fill(&self.file, &mut sections, number(&header, 40, 8));
+        let mut notes = sections.chunks(SECTION_HEADER).filter(|section| number(section, 4, 4) == SHT_NOTE);
+        is_read
+            && notes.any(|section| {
+                let len = number(section, 32, 8) as usize;
+                let mut found = vec![0; len.min(MOST_SEARCHED)];
+                fill(&self.file, &mut found, number(section, 24, 8))
+                    && (len > MOST_SEARCHED || os::find(&found, bytes).is_some())
+            })
     }
 }
 

@@ -168,10 +168,19 @@ pub fn attach_error(prog: ProgRef<'_>, place: &str, e: Errno, printed: &str) -> 
         libc::EINVAL if place.starts_with("netkit") => (Status::Attach, "not a netkit device".into()),
         libc::EOPNOTSUPP | ENOTSUPP => (Status::Unsupported, unsupported(prog, printed, e)),
         // A file, or a function or probe in it.
-        _ if place.starts_with('u') => (Status::NotFound, reason(printed, e)),
+        _ if place.starts_with('u') => {
+            (Status::NotFound, missing_symbol(printed).unwrap_or_else(|| reason(printed, e)))
+        }
         _ => (Status::Attach, reason(printed, e)),
     };
     prog.about(Error::sys(status, errno, why), place).with_detail(printed)
+}
+
+/// The function that a file has not. libbpf has two reports of that: one says that it is 0 in the file's table.
+fn missing_symbol(printed: &str) -> Option<String> {
+    let name = between(printed, "elf: '", "' is 0 in symtab")?;
+    let path = between(printed, "' is 0 in symtab for '", "'")?;
+    Some(format!("{path} has no function {name:?}"))
 }
 
 /// Whether a program of `section` failed because its hook is not there.

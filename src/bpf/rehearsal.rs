@@ -6,7 +6,7 @@ use std::fs;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
-use super::attach::{attach, interface, kind, lacks_function, no_target, open_cgroup};
+use super::attach::{attach, check_usdt, interface, kind, lacks_function, no_target, open_cgroup};
 use super::probe::{self, attach_error};
 use super::sys::object::ProgRef;
 use crate::error::Result;
@@ -64,9 +64,13 @@ fn traced(prog: ProgRef<'_>, target: &Target, place: &str) -> Result<()> {
         }
         "usdt" => {
             let mut parts = rest.rsplitn(3, ':');
-            let path = target.path.as_deref().or(parts.nth(2)).unwrap_or_default();
-            let is_missing = path.starts_with('/') && !Path::new(path).exists();
-            if is_missing { refused(libc::ENOENT) } else { Ok(()) }
+            let (name, provider) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
+            let path = target.path.as_deref().or(parts.next()).unwrap_or_default();
+            // A name without a slash is looked up by libbpf.
+            match path.contains('/') {
+                true => check_usdt(path, provider, name).map_err(|e| prog.about(e, place)),
+                false => Ok(()),
+            }
         }
         _ if is_kernel && hook.contains('.') && !has_fprobe() => refused(libc::EOPNOTSUPP),
         _ if probe::is_too_old(place) => refused(libc::EINVAL),

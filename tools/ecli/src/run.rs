@@ -131,9 +131,12 @@ fn check(options: &Run) -> Result<()> {
     }
 }
 
+/// Maps that are not there, or of a kind without entries to show, as a ring buffer, are found out before anything runs.
 fn check_maps(vm: &Vm, names: &[String]) -> Result<()> {
     for name in names {
-        vm.map_find(name).map_err(|e| Failure::from(e).with_code(Code::Usage).at("--map"))?;
+        let first = &mut |_: &Event| Flow::End;
+        vm.map_each(name, eunomia::Format::Raw, first)
+            .map_err(|e| Failure::from(e).with_code(Code::Usage).at("--map"))?;
     }
     Ok(())
 }

@@ -228,6 +228,7 @@ fn a_wrong_target_is_the_package_s_fault_or_the_user_s() {
         |section: &str, keys: &str| format!("{keys}SEC(\"{section}\") int p(void *ctx) {{ return 1; }}\n");
     let shell = std::fs::canonicalize("/bin/bash").expect("bash is there");
     let shell = shell.to_str().expect("UTF-8");
+    let with_symbols = env!("CARGO_BIN_EXE_ecli");
     let cases = [
         ("uprobe//no/such/file:main", "uprobe", "path:/no/such/file,func:main", "/no/such/file"),
         (
@@ -238,6 +239,14 @@ fn a_wrong_target_is_the_package_s_fault_or_the_user_s() {
         ),
         ("uretprobe//etc/passwd:main", "uretprobe", "path:/etc/passwd,func:main", "/etc/passwd"),
         ("usdt//no/such/file:a:b", "usdt", "attach:usdt//no/such/file:a:b", "/no/such/file"),
+        (&format!("usdt/{shell}:no:such"), "usdt", &format!("attach:usdt/{shell}:no:such"), shell),
+        ("usdt//etc/passwd:a:b", "usdt", "attach:usdt//etc/passwd:a:b", "/etc/passwd"),
+        (
+            &format!("uprobe/{with_symbols}:no_such_function"),
+            "uprobe",
+            &format!("path:{with_symbols},func:no_such_function"),
+            "has no function \"no_such_function\"",
+        ),
     ];
     for (section, bare, target, word) in cases {
         let wrong = both(&program(section, ""), &[]);

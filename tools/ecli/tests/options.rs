@@ -185,6 +185,14 @@ fn maps_are_printed_at_the_end() {
     assert!(ran.err.contains("source events: ") && ran.err.contains("program known: "), "{}", ran.err);
     let ran = known.run(&["--map", "nosuch"]);
     assert!(ran.code == Some(2) && ran.err.contains("nosuch") && ran.err.contains("seen"), "{}", ran.err);
+    let ran = known.run(&["-j", "--count", "1", "--map", "events"]);
+    assert_eq!(
+        (ran.code, &*ran.out),
+        (Some(2), ""),
+        "a buffer has no entries, as is said at once: {}",
+        ran.err
+    );
+    assert!(ran.err.contains("--map: map \"events\": "), "{}", ran.err);
 }
 
 #[test]
