@@ -6,12 +6,17 @@
 use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
-use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags, fstat, openat, openat2};
+use rustix::fs::{
+    CWD, FileType, Mode, OFlags, PROC_SUPER_MAGIC, ResolveFlags, fstat, fstatfs, openat, openat2,
+};
 
 use super::wire::Place;
 
 /// Bytes of the largest file that is looked into.
 const MAX_FILE: i64 = 4 << 30;
+
+/// File systems whose files the kernel makes up: proc, sysfs, efivarfs (linux/magic.h).
+const KERNELS: [rustix::fs::FsWord; 3] = [PROC_SUPER_MAGIC, 0x6265_6572, 0xde5e_81e4];
 
 /// A process, even if its number is used again meanwhile: it is gone then.
 pub struct Process {
@@ -76,7 +81,10 @@ impl Process {
 fn plain(place: OwnedFd) -> Option<OwnedFd> {
     let stat = fstat(&place).ok()?;
     let is_plain = FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile;
-    if !is_plain || stat.st_size > MAX_FILE {
+    // Files of the kernel's look plain, too. Whoever mounts one in place of their own would have it read with our privileges:
+    // what is read of /proc/kmsg, for example, is gone. Most have no size.
+    let is_kernels = || fstatfs(&place).map_or(true, |about| KERNELS.contains(&about.f_type));
+    if !is_plain || stat.st_size == 0 || stat.st_size > MAX_FILE || is_kernels() {
         return None;
     }
     reopen(place.as_fd())
@@ -116,6 +124,9 @@ mod tests {
         }
         assert!(plain(place(folder.path())).is_none(), "a folder");
         assert!(plain(place("/dev/zero".as_ref())).is_none(), "a device");
+        for made_up in ["/proc/kmsg", "/proc/version", "/sys/kernel/uevent_seqnum"] {
+            assert!(plain(place(made_up.as_ref())).is_none(), "{made_up}");
+        }
         File::create(path("large")).and_then(|file| file.set_len(MAX_FILE as u64 + 1)).expect("a large file");
         assert!(plain(place(&path("large"))).is_none());
     }
