@@ -313,6 +313,11 @@ impl Opened {
         self.var_index(name).map(|index| &self.vars[index])
     }
 
+    /// Whether there is a variable of that name.
+    pub fn has_var(&self, name: &str) -> bool {
+        self.places.get(name).is_some()
+    }
+
     /// Where the variable of that name stands among all.
     pub fn var_index(&self, name: &str) -> Result<usize> {
         let names = || self.vars.iter().map(|var| var.name.clone());

@@ -700,7 +700,9 @@ impl Session {
         }
         let (mut values, mut sizes) = (Vec::new(), Vec::new());
         for (name, text) in set {
-            if self.package.meta.vars.iter().any(|var| var.section == MAPS && var.name == name) {
+            // Looked up by its name: an option for each variable would else cost the square of their number.
+            let is_map = !self.opened.has_var(&name);
+            if is_map && self.package.meta.vars.iter().any(|var| var.section == MAPS && var.name == name) {
                 let size = size_in(&text).map_err(|e| e.about_map(&name))?;
                 sizes.push((name, size));
                 continue;
