@@ -59,10 +59,10 @@ pub fn name(package: &Package) -> String {
 fn events<'a>(package: &'a Package, btf: &'a Btf) -> Vec<(u32, &'a str)> {
     let exported = package.meta.export_types.iter();
     let exported = exported.filter_map(|export| {
-        // As the library does: an id counts if its type has that name.
-        let is_it = |id: &u32| btf.is_value(*id) && btf.name(*id) == Some(&export.name);
-        let id = export.type_id.map(|id| btf.named(id)).filter(is_it);
-        Some((id.or_else(|| btf.find_struct(&export.name))?, export.name.as_str()))
+        let (id, name) = (export.type_id.filter(|&id| btf.is_value(id)), &export.name);
+        // As the library does: an id whose type has another name is wrong if there is a struct of the name.
+        let fits = id.filter(|&id| btf.name(btf.named(id)) == Some(name));
+        Some((fits.or_else(|| btf.find_struct(name)).or(id)?, name.as_str()))
     });
     let by_map = package.meta.maps.iter().filter_map(|map| match map.export {
         ExportConfig::BtfType(id) if btf.is_value(id) => Some((id, btf.name(btf.named(id)).unwrap_or(""))),
