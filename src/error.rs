@@ -105,6 +105,8 @@ pub enum Hint {
     Target(&'static str),
     /// Allow more kernel memory.
     KernelMemory,
+    /// Allow kernel memory without a limit.
+    NoKernelMemoryLimit,
     /// Anything else, in words.
     Text(String),
 }
@@ -114,6 +116,7 @@ impl fmt::Display for Hint {
         match self {
             Hint::Target(keys) => write!(f, "set the program's target: {keys}"),
             Hint::KernelMemory => f.write_str("raise max_kernel_memory"),
+            Hint::NoKernelMemoryLimit => f.write_str("set max_kernel_memory to all ones (no limit)"),
             Hint::Text(text) => f.write_str(text),
         }
     }

@@ -1,8 +1,9 @@
 //! The account of a vm: what its packages have taken of the kernel memory that they may take together. A package that
 //! would take more is refused before anything of it is in the kernel.
 
-use std::sync::Arc;
+use std::ffi::CString;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use super::budget::usual_limit;
 use super::elf;
@@ -17,6 +18,8 @@ pub struct Account {
     /// 0: the usual one, which is found out at the first load.
     limit: AtomicU64,
     taken: AtomicU64,
+    /// Where maps are pinned. They stay when their package is gone, so they count once and until the end.
+    pinned: Mutex<Vec<CString>>,
 }
 
 /// What a package has taken, until it is dropped.
@@ -28,17 +31,22 @@ pub struct Charge {
 impl Account {
     /// With the limit that the host has set: 0 for the usual one, all ones for none.
     pub fn new(limit: u64) -> Account {
-        Account { limit: limit.into(), taken: 0.into() }
+        Account { limit: limit.into(), taken: 0.into(), pinned: Mutex::default() }
     }
 
     /// Takes what a package needs. `elf` is its object.
     pub fn take(self: &Arc<Self>, opened: &Opened, elf: &[u8], perf_pages: u32) -> Result<Charge> {
-        let Need { sum, largest, map } = Need::of(opened, elf, perf_pages);
-        let sum = sum.saturating_add(self.taken.load(Relaxed));
         let limit = self.limit();
+        if limit != u64::MAX {
+            check_objects(opened)?;
+        }
+        let mut known = self.pinned.lock().unwrap_or_else(PoisonError::into_inner);
+        let Need { sum, largest, map, kept, pinned } = Need::of(opened, elf, perf_pages, &known);
+        let sum = sum.saturating_add(self.taken.load(Relaxed));
         if sum <= limit {
+            known.extend(pinned);
             let taken = self.taken.swap(sum, Relaxed);
-            return Ok(Charge { account: Arc::clone(self), bytes: sum - taken });
+            return Ok(Charge { account: Arc::clone(self), bytes: sum - taken - kept });
         }
         let [bytes, sum, limit] = [largest, sum, limit].map(|bytes| bytes.div_ceil(1 << 20));
         let text =
@@ -66,16 +74,27 @@ pub struct Need<'a> {
     largest: u64,
     /// and which map that is; none if it is the programs.
     map: Option<&'a Map>,
+    /// Bytes of the sum that stay when the package is gone: its pinned maps.
+    kept: u64,
+    /// Where these are pinned.
+    pinned: Vec<CString>,
 }
 
 impl Need<'_> {
-    /// Of that object.
-    pub fn of<'a>(opened: &'a Opened, elf: &[u8], perf_pages: u32) -> Need<'a> {
+    /// Of that object; maps that are pinned at one of `known` are counted already.
+    pub fn of<'a>(opened: &'a Opened, elf: &[u8], perf_pages: u32, known: &[CString]) -> Need<'a> {
         let programs = programs(opened, elf);
-        let mut need = Need { sum: programs, largest: programs, map: None };
+        let mut need = Need { sum: programs, largest: programs, map: None, kept: 0, pinned: Vec::new() };
         let made = opened.maps.iter().zip(opened.object.maps()).filter(|(_, raw)| raw.autocreate());
-        for (map, _) in made {
+        for (map, raw) in made {
             let bytes = map.bytes(perf_pages, &opened.machine);
+            if let Some(path) = raw.pin_path() {
+                if known.iter().any(|known| **known == *path) {
+                    continue;
+                }
+                need.kept = need.kept.saturating_add(bytes);
+                need.pinned.push(path.to_owned());
+            }
             need.sum = need.sum.saturating_add(bytes);
             if bytes > need.largest {
                 (need.largest, need.map) = (bytes, Some(&**map));
@@ -97,6 +116,17 @@ impl Drop for Charge {
     fn drop(&mut self) {
         self.account.taken.fetch_sub(self.bytes, Relaxed);
     }
+}
+
+/// Refuses programs that allocate objects while they run: nothing counts or limits these, and no memory cgroup is charged.
+fn check_objects(opened: &Opened) -> Result<()> {
+    for name in ["bpf_obj_new_impl", "bpf_percpu_obj_new_impl"] {
+        if opened.btf.has_function(name) {
+            let text = format_args!("programs call {name}, whose memory no limit counts");
+            return Err(Error::new(Status::NoMem, text).hint(Hint::NoKernelMemoryLimit));
+        }
+    }
+    Ok(())
 }
 
 /// Bytes of programs and types. The kernel keeps instructions, machine code and line information of a program, 32 bytes

@@ -763,7 +763,10 @@ impl Session {
             ("state", state.into()),
             ("lost_kernel", lost.into()),
             ("variables", self.vars().iter().map(|var| self.describe_var(var)).collect()),
-            ("kernel_memory", Need::of(&self.opened, &self.package.object, self.perf_pages()).sum.into()),
+            (
+                "kernel_memory",
+                Need::of(&self.opened, &self.package.object, self.perf_pages(), &[]).sum.into(),
+            ),
             ("maps", self.maps().iter().map(|map| self.describe_map(map)).collect()),
             ("programs", (0..self.prog_count()).map(|index| self.describe_prog(index)).collect()),
         ]));

@@ -275,6 +275,11 @@ impl Btf {
         self.string(part.name).unwrap_or("")
     }
 
+    /// Whether a function of that name is defined or called.
+    pub fn has_function(&self, name: &str) -> bool {
+        self.find(BtfKind::Func, name).is_some()
+    }
+
     fn find(&self, kind: BtfKind, name: &str) -> Option<u32> {
         let named = |entry: &Entry| entry.kind == kind && self.string(entry.name) == Some(name);
         self.entries().find(|(_, entry)| named(entry)).map(|(id, _)| id)

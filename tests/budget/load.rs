@@ -181,3 +181,22 @@ fn the_packages_arguments_size_maps() {
             .contains("--buffer <max_entries>  Bytes for events [default: 16384]")
     );
 }
+
+#[test]
+fn a_program_that_allocates_objects_needs_the_limit_taken_away() {
+    needs_root!();
+    let source = "#include \"vmlinux.h\"\n#include <bpf/bpf_helpers.h>\n\
+        extern void *bpf_obj_new_impl(u64 type, void *meta) __ksym;\n\
+        SEC(\"tp_btf/sys_enter\") int p(void *ctx) { return bpf_obj_new_impl(1, 0) != 0; }\n\
+        char LICENSE[] SEC(\"license\") = \"GPL\";\n";
+    let package = support::package(source);
+    let error = vm(0, &package).load().unwrap_err();
+    assert_eq!(
+        (error.status, error.hint.as_ref()),
+        (Status::NoMem, Some(&Hint::NoKernelMemoryLimit)),
+        "{error}"
+    );
+    // Without a limit the verifier decides.
+    let error = vm(u64::MAX, &package).load().unwrap_err();
+    assert_ne!(error.status, Status::NoMem, "{error}");
+}

@@ -10,8 +10,31 @@ typedef unsigned long long u64;
 IMPORT("wasm_bpf", "wasm_load_bpf_object") u64 load_object(const void *elf, int len);
 IMPORT("wasm_bpf", "wasm_close_bpf_object") int close_object(u64 object);
 
+#ifdef RENAME
+// The object with another letter behind "pinned_map_" each time, so that its map has a pin of its own.
+static const char *renamed(void) {
+    static char object[sizeof(package)], letter = 'a';
+    const char *name = "pinned_map_";
+    for (unsigned i = 0; i < sizeof(package); i++)
+        object[i] = package[i];
+    for (unsigned i = 0; i + 12 < sizeof(package); i++) {
+        unsigned same = 0;
+        while (same < 11 && object[i + same] == name[same])
+            same++;
+        if (same == 11)
+            object[i + 11] = letter;
+    }
+    letter++;
+    return object;
+}
+#else
+static const char *renamed(void) {
+    return package;
+}
+#endif
+
 static int load(void) {
-    u64 object = load_object(package, sizeof(package) - 1);
+    u64 object = load_object(renamed(), sizeof(package) - 1);
 #ifdef CLOSE
     if (object)
         close_object(object);

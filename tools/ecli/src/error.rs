@@ -95,6 +95,7 @@ fn hint(failure: &eunomia::Failure) -> Option<String> {
             Some(format!("give {keys}: --attach {}=KEY:VALUE,...", program.name()))
         }
         (Hint::KernelMemory, _) => Some("give more: --max-kernel-memory SIZE".into()),
+        (Hint::NoKernelMemoryLimit, _) => Some("take the limit away: --max-kernel-memory none".into()),
         _ => None,
     }
 }
