@@ -527,7 +527,8 @@ int eunomia_load(struct eunomia_vm *vm);
 // Attaches all programs, after loading them if that has not been done. All or nothing.
 int eunomia_attach(struct eunomia_vm *vm);
 
-// Detaches all programs. Maps, variables and counters stay, and eunomia_attach may follow.
+// Detaches all programs. Maps, variables and counters stay, and eunomia_attach may follow. The next poll or read delivers
+// a last round of each sampled map, unless the queue reads them.
 int eunomia_detach(struct eunomia_vm *vm);
 
 // ---- Errors: of the last failed call on a vm ----

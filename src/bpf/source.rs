@@ -265,6 +265,17 @@ impl Sources {
     }
 
     /// Whether there is anything to use the timer for; a batch of records costs no system call of it.
+    /// Has the next drain read every sampled map, whenever its next round is due.
+    pub fn sample_now(&mut self) -> os::Result<()> {
+        let now = Instant::now();
+        for source in &mut self.list {
+            if let Buffer::Sampled(sampler) = &mut source.buffer {
+                sampler.due = now;
+            }
+        }
+        self.arm()
+    }
+
     fn samples(&self) -> bool {
         self.list.iter().any(|source| matches!(source.buffer, Buffer::Sampled(_)))
     }

@@ -222,7 +222,8 @@ pub unsafe extern "C" fn eunomia_attach(vm: *mut eunomia_vm) -> c_int {
     unsafe { guard(vm, |vm| vm.vm.attach()) }
 }
 
-/// Detaches all programs. Maps, variables and counters stay, and eunomia_attach may follow.
+/// Detaches all programs. Maps, variables and counters stay, and eunomia_attach may follow. The next poll or read delivers
+/// a last round of each sampled map, unless the queue reads them.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn eunomia_detach(vm: *mut eunomia_vm) -> c_int {
     // SAFETY: the caller keeps the contract of the header.

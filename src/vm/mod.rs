@@ -305,12 +305,14 @@ impl Vm {
         attached.map_err(|e| if was_loaded { e } else { self.unload(&mut inner, &mut delivery, e) })
     }
 
-    /// Lets go of all links; maps, their contents and events that wait stay.
+    /// Releases all links. Maps, their contents and waiting events stay; the next poll delivers a last round of each sampled
+    /// map, unless the queue reads them.
     pub fn detach(&self) -> Result<()> {
-        let (mut inner, _delivery) = self.exclusive()?;
+        let (mut inner, mut delivery) = self.exclusive()?;
         inner.loaded()?;
         inner.session_mut()?.detach();
-        Ok(())
+        let sampled = delivery.sources.as_mut().map_or(Ok(()), |sources| sources.sample_now());
+        sampled.map_err(|e| options::system("timer of sampled maps", e))
     }
 }
 

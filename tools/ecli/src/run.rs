@@ -162,11 +162,11 @@ impl Session<'_> {
                  /sys/kernel/tracing/trace_pipe");
         }
         let was_stopped = self.events()?;
-        self.vm.detach()?;
         if self.view.has_stacks() {
             self.vm.queue_stop()?;
         }
-        // What came until then is still to be had. Sampled maps have something to tell for ever.
+        self.vm.detach()?;
+        // Events that came until then are still there, and a last round of each sampled map.
         for _ in 0..LAST_POLLS {
             if !was_stopped || self.view.is_done() || self.last_poll()? == 0 {
                 break;

@@ -229,6 +229,19 @@ fn histograms_that_were_chosen_are_still_drawn() {
 }
 
 #[test]
+fn the_last_round_of_a_sampled_map_is_shown_before_its_time() {
+    needs_root!();
+    let _activity = Activity::start();
+    let sample = "{\"interval\": 60000, \"type\": \"log2_hist\", \"unit\": \"files\"}";
+    let folder = sampled(sample, "BPF_MAP_TYPE_HASH");
+    let path = folder.path().join("package.json");
+    let path = path.to_str().expect("UTF-8");
+    let ran = run(&["run", "--duration", "1", path]);
+    assert_eq!(ran.code, Some(0), "{}", ran.err);
+    assert!(ran.out.contains("\"comm\":\"true\"") && ran.out.contains("files"), "{} {}", ran.out, ran.err);
+}
+
+#[test]
 fn what_is_no_program_is_named() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = |name: &str| folder.path().join(name).to_str().expect("UTF-8").to_owned();
