@@ -13,7 +13,7 @@ use crate::support::{Ran, compile, ecli};
 /// Events of the flood.
 const FLOOD: usize = 20_000;
 
-/// One event for each call of getpgid(2) in this thread.
+/// One event for the first call of getpgid(2) in this thread, when the buffer is empty, and one for each of the flood.
 fn source(buffer: &str, send: &str) -> String {
     let thread = std::fs::read_link("/proc/thread-self").expect("a thread");
     let thread = thread.file_name().and_then(|name| name.to_str()).expect("its number").to_owned();
@@ -23,6 +23,7 @@ fn source(buffer: &str, send: &str) -> String {
 #include <bpf/bpf_helpers.h>
 struct event {{ bool in_flood; char text[120]; }};
 struct {{ {buffer} }} events SEC(".maps");
+bool begun;
 SEC("tp/syscalls/sys_enter_getpgid")
 int produce(struct trace_event_raw_sys_enter *ctx)
 {{
@@ -30,6 +31,9 @@ int produce(struct trace_event_raw_sys_enter *ctx)
     if ((u32)bpf_get_current_pid_tgid() != {thread})
         return 0;
     event.in_flood = ctx->args[0] != 0;
+    if (!event.in_flood && begun)
+        return 0;
+    begun = true;
     {send};
     return 0;
 }}
