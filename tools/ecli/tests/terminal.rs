@@ -283,13 +283,14 @@ fn stacks_are_shown_as_functions() {
 #[test]
 fn stacks_that_come_faster_than_they_are_named_wait() {
     needs_root!();
-    let folder = support::compile(
-        r#"#include "vmlinux.h"
+    let source = r#"#include "vmlinux.h"
         #include <bpf/bpf_helpers.h>
         struct event { u32 pid; u64 stack[16]; };
         struct { __uint(type, BPF_MAP_TYPE_RINGBUF); __uint(max_entries, 65536); } events SEC(".maps");
         SEC("tracepoint/syscalls/sys_enter_getpgid")
         int called(void *ctx) {
+            if (bpf_get_current_pid_tgid() >> 32 != OWN)
+                return 0;
             struct event *event = bpf_ringbuf_reserve(&events, sizeof(*event), 0);
             if (!event)
                 return 0;
@@ -298,8 +299,8 @@ fn stacks_that_come_faster_than_they_are_named_wait() {
             bpf_ringbuf_submit(event, 0);
             return 0;
         }
-        char LICENSE[] SEC("license") = "GPL";"#,
-    );
+        char LICENSE[] SEC("license") = "GPL";"#;
+    let folder = support::compile(&source.replace("OWN", &std::process::id().to_string()));
     let path = folder.path().join("package.json");
     let child = ecli(&["run", "--duration", "3", path.to_str().expect("UTF-8")])
         .stdout(Stdio::null())
