@@ -285,7 +285,8 @@ typedef struct eunomia_options {
   const char *const *wasm_dirs;
   // Bytes of kernel memory that a package may take, all packages of a guest together: maps when they are full, programs
   // and types. eunomia_load refuses more with NOMEM. 0: a quarter of the memory that is available, at most 1 GiB or
-  // 16 MiB for each possible CPU; UINT64_MAX: no limit.
+  // 16 MiB for each possible CPU; UINT64_MAX: no limit. With a limit, packages whose programs allocate objects
+  // (bpf_obj_new) are refused too: nothing counts these. Pinned maps count until eunomia_destroy.
   uint64_t max_kernel_memory;
 } eunomia_options;
 
