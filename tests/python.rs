@@ -24,7 +24,7 @@ fn every_function_takes_and_gives_what_python_has() {
 #[test]
 fn nothing_outlives_its_end_and_no_exception_is_lost() {
     needs_root!();
-    unittest("test_lives");
+    unittest("test_lifecycle");
 }
 
 fn unittest(module: &str) {

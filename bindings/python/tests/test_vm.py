@@ -1,4 +1,4 @@
-"""Each function of the binding with what it takes and gives; the conformance table checks what the functions do."""
+"""Each function of the binding: arguments and results. The conformance scenarios check the behaviour."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Variables(unittest.TestCase):
             vm.var_set("text", "größe")
             self.assertEqual(vm.var_get("text"), "größe")
 
-    def test_a_failure_has_status_words_and_a_text(self) -> None:
+    def test_an_error_has_status_message_and_text(self) -> None:
         with running() as vm, self.assertRaises(Error) as caught:
             vm.var_set("small", 70000)
         error = caught.exception
@@ -39,7 +39,7 @@ class Variables(unittest.TestCase):
         self.assertEqual(str(error), f"{error.message} (EUNOMIA_ERR_TYPE)")
         self.assertEqual((error.detail, error.errno, error.need), ("", 0, 0))
 
-    def test_what_python_has_a_name_for_can_be_caught_by_it(self) -> None:
+    def test_errors_are_also_the_matching_builtin_exceptions(self) -> None:
         with running() as vm:
             for missing in (lambda: vm.var_get("none"), lambda: vm.map_find("none"), lambda: vm.prog_find("none")):
                 with self.assertRaises(KeyError) as caught:
@@ -54,7 +54,7 @@ class Variables(unittest.TestCase):
                 vm.open_file("/none/package.json")
             self.assertIsInstance(file.exception, Error)
             self.assertEqual(file.exception.errno, 2)
-            # What the message says is not said again.
+            # The errno text in the message is not repeated.
             self.assertEqual(str(file.exception).count("No such file or directory"), 1)
             self.assertTrue(str(file.exception).startswith("/none/package.json: "), str(file.exception))
             self.assertEqual(
@@ -67,7 +67,7 @@ class Variables(unittest.TestCase):
                 vm.attach()
             self.assertIs(type(state.exception), Error)
 
-    def test_who_may_not_load_gets_a_permission_error(self) -> None:
+    def test_loading_without_privileges_raises_permission_error(self) -> None:
         program = (
             "import eunomia, sys\n"
             "with eunomia.VM() as vm:\n"
@@ -79,7 +79,7 @@ class Variables(unittest.TestCase):
         ran = subprocess.run(command, capture_output=True, text=True, check=True)
         self.assertEqual(ran.stdout, "DeniedError\n")
 
-    def test_a_vm_says_what_it_runs(self) -> None:
+    def test_repr_names_the_package_and_state(self) -> None:
         with eunomia.VM() as vm:
             self.assertEqual(repr(vm), "<eunomia.VM, empty>")
             vm.open_file(PACKAGES / "calls.json")
@@ -88,7 +88,7 @@ class Variables(unittest.TestCase):
             self.assertRegex(repr(vm), r"<eunomia\.VM of \w+_bpf, attached>")
         self.assertEqual(repr(vm), "<eunomia.VM, closed>")
 
-    def test_what_c_would_cut_off_is_refused(self) -> None:
+    def test_values_that_c_would_truncate_are_refused(self) -> None:
         with running() as vm:
             self.assertRaises(ValueError, vm.var_set, "burst\0x", 1)
             self.assertRaises(ValueError, vm.queue_start, -1)
@@ -96,7 +96,7 @@ class Variables(unittest.TestCase):
             self.assertRaises(ValueError, vm.open_file, "a\0b")
         self.assertRaises(ValueError, eunomia.VM, poll_budget=2**32)
 
-    def test_text_is_not_taken_for_bytes(self) -> None:
+    def test_str_is_refused_where_bytes_are_expected(self) -> None:
         with running() as vm:
             text: Any = "\0\0\0\0"
             self.assertRaises(TypeError, vm.map_next, "counts", text)
@@ -104,7 +104,7 @@ class Variables(unittest.TestCase):
             self.assertRaises(TypeError, vm.open, (PACKAGES / "calls.json").read_text())
             self.assertRaises(TypeError, vm.open_object, text)
 
-    def test_the_name_of_a_file_may_be_any_bytes(self) -> None:
+    def test_a_file_name_may_contain_any_bytes(self) -> None:
         with tempfile.TemporaryDirectory() as folder:
             name = os.fsdecode(os.fsencode(folder) + b"/\xff")
             os.mkdir(name)
@@ -122,7 +122,7 @@ class Variables(unittest.TestCase):
 
 
 class Events(unittest.TestCase):
-    def test_poll_gives_events_that_may_be_kept(self) -> None:
+    def test_poll_passes_events_that_may_be_kept(self) -> None:
         kept: list[Event] = []
         with running() as vm:
             trigger(vm, 3)
@@ -152,14 +152,14 @@ class Events(unittest.TestCase):
             self.assertEqual(seen, [0, 1])
             vm.poll(first, Format.JSON)
 
-    def test_text_is_a_table_with_a_head(self) -> None:
+    def test_text_is_a_table_with_a_header(self) -> None:
         kinds: list[int] = []
         with running() as vm:
             trigger(vm, 2)
             self.assertEqual(vm.poll(lambda event: kinds.append(event.kind), Format.TEXT), 2)
         self.assertEqual(kinds, [EventKind.HEADER, EventKind.SAMPLE, EventKind.SAMPLE])
 
-    def test_events_are_dicts_and_none_is_lost_when_a_loop_is_broken_off(self) -> None:
+    def test_events_are_dicts_and_none_is_lost_after_break(self) -> None:
         with running() as vm:
             trigger(vm, 5)
             seen = []
@@ -171,7 +171,7 @@ class Events(unittest.TestCase):
             self.assertEqual(seen, [0, 1, 2, 3, 4])
             self.assertEqual(list(vm.events(timeout=0.01)), [])
 
-    def test_stop_ends_events_and_a_poll_says_so(self) -> None:
+    def test_stop_ends_events_and_poll_raises_stopped(self) -> None:
         with running() as vm:
             timer = threading.Timer(0.05, vm.stop)
             timer.start()
@@ -182,7 +182,7 @@ class Events(unittest.TestCase):
                 vm.poll(print)
             self.assertIs(caught.exception.status, Status.ERR_STOPPED)
 
-    def test_other_threads_use_a_vm_while_one_waits(self) -> None:
+    def test_other_threads_use_a_vm_during_a_wait(self) -> None:
         with running() as vm:
             waiting = threading.Thread(target=lambda: seen.extend(vm.events(timeout=20)))
             seen: list[dict[str, Any]] = []
@@ -194,7 +194,7 @@ class Events(unittest.TestCase):
             waiting.join()
         self.assertEqual([event["seq"] for event in seen], [0, 1, 2, 3])
 
-    def test_asyncio_gets_events_beside_other_work(self) -> None:
+    def test_asyncio_receives_events_beside_other_tasks(self) -> None:
         async def take(vm: eunomia.VM, count: int) -> list[int]:
             seen = []
             async for event in vm.async_events():
@@ -222,7 +222,7 @@ class Events(unittest.TestCase):
 
         asyncio.run(program())
 
-    def test_a_flood_of_events_leaves_asyncio_time_for_others(self) -> None:
+    def test_a_flood_of_events_does_not_starve_other_tasks(self) -> None:
         async def program() -> None:
             turns = 0
 
@@ -246,7 +246,7 @@ class Events(unittest.TestCase):
 
         asyncio.run(program())
 
-    def test_the_descriptor_tells_when_there_is_something(self) -> None:
+    def test_the_descriptor_is_readable_when_there_are_events(self) -> None:
         import select
 
         with running() as vm:
@@ -269,7 +269,7 @@ class Events(unittest.TestCase):
 
 
 class Batches(unittest.TestCase):
-    def test_raw_records_are_taken_apart(self) -> None:
+    def test_raw_batches_are_split_into_records(self) -> None:
         with running() as vm:
             trigger(vm, 2)
             batch = vm.read(Format.RAW)
@@ -292,7 +292,7 @@ class Batches(unittest.TestCase):
             self.assertEqual([event["seq"] for event in batch.json()], [0, 1])
             self.assertIsNone(vm.read(timeout=0, buffer=buffer))
 
-    def test_arrays_hold_what_json_says(self) -> None:
+    def test_arrays_match_json(self) -> None:
         import numpy as np
 
         with running() as vm:
@@ -307,11 +307,11 @@ class Batches(unittest.TestCase):
             self.assertEqual(array[name].tolist(), [event[name] for event in dicts])
         self.assertEqual(set(array["text"]), {b"hello"})
 
-    def test_arrays_have_texts_when_asked(self) -> None:
+    def test_arrays_have_strings_on_request(self) -> None:
         with running() as vm:
             trigger(vm, 3)
-            array = vm.read_array(texts=True)
-            empty = vm.read_array(timeout=0.01, texts=True)
+            array = vm.read_array(strings=True)
+            empty = vm.read_array(timeout=0.01, strings=True)
         self.assertEqual(array["text"].tolist(), ["hello"] * 3)
         self.assertEqual([array.dtype[name].kind for name in ("seq", "text")], ["u", "U"])
         self.assertEqual(empty.dtype["text"].kind, "U")
@@ -390,7 +390,7 @@ class Parts(unittest.TestCase):
         mode = next(field for field in source.type.fields if field.name == "mode")
         self.assertEqual([(field.name, field.value) for field in mode.type.fields], [("MODE_OFF", 0), ("MODE_ON", 5)])
 
-    def test_programs_are_chosen_and_aimed(self) -> None:
+    def test_programs_have_autoload_and_targets(self) -> None:
         with eunomia.VM() as vm:
             vm.open_file(PACKAGES / "calls.json")
             vm.prog_set_autoload("on_return", False)
@@ -400,7 +400,7 @@ class Parts(unittest.TestCase):
             self.assertEqual(vm.prog_find("on_return").id, 0)
             vm.detach()
 
-    def test_an_iterator_gives_lines(self) -> None:
+    def test_an_iterator_delivers_lines(self) -> None:
         with eunomia.VM() as vm:
             vm.open_object((PACKAGES / "tasks.o").read_bytes())
             vm.attach()
@@ -417,7 +417,7 @@ class Parts(unittest.TestCase):
             self.assertEqual(vm.wasm_run(["guest"]), 5)
         self.assertEqual(printed, ['hello ["guest","one"]'])
 
-    def test_the_log_comes_line_by_line(self) -> None:
+    def test_the_log_is_called_once_per_line(self) -> None:
         lines: list[tuple[int, str]] = []
         log_level = eunomia.LogLevel.DEBUG
         with running(log=lambda level, line: lines.append((level, line)), log_level=log_level):

@@ -1,4 +1,4 @@
-"""libeunomia for Python: run eBPF packages, and get their events as dicts, batches or numpy arrays.
+"""libeunomia for Python: runs eBPF packages and delivers their events as dicts, batches or numpy arrays.
 
 import eunomia
 
@@ -65,6 +65,6 @@ __all__ = [
 
 
 def library_version() -> str:
-    """A line for people that names the library in use, the libbpf and WAMR inside and the build."""
+    """Returns one line with the versions of the loaded library, its libbpf and WAMR, and the build."""
     text: bytes = _LIBRARY.eunomia_version_string()
     return text.decode()

@@ -1,4 +1,4 @@
-"""Raw records as numpy arrays. The only file that imports numpy, which need not be installed."""
+"""Raw records as numpy arrays. The only file that imports numpy, which is optional."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-# Of eunomia_record: before each record its size up to the next one, and its length.
-_HEAD = 16
+# Size of eunomia_record, the header of each record: distance to the next record, length, ...
+_HEADER = 16
 
 
 def dtype(of: Type) -> np.dtype[Any]:
-    """The numpy type with the layout of a C type. Bit-fields, which numpy does not have, are left out."""
+    """Returns the numpy type with the layout of a C type. Bit-fields are left out, because numpy has none."""
     import numpy as np
 
     if of.kind == TypeKind.ARRAY and of.element is not None:
@@ -50,7 +50,7 @@ def _struct(of: Type) -> np.dtype[Any]:
 
 
 def _members(of: Type, base: int) -> list[tuple[str, Type, int]]:
-    """Name, type and offset in bytes of each member, those of anonymous members included, as C sees them."""
+    """Returns name, type and offset in bytes of each member, including the members of anonymous members."""
     members = []
     for field in of.fields:
         offset = base + field.bit_offset // 8
@@ -63,8 +63,8 @@ def _members(of: Type, base: int) -> list[tuple[str, Type, int]]:
     return members
 
 
-def with_texts(array: NDArray[Any]) -> NDArray[Any]:
-    """The same with texts (`U`) in place of bytes (`S`) in the members of the struct itself, as pandas shows them."""
+def with_strings(array: NDArray[Any]) -> NDArray[Any]:
+    """Returns a copy in which top-level members are strings (`U`) instead of bytes (`S`), as pandas shows them."""
     import numpy as np
 
     names = array.dtype.names or ()
@@ -80,7 +80,7 @@ def with_texts(array: NDArray[Any]) -> NDArray[Any]:
 
 
 def records(data: memoryview, count: int, of: Type) -> NDArray[Any]:
-    """The records of a raw batch, copied. Those shorter than their type are zero beyond their end."""
+    """Returns a copy of the records of a raw batch. A record shorter than its type is zero beyond its end."""
     import numpy as np
 
     kind = dtype(of)
@@ -88,11 +88,11 @@ def records(data: memoryview, count: int, of: Type) -> NDArray[Any]:
         return np.empty(0, kind)
     heads = np.frombuffer(data, np.uint32)
     stride = int(heads[0])
-    # Nearly always all are of one size: then their lengths stand at the same distance from each other.
-    if stride * count == len(data) and stride >= _HEAD + kind.itemsize:
+    # Fast path: nearly always all records have the same size, so their headers are equally spaced.
+    if stride * count == len(data) and stride >= _HEADER + kind.itemsize:
         lengths = heads[1 :: stride // 4]
         if (heads[:: stride // 4] == stride).all() and (lengths >= kind.itemsize).all():
-            even: NDArray[Any] = np.ndarray((count,), kind, data, _HEAD, (stride,)).copy()
+            even: NDArray[Any] = np.ndarray((count,), kind, data, _HEADER, (stride,)).copy()
             return even
     return _uneven(data, count, kind)
 
@@ -100,11 +100,11 @@ def records(data: memoryview, count: int, of: Type) -> NDArray[Any]:
 def _uneven(data: memoryview, count: int, kind: np.dtype[Any]) -> NDArray[Any]:
     import numpy as np
 
-    room = bytearray(count * kind.itemsize)
+    buffer = bytearray(count * kind.itemsize)
     at = 0
-    for start in range(0, len(room), kind.itemsize):
+    for start in range(0, len(buffer), kind.itemsize):
         size, length = (int(number) for number in np.frombuffer(data, np.uint32, 2, at))
         length = min(length, kind.itemsize)
-        room[start : start + length] = data[at + _HEAD : at + _HEAD + length]
+        buffer[start : start + length] = data[at + _HEADER : at + _HEADER + length]
         at += size
-    return np.frombuffer(room, kind)
+    return np.frombuffer(buffer, kind)

@@ -1,4 +1,4 @@
-"""The exceptions of this package: one, and below it those that are also what Python itself would raise."""
+"""The exceptions of this package: Error, and its subclasses, which are also the matching built-in exceptions."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from ._library import LIBRARY
 class Error(Exception):
     """A call failed.
 
-    `status` is the reason, to decide by; `message` is one line to read, `detail` a long text such as the verifier's log
-    or a guest's functions, and `errno` the system's error number, 0 if there is none. With ERR_TOO_SMALL `need` is how
-    many bytes the buffer has to have. `subject_kind` is the kind of thing that the error is about and `subject` its
-    name or path, "" for Subject.NONE.
+    `status` is the reason, for programs. `message` is one human-readable line. `detail` is a longer text, such as the
+    verifier's log or a guest's stack. `errno` is the system's error number, or 0. For ERR_TOO_SMALL `need` is the
+    required buffer size in bytes. `subject_kind` is the kind of object that the error is about, and `subject` its
+    name or path ("" for Subject.NONE).
     """
 
     def __init__(
@@ -42,7 +42,7 @@ class Error(Exception):
 
     def __str__(self) -> str:
         system = os.strerror(self.errno) if self.errno else ""
-        # Most messages end with it.
+        # Most messages include it already.
         system = f": {system}" if system not in self.message else ""
         return f"{self.message}{system} ({self._name()})"
 
@@ -55,11 +55,11 @@ class Error(Exception):
 
 
 class NotFoundError(Error, KeyError):
-    """There is no variable, map, program or other thing of that name."""
+    """No variable, map, program or other object has that name."""
 
 
 class MissingFileError(Error, FileNotFoundError):
-    """A file or folder is not there."""
+    """A file or directory does not exist."""
 
     errno: int
 
@@ -71,11 +71,11 @@ class DeniedError(Error, PermissionError):
 
 
 class InvalidError(Error, ValueError):
-    """A value is not one that could be taken."""
+    """An argument or value is invalid."""
 
 
 class NoMemoryError(Error, MemoryError):
-    """There is not enough memory, or a limit of it would be passed."""
+    """Not enough memory, or a memory limit would be exceeded."""
 
 
 def _class(status: int, errno: int, subject_kind: int) -> type[Error]:
@@ -90,7 +90,7 @@ def _class(status: int, errno: int, subject_kind: int) -> type[Error]:
 
 
 def of_vm(status: int, vm: int, need: int = 0) -> Error:
-    """The error of the call that has just failed on a vm."""
+    """Returns the error of the call that has just failed on a vm."""
     message = LIBRARY.eunomia_errmsg(vm).decode("utf-8", "replace")
     detail = LIBRARY.eunomia_errdetail(vm).decode("utf-8", "replace")
     name = c_char_p()

@@ -1,4 +1,4 @@
-"""What comes out of a vm: events for callbacks, batches, and what carries a callback's exception over C."""
+"""Events for callbacks, batches, and the C callback, which carries exceptions through C."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from ._type import Type, Types
 
 @dataclass(frozen=True)
 class Event:
-    """One event, a copy that may be kept.
+    """One event. It is a copy and may be kept.
 
-    `data` and `key` are raw bytes, or UTF-8 text; `type` describes raw data. `lost` counts for EventKind.LOST; `cpu` is
-    -1 where it is not known.
+    `data` and `key` are raw bytes or UTF-8 text; `type` describes raw data. `lost` is the number of lost records for
+    EventKind.LOST. `cpu` is -1 if it is unknown.
     """
 
     kind: int
@@ -34,17 +34,17 @@ class Event:
     cpu: int
 
     def json(self) -> Any:
-        """The Python value of data in JSON."""
+        """Returns the Python value of JSON data."""
         return json.loads(self.data)
 
 
-# Takes one event. True ends the call that delivers; an exception ends it too and is raised by it.
+# Receives one event. Returning True ends the delivering call; an exception ends it too, and that call raises it.
 Callback = Callable[[Event], Optional[bool]]
 
 
 @dataclass(frozen=True)
 class Record:
-    """One record of a raw batch. It may be shorter than its type; what is missing is zero."""
+    """One record of a raw batch. It may be shorter than its type; missing bytes read as zero."""
 
     data: memoryview
     key: memoryview
@@ -53,7 +53,7 @@ class Record:
 
 @dataclass(frozen=True)
 class Batch:
-    """Records of one source (or map). `data`: one line each, or in RAW what `records` takes apart."""
+    """Records of one source (or map). `data` has one line per record; for RAW use `records`."""
 
     source: str
     type: Optional[Type]
@@ -62,13 +62,13 @@ class Batch:
     data: memoryview
 
     def json(self) -> list[Any]:
-        """The Python values of a batch in JSON."""
+        """Returns the Python values of a JSON batch."""
         lines = bytes(self.data).rstrip(b"\n")
         values: list[Any] = json.loads(b"[%b]" % lines.replace(b"\n", b","))
         return values
 
     def records(self) -> Iterator[Record]:
-        """The records of a batch in RAW."""
+        """Yields the records of a RAW batch."""
         at = 0
         for _ in range(self.count):
             size, length, key_length, cpu = struct.unpack_from("=IIIi", self.data, at)
@@ -81,8 +81,8 @@ class Batch:
 class Delivery:
     """The C callback of one call.
 
-    An exception must not go through C, so it is kept here and raised after the call. That of a signal handler, such as
-    KeyboardInterrupt, may come before this callback's first line; ctypes then hands it to sys.unraisablehook.
+    An exception must not pass through C, so it is stored here and raised after the call. A signal handler may raise
+    KeyboardInterrupt before this callback's first line; ctypes passes that to sys.unraisablehook.
     """
 
     def __init__(self, handle: Handle, types: Types, callback: Callback) -> None:
@@ -97,7 +97,7 @@ class Delivery:
         try:
             if self._failure is not None:
                 return -1
-            # True, and a vm that has been closed meanwhile, end the call.
+            # True ends the call, and so does a close in the meantime.
             return int(bool(self._callback(self._event(event.contents))) or self._handle.closed)
         except BaseException as failure:
             self._failure = failure
@@ -129,7 +129,7 @@ class Delivery:
             raise self._failure
 
     def _hook(self, unraisable: sys.UnraisableHookArgs) -> None:
-        # Python 3.13 names the callback in the message only.
+        # Since Python 3.13 only the message names the callback.
         ours = unraisable.object is self or repr(self) in (unraisable.err_msg or "")
         if ours and unraisable.exc_value is not None:
             self._failure = unraisable.exc_value

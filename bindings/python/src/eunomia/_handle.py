@@ -1,4 +1,4 @@
-"""Owns the C vm: who may use it, and when it is freed."""
+"""Owns the C vm: controls its use and frees it."""
 
 from __future__ import annotations
 
@@ -11,35 +11,35 @@ from ._error import Error
 from ._ffi import Status
 from ._library import LIBRARY
 
-# How long the end of the interpreter waits for a callback of a daemon thread to return.
+# Seconds that interpreter shutdown waits for a callback in a daemon thread to return.
 _PATIENCE = 5.0
 
 
 class Handle:
     """A C vm that several threads may use.
 
-    Whoever uses the vm holds it (`held`), and for a call takes its turn first. After `close` the last one to leave
-    frees it, so it is never pulled from under a call, a callback or a wait.
+    A user holds the vm (`held`), and takes `turn` before a call. After `close` the last holder frees it, so that it is
+    never freed during a call, a callback or a wait.
 
-    A signal handler may raise between any two steps of Python; since Python 3.11 not between a lock and its `with`, so
-    a turn is always given back. A hold may be left over; then the vm is freed when nobody refers to it any more.
+    A signal handler may raise between any two bytecodes; since Python 3.11 not between a lock and its `with`, so `turn`
+    is always released. A hold may leak; then the vm is freed when nothing refers to it any more.
     """
 
     def __init__(self, vm: int, callbacks: object) -> None:
         self._vm = vm
-        self.fd: int = LIBRARY.eunomia_epoll_fd(vm)  # the same from first to last
-        self._callbacks = callbacks  # C has their address for as long as there is a vm
+        self.fd: int = LIBRARY.eunomia_epoll_fd(vm)  # never changes
+        self._callbacks = callbacks  # C keeps their address as long as the vm exists
         self._process = os.getpid()
-        self._life = threading.RLock()  # guards _users and closed, for moments; a signal handler may come in between
+        self._life = threading.RLock()  # guards _users and closed, briefly; reentrant for signal handlers
         self._users = 0
         self.closed = False
         self._freed = False
-        self.turn = threading.RLock()  # held over each call and its error text; a callback comes in between
-        self.delivering: int | None = None  # the thread in a call that calls back, which has the turn
+        self.turn = threading.RLock()  # held during a call and the read of its error text; reentrant for callbacks
+        self.delivering: int | None = None  # the thread in a call that runs callbacks; it holds turn
 
     @contextmanager
     def held(self) -> Iterator[int]:
-        """Gives out the C vm for the length of a block. Raises Error if there is none any more."""
+        """Yields the C vm and keeps it alive during the block. Raises Error if it is closed."""
         vm = self._hold()
         try:
             yield vm
@@ -49,7 +49,7 @@ class Handle:
     def _hold(self) -> int:
         if os.getpid() != self._process:
             raise Error(
-                Status.ERR_STATE, f"the vm is that of process {self._process}; after fork it can only be closed"
+                Status.ERR_STATE, f"the vm belongs to process {self._process}; after fork it can only be closed"
             )
         with self._life:
             if self.closed:
@@ -64,13 +64,13 @@ class Handle:
                 self._stop_or_free()
 
     def in_callback(self) -> bool:
-        """Whether a callback of this vm is further up the stack."""
+        """Returns whether this thread is inside a callback of this vm."""
         return self.delivering == threading.get_ident()
 
     def close(self) -> None:
-        """Frees the vm, or ends the waiting of those who hold it, the last of whom will."""
+        """Frees the vm, or stops the calls that hold it; the last of them frees it."""
         if os.getpid() != self._process:
-            # Only this thread has come over with the fork, and perhaps locks that others held.
+            # The child has only this thread, and perhaps locks that other threads held.
             self.closed = True
             self._free()
             return
@@ -80,10 +80,9 @@ class Handle:
                 self._stop_or_free()
 
     def finish(self) -> None:
-        """Frees a vm that nobody refers to any more, or whose interpreter ends.
+        """Frees a vm that nothing refers to any more, or at interpreter shutdown.
 
-        A thread must not end inside a C call, which is what befalls daemon threads at the end of the interpreter; so
-        their calls are waited for.
+        Shutdown kills daemon threads, which must not happen inside a C call, so this waits for their calls.
         """
         self.close()
         if os.getpid() == self._process and self.turn.acquire(timeout=_PATIENCE):
@@ -92,7 +91,7 @@ class Handle:
             self.turn.release()
 
     def _stop_or_free(self) -> None:
-        # A stop wakes one: each that leaves wakes the next.
+        # A stop wakes one waiter; each waiter that leaves wakes the next.
         if self._users and not self._freed:
             LIBRARY.eunomia_stop(self._vm)
         else:

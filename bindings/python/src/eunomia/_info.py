@@ -1,4 +1,4 @@
-"""What a package consists of, as values."""
+"""Descriptions of maps, sources and programs, and statistics, as values."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from ._type import Type, Types
 
 @dataclass(frozen=True)
 class MapInfo:
-    """A map. `kind` is its BPF_MAP_TYPE_*, `cpus` the number of CPUs a value exists for, `fd` borrowed from the vm.
+    """A map. `kind` is its BPF_MAP_TYPE_*. `cpus` is the number of per-CPU values. `fd` is borrowed from the vm.
 
-    `bytes` is the kernel memory that it takes when it is full.
+    `bytes` is the kernel memory that the map uses when full.
     """
 
     name: str
@@ -29,9 +29,9 @@ class MapInfo:
 
 @dataclass(frozen=True)
 class SourceInfo:
-    """A source of events. `kind` is a SourceKind; `interval_ms` is 0 unless it is a sampled map.
+    """A source of events. `kind` is a SourceKind; `interval_ms` is 0 except for a sampled map.
 
-    `lost_known` is a LostKnown: how far `lost` is known. What ring buffers lose is counted only for all of them
+    `lost_known` is a LostKnown: whether `lost` is complete. Losses of ring buffers are counted for all of them
     together.
     """
 
@@ -48,7 +48,7 @@ class SourceInfo:
 
 @dataclass(frozen=True)
 class ProgInfo:
-    """A program. `type` is its BPF_PROG_TYPE_*, `flags` a set of ProgFlag."""
+    """A program. `type` is its BPF_PROG_TYPE_*; `flags` is a set of ProgFlag."""
 
     name: str
     section: str
@@ -62,9 +62,9 @@ class ProgInfo:
 
 @dataclass(frozen=True)
 class Stats:
-    """The ledger: every record is delivered, or dropped and counted under its cause.
+    """Event counters. Each record is counted as delivered, or as dropped under its cause.
 
-    `lost_known` is a LostKnown: how far `lost_kernel` is known.
+    `lost_known` is a LostKnown: whether `lost_kernel` is complete.
     """
 
     events: int
@@ -84,7 +84,7 @@ Info = TypeVar("Info", MapInfo, SourceInfo, ProgInfo, Stats)
 
 
 def of(kind: type[Info], found: Any, types: Types) -> Info:
-    """Copies a C struct to the class of that name; what C lends becomes ours."""
+    """Copies a C struct, with its borrowed strings and types, to the class of that name."""
     values = {}
     for field in fields(kind):
         value = getattr(found, field.name)

@@ -1,4 +1,4 @@
-"""Finds libeunomia and refuses one that this binding was not made for."""
+"""Finds libeunomia and refuses an incompatible version."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from pathlib import Path
 
 from ._ffi import FUNCTIONS, VERSION, VERSION_NUM
 
-# Before 1.0 each minor version may break the interface, and the library's name says which one it is.
+# Before 1.0 each minor version may break the interface, so it is part of the soname.
 SONAME = "libeunomia.so." + VERSION.rpartition(".")[0]
 
 
 def load() -> CDLL:
-    """Returns the library with all its functions declared. ImportError: there is none, or of another version."""
+    """Returns the library with all functions declared. Raises ImportError if it is missing or has another version."""
     library = _open()
     _check_version(library)
     for name, result, arguments in FUNCTIONS:
@@ -24,7 +24,7 @@ def load() -> CDLL:
 
 
 def _candidates() -> list[str]:
-    """EUNOMIA_LIBRARY alone where it is set; else the library of the wheel, then that of the system."""
+    """Returns EUNOMIA_LIBRARY if it is set; otherwise the library of the wheel, then that of the system."""
     chosen = os.environ.get("EUNOMIA_LIBRARY")
     return [chosen] if chosen else [str(Path(__file__).with_name("libeunomia.so")), SONAME]
 
@@ -36,10 +36,10 @@ def _open() -> CDLL:
             return CDLL(path)
         except OSError as error:
             failures.append(f"\n  {path}: {error}")
-    folders = os.environ.get("LD_LIBRARY_PATH", "")
+    directories = os.environ.get("LD_LIBRARY_PATH", "")
     raise ImportError(
         f"libeunomia cannot be loaded, tried{''.join(failures)}\n"
-        f'  (names without a folder: LD_LIBRARY_PATH="{folders}", then /etc/ld.so.conf)\n'
+        f'  (names without a directory: LD_LIBRARY_PATH="{directories}", then /etc/ld.so.conf)\n'
         "install it with `make install`, or set EUNOMIA_LIBRARY to its path"
     )
 

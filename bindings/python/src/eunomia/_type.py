@@ -1,4 +1,4 @@
-"""What raw bytes mean: the types of a package, as values of their own that outlive the vm."""
+"""The types of raw records, as values that outlive the vm."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ._library import LIBRARY
 
 @dataclass(frozen=True)
 class Field:
-    """A member of a struct or union, or a constant of an enum, whose `value` counts then."""
+    """A member of a struct or union, or a constant of an enum, which has a `value`."""
 
     name: str
     type: Type
@@ -23,26 +23,26 @@ class Field:
 
 @dataclass(frozen=True)
 class Type:
-    """A C type, typedefs and qualifiers removed. `size` is in bytes."""
+    """A C type without typedefs and qualifiers. `size` is in bytes."""
 
     name: str
     kind: TypeKind
     size: int
-    # Members or constants; none for an array.
+    # Members or constants; empty for an array.
     fields: tuple[Field, ...]
-    # Of an array: the type of its elements, and how many there are.
+    # For an array: the type of its elements and their number.
     element: Type | None
     count: int
 
 
 class Types:
-    """The types that a vm has told, each converted once."""
+    """The types returned by a vm, each converted once."""
 
     def __init__(self) -> None:
         self._known: dict[int, Type] = {}
 
     def of(self, pointer: int | None) -> Type | None:
-        """The type behind a C pointer; None for a null one. The vm must be there."""
+        """Converts the type at a C pointer; None for null. The vm must exist."""
         if pointer is None:
             return None
         known = self._known.get(pointer)
@@ -54,7 +54,7 @@ class Types:
         kind = TypeKind(LIBRARY.eunomia_type_kind_of(pointer))
         count: int = LIBRARY.eunomia_type_count(pointer)
         array = kind == TypeKind.ARRAY
-        # All elements of an array are alike.
+        # All elements of an array have the same type.
         fields = tuple(self._field(pointer, index) for index in range(min(count, 1) if array else count))
         return Type(
             name=LIBRARY.eunomia_type_name(pointer).decode(),

@@ -1,4 +1,4 @@
-"""The vm: the functions of eunomia.h under their names, with Python's values, exceptions and iterators."""
+"""The vm: the functions of eunomia.h under the same names, with Python's values, exceptions and iterators."""
 
 from __future__ import annotations
 
@@ -29,27 +29,27 @@ Found = TypeVar("Found")
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-# Takes the importance, a LogLevel, and one line.
+# Receives the severity, a LogLevel, and one line.
 Log = Callable[[int, str], object]
 
-# A file's name.
+# A file name.
 Path = Union[str, "os.PathLike[str]"]
 
-# Bytes of the buffer that batches are read into, as long as no record needs more.
-_ROOM = 256 * 1024
+# Initial size in bytes of the buffer for batches; it grows if a record needs more.
+_BUFFER_SIZE = 256 * 1024
 
-# The longest that poll(2) can be told to wait; after it there is another wait.
+# Longest timeout of poll(2) in milliseconds; a longer wait calls it again.
 _LONGEST_MS = 2**31 - 1
 
 
 class VM:
-    """A running BPF package, or an empty place for one.
+    """A handle to one loaded BPF package.
 
-    It goes one way: open, set variables, load, attach, poll; `close` or the end of a `with` block ends it. Failures are
-    raised as Error. Several threads may use a vm: their calls wait for each other, but not for a poll that waits for
-    events. In a callback what eunomia.h forbids there is refused with ERR_BUSY.
+    The life cycle is linear: open, set variables, load, attach, poll. `close`, or the end of a `with` block, frees the
+    vm. A failed call raises Error. Several threads may use a vm: their calls wait for each other, but not for a poll
+    that waits for events. A call that eunomia.h forbids in callbacks raises ERR_BUSY there.
 
-    A value that is `bytes` is passed to C as it is; any other is passed as JSON and checked against the type.
+    A `bytes` value is passed to C unchanged; any other value is passed as JSON and checked against the type.
     """
 
     def __init__(
@@ -69,12 +69,12 @@ class VM:
         wasm_dirs: Sequence[Path] = (),
         max_kernel_memory: int = 0,
     ) -> None:
-        """Makes an empty vm. The options are those of eunomia_options; 0 and None stand for the default.
+        """Creates an empty vm. The options are those of eunomia_options; 0 and None select the default.
 
-        `log` may be called by any thread that uses the vm and must not use it; what it raises goes to
+        Any thread that uses the vm may call `log`, which must not use the vm. Exceptions of `log` go to
         sys.unraisablehook.
         """
-        failure = ["there can be no vm"]  # where there is none, only the log says why
+        failure = ["cannot create a vm"]  # without a vm, only the log has the reason
 
         def on_log(_: int | None, level: int, line: bytes) -> None:
             failure[0] = line.decode("utf-8", "replace")
@@ -103,9 +103,9 @@ class VM:
             raise Error(status, failure[0])
         self._handle = Handle(vm.value, options.log)
         self._types = Types()
-        self._left: Iterator[dict[str, Any]] = iter(())  # read, but not yet taken from `events`
+        self._left: Iterator[dict[str, Any]] = iter(())  # read, but not yet yielded by `events`
         self._sources: dict[int, tuple[str, Type | None]] = {}
-        self._room: Array[c_uint64] = (c_uint64 * 0)()
+        self._buffer: Array[c_uint64] = (c_uint64 * 0)()
         weakref.finalize(self, self._handle.finish)
 
     def __enter__(self) -> VM:
@@ -115,23 +115,25 @@ class VM:
         self.close()
 
     def close(self) -> None:
-        """Detaches, unloads and frees. A second time is fine, and so is another thread or a callback: polls that wait
-        end with ERR_STATE or ERR_STOPPED, and the last to leave frees the vm. After fork it is the one call a child
-        may make."""
+        """Detaches and unloads the package and frees the vm. Callable repeatedly, from any thread, and in a callback.
+
+        Waiting polls end with ERR_STATE or ERR_STOPPED, and the last user frees the vm. After fork it is the only call
+        that a child may make.
+        """
         self._handle.close()
 
     # ---- package ----
 
     def open(self, data: bytes, kinds: Kind = Kind.ANY) -> Kind:
-        """Opens a package from memory and returns the kind it was."""
+        """Opens a package from memory and returns its kind."""
         return Kind(self._call(LIBRARY.eunomia_open, _bytes(data), len(data), kinds))
 
     def open_file(self, path: Path, kinds: Kind = Kind.ANY) -> Kind:
-        """Opens a package from a file."""
+        """Opens a package from a file and returns its kind."""
         return Kind(self._call(LIBRARY.eunomia_open_file, _path(path), kinds))
 
     def open_object(self, elf: bytes, meta: str | None = None) -> Kind:
-        """Opens a BPF object with its metadata apart: a skeleton JSON, or None to take everything from its BTF."""
+        """Opens a BPF object with separate metadata: a skeleton JSON, or None to use only its BTF."""
         metadata = None if meta is None else _text(meta)
         return Kind(self._call(LIBRARY.eunomia_open_object, _bytes(elf), len(elf), metadata))
 
@@ -140,11 +142,11 @@ class VM:
         self._call(LIBRARY.eunomia_load)
 
     def attach(self) -> None:
-        """Attaches all programs, after loading them if that has not been done."""
+        """Attaches all programs. Loads them first if necessary."""
         self._call(LIBRARY.eunomia_attach)
 
     def detach(self) -> None:
-        """Detaches all programs. Maps and variables stay, and `attach` may follow."""
+        """Detaches all programs. Maps and variables stay; `attach` may be called again."""
         self._call(LIBRARY.eunomia_detach)
 
     def __repr__(self) -> str:
@@ -152,32 +154,32 @@ class VM:
             return "<eunomia.VM, closed>"
         try:
             found = self.describe()
-        except Error as error:  # in use by another thread, of another process, or nothing is open
+        except Error as error:  # used by another thread, owned by another process, or empty
             state = "empty" if error.status == Status.ERR_STATE else error.message
             return f"<eunomia.VM, {state}>"
         name = found.get("meta", {}).get("bpf_skel", {}).get("obj_name", "a module")
         return f"<eunomia.VM of {name}, {found.get('state', 'opened')}>"
 
     def describe(self) -> dict[str, Any]:
-        """The whole package; eunomia.h lists the keys."""
+        """Returns a description of the package; eunomia.h lists the keys."""
         description: dict[str, Any] = json.loads(self._call_for_text(LIBRARY.eunomia_describe, after=(None,)))
         return description
 
     # ---- variables and arguments ----
 
     def var_set(self, name: str, value: Any) -> None:
-        """Sets a variable. Constants can be set before `load` only."""
+        """Sets a variable. Constants can only be set before `load`."""
         if isinstance(value, bytes):
             self._call(LIBRARY.eunomia_var_set, _text(name), value, len(value))
         else:
             self._call(LIBRARY.eunomia_var_set_json, _text(name), _json(value))
 
     def var_get(self, name: str) -> Any:
-        """The present value of a variable, by its type."""
+        """Returns the current value of a variable, converted by its type."""
         return json.loads(self._call_for_text(LIBRARY.eunomia_var_get_json, _text(name)))
 
     def var_get_bytes(self, name: str) -> bytes:
-        """The present bytes of a variable."""
+        """Returns the current bytes of a variable."""
         size = c_size_t(0)
         buffer: Array[c_char] = (c_char * 0)()
         with self._handle.turn, self._handle.held() as vm:
@@ -190,20 +192,21 @@ class VM:
             return bytes(buffer)
 
     def args_set(self, argv: Sequence[str]) -> bool:
-        """Sets variables from a command line, argv[0] included. True: it asks for help, which `args_help` has."""
+        """Sets variables from a command line, including argv[0]. Returns True if it asks for help; see `args_help`."""
         return self._call(LIBRARY.eunomia_args_set, len(argv), _strings(map(_text, argv))) == 1
 
     def args_help(self) -> str:
-        """The help text of the package, or what `args_set` was asked for."""
+        """Returns the help text of the package, or the text that the last `args_set` asked for."""
         return self._call_for_text(LIBRARY.eunomia_args_help)
 
     # ---- events ----
 
     def poll(self, callback: Callback, format: Format = Format.JSON, timeout: float | None = None) -> int:
-        """Waits for events, calls back for each, and returns after the first batch their number.
+        """Waits for events, calls `callback` for each event of the first batch, and returns their number.
 
-        0 after `timeout` seconds (None: never). A callback that returns True ends it; what a callback raises, this
-        raises. Signal handlers run while it waits, so Ctrl-C ends it. Raises ERR_STOPPED once `stop` is called.
+        Returns 0 after `timeout` seconds (None waits forever). A callback that returns True ends the poll; its
+        exceptions are raised here. Signal handlers run during the wait, so Ctrl-C ends it. Raises ERR_STOPPED after
+        `stop`.
         """
 
         ended = False
@@ -225,7 +228,7 @@ class VM:
 
         def until(event: Event) -> bool:
             nonlocal ended
-            ended = True  # so it is when the callback raises: an ERR_STOPPED then is that of another vm
+            ended = True  # also if the callback raises: ERR_STOPPED then belongs to another vm
             ended = bool(callback(event))
             return ended
 
@@ -238,9 +241,9 @@ class VM:
                 return
 
     def events(self, timeout: float | None = None) -> Iterator[dict[str, Any]]:
-        """Yields each event as a dict, until `stop` is called or none comes for `timeout` seconds.
+        """Yields each event as a dict, until `stop` is called or no event arrives for `timeout` seconds.
 
-        It reads ahead: what is left when a loop is broken off comes first in the next.
+        It reads ahead: after a `break`, the next call yields the remaining events first.
         """
         try:
             yield from self._left
@@ -252,12 +255,12 @@ class VM:
                 raise
 
     async def async_events(self) -> AsyncIterator[dict[str, Any]]:
-        """Yields each event as a dict to an asyncio program, until `stop` is called."""
+        """Yields each event as a dict in asyncio, until `stop` is called."""
         try:
             while True:
                 for event in self._left:
                     yield event
-                await asyncio.sleep(0)  # or a flood of events would leave the loop nothing else to do
+                await asyncio.sleep(0)  # let other tasks run even if events never pause
                 batch = self.read(Format.JSON, timeout=0)
                 if batch is None:
                     await self._readable()
@@ -270,10 +273,11 @@ class VM:
     def read(
         self, format: Format = Format.JSON, timeout: float | None = None, buffer: bytearray | memoryview | None = None
     ) -> Batch | None:
-        """Waits for records as `poll` does and returns those of one source at once; None at the timeout.
+        """Waits for records like `poll` and returns those of one source in one batch; None at the timeout.
 
-        They are copied from the vm's own buffer, which grows as needed, or stored in `buffer`, which for RAW must be
-        8-aligned; ERR_TOO_SMALL then means that the next record takes `Error.need` bytes, and is kept.
+        Without `buffer` the records are copied from the vm's own buffer, which grows as needed. With `buffer`, they are
+        stored there; it must be 8-byte aligned for RAW. ERR_TOO_SMALL then means that the next record needs
+        `Error.need` bytes, and stays unread.
         """
 
         def once(vm: int) -> Batch | None:
@@ -285,14 +289,14 @@ class VM:
 
         return self._when_ready(once, timeout)
 
-    def read_array(self, timeout: float | None = None, texts: bool = False) -> NDArray[Any]:
-        """Waits for records and returns those of one source as a numpy structured array, whose dtype is the C struct.
+    def read_array(self, timeout: float | None = None, strings: bool = False) -> NDArray[Any]:
+        """Waits for records and returns those of one source as a numpy structured array, laid out like the C struct.
 
-        With `texts` arrays of char are str (dtype `U`), as pandas shows them, in place of bytes (dtype `S`), which are
-        what C has and cost nothing to make.
+        With `strings`, arrays of char are str (dtype `U`), as pandas shows them. Otherwise they are bytes (dtype `S`),
+        which need no conversion.
 
-        Bit-fields are left out, and of a sampled map the keys: `read` has both. At the timeout the array is empty.
-        ERR_TYPE: the package does not tell the type.
+        Bit-fields and the keys of sampled maps are left out; `read` returns both. At the timeout the array is empty.
+        Raises ERR_TYPE if the package does not specify the type.
         """
 
         def once(vm: int) -> NDArray[Any] | None:
@@ -303,49 +307,49 @@ class VM:
         if found is None:
             with self._handle.turn, self._handle.held() as vm:
                 found = self._array(vm, 0, 0, memoryview(b""))
-        return _array.with_texts(found) if texts else found
+        return _array.with_strings(found) if strings else found
 
     def fileno(self) -> int:
-        """A descriptor for the host's own event loop: readable when `poll(..., timeout=0)` has something to do."""
+        """Returns a descriptor for the host's event loop. It is readable when `poll(..., timeout=0)` has work to do."""
         with self._handle.held():
             return self._handle.fd
 
     def stop(self) -> None:
-        """Ends the poll that waits, or the next one, with ERR_STOPPED. For any thread, and for signal handlers."""
+        """Ends the waiting poll, or the next one, with ERR_STOPPED. Callable from any thread and in signal handlers."""
         with self._handle.held() as vm:
             LIBRARY.eunomia_stop(vm)
 
     def pause(self, on: bool = True) -> None:
-        """Pauses delivery, or goes on. Records stay in the kernel's buffers meanwhile."""
+        """Pauses or resumes delivery. Records stay in the kernel's buffers while paused."""
         with self._handle.held() as vm:
             LIBRARY.eunomia_pause(vm, on)
 
     def stats(self) -> _info.Stats:
-        """The ledger."""
+        """Returns the event counters."""
         found = _ffi.eunomia_stats(size=sizeof(_ffi.eunomia_stats))
         with self._handle.held() as vm:
             status: int = LIBRARY.eunomia_stats_get(vm, byref(found))
         if status < 0:
-            raise Error(status, "there are no statistics")
+            raise Error(status, "cannot read the statistics")
         return _info.of(_info.Stats, found, self._types)
 
     def queue_start(self, max_bytes: int) -> None:
-        """Starts a thread that moves records from the kernel to memory while the host is busy."""
+        """Starts a thread that moves records from the kernel's buffers to memory while the host is busy."""
         self._call(LIBRARY.eunomia_queue_start, _fitting("max_bytes", max_bytes, 64))
 
     def queue_stop(self) -> None:
-        """Ends that thread. What has been queued is still delivered."""
+        """Stops the queue thread. Queued records are still delivered."""
         self._call(LIBRARY.eunomia_queue_stop)
 
     def iter_each(self, prog: str, callback: Callback) -> int:
-        """Runs an attached iterator program and calls back for each line it writes; returns their number."""
+        """Runs an attached iterator program, calls `callback` for each line it writes, and returns their number."""
         with self._handle.turn, self._handle.held() as vm:
             return self._deliver(LIBRARY.eunomia_iter_each, vm, _text(prog), callback=callback)
 
     # ---- maps ----
 
     def map_get(self, name: str, key: Any) -> Any:
-        """The value under a key: bytes for a key that is bytes, else by its type."""
+        """Returns the value of a key: bytes for a bytes key, otherwise converted by its type."""
         if not isinstance(key, bytes):
             return json.loads(self._call_for_text(LIBRARY.eunomia_map_get_json, _text(name), _json(key)))
         info = self.map_find(name)
@@ -355,7 +359,7 @@ class VM:
         return bytes(value)
 
     def map_set(self, name: str, key: Any, value: Any, flags: int = 0) -> None:
-        """Stores a value under a key, both bytes or neither. flags: BPF_ANY 0, BPF_NOEXIST 1, BPF_EXIST 2."""
+        """Stores the value of a key; both are bytes or neither. flags: BPF_ANY 0, BPF_NOEXIST 1, BPF_EXIST 2."""
         flags = _fitting("flags", flags, 64)
         if isinstance(key, bytes) and isinstance(value, bytes):
             self._call(LIBRARY.eunomia_map_set, _text(name), key, len(key), value, len(value), flags)
@@ -370,7 +374,7 @@ class VM:
             self._call(LIBRARY.eunomia_map_del_json, _text(name), _json(key))
 
     def map_next(self, name: str, key: bytes | None = None) -> bytes | None:
-        """The key after a key, as bytes. None: before the first, and after the last."""
+        """Returns the key after `key` as bytes. Pass None for the first key. The result None means no more keys."""
         size = self.map_find(name).key_size if key is None else len(_bytes(key))
         found = (c_char * size)()
         try:
@@ -382,50 +386,50 @@ class VM:
         return bytes(found)
 
     def map_each(self, name: str, callback: Callback, format: Format = Format.JSON) -> int:
-        """Calls back for each entry, an event of kind MAP_ENTRY; returns their number."""
+        """Calls `callback` for each entry, an event of kind MAP_ENTRY, and returns their number."""
         with self._handle.turn, self._handle.held() as vm:
             return self._deliver(LIBRARY.eunomia_map_each, vm, _text(name), format, callback=callback)
 
     def map_dump(self, name: str, format: Format = Format.JSON, buffer: bytearray | memoryview | None = None) -> Batch:
-        """All entries at once. `buffer` as for `read`."""
+        """Returns all entries in one batch. `buffer` is as for `read`."""
         kind = self.map_find(name).value_type
         with self._handle.turn, self._handle.held() as vm:
             batch, data = self._fill(vm, buffer, LIBRARY.eunomia_map_dump, _text(name), format)
             return Batch(name, kind, format, batch.count, memoryview(bytes(data)) if buffer is None else data)
 
     def maps(self) -> list[_info.MapInfo]:
-        """The maps of the package, those of global variables included."""
+        """Returns the maps of the package, including those of global variables."""
         return self._list(_info.MapInfo, _ffi.eunomia_map_info, LIBRARY.eunomia_map_count, LIBRARY.eunomia_map_at)
 
     def map_find(self, name: str) -> _info.MapInfo:
-        """The map of that name."""
+        """Returns the map with that name."""
         return self._find(_info.MapInfo, _ffi.eunomia_map_info, LIBRARY.eunomia_map_find, _text(name))
 
     def map_set_max_entries(self, name: str, count: int) -> None:
-        """Sets how many entries a map has, the bytes of a ring buffer, or the pages of an arena; before `load`."""
+        """Sets the number of entries of a map (bytes of a ring buffer, pages of an arena). Call before `load`."""
         self._call(LIBRARY.eunomia_map_set_max_entries, _text(name), _fitting("count", count, 32))
 
     # ---- sources and programs ----
 
     def sources(self) -> list[_info.SourceInfo]:
-        """The sources of events, known once the package is loaded."""
+        """Returns the sources of events. They are known after `load`."""
         kind, c_kind = _info.SourceInfo, _ffi.eunomia_source_info
         return self._list(kind, c_kind, LIBRARY.eunomia_source_count, LIBRARY.eunomia_source_at)
 
     def progs(self) -> list[_info.ProgInfo]:
-        """The programs."""
+        """Returns the programs."""
         return self._list(_info.ProgInfo, _ffi.eunomia_prog_info, LIBRARY.eunomia_prog_count, LIBRARY.eunomia_prog_at)
 
     def prog_find(self, name: str) -> _info.ProgInfo:
-        """The program of that name."""
+        """Returns the program with that name."""
         return self._find(_info.ProgInfo, _ffi.eunomia_prog_info, LIBRARY.eunomia_prog_find, _text(name))
 
     def prog_set_autoload(self, name: str, on: bool) -> None:
-        """Chooses whether `load` loads a program."""
+        """Sets whether `load` loads a program."""
         self._call(LIBRARY.eunomia_prog_set_autoload, _text(name), on)
 
     def prog_set_target(self, name: str, target: Any) -> None:
-        """Sets where a program attaches, with the keys of the package's progs[]; a list for several targets."""
+        """Sets where a program attaches, with the keys of progs[] in the package; a list sets several targets."""
         self._call(LIBRARY.eunomia_prog_set_target_json, _text(name), _json(target))
 
     # ---- guests ----
@@ -433,7 +437,7 @@ class VM:
     def wasm_run(self, argv: Sequence[str], callback: Callback | None = None, format: Format = Format.JSON) -> int:
         """Runs the guest of an open WASM package and returns its exit code.
 
-        The guest and the callback run in a thread of their own while this one waits; Ctrl-C ends the guest.
+        The guest and the callback run in a separate thread while this one waits. Ctrl-C ends the guest.
         """
         code = c_int()
         failures: list[BaseException] = []
@@ -447,14 +451,14 @@ class VM:
                 failures.append(failure)
 
         if self._handle.in_callback():
-            guest()  # C refuses it; a thread would wait for the turn that this one has
+            guest()  # C refuses it; a thread would deadlock on the turn that this one holds
         else:
             self._in_thread(guest)
         if failures:
             raise failures[0]
         return code.value
 
-    # ---- inside ----
+    # ---- internals ----
 
     def _in_thread(self, guest: Callable[[], None]) -> None:
         thread = threading.Thread(target=guest, name="eunomia guest")
@@ -474,7 +478,7 @@ class VM:
             return status
 
     def _call_for_text(self, function: Any, *arguments: Any, after: tuple[Any, ...] = ()) -> str:
-        """For functions that lend a text."""
+        """Calls a function that returns a borrowed string."""
         text = c_char_p()
         with self._handle.turn, self._handle.held() as vm:
             status: int = function(vm, *arguments, byref(text), *after)
@@ -483,7 +487,7 @@ class VM:
             return (text.value or b"").decode("utf-8", "replace")
 
     def _deliver(self, function: Any, vm: int, *arguments: Any, callback: Callback) -> int:
-        """For functions that call back."""
+        """Calls a function that runs callbacks."""
         with Delivery(self._handle, self._types, callback) as delivery:
             status: int = function(vm, *arguments, _ffi.eunomia_event_fn(delivery), None)
         if status < 0:
@@ -493,27 +497,27 @@ class VM:
     def _fill(
         self, vm: int, given: bytearray | memoryview | None, function: Any, *arguments: Any
     ) -> tuple[_ffi.eunomia_batch, memoryview]:
-        """For functions that store a batch: in the buffer given, or in ours, which grows."""
+        """Calls a function that stores a batch, in `given` or in the vm's own buffer, which grows."""
         batch = _ffi.eunomia_batch(size=sizeof(_ffi.eunomia_batch))
-        if given is None and not self._room:
-            self._room = (c_uint64 * (_ROOM // 8))()
+        if given is None and not self._buffer:
+            self._buffer = (c_uint64 * (_BUFFER_SIZE // 8))()
         while True:
-            buffer = self._room if given is None else (c_char * memoryview(given).nbytes).from_buffer(given)
+            buffer = self._buffer if given is None else (c_char * memoryview(given).nbytes).from_buffer(given)
             status: int = function(vm, *arguments, buffer, sizeof(buffer), byref(batch))
             if status >= 0:
                 return batch, memoryview(buffer).cast("B")[: batch.len]
             if status != Status.ERR_TOO_SMALL or given is not None:
                 raise of_vm(status, vm, batch.need)
-            self._room = (c_uint64 * (batch.need // 8 + 1))()
+            self._buffer = (c_uint64 * (batch.need // 8 + 1))()
 
     def _array(self, vm: int, source: int, count: int, data: memoryview) -> NDArray[Any]:
         name, kind = self._source(vm, source)
         if kind is None:
-            raise Error(Status.ERR_TYPE, f'source "{name}": the package does not tell the type of its records')
+            raise Error(Status.ERR_TYPE, f'source "{name}": the package does not specify the type of its records')
         return _array.records(data, count, kind)
 
     def _source(self, vm: int, index: int) -> tuple[str, Type | None]:
-        """Name and type of a source, which stay the same once the package is loaded."""
+        """Returns name and type of a source. They never change after load."""
         known = self._sources.get(index)
         if known is None:
             found = _ffi.eunomia_source_info(size=sizeof(_ffi.eunomia_source_info))
@@ -524,9 +528,9 @@ class VM:
         return known
 
     def _when_ready(self, once: Callable[[int], Found | None], timeout: float | None) -> Found | None:
-        """Tries, and as long as that gives None waits for the vm's descriptor and tries again.
+        """Calls `once` until it returns a value, and waits for the vm's descriptor in between.
 
-        Python waits, not C, so that signal handlers run and other threads can use the vm.
+        The wait is in Python, not in C, so that signal handlers run and other threads can use the vm.
         """
         deadline = math.inf if timeout is None else time.monotonic() + timeout
         while True:
@@ -541,7 +545,7 @@ class VM:
                 ready.poll(min(math.ceil(left * 1000), _LONGEST_MS) if left < math.inf else None)
 
     async def _readable(self) -> None:
-        """Waits for the vm's descriptor in the running event loop: for a copy, as a loop watches each only once."""
+        """Waits for the vm's descriptor in the running loop. Uses a duplicate, as a loop watches each once."""
         loop = asyncio.get_running_loop()
         ready: asyncio.Future[None] = loop.create_future()
         with self._handle.held():
@@ -571,33 +575,33 @@ def _ignore(_: Event) -> None:
 
 
 def _fitting(name: str, value: int, bits: int) -> int:
-    """ctypes would cut off what does not fit."""
+    """Checks that a number fits; ctypes would truncate it."""
     if not 0 <= value < 1 << bits:
         raise ValueError(f"{name}: {value} does not fit {bits} bits")
     return value
 
 
 def _text(text: str) -> bytes:
-    """C would take a NUL for the end."""
+    """Encodes a string and refuses NUL, which would end it in C."""
     if "\0" in text:
-        raise ValueError(f"{text!r} has a NUL in it")
+        raise ValueError(f"{text!r} contains a NUL")
     return text.encode()
 
 
 def _path(path: Path | None) -> bytes | None:
-    """A name of a file may be any bytes, which Python has as surrogates."""
+    """Encodes a file name. It may contain any bytes, which Python represents as surrogates."""
     if path is None:
         return None
     name = os.fsencode(path)
     if b"\0" in name:
-        raise ValueError(f"{path!r} has a NUL in it")
+        raise ValueError(f"{path!r} contains a NUL")
     return name
 
 
 def _bytes(data: bytes) -> bytes:
-    """ctypes would take a str too, four bytes for each character."""
+    """Refuses str, which ctypes would pass with four bytes per character."""
     if not isinstance(data, bytes):
-        raise TypeError(f"bytes are needed, not {type(data).__name__}")
+        raise TypeError(f"expected bytes, not {type(data).__name__}")
     return data
 
 
@@ -606,6 +610,6 @@ def _json(value: Any) -> bytes:
 
 
 def _strings(texts: Iterable[bytes | None]) -> Array[c_char_p]:
-    """A list for C, with NULL at the end."""
+    """Returns a NULL-terminated array of C strings."""
     words = [*texts, None]
     return (c_char_p * len(words))(*words)

@@ -1,4 +1,4 @@
-"""What must not go wrong: exceptions in callbacks, signals, uses after the end, threads, forks, interpreters' ends."""
+"""Life cycle: exceptions in callbacks, signals, use after close, threads, fork, interpreter shutdown."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from host import PACKAGES, descriptors, python, resident_kb, running, trigger
 import eunomia
 from eunomia import Error, Event, Format, Status
 
-# Far beyond what anything here takes; reached only when something hangs.
+# Seconds; far longer than any test takes, so only a hang reaches it.
 PATIENCE = 60
 
 
 class Callbacks(unittest.TestCase):
-    def test_an_exception_is_raised_by_the_call_and_nothing_else_is_lost(self) -> None:
+    def test_the_delivering_call_raises_and_no_event_is_lost(self) -> None:
         def fail(event: Event) -> None:
             raise LookupError(event.json().get("seq"))
 
@@ -40,7 +40,7 @@ class Callbacks(unittest.TestCase):
             vm.map_set("counts", 1, 1)
             self.assertRaises(LookupError, vm.map_each, "counts", fail)
 
-    def test_an_exception_of_a_guests_callback_arrives_too(self) -> None:
+    def test_an_exception_in_a_guests_callback_is_raised(self) -> None:
         def fail(_: Event) -> None:
             raise SystemExit(7)
 
@@ -48,7 +48,7 @@ class Callbacks(unittest.TestCase):
             vm.open_file(PACKAGES / "hello.wasm")
             self.assertRaises(SystemExit, vm.wasm_run, ["guest"], fail)
 
-    def test_an_exception_of_the_log_goes_to_the_unraisable_hook(self) -> None:
+    def test_an_exception_in_the_log_goes_to_the_unraisable_hook(self) -> None:
         code = (
             "import eunomia, host\n"
             "def fail(level, line): raise LookupError(line)\n"
@@ -58,7 +58,7 @@ class Callbacks(unittest.TestCase):
         self.assertEqual((found.returncode, found.stdout), (0, "went on\n"), found.stderr)
         self.assertIn("LookupError", found.stderr)
 
-    def test_a_callback_uses_the_vm_but_does_not_poll(self) -> None:
+    def test_a_callback_may_use_the_vm_but_not_poll(self) -> None:
         seen: list[object] = []
 
         def use(event: Event) -> None:
@@ -82,7 +82,7 @@ class Callbacks(unittest.TestCase):
         self.assertEqual(caught.exception.status, Status.ERR_STOPPED)
 
     def test_a_guest_does_not_run_inside_a_callback(self) -> None:
-        """In a process of its own, which a deadlock would keep from ending."""
+        """Runs in its own process, which a deadlock would keep from exiting."""
         code = (
             "import eunomia, host\n"
             "def again(event): vm.wasm_run(['guest'])\n"
@@ -116,7 +116,7 @@ class Callbacks(unittest.TestCase):
 
 
 class Signals(unittest.TestCase):
-    def test_ctrl_c_ends_a_poll_that_waits(self) -> None:
+    def test_ctrl_c_ends_a_waiting_poll(self) -> None:
         for wait in (lambda vm: vm.poll(print), lambda vm: list(vm.events()), lambda vm: vm.read_array()):
             with running() as vm:
                 timer = threading.Timer(0.05, os.kill, [os.getpid(), signal.SIGINT])
@@ -135,7 +135,7 @@ class Signals(unittest.TestCase):
             timer.join()
 
     def test_an_exception_of_a_signal_handler_is_never_lost(self) -> None:
-        """It may come anywhere: while C is at work, before the first line of a callback, or in it."""
+        """The signal may arrive anywhere: in C, before the first line of a callback, or in it."""
         fired = 0
 
         def handler(*_: object) -> None:
@@ -158,7 +158,7 @@ class Signals(unittest.TestCase):
                         os.getpgid(0)
                         vm.poll(lambda _: None, Format.RAW, timeout=0)
                     no_more()
-            # Nothing is left locked, wherever it came.
+            # No lock is left held, wherever the signal arrived.
             other = threading.Thread(target=vm.var_get, args=["burst"], daemon=True)
             other.start()
             other.join(PATIENCE)
@@ -176,7 +176,7 @@ class Signals(unittest.TestCase):
 
 
 class Ends(unittest.TestCase):
-    def test_a_closed_vm_says_so(self) -> None:
+    def test_a_closed_vm_raises_state_errors(self) -> None:
         vm = running()
         vm.close()
         vm.close()
@@ -207,7 +207,7 @@ class Ends(unittest.TestCase):
         self.assertEqual(len(list(batch.records())), 2)
         self.assertEqual(source.type.fields, kept[0].type.fields)
 
-    def test_close_ends_all_that_wait_in_other_threads(self) -> None:
+    def test_close_ends_waits_in_other_threads(self) -> None:
         before = descriptors()
         for _ in range(20):
             vm = running()
@@ -256,7 +256,7 @@ class Ends(unittest.TestCase):
         running()
         self.assertEqual(descriptors(), before)
 
-    def test_the_garbage_collector_takes_nothing_that_is_in_use(self) -> None:
+    def test_the_garbage_collector_frees_nothing_in_use(self) -> None:
         threshold = gc.get_threshold()
         self.addCleanup(gc.set_threshold, *threshold)
         gc.set_threshold(1)
@@ -273,10 +273,10 @@ class Ends(unittest.TestCase):
                     cycle.append(cycle)
         for vm in vms:
             vm.close()
-        # Of the last calls, what the next vm in turn would have polled is still waiting: 20 for the first, 40 ...
+        # Events of the last calls are still unread: 20 in the first vm, 40 in the next ...
         self.assertEqual(len(seen) + 20 * (2 + 1), 3 * 3 * 20 * 20)
 
-    def test_many_lives_leave_nothing_behind(self) -> None:
+    def test_many_life_cycles_leak_nothing(self) -> None:
         def live(count: int) -> None:
             for _ in range(count):
                 with running("perf.json") as vm:
@@ -292,7 +292,7 @@ class Ends(unittest.TestCase):
         self.assertEqual(descriptors(), before[0])
         self.assertLessEqual(resident_kb(), before[1] + 1024)
 
-    def test_a_forked_child_closes_and_the_parent_goes_on(self) -> None:
+    def test_a_forked_child_closes_and_the_parent_continues(self) -> None:
         with running() as vm:
             child = os.fork()
             if child == 0:
@@ -309,7 +309,7 @@ class Ends(unittest.TestCase):
             trigger(vm, 2)
             self.assertEqual(vm.poll(lambda _: None), 2)
 
-    def test_a_child_forked_while_a_thread_waits_closes_too(self) -> None:
+    def test_a_child_forked_during_a_wait_closes(self) -> None:
         with running() as vm:
             waiting = threading.Thread(target=lambda: list(vm.events()))
             waiting.start()
@@ -328,13 +328,13 @@ class Interpreters(unittest.TestCase):
         found = python(code)
         self.assertEqual((found.returncode, found.stdout, found.stderr), (0, "done\n", ""))
 
-    def test_one_ends_with_a_live_vm(self) -> None:
+    def test_exit_with_a_live_vm(self) -> None:
         self.check("import host; vm = host.running(); print('done')")
 
-    def test_one_ends_with_a_vm_in_a_cycle(self) -> None:
+    def test_exit_with_a_vm_in_a_reference_cycle(self) -> None:
         self.check("import host; vm = host.running(); vm.me = vm; print('done')")
 
-    def test_one_ends_while_a_daemon_thread_waits(self) -> None:
+    def test_exit_while_a_daemon_thread_waits(self) -> None:
         self.check(
             "import host, threading, time; vm = host.running()\n"
             "def wait():\n"
@@ -343,7 +343,7 @@ class Interpreters(unittest.TestCase):
             "threading.Thread(target=wait, daemon=True).start(); time.sleep(0.1); print('done')"
         )
 
-    def test_one_ends_while_a_daemon_thread_is_in_a_callback(self) -> None:
+    def test_exit_while_a_daemon_thread_is_in_a_callback(self) -> None:
         self.check(
             "import host, threading, time; vm = host.running(); inside = threading.Event()\n"
             "def callback(event): inside.set(); time.sleep(0.2)\n"
@@ -354,7 +354,7 @@ class Interpreters(unittest.TestCase):
             "host.trigger(vm, 50); inside.wait(); print('done')"
         )
 
-    def test_a_missing_library_is_told_with_where_it_was_looked_for(self) -> None:
+    def test_a_missing_library_is_reported_with_the_searched_paths(self) -> None:
         found = python("import eunomia", EUNOMIA_LIBRARY="/nowhere/libeunomia.so")
         self.assertIn("ImportError: libeunomia cannot be loaded", found.stderr)
         self.assertIn("/nowhere/libeunomia.so: cannot open shared object file", found.stderr)
@@ -370,7 +370,7 @@ class Interpreters(unittest.TestCase):
         found = python("import eunomia", EUNOMIA_LIBRARY="libm.so.6")
         self.assertIn("ImportError: libm.so.6 is not libeunomia: it has no eunomia_version", found.stderr)
 
-    def test_no_numpy_is_needed_but_for_arrays(self) -> None:
+    def test_numpy_is_needed_only_for_arrays(self) -> None:
         code = (
             "import sys; sys.modules['numpy'] = None; import host; vm = host.running(); host.trigger(vm, 2)\n"
             "assert len(list(vm.events(timeout=0))) == 2; host.trigger(vm, 2)\n"
