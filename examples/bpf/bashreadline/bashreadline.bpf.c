@@ -14,13 +14,13 @@ struct {
     __uint(max_entries, 256 * 1024);
 } events SEC(".maps");
 
-// A bash without a readline of its own takes the one of libreadline: set the target's path to that library.
+// If bash is linked to libreadline, set the target's path to that library.
 SEC("uretprobe//bin/bash:readline")
 int BPF_KRETPROBE(exit_readline, const char *line) {
     pid_t pid = bpf_get_current_pid_tgid() >> 32;
     struct event *event;
 
-    // No line is the end of the input.
+    // A null pointer means end of input.
     if (!line || (targ_pid && targ_pid != pid))
         return 0;
 

@@ -27,7 +27,7 @@ struct bind_args {
     void *address;
 };
 
-// The arguments of binds under way, by thread.
+// Arguments of pending binds, by thread.
 struct {
     __uint(type, BPF_MAP_TYPE_HASH);
     __uint(max_entries, 10240);

@@ -10,20 +10,20 @@
 #define ALL_DISKS 0
 #define MINOR_BITS 20
 
-/// @description "one histogram for each disk"
+/// @description "one histogram per disk"
 /// @cmdarg {"short":"D", "long":"per-disk"}
 const volatile bool targ_per_disk = false;
 
-/// @description "count from the moment a request is queued, not from when the disk gets it"
+/// @description "measure from when a request is queued, not from when it is issued to the disk"
 /// @cmdarg {"short":"Q", "long":"queued"}
 const volatile bool targ_queued = false;
 
-// Linux 5.17 dropped the member; the queue has had the disk since 5.15.
+// Linux 5.17 removed the member; since 5.15 the queue has the disk.
 struct request___before_5_17 {
     struct gendisk *rq_disk;
 } __attribute__((preserve_access_index));
 
-// When each request under way began, in nanoseconds.
+// Start time of each pending request, in nanoseconds.
 struct {
     __uint(type, BPF_MAP_TYPE_HASH);
     __uint(max_entries, 10240);
@@ -74,13 +74,13 @@ static int on_begin(struct request *request, u64 flags) {
     return 0;
 }
 
-// Linux 5.11 dropped the queue, which had been the first argument, from these two; 5.10.137 followed.
+// Linux 5.11 and 5.10.137 removed the queue, the first argument, from these two.
 SEC("tp_btf/block_rq_insert")
 int BPF_PROG(handle_insert, struct request *request) {
     return targ_queued ? on_begin(request, BPF_ANY) : 0;
 }
 
-// A request may go to the disk without having been queued.
+// A request may be issued without having been queued.
 SEC("tp_btf/block_rq_issue")
 int BPF_PROG(handle_issue, struct request *request) {
     return on_begin(request, targ_queued ? BPF_NOEXIST : BPF_ANY);
@@ -109,5 +109,5 @@ int BPF_PROG(handle_complete, struct request *request, int error, unsigned int b
     return 0;
 }
 
-/// @description "Summarize how long requests to disks take, as histograms."
+/// @description "Summarize the latency of disk requests as histograms."
 char LICENSE[] SEC("license") = "Dual MIT/GPL";

@@ -20,7 +20,7 @@ struct {
     __uint(max_entries, 256 * 1024);
 } events SEC(".maps");
 
-// Reserves an event and fills what exec and exit have in common.
+// Reserves an event and sets the members that exec and exit share.
 static struct event *begin_event(pid_t pid) {
     struct task_struct *task = (struct task_struct *)bpf_get_current_task();
     struct event *event = bpf_ringbuf_reserve(&events, sizeof(*event), 0);
@@ -66,7 +66,7 @@ int handle_exit(void *ctx) {
     struct event *event;
     u64 *start;
 
-    // The tracepoint fires for every thread; the main one stands for its process.
+    // The tracepoint fires for every thread; report only the main thread.
     if (pid != (pid_t)id)
         return 0;
 
@@ -88,5 +88,5 @@ int handle_exit(void *ctx) {
     return 0;
 }
 
-/// @description "Trace the start and the end of processes."
+/// @description "Trace the start and exit of processes."
 char LICENSE[] SEC("license") = "Dual MIT/GPL";

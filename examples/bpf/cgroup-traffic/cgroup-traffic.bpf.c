@@ -6,7 +6,7 @@
 
 #define LET_PASS 1
 
-// Each CPU counts for itself, so no two ever wait for each other.
+// Per-CPU counters, so that CPUs do not contend.
 /// @sample {"interval":1000}
 struct {
     __uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
@@ -37,5 +37,5 @@ int count_egress(struct __sk_buff *skb) {
     return count(EGRESS, skb);
 }
 
-/// @description "Count the packets that the processes of a control group send and receive."
+/// @description "Count the packets that the processes of a cgroup send and receive."
 char LICENSE[] SEC("license") = "Dual MIT/GPL";

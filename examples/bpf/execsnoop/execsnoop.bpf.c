@@ -20,8 +20,8 @@ struct {
     __uint(max_entries, 256 * 1024);
 } events SEC(".maps");
 
-// Makes a space of each NUL, eight bytes at a time and without branches: a branch for each byte would be too
-// much for the verifier.
+// Replaces each NUL by a space, eight bytes at a time and without branches: one branch per byte would exceed
+// the verifier's limit.
 static void separate(char *args) {
     const u64 low_bits = 0x7f7f7f7f7f7f7f7f;
     u64 word, zeros;
@@ -36,7 +36,7 @@ static void separate(char *args) {
     }
 }
 
-// The new program has its arguments at the top of its stack, one behind the other, each ended by a NUL.
+// The arguments are at the top of the new program's stack, one after the other, each NUL-terminated.
 static void read_args(struct event *event, struct mm_struct *mm) {
     u64 start = BPF_CORE_READ(mm, arg_start);
     u64 size = BPF_CORE_READ(mm, arg_end) - start;
@@ -51,7 +51,7 @@ static void read_args(struct event *event, struct mm_struct *mm) {
     event->args[(size - 1) % ARGS_LEN] = '\0';
 }
 
-// Fires once the process has its new memory, so a program that could not be started is not seen.
+// Fires after the process has its new memory, so a failed exec is not reported.
 SEC("tp/sched/sched_process_exec")
 int handle_exec(void *ctx) {
     struct task_struct *task = (struct task_struct *)bpf_get_current_task();
@@ -74,5 +74,5 @@ int handle_exec(void *ctx) {
     return 0;
 }
 
-/// @description "Trace the programs that are started, with their arguments."
+/// @description "Trace new programs with their arguments."
 char LICENSE[] SEC("license") = "Dual MIT/GPL";

@@ -33,7 +33,7 @@ static int report_name(const void *name) {
     return 0;
 }
 
-// The name is freed by then, so only the result is read.
+// The name has been freed by now, so read only the result.
 static int report_result(int ret) {
     struct event *event = begin_event();
 
@@ -45,7 +45,7 @@ static int report_result(int ret) {
     return 0;
 }
 
-/// Before Linux 7.0 the function has another name.
+/// Before Linux 7.0 the function had another name.
 /// @instead_of enter_do_unlinkat
 SEC("fentry/filename_unlinkat")
 int BPF_PROG(enter_unlinkat, int dfd, struct filename *name) {
@@ -68,5 +68,5 @@ int BPF_PROG(exit_do_unlinkat, int dfd, struct filename *name, int ret) {
     return report_result(ret);
 }
 
-/// @description "Trace the removal of files through fentry and fexit where the kernel does it."
+/// @description "Trace the removal of files with fentry and fexit."
 char LICENSE[] SEC("license") = "Dual MIT/GPL";

@@ -2,7 +2,7 @@
 
 #include <bpf/bpf_helpers.h>
 
-/// @description "the only process whose writes are announced (0: every process)"
+/// @description "trace only writes of this process (0: all)"
 const volatile pid_t target_pid = 0;
 
 SEC("tp/syscalls/sys_enter_write")
@@ -15,5 +15,5 @@ int hello(void *ctx) {
     return 0;
 }
 
-/// @description "Say hello in the kernel's trace log at every write system call."
+/// @description "Write a line to the kernel's trace log at every write system call."
 char LICENSE[] SEC("license") = "Dual MIT/GPL";

@@ -34,7 +34,7 @@ static int report_name(const void *name) {
     return 0;
 }
 
-// The name is freed by then, so only the result is read.
+// The name has been freed by now, so read only the result.
 static int report_result(int ret) {
     struct event *event = begin_event();
 
@@ -46,7 +46,7 @@ static int report_result(int ret) {
     return 0;
 }
 
-/// Before Linux 7.0 the function has another name.
+/// Before Linux 7.0 the function had another name.
 /// @instead_of enter_do_unlinkat
 SEC("kprobe/filename_unlinkat")
 int BPF_KPROBE(enter_unlinkat, int dfd, struct filename *name) {
@@ -69,5 +69,5 @@ int BPF_KRETPROBE(exit_do_unlinkat, int ret) {
     return report_result(ret);
 }
 
-/// @description "Trace the removal of files through kprobes where the kernel does it."
+/// @description "Trace the removal of files with kprobes."
 char LICENSE[] SEC("license") = "Dual MIT/GPL";

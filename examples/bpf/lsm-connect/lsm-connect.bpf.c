@@ -10,7 +10,7 @@
 #define AF_INET 2
 #define EPERM 1
 
-/// @description "the IPv4 address that nobody may connect to"
+/// @description "the IPv4 address to deny connections to"
 /// @cmdarg {"short":"a", "long":"address"}
 const volatile struct in_addr denied_addr = {.s_addr = bpf_htonl(0x01010101)};
 
@@ -35,7 +35,7 @@ SEC("lsm/socket_connect")
 int BPF_PROG(restrict_connect, struct socket *sock, struct sockaddr *address, int addrlen, int ret) {
     struct sockaddr_in v4 = {};
 
-    // What a program before this one refused stays refused.
+    // Keep the decision of an earlier program.
     if (ret)
         return ret;
     bpf_probe_read_kernel(&v4, sizeof(v4), address);
@@ -45,5 +45,5 @@ int BPF_PROG(restrict_connect, struct socket *sock, struct sockaddr *address, in
     return -EPERM;
 }
 
-/// @description "Refuse connections to one IPv4 address, and report who tried."
+/// @description "Deny connections to one IPv4 address, and report the attempts."
 char LICENSE[] SEC("license") = "Dual MIT/GPL";

@@ -30,5 +30,5 @@ int BPF_PROG(handle_flush, struct mddev___partial *mddev) {
     return 0;
 }
 
-/// @description "Trace the flushes that software RAID (md) hands to its disks."
+/// @description "Trace the flushes that software RAID (md) submits."
 char LICENSE[] SEC("license") = "Dual MIT/GPL";

@@ -19,7 +19,7 @@ struct mount_args {
     enum operation op;
 };
 
-// The arguments of calls under way, by thread.
+// Arguments of pending calls, by thread.
 struct {
     __uint(type, BPF_MAP_TYPE_HASH);
     __uint(max_entries, 10240);
@@ -43,7 +43,7 @@ static int on_enter(struct mount_args *args) {
     return 0;
 }
 
-// An argument that was not given reads as empty.
+// A missing argument reads as an empty string.
 static void read_text(char *text, u32 size, const char *arg) {
     text[0] = '\0';
     bpf_probe_read_user_str(text, size, arg);

@@ -13,7 +13,7 @@ const volatile pid_t targ_tgid = 0;
 /// @cmdarg {"short":"m", "long":"min"}
 const volatile unsigned long long min_us = 1000;
 
-// What is known of each thread that has no CPU. An event is too large for a program's stack.
+// State of each thread that is off the CPU. An event is too large for a program's stack.
 struct {
     __uint(type, BPF_MAP_TYPE_HASH);
     __uint(max_entries, 4096);
@@ -32,7 +32,7 @@ static u64 now_us(void) {
     return bpf_ktime_get_ns() / 1000;
 }
 
-// The switch is made by the thread that leaves: only then are its stacks at hand.
+// The outgoing thread performs the switch, so its stacks can be read only now.
 static void on_leave(void *ctx, struct task_struct *task) {
     u32 tid = task->pid;
     struct event *event;
@@ -49,7 +49,7 @@ static void on_leave(void *ctx, struct task_struct *task) {
     bpf_get_current_comm(event->comm, sizeof(event->comm));
     event->kstack_sz = bpf_get_stack(ctx, event->kstack, sizeof(event->kstack), 0);
     event->ustack_sz = bpf_get_stack(ctx, event->ustack, sizeof(event->ustack), BPF_F_USER_STACK);
-    // Until it is back, this is when it left.
+    // Until the thread returns, this is the time when it left.
     event->off_us = now_us();
 }
 
@@ -72,7 +72,7 @@ int BPF_PROG(handle_switch, bool preempt, struct task_struct *prev, struct task_
     return 0;
 }
 
-// A thread that ends is never back.
+// A thread that exits never returns.
 SEC("tp_btf/sched_process_free")
 int BPF_PROG(handle_free, struct task_struct *task) {
     u32 tid = task->pid;
@@ -81,5 +81,5 @@ int BPF_PROG(handle_free, struct task_struct *task) {
     return 0;
 }
 
-/// @description "Trace how long threads are off the CPU, and with which stacks they left it."
+/// @description "Trace how long threads are off the CPU, with their stacks."
 char LICENSE[] SEC("license") = "Dual MIT/GPL";

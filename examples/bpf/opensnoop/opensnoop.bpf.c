@@ -17,7 +17,7 @@ struct open_args {
     int flags;
 };
 
-// The arguments of opens under way, by thread.
+// Arguments of pending opens, by thread.
 struct {
     __uint(type, BPF_MAP_TYPE_HASH);
     __uint(max_entries, 10240);

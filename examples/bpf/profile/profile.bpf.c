@@ -34,5 +34,5 @@ int profile(struct bpf_perf_event_data *ctx) {
     return 0;
 }
 
-/// @description "Sample what runs on each CPU, with its kernel and user stack."
+/// @description "Sample the running thread of each CPU, with its kernel and user stack."
 char LICENSE[] SEC("license") = "Dual MIT/GPL";

@@ -15,7 +15,7 @@ struct start {
     int generation;
 };
 
-// Collections under way, by thread.
+// Pending collections, by thread.
 struct {
     __uint(type, BPF_MAP_TYPE_LRU_HASH);
     __uint(max_entries, 1024);

@@ -14,11 +14,11 @@
 /// @cmdarg {"short":"p", "long":"pid"}
 const volatile pid_t targ_tgid = 0;
 
-/// @description "one histogram for each process"
+/// @description "one histogram per process"
 /// @cmdarg {"short":"P", "long":"per-process"}
 const volatile bool targ_per_process = false;
 
-// Linux 5.14 renamed the member; naming both lets one object run on either side.
+// Linux 5.14 renamed the member; with both names one object runs before and after.
 struct task_struct___since_5_14 {
     unsigned int __state;
 } __attribute__((preserve_access_index));
@@ -71,7 +71,7 @@ static int on_runnable(struct task_struct *task) {
     u64 now = bpf_ktime_get_ns();
     u32 tid = task->pid;
 
-    // Thread 0 is the idle loop of each CPU, which never waits for its turn.
+    // Thread 0 is the idle loop of each CPU, which never waits in the run queue.
     if (!tid || (targ_tgid && targ_tgid != task->tgid))
         return 0;
     bpf_map_update_elem(&runnable_since, &tid, &now, BPF_ANY);

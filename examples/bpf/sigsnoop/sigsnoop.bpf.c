@@ -25,7 +25,7 @@ struct kill_args {
     int sig;
 };
 
-// The arguments of sends under way, by thread.
+// Arguments of pending sends, by thread.
 struct {
     __uint(type, BPF_MAP_TYPE_HASH);
     __uint(max_entries, 10240);

@@ -6,7 +6,7 @@
 
 #include "slabrate.h"
 
-/// @description "Only what this process allocates; 0: all"
+/// @description "trace only allocations of this process (0: all)"
 const volatile pid_t targ_pid = 0;
 
 /// @sample {"interval":1000, "clear_map":true}
@@ -41,11 +41,11 @@ int BPF_KPROBE(on_alloc, struct kmem_cache *from) {
     return count(from);
 }
 
-// So it is called since Linux 6.10.
+// The name of the function since Linux 6.10.
 SEC("kprobe/kmem_cache_alloc_noprof")
 int BPF_KPROBE(on_alloc_noprof, struct kmem_cache *from) {
     return count(from);
 }
 
-/// @description "Count what the kernel allocates from each of its caches of objects, every second."
+/// @description "Count allocations from each slab cache of the kernel, per second."
 char LICENSE[] SEC("license") = "Dual MIT/GPL";

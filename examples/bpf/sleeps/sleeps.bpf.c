@@ -22,7 +22,7 @@ static int report(enum hook hook) {
     return 0;
 }
 
-/// The cheapest hook, which needs a kernel with BTF and trampolines
+/// The cheapest hook. It needs a kernel with BTF and trampolines
 /// @instead_of by_kprobe
 SEC("fentry/hrtimer_nanosleep")
 int by_fentry(void *ctx) {
@@ -35,11 +35,11 @@ int by_kprobe(void *ctx) {
     return report(HOOK_KPROBE);
 }
 
-/// What every kernel with tracepoints of system calls has
+/// Exists on every kernel with syscall tracepoints
 SEC("tracepoint/syscalls/sys_enter_clock_nanosleep")
 int by_tracepoint(void *ctx) {
     return report(HOOK_TRACEPOINT);
 }
 
-/// @description "Report who goes to sleep, by the best hook that this kernel has."
+/// @description "Report threads that go to sleep, with the best hook of this kernel."
 char LICENSE[] SEC("license") = "Dual MIT/GPL";

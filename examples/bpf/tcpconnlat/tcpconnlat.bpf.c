@@ -23,7 +23,7 @@ struct start {
     char comm[COMM_LEN];
 };
 
-// Connections under way, by socket: the answer arrives while any process runs.
+// Pending connections, by socket: the reply may arrive while any process runs.
 struct {
     __uint(type, BPF_MAP_TYPE_HASH);
     __uint(max_entries, 10240);
@@ -62,8 +62,8 @@ static void read_addresses(struct event *event, struct sock *sock) {
     }
 }
 
-// Called for each packet outside an established connection; the first one to a socket that has sent its SYN
-// ends the wait, be it an answer or a refusal.
+// Called for each packet outside an established connection. The first packet to a socket that has sent its
+// SYN ends the measurement, whether the peer accepts or refuses.
 static int on_packet(struct sock *sock) {
     u64 key = (u64)sock, now = bpf_ktime_get_ns();
     struct event event = {};
@@ -90,7 +90,7 @@ static int on_packet(struct sock *sock) {
     return 0;
 }
 
-// A connection that is given up leaves without an answer.
+// A connection that is abandoned gets no reply.
 static int on_destroy(struct sock *sock) {
     u64 key = (u64)sock;
 
@@ -98,7 +98,7 @@ static int on_destroy(struct sock *sock) {
     return 0;
 }
 
-// Each hook twice: fentry costs less, kprobes are there on more kernels and machines.
+// Each hook twice: fentry is cheaper, kprobes exist on more kernels and architectures.
 
 /// @instead_of kprobe_v4_connect
 SEC("fentry/tcp_v4_connect")

@@ -19,7 +19,7 @@ const volatile unsigned short target_sport = 0;
 /// @cmdarg {"short":"r", "long":"remote-port"}
 const volatile unsigned short target_dport = 0;
 
-// When each socket entered its present state, in microseconds.
+// Time when each socket entered its current state, in microseconds.
 struct {
     __uint(type, BPF_MAP_TYPE_HASH);
     __uint(max_entries, 10240);
@@ -38,7 +38,7 @@ static bool wanted(struct trace_event_raw_inet_sock_set_state *ctx) {
            (!target_sport || target_sport == ctx->sport) && (!target_dport || target_dport == ctx->dport);
 }
 
-// Returns how long the socket was in its old state, and remembers when it entered the new one.
+// Returns the time spent in the old state, and stores when the new one began.
 static u64 account_state(u64 skaddr, u64 now_us, int newstate) {
     u64 *since = bpf_map_lookup_elem(&state_since, &skaddr);
     u64 delta_us = since ? now_us - *since : 0;
@@ -81,5 +81,5 @@ int handle_set_state(struct trace_event_raw_inet_sock_set_state *ctx) {
     return 0;
 }
 
-/// @description "Trace TCP connections from state to state."
+/// @description "Trace the state changes of TCP connections."
 char LICENSE[] SEC("license") = "Dual MIT/GPL";
