@@ -2,7 +2,7 @@
 //!
 //! A [`Vm`] holds at most one package: JSON with the compiled object and what is to be known about it. Bytes become
 //! a [`package::Package`]; libbpf makes maps, programs and links of it (`bpf`); records come back through sources,
-//! are rendered by plans compiled once from BTF ([`types`]), and reach a callback. One direction, no back and forth:
+//! are rendered by plans compiled once from BTF ([`btf`], [`types`], [`render`]), and reach a callback. One direction, no back and forth:
 //! parsing knows nothing of the kernel, decoding nothing of where a record came from.
 //!
 //! A host in Rust needs [`Vm`], [`Options`], [`Event`] and [`Error`]; `examples/rust` has five of them. The C interface
@@ -11,12 +11,14 @@
 // The shipped library is compiled for size (tools/build-release.sh). What each event goes through asks for speed there.
 #![cfg_attr(small, feature(optimize_attribute))]
 
+pub mod btf;
 #[cfg(feature = "capi")]
 #[allow(unsafe_code)] // the border to C: raw pointers come in and go out
 #[allow(rustdoc::broken_intra_doc_links)] // its text is that of the C header
 pub mod capi;
 pub mod error;
 pub mod package;
+pub mod render;
 pub mod types;
 pub mod vm;
 

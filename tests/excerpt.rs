@@ -7,8 +7,8 @@ use std::collections::BTreeSet;
 use std::ffi::{CStr, CString};
 use std::fs;
 
+use eunomia::btf::{Btf, Hook, Index, relocations};
 use eunomia::package::Package;
-use eunomia::types::{Btf, Hook, Index, relocations};
 #[cfg(feature = "own-libbpf")]
 use eunomia::{Kind, Level, Options};
 use libbpf_sys as b;

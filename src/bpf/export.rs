@@ -7,10 +7,12 @@ use std::sync::Arc;
 
 use super::elf;
 use super::map::{Map, kind};
+use crate::btf::Btf;
 use crate::error::{Error, Result, Status, listed};
 use crate::log::{Level, Log};
 use crate::package::{CustomMember, ExportConfig, ExportType, MapMeta, Package, Places, Sample};
-use crate::types::{Btf, Field, Plan, Type};
+use crate::render::Plan;
+use crate::types::{Field, MemberFormats, Type};
 
 /// Counts failed ring-buffer reservations, in objects whose `bpf_helpers.h` does so.
 pub const LOST_MAP: &str = "__eunomia_lost";
@@ -26,7 +28,13 @@ pub struct Export {
 }
 
 /// Finds the maps that deliver.
-pub fn exports(package: &Package, btf: &Btf, maps: &[Arc<Map>], log: &Log) -> Result<Vec<Export>> {
+pub fn exports(
+    package: &Package,
+    btf: &Btf,
+    formats: &MemberFormats,
+    maps: &[Arc<Map>],
+    log: &Log,
+) -> Result<Vec<Export>> {
     let meta = &package.meta;
     let mut exports: Vec<(Export, &ExportConfig, Option<&MapMeta>)> = Vec::new();
     let mut places = Places::default();
@@ -50,7 +58,7 @@ pub fn exports(package: &Package, btf: &Btf, maps: &[Arc<Map>], log: &Log) -> Re
         }
     }
     let buffers = exports.iter().filter(|(export, ..)| export.sample.is_none()).count();
-    let mut chooser = Chooser { package, btf, log, buffers, candidates: None };
+    let mut chooser = Chooser { package, btf, formats, log, buffers, candidates: None };
     let choose = |(export, config, told): (Export, &ExportConfig, Option<&MapMeta>)| {
         let map = &maps[export.map];
         let ty = if export.sample.is_some() { None } else { chooser.choose(map, config, told)? };
@@ -68,6 +76,7 @@ pub fn is_buffer(map: &Map) -> bool {
 struct Chooser<'a> {
     package: &'a Package,
     btf: &'a Btf,
+    formats: &'a MemberFormats,
     log: &'a Log,
     buffers: usize,
     candidates: Option<Vec<u32>>,
@@ -86,7 +95,7 @@ impl Chooser<'_> {
                 self.raw(map, &[]);
                 return Ok(None);
             }
-            return Type::from_btf(self.btf, self.btf.named(*id)).map(Some).map_err(at);
+            return self.formats.type_from_btf(self.btf, self.btf.named(*id)).map(Some).map_err(at);
         }
         if let ExportConfig::Members(members) = config {
             return self.custom(map, members).map(Some).map_err(at);
@@ -113,7 +122,7 @@ impl Chooser<'_> {
         let mut fields = Vec::new();
         let mut size = 0;
         for member in members {
-            let ty = Type::from_btf(self.btf, member.btf_type_id)?;
+            let ty = self.formats.type_from_btf(self.btf, member.btf_type_id)?;
             size = size.max((member.offset as usize).saturating_add(ty.size));
             fields.push(Field::member(&member.name, ty, member.offset));
         }
@@ -125,7 +134,7 @@ impl Chooser<'_> {
         let named = |id: &u32| self.btf.is_value(*id) && self.btf.name(*id) == Some(&export.name);
         let by_id = export.type_id.map(|id| self.btf.named(id)).filter(named);
         if let Some(id) = by_id.or_else(|| self.btf.find_struct(&export.name)) {
-            return Type::from_btf(self.btf, id).map(Some);
+            return self.formats.type_from_btf(self.btf, id).map(Some);
         }
         let members: Option<Vec<_>> = export
             .members
@@ -149,14 +158,14 @@ impl Chooser<'_> {
     /// The value type of a ring buffer's definition, else the one struct of the object that is of no other use.
     fn infer(&mut self, map: &Map) -> Option<Arc<Type>> {
         if map.kind == kind::RINGBUF && self.btf.is_value(map.value_type_id) {
-            return Type::from_btf(self.btf, self.btf.named(map.value_type_id)).ok();
+            return self.formats.type_from_btf(self.btf, self.btf.named(map.value_type_id)).ok();
         }
         let (btf, object) = (self.btf, &self.package.object);
         let ext = || elf::sections(object, ".BTF.ext").and_then(|found| found.first().copied());
         let find = || btf.event_candidates(ext());
         let candidates = self.candidates.get_or_insert_with(find).clone();
         if let ([only], 1) = (candidates.as_slice(), self.buffers) {
-            return Type::from_btf(btf, *only).ok();
+            return self.formats.type_from_btf(btf, *only).ok();
         }
         let names: Vec<_> = candidates.iter().filter_map(|id| btf.name(*id)).collect();
         self.raw(map, &names);

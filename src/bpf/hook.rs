@@ -2,7 +2,7 @@
 
 use super::elf;
 use super::sys::hook::are_handled;
-use crate::types::Hook;
+use crate::btf::Hook;
 
 /// Beginnings of sections, and what the kernel's types have before the name that follows; those of libbpf's handlers in
 /// `sys::hook`.

@@ -8,11 +8,13 @@ use serde_json::Value;
 use super::budget::{Machine, MapSize, map_bytes};
 use super::sys::map::MapFd;
 use super::sys::object::{MapRef, possible_cpus};
+use crate::btf::Btf;
 use crate::error::{Error, Result, Status};
 use crate::log::{Level, Log};
 use crate::memory;
 use crate::os::{self, Errno};
-use crate::types::{Btf, Plan, Type, encode, hex_json, set_boot_time};
+use crate::render::{Clock, Plan, hex_json};
+use crate::types::{MemberFormats, Type, encode};
 
 /// Kinds that matter here; `enum bpf_map_type` of linux/bpf.h.
 pub mod kind {
@@ -53,11 +55,11 @@ pub struct Form {
 }
 
 impl Form {
-    fn new(size: u32, type_id: u32, btf: &Btf) -> Result<Form> {
+    fn new(size: u32, type_id: u32, btf: &Btf, formats: &MemberFormats) -> Result<Form> {
         let size = size as usize;
         let ty = match type_id {
             0 => None,
-            id => Some(Type::from_btf(btf, id)?).filter(|ty| ty.size == size),
+            id => Some(formats.type_from_btf(btf, id)?).filter(|ty| ty.size == size),
         };
         let plan = ty.as_ref().map(Plan::new).transpose()?;
         Ok(Form { size, plan })
@@ -83,9 +85,9 @@ impl Form {
     }
 
     /// Appends one as JSON; `{"data":"<hex>"}` if its type is unknown.
-    pub fn json(&self, bytes: &[u8], out: &mut Vec<u8>) {
+    pub fn json(&self, bytes: &[u8], clock: &Clock, out: &mut Vec<u8>) {
         match &self.plan {
-            Some(plan) => plan.json(bytes, out),
+            Some(plan) => plan.json(bytes, clock, out),
             None => hex_json(bytes, out),
         }
     }
@@ -127,9 +129,9 @@ pub struct Map {
 
 impl Map {
     /// What can be known before load.
-    pub fn describe(raw: MapRef<'_>, btf: &Btf, log: &Log) -> Result<Map> {
+    pub fn describe(raw: MapRef<'_>, btf: &Btf, formats: &MemberFormats, log: &Log) -> Result<Map> {
         let name = raw.name();
-        let form = |what: &str, size: u32, type_id: u32| match Form::new(size, type_id, btf) {
+        let form = |what: &str, size: u32, type_id: u32| match Form::new(size, type_id, btf, formats) {
             Err(e) if e.status == Status::Type => {
                 log.write(Level::Warn, &format!("map {name:?}: its {what} is raw bytes in JSON too: {e}"));
                 Ok(Form { size: size as usize, plan: None })
@@ -248,9 +250,8 @@ impl Map {
         let mut value = memory::zeroed(self.value_len())?;
         self.get(&key, &mut value)?;
         memory::room(self.cpus * self.value.longest())?;
-        set_boot_time(os::boot_time);
         let mut out = Vec::new();
-        self.value_json(&value, &mut out);
+        self.value_json(&value, &Clock::new(os::boot_time), &mut out);
         Ok(out)
     }
 
@@ -273,8 +274,8 @@ impl Map {
     }
 
     /// Appends a value as JSON; that of a per-CPU map as an array with one element per CPU.
-    pub fn value_json(&self, value: &[u8], out: &mut Vec<u8>) {
-        value_json(&self.value, is_per_cpu(self.kind), value, out);
+    pub fn value_json(&self, value: &[u8], clock: &Clock, out: &mut Vec<u8>) {
+        value_json(&self.value, is_per_cpu(self.kind), value, clock, out);
     }
 
     fn per_cpu_bytes(&self, value: &Value) -> Result<Vec<u8>> {
@@ -327,16 +328,16 @@ fn size(raw: MapRef<'_>) -> MapSize {
 }
 
 /// Appends a value as JSON; `per_cpu` values as an array.
-pub fn value_json(form: &Form, per_cpu: bool, value: &[u8], out: &mut Vec<u8>) {
+pub fn value_json(form: &Form, per_cpu: bool, value: &[u8], clock: &Clock, out: &mut Vec<u8>) {
     if !per_cpu {
-        return form.json(value, out);
+        return form.json(value, clock, out);
     }
     out.push(b'[');
     for (cpu, value) in value.chunks(form.size.next_multiple_of(8).max(1)).enumerate() {
         if cpu > 0 {
             out.push(b',');
         }
-        form.json(&value[..form.size], out);
+        form.json(&value[..form.size], clock, out);
     }
     out.push(b']');
 }

@@ -15,12 +15,14 @@ use super::budget::Machine;
 use super::map::{Map, kind, map_error};
 use super::sys::object::{MapRef, Object, OpenOptions, ProgRef, possible_cpus, repeated};
 use super::{elf, hook, probe, room};
+use crate::btf::{Btf, Hook, Index, Relocation};
 use crate::error::{Error, Result, Status};
 use crate::log::{self, Level, Log};
 use crate::memory;
 use crate::os::{self, Errno, KernelFile};
 use crate::package::{MAX_ENTRIES, Package, Places, machine};
-use crate::types::{Btf, Hook, Index, Plan, Relocation, Type, encode_over, set_boot_time};
+use crate::render::{Clock, Plan};
+use crate::types::{MemberFormats, Type, encode_over};
 
 /// What an object is opened with.
 pub struct OpenConfig {
@@ -197,6 +199,8 @@ pub struct Opened {
     pub object: Object,
     /// The object's own types.
     pub btf: Btf,
+    /// The formats of the members of its types.
+    pub formats: MemberFormats,
     /// Its global variables.
     pub vars: Vec<Var>,
     /// Where each of them stands.
@@ -217,21 +221,21 @@ impl Opened {
         types.find(package, config)?;
         let object = open(&package.object, config, log)?;
         check_names(&object)?;
-        let mut btf = Btf::parse(object.btf().ok_or_else(no_btf)?).map_err(|e| e.at("object"))?;
+        let btf = Btf::parse(object.btf().ok_or_else(no_btf)?).map_err(|e| e.at("object"))?;
         let formats = package.meta.formats.iter();
-        let mut told = formats.map(|told| [&*told.structure, &*told.member, &*told.format]);
-        btf.set_formats(&mut told, &mut |[structure, member, format], reason| {
+        let mut requested = formats.map(|format| [&*format.structure, &*format.member, &*format.format]);
+        let formats = MemberFormats::new(&btf, &mut requested, &mut |[structure, member, format], reason| {
             let text = format!("format {format:?} of {structure}.{member} left out: {reason}");
             log.write(Level::Warn, &text);
         });
-        let maps =
-            object.maps().map(|map| Map::describe(map, &btf, log).map(Arc::new)).collect::<Result<_>>()?;
-        let vars = variables(&object, &btf)?;
+        let maps = object.maps().map(|map| Map::describe(map, &btf, &formats, log).map(Arc::new));
+        let maps = maps.collect::<Result<_>>()?;
+        let vars = variables(&object, &btf, &formats)?;
         let mut places = Places::default();
         for (index, var) in vars.iter().enumerate().rev() {
             places.insert(&var.name, index);
         }
-        Ok(Opened { object, btf, vars, places, maps, machine: machine()?, phase: Phase::Opened })
+        Ok(Opened { object, btf, formats, vars, places, maps, machine: machine()?, phase: Phase::Opened })
     }
 
     /// Opens it once more, with the values it was compiled with: libbpf loads an object only once. What is in the
@@ -366,10 +370,9 @@ impl Opened {
     pub fn var_json(&self, name: &str) -> Result<Vec<u8>> {
         let plan = self.var(name)?.plan()?;
         let bytes = self.var_bytes(name)?;
-        set_boot_time(os::boot_time);
         memory::room(plan.longest()).map_err(|e| e.about_variable(name))?;
         let mut out = Vec::new();
-        plan.json(&bytes, &mut out);
+        plan.json(&bytes, &Clock::new(os::boot_time), &mut out);
         Ok(out)
     }
 
@@ -525,11 +528,11 @@ fn outside(var: &Var) -> Error {
     Error::new(Status::Package, format_args!("lies outside of {}", var.section)).about_variable(&var.name)
 }
 
-fn variables(object: &Object, btf: &Btf) -> Result<Vec<Var>> {
+fn variables(object: &Object, btf: &Btf, formats: &MemberFormats) -> Result<Vec<Var>> {
     let mut vars = Vec::new();
     for (map, raw) in object.maps().enumerate().filter(|(_, raw)| raw.is_internal()) {
         for global in btf.globals(raw.value_type()) {
-            let (ty, plan) = match Type::from_btf(btf, global.type_id) {
+            let (ty, plan) = match formats.type_from_btf(btf, global.type_id) {
                 Ok(ty) => (Arc::clone(&ty), Plan::new(&ty)),
                 Err(e) if e.status == Status::Type => (Type::bytes(global.size), Err(e)),
                 Err(e) => return Err(e.about_variable(global.name)),

@@ -6,9 +6,9 @@ use std::path::Path;
 use super::map::{ENOTSUPP, kind};
 use super::object::{KernelBtf, LoadFailure, OpenConfig};
 use super::sys::object::{MapRef, Object, ProgRef};
+use crate::btf::Btf;
 use crate::error::{Error, Status};
 use crate::os::{self, Errno};
-use crate::types::Btf;
 
 /// Where the kernel has its BTF.
 pub const KERNEL_BTF: &str = "/sys/kernel/btf/vmlinux";

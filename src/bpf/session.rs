@@ -173,7 +173,7 @@ impl Session {
     pub fn load_sharing(&mut self, kept: Option<&mut Vec<Arc<Type>>>) -> Result<Sources> {
         let _low = self.descriptors()?;
         let maps = &self.opened.maps;
-        let mut exports = exports(&self.package, &self.opened.btf, maps, &self.log)?;
+        let mut exports = exports(&self.package, &self.opened.btf, &self.opened.formats, maps, &self.log)?;
         if let Some(kept) = kept {
             exports
                 .iter_mut()

@@ -15,7 +15,7 @@ use super::sys::ring::{Perf, PerfEvents, Receiver, Ring};
 use crate::error::{Error, Result, Status};
 use crate::os::{self, Epoll, Errno, EventFd, TimerFd};
 use crate::package::Sample;
-use crate::types::Plan;
+use crate::render::Plan;
 
 /// Records that one source may deliver before the next one has its turn.
 const TURN: usize = 1024;

@@ -2,11 +2,12 @@
 //!
 //! Used for variables, map keys and map values; never per event.
 
+use core::net::{Ipv4Addr, Ipv6Addr};
+
 use serde_json::{Number, Value};
 
 use super::format::ValueFormat;
 use super::layout::{Field, Kind, Type};
-use super::notation::{number_of, read_bytes};
 use crate::error::{Error, Result, Status};
 use crate::number::parse_float;
 
@@ -153,7 +154,7 @@ fn encode_formatted(ty: &Type, format: ValueFormat, text: &str, out: &mut [u8]) 
     let number = match format {
         // As it is written: the bits, without a sign.
         ValueFormat::Hex if text.starts_with("0x") => parse_integer(text),
-        _ if format.numbers().is_some() => {
+        _ if format.has_names() => {
             number_of(format, ty, text).map(Value::from).or_else(|| parse_integer(text))
         }
         _ if read_bytes(format, ty, text, out) => return Ok(()),
@@ -324,4 +325,49 @@ fn bare(value: &Value) -> String {
 
 fn mismatch(message: impl std::fmt::Display) -> Error {
     Error::new(Status::Type, message)
+}
+
+/// The number that a name stands for in a type.
+fn number_of(format: ValueFormat, ty: &Type, text: &str) -> Option<i64> {
+    let mut found = None;
+    format.constants(ty.size, ty.signed, &mut |number, name| {
+        if name == text {
+            found = Some(number);
+        }
+    });
+    found
+}
+
+/// Writes the value that a text means to `out`, which has the length of the type: of a format that is no name and no time.
+/// Says whether that is what the text is.
+fn read_bytes(format: ValueFormat, ty: &Type, text: &str, out: &mut [u8]) -> bool {
+    match format {
+        ValueFormat::Ipv4 => text.parse().is_ok_and(|address: Ipv4Addr| copy(&address.octets(), out)),
+        ValueFormat::Ipv6 => text.parse().is_ok_and(|address: Ipv6Addr| copy(&address.octets(), out)),
+        ValueFormat::Mac => {
+            read_digits(text, 3, out) && text.bytes().skip(2).step_by(3).all(|byte| byte == b':')
+        }
+        ValueFormat::Hex if ty.elem.is_some() => read_digits(text, 2, out),
+        _ => false,
+    }
+}
+
+fn copy(bytes: &[u8], out: &mut [u8]) -> bool {
+    let fits = bytes.len() == out.len();
+    if fits {
+        out.copy_from_slice(bytes);
+    }
+    fits
+}
+
+/// Two digits for each byte, one every `step` characters, up to the end of the text.
+fn read_digits(text: &str, step: usize, out: &mut [u8]) -> bool {
+    let text = text.as_bytes();
+    let digit = |at: usize| text.get(at).and_then(|byte| char::from(*byte).to_digit(16));
+    for (index, byte) in out.iter_mut().enumerate() {
+        let at = step * index;
+        let (Some(high), Some(low)) = (digit(at), digit(at + 1)) else { return false };
+        *byte = (high << 4 | low) as u8;
+    }
+    text.len() + step == step * out.len() + 2
 }

@@ -7,8 +7,9 @@ use super::stop::Stop;
 use crate::bpf::map::{Form, is_per_cpu, value_json};
 use crate::bpf::source::{Shape, Sink};
 use crate::os;
-use crate::package::SampleKind;
-use crate::types::{Type, hex_header, hex_json, hex_text, linear_hist, log2_hist, set_boot_time};
+use crate::package::{Sample, SampleKind};
+use crate::render::{Clock, hex_header, hex_json, hex_text, linear_hist, log2_hist};
+use crate::types::Type;
 
 /// Form of the events a callback gets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -100,6 +101,7 @@ pub struct Deliver<'a, F: ?Sized> {
     stop: Option<&'a Stop>,
     scratch: &'a mut Scratch,
     time: [u8; 8],
+    clock: Clock,
     /// [`Event::printed`] of the next events.
     pub printed: bool,
     /// Events delivered.
@@ -121,15 +123,13 @@ impl<'a, F: EventFn + ?Sized> Deliver<'a, F> {
         callback: &'a mut F,
     ) -> Deliver<'a, F> {
         let time = if format == Format::Text { os::local_time() } else { [0; 8] };
-        if format != Format::Raw {
-            set_boot_time(os::boot_time);
-        }
         Deliver {
             format,
             callback,
             stop,
             scratch,
             time,
+            clock: Clock::new(os::boot_time),
             printed: false,
             events: 0,
             bytes: 0,
@@ -200,7 +200,7 @@ impl<'a, F: EventFn + ?Sized> Deliver<'a, F> {
         let Some(key) = key else {
             return self.call_text(&source.map.name, EventKind::Sample, cpu, 0);
         };
-        source.map.key.json(key, &mut self.scratch.key);
+        source.map.key.json(key, &self.clock, &mut self.scratch.key);
         self.call_text(&source.map.name, EventKind::MapEntry, cpu, 0)
     }
 
@@ -212,8 +212,8 @@ impl<'a, F: EventFn + ?Sized> Deliver<'a, F> {
         let Some(plan) = &source.record else { return self.record_hex(source, cpu, data) && go_on };
         let line = &mut self.scratch.line;
         let end = match self.format {
-            Format::Text => plan.text_row_at(0, &self.time, data, line),
-            _ => plan.json_at(0, data, line),
+            Format::Text => plan.text_row_at(0, &self.time, data, &self.clock, line),
+            _ => plan.json_at(0, data, &self.clock, line),
         };
         line[end] = 0;
         let (kind, format, source) = (EventKind::Sample, self.format, &*source.map.name);
@@ -271,8 +271,9 @@ impl<F: EventFn + ?Sized> Sink for Deliver<'_, F> {
             return Self::call(self.callback, &mut self.ended, &event);
         }
         self.clear();
-        map.key.json(key, &mut self.scratch.key);
-        entry_text(source, self.format, &self.time, &self.scratch.key, value, &mut self.scratch.data);
+        map.key.json(key, &self.clock, &mut self.scratch.key);
+        let Scratch { key, data, .. } = &mut *self.scratch;
+        entry_text(source, self.format, &self.time, &self.clock, key, value, data);
         self.call_text(&map.name, kind, -1, 0)
     }
 
@@ -294,26 +295,34 @@ fn terminated(text: &mut Vec<u8>) -> &[u8] {
 }
 
 /// Appends an entry, with its key rendered already, as JSON or text.
-pub fn entry_text(source: &Shape, format: Format, time: &[u8], key: &[u8], value: &[u8], out: &mut Vec<u8>) {
+pub fn entry_text(
+    source: &Shape,
+    format: Format,
+    time: &[u8],
+    clock: &Clock,
+    key: &[u8],
+    value: &[u8],
+    out: &mut Vec<u8>,
+) {
     let (form, per_cpu) = (&source.map.value, is_per_cpu(source.map.kind));
-    let kind = source.sample.as_ref().map(|sample| sample.kind).unwrap_or_default();
     if format == Format::Json {
         out.extend_from_slice(b"{\"key\":");
         out.extend_from_slice(key);
         out.extend_from_slice(b",\"value\":");
-        value_json(form, per_cpu, value, out);
+        value_json(form, per_cpu, value, clock, out);
         return out.push(b'}');
     }
-    if let (SampleKind::Log2Hist | SampleKind::LinearHist, Some(slots)) = (kind, slots(form, per_cpu, value))
-    {
-        let unit = source.sample.as_ref().map_or("", |sample| &sample.unit);
-        return histogram(form, key, value, kind, &slots, unit, out);
+    let is_histogram = |sample: &&Sample| sample.kind != SampleKind::DefaultKv;
+    if let Some(sample) = source.sample.as_ref().filter(is_histogram) {
+        if let Some(slots) = slots(form, per_cpu, value) {
+            return histogram(form, sample, clock, key, value, &slots, out);
+        }
     }
     out.extend_from_slice(time);
     out.extend_from_slice(b"  ");
     out.extend_from_slice(key);
     out.push(b' ');
-    value_json(form, per_cpu, value, out);
+    value_json(form, per_cpu, value, clock, out);
 }
 
 /// The slots of a histogram, summed over the CPUs of a per-CPU map.
@@ -333,21 +342,21 @@ fn slots(form: &Form, per_cpu: bool, value: &[u8]) -> Option<Vec<u64>> {
 
 fn histogram(
     form: &Form,
+    sample: &Sample,
+    clock: &Clock,
     key: &[u8],
     value: &[u8],
-    kind: SampleKind,
     slots: &[u64],
-    unit: &str,
     out: &mut Vec<u8>,
 ) {
     out.extend_from_slice(b"key = ");
     out.extend_from_slice(key);
     out.push(b'\n');
     if let Some(plan) = &form.plan {
-        plan.text_members(&value[..form.size], "slots", out);
+        plan.text_members(&value[..form.size], "slots", clock, out);
     }
-    match kind {
-        SampleKind::LinearHist => linear_hist(slots, unit, out),
-        _ => log2_hist(slots, unit, out),
+    match sample.kind {
+        SampleKind::LinearHist => linear_hist(slots, &sample.unit, out),
+        _ => log2_hist(slots, &sample.unit, out),
     }
 }

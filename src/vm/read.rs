@@ -3,7 +3,7 @@
 use super::event::{Format, entry_text};
 use crate::bpf::source::{Shape, Sink};
 use crate::os;
-use crate::types::{hex_json, hex_text, set_boot_time};
+use crate::render::{Clock, hex_json, hex_text};
 
 /// Length of `eunomia_record`: size, len, key_len, cpu, four bytes each.
 const HEAD: usize = 16;
@@ -80,6 +80,7 @@ pub struct Reader<'a> {
     buf: &'a mut [u8],
     line: &'a mut Vec<u8>,
     time: [u8; 8],
+    clock: Clock,
     /// What has been stored so far.
     pub batch: Batch,
     /// Bytes of the stored records as the kernel wrote them.
@@ -98,15 +99,13 @@ impl<'a> Reader<'a> {
     /// Packs into `buf` until it is full or another source comes.
     pub fn new(format: Format, buf: &'a mut [u8], line: &'a mut Vec<u8>) -> Reader<'a> {
         let time = if format == Format::Text { os::local_time() } else { [0; 8] };
-        if format != Format::Raw {
-            set_boot_time(os::boot_time);
-        }
         let batch = Batch::default();
         Reader {
             format,
             buf,
             line,
             time,
+            clock: Clock::new(os::boot_time),
             batch,
             bytes: 0,
             lost: 0,
@@ -150,8 +149,8 @@ impl<'a> Reader<'a> {
     fn render(&mut self, source: &Shape, cpu: i32, key: Option<&[u8]>, data: &[u8]) -> usize {
         let end = match (key, &source.record, self.format) {
             (.., Format::Raw) => return self.render_raw(cpu, key.unwrap_or_default(), data),
-            (None, Some(plan), Format::Text) => plan.text_row_at(0, &self.time, data, self.line),
-            (None, Some(plan), _) => plan.json_at(0, data, self.line),
+            (None, Some(plan), Format::Text) => plan.text_row_at(0, &self.time, data, &self.clock, self.line),
+            (None, Some(plan), _) => plan.json_at(0, data, &self.clock, self.line),
             _ => self.render_other(source, key, data),
         };
         match self.line.get_mut(end) {
@@ -168,8 +167,8 @@ impl<'a> Reader<'a> {
         match (key, self.format) {
             (Some(key), _) => {
                 let mut text = Vec::new();
-                source.map.key.json(key, &mut text);
-                entry_text(source, self.format, &self.time, &text, data, line);
+                source.map.key.json(key, &self.clock, &mut text);
+                entry_text(source, self.format, &self.time, &self.clock, &text, data, line);
             }
             (None, Format::Text) => hex_text(&self.time, data, line),
             (None, _) => hex_json(data, line),

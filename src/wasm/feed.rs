@@ -7,7 +7,8 @@ use super::run::{End, Run};
 use super::sys::instance::{Function, Guest};
 use crate::bpf::map::{is_per_cpu, value_json};
 use crate::bpf::source::{Shape, Sink};
-use crate::types::hex_json;
+use crate::os;
+use crate::render::{Clock, hex_json};
 
 /// How a guest gets events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,6 +43,7 @@ pub(super) struct Feed<'a, 'r> {
     bytes: Vec<u8>,
     /// The records of the batch.
     records: Vec<Record>,
+    clock: Clock,
     /// The guest has trapped or is to end.
     is_over: bool,
 }
@@ -62,7 +64,8 @@ impl<'a, 'r> Feed<'a, 'r> {
         let name = if how == How::Batch { c"process_events" } else { c"process_event" };
         let function = guest.function(name, 3);
         let (bytes, records) = (Vec::new(), Vec::new());
-        Feed { run, guest, how, function, shapes, bytes, records, is_over: false }
+        let clock = Clock::new(os::boot_time);
+        Feed { run, guest, how, function, shapes, bytes, records, clock, is_over: false }
     }
 
     /// Whether the guest gets no more.
@@ -76,6 +79,7 @@ impl<'a, 'r> Feed<'a, 'r> {
             self.is_over = true;
         }
         self.records.clear();
+        self.clock = Clock::new(os::boot_time);
         if self.how == How::Batch {
             self.bytes.clear();
         }
@@ -159,7 +163,7 @@ impl<'a, 'r> Feed<'a, 'r> {
         }
         match &source.record {
             Some(plan) => {
-                plan.json(data, &mut self.bytes);
+                plan.json(data, &self.clock, &mut self.bytes);
             }
             None => hex_json(data, &mut self.bytes),
         }
@@ -179,9 +183,9 @@ impl<'a, 'r> Feed<'a, 'r> {
         }
         let map = &source.map;
         self.bytes.extend_from_slice(b"{\"key\":");
-        map.key.json(key, &mut self.bytes);
+        map.key.json(key, &self.clock, &mut self.bytes);
         self.bytes.extend_from_slice(b",\"value\":");
-        value_json(&map.value, is_per_cpu(map.kind), value, &mut self.bytes);
+        value_json(&map.value, is_per_cpu(map.kind), value, &self.clock, &mut self.bytes);
         self.bytes.push(b'}');
         let through = self.hand_over()?;
         let len = key.len() + value.len();

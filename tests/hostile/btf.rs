@@ -1,6 +1,6 @@
 //! BTF whose lengths are right and whose values are not: libbpf follows most of them without looking.
 
-use eunomia::types::Btf;
+use eunomia::btf::Btf;
 use eunomia::{Options, Status, Vm};
 
 use crate::fixture::{Clean, object, open_refused, package, with_object};

@@ -1,7 +1,8 @@
 //! What the reader finds in a blob, and how types are laid out and spelt.
 
+use eunomia::btf::Btf;
 use eunomia::error::Status;
-use eunomia::types::{Btf, Kind, Type};
+use eunomia::types::{Kind, Type};
 
 use crate::blob::{Blob, CONST, SIGNED, STRUCT, TYPE_TAG, TYPEDEF, UNION};
 use crate::last_type;

@@ -1,6 +1,6 @@
 //! Which structs are offered as an event's type.
 
-use eunomia::types::Btf;
+use eunomia::btf::Btf;
 
 use crate::blob::{Blob, SIGNED, STRUCT, TYPEDEF};
 

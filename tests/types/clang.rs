@@ -3,7 +3,9 @@
 use std::path::Path;
 use std::process::Command;
 
-use eunomia::types::{Btf, Kind, Plan, Type, encode};
+use eunomia::btf::Btf;
+use eunomia::render::Plan;
+use eunomia::types::{Kind, Type, encode};
 use serde_json::{Value, json};
 
 const SOURCE: &str = include_str!("values.c");
@@ -70,7 +72,7 @@ fn values_are_what_c_wrote() {
         r#""tagged":0,"fw":4096,"fn":0,"str":0,"parr":0,"arrp":[0,8],"names":["one","four"],"empty":{},"self":0}"#,
     );
     let mut text = Vec::new();
-    Plan::new(&ty).unwrap().json(&object.data, &mut text);
+    Plan::new(&ty).unwrap().json(&object.data, &crate::clock(), &mut text);
     assert_eq!(String::from_utf8(text).unwrap(), expected);
 }
 
@@ -81,7 +83,7 @@ fn what_c_wrote_can_be_set_again() {
     let ty = Type::from_btf(&btf, btf.find_var("value").unwrap()).unwrap();
     let mut text = Vec::new();
     let plan = Plan::new(&ty).unwrap();
-    plan.json(&object.data, &mut text);
+    plan.json(&object.data, &crate::clock(), &mut text);
     let mut value: Value = serde_json::from_slice(&text).unwrap();
     // A full array has no room for the NUL that a string must have: as numbers it fits.
     value["comm"] = json!(b"bash \"x\"");

@@ -5,14 +5,13 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 
-use eunomia::types::{Btf, Plan, Type, ValueFormat, encode, parse_text, set_boot_time};
+use eunomia::btf::Btf;
+use eunomia::render::Plan;
+use eunomia::types::{MemberFormats, Type, ValueFormat, encode, parse_text};
 use serde_json::{Value, json};
 
 use crate::blob::{BOOL, Blob, SIGNED, STRUCT, TYPEDEF, UNION};
-use crate::{Random, json as json_text};
-
-/// The plan's times begin here, for all tests: the clock is one for the process.
-const BOOT: i64 = 1_700_000_000_000_000_000;
+use crate::{BOOT_TIME, Random, clock, json as json_text};
 
 /// The type of the struct `event` with formats for its members, all of which fit.
 fn event(blob: &Blob, members: &[(&str, &str)]) -> Arc<Type> {
@@ -23,12 +22,12 @@ fn event(blob: &Blob, members: &[(&str, &str)]) -> Arc<Type> {
 }
 
 fn event_with(blob: &Blob, members: &[(&str, &str)], complaints: &mut Vec<String>) -> Arc<Type> {
-    let mut btf = Btf::parse(&blob.bytes()).unwrap();
-    let mut told = members.iter().map(|(member, format)| ["event", member, format]);
-    btf.set_formats(&mut told, &mut |[name, member, _], reason| {
+    let btf = Btf::parse(&blob.bytes()).unwrap();
+    let mut requested = members.iter().map(|(member, format)| ["event", member, format]);
+    let formats = MemberFormats::new(&btf, &mut requested, &mut |[name, member, _], reason| {
         complaints.push(format!("{name}.{member}: {reason}"));
     });
-    Type::from_btf(&btf, btf.find_struct("event").unwrap()).unwrap()
+    formats.type_from_btf(&btf, btf.find_struct("event").unwrap()).unwrap()
 }
 
 /// A struct `event` of one member `m`, of `size` bytes.
@@ -44,7 +43,7 @@ fn value(ty: &Arc<Type>, record: &[u8]) -> Value {
 
 fn text(ty: &Arc<Type>, record: &[u8]) -> String {
     let mut out = Vec::new();
-    Plan::new(ty).unwrap().text_row(b"12:34:56", record, &mut out);
+    Plan::new(ty).unwrap().text_row(b"12:34:56", record, &clock(), &mut out);
     String::from_utf8(out).unwrap().strip_prefix("12:34:56 ").unwrap().to_string()
 }
 
@@ -210,8 +209,6 @@ fn hexadecimal_digits_are_as_wide_as_the_number() {
 #[test]
 fn times_are_those_of_the_calendar() {
     let ty = unsigned(8, "ktime");
-    Plan::new(&ty).unwrap();
-    set_boot_time(|| BOOT);
     assert_eq!(value(&ty, &1u64.to_le_bytes()), "2023-11-14T22:13:20.000000001Z");
     assert_eq!(text(&ty, &123_456_789_012u64.to_le_bytes()), "2023-11-14T22:15:23.456789012Z");
     let signed = signed(8, "ktime");
@@ -229,7 +226,7 @@ fn times_are_those_of_the_calendar() {
     writer.join().unwrap();
     assert_eq!(expected.lines().count(), days.len());
     for (day, expected) in days.iter().zip(expected.lines()) {
-        let since_boot = (day * 86_400 + 80_000) * 1_000_000_000 - BOOT;
+        let since_boot = (day * 86_400 + 80_000) * 1_000_000_000 - BOOT_TIME;
         assert_eq!(value(&signed, &since_boot.to_le_bytes()), expected);
     }
     assert_eq!(value(&ty, &[0xff; 8]), "2262-04-11T23:47:16.854775807Z", "the last time that can be written");
@@ -294,13 +291,14 @@ fn formats_reach_elements_members_inside_and_typedefs() {
         ("named", named, 384),
     ];
     blob.structure(STRUCT, "event", 52, &members);
-    let mut btf = Btf::parse(&blob.bytes()).unwrap();
+    let btf = Btf::parse(&blob.bytes()).unwrap();
     let wanted =
         [("v4", "ipv4"), ("v6", "ipv6"), ("args.saddr", "ipv4"), ("pair.saddr", "ipv4"), ("list", "ipv4")];
     let wanted = wanted.iter().map(|(member, format)| ["event", member, format]);
     let mut wanted = wanted.chain([["addr_t", "addr", "hex"]]);
-    btf.set_formats(&mut wanted, &mut |[_, member, _], reason| panic!("{member}: {reason}"));
-    let ty = Type::from_btf(&btf, btf.find_struct("event").unwrap()).unwrap();
+    let mut complain = |[_, member, _]: [&str; 3], reason: &str| panic!("{member}: {reason}");
+    let formats = MemberFormats::new(&btf, &mut wanted, &mut complain);
+    let ty = formats.type_from_btf(&btf, btf.find_struct("event").unwrap()).unwrap();
     let record: Vec<u8> = (1..=52).collect();
     let expected = json!({
         "v4": "1.2.3.4", "v6": "102:304:506:708:90a:b0c:d0e:f10",
@@ -376,10 +374,10 @@ fn what_does_not_fit_is_left_out_and_told() {
         ]
     );
     assert_eq!(json_text(&ty, &[0; 24]), r#"{"i":0,"b":false,"f":0.0,"c":0}"#);
-    let mut btf = Btf::parse(&blob.bytes()).unwrap();
+    let btf = Btf::parse(&blob.bytes()).unwrap();
     complaints.clear();
-    let mut told = [["nothing", "a", "hex"], ["event", "i", "of later versions"]].into_iter();
-    btf.set_formats(&mut told, &mut |[name, member, _], reason| {
+    let mut requested = [["nothing", "a", "hex"], ["event", "i", "of later versions"]].into_iter();
+    MemberFormats::new(&btf, &mut requested, &mut |[name, member, _], reason| {
         complaints.push(format!("{name}.{member}: {reason}"));
     });
     assert_eq!(complaints, ["event.i: there is no such format", "nothing.a: the object has no such struct"]);

@@ -1,11 +1,13 @@
 //! Blobs that no compiler wrote: refused or read, but never a panic, a hang or gigabytes.
 
+use eunomia::btf::Btf;
 use eunomia::error::Status;
-use eunomia::types::{Btf, Plan, Type};
+use eunomia::render::Plan;
+use eunomia::types::Type;
 use serde_json::Value;
 
-use crate::Random;
 use crate::blob::{Blob, CONST, SIGNED, STRUCT, TYPEDEF, UNION};
+use crate::{Random, clock};
 
 fn parse_error(bytes: &[u8]) -> String {
     let error = Btf::parse(bytes).expect_err("it is malformed");
@@ -236,12 +238,12 @@ fn exercise(bytes: &[u8], random: &mut Random) -> usize {
         // Large arrays are bounded but slow to read in a loop like this one.
         if ty.size < 100_000 {
             let mut out = Vec::new();
-            plan.json(&record, &mut out);
+            plan.json(&record, &clock(), &mut out);
             let value: Value = serde_json::from_slice(&out).unwrap_or_else(|error| panic!("{error}: {ty:?}"));
             let _ = eunomia::types::encode(&ty, &value, &mut vec![0; ty.size]);
             out.clear();
             plan.text_header(&mut out);
-            plan.text_row(b"00:00:00", &record, &mut out);
+            plan.text_row(b"00:00:00", &record, &clock(), &mut out);
             assert!(std::str::from_utf8(&out).is_ok());
             plan.slots(&record);
         }

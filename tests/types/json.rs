@@ -2,10 +2,12 @@
 
 use std::sync::Arc;
 
-use eunomia::types::{Btf, Plan, Type, hex_json};
+use eunomia::btf::Btf;
+use eunomia::render::{Plan, hex_json};
+use eunomia::types::Type;
 
 use crate::blob::{BOOL, Blob, SIGNED, STRUCT, TYPEDEF, UNION};
-use crate::{Random, json, last_type};
+use crate::{Random, clock, json, last_type};
 
 /// The type that `make` appends last.
 fn one(make: impl FnOnce(&mut Blob) -> u32) -> Arc<Type> {
@@ -316,13 +318,13 @@ fn a_short_record_reads_as_zero_beyond_its_end() {
         let mut padded = record[..len].to_vec();
         padded.resize(ty.size, 0);
         let (mut short, mut full) = (Vec::new(), Vec::new());
-        plan.json(&record[..len], &mut short);
-        plan.json(&padded, &mut full);
+        plan.json(&record[..len], &clock(), &mut short);
+        plan.json(&padded, &clock(), &mut full);
         assert_eq!(short, full, "{len} bytes");
         short.clear();
         full.clear();
-        plan.text_row(b"00:00:00", &record[..len], &mut short);
-        plan.text_row(b"00:00:00", &padded, &mut full);
+        plan.text_row(b"00:00:00", &record[..len], &clock(), &mut short);
+        plan.text_row(b"00:00:00", &padded, &clock(), &mut full);
         assert_eq!(short, full, "{len} bytes as text");
     }
 }

@@ -13,12 +13,22 @@ mod text;
 
 use std::sync::Arc;
 
-use eunomia::types::{Btf, Plan, Type};
+use eunomia::btf::Btf;
+use eunomia::render::{Clock, Plan};
+use eunomia::types::Type;
+
+/// When CLOCK_MONOTONIC started, in nanoseconds since 1970.
+const BOOT_TIME: i64 = 1_700_000_000_000_000_000;
+
+/// A clock that started at `BOOT_TIME`.
+fn clock() -> Clock {
+    Clock::new(|| BOOT_TIME)
+}
 
 /// The record as JSON text.
 fn json(ty: &Arc<Type>, record: &[u8]) -> String {
     let mut out = b"before".to_vec();
-    Plan::new(ty).unwrap().json(record, &mut out);
+    Plan::new(ty).unwrap().json(record, &clock(), &mut out);
     let text = String::from_utf8(out).unwrap();
     text.strip_prefix("before").expect("what was there stays").to_string()
 }

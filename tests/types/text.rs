@@ -1,9 +1,10 @@
 //! Records as table rows, and histograms.
 
-use eunomia::types::{Plan, Type, hex_header, hex_text, linear_hist, log2_hist};
+use eunomia::render::{Plan, hex_header, hex_text, linear_hist, log2_hist};
+use eunomia::types::Type;
 
 use crate::blob::{BOOL, Blob, SIGNED, STRUCT};
-use crate::last_type;
+use crate::{clock, last_type};
 
 fn text(write: impl FnOnce(&mut Vec<u8>)) -> String {
     let mut out = b"earlier\n".to_vec();
@@ -38,7 +39,7 @@ fn values_stand_below_their_heads_or_one_blank_further() {
         record.extend(comm);
         record.resize(20, 0);
         record.extend(ret.to_le_bytes());
-        text(|out| plan.text_row(b"12:34:56", &record, out))
+        text(|out| plan.text_row(b"12:34:56", &record, &clock(), out))
     };
     assert_eq!(text(|out| plan.text_header(out)), "TIME     PID    COMM   RET    ");
     assert_eq!(row(1, b"sh", -1), "12:34:56 1      sh     -1");
@@ -86,10 +87,10 @@ fn values_have_their_bare_forms() {
     let plan = Plan::new(&last_type(&blob)).unwrap();
     let header = text(|out| plan.text_header(out));
     assert_eq!(header, "TIME     WIDE   OK     F      D      COLOR  NAMES  PAIR   INNER  ");
-    let row = text(|out| plan.text_row(b"00:00:00", &record, out));
+    let row = text(|out| plan.text_row(b"00:00:00", &record, &clock(), out));
     let expected = "00:00:00 -5     true   1.2300000190734863 null RED [\"ab\",\"cd\\\"\"] {\"c\":\"RED\",\"n\":\"x\"} 9";
     assert_eq!(row, expected);
-    let lines = text(|out| plan.text_members(&record, "names", out));
+    let lines = text(|out| plan.text_members(&record, "names", &clock(), out));
     assert!(lines.starts_with("wide = -5\nok = true\n"), "{lines}");
     assert!(lines.ends_with("color = RED\npair = {\"c\":\"RED\",\"n\":\"x\"}\ninner = 9\n"), "{lines}");
 }
@@ -101,8 +102,8 @@ fn a_value_that_is_no_struct_is_one_column() {
     blob.array(character, 8);
     let plan = Plan::new(&last_type(&blob)).unwrap();
     assert_eq!(text(|out| plan.text_header(out)), "TIME     VALUE  ");
-    assert_eq!(text(|out| plan.text_row(b"01:02:03", b"name", out)), "01:02:03 name");
-    assert_eq!(text(|out| plan.text_value(b"name", out)), "name");
+    assert_eq!(text(|out| plan.text_row(b"01:02:03", b"name", &clock(), out)), "01:02:03 name");
+    assert_eq!(text(|out| plan.text_value(b"name", &clock(), out)), "name");
 }
 
 #[test]
@@ -110,8 +111,8 @@ fn a_struct_without_members_is_a_time() {
     let mut blob = Blob::new();
     blob.structure(STRUCT, "empty", 0, &[]);
     let plan = Plan::new(&last_type(&blob)).unwrap();
-    assert_eq!(text(|out| plan.text_row(b"01:02:03", &[], out)), "01:02:03");
-    assert_eq!(text(|out| plan.text_value(&[], out)), "{}");
+    assert_eq!(text(|out| plan.text_row(b"01:02:03", &[], &clock(), out)), "01:02:03");
+    assert_eq!(text(|out| plan.text_value(&[], &clock(), out)), "{}");
 }
 
 #[test]
@@ -126,7 +127,7 @@ fn slots_are_found_in_a_struct_or_are_the_value() {
     let record = [9u32, 1, 2, 3].map(u32::to_le_bytes).concat();
     assert_eq!(hist.slots(&record), Some(vec![1, 2, 3]));
     assert_eq!(hist.slots(&record[..10]), Some(vec![1, 2, 0]));
-    assert_eq!(text(|out| hist.text_members(b"", "slots", out)), "comm = \n");
+    assert_eq!(text(|out| hist.text_members(b"", "slots", &clock(), out)), "comm = \n");
     let mut blob = Blob::new();
     let int = blob.int("unsigned long long", 8, 0);
     blob.array(int, 2);

@@ -10,10 +10,10 @@ use std::time::Duration;
 use libbpf_sys as b;
 
 use super::{check, non_null};
+use crate::btf::Hook;
 use crate::error::Error;
 use crate::os;
 use crate::package::Places;
-use crate::types::Hook;
 
 /// Bytes of an instruction.
 pub const INSTRUCTION: usize = size_of::<b::bpf_insn>();

@@ -4,7 +4,8 @@
 #[allow(dead_code, missing_docs)] // a part of it is used
 mod blob;
 
-use eunomia::types::{Btf, Type, ValueFormat};
+use eunomia::btf::Btf;
+use eunomia::types::{MemberFormats, Type, ValueFormat};
 use libfuzzer_sys::arbitrary::{Result, Unstructured};
 use std::sync::Arc;
 
@@ -34,14 +35,14 @@ pub fn a_type(input: &mut Unstructured<'_>) -> Result<Option<Made>> {
     for _ in 0..=input.int_in_range(0..=11)? {
         types.add(&mut blob, input)?;
     }
-    let Ok(mut btf) = Btf::parse(&blob.bytes()) else { return Ok(None) };
+    let Ok(btf) = Btf::parse(&blob.bytes()) else { return Ok(None) };
     let formats: Vec<&str> = ValueFormat::names().split([',', ' ']).filter(|name| !name.is_empty()).collect();
     let mut told = Vec::new();
     for _ in 0..input.int_in_range(0..=3)? {
         told.push(["s", *input.choose(&NAMES)?, *input.choose(&formats)?]);
     }
-    btf.set_formats(&mut told.iter().copied(), &mut |_, _| ());
-    let ty = Type::from_btf(&btf, btf.len() - 1).ok();
+    let formats = MemberFormats::new(&btf, &mut told.iter().copied(), &mut |_, _| ());
+    let ty = formats.type_from_btf(&btf, btf.len() - 1).ok();
     Ok(ty.map(|ty| Made {
         ty,
         is_plain: types.is_plain,

@@ -1,7 +1,9 @@
 //! Types from strangers: an object's BTF and .BTF.ext, and a kernel's, each behind its length in two bytes.
 #![no_main]
 
-use eunomia::types::{Btf, Hook, Index, Plan, Type};
+use eunomia::btf::{Btf, Hook, Index};
+use eunomia::render::Plan;
+use eunomia::types::Type;
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|data: &[u8]| {

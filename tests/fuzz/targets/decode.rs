@@ -1,7 +1,7 @@
 //! Random records, of any length, by random types: JSON that is JSON, and text, without end or panic.
 #![no_main]
 
-use eunomia::types::Plan;
+use eunomia::render::{Clock, Plan};
 use libfuzzer_sys::arbitrary::Unstructured;
 use libfuzzer_sys::fuzz_target;
 
@@ -11,7 +11,7 @@ fuzz_target!(|data: &[u8]| {
     let Ok(plan) = Plan::new(&made.ty) else { return };
     let record = input.take_rest();
     let (mut json, mut text) = (Vec::new(), Vec::new());
-    plan.json(record, &mut json);
+    plan.json(record, &Clock::new(|| 0), &mut json);
     let is_longer = record.len() > made.ty.size || !made.is_fixed;
     assert!(
         is_longer || json.len() <= plan.longest(),
@@ -25,12 +25,12 @@ fuzz_target!(|data: &[u8]| {
     let mut whole = record.to_vec();
     whole.resize(made.ty.size.max(record.len()), 0);
     let mut again = Vec::new();
-    plan.json(&whole, &mut again);
+    plan.json(&whole, &Clock::new(|| 0), &mut again);
     assert!(json == again || !made.is_fixed, "{}", difference(&json, &again));
     plan.text_header(&mut text);
-    plan.text_row(b"12:00:00", record, &mut text);
-    plan.text_value(record, &mut text);
-    plan.text_members(record, "comm", &mut text);
+    plan.text_row(b"12:00:00", record, &Clock::new(|| 0), &mut text);
+    plan.text_value(record, &Clock::new(|| 0), &mut text);
+    plan.text_members(record, "comm", &Clock::new(|| 0), &mut text);
     plan.slots(record);
     assert!(std::str::from_utf8(&text).is_ok(), "{}", String::from_utf8_lossy(&text));
 });

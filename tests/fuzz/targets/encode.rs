@@ -2,7 +2,8 @@
 //! is set or refused.
 #![no_main]
 
-use eunomia::types::{Plan, Type, encode, parse_text};
+use eunomia::render::{Clock, Plan};
+use eunomia::types::{Type, encode, parse_text};
 use libfuzzer_sys::arbitrary::Unstructured;
 use libfuzzer_sys::fuzz_target;
 use serde_json::Value;
@@ -40,7 +41,7 @@ fuzz_target!(|data: &[u8]| {
 
 fn json(plan: &Plan, record: &[u8]) -> Vec<u8> {
     let mut out = Vec::new();
-    plan.json(record, &mut out);
+    plan.json(record, &Clock::new(|| 0), &mut out);
     out
 }
 

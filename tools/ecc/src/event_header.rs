@@ -5,8 +5,9 @@
 //! and padding is written out. The names come from the package's BTF, so from outside: whatever is no C identifier is
 //! refused.
 
+use eunomia::btf::Btf;
 use eunomia::package::{ExportConfig, Package};
-use eunomia::types::{Btf, Field, Kind, Type};
+use eunomia::types::{Field, Kind, Type};
 
 use crate::elf::Elf;
 use crate::error::Result;

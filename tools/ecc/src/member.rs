@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use eunomia::types;
+use eunomia::types::{MemberFormats, NO_STRUCT};
 use serde_json::{Map, Value};
 
 use crate::annotation::{Source, annotations};
@@ -60,7 +60,7 @@ impl Members {
 
     /// Leaves out the formats that no reader could follow.
     fn check(&mut self, btf: &Btf) -> Result<()> {
-        let mut btf = types::Btf::parse(&btf.to_bytes()).map_err(|error| error.to_string())?;
+        let btf = eunomia::btf::Btf::parse(&btf.to_bytes()).map_err(|error| error.to_string())?;
         let told: Vec<[String; 3]> = self
             .notes
             .iter()
@@ -68,13 +68,13 @@ impl Members {
                 Some([structure.clone(), way.clone(), note.format.clone()?])
             })
             .collect();
-        let mut told = told.iter().map(|[structure, way, name]| [&**structure, &**way, &**name]);
-        btf.set_formats(&mut told, &mut |[structure, way, name], reason| {
+        let mut requested = told.iter().map(|[structure, way, name]| [&**structure, &**way, &**name]);
+        MemberFormats::new(&btf, &mut requested, &mut |[structure, way, name], reason| {
             let note = self.notes.get_mut(&(structure.to_string(), way.to_string()));
             let Some(note) = note else { return };
             note.format = None;
             // A struct that nothing uses is not in the BTF, and that is all right.
-            if reason != types::NO_STRUCT {
+            if reason != NO_STRUCT {
                 let (file, line) = (note.place.file.display(), note.place.line);
                 self.warnings.push(format!("{file}:{line}: {way}: @format {name}: {reason}; ignored"));
             }

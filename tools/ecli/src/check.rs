@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use eunomia::types::Btf;
+use eunomia::btf::Btf;
 use eunomia::vm::{self, Outcome, Verdict};
 use eunomia::{Options, Vm};
 use eunomia_effects::{Code, Findings, Loaded, Program};

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use eunomia::types::hex_json;
+use eunomia::render::hex_json;
 use eunomia::vm::LostKnown;
 use eunomia::{Event, Flow, Level, Options, Status, Vm};
 use serde_json::Value;

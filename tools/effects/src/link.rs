@@ -7,7 +7,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use eunomia::types::Btf;
+use eunomia::btf::Btf;
 
 use crate::code::{Code, Reference};
 use crate::elf::{self, Section, Symbol};
@@ -383,7 +383,7 @@ fn relocated(sections: &[Section<'_>], types: &Btf) -> Option<BTreeSet<(usize, u
     for (index, section) in sections.iter().enumerate() {
         by_name.entry(section.name).or_insert(index);
     }
-    for relocation in eunomia::types::relocations(ext.data)? {
+    for relocation in eunomia::btf::relocations(ext.data)? {
         let name = types.string(relocation.section)?.as_bytes();
         if let Some(section) = by_name.get(name) {
             all.insert((*section, relocation.at as usize / BYTES));

@@ -4,7 +4,7 @@ mod support;
 
 use std::collections::BTreeMap;
 
-use eunomia::types::Btf;
+use eunomia::btf::Btf;
 use eunomia::{Options, Vm};
 use eunomia_effects::{Code, Findings, Loaded, Program};
 use support::objects::{Elf, compile, judged};

@@ -4,8 +4,8 @@ mod archive;
 
 use std::path::Path;
 
+use eunomia::btf::{Btf, Index};
 use eunomia::package::{Package, machine};
-use eunomia::types::{Btf, Index};
 
 use crate::elf::Elf;
 use crate::error::Result;

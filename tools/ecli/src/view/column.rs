@@ -2,8 +2,10 @@
 
 use std::sync::Arc;
 
-use eunomia::types::{Field, Kind, Plan, Type};
+use eunomia::render::Plan;
+use eunomia::types::{Field, Kind, Type};
 
+use super::clock;
 use crate::error::Result;
 use crate::field;
 
@@ -42,7 +44,7 @@ impl Column {
     /// Appends its value bare, as it stands in a table.
     pub fn text(&self, record: &[u8], out: &mut Vec<u8>) {
         let start = out.len();
-        self.plan.text_members(record, "", out);
+        self.plan.text_members(record, "", &clock::of_records(), out);
         let frame = self.name.len() + " = ".len();
         out.drain(start..(start + frame).min(out.len()));
         out.pop();
@@ -74,7 +76,7 @@ impl Column {
     /// Appends it as a member of a JSON object: `"name":value`.
     pub fn json_member(&self, record: &[u8], out: &mut Vec<u8>) {
         let start = out.len();
-        self.plan.json(record, out);
+        self.plan.json(record, &clock::of_records(), out);
         out.remove(start);
         out.pop();
     }

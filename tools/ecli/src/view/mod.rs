@@ -17,7 +17,8 @@ mod table;
 use std::sync::Arc;
 
 use eunomia::package::{Package, Sample};
-use eunomia::types::{Plan, Type, hex_json, hex_text};
+use eunomia::render::{Plan, hex_json, hex_text};
+use eunomia::types::Type;
 use eunomia::vm::{MapInfo, SourceInfo, SourceKind};
 use eunomia::{Event, EventKind, Flow, Vm};
 
@@ -157,6 +158,7 @@ impl View {
 
     /// Prints the maps of `--map`.
     pub fn print_maps(&mut self, vm: &Vm) -> Result<()> {
+        clock::set();
         self.maps.iter_mut().try_for_each(|map| map.print(vm, &mut self.clock, &mut self.output))?;
         self.end_batch();
         Ok(())
@@ -425,10 +427,10 @@ impl Writer {
         match self {
             Writer::Json(plan) if timestamps => {
                 let mut json = Vec::new();
-                plan.json(record, &mut json);
+                plan.json(record, &clock::of_records(), &mut json);
                 clock.json(&json, &mut output.buffer);
             }
-            Writer::Json(plan) => plan.json(record, &mut output.buffer),
+            Writer::Json(plan) => plan.json(record, &clock::of_records(), &mut output.buffer),
             Writer::Named(named) if timestamps => {
                 let mut json = Vec::new();
                 named.write(record, &mut json);

@@ -5,7 +5,7 @@
 //! of the same kind and, flavours aside, the same name; members are found by name, also in members without one. Rather more
 //! is picked than less. On the same way through the kernel's types the hooks are found that programs attach to by id.
 
-use super::btf::{Btf, BtfKind, HEADER_LEN, KINDS, SIZES, bad, cut_short, sections, string_at, word_at};
+use super::reader::{Btf, BtfKind, HEADER_LEN, KINDS, SIZES, bad, cut_short, sections, string_at, word_at};
 use super::relocation::{Ask, Relocation};
 use crate::error::Result;
 

@@ -3,12 +3,11 @@
 //! Everything that later code follows (type ids, names, member lists) is checked here, once. Knows the encoding
 //! only: what a type means and how large it is is the business of `layout`, what libbpf makes of it that of `check`.
 
-use super::format::MemberFormat;
 use crate::error::{Error, Result, Status};
 use crate::memory;
 
 const MAGIC: u16 = 0xeb9f;
-pub(super) const HEADER_LEN: usize = 24;
+pub(crate) const HEADER_LEN: usize = 24;
 /// The kernel's own limits (`BTF_MAX_TYPE`, `KSYM_NAME_LEN` less its NUL).
 const MAX_TYPES: u32 = 0xf_ffff;
 const MAX_NAME: usize = 511;
@@ -17,7 +16,7 @@ const MOST_GROWTH: usize = 10;
 
 /// The kinds of BTF, as its format numbers them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum BtfKind {
+pub(crate) enum BtfKind {
     Void,
     Int,
     Ptr,
@@ -41,7 +40,7 @@ pub(super) enum BtfKind {
 }
 
 /// Indexed by the number of the kind.
-pub(super) const KINDS: [BtfKind; 20] = [
+pub(crate) const KINDS: [BtfKind; 20] = [
     BtfKind::Void,
     BtfKind::Int,
     BtfKind::Ptr,
@@ -65,7 +64,7 @@ pub(super) const KINDS: [BtfKind; 20] = [
 ];
 
 /// By the number of the kind: the bytes of an entry, and those that follow it for each of its parts; 0 for no kind.
-pub(super) const SIZES: [(u8, u8); 32] = {
+pub(crate) const SIZES: [(u8, u8); 32] = {
     let mut sizes = [(0, 0); 32];
     let mut kind = 1;
     while kind < KINDS.len() {
@@ -83,7 +82,7 @@ pub(super) const SIZES: [(u8, u8); 32] = {
 
 impl BtfKind {
     /// Whether the third word of an entry is a type id (otherwise a size).
-    pub(super) fn refers(self) -> bool {
+    pub(crate) fn refers(self) -> bool {
         use BtfKind::*;
         matches!(
             self,
@@ -92,17 +91,17 @@ impl BtfKind {
     }
 
     /// The kind in the second word of an entry.
-    pub(super) fn of(info: u32) -> Option<BtfKind> {
+    pub(crate) fn of(info: u32) -> Option<BtfKind> {
         KINDS.get((info >> 24 & 0x1f) as usize).copied().filter(|kind| *kind != BtfKind::Void)
     }
 
     /// Enums of 64 bits are enums.
-    pub(super) fn plain(self) -> BtfKind {
+    pub(crate) fn plain(self) -> BtfKind {
         if self == BtfKind::Enum64 { BtfKind::Enum } else { self }
     }
 
     /// Typedefs, qualifiers and type tags: they name or mark a type without changing its layout.
-    pub(super) fn is_modifier(self) -> bool {
+    pub(crate) fn is_modifier(self) -> bool {
         use BtfKind::*;
         matches!(self, Typedef | Volatile | Const | Restrict | TypeTag)
     }
@@ -110,7 +109,7 @@ impl BtfKind {
 
 /// One type.
 #[derive(Clone, Debug)]
-pub(super) struct Entry {
+pub(crate) struct Entry {
     pub kind: BtfKind,
     /// The `kind_flag`: bit-field offsets of structs, a signed enum, a FWD union.
     pub flag: bool,
@@ -124,7 +123,7 @@ pub(super) struct Entry {
 /// value), a parameter (name, type), a variable of a section (type, size and offset), an array (element type, count), an integer
 /// (its encoding word), a variable (its linkage).
 #[derive(Clone, Debug)]
-pub(super) struct Part {
+pub(crate) struct Part {
     pub ty: u32,
     pub value: u64,
     name: u32,
@@ -136,8 +135,6 @@ pub struct Btf {
     entries: Vec<Entry>,
     parts: Vec<Part>,
     strings: Vec<u8>,
-    /// What `layout` gives members on the way, sorted by name of the struct.
-    pub(super) formats: Vec<MemberFormat>,
 }
 
 /// A global variable.
@@ -161,8 +158,7 @@ impl Btf {
         let (types, strings) = sections(data)?;
         memory::room(MOST_GROWTH * data.len())?;
         let void = Entry { kind: BtfKind::Void, flag: false, arg: 0, name: 0, parts: (0, 0) };
-        let (parts, formats) = (Vec::new(), Vec::new());
-        let mut btf = Btf { entries: vec![void], parts, strings: strings.to_vec(), formats };
+        let mut btf = Btf { entries: vec![void], parts: Vec::new(), strings: strings.to_vec() };
         let mut words = Words { data: types, at: 0 };
         while words.at < types.len() {
             let id = btf.entries.len() as u32;
@@ -245,7 +241,7 @@ impl Btf {
     }
 
     /// The type behind typedefs, qualifiers and type tags; `None` if they never end.
-    pub(super) fn strip(&self, mut id: u32) -> Option<u32> {
+    pub(crate) fn strip(&self, mut id: u32) -> Option<u32> {
         const LONGEST_CHAIN: usize = 64;
         for _ in 0..LONGEST_CHAIN {
             let entry = self.entry(id)?;
@@ -257,21 +253,21 @@ impl Btf {
         None
     }
 
-    pub(super) fn entry(&self, id: u32) -> Option<&Entry> {
+    pub(crate) fn entry(&self, id: u32) -> Option<&Entry> {
         self.entries.get(id as usize)
     }
 
     /// All types with their ids, `void` excluded.
-    pub(super) fn entries(&self) -> impl Iterator<Item = (u32, &Entry)> {
+    pub(crate) fn entries(&self) -> impl Iterator<Item = (u32, &Entry)> {
         (0u32..).zip(&self.entries).skip(1)
     }
 
-    pub(super) fn parts(&self, entry: &Entry) -> &[Part] {
+    pub(crate) fn parts(&self, entry: &Entry) -> &[Part] {
         let (start, len) = entry.parts;
         &self.parts[start as usize..start as usize + len as usize]
     }
 
-    pub(super) fn part_name(&self, part: &Part) -> &str {
+    pub(crate) fn part_name(&self, part: &Part) -> &str {
         self.string(part.name).unwrap_or("")
     }
 
@@ -392,18 +388,18 @@ impl Words<'_> {
 }
 
 /// The little-endian word at a byte offset.
-pub(super) fn word_at(data: &[u8], offset: usize) -> Option<u32> {
+pub(crate) fn word_at(data: &[u8], offset: usize) -> Option<u32> {
     Some(u32::from_le_bytes(*data.get(offset..)?.first_chunk()?))
 }
 
 /// The bytes up to the NUL; sections are checked to end in one.
-pub(super) fn string_at(strings: &[u8], offset: u32) -> Option<&[u8]> {
+pub(crate) fn string_at(strings: &[u8], offset: u32) -> Option<&[u8]> {
     let rest = strings.get(offset as usize..)?;
     Some(&rest[..rest.iter().position(|byte| *byte == 0)?])
 }
 
 /// The types and the strings, by the header.
-pub(super) fn sections(data: &[u8]) -> Result<(&[u8], &[u8])> {
+pub(crate) fn sections(data: &[u8]) -> Result<(&[u8], &[u8])> {
     if data.len() < HEADER_LEN {
         return Err(bad(format_args!("{} bytes are less than its header", data.len())));
     }
@@ -433,10 +429,10 @@ pub(super) fn sections(data: &[u8]) -> Result<(&[u8], &[u8])> {
     Ok((types, strings))
 }
 
-pub(super) fn cut_short(id: u32) -> Error {
+pub(crate) fn cut_short(id: u32) -> Error {
     bad(format_args!("type {id} is cut short or of unknown kind"))
 }
 
-pub(super) fn bad(what: impl std::fmt::Display) -> Error {
+pub(crate) fn bad(what: impl std::fmt::Display) -> Error {
     Error::new(Status::Package, format_args!("BTF: {what}"))
 }

@@ -1,193 +1,44 @@
-//! A type compiled once, at load, into a flat list of steps for writing its records.
+//! Compiles a type into the steps that write its records.
 //!
 //! Whatever can be decided before the first event is decided here: offsets, names already escaped, how each value is
-//! written, how large the result can get. `json` and `text` run the steps.
+//! written, how large the result can get.
 
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::format::ValueFormat;
-use super::layout::{Field, Kind, Name, Type};
-use super::notation::{LONGEST, expect_times};
+use super::code::{Code, Column, Constants, Op, REST, Show, Step, TIME_HEADER};
+use super::format_value::LONGEST;
 use super::out::{Literal, MAX_NUMBER, Out};
-use crate::error::{Error, Result, Status};
+use crate::types::{Field, Kind, Type, ValueFormat};
 
-/// Bytes of the longest line a record may turn into (a flexible array at its end aside).
-const MAX_OUTPUT: u64 = 64 << 20;
 /// Bytes of output that a byte of a flexible array may turn into.
 const MAX_GROWTH: u64 = 64;
-/// The count of a flexible array: as many elements as the record has.
-pub(super) const REST: u32 = u32::MAX;
+/// Width of the narrowest column, in characters.
+const NARROWEST: usize = 6;
 
-/// A type compiled for decoding.
-#[derive(Clone, Debug)]
-pub struct Plan {
-    ty: Arc<Type>,
-    pub(super) code: Code,
-    pub(super) json: Range<usize>,
-    pub(super) columns: Vec<Column>,
-    pub(super) header: Vec<u8>,
-    longest: usize,
+/// The steps of a type, and what is known about their output.
+pub(super) struct Compiled {
+    pub code: Code,
+    /// The steps of a JSON record.
+    pub json: Range<usize>,
+    /// Bytes of the longest JSON record.
+    pub json_len: u64,
+    pub columns: Vec<Column>,
+    pub header: Vec<u8>,
+    /// Bytes of the longest table row.
+    pub row_len: u64,
 }
 
-/// One column of the text table.
-#[derive(Clone, Debug)]
-pub(super) struct Column {
-    /// Where the column starts, in characters.
-    pub start: usize,
-    pub name: Name,
-    pub steps: Range<usize>,
-}
-
-/// Steps and what they point to.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Code {
-    pub steps: Vec<Step>,
-    /// The names of the constants of enums.
-    pub names: Vec<u8>,
-    pub enums: Vec<Constants>,
-    /// Bytes that a usual line takes.
-    pub usual: usize,
-}
-
-/// Writes a literal, then a value.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Step {
-    pub literal: Literal,
-    /// Bytes from the start of the record, or of the array's element.
-    pub offset: u32,
-    pub op: Op,
-}
-
-/// How a value is written.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Op {
-    Nothing,
-    U8,
-    U16,
-    U32,
-    U64,
-    I8,
-    I16,
-    I32,
-    I64,
-    Bool,
-    /// 128 bits.
-    Wide {
-        signed: bool,
-        quoted: bool,
-    },
-    F32 {
-        widened: bool,
-    },
-    F64,
-    /// A float of another size, which no C program for BPF has.
-    Null,
-    /// A `char` array of `len` bytes.
-    Text {
-        len: u32,
-        quoted: bool,
-    },
-    /// Anything that is not whole bytes of a usual size.
-    Bits {
-        shift: u8,
-        bits: u8,
-        signed: bool,
-        show: Show,
-    },
-    /// A format of up to 16 bytes, or a stack of `size`.
-    Formatted {
-        format: ValueFormat,
-        size: u32,
-    },
-    /// `len` bytes as digits.
-    Digits {
-        len: u32,
-    },
-    /// The texts in `len` bytes.
-    Strings {
-        len: u32,
-        quoted: bool,
-    },
-    /// An enum: which table, its bytes.
-    Enum {
-        table: u32,
-        size: u8,
-        quoted: bool,
-    },
-    /// The next `body` steps for each of `count` elements.
-    Repeat {
-        count: u32,
-        stride: u32,
-        body: u32,
-    },
-}
-
-/// What the bits of `Op::Bits` are.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Show {
-    Number,
-    Bool,
-    Wide { quoted: bool },
-    Enum { table: u32, quoted: bool },
-}
-
-/// The constants of an enum by value.
-#[derive(Clone, Debug)]
-pub(super) struct Constants {
-    /// Value as unsigned bits of the enum's size, place of the quoted name among all; sorted.
-    pub names: Vec<(u64, u32, u32)>,
-    pub signed: bool,
-    /// The bits of the enum's size.
-    pub mask: u64,
-    /// Whether a number without a name is a text too: that of an enum is none, that of a format is, since a consumer
-    /// wants one kind of value.
-    pub numbers_are_text: bool,
-}
-
-impl Plan {
-    /// Compiles a type. Fails for types whose records would become absurdly long.
-    pub fn new(ty: &Arc<Type>) -> Result<Plan> {
-        if !ty.is_bounded() {
-            return Err(Error::new(
-                Status::Type,
-                format_args!("{}: too many members, or nested too deep", ty.name),
-            ));
-        }
-        let mut compiler =
-            Compiler { code: Code::default(), tables: Vec::new(), pending: Vec::new(), quoted: true };
-        let json_len = compiler.value(ty, 0, true);
-        compiler.flush();
-        let json = 0..compiler.code.steps.len();
-        compiler.code.usual = usual(&compiler.code);
-        let (columns, header, text_len) = compiler.table(ty);
-        if json_len.max(text_len) > MAX_OUTPUT {
-            return Err(Error::new(
-                Status::Type,
-                format_args!("{}: its text can be {json_len} bytes long", ty.name),
-            ));
-        }
-        let longest = json_len as usize;
-        Ok(Plan { ty: ty.clone(), code: compiler.code, json, columns, header, longest })
-    }
-
-    /// Bytes of the longest JSON text of a value that is no longer than its type.
-    pub fn longest(&self) -> usize {
-        self.longest
-    }
-
-    /// The type it was compiled from.
-    pub fn ty(&self) -> &Arc<Type> {
-        &self.ty
-    }
-
-    /// Has its type be the equal one among `kept`, or adds it there.
-    pub fn share_type(&mut self, kept: &mut Vec<Arc<Type>>) {
-        match kept.iter().find(|ty| **ty == self.ty) {
-            Some(ty) => self.ty = Arc::clone(ty),
-            None => kept.push(Arc::clone(&self.ty)),
-        }
-    }
+/// Compiles a type, which must be bounded.
+pub(super) fn compile(ty: &Type) -> Compiled {
+    let mut compiler =
+        Compiler { code: Code::default(), tables: Vec::new(), pending: Vec::new(), quoted: true };
+    let json_len = compiler.value(ty, 0, true);
+    compiler.flush();
+    let json = 0..compiler.code.steps.len();
+    compiler.code.usual = usual(&compiler.code);
+    let (columns, header, row_len) = compiler.table(ty);
+    Compiled { code: compiler.code, json, json_len, columns, header, row_len }
 }
 
 /// Room for a line of short numbers and strings.
@@ -320,7 +171,7 @@ impl Compiler {
     /// A value whose format is not that of its kind.
     fn formatted(&mut self, ty: &Type, format: ValueFormat, offset: u32, last: bool) -> u64 {
         let size = ty.size as u32;
-        if format.numbers().is_some() {
+        if format.has_names() {
             let (table, longest) = self.constants(ty);
             self.emit(Op::Enum { table, size: size as u8, quoted: self.quoted }, offset);
             return longest;
@@ -336,12 +187,7 @@ impl Compiler {
             ValueFormat::Hex if ty.elem.is_some() => {
                 self.in_quotes(Op::Digits { len: rest }, offset);
             }
-            _ => {
-                if format == ValueFormat::Ktime {
-                    expect_times();
-                }
-                self.in_quotes(Op::Formatted { format, size }, offset);
-            }
+            _ => self.in_quotes(Op::Formatted { format, size }, offset),
         }
         // Two digits and a separator are the most that is written of a byte.
         LONGEST + 3 * u64::from(size)
@@ -408,7 +254,7 @@ impl Compiler {
             names.push((value as u64 & mask, start as u32, len as u32));
         };
         match ty.format {
-            Some(format) => format.constants(ty, &mut add),
+            Some(format) => format.constants(ty.size, ty.signed, &mut add),
             None => ty.fields.iter().for_each(|constant| add(constant.value, &constant.name)),
         }
         // Of several names for a value the first declared wins.
@@ -429,7 +275,7 @@ impl Compiler {
         } else {
             members.push((Field::member("value", Arc::new(ty.clone()), 0), true));
         }
-        let mut header = b"TIME     ".to_vec();
+        let mut header = TIME_HEADER.to_vec();
         let mut start = header.len();
         let (mut columns, mut len) = (Vec::new(), 0u64);
         for (field, last) in &members {
@@ -446,7 +292,7 @@ impl Compiler {
                 name: field.name.clone(),
                 steps: first_step..self.code.steps.len(),
             });
-            start += super::text::heading(&field.name, &mut header);
+            start += heading(&field.name, &mut header);
         }
         (columns, header, len.saturating_add(start as u64))
     }
@@ -493,4 +339,13 @@ fn escape_name(name: &str, buf: &mut Vec<u8>) {
     out.text::<true>(name.as_bytes());
     let end = out.finish(buf);
     buf.truncate(end);
+}
+
+/// Appends a column's head with the blank behind it; returns its width in characters.
+pub(super) fn heading(name: &str, out: &mut Vec<u8>) -> usize {
+    let len = name.chars().count();
+    let width = len.max(NARROWEST) + 1;
+    out.extend(name.bytes().map(|byte| byte.to_ascii_uppercase()));
+    out.resize(out.len() + width - len, b' ');
+    width
 }

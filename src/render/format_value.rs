@@ -1,21 +1,15 @@
-//! Values of a format to text and back.
-//!
-//! Writing is part of the hot path: into the output buffer, without formatting machinery.
+//! Writes values of a format. Part of the hot path: no formatting machinery.
 
-use core::net::{Ipv4Addr, Ipv6Addr};
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering::Relaxed};
-
-use super::format::ValueFormat::{self, *};
-use super::layout::Type;
+use super::clock::Clock;
 use super::out::Out;
-use super::plan::REST;
+use crate::types::ValueFormat::{self, *};
 
 /// Bytes that the longest text of one value takes, arrays of bytes and stacks aside.
 pub(super) const LONGEST: u64 = 48;
 
 /// Writes a value of up to 16 bytes, bare. Of a stack any number of bytes, in JSON.
 #[inline(never)]
-pub(super) fn write_format(format: ValueFormat, bytes: &[u8], out: &mut Out) {
+pub(super) fn write_format(format: ValueFormat, bytes: &[u8], clock: &Clock, out: &mut Out) {
     if format == Stack {
         return stack(bytes, out);
     }
@@ -30,16 +24,15 @@ pub(super) fn write_format(format: ValueFormat, bytes: &[u8], out: &mut Out) {
         Ipv4 => ipv4(&value[..4], out),
         Ipv6 => ipv6(&value, out),
         Mac => separated(&value[..6], b':', out, |byte, out| out.hex(byte)),
-        Ktime => time(number, out),
+        Ktime => time(clock.unix_time(number), out),
         Duration => duration(number, out),
         _ => hex(wide, out),
     }
 }
 
-/// Two digits for each byte; as many as there are if `len` is `REST`.
+/// Writes `len` bytes as two digits each; bytes that are missing are zero.
 #[inline(never)]
-pub(super) fn write_digits(len: u32, bytes: &[u8], out: &mut Out) {
-    let len = if len == REST { bytes.len() } else { len as usize };
+pub(super) fn write_digits(len: usize, bytes: &[u8], out: &mut Out) {
     for at in 0..len {
         out.room(2);
         out.hex(bytes.get(at).copied().unwrap_or(0));
@@ -187,10 +180,8 @@ fn number(value: u64, digits: u32, out: &mut Out) {
     }
 }
 
-/// A time that `bpf_ktime_get_ns` gave, in UTC as RFC 3339 writes it.
-fn time(since_boot: u64, out: &mut Out) {
-    let since_boot = i64::try_from(since_boot).unwrap_or(i64::MAX);
-    let ns = BOOT_TIME.load(Relaxed).saturating_add(since_boot);
+/// Writes a time, in nanoseconds since 1970, in UTC as in RFC 3339.
+fn time(ns: i64, out: &mut Out) {
     let (seconds, fraction) = (ns.div_euclid(SECOND as i64), ns.rem_euclid(SECOND as i64));
     let (days, of_day) = (seconds.div_euclid(86_400), seconds.rem_euclid(86_400));
     let (year, month, day) = date(days);
@@ -214,69 +205,4 @@ fn date(days: i64) -> (i64, i64, i64) {
     let day = of_year - (153 * month + 2) / 5 + 1;
     let before_march = i64::from(month >= 10);
     (400 * era + year + before_march, month + 3 - 12 * before_march, day)
-}
-
-// ---- the clock ------------------------------------------------------------------------------------------------
-
-/// Nanoseconds from 1970 to the moment at which CLOCK_MONOTONIC was zero. One for the process, for there is one such
-/// clock in a system; reading it is not for this part.
-static BOOT_TIME: AtomicI64 = AtomicI64::new(0);
-/// Whether anything is written by it.
-static HAS_TIMES: AtomicBool = AtomicBool::new(false);
-
-/// To be called before records are written, once for many: asks for what `BOOT_TIME` is now if it is of use.
-pub fn set_boot_time(boot_time: impl FnOnce() -> i64) {
-    if HAS_TIMES.load(Relaxed) {
-        BOOT_TIME.store(boot_time(), Relaxed);
-    }
-}
-
-/// From now on times are written.
-pub(super) fn expect_times() {
-    HAS_TIMES.store(true, Relaxed);
-}
-
-// ---- text to values -------------------------------------------------------------------------------------------
-
-/// The number that a name stands for in a type.
-pub(super) fn number_of(format: ValueFormat, ty: &Type, text: &str) -> Option<i64> {
-    let mut found = None;
-    format.constants(ty, &mut |number, name| {
-        if name == text {
-            found = Some(number);
-        }
-    });
-    found
-}
-
-/// Writes the value that a text means to `out`, which has the length of the type: of a format that is no name and no time.
-/// Says whether that is what the text is.
-pub(super) fn read_bytes(format: ValueFormat, ty: &Type, text: &str, out: &mut [u8]) -> bool {
-    match format {
-        Ipv4 => text.parse().is_ok_and(|address: Ipv4Addr| copy(&address.octets(), out)),
-        Ipv6 => text.parse().is_ok_and(|address: Ipv6Addr| copy(&address.octets(), out)),
-        Mac => read_digits(text, 3, out) && text.bytes().skip(2).step_by(3).all(|byte| byte == b':'),
-        Hex if ty.elem.is_some() => read_digits(text, 2, out),
-        _ => false,
-    }
-}
-
-fn copy(bytes: &[u8], out: &mut [u8]) -> bool {
-    let fits = bytes.len() == out.len();
-    if fits {
-        out.copy_from_slice(bytes);
-    }
-    fits
-}
-
-/// Two digits for each byte, one every `step` characters, up to the end of the text.
-fn read_digits(text: &str, step: usize, out: &mut [u8]) -> bool {
-    let text = text.as_bytes();
-    let digit = |at: usize| text.get(at).and_then(|byte| char::from(*byte).to_digit(16));
-    for (index, byte) in out.iter_mut().enumerate() {
-        let at = step * index;
-        let (Some(high), Some(low)) = (digit(at), digit(at + 1)) else { return false };
-        *byte = (high << 4 | low) as u8;
-    }
-    text.len() + step == step * out.len() + 2
 }

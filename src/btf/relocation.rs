@@ -1,6 +1,6 @@
 //! Bounds-checked reader of the CO-RE relocations in a `.BTF.ext` section.
 
-use super::btf::word_at;
+use super::reader::word_at;
 
 /// An instruction that depends on how the kernel at hand defines a type.
 pub struct Relocation {

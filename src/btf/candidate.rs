@@ -3,7 +3,7 @@
 //! A struct that only describes records is used by nothing else in the object. This module finds those and never
 //! chooses among them.
 
-use super::btf::{Btf, BtfKind, Entry};
+use super::reader::{Btf, BtfKind, Entry};
 use super::relocation::relocations;
 
 impl Btf {

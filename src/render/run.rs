@@ -1,60 +1,39 @@
-//! Runs the steps of a plan over a record: the values of JSON, also used for the columns of text.
+//! Runs the steps of a plan over a record.
 //!
 //! The hot path: no allocation but the output's growth, no hashing, no formatting machinery. A record may be shorter
 //! than its type; what is missing reads as zero.
 
-use super::notation::{write_digits, write_format, write_strings};
+use super::clock::Clock;
+use super::code::{Code, Constants, Op, REST, Show, Step};
+use super::format_value::{write_digits, write_format, write_strings};
 use super::out::{MAX_NUMBER, Out};
-use super::plan::{Code, Constants, Op, Plan, REST, Show, Step};
-
-impl Plan {
-    /// Appends the record as one JSON value. Keys are in order of declaration; `char` arrays are strings up to their
-    /// NUL, what is not UTF-8 in them replaced; enums are names, or numbers where no name fits; integers of 128 bits
-    /// are decimal strings; NaN and infinities are null. A flexible array at the very end has what the record has.
-    pub fn json(&self, record: &[u8], out: &mut Vec<u8>) {
-        let end = self.json_at(out.len(), record, out);
-        out.truncate(end);
-    }
-
-    /// The same at `start`, over whatever `buf` holds there; says where it ends. Behind the end follow scratch bytes, at
-    /// least one. For many records one after the other: room for them is made and cleared only once.
-    #[cfg_attr(small, optimize(speed))]
-    pub fn json_at(&self, start: usize, record: &[u8], buf: &mut Vec<u8>) -> usize {
-        let mut out = Out::at(start, buf, self.code.usual);
-        self.code.run_once(&self.code.steps[self.json.clone()], record, 0, &mut out);
-        out.finish(buf)
-    }
-}
-
-/// Appends a record whose type is unknown: `{"data":"<hexadecimal>"}`.
-pub fn hex_json(record: &[u8], buf: &mut Vec<u8>) {
-    let mut out = Out::behind(buf, 2 * record.len() + MAX_NUMBER);
-    out.bytes(b"{\"data\":\"");
-    out.room(2 * record.len());
-    record.iter().for_each(|byte| out.hex(*byte));
-    out.bytes(b"\"}");
-    let end = out.finish(buf);
-    buf.truncate(end);
-}
 
 impl Code {
     /// Writes the values of `steps`, whose offsets count from `base`.
     #[inline]
     #[cfg_attr(small, optimize(speed))]
-    pub(super) fn run(&self, steps: &[Step], record: &[u8], base: usize, out: &mut Out) {
-        self.run_each(steps, record, base, Elements { count: 1, stride: 0 }, out);
+    pub(super) fn run(&self, steps: &[Step], record: &[u8], base: usize, clock: &Clock, out: &mut Out) {
+        self.run_each(steps, record, base, Elements { count: 1, stride: 0 }, clock, out);
     }
 
     /// Writes the values of `steps` for each element of an array that begins at `base`.
     #[cfg_attr(small, optimize(speed))]
-    fn run_each(&self, steps: &[Step], record: &[u8], base: usize, elements: Elements, out: &mut Out) {
+    fn run_each(
+        &self,
+        steps: &[Step],
+        record: &[u8],
+        base: usize,
+        elements: Elements,
+        clock: &Clock,
+        out: &mut Out,
+    ) {
         out.apart(|out| {
             for index in 0..elements.count {
                 if index > 0 {
                     out.room(1);
                     out.byte(b',');
                 }
-                self.run_once(steps, record, base + index * elements.stride, out);
+                self.run_once(steps, record, base + index * elements.stride, clock, out);
             }
         });
     }
@@ -62,7 +41,14 @@ impl Code {
     /// One round of `steps`, inlined so that its caller's position in `out` stays in registers.
     #[inline(always)]
     #[cfg_attr(small, optimize(speed))]
-    pub(super) fn run_once(&self, mut steps: &[Step], record: &[u8], base: usize, out: &mut Out) {
+    pub(super) fn run_once(
+        &self,
+        mut steps: &[Step],
+        record: &[u8],
+        base: usize,
+        clock: &Clock,
+        out: &mut Out,
+    ) {
         while let Some((step, rest)) = steps.split_first() {
             steps = rest;
             let offset = base + step.offset as usize;
@@ -85,9 +71,9 @@ impl Code {
                             let (body, rest) = steps.split_at(body as usize);
                             steps = rest;
                             let elements = Elements::new(record, offset, count, stride);
-                            out.apart(|out| self.run_each(body, record, offset, elements, out));
+                            out.apart(|out| self.run_each(body, record, offset, elements, clock, out));
                         }
-                        op => out.apart(|out| self.rare(op, record, offset, out)),
+                        op => out.apart(|out| self.rare(op, record, offset, clock, out)),
                     }
                     continue;
                 }
@@ -97,7 +83,7 @@ impl Code {
     }
 
     /// The operations that few records have; kept out of the loop above.
-    fn rare(&self, op: Op, record: &[u8], offset: usize, out: &mut Out) {
+    fn rare(&self, op: Op, record: &[u8], offset: usize, clock: &Clock, out: &mut Out) {
         out.room(MAX_NUMBER + 2);
         match op {
             Op::Bool => out.bool(load::<1>(record, offset)[0] != 0),
@@ -127,9 +113,12 @@ impl Code {
                     }
                 }
             }
-            Op::Formatted { format, size } => write_format(format, slice(record, offset, size), out),
+            Op::Formatted { format, size } => write_format(format, slice(record, offset, size), clock, out),
             Op::Strings { len, quoted } => write_strings(quoted, slice(record, offset, len), out),
-            Op::Digits { len } => write_digits(len, slice(record, offset, len), out),
+            Op::Digits { len } => {
+                let bytes = slice(record, offset, len);
+                write_digits(if len == REST { bytes.len() } else { len as usize }, bytes, out)
+            }
             _ => out.bytes(b"null"),
         }
     }

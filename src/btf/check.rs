@@ -1,7 +1,7 @@
 //! What libbpf takes for granted in an object's BTF: checked before it gets the object, for it would crash or not come
 //! to an end. Anything else that is wrong there is left to libbpf and the kernel to refuse.
 
-use super::btf::{Btf, BtfKind, Entry, Part, bad};
+use super::reader::{Btf, BtfKind, Entry, Part, bad};
 use super::relocation::{Ask, Relocation, relocations};
 use crate::error::{Error, Result};
 

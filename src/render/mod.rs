@@ -1,0 +1,21 @@
+//! Records to JSON, table rows and histograms.
+//!
+//! A type is compiled once into a [`Plan`], which then writes any number of records. Nothing here depends on the kernel or on
+//! the origin of a record. Records are untrusted: nothing panics or writes more than a limit.
+
+mod clock;
+mod code;
+mod compile;
+mod format_value;
+mod histogram;
+mod json;
+mod out;
+mod plan;
+mod run;
+mod table;
+
+pub use clock::Clock;
+pub use histogram::{linear_hist, log2_hist};
+pub use json::hex_json;
+pub use plan::Plan;
+pub use table::{hex_header, hex_text};
