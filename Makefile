@@ -17,11 +17,11 @@ PACKAGES := $(EXAMPLES:%=target/packages/%/package.json)
 MODULES := $(patsubst examples/wasm/%/,target/packages/%/app.wasm,$(wildcard examples/wasm/*/))
 HOSTS := $(patsubst examples/c/%.c,target/examples/%,$(wildcard examples/c/*.c))
 BOOTSTRAP := target/packages/bootstrap/package.json
-C_FILES = $(filter-out include/eunomia.h tests/abi/previous/eunomia.h,$(shell git ls-files '*.c' '*.cpp' '*.h' '*.hpp'))
+C_FILES = $(filter-out include/eunomia.h tests/data/abi/previous/eunomia.h,$(shell git ls-files '*.c' '*.cpp' '*.h' '*.hpp'))
 GO_FILES = $(shell git ls-files '*.go')
 # Go as it is used on the tree itself, where nothing is installed that pkg-config could find.
 GO := PKG_CONFIG=true CGO_CFLAGS=-I$(CURDIR)/include GOCACHE=$(CURDIR)/target/go go
-SHELL_FILES = .ci/run tests/vm/init $(shell git ls-files '*.sh')
+SHELL_FILES = .ci/run tests/kernels/init $(shell git ls-files '*.sh')
 DEST = $(DESTDIR)$(PREFIX)
 VENV := target/venv/bin
 RUFF := $(VENV)/ruff --config bindings/python/pyproject.toml
@@ -77,7 +77,7 @@ fmt: setup-lint ## format Rust, C, Python and Go
 	$(RUFF) format $(PYTHON)
 	gofmt -w $(GO_FILES)
 
-header: setup ## write include/eunomia.h from src/capi, and from that tests/abi/symbols.txt and Python's _ffi.py
+header: setup ## write include/eunomia.h from src/capi, and from that tests/data/abi/symbols.txt and Python's _ffi.py
 	cargo xtask header
 	cargo xtask symbols --write
 	cargo xtask python
@@ -134,7 +134,7 @@ bench: setup-test setup-bench $(LIB) packages ## measure beside libbpf, libbpf-r
 	cargo bench --profile dev --bench figures -- $(ROWS)
 
 vm: setup-vm $(LIB) packages matrix ## ask other kernels under QEMU, and this one, what works; KERNEL=6.1 for one; write docs/kernels.md
-	for kernel in $(KERNEL); do tests/vm/run.sh $$kernel || exit; done
+	for kernel in $(KERNEL); do tests/kernels/run.sh $$kernel || exit; done
 	cargo xtask kernels
 
 matrix: $(ECC)
@@ -170,8 +170,8 @@ $(LIB): FORCE | setup
 # One object that keeps only our names global, so that a host may link its own libbpf or zlib beside it.
 $(DIST)/libeunomia.a: FORCE | setup
 	built=$$(tools/build-release.sh staticlib) && \
-	ld -r --gc-sections $(addprefix -u ,$(shell cat tests/abi/symbols.txt)) $$built -o $(@:.a=.o)
-	objcopy --keep-global-symbols=tests/abi/symbols.txt --strip-debug -R .llvmbc -R .llvmcmd $(@:.a=.o)
+	ld -r --gc-sections $(addprefix -u ,$(shell cat tests/data/abi/symbols.txt)) $$built -o $(@:.a=.o)
+	objcopy --keep-global-symbols=tests/data/abi/symbols.txt --strip-debug -R .llvmbc -R .llvmcmd $(@:.a=.o)
 	rm -f $@
 	ar rcs $@ $(@:.a=.o)
 	cargo xtask symbols $@

@@ -1,4 +1,4 @@
-//! The C interface from C: each program of tests/c is compiled against the shared library and run natively, under
+//! The C interface from C: each program of tests/data/c is compiled against the shared library and run natively, under
 //! valgrind, and with the sanitizers of addresses and of undefined behaviour in its own code. The header and the layout
 //! are compared with the committed ones; `cargo xtask symbols` does so with the exports of the library that ships.
 
@@ -17,7 +17,7 @@ use serde_json::json;
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 const HEADER: &str = include_str!(concat!(env!("OUT_DIR"), "/eunomia.h"));
 
-/// How a program of tests/c is run.
+/// How a program of tests/data/c is run.
 #[derive(Clone, Copy)]
 enum Way {
     Native,
@@ -25,7 +25,7 @@ enum Way {
     Sanitizers,
 }
 
-/// The programs of tests/c that need the kernel; each is three tests.
+/// The programs of tests/data/c that need the kernel; each is three tests.
 macro_rules! programs {
     ($($name:ident)*) => { $(
         mod $name {
@@ -75,7 +75,7 @@ fn each_call_into_the_kernel_and_each_allocation_may_fail() {
     }
     let program = folder("bin").join("faults");
     let flags = [&C_FLAGS[..], &["-rdynamic", "-ldl"]].concat();
-    compile(&flags, &format!("{ROOT}/tests/c/faults.c"), Some((library(), &program)));
+    compile(&flags, &format!("{ROOT}/tests/data/c/faults.c"), Some((library(), &program)));
     output(&[utf8(&program), utf8(packages()), "1"]);
 }
 
@@ -90,7 +90,7 @@ fn run(name: &str, way: Way) {
         Way::Sanitizers => ("sanitizers", "100", &[], &sanitizer::MEMORY),
     };
     let program = folder("bin").join(format!("{name}-{tag}"));
-    let source = format!("{ROOT}/tests/c/{name}.c");
+    let source = format!("{ROOT}/tests/data/c/{name}.c");
     compile(&[&C_FLAGS, flags].concat(), &source, Some((library(), &program)));
     output(&[runner, &[utf8(&program), utf8(packages()), repeats]].concat());
 }
@@ -104,7 +104,7 @@ const VALGRIND: [&str; 6] = [
     "--error-exitcode=9",
     "--leak-check=full",
     "--errors-for-leak-kinds=definite,indirect",
-    concat!("--suppressions=", env!("CARGO_MANIFEST_DIR"), "/tests/c/valgrind.supp"),
+    concat!("--suppressions=", env!("CARGO_MANIFEST_DIR"), "/tests/data/c/valgrind.supp"),
 ];
 
 /// /proc/self belongs to the effective user.
@@ -196,7 +196,7 @@ fn compile(flags: &[&str], source: &str, link: Option<(&Path, &Path)>) {
     output(&[command.as_slice(), &link].concat());
 }
 
-/// Folder with the objects of tests/bpf, and calls.json, a package with all that a package may say.
+/// Folder with the objects of tests/data/bpf, and calls.json, a package with all that a package may say.
 fn packages() -> &'static Path {
     static PACKAGES: OnceLock<PathBuf> = OnceLock::new();
     PACKAGES.get_or_init(|| {
@@ -250,7 +250,7 @@ fn write_guest_that_loads(folder: &Path) {
 }
 
 fn compile_bpf(name: &str, folder: &Path) {
-    let (source, object) = (format!("{ROOT}/tests/bpf/{name}.bpf.c"), folder.join(format!("{name}.o")));
+    let (source, object) = (format!("{ROOT}/tests/data/bpf/{name}.bpf.c"), folder.join(format!("{name}.o")));
     let include = ["-I", env!("EUNOMIA_BPF_INCLUDE"), "-I", "/usr/include/x86_64-linux-gnu"];
     let clang =
         ["clang", "-target", "bpf", "-g", "-O2", "-Wall", "-Werror", "-c", &source, "-o", utf8(&object)];
@@ -341,20 +341,20 @@ fn the_header_is_valid_in_every_c_and_cpp() {
     const STRICT: [&str; 5] = ["-Wall", "-Wextra", "-Wpedantic", "-Wundef", "-Werror"];
     for standard in ["-std=c99", "-std=c11", "-std=c17", "-std=c2x"] {
         let flags = [STRICT.as_slice(), &["-Wc++-compat", standard]].concat();
-        compile(&flags, concat!(env!("CARGO_MANIFEST_DIR"), "/tests/c/header.c"), None);
+        compile(&flags, concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/c/header.c"), None);
     }
     for standard in ["-std=c++11", "-std=c++14", "-std=c++17", "-std=c++20"] {
         let flags = [STRICT.as_slice(), &[standard]].concat();
-        compile(&flags, concat!(env!("CARGO_MANIFEST_DIR"), "/tests/c/header.cpp"), None);
+        compile(&flags, concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/c/header.cpp"), None);
     }
 }
 
 #[test]
 fn the_layout_is_the_recorded_one() {
     let program = folder("bin").join("layout");
-    compile(&C_FLAGS, &format!("{ROOT}/tests/c/layout.c"), Some((library(), &program)));
+    compile(&C_FLAGS, &format!("{ROOT}/tests/data/c/layout.c"), Some((library(), &program)));
     let found = output(&[utf8(&program)]);
-    assert!(found == committed("tests/abi/layout.txt"), "the layout has changed:\n{found}");
+    assert!(found == committed("tests/data/abi/layout.txt"), "the layout has changed:\n{found}");
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! The interface for C++: eunomia.hpp compiles without a warning wherever C++17 is, tests/cpp runs natively and with
+//! The interface for C++: eunomia.hpp compiles without a warning wherever C++17 is, tests/data/cpp runs natively and with
 //! sanitizers, and every function of the C header can be reached.
 
 mod support;
@@ -15,15 +15,15 @@ fn folder(name: &str) -> PathBuf {
     folder
 }
 
-/// Compiles tests/cpp/vm.cpp and runs it. Each way has its own folder, for both may be at work.
+/// Compiles tests/data/cpp/vm.cpp and runs it. Each way has its own folder, for both may be at work.
 fn run(way: &str, flags: &[&str], repeats: &str, under: &[&str]) {
     needs_root!();
     let folder = folder(way);
     support::package_file("tests/conformance/bpf/calls.bpf.c", &folder.join("calls.json"));
-    support::package_file("tests/bpf/rejected.bpf.c", &folder.join("rejected.json"));
+    support::package_file("tests/data/bpf/rejected.bpf.c", &folder.join("rejected.json"));
     let program = folder.join("vm");
     let flags = [&["-std=c++17", "-Wshadow"], flags].concat();
-    host::link("c++", &flags, &[root().join("tests/cpp/vm.cpp")], &program);
+    host::link("c++", &flags, &[root().join("tests/data/cpp/vm.cpp")], &program);
     let words = [under, &[program.to_str().expect("the path is UTF-8")]].concat();
     let mut command = Command::new(words[0]);
     let output = command.args(&words[1..]).arg(&folder).arg(repeats).output().expect("the program starts");
@@ -112,7 +112,7 @@ fn a_library_of_another_version_is_refused() {
 fn every_function_of_c_is_reached() {
     let read = |path: &str| std::fs::read_to_string(root().join(path)).expect("it can be read");
     let header = read("include/eunomia.hpp");
-    let names = read("tests/abi/symbols.txt");
+    let names = read("tests/data/abi/symbols.txt");
     let is_used = |name: &&str| header.contains(&format!("{name}(")) || header.contains(&format!("({name})"));
     let missing: Vec<&str> = names.lines().filter(|name| !is_used(name)).collect();
     assert!(missing.is_empty(), "eunomia.hpp does not use {missing:?}");

@@ -46,7 +46,7 @@ fn in_c() {
 #[test]
 fn in_c_with_the_header_of_before() {
     needs_root!();
-    let header = format!("-I{}", root().join("tests/abi/previous").display());
+    let header = format!("-I{}", root().join("tests/data/abi/previous").display());
     let flags = ["-std=gnu99", &header];
     do_what_they_say(|name| compiled("c-before", "cc", &flags, &format!("c/{name}.c")), false);
 }

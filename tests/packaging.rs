@@ -224,7 +224,7 @@ fn the_archive_has_licences_and_a_manual_without_faults() {
 
 // ---- beside others ----------------------------------------------------------------------------------------------
 
-/// Links tests/c/two_libbpf.c with Debian's libbpf and ours, in every way and order.
+/// Links tests/data/c/two_libbpf.c with Debian's libbpf and ours, in every way and order.
 #[test]
 fn a_host_may_have_a_libbpf_of_its_own() {
     needs_root!();
@@ -239,7 +239,7 @@ fn a_host_may_have_a_libbpf_of_its_own() {
         for libraries in [[*theirs, *ours].concat(), [*ours, *theirs].concat()] {
             let program = installed.path("work/two_libbpf");
             let mut compiler = Command::new("cc");
-            compiler.arg(root().join("tests/c/two_libbpf.c")).arg("-o").arg(&program);
+            compiler.arg(root().join("tests/data/c/two_libbpf.c")).arg("-o").arg(&program);
             compiler.arg("-I").arg(installed.path("include")).arg("-L").arg(installed.path("lib"));
             run(compiler.args(&libraries));
             let mut program = Command::new(program);
@@ -257,7 +257,7 @@ fn the_library_comes_and_goes_with_dlopen() {
     let program = folder.path().join("dlopen");
     let mut compiler = Command::new("cc");
     compiler
-        .arg(root().join("tests/c/dlopen.c"))
+        .arg(root().join("tests/data/c/dlopen.c"))
         .arg("-o")
         .arg(&program)
         .args(["-Wall", "-Werror", "-pthread"]);

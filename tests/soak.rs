@@ -53,7 +53,7 @@ fn package(source: &str) -> Vec<u8> {
 
 /// A package of this process that sends `burst` events at each getpgid(2).
 fn calls(burst: u32) -> Vec<u8> {
-    let mut package: Value = serde_json::from_slice(&package("tests/bpf/calls.bpf.c")).unwrap();
+    let mut package: Value = serde_json::from_slice(&package("tests/data/bpf/calls.bpf.c")).unwrap();
     package["runtime_args"] = json!({ "target": process::id(), "burst": burst });
     package.to_string().into_bytes()
 }
@@ -123,7 +123,7 @@ fn refused_lives(rejected: &[u8], package: &[u8]) {
 fn what_a_process_has_does_not_grow() {
     needs_root!();
     let seconds = std::env::var("EUNOMIA_SOAK").map_or(15, |text| text.parse().unwrap());
-    let (calls, rejected) = (calls(50), package("tests/bpf/rejected.bpf.c"));
+    let (calls, rejected) = (calls(50), package("tests/data/bpf/rejected.bpf.c"));
     let guests = [Handler::Single, Handler::Batch].map(|handler| guest(&calls, handler));
     let watch = Watch::new();
     let steady = Vm::new(Options::default()).unwrap();

@@ -94,7 +94,7 @@ char LICENSE[] SEC("license") = "GPL";
 /// The packages of this file, made beforehand where there is no compiler.
 fn made(name: &str) -> Vec<u8> {
     match (support::is_vm(), name) {
-        (true, _) => std::fs::read(support::packed(name)).expect("tests/vm/run.sh packs it"),
+        (true, _) => std::fs::read(support::packed(name)).expect("tests/kernels/run.sh packs it"),
         (false, "calls") => package(CALLS),
         (false, "hooks") => package(HOOKS),
         (false, _) => example(name),

@@ -9,9 +9,9 @@ use super::support;
 const PROGRAMS: [&str; 5] = [
     "conformance/bpf/calls.bpf.c",
     "conformance/bpf/sampled.bpf.c",
-    "bpf/perf.bpf.c",
-    "bpf/rejected.bpf.c",
-    "bpf/tasks.bpf.c",
+    "data/bpf/perf.bpf.c",
+    "data/bpf/rejected.bpf.c",
+    "data/bpf/tasks.bpf.c",
 ];
 
 const GUESTS: [&str; 3] = ["hello", "loop", "trap"];

@@ -38,7 +38,7 @@ chmod +x "$work/cc"
 RUSTFLAGS="${sancov//$'\n'/ } -Zsanitizer=address -Ccodegen-units=1" CC=$work/cc cargo build --release \
     --manifest-path tests/fuzz/Cargo.toml --target "$host" --target-dir "$work"
 for program in calls getpgid; do
-    target/debug/ecc "tests/bpf/$program.bpf.c" -o "$FUZZ_PACKAGES/$program" >"$work/ecc.log" 2>&1 || { cat "$work/ecc.log"; exit 1; }
+    target/debug/ecc "tests/data/bpf/$program.bpf.c" -o "$FUZZ_PACKAGES/$program" >"$work/ecc.log" 2>&1 || { cat "$work/ecc.log"; exit 1; }
 done
 
 targets=("$@")

@@ -92,7 +92,7 @@ pub fn packed(name: &str) -> PathBuf {
     folder.join(name)
 }
 
-/// Whether this is one of the virtual machines of tests/vm.
+/// Whether this is one of the virtual machines of tests/kernels.
 pub fn is_vm() -> bool {
     Path::new("/vm").exists()
 }

@@ -8,7 +8,7 @@ use eunomia::render::Plan;
 use eunomia::types::{Kind, Type, encode};
 use serde_json::{Value, json};
 
-const SOURCE: &str = include_str!("values.c");
+const SOURCE: &str = include_str!("../data/types/values.c");
 
 /// What clang made of `values.c`.
 pub struct Object {

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use crate::support;
 
 /// One event per call of getpgid(2) by the thread `only_tid`, times `repeat`.
-pub const CALLS: &str = include_str!("../bpf/getpgid.bpf.c");
+pub const CALLS: &str = include_str!("../data/bpf/getpgid.bpf.c");
 
 /// Runs `make` once in this process for each key.
 fn once(key: String, make: impl FnOnce() -> Vec<u8>) -> Vec<u8> {
@@ -108,12 +108,12 @@ pub fn literal(bytes: &[u8]) -> String {
     format!("\"{text}\"")
 }
 
-/// Compiles tests/wasm/guests/NAME.c. `defines` are macros; `package` is what the guest finds as `package`.
+/// Compiles tests/data/guests/NAME.c. `defines` are macros; `package` is what the guest finds as `package`.
 pub fn guest(name: &str, defines: &[&str], package: &[u8]) -> Vec<u8> {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let header = format!("static const char package[] = {};\n", literal(package));
     std::fs::write(folder.path().join("package.h"), header).expect("the header is written");
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/wasm/guests/{name}.c"));
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/data/guests/{name}.c"));
     let module = folder.path().join("guest.wasm");
     let made = Command::new("clang")
         .args(["--target=wasm32", "-nostdlib", "-O1", "-Wall", "-Wextra", "-Werror", "-fno-builtin"])
@@ -129,9 +129,9 @@ pub fn guest(name: &str, defines: &[&str], package: &[u8]) -> Vec<u8> {
     std::fs::read(module).expect("clang wrote a module")
 }
 
-/// Compiles tests/wasm/guests/NAME.c with wasi-libc.
+/// Compiles tests/data/guests/NAME.c with wasi-libc.
 pub fn wasi_libc_guest(name: &str, defines: &[&str]) -> Vec<u8> {
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/wasm/guests/{name}.c"));
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/data/guests/{name}.c"));
     let module = tempfile::NamedTempFile::new().expect("a temporary file");
     let made = Command::new("clang")
         .args([

@@ -46,7 +46,7 @@ runs on all of these kernels; its digest is committed and checked on each before
 const RUNNER: &str = "
 ## The runner
 
-`tests/vm` is two hundred lines of shell: it fetches a kernel's package without installing it, packs the test programs into an initramfs
+`tests/kernels` is two hundred lines of shell: it fetches a kernel's package without installing it, packs the test programs into an initramfs
 with busybox, and boots that in emulation. virtme-ng and vmtest do more and need more: virtme-ng brings its own init and mounts the
 host's files by virtiofs or 9p, of which Debian's kernels have no driver built in; vmtest needs QEMU's guest agent in the image or a
 kernel with these drivers too. Neither fetches kernels.

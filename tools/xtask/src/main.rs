@@ -6,8 +6,8 @@
 //! `cargo xtask man FILE`         writes the manual page, made from the header
 //! `cargo xtask notice`           writes NOTICE: what is linked in, and under which licences
 //! `cargo xtask python`           writes bindings/python/src/eunomia/_ffi.py from the header
-//! `cargo xtask symbols FILE`     fails unless the library exports what the header and tests/abi/symbols.txt name
-//! `cargo xtask symbols --write`  writes tests/abi/symbols.txt from the header
+//! `cargo xtask symbols FILE`     fails unless the library exports what the header and tests/data/abi/symbols.txt name
+//! `cargo xtask symbols --write`  writes tests/data/abi/symbols.txt from the header
 
 mod header;
 mod kernels;

@@ -116,7 +116,7 @@ mod tests {
     fn every_function_is_in_the_page_with_its_text() {
         let header = include_str!("../../../include/eunomia.h");
         let page = generated(header).expect("a page");
-        let names = include_str!("../../../tests/abi/symbols.txt");
+        let names = include_str!("../../../tests/data/abi/symbols.txt");
         let missing: Vec<&str> = names.lines().filter(|name| !page.contains(&format!("{name}("))).collect();
         assert!(missing.is_empty(), "{missing:?}");
         assert!(page.contains(".SH \"MAPS, BY NAME\"\n"));

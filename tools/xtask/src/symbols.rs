@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 /// The committed list, one name a line.
-const LIST: &str = "tests/abi/symbols.txt";
+const LIST: &str = "tests/data/abi/symbols.txt";
 
 type Names = BTreeSet<String>;
 

@@ -1,4 +1,5 @@
-// What the C tests share: checks that name themselves, and vms with the package of tests/bpf/calls.bpf.c.
+// What the C tests share: checks that name themselves, and vms with the package of
+// tests/data/bpf/calls.bpf.c.
 #ifndef TEST_H
 #define TEST_H
 
@@ -15,7 +16,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-// One record of tests/bpf/calls.bpf.c.
+// One record of tests/data/bpf/calls.bpf.c.
 struct call_event {
     uint32_t pid;
     uint32_t seq;

@@ -1,4 +1,5 @@
-// Prints sizes, offsets and values of everything in the header, to be compared with tests/abi/layout.txt.
+// Prints sizes, offsets and values of everything in the header, to be compared with
+// tests/data/abi/layout.txt.
 #include <eunomia.h>
 #include <stdio.h>
 

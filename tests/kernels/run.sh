@@ -41,7 +41,7 @@ if [ "$kernel" = running ]; then
     exit
 fi
 
-image=$(tests/vm/kernel.sh "$kernel")
+image=$(tests/kernels/kernel.sh "$kernel")
 tests/matrix/build.sh types
 # Real programs where a test watches one, or needs an option that busybox does not have.
 shopt -s nullglob
@@ -65,7 +65,7 @@ for binary in $binaries; do
     echo "$name $binary --include-ignored --test-threads=1 --show-output --exact ${tests[*]}" >>"$commands"
 done
 
-if ! tests/vm/boot.sh "$image" "$commands" "${files[@]}" | tee "$console"; then
+if ! tests/kernels/boot.sh "$image" "$commands" "${files[@]}" | tee "$console"; then
     echo "the virtual machine did not power off by itself" >&2
 fi
 
