@@ -6,7 +6,7 @@ use std::sync::OnceLock;
 use super::run::Run;
 use super::sys::Import;
 use super::sys::instance::{ARGS, Guest};
-use super::{abi_a, abi_b, libc, wasi};
+use super::{ewasm, libc, wasi, wasm_bpf};
 
 /// The arguments of a call, an i32 in the lower half of each.
 pub(super) type Args = [u64; ARGS];
@@ -31,10 +31,10 @@ const WASI: &CStr = c"wasi_snapshot_preview1";
 
 /// Functions by the module they are imported from. ABI B was published under `env` first.
 const MODULES: [(&CStr, &[Table]); 4] = [
-    (c"callback-wrapper", &[abi_b::WRAPPER]),
-    (c"env", &[abi_a::IMPORTS, abi_b::IMPORTS, libc::IMPORTS]),
+    (c"callback-wrapper", &[wasm_bpf::WRAPPER]),
+    (c"env", &[ewasm::IMPORTS, wasm_bpf::IMPORTS, libc::IMPORTS]),
     (WASI, &[wasi::IMPORTS]),
-    (c"wasm_bpf", &[abi_b::IMPORTS]),
+    (c"wasm_bpf", &[wasm_bpf::IMPORTS]),
 ];
 
 /// The names, for WAMR, and what they stand for.

@@ -5,18 +5,14 @@
 //! over an event, or when the vm is told to stop. Nothing here knows of the host's callbacks; that is the [`Outlet`]'s
 //! business.
 
-mod abi_a;
-mod abi_b;
 mod binary;
-mod feed;
-mod files;
-mod heap;
+mod ewasm;
 mod imports;
 mod libc;
-mod printf;
 mod run;
 mod sys;
 mod wasi;
+mod wasm_bpf;
 mod watch;
 
 use std::os::fd::RawFd;

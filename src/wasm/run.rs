@@ -5,12 +5,12 @@ use std::ffi::CString;
 use std::fmt;
 use std::sync::Arc;
 
-use super::abi_a::Programs;
-use super::abi_b::Objects;
-use super::feed::How;
-use super::heap::Heap;
+use super::ewasm::Programs;
+use super::ewasm::feed::How;
+use super::libc::heap::Heap;
 use super::sys::instance::{Function, Guest, Host, Instance, Stopper, Trap};
 use super::wasi::Wasi;
+use super::wasm_bpf::Objects;
 use super::watch::{Watch, cause};
 use super::{Config, Entry, Module, Outlet, Vm, binary, imports};
 use crate::error::{Error, Result, Status};

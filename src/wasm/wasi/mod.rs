@@ -2,6 +2,8 @@
 //!
 //! What would change anything outside, and sockets, answers "not implemented". There is no environment.
 
+mod files;
+
 use std::fs::Metadata;
 use std::io::SeekFrom;
 use std::os::fd::RawFd;
@@ -9,13 +11,13 @@ use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use super::Config;
-use super::files::Files;
-use super::imports::{Args, Call, Table, table};
-use super::run::{End, Run, Stream};
-use super::sys::instance::Guest;
 use crate::error::Result;
 use crate::os::{self, Errno};
+use crate::wasm::Config;
+use crate::wasm::imports::{Args, Call, Table, table};
+use crate::wasm::run::{End, Run, Stream};
+use crate::wasm::sys::instance::Guest;
+use files::Files;
 
 pub(super) const IMPORTS: Table = table![
     ("args_get(ii)i", args_get),

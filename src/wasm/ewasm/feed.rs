@@ -2,17 +2,17 @@
 
 use std::sync::Arc;
 
-use super::Outlet;
-use super::run::{End, Run};
-use super::sys::instance::{Function, Guest};
 use crate::bpf::map::{is_per_cpu, value_json};
 use crate::bpf::source::{Shape, Sink};
 use crate::os;
 use crate::render::{Clock, hex_json};
+use crate::wasm::Outlet;
+use crate::wasm::run::{End, Run};
+use crate::wasm::sys::instance::{Function, Guest};
 
 /// How a guest gets events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum How {
+pub enum How {
     /// Not at all: it has no function for them.
     Pass,
     /// `process_event` with JSON.
@@ -33,7 +33,7 @@ const HEAD: usize = 16;
 const DROPPED: u32 = u32::MAX;
 
 /// Takes the records of a program's sources.
-pub(super) struct Feed<'a, 'r> {
+pub struct Feed<'a, 'r> {
     run: &'a Run<'r>,
     guest: Guest<'a>,
     how: How,

@@ -4,14 +4,16 @@
 //!
 //! A pointer to what is not in the guest's memory is a trap here, as it would be in the guest; what prints answers EOF.
 
+pub(super) mod heap;
+mod printf;
+
 use std::cmp::Ordering;
 
-use super::imports::{Args, Call, Table, table};
-use super::printf;
-use super::run::{End, Run, Stream};
-use super::sys::instance::Guest;
-use super::wasi::clock;
 use crate::os;
+use crate::wasm::imports::{Args, Call, Table, table};
+use crate::wasm::run::{End, Run, Stream};
+use crate::wasm::sys::instance::Guest;
+use crate::wasm::wasi::clock;
 
 /// Longest text that `puts` prints.
 const TEXT: usize = 1 << 20;

@@ -1,14 +1,16 @@
 //! The first interface of guests: packages as JSON, numbered from 0, and events handed to `process_event`.
 
-use super::Wake;
-use super::feed::Feed;
-use super::imports::{Args, Call, Table, table};
-use super::run::{End, Run};
-use super::sys::instance::Guest;
+pub(super) mod feed;
+
 use crate::bpf::session::Session;
 use crate::bpf::source::{Sink, Sources};
 use crate::error::{Error, Result, Status};
 use crate::package::{MAX_DOCUMENT, Package};
+use crate::wasm::Wake;
+use crate::wasm::imports::{Args, Call, Table, table};
+use crate::wasm::run::{End, Run};
+use crate::wasm::sys::instance::Guest;
+use feed::Feed;
 use std::sync::Arc;
 
 pub(super) const IMPORTS: Table =

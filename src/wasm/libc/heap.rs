@@ -2,7 +2,7 @@
 //! memory, and with a few bytes changed there it writes over the host's; ours is kept here.
 
 /// All blocks, by address.
-pub(super) struct Heap(Vec<Block>);
+pub struct Heap(Vec<Block>);
 
 struct Block {
     at: u32,

@@ -6,11 +6,6 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::CALLABLE;
-use super::Wake;
-use super::imports::{Args, Call, Table, table};
-use super::run::{End, Run};
-use super::sys::instance::{Function, Guest};
 use crate::bpf::MapFd;
 use crate::bpf::map::{Map, holds_descriptors};
 use crate::bpf::session::Session;
@@ -18,6 +13,11 @@ use crate::bpf::source::{Shape, Sink, Sources};
 use crate::error::{Error, Result, Status};
 use crate::os;
 use crate::package::{MAX_OBJECT, Package, compact, members};
+use crate::wasm::CALLABLE;
+use crate::wasm::Wake;
+use crate::wasm::imports::{Args, Call, Table, table};
+use crate::wasm::run::{End, Run};
+use crate::wasm::sys::instance::{Function, Guest};
 
 pub(super) const IMPORTS: Table = table![
     ("wasm_load_bpf_object(ii)I", load),

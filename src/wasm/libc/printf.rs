@@ -1,7 +1,7 @@
 //! `printf` of guests. The format and what it is about lie in the guest's memory, as a `va_list` of 32-bit C.
 
-use super::sys::instance::Guest;
 use crate::os::{Number, format_number};
+use crate::wasm::sys::instance::Guest;
 
 /// Longest format.
 const FORMAT: usize = 64 << 10;
