@@ -1,4 +1,4 @@
-//! A guest at work: what it lets through goes to the callback, and its waits are the vm's.
+//! Runs guests: events and output of a guest go to the host's callback, and the vm waits for its events.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -64,7 +64,7 @@ impl Vm {
     }
 }
 
-/// The vm as its guest sees it.
+/// The vm as an outlet of its guest.
 struct Host<'a, F: ?Sized> {
     vm: &'a Vm,
     deliver: Deliver<'a, F>,
@@ -81,7 +81,7 @@ impl<F: EventFn + ?Sized> Host<'_, F> {
 }
 
 impl<F: EventFn + ?Sized> Outlet for Host<'_, F> {
-    fn other_than_json(&self) -> Option<&'static str> {
+    fn format_other_than_json(&self) -> Option<&'static str> {
         match self.format {
             Format::Raw => Some("RAW"),
             Format::Json => None,
@@ -101,7 +101,7 @@ impl<F: EventFn + ?Sized> Outlet for Host<'_, F> {
         Ok(match self.vm.wait(deadline)? {
             Ready::Events => Wake::Events,
             Ready::Stop => Wake::Stop,
-            Ready::Nothing => Wake::Nothing,
+            Ready::Nothing => Wake::Timeout,
         })
     }
 
@@ -113,15 +113,15 @@ impl<F: EventFn + ?Sized> Outlet for Host<'_, F> {
         self.deliver.json(source, cpu, key, json, len)
     }
 
-    fn printed(&mut self, printed: bool) {
+    fn set_printed(&mut self, printed: bool) {
         self.deliver.printed = printed;
     }
 
-    fn taken(&mut self, events: u64, bytes: u64) {
+    fn count_consumed(&mut self, events: u64, bytes: u64) {
         self.vm.count(events, bytes, 0);
     }
 
-    fn dropped(&mut self, events: u64) {
+    fn count_dropped(&mut self, events: u64) {
         self.vm.shared.ledger.guest_dropped.fetch_add(events, Relaxed);
     }
 
@@ -134,15 +134,15 @@ impl<F: EventFn + ?Sized> Outlet for Host<'_, F> {
         Ok(sources)
     }
 
-    fn loaded(&mut self, session: &Session) {
+    fn after_load(&mut self, session: &Session) {
         self.vm.shared.ledger.watch_also(session.lost_map(), session.prog_fds());
     }
 
-    fn unloading(&mut self, session: &Session) {
+    fn before_unload(&mut self, session: &Session) {
         self.vm.shared.ledger.forget(session.lost_map(), &session.prog_fds());
     }
 
-    fn unloading_all(&mut self) {
+    fn before_unload_all(&mut self) {
         self.vm.shared.ledger.forget_progs();
     }
 }

@@ -1,8 +1,8 @@
 //! The thread that ends guests: at once when `stop` is called, and when one call into them takes too long.
 //!
-//! There is one for all guests of the process, and none while no guest runs. It sleeps on the stop descriptors of the
-//! vms and on a timer for each guest. The timer runs only while events are handed to the guest, so one that waits for
-//! events wakes nobody up.
+//! One thread serves all guests of the process. It runs only while a guest runs. It sleeps on the stop descriptors of the
+//! vms and on a timer for each guest. The timer runs only while events are passed to the guest, so a guest that waits for
+//! events causes no wakeups.
 
 use std::cell::Cell;
 use std::os::fd::RawFd;
@@ -12,7 +12,7 @@ use std::sync::atomic::{
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
-use super::sys::instance::Stopper;
+use super::sys::stopper::Stopper;
 use crate::os::{self, Epoll, EventFd, Thread, TimerFd};
 
 /// Why a guest was stopped, for its [`Stopper`].
@@ -23,166 +23,169 @@ pub mod cause {
     pub const BUDGET: u32 = 2;
 }
 
-/// Looks at a call that is under way so many times before it has used up its time.
-const LOOKS: u64 = 4;
+/// Number of times that the thread finds the same call in progress before the call has used up its time.
+const CHECKS: u64 = 4;
 
 /// Token of the descriptor that wakes the thread.
 const WAKE: u64 = 0;
 
-/// A guest under watch, until it is dropped.
+/// Keeps a guest under watch until it is dropped.
 pub struct Watch {
-    watched: Arc<Watched>,
-    dog: Arc<Dog>,
+    entry: Arc<Entry>,
+    watchdog: Arc<Watchdog>,
     is_armed: Cell<bool>,
 }
 
-struct Watched {
-    /// Token of the stop descriptor; the next one is that of the timer. Never used again.
+/// A guest under watch.
+struct Entry {
+    /// Token of the stop descriptor; the next number is the token of the timer. Tokens are not used again.
     token: u64,
     stopper: Arc<Stopper>,
     stop_fd: RawFd,
     timer: TimerFd,
-    look: Duration,
-    /// Goes up when a call begins and when it ends, nested ones by two: odd inside.
+    /// Time between two checks.
+    interval: Duration,
+    /// Incremented when a call begins and when it ends, by two for nested calls: odd during a call.
     calls: AtomicU64,
-    /// `calls` at the last look, and how often that has been seen.
+    /// `calls` at the last check, and how often this value has been found.
     seen: Mutex<(u64, u64)>,
 }
 
 impl Watch {
-    /// Watches a guest: `stop_fd` is readable when it is to end, and no call may take longer than `budget`.
+    /// Watches a guest. It ends when `stop_fd` becomes readable and when a call takes longer than `budget`.
     pub fn new(stopper: Arc<Stopper>, stop_fd: RawFd, budget: Duration) -> os::Result<Watch> {
         static NEXT: AtomicU64 = AtomicU64::new(WAKE + 1);
-        let dog = Dog::wake_up()?;
+        let watchdog = Watchdog::get_or_start()?;
         let (token, timer) = (NEXT.fetch_add(2, SeqCst), TimerFd::new()?);
         let (calls, seen) = (AtomicU64::new(0), Mutex::new((0, 0)));
-        let look = budget / LOOKS as u32;
-        let watched = Arc::new(Watched { token, stopper, stop_fd, timer, look, calls, seen });
-        dog.shared.guests().push(Arc::clone(&watched));
-        let watch = Watch { watched, dog, is_armed: Cell::new(false) };
-        watch.dog.shared.epoll.add(watch.watched.timer.fd(), token + 1)?;
-        watch.dog.shared.epoll.add(stop_fd, token)?;
+        let interval = budget / CHECKS as u32;
+        let entry = Arc::new(Entry { token, stopper, stop_fd, timer, interval, calls, seen });
+        watchdog.shared.guests().push(Arc::clone(&entry));
+        let watch = Watch { entry, watchdog, is_armed: Cell::new(false) };
+        watch.watchdog.shared.epoll.add(watch.entry.timer.fd(), token + 1)?;
+        watch.watchdog.shared.epoll.add(stop_fd, token)?;
         Ok(watch)
     }
 
-    /// Has the timer run while `work` calls into the guest, any number of times. May be nested.
+    /// Runs the timer while `work` calls into the guest, any number of times. Can be nested.
     pub fn armed<T>(&self, work: impl FnOnce() -> T) -> T {
         if self.is_armed.replace(true) {
             return work();
         }
-        let Watched { timer, look, .. } = &*self.watched;
-        // A timer that cannot be set is a bug in the arguments, and stop still works.
-        let _ = timer.arm_every(*look);
+        let Entry { timer, interval, .. } = &*self.entry;
+        // Setting the timer can fail only for invalid arguments. `stop` works without it.
+        let _ = timer.arm_every(*interval);
         let done = work();
         let _ = timer.arm_every(Duration::ZERO);
         self.is_armed.set(false);
         done
     }
 
-    /// Counts the time that `work` takes as that of one call. Of nested ones each has its own time.
+    /// Counts the time that `work` takes as the time of one call. A nested call has a time of its own.
     #[inline]
     pub fn call<T>(&self, work: impl FnOnce() -> T) -> T {
-        let steps = if self.is_inside() { 2 } else { 1 };
-        self.watched.step(steps);
+        let steps = if self.is_in_call() { 2 } else { 1 };
+        self.entry.step(steps);
         let done = work();
-        self.watched.step(steps);
+        self.entry.step(steps);
         done
     }
 
-    /// How long the guest may sleep before it is asked whether the call that it is in `is_over`; `None`: it is in none.
-    pub fn nap(&self) -> Option<Duration> {
-        self.is_inside().then_some(self.watched.look)
+    /// Runs `work` without counting its time: it is the host's, within a call.
+    pub fn pause<T>(&self, work: impl FnOnce() -> T) -> T {
+        if !self.is_in_call() {
+            return work();
+        }
+        self.entry.step(1);
+        let done = work();
+        self.entry.step(1);
+        done
+    }
+
+    /// Returns how long the guest may sleep before `is_over` has to be checked; `None`: no time limit applies.
+    pub fn max_sleep(&self) -> Option<Duration> {
+        self.is_in_call().then_some(self.entry.interval)
     }
 
     /// Whether the guest is to end.
     pub fn is_over(&self) -> bool {
-        self.watched.stopper.cause() != 0
+        self.entry.stopper.cause() != 0
     }
 
-    fn is_inside(&self) -> bool {
-        self.watched.calls.load(Relaxed) % 2 == 1
-    }
-
-    /// Does not count the time that `work` takes: it is the host's, inside a call.
-    pub fn pause<T>(&self, work: impl FnOnce() -> T) -> T {
-        if !self.is_inside() {
-            return work();
-        }
-        self.watched.step(1);
-        let done = work();
-        self.watched.step(1);
-        done
+    fn is_in_call(&self) -> bool {
+        self.entry.calls.load(Relaxed) % 2 == 1
     }
 }
 
 impl Drop for Watch {
     fn drop(&mut self) {
-        let shared = &self.dog.shared;
-        shared.guests().retain(|guest| guest.token != self.watched.token);
-        shared.epoll.remove(self.watched.stop_fd);
-        shared.epoll.remove(self.watched.timer.fd());
+        let shared = &self.watchdog.shared;
+        shared.guests().retain(|guest| guest.token != self.entry.token);
+        shared.epoll.remove(self.entry.stop_fd);
+        shared.epoll.remove(self.entry.timer.fd());
     }
 }
 
-impl Watched {
-    /// A call begins or ends. Only the guest's thread does this, so that no locked instruction is needed.
+impl Entry {
+    /// Notes that a call begins or ends. Only the guest's thread does this, so no locked instruction is needed.
     #[inline]
     fn step(&self, steps: u64) {
         self.calls.store(self.calls.load(Relaxed) + steps, Release);
     }
 
-    fn look(&self) {
+    /// Stops the guest if its call has been in progress for too long.
+    fn check(&self) {
         self.timer.clear();
         let calls = self.calls.load(Acquire);
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         *seen = if seen.0 == calls { (calls, seen.1 + 1) } else { (calls, 0) };
-        if calls % 2 == 1 && seen.1 >= LOOKS {
+        if calls % 2 == 1 && seen.1 >= CHECKS {
             self.stopper.stop(cause::BUDGET);
         }
     }
 }
 
-/// The thread, which ends when the last guest is gone.
-struct Dog {
+/// The thread. It ends with the last guest.
+struct Watchdog {
     shared: Arc<Shared>,
-    /// Waited for at the end. Guests are dropped on the threads that ran them, never on this one.
+    /// Its drop waits for the end of the thread. Guests are dropped on the threads that ran them, never on this one.
     _thread: Thread,
 }
 
 struct Shared {
     epoll: Epoll,
     wake: EventFd,
-    ending: AtomicBool,
-    guests: Mutex<Vec<Arc<Watched>>>,
+    is_ending: AtomicBool,
+    guests: Mutex<Vec<Arc<Entry>>>,
 }
 
-impl Dog {
-    /// The one of this process.
-    fn wake_up() -> os::Result<Arc<Dog>> {
-        static DOG: Mutex<Weak<Dog>> = Mutex::new(Weak::new());
-        let mut dog = DOG.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(awake) = dog.upgrade() {
-            return Ok(awake);
+impl Watchdog {
+    /// Returns the thread of this process. Starts it if it does not run.
+    fn get_or_start() -> os::Result<Arc<Watchdog>> {
+        static WATCHDOG: Mutex<Weak<Watchdog>> = Mutex::new(Weak::new());
+        let mut watchdog = WATCHDOG.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(running) = watchdog.upgrade() {
+            return Ok(running);
         }
-        let new = Arc::new(Dog::new()?);
-        *dog = Arc::downgrade(&new);
+        let new = Arc::new(Watchdog::start()?);
+        *watchdog = Arc::downgrade(&new);
         Ok(new)
     }
 
-    fn new() -> os::Result<Dog> {
+    fn start() -> os::Result<Watchdog> {
         let (epoll, wake) = (Epoll::new()?, EventFd::new()?);
         epoll.add(wake.fd(), WAKE)?;
-        let (ending, guests) = (AtomicBool::new(false), Mutex::default());
-        let shared = Arc::new(Shared { epoll, wake, ending, guests });
+        let (is_ending, guests) = (AtomicBool::new(false), Mutex::default());
+        let shared = Arc::new(Shared { epoll, wake, is_ending, guests });
         let body = Arc::clone(&shared);
         let thread = Thread::spawn(c"eunomia-watch", Box::new(move || body.run()))?;
-        Ok(Dog { shared, _thread: thread })
+        Ok(Watchdog { shared, _thread: thread })
     }
 }
 
-impl Drop for Dog {
+impl Drop for Watchdog {
     fn drop(&mut self) {
-        self.shared.ending.store(true, SeqCst);
+        self.shared.is_ending.store(true, SeqCst);
         self.shared.wake.signal();
     }
 }
@@ -190,7 +193,7 @@ impl Drop for Dog {
 impl Shared {
     fn run(&self) {
         let mut tokens = [0; 16];
-        while !self.ending.load(SeqCst) {
+        while !self.is_ending.load(SeqCst) {
             let ready = self.epoll.wait(&mut tokens, -1).unwrap_or(0);
             let guests = self.guests();
             for token in &tokens[..ready] {
@@ -201,17 +204,17 @@ impl Shared {
         }
     }
 
-    fn serve(&self, guest: &Watched, token: u64) {
+    fn serve(&self, guest: &Entry, token: u64) {
         if token == guest.token {
-            // It stays readable until the vm has reported it; once is enough here.
+            // The descriptor stays readable until the vm has reported the stop. Once is enough here.
             self.epoll.remove(guest.stop_fd);
             guest.stopper.stop(cause::STOP);
         } else if token == guest.token + 1 {
-            guest.look();
+            guest.check();
         }
     }
 
-    fn guests(&self) -> MutexGuard<'_, Vec<Arc<Watched>>> {
+    fn guests(&self) -> MutexGuard<'_, Vec<Arc<Entry>>> {
         self.guests.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -1,4 +1,4 @@
-//! Events on their way through the guest: as JSON, as bytes, or many at once.
+//! Passes events to the guest, as JSON, as bytes or in batches, and what the guest lets through to the host.
 
 use std::sync::Arc;
 
@@ -6,157 +6,125 @@ use crate::bpf::map::{is_per_cpu, value_json};
 use crate::bpf::source::{Shape, Sink};
 use crate::os;
 use crate::render::{Clock, hex_json};
-use crate::wasm::Outlet;
-use crate::wasm::run::{End, Run};
-use crate::wasm::sys::instance::{Function, Guest};
+use crate::wasm::outlet::Outlet;
+use crate::wasm::state::{EventForm, State};
+use crate::wasm::sys::guest::{Function, Guest};
 
-/// How a guest gets events.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum How {
-    /// Not at all: it has no function for them.
-    Pass,
-    /// `process_event` with JSON.
-    Json,
-    /// `process_event` with bytes.
-    Raw,
-    /// `process_events` with the bytes of many.
-    Batch,
-}
-
-/// A guest may write so many bytes to where an event is, even if the event is shorter.
-const ROOM: usize = 4096;
-/// A batch that has so many bytes is handed over.
-const BATCH: usize = 64 << 10;
-/// Bytes of the head of a record in a batch: size, len, key_len, cpu.
-const HEAD: usize = 16;
+/// A batch of at least this many bytes is passed to the guest.
+const FULL_BATCH: usize = 64 << 10;
+/// Size of the header of a record in a batch: size, len, key_len, cpu.
+const HEADER: usize = 16;
 /// The len by which a guest drops a record of a batch.
 const DROPPED: u32 = u32::MAX;
 
 /// Takes the records of a program's sources.
-pub struct Feed<'a, 'r> {
-    run: &'a Run<'r>,
+pub struct Feed<'a, 's> {
+    state: &'a State<'s>,
     guest: Guest<'a>,
-    how: How,
+    form: EventForm,
     function: Option<Function<'a>>,
     shapes: Vec<Arc<Shape>>,
-    /// What is handed over, and what comes back.
+    /// What is passed to the guest, then what the guest has made of it.
     bytes: Vec<u8>,
     /// The records of the batch.
     records: Vec<Record>,
     clock: Clock,
-    /// The guest has trapped or is to end.
+    /// Whether the guest has trapped or is to end.
     is_over: bool,
 }
 
-/// A record in a batch, as the host remembers it.
+/// A record of a batch. The host keeps this where the guest cannot change it.
 struct Record {
     source: usize,
     cpu: i32,
-    head: usize,
+    header_at: usize,
     len: usize,
     key_len: Option<usize>,
 }
 
-impl<'a, 'r> Feed<'a, 'r> {
-    /// Hands records of the sources behind `shapes` to the guest.
-    pub fn new(run: &'a Run<'r>, guest: Guest<'a>, shapes: Vec<Arc<Shape>>) -> Feed<'a, 'r> {
-        let how = run.how.get();
-        let name = if how == How::Batch { c"process_events" } else { c"process_event" };
+impl<'a, 's> Feed<'a, 's> {
+    /// Returns a feed for the records of the sources with these `shapes`.
+    pub fn new(state: &'a State<'s>, guest: Guest<'a>, shapes: Vec<Arc<Shape>>) -> Feed<'a, 's> {
+        let form = state.event_form.get();
+        let name = if form == EventForm::Batch { c"process_events" } else { c"process_event" };
         let function = guest.function(name, 3);
         let (bytes, records) = (Vec::new(), Vec::new());
         let clock = Clock::new(os::boot_time);
-        Feed { run, guest, how, function, shapes, bytes, records, clock, is_over: false }
+        Feed { state, guest, form, function, shapes, bytes, records, clock, is_over: false }
     }
 
-    /// Whether the guest gets no more.
+    /// Whether the guest gets no more events.
     pub fn is_over(&self) -> bool {
-        self.is_over || self.run.is_ending()
+        self.is_over || self.state.is_ending()
     }
 
-    /// Gives the records that wait to the guest.
+    /// Passes the records of an incomplete batch to the guest.
     pub fn flush(&mut self) {
-        if !self.records.is_empty() && !self.is_over() && self.hand_over_batch().is_none() {
+        if !self.records.is_empty() && !self.is_over() && self.pass_batch().is_none() {
             self.is_over = true;
         }
         self.records.clear();
         self.clock = Clock::new(os::boot_time);
-        if self.how == How::Batch {
+        if self.form == EventForm::Batch {
             self.bytes.clear();
         }
     }
 
-    /// Passes on what the guest has let through; notes the end.
-    fn pass(&mut self, passed: Option<()>) -> bool {
+    /// Notes that the guest has ended if a record could not be passed on. Returns whether the guest goes on.
+    fn note(&mut self, passed: Option<()>) -> bool {
         self.is_over |= passed.is_none();
         !self.is_over
     }
 
-    /// Puts the bytes, with a NUL behind them, into the guest's memory.
-    fn put(&mut self) -> Option<u32> {
-        let wanted = (self.bytes.len() + 1).max(ROOM);
-        let (mut at, room) = self.run.buffer.get();
-        if (room as usize) < wanted {
-            let wanted = u32::try_from(wanted.next_power_of_two()).ok()?;
-            let allocated = self.run.watch.call(|| {
-                if room > 0 {
-                    self.run.free(self.guest, at)?;
-                }
-                self.run.allocate(self.guest, wanted)
-            });
-            let Some(place) = allocated.ok()? else {
-                let error = self.run.no_room(format_args!("an event of {} bytes", self.bytes.len()));
-                return self.run.ends(End::Failed(error));
-            };
-            at = place;
-            self.run.buffer.set((at, wanted));
-        }
+    /// Writes the bytes and a NUL to the guest's memory. Returns the address and the size of the buffer there.
+    fn write(&mut self) -> Option<(u32, u32)> {
+        let (at, size) = self.state.event_buffer(self.guest, self.bytes.len())?;
         let len = self.bytes.len();
         self.bytes.push(0);
         let written = self.guest.write(at, &self.bytes);
         self.bytes.truncate(len);
-        written.map(|()| at)
+        written.map(|()| (at, size))
     }
 
-    /// Calls the guest with the bytes; `None` if it has come to an end.
+    /// Calls the guest's function for events; `None` if the guest has ended.
     fn call(&mut self, args: [u32; 3]) -> Option<i32> {
-        let place = if self.how == How::Batch { "process_events" } else { "process_event" };
+        let name = if self.form == EventForm::Batch { "process_events" } else { "process_event" };
         let function = self.function?;
-        let called = self.run.watch.call(|| self.run.enter(self.guest, place, function, &args));
+        let called = self.state.watch.call(|| self.state.call(self.guest, name, function, &args));
         called.ok().map(|verdict| verdict as i32)
     }
 
-    /// One event by itself: `None` if the guest has come to an end, else whether it let the event through.
-    fn hand_over(&mut self) -> Option<bool> {
-        let at = self.put()?;
+    /// Passes one event to the guest. Returns whether the guest let it through; `None` if the guest has ended.
+    fn pass_event(&mut self) -> Option<bool> {
+        let (at, size) = self.write()?;
         let len = self.bytes.len() as u32;
-        self.run.spoke.set(false);
+        self.state.take_printed();
         if self.call([0, at, len])? < 0 {
-            self.run.outlet.borrow_mut().dropped(1);
+            self.state.outlet.borrow_mut().count_dropped(1);
             return Some(false);
         }
-        self.run.outlet.borrow_mut().printed(self.run.spoke.get());
-        if self.how == How::Raw {
+        self.state.outlet.borrow_mut().set_printed(self.state.take_printed());
+        if self.form == EventForm::Raw {
             self.guest.read_into(at, &mut self.bytes)?;
             return Some(true);
         }
-        let (_, room) = self.run.buffer.get();
-        let text = self.guest.read_text(at, room as usize).or_else(|| self.guest.read(at, room))?;
-        // The host gets text, whatever the guest has made of it.
-        self.bytes = match String::from_utf8(text) {
-            Ok(text) => text.into_bytes(),
+        let json = self.guest.read_string(at, size as usize).or_else(|| self.guest.read(at, size))?;
+        // The host gets UTF-8, whatever the guest has written.
+        self.bytes = match String::from_utf8(json) {
+            Ok(json) => json.into_bytes(),
             Err(e) => String::from_utf8_lossy(e.as_bytes()).into_owned().into_bytes(),
         };
         Some(true)
     }
 
     #[cfg_attr(small, optimize(speed))]
-    fn one_record(&mut self, source: &Shape, cpu: i32, data: &[u8]) -> Option<()> {
+    fn pass_record(&mut self, source: &Shape, cpu: i32, data: &[u8]) -> Option<()> {
         self.bytes.clear();
-        if self.how == How::Raw {
+        if self.form == EventForm::Raw {
             self.bytes.extend_from_slice(data);
-            let through = self.hand_over()?;
-            return if through {
-                self.run.deliver(|to| to.record(source, cpu, &self.bytes))
+            let is_passed = self.pass_event()?;
+            return if is_passed {
+                self.state.deliver(|to| to.record(source, cpu, &self.bytes))
             } else {
                 Some(())
             };
@@ -167,19 +135,19 @@ impl<'a, 'r> Feed<'a, 'r> {
             }
             None => hex_json(data, &mut self.bytes),
         }
-        let through = self.hand_over()?;
+        let is_passed = self.pass_event()?;
         let deliver = |to: &mut dyn Outlet| to.json(source, cpu, None, &self.bytes, data.len());
-        if through { self.run.deliver(deliver) } else { Some(()) }
+        if is_passed { self.state.deliver(deliver) } else { Some(()) }
     }
 
-    fn one_entry(&mut self, source: &Shape, key: &[u8], value: &[u8]) -> Option<()> {
+    fn pass_entry(&mut self, source: &Shape, key: &[u8], value: &[u8]) -> Option<()> {
         self.bytes.clear();
-        if self.how == How::Raw {
+        if self.form == EventForm::Raw {
             let value_at = push_padded(&mut self.bytes, key);
             self.bytes.extend_from_slice(value);
-            let through = self.hand_over()?;
+            let is_passed = self.pass_event()?;
             let (key, value) = (&self.bytes[..key.len()], &self.bytes[value_at..]);
-            return if through { self.run.deliver(|to| to.entry(source, key, value)) } else { Some(()) };
+            return if is_passed { self.state.deliver(|to| to.entry(source, key, value)) } else { Some(()) };
         }
         let map = &source.map;
         self.bytes.extend_from_slice(b"{\"key\":");
@@ -187,68 +155,68 @@ impl<'a, 'r> Feed<'a, 'r> {
         self.bytes.extend_from_slice(b",\"value\":");
         value_json(&map.value, is_per_cpu(map.kind), value, &self.clock, &mut self.bytes);
         self.bytes.push(b'}');
-        let through = self.hand_over()?;
+        let is_passed = self.pass_event()?;
         let len = key.len() + value.len();
         let deliver = |to: &mut dyn Outlet| to.json(source, -1, Some(key), &self.bytes, len);
-        if through { self.run.deliver(deliver) } else { Some(()) }
+        if is_passed { self.state.deliver(deliver) } else { Some(()) }
     }
 
-    /// Appends a record to the batch, and hands that over if it is large enough.
+    /// Appends a record to the batch, and passes the batch to the guest if it is full.
     #[cfg_attr(small, optimize(speed))]
     fn add(&mut self, source: &Shape, cpu: i32, data: &[u8], key: Option<&[u8]>) -> Option<()> {
-        let head = self.bytes.len();
+        let header_at = self.bytes.len();
         let key_bytes = key.unwrap_or_default();
-        let size = HEAD + data.len().next_multiple_of(8) + key_bytes.len().next_multiple_of(8);
+        let size = HEADER + data.len().next_multiple_of(8) + key_bytes.len().next_multiple_of(8);
         for number in [size as u32, data.len() as u32, key_bytes.len() as u32, cpu as u32] {
             self.bytes.extend_from_slice(&number.to_ne_bytes());
         }
         push_padded(&mut self.bytes, data);
         push_padded(&mut self.bytes, key_bytes);
         let (source, len, key_len) = (source.index, data.len(), key.map(<[u8]>::len));
-        self.records.push(Record { source, cpu, head, len, key_len });
-        if self.bytes.len() < BATCH {
+        self.records.push(Record { source, cpu, header_at, len, key_len });
+        if self.bytes.len() < FULL_BATCH {
             return Some(());
         }
-        let handed_over = self.hand_over_batch();
+        let passed = self.pass_batch();
         self.bytes.clear();
         self.records.clear();
-        handed_over
+        passed
     }
 
     #[cfg_attr(small, optimize(speed))]
-    fn hand_over_batch(&mut self) -> Option<()> {
-        let at = self.put()?;
+    fn pass_batch(&mut self) -> Option<()> {
+        let (at, _) = self.write()?;
         let (len, count) = (self.bytes.len() as u32, self.records.len());
         if self.call([at, len, count as u32])? < 0 {
-            self.run.outlet.borrow_mut().dropped(count as u64);
+            self.state.outlet.borrow_mut().count_dropped(count as u64);
             return Some(());
         }
         self.guest.read_into(at, &mut self.bytes)?;
         let mut dropped = 0;
-        let passed = self.records.iter().try_for_each(|record| {
-            let is_dropped = self.bytes[record.head + 4..record.head + 8] == DROPPED.to_ne_bytes();
+        let delivered = self.records.iter().try_for_each(|record| {
+            let is_dropped = self.bytes[record.header_at + 4..record.header_at + 8] == DROPPED.to_ne_bytes();
             dropped += u64::from(is_dropped);
-            if is_dropped { Some(()) } else { self.pass_on(record) }
+            if is_dropped { Some(()) } else { self.deliver(record) }
         });
-        self.run.outlet.borrow_mut().dropped(dropped);
-        passed
+        self.state.outlet.borrow_mut().count_dropped(dropped);
+        delivered
     }
 
-    /// A record of a batch goes on to the host; where it is and how long, the guest cannot change.
+    /// Delivers a record of a batch to the host. Its position and length are those that the host has kept.
     #[cfg_attr(small, optimize(speed))]
-    fn pass_on(&self, record: &Record) -> Option<()> {
-        let (source, data_at) = (&*self.shapes[record.source], record.head + HEAD);
+    fn deliver(&self, record: &Record) -> Option<()> {
+        let (source, data_at) = (&*self.shapes[record.source], record.header_at + HEADER);
         let data = &self.bytes[data_at..data_at + record.len];
         let Some(key_len) = record.key_len else {
-            return self.run.deliver(|to| to.record(source, record.cpu, data));
+            return self.state.deliver(|to| to.record(source, record.cpu, data));
         };
         let key_at = data_at + record.len.next_multiple_of(8);
         let key = &self.bytes[key_at..key_at + key_len];
-        self.run.deliver(|to| to.entry(source, key, data))
+        self.state.deliver(|to| to.entry(source, key, data))
     }
 }
 
-/// Appends bytes, padded to a multiple of 8; where the next ones go.
+/// Appends bytes and padding up to a multiple of 8. Returns the new length.
 fn push_padded(bytes: &mut Vec<u8>, part: &[u8]) -> usize {
     bytes.extend_from_slice(part);
     bytes.resize(bytes.len().next_multiple_of(8), 0);
@@ -257,26 +225,26 @@ fn push_padded(bytes: &mut Vec<u8>, part: &[u8]) -> usize {
 
 impl Sink for Feed<'_, '_> {
     fn record(&mut self, source: &Shape, cpu: i32, data: &[u8]) -> bool {
-        let passed = match self.how {
-            How::Pass => self.run.deliver(|to| to.record(source, cpu, data)),
-            How::Batch => self.add(source, cpu, data, None),
-            How::Json | How::Raw => self.one_record(source, cpu, data),
+        let passed = match self.form {
+            EventForm::Bypass => self.state.deliver(|to| to.record(source, cpu, data)),
+            EventForm::Batch => self.add(source, cpu, data, None),
+            EventForm::Json | EventForm::Raw => self.pass_record(source, cpu, data),
         };
-        self.pass(passed)
+        self.note(passed)
     }
 
     fn lost(&mut self, source: &Shape, cpu: i32, count: u64) -> bool {
-        let passed = self.run.deliver(|to| to.lost(source, cpu, count));
-        self.pass(passed)
+        let passed = self.state.deliver(|to| to.lost(source, cpu, count));
+        self.note(passed)
     }
 
     fn entry(&mut self, source: &Shape, key: &[u8], value: &[u8]) -> bool {
-        let passed = match self.how {
-            How::Pass => self.run.deliver(|to| to.entry(source, key, value)),
-            How::Batch => self.add(source, -1, value, Some(key)),
-            How::Json | How::Raw => self.one_entry(source, key, value),
+        let passed = match self.form {
+            EventForm::Bypass => self.state.deliver(|to| to.entry(source, key, value)),
+            EventForm::Batch => self.add(source, -1, value, Some(key)),
+            EventForm::Json | EventForm::Raw => self.pass_entry(source, key, value),
         };
-        self.pass(passed)
+        self.note(passed)
     }
 
     fn round(&mut self, source: &Shape) -> bool {
@@ -284,11 +252,11 @@ impl Sink for Feed<'_, '_> {
         if self.is_over() {
             return false;
         }
-        let passed = self.run.deliver(|to| to.round(source));
-        self.pass(passed)
+        let passed = self.state.deliver(|to| to.round(source));
+        self.note(passed)
     }
 
     fn interrupted(&self) -> bool {
-        self.is_over() || self.run.outlet.borrow().interrupted()
+        self.is_over() || self.state.outlet.borrow().interrupted()
     }
 }

@@ -1,7 +1,9 @@
-//! The memory behind `malloc` of guests that have none of their own. The book-keeping of WAMR's heap lies in the guest's
-//! memory, and with a few bytes changed there it writes over the host's; ours is kept here.
+//! The heap behind `malloc`, for guests that have no `malloc` of their own.
+//!
+//! The list of blocks is in the host's memory. WAMR's heap keeps its list in the guest's memory: a guest that changes a
+//! few bytes there makes it write to memory of the host.
 
-/// All blocks, by address.
+/// A heap: all blocks, sorted by address.
 pub struct Heap(Vec<Block>);
 
 struct Block {
@@ -10,18 +12,18 @@ struct Block {
     is_used: bool,
 }
 
-/// Addresses are multiples of this.
+/// Addresses and sizes of blocks are multiples of this.
 const UNIT: u32 = 16;
 
 impl Heap {
-    /// Hands out `len` bytes of the guest's memory from `at`.
+    /// Returns a heap of `len` bytes of the guest's memory from the address `at` on.
     pub fn new(at: u32, len: u32) -> Heap {
         let skipped = at.next_multiple_of(UNIT) - at;
         let len = len.saturating_sub(skipped) / UNIT * UNIT;
         Heap(vec![Block { at: at + skipped, len, is_used: false }])
     }
 
-    /// The first block that is free and large enough.
+    /// Allocates the first free block that is large enough.
     pub fn allocate(&mut self, len: u32) -> Option<u32> {
         let len = len.max(1).checked_next_multiple_of(UNIT)?;
         let index = self.0.iter().position(|block| !block.is_used && block.len >= len)?;
@@ -34,12 +36,12 @@ impl Heap {
         Some(at)
     }
 
-    /// Bytes of a block that was handed out.
+    /// Returns the size of an allocated block.
     pub fn len(&self, at: u32) -> Option<u32> {
         self.find(at).map(|index| self.0[index].len)
     }
 
-    /// Takes a block back, if there is one.
+    /// Frees a block. Does nothing if no block is allocated at this address.
     pub fn free(&mut self, at: u32) {
         let Some(index) = self.find(at) else { return };
         self.0[index].is_used = false;
@@ -54,7 +56,7 @@ impl Heap {
         found.filter(|&index| self.0[index].is_used)
     }
 
-    /// Makes one block of two that are free.
+    /// Joins a block and the next one, if both are free.
     fn join(&mut self, index: usize) {
         if let [first, second, ..] = &mut self.0[index..]
             && !first.is_used

@@ -1,30 +1,32 @@
-//! The part of C's library that guests can import from `env`, for modules that are linked without one. WAMR brings such
-//! functions too, but they print to the host's stdout, and trust a guest's numbers: `isalpha` and `strtol` reach beyond
-//! its memory, and so does `strdup` with a `malloc` of the guest's.
+//! Functions of C's library that guests can import from `env`, for modules that are linked without one.
 //!
-//! A pointer to what is not in the guest's memory is a trap here, as it would be in the guest; what prints answers EOF.
+//! WAMR has such functions too, but they print to the host's stdout and trust the guest's numbers: `isalpha` and `strtol`
+//! read outside of its memory, and so does `strdup` with a `malloc` of the guest's own.
+//!
+//! A pointer to memory that the guest does not have is a trap here, as in code of the guest. Functions that print return
+//! EOF instead.
 
-pub(super) mod heap;
+pub mod heap;
 mod printf;
 
 use std::cmp::Ordering;
 
 use crate::os;
-use crate::wasm::imports::{Args, Call, Table, table};
-use crate::wasm::run::{End, Run, Stream};
-use crate::wasm::sys::instance::Guest;
+use crate::wasm::call::{Args, Call, Table, table};
+use crate::wasm::state::{End, State, Stream};
+use crate::wasm::sys::guest::Guest;
 use crate::wasm::wasi::clock;
 
-/// Longest text that `puts` prints.
-const TEXT: usize = 1 << 20;
+/// Maximum length of a string that `puts` prints.
+const MAX_PUTS: usize = 1 << 20;
 
-/// EOF, as C functions answer a failure.
+/// EOF, which C functions return on failure.
 const EOF: u64 = -1_i32 as u32 as u64;
 
-/// Room without an end.
+/// No limit on the length.
 const ANY: usize = usize::MAX;
 
-pub(super) const IMPORTS: Table = table![
+pub const IMPORTS: Table = table![
     ("__cxa_allocate_exception(i)i", malloc),
     ("__cxa_begin_catch(i)", |_, _, _| Some(0)),
     ("__cxa_throw(iii)", |_, guest, _| guest.raise(c"exception thrown by stdc++")),
@@ -37,8 +39,8 @@ pub(super) const IMPORTS: Table = table![
     ("clock_gettime(ii)i", clock_gettime),
     ("emscripten_memcpy_big(iii)i", memmove),
     ("exit(i)", exit),
-    ("free(i)", |run, _, args| {
-        run.heap_free(args[0] as u32);
+    ("free(i)", |state, _, args| {
+        state.heap_free(args[0] as u32);
         Some(0)
     }),
     ("isalnum(i)i", |_, _, args| class(args, |c| c.is_ascii_alphanumeric())),
@@ -93,112 +95,113 @@ pub(super) const IMPORTS: Table = table![
     ("vsprintf(iii)i", |_, guest, args| print_to(guest, args[0], u32::MAX, [args[1], args[2]])),
 ];
 
-/// A text and its NUL.
+/// Reads a NUL-terminated string.
 fn text(guest: Guest<'_>, at: u64) -> Option<Vec<u8>> {
-    guest.read_text(at as u32, ANY)
+    guest.read_string(at as u32, ANY)
 }
 
-/// A text of at most `room` bytes, which needs no NUL if it has so many.
-fn text_within(guest: Guest<'_>, at: u64, room: usize) -> Option<Vec<u8>> {
-    let (at, len) = (at as u32, u32::try_from(room).unwrap_or(u32::MAX));
-    guest.read_text(at, room).or_else(|| guest.read(at, len))
+/// Reads a string of at most `limit` bytes. It needs no NUL if it has that many.
+fn text_within(guest: Guest<'_>, at: u64, limit: usize) -> Option<Vec<u8>> {
+    let (at, len) = (at as u32, u32::try_from(limit).unwrap_or(u32::MAX));
+    guest.read_string(at, limit).or_else(|| guest.read(at, len))
 }
 
-/// An address in the guest.
+/// Returns the address at an offset, or null.
 fn address(at: u64, offset: Option<usize>) -> Option<u64> {
     Some(offset.map_or(0, |offset| (at as u32).wrapping_add(offset as u32).into()))
 }
 
-/// Variadic arguments come as a pointer to where they lie, as a `va_list` does.
-fn printf(run: &Run<'_>, guest: Guest<'_>, args: &Args) -> Option<u64> {
+/// Variadic arguments are passed as a pointer to them, like a `va_list`.
+fn printf(state: &State<'_>, guest: Guest<'_>, args: &Args) -> Option<u64> {
     let Some(text) = printf::format(guest, args[0] as u32, args[1] as u32) else { return Some(EOF) };
-    run.print(Stream::Out, &text)?;
+    state.print(Stream::Stdout, &text)?;
     Some(text.len() as u64)
 }
 
-/// Writes a text to `at`, cut to `room` with its NUL, and answers how long it was.
-fn print_to(guest: Guest<'_>, at: u64, room: u32, rest: [u64; 2]) -> Option<u64> {
+/// Formats a string and writes it to `at`, cut off so that it and its NUL have at most `size` bytes. Returns the length that
+/// it would have had.
+fn print_to(guest: Guest<'_>, at: u64, size: u32, rest: [u64; 2]) -> Option<u64> {
     let mut text = printf::format(guest, rest[0] as u32, rest[1] as u32)?;
     let len = text.len() as u64;
-    if let Some(most) = room.checked_sub(1) {
-        text.truncate(most as usize);
+    if let Some(max_len) = size.checked_sub(1) {
+        text.truncate(max_len as usize);
         text.push(0);
         guest.write(at as u32, &text)?;
     }
     Some(len)
 }
 
-fn puts(run: &Run<'_>, guest: Guest<'_>, args: &Args) -> Option<u64> {
-    let Some(mut text) = text_within(guest, args[0], TEXT) else { return Some(EOF) };
+fn puts(state: &State<'_>, guest: Guest<'_>, args: &Args) -> Option<u64> {
+    let Some(mut text) = text_within(guest, args[0], MAX_PUTS) else { return Some(EOF) };
     text.push(b'\n');
-    run.print(Stream::Out, &text)?;
+    state.print(Stream::Stdout, &text)?;
     Some(text.len() as u64)
 }
 
-fn putchar(run: &Run<'_>, _guest: Guest<'_>, args: &Args) -> Option<u64> {
+fn putchar(state: &State<'_>, _guest: Guest<'_>, args: &Args) -> Option<u64> {
     let byte = args[0] as u8;
-    run.print(Stream::Out, &[byte])?;
+    state.print(Stream::Stdout, &[byte])?;
     Some(byte.into())
 }
 
-fn exit(run: &Run<'_>, _guest: Guest<'_>, args: &Args) -> Option<u64> {
-    run.ends(End::Exit(args[0] as i32))
+fn exit(state: &State<'_>, _guest: Guest<'_>, args: &Args) -> Option<u64> {
+    state.end(End::Exit(args[0] as i32))
 }
 
-/// As the shell reports SIGABRT.
-fn abort(run: &Run<'_>, _guest: Guest<'_>, _args: &Args) -> Option<u64> {
-    run.ends(End::Exit(134))
+/// Exits with the code that a shell reports for SIGABRT.
+fn abort(state: &State<'_>, _guest: Guest<'_>, _args: &Args) -> Option<u64> {
+    state.end(End::Exit(134))
 }
 
-fn malloc(run: &Run<'_>, _guest: Guest<'_>, args: &Args) -> Option<u64> {
-    Some(run.heap_allocate(args[0] as u32).unwrap_or(0).into())
+fn malloc(state: &State<'_>, _guest: Guest<'_>, args: &Args) -> Option<u64> {
+    Some(state.heap_allocate(args[0] as u32).unwrap_or(0).into())
 }
 
-fn calloc(run: &Run<'_>, guest: Guest<'_>, args: &Args) -> Option<u64> {
+fn calloc(state: &State<'_>, guest: Guest<'_>, args: &Args) -> Option<u64> {
     let len = (args[0] as u32).checked_mul(args[1] as u32);
-    let Some((len, at)) = len.and_then(|len| Some((len, run.heap_allocate(len)?))) else { return Some(0) };
+    let Some((len, at)) = len.and_then(|len| Some((len, state.heap_allocate(len)?))) else { return Some(0) };
     guest.write(at, &vec![0; len as usize])?;
     Some(at.into())
 }
 
-fn realloc(run: &Run<'_>, guest: Guest<'_>, args: &Args) -> Option<u64> {
+fn realloc(state: &State<'_>, guest: Guest<'_>, args: &Args) -> Option<u64> {
     let (old, len) = (args[0] as u32, args[1] as u32);
-    let had = run.heap_len(old);
-    if had.is_none() && old != 0 {
+    let old_len = state.heap_len(old);
+    if old_len.is_none() && old != 0 {
         return Some(0);
     }
-    let Some(new) = run.heap_allocate(len) else { return Some(0) };
-    if let Some(had) = had {
-        guest.write(new, &guest.read(old, had.min(len))?)?;
-        run.heap_free(old);
+    let Some(new) = state.heap_allocate(len) else { return Some(0) };
+    if let Some(old_len) = old_len {
+        guest.write(new, &guest.read(old, old_len.min(len))?)?;
+        state.heap_free(old);
     }
     Some(new.into())
 }
 
-fn strdup(run: &Run<'_>, guest: Guest<'_>, args: &Args) -> Option<u64> {
+fn strdup(state: &State<'_>, guest: Guest<'_>, args: &Args) -> Option<u64> {
     let mut text = text(guest, args[0])?;
     text.push(0);
-    let Some(at) = run.heap_allocate(text.len() as u32) else { return Some(0) };
+    let Some(at) = state.heap_allocate(text.len() as u32) else { return Some(0) };
     guest.write(at, &text)?;
     Some(at.into())
 }
 
-fn memchr(_run: &Run<'_>, guest: Guest<'_>, args: &Args) -> Option<u64> {
+fn memchr(_state: &State<'_>, guest: Guest<'_>, args: &Args) -> Option<u64> {
     let bytes = guest.read(args[0] as u32, args[2] as u32)?;
     address(args[0], bytes.iter().position(|&byte| byte == args[1] as u8))
 }
 
-fn memcmp(_run: &Run<'_>, guest: Guest<'_>, args: &Args) -> Option<u64> {
+fn memcmp(_state: &State<'_>, guest: Guest<'_>, args: &Args) -> Option<u64> {
     let [a, b] = [args[0], args[1]].map(|at| guest.read(at as u32, args[2] as u32));
     ordering(a?.cmp(&b?))
 }
 
-fn memmove(_run: &Run<'_>, guest: Guest<'_>, args: &Args) -> Option<u64> {
+fn memmove(_state: &State<'_>, guest: Guest<'_>, args: &Args) -> Option<u64> {
     guest.write(args[0] as u32, &guest.read(args[1] as u32, args[2] as u32)?)?;
     address(args[0], Some(0))
 }
 
-fn memset(_run: &Run<'_>, guest: Guest<'_>, args: &Args) -> Option<u64> {
+fn memset(_state: &State<'_>, guest: Guest<'_>, args: &Args) -> Option<u64> {
     let (at, len) = (args[0] as u32, args[2] as u32);
     if !guest.has(at, len) {
         return None;
@@ -207,20 +210,20 @@ fn memset(_run: &Run<'_>, guest: Guest<'_>, args: &Args) -> Option<u64> {
     Some(at.into())
 }
 
-fn strchr(_run: &Run<'_>, guest: Guest<'_>, args: &Args) -> Option<u64> {
+fn strchr(_state: &State<'_>, guest: Guest<'_>, args: &Args) -> Option<u64> {
     let mut text = text(guest, args[0])?;
     text.push(0);
     address(args[0], text.iter().position(|&byte| byte == args[1] as u8))
 }
 
-fn strcpy(_run: &Run<'_>, guest: Guest<'_>, args: &Args) -> Option<u64> {
+fn strcpy(_state: &State<'_>, guest: Guest<'_>, args: &Args) -> Option<u64> {
     let mut text = text(guest, args[1])?;
     text.push(0);
     guest.write(args[0] as u32, &text)?;
     address(args[0], Some(0))
 }
 
-fn strncpy(_run: &Run<'_>, guest: Guest<'_>, args: &Args) -> Option<u64> {
+fn strncpy(_state: &State<'_>, guest: Guest<'_>, args: &Args) -> Option<u64> {
     let (at, len) = (args[0] as u32, args[2] as u32);
     if !guest.has(at, len) {
         return None;
@@ -231,11 +234,11 @@ fn strncpy(_run: &Run<'_>, guest: Guest<'_>, args: &Args) -> Option<u64> {
     Some(at.into())
 }
 
-fn strstr(_run: &Run<'_>, guest: Guest<'_>, args: &Args) -> Option<u64> {
+fn strstr(_state: &State<'_>, guest: Guest<'_>, args: &Args) -> Option<u64> {
     address(args[0], os::find(&text(guest, args[0])?, &text(guest, args[1])?))
 }
 
-/// How many bytes at the start of the first text are in the second one, or are not.
+/// Returns how many bytes at the start of the first string are all in the second one, or all not in it.
 fn span(guest: Guest<'_>, args: &Args, is_in: bool) -> Option<u64> {
     let mut set = [false; 256];
     text(guest, args[1])?.iter().for_each(|&byte| set[usize::from(byte)] = true);
@@ -243,10 +246,10 @@ fn span(guest: Guest<'_>, args: &Args, is_in: bool) -> Option<u64> {
     Some(whole.iter().take_while(|&&byte| set[usize::from(byte)] == is_in).count() as u64)
 }
 
-/// Compares two texts, of which only so many bytes count, with or without regard to case.
-fn compare(guest: Guest<'_>, args: &Args, room: usize, any_case: bool) -> Option<u64> {
-    let mut texts = [text_within(guest, args[0], room)?, text_within(guest, args[1], room)?];
-    if any_case {
+/// Compares at most `limit` bytes of two strings.
+fn compare(guest: Guest<'_>, args: &Args, limit: usize, ignores_case: bool) -> Option<u64> {
+    let mut texts = [text_within(guest, args[0], limit)?, text_within(guest, args[1], limit)?];
+    if ignores_case {
         texts.iter_mut().for_each(|text| text.make_ascii_lowercase());
     }
     ordering(texts[0].cmp(&texts[1]))
@@ -256,7 +259,7 @@ fn ordering(found: Ordering) -> Option<u64> {
     Some(found as i32 as u32 as u64)
 }
 
-/// Whether it is a character of that class; 1 or 0.
+/// Returns 1 if the argument is a character of a class, or 0.
 fn class(args: &Args, is_in: fn(u8) -> bool) -> Option<u64> {
     Some(u8::try_from(args[0] as u32).is_ok_and(is_in).into())
 }
@@ -265,7 +268,7 @@ fn is_space(byte: u8) -> bool {
     matches!(byte, b' ' | 9..=13)
 }
 
-/// `strtol(text, end, base)`: the number, however large; where it ends is stored unless `end` is null.
+/// `strtol(text, end, base)`: returns the number, and stores the address of its end unless `end` is null.
 fn to_number(guest: Guest<'_>, args: &Args) -> Option<i64> {
     let (number, len) = parse(&text(guest, args[0])?, args[2] as u32);
     if args[1] as u32 != 0 {
@@ -275,7 +278,8 @@ fn to_number(guest: Guest<'_>, args: &Args) -> Option<i64> {
     Some(number)
 }
 
-/// The number that a text begins with, and where it ends; 0 bytes if there is none. Base 0 takes `0x` and `0` as C does.
+/// Returns the number at the start of a string and the offset of its end, which is 0 if there is no number. Base 0 accepts
+/// the prefixes `0x` and `0`, as in C.
 fn parse(text: &[u8], base: u32) -> (i64, usize) {
     let begins = |at: usize, with: &[u8]| {
         text[at..].iter().take(with.len()).map(u8::to_ascii_lowercase).eq(with.iter().copied())
@@ -301,8 +305,8 @@ fn parse(text: &[u8], base: u32) -> (i64, usize) {
     if count == 0 { (0, 0) } else { (if is_negative { -number } else { number }, at + count) }
 }
 
-/// `struct { i64 sec; i32 nsec; }`.
-fn clock_gettime(_run: &Run<'_>, guest: Guest<'_>, args: &Args) -> Option<u64> {
+/// `clock_gettime(clock, out)`: writes `struct { i64 sec; i32 nsec; }`.
+fn clock_gettime(_state: &State<'_>, guest: Guest<'_>, args: &Args) -> Option<u64> {
     const SECOND: u64 = 1_000_000_000;
     let Ok(now) = clock(args[0]) else { return Some(EOF) };
     let (seconds, rest) = (now / SECOND, (now % SECOND) as u32);

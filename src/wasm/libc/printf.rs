@@ -1,18 +1,18 @@
-//! `printf` of guests. The format and what it is about lie in the guest's memory, as a `va_list` of 32-bit C.
+//! `printf` of guests. The format and the arguments, a `va_list` of 32-bit C, are in the guest's memory.
 
-use crate::os::{Number, format_number};
-use crate::wasm::sys::instance::Guest;
+use crate::wasm::sys::guest::Guest;
+use crate::wasm::sys::number::{Number, format_number};
 
-/// Longest format.
-const FORMAT: usize = 64 << 10;
-/// Most bytes that are made of it.
-const TEXT: usize = 1 << 20;
-/// Greatest width and precision of a number.
-const WIDTH: usize = 127;
+/// Maximum length of a format.
+const MAX_FORMAT: usize = 64 << 10;
+/// Maximum length of the result.
+const MAX_TEXT: usize = 1 << 20;
+/// Maximum width and precision of a number.
+const MAX_WIDTH: usize = 127;
 
-/// The text for `format` and the arguments at `args`; `None` if one of them is not in the guest's memory.
-pub(super) fn format(guest: Guest<'_>, format: u32, args: u32) -> Option<Vec<u8>> {
-    let format = guest.read_text(format, FORMAT)?;
+/// Formats the arguments at `args`. Returns `None` if one of them is not in the guest's memory.
+pub fn format(guest: Guest<'_>, format: u32, args: u32) -> Option<Vec<u8>> {
+    let format = guest.read_string(format, MAX_FORMAT)?;
     let (mut rest, mut args, mut text) = (&format[..], Args { guest, at: args }, Vec::new());
     while let Some((&byte, after)) = rest.split_first() {
         rest = after;
@@ -21,15 +21,15 @@ pub(super) fn format(guest: Guest<'_>, format: u32, args: u32) -> Option<Vec<u8>
         } else {
             text.push(byte);
         }
-        if text.len() >= TEXT {
-            text.truncate(TEXT);
+        if text.len() >= MAX_TEXT {
+            text.truncate(MAX_TEXT);
             break;
         }
     }
     Some(text)
 }
 
-/// The arguments that are left.
+/// The remaining arguments.
 struct Args<'a> {
     guest: Guest<'a>,
     at: u32,
@@ -49,12 +49,12 @@ impl Args<'_> {
     }
 }
 
-/// What stands behind a percent sign.
+/// A conversion specification, without its percent sign.
 struct Spec<'a> {
     flags: &'a [u8],
     width: usize,
     precision: Option<usize>,
-    /// `h` and `l`, where `j` counts as `ll`. A `long` has 32 bits, as have `z` and `t`.
+    /// The number of `h` and of `l`. `j` counts as `ll`; a `long` has 32 bits, like `z` and `t`.
     shorts: u8,
     longs: u8,
     conversion: u8,
@@ -75,7 +75,7 @@ impl<'a> Spec<'a> {
         Spec { flags, width, precision, shorts, longs, conversion }
     }
 
-    /// Appends what the next argument comes to.
+    /// Appends the next argument.
     fn write(&self, args: &mut Args<'_>, text: &mut Vec<u8>) -> Option<()> {
         match self.conversion {
             b'd' | b'i' => {
@@ -107,9 +107,10 @@ impl<'a> Spec<'a> {
             }
             b'c' => self.pad(&[args.word()? as u8], text),
             b's' => {
-                let (at, room) = (args.word()?, TEXT - text.len());
-                let room = self.precision.map_or(room, |precision| precision.min(room));
-                let found = args.guest.read_text(at, room).or_else(|| args.guest.read(at, room as u32))?;
+                let (at, limit) = (args.word()?, MAX_TEXT - text.len());
+                let limit = self.precision.map_or(limit, |precision| precision.min(limit));
+                let found =
+                    args.guest.read_string(at, limit).or_else(|| args.guest.read(at, limit as u32))?;
                 self.pad(&found, text);
             }
             b'n' | 0 => {}
@@ -120,12 +121,12 @@ impl<'a> Spec<'a> {
     }
 
     fn number(&self, number: Number, text: &mut Vec<u8>) {
-        let precision = self.precision.map(|precision| precision.min(WIDTH));
-        text.extend_from_slice(&format_number(self.flags, self.width.min(WIDTH), precision, number));
+        let precision = self.precision.map(|precision| precision.min(MAX_WIDTH));
+        text.extend_from_slice(&format_number(self.flags, self.width.min(MAX_WIDTH), precision, number));
     }
 
     fn pad(&self, found: &[u8], text: &mut Vec<u8>) {
-        let padding = self.width.min(TEXT).saturating_sub(found.len());
+        let padding = self.width.min(MAX_TEXT).saturating_sub(found.len());
         let is_left = self.flags.contains(&b'-');
         text.resize(text.len() + if is_left { 0 } else { padding }, b' ');
         text.extend_from_slice(found);

@@ -4,7 +4,8 @@ use std::ffi::{CStr, c_char};
 
 use wamr_sys as w;
 
-use super::{Import, Runtime};
+use super::runtime::{Import, Runtime};
+use super::signature::signature;
 use crate::error::{Error, Result, Status};
 
 /// A loaded module.
@@ -108,22 +109,6 @@ impl Drop for Module {
         // SAFETY: the last use; instances hold the module.
         unsafe { w::wasm_runtime_unload(self.ptr) }
     }
-}
-
-/// A type in WAMR's spelling.
-pub(super) fn signature(
-    params: impl Iterator<Item = w::wasm_valkind_t>,
-    results: impl Iterator<Item = w::wasm_valkind_t>,
-) -> String {
-    let letter = |kind: w::wasm_valkind_t| match u32::from(kind) {
-        w::WASM_I32 => 'i',
-        w::WASM_I64 => 'I',
-        w::WASM_F32 => 'f',
-        w::WASM_F64 => 'F',
-        _ => 'r',
-    };
-    let (params, results): (String, String) = (params.map(letter).collect(), results.map(letter).collect());
-    format!("({params}){results}")
 }
 
 /// A name of a module; these are UTF-8.
