@@ -4,48 +4,16 @@
 //! symbols, and clang's debug information, which is left out of the package. WASM modules, which carry packages, are
 //! another run of clang.
 
-mod annotation;
-mod btf;
-mod btf_append;
+mod analysis;
 mod btfgen;
-mod cache;
-mod check;
-mod clang;
+mod commands;
 mod compile;
-mod dwarf;
-mod elf;
 mod error;
-mod event;
-mod event_header;
-mod export;
-mod file;
-mod flag;
-mod flow;
-mod former;
-mod guest;
-mod headers;
-mod instruction;
-mod limit;
-mod line_info;
-mod locals;
-mod member;
+mod files;
+mod object;
 mod options;
-mod outputs;
-mod package_header;
-mod sdk;
-mod shape;
-mod skeleton;
-mod standalone;
-mod sys;
-mod tar;
-mod target;
-mod temporary;
-mod twin;
-mod values;
-mod vmlinux;
-mod wasi;
-mod watch;
-mod yaml;
+mod output;
+mod toolchain;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -57,10 +25,10 @@ use options::{Command, CommandLine, Compile};
 
 fn main() -> ExitCode {
     let CommandLine { command, compile } = CommandLine::parse();
-    let result = temporary::end_with_signals().and_then(|()| match command {
-        Some(Command::GenWasmSkel(guest)) => guest::begin(&guest),
-        Some(Command::Check(options)) => check::check(&options),
-        Some(Command::BuildWasm(build)) => guest::build(&build),
+    let result = files::temporary::end_with_signals().and_then(|()| match command {
+        Some(Command::GenWasmSkel(guest)) => commands::wasm::begin(&guest),
+        Some(Command::Check(options)) => commands::check::check(&options),
+        Some(Command::BuildWasm(build)) => commands::wasm::build(&build),
         None => run(&compile),
     });
     match result {
@@ -83,7 +51,7 @@ fn run(options: &Compile) -> Result<()> {
     let (sources, header) = (options.sources(), options.header()?);
     let build = || {
         let compiled = compile::compile_all(&sources, header, &options.flags)?;
-        outputs::write(&compiled, options)
+        output::write(&compiled, options)
     };
     if !options.watch {
         return build();
@@ -97,5 +65,5 @@ fn run(options: &Compile) -> Result<()> {
         files.dedup();
         files
     };
-    watch::watch(files, build)
+    commands::watch::watch(files, build)
 }

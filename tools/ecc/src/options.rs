@@ -189,7 +189,7 @@ pub struct Flags {
     pub llvm_strip_bin: Option<PathBuf>,
 
     #[command(flatten)]
-    pub target: crate::target::Options,
+    pub target: crate::toolchain::machine::Options,
 
     /// Do not count the events that a full ring buffer drops
     #[arg(long)]

@@ -6,7 +6,7 @@ use std::process::Command;
 use eunomia::package::machine;
 
 use crate::error::{Error, Result};
-use crate::temporary;
+use crate::files::temporary;
 
 const PLAIN: &str = ".btf";
 const PACKED: &str = ".btf.tar.xz";

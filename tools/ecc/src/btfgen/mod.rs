@@ -7,8 +7,8 @@ use std::path::Path;
 use eunomia::btf::{Btf, Index};
 use eunomia::package::{Package, machine};
 
-use crate::elf::Elf;
 use crate::error::Result;
+use crate::object::elf::Elf;
 
 pub use archive::default_folder;
 

@@ -7,13 +7,13 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ops::Range;
 
-use crate::dwarf::{Dwarf, Type, TypeId};
-use crate::elf::{Code, Function as Symbol};
+use crate::analysis::record_type;
+use crate::analysis::register_values::{Atom, Base, Flow, State, Value};
 use crate::error::Result;
-use crate::instruction::{Effect, Instruction};
-use crate::locals::{self, Function as Locals, Kept};
-use crate::shape;
-use crate::values::{Atom, Base, Flow, State, Value};
+use crate::object::dwarf::{Dwarf, Type, TypeId};
+use crate::object::elf::{Code, Function as Symbol};
+use crate::object::instruction::{Effect, Instruction};
+use crate::object::local_variables::{self, Function as Locals, Kept};
 
 /// The kernel's numbers for maps that carry events.
 pub const PERF_EVENT_ARRAY: u32 = 4;
@@ -59,7 +59,7 @@ pub struct Sent {
 ///
 /// Of a program with several sources, functions may have callers in the others.
 pub fn sent(dwarf: &Dwarf, code: &[Code], has_others: bool) -> Result<Vec<Sent>> {
-    let locals = locals::functions(dwarf)?;
+    let locals = local_variables::functions(dwarf)?;
     let program = Program::new(dwarf, code, &locals, has_others);
     let mut sent = Vec::new();
     for (index, function) in program.functions.iter().enumerate() {
@@ -270,7 +270,7 @@ impl<'a, 'd> Program<'a, 'd> {
         }
         let first = chosen[0];
         let agree = |id: &Option<TypeId>| {
-            id.zip(first).is_some_and(|(one, other)| shape::same(self.dwarf, one, other))
+            id.zip(first).is_some_and(|(one, other)| record_type::same(self.dwarf, one, other))
         };
         if chosen.iter().all(agree) { (first, Vec::new()) } else { (None, hints) }
     }
@@ -281,7 +281,7 @@ impl<'a, 'd> Program<'a, 'd> {
         let function = &self.functions[origin.function];
         let mut views = Vec::new();
         let mut add = |at: i64, view: &View| {
-            let part = shape::parts(self.dwarf, view.id, offset - at).first().copied();
+            let part = record_type::parts(self.dwarf, view.id, offset - at).first().copied();
             let by = if at == *offset { view.by } else { By::Pointer };
             views.extend(part.filter(|_| self.is_inside(view.id, offset - at)).map(|id| View { id, by }));
         };
@@ -333,7 +333,7 @@ impl<'a, 'd> Program<'a, 'd> {
         let mut pointed = locals.filter_map(|local| self.dwarf.pointee(local.ty)?).filter(is_of_size);
         met.retain(is_of_size);
         match met.first() {
-            Some(&id) if pointed.all(|other| shape::same(self.dwarf, id, other)) => {
+            Some(&id) if pointed.all(|other| record_type::same(self.dwarf, id, other)) => {
                 vec![View { id, by: By::Pointer }]
             }
             _ => Vec::new(),
@@ -349,7 +349,8 @@ impl<'a, 'd> Program<'a, 'd> {
         let Atom::Address(base, Some(offset)) = &origin.atom else { return Vec::new() };
         let function = &self.functions[origin.function];
         let part = |id: TypeId, at: i64| {
-            let id = shape::parts(self.dwarf, id, at).first().copied().filter(|_| self.is_inside(id, at));
+            let id =
+                record_type::parts(self.dwarf, id, at).first().copied().filter(|_| self.is_inside(id, at));
             id.map(|id| View { id, by: By::Memory })
         };
         match base {
@@ -453,7 +454,7 @@ impl<'a, 'd> Program<'a, 'd> {
 
 /// The type that a map's definition names, as `__type` and `__array` do.
 pub fn definition(dwarf: &Dwarf, map: TypeId, key: &str) -> Option<TypeId> {
-    let composite = shape::composite(dwarf, map)?;
+    let composite = record_type::composite(dwarf, map)?;
     let member = composite.members.iter().find(|member| member.name == key)?;
     let mut id = member.id?;
     if let Some(Type::Array { element, .. }) = dwarf.unnamed(Some(id)).and_then(|id| dwarf.get(id).ok()) {
@@ -508,27 +509,27 @@ fn offsets(value: &Value, base: &Base) -> Vec<i64> {
 
 /// The type of a record that is seen as all these types, if nothing speaks against it.
 fn choose(dwarf: &Dwarf, views: &[View], size: Option<u32>) -> Option<TypeId> {
-    let views: Vec<&View> = views.iter().filter(|view| !shape::is_bytes(dwarf, view.id)).collect();
+    let views: Vec<&View> = views.iter().filter(|view| !record_type::is_bytes(dwarf, view.id)).collect();
     let mut told = views.iter().filter(|view| view.by == By::Call);
-    if let Some(first) = told.next().filter(|first| shape::fits(dwarf, first.id, size)) {
-        if told.all(|other| shape::same(dwarf, first.id, other.id)) {
+    if let Some(first) = told.next().filter(|first| record_type::fits(dwarf, first.id, size)) {
+        if told.all(|other| record_type::same(dwarf, first.id, other.id)) {
             return Some(first.id);
         }
     }
     // One of them has to hold all others at its beginning, and so on.
-    let is_part = |one: TypeId, other: TypeId| shape::begins_with(dwarf, one, other);
+    let is_part = |one: TypeId, other: TypeId| record_type::begins_with(dwarf, one, other);
     let apart = |one: &&View, other: &&View| !is_part(one.id, other.id) && !is_part(other.id, one.id);
     if views.iter().any(|one| views.iter().any(|other| apart(one, other))) {
         return None;
     }
     let fits = |view: &&&View| {
         let is_exact = dwarf.size(view.id) == size;
-        shape::fits(dwarf, view.id, size) && (is_exact || !shape::is_buffer(dwarf, view.id))
+        record_type::fits(dwarf, view.id, size) && (is_exact || !record_type::is_buffer(dwarf, view.id))
     };
     // The smallest that is large enough, of equal ones the outermost.
     let fitting: Vec<TypeId> = views.iter().filter(fits).map(|view| view.id).collect();
     let whole = fitting.iter().copied().filter(|id| dwarf.size(*id) >= size);
-    let is_inside = |one: TypeId, other: TypeId| is_part(other, one) && !shape::same(dwarf, one, other);
+    let is_inside = |one: TypeId, other: TypeId| is_part(other, one) && !record_type::same(dwarf, one, other);
     match size {
         Some(_) => whole
             .reduce(|best, next| {
@@ -602,7 +603,7 @@ impl<'a> Function<'a> {
         let mut pointers = Vec::new();
         for local in self.locals.iter().flat_map(|locals| &locals.locals) {
             let Some(Some(id)) = dwarf.pointee(local.ty) else { continue };
-            if !shape::is_bytes(dwarf, id) {
+            if !record_type::is_bytes(dwarf, id) {
                 pointers.extend(local.kept.iter().map(|(range, kept)| (range.clone(), *kept, id)));
             }
         }
@@ -636,7 +637,7 @@ impl<'a> Function<'a> {
     }
 
     /// The variables that lie at an offset of the frame, by turns: type and where it begins.
-    fn objects(&self, dwarf: &Dwarf, offset: i64) -> Vec<(TypeId, i64, &'a locals::Local)> {
+    fn objects(&self, dwarf: &Dwarf, offset: i64) -> Vec<(TypeId, i64, &'a local_variables::Local)> {
         let mut objects = Vec::new();
         for local in self.locals.iter().flat_map(|locals| &locals.locals) {
             let places = local.kept.iter().filter_map(|(_, kept)| match kept {
@@ -655,14 +656,15 @@ impl<'a> Function<'a> {
     fn noted(&self, dwarf: &Dwarf, at: u64) -> Option<TypeId> {
         let locals = self.locals.iter().flat_map(|locals| &locals.locals);
         let around = locals.filter(|l| l.is_noted && l.scope.iter().any(|range| range.contains(&at)));
-        let len =
-            |local: &&locals::Local| local.scope.iter().map(|range| range.end - range.start).sum::<u64>();
+        let len = |local: &&local_variables::Local| {
+            local.scope.iter().map(|range| range.end - range.start).sum::<u64>()
+        };
         let id = dwarf.pointee(around.min_by_key(len)?.ty)??;
-        (!shape::is_bytes(dwarf, id)).then_some(id)
+        (!record_type::is_bytes(dwarf, id)).then_some(id)
     }
 }
 
-impl locals::Local {
+impl local_variables::Local {
     fn is_kept_at(&self, at: u64) -> bool {
         self.kept.iter().any(|(range, _)| range.contains(&at))
     }

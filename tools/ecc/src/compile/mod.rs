@@ -9,22 +9,29 @@ use eunomia::{Options, Vm};
 
 use serde_json::Value;
 
-use crate::btf::Btf;
+use crate::analysis::alternatives::{self, Chain};
+use crate::analysis::events::{self, Events};
+use crate::analysis::exports::Exports;
+use crate::analysis::limits;
+use crate::analysis::members::Members;
+use crate::analysis::metadata::{Comments, Parts, object_name};
+use crate::analysis::send_calls;
+use crate::btfgen;
 use crate::btfgen::KernelBtf;
-use crate::cache::Cache;
-use crate::clang::{self, Clang, Search, Types};
-use crate::dwarf::Dwarf;
-use crate::elf::{self, Elf};
 use crate::error::{Error, Result};
-use crate::event::{self, Events};
-use crate::export::Exports;
-use crate::headers::{self, Headers};
-use crate::member::Members;
+use crate::files;
+use crate::object::btf::Btf;
+use crate::object::dwarf::Dwarf;
+use crate::object::elf::{self, Elf};
+use crate::object::libbpf;
+use crate::object::line_info;
 use crate::options::Flags;
-use crate::skeleton::{Comments, Parts, object_name};
-use crate::target::Machine;
-use crate::twin::{self, Chain};
-use crate::{btfgen, file, flag, flow, limit, line_info, sys, vmlinux};
+use crate::toolchain::bpf_headers::{self, Headers};
+use crate::toolchain::cache::Cache;
+use crate::toolchain::clang::{self, Clang, Search, Types};
+use crate::toolchain::machine::Machine;
+use crate::toolchain::shell_words;
+use crate::toolchain::vmlinux;
 
 /// The file that a package goes to.
 pub const PACKAGE: &str = "package.json";
@@ -108,9 +115,9 @@ fn compile_with(
     let linked = if parts.len() > 1 { Some(link(&parts)?) } else { None };
     let elf = Elf::parse(linked.as_ref().unwrap_or(&objects[0]))?;
     let source = sources[0];
-    limit::check(source, &elf)?;
+    limits::check(source, &elf)?;
     let mut btf = own_btf(&elf).map_err(|reason| format!("{}: {reason}", source.display()))?;
-    let opened = sys::open(&elf.strip(btf.to_bytes(), None)?, object_name)?;
+    let opened = libbpf::open(&elf.strip(btf.to_bytes(), None)?, object_name)?;
     let foreign = Foreign::new(&clang, &cache);
     let own = |file: &Path| !foreign.has(file);
     let mut comments = Comments::default();
@@ -121,10 +128,10 @@ fn compile_with(
     }
     let mut events = Events::default();
     for part in &parts {
-        let program = event::Program {
+        let program = events::Program {
             dwarf: &part.dwarf,
             opened: &opened,
-            sent: &flow::sent(&part.dwarf, &part.elf.code(), parts.len() > 1)?,
+            sent: &send_calls::sent(&part.dwarf, &part.elf.code(), parts.len() > 1)?,
             sampled: &comments.sampled(),
             exports: &part.exports,
         };
@@ -141,7 +148,7 @@ fn compile_with(
     }
     let members = &members;
     let free = opened.programs.iter().filter(|program| !comments.choose(&program.name));
-    let mut chains = twin::chains(free, &|one, other| elf.is_same_code(one, other));
+    let mut chains = alternatives::chains(free, &|one, other| elf.is_same_code(one, other));
     // One program stands in for one only.
     chains.retain(|chain| !chain.stand_ins().any(|program| comments.name_as_stand_in(program)));
     let (comments, events, chains) = (&comments, &events, &chains[..]);
@@ -216,7 +223,7 @@ struct Part<'a> {
 impl<'a> Part<'a> {
     fn new(source: &'a Path, object: &'a [u8]) -> Result<Part<'a>> {
         let elf = Elf::parse(object)?;
-        limit::check(source, &elf)?;
+        limits::check(source, &elf)?;
         own_btf(&elf).map_err(|reason| format!("{}: {reason}", source.display()))?;
         let dwarf = Dwarf::read(|name| elf.section(name), Path::new("."))?;
         Ok(Part { source, elf, dwarf, exports: Exports::default() })
@@ -229,12 +236,12 @@ fn link(parts: &[Part]) -> Result<Vec<u8>> {
         let btf = own_btf(&part.elf)?;
         Ok((part.source.display().to_string(), part.elf.strip(btf.to_bytes(), None)?))
     };
-    sys::link(&parts.iter().map(stripped).collect::<Result<Vec<_>>>()?)
+    libbpf::link(&parts.iter().map(stripped).collect::<Result<Vec<_>>>()?)
 }
 
 /// The name of the program, after a look at whether there is one.
 fn program_name(source: &Path) -> Result<OsString> {
-    let content = file::read(source, MAX_SOURCE)?;
+    let content = files::read(source, MAX_SOURCE)?;
     if content.trim_ascii().is_empty() {
         return Err(format!("{}: the file is empty", source.display()).into());
     }
@@ -249,7 +256,7 @@ fn program_name(source: &Path) -> Result<OsString> {
 }
 
 /// What an object can be without, and hardly is on purpose.
-fn missing(source: &Path, elf: &Elf, opened: &sys::Opened) -> Vec<String> {
+fn missing(source: &Path, elf: &Elf, opened: &libbpf::Opened) -> Vec<String> {
     let source = source.display();
     let mut missing = Vec::new();
     if opened.programs.is_empty() {
@@ -306,9 +313,9 @@ fn run_clang<T>(
     let given = machine.vmlinux.as_deref();
     let kernel = if given.is_none() && machine.is_foreign() { None } else { vmlinux::Source::open(given)? };
     let vmlinux = kernel.as_ref().map(|kernel| kernel.folder(cache));
-    let flags = options.additional_cflags.iter().map(|text| flag::split("--additional-cflags", text));
+    let flags = options.additional_cflags.iter().map(|text| shell_words::split("--additional-cflags", text));
     let flags = flags.collect::<Result<Vec<_>>>()?.concat();
-    let defines = if options.no_count_lost { &[][..] } else { &[headers::COUNT_LOST] };
+    let defines = if options.no_count_lost { &[][..] } else { &[bpf_headers::COUNT_LOST] };
     // The folder of the source first: a vmlinux.h beside the source is the one that is meant. Collections that bring
     // one for each architecture keep them in folders named as libbpf names these.
     let folder = source_folder(source);
@@ -377,7 +384,7 @@ impl Foreign {
         // Collections keep several: vmlinux_608.h behind a link of the usual name.
         let name = file.file_name().unwrap_or_default().as_encoded_bytes();
         name.starts_with(b"vmlinux") && name.ends_with(b".h")
-            || headers::is_libbpf(file)
+            || bpf_headers::is_libbpf(file)
             || self.folders.iter().any(|folder| file.starts_with(folder))
     }
 }

@@ -4,8 +4,8 @@ use std::path::Path;
 
 use eunomia::package::MAX_ENTRIES;
 
-use crate::elf::Elf;
 use crate::error::Result;
+use crate::object::elf::Elf;
 
 /// Refuses an object with more variables in a section, maps or programs than readers of packages take.
 pub fn check(source: &Path, elf: &Elf) -> Result<()> {

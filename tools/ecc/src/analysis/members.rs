@@ -10,10 +10,10 @@ use std::path::{Path, PathBuf};
 use eunomia::types::{MemberFormats, NO_STRUCT};
 use serde_json::{Map, Value};
 
-use crate::annotation::{Source, annotations};
-use crate::btf::Btf;
-use crate::dwarf::{Composite, Dwarf, Member, Place, Type, TypeId};
+use crate::analysis::doc_comment::{Source, annotations};
 use crate::error::Result;
+use crate::object::btf::Btf;
+use crate::object::dwarf::{Composite, Dwarf, Member, Place, Type, TypeId};
 
 /// Deeper nesting than any type has that a person wrote.
 const MAX_DEPTH: u32 = 64;

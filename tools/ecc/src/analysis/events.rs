@@ -8,14 +8,15 @@
 use std::collections::HashSet;
 use std::path::Path;
 
-use crate::btf::{self, Btf};
-use crate::btf_append::Append;
-use crate::dwarf::{Dwarf, Struct, Type, TypeId};
+use crate::analysis::exports::Exports;
+use crate::analysis::limits;
+use crate::analysis::record_type;
+use crate::analysis::send_calls::{self, PERF_EVENT_ARRAY, RINGBUF, Sent};
 use crate::error::Result;
-use crate::export::Exports;
-use crate::flow::{self, PERF_EVENT_ARRAY, RINGBUF, Sent};
-use crate::sys::{Map, Opened};
-use crate::{limit, shape};
+use crate::object::btf::{self, Btf};
+use crate::object::btf_append::Append;
+use crate::object::dwarf::{Dwarf, Struct, Type, TypeId};
+use crate::object::libbpf::{Map, Opened};
 
 /// The types of a program's events.
 #[derive(Default)]
@@ -141,7 +142,7 @@ impl Program<'_, '_> {
         for sent in self.sent_to(map) {
             // The author's word where the call has none.
             let fitting = |ids: &[TypeId]| {
-                let mut fitting = ids.iter().filter(|id| shape::fits(self.dwarf, **id, sent.size));
+                let mut fitting = ids.iter().filter(|id| record_type::fits(self.dwarf, **id, sent.size));
                 let first = fitting.next().copied();
                 first.filter(|_| fitting.next().is_none())
             };
@@ -160,7 +161,7 @@ impl Program<'_, '_> {
                 hints.extend(known.into_iter().chain(declared));
             }
             match id {
-                Some(id) if types.iter().any(|known| shape::same(self.dwarf, *known, id)) => {}
+                Some(id) if types.iter().any(|known| record_type::same(self.dwarf, *known, id)) => {}
                 Some(id) => types.push(id),
                 None => {
                     is_open = true;
@@ -176,20 +177,20 @@ impl Program<'_, '_> {
     }
 
     fn has_name(&self, id: TypeId) -> bool {
-        shape::composite(self.dwarf, id).is_none() || self.item(id).is_some()
+        record_type::composite(self.dwarf, id).is_none() || self.item(id).is_some()
     }
 
     /// The types of the members of a struct or union.
     fn inside(&self, id: TypeId) -> Vec<TypeId> {
-        let composite = shape::composite(self.dwarf, id);
+        let composite = record_type::composite(self.dwarf, id);
         composite.into_iter().flat_map(|composite| composite.members).filter_map(|member| member.id).collect()
     }
 
     /// Of the type that a call sends and the one that the map's definition names, the one that says more, unless they
     /// are two.
     fn agreed(&self, sent: TypeId, declared: TypeId) -> Option<TypeId> {
-        let is_part = |one: TypeId, other: TypeId| shape::begins_with(self.dwarf, one, other);
-        let is_struct = |id: TypeId| shape::composite(self.dwarf, id).is_some();
+        let is_part = |one: TypeId, other: TypeId| record_type::begins_with(self.dwarf, one, other);
+        let is_struct = |id: TypeId| record_type::composite(self.dwarf, id).is_some();
         if !is_struct(declared) {
             // A number is what its definition says; that of a struct comes from a perf buffer.
             return Some(if is_struct(sent) { sent } else { declared });
@@ -200,15 +201,16 @@ impl Program<'_, '_> {
 
     /// Whether structs are in question for a record, and a declared one is none of them.
     fn is_denied(&self, declared: TypeId, hints: &[TypeId]) -> bool {
-        let is_part = |one: TypeId, other: TypeId| shape::begins_with(self.dwarf, one, other);
-        let mut structs = hints.iter().filter(|id| shape::composite(self.dwarf, **id).is_some()).peekable();
+        let is_part = |one: TypeId, other: TypeId| record_type::begins_with(self.dwarf, one, other);
+        let mut structs =
+            hints.iter().filter(|id| record_type::composite(self.dwarf, **id).is_some()).peekable();
         structs.peek().is_some() && !structs.any(|id| is_part(*id, declared) || is_part(declared, *id))
     }
 
     /// The value type in the definition of a ring buffer. That of a perf buffer is a descriptor.
     fn value(&self, map: &Map) -> Option<TypeId> {
         let declared = self.dwarf.declarations.iter().find(|item| item.name == map.name)?;
-        flow::definition(self.dwarf, declared.written?, "value").filter(|_| map.kind == RINGBUF)
+        send_calls::definition(self.dwarf, declared.written?, "value").filter(|_| map.kind == RINGBUF)
     }
 
     /// What the code may send to a map.
@@ -252,7 +254,7 @@ impl Program<'_, '_> {
         for &(map, id) in chosen {
             let item = self.item(id);
             if let Some(Type::Composite(composite)) = item.map(|item| self.dwarf.get(item.id)).transpose()? {
-                limit::check_members(&composite.name, composite.members.len())?;
+                limits::check_members(&composite.name, composite.members.len())?;
             }
             let (btf_id, name) = append.add_named(id, item)?;
             if !events.types.iter().any(|(known, _)| *known == btf_id) {
@@ -275,13 +277,13 @@ impl Program<'_, '_> {
         let sizes: Vec<Option<u32>> = self.sent_to(map).map(|sent| sent.size).collect();
         let is_equal = |item: &&&Struct| sizes.contains(&Some(item.size));
         let is_larger = |item: &&&Struct| {
-            sizes.iter().any(|size| shape::fits(self.dwarf, item.id, *size)) && !is_equal(item)
+            sizes.iter().any(|size| record_type::fits(self.dwarf, item.id, *size)) && !is_equal(item)
         };
         let listed = candidates.iter().filter(is_equal).chain(candidates.iter().filter(is_larger));
         let mut ids: Vec<TypeId> = Vec::new();
         for id in open.iter().copied().chain(listed.map(|item| item.id)) {
-            let is_known = ids.iter().any(|known| shape::same(self.dwarf, *known, id));
-            if !is_known && !shape::is_bytes(self.dwarf, id) {
+            let is_known = ids.iter().any(|known| record_type::same(self.dwarf, *known, id));
+            if !is_known && !record_type::is_bytes(self.dwarf, id) {
                 ids.push(id);
             }
         }

@@ -7,9 +7,11 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
-use crate::cache::Cache;
 use crate::error::{Error, Result};
-use crate::{file, former, sys};
+use crate::files;
+use crate::object::libbpf;
+use crate::toolchain::cache::Cache;
+use crate::toolchain::removed_members;
 
 /// Goes into the name of what is kept: counts up with what is made of the same BTF.
 const FORM: u32 = 3;
@@ -28,7 +30,7 @@ impl Source {
     /// `given`, else the running kernel; `None` if that tells nothing of its types.
     pub fn open(given: Option<&Path>) -> Result<Option<Source>> {
         let path = given.unwrap_or(Path::new(KERNEL_BTF));
-        match file::read(path, MAX_FILE) {
+        match files::read(path, MAX_FILE) {
             Ok(content) => {
                 let source = Source { path: path.into(), content };
                 let is_text = !source.content.is_empty() && !source.content.contains(&0);
@@ -58,10 +60,10 @@ impl Source {
         fs::create_dir_all(folder)
             .map_err(|error| Error::io(format_args!("cannot make {}", folder.display()), &error))?;
         if self.is_btf() {
-            let sys::Declarations { types, kfuncs } = sys::declarations(&self.path)?;
-            file::write(&header, wrap(&former::add(types), &kfuncs).as_bytes())
+            let libbpf::Declarations { types, kfuncs } = libbpf::declarations(&self.path)?;
+            files::write(&header, wrap(&removed_members::add(types), &kfuncs).as_bytes())
         } else {
-            file::write(&header, &self.content)
+            files::write(&header, &self.content)
         }
     }
 

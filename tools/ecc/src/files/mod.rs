@@ -1,5 +1,7 @@
 //! Files that appear whole or not at all, and files that are read up to a limit.
 
+pub mod temporary;
+
 use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
@@ -12,7 +14,7 @@ use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 
 use crate::error::{Error, Result};
-use crate::temporary::Temporary;
+use crate::files::temporary::Temporary;
 
 /// A file to be written.
 pub struct Output {

@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
 use crate::error::{Error, Result};
-use crate::{temporary, vmlinux};
+use crate::files::temporary;
+use crate::toolchain::vmlinux;
 
 /// The first version whose BPF code carries what libbpf's headers ask for.
 const OLDEST: u32 = 11;

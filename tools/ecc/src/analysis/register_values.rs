@@ -6,8 +6,8 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::rc::Rc;
 
-use crate::elf::{Function, Reference};
-use crate::instruction::{Effect, FRAME, Instruction};
+use crate::object::elf::{Function, Reference};
+use crate::object::instruction::{Effect, FRAME, Instruction};
 
 /// What an address is counted from.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -3,9 +3,9 @@
 use std::ffi::OsString;
 use std::path::Path;
 
-use crate::cache::Cache;
-use crate::clang::Clang;
 use crate::error::Result;
+use crate::toolchain::cache::Cache;
+use crate::toolchain::clang::Clang;
 
 const TARGET: &str = "wasm32-wasi";
 

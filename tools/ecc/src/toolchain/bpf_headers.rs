@@ -2,8 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::cache::Cache;
 use crate::error::Result;
+use crate::toolchain::cache::Cache;
 
 macro_rules! libbpf {
     ($name:literal) => {
@@ -21,7 +21,7 @@ const LIBBPF: [(&str, &[u8]); 6] = [
 ];
 
 /// Wraps `bpf_helpers.h` without touching it: it lies in a folder of its own that is searched first.
-const WRAPPER: &[u8] = include_bytes!("../include/bpf_helpers.h");
+const WRAPPER: &[u8] = include_bytes!("../../include/bpf_helpers.h");
 
 /// Defined, the wrapper counts the events that a full ring buffer drops.
 pub const COUNT_LOST: &str = "__EUNOMIA_COUNT_LOST";

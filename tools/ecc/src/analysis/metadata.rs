@@ -7,15 +7,15 @@ use std::path::{Path, PathBuf};
 use eunomia::Subject;
 use serde_json::{Map, Value, json};
 
-use crate::annotation::{Source, TEXT_COMMANDS, annotations};
-use crate::btf::{self, Btf};
-use crate::dwarf::Dwarf;
-use crate::elf::Elf;
+use crate::analysis::alternatives::Chain;
+use crate::analysis::doc_comment::{Source, TEXT_COMMANDS, annotations};
+use crate::analysis::events::Events;
+use crate::analysis::members::Members;
 use crate::error::Result;
-use crate::event::Events;
-use crate::member::Members;
-use crate::sys::Opened;
-use crate::twin::Chain;
+use crate::object::btf::{self, Btf};
+use crate::object::dwarf::Dwarf;
+use crate::object::elf::Elf;
+use crate::object::libbpf::Opened;
 
 /// Longest object name that the kernel's tools keep.
 const MAX_NAME: usize = 63;

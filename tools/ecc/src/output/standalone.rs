@@ -7,16 +7,18 @@ use std::process::{Command, Stdio};
 
 use eunomia::package::{Package, args};
 
-use crate::cache::Cache;
 use crate::error::{Error, Result};
+use crate::files::temporary::{self, Temporary};
 use crate::options::Compile;
-use crate::temporary::{self, Temporary};
-use crate::{event_header, flag, package_header};
+use crate::output::event_header;
+use crate::output::wasm_header;
+use crate::toolchain::cache::Cache;
+use crate::toolchain::shell_words;
 
 /// What the executable does around the package.
-const MAIN: &str = include_str!("../include/standalone.c");
+const MAIN: &str = include_str!("../../include/standalone.c");
 /// The library's header, of the release that `MAIN` is written for; a library of another one is told apart by it.
-const HEADER: &[u8] = include_bytes!("../../../include/eunomia.h");
+const HEADER: &[u8] = include_bytes!("../../../../include/eunomia.h");
 const LIBRARY: &str = "libeunomia.a";
 
 /// Links the executable; `json` is the package as it is written.
@@ -29,14 +31,14 @@ pub fn link(package: &Package, json: &[u8], options: &Compile) -> Result<Vec<u8>
     let (source, program) = (folder.path().join("standalone.c"), folder.path().join("standalone"));
     let text = [
         json_options(package).into_bytes(),
-        package_header::text(&event_header::name(package), json),
+        wasm_header::text(&event_header::name(package), json),
         MAIN.into(),
     ]
     .concat();
     fs::write(&source, text).map_err(|error| Error::io(source.display(), &error))?;
 
     let cc = std::env::var("CC").ok().filter(|cc| !cc.trim().is_empty()).unwrap_or("cc".into());
-    let words = flag::split("CC", &cc)?;
+    let words = shell_words::split("CC", &cc)?;
     let mut command = Command::new(&words[0]);
     command.args(&words[1..]).args(["-O2", "-s", "-o"]).arg(&program).arg("-I").args(header.parent());
     command.arg(&source).arg(&library).arg("-lm").env("TMPDIR", folder.path()).stdin(Stdio::null());

@@ -1,7 +1,7 @@
 //! What a type may be as the type of a record: which parts begin at a place in it, and whether a record of a size can
 //! be one.
 
-use crate::dwarf::{Composite, Dwarf, Member, Type, TypeId};
+use crate::object::dwarf::{Composite, Dwarf, Member, Type, TypeId};
 
 /// Deeper nesting than any type has that a person wrote.
 const MAX_DEPTH: u32 = 64;

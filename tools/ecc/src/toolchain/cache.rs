@@ -5,8 +5,8 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
-use crate::file;
-use crate::temporary::Temporary;
+use crate::files;
+use crate::files::temporary::Temporary;
 
 /// A folder to put headers in.
 pub struct Cache {
@@ -26,7 +26,7 @@ impl Cache {
             // A header that somebody else has put there would be compiled into what runs in the kernel.
             if let Err(why) = eunomia_owner::check(&root) {
                 eprintln!("ecc: warning: {why}, so nothing is kept in {}", root.display());
-            } else if file::write(&root.join(".writable"), b"").is_ok() {
+            } else if files::write(&root.join(".writable"), b"").is_ok() {
                 return Ok(Cache { root, _private: None });
             }
         }
@@ -49,7 +49,7 @@ impl Cache {
             fs::create_dir_all(folder)
                 .map_err(|error| Error::io(format_args!("cannot make {}", folder.display()), &error))?;
         }
-        file::write(&path, content)?;
+        files::write(&path, content)?;
         Ok(path)
     }
 }

@@ -5,7 +5,7 @@
 
 use std::collections::HashSet;
 
-use crate::btf::{self, Btf, kind_of, word};
+use crate::object::btf::{self, Btf, kind_of, word};
 
 /// Words of the header of `.BTF.ext`: where its parts begin behind it, and how long they are.
 const FUNC_INFO: usize = 8;

@@ -5,9 +5,9 @@
 
 use std::collections::HashMap;
 
-use crate::btf::{self, Btf, KIND_FLAG, record};
-use crate::dwarf::{Composite, Dwarf, Struct, Type, TypeId};
 use crate::error::Result;
+use crate::object::btf::{self, Btf, KIND_FLAG, record};
+use crate::object::dwarf::{Composite, Dwarf, Struct, Type, TypeId};
 
 /// Deeper nesting than any type has that a person wrote.
 const MAX_DEPTH: u32 = 64;

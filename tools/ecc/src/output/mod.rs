@@ -1,14 +1,19 @@
 //! The files that a compiled program becomes.
 
+pub mod event_header;
+pub mod standalone;
+pub mod tar;
+pub mod wasm_header;
+pub mod yaml;
+
 use std::path::PathBuf;
 
 use serde_json::Value;
 
 use crate::compile::{Compiled, PACKAGE, source_folder};
 use crate::error::Result;
-use crate::file::{self, Output};
+use crate::files::{self, Output};
 use crate::options::Compile;
-use crate::{event_header, package_header, standalone, tar, yaml};
 
 /// Writes what is asked for, all of it or nothing.
 pub fn write(compiled: &Compiled, options: &Compile) -> Result<()> {
@@ -32,8 +37,8 @@ pub fn write(compiled: &Compiled, options: &Compile) -> Result<()> {
         outputs.push(Output::program(path(""), program));
     }
     if options.wasm_header {
-        let text = package_header::text(&event_header::name(&compiled.package), &json);
-        outputs.push(Output::new(folder.join(package_header::NAME), text));
+        let text = wasm_header::text(&event_header::name(&compiled.package), &json);
+        outputs.push(Output::new(folder.join(wasm_header::NAME), text));
     }
     if options.event_header {
         let header = event_header::make(&compiled.package, event_header::FOR_HOSTS)?;
@@ -43,7 +48,7 @@ pub fn write(compiled: &Compiled, options: &Compile) -> Result<()> {
     if !compiled.kernels.is_empty() {
         outputs.push(Output::new(path(".tar"), tar::archive(compiled, &json)?));
     }
-    file::write_all(&folder, &outputs, options.flags.verbose)
+    files::write_all(&folder, &outputs, options.flags.verbose)
 }
 
 /// A file in JSON, or the same in YAML.

@@ -6,13 +6,18 @@ use std::path::{Path, PathBuf};
 use eunomia::package::{MAX_DOCUMENT, Package};
 use eunomia::{Kind, Options, Vm};
 
-use crate::cache::Cache;
-use crate::clang::Clang;
 use crate::compile::{self, PACKAGE};
 use crate::error::{Error, Result};
-use crate::file::Output;
+use crate::files;
+use crate::files::Output;
 use crate::options::{BuildWasm, Guest};
-use crate::{event_header, file, flag, package_header, sdk, wasi};
+use crate::output::event_header;
+use crate::output::wasm_header;
+use crate::toolchain::cache::Cache;
+use crate::toolchain::clang::Clang;
+use crate::toolchain::guest_headers;
+use crate::toolchain::shell_words;
+use crate::toolchain::wasi;
 
 const TEMPLATE: &str = "app.c";
 
@@ -27,10 +32,10 @@ pub fn begin(options: &Guest) -> Result<()> {
     let mut outputs = headers(folder, &compiled.package, false)?;
     outputs.push(Output::new(folder.join(PACKAGE), compiled.package.to_json()));
     if !folder.join(TEMPLATE).exists() {
-        outputs.push(Output::new(folder.join(TEMPLATE), sdk::TEMPLATE));
+        outputs.push(Output::new(folder.join(TEMPLATE), guest_headers::TEMPLATE));
     }
-    file::write_all(folder, &outputs, options.flags.verbose)?;
-    sdk::write(folder)
+    files::write_all(folder, &outputs, options.flags.verbose)?;
+    guest_headers::write(folder)
 }
 
 /// Makes NAME.wasm of each NAME.c and NAME.cpp.
@@ -42,16 +47,16 @@ pub fn build(options: &BuildWasm) -> Result<()> {
         let place = sources.folder.display();
         return Err(format!("{place}: there is no .c or .cpp file; ecc gen-wasm-skel writes one").into());
     }
-    let flags = options.wasm_cflags.iter().map(|text| flag::split("--wasm-cflags", text));
+    let flags = options.wasm_cflags.iter().map(|text| shell_words::split("--wasm-cflags", text));
     let flags = flags.collect::<Result<Vec<_>>>()?.concat();
     let clang = Clang::find(guest.flags.clang_bin.as_deref())?;
     wasi::check(&clang)?;
     let mut outputs = package(options, &sources, folder)?;
-    file::write_all(folder, &outputs, guest.flags.verbose)?;
+    files::write_all(folder, &outputs, guest.flags.verbose)?;
     outputs.clear();
 
     let cache = Cache::open()?;
-    let kept = sdk::keep(&cache)?;
+    let kept = guest_headers::keep(&cache)?;
     for app in &sources.apps {
         let folders = [&sources.folder, folder, &kept];
         let module = wasi::compile(&clang, &cache, app, &folders, &flags, guest.flags.verbose);
@@ -60,7 +65,7 @@ pub fn build(options: &BuildWasm) -> Result<()> {
         let name = app.with_extension("wasm");
         outputs.push(Output::new(folder.join(name.file_name().unwrap_or_default()), module));
     }
-    file::write_all(folder, &outputs, guest.flags.verbose)
+    files::write_all(folder, &outputs, guest.flags.verbose)
 }
 
 /// What the library says of a module that it could not run, while nothing is written.
@@ -90,8 +95,8 @@ fn advise(error: &Error, app: &Path, folder: &Path) {
     for (_, advice) in REPLACED.iter().filter(|(word, _)| text.contains(word)) {
         eprintln!("ecc: {}: {advice}", app.display());
     }
-    if sdk::is_foreign(folder) {
-        let headers = folder.join(sdk::FOLDER);
+    if guest_headers::is_foreign(folder) {
+        let headers = folder.join(guest_headers::FOLDER);
         eprintln!(
             "ecc: {}: these headers are not those of this ecc: renew them with ecc gen-wasm-skel",
             headers.display()
@@ -116,7 +121,7 @@ fn package(options: &BuildWasm, sources: &Sources, folder: &Path) -> Result<Vec<
     };
     let mut files: Vec<Output> = Vec::new();
     for path in paths {
-        let bytes = file::read(path, MAX_DOCUMENT)?;
+        let bytes = files::read(path, MAX_DOCUMENT)?;
         let package = Package::parse(&bytes).map_err(|error| format!("{}: {error}", path.display()))?;
         for file in renewed(sources, folder, &package, paths.len() > 1)? {
             if files.iter().any(|other| other.path() == file.path()) {
@@ -144,14 +149,14 @@ fn renewed(
 
 fn header_name(package: &Package, is_one_of_several: bool) -> String {
     match is_one_of_several {
-        true => format!("{}.{}", event_header::name(package), package_header::NAME),
-        false => package_header::NAME.into(),
+        true => format!("{}.{}", event_header::name(package), wasm_header::NAME),
+        false => wasm_header::NAME.into(),
     }
 }
 
 /// The headers that a package becomes.
 fn headers(folder: &Path, package: &Package, is_one_of_several: bool) -> Result<Vec<Output>> {
-    let text = package_header::text(&event_header::name(package), &package.to_json());
+    let text = wasm_header::text(&event_header::name(package), &package.to_json());
     let mut headers = vec![Output::new(folder.join(header_name(package, is_one_of_several)), text)];
     let events = event_header::make(package, event_header::FOR_GUESTS)?;
     headers.extend(events.map(|(name, text)| Output::new(folder.join(name), text)));

@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use crate::annotation::{Source, annotations};
-use crate::dwarf::{Dwarf, TypeId};
+use crate::analysis::doc_comment::{Source, annotations};
+use crate::analysis::record_type;
 use crate::error::Result;
-use crate::shape;
+use crate::object::dwarf::{Dwarf, TypeId};
 
 /// A type with `@export` above it.
 pub struct Export {
@@ -44,7 +44,7 @@ impl Exports {
             let Some(comment) = source.comment(&item.name, item.place.line, None) else { continue };
             if let Some((map, id)) = exported(&comment.text).map(|map| (map, item.id)) {
                 // A struct and its typedef have the same comment.
-                if !exports.types.iter().any(|known| shape::same(dwarf, known.id, id)) {
+                if !exports.types.iter().any(|known| record_type::same(dwarf, known.id, id)) {
                     exports.types.push(Export { id, map });
                 }
             }

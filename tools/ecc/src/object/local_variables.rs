@@ -5,8 +5,8 @@ use std::rc::Rc;
 
 use gimli::{AttributeValue, Operation};
 
-use crate::dwarf::{Dwarf, Entry, Slice, TypeId, reference};
 use crate::error::Result;
+use crate::object::dwarf::{Dwarf, Entry, Slice, TypeId, reference};
 
 /// The local variable in which `include/bpf_helpers.h` keeps what is sent.
 const NOTED: &str = "__eunomia_data";

@@ -4,7 +4,7 @@
 
 use std::cmp::Reverse;
 
-use crate::sys::Program;
+use crate::object::libbpf::Program;
 
 /// Hooks at the same place, the better one first.
 const HOOKS: [[&str; 2]; 3] = [["fentry", "kprobe"], ["fexit", "kretprobe"], ["tp_btf", "raw_tp"]];

@@ -3,16 +3,16 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::cache::Cache;
 use crate::error::{Error, Result};
-use crate::file;
+use crate::files;
+use crate::toolchain::cache::Cache;
 
 /// The folder they are in.
 pub const FOLDER: &str = "eunomia-include";
 
 macro_rules! header {
     ($name:literal) => {
-        ($name, include_bytes!(concat!("../eunomia-include/", $name)).as_slice())
+        ($name, include_bytes!(concat!("../../eunomia-include/", $name)).as_slice())
     };
 }
 
@@ -30,7 +30,7 @@ const HEADERS: [(&str, &[u8]); 10] = [
 ];
 
 /// What a guest begins as.
-pub const TEMPLATE: &[u8] = include_bytes!("../include/app.c");
+pub const TEMPLATE: &[u8] = include_bytes!("../../include/app.c");
 
 /// Whether the folder has headers of that name that another program has written.
 pub fn is_foreign(folder: &Path) -> bool {
@@ -56,7 +56,7 @@ pub fn write(folder: &Path) -> Result<()> {
         fs::create_dir_all(parent).map_err(|error| {
             Error::io(format_args!("cannot make the folder {}", parent.display()), &error)
         })?;
-        file::write(&path, content)?;
+        files::write(&path, content)?;
     }
     Ok(())
 }

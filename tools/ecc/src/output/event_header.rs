@@ -9,8 +9,8 @@ use eunomia::btf::Btf;
 use eunomia::package::{ExportConfig, Package};
 use eunomia::types::{Field, Kind, Type};
 
-use crate::elf::Elf;
 use crate::error::Result;
+use crate::object::elf::Elf;
 
 /// What the name of the header for hosts ends with.
 pub const FOR_HOSTS: &str = ".event.h";

@@ -6,10 +6,11 @@ use std::path::Path;
 use eunomia::package::MAX_DOCUMENT;
 use eunomia::{Kind, Options, Vm, vm};
 
+use crate::compile;
 use crate::error::{Error, Result};
+use crate::files;
+use crate::files::temporary::Temporary;
 use crate::options::Check;
-use crate::temporary::Temporary;
-use crate::{compile, file};
 
 /// Where maps can be pinned.
 const BPFFS: &str = "/sys/fs/bpf";
@@ -45,5 +46,5 @@ fn bytes(options: &Check) -> Result<Vec<u8>> {
         let compiled = compile::compile(source, options.header.as_deref(), &options.flags)?;
         return Ok(compiled.package.to_json());
     }
-    file::read(source, MAX_DOCUMENT)
+    files::read(source, MAX_DOCUMENT)
 }
