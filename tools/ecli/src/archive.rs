@@ -10,7 +10,7 @@ use tar::{Archive, EntryType};
 use tempfile::TempDir;
 
 use crate::error::{Code, Failure, Result};
-use crate::source::MAX_BYTES;
+use crate::files::MAX_BYTES;
 
 const MAX_ENTRIES: usize = 100_000;
 const PACKAGE: &str = "package.json";

@@ -7,7 +7,6 @@ use eunomia::{Error, Status, Vm};
 use rustix::thread::{self, CapabilitiesSecureBits as Secure};
 
 use crate::error::{Code, Failure};
-use crate::symbols;
 
 /// `BPF_PROG_TYPE_SCHED_CLS` and `BPF_PROG_TYPE_SCHED_ACT`: detaching them is a request to the network stack.
 const NET_PROGRAMS: [u32; 2] = [3, 4];
@@ -15,7 +14,7 @@ const NET_PROGRAMS: [u32; 2] = [3, 4];
 /// Gives up all privileges of this thread, and of those that it starts, but those that reading maps, detaching and naming
 /// the functions on stacks take. For the kernel before 5.8, which has no CAP_BPF, that is CAP_SYS_ADMIN. Other threads keep
 /// theirs, so this has to come before any is started.
-pub fn give_up(vm: &Vm, has_stacks: bool) {
+pub fn give_up(vm: &Vm, needed_for_symbols: &[Capability]) {
     let programs = (0..vm.prog_count().unwrap_or(0)).filter_map(|index| vm.prog_at(index).ok());
     let is_net = programs.into_iter().any(|prog| NET_PROGRAMS.contains(&prog.kind));
     let bpf = if caps::runtime::thread_all_supported().contains(&Capability::CAP_BPF) {
@@ -27,9 +26,7 @@ pub fn give_up(vm: &Vm, has_stacks: bool) {
     if is_net {
         needed.insert(Capability::CAP_NET_ADMIN);
     }
-    if has_stacks {
-        needed.extend(symbols::PRIVILEGES);
-    }
+    needed.extend(needed_for_symbols);
     keep(&needed);
 }
 

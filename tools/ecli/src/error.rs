@@ -1,44 +1,51 @@
-//! What ends a command: a line for people and an exit code for scripts.
+//! Errors of ecli: a one-line message and an exit code.
 
 use std::fmt::Display;
 use std::io::Write;
+use std::process::ExitCode;
 
 use eunomia::{Hint, Status};
 
 use crate::terminal::plain;
 
-/// Exit codes; docs/ecli.md and `--help` list them. A WASM module that ran has its own.
+/// Exit codes; docs/ecli.md and `--help` list them. A WASM module that ran sets its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Code {
-    /// Something failed while it ran, or `check` or `doctor` found a fault.
+    /// An error at run time, or a problem that `check` or `doctor` found.
     Failed = 1,
-    /// The command line, ecli's or the program's, is wrong.
+    /// A usage error, in the options of ecli or of the program.
     Usage = 2,
-    /// The program could not be had, or is none.
+    /// The program was not found or is invalid.
     Source = 3,
     /// A privilege is missing.
     Privilege = 4,
-    /// This kernel does not take the program.
+    /// This kernel rejects the program.
     Kernel = 5,
-    /// The output could not be written.
+    /// The output cannot be written.
     Output = 6,
 }
 
-/// Why a command did not do what it was asked for.
+impl From<Code> for ExitCode {
+    fn from(code: Code) -> ExitCode {
+        ExitCode::from(code as u8)
+    }
+}
+
+/// Why a command failed.
 #[derive(Debug)]
 pub struct Failure {
-    /// What the process ends with.
+    /// The exit code of the process.
     pub code: Code,
     /// One line.
     text: String,
-    /// What the verifier or a guest's stack says; many lines, or none.
+    /// The log of the verifier or the stack of a guest: many lines, or none.
     detail: String,
 }
 
 /// `Result` with ecli's error.
 pub type Result<T, E = Failure> = std::result::Result<T, E>;
 
-/// Lines of a verifier's log that are shown; the reason stands at its end.
+/// Lines of a verifier's log that are shown. The reason is at its end.
 const DETAIL_LINES: usize = 20;
 
 impl Failure {
@@ -47,28 +54,27 @@ impl Failure {
         Failure { code, text: text.to_string(), detail: String::new() }
     }
 
-    /// A failed file operation: the thing, then the reason without its number.
+    /// A failed file operation: the name, then the reason without its number.
     pub fn io(code: Code, what: impl Display, error: &std::io::Error) -> Failure {
-        let reason = error.to_string();
-        Failure::new(code, format_args!("{what}: {}", reason.split(" (os error").next().unwrap_or(&reason)))
+        Failure::new(code, format_args!("{what}: {}", without_errno(error)))
     }
 
-    /// Another code for the same message.
+    /// Replaces the exit code.
     pub fn with_code(self, code: Code) -> Failure {
         Failure { code, ..self }
     }
 
-    /// The same with `what` and a colon in front.
-    pub fn at(self, what: impl Display) -> Failure {
-        Failure { text: format!("{what}: {}", self.text), ..self }
+    /// Prepends `context` and a colon.
+    pub fn at(self, context: impl Display) -> Failure {
+        Failure { text: format!("{context}: {}", self.text), ..self }
     }
 
-    /// The same with `hint` behind it.
+    /// Appends `hint`.
     pub fn at_end(self, hint: impl Display) -> Failure {
         Failure { text: format!("{}{hint}", self.text), ..self }
     }
 
-    /// Writes it to stderr.
+    /// Prints it to stderr.
     pub fn report(&self) {
         let lines: Vec<&str> = self.detail.lines().collect();
         for line in &lines[lines.len().saturating_sub(DETAIL_LINES)..] {
@@ -77,33 +83,39 @@ impl Failure {
         say(&self.text);
     }
 
-    /// The line for people.
+    /// The one-line message.
     pub fn text(&self) -> &str {
         &self.text
     }
 }
 
-/// Writes a line to stderr. That nobody may be there to read it is no failure.
+/// The text of an error without the number that std appends.
+pub fn without_errno(error: &std::io::Error) -> String {
+    let text = error.to_string();
+    text.split(" (os error").next().unwrap_or(&text).to_owned()
+}
+
+/// Prints a line to stderr. It is not an error if nobody reads it.
 pub fn say(line: impl Display) {
     let _ = writeln!(std::io::stderr(), "ecli: {}", plain(&line.to_string()));
 }
 
-/// What to do about a failure, where ecli has an option for it.
-fn hint(failure: &eunomia::Failure) -> Option<String> {
-    match (failure.hint.as_ref()?, failure.subject.as_ref()) {
+/// The hint of a library error, in terms of ecli's options where ecli has one.
+pub fn hint(failure: &eunomia::Failure) -> Option<String> {
+    Some(match (failure.hint.as_ref()?, failure.subject.as_ref()) {
         (Hint::Target(keys), Some(program)) => {
-            Some(format!("give {keys}: --attach {}=KEY:VALUE,...", program.name()))
+            format!("set the target: --attach {}=KEY:VALUE,... with {keys}", program.name())
         }
-        (Hint::KernelMemory, _) => Some("give more: --max-kernel-memory SIZE".into()),
-        (Hint::NoKernelMemoryLimit, _) => Some("take the limit away: --max-kernel-memory none".into()),
-        _ => None,
-    }
+        (Hint::KernelMemory, _) => "raise the limit: --max-kernel-memory SIZE".into(),
+        (Hint::NoKernelMemoryLimit, _) => "remove the limit: --max-kernel-memory none".into(),
+        (hint, _) => hint.to_string(),
+    })
 }
 
 impl From<eunomia::Error> for Failure {
     fn from(error: eunomia::Error) -> Failure {
         let code = match error.status {
-            // What has to be told is told on the command line.
+            // A target is set on the command line.
             _ if matches!(error.hint, Some(Hint::Target(_))) => Code::Usage,
             Status::Inval | Status::Type => Code::Usage,
             Status::NotFound | Status::Package => Code::Source,
@@ -114,13 +126,13 @@ impl From<eunomia::Error> for Failure {
         let failure = error.into_failure();
         let text = match hint(&failure) {
             Some(hint) => format!("{}; {hint}", failure.message),
-            // Of several programs.
+            // No program of several can run: something general may be missing.
             None if failure.status == Status::Unsupported && failure.subject.is_none() => {
-                format!("{failure}; see ecli doctor")
+                format!("{}; see ecli doctor", failure.message)
             }
-            None => failure.to_string(),
+            None => failure.message,
         };
-        // What libbpf says of other failures is in the log, and in the message what it means.
+        // The detail of other failures is libbpf's output, which the message explains.
         let has_log = matches!(failure.status, Status::Verifier | Status::Wasm);
         Failure { code, text, detail: if has_log { failure.detail } else { String::new() } }
     }

@@ -1,4 +1,4 @@
-//! Fields of a record by name, and their values.
+//! Finds the fields of a record by name, and reads their values.
 
 use std::sync::Arc;
 
@@ -6,7 +6,7 @@ use eunomia::types::{Field, Kind, Type};
 
 use crate::error::{Code, Failure, Result};
 
-/// The field called `name` (`outer.inner` for one inside another), its offset counted from the record.
+/// Finds the field called `name`, or `outer.inner` if it is nested. Its offset is relative to the record.
 pub fn find(ty: &Arc<Type>, name: &str) -> Result<Field> {
     let mut found: Option<Field> = None;
     for part in name.split('.') {
@@ -22,15 +22,15 @@ pub fn find(ty: &Arc<Type>, name: &str) -> Result<Field> {
         })?;
         found = Some(Field { bit_offset: base.saturating_add(inner.bit_offset), ..inner });
     }
-    found.ok_or_else(|| Failure::new(Code::Usage, "a field without a name"))
+    found.ok_or_else(|| Failure::new(Code::Usage, "empty field name"))
 }
 
-/// The names of all members, those of anonymous ones inside among them.
+/// The names of all members, including those of anonymous members.
 pub fn names(ty: &Type) -> Vec<String> {
     all(ty).into_iter().map(|field| field.name.to_string()).collect()
 }
 
-/// The members with a name, those of anonymous ones inside among them, in order.
+/// The named members in order, including those of anonymous members.
 pub fn all(ty: &Type) -> Vec<Field> {
     if !matches!(ty.kind, Kind::Struct | Kind::Union) {
         return Vec::new();
@@ -49,7 +49,7 @@ pub fn all(ty: &Type) -> Vec<Field> {
     fields
 }
 
-/// The type of a record as fields: one that is a number, an enum or an array is the field `value`.
+/// The type of a record as a struct: a number, an enum or an array becomes the member `value`.
 pub fn record(ty: &Arc<Type>) -> Result<Arc<Type>> {
     if matches!(ty.kind, Kind::Struct | Kind::Union) {
         return Ok(Arc::clone(ty));
@@ -57,14 +57,14 @@ pub fn record(ty: &Arc<Type>) -> Result<Arc<Type>> {
     Ok(Type::structure(&ty.name, ty.size, vec![Field::member("value", Arc::clone(ty), 0)])?)
 }
 
-/// The integer that a field holds; bytes behind the end of the record are zero.
+/// The integer in a field. Bytes after the end of the record are zero.
 pub fn integer(field: &Field, record: &[u8]) -> i128 {
     let (start, bits) = ((field.bit_offset / 8) as usize, field.bit_size.min(64));
     let mut bytes = [0; 16];
     let whole = record.get(start..).unwrap_or_default();
     let len = whole.len().min(if field.is_bit_field() { 9 } else { field.ty.size.min(8) });
     bytes[..len].copy_from_slice(&whole[..len]);
-    // Bit-fields and bytes alike: the machines that run packages are little-endian, big ones keep whole integers apart.
+    // On little-endian machines, bit-fields and whole integers are read alike.
     let word = if cfg!(target_endian = "big") && !field.is_bit_field() {
         u128::from_be_bytes(bytes) >> (128 - 8 * field.ty.size.clamp(1, 8))
     } else {
@@ -75,7 +75,7 @@ pub fn integer(field: &Field, record: &[u8]) -> i128 {
     if is_negative { value as i128 - (1i128 << bits) } else { value as i128 }
 }
 
-/// The bytes of a field, those behind the end of the record zero; of a flexible array as many as the record has.
+/// The bytes of a field. Those after the end of the record are zero; a flexible array ends with the record.
 pub fn bytes<'a>(field: &Field, record: &'a [u8]) -> impl Iterator<Item = u8> + 'a {
     let rest = record.get((field.bit_offset / 8) as usize..).unwrap_or_default();
     let is_flexible = field.ty.kind == Kind::Array && field.ty.count == 0;
@@ -83,7 +83,7 @@ pub fn bytes<'a>(field: &Field, record: &'a [u8]) -> impl Iterator<Item = u8> + 
     rest.iter().copied().chain(std::iter::repeat(0)).take(size)
 }
 
-/// The floating-point number that a field holds.
+/// The floating-point number in a field.
 pub fn float(field: &Field, record: &[u8]) -> f64 {
     let start = (field.bit_offset / 8) as usize;
     let mut bytes = [0; 8];
@@ -96,7 +96,7 @@ pub fn float(field: &Field, record: &[u8]) -> f64 {
     }
 }
 
-/// The text in an array of `char`, up to its NUL.
+/// The string in an array of `char`, up to its NUL.
 pub fn text<'a>(field: &Field, record: &'a [u8]) -> &'a [u8] {
     let rest = record.get((field.bit_offset / 8) as usize..).unwrap_or_default();
     let is_flexible = field.ty.count == 0;

@@ -1,44 +1,45 @@
-//! ecli runs packages and WASM modules: from a program's name to its events on the terminal.
+//! ecli runs packages and WASM modules and prints their events.
 //!
-//! Everything that has to do with BPF is the library's; ecli uses its public items only. What is here: where a program
-//! comes from, the command line, and how events look.
+//! The library does everything that concerns BPF, and ecli uses its public items only. ecli itself finds and downloads
+//! programs, reads the command line and formats events.
 
 mod archive;
-mod arguments;
 mod attach;
 mod capabilities;
 mod cgroup;
-mod check;
-mod doctor;
+mod column;
+mod command_line;
+mod commands;
 mod error;
 mod fetch;
 mod field;
+mod files;
 mod filter;
-mod guest;
-mod inspect;
-mod manual;
+mod kind;
 mod options;
 mod output;
-mod registry;
-mod run;
-mod sign;
+mod pinned_maps;
+mod program_args;
+mod prompt;
+mod record_clock;
 mod signals;
-mod signing;
+mod signature;
 mod source;
+mod statistics;
 mod symbols;
 mod terminal;
 mod view;
 
 use std::process::ExitCode;
 
-use error::{Code, Result};
-use options::{Command, CommandLine};
+use commands::{check, doctor, inspect, manual, registry, run, signing};
+use options::Command;
 
 fn main() -> ExitCode {
     if std::env::args_os().nth(1).is_some_and(|first| first == symbols::ARGUMENT) {
         return symbols::serve();
     }
-    let line = CommandLine::read();
+    let line = command_line::read();
     let result = match line.command {
         Command::Run(run) => run::run(&run, line.log_level),
         Command::Inspect(options) => inspect::run(&options),
@@ -62,14 +63,5 @@ fn main() -> ExitCode {
             failure.report();
             failure.code.into()
         }
-    }
-}
-
-/// How a command ended that did what it was asked for.
-type Ended = Result<ExitCode>;
-
-impl From<Code> for ExitCode {
-    fn from(code: Code) -> ExitCode {
-        ExitCode::from(code as u8)
     }
 }

@@ -17,7 +17,6 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::OFlags;
 use rustix::io::retry_on_intr;
 
-use crate::Ended;
 use crate::error::{Code, Failure, Result, say};
 use crate::terminal::{make_visible, plain};
 
@@ -219,7 +218,7 @@ fn append(path: &Path, flags: OFlags) -> io::Result<File> {
 }
 
 /// Prints a text of whole lines and ends well.
-pub fn print(text: impl Display) -> Ended {
+pub fn print(text: impl Display) -> Result<ExitCode> {
     let mut output = Output::open(None)?;
     output.buffer.extend_from_slice(plain(&text.to_string()).as_bytes());
     output.finish()?;

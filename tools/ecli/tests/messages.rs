@@ -27,11 +27,11 @@ fn every_mistake_of_the_command_line_is_one_line_in_one_style() {
         (&["check", "--jsn", "x"], "unexpected argument '--jsn' found; a similar argument exists: '--json'"),
         (
             &["run", "--count", "-3", "x"],
-            "invalid value '-3' for '--count <N>': a whole number from 1 on is wanted",
+            "invalid value '-3' for '--count <N>': expected a whole number of at least 1",
         ),
         (
             &["run", "--count", "0", "x"],
-            "invalid value '0' for '--count <N>': a whole number from 1 on is wanted",
+            "invalid value '0' for '--count <N>': expected a whole number of at least 1",
         ),
         (
             &["run", "--btf", "/nope", "x"],
@@ -47,7 +47,7 @@ fn every_mistake_of_the_command_line_is_one_line_in_one_style() {
         ),
         (
             &["run", "--foo", "x"],
-            "unknown option --foo; options of the program itself go behind it: ecli run PROG --foo",
+            "unknown option --foo; to pass it to the program, write it after PROG: ecli run PROG --foo",
         ),
     ];
     for (args, expected) in cases {
@@ -122,5 +122,5 @@ fn what_can_be_done_next_is_said() {
     // A port that nobody has.
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let said = line(&["pull", &format!("localhost:{port}/tool:1")], 3);
-    assert!(said.ends_with(": Connection refused; no server listens there"), "{said}");
+    assert!(said.ends_with(": Connection refused; no server listens on this port"), "{said}");
 }

@@ -82,8 +82,8 @@ fn filters_know_every_kind_of_field() {
     needs_root!();
     let known = Known::new();
     let all = "low == 5 && high == 17 && negative < 0 && negative == -7 && color == GREEN && color >= 2 && \
-               in.port == 0x1bb && in.delta == -3 && name =~ '^a,' && name == 'a,\"b' && name !~ z && high \
-               && !(in.port != 443) && (low > 6 || low <= 5)";
+               in.port == 0x1bb && in.delta == -3 && name =~ '^a,' && name == 'a,\"b' && name == \"a,\\\"b\" && name !~ z \
+               && high && !(in.port != 443) && (low > 6 || low <= 5)";
     let ran = known.run(&["-j", "--count", "2", "--filter", all]);
     assert_eq!((ran.code, ran.out.lines().count()), (Some(0), 2), "{}", ran.err);
     for none in
@@ -97,11 +97,11 @@ fn filters_know_every_kind_of_field() {
     for (bad, why) in [
         ("in == 1", "in.port"),
         ("color == BLUE", "BLUE"),
-        ("low =~ a", "no text"),
+        ("low =~ a", "needs a string"),
         ("name =~ '('", "name =~"),
-        ("low == 'x", "no end"),
-        ("low == 1 low", "not expected"),
-        ("", "a field"),
+        ("low == 'x", "unterminated string 'x"),
+        ("low == 1 low", "unexpected \"low\""),
+        ("", "expected a field name"),
         (&deep, "nested"),
     ] {
         let ran = known.run(&["--filter", bad]);
@@ -341,7 +341,7 @@ fn what_does_not_go_together_is_said() {
         (&["--map", "started", "--format", "csv"][..], "--map"),
         (&["--map", "started", "--format", "raw"], "--map"),
         (&["--symbols", "--format", "csv"], "--symbols"),
-        (&["--columns", "pid,comm,pid", "-j"], "\"pid\" stands there twice"),
+        (&["--columns", "pid,comm,pid", "-j"], "\"pid\" is listed twice"),
         (&["--pid", "1"], "ecli run PROG --pid"),
         (&["-x"], "ecli run PROG -x"),
     ] {

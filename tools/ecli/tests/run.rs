@@ -66,7 +66,7 @@ fn arguments_behind_the_program_are_the_programs() {
 fn a_programs_short_option_in_front_of_it_is_explained() {
     let ran = run(&["run", "-p", "1641", &package("opensnoop")]);
     assert_eq!(ran.code, Some(2));
-    assert!(ran.err.contains("behind it"), "{}", ran.err);
+    assert!(ran.err.contains("after PROG"), "{}", ran.err);
 }
 
 #[test]
@@ -324,6 +324,6 @@ fn a_program_without_a_place_names_the_option_for_it() {
     );
     let ran = run(&["run", "--duration", "1s", folder.path().join("package.json").to_str().unwrap()]);
     assert_eq!(ran.code, Some(2), "{}", ran.err);
-    let option = "give \"path\" and \"func\": --attach here=KEY:VALUE";
+    let option = "set the target: --attach here=KEY:VALUE,... with \"path\" and \"func\"";
     assert!(ran.err.contains(option), "{}", ran.err);
 }

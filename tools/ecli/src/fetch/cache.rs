@@ -1,7 +1,7 @@
-//! Downloads are kept, and the server is asked whether they are still what it has.
+//! Caches downloads. The server decides whether a cached copy is current.
 //!
-//! A folder of two files for each URL, named by the URL's digest: the content, and what is known of it. The content's own
-//! digest is part of that, so that a file that was cut short or changed is not taken for the download.
+//! The cache is a directory with two files per URL, named by the digest of the URL: the content, and a JSON file about it.
+//! The JSON file holds the digest of the content, so that truncated or modified content is not used.
 
 use std::fs;
 use std::io::Write;
@@ -11,35 +11,35 @@ use std::sync::Once;
 
 use serde_json::{Value, json};
 
+use super::download::sha256;
 use super::http::Validators;
-use super::place::without_password;
-use super::sha256;
+use super::location::without_password;
 use crate::error::say;
 
-/// The folder of downloads.
+/// The cache directory.
 pub struct Cache {
     folder: PathBuf,
 }
 
-/// A download of before.
+/// A cached download.
 pub struct Kept {
     /// Its content.
     pub bytes: Vec<u8>,
-    /// What to ask the server with.
+    /// Sent to the server to ask whether the copy is current.
     pub validators: Validators,
 }
 
-/// A line about a download of before.
+/// One cached download in a list.
 pub struct Entry {
-    /// Where it came from.
+    /// Its URL.
     pub url: String,
-    /// Its content has so many bytes.
+    /// Its size in bytes.
     pub len: u64,
 }
 
 impl Cache {
-    /// `$EUNOMIA_HOME/cache`, else `$XDG_CACHE_HOME/libeunomia/ecli`, else the same under `~/.cache`; `None` where there is
-    /// no such folder and none can be made, or where others could change what is in it.
+    /// Opens `$EUNOMIA_HOME/cache`, `$XDG_CACHE_HOME/libeunomia/ecli` or `~/.cache/libeunomia/ecli`. Returns `None` if the
+    /// directory cannot be created or another user could modify its files.
     pub fn open() -> Option<Cache> {
         let absolute =
             |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
@@ -47,7 +47,7 @@ impl Cache {
         let own = |folder: PathBuf| folder.join("libeunomia/ecli");
         let user = || absolute("XDG_CACHE_HOME").or_else(|| Some(absolute("HOME")?.join(".cache"))).map(own);
         let folder = home.or_else(user)?;
-        // What is run as root must not be for others to change.
+        // The content may run as root, so no other user may modify it.
         fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder).ok()?;
         match eunomia_owner::check(&folder) {
             Ok(()) => Some(Cache { folder }),
@@ -55,7 +55,7 @@ impl Cache {
                 static ONCE: Once = Once::new();
                 ONCE.call_once(|| {
                     say(format_args!(
-                        "warning: {why}, so downloads are not kept; EUNOMIA_HOME can name a folder of your own"
+                        "warning: {why}, so downloads are not cached; set EUNOMIA_HOME to a directory of your own"
                     ));
                 });
                 None
@@ -63,7 +63,7 @@ impl Cache {
         }
     }
 
-    /// What is kept of a URL, if it is whole.
+    /// Returns the cached download of a URL if it is intact.
     pub fn find(&self, url: &str) -> Option<Kept> {
         let (content, about) = self.paths(url);
         let about: Value = serde_json::from_slice(&fs::read(about).ok()?).ok()?;
@@ -75,7 +75,7 @@ impl Cache {
         is_whole.then_some(Kept { bytes, validators })
     }
 
-    /// Keeps a download. That it cannot be kept is no reason not to run it.
+    /// Stores a download. A failure is only logged.
     pub fn keep(&self, url: &str, bytes: &[u8], validators: &Validators) {
         let (content, about) = self.paths(url);
         let Validators { etag, last_modified } = validators;
@@ -85,11 +85,11 @@ impl Cache {
         let kept = write(&content, bytes).and_then(|()| write(&about, facts.to_string().as_bytes()));
         if let Err(error) = kept {
             let folder = self.folder.display();
-            say(format_args!("{folder} cannot be written, so the download is not kept: {error}"));
+            say(format_args!("{folder}: cannot cache the download: {error}"));
         }
     }
 
-    /// All that is kept, by URL.
+    /// All cached downloads, sorted by URL.
     pub fn list(&self) -> Vec<Entry> {
         let files = fs::read_dir(&self.folder).into_iter().flatten().flatten().map(|entry| entry.path());
         let entry = |path: PathBuf| {
@@ -111,7 +111,7 @@ impl Cache {
     }
 }
 
-/// A file that is there whole or not at all.
+/// Writes a file atomically.
 fn write(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     let folder = path.parent().unwrap_or(Path::new("/"));
     let mut draft = tempfile::NamedTempFile::new_in(folder)?;

@@ -1,23 +1,23 @@
-//! What a registry wants to be told before it hands anything out: the `WWW-Authenticate` of its answer.
+//! Authentication challenges: the `WWW-Authenticate` header of a response.
 
 use reqwest::header::{HeaderMap, WWW_AUTHENTICATE};
 
-/// What is wanted.
+/// The authentication that a registry requires.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Challenge {
-    /// User and password.
+    /// User name and password.
     Basic,
-    /// A token that another service hands out.
+    /// A token from an authentication service.
     Bearer {
         /// The address of that service.
         realm: String,
-        /// What it calls the registry.
+        /// The name of the registry at that service.
         service: Option<String>,
     },
 }
 
 impl Challenge {
-    /// The first that we know how to meet.
+    /// The first supported challenge.
     pub fn of(headers: &HeaderMap) -> Option<Challenge> {
         let values = headers.get_all(WWW_AUTHENTICATE).iter().filter_map(|value| value.to_str().ok());
         values.filter_map(Challenge::parse).next()
@@ -38,7 +38,7 @@ impl Challenge {
     }
 }
 
-/// `key=value` and `key="value"`, with commas in between.
+/// Parses `key=value` and `key="value"`, separated by commas.
 fn parameters(mut text: &str) -> Vec<(String, String)> {
     let mut found = Vec::new();
     while let Some((key, rest)) = text.split_once('=') {
@@ -56,7 +56,7 @@ fn parameters(mut text: &str) -> Vec<(String, String)> {
     found
 }
 
-/// A text up to the quote that ends it, and what follows.
+/// Returns a string up to its closing quote, and the rest.
 fn quoted(text: &str) -> (String, &str) {
     let mut value = String::new();
     let mut letters = text.char_indices();
@@ -75,7 +75,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn challenges_are_read_as_servers_write_them() {
+    fn challenges_of_servers_are_parsed() {
         let bearer = |realm: &str, service: Option<&str>| {
             Some(Challenge::Bearer { realm: realm.into(), service: service.map(Into::into) })
         };

@@ -1,6 +1,6 @@
-//! Programs in OCI registries: an image of one layer that is the program, and one that signs it where there is a signature.
+//! Programs as OCI images: one layer is the program, another one its signature if there is one.
 //!
-//! The layout of WASM modules is that of eunomia-bpf, which other tools for WASM in registries read too.
+//! Images of WASM modules have the layout of eunomia-bpf, which other tools for WASM can read.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -9,11 +9,11 @@ use reqwest::header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
-use super::http::Answer;
-use super::login::{self, Credentials};
+use super::credentials::{self, Credentials};
+use super::download::{Download, MAX_BYTES, MAX_SIGNATURE, Options, Signature};
+use super::http::Reply;
 use super::reference::{self, Digest, Reference};
-use super::registry::{Registry, cut};
-use super::{Download, MAX_BYTES, MAX_SIGNATURE, Options, Signature};
+use super::registry::{Registry, shorten};
 use crate::error::{Failure, Result};
 
 const WASM: &str = "application/vnd.wasm.content.layer.v1+wasm";
@@ -29,13 +29,13 @@ const INDEX: &str = "application/vnd.oci.image.index.v1+json";
 const DOCKER_INDEX: &str = "application/vnd.docker.distribution.manifest.list.v2+json";
 const TITLE: &str = "org.opencontainers.image.title";
 
-/// Bytes of the largest manifest; the standard has registries take as many.
+/// Size limit of a manifest. The OCI specification requires registries to accept as much.
 const MAX_MANIFEST: usize = 4 << 20;
 
-/// Bytes of an answer that only says that something was done.
-const MAX_NOTE: usize = 64 << 10;
+/// Size limit of a reply without content.
+const MAX_REPLY: usize = 64 << 10;
 
-/// What is in an image.
+/// The kind of program in an image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Content {
     /// A WASM module.
@@ -56,40 +56,41 @@ impl Content {
     }
 }
 
-/// What is to be pushed.
+/// A program to push.
 pub struct Upload<'a> {
     /// The program.
     pub bytes: Vec<u8>,
-    /// What it is.
+    /// Its kind.
     pub content: Content,
     /// The name of its file.
     pub title: &'a str,
     /// Its signature.
     pub signature: Option<String>,
-    /// Notes on the image.
+    /// Annotations of the image.
     pub annotations: BTreeMap<String, String>,
 }
 
-/// Downloads a program, and its signature if that is wanted.
+/// Downloads a program with the saved credentials.
 pub fn pull(image: &Reference, options: Options) -> Result<Download> {
-    let credentials = login::find(image.registry())?;
+    let credentials = credentials::find(image.registry())?;
     pull_as(image, &credentials, options)
 }
 
-/// The same as a certain user.
+/// Downloads a program, and its signature unless the options ignore it.
 pub fn pull_as(image: &Reference, credentials: &Credentials, options: Options) -> Result<Download> {
     let registry = connect(image, credentials, "pull", options.timeout)?;
     let source = Source { image, registry };
     let layers = source.layers()?;
-    let layer = |wanted: &[&str]| layers.iter().find(|layer| wanted.contains(&layer.media_type.as_str()));
+    let layer = |types: &[&str]| layers.iter().find(|layer| types.contains(&layer.media_type.as_str()));
     let Some(program) = layer(&[WASM, PACKAGE, ARCHIVE]) else {
         let types: Vec<_> = layers.iter().map(|layer| layer.media_type.as_str()).collect();
-        return Err(source
-            .registry
-            .failure(format_args!("no program in this image; its layers are {}", cut(&types.join(", ")))));
+        return Err(source.registry.failure(format_args!(
+            "the image has no program; its layers are {}",
+            shorten(&types.join(", "))
+        )));
     };
     let bytes = source.blob(program, MAX_BYTES)?;
-    let signature = layer(&[SIGNATURE]).filter(|_| options.signature != Signature::Unwanted);
+    let signature = layer(&[SIGNATURE]).filter(|_| options.signature != Signature::Ignored);
     let signature = signature.map(|layer| source.blob(layer, MAX_SIGNATURE)).transpose()?;
     Ok(Download { bytes, signature: signature.and_then(|text| String::from_utf8(text).ok()) })
 }
@@ -101,23 +102,23 @@ fn connect<'a>(
     timeout: Duration,
 ) -> Result<Registry<'a>> {
     let scope = format!("repository:{}:{actions}", image.repository);
-    let place = (image.registry(), image.host());
-    Registry::new(image.to_string(), place, credentials, Some(scope), timeout)
+    let registry = (image.registry(), image.host());
+    Registry::new(image.to_string(), registry, credentials, Some(scope), timeout)
 }
 
-/// Whether a registry takes these credentials.
+/// Checks that a registry accepts the credentials.
 pub fn check(registry: &str, credentials: &Credentials, timeout: Duration) -> Result<()> {
     Registry::new(registry.to_owned(), (registry, reference::host(registry)), credentials, None, timeout)?
         .check()
 }
 
-/// An image that is downloaded.
+/// An image to download.
 struct Source<'a> {
     image: &'a Reference,
     registry: Registry<'a>,
 }
 
-/// A part of an image.
+/// A layer of an image.
 struct Layer {
     media_type: String,
     digest: Digest,
@@ -125,71 +126,71 @@ struct Layer {
 }
 
 impl Source<'_> {
-    fn wrong(&self, why: &str) -> Failure {
-        self.registry.failure(format_args!("its manifest {why}"))
+    fn invalid(&self, why: &str) -> Failure {
+        self.registry.failure(format_args!("invalid manifest: {why}"))
     }
 
-    /// What the image's manifest lists. An index of manifests for several machines leads to that for this one.
+    /// The layers in the manifest. An index is resolved to the manifest for this machine.
     fn layers(&self) -> Result<Vec<Layer>> {
         let mut manifest = self.manifest(self.image.version(), self.image.digest.as_ref())?;
         if let Some(manifests) = manifest["manifests"].as_array() {
             let chosen = manifests
                 .iter()
                 .find(|entry| is_for_here(entry))
-                .ok_or_else(|| self.wrong(&format!("has none for {}", std::env::consts::ARCH)))?;
+                .ok_or_else(|| self.invalid(&format!("no entry for {}", std::env::consts::ARCH)))?;
             let digest = self.digest(chosen)?;
             manifest = self.manifest(&digest.to_string(), Some(&digest))?;
         }
-        let layers = manifest["layers"].as_array().ok_or_else(|| self.wrong("lists no layers"))?;
+        let layers = manifest["layers"].as_array().ok_or_else(|| self.invalid("no layers"))?;
         layers.iter().map(|layer| self.layer(layer)).collect()
     }
 
-    /// The manifest of a version. That it has the digest by which it is asked for is checked here.
+    /// Downloads the manifest of a version and verifies its digest.
     fn manifest(&self, version: &str, digest: Option<&Digest>) -> Result<Value> {
         let path = format!("{}/manifests/{version}", self.image.repository);
         let accept = [MANIFEST, INDEX, DOCKER_MANIFEST, DOCKER_INDEX].join(", ");
         let request = self.registry.request(Method::GET, &path)?.header(ACCEPT, accept);
-        let answer = self.registry.ask(request, MAX_MANIFEST)?;
-        let bytes = self.content(answer)?;
+        let reply = self.registry.send(request, MAX_MANIFEST)?;
+        let bytes = self.content(reply)?;
         if let Some(digest) = digest {
-            digest.check(&bytes).map_err(|why| self.wrong(&format!("is {why}")))?;
+            digest.check(&bytes).map_err(|why| self.invalid(&why))?;
         }
-        serde_json::from_slice(&bytes).map_err(|why| self.wrong(&format!("cannot be read: {why}")))
+        serde_json::from_slice(&bytes).map_err(|why| self.invalid(&why.to_string()))
     }
 
-    fn content(&self, answer: Answer) -> Result<Vec<u8>> {
-        match answer.status {
-            StatusCode::OK => Ok(answer.bytes),
-            _ => Err(self.registry.refused(&answer)),
+    fn content(&self, reply: Reply) -> Result<Vec<u8>> {
+        match reply.status {
+            StatusCode::OK => Ok(reply.bytes),
+            _ => Err(self.registry.refused(&reply)),
         }
     }
 
     fn layer(&self, layer: &Value) -> Result<Layer> {
         let media_type = layer["mediaType"].as_str().unwrap_or_default().to_owned();
         let size = layer["size"].as_u64().and_then(|size| usize::try_from(size).ok());
-        let size = size.ok_or_else(|| self.wrong("has a layer without a size"))?;
+        let size = size.ok_or_else(|| self.invalid("a layer has no size"))?;
         Ok(Layer { media_type, digest: self.digest(layer)?, size })
     }
 
     fn digest(&self, entry: &Value) -> Result<Digest> {
         let text = entry["digest"].as_str().unwrap_or_default();
-        Digest::parse(text).map_err(|why| self.wrong(&format!("has {why}")))
+        Digest::parse(text).map_err(|why| self.invalid(&why))
     }
 
-    /// The content of a layer, as long as announced, and with the digest that the manifest tells.
-    fn blob(&self, layer: &Layer, most: usize) -> Result<Vec<u8>> {
-        if layer.size > most {
-            return Err(self.registry.failure(format_args!("larger than {most} bytes")));
+    /// Downloads a layer and verifies its digest.
+    fn blob(&self, layer: &Layer, max_size: usize) -> Result<Vec<u8>> {
+        if layer.size > max_size {
+            return Err(self.registry.failure(format_args!("larger than {max_size} bytes")));
         }
         let path = format!("{}/blobs/{}", self.image.repository, layer.digest);
-        let answer = self.registry.ask(self.registry.request(Method::GET, &path)?, layer.size)?;
-        let bytes = self.content(answer)?;
+        let reply = self.registry.send(self.registry.request(Method::GET, &path)?, layer.size)?;
+        let bytes = self.content(reply)?;
         layer.digest.check(&bytes).map_err(|why| self.registry.failure(why))?;
         Ok(bytes)
     }
 }
 
-/// Whether a manifest of an index is for machines like this one: programs in it are for any, or built for Linux.
+/// Whether an entry of an index is for this machine, or for any.
 fn is_for_here(entry: &Value) -> bool {
     let arch = match std::env::consts::ARCH {
         "x86_64" => "amd64",
@@ -200,7 +201,7 @@ fn is_for_here(entry: &Value) -> bool {
     platform.is_null() || platform["os"] == "linux" && platform["architecture"] == arch
 }
 
-/// Uploads a program and says which digest the image has.
+/// Uploads a program and returns the digest of the image.
 pub fn push(
     image: &Reference,
     credentials: &Credentials,
@@ -222,39 +223,39 @@ pub fn push(
     target.manifest(manifest.to_string().into_bytes())
 }
 
-/// An image that is uploaded.
+/// An image to upload.
 struct Target<'a> {
     image: &'a Reference,
     registry: Registry<'a>,
 }
 
 impl Target<'_> {
-    /// Uploads a part unless the registry has it, and gives what a manifest says of it.
+    /// Uploads a blob unless the registry has it, and returns its descriptor for the manifest.
     fn blob(&self, media_type: &str, bytes: Vec<u8>) -> Result<Value> {
         let (digest, len) = (Digest::of(&bytes).to_string(), bytes.len());
         let blobs = format!("{}/blobs", self.image.repository);
         let head = self.registry.request(Method::HEAD, &format!("{blobs}/{digest}"))?;
-        if self.registry.ask(head, MAX_NOTE)?.status != StatusCode::OK {
+        if self.registry.send(head, MAX_REPLY)?.status != StatusCode::OK {
             let start = self.registry.request(Method::POST, &format!("{blobs}/uploads/"))?;
-            let started = self.registry.ask(start.header(CONTENT_LENGTH, 0), MAX_NOTE)?;
+            let started = self.registry.send(start.header(CONTENT_LENGTH, 0), MAX_REPLY)?;
             self.expect(StatusCode::ACCEPTED, &started)?;
             let put = self.registry.request_at(Method::PUT, &started, &[("digest", &digest)])?;
             let put = put.header(CONTENT_TYPE, "application/octet-stream").body(bytes);
-            self.expect(StatusCode::CREATED, &self.registry.ask(put, MAX_NOTE)?)?;
+            self.expect(StatusCode::CREATED, &self.registry.send(put, MAX_REPLY)?)?;
         }
         Ok(json!({"mediaType": media_type, "digest": digest, "size": len}))
     }
 
-    /// Uploads what holds the parts together, and gives its digest.
+    /// Uploads the manifest and returns its digest.
     fn manifest(&self, bytes: Vec<u8>) -> Result<String> {
         let digest = Digest::of(&bytes).to_string();
         let path = format!("{}/manifests/{}", self.image.repository, self.image.version());
         let put = self.registry.request(Method::PUT, &path)?.header(CONTENT_TYPE, MANIFEST).body(bytes);
-        self.expect(StatusCode::CREATED, &self.registry.ask(put, MAX_NOTE)?)?;
+        self.expect(StatusCode::CREATED, &self.registry.send(put, MAX_REPLY)?)?;
         Ok(digest)
     }
 
-    fn expect(&self, status: StatusCode, answer: &Answer) -> Result<()> {
-        if answer.status == status { Ok(()) } else { Err(self.registry.refused(answer)) }
+    fn expect(&self, status: StatusCode, reply: &Reply) -> Result<()> {
+        if reply.status == status { Ok(()) } else { Err(self.registry.refused(reply)) }
     }
 }

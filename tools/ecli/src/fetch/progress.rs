@@ -1,16 +1,16 @@
-//! A bar on the terminal while a program is on its way.
+//! A progress bar on the terminal.
 
 use std::io::IsTerminal;
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-/// What is seen of one download; it goes when that ends.
+/// The progress bar of one download. Dropping it clears it.
 pub struct Progress {
     bar: Option<ProgressBar>,
 }
 
 impl Progress {
-    /// For `what`, of which `len` bytes are expected. Without a terminal nothing is shown.
+    /// Shows a bar for `what`, which has `len` bytes. Shows nothing if stderr is not a terminal.
     pub fn new(what: &str, len: Option<u64>) -> Progress {
         let bar = std::io::stderr().is_terminal().then(|| {
             let bar = len.map_or_else(ProgressBar::new_spinner, ProgressBar::new);
@@ -26,8 +26,8 @@ impl Progress {
         Progress { bar }
     }
 
-    /// How far it has come.
-    pub fn at(&self, bytes: usize) {
+    /// Sets how many bytes have arrived.
+    pub fn set(&self, bytes: usize) {
         if let Some(bar) = &self.bar {
             bar.set_position(bytes as u64);
         }

@@ -4,7 +4,7 @@ use std::fmt;
 
 use sha2::{Digest as _, Sha512};
 
-use super::sha256;
+use super::download::sha256;
 
 /// An image in a registry.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,9 +1,8 @@
-//! A connection to one image registry: requests, and who we are where the registry asks.
+//! Requests to one image registry, with authentication.
 //!
-//! The registry has to speak HTTPS; only one on this machine may speak plain HTTP. Credentials go to the registry itself,
-//! in answer to its own question and never to that of a server it redirects to; and, where it wants a token, to the
-//! service that it names for that, as the standard has it. That service has to be reached by HTTPS too, unless both are
-//! on this machine.
+//! A registry must use HTTPS unless it is on this machine. Credentials are sent to the registry only in response to its
+//! own challenge, never to that of a server that it redirects to. If the registry requires a token, credentials are also
+//! sent to the token service that it names, which must use HTTPS unless both are on this machine.
 
 use std::cell::RefCell;
 use std::time::Duration;
@@ -15,32 +14,32 @@ use reqwest::{Method, Request, RequestBuilder, StatusCode, Url};
 use serde_json::Value;
 
 use super::challenge::Challenge;
-use super::http::{self, Answer, Http};
-use super::login::Credentials;
+use super::credentials::Credentials;
+use super::http::{self, Http, Reply};
 use crate::error::{Code, Failure, Result};
 
-/// Bytes of the largest token with what stands around it.
+/// Size limit of the response with a token.
 const MAX_TOKEN: usize = 1 << 20;
 
-/// Characters of a registry's own messages that are shown.
+/// Characters of a registry's message that are shown.
 const MAX_MESSAGE: usize = 300;
 
-/// A registry, and what is to be done there.
+/// A registry, and the credentials for it.
 pub struct Registry<'a> {
-    /// What errors begin with: the image, or the registry.
+    /// Errors begin with this name: of the image or the registry.
     name: String,
-    /// As the user has it.
+    /// The name that the user gave.
     registry: &'a str,
     base: Url,
     http: Http,
     credentials: &'a Credentials,
-    /// What a token has to allow, as in `repository:org/tool:pull`.
+    /// The access that a token must grant, such as `repository:org/tool:pull`.
     scope: Option<String>,
     authorization: RefCell<Option<HeaderValue>>,
 }
 
 impl Registry<'_> {
-    /// A registry at `host` that knows who we are, if it wants to.
+    /// Connects to the registry at `host` and authenticates if it requires that.
     pub fn new<'a>(
         name: String,
         (registry, host): (&'a str, &str),
@@ -48,88 +47,82 @@ impl Registry<'_> {
         scope: Option<String>,
         timeout: Duration,
     ) -> Result<Registry<'a>> {
-        let wrong = |why: &dyn std::fmt::Display| Failure::new(Code::Source, format_args!("{name}: {why}"));
-        let mut base = Url::parse(&format!("https://{host}/")).map_err(|why| wrong(&why))?;
+        let invalid = |why: &dyn std::fmt::Display| Failure::new(Code::Source, format_args!("{name}: {why}"));
+        let mut base = Url::parse(&format!("https://{host}/")).map_err(|why| invalid(&why))?;
         let is_here = base.host_str().is_some_and(http::is_this_machine);
-        // No proxy stands between us and this machine, and none may see what we tell it.
+        // Requests to this machine never go through a proxy.
         let http = Http::new(timeout, is_here)?;
-        if is_here && speaks_plain(&http, host) {
-            base = Url::parse(&format!("http://{host}/")).map_err(|why| wrong(&why))?;
+        if is_here && uses_plain_http(&http, host) {
+            base = Url::parse(&format!("http://{host}/")).map_err(|why| invalid(&why))?;
         }
         let authorization = RefCell::new(None);
         let registry = Registry { name, registry, base, http, credentials, scope, authorization };
-        registry.ask(registry.request(Method::GET, "")?, MAX_TOKEN)?;
+        registry.send(registry.request(Method::GET, "")?, MAX_TOKEN)?;
         Ok(registry)
     }
 
-    /// A request for `path` of the registry's interface.
+    /// A request for a path below `/v2/`.
     pub fn request(&self, method: Method, path: &str) -> Result<RequestBuilder> {
         let url = self.base.join(&format!("v2/{path}")).map_err(|why| self.failure(why))?;
         Ok(self.http.client.request(method, url))
     }
 
-    /// A request to where an answer says that it goes on.
-    pub fn request_at(
-        &self,
-        method: Method,
-        from: &Answer,
-        query: &[(&str, &str)],
-    ) -> Result<RequestBuilder> {
-        let place = from.headers.get(reqwest::header::LOCATION).and_then(|place| place.to_str().ok());
-        let mut url = place
-            .and_then(|place| from.url.join(place).ok())
-            .ok_or_else(|| self.failure("the registry does not say where to send it"))?;
+    /// A request to the Location of a reply.
+    pub fn request_at(&self, method: Method, from: &Reply, query: &[(&str, &str)]) -> Result<RequestBuilder> {
+        let location =
+            from.headers.get(reqwest::header::LOCATION).and_then(|location| location.to_str().ok());
+        let mut url = location
+            .and_then(|location| from.url.join(location).ok())
+            .ok_or_else(|| self.failure("the registry did not send a valid upload URL"))?;
         let may_be_plain = self.base.scheme() == "http" && url.host_str().is_some_and(http::is_this_machine);
         if url.scheme() != "https" && !may_be_plain {
-            return Err(self.failure(format_args!(
-                "sent on without https to {url}, which anybody may change on its way"
-            )));
+            return Err(self.failure(format_args!("refusing upload to insecure {url}")));
         }
         url.query_pairs_mut().extend_pairs(query);
         Ok(self.http.client.request(method, url))
     }
 
-    /// Asks, and says who we are if that is what the registry asks in return. The answer may have so many bytes.
-    pub fn ask(&self, request: RequestBuilder, most: usize) -> Result<Answer> {
+    /// Sends a request, once more with credentials if the registry requires them. The reply has at most `max_size` bytes.
+    pub fn send(&self, request: RequestBuilder, max_size: usize) -> Result<Reply> {
         let request = request.build().map_err(|error| self.failure(http::reason(&error)))?;
         let again = request.try_clone();
-        let answer = self.send(request, most)?;
-        let may_answer = answer.status == StatusCode::UNAUTHORIZED && self.is_own(&answer.url);
-        match again.filter(|_| may_answer) {
-            Some(again) if self.authorize(&answer)? => self.send(again, most),
-            _ => Ok(answer),
+        let reply = self.send_once(request, max_size)?;
+        let may_authorize = reply.status == StatusCode::UNAUTHORIZED && self.is_own(&reply.url);
+        match again.filter(|_| may_authorize) {
+            Some(again) if self.authorize(&reply)? => self.send_once(again, max_size),
+            _ => Ok(reply),
         }
     }
 
-    fn send(&self, mut request: Request, most: usize) -> Result<Answer> {
-        // An upload may go on elsewhere, and credentials must not.
+    fn send_once(&self, mut request: Request, max_size: usize) -> Result<Reply> {
+        // An upload may continue at another server, which must not get the credentials.
         if let Some(value) = self.authorization.borrow().clone().filter(|_| self.is_own(request.url())) {
             request.headers_mut().insert(AUTHORIZATION, value);
         }
-        let answer = self.http.ask(&self.name, request, most)?;
-        if self.http.is_open_to_all() {
-            return Err(self.failure("the registry leads to another machine by plain http"));
+        let reply = self.http.send(&self.name, request, max_size)?;
+        if self.http.is_insecure() {
+            return Err(self.failure("refusing redirect to another machine over plain http"));
         }
-        Ok(answer)
+        Ok(reply)
     }
 
     fn is_own(&self, url: &Url) -> bool {
         url.origin() == self.base.origin()
     }
 
-    /// Whether the credentials are taken: a wrong password is found out here, not with the first image.
+    /// Checks that the registry accepts the credentials.
     pub fn check(&self) -> Result<()> {
-        let answer = self.ask(self.request(Method::GET, "")?, MAX_TOKEN)?;
-        // A token for nothing in particular need not open this, and was had all the same.
+        let reply = self.send(self.request(Method::GET, "")?, MAX_TOKEN)?;
+        // A token without a scope may not grant access here. That it was issued shows that the credentials are valid.
         let has_token = |it: &HeaderValue| it.as_bytes().starts_with(b"Bearer");
-        let is_fine =
-            answer.status.is_success() || self.authorization.borrow().as_ref().is_some_and(has_token);
-        if is_fine { Ok(()) } else { Err(self.refused(&answer)) }
+        let is_accepted =
+            reply.status.is_success() || self.authorization.borrow().as_ref().is_some_and(has_token);
+        if is_accepted { Ok(()) } else { Err(self.refused(&reply)) }
     }
 
-    /// Makes what the registry wants to see from now on; `false` if we have nothing of the kind.
-    fn authorize(&self, answer: &Answer) -> Result<bool> {
-        let text = match (Challenge::of(&answer.headers), self.credentials) {
+    /// Sets the Authorization header that the registry requires. Returns `false` if there are no matching credentials.
+    fn authorize(&self, reply: &Reply) -> Result<bool> {
+        let text = match (Challenge::of(&reply.headers), self.credentials) {
             (Some(Challenge::Bearer { realm, service }), _) => {
                 format!("Bearer {}", self.token(&realm, service.as_deref())?)
             }
@@ -137,14 +130,13 @@ impl Registry<'_> {
             _ => return Ok(false),
         };
         let value = HeaderValue::try_from(text);
-        let mut value =
-            value.map_err(|_| self.failure("the registry hands out a token with other than letters"))?;
+        let mut value = value.map_err(|_| self.failure("the registry issued an invalid token"))?;
         value.set_sensitive(true);
         *self.authorization.borrow_mut() = Some(value);
         Ok(true)
     }
 
-    /// A token of the service at `realm`.
+    /// Gets a token from the service at `realm`.
     fn token(&self, realm: &str, service: Option<&str>) -> Result<String> {
         let url = self.realm(realm)?;
         let parameters: Vec<(&str, &str)> = [("service", service), ("scope", self.scope.as_deref())]
@@ -165,59 +157,59 @@ impl Registry<'_> {
             }
         };
         let request = request.build().map_err(|error| self.failure(http::reason(&error)))?;
-        let answer = match self.credentials {
-            Credentials::IdentityToken(_) => self.http.ask_once(&self.name, request, MAX_TOKEN)?,
-            _ => self.http.ask(&self.name, request, MAX_TOKEN)?,
+        let reply = match self.credentials {
+            Credentials::IdentityToken(_) => self.http.send_secret(&self.name, request, MAX_TOKEN)?,
+            _ => self.http.send(&self.name, request, MAX_TOKEN)?,
         };
-        if !answer.status.is_success() {
-            return Err(self.refused(&answer));
+        if !reply.status.is_success() {
+            return Err(self.refused(&reply));
         }
-        let answer: Value = serde_json::from_slice(&answer.bytes).unwrap_or_default();
-        let token = answer["token"].as_str().or(answer["access_token"].as_str());
-        token.map(str::to_owned).ok_or_else(|| self.failure(format_args!("{realm} hands out no token")))
+        let body: Value = serde_json::from_slice(&reply.bytes).unwrap_or_default();
+        let token = body["token"].as_str().or(body["access_token"].as_str());
+        token.map(str::to_owned).ok_or_else(|| self.failure(format_args!("{realm} issued no token")))
     }
 
-    /// The address of the service that hands out tokens, if credentials may go there.
+    /// The URL of the token service, if credentials may be sent to it.
     fn realm(&self, text: &str) -> Result<Url> {
-        let wrong = |why: &str| self.failure(format_args!("the registry names {text:?} for tokens, {why}"));
-        let url = Url::parse(text).map_err(|_| wrong("which is not a URL"))?;
+        let wrong = |why: &str| self.failure(format_args!("token service {text:?} {why}"));
+        let url = Url::parse(text).map_err(|_| wrong("is not a URL"))?;
         let is_here = url.host_str().is_some_and(http::is_this_machine);
         match url.scheme() {
             "https" => {}
             "http" if self.base.scheme() == "http" && is_here => {}
-            _ => return Err(wrong("where anybody on the way could read the password")),
+            _ => return Err(wrong("does not use https, so the password could be read on the network")),
         }
         if !url.username().is_empty() || url.password().is_some() {
-            return Err(wrong("with a user of its own"));
+            return Err(wrong("contains a user name"));
         }
         Ok(url)
     }
 
-    /// A failure of this registry.
+    /// An error of this registry.
     pub fn failure(&self, why: impl std::fmt::Display) -> Failure {
         Failure::new(Code::Source, format_args!("{}: {why}", self.name))
     }
 
-    /// The failure that an answer other than success is.
-    pub fn refused(&self, answer: &Answer) -> Failure {
+    /// The error of an unsuccessful reply.
+    pub fn refused(&self, reply: &Reply) -> Failure {
         let registry = self.registry;
-        match (answer.status, self.credentials) {
+        match (reply.status, self.credentials) {
             (StatusCode::UNAUTHORIZED, Credentials::Password(user, _)) => self.failure(format_args!(
-                "{registry}: user {user:?} or the password is not accepted; `ecli login {registry}` with others"
+                "{registry}: wrong user {user:?} or password; log in again: ecli login {registry}"
             )),
             (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN, _) => self.failure(format_args!(
-                "{registry} refuses access; `ecli login {registry}` if you have an account there"
+                "{registry}: access denied; log in if you have an account: ecli login {registry}"
             )),
-            (status, _) => match said(&answer.bytes) {
-                Some(said) => self.failure(said),
-                None if status == StatusCode::NOT_FOUND => self.failure("there is no such image"),
-                None => self.failure(format_args!("the registry answers {status}")),
+            (status, _) => match message(&reply.bytes) {
+                Some(message) => self.failure(message),
+                None if status == StatusCode::NOT_FOUND => self.failure("no such image"),
+                None => self.failure(format_args!("the registry responded {status}")),
             },
         }
     }
 }
 
-/// `Authorization` by user and password.
+/// The value of `Authorization` for a user and a password.
 fn basic(user: &str, password: &str) -> String {
     format!("Basic {}", STANDARD.encode(format!("{user}:{password}")))
 }
@@ -227,26 +219,26 @@ fn with_query(mut url: Url, pairs: &[(&str, &str)]) -> Url {
     url
 }
 
-/// The reasons in a registry's refusal, cut short.
-fn said(body: &[u8]) -> Option<String> {
+/// The messages in an error response, shortened.
+fn message(body: &[u8]) -> Option<String> {
     let body: Value = serde_json::from_slice(body).ok()?;
     let reason = |error: &Value| match error["message"].as_str() {
         None | Some("") => error["code"].as_str().map(str::to_owned),
         Some(message) => Some(message.to_owned()),
     };
     let reasons: Vec<String> = body["errors"].as_array()?.iter().filter_map(reason).collect();
-    let said = cut(&reasons.join(", "));
-    (!said.is_empty()).then_some(said)
+    let message = shorten(&reasons.join(", "));
+    (!message.is_empty()).then_some(message)
 }
 
-/// The beginning of a registry's words, in one line.
-pub fn cut(words: &str) -> String {
-    words.chars().take(MAX_MESSAGE).map(|c| if c == '\n' { ' ' } else { c }).collect()
+/// The beginning of a registry's message, on one line.
+pub fn shorten(message: &str) -> String {
+    message.chars().take(MAX_MESSAGE).map(|c| if c == '\n' { ' ' } else { c }).collect()
 }
 
-/// Whether a registry on this machine speaks plain HTTP. One that wants TLS answers 400, if at all.
-fn speaks_plain(http: &Http, host: &str) -> bool {
+/// Whether a registry on this machine uses plain HTTP. One that uses TLS responds 400 or not at all.
+fn uses_plain_http(http: &Http, host: &str) -> bool {
     let request = http.client.get(format!("http://{host}/v2/")).build();
-    let answer = request.ok().and_then(|request| http.ask(host, request, MAX_TOKEN).ok());
-    answer.is_some_and(|answer| answer.status.is_success() || answer.status == StatusCode::UNAUTHORIZED)
+    let reply = request.ok().and_then(|request| http.send(host, request, MAX_TOKEN).ok());
+    reply.is_some_and(|reply| reply.status.is_success() || reply.status == StatusCode::UNAUTHORIZED)
 }

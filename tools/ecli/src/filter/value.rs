@@ -1,4 +1,4 @@
-//! Values in filters: what a field is shown as, read back; or the number behind it.
+//! Values in filters: text as tables show it, or the number that the record holds.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -7,36 +7,36 @@ use eunomia::types::{Field, Kind, Type, ValueFormat, encode};
 
 use crate::field;
 
-/// What a field is compared with.
+/// The value that a field is compared with.
 pub enum Value {
     Integer(i128),
     Float(f64),
     /// Of an array of `char`, up to its NUL.
     Text(Vec<u8>),
     Bytes(Vec<u8>),
-    /// An address, and how many of its bits count.
+    /// An address, and the length of its prefix in bits.
     Network(Vec<u8>, u32),
-    /// What is shown, byte for byte.
+    /// The text that a table shows, byte for byte.
     Shown(Vec<u8>),
-    /// Nanoseconds that were written with a unit, as they are shown: to the thousandth of it.
+    /// Nanoseconds, written with a unit; a table shows them to a thousandth of it.
     Duration(u64),
 }
 
-/// Whether a value is shown as one thing although it is several bytes.
+/// Whether a table shows several bytes as one value.
 pub fn is_bytes(ty: &Type) -> bool {
     use ValueFormat::{Hex, Ipv4, Ipv6, Mac};
     let is_one = matches!(ty.kind, Kind::Struct | Kind::Union | Kind::Array);
     is_one && matches!(ty.format, Some(Ipv4 | Ipv6 | Mac | Hex))
 }
 
-/// Whether there are values to compare a field of this type with.
+/// Whether a field of this type can be compared.
 pub fn is_comparable(ty: &Type) -> bool {
     let is_composite = matches!(ty.kind, Kind::Array | Kind::Struct | Kind::Union);
     !is_composite || ty.is_string() || is_bytes(ty)
 }
 
-/// What a value of the type has to be, for a message.
-pub fn wanted(ty: &Type) -> String {
+/// Describes the values of a type, for a message.
+pub fn expected(ty: &Type) -> String {
     let what = match ty.format {
         Some(ValueFormat::Ipv4) => "an address (10.0.0.1) or a network (10.0.0.0/8)",
         Some(ValueFormat::Ipv6) => "an address (2001:db8::1) or a network (2001:db8::/32)",
@@ -52,7 +52,7 @@ pub fn wanted(ty: &Type) -> String {
     format!("{}: {what}", ty.name)
 }
 
-/// The field as a number without a sign, where that is how it is shown.
+/// The field as an unsigned number, if a table shows it as one.
 pub fn unsigned(mut field: Field) -> Field {
     if field.ty.format == Some(ValueFormat::Hex) {
         let mut ty = Type::clone(&field.ty);
@@ -62,7 +62,7 @@ pub fn unsigned(mut field: Field) -> Field {
     field
 }
 
-/// The value that a text means for a type; `None` if it means none.
+/// Parses a value of a type; `None` if it is not one.
 pub fn read(ty: &Type, text: &str) -> Option<Value> {
     let is_composite = matches!(ty.kind, Kind::Array | Kind::Struct | Kind::Union);
     match (ty.kind, ty.format) {
@@ -83,7 +83,7 @@ fn mask(ty: &Type) -> i128 {
     (1 << (8 * ty.size.min(8))) - 1
 }
 
-/// A text of the type's format.
+/// Parses a value in the format of the type.
 fn formatted(ty: &Type, text: &str) -> Option<Value> {
     match ty.format? {
         ValueFormat::Ipv4 | ValueFormat::Ipv6 => network(ty.size, text),
@@ -100,14 +100,14 @@ fn formatted(ty: &Type, text: &str) -> Option<Value> {
     }
 }
 
-/// As the library writes it to a variable of the type.
+/// The bytes of a variable of this type with that value.
 fn encoded(ty: &Type, text: &str) -> Option<Vec<u8>> {
     let mut bytes = vec![0; ty.size];
     encode(ty, &text.into(), &mut bytes).ok()?;
     Some(bytes)
 }
 
-/// `ADDRESS` or `ADDRESS/BITS`, for a field of that many bytes: 4 or 16. Where there are 16, an IPv4 address is a mapped one.
+/// Parses `ADDRESS` or `ADDRESS/BITS` for a field of 4 or 16 bytes. In 16 bytes, an IPv4 address is a mapped one.
 fn network(size: usize, text: &str) -> Option<Value> {
     let (address, bits) = match text.split_once('/') {
         Some((address, bits)) => (address, Some(bits.parse::<u32>().ok()?)),
@@ -130,7 +130,7 @@ fn network(size: usize, text: &str) -> Option<Value> {
     })
 }
 
-/// Two digits for each byte, of as many as the array has unless it is flexible.
+/// Parses two digits per byte. There are as many bytes as the array has, unless it is flexible.
 fn digits(ty: &Type, text: &str) -> Option<Vec<u8>> {
     let text = text.strip_prefix("0x").unwrap_or(text).as_bytes();
     let digit = |digit: &u8| char::from(*digit).to_digit(16);
@@ -142,7 +142,7 @@ fn digits(ty: &Type, text: &str) -> Option<Vec<u8>> {
     (ty.count == 0 || bytes.len() == ty.size).then_some(bytes)
 }
 
-/// A time as it is shown, whose order is that of its text; what is left out of it is zero, and UTC.
+/// Normalizes a time to the text that a table shows, which sorts by time. Missing parts are zero; the default zone is UTC.
 fn time(text: &str) -> Option<Vec<u8>> {
     let whole = || DateTime::parse_from_rfc3339(text).ok().map(|time| time.to_utc());
     let zoneless = || text.trim_end_matches('Z').parse::<NaiveDateTime>().ok().map(|time| time.and_utc());
@@ -153,7 +153,7 @@ fn time(text: &str) -> Option<Vec<u8>> {
     Some(time.to_rfc3339_opts(SecondsFormat::Nanos, true).into_bytes())
 }
 
-/// Nanoseconds, with units: `250ns`, `1.5ms`, `2m05s`, `27h`.
+/// Parses a duration with units into nanoseconds: `250ns`, `1.5ms`, `2m05s`, `27h`.
 fn duration(text: &str) -> Option<u64> {
     const UNITS: [(&str, u64); 8] = [
         ("ns", 1),
@@ -168,21 +168,21 @@ fn duration(text: &str) -> Option<u64> {
     let (mut rest, mut sum) = (text, 0u64);
     while !rest.is_empty() {
         let end = rest.find(|letter: char| !letter.is_ascii_digit() && letter != '.')?;
-        let (number, behind) = rest.split_at(end);
-        let end = behind.find(|letter: char| letter.is_ascii_digit()).unwrap_or(behind.len());
-        let (name, behind) = behind.split_at(end);
+        let (number, after) = rest.split_at(end);
+        let end = after.find(|letter: char| letter.is_ascii_digit()).unwrap_or(after.len());
+        let (name, after) = after.split_at(end);
         let (_, unit) = UNITS.iter().find(|(known, _)| *known == name)?;
         let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
         let thousandths = format!("{fraction:0<9}");
         let (whole, fraction): (u64, u64) = (whole.parse().ok()?, thousandths.get(..9)?.parse().ok()?);
         let fraction = u128::from(fraction) * u128::from(*unit) / 1_000_000_000;
         sum = sum.checked_add(whole.checked_mul(*unit)?)?.checked_add(fraction as u64)?;
-        rest = behind;
+        rest = after;
     }
     (!text.is_empty()).then_some(sum)
 }
 
-/// An integer in C's notation, `true`, `false`, or the name of an enum's constant.
+/// Parses an integer in C notation, `true`, `false`, or the name of an enum constant.
 fn integer(ty: &Type, text: &str) -> Option<i128> {
     let constant =
         (ty.kind == Kind::Enum).then(|| ty.fields.iter().find(|field| field.name == text)).flatten();

@@ -1,81 +1,62 @@
-//! Options that have to do with other machines, and with whom to trust.
+//! Options of transfers, registries and signatures.
 
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
 
-use super::duration;
-use crate::fetch::{self, Signature};
+use super::values::duration;
 
-/// How programs may come here, and whose.
+/// How a program is downloaded and whether it must be signed.
 #[derive(Args)]
 pub struct Origin {
     #[command(flatten)]
     pub transfer: Transfer,
 
-    /// Take nothing that no trusted key has signed
+    /// Require a valid signature from a trusted key
     #[arg(long)]
     pub require_signed: bool,
 
-    /// The folder of trusted keys, *.pub [default: ~/.config/libeunomia/trusted and /etc/libeunomia/trusted]
+    /// Directory of trusted keys, *.pub [default: ~/.config/libeunomia/trusted and /etc/libeunomia/trusted]
     #[arg(long, value_name = "DIR", requires = "require_signed")]
     pub trust: Option<PathBuf>,
-}
-
-impl Origin {
-    /// How to download.
-    pub fn fetch_options(&self) -> fetch::Options {
-        self.transfer.fetch_options(if self.require_signed {
-            Signature::Checked
-        } else {
-            Signature::Unwanted
-        })
-    }
 }
 
 /// How downloads behave.
 #[derive(Args)]
 pub struct Transfer {
-    /// Download again what has been downloaded before
+    /// Neither use nor keep copies of downloads
     #[arg(short, long)]
     pub no_cache: bool,
 
-    /// Give up when nothing comes for this time, or when all takes 20 times as long
+    /// Network idle timeout; all transfers together may take 20 times as long
     #[arg(long, value_name = "TIME", value_parser = duration, default_value = "30s")]
     pub timeout: Duration,
 }
 
-impl Transfer {
-    /// The same for the downloader.
-    pub fn fetch_options(&self, signature: Signature) -> fetch::Options {
-        fetch::Options { no_cache: self.no_cache, timeout: self.timeout, signature }
-    }
-}
-
-/// Who asks a registry.
+/// Credentials for a registry.
 #[derive(Args)]
 pub struct Account {
-    /// Ask for user and password
+    /// Prompt for user and password
     #[arg(short = 'i', long, conflicts_with_all = ["username", "password"])]
     pub prompt: bool,
 
-    /// The user [default: as `ecli login` or docker has kept it]
+    /// User name [default: saved by `ecli login` or docker]
     #[arg(short, long, value_name = "USER")]
     pub username: Option<String>,
 
-    /// The password
+    /// Password; visible to other users in the process list
     #[arg(short, long, value_name = "PASSWORD", requires = "username")]
     pub password: Option<String>,
 }
 
 #[derive(Args)]
 pub struct Pull {
-    /// A URL, a name or an OCI reference
+    /// URL, name or OCI image
     #[arg(value_name = "PROG")]
     pub prog: String,
 
-    /// Where it goes [default: the last part of the URL, else app.wasm or package.json]
+    /// File to write [default: the last part of the URL, or app.wasm or package.json]
     #[arg(short, long, value_name = "FILE")]
     pub output: Option<PathBuf>,
 
@@ -88,11 +69,11 @@ pub struct Pull {
 
 #[derive(Args)]
 pub struct List {
-    /// What the repository has, which EUNOMIA_REPOSITORY names, in place of earlier downloads
+    /// List the programs in EUNOMIA_REPOSITORY instead of downloads
     #[arg(short, long)]
     pub repository: bool,
 
-    /// As JSON
+    /// Print JSON
     #[arg(short, long)]
     pub json: bool,
 
@@ -102,19 +83,19 @@ pub struct List {
 
 #[derive(Args)]
 pub struct Push {
-    /// Where it goes, as in ghcr.io/org/tool:tag
+    /// Image to create, such as ghcr.io/org/tool:tag
     #[arg(value_name = "IMAGE")]
     pub image: String,
 
-    /// The program
+    /// Program to upload: a WASM module, package or tar archive
     #[arg(short, long, value_name = "FILE", default_value = "app.wasm")]
     pub module: String,
 
-    /// A note on the image; may be repeated
+    /// Annotation of the image; may be repeated
     #[arg(short, long, value_name = "KEY=VALUE")]
     pub annotations: Vec<String>,
 
-    /// Give up when nothing comes for this time, or when all takes 20 times as long
+    /// Network idle timeout; all transfers together may take 20 times as long
     #[arg(long, value_name = "TIME", value_parser = duration, default_value = "30s")]
     pub timeout: Duration,
 
@@ -124,15 +105,15 @@ pub struct Push {
 
 #[derive(Args)]
 pub struct Login {
-    /// The registry, as in ghcr.io
+    /// Registry, such as ghcr.io
     #[arg(value_name = "REGISTRY")]
     pub registry: String,
 
-    /// The user [default: asked for]
+    /// User name [default: prompt]
     #[arg(short, long, value_name = "USER")]
     pub username: Option<String>,
 
-    /// The password [default: asked for]; others see it in the list of processes
+    /// Password [default: prompt]; visible to other users in the process list
     #[arg(short, long, value_name = "PASSWORD", requires = "username")]
     pub password: Option<String>,
 
@@ -140,59 +121,59 @@ pub struct Login {
     #[arg(long, conflicts_with = "password", requires = "username")]
     pub password_stdin: bool,
 
-    /// Give up when nothing comes for this time, or when all takes 20 times as long
+    /// Network idle timeout; all transfers together may take 20 times as long
     #[arg(long, value_name = "TIME", value_parser = duration, default_value = "30s")]
     pub timeout: Duration,
 }
 
 #[derive(Args)]
 pub struct Logout {
-    /// The registry, as in ghcr.io
+    /// Registry, such as ghcr.io
     #[arg(value_name = "REGISTRY")]
     pub registry: String,
 }
 
 #[derive(Args)]
 pub struct Keygen {
-    /// Where the secret key goes
+    /// File for the secret key
     #[arg(short, long, value_name = "FILE", default_value = "ecli.key")]
     pub secret: PathBuf,
 
-    /// Where the public key goes
+    /// File for the public key
     #[arg(short, long, value_name = "FILE", default_value = "ecli.pub")]
     pub public: PathBuf,
 
-    /// Do not protect the secret key by a password
+    /// Do not encrypt the secret key with a password
     #[arg(long)]
     pub no_password: bool,
 }
 
 #[derive(Args)]
 pub struct Sign {
-    /// The program
+    /// Program to sign
     #[arg(value_name = "FILE")]
     pub file: String,
 
-    /// The secret key, of `ecli keygen` or minisign
+    /// Secret key from `ecli keygen` or minisign
     #[arg(short, long, value_name = "FILE", default_value = "ecli.key")]
     pub secret: PathBuf,
 
-    /// What is signed beside the file, and shown when it is checked [default: time and name]
+    /// Trusted comment: signed with the file and printed by `ecli verify` [default: time and file name]
     #[arg(short = 't', long, value_name = "TEXT")]
     pub comment: Option<String>,
 }
 
 #[derive(Args)]
 pub struct Verify {
-    /// The program: a file, a URL, a name or an OCI reference
+    /// File, URL, name or OCI image
     #[arg(value_name = "PROG")]
     pub prog: String,
 
-    /// The only key to trust
+    /// Trust only this key
     #[arg(short = 'p', long, value_name = "FILE", conflicts_with = "trust")]
     pub key: Option<PathBuf>,
 
-    /// The folder of trusted keys, *.pub [default: ~/.config/libeunomia/trusted and /etc/libeunomia/trusted]
+    /// Directory of trusted keys, *.pub [default: ~/.config/libeunomia/trusted and /etc/libeunomia/trusted]
     #[arg(long, value_name = "DIR")]
     pub trust: Option<PathBuf>,
 

@@ -18,8 +18,8 @@ use rustix::process::{Resource, Rlimit, Signal, set_parent_process_death_signal,
 use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, apply_filter};
 
 use super::elf::Elf;
-use super::text::{Kallsyms, PerfMap, places};
-use super::wire::{MAX_NUMBERS, Name, Request, Task, encode_names, encode_places};
+use super::protocol::{MAX_NUMBERS, Name, Request, Task, encode_names, encode_places};
+use super::text_files::{Kallsyms, PerfMap, places};
 use crate::capabilities;
 
 /// The only argument of such a process.

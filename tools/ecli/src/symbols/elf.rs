@@ -11,7 +11,7 @@ use object::elf::{
 use object::read::elf::{FileHeader, ProgramHeader, SectionHeader, Sym};
 use object::{Endianness, ReadCache, ReadRef};
 
-use super::wire::Name;
+use super::protocol::Name;
 
 /// Bytes of the largest table of symbols: eight million.
 const MAX_TABLE: u64 = 192 << 20;

@@ -3,14 +3,14 @@
 //! The library gives addresses; what they mean is found out here, when they are shown. The files belong to whoever runs the
 //! processes, and may be made to hang, to change while they are read, or to break what reads them. So this process only opens
 //! them (`open`), and only plain files; a process without privileges (`child`) reads them and gets a bounded time for each
-//! question (`reader`). What cannot be named in time stays a number.
+//! question (`client`). What cannot be named in time stays a number.
 
 mod child;
+mod client;
 mod elf;
 mod open;
-mod reader;
-mod text;
-mod wire;
+mod protocol;
+mod text_files;
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -22,12 +22,12 @@ use std::time::{Duration, Instant};
 use caps::Capability;
 
 use crate::terminal::plain;
+use client::Reader;
 use open::Process;
-use reader::Reader;
-use wire::{Backing, MAX_NUMBERS, Name, Place, Task};
+use protocol::{Backing, MAX_NUMBERS, Name, Place, Task};
 
 pub use child::{ARGUMENT, serve};
-pub use reader::hurry;
+pub use client::hurry;
 
 /// What opening the files that symbols are in takes: those of the kernel (kptr_restrict), maps and files of any process.
 pub const PRIVILEGES: [Capability; 4] = [

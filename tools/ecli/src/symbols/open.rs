@@ -10,7 +10,7 @@ use rustix::fs::{
     CWD, FileType, Mode, OFlags, PROC_SUPER_MAGIC, ResolveFlags, fstat, fstatfs, openat, openat2,
 };
 
-use super::wire::Place;
+use super::protocol::Place;
 
 /// Bytes of the largest file that is looked into.
 const MAX_FILE: i64 = 4 << 30;

@@ -1,25 +1,8 @@
 //! When events arrived. Those of one batch in a table share a second; no clock is read for each.
 
-use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
 use std::time::SystemTime;
 
 use chrono::{DateTime, Local, Utc};
-use eunomia::render;
-use rustix::time::{ClockId, Timespec, clock_gettime};
-
-static BOOT_TIME: AtomicI64 = AtomicI64::new(0);
-
-/// Reads the clocks, for the times in the records of the next batch: they count from the start of CLOCK_MONOTONIC.
-pub fn set() {
-    let nanoseconds = |time: Timespec| time.tv_sec * 1_000_000_000 + time.tv_nsec;
-    let now = |clock| nanoseconds(clock_gettime(clock));
-    BOOT_TIME.store(now(ClockId::Realtime) - now(ClockId::Monotonic), Relaxed);
-}
-
-/// Returns the clock that the library writes the times in records by.
-pub fn of_records() -> render::Clock {
-    render::Clock::new(|| BOOT_TIME.load(Relaxed))
-}
 
 /// The time of the batch at hand.
 #[derive(Default)]

@@ -2,7 +2,7 @@
 
 use csv_core::{WriteResult, Writer};
 
-use super::column::Column;
+use crate::column::Column;
 
 /// A CSV table.
 pub struct Csv {

@@ -2,20 +2,22 @@
 
 use std::fs;
 
-use eunomia::types::Type;
 use eunomia::vm::{LostKnown, MapInfo, SourceInfo, SourceKind};
 use eunomia::{Event, EventKind, Flow, Vm};
 use serde_json::Value;
 
-use super::column::Column;
-use super::entry::Entries;
-use super::named::NamedJson;
+use super::clock::Clock;
+use super::map_entry::Entries;
 use super::stack::{self, Processes};
+use super::symbolized::NamedJson;
 use super::table::Table;
-use super::{Clock, Output, Style, Writer};
+use super::writer::Writer;
+use crate::column::Column;
 use crate::error::Result;
 use crate::options::Format;
+use crate::output::Output;
 use crate::symbols::Symbols;
+use crate::terminal::Style;
 
 /// `BPF_MAP_TYPE_ARRAY_OF_MAPS` and `BPF_MAP_TYPE_HASH_OF_MAPS`.
 const OF_MAPS: [u32; 2] = [12, 13];
@@ -118,11 +120,6 @@ fn stacks(
         _ => Some(Writer::Table(Table::new(columns, ty, style, symbols).into())),
     };
     Ok(writer.map(|writer| (entries, writer)))
-}
-
-/// Whether a map holds stacks as such: the addresses alone.
-pub fn is_of_stacks(value: Option<&Type>) -> bool {
-    value.is_some_and(|ty| ty.format == Some(eunomia::types::ValueFormat::Stack))
 }
 
 /// The ids that the kernel has given the maps of a package, and their names.

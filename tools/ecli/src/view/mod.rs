@@ -4,41 +4,33 @@
 //! or compared, or a table has to fit a terminal, records come raw and are written here, by the library's plans.
 
 mod clock;
-mod column;
 mod csv;
-mod entry;
 mod frames;
-mod ids;
+mod map_entry;
 mod maps;
-mod named;
+mod records;
 mod stack;
+mod stack_ids;
+mod symbolized;
 mod table;
+mod writer;
 
 use std::sync::Arc;
 
-use eunomia::package::{Package, Sample};
-use eunomia::render::{Plan, hex_json, hex_text};
-use eunomia::types::Type;
-use eunomia::vm::{MapInfo, SourceInfo, SourceKind};
+use eunomia::vm::{SourceInfo, SourceKind};
 use eunomia::{Event, EventKind, Flow, Vm};
 
-use crate::error::{Code, Failure, Result, say};
-use crate::field;
-use crate::filter::Filter;
+use crate::error::{Code, Failure, Result};
 use crate::options::{Format, Run};
 use crate::output::Output;
+use crate::record_clock;
 use crate::symbols::Symbols;
 use crate::terminal::{Style, is_dumb};
 use clock::Clock;
-pub use column::Column;
-use csv::Csv;
-use entry::{Entries, EntryText};
 use frames::Frames;
-use ids::StackIds;
 use maps::MapView;
-use named::NamedJson;
-use stack::Processes;
-use table::Table;
+use records::{Builder, Records};
+use writer::Writer;
 
 /// Writes events to an output.
 pub struct View {
@@ -57,35 +49,11 @@ pub struct View {
     maps: Vec<MapView>,
 }
 
-/// What is done with the records of one source.
-struct Records {
-    source: Box<[u8]>,
-    /// Of a sampled map, what makes records of its entries.
-    entries: Option<Entries>,
-    ids: Option<StackIds>,
-    filter: Option<Filter>,
-    writer: Writer,
-}
-
-enum Writer {
-    Json(Plan),
-    Named(Box<NamedJson>),
-    Entry(Box<EntryText>),
-    Table(Box<Table>),
-    Csv(Csv),
-    /// From there: what is in front is the key, which is written anyway.
-    Raw(usize),
-    /// Without a type there are bytes only.
-    Hex(Format),
-}
-
 impl View {
-    /// A view of the events of a loaded package, which `package` holds; without that nothing tells of histograms.
+    /// Creates the view of a loaded package. `package` is its file, which specifies which maps hold histograms.
     pub fn of_package(options: &Run, vm: &Arc<Vm>, package: &[u8], output: Output) -> Result<View> {
         let sources =
             (0..vm.source_count()?).map(|index| vm.source_at(index)).collect::<eunomia::Result<Vec<_>>>()?;
-        let has_maps = sources.iter().any(|source| source.kind == SourceKind::Map);
-        let only_maps = sources.iter().all(|source| source.kind == SourceKind::Map);
         let mut view = View::plain(options, output);
         let style = Style::of(view.output.is_terminal());
         let symbols = Symbols::new();
@@ -93,29 +61,14 @@ impl View {
         for name in &options.map {
             view.maps.push(MapView::new(vm, name, view.format, named, style)?);
         }
-        let chooses = options.filter.is_some() || !options.columns.is_empty();
-        let is_written = match view.format {
-            Format::Json => !chooses && !options.symbols,
-            // Functions on stacks the library does not name.
-            Format::Text => {
-                let has_stacks = sources.iter().any(|source| maps::is_of_stacks(source.ty.as_deref()));
-                has_maps && !chooses && !has_stacks && !ids::has_stacks(vm)?
-            }
-            Format::Csv | Format::Raw => false,
-        };
-        if !is_written {
-            let mut make = Make { options, format: view.format, style, package, types: Vec::new(), symbols };
-            if options.filter.is_some() {
-                make.types = sources.iter().map(|source| make.ty(source, vm)).collect::<Result<_>>()?;
-            }
-            let records: Vec<Records> =
-                sources.iter().map(|source| make.records(source, vm)).collect::<Result<_>>()?;
-            make.explain(&records);
-            view.records = Some(records);
+        if !is_written_by_library(options, view.format, &sources, vm)? {
+            let builder = Builder { options, format: view.format, style, package, symbols };
+            view.records = Some(builder.all(&sources, vm)?);
             view.check_csv()?;
             view.set_head();
         }
-        let is_drawn = has_maps && only_maps && options.columns.is_empty();
+        let is_map = |source: &SourceInfo| source.kind == SourceKind::Map;
+        let is_drawn = !sources.is_empty() && sources.iter().all(is_map) && options.columns.is_empty();
         if view.format == Format::Text && is_drawn && view.output.is_terminal() && !is_dumb() {
             view.frames = Some(Frames::default());
         }
@@ -158,7 +111,7 @@ impl View {
 
     /// Prints the maps of `--map`.
     pub fn print_maps(&mut self, vm: &Vm) -> Result<()> {
-        clock::set();
+        record_clock::update();
         self.maps.iter_mut().try_for_each(|map| map.print(vm, &mut self.clock, &mut self.output))?;
         self.end_batch();
         Ok(())
@@ -268,7 +221,7 @@ impl View {
     /// Prepares for the events of a poll.
     pub fn begin_batch(&self) {
         if self.records.is_some() {
-            clock::set();
+            record_clock::update();
         }
     }
 
@@ -284,172 +237,16 @@ impl View {
     }
 }
 
-/// Makes what writes the records of each source.
-struct Make<'a> {
-    options: &'a Run,
-    format: Format,
-    style: Style,
-    package: &'a [u8],
-    /// Of the records of each source, where there is a filter.
-    types: Vec<Option<Arc<Type>>>,
-    /// One for all of them.
-    symbols: Symbols,
-}
-
-impl Make<'_> {
-    fn records(&self, source: &SourceInfo, vm: &Arc<Vm>) -> Result<Records> {
-        let (options, format) = (self.options, self.format);
-        let name = source.name.to_string_lossy();
-        let map = self.map(source, vm)?;
-        let entries = map.as_ref().map(|map| Entries::new(source, map)).transpose()?;
-        let ids = self.ids(source, vm)?;
-        let fields = self.ty(source, vm)?;
-        let ty = fields.as_ref();
-        let untyped = |what: &str| {
-            let text = format!("{what}: the package does not tell what the records of {name:?} are");
-            Failure::new(Code::Usage, text)
-        };
-        let filter = match (&options.filter, ty) {
-            (Some(_), None) if self.types.iter().all(Option::is_none) => return Err(untyped("--filter")),
-            (Some(text), ty) => {
-                let ty = ty.cloned().unwrap_or_else(|| Type::bytes(0));
-                let others = self.types.iter().flatten().filter(|other| **other != ty);
-                Some(Filter::parse(text, &ty, &others.cloned().collect::<Vec<_>>())?)
-            }
-            (None, _) => None,
-        };
-        let writer = match (ty, format) {
-            (_, Format::Raw) => Writer::Raw(entries.as_ref().map_or(0, Entries::value_start)),
-            (Some(ty), Format::Json) if options.columns.is_empty() && !options.symbols => {
-                // As it is: a number is no object.
-                let whole = source.ty.as_ref().filter(|_| entries.is_none()).unwrap_or(ty);
-                Writer::Json(Plan::new(whole)?)
-            }
-            (Some(ty), _) => self.writer(ty, entries.as_ref(), map.as_ref().filter(|_| ids.is_none()))?,
-            (None, _) if !options.columns.is_empty() => return Err(untyped("--columns")),
-            (None, Format::Csv) => return Err(untyped("--format csv")),
-            (None, _) => Writer::Hex(format),
-        };
-        Ok(Records { source: source.name.to_bytes().into(), entries, ids, filter, writer })
-    }
-
-    /// The map that a source is, if what is in its entries is looked at.
-    fn map(&self, source: &SourceInfo, vm: &Vm) -> Result<Option<MapInfo>> {
-        // Raw entries that nobody chooses among stay whole.
-        let is_whole = self.format == Format::Raw && self.options.filter.is_none();
-        let is_map = source.kind == SourceKind::Map && !is_whole;
-        Ok(is_map.then(|| vm.map_find(&source.name.to_string_lossy())).transpose()?)
-    }
-
-    /// What adds the stacks whose ids are in a source's records, where stacks are shown.
-    fn ids(&self, source: &SourceInfo, vm: &Arc<Vm>) -> Result<Option<StackIds>> {
-        let are_shown = self.format == Format::Text || self.format == Format::Json && self.options.symbols;
-        let ty = self.fields(source, vm)?.filter(|_| are_shown);
-        Ok(ty.map(|ty| StackIds::new(vm, &ty)).transpose()?.flatten())
-    }
-
-    /// The type of a source's records, as they are shown.
-    fn ty(&self, source: &SourceInfo, vm: &Arc<Vm>) -> Result<Option<Arc<Type>>> {
-        Ok(match self.ids(source, vm)? {
-            Some(ids) => Some(ids.ty),
-            None => self.fields(source, vm)?,
-        })
-    }
-
-    /// The type of a source's records, as they come.
-    fn fields(&self, source: &SourceInfo, vm: &Vm) -> Result<Option<Arc<Type>>> {
-        Ok(match self.map(source, vm)? {
-            Some(map) => Some(Entries::new(source, &map)?.ty),
-            None => source.ty.as_ref().map(field::record).transpose()?,
-        })
-    }
-
-    /// Says of which records the filter asks for what they lack.
-    fn explain(&self, records: &[Records]) {
-        let mut said = Vec::new();
-        for (records, ty) in records.iter().zip(&self.types) {
-            let lacking = records.filter.iter().flat_map(|filter| &filter.lacking);
-            let name = ty.as_ref().map_or("a record without a type".into(), |ty| ty.name.to_string());
-            for field in lacking {
-                let line = format!("--filter: {name} has no {field:?}: what asks for it is false there");
-                if !said.contains(&line) {
-                    say(&line);
-                    said.push(line);
-                }
-            }
+/// Whether the library formats the events: nothing is selected, and no addresses are to be replaced by function names.
+fn is_written_by_library(options: &Run, format: Format, sources: &[SourceInfo], vm: &Vm) -> Result<bool> {
+    let selects = options.filter.is_some() || !options.columns.is_empty();
+    Ok(match format {
+        Format::Json => !selects && !options.symbols,
+        Format::Text => {
+            let has_maps = sources.iter().any(|source| source.kind == SourceKind::Map);
+            let has_stacks = sources.iter().any(|source| stack::is_of_stacks(source.ty.as_deref()));
+            has_maps && !selects && !has_stacks && !stack_ids::has_stacks(vm)?
         }
-    }
-
-    fn writer(&self, ty: &Arc<Type>, entries: Option<&Entries>, map: Option<&MapInfo>) -> Result<Writer> {
-        let (options, chosen) = (self.options, &self.options.columns);
-        let columns = || match entries {
-            Some(entries) if chosen.is_empty() => {
-                // Behind those of the entry stand the stacks whose ids it has.
-                let stacks = ty.fields.iter().skip(entries.ty.fields.len());
-                let names = stacks.map(|stack| stack.name.to_string());
-                Column::of(ty, &entries.columns().into_iter().chain(names).collect::<Vec<_>>())
-            }
-            _ => Column::of(ty, chosen),
-        };
-        match (self.format, entries, map) {
-            (Format::Json, ..) if options.symbols => {
-                if let Some(named) =
-                    NamedJson::new(Column::of(ty, chosen)?, Processes::new(ty), self.symbols.clone())
-                {
-                    return Ok(Writer::Named(named.into()));
-                }
-            }
-            (Format::Text, Some(entries), Some(map))
-                if chosen.is_empty() && !maps::is_of_stacks(map.value_type.as_deref()) =>
-            {
-                return Ok(Writer::Entry(EntryText::new(entries, self.sample(map))?.into()));
-            }
-            _ => {}
-        }
-        Ok(match self.format {
-            Format::Json if chosen.is_empty() => Writer::Json(Plan::new(ty)?),
-            Format::Json => Writer::Json(column::json_plan(ty, chosen)?),
-            Format::Csv => Writer::Csv(Csv::new(columns()?, options.timestamps)),
-            _ => Writer::Table(Table::new(columns()?, ty, self.style, self.symbols.clone()).into()),
-        })
-    }
-
-    /// How a map is sampled; a package that cannot be read again is an object, which does not tell.
-    fn sample(&self, map: &MapInfo) -> Option<Sample> {
-        let name = map.name.to_string_lossy();
-        let meta = Package::parse(self.package).ok()?.meta;
-        meta.maps.into_iter().find(|map| map.name == name || map.ident == name)?.sample
-    }
-}
-
-impl Writer {
-    fn write(&mut self, key: &[u8], record: &[u8], timestamps: bool, clock: &mut Clock, output: &mut Output) {
-        match self {
-            Writer::Json(plan) if timestamps => {
-                let mut json = Vec::new();
-                plan.json(record, &clock::of_records(), &mut json);
-                clock.json(&json, &mut output.buffer);
-            }
-            Writer::Json(plan) => plan.json(record, &clock::of_records(), &mut output.buffer),
-            Writer::Named(named) if timestamps => {
-                let mut json = Vec::new();
-                named.write(record, &mut json);
-                clock.json(&json, &mut output.buffer);
-            }
-            Writer::Named(named) => named.write(record, &mut output.buffer),
-            Writer::Entry(entry) => entry.write(record, clock.time(), &mut output.buffer),
-            Writer::Table(table) => {
-                let size = output.size();
-                return table.row(record, clock, timestamps, size, &mut output.buffer);
-            }
-            Writer::Csv(csv) => csv.row(record, timestamps.then(|| clock.exact()), &mut output.buffer),
-            Writer::Raw(start) => {
-                output.buffer.extend_from_slice(key);
-                return output.buffer.extend_from_slice(&record[*start..]);
-            }
-            Writer::Hex(Format::Json) => hex_json(record, &mut output.buffer),
-            Writer::Hex(_) => hex_text(clock.time().as_bytes(), record, &mut output.buffer),
-        }
-        output.buffer.push(b'\n');
-    }
+        Format::Csv | Format::Raw => false,
+    })
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use eunomia::types::{Field, Kind, Type, ValueFormat};
 
-use super::column::Column;
+use crate::column::Column;
 use crate::field;
 use crate::symbols::Symbols;
 
@@ -69,4 +69,9 @@ pub fn is_stack(column: &Column) -> bool {
     ty.kind == Kind::Array
         && ty.elem.as_deref().is_some_and(holds_addresses)
         && (ty.format == Some(ValueFormat::Stack) || column.name.to_lowercase().contains("stack"))
+}
+
+/// Whether a map holds stacks as such: the addresses alone.
+pub fn is_of_stacks(value: Option<&Type>) -> bool {
+    value.is_some_and(|ty| ty.format == Some(ValueFormat::Stack))
 }

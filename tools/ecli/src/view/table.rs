@@ -10,8 +10,8 @@ use eunomia::types::Type;
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
 use super::clock::Clock;
-use super::column::Column;
 use super::stack::{Processes, Stacks};
+use crate::column::Column;
 use crate::symbols::Symbols;
 use crate::terminal::Style;
 

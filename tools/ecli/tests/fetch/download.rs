@@ -36,7 +36,7 @@ fn a_refusal_of_the_server_is_told() {
 fn content_that_is_no_program_is_told() {
     let (place, server) = (Place::new(), Server::new());
     let empty = server.on("/empty", Reply::Content(Vec::new()));
-    place.run(&["run", &empty]).refused(SOURCE, &["sent nothing"]);
+    place.run(&["run", &empty]).refused(SOURCE, &["the response is empty"]);
     let page = server.on("/page", Reply::Content(b"<!DOCTYPE html><html>not here".to_vec()));
     place.run(&["run", &page]).refused(SOURCE, &["<!DOCTYPE html>"]);
     for source in ["\n#include <vmlinux.h>", "// SPDX", "/* a program */"] {
@@ -49,7 +49,7 @@ fn content_that_is_no_program_is_told() {
 fn a_transfer_that_breaks_off_is_told() {
     let (place, server) = (Place::new(), Server::new());
     let url = server.on("/p", Reply::Truncated(package()));
-    place.run(&["run", &url]).refused(SOURCE, &["broke off after"]);
+    place.run(&["run", &url]).refused(SOURCE, &["transfer failed after"]);
 }
 
 #[test]
@@ -65,7 +65,9 @@ fn what_is_too_large_is_not_waited_for() {
 fn a_server_that_falls_silent_is_given_up() {
     let (place, server) = (Place::new(), Server::new());
     let url = server.on("/p", Reply::Slow(b"{".to_vec()));
-    place.run(&["run", "--timeout", "1", &url]).refused(SOURCE, &["nothing comes any more", "--timeout"]);
+    place
+        .run(&["run", "--timeout", "1", &url])
+        .refused(SOURCE, &["timed out waiting for data (see --timeout)"]);
 }
 
 #[test]
@@ -75,7 +77,7 @@ fn redirections_are_followed_but_not_in_circles() {
     let here = server.on("/here", Reply::Redirect(target));
     place.run(&["pull", &here, "-o", "got"]).worked();
     let circle = server.on("/circle", Reply::Redirect("/circle".into()));
-    place.run(&["pull", &circle]).refused(SOURCE, &["redirections"]);
+    place.run(&["pull", &circle]).refused(SOURCE, &["redirects"]);
 }
 
 #[test]
@@ -133,7 +135,7 @@ fn without_the_network_the_copy_of_before_runs() {
     pull(&nobody).refused(SOURCE, &["nowhere.invalid", "refused"]);
     pull(&proxy.url).worked();
     std::fs::remove_file(place.path("got")).unwrap();
-    assert!(pull(&nobody).worked().err.contains("copy of an earlier download"));
+    assert!(pull(&nobody).worked().err.contains("using the cached copy"));
     assert_eq!(std::fs::read(place.path("got")).unwrap(), package());
 }
 
@@ -156,7 +158,7 @@ fn a_name_stands_for_a_program_of_the_repository() {
     let mut unreachable = place.command(&["run", "nosuchtool"]);
     Ended::of(unreachable.env("EUNOMIA_REPOSITORY", "http://127.0.0.1:1")).refused(
         SOURCE,
-        &["nosuchtool: cannot be had from the repository: http://127.0.0.1:1/nosuchtool/app.wasm: "],
+        &["nosuchtool: cannot download from the repository: http://127.0.0.1:1/nosuchtool/app.wasm: "],
     );
 }
 
@@ -164,7 +166,7 @@ fn a_name_stands_for_a_program_of_the_repository() {
 fn the_repository_and_earlier_downloads_can_be_listed() {
     let (place, server) = (Place::new(), Server::new());
     let list = |args: &[&str]| Ended::of(place.command(args).env("EUNOMIA_REPOSITORY", &server.url));
-    list(&["list", "--repository"]).refused(SOURCE, &["does not list its programs"]);
+    list(&["list", "--repository"]).refused(SOURCE, &["has no list of programs"]);
     let index = br#"[{"name":"opensnoop","description":"Trace opens"},{"name":"x"}]"#;
     server.on("/index.json", Reply::Content(index.to_vec()));
     assert_eq!(list(&["list", "--repository"]).worked().out, "opensnoop  Trace opens\nx          \n");
@@ -199,7 +201,7 @@ fn tls_is_checked() {
     let target = plain.on("/p", Reply::Content(package()));
     let url = server.on("/away", Reply::Redirect(target));
     let mut command = place.command(&["pull", &url]);
-    Ended::of(command.env("SSL_CERT_FILE", &trusted)).refused(SOURCE, &["redirected from https"]);
+    Ended::of(command.env("SSL_CERT_FILE", &trusted)).refused(SOURCE, &["refusing redirect from https"]);
     assert!(plain.requests().is_empty());
 }
 

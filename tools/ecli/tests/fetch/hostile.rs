@@ -133,7 +133,7 @@ fn a_login_reads_no_more_than_it_has_to() {
     server.on("/token?service=s", Reply::EndlessChunks(200));
     place.run(&["login", "-u", "kim", "-p", "x", &host]).refused(SOURCE, &["larger than"]);
     server.on("/token?service=s", Reply::EndlessChunks(401));
-    place.run(&["login", "-u", "kim", "-p", "x", &host]).refused(SOURCE, &["kim", "not accepted"]);
+    place.run(&["login", "-u", "kim", "-p", "x", &host]).refused(SOURCE, &["wrong user \"kim\" or password"]);
 }
 
 #[test]
@@ -142,7 +142,7 @@ fn a_byte_now_and_then_does_not_keep_it_for_ever() {
     let url = server.on("/p", Reply::Drip(200));
     place
         .run(&["run", "--timeout", "0.1", &url])
-        .refused(SOURCE, &["not done after 2s", "20 times --timeout"]);
+        .refused(SOURCE, &["not finished after 2s", "20 times --timeout"]);
     for (path, status) in [(MANIFEST, 200), (&*blob_path(&package()), 200)] {
         serve(&server);
         server.on(path, Reply::Drip(status));
@@ -154,7 +154,7 @@ fn a_byte_now_and_then_does_not_keep_it_for_ever() {
     server.on(MANIFEST, Reply::Drip(500));
     place
         .run(&["inspect", "--timeout", "0.1", &image(&server)])
-        .refused(SOURCE, &["the registry answers 500"]);
+        .refused(SOURCE, &["the registry responded 500"]);
 }
 
 #[test]
@@ -175,24 +175,24 @@ fn a_manifest_that_cannot_be_right_is_refused() {
     let nested = index(&index(b"{}"));
     server.on(&format!("/v2/a/b/manifests/{}", digest(&index(b"{}"))), Reply::Content(index(b"{}")));
     for (bytes, word) in [
-        (vec![b'['; 100_000], "cannot be read"),
-        (b"nothing".to_vec(), "cannot be read"),
-        (b"{}".to_vec(), "lists no layers"),
-        (manifest(json!([])), "no program"),
-        (manifest(json!([1])), "without a size"),
-        (with("size", json!(-1)), "without a size"),
+        (vec![b'['; 100_000], "invalid manifest: "),
+        (b"nothing".to_vec(), "invalid manifest: "),
+        (b"{}".to_vec(), "no layers"),
+        (manifest(json!([])), "has no program"),
+        (manifest(json!([1])), "a layer has no size"),
+        (with("size", json!(-1)), "a layer has no size"),
         (with("size", json!(1u64 << 40)), "larger than"),
         (with("size", json!(package().len() - 1)), "larger than"),
         (with("size", json!(package().len() + 1)), ""),
         (with("digest", json!("md5:0123")), "digest"),
         (with("digest", json!(format!("sha256:{}/../x", "0".repeat(60)))), "digest"),
         (with("digest", json!(digest(b"x"))), "404"),
-        (nested, "lists no layers"),
+        (nested, "no layers"),
         (
             json!({"manifests": [{"digest": digest(b""), "platform": {"os": "plan9"}}]})
                 .to_string()
                 .into_bytes(),
-            "none for",
+            "no entry for",
         ),
     ] {
         server.on(MANIFEST, Reply::Content(bytes.clone()));
@@ -269,7 +269,7 @@ fn a_plain_url_that_went_by_https_once_stays_there() {
     world.plain.on("/p", Reply::Content(package()));
     world.safe.on("/back", Reply::Redirect(format!("{}/p", world.plain.url)));
     let start = world.plain.on("/start", Reply::Redirect(format!("{}/back", world.safe.url)));
-    world.ecli(&["inspect", &start]).refused(SOURCE, &["redirected from https"]);
+    world.ecli(&["inspect", &start]).refused(SOURCE, &["refusing redirect from https"]);
     assert_eq!(world.plain.requests(), ["GET /start HTTP/1.1"]);
 }
 
@@ -310,7 +310,7 @@ fn a_registry_does_not_fill_the_screen() {
     server.on(MANIFEST, Reply::Content(manifest(layers.collect())));
     let ended = place.run(&["inspect", &image(&server)]);
     assert!(ended.err.len() < 1000, "{} bytes", ended.err.len());
-    ended.refused(SOURCE, &["no program in this image; its layers are type-0, type-1, "]);
+    ended.refused(SOURCE, &["the image has no program; its layers are type-0, type-1, "]);
 }
 
 #[test]
@@ -325,7 +325,7 @@ fn a_redirect_takes_no_identity_token_along() {
     for status in [307, 308] {
         let location = format!("Location: {}/token", world.other.url);
         world.safe.on("/token", Reply::Full(status, vec![location], vec![]));
-        world.ecli(&["inspect", &image(&world.safe)]).refused(SOURCE, &["the registry answers 30"]);
+        world.ecli(&["inspect", &image(&world.safe)]).refused(SOURCE, &["the registry responded 30"]);
     }
     assert!(world.other.requests().is_empty(), "{:?}", world.other.requests());
     // To the service itself it goes.
@@ -354,7 +354,7 @@ fn a_token_is_asked_for_where_the_registry_says_but_only_by_https() {
         String::new(),
     ] {
         world.safe.on("/v2/", challenge(&format!("Bearer realm=\"{realm}\",service=\"s\"")));
-        world.ecli(&["inspect", &image(&world.safe)]).refused(SOURCE, &["for tokens"]);
+        world.ecli(&["inspect", &image(&world.safe)]).refused(SOURCE, &["token service"]);
     }
     assert!(world.plain.requests().is_empty() && world.safe.sent("authorization").is_empty());
 
@@ -401,9 +401,9 @@ fn an_upload_that_goes_on_elsewhere_goes_without_the_password() {
     let config = digest(b"{}");
     let push = || world.ecli(&["push", "-m", "p.json", &image(&world.safe)]);
     world.safe.on(uploads, Reply::Full(202, vec![format!("Location: {}/up", world.plain.url)], vec![]));
-    push().refused(SOURCE, &["without https to"]);
+    push().refused(SOURCE, &["refusing upload to insecure"]);
     world.safe.on(uploads, Reply::Full(202, vec![], vec![]));
-    push().refused(SOURCE, &["does not say where"]);
+    push().refused(SOURCE, &["did not send a valid upload URL"]);
     world.safe.on(uploads, Reply::Full(202, vec![format!("Location: {}/up?x=1", world.other.url)], vec![]));
     let put = format!("/up?x=1&digest={}", config.replace(':', "%3A"));
     world.other.on(&put, challenge("Basic realm=\"x\""));
@@ -427,7 +427,7 @@ fn a_registry_here_leads_to_no_other_machine_by_plain_http() {
     serve(&server);
     server
         .on("/v2/a/b/blobs/uploads/", Reply::Full(202, vec!["Location: http://192.0.2.1/up".into()], vec![]));
-    ecli(&["push", "-m", "p.json", &image(&server)]).refused(SOURCE, &["without https"]);
+    ecli(&["push", "-m", "p.json", &image(&server)]).refused(SOURCE, &["refusing upload to insecure"]);
     // It is asked without a proxy, which would see the password.
     assert!(proxy.requests().is_empty(), "{:?}", proxy.requests());
     // What it leads to on this machine is fine.

@@ -126,7 +126,7 @@ fn a_word_like_a_command_is_not_asked_for_in_the_network() {
     for name in
         ["opensnoop", "runqlat", "profile", "hello", "tc", "capable", "statsnoop", "lsm-connect", "pythongc"]
     {
-        ecli(&["inspect", name]).refused(SOURCE, &["not a program of"]);
+        ecli(&["inspect", name]).refused(SOURCE, &["no such program in"]);
     }
 }
 

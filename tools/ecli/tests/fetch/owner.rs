@@ -59,7 +59,7 @@ fn a_copy_in_a_folder_of_others_does_not_run() {
         let place = Place::new();
         plant(&place, cache, URL, &package());
         mode(&place.path("theirs"), 0o755);
-        assert!(inspect(&place).worked().err.contains("copy of an earlier download"));
+        assert!(inspect(&place).worked().err.contains("using the cached copy"));
 
         let parts: Vec<&Path> = Path::new(cache).ancestors().filter(|part| *part != Path::new("")).collect();
         for part in &parts {
@@ -105,7 +105,7 @@ fn without_a_folder_of_its_own_a_download_comes_all_the_same() {
     let command = command.env("EUNOMIA_HOME", place.path("open")).env("EUNOMIA_REPOSITORY", &server.url);
     let ended = Ended::of(command).worked();
     // It is said once, however many files are asked for.
-    assert_eq!(ended.err.matches("downloads are not kept").count(), 1, "{ended:?}");
+    assert_eq!(ended.err.matches("downloads are not cached").count(), 1, "{ended:?}");
     assert!(fs::read_dir(place.path("open/cache")).unwrap().next().is_none());
 }
 

@@ -99,7 +99,9 @@ fn accounts_are_asked_for_and_kept_as_docker_keeps_them() {
     let image = registry.image("tools/it:1");
     place.write("p.json", &package());
     registry.ecli(&["push", "-m", "p.json", &image]).refused(SOURCE, &["login"]);
-    registry.ecli(&["login", "-u", "kim", "-p", "wrong", host]).refused(SOURCE, &["kim", "not accepted"]);
+    registry
+        .ecli(&["login", "-u", "kim", "-p", "wrong", host])
+        .refused(SOURCE, &["wrong user \"kim\" or password"]);
     assert!(!place.path(".docker/config.json").exists());
 
     registry.ecli(&["login", "-u", "kim", "-p", "secret", host]).worked();

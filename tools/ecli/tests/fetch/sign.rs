@@ -124,7 +124,7 @@ fn a_signature_that_cannot_be_had_is_not_taken_for_none() {
     let ended = inspect("http://127.0.0.1:1");
     assert_eq!(ended.code, Some(SOURCE), "{ended:?}");
     assert!(
-        ended.err.contains("p.json.minisig: ") && ended.err.contains("signature cannot be had"),
+        ended.err.contains("p.json.minisig: ") && ended.err.contains("cannot download the signature"),
         "{ended:?}"
     );
 }

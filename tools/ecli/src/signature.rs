@@ -13,7 +13,10 @@ use base64::engine::general_purpose::STANDARD;
 use minisign::{KeyPair, PublicKey, PublicKeyBox, SecretKey, SecretKeyBox, SignatureBox};
 
 use crate::error::{Code, Failure, Result, say};
-use crate::source;
+use crate::files::read_text;
+
+/// What follows the address of a program in that of its signature.
+pub const SIGNATURE_SUFFIX: &str = ".minisig";
 
 /// The keys that are trusted.
 pub struct Trust {
@@ -104,7 +107,7 @@ pub struct Secret {
 impl Secret {
     /// Reads the file; the key in it may be locked by a password.
     pub fn open(path: &Path) -> Result<Secret> {
-        let text = source::read_text(path).map_err(|failure| match path.exists() {
+        let text = read_text(path).map_err(|failure| match path.exists() {
             true => failure,
             false => failure.at_end("; `ecli keygen` makes a pair of keys"),
         })?;
@@ -176,7 +179,7 @@ fn keys_in(folder: &Path) -> Vec<PathBuf> {
 
 fn public_key(path: &Path) -> Result<PublicKey> {
     private(path)?;
-    PublicKeyBox::from_string(&source::read_text(path)?)
+    PublicKeyBox::from_string(&read_text(path)?)
         .and_then(PublicKeyBox::into_public_key)
         .map_err(|why| Failure::new(Code::Source, format_args!("{}: {why}", path.display())))
 }
@@ -190,4 +193,17 @@ fn create(path: &Path, mode: u32, text: &str) -> Result<()> {
 /// The number of a key as minisign prints it.
 fn id(keynum: &[u8]) -> String {
     keynum.iter().rev().map(|byte| format!("{byte:02X}")).collect()
+}
+
+/// The signature of a file, if there is one.
+pub fn signature_beside(file: &Path) -> Result<Option<String>> {
+    let path = with_signature_suffix(file);
+    if let Ok(false) = path.try_exists() { Ok(None) } else { read_text(&path).map(Some) }
+}
+
+/// Where the signature of a file is.
+pub fn with_signature_suffix(file: &Path) -> PathBuf {
+    let mut name = file.as_os_str().to_owned();
+    name.push(SIGNATURE_SUFFIX);
+    name.into()
 }

@@ -6,12 +6,11 @@ use std::process::ExitCode;
 use clap::CommandFactory;
 use clap_complete::{Shell, generate_to};
 
-use crate::Ended;
-use crate::error::{Code, Failure};
+use crate::error::{Code, Failure, Result};
 use crate::options::CommandLine;
 
 /// Writes `share/man` and the folders of completions below `prefix`.
-pub fn write(prefix: &Path) -> Ended {
+pub fn write(prefix: &Path) -> Result<ExitCode> {
     let failed = |e: std::io::Error| Failure::io(Code::Output, prefix.display(), &e);
     let folder = |name: &str| -> std::io::Result<std::path::PathBuf> {
         let path = prefix.join("share").join(name);

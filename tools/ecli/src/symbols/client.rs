@@ -16,7 +16,7 @@ use rustix::net::{
 };
 
 use super::child::ARGUMENT;
-use super::wire::{self, MAX_MESSAGE, Name, Place, Request, Task};
+use super::protocol::{self, MAX_MESSAGE, Name, Place, Request, Task};
 use crate::error::say;
 
 /// How long nobody is asked after a first failure, and after many: each doubles it.
@@ -75,7 +75,7 @@ impl Reader {
 
     /// Where addresses are, by the maps of a process.
     pub fn places(&mut self, addresses: &[u64], maps: BorrowedFd) -> Option<Vec<Option<Place>>> {
-        self.ask(Task::Places, addresses, Some(maps), super::STRANGER, wire::decode_places)
+        self.ask(Task::Places, addresses, Some(maps), super::STRANGER, protocol::decode_places)
     }
 
     /// The names of addresses, or of offsets in a file.
@@ -86,7 +86,7 @@ impl Reader {
         file: Option<BorrowedFd>,
         limit: Duration,
     ) -> Option<Vec<Option<Name>>> {
-        let names = self.ask(task, numbers, file, limit, wire::decode_names);
+        let names = self.ask(task, numbers, file, limit, protocol::decode_names);
         if let (Task::Kernel, Some(_), Some(running)) = (task, &names, &mut self.running) {
             running.has_kernel = true;
         }
@@ -253,7 +253,7 @@ mod tests {
             let mut control = SendAncillaryBuffer::new(&mut space);
             let files = [end.as_fd()];
             assert!(control.push(SendAncillaryMessage::ScmRights(&files)));
-            let answer = wire::encode_names(&[name("a"), None]);
+            let answer = protocol::encode_names(&[name("a"), None]);
             sendmsg(socket, &[IoSlice::new(&answer)], &mut control, SendFlags::empty()).expect("sent");
         });
         assert_eq!(names, Some(vec![name("a"), None]));
@@ -270,7 +270,7 @@ mod tests {
                 let _ = send(socket, &bytes, SendFlags::NOSIGNAL);
             }
         };
-        let three = wire::encode_names(&[name("a"), name("b"), name("c")]);
+        let three = protocol::encode_names(&[name("a"), name("b"), name("c")]);
         let long = [0; 2 * MAX_MESSAGE];
         let wrong =
             [vec![], vec![7], three[..3].to_vec(), three, long[..MAX_MESSAGE + 1].to_vec(), long.to_vec()];

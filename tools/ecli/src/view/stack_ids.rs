@@ -7,7 +7,7 @@ use std::sync::Arc;
 use eunomia::Vm;
 use eunomia::types::{Field, Kind, Type};
 
-use super::maps::is_of_stacks;
+use super::stack::is_of_stacks;
 use crate::error::Result;
 use crate::field;
 

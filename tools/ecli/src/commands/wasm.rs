@@ -1,4 +1,4 @@
-//! `ecli run` of a WASM module.
+//! `ecli run` for WASM modules.
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -10,48 +10,49 @@ use wasmparser::{Parser, Payload};
 use crate::error::{Code, Failure, Result, say};
 use crate::options::{Format, Run};
 use crate::output::Output;
-use crate::run::{stats, summary};
-use crate::source::Program;
-use crate::view::View;
-use crate::{Ended, arguments, signals};
 
-/// What a module imports and exports that decides how it is run.
+use crate::source::Program;
+use crate::statistics::{stats, summary};
+use crate::view::View;
+use crate::{program_args, signals};
+
+/// The exports of a module that decide how its events are delivered.
 #[derive(Default)]
-struct Borders {
+struct Exports {
     process_event: bool,
     event_format: bool,
 }
 
-impl Borders {
-    /// Of a module; of what is none, nothing. The library says what is wrong with it.
-    fn of(module: &[u8]) -> Borders {
-        let mut borders = Borders::default();
+impl Exports {
+    /// Reads the exports. Of an invalid module there are none; the library reports what is wrong with it.
+    fn of(module: &[u8]) -> Exports {
+        let mut exports = Exports::default();
         for payload in Parser::new(0).parse_all(module) {
             match payload {
                 Ok(Payload::ExportSection(section)) => {
                     for export in section.into_iter().flatten() {
-                        borders.process_event |= export.name == "process_event";
-                        borders.event_format |= export.name == "eunomia_event_format";
+                        exports.process_event |= export.name == "process_event";
+                        exports.event_format |= export.name == "eunomia_event_format";
                     }
                 }
                 Ok(_) => {}
                 Err(_) => break,
             }
         }
-        borders
+        exports
     }
 
-    /// Whether it gets each event as JSON, and the host then too.
-    fn wants_json(&self) -> bool {
+    /// Whether the module expects events as JSON. The host then gets JSON too.
+    fn expects_json(&self) -> bool {
         self.process_event && !self.event_format
     }
 }
 
-/// Runs the module and ends with its exit code.
-pub fn run(program: &Program, mut settings: Options, options: &Run, argv: &[&str]) -> Ended {
-    check(options)?;
-    let borders = Borders::of(&program.bytes);
-    // Its bytes pass through as they are, and it can read what is piped in.
+/// Runs the module and returns its exit code.
+pub fn run(program: &Program, mut settings: Options, options: &Run, argv: &[&str]) -> Result<ExitCode> {
+    check_options(options)?;
+    let exports = Exports::of(&program.bytes);
+    // The module reads and writes the standard streams itself, byte by byte.
     settings.wasm.stdio = options.output.is_none();
     let vm = Arc::new(Vm::new(settings)?);
     vm.open(&program.bytes, eunomia::Kind::Wasm as u32).map_err(|e| Failure::from(e).at(&program.name))?;
@@ -64,16 +65,16 @@ pub fn run(program: &Program, mut settings: Options, options: &Run, argv: &[&str
         signals::stop_after(&vm, time)?;
     }
     let format = match options.format() {
-        Format::Text if borders.wants_json() => eunomia::Format::Json,
+        Format::Text if exports.expects_json() => eunomia::Format::Json,
         Format::Text => eunomia::Format::Text,
         Format::Raw => eunomia::Format::Raw,
         Format::Json | Format::Csv => eunomia::Format::Json,
     };
     let mut view = View::plain(options, output);
     let ended = vm.wasm_run(argv, format, &mut |event: &Event| {
-        // Modules in the manner of eunomia-bpf print each event and let it through as well; nobody wants it twice.
+        // Modules for eunomia-bpf print each event and pass it on as well. It is shown once.
         let flow = if event.printed { view.count() } else { view.event(event) };
-        // Nothing tells when a guest begins to wait.
+        // Nothing reports when the guest begins to wait, so each event is written at once.
         if view.end_batch() { flow } else { Flow::End }
     });
     let was_stopped = ended.as_ref().is_err_and(|error| error.status == Status::Stopped);
@@ -90,15 +91,15 @@ pub fn run(program: &Program, mut settings: Options, options: &Run, argv: &[&str
     }
     view.output.finish()?;
     if code == ExitCode::from(Code::Usage as u8)
-        && let Some(advice) = arguments::misplaced(&[], argv)
+        && let Some(hint) = program_args::misplaced(&[], argv)
     {
-        say(advice.trim_start_matches("; "));
+        say(hint.trim_start_matches("; "));
     }
     Ok(code)
 }
 
-/// What only a package has.
-fn check(options: &Run) -> Result<()> {
+/// Refuses options that apply to packages only.
+fn check_options(options: &Run) -> Result<()> {
     let options = [
         ("--filter", options.filter.is_some()),
         ("--columns", !options.columns.is_empty()),
@@ -108,10 +109,9 @@ fn check(options: &Run) -> Result<()> {
         ("--format csv", options.format() == Format::Csv),
     ];
     match options.iter().find(|(_, is_given)| *is_given) {
-        Some((name, _)) => Err(Failure::new(
-            Code::Usage,
-            format_args!("{name} is for packages; a WASM module does that itself"),
-        )),
+        Some((name, _)) => {
+            Err(Failure::new(Code::Usage, format_args!("{name} cannot be used with a WASM module")))
+        }
         None => Ok(()),
     }
 }

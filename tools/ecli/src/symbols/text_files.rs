@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
 
-use super::wire::{Backing, Name, Place};
+use super::protocol::{Backing, Name, Place};
 
 /// Bytes of the maps of a process that are read: the kernel allows 65530 mappings.
 const MAX_MAPS: u64 = 64 << 20;

@@ -2,27 +2,30 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::{IsTerminal, Write};
+use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::process::ExitCode;
 
 use eunomia::error::visible;
 use serde_json::json;
 
 use crate::error::{Code, Failure, Result};
+use crate::fetch::credentials::Credentials;
 use crate::fetch::image::{self, Content, Upload};
-use crate::fetch::login::Credentials;
-use crate::fetch::place::{self, Place};
-use crate::fetch::{self, Download, Signature, login};
+use crate::fetch::location::{self, Location};
+use crate::fetch::{self, Download, Signature, credentials};
+use crate::files::read_file;
+use crate::kind::{Kind, kind_of};
 use crate::options::{Account, List, Login, Logout, Pull, Push};
-use crate::source::{self, Kind};
-use crate::{Ended, output};
+use crate::signature::{signature_beside, with_signature_suffix};
+use crate::{output, prompt};
 
 /// Downloads a program to a file, and its signature beside it.
-pub fn pull(options: &Pull) -> Ended {
-    let transfer = options.transfer.fetch_options(Signature::Kept);
-    let download = match Place::parse(&options.prog)? {
-        Place::Image(image) => {
+pub fn pull(options: &Pull) -> Result<ExitCode> {
+    let transfer = fetch::Options::new(&options.transfer, Signature::Saved);
+    let download = match Location::parse(&options.prog)? {
+        Location::Image(image) => {
             image::pull_as(&image, &account(&options.account, image.registry())?, transfer)?
         }
         place => fetch::open(&place, transfer)?.ok_or_else(|| {
@@ -38,16 +41,16 @@ pub fn pull(options: &Pull) -> Ended {
     let Download { bytes, signature } = download;
     write(&file, &bytes)?;
     if let Some(signature) = signature {
-        write(&source::with_signature_suffix(&file), signature.as_bytes())?;
+        write(&with_signature_suffix(&file), signature.as_bytes())?;
     }
     let digest = fetch::sha256(&bytes);
     output::print(format_args!("{}: {} bytes, sha256={digest}\n", file.display(), bytes.len()))
 }
 
 /// Lists programs, a line each.
-pub fn list(options: &List) -> Ended {
+pub fn list(options: &List) -> Result<ExitCode> {
     let rows: Vec<(String, String)> = if options.repository {
-        fetch::listed(options.transfer.fetch_options(Signature::Unwanted))?
+        fetch::listed(fetch::Options::new(&options.transfer, Signature::Ignored))?
     } else {
         fetch::kept().into_iter().map(|entry| (entry.url, format!("{} bytes", entry.len))).collect()
     };
@@ -62,15 +65,15 @@ pub fn list(options: &List) -> Ended {
 }
 
 /// Uploads a file as an image, with the signature that lies beside it.
-pub fn push(options: &Push) -> Ended {
+pub fn push(options: &Push) -> Result<ExitCode> {
     let path = options.module.as_str();
-    Place::file(path)?;
+    Location::file(path)?;
     let file = Path::new(path);
-    let image = place::image(&options.image)?;
+    let image = location::image(&options.image)?;
     let credentials = account(&options.account, image.registry())?;
-    let bytes = source::read_file(path)?;
+    let bytes = read_file(path)?;
     let wrong = |why: String| Failure::new(Code::Source, format_args!("{path}: {why}"));
-    let content = match source::kind_of(&bytes).map_err(wrong)? {
+    let content = match kind_of(&bytes).map_err(wrong)? {
         Kind::Wasm => Content::Wasm,
         Kind::Json => Content::Package,
         Kind::Tar => Content::Archive,
@@ -82,7 +85,7 @@ pub fn push(options: &Push) -> Ended {
         bytes,
         content,
         title: file.file_name().and_then(|name| name.to_str()).unwrap_or(path),
-        signature: source::signature_beside(file)?,
+        signature: signature_beside(file)?,
         annotations: annotations(&options.annotations)?,
     };
     let digest = image::push(&image, &credentials, upload, options.timeout)?;
@@ -90,26 +93,27 @@ pub fn push(options: &Push) -> Ended {
 }
 
 /// Asks for credentials, tries them, and keeps them.
-pub fn login(options: &Login) -> Ended {
-    let registry = login::registry(&options.registry)?;
+pub fn login(options: &Login) -> Result<ExitCode> {
+    let registry = credentials::registry(&options.registry)?;
     let user = match &options.username {
         Some(user) => user.clone(),
-        None => ask(&format!("User at {registry}: "))?,
+        None => prompt::ask(&format!("User at {registry}: "))?,
     };
     let password = match &options.password {
         Some(password) => password.clone(),
-        None if options.password_stdin => line_of_stdin()?,
-        None => secret(&format!("Password of {user}: "))?,
+        None if options.password_stdin => prompt::line_of_stdin()?,
+        None => prompt::secret(&format!("Password of {user}: "))?,
     };
     image::check(&registry, &Credentials::Password(user.clone(), password.clone()), options.timeout)?;
-    let place = login::store(&registry, &user, &password)?;
+    let place = credentials::store(&registry, &user, &password)?;
     output::print(format_args!("logged in to {registry} as {user}; the credentials are in {place}\n"))
 }
 
 /// Forgets credentials.
-pub fn logout(options: &Logout) -> Ended {
-    let registry = login::registry(&options.registry)?;
-    let done = if login::forget(&registry)? { "logged out of" } else { "there were no credentials for" };
+pub fn logout(options: &Logout) -> Result<ExitCode> {
+    let registry = credentials::registry(&options.registry)?;
+    let done =
+        if credentials::forget(&registry)? { "logged out of" } else { "there were no credentials for" };
     output::print(format_args!("{done} {registry}\n"))
 }
 
@@ -118,14 +122,14 @@ fn account(options: &Account, registry: &str) -> Result<Credentials> {
     match (&options.username, &options.password) {
         (Some(user), Some(password)) => Ok(Credentials::Password(user.clone(), password.clone())),
         (Some(user), None) => {
-            Ok(Credentials::Password(user.clone(), secret(&format!("Password of {user}: "))?))
+            Ok(Credentials::Password(user.clone(), prompt::secret(&format!("Password of {user}: "))?))
         }
         _ if options.prompt => {
-            let user = ask(&format!("User at {registry}: "))?;
-            let password = secret(&format!("Password of {user}: "))?;
+            let user = prompt::ask(&format!("User at {registry}: "))?;
+            let password = prompt::secret(&format!("Password of {user}: "))?;
             Ok(Credentials::Password(user, password))
         }
-        _ => login::find(registry),
+        _ => credentials::find(registry),
     }
 }
 
@@ -160,32 +164,4 @@ fn annotations(given: &[String]) -> Result<BTreeMap<String, String>> {
         Ok((key.to_owned(), value.to_owned()))
     };
     given.iter().map(pair).collect()
-}
-
-fn ask(question: &str) -> Result<String> {
-    if !std::io::stdin().is_terminal() {
-        return Err(Failure::new(
-            Code::Usage,
-            "there is no terminal to ask for the user on; name it with -u",
-        ));
-    }
-    let _ = std::io::stderr().write_all(question.as_bytes());
-    line_of_stdin()
-}
-
-/// Asks on the terminal without an echo.
-pub fn secret(question: &str) -> Result<String> {
-    rpassword::prompt_password(question)
-        .map_err(|error| Failure::io(Code::Usage, "there is no terminal to ask for a password on", &error))
-}
-
-fn line_of_stdin() -> Result<String> {
-    let mut line = String::new();
-    std::io::stdin().read_line(&mut line).map_err(|e| Failure::io(Code::Usage, "standard input", &e))?;
-    let line = line.trim_end_matches(['\r', '\n']);
-    if line.is_empty() {
-        Err(Failure::new(Code::Usage, "standard input: empty"))
-    } else {
-        Ok(line.to_owned())
-    }
 }

@@ -7,9 +7,8 @@ use std::process::ExitCode;
 use rustix::fs::{FsWord, statfs};
 use serde_json::json;
 
-use crate::Ended;
 use crate::capabilities::{self, TRACEFS};
-use crate::error::Code;
+use crate::error::{Code, Result};
 use crate::options::Doctor;
 use crate::output::Output;
 use crate::terminal::Style;
@@ -37,7 +36,7 @@ const TRACEFS_MAGIC: FsWord = 0x7472_6163;
 const BPFFS_MAGIC: FsWord = 0xcafe_4a11;
 
 /// Prints the findings; `Code::Failed` if something is in the way of every program.
-pub fn run(options: &Doctor) -> Ended {
+pub fn run(options: &Doctor) -> Result<ExitCode> {
     let findings = findings();
     let mut output = Output::open(None)?;
     let style = Style::of(output.is_terminal());

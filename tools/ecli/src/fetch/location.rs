@@ -5,14 +5,14 @@
 
 use std::borrow::Cow;
 
+use super::download::sha256;
 use super::reference::{Reference, has_registry};
-use super::sha256;
+use crate::command_line::similar_command;
 use crate::error::{Code, Failure, Result};
-use crate::options;
 
 /// Where a program is to be had.
 #[derive(Debug)]
-pub enum Place {
+pub enum Location {
     /// Standard input.
     Stdin,
     /// A file of this machine.
@@ -56,25 +56,25 @@ impl Pin {
 /// Endings of files with programs; no image is meant where one stands at the end of a reference without a tag.
 const SUFFIXES: [&str; 4] = [".json", ".wasm", ".tar", ".o"];
 
-impl Place {
+impl Location {
     /// Reads what the user wrote.
-    pub fn parse(text: &str) -> Result<Place> {
+    pub fn parse(text: &str) -> Result<Location> {
         let wrong = |why: &str| Failure::new(Code::Source, format_args!("{}: {why}", without_password(text)));
         if text.is_empty() {
             return Err(Failure::new(Code::Usage, "the program's name is empty"));
         }
         if text == "-" {
-            return Ok(Place::Stdin);
+            return Ok(Location::Stdin);
         }
         if ["/", "./", "../", "~"].iter().any(|start| text.starts_with(start)) {
-            return Ok(Place::File);
+            return Ok(Location::File);
         }
         if let Some((scheme, rest)) = scheme(text) {
             return by_scheme(text, &scheme, rest);
         }
         if let Some((name, tag)) = name(text) {
-            return match options::like_a_command(name).filter(|_| tag.is_none()) {
-                None => Ok(Place::Name { name: name.to_owned(), latest: tag == Some("latest") }),
+            return match similar_command(name).filter(|_| tag.is_none()) {
+                None => Ok(Location::Name { name: name.to_owned(), latest: tag == Some("latest") }),
                 Some(command) => {
                     let why = format!(
                         "did you mean `ecli {command}`? A program of this name runs as {name}:latest, a file as ./{name}"
@@ -90,21 +90,21 @@ impl Place {
                     "a file or an image; the file is ./{text}, the image oci://{text}"
                 )));
             }
-            return Ok(Place::Image(image));
+            return Ok(Location::Image(image));
         }
         if text.contains([':', '#', '@']) {
             return Err(wrong(&format!(
                 "not a URL, a name or an image, as in ghcr.io/org/tool:tag; a file of this name is ./{text}"
             )));
         }
-        Ok(Place::File)
+        Ok(Location::File)
     }
 
     /// Makes sure that a file is meant, where nothing else will do.
     pub fn file(text: &str) -> Result<()> {
-        match Place::parse(text)? {
-            Place::File => Ok(()),
-            Place::Stdin => Err(Failure::new(Code::Usage, "-: a file is wanted")),
+        match Location::parse(text)? {
+            Location::File => Ok(()),
+            Location::Stdin => Err(Failure::new(Code::Usage, "-: a file is wanted")),
             _ => Err(Failure::new(
                 Code::Usage,
                 format_args!("{}: a file is wanted; a file of this name is ./{text}", without_password(text)),
@@ -124,7 +124,7 @@ fn scheme(text: &str) -> Option<(String, &str)> {
     (is_scheme && (rest.starts_with('/') || KNOWN.contains(&&*scheme))).then_some((scheme, rest))
 }
 
-fn by_scheme(text: &str, scheme: &str, rest: &str) -> Result<Place> {
+fn by_scheme(text: &str, scheme: &str, rest: &str) -> Result<Location> {
     let wrong = |why: &str| Failure::new(Code::Source, format_args!("{}: {why}", without_password(text)));
     let Some(rest) = rest.strip_prefix("//") else {
         return Err(wrong(&format!("a URL has // behind {scheme}:; a file of this name is ./{text}")));
@@ -137,9 +137,9 @@ fn by_scheme(text: &str, scheme: &str, rest: &str) -> Result<Place> {
             };
             let wrong_pin = || wrong("what follows # has to be sha256= and 64 hexadecimal digits");
             let pin = pin.map(|pin| Pin::parse(pin).ok_or_else(wrong_pin)).transpose()?;
-            Ok(Place::Url(format!("{scheme}://{rest}"), pin))
+            Ok(Location::Url(format!("{scheme}://{rest}"), pin))
         }
-        "oci" => image(rest).map(Place::Image),
+        "oci" => image(rest).map(Location::Image),
         "file" => Err(wrong(&format!("name the file itself: {rest}"))),
         _ => Err(wrong(&format!("unknown scheme {scheme:?}; there are http, https and oci"))),
     }
@@ -199,23 +199,23 @@ mod tests {
     #[test]
     fn a_pin_is_64_hexadecimal_digits() {
         let pinned = format!("https://example.org/p.json#sha256={DIGEST}");
-        let Place::Url(url, Some(pin)) = Place::parse(&pinned).unwrap() else { panic!("no pin") };
+        let Location::Url(url, Some(pin)) = Location::parse(&pinned).unwrap() else { panic!("no pin") };
         assert_eq!(url, "https://example.org/p.json");
         assert!(pin.check(b"").is_ok());
         assert!(pin.check(b"x").unwrap_err().contains(DIGEST));
         for wrong in ["#", "#sha256=", "#sha256=12", "#md5=12", &format!("#sha256={DIGEST}0")] {
-            assert!(Place::parse(&format!("https://example.org/p.json{wrong}")).is_err(), "{wrong}");
+            assert!(Location::parse(&format!("https://example.org/p.json{wrong}")).is_err(), "{wrong}");
         }
     }
 
     #[test]
     fn names_images_files_and_mistakes_are_told_apart() {
-        let kind = |text: &str| match Place::parse(text) {
-            Ok(Place::Stdin) => "stdin",
-            Ok(Place::File) => "file",
-            Ok(Place::Url(..)) => "url",
-            Ok(Place::Name { .. }) => "name",
-            Ok(Place::Image(_)) => "image",
+        let kind = |text: &str| match Location::parse(text) {
+            Ok(Location::Stdin) => "stdin",
+            Ok(Location::File) => "file",
+            Ok(Location::Url(..)) => "url",
+            Ok(Location::Name { .. }) => "name",
+            Ok(Location::Image(_)) => "image",
             Err(_) => "wrong",
         };
         let pinned = format!("ghcr.io/org/tool@sha256:{DIGEST}");
@@ -313,7 +313,7 @@ mod tests {
                 assert_eq!(kind(text), expected, "{text:?}");
             }
         }
-        let Err(failure) = Place::parse("oci://") else { panic!("an image without a name") };
+        let Err(failure) = Location::parse("oci://") else { panic!("an image without a name") };
         assert!(failure.text().contains("not an OCI reference"), "{}", failure.text());
     }
 

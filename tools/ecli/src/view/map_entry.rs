@@ -10,9 +10,9 @@ use eunomia::render::{Plan, linear_hist, log2_hist};
 use eunomia::types::{Field, Type};
 use eunomia::vm::{MapInfo, SourceInfo};
 
-use super::clock;
 use crate::error::Result;
 use crate::field;
+use crate::record_clock;
 
 /// Makes records of the entries of one map.
 pub struct Entries {
@@ -110,17 +110,17 @@ impl EntryText {
         });
         if let (Some((histogram, unit)), Some(slots)) = (histogram, self.value.slots(value)) {
             out.extend_from_slice(b"key = ");
-            self.key.json(record, &clock::of_records(), out);
+            self.key.json(record, &record_clock::clock(), out);
             out.extend_from_slice(cpu.as_bytes());
             out.push(b'\n');
-            self.value.text_members(value, "slots", &clock::of_records(), out);
+            self.value.text_members(value, "slots", &record_clock::clock(), out);
             return histogram(&slots, unit, out);
         }
         out.extend_from_slice(time.as_bytes());
         out.extend_from_slice(b"  ");
-        self.key.json(record, &clock::of_records(), out);
+        self.key.json(record, &record_clock::clock(), out);
         out.extend_from_slice(cpu.as_bytes());
         out.push(b' ');
-        self.value.json(value, &clock::of_records(), out);
+        self.value.json(value, &record_clock::clock(), out);
     }
 }

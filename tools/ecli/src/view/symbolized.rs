@@ -1,7 +1,7 @@
 //! Records as JSON with the functions on their stacks in place of addresses.
 
-use super::column::Column;
 use super::stack::{self, Processes};
+use crate::column::Column;
 use crate::symbols::Symbols;
 
 /// Writes the columns of a record, its stacks as arrays of text.

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use eunomia::render::Plan;
 use eunomia::types::{Field, Kind, Type};
 
-use super::clock;
 use crate::error::Result;
 use crate::field;
+use crate::record_clock;
 
 /// A field and the plan that writes it: that of a struct with this one member, whose frame is cut off.
 pub struct Column {
@@ -44,7 +44,7 @@ impl Column {
     /// Appends its value bare, as it stands in a table.
     pub fn text(&self, record: &[u8], out: &mut Vec<u8>) {
         let start = out.len();
-        self.plan.text_members(record, "", &clock::of_records(), out);
+        self.plan.text_members(record, "", &record_clock::clock(), out);
         let frame = self.name.len() + " = ".len();
         out.drain(start..(start + frame).min(out.len()));
         out.pop();
@@ -76,7 +76,7 @@ impl Column {
     /// Appends it as a member of a JSON object: `"name":value`.
     pub fn json_member(&self, record: &[u8], out: &mut Vec<u8>) {
         let start = out.len();
-        self.plan.json(record, &clock::of_records(), out);
+        self.plan.json(record, &record_clock::clock(), out);
         out.remove(start);
         out.pop();
     }

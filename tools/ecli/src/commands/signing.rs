@@ -1,21 +1,22 @@
 //! `ecli keygen`, `sign` and `verify`.
 
 use std::path::Path;
+use std::process::ExitCode;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use crate::Ended;
 use crate::error::{Code, Failure, Result};
-use crate::fetch::Signature;
-use crate::fetch::place::Place;
+use crate::fetch::location::Location;
+use crate::fetch::{self, Signature};
+use crate::files::read_file;
 use crate::options::{Keygen, Sign, Verify};
-use crate::registry::secret;
-use crate::sign::{self, Secret, Trust};
+use crate::prompt::secret;
+use crate::signature::{self, Secret, Trust};
 use crate::{output, source};
 
 /// Makes a pair of keys.
-pub fn keygen(options: &Keygen) -> Ended {
+pub fn keygen(options: &Keygen) -> Result<ExitCode> {
     let password = if options.no_password { None } else { Some(new_password()?) };
-    let id = sign::generate(&options.public, &options.secret, password)?;
+    let id = signature::generate(&options.public, &options.secret, password)?;
     let (secret, public) = (options.secret.display(), options.public.display());
     output::print(format_args!("key {id}: sign with {secret}, hand out {public}\n"))
 }
@@ -32,28 +33,28 @@ fn new_password() -> Result<String> {
 }
 
 /// Writes the signature of a file beside it.
-pub fn sign(options: &Sign) -> Ended {
-    Place::file(&options.file)?;
+pub fn sign(options: &Sign) -> Result<ExitCode> {
+    Location::file(&options.file)?;
     let file = Path::new(&options.file);
     let name = file.file_name().unwrap_or_default().to_string_lossy();
-    let bytes = source::read_file(&options.file)?;
+    let bytes = read_file(&options.file)?;
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs());
     let comment = options.comment.clone().unwrap_or_else(|| format!("timestamp:{now}\tfile:{name}\thashed"));
     let key = Secret::open(&options.secret)?;
     let password = key.is_locked().then(|| secret(&format!("Password of {}: ", options.secret.display())));
     let text = key.sign(password.transpose()?, &bytes, &comment)?;
-    let path = source::with_signature_suffix(file);
+    let path = signature::with_signature_suffix(file);
     std::fs::write(&path, text).map_err(|e| Failure::io(Code::Output, path.display(), &e))?;
     output::print(format_args!("{}\n", path.display()))
 }
 
 /// Checks the signature of a program, wherever that is.
-pub fn verify(options: &Verify) -> Ended {
+pub fn verify(options: &Verify) -> Result<ExitCode> {
     let trust = match &options.key {
         Some(key) => Trust::only(key)?,
         None => Trust::open(options.trust.as_deref())?,
     };
-    let download = source::read(&options.prog, options.transfer.fetch_options(Signature::Checked))?;
+    let download = source::read(&options.prog, fetch::Options::new(&options.transfer, Signature::Verified))?;
     let signer = trust.check(&options.prog, &download.bytes, download.signature.as_deref())?;
     output::print(format_args!("{}: {signer}\n", options.prog))
 }

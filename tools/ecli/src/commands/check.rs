@@ -13,13 +13,14 @@ use serde_json::json;
 
 use crate::archive::Unpacked;
 use crate::error::{self, Failure, Result};
-use crate::inspect::PinnedMaps;
+use crate::kind::Kind;
 use crate::options::Check;
-use crate::source::{self, Kind, Request};
-use crate::{Ended, attach, capabilities, cgroup, output};
+use crate::pinned_maps::PinnedMaps;
+use crate::source::{self, Request};
+use crate::{attach, capabilities, cgroup, output};
 
 /// Says of each program whether this kernel takes it, and ends as a run would.
-pub fn run(options: &Check) -> Ended {
+pub fn run(options: &Check) -> Result<ExitCode> {
     let request = Request { prog: &options.prog, kind: options.prog_type, origin: &options.origin };
     let program = source::open(&request)?;
     let mut package = Package {

@@ -1,55 +1,25 @@
-//! `ecli inspect`: what a program contains and what it could do, without running any of it.
-//!
-//! Nothing is created in the kernel, and no privilege is needed. The crate `eunomia-effects` judges the instructions.
-
-mod module;
-mod text;
-
-use std::collections::BTreeMap;
+//! What one package contains: its programs, maps, variables and event types.
 
 use eunomia::package::Package;
 use eunomia::{Options, Vm};
 use eunomia_effects::{Findings, Object, names};
 use serde_json::{Value, json};
 
-use crate::archive::Unpacked;
 use crate::error::Result;
-use crate::options::Inspect;
-use crate::source::{self, Kind, Program, Request};
-use crate::{Ended, output};
+use crate::pinned_maps::PinnedMaps;
 
-/// Prints what the program contains.
-pub fn run(options: &Inspect) -> Ended {
-    let request = Request { prog: &options.prog, kind: options.prog_type, origin: &options.origin };
-    let program = source::open(&request)?;
-    let report = report(&program)?;
-    let text = if options.json { report.to_string() + "\n" } else { text::text(&report) };
-    output::print(text)
-}
-
-fn report(program: &Program) -> Result<Value> {
-    let (kind, packages) = match program.kind {
-        Kind::Wasm => return module::report(program),
-        Kind::Json => ("package", package(&program.bytes)),
-        Kind::Tar => {
-            let unpacked = Unpacked::new(&program.bytes, &program.name)?;
-            ("archive", unpacked.package().and_then(|bytes| package(&bytes)))
-        }
-        Kind::Object => ("object", object_alone(&program.bytes)),
-    };
-    let packages = packages.map_err(|failure| failure.at(&program.name))?;
-    Ok(json!({ "name": program.name, "kind": kind, "bytes": program.bytes.len(), "packages": [packages] }))
-}
-
-fn package(bytes: &[u8]) -> Result<Value> {
+/// Describes a JSON package.
+pub fn package(bytes: &[u8]) -> Result<Value> {
     object(&Package::parse(bytes)?)
 }
 
-fn object_alone(bytes: &[u8]) -> Result<Value> {
+/// Describes an object without a package around it.
+pub fn object_alone(bytes: &[u8]) -> Result<Value> {
     object(&Package::from_object(bytes, None)?)
 }
 
-fn object(package: &Package) -> Result<Value> {
+/// Describes a package that has been read.
+pub fn object(package: &Package) -> Result<Value> {
     let vm = Vm::new(Options::default())?;
     vm.open(&package.to_json(), eunomia::Kind::Json as u32)?;
     let described: Value = serde_json::from_str(&vm.describe()?).unwrap_or_default();
@@ -94,26 +64,4 @@ fn maps(vm: &Vm) -> Result<Vec<Value>> {
         }));
     }
     Ok(maps)
-}
-
-/// The maps that are pinned, and where.
-pub struct PinnedMaps(BTreeMap<String, String>);
-
-impl PinnedMaps {
-    /// Those of an open package.
-    pub fn new(vm: &Vm) -> Result<PinnedMaps, eunomia::Error> {
-        let mut pins = BTreeMap::new();
-        for index in 0..vm.map_count()? {
-            if let Some(path) = vm.map_pin_path_at(index)? {
-                let name = vm.map_at(index)?.name.to_string_lossy().into_owned();
-                pins.insert(name, path.to_string_lossy().into_owned());
-            }
-        }
-        Ok(PinnedMaps(pins))
-    }
-
-    /// Where a map is pinned, if it is.
-    pub fn path(&self, map: &str) -> Option<String> {
-        self.0.get(map).cloned()
-    }
 }

@@ -1,0 +1,11 @@
+//! The commands of ecli, one file each. A command reads its options and calls the modules beside this folder; none of those
+//! imports a command.
+
+pub mod check;
+pub mod doctor;
+pub mod inspect;
+pub mod manual;
+pub mod registry;
+pub mod run;
+pub mod signing;
+mod wasm;

@@ -1,0 +1,61 @@
+//! Options and results of downloads.
+
+use std::time::Duration;
+
+use sha2::{Digest, Sha256};
+
+use crate::options::{Origin, Transfer};
+
+/// Size limit of a downloaded program.
+pub const MAX_BYTES: usize = 128 << 20;
+
+/// Size limit of a signature.
+pub const MAX_SIGNATURE: usize = 16 << 10;
+
+/// How to download.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// Neither use nor keep copies of downloads.
+    pub no_cache: bool,
+    /// Idle timeout. All requests together may take `http::MAX_TIMEOUTS` times as long.
+    pub timeout: Duration,
+    /// What happens to the signature.
+    pub signature: Signature,
+}
+
+/// What happens to the signature of a program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Signature {
+    /// It is not downloaded.
+    Ignored,
+    /// It is downloaded and saved.
+    Saved,
+    /// It is downloaded and verified.
+    Verified,
+}
+
+/// A downloaded program.
+pub struct Download {
+    /// The program.
+    pub bytes: Vec<u8>,
+    /// The signature; `None` if there is none or it was ignored.
+    pub signature: Option<String>,
+}
+
+impl Options {
+    /// The options of a command that downloads.
+    pub fn new(transfer: &Transfer, signature: Signature) -> Options {
+        Options { no_cache: transfer.no_cache, timeout: transfer.timeout, signature }
+    }
+
+    /// The options for a program that is run, checked or inspected.
+    pub fn for_run(origin: &Origin) -> Options {
+        let signature = if origin.require_signed { Signature::Verified } else { Signature::Ignored };
+        Options::new(&origin.transfer, signature)
+    }
+}
+
+/// SHA-256 as hexadecimal digits.
+pub fn sha256(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+}

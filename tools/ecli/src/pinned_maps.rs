@@ -1,0 +1,27 @@
+//! The maps of a package that are pinned.
+
+use std::collections::BTreeMap;
+
+use eunomia::Vm;
+
+/// The maps that are pinned, and where.
+pub struct PinnedMaps(BTreeMap<String, String>);
+
+impl PinnedMaps {
+    /// Those of an open package.
+    pub fn new(vm: &Vm) -> Result<PinnedMaps, eunomia::Error> {
+        let mut pins = BTreeMap::new();
+        for index in 0..vm.map_count()? {
+            if let Some(path) = vm.map_pin_path_at(index)? {
+                let name = vm.map_at(index)?.name.to_string_lossy().into_owned();
+                pins.insert(name, path.to_string_lossy().into_owned());
+            }
+        }
+        Ok(PinnedMaps(pins))
+    }
+
+    /// Where a map is pinned, if it is.
+    pub fn path(&self, map: &str) -> Option<String> {
+        self.0.get(map).cloned()
+    }
+}

@@ -1,0 +1,203 @@
+//! What is done with the records of each source: which are shown, and who writes them.
+
+use std::sync::Arc;
+
+use eunomia::Vm;
+use eunomia::package::{Package, Sample};
+use eunomia::render::Plan;
+use eunomia::types::Type;
+use eunomia::vm::{MapInfo, SourceInfo, SourceKind};
+
+use super::csv::Csv;
+use super::map_entry::{Entries, EntryText};
+use super::stack::{Processes, is_of_stacks};
+use super::stack_ids::StackIds;
+use super::symbolized::NamedJson;
+use super::table::Table;
+use super::writer::Writer;
+use crate::column::{self, Column};
+use crate::error::{Code, Failure, Result, say};
+use crate::field;
+use crate::filter::Filter;
+use crate::options::{Format, Run};
+use crate::symbols::Symbols;
+use crate::terminal::Style;
+
+/// What is done with the records of one source.
+pub struct Records {
+    pub source: Box<[u8]>,
+    /// Of a sampled map, what makes records of its entries.
+    pub entries: Option<Entries>,
+    pub ids: Option<StackIds>,
+    pub filter: Option<Filter>,
+    pub writer: Writer,
+}
+
+/// Creates the [`Records`] of all sources.
+pub struct Builder<'a> {
+    pub options: &'a Run,
+    pub format: Format,
+    pub style: Style,
+    /// The file of the package.
+    pub package: &'a [u8],
+    /// One for all sources.
+    pub symbols: Symbols,
+}
+
+/// The types of the records of all sources, in their order; `None` for a source without a type.
+type Types = [Option<Arc<Type>>];
+
+impl Builder<'_> {
+    /// The records of all sources, in their order. Warns of fields that the filter names and some records lack.
+    pub fn all(&self, sources: &[SourceInfo], vm: &Arc<Vm>) -> Result<Vec<Records>> {
+        let types = sources.iter().map(|source| self.ty(source, vm)).collect::<Result<Vec<_>>>()?;
+        let records: Vec<Records> =
+            sources.iter().map(|source| self.records(source, vm, &types)).collect::<Result<_>>()?;
+        warn_of_missing_fields(&records, &types);
+        Ok(records)
+    }
+
+    fn records(&self, source: &SourceInfo, vm: &Arc<Vm>, types: &Types) -> Result<Records> {
+        let map = self.map(source, vm)?;
+        let entries = map.as_ref().map(|map| Entries::new(source, map)).transpose()?;
+        let ids = self.ids(source, vm)?;
+        let ty = self.ty(source, vm)?;
+        let filter = match &self.options.filter {
+            Some(text) => Some(filter(text, ty.as_ref(), source, types)?),
+            None => None,
+        };
+        let map = map.filter(|_| ids.is_none());
+        let writer = self.writer(ty.as_ref(), source, entries.as_ref(), map.as_ref())?;
+        Ok(Records { source: source.name.to_bytes().into(), entries, ids, filter, writer })
+    }
+
+    fn writer(
+        &self,
+        ty: Option<&Arc<Type>>,
+        source: &SourceInfo,
+        entries: Option<&Entries>,
+        map: Option<&MapInfo>,
+    ) -> Result<Writer> {
+        let options = self.options;
+        match (ty, self.format) {
+            (_, Format::Raw) => Ok(Writer::Raw(entries.map_or(0, Entries::value_start))),
+            (Some(ty), Format::Json) if options.columns.is_empty() && !options.symbols => {
+                // The type of the source, for it may be a number, which is written as one and not as an object.
+                let whole = source.ty.as_ref().filter(|_| entries.is_none()).unwrap_or(ty);
+                Ok(Writer::Json(Plan::new(whole)?))
+            }
+            (Some(ty), _) => self.typed_writer(ty, entries, map),
+            (None, _) if !options.columns.is_empty() => Err(untyped("--columns", source)),
+            (None, Format::Csv) => Err(untyped("--format csv", source)),
+            (None, _) => Ok(Writer::Hex(self.format)),
+        }
+    }
+
+    /// The map that a source is, if what is in its entries is looked at.
+    fn map(&self, source: &SourceInfo, vm: &Vm) -> Result<Option<MapInfo>> {
+        // Raw entries that nobody chooses among stay whole.
+        let is_whole = self.format == Format::Raw && self.options.filter.is_none();
+        let is_map = source.kind == SourceKind::Map && !is_whole;
+        Ok(is_map.then(|| vm.map_find(&source.name.to_string_lossy())).transpose()?)
+    }
+
+    /// What adds the stacks whose ids are in a source's records, where stacks are shown.
+    fn ids(&self, source: &SourceInfo, vm: &Arc<Vm>) -> Result<Option<StackIds>> {
+        let are_shown = self.format == Format::Text || self.format == Format::Json && self.options.symbols;
+        let ty = self.fields(source, vm)?.filter(|_| are_shown);
+        Ok(ty.map(|ty| StackIds::new(vm, &ty)).transpose()?.flatten())
+    }
+
+    /// The type of a source's records, as they are shown.
+    fn ty(&self, source: &SourceInfo, vm: &Arc<Vm>) -> Result<Option<Arc<Type>>> {
+        Ok(match self.ids(source, vm)? {
+            Some(ids) => Some(ids.ty),
+            None => self.fields(source, vm)?,
+        })
+    }
+
+    /// The type of a source's records, as they come.
+    fn fields(&self, source: &SourceInfo, vm: &Vm) -> Result<Option<Arc<Type>>> {
+        Ok(match self.map(source, vm)? {
+            Some(map) => Some(Entries::new(source, &map)?.ty),
+            None => source.ty.as_ref().map(field::record).transpose()?,
+        })
+    }
+
+    fn typed_writer(
+        &self,
+        ty: &Arc<Type>,
+        entries: Option<&Entries>,
+        map: Option<&MapInfo>,
+    ) -> Result<Writer> {
+        let (options, chosen) = (self.options, &self.options.columns);
+        let columns = || match entries {
+            Some(entries) if chosen.is_empty() => {
+                // Behind those of the entry stand the stacks whose ids it has.
+                let stacks = ty.fields.iter().skip(entries.ty.fields.len());
+                let names = stacks.map(|stack| stack.name.to_string());
+                Column::of(ty, &entries.columns().into_iter().chain(names).collect::<Vec<_>>())
+            }
+            _ => Column::of(ty, chosen),
+        };
+        match (self.format, entries, map) {
+            (Format::Json, ..) if options.symbols => {
+                if let Some(named) =
+                    NamedJson::new(Column::of(ty, chosen)?, Processes::new(ty), self.symbols.clone())
+                {
+                    return Ok(Writer::Named(named.into()));
+                }
+            }
+            (Format::Text, Some(entries), Some(map))
+                if chosen.is_empty() && !is_of_stacks(map.value_type.as_deref()) =>
+            {
+                return Ok(Writer::Entry(EntryText::new(entries, self.sample(map))?.into()));
+            }
+            _ => {}
+        }
+        Ok(match self.format {
+            Format::Json if chosen.is_empty() => Writer::Json(Plan::new(ty)?),
+            Format::Json => Writer::Json(column::json_plan(ty, chosen)?),
+            Format::Csv => Writer::Csv(Csv::new(columns()?, options.timestamps)),
+            _ => Writer::Table(Table::new(columns()?, ty, self.style, self.symbols.clone()).into()),
+        })
+    }
+
+    /// How a map is sampled; a package that cannot be read again is an object, which does not tell.
+    fn sample(&self, map: &MapInfo) -> Option<Sample> {
+        let name = map.name.to_string_lossy();
+        let meta = Package::parse(self.package).ok()?.meta;
+        meta.maps.into_iter().find(|map| map.name == name || map.ident == name)?.sample
+    }
+}
+
+fn filter(text: &str, ty: Option<&Arc<Type>>, source: &SourceInfo, types: &Types) -> Result<Filter> {
+    if types.iter().all(Option::is_none) {
+        return Err(untyped("--filter", source));
+    }
+    let ty = ty.cloned().unwrap_or_else(|| Type::bytes(0));
+    let others = types.iter().flatten().filter(|other| **other != ty);
+    Filter::parse(text, &ty, &others.cloned().collect::<Vec<_>>())
+}
+
+fn untyped(option: &str, source: &SourceInfo) -> Failure {
+    let name = source.name.to_string_lossy();
+    let text = format!("{option}: the package does not tell what the records of {name:?} are");
+    Failure::new(Code::Usage, text)
+}
+
+/// Names each field that the filter compares and some records do not have.
+fn warn_of_missing_fields(records: &[Records], types: &Types) {
+    let mut printed = Vec::new();
+    for (records, ty) in records.iter().zip(types) {
+        let lacking = records.filter.iter().flat_map(|filter| &filter.lacking);
+        let name = ty.as_ref().map_or("a record without a type".into(), |ty| ty.name.to_string());
+        for field in lacking {
+            let line = format!("--filter: {name} has no {field:?}: what asks for it is false there");
+            if !printed.contains(&line) {
+                say(&line);
+                printed.push(line);
+            }
+        }
+    }
+}
