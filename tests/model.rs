@@ -1,22 +1,22 @@
 //! Every order in which the threads of a vm can take their steps, as far as they share anything without a lock: the
-//! queue's thread with those who poll, and requests to stop. The code is that of src/vm/wakeups.rs; its flags, events
+//! queue's thread with those who poll, and requests to stop. The code is that of src/vm/handover.rs; its flags, events
 //! and places are here those of loom, which runs each test once for each order (with at most `PREEMPTIONS` changes of
 //! threads that nothing but the scheduler asked for) and calls it a deadlock when all wait.
 //!
 //! What the queue's places do inside is crossbeam's affair: here they are a locked list.
 
 #[allow(dead_code, reason = "the model has no use for all of it")]
-#[path = "../src/vm/wakeups.rs"]
-mod wakeups;
+#[path = "../src/vm/handover.rs"]
+mod handover;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
+use handover::{ChunkQueue, Event, Flag, Handover, Producer, Request};
 use loom::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use loom::sync::{Condvar, Mutex};
 use loom::thread;
-use wakeups::{Event, Flag, Handover, Places, Producer, Request};
 
 const PREEMPTIONS: usize = 3;
 
@@ -120,7 +120,7 @@ impl List {
     }
 }
 
-impl Places for List {
+impl ChunkQueue for List {
     fn push(&self, chunk: Vec<u8>) {
         let mut list = self.0.lock().unwrap();
         if list.len() < CHUNKS {

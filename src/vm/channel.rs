@@ -7,7 +7,7 @@ use std::thread;
 use crossbeam_channel::{Receiver, Sender, bounded};
 
 use super::event::{Event, Flow, Format};
-use super::iter::OwnedEvent;
+use super::owned_event::OwnedEvent;
 use super::{Vm, options};
 use crate::error::Result;
 

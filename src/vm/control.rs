@@ -3,9 +3,9 @@
 use std::os::fd::{AsFd, BorrowedFd, RawFd};
 use std::sync::Arc;
 
-use super::gate::Role;
 use super::queue::Queue;
 use super::stats::Stats;
+use super::wait_set::Role;
 use super::{Vm, options};
 use crate::error::{Error, Result, Status};
 use crate::os::{Epoll, Errno};
@@ -30,9 +30,9 @@ impl Vm {
 
     /// Holds events back in the kernel, or lets them come. Any thread.
     pub fn pause(&self, on: bool) -> Result<()> {
-        // Both under the gate's lock: two threads that want different things leave them agreed.
-        let mut gate = self.shared.gate();
-        gate.pause(on).map_err(|e| options::system("pause", e))?;
+        // Both under the wait_set's lock: two threads that want different things leave them agreed.
+        let mut wait_set = self.shared.wait_set();
+        wait_set.pause(on).map_err(|e| options::system("pause", e))?;
         self.shared.stop.pause(on);
         Ok(())
     }
@@ -42,9 +42,9 @@ impl Vm {
         self.shared.epoll.fd()
     }
 
-    /// The ledger. Any thread.
+    /// The counters. Any thread.
     pub fn stats(&self) -> Stats {
-        self.shared.ledger.stats()
+        self.shared.counters.stats()
     }
 
     /// Starts a thread that drains the kernel's buffers into a queue of `max_bytes` (128 KiB to 1 GiB; less counts as
@@ -68,7 +68,7 @@ impl Vm {
             return Err(Error::new(Status::Internal, "the sources are gone"));
         };
         // As long as it waits for no source it moves nothing.
-        let started = Queue::start(sources, Arc::clone(&epoll), max_bytes, Arc::clone(&self.shared.ledger));
+        let started = Queue::start(sources, Arc::clone(&epoll), max_bytes, Arc::clone(&self.shared.counters));
         let mut queue = match started {
             Ok(queue) => queue,
             Err((e, sources)) => {
@@ -76,14 +76,14 @@ impl Vm {
                 return Err(system(e));
             }
         };
-        let mut gate = self.shared.gate();
-        let watched = gate.watch(Role::Queue, &self.shared.epoll, &[queue.fd()]);
-        let moved = watched.and_then(|()| gate.move_sources(&epoll));
+        let mut wait_set = self.shared.wait_set();
+        let watched = wait_set.watch(Role::Queue, &self.shared.epoll, &[queue.fd()]);
+        let moved = watched.and_then(|()| wait_set.move_sources(&epoll));
         match moved {
             Ok(()) => delivery.queue = Some(queue),
             Err(_) => {
                 // Closed, its descriptor leaves its set by itself.
-                gate.forget(Role::Queue);
+                wait_set.forget(Role::Queue);
                 delivery.sources = queue.stop();
             }
         }
@@ -95,14 +95,14 @@ impl Vm {
         let (_inner, mut delivery) = self.exclusive()?;
         let not_running = || Error::new(Status::State, "the queue is not running");
         let queue = delivery.queue.as_mut().filter(|queue| queue.is_running()).ok_or_else(not_running)?;
-        let mut gate = self.shared.gate();
+        let mut wait_set = self.shared.wait_set();
         // First what may fail; the thread has the last word about what the sources hold.
-        gate.move_sources(&self.shared.epoll).map_err(|e| options::system("queue", e))?;
+        wait_set.move_sources(&self.shared.epoll).map_err(|e| options::system("queue", e))?;
         let sources = queue.stop();
-        gate.ask_again();
+        wait_set.ask_again();
         // One that holds something stays until that has been delivered.
         if delivery.queue.take_if(|queue| queue.is_empty()).is_some() {
-            gate.forget(Role::Queue);
+            wait_set.forget(Role::Queue);
         }
         delivery.sources = Some(sources.ok_or_else(not_running)?);
         Ok(())

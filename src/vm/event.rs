@@ -3,7 +3,7 @@
 use std::ffi::CStr;
 use std::sync::Arc;
 
-use super::stop::Stop;
+use super::interrupt::Interrupt;
 use crate::bpf::map::{Form, is_per_cpu, value_json};
 use crate::bpf::source::{Shape, Sink};
 use crate::os;
@@ -95,10 +95,10 @@ pub struct Scratch {
 }
 
 /// Renders records and hands them to a callback.
-pub struct Deliver<'a, F: ?Sized> {
+pub struct CallbackSink<'a, F: ?Sized> {
     format: Format,
     callback: &'a mut F,
-    stop: Option<&'a Stop>,
+    stop: Option<&'a Interrupt>,
     scratch: &'a mut Scratch,
     time: [u8; 8],
     clock: Clock,
@@ -114,16 +114,16 @@ pub struct Deliver<'a, F: ?Sized> {
     pub ended: Option<Flow>,
 }
 
-impl<'a, F: EventFn + ?Sized> Deliver<'a, F> {
+impl<'a, F: EventFn + ?Sized> CallbackSink<'a, F> {
     /// `stop`: ends the batch between turns when asked for.
     pub fn new(
         format: Format,
         scratch: &'a mut Scratch,
-        stop: Option<&'a Stop>,
+        stop: Option<&'a Interrupt>,
         callback: &'a mut F,
-    ) -> Deliver<'a, F> {
+    ) -> CallbackSink<'a, F> {
         let time = if format == Format::Text { os::local_time() } else { [0; 8] };
-        Deliver {
+        CallbackSink {
             format,
             callback,
             stop,
@@ -233,7 +233,7 @@ impl<'a, F: EventFn + ?Sized> Deliver<'a, F> {
     }
 }
 
-impl<F: EventFn + ?Sized> Sink for Deliver<'_, F> {
+impl<F: EventFn + ?Sized> Sink for CallbackSink<'_, F> {
     #[inline(always)]
     #[cfg_attr(small, optimize(speed))]
     fn record(&mut self, source: &Shape, cpu: i32, data: &[u8]) -> bool {
@@ -283,7 +283,7 @@ impl<F: EventFn + ?Sized> Sink for Deliver<'_, F> {
     }
 
     fn interrupted(&self) -> bool {
-        self.ended.is_some() || self.stop.is_some_and(Stop::ends_batch)
+        self.ended.is_some() || self.stop.is_some_and(Interrupt::ends_batch)
     }
 }
 

@@ -7,8 +7,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
-use super::event::{Deliver, Event, EventFn, EventKind, Flow, Format};
-use super::read::{Batch, Reader};
+use super::batch::{Batch, BatchSink};
+use super::event::{CallbackSink, Event, EventFn, EventKind, Flow, Format};
 use super::{Vm, options};
 use crate::bpf::entries::Entries;
 use crate::bpf::map::{Map, map_error};
@@ -179,7 +179,7 @@ impl Vm {
         self.map(map)?.delete_json(key)
     }
 
-    /// Calls back for each entry and says for how many. These are no events: the ledger does not count them.
+    /// Calls back for each entry and says for how many. These are no events: the counters do not include them.
     ///
     /// ```no_run
     /// use eunomia::{Event, Flow, Format, Options, Vm};
@@ -204,7 +204,7 @@ impl Vm {
         let map = Arc::clone(inner.session()?.map(map)?);
         drop(inner);
         let mut scratch = std::mem::take(&mut delivery.scratch);
-        let mut deliver = Deliver::new(format, &mut scratch, None, callback);
+        let mut deliver = CallbackSink::new(format, &mut scratch, None, callback);
         let walked = walk(&map, &mut deliver);
         let (count, ended) = (deliver.events as usize, deliver.ended);
         delivery.scratch = scratch;
@@ -217,7 +217,7 @@ impl Vm {
         let map = self.map(map)?;
         let room = buf.len();
         let mut line = Vec::new();
-        let mut reader = Reader::new(format, buf, &mut line).measuring();
+        let mut reader = BatchSink::new(format, buf, &mut line).measuring();
         walk(&map, &mut reader)?;
         *batch = reader.batch;
         if batch.need > room {

@@ -4,32 +4,32 @@
 //! waits and lends it while callbacks run, so that they can read maps and variables. `delivery` is held for as long
 //! as anything delivers, so that whatever would pull the package from under a callback answers `Busy`.
 
+mod batch;
 mod check;
 mod event;
-mod gate;
+mod handover;
+mod interrupt;
 mod poll;
 mod queue;
-mod read;
 mod stats;
-mod stop;
-mod wakeups;
+mod wait_set;
 
 #[cfg(feature = "channel")]
 mod channel;
 mod control;
-mod iter;
 mod maps;
 mod options;
+mod owned_event;
 mod wasm;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 
+pub use batch::{Batch, Record};
 pub use check::{Checked, Outcome, Verdict, check};
 pub use event::{Event, EventFn, EventKind, Flow, Format};
-pub use iter::{Events, OwnedEvent};
 pub use maps::{MapInfo, SourceInfo};
 pub use options::Options;
-pub use read::{Batch, Record};
+pub use owned_event::{Events, OwnedEvent};
 pub use stats::Stats;
 
 pub use crate::bpf::account::kernel_memory_limit;
@@ -51,10 +51,10 @@ use crate::os::{Epoll, Errno, EventFd};
 use crate::package::Package;
 use crate::types::Type;
 use crate::wasm::Module;
-use gate::{Gate, Role};
+use interrupt::Interrupt;
 use poll::Delivery;
-use stats::Ledger;
-use stop::Stop;
+use stats::Counters;
+use wait_set::{Role, WaitSet};
 
 /// Token of the stop request in the vm's epoll set; everything else means events.
 const STOP: u64 = 0;
@@ -92,12 +92,12 @@ pub struct Vm {
 
 struct Shared {
     log: Arc<Log>,
-    stop: Stop,
+    stop: Interrupt,
     epoll: Arc<Epoll>,
     /// Readable while a record waits that did not fit into the last `read`.
-    carry: EventFd,
-    gate: Mutex<Gate>,
-    ledger: Arc<Ledger>,
+    pending: EventFd,
+    wait_set: Mutex<WaitSet>,
+    counters: Arc<Counters>,
     poll_budget: u32,
     wasm: WasmOptions,
     inner: Mutex<Inner>,
@@ -117,8 +117,8 @@ struct Inner {
 type SessionConfig = Arc<dyn Fn() -> Config + Send + Sync>;
 
 impl Shared {
-    fn gate(&self) -> MutexGuard<'_, Gate> {
-        locked(&self.gate)
+    fn wait_set(&self) -> MutexGuard<'_, WaitSet> {
+        locked(&self.wait_set)
     }
 }
 
@@ -175,7 +175,7 @@ impl Vm {
         let made = options::checked_perf_pages(options.perf_pages)
             .and_then(|perf_pages| bpf::init().map(|()| perf_pages))
             .and_then(|perf_pages| {
-                let stop = Stop::new().map_err(no_descriptors)?;
+                let stop = Interrupt::new().map_err(no_descriptors)?;
                 let (account, stop_fd) = (Arc::new(Account::new(options.max_kernel_memory)), stop.fd());
                 let (btf_path, pin_path) = (options.btf_path, options.pin_path);
                 let skip_missing_hooks = options.skip_missing_hooks;
@@ -260,20 +260,20 @@ impl Vm {
 
     fn start(&self, session: &mut Session, delivery: &mut Delivery) -> Result<()> {
         let sources = session.load()?;
-        self.shared.ledger.watch(session.lost_map(), session.prog_fds());
+        self.shared.counters.watch(session.lost_map(), session.prog_fds());
         delivery.shapes = sources.shapes();
-        self.shared.ledger.watch_sources(&delivery.shapes);
-        let mut gate = self.shared.gate();
-        let watched = gate.watch_sources(&self.shared.epoll, &[&sources]);
+        self.shared.counters.watch_sources(&delivery.shapes);
+        let mut wait_set = self.shared.wait_set();
+        let watched = wait_set.watch_sources(&self.shared.epoll, &[&sources]);
         delivery.sources = Some(sources);
         watched.map_err(|e| options::system("epoll", e))
     }
 
     /// After a failure back to what `open` left, with what the host has set.
     fn unload(&self, inner: &mut Inner, delivery: &mut Delivery, cause: Error) -> Error {
-        self.shared.ledger.watch(None, Vec::new());
+        self.shared.counters.watch(None, Vec::new());
         // Nothing is added, so nothing can fail.
-        let _ = self.shared.gate().watch_sources(&self.shared.epoll, &[]);
+        let _ = self.shared.wait_set().watch_sources(&self.shared.epoll, &[]);
         *delivery = Delivery::default();
         if cause.status == Status::Stopped {
             self.shared.stop.take_signalled();
@@ -323,7 +323,7 @@ impl Drop for Vm {
         if let Some(session) = &mut inner.session {
             session.detach();
         }
-        self.shared.ledger.watch(None, Vec::new());
+        self.shared.counters.watch(None, Vec::new());
         *self.shared.delivery.get_mut().unwrap_or_else(PoisonError::into_inner) = Delivery::default();
         inner.session = None;
     }
@@ -336,23 +336,23 @@ fn no_descriptors(e: Errno) -> Error {
 impl Shared {
     fn new(
         log: Arc<Log>,
-        stop: Stop,
+        stop: Interrupt,
         poll_budget: u32,
         wasm: WasmOptions,
         config: SessionConfig,
     ) -> Result<Shared> {
         let epoll = Arc::new(Epoll::new().map_err(no_descriptors)?);
         epoll.add(stop.fd(), STOP).map_err(no_descriptors)?;
-        let carry = EventFd::new().map_err(no_descriptors)?;
-        let mut gate = Gate::default();
-        gate.watch(Role::Carry, &epoll, &[carry.fd()]).map_err(no_descriptors)?;
+        let pending = EventFd::new().map_err(no_descriptors)?;
+        let mut wait_set = WaitSet::default();
+        wait_set.watch(Role::Pending, &epoll, &[pending.fd()]).map_err(no_descriptors)?;
         Ok(Shared {
             log,
             stop,
             epoll,
-            carry,
-            gate: Mutex::new(gate),
-            ledger: Arc::default(),
+            pending,
+            wait_set: Mutex::new(wait_set),
+            counters: Arc::default(),
             poll_budget,
             wasm,
             inner: Mutex::new(Inner { config, session: None, module: None, types: Vec::new() }),

@@ -5,10 +5,10 @@ use std::sync::MutexGuard;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
-use super::event::{Deliver, EventFn, Flow, Format, Scratch};
-use super::gate::Role;
+use super::batch::{Batch, BatchSink, PendingRecord};
+use super::event::{CallbackSink, EventFn, Flow, Format, Scratch};
 use super::queue::Queue;
-use super::read::{Batch, Carry, Reader};
+use super::wait_set::Role;
 use super::{Inner, STOP, Vm, locked};
 use crate::bpf::source::{Shape, Sink, Sources};
 use crate::error::{Error, Result, Status};
@@ -26,7 +26,7 @@ pub struct Delivery {
     /// What the sources are, by index.
     pub shapes: Vec<Arc<Shape>>,
     /// A record that did not fit into the last `read`.
-    pub carry: Option<Carry>,
+    pub pending: Option<PendingRecord>,
     /// Buffers for rendering.
     pub scratch: Scratch,
     line: Vec<u8>,
@@ -36,9 +36,9 @@ impl Delivery {
     /// Delivers what is there, the oldest first: `budget` events at most.
     fn drain(&mut self, budget: usize, sink: &mut impl Sink) -> Result<()> {
         let mut left = budget;
-        if let Some(carry) = self.carry.take() {
+        if let Some(pending) = self.pending.take() {
             left -= 1;
-            if !carry.deliver(&self.shapes[carry.source], sink) {
+            if !pending.deliver(&self.shapes[pending.source], sink) {
                 return Ok(());
             }
         }
@@ -98,7 +98,7 @@ impl Vm {
         };
         self.deliver(timeout_ms, |delivery| {
             let mut scratch = std::mem::take(&mut delivery.scratch);
-            let mut deliver = Deliver::new(format, &mut scratch, Some(&self.shared.stop), callback);
+            let mut deliver = CallbackSink::new(format, &mut scratch, Some(&self.shared.stop), callback);
             let drained = delivery.drain(budget, &mut deliver);
             let (events, bytes, lost, ended) = (deliver.events, deliver.bytes, deliver.lost, deliver.ended);
             delivery.scratch = scratch;
@@ -135,15 +135,15 @@ impl Vm {
     pub fn read(&self, timeout_ms: i32, format: Format, buf: &mut [u8], batch: &mut Batch) -> Result<usize> {
         let read = self.deliver(timeout_ms, |delivery| {
             let mut line = std::mem::take(&mut delivery.line);
-            let mut reader = Reader::new(format, buf, &mut line);
+            let mut reader = BatchSink::new(format, buf, &mut line);
             let drained = delivery.drain(usize::MAX, &mut reader);
-            let Reader { batch: stored, bytes, lost, carry, .. } = reader;
+            let BatchSink { batch: stored, bytes, lost, pending, .. } = reader;
             delivery.line = line;
-            delivery.carry = carry.or(delivery.carry.take());
+            delivery.pending = pending.or(delivery.pending.take());
             self.count(stored.count as u64, bytes, lost);
             drained?;
             *batch = stored;
-            match &delivery.carry {
+            match &delivery.pending {
                 Some(_) if stored.count == 0 => {
                     let text =
                         format!("the next record needs {} bytes, the buffer has {}", stored.need, buf.len());
@@ -158,12 +158,12 @@ impl Vm {
         Ok(read.unwrap_or(0))
     }
 
-    /// Adds to the ledger.
+    /// Adds to the counters.
     pub(super) fn count(&self, events: u64, bytes: u64, lost: u64) {
-        let ledger = &self.shared.ledger;
-        ledger.events.fetch_add(events, Relaxed);
-        ledger.bytes.fetch_add(bytes, Relaxed);
-        ledger.lost_kernel.fetch_add(lost, Relaxed);
+        let counters = &self.shared.counters;
+        counters.events.fetch_add(events, Relaxed);
+        counters.bytes.fetch_add(bytes, Relaxed);
+        counters.lost_kernel.fetch_add(lost, Relaxed);
     }
 
     /// Waits and works until `work` has something to show; `None` after the timeout. The vm's lock is held while
@@ -177,7 +177,7 @@ impl Vm {
         let mut inner = self.inner()?;
         let mut delivery = self.delivery()?;
         inner.loaded()?;
-        self.shared.ledger.polls.fetch_add(1, Relaxed);
+        self.shared.counters.polls.fetch_add(1, Relaxed);
         loop {
             // A host that waits for the vm's descriptor in a set of its own has used up what the kernel tells of perf buffers.
             let has_records = delivery.sources.as_ref().is_some_and(Sources::has_records);
@@ -191,11 +191,11 @@ impl Vm {
                 Ready::Nothing => return Ok(None),
                 Ready::Events => {}
             }
-            let had_carry = delivery.carry.is_some();
+            let had_pending = delivery.pending.is_some();
             drop(inner);
             let result = work(&mut delivery);
             inner = self.relock();
-            self.after_drain(&delivery, had_carry);
+            self.after_drain(&delivery, had_pending);
             match result {
                 Ok(None) => {}
                 result => return result,
@@ -209,14 +209,14 @@ impl Vm {
     }
 
     /// A queue that has ended and been emptied is no longer waited for; a record that was kept back is.
-    fn after_drain(&self, delivery: &Delivery, had_carry: bool) {
+    fn after_drain(&self, delivery: &Delivery, had_pending: bool) {
         if delivery.queue.is_none() {
-            self.shared.gate().forget(Role::Queue);
+            self.shared.wait_set().forget(Role::Queue);
         }
-        match (had_carry, delivery.carry.is_some()) {
-            (false, true) => self.shared.carry.signal(),
+        match (had_pending, delivery.pending.is_some()) {
+            (false, true) => self.shared.pending.signal(),
             (true, false) => {
-                self.shared.carry.clear();
+                self.shared.pending.clear();
             }
             _ => {}
         }

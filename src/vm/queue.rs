@@ -8,9 +8,9 @@ use std::sync::{Arc, Mutex};
 
 use crossbeam_queue::ArrayQueue;
 
+use super::handover::{ChunkQueue, Event, Flag, Handover, Producer};
 use super::locked;
-use super::stats::Ledger;
-use super::wakeups::{Event, Flag, Handover, Places, Producer};
+use super::stats::Counters;
 use crate::bpf::source::{Shape, Sink, Sources};
 use crate::os::{Epoll, Errno, EventFd, Thread};
 
@@ -53,7 +53,7 @@ impl Event for EventFd {
     }
 }
 
-impl Places for ArrayQueue<Vec<u8>> {
+impl ChunkQueue for ArrayQueue<Vec<u8>> {
     fn push(&self, chunk: Vec<u8>) {
         drop(ArrayQueue::push(self, chunk));
     }
@@ -82,14 +82,14 @@ impl Queue {
         sources: Sources,
         epoll: Arc<Epoll>,
         max_bytes: usize,
-        ledger: Arc<Ledger>,
+        counters: Arc<Counters>,
     ) -> Result<Queue, (Errno, Option<Sources>)> {
         let chunks = (max_bytes / CHUNK).max(2);
         let made = EventFd::new().and_then(|filled| {
             let wake = EventFd::new()?;
             epoll.add(wake.fd(), 0)?;
             let (full, free) = (ArrayQueue::new(chunks), ArrayQueue::new(chunks));
-            (0..chunks).for_each(|_| Places::push(&free, Vec::new()));
+            (0..chunks).for_each(|_| ChunkQueue::push(&free, Vec::new()));
             Ok(Arc::new(Shared::new([full, free], [filled, wake], Default::default())))
         });
         let shared = match made {
@@ -97,7 +97,7 @@ impl Queue {
             Err(e) => return Err((e, Some(sources))),
         };
         let max_record = max_bytes.max(CHUNK);
-        let filler = Filler { chunk: None, shared: Arc::clone(&shared), ledger, max_record };
+        let filler = Filler { chunk: None, shared: Arc::clone(&shared), counters, max_record };
         // The thread takes the sources out of a cell and puts them back at its end.
         let cell = Arc::new(Mutex::new(Some(sources)));
         let theirs = Arc::clone(&cell);
@@ -205,7 +205,7 @@ fn deliver(
 struct Filler {
     chunk: Option<Vec<u8>>,
     shared: Arc<Shared>,
-    ledger: Arc<Ledger>,
+    counters: Arc<Counters>,
     max_record: usize,
 }
 
@@ -228,7 +228,7 @@ impl Filler {
         }
         let Some(chunk) = self.chunk.as_mut().filter(|_| size <= self.max_record) else {
             let records = u64::from(matches!(kind, Kind::Record | Kind::Entry));
-            self.ledger.lost_queue.fetch_add(records, Relaxed);
+            self.counters.lost_queue.fetch_add(records, Relaxed);
             return true;
         };
         let words = [source.index as u32, kind as u32, cpu as u32, key.len() as u32, data.len() as u32, 0];
@@ -273,7 +273,7 @@ impl Sink for Filler {
         // Counted when it is delivered; if it finds no room, now.
         let room = self.chunk.is_some() || self.shared.has_free();
         if !room {
-            self.ledger.lost_kernel.fetch_add(source.uncounted(count), Relaxed);
+            self.counters.lost_kernel.fetch_add(source.uncounted(count), Relaxed);
             return true;
         }
         self.push(source, Kind::Lost, cpu, &[], &count.to_ne_bytes())

@@ -1,4 +1,4 @@
-//! The event ledger: every event is delivered, or dropped with its cause.
+//! The event counters: every event is delivered, or dropped with its cause.
 
 use std::os::fd::RawFd;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use crate::bpf::source::{LostKnown, Shape};
 use crate::bpf::{MapFd, prog_facts};
 
-/// The ledger at one moment.
+/// The counters at one moment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Stats {
     /// Events delivered to a callback or by `read`.
@@ -37,7 +37,7 @@ pub struct Stats {
 
 /// The counters behind it, added to once per batch.
 #[derive(Default)]
-pub struct Ledger {
+pub struct Counters {
     pub events: AtomicU64,
     pub bytes: AtomicU64,
     pub lost_kernel: AtomicU64,
@@ -60,7 +60,7 @@ struct KernelCounters {
     past_runs: (u64, u64),
 }
 
-impl Ledger {
+impl Counters {
     /// Takes over the kernel objects of a loaded package.
     pub fn watch(&self, lost: Option<Arc<MapFd>>, progs: Vec<RawFd>) {
         let lost = lost.into_iter().collect();
@@ -129,7 +129,7 @@ impl Ledger {
         *kernel = KernelCounters { past_runs, known, ..KernelCounters::default() };
     }
 
-    /// The ledger now.
+    /// The counters now.
     pub fn stats(&self) -> Stats {
         let kernel = self.kernel();
         let (run_count, run_ns) = kernel.runs();

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Instant;
 
-use super::event::{Deliver, EventFn, Flow, Format};
+use super::event::{CallbackSink, EventFn, Flow, Format};
 use super::poll::Ready;
 use super::{Vm, locked, options};
 use crate::bpf::session::Session;
@@ -43,14 +43,14 @@ impl Vm {
         let config = Arc::clone(&inner.config);
         drop(inner);
         let mut scratch = std::mem::take(&mut delivery.scratch);
-        let deliver = Deliver::new(format, &mut scratch, Some(&self.shared.stop), callback);
+        let deliver = CallbackSink::new(format, &mut scratch, Some(&self.shared.stop), callback);
         let mut host = Host { vm: self, deliver, format };
         let vm = wasm::Vm { stop_fd: self.shared.stop.fd(), log: &self.shared.log, session: &*config };
         let result = wasm::run(&module, &self.shared.wasm, &vm, argv, &mut host);
         host.settle();
         let ended = host.deliver.ended;
         delivery.scratch = scratch;
-        self.shared.ledger.settle();
+        self.shared.counters.settle();
         match (ended, result) {
             (Some(Flow::Fail(value)), _) => {
                 Err(Error::new(Status::Callback, format_args!("the callback returned {value}")))
@@ -67,14 +67,14 @@ impl Vm {
 /// The vm as an outlet of its guest.
 struct Host<'a, F: ?Sized> {
     vm: &'a Vm,
-    deliver: Deliver<'a, F>,
+    deliver: CallbackSink<'a, F>,
     format: Format,
 }
 
 impl<F: EventFn + ?Sized> Host<'_, F> {
-    /// Adds what has been delivered to the ledger.
+    /// Adds what has been delivered to the counters.
     fn settle(&mut self) {
-        let Deliver { events, bytes, lost, .. } = &mut self.deliver;
+        let CallbackSink { events, bytes, lost, .. } = &mut self.deliver;
         let [events, bytes, lost] = [events, bytes, lost].map(std::mem::take);
         self.vm.count(events, bytes, lost);
     }
@@ -91,8 +91,8 @@ impl<F: EventFn + ?Sized> Outlet for Host<'_, F> {
 
     fn watch(&mut self, sources: &[&Sources]) -> Result<()> {
         let shared = &self.vm.shared;
-        sources.iter().for_each(|sources| shared.ledger.watch_sources(&sources.shapes()));
-        let watched = shared.gate().watch_sources(&shared.epoll, sources);
+        sources.iter().for_each(|sources| shared.counters.watch_sources(&sources.shapes()));
+        let watched = shared.wait_set().watch_sources(&shared.epoll, sources);
         watched.map_err(|e| options::system("epoll", e))
     }
 
@@ -122,7 +122,7 @@ impl<F: EventFn + ?Sized> Outlet for Host<'_, F> {
     }
 
     fn count_dropped(&mut self, events: u64) {
-        self.vm.shared.ledger.guest_dropped.fetch_add(events, Relaxed);
+        self.vm.shared.counters.guest_dropped.fetch_add(events, Relaxed);
     }
 
     fn load(&mut self, session: &mut Session) -> Result<Sources> {
@@ -130,20 +130,20 @@ impl<F: EventFn + ?Sized> Outlet for Host<'_, F> {
         let mut inner = locked(&self.vm.shared.inner);
         let kept = Some(&mut inner.types).filter(|_| self.format == Format::Raw);
         let sources = session.load_sharing(kept)?;
-        self.vm.shared.ledger.watch_sources(&sources.shapes());
+        self.vm.shared.counters.watch_sources(&sources.shapes());
         Ok(sources)
     }
 
     fn after_load(&mut self, session: &Session) {
-        self.vm.shared.ledger.watch_also(session.lost_map(), session.prog_fds());
+        self.vm.shared.counters.watch_also(session.lost_map(), session.prog_fds());
     }
 
     fn before_unload(&mut self, session: &Session) {
-        self.vm.shared.ledger.forget(session.lost_map(), &session.prog_fds());
+        self.vm.shared.counters.forget(session.lost_map(), &session.prog_fds());
     }
 
     fn before_unload_all(&mut self) {
-        self.vm.shared.ledger.forget_progs();
+        self.vm.shared.counters.forget_progs();
     }
 }
 

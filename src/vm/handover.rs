@@ -20,7 +20,7 @@ pub trait Event {
 }
 
 /// Chunks of records in a row, for one thread to put in and one to take out.
-pub trait Places {
+pub trait ChunkQueue {
     /// Puts one at the end, if there is a place.
     fn push(&self, chunk: Vec<u8>);
     /// Takes the first.
@@ -54,7 +54,7 @@ pub trait Producer {
     fn chunk(&mut self) -> &mut Option<Vec<u8>>;
 }
 
-impl<F: Flag, E: Event, P: Places> Handover<F, E, P> {
+impl<F: Flag, E: Event, P: ChunkQueue> Handover<F, E, P> {
     /// Of two rows of places, the second with a chunk in each, two cleared events and two cleared flags.
     pub fn new([full, free]: [P; 2], [filled, wake]: [E; 2], [ending, partial]: [F; 2]) -> Handover<F, E, P> {
         Handover { full, free, filled, wake, ending, partial }

@@ -17,19 +17,19 @@ pub enum Role {
     /// Records in the queue.
     Queue,
     /// A record that did not fit into the last `read`.
-    Carry,
+    Pending,
 }
 
 /// The descriptors behind the events. Paused, none of them is waited for.
 #[derive(Default)]
-pub struct Gate {
+pub struct WaitSet {
     paused: bool,
     watched: Vec<(Role, Arc<Epoll>, RawFd)>,
     /// Signalled when sources come into a set: that asks for their readiness. See `Sources::again`.
     again: Vec<Arc<EventFd>>,
 }
 
-impl Gate {
+impl WaitSet {
     /// Holds events back or lets them through. After a failure they are held back as before.
     pub fn pause(&mut self, on: bool) -> os::Result<()> {
         if self.paused == on {

@@ -1,23 +1,23 @@
 //! Requests from other threads. Stop: sticky until it is reported once, and safe to make from a signal handler.
-//! Pause: ends a batch that is under way; the gate holds back the next ones.
+//! Pause: ends a batch that is under way; the wait_set holds back the next ones.
 
 use crate::os::{self, EventFd};
 use std::os::fd::RawFd;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 
-use super::wakeups::Request;
+use super::handover::Request;
 
 /// What is asked of those who deliver.
-pub struct Stop {
+pub struct Interrupt {
     request: Request<AtomicBool, EventFd>,
     paused: AtomicBool,
 }
 
-impl Stop {
+impl Interrupt {
     /// Nothing asked for.
-    pub fn new() -> os::Result<Stop> {
+    pub fn new() -> os::Result<Interrupt> {
         let request = Request::new(AtomicBool::new(false), EventFd::new()?);
-        Ok(Stop { request, paused: AtomicBool::new(false) })
+        Ok(Interrupt { request, paused: AtomicBool::new(false) })
     }
 
     /// Asks to stop. Async-signal-safe: an atomic store and one `write`.

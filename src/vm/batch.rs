@@ -53,7 +53,7 @@ impl Batch {
 }
 
 /// A record that has left the kernel and found no room yet.
-pub struct Carry {
+pub struct PendingRecord {
     /// Its source.
     pub source: usize,
     /// Its CPU, -1 where unknown.
@@ -64,7 +64,7 @@ pub struct Carry {
     pub data: Vec<u8>,
 }
 
-impl Carry {
+impl PendingRecord {
     /// Hands it on.
     pub fn deliver(&self, shape: &Shape, sink: &mut impl Sink) -> bool {
         match &self.key {
@@ -75,7 +75,7 @@ impl Carry {
 }
 
 /// Packs records into a buffer.
-pub struct Reader<'a> {
+pub struct BatchSink<'a> {
     format: Format,
     buf: &'a mut [u8],
     line: &'a mut Vec<u8>,
@@ -88,19 +88,19 @@ pub struct Reader<'a> {
     /// Records that the kernel reported as dropped.
     pub lost: u64,
     /// The record that came after those that fitted.
-    pub carry: Option<Carry>,
+    pub pending: Option<PendingRecord>,
     /// Whether that record came from another source.
     other: bool,
     /// Whether to add up what everything would need instead of keeping the first record that does not fit.
     measure: bool,
 }
 
-impl<'a> Reader<'a> {
+impl<'a> BatchSink<'a> {
     /// Packs into `buf` until it is full or another source comes.
-    pub fn new(format: Format, buf: &'a mut [u8], line: &'a mut Vec<u8>) -> Reader<'a> {
+    pub fn new(format: Format, buf: &'a mut [u8], line: &'a mut Vec<u8>) -> BatchSink<'a> {
         let time = if format == Format::Text { os::local_time() } else { [0; 8] };
         let batch = Batch::default();
-        Reader {
+        BatchSink {
             format,
             buf,
             line,
@@ -109,15 +109,15 @@ impl<'a> Reader<'a> {
             batch,
             bytes: 0,
             lost: 0,
-            carry: None,
+            pending: None,
             other: false,
             measure: false,
         }
     }
 
     /// Goes on counting in `batch.need` behind the end of `buf`.
-    pub fn measuring(self) -> Reader<'a> {
-        Reader { measure: true, ..self }
+    pub fn measuring(self) -> BatchSink<'a> {
+        BatchSink { measure: true, ..self }
     }
 
     #[cfg_attr(small, optimize(speed))]
@@ -138,8 +138,12 @@ impl<'a> Reader<'a> {
                 return true;
             }
         }
-        self.carry =
-            Some(Carry { source: source.index, cpu, key: key.map(<[u8]>::to_vec), data: data.to_vec() });
+        self.pending = Some(PendingRecord {
+            source: source.index,
+            cpu,
+            key: key.map(<[u8]>::to_vec),
+            data: data.to_vec(),
+        });
         false
     }
 
@@ -192,7 +196,7 @@ impl<'a> Reader<'a> {
     }
 }
 
-impl Sink for Reader<'_> {
+impl Sink for BatchSink<'_> {
     #[cfg_attr(small, optimize(speed))]
     fn record(&mut self, source: &Shape, cpu: i32, data: &[u8]) -> bool {
         self.take(source, cpu, None, data)
@@ -212,7 +216,7 @@ impl Sink for Reader<'_> {
     }
 
     fn interrupted(&self) -> bool {
-        self.carry.is_some()
+        self.pending.is_some()
     }
 
     /// The source whose record ended a batch of another one comes first in the next batch; one that filled the
