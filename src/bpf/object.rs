@@ -25,6 +25,7 @@ use crate::render::{Clock, Plan};
 use crate::types::{MemberFormats, Type, encode_over};
 
 /// What an object is opened with.
+#[derive(Clone, Default)]
 pub struct OpenConfig {
     /// Name of the object, may be empty.
     pub name: String,
@@ -41,13 +42,13 @@ pub struct OpenConfig {
 }
 
 /// Where the types of the kernel at hand are.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub enum KernelBtf {
     /// Where libbpf looks for them by itself.
     #[default]
     Usual,
     /// In memory: of the package, for a kernel that has none, or as much of the kernel's as the object asks for.
-    Memory(File),
+    Memory(Arc<File>),
     /// The package has those of other kernels; here is what was looked for.
     Others(String),
 }
@@ -61,7 +62,7 @@ impl KernelBtf {
             return Ok(KernelBtf::Others(format!("{place}/{release}")));
         };
         let failed = |e: os::Errno| Error::sys(Status::System, e.0, format_args!("BTF of the package: {e}"));
-        os::memory_file(&btf).map(KernelBtf::Memory).map_err(failed)
+        os::memory_file(&btf).map(|file| KernelBtf::Memory(Arc::new(file))).map_err(failed)
     }
 
     /// The path by which libbpf opens it.
@@ -135,7 +136,7 @@ impl ObjectTypes {
         let excerpt = self.btf.excerpt(&self.relocations, &mut self.hooks, &kernel, index).ok()?;
         let suffices = excerpt.suffices && !self.relocations.is_empty();
         let types = if suffices { os::memory_file(&excerpt.btf).ok() } else { None };
-        Some((types.map_or(KernelBtf::Usual, KernelBtf::Memory), self.hooks))
+        Some((types.map_or(KernelBtf::Usual, |file| KernelBtf::Memory(Arc::new(file))), self.hooks))
     }
 }
 

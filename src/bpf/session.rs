@@ -33,6 +33,7 @@ const MAX_TRIES: usize = 2 * 256 + 1;
 const USUAL_PERF_PAGES: u32 = 64;
 
 /// What a session needs to know of its host.
+#[derive(Clone)]
 pub struct Config {
     /// How to open the object; the package's name goes into `name`.
     pub open: OpenConfig,

@@ -1,6 +1,7 @@
 //! Pull instead of callback: records of one source, packed into the host's buffer.
 
-use super::event::{Format, entry_text};
+use super::event::Format;
+use super::map_entry::entry_text;
 use crate::bpf::source::{Shape, Sink};
 use crate::os;
 use crate::render::{Clock, hex_json, hex_text};

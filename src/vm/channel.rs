@@ -8,7 +8,7 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 
 use super::event::{Event, Flow, Format};
 use super::owned_event::OwnedEvent;
-use super::{Vm, options};
+use super::state::{Vm, system_error};
 use crate::error::Result;
 
 impl Vm {
@@ -39,7 +39,7 @@ impl Vm {
         let vm = Arc::clone(self);
         let work = move || vm.send(format, &sender);
         let thread = thread::Builder::new().name("eunomia-channel".into()).spawn(work);
-        thread.map(|_| receiver).map_err(|e| options::system("channel", e.into()))
+        thread.map(|_| receiver).map_err(|e| system_error("channel", e.into()))
     }
 
     /// Sends events until there are no more, or nobody takes them.

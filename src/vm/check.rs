@@ -2,7 +2,7 @@
 
 use std::fmt::{self, Display, Formatter};
 
-use super::Vm;
+use super::state::Vm;
 use crate::bpf::session::Session;
 use crate::error::{Error, Result, Status, Subject};
 

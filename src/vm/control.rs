@@ -4,9 +4,9 @@ use std::os::fd::{AsFd, BorrowedFd, RawFd};
 use std::sync::Arc;
 
 use super::queue::Queue;
+use super::state::{Vm, system_error};
 use super::stats::Stats;
 use super::wait_set::Role;
-use super::{Vm, options};
 use crate::error::{Error, Result, Status};
 use crate::os::{Epoll, Errno};
 
@@ -32,7 +32,7 @@ impl Vm {
     pub fn pause(&self, on: bool) -> Result<()> {
         // Both under the wait_set's lock: two threads that want different things leave them agreed.
         let mut wait_set = self.shared.wait_set();
-        wait_set.pause(on).map_err(|e| options::system("pause", e))?;
+        wait_set.pause(on).map_err(|e| system_error("pause", e))?;
         self.shared.stop.pause(on);
         Ok(())
     }
@@ -62,7 +62,7 @@ impl Vm {
         if delivery.queue.is_some() {
             return Err(Error::new(Status::State, "the last queue still holds events; poll them first"));
         }
-        let system = |e: Errno| options::system("queue", e);
+        let system = |e: Errno| system_error("queue", e);
         let epoll = Arc::new(Epoll::new().map_err(system)?);
         let Some(sources) = delivery.sources.take() else {
             return Err(Error::new(Status::Internal, "the sources are gone"));
@@ -97,7 +97,7 @@ impl Vm {
         let queue = delivery.queue.as_mut().filter(|queue| queue.is_running()).ok_or_else(not_running)?;
         let mut wait_set = self.shared.wait_set();
         // First what may fail; the thread has the last word about what the sources hold.
-        wait_set.move_sources(&self.shared.epoll).map_err(|e| options::system("queue", e))?;
+        wait_set.move_sources(&self.shared.epoll).map_err(|e| system_error("queue", e))?;
         let sources = queue.stop();
         wait_set.ask_again();
         // One that holds something stays until that has been delivered.

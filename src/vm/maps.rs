@@ -1,19 +1,19 @@
-//! Maps, variables, programs and sources by name.
+//! Maps by name and by number.
 
 use std::ffi::{CStr, OsStr};
 use std::os::fd::RawFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
 
 use super::batch::{Batch, BatchSink};
-use super::event::{CallbackSink, Event, EventFn, EventKind, Flow, Format};
-use super::{Vm, options};
+use super::callback_sink::CallbackSink;
+use super::event::{EventFn, Format, end_of};
+use super::state::{Vm, json_text, out_of_range};
 use crate::bpf::entries::Entries;
 use crate::bpf::map::{Map, map_error};
-use crate::bpf::session::{ProgCode, ProgInfo, Session, read_iterator};
-use crate::bpf::source::{LostKnown, Shape, Sink, SourceKind};
+use crate::bpf::session::Session;
+use crate::bpf::source::{Shape, Sink};
 use crate::error::{Error, Result, Status};
 use crate::types::Type;
 
@@ -42,58 +42,7 @@ pub struct MapInfo {
     pub fd: RawFd,
 }
 
-/// What is known about a source of events.
-#[derive(Clone)]
-pub struct SourceInfo {
-    /// The map behind it.
-    pub name: Arc<CStr>,
-    /// What it is.
-    pub kind: SourceKind,
-    /// Milliseconds between two rounds of a sampled map, else 0.
-    pub interval_ms: u32,
-    /// Bytes of its type, or of a sampled map's value; 0 if unknown.
-    pub record_size: u32,
-    /// Type of its records or values, if the package tells.
-    pub ty: Option<Arc<Type>>,
-    /// Type of a sampled map's keys.
-    pub key_ty: Option<Arc<Type>>,
-    /// Events taken from the kernel.
-    pub events: u64,
-    /// Records that the kernel dropped, as far as `lost_known` says.
-    pub lost: u64,
-    /// How far that is known of this source. What ring buffers lose is not counted for each, see [`super::Stats`].
-    pub lost_known: LostKnown,
-}
-
-/// The JSON of this module's renderers, which write UTF-8 only.
-fn text(json: Vec<u8>) -> String {
-    String::from_utf8(json).unwrap_or_default()
-}
-
 impl Vm {
-    /// Sets a global variable from JSON. Constants before load, all others at any time.
-    pub fn var_set_json(&self, name: &str, json: &str) -> Result<()> {
-        let mut inner = self.inner()?;
-        let session = inner.session_mut()?;
-        let bad = |e| Error::new(Status::Inval, e).about_variable(name);
-        session.set_var_json(name, &serde_json::from_slice(json.as_bytes()).map_err(bad)?)
-    }
-
-    /// Sets a global variable from its exact bytes.
-    pub fn var_set(&self, name: &str, bytes: &[u8]) -> Result<()> {
-        self.inner()?.session_mut()?.set_var(name, bytes)
-    }
-
-    /// A global variable as JSON.
-    pub fn var_get_json(&self, name: &str) -> Result<String> {
-        self.inner()?.session()?.var_json(name).map(text)
-    }
-
-    /// The bytes of a global variable.
-    pub fn var_get(&self, name: &str) -> Result<Vec<u8>> {
-        self.inner()?.session()?.var_bytes(name)
-    }
-
     /// Number of maps, those of data sections included.
     pub fn map_count(&self) -> Result<usize> {
         Ok(self.inner()?.session()?.maps().len())
@@ -166,7 +115,7 @@ impl Vm {
 
     /// The value of a JSON key, as JSON; of a per-CPU map an array.
     pub fn map_get_json(&self, map: &str, key: &str) -> Result<String> {
-        self.map(map)?.get_json(key).map(text)
+        self.map(map)?.get_json(key).map(json_text)
     }
 
     /// Stores a JSON value under a JSON key; a per-CPU map takes one value for all CPUs or an array.
@@ -228,114 +177,6 @@ impl Vm {
         }
         Ok(batch.count)
     }
-
-    /// Runs an attached iterator and calls back for each line of its output (`Format::Text`), or for each piece if it
-    /// writes binary records (`Format::Raw`).
-    pub fn iter_each(&self, prog: &str, callback: &mut (impl EventFn + ?Sized)) -> Result<usize> {
-        let (inner, _delivery) = self.exclusive()?;
-        let session = inner.session()?;
-        let name = session.prog_info(session.prog_index(prog)?).name;
-        let (file, is_text) = session.open_iterator(prog)?;
-        drop(inner);
-        let format = if is_text { Format::Text } else { Format::Raw };
-        let (mut count, mut ended) = (0, None);
-        let mut line = Vec::new();
-        let read = read_iterator(file, is_text, |piece| {
-            count += 1;
-            line.clear();
-            line.extend_from_slice(piece);
-            line.push(0);
-            let (kind, source, data) = (EventKind::Sample, &*name, &line[..line.len() - 1]);
-            match callback(&Event {
-                kind,
-                format,
-                source,
-                data,
-                key: &[],
-                ty: None,
-                lost: 0,
-                cpu: -1,
-                printed: false,
-            }) {
-                Flow::Continue => true,
-                flow => {
-                    ended = Some(flow);
-                    false
-                }
-            }
-        });
-        read.map_err(|e| options::system(&format!("iterator {prog:?}"), e))?;
-        end_of(ended, count)
-    }
-
-    /// Number of sources; 0 before load.
-    pub fn source_count(&self) -> Result<usize> {
-        Ok(self.inner()?.session()?.shapes().len())
-    }
-
-    /// Source number `index`.
-    pub fn source_at(&self, index: usize) -> Result<SourceInfo> {
-        let inner = self.inner()?;
-        let shapes = inner.session()?.shapes();
-        let shape = shapes.get(index).ok_or_else(|| out_of_range("source", index, shapes.len()))?;
-        Ok(source_info(shape))
-    }
-
-    /// Number of programs.
-    pub fn prog_count(&self) -> Result<usize> {
-        Ok(self.inner()?.session()?.prog_count())
-    }
-
-    /// Program number `index`.
-    pub fn prog_at(&self, index: usize) -> Result<ProgInfo> {
-        let inner = self.inner()?;
-        let session = inner.session()?;
-        let count = session.prog_count();
-        if index < count { Ok(session.prog_info(index)) } else { Err(out_of_range("program", index, count)) }
-    }
-
-    /// The program of that name.
-    pub fn prog_find(&self, name: &str) -> Result<ProgInfo> {
-        let inner = self.inner()?;
-        let session = inner.session()?;
-        Ok(session.prog_info(session.prog_index(name)?))
-    }
-
-    /// The instructions of program number `index`, for hosts that judge them.
-    pub fn prog_code_at(&self, index: usize) -> Result<ProgCode> {
-        let inner = self.inner()?;
-        let session = inner.session()?;
-        let count = session.prog_count();
-        if index < count { Ok(session.prog_code(index)) } else { Err(out_of_range("program", index, count)) }
-    }
-
-    /// Whether load loads a program; before load.
-    pub fn prog_set_autoload(&self, prog: &str, on: bool) -> Result<()> {
-        self.inner()?.session_mut()?.set_autoload(prog, on)
-    }
-
-    /// Where a program attaches, in place of what the package says: an object with the keys of a package's `progs[]`
-    /// entries, or an array of them; before attach.
-    pub fn prog_set_target_json(&self, prog: &str, json: &str) -> Result<()> {
-        self.inner()?.session_mut()?.set_target(prog, json)
-    }
-
-    /// Sets variables from the command line that the package describes, `argv[0]` included. `true`: help or version
-    /// was asked for instead, and [`Vm::args_help`] has the text.
-    pub fn args_set(&self, argv: &[&str]) -> Result<bool> {
-        let argv: Vec<String> = argv.iter().map(|arg| (*arg).to_owned()).collect();
-        self.inner()?.session_mut()?.set_args(&argv)
-    }
-
-    /// The help of that command line.
-    pub fn args_help(&self) -> Result<String> {
-        Ok(self.inner()?.session()?.args_help())
-    }
-
-    /// The package and its state as JSON.
-    pub fn describe(&self) -> Result<String> {
-        Ok(self.inner()?.session()?.describe())
-    }
 }
 
 /// Walks a map as if it were a source.
@@ -356,19 +197,6 @@ fn walk(map: &Arc<Map>, sink: &mut impl Sink) -> Result<()> {
     Ok(())
 }
 
-fn end_of(ended: Option<Flow>, count: usize) -> Result<usize> {
-    match ended {
-        Some(Flow::Fail(value)) => {
-            Err(Error::new(Status::Callback, format_args!("the callback returned {value}")))
-        }
-        _ => Ok(count),
-    }
-}
-
-fn out_of_range(what: &str, index: usize, count: usize) -> Error {
-    Error::new(Status::NotFound, format_args!("{what} {index}: there are {count}"))
-}
-
 fn map_info(session: &Session, map: &Map) -> MapInfo {
     MapInfo {
         name: Arc::clone(&map.name),
@@ -381,25 +209,5 @@ fn map_info(session: &Session, map: &Map) -> MapInfo {
         key_type: map.key.ty().map(Arc::clone),
         value_type: map.value.ty().map(Arc::clone),
         fd: map.fd().map_or(-1, |fd| fd.fd()),
-    }
-}
-
-fn source_info(shape: &Shape) -> SourceInfo {
-    let is_map = shape.kind == SourceKind::Map;
-    let ty = if is_map { shape.map.value.ty() } else { shape.record.as_ref().map(|plan| plan.ty()) };
-    let size = if is_map { shape.map.value.size } else { ty.map_or(0, |ty| ty.size) };
-    SourceInfo {
-        name: Arc::clone(&shape.map.name),
-        kind: shape.kind,
-        interval_ms: shape.sample.as_ref().map_or(0, |sample| sample.interval_ms),
-        record_size: size as u32,
-        ty: ty.map(Arc::clone),
-        key_ty: shape.map.key.ty().filter(|_| is_map).map(Arc::clone),
-        events: shape.events.load(Relaxed),
-        lost: shape.lost(),
-        lost_known: match shape.kind {
-            SourceKind::Ring => LostKnown::NotCounted,
-            _ => shape.lost_known,
-        },
     }
 }

@@ -2,10 +2,10 @@
 
 use std::path::PathBuf;
 
-use super::{Kind, WasmOptions};
 use crate::error::{Error, Result, Status};
 use crate::log::{Level, LogFn};
 use crate::os::{self, Errno};
+use crate::wasm::Config as WasmOptions;
 
 /// Settings of a new vm; the default is the usual choice.
 ///
@@ -47,37 +47,14 @@ pub struct Options {
 /// A package file larger than this is none: an object may have 64 MiB, and base64 adds a third.
 const MAX_FILE: usize = 128 << 20;
 
-/// An error with the errno of `e`.
-pub(super) fn system(what: &str, e: Errno) -> Error {
-    Error::sys(Status::System, e.0, format_args!("{what}: {e}"))
-}
-
-pub(super) fn checked_perf_pages(pages: u32) -> Result<u32> {
+pub fn checked_perf_pages(pages: u32) -> Result<u32> {
     if pages == 0 || pages.is_power_of_two() {
         return Ok(pages);
     }
     Err(Error::new(Status::Inval, format_args!("perf_pages: {pages} is not a power of two")))
 }
 
-/// What the package is; an error if the caller does not want such a one.
-pub(super) fn check_kinds(data: &[u8], kinds: u32) -> Result<Kind> {
-    const KNOWN: u32 = Kind::Json as u32 | Kind::Wasm as u32;
-    if kinds == 0 || kinds & !KNOWN != 0 {
-        return Err(Error::new(Status::Inval, format_args!("kinds: {kinds} is not a set of package kinds")));
-    }
-    let is_wasm = data.starts_with(b"\0asm");
-    let kind = if is_wasm { Kind::Wasm } else { Kind::Json };
-    if kinds & kind as u32 == 0 {
-        let (is, wanted) = if is_wasm { ("a WASM module", "JSON") } else { ("no WASM module", "WASM") };
-        return Err(Error::new(
-            Status::Package,
-            format_args!("the package is {is}, and only {wanted} is wanted"),
-        ));
-    }
-    Ok(kind)
-}
-
-pub(super) fn read_package(path: &str) -> Result<Vec<u8>> {
+pub fn read_package(path: &str) -> Result<Vec<u8>> {
     let failed = |e: Errno| {
         let status = match e.0 {
             libc::ENOENT => Status::NotFound,

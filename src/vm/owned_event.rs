@@ -3,8 +3,8 @@
 
 use std::collections::VecDeque;
 
-use super::Vm;
 use super::event::{Event, EventKind, Flow, Format};
+use super::state::Vm;
 use crate::error::{Result, Status};
 
 /// An [`Event`] with what it points to.

@@ -1,59 +1,21 @@
 //! Stop, queue and sources in one wait, and the way from there to the host.
 
-use std::sync::Arc;
 use std::sync::MutexGuard;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
-use super::batch::{Batch, BatchSink, PendingRecord};
-use super::event::{CallbackSink, EventFn, Flow, Format, Scratch};
-use super::queue::Queue;
-use super::wait_set::Role;
-use super::{Inner, STOP, Vm, locked};
-use crate::bpf::source::{Shape, Sink, Sources};
+use super::batch::{Batch, BatchSink};
+use super::callback_sink::CallbackSink;
+use super::delivery::Delivery;
+use super::event::{EventFn, Flow, Format};
+use super::lock::locked;
+use super::state::{Inner, Vm};
+use super::wait_set::{Role, STOP};
+use crate::bpf::source::Sources;
 use crate::error::{Error, Result, Status};
 
 /// Events of one poll unless the options say otherwise.
 const BUDGET: usize = 65536;
-
-/// What delivers, held locked for as long as it does.
-#[derive(Default)]
-pub struct Delivery {
-    /// The kernel's buffers, unless the queue's thread has them.
-    pub sources: Option<Sources>,
-    /// The queue; without its thread while what it holds is still to be delivered.
-    pub queue: Option<Queue>,
-    /// What the sources are, by index.
-    pub shapes: Vec<Arc<Shape>>,
-    /// A record that did not fit into the last `read`.
-    pub pending: Option<PendingRecord>,
-    /// Buffers for rendering.
-    pub scratch: Scratch,
-    line: Vec<u8>,
-}
-
-impl Delivery {
-    /// Delivers what is there, the oldest first: `budget` events at most.
-    fn drain(&mut self, budget: usize, sink: &mut impl Sink) -> Result<()> {
-        let mut left = budget;
-        if let Some(pending) = self.pending.take() {
-            left -= 1;
-            if !pending.deliver(&self.shapes[pending.source], sink) {
-                return Ok(());
-            }
-        }
-        if let Some(queue) = &mut self.queue {
-            left -= queue.drain(&self.shapes, left, sink);
-            if !queue.is_running() && queue.is_empty() {
-                self.queue = None;
-            }
-        }
-        match &mut self.sources {
-            Some(sources) if left > 0 && !sink.interrupted() => sources.drain(left, sink).map(drop),
-            _ => Ok(()),
-        }
-    }
-}
 
 /// How a wait ended.
 pub(super) enum Ready {

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use crossbeam_queue::ArrayQueue;
 
 use super::handover::{ChunkQueue, Event, Flag, Handover, Producer};
-use super::locked;
+use super::lock::locked;
 use super::stats::Counters;
 use crate::bpf::source::{Shape, Sink, Sources};
 use crate::os::{Epoll, Errno, EventFd, Thread};

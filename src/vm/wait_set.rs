@@ -6,6 +6,8 @@ use std::sync::Arc;
 use crate::bpf::source::Sources;
 use crate::os::{self, Epoll, Errno, EventFd};
 
+/// Token of the stop request in the vm's epoll set; everything else means events.
+pub const STOP: u64 = 0;
 /// Token of everything that means "there are events".
 const EVENTS: u64 = 1;
 

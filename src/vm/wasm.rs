@@ -4,9 +4,11 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Instant;
 
-use super::event::{CallbackSink, EventFn, Flow, Format};
+use super::callback_sink::CallbackSink;
+use super::event::{EventFn, Flow, Format};
+use super::lock::locked;
 use super::poll::Ready;
-use super::{Vm, locked, options};
+use super::state::{Vm, system_error};
 use crate::bpf::session::Session;
 use crate::bpf::source::{Shape, Sink, Sources};
 use crate::error::{Error, Result, Status};
@@ -40,12 +42,12 @@ impl Vm {
         let (inner, mut delivery) = self.exclusive()?;
         let none = || Error::new(Status::State, "no WASM module is open");
         let module = Arc::clone(inner.module.as_ref().ok_or_else(none)?);
-        let config = Arc::clone(&inner.config);
+        let config = inner.config.clone();
         drop(inner);
         let mut scratch = std::mem::take(&mut delivery.scratch);
         let deliver = CallbackSink::new(format, &mut scratch, Some(&self.shared.stop), callback);
         let mut host = Host { vm: self, deliver, format };
-        let vm = wasm::Vm { stop_fd: self.shared.stop.fd(), log: &self.shared.log, session: &*config };
+        let vm = wasm::Vm { stop_fd: self.shared.stop.fd(), log: &self.shared.log, session: &config };
         let result = wasm::run(&module, &self.shared.wasm, &vm, argv, &mut host);
         host.settle();
         let ended = host.deliver.ended;
@@ -93,7 +95,7 @@ impl<F: EventFn + ?Sized> Outlet for Host<'_, F> {
         let shared = &self.vm.shared;
         sources.iter().for_each(|sources| shared.counters.watch_sources(&sources.shapes()));
         let watched = shared.wait_set().watch_sources(&shared.epoll, sources);
-        watched.map_err(|e| options::system("epoll", e))
+        watched.map_err(|e| system_error("epoll", e))
     }
 
     fn wait(&mut self, deadline: Option<Instant>) -> Result<Wake> {

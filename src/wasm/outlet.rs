@@ -56,6 +56,6 @@ pub struct Vm<'a> {
     pub stop_fd: RawFd,
     /// The vm's log.
     pub log: &'a Arc<Log>,
-    /// Returns the configuration with which packages of the guest are opened.
-    pub session: &'a dyn Fn() -> crate::bpf::session::Config,
+    /// The configuration with which packages of the guest are opened.
+    pub session: &'a crate::bpf::session::Config,
 }

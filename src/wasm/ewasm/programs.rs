@@ -31,7 +31,7 @@ impl Programs {
         if id >= MAX_PROGRAMS {
             return Err(Error::new(Status::Inval, format_args!("a guest can have {MAX_PROGRAMS} programs")));
         }
-        let mut config = (vm.session)();
+        let mut config = vm.session.clone();
         config.open.name = package.meta.obj_name.clone();
         let session = Session::open(package, config, Arc::clone(vm.log))?;
         self.0.push(Program { session, sources: None });

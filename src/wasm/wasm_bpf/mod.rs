@@ -51,7 +51,7 @@ fn load_object(state: &State<'_>, guest: Guest<'_>, args: &Args) -> Option<u64> 
 fn load(state: &State<'_>, elf: &[u8]) -> Result<u64> {
     state.objects.borrow().check_count()?;
     let package = Package::from_object(elf, None)?;
-    let mut session = Session::open(package, (state.vm.session)(), Arc::clone(state.vm.log))?;
+    let mut session = Session::open(package, state.vm.session.clone(), Arc::clone(state.vm.log))?;
     session.load_without_sources()?;
     state.outlet.borrow_mut().after_load(&session);
     Ok(state.objects.borrow_mut().add(session))

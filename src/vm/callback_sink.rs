@@ -1,0 +1,225 @@
+//! Renders records and passes them to a callback.
+
+use std::ffi::CStr;
+
+use super::event::{Event, EventFn, EventKind, Flow, Format};
+use super::interrupt::Interrupt;
+use super::map_entry::entry_text;
+use crate::bpf::source::{Shape, Sink};
+use crate::os;
+use crate::render::{Clock, hex_header, hex_json, hex_text};
+
+/// A text of no bytes, with a NUL behind it as behind any other.
+const NO_TEXT: &[u8] = c"".to_bytes();
+
+/// Buffers that live from poll to poll, so that no event allocates.
+#[derive(Default)]
+pub struct Scratch {
+    /// The text of a record. It keeps its length, which saves clearing it anew for each.
+    line: Vec<u8>,
+    /// Any other text.
+    data: Vec<u8>,
+    key: Vec<u8>,
+    /// Sources whose table head has been delivered.
+    headed: Vec<bool>,
+}
+
+/// Renders records and hands them to a callback.
+pub struct CallbackSink<'a, F: ?Sized> {
+    format: Format,
+    callback: &'a mut F,
+    stop: Option<&'a Interrupt>,
+    scratch: &'a mut Scratch,
+    time: [u8; 8],
+    clock: Clock,
+    /// [`Event::printed`] of the next events.
+    pub printed: bool,
+    /// Events delivered.
+    pub events: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Records that the kernel reported as dropped.
+    pub lost: u64,
+    /// What the callback last wanted, if not to go on.
+    pub ended: Option<Flow>,
+}
+
+impl<'a, F: EventFn + ?Sized> CallbackSink<'a, F> {
+    /// `stop`: ends the batch between turns when asked for.
+    pub fn new(
+        format: Format,
+        scratch: &'a mut Scratch,
+        stop: Option<&'a Interrupt>,
+        callback: &'a mut F,
+    ) -> CallbackSink<'a, F> {
+        let time = if format == Format::Text { os::local_time() } else { [0; 8] };
+        CallbackSink {
+            format,
+            callback,
+            stop,
+            scratch,
+            time,
+            clock: Clock::new(os::boot_time),
+            printed: false,
+            events: 0,
+            bytes: 0,
+            lost: 0,
+            ended: None,
+        }
+    }
+
+    /// Hands on an event; takes parts of `self`, since the event borrows others.
+    #[inline(always)]
+    fn call(callback: &mut F, ended: &mut Option<Flow>, event: &Event<'_>) -> bool {
+        let flow = callback(event);
+        if flow == Flow::Continue {
+            return true;
+        }
+        ended.get_or_insert(flow);
+        false
+    }
+
+    /// Hands on the text that is in the scratch buffers.
+    fn call_text(&mut self, source: &CStr, kind: EventKind, cpu: i32, lost: u64) -> bool {
+        let Scratch { data, key, .. } = &mut *self.scratch;
+        let (data, key, printed) = (terminated(data), terminated(key), self.printed);
+        let event = Event { kind, format: self.format, source, data, key, ty: None, lost, cpu, printed };
+        Self::call(self.callback, &mut self.ended, &event)
+    }
+
+    fn clear(&mut self) {
+        self.scratch.data.clear();
+        self.scratch.key.clear();
+    }
+
+    /// Delivers the head of the table, once for each source; whether to go on after the row that it was for.
+    fn head(&mut self, source: &Shape) -> bool {
+        let headed = &mut self.scratch.headed;
+        if headed.len() <= source.index {
+            headed.resize(source.index + 1, false);
+        }
+        if std::mem::replace(&mut headed[source.index], true) {
+            return true;
+        }
+        self.clear();
+        match &source.record {
+            Some(plan) => plan.text_header(&mut self.scratch.data),
+            None => hex_header(&mut self.scratch.data),
+        }
+        self.call_text(&source.map.name, EventKind::Header, -1, 0)
+    }
+
+    /// A line that a guest printed; always text.
+    pub fn output(&mut self, line: &[u8]) -> bool {
+        self.clear();
+        self.scratch.data.extend_from_slice(line);
+        let (kind, format, source) = (EventKind::Output, Format::Text, c"stdout");
+        let data = terminated(&mut self.scratch.data);
+        let printed = false;
+        let event = Event { kind, format, source, data, key: NO_TEXT, ty: None, lost: 0, cpu: -1, printed };
+        Self::call(self.callback, &mut self.ended, &event)
+    }
+
+    /// An event that is JSON already: a record of `len` bytes, or with its key an entry.
+    #[cfg_attr(small, optimize(speed))]
+    pub fn json(&mut self, source: &Shape, cpu: i32, key: Option<&[u8]>, json: &[u8], len: usize) -> bool {
+        self.events += 1;
+        self.bytes += len as u64;
+        self.clear();
+        self.scratch.data.extend_from_slice(json);
+        let Some(key) = key else {
+            return self.call_text(&source.map.name, EventKind::Sample, cpu, 0);
+        };
+        source.map.key.json(key, &self.clock, &mut self.scratch.key);
+        self.call_text(&source.map.name, EventKind::MapEntry, cpu, 0)
+    }
+
+    /// A record as text of either kind; apart, so that the path of a raw record stays short.
+    #[inline(never)]
+    #[cfg_attr(small, optimize(speed))]
+    fn record_text(&mut self, source: &Shape, cpu: i32, data: &[u8]) -> bool {
+        let go_on = self.format != Format::Text || self.head(source);
+        let Some(plan) = &source.record else { return self.record_hex(source, cpu, data) && go_on };
+        let line = &mut self.scratch.line;
+        let end = match self.format {
+            Format::Text => plan.text_row_at(0, &self.time, data, &self.clock, line),
+            _ => plan.json_at(0, data, &self.clock, line),
+        };
+        line[end] = 0;
+        let (kind, format, source) = (EventKind::Sample, self.format, &*source.map.name);
+        let (data, key, printed) = (&line[..end], NO_TEXT, self.printed);
+        let event = Event { kind, format, source, data, key, ty: None, lost: 0, cpu, printed };
+        Self::call(self.callback, &mut self.ended, &event) && go_on
+    }
+
+    /// A record whose type is unknown, as text of either kind.
+    fn record_hex(&mut self, source: &Shape, cpu: i32, data: &[u8]) -> bool {
+        self.clear();
+        match self.format {
+            Format::Text => hex_text(&self.time, data, &mut self.scratch.data),
+            _ => hex_json(data, &mut self.scratch.data),
+        }
+        self.call_text(&source.map.name, EventKind::Sample, cpu, 0)
+    }
+}
+
+impl<F: EventFn + ?Sized> Sink for CallbackSink<'_, F> {
+    #[inline(always)]
+    #[cfg_attr(small, optimize(speed))]
+    fn record(&mut self, source: &Shape, cpu: i32, data: &[u8]) -> bool {
+        self.events += 1;
+        self.bytes += data.len() as u64;
+        if self.format != Format::Raw {
+            return self.record_text(source, cpu, data);
+        }
+        let ty = source.record.as_ref().map(|plan| plan.ty());
+        let (kind, format, source) = (EventKind::Sample, Format::Raw, &*source.map.name);
+        let printed = self.printed;
+        let event = Event { kind, format, source, data, key: NO_TEXT, ty, lost: 0, cpu, printed };
+        Self::call(self.callback, &mut self.ended, &event)
+    }
+
+    fn lost(&mut self, source: &Shape, cpu: i32, count: u64) -> bool {
+        self.lost += source.uncounted(count);
+        self.clear();
+        let text = match self.format {
+            Format::Raw => String::new(),
+            Format::Json => format!("{{\"lost\":{count},\"cpu\":{cpu}}}"),
+            Format::Text => format!("lost {count} events on CPU {cpu}"),
+        };
+        self.scratch.data.extend_from_slice(text.as_bytes());
+        self.call_text(&source.map.name, EventKind::Lost, cpu, count)
+    }
+
+    fn entry(&mut self, source: &Shape, key: &[u8], value: &[u8]) -> bool {
+        self.events += 1;
+        self.bytes += (key.len() + value.len()) as u64;
+        let (map, format, kind) = (&source.map, self.format, EventKind::MapEntry);
+        if format == Format::Raw {
+            let (source, ty, printed) = (&*map.name, map.value.ty(), self.printed);
+            let event = Event { kind, format, source, data: value, key, ty, lost: 0, cpu: -1, printed };
+            return Self::call(self.callback, &mut self.ended, &event);
+        }
+        self.clear();
+        map.key.json(key, &self.clock, &mut self.scratch.key);
+        let Scratch { key, data, .. } = &mut *self.scratch;
+        entry_text(source, self.format, &self.time, &self.clock, key, value, data);
+        self.call_text(&map.name, kind, -1, 0)
+    }
+
+    fn round(&mut self, source: &Shape) -> bool {
+        self.clear();
+        self.call_text(&source.map.name, EventKind::Round, -1, 0)
+    }
+
+    fn interrupted(&self) -> bool {
+        self.ended.is_some() || self.stop.is_some_and(Interrupt::ends_batch)
+    }
+}
+
+/// The text with a NUL behind it, which the slice does not count.
+#[inline]
+fn terminated(text: &mut Vec<u8>) -> &[u8] {
+    text.push(0);
+    &text[..text.len() - 1]
+}

@@ -1,0 +1,24 @@
+//! The two ways to lock: for a moment, and only if nobody else has the lock.
+
+use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
+
+use crate::error::{Error, Result, Status};
+
+/// Locks for a short time. A panic under the lock has already been reported as such; what it guards is whole.
+pub fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Locks without waiting; `Err(Busy)` if the lock is taken.
+pub fn try_locked<T>(mutex: &Mutex<T>) -> Result<MutexGuard<'_, T>> {
+    match mutex.try_lock() {
+        Ok(guard) => Ok(guard),
+        Err(TryLockError::WouldBlock) => Err(Error::new(
+            Status::Busy,
+            "the vm is in use, by another thread or by the poll this call comes from",
+        )),
+        Err(TryLockError::Poisoned(_)) => {
+            Err(Error::new(Status::Internal, "an earlier call failed inside; only destroying the vm is left"))
+        }
+    }
+}
