@@ -10,8 +10,9 @@ use serde_json::{Map, Value};
 
 use super::codec;
 use super::meta::Meta;
-use super::node::Node;
-use super::{MAX_DOCUMENT, MAX_OBJECT, Package, error, machine, members, object};
+use super::node::{Node, error};
+use super::object::{self, MAX_OBJECT};
+use super::{MAX_DOCUMENT, Package, machine, members};
 use crate::error::{Error, Result};
 use crate::memory;
 
@@ -37,8 +38,31 @@ const FOREIGN: &[(&[u8], &str)] = &[
 ];
 const TAR_MAGIC: (usize, &[u8]) = (257, b"ustar");
 
+impl Package {
+    /// Reads a JSON package of any published layout: F0, F1, F2, and the draft of F2.
+    pub fn parse(data: &[u8]) -> Result<Package> {
+        package(document(data)?)
+    }
+
+    /// Puts a separate object and its metadata (a `.skel.json`) together; without metadata the object's BTF
+    /// has to tell everything.
+    pub fn from_object(object: &[u8], meta_json: Option<&str>) -> Result<Package> {
+        object::check(object, "object")?;
+        match meta_json {
+            Some(text) => skeleton(memory::copy(object)?, document(text.as_bytes())?),
+            None => Package::build(object, members([("bpf_skel", members([]))])),
+        }
+    }
+
+    /// Makes a package of an object and the `meta` object of layout F2, for [`Package::to_json`] to write.
+    pub fn build(object: &[u8], meta: Value) -> Result<Package> {
+        object::check(object, "object")?;
+        build(memory::copy(object)?, meta, "meta")
+    }
+}
+
 /// The JSON object that `data` holds.
-pub(super) fn document(data: &[u8]) -> Result<Value> {
+fn document(data: &[u8]) -> Result<Value> {
     if data.len() > MAX_DOCUMENT {
         return Err(error(format_args!("{} bytes, and at most {MAX_DOCUMENT} are read", data.len())));
     }
@@ -77,7 +101,7 @@ fn syntax(failure: serde_json::Error) -> Error {
 }
 
 /// A document that should hold everything.
-pub(super) fn package(document: Value) -> Result<Package> {
+fn package(document: Value) -> Result<Package> {
     if document.get("bpf_object").is_some() {
         nested(document)
     } else if document.get("data").is_some() {
@@ -137,7 +161,7 @@ fn declared_size(size: &Node) -> Result<usize> {
 }
 
 /// The `meta` object of layout F2 beside an object that is already there.
-pub(super) fn build(object: Vec<u8>, meta: Value, path: &str) -> Result<Package> {
+fn build(object: Vec<u8>, meta: Value, path: &str) -> Result<Package> {
     let document = with_meta(meta);
     let node = Node::new(&document["meta"], path).object()?;
     let meta = Meta::read(&node, &node.need("bpf_skel")?.object()?, &[node.get("runtime_args")])?;
@@ -145,7 +169,7 @@ pub(super) fn build(object: Vec<u8>, meta: Value, path: &str) -> Result<Package>
 }
 
 /// Layout F2-skel: the same, but the document begins with the metadata, and so do the paths.
-pub(super) fn skeleton(object: Vec<u8>, meta: Value) -> Result<Package> {
+fn skeleton(object: Vec<u8>, meta: Value) -> Result<Package> {
     if meta.get("bpf_object").is_some() || meta.get("data").is_some() {
         return Err(error("this is a whole package, not the metadata of an object; eunomia_open opens it"));
     }

@@ -23,17 +23,13 @@ pub use meta::{
 };
 pub(crate) use node::Places;
 pub use node::{MAX_ENTRIES, compact, is_listed};
+pub use object::MAX_OBJECT;
 pub use target::{Interface, Perf, PerfSample, Target, Tc, TcPoint, split_offset};
 
 use serde_json::{Map, Value};
 
-use crate::error::{Error, Result, Status};
-use crate::memory;
-
 /// Largest document that is read, in bytes; a raw object of the largest size fits as base64.
 pub const MAX_DOCUMENT: usize = 128 << 20;
-/// Largest object that is read, in bytes.
-pub const MAX_OBJECT: usize = 64 << 20;
 
 /// A package: the object as clang wrote it, and the metadata beside it.
 #[derive(Clone, Debug)]
@@ -47,27 +43,6 @@ pub struct Package {
 }
 
 impl Package {
-    /// Reads a JSON package of any published layout: F0, F1, F2, and the draft of F2.
-    pub fn parse(data: &[u8]) -> Result<Package> {
-        json::package(json::document(data)?)
-    }
-
-    /// Puts a separate object and its metadata (a `.skel.json`) together; without metadata the object's BTF
-    /// has to tell everything.
-    pub fn from_object(object: &[u8], meta_json: Option<&str>) -> Result<Package> {
-        object::check(object, "object")?;
-        match meta_json {
-            Some(text) => json::skeleton(memory::copy(object)?, json::document(text.as_bytes())?),
-            None => Package::build(object, members([("bpf_skel", members([]))])),
-        }
-    }
-
-    /// Makes a package of an object and the `meta` object of layout F2, for [`Package::to_json`] to write.
-    pub fn build(object: &[u8], meta: Value) -> Result<Package> {
-        object::check(object, "object")?;
-        json::build(memory::copy(object)?, meta, "meta")
-    }
-
     /// The package in layout F2, unknown keys kept.
     pub fn to_json(&self) -> Vec<u8> {
         compact(&self.to_value()).into_bytes()
@@ -97,8 +72,4 @@ pub fn members<const N: usize>(mut members: [(&str, Value); N]) -> Value {
         Value::Object(object)
     }
     object(&mut members)
-}
-
-fn error(message: impl std::fmt::Display) -> Error {
-    Error::new(Status::Package, message)
 }

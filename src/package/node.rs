@@ -6,8 +6,7 @@ use std::fmt::{self, Display, Formatter};
 
 use serde_json::{Map, Value};
 
-use super::error;
-use crate::error::{Error, Result, Subject};
+use crate::error::{Error, Result, Status, Subject};
 use crate::number::parse_float;
 
 /// Most entries an array may have: maps, programs, variables, types, members.
@@ -16,6 +15,11 @@ pub const MAX_ENTRIES: usize = 4096;
 const MAX_NAME: usize = 512;
 /// Longest piece of a foreign value that a message quotes, in characters.
 const MAX_QUOTED: usize = 40;
+
+/// An error of a package.
+pub(super) fn error(message: impl Display) -> Error {
+    Error::new(Status::Package, message)
+}
 
 /// A value and the way to it, which is put into words only where there is something to complain about.
 #[derive(Clone, Copy)]

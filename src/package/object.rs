@@ -2,8 +2,11 @@
 
 use std::fmt;
 
-use super::{MAX_OBJECT, error};
+use super::node::error;
 use crate::error::Result;
+
+/// Largest object that is read, in bytes.
+pub const MAX_OBJECT: usize = 64 << 20;
 
 const ELF_HEADER: usize = 64;
 const CLASS_64: u8 = 2;
