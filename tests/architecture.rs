@@ -59,7 +59,7 @@ const UNSAFE_ALLOWED: [&str; 7] = [
     "src/bpf/sys/",
     "src/wasm/sys/",
     "src/number.rs",
-    "src/os.rs",
+    "src/os/",
     "src/zlib.rs",
     "tools/ecc/src/object/libbpf.rs",
 ];

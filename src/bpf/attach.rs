@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use super::sys::attach::{Link, PerfEvent, UserProbe, perf_event_open};
 use super::sys::object::ProgRef;
-use super::{binary, probe};
+use super::{diagnose, executable};
 use crate::error::{Error, Hint, Result, Status};
 use crate::log::{self, Level, Log};
 use crate::os::{self, Errno};
@@ -135,7 +135,7 @@ fn one(
         libc::EOPNOTSUPP if place == section(prog) && !(place.starts_with('k') && place.contains('/')) => {
             no_target(prog)
         }
-        _ => probe::attach_error(prog, place, e, &printed),
+        _ => diagnose::attach_error(prog, place, e, &printed),
     })
 }
 
@@ -194,7 +194,7 @@ pub(super) fn interface(prog: ProgRef<'_>, target: &Target) -> Result<(u32, Stri
             (format!("{} on interface {name:?}", section(prog)), os::interface_index(name))
         }
     };
-    let index = index.map_err(|e| probe::attach_error(prog, &place, e, ""))?;
+    let index = index.map_err(|e| diagnose::attach_error(prog, &place, e, ""))?;
     Ok((index, place))
 }
 
@@ -379,8 +379,8 @@ pub fn check_usdt(path: &str, provider: &str, name: &str) -> Result<()> {
     if has { Ok(()) } else { Err(no_binary(path, format_args!("has no USDT probe \"{provider}:{name}\""))) }
 }
 
-fn open_binary(path: &str) -> Result<binary::Binary> {
-    binary::Binary::open(path).map_err(|e| match e.0 {
+fn open_binary(path: &str) -> Result<executable::Executable> {
+    executable::Executable::open(path).map_err(|e| match e.0 {
         libc::ENOEXEC => no_binary(path, "not a 64-bit ELF file of this machine's byte order"),
         _ => no_binary(path, e),
     })
@@ -389,7 +389,7 @@ fn open_binary(path: &str) -> Result<binary::Binary> {
 /// The file of a process that has a build id.
 fn mapped(pid: i32, build_id: &str) -> Result<String> {
     let folder = format!("/proc/{pid}/map_files");
-    let found = binary::mapped(&folder, build_id);
+    let found = executable::mapped(&folder, build_id);
     found.ok_or_else(|| no_binary(&folder, format_args!("no file there has the build id {build_id:?}")))
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use super::budget::{Machine, MapSize, map_bytes};
+use super::map_memory::{Machine, MapSize, map_bytes};
 use super::sys::map::MapFd;
 use super::sys::object::{MapRef, possible_cpus};
 use crate::btf::Btf;
@@ -201,7 +201,7 @@ impl Map {
         if is_per_cpu(self.kind) { self.cpus * self.value.size.next_multiple_of(8) } else { self.value.size }
     }
 
-    /// Bytes of kernel memory when it is full, by the rules of `budget`; 0 for one that load does not make.
+    /// Bytes of kernel memory when it is full, by the rules of `map_memory`; 0 for one that load does not make.
     pub fn bytes(&self, perf_pages: u32, machine: &Machine) -> u64 {
         let &Map { kind, max_entries, extra, .. } = self;
         let (key_size, value_size) = (self.key.size as u32, self.value.size as u32);

@@ -2,24 +2,24 @@
 //!
 //! Knows nothing of callbacks, formats or threads; that is the vm's business.
 
-pub mod account;
+mod alternatives;
 mod attach;
-mod binary;
-pub mod budget;
+mod btf_hook;
+pub mod diagnose;
+mod dry_run;
 mod elf;
 pub mod entries;
+mod executable;
 mod export;
-mod hook;
 pub mod map;
+mod map_defaults;
+pub mod map_memory;
+pub mod memory_account;
 pub mod object;
-pub mod probe;
-mod rehearsal;
-mod room;
 pub mod session;
 mod skipped;
 pub mod source;
 mod sys;
-mod variant;
 
 pub use sys::{init, version};
 

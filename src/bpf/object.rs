@@ -11,10 +11,10 @@ use std::sync::{Arc, Mutex};
 use serde_json::Value;
 
 use super::attach::online_cpus;
-use super::budget::Machine;
+use super::map_memory::Machine;
 use super::map::{Map, kind, map_error};
 use super::sys::object::{MapRef, Object, OpenOptions, ProgRef, possible_cpus, repeated};
-use super::{elf, hook, probe, room};
+use super::{btf_hook, diagnose, elf, map_defaults};
 use crate::btf::{Btf, Hook, Index, Relocation};
 use crate::error::{Error, Result, Status};
 use crate::log::{self, Level, Log};
@@ -105,7 +105,7 @@ impl ObjectTypes {
             let relocations = section(".BTF.ext")?.map_or(Ok(Vec::new()), |ext| btf.relocations(ext))?;
             // Each is looked for among all types of the kernel.
             check_count("types of the kernel", btf.count_asked(&relocations))?;
-            let hooks = hook::of_sections(elf);
+            let hooks = btf_hook::of_sections(elf);
             check_count("sections of programs", hooks.len())?;
             Ok(ObjectTypes { btf, relocations, hooks })
         };
@@ -115,7 +115,7 @@ impl ObjectTypes {
     /// Looks for the kernel's types and hooks for a package with this object.
     fn find(self, package: &Package, config: &mut OpenConfig) -> Result<()> {
         let given = config.btf_path.as_deref();
-        if probe::kernel_has_btf() && given.is_none_or(Path::is_dir) {
+        if diagnose::kernel_has_btf() && given.is_none_or(Path::is_dir) {
             (config.kernel_btf, config.hooks) = self.in_kernel().unwrap_or_default();
         } else if given.is_none() && package.has_kernel_btf() {
             config.kernel_btf = KernelBtf::of_package(package)?;
@@ -129,7 +129,7 @@ impl ObjectTypes {
         if self.relocations.is_empty() && self.hooks.is_empty() {
             return None;
         }
-        let kernel = KernelFile::open(probe::KERNEL_BTF).ok()?;
+        let kernel = KernelFile::open(diagnose::KERNEL_BTF).ok()?;
         // If another thread is at it, that is no reason to wait.
         let (mut shared, mut own) = (INDEX.try_lock(), Index::new());
         let index = shared.as_deref_mut().unwrap_or(&mut own);
@@ -283,7 +283,7 @@ impl Opened {
         let failed = |error| LoadFailure { error, prog: None, lacks_kfunc: false };
         loaded.map_err(|e| match e.0 {
             libc::ECANCELED => failed(Error::new(Status::Stopped, "stop was called")),
-            _ => probe::load_error(e, &printed, &self.object, &self.btf, config),
+            _ => diagnose::load_error(e, &printed, &self.object, &self.btf, config),
         })?;
         self.attach_maps().map_err(failed)?;
         self.phase = Phase::Loaded;
@@ -432,10 +432,10 @@ fn open(elf: &[u8], config: &OpenConfig, log: &Arc<Log>) -> Result<Object> {
         object.maps().filter(|map| map.kind() == kind::RINGBUF).try_for_each(MapRef::clear_sizes)?;
         // At the address that it asks for, libbpf would put an arena over whatever the host has there.
         object.maps().filter(|map| map.kind() == kind::ARENA).try_for_each(MapRef::clear_address)?;
-        object.maps().try_for_each(room::complete)?;
+        object.maps().try_for_each(map_defaults::complete)?;
         Ok(object)
     });
-    let object = opened.map_err(|e| probe::open_error(e, &printed))?;
+    let object = opened.map_err(|e| diagnose::open_error(e, &printed))?;
     check_count("programs", object.progs().len()).map_err(|e| e.at("object"))?;
     check_count("maps", object.maps().len()).map_err(|e| e.at("object"))?;
     object.maps().filter(|map| map.pin_path().is_some()).try_for_each(check_pin)?;
@@ -573,7 +573,7 @@ fn kernel_btf(path: &Path) -> Result<Option<PathBuf>> {
     if !path.is_dir() {
         return if path.exists() { Ok(Some(path.into())) } else { Err(no_file(path)) };
     }
-    if probe::kernel_has_btf() {
+    if diagnose::kernel_has_btf() {
         return Ok(None);
     }
     let (release, machine) = os::kernel();

@@ -7,19 +7,19 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use super::account::{Account, Charge, Need};
+use super::memory_account::{Account, Charge, Need};
 use super::attach::{attach, attach_struct_ops, is_attachable};
 use super::export::{Export, LOST_MAP, exports, is_buffer};
 use super::map::{Map, kind};
 use super::object::{LoadFailure, OpenConfig, Opened, Phase, Var};
-use super::probe;
-use super::rehearsal::expect;
+use super::diagnose;
+use super::dry_run::expect;
 use super::skipped::Skipped;
 use super::source::{Shape, Sources};
 use super::sys::attach::Link;
 use super::sys::map::MapFd;
 use super::sys::object::{INSTRUCTION, MapRef, ProgFacts, ProgRef, possible_cpus, prog_facts};
-use super::variant::Variants;
+use super::alternatives::Alternatives;
 use crate::error::{Error, Result, Status};
 use crate::log::{Level, Log};
 use crate::os::{self, Errno};
@@ -51,7 +51,7 @@ pub struct Config {
 /// since nothing may run on maps that are going away.
 pub struct Session {
     progs: Vec<Prog>,
-    variants: Variants,
+    alternatives: Alternatives,
     struct_ops: Vec<Link>,
     opened: Opened,
     /// What maps and programs have taken, from before load on.
@@ -120,13 +120,13 @@ impl Session {
         let opened = Opened::open(&package, &mut config.open, &log)?;
         let told = package.meta.prog_places();
         let progs = opened.object.progs().map(|prog| Prog::new(prog, &package.meta, &told)).collect();
-        let variants = Variants::new(opened.object.progs(), &package.meta, &told);
+        let alternatives = Alternatives::new(opened.object.progs(), &package.meta, &told);
         if package.meta.debug_verbose {
             log.set_level(Level::Debug);
         }
         let mut session = Session {
             progs,
-            variants,
+            alternatives,
             struct_ops: Vec::new(),
             opened,
             charge: None,
@@ -152,7 +152,7 @@ impl Session {
             bytes.as_ref().map_or(Ok(()), |bytes| self.opened.set_var(&var.name, bytes))?;
         }
         let mut progs = self.opened.object.progs().enumerate();
-        progs.try_for_each(|(index, prog)| set_autoload(prog, self.variants.is_loaded_next(index)))
+        progs.try_for_each(|(index, prog)| set_autoload(prog, self.alternatives.is_loaded_next(index)))
     }
 
     /// Whether maps and programs are in the kernel.
@@ -230,16 +230,16 @@ impl Session {
 
     /// Takes a program that would not load out of the next try; an error if the package cannot do without it.
     fn go_without(&mut self, index: usize, cause: Error) -> Result<()> {
-        if !self.variants.is_loaded_next(index) {
+        if !self.alternatives.is_loaded_next(index) {
             return Err(cause);
         }
-        self.variants.note(index, &cause, &self.log);
-        let first = self.variants.first(index);
-        let is_replaced = self.variants.chain(first).any(|index| self.variants.is_loaded_next(index));
-        if is_replaced || self.may_skip(first, index, &cause) && self.variants.is_any_left() {
+        self.alternatives.note(index, &cause, &self.log);
+        let first = self.alternatives.first(index);
+        let is_replaced = self.alternatives.chain(first).any(|index| self.alternatives.is_loaded_next(index));
+        if is_replaced || self.may_skip(first, index, &cause) && self.alternatives.is_any_left() {
             return Ok(());
         }
-        Err(self.variants.none_left(first, cause))
+        Err(self.alternatives.none_left(first, cause))
     }
 
     /// The records of one map, a ring or perf buffer; without a type.
@@ -281,7 +281,7 @@ impl Session {
 
     /// Back to the state before load, with everything that the host had set.
     pub fn reopen(mut self) -> Result<Session> {
-        self.variants.forget();
+        self.alternatives.forget();
         if self.opened.phase != Phase::Opened {
             self.detach();
             self.shapes = Vec::new();
@@ -307,13 +307,13 @@ impl Session {
     fn attach_all(&mut self, make: Make<'_>) -> Result<()> {
         let tails = self.tails();
         for index in 0..self.progs.len() {
-            if self.variants.is_fallback(index) {
+            if self.alternatives.is_fallback(index) {
                 continue;
             }
             if let Err((last, e)) = self.attach_first(index, make, &tails)
                 && !self.may_skip(index, last, &e)
             {
-                return Err(self.variants.none_left(index, e));
+                return Err(self.alternatives.none_left(index, e));
             }
         }
         self.check_skipped()
@@ -364,7 +364,7 @@ impl Session {
 
     /// Why a program is not used; none if it is, or was not tried.
     pub fn cause(&self, index: usize) -> Option<&Error> {
-        self.variants.cause(index)
+        self.alternatives.cause(index)
     }
 
     /// Loads the `wanted` programs alone, and all maps but those called as in `without`. False if they loaded and have gone
@@ -411,8 +411,8 @@ impl Session {
     fn may_skip(&self, first: usize, last: usize, e: &Error) -> bool {
         self.config.skip_missing_hooks
             && self.progs[last].target_json.is_empty()
-            && !self.variants.is_required(first)
-            && probe::lacks_hook(e, &self.progs[last].section.to_string_lossy())
+            && !self.alternatives.is_required(first)
+            && diagnose::lacks_hook(e, &self.progs[last].section.to_string_lossy())
     }
 
     /// Attaches a program, or the first of those to try after it that can be attached; an error comes with the last one.
@@ -425,19 +425,19 @@ impl Session {
     ) -> Result<(), (usize, Error)> {
         let (mut next, mut failed) = (Some(first), Ok(()));
         while let Some(index) = next {
-            next = self.variants.next(index);
+            next = self.alternatives.next(index);
             if !self.is_attachable(index) {
                 continue;
             }
             match make(self, index) {
                 Ok(links) => {
                     self.progs[index].links = links;
-                    self.variants.is_used(index);
+                    self.alternatives.is_used(index);
                     return Ok(());
                 }
                 Err(e) if e.hint.is_some() && tails.contains(&self.prog_info(index).id.to_ne_bytes()) => {}
                 Err(e) => {
-                    self.variants.note(index, &e, &self.log);
+                    self.alternatives.note(index, &e, &self.log);
                     failed = Err((index, e));
                 }
             }
@@ -471,14 +471,14 @@ impl Session {
 
     /// Says what was skipped, in one line for each cause; an error if what is left can do nothing.
     fn check_skipped(&self) -> Result<()> {
-        let works = |index: usize| self.variants.cause(index).is_none() && self.is_attachable(index);
-        let firsts = (0..self.progs.len()).filter(|&index| !self.variants.is_fallback(index));
+        let works = |index: usize| self.alternatives.cause(index).is_none() && self.is_attachable(index);
+        let firsts = (0..self.progs.len()).filter(|&index| !self.alternatives.is_fallback(index));
         let (mut count, mut skipped, mut is_any_left) = (0, Vec::new(), false);
         for first in firsts {
-            count += usize::from(self.variants.chain(first).any(|index| self.variants.is_wanted(index)));
-            let cause = self.variants.chain(first).filter_map(|index| self.variants.cause(index)).last();
+            count += usize::from(self.alternatives.chain(first).any(|index| self.alternatives.is_wanted(index)));
+            let cause = self.alternatives.chain(first).filter_map(|index| self.alternatives.cause(index)).last();
             match cause {
-                _ if self.variants.chain(first).any(works) => is_any_left = true,
+                _ if self.alternatives.chain(first).any(works) => is_any_left = true,
                 Some(cause) => skipped.push(cause),
                 None => {}
             }
@@ -490,7 +490,7 @@ impl Session {
         if !is_any_left {
             return Err(skipped.error(""));
         }
-        if !self.variants.says_required() && !self.may_deliver() {
+        if !self.alternatives.says_required() && !self.may_deliver() {
             return Err(skipped.error("; the others deliver no events"));
         }
         skipped.log(&self.log);
@@ -505,7 +505,7 @@ impl Session {
         let delivers = |map: &Arc<Map>| self.shapes.iter().any(|shape| Arc::ptr_eq(&shape.map, map));
         let maps = object.maps().zip(&self.opened.maps).filter(|(_, map)| delivers(map));
         fds.extend(maps.filter_map(|(raw, _)| raw.fd()));
-        let mut left = object.progs().enumerate().filter(|(index, _)| self.variants.cause(*index).is_none());
+        let mut left = object.progs().enumerate().filter(|(index, _)| self.alternatives.cause(*index).is_none());
         self.shapes.is_empty() || left.any(|(_, prog)| prog.fd().is_some() && prog.uses_map(&fds))
     }
 
@@ -626,7 +626,7 @@ impl Session {
             section: Arc::clone(&prog.section),
             target: Arc::clone(&prog.target_json),
             kind: raw.kind(),
-            autoload: self.variants.is_wanted(index),
+            autoload: self.alternatives.is_wanted(index),
             loaded: raw.fd().is_some(),
             attached: !prog.links.is_empty(),
             id: facts.id,
@@ -664,7 +664,7 @@ impl Session {
             return Err(Error::new(Status::State, text).about_program(name, ""));
         }
         set_autoload(self.opened.object.prog(index), on)?;
-        self.variants.set_wanted(index, on);
+        self.alternatives.set_wanted(index, on);
         Ok(())
     }
 
@@ -810,8 +810,8 @@ impl Session {
             ("autoload", info.autoload.into()),
             ("loaded", info.loaded.into()),
             ("attached", info.attached.into()),
-            ("instead_of", self.variants.instead_of(index).into()),
-            ("skipped", self.variants.cause(index).map(|cause| cause.reason()).into()),
+            ("instead_of", self.alternatives.instead_of(index).into()),
+            ("skipped", self.alternatives.cause(index).map(|cause| cause.reason()).into()),
         ])
     }
 }

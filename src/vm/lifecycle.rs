@@ -8,7 +8,7 @@ use super::kinds::{Kind, check_kinds};
 use super::options::{self, Options};
 use super::state::{Inner, Shared, Vm, system_error};
 use super::wait_set::{Role, STOP, WaitSet};
-use crate::bpf::account::Account;
+use crate::bpf::memory_account::Account;
 use crate::bpf::object::OpenConfig;
 use crate::bpf::session::{Config, Session};
 use crate::bpf::{self};

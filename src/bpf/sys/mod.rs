@@ -2,7 +2,7 @@
 #![allow(unsafe_code, reason = "libbpf is C; each file keeps its pointers to itself")]
 
 pub mod attach;
-pub mod hook;
+pub mod section_handlers;
 pub mod map;
 pub mod object;
 pub mod ring;
@@ -39,7 +39,7 @@ pub fn init() -> Result<()> {
     PRINT.call_once(|| unsafe {
         libbpf_sys::libbpf_set_print(Some(print));
     });
-    hook::are_handled();
+    section_handlers::are_handled();
     Ok(())
 }
 

@@ -1,11 +1,11 @@
 //! Hooks by BTF id: what in a kernel's types a section such as `fentry/do_unlinkat` means.
 
 use super::elf;
-use super::sys::hook::are_handled;
+use super::sys::section_handlers::are_handled;
 use crate::btf::Hook;
 
 /// Beginnings of sections, and what the kernel's types have before the name that follows; those of libbpf's handlers in
-/// `sys::hook`.
+/// `sys::section_handlers`.
 const PREFIXES: [(&str, &str); 6] = [
     ("tp_btf", "btf_trace_"),
     ("fentry", ""),

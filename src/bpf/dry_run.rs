@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
 use super::attach::{attach, check_usdt, interface, kind, lacks_function, no_target, open_cgroup};
-use super::probe::{self, attach_error};
+use super::diagnose::{self, attach_error};
 use super::sys::object::ProgRef;
 use crate::error::Result;
 use crate::log::{Level, Log};
@@ -53,7 +53,7 @@ fn traced(prog: ProgRef<'_>, target: &Target, place: &str) -> Result<()> {
     let is_kernel = hook.starts_with('k');
     match hook {
         _ if lacks_function(place) && target.places().next().is_none() => Err(no_target(prog)),
-        _ if is_kernel && !probe::has_kprobes() => refused(libc::ENOENT),
+        _ if is_kernel && !diagnose::has_kprobes() => refused(libc::ENOENT),
         "kprobe" | "kretprobe" | "tp" | "tracepoint" | "uprobe" | "uretprobe" | "uprobe.s"
         | "uretprobe.s" => {
             let target = Target { attach: Some(place.to_owned()), ..target.clone() };
@@ -73,7 +73,7 @@ fn traced(prog: ProgRef<'_>, target: &Target, place: &str) -> Result<()> {
             }
         }
         _ if is_kernel && hook.contains('.') && !has_fprobe() => refused(libc::EOPNOTSUPP),
-        _ if probe::is_too_old(place) => refused(libc::EINVAL),
+        _ if diagnose::is_too_old(place) => refused(libc::EINVAL),
         _ => Ok(()),
     }
 }

@@ -26,14 +26,14 @@ const SHT_NOTE: u64 = 7;
 const NT_GNU_BUILD_ID: u64 = 3;
 
 /// A 64-bit ELF file of this machine's byte order.
-pub struct Binary {
+pub struct Executable {
     file: File,
     headers: Vec<u8>,
 }
 
-impl Binary {
+impl Executable {
     /// Opens a file, which must be a plain one, and reads its program headers. ENOEXEC: it is no such file.
-    pub fn open(path: &str) -> os::Result<Binary> {
+    pub fn open(path: &str) -> os::Result<Executable> {
         let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path)?;
         let mut header = [0; HEADER];
         let is_elf = file.metadata()?.is_file()
@@ -43,7 +43,7 @@ impl Binary {
         let count = (number(&header, 56, 2) as usize).min(MOST_HEADERS);
         let mut headers = vec![0; count * PROGRAM_HEADER];
         match is_elf && fill(&file, &mut headers, number(&header, 32, 8)) {
-            true => Ok(Binary { file, headers }),
+            true => Ok(Executable { file, headers }),
             false => Err(Errno(libc::ENOEXEC)),
         }
     }
@@ -102,7 +102,7 @@ impl Binary {
 /// The file with that build id in a folder, as `/proc/PID/map_files` with those that a process has mapped.
 pub fn mapped(folder: &str, build_id: &str) -> Option<String> {
     let mut paths = os::names(folder).into_iter().map(|name| format!("{folder}/{name}"));
-    paths.find(|path| Binary::open(path).is_ok_and(|binary| binary.build_id() == build_id))
+    paths.find(|path| Executable::open(path).is_ok_and(|file| file.build_id() == build_id))
 }
 
 /// Whether the file has so many bytes there.

@@ -8,9 +8,9 @@ use crate::log::{Level, Log};
 use crate::package::{Meta, Places};
 
 /// What is known of each program, in libbpf's order.
-pub struct Variants(Vec<Variant>);
+pub struct Alternatives(Vec<Alternative>);
 
-struct Variant {
+struct Alternative {
     name: String,
     /// The one to try after it.
     next: Option<usize>,
@@ -24,26 +24,26 @@ struct Variant {
     cause: Option<Error>,
 }
 
-impl Variants {
+impl Alternatives {
     /// The package has no chain without an end.
-    pub fn new<'a>(progs: impl Iterator<Item = ProgRef<'a>>, meta: &Meta, told: &Places) -> Variants {
-        let (mut variants, mut places) = (Vec::new(), Places::default());
+    pub fn new<'a>(progs: impl Iterator<Item = ProgRef<'a>>, meta: &Meta, told: &Places) -> Alternatives {
+        let (mut alternatives, mut places) = (Vec::new(), Places::default());
         for (index, prog) in progs.enumerate() {
             let name = prog.name().to_string_lossy().into_owned();
             let told = told.get(&name).map(|place| &meta.progs[place]);
             let wanted = told.and_then(|told| told.autoload).unwrap_or(prog.autoload());
             let required = told.and_then(|told| told.required);
             places.insert(&name, index);
-            variants.push(Variant { name, next: None, previous: None, wanted, required, cause: None });
+            alternatives.push(Alternative { name, next: None, previous: None, wanted, required, cause: None });
         }
         for told in &meta.progs {
             let next = told.instead_of.as_ref().and_then(|name| places.get(name));
             if let (Some(index), Some(next)) = (places.get(&told.name), next) {
-                variants[index].next = Some(next);
-                variants[next].previous = Some(index);
+                alternatives[index].next = Some(next);
+                alternatives[next].previous = Some(index);
             }
         }
-        Variants(variants)
+        Alternatives(alternatives)
     }
 
     /// Whether package and host let a program be loaded.
@@ -107,12 +107,12 @@ impl Variants {
 
     /// Whether the package says itself which programs it cannot do without.
     pub fn says_required(&self) -> bool {
-        self.0.iter().any(|variant| variant.required.is_some())
+        self.0.iter().any(|alternative| alternative.required.is_some())
     }
 
     /// A new try: nothing is known.
     pub fn forget(&mut self) {
-        self.0.iter_mut().for_each(|variant| variant.cause = None);
+        self.0.iter_mut().for_each(|alternative| alternative.cause = None);
     }
 
     /// A program that attached after all.
@@ -122,7 +122,7 @@ impl Variants {
 
     /// Remembers why a program is not used. If nothing can stand in for it, the caller says so.
     pub fn note(&mut self, index: usize, cause: &Error, log: &Log) {
-        let Variant { name, next, previous, cause: known, .. } = &mut self.0[index];
+        let Alternative { name, next, previous, cause: known, .. } = &mut self.0[index];
         if next.or(*previous).is_some() {
             log.write(Level::Info, &format!("program {name:?} is skipped: {}", cause.reason()));
         }
@@ -133,7 +133,7 @@ impl Variants {
     pub fn none_left(&self, first: usize, last: Error) -> Error {
         let (mut reasons, mut tried) = (String::new(), 0);
         for index in self.chain(first) {
-            if let Variant { name, cause: Some(cause), .. } = &self.0[index] {
+            if let Alternative { name, cause: Some(cause), .. } = &self.0[index] {
                 tried += 1;
                 reasons += &format!("; {name:?}: {}", cause.reason());
             }

@@ -5,7 +5,7 @@ use std::ffi::CString;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::budget::usual_limit;
+use super::map_memory::usual_limit;
 use super::elf;
 use super::map::Map;
 use super::object::Opened;
