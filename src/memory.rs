@@ -28,7 +28,7 @@ pub fn copy(bytes: &[u8]) -> Result<Vec<u8>> {
 
 /// Looks whether there are `len` bytes, before code that takes many small pieces and cannot tell that there are not.
 pub fn room(len: usize) -> Result<()> {
-    if os::has_memory(len) { Ok(()) } else { Err(short_of(len)) }
+    if os::try_memory(len) { Ok(()) } else { Err(short_of(len)) }
 }
 
 fn short_of(len: usize) -> Error {

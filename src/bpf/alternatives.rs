@@ -34,7 +34,14 @@ impl Alternatives {
             let wanted = told.and_then(|told| told.autoload).unwrap_or(prog.autoload());
             let required = told.and_then(|told| told.required);
             places.insert(&name, index);
-            alternatives.push(Alternative { name, next: None, previous: None, wanted, required, cause: None });
+            alternatives.push(Alternative {
+                name,
+                next: None,
+                previous: None,
+                wanted,
+                required,
+                cause: None,
+            });
         }
         for told in &meta.progs {
             let next = told.instead_of.as_ref().and_then(|name| places.get(name));
@@ -116,7 +123,7 @@ impl Alternatives {
     }
 
     /// A program that attached after all.
-    pub fn is_used(&mut self, index: usize) {
+    pub fn mark_used(&mut self, index: usize) {
         self.0[index].cause = None;
     }
 

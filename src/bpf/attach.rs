@@ -8,6 +8,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::constants::prog_type;
 use super::sys::attach::{Link, PerfEvent, UserProbe, perf_event_open};
 use super::sys::object::ProgRef;
 use super::{diagnose, executable};
@@ -16,32 +17,16 @@ use crate::log::{self, Level, Log};
 use crate::os::{self, Errno};
 use crate::package::{Interface, PerfSample, Target, Tc, TcPoint, is_listed, split_offset};
 
-/// Program types that are not attached by section alone, or not at once; `enum bpf_prog_type` of linux/bpf.h.
-pub(super) mod kind {
-    pub const KPROBE: u32 = 2;
-    pub const SCHED_CLS: u32 = 3;
-    pub const SCHED_ACT: u32 = 4;
-    pub const TRACEPOINT: u32 = 5;
-    pub const XDP: u32 = 6;
-    pub const PERF_EVENT: u32 = 7;
-    pub const CGROUP_SKB: u32 = 8;
-    pub const CGROUP_SOCK: u32 = 9;
-    pub const SOCK_OPS: u32 = 13;
-    pub const CGROUP_DEVICE: u32 = 15;
-    pub const RAW_TRACEPOINT: u32 = 17;
-    pub const CGROUP_SOCK_ADDR: u32 = 18;
-    pub const FLOW_DISSECTOR: u32 = 22;
-    pub const CGROUP_SYSCTL: u32 = 23;
-    pub const RAW_TRACEPOINT_WRITABLE: u32 = 24;
-    pub const CGROUP_SOCKOPT: u32 = 25;
-    pub const TRACING: u32 = 26;
-    pub const STRUCT_OPS: u32 = 27;
-    pub const LSM: u32 = 29;
-    pub const SK_LOOKUP: u32 = 30;
-    pub const SYSCALL: u32 = 31;
-    pub const OF_CGROUPS: [u32; 7] =
-        [CGROUP_SKB, CGROUP_SOCK, SOCK_OPS, CGROUP_DEVICE, CGROUP_SOCK_ADDR, CGROUP_SYSCTL, CGROUP_SOCKOPT];
-}
+/// Program types that attach to a control group.
+const OF_CGROUPS: [u32; 7] = [
+    prog_type::CGROUP_SKB,
+    prog_type::CGROUP_SOCK,
+    prog_type::SOCK_OPS,
+    prog_type::CGROUP_DEVICE,
+    prog_type::CGROUP_SOCK_ADDR,
+    prog_type::CGROUP_SYSCTL,
+    prog_type::CGROUP_SOCKOPT,
+];
 
 /// Attaches a program to each of its targets. A failure lets go of those already made.
 pub fn attach(prog: ProgRef<'_>, targets: &[Target], log: &Arc<Log>) -> Result<Vec<Link>> {
@@ -55,25 +40,25 @@ pub fn attach(prog: ProgRef<'_>, targets: &[Target], log: &Arc<Log>) -> Result<V
 /// Whether attaching means anything for it: a syscall program is run by the host, and those of struct_ops come with
 /// their map.
 pub fn is_attachable(prog: ProgRef<'_>) -> bool {
-    !matches!(prog.kind(), kind::SYSCALL | kind::STRUCT_OPS)
+    !matches!(prog.kind(), prog_type::SYSCALL | prog_type::STRUCT_OPS)
 }
 
 fn attach_one(prog: ProgRef<'_>, target: &Target, log: &Arc<Log>) -> Result<Vec<Link>> {
-    let section = section(prog);
+    let section = prog.section_name();
     let place = target.attach.as_deref().unwrap_or(&section);
     check_keys(prog, place, target)?;
     if target.attach.is_some() {
         return by_place(prog, place, target, log);
     }
     match prog.kind() {
-        kind::XDP => {
+        prog_type::XDP => {
             let (index, place) = interface(prog, target)?;
             one(prog, &place, log, &|| prog.attach_xdp(index, target.flags))
         }
-        kind::SCHED_CLS | kind::SCHED_ACT => traffic_control(prog, target, log),
-        kind::PERF_EVENT => perf_events(prog, target, log),
-        kind if kind::OF_CGROUPS.contains(&kind) => cgroup(prog, target, log),
-        kind::SK_LOOKUP | kind::FLOW_DISSECTOR => network_namespace(prog, log),
+        prog_type::SCHED_CLS | prog_type::SCHED_ACT => traffic_control(prog, target, log),
+        prog_type::PERF_EVENT => perf_events(prog, target, log),
+        kind if OF_CGROUPS.contains(&kind) => cgroup(prog, target, log),
+        prog_type::SK_LOOKUP | prog_type::FLOW_DISSECTOR => network_namespace(prog, log),
         _ if target.places().next().is_some() => by_place(prog, place, target, log),
         _ if lacks_function(place) => Err(no_target(prog)),
         _ => one(prog, place, log, &|| prog.attach()),
@@ -91,10 +76,10 @@ pub(super) fn lacks_function(place: &str) -> bool {
 /// Refuses what says nothing of where such a program attaches, for it would be ignored.
 fn check_keys(prog: ProgRef<'_>, place: &str, target: &Target) -> Result<()> {
     let used = match (prog.kind(), place.split(['/', '.']).next()) {
-        (kind::PERF_EVENT, _) => "pid, perf_event",
-        (kind::XDP, _) => "interface, flags",
-        (kind::SCHED_CLS | kind::SCHED_ACT, _) => "interface, tchook, tcopts",
-        (kind, _) if kind::OF_CGROUPS.contains(&kind) => "cgroup",
+        (prog_type::PERF_EVENT, _) => "pid, perf_event",
+        (prog_type::XDP, _) => "interface, flags",
+        (prog_type::SCHED_CLS | prog_type::SCHED_ACT, _) => "interface, tchook, tcopts",
+        (kind, _) if OF_CGROUPS.contains(&kind) => "cgroup",
         (_, Some("kprobe" | "kretprobe")) => "func, offset",
         (_, Some("uprobe" | "uretprobe")) => "path, func, offset, address, build_id, pid",
         (_, Some("usdt")) => "path, pid",
@@ -121,8 +106,10 @@ fn one(
 ) -> Result<Vec<Link>> {
     // As much as libbpf takes at a time; it must not find out what the kernel can do while there is no room.
     const ROOM: usize = 4;
-    let (mut link, printed) = log::capture(log, || os::has_room(ROOM).and_then(|()| make()));
-    if matches!(link, Err(Errno(libc::EEXIST))) && [kind::KPROBE, kind::TRACEPOINT].contains(&prog.kind()) {
+    let (mut link, printed) = log::capture(log, || os::try_descriptors(ROOM).and_then(|()| make()));
+    if matches!(link, Err(Errno(libc::EEXIST)))
+        && [prog_type::KPROBE, prog_type::TRACEPOINT].contains(&prog.kind())
+    {
         link = make_again(make);
         if link.is_ok() {
             let name = prog.name().to_string_lossy();
@@ -132,7 +119,9 @@ fn one(
     }
     link.map(|link| vec![link]).map_err(|e| match e.0 {
         // A kprobe with a function that fails so is one of a kernel without them.
-        libc::EOPNOTSUPP if place == section(prog) && !(place.starts_with('k') && place.contains('/')) => {
+        libc::EOPNOTSUPP
+            if place == prog.section_name() && !(place.starts_with('k') && place.contains('/')) =>
+        {
             no_target(prog)
         }
         _ => diagnose::attach_error(prog, place, e, &printed),
@@ -154,13 +143,9 @@ fn make_again(make: &dyn Fn() -> os::Result<Link>) -> os::Result<Link> {
     link
 }
 
-fn section(prog: ProgRef<'_>) -> String {
-    prog.section().to_string_lossy().into_owned()
-}
-
 /// A section such as `uprobe` or `kprobe` alone, or a type that needs a socket or map of the host.
 pub(super) fn no_target(prog: ProgRef<'_>) -> Error {
-    let section = section(prog);
+    let section = prog.section_name();
     let keys = match section.split(['/', '.']).next() {
         Some("sk_msg" | "sk_skb" | "sk_reuseport" | "socket") => {
             let text = "belongs to a socket or map, which cannot be named here";
@@ -177,9 +162,9 @@ pub(super) fn no_target(prog: ProgRef<'_>) -> Error {
 }
 
 /// The target lacks `keys`.
-fn needs(prog: ProgRef<'_>, keys: &'static str) -> Error {
+fn lacks_keys(prog: ProgRef<'_>, keys: &'static str) -> Error {
     let error = Error::new(Status::Attach, format_args!("its target needs {keys}"));
-    prog.about(error, &section(prog)).hint(Hint::Target(keys))
+    prog.about(error, &prog.section_name()).hint(Hint::Target(keys))
 }
 
 /// The interface's index, and how to call the place in messages.
@@ -187,11 +172,12 @@ pub(super) fn interface(prog: ProgRef<'_>, target: &Target) -> Result<(u32, Stri
     // The loopback interface is what the first published packages mean when they say nothing.
     let interface = target.interface.as_ref().unwrap_or(&Interface::Index(1));
     let (place, index) = match interface {
-        Interface::Index(index) => {
-            (format!("{} on interface {index}", section(prog)), os::interface_name(*index).map(|_| *index))
-        }
+        Interface::Index(index) => (
+            format!("{} on interface {index}", prog.section_name()),
+            os::interface_name(*index).map(|_| *index),
+        ),
         Interface::Name(name) => {
-            (format!("{} on interface {name:?}", section(prog)), os::interface_index(name))
+            (format!("{} on interface {name:?}", prog.section_name()), os::interface_index(name))
         }
     };
     let index = index.map_err(|e| diagnose::attach_error(prog, &place, e, ""))?;
@@ -202,7 +188,7 @@ fn traffic_control(prog: ProgRef<'_>, target: &Target, log: &Arc<Log>) -> Result
     const BPF_TC_INGRESS: u32 = 1;
     const BPF_TC_EGRESS: u32 = 2;
     let (index, place) = interface(prog, target)?;
-    let section = section(prog);
+    let section = prog.section_name();
     if section.starts_with("tcx/") || section.starts_with("tc/") {
         return one(prog, &place, log, &|| prog.attach_tcx(index));
     }
@@ -213,7 +199,7 @@ fn traffic_control(prog: ProgRef<'_>, target: &Target, log: &Arc<Log>) -> Result
         TcPoint::Ingress => BPF_TC_INGRESS,
         TcPoint::Egress => BPF_TC_EGRESS,
         TcPoint::Custom => {
-            return Err(needs(prog, "\"attach_point\": \"BPF_TC_INGRESS\" or \"BPF_TC_EGRESS\""));
+            return Err(lacks_keys(prog, "\"attach_point\": \"BPF_TC_INGRESS\" or \"BPF_TC_EGRESS\""));
         }
     };
     let (handle, priority) = (target.tc.handle, target.tc.priority);
@@ -252,34 +238,21 @@ fn perf_events(prog: ProgRef<'_>, target: &Target, log: &Arc<Log>) -> Result<Vec
     let place = format!("perf event type {kind} config {config}");
     let pid = target.pid.unwrap_or(-1);
     let mut links = Vec::new();
-    for cpu in online_cpus()? {
+    let cpus =
+        os::online_cpus().map_err(|e| Error::sys(Status::System, e.0, format_args!("online CPUs: {e}")))?;
+    for cpu in cpus {
         let event = PerfEvent { kind, config, sample, is_frequency, pid, cpu };
         links.extend(one(prog, &place, log, &|| prog.attach_perf_event(perf_event_open(&event)?))?);
     }
     Ok(links)
 }
 
-/// The CPUs in /sys/devices/system/cpu/online, such as `0-3,5`.
-pub fn online_cpus() -> Result<Vec<i32>> {
-    const ONLINE: &str = "/sys/devices/system/cpu/online";
-    let failed = |e: Errno| Error::sys(Status::System, e.0, format_args!("{ONLINE}: {e}"));
-    let text = os::read_text(ONLINE).map_err(failed)?;
-    let mut cpus = Vec::new();
-    for range in text.trim().split(',') {
-        let (first, last) = range.split_once('-').unwrap_or((range, range));
-        if let (Ok(first), Ok(last)) = (first.parse::<u32>(), last.parse::<u32>()) {
-            cpus.extend((first..=last).map(|cpu| cpu as i32));
-        }
-    }
-    Ok(cpus)
-}
-
 fn cgroup(prog: ProgRef<'_>, target: &Target, log: &Arc<Log>) -> Result<Vec<Link>> {
     let path = match &target.cgroup {
         Some(path) => path.clone(),
-        None => return Err(needs(prog, "\"cgroup\"")),
+        None => return Err(lacks_keys(prog, "\"cgroup\"")),
     };
-    let place = format!("{} on cgroup {path:?}", section(prog));
+    let place = format!("{} on cgroup {path:?}", prog.section_name());
     one(prog, &place, log, &|| prog.attach_cgroup(open_cgroup(&path)?.as_fd()))
 }
 
@@ -290,7 +263,7 @@ pub fn open_cgroup(path: &str) -> io::Result<File> {
 
 fn network_namespace(prog: ProgRef<'_>, log: &Arc<Log>) -> Result<Vec<Link>> {
     let own = "/proc/thread-self/ns/net";
-    one(prog, &section(prog), log, &|| prog.attach_netns(File::open(own)?.as_fd()))
+    one(prog, &prog.section_name(), log, &|| prog.attach_netns(File::open(own)?.as_fd()))
 }
 
 /// Attaches to a place that is written like a section, filled in from the target's path, function and process.
@@ -326,7 +299,7 @@ fn uprobe(prog: ProgRef<'_>, place: &str, rest: &str, target: &Target, log: &Arc
         own.clone().or_else(|| (!section.is_empty()).then(|| section.to_owned()))
     };
     let (path, func) = rest.rsplit_once(':').unwrap_or((rest, ""));
-    let missing = || needs(prog, "\"path\" and \"func\"");
+    let missing = || lacks_keys(prog, "\"path\" and \"func\"");
     let path = match (part(&target.path, path), target.build_id.as_deref(), target.pid) {
         (None, Some(build_id), Some(pid)) if pid > 0 => mapped(pid, build_id)?,
         (path, build_id, _) => {

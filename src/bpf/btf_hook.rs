@@ -1,7 +1,7 @@
 //! Hooks by BTF id: what in a kernel's types a section such as `fentry/do_unlinkat` means.
 
 use super::elf;
-use super::sys::section_handlers::are_handled;
+use super::sys::section_handlers::register;
 use crate::btf::Hook;
 
 /// Beginnings of sections, and what the kernel's types have before the name that follows; those of libbpf's handlers in
@@ -17,7 +17,7 @@ const PREFIXES: [(&str, &str); 6] = [
 
 /// The hook of each section of an object that may have one in the kernel itself; none where libbpf looks for them.
 pub fn of_sections(object: &[u8]) -> Vec<Hook> {
-    if !are_handled() {
+    if !register() {
         return Vec::new();
     }
     elf::names(object).unwrap_or_default().into_iter().filter_map(of_section).collect()

@@ -6,9 +6,11 @@ use std::fs;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
-use super::attach::{attach, check_usdt, interface, kind, lacks_function, no_target, open_cgroup};
-use super::diagnose::{self, attach_error};
+use super::attach::{attach, check_usdt, interface, lacks_function, no_target, open_cgroup};
+use super::constants::prog_type;
+use super::diagnose::attach_error;
 use super::sys::object::ProgRef;
+use super::{messages, requirements};
 use crate::error::Result;
 use crate::log::{Level, Log};
 use crate::os::{self, Errno};
@@ -16,26 +18,29 @@ use crate::package::Target;
 
 /// Why a program, which is not loaded, cannot be attached to a target.
 pub fn expect(prog: ProgRef<'_>, target: &Target) -> Result<()> {
-    let section = prog.section().to_string_lossy();
+    let section = prog.section_name();
     match prog.kind() {
-        kind::XDP | kind::SCHED_CLS | kind::SCHED_ACT if target.attach.is_none() => {
+        prog_type::XDP | prog_type::SCHED_CLS | prog_type::SCHED_ACT if target.attach.is_none() => {
             interface(prog, target).map(drop)
         }
-        kind::SK_LOOKUP | kind::FLOW_DISSECTOR => Ok(()),
+        prog_type::SK_LOOKUP | prog_type::FLOW_DISSECTOR => Ok(()),
         _ if target.cgroup.is_some() => cgroup(prog, target),
-        kind::PERF_EVENT => unloaded(prog, target),
-        kind::KPROBE | kind::TRACEPOINT | kind::RAW_TRACEPOINT | kind::RAW_TRACEPOINT_WRITABLE => {
+        prog_type::PERF_EVENT => unloaded(prog, target),
+        prog_type::KPROBE
+        | prog_type::TRACEPOINT
+        | prog_type::RAW_TRACEPOINT
+        | prog_type::RAW_TRACEPOINT_WRITABLE => {
             traced(prog, target, target.attach.as_deref().unwrap_or(&section))
         }
         // Found by their types when they are loaded, or at the hook of the host.
-        kind::TRACING | kind::LSM => Ok(()),
+        prog_type::TRACING | prog_type::LSM => Ok(()),
         _ => unloaded(prog, target),
     }
 }
 
 fn cgroup(prog: ProgRef<'_>, target: &Target) -> Result<()> {
     let path = target.cgroup.as_deref().unwrap_or_default();
-    let place = format!("{} on cgroup {path:?}", prog.section().to_string_lossy());
+    let place = format!("{} on cgroup {path:?}", prog.section_name());
     let failed = |e: Errno| attach_error(prog, &place, e, "");
     open_cgroup(path).map_err(|e| failed(Errno(e.raw_os_error().unwrap_or(libc::EINVAL))))?;
     // Groups of the second version alone have it.
@@ -53,7 +58,7 @@ fn traced(prog: ProgRef<'_>, target: &Target, place: &str) -> Result<()> {
     let is_kernel = hook.starts_with('k');
     match hook {
         _ if lacks_function(place) && target.places().next().is_none() => Err(no_target(prog)),
-        _ if is_kernel && !diagnose::has_kprobes() => refused(libc::ENOENT),
+        _ if is_kernel && !requirements::has_kprobes() => refused(libc::ENOENT),
         "kprobe" | "kretprobe" | "tp" | "tracepoint" | "uprobe" | "uretprobe" | "uprobe.s"
         | "uretprobe.s" => {
             let target = Target { attach: Some(place.to_owned()), ..target.clone() };
@@ -73,7 +78,7 @@ fn traced(prog: ProgRef<'_>, target: &Target, place: &str) -> Result<()> {
             }
         }
         _ if is_kernel && hook.contains('.') && !has_fprobe() => refused(libc::EOPNOTSUPP),
-        _ if diagnose::is_too_old(place) => refused(libc::EINVAL),
+        _ if requirements::newer_for_hook(place).is_some() => refused(libc::EINVAL),
         _ => Ok(()),
     }
 }
@@ -82,12 +87,7 @@ fn traced(prog: ProgRef<'_>, target: &Target, place: &str) -> Result<()> {
 fn unloaded(prog: ProgRef<'_>, target: &Target) -> Result<()> {
     let log = Arc::new(Log::new(None, Level::Error));
     match attach(prog, std::slice::from_ref(target), &log) {
-        Err(e) if e.errno == libc::EINVAL && os::find(e.detail.as_bytes(), b"(was it loaded?)").is_some() => {
-            Ok(())
-        }
-        Err(e) if e.errno == libc::EINVAL && os::find(e.detail.as_bytes(), b"before loaded").is_some() => {
-            Ok(())
-        }
+        Err(e) if e.errno == libc::EINVAL && messages::is_unloaded(&e.detail) => Ok(()),
         attached => attached.map(drop),
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! Where the kernel has batched lookup, a chunk is one system call; else it is one pair of calls an entry.
 
-use super::map::{ENOTSUPP, Map, kind};
+use super::constants::{ENOTSUPP, map_type};
+use super::map::Map;
 use super::sys::map::{BatchCursor, MapFd};
 use crate::memory;
 use crate::os::{self, Errno};
@@ -38,7 +39,7 @@ impl Entries {
     /// A walk that empties the map on its way if `clear`.
     pub fn new(map: &Map, clear: bool) -> Entries {
         let (key_len, value_len) = (map.key.size, map.value_len());
-        let is_array = matches!(map.kind, kind::ARRAY | kind::PERCPU_ARRAY);
+        let is_array = matches!(map.kind, map_type::ARRAY | map_type::PERCPU_ARRAY);
         // Entries of an array cannot be removed; they are set to zero one by one.
         let mode = if is_array && clear { Mode::Keys(None) } else { Mode::Batch(BatchCursor::start()) };
         let left = (map.max_entries as usize).saturating_mul(2).max(CHUNK);
@@ -126,7 +127,7 @@ impl Entries {
 
 /// Copies a value and empties its entry; in one step where the kernel can, so that nothing counted in between is lost.
 fn take(map: &Map, fd: &MapFd, key: &[u8], value: &mut [u8]) -> os::Result<()> {
-    if matches!(map.kind, kind::ARRAY | kind::PERCPU_ARRAY) {
+    if matches!(map.kind, map_type::ARRAY | map_type::PERCPU_ARRAY) {
         fd.lookup(key, value)?;
         return fd.update(key, &vec![0; map.value_len()], 0);
     }

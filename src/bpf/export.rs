@@ -5,17 +5,15 @@
 
 use std::sync::Arc;
 
+use super::constants::{LOST_MAP, map_type};
 use super::elf;
-use super::map::{Map, kind};
+use super::map::Map;
 use crate::btf::Btf;
 use crate::error::{Error, Result, Status, listed};
 use crate::log::{Level, Log};
 use crate::package::{CustomMember, ExportConfig, ExportType, MapMeta, Package, Places, Sample};
 use crate::render::Plan;
 use crate::types::{Field, MemberFormats, Type};
-
-/// Counts failed ring-buffer reservations, in objects whose `bpf_helpers.h` does so.
-pub const LOST_MAP: &str = "__eunomia_lost";
 
 /// A map that delivers.
 pub struct Export {
@@ -70,7 +68,7 @@ pub fn exports(
 
 /// Whether the map is a ring or perf buffer.
 pub fn is_buffer(map: &Map) -> bool {
-    matches!(map.kind, kind::RINGBUF | kind::PERF_EVENT_ARRAY)
+    matches!(map.kind, map_type::RINGBUF | map_type::PERF_EVENT_ARRAY)
 }
 
 struct Chooser<'a> {
@@ -157,7 +155,7 @@ impl Chooser<'_> {
 
     /// The value type of a ring buffer's definition, else the one struct of the object that is of no other use.
     fn infer(&mut self, map: &Map) -> Option<Arc<Type>> {
-        if map.kind == kind::RINGBUF && self.btf.is_value(map.value_type_id) {
+        if map.kind == map_type::RINGBUF && self.btf.is_value(map.value_type_id) {
             return self.formats.type_from_btf(self.btf, self.btf.named(map.value_type_id)).ok();
         }
         let (btf, object) = (self.btf, &self.package.object);

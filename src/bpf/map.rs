@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
+use super::constants::{ENOTSUPP, map_type};
 use super::map_memory::{Machine, MapSize, map_bytes};
 use super::sys::map::MapFd;
 use super::sys::object::{MapRef, possible_cpus};
@@ -15,36 +16,6 @@ use crate::memory;
 use crate::os::{self, Errno};
 use crate::render::{Clock, Plan, hex_json};
 use crate::types::{MemberFormats, Type, encode};
-
-/// Kinds that matter here; `enum bpf_map_type` of linux/bpf.h.
-pub mod kind {
-    /// BPF_MAP_TYPE_ARRAY.
-    pub const ARRAY: u32 = 2;
-    /// BPF_MAP_TYPE_PROG_ARRAY.
-    pub const PROG_ARRAY: u32 = 3;
-    /// BPF_MAP_TYPE_STACK_TRACE.
-    pub const STACK_TRACE: u32 = 7;
-    /// BPF_MAP_TYPE_ARRAY_OF_MAPS.
-    pub const ARRAY_OF_MAPS: u32 = 12;
-    /// BPF_MAP_TYPE_HASH_OF_MAPS.
-    pub const HASH_OF_MAPS: u32 = 13;
-    /// BPF_MAP_TYPE_PERF_EVENT_ARRAY.
-    pub const PERF_EVENT_ARRAY: u32 = 4;
-    /// BPF_MAP_TYPE_PERCPU_HASH.
-    pub const PERCPU_HASH: u32 = 5;
-    /// BPF_MAP_TYPE_PERCPU_ARRAY.
-    pub const PERCPU_ARRAY: u32 = 6;
-    /// BPF_MAP_TYPE_LRU_PERCPU_HASH.
-    pub const LRU_PERCPU_HASH: u32 = 10;
-    /// BPF_MAP_TYPE_PERCPU_CGROUP_STORAGE.
-    pub const PERCPU_CGROUP_STORAGE: u32 = 21;
-    /// BPF_MAP_TYPE_ARENA.
-    pub const ARENA: u32 = 33;
-    /// BPF_MAP_TYPE_STRUCT_OPS.
-    pub const STRUCT_OPS: u32 = 26;
-    /// BPF_MAP_TYPE_RINGBUF.
-    pub const RINGBUF: u32 = 27;
-}
 
 /// How a key or a value looks as JSON.
 pub struct Form {
@@ -144,11 +115,11 @@ impl Map {
         let value_type = if raw.is_internal() { 0 } else { raw.value_type() };
         let mut key = form("key", raw.key_size(), raw.key_type())?;
         let mut value = form("value", raw.value_size(), value_type)?;
-        let is_stacks = raw.kind() == kind::STACK_TRACE && !raw.has_build_ids();
+        let is_stacks = raw.kind() == map_type::STACK_TRACE && !raw.has_build_ids();
         if is_indexed(raw.kind()) || is_stacks {
             key.is_number(raw.key_type());
         }
-        if matches!(raw.kind(), kind::PROG_ARRAY | kind::ARRAY_OF_MAPS | kind::HASH_OF_MAPS) {
+        if matches!(raw.kind(), map_type::PROG_ARRAY | map_type::ARRAY_OF_MAPS | map_type::HASH_OF_MAPS) {
             value.is_number(value_type);
         }
         if let Some(stack) = Type::stack(value.ty().map(|ty| &**ty), raw.value_size()).filter(|_| is_stacks) {
@@ -344,40 +315,50 @@ pub fn value_json(form: &Form, per_cpu: bool, value: &[u8], clock: &Clock, out: 
 
 /// Whether each CPU has a value of its own.
 pub fn is_per_cpu(map_kind: u32) -> bool {
-    use kind::*;
+    use map_type::*;
     matches!(map_kind, PERCPU_HASH | PERCPU_ARRAY | LRU_PERCPU_HASH | PERCPU_CGROUP_STORAGE)
 }
 
-/// Whether the keys are places from 0 on. Only full maps of other kinds refuse a key as too much.
+/// Whether the keys are indexes from 0 on. Only full maps of other types refuse a key as too much.
 fn is_indexed(map_kind: u32) -> bool {
-    // Arrays of values, of programs, events, control groups and maps; then maps of devices, sockets, CPUs.
-    matches!(map_kind, 2..=4 | 6 | 8 | 12 | 14..=17 | 20)
+    use map_type::*;
+    matches!(
+        map_kind,
+        ARRAY
+            | PROG_ARRAY
+            | PERF_EVENT_ARRAY
+            | PERCPU_ARRAY
+            | CGROUP_ARRAY
+            | ARRAY_OF_MAPS
+            | DEVMAP
+            | SOCKMAP
+            | CPUMAP
+            | XSKMAP
+            | REUSEPORT_SOCKARRAY
+    )
 }
 
 /// Whether keys or values of such a map are descriptors: what a guest puts there would reach any file of the process.
 pub fn holds_descriptors(map_kind: u32) -> bool {
-    const CGROUP_ARRAY: u32 = 8;
-    // Maps of maps, and maps of devices, sockets and CPUs.
-    const SOCKHASH: u32 = 18;
-    const REUSEPORT_SOCKARRAY: u32 = 20;
-    // Storage of a socket, an inode, a task, a cgroup: the keys are descriptors. Between the first and struct_ops lies
-    // DEVMAP_HASH.
-    const SK_STORAGE: u32 = 24;
-    const INODE_STORAGE: u32 = 28;
-    const TASK_STORAGE: u32 = 29;
-    const CGRP_STORAGE: u32 = 32;
-    matches!(
+    use map_type::*;
+    let values = matches!(
         map_kind,
-        kind::PROG_ARRAY
-            | kind::PERF_EVENT_ARRAY
+        PROG_ARRAY
+            | PERF_EVENT_ARRAY
             | CGROUP_ARRAY
-            | kind::ARRAY_OF_MAPS..=SOCKHASH
+            | ARRAY_OF_MAPS
+            | HASH_OF_MAPS
+            | DEVMAP
+            | DEVMAP_HASH
+            | SOCKMAP
+            | CPUMAP
+            | XSKMAP
+            | SOCKHASH
             | REUSEPORT_SOCKARRAY
-            | SK_STORAGE..=kind::STRUCT_OPS
-            | INODE_STORAGE
-            | TASK_STORAGE
-            | CGRP_STORAGE
-    )
+            | STRUCT_OPS
+    );
+    // Storage of a socket, an inode, a task, a cgroup.
+    values || matches!(map_kind, SK_STORAGE | INODE_STORAGE | TASK_STORAGE | CGRP_STORAGE)
 }
 
 /// An error of a map operation, with the status its errno stands for.
@@ -403,9 +384,6 @@ pub fn map_error(map: &Map, what: &str, e: Errno) -> Error {
     };
     map.about(Error::sys(status, errno, format_args!("{what}: {reason}")))
 }
-
-/// The kernel's own "not supported", which libc has no name for.
-pub const ENOTSUPP: i32 = 524;
 
 /// Reads `{"data":"<hex>"}`.
 fn from_hex(value: &Value, out: &mut [u8]) -> Result<()> {

@@ -1,17 +1,8 @@
 //! Sizes of maps that a definition leaves to the host: code for libbpf sets them between open and load.
 
+use super::constants::map_type;
 use super::sys::object::MapRef;
 use crate::os;
-
-/// Kinds by the numbers of linux/bpf.h.
-mod kind {
-    pub const HASH: u32 = 1;
-    pub const PERCPU_HASH: u32 = 5;
-    pub const STACK_TRACE: u32 = 7;
-    pub const LRU_HASH: u32 = 9;
-    pub const LRU_PERCPU_HASH: u32 = 10;
-    pub const RINGBUF: u32 = 27;
-}
 
 /// As many as there are stacks or keys on a busy machine; a power of two, as stack traces want it.
 const ENTRIES: u32 = 16384;
@@ -23,13 +14,15 @@ const USUAL_DEPTH: u32 = 127;
 /// them, so those are left as they are.
 pub fn complete(map: MapRef<'_>) -> os::Result<()> {
     let entries = match map.kind() {
-        kind::HASH | kind::PERCPU_HASH | kind::LRU_HASH | kind::LRU_PERCPU_HASH | kind::STACK_TRACE => {
-            ENTRIES
-        }
-        kind::RINGBUF => RINGBUF_BYTES,
+        map_type::HASH
+        | map_type::PERCPU_HASH
+        | map_type::LRU_HASH
+        | map_type::LRU_PERCPU_HASH
+        | map_type::STACK_TRACE => ENTRIES,
+        map_type::RINGBUF => RINGBUF_BYTES,
         _ => return Ok(()),
     };
-    if map.kind() == kind::STACK_TRACE && map.value_size() == 0 {
+    if map.kind() == map_type::STACK_TRACE && map.value_size() == 0 {
         // The kernel refuses more than this, and cuts stacks to the size of the value.
         let depth = os::read_text("/proc/sys/kernel/perf_event_max_stack");
         let depth = depth.ok().and_then(|text| text.trim().parse().ok()).unwrap_or(USUAL_DEPTH);

@@ -3,6 +3,8 @@
 //! The rules follow what the kernel allocates for a map that is full (Linux 6.18); docs/security.md has them in words.
 //! Pure: the kernel is not asked.
 
+use super::constants::map_type;
+
 /// A map as its definition has it.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct MapSize {
@@ -36,6 +38,7 @@ const HASH_ENTRY: u64 = 64;
 
 /// Bytes of kernel memory of a map that is full. `perf_pages`: pages of a perf buffer per CPU.
 pub fn map_bytes(map: &MapSize, perf_pages: u32, machine: &Machine) -> u64 {
+    use map_type::*;
     let &Machine { possible_cpus: cpus, online_cpus, page } = machine;
     let (key, value) = (round_up(map.key_size), round_up(map.value_size));
     let entries = u64::from(map.max_entries);
@@ -43,31 +46,29 @@ pub fn map_bytes(map: &MapSize, perf_pages: u32, machine: &Machine) -> u64 {
     let per_cpu = 8 + value * (cpus + 2);
     // Bytes of an entry, and of a bucket where there is a power of two of these.
     let (count, entry, bucket) = match map.kind {
-        // Arrays, those of programs, perf events, cgroups and maps; maps of devices, sockets and CPUs.
-        2..=4 | 8 | 12 | 14..=17 | 20 => (entries, value, 0),
-        // PERCPU_ARRAY.
-        6 => (entries, per_cpu, 0),
-        // HASH, LRU_HASH, HASH_OF_MAPS, SOCKHASH, DEVMAP_HASH; each CPU of HASH keeps one entry more.
-        1 | 9 | 13 | 18 | 25 => (entries + cpus, HASH_ENTRY + key + value, 16),
-        // STACK_TRACE.
-        7 => (entries, 16 + value, 8),
-        // LPM_TRIE: between any two entries there may be a node that is none.
-        11 => (2 * entries, HASH_ENTRY + key + value, 0),
-        // QUEUE, STACK.
-        22 | 23 => (entries + 1, value, 0),
-        // SK_STORAGE, INODE_STORAGE, TASK_STORAGE, CGRP_STORAGE.
-        24 | 28 | 29 | 32 => (OBJECTS, 2 * HASH_ENTRY + value, 0),
-        // STRUCT_OPS: the value twice, and code that calls the functions.
-        26 => (1, 2 * value + 16 * page, 0),
-        // RINGBUF, USER_RINGBUF: their bytes, and a list of their pages in which each stands twice.
-        27 | 31 => (1, entries + entries / page * 16 + 4 * page, 0),
-        30 => (1, bloom_filter(entries, map.extra), 0),
-        // ARENA.
-        33 => (entries, page, 0),
-        // PERCPU_HASH, LRU_PERCPU_HASH. What is not known is counted like these, which take most.
+        ARRAY | PROG_ARRAY | PERF_EVENT_ARRAY | CGROUP_ARRAY | ARRAY_OF_MAPS | DEVMAP | SOCKMAP | CPUMAP
+        | XSKMAP | REUSEPORT_SOCKARRAY => (entries, value, 0),
+        PERCPU_ARRAY => (entries, per_cpu, 0),
+        // Each CPU keeps one entry of a HASH in reserve.
+        HASH | LRU_HASH | HASH_OF_MAPS | SOCKHASH | DEVMAP_HASH => {
+            (entries + cpus, HASH_ENTRY + key + value, 16)
+        }
+        STACK_TRACE => (entries, 16 + value, 8),
+        // Between any two entries there may be an intermediate node.
+        LPM_TRIE => (2 * entries, HASH_ENTRY + key + value, 0),
+        QUEUE | STACK => (entries + 1, value, 0),
+        SK_STORAGE | INODE_STORAGE | TASK_STORAGE | CGRP_STORAGE => (OBJECTS, 2 * HASH_ENTRY + value, 0),
+        // The value twice, and code that calls the functions.
+        STRUCT_OPS => (1, 2 * value + 16 * page, 0),
+        // The data, and a list of its pages in which each page is listed twice.
+        RINGBUF | USER_RINGBUF => (1, entries + entries / page * 16 + 4 * page, 0),
+        BLOOM_FILTER => (1, bloom_filter(entries, map.extra), 0),
+        ARENA => (entries, page, 0),
+        // PERCPU_HASH and LRU_PERCPU_HASH. An unknown type is counted like these, which take most.
         _ => (entries.max(64), HASH_ENTRY + 16 + key + per_cpu, 16),
     };
-    let rings = if map.kind == 4 { online_cpus * (u64::from(perf_pages) + 1) * page } else { 0 };
+    let rings =
+        if map.kind == PERF_EVENT_ARRAY { online_cpus * (u64::from(perf_pages) + 1) * page } else { 0 };
     let fixed = page + 64 * cpus + rings + bucket * entries.next_power_of_two();
     count.saturating_mul(entry).saturating_add(fixed)
 }

@@ -5,9 +5,9 @@ use std::ffi::CString;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::map_memory::usual_limit;
 use super::elf;
 use super::map::Map;
+use super::map_memory::usual_limit;
 use super::object::Opened;
 use super::sys::object::possible_cpus;
 use crate::error::{Error, Hint, Result, Status};

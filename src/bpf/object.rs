@@ -3,24 +3,27 @@
 //! Layout comes from the object's BTF as libbpf completes it, never from a package's metadata.
 
 use std::ffi::CString;
-use std::fs::File;
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::RawFd;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use serde_json::Value;
 
-use super::attach::online_cpus;
+use super::constants::map_type;
+use super::diagnose::LoadFailure;
+use super::kernel_btf::{self, KernelBtf, given_btf};
+use super::map::{Map, map_error};
 use super::map_memory::Machine;
-use super::map::{Map, kind, map_error};
+use super::object_types::{ObjectTypes, check_count, check_functions, no_btf};
 use super::sys::object::{MapRef, Object, OpenOptions, ProgRef, possible_cpus, repeated};
-use super::{btf_hook, diagnose, elf, map_defaults};
-use crate::btf::{Btf, Hook, Index, Relocation};
+use super::sys::section_handlers::set_hooks;
+use super::{diagnose, elf, map_defaults};
+use crate::btf::{Btf, Hook};
 use crate::error::{Error, Result, Status};
 use crate::log::{self, Level, Log};
 use crate::memory;
-use crate::os::{self, Errno, KernelFile};
-use crate::package::{MAX_ENTRIES, Package, Places, machine};
+use crate::os::{self, Errno};
+use crate::package::{Package, Places};
 use crate::render::{Clock, Plan};
 use crate::types::{MemberFormats, Type, encode_over};
 
@@ -39,105 +42,6 @@ pub struct OpenConfig {
     pub hooks: Vec<Hook>,
     /// Whether programs that call a function which the kernel lacks are refused by themselves, not all with them.
     pub weak_kfuncs: bool,
-}
-
-/// Where the types of the kernel at hand are.
-#[derive(Clone, Default)]
-pub enum KernelBtf {
-    /// Where libbpf looks for them by itself.
-    #[default]
-    Usual,
-    /// In memory: of the package, for a kernel that has none, or as much of the kernel's as the object asks for.
-    Memory(Arc<File>),
-    /// The package has those of other kernels; here is what was looked for.
-    Others(String),
-}
-
-impl KernelBtf {
-    /// Finds those of a kernel without BTF in the package.
-    fn of_package(package: &Package) -> Result<KernelBtf> {
-        let ((release, machine), (id, version)) = (os::kernel(), distribution());
-        let place = format!("{id}/{version}/{}", machine::name(&machine));
-        let Some(btf) = package.kernel_btf(&place, &release)? else {
-            return Ok(KernelBtf::Others(format!("{place}/{release}")));
-        };
-        let failed = |e: os::Errno| Error::sys(Status::System, e.0, format_args!("BTF of the package: {e}"));
-        os::memory_file(&btf).map(|file| KernelBtf::Memory(Arc::new(file))).map_err(failed)
-    }
-
-    /// The path by which libbpf opens it.
-    fn path(&self) -> Option<PathBuf> {
-        match self {
-            KernelBtf::Memory(file) => Some(format!("/proc/self/fd/{}", file.as_raw_fd()).into()),
-            _ => None,
-        }
-    }
-}
-
-/// Of the running kernel.
-static INDEX: Mutex<Index> = Mutex::new(Index::new());
-
-/// What an object's own BTF and sections say before libbpf has it.
-struct ObjectTypes {
-    btf: Btf,
-    relocations: Vec<Relocation>,
-    hooks: Vec<Hook>,
-}
-
-impl ObjectTypes {
-    /// Reads it, and checks it: libbpf follows much of it without looking where it leads.
-    fn read(elf: &[u8]) -> Result<ObjectTypes> {
-        let damaged = "object: cut off or damaged: its section table makes no sense";
-        let section = |name| {
-            let sections = elf::sections(elf, name).ok_or_else(|| Error::new(Status::Package, damaged))?;
-            match sections[..] {
-                [] => Ok(None),
-                [section] => Ok(Some(section)),
-                _ => {
-                    Err(Error::new(Status::Package, format_args!("object: it has several sections {name:?}")))
-                }
-            }
-        };
-        let read = || {
-            let btf = Btf::parse(section(".BTF")?.ok_or_else(no_btf)?)?;
-            btf.check_for_libbpf()?;
-            check_time(elf, &btf)?;
-            let relocations = section(".BTF.ext")?.map_or(Ok(Vec::new()), |ext| btf.relocations(ext))?;
-            // Each is looked for among all types of the kernel.
-            check_count("types of the kernel", btf.count_asked(&relocations))?;
-            let hooks = btf_hook::of_sections(elf);
-            check_count("sections of programs", hooks.len())?;
-            Ok(ObjectTypes { btf, relocations, hooks })
-        };
-        read().map_err(|e: Error| e.at("object"))
-    }
-
-    /// Looks for the kernel's types and hooks for a package with this object.
-    fn find(self, package: &Package, config: &mut OpenConfig) -> Result<()> {
-        let given = config.btf_path.as_deref();
-        if diagnose::kernel_has_btf() && given.is_none_or(Path::is_dir) {
-            (config.kernel_btf, config.hooks) = self.in_kernel().unwrap_or_default();
-        } else if given.is_none() && package.has_kernel_btf() {
-            config.kernel_btf = KernelBtf::of_package(package)?;
-        }
-        Ok(())
-    }
-
-    /// The types of the kernel that it asks for, where libbpf finds all that it needs among them, and its hooks. It would
-    /// take several times as long with the whole.
-    fn in_kernel(mut self) -> Option<(KernelBtf, Vec<Hook>)> {
-        if self.relocations.is_empty() && self.hooks.is_empty() {
-            return None;
-        }
-        let kernel = KernelFile::open(diagnose::KERNEL_BTF).ok()?;
-        // If another thread is at it, that is no reason to wait.
-        let (mut shared, mut own) = (INDEX.try_lock(), Index::new());
-        let index = shared.as_deref_mut().unwrap_or(&mut own);
-        let excerpt = self.btf.excerpt(&self.relocations, &mut self.hooks, &kernel, index).ok()?;
-        let suffices = excerpt.suffices && !self.relocations.is_empty();
-        let types = if suffices { os::memory_file(&excerpt.btf).ok() } else { None };
-        Some((types.map_or(KernelBtf::Usual, |file| KernelBtf::Memory(Arc::new(file))), self.hooks))
-    }
 }
 
 /// How far an object is.
@@ -184,16 +88,6 @@ impl Var {
     }
 }
 
-/// Why an object could not be loaded.
-pub struct LoadFailure {
-    /// What the host gets to know.
-    pub error: Error,
-    /// The program without which it might have been.
-    pub prog: Option<usize>,
-    /// Whether the kernel lacks a function that a program calls; which one, libbpf does not say.
-    pub lacks_kfunc: bool,
-}
-
 /// An object with what its BTF tells about it.
 pub struct Opened {
     /// libbpf's side.
@@ -219,7 +113,7 @@ impl Opened {
     pub fn open(package: &Package, config: &mut OpenConfig, log: &Arc<Log>) -> Result<Opened> {
         let types = ObjectTypes::read(&package.object)?;
         check_functions(&package.object)?;
-        types.find(package, config)?;
+        (config.kernel_btf, config.hooks) = kernel_btf::find(types, package, config.btf_path.as_deref())?;
         let object = open(&package.object, config, log)?;
         check_names(&object)?;
         let btf = Btf::parse(object.btf().ok_or_else(no_btf)?).map_err(|e| e.at("object"))?;
@@ -279,11 +173,21 @@ impl Opened {
             return Err(LoadFailure { error, prog: Some(index), lacks_kfunc: false });
         }
         self.phase = Phase::Used;
-        let (loaded, printed) = log::capture(log, || self.object.load(&config.hooks, traced, stop));
+        let (loaded, printed) = log::capture(log, || {
+            set_hooks(&self.object, &config.hooks);
+            self.object.load(traced, stop)
+        });
         let failed = |error| LoadFailure { error, prog: None, lacks_kfunc: false };
         loaded.map_err(|e| match e.0 {
             libc::ECANCELED => failed(Error::new(Status::Stopped, "stop was called")),
-            _ => diagnose::load_error(e, &printed, &self.object, &self.btf, config),
+            _ => diagnose::load_error(
+                e,
+                &printed,
+                &self.object,
+                &self.btf,
+                config.btf_path.as_deref(),
+                &config.kernel_btf,
+            ),
         })?;
         self.attach_maps().map_err(failed)?;
         self.phase = Phase::Loaded;
@@ -419,7 +323,7 @@ fn open(elf: &[u8], config: &OpenConfig, log: &Arc<Log>) -> Result<Object> {
             Error::new(Status::Inval, format_args!("path {:?} has a NUL byte in it", path.to_string_lossy()))
         })
     };
-    let given = config.btf_path.as_deref().map_or(Ok(None), kernel_btf)?;
+    let given = config.btf_path.as_deref().map_or(Ok(None), given_btf)?;
     let kernel_btf = given.or_else(|| config.kernel_btf.path());
     let kernel_btf = kernel_btf.as_deref().map(text).transpose()?;
     let pin_path = config.pin_path.as_deref().map(text).transpose()?;
@@ -429,9 +333,9 @@ fn open(elf: &[u8], config: &OpenConfig, log: &Arc<Log>) -> Result<Object> {
     let (opened, printed) = log::capture(log, || {
         let object = Object::open(elf, &options)?;
         // A definition may name the type of the records, which gives it a size that the kernel refuses.
-        object.maps().filter(|map| map.kind() == kind::RINGBUF).try_for_each(MapRef::clear_sizes)?;
+        object.maps().filter(|map| map.kind() == map_type::RINGBUF).try_for_each(MapRef::clear_sizes)?;
         // At the address that it asks for, libbpf would put an arena over whatever the host has there.
-        object.maps().filter(|map| map.kind() == kind::ARENA).try_for_each(MapRef::clear_address)?;
+        object.maps().filter(|map| map.kind() == map_type::ARENA).try_for_each(MapRef::clear_address)?;
         object.maps().try_for_each(map_defaults::complete)?;
         Ok(object)
     });
@@ -485,33 +389,6 @@ fn check_names(object: &Object) -> Result<()> {
     repeated(&mut maps).map_or(Ok(()), |name| Err(twice("maps").about_map(&name.to_string_lossy())))
 }
 
-fn check_count(what: &str, count: usize) -> Result<()> {
-    if count <= MAX_ENTRIES {
-        return Ok(());
-    }
-    Err(Error::new(Status::Package, format_args!("{count} {what}, and at most {MAX_ENTRIES} are loaded")))
-}
-
-/// Refuses what would keep libbpf busy for more than a few seconds.
-fn check_time(elf: &[u8], btf: &Btf) -> Result<()> {
-    const MAX_STEPS: usize = 1 << 30;
-    match elf::steps(elf, btf.len() as usize, btf.variable_count()) {
-        Some(0..=MAX_STEPS) => Ok(()),
-        _ => Err(Error::new(Status::Package, "too many symbols, relocations and types to be read in time")),
-    }
-}
-
-/// libbpf writes both halves of an instruction that loads an address, and trusts that there are two.
-fn check_functions(elf: &[u8]) -> Result<()> {
-    const LOAD_64: u8 = 0x18;
-    const INSTRUCTION: usize = 8;
-    let is_cut = |code: &[u8]| code.rchunks_exact(INSTRUCTION).next().is_some_and(|last| last[0] == LOAD_64);
-    if elf::functions(elf).is_some_and(|functions| functions.into_iter().any(is_cut)) {
-        return Err(Error::new(Status::Package, "object: a function ends within an instruction of 16 bytes"));
-    }
-    Ok(())
-}
-
 /// The map, which nobody else uses before load.
 fn unshared(map: &mut Arc<Map>) -> Result<&mut Map> {
     let busy = || Error::new(Status::Busy, "in use before load");
@@ -549,7 +426,7 @@ fn variables(object: &Object, btf: &Btf, formats: &MemberFormats) -> Result<Vec<
 fn machine() -> Result<Machine> {
     let failed = |e: Errno| Error::sys(Status::System, e.0, format_args!("possible CPUs: {e}"));
     let possible_cpus = possible_cpus().map_err(failed)? as u64;
-    let online_cpus = online_cpus().map_or(possible_cpus, |cpus| cpus.len() as u64);
+    let online_cpus = os::online_cpus().map_or(possible_cpus, |cpus| cpus.len() as u64);
     Ok(Machine { possible_cpus, online_cpus, page: os::page_size() })
 }
 
@@ -558,49 +435,8 @@ fn unknown_section(prog: ProgRef<'_>) -> Error {
     prog.about(Error::new(Status::Package, format_args!("libbpf knows no section {section:?}")), "")
 }
 
-fn no_btf() -> Error {
-    Error::new(Status::Package, "object: it has no BTF; compile it with clang -g")
-}
-
 /// libbpf takes names of up to 63 characters.
 fn object_name(name: &str) -> CString {
     let name: String = name.chars().filter(char::is_ascii_graphic).take(63).collect();
     CString::new(if name.is_empty() { "eunomia".into() } else { name }).unwrap_or_default()
-}
-
-/// What to hand to libbpf for a BTF path: a file always, out of a folder only what the kernel lacks.
-fn kernel_btf(path: &Path) -> Result<Option<PathBuf>> {
-    if !path.is_dir() {
-        return if path.exists() { Ok(Some(path.into())) } else { Err(no_file(path)) };
-    }
-    if diagnose::kernel_has_btf() {
-        return Ok(None);
-    }
-    let (release, machine) = os::kernel();
-    let (id, version) = distribution();
-    let file = |machine: &str| path.join(format!("{id}/{version}/{machine}/{release}.btf"));
-    // BTFHub has another name for some machines.
-    let (own, hubs) = (file(&machine), file(machine::name(&machine)));
-    if own.exists() {
-        Ok(Some(own))
-    } else if hubs.exists() {
-        Ok(Some(hubs))
-    } else {
-        Err(no_file(&own))
-    }
-}
-
-fn no_file(path: &Path) -> Error {
-    let missing = Error::new(Status::NotFound, "does not exist");
-    missing.about_file(&path.to_string_lossy()).at("btf_path")
-}
-
-/// ID and VERSION_ID of os-release(5), the first two levels of a BTFHub archive.
-fn distribution() -> (String, String) {
-    let text = os::read_text("/etc/os-release").unwrap_or_default();
-    let value = |key: &str| {
-        let mut values = text.lines().filter_map(|line| line.strip_prefix(key)?.strip_prefix('='));
-        values.next().unwrap_or_default().trim_matches(['"', '\'']).to_owned()
-    };
-    (value("ID"), value("VERSION_ID"))
 }

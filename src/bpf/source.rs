@@ -8,9 +8,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
+use super::constants::{LOST_MAP, map_type};
 use super::entries::Entries;
-use super::export::{Export, LOST_MAP};
-use super::map::{Map, kind, map_error};
+use super::export::Export;
+use super::map::{Map, map_error};
 use super::sys::ring::{Perf, PerfEvents, Receiver, Ring};
 use crate::error::{Error, Result, Status};
 use crate::os::{self, Epoll, Errno, EventFd, TimerFd};
@@ -298,7 +299,7 @@ impl Source {
         let fd = map.fd()?.fd();
         let (kind, buffer) = match (&export.sample, map.kind) {
             (Some(sample), _) => (SourceKind::Map, Ok(Buffer::Sampled(Sampler::new(sample)))),
-            (None, kind::RINGBUF) => (SourceKind::Ring, Ring::new(fd).map(Buffer::Ring)),
+            (None, map_type::RINGBUF) => (SourceKind::Ring, Ring::new(fd).map(Buffer::Ring)),
             (None, _) => (SourceKind::Perf, Perf::new(fd, pages).map(|perf| Buffer::Perf(perf, 0))),
         };
         let buffer = buffer.map_err(|e| match e.0 {

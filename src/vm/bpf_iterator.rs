@@ -2,7 +2,7 @@
 
 use super::event::{Event, EventFn, EventKind, Flow, Format, end_of};
 use super::state::{Vm, system_error};
-use crate::bpf::session::read_iterator;
+use crate::bpf::session::iterator::read_iterator;
 use crate::error::Result;
 
 impl Vm {

@@ -39,9 +39,9 @@ pub use sources::SourceInfo;
 pub use state::Vm;
 pub use stats::Stats;
 
-pub use crate::bpf::memory_account::kernel_memory_limit;
 pub use crate::bpf::map_memory::{Machine, MapSize, map_bytes, usual_limit};
-pub use crate::bpf::session::{ProgCode, ProgInfo};
+pub use crate::bpf::memory_account::kernel_memory_limit;
+pub use crate::bpf::session::contents::{ProgCode, ProgInfo};
 pub use crate::bpf::source::{LostKnown, SourceKind};
 pub use crate::bpf::version as libbpf_version;
 pub use crate::wasm::{Config as WasmOptions, version as wamr_version};

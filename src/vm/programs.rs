@@ -1,7 +1,7 @@
 //! Programs by name and by number.
 
 use super::state::{Vm, out_of_range};
-use crate::bpf::session::{ProgCode, ProgInfo};
+use crate::bpf::session::contents::{ProgCode, ProgInfo};
 use crate::error::Result;
 
 impl Vm {

@@ -7,8 +7,8 @@ use std::ptr::NonNull;
 use libbpf_sys as b;
 
 use super::object::{MapRef, ProgRef};
+use super::result::{check, non_null};
 use super::tc::TcFilter;
-use super::{check, non_null};
 use crate::os::{self, Errno};
 
 /// One attachment.
@@ -29,11 +29,6 @@ enum Kind {
 unsafe impl Send for Link {}
 
 impl Link {
-    /// A filter in place of a link.
-    pub(super) fn tc(filter: TcFilter) -> Link {
-        Link::of(Kind::Tc(filter))
-    }
-
     fn of(kind: Kind) -> Link {
         Link { kind, owner: std::process::id() }
     }
@@ -114,10 +109,6 @@ pub struct PerfEvent {
 }
 
 impl ProgRef<'_> {
-    pub(super) fn raw_fd(self) -> os::Result<RawFd> {
-        self.fd().ok_or(Errno(libc::EBADF))
-    }
-
     /// Attaches by section, as libbpf does; EOPNOTSUPP where the section does not say where.
     pub fn attach(self) -> os::Result<Link> {
         // SAFETY: a valid program; the result is checked.
@@ -140,6 +131,11 @@ impl ProgRef<'_> {
     pub fn attach_tcx(self, ifindex: u32) -> os::Result<Link> {
         // SAFETY: a valid program; null options are the defaults.
         Link::made(unsafe { b::bpf_program__attach_tcx(self.ptr(), ifindex as c_int, std::ptr::null()) })
+    }
+
+    /// Attaches as a classic tc filter; `point` is BPF_TC_*.
+    pub fn attach_tc(self, ifindex: u32, point: u32, handle: u32, priority: u32) -> os::Result<Link> {
+        TcFilter::attach(self, ifindex, point, handle, priority).map(|filter| Link::of(Kind::Tc(filter)))
     }
 
     /// Attaches to a netkit device (Linux 6.7).

@@ -4,8 +4,8 @@ use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
 use libbpf_sys as b;
 
-use super::check;
 use super::object::pointer_or_null;
+use super::result::check;
 use crate::os::{self, Errno};
 
 /// A map's descriptor with the sizes the kernel will read and write.

@@ -2,84 +2,12 @@
 #![allow(unsafe_code, reason = "libbpf is C; each file keeps its pointers to itself")]
 
 pub mod attach;
-pub mod section_handlers;
+mod library;
 pub mod map;
 pub mod object;
+mod result;
 pub mod ring;
+pub mod section_handlers;
 mod tc;
 
-use std::ffi::{CStr, c_char, c_int, c_void};
-use std::sync::Once;
-
-use crate::error::{Error, Result, Status};
-use crate::log::{self, Level};
-use crate::os::{self, Errno};
-
-/// The libbpf these bindings describe; Cargo.toml holds `libbpf-sys` to it.
-const BUILT_FOR: (u32, u32) = (1, 7);
-
-unsafe extern "C" {
-    fn vasprintf(out: *mut *mut c_char, format: *const c_char, args: *mut libbpf_sys::__va_list_tag)
-    -> c_int;
-}
-
-/// Prepares libbpf, once per process: its prints go to the log of the vm at work.
-///
-/// Fails with `Unsupported` if the linker brought another libbpf than the one these bindings describe.
-pub fn init() -> Result<()> {
-    static PRINT: Once = Once::new();
-    // SAFETY: plain getters.
-    let linked = unsafe { (libbpf_sys::libbpf_major_version(), libbpf_sys::libbpf_minor_version()) };
-    if linked != BUILT_FOR {
-        let ((major, minor), (want_major, want_minor)) = (linked, BUILT_FOR);
-        let text = format!("libbpf {major}.{minor} was linked in place of {want_major}.{want_minor}");
-        return Err(Error::new(Status::Unsupported, text));
-    }
-    // SAFETY: `print` has the type libbpf asks for and lives as long as the process (-z nodelete).
-    PRINT.call_once(|| unsafe {
-        libbpf_sys::libbpf_set_print(Some(print));
-    });
-    section_handlers::are_handled();
-    Ok(())
-}
-
-/// Name and version of the linked libbpf, such as `v1.7`.
-pub fn version() -> String {
-    // SAFETY: a static string.
-    unsafe { CStr::from_ptr(libbpf_sys::libbpf_version_string()) }.to_string_lossy().into_owned()
-}
-
-/// Receives a message of libbpf.
-unsafe extern "C" fn print(
-    level: libbpf_sys::libbpf_print_level,
-    format: *const c_char,
-    args: *mut libbpf_sys::__va_list_tag,
-) -> c_int {
-    let level = match level {
-        libbpf_sys::LIBBPF_WARN => Level::Warn,
-        libbpf_sys::LIBBPF_INFO => Level::Info,
-        _ => Level::Debug,
-    };
-    let mut text: *mut c_char = std::ptr::null_mut();
-    // SAFETY: libbpf passes a format with its arguments; on success `text` is a C string that we free.
-    unsafe {
-        if vasprintf(&mut text, format, args) >= 0 {
-            let message = CStr::from_ptr(text).to_string_lossy();
-            // The host's log function runs below; its panic must not reach libbpf's frames.
-            let _ = std::panic::catch_unwind(|| log::from_libbpf(level, &message));
-            libc::free(text.cast::<c_void>());
-        }
-    }
-    object::end_load_if_asked();
-    0
-}
-
-/// A libbpf result: negative is minus errno.
-fn check(ret: c_int) -> os::Result<c_int> {
-    if ret < 0 { Err(Errno(-ret)) } else { Ok(ret) }
-}
-
-/// A libbpf pointer: null means that errno is set.
-fn non_null<T>(pointer: *mut T) -> os::Result<std::ptr::NonNull<T>> {
-    std::ptr::NonNull::new(pointer).ok_or_else(Errno::last)
-}
+pub use library::{init, version};

@@ -1,5 +1,6 @@
 //! A BPF object with its maps and programs.
 
+use std::borrow::Cow;
 use std::cell::Cell;
 use std::ffi::{CStr, c_char, c_int, c_void};
 use std::marker::PhantomData;
@@ -9,11 +10,10 @@ use std::time::Duration;
 
 use libbpf_sys as b;
 
-use super::{check, non_null};
-use crate::btf::Hook;
+use super::result::{check, non_null};
+use crate::bpf::constants::opcode;
 use crate::error::Error;
 use crate::os;
-use crate::package::Places;
 
 /// Bytes of an instruction.
 pub const INSTRUCTION: usize = size_of::<b::bpf_insn>();
@@ -101,19 +101,13 @@ impl Object {
         Ok(Object { ptr, maps, progs })
     }
 
-    /// Creates the maps and has the kernel verify the programs. Which of `hooks` they attach to is known already. ECANCELED
-    /// if `stop` has become readable.
+    /// Creates the maps and has the kernel verify the programs. ECANCELED if `stop` has become readable.
     ///
     /// Of each program libbpf is to print the verifier's statistics, but the log of the one that is `traced`: so it prints
     /// something between any two programs, and the load can end there.
-    pub fn load(&mut self, hooks: &[Hook], traced: Option<usize>, stop: RawFd) -> os::Result<()> {
+    pub fn load(&mut self, traced: Option<usize>, stop: RawFd) -> os::Result<()> {
         const STATISTICS: u32 = 4; // BPF_LOG_STATS
-        let mut places = Places::default();
-        for hook in hooks {
-            places.insert(&hook.section, hook.id as usize);
-        }
         for (index, prog) in self.progs().enumerate().filter(|(_, prog)| prog.autoload()) {
-            prog.find_hook(&places);
             let level = if traced == Some(index) { 0 } else { STATISTICS };
             // SAFETY: a setter that refuses on a loaded object.
             unsafe { b::bpf_program__set_log_level(prog.ptr(), level) };
@@ -370,6 +364,11 @@ impl<'a> ProgRef<'a> {
         unsafe { CStr::from_ptr(b::bpf_program__section_name(self.ptr())) }
     }
 
+    /// The same as a string.
+    pub fn section_name(self) -> Cow<'a, str> {
+        self.section().to_string_lossy()
+    }
+
     /// BPF_PROG_TYPE_*.
     pub fn kind(self) -> u32 {
         // SAFETY: a getter.
@@ -420,22 +419,26 @@ impl<'a> ProgRef<'a> {
         Some(unsafe { b::bpf_program__fd(self.ptr()) }).filter(|&fd| fd >= 0)
     }
 
+    /// The descriptor; EBADF before load.
+    pub(super) fn raw_fd(self) -> os::Result<RawFd> {
+        self.fd().ok_or(os::Errno(libc::EBADF))
+    }
+
     /// Whether it calls the BPF helper with this number; before load the instructions are as compiled.
     pub fn calls_helper(self, helper: i32) -> bool {
-        const CALL: u8 = 0x85; // BPF_JMP | BPF_CALL, with source register 0 for a helper
         let calls = |insn: &[u8; INSTRUCTION]| {
-            insn[0] == CALL && insn[1] >> 4 == 0 && insn[4..] == helper.to_ne_bytes()
+            insn[0] == opcode::CALL && insn[1] >> 4 == 0 && insn[4..] == helper.to_ne_bytes()
         };
         self.instructions().iter().any(calls)
     }
 
     /// Whether a loaded program refers to a map with one of these descriptors, or to its only value.
     pub fn uses_map(self, fds: &[RawFd]) -> bool {
-        const LOAD_64: u8 = 0x18;
         let is_map = |source: u8| [b::BPF_PSEUDO_MAP_FD, b::BPF_PSEUDO_MAP_VALUE].contains(&source.into());
         let is_one = |fd: &[u8]| fds.iter().any(|known| known.to_ne_bytes() == fd);
-        let uses =
-            |insn: &[u8; INSTRUCTION]| insn[0] == LOAD_64 && is_map(insn[1] >> 4) && is_one(&insn[4..]);
+        let uses = |insn: &[u8; INSTRUCTION]| {
+            insn[0] == opcode::LOAD_64 && is_map(insn[1] >> 4) && is_one(&insn[4..])
+        };
         self.instructions().iter().any(uses)
     }
 }

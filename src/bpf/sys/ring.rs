@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Acquire, Ordering::Relaxed};
 
 use libbpf_sys as b;
 
-use super::{check, non_null};
+use super::result::{check, non_null};
 use crate::os::{self, Errno};
 
 /// Takes records; `false` ends the batch after this record.

@@ -13,7 +13,8 @@ use std::sync::OnceLock;
 
 use libbpf_sys as b;
 
-use super::object::ProgRef;
+use super::object::{Object, ProgRef};
+use crate::btf::Hook;
 use crate::package::Places;
 
 /// How libbpf attaches a program of a section.
@@ -36,13 +37,13 @@ const SECTIONS: [(&CStr, b::bpf_attach_type, bool, Attach); 11] = [
 
 /// Whether the handlers are in place. The first call puts them there, which has to be before the first object is opened:
 /// all of them, or none if libbpf lacks the memory for one.
-pub fn are_handled() -> bool {
+pub fn register() -> bool {
     static HANDLED: OnceLock<bool> = OnceLock::new();
     *HANDLED.get_or_init(|| {
         let mut ids = Vec::new();
         let is_done = cfg!(feature = "own-libbpf")
             && SECTIONS.into_iter().all(|handler| {
-                let id = register(handler);
+                let id = register_one(handler);
                 ids.push(id);
                 id > 0
             });
@@ -57,7 +58,7 @@ pub fn are_handled() -> bool {
 }
 
 /// The id of the new handler; below 0 is an error.
-fn register((section, kind, sleeps, attach): (&CStr, b::bpf_attach_type, bool, Attach)) -> c_int {
+fn register_one((section, kind, sleeps, attach): (&CStr, b::bpf_attach_type, bool, Attach)) -> c_int {
     let opts = b::libbpf_prog_handler_opts {
         sz: size_of::<b::libbpf_prog_handler_opts>() as _,
         cookie: sleeps.into(),
@@ -69,25 +70,33 @@ fn register((section, kind, sleeps, attach): (&CStr, b::bpf_attach_type, bool, A
     unsafe { b::libbpf_register_prog_handler(section.as_ptr(), b::BPF_PROG_TYPE_TRACING, kind, &opts) }
 }
 
-impl ProgRef<'_> {
-    /// Says what a program attaches to, before load; of those that attach to nothing by id nothing is to be said.
-    pub(super) fn find_hook(self, ids: &Places) {
-        if !are_handled() || self.kind() != b::BPF_PROG_TYPE_TRACING {
-            return;
-        }
-        let section = self.section().to_bytes_with_nul();
-        let id = ids.get(&self.section().to_string_lossy()).map_or(0, |id| id as c_int);
-        let name = section.iter().position(|&byte| byte == b'/').map(|at| &section[at + 1..]);
-        // SAFETY: a setter that refuses on a loaded object; a name ends with NUL. What fails here fails, with a message,
-        // when the program is loaded: a handler is then told of no hook.
-        unsafe {
-            match (id, name) {
-                // A module's, for which libbpf looks at all types.
-                (0, Some(name)) => b::bpf_program__set_attach_target(self.ptr(), 0, name.as_ptr().cast()),
-                (0, None) => 0,
-                _ => b::bpf_program__set_attach_target(self.ptr(), id, std::ptr::null()),
-            };
-        }
+/// Says what the programs that are to be loaded attach to; before load.
+pub fn set_hooks(object: &Object, hooks: &[Hook]) {
+    if !register() {
+        return;
+    }
+    let mut ids = Places::default();
+    for hook in hooks {
+        ids.insert(&hook.section, hook.id as usize);
+    }
+    let is_meant = |prog: &ProgRef<'_>| prog.autoload() && prog.kind() == b::BPF_PROG_TYPE_TRACING;
+    object.progs().filter(is_meant).for_each(|prog| set_hook(prog, &ids));
+}
+
+/// Of programs that attach to nothing by id nothing is to be said.
+fn set_hook(prog: ProgRef<'_>, ids: &Places) {
+    let section = prog.section().to_bytes_with_nul();
+    let id = ids.get(&prog.section().to_string_lossy()).map_or(0, |id| id as c_int);
+    let name = section.iter().position(|&byte| byte == b'/').map(|at| &section[at + 1..]);
+    // SAFETY: a setter that refuses on a loaded object; a name ends with NUL. What fails here fails, with a message,
+    // when the program is loaded: a handler is then told of no hook.
+    unsafe {
+        match (id, name) {
+            // A module's, for which libbpf looks at all types.
+            (0, Some(name)) => b::bpf_program__set_attach_target(prog.ptr(), 0, name.as_ptr().cast()),
+            (0, None) => 0,
+            _ => b::bpf_program__set_attach_target(prog.ptr(), id, std::ptr::null()),
+        };
     }
 }
 

@@ -7,9 +7,8 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
 use libbpf_sys as b;
 
-use super::attach::Link;
-use super::check;
 use super::object::{ProgFacts, ProgRef, prog_facts};
+use super::result::check;
 use crate::os::{self, Errno};
 
 /// A filter; letting go of it (drop) takes it out.
@@ -39,9 +38,15 @@ impl Drop for TcFilter {
     }
 }
 
-impl ProgRef<'_> {
-    /// Attaches as a classic tc filter, making the clsact qdisc if it is missing. `point` is BPF_TC_*.
-    pub fn attach_tc(self, ifindex: u32, point: u32, handle: u32, priority: u32) -> os::Result<Link> {
+impl TcFilter {
+    /// Attaches a program, making the clsact qdisc if it is missing. `point` is BPF_TC_*.
+    pub fn attach(
+        prog: ProgRef<'_>,
+        ifindex: u32,
+        point: u32,
+        handle: u32,
+        priority: u32,
+    ) -> os::Result<TcFilter> {
         let mut hook = b::bpf_tc_hook {
             sz: size_of::<b::bpf_tc_hook>() as _,
             ifindex: ifindex as c_int,
@@ -50,7 +55,7 @@ impl ProgRef<'_> {
         };
         let mut opts = b::bpf_tc_opts {
             sz: size_of::<b::bpf_tc_opts>() as _,
-            prog_fd: self.raw_fd()?,
+            prog_fd: prog.raw_fd()?,
             handle,
             priority,
             ..Default::default()
@@ -63,7 +68,7 @@ impl ProgRef<'_> {
         };
         // SAFETY: both structs live for the call.
         let mut attached = check(unsafe { b::bpf_tc_attach(&hook, &mut opts) });
-        if matches!(attached, Err(Errno(libc::EEXIST))) && self.was_left(&hook, handle, priority) {
+        if matches!(attached, Err(Errno(libc::EEXIST))) && was_left(prog, &hook, handle, priority) {
             opts.flags = b::BPF_TC_F_REPLACE;
             // SAFETY: as above.
             attached = check(unsafe { b::bpf_tc_attach(&hook, &mut opts) });
@@ -73,16 +78,16 @@ impl ProgRef<'_> {
         }
         attached?;
         let (handle, priority, owner) = (opts.handle, opts.priority, std::process::id());
-        Ok(Link::tc(TcFilter { hook, handle, priority, made_qdisc, owner }))
+        Ok(TcFilter { hook, handle, priority, made_qdisc, owner })
     }
+}
 
-    /// Whether the filter in this place has the same program, of a host that was killed: no process has it any longer. If
-    /// that cannot be told, as without CAP_SYS_ADMIN, it was not.
-    fn was_left(self, hook: &b::bpf_tc_hook, handle: u32, priority: u32) -> bool {
-        let own = self.raw_fd().and_then(|fd| prog_facts(&fd));
-        let (Ok(own), Ok(other)) = (own, program_in(hook, handle, priority)) else { return false };
-        (own.name, own.tag) == (other.name, other.tag) && !is_held(other.id)
-    }
+/// Whether the filter in this place has the same program, of a host that was killed: no process has it any longer. If
+/// that cannot be told, as without CAP_SYS_ADMIN, it was not.
+fn was_left(prog: ProgRef<'_>, hook: &b::bpf_tc_hook, handle: u32, priority: u32) -> bool {
+    let own = prog.raw_fd().and_then(|fd| prog_facts(&fd));
+    let (Ok(own), Ok(other)) = (own, program_in(hook, handle, priority)) else { return false };
+    (own.name, own.tag) == (other.name, other.tag) && !is_held(other.id)
 }
 
 /// What the kernel says of the program of a filter.

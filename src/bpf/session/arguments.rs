@@ -1,0 +1,69 @@
+//! The command line of a package: options become variables and sizes of maps.
+
+use serde_json::Value;
+
+use super::Session;
+use crate::error::{Error, Result, Status};
+use crate::log::Level;
+use crate::package::args::{self, ArgText, Parsed};
+use crate::package::{MAPS, compact};
+use crate::types::parse_text;
+
+impl Session {
+    /// Sets variables from the package's command line. `true`: help or version is asked for instead.
+    pub fn set_args(&mut self, argv: &[String]) -> Result<bool> {
+        let specs = args::specs(&self.package.meta);
+        self.asked = None;
+        let (set, verbose) = match args::parse(&specs, argv)? {
+            Parsed::Run { set, verbose } => (set, verbose),
+            Parsed::Help => return Ok(true),
+            Parsed::Version => {
+                self.asked = Some(args::version(&self.package.meta));
+                return Ok(true);
+            }
+        };
+        if verbose {
+            self.log.set_level(Level::Debug);
+        }
+        let (mut values, mut sizes) = (Vec::new(), Vec::new());
+        for (name, text) in set {
+            // Looked up by its name: an option for each variable would else cost the square of their number.
+            let is_map = !self.opened.has_var(&name);
+            if is_map && self.package.meta.vars.iter().any(|var| var.section == MAPS && var.name == name) {
+                let size = size_in(&text).map_err(|e| e.about_map(&name))?;
+                sizes.push((name, size));
+                continue;
+            }
+            let value = match text {
+                ArgText::Bool(on) => Value::Bool(on),
+                ArgText::Json(value) => value,
+                ArgText::Text(text) => {
+                    parse_text(&self.opened.var(&name)?.ty, &text).map_err(|e| e.about_variable(&name))?
+                }
+            };
+            values.push((name, value));
+        }
+        sizes.iter().try_for_each(|(name, count)| self.set_max_entries(name, *count))?;
+        values.iter().try_for_each(|(name, value)| self.set_var_json(name, value)).map(|()| false)
+    }
+
+    /// What the package's command line prints for `--help`, or for `--version` if that was asked for last.
+    pub fn args_help(&self) -> String {
+        if let Some(text) = &self.asked {
+            return text.clone();
+        }
+        let meta = &self.package.meta;
+        let name = if meta.obj_name.is_empty() { "program" } else { &meta.obj_name };
+        args::help(meta, &args::specs(meta), name)
+    }
+}
+
+/// A number of entries, from the command line or a package's default.
+fn size_in(text: &ArgText) -> Result<u32> {
+    let text = match text {
+        ArgText::Text(text) => text.clone(),
+        ArgText::Json(value) => compact(value),
+        ArgText::Bool(_) => String::new(),
+    };
+    text.parse().map_err(|_| Error::new(Status::Inval, format_args!("{text:?} is no number of entries")))
+}

@@ -1,0 +1,196 @@
+//! Attaches the programs of a package, or the first of its alternatives that can be attached.
+
+use std::os::fd::RawFd;
+use std::sync::Arc;
+
+use super::Session;
+use crate::bpf::attach::{attach, attach_struct_ops, is_attachable};
+use crate::bpf::constants::map_type;
+use crate::bpf::dry_run::expect;
+use crate::bpf::map::Map;
+use crate::bpf::skipped::Skipped;
+use crate::bpf::sys::attach::Link;
+use crate::bpf::sys::object::MapRef;
+use crate::error::{Error, Result, Status};
+use crate::os;
+
+/// Attaches a program.
+type Make<'a> = &'a dyn Fn(&Session, usize) -> Result<Vec<Link>>;
+
+impl Session {
+    /// Attaches every loaded program and struct_ops map, or nothing.
+    pub fn attach(&mut self) -> Result<()> {
+        let _low = low_numbers()?;
+        let attached = self.attach_all(&Session::make_links).and_then(|()| self.attach_maps());
+        match attached {
+            Ok(()) => self.attached = true,
+            Err(_) => self.detach(),
+        }
+        attached
+    }
+
+    /// Has `make` attach each program, or the first of its variants that it can.
+    fn attach_all(&mut self, make: Make<'_>) -> Result<()> {
+        let tails = self.tails();
+        for index in 0..self.progs.len() {
+            if self.alternatives.is_fallback(index) {
+                continue;
+            }
+            if let Err((last, e)) = self.attach_first(index, make, &tails)
+                && !self.may_skip(index, last, &e)
+            {
+                return Err(self.alternatives.none_left(index, e));
+            }
+        }
+        self.check_skipped()
+    }
+
+    fn make_links(&self, index: usize) -> Result<Vec<Link>> {
+        let attached = attach(self.opened.object.prog(index), &self.progs[index].targets, &self.log);
+        attached.map_err(|e| self.of_host(index, e))
+    }
+
+    /// A target that is not there is an argument of the host's that is wrong, where it is not the package's.
+    fn of_host(&self, index: usize, e: Error) -> Error {
+        let is_wrong = e.status == Status::NotFound && !self.progs[index].target_json.is_empty();
+        if is_wrong { e.as_status(Status::Inval) } else { e }
+    }
+
+    fn attach_maps(&mut self) -> Result<()> {
+        let object = &self.opened.object;
+        for map in object.maps().filter(|map| map.kind() == map_type::STRUCT_OPS && map.fd().is_some()) {
+            let link = attach_struct_ops(map.name(), &self.log, || map.attach_struct_ops())?;
+            self.struct_ops.push(link);
+        }
+        Ok(())
+    }
+
+    /// Decides like `attach` which programs would be used, if each could be attached but for what `expect` says.
+    pub fn rehearse(&mut self, expect: &dyn Fn(usize) -> Result<()>) -> Result<()> {
+        self.attach_all(&|_, index| expect(index).map(|()| Vec::new()))
+    }
+
+    /// Why a program, which is not loaded, could not be attached.
+    pub fn expect(&self, index: usize) -> Result<()> {
+        let prog = self.opened.object.prog(index);
+        if !prog.autoattach() || !is_attachable(prog) {
+            return Ok(());
+        }
+        self.progs[index]
+            .targets
+            .iter()
+            .try_for_each(|target| expect(prog, target))
+            .map_err(|e| self.of_host(index, e))
+    }
+
+    /// Attaches a program, or the first of those to try after it that can be attached; an error comes with the last one.
+    /// One of `tails` need not be.
+    fn attach_first(
+        &mut self,
+        first: usize,
+        make: Make<'_>,
+        tails: &[[u8; 4]],
+    ) -> Result<(), (usize, Error)> {
+        let (mut next, mut failed) = (Some(first), Ok(()));
+        while let Some(index) = next {
+            next = self.alternatives.next(index);
+            if !self.is_attachable(index) {
+                continue;
+            }
+            match make(self, index) {
+                Ok(links) => {
+                    self.progs[index].links = links;
+                    self.alternatives.mark_used(index);
+                    return Ok(());
+                }
+                Err(e) if e.hint.is_some() && tails.contains(&self.prog_info(index).id.to_ne_bytes()) => {}
+                Err(e) => {
+                    self.alternatives.note(index, &e, &self.log);
+                    failed = Err((index, e));
+                }
+            }
+        }
+        failed
+    }
+
+    fn is_attachable(&self, index: usize) -> bool {
+        let raw = self.opened.object.prog(index);
+        raw.fd().is_some() && raw.autoattach() && is_attachable(raw)
+    }
+
+    /// The ids of the programs that are there to be called by others: program arrays hold them since they were loaded.
+    fn tails(&self) -> Vec<[u8; 4]> {
+        /// Slots of all arrays that are looked at.
+        const MOST: u32 = 1 << 16;
+        let (mut ids, mut left) = (Vec::new(), MOST);
+        for map in self.opened.maps.iter().filter(|map| map.kind == map_type::PROG_ARRAY) {
+            let Ok(fd) = map.fd() else { continue };
+            let count = map.max_entries.min(left);
+            left -= count;
+            for slot in 0..count {
+                let mut id = [0; 4];
+                if fd.lookup(&slot.to_ne_bytes(), &mut id).is_ok() {
+                    ids.push(id);
+                }
+            }
+        }
+        ids
+    }
+
+    /// Says what was skipped, in one line for each cause; an error if what is left can do nothing.
+    fn check_skipped(&self) -> Result<()> {
+        let works = |index: usize| self.alternatives.cause(index).is_none() && self.is_attachable(index);
+        let firsts = (0..self.progs.len()).filter(|&index| !self.alternatives.is_fallback(index));
+        let (mut count, mut skipped, mut is_any_left) = (0, Vec::new(), false);
+        for first in firsts {
+            count +=
+                usize::from(self.alternatives.chain(first).any(|index| self.alternatives.is_wanted(index)));
+            let cause =
+                self.alternatives.chain(first).filter_map(|index| self.alternatives.cause(index)).last();
+            match cause {
+                _ if self.alternatives.chain(first).any(works) => is_any_left = true,
+                Some(cause) => skipped.push(cause),
+                None => {}
+            }
+        }
+        if skipped.is_empty() {
+            return Ok(());
+        }
+        let skipped = Skipped::new(skipped, count);
+        if !is_any_left {
+            return Err(skipped.error(""));
+        }
+        if !self.alternatives.says_required() && !self.may_deliver() {
+            return Err(skipped.error("; the others deliver no events"));
+        }
+        skipped.log(&self.log);
+        Ok(())
+    }
+
+    /// Whether a program that is left can send an event; yes without maps that deliver, or with maps in maps.
+    fn may_deliver(&self) -> bool {
+        let object = &self.opened.object;
+        let is_outer =
+            |map: &MapRef<'_>| [map_type::ARRAY_OF_MAPS, map_type::HASH_OF_MAPS].contains(&map.kind());
+        let mut fds: Vec<RawFd> = object.maps().filter(is_outer).filter_map(MapRef::fd).collect();
+        let delivers = |map: &Arc<Map>| self.shapes.iter().any(|shape| Arc::ptr_eq(&shape.map, map));
+        let maps = object.maps().zip(&self.opened.maps).filter(|(_, map)| delivers(map));
+        fds.extend(maps.filter_map(|(raw, _)| raw.fd()));
+        let mut left =
+            object.progs().enumerate().filter(|(index, _)| self.alternatives.cause(*index).is_none());
+        self.shapes.is_empty() || left.any(|(_, prog)| prog.fd().is_some() && prog.uses_map(&fds))
+    }
+
+    /// Attaches one loaded program, in addition to what is attached.
+    pub fn attach_prog(&mut self, name: &str) -> Result<()> {
+        let index = self.prog_index(name)?;
+        let _low = low_numbers()?;
+        let links = self.make_links(index)?;
+        self.progs[index].links.extend(links);
+        Ok(())
+    }
+}
+
+fn low_numbers() -> Result<os::LowNumbers> {
+    os::take_low_numbers().map_err(|e| Error::sys(Status::System, e.0, format_args!("attach: {e}")))
+}

@@ -1,0 +1,221 @@
+//! Variables, maps and programs of a package, by name.
+
+use std::ffi::CStr;
+use std::os::fd::RawFd;
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use super::{Session, c_text, set_autoload};
+use crate::bpf::constants::{LOST_MAP, map_type};
+use crate::bpf::map::Map;
+use crate::bpf::object::Var;
+use crate::bpf::source::Shape;
+use crate::bpf::sys::map::MapFd;
+use crate::bpf::sys::object::{INSTRUCTION, ProgFacts, ProgRef, prog_facts};
+use crate::error::{Error, Result, Status};
+use crate::package::{Target, compact};
+
+/// What is known about a program.
+pub struct ProgInfo {
+    /// The C function's name.
+    pub name: Arc<CStr>,
+    /// Its ELF section.
+    pub section: Arc<CStr>,
+    /// The target that the host has set, as JSON; empty if none.
+    pub target: Arc<CStr>,
+    /// BPF_PROG_TYPE_*.
+    pub kind: u32,
+    /// Whether load loads it, unless it turns out to be of no use on this kernel.
+    pub autoload: bool,
+    /// Whether it is in the kernel.
+    pub loaded: bool,
+    /// Whether it is attached.
+    pub attached: bool,
+    /// The kernel's id, 0 before load.
+    pub id: u32,
+    /// Runs and nanoseconds, where the kernel counts them (sysctl kernel.bpf_stats_enabled).
+    pub run_count: u64,
+    /// See `run_count`.
+    pub run_ns: u64,
+}
+
+/// The code of a program.
+pub struct ProgCode {
+    /// BPF_* of what it attaches to (`enum bpf_attach_type`), as its section says; 0 where the type of the program says all.
+    pub attach_type: u32,
+    /// Its instructions (`struct bpf_insn`): as compiled; once it is loaded, as the kernel got them, with the functions that
+    /// it calls.
+    pub instructions: Vec<[u8; INSTRUCTION]>,
+}
+
+impl Session {
+    /// Whether programs of the object can call others by way of a map.
+    pub fn has_tail_calls(&self) -> bool {
+        self.opened.maps.iter().any(|map| map.kind == map_type::PROG_ARRAY)
+    }
+
+    /// Why a program is not used; none if it is, or was not tried.
+    pub fn cause(&self, index: usize) -> Option<&Error> {
+        self.alternatives.cause(index)
+    }
+
+    /// The object's variables.
+    pub fn vars(&self) -> &[Var] {
+        &self.opened.vars
+    }
+
+    /// Sets a variable from its bytes.
+    pub fn set_var(&mut self, name: &str, bytes: &[u8]) -> Result<()> {
+        self.opened.set_var(name, bytes)?;
+        self.remember(name)
+    }
+
+    /// Sets a variable from JSON.
+    pub fn set_var_json(&mut self, name: &str, value: &Value) -> Result<()> {
+        self.opened.set_var_json(name, value)?;
+        self.remember(name)
+    }
+
+    fn remember(&mut self, name: &str) -> Result<()> {
+        if !self.is_loaded() {
+            let (index, bytes) = (self.opened.var_index(name)?, self.opened.var_bytes(name)?);
+            self.set_vars.resize(self.opened.vars.len(), None);
+            self.set_vars[index] = Some(bytes);
+        }
+        Ok(())
+    }
+
+    /// A variable's bytes.
+    pub fn var_bytes(&self, name: &str) -> Result<Vec<u8>> {
+        self.opened.var_bytes(name)
+    }
+
+    /// A variable as JSON.
+    pub fn var_json(&self, name: &str) -> Result<Vec<u8>> {
+        self.opened.var_json(name)
+    }
+
+    /// The object's maps.
+    pub fn maps(&self) -> &[Arc<Map>] {
+        &self.opened.maps
+    }
+
+    /// The map of that name; of a data section also without its prefix (`.rodata`).
+    pub fn map(&self, name: &str) -> Result<&Arc<Map>> {
+        self.map_index(name).map(|index| &self.maps()[index])
+    }
+
+    fn map_index(&self, name: &str) -> Result<usize> {
+        let maps = self.maps();
+        let by_name = maps.iter().position(|map| map.label() == name);
+        let names = || maps.iter().map(|map| map.label().into_owned());
+        by_name.ok_or_else(|| Error::unknown("map", name, &mut names()))
+    }
+
+    /// Sets the number of entries of a map, before load.
+    pub fn set_max_entries(&mut self, name: &str, count: u32) -> Result<()> {
+        let index = self.map_index(name)?;
+        if self.is_loaded() {
+            return Err(Error::new(Status::State, "its size is decided before load").about_map(name));
+        }
+        self.opened.set_max_entries(index, count)?;
+        self.set_sizes.retain(|(map, _)| *map != index);
+        self.set_sizes.push((index, count));
+        Ok(())
+    }
+
+    /// Bytes of kernel memory that a map takes when it is full.
+    pub fn map_bytes(&self, map: &Map) -> u64 {
+        map.bytes(self.perf_pages(), &self.opened.machine)
+    }
+
+    /// The sources, once loaded.
+    pub fn shapes(&self) -> &[Arc<Shape>] {
+        &self.shapes
+    }
+
+    /// The map in which the object counts reservations that failed, if it does.
+    pub fn lost_map(&self) -> Option<Arc<MapFd>> {
+        self.map(LOST_MAP).ok()?.fd().ok().cloned()
+    }
+
+    /// Number of programs.
+    pub fn prog_count(&self) -> usize {
+        self.progs.len()
+    }
+
+    /// Where the program of that name stands.
+    pub fn prog_index(&self, name: &str) -> Result<usize> {
+        let found = self.progs.iter().position(|prog| prog.name.to_bytes() == name.as_bytes());
+        let names = || self.progs.iter().map(|prog| prog.name.to_string_lossy().into_owned());
+        found.ok_or_else(|| Error::unknown("program", name, &mut names()))
+    }
+
+    /// What is known about program `index`.
+    pub fn prog_info(&self, index: usize) -> ProgInfo {
+        let (prog, raw) = (&self.progs[index], self.opened.object.prog(index));
+        let facts = raw.fd().map_or(ProgFacts::default(), |fd| prog_facts(&fd).unwrap_or_default());
+        ProgInfo {
+            name: Arc::clone(&prog.name),
+            section: Arc::clone(&prog.section),
+            target: Arc::clone(&prog.target_json),
+            kind: raw.kind(),
+            autoload: self.alternatives.is_wanted(index),
+            loaded: raw.fd().is_some(),
+            attached: !prog.links.is_empty(),
+            id: facts.id,
+            run_count: facts.run_count,
+            run_ns: facts.run_ns,
+        }
+    }
+
+    /// The instructions of program `index`.
+    pub fn prog_code(&self, index: usize) -> ProgCode {
+        let prog = self.opened.object.prog(index);
+        ProgCode { attach_type: prog.expected_attach_type(), instructions: prog.instructions().to_vec() }
+    }
+
+    /// Where map `index` is pinned when it is made.
+    pub fn pin_path(&self, index: usize) -> Option<&CStr> {
+        self.opened.object.map(index).pin_path()
+    }
+
+    /// The number by which instructions name map `index` once it is loaded.
+    pub fn map_number(&self, index: usize) -> Option<RawFd> {
+        self.opened.object.map(index).fd()
+    }
+
+    /// Descriptors of the loaded programs, to count runs while the session is busy; valid as long as the session is loaded.
+    pub fn prog_fds(&self) -> Vec<RawFd> {
+        self.opened.object.progs().filter_map(ProgRef::fd).collect()
+    }
+
+    /// Whether load loads the program.
+    pub fn set_autoload(&mut self, name: &str, on: bool) -> Result<()> {
+        let index = self.prog_index(name)?;
+        if self.is_loaded() {
+            let text = "what to load is decided before load";
+            return Err(Error::new(Status::State, text).about_program(name, ""));
+        }
+        set_autoload(self.opened.object.prog(index), on)?;
+        self.alternatives.set_wanted(index, on);
+        Ok(())
+    }
+
+    /// Where the program attaches, in place of what the package says.
+    pub fn set_target(&mut self, name: &str, json: &str) -> Result<()> {
+        let index = self.prog_index(name)?;
+        if self.attached {
+            let text = "its target is decided before attach";
+            return Err(Error::new(Status::State, text).about_program(name, ""));
+        }
+        let about = |e: Error| e.as_status(Status::Inval).about_program(name, "");
+        let bad = |e| about(Error::new(Status::Inval, e).at("target"));
+        let value: Value = serde_json::from_slice(json.as_bytes()).map_err(bad)?;
+        let targets = Target::parse(&value, "target").map_err(about)?;
+        let prog = &mut self.progs[index];
+        (prog.targets, prog.target_json) = (targets, c_text(&compact(&value)));
+        Ok(())
+    }
+}
