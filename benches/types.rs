@@ -1,4 +1,4 @@
-//! Nanoseconds per event for decoding; the best of many short rounds, for the machine may have other work.
+//! Nanoseconds per decoded event; the best of many short rounds, because the machine may have other load.
 //! `cargo bench --bench types`.
 
 use std::hint::black_box;

@@ -1,4 +1,4 @@
-"""Events per second through the Python binding, and what many lives of a vm leave behind.
+"""Events per second through the Python binding, and leaks of many vm life cycles.
 
 usage: binding.py events PACKAGE          prints NAME and events per second, the median of the rounds
        binding.py lives PACKAGE COUNT     prints the growth: descriptors and kB of resident memory

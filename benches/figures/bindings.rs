@@ -1,4 +1,4 @@
-//! What events cost through the bindings, and what thousands of lives of a vm leave behind in their hosts.
+//! The cost of events through the bindings, and leaks of thousands of vm life cycles in their hosts.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -8,7 +8,7 @@ use super::programs::Built;
 use super::report::Report;
 use super::{Result, median, output, package, root};
 
-/// Kilobytes that may stay.
+/// Maximum growth in kilobytes.
 const MOST_KB: i64 = 1024;
 
 pub fn figures(built: &Built, report: &mut Report) -> Result<()> {
@@ -18,7 +18,7 @@ pub fn figures(built: &Built, report: &mut Report) -> Result<()> {
 }
 
 pub fn lives(built: &Built, report: &mut Report) -> Result<()> {
-    report.part("What is left behind by many times open, attach, close");
+    report.part("Leaks after many times open, attach, close");
     live(built, "at a raw tracepoint", 10_000, &built.raw.package, report)?;
     live(built, "at tracepoints", 300, &package("bootstrap"), report)
 }
@@ -67,7 +67,7 @@ fn row(name: &str, millions: f64, least: Option<f64>, report: &mut Report) {
 
 // ---- lives ----
 
-/// `count` times open, attach and let go. All hosts at once: the time goes by waiting for the kernel.
+/// Opens, attaches and detaches `count` times. All hosts run at once, because most time is spent waiting for the kernel.
 fn live(built: &Built, hook: &str, count: u32, package: &Path, report: &mut Report) -> Result<()> {
     let mut python_lives = python();
     python_lives.arg("lives");
@@ -84,7 +84,7 @@ fn live(built: &Built, hook: &str, count: u32, package: &Path, report: &mut Repo
     let mut go = go();
     go.args(["test", "-count=1", "-v", "-timeout", "1h", "-run", "ManyLives"]);
     go.env("EUNOMIA_TEST_LIVES", count.to_string()).env("EUNOMIA_TEST_LIFE", package);
-    // It fails where too much stays; the numbers are printed before that.
+    // It exits with an error if too much leaks, after printing the numbers.
     let go = go.stderr(Stdio::inherit()).output().map_err(|e| format!("go: {e}"))?;
     for (language, host) in hosts {
         let text = host.join().map_err(|_| format!("the thread for {language} ended"))??;

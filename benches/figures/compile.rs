@@ -1,4 +1,4 @@
-//! What ecc costs: the time of a compilation beside that of the one run of clang in it.
+//! The time of a compilation by ecc, compared with its one clang run.
 
 use std::process::{Command, Stdio};
 use std::time::Instant;
@@ -6,16 +6,16 @@ use std::time::Instant;
 use super::report::Report;
 use super::{Result, median, output, root, tool};
 
-/// Compilations of each; they alternate, so that other work on the machine meets both.
+/// Compilations of each. They alternate, so that other load affects both.
 const ROUNDS: usize = 15;
 
 pub fn figures(report: &mut Report) -> Result<()> {
-    report.part("Compiling opensnoop, `vmlinux.h` at hand");
+    report.part("Compiling opensnoop, with an existing `vmlinux.h`");
     let source = root().join("examples/bpf/opensnoop/opensnoop.bpf.c");
     let folder = root().join("target/bench");
     let mut ours = Command::new(tool("ecc"));
     ours.arg(&source).arg("-o").arg(&folder);
-    // The first run makes vmlinux.h, the second tells what it has clang do.
+    // The first run generates vmlinux.h; the second prints the clang command.
     output(&mut ours)?;
     let said = ours.arg("-v").output().map_err(|e| e.to_string())?.stderr;
     let said = String::from_utf8_lossy(&said);

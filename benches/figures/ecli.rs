@@ -1,4 +1,4 @@
-//! What ecli costs as it is installed: beside a tool written for the purpose on plain libbpf, and beside bpftrace.
+//! The cost of the installed ecli, compared with a hand-written tool on plain libbpf and with bpftrace.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -18,7 +18,7 @@ fn ecli() -> Command {
     Command::new(tool("ecli"))
 }
 
-/// ecli with a package whose events do not come.
+/// ecli with a package that delivers no events.
 pub fn idle(package: &Path) -> Result<Host> {
     let host = Host::spawn(ecli().arg("run").arg(package).stdout(Stdio::null()).stderr(Stdio::null()))?;
     thread::sleep(Duration::from_secs(1));
@@ -26,15 +26,15 @@ pub fn idle(package: &Path) -> Result<Host> {
 }
 
 pub fn figures(built: &Built, report: &mut Report) -> Result<()> {
-    report.part("`ecli` beside a tool on plain libbpf and beside bpftrace: opensnoop as JSON");
+    report.part("`ecli`, a tool on plain libbpf, and bpftrace: opensnoop as JSON");
     start_and_memory(built, report)?;
-    report.part("A million events a second to /dev/null, on one core: CPU time for each");
+    report.part("A million events per second to /dev/null, on one core: CPU time per event");
     flood(built, report)
 }
 
-// ---- start, and what it occupies then ----
+// ---- start-up time and memory ----
 
-/// From nothing to the first event of opensnoop, in turns.
+/// From process start to the first event of opensnoop, alternating.
 fn start_and_memory(built: &Built, report: &mut Report) -> Result<()> {
     const MOST_KB: f64 = 12_000.0;
     let package = package("opensnoop");
@@ -64,13 +64,13 @@ fn start_and_memory(built: &Built, report: &mut Report) -> Result<()> {
     };
     let times = figures(|first| first.ms);
     let ms = |who, contestant: usize| Figure::new(who, times[contestant], "ms");
-    report.ratio("from nothing to its first line", ms("libbpf", 0), ms("", 1), Some(1.3), Some(100.0));
+    report.ratio("from process start to its first line", ms("libbpf", 0), ms("", 1), Some(1.3), Some(100.0));
     report.ratio("the same", ms("bpftrace", 2), ms("", 1), None, None);
     report.more("the package from a web server on loopback", ms("from a file", 1), ms("", 3), None);
 
     let sizes = figures(|first| first.resident_kb);
     let kb = |who, contestant: usize| Figure::new(who, sizes[contestant], "kB");
-    report.ratio("most resident memory (VmHWM) by then", kb("bpftrace", 2), kb("", 1), None, None);
+    report.ratio("peak resident memory (VmHWM) by then", kb("bpftrace", 2), kb("", 1), None, None);
     report.more("the same", kb("libbpf", 0), kb("", 1), None);
     report.alone("the same", kb("", 1), Some(MOST_KB));
     report.alone("the same, the package from a web server", kb("", 3), Some(MOST_KB));
@@ -78,9 +78,9 @@ fn start_and_memory(built: &Built, report: &mut Report) -> Result<()> {
 }
 
 struct First {
-    /// Until its first line.
+    /// Time to the first line.
     ms: f64,
-    /// The most that it had in memory until then.
+    /// Peak memory until then.
     resident_kb: f64,
 }
 
@@ -95,7 +95,7 @@ fn first_event(command: &mut Command) -> Result<First> {
     Ok(First { ms, resident_kb: host.status("VmHWM")? as f64 })
 }
 
-/// Hands out `body` over HTTP from now on, whatever is asked for. The address.
+/// Serves `body` over HTTP for any request. Returns the address.
 fn serve(body: Vec<u8>) -> Result<String> {
     let listener = TcpListener::bind("127.0.0.1:0").map_err(|e| e.to_string())?;
     let address = listener.local_addr().map_err(|e| e.to_string())?.to_string();
@@ -103,7 +103,7 @@ fn serve(body: Vec<u8>) -> Result<String> {
         for mut stream in listener.incoming().flatten() {
             let head =
                 format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", body.len());
-            // Whether the client got it shows in what the client does.
+            // A failure shows in the client.
             let _ = stream.read(&mut [0; 4096]);
             let _ = stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(&body));
         }
@@ -113,7 +113,7 @@ fn serve(body: Vec<u8>) -> Result<String> {
 
 // ---- a million events a second ----
 
-/// Everybody has one core; the events come from elsewhere.
+/// Each side has one core; the events come from another one.
 fn flood(built: &Built, report: &mut Report) -> Result<()> {
     let mut plain = on_one_core(&built.plain_tool);
     plain.arg(&built.signal().object);
@@ -154,11 +154,11 @@ fn on_one_core(program: &Path) -> Command {
 
 struct Flooded {
     lost: u64,
-    /// CPU time for an event.
+    /// CPU time per event.
     ns: f64,
 }
 
-/// What a program does that gets a million events a second. ecli says itself how many it has shown.
+/// Result for a program that gets a million events per second. ecli itself reports how many it printed.
 fn flooded(command: &mut Command, built: &Built) -> Result<Flooded> {
     const RATE: &str = "1000000";
     const SECONDS: &str = "2";
@@ -177,7 +177,7 @@ fn flooded(command: &mut Command, built: &Built) -> Result<Flooded> {
     Ok(Flooded { lost, ns: ns / produced as f64 })
 }
 
-/// The number behind a word.
+/// The number after a word.
 fn number(text: &str, name: &str) -> Result<u64> {
     let mut words = text.split_whitespace().skip_while(|word| *word != name);
     words.nth(1).and_then(|word| word.parse().ok()).ok_or_else(|| format!("no {name} in {text:?}"))

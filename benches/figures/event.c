@@ -1,7 +1,7 @@
-// Nanoseconds from ring buffer to callback: plain libbpf with snprintf, and libeunomia, in turns.
+// Nanoseconds from ring buffer to callback: plain libbpf with snprintf, and libeunomia, alternating.
 // usage: event OBJECT PACKAGE
 //
-// Records are produced before the clock starts. Both sides must have made the same text of them.
+// Records are produced before the clock starts. Both sides must print the same text.
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
 #include <eunomia.h>
@@ -11,7 +11,8 @@
 
 #define ROUNDS 500
 
-// What the callbacks of one side saw in a round. The text is kept for the comparison of the first round only.
+// What the callbacks of one side received in a round. The text is stored only in the first round, for the
+// comparison.
 struct seen {
     uint64_t events, bytes;
     char *text;
@@ -132,8 +133,8 @@ static void check_counts(const struct format *format) {
         die(format->name, "the two sides made texts of different lengths");
 }
 
-// One round whose texts are compared byte by byte. If the clock of the text has ticked in between, there is
-// another.
+// One round whose output is compared byte by byte. If the second of the time column changed in between, it
+// is repeated.
 static void check_texts(const struct format *format, eunomia_vm *vm) {
     const size_t room = sizeof(plain.line) * EVENTS_PER_RUN;
     char *texts = calloc(2, room);
@@ -154,7 +155,7 @@ static void check_texts(const struct format *format, eunomia_vm *vm) {
     free(texts);
 }
 
-// The sides take turns in going first.
+// The sides alternate in going first.
 static void measure(struct format *format, eunomia_vm *vm, int round) {
     if (round % 2)
         add(&format->our_times, our_round(format, vm));

@@ -1,4 +1,4 @@
-//! What an event costs: by the number of its members, in C++, by libbpf-rs, and through a guest.
+//! The cost of an event: by the number of its members, in C++, with libbpf-rs, and through a guest.
 
 use std::process::Command;
 
@@ -6,7 +6,7 @@ use super::programs::{Built, FIELDS};
 use super::report::{Figure, Report};
 use super::{Result, medians};
 
-/// The formats as event.c prints them: their name, the competitor, and what five members are held to: a ratio, nanoseconds.
+/// The formats of event.c: name, competitor, and the targets for five members (ratio, nanoseconds).
 const FORMATS: [(&str, &str, f64, Option<f64>); 3] = [
     ("raw", "libbpf", 2.0, Some(10.0)),
     ("JSON", "`snprintf`", 0.3, Some(100.0)),
@@ -42,7 +42,7 @@ fn event(built: &Built, index: usize) -> Command {
     program
 }
 
-/// In a process of its own, in turns with one that measures the library.
+/// In its own process, alternating with one that measures the library.
 fn libbpf_rs(built: &Built, report: &mut Report) -> Result<()> {
     let mut theirs = Command::new(&built.libbpf_rs);
     theirs.arg("event").arg(&built.signal().object).arg("500");
@@ -51,7 +51,7 @@ fn libbpf_rs(built: &Built, report: &mut Report) -> Result<()> {
     Ok(())
 }
 
-/// The interface for C++ beside the one for C.
+/// The C++ interface compared with the C interface.
 fn cpp(built: &Built, report: &mut Report) -> Result<()> {
     let mut program = Command::new(&built.event_cpp);
     let figures = medians(&mut [program.arg(&built.signal().package)])?;
@@ -61,7 +61,7 @@ fn cpp(built: &Built, report: &mut Report) -> Result<()> {
     Ok(())
 }
 
-/// The same work on every event, by a guest and by a callback of libbpf.
+/// The same work per event, by a guest and by a libbpf callback.
 fn guests(built: &Built, report: &mut Report) -> Result<()> {
     let mut program = Command::new(&built.guest_event);
     let figures = medians(&mut [program.arg(&built.signal().object).args(&built.guests)])?;

@@ -1,4 +1,4 @@
-// Nanoseconds from ring buffer to callback: the C interface and eunomia.hpp, in turns, on one vm.
+// Nanoseconds from ring buffer to callback: the C interface and eunomia.hpp, alternating, on one vm.
 // usage: event_cpp PACKAGE
 //
 // Records are produced before the clock starts.
@@ -41,7 +41,7 @@ static void produce(int prog) {
     check(!bpf_prog_test_run_opts(prog, &opts) && !opts.retval, "running the producer");
 }
 
-// The sides take turns in going first.
+// The sides alternate in going first.
 static void measure(const char *name, eunomia::vm &vm, int producer, eunomia::format format) {
     static struct times c, cpp;
     c.count = cpp.count = 0;

@@ -1,13 +1,13 @@
-// Has the program "produce" of another process run at an even rate: EVENTS_PER_RUN records in each run.
+// Runs the program "produce" of another process at an even rate: EVENTS_PER_RUN records per run.
 // usage: flood RECORDS-PER-SECOND SECONDS
 //
-// Prints "produced N lost N per_second N": lost are those for which the ring buffer had no room.
+// Prints "produced N lost N per_second N"; lost records did not fit into the ring buffer.
 #include <bpf/bpf.h>
 
 #include "measure.h"
 #include "signal.h"
 
-// A program that has just gone lives on for a while, so the newest one is it.
+// An unloaded program may still exist for a while, so use the newest one.
 static int find(void) {
     struct bpf_prog_info info;
     __u32 id = 0, len;

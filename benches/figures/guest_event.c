@@ -1,7 +1,7 @@
-// Nanoseconds from ring buffer to the host's callback by way of a guest: plain libbpf, whose callback does in
-// native C what the guest does, and libeunomia, in turns. usage: guest_event OBJECT MODULE...
+// Nanoseconds from ring buffer through a guest to the host's callback: plain libbpf, whose callback does in
+// native C what the guest does, and libeunomia, alternating. usage: guest_event OBJECT MODULE...
 //
-// The guest waits for events as long as it runs, so rounds begin and end in the host's callback.
+// The guest polls for its whole run, so rounds begin and end in the host's callback.
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
 #include <eunomia.h>
@@ -19,7 +19,7 @@ static struct seen plain;
 static struct ring_buffer *plain_ring;
 static int plain_produce;
 
-// The guest under measurement.
+// The measured guest.
 static struct {
     struct seen seen;
     struct times plain_times, times;
@@ -63,7 +63,7 @@ static void begin_our_round(void) {
     ours.start = now_ns();
 }
 
-// The producer that was loaded last.
+// The producer loaded last.
 static int newest_producer(void) {
     struct bpf_prog_info info;
     uint32_t id = 0, len = sizeof(info);

@@ -1,4 +1,4 @@
-// Milliseconds from the file of a guest to the first line of its help: reading, checking, an instance, and
+// Milliseconds from a guest's file to the first line of its help: read, check, instantiate and run
 // main. usage: guest_start MODULE ROUNDS
 #include <eunomia.h>
 

@@ -1,4 +1,4 @@
-//! A host program that runs until it is dropped, and what the kernel says about it.
+//! A host program that runs until it is dropped, and its kernel statistics.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
@@ -9,9 +9,9 @@ use std::time::Duration;
 
 use super::Result;
 
-/// How often each host wakes up in ten seconds of the same time.
+/// Number of wake-ups of each host in the same ten seconds.
 pub fn wakeups(hosts: &[&Host]) -> Result<Vec<u64>> {
-    // They have said that they are up just before they wait.
+    // They print "ready" just before they wait.
     thread::sleep(Duration::from_millis(500));
     let count = || hosts.iter().map(|host| host.wakeups()).collect::<Result<Vec<u64>>>();
     let before = count()?;
@@ -27,18 +27,18 @@ impl Host {
         command.spawn().map(Host).map_err(|e| format!("{command:?}: {e}"))
     }
 
-    /// Starts a program with a package or object behind some words, and waits until it is up and asleep.
+    /// Starts a program with arguments and a package or object, and waits until it sleeps.
     pub fn start(program: &Path, words: &[&str], file: &Path) -> Result<Host> {
         let mut host = Host::spawn(Command::new(program).args(words).arg(file).stdout(Stdio::piped()))?;
         if host.first_line()? != "ready\n" {
             return Err(format!("{}: does not get ready", program.display()));
         }
-        // It says so just before it waits.
+        // It prints "ready" just before it waits.
         thread::sleep(Duration::from_millis(500));
         Ok(host)
     }
 
-    /// The first line on its stdout, which is a pipe; nobody reads the others.
+    /// Returns the first line of its stdout, a pipe; later lines are not read.
     pub fn first_line(&mut self) -> Result<String> {
         let stdout = self.0.stdout.as_mut().ok_or("stdout is no pipe")?;
         let mut line = String::new();
@@ -46,7 +46,7 @@ impl Host {
         Ok(line)
     }
 
-    /// What it prints on stderr, which is a pipe, until it ends by itself.
+    /// Returns its stderr, a pipe, until it exits.
     pub fn last_words(&mut self) -> Result<String> {
         let mut words = String::new();
         let mut stderr = self.0.stderr.take().ok_or("stderr is no pipe")?;
@@ -59,19 +59,19 @@ impl Host {
         self.status("VmRSS").map(|kb| kb as i64)
     }
 
-    /// A number in its /proc/PID/status.
+    /// Returns a number from its /proc/PID/status.
     pub fn status(&self, name: &str) -> Result<u64> {
         field(&format!("/proc/{}/status", self.0.id()), name)
     }
 
-    /// Nanoseconds that its first thread has been at work.
+    /// Returns the CPU time of its first thread in nanoseconds.
     pub fn cpu_ns(&self) -> Result<f64> {
         let path = format!("/proc/{}/schedstat", self.0.id());
         let text = fs::read_to_string(&path).map_err(|e| format!("{path}: {e}"))?;
         text.split(' ').next().and_then(|ns| ns.parse().ok()).ok_or_else(|| format!("{path}: {text:?}"))
     }
 
-    /// How often its threads have gone to sleep, which is how often they were awake.
+    /// Returns how often its threads went to sleep, which is the number of wake-ups.
     fn wakeups(&self) -> Result<u64> {
         let folder = format!("/proc/{}/task", self.0.id());
         let tasks = fs::read_dir(&folder).map_err(|e| format!("{folder}: {e}"))?;
@@ -84,13 +84,13 @@ impl Host {
 
 impl Drop for Host {
     fn drop(&mut self) {
-        // It may have ended by itself; either way it is gone afterwards.
+        // It may have exited by itself.
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
 }
 
-/// The number behind `name:` in a file of /proc.
+/// Returns the number after `name:` in a file of /proc.
 pub fn field(path: &str, name: &str) -> Result<u64> {
     let text = fs::read_to_string(path).map_err(|e| format!("{path}: {e}"))?;
     let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));

@@ -1,4 +1,4 @@
-// A package without events: its host only sleeps.
+// A package without events, for idle hosts.
 #include "vmlinux.h"
 
 #include <bpf/bpf_helpers.h>

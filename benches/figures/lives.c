@@ -1,4 +1,4 @@
-// What many lives of a vm leave behind. Prints the growth: descriptors and kB of resident memory.
+// Leaks of many vm life cycles. Prints the growth: descriptors and kB of resident memory.
 // usage: lives PACKAGE COUNT
 #include <dirent.h>
 #include <eunomia.h>

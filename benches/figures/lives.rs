@@ -1,4 +1,4 @@
-//! What many lives of a vm leave behind in a host in Rust, as lives.c measures it for C.
+//! Leaks of many vm life cycles in a Rust host; lives.c measures the same in C.
 
 use std::fs;
 use std::process::Command;
@@ -7,17 +7,17 @@ use eunomia::{Kind, Options, Vm};
 
 use super::Result;
 
-/// What tells this program that it is the host.
+/// The argument that makes this program the host.
 const WORD: &str = "lives";
 
-/// The host: this program again.
+/// The host: this program with that argument.
 pub fn host() -> Result<Command> {
     let mut host = Command::new(std::env::current_exe().map_err(|e| e.to_string())?);
     host.arg(WORD);
     Ok(host)
 }
 
-/// Is the host if the arguments are `lives PACKAGE COUNT`; prints the growth: descriptors and kB of resident memory.
+/// Runs as the host if the arguments are `lives PACKAGE COUNT`; prints the growth: descriptors and kB of resident memory.
 pub fn run() -> Option<Result<()>> {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let [word, package, count] = &args[..] else { return None };

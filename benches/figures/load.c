@@ -1,9 +1,9 @@
-// Milliseconds from a file to attached programs, what delivers events opened too: on plain libbpf or on
+// Milliseconds from a file to attached programs and open event buffers: on plain libbpf or on
 // libeunomia. usage: load OBJECT-OR-PACKAGE ROUNDS
 //
-// Prints for the first round, and then for the median of ROUNDS later ones, the times until it is loaded and
-// until it is attached; and how many instructions the programs of an object have. Each side has a process of
-// its own: what one leaves in malloc and in the caches is not what the other would find there.
+// Prints, for the first round and for the median of ROUNDS later ones, the times until it is loaded and
+// until it is attached; and the number of instructions of an object. Each side has its own process, because
+// one side's heap and caches would affect the other.
 #include <bpf/libbpf.h>
 #include <eunomia.h>
 

@@ -1,11 +1,11 @@
-//! On what the figures were taken: the machine, the kernel, the versions of everything, the commit.
+//! Describes the measuring system: machine, kernel, versions, commit.
 
 use std::fs;
 use std::process::Command;
 
 use super::{Result, output, root};
 
-/// A table in Markdown.
+/// Returns a Markdown table.
 pub fn description() -> Result<String> {
     let rows = [
         ("command", "`make bench`".to_owned()),
@@ -25,7 +25,7 @@ pub fn description() -> Result<String> {
     Ok(format!("| | |\n|---|---|\n{}", rows.concat()))
 }
 
-/// The first line that a command prints.
+/// Returns the first line of a command's output.
 fn said(command: &mut Command) -> Result<String> {
     Ok(output(command)?.lines().next().unwrap_or_default().to_owned())
 }
@@ -41,7 +41,7 @@ fn compilers() -> Result<String> {
     Ok(all.into_iter().collect::<Result<Vec<_>>>()?.join(", "))
 }
 
-/// Says so if the files are not those of the commit.
+/// Marks the commit if files were changed.
 fn commit() -> Result<String> {
     let git = |args: &[&str]| output(Command::new("git").args(args).current_dir(root()));
     let (name, day) = (git(&["rev-parse", "--short=12", "HEAD"])?, git(&["log", "-1", "--format=%cs"])?);
@@ -61,14 +61,14 @@ fn load() -> Result<String> {
     Ok(text.split(' ').take(3).collect::<Vec<_>>().join(", "))
 }
 
-/// What follows a name in a file of lines.
+/// Returns the text after a name in a file of lines.
 fn value(path: &str, name: &str, separator: char) -> Result<String> {
     let text = read(path)?;
     let line = text.lines().find_map(|line| line.strip_prefix(name)?.trim_start().strip_prefix(separator));
     line.map(|value| value.trim_matches([' ', '"']).to_owned()).ok_or_else(|| format!("{path}: no {name}"))
 }
 
-/// The version of a crate in a lock file.
+/// Returns the version of a crate in a lock file.
 fn locked(file: &str, name: &str) -> Result<String> {
     let text = read(&root().join(file).to_string_lossy())?;
     let behind = text.split_once(&format!("name = \"{name}\"\nversion = \""));

@@ -1,10 +1,10 @@
-//! The figures that libeunomia is held to, each beside its competitor: plain libbpf of the same version, libbpf-rs, bpftrace,
-//! clang, or hand-written C. `make bench` builds what this needs, runs it, and so writes docs/benchmarks.md;
-//! docs/performance.md explains what is measured. `make bench ROWS=NAME` runs one part and writes nothing.
+//! The benchmarks of libeunomia, each beside its competitor: plain libbpf of the same version, libbpf-rs, bpftrace,
+//! clang, or hand-written C. `make bench` builds and runs this, which writes docs/benchmarks.md;
+//! docs/performance.md describes the method. `make bench ROWS=NAME` runs one part and writes nothing.
 //!
-//! What is measured, the bindings aside, is C: small programs next to this file, linked with the library as it ships and with the very
-//! libbpf that is inside it. This program builds and runs them and prints the tables. It never fails for a figure
-//! that is missed: times belong to a machine and its load.
+//! Except for the bindings, the measured programs are small C programs beside this file, linked with the release library and with the
+//! libbpf version inside it. This program builds and runs them and prints the tables. It never fails because of a
+//! missed target, because times depend on the machine and its load.
 
 mod bindings;
 mod compile;
@@ -27,15 +27,15 @@ use std::process::Command;
 use programs::Built;
 use report::Report;
 
-/// Runs of everything, in turns with the competitor's. The medians count.
+/// Runs of each program, alternating with the competitor. The median is reported.
 const RUNS: usize = 5;
 
-/// What went wrong, for people.
+/// A human-readable error.
 type Result<T> = std::result::Result<T, String>;
 
 type Part = fn(&Built, &mut Report) -> Result<()>;
 
-/// By the names that ROWS takes.
+/// The names accepted by ROWS.
 const PARTS: [(&str, Part); 9] = [
     ("event", event::figures),
     ("start", start::figures),
@@ -56,7 +56,7 @@ fn main() {
 }
 
 fn figures() -> Result<()> {
-    // Cargo adds an option of its own.
+    // Cargo adds its own option.
     let named: Vec<String> = std::env::args().skip(1).filter(|word| !word.starts_with('-')).collect();
     let names = PARTS.map(|(name, _)| name);
     if let Some(unknown) = named.iter().find(|name| !names.contains(&name.as_str())) {
@@ -74,7 +74,7 @@ fn figures() -> Result<()> {
 
 // ---- runs ----
 
-/// Runs each of the programs RUNS times, in turns. For each the median of every number that it prints.
+/// Runs each program RUNS times, alternating. Returns for each the median of every number that it prints.
 fn medians(programs: &mut [impl BorrowMut<Command>]) -> Result<Vec<Vec<f64>>> {
     let mut runs = vec![Vec::new(); programs.len()];
     for _ in 0..RUNS {
@@ -85,7 +85,7 @@ fn medians(programs: &mut [impl BorrowMut<Command>]) -> Result<Vec<Vec<f64>>> {
     Ok(runs.iter().map(|runs| columns(runs)).collect())
 }
 
-/// The median of every column; runs that failed to print all of them have ended with an error.
+/// Returns the median of each column. A run with missing columns has failed before.
 fn columns(runs: &[Vec<f64>]) -> Vec<f64> {
     (0..runs[0].len()).map(|column| median(runs.iter().map(|run| run[column]).collect())).collect()
 }
@@ -95,12 +95,12 @@ fn median(mut values: Vec<f64>) -> f64 {
     values[values.len() / 2]
 }
 
-/// The words of a text that are numbers.
+/// Returns the words that are numbers.
 fn numbers(text: &str) -> Vec<f64> {
     text.split_whitespace().filter_map(|word| word.parse().ok()).collect()
 }
 
-/// What a command prints, once it has ended well.
+/// Returns the output of a command, or an error if it fails.
 fn output(command: &mut Command) -> Result<String> {
     let program = command.get_program().to_string_lossy().into_owned();
     let output = command.output().map_err(|e| format!("{program}: {e}"))?;
@@ -113,17 +113,17 @@ fn output(command: &mut Command) -> Result<String> {
 
 // ---- files ----
 
-/// The repository.
+/// Returns the root of the repository.
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// ecc or ecli as it is installed.
+/// Returns the path of the installed ecc or ecli.
 fn tool(name: &str) -> PathBuf {
     root().join("target/release").join(name)
 }
 
-/// An example as `make packages` compiles it.
+/// Returns the path of an example compiled by `make packages`.
 fn example(name: &str, file: &str) -> PathBuf {
     root().join("target/packages").join(name).join(file)
 }

@@ -1,5 +1,4 @@
-// A package of which a process has many: it delivers an event whenever a thread takes the name that many.h
-// gives.
+// The package for processes with many packages: it delivers an event when a thread sets the name in many.h.
 #include "vmlinux.h"
 
 #include <bpf/bpf_core_read.h>
@@ -8,7 +7,7 @@
 #include "many.h"
 #include "signal.h"
 
-// As small as a round of the figures allows: every host has all of it in its memory.
+// As small as a round allows, because every host maps all of it.
 struct {
     __uint(type, BPF_MAP_TYPE_RINGBUF);
     __uint(max_entries, 64 * 1024);

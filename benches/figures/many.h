@@ -1,8 +1,8 @@
-// What the two hosts of many packages do alike, and how they have all packages deliver an event.
+// Code shared by the two hosts with many packages, and the trigger for events of all packages.
 #ifndef MANY_H
 #define MANY_H
 
-// A thread's name, and the same eight bytes as a number.
+// A thread name, and the same eight bytes as a number.
 #define TRIGGER "measure"
 #define TRIGGER_WORD 0x006572757361656dull
 
@@ -17,15 +17,15 @@
 
 static int packages;
 
-// Of all packages.
+// Total over all packages.
 static uint64_t seen;
 
 static void start(const char *path, int package);
 
-// Waits for events, and takes those that are there.
+// Waits for events and consumes them.
 static void drain(void);
 
-// Nanoseconds for each event, when every package has so many of them.
+// Nanoseconds per event, if every package has that many.
 static double round_ns(int events) {
     uint64_t all = (uint64_t)events * packages;
     double begin;
@@ -47,7 +47,7 @@ static double events_ns(int events) {
     return median(&times);
 }
 
-// The median of all starts but the first, if there are others.
+// The median of all starts except the first, if there are more.
 static double start_ms(const char *path) {
     struct times times = {0};
 
@@ -61,8 +61,8 @@ static double start_ms(const char *path) {
     return median(&times);
 }
 
-// Prints milliseconds to start a package, nanoseconds for an event of a thousand and for a single one, and
-// stays until it is killed.
+// Prints milliseconds to start a package, and nanoseconds per event for a thousand events and for one. Then
+// waits until it is killed.
 static int measure(int argc, char **argv) {
     double ms, in_a_row, single;
 

@@ -1,4 +1,4 @@
-//! Many packages in one process, attached to the same hook: what each further one costs.
+//! Many packages in one process, attached to the same hook: the cost of each additional one.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -12,7 +12,7 @@ const COUNTS: [usize; 3] = [1, 10, 50];
 
 pub fn figures(built: &Built, report: &mut Report) -> Result<()> {
     report.part("1, 10 and 50 packages in one process, attached to the same hook");
-    // The first program at a hook that has just been left waits for those that may still run there.
+    // The first attach to a hook just after a detach waits until old programs have finished.
     let _other = Host::start(&built.our_host, &[], &built.raw.package)?;
     let mut all = Vec::new();
     for count in COUNTS {
@@ -46,7 +46,7 @@ fn contestants(built: &Built) -> [(&Path, &Path); 2] {
     [(&built.many_plain, &built.many.object), (&built.many_ours, &built.many.package)]
 }
 
-/// A host that has measured, and what: the columns above.
+/// A host and its results, in the columns above.
 fn start(program: &Path, file: &Path, count: usize) -> Result<(Host, Vec<f64>)> {
     let mut host =
         Host::spawn(Command::new(program).arg(file).arg(count.to_string()).stdout(Stdio::piped()))?;
@@ -55,7 +55,7 @@ fn start(program: &Path, file: &Path, count: usize) -> Result<(Host, Vec<f64>)> 
     Ok((host, figures))
 }
 
-/// All hosts at once: they get the same nothing.
+/// All hosts at once, without events.
 fn idle(built: &Built, report: &mut Report) -> Result<()> {
     let mut hosts = Vec::new();
     for count in COUNTS {

@@ -1,4 +1,4 @@
-// What the measuring programs share: a clock, the results of rounds, and an end with a message.
+// Shared by the measuring programs: a clock, results of rounds, and exit with a message.
 #ifndef MEASURE_H
 #define MEASURE_H
 
@@ -12,7 +12,7 @@
 
 #define MAX_ROUNDS 3000
 
-// The times of one contestant, one for each round.
+// The times of one side, one per round.
 struct times {
     double of[MAX_ROUNDS];
     int count;
@@ -50,7 +50,7 @@ static inline double median(struct times *times) {
     return times->of[times->count / 2];
 }
 
-// Prints a line "NAME median median": first plain libbpf's, then ours.
+// Prints a line "NAME median median": plain libbpf, then libeunomia.
 static inline void report(const char *name, struct times *plain, struct times *ours) {
     printf("%s %f %f\n", name, median(plain), median(ours));
 }

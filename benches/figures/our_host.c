@@ -1,5 +1,5 @@
-// Runs a package on libeunomia until it is killed. Says "ready" once it waits for events; of a module, which
-// loads its package itself, that is a little early. usage: our_host PACKAGE-OR-MODULE
+// Runs a package on libeunomia until it is killed. Prints "ready" before it waits for events; for a module,
+// which loads its package itself, slightly earlier. usage: our_host PACKAGE-OR-MODULE
 #include <eunomia.h>
 
 #include "measure.h"

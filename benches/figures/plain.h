@@ -1,4 +1,4 @@
-// A host on plain libbpf: what a program does by hand that has libeunomia do it otherwise.
+// A host on plain libbpf, for comparison.
 #ifndef PLAIN_H
 #define PLAIN_H
 
@@ -9,10 +9,10 @@
 #define MAX_LINKS 16
 
 struct host {
-    // What gets the events; without it they are dropped.
+    // The event callback; without it events are dropped.
     ring_buffer_sample_fn on_ring;
     perf_buffer_sample_fn on_perf;
-    // Of another host, to have one for both; without it there is a new one.
+    // The manager of another host, to share it; without it a new one is created.
     struct ring_buffer *ring;
     struct bpf_object *object;
     struct bpf_link *links[MAX_LINKS];
@@ -43,7 +43,8 @@ static void plain_open_buffer(struct host *host) {
     check(host->ring || host->perf, "buffer");
 }
 
-// Opens, loads, and opens the buffer of the map "events" if there is one. What is not set is zero.
+// Opens and loads the object, and opens the buffer of the map "events" if there is one. Unset members are
+// zero.
 static void plain_load(struct host *host, const char *path) {
     host->on_ring = host->on_ring ? host->on_ring : plain_ring_event;
     host->on_perf = host->on_perf ? host->on_perf : plain_perf_event;
@@ -65,7 +66,7 @@ static void plain_attach(struct host *host) {
     }
 }
 
-// Waits for events, and returns after a batch of them.
+// Waits for events, and returns after one batch.
 static inline void plain_poll(struct host *host) {
     if (host->ring)
         ring_buffer__poll(host->ring, -1);

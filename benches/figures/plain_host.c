@@ -1,4 +1,4 @@
-// Runs an object on plain libbpf until it is killed. Says "ready" once it waits for events.
+// Runs an object on plain libbpf until it is killed. Prints "ready" before it waits for events.
 // usage: plain_host OBJECT
 #include "plain.h"
 

@@ -1,4 +1,4 @@
-// What ecli does with opensnoop and signal, written for these two on plain libbpf: prints events as JSON
+// Does what ecli does for opensnoop and signal, written for these two on plain libbpf: prints events as JSON
 // until it is killed. usage: plain_tool OBJECT
 #include "../../examples/bpf/opensnoop/opensnoop.h"
 #include "plain.h"

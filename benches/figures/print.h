@@ -1,4 +1,4 @@
-// What one writes by hand for an event of signal.h: formats for printf, and the values for them.
+// Hand-written printf formats and values for an event of signal.h.
 #ifndef PRINT_H
 #define PRINT_H
 
@@ -9,7 +9,7 @@
 #define NAME_JSON(name) ",\"" #name "\":\"%.16s\""
 #define JSON_FORMAT "{\"pid\":%u" MEMBERS(UNSIGNED_JSON, SIGNED_JSON, SIGNED_JSON, NAME_JSON, NAME_JSON) "}"
 
-// A table line behind its time. What is last needs no width.
+// A table line after its time. The last column needs no width.
 #define UNSIGNED_TEXT(name) " %-6u"
 #define SIGNED_TEXT(name) " %-6d"
 #define NAME_TEXT(name) " %-6.16s"

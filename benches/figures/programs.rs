@@ -1,4 +1,4 @@
-//! Compiles the C programs and packages that the figures are taken with.
+//! Compiles the C programs and packages for the measurements.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -7,28 +7,28 @@ use serde_json::Value;
 
 use super::{Result, output, root};
 
-/// Numbers of members of the event of the figures; see signal.h.
+/// Numbers of members of the measured event; see signal.h.
 pub const FIELDS: [usize; 4] = [1, 5, 20, 60];
 
-/// Reads, five relocations each, and other instructions of the programs of growing size; see size.bpf.c.
+/// Reads, with five relocations each, and plain instructions of the programs of growing size; see size.bpf.c.
 const SIZES: [(usize, usize); 7] = [(0, 7), (1, 63), (3, 3), (1, 963), (30, 90), (1, 3963), (120, 380)];
 
-/// Where everything is that is run or looked at.
+/// Paths of everything that is run or inspected.
 pub struct Built {
-    /// The shared library as it ships.
+    /// The release build of the shared library.
     pub library: PathBuf,
-    /// The event of the figures with each number of members, and the programs that measure it.
+    /// The measured event for each number of members, and the programs that measure it.
     pub fields: [Compiled; FIELDS.len()],
     pub events: [PathBuf; FIELDS.len()],
-    /// Programs of growing size, and how many relocations they have.
+    /// Programs of growing size, with their number of relocations.
     pub sizes: Vec<(Compiled, usize)>,
     /// A package without a source of events.
     pub idle: Compiled,
-    /// A package at a raw tracepoint.
+    /// A package on a raw tracepoint.
     pub raw: Compiled,
-    /// A package of which a process has many.
+    /// The package for processes with many packages.
     pub many: Compiled,
-    /// Guests with the package of `signal`: one that gets its events one by one, one that gets batches.
+    /// Guests with the package of `signal`: one receives events one by one, one in batches.
     pub guests: [PathBuf; 2],
     pub event_cpp: PathBuf,
     pub lives: PathBuf,
@@ -45,14 +45,14 @@ pub struct Built {
     pub libbpf_rs: PathBuf,
 }
 
-/// An object and the package with it.
+/// An object and its package.
 pub struct Compiled {
     pub object: PathBuf,
     pub package: PathBuf,
 }
 
 impl Built {
-    /// Builds what is missing. The library must be there.
+    /// Builds what is missing. The library must exist.
     pub fn build() -> Result<Built> {
         let out = root().join("target/figures");
         let fields = FIELDS.map(|count| format!("-DFIELDS={count}"));
@@ -89,13 +89,13 @@ impl Built {
         })
     }
 
-    /// The event of the figures as it is, with five members.
+    /// Returns the default event, with five members.
     pub fn signal(&self) -> &Compiled {
         &self.fields[1]
     }
 }
 
-/// The folder of these programs.
+/// Returns the directory of these programs.
 pub fn sources() -> PathBuf {
     root().join("benches/figures")
 }
@@ -104,7 +104,7 @@ fn ecc() -> Command {
     Command::new(root().join("target/debug/ecc"))
 }
 
-/// Flags, all of them definitions, are part of the name.
+/// Includes the flags, which are definitions, in the name.
 fn file_name(name: &str, flags: &[&str]) -> String {
     [name].iter().chain(flags).copied().collect::<String>().replace("-D", "-").replace('=', "")
 }
@@ -154,8 +154,8 @@ fn compile(compiler: &mut Command, source: &str, libbpf: &Path, program: &Path) 
     output(compiler).map(|_| program.to_owned())
 }
 
-/// Builds the host on libbpf-rs, a crate of its own, and the libbpf that all competitors are linked with: the version inside the
-/// library, but compiled for speed, as distributions do. The program, and the folder with libbpf.
+/// Builds the host on libbpf-rs, a separate crate, and the libbpf that all competitors use: the version inside the
+/// library, but compiled for speed, as distributions do. Returns the program and the directory of libbpf.
 fn build_libbpf_rs(out: &Path) -> Result<(PathBuf, PathBuf)> {
     let folder = out.join("libbpf_rs");
     let mut cargo = Command::new(env!("CARGO"));

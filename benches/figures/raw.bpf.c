@@ -1,4 +1,4 @@
-// A program at a raw tracepoint, for hosts that open, attach and let go thousands of times.
+// A program on a raw tracepoint, for hosts that open, attach and detach thousands of times.
 #include "vmlinux.h"
 
 #include <bpf/bpf_helpers.h>

@@ -1,4 +1,4 @@
-//! The table of figures, on the terminal as it grows and in docs/benchmarks.md at the end.
+//! The tables of results, printed row by row and written to docs/benchmarks.md at the end.
 
 use std::fs;
 
@@ -12,22 +12,22 @@ and what the figures are held to. Times are medians; what is compared is the rat
 competitor's, or, with a sign, the difference.
 ";
 
-/// What has been measured so far, in Markdown.
+/// The results so far, in Markdown.
 pub struct Report(String);
 
 impl Report {
-    /// Begins with what it is measured on.
+    /// Starts with a description of the system.
     pub fn new(machine: String) -> Report {
         Report(machine)
     }
 
-    /// Begins a table.
+    /// Starts a table.
     pub fn part(&mut self, title: &str) {
         self.line(&format!("\n## {title}\n"));
         self.line("| | competitor | libeunomia | comparison | to reach | |\n|---|---|---|---|---|---|");
     }
 
-    /// A row with what is to be reached and whether it is, if anything is.
+    /// Adds a row with the target, if any, and whether it is reached.
     pub fn row(&mut self, [name, competitor, ours, comparison]: [&str; 4], held: Option<(&str, bool)>) {
         let (target, reached) = held.unwrap_or_default();
         let verdict = match held {
@@ -38,7 +38,7 @@ impl Report {
         self.line(&format!("| {name} | {competitor} | {ours} | {comparison} | {target} | {verdict} |"));
     }
 
-    /// A row of two figures whose ratio counts, and ours too where `most_ours` says so.
+    /// Adds a row whose target is a ratio, and with `most_ours` also an absolute value.
     pub fn ratio(
         &mut self,
         name: &str,
@@ -56,7 +56,7 @@ impl Report {
         self.row([name, &theirs.shown(), &ours.shown(), &format!("{ratio:.2}")], held);
     }
 
-    /// A row of two figures whose difference counts.
+    /// Adds a row whose target is a difference.
     pub fn more(&mut self, name: &str, theirs: Figure, ours: Figure, most: Option<f64>) {
         let more = Figure { who: "", value: ours.value - theirs.value, ..ours };
         let target = most.map(|most| format!("+{most} {}", ours.unit));
@@ -65,14 +65,14 @@ impl Report {
         self.row([name, &theirs.shown(), &ours.shown(), &format!("{sign}{}", more.shown())], held);
     }
 
-    /// A row without a competitor.
+    /// Adds a row without a competitor.
     pub fn alone(&mut self, name: &str, ours: Figure, most: Option<f64>) {
         let target = most.map(|most| format!("{most} {}", ours.unit));
         let held = target.as_deref().zip(most.map(|most| ours.value <= most));
         self.row([name, "", &ours.shown(), ""], held);
     }
 
-    /// Writes the file, for a run of everything.
+    /// Writes the file after a complete run.
     pub fn write(&self) -> Result<()> {
         fs::write(root().join(FILE), format!("{HEAD}\n{}", self.0)).map_err(|e| format!("{FILE}: {e}"))?;
         println!("\n{FILE} is written");
@@ -86,7 +86,7 @@ impl Report {
     }
 }
 
-/// A value, whose, and its unit.
+/// A value, its owner and its unit.
 #[derive(Clone, Copy)]
 pub struct Figure<'a> {
     pub who: &'a str,
@@ -99,7 +99,7 @@ impl<'a> Figure<'a> {
         Figure { who, value, unit }
     }
 
-    /// With three digits or more, but no more than the value has.
+    /// Formats with at least three digits, if the value has as many.
     fn shown(&self) -> String {
         let Figure { who, value, unit } = self;
         let digits = match value.abs() {

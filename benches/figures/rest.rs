@@ -1,4 +1,4 @@
-//! What a host occupies and does while nothing happens.
+//! Memory and wake-ups of an idle host.
 
 use std::path::Path;
 
@@ -8,12 +8,12 @@ use super::report::{Figure, Report};
 use super::{RUNS, Result, columns, ecli, module, object, package};
 
 pub fn figures(built: &Built, report: &mut Report) -> Result<()> {
-    report.part("A host at rest");
+    report.part("An idle host");
     memory(built, report)?;
     idle(built, report)
 }
 
-/// VmRSS of a host of its own for each.
+/// VmRSS, each of a separate host.
 fn memory(built: &Built, report: &mut Report) -> Result<()> {
     let hosts: [(&Path, &[&str], _); 5] = [
         (&built.plain_host, &[], object("bootstrap")),
@@ -36,7 +36,7 @@ fn memory(built: &Built, report: &mut Report) -> Result<()> {
     Ok(())
 }
 
-/// All hosts sleep through the same ten seconds.
+/// All hosts sleep during the same ten seconds.
 fn idle(built: &Built, report: &mut Report) -> Result<()> {
     let signal = built.signal();
     let hosts = [

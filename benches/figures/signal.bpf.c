@@ -1,4 +1,4 @@
-// Produces records on demand: one run of the program fills the ring buffer with EVENTS_PER_RUN of them.
+// Produces records on demand: one run of the program writes EVENTS_PER_RUN records.
 #include "vmlinux.h"
 
 #include <bpf/bpf_helpers.h>
@@ -10,11 +10,11 @@ struct {
     __uint(max_entries, 16 * 1024 * 1024);
 } events SEC(".maps");
 
-// Names of several lengths, and numbers too: a constant record would flatter every branch predictor.
+// Names and numbers of several lengths: constant records would favour the branch predictor.
 static const char names[4][16] = {"bash", "systemd-journal", "kworker/u4:2", "cron"};
 
-// For columns that others follow: libeunomia has these catch up when a value is too wide for its column,
-// printf cannot.
+// The last column may be wider: libeunomia realigns later columns after a value that is too wide,
+// printf does not.
 static const char short_names[4][16] = {"sh", "python", "cron", "httpd"};
 
 #define PID(name) event->name = i * 104729 % 65536;
@@ -29,7 +29,7 @@ int produce(void *ctx) {
         struct signal *event = bpf_ringbuf_reserve(&events, sizeof(*event), 0);
 
         if (!event)
-            return EVENTS_PER_RUN - i; // so many are lost
+            return EVENTS_PER_RUN - i; // the rest is lost
         event->pid = i * 7919 % 1000000;
         MEMBERS(PID, SIG, RET, COMM, LAST)
         bpf_ringbuf_submit(event, 0);

@@ -1,5 +1,5 @@
-// The event that the figures are about: all sides of a comparison read the same records. It has FIELDS
-// members, five where nothing is said; 1, 20 and 60 are there to see what members cost.
+// The measured event; all sides of a comparison read the same records. It has FIELDS
+// members, by default 5; 1, 20 and 60 show the cost per member.
 #ifndef SIGNAL_H
 #define SIGNAL_H
 
@@ -7,7 +7,7 @@
 #define FIELDS 5
 #endif
 
-// The members behind pid, each in a macro of its kind; comm, if there, ends them.
+// The members after pid, each in a macro of its kind; comm, if present, is the last.
 #define FIVE(PID, SIG, RET, COMM, n) COMM(comm##n) PID(pid##n) PID(tpid##n) SIG(sig##n) RET(ret##n)
 #if FIELDS == 1
 #define MEMBERS(PID, SIG, RET, COMM, LAST)

@@ -1,5 +1,5 @@
-// A program of any size: READS times five reads of members of the kernel's structs, each of them relocated,
-// of five types, and PLAIN instructions that only compute.
+// A program of any size: READS times five relocated reads of members of kernel structs
+// of five types, and PLAIN instructions without relocations.
 #include "vmlinux.h"
 
 #include <bpf/bpf_core_read.h>
@@ -8,8 +8,8 @@
 #define TEXT_OF(number) #number
 #define TEXT(number) TEXT_OF(number)
 
-// The address is that of a task whatever the type: the program is there to be loaded. The compiler must not
-// see that it is always the same, or reads would share their relocations.
+// The address is that of a task for every type, because the program is only loaded. The compiler must not
+// see that it is always the same, or reads would share relocations.
 #define READ(type, member)                                                                                   \
     barrier_var(task);                                                                                       \
     bpf_core_read(&value, sizeof(value), &((const struct type *)task)->member);
@@ -25,7 +25,7 @@
 #define JOIN(a, b) a##b
 #define TIMES(number) JOIN(TIMES_, number)
 
-// Never attached, which takes time of its own, and never run.
+// Never attached and never run.
 SEC("syscall")
 int sized(const void *task) {
     int value = 0;

@@ -1,4 +1,4 @@
-//! Bytes of what is shipped and of what is made.
+//! Sizes of the shipped files and of packages.
 
 use std::fs;
 use std::path::Path;
@@ -35,7 +35,7 @@ fn largest_package() -> Result<(String, std::path::PathBuf)> {
     packages.into_iter().max().map(|(_, name, path)| (name, path)).ok_or("there are no examples".into())
 }
 
-/// The libraries that have to be there.
+/// The libraries that may be required.
 fn needs(library: &Path, report: &mut Report) -> Result<()> {
     const MAY_NEED: [&str; 4] = ["libc.so.6", "libm.so.6", "libgcc_s.so.1", "ld-linux-x86-64.so.2"];
     let dynamic = output(Command::new("readelf").args(["--dynamic", "--wide"]).arg(library))?;

@@ -1,4 +1,4 @@
-//! How long it takes to start what has been compiled: packages, by their size too, and guests.
+//! The time to start compiled packages, also by their size, and guests.
 
 use std::path::Path;
 use std::process::Command;
@@ -7,7 +7,7 @@ use super::programs::Built;
 use super::report::{Figure, Report};
 use super::{Result, medians, module, object, package};
 
-/// Starts in a run of a program. Letting go of a tracepoint takes the kernel a tenth of a second.
+/// Starts per run of a program. Detaching from a tracepoint takes the kernel a tenth of a second.
 const ROUNDS: &str = "15";
 
 pub fn figures(built: &Built, report: &mut Report) -> Result<()> {
@@ -17,7 +17,7 @@ pub fn figures(built: &Built, report: &mut Report) -> Result<()> {
     for name in ["bootstrap", "opensnoop"] {
         example(built, name, report)?;
     }
-    report.part("From a file to one loaded program, by its size, in a process that has done so before");
+    report.part("From a file to one loaded program, by its size; not the first load of the process");
     sizes(built, report)?;
     report.part("A guest, from its file to its first line");
     let mut guest = Command::new(&built.guest_start);
@@ -51,7 +51,7 @@ fn load(built: &Built, file: &Path) -> Command {
     load
 }
 
-/// One program of few or many instructions, few or many of them relocated.
+/// One program with few or many instructions and relocations.
 fn sizes(built: &Built, report: &mut Report) -> Result<()> {
     for (program, relocations) in &built.sizes {
         let figures = medians(&mut [load(built, &program.object), load(built, &program.package)])?;

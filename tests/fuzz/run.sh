@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# run.sh [SECONDS [TARGET]...]: fuzzes each target (tests/fuzz/targets) for so long, from the seeds that are committed and from
-# what earlier runs found in target/fuzz/corpus. The input of a finding stays in target/fuzz/found.
+# run.sh [SECONDS [TARGET]...]: fuzzes each target (tests/fuzz/targets) for SECONDS, from the committed seeds and from
+# the corpus of earlier runs in target/fuzz/corpus. Inputs of findings are stored in target/fuzz/found.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
@@ -12,12 +12,12 @@ export FUZZ_PACKAGES=$work/packages
 mkdir -p "$work"
 
 
-# What libFuzzer is told by the program about the way it took, and the address sanitizer. A stable compiler gives the latter only
-# to those who say that they know what they ask for.
+# Coverage for libFuzzer, and the address sanitizer. A stable compiler accepts the latter only
+# with RUSTC_BOOTSTRAP.
 export RUSTC_BOOTSTRAP=1
 sancov="-Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 -Cllvm-args=-sanitizer-coverage-inline-8bit-counters
     -Cllvm-args=-sanitizer-coverage-pc-table -Cllvm-args=-sanitizer-coverage-trace-compares"
-# The same for libbpf and WAMR. Not for libelf, which clang does not compile.
+# The same for libbpf and WAMR. clang cannot compile libelf.
 cat >"$work/cc" <<'END'
 #!/bin/sh
 case "$*" in
@@ -26,7 +26,7 @@ case "$*" in
 esac
 for argument; do
     shift
-    # What gcc alone knows.
+    # Options of gcc only.
     case $argument in
     -fno-ipa-icf-variables | -mindirect-branch-register) ;;
     *) set -- "$@" "$argument" ;;
@@ -43,7 +43,7 @@ done
 
 targets=("$@")
 [ ${#targets[@]} -gt 0 ] || mapfile -t targets < <(basename -s .rs tests/fuzz/targets/*.rs)
-# Leaks are looked for by the targets themselves, by what the kernel holds: WAMR and libbpf keep memory for the next time.
+# The targets check for leaks of kernel objects themselves. WAMR and libbpf keep memory for reuse.
 export ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1
 passed=0
 failed=0
@@ -61,7 +61,7 @@ for target in "${targets[@]}"; do
         echo "$target: a finding, see $log; again: FUZZ_PACKAGES=$FUZZ_PACKAGES $program $(find "$work/found" -name "$target-*" | tail -n 1)"
     fi
     printf '%-8s %10d executions, %6d edges\n' "$target" "$runs" "${edges:-0}"
-    # A program that tells nothing of its way is fuzzed blindly, and one without the sanitizer sees only what crashes.
+    # A program without coverage is fuzzed blindly, and one without the sanitizer misses memory errors that do not crash.
     if [ "${edges:-0}" -gt 500 ] && nm "$program" | grep ' [TW] __asan_init$' >/dev/null; then
         passed=$((passed + 1))
     else

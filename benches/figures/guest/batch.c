@@ -1,4 +1,4 @@
-// A guest that gets events many at a time.
+// A guest that receives events in batches.
 #include "eunomia-include/batch.h"
 #include "../guest.h"
 #include "main.h"

@@ -1,4 +1,4 @@
-// A guest that gets events one by one, as structs.
+// A guest that receives events one by one, as structs.
 #include "../guest.h"
 #include "main.h"
 

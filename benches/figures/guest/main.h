@@ -1,4 +1,4 @@
-// Loads the package of the figures and says "ready" before it waits for events.
+// Loads the measured package and prints "ready" before it waits for events.
 #ifndef MAIN_H
 #define MAIN_H
 

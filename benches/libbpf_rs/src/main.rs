@@ -1,8 +1,8 @@
-//! What load.c, event.c and plain_host.c measure of plain libbpf, of libbpf-rs.
+//! The measurements of load.c, event.c and plain_host.c, with libbpf-rs instead of plain libbpf.
 //!
-//! `load OBJECT ROUNDS`   milliseconds from a file to loaded and to attached programs: the first, the medians of later ones
-//! `event OBJECT ROUNDS`  that of the nanoseconds from ring buffer to callback, a raw event
-//! `host OBJECT`          runs the object until it is killed; says "ready" once it waits for events
+//! `load OBJECT ROUNDS`   milliseconds from a file to loaded and attached programs: the first, and the median of later ones
+//! `event OBJECT ROUNDS`  median nanoseconds from ring buffer to callback of a raw event
+//! `host OBJECT`          runs the object until it is killed; prints "ready" before it waits for events
 
 use std::cell::Cell;
 use std::io::Write;
@@ -28,13 +28,13 @@ fn main() -> Result<()> {
     }
 }
 
-/// What takes events.
+/// The event callback.
 enum Buffer {
     Ring(RingBuffer<'static>),
     Perf(PerfBuffer<'static>),
 }
 
-/// Opens, loads, opens the buffer of the map "events" if there is one.
+/// Opens and loads the object, and opens the buffer of the map "events" if there is one.
 fn open_and_load(path: &str) -> Result<(Object, Option<Buffer>)> {
     let object = ObjectBuilder::default().open_file(path)?.load()?;
     let buffer = events(&object).map(|map| open_buffer(&map)).transpose()?;

@@ -1,7 +1,7 @@
-//! What the targets share: types made of the input, and what they look at when an input is done with.
+//! Shared by the targets: types built from the input, and checks after each input.
 
 #[path = "../../types/blob.rs"]
-#[allow(dead_code, missing_docs)] // a part of it is used
+#[allow(dead_code, missing_docs)] // used in part
 mod blob;
 
 use eunomia::btf::Btf;
@@ -11,24 +11,24 @@ use std::sync::Arc;
 
 use blob::{BOOL, Blob, CONST, SIGNED, STRUCT, TYPE_TAG, TYPEDEF, UNION};
 
-/// A small sound object, for metadata that is damaged.
+/// A small valid object, for damaged metadata.
 pub const OBJECT: &[u8] = include_bytes!("../seeds/object/hello");
 
-/// A type made of the input.
+/// A type built from the input.
 pub struct Made {
     /// The type.
     pub ty: Arc<Type>,
-    /// Whether each of its bytes belongs to one value at most.
+    /// Whether no byte belongs to two values.
     pub is_plain: bool,
-    /// Whether each value has a name of its own.
+    /// Whether each value has a unique name.
     pub has_names: bool,
-    /// Whether nothing in it takes what a record has beyond the rest, as arrays of no elements do.
+    /// Whether it has no flexible array, which covers all remaining bytes of a record.
     pub is_fixed: bool,
     /// Whether members have formats.
     pub is_formatted: bool,
 }
 
-/// Makes BTF with up to a dozen types, and of the last one a `Type`; `None` if that is beyond the limits or makes no sense.
+/// Builds BTF with up to a dozen types, and a `Type` from the last one; `None` if it exceeds a limit or is invalid.
 pub fn a_type(input: &mut Unstructured<'_>) -> Result<Option<Made>> {
     let mut blob = Blob::new();
     let mut types = Types { made: Vec::new(), is_plain: true, has_names: true, is_fixed: true };
@@ -54,10 +54,10 @@ pub fn a_type(input: &mut Unstructured<'_>) -> Result<Option<Made>> {
 
 const NAMES: [&str; 8] = ["a", "b", "comm", "pid", "", "\"quoted\\", "long_name_of_a_member", "ä\u{1}"];
 
-/// A name, a type, and where.
+/// A name, a type, and an offset.
 type Member<T> = (&'static str, u32, T);
 
-/// The types that were made: id, bytes, alignment.
+/// The types so far: id, bytes, alignment.
 struct Types {
     made: Vec<(u32, u32, u32)>,
     is_plain: bool,
@@ -73,7 +73,7 @@ impl Types {
         let made = match kind {
             0 => {
                 let size = *input.choose(&[1, 2, 4, 8, 16])?;
-                // No more than one: that is how compilers use them. 2 is a character.
+                // At most one, as compilers use them. 2 is a character.
                 (blob.int(name, size, *input.choose(&[0, SIGNED, BOOL, 2])?), size, size)
             }
             1 => {
@@ -138,7 +138,7 @@ impl Types {
         Ok(constants)
     }
 
-    /// A name for one more member.
+    /// Returns a name for another member.
     fn name<T>(&mut self, others: &[Member<T>], input: &mut Unstructured<'_>) -> Result<&'static str> {
         let name = *input.choose(&NAMES)?;
         self.has_names &= !name.is_empty() && others.iter().all(|(other, ..)| *other != name);
@@ -151,7 +151,7 @@ impl Types {
         let (mut bit, mut members): (u32, Vec<Member<(u32, u32)>>) = (0, Vec::new());
         for _ in 0..input.int_in_range(0..=6)? {
             let width: u32 = input.int_in_range(1..=31)?;
-            // One does not lie across two words.
+            // A bit-field does not cross two words.
             if bit % 32 + width > 32 {
                 bit = bit.next_multiple_of(32);
             }
@@ -163,12 +163,12 @@ impl Types {
     }
 }
 
-/// The number of descriptors that this process has open.
+/// Returns the number of open descriptors of this process.
 pub fn descriptors() -> usize {
     std::fs::read_dir("/proc/self/fd").expect("proc is mounted").count()
 }
 
-/// What run.sh has compiled: a file in target/fuzz/packages, which `FUZZ_PACKAGES` names.
+/// Returns a file compiled by run.sh, in the directory `FUZZ_PACKAGES` (target/fuzz/packages).
 pub fn compiled(file: &str) -> Vec<u8> {
     let folder = std::env::var("FUZZ_PACKAGES").expect("run.sh sets it");
     std::fs::read(format!("{folder}/{file}")).expect("run.sh has compiled it")

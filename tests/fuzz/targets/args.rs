@@ -1,4 +1,4 @@
-//! Command lines, one argument a line, for the metadata that stands before a line `--`.
+//! Command lines, one argument per line, for the metadata before a line `--`.
 #![no_main]
 
 use eunomia::package::{Package, args};

@@ -1,4 +1,4 @@
-//! Types from strangers: an object's BTF and .BTF.ext, and a kernel's, each behind its length in two bytes.
+//! Untrusted types: an object's BTF and .BTF.ext, and a kernel's BTF, each after its length in two bytes.
 #![no_main]
 
 use eunomia::btf::{Btf, Hook, Index};

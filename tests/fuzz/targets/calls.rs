@@ -1,4 +1,4 @@
-//! Functions of the C interface in any order, with names that are there or not, with nulls, wrong sizes and wrong flags.
+//! C functions in any order, with existing and missing names, nulls, wrong sizes and wrong flags.
 #![no_main]
 
 use std::ffi::{CString, c_char, c_int, c_void};
@@ -38,11 +38,11 @@ fuzz_target!(|data: &[u8]| {
     let before = descriptors();
     let mut vm = null_mut();
     let mut input = Unstructured::new(data);
-    // SAFETY: the calls are what the header allows, or what it says that is refused.
+    // SAFETY: the header allows these calls or states that they are refused.
     unsafe {
         if eunomia_new(&mut vm, null()) == 0 {
             let target = std::process::id().to_string();
-            // What makes sense first, in most inputs; then anything.
+            // Most inputs start with valid calls; then any call.
             if input.ratio(7, 8).unwrap_or(true) {
                 eunomia_open(
                     vm,
@@ -61,7 +61,7 @@ fuzz_target!(|data: &[u8]| {
 });
 
 unsafe extern "C" fn on_event(_: *mut c_void, event: *const eunomia_event) -> c_int {
-    // SAFETY: an event and what it points to live during the call.
+    // SAFETY: an event and its pointers are valid during the call.
     unsafe {
         let (data, len) = ((*event).data.cast::<u8>(), (*event).len);
         let sum = if len == 0 {
@@ -74,17 +74,17 @@ unsafe extern "C" fn on_event(_: *mut c_void, event: *const eunomia_event) -> c_
     }
 }
 
-/// One call, and what a host then looks at.
+/// Makes one call, and reads what a host would read.
 unsafe fn call(vm: *mut eunomia_vm, input: &mut Unstructured<'_>) -> Result<()> {
     let text = |list: &[&str], input: &mut Unstructured<'_>| -> Result<CString> {
         Ok(CString::new(*input.choose(list)?).unwrap_or_default())
     };
     let (name, value) = (text(&NAMES, input)?, text(&TEXTS, input)?);
-    // Now and then there is none.
+    // Sometimes null.
     let pointer = |text: &CString, is_null: bool| if is_null { null() } else { text.as_ptr() };
     let (name, value) = (pointer(&name, input.ratio(1, 32)?), pointer(&value, input.ratio(1, 32)?));
     let format = *input.choose(&[0, 1, 2, 2, 1, 7])?;
-    // A struct begins with its size.
+    // A struct starts with its size.
     let (mut bytes, mut more) = ([0xa5u64; 64], [0u64; 64]);
     more[0] = *input.choose(&[8, 16, 40, 80, 112, 256, 0, 1 << 40])?;
     let (buffer, other) = (bytes.as_mut_ptr().cast::<c_void>(), more.as_mut_ptr().cast::<c_void>());
@@ -93,7 +93,7 @@ unsafe fn call(vm: *mut eunomia_vm, input: &mut Unstructured<'_>) -> Result<()> 
     let (mut out, mut size): (*const c_char, usize) = (null(), len);
     let (flags, index) = (*input.choose(&[0u64, 1, 2, 3, 1 << 31, u64::MAX])?, input.int_in_range(-1..=5)?);
     let what = input.int_in_range(0..=37)?;
-    // SAFETY: as above; the buffers are larger than what is said of them.
+    // SAFETY: as above; the buffers are larger than stated.
     let status = unsafe {
         match what {
             0 => eunomia_open(
@@ -139,10 +139,10 @@ unsafe fn call(vm: *mut eunomia_vm, input: &mut Unstructured<'_>) -> Result<()> 
             _ => eunomia_prog_set_target_json(vm, name, value),
         }
     };
-    // SAFETY: as above; no pointers. With the package attached it makes events.
+    // SAFETY: as above; no pointers. The call triggers events of an attached package.
     unsafe {
         assert_ne!(status, INTERNAL, "{:?}", std::ffi::CStr::from_ptr(eunomia_errmsg(vm)));
-        // The functions for any thread leave the message as it is.
+        // Functions for any thread do not change the message.
         if status < 0 && !(17..=19).contains(&what) {
             assert!(
                 !std::ffi::CStr::from_ptr(eunomia_errmsg(vm)).is_empty(),

@@ -1,4 +1,4 @@
-//! Random records, of any length, by random types: JSON that is JSON, and text, without end or panic.
+//! Random records of any length with random types: valid JSON, and text, without a panic.
 #![no_main]
 
 use eunomia::render::{Clock, Plan};
@@ -21,7 +21,7 @@ fuzz_target!(|data: &[u8]| {
     );
     let read: Result<serde_json::Value, _> = serde_json::from_slice(&json);
     assert!(read.is_ok(), "{read:?} in {}", String::from_utf8_lossy(&json));
-    // Beyond its end a record is zero.
+    // A record reads as zero beyond its end.
     let mut whole = record.to_vec();
     whole.resize(made.ty.size.max(record.len()), 0);
     let mut again = Vec::new();

@@ -1,4 +1,4 @@
-//! JSON to bytes by random types: what a record looks like as JSON can be set again and then looks the same, and any other JSON
+//! JSON to bytes with random types: JSON of a record can be set and reads back the same, and any other JSON
 //! is set or refused.
 #![no_main]
 

@@ -1,4 +1,4 @@
-//! Guests that call what they can import with any arguments, and modules that no compiler made.
+//! Guests that call each import with any arguments, and malformed modules.
 #![no_main]
 
 #[path = "../../wasm/script.rs"]
@@ -18,7 +18,7 @@ use script::{Choices, Guests};
 static GUESTS: LazyLock<Guests> =
     LazyLock::new(|| Guests::new(&compiled("getpgid/package.json"), &compiled("getpgid/getpgid.bpf.o")));
 
-/// The input, and behind its end what comes of it (xorshift).
+/// The input, followed by numbers derived from it (xorshift).
 struct Input<'a>(Unstructured<'a>, u64);
 
 impl Choices for Input<'_> {
@@ -52,7 +52,7 @@ fuzz_target!(|data: &[u8]| {
     assert_eq!(descriptors(), before, "descriptors are left");
 });
 
-/// Runs a guest; one that does not end by itself is stopped after a while.
+/// Runs a guest, and stops one that does not end by itself.
 fn run(vm: &Vm) {
     let (done, waiting) = mpsc::channel::<()>();
     std::thread::scope(|scope| {
@@ -62,7 +62,7 @@ fn run(vm: &Vm) {
             }
         });
         let _ = vm.wasm_run(&["guest", "argument"], Format::Json, &mut |_: &eunomia::Event<'_>| {
-            // SAFETY: no pointers. The program of the package makes an event of it.
+            // SAFETY: no pointers. The call triggers an event of the package.
             unsafe { libc::getpgid(0) };
             Flow::Continue
         });

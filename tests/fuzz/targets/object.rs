@@ -1,4 +1,4 @@
-//! ELF objects from strangers, up to the moment the kernel would get them: our reader, then libelf and libbpf.
+//! Untrusted ELF objects, up to the moment before the kernel gets them: our reader, then libelf and libbpf.
 #![no_main]
 
 use eunomia::{Options, Vm};

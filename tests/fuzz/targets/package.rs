@@ -1,4 +1,4 @@
-//! Packages from strangers: refused, or read, and what was read is written and read again the same.
+//! Untrusted packages: refused, or read, written and read again unchanged.
 #![no_main]
 
 use eunomia::package::{Package, args};
