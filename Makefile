@@ -45,6 +45,7 @@ run: target/examples/events $(BOOTSTRAP) ## print program starts and ends as JSO
 
 test: setup-test $(LIB) archive packages matrix $(HOSTS) ## run every test on this kernel
 	cargo test --workspace --no-fail-fast --features eunomia/channel
+	cargo test --no-default-features --features capi --test without_wasm
 
 soak: setup-test $(ECC) ## start and end packages and guests for an hour or DURATION=SECONDS; memory stays the same
 	EUNOMIA_SOAK=$(or $(DURATION),3600) GLIBC_TUNABLES=glibc.malloc.tcache_count=0 cargo test --features eunomia/channel,eunomia/own-libbpf --test soak -- --nocapture
@@ -56,6 +57,7 @@ lint: setup-lint ## check formatting, warnings and the rules of the architecture
 	cargo fmt --all --check
 	cd benches/libbpf_rs && cargo fmt --check
 	cargo clippy --workspace --all-targets --features eunomia/channel -- -D warnings
+	cargo clippy --package eunomia --no-default-features --features capi -- -D warnings
 	cd tests/fuzz && cargo fmt --check && cargo clippy --target-dir ../../target -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --package eunomia --features channel
 	clang-format --dry-run -Werror $(C_FILES)
@@ -82,7 +84,9 @@ header: setup ## write include/eunomia.h from src/capi, and from that tests/data
 	cargo xtask symbols --write
 	cargo xtask python
 
-size: $(LIB) ## print the size of the library
+size: $(LIB) ## print the size of the library, and of one without WASM packages
+	built=$$(tools/build-release.sh cdylib without-wasm) && install $$built $(DIST)/without-wasm.so
+	cargo xtask size $(DIST)/without-wasm.so
 
 notice: setup ## write NOTICE: what is linked in, and under which licences
 	cargo xtask notice

@@ -8,6 +8,8 @@
 //! A host in Rust needs [`Vm`], [`Options`], [`Event`] and [`Error`]; `examples/rust` has five of them. The C interface
 //! is `capi` and follows the same words.
 #![deny(unsafe_code)]
+// Parts below `wasm` have functions that only it calls.
+#![cfg_attr(not(feature = "wasm"), allow(dead_code))]
 // The shipped library is compiled for size (tools/build-release.sh). What each event goes through asks for speed there.
 #![cfg_attr(small, feature(optimize_attribute))]
 
@@ -27,6 +29,10 @@ mod log;
 mod memory;
 mod number;
 mod os;
+#[cfg(feature = "wasm")]
+mod wasm;
+#[cfg(not(feature = "wasm"))]
+#[path = "wasm/absent.rs"]
 mod wasm;
 mod zlib;
 

@@ -1,12 +1,17 @@
 #!/usr/bin/env bash
 # Builds the library as it is shipped, in a folder of its own: in target/release a tool or a benchmark that uses the
 # library would overwrite it with one of its own. Prints where it is.
-# usage: tools/build-release.sh cdylib|staticlib   (one at a time: with several, cargo drops link-time optimisation)
+# usage: tools/build-release.sh cdylib|staticlib [without-wasm]
+# (one kind at a time: with several, cargo drops link-time optimisation)
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 host=$(rustc -vV | sed -n 's/^host: //p')
 flags=()
+features=(--features own-libbpf)
+if [ "${2:-}" = without-wasm ]; then
+    features=(--no-default-features --features "capi,own-libbpf")
+fi
 small_std=()
 last=()
 # Where the sources of std are at hand, std is built as small as the rest, which a stable compiler does only for those
@@ -43,7 +48,7 @@ if [ "$1" = cdylib ] && [ -e "$lld/ld.lld" ]; then
 fi
 CARGO_ENCODED_RUSTFLAGS=$(IFS=$'\x1f' && printf '%s' "${flags[*]}")
 export CARGO_ENCODED_RUSTFLAGS
-cargo rustc --release --target-dir target/dist --target "$host" "${small_std[@]}" --features own-libbpf --lib --crate-type "$1" -- "${linker[@]}" "${last[@]}"
+cargo rustc --release --target-dir target/dist --target "$host" "${small_std[@]}" "${features[@]}" --lib --crate-type "$1" -- "${linker[@]}" "${last[@]}"
 case $1 in
 cdylib) echo "target/dist/$host/release/libeunomia.so" ;;
 staticlib) echo "target/dist/$host/release/libeunomia.a" ;;

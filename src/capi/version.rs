@@ -69,7 +69,8 @@ fn version_line() -> String {
 /// Returns the set of eunomia_kind this build can open.
 #[unsafe(no_mangle)]
 pub extern "C" fn eunomia_kinds() -> u32 {
-    eunomia_kind::EUNOMIA_KIND_ANY as u32
+    let wasm = if cfg!(feature = "wasm") { eunomia_kind::EUNOMIA_KIND_WASM as u32 } else { 0 };
+    eunomia_kind::EUNOMIA_KIND_JSON as u32 | wasm
 }
 
 /// Returns the name of a status, such as "EUNOMIA_ERR_TYPE"; of 0 and above "EUNOMIA_OK". Static, never NULL.

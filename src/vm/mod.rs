@@ -26,6 +26,10 @@ mod state;
 mod stats;
 mod variables;
 mod wait_set;
+#[cfg(feature = "wasm")]
+mod wasm;
+#[cfg(not(feature = "wasm"))]
+#[path = "no_wasm.rs"]
 mod wasm;
 
 pub use batch::{Batch, Record};

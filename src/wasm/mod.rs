@@ -14,6 +14,7 @@ mod config;
 mod ewasm;
 mod imports;
 mod libc;
+mod limits;
 mod line;
 mod module;
 mod outcome;

@@ -1,0 +1,18 @@
+//! Takes the place of `wasm.rs` in a library that is built without the feature `wasm`.
+
+use super::event::{EventFn, Format};
+use super::state::Vm;
+use crate::error::Result;
+use crate::wasm::unsupported;
+
+impl Vm {
+    /// Returns an error with the status `Unsupported`: this build has no WASM support.
+    pub fn wasm_run(
+        &self,
+        _argv: &[&str],
+        _format: Format,
+        _callback: &mut (impl EventFn + ?Sized),
+    ) -> Result<i32> {
+        Err(unsupported())
+    }
+}

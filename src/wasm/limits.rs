@@ -1,0 +1,24 @@
+//! The limits of a guest: its options, with defaults for those that are 0.
+
+use std::time::Duration;
+
+use super::config::Config;
+use super::sys::instance::{Limits, PAGE};
+
+impl Config {
+    /// Returns the sizes that limit a guest.
+    pub(super) fn limits(&self) -> Limits {
+        let or = |given: u32, default: u32| if given == 0 { default } else { given };
+        Limits {
+            stack: or(self.stack, 128 << 10),
+            // WAMR makes no smaller heap, and a larger one hardly leaves space for the guest's own memory.
+            heap: or(self.heap, 2 << 20).clamp(4096, 1 << 30),
+            memory: or(self.memory, 16 << 20).max(PAGE),
+        }
+    }
+
+    /// Returns the time limit for one event.
+    pub(super) fn budget(&self) -> Duration {
+        Duration::from_millis(if self.budget_ms == 0 { 1000 } else { self.budget_ms }.into())
+    }
+}
