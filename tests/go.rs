@@ -87,7 +87,10 @@ fn prefix() -> &'static Path {
         copy(built.join("libeunomia.so"), &format!("lib/libeunomia.so.{minor}"));
         copy(Path::new(ROOT).join("include/eunomia.h"), "include/eunomia.h");
         let template = include_str!("../bindings/c/eunomia.pc.in");
-        let text = template.replace("@PREFIX@", path(&prefix)).replace("@VERSION@", version);
+        let text = template
+            .replace("@PREFIX@", path(&prefix))
+            .replace("@LIBDIR@", "lib")
+            .replace("@VERSION@", version);
         fs::write(prefix.join("lib/pkgconfig/eunomia.pc"), text).expect("the file can be written");
         prefix
     })

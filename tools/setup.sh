@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Makes a Debian 12 machine ready: installs the packages that are missing, checks Rust, mounts tracefs and bpffs.
-# Says what it changes and nothing else; run again it changes nothing and says nothing.
-# usage: tools/setup.sh [wasm|python|go|test|fuzz|bench|lint|vm]...   (each word adds what only that work needs)
+# Prepares a Debian 12 machine: installs missing packages, checks Rust, mounts tracefs and bpffs.
+# Prints each change that it makes; a second run changes and prints nothing.
+# usage: tools/setup.sh [wasm|python|go|test|fuzz|bench|lint|vm|deb|container|release]...   (each word adds the packages of one task)
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -16,7 +16,7 @@ fail() {
 has() { command -v "$1" >/dev/null || [ -e "$1" ]; }
 
 packages=()
-wants_venv=
+needs_venv=
 # need COMMAND_OR_FILE PACKAGE
 need() { has "$1" || packages+=("$2"); }
 
@@ -25,11 +25,11 @@ need_base() {
     need make make
     need gcc gcc
     need /usr/include/stdio.h libc6-dev
-    # cargo fetches the dependencies over TLS.
+    # cargo downloads the dependencies over TLS.
     need /etc/ssl/certs/ca-certificates.crt ca-certificates
-    # WAMR is built with cmake, and its header read with libclang, which clang brings.
+    # WAMR is built with cmake; bindgen reads its header with libclang, which the package clang installs.
     need cmake cmake
-    # libelf, libbpf and zlib are built from the sources that libbpf-sys brings.
+    # libelf, libbpf and zlib are built from the sources in the crate libbpf-sys.
     need autoreconf autoconf
     need aclocal automake
     need autopoint autopoint
@@ -50,9 +50,9 @@ need_wasm() {
 
 need_python() {
     need python3 python3
-    # The part of Python that makes virtual environments.
+    # Virtual environments are a package of their own.
     python3 -c 'import ensurepip' 2>/dev/null || packages+=(python3-venv)
-    wants_venv=yes
+    needs_venv=yes
 }
 
 need_go() {
@@ -63,7 +63,7 @@ need_test() {
     need_wasm
     need g++ g++
     need groff groff-base
-    # A host with its own libbpf is tested beside the one inside.
+    # The tests also link hosts with Debian's libbpf.
     need /usr/include/bpf/libbpf.h libbpf-dev
     need_python
     need_go
@@ -72,13 +72,28 @@ need_test() {
     need ip iproute2
     need setpriv util-linux
     need script bsdutils
-    # What ecli pushes to and pulls from, and whose signatures it reads.
+    # The registry and the signatures that ecli is tested with.
     need docker-registry docker-registry
     need minisign minisign
+    # install.sh downloads with it.
+    need curl curl
+}
+
+need_deb() {
+    need dpkg-shlibdeps dpkg-dev
+}
+
+need_container() {
+    need podman podman
+}
+
+need_release() {
+    need debootstrap debootstrap
+    need_python
 }
 
 need_fuzz() {
-    # libFuzzer is built from the sources that libfuzzer-sys brings.
+    # libFuzzer is built from the sources in the crate libfuzzer-sys.
     need g++ g++
 }
 
@@ -90,8 +105,8 @@ need_bench() {
 need_lint() {
     need_python
     need_go
-    check_rust_component fmt rustfmt
-    check_rust_component clippy clippy
+    need_rust_component fmt rustfmt
+    need_rust_component clippy clippy
     need clang-format clang-format
     need shellcheck shellcheck
 }
@@ -100,10 +115,10 @@ need_vm() {
     need qemu-system-x86_64 qemu-system-x86
     need busybox busybox-static
     need cpio cpio
-    # Kernels are packed in one of these ways.
+    # The formats in which kernels are compressed.
     need xz xz-utils
     need zstd zstd
-    # What the examples watch goes into the virtual machine.
+    # Programs that the examples trace; they are copied into the virtual machine.
     need python3 python3
     need script bsdutils
     need losetup mount
@@ -111,26 +126,29 @@ need_vm() {
 
 install_packages() {
     [ ${#packages[@]} -gt 0 ] || return 0
-    has apt-get || fail "no apt-get here; install the counterparts of these Debian packages: ${packages[*]}"
+    has apt-get || fail "apt-get not found; install the equivalents of these Debian packages: ${packages[*]}"
     say "installing ${packages[*]}"
     local log
     log=$(mktemp)
     if ! { apt-get update && apt-get install -y --no-install-recommends "${packages[@]}"; } >"$log" 2>&1; then
         cat "$log" >&2
-        fail "apt-get could not install the packages, see above"
+        fail "apt-get cannot install the packages; its output is above"
     fi
     rm -f "$log"
 }
 
 check_rust() {
     local advice="get Rust $RUST_MIN or newer with rustup, see https://rustup.rs" found
-    { has cargo && has rustc; } || fail "no cargo or rustc here; $advice"
+    { has cargo && has rustc; } || fail "cargo or rustc not found; $advice"
     found=$(rustc --version | cut -d ' ' -f 2) || fail "rustc does not run; $advice"
     printf '%s\n' "$RUST_MIN" "$found" | sort -CV || fail "rustc $found is too old; $advice"
 }
 
-check_rust_component() {
-    cargo "$1" --version >/dev/null 2>&1 || fail "cargo $1 is missing; run: rustup component add $2"
+# need_rust_component SUBCOMMAND COMPONENT
+need_rust_component() {
+    ! cargo "$1" --version >/dev/null 2>&1 || return 0
+    rustup component add "$2" >/dev/null 2>&1 || fail "cargo $1 not found; install the Rust component $2"
+    say "added the Rust component $2"
 }
 
 # Optional: with the sources of Rust's standard library, libeunomia.so is a quarter smaller.
@@ -141,32 +159,32 @@ add_std_source() {
     if rustup component add rust-src >/dev/null 2>&1; then
         say "added the Rust component rust-src"
     else
-        say "rustup cannot add the component rust-src; libeunomia.so becomes a quarter larger without it"
+        say "rustup cannot add the component rust-src; without it libeunomia.so is a quarter larger"
     fi
 }
 
-# What the Python binding is checked and packed with, in the versions that its list names.
+# Installs the tools that check and package the Python binding, in the versions of its list.
 make_venv() {
     local list=bindings/python/requirements-dev.txt venv=target/venv log
     cmp -s "$list" "$venv/installed.txt" && return
     log=$(mktemp)
     if ! { python3 -m venv --clear "$venv" && "$venv/bin/pip" install -r "$list"; } >"$log" 2>&1; then
         cat "$log" >&2
-        fail "pip could not install the packages of $list, see above"
+        fail "pip cannot install the packages of $list; its output is above"
     fi
     rm -f "$log"
     cp "$list" "$venv/installed.txt"
-    say "made $venv with the packages of $list"
+    say "created $venv with the packages of $list"
 }
 
 # mount_once TYPE DIRECTORY
 mount_once() {
     mountpoint -q "$2" && return
-    mount -t "$1" "$1" "$2" || fail "cannot mount $1 on $2, which programs at tracepoints and pinned maps need"
+    mount -t "$1" "$1" "$2" || fail "cannot mount $1 on $2; tracepoint programs and pinned maps need it"
     say "mounted $1 on $2"
 }
 
-[ "$(id -u)" = 0 ] || fail "run as root: loading eBPF programs, installing packages and mounting need it"
+[ "$(id -u)" = 0 ] || fail "run as root; loading eBPF programs, installing packages and mounting require it"
 export DEBIAN_FRONTEND=noninteractive
 
 check_rust
@@ -174,12 +192,12 @@ add_std_source
 need_base
 for work in "$@"; do
     case $work in
-    wasm | python | go | test | fuzz | bench | lint | vm) "need_$work" ;;
-    *) fail "unknown word \"$work\"; usage: tools/setup.sh [wasm|python|go|test|fuzz|bench|lint|vm]..." ;;
+    wasm | python | go | test | fuzz | bench | lint | vm | deb | container | release) "need_$work" ;;
+    *) fail "unknown word \"$work\"; usage: tools/setup.sh [wasm|python|go|test|fuzz|bench|lint|vm|deb|container|release]..." ;;
     esac
 done
 install_packages
-[ -z "$wants_venv" ] || make_venv
+[ -z "$needs_venv" ] || make_venv
 
 mount_once tracefs /sys/kernel/tracing
 mount_once bpf /sys/fs/bpf

@@ -6,6 +6,7 @@
 //! `cargo xtask man FILE`         writes the manual page, made from the header
 //! `cargo xtask notice`           writes NOTICE: what is linked in, and under which licences
 //! `cargo xtask python`           writes bindings/python/src/eunomia/_ffi.py from the header
+//! `cargo xtask site MDBOOK`      builds the site in target/site with this mdBook and checks its links
 //! `cargo xtask symbols FILE`     fails unless the library exports what the header and tests/data/abi/symbols.txt name
 //! `cargo xtask symbols --write`  writes tests/data/abi/symbols.txt from the header
 
@@ -14,6 +15,7 @@ mod kernels;
 mod man;
 mod notice;
 mod python;
+mod site;
 mod size;
 mod symbols;
 
@@ -30,10 +32,11 @@ fn main() -> ExitCode {
         ["man", page] => man::write(page),
         ["notice"] => notice::write(),
         ["python"] => python::write(),
+        ["site", mdbook] => site::build(mdbook),
         ["symbols", "--write"] => symbols::write(),
         ["symbols", library] => symbols::check(library),
         _ => {
-            Err("usage: cargo xtask size FILE | header | kernels | man FILE | notice | python | symbols FILE | symbols --write".to_string())
+            Err("usage: cargo xtask size FILE | header | kernels | man FILE | notice | python | site MDBOOK | symbols FILE | symbols --write".to_string())
         }
     };
     match result {

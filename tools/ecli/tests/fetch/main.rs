@@ -2,6 +2,7 @@
 
 mod download;
 mod hostile;
+mod install;
 mod names;
 mod owner;
 mod registry;
