@@ -318,6 +318,9 @@ typedef struct eunomia_event {
   int32_t cpu;
   // 0.
   uint32_t reserved;
+  // Time when the event was read, in nanoseconds of CLOCK_MONOTONIC. The clock is read once per batch of at most
+  // 1024 records, and once per round of a sampled map.
+  uint64_t time_ns;
 } eunomia_event;
 
 // Receives one event, valid during the call. Returns 0 to go on, above 0 to end this poll, below 0 to end
@@ -367,6 +370,8 @@ typedef struct eunomia_batch {
   uint32_t source;
   // Records stored.
   uint32_t count;
+  // Time when the first record was read, as eunomia_event.time_ns. 0 without records.
+  uint64_t time_ns;
 } eunomia_batch;
 
 // A map of the package.

@@ -284,6 +284,12 @@ class event {
         return raw_->cpu;
     }
 
+    // When the event was read. The clock is read once per batch; see eunomia_event.time_ns.
+    std::chrono::steady_clock::time_point time() const noexcept {
+        auto since_boot = std::chrono::nanoseconds(raw_->time_ns);
+        return std::chrono::steady_clock::time_point(since_boot);
+    }
+
     // For calls of eunomia.h.
     const eunomia_event *raw() const noexcept {
         return raw_;

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"runtime/cgo"
 	"sync"
+	"time"
 	"unsafe"
 )
 
@@ -78,6 +79,7 @@ func (d *delivery) fill(event *C.eunomia_event) {
 	d.event.Type = d.vm.typeOf(event._type)
 	d.event.Lost = uint64(event.lost)
 	d.event.CPU = int(event.cpu)
+	d.event.Time = time.Duration(event.time_ns)
 }
 
 // logger is the Go side of a log. It does not refer to the vm, which would otherwise never be forgotten.

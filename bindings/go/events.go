@@ -46,6 +46,8 @@ type Event struct {
 	Type   *Type  // of raw data; nil if the package does not tell
 	Lost   uint64 // records lost, for EventLost
 	CPU    int    // -1 where it is not known
+	// When it was read, on CLOCK_MONOTONIC. The clock is read once per batch of at most 1024 records.
+	Time time.Duration
 }
 
 // Forever is the timeout that never comes.
@@ -90,7 +92,8 @@ type Batch struct {
 	Type   *Type
 	Format Format
 	Count  int
-	Data   []byte // the part of the buffer in use: a line each, or in FormatRaw what Records takes apart
+	Data   []byte        // the part of the buffer in use: a line each, or in FormatRaw what Records takes apart
+	Time   time.Duration // when the first record was read, as Event.Time
 	kind   EventKind
 }
 
@@ -107,7 +110,7 @@ func (vm *VM) Read(ctx context.Context, timeout time.Duration, format Format, bu
 			}
 			return status
 		})
-		batch.Count, batch.Data = int(found.count), buf[:found.len]
+		batch.Count, batch.Data, batch.Time = int(found.count), buf[:found.len], time.Duration(found.time_ns)
 		return found.count > 0, err
 	})
 	return batch, err
@@ -196,7 +199,7 @@ func (e *Events) Next() bool {
 			e.err = err
 			return false
 		}
-		e.event.Source, e.event.Type, e.event.Kind = batch.Source, batch.Type, batch.kind
+		e.event.Source, e.event.Type, e.event.Kind, e.event.Time = batch.Source, batch.Type, batch.kind, batch.Time
 		if batch.Format == FormatRaw {
 			e.records = batch.Records()
 		} else {

@@ -102,6 +102,8 @@ impl Shape {
 
 /// Takes what the sources deliver; `false` ends the batch after that.
 pub trait Sink {
+    /// Sets the time, on CLOCK_MONOTONIC, at which everything that follows was read. Called once per turn, not per record.
+    fn read_at(&mut self, time_ns: u64);
     /// A record of a ring or perf buffer; `cpu` is -1 where unknown.
     fn record(&mut self, source: &Shape, cpu: i32, data: &[u8]) -> bool;
     /// The kernel dropped `count` records.
@@ -124,6 +126,10 @@ pub trait Sink {
 
 /// Any sink: the way to it is longer, and compiled once for all who take it.
 impl Sink for &mut dyn Sink {
+    fn read_at(&mut self, time_ns: u64) {
+        (**self).read_at(time_ns);
+    }
+
     #[cfg_attr(small, optimize(speed))]
     fn record(&mut self, source: &Shape, cpu: i32, data: &[u8]) -> bool {
         (**self).record(source, cpu, data)
@@ -177,7 +183,10 @@ struct Sampler {
     interval: Duration,
     due: Instant,
     clear: bool,
+    /// The round under way.
     walk: Option<Entries>,
+    /// When that round began, on CLOCK_MONOTONIC: the time of all of its entries.
+    round_ns: u64,
 }
 
 impl Sources {
@@ -338,6 +347,18 @@ impl Source {
     #[cfg_attr(small, optimize(speed))]
     fn turn(&mut self, limit: usize, sink: &mut impl Sink) -> Result<(usize, bool, bool)> {
         let shape = &*self.shape;
+        // No clock is read for a buffer that has nothing.
+        let has_records = match &self.buffer {
+            Buffer::Ring(ring) => ring.available() > 0,
+            Buffer::Perf(perf, _) => perf.has_records(),
+            Buffer::Sampled(_) => true,
+        };
+        if !has_records {
+            return Ok((0, true, false));
+        }
+        if !matches!(self.buffer, Buffer::Sampled(_)) {
+            sink.read_at(os::monotonic_ns());
+        }
         let mut batch = Batch { shape, sink, count: 0, limit, go_on: true };
         let (result, more) = match &mut self.buffer {
             Buffer::Ring(ring) => (ring.consume(limit, &mut batch), ring.available() > 0),
@@ -419,7 +440,7 @@ fn unpadded<'a>(shape: &Shape, data: &'a [u8]) -> &'a [u8] {
 impl Sampler {
     fn new(sample: &Sample) -> Sampler {
         let interval = Duration::from_millis(sample.interval_ms.max(1).into());
-        Sampler { interval, due: Instant::now() + interval, clear: sample.clear_map, walk: None }
+        Sampler { interval, due: Instant::now() + interval, clear: sample.clear_map, walk: None, round_ns: 0 }
     }
 
     /// A chunk of the round under way, or of a new one that is due.
@@ -430,6 +451,10 @@ impl Sampler {
             return (Ok(()), false);
         }
         let (map, clear) = (&*batch.shape.map, self.clear);
+        if self.walk.is_none() {
+            self.round_ns = os::monotonic_ns();
+        }
+        batch.sink.read_at(self.round_ns);
         let walk = self.walk.get_or_insert_with(|| Entries::new(map, clear));
         let over = match walk.step(map, |key, value| batch.entry(key, value)) {
             Ok(over) => over,

@@ -125,9 +125,9 @@ pub(super) unsafe fn batch<R>(
     // SAFETY: as demanded above.
     let (out, mut batch) = (unsafe { Out::new(out, "out") }?, Batch::default());
     let done = fill(&mut batch);
-    let Batch { len, need, source, count } = batch;
+    let Batch { len, need, source, count, time_ns } = batch;
     match &done {
-        Ok(_) => out.write(eunomia_batch { size: 0, len, need, source, count: count as u32 }),
+        Ok(_) => out.write(eunomia_batch { size: 0, len, need, source, count: count as u32, time_ns }),
         Err(error) if error.status == Status::TooSmall => out.write(eunomia_batch { need, ..out.current() }),
         Err(_) => {}
     }
@@ -185,7 +185,7 @@ fn fill(event: &mut eunomia_event, of: &Event<'_>) {
     (event.data, event.len) = (of.data.as_ptr().cast(), of.data.len());
     (event.key, event.key_len) = (of.key.as_ptr().cast(), of.key.len());
     event.r#type = type_pointer(of.ty);
-    (event.lost, event.cpu) = (of.lost, of.cpu);
+    (event.lost, event.cpu, event.time_ns) = (of.lost, of.cpu, of.time_ns);
 }
 
 /// What the callback's answer means. A vm that died inside it goes no further.

@@ -305,6 +305,9 @@ pub struct eunomia_event {
     pub cpu: i32,
     /// 0.
     pub reserved: u32,
+    /// Time when the event was read, in nanoseconds of CLOCK_MONOTONIC. The clock is read once per batch of at most
+    /// 1024 records, and once per round of a sampled map.
+    pub time_ns: u64,
 }
 
 /// The ledger: every record is delivered, or dropped and counted under its cause.
@@ -458,6 +461,8 @@ pub struct eunomia_batch {
     pub source: u32,
     /// Records stored.
     pub count: u32,
+    /// Time when the first record was read, as eunomia_event.time_ns. 0 without records.
+    pub time_ns: u64,
 }
 
 /// Stands before each record of a RAW batch. Behind it the record, then its key; each begins 8-aligned.

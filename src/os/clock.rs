@@ -10,6 +10,11 @@ pub fn clock(id: libc::clockid_t) -> Result<u64> {
     Ok(time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64)
 }
 
+/// Returns CLOCK_MONOTONIC in nanoseconds. The vDSO reads it, without a system call.
+pub fn monotonic_ns() -> u64 {
+    clock(libc::CLOCK_MONOTONIC).unwrap_or(0)
+}
+
 /// The time since 1970, in nanoseconds, at which CLOCK_MONOTONIC was zero. Suspending moves it, for that clock stands still.
 pub fn boot_time() -> i64 {
     let time = |id| clock(id).unwrap_or(0) as i64;

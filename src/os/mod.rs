@@ -14,7 +14,7 @@ mod net;
 mod thread;
 mod wait;
 
-pub use clock::{boot_time, clock, local_time};
+pub use clock::{boot_time, clock, local_time, monotonic_ns};
 pub use descriptor::{LowNumbers, duplicate, take_low_numbers, try_descriptors};
 pub use errno::{Errno, Result, check};
 pub use file::{memory_file, names, open_beneath, read, read_file, read_folder, read_text, write};

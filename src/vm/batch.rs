@@ -20,6 +20,8 @@ pub struct Batch {
     pub source: u32,
     /// Number of records.
     pub count: usize,
+    /// When the first record was read, as [`Event::time_ns`](super::Event::time_ns).
+    pub time_ns: u64,
 }
 
 /// One record of a raw batch.
@@ -59,6 +61,8 @@ pub struct PendingRecord {
     pub source: usize,
     /// Its CPU, -1 where unknown.
     pub cpu: i32,
+    /// When it was read.
+    pub time_ns: u64,
     /// Its key, for a map entry.
     pub key: Option<Vec<u8>>,
     /// Its bytes.
@@ -68,6 +72,7 @@ pub struct PendingRecord {
 impl PendingRecord {
     /// Hands it on.
     pub fn deliver(&self, shape: &Shape, sink: &mut impl Sink) -> bool {
+        sink.read_at(self.time_ns);
         match &self.key {
             Some(key) => sink.entry(shape, key, &self.data),
             None => sink.record(shape, self.cpu, &self.data),
@@ -82,6 +87,8 @@ pub struct BatchSink<'a> {
     line: &'a mut Vec<u8>,
     time: [u8; 8],
     clock: Clock,
+    /// When the next records were read.
+    time_ns: u64,
     /// What has been stored so far.
     pub batch: Batch,
     /// Bytes of the stored records as the kernel wrote them.
@@ -107,6 +114,7 @@ impl<'a> BatchSink<'a> {
             line,
             time,
             clock: Clock::new(os::boot_time),
+            time_ns: 0,
             batch,
             bytes: 0,
             lost: 0,
@@ -131,6 +139,9 @@ impl<'a> BatchSink<'a> {
             if let Some(room) = self.buf.get_mut(self.batch.len..end) {
                 room.copy_from_slice(&self.line[..len]);
                 (self.batch.len, self.batch.source) = (end, source.index as u32);
+                if self.batch.count == 0 {
+                    self.batch.time_ns = self.time_ns;
+                }
                 self.batch.count += 1;
                 self.bytes += (key.map_or(0, <[u8]>::len) + data.len()) as u64;
                 return true;
@@ -142,6 +153,7 @@ impl<'a> BatchSink<'a> {
         self.pending = Some(PendingRecord {
             source: source.index,
             cpu,
+            time_ns: self.time_ns,
             key: key.map(<[u8]>::to_vec),
             data: data.to_vec(),
         });
@@ -198,6 +210,10 @@ impl<'a> BatchSink<'a> {
 }
 
 impl Sink for BatchSink<'_> {
+    fn read_at(&mut self, time_ns: u64) {
+        self.time_ns = time_ns;
+    }
+
     #[cfg_attr(small, optimize(speed))]
     fn record(&mut self, source: &Shape, cpu: i32, data: &[u8]) -> bool {
         self.take(source, cpu, None, data)

@@ -4,6 +4,7 @@ use super::event::{Event, EventFn, EventKind, Flow, Format, end_of};
 use super::state::{Vm, system_error};
 use crate::bpf::session::iterator::read_iterator;
 use crate::error::Result;
+use crate::os;
 
 impl Vm {
     /// Runs an attached iterator and calls back for each line of its output (`Format::Text`), or for each piece if it
@@ -17,6 +18,7 @@ impl Vm {
         let format = if is_text { Format::Text } else { Format::Raw };
         let (mut count, mut ended) = (0, None);
         let mut line = Vec::new();
+        let time_ns = os::monotonic_ns();
         let read = read_iterator(file, is_text, |piece| {
             count += 1;
             line.clear();
@@ -32,6 +34,7 @@ impl Vm {
                 ty: None,
                 lost: 0,
                 cpu: -1,
+                time_ns,
                 printed: false,
             }) {
                 Flow::Continue => true,

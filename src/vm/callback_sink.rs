@@ -32,6 +32,8 @@ pub struct CallbackSink<'a, F: ?Sized> {
     scratch: &'a mut Scratch,
     time: [u8; 8],
     clock: Clock,
+    /// [`Event::time_ns`] of the next events.
+    time_ns: u64,
     /// [`Event::printed`] of the next events.
     pub printed: bool,
     /// Events delivered.
@@ -60,6 +62,7 @@ impl<'a, F: EventFn + ?Sized> CallbackSink<'a, F> {
             scratch,
             time,
             clock: Clock::new(os::boot_time),
+            time_ns: 0,
             printed: false,
             events: 0,
             bytes: 0,
@@ -82,8 +85,10 @@ impl<'a, F: EventFn + ?Sized> CallbackSink<'a, F> {
     /// Hands on the text that is in the scratch buffers.
     fn call_text(&mut self, source: &CStr, kind: EventKind, cpu: i32, lost: u64) -> bool {
         let Scratch { data, key, .. } = &mut *self.scratch;
-        let (data, key, printed) = (terminated(data), terminated(key), self.printed);
-        let event = Event { kind, format: self.format, source, data, key, ty: None, lost, cpu, printed };
+        let (data, key) = (terminated(data), terminated(key));
+        let (time_ns, printed) = (self.time_ns, self.printed);
+        let event =
+            Event { kind, format: self.format, source, data, key, ty: None, lost, cpu, time_ns, printed };
         Self::call(self.callback, &mut self.ended, &event)
     }
 
@@ -115,8 +120,9 @@ impl<'a, F: EventFn + ?Sized> CallbackSink<'a, F> {
         self.scratch.data.extend_from_slice(line);
         let (kind, format, source) = (EventKind::Output, Format::Text, c"stdout");
         let data = terminated(&mut self.scratch.data);
-        let printed = false;
-        let event = Event { kind, format, source, data, key: NO_TEXT, ty: None, lost: 0, cpu: -1, printed };
+        let (time_ns, printed) = (os::monotonic_ns(), false);
+        let event =
+            Event { kind, format, source, data, key: NO_TEXT, ty: None, lost: 0, cpu: -1, time_ns, printed };
         Self::call(self.callback, &mut self.ended, &event)
     }
 
@@ -147,8 +153,8 @@ impl<'a, F: EventFn + ?Sized> CallbackSink<'a, F> {
         };
         line[end] = 0;
         let (kind, format, source) = (EventKind::Sample, self.format, &*source.map.name);
-        let (data, key, printed) = (&line[..end], NO_TEXT, self.printed);
-        let event = Event { kind, format, source, data, key, ty: None, lost: 0, cpu, printed };
+        let (data, key, time_ns, printed) = (&line[..end], NO_TEXT, self.time_ns, self.printed);
+        let event = Event { kind, format, source, data, key, ty: None, lost: 0, cpu, time_ns, printed };
         Self::call(self.callback, &mut self.ended, &event) && go_on
     }
 
@@ -164,6 +170,10 @@ impl<'a, F: EventFn + ?Sized> CallbackSink<'a, F> {
 }
 
 impl<F: EventFn + ?Sized> Sink for CallbackSink<'_, F> {
+    fn read_at(&mut self, time_ns: u64) {
+        self.time_ns = time_ns;
+    }
+
     #[inline(always)]
     #[cfg_attr(small, optimize(speed))]
     fn record(&mut self, source: &Shape, cpu: i32, data: &[u8]) -> bool {
@@ -174,8 +184,8 @@ impl<F: EventFn + ?Sized> Sink for CallbackSink<'_, F> {
         }
         let ty = source.record.as_ref().map(|plan| plan.ty());
         let (kind, format, source) = (EventKind::Sample, Format::Raw, &*source.map.name);
-        let printed = self.printed;
-        let event = Event { kind, format, source, data, key: NO_TEXT, ty, lost: 0, cpu, printed };
+        let (time_ns, printed) = (self.time_ns, self.printed);
+        let event = Event { kind, format, source, data, key: NO_TEXT, ty, lost: 0, cpu, time_ns, printed };
         Self::call(self.callback, &mut self.ended, &event)
     }
 
@@ -196,8 +206,9 @@ impl<F: EventFn + ?Sized> Sink for CallbackSink<'_, F> {
         self.bytes += (key.len() + value.len()) as u64;
         let (map, format, kind) = (&source.map, self.format, EventKind::MapEntry);
         if format == Format::Raw {
-            let (source, ty, printed) = (&*map.name, map.value.ty(), self.printed);
-            let event = Event { kind, format, source, data: value, key, ty, lost: 0, cpu: -1, printed };
+            let (source, ty, time_ns, printed) = (&*map.name, map.value.ty(), self.time_ns, self.printed);
+            let event =
+                Event { kind, format, source, data: value, key, ty, lost: 0, cpu: -1, time_ns, printed };
             return Self::call(self.callback, &mut self.ended, &event);
         }
         self.clear();

@@ -53,6 +53,9 @@ pub struct Event<'a> {
     pub lost: u64,
     /// CPU of a perf record, -1 where unknown.
     pub cpu: i32,
+    /// Time when the event was read, in nanoseconds of CLOCK_MONOTONIC. The clock is read once per batch of at most 1024
+    /// records, and once per round of a sampled map, whose events all have the same time.
+    pub time_ns: u64,
     /// A guest wrote to its standard output while it handled this event: a host that shows both shows it twice.
     pub printed: bool,
 }

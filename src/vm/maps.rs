@@ -15,6 +15,7 @@ use crate::bpf::map::{Map, map_error};
 use crate::bpf::session::Session;
 use crate::bpf::source::{Shape, Sink};
 use crate::error::{Error, Result, Status};
+use crate::os;
 use crate::types::Type;
 
 /// What is known about a map.
@@ -154,6 +155,7 @@ impl Vm {
         drop(inner);
         let mut scratch = std::mem::take(&mut delivery.scratch);
         let mut deliver = CallbackSink::new(format, &mut scratch, None, callback);
+        deliver.read_at(os::monotonic_ns());
         let walked = walk(&map, &mut deliver);
         let (count, ended) = (deliver.events as usize, deliver.ended);
         delivery.scratch = scratch;
@@ -167,6 +169,7 @@ impl Vm {
         let room = buf.len();
         let mut line = Vec::new();
         let mut reader = BatchSink::new(format, buf, &mut line).measuring();
+        reader.read_at(os::monotonic_ns());
         walk(&map, &mut reader)?;
         *batch = reader.batch;
         if batch.need > room {

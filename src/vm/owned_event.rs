@@ -24,6 +24,8 @@ pub struct OwnedEvent {
     pub lost: u64,
     /// CPU of a perf record, -1 where unknown.
     pub cpu: i32,
+    /// When it was read, as [`Event::time_ns`].
+    pub time_ns: u64,
 }
 
 impl OwnedEvent {
@@ -35,9 +37,9 @@ impl OwnedEvent {
 
 impl From<&Event<'_>> for OwnedEvent {
     fn from(event: &Event<'_>) -> OwnedEvent {
-        let &Event { kind, format, source, data, key, lost, cpu, .. } = event;
+        let &Event { kind, format, source, data, key, lost, cpu, time_ns, .. } = event;
         let source = source.to_string_lossy().into_owned();
-        OwnedEvent { kind, format, source, data: data.to_vec(), key: key.to_vec(), lost, cpu }
+        OwnedEvent { kind, format, source, data: data.to_vec(), key: key.to_vec(), lost, cpu, time_ns }
     }
 }
 

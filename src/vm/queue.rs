@@ -16,8 +16,11 @@ use crate::os::{Epoll, Errno, EventFd, Thread};
 
 /// Bytes in a chunk; only a single larger record makes one larger.
 const CHUNK: usize = 64 << 10;
-/// Length of a record's head in a chunk.
+/// Length of a record's header in a chunk: kind and source in one word, CPU, length of the key and of the data, then the
+/// time in two.
 const HEAD: usize = 24;
+/// Where the kind begins in the first word; the index of the source is below it.
+const KIND_SHIFT: u32 = 24;
 
 /// The consumer's side, and the handle on the thread.
 pub struct Queue {
@@ -97,7 +100,7 @@ impl Queue {
             Err(e) => return Err((e, Some(sources))),
         };
         let max_record = max_bytes.max(CHUNK);
-        let filler = Filler { chunk: None, shared: Arc::clone(&shared), counters, max_record };
+        let filler = Filler { chunk: None, shared: Arc::clone(&shared), counters, max_record, time_ns: 0 };
         // The thread takes the sources out of a cell and puts them back at its end.
         let cell = Arc::new(Mutex::new(Some(sources)));
         let theirs = Arc::clone(&cell);
@@ -182,8 +185,10 @@ fn deliver(
         let bytes = chunk.get(*at + 4 * index..*at + 4 * index + 4)?;
         Some(u32::from_ne_bytes(bytes.try_into().ok()?))
     };
-    let (source, kind, cpu) = (number(0)? as usize, number(1)?, number(2)? as i32);
-    let (key_len, len) = (number(3)? as usize, number(4)? as usize);
+    let (what, cpu) = (number(0)?, number(1)? as i32);
+    let (kind, source) = (what >> KIND_SHIFT, (what & ((1 << KIND_SHIFT) - 1)) as usize);
+    let (key_len, len) = (number(2)? as usize, number(3)? as usize);
+    let time_ns = u64::from(number(4)?) | u64::from(number(5)?) << 32;
     let data = *at + HEAD;
     let key = data + len.next_multiple_of(8);
     *at = key + key_len.next_multiple_of(8);
@@ -193,6 +198,7 @@ fn deliver(
         // Whoever delivers has the lock on all deliveries.
         shape.events.store(shape.events.load(Relaxed) + 1, Relaxed);
     }
+    sink.read_at(time_ns);
     Some(match kind {
         0 => (Kind::Record, sink.record(shape, cpu, data)),
         1 => (Kind::Lost, sink.lost(shape, cpu, u64::from_ne_bytes(data.try_into().ok()?))),
@@ -207,6 +213,8 @@ struct Filler {
     shared: Arc<Shared>,
     counters: Arc<Counters>,
     max_record: usize,
+    /// When the next records were read.
+    time_ns: u64,
 }
 
 impl Filler {
@@ -231,7 +239,9 @@ impl Filler {
             self.counters.lost_queue.fetch_add(records, Relaxed);
             return true;
         };
-        let words = [source.index as u32, kind as u32, cpu as u32, key.len() as u32, data.len() as u32, 0];
+        let what = (kind as u32) << KIND_SHIFT | source.index as u32;
+        let (time, time_high) = (self.time_ns as u32, (self.time_ns >> 32) as u32);
+        let words = [what, cpu as u32, key.len() as u32, data.len() as u32, time, time_high];
         chunk.reserve(size.max(CHUNK - chunk.len().min(CHUNK)));
         words.iter().for_each(|word| chunk.extend_from_slice(&word.to_ne_bytes()));
         for part in [data, key] {
@@ -265,6 +275,10 @@ impl Producer for Drainer<'_> {
 }
 
 impl Sink for Filler {
+    fn read_at(&mut self, time_ns: u64) {
+        self.time_ns = time_ns;
+    }
+
     fn record(&mut self, source: &Shape, cpu: i32, data: &[u8]) -> bool {
         self.push(source, Kind::Record, cpu, &[], data)
     }

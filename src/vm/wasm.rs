@@ -150,6 +150,10 @@ impl<F: EventFn + ?Sized> Outlet for Host<'_, F> {
 }
 
 impl<F: EventFn + ?Sized> Sink for Host<'_, F> {
+    fn read_at(&mut self, time_ns: u64) {
+        self.deliver.read_at(time_ns);
+    }
+
     fn record(&mut self, source: &Shape, cpu: i32, data: &[u8]) -> bool {
         self.deliver.record(source, cpu, data)
     }

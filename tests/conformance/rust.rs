@@ -22,7 +22,7 @@ pub fn run(table: &Value, packages: &Path) -> Results {
     let scenarios = table["scenarios"].as_array().expect("scenarios are a list");
     let results = scenarios.iter().map(|scenario| {
         let name = scenario["name"].as_str().expect("a scenario has a name").to_owned();
-        (name, Scenario::default().run(&table, scenario))
+        (name, Scenario { began_ns: now_ns(), ..Scenario::default() }.run(&table, scenario))
     });
     results.collect()
 }
@@ -51,6 +51,8 @@ type Done = Result<(), Error>;
 /// A scenario under way.
 #[derive(Default)]
 struct Scenario {
+    /// CLOCK_MONOTONIC when it began.
+    began_ns: u64,
     vm: Option<Arc<Vm>>,
     log: Arc<Mutex<String>>,
     stopper: Option<JoinHandle<()>>,
@@ -145,9 +147,9 @@ impl Scenario {
     /// The calls with a callback.
     fn deliver(&mut self, step: &Value, out: &mut Outcome) -> Done {
         let (vm, format) = (self.vm(), format(step));
-        let mut events = Vec::new();
+        let (mut events, began_ns) = (Vec::new(), self.began_ns);
         let mut on_event = |event: &Event<'_>| {
-            events.push(described(event));
+            events.push(described(event, began_ns));
             if events.len() == 1 {
                 let inside = step["inside"].as_array().into_iter().flatten();
                 self.inside = inside.into_iter().find_map(|step| self.take(step));
@@ -348,7 +350,7 @@ fn kinds(step: &Value) -> u32 {
 
 // ---- what came out, in words of the table -----------------------------------------------------------------------
 
-fn described(event: &Event<'_>) -> Value {
+fn described(event: &Event<'_>, began_ns: u64) -> Value {
     let kind = match event.kind {
         EventKind::Sample => "sample",
         EventKind::Lost => "lost",
@@ -368,7 +370,16 @@ fn described(event: &Event<'_>) -> Value {
         "key": show(event.key),
         "type": type_name(event.ty),
         "cpu": if event.cpu >= 0 { "known" } else { "unknown" },
+        "time": if (began_ns..=now_ns()).contains(&event.time_ns) { "known" } else { "unknown" },
     })
+}
+
+/// CLOCK_MONOTONIC in nanoseconds.
+fn now_ns() -> u64 {
+    let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: `now` lives for the call.
+    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &mut now) };
+    now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
 }
 
 fn type_name(ty: Option<&Arc<Type>>) -> String {

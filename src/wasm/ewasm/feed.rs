@@ -29,6 +29,8 @@ pub struct Feed<'a, 's> {
     /// The records of the batch.
     records: Vec<Record>,
     clock: Clock,
+    /// When the next records were read.
+    time_ns: u64,
     /// Whether the guest has trapped or is to end.
     is_over: bool,
 }
@@ -37,6 +39,7 @@ pub struct Feed<'a, 's> {
 struct Record {
     source: usize,
     cpu: i32,
+    time_ns: u64,
     header_at: usize,
     len: usize,
     key_len: Option<usize>,
@@ -50,7 +53,7 @@ impl<'a, 's> Feed<'a, 's> {
         let function = guest.function(name, 3);
         let (bytes, records) = (Vec::new(), Vec::new());
         let clock = Clock::new(os::boot_time);
-        Feed { state, guest, form, function, shapes, bytes, records, clock, is_over: false }
+        Feed { state, guest, form, function, shapes, bytes, records, clock, time_ns: 0, is_over: false }
     }
 
     /// Whether the guest gets no more events.
@@ -173,7 +176,7 @@ impl<'a, 's> Feed<'a, 's> {
         push_padded(&mut self.bytes, data);
         push_padded(&mut self.bytes, key_bytes);
         let (source, len, key_len) = (source.index, data.len(), key.map(<[u8]>::len));
-        self.records.push(Record { source, cpu, header_at, len, key_len });
+        self.records.push(Record { source, cpu, time_ns: self.time_ns, header_at, len, key_len });
         if self.bytes.len() < FULL_BATCH {
             return Some(());
         }
@@ -198,7 +201,10 @@ impl<'a, 's> Feed<'a, 's> {
             dropped += u64::from(is_dropped);
             if is_dropped { Some(()) } else { self.deliver(record) }
         });
-        self.state.outlet.borrow_mut().count_dropped(dropped);
+        let mut outlet = self.state.outlet.borrow_mut();
+        outlet.count_dropped(dropped);
+        // Events outside of the batch, such as the end of a round, have the current time.
+        outlet.read_at(self.time_ns);
         delivered
     }
 
@@ -208,11 +214,17 @@ impl<'a, 's> Feed<'a, 's> {
         let (source, data_at) = (&*self.shapes[record.source], record.header_at + HEADER);
         let data = &self.bytes[data_at..data_at + record.len];
         let Some(key_len) = record.key_len else {
-            return self.state.deliver(|to| to.record(source, record.cpu, data));
+            return self.state.deliver(|to| {
+                to.read_at(record.time_ns);
+                to.record(source, record.cpu, data)
+            });
         };
         let key_at = data_at + record.len.next_multiple_of(8);
         let key = &self.bytes[key_at..key_at + key_len];
-        self.state.deliver(|to| to.entry(source, key, data))
+        self.state.deliver(|to| {
+            to.read_at(record.time_ns);
+            to.entry(source, key, data)
+        })
     }
 }
 
@@ -224,6 +236,11 @@ fn push_padded(bytes: &mut Vec<u8>, part: &[u8]) -> usize {
 }
 
 impl Sink for Feed<'_, '_> {
+    fn read_at(&mut self, time_ns: u64) {
+        self.time_ns = time_ns;
+        self.state.outlet.borrow_mut().read_at(time_ns);
+    }
+
     fn record(&mut self, source: &Shape, cpu: i32, data: &[u8]) -> bool {
         let passed = match self.form {
             EventForm::Bypass => self.state.deliver(|to| to.record(source, cpu, data)),

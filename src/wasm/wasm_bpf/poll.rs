@@ -144,6 +144,10 @@ struct CallbackSink<'a, 's> {
 }
 
 impl Sink for CallbackSink<'_, '_> {
+    fn read_at(&mut self, time_ns: u64) {
+        self.state.outlet.borrow_mut().read_at(time_ns);
+    }
+
     fn record(&mut self, _source: &Shape, _cpu: i32, data: &[u8]) -> bool {
         let Poll { callback, name, ctx, data: at, max_size, .. } = *self.poll;
         let copied = &data[..data.len().min(max_size as usize)];

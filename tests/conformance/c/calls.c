@@ -69,13 +69,14 @@ static void show(uint32_t format, const void *data, size_t length, char *to, siz
         snprintf(to, room, "%.*s", (int)length, (const char *)data);
 }
 
-static void keep(outcome *out, const eunomia_event *event) {
+static void keep(const scenario *scenario, outcome *out, const eunomia_event *event) {
     seen *seen = &out->events[out->event_count];
     if (out->event_count == MAX_EVENTS)
         return;
     out->event_count++;
     seen->kind = event->kind;
     seen->has_cpu = event->cpu >= 0;
+    seen->has_time = event->time_ns >= scenario->began_ns && event->time_ns <= now_ns();
     snprintf(seen->source, sizeof(seen->source), "%s", event->source);
     snprintf(seen->type, sizeof(seen->type), "%s", eunomia_type_name(event->type));
     show(event->format, event->data, event->len, seen->data, sizeof(seen->data));
@@ -84,7 +85,7 @@ static void keep(outcome *out, const eunomia_event *event) {
 
 static int on_event(void *arg, const eunomia_event *event) {
     context *context = arg;
-    keep(context->out, event);
+    keep(context->scenario, context->out, event);
     if (context->out->event_count == 1)
         take_steps_inside(context->scenario, context->args);
     return answer_of(context->args);

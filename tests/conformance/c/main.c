@@ -1,6 +1,14 @@
 // Walks the table, for the runners in C and C++; see ../README.md. usage: runner TABLE PACKAGES
 #include "runner.h"
 
+#include <time.h>
+
+uint64_t now_ns(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
+}
+
 void take_step(scenario *scenario, const args *args, outcome *outcome) {
     outcome->text = NULL;
     outcome->status_name = outcome->errmsg = outcome->errdetail = outcome->subject_name = "";
@@ -55,6 +63,7 @@ int main(int argc, char **argv) {
             if (name[0])
                 finish(&scenario, name, step);
             memset(&scenario, 0, sizeof(scenario));
+            scenario.began_ns = now_ns();
             snprintf(name, sizeof(name), "%s", line.fields[0]);
             step = 0;
         } else if (!scenario.difference[0]) {

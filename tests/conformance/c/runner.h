@@ -13,7 +13,7 @@
 // An event as it is compared: raw bytes as hexadecimal digits.
 typedef struct seen {
     uint32_t kind;
-    bool has_cpu;
+    bool has_cpu, has_time;
     char source[32], type[32], key[64], data[160];
 } seen;
 
@@ -36,6 +36,8 @@ typedef struct outcome {
 
 // A scenario under way.
 typedef struct scenario {
+    // CLOCK_MONOTONIC when it began.
+    uint64_t began_ns;
     // The vm and what goes with it; what it is, is the business of the one who carries out.
     void *host;
     // What the log got.
@@ -59,6 +61,9 @@ void take_step(scenario *scenario, const args *args, outcome *outcome);
 
 // Takes the steps that `args` has for its callback.
 void take_steps_inside(scenario *scenario, const args *args);
+
+// CLOCK_MONOTONIC in nanoseconds.
+uint64_t now_ns(void);
 
 // Says in scenario->difference what is not as the step expects.
 void compare(scenario *scenario, const args *args, const outcome *outcome);

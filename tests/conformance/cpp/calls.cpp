@@ -92,13 +92,16 @@ template <std::size_t room> void show(bool is_raw, std::string_view bytes, char 
         std::snprintf(to, room, "%.*s", static_cast<int>(bytes.size()), bytes.data());
 }
 
-void keep(outcome &out, const eunomia::event &event) {
+void keep(const scenario &scenario, outcome &out, const eunomia::event &event) {
     if (out.event_count == MAX_EVENTS)
         return;
     seen &seen = out.events[out.event_count++];
     bool is_raw = event.format() == eunomia::format::raw;
     seen.kind = static_cast<std::uint32_t>(event.kind());
     seen.has_cpu = event.cpu() >= 0;
+    auto since_boot = std::chrono::nanoseconds(event.time().time_since_epoch()).count();
+    auto time_ns = static_cast<std::uint64_t>(since_boot);
+    seen.has_time = time_ns >= scenario.began_ns && time_ns <= now_ns();
     show(false, event.source(), seen.source);
     show(false, event.type().name(), seen.type);
     show(is_raw, event.text(), seen.data);
@@ -110,7 +113,7 @@ struct failure {};
 
 auto on_event(const context &c) {
     return [&c](const eunomia::event &event) {
-        keep(c.out, event);
+        keep(c.scenario, c.out, event);
         if (c.out.event_count == 1)
             take_steps_inside(&c.scenario, &c.args);
         if (c.word("answer") == "fail")

@@ -12,6 +12,7 @@ import (
 	"sync"
 	"syscall"
 	"time"
+	"unsafe"
 
 	eunomia "github.com/eunomia-bpf/libeunomia/bindings/go"
 )
@@ -35,6 +36,7 @@ type host struct {
 	lines   []string
 	inside  string // what differed in a callback
 	stopper sync.WaitGroup
+	began   time.Duration // CLOCK_MONOTONIC when the scenario began
 }
 
 func (h *host) end() {
@@ -261,7 +263,7 @@ func timeout(step step) time.Duration {
 
 func (h *host) callback(s step, out *outcome) func(*eunomia.Event) error {
 	return func(event *eunomia.Event) error {
-		out.events = append(out.events, shownEvent(event))
+		out.events = append(out.events, shownEvent(event, h.began))
 		if len(out.events) == 1 {
 			if difference := h.firstDifference(stepsOf(s.list("inside"))); h.inside == "" {
 				h.inside = difference
@@ -292,15 +294,28 @@ func shown(data []byte, format eunomia.Format) string {
 	return string(data)
 }
 
-func shownEvent(event *eunomia.Event) map[string]any {
-	cpu := "known"
+func shownEvent(event *eunomia.Event, began time.Duration) map[string]any {
+	cpu, when := "known", "known"
 	if event.CPU < 0 {
 		cpu = "unknown"
 	}
+	if event.Time < began || event.Time > monotonic() {
+		when = "unknown"
+	}
 	return map[string]any{
 		"kind": eventKinds[event.Kind], "data": shown(event.Data, event.Format), "key": shown(event.Key, event.Format),
-		"source": event.Source, "type": nameOf(event.Type), "cpu": cpu,
+		"source": event.Source, "type": nameOf(event.Type), "cpu": cpu, "time": when,
 	}
+}
+
+// monotonic returns CLOCK_MONOTONIC.
+func monotonic() time.Duration {
+	const clockMonotonic = 1
+	var now syscall.Timespec
+	if _, _, errno := syscall.Syscall(syscall.SYS_CLOCK_GETTIME, clockMonotonic, uintptr(unsafe.Pointer(&now)), 0); errno != 0 {
+		panic(errno)
+	}
+	return time.Duration(now.Nano())
 }
 
 func nameOf(of *eunomia.Type) string {

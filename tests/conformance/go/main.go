@@ -72,7 +72,7 @@ func main() {
 
 // run returns "ok", or what differed.
 func run(steps []step) string {
-	host := &host{}
+	host := &host{began: monotonic()}
 	defer host.end()
 	difference := host.firstDifference(steps)
 	if host.inside != "" {

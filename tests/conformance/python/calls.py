@@ -7,6 +7,7 @@ import json
 import os
 import select
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Optional
@@ -44,6 +45,7 @@ class Host:
     """The state of a scenario."""
 
     def __init__(self, take_inside: Callable[[list[Step]], None]) -> None:
+        self._began_ns = time.monotonic_ns()
         self._take_inside = take_inside
         self._vm: Optional[eunomia.VM] = None
         self._stopper: Optional[threading.Timer] = None
@@ -166,7 +168,7 @@ class Host:
 
     def _callback(self, step: Step, out: Outcome) -> Callable[[Event], bool]:
         def callback(event: Event) -> bool:
-            out.events.append(_event(event))
+            out.events.append(_event(event, self._began_ns))
             if len(out.events) == 1:
                 self._take_inside(step.get("inside", []))
             if step.get("answer") == "fail":
@@ -311,7 +313,7 @@ def _shown(data: bytes | memoryview, format: Format) -> str:
     return data.hex() if format == Format.RAW else bytes(data).decode()
 
 
-def _event(event: Event) -> dict[str, Any]:
+def _event(event: Event, began_ns: int) -> dict[str, Any]:
     return {
         "kind": eunomia.EventKind(event.kind).name.lower(),
         "data": _shown(event.data, event.format),
@@ -319,6 +321,7 @@ def _event(event: Event) -> dict[str, Any]:
         "source": event.source,
         "type": event.type.name if event.type else "",
         "cpu": "known" if event.cpu >= 0 else "unknown",
+        "time": "known" if began_ns <= event.time_ns <= time.monotonic_ns() else "unknown",
     }
 
 

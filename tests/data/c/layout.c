@@ -40,6 +40,7 @@ static void print_event(void) {
     FIELD(eunomia_event, lost);
     FIELD(eunomia_event, cpu);
     FIELD(eunomia_event, reserved);
+    FIELD(eunomia_event, time_ns);
 }
 
 static void print_stats(void) {
@@ -121,6 +122,7 @@ static void print_batch(void) {
     FIELD(eunomia_batch, need);
     FIELD(eunomia_batch, source);
     FIELD(eunomia_batch, count);
+    FIELD(eunomia_batch, time_ns);
     STRUCT(eunomia_record);
     FIELD(eunomia_record, size);
     FIELD(eunomia_record, len);

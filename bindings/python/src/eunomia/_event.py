@@ -21,7 +21,8 @@ class Event:
     """One event. It is a copy and may be kept.
 
     `data` and `key` are raw bytes or UTF-8 text; `type` describes raw data. `lost` is the number of lost records for
-    EventKind.LOST. `cpu` is -1 if it is unknown.
+    EventKind.LOST. `cpu` is -1 if it is unknown. `time_ns` is when the event was read, on the clock of
+    time.monotonic_ns(). The clock is read once per batch of at most 1024 records.
     """
 
     kind: int
@@ -32,6 +33,7 @@ class Event:
     type: Optional[Type]
     lost: int
     cpu: int
+    time_ns: int
 
     def json(self) -> Any:
         """Returns the Python value of JSON data."""
@@ -60,6 +62,7 @@ class Batch:
     format: Format
     count: int
     data: memoryview
+    time_ns: int  # when the first record was read
 
     def json(self) -> list[Any]:
         """Returns the Python values of a JSON batch."""
@@ -113,6 +116,7 @@ class Delivery:
             type=self._types.of(event.type),
             lost=event.lost,
             cpu=event.cpu,
+            time_ns=event.time_ns,
         )
 
     def __enter__(self) -> Delivery:

@@ -152,6 +152,7 @@ class eunomia_event(Structure):
         ("lost", c_uint64),
         ("cpu", c_int32),
         ("reserved", c_uint32),
+        ("time_ns", c_uint64),
     )
 
 
@@ -183,6 +184,7 @@ class eunomia_batch(Structure):
         ("need", c_size_t),
         ("source", c_uint32),
         ("count", c_uint32),
+        ("time_ns", c_uint64),
     )
 
 

@@ -285,7 +285,9 @@ class VM:
             if not batch.count:
                 return None
             name, kind = self._source(vm, batch.source)
-            return Batch(name, kind, format, batch.count, memoryview(bytes(data)) if buffer is None else data)
+            return Batch(
+                name, kind, format, batch.count, memoryview(bytes(data)) if buffer is None else data, batch.time_ns
+            )
 
         return self._when_ready(once, timeout)
 
@@ -395,7 +397,9 @@ class VM:
         kind = self.map_find(name).value_type
         with self._handle.turn, self._handle.held() as vm:
             batch, data = self._fill(vm, buffer, LIBRARY.eunomia_map_dump, _text(name), format)
-            return Batch(name, kind, format, batch.count, memoryview(bytes(data)) if buffer is None else data)
+            return Batch(
+                name, kind, format, batch.count, memoryview(bytes(data)) if buffer is None else data, batch.time_ns
+            )
 
     def maps(self) -> list[_info.MapInfo]:
         """Returns the maps of the package, including those of global variables."""
