@@ -1,5 +1,5 @@
-// The part of the tool that runs as WASM. `ecc build-wasm` compiles it to app.wasm, together with the BPF
-// program.
+// The part of the tool that runs as WASM. `ecc build-wasm` compiles it to app.wasm, with the BPF program
+// inside.
 #include "eunomia-include/wasm-app.h"
 
 #include "eunomia-include/entry.h"
@@ -23,8 +23,8 @@ int main(int argc, const char **argv) {
     return start_bpf_program(cJSON_PrintUnformatted(program));
 }
 
-// Gets each event as JSON before the host does. The host gets what is written back to `e`, of at most
-// EWASM_EVENT_ROOM bytes, and nothing if the result is below 0.
+// Receives each event as JSON before the host does. The host receives the string that is left in `e`, which
+// has space for EWASM_EVENT_ROOM bytes. If the result is negative, the host does not receive the event.
 int process_event(int ctx, char *e, int str_len) {
     (void)ctx;
     (void)e;

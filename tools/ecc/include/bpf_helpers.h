@@ -1,6 +1,6 @@
 /*
- * Stands before libbpf's bpf_helpers.h. Names what is sent as an event, so that the debug information tells
- * its type, and counts the ring-buffer records for which there is no room.
+ * Wraps libbpf's bpf_helpers.h. Records the type of each event in the debug information, and counts the
+ * records that are dropped because a ring buffer is full.
  */
 #pragma clang system_header
 #include_next <bpf/bpf_helpers.h>
@@ -10,9 +10,9 @@
 
 #ifdef __EUNOMIA_COUNT_LOST
 /*
- * Static, so that it vanishes from programs that use no ring buffer; but libbpf wants maps to be global, so
- * the symbol is made global here, and the variable in the BTF by the compiler afterwards. Plain numbers,
- * because the program may include neither vmlinux.h nor linux/bpf.h.
+ * Static, so that programs without a ring buffer do not contain it. libbpf requires global maps: the symbol
+ * is made global here, and ecc makes the variable in the BTF global. The map type is a number because the
+ * program may include neither vmlinux.h nor linux/bpf.h.
  */
 static struct {
     __uint(type, 6); /* BPF_MAP_TYPE_PERCPU_ARRAY */
@@ -64,8 +64,9 @@ __eunomia_ringbuf_reserve_dynptr(void *ring, unsigned int size, unsigned long lo
 #endif
 
 /*
- * A local variable is all it takes: it is in the debug information, whatever becomes of it in the code. The
- * conditional makes a pointer of an array. Names and order are what ecc's dwarf.rs looks for.
+ * Local variables stay in the debug information even if the optimizer removes them from the code. The
+ * conditional converts an array to a pointer. ecc's object/local_variables.rs searches for the name
+ * __eunomia_data.
  */
 #define __eunomia_note(name, what) __typeof__(1 ? (what) : (what)) name = (what)
 
@@ -93,8 +94,8 @@ __eunomia_ringbuf_reserve_dynptr(void *ring, unsigned int size, unsigned long lo
     })
 
 /*
- * Function-like, so that other uses of the names stay as they are; variadic, since a compound literal may
- * have commas. One that has is passed on as it is.
+ * Function-like macros, so that other uses of the names are unchanged. Variadic, because a compound literal
+ * may contain commas; such a call is passed on unchanged.
  */
 #define __eunomia_16th(_1, _2, _3, _4, _5, _6, _7, _8, _9, _10, _11, _12, _13, _14, _15, name, ...) name
 #define __eunomia_if_5(yes, no, ...)                                                                         \

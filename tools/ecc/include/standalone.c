@@ -1,5 +1,6 @@
-// The rest of an executable that ecc --standalone makes. Before it stand the package, program_data, and
-// JSON_LETTER and JSON_WORD: the options for JSON, each 0 where the package has another use for it.
+// The source of executables that ecc --standalone links. ecc puts in front of it: the package, program_data,
+// and the options for JSON output, JSON_LETTER and JSON_WORD, each 0 if the package has an option of this
+// name.
 #include <errno.h>
 #include <eunomia.h>
 #include <signal.h>
@@ -10,7 +11,7 @@
 static eunomia_vm *vm;
 static const char *name;
 
-// Ends the run, so that everything is detached; a second signal ends the process.
+// Ends the run, so that everything is detached. A second signal ends the process.
 static void on_signal(int number) {
     (void)number;
     eunomia_stop(vm);
@@ -44,7 +45,7 @@ static int is_json(const char *argument) {
     return 0;
 }
 
-// Moves the options for JSON out of the arguments; returns whether there were any.
+// Removes the options for JSON from the arguments. Returns whether there were any.
 static int take_json(int *argc, char **argv) {
     int kept = 1;
     for (int i = 1; i < *argc; i++)
@@ -55,7 +56,7 @@ static int take_json(int *argc, char **argv) {
     return found;
 }
 
-// What eunomia_args_set has found to be asked for: help, of several lines, or the version.
+// Prints what eunomia_args_set found to be requested: the help, which has several lines, or the version.
 static int help(void) {
     const char *text, *letter = JSON_LETTER, *word = JSON_WORD;
     if (eunomia_args_help(vm, &text) < 0)
@@ -63,13 +64,13 @@ static int help(void) {
     int is_help = strchr(text, '\n') != strrchr(text, '\n');
     printf("%s%s", text, strchr(text, '\n') ? "" : "\n");
     if (is_help && (letter || word))
-        printf("\nEvents are lines of text; %s%s%s makes them lines of JSON.\n", letter ? letter : "",
+        printf("\nEvents are printed as text, or as lines of JSON with %s%s%s.\n", letter ? letter : "",
                letter && word ? " or " : "", word ? word : "");
     eunomia_destroy(vm);
     return fflush(stdout) != 0;
 }
 
-// Prints events until there is a signal, then what was under way. Returns a status; that of the output is in
+// Prints events until a signal arrives, then the remaining ones. Returns a status. An output error is in
 // errno.
 static int print_events(uint32_t format) {
     int status;
@@ -91,10 +92,10 @@ static void report_losses(void) {
     if (eunomia_stats_get(vm, &stats) < 0)
         return;
     if (stats.lost_kernel > 0)
-        fprintf(stderr, "%s: %llu events lost, the kernel had no room for them\n", name,
+        fprintf(stderr, "%s: %llu events lost: buffers were full\n", name,
                 (unsigned long long)stats.lost_kernel);
     if (stats.malformed > 0)
-        fprintf(stderr, "%s: %llu events could not be decoded\n", name, (unsigned long long)stats.malformed);
+        fprintf(stderr, "%s: %llu events malformed\n", name, (unsigned long long)stats.malformed);
 }
 
 int main(int argc, char **argv) {
@@ -109,14 +110,14 @@ int main(int argc, char **argv) {
     }
     if (eunomia_open(vm, program_data, strlen(program_data), EUNOMIA_KIND_JSON) < 0)
         return failed(1);
-    int asked = eunomia_args_set(vm, argc, (const char *const *)argv);
-    if (asked != 0)
-        return asked > 0 ? help() : failed(2);
+    int requested = eunomia_args_set(vm, argc, (const char *const *)argv);
+    if (requested != 0)
+        return requested > 0 ? help() : failed(2);
 
     struct sigaction action = {.sa_handler = on_signal, .sa_flags = SA_RESETHAND};
     sigaction(SIGINT, &action, NULL);
     sigaction(SIGTERM, &action, NULL);
-    // A reader that has gone is told by the write, after which everything is detached.
+    // If the reader has closed the pipe, the write fails, and everything is detached.
     signal(SIGPIPE, SIG_IGN);
     if (eunomia_attach(vm) < 0)
         return failed(1);

@@ -1,24 +1,24 @@
-//! What ends a run of the compiler.
+//! The errors that end a run of the compiler.
 
-/// Why nothing was made.
+/// Why a run failed.
 #[derive(Debug)]
 pub enum Error {
     /// One line for the user.
     Text(String),
-    /// clang has said everything.
+    /// The reason has already been printed, for example by clang.
     Diagnosed,
 }
 
-/// `Result` with the compiler's error.
+/// A `Result` with the compiler's error.
 pub type Result<T> = std::result::Result<T, Error>;
 
 impl Error {
-    /// An error of a file operation: the thing, then the reason.
+    /// An error of a file operation: what failed, then the reason.
     pub fn io(what: impl std::fmt::Display, error: &std::io::Error) -> Error {
         Error::Text(format!("{what}: {}", Error::reason(error)))
     }
 
-    /// The reason without its number.
+    /// The reason without the error number that std adds.
     pub fn reason(error: &std::io::Error) -> String {
         let reason = error.to_string();
         reason.split(" (os error").next().unwrap_or(&reason).to_string()

@@ -1,5 +1,7 @@
 //! The command line.
 
+mod target;
+
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Parser, Subcommand};
@@ -7,13 +9,17 @@ use clap::{Args, Parser, Subcommand};
 use crate::error::Result;
 
 const AFTER_HELP: &str = "\
-Headers are searched for in the folders that -a names, then beside the source, then among those that ecc brings:
-libbpf's, and a vmlinux.h made from the kernel's BTF, kept in the cache folder of the user.
+Headers are searched in this order: directories from -a, the directory of the source, libbpf's headers (built into
+ecc), a vmlinux.h created from the kernel's BTF, the system's directories.
 
-Documentation comments (///, /** */) above variables, maps and programs become annotations: @cmdarg, @sample,
-@tchook and so on with JSON or text behind them; other text is the description.";
+Documentation comments (///, /** */) above variables, maps and programs may contain annotations, such as @cmdarg or
+@sample, followed by JSON or text. Other text in the comment is the description.
 
-/// Compile a libbpf-style BPF source to a package: NAME.bpf.o, NAME.skel.json and package.json.
+Environment:
+  CLANG  The clang to run, unless --clang is given
+  CC     The C compiler for --standalone";
+
+/// Compile a libbpf-style BPF program to a package
 #[derive(Parser)]
 #[command(
     name = "ecc",
@@ -33,69 +39,68 @@ pub struct CommandLine {
 
 #[derive(Subcommand)]
 pub enum Command {
-    /// Begin a WASM module: write package.json, ewasm-skel.h, NAME.wasm.h, eunomia-include/ and, unless there is one, app.c
+    /// Create the files of a WASM module: package.json, headers, and app.c unless it exists
     GenWasmSkel(Guest),
 
-    /// Have this kernel verify a source or a package, and attach nothing: says of each program whether it is taken
+    /// Load a source or package into the running kernel's verifier, without attaching it
     Check(Check),
 
-    /// Compile each .c and .cpp file of a folder, the BPF program aside, to a WASM module
+    /// Compile the .c and .cpp files of a directory to WASM modules, except the BPF program
     BuildWasm(BuildWasm),
 }
 
-/// A package is made of one source, or of several that are linked.
+/// The options of `ecc SOURCE`.
 #[derive(Args)]
 pub struct Compile {
-    /// The program; its name up to the first dot names the outputs
+    /// BPF source. Its name up to the first dot is the NAME of the outputs
     #[arg(value_name = "SOURCE.bpf.c", required = true)]
     pub source: Option<PathBuf>,
 
-    /// More sources to link with the first, and the header that defines the event structs; without it they are found
-    /// where that is unambiguous
+    /// More BPF sources to link with the first, and optionally the header that defines the event structs
     #[arg(value_name = "SOURCE.bpf.c|HEADER")]
     pub others: Vec<PathBuf>,
 
-    /// Where the outputs go [default: the folder of the source]
+    /// Output directory [default: the directory of the source]
     #[arg(short, long, value_name = "DIR")]
     pub output_path: Option<PathBuf>,
 
-    /// Stay, and compile again whenever the source or a header that it includes changes, until Ctrl-C
+    /// Watch the sources and their headers, and recompile on change
     #[arg(long)]
     pub watch: bool,
 
-    /// Write no package.json
+    /// Do not write package.json
     #[arg(short, long)]
     pub no_generate_package_json: bool,
 
-    /// Write NAME.skel.yaml and package.yaml instead of JSON, for people and their tools: loaders read JSON
+    /// Write NAME.skel.yaml and package.yaml instead of the JSON files. Loaders read only JSON
     #[arg(short, long)]
     pub yaml: bool,
 
-    /// Write ewasm-skel.h too, which embeds the package in a WASM module
+    /// Also write ewasm-skel.h, which embeds the package in a WASM module
     #[arg(long)]
     pub wasm_header: bool,
 
-    /// Write NAME.event.h too: the event structs for programs in C and C++ that take them raw
+    /// Also write NAME.event.h: the event structs, for C and C++ hosts that receive raw events
     #[arg(long)]
     pub event_header: bool,
 
-    /// Link NAME too: an executable that runs the package, with libeunomia inside. Needs a C compiler ($CC, else cc)
+    /// Also link NAME, an executable that runs the package. Needs a C compiler ($CC, else cc)
     #[arg(short, long)]
     pub standalone: bool,
 
-    /// The libeunomia.a for it [default: that of ecc's own prefix, else the one that pkg-config knows]
+    /// Path to libeunomia.a for --standalone [default: from ecc's install prefix, then from pkg-config]
     #[arg(long, value_name = "FILE", requires = "standalone")]
     pub libeunomia: Option<PathBuf>,
 
-    /// Accepted and not needed: what eunomia-bpf kept in its workspace, ecc brings
+    /// Ignored, for compatibility with eunomia-bpf: ecc needs no workspace
     #[arg(short, long, value_name = "DIR", hide = true)]
     pub workspace_path: Option<PathBuf>,
 
-    /// Accepted and not needed: a package is always made
+    /// Ignored, for compatibility with eunomia-bpf: ecc always creates a package
     #[arg(short, long, hide = true)]
     pub pack_object: bool,
 
-    /// Of eunomia-bpf; refused with a word on what to do instead
+    /// Refused with a hint: an option of eunomia-bpf that was removed
     #[arg(long, hide = true)]
     pub header_only: bool,
 
@@ -104,19 +109,20 @@ pub struct Compile {
 }
 
 impl Compile {
-    /// The sources, the first one first.
+    /// All sources. The first one names the program.
     pub fn sources(&self) -> Vec<&Path> {
         let others = self.others.iter().filter(|file| is_source(file));
         self.source.iter().chain(others).map(PathBuf::as_path).collect()
     }
 
-    /// The header, of which there can be one.
+    /// The header, if there is one.
     pub fn header(&self) -> Result<Option<&Path>> {
         let mut headers = self.others.iter().filter(|file| !is_source(file));
         match (headers.next(), headers.next()) {
             (header, None) => Ok(header.map(PathBuf::as_path)),
             (Some(first), Some(second)) => {
-                Err(format!("{} and {}: one header can be given", first.display(), second.display()).into())
+                Err(format!("{} and {}: only one header can be given", first.display(), second.display())
+                    .into())
             }
             (None, Some(_)) => Ok(None),
         }
@@ -127,17 +133,17 @@ fn is_source(file: &Path) -> bool {
     file.extension().is_some_and(|ending| ending == "c")
 }
 
-/// A WASM module is made in one folder.
+/// The options of `gen-wasm-skel`, and the common options of `build-wasm`.
 #[derive(Args)]
 pub struct Guest {
-    /// The BPF program, or the folder that has no other
+    /// BPF source, or a directory with one .bpf.c file
     #[arg(value_name = "SOURCE.bpf.c|DIR", default_value = ".")]
     pub source: PathBuf,
 
-    /// The header that defines the event structs; without it they are found where that is unambiguous
+    /// Header that defines the event structs. Only needed if the event types are ambiguous
     pub header: Option<PathBuf>,
 
-    /// Where the outputs go [default: the folder of the source]
+    /// Output directory [default: the directory of the source]
     #[arg(short, long, value_name = "DIR")]
     pub output_path: Option<PathBuf>,
 
@@ -145,57 +151,59 @@ pub struct Guest {
     pub flags: Flags,
 }
 
+/// The options of `check`.
 #[derive(Args)]
 pub struct Check {
-    /// The program, or a package
+    /// BPF source, or a package
     #[arg(value_name = "SOURCE.bpf.c|PACKAGE.json")]
     pub source: PathBuf,
 
-    /// The header that defines the event structs; without it they are found where that is unambiguous
+    /// Header that defines the event structs. Only needed if the event types are ambiguous
     pub header: Option<PathBuf>,
 
     #[command(flatten)]
     pub flags: Flags,
 }
 
+/// The options of `build-wasm`.
 #[derive(Args)]
 pub struct BuildWasm {
     #[command(flatten)]
     pub guest: Guest,
 
-    /// The package to embed; may be repeated, and each then has a header of its own, NAME.ewasm-skel.h [default: made of the
-    /// folder's BPF program, else its package.json]
+    /// Package to embed. If repeated, each gets its own header, NAME.ewasm-skel.h [default: compiled from the directory's
+    /// BPF source, else its package.json]
     #[arg(short, long, value_name = "FILE")]
     pub package: Vec<PathBuf>,
 
-    /// More flags for clang when it compiles the module, separated by blanks; may be repeated
+    /// Additional clang flags for the module, separated by blanks. May be repeated
     #[arg(long, value_name = "FLAGS", allow_hyphen_values = true)]
     pub wasm_cflags: Vec<String>,
 }
 
-/// How a BPF program is compiled.
+/// The options for compiling a BPF program.
 #[derive(Args)]
 pub struct Flags {
-    /// More flags for clang, separated by blanks; may be repeated
+    /// Additional clang flags for the BPF program, separated by blanks. May be repeated
     #[arg(short, long, value_name = "FLAGS", allow_hyphen_values = true)]
     pub additional_cflags: Vec<String>,
 
-    /// The clang to run [default: $CLANG, else the newest clang-N, else clang]
+    /// Path to clang [default: $CLANG, then the newest clang-N in $PATH, then clang]
     #[arg(short, long, visible_alias = "clang", value_name = "PROGRAM")]
     pub clang_bin: Option<PathBuf>,
 
-    /// Accepted and not needed: ecc strips objects itself
+    /// Ignored, for compatibility with eunomia-bpf: ecc strips objects itself
     #[arg(short, long, value_name = "PROGRAM")]
     pub llvm_strip_bin: Option<PathBuf>,
 
     #[command(flatten)]
-    pub target: crate::toolchain::machine::Options,
+    pub target: target::Target,
 
-    /// Do not count the events that a full ring buffer drops
+    /// Do not count events that are dropped because a ring buffer is full
     #[arg(long)]
     pub no_count_lost: bool,
 
-    /// Say what is done
+    /// Print commands and output files
     #[arg(short, long)]
     pub verbose: bool,
 }

@@ -1,4 +1,4 @@
-//! Annotations reach the metadata from the comments above real declarations.
+//! Annotations in comments above declarations become metadata.
 
 mod support;
 
@@ -79,7 +79,7 @@ fn project(name: &str) -> Project {
 }
 
 #[test]
-fn variables_have_their_annotations() {
+fn annotations_of_variables_are_in_the_metadata() {
     let project = project("variables");
     let said = project.compile(&["notes.bpf.c"]);
     let sections = project.meta("notes")["bpf_skel"]["data_sections"].clone();
@@ -111,14 +111,14 @@ fn variables_have_their_annotations() {
     assert_eq!(
         said,
         [
-            "notes.bpf.c:27: odd: @free: no annotation that ecc knows, copied as it is",
-            "notes.bpf.c:25: odd: @name is not for annotations, ignored"
+            "notes.bpf.c:27: odd: @free: unknown annotation, copied unchanged",
+            "notes.bpf.c:25: odd: @name: reserved key, ignored"
         ]
     );
 }
 
 #[test]
-fn annotations_that_no_loader_can_read_are_refused() {
+fn invalid_annotations_are_refused() {
     for (right, wrong, message) in [
         (
             "\"short\": \"p\"",
@@ -146,7 +146,7 @@ fn annotations_that_no_loader_can_read_are_refused() {
 }
 
 #[test]
-fn maps_have_their_annotations() {
+fn annotations_of_maps_are_in_the_metadata() {
     let project = project("maps");
     project.compile(&["notes.bpf.c"]);
     let maps = project.meta("notes")["bpf_skel"]["maps"].clone();
@@ -156,7 +156,7 @@ fn maps_have_their_annotations() {
 }
 
 #[test]
-fn programs_have_their_annotations() {
+fn annotations_of_programs_are_in_the_metadata() {
     let project = project("programs");
     project.compile(&["notes.bpf.c"]);
     let programs = project.meta("notes")["bpf_skel"]["progs"].clone();
@@ -191,7 +191,7 @@ fn the_license_describes_the_program() {
 }
 
 #[test]
-fn the_package_reader_understands_the_annotations() {
+fn the_package_reader_accepts_the_annotations() {
     let project = project("understood");
     project.compile(&["notes.bpf.c"]);
     let meta = project.package().meta;
@@ -203,7 +203,7 @@ fn the_package_reader_understands_the_annotations() {
 }
 
 #[test]
-fn of_two_hooks_at_one_place_one_is_used_and_the_source_has_the_last_word() {
+fn one_of_two_hooks_at_the_same_place_is_used_unless_the_source_decides() {
     let hook = |comment: &str, section: &str| {
         let name = section.replace('/', "_");
         format!("{comment}\nSEC(\"{section}\") int {name}(void *ctx) {{ return 0; }}\n")

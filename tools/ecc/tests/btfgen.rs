@@ -1,4 +1,4 @@
-//! BTF for kernels that have none, made from an archive of this kernel's.
+//! `--btfgen`: BTF for kernels that have none, from an archive with the BTF of the running kernel.
 #![allow(missing_docs)]
 
 mod support;
@@ -12,7 +12,7 @@ use eunomia::{Kind, Options, Vm};
 use serde_json::Value;
 use support::{Project, bpftool, may_load};
 
-/// Asks for what CO-RE can be asked for, and keeps the answers.
+/// Uses every kind of CO-RE relocation, and stores the results.
 const QUESTIONS: &str = r#"
 #include "vmlinux.h"
 #include <bpf/bpf_helpers.h>
@@ -62,7 +62,7 @@ char LICENSE[] SEC("license") = "GPL";
 
 const KERNEL: &str = "/sys/kernel/btf/vmlinux";
 
-/// A project whose archive has this kernel's BTF in several places, for this machine and another.
+/// A project whose archive has the running kernel's BTF in several directories, for this machine and another.
 fn project(name: &str) -> Project {
     let project = Project::new(name).file("questions.bpf.c", QUESTIONS);
     for path in
@@ -72,7 +72,7 @@ fn project(name: &str) -> Project {
         fs::create_dir_all(file.parent().unwrap()).unwrap();
         fs::copy(KERNEL, file).unwrap();
     }
-    // As BTFHub publishes them.
+    // Packed as BTFHub publishes it.
     let folder = project.path("archive/ubuntu/20.04/x86_64");
     fs::create_dir_all(&folder).unwrap();
     fs::copy(KERNEL, project.path("5.4.0-1-generic.btf")).unwrap();
@@ -87,7 +87,7 @@ fn project(name: &str) -> Project {
 
 const BTFGEN: [&str; 3] = ["--btfgen", "--btfhub-archive", "archive"];
 
-/// What a program finds out, with the kernel's types from a file or from the kernel.
+/// The results of the program, with the kernel's types from a file or from the kernel.
 fn answers(project: &Project, btf: Option<&str>) -> String {
     let options = Options { btf_path: btf.map(|path| project.path(path)), ..Options::default() };
     let vm = Vm::new(options).unwrap();
@@ -99,8 +99,8 @@ fn answers(project: &Project, btf: Option<&str>) -> String {
 }
 
 #[test]
-fn the_least_btf_answers_like_all_of_it() {
-    if machine::native() != "x86_64" || !may_load("the_least_btf_answers_like_all_of_it") {
+fn reduced_btf_gives_the_same_results_as_the_whole() {
+    if machine::native() != "x86_64" || !may_load("reduced_btf_gives_the_same_results_as_the_whole") {
         return;
     }
     let project = project("the-least-btf");
@@ -112,13 +112,13 @@ fn the_least_btf_answers_like_all_of_it() {
 
     let expected = answers(&project, None);
     let values: Vec<u64> = serde_json::from_str(&expected).unwrap();
-    // What is there, what is not, and neither by chance.
+    // Some exist, some do not.
     assert_eq!(values[..4], [0, 1, 0, 0], "{expected}");
     assert_eq!(values[5..11], [1, 1, 1, 3, 0, 16], "{expected}");
     assert!([4, 11, 12, 13, 14, 15, 20, 21].iter().all(|at| values[*at] != 0), "{expected}");
     assert_eq!(answers(&project, Some("least.btf")), expected);
 
-    // bpftool makes the same of it, up to what neither needs.
+    // bpftool writes the same types, apart from unneeded ones.
     let object = project.path("questions.bpf.o");
     let theirs = project.path("theirs.btf");
     bpftool(&["gen", "min_core_btf", KERNEL, theirs.to_str().unwrap(), object.to_str().unwrap()]);
@@ -127,7 +127,7 @@ fn the_least_btf_answers_like_all_of_it() {
 }
 
 #[test]
-fn a_package_brings_each_btf_once_and_the_archive_all_files() {
+fn a_package_stores_equal_btf_once_and_the_archive_stores_every_file() {
     let project = project("each-btf-once");
     let said = project.compile(&[&["questions.bpf.c", "--arch", "x86_64"], &BTFGEN[..]].concat());
     assert_eq!(said, "");
@@ -142,7 +142,7 @@ fn a_package_brings_each_btf_once_and_the_archive_all_files() {
     let package = project.package();
     let btf = package.kernel_btf("ubuntu/20.04/x86_64", "5.4.0-1-generic").unwrap().unwrap();
     assert!(package.kernel_btf("ubuntu/20.04/x86_64", "5.4.0-2-generic").unwrap().is_none());
-    // In a container the distribution is another one; of two kernels of that release neither is picked by chance.
+    // In a container the distribution differs. If two kernels have that release, neither is chosen.
     assert_eq!(package.kernel_btf("alpine/3.20/x86_64", "5.4.0-1-generic").unwrap().as_ref(), Some(&btf));
     assert!(package.kernel_btf("alpine/3.20/arm64", "5.4.0-1-generic").unwrap().is_none());
     let mut package = package;
@@ -167,14 +167,14 @@ fn a_package_brings_each_btf_once_and_the_archive_all_files() {
     ];
     assert_eq!(files.collect::<Vec<_>>(), expected.map(|(name, content)| (name.to_owned(), content.clone())));
 
-    // The same once more, byte by byte.
+    // A second run gives the same bytes.
     project.compile(&[&["questions.bpf.c", "--arch", "x86_64"], &BTFGEN[..]].concat());
     assert_eq!(fs::read(project.path("package.json")).unwrap(), json);
     assert_eq!(fs::read(project.path("questions.tar")).unwrap(), tar);
 }
 
 #[test]
-fn archives_that_are_of_no_use_are_told() {
+fn unusable_archives_are_reported() {
     let project =
         project("archives-of-no-use").source("plain.bpf.c", "SEC(\"xdp\") int pass(void *c) { return 2; }");
     let error = |archive: &str| project.error(&["questions.bpf.c", "--btfgen", "--btfhub-archive", archive]);
@@ -182,10 +182,10 @@ fn archives_that_are_of_no_use_are_told() {
     fs::create_dir(project.path("empty")).unwrap();
     let message = error("empty");
     assert!(
-        message.starts_with(&format!("empty: no BTF for {} in it; expected ", machine::native())),
+        message.starts_with(&format!("empty: no BTF for {} found; expected ", machine::native())),
         "{message}"
     );
-    for (name, reason) in [("bad.btf", "BTF: "), ("bad.btf.tar.xz", "cannot be unpacked: ")] {
+    for (name, reason) in [("bad.btf", "BTF: "), ("bad.btf.tar.xz", "cannot unpack: ")] {
         let path = format!("bad/debian/12/{}/{name}", machine::native());
         let folder = project.path("bad");
         let _ = fs::remove_dir_all(&folder);
@@ -196,6 +196,6 @@ fn archives_that_are_of_no_use_are_told() {
     }
     assert!(!project.path("questions.tar").exists());
     let said = project.compile(&["plain.bpf.c", "--btfgen", "--btfhub-archive", "archive"]);
-    assert!(said.contains("asks for no type of the kernel"), "{said}");
+    assert!(said.contains("needs no types of the kernel"), "{said}");
     assert!(!project.path("plain.tar").exists());
 }

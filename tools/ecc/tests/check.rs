@@ -1,4 +1,4 @@
-//! `ecc check`: what this kernel says of programs, without anything being attached or left behind.
+//! `ecc check`: reports whether the running kernel accepts programs, and leaves nothing behind.
 
 mod support;
 
@@ -10,7 +10,7 @@ use support::{LICENSE, Project, may_load, one_error};
 
 const GOOD: &str = "SEC(\"xdp\") int good(struct xdp_md *ctx) { return XDP_PASS; }\n";
 
-/// Uses what it has found in a map without having looked whether there was anything.
+/// Dereferences the result of a map lookup without a check for NULL.
 const MAP: &str =
     "struct { __uint(type, BPF_MAP_TYPE_HASH); __uint(max_entries, 16); __type(key, int); __type(value, int);
 } numbers SEC(\".maps\");\n";
@@ -18,7 +18,7 @@ const BAD: &str = "SEC(\"xdp\") int bad(struct xdp_md *ctx) {
     int key = 0, *value = bpf_map_lookup_elem(&numbers, &key);
     return *value; }\n";
 
-/// What the check prints, and whether it is content.
+/// The output of the check, and whether it succeeds.
 fn check(project: &Project, file: &str) -> (String, bool) {
     let output = project.run(&["check", file]);
     assert_eq!(String::from_utf8_lossy(&output.stderr), "");
@@ -26,8 +26,8 @@ fn check(project: &Project, file: &str) -> (String, bool) {
 }
 
 #[test]
-fn programs_that_the_kernel_takes_are_ok() {
-    if !may_load("programs_that_the_kernel_takes_are_ok") {
+fn programs_that_the_kernel_accepts_are_ok() {
+    if !may_load("programs_that_the_kernel_accepts_are_ok") {
         return;
     }
     let other = GOOD.replace("good", "other");
@@ -40,8 +40,8 @@ fn programs_that_the_kernel_takes_are_ok() {
 }
 
 #[test]
-fn a_refused_program_is_named_with_the_end_of_the_log() {
-    if !may_load("a_refused_program_is_named_with_the_end_of_the_log") {
+fn a_refused_program_is_reported_with_the_end_of_the_log() {
+    if !may_load("a_refused_program_is_reported_with_the_end_of_the_log") {
         return;
     }
     let project = Project::new("check-bad").source("p.bpf.c", &format!("{MAP}{BAD}{GOOD}"));
@@ -54,13 +54,13 @@ fn a_refused_program_is_named_with_the_end_of_the_log() {
     let log = &lines[1..lines.len() - 1];
     assert!(log.len() <= 20 && log.iter().all(|line| line.starts_with("    ")), "{report}");
     assert!(log.contains(&format!("    {reason}").as_str()), "{report}");
-    // The line of the source that is at fault.
+    // The source line of the error.
     assert!(log.iter().any(|line| line.contains("return *value;")), "{report}");
 }
 
 #[test]
-fn programs_that_nobody_asked_for_do_not_fail_the_check() {
-    if !may_load("programs_that_nobody_asked_for_do_not_fail_the_check") {
+fn programs_that_are_not_autoloaded_do_not_fail_the_check() {
+    if !may_load("programs_that_are_not_autoloaded_do_not_fail_the_check") {
         return;
     }
     let later = BAD.replace("xdp\"", "?xdp\"");
@@ -89,8 +89,8 @@ fn programs_at(sections: &[&str]) -> String {
 }
 
 #[test]
-fn hooks_that_are_not_there_are_named() {
-    if !may_load("hooks_that_are_not_there_are_named") {
+fn missing_hooks_are_reported() {
+    if !may_load("missing_hooks_are_reported") {
         return;
     }
     let sections = [
@@ -125,9 +125,9 @@ p4: {syscall}
         lines
     };
     assert_eq!(sorted(&report), sorted(&expected));
-    // A program without a place fails the run, whatever else there is.
+    // A program without a target makes the check fail.
     assert!(!content);
-    // Programs without a hook are skipped where others attach.
+    // Programs with a missing hook are skipped if others attach.
     let project = project.source("p.bpf.c", &programs_at(&["tp/sched/no_such", "tp/sched/sched_switch"]));
     let (report, content) = check(&project, "p.bpf.c");
     assert!(
@@ -136,8 +136,8 @@ p4: {syscall}
 }
 
 #[test]
-fn a_map_that_the_kernel_refuses_is_named_once() {
-    if !may_load("a_map_that_the_kernel_refuses_is_named_once") {
+fn a_map_that_the_kernel_refuses_is_reported_once() {
+    if !may_load("a_map_that_the_kernel_refuses_is_reported_once") {
         return;
     }
     let map = MAP.replace("max_entries, 16", "max_entries, 16); __uint(map_flags, 1 << 30");
@@ -171,16 +171,16 @@ fn a_check_leaves_no_pinned_map() {
 }
 
 #[test]
-fn what_cannot_be_checked_is_named() {
+fn inputs_that_cannot_be_checked_are_reported() {
     let project =
         Project::new("check-none").file("p.bpf.c", &format!("{GOOD}{LICENSE}")).file("x.json", "{}");
     assert_eq!(project.error(&["check", "missing.json"]), "missing.json: No such file or directory");
     assert!(project.error(&["check", "x.json"]).starts_with("x.json: "));
-    // clang's own words, for the headers are missing.
+    // clang reports that headers are missing.
     let output = project.run(&["check", "p.bpf.c"]);
     assert_eq!(output.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&output.stderr).contains("p.bpf.c:1:"), "{output:?}");
-    if !may_load("what_cannot_be_checked_is_named") {
+    if !may_load("inputs_that_cannot_be_checked_are_reported") {
         return;
     }
     let project = project.source("good.bpf.c", GOOD);

@@ -1,4 +1,4 @@
-//! The script that the container runs, in a plain folder: no engine is needed to know what it does.
+//! The entry point of the container, run in an ordinary directory without a container engine.
 
 mod support;
 
@@ -24,7 +24,7 @@ fn script() -> std::path::PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../container/entrypoint.sh")
 }
 
-/// Runs the entry point on the project's folder.
+/// Runs the entry point in the project's directory.
 fn run(project: &Project, arguments: &[&str]) -> Output {
     let mut command = Command::new(script());
     command.args(arguments).env("SRC", &project.folder).env("ECC", env!("CARGO_BIN_EXE_ecc"));
@@ -45,7 +45,7 @@ fn fails(project: &Project, arguments: &[&str]) -> String {
 }
 
 #[test]
-fn build_is_the_default_and_makes_a_package() {
+fn build_is_the_default_and_creates_a_package() {
     let source = TOOL.replace("struct other other", "int other[1]").replace("other.a", "other[0]");
     let source = source.replace("struct other { int a; };", "");
     let project = Project::new("container build").source("tool.bpf.c", &source);
@@ -59,8 +59,8 @@ fn build_is_the_default_and_makes_a_package() {
 }
 
 #[test]
-fn the_header_of_the_folder_tells_the_events() {
-    // Of one size, so that only the header tells which it is.
+fn the_header_in_the_directory_defines_the_events() {
+    // Both have the same size, so that only the header selects one.
     let events = "struct event { int pid; };\n";
     let source = format!("#include \"event.h\"\n{}", TOOL.replace(events, ""));
     let project = Project::new("container-header").source("tool.bpf.c", &source).file("some.bpf.h", events);
@@ -75,7 +75,7 @@ fn the_header_of_the_folder_tells_the_events() {
 }
 
 #[test]
-fn modules_are_begun_and_built() {
+fn modules_are_created_and_built() {
     let project = Project::new("container-wasm").source("tool.bpf.c", TOOL);
     succeeds(&project, &["gen-wasm-skel"]);
     assert!(project.path("app.c").exists() && project.path("ewasm-skel.h").exists());
@@ -84,7 +84,7 @@ fn modules_are_begun_and_built() {
 }
 
 #[test]
-fn what_the_folder_lacks_is_named() {
+fn missing_files_in_the_directory_are_reported() {
     let project = Project::new("container-none");
     assert_eq!(fails(&project, &[]), "SRC: there is no file *.bpf.c\n");
     assert_eq!(
@@ -101,11 +101,11 @@ fn what_the_folder_lacks_is_named() {
 }
 
 #[test]
-fn what_is_made_belongs_to_the_owner_of_the_folder() {
-    if !may_load("what_is_made_belongs_to_the_owner_of_the_folder") {
+fn outputs_belong_to_the_owner_of_the_directory() {
+    if !may_load("outputs_belong_to_the_owner_of_the_directory") {
         return;
     }
-    // Where another user may go, and may run the compiler.
+    // A directory in which another user may run the compiler.
     let folder = std::env::temp_dir().join(format!("ecc-owner-{}", std::process::id()));
     let project = Project { folder };
     let project = project.source("src/tool.bpf.c", TOOL);

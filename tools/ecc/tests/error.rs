@@ -1,4 +1,4 @@
-//! What goes wrong is said in one line, or by clang, and nothing is written.
+//! Errors are reported in one line or by clang, and nothing is written.
 
 mod support;
 
@@ -12,7 +12,7 @@ use support::{HEAD, LICENSE, Project, may_load, one_error};
 
 const PASS: &str = "SEC(\"xdp\") int pass(void *ctx) { return XDP_PASS; }";
 
-/// A program of the project that stands in for clang.
+/// A program of the project that replaces clang.
 fn fake_clang(project: &Project, script: &str) {
     let path = project.path("clang");
     fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
@@ -20,7 +20,7 @@ fn fake_clang(project: &Project, script: &str) {
 }
 
 #[test]
-fn diagnostics_of_clang_come_through_unchanged() {
+fn diagnostics_of_clang_are_printed_unchanged() {
     let text = "#include <linux/bpf.h>\nint f(void) { return missing; }\n#warning beware\n";
     let project = Project::new("diagnostics").file("wrong.bpf.c", text);
     let output = project.run(&["wrong.bpf.c", "-c", "clang"]);
@@ -34,14 +34,14 @@ fn diagnostics_of_clang_come_through_unchanged() {
 }
 
 #[test]
-fn warnings_of_clang_come_through() {
+fn warnings_of_clang_are_printed() {
     let project = Project::new("warnings").source("w.bpf.c", &format!("{PASS}\n#warning beware"));
     assert!(project.compile(&["w.bpf.c"]).contains("w.bpf.c:4:2: warning: beware"));
     assert!(project.path("package.json").exists());
 }
 
 #[test]
-fn flags_of_the_user_reach_clang() {
+fn additional_flags_are_passed_to_clang() {
     let project =
         Project::new("flags").source("f.bpf.c", "SEC(TEXT) int pass(void *ctx) { return ONE TWO; }");
     project.compile(&[
@@ -54,13 +54,13 @@ fn flags_of_the_user_reach_clang() {
         "none",
     ]);
     assert_eq!(project.meta("f")["bpf_skel"]["progs"][0]["attach"], "xdp");
-    assert_eq!(project.error(&["f.bpf.c", "-a", "'"]), "--additional-cflags \"'\": a quote is not closed");
+    assert_eq!(project.error(&["f.bpf.c", "-a", "'"]), "--additional-cflags \"'\": unterminated quote");
 }
 
 #[test]
-fn a_missing_clang_is_named() {
+fn a_missing_clang_is_reported() {
     let project = Project::new("no-clang").source("p.bpf.c", PASS);
-    let how = "install clang (Debian: apt install clang) or name it with --clang or $CLANG";
+    let how = "install clang (Debian: apt install clang) or select one with --clang or $CLANG";
     assert_eq!(project.error(&["p.bpf.c", "--clang", "clang-0"]), format!("clang-0: no such program: {how}"));
     let output = project.command(&["p.bpf.c"]).env("CLANG", "/no/clang").output().unwrap();
     assert_eq!(one_error(&output), format!("/no/clang: no such program: {how}"));
@@ -69,7 +69,7 @@ fn a_missing_clang_is_named() {
 }
 
 #[test]
-fn the_newest_clang_is_taken() {
+fn the_newest_clang_is_used() {
     let project = Project::new("newest").source("p.bpf.c", PASS);
     for version in ["9", "1000", "17"] {
         fake_clang(&project, &format!("echo clang version 1.{version} >&2"));
@@ -78,38 +78,39 @@ fn the_newest_clang_is_taken() {
     let output = project.command(&["p.bpf.c"]).env("PATH", &project.folder).output().unwrap();
     let path = project.path("clang-1000");
     assert!(
-        one_error(&output).starts_with(&format!("{}: clang 1 is too old, 11 is needed: ", path.display()))
+        one_error(&output)
+            .starts_with(&format!("{}: clang 1 is too old, need 11 or newer: ", path.display()))
     );
 }
 
 #[test]
-fn an_unfit_clang_is_named() {
+fn an_unsuitable_clang_is_reported() {
     let project = Project::new("unfit").source("p.bpf.c", PASS);
     fake_clang(&project, "echo 'Debian clang version 9.0.1-16' >&2");
     let error = project.error(&["p.bpf.c", "--clang", "./clang"]);
-    assert!(error.starts_with("./clang: clang 9 is too old, 11 is needed: install clang"), "{error}");
+    assert!(error.starts_with("./clang: clang 9 is too old, need 11 or newer: install clang"), "{error}");
     fake_clang(&project, "echo 'gcc version 12.2.0' >&2");
-    assert!(project.error(&["p.bpf.c", "--clang", "./clang"]).starts_with("./clang: is no clang: "));
+    assert!(project.error(&["p.bpf.c", "--clang", "./clang"]).starts_with("./clang: not clang: "));
     fake_clang(&project, "echo 'clang version 14.0.6' >&2; case $* in *-target*) exit 1;; esac");
     let error = project.error(&["p.bpf.c", "--clang", "./clang"]);
-    assert!(error.starts_with("./clang: was built without the target bpf: "), "{error}");
+    assert!(error.starts_with("./clang: built without the target bpf: "), "{error}");
 }
 
 #[test]
-fn sources_that_are_none_are_named() {
+fn invalid_sources_are_reported() {
     let project = Project::new("no-source").file("empty.bpf.c", " \n").file(".bpf.c", "int a;");
     assert_eq!(project.error(&["missing.bpf.c"]), "missing.bpf.c: No such file or directory");
     assert_eq!(project.error(&["."]), ".: Is a directory");
     assert_eq!(project.error(&["empty.bpf.c"]), "empty.bpf.c: the file is empty");
-    assert_eq!(project.error(&[".bpf.c"]), ".bpf.c: there is no name before the first dot");
+    assert_eq!(project.error(&[".bpf.c"]), ".bpf.c: the file name is empty before its first dot");
     assert_eq!(project.run(&[]).status.code(), Some(2));
     let project = project.source("p.bpf.c", PASS);
     project.compile(&["p.bpf.c"]);
-    assert_eq!(project.error(&["p.bpf.o"]), "p.bpf.o: not a C source, whose name ends in .c");
+    assert_eq!(project.error(&["p.bpf.o"]), "p.bpf.o: not a C source: its name must end in .c");
 }
 
 #[test]
-fn files_without_an_end_are_refused() {
+fn endless_files_are_refused() {
     let project = Project::new("endless").file("app.c", "int main(void) { return 0; }\n");
     std::os::unix::fs::symlink("/dev/zero", project.path("z.bpf.c")).unwrap();
     let guest = ["build-wasm", "app.c", "--package", "/dev/zero"];
@@ -123,25 +124,25 @@ fn files_without_an_end_are_refused() {
 }
 
 #[test]
-fn a_source_without_program_or_license_is_told_what_to_add() {
+fn a_missing_program_or_license_is_a_warning_with_a_fix() {
     let data = format!("{HEAD}int number = 1;\n");
     let project = Project::new("nothing").file("data.bpf.c", &data).source("licensed.bpf.c", "int number;");
-    let program = "no program in it; SEC(\"...\") before a function makes it one";
+    let program = "no program found; put SEC(\"...\") before a function";
     assert_eq!(project.compile(&["data.bpf.c"]), format!("ecc: warning: data.bpf.c: {program}\n"));
     assert_eq!(project.compile(&["licensed.bpf.c"]), format!("ecc: warning: licensed.bpf.c: {program}\n"));
     let project = project.file("free.bpf.c", &format!("{HEAD}{PASS}\n")).source("p.bpf.c", PASS);
-    let license = "no license, without which the kernel refuses many helpers; \
+    let license = "no license: the kernel refuses many helpers; \
                    add char LICENSE[] SEC(\"license\") = \"GPL\";";
     assert_eq!(project.compile(&["free.bpf.c"]), format!("ecc: warning: free.bpf.c: {license}\n"));
     let project = project.source("odd.bpf.c", "SEC(\"no-hook/x\") int odd(void *ctx) { return 0; }");
-    let section = "odd is in the section \"no-hook/x\", which libbpf does not know and will not load";
+    let section = "odd: unknown SEC() name \"no-hook/x\"; libbpf will not load it";
     assert_eq!(project.compile(&["odd.bpf.c"]), format!("ecc: warning: odd.bpf.c: {section}\n"));
     assert_eq!(project.compile(&["p.bpf.c"]), "");
 }
 
 #[test]
 fn a_source_of_five_megabytes_is_compiled() {
-    // All of it is one comment, which is the description.
+    // The whole source is one comment, the description.
     let line = "/// a line of text that goes on and on, as if somebody were paid for it\n";
     let text = format!("{}{}\n{PASS}", line.repeat(5_000_000 / line.len()), "/// @version 1");
     let project = Project::new("large").source("large.bpf.c", &format!("{text}\n{}", "\n".repeat(100_000)));
@@ -152,7 +153,7 @@ fn a_source_of_five_megabytes_is_compiled() {
 }
 
 #[test]
-fn names_that_are_no_text_are_taken_as_they_are() {
+fn file_names_that_are_not_utf8_are_accepted() {
     let project = Project::new("bytes").source("p.bpf.c", PASS);
     let name = OsStr::from_bytes(b"pr\xf6be $(x)'\"\n;.bpf.c");
     fs::create_dir(project.path("out")).unwrap();
@@ -166,14 +167,14 @@ fn names_that_are_no_text_are_taken_as_they_are() {
 }
 
 #[test]
-fn a_folder_that_cannot_be_written_to_is_named() {
-    if !may_load("a_folder_that_cannot_be_written_to_is_named") {
+fn a_read_only_directory_is_reported() {
+    if !may_load("a_read_only_directory_is_reported") {
         return;
     }
     let project = Project::new("read-only").source("p.bpf.c", PASS).file("out/x", "");
-    // Even root may not write to a mount that is read-only; this one is there for one command.
+    // Even root cannot write to a read-only mount. This one exists for one command.
     let ecc = env!("CARGO_BIN_EXE_ecc");
-    for (folder, what) in [("out", "write out/package.json"), ("out/new", "make the folder out/new")] {
+    for (folder, what) in [("out", "write out/package.json"), ("out/new", "create the directory out/new")] {
         let mut command = Command::new("unshare");
         command.args([
             "-m",
@@ -189,46 +190,50 @@ fn a_folder_that_cannot_be_written_to_is_named() {
 }
 
 #[test]
-fn headers_that_are_none_are_named() {
+fn invalid_headers_are_reported() {
     let project =
         Project::new("no-header").source("p.bpf.c", PASS).file("event.h", "struct event { int a; };");
     assert_eq!(project.error(&["p.bpf.c", "missing.h"]), "missing.h: No such file or directory");
     let said = project.compile(&["p.bpf.c", "event.h"]);
     assert!(
-        said.ends_with("event.h: the program uses no struct of it\n") && said.lines().count() == 1,
+        said.ends_with("event.h: the program uses no struct of this header\n") && said.lines().count() == 1,
         "{said}"
     );
     let project = project.file("none.h", "#define NONE 1\n");
-    assert!(project.compile(&["p.bpf.c", "none.h"]).ends_with("none.h: the program uses no struct of it\n"));
+    assert!(
+        project
+            .compile(&["p.bpf.c", "none.h"])
+            .ends_with("none.h: the program uses no struct of this header\n")
+    );
 }
 
 #[test]
-fn objects_that_are_none_are_named() {
+fn invalid_objects_are_reported() {
     let project =
         Project::new("no-object").file("void.bpf.c", "typedef int nothing;").source("p.bpf.c", PASS);
-    let no_btf = "the object has no BTF: there is no program in it, or -g0 is among the flags";
+    let no_btf = "the object has no BTF: no program in it, or -g0 among the flags";
     assert_eq!(project.error(&["void.bpf.c"]), format!("void.bpf.c: {no_btf}"));
     assert_eq!(project.error(&["p.bpf.c", "-a", "-g0"]), format!("p.bpf.c: {no_btf}"));
     let other = project.error(&["p.bpf.c", "-a", "-target x86_64"]);
-    assert_eq!(other, "clang made no BPF object: is another -target among the flags?");
+    assert_eq!(other, "clang wrote no BPF object: remove -target from the flags");
 }
 
 #[test]
-fn objects_that_libbpf_refuses_are_named() {
+fn objects_that_libbpf_refuses_are_reported() {
     let source = "SEC(\"xdp\") int pass(void *ctx) { return XDP_PASS; } int broken SEC(\".maps\");";
     let project = Project::new("refused").source("r.bpf.c", source);
     let error = project.error(&["r.bpf.c"]);
-    assert!(error.starts_with("libbpf refuses the compiled object: "), "{error}");
+    assert!(error.starts_with("libbpf cannot open the object: "), "{error}");
     assert!(error.contains("broken"), "{error}");
 }
 
 #[test]
-fn outputs_that_cannot_be_written_are_named() {
+fn outputs_that_cannot_be_written_are_reported() {
     let project =
         Project::new("no-output").source("p.bpf.c", PASS).file("file", "").file("out/package.json/x", "");
     let error = project.error(&["p.bpf.c", "-o", "file/out"]);
-    assert_eq!(error, "cannot make the folder file/out: Not a directory");
-    // Even root may not write here.
+    assert_eq!(error, "cannot create the directory file/out: Not a directory");
+    // Even root cannot write here.
     let error = project.error(&["p.bpf.c", "-o", "/proc"]);
     assert_eq!(error, "cannot write /proc/package.json: No such file or directory");
     let error = project.error(&["p.bpf.c", "-o", "out"]);
@@ -237,7 +242,7 @@ fn outputs_that_cannot_be_written_are_named() {
 }
 
 #[test]
-fn types_of_the_kernel_come_from_a_given_file() {
+fn kernel_types_are_read_from_a_given_file() {
     let text = format!(
         "#include \"vmlinux.h\"\n#include <bpf/bpf_helpers.h>\n{}\n{LICENSE}",
         "SEC(\"xdp\") int pass(struct xdp_md *ctx) { return (long)ctx->data; }"
@@ -251,22 +256,22 @@ fn types_of_the_kernel_come_from_a_given_file() {
     project.compile(&["p.bpf.c", "--vmlinux", "/sys/kernel/btf/vmlinux"]);
     assert_eq!(project.error(&["p.bpf.c", "--vmlinux", "missing.h"]), "missing.h: No such file or directory");
     let error = project.error(&["p.bpf.c", "--vmlinux", "garbage"]);
-    assert!(error.starts_with("garbage: not readable as BTF"), "{error}");
+    assert!(error.starts_with("garbage: invalid BTF"), "{error}");
     let project = project.file("zeros", "\0\0\0\0").file("empty", "");
     for wrong in ["zeros", "empty"] {
         let error = project.error(&["p.bpf.c", "--vmlinux", wrong]);
-        assert_eq!(error, format!("{wrong}: neither BTF, nor a vmlinux with BTF, nor a header"));
+        assert_eq!(error, format!("{wrong}: not BTF, a vmlinux with BTF or a header"));
     }
     assert_eq!(project.error(&["p.bpf.c", "--vmlinux", "."]), ".: Is a directory");
-    // A program that is not a kernel.
+    // A program instead of a kernel.
     let error = project.error(&["p.bpf.c", "--vmlinux", env!("CARGO_BIN_EXE_ecc")]);
-    assert!(error.contains("/ecc: not readable as BTF"), "{error}");
-    // BTF that ends in the middle.
+    assert!(error.contains("/ecc: invalid BTF"), "{error}");
+    // Truncated BTF.
     let btf = fs::read("/sys/kernel/btf/vmlinux").unwrap();
     fs::write(project.path("half"), &btf[..btf.len() / 2]).unwrap();
     let error = project.error(&["p.bpf.c", "--vmlinux", "half"]);
-    assert!(error.starts_with("half: not readable as BTF"), "{error}");
-    // What is text is taken for a header, and clang says what it lacks.
+    assert!(error.starts_with("half: invalid BTF"), "{error}");
+    // A text file is used as a header, and clang reports what is missing.
     let project = project.file("notes.txt", "/* no types here */\n");
     let output = project.run(&["p.bpf.c", "--vmlinux", "notes.txt", "-o", "out"]);
     assert_eq!(output.status.code(), Some(1));
@@ -275,14 +280,14 @@ fn types_of_the_kernel_come_from_a_given_file() {
 }
 
 #[test]
-fn a_kernel_without_btf_is_no_obstacle_unless_its_types_are_wanted() {
-    if !may_load("a_kernel_without_btf_is_no_obstacle_unless_its_types_are_wanted") {
+fn a_kernel_without_btf_is_an_error_only_if_its_types_are_used() {
+    if !may_load("a_kernel_without_btf_is_an_error_only_if_its_types_are_used") {
         return;
     }
     let text = format!("#include \"types.h\"\n#include <bpf/bpf_helpers.h>\n{PASS}\n{LICENSE}");
     let project = Project::new("no-btf").source("plain.bpf.c", PASS).file("p.bpf.c", &text);
     let project = project.file("types.h", "#include \"vmlinux.h\"\n");
-    // A kernel without BTF, for one command.
+    // Hides the BTF of the kernel from one command.
     let hidden = |source: &str| {
         let mut command = Command::new("unshare");
         command.args(["-m", "sh", "-c", "mount -t tmpfs none /sys/kernel/btf && exec \"$0\" \"$1\""]);
@@ -290,11 +295,11 @@ fn a_kernel_without_btf_is_no_obstacle_unless_its_types_are_wanted() {
     };
     assert!(hidden("plain.bpf.c").status.success());
     let error = one_error(&hidden("p.bpf.c"));
-    assert_eq!(error, "no vmlinux.h: this kernel has no BTF to make it from; give one with --vmlinux");
+    assert_eq!(error, "no vmlinux.h: the running kernel has no BTF; name a header or BTF with --vmlinux");
 }
 
 #[test]
-fn a_vmlinux_h_beside_the_source_is_the_one_that_is_meant() {
+fn a_vmlinux_h_next_to_the_source_takes_precedence() {
     let text = format!("#include \"vmlinux.h\"\n#include <bpf/bpf_helpers.h>\n{PASS}\n{LICENSE}");
     let project = Project::new("beside")
         .file("p.bpf.c", &text.replace("XDP_PASS", "BESIDE"))
@@ -303,7 +308,7 @@ fn a_vmlinux_h_beside_the_source_is_the_one_that_is_meant() {
 }
 
 #[test]
-fn without_a_home_headers_are_private_to_the_run() {
+fn without_a_home_directory_the_header_cache_is_temporary() {
     let text = format!("#include \"vmlinux.h\"\n#include <bpf/bpf_helpers.h>\n{PASS}\n{LICENSE}");
     let project = Project::new("homeless").file("p.bpf.c", &text).file("tmp/x", "");
     let mut command = project.command(&["p.bpf.c"]);
@@ -313,7 +318,7 @@ fn without_a_home_headers_are_private_to_the_run() {
 }
 
 #[test]
-fn what_no_package_can_hold_is_named_with_its_number() {
+fn exceeded_package_limits_are_reported_with_the_number() {
     let program = "SEC(\"xdp\") int p(void *ctx) { return 2; }\n";
     let repeated = |count: usize, one: &dyn Fn(usize) -> String| (0..count).map(one).collect::<String>();
     let map = |i| {
@@ -340,13 +345,13 @@ fn what_no_package_can_hold_is_named_with_its_number() {
         (sent, "struct event: 4097 members", array),
     ] {
         let project = Project::new("too-many").source("a.bpf.c", &(source + program));
-        let expected = format!("{what}, and a package has at most 4096{hint}");
+        let expected = format!("{what}, at most 4096 fit a package{hint}");
         assert_eq!(project.error(&["a.bpf.c"]), expected);
     }
 }
 
 #[test]
-fn an_annotation_that_the_library_refuses_is_named_with_its_place() {
+fn an_annotation_that_the_library_refuses_is_reported_with_its_line() {
     let source = "/// How long.\n/// @cmdarg {\"short\": \"l\",\n///   \"long\": 5}\nconst volatile int limit = 1;
         struct { __uint(type, BPF_MAP_TYPE_HASH); __uint(max_entries, 1); __type(key, int); __type(value, int); } m SEC(\".maps\");
         SEC(\"xdp\") int p(void *ctx) { return limit; }";
@@ -359,7 +364,7 @@ fn an_annotation_that_the_library_refuses_is_named_with_its_place() {
     let error = project.error(&["a.bpf.c"]);
     assert!(error.contains("a.bpf.c:7: m: @sample: interval: expected "), "{error}");
 
-    // Values that fit no variable, of which the library learns when it sets them.
+    // Values that do not fit the variable. The library finds that when it sets them.
     for (comment, said) in [
         ("@value {\"a\": 1}", "@value: an object is not a value of u8"),
         ("@value 256", "@value: 256 does not fit u8"),
@@ -375,7 +380,7 @@ fn an_annotation_that_the_library_refuses_is_named_with_its_place() {
 }
 
 #[test]
-fn an_option_that_loses_its_name_to_another_is_told_of() {
+fn an_option_whose_name_is_already_taken_is_a_warning() {
     let source = "/// @cmdarg {\"short\": \"p\"}\nconst volatile __u32 pid = 0;\n\
                   /// @cmdarg {\"short\": \"p\", \"long\": \"pid\"}\nconst volatile __u32 port = 0;\n\
                   /// @cmdarg {\"short\": \"h\"}\nconst volatile __u32 hops = 0;\n\
@@ -383,8 +388,8 @@ fn an_option_that_loses_its_name_to_another_is_told_of() {
     let project = Project::new("options").source("o.bpf.c", source);
     assert_eq!(
         project.compile(&["o.bpf.c"]),
-        "ecc: warning: port: -p is another option already\n\
-         ecc: warning: port: --pid is another option already; it is --port\n\
-         ecc: warning: hops: -h is another option already\n"
+        "ecc: warning: port: option -p is already taken\n\
+         ecc: warning: port: option --pid is already taken, renamed to --port\n\
+         ecc: warning: hops: option -h is already taken\n"
     );
 }

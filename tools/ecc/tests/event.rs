@@ -1,4 +1,4 @@
-//! Which structs are found to be events, and how they get into the BTF.
+//! Which structs are recognised as events, and how they are added to the BTF.
 
 mod support;
 
@@ -9,7 +9,7 @@ const RING: &str = r#"
 struct { __uint(type, BPF_MAP_TYPE_RINGBUF); __uint(max_entries, 4096); } ring SEC(".maps");
 "#;
 
-/// A program that sends `struct event`, which is a local only.
+/// A program that sends `struct event`, which only a local variable uses.
 fn sending(declarations: &str) -> String {
     format!(
         r#"{declarations}{RING}
@@ -58,7 +58,7 @@ struct event {
 "#;
 
 #[test]
-fn a_struct_that_is_only_a_local_gets_into_the_btf() {
+fn a_struct_that_only_a_local_variable_uses_is_added_to_the_btf() {
     let project = Project::new("local").source("local.bpf.c", &sending(ALL_KINDS));
     assert_eq!(project.compile(&["local.bpf.c"]), "");
     let meta = project.meta("local");
@@ -107,8 +107,8 @@ fn the_kernel_accepts_the_appended_types() {
 }
 
 #[test]
-fn layouts_are_those_of_the_compiler() {
-    // The same struct as a map value is in clang's own BTF: both descriptions must agree.
+fn layouts_match_the_compiler() {
+    // As a map value, the same struct is in clang's own BTF. Both descriptions must agree.
     let value = "struct { __uint(type, BPF_MAP_TYPE_ARRAY); __uint(max_entries, 1); __type(key, int);
                  __type(value, struct event); } array SEC(\".maps\");";
     let local = Project::new("layout-dwarf").source("l.bpf.c", &sending(ALL_KINDS));
@@ -135,7 +135,7 @@ fn layouts_are_those_of_the_compiler() {
 }
 
 #[test]
-fn known_types_are_used_as_they_are() {
+fn types_that_are_already_in_the_btf_are_reused() {
     let value =
         "struct event { unsigned int a; }; struct { __uint(type, BPF_MAP_TYPE_ARRAY); __uint(max_entries, 1);
                  __type(key, int); __type(value, struct event); } scratch SEC(\".maps\");";
@@ -148,7 +148,7 @@ fn known_types_are_used_as_they_are() {
 
 const TWO: &str = "struct first { int a; char text[12]; };\nstruct event { int b; char text[12]; };";
 
-/// A program with both structs of [`TWO`] that does not show which one it sends.
+/// A program with both structs of [`TWO`] that hides which one it sends.
 fn hiding(declarations: &str) -> String {
     format!(
         r#"{declarations}{RING}
@@ -168,18 +168,18 @@ fn hiding(declarations: &str) -> String {
 }
 
 #[test]
-fn several_candidates_are_reported_and_not_guessed() {
+fn ambiguous_event_types_are_reported_and_not_guessed() {
     let project = Project::new("several").source("s.bpf.c", &hiding(TWO));
     let said = project.compile(&["s.bpf.c"]);
     assert_eq!(said.lines().count(), 1, "{said}");
-    assert!(said.starts_with("ecc: warning: map \"ring\": its events may be any of "), "{said}");
+    assert!(said.starts_with("ecc: warning: map \"ring\": ambiguous event type, one of "), "{said}");
     assert!(said.contains("first (s.bpf.c:3)") && said.contains("event (s.bpf.c:4)"), "{said}");
-    assert!(said.contains("write the line /// @export ring above the right one"), "{said}");
+    assert!(said.contains("add the line /// @export ring above the right one"), "{said}");
     assert_eq!(project.meta("s")["export_types"], json!([]));
 }
 
 #[test]
-fn the_line_to_write_above_a_struct_makes_it_the_event() {
+fn the_suggested_annotation_selects_the_event_type() {
     for (name, line) in [("export", "/// @export"), ("export-map", "/** What is sent.\n * @export ring */")] {
         let declarations = TWO.replace("struct event {", &format!("{line}\nstruct event {{"));
         let project = Project::new(name).source("s.bpf.c", &hiding(&declarations));
@@ -189,7 +189,7 @@ fn the_line_to_write_above_a_struct_makes_it_the_event() {
 }
 
 #[test]
-fn a_map_may_name_its_event() {
+fn export_config_selects_the_event_type_of_a_map() {
     let config =
         |name: &str| hiding(TWO).replace("\nstruct {", &format!("\n/// @export_config {name}\nstruct {{"));
     let project = Project::new("export-config").source("s.bpf.c", &config("struct first"));
@@ -199,15 +199,15 @@ fn a_map_may_name_its_event() {
     let wrong = Project::new("export-nothing").source("s.bpf.c", &config("frist"));
     let error = wrong.error(&["s.bpf.c"]);
     assert!(
-        error.ends_with("ring: @export_config \"frist\": the program uses no struct of that name"),
+        error.ends_with("ring: @export_config \"frist\": the program uses no struct with this name"),
         "{error}"
     );
     assert!(error.contains("s.bpf.c:"), "{error}");
 }
 
-/// Calls that send events in the ways that programs have; structs of one size, and one that is always in the way.
+/// Calls that send events in various ways; all structs have the same size.
 #[test]
-fn calls_tell_what_they_send() {
+fn event_types_are_found_from_calls() {
     let source = r#"
         struct start { long at[4]; };
         struct opened { long a[4]; };
@@ -256,13 +256,13 @@ fn calls_tell_what_they_send() {
         };
         assert_eq!([event("opens"), event("closes"), event("lines")], ["opened", "closed", "line"]);
     }
-    if may_load("calls_tell_what_they_send") {
+    if may_load("event_types_are_found_from_calls") {
         Loaded::load(&project, "c").run("send", 3, &project);
     }
 }
 
 #[test]
-fn a_buffer_that_nothing_is_sent_to_needs_no_event() {
+fn an_unused_buffer_needs_no_event_type() {
     let source = format!("struct one {{ int a; }}; struct two {{ int a; }};{RING}")
         + r#"
         SEC("xdp") int use(void *ctx) {
@@ -276,7 +276,7 @@ fn a_buffer_that_nothing_is_sent_to_needs_no_event() {
 }
 
 #[test]
-fn the_header_says_which_structs_are_events() {
+fn the_header_defines_the_event_structs() {
     let source = format!("#include \"event.h\"\nstruct first {{ int a; char text[12]; }};\n{}", sending(""))
         + "SEC(\"xdp\") int two(struct first *first) { return first->a; }";
     let project = Project::new("header").source("h.bpf.c", &source).file(
@@ -285,7 +285,7 @@ fn the_header_says_which_structs_are_events() {
     );
     assert_eq!(project.compile(&["h.bpf.c", "event.h"]), "");
     let meta = project.meta("h");
-    // The one that is sent comes first, whatever the order in the header.
+    // The type that is sent comes first, independent of the order in the header.
     assert_eq!(exports(&meta), ["event", "part"]);
     let ring = named(&meta["bpf_skel"]["maps"], "ring");
     assert_eq!(ring["export_config"]["btf_type_id"], meta["export_types"][0]["type_id"]);
@@ -293,7 +293,7 @@ fn the_header_says_which_structs_are_events() {
 }
 
 #[test]
-fn roles_tell_events_from_other_structs() {
+fn structs_in_other_roles_are_not_events() {
     let source = r#"
         struct key { int a; char text[12]; };
         struct part { int c[4]; };
@@ -322,7 +322,7 @@ fn roles_tell_events_from_other_structs() {
 }
 
 #[test]
-fn each_map_has_its_own_event() {
+fn each_map_has_its_own_event_type() {
     let source = r#"
         struct small { int a; };
         typedef struct { long a, b; } large_t;
@@ -347,7 +347,7 @@ fn each_map_has_its_own_event() {
 }
 
 #[test]
-fn events_of_unknown_size_are_those_of_the_argument() {
+fn events_of_unknown_size_have_the_type_of_the_argument() {
     let source = r#"
         struct event { int len; char text[64]; };
         struct { __uint(type, BPF_MAP_TYPE_PERF_EVENT_ARRAY); __uint(key_size, 4); __uint(value_size, 4); }
@@ -364,14 +364,14 @@ fn events_of_unknown_size_are_those_of_the_argument() {
 }
 
 #[test]
-fn bytes_are_reported() {
+fn bytes_are_reported_as_an_unknown_type() {
     let source = RING.to_string()
         + "SEC(\"xdp\") int send(void *ctx) {
             char text[8] = {}; bpf_get_current_comm(text, sizeof(text));
             bpf_ringbuf_output(&ring, text, sizeof(text), 0); return 2; }";
     let project = Project::new("no-struct").source("n.bpf.c", &source);
     let said = project.compile(&["n.bpf.c"]);
-    assert_eq!(said, "ecc: warning: map \"ring\": no struct of the program's own files fits its events\n");
+    assert_eq!(said, "ecc: warning: map \"ring\": no struct in the program's own files fits its events\n");
     let ring = &project.meta("n")["bpf_skel"]["maps"][0];
     assert_eq!(ring["export_config"], json!({"btf_type_id": 0}), "nobody is to guess");
 }

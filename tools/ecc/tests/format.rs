@@ -1,4 +1,4 @@
-//! Comments at members of structs reach the metadata, and what cannot be followed is told with its line.
+//! Comments of struct members become metadata; formats that do not fit are reported with their line.
 
 mod support;
 
@@ -66,7 +66,7 @@ SEC("tp/sched/sched_process_exec") int exec(void *ctx) {
 "#;
 
 #[test]
-fn members_have_their_formats_and_descriptions() {
+fn formats_and_descriptions_of_members_are_in_the_metadata() {
     let project = Project::new("member-formats").file("conn.h", HEADER).source("conn.bpf.c", SOURCE);
     assert_eq!(project.compile(&["conn.bpf.c"]), "");
     let meta = project.meta("conn");
@@ -91,7 +91,7 @@ fn members_have_their_formats_and_descriptions() {
 }
 
 #[test]
-fn formats_that_nobody_could_follow_are_told_with_their_line() {
+fn formats_that_do_not_fit_are_reported_with_their_line() {
     let header = HEADER
         .replace("int ret; ///< @format errno", "int ret; ///< @format error")
         .replace("mac[6]; /**< @format mac */", "mac[6]; /**< @format ipv4 */")
@@ -112,16 +112,16 @@ fn formats_that_nobody_could_follow_are_told_with_their_line() {
 }
 
 #[test]
-fn a_package_without_formats_has_no_key_for_them() {
+fn a_package_without_formats_has_no_formats_key() {
     let project = Project::new("no-formats").file("conn.h", &HEADER.replace("@format", "@other"));
     let project = project.source("conn.bpf.c", &SOURCE.replace("@format", "@other"));
     assert_eq!(project.compile(&["conn.bpf.c"]), "");
     assert_eq!(project.meta("conn").get("formats"), None);
 }
 
-/// Sources for eunomia-bpf 1.0 say at the map which members are stacks.
+/// Sources for eunomia-bpf 1.0 mark members as stacks by an annotation of the map.
 #[test]
-fn the_older_way_to_name_stacks_gives_them_their_format() {
+fn the_older_annotation_for_stacks_sets_the_format() {
     const SOURCE: &str = r#"
         struct event { int pid; unsigned long long kernel[8]; long long ustack[8]; int kstack; };
         /// @intepreter {"stack_trace": {"field_map": {"kstack": "kernel"}}}

@@ -1,4 +1,4 @@
-//! A run that is ended, at whatever moment, leaves nothing half done behind.
+//! A run that is interrupted leaves no partial outputs.
 
 mod support;
 
@@ -17,7 +17,7 @@ use support::Project;
 
 const PASS: &str = "SEC(\"xdp\") int pass(void *ctx) { return XDP_PASS; }";
 
-/// All files below a folder.
+/// All files below a directory.
 fn files(folder: &Path) -> BTreeSet<String> {
     let entries = fs::read_dir(folder).into_iter().flatten().map(|entry| entry.unwrap().path());
     let below = |path: std::path::PathBuf| {
@@ -27,13 +27,13 @@ fn files(folder: &Path) -> BTreeSet<String> {
 }
 
 fn interrupt(mut child: Child, signal: Signal) -> ExitStatus {
-    // Who has ended already is not waited for yet, so the number is still its own.
+    // The process id cannot be reused before the process has been waited for.
     kill_process(Pid::from_child(&child), signal).unwrap();
     child.wait().unwrap()
 }
 
 #[test]
-fn a_signal_at_any_moment_leaves_all_outputs_or_none() {
+fn a_signal_leaves_all_outputs_or_none() {
     let project = Project::new("moments").source("p.bpf.c", PASS).file("tmp/keep", "");
     let start = |cache: &str| {
         let mut command = project.command(&["p.bpf.c", "-o", "out"]);
@@ -48,7 +48,7 @@ fn a_signal_at_any_moment_leaves_all_outputs_or_none() {
     let outputs = ["out/p.bpf.o", "out/p.skel.json", "out/package.json"];
     let all: BTreeSet<String> =
         outputs.iter().map(|name| project.path(name).to_str().unwrap().to_string()).collect();
-    // The moments are spread over the time that a run takes, whatever that is.
+    // The signals are spread over the duration of a run.
     let begin = Instant::now();
     assert!(start("cache").wait().unwrap().success());
     let step = begin.elapsed() / 32;
@@ -77,7 +77,7 @@ fn a_signal_at_any_moment_leaves_all_outputs_or_none() {
 #[test]
 fn clang_ends_with_the_run() {
     let project = Project::new("clang-ends").source("p.bpf.c", PASS);
-    // Tells its number when it is asked to compile, and then waits longer than anyone would.
+    // Writes its process id when it is called to compile, then waits forever.
     let script = "#!/bin/sh\ncase $* in *-target*) ;; *) echo clang version 14.0.6 >&2; exit;; esac\n\
         echo $$ >pid.new; mv pid.new pid; exec sleep 1000\n";
     let clang = project.path("clang");
@@ -89,7 +89,7 @@ fn clang_ends_with_the_run() {
     }
     let pid = fs::read_to_string(project.path("pid")).unwrap();
     assert_eq!(interrupt(child, Signal::INT).signal(), Some(Signal::INT.as_raw()));
-    // A process that was told to end and is waited for by nobody goes at its own pace.
+    // Nobody waits for the process, so its end may take a moment.
     while fs::read_to_string(format!("/proc/{}/stat", pid.trim())).is_ok_and(|stat| !stat.contains(") Z ")) {
         std::thread::sleep(Duration::from_millis(1));
     }
@@ -97,7 +97,7 @@ fn clang_ends_with_the_run() {
 }
 
 #[test]
-fn drafts_of_a_killed_run_are_cleared_away() {
+fn drafts_of_a_killed_run_are_removed() {
     let project = Project::new("killed").source("p.bpf.c", PASS);
     let project = project.file(".package.json.4711.0", "{\"half\":").file(".p.bpf.o.1.12", "");
     let project = project.file(".package.json.bak", "mine").file(".package.json.3.3", "of a run at work");

@@ -1,4 +1,4 @@
-//! Code that was written for libbpf compiles unchanged and runs: each source in `bpf/` has a theme.
+//! Code written for libbpf compiles unchanged and runs. Each source in `bpf/` covers one topic.
 
 mod support;
 
@@ -10,7 +10,7 @@ use eunomia::{Event, Flow, Format, Kind, Options, Vm};
 use rustix::process::getpgid;
 use support::{LICENSE, Loaded, Project, may_load, named, names};
 
-/// A project with a source of `bpf/` and what lies beside it.
+/// A project with a source from `bpf/` and its headers.
 fn project(name: &str) -> Project {
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/bpf");
     let mut project = Project::new(&format!("code-{name}"));
@@ -29,7 +29,7 @@ fn opened(project: &Project) -> Vm {
     vm
 }
 
-/// Switches until the kernel has had reason to run programs.
+/// Yields the CPU until the kernel has run the programs.
 fn switch() {
     for _ in 0..50 {
         std::thread::sleep(std::time::Duration::from_millis(1));
@@ -67,7 +67,7 @@ fn code_for_many_kernels_runs_on_this_one() {
     switch();
     let total: u64 = vm.var_get_json("total").unwrap().parse().unwrap();
     assert!(total > 100 && (total - 100) % 9 == 0, "{total}");
-    // What the source leaves to its host.
+    // Values that the source leaves to its host.
     let stacks = vm.map_find("stacks").unwrap();
     assert!(stacks.value_size >= 8 && stacks.max_entries > 0, "{} {}", stacks.value_size, stacks.max_entries);
     assert!(vm.map_find("since").unwrap().max_entries > 0);
@@ -90,11 +90,11 @@ fn maps_in_maps_timers_and_storage_load() {
 }
 
 #[test]
-fn functions_of_the_kernel_tail_calls_and_loops_run() {
+fn kfuncs_tail_calls_and_loops_run() {
     let project = project("calls");
     assert_eq!(project.compile(&["calls.bpf.c"]), "");
     assert_eq!(names(&project.meta("calls")["export_types"]), ["order"]);
-    if !may_load("functions_of_the_kernel_tail_calls_and_loops_run") {
+    if !may_load("kfuncs_tail_calls_and_loops_run") {
         return;
     }
     let vm = opened(&project);
@@ -118,11 +118,11 @@ fn functions_of_the_kernel_tail_calls_and_loops_run() {
 }
 
 #[test]
-fn targets_that_the_source_leaves_open_are_asked_for() {
+fn missing_targets_are_reported_at_attach() {
     let project = project("targets");
     assert_eq!(project.compile(&["targets.bpf.c"]), "");
     assert_eq!(names(&project.meta("targets")["export_types"]), ["call"]);
-    if !may_load("targets_that_the_source_leaves_open_are_asked_for") {
+    if !may_load("missing_targets_are_reported_at_attach") {
         return;
     }
     let asks = [("called", "\"path\" and \"func\""), ("marked", "\"attach\"")];
@@ -149,8 +149,8 @@ fn targets_that_the_source_leaves_open_are_asked_for() {
     vm.attach().unwrap();
 }
 
-/// Each program with the one that stands in for it, and what ecc says of the source.
-fn stand_ins(name: &str, source: &str) -> (Vec<(String, Option<String>)>, String) {
+/// Each program with its fallback, and the messages of ecc.
+fn fallbacks(name: &str, source: &str) -> (Vec<(String, Option<String>)>, String) {
     let project = Project::new(name).source("a.bpf.c", source);
     let said = project.compile(&["a.bpf.c"]);
     let programs = project.meta("a")["bpf_skel"]["progs"].as_array().unwrap().clone();
@@ -160,7 +160,7 @@ fn stand_ins(name: &str, source: &str) -> (Vec<(String, Option<String>)>, String
 }
 
 #[test]
-fn names_that_a_function_has_had_are_known_by_the_code() {
+fn former_names_of_a_function_are_alternatives_if_the_code_is_the_same() {
     let source = r#"
         struct { __uint(type, BPF_MAP_TYPE_HASH); __uint(max_entries, 8); __type(key, long); __type(value, long); }
             starts SEC(".maps"), ends SEC(".maps");
@@ -172,22 +172,22 @@ fn names_that_a_function_has_had_are_known_by_the_code() {
         SEC("kprobe/__start") int start_too(void *ctx) { return put(&starts); }
         SEC("kprobe/end") int end(void *ctx) { return put(&starts); }
         SEC("kprobe/__end") int another(void *ctx) { return put(&ends); }"#;
-    let (pairs, said) = stand_ins("names", source);
+    let (pairs, said) = fallbacks("names", source);
     let next = |name: &str| pairs.iter().find(|(known, _)| known == name).unwrap().1.clone();
     assert_eq!(next("start_too").as_deref(), Some("start"));
     assert!(["start", "end", "another"].iter().all(|name| next(name).is_none()), "{pairs:?}");
     assert_eq!(
         said,
-        "ecc: note: of start_too (kprobe/__start), start (kprobe/start), the first that attaches is used; @autoload \
-         true at each if all are to be\n"
+        "ecc: note: start_too (kprobe/__start), start (kprobe/start): only the first that attaches is used; add \
+         @autoload true to each to use them all\n"
     );
     let told = source.replace("SEC(\"kprobe/__start\")", "/// @autoload true\nSEC(\"kprobe/__start\")");
-    let (pairs, said) = stand_ins("names-told", &told);
+    let (pairs, said) = fallbacks("names-told", &told);
     assert!(pairs.iter().all(|(_, next)| next.is_none()) && said.is_empty(), "{pairs:?} {said}");
 }
 
 #[test]
-fn a_folder_for_each_architecture_has_its_vmlinux() {
+fn a_directory_for_each_architecture_has_its_vmlinux() {
     let source = "#include <vmlinux.h>\n#include <bpf/bpf_helpers.h>\nstruct event { int a; };
         struct { __uint(type, BPF_MAP_TYPE_RINGBUF); __uint(max_entries, 4096); } ring SEC(\".maps\");
         SEC(\"xdp\") int send(struct only_here *ctx) {
@@ -202,7 +202,7 @@ fn a_folder_for_each_architecture_has_its_vmlinux() {
         struct only_here { int a; }; struct another { int b; };";
     let mut project = Project::new("arch-folder").file("a.bpf.c", &format!("{source}\n{LICENSE}"));
     for arch in ["x86", "arm64", "riscv", "powerpc", "loongarch", "s390"] {
-        // As a link to one of several, whose name tells which.
+        // A link to one of several versions.
         project = project.file(&format!("{arch}/vmlinux.h"), "#include \"vmlinux_608.h\"\n");
         project = project.file(&format!("{arch}/vmlinux_608.h"), vmlinux);
     }
@@ -215,7 +215,7 @@ struct event { int from; int value; };
 struct ring { __uint(type, BPF_MAP_TYPE_RINGBUF); __uint(max_entries, 4096); };
 "#;
 
-/// Two sources: one has the map and a program, the other sends to that map and has the function that both call.
+/// Two sources: one defines the map and a program, the other sends to that map and defines a function that both call.
 fn linked(name: &str) -> Project {
     let first = r#"
         #include "shared.h"
@@ -283,14 +283,15 @@ fn several_sources_are_linked_to_one_program() {
 }
 
 #[test]
-fn what_cannot_be_linked_is_said_in_one_line() {
+fn link_errors_are_reported_in_one_line() {
     let twice = linked("twice").source(
         "three.bpf.c",
         "int twice(int number) { return 4; } SEC(\"xdp\") int three(void *c) { return twice(1); }",
     );
     let error = twice.error(&["one.bpf.c", "two.bpf.c", "three.bpf.c"]);
     assert!(
-        error.starts_with("three.bpf.c: cannot be linked with the others: ") && error.contains("twice"),
+        error.starts_with("three.bpf.c: cannot be linked with the other sources: ")
+            && error.contains("twice"),
         "{error}"
     );
     assert!(!error.contains("0x"), "no place in ecc's own memory: {error}");
@@ -298,10 +299,10 @@ fn what_cannot_be_linked_is_said_in_one_line() {
     let error = missing.error(&["one.bpf.c"]);
     assert!(error.contains("twice"), "{error}");
     let headers = missing.error(&["one.bpf.c", "a.h", "b.h"]);
-    assert_eq!(headers, "a.h and b.h: one header can be given");
+    assert_eq!(headers, "a.h and b.h: only one header can be given");
 }
 
-/// A program with calls of two kfuncs; `declarations` stand before it.
+/// A program with calls of two kfuncs, after `declarations`.
 fn calling_kfuncs(declarations: &str) -> String {
     format!(
         r#"#include "vmlinux.h"
@@ -341,11 +342,11 @@ fn kfuncs_need_no_declaration() {
 }
 
 #[test]
-fn kfuncs_that_a_program_declares_itself_do_not_clash() {
+fn kfuncs_that_a_program_declares_itself_do_not_conflict() {
     let declarations = [
         "extern struct task_struct *bpf_task_from_pid(s32 pid) __ksym;
          extern void bpf_task_release(struct task_struct *p) __weak __ksym;",
-        // As another kernel has it, and a function that is no kfunc there.
+        // A declaration from another kernel, and a function that is not a kfunc there.
         "extern struct task_struct *bpf_task_from_pid(s32 pid) __ksym;
          extern int bpf_task_release(const struct task_struct *p) __weak __ksym;",
         "extern struct task_struct *bpf_task_from_pid(s32 pid) __ksym;
@@ -363,13 +364,13 @@ fn kfuncs_that_a_program_declares_itself_do_not_clash() {
 }
 
 #[test]
-fn probes_without_a_function_ask_for_their_target() {
+fn probes_without_a_function_need_a_target() {
     let hooks = ["uprobe", "uretprobe", "uprobe.s", "uretprobe.s", "uprobe.multi", "uretprobe.multi"];
     for place in hooks.iter().flat_map(|hook| [format!("{hook}/x"), format!("{hook}//bin/true:")]) {
         let source = format!("SEC(\"{place}\") int probe(void *ctx) {{ return 0; }}");
         let project = Project::new("no-function").source("p.bpf.c", &source);
         project.compile(&["p.bpf.c"]);
-        if may_load("probes_without_a_function_ask_for_their_target") {
+        if may_load("probes_without_a_function_need_a_target") {
             let error = opened(&project).attach().unwrap_err().to_string();
             assert!(error.ends_with("set the program's target: \"path\" and \"func\""), "{place}: {error}");
         }

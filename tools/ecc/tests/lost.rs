@@ -1,4 +1,4 @@
-//! Programs count the events that find no room in a ring buffer.
+//! Programs count the events that are dropped because a ring buffer is full.
 
 mod support;
 
@@ -112,7 +112,7 @@ fn counting_adds_little_to_an_object() {
 }
 
 #[test]
-fn other_uses_of_the_names_stay_as_they_are() {
+fn other_uses_of_the_helper_names_are_unchanged() {
     let source = r#"
         struct event { int a; };
         struct ops { int (*bpf_ringbuf_output)(void *ring, int a); };

@@ -1,4 +1,4 @@
-//! Objects for other machines than this one, and several in one package.
+//! Objects for other machines, and packages with several objects.
 #![allow(missing_docs)]
 
 mod support;
@@ -8,13 +8,13 @@ use eunomia::package::{Package, machine};
 use serde_json::Value;
 use support::Project;
 
-/// Registers as three kernels have them; the offsets of the second argument differ.
+/// The registers of three architectures. The offsets of the second argument differ.
 const X86: &str =
     "struct pt_regs { unsigned long r15, r14, r13, r12, bp, bx, r11, r10, r9, r8, ax, cx, dx, si, di; };";
 const ARM64: &str = "struct user_pt_regs { unsigned long long regs[31], sp, pc, pstate; };\nstruct pt_regs { struct user_pt_regs user_regs; };";
 const RISCV: &str = "struct user_regs_struct { unsigned long pc, ra, sp, gp, tp, t0, t1, t2, s0, s1, a0, a1, a2; };\nstruct pt_regs { unsigned long epc; };";
 
-/// What libbpf's headers take from every kernel.
+/// The types that libbpf's headers need from every kernel.
 const BASE: &str = "typedef unsigned char __u8; typedef unsigned short __u16; typedef unsigned int __u32;
 typedef unsigned long long __u64; typedef short __s16; typedef int __s32; typedef long long __s64; typedef __u16 __be16;
 typedef __u32 __be32; typedef __u32 __wsum;
@@ -22,7 +22,7 @@ enum bpf_map_type { BPF_MAP_TYPE_ARRAY = 2, BPF_MAP_TYPE_PERCPU_ARRAY = 6 };
 struct base { __u8 a; __u16 b; __u32 c; __u64 d; __s16 e; __s32 f; __s64 g; __be16 h; __be32 i; __wsum j; enum bpf_map_type k; };
 ";
 
-/// Keeps the second argument of a function.
+/// Stores the second argument of a function.
 const PROBE: &str = r#"
 #include "vmlinux.h"
 #include <bpf/bpf_helpers.h>
@@ -39,7 +39,7 @@ int probe(struct pt_regs *ctx)
 char LICENSE[] SEC("license") = "GPL";
 "#;
 
-/// A project with the probe, and the types of three kernels: two as BTF in objects, as `vmlinux` has them, one as a header.
+/// A project with the probe, and the types of three kernels: two as BTF in ELF files, like a `vmlinux`, one as a header.
 fn project(name: &str) -> Project {
     let guard =
         |types: &str| format!("#ifndef __VMLINUX_H__\n#define __VMLINUX_H__\n{BASE}{types}\n#endif\n");
@@ -61,7 +61,7 @@ fn package(project: &Project) -> Value {
     serde_json::from_slice(&std::fs::read(project.path("package.json")).unwrap()).unwrap()
 }
 
-/// Where the program reads its argument: the offset in its first load from the context.
+/// The offset of the first load from the context, from which the program reads its argument.
 fn offset(object: &[u8]) -> i16 {
     const LOAD_64_FROM_R1: u8 = 0x79;
     let from_context = |insn: &&[u8]| insn[0] == LOAD_64_FROM_R1 && insn[1] >> 4 == 1;
@@ -70,7 +70,7 @@ fn offset(object: &[u8]) -> i16 {
 }
 
 #[test]
-fn an_object_for_another_machine_reads_its_registers() {
+fn an_object_for_another_machine_uses_its_registers() {
     let project = project("an-object-for-another-machine");
     for (arch, file, expected) in [
         ("arm64", "arm64.btf", 8),
@@ -87,7 +87,7 @@ fn an_object_for_another_machine_reads_its_registers() {
 }
 
 #[test]
-fn a_package_for_another_machine_says_so() {
+fn a_package_for_another_machine_names_it() {
     let project = project("a-package-for-another-machine");
     project.compile(&[
         "probe.bpf.c",
@@ -123,7 +123,7 @@ fn one_package_has_an_object_for_each_machine() {
 
         let read = Package::parse(document.to_string().as_bytes()).unwrap();
         assert_eq!(offset(&read.object), 13 * 8, "{archs}");
-        // What belongs to the object came with it, and nothing is lost when it is written again.
+        // Each object has its own metadata, and rewriting the package loses nothing.
         let of = |arch: &str| {
             let all = [&document].into_iter().chain(document["other_objects"].as_array().unwrap());
             all.into_iter().find(|object| object["arch"] == arch).unwrap()
@@ -137,35 +137,35 @@ fn one_package_has_an_object_for_each_machine() {
         assert_eq!(archs, ["arm64", "riscv64"]);
         assert_eq!(Package::parse(&read.to_json()).unwrap().object, read.object);
     }
-    // Without --arch a package is for every machine, as it has always been.
+    // Without --arch a package is for every machine.
     project.compile(&["probe.bpf.c", "--vmlinux", "x86.btf"]);
     assert!(package(&project)["arch"].is_null());
 }
 
 #[test]
-fn machines_and_kernels_that_do_not_fit_are_told() {
+fn unsuitable_machines_and_kernels_are_reported() {
     let project = project("machines-that-do-not-fit");
     let error = |arguments: &[&str]| project.error(&[&["probe.bpf.c"], arguments].concat());
     assert_eq!(error(&["--arch", "vax"]), "--arch vax: expected x86_64, arm64 or riscv64");
     assert_eq!(
         error(&["--arch", "arm64"]),
-        "no vmlinux.h for arm64: this kernel is of another machine; give that header, BTF or a vmlinux of one with \
-         --vmlinux arm64=FILE"
+        "no vmlinux.h for arm64: the running kernel is for another machine; name a header, BTF or a vmlinux of such a \
+         kernel with --vmlinux arm64=FILE"
     );
     assert_eq!(
         error(&["--arch", "arm64,riscv64", "--vmlinux", "arm64.btf"]),
-        "--vmlinux arm64.btf: for which machine? Say --vmlinux arm64=arm64.btf"
+        "--vmlinux arm64.btf: no machine given; write --vmlinux arm64=arm64.btf"
     );
     assert_eq!(
         error(&["--arch", "arm64", "--vmlinux", "riscv64=riscv.h"]),
-        "--vmlinux riscv64=riscv.h: riscv64 is not among the machines that --arch names"
+        "--vmlinux riscv64=riscv.h: riscv64 is not in the list of --arch"
     );
     assert_eq!(
         error(&["--arch", "arm64", "--vmlinux", "arm64.btf", "--vmlinux", "arm64=x"]),
-        "--vmlinux arm64=x: is given twice for arm64"
+        "--vmlinux arm64=x: given twice for arm64"
     );
     assert!(!project.path("package.json").exists());
-    // What needs no types of the kernel needs no kernel of that machine.
+    // A program without kernel types needs no vmlinux.h of the machine.
     let project = project.source("plain.bpf.c", "SEC(\"xdp\") int pass(void *ctx) { return XDP_PASS; }");
     project.compile(&["plain.bpf.c", "--arch", "riscv64,arm64"]);
 }

@@ -1,4 +1,4 @@
-//! What a source becomes beside the package: YAML, a header of its events, an executable.
+//! The other outputs: YAML, the event header, the executable.
 
 mod support;
 
@@ -26,7 +26,7 @@ fn run(command: &mut Command) -> String {
 
 // ---- YAML -----------------------------------------------------------------------------------------------------
 
-/// Whether a YAML document says what a JSON one says, types included.
+/// Whether a YAML document has the same content as a JSON document, including types.
 fn same(yaml: &Yaml, json: &Value) -> bool {
     match (yaml, json) {
         (Yaml::Null, Value::Null) => true,
@@ -48,7 +48,7 @@ fn same(yaml: &Yaml, json: &Value) -> bool {
 }
 
 #[test]
-fn yaml_says_what_json_says() {
+fn yaml_has_the_same_content_as_json() {
     let values = "[true, null, 1, -2.5, 18446744073709551616, \"1.0\", \"yes\", \"null\", \"~\", \"0x10\", \"1e3\", \"\",
         \" a: b # c\", \"- x\", \"quote \\\" and \\\\ and é\", \"two\\nlines\", \"%\", \"@x\", \"2026-01-01\", {\"on\": []}]";
     let source = format!("/// @odd {}\nconst volatile int a = 1;\n{PASS}", values.replace('\n', " "));
@@ -66,10 +66,10 @@ fn yaml_says_what_json_says() {
     assert_eq!(fs::read_dir(project.path("yaml")).unwrap().count(), 3, "no JSON beside it");
 }
 
-// ---- the command line of before -------------------------------------------------------------------------------
+// ---- the command line of eunomia-bpf --------------------------------------------------------------------------
 
 #[test]
-fn options_of_eunomia_bpf_are_understood() {
+fn options_of_eunomia_bpf_are_accepted() {
     let project = Project::new("before").source("tool.bpf.c", PASS);
     project.compile(&[
         "tool.bpf.c",
@@ -86,16 +86,13 @@ fn options_of_eunomia_bpf_are_understood() {
     ]);
     assert_eq!(fs::read_dir(project.path("out")).unwrap().count(), 3);
     let error = project.error(&["tool.bpf.c", "--header-only"]);
-    assert!(
-        error.starts_with("--header-only is not there any more: name the header behind the program"),
-        "{error}"
-    );
+    assert!(error.starts_with("--header-only was removed: pass the header after the source"), "{error}");
 }
 
-// ---- the header of the events -----------------------------------------------------------------------------------
+// ---- the event header -------------------------------------------------------------------------------------------
 
 #[test]
-fn the_event_header_stands_alone_in_c_and_cpp() {
+fn the_event_header_compiles_alone_in_c_and_cpp() {
     let event = "enum mode { SLOW, FAST };
         struct inner { char class; long value; };
         struct event { char first; struct inner namespace[2]; struct { int a; struct { short b; } deep; };
@@ -123,7 +120,7 @@ fn the_event_header_stands_alone_in_c_and_cpp() {
         run(command.current_dir(&project.folder));
         run(&mut Command::new(project.path("user")));
     }
-    // A struct that the header lays out otherwise does not compile.
+    // A struct with another layout does not compile.
     let wrong = text(&project, "my_tool.event.h").replace("char comm[16]", "char comm[17]");
     let project = project.file("my_tool.event.h", &wrong);
     for (compiler, source) in [("cc", "user.c"), ("c++", "user.cpp")] {
@@ -138,7 +135,7 @@ fn a_package_without_events_has_no_event_header() {
     let project = Project::new("no-events").source("p.bpf.c", PASS);
     assert_eq!(
         project.error(&["p.bpf.c", "--event-header"]),
-        "--event-header: the package names no event types"
+        "--event-header: the package has no event types"
     );
     assert!(!project.path("package.json").exists());
 }
@@ -166,7 +163,7 @@ fn an_event_without_a_tag_has_the_name_of_its_typedef() {
 
 // ---- the executable ---------------------------------------------------------------------------------------------
 
-/// Sends an event whenever the wanted process asks for its process group.
+/// Sends an event whenever the wanted process calls getpgid.
 const GROUPS: &str = r#"
 struct event { int pid; unsigned int number; };
 /// the process to watch
@@ -194,14 +191,14 @@ fn library() -> String {
     library.to_str().unwrap().into()
 }
 
-/// A project with an executable made of a source.
+/// A project with an executable linked from a source.
 fn executable(name: &str, source: &str) -> Project {
     let project = Project::new(name).source("groups.bpf.c", source);
     project.compile(&["groups.bpf.c", "--standalone", "--libeunomia", &library()]);
     project
 }
 
-/// An executable at work.
+/// A running executable.
 struct Running {
     child: Child,
     lines: Lines<BufReader<ChildStdout>>,
@@ -222,7 +219,7 @@ impl Running {
         kill_process(Pid::from_child(&self.child), signal).unwrap();
     }
 
-    /// Ends it; returns the lines that are left, and what it says on stderr.
+    /// Ends it. Returns the remaining lines, and its stderr.
     fn end(mut self, signal: Signal) -> (Vec<String>, String) {
         self.signal(signal);
         let lines = self.lines.by_ref().map(Result::unwrap).collect();
@@ -232,7 +229,7 @@ impl Running {
     }
 }
 
-/// Asks for the process group until the returned guard is dropped.
+/// Calls getpgid until the returned guard is dropped.
 fn ask() -> impl Drop {
     struct Asking(std::sync::mpsc::Sender<()>, Option<std::thread::JoinHandle<()>>);
     impl Drop for Asking {
@@ -256,7 +253,7 @@ fn the_executable_describes_itself() {
     let project = executable("describes", GROUPS);
     let program = || Command::new(project.path("groups"));
     let help = run(program().arg("-h"));
-    for line in ["Watches who asks", "--wanted", "-j or --json makes them lines of JSON."] {
+    for line in ["Watches who asks", "--wanted", "or as lines of JSON with -j or --json."] {
         assert!(help.contains(line), "{help}");
     }
     assert_eq!(run(program().arg("--version")), "groups_bpf 0.1.0\n");
@@ -293,8 +290,8 @@ fn the_executable_prints_events_until_a_signal() {
 }
 
 #[test]
-fn the_executable_does_without_hooks_that_this_kernel_lacks() {
-    if !may_load("the_executable_does_without_hooks_that_this_kernel_lacks") {
+fn the_executable_skips_missing_hooks() {
+    if !may_load("the_executable_skips_missing_hooks") {
         return;
     }
     let other = "SEC(\"tp/sched/no_such\") int other(void *ctx) { return 0; }\n";
@@ -310,8 +307,8 @@ fn the_executable_does_without_hooks_that_this_kernel_lacks() {
 }
 
 #[test]
-fn the_executable_reports_what_is_lost() {
-    if !may_load("the_executable_reports_what_is_lost") {
+fn the_executable_reports_lost_events() {
+    if !may_load("the_executable_reports_lost_events") {
         return;
     }
     let project = executable("loses", GROUPS);
@@ -326,8 +323,8 @@ fn the_executable_reports_what_is_lost() {
     let (rest, errors) = running.end(Signal::INT);
     let lost: usize =
         errors.trim().strip_prefix("groups: ").unwrap().split(' ').next().unwrap().parse().unwrap();
-    assert!(errors.ends_with(" events lost, the kernel had no room for them\n"), "{errors}");
-    // A record takes 16 bytes of the 4096: what fits is printed, whatever the signal met.
+    assert!(errors.ends_with(" events lost: buffers were full\n"), "{errors}");
+    // A record takes 16 of the 4096 bytes. The records in the buffer are printed, whenever the signal arrives.
     assert!((1000 - 256..1000).contains(&lost), "{lost}");
     assert!(rest.len() >= 1000 - lost, "{} lines, {lost} lost", rest.len());
 }
@@ -357,7 +354,7 @@ fn the_executable_ends_when_nobody_reads() {
 }
 
 #[test]
-fn options_of_the_package_come_before_those_of_the_executable() {
+fn options_of_the_package_take_precedence_over_those_of_the_executable() {
     let source = GROUPS
         .replace("/// the process", "/// @cmdarg {\"short\": \"j\", \"long\": \"json\"}\n/// the process");
     let project = executable("own-options", &source);
@@ -366,18 +363,18 @@ fn options_of_the_package_come_before_those_of_the_executable() {
 }
 
 #[test]
-fn what_an_executable_lacks_is_named() {
+fn missing_inputs_of_an_executable_are_reported() {
     let project = Project::new("lacking").source("groups.bpf.c", GROUPS).file("libeunomia.a", "no archive");
     let error = project.error(&["groups.bpf.c", "-s", "--libeunomia", "none/libeunomia.a"]);
     assert_eq!(error, "none/libeunomia.a: No such file or directory");
     let output = project.command(&["groups.bpf.c", "-s"]).env("PKG_CONFIG_LIBDIR", &project.folder).output();
-    let how = "install libeunomia, or name the file with --libeunomia";
+    let how = "install libeunomia, or pass the file with --libeunomia";
     assert_eq!(support::one_error(&output.unwrap()), format!("--standalone: no libeunomia.a found: {how}"));
     let mut command = project.command(&["groups.bpf.c", "-s", "--libeunomia", "libeunomia.a"]);
     let output = command.env("CC", "no-cc -static").output().unwrap();
-    let how = "--standalone needs a C compiler: install gcc or name one with $CC";
+    let how = "--standalone needs a C compiler: install gcc or select one with $CC";
     assert_eq!(support::one_error(&output), format!("no-cc: No such file or directory: {how}"));
-    // The linker says itself what is wrong.
+    // The linker reports the error.
     let output = project.run(&["groups.bpf.c", "-s", "--libeunomia", "libeunomia.a"]);
     assert_eq!(output.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&output.stderr).contains("libeunomia.a"));
@@ -403,9 +400,9 @@ fn an_installed_library_is_found() {
     assert!(read("beside/groups") == read("known/groups"), "the same parts gave another executable");
 }
 
-/// Where a source lies, and how it is named on the command line, is not in what comes out.
+/// Outputs do not depend on the directory of a source, or on its path on the command line.
 #[test]
-fn the_same_source_gives_the_same_bytes_wherever_it_lies() {
+fn the_same_source_gives_the_same_bytes_in_every_directory() {
     const TEXT: &str = r#"
         #include "event.h"
         #include "include/more.h"

@@ -1,4 +1,4 @@
-//! What is in a package, and that the same source gives the same one.
+//! The content of packages, and reproducible builds.
 
 mod support;
 
@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime};
 use serde_json::json;
 use support::{Loaded, Project, may_load, named, names};
 
-/// A tool as people write them: kernel types, settings, a map, a perf buffer.
+/// A typical tool: kernel types, settings, a map, a perf buffer.
 const TOOL: &str = r#"
 #include "vmlinux.h"
 #include <bpf/bpf_helpers.h>
@@ -92,7 +92,7 @@ fn metadata_describes_the_object() {
 }
 
 #[test]
-fn globals_have_their_sections_and_types() {
+fn globals_are_listed_with_sections_and_types() {
     let project = Project::new("globals").file("opener.bpf.c", TOOL);
     project.compile(&["opener.bpf.c"]);
     let sections = &project.meta("opener")["bpf_skel"]["data_sections"];
@@ -103,14 +103,14 @@ fn globals_have_their_sections_and_types() {
     };
     assert_eq!(variables(".rodata"), json!(expected(&rodata)));
     assert_eq!(variables(".data"), json!(expected(&[("total", "unsigned long long")])));
-    // Static variables stay out; the order is that of the section.
+    // Static variables are not listed. The order is that of the section.
     let mut bss = variables(".bss").as_array().unwrap().clone();
     bss.sort_by_key(|variable| variable["name"].to_string());
     assert_eq!(bss, expected(&[("last", "struct event *"), ("matrix", "int[2][3]"), ("mode", "enum mode")]));
 }
 
 #[test]
-fn a_package_holds_the_object_and_the_metadata() {
+fn a_package_contains_the_object_and_the_metadata() {
     let project = Project::new("package").file("opener.bpf.c", TOOL);
     project.compile(&["opener.bpf.c"]);
     let package = project.package();
@@ -127,7 +127,7 @@ fn a_tool_is_small_and_has_no_debug_information() {
     assert!(len <= 20_000, "{len} bytes");
     let object = project.object("opener");
     assert!(!object.windows(7).any(|bytes| bytes == b".debug_"));
-    // The lines of the source stay, for the verifier's log.
+    // The source lines are kept for the verifier's log.
     assert!(object.windows(8).any(|bytes| bytes == b"total++;"));
 }
 
@@ -151,7 +151,7 @@ fn programs_that_share_a_section_load() {
     let project = Project::new("sharing").source("shared.bpf.c", source);
     project.compile(&["shared.bpf.c"]);
     assert_eq!(names(&project.meta("shared")["bpf_skel"]["progs"]), ["one", "two"]);
-    // The kernel checks that function and line information fit the instructions.
+    // The kernel checks function and line information against the instructions.
     if may_load("programs_that_share_a_section_load") {
         Loaded::load(&project, "shared");
     }
@@ -163,7 +163,7 @@ fn the_same_source_gives_the_same_files() {
     let source = format!("#include \"../lib/more.h\"\n{}", TOOL.replace("seen++", "seen += more"));
     let library = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/dist/libeunomia.a");
     assert!(library.exists(), "{} is missing: run `make archive` first", library.display());
-    // In two folders, for two users, from two days.
+    // In two directories, for two users, with two dates.
     let projects = ["same", "ganz wo anders x=y"]
         .map(|name| Project::new(name).file("src/opener.bpf.c", &source).file("lib/more.h", header));
     let yesterday = SystemTime::now() - Duration::from_secs(86_400);
@@ -201,7 +201,7 @@ fn the_same_source_gives_the_same_files() {
 }
 
 #[test]
-fn an_object_does_not_tell_where_it_was_made() {
+fn an_object_does_not_contain_build_paths() {
     let project = Project::new("anywhere").file("opener.bpf.c", TOOL);
     let output = project.command(&["opener.bpf.c"]).env("XDG_CACHE_HOME", project.path("cache")).output();
     assert!(output.unwrap().status.success());
@@ -239,14 +239,14 @@ fn programs_are_named_as_libbpf_names_them() {
     let source = "SEC(\"?xdp\") int later(void *ctx) { return XDP_PASS; }";
     let project = Project::new("later").source("later.bpf.c", source);
     project.compile(&["later.bpf.c"]);
-    // Whether it is loaded by itself is in the object.
+    // The object records whether it is loaded automatically.
     let programs = json!([{"name": "later", "attach": "xdp", "link": true}]);
     assert_eq!(project.meta("later")["bpf_skel"]["progs"], programs);
     assert!(project.object("later").windows(5).any(|bytes| bytes == b"?xdp\0"));
 }
 
 #[test]
-fn outputs_go_where_they_are_wanted() {
+fn outputs_are_written_to_the_output_directory() {
     let source = "SEC(\"xdp\") int pass(void *ctx) { return XDP_PASS; }";
     let project = Project::new("où est").source("sub dir/pröbe.v1.bpf.c", source);
     project.compile(&["sub dir/pröbe.v1.bpf.c"]);

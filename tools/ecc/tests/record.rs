@@ -1,30 +1,30 @@
-//! What the calls of a program tell of the types of its records: the right one, or none and the candidates. Each case
-//! is a way in which programs send records.
+//! The types of records that are found from the calls of a program: the right type, or none with a list of candidates. Each
+//! case is one way to send records.
 
 mod support;
 
 use serde_json::{Value, json};
 use support::{LICENSE, Project, named};
 
-/// What is expected of one map.
+/// The expected result for one map.
 enum Expected {
-    /// Records of the type of that name.
+    /// Records have the type with this name.
     Type(&'static str),
-    /// Bytes, and a warning with these names.
+    /// Records are untyped, and a warning lists these names.
     Raw(&'static [&'static str]),
 }
 use Expected::{Raw, Type};
 
 struct Case {
     name: &'static str,
-    /// What stands outside of functions.
+    /// Declarations outside of functions.
     outside: &'static str,
-    /// The body of a program; the context is `ctx`.
+    /// The body of a program. The context is `ctx`.
     body: &'static str,
     expected: &'static [(&'static str, Expected)],
 }
 
-/// What all cases can use. `first`, `second` and `third` have the same size.
+/// Declarations for all cases. `first`, `second` and `third` have the same size.
 const COMMON: &str = r#"
 #include <linux/bpf.h>
 #include <bpf/bpf_helpers.h>
@@ -589,7 +589,7 @@ const CASES: &[Case] = &[
 ];
 
 #[test]
-fn a_record_has_the_type_that_flows_into_the_call_or_none() {
+fn a_record_has_the_type_of_the_sent_data_or_none() {
     check(&[], true);
 }
 
@@ -599,7 +599,7 @@ fn no_record_has_a_wrong_type_however_clang_optimizes() {
     check(&["--additional-cflags=-Os"], false);
 }
 
-/// Compiles all cases. Where not all has to be known, the right type may be a candidate only.
+/// Compiles all cases. Unless `is_all_known`, the right type may be one of several candidates.
 fn check(flags: &[&str], is_all_known: bool) {
     let mut wrong = Vec::new();
     for (index, case) in CASES.iter().enumerate() {
@@ -631,7 +631,7 @@ fn check(flags: &[&str], is_all_known: bool) {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
-/// The name of the type that the package gives the records of a map.
+/// The name of the type of a map's records in the package.
 fn found(meta: &Value, map: &str) -> Value {
     let types = meta["export_types"].as_array().unwrap();
     let config = &named(&meta["bpf_skel"]["maps"], map)["export_config"];
@@ -643,7 +643,7 @@ fn found(meta: &Value, map: &str) -> Value {
 }
 
 #[test]
-fn other_sources_of_a_program_send_through_its_functions() {
+fn functions_of_one_source_send_records_of_another() {
     let (types, first) = (
         "#include <linux/bpf.h>
         #include <bpf/bpf_helpers.h>

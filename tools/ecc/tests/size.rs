@@ -1,9 +1,9 @@
-//! How large the packages of the examples are.
+//! The size of the example packages.
 
 use std::fs;
 use std::path::Path;
 
-/// What a package is to be sent around as.
+/// The limit, in bytes.
 const MAX_PACKAGE: u64 = 60_000;
 
 #[test]

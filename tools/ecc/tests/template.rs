@@ -1,5 +1,5 @@
-//! `examples/template`, the repository that others begin with: its workflow is read as GitHub reads it, and its steps are
-//! run, with programs in place of those that reach for the network.
+//! `examples/template`, a repository to start from: its workflow is parsed as GitHub does it, and its steps are run, with
+//! replacements for the programs that use the network.
 
 mod support;
 
@@ -33,7 +33,7 @@ fn stand_in(project: &Project, name: &str, script: &str) {
 }
 
 #[test]
-fn the_workflow_is_what_github_expects() {
+fn the_workflow_is_valid_for_github() {
     let workflow = workflow();
     for event in ["push", "pull_request"] {
         assert!(workflow["on"].as_hash().unwrap().contains_key(&Yaml::String(event.into())), "{event}");
@@ -46,7 +46,7 @@ fn the_workflow_is_what_github_expects() {
             assert!(uses.is_none_or(|uses| uses.starts_with("actions/") && uses.contains("@v")), "{step:?}");
         }
     }
-    // What Pages asks of a deployment.
+    // GitHub Pages requires these for a deployment.
     let deploy = &workflow["jobs"]["deploy"];
     assert_eq!(text(&deploy["permissions"], "pages"), "write");
     assert_eq!(text(&deploy["permissions"], "id-token"), "write");
@@ -68,7 +68,7 @@ fn the_steps_of_the_workflow_publish_a_package() {
         format!("eunomia-{}-{}-linux-gnu.tar.gz", env!("CARGO_PKG_VERSION"), std::env::consts::ARCH);
     let archive = root().join("target/dist").join(archive);
     assert!(archive.exists(), "{} is missing: run `make archive` first", archive.display());
-    // The machine is ready, and the release is the archive.
+    // Nothing needs to be installed, and the release is an archive.
     stand_in(&project, "apt-get", "exit 0");
     stand_in(&project, "sudo", "case $1 in --*) shift;; esac\nexec \"$@\"");
     let copy = format!(
@@ -85,7 +85,7 @@ fn the_steps_of_the_workflow_publish_a_package() {
     for step in workflow["jobs"]["build"]["steps"].as_vec().unwrap() {
         let Some(script) = step["run"].as_str() else { continue };
         let mut command = Command::new("bash");
-        // As GitHub runs them.
+        // Like GitHub runs them.
         command.args(["--noprofile", "--norc", "-eo", "pipefail", "-c", script]).current_dir(&repository);
         command.env("PATH", &path).env("GITHUB_PATH", project.path("path")).env_remove("CLANG");
         command.env("RUNNER_TEMP", project.path("temp"));

@@ -1,4 +1,4 @@
-//! Records that are no tagged structs: what hosts get of them.
+//! Records that are not tagged structs, as hosts receive them.
 
 mod support;
 
@@ -9,7 +9,7 @@ use rustix::process::getpgid;
 use serde_json::{Value, json};
 use support::{LICENSE, Project, may_load, names};
 
-/// Sends one record of each type, through a buffer each.
+/// Sends one record of each type, each through its own buffer.
 fn source() -> String {
     let send = |ring: &str, declared: &str| {
         format!("{declared}; bpf_ringbuf_output(&{ring}, &record_{ring}, sizeof(record_{ring}), 0);")
@@ -53,7 +53,7 @@ fn source() -> String {
     )
 }
 
-/// What each buffer delivers at a system call of this process.
+/// The event that each buffer delivers for a system call of this process.
 fn delivered(vm: &Vm, format: Format, count: usize) -> Vec<(String, String)> {
     vm.var_set_json("pid", &std::process::id().to_string()).unwrap();
     vm.attach().unwrap();
@@ -130,7 +130,7 @@ fn a_single_record_type_needs_no_tag_either() {
 }
 
 #[test]
-fn an_object_alone_tells_types_by_the_definitions_of_its_buffers() {
+fn without_metadata_types_come_from_the_definitions_of_buffers() {
     let mut source = source().replace("#define RING(name)", "#define NONE(name)").replace(
         "struct tagged {",
         r#"#define RING(name, T) struct { __uint(type, BPF_MAP_TYPE_RINGBUF); __uint(max_entries, 4096); __type(value, T); } \
@@ -148,7 +148,7 @@ fn an_object_alone_tells_types_by_the_definitions_of_its_buffers() {
     );
     let project = Project::new("typed-object").file("t.bpf.c", &source);
     assert_eq!(project.compile(&["t.bpf.c"]), "");
-    if may_load("an_object_alone_tells_types_by_the_definitions_of_its_buffers") {
+    if may_load("without_metadata_types_come_from_the_definitions_of_buffers") {
         let vm = Vm::new(Options::default()).unwrap();
         vm.open_object(&project.object("t"), None).unwrap();
         let expected = json!({
@@ -161,8 +161,8 @@ fn an_object_alone_tells_types_by_the_definitions_of_its_buffers() {
 }
 
 #[test]
-fn records_without_a_type_stay_bytes_whatever_else_the_package_has() {
-    // The only struct of the package is that of the other buffer.
+fn untyped_records_are_delivered_raw_even_if_the_package_has_types() {
+    // The only struct of the package belongs to the other buffer.
     let source = format!(
         r#"#include <linux/bpf.h>
         #include <bpf/bpf_helpers.h>
@@ -183,7 +183,7 @@ fn records_without_a_type_stay_bytes_whatever_else_the_package_has() {
     let project = Project::new("typed-raw").file("t.bpf.c", &source);
     let said = project.compile(&["t.bpf.c"]);
     assert!(said.contains("map \"bytes\": its events may be any of event (t.bpf.c:5)"), "{said}");
-    if may_load("records_without_a_type_stay_bytes_whatever_else_the_package_has") {
+    if may_load("untyped_records_are_delivered_raw_even_if_the_package_has_types") {
         let vm = Vm::new(Options::default()).unwrap();
         vm.open(&std::fs::read(project.path("package.json")).unwrap(), Kind::Json as u32).unwrap();
         let expected =
@@ -193,7 +193,7 @@ fn records_without_a_type_stay_bytes_whatever_else_the_package_has() {
 }
 
 #[test]
-fn the_event_header_has_unions_and_says_what_else_events_are() {
+fn the_event_header_defines_unions_and_describes_other_events() {
     let project = Project::new("typed-header").file("t.bpf.c", &source());
     project.compile(&["t.bpf.c", "--event-header"]);
     let header = std::fs::read_to_string(project.path("t.event.h")).unwrap();

@@ -1,4 +1,4 @@
-//! `gen-wasm-skel` and `build-wasm`: the files they write, and what is in the modules.
+//! `gen-wasm-skel` and `build-wasm`: the files that they write, and the content of the modules.
 
 mod support;
 
@@ -13,7 +13,7 @@ use eunomia::{Event, Flow, Kind, Options, Vm};
 use support::{Project, one_error};
 use wasmparser::{KnownCustom, Name, Parser, Payload};
 
-/// Largest module: what a guest is to be sent around as.
+/// The limit for the size of a module, in bytes.
 const MAX_MODULE: usize = 200_000;
 
 const TOOL: &str = "struct event { int pid; long count; };
@@ -50,7 +50,7 @@ fn run(command: &mut Command) -> Vec<u8> {
     output.stdout
 }
 
-/// Compiles C for this machine and runs it in the project's folder; returns what it prints.
+/// Compiles C for this machine and runs it in the project's directory. Returns its output.
 fn print(project: &Project, source: &str) -> Vec<u8> {
     fs::write(project.path("print.native"), source).unwrap();
     let flags = ["-std=gnu11", "-Wall", "-Werror", "-I.", "-x", "c", "print.native", "-o", "print"];
@@ -58,7 +58,7 @@ fn print(project: &Project, source: &str) -> Vec<u8> {
     run(&mut Command::new(project.path("print")))
 }
 
-/// What a module shows to its host.
+/// The imports and exports of a module.
 #[derive(Debug, Default)]
 struct Module {
     size: usize,
@@ -116,7 +116,7 @@ impl Module {
 const ABI_A: [&str; 3] = ["env.create_bpf", "env.run_bpf", "env.wait_and_poll_bpf"];
 
 #[test]
-fn a_folder_for_a_module_has_all_that_it_needs() {
+fn gen_wasm_skel_writes_everything_that_a_module_needs() {
     let project = Project::new("skeleton").source("tool.bpf.c", TOOL);
     assert_eq!(project.compile(&["gen-wasm-skel"]), "");
     let written = ["app.c", "eunomia-include", "ewasm-skel.h", "package.json", "tool.bpf.c", "tool.wasm.h"];
@@ -134,7 +134,7 @@ fn a_folder_for_a_module_has_all_that_it_needs() {
     assert_eq!(files(&project.path("eunomia-include")), headers);
     assert_eq!(project.package().meta.obj_name, "tool_bpf");
 
-    // What the user has written stays, the rest is renewed.
+    // The file of the user is kept; the others are updated.
     fs::write(project.path("app.c"), GUEST).unwrap();
     fs::write(project.path("ewasm-skel.h"), "old").unwrap();
     project.compile(&["gen-wasm-skel", "tool.bpf.c"]);
@@ -143,7 +143,7 @@ fn a_folder_for_a_module_has_all_that_it_needs() {
 }
 
 #[test]
-fn the_first_module_is_one_command_away() {
+fn the_generated_module_builds_with_one_command() {
     let project = Project::new("template").source("tool.bpf.c", TOOL);
     project.compile(&["gen-wasm-skel"]);
     assert_eq!(project.compile(&["build-wasm", ".", "--wasm-cflags", "-Wall -Wextra -Werror"]), "");
@@ -152,13 +152,13 @@ fn the_first_module_is_one_command_away() {
     assert_eq!(module.exports(), ["_initialize", "bpf_main", "free", "malloc", "memory", "process_event"]);
     assert!(module.size < MAX_MODULE, "{} bytes", module.size);
     assert!(module.functions.contains("process_event") && !module.has_debug_information, "{module:?}");
-    // Its own copy of the headers is the one that counts.
+    // Its own copy of the headers takes precedence.
     fs::write(project.path("eunomia-include/wasm-app.h"), "#error mine\n").unwrap();
     assert!(String::from_utf8_lossy(&project.run(&["build-wasm"]).stderr).contains("error: mine"));
 }
 
 #[test]
-fn the_examples_become_modules() {
+fn the_examples_compile_to_modules() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     let guests = [
         ("activity", &["opensnoop", "sigsnoop"][..], &["process_event"][..]),
@@ -192,7 +192,7 @@ fn the_examples_become_modules() {
 }
 
 #[test]
-fn the_package_reaches_the_module_byte_by_byte() {
+fn the_module_contains_the_exact_package() {
     let odd = "/// @description quotes \" and \\\\ and ??/ and é and \\t\nconst volatile int odd = 0;\n";
     let project = Project::new("embedded").source("tool.bpf.c", &format!("{odd}{TOOL}"));
     project.compile(&["tool.bpf.c", "--wasm-header"]);
@@ -204,7 +204,7 @@ fn the_package_reaches_the_module_byte_by_byte() {
 }
 
 #[test]
-fn a_build_takes_the_program_or_the_package_of_the_folder() {
+fn build_wasm_uses_the_program_or_the_package_of_the_directory() {
     let guest = "#include \"ewasm-skel.h\"\n#include \"eunomia-include/native-ewasm.h\"\n
         int bpf_main(char *arguments, int len) { return program_data[len] + arguments[len]; }\n";
     let project = Project::new("sources").source("tool.bpf.c", TOOL).file("app.c", guest);
@@ -215,7 +215,7 @@ fn a_build_takes_the_program_or_the_package_of_the_folder() {
     project.compile(&["build-wasm"]);
     assert!(first == fs::read(project.path("app.wasm")).unwrap(), "the same sources gave another module");
 
-    // A changed program is compiled again.
+    // A changed program is recompiled.
     fs::rename(project.path("package.json"), project.path("first.json")).unwrap();
     let project = project.source("tool.bpf.c", &TOOL.replace("wanted", "other"));
     project.compile(&["build-wasm"]);
@@ -223,7 +223,7 @@ fn a_build_takes_the_program_or_the_package_of_the_folder() {
     let second = fs::read(project.path("app.wasm")).unwrap();
     assert!(first != second);
 
-    // Without it, the package is taken, and one that is named before both.
+    // Without the program, the package is used. An explicit package takes precedence over both.
     fs::remove_file(project.path("tool.bpf.c")).unwrap();
     fs::remove_file(project.path("ewasm-skel.h")).unwrap();
     project.compile(&["build-wasm"]);
@@ -234,7 +234,7 @@ fn a_build_takes_the_program_or_the_package_of_the_folder() {
 }
 
 #[test]
-fn every_c_and_cpp_file_becomes_a_module() {
+fn every_c_and_cpp_file_is_compiled_to_a_module() {
     let cpp = "#include \"eunomia-include/wasm-app.h\"\n#include \"eunomia-include/entry.h\"\n
         struct Counter { int count = 0; int next() { return ++count; } };
         int main(int argc, const char **) { Counter counter; return counter.next() + argc; }";
@@ -248,7 +248,7 @@ fn every_c_and_cpp_file_becomes_a_module() {
 }
 
 #[test]
-fn guests_with_a_main_of_their_own_use_the_other_interface() {
+fn guests_with_their_own_main_use_the_wasm_bpf_interface() {
     let source = "#include \"eunomia-include/libbpf-wasm.h\"
         static int on_event(void *ctx, void *data, size_t size) { return ctx == data ? (int)size : 0; }
         int main(void) {
@@ -286,7 +286,7 @@ fn guests_with_a_main_of_their_own_use_the_other_interface() {
     assert_eq!(module.exports(), ["__indirect_function_table", "_start", "free", "malloc", "memory"]);
 }
 
-/// An event with everything that C for WASM would lay out in another way, or that is hard to write down.
+/// An event with everything that has another layout in C for WASM, or is hard to declare.
 const EVENT: &str = "
 enum mode { SLOW, FAST = 70000 };
 struct inner_s { char tag; long value; };
@@ -350,14 +350,14 @@ const BIT_FIELDS: [(&str, &str); 5] =
     [("low", "5"), ("middle", "8191"), ("high", "300"), ("flag", "1"), ("rest", "6")];
 
 #[test]
-fn guests_see_events_as_the_program_lays_them_out() {
+fn guests_see_events_with_the_layout_of_the_program() {
     let source =
         "#include \"event.h\"\n".to_string() + &TOOL.replace("struct event { int pid; long count; };", "");
     let source = source.replace("event->pid = wanted;\n    event->count = 1;", "event->first = wanted;");
     let project = Project::new("layout").file("event.h", EVENT).source("tool.bpf.c", &source);
     project.compile(&["gen-wasm-skel"]);
 
-    // Both structs in one program for this machine, where the first is as the BPF program has it.
+    // Both structs in one program for this machine, which gives the first the layout of the BPF program.
     let all = || MEMBERS.iter().chain(&BIT_FIELDS);
     let sets: String = all().map(|(member, value)| format!("original.{member} = {value};\n")).collect();
     let compares: String = all()
@@ -399,7 +399,7 @@ fn guests_see_events_as_the_program_lays_them_out() {
 }
 
 #[test]
-fn what_a_package_says_of_names_stays_harmless() {
+fn names_from_a_package_cannot_inject_code() {
     let project = Project::new("foreign").source("tool.bpf.c", TOOL).file("app.c", GUEST);
     project.compile(&["tool.bpf.c"]);
     let mut package: serde_json::Value = serde_json::from_str(&text(&project, "package.json")).unwrap();
@@ -415,32 +415,32 @@ fn what_a_package_says_of_names_stays_harmless() {
     project.compile(&["build-wasm", "app.c", "-p", "none.json", "-o", "none"]);
     assert_eq!(files(&project.path("none")), ["app.wasm", "ewasm-skel.h"]);
 
-    // A member's name that is none in C.
+    // A member name that is not a C identifier.
     let mut object = project.object("tool");
     let at = object.windows(7).position(|bytes| bytes == b"\0count\0").unwrap();
     object[at + 3] = b';';
     let package = Package::from_object(&object, Some(&text(&project, "tool.skel.json"))).unwrap();
     fs::write(project.path("bad.json"), package.to_json()).unwrap();
     let error = project.error(&["build-wasm", "app.c", "-p", "bad.json", "-o", "bad"]);
-    assert_eq!(error, "event type: \"co;nt\" is no name in C");
+    assert_eq!(error, "event type: \"co;nt\" is not a C identifier");
     assert!(!project.path("bad").exists());
 }
 
 #[test]
-fn mistakes_around_modules_are_named() {
+fn wrong_inputs_of_module_commands_are_reported() {
     let project =
         Project::new("mistaken").file("empty/x", "").file("broken.json", "{").source("a.bpf.c", TOOL);
-    let none = "there is no .c or .cpp file; ecc gen-wasm-skel writes one";
+    let none = "no .c or .cpp file found; create one with ecc gen-wasm-skel";
     assert_eq!(project.error(&["build-wasm", "empty"]), format!("empty: {none}"));
     assert_eq!(project.error(&["build-wasm"]), format!(".: {none}"));
     assert_eq!(project.error(&["build-wasm", "none"]), "none: No such file or directory");
     assert_eq!(project.error(&["gen-wasm-skel", "none.bpf.c"]), "none.bpf.c: No such file or directory");
-    assert_eq!(project.error(&["gen-wasm-skel", "empty"]), "empty: there is no .bpf.c file");
+    assert_eq!(project.error(&["gen-wasm-skel", "empty"]), "empty: no .bpf.c file found");
     let project = project.source("b.bpf.c", TOOL).file("app.c", GUEST);
-    assert_eq!(project.error(&["gen-wasm-skel"]), ".: there are 2 .bpf.c files; name one of them");
+    assert_eq!(project.error(&["gen-wasm-skel"]), ".: found 2 .bpf.c files; pass one of them");
     let error = project.error(&["build-wasm", "a.bpf.c", "--wasm-cflags", "\""]);
-    assert_eq!(error, "--wasm-cflags \"\\\"\": a quote is not closed");
-    assert_eq!(project.error(&["build-wasm"]), ".: there are 2 .bpf.c files; name one of them");
+    assert_eq!(error, "--wasm-cflags \"\\\"\": unterminated quote");
+    assert_eq!(project.error(&["build-wasm"]), ".: found 2 .bpf.c files; pass one of them");
     let error = project.error(&["build-wasm", "app.c", "--package", "none.json"]);
     assert_eq!(error, "none.json: No such file or directory");
     let error = project.error(&["build-wasm", "app.c", "--package", "broken.json"]);
@@ -449,7 +449,7 @@ fn mistakes_around_modules_are_named() {
 }
 
 #[test]
-fn diagnostics_of_the_module_come_through() {
+fn diagnostics_of_the_module_are_printed() {
     let project = Project::new("guest-errors").file("app.c", GUEST);
     project.compile(&["build-wasm"]);
     let before = fs::read(project.path("app.wasm")).unwrap();
@@ -471,7 +471,7 @@ fn diagnostics_of_the_module_come_through() {
 }
 
 #[test]
-fn a_missing_part_of_the_toolchain_is_named_with_its_package() {
+fn a_missing_part_of_the_toolchain_is_reported_with_its_package() {
     let project = Project::new("toolchain").file("app.c", GUEST).file("there", "");
     let there = project.path("there");
     let version = String::from_utf8(run(Command::new("clang").arg("-dumpversion"))).unwrap();
@@ -499,16 +499,16 @@ fn a_missing_part_of_the_toolchain_is_named_with_its_package() {
     for (part, question) in parts {
         let package = owner(question);
         let line = format!(
-            "./clang: there is no {part} for WASM: install {package} (Debian: apt install {package}) or name another \
+            "./clang: no {part} for WASM found: install {package} (Debian: apt install {package}) or select another \
              clang with --clang or $CLANG"
         );
         assert_eq!(error(question.split('=').next().unwrap()), line);
     }
     let error = error("");
-    assert!(error.starts_with("./clang: was built without the target wasm32-wasi: "), "{error}");
+    assert!(error.starts_with("./clang: built without the target wasm32-wasi: "), "{error}");
 }
 
-/// The Debian package that brings what clang answers to a question.
+/// The Debian package of the file that clang prints for a flag.
 fn owner(question: &str) -> String {
     let path = run(Command::new("clang").args(["-target", "wasm32-wasi", question]));
     let path = String::from_utf8(path).unwrap();
@@ -516,7 +516,7 @@ fn owner(question: &str) -> String {
     owner.split([':', ',']).next().unwrap().to_string()
 }
 
-/// Headers as eunomia-bpf wrote them into the folders of its users: nothing says what is imported and exported.
+/// The headers that eunomia-bpf wrote to the directories of its users. They declare no imports and exports.
 const FORMER_HEADERS: [(&str, &str); 4] = [
     (
         "native-ewasm.h",
@@ -538,7 +538,7 @@ const FORMER_HEADERS: [(&str, &str); 4] = [
     ),
 ];
 
-fn with_former_headers(mut project: Project) -> Project {
+fn with_headers_of_eunomia_bpf(mut project: Project) -> Project {
     for (name, text) in FORMER_HEADERS {
         project = project.file(&format!("eunomia-include/{name}"), text);
     }
@@ -546,23 +546,22 @@ fn with_former_headers(mut project: Project) -> Project {
 }
 
 #[test]
-fn a_folder_of_eunomia_bpf_becomes_a_module() {
+fn a_project_of_eunomia_bpf_compiles_to_a_module() {
     let app = "#include <stdio.h>\n#include \"eunomia-include/wasm-app.h\"\n#include \"eunomia-include/entry.h\"\n
         #include \"ewasm-skel.h\"\n
         int main(int argc, const char **argv) { puts(argv[argc - 1]); return start_bpf_program(program_data); }\n
         int process_event(int ctx, char *e, int str_len) { printf(\"%s\\n\", e); return 0; }\n";
     let project = Project::new("former").source("tool.bpf.c", TOOL).file("app.c", app);
-    let project = with_former_headers(project);
+    let project = with_headers_of_eunomia_bpf(project);
     project.compile(&["build-wasm"]);
     let module = Module::read(&project.path("app.wasm"));
     assert_eq!(module.own_imports(), ABI_A);
     assert_eq!(module.exports(), ["_initialize", "bpf_main", "free", "malloc", "memory", "process_event"]);
-    // What only looks like one of the three functions is still an error.
+    // Other undefined functions are still errors.
     let project = project.file("app.c", &app.replace("puts(", "run_bpf_program("));
     let stderr = String::from_utf8_lossy(&project.run(&["build-wasm"]).stderr).into_owned();
     assert!(stderr.contains("undefined symbol: run_bpf_program"), "{stderr}");
-    let advice =
-        "ecc: ./eunomia-include: these headers are not those of this ecc: renew them with ecc gen-wasm-skel";
+    let advice = "ecc: ./eunomia-include: these headers are of another version of ecc; update them with ecc gen-wasm-skel";
     assert_eq!(stderr.lines().last().unwrap(), advice);
 }
 
@@ -595,7 +594,7 @@ fn a_main_of_every_type_is_called() {
 }
 
 #[test]
-fn a_module_that_nothing_could_begin_is_refused() {
+fn a_module_without_entry_point_is_refused() {
     let none = "module: it exports neither bpf_main nor _start; eunomia-include/entry.h has a bpf_main that calls main";
     for source in
         ["int main(int argc, const char **argv) { return argc + !argv; }", "int helper(void) { return 1; }"]
@@ -615,7 +614,7 @@ fn a_module_that_nothing_could_begin_is_refused() {
 }
 
 #[test]
-fn sources_that_ask_for_what_guests_do_not_have_are_told_what_to_use() {
+fn sources_with_interfaces_that_guests_lack_get_a_hint() {
     let argp = "#include <argp.h>\n#include \"eunomia-include/entry.h\"\n
         static error_t parse(int key, char *arg, struct argp_state *state) { return 0; }\n
         int main(int argc, const char **argv) {\n struct argp argp = {.parser = parse};\n
@@ -624,13 +623,10 @@ fn sources_that_ask_for_what_guests_do_not_have_are_told_what_to_use() {
         int perf_buffer__poll(struct perf_buffer *, int);\n
         int main(void) { return perf_buffer__poll(0, 100); }\n";
     for (source, said) in [
-        (
-            argp,
-            "ecc: ./app.c: argp is not in wasi-libc: use argparse, which eunomia-include/wasm-app.h brings",
-        ),
+        (argp, "ecc: ./app.c: wasi-libc has no argp: use argparse from eunomia-include/wasm-app.h"),
         (
             perf,
-            "ecc: ./app.c: libbpf's perf_buffer is not there for guests: use bpf_buffer of eunomia-include/libbpf-wasm.h",
+            "ecc: ./app.c: guests cannot use libbpf's perf_buffer: use bpf_buffer from eunomia-include/libbpf-wasm.h",
         ),
     ] {
         let project = Project::new("replaced").file("app.c", source);
@@ -642,7 +638,7 @@ fn sources_that_ask_for_what_guests_do_not_have_are_told_what_to_use() {
 }
 
 #[test]
-fn packages_with_names_of_their_own_go_into_one_module() {
+fn several_packages_can_be_embedded_in_one_module() {
     let project =
         Project::new("both").source("one.bpf.c", TOOL).source("two.bpf.c", &TOOL.replace("wanted", "other"));
     project.compile(&["one.bpf.c", "-o", "one", "--wasm-header"]);
@@ -660,7 +656,7 @@ fn packages_with_names_of_their_own_go_into_one_module() {
         ) == expected
     );
 
-    // The same by build-wasm.
+    // The same with build-wasm.
     let guest = "#include \"eunomia-include/helpers.h\"\n#include \"one.ewasm-skel.h\"\n#include \"two.ewasm-skel.h\"\n
         int bpf_main(char *arguments, int len) { (void)arguments; (void)len;
             return load_bpf_program(one_package) < 0 || load_bpf_program(two_package) < 0 ||
@@ -673,5 +669,5 @@ fn packages_with_names_of_their_own_go_into_one_module() {
         ["app.wasm", "one.ewasm-skel.h", "one.wasm.h", "two.ewasm-skel.h", "two.wasm.h"]
     );
     let error = project.error(&["build-wasm", "app.c", "-p", "one/package.json", "-p", "one/package.json"]);
-    assert_eq!(error, "one/package.json: an earlier --package has an object of the same name, \"one\"");
+    assert_eq!(error, "one/package.json: two packages have an object with the same name, \"one\"");
 }

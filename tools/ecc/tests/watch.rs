@@ -1,4 +1,4 @@
-//! `ecc --watch`: compiles again after each change, and sleeps in between.
+//! `ecc --watch`: recompiles after each change, and sleeps between changes.
 
 mod support;
 
@@ -13,7 +13,7 @@ use support::Project;
 
 const TOOL: &str = "#include \"deep/values.h\"\nSEC(SECTION) int pass(void *ctx) { return 0; }";
 
-/// A compiler at work.
+/// A running compiler.
 struct Watching {
     child: Child,
     lines: Lines<BufReader<ChildStderr>>,
@@ -27,26 +27,26 @@ impl Watching {
         Watching { child, lines }
     }
 
-    /// What it says until it waits.
+    /// The output until it waits.
     fn said(&mut self) -> String {
         let mut said = String::new();
         loop {
             let line = self.lines.next().expect("it waits").unwrap();
-            if line.starts_with("ecc: waiting for changes of ") {
+            if line.starts_with("ecc: watching ") {
                 return said;
             }
             said = format!("{said}{line}\n");
         }
     }
 
-    /// How often it has slept and been woken.
+    /// The number of times that it was woken.
     fn switches(&self) -> u64 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
         let counts = status.lines().filter(|line| line.contains("ctxt_switches"));
         counts.map(|line| line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap()).sum()
     }
 
-    /// Ends it; returns what it has said since.
+    /// Ends it. Returns the remaining output.
     fn end(mut self) -> String {
         kill_process(Pid::from_child(&self.child), Signal::INT).unwrap();
         assert_eq!(self.child.wait().unwrap().signal(), Some(Signal::INT.as_raw()));
@@ -54,20 +54,20 @@ impl Watching {
     }
 }
 
-/// Replaces a file as editors do: they write another one and give it the name.
+/// Replaces a file as editors do: by renaming another one.
 fn replace(project: &Project, name: &str, text: &str) {
     let other = project.path(&format!("{name}.swp"));
     fs::write(&other, text).unwrap();
     fs::rename(other, project.path(name)).unwrap();
 }
 
-/// The section that the program is in, which its source takes from a header.
+/// The section of the program. Its source includes a header that defines it.
 fn section(project: &Project) -> String {
     project.meta("tool")["bpf_skel"]["progs"][0]["attach"].as_str().unwrap().into()
 }
 
 #[test]
-fn each_change_of_a_source_or_header_is_compiled() {
+fn each_change_of_a_source_or_header_is_recompiled() {
     let project = Project::new("watch").source("tool.bpf.c", TOOL);
     let project = project.file("deep/values.h", "#define SECTION \"xdp\"\n");
     let mut watching = Watching::start(&project, &["tool.bpf.c"]);
@@ -78,23 +78,26 @@ fn each_change_of_a_source_or_header_is_compiled() {
     assert_eq!(watching.said(), "ecc: compiled\n");
     assert_eq!(section(&project), "tc");
 
-    // In place, with a mistake, which leaves the package as it is.
+    // Written in place, with an error, which leaves the package unchanged.
     fs::write(project.path("deep/values.h"), "#define SECTION missing\n").unwrap();
     let said = watching.said();
-    assert!(said.contains("deep/values.h:1:") && said.ends_with("ecc: not compiled\n"), "{said}");
+    assert!(said.contains("deep/values.h:1:") && said.ends_with("ecc: compilation failed\n"), "{said}");
     assert_eq!(section(&project), "tc");
 
-    // A header that is not there yet, and then is.
+    // A missing header that is then created.
     replace(&project, "deep/values.h", "#include \"more.h\"\n");
     let said = watching.said();
-    assert!(said.contains("'more.h' file not found") && said.ends_with("ecc: not compiled\n"), "{said}");
+    assert!(
+        said.contains("'more.h' file not found") && said.ends_with("ecc: compilation failed\n"),
+        "{said}"
+    );
     fs::write(project.path("deep/more.h"), "#define SECTION \"xdp\"\n").unwrap();
     assert_eq!(watching.said(), "ecc: compiled\n");
     assert_eq!(section(&project), "xdp");
 
-    // The folder goes, as when another branch is checked out, and comes back.
+    // The directory is removed and created again, as when another branch is checked out.
     fs::rename(project.path("deep"), project.path("away")).unwrap();
-    assert!(watching.said().ends_with("ecc: not compiled\n"));
+    assert!(watching.said().ends_with("ecc: compilation failed\n"));
     fs::rename(project.path("away"), project.path("deep")).unwrap();
     assert_eq!(watching.said(), "ecc: compiled\n");
     replace(&project, "tool.bpf.c", "");
@@ -103,10 +106,10 @@ fn each_change_of_a_source_or_header_is_compiled() {
 }
 
 #[test]
-fn without_a_change_it_sleeps() {
+fn the_watcher_sleeps_without_changes() {
     let project = Project::new("watch-idle").source("tool.bpf.c", TOOL).file("notes", "");
     let project = project.file("deep/values.h", "#define SECTION \"xdp\"\n");
-    // Its own outputs lie where it watches.
+    // Its own outputs are in the watched directory.
     let mut watching = Watching::start(&project, &["tool.bpf.c", "--wasm-header"]);
     watching.said();
     fs::write(project.path("notes"), "about something else").unwrap();
@@ -119,7 +122,7 @@ fn without_a_change_it_sleeps() {
 }
 
 #[test]
-fn a_file_behind_a_link_is_watched() {
+fn the_target_of_a_link_is_watched() {
     let project = Project::new("watch-link").source("tool.bpf.c", TOOL);
     let project = project.file("deep/x", "").file("real/values.h", "#define SECTION \"xdp\"\n");
     std::os::unix::fs::symlink("../real/values.h", project.path("deep/values.h")).unwrap();

@@ -1,20 +1,37 @@
-//! Documentation comments and the annotations in them.
+//! Reads documentation comments and the annotations in them.
 //!
-//! Which comment belongs to a declaration follows clang's rules: the nearest one above it with nothing between
-//! them that ends a declaration, or one with `<` behind it on the same line. Where declarations are is known from
-//! the debug information; the source is read for its comments only.
+//! A comment belongs to a declaration by clang's rules: it is the nearest one above, with nothing between them that ends
+//! a declaration, or one with `<` that follows on the same line. The debug information gives the positions of
+//! declarations; only comments are read from the source.
+
+use std::collections::HashMap;
+use std::fs;
+use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
 
-/// Commands whose text is never JSON: a version 1.0 is no number.
+/// Commands whose text is never read as JSON: a version 1.0 is not a number.
 pub const TEXT_COMMANDS: [&str; 4] = ["brief", "details", "version", "description"];
 
-/// A source file, ready to be asked for comments.
+/// Source files, each read once.
+#[derive(Default)]
+pub struct SourceFiles(HashMap<PathBuf, Source>);
+
+impl SourceFiles {
+    /// The comments of a file; none if it cannot be read.
+    pub fn get(&mut self, file: &Path) -> &Source {
+        self.0.entry(file.to_owned()).or_insert_with_key(|file| {
+            Source::parse(&String::from_utf8_lossy(&fs::read(file).unwrap_or_default()))
+        })
+    }
+}
+
+/// The comments of a source file.
 pub struct Source {
-    /// The text with comments, strings and character constants blanked out, byte for byte.
+    /// The text with comments, strings and character constants replaced by spaces of the same length.
     code: Vec<u8>,
     comments: Vec<Comment>,
-    /// Where each line begins.
+    /// The offset of each line.
     lines: Vec<usize>,
 }
 
@@ -22,17 +39,17 @@ pub struct Source {
 pub struct Comment {
     start: usize,
     end: usize,
-    /// Belongs to what stands before it (`///<`).
+    /// Belongs to the declaration before it (`///<`).
     trailing: bool,
-    /// Ends with the line (`///`); such comments in a row are one.
+    /// Ends with the line (`///`). Consecutive comments of this kind are one comment.
     single: bool,
-    /// The line that it begins in, counted from 1. Each line of the text is one of the source.
+    /// The line in which it begins, counted from 1. Each line of the text is one line of the source.
     pub line: usize,
     pub text: String,
 }
 
 impl Comment {
-    /// The line of the source that the annotation `key` begins in.
+    /// The line of the source in which the annotation `key` begins.
     pub fn line_of(&self, key: &str) -> usize {
         let is_key = |line: &str| command(line.trim()).is_some_and(|(found, _)| found == key);
         self.line + self.text.lines().position(is_key).unwrap_or(0)
@@ -66,14 +83,15 @@ impl Source {
         source
     }
 
-    /// The comment of the declaration of `name` on `line`; `body` is the line where its unnamed type begins.
+    /// The comment of the declaration of `name` on `line`. If the declaration contains an unnamed type, `body` is the line
+    /// in which that begins.
     pub fn comment(&self, name: &str, line: u64, body: Option<u64>) -> Option<&Comment> {
         let at = self.position(name, line)?;
         let start = match body {
             Some(body) => self.position("struct", body).or_else(|| self.position("union", body))?,
             None => at,
         };
-        self.above(start).or_else(|| self.behind(at))
+        self.above(start).or_else(|| self.after(at))
     }
 
     fn above(&self, at: usize) -> Option<&Comment> {
@@ -84,14 +102,14 @@ impl Source {
         (!between.iter().any(ends)).then_some(comment)
     }
 
-    fn behind(&self, at: usize) -> Option<&Comment> {
+    fn after(&self, at: usize) -> Option<&Comment> {
         let comment = self.comments.get(self.comments.partition_point(|comment| comment.start < at))?;
         let between = &self.code[at..comment.start];
         let ends = |byte: &u8| b"\n{}".contains(byte);
         (comment.trailing && !between.iter().any(ends)).then_some(comment)
     }
 
-    /// Where `word` stands on a line (counted from 1), else where the line begins.
+    /// The offset of `word` on a line (counted from 1). If it is not there, the offset of the line.
     fn position(&self, word: &str, line: u64) -> Option<usize> {
         let index = usize::try_from(line).ok()?.checked_sub(1)?;
         let start = *self.lines.get(index)?;
@@ -107,13 +125,13 @@ impl Source {
         Some(start + found.unwrap_or(0))
     }
 
-    /// Keeps a comment if it is one for documentation.
+    /// Stores a comment if it is a documentation comment.
     fn keep(&mut self, start: usize, comment: &str) {
         let line = comment.starts_with("//");
         let Some(text) = comment.get(3..) else { return };
         let mark = comment.as_bytes()[2];
         let doubled = if line { b'/' } else { b'*' };
-        // `////` and `/***` draw boxes, `/**/` is empty.
+        // `////` and `/***` draw boxes; `/**/` is empty.
         if !(mark == doubled || mark == b'!') || text.starts_with(doubled as char) || comment == "/**/" {
             return;
         }
@@ -142,7 +160,7 @@ fn line_comment_len(rest: &[u8]) -> usize {
     (2..rest.len()).find(ends).unwrap_or(rest.len())
 }
 
-/// The length of a string or character constant; one that is not closed ends with its line.
+/// The length of a string or character constant. An unterminated one ends with its line.
 fn literal_len(rest: &[u8]) -> usize {
     let mut at = 1;
     while at < rest.len() {
@@ -161,7 +179,7 @@ fn blank(code: &mut [u8]) {
     code.iter_mut().filter(|byte| **byte != b'\n').for_each(|byte| *byte = b' ');
 }
 
-/// The lines of a `/** */` comment without its end and the stars at their beginning.
+/// The lines of a `/** */` comment without the terminator and the leading stars.
 fn without_stars(text: &str) -> String {
     let text = text.strip_suffix("*/").unwrap_or(text);
     let lines = text.lines().map(|line| {
@@ -171,8 +189,8 @@ fn without_stars(text: &str) -> String {
     lines.collect::<Vec<_>>().join("\n")
 }
 
-/// The annotations of a comment: each command with its value (JSON if it is that, else the text), and text that
-/// belongs to no command as `description`. What kernel-doc says of parameters and members is neither.
+/// The annotations of a comment: each command with its value (JSON if it is valid, else a string). Text outside of
+/// commands becomes the `description`. Kernel-doc's descriptions of parameters and members are ignored.
 pub fn annotations(comment: &str) -> Map<String, Value> {
     let mut found = Map::new();
     let mut plain = Vec::new();
@@ -209,12 +227,12 @@ pub fn annotations(comment: &str) -> Map<String, Value> {
     found
 }
 
-/// Whether something begins with this line: a command, or what kernel-doc says of a parameter.
+/// Whether this line begins a command, or kernel-doc's description of a parameter.
 fn is_marked(line: &str) -> bool {
     command(line).is_some() || is_kernel_doc(line)
 }
 
-/// `@name: text`, as kernel-doc describes a parameter or member (`@inner.name:`, `@...:`).
+/// Whether a line is `@name: text`, as kernel-doc describes a parameter or member (`@inner.name:`, `@...:`).
 fn is_kernel_doc(line: &str) -> bool {
     let Some(text) = line.strip_prefix('@') else { return false };
     let is_name = |c: char| c.is_ascii_alphanumeric() || "_.->()[]".contains(c);
@@ -223,7 +241,7 @@ fn is_kernel_doc(line: &str) -> bool {
     rest.len() < text.len() && separator.starts_with(':') && !separator.starts_with("::")
 }
 
-/// `@name rest` or `\name rest`.
+/// Splits `@name rest` or `\name rest` into the name and the rest.
 fn command(line: &str) -> Option<(&str, &str)> {
     if is_kernel_doc(line) {
         return None;
@@ -233,7 +251,7 @@ fn command(line: &str) -> Option<(&str, &str)> {
     (end > 0).then(|| text.split_at(end))
 }
 
-/// The value of a command, and what follows it: another command or a line of text after JSON.
+/// The value of a command, and what follows it: another command, or text after JSON.
 fn value<'a>(command: &str, text: &'a str) -> (Value, &'a str) {
     let mut stream = serde_json::Deserializer::from_str(text).into_iter::<Value>();
     if let Some(Ok(value)) = stream.next() {
@@ -245,7 +263,7 @@ fn value<'a>(command: &str, text: &'a str) -> (Value, &'a str) {
         }
     }
     let line = text.replace('\n', " ");
-    // JSON may have been broken inside a string.
+    // A line break may be inside a JSON string.
     let json = if TEXT_COMMANDS.contains(&command) { None } else { serde_json::from_str(&line).ok() };
     (json.unwrap_or(Value::String(line)), "")
 }
@@ -255,61 +273,61 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    fn of(comment: &str) -> Value {
+    fn parsed(comment: &str) -> Value {
         Value::Object(annotations(comment))
     }
 
     #[test]
-    fn a_value_is_json_where_it_can_be() {
-        assert_eq!(of(" @cmdarg {\"short\": \"p\"}"), json!({"cmdarg": {"short": "p"}}));
-        assert_eq!(of("@ifindex 1\n@interface eth0"), json!({"ifindex": 1, "interface": "eth0"}));
+    fn valid_json_is_parsed_and_other_values_are_strings() {
+        assert_eq!(parsed(" @cmdarg {\"short\": \"p\"}"), json!({"cmdarg": {"short": "p"}}));
+        assert_eq!(parsed("@ifindex 1\n@interface eth0"), json!({"ifindex": 1, "interface": "eth0"}));
         assert_eq!(
-            of("@perf_event {\"type\": 1,\n  \"freq\": 99}"),
+            parsed("@perf_event {\"type\": 1,\n  \"freq\": 99}"),
             json!({"perf_event": {"type": 1, "freq": 99}})
         );
-        assert_eq!(of("@cgroup /sys/fs/cgroup/a b"), json!({"cgroup": "/sys/fs/cgroup/a b"}));
+        assert_eq!(parsed("@cgroup /sys/fs/cgroup/a b"), json!({"cgroup": "/sys/fs/cgroup/a b"}));
     }
 
     #[test]
-    fn json_may_be_broken_anywhere() {
-        assert_eq!(of("@cmdarg {\"help\": \"a\n   b\"}"), json!({"cmdarg": {"help": "a b"}}));
+    fn json_may_continue_on_the_next_line_inside_a_string() {
+        assert_eq!(parsed("@cmdarg {\"help\": \"a\n   b\"}"), json!({"cmdarg": {"help": "a b"}}));
     }
 
     #[test]
-    fn text_outside_of_commands_is_the_description() {
-        assert_eq!(of(" the least\n duration "), json!({"description": "the least duration"}));
-        assert_eq!(of("@cmdarg {}\nthe least"), json!({"cmdarg": {}, "description": "the least"}));
-        assert_eq!(of("one\n@description \"two\""), json!({"description": "two"}));
-        assert_eq!(of("@description two\nlines"), json!({"description": "two lines"}));
+    fn text_outside_of_commands_becomes_the_description() {
+        assert_eq!(parsed(" the least\n duration "), json!({"description": "the least duration"}));
+        assert_eq!(parsed("@cmdarg {}\nthe least"), json!({"cmdarg": {}, "description": "the least"}));
+        assert_eq!(parsed("one\n@description \"two\""), json!({"description": "two"}));
+        assert_eq!(parsed("@description two\nlines"), json!({"description": "two lines"}));
     }
 
     #[test]
-    fn descriptions_and_versions_are_text() {
-        assert_eq!(of("@version 1.0\n@brief 5"), json!({"version": "1.0", "brief": "5"}));
-        assert_eq!(of("@description 5 minutes"), json!({"description": "5 minutes"}));
+    fn descriptions_and_versions_stay_strings() {
+        assert_eq!(parsed("@version 1.0\n@brief 5"), json!({"version": "1.0", "brief": "5"}));
+        assert_eq!(parsed("@description 5 minutes"), json!({"description": "5 minutes"}));
     }
 
     #[test]
-    fn a_command_without_text_sets_nothing() {
-        assert_eq!(of("@ifindex\n\ntext"), json!({"description": "text"}));
-        assert_eq!(of("mail a@b.c"), json!({"description": "mail a@b.c"}));
+    fn a_command_without_text_is_ignored() {
+        assert_eq!(parsed("@ifindex\n\ntext"), json!({"description": "text"}));
+        assert_eq!(parsed("mail a@b.c"), json!({"description": "mail a@b.c"}));
     }
 
     #[test]
-    fn kernel_doc_is_no_annotation() {
+    fn kernel_doc_is_not_read_as_annotations() {
         let comment = "on_open - count opens\n@path: the file that is\n  opened\n@pid : who\n@args.fd: a part\n@...: more\n\
                        @cgroup /sys/fs/cgroup\n@func: as\n@cmdarg: {}\n\nReturn: nothing";
         let expected =
             json!({"description": "on_open - count opens Return: nothing", "cgroup": "/sys/fs/cgroup"});
-        assert_eq!(of(comment), expected);
-        assert_eq!(of("@sample {\"a\": 1}\n@interval: text"), json!({"sample": {"a": 1}}));
-        assert_eq!(of("@path ::1"), json!({"path": "::1"}));
+        assert_eq!(parsed(comment), expected);
+        assert_eq!(parsed("@sample {\"a\": 1}\n@interval: text"), json!({"sample": {"a": 1}}));
+        assert_eq!(parsed("@path ::1"), json!({"path": "::1"}));
     }
 
     #[test]
-    fn commands_may_follow_json_on_a_line() {
+    fn a_command_may_follow_json_on_the_same_line() {
         assert_eq!(
-            of("@tchook {\"ifindex\":1} @tcopts {\"handle\":1}"),
+            parsed("@tchook {\"ifindex\":1} @tcopts {\"handle\":1}"),
             json!({
                 "tchook": {"ifindex": 1}, "tcopts": {"handle": 1}
             })
@@ -321,7 +339,7 @@ mod tests {
     }
 
     #[test]
-    fn the_nearest_documentation_above_counts() {
+    fn the_nearest_documentation_comment_above_is_used() {
         assert_eq!(
             comment("/// far\n\n/// a\n/// b\nint x;", "x", 5, None).as_deref(),
             Some(" a\n b".trim())
@@ -333,14 +351,14 @@ mod tests {
     }
 
     #[test]
-    fn an_annotation_knows_its_line() {
+    fn the_line_of_an_annotation_is_found() {
         let source = Source::parse("int y;\n\n/** text\n *  @cmdarg {\n *  }\n */\nint x;");
         let comment = source.comment("x", 7, None).unwrap();
         assert_eq!((comment.line, comment.line_of("cmdarg"), comment.line_of("none")), (3, 4, 3));
     }
 
     #[test]
-    fn ordinary_comments_do_not_count() {
+    fn ordinary_comments_are_ignored() {
         for text in ["// a\nint x;", "/* a */\nint x;", "//// a\nint x;", "/*** a */\nint x;", "/**/\nint x;"]
         {
             assert_eq!(comment(text, "x", text.lines().count() as u64, None), None, "{text}");
@@ -350,14 +368,14 @@ mod tests {
     }
 
     #[test]
-    fn a_comment_behind_a_declaration_belongs_to_it() {
+    fn a_trailing_comment_belongs_to_the_declaration_before_it() {
         assert_eq!(comment("int x; ///< a\nint y;", "x", 1, None).as_deref(), Some("a"));
         assert_eq!(comment("int x; ///< a\nint y;", "y", 2, None), None);
         assert_eq!(comment("int x; /**< a */ int y;", "y", 1, None), None);
     }
 
     #[test]
-    fn a_map_has_the_comment_above_its_struct() {
+    fn the_comment_above_an_unnamed_struct_belongs_to_the_map() {
         let map = "/// a\nstruct {\n  int b;\n} x SEC(\".maps\");";
         assert_eq!(comment(map, "x", 4, Some(2)).as_deref(), Some("a"));
         assert_eq!(comment(map, "x", 4, None), None);

@@ -1,9 +1,9 @@
-//! Which types events have.
+//! Finds the types of events.
 //!
-//! Only what flows into the calls that send them tells: `flow.rs` follows it. The author's word goes before that
-//! (`@export`, `@export_config`), and fills in where the calls tell nothing (the value type of a ring buffer, a header
-//! that is named). That a type has the right size is no reason to take it. What stays open is delivered raw, and
-//! reported with the types that it may have.
+//! The evidence is what flows into the calls that send records (`send_calls.rs`). Annotations take precedence (`@export`,
+//! `@export_config`). Where the calls show nothing, other declarations are used: the value type of a ring buffer, or a
+//! header on the command line. A matching size is never a reason to choose a type. If the type remains ambiguous, records
+//! are delivered raw, and a warning lists the candidates.
 
 use std::collections::HashSet;
 use std::path::Path;
@@ -21,16 +21,15 @@ use crate::object::libbpf::{Map, Opened};
 /// The types of a program's events.
 #[derive(Default)]
 pub struct Events {
-    /// BTF ids and names, the surest first.
+    /// BTF ids and names, the most certain first.
     pub types: Vec<(u32, String)>,
-    /// The BTF id for each map, where there is more than one to choose from; 0 where the records have no type.
+    /// The BTF id for each map, if there are several types. 0 if the records of a map are untyped.
     pub by_map: Vec<(String, u32)>,
-    /// What the user should know.
     pub warnings: Vec<String>,
 }
 
 impl Events {
-    /// Takes over what another source of the same program sends.
+    /// Adds the events of another source of the same program.
     pub fn merge(&mut self, other: Events) {
         for (id, name) in other.types {
             if !self.types.iter().any(|(known, _)| *known == id) {
@@ -44,7 +43,7 @@ impl Events {
                 Some(_) => {
                     if id != 0 {
                         self.warnings.push(format!(
-                            "map \"{map}\": the sources send records of different types to it, which are delivered raw"
+                            "map \"{map}\": its records have different types in different sources, delivered raw"
                         ));
                     }
                     self.by_map.retain(|(known, _)| *known != map);
@@ -57,14 +56,14 @@ impl Events {
         self.warnings.dedup();
     }
 
-    /// Whether the records of a map are to stay without a type.
-    pub fn is_open(&self) -> bool {
+    /// Whether the records of some map have no type.
+    pub fn has_untyped_map(&self) -> bool {
         self.by_map.iter().any(|(_, id)| *id == 0)
     }
 
-    /// Once everything is known: a single struct goes without saying.
+    /// Call this after the last `merge`. Removes the types by map if there is a single struct, because it is the default.
     pub fn finish(&mut self, btf: &Btf) {
-        if let ([(id, _)], false) = (&self.types[..], self.is_open()) {
+        if let ([(id, _)], false) = (&self.types[..], self.has_untyped_map()) {
             if matches!(btf.kind(*id), btf::STRUCT | btf::UNION) {
                 self.by_map.clear();
             }
@@ -72,42 +71,42 @@ impl Events {
     }
 }
 
-/// What is known of the program, or of one of its sources.
-pub struct Program<'a, 'd> {
+/// The inputs for one source of a program.
+pub struct Sources<'a, 'd> {
     pub dwarf: &'a Dwarf<'d>,
     pub opened: &'a Opened,
     pub sent: &'a [Sent],
-    /// Maps that are read now and then rather than sending events.
+    /// Maps that are read periodically and send no events.
     pub sampled: &'a [&'a str],
-    /// What comments say of types.
+    /// The types that annotations name.
     pub exports: &'a Exports,
 }
 
-impl Program<'_, '_> {
-    /// Finds the types of events, with the structs of `header` or else those of files that `own` accepts for what the
-    /// calls leave open, and takes them into `btf`.
+impl Sources<'_, '_> {
+    /// Finds the types of events and adds them to `btf`. Candidates for ambiguous ones are the structs of `header`; without
+    /// a header, those in files for which `is_own` is true.
     pub fn events(
         &self,
         header: Option<&Path>,
-        own: impl Fn(&Path) -> bool,
+        is_own: impl Fn(&Path) -> bool,
         btf: &mut Btf,
     ) -> Result<Events> {
-        let wanted = |place: &Path| header.map_or_else(|| own(place), |header| place == header);
-        // A name with three underscores is a kernel struct as CO-RE knows it.
+        let is_candidate = |place: &Path| header.map_or_else(|| is_own(place), |header| place == header);
+        // CO-RE uses names with three underscores for variants of kernel structs.
         let structs = self.dwarf.structs.iter();
         let candidates: Vec<&Struct> =
-            structs.filter(|item| wanted(&item.place.file) && !item.name.contains("___")).collect();
+            structs.filter(|item| is_candidate(&item.place.file) && !item.name.contains("___")).collect();
         let mut events = Events::default();
         let mut chosen: Vec<(Option<&str>, TypeId)> = Vec::new();
-        // A buffer that nothing is sent to is there for another source, or for later.
+        // A buffer without calls may belong to another source.
         let is_used =
-            |map: &&Map| self.sent_to(map).next().is_some() || self.exports.of_map(&map.name).is_some();
+            |map: &&Map| self.sent_to(map).next().is_some() || self.exports.for_map(&map.name).is_some();
         for map in self.event_maps().filter(is_used) {
-            match self.of_map(map, &candidates, header.is_some())? {
+            match self.type_for_map(map, &candidates, header.is_some())? {
                 Ok(id) => chosen.push((Some(&map.name), id)),
-                Err(open) => {
+                Err(possible) => {
                     events.by_map.push((map.name.clone(), 0));
-                    events.warnings.push(self.doubt(map, &open, &candidates, header));
+                    events.warnings.push(self.ambiguity(map, &possible, &candidates, header));
                 }
             }
         }
@@ -115,7 +114,9 @@ impl Program<'_, '_> {
         if let Some(header) = header {
             chosen.extend(candidates.iter().map(|item| (None, item.id)));
             if candidates.is_empty() && events.warnings.is_empty() {
-                events.warnings.push(format!("{}: the program uses no struct of it", header.display()));
+                events
+                    .warnings
+                    .push(format!("{}: the program uses no struct of this header", header.display()));
             }
         } else if chosen.is_empty() && events.warnings.is_empty() {
             chosen.extend(self.sampled_values(&candidates, btf).map(|id| (None, id)));
@@ -124,56 +125,69 @@ impl Program<'_, '_> {
         Ok(events)
     }
 
-    /// The type of the events of one map, or else the types that are in question.
-    fn of_map(
+    /// The type of the events of one map. If it is ambiguous, the error is the list of possible types.
+    fn type_for_map(
         &self,
         map: &Map,
         candidates: &[&Struct],
         by_header: bool,
     ) -> Result<std::result::Result<TypeId, Vec<TypeId>>> {
-        if let Some(id) = self.exports.of_map(&map.name) {
+        if let Some(id) = self.exports.for_map(&map.name) {
             return Ok(Ok(id));
         }
-        // What is said of no map in particular is meant for the only one.
+        // Declarations that name no map apply if there is only one.
         let is_only = self.event_maps().filter(|map| self.sent_to(map).next().is_some()).count() == 1;
         let named = if by_header && is_only { self.outermost(candidates)? } else { Vec::new() };
         let exported = if is_only { self.exports.for_any_map() } else { Vec::new() };
-        let (mut types, mut hints, mut is_open) = (Vec::new(), Vec::<TypeId>::new(), false);
+        let (mut types, mut hints, mut is_ambiguous) = (Vec::new(), Vec::<TypeId>::new(), false);
         for sent in self.sent_to(map) {
-            // The author's word where the call has none.
-            let fitting = |ids: &[TypeId]| {
-                let mut fitting = ids.iter().filter(|id| record_type::fits(self.dwarf, **id, sent.size));
-                let first = fitting.next().copied();
-                first.filter(|_| fitting.next().is_none())
-            };
-            let declared = self.value(map).filter(|id| !self.is_denied(*id, &sent.hints));
-            let declared = fitting(&declared.into_iter().collect::<Vec<_>>());
-            // A struct or union that is written where it is used has no name that a package could give.
-            let known = sent.known.filter(|id| self.has_name(*id));
-            hints.extend(sent.known.filter(|_| known.is_none()).into_iter().flat_map(|id| self.inside(id)));
-            let id = match (known, declared) {
-                (Some(known), Some(declared)) => self.agreed(known, declared),
-                (known, declared) => {
-                    known.or(declared).or_else(|| fitting(&exported)).or_else(|| fitting(&named))
-                }
-            };
-            if id.is_none() {
-                hints.extend(known.into_iter().chain(declared));
-            }
-            match id {
-                Some(id) if types.iter().any(|known| record_type::same(self.dwarf, *known, id)) => {}
-                Some(id) => types.push(id),
-                None => {
-                    is_open = true;
-                    hints.extend(&sent.hints);
+            match self.type_of_record(map, sent, &exported, &named) {
+                Ok(id) if types.iter().any(|known| record_type::same(self.dwarf, *known, id)) => {}
+                Ok(id) => types.push(id),
+                Err(possible) => {
+                    is_ambiguous = true;
+                    hints.extend(possible);
                 }
             }
         }
-        if let ([one], false) = (&types[..], is_open) {
+        if let ([one], false) = (&types[..], is_ambiguous) {
             return Ok(Ok(*one));
         }
         types.extend(hints);
         Ok(Err(types))
+    }
+
+    /// The type of the record that one call sends. If it is ambiguous, the error is the list of possible types. `exported`
+    /// and `named` are used if neither the call nor the map's definition has a type.
+    fn type_of_record(
+        &self,
+        map: &Map,
+        sent: &Sent,
+        exported: &[TypeId],
+        named: &[TypeId],
+    ) -> std::result::Result<TypeId, Vec<TypeId>> {
+        // The only one of `ids` that fits the record.
+        let fitting = |ids: &[TypeId]| {
+            let mut fitting = ids.iter().filter(|id| record_type::fits(self.dwarf, **id, sent.size));
+            let first = fitting.next().copied();
+            first.filter(|_| fitting.next().is_none())
+        };
+        let declared = self.value_type(map).filter(|id| !self.is_contradicted(*id, &sent.hints));
+        let declared = fitting(&declared.into_iter().collect::<Vec<_>>());
+        // A package cannot name a struct or union that is declared without tag and typedef.
+        let known = sent.known.filter(|id| self.has_name(*id));
+        let id = match (known, declared) {
+            (Some(known), Some(declared)) => self.reconcile(known, declared),
+            (known, declared) => known.or(declared).or_else(|| fitting(exported)).or_else(|| fitting(named)),
+        };
+        id.ok_or_else(|| {
+            let unnamed = sent.known.filter(|_| known.is_none());
+            let mut possible: Vec<TypeId> =
+                unnamed.into_iter().flat_map(|id| self.member_types(id)).collect();
+            possible.extend(known.into_iter().chain(declared));
+            possible.extend(&sent.hints);
+            possible
+        })
     }
 
     fn has_name(&self, id: TypeId) -> bool {
@@ -181,39 +195,39 @@ impl Program<'_, '_> {
     }
 
     /// The types of the members of a struct or union.
-    fn inside(&self, id: TypeId) -> Vec<TypeId> {
+    fn member_types(&self, id: TypeId) -> Vec<TypeId> {
         let composite = record_type::composite(self.dwarf, id);
         composite.into_iter().flat_map(|composite| composite.members).filter_map(|member| member.id).collect()
     }
 
-    /// Of the type that a call sends and the one that the map's definition names, the one that says more, unless they
-    /// are two.
-    fn agreed(&self, sent: TypeId, declared: TypeId) -> Option<TypeId> {
+    /// Compares the type that a call sends with the one in the map's definition. Returns the more specific one; `None` if
+    /// they contradict each other.
+    fn reconcile(&self, sent: TypeId, declared: TypeId) -> Option<TypeId> {
         let is_part = |one: TypeId, other: TypeId| record_type::begins_with(self.dwarf, one, other);
         let is_struct = |id: TypeId| record_type::composite(self.dwarf, id).is_some();
         if !is_struct(declared) {
-            // A number is what its definition says; that of a struct comes from a perf buffer.
+            // For scalars the definition is more specific than the call.
             return Some(if is_struct(sent) { sent } else { declared });
         }
         let agree = is_part(sent, declared) || is_part(declared, sent);
         agree.then_some(if is_struct(sent) { sent } else { declared })
     }
 
-    /// Whether structs are in question for a record, and a declared one is none of them.
-    fn is_denied(&self, declared: TypeId, hints: &[TypeId]) -> bool {
+    /// Whether a record may have struct types, and the declared type is not one of them.
+    fn is_contradicted(&self, declared: TypeId, hints: &[TypeId]) -> bool {
         let is_part = |one: TypeId, other: TypeId| record_type::begins_with(self.dwarf, one, other);
         let mut structs =
             hints.iter().filter(|id| record_type::composite(self.dwarf, **id).is_some()).peekable();
         structs.peek().is_some() && !structs.any(|id| is_part(*id, declared) || is_part(declared, *id))
     }
 
-    /// The value type in the definition of a ring buffer. That of a perf buffer is a descriptor.
-    fn value(&self, map: &Map) -> Option<TypeId> {
+    /// The value type in the definition of a ring buffer. The values of a perf buffer are file descriptors.
+    fn value_type(&self, map: &Map) -> Option<TypeId> {
         let declared = self.dwarf.declarations.iter().find(|item| item.name == map.name)?;
-        send_calls::definition(self.dwarf, declared.written?, "value").filter(|_| map.kind == RINGBUF)
+        send_calls::type_in_definition(self.dwarf, declared.written?, "value").filter(|_| map.kind == RINGBUF)
     }
 
-    /// What the code may send to a map.
+    /// The calls that may send to a map.
     fn sent_to<'b>(&'b self, map: &'b Map) -> impl Iterator<Item = &'b Sent> {
         let is_to = |sent: &&Sent| sent.map.as_ref().map_or(sent.kind == map.kind, |name| *name == map.name);
         self.sent.iter().filter(is_to)
@@ -225,7 +239,7 @@ impl Program<'_, '_> {
         self.opened.maps.iter().filter(move |map| is_event_map(map) && !is_sampled(map))
     }
 
-    /// Those of `structs` that are no part of another one.
+    /// Those of `structs` that are not part of another one.
     fn outermost(&self, structs: &[&Struct]) -> Result<Vec<TypeId>> {
         let mut embedded = HashSet::new();
         for item in structs {
@@ -238,7 +252,7 @@ impl Program<'_, '_> {
         Ok(structs.iter().map(|item| item.id).filter(|id| !embedded.contains(id)).collect())
     }
 
-    /// The values of sampled maps: other loaders ask for a type even there.
+    /// The value types of sampled maps, which other loaders require.
     fn sampled_values<'b>(
         &'b self,
         candidates: &'b [&Struct],
@@ -249,6 +263,7 @@ impl Program<'_, '_> {
         candidates.iter().filter(move |item| names.contains(&item.name)).map(|item| item.id)
     }
 
+    /// Adds the chosen types to `btf` and `events`.
     fn append(&self, chosen: &[(Option<&str>, TypeId)], btf: &mut Btf, events: &mut Events) -> Result<()> {
         let mut append = Append::new(self.dwarf, btf);
         for &(map, id) in chosen {
@@ -265,15 +280,21 @@ impl Program<'_, '_> {
         Ok(())
     }
 
-    /// The struct or union that a type is.
+    /// The named struct or union behind typedefs and qualifiers.
     fn item(&self, id: TypeId) -> Option<&Struct> {
         let plain = self.dwarf.unnamed(Some(id))?;
         self.dwarf.structs.iter().find(|item| item.id == plain)
     }
 
-    /// What to write where, for the one that is meant: what speaks for a type comes first, then those of the right size,
-    /// then larger ones, of which the beginning may be sent.
-    fn doubt(&self, map: &Map, open: &[TypeId], candidates: &[&Struct], header: Option<&Path>) -> String {
+    /// A warning that lists the possible types of a map's events: first those with evidence, then structs of the same
+    /// size, then larger ones, because a record may end early.
+    fn ambiguity(
+        &self,
+        map: &Map,
+        possible: &[TypeId],
+        candidates: &[&Struct],
+        header: Option<&Path>,
+    ) -> String {
         let sizes: Vec<Option<u32>> = self.sent_to(map).map(|sent| sent.size).collect();
         let is_equal = |item: &&&Struct| sizes.contains(&Some(item.size));
         let is_larger = |item: &&&Struct| {
@@ -281,7 +302,7 @@ impl Program<'_, '_> {
         };
         let listed = candidates.iter().filter(is_equal).chain(candidates.iter().filter(is_larger));
         let mut ids: Vec<TypeId> = Vec::new();
-        for id in open.iter().copied().chain(listed.map(|item| item.id)) {
+        for id in possible.iter().copied().chain(listed.map(|item| item.id)) {
             let is_known = ids.iter().any(|known| record_type::same(self.dwarf, *known, id));
             if !is_known && !record_type::is_bytes(self.dwarf, id) {
                 ids.push(id);
@@ -293,16 +314,16 @@ impl Program<'_, '_> {
             ([], Some(header)) => {
                 format!("map \"{name}\": no struct of {} fits its events", header.display())
             }
-            ([], None) => format!("map \"{name}\": no struct of the program's own files fits its events"),
+            ([], None) => format!("map \"{name}\": no struct in the program's own files fits its events"),
             _ => format!(
-                "map \"{name}\": its events may be any of {}; write the line /// @export {name} above the right one, or \
-                 name the header that defines it",
+                "map \"{name}\": ambiguous event type, one of {}; add the line /// @export {name} above the right one, \
+                 or pass the header that defines it",
                 names.join(", ")
             ),
         }
     }
 
-    /// A type and where it is defined.
+    /// The name of a type, and where it is defined.
     fn described(&self, id: TypeId) -> Option<String> {
         let scalar = || {
             let plain = self.dwarf.unnamed(Some(id))?;

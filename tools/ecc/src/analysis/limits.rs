@@ -1,4 +1,4 @@
-//! What no package can hold is refused before the long work begins.
+//! The limits of the package format, checked before the long work begins.
 
 use std::path::Path;
 
@@ -7,7 +7,7 @@ use eunomia::package::MAX_ENTRIES;
 use crate::error::Result;
 use crate::object::elf::Elf;
 
-/// Refuses an object with more variables in a section, maps or programs than readers of packages take.
+/// Refuses an object with more maps, programs, or variables in a section than readers of packages accept.
 pub fn check(source: &Path, elf: &Elf) -> Result<()> {
     let globals = elf.globals();
     for of_section in globals.chunk_by(|one, next| one.section == next.section) {
@@ -18,7 +18,7 @@ pub fn check(source: &Path, elf: &Elf) -> Result<()> {
     check_count(source, elf.program_count(), "programs")
 }
 
-/// Refuses a struct with more members than that.
+/// Refuses a struct with more members than readers of packages accept.
 pub fn check_members(name: &str, count: usize) -> Result<()> {
     check_count(Path::new(&format!("struct {name}")), count, "members")
 }
@@ -28,5 +28,5 @@ fn check_count(owner: &Path, count: usize, what: &str) -> Result<()> {
         return Ok(());
     }
     let hint = if what == "programs" { "" } else { "; an array counts as one" };
-    Err(format!("{}: {count} {what}, and a package has at most {MAX_ENTRIES}{hint}", owner.display()).into())
+    Err(format!("{}: {count} {what}, at most {MAX_ENTRIES} fit a package{hint}", owner.display()).into())
 }

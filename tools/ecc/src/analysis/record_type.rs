@@ -1,15 +1,15 @@
-//! What a type may be as the type of a record: which parts begin at a place in it, and whether a record of a size can
-//! be one.
+//! Compares types of records: which parts of a type begin at an offset, which types have the same layout, and whether a
+//! record of a given size can have a type.
 
 use crate::object::dwarf::{Composite, Dwarf, Member, Type, TypeId};
 
-/// Deeper nesting than any type has that a person wrote.
+/// Deeper nesting than in any handwritten type.
 const MAX_DEPTH: u32 = 64;
-/// Fewer, where each level may have several ways on.
+/// A lower limit where each level may branch.
 const MAX_UNIONS: u32 = 16;
 
-/// The types that something at `offset` in `id` has: the outermost first, then what lies inside at the same place. Those
-/// of other members of a union are not among them.
+/// The types of the parts that begin at `offset` in `id`: the outermost first, then those inside it at the same offset.
+/// Stops where a union has several members.
 pub fn parts(dwarf: &Dwarf, id: TypeId, offset: i64) -> Vec<TypeId> {
     let mut parts = Vec::new();
     let mut next = Some((id, offset));
@@ -23,7 +23,7 @@ pub fn parts(dwarf: &Dwarf, id: TypeId, offset: i64) -> Vec<TypeId> {
     parts
 }
 
-/// What lies at `offset` in a struct, a union or an array, and the offset in that.
+/// The member or element at `offset` in a struct, a union or an array, and the offset inside it.
 fn inner(dwarf: &Dwarf, id: TypeId, offset: i64) -> Option<(TypeId, i64)> {
     match dwarf.get(dwarf.unnamed(Some(id))?).ok()? {
         Type::Composite(composite) => {
@@ -47,13 +47,13 @@ fn inner(dwarf: &Dwarf, id: TypeId, offset: i64) -> Option<(TypeId, i64)> {
     }
 }
 
-/// The layouts are the same: typedefs and qualifiers are names only.
+/// Whether two types have the same layout. Typedefs and qualifiers are ignored.
 pub fn same(dwarf: &Dwarf, one: TypeId, other: TypeId) -> bool {
     let (one, other) = (dwarf.unnamed(Some(one)), dwarf.unnamed(Some(other)));
     one.is_some() && one == other
 }
 
-/// Whether `other` lies at the beginning of `one`, also as a member of a union, or is the same.
+/// Whether `one` begins with `other`, also as a member of a union, or is the same type.
 pub fn begins_with(dwarf: &Dwarf, one: TypeId, other: TypeId) -> bool {
     begins_at(dwarf, one, other, MAX_UNIONS)
 }
@@ -73,7 +73,7 @@ fn begins_at(dwarf: &Dwarf, one: TypeId, other: TypeId, depth: u32) -> bool {
     }
 }
 
-/// Whether a type says nothing of what is kept in it: void, bytes, arrays of them.
+/// Whether a type does not describe its content: void, bytes, arrays of them.
 pub fn is_bytes(dwarf: &Dwarf, id: TypeId) -> bool {
     match dwarf.unnamed(Some(id)).and_then(|id| dwarf.get(id).ok()) {
         Some(Type::Base { size, encoding, .. }) => size == 1 && encoding != gimli::DW_ATE_boolean,
@@ -101,23 +101,23 @@ pub fn composite(dwarf: &Dwarf, id: TypeId) -> Option<Composite> {
     }
 }
 
-/// Whether records of that size, if it is known, can be of the type. Of a struct the end may be missing; what lies behind
-/// it has to be the rest of an array without a length.
+/// Whether a record of `size` bytes, if that is known, can have the type. A record may end inside a struct. It may extend
+/// beyond the struct only if that ends with an array of variable length.
 pub fn fits(dwarf: &Dwarf, id: TypeId, size: Option<u32>) -> bool {
     let Some(own) = dwarf.size(id) else { return false };
     match (composite(dwarf, id), size) {
         (Some(_), None) => true,
-        (Some(composite), Some(size)) => size <= own || is_open(dwarf, &composite),
+        (Some(composite), Some(size)) => size <= own || has_variable_length(dwarf, &composite),
         (None, size) => size == Some(own),
     }
 }
 
-/// Whether it ends with an array whose length is open; C of old wrote 1 or 0.
-fn is_open(dwarf: &Dwarf, composite: &Composite) -> bool {
+/// Whether a struct ends with an array of variable length. Older C declares it with 1 or 0 elements.
+fn has_variable_length(dwarf: &Dwarf, composite: &Composite) -> bool {
     let last = composite.members.last().and_then(|member| dwarf.unnamed(member.id));
     match last.and_then(|id| dwarf.get(id).ok()) {
         Some(Type::Array { counts, .. }) => counts.first().is_none_or(|count| *count <= 1),
-        Some(Type::Composite(inner)) => !composite.union && is_open(dwarf, &inner),
+        Some(Type::Composite(inner)) => !composite.union && has_variable_length(dwarf, &inner),
         _ => false,
     }
 }

@@ -1,7 +1,7 @@
-//! What registers hold at each instruction of a function: constants, and addresses by where they come from.
+//! The values of registers at each instruction of a function: constants, and addresses relative to a base.
 //!
-//! Follows all paths. A value that differs from path to path is all that it may be; what cannot be known is nothing.
-//! Knows no types: it says of two places whether they have the same address.
+//! All paths are followed. A value that differs between paths is the set of all possible values; some values are unknown.
+//! Types play no part: the result only shows which registers have the same address.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::rc::Rc;
@@ -9,72 +9,73 @@ use std::rc::Rc;
 use crate::object::elf::{Function, Reference};
 use crate::object::instruction::{Effect, FRAME, Instruction};
 
-/// What an address is counted from.
+/// The base of an address.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Base {
     /// The end of the function's stack frame.
     Frame,
     /// A map, variable or section.
     Symbol(Rc<str>),
-    /// What the instruction at this place has made: the result of a call, or a value from memory.
-    Made(usize),
+    /// The result of the instruction at this offset: of a call, or of a load from memory.
+    Instruction(usize),
     /// An argument of the function, counted from 1.
     Argument(u8),
 }
 
-/// One thing that a register may hold.
+/// One possible value of a register.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Atom {
     Number(i64),
-    /// An address; without an offset it is somewhere behind the base.
+    /// An address; without an offset it is at an unknown offset from the base.
     Address(Base, Option<i64>),
 }
 
-/// All that a register may hold; `None` if that is not known.
+/// All possible values of a register; `None` if they are unknown.
 pub type Value = Option<BTreeSet<Atom>>;
 
-/// A value may be that many things; what is more is not known.
-const MOST_ATOMS: usize = 8;
-/// Each instruction is looked at that often on average, then the function is given up.
-const MOST_VISITS: usize = 64;
+/// With more possible values than this, a value counts as unknown.
+const MAX_ATOMS: usize = 8;
+/// A function is given up if each instruction has been visited this often on average.
+const MAX_VISITS: usize = 64;
 
-/// The registers, and the parts of the stack that hold a register.
+/// The registers, and the stack slots to which a register was saved.
 #[derive(Clone, PartialEq)]
 pub struct State {
     registers: [Value; 11],
     stack: BTreeMap<i64, Value>,
 }
 
-/// A function with what its registers hold.
-pub struct Flow<'a> {
+/// A function, and the values of its registers.
+pub struct RegisterValues<'a> {
     function: &'a Function,
     instructions: Vec<Instruction>,
     references: &'a HashMap<u64, Reference>,
-    /// The state at the beginning of each straight run of instructions.
+    /// The state at the beginning of each basic block.
     starts: BTreeMap<usize, State>,
 }
 
-impl<'a> Flow<'a> {
-    /// Follows the values through a function; `None` if that does not come to an end.
-    pub fn new(
+impl<'a> RegisterValues<'a> {
+    /// Follows the values through a function. Returns `None` if that takes too long.
+    pub fn follow(
         function: &'a Function,
         code: &[u8],
         references: &'a HashMap<u64, Reference>,
-    ) -> Option<Flow<'a>> {
+    ) -> Option<RegisterValues<'a>> {
         let instructions = code.chunks_exact(8).map(Instruction::decode).collect();
-        let mut flow = Flow { function, instructions, references, starts: BTreeMap::new() };
-        flow.follow()?;
-        Some(flow)
+        let mut values = RegisterValues { function, instructions, references, starts: BTreeMap::new() };
+        values.run_all()?;
+        Some(values)
     }
 
-    /// Calls `visit` with each instruction that can be reached, its place in the section and the state before it.
-    pub fn each(&self, mut visit: impl FnMut(usize, Instruction, &State)) {
+    /// Calls `visit` for each reachable instruction, with its offset in the section and the state before it.
+    pub fn for_each(&self, mut visit: impl FnMut(usize, Instruction, &State)) {
         for (&start, state) in &self.starts {
             self.run(start, state.clone(), &mut visit);
         }
     }
 
-    fn follow(&mut self) -> Option<()> {
+    /// Runs basic blocks until no state changes.
+    fn run_all(&mut self) -> Option<()> {
         let mut targets = BTreeSet::from([0]);
         for (at, instruction) in self.instructions.iter().enumerate() {
             if let Effect::Jump { .. } = instruction.effect() {
@@ -83,14 +84,13 @@ impl<'a> Flow<'a> {
             }
         }
         self.starts.insert(0, State::at_start());
-        // The places are known from the start; a run ends before the next.
-        let mut todo = BTreeSet::from([0]);
+        let mut pending = BTreeSet::from([0]);
         let mut visits = 0;
-        while let Some(start) = todo.pop_first() {
+        while let Some(start) = pending.pop_first() {
             let state = self.starts.get(&start)?.clone();
             let (end, state) = self.run_to(start, state, &targets, &mut |_, _, _| {});
             visits += end - start;
-            if visits > MOST_VISITS * self.instructions.len() {
+            if visits > MAX_VISITS * self.instructions.len() {
                 return None;
             }
             for next in self.successors(end)? {
@@ -99,20 +99,20 @@ impl<'a> Flow<'a> {
                     None => self.starts.insert(next, state.clone()).is_none(),
                 };
                 if changed {
-                    todo.insert(next);
+                    pending.insert(next);
                 }
             }
         }
         Some(())
     }
 
-    /// Where a jump goes.
+    /// The index of the instruction to which a jump goes.
     fn target(&self, at: usize) -> Option<usize> {
         let target = usize::try_from(at as i64 + 1 + self.instructions[at].distance()).ok()?;
         (target < self.instructions.len()).then_some(target)
     }
 
-    /// Where the code goes on after the run that ends with `end`.
+    /// The basic blocks that follow the one whose last instruction is `end`.
     fn successors(&self, end: usize) -> Option<Vec<usize>> {
         let next = match self.instructions.get(end).map(Instruction::effect) {
             None | Some(Effect::Exit) => Vec::new(),
@@ -124,12 +124,12 @@ impl<'a> Flow<'a> {
     }
 
     fn run(&self, start: usize, state: State, visit: &mut dyn FnMut(usize, Instruction, &State)) {
-        // The next start ends this run.
+        // A block ends where the next one starts.
         let next = self.starts.range(start + 1..).next().map(|(at, _)| *at);
         self.run_to(start, state, &next.into_iter().collect(), visit);
     }
 
-    /// Carries out instructions up to a jump, an exit, or before one of `targets`. Returns the last one.
+    /// Runs instructions up to a jump, an exit, or before one of `targets`. Returns the last one.
     fn run_to(
         &self,
         start: usize,
@@ -153,15 +153,15 @@ impl<'a> Flow<'a> {
         }
     }
 
-    /// What an instruction of two halves loads.
+    /// The value that a 16-byte instruction loads.
     fn wide(&self, at: usize, offset: u64) -> Option<Atom> {
         let low = self.instructions[at].imm;
         if self.instructions[at].effect() != Effect::Wide {
             return None;
         }
         if let Some(reference) = self.references.get(&offset) {
-            let (name, place) = reference.resolve(low.into());
-            return Some(Atom::Address(Base::Symbol(name), Some(place)));
+            let (name, offset) = reference.resolve(low.into());
+            return Some(Atom::Address(Base::Symbol(name), Some(offset)));
         }
         let high = self.instructions.get(at + 1)?.imm;
         Some(Atom::Number(i64::from(high) << 32 | i64::from(low as u32)))
@@ -169,7 +169,7 @@ impl<'a> Flow<'a> {
 }
 
 impl State {
-    /// What a function begins with.
+    /// The state at the entry of a function.
     fn at_start() -> State {
         let mut registers: [Value; 11] = Default::default();
         for argument in 1..=5 {
@@ -179,17 +179,17 @@ impl State {
         State { registers, stack: BTreeMap::new() }
     }
 
-    /// What a register may hold.
+    /// The value of a register.
     pub fn register(&self, number: u8) -> &Value {
         self.registers.get(usize::from(number)).unwrap_or(&None)
     }
 
-    /// What may have been stored at an offset from the end of the frame.
+    /// The value that was stored at an offset from the end of the frame.
     pub fn stack(&self, offset: i64) -> &Value {
         self.stack.get(&offset).unwrap_or(&None)
     }
 
-    /// Takes in what another path brings; whether that is new.
+    /// Adds the possible values of another path. Returns whether that changes anything.
     fn join(&mut self, other: &State) -> bool {
         let mut changed = false;
         for (mine, others) in self.registers.iter_mut().zip(&other.registers) {
@@ -204,8 +204,8 @@ impl State {
         changed
     }
 
-    fn apply(&mut self, instruction: &Instruction, effect: Effect, place: u64, wide: Option<Atom>) {
-        let made = || one(Atom::Address(Base::Made(place as usize), Some(0)));
+    fn apply(&mut self, instruction: &Instruction, effect: Effect, at: u64, wide: Option<Atom>) {
+        let new_value = || one(Atom::Address(Base::Instruction(at as usize), Some(0)));
         let constant = i64::from(instruction.imm);
         let source = self.register(instruction.src).clone();
         let target = self.register(instruction.dst).clone();
@@ -223,24 +223,24 @@ impl State {
             }
             Effect::Atomic => {
                 self.store(&target, instruction.offset, 8, None);
-                // It may fetch into its source, or into r0.
-                self.set(instruction.src, made());
-                self.set(0, made());
+                // An atomic operation may fetch into its source register, or into r0.
+                self.set(instruction.src, new_value());
+                self.set(0, new_value());
                 return;
             }
             Effect::Helper(_) | Effect::Function | Effect::Kfunc | Effect::Packet => {
-                self.called();
-                self.set(0, made());
+                self.apply_call();
+                self.set(0, new_value());
                 return;
             }
             Effect::Jump { .. } | Effect::Exit | Effect::Nothing => return,
         };
-        self.set(instruction.dst, result.or_else(made));
+        self.set(instruction.dst, result.or_else(new_value));
     }
 
     fn set(&mut self, register: u8, value: Value) {
-        if let Some(place) = self.registers.get_mut(usize::from(register)) {
-            *place = value;
+        if let Some(current) = self.registers.get_mut(usize::from(register)) {
+            *current = value;
         }
     }
 
@@ -266,8 +266,8 @@ impl State {
         }
     }
 
-    /// A call may write to what it has the address of, and leaves nothing in its arguments.
-    fn called(&mut self) {
+    /// A call may write to memory whose address it receives, and clobbers its argument registers.
+    fn apply_call(&mut self) {
         for argument in 1..=5 {
             for atom in atoms(&self.registers[argument]) {
                 if let Atom::Address(Base::Frame, offset) = atom {
@@ -287,7 +287,7 @@ fn atoms(value: &Value) -> Vec<Atom> {
     value.iter().flatten().cloned().collect()
 }
 
-/// Takes in what another path brings; whether that is new.
+/// Adds the possible values of another path. Returns whether that changes anything.
 fn join(mine: &mut Value, others: &Value) -> bool {
     let Some(known) = mine else { return false };
     let before = known.len();
@@ -299,7 +299,7 @@ fn join(mine: &mut Value, others: &Value) -> bool {
         }
     }
     let len = known.len();
-    if len > MOST_ATOMS {
+    if len > MAX_ATOMS {
         *mine = None;
     }
     len != before
@@ -320,7 +320,7 @@ fn add(left: &Value, right: &Value, sign: i64) -> Value {
             (Atom::Number(number), Atom::Address(base, offset)) if sign > 0 => {
                 Atom::Address(base.clone(), offset.and_then(|offset| offset.checked_add(*number)))
             }
-            // An index that is not known.
+            // An unknown index.
             (Atom::Address(Base::Frame, _), _) | (_, Atom::Address(Base::Frame, _)) => {
                 Atom::Address(Base::Frame, None)
             }
@@ -329,10 +329,10 @@ fn add(left: &Value, right: &Value, sign: i64) -> Value {
     };
     let sums = left.iter().flat_map(|one| right.iter().map(move |other| sum(one, other)));
     let sums = sums.collect::<Option<BTreeSet<Atom>>>()?;
-    (sums.len() <= MOST_ATOMS).then_some(sums)
+    (sums.len() <= MAX_ATOMS).then_some(sums)
 }
 
-/// Operations of 32 bits keep numbers only.
+/// 32-bit operations preserve numbers, but not addresses.
 fn narrow(value: Value, wide: bool) -> Value {
     if wide {
         return value;

@@ -1,4 +1,5 @@
-//! A BTFHub-style archive: DISTRIBUTION/VERSION/MACHINE/RELEASE.btf, or .btf.tar.xz as BTFHub publishes them.
+//! Reads an archive in the layout of BTFHub: DISTRIBUTION/VERSION/MACHINE/RELEASE.btf, or .btf.tar.xz as BTFHub publishes
+//! them.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -19,33 +20,33 @@ pub struct File {
     packed: bool,
 }
 
-/// Where eunomia-bpf keeps its own.
-pub fn default_folder() -> PathBuf {
-    let folder = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
-    let shared = || folder("XDG_DATA_HOME").or_else(|| Some(folder("HOME")?.join(".local/share")));
-    let data = folder("EUNOMIA_HOME").or_else(|| Some(shared()?.join("eunomia")));
+/// The archive in the data directory of eunomia-bpf.
+pub fn default_archive() -> PathBuf {
+    let dir = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    let shared = || dir("XDG_DATA_HOME").or_else(|| Some(dir("HOME")?.join(".local/share")));
+    let data = dir("EUNOMIA_HOME").or_else(|| Some(shared()?.join("eunomia")));
     data.unwrap_or_default().join("btfhub-archive")
 }
 
-/// The files for a machine, in order.
+/// The files for a machine, sorted.
 pub fn files(archive: &Path, arch: &str) -> Result<Vec<File>> {
     let mut files = Vec::new();
     for distribution in entries(archive)?.iter().filter(|path| path.is_dir()) {
         for version in entries(distribution)?.iter().filter(|path| path.is_dir()) {
-            for folder in entries(version)?.iter().filter(|path| path.is_dir()) {
-                if machine::name(&name(folder)) != arch {
+            for dir in entries(version)?.iter().filter(|path| path.is_dir()) {
+                if machine::name(&name(dir)) != arch {
                     continue;
                 }
                 let place = format!("{}/{}/{arch}", name(distribution), name(version));
-                files.extend(entries(folder)?.into_iter().filter_map(|path| file(path, &place)));
+                files.extend(entries(dir)?.into_iter().filter_map(|path| file(path, &place)));
             }
         }
     }
-    // Of a kernel that is there in both forms the plain file is enough.
+    // If both forms of a file exist, the plain one is used.
     files.dedup_by(|next, file| next.place == file.place && next.release == file.release);
     if files.is_empty() {
         return Err(format!(
-            "{}: no BTF for {arch} in it; expected DISTRIBUTION/VERSION/MACHINE/RELEASE{PLAIN} or {PACKED}, as in \
+            "{}: no BTF for {arch} found; expected DISTRIBUTION/VERSION/MACHINE/RELEASE{PLAIN} or {PACKED}, as in \
              https://github.com/aquasecurity/btfhub-archive",
             archive.display()
         )
@@ -64,27 +65,27 @@ fn file(path: PathBuf, place: &str) -> Option<File> {
 }
 
 impl File {
-    /// The BTF itself.
+    /// Reads the BTF; unpacks it if necessary.
     pub fn read(&self) -> Result<Vec<u8>> {
         if !self.packed {
             return std::fs::read(&self.path).map_err(|error| Error::io(self.path.display(), &error));
         }
         let mut tar = Command::new("tar");
         tar.arg("-xJOf").arg(&self.path);
-        let output = temporary::output(&mut tar).map_err(|error| Error::io("tar, to unpack BTF", &error))?;
+        let output = temporary::output(&mut tar).map_err(|error| Error::io("cannot run tar", &error))?;
         if !output.status.success() {
-            let said = String::from_utf8_lossy(&output.stderr);
-            let reason = said.lines().next().unwrap_or("it fails").to_owned();
-            return Err(format!("{}: cannot be unpacked: {reason}", self.path.display()).into());
+            let stderr = String::from_utf8_lossy(&output.stderr);
+            let reason = stderr.lines().next().unwrap_or("tar failed").to_owned();
+            return Err(format!("{}: cannot unpack: {reason}", self.path.display()).into());
         }
         Ok(output.stdout)
     }
 }
 
-/// What is in a folder, sorted by name.
-fn entries(folder: &Path) -> Result<Vec<PathBuf>> {
-    let failed = |error| Error::io(folder.display(), &error);
-    let entries = folder.read_dir().map_err(failed)?;
+/// The entries of a directory, sorted by name.
+fn entries(dir: &Path) -> Result<Vec<PathBuf>> {
+    let failed = |error| Error::io(dir.display(), &error);
+    let entries = dir.read_dir().map_err(failed)?;
     let mut paths = entries
         .map(|entry| entry.map(|entry| entry.path()))
         .collect::<std::io::Result<Vec<_>>>()

@@ -1,4 +1,4 @@
-//! BTF for kernels that have none: of each in a BTFHub-style archive, the few types that an object asks for.
+//! Creates BTF for kernels that have none: from each file of a BTFHub archive, the few types that an object needs.
 
 mod archive;
 
@@ -10,30 +10,29 @@ use eunomia::package::{Package, machine};
 use crate::error::Result;
 use crate::object::elf::Elf;
 
-pub use archive::default_folder;
+pub use archive::default_archive;
 
-/// The BTF of a kernel, as little of it as an object needs.
+/// The BTF of a kernel, reduced to the types that an object needs.
 pub struct KernelBtf {
-    /// The distribution, its version and the machine, as BTFHub's folders have it: `ubuntu/20.04/x86_64`.
+    /// The distribution, its version and the machine, like the directories of BTFHub: `ubuntu/20.04/x86_64`.
     pub place: String,
-    /// As uname(1) has it.
+    /// The release of the kernel, as uname(1) prints it.
     pub release: String,
-    /// The BTF itself.
     pub btf: Vec<u8>,
 }
 
-/// Makes it for each kernel of `arch` in `archive`. Nothing for an object that asks for nothing.
+/// Creates the BTF for each kernel of `arch` in `archive`; none for an object that needs no types of the kernel.
 pub fn kernels(package: &Package, archive: &Path, arch: &str) -> Result<Vec<KernelBtf>> {
     let elf = Elf::parse(&package.object)?;
-    let damaged = |error: eunomia::Error| format!("the BTF that clang wrote: {error}");
-    let local = Btf::parse(elf.section(".BTF")).map_err(damaged)?;
+    let malformed = |error: eunomia::Error| format!("clang wrote malformed BTF: {error}");
+    let local = Btf::parse(elf.section(".BTF")).map_err(malformed)?;
     let relocations = match elf.section(".BTF.ext") {
         [] => Vec::new(),
-        section => local.relocations(section).map_err(damaged)?,
+        section => local.relocations(section).map_err(malformed)?,
     };
     let files = archive::files(archive, machine::name(arch))?;
     if relocations.is_empty() {
-        eprintln!("ecc: warning: --btfgen: the program asks for no type of the kernel, so it needs no BTF");
+        eprintln!("ecc: warning: --btfgen: no BTF added: the program needs no types of the kernel");
         return Ok(Vec::new());
     }
     let mut kernels = Vec::new();
@@ -45,7 +44,7 @@ pub fn kernels(package: &Package, archive: &Path, arch: &str) -> Result<Vec<Kern
     Ok(kernels)
 }
 
-/// The tree of a BTFHub archive, with machines named as uname(1) has them, which is where loaders look.
+/// Paths and content of a BTFHub archive. Machines have the names that uname(1) prints, because loaders look there.
 pub fn tree(kernels: &[KernelBtf]) -> impl Iterator<Item = (String, &[u8])> {
     kernels.iter().map(|kernel| {
         let place = match kernel.place.strip_suffix("/arm64") {

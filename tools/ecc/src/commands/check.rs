@@ -1,4 +1,4 @@
-//! `ecc check`: has the kernel at hand verify the programs of a source or a package, and attaches nothing.
+//! `ecc check`: loads a source or a package into the running kernel's verifier, without attaching anything.
 
 use std::io::Write as _;
 use std::path::Path;
@@ -12,13 +12,13 @@ use crate::files;
 use crate::files::temporary::Temporary;
 use crate::options::Check;
 
-/// Where maps can be pinned.
+/// The file system in which maps can be pinned.
 const BPFFS: &str = "/sys/fs/bpf";
 
-/// Says of each program whether this kernel takes it; fails if the package cannot be loaded.
+/// Reports for each program whether the running kernel accepts it. Fails if the package cannot be loaded.
 pub fn check(options: &Check) -> Result<()> {
     let bytes = bytes(options)?;
-    // Where its maps are pinned meanwhile, if they are to be.
+    // A temporary directory for maps that are to be pinned.
     let pins = Temporary::claim(Path::new(BPFFS).join(format!("ecc-{}", std::process::id())));
     let open = || {
         let pin_path = Some(pins.path().into());
@@ -39,7 +39,7 @@ pub fn check(options: &Check) -> Result<()> {
     }
 }
 
-/// The package: the file, or what the source is compiled to.
+/// The package: read from the file, or compiled from the source.
 fn bytes(options: &Check) -> Result<Vec<u8>> {
     let source = options.source.as_path();
     if source.extension().is_some_and(|ending| ending == "c") {

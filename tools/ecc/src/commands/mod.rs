@@ -1,5 +1,6 @@
 //! The commands: compile (once or with `--watch`), `check`, `gen-wasm-skel` and `build-wasm`.
 
 pub mod check;
+pub mod compile;
 pub mod wasm;
-pub mod watch;
+mod watch;

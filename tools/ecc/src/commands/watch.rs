@@ -1,6 +1,6 @@
-//! `--watch`: compiles again whenever the source or a header that it includes has changed.
+//! `--watch`: watches the source and the headers that it includes, and recompiles on change.
 //!
-//! What is watched are folders, for editors replace files by others of the same name.
+//! Directories are watched rather than files, because editors replace files by new ones with the same name.
 
 use std::collections::{HashMap, HashSet};
 use std::ffi::{OsStr, OsString};
@@ -16,43 +16,43 @@ use rustix::io::Errno;
 
 use crate::error::{Error, Result};
 
-/// A file has content, or the folder itself is gone. Files that vanish are on their way to be replaced.
+/// A file was written or created, or the directory itself was removed. Removed files are ignored: they will be replaced.
 const CHANGES: WatchFlags = WatchFlags::CLOSE_WRITE
     .union(WatchFlags::CREATE)
     .union(WatchFlags::MOVED_TO)
     .union(WatchFlags::DELETE_SELF)
     .union(WatchFlags::MOVE_SELF);
 
-/// As long as changes follow each other within this time, an editor is at work.
+/// A build starts when nothing has changed for this time: an editor may write several files.
 const QUIET: Timespec = Timespec { tv_sec: 0, tv_nsec: 50_000_000 };
 
-/// Most changes that are awaited so: something writes all the time.
+/// The most changes to wait for, if something writes continuously.
 const MAX_SETTLE: usize = 100;
 
-/// Room for the events of one read; one may have a name of 255 bytes.
+/// The size of the buffer for one read. An event may contain a name of 255 bytes.
 const BUFFER: usize = 4096;
 
-/// Runs `build` now and after each change of the files that `files` lists; ends with a signal only.
+/// Runs `build` now and after each change of the files that `files` lists, until a signal ends the process.
 pub fn watch(files: impl Fn() -> Vec<PathBuf>, build: impl Fn() -> Result<()>) -> Result<()> {
     let failed = |error: io::Error| Error::io("--watch", &error);
     let mut watched = Watched::new().map_err(failed)?;
     loop {
-        // Before the build, so that what changes meanwhile is noticed.
+        // Start watching before the build, so that changes during the build are noticed.
         let files = files();
         watched.set(&files).map_err(failed)?;
         let outcome = match build() {
             Ok(()) => "compiled".to_string(),
             Err(Error::Text(line)) => line,
-            Err(Error::Diagnosed) => "not compiled".to_string(),
+            Err(Error::Diagnosed) => "compilation failed".to_string(),
         };
-        // Nobody is left to tell if stderr is gone.
-        let waiting = format!("waiting for changes of {} files", files.len());
+        // If stderr is closed, there is nobody to report to.
+        let waiting = format!("watching {} files for changes", files.len());
         let _ = writeln!(io::stderr(), "ecc: {outcome}\necc: {waiting}");
         watched.wait().map_err(failed)?;
     }
 }
 
-/// The folders that are watched, and for which names.
+/// The directories that are watched, and the file names in them.
 struct Watched {
     inotify: OwnedFd,
     names: HashMap<i32, HashSet<OsString>>,
@@ -64,19 +64,19 @@ impl Watched {
         Ok(Watched { inotify, names: HashMap::new() })
     }
 
-    /// Watches for these files from now on. Folders that were watched before stay so, and are not listened to.
+    /// Watches these files from now on. Directories that are no longer needed stay watched, but their events are ignored.
     fn set(&mut self, files: &[PathBuf]) -> io::Result<()> {
         self.names.clear();
-        let (there, missing): (Vec<_>, Vec<_>) = files.iter().partition(|file| file.exists());
-        let folders: HashSet<_> = there.iter().filter_map(|file| file.parent()).collect();
+        let (existing, missing): (Vec<_>, Vec<_>) = files.iter().partition(|file| file.exists());
+        let dirs: HashSet<_> = existing.iter().filter_map(|file| file.parent()).collect();
         for file in &missing {
             self.add(file)?;
-            // clang does not tell where it has looked: where the others are.
-            folders.iter().try_for_each(|folder| self.add(&folder.join(file)))?;
+            // clang does not report where it searched. Assume the directories of the other files.
+            dirs.iter().try_for_each(|dir| self.add(&dir.join(file)))?;
         }
-        for file in there {
+        for file in existing {
             self.add(file)?;
-            // A link stays as it is when what it leads to changes.
+            // A change of a link's target does not change the link.
             if let Some(target) = file.canonicalize().ok().filter(|target| target != file) {
                 self.add(&target)?;
             }
@@ -84,35 +84,35 @@ impl Watched {
         Ok(())
     }
 
-    /// Watches the folder of a file for its name; where that folder is missing, the one above it for the folder.
+    /// Watches the directory of a file. If that is missing, watches the parent until the directory is created.
     fn add(&mut self, file: &Path) -> io::Result<()> {
         let mut path = std::path::absolute(file)?;
-        while let (Some(name), Some(folder)) = (path.file_name(), path.parent()) {
-            match inotify::add_watch(&self.inotify, folder, CHANGES) {
+        while let (Some(name), Some(dir)) = (path.file_name(), path.parent()) {
+            match inotify::add_watch(&self.inotify, dir, CHANGES) {
                 Ok(watch) => {
                     self.names.entry(watch).or_default().insert(name.into());
                     break;
                 }
-                Err(Errno::NOENT | Errno::NOTDIR) => path = folder.into(),
+                Err(Errno::NOENT | Errno::NOTDIR) => path = dir.into(),
                 Err(error) => return Err(error.into()),
             }
         }
         Ok(())
     }
 
-    /// Waits for a change, and until nothing has changed for a while.
+    /// Waits for a change, then until nothing changes for a while.
     fn wait(&self) -> io::Result<()> {
-        while !self.changed(None)? {}
+        while !self.wait_for_event(None)? {}
         for _ in 0..MAX_SETTLE {
-            if !self.changed(Some(&QUIET))? {
+            if !self.wait_for_event(Some(&QUIET))? {
                 break;
             }
         }
         Ok(())
     }
 
-    /// Waits for events and takes all that are there; whether one of them is about a file that is watched for.
-    fn changed(&self, timeout: Option<&Timespec>) -> io::Result<bool> {
+    /// Waits for events and reads all of them. Returns whether one of them concerns a watched file.
+    fn wait_for_event(&self, timeout: Option<&Timespec>) -> io::Result<bool> {
         match poll(&mut [PollFd::new(&self.inotify, PollFlags::IN)], timeout) {
             Ok(_) | Err(Errno::INTR) => {}
             Err(error) => return Err(error.into()),
@@ -122,7 +122,7 @@ impl Watched {
         let mut reader = Reader::new(&self.inotify, &mut buffer);
         loop {
             match reader.next() {
-                Ok(event) => changed |= self.concerns(&event),
+                Ok(event) => changed |= self.is_relevant(&event),
                 Err(Errno::AGAIN) => return Ok(changed),
                 Err(Errno::INTR) => {}
                 Err(error) => return Err(error.into()),
@@ -130,13 +130,13 @@ impl Watched {
         }
     }
 
-    fn concerns(&self, event: &Event) -> bool {
-        // Some events did not fit the queue; any may have been among them.
+    fn is_relevant(&self, event: &Event) -> bool {
+        // After an overflow, events of any file may have been lost.
         let overflow = event.events().contains(ReadFlags::QUEUE_OVERFLOW);
         overflow
             || self.names.get(&event.wd()).is_some_and(|names| match event.file_name() {
                 Some(name) => names.contains(OsStr::from_bytes(name.to_bytes())),
-                // The folder itself has gone.
+                // The directory itself was removed.
                 None => true,
             })
     }

@@ -1,4 +1,4 @@
-//! Files that appear whole or not at all, and files that are read up to a limit.
+//! Reads files up to a limit, and writes files that appear whole or not at all.
 
 pub mod temporary;
 
@@ -24,7 +24,6 @@ pub struct Output {
 }
 
 impl Output {
-    /// Where it goes.
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -34,18 +33,23 @@ impl Output {
         Output { path, bytes: bytes.into(), mode: 0o666 }
     }
 
-    /// A program.
+    /// An executable file.
     pub fn program(path: PathBuf, bytes: Vec<u8>) -> Output {
         Output { path, bytes, mode: 0o777 }
     }
 }
 
-/// Reads a file, at most `most` bytes of it and otherwise none: a device or a pipe may have no end.
-pub fn read(path: &Path, most: usize) -> Result<Vec<u8>> {
+/// The directory of a file; `.` if the path is only a name.
+pub fn directory_of(file: &Path) -> &Path {
+    file.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+/// Reads a file. Fails if it has more than `max` bytes: a device or a pipe may be endless.
+pub fn read(path: &Path, max: usize) -> Result<Vec<u8>> {
     let read = || {
         let mut bytes = Vec::new();
-        File::open(path)?.take(most as u64 + 1).read_to_end(&mut bytes)?;
-        if bytes.len() > most { Err(io::Error::other(format!("more than {most} bytes"))) } else { Ok(bytes) }
+        File::open(path)?.take(max as u64 + 1).read_to_end(&mut bytes)?;
+        if bytes.len() > max { Err(io::Error::other(format!("more than {max} bytes"))) } else { Ok(bytes) }
     };
     read().map_err(|error| Error::io(path.display(), &error))
 }
@@ -56,32 +60,37 @@ pub fn write(path: &Path, bytes: &[u8]) -> Result<()> {
     publish(vec![draft])
 }
 
-/// Writes files of `folder`, all of them or none, and says so if asked.
-pub fn write_all(folder: &Path, files: &[Output], verbose: bool) -> Result<()> {
-    fs::create_dir_all(folder)
-        .map_err(|error| Error::io(format_args!("cannot make the folder {}", folder.display()), &error))?;
+/// Writes files to `dir`, all of them or none. With `verbose`, prints their sizes.
+pub fn write_all(dir: &Path, files: &[Output], verbose: bool) -> Result<()> {
+    create_dir(dir)?;
     let drafts = files.iter().map(|file| Draft::write(&file.path, &file.bytes, file.mode));
     publish(drafts.collect::<Result<_>>()?)?;
     if verbose {
-        let say = |file: &Output| eprintln!("ecc: {}: {} bytes", file.path.display(), file.bytes.len());
-        files.iter().for_each(say);
+        let print = |file: &Output| eprintln!("ecc: {}: {} bytes", file.path.display(), file.bytes.len());
+        files.iter().for_each(print);
     }
     Ok(())
 }
 
-/// A file that is written but does not bear its name yet; dropped, it is gone.
+/// Creates a directory and its parents.
+pub fn create_dir(dir: &Path) -> Result<()> {
+    let failed = |error| Error::io(format_args!("cannot create the directory {}", dir.display()), &error);
+    fs::create_dir_all(dir).map_err(failed)
+}
+
+/// A file that is written but does not have its final name yet. It is removed when dropped.
 struct Draft<'a> {
     file: Temporary,
     path: &'a Path,
-    /// Keeps the lock that says that its writer is alive.
+    /// Holds the lock that shows that the writer is alive.
     open: File,
 }
 
 impl Draft<'_> {
-    /// Writes `bytes` beside `path`, in the same file system.
+    /// Writes `bytes` to a file next to `path`, on the same file system.
     fn write<'a>(path: &'a Path, bytes: &[u8], mode: u32) -> Result<Draft<'a>> {
         let failed = |error: io::Error| Error::io(format_args!("cannot write {}", path.display()), &error);
-        // A folder of that name would show only when others have got their names.
+        // Otherwise the rename would fail, after other files have been renamed.
         if path.is_dir() {
             return Err(failed(Errno::ISDIR.into()));
         }
@@ -98,46 +107,45 @@ fn publish(drafts: Vec<Draft>) -> Result<()> {
     Temporary::publish(&files)
 }
 
-/// A new file, locked, `.NAME.PID.COUNT` beside `path`.
+/// Creates and locks a new file next to `path`: `.NAME.PID.COUNT`.
 fn create(path: &Path, mode: u32) -> io::Result<(Temporary, File)> {
     static COUNT: AtomicU32 = AtomicU32::new(0);
     loop {
-        let mut name = beginning(path);
+        let mut name = draft_prefix(path);
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
         name.extend(format!("{}.{count}", std::process::id()).bytes());
         match Temporary::file(path.with_file_name(OsStr::from_bytes(&name)), mode) {
-            // Another run may have taken it for a stale one before it was locked.
+            // Before it was locked, another run may have removed it as a stale draft.
             Ok((file, open)) => {
                 let _ = flock(&open, FlockOperation::LockExclusive);
                 if open.metadata()?.nlink() > 0 {
                     return Ok((file, open));
                 }
             }
-            // Of a run that had the same number, elsewhere.
+            // A process with the same id, such as in another container, may have left it.
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
             Err(error) => return Err(error),
         }
     }
 }
 
-/// What the names of all drafts of `path` begin with.
-fn beginning(path: &Path) -> Vec<u8> {
+/// The prefix of the names of all drafts of `path`.
+fn draft_prefix(path: &Path) -> Vec<u8> {
     [b".", path.file_name().unwrap_or_default().as_bytes(), b"."].concat()
 }
 
-/// Removes the drafts of `path` that runs have left which were killed: nobody holds their locks.
+/// Removes the drafts of `path` that killed runs left behind: nobody holds their locks.
 fn remove_stale(path: &Path) {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let beginning = beginning(path);
+    let prefix = draft_prefix(path);
     let is_draft = |name: &OsStr| {
-        let rest = name.as_bytes().strip_prefix(beginning.as_slice());
+        let rest = name.as_bytes().strip_prefix(prefix.as_slice());
         rest.is_some_and(|rest| rest.iter().all(|&byte| byte == b'.' || byte.is_ascii_digit()))
     };
-    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+    for entry in fs::read_dir(directory_of(path)).into_iter().flatten().flatten() {
         let is_file = entry.file_type().is_ok_and(|kind| kind.is_file());
         if is_file && is_draft(&entry.file_name()) {
             let lock = |file: File| flock(&file, FlockOperation::NonBlockingLockExclusive).map(|()| file);
-            // Locked until it is gone, so that who has just made it sees that.
+            // Hold the lock until the file is removed, so that a run that just created it notices.
             if let Ok(_lock) = File::open(entry.path()).and_then(|file| Ok(lock(file)?)) {
                 let _ = fs::remove_file(entry.path());
             }

@@ -1,5 +1,5 @@
-//! What is there for this run only: drafts, private folders, a compiler at work. None of it outlives the run, also if a
-//! signal ends that at any moment.
+//! Things that exist for this run only: drafts, private directories, a child process. None of them outlives the run, even
+//! if a signal ends it.
 
 use std::fs::{self, File};
 use std::io;
@@ -17,104 +17,104 @@ use signal_hook::low_level::emulate_default_handler;
 
 use crate::error::{Error, Result};
 
-/// What a signal has to clear away.
-struct Present {
+/// What has to be removed when a signal arrives.
+struct Active {
     paths: Vec<PathBuf>,
     child: Option<OwnedFd>,
 }
 
-static PRESENT: Mutex<Present> = Mutex::new(Present { paths: Vec::new(), child: None });
+static ACTIVE: Mutex<Active> = Mutex::new(Active { paths: Vec::new(), child: None });
 
-fn present() -> MutexGuard<'static, Present> {
-    PRESENT.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+fn active() -> MutexGuard<'static, Active> {
+    ACTIVE.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
 }
 
-/// From here on SIGINT and SIGTERM clear away what is there for this run before they end it.
-pub fn end_with_signals() -> Result<()> {
+/// Installs handlers for SIGINT and SIGTERM that remove everything temporary before the process ends.
+pub fn clean_up_on_signals() -> Result<()> {
     let mut signals =
-        Signals::new([SIGINT, SIGTERM]).map_err(|error| Error::io("handlers of signals", &error))?;
+        Signals::new([SIGINT, SIGTERM]).map_err(|error| Error::io("cannot handle signals", &error))?;
     std::thread::spawn(move || {
         for signal in signals.forever() {
-            // Held to the end: whoever gives files their names has given all of them or none.
-            let present = present();
-            if let Some(child) = &present.child {
+            // Hold the lock until the process ends, so that `publish` renames all files or none.
+            let active = active();
+            if let Some(child) = &active.child {
                 let _ = pidfd_send_signal(child, Signal::TERM);
             }
-            present.paths.iter().for_each(|path| remove(path));
+            active.paths.iter().for_each(|path| remove(path));
             let _ = emulate_default_handler(signal);
         }
     });
     Ok(())
 }
 
-/// Runs a command to its end, and ends it if a signal ends this run.
+/// Runs a command and waits for it. If a signal ends this process, the command is ended too.
 pub fn output(command: &mut Command) -> io::Result<Output> {
     command.stdout(Stdio::piped()).stderr(Stdio::piped());
     let child = {
-        let mut present = present();
+        let mut active = active();
         let child = command.spawn()?;
         let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
-        // A descriptor, unlike a number, cannot come to mean another process.
-        present.child = pid.and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok());
+        // Unlike a process id, a descriptor cannot be reused for another process.
+        active.child = pid.and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok());
         child
     };
     let output = child.wait_with_output();
-    present().child = None;
+    active().child = None;
     output
 }
 
-/// A file or folder that is gone once this is dropped.
+/// A file or directory that is removed when this is dropped.
 pub struct Temporary {
     path: PathBuf,
 }
 
 impl Temporary {
-    /// A new file, for its owner to write to.
+    /// Creates a new file.
     pub fn file(path: PathBuf, mode: u32) -> io::Result<(Temporary, File)> {
         Temporary::create(path, |path| {
             fs::OpenOptions::new().write(true).create_new(true).mode(mode).open(path)
         })
     }
 
-    /// Whatever others put at a path that is this run's.
+    /// Takes ownership of a path at which others create something.
     pub fn claim(path: PathBuf) -> Temporary {
-        present().paths.push(path.clone());
+        active().paths.push(path.clone());
         Temporary { path }
     }
 
-    /// A new folder under the system's temporary one, which nobody else can have put files in.
-    pub fn folder() -> Result<Temporary> {
+    /// Creates a private directory under the system's temporary directory.
+    pub fn directory() -> Result<Temporary> {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         loop {
             let count = COUNT.fetch_add(1, Ordering::Relaxed);
             let path = std::env::temp_dir().join(format!("libeunomia-{}-{count}", std::process::id()));
-            let made = Temporary::create(path.clone(), |path| fs::DirBuilder::new().mode(0o700).create(path));
-            match made {
-                Ok((folder, ())) => return Ok(folder),
-                // What a run of the same number, in a container say, was killed over.
+            let create = |path: &Path| fs::DirBuilder::new().mode(0o700).create(path);
+            match Temporary::create(path.clone(), create) {
+                Ok((dir, ())) => return Ok(dir),
+                // A process with the same id, such as in a container, was killed and left it.
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
                 Err(error) => {
-                    return Err(Error::io(format_args!("cannot make the folder {}", path.display()), &error));
+                    let path = path.display();
+                    return Err(Error::io(format_args!("cannot create the directory {path}"), &error));
                 }
             }
         }
     }
 
-    fn create<T>(path: PathBuf, make: impl FnOnce(&Path) -> io::Result<T>) -> io::Result<(Temporary, T)> {
-        let mut present = present();
-        let made = make(&path)?;
-        present.paths.push(path.clone());
-        Ok((Temporary { path }, made))
+    fn create<T>(path: PathBuf, create: impl FnOnce(&Path) -> io::Result<T>) -> io::Result<(Temporary, T)> {
+        let mut active = active();
+        let created = create(&path)?;
+        active.paths.push(path.clone());
+        Ok((Temporary { path }, created))
     }
 
-    /// Where it is.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Gives files the names that they are to keep, uninterrupted.
+    /// Renames files to their final names. A signal does not interrupt this.
     pub fn publish(files: &[(Temporary, &Path)]) -> Result<()> {
-        let _present = present();
+        let _active = active();
         files.iter().try_for_each(|(file, path)| {
             let failed = |error| Error::io(format_args!("cannot write {}", path.display()), &error);
             fs::rename(&file.path, path).map_err(failed)
@@ -124,9 +124,9 @@ impl Temporary {
 
 impl Drop for Temporary {
     fn drop(&mut self) {
-        let mut present = present();
-        present.paths.retain(|path| *path != self.path);
-        // After publish there is nothing left under this name.
+        let mut active = active();
+        active.paths.retain(|path| *path != self.path);
+        // After `publish` there is no file with this name.
         remove(&self.path);
     }
 }

@@ -1,13 +1,13 @@
-//! A raw `.BTF` section: reading it, and appending to it so that the ids in use stay valid.
+//! Reads a raw `.BTF` section, and appends to it without changing existing ids.
 //!
-//! The bytes come from clang or from here, never from outside; a section that does not hold together is refused.
+//! The bytes come from clang or from ecc, never from outside. A malformed section is refused.
 
 use std::collections::HashMap;
 
 const MAGIC: u16 = 0xeb9f;
 const HEADER: usize = 24;
 const RECORD: usize = 12;
-/// More levels than any C type has that a person wrote.
+/// Deeper nesting than in any handwritten type.
 const MAX_DEPTH: u32 = 64;
 
 pub const INT: u32 = 1;
@@ -28,12 +28,12 @@ pub const FLOAT: u32 = 16;
 pub const TYPE_TAG: u32 = 18;
 pub const ENUM64: u32 = 19;
 
-/// `info` of a type whose members may be bit-fields, of an enum with a sign, of a forward-declared union.
+/// The flag in `info` of a type with bit-fields, a signed enum, or a forward-declared union.
 pub const KIND_FLAG: u32 = 1 << 31;
 
 /// The types and strings of an object.
 pub struct Btf {
-    /// The record of each type, by id; the first stands for void.
+    /// The record of each type, by id. The first is empty and means void.
     types: Vec<Vec<u8>>,
     strings: Vec<u8>,
     by_record: HashMap<Vec<u8>, u32>,
@@ -47,7 +47,7 @@ pub struct Member {
 }
 
 impl Btf {
-    /// Reads the section; `None` if it does not hold together.
+    /// Reads the section. Returns `None` if it is malformed.
     pub fn parse(data: &[u8]) -> Option<Btf> {
         let header_len = word(data, 4)? as usize;
         if data.get(..2)? != MAGIC.to_ne_bytes() || header_len < HEADER {
@@ -78,12 +78,12 @@ impl Btf {
         (self.types.iter(), &self.strings)
     }
 
-    /// The whole section.
+    /// The section as bytes.
     pub fn to_bytes(&self) -> Vec<u8> {
         Btf::section(&self.types.concat(), &self.strings)
     }
 
-    /// A section of these types and strings.
+    /// Builds a section from types and strings.
     pub fn section(types: &[u8], strings: &[u8]) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(HEADER + types.len() + strings.len());
         bytes.extend_from_slice(&MAGIC.to_ne_bytes());
@@ -97,7 +97,7 @@ impl Btf {
         bytes
     }
 
-    /// The id of a type still to be filled in, so that others can refer to it.
+    /// Reserves the id of a type that is filled in later, so that others can refer to it.
     pub fn reserve(&mut self) -> u32 {
         self.types.push(Vec::new());
         self.types.len() as u32 - 1
@@ -114,7 +114,7 @@ impl Btf {
         self.types[id as usize] = record;
     }
 
-    /// The id of the type with this record, which is appended unless there is one.
+    /// Returns the id of the type with this record. Appends it if there is none.
     pub fn intern(&mut self, record: Vec<u8>) -> u32 {
         if let Some(&id) = self.by_record.get(&record) {
             return id;
@@ -124,7 +124,7 @@ impl Btf {
         id
     }
 
-    /// The offset of a string, which is appended unless it is there.
+    /// Returns the offset of a string. Appends it if it is missing.
     pub fn intern_string(&mut self, text: &str) -> u32 {
         if text.is_empty() {
             return 0;
@@ -141,7 +141,7 @@ impl Btf {
         start
     }
 
-    /// The type of a kind and name.
+    /// The type with this kind and name.
     pub fn find(&self, kind: u32, name: &str) -> Option<u32> {
         self.by_name.get(&(kind, name.to_string())).copied()
     }
@@ -151,7 +151,7 @@ impl Btf {
         kind_of(self.record(id))
     }
 
-    /// The name of a type, empty if it has none.
+    /// The name of a type; empty if it has none.
     pub fn name(&self, id: u32) -> String {
         self.string(word(self.record(id), 0).unwrap_or(0))
     }
@@ -169,7 +169,7 @@ impl Btf {
             .collect()
     }
 
-    /// The size of a value of a type; 0 if there can be none.
+    /// The size of a type; 0 if it has none.
     pub fn size(&self, id: u32) -> u32 {
         let id = self.resolve(id);
         match self.kind(id) {
@@ -216,7 +216,7 @@ impl Btf {
         id
     }
 
-    /// A type as C writes it, without qualifiers: `unsigned int`, `struct event *`, `int[2][3]`.
+    /// A type in C syntax, without qualifiers: `unsigned int`, `struct event *`, `int[2][3]`.
     pub fn type_text(&self, id: u32) -> String {
         self.text_at(id, MAX_DEPTH)
     }
@@ -266,7 +266,7 @@ impl Btf {
     }
 }
 
-/// The record of a type: `arg` is its size or the type it refers to, `extra` the words that follow.
+/// Builds the record of a type: `arg` is its size or the type that it refers to, `extra` the words that follow.
 pub fn record(name: u32, kind: u32, count: usize, arg: u32, extra: &[u32]) -> Vec<u8> {
     let words = [name, kind << 24 | count as u32, arg];
     words.iter().chain(extra).flat_map(|word| word.to_ne_bytes()).collect()

@@ -1,7 +1,7 @@
-//! Takes types from the debug information into the BTF.
+//! Appends types from the debug information to the BTF.
 //!
-//! clang describes in BTF what maps, globals and function signatures use; an event is often a local only. Types
-//! that the BTF has already are used as they are, the others go to the end, so no id changes.
+//! clang's BTF describes the types that maps, globals and function signatures use; an event is often only a local variable.
+//! Types that are already in the BTF are reused. The others are appended, so that no id changes.
 
 use std::collections::HashMap;
 
@@ -9,13 +9,13 @@ use crate::error::Result;
 use crate::object::btf::{self, Btf, KIND_FLAG, record};
 use crate::object::dwarf::{Composite, Dwarf, Struct, Type, TypeId};
 
-/// Deeper nesting than any type has that a person wrote.
+/// Deeper nesting than in any handwritten type.
 const MAX_DEPTH: u32 = 64;
 
 const INT_SIGNED: u32 = 1;
 const INT_BOOL: u32 = 4;
 
-/// Moves types over.
+/// Copies types from debug information to BTF.
 pub struct Append<'a, 'd> {
     dwarf: &'a Dwarf<'d>,
     btf: &'a mut Btf,
@@ -23,18 +23,17 @@ pub struct Append<'a, 'd> {
 }
 
 impl<'a, 'd> Append<'a, 'd> {
-    /// From `dwarf` to `btf`.
     pub fn new(dwarf: &'a Dwarf<'d>, btf: &'a mut Btf) -> Append<'a, 'd> {
         Append { dwarf, btf, done: HashMap::new() }
     }
 
-    /// The BTF id of a type, with all that it needs.
+    /// Adds a type and all types that it needs. Returns its BTF id.
     pub fn add(&mut self, id: TypeId) -> Result<u32> {
         self.value(Some(id), 0)
     }
 
-    /// The BTF id of the type of an event, and its name. A struct without a tag has the name of a typedef, which is added
-    /// as well.
+    /// Adds the type of an event. Returns its BTF id and name. A struct without a tag has the name of a typedef, which is
+    /// also added.
     pub fn add_named(&mut self, id: TypeId, composite: Option<&Struct>) -> Result<(u32, String)> {
         if let Some(item) = composite {
             let added = self.add(item.typedef.unwrap_or(item.id))?;
@@ -52,7 +51,7 @@ impl<'a, 'd> Append<'a, 'd> {
             return Ok(done);
         }
         if depth > MAX_DEPTH {
-            return Err("a type nests too deeply".into());
+            return Err("a type is nested too deeply".into());
         }
         let added = match self.dwarf.get(id)? {
             Type::Composite(composite) => return self.composite(id, &composite, depth),
@@ -75,21 +74,21 @@ impl<'a, 'd> Append<'a, 'd> {
             Type::Const(target) => self.qualifier(btf::CONST, target, depth)?,
             Type::Volatile(target) => self.qualifier(btf::VOLATILE, target, depth)?,
             Type::Restrict(target) => self.qualifier(btf::RESTRICT, target, depth)?,
-            // Reached through pointers only; what a function takes does not matter to an event.
+            // Only reachable through pointers. Events do not need function signatures.
             Type::Function => 0,
         };
         self.done.insert(id, added);
         Ok(added)
     }
 
-    /// What a pointer points to. A struct that is not there anyway is only declared: it may reach half a kernel.
+    /// Adds the target of a pointer. A struct that is not in the BTF is only declared: it may refer to thousands of types.
     fn target(&mut self, id: Option<TypeId>, depth: u32) -> Result<u32> {
         let Some(id) = id else { return Ok(0) };
         if let Some(&done) = self.done.get(&id) {
             return Ok(done);
         }
         if depth > MAX_DEPTH {
-            return Err("a type nests too deeply".into());
+            return Err("a type is nested too deeply".into());
         }
         Ok(match self.dwarf.get(id)? {
             Type::Composite(composite) if composite.name.is_empty() => 0,
@@ -113,8 +112,7 @@ impl<'a, 'd> Append<'a, 'd> {
         })
     }
 
-    /// The typedef of that name in the BTF, if it stands for a struct or union without a tag, as that in the debug
-    /// information does.
+    /// The typedef of this name in the BTF, if it names the same untagged struct or union as in the debug information.
     fn untagged(&self, name: &str, target: Option<TypeId>) -> Result<Option<u32>> {
         let Some(Type::Composite(composite)) = target.map(|id| self.dwarf.get(id)).transpose()? else {
             return Ok(None);
@@ -135,7 +133,7 @@ impl<'a, 'd> Append<'a, 'd> {
             self.done.insert(id, existing);
             return Ok(existing);
         }
-        // Known before its members are: they may point back to it.
+        // Reserve the id first: members may refer back to the struct.
         let added = self.btf.reserve();
         self.done.insert(id, added);
         let bit_fields = composite.members.iter().any(|member| member.bit_size > 0);
@@ -177,7 +175,7 @@ impl<'a, 'd> Append<'a, 'd> {
 
     fn array(&mut self, element: Option<TypeId>, counts: &[u32], depth: u32) -> Result<u32> {
         let mut element = self.value(element, depth + 1)?;
-        // The index type as clang has it in BTF.
+        // The index type that clang uses in BTF.
         let name = self.btf.intern_string("__ARRAY_SIZE_TYPE__");
         let index = self.btf.intern(record(name, btf::INT, 0, 4, &[32]));
         for &count in counts.iter().rev() {

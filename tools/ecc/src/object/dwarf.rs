@@ -1,4 +1,5 @@
-//! What clang's debug information tells and BTF does not: where things are declared, and types of locals.
+//! Reads what is in clang's debug information and not in BTF: the positions of declarations, and types that only local
+//! variables have.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -13,38 +14,38 @@ pub(crate) type Entry<'b, 'a> = gimli::DebuggingInformationEntry<'b, 'b, Slice<'
 /// A type in the debug information.
 pub type TypeId = UnitOffset;
 
-/// Longest chain of qualifiers, pointers and arrays that is followed.
+/// The longest chain of qualifiers, pointers and arrays that is followed.
 const MAX_CHAIN: usize = 64;
 
-/// A place in the source.
+/// A position in the source.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Place {
     pub file: PathBuf,
     pub line: u64,
 }
 
-/// A variable or function outside of functions.
+/// A global variable or a function.
 pub struct Declaration {
     pub name: String,
     pub place: Place,
-    /// Where the type begins if it is an unnamed one, written in the same declaration.
+    /// The position of the type, if it is unnamed and part of the declaration.
     pub body: Option<Place>,
-    /// The type as it is written; what a function returns.
+    /// The type as it is written; the result type of a function.
     pub written: Option<TypeId>,
 }
 
-/// A complete struct or union and how the program names it.
+/// A complete struct or union, and its name in the program.
 pub struct Struct {
     pub id: TypeId,
     /// The typedef that names it, if it has no tag.
     pub typedef: Option<TypeId>,
-    /// The tag, else the name of a typedef.
+    /// The tag, else the name of the typedef.
     pub name: String,
     pub size: u32,
     pub place: Place,
 }
 
-/// A type; `None` for a type id is void.
+/// A type. `None` as a type id means void.
 pub enum Type {
     Base { name: String, size: u32, encoding: gimli::DwAte },
     Pointer(Option<TypeId>),
@@ -61,7 +62,7 @@ pub enum Type {
 /// A struct or union.
 pub struct Composite {
     pub union: bool,
-    /// Empty if it has none.
+    /// The tag; empty if there is none.
     pub name: String,
     pub size: u32,
     pub members: Vec<Member>,
@@ -72,7 +73,7 @@ pub struct Member {
     pub name: String,
     pub id: Option<TypeId>,
     pub bit_offset: u32,
-    /// 0 unless it is a bit-field.
+    /// The size of a bit-field; 0 for other members.
     pub bit_size: u32,
     pub place: Option<Place>,
 }
@@ -84,20 +85,20 @@ pub struct Dwarf<'a> {
     files: HashMap<u64, PathBuf>,
     pub declarations: Vec<Declaration>,
     pub structs: Vec<Struct>,
-    /// What else has a name, or is declared by a typedef: numbers and enums.
+    /// Numbers and enums, and typedefs.
     pub scalars: Vec<Struct>,
 }
 
 impl<'a> Dwarf<'a> {
-    /// Reads the sections that `section` gives by name. Relative paths in them are of `folder`.
-    pub fn read(section: impl Fn(&str) -> &'a [u8], folder: &Path) -> Result<Dwarf<'a>> {
+    /// Reads the sections that `section` returns by name. Relative paths in them are relative to `dir`.
+    pub fn read(section: impl Fn(&str) -> &'a [u8], dir: &Path) -> Result<Dwarf<'a>> {
         let load = |id: gimli::SectionId| Ok::<_, gimli::Error>(Slice::new(section(id.name()), NativeEndian));
         let dwarf = gimli::Dwarf::load(load)?;
         let header =
-            dwarf.units().next()?.ok_or("the compiled object has no debug information: is -g0 given?")?;
+            dwarf.units().next()?.ok_or("the object has no debug information: remove -g0 from the flags")?;
         let unit = dwarf.unit(header)?;
         let mut read = Dwarf {
-            files: files(&dwarf, &unit, folder)?,
+            files: files(&dwarf, &unit, dir)?,
             dwarf,
             unit,
             declarations: Vec::new(),
@@ -133,16 +134,16 @@ impl<'a> Dwarf<'a> {
             gimli::DW_TAG_volatile_type => Type::Volatile(target),
             gimli::DW_TAG_restrict_type => Type::Restrict(target),
             gimli::DW_TAG_subroutine_type => Type::Function,
-            tag => return Err(format!("the debug information has a type of unknown kind {tag}").into()),
+            tag => return Err(format!("unknown type kind {tag} in the debug information").into()),
         })
     }
 
-    /// The struct or union that a member holds in itself, perhaps as an array.
+    /// The struct or union that a member embeds, possibly as an array.
     pub fn embedded(&self, id: Option<TypeId>) -> Result<Option<TypeId>> {
         self.core(id, false)
     }
 
-    /// What a pointer points to (`None` for void); `None` if it is no pointer.
+    /// The target of a pointer (`None` for void); `None` if the type is not a pointer.
     pub fn pointee(&self, id: Option<TypeId>) -> Option<Option<TypeId>> {
         match self.get(self.unnamed(id)?).ok()? {
             Type::Pointer(target) => Some(target),
@@ -248,7 +249,7 @@ impl<'a> Dwarf<'a> {
         Ok(Some(Struct { id, typedef: None, name, size, place }))
     }
 
-    /// The struct, union or enum under qualifiers, names and arrays, and under pointers if wanted.
+    /// The struct, union or enum behind qualifiers, typedefs and arrays; also behind pointers if `pointers` is set.
     fn core(&self, mut id: Option<TypeId>, pointers: bool) -> Result<Option<TypeId>> {
         for _ in 0..MAX_CHAIN {
             let Some(current) = id else { return Ok(None) };
@@ -287,7 +288,7 @@ impl<'a> Dwarf<'a> {
         })
     }
 
-    /// The dimensions of an array, 0 where the length is open.
+    /// The dimensions of an array; 0 for an unspecified length.
     fn counts(&self, id: TypeId) -> Result<Vec<u32>> {
         let mut counts = Vec::new();
         self.each_child(id, |child| {
@@ -338,11 +339,11 @@ impl<'a> Dwarf<'a> {
     }
 }
 
-/// The files by their numbers, as absolute paths where they exist.
+/// The files by number, as absolute paths if they exist.
 fn files<'a>(
     dwarf: &gimli::Dwarf<Slice<'a>>,
     unit: &gimli::Unit<Slice<'a>>,
-    folder: &Path,
+    dir: &Path,
 ) -> Result<HashMap<u64, PathBuf>> {
     let mut files = HashMap::new();
     let Some(program) = &unit.line_program else { return Ok(files) };
@@ -350,7 +351,7 @@ fn files<'a>(
     let text = |value| Ok::<_, gimli::Error>(path(dwarf.attr_string(unit, value)?.slice()));
     for number in 0..=header.file_names().len() as u64 {
         let Some(file) = header.file(number) else { continue };
-        let mut path = folder.to_path_buf();
+        let mut path = dir.to_path_buf();
         if let Some(directory) = file.directory(header) {
             path.push(text(directory)?);
         }
@@ -374,7 +375,7 @@ pub(crate) fn reference(entry: &Entry<'_, '_>, attribute: DwAt) -> Result<Option
 
 fn number(entry: &Entry<'_, '_>, attribute: DwAt) -> Result<u32> {
     let value = entry.attr_value(attribute)?.and_then(|value| value.udata_value());
-    u32::try_from(value.unwrap_or(0)).map_err(|_| "the debug information holds a size beyond 32 bits".into())
+    u32::try_from(value.unwrap_or(0)).map_err(|_| "the debug information has a size beyond 32 bits".into())
 }
 
 fn encoding(entry: &Entry<'_, '_>) -> Result<gimli::DwAte> {
@@ -384,8 +385,8 @@ fn encoding(entry: &Entry<'_, '_>) -> Result<gimli::DwAte> {
     }
 }
 
-/// The offset of a member in bits. Older clangs place bit-fields as DWARF 2 did: within a unit of storage, from
-/// its most significant bit.
+/// The offset of a member in bits. Older versions of clang describe bit-fields as DWARF 2 does: relative to the most
+/// significant bit of a storage unit.
 fn bit_offset(entry: &Entry<'_, '_>) -> Result<u32> {
     let bits = number(entry, gimli::DW_AT_data_bit_offset)?;
     let start = number(entry, gimli::DW_AT_data_member_location)?.saturating_mul(8).saturating_add(bits);
@@ -403,6 +404,6 @@ fn bit_offset(entry: &Entry<'_, '_>) -> Result<u32> {
 
 impl From<gimli::Error> for Error {
     fn from(error: gimli::Error) -> Error {
-        format!("the debug information of the compiled object: {error}").into()
+        format!("malformed debug information: {error}").into()
     }
 }

@@ -1,4 +1,4 @@
-//! The compiled object as an ELF file: its sections and symbols, and the same object without debug information.
+//! The compiled object as an ELF file: reads sections and symbols, and removes debug information.
 
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -13,7 +13,7 @@ use crate::error::{Error, Result};
 /// The map that counts lost events; see `include/bpf_helpers.h`.
 pub const LOST_MAP: &str = "__eunomia_lost";
 
-/// Where clang notes the sizes of stack frames if it is asked to.
+/// The section to which clang writes the sizes of stack frames, with `-fstack-size-section`.
 const FRAMES: &str = ".stack_sizes";
 
 /// A compiled object.
@@ -31,10 +31,10 @@ pub struct Global {
 /// The instructions of a section.
 pub struct Code<'a> {
     pub section: usize,
-    /// Whether it is for functions that programs call; programs have sections of their own.
+    /// Whether it contains the functions that programs call. Programs have sections of their own.
     pub is_text: bool,
     pub instructions: &'a [u8],
-    /// What instructions refer to, by the offset of the instruction.
+    /// The symbols that instructions refer to, by the offset of the instruction.
     pub references: HashMap<u64, Reference>,
     pub functions: Vec<Function>,
 }
@@ -45,7 +45,7 @@ pub struct Function {
     pub is_global: bool,
     pub start: u64,
     pub size: u64,
-    /// Bytes of its stack frame, if clang says so.
+    /// The size of its stack frame, if clang recorded it.
     pub frame: Option<u64>,
 }
 
@@ -53,16 +53,16 @@ pub struct Function {
 pub struct Reference {
     name: Rc<str>,
     pub section: usize,
-    /// Where in its section the symbol stands.
-    pub place: u64,
-    /// Of a whole section, the variables in it.
+    /// The offset of the symbol in its section.
+    pub offset: u64,
+    /// The variables in the section, if the symbol is a whole section.
     variables: Variables,
 }
 
-/// The variables in a section, by their places: place, size and name.
+/// The variables in a section, sorted by offset: offset, size and name.
 type Variables = Rc<[(u64, u64, Rc<str>)]>;
 
-/// What stands in each section.
+/// The content of each section.
 #[derive(Default)]
 struct Contents {
     functions: HashMap<usize, Vec<Function>>,
@@ -70,21 +70,21 @@ struct Contents {
 }
 
 impl Code<'_> {
-    /// What addresses are taken of: section and place.
+    /// The targets of instructions that take an address: section and offset.
     pub fn addresses(&self) -> impl Iterator<Item = (usize, u64)> {
         const LD_IMM64: u8 = 0x18;
         let instruction = |offset: u64| self.instructions.get(offset as usize..)?.first_chunk::<8>();
         self.references.iter().filter_map(move |(offset, reference)| {
             let instruction = instruction(*offset).filter(|bytes| bytes[0] == LD_IMM64)?;
             let [.., a, b, c, d] = *instruction;
-            let place = i64::from(i32::from_ne_bytes([a, b, c, d])) + reference.place as i64;
-            Some((reference.section, u64::try_from(place).ok()?))
+            let target = i64::from(i32::from_ne_bytes([a, b, c, d])) + reference.offset as i64;
+            Some((reference.section, u64::try_from(target).ok()?))
         })
     }
 }
 
 impl Reference {
-    /// The variable that is `offset` bytes from the symbol, and the place in it.
+    /// The variable that is `offset` bytes from the symbol, and the offset in it.
     pub fn resolve(&self, offset: i64) -> (Rc<str>, i64) {
         let found = u64::try_from(offset).ok().and_then(|offset| {
             let before = self.variables.partition_point(|(start, ..)| *start <= offset);
@@ -98,7 +98,7 @@ impl Reference {
     }
 }
 
-/// The instructions of a function, and what they refer to, by offset.
+/// The instructions of a function, and the symbols that they refer to, by offset.
 #[derive(PartialEq)]
 struct Body<'a> {
     instructions: &'a [u8],
@@ -106,11 +106,11 @@ struct Body<'a> {
 }
 
 impl<'a> Elf<'a> {
-    /// Reads what clang wrote.
+    /// Reads an object that clang wrote.
     pub fn parse(bytes: &'a [u8]) -> Result<Elf<'a>> {
         let file = ElfFile64::<NativeEndian>::parse(bytes)?;
         if file.elf_header().e_machine(NativeEndian) != elf::EM_BPF {
-            return Err("clang made no BPF object: is another -target among the flags?".into());
+            return Err("clang wrote no BPF object: remove -target from the flags".into());
         }
         Ok(Elf { bytes, file })
     }
@@ -121,7 +121,7 @@ impl<'a> Elf<'a> {
         section.and_then(|section| section.data().ok()).unwrap_or_default()
     }
 
-    /// The variables that other objects could see, in the order of their sections and offsets.
+    /// The variables with external linkage, sorted by section and offset.
     pub fn globals(&self) -> Vec<Global> {
         let symbols = self
             .file
@@ -134,11 +134,11 @@ impl<'a> Elf<'a> {
             Some(((index.0, symbol.address()), Global { name, section }))
         };
         let mut globals: Vec<_> = symbols.filter_map(global).collect();
-        globals.sort_by_key(|(place, _)| *place);
+        globals.sort_by_key(|(position, _)| *position);
         globals.into_iter().map(|(_, global)| global).collect()
     }
 
-    /// How many functions lie in sections of their own, as programs do.
+    /// The number of functions outside of `.text`: these are programs.
     pub fn program_count(&self) -> usize {
         let is_program = |symbol: &ElfSymbol64<'_, '_, NativeEndian>| {
             let section = symbol.section_index().and_then(|index| self.file.section_by_index(index).ok());
@@ -206,12 +206,12 @@ impl<'a> Elf<'a> {
         Some(Reference {
             name,
             section: section.map_or(0, |index| index.0),
-            place: symbol.address(),
+            offset: symbol.address(),
             variables,
         })
     }
 
-    /// The sizes of the stack frames, by section and place of the function.
+    /// The sizes of the stack frames, by section and offset of the function.
     fn frames(&self) -> HashMap<(usize, u64), u64> {
         let mut frames = HashMap::new();
         for section in self.file.sections().filter(|section| section.name() == Ok(FRAMES)) {
@@ -223,19 +223,19 @@ impl<'a> Elf<'a> {
                 let (Some((address, size)), Some(section)) = (entry, symbol.section_index()) else {
                     continue;
                 };
-                let place = symbol.address().wrapping_add(u64::from_ne_bytes(*address));
-                frames.extend(leb128(size).map(|size| ((section.0, place), size)));
+                let start = symbol.address().wrapping_add(u64::from_ne_bytes(*address));
+                frames.extend(leb128(size).map(|size| ((section.0, start), size)));
             }
         }
         frames
     }
 
-    /// Whether two functions consist of the same instructions, with the same symbols in the same places.
+    /// Whether two functions have the same instructions and refer to the same symbols at the same offsets.
     pub fn is_same_code(&self, one: &str, other: &str) -> bool {
-        self.function(one).is_some_and(|one| Some(one) == self.function(other))
+        self.body(one).is_some_and(|one| Some(one) == self.body(other))
     }
 
-    fn function(&self, name: &str) -> Option<Body<'a>> {
+    fn body(&self, name: &str) -> Option<Body<'a>> {
         let named = |symbol: &ElfSymbol64<'_, '_, NativeEndian>| {
             symbol.elf_symbol().st_type() == elf::STT_FUNC && symbol.name() == Ok(name)
         };
@@ -248,13 +248,13 @@ impl<'a> Elf<'a> {
         Some(Body { instructions, references })
     }
 
-    /// The object with other BTF, and with other line information if that is given; without debug information and what
-    /// only linkers want.
+    /// The object with new BTF, and with new line information if `ext` is given. Debug information and sections that only
+    /// linkers need are removed.
     pub fn strip(&self, btf: Vec<u8>, ext: Option<Vec<u8>>) -> Result<Vec<u8>> {
         let mut builder = Builder::read64(self.bytes)?;
         for section in &mut builder.sections {
             let name = section.name.as_slice();
-            // libbpf takes offsets from the instructions and the symbols, never from relocations of BTF.
+            // libbpf reads offsets from instructions and symbols, never from relocations of BTF.
             section.delete = name.starts_with(b".debug_")
                 || name.starts_with(b".rel.debug_")
                 || [FRAMES.as_bytes(), b".rel.stack_sizes", b".rel.BTF", b".rel.BTF.ext"].contains(&name);
@@ -267,14 +267,14 @@ impl<'a> Elf<'a> {
         }
         for symbol in &mut builder.symbols {
             if symbol.name.as_slice() == LOST_MAP.as_bytes() {
-                // Each of several sources that are linked brings it.
+                // Each source defines it, and several sources may be linked.
                 symbol.set_st_info(elf::STB_WEAK, symbol.st_type());
             }
-            // Named in bpf_helpers.h, but not defined in a program without ring buffers.
+            // bpf_helpers.h declares it, but a program without ring buffers does not define it.
             symbol.delete = symbol.name.as_slice() == LOST_MAP.as_bytes() && symbol.section.is_none();
         }
         builder.delete_orphans();
-        // clang keeps the names of sections among those of symbols, where the builder writes none.
+        // clang stores the names of sections in the table of symbol names, to which the builder writes no section names.
         let names = builder.sections.add();
         names.name = b".shstrtab"[..].into();
         names.sh_type = elf::SHT_STRTAB;
@@ -286,7 +286,7 @@ impl<'a> Elf<'a> {
     }
 }
 
-/// A number of variable length.
+/// Decodes an unsigned LEB128 number.
 fn leb128(bytes: &[u8]) -> Option<u64> {
     let len = bytes.iter().position(|byte| byte & 0x80 == 0).filter(|len| *len < 9)? + 1;
     Some(bytes[..len].iter().rev().fold(0, |number, byte| number << 7 | u64::from(byte & 0x7f)))
@@ -294,12 +294,12 @@ fn leb128(bytes: &[u8]) -> Option<u64> {
 
 impl From<object::Error> for Error {
     fn from(error: object::Error) -> Error {
-        format!("the compiled object: {error}").into()
+        format!("malformed object: {error}").into()
     }
 }
 
 impl From<object::build::Error> for Error {
     fn from(error: object::build::Error) -> Error {
-        format!("the compiled object: {error}").into()
+        format!("malformed object: {error}").into()
     }
 }

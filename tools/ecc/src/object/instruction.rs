@@ -1,6 +1,6 @@
-//! BPF instructions, as far as values are followed through them.
+//! Decodes BPF instructions, as far as needed to follow values through them.
 
-/// Where instruction classes and operations stand in an opcode: Documentation/bpf/standardization in the kernel's sources.
+// Instruction classes and operations: Documentation/bpf/standardization in the kernel's sources.
 const LDX: u8 = 1;
 const ST: u8 = 2;
 const STX: u8 = 3;
@@ -14,7 +14,7 @@ const EXIT: u8 = 0x95;
 const LONG_JUMP: u8 = 0x06;
 const ATOMIC: u8 = 0xc0;
 
-/// The register that holds the end of the stack frame.
+/// The frame pointer. It points to the end of the stack frame.
 pub const FRAME: u8 = 10;
 
 /// An instruction of 8 bytes.
@@ -27,10 +27,10 @@ pub struct Instruction {
     pub imm: i32,
 }
 
-/// What an instruction does to registers and stack.
+/// The effect of an instruction on registers and stack.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Effect {
-    /// Loads a constant of 64 bits, or an address if there is a relocation. The second half is no instruction.
+    /// Loads a 64-bit constant, or an address if there is a relocation. The instruction takes two slots.
     Wide,
     /// Register and constant, or register and register: moves, additions, subtractions.
     Move {
@@ -57,12 +57,12 @@ pub enum Effect {
         register: bool,
     },
     Atomic,
-    /// Loads from a packet by the old instructions.
+    /// Loads from a packet by one of the legacy instructions.
     Packet,
     Helper(i32),
     Function,
     Kfunc,
-    /// Jumps, perhaps.
+    /// A conditional or unconditional jump.
     Jump {
         always: bool,
     },
@@ -84,7 +84,7 @@ impl Instruction {
         let wide = class == ALU64;
         match (class, self.opcode & 0xf0) {
             _ if self.opcode == LD_IMM64 => Effect::Wide,
-            // The second half of the former has opcode 0.
+            // The second slot of a wide instruction has opcode 0.
             (0, 0) => Effect::Nothing,
             (0, _) => Effect::Packet,
             (ALU | ALU64, 0xb0) if self.offset == 0 => Effect::Move { wide, register },
@@ -109,9 +109,9 @@ impl Instruction {
         [4, 2, 1, 8][usize::from(self.opcode >> 3 & 3)]
     }
 
-    /// How far a jump goes, in instructions from the next one.
+    /// The distance of a jump in instructions, counted from the next one.
     pub fn distance(&self) -> i64 {
-        // The long jump keeps its distance in the other field.
+        // The long jump stores its distance in the other field.
         if self.opcode == LONG_JUMP { self.imm.into() } else { self.offset.into() }
     }
 }

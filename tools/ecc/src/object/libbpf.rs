@@ -1,7 +1,5 @@
-//! The only file that calls libbpf: BTF as C text, objects linked to one, and an object's maps and programs as
-//! libbpf sees them.
-//!
-//! Opens objects, never loads them.
+//! The only file that calls libbpf: writes BTF as C, links objects, and lists an object's maps and programs as libbpf sees
+//! them. Objects are opened, never loaded.
 
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::fs::File;
@@ -16,14 +14,14 @@ use rustix::fs::{MemfdFlags, memfd_create};
 
 use crate::error::{Error, Result};
 
-/// As the binding declares it; architectures where it is a struct pass that by address.
+/// As the binding declares it. Architectures on which it is a struct pass its address.
 type VaList = *mut bpf::__va_list_tag;
 
 unsafe extern "C" {
     fn vsnprintf(buffer: *mut c_char, size: usize, format: *const c_char, args: VaList) -> c_int;
 }
 
-/// Longest piece of text that libbpf prints at once: a type name, a constant, a line of a warning.
+/// The longest string that libbpf prints at once: a type name, a constant, a line of a warning.
 const PIECE: usize = 4096;
 
 /// A map as libbpf opens it.
@@ -31,9 +29,9 @@ pub struct Map {
     pub name: String,
     /// `BPF_MAP_TYPE_...`
     pub kind: u32,
-    /// BTF id of the value, 0 without a type.
+    /// BTF id of the value; 0 if it has no type.
     pub value: u32,
-    /// Holds global variables.
+    /// Whether it contains global variables.
     pub internal: bool,
     pub mmapable: bool,
 }
@@ -42,17 +40,17 @@ pub struct Map {
 pub struct Program {
     pub name: String,
     pub section: String,
-    /// Whether the section means something to libbpf, which does not load it otherwise.
+    /// Whether libbpf knows the section name. It does not load programs in unknown sections.
     pub is_known: bool,
 }
 
-/// What libbpf finds in an object.
+/// The maps and programs of an object.
 pub struct Opened {
     pub maps: Vec<Map>,
     pub programs: Vec<Program>,
 }
 
-/// Opens `object` under the name `name` without loading it.
+/// Opens `object` with the name `name`, without loading it.
 pub fn open(object: &[u8], name: &str) -> Result<Opened> {
     let c_name = c_string(name)?;
     let opts = bpf::bpf_object_open_opts {
@@ -64,7 +62,7 @@ pub fn open(object: &[u8], name: &str) -> Result<Opened> {
     // SAFETY: the buffer and the options live through the call, which copies what it keeps.
     let opened = unsafe { bpf::bpf_object__open_mem(object.as_ptr().cast(), object.len() as u64, &opts) };
     if opened.is_null() {
-        return Err(format!("libbpf refuses the compiled object: {}", warnings()).into());
+        return Err(format!("libbpf cannot open the object: {}", take_warnings()).into());
     }
     let result = Opened { maps: maps(opened), programs: programs(opened) };
     // SAFETY: opened above, closed once; nothing borrowed from it is left.
@@ -114,7 +112,7 @@ fn programs(object: *mut bpf::bpf_object) -> Vec<Program> {
     }
 }
 
-/// Links objects, each with the name of its source, to one.
+/// Links objects to one. Each has the name of its source.
 pub fn link(objects: &[(String, Vec<u8>)]) -> Result<Vec<u8>> {
     let linked = memfd_create("linked", MemfdFlags::CLOEXEC).map_err(|error| error.to_string())?;
     let mut linked = File::from(linked);
@@ -122,7 +120,7 @@ pub fn link(objects: &[(String, Vec<u8>)]) -> Result<Vec<u8>> {
     // SAFETY: the descriptor stays open until the linker is freed; no options.
     let linker = unsafe { bpf::bpf_linker__new_fd(linked.as_raw_fd(), ptr::null_mut()) };
     if linker.is_null() {
-        return Err(format!("libbpf cannot link: {}", warnings()).into());
+        return Err(format!("libbpf cannot link: {}", take_warnings()).into());
     }
     let mut failed = None;
     for (name, object) in objects {
@@ -143,12 +141,7 @@ pub fn link(objects: &[(String, Vec<u8>)]) -> Result<Vec<u8>> {
         finished
     };
     if !finished {
-        let warnings = warnings();
-        // libbpf calls a source by the place of its object in memory.
-        let place = warnings.find(" in 'mem:").unwrap_or(warnings.len());
-        let reason = &warnings[..place];
-        let name = failed.map_or(String::new(), |name| format!("{name}: "));
-        return Err(format!("{name}cannot be linked with the others: {reason}").into());
+        return Err(link_error(failed).into());
     }
     let mut object = Vec::new();
     let read = linked.rewind().and_then(|()| linked.read_to_end(&mut object));
@@ -156,10 +149,18 @@ pub fn link(objects: &[(String, Vec<u8>)]) -> Result<Vec<u8>> {
     Ok(object)
 }
 
-/// What a BTF file describes, as C.
+fn link_error(failed: Option<&String>) -> String {
+    let warnings = take_warnings();
+    // libbpf identifies a source by the address of its object, which is of no use here.
+    let end = warnings.find(" in 'mem:").unwrap_or(warnings.len());
+    let name = failed.map_or(String::new(), |name| format!("{name}: "));
+    format!("{name}cannot be linked with the other sources: {}", &warnings[..end])
+}
+
+/// The content of a BTF file as C.
 pub struct Declarations {
     pub types: String,
-    /// Prototypes of the functions of the kernel that programs may call, one to a line.
+    /// Prototypes of the kernel functions that programs may call, one per line.
     pub kfuncs: String,
 }
 
@@ -170,7 +171,7 @@ pub fn declarations(path: &Path) -> Result<Declarations> {
     // SAFETY: a NUL-terminated path; no BTF.ext is asked for.
     let btf = unsafe { bpf::btf__parse(c_path.as_ptr(), ptr::null_mut()) };
     if btf.is_null() {
-        return Err(format!("{}: not readable as BTF: {}", path.display(), warnings()).into());
+        return Err(format!("{}: invalid BTF: {}", path.display(), take_warnings()).into());
     }
     // SAFETY: parsed above.
     let kfuncs = unsafe { kfuncs(btf) };
@@ -193,11 +194,11 @@ pub fn declarations(path: &Path) -> Result<Declarations> {
     let kfuncs = output.split_off(end_of_types);
     match (String::from_utf8(output), String::from_utf8(kfuncs)) {
         (Ok(types), Ok(kfuncs)) if !failed => Ok(Declarations { types, kfuncs }),
-        _ => Err(format!("{}: cannot be written as C: {}", path.display(), warnings()).into()),
+        _ => Err(format!("{}: cannot write BTF as C: {}", path.display(), take_warnings()).into()),
     }
 }
 
-/// A function of the kernel that programs may call.
+/// A kernel function that programs may call.
 struct Kfunc {
     name: CString,
     prototype: u32,
@@ -231,7 +232,7 @@ unsafe fn kfuncs(btf: *const bpf::btf) -> Vec<Kfunc> {
     kfuncs
 }
 
-/// Writes a kfunc's prototype through `dumper`, whose output is `output`; false if libbpf cannot.
+/// Writes a kfunc's prototype with `dumper`, whose output is `output`. Returns false if libbpf fails.
 ///
 /// # Safety
 /// Both are alive, and nothing else uses the output.
@@ -250,7 +251,7 @@ unsafe fn emit_kfunc(dumper: *mut bpf::btf_dump, kfunc: &Kfunc, output: *mut Vec
     }
 }
 
-/// libbpf's output of C text; `output` is the `Vec<u8>` given to `btf_dump__new`.
+/// The callback for libbpf's C output. `output` is the `Vec<u8>` passed to `btf_dump__new`.
 unsafe extern "C" fn append(output: *mut c_void, format: *const c_char, args: VaList) {
     // SAFETY: see `declarations`; no other reference to the vector is in use during a dump.
     let output = unsafe { &mut *output.cast::<Vec<u8>>() };
@@ -260,14 +261,15 @@ unsafe extern "C" fn append(output: *mut c_void, format: *const c_char, args: Va
 
 static WARNINGS: Mutex<String> = Mutex::new(String::new());
 
+/// Collects libbpf's warnings from now on.
 fn capture_warnings() {
-    warnings();
+    take_warnings();
     // SAFETY: the function may be called from any thread.
     unsafe { bpf::libbpf_set_print(Some(warn)) };
 }
 
-/// What libbpf has warned of, on one line, and forgets it.
-fn warnings() -> String {
+/// Returns libbpf's warnings in one line, and discards them.
+fn take_warnings() -> String {
     let text = std::mem::take(&mut *WARNINGS.lock().unwrap_or_else(|poisoned| poisoned.into_inner()));
     let lines: Vec<_> = text.lines().map(|line| line.trim_start_matches("libbpf: ")).collect();
     lines.join("; ")
@@ -299,7 +301,7 @@ unsafe fn print(output: &mut Vec<u8>, format: *const c_char, args: VaList) {
 }
 
 fn c_string(text: &str) -> Result<CString> {
-    CString::new(text).map_err(|_| format!("{text:?}: has a NUL inside").into())
+    CString::new(text).map_err(|_| format!("{text:?}: contains a NUL byte").into())
 }
 
 /// # Safety

@@ -1,4 +1,4 @@
-//! Where functions keep their variables: in which register, or in which part of the stack, at which instructions.
+//! The locations of local variables: in which register or stack slot a variable is, at which instructions.
 
 use std::ops::Range;
 use std::rc::Rc;
@@ -8,44 +8,51 @@ use gimli::{AttributeValue, Operation};
 use crate::error::Result;
 use crate::object::dwarf::{Dwarf, Entry, Slice, TypeId, reference};
 
-/// The local variable in which `include/bpf_helpers.h` keeps what is sent.
-const NOTED: &str = "__eunomia_data";
+/// The local variable in which the macros of `include/bpf_helpers.h` store the address of what is sent.
+const SENT_DATA: &str = "__eunomia_data";
 
-/// Places in a section.
+/// Ranges of offsets in a section.
 pub type Ranges = Vec<Range<u64>>;
 
-/// A function that there is code of.
+/// A function that has code.
 pub struct Function {
     pub name: String,
     pub parameters: Vec<Option<TypeId>>,
     pub locals: Vec<Local>,
 }
 
-/// A variable or parameter, of the function itself or of one that was inlined.
+/// A variable or parameter of the function itself or of an inlined one.
 pub struct Local {
     pub ty: Option<TypeId>,
-    /// The code in which it is known.
+    /// The code in which it is visible.
     pub scope: Rc<Ranges>,
-    pub kept: Vec<(Range<u64>, Kept)>,
-    /// Whether it is what a macro of ours sends.
-    pub is_noted: bool,
+    pub locations: Vec<(Range<u64>, Location)>,
+    /// Whether it belongs to a macro of `include/bpf_helpers.h` and has the address of what is sent.
+    pub is_sent_data: bool,
 }
 
-/// How a variable is kept.
+impl Local {
+    /// Whether the variable has a location at an instruction.
+    pub fn is_live_at(&self, at: u64) -> bool {
+        self.locations.iter().any(|(range, _)| range.contains(&at))
+    }
+}
+
+/// The location of a variable.
 #[derive(Clone, Copy, Debug)]
-pub enum Kept {
-    /// Its value is that of a register and a number.
+pub enum Location {
+    /// The value is that of a register plus a number.
     Register(u8, i64),
-    /// Its value is an address in the stack frame.
+    /// The value is the address of this offset in the stack frame.
     Address(i64),
-    /// It lies at that address in the stack frame.
+    /// The variable is stored at this offset in the stack frame.
     Memory(i64),
 }
 
-/// Reads all functions that there is code of.
+/// Reads all functions that have code.
 pub fn functions(dwarf: &Dwarf) -> Result<Vec<Function>> {
     let mut functions: Vec<Function> = Vec::new();
-    // The code of the entries around the current one.
+    // The code of the enclosing entries.
     let mut scopes: Vec<Rc<Ranges>> = Vec::new();
     let mut cursor = dwarf.unit.entries();
     let mut depth: isize = 0;
@@ -58,11 +65,11 @@ pub fn functions(dwarf: &Dwarf) -> Result<Vec<Function>> {
             }
             _ => Vec::new(),
         };
-        let around = scopes.last().cloned().unwrap_or_default();
-        let scope = if own.is_empty() { around } else { Rc::new(own) };
+        let enclosing = scopes.last().cloned().unwrap_or_default();
+        let scope = if own.is_empty() { enclosing } else { Rc::new(own) };
         match entry.tag() {
             gimli::DW_TAG_subprogram if depth == 1 => {
-                let name = text(dwarf, entry)?;
+                let name = name(dwarf, entry)?;
                 functions.push(Function { name, parameters: Vec::new(), locals: Vec::new() });
             }
             gimli::DW_TAG_variable | gimli::DW_TAG_formal_parameter if depth > 1 => {
@@ -77,7 +84,7 @@ pub fn functions(dwarf: &Dwarf) -> Result<Vec<Function>> {
         }
         scopes.push(scope);
     }
-    // An abstract one has no code.
+    // Abstract instances of inlined functions have no code.
     functions.retain(|function| function.locals.iter().any(|local| !local.scope.is_empty()));
     Ok(functions)
 }
@@ -88,12 +95,12 @@ fn local<'a>(dwarf: &Dwarf<'a>, entry: &Entry<'_, 'a>, scope: &Rc<Ranges>) -> Re
     if let (Some(origin), None) = (origin, ty) {
         ty = reference(&dwarf.unit.entry(origin)?, gimli::DW_AT_type)?;
     }
-    let is_noted = text(dwarf, entry)? == NOTED;
-    Ok(Local { ty, scope: scope.clone(), kept: kept(dwarf, entry, scope)?, is_noted })
+    let is_sent_data = name(dwarf, entry)? == SENT_DATA;
+    Ok(Local { ty, scope: scope.clone(), locations: locations(dwarf, entry, scope)?, is_sent_data })
 }
 
-/// The name, which may stand at what this is an instance of.
-fn text<'a>(dwarf: &Dwarf<'a>, entry: &Entry<'_, 'a>) -> Result<String> {
+/// The name of an entry, or of the one that it is an instance of.
+fn name<'a>(dwarf: &Dwarf<'a>, entry: &Entry<'_, 'a>) -> Result<String> {
     let name = dwarf.name(entry)?;
     match reference(entry, gimli::DW_AT_abstract_origin)? {
         Some(origin) if name.is_empty() => dwarf.name(&dwarf.unit.entry(origin)?),
@@ -110,28 +117,33 @@ fn ranges<'a>(dwarf: &Dwarf<'a>, entry: &Entry<'_, 'a>) -> Result<Ranges> {
     Ok(ranges)
 }
 
-fn kept<'a>(dwarf: &Dwarf<'a>, entry: &Entry<'_, 'a>, scope: &Ranges) -> Result<Vec<(Range<u64>, Kept)>> {
-    let mut places = Vec::new();
+fn locations<'a>(
+    dwarf: &Dwarf<'a>,
+    entry: &Entry<'_, 'a>,
+    scope: &Ranges,
+) -> Result<Vec<(Range<u64>, Location)>> {
+    let mut locations = Vec::new();
     match entry.attr_value(gimli::DW_AT_location)? {
         None => {}
         Some(AttributeValue::Exprloc(expression)) => {
-            if let Some(kept) = place(dwarf, expression)? {
-                places.extend(scope.iter().map(|range| (range.clone(), kept)));
+            if let Some(location) = location(dwarf, expression)? {
+                locations.extend(scope.iter().map(|range| (range.clone(), location)));
             }
         }
         Some(value) => {
-            let Some(mut list) = dwarf.dwarf.attr_locations(&dwarf.unit, value)? else { return Ok(places) };
+            let list = dwarf.dwarf.attr_locations(&dwarf.unit, value)?;
+            let Some(mut list) = list else { return Ok(locations) };
             while let Some(entry) = list.next()? {
-                let kept = place(dwarf, entry.data)?;
-                places.extend(kept.map(|kept| (entry.range.begin..entry.range.end, kept)));
+                let location = location(dwarf, entry.data)?;
+                locations.extend(location.map(|found| (entry.range.begin..entry.range.end, found)));
             }
         }
     }
-    Ok(places)
+    Ok(locations)
 }
 
-/// The place that an expression names, if it is a simple one.
-fn place(dwarf: &Dwarf, expression: gimli::Expression<Slice>) -> Result<Option<Kept>> {
+/// The location that a simple expression describes; `None` for others.
+fn location(dwarf: &Dwarf, expression: gimli::Expression<Slice>) -> Result<Option<Location>> {
     const FRAME: gimli::Register = gimli::Register(10);
     let mut operations = expression.operations(dwarf.unit.encoding());
     let first = operations.next()?;
@@ -141,13 +153,13 @@ fn place(dwarf: &Dwarf, expression: gimli::Expression<Slice>) -> Result<Option<K
         return Ok(None);
     }
     Ok(match first {
-        Some(Operation::Register { register: FRAME }) => Some(Kept::Address(0)),
-        Some(Operation::Register { register }) => Some(Kept::Register(register.0 as u8, 0)),
+        Some(Operation::Register { register: FRAME }) => Some(Location::Address(0)),
+        Some(Operation::Register { register }) => Some(Location::Register(register.0 as u8, 0)),
         Some(
             Operation::FrameOffset { offset } | Operation::RegisterOffset { register: FRAME, offset, .. },
-        ) => Some(if is_value { Kept::Address(offset) } else { Kept::Memory(offset) }),
+        ) => Some(if is_value { Location::Address(offset) } else { Location::Memory(offset) }),
         Some(Operation::RegisterOffset { register, offset, .. }) if is_value => {
-            Some(Kept::Register(register.0 as u8, offset))
+            Some(Location::Register(register.0 as u8, offset))
         }
         _ => None,
     })

@@ -1,4 +1,5 @@
-//! What an object contains: sections, BTF, debug information, instructions. Reads and rewrites them; decides nothing.
+//! The content of objects: sections, BTF, debug information, instructions. This part reads and rewrites them, and makes no
+//! decisions.
 
 pub mod btf;
 pub mod btf_append;

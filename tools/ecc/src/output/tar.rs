@@ -1,4 +1,4 @@
-//! `NAME.tar`: a package with BTF beside it, for loaders that look for it there.
+//! `NAME.tar`: a package with kernel BTF, for loaders that expect both in an archive.
 
 use std::io;
 use std::path::Path;
@@ -9,7 +9,7 @@ use crate::btfgen;
 use crate::compile::{Compiled, PACKAGE};
 use crate::error::{Error, Result};
 
-/// The archive: the package, the object, and the tree of a BTFHub archive.
+/// The archive: the package, the object, and kernel BTF in the directories of a BTFHub archive.
 pub fn archive(compiled: &Compiled, json: &[u8]) -> Result<Vec<u8>> {
     let mut object = compiled.name.clone();
     object.push(".bpf.o");
@@ -23,7 +23,7 @@ pub fn archive(compiled: &Compiled, json: &[u8]) -> Result<Vec<u8>> {
     archive.into_inner().map_err(failed)
 }
 
-/// Without owner and time: the same input gives the same bytes.
+/// Adds a file without owner and time, so that the same input gives the same bytes.
 fn add(archive: &mut Builder<Vec<u8>>, path: &Path, content: &[u8]) -> io::Result<()> {
     let mut header = Header::new_gnu();
     header.set_size(content.len() as u64);

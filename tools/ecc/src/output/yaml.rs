@@ -1,11 +1,11 @@
-//! JSON as YAML, for people and their tools. Packages are read as JSON only.
+//! Converts JSON to YAML, for human readers and their tools. Packages are read as JSON only.
 
 use serde_json::Value;
 use yaml_rust2::{Yaml, YamlEmitter};
 
 use crate::error::Result;
 
-/// The YAML document that means the same as `value`.
+/// The YAML document for `value`.
 pub fn text(value: &Value) -> Result<Vec<u8>> {
     let mut text = String::new();
     let written = YamlEmitter::new(&mut text).dump(&convert(value));
@@ -14,12 +14,12 @@ pub fn text(value: &Value) -> Result<Vec<u8>> {
     Ok(text.into_bytes())
 }
 
-/// As deep as the parser lets JSON be.
+/// Recursion is limited by the depth that the JSON parser accepts.
 fn convert(value: &Value) -> Yaml {
     match value {
         Value::Null => Yaml::Null,
         Value::Bool(value) => Yaml::Boolean(*value),
-        // Numbers stay the text that they are: some fit no type.
+        // Numbers are copied as text: some fit no Rust type.
         Value::Number(number) => Yaml::Real(number.to_string()),
         Value::String(text) => Yaml::String(text.clone()),
         Value::Array(list) => Yaml::Array(list.iter().map(convert).collect()),

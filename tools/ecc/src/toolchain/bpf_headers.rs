@@ -1,4 +1,4 @@
-//! The headers a program includes as `<bpf/...>`: those of the libbpf that this compiler is built with.
+//! The headers that a program includes as `<bpf/...>`: those of the libbpf that ecc is built with.
 
 use std::path::{Path, PathBuf};
 
@@ -20,43 +20,43 @@ const LIBBPF: [(&str, &[u8]); 6] = [
     libbpf!("usdt.bpf.h"),
 ];
 
-/// Wraps `bpf_helpers.h` without touching it: it lies in a folder of its own that is searched first.
+/// Wraps libbpf's `bpf_helpers.h`. It is in a directory of its own that is searched first.
 const WRAPPER: &[u8] = include_bytes!("../../include/bpf_helpers.h");
 
-/// Defined, the wrapper counts the events that a full ring buffer drops.
+/// If this macro is defined, the wrapper counts the events that a full ring buffer drops.
 pub const COUNT_LOST: &str = "__EUNOMIA_COUNT_LOST";
 
-/// What glibc's `<errno.h>` and the like end up including for an architecture that they do not know, as BPF is; the
-/// machine has none of these unless it can build for 32 bits. Searched last, so that a real one is preferred.
+/// Headers that glibc's `<errno.h>` and others include on an architecture that they do not know, such as BPF. They are
+/// missing unless packages for 32-bit programs are installed. Searched last, so that the system's own are preferred.
 const STUBS: [&str; 4] = ["stubs-32.h", "stubs-lp64.h", "stubs-lp64d.h", "stubs-soft.h"];
 
-/// Whether `file` is one of libbpf's headers, this one's or another's.
+/// Whether `file` is one of libbpf's headers, of this version or another.
 pub fn is_libbpf(file: &Path) -> bool {
     LIBBPF.iter().any(|(name, _)| file.ends_with(name))
 }
 
-/// The folders to search.
+/// The directories with headers.
 pub struct Headers {
     /// libbpf's headers.
     pub libbpf: PathBuf,
-    /// The header that stands before libbpf's.
+    /// The wrapper, searched before libbpf's headers.
     pub wrapper: PathBuf,
-    /// What is searched after the system's folders.
+    /// Searched after the system's directories.
     pub fallback: PathBuf,
 }
 
 impl Headers {
-    /// Unpacks the headers.
+    /// Writes the headers to the cache.
     pub fn unpack(cache: &Cache) -> Result<Headers> {
         for (name, content) in LIBBPF {
-            cache.keep(&format!("libbpf/bpf/{name}"), content)?;
+            cache.write(&format!("libbpf/bpf/{name}"), content)?;
         }
-        cache.keep("wrapper/bpf/bpf_helpers.h", WRAPPER)?;
+        cache.write("wrapper/bpf/bpf_helpers.h", WRAPPER)?;
         for name in STUBS {
             cache
-                .keep(&format!("fallback/gnu/{name}"), b"/* BPF calls no function of the C library. */\n")?;
+                .write(&format!("fallback/gnu/{name}"), b"/* BPF calls no function of the C library. */\n")?;
         }
-        let folder = |name| cache.root().join(name);
-        Ok(Headers { libbpf: folder("libbpf"), wrapper: folder("wrapper"), fallback: folder("fallback") })
+        let dir = |name| cache.root().join(name);
+        Ok(Headers { libbpf: dir("libbpf"), wrapper: dir("wrapper"), fallback: dir("fallback") })
     }
 }

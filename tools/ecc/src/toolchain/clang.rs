@@ -11,50 +11,50 @@ use crate::error::{Error, Result};
 use crate::files::temporary;
 use crate::toolchain::vmlinux;
 
-/// The first version whose BPF code carries what libbpf's headers ask for.
+/// The oldest version that supports the features which libbpf's headers use.
 const OLDEST: u32 = 11;
-const INSTALL: &str = "install clang (Debian: apt install clang) or name it with --clang or $CLANG";
+const INSTALL: &str = "install clang (Debian: apt install clang) or select one with --clang or $CLANG";
 
-/// A clang that was found and asked for its version.
+/// A clang of a supported version.
 pub struct Clang {
     path: PathBuf,
     version: u32,
-    /// The folders it searches for the host's own headers.
-    system: Vec<PathBuf>,
+    /// The directories that it searches for the system's headers.
+    system_dirs: Vec<PathBuf>,
 }
 
-/// What the cache folder is called in objects, so that they do not depend on whose it is.
+/// The name of the cache directory in objects, so that they do not depend on the user.
 pub const CACHE_NAME: &str = "/libeunomia";
 
-/// What to search and define, in clang's order.
+/// The search path and macros for a source, in the order of clang's arguments.
 pub struct Search<'a> {
-    /// Macros that are defined, without a value.
+    /// Macros to define, without a value.
     pub defines: &'a [&'a str],
     /// Searched before all others.
     pub wrapper: &'a Path,
     /// The user's own flags.
     pub flags: &'a [String],
-    /// Searched after the user's folders.
-    pub folders: Vec<&'a Path>,
-    /// Searched after the system's folders.
+    /// Searched after the user's directories.
+    pub dirs: Vec<&'a Path>,
+    /// Searched after the system's directories.
     pub fallback: &'a Path,
-    /// Where headers are kept.
+    /// The cache directory.
     pub cache: &'a Path,
-    /// The machine, as libbpf's bpf_tracing.h names it.
+    /// The machine's name in libbpf's `bpf_tracing.h`.
     pub arch: &'a str,
 }
 
-/// The types that the debug information describes.
+/// Which types the debug information describes.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Types {
-    /// Those of variables.
+    /// The types of variables.
     Used,
-    /// All that are defined.
+    /// All types that are defined.
     All,
 }
 
 impl Clang {
-    /// `given`, else `$CLANG`, else the newest `clang-N` on the path, else `clang`.
+    /// Finds `given`, else `$CLANG`, else the newest `clang-N` in `$PATH`, else `clang`.
     pub fn find(given: Option<&Path>) -> Result<Clang> {
         let named = given.map(PathBuf::from).or_else(|| std::env::var_os("CLANG").map(PathBuf::from));
         let path = match named.filter(|path| !path.as_os_str().is_empty()) {
@@ -64,25 +64,24 @@ impl Clang {
         let output = temporary::output(command(&path).args(["-v", "-E", "-x", "c", "/dev/null"]))
             .map_err(|error| format!("{}: {}: {INSTALL}", path.display(), reason(&error)))?;
         let version = check_version(&path, &output)?;
-        Ok(Clang { system: search_list(&output.stderr), path, version })
+        Ok(Clang { system_dirs: search_list(&output.stderr), path, version })
     }
 
-    /// The program itself.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// The first part of its version.
+    /// The major version.
     pub fn version(&self) -> u32 {
         self.version
     }
 
-    /// The folders of the host's own headers.
-    pub fn system_folders(&self) -> &[PathBuf] {
-        &self.system
+    /// The directories with the system's headers.
+    pub fn system_dirs(&self) -> &[PathBuf] {
+        &self.system_dirs
     }
 
-    /// Whether `source` includes a file `name` that is not there, also through other headers.
+    /// Whether `source` includes a missing file `name`, directly or through other headers.
     pub fn misses(&self, source: &Path, name: &str, search: &Search) -> Result<bool> {
         if source.with_file_name(name).exists() {
             return Ok(false);
@@ -90,44 +89,44 @@ impl Clang {
         Ok(self.dependencies(source, search)?.iter().any(|path| path == Path::new(name)))
     }
 
-    /// The files that `source` is made of, itself included; those that are not found under their bare names.
+    /// The files that `source` consists of, itself included. Missing files are listed as they are included.
     pub fn dependencies(&self, source: &Path, search: &Search) -> Result<Vec<PathBuf>> {
-        // -MG lists what is not found too.
+        // -MG also lists missing files.
         let output = self.run(self.command(search).args(["-M", "-MG"]).arg(source))?;
         Ok(prerequisites(&output.stdout))
     }
 
-    /// Compiles `source`; the diagnostics go to the user as they are.
+    /// Compiles `source`. Prints clang's diagnostics unchanged.
     pub fn compile(&self, source: &Path, search: &Search, types: Types, verbose: bool) -> Result<Vec<u8>> {
         let command = || {
             let mut command = self.command(search);
             if types == Types::All {
-                // The diagnostics have been shown before.
+                // The first run has printed the diagnostics.
                 command.args(["-fno-eliminate-unused-debug-types", "-w"]);
             }
-            if let Some(folder) = source.parent().filter(|folder| !folder.as_os_str().is_empty()) {
-                command.arg(joined("-fmacro-prefix-map=", folder, "/="));
+            if let Some(dir) = source.parent().filter(|dir| !dir.as_os_str().is_empty()) {
+                command.arg(joined("-fmacro-prefix-map=", dir, "/="));
             }
             command.args(["-c"]).arg(source);
             command
         };
-        let mut output = self.try_make(command(), verbose)?;
-        if redeclares(&output, "vmlinux.h") {
-            // The program declares kfuncs otherwise than this kernel does, or has functions of its own of these names.
+        let mut output = self.try_run(command(), verbose)?;
+        if has_redeclaration(&output, "vmlinux.h") {
+            // The program declares kfuncs differently from the kernel, or defines functions with the same names.
             let mut without = command();
             without.arg(format!("-D{}", vmlinux::NO_KFUNCS));
-            output = Some(self.try_make(without, verbose)?).filter(|o| o.status.success()).unwrap_or(output);
+            output = Some(self.try_run(without, verbose)?).filter(|o| o.status.success()).unwrap_or(output);
         }
-        self.made(output, "bpf")
+        self.finish(output, "bpf")
     }
 
-    /// Runs `command` and returns what it makes for `target`; the diagnostics go to the user as they are.
-    pub fn make(&self, command: Command, target: &str, verbose: bool) -> Result<Vec<u8>> {
-        let output = self.try_make(command, verbose)?;
-        self.made(output, target)
+    /// Runs a command that compiles for `target`, and returns its output file. Prints clang's diagnostics unchanged.
+    pub fn run_for(&self, target: &str, command: Command, verbose: bool) -> Result<Vec<u8>> {
+        let output = self.try_run(command, verbose)?;
+        self.finish(output, target)
     }
 
-    fn try_make(&self, mut command: Command, verbose: bool) -> Result<Output> {
+    fn try_run(&self, mut command: Command, verbose: bool) -> Result<Output> {
         if std::io::stderr().is_terminal() {
             command.arg("-fcolor-diagnostics");
         }
@@ -138,24 +137,24 @@ impl Clang {
         self.run(&mut command)
     }
 
-    fn made(&self, output: Output, target: &str) -> Result<Vec<u8>> {
-        if !output.status.success() && !self.knows(target)? {
+    fn finish(&self, output: Output, target: &str) -> Result<Vec<u8>> {
+        if !output.status.success() && !self.has_target(target)? {
             return Err(
-                format!("{}: was built without the target {target}: {INSTALL}", self.path.display()).into()
+                format!("{}: built without the target {target}: {INSTALL}", self.path.display()).into()
             );
         }
-        // Nobody is left to tell if stderr is gone.
+        // If stderr is closed, there is nobody to report to.
         let _ = std::io::stderr().write_all(&output.stderr);
         if output.status.success() { Ok(output.stdout) } else { Err(Error::Diagnosed) }
     }
 
-    /// The path that clang prints when asked with these flags.
-    pub fn ask(&self, flags: &[&str]) -> Result<PathBuf> {
+    /// The path that clang prints with these flags, such as `-print-prog-name=`.
+    pub fn print_path(&self, flags: &[&str]) -> Result<PathBuf> {
         let output = self.run(self.bare().args(flags))?;
         Ok(PathBuf::from(OsStr::from_bytes(output.stdout.trim_ascii())))
     }
 
-    /// A command without any flags.
+    /// A command without flags.
     pub fn bare(&self) -> Command {
         command(&self.path)
     }
@@ -164,17 +163,17 @@ impl Clang {
         let mut command = self.bare();
         command.args(["-target", "bpf", "-g", "-O2", "-Wno-unknown-attributes", "-fno-addrsig"]);
         command.arg(format!("-D__TARGET_ARCH_{}", search.arch));
-        // Where the debug information places variables on the stack, it counts from the end of it.
+        // The debug information locates stack variables relative to the end of the frame, so its size is needed.
         command.arg("-fstack-size-section");
-        // Paths of this machine would only make the same source give different objects.
+        // Objects must not depend on paths of this machine.
         command.args(["-fdebug-compilation-dir", "."]);
         command.arg(joined("-fdebug-prefix-map=", search.cache, &format!("={CACHE_NAME}")));
         command.args(search.defines.iter().map(|name| format!("-D{name}")));
         command.arg(joined("-I", search.wrapper, ""));
         command.args(search.flags);
-        command.args(search.folders.iter().map(|folder| joined("-I", folder, "")));
-        for folder in self.system.iter().map(PathBuf::as_path).chain([search.fallback]) {
-            command.arg("-idirafter").arg(folder);
+        command.args(search.dirs.iter().map(|dir| joined("-I", dir, "")));
+        for dir in self.system_dirs.iter().map(PathBuf::as_path).chain([search.fallback]) {
+            command.arg("-idirafter").arg(dir);
         }
         command
     }
@@ -183,16 +182,16 @@ impl Clang {
         temporary::output(command).map_err(|error| Error::io(self.path.display(), &error))
     }
 
-    /// Asked only after a failure: whether there is a code generator for `target` at all.
-    fn knows(&self, target: &str) -> Result<bool> {
+    /// Whether clang was built with a code generator for `target`. Called only after a failure.
+    fn has_target(&self, target: &str) -> Result<bool> {
         let mut probe = self.bare();
         probe.args(["-target", target, "-c", "-x", "c", "/dev/null", "-o", "/dev/null"]);
         Ok(self.run(&mut probe)?.status.success())
     }
 }
 
-/// Whether clang has failed over a second declaration of what a header declares.
-fn redeclares(output: &Output, header: &str) -> bool {
+/// Whether clang failed because the program redeclares something from a header.
+fn has_redeclaration(output: &Output, header: &str) -> bool {
     let has = |text: &str| output.stderr.windows(text.len()).any(|window| window == text.as_bytes());
     !output.status.success() && has(header) && has("previous declaration is here")
 }
@@ -203,18 +202,18 @@ fn command(path: &Path) -> Command {
     command
 }
 
-/// The newest `clang-N`, else `clang`.
+/// The newest `clang-N` in `$PATH`, else `clang`.
 fn newest() -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;
-    let folders: Vec<PathBuf> = std::env::split_paths(&path).collect();
-    let entries = folders.iter().filter_map(|folder| folder.read_dir().ok()).flatten().flatten();
+    let dirs: Vec<PathBuf> = std::env::split_paths(&path).collect();
+    let entries = dirs.iter().filter_map(|dir| dir.read_dir().ok()).flatten().flatten();
     let numbered = entries.filter_map(|entry| {
         let version: u32 = entry.file_name().to_str()?.strip_prefix("clang-")?.parse().ok()?;
         is_program(&entry.path()).then(|| (version, entry.path()))
     });
-    // The first on the path wins among equals.
+    // Of equal versions, the first one in $PATH is used.
     let best = numbered.reduce(|best, next| if next.0 > best.0 { next } else { best });
-    let plain = || folders.iter().map(|folder| folder.join("clang")).find(|path| is_program(path));
+    let plain = || dirs.iter().map(|dir| dir.join("clang")).find(|path| is_program(path));
     best.map(|(_, path)| path).or_else(plain)
 }
 
@@ -229,21 +228,21 @@ fn check_version(path: &Path, output: &Output) -> Result<u32> {
     match version {
         Some(version) if version >= OLDEST => Ok(version),
         Some(version) => {
-            Err(format!("{}: clang {version} is too old, {OLDEST} is needed: {INSTALL}", path.display())
-                .into())
+            let path = path.display();
+            Err(format!("{path}: clang {version} is too old, need {OLDEST} or newer: {INSTALL}").into())
         }
-        None => Err(format!("{}: is no clang: {INSTALL}", path.display()).into()),
+        None => Err(format!("{}: not clang: {INSTALL}", path.display()).into()),
     }
 }
 
-/// The list of `#include <...>` folders that `clang -v -E` prints.
+/// The directories in the list `#include <...>` that `clang -v -E` prints.
 fn search_list(stderr: &[u8]) -> Vec<PathBuf> {
     let lines = stderr.split(|&byte| byte == b'\n').skip_while(|line| !line.starts_with(b"#include <...>"));
-    let folders = lines.skip(1).take_while(|line| line.starts_with(b" "));
-    folders.map(|line| PathBuf::from(OsStr::from_bytes(line.trim_ascii()))).collect()
+    let dirs = lines.skip(1).take_while(|line| line.starts_with(b" "));
+    dirs.map(|line| PathBuf::from(OsStr::from_bytes(line.trim_ascii()))).collect()
 }
 
-/// What stands behind the colon of a rule for make.
+/// The prerequisites of a rule for make.
 fn prerequisites(rule: &[u8]) -> Vec<PathBuf> {
     let start = rule.windows(2).position(|pair| pair[0] == b':' && pair[1].is_ascii_whitespace());
     let mut rest = rule[start.map_or(rule.len(), |colon| colon + 1)..].iter().copied().peekable();
@@ -282,7 +281,7 @@ mod tests {
     use super::prerequisites;
 
     #[test]
-    fn a_rule_for_make_names_files() {
+    fn the_prerequisites_of_a_make_rule_are_parsed() {
         let rule = b"p.bpf.o: my\\ dir/p.bpf.c \\\n  a$$b.h c\\#d.h \\\n /usr/x:y.h\n";
         let paths = ["my dir/p.bpf.c", "a$b.h", "c#d.h", "/usr/x:y.h"];
         assert_eq!(prerequisites(rule), paths.map(Path::new));

@@ -3,12 +3,12 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::files;
 use crate::toolchain::cache::Cache;
 
-/// The folder they are in.
-pub const FOLDER: &str = "eunomia-include";
+/// The directory of the headers.
+pub const DIR: &str = "eunomia-include";
 
 macro_rules! header {
     ($name:literal) => {
@@ -29,33 +29,30 @@ const HEADERS: [(&str, &[u8]); 10] = [
     header!("wasm-app.h"),
 ];
 
-/// What a guest begins as.
+/// The source of a new guest.
 pub const TEMPLATE: &[u8] = include_bytes!("../../include/app.c");
 
-/// Whether the folder has headers of that name that another program has written.
-pub fn is_foreign(folder: &Path) -> bool {
-    let folder = folder.join(FOLDER);
+/// Whether the headers in the directory of a guest differ from these.
+pub fn are_foreign(guest: &Path) -> bool {
+    let dir = guest.join(DIR);
     let differs =
-        |(name, content): &(&str, &[u8])| fs::read(folder.join(name)).map_or(true, |file| file != *content);
-    folder.exists() && HEADERS.iter().any(differs)
+        |(name, content): &(&str, &[u8])| fs::read(dir.join(name)).map_or(true, |file| file != *content);
+    dir.exists() && HEADERS.iter().any(differs)
 }
 
-/// Keeps the headers for guests that have none of their own; returns the folder to search.
-pub fn keep(cache: &Cache) -> Result<PathBuf> {
+/// Writes the headers to the cache, for guests without their own. Returns the directory to search.
+pub fn unpack(cache: &Cache) -> Result<PathBuf> {
     for (name, content) in HEADERS {
-        cache.keep(&format!("wasm/{FOLDER}/{name}"), content)?;
+        cache.write(&format!("wasm/{DIR}/{name}"), content)?;
     }
     Ok(cache.root().join("wasm"))
 }
 
-/// Writes the headers into a folder of a guest.
-pub fn write(folder: &Path) -> Result<()> {
+/// Writes the headers to the directory of a guest.
+pub fn write(guest: &Path) -> Result<()> {
     for (name, content) in HEADERS {
-        let path = folder.join(FOLDER).join(name);
-        let parent = path.parent().unwrap_or(folder);
-        fs::create_dir_all(parent).map_err(|error| {
-            Error::io(format_args!("cannot make the folder {}", parent.display()), &error)
-        })?;
+        let path = guest.join(DIR).join(name);
+        files::create_dir(files::directory_of(&path))?;
         files::write(&path, content)?;
     }
     Ok(())

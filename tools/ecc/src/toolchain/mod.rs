@@ -1,11 +1,11 @@
-//! clang, and the headers that sources include.
+//! clang, and the headers that sources can include.
 
 pub mod bpf_headers;
 pub mod cache;
 pub mod clang;
 pub mod guest_headers;
 pub mod machine;
-pub mod removed_members;
+mod removed_members;
 pub mod shell_words;
 pub mod vmlinux;
 pub mod wasi;

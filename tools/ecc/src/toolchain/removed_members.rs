@@ -1,10 +1,10 @@
-//! Members that structs of the kernel have had, added to the `vmlinux.h` of a kernel that has them no more.
+//! Adds members that kernel structs have lost to the `vmlinux.h` of newer kernels.
 //!
-//! Programs for many kernels ask at load time which member there is (`bpf_core_field_exists`), and name both. With the
-//! header of a kernel that has one of them only, such code would not even compile. Offsets in the header do not matter:
-//! libbpf takes those of the running kernel, and refuses an access that is carried out to what is not there.
+//! Programs for many kernels name both the old and the new member, and test at load time which one exists
+//! (`bpf_core_field_exists`). With the header of a kernel that has only one of them, such code would not compile. Offsets
+//! in the header do not matter: libbpf uses those of the running kernel, and refuses accesses to missing members.
 
-/// Struct, member, and its declaration. Which kernels have it stands behind it.
+/// Struct, member, and its declaration, with the kernels that have it.
 const MEMBERS: [(&str, &str, &str); 11] = [
     ("task_struct", "state", "volatile long state"), // before 5.14, then __state
     ("task_struct", "cpu", "unsigned int cpu"),      // before 5.16, then in thread_info
@@ -19,12 +19,11 @@ const MEMBERS: [(&str, &str, &str); 11] = [
     ("kernfs_node", "parent", "struct kernfs_node *parent"), // before 6.15, then __parent
 ];
 
-/// The declarations with the members that are missing. They go to the front: the last member may be an array without
-/// a length.
+/// Adds the missing members at the beginning of their structs: the last member may be a flexible array.
 pub fn add(declarations: String) -> String {
     MEMBERS.iter().fold(declarations, |text, (of, name, member)| {
-        let head = format!("\nstruct {of} {{\n");
-        let Some(start) = text.find(&head).map(|at| at + head.len()) else { return text };
+        let opening = format!("\nstruct {of} {{\n");
+        let Some(start) = text.find(&opening).map(|at| at + opening.len()) else { return text };
         let body = text[start..].split("\n};").next().unwrap_or_default();
         if has(body, name) {
             return text;
@@ -33,7 +32,7 @@ pub fn add(declarations: String) -> String {
     })
 }
 
-/// Whether a member is called that; arrays and bit-fields have more behind the name.
+/// Whether a struct has a member of this name. In arrays and bit-fields, more follows the name.
 fn has(body: &str, name: &str) -> bool {
     let is_word = |c: char| c.is_ascii_alphanumeric() || c == '_';
     let ends = |line: &str| {
@@ -48,7 +47,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_member_is_added_where_it_is_missing() {
+    fn a_missing_member_is_added() {
         let now =
             "\nstruct bio {\n\tstruct block_device *bi_bdev;\n\tstruct bio_vec bi_inline_vecs[0];\n};\n";
         let added = "\nstruct bio {\n\tstruct gendisk *bi_disk;\n\tstruct block_device *bi_bdev;\n";
@@ -59,7 +58,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_in_another_struct_or_within_a_name_is_another() {
+    fn members_of_other_structs_and_longer_names_are_different() {
         let now = "\nstruct task_struct {\n\tunsigned int __state;\n\tunsigned int cpu;\n};\n\nstruct x {\n\tlong state;\n};\n";
         let added = add(now.into());
         assert!(

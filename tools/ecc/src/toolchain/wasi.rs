@@ -1,4 +1,4 @@
-//! Compiles C to WASM: clang with wasi-libc and LLVM's linker.
+//! Compiles C and C++ to WASM: clang with wasi-libc and LLVM's linker.
 
 use std::ffi::OsString;
 use std::path::Path;
@@ -9,8 +9,8 @@ use crate::toolchain::clang::Clang;
 
 const TARGET: &str = "wasm32-wasi";
 
-/// A module that its host calls; nothing in it runs by itself. Names of functions stay, for messages about traps. The
-/// stack comes first in memory, where running out of it is a trap and overwrites nothing.
+/// A module whose exports the host calls. Function names are kept for messages about traps. The stack comes first in
+/// memory, so that a stack overflow is a trap and overwrites nothing.
 const FLAGS: [&str; 6] = [
     "-mexec-model=reactor",
     "-O2",
@@ -20,8 +20,8 @@ const FLAGS: [&str; 6] = [
     "-Wl,-z,stack-size=65536",
 ];
 
-/// What the host calls: for memory of arguments and events, and, also where headers of eunomia-bpf do not say so, to begin
-/// and with events.
+/// The functions that the host calls: to allocate arguments and events, to start the guest, and to pass events. Headers of
+/// eunomia-bpf do not mark all of them as exports.
 const EXPORTS: [&str; 5] = [
     "-Wl,--export=malloc",
     "-Wl,--export=free",
@@ -30,28 +30,29 @@ const EXPORTS: [&str; 5] = [
     "-Wl,--export-if-defined=process_events",
 ];
 
-/// What the host has; headers of eunomia-bpf do not say where these come from. Anything else that is not defined is an error.
+/// The functions that the host provides. Headers of eunomia-bpf do not mark them as imports. Other undefined symbols are
+/// errors.
 const IMPORTS: &[u8] = b"create_bpf\nrun_bpf\nwait_and_poll_bpf\n";
 const IMPORTS_FILE: &str = "wasm/imports.txt";
 
-/// Compiles `source` to a module; `folders` are searched behind its own.
+/// Compiles `source` to a module. `dirs` are searched for headers, after the directory of the source.
 pub fn compile(
     clang: &Clang,
     cache: &Cache,
     source: &Path,
-    folders: &[&Path],
+    dirs: &[&Path],
     flags: &[String],
     verbose: bool,
 ) -> Result<Vec<u8>> {
     let mut command = clang.bare();
     let mut imports = OsString::from("--allow-undefined-file=");
-    imports.push(cache.keep(IMPORTS_FILE, IMPORTS)?);
+    imports.push(cache.write(IMPORTS_FILE, IMPORTS)?);
     command.args(["-target", TARGET]).args(FLAGS).args(EXPORTS).arg("-Xlinker").arg(imports).args(flags);
-    for folder in folders {
-        command.arg("-I").arg(folder);
+    for dir in dirs {
+        command.arg("-I").arg(dir);
     }
     command.arg(source);
-    clang.make(command, TARGET, verbose)
+    clang.run_for(TARGET, command, verbose)
 }
 
 /// Fails with the name of the Debian package if a part of the toolchain is missing.
@@ -63,13 +64,13 @@ pub fn check(clang: &Clang) -> Result<()> {
         ("compiler runtime", "-print-libgcc-file-name", format!("libclang-rt-{version}-dev-wasm32")),
     ];
     for (part, question, package) in parts {
-        // What it does not find, clang prints without its folder.
-        let path = clang.ask(&["-target", TARGET, question])?;
+        // If clang does not find a file, it prints the name without a directory.
+        let path = clang.print_path(&["-target", TARGET, question])?;
         if !path.is_absolute() || !path.exists() {
             let clang = clang.path().display();
             return Err(format!(
-                "{clang}: there is no {part} for WASM: install {package} (Debian: apt install {package}) \
-                 or name another clang with --clang or $CLANG"
+                "{clang}: no {part} for WASM found: install {package} (Debian: apt install {package}) or select \
+                 another clang with --clang or $CLANG"
             )
             .into());
         }

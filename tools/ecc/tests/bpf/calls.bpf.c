@@ -1,5 +1,4 @@
-// What programs call: functions of the kernel, each other by tail calls, loops, and callbacks for what a
-// host sends.
+// Calls of programs: kernel functions, tail calls, loops, and callbacks for data from a host.
 #include "vmlinux.h"
 #include <bpf/bpf_core_read.h>
 #include <bpf/bpf_helpers.h>

@@ -1,4 +1,5 @@
-// Code for many kernels: names what this one has no more, asks what there is, and lets the host choose sizes.
+// Code for many kernels: uses names that this kernel no longer has, tests what exists, and leaves sizes to the
+// host.
 #include <vmlinux.h>
 
 #include <bpf/bpf_core_read.h>

@@ -1,4 +1,4 @@
-// Programs whose targets the user names: what the section says is only what kind they are.
+// Programs whose targets the user selects: the sections only name their types.
 #include "vmlinux.h"
 #include <bpf/bpf_helpers.h>
 #include <bpf/bpf_tracing.h>

@@ -1,4 +1,4 @@
-//! A folder with sources for one test, and the tools to look at what is made of them.
+//! A directory with sources for one test, and functions that read the outputs.
 
 #![allow(dead_code, reason = "each test binary uses a part of this")]
 
@@ -10,19 +10,19 @@ use std::process::{Command, Output};
 use eunomia::package::Package;
 use serde_json::Value;
 
-/// What the small sources begin with: no vmlinux.h, so that they compile quickly.
+/// The beginning of small sources. They compile quickly because they do not include vmlinux.h.
 pub const HEAD: &str = "#include <linux/bpf.h>\n#include <bpf/bpf_helpers.h>\n";
 
 /// The end of each source.
 pub const LICENSE: &str = "char LICENSE[] SEC(\"license\") = \"GPL\";\n";
 
-/// A folder that is gone after the test.
+/// A directory that is removed after the test.
 pub struct Project {
     pub folder: PathBuf,
 }
 
 impl Project {
-    /// An empty folder; `name` is that of the test.
+    /// Creates an empty directory. `name` identifies the test.
     pub fn new(name: &str) -> Project {
         let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}-{}", std::process::id()));
         let _ = fs::remove_dir_all(&folder);
@@ -38,7 +38,7 @@ impl Project {
         self
     }
 
-    /// A source with the usual head and license.
+    /// Writes a source with the usual beginning and license.
     pub fn source(self, name: &str, text: &str) -> Project {
         self.file(name, &format!("{HEAD}{text}\n{LICENSE}"))
     }
@@ -47,7 +47,7 @@ impl Project {
         self.folder.join(name)
     }
 
-    /// The compiler, to be run in the folder.
+    /// The compiler, with the directory as its working directory.
     pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_ecc"));
         command.args(arguments).current_dir(&self.folder).env_remove("CLANG");
@@ -58,7 +58,7 @@ impl Project {
         self.command(arguments).output().unwrap()
     }
 
-    /// What the compiler says of a source that compiles.
+    /// Compiles successfully. Returns the messages of the compiler.
     pub fn compile(&self, arguments: &[&str]) -> String {
         let output = self.run(arguments);
         let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
@@ -66,7 +66,7 @@ impl Project {
         stderr
     }
 
-    /// The one line that the compiler says of a source that does not, without its own name.
+    /// Fails to compile. Returns the error line, without the name of the compiler.
     pub fn error(&self, arguments: &[&str]) -> String {
         one_error(&self.run(arguments))
     }
@@ -84,7 +84,7 @@ impl Project {
         Package::parse(&fs::read(self.path("package.json")).unwrap()).unwrap()
     }
 
-    /// The BTF of an object as bpftool reads it.
+    /// The BTF of an object, as bpftool prints it.
     pub fn btf(&self, name: &str) -> String {
         let object = self.path(&format!("{name}.bpf.o"));
         bpftool(&["btf", "dump", "file", object.to_str().unwrap()])
@@ -97,7 +97,7 @@ impl Drop for Project {
     }
 }
 
-/// The element of a list that has this name.
+/// The element of a list with this name.
 pub fn named<'a>(list: &'a Value, name: &str) -> &'a Value {
     let found = list.as_array().unwrap().iter().find(|item| item["name"] == name);
     found.unwrap_or_else(|| panic!("no {name} in {list}"))
@@ -108,7 +108,7 @@ pub fn names(list: &Value) -> Vec<&str> {
     list.as_array().unwrap().iter().map(|item| item["name"].as_str().unwrap()).collect()
 }
 
-/// The one line of a failed run, without the compiler's name.
+/// The error line of a failed run, without the compiler's name.
 pub fn one_error(output: &Output) -> String {
     let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(1), "{stderr}");
@@ -118,7 +118,7 @@ pub fn one_error(output: &Output) -> String {
 
 /// The output of bpftool.
 pub fn bpftool(arguments: &[&str]) -> String {
-    // It lies in sbin, which is not on everyone's path.
+    // It is in sbin, which may not be in $PATH.
     let path = format!("{}:/usr/sbin:/sbin", std::env::var("PATH").unwrap_or_default());
     let output = Command::new("bpftool").args(arguments).env("PATH", path).output().expect("bpftool runs");
     let said = [&output.stdout[..], &output.stderr].concat();
@@ -126,7 +126,7 @@ pub fn bpftool(arguments: &[&str]) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// Whether this test may load programs; says so if not.
+/// Whether this test may load programs. Prints a message if not.
 pub fn may_load(test: &str) -> bool {
     let root = fs::metadata("/proc/self").unwrap().uid() == 0;
     if !root {
@@ -136,13 +136,13 @@ pub fn may_load(test: &str) -> bool {
     root
 }
 
-/// An object in the kernel, until dropped.
+/// An object in the kernel. It is removed when dropped.
 pub struct Loaded {
     folder: String,
 }
 
 impl Loaded {
-    /// Loads an object of the project, all programs and maps pinned.
+    /// Loads an object of the project, and pins all programs and maps.
     pub fn load(project: &Project, name: &str) -> Loaded {
         let loaded = Loaded { folder: format!("/sys/fs/bpf/ecc-{name}-{}", std::process::id()) };
         let object = project.path(&format!("{name}.bpf.o"));
@@ -151,7 +151,7 @@ impl Loaded {
         loaded
     }
 
-    /// Runs an XDP program some times on an empty packet.
+    /// Runs an XDP program several times on an empty packet.
     pub fn run(&self, program: &str, times: u32, project: &Project) {
         let packet = project.path("packet");
         fs::write(&packet, [0u8; 64]).unwrap();
