@@ -228,3 +228,15 @@ fn one_of_two_hooks_at_the_same_place_is_used_unless_the_source_decides() {
         project.package();
     }
 }
+
+#[test]
+fn every_documented_key_of_programs_is_a_known_annotation() {
+    let common = "/// @path /bin/sh\n/// @pid -1\n/// @required true\n/// @autoload true\n/// @interface lo\n/// @ifindex 1\n\
+                  /// @flags 0\n/// @cgroup /sys";
+    let source = format!(
+        "{common}\n/// @func main\n/// @offset 4\nSEC(\"uprobe\") int one(void *ctx) {{ return 0; }}\n\
+         {common}\n/// @address 0x1000\n/// @build_id ab12\nSEC(\"uprobe\") int two(void *ctx) {{ return 0; }}"
+    );
+    let project = Project::new("known-keys").source("keys.bpf.c", &source);
+    assert_eq!(project.compile(&["keys.bpf.c"]), "");
+}

@@ -15,7 +15,7 @@ const RESERVED: [&str; 6] = ["name", "type", "ident", "mmaped", "attach", "link"
 /// Annotations whose value must be a JSON object.
 const OBJECTS: [&str; 6] = ["cmdarg", "sample", "tchook", "tcopts", "xdpopts", "perf_event"];
 /// Annotations whose value may be something else.
-const OTHERS: [&str; 16] = [
+const OTHERS: [&str; 19] = [
     "export",
     "export_config",
     "intepreter",
@@ -27,6 +27,9 @@ const OTHERS: [&str; 16] = [
     "path",
     "func",
     "pid",
+    "offset",
+    "address",
+    "build_id",
     "cgroup",
     "autoload",
     "required",
