@@ -27,6 +27,20 @@ const LAYERS: [(&str, &[&str]); 14] = [
     ("capi", &["error", "log", "os", "types", "vm"]),
 ];
 
+/// The parts of tools/ecc/src and what each may import; `main.rs` starts the commands.
+const ECC_LAYERS: [(&str, &[&str]); 10] = [
+    ("error", &[]),
+    ("files", &["error"]),
+    ("object", &["error"]),
+    ("btfgen", &["error", "files", "object"]),
+    ("toolchain", &["error", "files", "object"]),
+    ("options", &["error", "btfgen", "toolchain"]),
+    ("analysis", &["error", "object"]),
+    ("compile", &["error", "files", "object", "btfgen", "toolchain", "options", "analysis"]),
+    ("output", &["error", "files", "object", "btfgen", "toolchain", "options", "compile"]),
+    ("commands", &["error", "files", "toolchain", "options", "compile", "output"]),
+];
+
 /// Parts whose files still import each other in circles. Nothing may be added: whoever removes the last cycle of a part
 /// removes its entry.
 const CYCLIC: [&str; 4] = ["bpf", "capi", "vm", "wasm"];
@@ -93,10 +107,19 @@ const FORBIDDEN: [(&str, &str); 13] = [
 
 // ---- the rules ------------------------------------------------------------------------------------------------
 
-/// A file imports only what its part may import.
+/// A file of the library imports only what its part may import.
 fn import_problems(file: &File) -> Vec<String> {
+    import_problems_among(file, &LAYERS)
+}
+
+/// A file of ecc imports only what its part may import. Paths are those of [`ecc_files`].
+fn ecc_import_problems(file: &File) -> Vec<String> {
+    import_problems_among(file, &ECC_LAYERS)
+}
+
+fn import_problems_among(file: &File, layers: &[(&str, &[&str])]) -> Vec<String> {
     let Some(part) = part_of(&file.path) else { return Vec::new() };
-    let Some((_, allowed)) = LAYERS.iter().find(|(name, _)| *name == part) else {
+    let Some((_, allowed)) = layers.iter().find(|(name, _)| *name == part) else {
         return vec![format!("{}: {part} is not a part in the list of the architecture", file.path)];
     };
     let is_forbidden = |name: &str| name != part && !allowed.contains(&name);
@@ -408,6 +431,16 @@ fn rust_files() -> &'static [File] {
     })
 }
 
+/// The files of ecc, with paths relative to its crate.
+fn ecc_files() -> Vec<File> {
+    let paths = files("tools/ecc/src", &[".rs"]);
+    let inside = paths.iter().filter_map(|path| Some((path, path.strip_prefix("tools/ecc/")?)));
+    inside
+        .filter(|(_, name)| *name != "src/main.rs")
+        .map(|(path, name)| File::new(name, &read(path)))
+        .collect()
+}
+
 /// Applies `rule` to every Rust file.
 fn check(rule: fn(&File) -> Vec<String>) {
     assert_no_problems(rust_files().iter().flat_map(rule).collect());
@@ -422,6 +455,21 @@ fn assert_no_problems(problems: Vec<String>) {
 #[test]
 fn parts_import_only_what_they_may() {
     check(import_problems);
+}
+
+#[test]
+fn parts_of_ecc_import_only_what_they_may() {
+    assert_no_problems(ecc_files().iter().flat_map(ecc_import_problems).collect());
+    assert_no_problems(cycle_problems(&ecc_files()));
+}
+
+#[test]
+fn a_forbidden_import_in_ecc_is_found() {
+    let found = |path, source| ecc_import_problems(&File::new(path, source)).len();
+    assert_eq!(found("src/object/elf.rs", "use crate::error::Error;"), 0);
+    assert_eq!(found("src/object/elf.rs", "use crate::{error, analysis::events};"), 1);
+    assert_eq!(found("src/analysis/events.rs", "fn f() { crate::toolchain::clang::run() }"), 1);
+    assert_eq!(found("src/utils.rs", ""), 1);
 }
 
 #[test]
