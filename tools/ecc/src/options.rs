@@ -52,11 +52,11 @@ pub enum Command {
 /// The options of `ecc SOURCE`.
 #[derive(Args)]
 pub struct Compile {
-    /// BPF source. Its name up to the first dot is the NAME of the outputs
+    /// BPF source; its name up to the first dot is the NAME of the outputs
     #[arg(value_name = "SOURCE.bpf.c", required = true)]
     pub source: Option<PathBuf>,
 
-    /// More BPF sources to link with the first, and optionally the header that defines the event structs
+    /// More BPF sources to link, and optionally the header that defines the event structs
     #[arg(value_name = "SOURCE.bpf.c|HEADER")]
     pub others: Vec<PathBuf>,
 
@@ -72,7 +72,7 @@ pub struct Compile {
     #[arg(short, long)]
     pub no_generate_package_json: bool,
 
-    /// Write NAME.skel.yaml and package.yaml instead of the JSON files. Loaders read only JSON
+    /// Write YAML files instead of the JSON files; loaders read only JSON
     #[arg(short, long)]
     pub yaml: bool,
 
@@ -80,15 +80,15 @@ pub struct Compile {
     #[arg(long)]
     pub wasm_header: bool,
 
-    /// Also write NAME.event.h: the event structs, for C and C++ hosts that receive raw events
+    /// Also write NAME.event.h, the event structs for hosts in C and C++
     #[arg(long)]
     pub event_header: bool,
 
-    /// Also link NAME, an executable that runs the package. Needs a C compiler ($CC, else cc)
+    /// Also link NAME, an executable that runs the package
     #[arg(short, long)]
     pub standalone: bool,
 
-    /// Path to libeunomia.a for --standalone [default: from ecc's install prefix, then from pkg-config]
+    /// Path to libeunomia.a for --standalone [default: from ecc's install prefix, then pkg-config]
     #[arg(long, value_name = "FILE", requires = "standalone")]
     pub libeunomia: Option<PathBuf>,
 
@@ -171,12 +171,11 @@ pub struct BuildWasm {
     #[command(flatten)]
     pub guest: Guest,
 
-    /// Package to embed. If repeated, each gets its own header, NAME.ewasm-skel.h [default: compiled from the directory's
-    /// BPF source, else its package.json]
+    /// Package to embed; may be repeated [default: compiled from the BPF source, else package.json]
     #[arg(short, long, value_name = "FILE")]
     pub package: Vec<PathBuf>,
 
-    /// Additional clang flags for the module, separated by blanks. May be repeated
+    /// Additional clang flags for the module; may be repeated
     #[arg(long, value_name = "FLAGS", allow_hyphen_values = true)]
     pub wasm_cflags: Vec<String>,
 }
@@ -184,16 +183,16 @@ pub struct BuildWasm {
 /// The options for compiling a BPF program.
 #[derive(Args)]
 pub struct Flags {
-    /// Additional clang flags for the BPF program, separated by blanks. May be repeated
+    /// Additional clang flags for the BPF program; may be repeated
     #[arg(short, long, value_name = "FLAGS", allow_hyphen_values = true)]
     pub additional_cflags: Vec<String>,
 
-    /// Path to clang [default: $CLANG, then the newest clang-N in $PATH, then clang]
+    /// Path to clang [default: $CLANG, then the newest clang-N, then clang]
     #[arg(short, long, visible_alias = "clang", value_name = "PROGRAM")]
     pub clang_bin: Option<PathBuf>,
 
     /// Ignored, for compatibility with eunomia-bpf: ecc strips objects itself
-    #[arg(short, long, value_name = "PROGRAM")]
+    #[arg(short, long, value_name = "PROGRAM", hide = true)]
     pub llvm_strip_bin: Option<PathBuf>,
 
     #[command(flatten)]

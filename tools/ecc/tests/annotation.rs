@@ -81,7 +81,7 @@ fn project(name: &str) -> Project {
 #[test]
 fn annotations_of_variables_are_in_the_metadata() {
     let project = project("variables");
-    let said = project.compile(&["notes.bpf.c"]);
+    let messages = project.compile(&["notes.bpf.c"]);
     let sections = project.meta("notes")["bpf_skel"]["data_sections"].clone();
     let variable = |section: &str, name: &str| named(&named(&sections, section)["variables"], name).clone();
     assert_eq!(
@@ -107,9 +107,9 @@ fn annotations_of_variables_are_in_the_metadata() {
     assert_eq!(variable(".bss", "nested")["cmdarg"], json!({"long": "nested"}));
     let odd = json!({"name": "odd", "type": "int", "description": "{not json}", "free": [1, 2]});
     assert_eq!(variable(".bss", "odd"), odd);
-    let said: Vec<_> = said.lines().map(|line| line.rsplit_once('/').unwrap().1).collect();
+    let messages: Vec<_> = messages.lines().map(|line| line.rsplit_once('/').unwrap().1).collect();
     assert_eq!(
-        said,
+        messages,
         [
             "notes.bpf.c:27: odd: @free: unknown annotation, copied unchanged",
             "notes.bpf.c:25: odd: @name: reserved key, ignored"

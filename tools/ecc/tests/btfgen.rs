@@ -73,14 +73,11 @@ fn project(name: &str) -> Project {
         fs::copy(KERNEL, file).unwrap();
     }
     // Packed as BTFHub publishes it.
-    let folder = project.path("archive/ubuntu/20.04/x86_64");
-    fs::create_dir_all(&folder).unwrap();
+    let dir = project.path("archive/ubuntu/20.04/x86_64");
+    fs::create_dir_all(&dir).unwrap();
     fs::copy(KERNEL, project.path("5.4.0-1-generic.btf")).unwrap();
     let mut tar = Command::new("tar");
-    tar.current_dir(&project.folder)
-        .env("XZ_OPT", "-0")
-        .arg("-cJf")
-        .arg(folder.join("5.4.0-1-generic.btf.tar.xz"));
+    tar.current_dir(&project.dir).env("XZ_OPT", "-0").arg("-cJf").arg(dir.join("5.4.0-1-generic.btf.tar.xz"));
     assert!(tar.arg("5.4.0-1-generic.btf").status().unwrap().success());
     project.file("archive/README.md", "no BTF")
 }
@@ -129,8 +126,8 @@ fn reduced_btf_gives_the_same_results_as_the_whole() {
 #[test]
 fn a_package_stores_equal_btf_once_and_the_archive_stores_every_file() {
     let project = project("each-btf-once");
-    let said = project.compile(&[&["questions.bpf.c", "--arch", "x86_64"], &BTFGEN[..]].concat());
-    assert_eq!(said, "");
+    let messages = project.compile(&[&["questions.bpf.c", "--arch", "x86_64"], &BTFGEN[..]].concat());
+    assert_eq!(messages, "");
     let json = fs::read(project.path("package.json")).unwrap();
     let document: Value = serde_json::from_slice(&json).unwrap();
     let kernels = serde_json::json!({
@@ -187,15 +184,15 @@ fn unusable_archives_are_reported() {
     );
     for (name, reason) in [("bad.btf", "BTF: "), ("bad.btf.tar.xz", "cannot unpack: ")] {
         let path = format!("bad/debian/12/{}/{name}", machine::native());
-        let folder = project.path("bad");
-        let _ = fs::remove_dir_all(&folder);
+        let dir = project.path("bad");
+        let _ = fs::remove_dir_all(&dir);
         fs::create_dir_all(project.path(&path).parent().unwrap()).unwrap();
         fs::write(project.path(&path), "no BTF").unwrap();
         let message = error("bad");
         assert!(message.starts_with(&format!("{path}: {reason}")), "{message}");
     }
     assert!(!project.path("questions.tar").exists());
-    let said = project.compile(&["plain.bpf.c", "--btfgen", "--btfhub-archive", "archive"]);
-    assert!(said.contains("needs no types of the kernel"), "{said}");
+    let messages = project.compile(&["plain.bpf.c", "--btfgen", "--btfhub-archive", "archive"]);
+    assert!(messages.contains("needs no types of the kernel"), "{messages}");
     assert!(!project.path("plain.tar").exists());
 }

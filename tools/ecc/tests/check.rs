@@ -33,7 +33,7 @@ fn programs_that_the_kernel_accepts_are_ok() {
     let other = GOOD.replace("good", "other");
     let project = Project::new("check-good").source("p.bpf.c", &format!("{MAP}{GOOD}{other}"));
     assert_eq!(check(&project, "p.bpf.c"), ("good: ok\nother: ok\n".into(), true));
-    assert_eq!(fs::read_dir(&project.folder).unwrap().count(), 1, "nothing is written");
+    assert_eq!(fs::read_dir(&project.dir).unwrap().count(), 1, "nothing is written");
     project.compile(&["p.bpf.c"]);
     fs::remove_file(project.path("p.bpf.c")).unwrap();
     assert_eq!(check(&project, "package.json"), ("good: ok\nother: ok\n".into(), true));
@@ -193,6 +193,6 @@ fn inputs_that_cannot_be_checked_are_reported() {
         "check",
         "package.json",
     ]);
-    let output = command.current_dir(&project.folder).output().unwrap();
+    let output = command.current_dir(&project.dir).output().unwrap();
     assert!(one_error(&output).starts_with("package.json: loading needs CAP_BPF"), "{output:?}");
 }

@@ -27,7 +27,7 @@ fn script() -> std::path::PathBuf {
 /// Runs the entry point in the project's directory.
 fn run(project: &Project, arguments: &[&str]) -> Output {
     let mut command = Command::new(script());
-    command.args(arguments).env("SRC", &project.folder).env("ECC", env!("CARGO_BIN_EXE_ecc"));
+    command.args(arguments).env("SRC", &project.dir).env("ECC", env!("CARGO_BIN_EXE_ecc"));
     command.current_dir("/").env_remove("CLANG").output().unwrap()
 }
 
@@ -41,7 +41,7 @@ fn succeeds(project: &Project, arguments: &[&str]) -> String {
 fn fails(project: &Project, arguments: &[&str]) -> String {
     let output = run(project, arguments);
     assert_eq!(output.status.code(), Some(1));
-    String::from_utf8(output.stderr).unwrap().replace(project.folder.to_str().unwrap(), "SRC")
+    String::from_utf8(output.stderr).unwrap().replace(project.dir.to_str().unwrap(), "SRC")
 }
 
 #[test]
@@ -66,7 +66,7 @@ fn the_header_in_the_directory_defines_the_events() {
     let project = Project::new("container-header").source("tool.bpf.c", &source).file("some.bpf.h", events);
     succeeds(&project, &["build"]);
     assert_eq!(support::names(&project.meta("tool")["export_types"]), ["event"]);
-    assert_eq!(fs::read_dir(&project.folder).unwrap().count(), 5, "nothing else is left");
+    assert_eq!(fs::read_dir(&project.dir).unwrap().count(), 5, "nothing else is left");
 
     let source = source.replace("event.h", "tool.h");
     let project = Project::new("container-name.h").source("tool.bpf.c", &source).file("tool.h", events);
@@ -106,8 +106,8 @@ fn outputs_belong_to_the_owner_of_the_directory() {
         return;
     }
     // A directory in which another user may run the compiler.
-    let folder = std::env::temp_dir().join(format!("ecc-owner-{}", std::process::id()));
-    let project = Project { folder };
+    let dir = std::env::temp_dir().join(format!("ecc-owner-{}", std::process::id()));
+    let project = Project { dir };
     let project = project.source("src/tool.bpf.c", TOOL);
     for name in ["ecc", "entrypoint.sh"] {
         let original = if name == "ecc" { env!("CARGO_BIN_EXE_ecc").into() } else { script() };

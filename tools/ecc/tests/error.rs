@@ -27,10 +27,10 @@ fn diagnostics_of_clang_are_printed_unchanged() {
     let direct =
         ["-target", "bpf", "-O2", "-idirafter", "/usr/include/x86_64-linux-gnu", "-c", "wrong.bpf.c"];
     let direct =
-        Command::new("clang").args(direct).args(["-o", "/dev/null"]).current_dir(&project.folder).output();
+        Command::new("clang").args(direct).args(["-o", "/dev/null"]).current_dir(&project.dir).output();
     assert_eq!(output.status.code(), Some(1));
     assert_eq!(String::from_utf8_lossy(&output.stderr), String::from_utf8_lossy(&direct.unwrap().stderr));
-    assert_eq!(fs::read_dir(&project.folder).unwrap().count(), 1);
+    assert_eq!(fs::read_dir(&project.dir).unwrap().count(), 1);
 }
 
 #[test]
@@ -64,7 +64,7 @@ fn a_missing_clang_is_reported() {
     assert_eq!(project.error(&["p.bpf.c", "--clang", "clang-0"]), format!("clang-0: no such program: {how}"));
     let output = project.command(&["p.bpf.c"]).env("CLANG", "/no/clang").output().unwrap();
     assert_eq!(one_error(&output), format!("/no/clang: no such program: {how}"));
-    let output = project.command(&["p.bpf.c"]).env("PATH", &project.folder).output().unwrap();
+    let output = project.command(&["p.bpf.c"]).env("PATH", &project.dir).output().unwrap();
     assert_eq!(one_error(&output), format!("no clang found: {how}"));
 }
 
@@ -75,7 +75,7 @@ fn the_newest_clang_is_used() {
         fake_clang(&project, &format!("echo clang version 1.{version} >&2"));
         fs::rename(project.path("clang"), project.path(&format!("clang-{version}"))).unwrap();
     }
-    let output = project.command(&["p.bpf.c"]).env("PATH", &project.folder).output().unwrap();
+    let output = project.command(&["p.bpf.c"]).env("PATH", &project.dir).output().unwrap();
     let path = project.path("clang-1000");
     assert!(
         one_error(&output)
@@ -157,7 +157,7 @@ fn file_names_that_are_not_utf8_are_accepted() {
     let project = Project::new("bytes").source("p.bpf.c", PASS);
     let name = OsStr::from_bytes(b"pr\xf6be $(x)'\"\n;.bpf.c");
     fs::create_dir(project.path("out")).unwrap();
-    fs::rename(project.path("p.bpf.c"), project.folder.join(name)).unwrap();
+    fs::rename(project.path("p.bpf.c"), project.dir.join(name)).unwrap();
     let output = project.command(&["-o", "out"]).arg(name).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let package = fs::read(project.path("out/package.json")).unwrap();
@@ -174,7 +174,7 @@ fn a_read_only_directory_is_reported() {
     let project = Project::new("read-only").source("p.bpf.c", PASS).file("out/x", "");
     // Even root cannot write to a read-only mount. This one exists for one command.
     let ecc = env!("CARGO_BIN_EXE_ecc");
-    for (folder, what) in [("out", "write out/package.json"), ("out/new", "create the directory out/new")] {
+    for (dir, what) in [("out", "write out/package.json"), ("out/new", "create the directory out/new")] {
         let mut command = Command::new("unshare");
         command.args([
             "-m",
@@ -182,9 +182,9 @@ fn a_read_only_directory_is_reported() {
             "-c",
             "mount -t tmpfs -o ro none out && exec \"$0\" p.bpf.c -o \"$1\"",
             ecc,
-            folder,
+            dir,
         ]);
-        let output = command.current_dir(&project.folder).env_remove("CLANG").output().unwrap();
+        let output = command.current_dir(&project.dir).env_remove("CLANG").output().unwrap();
         assert_eq!(one_error(&output), format!("cannot {what}: Read-only file system"));
     }
 }
@@ -194,10 +194,11 @@ fn invalid_headers_are_reported() {
     let project =
         Project::new("no-header").source("p.bpf.c", PASS).file("event.h", "struct event { int a; };");
     assert_eq!(project.error(&["p.bpf.c", "missing.h"]), "missing.h: No such file or directory");
-    let said = project.compile(&["p.bpf.c", "event.h"]);
+    let messages = project.compile(&["p.bpf.c", "event.h"]);
     assert!(
-        said.ends_with("event.h: the program uses no struct of this header\n") && said.lines().count() == 1,
-        "{said}"
+        messages.ends_with("event.h: the program uses no struct of this header\n")
+            && messages.lines().count() == 1,
+        "{messages}"
     );
     let project = project.file("none.h", "#define NONE 1\n");
     assert!(
@@ -291,7 +292,7 @@ fn a_kernel_without_btf_is_an_error_only_if_its_types_are_used() {
     let hidden = |source: &str| {
         let mut command = Command::new("unshare");
         command.args(["-m", "sh", "-c", "mount -t tmpfs none /sys/kernel/btf && exec \"$0\" \"$1\""]);
-        command.args([env!("CARGO_BIN_EXE_ecc"), source]).current_dir(&project.folder).output().unwrap()
+        command.args([env!("CARGO_BIN_EXE_ecc"), source]).current_dir(&project.dir).output().unwrap()
     };
     assert!(hidden("plain.bpf.c").status.success());
     let error = one_error(&hidden("p.bpf.c"));
@@ -365,7 +366,7 @@ fn an_annotation_that_the_library_refuses_is_reported_with_its_line() {
     assert!(error.contains("a.bpf.c:7: m: @sample: interval: expected "), "{error}");
 
     // Values that do not fit the variable. The library finds that when it sets them.
-    for (comment, said) in [
+    for (comment, messages) in [
         ("@value {\"a\": 1}", "@value: an object is not a value of u8"),
         ("@value 256", "@value: 256 does not fit u8"),
         ("@cmdarg {\"default\": \"x\"}", "@cmdarg: \"x\" is not a value of u8"),
@@ -375,7 +376,7 @@ fn an_annotation_that_the_library_refuses_is_reported_with_its_line() {
             SEC(\"xdp\") int p(void *ctx) {{ return limit; }}"
         );
         let error = Project::new("refused-value").source("a.bpf.c", &source).error(&["a.bpf.c"]);
-        assert!(error.ends_with(&format!("a.bpf.c:4: limit: {said}")), "{error}");
+        assert!(error.ends_with(&format!("a.bpf.c:4: limit: {messages}")), "{error}");
     }
 }
 

@@ -170,11 +170,14 @@ fn hiding(declarations: &str) -> String {
 #[test]
 fn ambiguous_event_types_are_reported_and_not_guessed() {
     let project = Project::new("several").source("s.bpf.c", &hiding(TWO));
-    let said = project.compile(&["s.bpf.c"]);
-    assert_eq!(said.lines().count(), 1, "{said}");
-    assert!(said.starts_with("ecc: warning: map \"ring\": ambiguous event type, one of "), "{said}");
-    assert!(said.contains("first (s.bpf.c:3)") && said.contains("event (s.bpf.c:4)"), "{said}");
-    assert!(said.contains("add the line /// @export ring above the right one"), "{said}");
+    let messages = project.compile(&["s.bpf.c"]);
+    assert_eq!(messages.lines().count(), 1, "{messages}");
+    assert!(
+        messages.starts_with("ecc: warning: map \"ring\": ambiguous event type, candidates: "),
+        "{messages}"
+    );
+    assert!(messages.contains("first (s.bpf.c:3)") && messages.contains("event (s.bpf.c:4)"), "{messages}");
+    assert!(messages.contains("add the line /// @export ring above the right one"), "{messages}");
     assert_eq!(project.meta("s")["export_types"], json!([]));
 }
 
@@ -370,8 +373,11 @@ fn bytes_are_reported_as_an_unknown_type() {
             char text[8] = {}; bpf_get_current_comm(text, sizeof(text));
             bpf_ringbuf_output(&ring, text, sizeof(text), 0); return 2; }";
     let project = Project::new("no-struct").source("n.bpf.c", &source);
-    let said = project.compile(&["n.bpf.c"]);
-    assert_eq!(said, "ecc: warning: map \"ring\": no struct in the program's own files fits its events\n");
+    let messages = project.compile(&["n.bpf.c"]);
+    assert_eq!(
+        messages,
+        "ecc: warning: map \"ring\": no struct in the program's own files fits its events\n"
+    );
     let ring = &project.meta("n")["bpf_skel"]["maps"][0];
     assert_eq!(ring["export_config"], json!({"btf_type_id": 0}), "nobody is to guess");
 }

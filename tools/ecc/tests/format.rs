@@ -97,16 +97,16 @@ fn formats_that_do_not_fit_are_reported_with_their_line() {
         .replace("mac[6]; /**< @format mac */", "mac[6]; /**< @format ipv4 */")
         .replace("unsigned int other;", "unsigned int other : 3; ///< @format hex");
     let project = Project::new("bad-formats").file("conn.h", &header).source("conn.bpf.c", SOURCE);
-    let said = project.compile(&["conn.bpf.c"]);
-    let lines: Vec<&str> = said.lines().collect();
+    let messages = project.compile(&["conn.bpf.c"]);
+    let lines: Vec<&str> = messages.lines().collect();
     let ends = [
         "conn.h:18: ret: @format error: there is no such format; ignored",
         "conn.h:26: other: @format hex: it is a bit-field; ignored",
         "conn.h:10: mac: @format ipv4: it is for 4 bytes; ignored",
     ];
-    assert_eq!(lines.len(), ends.len(), "{said}");
+    assert_eq!(lines.len(), ends.len(), "{messages}");
     for end in ends {
-        assert!(lines.iter().any(|line| line.ends_with(end)), "{end}\n{said}");
+        assert!(lines.iter().any(|line| line.ends_with(end)), "{end}\n{messages}");
     }
     assert_eq!(project.meta("conn")["formats"]["event"].get("ret"), None);
 }

@@ -18,8 +18,8 @@ use support::Project;
 const PASS: &str = "SEC(\"xdp\") int pass(void *ctx) { return XDP_PASS; }";
 
 /// All files below a directory.
-fn files(folder: &Path) -> BTreeSet<String> {
-    let entries = fs::read_dir(folder).into_iter().flatten().map(|entry| entry.unwrap().path());
+fn files(dir: &Path) -> BTreeSet<String> {
+    let entries = fs::read_dir(dir).into_iter().flatten().map(|entry| entry.unwrap().path());
     let below = |path: std::path::PathBuf| {
         if path.is_dir() { files(&path) } else { BTreeSet::from([path.to_str().unwrap().to_string()]) }
     };
@@ -104,7 +104,7 @@ fn drafts_of_a_killed_run_are_removed() {
     let at_work = File::open(project.path(".package.json.3.3")).unwrap();
     flock(&at_work, FlockOperation::LockExclusive).unwrap();
     project.compile(&["p.bpf.c"]);
-    let left: Vec<_> = files(&project.folder).into_iter().filter(|path| path.contains("/.")).collect();
+    let left: Vec<_> = files(&project.dir).into_iter().filter(|path| path.contains("/.")).collect();
     let path = |name: &str| project.path(name).to_str().unwrap().to_string();
     assert_eq!(left, [path(".package.json.3.3"), path(".package.json.bak")]);
     let mut text = String::new();

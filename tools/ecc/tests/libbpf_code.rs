@@ -12,9 +12,9 @@ use support::{LICENSE, Loaded, Project, may_load, named, names};
 
 /// A project with a source from `bpf/` and its headers.
 fn project(name: &str) -> Project {
-    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/bpf");
+    let dir = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/bpf");
     let mut project = Project::new(&format!("code-{name}"));
-    for entry in fs::read_dir(folder).unwrap() {
+    for entry in fs::read_dir(dir).unwrap() {
         let path = entry.unwrap().path();
         let file = path.file_name().unwrap().to_str().unwrap().to_owned();
         project = project.file(&file, &fs::read_to_string(path).unwrap());
@@ -152,11 +152,11 @@ fn missing_targets_are_reported_at_attach() {
 /// Each program with its fallback, and the messages of ecc.
 fn fallbacks(name: &str, source: &str) -> (Vec<(String, Option<String>)>, String) {
     let project = Project::new(name).source("a.bpf.c", source);
-    let said = project.compile(&["a.bpf.c"]);
+    let messages = project.compile(&["a.bpf.c"]);
     let programs = project.meta("a")["bpf_skel"]["progs"].as_array().unwrap().clone();
     let text = |value: &serde_json::Value| value.as_str().map(str::to_owned);
     let pairs = programs.iter().map(|prog| (text(&prog["name"]).unwrap(), text(&prog["instead_of"])));
-    (pairs.collect(), said)
+    (pairs.collect(), messages)
 }
 
 #[test]
@@ -172,18 +172,18 @@ fn former_names_of_a_function_are_alternatives_if_the_code_is_the_same() {
         SEC("kprobe/__start") int start_too(void *ctx) { return put(&starts); }
         SEC("kprobe/end") int end(void *ctx) { return put(&starts); }
         SEC("kprobe/__end") int another(void *ctx) { return put(&ends); }"#;
-    let (pairs, said) = fallbacks("names", source);
+    let (pairs, messages) = fallbacks("names", source);
     let next = |name: &str| pairs.iter().find(|(known, _)| known == name).unwrap().1.clone();
     assert_eq!(next("start_too").as_deref(), Some("start"));
     assert!(["start", "end", "another"].iter().all(|name| next(name).is_none()), "{pairs:?}");
     assert_eq!(
-        said,
+        messages,
         "ecc: note: start_too (kprobe/__start), start (kprobe/start): only the first that attaches is used; add \
          @autoload true to each to use them all\n"
     );
-    let told = source.replace("SEC(\"kprobe/__start\")", "/// @autoload true\nSEC(\"kprobe/__start\")");
-    let (pairs, said) = fallbacks("names-told", &told);
-    assert!(pairs.iter().all(|(_, next)| next.is_none()) && said.is_empty(), "{pairs:?} {said}");
+    let chosen = source.replace("SEC(\"kprobe/__start\")", "/// @autoload true\nSEC(\"kprobe/__start\")");
+    let (pairs, messages) = fallbacks("names-chosen", &chosen);
+    assert!(pairs.iter().all(|(_, next)| next.is_none()) && messages.is_empty(), "{pairs:?} {messages}");
 }
 
 #[test]
@@ -200,7 +200,7 @@ fn a_directory_for_each_architecture_has_its_vmlinux() {
         typedef unsigned long long __u64; typedef int __s32; typedef long long __s64; typedef __u16 __be16;
         typedef __u32 __be32; typedef __u32 __wsum; enum { BPF_MAP_TYPE_RINGBUF = 27 };
         struct only_here { int a; }; struct another { int b; };";
-    let mut project = Project::new("arch-folder").file("a.bpf.c", &format!("{source}\n{LICENSE}"));
+    let mut project = Project::new("arch-dir").file("a.bpf.c", &format!("{source}\n{LICENSE}"));
     for arch in ["x86", "arm64", "riscv", "powerpc", "loongarch", "s390"] {
         // A link to one of several versions.
         project = project.file(&format!("{arch}/vmlinux.h"), "#include \"vmlinux_608.h\"\n");

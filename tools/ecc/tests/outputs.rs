@@ -117,15 +117,14 @@ fn the_event_header_compiles_alone_in_c_and_cpp() {
     ] {
         let mut command = Command::new(compiler);
         command.args(["-Wall", "-Wextra", "-Werror", &format!("-std={standard}"), source, "-o", "user"]);
-        run(command.current_dir(&project.folder));
+        run(command.current_dir(&project.dir));
         run(&mut Command::new(project.path("user")));
     }
     // A struct with another layout does not compile.
     let wrong = text(&project, "my_tool.event.h").replace("char comm[16]", "char comm[17]");
     let project = project.file("my_tool.event.h", &wrong);
     for (compiler, source) in [("cc", "user.c"), ("c++", "user.cpp")] {
-        let output =
-            Command::new(compiler).args(["-c", source]).current_dir(&project.folder).output().unwrap();
+        let output = Command::new(compiler).args(["-c", source]).current_dir(&project.dir).output().unwrap();
         assert!(String::from_utf8_lossy(&output.stderr).contains("as in the BPF program"));
     }
 }
@@ -156,7 +155,7 @@ fn an_event_without_a_tag_has_the_name_of_its_typedef() {
     let project = project.file("user.c", user).file("user.cpp", user);
     for (compiler, file) in [("cc", "user.c"), ("c++", "user.cpp")] {
         let mut command = Command::new(compiler);
-        run(command.args(["-Wall", "-Wextra", "-Werror", file, "-o", "user"]).current_dir(&project.folder));
+        run(command.args(["-Wall", "-Wextra", "-Werror", file, "-o", "user"]).current_dir(&project.dir));
         run(&mut Command::new(project.path("user")));
     }
 }
@@ -367,7 +366,7 @@ fn missing_inputs_of_an_executable_are_reported() {
     let project = Project::new("lacking").source("groups.bpf.c", GROUPS).file("libeunomia.a", "no archive");
     let error = project.error(&["groups.bpf.c", "-s", "--libeunomia", "none/libeunomia.a"]);
     assert_eq!(error, "none/libeunomia.a: No such file or directory");
-    let output = project.command(&["groups.bpf.c", "-s"]).env("PKG_CONFIG_LIBDIR", &project.folder).output();
+    let output = project.command(&["groups.bpf.c", "-s"]).env("PKG_CONFIG_LIBDIR", &project.dir).output();
     let how = "install libeunomia, or pass the file with --libeunomia";
     assert_eq!(support::one_error(&output.unwrap()), format!("--standalone: no libeunomia.a found: {how}"));
     let mut command = project.command(&["groups.bpf.c", "-s", "--libeunomia", "libeunomia.a"]);
@@ -388,14 +387,14 @@ fn an_installed_library_is_found() {
     fs::copy(env!("CARGO_BIN_EXE_ecc"), &ecc).unwrap();
     fs::create_dir(project.path("prefix/lib")).unwrap();
     fs::copy(library(), project.path("prefix/lib/libeunomia.a")).unwrap();
-    run(Command::new(&ecc).args(["groups.bpf.c", "-s", "-o", "beside"]).current_dir(&project.folder));
+    run(Command::new(&ecc).args(["groups.bpf.c", "-s", "-o", "beside"]).current_dir(&project.dir));
     fs::rename(project.path("prefix/lib"), project.path("lib")).unwrap();
     let lib = project.path("lib");
     let pc = format!("Name: eunomia\nDescription: x\nVersion: 1\nlibdir={}\n", lib.display());
     let project = project.file("eunomia.pc", &pc);
     let mut command = Command::new(&ecc);
-    command.args(["groups.bpf.c", "-s", "-o", "known"]).env("PKG_CONFIG_LIBDIR", &project.folder);
-    run(command.current_dir(&project.folder));
+    command.args(["groups.bpf.c", "-s", "-o", "known"]).env("PKG_CONFIG_LIBDIR", &project.dir);
+    run(command.current_dir(&project.dir));
     let read = |name: &str| fs::read(project.path(name)).unwrap();
     assert!(read("beside/groups") == read("known/groups"), "the same parts gave another executable");
 }
@@ -414,28 +413,27 @@ fn the_same_source_gives_the_same_bytes_in_every_directory() {
             bpf_ringbuf_output(&events, &event, sizeof(event), 0);
             return 2;
         }"#;
-    let project =
-        ["", "one/", "a folder/two/"].into_iter().fold(Project::new("wherever"), |project, folder| {
-            project
-                .source(&format!("{folder}pass.bpf.c"), TEXT)
-                .file(&format!("{folder}event.h"), "struct event { unsigned ip; /**< @format ipv4 */ };\n")
-                .file(&format!("{folder}include/more.h"), "static int more(int one) { return one + 1; }\n")
-        });
-    let made = |folder: &Path, source: &str, out: &str| {
+    let project = ["", "one/", "a dir/two/"].into_iter().fold(Project::new("wherever"), |project, dir| {
+        project
+            .source(&format!("{dir}pass.bpf.c"), TEXT)
+            .file(&format!("{dir}event.h"), "struct event { unsigned ip; /**< @format ipv4 */ };\n")
+            .file(&format!("{dir}include/more.h"), "static int more(int one) { return one + 1; }\n")
+    });
+    let made = |dir: &Path, source: &str, out: &str| {
         let header = source.replace("pass.bpf.c", "event.h");
         let out = project.path(out);
         let mut command = project.command(&[source, &header, "-o", out.to_str().unwrap()]);
-        let output = command.current_dir(folder).output().unwrap();
+        let output = command.current_dir(dir).output().unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         fs::read(out.join("package.json")).unwrap()
     };
-    let package = made(&project.folder, "pass.bpf.c", "out");
+    let package = made(&project.dir, "pass.bpf.c", "out");
     let package_text = String::from_utf8_lossy(&package);
     assert!(package_text.contains("\"formats\""), "the comments are found: {package_text}");
-    assert!(made(&project.folder, "one/pass.bpf.c", "out1") == package);
-    assert!(made(&project.folder, "./one/pass.bpf.c", "out2") == package);
-    assert!(made(&project.folder, "one/../a folder/two/pass.bpf.c", "out3") == package);
+    assert!(made(&project.dir, "one/pass.bpf.c", "out1") == package);
+    assert!(made(&project.dir, "./one/pass.bpf.c", "out2") == package);
+    assert!(made(&project.dir, "one/../a dir/two/pass.bpf.c", "out3") == package);
     assert!(made(&project.path("one"), "pass.bpf.c", "out4") == package);
-    let absolute = project.path("a folder/two/pass.bpf.c");
+    let absolute = project.path("a dir/two/pass.bpf.c");
     assert!(made(Path::new("/"), absolute.to_str().unwrap(), "out5") == package);
 }

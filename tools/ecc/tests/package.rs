@@ -176,10 +176,7 @@ fn the_same_source_gives_the_same_files() {
         let more = ["--event-header", "--wasm-header", "-s", "--libeunomia", library];
         for arguments in [&more[..], &["--yaml"]] {
             let mut command = project.command(&["src/opener.bpf.c", "-o", "out"]);
-            command
-                .args(arguments)
-                .env("XDG_CACHE_HOME", project.path("cache"))
-                .env("TMPDIR", &project.folder);
+            command.args(arguments).env("XDG_CACHE_HOME", project.path("cache")).env("TMPDIR", &project.dir);
             assert!(command.status().unwrap().success());
         }
     }
@@ -206,8 +203,8 @@ fn an_object_does_not_contain_build_paths() {
     let output = project.command(&["opener.bpf.c"]).env("XDG_CACHE_HOME", project.path("cache")).output();
     assert!(output.unwrap().status.success());
     assert!(project.path("cache/libeunomia").exists());
-    let folder = project.folder.to_str().unwrap().as_bytes();
-    assert!(!project.object("opener").windows(folder.len()).any(|bytes| bytes == folder));
+    let dir = project.dir.to_str().unwrap().as_bytes();
+    assert!(!project.object("opener").windows(dir.len()).any(|bytes| bytes == dir));
 }
 
 #[test]

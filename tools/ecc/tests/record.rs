@@ -610,11 +610,12 @@ fn check(flags: &[&str], is_all_known: bool) {
         let project = Project::new(&format!("record-{is_all_known}-{index}")).file("r.bpf.c", &source);
         let mut arguments = vec!["r.bpf.c"];
         arguments.extend_from_slice(flags);
-        let said = project.compile(&arguments);
+        let messages = project.compile(&arguments);
         let meta = project.meta("r");
         for (map, expected) in case.expected {
             let found = found(&meta, map);
-            let warning = said.lines().find(|line| line.contains(&format!("map \"{map}\":"))).unwrap_or("");
+            let warning =
+                messages.lines().find(|line| line.contains(&format!("map \"{map}\":"))).unwrap_or("");
             let names = |name: &&str| {
                 warning.contains(&format!(" {name} (")) || warning.contains(&format!(" {name};"))
             };
@@ -666,7 +667,7 @@ fn functions_of_one_source_send_records_of_another() {
     let project = project.file("a.bpf.c", first).file("b.bpf.c", second);
     assert_eq!(project.compile(&["a.bpf.c"]), "");
     assert_eq!(found(&project.meta("a"), "ring"), json!("first"));
-    let said = project.compile(&["a.bpf.c", "b.bpf.c"]);
-    assert!(said.contains("first (types.h:3)") && said.contains("second (types.h:4)"), "{said}");
+    let messages = project.compile(&["a.bpf.c", "b.bpf.c"]);
+    assert!(messages.contains("first (types.h:3)") && messages.contains("second (types.h:4)"), "{messages}");
     assert_eq!(found(&project.meta("a"), "ring"), Value::Null);
 }

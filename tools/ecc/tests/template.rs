@@ -93,11 +93,11 @@ fn the_steps_of_the_workflow_publish_a_package() {
             command.env(name.as_str().unwrap(), value.as_str().unwrap());
         }
         let output = command.output().unwrap();
-        let said =
+        let messages =
             format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-        assert!(output.status.success(), "{script}\n{said}");
+        assert!(output.status.success(), "{script}\n{messages}");
         let added = fs::read_to_string(project.path("path")).unwrap();
-        path = added.lines().fold(path, |path, folder| format!("{folder}:{path}"));
+        path = added.lines().fold(path, |path, dir| format!("{dir}:{path}"));
         fs::write(project.path("path"), "").unwrap();
     }
     assert!(project.path("temp/eunomia/bin/ecc").exists());

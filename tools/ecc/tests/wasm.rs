@@ -37,8 +37,8 @@ fn text(project: &Project, name: &str) -> String {
     fs::read_to_string(project.path(name)).unwrap()
 }
 
-fn files(folder: &Path) -> Vec<String> {
-    let entries = fs::read_dir(folder).unwrap();
+fn files(dir: &Path) -> Vec<String> {
+    let entries = fs::read_dir(dir).unwrap();
     let mut names: Vec<_> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
     names.sort();
     names
@@ -54,7 +54,7 @@ fn run(command: &mut Command) -> Vec<u8> {
 fn print(project: &Project, source: &str) -> Vec<u8> {
     fs::write(project.path("print.native"), source).unwrap();
     let flags = ["-std=gnu11", "-Wall", "-Werror", "-I.", "-x", "c", "print.native", "-o", "print"];
-    run(Command::new("clang").args(flags).current_dir(&project.folder));
+    run(Command::new("clang").args(flags).current_dir(&project.dir));
     run(&mut Command::new(project.path("print")))
 }
 
@@ -120,7 +120,7 @@ fn gen_wasm_skel_writes_everything_that_a_module_needs() {
     let project = Project::new("skeleton").source("tool.bpf.c", TOOL);
     assert_eq!(project.compile(&["gen-wasm-skel"]), "");
     let written = ["app.c", "eunomia-include", "ewasm-skel.h", "package.json", "tool.bpf.c", "tool.wasm.h"];
-    assert_eq!(files(&project.folder), written);
+    assert_eq!(files(&project.dir), written);
     let headers = [
         "argparse",
         "batch.h",
@@ -453,7 +453,7 @@ fn diagnostics_of_the_module_are_printed() {
     let project = Project::new("guest-errors").file("app.c", GUEST);
     project.compile(&["build-wasm"]);
     let before = fs::read(project.path("app.wasm")).unwrap();
-    for (wrong, said) in [
+    for (wrong, messages) in [
         ("int f(void) { return missing; }\n", "app.c:4:"),
         (
             "int missing(void); int f(void) { return missing(); }\n__attribute__((used)) int (*keep)(void) = f;",
@@ -463,10 +463,10 @@ fn diagnostics_of_the_module_are_printed() {
         fs::write(project.path("app.c"), format!("{GUEST}{wrong}")).unwrap();
         let output = project.run(&["build-wasm"]);
         let stderr = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.code() == Some(1) && stderr.contains(said), "{stderr}");
+        assert!(output.status.code() == Some(1) && stderr.contains(messages), "{stderr}");
         assert!(!stderr.contains("ecc:"), "{stderr}");
         assert!(before == fs::read(project.path("app.wasm")).unwrap(), "the old module is damaged");
-        assert_eq!(files(&project.folder), ["app.c", "app.wasm"]);
+        assert_eq!(files(&project.dir), ["app.c", "app.wasm"]);
     }
 }
 
@@ -601,7 +601,7 @@ fn a_module_without_entry_point_is_refused() {
     {
         let project = Project::new("no-entry").file("app.c", source);
         assert_eq!(project.error(&["build-wasm"]), format!("./app.c: {none}"));
-        assert_eq!(files(&project.folder), ["app.c"]);
+        assert_eq!(files(&project.dir), ["app.c"]);
     }
     let wrong = "__attribute__((export_name(\"process_event\"))) void process_event(float e) { (void)e; }\n";
     let project = Project::new("wrong-entry")
@@ -622,7 +622,7 @@ fn sources_with_interfaces_that_guests_lack_get_a_hint() {
     let perf = "#include \"eunomia-include/entry.h\"\nstruct perf_buffer;\n
         int perf_buffer__poll(struct perf_buffer *, int);\n
         int main(void) { return perf_buffer__poll(0, 100); }\n";
-    for (source, said) in [
+    for (source, messages) in [
         (argp, "ecc: ./app.c: wasi-libc has no argp: use argparse from eunomia-include/wasm-app.h"),
         (
             perf,
@@ -632,7 +632,7 @@ fn sources_with_interfaces_that_guests_lack_get_a_hint() {
         let project = Project::new("replaced").file("app.c", source);
         let output = project.run(&["build-wasm"]);
         let stderr = String::from_utf8_lossy(&output.stderr);
-        assert_eq!((output.status.code(), stderr.lines().last().unwrap()), (Some(1), said), "{stderr}");
+        assert_eq!((output.status.code(), stderr.lines().last().unwrap()), (Some(1), messages), "{stderr}");
         assert!(!project.path("app.wasm").exists());
     }
 }

@@ -28,14 +28,14 @@ impl Watching {
     }
 
     /// The output until it waits.
-    fn said(&mut self) -> String {
-        let mut said = String::new();
+    fn messages(&mut self) -> String {
+        let mut messages = String::new();
         loop {
             let line = self.lines.next().expect("it waits").unwrap();
             if line.starts_with("ecc: watching ") {
-                return said;
+                return messages;
             }
-            said = format!("{said}{line}\n");
+            messages = format!("{messages}{line}\n");
         }
     }
 
@@ -71,37 +71,40 @@ fn each_change_of_a_source_or_header_is_recompiled() {
     let project = Project::new("watch").source("tool.bpf.c", TOOL);
     let project = project.file("deep/values.h", "#define SECTION \"xdp\"\n");
     let mut watching = Watching::start(&project, &["tool.bpf.c"]);
-    assert_eq!(watching.said(), "ecc: compiled\n");
+    assert_eq!(watching.messages(), "ecc: compiled\n");
     assert_eq!(section(&project), "xdp");
 
     replace(&project, "deep/values.h", "#define SECTION \"tc\"\n");
-    assert_eq!(watching.said(), "ecc: compiled\n");
+    assert_eq!(watching.messages(), "ecc: compiled\n");
     assert_eq!(section(&project), "tc");
 
     // Written in place, with an error, which leaves the package unchanged.
     fs::write(project.path("deep/values.h"), "#define SECTION missing\n").unwrap();
-    let said = watching.said();
-    assert!(said.contains("deep/values.h:1:") && said.ends_with("ecc: compilation failed\n"), "{said}");
+    let messages = watching.messages();
+    assert!(
+        messages.contains("deep/values.h:1:") && messages.ends_with("ecc: compilation failed\n"),
+        "{messages}"
+    );
     assert_eq!(section(&project), "tc");
 
     // A missing header that is then created.
     replace(&project, "deep/values.h", "#include \"more.h\"\n");
-    let said = watching.said();
+    let messages = watching.messages();
     assert!(
-        said.contains("'more.h' file not found") && said.ends_with("ecc: compilation failed\n"),
-        "{said}"
+        messages.contains("'more.h' file not found") && messages.ends_with("ecc: compilation failed\n"),
+        "{messages}"
     );
     fs::write(project.path("deep/more.h"), "#define SECTION \"xdp\"\n").unwrap();
-    assert_eq!(watching.said(), "ecc: compiled\n");
+    assert_eq!(watching.messages(), "ecc: compiled\n");
     assert_eq!(section(&project), "xdp");
 
     // The directory is removed and created again, as when another branch is checked out.
     fs::rename(project.path("deep"), project.path("away")).unwrap();
-    assert!(watching.said().ends_with("ecc: compilation failed\n"));
+    assert!(watching.messages().ends_with("ecc: compilation failed\n"));
     fs::rename(project.path("away"), project.path("deep")).unwrap();
-    assert_eq!(watching.said(), "ecc: compiled\n");
+    assert_eq!(watching.messages(), "ecc: compiled\n");
     replace(&project, "tool.bpf.c", "");
-    assert_eq!(watching.said(), "ecc: tool.bpf.c: the file is empty\n");
+    assert_eq!(watching.messages(), "ecc: tool.bpf.c: the file is empty\n");
     assert_eq!(watching.end(), "");
 }
 
@@ -111,7 +114,7 @@ fn the_watcher_sleeps_without_changes() {
     let project = project.file("deep/values.h", "#define SECTION \"xdp\"\n");
     // Its own outputs are in the watched directory.
     let mut watching = Watching::start(&project, &["tool.bpf.c", "--wasm-header"]);
-    watching.said();
+    watching.messages();
     fs::write(project.path("notes"), "about something else").unwrap();
     let mut before = 0;
     while before != watching.switches() {
@@ -127,9 +130,9 @@ fn the_target_of_a_link_is_watched() {
     let project = project.file("deep/x", "").file("real/values.h", "#define SECTION \"xdp\"\n");
     std::os::unix::fs::symlink("../real/values.h", project.path("deep/values.h")).unwrap();
     let mut watching = Watching::start(&project, &["tool.bpf.c"]);
-    assert_eq!(watching.said(), "ecc: compiled\n");
+    assert_eq!(watching.messages(), "ecc: compiled\n");
     fs::write(project.path("real/values.h"), "#define SECTION \"tc\"\n").unwrap();
-    assert_eq!(watching.said(), "ecc: compiled\n");
+    assert_eq!(watching.messages(), "ecc: compiled\n");
     assert_eq!(section(&project), "tc");
     assert_eq!(watching.end(), "");
 }

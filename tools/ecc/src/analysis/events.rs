@@ -316,7 +316,7 @@ impl Sources<'_, '_> {
             }
             ([], None) => format!("map \"{name}\": no struct in the program's own files fits its events"),
             _ => format!(
-                "map \"{name}\": ambiguous event type, one of {}; add the line /// @export {name} above the right one, \
+                "map \"{name}\": ambiguous event type, candidates: {}; add the line /// @export {name} above the right one, \
                  or pass the header that defines it",
                 names.join(", ")
             ),

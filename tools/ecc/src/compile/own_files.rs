@@ -1,4 +1,4 @@
-//! Tells the files that belong to the program from those of the system, of libbpf and of the kernel.
+//! Distinguishes the files that belong to the program from those of the system, of libbpf and of the kernel.
 
 use std::path::{Path, PathBuf};
 

@@ -31,7 +31,7 @@ pub fn missing(source: &Path, elf: &Elf, opened: &Opened) -> Vec<String> {
     missing
 }
 
-/// Options that ask for a name that another option has. They get a different name, or no short one.
+/// Options whose requested name is already taken. They get a different name, or no short one.
 pub fn renamed_options(meta: &Meta) -> Vec<String> {
     let mut warnings = Vec::new();
     for spec in args::specs(meta) {

@@ -17,16 +17,15 @@ pub struct Target {
     #[arg(long, value_name = "ARCH", value_delimiter = ',')]
     arch: Vec<String>,
 
-    /// Read kernel types from a vmlinux.h, a BTF file or a vmlinux [default: the running kernel]. With several machines,
-    /// pass one for each: --vmlinux arm64=FILE
+    /// Read kernel types from this vmlinux.h, BTF file or vmlinux [default: the running kernel]
     #[arg(long, value_name = "[ARCH=]FILE")]
     vmlinux: Vec<OsString>,
 
-    /// Add BTF for kernels without BTF to the package, reduced to the types that the program needs. Also writes NAME.tar
+    /// Add BTF for kernels without BTF to the package, and also write NAME.tar
     #[arg(short, long)]
     btfgen: bool,
 
-    /// BTFHub archive for --btfgen [default: btfhub-archive in the data directory of eunomia]
+    /// BTFHub archive for --btfgen [default: btfhub-archive in eunomia's data directory]
     #[arg(long, value_name = "DIR", requires = "btfgen")]
     btfhub_archive: Option<PathBuf>,
 }

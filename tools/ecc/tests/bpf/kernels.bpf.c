@@ -1,5 +1,5 @@
-// Code for many kernels: uses names that this kernel no longer has, tests what exists, and leaves sizes to the
-// host.
+// Code for many kernels: uses names that this kernel no longer has, tests what exists, and leaves sizes to
+// the host.
 #include <vmlinux.h>
 
 #include <bpf/bpf_core_read.h>

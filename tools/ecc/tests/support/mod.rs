@@ -18,16 +18,16 @@ pub const LICENSE: &str = "char LICENSE[] SEC(\"license\") = \"GPL\";\n";
 
 /// A directory that is removed after the test.
 pub struct Project {
-    pub folder: PathBuf,
+    pub dir: PathBuf,
 }
 
 impl Project {
     /// Creates an empty directory. `name` identifies the test.
     pub fn new(name: &str) -> Project {
-        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}-{}", std::process::id()));
-        let _ = fs::remove_dir_all(&folder);
-        fs::create_dir_all(&folder).unwrap();
-        Project { folder }
+        let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}-{}", std::process::id()));
+        let _ = fs::remove_dir_all(&dir);
+        fs::create_dir_all(&dir).unwrap();
+        Project { dir }
     }
 
     /// Writes a file.
@@ -44,13 +44,13 @@ impl Project {
     }
 
     pub fn path(&self, name: &str) -> PathBuf {
-        self.folder.join(name)
+        self.dir.join(name)
     }
 
     /// The compiler, with the directory as its working directory.
     pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_ecc"));
-        command.args(arguments).current_dir(&self.folder).env_remove("CLANG");
+        command.args(arguments).current_dir(&self.dir).env_remove("CLANG");
         command
     }
 
@@ -93,7 +93,7 @@ impl Project {
 
 impl Drop for Project {
     fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.folder);
+        let _ = fs::remove_dir_all(&self.dir);
     }
 }
 
@@ -121,8 +121,8 @@ pub fn bpftool(arguments: &[&str]) -> String {
     // It is in sbin, which may not be in $PATH.
     let path = format!("{}:/usr/sbin:/sbin", std::env::var("PATH").unwrap_or_default());
     let output = Command::new("bpftool").args(arguments).env("PATH", path).output().expect("bpftool runs");
-    let said = [&output.stdout[..], &output.stderr].concat();
-    assert!(output.status.success(), "bpftool {arguments:?}: {}", String::from_utf8_lossy(&said));
+    let messages = [&output.stdout[..], &output.stderr].concat();
+    assert!(output.status.success(), "bpftool {arguments:?}: {}", String::from_utf8_lossy(&messages));
     String::from_utf8(output.stdout).unwrap()
 }
 
@@ -138,16 +138,16 @@ pub fn may_load(test: &str) -> bool {
 
 /// An object in the kernel. It is removed when dropped.
 pub struct Loaded {
-    folder: String,
+    dir: String,
 }
 
 impl Loaded {
     /// Loads an object of the project, and pins all programs and maps.
     pub fn load(project: &Project, name: &str) -> Loaded {
-        let loaded = Loaded { folder: format!("/sys/fs/bpf/ecc-{name}-{}", std::process::id()) };
+        let loaded = Loaded { dir: format!("/sys/fs/bpf/ecc-{name}-{}", std::process::id()) };
         let object = project.path(&format!("{name}.bpf.o"));
-        let maps = format!("{}/maps", loaded.folder);
-        bpftool(&["prog", "loadall", object.to_str().unwrap(), &loaded.folder, "pinmaps", &maps]);
+        let maps = format!("{}/maps", loaded.dir);
+        bpftool(&["prog", "loadall", object.to_str().unwrap(), &loaded.dir, "pinmaps", &maps]);
         loaded
     }
 
@@ -155,20 +155,20 @@ impl Loaded {
     pub fn run(&self, program: &str, times: u32, project: &Project) {
         let packet = project.path("packet");
         fs::write(&packet, [0u8; 64]).unwrap();
-        let pin = format!("{}/{program}", self.folder);
+        let pin = format!("{}/{program}", self.dir);
         let (packet, times) = (packet.to_str().unwrap(), times.to_string());
         bpftool(&["prog", "run", "pinned", &pin, "data_in", packet, "repeat", &times]);
     }
 
     /// The content of a map.
     pub fn map(&self, name: &str) -> Value {
-        let pin = format!("{}/maps/{name}", self.folder);
+        let pin = format!("{}/maps/{name}", self.dir);
         serde_json::from_str(&bpftool(&["-j", "map", "dump", "pinned", &pin])).unwrap()
     }
 }
 
 impl Drop for Loaded {
     fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.folder);
+        let _ = fs::remove_dir_all(&self.dir);
     }
 }
