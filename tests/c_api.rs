@@ -1,6 +1,6 @@
-//! The C interface from C: each program of tests/data/c is compiled against the shared library and run natively, under
-//! valgrind, and with the sanitizers of addresses and of undefined behaviour in its own code. The header and the layout
-//! are compared with the committed ones; `cargo xtask symbols` does so with the exports of the library that ships.
+//! The C interface from C: each program of tests/data/c is linked with the shared library and runs natively, under valgrind,
+//! and with the address and undefined-behaviour sanitizers in its own code. The header and the layout must match the
+//! committed ones; `cargo xtask symbols` compares the exports of the release build.
 
 #[path = "support/sanitizer.rs"]
 mod sanitizer;
@@ -25,7 +25,7 @@ enum Way {
     Sanitizers,
 }
 
-/// The programs of tests/data/c that need the kernel; each is three tests.
+/// The programs of tests/data/c that need the kernel; each of them is three tests.
 macro_rules! programs {
     ($($name:ident)*) => { $(
         mod $name {
@@ -52,7 +52,7 @@ macro_rules! programs {
 programs! { arguments batch callback cycles epoll events guest host poison sizes state stop strings threads }
 
 #[test]
-fn a_rejected_program_leaves_words_and_prints_nothing() {
+fn a_rejected_program_sets_the_error_and_prints_nothing() {
     run("verifier", Way::Native);
     run("verifier", Way::Sanitizers);
 }
@@ -63,11 +63,11 @@ fn the_sanitizers_find_errors() {
 }
 
 #[test]
-fn nothing_is_left_of_hosts_that_are_killed() {
+fn hosts_that_are_killed_leave_nothing_in_the_kernel() {
     run("kill", Way::Native);
 }
 
-/// Its functions stand before those of the C library, for which the library has to find them.
+/// The functions of the program override those of the C library, and libeunomia must resolve to them.
 #[test]
 fn each_call_into_the_kernel_and_each_allocation_may_fail() {
     if !is_root() {
@@ -83,7 +83,7 @@ fn run(name: &str, way: Way) {
     if !is_root() {
         return;
     }
-    // What repeats itself does so a thousand times; where everything is slow, often enough to leak visibly.
+    // Loops run a thousand times; under valgrind, often enough for a leak to be visible.
     let (tag, repeats, runner, flags): (_, _, &[&str], &[&str]) = match way {
         Way::Native => ("native", "1000", &[], &[]),
         Way::Valgrind => ("valgrind", "10", &VALGRIND, &[]),
@@ -120,7 +120,7 @@ fn is_root() -> bool {
 /// Runs a command to its end and returns what it printed; it must succeed.
 fn output(command: &[&str]) -> String {
     let mut process = Command::new(command[0]);
-    // Memory that malloc keeps at hand for each thread would look like memory in use.
+    // malloc's per-thread caches would look like memory in use.
     process.args(&command[1..]).env("GLIBC_TUNABLES", "glibc.malloc.tcache_count=0");
     let output = process.output().unwrap_or_else(|e| panic!("{command:?}: {e}"));
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
@@ -133,17 +133,17 @@ fn utf8(path: &Path) -> &str {
     path.to_str().expect("the path is UTF-8")
 }
 
-/// A folder for what the tests make.
+/// A directory for the output of a test.
 fn folder(name: &str) -> PathBuf {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("c_api").join(name);
-    fs::create_dir_all(&folder).expect("the folder can be made");
+    fs::create_dir_all(&folder).expect("the directory can be created");
     folder
 }
 
 // ---- building -------------------------------------------------------------------------------------------------
 
-/// Folder with the shared library under the names that programs look for. Built apart: with fault injection, which must
-/// not reach what ships, and where no other build of the workspace can put a library without the C interface.
+/// Returns the directory with the shared library under the names that programs look for. It is a separate build, because it has
+/// fault injection, which must not be in a release, and because other builds of the workspace omit the C interface.
 fn library() -> &'static Path {
     static LIBRARY: OnceLock<PathBuf> = OnceLock::new();
     LIBRARY.get_or_init(|| {
@@ -156,7 +156,7 @@ fn library() -> &'static Path {
         for name in ["libeunomia.so", &soname(&library)] {
             let link = folder.join(name);
             drop(fs::remove_file(&link)); // of an earlier run
-            symlink(&library, link).expect("the link can be made");
+            symlink(&library, link).expect("the link can be created");
         }
         folder
     })
@@ -173,7 +173,7 @@ fn dynamic(library: &Path, tag: &str) -> String {
     section.lines().find(|line| line.contains(tag)).unwrap_or_else(|| panic!("no {tag}")).to_owned()
 }
 
-/// Folder with this build's header.
+/// Returns the directory with the header of this build.
 fn include() -> &'static Path {
     static INCLUDE: OnceLock<PathBuf> = OnceLock::new();
     INCLUDE.get_or_init(|| {
@@ -196,7 +196,7 @@ fn compile(flags: &[&str], source: &str, link: Option<(&Path, &Path)>) {
     output(&[command.as_slice(), &link].concat());
 }
 
-/// Folder with the objects of tests/data/bpf, and calls.json, a package with all that a package may say.
+/// Returns the directory with the objects of tests/data/bpf, and calls.json, a package with every kind of metadata.
 fn packages() -> &'static Path {
     static PACKAGES: OnceLock<PathBuf> = OnceLock::new();
     PACKAGES.get_or_init(|| {
@@ -217,17 +217,17 @@ const GUESTS: [(&str, &str); 3] = [
 ];
 
 fn write_guest(path: &Path, main: &str) {
-    // The third local is where the first argument is to be found, as printf wants it.
+    // The third local is the address of the first argument, as printf expects it.
     let text = format!(
         r#"(module (import "env" "printf" (func $printf (param i32 i32) (result i32)))
            (memory (export "memory") 1) (data (i32.const 8) "hello %s\0a\00")
            (func (export "bpf_main") (param i32 i32) (result i32) (local i32)
              (i32.store (i32.const 64) (local.get 0)) (local.set 2 (i32.const 64)) {main}))"#
     );
-    fs::write(path, wat::parse_str(text).expect("the module is valid")).expect("it can be written");
+    fs::write(path, wat::parse_str(text).expect("the module is valid")).expect("the file can be written");
 }
 
-/// loads.wasm loads and attaches calls.o and lets go of it; the exit code tells how far it came, 5 is the end.
+/// Writes loads.wasm, which loads, attaches and releases calls.o. Its exit code is the number of completed steps; 5 is all.
 fn write_guest_that_loads(folder: &Path) {
     let object = fs::read(folder.join("calls.o")).expect("the object was compiled");
     let data: String = object.iter().map(|byte| format!("\\{byte:02x}")).collect();
@@ -246,7 +246,7 @@ fn write_guest_that_loads(folder: &Path) {
         object.len()
     );
     fs::write(folder.join("loads.wasm"), wat::parse_str(text).expect("the module is valid"))
-        .expect("it can be written");
+        .expect("the file can be written");
 }
 
 fn compile_bpf(name: &str, folder: &Path) {
@@ -289,7 +289,7 @@ fn example(name: &'static str) -> PathBuf {
 }
 
 #[test]
-fn the_example_host_ends_by_time_and_by_ctrl_c() {
+fn the_example_host_ends_after_a_time_and_on_ctrl_c() {
     if !is_root() {
         return;
     }
@@ -304,7 +304,7 @@ fn the_example_host_ends_by_time_and_by_ctrl_c() {
     assert!(host.wait().expect("the host ends").success());
 }
 
-/// Whether a process has attached its programs: a link's descriptor shows it.
+/// Whether a process has attached its programs, which means that it has a descriptor of a link.
 fn attached(pid: &str) -> bool {
     let Ok(descriptors) = fs::read_dir(format!("/proc/{pid}/fd")) else { return false };
     let targets = descriptors.flatten().filter_map(|entry| fs::read_link(entry.path()).ok());
@@ -312,7 +312,7 @@ fn attached(pid: &str) -> bool {
 }
 
 #[test]
-fn the_example_host_tells_failures() {
+fn the_example_host_reports_errors() {
     let program = example("events");
     let host = |args: &[&str]| Command::new(&program).args(args).output().expect("the host runs");
     let usage = host(&[]);
@@ -365,13 +365,13 @@ fn the_soname_changes_with_every_minor_version() {
 }
 
 #[test]
-fn the_library_stays_mapped_and_binds_at_once() {
+fn the_library_stays_mapped_and_is_bound_at_load() {
     let line = dynamic(&library().join("libeunomia.so"), "(FLAGS_1)");
     assert!(line.contains("NODELETE") && line.contains("NOW"), "{line}");
 }
 
 #[test]
-fn the_example_host_of_guests_hands_arguments_in_and_exit_codes_out() {
+fn the_example_host_of_guests_passes_arguments_and_exit_codes() {
     let (program, module) = (example("guest"), format!("{ROOT}/target/packages/sigsnoop/app.wasm"));
     let host = |args: &[&str]| Command::new(&program).args(args).output().expect("the host runs");
     assert_eq!(host(&[]).status.code(), Some(2));

@@ -1,5 +1,5 @@
-//! The interface for C++: eunomia.hpp compiles without a warning wherever C++17 is, tests/data/cpp runs natively and with
-//! sanitizers, and every function of the C header can be reached.
+//! The C++ interface: eunomia.hpp compiles without warnings in every standard from C++17 on, the program of tests/data/cpp
+//! runs natively and with sanitizers, and eunomia.hpp wraps every function of the C header.
 
 mod support;
 
@@ -8,14 +8,14 @@ use std::process::Command;
 
 use support::{host, root, sanitizer};
 
-/// A folder for what the tests make.
+/// A directory for the output of a test.
 fn folder(name: &str) -> PathBuf {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("cpp").join(name);
-    std::fs::create_dir_all(&folder).expect("the folder can be made");
+    std::fs::create_dir_all(&folder).expect("the directory can be created");
     folder
 }
 
-/// Compiles tests/data/cpp/vm.cpp and runs it. Each way has its own folder, for both may be at work.
+/// Compiles tests/data/cpp/vm.cpp and runs it. Each variant has its own directory, since they run in parallel.
 fn run(way: &str, flags: &[&str], repeats: &str, under: &[&str]) {
     needs_root!();
     let folder = folder(way);
@@ -41,7 +41,7 @@ fn exceptions_and_lifetimes_hold_with_sanitizers() {
 }
 
 #[test]
-fn nothing_races() {
+fn the_thread_sanitizer_reports_nothing() {
     sanitizer::finds_errors(&sanitizer::THREADS, &folder("threads"));
     run("threads", &sanitizer::THREADS, "20", &["setarch", "--addr-no-randomize"]);
 }
@@ -57,9 +57,9 @@ fn the_header_is_valid_in_every_cpp_from_17_on() {
     }
 }
 
-/// `true` of a callback could mean either; of a pointer and a string_view the bytes are not those of the value.
+/// The meaning of `true` from a callback is ambiguous; the bytes of a pointer or a string_view are not those of the value.
 #[test]
-fn what_is_easily_meant_otherwise_does_not_compile() {
+fn ambiguous_calls_do_not_compile() {
     let source = folder("refused").join("refused.cpp");
     for (statement, said) in [
         ("vm.run(format::json, [](const event &) { return true; });", "nothing or an eunomia::flow"),
@@ -81,7 +81,7 @@ fn what_is_easily_meant_otherwise_does_not_compile() {
     }
 }
 
-/// A library of another minor version is refused with both versions in the text.
+/// A library of another minor version is refused; the message names both versions.
 #[test]
 fn a_library_of_another_version_is_refused() {
     let folder = folder("version");
@@ -93,7 +93,7 @@ fn a_library_of_another_version_is_refused() {
     let other = header
         .replace(&define("MINOR", minor), &define("MINOR", minor + 7))
         .replace(&format!("_NUM {num} "), &format!("_NUM {} ", num + 700));
-    assert!(header != other, "the version of the header is not where it was");
+    assert!(header != other, "the header has no version to replace");
     std::fs::write(folder.join("eunomia.h"), other).expect("the header can be written");
     let text = "#include <eunomia.hpp>\n#include <cstdio>\nint main() { try { eunomia::vm vm; } \
                 catch (const eunomia::error &e) { std::printf(\"%d %s\", e.status(), e.what()); } }\n";
@@ -109,8 +109,8 @@ fn a_library_of_another_version_is_refused() {
 }
 
 #[test]
-fn every_function_of_c_is_reached() {
-    let read = |path: &str| std::fs::read_to_string(root().join(path)).expect("it can be read");
+fn every_c_function_is_wrapped() {
+    let read = |path: &str| std::fs::read_to_string(root().join(path)).expect("the file can be read");
     let header = read("include/eunomia.hpp");
     let names = read("tests/data/abi/symbols.txt");
     let is_used = |name: &&str| header.contains(&format!("{name}(")) || header.contains(&format!("({name})"));

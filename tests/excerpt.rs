@@ -1,4 +1,4 @@
-//! An excerpt of the kernel's types stands for the whole: libbpf makes the same instructions with either.
+//! libbpf produces the same instructions with an excerpt of the kernel's types as with all of them.
 #![allow(missing_docs)]
 
 mod support;
@@ -16,7 +16,7 @@ use support::elf;
 
 const KERNEL: &str = "/sys/kernel/btf/vmlinux";
 
-/// Every way to depend on the kernel's types that BPF_CORE_READ and its kin do not use by themselves.
+/// Every kind of CO-RE relocation that the BPF_CORE_READ macros do not generate.
 const QUESTIONS: &str = r#"
 #include "vmlinux.h"
 #include <bpf/bpf_helpers.h>
@@ -47,7 +47,7 @@ char LICENSE[] SEC("license") = "GPL";
 "#;
 
 #[test]
-fn libbpf_makes_the_same_instructions_with_an_excerpt() {
+fn libbpf_produces_the_same_instructions_with_an_excerpt() {
     needs_root!();
     let kernel = fs::read(KERNEL).unwrap();
     let mut packages: Vec<_> = fs::read_dir(support::root().join("target/packages"))
@@ -75,9 +75,9 @@ fn libbpf_makes_the_same_instructions_with_an_excerpt() {
     assert!(compared > 10, "only {compared} packages ask for types of the kernel");
 }
 
-/// What a program is told about itself depends on whether the kernel was looked at.
+/// Some relocations depend on all types of the kernel; for those the excerpt is not used.
 #[test]
-fn what_an_excerpt_cannot_answer_goes_to_the_whole() {
+fn relocations_that_an_excerpt_cannot_resolve_use_all_types() {
     needs_root!();
     let kernel = fs::read(KERNEL).unwrap();
     let asks_for = |question: &str| {
@@ -109,7 +109,7 @@ fn a_damaged_kernel_is_refused_or_read() {
     let object = Package::parse(&support::package(QUESTIONS)).unwrap().object;
     let local = Btf::parse(elf::content(&object, ".BTF")).unwrap();
     let mut relocations = relocations(elf::content(&object, ".BTF.ext")).unwrap();
-    // Small enough to be damaged in many ways: what an excerpt of the whole kernel is.
+    // An excerpt is small enough to be damaged at every offset.
     let sound =
         local.excerpt(&relocations, &mut [], &fs::read(KERNEL).unwrap(), &mut Index::new()).unwrap().btf;
     assert!(local.excerpt(&relocations, &mut [], &sound, &mut Index::new()).unwrap().suffices);
@@ -128,7 +128,7 @@ fn a_damaged_kernel_is_refused_or_read() {
         }
     }
     assert!(read > sound.len(), "only {read} could be read");
-    // Only later compilers than some ask whether whole types match.
+    // Only newer compilers generate relocations that match whole types.
     relocations.iter_mut().for_each(|relocation| relocation.kind = 12);
     let whole =
         local.excerpt(&relocations, &mut [], &fs::read(KERNEL).unwrap(), &mut Index::new()).unwrap().btf;
@@ -149,7 +149,7 @@ fn hooks_have_the_ids_that_libbpf_finds() {
         hook("iter/task", "bpf_iter_task", false),
         hook("tp_btf/sched_switch", "btf_trace_sched_switch", true),
         hook("fexit/vfs_read", "vfs_read", false),
-        // Neither a name that goes on, nor one of another kind.
+        // A longer name does not match, nor does a name of another kind.
         hook("fentry/do_unlink", "do_unlink", false),
         hook("fentry/task_struct", "task_struct", false),
     ];
@@ -178,7 +178,7 @@ fn hooks_have_the_ids_that_libbpf_finds() {
     assert_eq!(hooks.iter().filter(|hook| hook.id > 0).count(), 4, "{hooks:?}");
 }
 
-/// libbpf says when it has read all types of the kernel.
+/// libbpf logs when it has read all types of the kernel.
 #[test]
 #[cfg(feature = "own-libbpf")]
 fn a_hook_of_the_kernel_itself_is_found_without_reading_all_types() {
@@ -198,13 +198,13 @@ fn a_hook_of_the_kernel_itself_is_found_without_reading_all_types() {
     assert_eq!(reads_all("?tp_btf/sched_switch", "void *ctx"), (false, Ok(())), "not even loaded");
     assert_eq!(reads_all("iter/task", "struct bpf_iter__task *ctx"), (false, Ok(())));
     assert_eq!(reads_all("iter.s/task", "struct bpf_iter__task *ctx"), (false, Ok(())));
-    // A module's may be meant: then all types are read, and those of modules.
+    // The function may be in a module: then libbpf reads all types, including those of modules.
     let (all, loaded) = reads_all("tp_btf/no_such_tracepoint", "void *ctx");
     let told = "this kernel has no target for tp_btf/no_such_tracepoint";
     assert!(all && loaded.as_ref().unwrap_err().contains(told), "{loaded:?}");
 }
 
-/// The types that an object asks for; `None` if it asks for none, or they do not suffice.
+/// The excerpt for an object; `None` if it refers to no types, or if an excerpt does not suffice.
 fn excerpt(object: &[u8], kernel: &[u8], index: &mut Index) -> Option<Vec<u8>> {
     let local = Btf::parse(elf::content(object, ".BTF")).unwrap();
     let relocations = relocations(elf::content(object, ".BTF.ext")).unwrap();
@@ -212,7 +212,7 @@ fn excerpt(object: &[u8], kernel: &[u8], index: &mut Index) -> Option<Vec<u8>> {
     (!relocations.is_empty() && excerpt.suffices).then_some(excerpt.btf)
 }
 
-/// Of each program by name, as libbpf hands them to the kernel, without the descriptors of maps.
+/// The instructions of each program as libbpf passes them to the kernel, without the descriptors of maps.
 fn instructions(object: &[u8], btf: Option<&[u8]>) -> Vec<(String, Vec<u64>)> {
     let file = btf.map(|btf| {
         let mut file = tempfile::NamedTempFile::new().unwrap();
@@ -227,7 +227,7 @@ fn instructions(object: &[u8], btf: Option<&[u8]>) -> Vec<(String, Vec<u64>)> {
         ..Default::default()
     };
     let mut made = Vec::new();
-    // SAFETY: everything that libbpf is given lives until the object is closed; it tells how many instructions there are.
+    // SAFETY: all arguments live until the object is closed; libbpf returns the number of instructions.
     unsafe {
         let opened = b::bpf_object__open_mem(object.as_ptr().cast(), object.len() as _, &opts);
         assert!(!opened.is_null());
@@ -245,7 +245,7 @@ fn instructions(object: &[u8], btf: Option<&[u8]>) -> Vec<(String, Vec<u64>)> {
     made
 }
 
-/// An instruction that loads a map's address has the map's descriptor in its upper half.
+/// Clears the map descriptor in the upper half of an instruction that loads a map's address.
 fn without_descriptor(code: u64) -> u64 {
     const LOAD_64: u64 = 0x18;
     let loads_map = code & 0xff == LOAD_64 && code >> 12 & 0xf != 0;

@@ -1,5 +1,5 @@
-//! Formats of members on the running kernel: in events, in the keys and values of maps, in variables; and formats that a
-//! package has wrong.
+//! Member formats on the running kernel: in events, in keys and values of maps, and in variables. Also invalid formats in a
+//! package.
 #![allow(missing_docs)]
 
 mod support;
@@ -65,7 +65,7 @@ int on_getpgid(struct trace_event_raw_sys_enter *ctx)
         return 0;
     event->at = bpf_ktime_get_ns();
     event->took = 1500000;
-    // The kernel fills only the lower half of it.
+    // The kernel sets only the lower half.
     event->nr = (int)ctx->id;
     event->ret = -13;
     event->from.s_addr = source.s_addr;
@@ -79,7 +79,7 @@ int on_getpgid(struct trace_event_raw_sys_enter *ctx)
 char LICENSE[] SEC("license") = "GPL";
 "#;
 
-/// Now, in UTC and as `ktime` writes it: two such texts compare as the times do.
+/// The current time in UTC in the form of `ktime`. Such strings sort by time.
 fn now() -> String {
     let output = Command::new("date").args(["-u", "+%Y-%m-%dT%H:%M:%S.%NZ"]).output().unwrap();
     String::from_utf8(output.stdout).unwrap().trim().to_string()
@@ -111,13 +111,13 @@ fn next(vm: &Vm, format: Format, source: &std::ffi::CStr) -> String {
             }
             Flow::Continue
         };
-        assert!(vm.poll(5000, format, &mut keep).unwrap() > 0, "no event came");
+        assert!(vm.poll(5000, format, &mut keep).unwrap() > 0, "no event arrived");
     }
     text
 }
 
 #[test]
-fn events_have_their_formats_in_json() {
+fn events_use_their_formats_in_json() {
     needs_root!();
     let (vm, before, after) = called();
     let event: Value = serde_json::from_str(&next(&vm, Format::Json, c"events")).unwrap();
@@ -131,7 +131,7 @@ fn events_have_their_formats_in_json() {
 }
 
 #[test]
-fn events_have_their_formats_in_text() {
+fn events_use_their_formats_in_text() {
     needs_root!();
     let (vm, before, after) = called();
     let row = next(&vm, Format::Text, c"events");
@@ -141,7 +141,7 @@ fn events_have_their_formats_in_text() {
 }
 
 #[test]
-fn maps_have_their_formats_and_take_them_as_keys() {
+fn maps_use_their_formats_for_values_and_keys() {
     needs_root!();
     let (vm, before, after) = called();
     let entry: Value = serde_json::from_str(&next(&vm, Format::Json, c"counts")).unwrap();
@@ -163,7 +163,7 @@ fn maps_have_their_formats_and_take_them_as_keys() {
 }
 
 #[test]
-fn formats_that_do_not_fit_are_logged_and_left_out() {
+fn formats_that_do_not_fit_are_logged_and_ignored() {
     needs_root!();
     let mut document: Value = serde_json::from_slice(&package(CALLS)).unwrap();
     document["meta"]["formats"] = json!({

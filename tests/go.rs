@@ -1,5 +1,5 @@
-//! The Go binding, on the library as it ships: its own tests as they are, with the race detector, with the strictest check
-//! of pointers under a garbage collector that never rests, and linked statically; and its README's program, from a prefix.
+//! The Go binding with the release build of the library. Its own tests run natively, with the race detector, with the
+//! strictest pointer checks and constant garbage collection, and linked statically. Its README's program runs from a prefix.
 
 #[path = "conformance/packages.rs"]
 mod packages;
@@ -17,19 +17,19 @@ const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 const MODULE: &str = "github.com/eunomia-bpf/libeunomia/bindings/go";
 
 #[test]
-fn every_function_takes_and_gives_what_go_has() {
+fn every_function_accepts_and_returns_go_values() {
     needs_root!();
     output(&mut go(&["test", "-count=1", "./..."]));
 }
 
 #[test]
-fn nothing_races() {
+fn the_race_detector_reports_nothing() {
     needs_root!();
     output(&mut go(&["test", "-count=1", "-race", "./..."]));
 }
 
 #[test]
-fn c_keeps_no_pointer_of_go_and_the_garbage_collector_takes_nothing() {
+fn c_keeps_no_go_pointer_and_no_live_object_is_collected() {
     needs_root!();
     output(go(&["test", "-count=1", "./..."]).env("GODEBUG", "cgocheck=2").env("GOGC", "1"));
 }
@@ -50,7 +50,7 @@ fn a_static_program_needs_no_library() {
     output(tests.args(["-test.run", "Events|Guest|Context"]));
 }
 
-/// A command of go in the folder of the binding, which finds library and header in a prefix.
+/// A go command in the directory of the binding, with library and header in a prefix.
 fn go(args: &[&str]) -> Command {
     let mut command = Command::new("go");
     command.args(args).current_dir(format!("{ROOT}/bindings/go"));
@@ -70,14 +70,14 @@ fn folder(name: &str) -> PathBuf {
     binding::folder("go", name)
 }
 
-/// What `make install` would install, as far as Go needs it.
+/// A prefix with the files of `make install` that Go needs.
 fn prefix() -> &'static Path {
     static PREFIX: OnceLock<PathBuf> = OnceLock::new();
     PREFIX.get_or_init(|| {
         let (prefix, built, version) = (folder("prefix"), host::library(), env!("CARGO_PKG_VERSION"));
         let (minor, _) = version.rsplit_once('.').expect("a version has three parts");
-        fs::create_dir_all(prefix.join("lib/pkgconfig")).expect("the folder can be made");
-        fs::create_dir_all(prefix.join("include")).expect("the folder can be made");
+        fs::create_dir_all(prefix.join("lib/pkgconfig")).expect("the directory can be created");
+        fs::create_dir_all(prefix.join("include")).expect("the directory can be created");
         let copy = |from: PathBuf, to: &str| {
             fs::copy(&from, prefix.join(to))
                 .unwrap_or_else(|e| panic!("{}: {e}; run `make test`", from.display()));
@@ -105,7 +105,7 @@ fn packages() -> &'static Path {
     })
 }
 
-/// A library that, loaded before the real one, makes that say it is 0.2.7.
+/// A library that, loaded before the real one, reports the version 0.2.7.
 fn other_version() -> &'static Path {
     static LIBRARY: OnceLock<PathBuf> = OnceLock::new();
     LIBRARY.get_or_init(|| binding::other_version(&folder("other")))
@@ -114,12 +114,12 @@ fn other_version() -> &'static Path {
 // ---- programs -------------------------------------------------------------------------------------------------
 
 #[test]
-fn the_readme_runs_outside_of_the_tree() {
+fn the_program_of_the_readme_runs_outside_the_source_tree() {
     needs_root!();
     let readme = include_str!("../bindings/go/README.md");
     let (_, block) = readme.split_once("```go\n").expect("the README has a block of Go");
     let (program, _) = block.split_once("```").expect("the block ends");
-    let outside = tempfile::tempdir().expect("a temporary folder");
+    let outside = tempfile::tempdir().expect("a temporary directory");
     fs::write(outside.path().join("main.go"), program).expect("the program can be written");
     let module = format!(
         "module host\n\ngo 1.19\n\nrequire {MODULE} v0.0.0\n\nreplace {MODULE} => {ROOT}/bindings/go\n"
@@ -133,7 +133,7 @@ fn the_readme_runs_outside_of_the_tree() {
 }
 
 #[test]
-fn the_examples_do_what_they_say() {
+fn the_examples_print_their_events() {
     needs_root!();
     let programs = folder("examples");
     let build = ["build", "-o", path(&programs), "./..."];

@@ -1,8 +1,8 @@
-//! The manual, typed in by a machine: its files are written, its commands run in the order in which they stand there, and what
-//! the terminal shows has the shape that the manual promises. The manual in Chinese has the same files and commands.
+//! Test of the manual: it writes the files and runs the commands in the order of the manual, and compares the form of the
+//! output with the output in the manual. The manual in Chinese must have the same files and commands.
 //!
-//! Whoever reads it ends a run with Ctrl-C when he has seen enough. Here the reader is gone after a few lines, which ends a run as
-//! well; `sudo` does nothing, as these tests are root's; ports are free ones; and in place of a container its script runs.
+//! A reader ends a run with Ctrl-C. Here the output is closed after a few lines, which also ends the run. `sudo` does nothing,
+//! because the test runs as root; ports are replaced by free ones; the container is replaced by its script.
 
 mod support;
 
@@ -20,10 +20,10 @@ use support::root;
 const ENGLISH: &str = include_str!("../docs/manual.md");
 const CHINESE: &str = include_str!("../docs/manual.zh.md");
 
-/// Far beyond what any of it takes.
+/// Much longer than any command takes.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// A block of code: the words behind its fence, and its lines.
+/// A code block: the words after its opening fence, and its lines.
 #[derive(Debug, PartialEq, Eq)]
 struct Block<'a> {
     words: Vec<&'a str>,
@@ -41,7 +41,7 @@ fn blocks(manual: &str) -> Vec<Block<'_>> {
     blocks
 }
 
-/// A folder to work in, and what stands for the world around it.
+/// A working directory, and replacements for what is outside it.
 struct Reader {
     folder: tempfile::TempDir,
     ports: Vec<(&'static str, String)>,
@@ -80,13 +80,13 @@ impl Reader {
         Reader { folder, ports: ports.into(), registry }
     }
 
-    /// Where the manual is at the moment.
+    /// The current directory of the manual's shell.
     fn place(&self) -> PathBuf {
         let kept = fs::read_to_string(self.folder.path().join("place"));
         kept.map_or_else(|_| self.folder.path().join("work"), |path| path.trim_end().into())
     }
 
-    /// Types the commands of a block, and gives what they print.
+    /// Runs the commands of a block and returns their output.
     fn type_in(&self, commands: &str) -> String {
         let mut commands = commands.to_owned();
         for (port, free) in &self.ports {
@@ -94,7 +94,7 @@ impl Reader {
                 .replace(&format!(":{port}"), &format!(":{free}"))
                 .replace(&format!("server {port}"), &format!("server {free}"));
         }
-        // The next block goes on where this one ends, with what it exported.
+        // The next block continues in the same directory, with the exported variables.
         let kept = self.folder.path().display();
         let script = format!(
             "set -eo pipefail\n[ ! -e {kept}/environment ] || . {kept}/environment\n{commands}\npwd >{kept}/place\nexport -p >{kept}/environment\n"
@@ -129,7 +129,7 @@ impl Drop for Reader {
     }
 }
 
-/// An ecli whose reader has had enough after a few lines, unless the run ends by itself.
+/// A wrapper of ecli that closes the output after a few lines.
 fn wrapper() -> String {
     let ends = "*' -h '* | *' --help '* | *' --duration '* | *' --count '*";
     format!(
@@ -149,7 +149,7 @@ fn wait_for(port: &str) {
     }
 }
 
-/// What `make archive` made of the library.
+/// The directory that `make archive` built.
 fn installed() -> PathBuf {
     let name = format!("eunomia-{}-{}-linux-gnu", env!("CARGO_PKG_VERSION"), std::env::consts::ARCH);
     let folder = root().join("target/dist").join(name);
@@ -157,7 +157,7 @@ fn installed() -> PathBuf {
     folder
 }
 
-/// Lets things happen that the programs of the manual watch, until it is done.
+/// Causes the events that the manual's programs report, until `done` is set.
 fn be_busy(done: &AtomicBool) {
     while !done.load(Ordering::Relaxed) {
         let script = "trap '' USR1; kill -USR1 $$; /bin/true; echo busy >/dev/null";
@@ -166,8 +166,8 @@ fn be_busy(done: &AtomicBool) {
     }
 }
 
-/// Whether a line is of the kind that the manual shows: objects with the same members, the same words if it is a heading or
-/// a usage, else as many words.
+/// Whether a line has the form that the manual shows: objects with the same members, the same words in headings and usage
+/// lines, else the same number of words.
 fn is_like(line: &str, shown: &str) -> bool {
     let members = |line: &str| {
         let value: serde_json::Value = serde_json::from_str(line).ok()?;
@@ -182,7 +182,7 @@ fn is_like(line: &str, shown: &str) -> bool {
 }
 
 #[test]
-fn every_command_of_the_manual_does_what_it_says() {
+fn every_command_of_the_manual_works() {
     if fs::metadata("/proc/self").unwrap().uid() != 0 {
         assert!(std::env::var_os("CI").is_none(), "the manual needs root, and CI must not skip it");
         eprintln!("SKIPPED: the manual needs root");
@@ -193,7 +193,7 @@ fn every_command_of_the_manual_does_what_it_says() {
         scope.spawn(|| be_busy(&done));
         let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| type_all(&reader)));
         done.store(true, Ordering::Relaxed);
-        // What still runs in the background of the shell, a web server, ends with the folder it works in.
+        // A web server still runs in the background of the shell; it ends when its directory is removed.
         Command::new("pkill").args(["-f", &format!("http.server {}", reader.ports[0].1)]).status().unwrap();
         if let Err(panic) = result {
             std::panic::resume_unwind(panic);
@@ -226,7 +226,7 @@ fn type_all(reader: &Reader) {
 }
 
 #[test]
-fn the_manual_says_the_same_in_chinese() {
+fn the_chinese_manual_has_the_same_commands() {
     let (english, chinese) = (blocks(ENGLISH), blocks(CHINESE));
     for (english, chinese) in english.iter().zip(&chinese) {
         assert_eq!(english, chinese);
@@ -248,7 +248,7 @@ fn without_code(manual: &str) -> String {
 }
 
 #[test]
-fn what_is_not_like_the_manual_is_noticed() {
+fn output_of_another_form_is_detected() {
     assert!(
         is_like(r#"{"a":1,"b":"x"}"#, r#"{"b":"","a":0}"#) && !is_like(r#"{"a":1}"#, r#"{"b":"","a":0}"#)
     );

@@ -1,5 +1,5 @@
-//! What users install: the archive, unpacked into an empty folder and used from outside the source tree by pkg-config and
-//! CMake, linked both ways; and the library beside another libbpf, and under dlopen. `make test` makes the archive first.
+//! Tests of the archive: unpacked into an empty directory, it is used through pkg-config and CMake, linked both ways. Also
+//! the library in a process with another libbpf, and under dlopen. `make test` builds the archive first.
 
 mod support;
 
@@ -11,15 +11,15 @@ use support::{example, host, root};
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
-/// What the archive contains, unpacked for one test.
+/// The contents of the archive, unpacked for one test.
 struct Installed {
-    /// Holds everything; gone with the test.
+    /// Removed after the test.
     folder: tempfile::TempDir,
 }
 
 impl Installed {
     fn new() -> Installed {
-        let folder = tempfile::tempdir().expect("a temporary folder");
+        let folder = tempfile::tempdir().expect("a temporary directory");
         let name = format!("target/dist/eunomia-{VERSION}-{}-linux-gnu.tar.gz", std::env::consts::ARCH);
         let archive = root().join(name);
         assert!(archive.exists(), "{} is missing: run `make archive` first", archive.display());
@@ -29,7 +29,7 @@ impl Installed {
             .arg("--strip-components=1")
             .arg("-C")
             .arg(folder.path()));
-        fs::create_dir(folder.path().join("work")).expect("a folder");
+        fs::create_dir(folder.path().join("work")).expect("a directory");
         Installed { folder }
     }
 
@@ -37,7 +37,7 @@ impl Installed {
         self.folder.path().join(name)
     }
 
-    /// What pkg-config says for a program that is linked.
+    /// The flags that pkg-config prints.
     fn flags(&self, more: &[&str]) -> Vec<String> {
         let mut command = Command::new("pkg-config");
         command
@@ -65,7 +65,7 @@ impl Installed {
     }
 }
 
-/// What a command prints; it must succeed.
+/// Runs a command, which must succeed, and returns its output.
 fn run(command: &mut Command) -> String {
     let output = command.output().unwrap_or_else(|e| panic!("{command:?}: {e}"));
     let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
@@ -73,14 +73,14 @@ fn run(command: &mut Command) -> String {
     out.into_owned()
 }
 
-/// Runs one of the first programs: while it waits for the end of a process, processes end.
+/// Runs a host that prints the first process exit, while processes exit.
 fn prints_an_event(program: &mut Command) {
     let package = root().join("target/packages/bootstrap/package.json");
     assert!(package.exists(), "{} is missing: run `make packages` first", package.display());
     example::prints(program.arg(package), &["\"exit_event\":true"]);
 }
 
-/// The libraries that a program or library needs.
+/// The shared libraries that a file needs.
 fn needed(file: &Path) -> String {
     let dynamic = run(Command::new("readelf").arg("-dW").arg(file));
     dynamic.lines().filter(|line| line.contains("(NEEDED)")).collect::<Vec<_>>().join("\n")
@@ -106,7 +106,7 @@ fn minor() -> &'static str {
 }
 
 #[test]
-fn c_and_cpp_link_the_static_library_with_what_pkg_config_says() {
+fn pkg_config_has_the_flags_for_static_linking() {
     needs_root!();
     let installed = Installed::new();
     for shared in
@@ -173,7 +173,7 @@ fn cmake_finds_the_library() {
 }
 
 #[test]
-fn every_place_tells_the_same_version() {
+fn every_file_has_the_same_version() {
     let installed = Installed::new();
     let mut modversion = Command::new("pkg-config");
     modversion.env("PKG_CONFIG_PATH", installed.path("lib/pkgconfig")).args(["--modversion", "eunomia"]);
@@ -198,7 +198,7 @@ fn every_place_tells_the_same_version() {
 }
 
 #[test]
-fn the_archive_has_licences_and_a_manual_without_faults() {
+fn the_archive_has_licences_and_valid_manual_pages() {
     let installed = Installed::new();
     let notice = fs::read_to_string(installed.path("share/doc/eunomia/NOTICE")).expect("NOTICE");
     assert!(notice.contains("GNU LESSER GENERAL PUBLIC LICENSE"));
@@ -222,11 +222,11 @@ fn the_archive_has_licences_and_a_manual_without_faults() {
     run(Command::new("bash").arg("-n").arg(installed.path("share/bash-completion/completions/ecli")));
 }
 
-// ---- beside others ----------------------------------------------------------------------------------------------
+// ---- with other libraries ----------------------------------------------------------------------------------------
 
-/// Links tests/data/c/two_libbpf.c with Debian's libbpf and ours, in every way and order.
+/// Links tests/data/c/two_libbpf.c with Debian's libbpf and libeunomia, each static or shared, in both orders.
 #[test]
-fn a_host_may_have_a_libbpf_of_its_own() {
+fn a_host_can_link_its_own_libbpf() {
     needs_root!();
     let installed = Installed::new();
     let (object, package) = (installed.path("work/sampled.o"), installed.path("work/sampled.json"));
@@ -251,9 +251,9 @@ fn a_host_may_have_a_libbpf_of_its_own() {
 }
 
 #[test]
-fn the_library_comes_and_goes_with_dlopen() {
+fn the_library_can_be_loaded_and_closed_with_dlopen() {
     needs_root!();
-    let folder = tempfile::tempdir().expect("a temporary folder");
+    let folder = tempfile::tempdir().expect("a temporary directory");
     let program = folder.path().join("dlopen");
     let mut compiler = Command::new("cc");
     compiler

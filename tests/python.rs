@@ -1,5 +1,5 @@
-//! The Python binding, on the library as it ships: its own tests, and its wheel in a virtual environment of its own.
-//! `tools/setup.sh python` makes the environment that the tests run in, `make test` does so beforehand.
+//! The Python binding with the release build of the library: its own tests, and its wheel in a fresh virtual environment.
+//! `make test` first creates the environment for the tests with `tools/setup.sh python`.
 
 #[path = "conformance/packages.rs"]
 mod packages;
@@ -16,13 +16,13 @@ use support::{example, host};
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
 #[test]
-fn every_function_takes_and_gives_what_python_has() {
+fn every_function_accepts_and_returns_python_values() {
     needs_root!();
     unittest("test_vm");
 }
 
 #[test]
-fn nothing_outlives_its_end_and_no_exception_is_lost() {
+fn objects_are_released_and_exceptions_are_kept() {
     needs_root!();
     unittest("test_lifecycle");
 }
@@ -32,7 +32,7 @@ fn unittest(module: &str) {
     output(python().args(["-X", "dev", "-m", "unittest", "-v", module]).current_dir(tests));
 }
 
-/// The interpreter, with the binding as it lies in the tree.
+/// The interpreter, with the binding of the source tree.
 fn python() -> Command {
     let mut command = Command::new(format!("{ROOT}/target/venv/bin/python"));
     command.env("PYTHONPATH", format!("{ROOT}/bindings/python/src")).env("PYTHONDONTWRITEBYTECODE", "1");
@@ -91,20 +91,20 @@ fn the_wheel_runs_its_readme_from_a_fresh_environment() {
     example::prints(&mut run, &["'exit_event': True"]);
 }
 
-/// Builds the wheel; there is only this one in the folder afterwards.
+/// Builds the wheel, the only file in the directory.
 fn wheel(folder: &Path) -> PathBuf {
     let out = folder.join("out");
     drop(fs::remove_dir_all(&out)); // of an earlier run
     let build = ["-m", "build", "--wheel", "--no-isolation", "--outdir"];
     output(python().args(build).arg(&out).arg(format!("{ROOT}/bindings/python")));
-    let mut files = fs::read_dir(&out).expect("the build made a folder");
-    let wheel = files.next().expect("there is a wheel").expect("the folder can be read").path();
+    let mut files = fs::read_dir(&out).expect("the build made a directory");
+    let wheel = files.next().expect("there is a wheel").expect("the directory can be read").path();
     let name = format!("eunomia-{}-py3-none-{TAG}_{}.whl", env!("CARGO_PKG_VERSION"), std::env::consts::ARCH);
     assert_eq!(wheel.file_name().and_then(|name| name.to_str()), Some(name.as_str()));
     wheel
 }
 
-/// The README's program, which promises to be small.
+/// The program of the README, which must be small.
 fn readme_program() -> String {
     let readme = include_str!("../bindings/python/README.md");
     let (_, block) = readme.split_once("```python\n").expect("the README has a block of Python");
@@ -116,7 +116,7 @@ fn readme_program() -> String {
 // ---- examples -------------------------------------------------------------------------------------------------
 
 #[test]
-fn the_examples_do_what_they_say() {
+fn the_examples_print_their_events() {
     needs_root!();
     let (bootstrap, opensnoop) = (example_package("bootstrap"), example_package("opensnoop"));
     example::prints_until_interrupted(

@@ -1,10 +1,10 @@
-//! The README's C host compiles against the committed header without a warning, as C and as C++, within 28 lines, and its
-//! C++ host against eunomia.hpp.
+//! Tests of the hosts in the README: the one in C compiles without warnings as C and as C++ and has at most 28 lines; the one
+//! in C++ compiles with eunomia.hpp.
 
 use std::path::Path;
 use std::process::Command;
 
-/// Most lines of the host: the README promises that a host is small.
+/// Maximum number of lines of the host; the README promises that a host is small.
 const MAX_LINES: usize = 28;
 
 fn host() -> String {
@@ -25,10 +25,10 @@ fn compile(source: &str) -> bool {
 
 fn compiles(source: &str, language: &[&str]) -> bool {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    // Tests run side by side.
+    // Tests run in parallel.
     let file =
         Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("readme-{:?}.c", std::thread::current().id()));
-    std::fs::write(&file, source).expect("the folder for temporary files is writable");
+    std::fs::write(&file, source).expect("the directory for temporary files is writable");
     let flags = ["-Wall", "-Wextra", "-Wpedantic", "-Werror", "-fsyntax-only"];
     let compiler =
         Command::new("cc").args(language).args(flags).arg("-I").arg(root.join("include")).arg(file).status();
@@ -38,9 +38,12 @@ fn compiles(source: &str, language: &[&str]) -> bool {
 #[test]
 fn the_host_of_the_readme_compiles() {
     assert!(compile(&host()));
-    assert!(host().contains("eunomia_stop"), "a signal would leave attached what is no link");
-    assert!(host().contains("SIG_IGN"), "a late signal would stop a vm that is gone");
-    assert!(!compile(&host().replace("eunomia_run", "eunomia_walk")), "a name that the header lacks passed");
+    assert!(host().contains("eunomia_stop"), "without eunomia_stop a signal would leave tc filters attached");
+    assert!(host().contains("SIG_IGN"), "without SIG_IGN a late signal would stop a vm that was destroyed");
+    assert!(
+        !compile(&host().replace("eunomia_run", "eunomia_walk")),
+        "a function that is not in the header compiled"
+    );
 }
 
 #[test]

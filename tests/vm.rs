@@ -1,4 +1,4 @@
-//! The life of a vm on the running kernel: variables, events in three forms, maps, stop, queue, ledger.
+//! The life cycle of a vm on the running kernel: variables, events in three formats, maps, stop, queue, statistics.
 #![allow(missing_docs)]
 
 mod support;
@@ -65,7 +65,7 @@ int on_getpgid(void *ctx)
 char LICENSE[] SEC("license") = "GPL";
 "#;
 
-/// Programs of which a kernel with kprobes lacks the hooks of two.
+/// Programs, two of which have hooks that no kernel has.
 const HOOKS: &str = r#"
 #include "vmlinux.h"
 #include <bpf/bpf_helpers.h>
@@ -91,7 +91,7 @@ int reading(void *ctx)
 char LICENSE[] SEC("license") = "GPL";
 "#;
 
-/// The packages of this file, made beforehand where there is no compiler.
+/// A package of this file; in a virtual machine, which has no compiler, it was compiled before.
 fn made(name: &str) -> Vec<u8> {
     match (support::is_vm(), name) {
         (true, _) => std::fs::read(support::packed(name)).expect("tests/kernels/run.sh packs it"),
@@ -111,14 +111,14 @@ fn pack_packages() {
     }
 }
 
-/// Opens `CALLS` for this thread alone.
+/// Opens `CALLS`, limited to this thread.
 fn calls() -> Vm {
     let vm = opened(&made("calls"));
     vm.var_set_json("only_tid", &tid().to_string()).unwrap();
     vm
 }
 
-/// This thread's id: tests run as threads of one process.
+/// The id of this thread; tests are threads of one process.
 fn tid() -> u32 {
     // SAFETY: no arguments.
     unsafe { libc::gettid() as u32 }
@@ -131,12 +131,12 @@ fn call(times: usize) {
     }
 }
 
-/// Polls until `enough` or five seconds.
+/// Polls until the callback breaks, for at most five seconds.
 fn poll_until(vm: &Vm, format: Format, mut f: impl FnMut(&Event<'_>) -> ControlFlow<()>) {
     let end = Instant::now() + Duration::from_secs(5);
     let mut done = false;
     while !done {
-        assert!(Instant::now() < end, "what was waited for did not come");
+        assert!(Instant::now() < end, "the expected events did not arrive");
         let polled = vm.poll(100, format, &mut |event| {
             done = f(event).is_break();
             if done { Flow::End } else { Flow::Continue }
@@ -174,7 +174,7 @@ fn events_arrive_as_json_in_order() {
 }
 
 #[test]
-fn a_poll_that_ends_at_the_head_of_the_table_loses_no_row() {
+fn a_poll_that_ends_at_the_header_of_the_table_loses_no_row() {
     needs_root!();
     let vm = calls();
     vm.attach().unwrap();
@@ -190,7 +190,7 @@ fn a_poll_that_ends_at_the_head_of_the_table_loses_no_row() {
 }
 
 #[test]
-fn text_begins_with_the_head_of_the_table() {
+fn text_begins_with_the_header_of_the_table() {
     needs_root!();
     let vm = calls();
     vm.attach().unwrap();
@@ -220,7 +220,7 @@ fn raw_events_carry_their_type() {
 }
 
 #[test]
-fn constants_are_set_before_load_only_and_globals_always() {
+fn constants_can_be_set_only_before_load_and_globals_always() {
     needs_root!();
     let vm = calls();
     vm.var_set_json("base", "5").unwrap();
@@ -334,7 +334,7 @@ fn stop_is_sticky_reported_once_and_ends_a_sleeping_poll() {
 }
 
 #[test]
-fn a_callback_may_read_but_not_pull_the_package_away() {
+fn a_callback_can_read_but_not_close_the_package() {
     needs_root!();
     let vm = calls();
     vm.attach().unwrap();
@@ -351,7 +351,7 @@ fn a_callback_may_read_but_not_pull_the_package_away() {
 }
 
 #[test]
-fn a_callback_ends_a_poll_and_the_rest_follows() {
+fn a_callback_ends_a_poll_and_the_next_poll_delivers_the_rest() {
     needs_root!();
     let vm = calls();
     vm.attach().unwrap();
@@ -370,7 +370,7 @@ fn a_callback_ends_a_poll_and_the_rest_follows() {
 }
 
 #[test]
-fn a_full_ring_buffer_shows_in_the_ledger() {
+fn a_full_ring_buffer_is_counted() {
     needs_root!();
     let vm = calls();
     vm.var_set_json("repeat", "100").unwrap();
@@ -413,7 +413,7 @@ fn the_queue_delivers_everything_and_counts_what_it_drops() {
 }
 
 #[test]
-fn a_queue_that_nobody_empties_drops_the_newest_and_says_so() {
+fn a_full_queue_drops_and_counts_the_newest_events() {
     needs_root!();
     let vm = calls();
     vm.var_set_json("repeat", "100").unwrap();
@@ -507,7 +507,7 @@ fn detach_and_attach_may_repeat_and_maps_stay() {
 }
 
 #[test]
-fn programs_can_be_left_out_and_are_described() {
+fn programs_can_be_disabled_and_are_described() {
     needs_root!();
     let vm = opened(&made("calls"));
     assert_eq!(vm.prog_count().unwrap(), 1);
@@ -543,12 +543,12 @@ fn an_idle_vm_is_not_woken() {
     };
     let before = switches();
     assert_eq!(vm.poll(2000, Format::Raw, &mut |_| Flow::Continue).unwrap(), 0);
-    // Going to sleep is one switch.
+    // Falling asleep is one switch.
     assert!(switches() - before <= 1, "{} switches", switches() - before);
 }
 
 #[test]
-fn a_package_without_sources_just_sleeps() {
+fn a_package_without_sources_only_waits() {
     needs_root!();
     let vm = attached(&made("hello"));
     assert_eq!(vm.source_count().unwrap(), 0);
@@ -557,7 +557,7 @@ fn a_package_without_sources_just_sleeps() {
 
 #[test]
 #[ignore = "needs kprobes: run by make vm"]
-fn vm_kernel_functions_that_are_not_there_are_skipped_and_a_check_says_so() {
+fn vm_missing_kernel_functions_are_skipped_and_reported_by_check() {
     needs_root!();
     let package = made("hooks");
     let open = |skip_missing_hooks| {

@@ -1,4 +1,4 @@
-//! Programs about files, mounts and disks.
+//! Examples for files, mounts and disks.
 
 use std::fs::{self, File};
 use std::path::Path;
@@ -9,7 +9,7 @@ use serde_json::json;
 use super::{Example, output};
 
 #[test]
-fn opensnoop_reports_only_failed_opens_of_one_process_when_told() {
+fn opensnoop_can_report_only_failed_opens_of_one_process() {
     let pid = process::id();
     let Some(mut example) = Example::attach("opensnoop", &["--pid", &pid.to_string(), "--failed"]) else {
         return;
@@ -61,7 +61,7 @@ fn mountsnoop_reports_mount_and_umount_with_their_results() {
     let folder = tempfile::tempdir().unwrap();
     let dest = folder.path().to_str().unwrap();
     let script = format!("mount -t tmpfs -o size=64k eunomia {dest} && umount {dest}; umount {dest}");
-    // In a mount namespace of its own, which has another number than this one.
+    // In a new mount namespace, whose number differs from this one's.
     Command::new("unshare")
         .args(["--mount", "sh", "-c", &script])
         .stderr(process::Stdio::null())
@@ -78,7 +78,7 @@ fn mountsnoop_reports_mount_and_umount_with_their_results() {
 }
 
 #[test]
-fn biolatency_sums_requests_up_for_each_disk() {
+fn biolatency_counts_requests_per_disk() {
     let Some(mut example) = Example::attach("biolatency", &["--per-disk"]) else { return };
     let folder = tempfile::tempdir().unwrap();
     let backing = folder.path().join("disk");
@@ -95,7 +95,7 @@ fn biolatency_sums_requests_up_for_each_disk() {
     }
 }
 
-/// A file as a disk, until it is dropped.
+/// A loop device for a file; removed on drop.
 struct LoopDevice(String);
 
 impl LoopDevice {
@@ -116,7 +116,7 @@ fn vm_mdflush_reports_flushes_of_software_raid() {
     let array = Array::of_ram();
     // Modules have BTF since Linux 5.11.
     if !fs::exists("/sys/kernel/btf/md_mod").unwrap() {
-        return mdflush_says_what_is_missing();
+        return mdflush_names_the_missing_symbol();
     }
     let Some(mut example) = Example::attach("mdflush", &[]) else { return };
     File::options().write(true).open(format!("/dev/{}", array.0)).unwrap().sync_all().unwrap();
@@ -126,13 +126,13 @@ fn vm_mdflush_reports_flushes_of_software_raid() {
 }
 
 #[test]
-fn mdflush_says_what_a_kernel_without_software_raid_lacks() {
+fn mdflush_names_the_symbol_that_a_kernel_without_raid_lacks() {
     if !fs::exists("/sys/module/md_mod").unwrap() {
-        mdflush_says_what_is_missing();
+        mdflush_names_the_missing_symbol();
     }
 }
 
-fn mdflush_says_what_is_missing() {
+fn mdflush_names_the_missing_symbol() {
     let Some(example) = Example::open("mdflush", &[]) else { return };
     let error = example.vm.attach().unwrap_err();
     let text = "program \"handle_flush\" (fentry/md_flush_request): this kernel has no target for fentry/md_flush_request";

@@ -1,5 +1,5 @@
-//! Each program of examples/bpf delivers what its README promises, once something happens that it watches.
-//! `make packages` compiles them beforehand. The tests named `vm_…` need kprobes, fentry or an LSM: `make vm` runs them.
+//! Each program of examples/bpf delivers the events that its README describes when the test causes them. `make packages`
+//! compiles the programs first. Tests named `vm_…` need kprobes, fentry or an LSM; `make vm` runs them.
 
 mod files;
 mod network;
@@ -15,10 +15,10 @@ use std::time::{Duration, Instant};
 use eunomia::{Event, EventKind, Flow, Format, Kind, Options, Vm};
 use serde_json::Value;
 
-/// Far beyond what any test takes, emulated machines included; reached only when an event never comes.
+/// Much longer than any test takes, also in emulation; reached only if an event never arrives.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// An attached example and its events, each taken out once. The first is told to docs/kernels.md.
+/// An attached example and its events, each returned once. The first one is recorded for docs/kernels.md.
 struct Example {
     name: String,
     delivered: bool,
@@ -28,14 +28,14 @@ struct Example {
 }
 
 impl Example {
-    /// Opens an example's package, applies its options and attaches it; `None` where this user may not.
+    /// Opens an example's package, sets its options and attaches it; `None` if this user lacks the privileges.
     fn attach(name: &str, options: &[&str]) -> Option<Example> {
         let example = Example::open(name, options)?;
         example.vm.attach().unwrap();
         Some(example)
     }
 
-    /// The same without attaching it.
+    /// Does the same without attaching.
     fn open(name: &str, options: &[&str]) -> Option<Example> {
         if fs::metadata("/proc/self").unwrap().uid() != 0 {
             assert!(std::env::var_os("CI").is_none(), "{name}: BPF needs root, and CI must not skip");
@@ -43,7 +43,7 @@ impl Example {
             return None;
         }
         let vm = Vm::new(Options::default()).unwrap();
-        vm.open_file(&package(name), Kind::Json as u32).expect("`make packages` comes first");
+        vm.open_file(&package(name), Kind::Json as u32).expect("`make packages` compiled it");
         vm.args_set(&[&[name], options].concat()).unwrap();
         let (events, deadline) = (VecDeque::new(), Instant::now() + PATIENCE);
         Some(Example { name: name.to_owned(), delivered: false, vm, events, deadline })
@@ -59,7 +59,7 @@ impl Example {
         self.vm.poll(timeout_ms, Format::Json, &mut keep).unwrap();
     }
 
-    /// The next event, whichever it is.
+    /// Waits for the next event.
     fn next(&mut self) -> Value {
         while self.events.is_empty() {
             assert!(Instant::now() < self.deadline, "the awaited event never came");
@@ -69,20 +69,20 @@ impl Example {
         serde_json::from_slice(&self.events.pop_front().unwrap()).unwrap()
     }
 
-    /// Says so, once.
+    /// Prints once that this example delivers events.
     fn delivers(&mut self) {
         if !std::mem::replace(&mut self.delivered, true) {
             println!("matrix example {}: works", self.name);
         }
     }
 
-    /// An event if one is there or comes within a moment.
+    /// Returns an event if one is pending or arrives shortly.
     fn poll_once(&mut self) -> Option<Value> {
         self.poll(100);
         self.events.pop_front().map(|event| serde_json::from_slice(&event).unwrap())
     }
 
-    /// The next event that has all the members of `wanted`.
+    /// Waits for an event that has all members of `wanted`.
     fn wait_for(&mut self, wanted: Value) -> Value {
         loop {
             let event = self.next();
@@ -113,7 +113,7 @@ fn shell(script: &str) -> u32 {
     child.id()
 }
 
-/// Runs a command, which has to succeed, and returns what it printed.
+/// Runs a command, which must succeed, and returns its output.
 fn output(program: &str, args: &[&str]) -> String {
     let ran = Command::new(program).args(args).output().unwrap_or_else(|e| panic!("{program}: {e}"));
     assert!(ran.status.success(), "{program} {args:?}: {}", String::from_utf8_lossy(&ran.stderr));
@@ -126,7 +126,7 @@ fn a_package_takes_at_most_60_kb() {
         let folder = folder.unwrap();
         if folder.file_type().unwrap().is_dir() {
             let name = folder.file_name().into_string().unwrap();
-            let size = fs::metadata(package(&name)).expect("`make packages` comes first").len();
+            let size = fs::metadata(package(&name)).expect("`make packages` compiled it").len();
             assert!(size <= 60_000, "{name}: {size} bytes");
         }
     }

@@ -1,4 +1,4 @@
-//! Programs about packets and connections, over loopback only.
+//! Examples for packets and connections, over loopback only.
 
 use std::fs;
 use std::io::ErrorKind;
@@ -19,7 +19,7 @@ fn send_datagrams(count: usize, size: usize) {
 }
 
 #[test]
-fn tcpstates_reports_addresses_as_people_write_them() {
+fn tcpstates_reports_addresses_in_their_usual_form() {
     for (address, written) in [("127.0.0.1", "::ffff:127.0.0.1"), ("::1", "::1")] {
         let listener = TcpListener::bind((address, 0)).unwrap();
         let port = listener.local_addr().unwrap().port();
@@ -31,7 +31,7 @@ fn tcpstates_reports_addresses_as_people_write_them() {
         let syn_sent_to_established = json!({"oldstate": 2, "newstate": 1, "dport": port});
         let event = example.wait_for(syn_sent_to_established);
         assert_eq!((&event["saddr"], &event["daddr"]), (&json!(written), &json!(written)));
-        // The kernel's half of the addresses; with five levels of pages it begins earlier.
+        // The kernel's half of the address space, which begins lower with five-level page tables.
         assert!(event["skaddr"].as_str().unwrap().starts_with("0xff"), "{event}");
     }
 }
@@ -83,7 +83,7 @@ fn vm_bindsnoop_reports_addresses_ports_and_results() {
 
 #[test]
 #[ignore = "needs kprobes: run by make vm"]
-fn vm_bindsnoop_reports_one_port_only_when_told() {
+fn vm_bindsnoop_can_report_only_one_port() {
     let Some(mut example) = Example::attach("bindsnoop", &["--port", "4321", "--failed"]) else { return };
     UdpSocket::bind("127.0.0.1:4320").unwrap();
     let _taken = UdpSocket::bind("127.0.0.1:4321").unwrap();
@@ -113,7 +113,7 @@ fn vm_tcpconnlat_reports_how_long_connects_take() {
 
 #[test]
 #[ignore = "needs fentry or kprobes: run by make vm"]
-fn vm_tcpconnlat_leaves_out_quick_connects_when_told() {
+fn vm_tcpconnlat_can_omit_quick_connects() {
     let hour_in_us = "3600000000";
     let Some(mut example) = Example::attach("tcpconnlat", &["--min", hour_in_us]) else { return };
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -124,7 +124,7 @@ fn vm_tcpconnlat_leaves_out_quick_connects_when_told() {
 
 #[test]
 #[ignore = "needs an LSM: run by make vm"]
-fn vm_lsm_connect_refuses_one_address_and_reports_who_tried() {
+fn vm_lsm_connect_refuses_one_address_and_reports_the_process() {
     let Some(mut example) = Example::attach("lsm-connect", &["--address", "127.0.0.2"]) else { return };
     let listener = TcpListener::bind("0.0.0.0:0").unwrap();
     let port = listener.local_addr().unwrap().port();
@@ -138,7 +138,7 @@ fn vm_lsm_connect_refuses_one_address_and_reports_who_tried() {
 }
 
 #[test]
-fn cgroup_traffic_counts_what_a_group_sends() {
+fn cgroup_traffic_counts_packets_of_a_cgroup() {
     let Some(mut example) = Example::open("cgroup-traffic", &[]) else { return };
     let group = Group::new();
     let target = json!({"cgroup": group.0}).to_string();
@@ -167,7 +167,7 @@ fn cgroup_traffic_counts_what_a_group_sends() {
     }
 }
 
-/// A control group of version 2, until it is dropped.
+/// A version 2 cgroup; removed on drop.
 struct Group(String);
 
 impl Group {

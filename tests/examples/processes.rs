@@ -1,4 +1,4 @@
-//! Programs about what processes start, send and say.
+//! Examples for processes: starts, signals and user-space functions.
 
 use std::fs::{self, File};
 use std::io::Write;
@@ -17,7 +17,7 @@ fn hello_prints_to_the_trace_log_and_delivers_nothing() {
     let mut null = File::create("/dev/null").unwrap();
     let greeted = || {
         null.write_all(b"x").unwrap();
-        // A reading of the log ends early where a write goes past it.
+        // A read of the log ends early if a write overtakes it.
         fs::read_to_string("/sys/kernel/tracing/trace")
             .unwrap()
             .contains(&format!("hello from process {pid}\n"))
@@ -39,7 +39,7 @@ fn bootstrap_reports_exec_and_exit() {
 }
 
 #[test]
-fn bootstrap_reports_only_long_runs_when_told() {
+fn bootstrap_can_report_only_long_runs() {
     let Some(mut example) = Example::attach("bootstrap", &["--min_duration_ns", "100000000"]) else { return };
     let short = shell(":");
     let long = shell("sleep 0.2");
@@ -83,7 +83,7 @@ fn execsnoop_reports_programs_with_their_arguments() {
 #[test]
 fn bashreadline_reports_lines_typed_into_bash() {
     let Some(mut example) = Example::attach("bashreadline", &[]) else { return };
-    // Bash reads with readline only what comes from a terminal; script(1) makes one.
+    // bash uses readline only with a terminal; script(1) creates one.
     let mut terminal = Command::new("script")
         .args(["--quiet", "--command", "/bin/bash --norc --noprofile -i", "/dev/null"])
         .stdin(Stdio::piped())
@@ -97,12 +97,12 @@ fn bashreadline_reports_lines_typed_into_bash() {
 }
 
 #[test]
-fn bashreadline_probes_the_readline_of_another_program_when_told() {
+fn bashreadline_can_probe_the_readline_of_another_program() {
     let Some(mut example) = Example::open("bashreadline", &[]) else { return };
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
     let (source, program) = (path("reader.c"), path("reader"));
-    // Not a constant: a probe cannot read what is not in memory yet.
+    // Not a constant: a probe cannot read a page that is not in memory yet.
     let code = "char line[16];\n\
                 __attribute__((noinline)) char *my_readline(int n) { return n > 1 ? __builtin_strcpy(line, \"not bash\") : 0; }\n\
                 int main(int argc, char **argv) { return !my_readline(argc); }\n";
@@ -111,7 +111,7 @@ fn bashreadline_probes_the_readline_of_another_program_when_told() {
     let target = json!({"path": program, "func": "my_readline"}).to_string();
     example.vm.prog_set_target_json("exit_readline", &target).unwrap();
     example.vm.attach().unwrap();
-    // The first returns no line, which is no event.
+    // The first call returns NULL, which causes no event.
     Command::new(&program).status().unwrap();
     output(&program, &["argument"]);
 
@@ -122,7 +122,7 @@ fn bashreadline_probes_the_readline_of_another_program_when_told() {
 #[test]
 fn pythongc_reports_collections_and_what_they_freed() {
     let Some(mut example) = Example::open("pythongc", &[]) else { return };
-    // As a user would whose Python lies elsewhere.
+    // As for a Python in another directory.
     let target = json!({"path": output("readlink", &["-f", "/usr/bin/python3"])}).to_string();
     for program in ["gc_start", "gc_done"] {
         example.vm.prog_set_target_json(program, &target).unwrap();

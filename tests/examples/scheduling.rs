@@ -1,4 +1,4 @@
-//! Programs about who runs and who waits.
+//! Examples for scheduling.
 
 use std::process;
 use std::thread::sleep;
@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::{Example, package, shell};
 
 #[test]
-fn runqlat_sums_waits_up_in_a_histogram() {
+fn runqlat_counts_waits_in_a_histogram() {
     let Some(mut example) = Example::attach("runqlat", &[]) else { return };
 
     let entry = example.wait_for(json!({"key": 0, "value": {"comm": ""}}));
@@ -51,7 +51,7 @@ fn offcputime_reports_the_stacks_of_threads_that_sleep() {
         if event["tid"] == unsafe { libc::gettid() } && event["off_us"].as_u64().unwrap() >= 100_000 {
             let frames = |name: &str| event[name].as_array().unwrap().len();
             assert!(frames("kstack") > 1 && frames("ustack") > 1, "{event}");
-            // The kernel lies above.
+            // Kernel addresses are above.
             assert!(event["kstack"][0].as_str().unwrap().starts_with("0xffff"), "{event}");
             assert!(!event["ustack"][0].as_str().unwrap().starts_with("0xffff"), "{event}");
             break;
@@ -60,7 +60,7 @@ fn offcputime_reports_the_stacks_of_threads_that_sleep() {
 }
 
 #[test]
-fn sleeps_reports_by_a_hook_that_this_kernel_has() {
+fn sleeps_uses_a_hook_that_this_kernel_has() {
     let Some(mut example) = Example::attach("sleeps", &[]) else { return };
     let pid = shell("exec sleep 0.01");
     example.wait_for(json!({"pid": pid, "comm": "sleep"}));
@@ -68,7 +68,7 @@ fn sleeps_reports_by_a_hook_that_this_kernel_has() {
 
 #[test]
 #[ignore = "needs fentry: run by make vm"]
-fn vm_sleeps_uses_the_best_hook_that_the_host_allows() {
+fn vm_sleeps_uses_the_best_hook_that_the_host_permits() {
     let sleeps = |off: &[&str], hook: &str| {
         let Some(mut example) = Example::open("sleeps", &[]) else { return };
         off.iter().for_each(|prog| example.vm.prog_set_autoload(prog, false).unwrap());
@@ -86,7 +86,7 @@ fn vm_sleeps_uses_the_best_hook_that_the_host_allows() {
 
 #[test]
 #[ignore = "needs kprobes: run by make vm"]
-fn vm_slabrate_counts_by_the_name_that_the_function_has() {
+fn vm_slabrate_attaches_to_the_name_that_the_kernel_has() {
     let Some(mut example) = Example::attach("slabrate", &[]) else { return };
     let description: Value = serde_json::from_str(&example.vm.describe().unwrap()).unwrap();
     let progs = description["programs"].as_array().unwrap();
@@ -96,11 +96,11 @@ fn vm_slabrate_counts_by_the_name_that_the_function_has() {
     let entry = example.next();
     assert!(entry["value"]["count"].as_u64().unwrap() > 0, "{entry}");
     assert!(!entry["key"]["name"].as_str().unwrap().is_empty(), "{entry}");
-    // The name with the suffix is tried first.
+    // The name with a suffix is tried first.
     let reason = other[0]["skipped"].as_str().unwrap_or_default();
     assert_eq!(used[0]["name"] == "on_alloc", reason.contains("kmem_cache_alloc_noprof"), "{progs:?}");
 
-    // Before it was attached, a check could tell as well.
+    // A check reports the same before attach.
     let open = || {
         let vm = Vm::new(Options::default())?;
         vm.open_file(&package("slabrate"), Kind::Json as u32)?;
@@ -109,7 +109,7 @@ fn vm_slabrate_counts_by_the_name_that_the_function_has() {
     let checked = eunomia::vm::check(&open, &mut |_, _| Ok(())).unwrap();
     assert!(checked.refused.is_none());
     for verdict in &checked.verdicts {
-        // The second one is not tried where the first one works.
+        // The second one is not tried if the first one works.
         let is_skipped = matches!(verdict.outcome, eunomia::vm::Outcome::Skipped(_));
         assert!(!is_skipped || used[0]["name"] != verdict.name.as_str(), "{verdict}");
     }

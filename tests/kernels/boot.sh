@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# boot.sh IMAGE COMMANDS [FILE...]: boots a kernel image in QEMU, runs the lines of COMMANDS (see init) in it,
-# and prints the console. The virtual machine has these FILEs under their own paths, programs with the shared
-# libraries they load, busybox, and the modules beside the image; no disk, no network but loopback.
+# boot.sh IMAGE COMMANDS [FILE...]: boots a kernel image in QEMU, runs the lines of COMMANDS (see init) in it, and prints the
+# console. The virtual machine contains each FILE under its own path, the shared libraries of programs, busybox, and the modules
+# in the directory of the image. It has no disk, and no network except loopback.
 set -euo pipefail
 
 image=$1 commands=$2
@@ -20,16 +20,16 @@ cp -r "$(dirname "$image")/modules" "$root/lib/modules"
 
 for file in "$@"; do
     cp --parents -L "$file" "$root"
-    # ldd fails for what is not a dynamic program; that brings no libraries.
+    # ldd fails for files that are not dynamic programs; those need no libraries.
     for library in $(ldd "$file" 2>/dev/null | grep -o '/[^ ]*' || true); do
         cp --parents -L "$library" "$root"
     done
-    # Debug information would be most of the machine's memory.
+    # Debug information would fill most of the memory.
     strip --strip-debug "$root/$file" 2>/dev/null || true
 done
 (cd "$root" && find . | cpio --quiet -o -H newc) >"$work/initrd"
 
-# lsm=bpf: Debian's kernels have programs of this kind, but ask them nothing unless told.
-# Emulation, because nested virtualization is rarely to be had; -cpu max for the instructions JITs expect.
+# lsm=bpf: Debian's kernels support BPF LSM programs, but do not call them without this option. TCG, because nested
+# virtualization is rarely available; -cpu max for the instructions that the JIT uses.
 timeout "${VM_TIMEOUT:-300}" qemu-system-x86_64 -accel tcg -cpu max -m 1024 -smp 2 -nodefaults -no-reboot \
     -display none -serial stdio -kernel "$image" -initrd "$work/initrd" -append "console=ttyS0 panic=-1 quiet lsm=bpf" </dev/null | sed -u 's/\r$//'

@@ -1,7 +1,6 @@
 #!/usr/bin/env bash
-# Prints the path of a Debian kernel image for the version given (5.10, 6.1, 6.12 or 7.2), fetching it when it is
-# not there yet, with the few modules beside it that tests need. The package is unpacked, never installed: neither
-# apt nor dpkg on this machine learns of it.
+# Prints the path of a Debian kernel image of the given version (5.10, 6.1, 6.12 or 7.2). Downloads the image and the few modules
+# that tests need if they are missing. The package is unpacked and not installed; apt and dpkg of this machine are not changed.
 set -euo pipefail
 
 kernel=${1:?5.10, 6.1, 6.12 or 7.2}
@@ -22,12 +21,12 @@ if [ -e "$dir/btf" ] && find "$dir/modules" -name "loop.ko*" 2>/dev/null | grep 
     echo "$image" && exit
 fi
 
-# The mirror this machine itself uses.
+# The mirror that this machine uses.
 # shellcheck disable=SC2016  # apt-get expands it
 mirror=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' 'Origin: Debian' 'Label: Debian' |
     sort -u | head -n 1)
 if [ -z "$mirror" ]; then
-    echo "no Debian mirror known here: run apt-get update first" >&2 && exit 1
+    echo "no Debian mirror found; run apt-get update first" >&2 && exit 1
 fi
 
 apt=$dir/apt
@@ -59,17 +58,17 @@ done
 find "$apt/files" -name '*.ko.xz' -exec xz -d {} +
 mv "$(find "$apt/files" -name 'vmlinuz*' | head -n 1)" "$image"
 rm -rf "$dir/modules"
-# In lib or, more recently, in usr/lib.
+# In lib or, in newer packages, in usr/lib.
 mv "$(find "$apt/files" -path '*lib/modules')" "$dir/modules"
 rm -r "$apt"
 
-# The kernel's BTF, for packages that bring their types: the image is a loader and, where its header says
+# The kernel's BTF, for packages that contain types: the image is a loader and, at the offset in its header
 # (Documentation/arch/x86/boot.rst: setup_sects, payload_offset, payload_length), a compressed vmlinux and its size.
 number() { od -An -j "$1" -N "$2" -t "u$2" "$image" | tr -d ' '; }
 start=$((($(number 497 1) + 1) * 512 + $(number 584 4)))
 size=$(($(number 588 4) - 4))
 dd if="$image" of="$dir/payload" bs=1M iflag=skip_bytes,count_bytes skip=$start count=$size status=none
-# Whichever of the two it is.
+# Either compression is in use.
 xz -dc <"$dir/payload" >"$dir/vmlinux" 2>/dev/null || zstd -dc <"$dir/payload" >"$dir/vmlinux"
 objcopy --dump-section .BTF="$dir/btf" "$dir/vmlinux" /dev/null
 rm "$dir/payload" "$dir/vmlinux"

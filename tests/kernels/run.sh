@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# run.sh KERNEL: boots Debian's kernel of that version in QEMU and runs there the tests of tests/*.rs whose names begin
-# with `vm_`, which need hooks that the kernel of a container host or a cloud machine may lack and are ignored
-# elsewhere, and all of some files. `run.sh running` asks the kernel at hand for docs/kernels.md, without QEMU. The tests find the
-# example packages where `make packages` put them; what else they need, those named `pack_` make before.
+# run.sh KERNEL: boots Debian's kernel of that version in QEMU and runs tests there: those whose names begin with `vm_`, which
+# need hooks that the kernels of some machines lack and are ignored elsewhere, and all tests of some files. `run.sh running`
+# collects the results of the running kernel for docs/kernels.md, without QEMU. The tests use the packages of `make packages`;
+# tests named `pack_` write the other files that they need before the boot.
 set -euo pipefail
 
 kernel=${1:?5.10, 6.1, 6.12, 7.2 or running}
@@ -12,16 +12,16 @@ mkdir -p "$folder"
 commands=$folder/commands
 console=$folder/console.log
 
-# Files of tests that run whole, and what of them cannot run there.
+# Files whose tests all run, except for those that cannot run there.
 whole="examples vm"
 left_out() {
     cat <<END
-processes::bashreadline_probes_the_readline_of_another_program_when_told: compiles a program
-a_package_takes_at_most_60_kb: is about no kernel
+processes::bashreadline_can_probe_the_readline_of_another_program: compiles a program
+a_package_takes_at_most_60_kb: does not depend on the kernel
 END
 }
 
-# tests_of BINARY PREFIX: the names of its tests that begin so.
+# tests_of BINARY PREFIX: prints the names of its tests that begin with PREFIX.
 tests_of() { "$1" --list --format terse | sed -n "s/^\(\(.*::\)\?$2.*\): test\$/\1/p"; }
 
 binaries=$(cargo test --features own-libbpf --test '*' --no-run --message-format=json | sed -n 's/.*"executable":"\([^"]*\)".*/\1/p')
@@ -43,7 +43,7 @@ fi
 
 image=$(tests/kernels/kernel.sh "$kernel")
 tests/matrix/build.sh types
-# Real programs where a test watches one, or needs an option that busybox does not have.
+# Programs that tests trace, or of which they use an option that busybox lacks.
 shopt -s nullglob
 files=("$PWD"/target/packages/*/package.json "$PWD"/target/matrix/*/package.json
     /bin/bash /usr/bin/script /sbin/losetup "$(readlink -f /usr/bin/python3)" /usr/bin/python3
@@ -72,7 +72,7 @@ fi
 # For docs/kernels.md.
 sed -n 's/^matrix //p' "$console" >"$folder/matrix.txt"
 
-# What did not pass failed: a crash, too, or what was never reached.
+# Every test that did not pass has failed, also one that crashed or was never reached.
 passed=$(awk '/^test result: / { passed += $4 } END { print passed + 0 }' "$console")
 echo "Linux $kernel: $passed passed, $((expected - passed)) failed"
 [ "$passed" -gt 0 ] && [ "$passed" -eq "$expected" ]

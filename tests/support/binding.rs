@@ -1,10 +1,10 @@
-//! What the tests of a binding in another language share.
+//! Functions for the tests of language bindings.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// What a command prints; it must succeed.
+/// Runs a command, which must succeed, and returns its output.
 pub fn output(command: &mut Command) -> String {
     let output = command.output().unwrap_or_else(|e| panic!("{command:?}: {e}; run `make test`"));
     let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
@@ -12,14 +12,14 @@ pub fn output(command: &mut Command) -> String {
     out.into_owned()
 }
 
-/// A folder for what the tests of a language make.
+/// Creates the directory for the output of a test of this language.
 pub fn folder(language: &str, name: &str) -> PathBuf {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(language).join(name);
-    fs::create_dir_all(&folder).expect("the folder can be made");
+    fs::create_dir_all(&folder).expect("the directory can be created");
     folder
 }
 
-/// Makes a library that says it is libeunomia 0.2.7, and has nothing else.
+/// Builds a library that reports the version 0.2.7 and exports nothing else.
 pub fn other_version(folder: &Path) -> PathBuf {
     let (source, library) = (folder.join("other.c"), folder.join("libother.so"));
     fs::write(&source, "unsigned eunomia_version(void) { return 207; }\n")
@@ -28,7 +28,7 @@ pub fn other_version(folder: &Path) -> PathBuf {
     library
 }
 
-/// The package of an example, as `make packages` leaves it.
+/// The path of an example's package, which `make packages` built.
 pub fn example_package(name: &str) -> String {
     let package = super::root().join(format!("target/packages/{name}/package.json"));
     assert!(package.exists(), "{} is missing: run `make packages`", package.display());

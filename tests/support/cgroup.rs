@@ -1,20 +1,20 @@
-//! A memory cgroup for a process of a test, of the first or the second version, whichever this machine has.
+//! A memory cgroup for a process of a test, in the version of cgroups that this machine has.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-/// Far beyond what the kernel takes to let go of the last process.
+/// Much longer than the kernel needs to release the last process.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// A group below the root, removed in the end.
+/// A group below the root, removed on drop.
 pub struct MemoryCgroup {
     folder: PathBuf,
     is_v2: bool,
 }
 
 impl MemoryCgroup {
-    /// A group whose processes may take `limit` bytes together, those that the kernel takes for them included.
+    /// Creates a group whose processes can use `limit` bytes in total, including kernel memory.
     pub fn new(limit: u64) -> MemoryCgroup {
         let name = format!("eunomia-test-{}-{limit}", std::process::id());
         let v1 = Path::new("/sys/fs/cgroup/memory");
@@ -24,7 +24,7 @@ impl MemoryCgroup {
         if is_v2 {
             fs::write(root.join("cgroup.subtree_control"), "+memory").expect("groups can limit memory");
         }
-        fs::create_dir(&group.folder).expect("a memory cgroup can be made");
+        fs::create_dir(&group.folder).expect("a memory cgroup can be created");
         let file = if is_v2 { "memory.max" } else { "memory.limit_in_bytes" };
         fs::write(group.folder.join(file), limit.to_string()).expect("the limit is set");
         group
@@ -34,13 +34,13 @@ impl MemoryCgroup {
         &self.folder
     }
 
-    /// What to put before a command that is to run in it.
+    /// The prefix of a command that runs in the group.
     pub fn wrapper(&self) -> [String; 4] {
         let enter = format!("echo $$ > {}/cgroup.procs && exec \"$@\"", self.folder.display());
         ["sh".into(), "-c".into(), enter, "sh".into()]
     }
 
-    /// How many of its processes were killed for want of memory.
+    /// The number of processes that were killed because memory ran out.
     pub fn kills(&self) -> u64 {
         let file = if self.is_v2 { "memory.events" } else { "memory.oom_control" };
         let text = fs::read_to_string(self.folder.join(file)).expect("the group counts");

@@ -1,17 +1,17 @@
-//! A test that needs a process of its own runs itself again: in other namespaces, with fewer privileges or
-//! descriptors. Its files lie in a folder that both processes know.
+//! Runs a test again in a process of its own: in other namespaces, with fewer privileges or descriptors. Both processes use
+//! the same directory for files.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 const FOLDER: &str = "EUNOMIA_TEST_FOLDER";
 
-/// The folder of the test, in the process of its own.
+/// The directory of the test, if this is the child process.
 pub fn folder() -> Option<PathBuf> {
     std::env::var_os(FOLDER).map(PathBuf::from)
 }
 
-/// Runs the test of that path (`module::name`) again, behind `wrapper` (a command that runs another).
+/// Runs the test `module::name` again through `wrapper`, a command that runs another.
 pub fn run(test: &str, wrapper: &[&str], folder: &Path) {
     let exe = std::env::current_exe().expect("a test knows where it is");
     let own = [exe.to_str().expect("a path in UTF-8"), "--exact", test, "--nocapture", "--test-threads=1"];

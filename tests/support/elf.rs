@@ -1,13 +1,13 @@
-//! Objects changed by hand: another section content, a field of the header, a type of the BTF.
+//! Changes objects: the contents of a section, a field of the header, a type of the BTF.
 
 /// The header of a section in a 64-bit little-endian ELF file.
 #[derive(Clone, Copy, Debug)]
 pub struct Section {
-    /// Where the header itself stands.
+    /// Offset of the header itself.
     header: usize,
-    /// Where the content stands.
+    /// Offset of the contents.
     pub offset: usize,
-    /// Its length.
+    /// Length of the contents.
     pub len: usize,
 }
 
@@ -17,7 +17,7 @@ fn number<const N: usize>(bytes: &[u8], at: usize) -> usize {
     u64::from_le_bytes(word) as usize
 }
 
-/// The section of that name.
+/// Finds a section by name.
 pub fn section(elf: &[u8], name: &str) -> Section {
     let (table, count, names) = (number::<8>(elf, 40), number::<2>(elf, 60), number::<2>(elf, 62));
     let read = |index: usize| {
@@ -33,13 +33,13 @@ pub fn section(elf: &[u8], name: &str) -> Section {
     found.unwrap_or_else(|| panic!("no section {name}"))
 }
 
-/// The content of a section.
+/// The contents of a section.
 pub fn content<'a>(elf: &'a [u8], name: &str) -> &'a [u8] {
     let Section { offset, len, .. } = section(elf, name);
     &elf[offset..offset + len]
 }
 
-/// The object with another content of a section, which moves to the end of the file.
+/// Replaces the contents of a section, which move to the end of the file.
 pub fn with_section(elf: &[u8], name: &str, content: &[u8]) -> Vec<u8> {
     let Section { header, .. } = section(elf, name);
     let mut elf = elf.to_vec();
@@ -51,7 +51,7 @@ pub fn with_section(elf: &[u8], name: &str, content: &[u8]) -> Vec<u8> {
     elf
 }
 
-/// The object in which nobody finds that section.
+/// Renames a section, so that it cannot be found.
 pub fn without_section(elf: &[u8], name: &str) -> Vec<u8> {
     let Section { header, .. } = section(elf, name);
     let mut elf = elf.to_vec();
@@ -59,7 +59,7 @@ pub fn without_section(elf: &[u8], name: &str) -> Vec<u8> {
     elf
 }
 
-/// The types of a BTF section: where each entry stands and of what kind it is, id 1 first.
+/// Offset and kind of each type in a BTF section, beginning with id 1.
 pub fn btf_types(btf: &[u8]) -> Vec<(usize, u32)> {
     let (start, len) = (number::<4>(btf, 4) + number::<4>(btf, 8), number::<4>(btf, 12));
     let mut types = Vec::new();

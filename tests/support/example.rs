@@ -1,20 +1,20 @@
-//! A host program in another language: it runs until it has printed what it promises, and is then told to end.
+//! Runs host programs until they have printed the expected lines, and then ends them.
 
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
-/// Far beyond what any host takes; reached only when what is waited for never comes.
+/// Much longer than any host takes; reached only if the output never comes.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Starts `command` and, while programs start and end around it, waits for lines that contain the wanted texts, in
-/// any order. It has to end by itself, and well.
+/// Starts `command` and waits for lines that contain the wanted strings, in any order, while other programs start and exit.
+/// The command has to exit by itself with status 0.
 pub fn prints(command: &mut Command, wanted: &[&str]) {
     watch(command, wanted, |_| ());
 }
 
-/// The same with a host that runs until it is interrupted, as by Ctrl-C.
+/// Does the same with a host that runs until it gets SIGINT.
 pub fn prints_until_interrupted(command: &mut Command, wanted: &[&str]) {
     watch(command, wanted, |host| {
         Command::new("kill").args(["-INT", &host.id().to_string()]).status().expect("kill runs");
@@ -35,13 +35,13 @@ fn lines(host: &mut Child) -> Receiver<String> {
     let (sender, receiver) = channel();
     let output = BufReader::new(host.stdout.take().expect("it is piped"));
     std::thread::spawn(move || {
-        // Read to the end even if nobody looks any more, so that the host can write.
+        // Reads to the end even after the test has seen enough, so that the host does not block.
         output.lines().map_while(Result::ok).for_each(|line| drop(sender.send(line)));
     });
     receiver
 }
 
-/// What has not come until the host's end, or in vain for too long.
+/// Returns the wanted strings that were not printed before the host exited or the time ran out.
 fn wait<'a>(lines: &Receiver<String>, wanted: &[&'a str]) -> Vec<&'a str> {
     let mut missing = wanted.to_vec();
     let deadline = Instant::now() + PATIENCE;

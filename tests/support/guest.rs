@@ -1,16 +1,16 @@
 //! A guest that runs one package for as long as the host wants.
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 
-/// How a guest takes events, and drops some of them.
+/// How a guest receives events, some of which it drops.
 #[derive(Clone, Copy, Debug)]
 pub enum Handler {
-    /// As JSON, one by one; drops each fifth.
+    /// As JSON, one at a time; drops every fifth.
     Single,
-    /// Many at once; drops the first of each batch.
+    /// In batches; drops the first of each.
     Batch,
 }
 
-/// A guest that runs the package. It says when that is so, and then waits for events.
+/// Builds a guest that runs the package. It prints a line once the package is attached, and then waits for events.
 pub fn guest(package: &[u8], handler: Handler) -> Vec<u8> {
     let bytes: String = package.iter().map(|byte| format!("\\{byte:02x}")).collect();
     let (place, len) = (1024, package.len());

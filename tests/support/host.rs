@@ -1,9 +1,9 @@
-//! Hosts in C and C++, compiled against the committed headers and linked with the library as it ships.
+//! Compiles hosts in C and C++ with the committed headers and links them with the release build of the library.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// The folder with the library as it ships. `make test` builds it first.
+/// The directory of the release build of the library. `make test` builds it first.
 pub fn library() -> PathBuf {
     let folder = super::root().join("target/dist");
     let file = folder.join("libeunomia.so");
@@ -11,10 +11,10 @@ pub fn library() -> PathBuf {
     folder
 }
 
-/// Flags of every compiler: no warning passes.
+/// Flags of every compiler; a warning is an error.
 const STRICT: [&str; 7] = ["-Wall", "-Wextra", "-Wpedantic", "-Werror", "-g", "-O1", "-pthread"];
 
-/// Compiles C sources below tests/ to object files in `folder`.
+/// Compiles C sources below tests/ to object files in `directory`.
 pub fn objects(sources: &[&str], folder: &Path) -> Vec<PathBuf> {
     let object = |source: &&str| {
         let object = folder.join(source.replace('/', "-") + ".o");
@@ -30,7 +30,7 @@ pub fn objects(sources: &[&str], folder: &Path) -> Vec<PathBuf> {
     sources.iter().map(object).collect()
 }
 
-/// Compiles sources of one language (`c++` or `cc`) and links them with what else the program needs.
+/// Compiles sources with `c++` or `cc` and links them with the library.
 pub fn link(compiler: &str, flags: &[&str], sources: &[PathBuf], program: &Path) {
     let library = library();
     let rpath = format!("-Wl,-rpath,{}", library.display());
@@ -39,12 +39,12 @@ pub fn link(compiler: &str, flags: &[&str], sources: &[PathBuf], program: &Path)
     run(command.args(["-leunomia", &rpath]));
 }
 
-/// Compiles a source without making anything.
+/// Checks that a source compiles, without output.
 pub fn check(compiler: &str, flags: &[&str], source: &Path) {
     run(Command::new(compiler).args(STRICT).args(flags).arg("-fsyntax-only").arg(source));
 }
 
-/// Runs a compiler, which must be content.
+/// Runs a compiler, which must succeed without warnings.
 fn run(compiler: &mut Command) {
     let compiler = compiler.arg("-I").arg(super::root().join("include"));
     let output = compiler.output().unwrap_or_else(|e| panic!("{compiler:?}: {e}"));

@@ -1,7 +1,7 @@
-//! What this process has in the kernel, and which descriptors it holds: nothing may be left of a vm that is gone.
+//! Finds leaks: kernel objects and descriptors that a vm leaves after it is dropped.
 //!
-//! Ids count for the whole machine. Whatever another process holds a descriptor of is not ours; of the rest, what
-//! was not there before and does not go away is a leak. Freeing is asynchronous (RCU), hence the patience.
+//! Ids are shared by the whole machine. Objects to which another process has a descriptor do not belong to the test. Any other
+//! object that is new and stays is a leak. The kernel frees asynchronously (RCU), so the check waits for a while.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::CStr;
@@ -11,10 +11,10 @@ use std::time::{Duration, Instant};
 
 use libbpf_sys as b;
 
-/// Far beyond what the kernel takes to free something.
+/// Much longer than the kernel needs to free an object.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// A program, map or link by its kind and the kernel's id.
+/// A program, map or link: its kind and the kernel's id.
 type Id = (&'static str, u32);
 
 /// The state before.
@@ -28,7 +28,7 @@ impl Watch {
         Watch { fds: descriptors(), ids: ids() }
     }
 
-    /// Programs, maps and links are as they were; descriptors need not be.
+    /// Asserts that programs, maps and links are as before; descriptors may differ.
     pub fn kernel_is_clean(&self) {
         let deadline = Instant::now() + PATIENCE;
         let mut suspects: BTreeSet<Id> = ids().difference(&self.ids).copied().collect();
@@ -42,8 +42,8 @@ impl Watch {
         }
     }
 
-    /// Descriptors, programs, maps and links are as they were. Other threads may be starting a command, whose
-    /// descriptors come and go.
+    /// Asserts that descriptors, programs, maps and links are as before. Waits for other threads that are starting a command,
+    /// whose descriptors are temporary.
     pub fn is_clean(&self) {
         let deadline = Instant::now() + PATIENCE;
         let mut suspects = descriptors();
@@ -59,14 +59,14 @@ impl Watch {
     }
 }
 
-/// What each descriptor of this process refers to.
+/// The target of each descriptor of this process.
 pub fn descriptors() -> BTreeMap<i32, String> {
     let entries = fs::read_dir("/proc/self/fd").expect("/proc is mounted");
     let entry = |entry: std::io::Result<fs::DirEntry>| {
         let path = entry.ok()?.path();
         let target = fs::read_link(&path).ok()?.to_string_lossy().into_owned();
         let fd = path.file_name()?.to_str()?.parse().ok()?;
-        // The folder that is being read.
+        // The descriptor of this directory itself.
         (!target.ends_with("/fd")).then_some((fd, target))
     };
     entries.filter_map(entry).collect()
@@ -92,7 +92,7 @@ fn ids() -> BTreeSet<Id> {
     KINDS.into_iter().flat_map(all).collect()
 }
 
-/// What the descriptors of all other processes refer to.
+/// The objects to which other processes have descriptors.
 fn held_by_others() -> BTreeSet<Id> {
     let me = std::process::id().to_string();
     let processes = fs::read_dir("/proc").expect("/proc is mounted").filter_map(Result::ok);
@@ -102,7 +102,7 @@ fn held_by_others() -> BTreeSet<Id> {
     texts.flat_map(|text| text.lines().filter_map(id_in).collect::<Vec<_>>()).collect()
 }
 
-/// Of a line of /proc/PID/fdinfo/FD, such as `prog_id: 57`.
+/// Parses a line of /proc/PID/fdinfo/FD, such as `prog_id: 57`.
 fn id_in(line: &str) -> Option<Id> {
     let (key, value) = line.split_once(':')?;
     let kind = match key {
@@ -121,7 +121,7 @@ fn describe(ids: &BTreeSet<Id>) -> String {
 /// The name of a program or map.
 fn name((kind, id): Id) -> Option<String> {
     let open = KINDS.iter().find(|known| known.0 == kind)?.2;
-    // SAFETY: the descriptor is new and ours; each info struct is as long as told, and names end in NUL.
+    // SAFETY: this function owns the descriptor; the kernel gets the length of each info struct; names are NUL-terminated.
     unsafe {
         let fd = Some(open(id)).filter(|fd| *fd >= 0).map(|fd| OwnedFd::from_raw_fd(fd))?;
         let mut prog = b::bpf_prog_info::default();

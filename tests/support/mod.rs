@@ -1,4 +1,4 @@
-//! What the tests of the running library share: packages made from real sources, and counts of what is in the kernel.
+//! Functions for tests that run the library: packages compiled from sources, and vms that print their log.
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 
 pub mod binding;
@@ -17,7 +17,7 @@ use std::sync::{Arc, Mutex};
 
 use eunomia::{Kind, Level, Options, Vm};
 
-/// Ends a test that needs root; loudly, and with a failure in CI, where nothing may be skipped.
+/// Skips a test that needs root, with a message. With CI set, that is a failure.
 #[macro_export]
 macro_rules! needs_root {
     () => {
@@ -35,7 +35,7 @@ pub fn is_root() -> bool {
 
 /// The compiler of this workspace. `make test` builds it first, `cargo build --workspace` by hand.
 fn ecc() -> PathBuf {
-    let exe = std::env::current_exe().expect("a test knows where it is");
+    let exe = std::env::current_exe().expect("the path of the test is known");
     let target = exe.ancestors().nth(2).expect("tests are in target/PROFILE/deps");
     let ecc = target.join("ecc");
     assert!(ecc.exists(), "{} is missing: run `cargo build --workspace` first", ecc.display());
@@ -47,9 +47,9 @@ pub fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// Compiles C source text and returns the folder with `package.json`, `test.bpf.o` and `test.skel.json`.
+/// Compiles C source code and returns the directory with `package.json`, `test.bpf.o` and `test.skel.json`.
 pub fn compile(source: &str) -> tempfile::TempDir {
-    let dir = tempfile::tempdir().expect("a temporary folder");
+    let dir = tempfile::tempdir().expect("a temporary directory");
     let file = dir.path().join("test.bpf.c");
     std::fs::write(&file, source).expect("the source is written");
     run_ecc(&[&file], dir.path());
@@ -62,22 +62,22 @@ pub fn run_ecc(sources: &[&Path], out: &Path) {
     assert!(made.status.success(), "ecc: {}", String::from_utf8_lossy(&made.stderr));
 }
 
-/// The package of C source text.
+/// Compiles C source code to a package.
 pub fn package(source: &str) -> Vec<u8> {
     let dir = compile(source);
     std::fs::read(dir.path().join("package.json")).expect("ecc wrote a package")
 }
 
-/// Makes the package of a source in the repository.
+/// Compiles a source of the repository to the file `package`.
 pub fn package_file(source: &str, package: &Path) {
-    let dir = tempfile::tempdir().expect("a temporary folder");
+    let dir = tempfile::tempdir().expect("a temporary directory");
     run_ecc(&[&root().join(source)], dir.path());
     std::fs::copy(dir.path().join("package.json"), package).expect("ecc wrote a package");
 }
 
 /// The package of an example under examples/bpf.
 pub fn example(name: &str) -> Vec<u8> {
-    let dir = tempfile::tempdir().expect("a temporary folder");
+    let dir = tempfile::tempdir().expect("a temporary directory");
     let folder = root().join("examples/bpf").join(name);
     let (source, header) = (folder.join(format!("{name}.bpf.c")), folder.join(format!("{name}.h")));
     let files: Vec<&Path> = [source.as_path(), header.as_path()].into_iter().filter(|f| f.exists()).collect();
@@ -85,10 +85,10 @@ pub fn example(name: &str) -> Vec<u8> {
     std::fs::read(dir.path().join("package.json")).expect("ecc wrote a package")
 }
 
-/// Where what a virtual machine needs is put by the tests named `pack_…`, and found there: it has no compiler.
+/// The path of a file for the virtual machine, which has no compiler. Tests named `pack_…` write it.
 pub fn packed(name: &str) -> PathBuf {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("vm");
-    std::fs::create_dir_all(&folder).expect("the folder can be made");
+    std::fs::create_dir_all(&folder).expect("the directory can be created");
     folder.join(name)
 }
 

@@ -1,15 +1,15 @@
-//! Sanitizers that hosts are compiled with, and whether they are there.
+//! Sanitizers for hosts, and a check that they detect errors.
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 
 use std::path::Path;
 use std::process::Command;
 
-/// Errors of memory and what the language leaves undefined; the first one ends the program.
+/// Memory errors and undefined behaviour; the first one ends the program.
 pub const MEMORY: [&str; 2] = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"];
-/// Races. The program runs under `setarch --addr-no-randomize`: this sanitizer does not get on with random addresses.
+/// Data races. The program runs under `setarch --addr-no-randomize`, because this sanitizer fails with some random addresses.
 pub const THREADS: [&str; 1] = ["-fsanitize=thread"];
 
-/// Programs that are wrong, and what is said of them.
+/// Programs with an error, and a part of the sanitizer's report.
 const WRONG: [(&[&str], &str, &str); 4] = [
     (
         &MEMORY,
@@ -36,7 +36,7 @@ const WRONG: [(&[&str], &str, &str); 4] = [
     ),
 ];
 
-/// Fails if a wrong program compiled with these flags is not found out: then the sanitizer is not linked, or not at work.
+/// Fails if a program with an error runs without a report: then the sanitizer is not linked or not active.
 pub fn finds_errors(flags: &[&str], folder: &Path) {
     for (index, (_, source, said)) in WRONG.iter().enumerate().filter(|(_, wrong)| wrong.0 == flags) {
         let (file, program) = (folder.join(format!("wrong{index}.c")), folder.join(format!("wrong{index}")));

@@ -86,18 +86,18 @@ fn modules_are_created_and_built() {
 #[test]
 fn missing_files_in_the_directory_are_reported() {
     let project = Project::new("container-none");
-    assert_eq!(fails(&project, &[]), "SRC: there is no file *.bpf.c\n");
+    assert_eq!(fails(&project, &[]), "SRC: no file *.bpf.c found\n");
     assert_eq!(
         fails(&project, &["wash"]),
-        "unknown target \"wash\"; there are build, gen-wasm-skel, build-wasm\n"
+        "unknown target \"wash\"; expected build, gen-wasm-skel or build-wasm\n"
     );
     let project = project.source("a.bpf.c", TOOL).source("b.bpf.c", TOOL);
-    assert_eq!(fails(&project, &[]), "SRC: there are 2 files *.bpf.c, and only one is expected\n");
+    assert_eq!(fails(&project, &[]), "SRC: expected one file *.bpf.c, found 2\n");
     fs::remove_file(project.path("b.bpf.c")).unwrap();
     let project = project.file("config.json", "{\"version\": \"1\"}");
-    assert!(succeeds(&project, &[]).contains("config.json is not read"));
+    assert!(succeeds(&project, &[]).contains("config.json is ignored"));
     let output = Command::new(script()).env("SRC", project.path("gone")).output().unwrap();
-    assert!(String::from_utf8_lossy(&output.stderr).contains("mount the folder of the program"));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("mount the directory of the program"));
 }
 
 #[test]
