@@ -1,8 +1,7 @@
 #!/usr/bin/env bash
-# Builds the library as it is shipped, in a folder of its own: in target/release a tool or a benchmark that uses the
-# library would overwrite it with one of its own. Prints where it is.
-# usage: tools/build-release.sh cdylib|staticlib [without-wasm]
-# (one kind at a time: with several, cargo drops link-time optimisation)
+# Builds the library for a release and prints its path. It has a build directory of its own, because tools and benchmarks that
+# use the library would overwrite it in target/release.
+# usage: tools/build-release.sh cdylib|staticlib [without-wasm]   (one kind at a time: with both, cargo disables link-time optimisation)
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -14,33 +13,33 @@ if [ "${2:-}" = without-wasm ]; then
 fi
 small_std=()
 last=()
-# Where the sources of std are at hand, std is built as small as the rest, which a stable compiler does only for those
-# who say that they know what they ask for. Without them the library is a quarter larger.
+# If the sources of std are installed, std is built for size, too. A stable compiler does that only with RUSTC_BOOTSTRAP.
+# Without the sources the library is a quarter larger.
 if [ -e "$(rustc --print sysroot)/lib/rustlib/src/rust/library/Cargo.lock" ]; then
     export RUSTC_BOOTSTRAP=1
     small_std=("-Zbuild-std=std,panic_unwind" "-Zbuild-std-features=optimize_for_size")
-    # Everything for size, but what each event goes through (`cfg(small)` in the sources) for speed. That pushes and pops a
-    # lot, and how the stack then lies takes as much to describe as is saved, unless there is a frame pointer.
+    # Optimise everything for size, except functions that run once per event (`cfg(small)` in the sources). Code for size pushes
+    # and pops often; without a frame pointer the unwind tables would grow by as much as the code shrinks.
     export CARGO_PROFILE_RELEASE_OPT_LEVEL=z
     flags+=("--cfg=small" "-Zunstable-options" "-Cforce-frame-pointers=non-leaf")
-    # The place of a panic is its file, without the line: one place for each file, not for each call that may panic.
+    # The location of a panic is only its file: one location per file instead of one per call that can panic.
     flags+=("-Zlocation-detail=file")
-    # When all is linked, what is small goes into its caller a little sooner: a function of its own has unwind tables (9 kB).
+    # Inline small functions more eagerly at link time, since each function has unwind tables (saves 9 kB).
     last+=("-Cllvm-args=-inline-call-penalty=50" "-Cllvm-args=-inline-instr-cost=4")
-    # C functions are called as the linker finds them, not through a table of their addresses (6 kB).
+    # Call C functions directly instead of through a table of addresses (saves 6 kB).
     flags+=("-Zplt=yes")
-    # libbpf as small as gcc 12 can make it (3 kB).
+    # Compile libbpf with -Oz if the compiler supports it, as gcc 12 does (saves 3 kB).
     if "${CC:-cc}" -Oz -E -x c /dev/null -o /dev/null 2>/dev/null; then
         export LIBBPF_SYS_EXTRA_CFLAGS="-Oz ${LIBBPF_SYS_EXTRA_CFLAGS:-}"
     fi
 fi
-# No folder of this machine in the messages of panics.
+# No paths of this machine in panic messages.
 sources=${CARGO_HOME:-$HOME/.cargo}/registry/src
 for folder in "$PWD" "$(rustc --print sysroot)/lib/rustlib/src/rust/library" "$sources" "$sources"/*; do
     flags+=("--remap-path-prefix=$folder/=")
 done
-# Where Rust brings lld, which it does not use everywhere, that links: it packs tighter than GNU ld, and keeps one of
-# functions that are the same and of strings that end alike (11 kB together).
+# Link with the lld of the Rust toolchain, if it has one: its output is smaller than that of GNU ld, and it merges identical
+# functions and strings with a common end (saves 11 kB).
 linker=()
 lld=$(rustc --print sysroot)/lib/rustlib/$host/bin/gcc-ld
 if [ "$1" = cdylib ] && [ -e "$lld/ld.lld" ]; then
