@@ -2,6 +2,8 @@
 //! a message that names the thing, and whatever happens, nothing is left in the kernel.
 #![allow(missing_docs)]
 
+#[path = "../support/bomb.rs"]
+mod bomb;
 mod fixture;
 #[path = "../support/mod.rs"]
 mod support;

@@ -3,6 +3,7 @@
 use eunomia::{Kind, Options, Status, Vm};
 use serde_json::json;
 
+use crate::bomb::bomb;
 use crate::fixture::{
     CALLS, Clean, edited, load_refused, object, open_refused, package, refused, with_object,
 };
@@ -58,16 +59,6 @@ fn wrong_base64_and_a_wrong_size_are_named() {
     open_refused(&size(real as u64 + 1), PACKAGE, &["bpf_object_size", &real.to_string()]);
     open_refused(&size(real as u64 - 1), PACKAGE, &["bpf_object_size", "inflates to more"]);
     open_refused(&size(1 << 63), PACKAGE, &["bpf_object_size", "9223372036854775808"]);
-}
-
-/// A zlib stream that inflates to a thousand times its length: one block of fixed Huffman codes.
-fn bomb(inflated: usize) -> String {
-    let zero = [1, 1, 0, 0, 0, 1, 1, 0, 0, 0, 0];
-    let again = [1, 1, 0, 0, 0, 1, 0, 1, 0, 0, 0, 0, 0]; // 258 bytes once more, from one byte back
-    let bits: Vec<u8> = zero.into_iter().chain(again.repeat(inflated / 258)).collect();
-    let byte = |bits: &[u8]| bits.iter().rev().fold(0, |byte, bit| byte << 1 | bit);
-    let bytes: Vec<u8> = [0x78, 0x9c].into_iter().chain(bits.chunks(8).map(byte)).collect();
-    base64::Engine::encode(&base64::prelude::BASE64_STANDARD, bytes)
 }
 
 #[test]

@@ -124,10 +124,13 @@ fn variants_form_chains_that_end() {
         refused(&[("a", "last"), ("b", "last")]),
         place(1) + "another program names it already; name that one here"
     );
-    let many: Vec<_> = (0..300).map(|index| (format!("p{index}"), format!("p{}", index + 1))).collect();
-    let mut many: Vec<_> = many.iter().map(|(name, next)| (name.as_str(), next.as_str())).collect();
-    many.push(("p300", "last"));
+    let names: Vec<String> = (0..257).map(|index| format!("p{index}")).collect();
+    let mut many: Vec<_> =
+        names.windows(2).map(|pair| (pair[0].as_str(), pair[1].as_str())).chain([("p256", "last")]).collect();
     assert_eq!(refused(&many), place(256) + "more than 256 programs have one");
+    many.pop();
+    many[255].1 = "last";
+    assert_eq!(parse(&f2_skel(of(&many))).meta.progs.len(), 257, "256 alternatives are allowed");
     let wrong = |key: &str, value: Value| skel_refusal(json!({"progs": [{"name": "a", key: value}]}));
     assert_eq!(
         wrong("autoload", json!(1)),

@@ -56,6 +56,19 @@ fn f2_runqlat_samples_a_histogram_map() {
 }
 
 #[test]
+fn every_kind_of_sample_is_read() {
+    let kind = |ty: Value| {
+        let sample = json!({"interval":1,"type":ty});
+        let package = parse(&f2_skel(json!({"maps":[{"name":"m","sample":sample}]})));
+        package.meta.maps[0].sample.as_ref().unwrap().kind
+    };
+    assert_eq!(kind(json!("default_kv")), SampleKind::DefaultKv);
+    assert_eq!(kind(json!("log2_hist")), SampleKind::Log2Hist);
+    assert_eq!(kind(json!("linear_hist")), SampleKind::LinearHist);
+    assert_eq!(kind(json!(null)), SampleKind::DefaultKv, "the default");
+}
+
+#[test]
 fn f2_opensnoop_describes_an_option() {
     let package =
         parse(&f2_skel(json!({"obj_name":"opensnoop_bpf","data_sections":[{"name":".rodata","variables":[
@@ -266,6 +279,9 @@ fn f1_written_as_f2_means_the_same() {
     let document = written(&package);
     assert_eq!(document["license"], "GPL");
     assert!(document.get("data").is_none() && document.get("runtime_args").is_none());
+    // Loaders of layout F2 need these keys, which F1 does not have.
+    let prog = json!({"name":"handle_exec","type":"BPF_PROG_TYPE_TRACEPOINT","attach":"","link":true});
+    assert_eq!(document["meta"]["bpf_skel"]["progs"], json!([prog]));
     let again = parse(&document);
     assert_eq!((again.object, again.meta), (package.object.clone(), package.meta.clone()));
 }

@@ -1,22 +1,10 @@
-//! Bounds: what is too much is refused early.
+//! Input that exceeds a limit is refused early.
 
-use base64::prelude::{BASE64_STANDARD, Engine};
 use eunomia::package::{MAX_DOCUMENT, MAX_OBJECT};
 use serde_json::json;
 
+use crate::bomb::bomb;
 use crate::fixture::{f2, f2_skel, parse, refusal, refusal_of};
-
-/// A zlib stream of zeros, about a thousandth of what it inflates to; without the checksum at its end.
-fn bomb(inflated: usize) -> String {
-    // One block of fixed Huffman codes: a zero, then "258 bytes again from one byte back" over and over.
-    // Codes are written from their highest bit, so the 13 bits of that are 11000101 00000 from the left.
-    let header = [1, 1, 0];
-    let zero = [0, 0, 1, 1, 0, 0, 0, 0];
-    let again = [1, 1, 0, 0, 0, 1, 0, 1, 0, 0, 0, 0, 0];
-    let bits: Vec<u8> = header.into_iter().chain(zero).chain(again.repeat(inflated / 258)).collect();
-    let byte = |bits: &[u8]| bits.iter().rev().fold(0, |byte, bit| byte << 1 | bit);
-    BASE64_STANDARD.encode([0x78, 0x9c].into_iter().chain(bits.chunks(8).map(byte)).collect::<Vec<u8>>())
-}
 
 #[test]
 fn a_zlib_bomb_stops_at_the_declared_size() {

@@ -1,6 +1,8 @@
-//! Packages: the published layouts, what is refused and how, and the command line they describe.
+//! Packages: the published layouts, how malformed ones are refused, and the command line that they describe.
 
 mod args;
+#[path = "../support/bomb.rs"]
+mod bomb;
 mod errors;
 mod fixture;
 mod formats;

@@ -29,15 +29,22 @@ pub struct Blob {
     types: Vec<u32>,
     strings: Vec<u8>,
     next: u32,
+    /// Where each entry ends in the types, in bytes.
+    pub ends: Vec<usize>,
 }
 
 impl Blob {
     pub fn new() -> Blob {
-        Blob { types: Vec::new(), strings: vec![0], next: 1 }
+        Blob { types: Vec::new(), strings: vec![0], next: 1, ends: Vec::new() }
+    }
+
+    /// The length of the types in bytes.
+    pub fn types_len(&self) -> usize {
+        4 * self.types.len()
     }
 
     pub fn bytes(&self) -> Vec<u8> {
-        let types_len = 4 * self.types.len() as u32;
+        let types_len = self.types_len() as u32;
         let header = [24, 0, types_len, types_len, self.strings.len() as u32];
         let mut bytes = vec![0x9f, 0xeb, 1, 0];
         bytes.extend(header.iter().chain(&self.types).flat_map(|word| word.to_le_bytes()));
@@ -60,6 +67,7 @@ impl Blob {
         let name = self.string(name);
         self.types.extend([name, kind << 24 | count as u32 | u32::from(flag) << 31, arg]);
         self.types.extend(words);
+        self.ends.push(self.types_len());
         self.next += 1;
         self.next - 1
     }

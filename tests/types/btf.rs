@@ -20,19 +20,25 @@ fn types_are_found_by_name() {
     blob.decl_tag(&"a text of any length ".repeat(100), var);
     blob.datasec(".bss", &[var]);
     let btf = Btf::parse(&blob.bytes()).unwrap();
-    assert_eq!(btf.len(), 10);
-    assert_eq!(btf.name(event), Some("event"));
-    assert_eq!((btf.name(constant), btf.name(0), btf.name(99)), (None, None, None));
-    assert_eq!(btf.find_struct("event"), Some(event));
-    assert_eq!(btf.find_struct("either"), Some(either));
-    assert_eq!((btf.find_struct("elsewhere"), btf.find_struct("")), (None, None));
-    assert_eq!(btf.find_var("last_event"), Some(constant));
-    assert_eq!(btf.find_var("event"), None);
-    assert!(btf.is_struct(event) && btf.is_struct(constant) && btf.is_struct(either));
-    assert!(!btf.is_struct(int) && !btf.is_struct(var) && !btf.is_struct(99));
-    let (of_var, of_type) = (Type::from_btf(&btf, var).unwrap(), Type::from_btf(&btf, constant).unwrap());
-    assert_eq!((of_var.name.clone(), of_var.size), (of_type.name.clone(), 4));
-    assert_eq!(of_var.name, "event_t");
+    assert_eq!(btf.len(), 10, "nine types and void");
+    for (id, name) in [(event, Some("event")), (constant, None), (0, None), (99, None)] {
+        assert_eq!(btf.name(id), name, "name of type {id}");
+    }
+    for (name, id) in [("event", Some(event)), ("either", Some(either)), ("elsewhere", None), ("", None)] {
+        assert_eq!(btf.find_struct(name), id, "struct {name:?}");
+    }
+    for (name, ty) in [("last_event", Some(constant)), ("event", None)] {
+        assert_eq!(btf.find_var(name), ty, "type of variable {name:?}");
+    }
+    for (id, is_struct) in
+        [(event, true), (constant, true), (either, true), (int, false), (var, false), (99, false)]
+    {
+        assert_eq!(btf.is_struct(id), is_struct, "whether type {id} is a struct");
+    }
+    for id in [var, constant] {
+        let ty = Type::from_btf(&btf, id).unwrap();
+        assert_eq!((&*ty.name, ty.size), ("event_t", 4), "layout of type {id}");
+    }
 }
 
 #[test]
