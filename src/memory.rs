@@ -1,24 +1,24 @@
-//! Memory whose size an input chooses: a package, its types, its maps. It is asked for, never taken for granted, for
-//! an allocation that fails elsewhere ends the host.
+//! Allocations whose size depends on the input: a package, its types, its maps. Running out of memory is an error here; an
+//! allocation that fails elsewhere aborts the host.
 
 use crate::error::{Error, Result, Status};
 use crate::os;
 
-/// `len` bytes of zero.
+/// Allocates `len` zero bytes.
 pub fn zeroed(len: usize) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
     extend(&mut bytes, len)?;
     Ok(bytes)
 }
 
-/// Makes `bytes` `len` long, with zeros at its end.
+/// Extends `bytes` to `len` bytes with zeros.
 pub fn extend(bytes: &mut Vec<u8>, len: usize) -> Result<()> {
     bytes.try_reserve_exact(len.saturating_sub(bytes.len())).map_err(|_| short_of(len))?;
     bytes.resize(len, 0);
     Ok(())
 }
 
-/// A copy of `bytes`.
+/// Copies `bytes`.
 pub fn copy(bytes: &[u8]) -> Result<Vec<u8>> {
     let mut copy = Vec::new();
     copy.try_reserve_exact(bytes.len()).map_err(|_| short_of(bytes.len()))?;
@@ -26,8 +26,8 @@ pub fn copy(bytes: &[u8]) -> Result<Vec<u8>> {
     Ok(copy)
 }
 
-/// Looks whether there are `len` bytes, before code that takes many small pieces and cannot tell that there are not.
-pub fn room(len: usize) -> Result<()> {
+/// Checks that `len` bytes can be allocated, before code that makes many small allocations and would abort.
+pub fn check_available(len: usize) -> Result<()> {
     if os::try_memory(len) { Ok(()) } else { Err(short_of(len)) }
 }
 

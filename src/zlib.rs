@@ -1,5 +1,5 @@
-//! Streams of zlib, by the zlib that libbpf brings: a second one would take 15 kB more.
-#![allow(unsafe_code, reason = "the calls of zlib; nothing outside this file sees a raw pointer")]
+//! Inflates and deflates with the zlib that libbpf links. A second implementation would add 15 kB.
+#![allow(unsafe_code, reason = "calls zlib; no raw pointer leaves this file")]
 
 use std::ffi::{CStr, c_char, c_int, c_uint, c_ulong, c_void};
 use std::marker::PhantomData;
@@ -44,32 +44,32 @@ unsafe extern "C" {
     fn compress2(out: *mut u8, out_len: *mut c_ulong, data: *const u8, len: c_ulong, level: c_int) -> c_int;
 }
 
-/// A stream that is being inflated.
+/// Inflates a zlib stream.
 pub struct Inflater<'a> {
-    // In a box: zlib's state points back to it.
+    // Boxed, because the state of zlib points back to it.
     stream: Box<Stream>,
     data: PhantomData<&'a [u8]>,
 }
 
-/// Where a stream has got to.
+/// The result of inflating a part of a stream.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Progress {
-    /// All is there.
+    /// The stream has ended.
     Done,
-    /// The room is full, and perhaps there is more.
+    /// The buffer is full, and there may be more data.
     Full,
     /// The data ends before the stream does.
-    CutOff,
-    /// The checksum at the end is another one than that of what came out.
+    Truncated,
+    /// The checksum at the end does not match.
     WrongChecksum,
-    /// This is no stream of zlib, or not one any more.
-    Damaged,
+    /// The data is not a valid zlib stream.
+    Invalid,
     /// Out of memory.
     NoMemory,
 }
 
 impl<'a> Inflater<'a> {
-    /// Inflates `data`, of less than 4 GiB. None without memory.
+    /// Creates an inflater for `data`, which must be shorter than 4 GiB. Returns `None` if there is no memory.
     pub fn new(data: &'a [u8]) -> Option<Inflater<'a>> {
         let stream = Stream {
             next_in: data.as_ptr(),
@@ -88,33 +88,33 @@ impl<'a> Inflater<'a> {
             reserved: 0,
         };
         let mut stream = Box::new(stream);
-        // SAFETY: the struct is that of zlib's header, whose size tells it apart from others, and stays where it is.
+        // SAFETY: the struct has the layout of zlib.h, whose size zlib checks, and is not moved.
         let ret = unsafe { inflate_init(&mut *stream, zlib_version(), size_of::<Stream>() as c_int) };
         (ret == 0).then_some(Inflater { stream, data: PhantomData })
     }
 
-    /// Inflates into `room`, of less than 4 GiB, what fits; says how much that was.
-    pub fn fill(&mut self, room: &mut [u8]) -> (usize, Progress) {
+    /// Inflates into `buffer`, which must be shorter than 4 GiB, as much as fits. Returns the number of bytes.
+    pub fn fill(&mut self, buffer: &mut [u8]) -> (usize, Progress) {
         let stream = &mut *self.stream;
-        let len = c_uint::try_from(room.len()).unwrap_or(c_uint::MAX);
-        (stream.next_out, stream.avail_out) = (room.as_mut_ptr(), len);
-        // SAFETY: `new` initialised the stream; data and room live for the call and have the lengths that it tells.
+        let len = c_uint::try_from(buffer.len()).unwrap_or(c_uint::MAX);
+        (stream.next_out, stream.avail_out) = (buffer.as_mut_ptr(), len);
+        // SAFETY: `new` initialised the stream; data and buffer are valid during the call and have the lengths in it.
         let ret = unsafe { inflate_on(stream, FINISH) };
         let progress = match ret {
             STREAM_END => Progress::Done,
             BUF_ERROR | 0 if stream.avail_out == 0 => Progress::Full,
-            BUF_ERROR | 0 => Progress::CutOff,
+            BUF_ERROR | 0 => Progress::Truncated,
             MEM_ERROR => Progress::NoMemory,
-            _ if says(stream, c"incorrect data check") => Progress::WrongChecksum,
-            _ => Progress::Damaged,
+            _ if has_message(stream, c"incorrect data check") => Progress::WrongChecksum,
+            _ => Progress::Invalid,
         };
         ((len - stream.avail_out) as usize, progress)
     }
 }
 
-/// Whether that is what zlib has to say about the stream.
-fn says(stream: &Stream, message: &CStr) -> bool {
-    // SAFETY: null or one of zlib's own texts.
+/// Whether zlib reports this message.
+fn has_message(stream: &Stream, message: &CStr) -> bool {
+    // SAFETY: the message is null or a string constant of zlib.
     !stream.msg.is_null() && unsafe { CStr::from_ptr(stream.msg) } == message
 }
 
@@ -125,9 +125,9 @@ impl Drop for Inflater<'_> {
     }
 }
 
-/// A stream of `data`, as small as zlib makes it.
+/// Deflates `data` with the best compression.
 pub fn deflate(data: &[u8]) -> Vec<u8> {
-    // SAFETY: a function of a number; then `stream` has the room that is told.
+    // SAFETY: `compressBound` only computes; `stream` has the length that `compress2` gets.
     unsafe {
         let mut len = compress_bound(data.len() as c_ulong);
         let mut stream = vec![0; len as usize];

@@ -112,7 +112,7 @@ fn a_damaged_kernel_is_refused_or_read() {
     // An excerpt is small enough to be damaged at every offset.
     let sound =
         local.excerpt(&relocations, &mut [], &fs::read(KERNEL).unwrap(), &mut Index::new()).unwrap().btf;
-    assert!(local.excerpt(&relocations, &mut [], &sound, &mut Index::new()).unwrap().suffices);
+    assert!(local.excerpt(&relocations, &mut [], &sound, &mut Index::new()).unwrap().is_sufficient);
     for len in 0..sound.len() {
         assert!(
             local.excerpt(&relocations, &mut [], &sound[..len], &mut Index::new()).is_err(),
@@ -209,7 +209,7 @@ fn excerpt(object: &[u8], kernel: &[u8], index: &mut Index) -> Option<Vec<u8>> {
     let local = Btf::parse(elf::content(object, ".BTF")).unwrap();
     let relocations = relocations(elf::content(object, ".BTF.ext")).unwrap();
     let excerpt = local.excerpt(&relocations, &mut [], kernel, index).unwrap();
-    (!relocations.is_empty() && excerpt.suffices).then_some(excerpt.btf)
+    (!relocations.is_empty() && excerpt.is_sufficient).then_some(excerpt.btf)
 }
 
 /// The instructions of each program as libbpf passes them to the kernel, without the descriptors of maps.

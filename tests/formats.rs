@@ -177,7 +177,7 @@ fn formats_that_do_not_fit_are_logged_and_ignored() {
     let said: Vec<&String> = log.iter().filter(|line| line.contains(" left out: ")).collect();
     assert_eq!(said.len(), 4, "{log:?}");
     for line in [
-        "format \"ipv4\" of event.at left out: it is for 4 bytes",
+        "format \"ipv4\" of event.at left out: the format requires 4 bytes",
         "format \"of later versions\" of event.nr left out: there is no such format",
         "format \"hex\" of event.gone left out: there is no such member",
         "format \"hex\" of nothing.a left out: the object has no such struct",

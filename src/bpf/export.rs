@@ -93,7 +93,11 @@ impl Chooser<'_> {
                 self.raw(map, &[]);
                 return Ok(None);
             }
-            return self.formats.type_from_btf(self.btf, self.btf.named(*id)).map(Some).map_err(at);
+            return self
+                .formats
+                .type_from_btf(self.btf, self.btf.typedef_of_untagged(*id))
+                .map(Some)
+                .map_err(at);
         }
         if let ExportConfig::Members(members) = config {
             return self.custom(map, members).map(Some).map_err(at);
@@ -130,7 +134,7 @@ impl Chooser<'_> {
     /// An `export_types` entry: by id if that is a type of this name, else by name, else by its members.
     fn exported(&self, export: &ExportType) -> Result<Option<Arc<Type>>> {
         let named = |id: &u32| self.btf.is_value(*id) && self.btf.name(*id) == Some(&export.name);
-        let by_id = export.type_id.map(|id| self.btf.named(id)).filter(named);
+        let by_id = export.type_id.map(|id| self.btf.typedef_of_untagged(id)).filter(named);
         if let Some(id) = by_id.or_else(|| self.btf.find_struct(&export.name)) {
             return self.formats.type_from_btf(self.btf, id).map(Some);
         }
@@ -156,7 +160,7 @@ impl Chooser<'_> {
     /// The value type of a ring buffer's definition, else the one struct of the object that is of no other use.
     fn infer(&mut self, map: &Map) -> Option<Arc<Type>> {
         if map.kind == map_type::RINGBUF && self.btf.is_value(map.value_type_id) {
-            return self.formats.type_from_btf(self.btf, self.btf.named(map.value_type_id)).ok();
+            return self.formats.type_from_btf(self.btf, self.btf.typedef_of_untagged(map.value_type_id)).ok();
         }
         let (btf, object) = (self.btf, &self.package.object);
         let ext = || elf::sections(object, ".BTF.ext").and_then(|found| found.first().copied());

@@ -80,8 +80,8 @@ fn in_kernel(mut types: ObjectTypes) -> Option<(KernelBtf, Vec<Hook>)> {
     let (mut shared, mut own) = (INDEX.try_lock(), Index::new());
     let index = shared.as_deref_mut().unwrap_or(&mut own);
     let excerpt = types.btf.excerpt(&types.relocations, &mut types.hooks, &kernel, index).ok()?;
-    let suffices = excerpt.suffices && !types.relocations.is_empty();
-    let found = if suffices { os::memory_file(&excerpt.btf).ok() } else { None };
+    let is_sufficient = excerpt.is_sufficient && !types.relocations.is_empty();
+    let found = if is_sufficient { os::memory_file(&excerpt.btf).ok() } else { None };
     Some((found.map_or(KernelBtf::Usual, |file| KernelBtf::Memory(Arc::new(file))), types.hooks))
 }
 

@@ -47,7 +47,7 @@ impl Form {
     /// Bytes of the longest JSON text of one.
     fn longest(&self) -> usize {
         const AROUND_HEX: usize = 16;
-        self.plan.as_ref().map_or(2 * self.size + AROUND_HEX, Plan::longest)
+        self.plan.as_ref().map_or(2 * self.size + AROUND_HEX, Plan::max_json_len)
     }
 
     /// Its type, if known.
@@ -220,7 +220,7 @@ impl Map {
         let key = self.parse_key(key)?;
         let mut value = memory::zeroed(self.value_len())?;
         self.get(&key, &mut value)?;
-        memory::room(self.cpus * self.value.longest())?;
+        memory::check_available(self.cpus * self.value.longest())?;
         let mut out = Vec::new();
         self.value_json(&value, &Clock::new(os::boot_time), &mut out);
         Ok(out)

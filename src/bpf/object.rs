@@ -153,7 +153,7 @@ impl Opened {
     pub fn share_value_types(&mut self, kept: &mut Vec<Arc<Type>>) -> Result<()> {
         self.maps.iter_mut().try_for_each(|map| {
             if let Some(plan) = &mut unshared(map)?.value.plan {
-                plan.share_type(kept);
+                plan.intern_type(kept);
             }
             Ok(())
         })
@@ -275,7 +275,7 @@ impl Opened {
     pub fn var_json(&self, name: &str) -> Result<Vec<u8>> {
         let plan = self.var(name)?.plan()?;
         let bytes = self.var_bytes(name)?;
-        memory::room(plan.longest()).map_err(|e| e.about_variable(name))?;
+        memory::check_available(plan.max_json_len()).map_err(|e| e.about_variable(name))?;
         let mut out = Vec::new();
         plan.json(&bytes, &Clock::new(os::boot_time), &mut out);
         Ok(out)
@@ -367,7 +367,7 @@ fn open_again(
     let mut weak = Vec::new();
     if config.weak_kfuncs {
         weak = memory::copy(elf)?;
-        elf::weaken(&mut weak, &|name| btf.is_function(name));
+        elf::weaken(&mut weak, &|name| btf.has_function(name));
     }
     let object = open(if weak.is_empty() { elf } else { &weak }, config, log)?;
     maps.iter_mut().zip(object.maps()).try_for_each(|(map, raw)| {

@@ -36,7 +36,7 @@ impl ObjectTypes {
             check_time(elf, &btf)?;
             let relocations = section(".BTF.ext")?.map_or(Ok(Vec::new()), |ext| btf.relocations(ext))?;
             // Each is looked for among all types of the kernel.
-            check_count("types of the kernel", btf.count_asked(&relocations))?;
+            check_count("types of the kernel", btf.count_relocated_types(&relocations))?;
             let hooks = btf_hook::of_sections(elf);
             check_count("sections of programs", hooks.len())?;
             Ok(ObjectTypes { btf, relocations, hooks })

@@ -1,19 +1,19 @@
-//! Which structs may describe events, when a package does not say.
+//! Finds the structs that may be event types, for packages that do not specify them.
 //!
-//! A struct that only describes records is used by nothing else in the object. This module finds those and never
-//! chooses among them.
+//! A struct that only describes records is not used by anything else in the object. This module finds such structs and
+//! leaves the choice to its caller.
 
 use super::reader::{Btf, BtfKind, Entry};
 use super::relocation::relocations;
 
 impl Btf {
-    /// Ids of the types that may be an event's: named structs with a size that nothing refers to: no member, array,
-    /// variable (a map's definition is one), function or pointer. A struct that the programs read through CO-RE
-    /// (`btf_ext`, the `.BTF.ext` section) is the kernel's and no candidate.
+    /// Returns the ids of the types that may be event types: structs with a name and a size to which no member, array,
+    /// variable (the definition of a map is one), function or pointer refers. `btf_ext` is the `.BTF.ext` section; structs
+    /// that the programs access through CO-RE belong to the kernel and are not returned.
     ///
-    /// A pointer variable that exists only to keep a struct in the BTF (`__eunomia_dummy_*`, or `unused` in its name)
-    /// does not count as a use. A struct without a name that has a typedef is returned as that typedef. A malformed
-    /// `btf_ext` leaves no candidates, for nothing can then be ruled out.
+    /// A pointer variable that only keeps a struct in the BTF (`__eunomia_dummy_*`, or `unused` in its name) does not
+    /// count as a use. For a struct without a tag the typedef is returned. If `btf_ext` is malformed the result is empty,
+    /// because no struct can be ruled out.
     pub fn event_candidates(&self, btf_ext: Option<&[u8]>) -> Vec<u32> {
         let mut used = self.used_types();
         if let Some(ext) = btf_ext {
@@ -45,7 +45,7 @@ impl Btf {
         }
     }
 
-    /// For every type whether something uses it, be it through pointers, typedefs and qualifiers.
+    /// Returns for each type whether something uses it, directly or through pointers, typedefs and qualifiers.
     fn used_types(&self) -> Vec<bool> {
         let mut used = vec![false; self.len() as usize];
         let mut todo: Vec<u32> = Vec::new();
@@ -66,7 +66,7 @@ impl Btf {
         used
     }
 
-    /// A pointer variable whose only purpose is to have its struct described.
+    /// Whether an entry is a pointer variable that only keeps a struct in the BTF.
     fn keeps_type_only(&self, id: u32, entry: &Entry) -> bool {
         let name = self.name(id).unwrap_or("");
         let target = self.strip(entry.arg).and_then(|id| self.entry(id));

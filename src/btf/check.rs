@@ -1,17 +1,17 @@
-//! What libbpf takes for granted in an object's BTF: checked before it gets the object, for it would crash or not come
-//! to an end. Anything else that is wrong there is left to libbpf and the kernel to refuse.
+//! Checks what libbpf assumes about an object's BTF without checking it itself: otherwise it would crash or never return.
+//! All other errors are left to libbpf and the kernel.
 
 use super::reader::{Btf, BtfKind, Entry, Part, bad};
-use super::relocation::{Ask, Relocation, relocations};
+use super::relocation::{Query, Relocation, relocations};
 use crate::error::{Error, Result};
 
-/// Bytes of all variables that come from the kernel's configuration, in which a value is a line of text at most.
+/// Most bytes of all variables in `.kconfig`. A value in the kernel's configuration is at most one line.
 const MAX_KCONFIG: u64 = 1 << 20;
-/// Length of an access string; libbpf takes 64 indices.
+/// Most bytes of an access string; libbpf accepts 64 indices.
 const MAX_ACCESS: usize = 256;
 
 impl Btf {
-    /// Refuses types that libbpf cannot cope with.
+    /// Refuses types that libbpf cannot handle.
     pub fn check_for_libbpf(&self) -> Result<()> {
         self.check_nesting()?;
         for (id, entry) in self.entries() {
@@ -26,49 +26,52 @@ impl Btf {
         self.check_struct_ops()
     }
 
-    /// Number of variables in all data sections; maps are some.
+    /// Returns the number of variables in all data sections, maps included.
     pub fn variable_count(&self) -> usize {
         self.variables(|_| true).count()
     }
 
-    /// How many of the types `relocations` ask for; the list is one that was checked.
-    pub fn count_asked(&self, relocations: &[Relocation]) -> usize {
-        let mut asked = vec![false; self.len() as usize];
+    /// Returns the number of different types to which `relocations` refer.
+    pub fn count_relocated_types(&self, relocations: &[Relocation]) -> usize {
+        let mut seen = vec![false; self.len() as usize];
         let types = relocations.iter().map(|relocation| relocation.type_id as usize);
-        types.filter(|&id| asked.get_mut(id).is_some_and(|asked| !std::mem::replace(asked, true))).count()
+        types.filter(|&id| seen.get_mut(id).is_some_and(|seen| !std::mem::replace(seen, true))).count()
     }
 
-    /// The CO-RE relocations in a `.BTF.ext` section. Refuses those that libbpf would follow out of a type, and a byte
-    /// order that it would change in place.
+    /// Returns the CO-RE relocations of a `.BTF.ext` section. Refuses those that libbpf would follow beyond the end of a
+    /// type, and a byte order that libbpf would convert in place.
     pub fn relocations(&self, btf_ext: &[u8]) -> Result<Vec<Relocation>> {
         let relocations = relocations(btf_ext)
-            .ok_or_else(|| bad(".BTF.ext is damaged, or not in this machine's byte order"))?;
+            .ok_or_else(|| bad(".BTF.ext is malformed, or not in the byte order of this machine"))?;
         relocations.iter().try_for_each(|relocation| self.check_relocation(relocation))?;
         Ok(relocations)
     }
 
     fn check_relocation(&self, relocation: &Relocation) -> Result<()> {
         const INSTRUCTION: u32 = 8;
-        let Relocation { at, type_id, access, .. } = *relocation;
-        if at % INSTRUCTION != 0 {
-            return Err(bad(format_args!("relocation at byte {at}, which is inside an instruction")));
+        let Relocation { offset, type_id, access, .. } = *relocation;
+        if offset % INSTRUCTION != 0 {
+            return Err(bad(format_args!("relocation at offset {offset}, which is inside an instruction")));
         }
         let access = self.string(access).unwrap_or("");
         if access.len() > MAX_ACCESS {
             let len = access.len();
             return Err(bad(format_args!(
-                "relocation at byte {at}: {len} bytes of access, more than {MAX_ACCESS}"
+                "relocation at offset {offset}: an access string of {len} bytes, more than {MAX_ACCESS}"
             )));
         }
-        // libbpf reads each as an `int`. The first may be a step back of the pointer, a large number.
-        let index = |(place, index): (usize, &str)| {
-            let pointer = place == 0 && relocation.ask() != Ask::Constant;
+        // libbpf reads each index as an `int`. The first may be negative pointer arithmetic, which is a large number.
+        let is_valid = |(position, index): (usize, &str)| {
+            let pointer = position == 0 && relocation.query() != Query::Constant;
             index.parse::<u64>().is_ok_and(|index| pointer || i32::try_from(index).is_ok())
         };
-        if access.split(':').enumerate().all(index) {
+        if access.split(':').enumerate().all(is_valid) {
             return Ok(());
         }
-        Err(self.bad_type(type_id, format_args!("relocation at byte {at} to its member {access:?}")))
+        Err(self.bad_type(
+            type_id,
+            format_args!("relocation at offset {offset}: invalid access string {access:?}"),
+        ))
     }
 
     /// libbpf divides by the size of a bit-field's type.
@@ -82,32 +85,35 @@ impl Btf {
         match self.parts(entry).iter().find(|part| is_bit_field(entry, part) && !integer(part)) {
             Some(part) => {
                 let (member, ty) = (self.part_name(part), part.ty);
-                Err(self.bad_type(id, format_args!("bit-field {member:?} of type {ty}, which is no integer")))
+                Err(self.bad_type(
+                    id,
+                    format_args!("bit-field {member:?} has type {ty}, which is not an integer"),
+                ))
             }
             None => Ok(()),
         }
     }
 
-    /// libbpf writes to what stands in a section as to a variable.
+    /// libbpf writes to each item of a section as to a variable.
     fn check_section(&self, id: u32, entry: &Entry) -> Result<()> {
         let kind = |part: &Part| self.entry(part.ty).map(|entry| entry.kind);
         let functions = self.name(id) == Some(".ksyms");
         let variable =
             |part: &Part| kind(part) == Some(BtfKind::Var) || functions && kind(part) == Some(BtfKind::Func);
         match self.parts(entry).iter().find(|part| !variable(part)) {
-            Some(part) => Err(self.bad_type(id, format_args!("type {} in it is no variable", part.ty))),
+            Some(part) => Err(self.bad_type(id, format_args!("type {} in it is not a variable", part.ty))),
             None => Ok(()),
         }
     }
 
-    /// What stands in the sections whose name is `wanted`.
-    fn variables(&self, wanted: fn(&str) -> bool) -> impl Iterator<Item = &Part> {
+    /// Returns the variables of the sections whose names `is_selected` accepts.
+    fn variables(&self, is_selected: fn(&str) -> bool) -> impl Iterator<Item = &Part> {
         let sections = self.entries().filter(|(_, entry)| entry.kind == BtfKind::Datasec);
-        let named = sections.filter(move |(id, _)| self.name(*id).is_some_and(wanted));
+        let named = sections.filter(move |(id, _)| self.name(*id).is_some_and(is_selected));
         named.flat_map(|(_, entry)| self.parts(entry))
     }
 
-    /// libbpf looks for the operations of each struct_ops map, which one that is defined like any other map does not have.
+    /// libbpf looks for the operations of each struct_ops map; a struct_ops map that is defined in `.maps` has none.
     fn check_maps(&self) -> Result<()> {
         const STRUCT_OPS: u64 = 26; // BPF_MAP_TYPE_STRUCT_OPS
         let follow = |id: u32| self.strip(id).and_then(|id| self.entry(id));
@@ -115,7 +121,7 @@ impl Btf {
             let definition = self.entry(part.ty).and_then(|var| follow(var.arg));
             let members = definition.map_or(&[][..], |entry| self.parts(entry));
             let kinds = members.iter().filter(|member| self.part_name(member) == "type");
-            // A pointer to an array of so many elements.
+            // The value of the member is the number of elements of the array that it points to.
             let array = |member: &Part| self.entry(follow(member.ty)?.arg);
             let kind = |member: &Part| Some(self.parts(array(member)?).first()?.value);
             if kinds.into_iter().any(|member| kind(member) == Some(STRUCT_OPS)) {
@@ -125,15 +131,17 @@ impl Btf {
         Ok(())
     }
 
-    /// libbpf adds the place and the size of a struct_ops map in 32 bits.
+    /// libbpf adds the offset and the size of a struct_ops map in 32 bits.
     fn check_struct_ops(&self) -> Result<()> {
         let mut checked = vec![false; self.len() as usize];
         for part in self.variables(|name| name.trim_start_matches('?').starts_with(".struct_ops")) {
             let operations = self.entry(part.ty).and_then(|var| self.strip(var.arg));
             let Some((id, entry)) = operations.and_then(|id| Some((id, self.entry(id)?))) else { continue };
-            let (at, size) = (part.value & u64::from(u32::MAX), u64::from(entry.arg));
-            if at + size > u32::MAX.into() {
-                return Err(self.bad_type(part.ty, format_args!("{size} bytes at byte {at} of its section")));
+            let (offset, size) = (part.value & u64::from(u32::MAX), u64::from(entry.arg));
+            if offset + size > u32::MAX.into() {
+                return Err(
+                    self.bad_type(part.ty, format_args!("{size} bytes at offset {offset} of its section"))
+                );
             }
             if !checked[id as usize] {
                 self.check_operations(id, entry)?;
@@ -143,21 +151,21 @@ impl Btf {
         Ok(())
     }
 
-    /// libbpf reads the bit-fields of a struct_ops map as if they were none, and writes to its pointers wherever they are.
-    /// All other members are read once their layout has been checked.
+    /// libbpf reads bit-fields of a struct_ops map like other members, and writes to its pointers without a bounds check.
+    /// It checks the layout of all other members itself.
     fn check_operations(&self, id: u32, entry: &Entry) -> Result<()> {
         const POINTER: u64 = 8;
         let kind = |part: &Part| Some(self.entry(self.strip(part.ty)?)?.kind);
         let outside =
             |part: &Part| kind(part) == Some(BtfKind::Ptr) && part.value / 8 + POINTER > entry.arg.into();
-        let wrong = |part: &&Part| is_bit_field(entry, part) || outside(part);
-        let Some(part) = self.parts(entry).iter().find(wrong) else { return Ok(()) };
-        let what = if is_bit_field(entry, part) { "a bit-field" } else { "outside of it" };
+        let is_invalid = |part: &&Part| is_bit_field(entry, part) || outside(part);
+        let Some(part) = self.parts(entry).iter().find(is_invalid) else { return Ok(()) };
+        let what = if is_bit_field(entry, part) { "a bit-field" } else { "beyond its end" };
         let member = self.part_name(part);
         Err(self.bad_type(id, format_args!("member {member:?} of a struct_ops map is {what}")))
     }
 
-    /// libbpf counts the bytes of all these variables in an `int`.
+    /// libbpf adds up the sizes of all these variables in an `int`.
     fn check_kconfig(&self) -> Result<()> {
         let mut size = 0;
         for part in self.variables(|name| name == ".kconfig") {
@@ -170,10 +178,10 @@ impl Btf {
         Ok(())
     }
 
-    /// Bytes of a variable that libbpf sets from the kernel's configuration. Anything but a number, an enum or a string
-    /// it refuses, but not before it has looked at every member of every member.
+    /// Returns the size of a variable that libbpf sets from the kernel's configuration. libbpf refuses anything but a
+    /// number, an enum or a string, but only after it has visited all nested members.
     fn kconfig_size(&self, var: u32) -> Result<u64> {
-        const ENUM: u32 = 4; // what libbpf writes
+        const ENUM: u32 = 4; // the size that libbpf writes
         let target = |id| self.entry(self.strip(id)?);
         let size = self.entry(var).and_then(|var| target(var.arg)).and_then(|entry| match entry.kind {
             BtfKind::Int => Some(entry.arg.into()),
@@ -185,11 +193,11 @@ impl Btf {
             }
             _ => None,
         });
-        size.ok_or_else(|| self.bad_type(var, "not of a type that the kernel's configuration has"))
+        size.ok_or_else(|| self.bad_type(var, "a variable in .kconfig must be a number, an enum or a string"))
     }
 
-    /// Refuses a type that lies within itself, be it as a member, an element or by typedefs alone. Those who follow
-    /// types blindly would never come to an end.
+    /// Refuses a type that contains itself, as a member, as an element or through typedefs. Code that follows types
+    /// without a limit would never return.
     fn check_nesting(&self) -> Result<()> {
         #[derive(Clone, Copy, PartialEq)]
         enum State {
@@ -211,7 +219,7 @@ impl Btf {
                     Some((inner, State::New)) => path.push((inner, 0)),
                     Some((_, State::Open)) => {
                         let name = self.name(id).unwrap_or("without a name");
-                        return Err(bad(format_args!("type {id} ({name}) lies within itself")));
+                        return Err(bad(format_args!("type {id} ({name}) contains itself")));
                     }
                     Some((_, State::Done)) => {}
                     None => {
@@ -224,7 +232,7 @@ impl Btf {
         Ok(())
     }
 
-    /// The types whose values are part of a value of type `id`, one after the other.
+    /// Returns the type number `index` of those that a value of type `id` contains.
     fn inner_type(&self, id: u32, index: usize) -> Option<u32> {
         let entry = self.entry(id)?;
         match entry.kind {

@@ -1,63 +1,63 @@
-//! Of a kernel's BTF the few types that the CO-RE relocations of an object can ask for, as BTF of their own.
+//! Extracts from a kernel's BTF the types to which the CO-RE relocations of an object can refer, as BTF of their own.
 //!
-//! libbpf reads, checks and indexes a hundred thousand types, and goes through all of them for each type that an object
-//! names; in an excerpt it finds the same answers among a few dozen. What is picked follows its rules: candidates are types
-//! of the same kind and, flavours aside, the same name; members are found by name, also in members without one. Rather more
-//! is picked than less. On the same way through the kernel's types the hooks are found that programs attach to by id.
+//! libbpf reads, checks and indexes a hundred thousand types of the kernel, and searches all of them for each type that an
+//! object names. In an excerpt of a few dozen types it finds the same ones. The selection follows libbpf's rules: a
+//! candidate is a type of the same kind with the same name, without the flavor; members are found by name, also inside
+//! members without a name. In doubt a type is included. The same scan finds the BTF ids of hooks.
 
-use super::reader::{Btf, BtfKind, HEADER_LEN, KINDS, SIZES, bad, cut_short, sections, string_at, word_at};
-use super::relocation::{Ask, Relocation};
+use super::reader::{Btf, BtfKind, HEADER_LEN, KINDS, SIZES, bad, sections, string_at, truncated, word_at};
+use super::relocation::{Query, Relocation};
 use crate::error::Result;
 
-/// Some types of a kernel.
+/// A selection of a kernel's types.
 pub struct Excerpt {
-    /// Them as raw BTF, with ids of their own. Kernels with the same types give the same bytes.
+    /// The types as raw BTF, with new ids. Kernels with the same types give the same bytes.
     pub btf: Vec<u8>,
-    /// Whether libbpf finds the same in it as in the whole: every type was there (others may be a module's), and no
-    /// instruction asks for an id.
-    pub suffices: bool,
+    /// Whether libbpf gives the same result with it as with all types: every type was found (a missing one may belong to
+    /// a module), and no instruction needs the id of a type.
+    pub is_sufficient: bool,
 }
 
-/// What programs of a section attach to by the id of a type of the kernel.
+/// A hook to which the programs of a section attach by a BTF id.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Hook {
     /// The section.
     pub section: String,
-    /// The name of a function or, as each tracepoint has one, of a typedef.
+    /// The name of a function or, for a tracepoint, of its typedef.
     pub name: String,
-    /// Which of the two.
+    /// Whether it is the name of a typedef.
     pub is_typedef: bool,
-    /// The kernel's own id of it; 0 if it is not there (others may be a module's).
+    /// Its id in the kernel's BTF; 0 if it was not found (it may belong to a module).
     pub id: u32,
 }
 
-/// Where things are in a kernel's types, kept from one object to the next: what those have in common need not be looked for
-/// again. Some 10 kB. It is of one kernel.
+/// A cache of positions in the types of one kernel. It is kept between objects, so that types that several objects use are
+/// searched for once. It takes about 10 kB.
 #[derive(Default)]
 pub struct Index {
-    /// Where every so many-th type begins.
+    /// The offset of every [`STEP`]th type.
     marks: Vec<u32>,
-    /// What was looked for, and found.
+    /// The kind and name of each root that was searched for, and the ids found.
     found: Vec<(BtfKind, Box<[u8]>, Vec<u32>)>,
 }
 
 impl Index {
-    /// More than programs ask for; then it begins anew.
-    const MOST: usize = 1000;
+    /// Most roots, more than programs use; then the cache is cleared.
+    const CAPACITY: usize = 1000;
 
-    /// One that knows nothing.
+    /// Creates an empty cache.
     pub const fn new() -> Index {
         Index { marks: Vec::new(), found: Vec::new() }
     }
 
-    /// The types that a root may be, if they have been looked for.
+    /// Returns the candidates for a root, if they have been searched for.
     fn ids(&self, root: &Root<'_>) -> Option<&Vec<u32>> {
         let known = self.found.iter().find(|(kind, name, _)| *kind == root.kind && **name == *root.name);
         known.map(|(.., ids)| ids)
     }
 
-    /// Answers from what is known; false if that does not suffice.
-    fn answer(&self, roots: &mut [Root<'_>]) -> bool {
+    /// Sets the candidates of all roots from the cache; returns false if a root is not in it.
+    fn fill(&self, roots: &mut [Root<'_>]) -> bool {
         roots.iter_mut().all(|root| {
             self.ids(root).is_some_and(|ids| {
                 root.found.clone_from(ids);
@@ -66,8 +66,8 @@ impl Index {
         })
     }
 
-    fn keep(&mut self, marks: Vec<u32>, roots: &[Root<'_>]) {
-        if self.found.len() + roots.len() > Index::MOST {
+    fn store(&mut self, marks: Vec<u32>, roots: &[Root<'_>]) {
+        if self.found.len() + roots.len() > Index::CAPACITY {
             self.found.clear();
         }
         self.marks = marks;
@@ -79,18 +79,18 @@ impl Index {
     }
 }
 
-/// How much of a type is kept.
+/// How much of a type the excerpt contains.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Depth {
     /// Kind, name and size.
     Head,
-    /// Members that the object names, too.
+    /// Also the members that the object names.
     Members,
-    /// The constants of an enum, too.
+    /// Also the constants of an enum.
     Constants,
 }
 
-/// A type that the object asks for, and those of the kernel that it may be.
+/// A type that the object names, and its candidates in the kernel.
 struct Root<'a> {
     name: &'a [u8],
     kind: BtfKind,
@@ -98,8 +98,8 @@ struct Root<'a> {
 }
 
 impl Btf {
-    /// The types of a kernel (raw BTF) that `relocations` of the object with these types can ask for. Finds the ids of
-    /// `hooks`, too. `index` is a new one or that of the same kernel.
+    /// Extracts from `kernel` (raw BTF) the types to which `relocations` of the object with these types can refer. Also sets
+    /// the ids of `hooks`. `index` must be new, or have been used for the same kernel.
     pub fn excerpt(
         &self,
         relocations: &[Relocation],
@@ -107,44 +107,45 @@ impl Btf {
         kernel: &[u8],
         index: &mut Index,
     ) -> Result<Excerpt> {
-        const MOST: usize = 10_000;
-        if relocations.len() > MOST {
-            return Err(bad(format_args!("more than {MOST} relocations")));
+        const MAX_RELOCATIONS: usize = 10_000;
+        if relocations.len() > MAX_RELOCATIONS {
+            return Err(bad(format_args!("more than {MAX_RELOCATIONS} relocations")));
         }
-        let asked = || relocations.iter().filter(|relocation| relocation.ask() != Ask::LocalId);
+        let kernel_relocations =
+            || relocations.iter().filter(|relocation| relocation.query() != Query::LocalId);
         let (mut roots, mut names) = (Vec::new(), Vec::new());
-        for relocation in asked() {
+        for relocation in kernel_relocations() {
             self.add_root(relocation.type_id, &mut roots);
             self.add_names(relocation, &mut names);
         }
-        let asked_for = roots.len();
+        let type_count = roots.len();
         for hook in hooks.iter() {
             let kind = if hook.is_typedef { BtfKind::Typedef } else { BtfKind::Func };
             roots.push(Root { name: hook.name.as_bytes(), kind, found: Vec::new() });
         }
-        let kernel = Types::parse(kernel, &mut roots, index)?;
-        let found: Vec<u32> = roots.drain(asked_for..).map(|root| kernel.id(&root)).collect();
-        let all_members = asked().any(|relocation| relocation.ask() == Ask::Match);
-        let (kept, ids) = (Vec::new(), Places::default());
-        let mut picks = Picks { kernel, names, all_members, kept, ids, again: false };
+        let kernel = KernelTypes::parse(kernel, &mut roots, index)?;
+        let found: Vec<u32> = roots.drain(type_count..).map(|root| kernel.id(&root)).collect();
+        let all_members = kernel_relocations().any(|relocation| relocation.query() == Query::Match);
+        let (types, ids) = (Vec::new(), NewPositions::default());
+        let mut selection = Selection { kernel, names, all_members, types, ids, has_grown: false };
         for id in roots.iter().flat_map(|root| &root.found) {
-            picks.keep(*id, Depth::Constants);
+            selection.add(*id, Depth::Constants);
         }
-        let suffices = roots.iter().all(|root| !root.found.is_empty())
-            && asked().all(|relocation| relocation.ask() != Ask::KernelId);
+        let is_sufficient = roots.iter().all(|root| !root.found.is_empty())
+            && kernel_relocations().all(|relocation| relocation.query() != Query::KernelId);
         hooks.iter_mut().zip(found).for_each(|(hook, found)| hook.id = found);
-        Ok(Excerpt { btf: picks.write(), suffices })
+        Ok(Excerpt { btf: selection.write(), is_sufficient })
     }
 
     fn add_root<'a>(&'a self, id: u32, roots: &mut Vec<Root<'a>>) {
         let (Some(name), Some(entry)) = (self.name(id), self.entry(id)) else { return };
-        let (name, kind) = (essential(name.as_bytes()), entry.kind.plain());
+        let (name, kind) = (without_flavor(name.as_bytes()), entry.kind.without_width());
         if !roots.iter().any(|root| root.name == name && root.kind == kind) {
             roots.push(Root { name, kind, found: Vec::new() });
         }
     }
 
-    /// The names of the members on the way that a relocation goes. The first index counts structs behind a pointer.
+    /// Adds the names of the members in the access string of a relocation. Its first index is pointer arithmetic.
     fn add_names<'a>(&'a self, relocation: &Relocation, names: &mut Vec<&'a [u8]>) {
         let mut id = relocation.type_id;
         for index in self.string(relocation.access).unwrap_or("").split(':').skip(1) {
@@ -161,46 +162,46 @@ impl Btf {
     }
 }
 
-/// What is kept of a kernel's types.
-struct Picks<'a> {
-    kernel: Types<'a>,
-    /// Names of members that the object asks for.
+/// The types that the excerpt will contain.
+struct Selection<'a> {
+    kernel: KernelTypes<'a>,
+    /// The names of members that the object uses.
     names: Vec<&'a [u8]>,
-    /// Whether it compares whole types.
+    /// Whether the object compares whole types.
     all_members: bool,
-    /// By their new ids, of which the first is 1.
-    kept: Vec<(u32, Depth)>,
-    ids: Places,
-    /// Whether more was to be kept of a type than before.
-    again: bool,
+    /// The id of each type in the kernel, in the order of the new ids, of which the first is 1.
+    types: Vec<(u32, Depth)>,
+    ids: NewPositions,
+    /// Whether a type that was already written needs a greater depth.
+    has_grown: bool,
 }
 
-impl Picks<'_> {
-    /// Keeps a type, and tells its new id. What is not to be kept is void.
-    fn keep(&mut self, id: u32, depth: Depth) -> u32 {
+impl Selection<'_> {
+    /// Adds a type and returns its new id.
+    fn add(&mut self, id: u32, depth: Depth) -> u32 {
         if id == 0 {
             return 0;
         }
-        let new_id = self.ids.place(id, self.kept.len() as u32 + 1);
-        match self.kept.get_mut(new_id as usize - 1) {
-            None => self.kept.push((id, depth)),
-            Some((_, kept)) if *kept >= depth => {}
-            Some((_, kept)) => (*kept, self.again) = (depth, true),
+        let new_id = self.ids.assign(id, self.types.len() as u32 + 1);
+        match self.types.get_mut(new_id as usize - 1) {
+            None => self.types.push((id, depth)),
+            Some((_, known)) if *known >= depth => {}
+            Some((_, known)) => (*known, self.has_grown) = (depth, true),
         }
         new_id
     }
 
-    /// Writes the kept types and all that they refer to.
+    /// Writes the types and all types to which they refer.
     fn write(&mut self) -> Vec<u8> {
         loop {
             let (mut out, mut next) = (Writer::default(), 0);
             out.string(0, &[]);
-            self.again = false;
-            while let Some((id, depth)) = self.kept.get(next).copied() {
+            self.has_grown = false;
+            while let Some((id, depth)) = self.types.get(next).copied() {
                 self.write_type(&self.kernel.record(id), depth, &mut out);
                 next += 1;
             }
-            if !self.again {
+            if !self.has_grown {
                 return out.finish();
             }
         }
@@ -211,11 +212,11 @@ impl Picks<'_> {
         let each = usize::from(SIZES[kind as usize].1);
         let arg = word(record.head, 8);
         let arg = match kind {
-            // What a member points to is asked for by nobody.
+            // Relocations do not follow pointers in members.
             BtfKind::Ptr if depth == Depth::Members && !self.all_members => 0,
-            BtfKind::Ptr | BtfKind::FuncProto => self.keep(arg, Depth::Head),
-            kind if kind.is_modifier() => self.keep(arg, depth),
-            kind if kind.refers() => 0,
+            BtfKind::Ptr | BtfKind::FuncProto => self.add(arg, Depth::Head),
+            kind if kind.is_modifier() => self.add(arg, depth),
+            kind if kind.refers_to_type() => 0,
             _ => arg,
         };
         let name = self.string(record.head, out);
@@ -223,19 +224,19 @@ impl Picks<'_> {
         let mut count = 0u16;
         if kind == BtfKind::Array {
             let (element, index) = (word(rest, 0), word(rest, 4));
-            let ids = [self.keep(element, depth.min(Depth::Members)), self.keep(index, Depth::Head)];
+            let ids = [self.add(element, depth.min(Depth::Members)), self.add(index, Depth::Head)];
             out.words(&[ids[0], ids[1], word(rest, 8)]);
         } else if each == 0 {
             out.types.extend_from_slice(rest);
         }
         for part in rest.chunks_exact(each.max(1)).filter(|_| each > 0) {
             let inner = match kind {
-                BtfKind::Struct | BtfKind::Union if self.is_kept(part, depth) => Some(Depth::Members),
+                BtfKind::Struct | BtfKind::Union if self.is_included(part, depth) => Some(Depth::Members),
                 BtfKind::FuncProto => Some(Depth::Head),
                 BtfKind::Enum | BtfKind::Enum64 if depth == Depth::Constants || self.all_members => None,
                 _ => continue,
             };
-            let second = inner.map_or(word(part, 4), |depth| self.keep(word(part, 4), depth));
+            let second = inner.map_or(word(part, 4), |depth| self.add(word(part, 4), depth));
             let name = self.string(part, out);
             out.words(&[name, second]);
             out.types.extend_from_slice(&part[8..]);
@@ -244,34 +245,34 @@ impl Picks<'_> {
         out.types[start + 4..start + 6].copy_from_slice(&count.to_le_bytes());
     }
 
-    /// Whether a member is kept of what holds it. One without a name is there for what it has inside.
-    fn is_kept(&self, member: &[u8], depth: Depth) -> bool {
-        depth >= Depth::Members && (self.all_members || self.leads_to_asked(member, MOST_LEVELS))
+    /// Whether a member is part of the excerpt. A member without a name is if one inside it is.
+    fn is_included(&self, member: &[u8], depth: Depth) -> bool {
+        depth >= Depth::Members && (self.all_members || self.contains_used(member, MAX_LEVELS))
     }
 
-    fn leads_to_asked(&self, member: &[u8], levels: u32) -> bool {
+    fn contains_used(&self, member: &[u8], levels: u32) -> bool {
         let name = self.kernel.string(word(member, 0));
         if !name.is_empty() || levels == 0 {
             return self.names.contains(&name);
         }
         let inner = self.kernel.record(word(member, 4));
         let is_composite = matches!(inner.kind, BtfKind::Struct | BtfKind::Union);
-        is_composite && inner.rest.chunks_exact(12).any(|member| self.leads_to_asked(member, levels - 1))
+        is_composite && inner.rest.chunks_exact(12).any(|member| self.contains_used(member, levels - 1))
     }
 
-    /// The new place of the string that `named` begins with the place of.
-    fn string(&self, named: &[u8], out: &mut Writer) -> u32 {
-        let place = word(named, 0);
-        out.string(place, self.kernel.string(place))
+    /// Copies the string whose offset is the first word of `entry`; returns its new offset.
+    fn string(&self, entry: &[u8], out: &mut Writer) -> u32 {
+        let offset = word(entry, 0);
+        out.string(offset, self.kernel.string(offset))
     }
 }
 
-/// BTF in the making.
+/// Writes BTF.
 #[derive(Default)]
 struct Writer {
     types: Vec<u8>,
     strings: Vec<u8>,
-    places: Places,
+    offsets: NewPositions,
 }
 
 impl Writer {
@@ -281,12 +282,12 @@ impl Writer {
 
     fn string(&mut self, old: u32, text: &[u8]) -> u32 {
         let end = self.strings.len() as u32;
-        let place = self.places.place(old, end);
-        if place == end {
+        let offset = self.offsets.assign(old, end);
+        if offset == end {
             self.strings.extend_from_slice(text);
             self.strings.push(0);
         }
-        place
+        offset
     }
 
     fn finish(mut self) -> Vec<u8> {
@@ -299,13 +300,13 @@ impl Writer {
     }
 }
 
-/// New places of what had other ones, in the order of those.
+/// New ids or offsets by the old ones, sorted by the old ones.
 #[derive(Default)]
-struct Places(Vec<(u32, u32)>);
+struct NewPositions(Vec<(u32, u32)>);
 
-impl Places {
-    /// The new place of `old`, which is `next` if it has none yet.
-    fn place(&mut self, old: u32, next: u32) -> u32 {
+impl NewPositions {
+    /// Returns the new position of `old`. If it has none, it gets `next`.
+    fn assign(&mut self, old: u32, next: u32) -> u32 {
         match self.0.binary_search_by_key(&old, |known| known.0) {
             Ok(known) => self.0[known].1,
             Err(at) => {
@@ -316,62 +317,62 @@ impl Places {
     }
 }
 
-/// A kernel's types as they lie in its BTF, with as little work as possible.
-struct Types<'a> {
+/// A reader of the kernel's types that does as little work as possible.
+struct KernelTypes<'a> {
     bytes: &'a [u8],
     strings: &'a [u8],
-    /// Where every so many-th type begins.
+    /// The offset of every [`STEP`]th type.
     marks: &'a [u32],
 }
 
-/// One of them.
+/// The bytes of one type: the first three words, and the rest.
 struct Record<'a> {
     kind: BtfKind,
     head: &'a [u8],
     rest: &'a [u8],
 }
 
-/// Of members without names inside each other; no kernel comes near.
-const MOST_LEVELS: u32 = 16;
+/// Most levels of nested members without names, far more than any kernel has.
+const MAX_LEVELS: u32 = 16;
 const HEAD: usize = 12;
 const STEP: u32 = 64;
 
-impl<'a> Types<'a> {
-    /// Finds the candidates for each root.
-    fn parse(data: &'a [u8], roots: &mut [Root<'_>], index: &'a mut Index) -> Result<Types<'a>> {
+impl<'a> KernelTypes<'a> {
+    /// Reads the header and finds the candidates for each root.
+    fn parse(data: &'a [u8], roots: &mut [Root<'_>], index: &'a mut Index) -> Result<KernelTypes<'a>> {
         let (bytes, strings) = sections(data)?;
-        let mut types = Types { bytes, strings, marks: &[] };
-        if index.marks.is_empty() || !index.answer(roots) {
+        let mut types = KernelTypes { bytes, strings, marks: &[] };
+        if index.marks.is_empty() || !index.fill(roots) {
             roots.iter_mut().for_each(|root| root.found.clear());
             let marks = types.search(roots)?;
-            index.keep(marks, roots);
+            index.store(marks, roots);
         }
         types.marks = &index.marks;
         Ok(types)
     }
 
-    /// Goes through all types once; returns the marks.
+    /// Searches all types once; returns the marks.
     #[cfg_attr(small, optimize(speed))]
     fn search(&self, roots: &mut [Root<'_>]) -> Result<Vec<u32>> {
         let bits = |root: &Root| match root.kind {
             BtfKind::Enum => 1 << BtfKind::Enum as u32 | 1 << BtfKind::Enum64 as u32,
             kind => 1 << kind as u32,
         };
-        let wanted = roots.iter().fold(0u32, |kinds, root| kinds | bits(root));
+        let kinds = roots.iter().fold(0u32, |kinds, root| kinds | bits(root));
         let (bytes, mut marks) = (self.bytes, Vec::new());
         let (mut at, mut id) = (0, 1);
         while at < bytes.len() {
             if id % STEP == 1 {
                 marks.push(at as u32);
             }
-            let (kind, len) = measure(bytes, at).ok_or_else(|| cut_short(id))?;
-            if wanted >> kind & 1 == 1 {
-                self.compare(at, KINDS[kind].plain(), id, roots);
+            let (kind, len) = measure(bytes, at).ok_or_else(|| truncated(id))?;
+            if kinds >> kind & 1 == 1 {
+                self.compare(at, KINDS[kind].without_width(), id, roots);
             }
             at += len;
             id += 1;
         }
-        if at == bytes.len() { Ok(marks) } else { Err(cut_short(id - 1)) }
+        if at == bytes.len() { Ok(marks) } else { Err(truncated(id - 1)) }
     }
 
     fn compare(&self, at: usize, kind: BtfKind, id: u32, roots: &mut [Root<'_>]) {
@@ -380,14 +381,14 @@ impl<'a> Types<'a> {
             let is_like = root.name.first() == name.first() && root.kind == kind;
             if is_like && name.starts_with(root.name) {
                 let whole = string_at(name, 0).unwrap_or_default();
-                if essential(whole) == root.name {
+                if without_flavor(whole) == root.name {
                     root.found.push(id);
                 }
             }
         }
     }
 
-    /// The type of that id; an empty one if there is none.
+    /// Returns the type with that id, or an empty one if there is none.
     fn record(&self, id: u32) -> Record<'a> {
         let index = id.wrapping_sub(1);
         let mut record = self
@@ -407,14 +408,14 @@ impl<'a> Types<'a> {
         string_at(self.strings, offset).unwrap_or_default()
     }
 
-    /// The first of those found whose name is the root's to the letter; 0 if there is none.
+    /// Returns the first candidate with exactly the name of the root; 0 if there is none.
     fn id(&self, root: &Root<'_>) -> u32 {
-        let is_it = |id: &u32| self.string(word(self.record(*id).head, 0)) == root.name;
-        root.found.iter().copied().find(is_it).unwrap_or(0)
+        let is_exact = |id: &u32| self.string(word(self.record(*id).head, 0)) == root.name;
+        root.found.iter().copied().find(is_exact).unwrap_or(0)
     }
 }
 
-/// The number of the kind, and the length of a record. Of all that is done to load an object, this is done most often.
+/// Returns the number of the kind, and the length of a record. The hottest function of loading an object.
 #[inline(always)]
 fn measure(bytes: &[u8], at: usize) -> Option<(usize, usize)> {
     let info = u32::from_le_bytes(bytes.get(at + 4..at + 8)?.try_into().ok()?);
@@ -430,8 +431,8 @@ fn record_at(bytes: &[u8], at: usize) -> Option<Record<'_>> {
     Some(Record { kind: KINDS[number], head, rest })
 }
 
-/// The name without what tells versions of a type apart: `task_struct___old` is `task_struct`.
-fn essential(name: &[u8]) -> &[u8] {
+/// Returns a name without its flavor: `task_struct` for `task_struct___old`.
+fn without_flavor(name: &[u8]) -> &[u8] {
     let separator = |part: &[u8]| part[0] != b'_' && &part[1..4] == b"___" && part[4] != b'_';
     name.windows(5).rposition(separator).map_or(name, |at| &name[..=at])
 }

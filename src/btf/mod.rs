@@ -1,7 +1,7 @@
-//! BTF: the debug information from which programs and kernels describe their C types.
+//! BTF: the debug information in which programs and kernels describe their C types.
 //!
-//! Reads a raw `.BTF` or `.BTF.ext` section and writes excerpts of one. What a type means for a value is decided in
-//! `types`. All input is untrusted: nothing panics, recurses or grows without a limit.
+//! This part reads raw `.BTF` and `.BTF.ext` sections, and writes BTF with a selection of types. How a value of a type is
+//! laid out is decided in `types`. All input is untrusted: nothing panics, recurses or grows without a limit.
 
 mod candidate;
 mod check;
@@ -12,4 +12,4 @@ mod relocation;
 pub use excerpt::{Excerpt, Hook, Index};
 pub use reader::{Btf, Global};
 pub(crate) use reader::{BtfKind, Entry, Part};
-pub use relocation::{Ask, Relocation, relocations};
+pub use relocation::{Query, Relocation, relocations};

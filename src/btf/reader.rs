@@ -1,20 +1,20 @@
 //! Bounds-checked reader of a raw `.BTF` section.
 //!
-//! Everything that later code follows (type ids, names, member lists) is checked here, once. Knows the encoding
-//! only: what a type means and how large it is is the business of `layout`, what libbpf makes of it that of `check`.
+//! All type ids, names and member lists are checked once, when they are read. This file knows the encoding only:
+//! `types::layout` computes sizes and layouts, `check` knows what libbpf does with the types.
 
 use crate::error::{Error, Result, Status};
 use crate::memory;
 
 const MAGIC: u16 = 0xeb9f;
 pub(crate) const HEADER_LEN: usize = 24;
-/// The kernel's own limits (`BTF_MAX_TYPE`, `KSYM_NAME_LEN` less its NUL).
+/// The kernel's limits: `BTF_MAX_TYPE`, and `KSYM_NAME_LEN` without the NUL.
 const MAX_TYPES: u32 = 0xf_ffff;
 const MAX_NAME: usize = 511;
-/// Bytes in memory, while the lists grow, for a byte of the section.
-const MOST_GROWTH: usize = 10;
+/// Most bytes of memory per byte of the section, while the lists grow.
+const MAX_GROWTH: usize = 10;
 
-/// The kinds of BTF, as its format numbers them.
+/// The kinds of types, in the order of their numbers in the format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum BtfKind {
     Void,
@@ -39,7 +39,7 @@ pub(crate) enum BtfKind {
     Enum64,
 }
 
-/// Indexed by the number of the kind.
+/// The kinds by number.
 pub(crate) const KINDS: [BtfKind; 20] = [
     BtfKind::Void,
     BtfKind::Int,
@@ -63,7 +63,7 @@ pub(crate) const KINDS: [BtfKind; 20] = [
     BtfKind::Enum64,
 ];
 
-/// By the number of the kind: the bytes of an entry, and those that follow it for each of its parts; 0 for no kind.
+/// The size of an entry of each kind, and the size of each of its parts, in bytes. 0: there is no kind with this number.
 pub(crate) const SIZES: [(u8, u8); 32] = {
     let mut sizes = [(0, 0); 32];
     let mut kind = 1;
@@ -81,8 +81,8 @@ pub(crate) const SIZES: [(u8, u8); 32] = {
 };
 
 impl BtfKind {
-    /// Whether the third word of an entry is a type id (otherwise a size).
-    pub(crate) fn refers(self) -> bool {
+    /// Whether the third word of an entry is a type id; otherwise it is a size.
+    pub(crate) fn refers_to_type(self) -> bool {
         use BtfKind::*;
         matches!(
             self,
@@ -90,17 +90,17 @@ impl BtfKind {
         )
     }
 
-    /// The kind in the second word of an entry.
-    pub(crate) fn of(info: u32) -> Option<BtfKind> {
+    /// Returns the kind in the second word of an entry.
+    fn from_info(info: u32) -> Option<BtfKind> {
         KINDS.get((info >> 24 & 0x1f) as usize).copied().filter(|kind| *kind != BtfKind::Void)
     }
 
-    /// Enums of 64 bits are enums.
-    pub(crate) fn plain(self) -> BtfKind {
+    /// Returns the kind that libbpf matches by: enums of 64 bits are enums.
+    pub(crate) fn without_width(self) -> BtfKind {
         if self == BtfKind::Enum64 { BtfKind::Enum } else { self }
     }
 
-    /// Typedefs, qualifiers and type tags: they name or mark a type without changing its layout.
+    /// Whether it is a typedef, qualifier or type tag, which do not change the layout of a type.
     pub(crate) fn is_modifier(self) -> bool {
         use BtfKind::*;
         matches!(self, Typedef | Volatile | Const | Restrict | TypeTag)
@@ -111,17 +111,17 @@ impl BtfKind {
 #[derive(Clone, Debug)]
 pub(crate) struct Entry {
     pub kind: BtfKind,
-    /// The `kind_flag`: bit-field offsets of structs, a signed enum, a FWD union.
+    /// The `kind_flag`: a struct with bit-fields, a signed enum, or a forward declaration of a union.
     pub flag: bool,
-    /// Size in bytes, or the type referred to.
+    /// The size in bytes, or the id of the type it refers to.
     pub arg: u32,
     name: u32,
     parts: (u32, u32),
 }
 
-/// What follows an entry, in one shape for all kinds: a member (name, type, offset word), an enum constant (name,
-/// value), a parameter (name, type), a variable of a section (type, size and offset), an array (element type, count), an integer
-/// (its encoding word), a variable (its linkage).
+/// An item that follows an entry, the same struct for all kinds: a member (name, type, offset word), an enum constant
+/// (name, value), a parameter (name, type), a variable of a section (type, size and offset), the shape of an array
+/// (element type, count), the encoding of an integer, or the linkage of a variable.
 #[derive(Clone, Debug)]
 pub(crate) struct Part {
     pub ty: u32,
@@ -146,9 +146,9 @@ pub struct Global<'a> {
     pub name: &'a str,
     /// The id of its type.
     pub type_id: u32,
-    /// Its place in the section, in bytes.
+    /// Its offset in the section, in bytes.
     pub offset: u32,
-    /// Its size in bytes, as the section has it.
+    /// Its size in bytes, from the section.
     pub size: u32,
 }
 
@@ -156,7 +156,7 @@ impl Btf {
     /// Reads and checks a raw `.BTF` section.
     pub fn parse(data: &[u8]) -> Result<Btf> {
         let (types, strings) = sections(data)?;
-        memory::room(MOST_GROWTH * data.len())?;
+        memory::check_available(MAX_GROWTH * data.len())?;
         let void = Entry { kind: BtfKind::Void, flag: false, arg: 0, name: 0, parts: (0, 0) };
         let mut btf = Btf { entries: vec![void], parts: Vec::new(), strings: strings.to_vec() };
         let mut words = Words { data: types, at: 0 };
@@ -165,60 +165,60 @@ impl Btf {
             if id > MAX_TYPES {
                 return Err(bad(format_args!("more than {MAX_TYPES} types")));
             }
-            btf.read_entry(&mut words).ok_or_else(|| cut_short(id))?;
+            btf.read_entry(&mut words).ok_or_else(|| truncated(id))?;
         }
         btf.check()?;
         Ok(btf)
     }
 
-    /// Number of types, `void` included.
-    #[allow(clippy::len_without_is_empty, reason = "void is always there")]
+    /// Returns the number of types, `void` included.
+    #[allow(clippy::len_without_is_empty, reason = "there is always void")]
     pub fn len(&self) -> u32 {
         self.entries.len() as u32
     }
 
-    /// The name of a type; `None` if it has none or there is no such type.
+    /// Returns the name of a type; `None` if it has none or does not exist.
     pub fn name(&self, id: u32) -> Option<&str> {
         self.string(self.entries.get(id as usize)?.name)
     }
 
-    /// The struct or union of that name (a struct before a union, the first of several), else the typedef of one.
+    /// Finds the struct with that name, else the union, else the typedef of a struct or union. Returns the first of several.
     pub fn find_struct(&self, name: &str) -> Option<u32> {
         let tagged = self.find(BtfKind::Struct, name).or_else(|| self.find(BtfKind::Union, name));
         tagged.or_else(|| self.find(BtfKind::Typedef, name).filter(|id| self.is_struct(*id)))
     }
 
-    /// The typedef that names a struct or union without a tag; any other type itself.
-    pub fn named(&self, id: u32) -> u32 {
+    /// Returns the typedef of a struct or union that has no tag, and the id itself for all other types.
+    pub fn typedef_of_untagged(&self, id: u32) -> u32 {
         let untagged = self.name(id).is_none() && self.is_struct(id);
         let mut typedefs = self.entries().filter(|(_, e)| e.kind == BtfKind::Typedef && e.arg == id);
         typedefs.next().filter(|_| untagged).map_or(id, |(typedef, _)| typedef)
     }
 
-    /// Whether a value can be of the type: no function, variable or section, and not only declared.
+    /// Whether a value can have the type. It cannot if the type is a function, variable or section, or only declared.
     pub fn is_value(&self, id: u32) -> bool {
         use BtfKind::*;
         let entry = self.strip(id).and_then(|id| self.entry(id));
         entry.is_some_and(|e| !matches!(e.kind, Void | Fwd | Func | FuncProto | Var | Datasec | DeclTag))
     }
 
-    /// The id of the type of the global variable of that name.
+    /// Returns the type of the global variable with that name.
     pub fn find_var(&self, name: &str) -> Option<u32> {
         self.find(BtfKind::Var, name).map(|id| self.entries[id as usize].arg)
     }
 
-    /// The size of a data section; compilers leave it 0, and the places of its variables with it.
+    /// Returns the size of a data section. Compilers write 0; libbpf sets it, and the offsets of the variables.
     pub fn section_size(&self, section: u32) -> Option<u32> {
         self.entry(section).filter(|entry| entry.kind == BtfKind::Datasec).map(|entry| entry.arg)
     }
 
-    /// Whether the name is that of a function.
-    pub fn is_function(&self, name: &str) -> bool {
+    /// Whether a function with that name is defined or called.
+    pub fn has_function(&self, name: &str) -> bool {
         self.find(BtfKind::Func, name).is_some()
     }
 
-    /// The variables of a data section (a DATASEC) that other files can name: static ones are left out. Offsets
-    /// are right only in the BTF of an object that libbpf has opened.
+    /// Returns the variables of a data section (a DATASEC), without static ones. The offsets are correct only in the
+    /// BTF of an object that libbpf has opened.
     pub fn globals(&self, section: u32) -> impl Iterator<Item = Global<'_>> {
         const STATIC: u64 = 0;
         let section = self.entry(section).filter(|entry| entry.kind == BtfKind::Datasec);
@@ -240,7 +240,7 @@ impl Btf {
         entry.is_some_and(|e| matches!(e.kind, BtfKind::Struct | BtfKind::Union))
     }
 
-    /// The type behind typedefs, qualifiers and type tags; `None` if they never end.
+    /// Skips typedefs, qualifiers and type tags; `None` if the chain is too long or a cycle.
     pub(crate) fn strip(&self, mut id: u32) -> Option<u32> {
         const LONGEST_CHAIN: usize = 64;
         for _ in 0..LONGEST_CHAIN {
@@ -257,7 +257,7 @@ impl Btf {
         self.entries.get(id as usize)
     }
 
-    /// All types with their ids, `void` excluded.
+    /// Returns all types but `void`, with their ids.
     pub(crate) fn entries(&self) -> impl Iterator<Item = (u32, &Entry)> {
         (0u32..).zip(&self.entries).skip(1)
     }
@@ -271,26 +271,21 @@ impl Btf {
         self.string(part.name).unwrap_or("")
     }
 
-    /// Whether a function of that name is defined or called.
-    pub fn has_function(&self, name: &str) -> bool {
-        self.find(BtfKind::Func, name).is_some()
-    }
-
     fn find(&self, kind: BtfKind, name: &str) -> Option<u32> {
         let named = |entry: &Entry| entry.kind == kind && self.string(entry.name) == Some(name);
         self.entries().find(|(_, entry)| named(entry)).map(|(id, _)| id)
     }
 
-    /// A string by its place among the strings; `None` if it is empty or no text.
+    /// Returns the string at an offset; `None` if it is empty or not UTF-8.
     pub fn string(&self, offset: u32) -> Option<&str> {
         let bytes = string_at(&self.strings, offset)?;
         if bytes.is_empty() { None } else { std::str::from_utf8(bytes).ok() }
     }
 
-    /// Appends one entry with its parts; `None` if the data ends early or the kind is unknown.
+    /// Reads one entry with its parts; `None` if the data ends early or the kind is unknown.
     fn read_entry(&mut self, words: &mut Words) -> Option<()> {
         let (name, info, arg) = (words.next()?, words.next()?, words.next()?);
-        let kind = BtfKind::of(info)?;
+        let kind = BtfKind::from_info(info)?;
         let count = info & 0xffff;
         let start = self.parts.len() as u32;
         let part = |name, ty, value: u32| Part { name, ty, value: value.into() };
@@ -337,14 +332,14 @@ impl Btf {
         Some(())
     }
 
-    /// Checks every reference and name; what passes can be followed blindly.
+    /// Checks every type id and name, so that later code can use them without checks.
     fn check(&self) -> Result<()> {
         for (id, entry) in self.entries() {
-            // The texts of tags are free-form: no identifier, no limit.
+            // The strings of tags are not identifiers and have no limit.
             if !matches!(entry.kind, BtfKind::DeclTag | BtfKind::TypeTag) {
                 self.check_name(id, entry.name)?;
             }
-            if entry.kind.refers() {
+            if entry.kind.refers_to_type() {
                 self.check_reference(id, entry.arg)?;
             }
             for part in self.parts(entry) {
@@ -359,21 +354,24 @@ impl Btf {
         if target < self.len() {
             return Ok(());
         }
-        Err(bad(format_args!("type {id} refers to type {target}, of {}", self.len())))
+        Err(bad(format_args!("type {id} refers to type {target}, but there are only {}", self.len())))
     }
 
     fn check_name(&self, id: u32, offset: u32) -> Result<()> {
         let name = string_at(&self.strings, offset)
             .ok_or_else(|| bad(format_args!("type {id}: name offset {offset} is outside the strings")))?;
         if name.len() > MAX_NAME {
-            return Err(bad(format_args!("type {id}: a name of {} bytes, more than {MAX_NAME}", name.len())));
+            return Err(bad(format_args!(
+                "type {id}: its name has {} bytes, more than {MAX_NAME}",
+                name.len()
+            )));
         }
         std::str::from_utf8(name).map_err(|_| bad(format_args!("type {id}: its name is not UTF-8")))?;
         Ok(())
     }
 }
 
-/// Little-endian words, one after the other.
+/// A reader of consecutive little-endian words.
 struct Words<'a> {
     data: &'a [u8],
     at: usize,
@@ -387,50 +385,53 @@ impl Words<'_> {
     }
 }
 
-/// The little-endian word at a byte offset.
+/// Returns the little-endian word at a byte offset.
 pub(crate) fn word_at(data: &[u8], offset: usize) -> Option<u32> {
     Some(u32::from_le_bytes(*data.get(offset..)?.first_chunk()?))
 }
 
-/// The bytes up to the NUL; sections are checked to end in one.
+/// Returns the bytes up to the NUL. Sections are checked to end with one.
 pub(crate) fn string_at(strings: &[u8], offset: u32) -> Option<&[u8]> {
     let rest = strings.get(offset as usize..)?;
     Some(&rest[..rest.iter().position(|byte| *byte == 0)?])
 }
 
-/// The types and the strings, by the header.
+/// Returns the types and the strings, which the header locates.
 pub(crate) fn sections(data: &[u8]) -> Result<(&[u8], &[u8])> {
     if data.len() < HEADER_LEN {
-        return Err(bad(format_args!("{} bytes are less than its header", data.len())));
+        return Err(bad(format_args!("{} bytes, less than a header", data.len())));
     }
     match u16::from_le_bytes([data[0], data[1]]) {
         MAGIC => {}
-        magic if magic.swap_bytes() == MAGIC => return Err(bad("big-endian, only little-endian is read")),
+        magic if magic.swap_bytes() == MAGIC => {
+            return Err(bad("big-endian, but only little-endian is supported"));
+        }
         magic => return Err(bad(format_args!("starts with {magic:#06x} instead of {MAGIC:#06x}"))),
     }
     if data[2] != 1 {
-        return Err(bad(format_args!("version {}, only version 1 is known", data[2])));
+        return Err(bad(format_args!("version {}, but only version 1 is supported", data[2])));
     }
     let word = |offset| word_at(data, offset).unwrap_or(0) as usize;
-    // libbpf counts from the end of the header, wherever that is.
+    // libbpf computes offsets from the end of the header, whatever its length.
     if word(4) < HEADER_LEN {
-        return Err(bad(format_args!("a header of {} bytes, less than {HEADER_LEN}", word(4))));
+        return Err(bad(format_args!("the header has {} bytes, less than {HEADER_LEN}", word(4))));
     }
-    let body = data.get(word(4)..).ok_or_else(|| bad("its header is cut short"))?;
+    let body = data.get(word(4)..).ok_or_else(|| bad("the header is truncated"))?;
     let part = |offset: usize, len: usize, what: &str| {
         let end = offset.checked_add(len);
-        end.and_then(|end| body.get(offset..end)).ok_or_else(|| bad(format_args!("{what} lie outside of it")))
+        end.and_then(|end| body.get(offset..end))
+            .ok_or_else(|| bad(format_args!("the {what} exceed its end")))
     };
     let types = part(word(8), word(12), "types")?;
     let strings = part(word(16), word(20), "strings")?;
     if strings.first() != Some(&0) || strings.last() != Some(&0) {
-        return Err(bad("strings do not begin and end with NUL"));
+        return Err(bad("the strings do not begin and end with NUL"));
     }
     Ok((types, strings))
 }
 
-pub(crate) fn cut_short(id: u32) -> Error {
-    bad(format_args!("type {id} is cut short or of unknown kind"))
+pub(crate) fn truncated(id: u32) -> Error {
+    bad(format_args!("type {id} is truncated or of unknown kind"))
 }
 
 pub(crate) fn bad(what: impl std::fmt::Display) -> Error {

@@ -2,52 +2,52 @@
 
 use super::reader::word_at;
 
-/// An instruction that depends on how the kernel at hand defines a type.
+/// A CO-RE relocation: an instruction that depends on how the running kernel defines a type.
 pub struct Relocation {
-    /// The name of its section, by its place in the strings of the BTF.
+    /// Its section, as an offset in the strings of the BTF.
     pub section: u32,
-    /// Its place in its section, in bytes.
-    pub at: u32,
-    /// The type.
+    /// The offset of the instruction in its section, in bytes.
+    pub offset: u32,
+    /// The type in the object.
     pub type_id: u32,
-    /// The way into the type: indices of members and elements such as `0:2:1`, by its place in the strings of the BTF.
+    /// The access string, as an offset in the strings of the BTF: indices of members and elements, such as `0:2:1`.
     pub access: u32,
-    /// What is asked, as `enum bpf_core_relo_kind` of linux/bpf.h numbers it.
+    /// The kind, a value of `enum bpf_core_relo_kind` of linux/bpf.h.
     pub kind: u32,
 }
 
-/// What a relocation wants to know.
+/// What a relocation depends on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ask {
-    /// About a member: its place, size or existence.
+pub enum Query {
+    /// The offset, size or existence of a member.
     Member,
     /// The id of the type in the object.
     LocalId,
     /// The id of the type in the kernel.
     KernelId,
-    /// About a type: its size or existence.
+    /// The size or existence of a type.
     Type,
-    /// About a constant of an enum.
+    /// The value or existence of an enum constant.
     Constant,
-    /// Whether a type is the same, members and all.
+    /// Whether a type and all of its members match.
     Match,
 }
 
 impl Relocation {
-    /// What it asks.
-    pub fn ask(&self) -> Ask {
+    /// Returns what it depends on.
+    pub fn query(&self) -> Query {
         match self.kind {
-            0..=5 => Ask::Member,
-            6 => Ask::LocalId,
-            7 => Ask::KernelId,
-            10 | 11 => Ask::Constant,
-            12 => Ask::Match,
-            _ => Ask::Type,
+            0..=5 => Query::Member,
+            6 => Query::LocalId,
+            7 => Query::KernelId,
+            10 | 11 => Query::Constant,
+            12 => Query::Match,
+            _ => Query::Type,
         }
     }
 }
 
-/// All relocations; `None` if the section is malformed.
+/// Returns all relocations; `None` if the section is malformed.
 pub fn relocations(ext: &[u8]) -> Option<Vec<Relocation>> {
     const MAGIC_AND_VERSION: [u8; 3] = [0x9f, 0xeb, 1];
     const HEADER_WITH_RELOCATIONS: usize = 32;
@@ -81,5 +81,5 @@ pub fn relocations(ext: &[u8]) -> Option<Vec<Relocation>> {
 
 fn relocation(section: u32, record: &[u8]) -> Option<Relocation> {
     let word = |index: usize| word_at(record, 4 * index);
-    Some(Relocation { section, at: word(0)?, type_id: word(1)?, access: word(2)?, kind: word(3)? })
+    Some(Relocation { section, offset: word(0)?, type_id: word(1)?, access: word(2)?, kind: word(3)? })
 }

@@ -68,7 +68,7 @@ pub(super) fn inflate(data: &[u8], expected: usize, limit: usize) -> Result<Opti
 fn damaged(progress: Progress) -> Error {
     match progress {
         Progress::NoMemory => Error::new(Status::NoMem, "out of memory"),
-        Progress::CutOff => error("the zlib stream is cut off"),
+        Progress::Truncated => error("the zlib stream is cut off"),
         Progress::WrongChecksum => error("the checksum of the zlib stream does not match"),
         _ => error("not a zlib stream"),
     }

@@ -85,7 +85,7 @@ fn document(data: &[u8]) -> Result<Value> {
     if values > MAX_VALUES {
         return Err(error(format_args!("more than {MAX_VALUES} JSON values")));
     }
-    memory::room(data.len() + values * VALUE_ROOM)?;
+    memory::check_available(data.len() + values * VALUE_ROOM)?;
     serde_json::from_slice(data).map_err(syntax)
 }
 

@@ -1,9 +1,9 @@
-//! Converts the kernel's times, which count from the start of CLOCK_MONOTONIC.
+//! Converts the times of CLOCK_MONOTONIC in records to times of day.
 
 use std::cell::Cell;
 
-/// Converts times of CLOCK_MONOTONIC for a batch of records. It asks for the time at which that clock started when the
-/// first record needs it, and uses the answer for the whole batch.
+/// Converts the times in a batch of records. Calls `boot_time` for the first time in the batch, and uses the result for the
+/// whole batch; a batch without times costs nothing.
 pub struct Clock {
     read: fn() -> i64,
     boot_time: Cell<Option<i64>>,
@@ -15,7 +15,7 @@ impl Clock {
         Clock { read: boot_time, boot_time: Cell::new(None) }
     }
 
-    /// Returns a time of `bpf_ktime_get_ns` in nanoseconds since 1970.
+    /// Converts a result of `bpf_ktime_get_ns` to nanoseconds since 1970.
     pub(super) fn unix_time(&self, since_boot: u64) -> i64 {
         let boot_time = self.boot_time.get().unwrap_or_else(|| (self.read)());
         self.boot_time.set(Some(boot_time));

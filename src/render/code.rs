@@ -1,11 +1,11 @@
-//! The steps that a plan consists of. `compile` makes them from a type, `run` carries them out over a record.
+//! The steps of a plan. `compile` creates them from a type, `run` executes them on a record.
 
 use std::ops::Range;
 
 use super::out::Literal;
 use crate::types::{Name, ValueFormat};
 
-/// The count of a flexible array: as many elements as the record has.
+/// The count of a flexible array, which has as many elements as the record contains.
 pub(super) const REST: u32 = u32::MAX;
 /// The first column of the table, the time.
 pub(super) const TIME_HEADER: &[u8] = b"TIME     ";
@@ -13,36 +13,37 @@ pub(super) const TIME_HEADER: &[u8] = b"TIME     ";
 /// One column of the text table.
 #[derive(Clone, Debug)]
 pub(super) struct Column {
-    /// Where the column starts, in characters.
+    /// The position of the column in the row, in characters.
     pub start: usize,
     pub name: Name,
     pub steps: Range<usize>,
 }
 
-/// Steps and what they point to.
+/// Steps and their tables.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Code {
     pub steps: Vec<Step>,
-    /// The names of the constants of enums.
+    /// The quoted names of the constants of all enums.
     pub names: Vec<u8>,
     pub enums: Vec<Constants>,
-    /// Bytes that a usual line takes.
-    pub usual: usize,
+    /// The length of a typical line, in bytes.
+    pub typical_len: usize,
 }
 
-/// Writes a literal, then a value.
+/// A step: writes a literal, then a value.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Step {
     pub literal: Literal,
-    /// Bytes from the start of the record, or of the array's element.
+    /// The offset of the value in the record, or in an element of an array, in bytes.
     pub offset: u32,
     pub op: Op,
 }
 
-/// How a value is written.
+/// The value that a step writes.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Op {
-    Nothing,
+    /// No value, only the literal.
+    Literal,
     U8,
     U16,
     U32,
@@ -52,7 +53,7 @@ pub(super) enum Op {
     I32,
     I64,
     Bool,
-    /// 128 bits.
+    /// An integer of 128 bits.
     Wide {
         signed: bool,
         quoted: bool,
@@ -61,41 +62,41 @@ pub(super) enum Op {
         widened: bool,
     },
     F64,
-    /// A float of another size, which no C program for BPF has.
+    /// A float of another size, which does not exist in C for BPF: `null`.
     Null,
-    /// A `char` array of `len` bytes.
+    /// A string in a `char` array of `len` bytes.
     Text {
         len: u32,
         quoted: bool,
     },
-    /// Anything that is not whole bytes of a usual size.
+    /// A bit-field, or a number whose size is not 1, 2, 4, 8 or 16 bytes.
     Bits {
         shift: u8,
         bits: u8,
         signed: bool,
-        show: Show,
+        kind: BitsKind,
     },
-    /// A format of up to 16 bytes, or a stack of `size`.
+    /// A value with a format: up to 16 bytes, or a stack of `size` bytes.
     Formatted {
         format: ValueFormat,
         size: u32,
     },
-    /// `len` bytes as digits.
+    /// `len` bytes as hexadecimal digits.
     Digits {
         len: u32,
     },
-    /// The texts in `len` bytes.
+    /// The strings in an array of `len` bytes.
     Strings {
         len: u32,
         quoted: bool,
     },
-    /// An enum: which table, its bytes.
+    /// An enum of `size` bytes, by table.
     Enum {
         table: u32,
         size: u8,
         quoted: bool,
     },
-    /// The next `body` steps for each of `count` elements.
+    /// An array: runs the next `body` steps for each of `count` elements.
     Repeat {
         count: u32,
         stride: u32,
@@ -103,24 +104,24 @@ pub(super) enum Op {
     },
 }
 
-/// What the bits of `Op::Bits` are.
+/// The type of the bits of [`Op::Bits`].
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Show {
+pub(super) enum BitsKind {
     Number,
     Bool,
     Wide { quoted: bool },
     Enum { table: u32, quoted: bool },
 }
 
-/// The constants of an enum by value.
+/// The constants of an enum, or the names of a format, by value.
 #[derive(Clone, Debug)]
 pub(super) struct Constants {
-    /// Value as unsigned bits of the enum's size, place of the quoted name among all; sorted.
+    /// The value as an unsigned number of the size of the enum, and offset and length of its quoted name; sorted.
     pub names: Vec<(u64, u32, u32)>,
     pub signed: bool,
-    /// The bits of the enum's size.
+    /// A mask of the size of the enum.
     pub mask: u64,
-    /// Whether a number without a name is a text too: that of an enum is none, that of a format is, since a consumer
-    /// wants one kind of value.
-    pub numbers_are_text: bool,
+    /// Whether a number without a name is a string in JSON. It is for a format, so that its values are always strings; not
+    /// for an enum.
+    pub quotes_numbers: bool,
 }

@@ -1,31 +1,31 @@
-//! Compiles a type into the steps that write its records.
+//! Compiles a type to the steps that write its records.
 //!
-//! Whatever can be decided before the first event is decided here: offsets, names already escaped, how each value is
-//! written, how large the result can get.
+//! Everything that does not depend on the record is computed here, once: offsets, escaped names, the way each value is
+//! written, the greatest length of the result.
 
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::code::{Code, Column, Constants, Op, REST, Show, Step, TIME_HEADER};
+use super::code::{BitsKind, Code, Column, Constants, Op, REST, Step, TIME_HEADER};
 use super::format_value::LONGEST;
 use super::out::{Literal, MAX_NUMBER, Out};
 use crate::types::{Field, Kind, Type, ValueFormat};
 
-/// Bytes of output that a byte of a flexible array may turn into.
+/// Most bytes of output per byte of a flexible array.
 const MAX_GROWTH: u64 = 64;
 /// Width of the narrowest column, in characters.
 const NARROWEST: usize = 6;
 
-/// The steps of a type, and what is known about their output.
+/// The result of compiling a type.
 pub(super) struct Compiled {
     pub code: Code,
-    /// The steps of a JSON record.
+    /// The steps that write a record as JSON.
     pub json: Range<usize>,
-    /// Bytes of the longest JSON record.
+    /// The length of the longest JSON record, in bytes.
     pub json_len: u64,
     pub columns: Vec<Column>,
     pub header: Vec<u8>,
-    /// Bytes of the longest table row.
+    /// The length of the longest table row, in bytes.
     pub row_len: u64,
 }
 
@@ -36,13 +36,13 @@ pub(super) fn compile(ty: &Type) -> Compiled {
     let json_len = compiler.value(ty, 0, true);
     compiler.flush();
     let json = 0..compiler.code.steps.len();
-    compiler.code.usual = usual(&compiler.code);
+    compiler.code.typical_len = typical_len(&compiler.code);
     let (columns, header, row_len) = compiler.table(ty);
     Compiled { code: compiler.code, json, json_len, columns, header, row_len }
 }
 
-/// Room for a line of short numbers and strings.
-fn usual(code: &Code) -> usize {
+/// Returns the length of a line of short numbers and strings.
+fn typical_len(code: &Code) -> usize {
     let value = |step: &Step| match step.op {
         Op::Text { len, .. } => (len as usize).min(64),
         _ => 8,
@@ -51,29 +51,28 @@ fn usual(code: &Code) -> usize {
     (len + MAX_NUMBER).min(4096)
 }
 
-/// What has the names (where the constants of an enum lie, or which format), size and sign of its numbers; its table, and
-/// the length of the longest name.
-type KnownTable = ((Source, usize, bool), (u32, u64));
+/// A finished table of names: its source, with size and sign of the numbers; its index, and the length of the longest name.
+type NameTable = ((NameSource, usize, bool), (u32, u64));
 
-/// Where a table of names comes from.
+/// Where a table of names comes from: the constants of an enum, identified by their address, or a format.
 #[derive(Clone, Copy, PartialEq)]
-enum Source {
+enum NameSource {
     Enum(*const Field),
     Format(ValueFormat),
 }
 
-/// Collects steps; each method returns how many bytes its part of the output has at most.
+/// Collects steps. Each method returns the greatest length of its part of the output.
 struct Compiler {
     code: Code,
-    /// The enums that have a table already.
-    tables: Vec<KnownTable>,
-    /// Literal bytes that the next step takes.
+    /// The finished tables of names.
+    tables: Vec<NameTable>,
+    /// The literal of the next step.
     pending: Vec<u8>,
     quoted: bool,
 }
 
 impl Compiler {
-    /// A value of any type. `last` says that the record may go on behind it.
+    /// Compiles a value of any type. `last`: the record may continue after it.
     fn value(&mut self, ty: &Type, offset: u32, last: bool) -> u64 {
         if let Some(format) = ty.format.filter(|format| !format.is_number_in_json() || !self.quoted) {
             return self.formatted(ty, format, offset, last);
@@ -91,7 +90,7 @@ impl Compiler {
         }
     }
 
-    /// The members of a struct or union, those of anonymous ones among them.
+    /// Compiles the members of a struct or union, including those of anonymous ones.
     fn members(&mut self, ty: &Type, base: u32, last: bool, first: &mut bool) -> u64 {
         let mut len = 0u64;
         for (index, field) in ty.fields.iter().enumerate() {
@@ -135,20 +134,20 @@ impl Compiler {
         }
         let before = (self.code.steps.len(), self.pending.clone());
         self.pending.push(b'[');
-        self.emit(Op::Nothing, offset);
-        let head = self.code.steps.len() - 1;
+        self.emit(Op::Literal, offset);
+        let repeat = self.code.steps.len() - 1;
         let elem_len = self.value(elem, 0, false).saturating_add(1);
         self.flush();
         if flexible && elem_len / elem.size as u64 > MAX_GROWTH {
-            // It would let a small record grow too much and stays empty.
+            // A small record would get too long, so the array is written as if it were empty.
             self.code.steps.truncate(before.0);
             self.pending = before.1;
             self.pending.extend(b"[]");
             return 2;
         }
-        let body = (self.code.steps.len() - head - 1) as u32;
+        let body = (self.code.steps.len() - repeat - 1) as u32;
         let count = if flexible { REST } else { ty.count };
-        self.code.steps[head].op = Op::Repeat { count, stride: elem.size as u32, body };
+        self.code.steps[repeat].op = Op::Repeat { count, stride: elem.size as u32, body };
         self.pending.push(b']');
         elem_len.saturating_mul(ty.count.into()).saturating_add(2)
     }
@@ -160,7 +159,7 @@ impl Compiler {
         if len == REST { 2 } else { u64::from(len) * longest_escape + 2 }
     }
 
-    /// A text, in quotes if it is for JSON.
+    /// Compiles a string, in quotes for JSON.
     fn in_quotes(&mut self, op: Op, offset: u32) {
         let quoted = self.quoted;
         self.pending.extend(quoted.then_some(b'"'));
@@ -168,7 +167,7 @@ impl Compiler {
         self.pending.extend(quoted.then_some(b'"'));
     }
 
-    /// A value whose format is not that of its kind.
+    /// Compiles a value with a format.
     fn formatted(&mut self, ty: &Type, format: ValueFormat, offset: u32, last: bool) -> u64 {
         let size = ty.size as u32;
         if format.has_names() {
@@ -180,7 +179,7 @@ impl Compiler {
         match format {
             ValueFormat::Strings => {
                 self.emit(Op::Strings { len: rest, quoted: self.quoted }, offset);
-                // A character takes six bytes at most; one that ends a text, three.
+                // A character takes at most 6 bytes; the NUL between two strings, 3.
                 return LONGEST + 6 * u64::from(size);
             }
             ValueFormat::Stack => self.emit(Op::Formatted { format, size }, offset),
@@ -189,7 +188,7 @@ impl Compiler {
             }
             _ => self.in_quotes(Op::Formatted { format, size }, offset),
         }
-        // Two digits and a separator are the most that is written of a byte.
+        // A byte takes at most two digits and a separator.
         LONGEST + 3 * u64::from(size)
     }
 
@@ -221,25 +220,25 @@ impl Compiler {
     }
 
     fn bits(&mut self, ty: &Type, offset: u32, shift: u8, bits: u8) -> u64 {
-        let (show, len) = match ty.kind {
-            Kind::Bool => (Show::Bool, 5),
+        let (kind, len) = match ty.kind {
+            Kind::Bool => (BitsKind::Bool, 5),
             Kind::Enum => {
                 let (table, longest) = self.constants(ty);
-                (Show::Enum { table, quoted: self.quoted }, longest)
+                (BitsKind::Enum { table, quoted: self.quoted }, longest)
             }
-            _ if ty.size > 8 => (Show::Wide { quoted: self.quoted }, MAX_NUMBER as u64 + 2),
-            _ => (Show::Number, MAX_NUMBER as u64),
+            _ if ty.size > 8 => (BitsKind::Wide { quoted: self.quoted }, MAX_NUMBER as u64 + 2),
+            _ => (BitsKind::Number, MAX_NUMBER as u64),
         };
-        self.emit(Op::Bits { shift, bits, signed: ty.signed, show }, offset);
+        self.emit(Op::Bits { shift, bits, signed: ty.signed, kind }, offset);
         len
     }
 
-    /// The table of an enum's constants, or of the names of a format, and the length of the longest.
+    /// Returns the table of the constants of an enum, or of the names of a format, and the length of the longest name.
     fn constants(&mut self, ty: &Type) -> (u32, u64) {
-        let source = ty.format.map_or(Source::Enum(ty.fields.as_ptr()), Source::Format);
+        let source = ty.format.map_or(NameSource::Enum(ty.fields.as_ptr()), NameSource::Format);
         let identity = (source, ty.size, ty.signed);
-        if let Some((_, known)) = self.tables.iter().find(|(table, _)| *table == identity) {
-            return *known;
+        if let Some((_, result)) = self.tables.iter().find(|(table, _)| *table == identity) {
+            return *result;
         }
         let mask = u64::MAX >> (64 - 8 * ty.size.clamp(1, 8));
         let mut names = Vec::with_capacity(ty.fields.len());
@@ -257,17 +256,17 @@ impl Compiler {
             Some(format) => format.constants(ty.size, ty.signed, &mut add),
             None => ty.fields.iter().for_each(|constant| add(constant.value, &constant.name)),
         }
-        // Of several names for a value the first declared wins.
+        // Of several names of a value the first is used.
         names.sort_unstable_by_key(|name| (name.0, name.1));
         names.dedup_by_key(|name| name.0);
-        let known = (self.code.enums.len() as u32, longest as u64);
-        let numbers_are_text = ty.format.is_some();
-        self.code.enums.push(Constants { names, signed: ty.signed, mask, numbers_are_text });
-        self.tables.push((identity, known));
-        known
+        let result = (self.code.enums.len() as u32, longest as u64);
+        let quotes_numbers = ty.format.is_some();
+        self.code.enums.push(Constants { names, signed: ty.signed, mask, quotes_numbers });
+        self.tables.push((identity, result));
+        result
     }
 
-    /// The steps of a table row: a member of the struct is a column, any other type is one column.
+    /// Compiles a table row. A struct has a column per member; any other type is one column.
     fn table(&mut self, ty: &Type) -> (Vec<Column>, Vec<u8>, u64) {
         let mut members = Vec::new();
         if ty.is_composite() {
@@ -281,10 +280,10 @@ impl Compiler {
         for (field, last) in &members {
             let first_step = self.code.steps.len();
             let offset = field.bit_offset / 8;
-            let shown_bare = !field.ty.is_composite() && field.ty.kind != Kind::Array
+            let is_plain = !field.ty.is_composite() && field.ty.kind != Kind::Array
                 || field.ty.is_string()
                 || field.ty.format.is_some();
-            self.quoted = !shown_bare;
+            self.quoted = !is_plain;
             len = len.saturating_add(self.field(field, offset, *last));
             self.flush();
             columns.push(Column {
@@ -292,26 +291,26 @@ impl Compiler {
                 name: field.name.clone(),
                 steps: first_step..self.code.steps.len(),
             });
-            start += heading(&field.name, &mut header);
+            start += column_header(&field.name, &mut header);
         }
         (columns, header, len.saturating_add(start as u64))
     }
 
-    /// A step that writes what is pending, then a value. What is too long for it goes into steps of its own before.
+    /// Adds a step that writes the pending literal and a value. A literal that is too long for one step gets steps of its own.
     fn emit(&mut self, op: Op, offset: u32) {
         let pending = std::mem::take(&mut self.pending);
         let before = pending.len().saturating_sub(1) / Literal::MAX * Literal::MAX;
         let (before, last) = pending.split_at(before);
         for part in before.chunks(Literal::MAX) {
-            self.code.steps.push(Step { literal: Literal::new(part), offset: 0, op: Op::Nothing });
+            self.code.steps.push(Step { literal: Literal::new(part), offset: 0, op: Op::Literal });
         }
         self.code.steps.push(Step { literal: Literal::new(last), offset, op });
     }
 
-    /// Makes a step of what is pending.
+    /// Adds a step for the pending literal.
     fn flush(&mut self) {
         if !self.pending.is_empty() {
-            self.emit(Op::Nothing, 0);
+            self.emit(Op::Literal, 0);
         }
     }
 }
@@ -320,8 +319,8 @@ fn is_anonymous(field: &Field) -> bool {
     field.name.is_empty() && matches!(field.ty.kind, Kind::Struct | Kind::Union)
 }
 
-/// The members of a struct with offsets from its start, those of anonymous ones among them, each with whether the
-/// record may go on behind it.
+/// Collects the members of a struct and of the anonymous structs in it, with offsets from its start. Each has a flag:
+/// whether the record may continue after it.
 fn flatten(ty: &Type, base: u32, last: bool, members: &mut Vec<(Field, bool)>) {
     for (index, field) in ty.fields.iter().enumerate() {
         let bit_offset = base.saturating_add(field.bit_offset);
@@ -335,14 +334,14 @@ fn flatten(ty: &Type, base: u32, last: bool, members: &mut Vec<(Field, bool)>) {
 }
 
 fn escape_name(name: &str, buf: &mut Vec<u8>) {
-    let mut out = Out::behind(buf, name.len());
+    let mut out = Out::append(buf, name.len());
     out.text::<true>(name.as_bytes());
     let end = out.finish(buf);
     buf.truncate(end);
 }
 
-/// Appends a column's head with the blank behind it; returns its width in characters.
-pub(super) fn heading(name: &str, out: &mut Vec<u8>) -> usize {
+/// Appends the header of a column and a space; returns the width in characters.
+pub(super) fn column_header(name: &str, out: &mut Vec<u8>) -> usize {
     let len = name.chars().count();
     let width = len.max(NARROWEST) + 1;
     out.extend(name.bytes().map(|byte| byte.to_ascii_uppercase()));

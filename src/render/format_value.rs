@@ -1,13 +1,13 @@
-//! Writes values of a format. Part of the hot path: no formatting machinery.
+//! Writes values that have a format. Part of the hot path: `core::fmt` is not used.
 
 use super::clock::Clock;
 use super::out::Out;
 use crate::types::ValueFormat::{self, *};
 
-/// Bytes that the longest text of one value takes, arrays of bytes and stacks aside.
+/// Most bytes of one value, except arrays of bytes and stacks.
 pub(super) const LONGEST: u64 = 48;
 
-/// Writes a value of up to 16 bytes, bare. Of a stack any number of bytes, in JSON.
+/// Writes a value of up to 16 bytes, without quotes; or a stack of any length, as JSON.
 #[inline(never)]
 pub(super) fn write_format(format: ValueFormat, bytes: &[u8], clock: &Clock, out: &mut Out) {
     if format == Stack {
@@ -19,7 +19,7 @@ pub(super) fn write_format(format: ValueFormat, bytes: &[u8], clock: &Clock, out
     value[..known].copy_from_slice(&bytes[..known]);
     let wide = u128::from_le_bytes(value);
     let number = wide as u64;
-    out.room(LONGEST as usize);
+    out.reserve(LONGEST as usize);
     match format {
         Ipv4 => ipv4(&value[..4], out),
         Ipv6 => ipv6(&value, out),
@@ -34,30 +34,30 @@ pub(super) fn write_format(format: ValueFormat, bytes: &[u8], clock: &Clock, out
 #[inline(never)]
 pub(super) fn write_digits(len: usize, bytes: &[u8], out: &mut Out) {
     for at in 0..len {
-        out.room(2);
+        out.reserve(2);
         out.hex(bytes.get(at).copied().unwrap_or(0));
     }
 }
 
-/// The texts in an array of characters, each up to its NUL. Zeros at the end fill the array and are none.
+/// Writes the NUL-terminated strings in an array. NULs at the end of the array are padding.
 #[inline(never)]
 pub(super) fn write_strings(quoted: bool, bytes: &[u8], out: &mut Out) {
     let end = bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
-    let (mut before, between, behind): (&[u8], &[u8], &[u8]) =
+    let (mut before, between, after): (&[u8], &[u8], &[u8]) =
         if quoted { (b"[\"", b"\",\"", b"\"]") } else { (b"", b" ", b"") };
     if end == 0 {
         return out.bytes(if quoted { b"[]" } else { b"" });
     }
-    for text in bytes[..end].split(|byte| *byte == 0) {
+    for string in bytes[..end].split(|byte| *byte == 0) {
         out.bytes(before);
         if quoted {
-            out.unusual::<true>(text)
+            out.escaped_text::<true>(string)
         } else {
-            out.unusual::<false>(text)
+            out.escaped_text::<false>(string)
         }
         before = between;
     }
-    out.bytes(behind);
+    out.bytes(after);
 }
 
 fn separated(bytes: &[u8], separator: u8, out: &mut Out, write: fn(u8, &mut Out)) {
@@ -73,8 +73,8 @@ fn ipv4(bytes: &[u8], out: &mut Out) {
     separated(bytes, b'.', out, |byte, out| out.u64(byte.into()));
 }
 
-/// RFC 5952: groups without leading zeros; in place of the first of the longest runs of zero groups `::`, unless that
-/// is but one group; mapped IPv4 addresses as such.
+/// Writes an address as in RFC 5952: groups without leading zeros; `::` for the first of the longest runs of zero groups, if
+/// it has more than one group; mapped IPv4 addresses in dotted notation.
 fn ipv6(bytes: &[u8; 16], out: &mut Out) {
     let groups: [u16; 8] = std::array::from_fn(|at| u16::from_be_bytes([bytes[2 * at], bytes[2 * at + 1]]));
     if groups[..6] == [0, 0, 0, 0, 0, 0xffff] {
@@ -109,7 +109,7 @@ fn hex(value: u128, out: &mut Out) {
     nibbles(value, out);
 }
 
-/// Hexadecimal digits without leading zeros.
+/// Writes hexadecimal digits without leading zeros.
 fn nibbles(value: u128, out: &mut Out) {
     let digits = (128 - value.leading_zeros()).div_ceil(4).max(1);
     for digit in (0..digits).rev() {
@@ -117,11 +117,11 @@ fn nibbles(value: u128, out: &mut Out) {
     }
 }
 
-/// Return addresses, as an array of texts: most are beyond what a number of JSON is sure to keep.
+/// Writes return addresses as an array of strings, because most are too large for an exact JSON number.
 fn stack(bytes: &[u8], out: &mut Out) {
     let mut before: &[u8] = b"[\"0x";
     for frame in bytes.chunks(8) {
-        // A record that ends within a frame goes on with zeros.
+        // If the record ends inside an address, the missing bytes are zero.
         let mut address = [0; 8];
         address[..frame.len()].copy_from_slice(frame);
         let address = u64::from_le_bytes(address);
@@ -129,14 +129,14 @@ fn stack(bytes: &[u8], out: &mut Out) {
             break;
         }
         out.bytes(before);
-        out.room(LONGEST as usize);
+        out.reserve(LONGEST as usize);
         nibbles(address.into(), out);
         before = b"\",\"0x";
     }
     out.bytes(if before[0] == b'[' { b"[]" } else { b"\"]" });
 }
 
-/// At most three units: `250ns`, `1.500ms`, `59.999s`, `2m05s`, `27h00m05s`.
+/// Writes a duration with at most three units: `250ns`, `1.500ms`, `59.999s`, `2m05s`, `27h00m05s`.
 fn duration(ns: u64, out: &mut Out) {
     let seconds = ns / SECOND;
     match ns {
@@ -173,7 +173,7 @@ fn thousandths(value: u64, out: &mut Out) {
     number(value % 1000, 3, out);
 }
 
-/// So many digits, leading zeros included.
+/// Writes the last `digits` digits, with leading zeros.
 fn number(value: u64, digits: u32, out: &mut Out) {
     for digit in (0..digits).rev() {
         out.byte(b'0' + (value / 10_u64.pow(digit) % 10) as u8);
@@ -187,14 +187,14 @@ fn time(ns: i64, out: &mut Out) {
     let (year, month, day) = date(days);
     let parts = [(year, 4, b'-'), (month, 2, b'-'), (day, 2, b'T'), (of_day / 3600, 2, b':')];
     let rest = [(of_day / 60 % 60, 2, b':'), (of_day % 60, 2, b'.'), (fraction, 9, b'Z')];
-    for (value, digits, behind) in parts.into_iter().chain(rest) {
+    for (value, digits, separator) in parts.into_iter().chain(rest) {
         number(value as u64, digits, out);
-        out.byte(behind);
+        out.byte(separator);
     }
 }
 
-/// Year, month and day, so many days after the first of 1970. Years are taken to begin in March: the day that leap years
-/// have more is then their last, and 400 years are 146097 days whichever they are.
+/// Returns year, month and day of a number of days since 1970-01-01. Years begin in March here, so that the leap day is the
+/// last day of a year, and any 400 years have 146097 days.
 fn date(days: i64) -> (i64, i64, i64) {
     const FROM_MARCH_OF_YEAR_0: i64 = 719_468;
     let days = days + FROM_MARCH_OF_YEAR_0;

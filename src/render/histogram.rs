@@ -1,4 +1,4 @@
-//! Histograms, in the shape of bcc's tools.
+//! Writes histograms, as the tools of bcc do.
 
 use std::io::Write;
 
@@ -7,7 +7,7 @@ use super::run::load_bits;
 use crate::types::{Field, Kind};
 
 impl Plan {
-    /// The slots of a histogram: the array of integers named `slots`, or the value itself if it is such an array.
+    /// Returns the slots of a histogram: the array of integers named `slots`, or the value itself if it is such an array.
     pub fn slots(&self, record: &[u8]) -> Option<Vec<u64>> {
         let slots = match self.ty().kind {
             Kind::Array => Field::member("slots", self.ty().clone(), 0),
@@ -24,11 +24,11 @@ impl Plan {
     }
 }
 
-/// Appends a histogram whose slot n counts the values from 2^n to 2^(n+1)-1 (slot 0: 0 and 1). Lines are separated,
-/// not ended, by line ends; nothing is appended if all slots are zero.
+/// Appends a histogram whose slot n counts the values from 2^n to 2^(n+1)-1 (slot 0: 0 and 1). The last line has no
+/// newline. Nothing is appended if all slots are zero.
 pub fn log2_hist(slots: &[u64], unit: &str, out: &mut Vec<u8>) {
     const LAST_NARROW: usize = 32;
-    let Some((slots, most)) = used(slots) else { return };
+    let Some((slots, most)) = nonzero_slots(slots) else { return };
     let wide = slots.len() - 1 > LAST_NARROW;
     let (blank, name, digits, stars) = if wide { (15, 29, 20, 20) } else { (5, 19, 10, 40) };
     append(out, format_args!("{:blank$}{unit:<name$} : count    distribution", ""));
@@ -40,10 +40,10 @@ pub fn log2_hist(slots: &[u64], unit: &str, out: &mut Vec<u8>) {
     }
 }
 
-/// Appends a histogram with one row per slot, headed by the slot's index; otherwise as `log2_hist`.
+/// Appends a histogram with one row per slot, which begins with the index of the slot. Otherwise as [`log2_hist`].
 pub fn linear_hist(slots: &[u64], unit: &str, out: &mut Vec<u8>) {
     const STARS: usize = 40;
-    let Some((slots, most)) = used(slots) else { return };
+    let Some((slots, most)) = nonzero_slots(slots) else { return };
     append(out, format_args!("{:5}{unit:<19} : count    distribution", ""));
     for (index, count) in slots.iter().enumerate() {
         let bar = bar(*count, most, STARS);
@@ -51,8 +51,8 @@ pub fn linear_hist(slots: &[u64], unit: &str, out: &mut Vec<u8>) {
     }
 }
 
-/// The slots up to the last that is not zero, and the highest count.
-fn used(slots: &[u64]) -> Option<(&[u64], u64)> {
+/// Returns the slots up to the last that is not zero, and the greatest count.
+fn nonzero_slots(slots: &[u64]) -> Option<(&[u64], u64)> {
     let last = slots.iter().rposition(|count| *count > 0)?;
     Some((&slots[..=last], *slots.iter().max()?))
 }

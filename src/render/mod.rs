@@ -1,7 +1,7 @@
-//! Records to JSON, table rows and histograms.
+//! Writes records as JSON, table rows and histograms.
 //!
-//! A type is compiled once into a [`Plan`], which then writes any number of records. Nothing here depends on the kernel or on
-//! the origin of a record. Records are untrusted: nothing panics or writes more than a limit.
+//! A type is compiled once to a [`Plan`], which then writes any number of records. Records are untrusted: nothing panics or
+//! writes more than a limit.
 
 mod clock;
 mod code;

@@ -1,21 +1,21 @@
-//! The end of an output buffer, written without formatting machinery.
+//! The output buffer of the renderer.
 //!
-//! This is the hot path. Room is made once per step and filled with moves of a fixed size, which may write more
-//! bytes than count: what lies behind `pos` is scratch. Hence every writer asks for `SLACK` bytes more than it needs.
+//! This is the hot path; it does not use `core::fmt`. Space is reserved once per step and written in blocks of a fixed
+//! size, which may be longer than the value: the bytes after `pos` are scratch. Therefore `reserve` adds `SLACK` bytes.
 
-/// Bytes that may be written behind the last one that counts; also the size of the blocks that are moved.
+/// Bytes that may be written after the end of the output; also the size of the blocks.
 const SLACK: usize = 16;
-/// Bytes of the longest number this module writes: 128 bits with a sign.
+/// Bytes of the longest number: 128 bits with a sign.
 pub(super) const MAX_NUMBER: usize = 40;
 
-/// Bytes for which room is checked at once.
+/// Bytes that one check of the capacity covers.
 const WINDOW: usize = 64;
 
 const REPLACEMENT: &[u8] = "\u{fffd}".as_bytes();
 const ONES: u64 = 0x0101_0101_0101_0101;
 const HIGHS: u64 = 0x8080_8080_8080_8080;
 
-/// A few bytes, moved as one block whatever their number.
+/// A few bytes, copied as one block whatever their number.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Literal {
     bytes: [u8; Literal::MAX],
@@ -25,7 +25,7 @@ pub(super) struct Literal {
 impl Literal {
     pub(super) const MAX: usize = 16;
 
-    /// The first `MAX` of `bytes`, or all there are.
+    /// Creates a literal of the first `MAX` of `bytes`.
     pub(super) fn new(bytes: &[u8]) -> Literal {
         let len = bytes.len().min(Literal::MAX);
         let mut literal = Literal { bytes: [0; Literal::MAX], len: len as u8 };
@@ -35,92 +35,92 @@ impl Literal {
 
     #[inline(always)]
     pub(super) fn len(&self) -> usize {
-        // No change, but it tells the compiler that this is a place inside a window.
+        // No change, but the compiler sees that the length is less than a window.
         usize::from(self.len) % (2 * Literal::MAX)
     }
 }
 
-/// Writes into a vector. It has the vector itself, not a reference, so that all of it stays in registers.
+/// Writes to a vector. It owns the vector, so that pointer and length stay in registers.
 pub(super) struct Out {
     buf: Vec<u8>,
     pos: usize,
-    /// Bytes written that are not the first of their character: columns count characters.
-    hidden: usize,
+    /// Bytes written that are not the first byte of a character, because columns count characters.
+    continuation_bytes: usize,
 }
 
 impl Out {
-    /// Begins at `start`, over what `buf` holds there; `expected` bytes are made room for at once.
+    /// Starts to write at `start`, over the content of `buf`; reserves `expected` bytes.
     #[inline(always)]
-    pub(super) fn at(start: usize, buf: &mut Vec<u8>, expected: usize) -> Out {
-        let mut out = Out { buf: std::mem::take(buf), pos: start, hidden: 0 };
-        out.room(expected);
+    pub(super) fn start_at(start: usize, buf: &mut Vec<u8>, expected: usize) -> Out {
+        let mut out = Out { buf: std::mem::take(buf), pos: start, continuation_bytes: 0 };
+        out.reserve(expected);
         out
     }
 
-    /// Begins behind what `buf` holds.
+    /// Starts to write at the end of `buf`.
     #[inline(always)]
-    pub(super) fn behind(buf: &mut Vec<u8>, expected: usize) -> Out {
-        Out::at(buf.len(), buf, expected)
+    pub(super) fn append(buf: &mut Vec<u8>, expected: usize) -> Out {
+        Out::start_at(buf.len(), buf, expected)
     }
 
-    /// Gives the vector back, with scratch bytes behind the end that this returns.
+    /// Returns the vector in `buf`, and the end of the output; scratch bytes follow it.
     #[inline(always)]
     pub(super) fn finish(self, buf: &mut Vec<u8>) -> usize {
         *buf = self.buf;
         self.pos
     }
 
-    /// Characters up to here.
+    /// Returns the number of characters up to here.
     #[inline(always)]
     pub(super) fn column(&self) -> usize {
-        self.pos - self.hidden
+        self.pos - self.continuation_bytes
     }
 
-    /// Lets `work` write on. What it gets is another one, so that this stays in registers where `apart` is called even
-    /// though `work` is a call.
+    /// Lets `work` continue on a copy. Its address is passed to calls; that of `self` is not, and so `self` can stay in
+    /// registers in the caller.
     #[inline(always)]
-    pub(super) fn apart(&mut self, work: impl FnOnce(&mut Out)) {
+    pub(super) fn detached(&mut self, work: impl FnOnce(&mut Out)) {
         let mut other = Out { buf: std::mem::take(&mut self.buf), ..*self };
         work(&mut other);
         *self = other;
     }
 
-    /// Makes room for `len` bytes and the slack.
+    /// Reserves `len` bytes and the slack.
     #[inline(always)]
-    pub(super) fn room(&mut self, len: usize) {
+    pub(super) fn reserve(&mut self, len: usize) {
         let end = self.pos + len + SLACK;
         if self.buf.len() < end {
             self.buf = grown(std::mem::take(&mut self.buf), end);
         }
     }
 
-    /// The next bytes, to be written in any order. Makes its own room: one check for all of them, where the compiler
-    /// sees that each place is inside.
+    /// Reserves and returns the next bytes, to be written in any order. One check covers all of them, and the compiler sees
+    /// that constant indices are in bounds.
     #[inline(always)]
     fn window(&mut self) -> &mut [u8; WINDOW] {
-        self.room(WINDOW);
-        self.buf[self.pos..].first_chunk_mut().expect("room was made")
+        self.reserve(WINDOW);
+        self.buf[self.pos..].first_chunk_mut().expect("reserved above")
     }
 
-    /// Makes its own room, also for what `byte`, `bool` and numbers of up to 64 bits need behind it.
+    /// Writes a literal. Reserves space also for a following `byte`, `bool` or number of up to 64 bits.
     #[inline(always)]
     pub(super) fn literal(&mut self, literal: &Literal) {
         self.window()[..Literal::MAX].copy_from_slice(&literal.bytes);
         self.pos += literal.len();
     }
 
-    /// A literal and a decimal number. Makes its own room.
+    /// Writes a literal and a decimal number. Reserves space.
     #[inline(always)]
     #[cfg_attr(small, optimize(speed))]
     pub(super) fn number(&mut self, literal: &Literal, is_negative: bool, magnitude: u64) {
         let window = self.window();
         window[..Literal::MAX].copy_from_slice(&literal.bytes);
         let mut at = literal.len();
-        // Overwritten unless it counts.
+        // Overwritten if the number is not negative.
         window[at] = b'-';
         at += usize::from(is_negative);
         if magnitude < 100 {
-            // So many members are a flag, a signal or a CPU that this is worth a branch; one for each digit is not.
+            // Flags, signals and CPUs are so frequent that they are worth a branch; a branch per digit is not.
             let (word, len) = short(magnitude as u16);
             window[at..at + 2].copy_from_slice(&word.to_le_bytes());
             self.pos += at + len;
@@ -130,18 +130,18 @@ impl Out {
             self.pos += at + len;
         } else {
             self.pos += at;
-            self.apart(|out| out.long(magnitude));
+            self.detached(|out| out.long(magnitude));
         }
     }
 
-    /// One byte; needs room.
+    /// Writes one byte. The space must be reserved.
     #[inline(always)]
     pub(super) fn byte(&mut self, byte: u8) {
         self.buf[self.pos] = byte;
         self.pos += 1;
     }
 
-    /// Eight bytes of which `len` count; needs room.
+    /// Writes eight bytes, of which `len` are part of the output. The space must be reserved.
     #[inline(always)]
     fn word(&mut self, word: u64, len: usize) {
         let end = self.pos + 8;
@@ -149,46 +149,46 @@ impl Out {
         self.pos += len;
     }
 
-    /// Any bytes; makes its own room.
+    /// Writes any bytes. Reserves space.
     pub(super) fn bytes(&mut self, bytes: &[u8]) {
-        self.room(bytes.len());
+        self.reserve(bytes.len());
         self.buf[self.pos..self.pos + bytes.len()].copy_from_slice(bytes);
         self.pos += bytes.len();
     }
 
-    /// Blanks up to a column, at least one. Makes its own room.
+    /// Writes spaces up to a column, at least one. Reserves space.
     #[inline(always)]
     #[cfg_attr(small, optimize(speed))]
     pub(super) fn pad(&mut self, column: usize) {
         let mut count = column.saturating_sub(self.column()).max(1);
-        self.room(count);
+        self.reserve(count);
         while count > 0 {
-            let blanks = count.min(SLACK);
+            let written = count.min(SLACK);
             self.buf[self.pos..self.pos + SLACK].fill(b' ');
-            self.pos += blanks;
-            count -= blanks;
+            self.pos += written;
+            count -= written;
         }
     }
 
-    /// `true` or `false`; needs room.
+    /// Writes `true` or `false`. The space must be reserved.
     #[inline(always)]
     pub(super) fn bool(&mut self, value: bool) {
         let (word, len) = if value { (*b"true\0\0\0\0", 4) } else { (*b"false\0\0\0", 5) };
         self.word(u64::from_le_bytes(word), len);
     }
 
-    /// A decimal number; needs room.
+    /// Writes a decimal number. The space must be reserved.
     #[inline(always)]
     pub(super) fn u64(&mut self, value: u64) {
         if value < EIGHT_DIGITS {
             let (word, len) = leading(value);
             self.word(word, len);
         } else {
-            self.apart(|out| out.long(value));
+            self.detached(|out| out.long(value));
         }
     }
 
-    /// A decimal number; needs room.
+    /// Writes a decimal number. The space must be reserved.
     #[inline(always)]
     pub(super) fn i64(&mut self, value: i64) {
         if value < 0 {
@@ -210,7 +210,7 @@ impl Out {
         self.word(digits(low) | ZEROS, 8);
     }
 
-    /// A decimal number of up to 128 bits; needs room.
+    /// Writes a decimal number of up to 128 bits. The space must be reserved.
     pub(super) fn u128(&mut self, value: u128) {
         const NINETEEN_DIGITS: u128 = 10_000_000_000_000_000_000;
         let Ok(short) = u64::try_from(value) else {
@@ -227,7 +227,7 @@ impl Out {
         self.u64(short);
     }
 
-    /// A decimal number of up to 128 bits; needs room.
+    /// Writes a decimal number of up to 128 bits. The space must be reserved.
     pub(super) fn i128(&mut self, value: i128) {
         if value < 0 {
             self.byte(b'-');
@@ -235,12 +235,12 @@ impl Out {
         self.u128(value.unsigned_abs());
     }
 
-    /// The shortest number that reads back as the same, `null` for NaN and infinities. Makes its own room.
+    /// Writes the shortest number that parses to the same value; `null` for NaN and infinities. Reserves space.
     pub(super) fn f32(&mut self, value: f32) {
         self.float(value, value.is_finite());
     }
 
-    /// As `f32`.
+    /// Writes a `f64` as [`Out::f32`] does.
     pub(super) fn f64(&mut self, value: f64) {
         self.float(value, value.is_finite());
     }
@@ -250,50 +250,49 @@ impl Out {
         self.bytes(if is_finite { text.format_finite(value).as_bytes() } else { b"null" });
     }
 
-    /// The bytes up to the first NUL as text, whatever is not UTF-8 replaced and control characters escaped as in
-    /// JSON; quotes and backslashes only if `QUOTED`. Makes its own room.
+    /// Writes the string up to the first NUL. Invalid UTF-8 is replaced, control characters are escaped as in JSON; quotes
+    /// and backslashes only if `QUOTED`. Reserves space.
     #[inline(always)]
     #[cfg_attr(small, optimize(speed))]
     pub(super) fn text<const QUOTED: bool>(&mut self, bytes: &[u8]) {
         let first = &bytes[..bytes.len().min(WINDOW)];
         let plain = self.plain::<QUOTED>(first);
         if plain < bytes.len() && (plain == WINDOW || bytes[plain] != 0) {
-            self.apart(|out| out.more_text::<QUOTED>(&bytes[plain..]));
+            self.detached(|out| out.long_text::<QUOTED>(&bytes[plain..]));
         }
     }
 
-    /// The rest of a text that is long or has more than plain characters.
+    /// Writes the rest of a string that is long or has special characters.
     #[inline(never)]
     #[cfg_attr(small, optimize(speed))]
-    fn more_text<const QUOTED: bool>(&mut self, bytes: &[u8]) {
-        // In pieces, so that a short name in a long array does not cost its whole length.
+    fn long_text<const QUOTED: bool>(&mut self, bytes: &[u8]) {
+        // In pieces, so that a short string in a long array does not cost the whole length.
         for (index, piece) in bytes.chunks(WINDOW).enumerate() {
             let plain = self.plain::<QUOTED>(piece);
             if plain < piece.len() {
                 if piece[plain] != 0 {
-                    self.unusual::<QUOTED>(&bytes[index * WINDOW + plain..]);
+                    self.escaped_text::<QUOTED>(&bytes[index * WINDOW + plain..]);
                 }
                 return;
             }
         }
     }
 
-    /// The bytes before the first that is not plain text, and how many they are; of `WINDOW` bytes at most. Makes its
-    /// own room.
+    /// Writes the bytes before the first special one, at most `WINDOW`, and returns their number. Reserves space.
     #[inline(always)]
     #[cfg_attr(small, optimize(speed))]
     fn plain<const QUOTED: bool>(&mut self, bytes: &[u8]) -> usize {
         let window = self.window();
         let mut len = 0;
         let mut rest = bytes;
-        for place in window.chunks_exact_mut(16) {
-            let Some((block, behind)) = rest.split_first_chunk() else {
-                len += short_plain::<QUOTED>(place, rest);
+        for target in window.chunks_exact_mut(16) {
+            let Some((block, remaining)) = rest.split_first_chunk() else {
+                len += short_plain::<QUOTED>(target, rest);
                 break;
             };
-            place.copy_from_slice(block);
+            target.copy_from_slice(block);
             let plain = plain_bytes::<QUOTED>(block);
-            rest = behind;
+            rest = remaining;
             len += plain;
             if plain < 16 {
                 break;
@@ -303,31 +302,31 @@ impl Out {
         len
     }
 
-    /// The same, character by character.
+    /// Writes the string up to the first NUL, character by character.
     #[cold]
     #[inline(never)]
-    pub(super) fn unusual<const QUOTED: bool>(&mut self, bytes: &[u8]) {
+    pub(super) fn escaped_text<const QUOTED: bool>(&mut self, bytes: &[u8]) {
         let end = bytes.iter().position(|byte| *byte == 0).unwrap_or(bytes.len());
         for chunk in bytes[..end].utf8_chunks() {
             for byte in chunk.valid().bytes() {
-                self.room(8);
+                self.reserve(8);
                 match byte {
                     byte if is_plain::<QUOTED>(byte) => self.byte(byte),
                     0x80.. => {
-                        self.hidden += usize::from(byte & 0xc0 == 0x80);
+                        self.continuation_bytes += usize::from(byte & 0xc0 == 0x80);
                         self.byte(byte);
                     }
                     _ => self.escape(byte),
                 }
             }
             if !chunk.invalid().is_empty() {
-                self.hidden += REPLACEMENT.len() - 1;
+                self.continuation_bytes += REPLACEMENT.len() - 1;
                 self.bytes(REPLACEMENT);
             }
         }
     }
 
-    /// The escape of a quote, backslash or control character; needs room.
+    /// Writes the escape of a quote, backslash or control character. The space must be reserved.
     fn escape(&mut self, byte: u8) {
         let letter = match byte {
             b'"' | b'\\' => byte,
@@ -347,7 +346,7 @@ impl Out {
         }
     }
 
-    /// Two hexadecimal digits; needs room.
+    /// Writes two hexadecimal digits. The space must be reserved.
     pub(super) fn hex(&mut self, byte: u8) {
         const DIGITS: &[u8; 16] = b"0123456789abcdef";
         self.byte(DIGITS[usize::from(byte >> 4)]);
@@ -355,7 +354,7 @@ impl Out {
     }
 }
 
-/// Grows in steps of a fixed size: what is made room for must be zeroed, and `buf` may hold many lines already.
+/// Grows by a fixed step: the new bytes have to be zeroed, and `buf` may already contain many lines.
 #[cold]
 #[inline(never)]
 fn grown(mut buf: Vec<u8>, end: usize) -> Vec<u8> {
@@ -364,7 +363,7 @@ fn grown(mut buf: Vec<u8>, end: usize) -> Vec<u8> {
     buf
 }
 
-/// At most eight digits without leading zeros, the first in the lowest byte, and how many they are.
+/// Returns at most eight digits without leading zeros, the first in the lowest byte, and their number.
 #[inline(always)]
 fn leading(value: u64) -> (u64, usize) {
     let digits = digits(value);
@@ -373,7 +372,7 @@ fn leading(value: u64) -> (u64, usize) {
     ((digits | ZEROS) >> zeros, 8 - (zeros / 8) as usize)
 }
 
-/// The same of a number below 100.
+/// As `leading`, for a number below 100.
 #[inline(always)]
 fn short(value: u16) -> (u16, usize) {
     let tens = (value * 103) >> 10;
@@ -385,8 +384,8 @@ fn short(value: u16) -> (u16, usize) {
 const EIGHT_DIGITS: u64 = 100_000_000;
 const ZEROS: u64 = 0x3030_3030_3030_3030;
 
-/// The eight decimal digits of a number below 10^8, the first in the lowest byte. Each step splits all lanes in two
-/// at once; the factors are reciprocals exact for the range of a lane.
+/// Returns the eight decimal digits of a number below 10^8, the first in the lowest byte. Each step splits all lanes in two
+/// at once; the factors are reciprocals that are exact in the range of a lane.
 #[inline]
 fn digits(value: u64) -> u64 {
     let (high, low) = (value / 10_000, value % 10_000);
@@ -401,28 +400,28 @@ fn is_plain<const QUOTED: bool>(byte: u8) -> bool {
     matches!(byte, 0x20..0x80) && !(QUOTED && matches!(byte, b'"' | b'\\'))
 }
 
-/// Copies less than 16 bytes, and counts the plain ones before the first that is not.
+/// Copies fewer than 16 bytes, and counts those before the first special one.
 #[inline(never)]
-fn short_plain<const QUOTED: bool>(place: &mut [u8], bytes: &[u8]) -> usize {
+fn short_plain<const QUOTED: bool>(target: &mut [u8], bytes: &[u8]) -> usize {
     let mut block = [0; 16];
     block[..bytes.len()].copy_from_slice(bytes);
-    place.copy_from_slice(&block);
+    target.copy_from_slice(&block);
     plain_bytes::<QUOTED>(&block)
 }
 
-/// The bytes before the first that is not plain text. No branch tells one word from the other, for where a name ends is
-/// not to be foreseen.
+/// Counts the bytes before the first special one. There is no branch between the two words, because the end of a name is
+/// not predictable.
 #[inline(always)]
 fn plain_bytes<const QUOTED: bool>(block: &[u8; 16]) -> usize {
     let block = u128::from_le_bytes(*block);
     let (low, high) = (block as u64, (block >> 64) as u64);
     let special = u128::from(special_bytes::<QUOTED>(high)) << 64 | u128::from(special_bytes::<QUOTED>(low));
-    // Without a mark there are 128 zeros: all sixteen are plain.
+    // Without a mark there are 128 trailing zeros, so all 16 bytes are plain.
     special.trailing_zeros() as usize / 8
 }
 
-/// A mark in the high bit of each byte that `is_plain` denies; above the lowest mark others may be wrong, for
-/// borrows run upwards.
+/// Marks in the high bit each byte that is not plain. Marks above the lowest one may be wrong, because borrows propagate
+/// upwards.
 #[inline]
 fn special_bytes<const QUOTED: bool>(word: u64) -> u64 {
     let below = |limit: u64, word: u64| word.wrapping_sub(ONES * limit) & !word;
@@ -437,7 +436,7 @@ mod tests {
 
     fn written(write: impl FnOnce(&mut Out)) -> String {
         let mut buf = Vec::new();
-        let mut out = Out::behind(&mut buf, MAX_NUMBER);
+        let mut out = Out::append(&mut buf, MAX_NUMBER);
         write(&mut out);
         let end = out.finish(&mut buf);
         buf.truncate(end);
@@ -466,7 +465,7 @@ mod tests {
     }
 
     #[test]
-    fn a_number_behind_its_literal_has_its_sign_and_all_digits() {
+    fn a_number_after_its_literal_has_its_sign_and_all_digits() {
         let literal = Literal::new(b"\"n\":");
         for value in (0..2000).chain([99_999_999, 100_000_000, u64::MAX]) {
             assert_eq!(written(|out| out.number(&literal, false, value)), format!("\"n\":{value}"));
@@ -482,11 +481,11 @@ mod tests {
     }
 
     #[test]
-    fn any_byte_at_any_place_is_escaped_as_a_json_reader_expects() {
+    fn any_byte_at_any_position_is_escaped_as_a_json_reader_expects() {
         for byte in 0..=255u8 {
-            for at in 0..20 {
+            for index in 0..20 {
                 let mut bytes = [b'a'; 20];
-                bytes[at] = byte;
+                bytes[index] = byte;
                 let end = bytes.iter().position(|byte| *byte == 0).unwrap_or(20);
                 let json = format!("\"{}\"", written(|out| out.text::<true>(&bytes)));
                 let read: String = serde_json::from_str(&json).unwrap();

@@ -1,4 +1,4 @@
-//! A type compiled once, at load, for writing its records.
+//! A plan: a type, compiled once at load, for writing its records.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -8,10 +8,10 @@ use super::compile::{Compiled, compile};
 use crate::error::{Error, Result, Status};
 use crate::types::Type;
 
-/// Bytes of the longest line a record may turn into (a flexible array at its end aside).
+/// Most bytes of a line, without a flexible array at its end.
 const MAX_OUTPUT: u64 = 64 << 20;
 
-/// A type compiled for decoding.
+/// A type, compiled for writing its records.
 #[derive(Clone, Debug)]
 pub struct Plan {
     ty: Arc<Type>,
@@ -19,11 +19,11 @@ pub struct Plan {
     pub(super) json: Range<usize>,
     pub(super) columns: Vec<Column>,
     pub(super) header: Vec<u8>,
-    longest: usize,
+    max_json_len: usize,
 }
 
 impl Plan {
-    /// Compiles a type. Fails for types whose records would become absurdly long.
+    /// Compiles a type. Fails if a record could become too long.
     pub fn new(ty: &Arc<Type>) -> Result<Plan> {
         if !ty.is_bounded() {
             return Err(Error::new(
@@ -35,27 +35,27 @@ impl Plan {
         if json_len.max(row_len) > MAX_OUTPUT {
             return Err(Error::new(
                 Status::Type,
-                format_args!("{}: its text can be {json_len} bytes long", ty.name),
+                format_args!("{}: a record could be {json_len} bytes long", ty.name),
             ));
         }
-        Ok(Plan { ty: ty.clone(), code, json, columns, header, longest: json_len as usize })
+        Ok(Plan { ty: ty.clone(), code, json, columns, header, max_json_len: json_len as usize })
     }
 
-    /// Bytes of the longest JSON text of a value that is no longer than its type.
-    pub fn longest(&self) -> usize {
-        self.longest
+    /// Returns the length of the longest JSON of a record that is not longer than its type, in bytes.
+    pub fn max_json_len(&self) -> usize {
+        self.max_json_len
     }
 
-    /// The type it was compiled from.
+    /// Returns its type.
     pub fn ty(&self) -> &Arc<Type> {
         &self.ty
     }
 
-    /// Has its type be the equal one among `kept`, or adds it there.
-    pub fn share_type(&mut self, kept: &mut Vec<Arc<Type>>) {
-        match kept.iter().find(|ty| **ty == self.ty) {
+    /// Interns its type: replaces it by an equal one in `types`, or else adds it there.
+    pub fn intern_type(&mut self, types: &mut Vec<Arc<Type>>) {
+        match types.iter().find(|ty| **ty == self.ty) {
             Some(ty) => self.ty = Arc::clone(ty),
-            None => kept.push(Arc::clone(&self.ty)),
+            None => types.push(Arc::clone(&self.ty)),
         }
     }
 }

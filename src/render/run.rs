@@ -1,22 +1,22 @@
-//! Runs the steps of a plan over a record.
+//! Runs the steps of a plan on a record.
 //!
-//! The hot path: no allocation but the output's growth, no hashing, no formatting machinery. A record may be shorter
-//! than its type; what is missing reads as zero.
+//! This is the hot path: it allocates only when the output grows, and uses no hashing and no `core::fmt`. A record may be
+//! shorter than its type; missing bytes read as zero.
 
 use super::clock::Clock;
-use super::code::{Code, Constants, Op, REST, Show, Step};
+use super::code::{BitsKind, Code, Constants, Op, REST, Step};
 use super::format_value::{write_digits, write_format, write_strings};
 use super::out::{MAX_NUMBER, Out};
 
 impl Code {
-    /// Writes the values of `steps`, whose offsets count from `base`.
+    /// Runs `steps`, whose offsets are relative to `base`.
     #[inline]
     #[cfg_attr(small, optimize(speed))]
     pub(super) fn run(&self, steps: &[Step], record: &[u8], base: usize, clock: &Clock, out: &mut Out) {
         self.run_each(steps, record, base, Elements { count: 1, stride: 0 }, clock, out);
     }
 
-    /// Writes the values of `steps` for each element of an array that begins at `base`.
+    /// Runs `steps` for each element of an array at `base`.
     #[cfg_attr(small, optimize(speed))]
     fn run_each(
         &self,
@@ -27,10 +27,10 @@ impl Code {
         clock: &Clock,
         out: &mut Out,
     ) {
-        out.apart(|out| {
+        out.detached(|out| {
             for index in 0..elements.count {
                 if index > 0 {
-                    out.room(1);
+                    out.reserve(1);
                     out.byte(b',');
                 }
                 self.run_once(steps, record, base + index * elements.stride, clock, out);
@@ -38,7 +38,7 @@ impl Code {
         });
     }
 
-    /// One round of `steps`, inlined so that its caller's position in `out` stays in registers.
+    /// Runs `steps` once. Inlined, so that the position in `out` stays in registers in the caller.
     #[inline(always)]
     #[cfg_attr(small, optimize(speed))]
     pub(super) fn run_once(
@@ -64,16 +64,16 @@ impl Code {
                 op => {
                     out.literal(&step.literal);
                     match op {
-                        Op::Nothing => {}
+                        Op::Literal => {}
                         Op::Text { len, quoted: true } => out.text::<true>(slice(record, offset, len)),
                         Op::Text { len, quoted: false } => out.text::<false>(slice(record, offset, len)),
                         Op::Repeat { count, stride, body } => {
                             let (body, rest) = steps.split_at(body as usize);
                             steps = rest;
                             let elements = Elements::new(record, offset, count, stride);
-                            out.apart(|out| self.run_each(body, record, offset, elements, clock, out));
+                            out.detached(|out| self.run_each(body, record, offset, elements, clock, out));
                         }
-                        op => out.apart(|out| self.rare(op, record, offset, clock, out)),
+                        op => out.detached(|out| self.run_rare_op(op, record, offset, clock, out)),
                     }
                     continue;
                 }
@@ -82,9 +82,9 @@ impl Code {
         }
     }
 
-    /// The operations that few records have; kept out of the loop above.
-    fn rare(&self, op: Op, record: &[u8], offset: usize, clock: &Clock, out: &mut Out) {
-        out.room(MAX_NUMBER + 2);
+    /// Runs an operation that few records have. Not part of the loop above, to keep that small.
+    fn run_rare_op(&self, op: Op, record: &[u8], offset: usize, clock: &Clock, out: &mut Out) {
+        out.reserve(MAX_NUMBER + 2);
         match op {
             Op::Bool => out.bool(load::<1>(record, offset)[0] != 0),
             Op::Wide { signed, quoted } => {
@@ -98,17 +98,17 @@ impl Code {
                 let value = u64::from_le_bytes(load(record, offset)) & mask;
                 self.constant(table, value, 8 * u32::from(size), quoted, out);
             }
-            Op::Bits { shift, bits, signed, show } => {
+            Op::Bits { shift, bits, signed, kind } => {
                 let value = load_bits(record, offset, shift.into(), bits.into());
-                match show {
-                    Show::Number if signed => out.i128(extend(value, bits.into())),
-                    Show::Number => out.u128(value),
-                    Show::Bool => out.bool(value != 0),
-                    Show::Wide { quoted } if signed => {
-                        wide(extend(value, bits.into()) as u128, true, quoted, out)
+                match kind {
+                    BitsKind::Number if signed => out.i128(sign_extend(value, bits.into())),
+                    BitsKind::Number => out.u128(value),
+                    BitsKind::Bool => out.bool(value != 0),
+                    BitsKind::Wide { quoted } if signed => {
+                        wide(sign_extend(value, bits.into()) as u128, true, quoted, out)
                     }
-                    Show::Wide { quoted } => wide(value, false, quoted, out),
-                    Show::Enum { table, quoted } => {
+                    BitsKind::Wide { quoted } => wide(value, false, quoted, out),
+                    BitsKind::Enum { table, quoted } => {
                         self.constant(table, value as u64, bits.into(), quoted, out)
                     }
                 }
@@ -123,13 +123,13 @@ impl Code {
         }
     }
 
-    /// The name of an enum's value of so many bits, or its number.
+    /// Writes the name of a value of an enum, or the number, of `bits` bits.
     #[cfg_attr(small, optimize(speed))]
     fn constant(&self, table: u32, value: u64, bits: u32, quoted: bool, out: &mut Out) {
-        let Constants { names, signed, mask, numbers_are_text } = &self.enums[table as usize];
-        let number = if *signed { extend(value.into(), bits) as u64 } else { value };
+        let Constants { names, signed, mask, quotes_numbers } = &self.enums[table as usize];
+        let number = if *signed { sign_extend(value.into(), bits) as u64 } else { value };
         let Ok(found) = names.binary_search_by_key(&(number & mask), |name| name.0) else {
-            let in_quotes = quoted && *numbers_are_text;
+            let in_quotes = quoted && *quotes_numbers;
             if in_quotes {
                 out.byte(b'"');
             }
@@ -163,7 +163,7 @@ fn wide(value: u128, signed: bool, quoted: bool, out: &mut Out) {
     }
 }
 
-/// The elements that an array has in a record.
+/// The elements of an array in a record.
 struct Elements {
     count: usize,
     stride: usize,
@@ -180,13 +180,13 @@ impl Elements {
     }
 }
 
-/// A number's sign and magnitude.
+/// Returns the sign and the magnitude of a number.
 #[inline(always)]
 fn split(number: i64) -> (bool, u64) {
     (number < 0, number.unsigned_abs())
 }
 
-/// Bytes of the record; zero behind its end.
+/// Returns bytes of the record; those after its end are zero.
 #[inline]
 fn load<const N: usize>(record: &[u8], offset: usize) -> [u8; N] {
     match record.get(offset..).and_then(|rest| rest.first_chunk()) {
@@ -203,14 +203,14 @@ fn load_short<const N: usize>(record: &[u8], offset: usize) -> [u8; N] {
     bytes
 }
 
-/// At most `len` bytes of the record.
+/// Returns at most `len` bytes of the record.
 #[inline]
 fn slice(record: &[u8], offset: usize, len: u32) -> &[u8] {
     let rest = record.get(offset..).unwrap_or(&[]);
     &rest[..rest.len().min(len as usize)]
 }
 
-/// Up to 128 bits, little-endian, from a bit of the byte at `offset`.
+/// Returns up to 128 bits, little-endian, that start at bit `shift` of the byte at `offset`.
 pub(super) fn load_bits(record: &[u8], offset: usize, shift: u32, bits: u32) -> u128 {
     let low = u128::from_le_bytes(load(record, offset)) >> shift;
     let [last] = load::<1>(record, offset + 16);
@@ -218,8 +218,8 @@ pub(super) fn load_bits(record: &[u8], offset: usize, shift: u32, bits: u32) -> 
     (low | high) & (u128::MAX >> (128 - bits.clamp(1, 128)))
 }
 
-/// The signed value of the lowest bits.
-fn extend(value: u128, bits: u32) -> i128 {
+/// Sign-extends the lowest bits.
+fn sign_extend(value: u128, bits: u32) -> i128 {
     let unused = 128 - bits.clamp(1, 128);
     (value << unused) as i128 >> unused
 }

@@ -1,29 +1,29 @@
-//! Records as lines of a table.
+//! Writes records as rows of a table.
 //!
-//! The table: a local time, then one column per member, headed by its name in capitals and at least six wide. A value
-//! that is too long pushes the next ones to the right. A line stays a line: control characters in strings are escaped
-//! as in JSON.
+//! The columns are the local time and the members, with their names in capitals as header, at least six characters wide. A
+//! value that is too long shifts the next ones to the right. A record is one line, because control characters in strings
+//! are escaped as in JSON.
 
 use super::clock::Clock;
 use super::code::{Column, TIME_HEADER};
-use super::compile::heading;
+use super::compile::column_header;
 use super::out::{MAX_NUMBER, Out};
 use super::plan::Plan;
 
 impl Plan {
-    /// Appends the head of the table, without a line end: `TIME     PID    COMM   `.
+    /// Appends the header of the table, without a newline: `TIME     PID    COMM   `.
     pub fn text_header(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(&self.header);
     }
 
-    /// Appends a record as a row, without a line end, behind its time (`HH:MM:SS`). Strings are bare, numbers as in
-    /// JSON (a `float` widened to `double`), structs and other arrays compact JSON.
+    /// Appends a row, without a newline: `time` (`HH:MM:SS`) and the record. Strings have no quotes, numbers are as in JSON (a
+    /// `float` is converted to `double`), structs and other arrays are compact JSON.
     pub fn text_row(&self, time: &[u8], record: &[u8], clock: &Clock, out: &mut Vec<u8>) {
         let end = self.text_row_at(out.len(), time, record, clock, out);
         out.truncate(end);
     }
 
-    /// The same at `start`, as `json_at`.
+    /// Writes a row at `start`, as [`Plan::json_at`] does.
     #[cfg_attr(small, optimize(speed))]
     pub fn text_row_at(
         &self,
@@ -33,7 +33,7 @@ impl Plan {
         clock: &Clock,
         buf: &mut Vec<u8>,
     ) -> usize {
-        let mut out = Out::at(start, buf, self.header.len() + self.code.usual);
+        let mut out = Out::start_at(start, buf, self.header.len() + self.code.typical_len);
         out.bytes(time);
         for column in &self.columns {
             out.pad(start + column.start);
@@ -42,7 +42,7 @@ impl Plan {
         out.finish(buf)
     }
 
-    /// Appends the whole value as it stands in a column of its own: a string or number bare, else compact JSON.
+    /// Appends the whole value as in one column: a string without quotes or a number, else compact JSON.
     pub fn text_value(&self, record: &[u8], clock: &Clock, out: &mut Vec<u8>) {
         match self.ty().is_composite() {
             true => self.json(record, clock, out),
@@ -50,7 +50,7 @@ impl Plan {
         }
     }
 
-    /// Appends a line `member = value` for each member but `except`.
+    /// Appends a line `member = value` for each member except `except`.
     pub fn text_members(&self, record: &[u8], except: &str, clock: &Clock, out: &mut Vec<u8>) {
         for column in self.columns.iter().filter(|column| column.name != except) {
             out.extend_from_slice(column.name.as_bytes());
@@ -62,26 +62,26 @@ impl Plan {
 
     #[cfg_attr(small, optimize(speed))]
     fn column(&self, column: &Column, record: &[u8], clock: &Clock, buf: &mut Vec<u8>) {
-        let mut out = Out::behind(buf, MAX_NUMBER);
+        let mut out = Out::append(buf, MAX_NUMBER);
         self.code.run(&self.code.steps[column.steps.clone()], record, 0, clock, &mut out);
         let end = out.finish(buf);
         buf.truncate(end);
     }
 }
 
-/// Appends the head of the table for records whose type is unknown.
+/// Appends the header of the table for records of unknown type.
 pub fn hex_header(out: &mut Vec<u8>) {
     out.extend_from_slice(TIME_HEADER);
-    heading("data", out);
+    column_header("data", out);
 }
 
-/// Appends a row for a record whose type is unknown, in hexadecimal.
+/// Appends a row for a record of unknown type, in hexadecimal.
 pub fn hex_text(time: &[u8], record: &[u8], buf: &mut Vec<u8>) {
     let start = buf.len();
-    let mut out = Out::behind(buf, TIME_HEADER.len() + 2 * record.len());
+    let mut out = Out::append(buf, TIME_HEADER.len() + 2 * record.len());
     out.bytes(time);
     out.pad(start + TIME_HEADER.len());
-    out.room(2 * record.len());
+    out.reserve(2 * record.len());
     record.iter().for_each(|byte| out.hex(*byte));
     let end = out.finish(buf);
     buf.truncate(end);

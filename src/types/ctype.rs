@@ -1,5 +1,5 @@
-//! Types from the C text of packages in format F1 (eunomia-bpf 0.1 and 0.2), which describe their events by name,
-//! C type, LLVM type and bit offset.
+//! Builds types from the C declarations in packages of layout F1 (eunomia-bpf 0.1 and 0.2), which describe the members of
+//! events by name, C type, LLVM type and bit offset.
 
 use std::sync::Arc;
 
@@ -7,8 +7,8 @@ use super::layout::{Field, Kind, MAX_DEPTH, Type};
 use crate::error::{Error, Result, Status};
 
 impl Type {
-    /// The struct that `export_data_types` describes: members are (name, C type, LLVM type, bit offset). A member
-    /// whose type cannot be told (a struct by value) becomes the bytes up to the next member.
+    /// Builds the struct that `export_data_types` describes. `members` are (name, C type, LLVM type, bit offset). A member of
+    /// unknown type (a nested struct) becomes an array of bytes up to the next member.
     pub fn from_c_members(name: &str, size: usize, members: &[(&str, &str, &str, u32)]) -> Result<Arc<Type>> {
         let mut fields = Vec::with_capacity(members.len());
         for (index, &(member, c_type, llvm_type, bit_offset)) in members.iter().enumerate() {
@@ -17,15 +17,15 @@ impl Type {
                 Error::new(Status::Package, text)
             };
             if bit_offset % 8 != 0 {
-                return Err(bad("does not start at a byte"));
+                return Err(bad("does not start at a byte boundary"));
             }
             let next = members.get(index + 1).map_or(size, |next| next.3 as usize / 8);
             let offset = bit_offset as usize / 8;
-            let room = next.min(size).saturating_sub(offset);
+            let space = next.min(size).saturating_sub(offset);
             let ty =
-                c_type_of(c_type, llvm_type).or_else(|| bytes(room)).ok_or_else(|| bad("is too large"))?;
+                c_type_of(c_type, llvm_type).or_else(|| bytes(space)).ok_or_else(|| bad("is too large"))?;
             if offset + ty.size > size {
-                return Err(bad("lies outside of it"));
+                return Err(bad("exceeds its end"));
             }
             fields.push(Field::member(member, Arc::new(ty), bit_offset / 8));
         }
@@ -33,7 +33,7 @@ impl Type {
     }
 }
 
-/// A type by its C and LLVM text: `char [16]` and `[16 x i8]`; `None` if they do not tell.
+/// Parses a C type and its LLVM type, such as `char [16]` and `[16 x i8]`; `None` if they are not enough.
 fn c_type_of(c_type: &str, llvm_type: &str) -> Option<Type> {
     let (base, is_array) = match c_type.split_once('[') {
         Some((base, _dimensions)) => (base.trim(), true),
@@ -42,7 +42,7 @@ fn c_type_of(c_type: &str, llvm_type: &str) -> Option<Type> {
     let (counts, element) = dimensions(llvm_type.trim())?;
     let mut ty = c_scalar(base, element)?;
     for (index, count) in counts.iter().enumerate().rev() {
-        // An array behind a typedef keeps the typedef's name.
+        // A typedef of an array keeps its name.
         let suffix: String =
             counts[index..].iter().filter(|_| is_array).map(|count| format!("[{count}]")).collect();
         ty = Type::array(format!("{base}{suffix}").into(), Arc::new(ty), *count)?;
@@ -50,7 +50,7 @@ fn c_type_of(c_type: &str, llvm_type: &str) -> Option<Type> {
     Some(ty)
 }
 
-/// `[2 x [3 x i32]]` as its counts, the outermost first, and `i32`.
+/// Splits `[2 x [3 x i32]]` into the counts, the outermost first, and `i32`.
 fn dimensions(mut llvm_type: &str) -> Option<(Vec<u32>, &str)> {
     let mut counts = Vec::new();
     while let Some(inner) = llvm_type.strip_prefix('[') {
@@ -89,7 +89,7 @@ fn c_scalar(c_type: &str, llvm_type: &str) -> Option<Type> {
     Some(Type::scalar(name, kind, size, signed))
 }
 
-/// The kernel's and C's usual names of unsigned integers.
+/// Whether it is a name that the kernel or C uses for an unsigned integer type.
 fn is_unsigned_typedef(name: &str) -> bool {
     let plain = name.trim_start_matches('_');
     let fixed =

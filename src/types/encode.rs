@@ -1,6 +1,6 @@
-//! JSON to bytes, every value checked against its type; and a command line's text to JSON.
+//! Converts JSON values to bytes, and command-line arguments to JSON values, by the type of a variable, key or value.
 //!
-//! Used for variables, map keys and map values; never per event.
+//! Never used per event.
 
 use core::net::{Ipv4Addr, Ipv6Addr};
 
@@ -11,27 +11,26 @@ use super::layout::{Field, Kind, Type};
 use crate::error::{Error, Result, Status};
 use crate::number::parse_float;
 
-/// Integers from here on are not all exact in a JSON number with a fraction or exponent.
+/// From this number on, a JSON number with a fraction or exponent may not be the exact integer.
 const EXACT_FLOAT: f64 = 9_007_199_254_740_992.0;
 
-/// Writes a JSON value as a C program would hold it; `out` is exactly as long as the type. What the value leaves out
-/// (members of a struct, elements at an array's end) is zero, as in a C initialiser. After a failure `out` holds
-/// anything.
+/// Writes a JSON value to `out` in C's representation. `out` must have the size of the type. Omitted members and elements
+/// are zero, as in a C initialiser. After an error the content of `out` is undefined.
 ///
-/// Integers take numbers (those of more than 64 bits also decimal strings), `bool` and one-byte integers also true
-/// and false; floats numbers; enums a constant's name or a number; `char` arrays a string that fits with its NUL;
-/// structs and unions an object of members. A type with a format takes the texts that its values are written as too,
-/// times and durations only nanoseconds.
+/// Integers accept numbers; those of more than 64 bits also decimal strings, `bool` and one-byte integers also `true`
+/// and `false`. Floats accept numbers, enums the name of a constant or a number, `char` arrays a string that fits with its
+/// NUL, structs and unions an object. A type with a format also accepts strings in that format, but times and durations
+/// only nanoseconds.
 pub fn encode(ty: &Type, value: &Value, out: &mut [u8]) -> Result<()> {
     out.fill(0);
     encode_over(ty, value, out)
 }
 
-/// The same over a value that is there: members that an object leaves out keep their values, those of structs inside too.
-/// Anything else is written whole.
+/// Updates the value in `out`: members that an object omits keep their values, also in nested structs. Everything else is
+/// replaced as a whole.
 pub fn encode_over(ty: &Type, value: &Value, out: &mut [u8]) -> Result<()> {
     if out.len() != ty.size {
-        return Err(mismatch(format_args!("{} takes {} bytes, not {}", ty.name, ty.size, out.len())));
+        return Err(mismatch(format_args!("{} has {} bytes, {} given", ty.name, ty.size, out.len())));
     }
     if !value.is_object() {
         out.fill(0);
@@ -50,52 +49,54 @@ pub fn encode_over(ty: &Type, value: &Value, out: &mut [u8]) -> Result<()> {
             Ok(())
         }
         (Kind::Array, Value::String(text)) if ty.is_string() => encode_string(ty, text, out),
-        (Kind::Array, Value::Array(texts)) if ty.format == Some(ValueFormat::Strings) => {
-            encode_strings(ty, texts, out)
+        (Kind::Array, Value::Array(strings)) if ty.format == Some(ValueFormat::Strings) => {
+            encode_strings(ty, strings, out)
         }
         (Kind::Array, Value::Array(values)) => encode_array(ty, values, out),
         (Kind::Float, Value::Number(number)) => encode_float(ty, number, out),
-        (Kind::Struct | Kind::Union | Kind::Array | Kind::Float, _) => Err(mismatch(unfit(value, ty))),
+        (Kind::Struct | Kind::Union | Kind::Array | Kind::Float, _) => Err(mismatch(not_a_value(value, ty))),
         _ => {
             let bits = integer(ty, value, 8 * ty.size as u32)?;
-            out.copy_from_slice(bits.to_le_bytes().get(..ty.size).ok_or_else(|| mismatch(unfit(value, ty)))?);
+            out.copy_from_slice(
+                bits.to_le_bytes().get(..ty.size).ok_or_else(|| mismatch(not_a_value(value, ty)))?,
+            );
             Ok(())
         }
     }
 }
 
-/// Turns the text of a command-line argument into the JSON value that `encode` takes: integers decimal or hexadecimal
-/// (`0x`), `true`, `false`, `1` or `0` for a `bool`, the text itself for a `char` array, a constant's name or number
-/// for an enum, JSON for the rest. For a type with a format also the texts of that.
+/// Converts a command-line argument to the JSON value that [`encode`] expects. Accepts decimal and hexadecimal (`0x`)
+/// integers; `true`, `false`, `1` and `0` for a `bool`; any string for a `char` array; the name of a constant or a number
+/// for an enum; strings in the format of the type, if it has one; and JSON for all other types.
 pub fn parse_text(ty: &Type, text: &str) -> Result<Value> {
-    let unfit = || mismatch(format_args!("\"{text}\" is not a value of {}", ty.name));
-    // Whether it is what the format wants is seen when it is encoded.
-    let as_text = || ty.format.map(|_| Value::from(text));
+    let invalid = || mismatch(format_args!("\"{text}\" is not a value of {}", ty.name));
+    // `encode` checks whether the string is valid in the format.
+    let as_string = || ty.format.map(|_| Value::from(text));
     match ty.kind {
         Kind::Array if ty.is_string() => Ok(Value::from(text)),
         Kind::Bool => match text {
             "true" | "1" => Ok(Value::Bool(true)),
             "false" | "0" => Ok(Value::Bool(false)),
-            _ => Err(unfit()),
+            _ => Err(invalid()),
         },
         Kind::Enum if ty.fields.iter().any(|constant| constant.name == text) => Ok(Value::from(text)),
         Kind::Char if text.len() == 1 && !text.as_bytes()[0].is_ascii_digit() => {
             Ok(Value::from(text.as_bytes()[0]))
         }
         Kind::Int | Kind::Uint | Kind::Char | Kind::Enum | Kind::Pointer => {
-            parse_integer(text).or_else(as_text).ok_or_else(unfit)
+            parse_integer(text).or_else(as_string).ok_or_else(invalid)
         }
         Kind::Float => {
             let number = parse_float(text).and_then(Number::from_f64);
-            number.map(Value::Number).ok_or_else(unfit)
+            number.map(Value::Number).ok_or_else(invalid)
         }
         Kind::Array | Kind::Struct | Kind::Union => {
-            serde_json::from_slice(text.as_bytes()).ok().or_else(as_text).ok_or_else(unfit)
+            serde_json::from_slice(text.as_bytes()).ok().or_else(as_string).ok_or_else(invalid)
         }
     }
 }
 
-/// A number; as a string if it takes more than 64 bits.
+/// Parses an integer; returns it as a string if it has more than 64 bits.
 fn parse_integer(text: &str) -> Option<Value> {
     let (negative, digits) = match text.strip_prefix('-') {
         Some(digits) => (true, digits),
@@ -131,20 +132,17 @@ fn encode_member(ty: &Type, name: &str, value: &Value, out: &mut [u8]) -> Result
         return encode_bits(&field, value, out);
     }
     let start = field.bit_offset as usize / 8;
-    let place = out.get_mut(start..start + field.ty.size);
-    encode_over(
-        &field.ty,
-        value,
-        place.ok_or_else(|| mismatch(format_args!("it lies outside of {}", ty.name)))?,
-    )
+    let bytes = out.get_mut(start..start + field.ty.size);
+    let bytes = bytes.ok_or_else(|| mismatch(format_args!("exceeds the end of {}", ty.name)))?;
+    encode_over(&field.ty, value, bytes)
 }
 
 fn encode_bits(field: &Field, value: &Value, out: &mut [u8]) -> Result<()> {
     let bits = integer(&field.ty, value, field.bit_size)?;
     for index in 0..field.bit_size.min(128) {
-        let at = field.bit_offset + index;
-        let byte = out.get_mut(at as usize / 8).ok_or_else(|| mismatch("it lies outside of its struct"))?;
-        let mask = 1 << (at % 8);
+        let bit = field.bit_offset + index;
+        let byte = out.get_mut(bit as usize / 8).ok_or_else(|| mismatch("exceeds the end of its struct"))?;
+        let mask = 1 << (bit % 8);
         *byte = if bits >> index & 1 == 1 { *byte | mask } else { *byte & !mask };
     }
     Ok(())
@@ -152,16 +150,16 @@ fn encode_bits(field: &Field, value: &Value, out: &mut [u8]) -> Result<()> {
 
 fn encode_formatted(ty: &Type, format: ValueFormat, text: &str, out: &mut [u8]) -> Result<()> {
     let number = match format {
-        // As it is written: the bits, without a sign.
+        // The bits of the number, without a sign.
         ValueFormat::Hex if text.starts_with("0x") => parse_integer(text),
         _ if format.has_names() => {
-            number_of(format, ty, text).map(Value::from).or_else(|| parse_integer(text))
+            named_number(format, ty, text).map(Value::from).or_else(|| parse_integer(text))
         }
-        _ if read_bytes(format, ty, text, out) => return Ok(()),
+        _ if parse_bytes(format, ty, text, out) => return Ok(()),
         _ => None,
     };
     let Some(number) = number else {
-        return Err(mismatch(unfit(&Value::from(text), ty) + " in the format " + format.name()));
+        return Err(mismatch(not_a_value(&Value::from(text), ty) + " in the format " + format.name()));
     };
     let signed = ty.signed && format != ValueFormat::Hex;
     encode_over(&Type { signed, format: None, ..ty.clone() }, &number, out)
@@ -172,17 +170,17 @@ fn encode_string(ty: &Type, text: &str, out: &mut [u8]) -> Result<()> {
         return Err(mismatch(format_args!("{} bytes and a NUL do not fit {}", text.len(), ty.name)));
     }
     if text.contains('\0') {
-        return Err(mismatch("a string with a NUL inside"));
+        return Err(mismatch("the string contains a NUL"));
     }
     out[..text.len()].copy_from_slice(text.as_bytes());
     Ok(())
 }
 
-/// Several texts, or numbers as without the format.
-fn encode_strings(ty: &Type, texts: &[Value], out: &mut [u8]) -> Result<()> {
+/// Writes several strings. An array of numbers is written as if the type had no format.
+fn encode_strings(ty: &Type, strings: &[Value], out: &mut [u8]) -> Result<()> {
     let mut start = 0;
-    for text in texts {
-        let Value::String(text) = text else { return encode_array(ty, texts, out) };
+    for string in strings {
+        let Value::String(text) = string else { return encode_array(ty, strings, out) };
         encode_string(ty, text, &mut out[start..])?;
         start += text.len() + 1;
     }
@@ -195,8 +193,8 @@ fn encode_array(ty: &Type, values: &[Value], out: &mut [u8]) -> Result<()> {
     }
     let Some(elem) = &ty.elem else { return Ok(()) };
     for (index, value) in values.iter().enumerate() {
-        let place = &mut out[index * elem.size..(index + 1) * elem.size];
-        encode_over(elem, value, place).map_err(|error| error.at(format_args!("[{index}]")))?;
+        let bytes = &mut out[index * elem.size..(index + 1) * elem.size];
+        encode_over(elem, value, bytes).map_err(|error| error.at(format_args!("[{index}]")))?;
     }
     Ok(())
 }
@@ -211,7 +209,7 @@ fn encode_float(ty: &Type, number: &Number, out: &mut [u8]) -> Result<()> {
     Ok(())
 }
 
-/// The bits of a value of an integer, bool, enum or pointer of so many bits.
+/// Returns the bits of a JSON value for an integer, bool, enum or pointer of `bits` bits.
 fn integer(ty: &Type, value: &Value, bits: u32) -> Result<u128> {
     let signed = ty.signed && ty.kind != Kind::Bool;
     let number = match value {
@@ -219,12 +217,12 @@ fn integer(ty: &Type, value: &Value, bits: u32) -> Result<u128> {
             Wide::from_unsigned(u128::from(*value))
         }
         Value::Number(number) => {
-            exact(number).ok_or_else(|| mismatch(not_whole(number, ty, signed, bits)))?
+            exact_integer(number).ok_or_else(|| mismatch(inexact(number, ty, signed, bits)))?
         }
         Value::String(text) if ty.kind == Kind::Enum => {
             let constant = ty.fields.iter().find(|constant| constant.name == text.as_str());
-            let constant =
-                constant.ok_or_else(|| mismatch(format_args!("\"{text}\" is no constant of {}", ty.name)))?;
+            let constant = constant
+                .ok_or_else(|| mismatch(format_args!("\"{text}\" is not a constant of {}", ty.name)))?;
             if ty.signed {
                 Wide::from_signed(constant.value.into())
             } else {
@@ -233,17 +231,17 @@ fn integer(ty: &Type, value: &Value, bits: u32) -> Result<u128> {
         }
         Value::String(text) if ty.size > 8 => Wide::parse(text)
             .ok_or_else(|| mismatch(format_args!("\"{text}\" does not fit {}", width(signed, bits))))?,
-        _ => return Err(mismatch(unfit(value, ty))),
+        _ => return Err(mismatch(not_a_value(value, ty))),
     };
     let bits_allowed = if ty.kind == Kind::Bool { 1 } else { bits };
     if !number.fits(signed, bits_allowed) {
         let name = if ty.kind == Kind::Bool { "bool".to_string() } else { width(signed, bits) };
-        return Err(mismatch(format_args!("{} does not fit {name}", bare(value))));
+        return Err(mismatch(format_args!("{} does not fit {name}", unquoted(value))));
     }
     Ok(number.bits)
 }
 
-/// A whole number, of up to 128 bits and a sign.
+/// An integer of up to 128 bits and a sign.
 struct Wide {
     negative: bool,
     /// Two's complement.
@@ -274,8 +272,8 @@ impl Wide {
     }
 }
 
-/// The number if it is whole and surely the one that was written.
-fn exact(number: &Number) -> Option<Wide> {
+/// Returns the number if it is an integer, and certainly the one in the JSON text.
+fn exact_integer(number: &Number) -> Option<Wide> {
     if let Some(value) = number.as_u64() {
         return Some(Wide::from_unsigned(value.into()));
     }
@@ -286,7 +284,7 @@ fn exact(number: &Number) -> Option<Wide> {
     (value.fract() == 0.0 && value.abs() < EXACT_FLOAT).then(|| Wide::from_signed(value as i128))
 }
 
-fn not_whole(number: &Number, ty: &Type, signed: bool, bits: u32) -> String {
+fn inexact(number: &Number, ty: &Type, signed: bool, bits: u32) -> String {
     let fraction = parse_float(number.as_str()).is_some_and(|value| value.fract() != 0.0);
     let hint = match () {
         _ if fraction => ": not a whole number",
@@ -300,8 +298,8 @@ fn width(signed: bool, bits: u32) -> String {
     format!("{}{bits}", if signed { 'i' } else { 'u' })
 }
 
-/// `"abc" is not a value of int`, the value cut to a readable length.
-fn unfit(value: &Value, ty: &Type) -> String {
+/// Returns `"abc" is not a value of int`, where a long value is shortened.
+fn not_a_value(value: &Value, ty: &Type) -> String {
     let what = match value {
         Value::Object(_) => "an object".to_string(),
         Value::Array(_) => "an array".to_string(),
@@ -319,7 +317,7 @@ fn shortened(value: &Value) -> String {
     }
 }
 
-fn bare(value: &Value) -> String {
+fn unquoted(value: &Value) -> String {
     value.as_str().map_or_else(|| shortened(value), str::to_string)
 }
 
@@ -327,8 +325,8 @@ fn mismatch(message: impl std::fmt::Display) -> Error {
     Error::new(Status::Type, message)
 }
 
-/// The number that a name stands for in a type.
-fn number_of(format: ValueFormat, ty: &Type, text: &str) -> Option<i64> {
+/// Returns the number that a name means in a type.
+fn named_number(format: ValueFormat, ty: &Type, text: &str) -> Option<i64> {
     let mut found = None;
     format.constants(ty.size, ty.signed, &mut |number, name| {
         if name == text {
@@ -338,16 +336,16 @@ fn number_of(format: ValueFormat, ty: &Type, text: &str) -> Option<i64> {
     found
 }
 
-/// Writes the value that a text means to `out`, which has the length of the type: of a format that is no name and no time.
-/// Says whether that is what the text is.
-fn read_bytes(format: ValueFormat, ty: &Type, text: &str, out: &mut [u8]) -> bool {
+/// Parses an address or hexadecimal digits into `out`, which has the size of the type. Returns false if the text has another
+/// format.
+fn parse_bytes(format: ValueFormat, ty: &Type, text: &str, out: &mut [u8]) -> bool {
     match format {
         ValueFormat::Ipv4 => text.parse().is_ok_and(|address: Ipv4Addr| copy(&address.octets(), out)),
         ValueFormat::Ipv6 => text.parse().is_ok_and(|address: Ipv6Addr| copy(&address.octets(), out)),
         ValueFormat::Mac => {
-            read_digits(text, 3, out) && text.bytes().skip(2).step_by(3).all(|byte| byte == b':')
+            parse_digits(text, 3, out) && text.bytes().skip(2).step_by(3).all(|byte| byte == b':')
         }
-        ValueFormat::Hex if ty.elem.is_some() => read_digits(text, 2, out),
+        ValueFormat::Hex if ty.elem.is_some() => parse_digits(text, 2, out),
         _ => false,
     }
 }
@@ -360,13 +358,13 @@ fn copy(bytes: &[u8], out: &mut [u8]) -> bool {
     fits
 }
 
-/// Two digits for each byte, one every `step` characters, up to the end of the text.
-fn read_digits(text: &str, step: usize, out: &mut [u8]) -> bool {
+/// Parses two digits per byte; bytes begin every `step` characters. The text must end after the last byte.
+fn parse_digits(text: &str, step: usize, out: &mut [u8]) -> bool {
     let text = text.as_bytes();
-    let digit = |at: usize| text.get(at).and_then(|byte| char::from(*byte).to_digit(16));
+    let digit = |index: usize| text.get(index).and_then(|byte| char::from(*byte).to_digit(16));
     for (index, byte) in out.iter_mut().enumerate() {
-        let at = step * index;
-        let (Some(high), Some(low)) = (digit(at), digit(at + 1)) else { return false };
+        let start = step * index;
+        let (Some(high), Some(low)) = (digit(start), digit(start + 1)) else { return false };
         *byte = (high << 4 | low) as u8;
     }
     text.len() + step == step * out.len() + 2

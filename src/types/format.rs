@@ -1,65 +1,64 @@
-//! How a value is written where its type does not tell: addresses, names of numbers, times.
+//! Formats of values whose C type does not determine how they are shown: addresses, names of numbers, times.
 //!
-//! The package says it of members, well-known types say it themselves. What is decided here is part of the type, so
-//! that whatever is compiled from one, and whatever is written back to one, follows it.
+//! A package specifies the formats of members; a few well-known types have a format by themselves. The format is part of
+//! the type, so that values are written and read in it.
 
 use super::names::Names;
 
-/// How a value is written.
+/// The format of a value.
 #[repr(u8)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ValueFormat {
-    /// 4 bytes in network order: `10.0.0.1`.
+    /// An IPv4 address, 4 bytes in network byte order: `10.0.0.1`.
     Ipv4,
-    /// 16 bytes in network order, as RFC 5952 writes them: `2001:db8::1`.
+    /// An IPv6 address, 16 bytes in network byte order, as in RFC 5952: `2001:db8::1`.
     Ipv6,
-    /// 6 bytes: `02:42:ac:11:00:02`.
+    /// A MAC address, 6 bytes: `02:42:ac:11:00:02`.
     Mac,
-    /// A number in JSON, in text the name of an error, `ENOENT`: of a negative number in a signed integer, of any in an
-    /// unsigned one.
+    /// An error number: a number in JSON, its name in text (`ENOENT`). Errors in signed integers are negative.
     Errno,
     /// The name of a system call of this machine, `openat`.
     Syscall,
     /// The name of a signal, `SIGTERM`.
     Signal,
-    /// `0x1f`; an array of bytes as two digits for each.
+    /// A hexadecimal number, `0x1f`; an array of bytes as two digits per byte.
     Hex,
-    /// Nanoseconds of CLOCK_MONOTONIC as a time of day: `2026-01-31T12:00:00.000000001Z`.
+    /// Nanoseconds of CLOCK_MONOTONIC, as UTC: `2026-01-31T12:00:00.000000001Z`.
     Ktime,
     /// Nanoseconds: a number in JSON, `1.500ms` in text.
     Duration,
-    /// Return addresses up to the first that is zero.
+    /// Return addresses, up to the first that is 0.
     Stack,
-    /// Several texts, each with its NUL, in one array of characters: an array in JSON, in text with blanks between them.
+    /// Several NUL-terminated strings in one array: an array in JSON, separated by spaces in text.
     Strings,
 }
 
 use ValueFormat::*;
 
-/// In the order of the enum.
+/// All formats, in the order of the enum.
 const FORMATS: [ValueFormat; 11] =
     [Ipv4, Ipv6, Mac, Errno, Syscall, Signal, Hex, Ktime, Duration, Stack, Strings];
-/// Their names in packages.
+/// Their names in packages, in the same order.
 const NAMES: &str = "ipv4 ipv6 mac errno syscall signal hex ktime duration stack strings";
 
 impl ValueFormat {
-    /// The format of that name.
-    pub fn named(name: &str) -> Option<ValueFormat> {
-        NAMES.split(' ').position(|known| known == name).map(|at| FORMATS[at])
+    /// Returns the format with that name.
+    pub fn from_name(name: &str) -> Option<ValueFormat> {
+        NAMES.split(' ').position(|known| known == name).map(|index| FORMATS[index])
     }
 
-    /// The names of all formats, for a message.
+    /// Returns the names of all formats, separated by spaces.
     pub fn names() -> &'static str {
         NAMES
     }
 
-    /// Its name in packages.
+    /// Returns its name in packages.
     pub fn name(self) -> &'static str {
         NAMES.split(' ').nth(self as usize).unwrap_or_default()
     }
 
-    /// What a value has to be, for a message.
-    pub(super) fn needs(self) -> &'static str {
+    /// Describes the values that can have the format, for messages.
+    pub(super) fn requirement(self) -> &'static str {
         match self {
             Ipv4 => "4 bytes",
             Ipv6 => "16 bytes",
@@ -72,7 +71,7 @@ impl ValueFormat {
         }
     }
 
-    /// Whether its values are numbers in JSON, to compute with and to compare.
+    /// Whether its values are numbers in JSON, so that a consumer can compute with them.
     pub(crate) fn is_number_in_json(self) -> bool {
         matches!(self, Duration | Errno)
     }
@@ -82,7 +81,7 @@ impl ValueFormat {
         self.numbers().is_some()
     }
 
-    /// The numbers that have names.
+    /// Returns the names that its numbers have.
     fn numbers(self) -> Option<Names> {
         match self {
             Errno => Some(Names::Errors),
@@ -103,7 +102,7 @@ impl ValueFormat {
             _ => i64::MAX,
         };
         let sign = if self == Errno && signed { -1 } else { 1 };
-        names.each(&mut |number, name| {
+        names.for_each(&mut |number, name| {
             if i64::from(number) <= largest {
                 found(sign * i64::from(number), name);
             }

@@ -1,4 +1,4 @@
-//! Builds the type graph of a BTF type.
+//! Builds the type graph from BTF.
 
 use std::fmt;
 use std::sync::Arc;
@@ -27,7 +27,7 @@ pub(super) fn build(btf: &Btf, id: u32, set_formats: &dyn Fn(u32, &mut Type)) ->
         Some(entry) if entry.kind == BtfKind::Var => entry.arg,
         _ => id,
     };
-    Builder { btf, set_formats, done: Vec::new() }.build(id, 0)
+    Builder { btf, set_formats, finished: Vec::new() }.build(id, 0)
 }
 
 /// Returns the format that a type has by its name. Both are addresses by definition, unlike `__be32`, which is any number
@@ -40,42 +40,42 @@ fn well_known(name: &str, size: usize) -> Option<ValueFormat> {
     }
 }
 
-/// Builds the graph, each type once.
+/// Builds each type once.
 struct Builder<'a> {
     btf: &'a Btf,
     /// Sets the formats of the members of a finished struct, union or typedef, which it gets with its id.
     set_formats: &'a dyn Fn(u32, &mut Type),
-    /// What is built, by type id in ascending order.
-    done: Vec<(u32, Arc<Type>)>,
+    /// The finished types by id, sorted.
+    finished: Vec<(u32, Arc<Type>)>,
 }
 
 impl Builder<'_> {
     fn build(&mut self, id: u32, depth: u32) -> Result<Arc<Type>> {
-        if let Ok(place) = self.place(id) {
-            return Ok(self.done[place].1.clone());
+        if let Ok(index) = self.search(id) {
+            return Ok(self.finished[index].1.clone());
         }
-        let entry = self.btf.entry(id).ok_or_else(|| self.bad(id, "no such type"))?;
+        let entry = self.btf.entry(id).ok_or_else(|| self.error(id, "no such type"))?;
         if depth > MAX_DEPTH {
-            return Err(self.beyond(id, "nested more than 32 deep, or in itself"));
+            return Err(self.limit_error(id, "nested more than 32 levels deep, or contains itself"));
         }
         let ty = if entry.kind.is_modifier() { self.alias(id, depth)? } else { self.base(id, entry, depth)? };
         if !ty.is_bounded() {
-            return Err(self.beyond(id, "too many members in total, or nested too deep"));
+            return Err(self.limit_error(id, "too many members in total, or nested too deep"));
         }
         let ty = Arc::new(ty);
-        let place = self.place(id).unwrap_or_else(|place| place);
-        self.done.insert(place, (id, ty.clone()));
+        let index = self.search(id).unwrap_or_else(|index| index);
+        self.finished.insert(index, (id, ty.clone()));
         Ok(ty)
     }
 
-    /// Where a type is among those that are built, or else where it belongs.
-    fn place(&self, id: u32) -> std::result::Result<usize, usize> {
-        self.done.binary_search_by_key(&id, |done| done.0)
+    /// Returns the index of a finished type, or the index at which to insert it.
+    fn search(&self, id: u32) -> std::result::Result<usize, usize> {
+        self.finished.binary_search_by_key(&id, |(finished, _)| *finished)
     }
 
-    /// What typedefs, qualifiers and tags stand for, under the name of the first typedef.
+    /// Builds the target of a typedef, qualifier or tag, with the name of the first typedef.
     fn alias(&mut self, id: u32, depth: u32) -> Result<Type> {
-        let target = self.btf.strip(id).ok_or_else(|| self.bad(id, "a typedef of itself"))?;
+        let target = self.btf.strip(id).ok_or_else(|| self.error(id, "a typedef of itself"))?;
         let ty = self.build(target, depth)?;
         let mut named = Type { name: self.spelling(id), ..(*ty).clone() };
         (self.set_formats)(id, &mut named);
@@ -85,7 +85,7 @@ impl Builder<'_> {
     fn base(&mut self, id: u32, entry: &Entry, depth: u32) -> Result<Type> {
         let size = entry.arg as usize;
         if entry.kind != BtfKind::Ptr && entry.kind != BtfKind::Array && size > MAX_SIZE {
-            return Err(self.beyond(id, format_args!("{size} bytes, more than {MAX_SIZE}")));
+            return Err(self.limit_error(id, format_args!("{size} bytes, more than {MAX_SIZE}")));
         }
         match entry.kind {
             BtfKind::Int => self.int(id, entry),
@@ -95,7 +95,7 @@ impl Builder<'_> {
             BtfKind::Array => self.array(id, entry, depth),
             BtfKind::Struct => self.aggregate(id, entry, Kind::Struct, depth),
             BtfKind::Union => self.aggregate(id, entry, Kind::Union, depth),
-            _ => Err(self.bad(id, format_args!("a value cannot be a {:?}", entry.kind))),
+            _ => Err(self.error(id, format_args!("a value cannot have this kind ({:?})", entry.kind))),
         }
     }
 
@@ -103,7 +103,7 @@ impl Builder<'_> {
         let size = entry.arg as usize;
         let encoding = self.encoding(entry);
         if !(1..=16).contains(&size) || encoding.bits == 0 || encoding.shift + encoding.bits > entry.arg * 8 {
-            return Err(self.bad(id, format_args!("an integer of {} bits in {size} bytes", encoding.bits)));
+            return Err(self.error(id, format_args!("an integer of {} bits in {size} bytes", encoding.bits)));
         }
         let kind = match self.btf.name(id) {
             _ if encoding.flags & INT_BOOL != 0 => Kind::Bool,
@@ -122,33 +122,38 @@ impl Builder<'_> {
     fn enumeration(&self, id: u32, entry: &Entry) -> Result<Type> {
         let size = entry.arg as usize;
         if ![1, 2, 4, 8].contains(&size) {
-            return Err(self.bad(id, format_args!("an enum of {size} bytes")));
+            return Err(self.error(id, format_args!("an enum of {size} bytes")));
         }
         let parts = self.btf.parts(entry);
         let narrow = entry.kind == BtfKind::Enum;
-        // Older compilers do not flag signed enums; a negative constant tells.
+        // Older compilers do not set the flag of signed enums, so look for negative constants.
         let signed = entry.flag || narrow && parts.iter().any(|part| (part.value as u32 as i32) < 0);
-        let holder = Arc::new(Type::integer(if signed { "int" } else { "unsigned int" }, size, signed));
+        let underlying = Arc::new(Type::integer(if signed { "int" } else { "unsigned int" }, size, signed));
         let constant = |part: &Part| Field {
             name: self.btf.part_name(part).into(),
-            ty: holder.clone(),
+            ty: underlying.clone(),
             bit_offset: 0,
             bit_size: bits_of(size),
             value: if narrow && signed { i64::from(part.value as u32 as i32) } else { part.value as i64 },
         };
-        // An enum of 64 bits that is no ENUM64 has constants cut to 32: no name is better than a wrong one.
-        let known = if narrow && size == 8 { &[] } else { parts };
-        let fields = known.iter().map(constant).collect();
+        // An ENUM of 64 bits (not an ENUM64) has constants truncated to 32 bits. They would be wrong, so it has none.
+        let constants = if narrow && size == 8 { &[] } else { parts };
+        let fields = constants.iter().map(constant).collect();
         Ok(Type { fields, ..Type::scalar(self.spelling(id), Kind::Enum, size, signed) })
     }
 
     fn array(&mut self, id: u32, entry: &Entry, depth: u32) -> Result<Type> {
-        let part = self.btf.parts(entry).first().ok_or_else(|| self.bad(id, "an array of nothing"))?;
+        let part = self
+            .btf
+            .parts(entry)
+            .first()
+            .ok_or_else(|| self.error(id, "an array without an element type"))?;
         let (element, count) = (part.ty, part.value as u32);
         let elem = self.build(element, depth + 1)?;
         let size = elem.size;
-        Type::array(self.spelling(id), elem, count)
-            .ok_or_else(|| self.beyond(id, format_args!("{count} elements of {size} bytes are too large")))
+        Type::array(self.spelling(id), elem, count).ok_or_else(|| {
+            self.limit_error(id, format_args!("{count} elements of {size} bytes are too large"))
+        })
     }
 
     fn aggregate(&mut self, id: u32, entry: &Entry, kind: Kind, depth: u32) -> Result<Type> {
@@ -158,7 +163,7 @@ impl Builder<'_> {
             let field = self.member(part, entry, depth)?;
             let end = u64::from(field.bit_offset) + u64::from(field.bit_size);
             if end > u64::from(entry.arg) * 8 {
-                return Err(self.bad(id, format_args!("member \"{}\" lies outside of it", field.name)));
+                return Err(self.error(id, format_args!("member \"{}\" exceeds its end", field.name)));
             }
             fields.push(field);
         }
@@ -174,7 +179,7 @@ impl Builder<'_> {
         let word = part.value as u32;
         let (mut bit_offset, mut bits) = if entry.flag { (word & 0xff_ffff, word >> 24) } else { (word, 0) };
         if bits == 0 && matches!(ty.kind, Kind::Int | Kind::Uint | Kind::Char | Kind::Bool) {
-            // Before bit-fields had their place in the struct's entry, an integer type of its own held it.
+            // Older compilers stored the offset and size of a bit-field in an integer type of its own.
             let int = self.btf.strip(part.ty).and_then(|id| self.btf.entry(id));
             if let Some(encoding) = int.map(|int| self.encoding(int)) {
                 bit_offset = bit_offset.saturating_add(encoding.shift);
@@ -187,32 +192,32 @@ impl Builder<'_> {
             matches!(field.ty.kind, Kind::Int | Kind::Uint | Kind::Char | Kind::Bool | Kind::Enum);
         if field.is_bit_field() && (!holds_bits || bit_size > bits_of(field.ty.size)) {
             return Err(
-                self.bad(part.ty, format_args!("member \"{name}\" of {bit_size} bits at bit {bit_offset}"))
+                self.error(part.ty, format_args!("member \"{name}\" of {bit_size} bits at bit {bit_offset}"))
             );
         }
         Ok(field)
     }
 
-    /// The C declaration of a type without a name for the value: `struct sock *[4]`.
+    /// Returns the C declaration of a type, without the name of a variable: `struct sock *[4]`.
     fn spelling(&self, id: u32) -> Name {
         let mut declarator = String::new();
         let mut id = id;
-        // A chain longer than any C program's is cut: names are for people.
+        // Names are only shown, so an absurdly long chain is cut.
         for _ in 0..2 * MAX_DEPTH {
             let Some(entry) = self.btf.entry(id) else { break };
-            let behind_pointer = declarator.starts_with('*');
+            let is_pointer = declarator.starts_with('*');
             match entry.kind {
                 BtfKind::Const | BtfKind::Volatile | BtfKind::Restrict | BtfKind::TypeTag => {}
                 BtfKind::Ptr => declarator.insert(0, '*'),
                 BtfKind::Array => {
                     let count = self.btf.parts(entry).first().map_or(0, |part| part.value);
-                    let inner = if behind_pointer { format!("({declarator})") } else { declarator };
+                    let inner = if is_pointer { format!("({declarator})") } else { declarator };
                     declarator = format!("{inner}[{count}]");
                     id = self.btf.parts(entry).first().map_or(0, |part| part.ty);
                     continue;
                 }
                 BtfKind::FuncProto => {
-                    declarator = if behind_pointer { format!("({declarator})()") } else { declarator + "()" };
+                    declarator = if is_pointer { format!("({declarator})()") } else { declarator + "()" };
                 }
                 _ => break,
             }
@@ -234,12 +239,12 @@ impl Builder<'_> {
         name.map_or_else(|| format!("{prefix} {{...}}"), |name| format!("{prefix} {name}"))
     }
 
-    /// A type that makes sense and is beyond the limits.
-    fn beyond(&self, id: u32, what: impl fmt::Display) -> Error {
-        self.bad(id, what).as_status(Status::Type)
+    /// An error about a valid type that exceeds a limit.
+    fn limit_error(&self, id: u32, what: impl fmt::Display) -> Error {
+        self.error(id, what).as_status(Status::Type)
     }
 
-    fn bad(&self, id: u32, what: impl fmt::Display) -> Error {
+    fn error(&self, id: u32, what: impl fmt::Display) -> Error {
         let name = self.btf.name(id).unwrap_or("no name");
         Error::new(Status::Package, format_args!("BTF: type {id} ({name}): {what}"))
     }

@@ -1,7 +1,7 @@
-//! The type graph: what a value looks like in memory, as C's rules and the object's BTF have it.
+//! The type graph: the layout of a value in memory.
 //!
-//! Types are shared (`Arc`) and form no cycles, for a pointer does not hold what it points to. Everything in a graph
-//! is bounded: the size, the nesting and the number of values that writing it out takes.
+//! Types are shared (`Arc`). The graph has no cycles, because a pointer type does not contain the type it points to. The
+//! size, the nesting and the number of values in a type have limits.
 
 use std::ffi::CStr;
 use std::fmt;
@@ -11,15 +11,15 @@ use std::sync::Arc;
 use super::format::ValueFormat;
 use crate::error::{Error, Result, Status};
 
-/// Bytes of the largest type; bits then fit 32 bits.
+/// Most bytes of a type; offsets in bits then fit 32 bits.
 pub(super) const MAX_SIZE: usize = 1 << 28;
-/// Structs and arrays inside each other.
+/// Most levels of nested structs and arrays.
 pub(super) const MAX_DEPTH: u32 = 32;
-/// Values that writing a type takes, an array counted as one of its elements. Unions that nest the same type twice
-/// double it at each level while their size stays.
+/// Most values in a type, where an array counts as one of its elements. A union that contains the same type twice
+/// doubles the number at each level, without growing.
 const MAX_WEIGHT: u32 = 1 << 14;
 
-/// What a value is, typedefs, qualifiers and type tags removed; numbered as in the C interface.
+/// The kind of a value, without typedefs, qualifiers and type tags. The numbers are those of the C interface.
 #[repr(u32)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -29,7 +29,7 @@ pub enum Kind {
     Uint,
     /// `bool`.
     Bool,
-    /// Plain `char`: a number by itself, a string in an array.
+    /// Plain `char`: a number, or a string in an array.
     Char,
     /// `float`, `double` and wider.
     Float,
@@ -37,7 +37,7 @@ pub enum Kind {
     Enum,
     /// A pointer.
     Pointer,
-    /// An array; each dimension is one.
+    /// An array; each dimension is an array of its own.
     Array,
     /// A struct.
     Struct,
@@ -45,19 +45,19 @@ pub enum Kind {
     Union,
 }
 
-/// A name that C can borrow: text without NUL inside, followed by one.
+/// A NUL-terminated string without other NULs, which C can borrow.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Name(Box<str>);
 
 impl Name {
-    /// The name with its NUL, as C wants it.
+    /// Returns the name as a C string.
     pub fn as_c_str(&self) -> &CStr {
         CStr::from_bytes_with_nul(self.0.as_bytes()).unwrap_or_default()
     }
 }
 
 impl From<&str> for Name {
-    /// A NUL ends the name.
+    /// A NUL in `text` ends the name.
     fn from(text: &str) -> Name {
         let end = text.find('\0').unwrap_or(text.len());
         Name(format!("{}\0", &text[..end]).into_boxed_str())
@@ -104,22 +104,22 @@ impl fmt::Debug for Name {
 /// The layout of one type.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Type {
-    /// C spelling without qualifiers: `struct event`, `char[16]`, `__u32`, `struct sock *`.
+    /// The C declaration without qualifiers: `struct event`, `char[16]`, `__u32`, `struct sock *`.
     pub name: Name,
-    /// What it is.
+    /// Its kind.
     pub kind: Kind,
     /// Size in bytes.
     pub size: usize,
-    /// Whether a number of it has a sign.
+    /// Whether numbers of this type have a sign.
     pub signed: bool,
-    /// Members in order of declaration; the constants of an enum. A struct or union inside without a name of its
-    /// own is one member with an empty name; what is written of it stands among the members around it, as in C.
+    /// The members in order of declaration, or the constants of an enum. An anonymous struct or union is a member with an
+    /// empty name; its members are written like members of the outer struct, as in C.
     pub fields: Arc<[Field]>,
-    /// Elements of an array: their type.
+    /// The type of the elements of an array.
     pub elem: Option<Arc<Type>>,
-    /// Elements of an array; 0 also for a flexible one.
+    /// The number of elements of an array; 0 for a flexible array.
     pub count: u32,
-    /// How its values are written, if not as usual for its kind.
+    /// The format of its values, if it is not the default of its kind.
     pub format: Option<ValueFormat>,
     pub(super) weight: u32,
     pub(super) depth: u32,
@@ -130,24 +130,24 @@ pub struct Type {
 pub struct Field {
     /// Its name; empty for an anonymous struct or union.
     pub name: Name,
-    /// Its type; for a constant the integer that holds it.
+    /// Its type; for a constant the underlying integer type.
     pub ty: Arc<Type>,
-    /// Where it starts, in bits from the start of the struct.
+    /// Its offset in the struct, in bits.
     pub bit_offset: u32,
-    /// Bits it takes: `8 * size`, fewer for a bit-field.
+    /// Its size in bits: `8 * size`, less for a bit-field.
     pub bit_size: u32,
-    /// The value of a constant; above 2^63 wrapped to negative (the enum is then not `signed`).
+    /// The value of a constant. Values above 2^63 are negative here, and the enum is not `signed`.
     pub value: i64,
 }
 
 impl Field {
-    /// A member at a byte offset, not a bit-field.
+    /// Creates a member at an offset in bytes, not a bit-field.
     pub fn member(name: &str, ty: Arc<Type>, offset: u32) -> Field {
         let bit_size = bits_of(ty.size);
         Field { name: name.into(), ty, bit_offset: offset.saturating_mul(8), bit_size, value: 0 }
     }
 
-    /// Whether it is not simply `ty.size` whole bytes.
+    /// Whether it is anything but `ty.size` whole bytes.
     pub fn is_bit_field(&self) -> bool {
         self.bit_offset % 8 != 0 || self.bit_size != bits_of(self.ty.size)
     }
@@ -158,19 +158,19 @@ pub(super) fn bits_of(size: usize) -> u32 {
 }
 
 impl Type {
-    /// As many bytes, in place of a type that is beyond the limits.
+    /// Creates an array of `size` bytes. It replaces a type that exceeds a limit.
     pub fn bytes(size: u32) -> Arc<Type> {
         let (name, elem) = (format!("unsigned char[{size}]"), Type::integer("unsigned char", 1, false));
         let scalar = Type::scalar(name.into(), Kind::Array, size as usize, false);
         Arc::new(Type { elem: Some(Arc::new(elem)), count: size, weight: 2, depth: 1, ..scalar })
     }
 
-    /// A number that the kernel defines where an object gives no type: a place in an array, an id.
+    /// Creates the type of the numbers that the kernel defines, such as array indices and ids.
     pub fn unsigned_int() -> Arc<Type> {
         Arc::new(Type::integer("unsigned int", 4, false))
     }
 
-    /// A struct put together from members.
+    /// Creates a struct from members.
     pub fn structure(name: &str, size: usize, members: Vec<Field>) -> Result<Arc<Type>> {
         if size > MAX_SIZE {
             let text = format!("struct {name}: {size} bytes, more than {MAX_SIZE}");
@@ -179,7 +179,7 @@ impl Type {
         Ok(Arc::new(Type::aggregate(format!("struct {name}").into(), Kind::Struct, size, members)))
     }
 
-    /// An integer type.
+    /// Creates an integer type.
     pub(super) fn integer(name: &str, size: usize, signed: bool) -> Type {
         let kind = if signed { Kind::Int } else { Kind::Uint };
         Type::scalar(name.into(), kind, size, signed)
@@ -203,7 +203,7 @@ impl Type {
         Type { fields: fields.into(), weight, depth, ..Type::scalar(name, kind, size, false) }
     }
 
-    /// The member of that name, also one of an anonymous struct or union inside; its offset counts from this type.
+    /// Finds a member by name, also in anonymous structs and unions. Its offset is relative to this type.
     pub fn member(&self, name: &str) -> Option<Field> {
         if !matches!(self.kind, Kind::Struct | Kind::Union) || self.weight > MAX_WEIGHT {
             return None;
@@ -218,17 +218,17 @@ impl Type {
         })
     }
 
-    /// Whether it is an array of plain `char`, which is written as a string.
+    /// Whether it is an array of plain `char`, which is a string.
     pub fn is_string(&self) -> bool {
         self.elem.as_ref().is_some_and(|elem| elem.kind == Kind::Char)
     }
 
-    /// Whether it is written as its members are.
+    /// Whether it is a struct or union that is written member by member.
     pub(crate) fn is_composite(&self) -> bool {
         matches!(self.kind, Kind::Struct | Kind::Union) && self.format.is_none()
     }
 
-    /// Whether walking everything in it stays within the limits; always so for what `from_btf` gives.
+    /// Whether its values and levels stay within the limits. Types of `from_btf` always do.
     pub(crate) fn is_bounded(&self) -> bool {
         self.weight <= MAX_WEIGHT && self.depth <= MAX_DEPTH
     }

@@ -1,4 +1,4 @@
-//! Formats of members, as a package specifies them for the structs of its object.
+//! The formats that a package specifies for members of its structs.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use crate::error;
 
 /// The formats of the members of an object's structs.
 #[derive(Clone, Debug, Default)]
-pub struct MemberFormats(Vec<MemberFormat>); // sorted by name of the struct
+pub struct MemberFormats(Vec<MemberFormat>); // sorted by the name of the struct
 
 #[derive(Clone, Debug)]
 struct MemberFormat {
@@ -21,9 +21,9 @@ struct MemberFormat {
 }
 
 impl MemberFormats {
-    /// Reads a list of formats. Each entry is a struct (its tag, or its typedef), a member (`args.saddr` for one of a
-    /// struct inside) and the name of the format. Entries that do not fit the types are not used, and `complain` gets the
-    /// reason.
+    /// Reads a list of formats. Each entry consists of a struct (its tag or typedef), a member (`args.saddr` for one of a
+    /// nested struct) and the name of a format. An entry that does not fit the types has no effect; `complain` is called
+    /// with it and the reason.
     pub fn new(
         btf: &Btf,
         requested: &mut dyn Iterator<Item = [&str; 3]>,
@@ -32,7 +32,7 @@ impl MemberFormats {
         let mut formats = MemberFormats::default();
         for entry in requested {
             let [structure, member, name] = entry;
-            match ValueFormat::named(name) {
+            match ValueFormat::from_name(name) {
                 Some(format) => formats.insert(structure, member, format),
                 None => complain(entry, "there is no such format"),
             }
@@ -41,11 +41,11 @@ impl MemberFormats {
         formats
     }
 
-    /// Returns the layout of a BTF type, as [`Type::from_btf`], with these formats.
+    /// Returns the layout of a BTF type as [`Type::from_btf`] does, with these formats.
     pub fn type_from_btf(&self, btf: &Btf, id: u32) -> error::Result<Arc<Type>> {
         build(btf, id, &|id, ty| {
             for known in &self.0[self.range(btf, id)] {
-                // `check` has reported what does not fit.
+                // `check` has reported formats that do not fit.
                 let _ = ty.set_format(&known.member, known.format);
             }
         })
@@ -56,7 +56,7 @@ impl MemberFormats {
         self.0.insert(index, MemberFormat { structure: structure.into(), member: member.into(), format });
     }
 
-    /// Reports the formats that fit no type. If several structs have the same name, the first counts.
+    /// Reports the formats that do not fit. Of several structs with the same name only the first is checked.
     fn check(&self, btf: &Btf, complain: &mut dyn FnMut([&str; 3], &str)) {
         let mut is_known = vec![false; self.0.len()];
         for id in 1..btf.len() {
@@ -81,7 +81,7 @@ impl MemberFormats {
         }
     }
 
-    /// The entries of a struct, union or typedef.
+    /// Returns the range of the entries for a struct, union or typedef.
     fn range(&self, btf: &Btf, id: u32) -> Range<usize> {
         let is_composite =
             |entry: &Entry| matches!(entry.kind, BtfKind::Struct | BtfKind::Union | BtfKind::Typedef);
@@ -95,7 +95,7 @@ impl MemberFormats {
     }
 }
 
-/// Whether a value of the type, as a whole, can be written in that format.
+/// Whether a whole value of the type can have the format.
 fn fits(format: ValueFormat, ty: &Type) -> bool {
     let is_integer = matches!(ty.kind, Kind::Int | Kind::Uint);
     let is_struct = matches!(ty.kind, Kind::Struct | Kind::Union);
@@ -114,8 +114,8 @@ fn fits(format: ValueFormat, ty: &Type) -> bool {
 }
 
 impl Type {
-    /// What a map of stacks holds under an id, so many bytes: the type that is declared, or numbers of 64 bits, as return
-    /// addresses; `None` if it is something else.
+    /// Returns the type of the stacks in a map, values of `size` bytes: the declared type, or else an array of 64-bit
+    /// numbers, with the format `stack`. `None` if the declared type cannot have it.
     pub fn stack(declared: Option<&Type>, size: u32) -> Option<Arc<Type>> {
         let (name, count) = ("unsigned long long", size / 8);
         let elem = Arc::new(Type::integer(name, 8, false));
@@ -123,22 +123,22 @@ impl Type {
         declared.unwrap_or(&array).with_format(Stack).map(Arc::new)
     }
 
-    /// The type with this format, which its elements get if it is an array whose elements it fits; `None` if it fits
-    /// neither.
+    /// Returns the type with a format. An array that cannot have it gets elements with the format. `None` if these cannot
+    /// have it either.
     fn with_format(&self, format: ValueFormat) -> Option<Type> {
         if !fits(format, self) {
             let elem = self.elem.as_ref()?.with_format(format)?;
             return Some(Type { elem: Some(Arc::new(elem)), ..self.clone() });
         }
         let elem = match &self.elem {
-            // Its numbers are read back one by one.
+            // When a stack is set from JSON, each number is parsed by itself.
             Some(elem) if format == Stack => elem.with_format(Hex).map(Arc::new),
             elem => elem.clone(),
         };
         Some(Type { elem, format: Some(format), ..self.clone() })
     }
 
-    /// Gives the member at `path` a format, or says why not.
+    /// Sets the format of the member at `path`.
     fn set_format(&mut self, path: &str, format: ValueFormat) -> Result<(), Misfit> {
         if let Some(elem) = &mut self.elem {
             return Arc::make_mut(elem).set_format(path, format);
@@ -162,10 +162,10 @@ impl Type {
     }
 }
 
-/// The complaint that a struct with formats is not there.
+/// The complaint about formats for a struct that does not exist.
 pub const NO_STRUCT: &str = "the object has no such struct";
 
-/// Why a format is not for a member.
+/// Why a member cannot have a format.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Misfit {
     NoMember,
@@ -177,8 +177,8 @@ impl Misfit {
     fn reason(self, format: ValueFormat) -> String {
         match self {
             Misfit::NoMember => "there is no such member".to_owned(),
-            Misfit::BitField => "it is a bit-field".to_owned(),
-            Misfit::Type => "it is for ".to_owned() + format.needs(),
+            Misfit::BitField => "the member is a bit-field".to_owned(),
+            Misfit::Type => "the format requires ".to_owned() + format.requirement(),
         }
     }
 }

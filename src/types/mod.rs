@@ -1,7 +1,6 @@
-//! The type graph: what a value looks like in memory, and how values are set from JSON and text.
+//! The type graph: the layout of a value in memory. Also converts JSON and text to values.
 //!
-//! Types are built from BTF, or from the C text of old packages. Nothing here depends on the kernel or on the origin of a
-//! record. All input is untrusted: nothing panics, recurses or grows without a limit.
+//! Types are built from BTF, or from the C declarations in old packages. All input is untrusted: nothing panics, recurses or grows without a limit.
 
 mod ctype;
 mod encode;

@@ -1,9 +1,9 @@
-//! Names that Linux gives to numbers: errors, signals, system calls.
+//! Linux's names of errors, signals and system calls.
 //!
-//! Each table is one text, for an array of strings would cost 16 bytes and a relocation for each. The names follow each
-//! other by their numbers, blanks between them; a number among them is that of the name behind it.
+//! Each table is one string, because an array of strings takes 16 bytes and a relocation per name. The names are in the
+//! order of their numbers, separated by spaces; a number in the table is the number of the name that follows.
 
-/// `asm-generic/errno.h`, which x86-64, arm64 and riscv64 share, and what only the kernel itself sees
+/// The errors of `asm-generic/errno.h`, which x86-64, arm64 and riscv64 share, and the kernel's internal ones
 /// (`include/linux/errno.h`).
 const ERRORS: &str = "1 EPERM ENOENT ESRCH EINTR EIO ENXIO E2BIG ENOEXEC EBADF ECHILD EAGAIN ENOMEM EACCES EFAULT ENOTBLK EBUSY EEXIST \
     EXDEV ENODEV ENOTDIR EISDIR EINVAL ENFILE EMFILE ENOTTY ETXTBSY EFBIG ENOSPC ESPIPE EROFS EMLINK EPIPE EDOM \
@@ -18,13 +18,13 @@ const ERRORS: &str = "1 EPERM ENOENT ESRCH EINTR EIO ENXIO E2BIG ENOEXEC EBADF E
     ENOTRECOVERABLE ERFKILL EHWPOISON 512 ERESTARTSYS ERESTARTNOINTR ERESTARTNOHAND ENOIOCTLCMD ERESTART_RESTARTBLOCK EPROBE_DEFER \
     EOPENSTALE ENOPARAM 521 EBADHANDLE ENOTSYNC EBADCOOKIE ENOTSUPP ETOOSMALL ESERVERFAULT EBADTYPE EJUKEBOX";
 
-/// `signal(7)`; signals for real time have no names.
+/// The signals of signal(7). Real-time signals have no names.
 const SIGNALS: &str = "1 SIGHUP SIGINT SIGQUIT SIGILL SIGTRAP SIGABRT SIGBUS SIGFPE SIGKILL SIGUSR1 SIGSEGV SIGUSR2 SIGPIPE SIGALRM \
     SIGTERM SIGSTKFLT SIGCHLD SIGCONT SIGSTOP SIGTSTP SIGTTIN SIGTTOU SIGURG SIGXCPU SIGXFSZ SIGVTALRM SIGPROF \
     SIGWINCH SIGIO SIGPWR SIGSYS";
 
 #[cfg(target_arch = "x86_64")]
-/// `asm/unistd_64.h`, and what came up to Linux 6.18.
+/// The system calls of `asm/unistd_64.h`, up to Linux 6.18.
 const SYSTEM_CALLS: &str = "read write open close stat fstat lstat poll lseek mmap mprotect munmap brk rt_sigaction rt_sigprocmask \
     rt_sigreturn ioctl pread64 pwrite64 readv writev access pipe select sched_yield mremap msync mincore madvise \
     shmget shmat shmctl dup dup2 pause nanosleep getitimer alarm setitimer getpid sendfile socket connect accept \
@@ -64,7 +64,7 @@ const SYSTEM_CALLS: &str = "read write open close stat fstat lstat poll lseek mm
     removexattrat open_tree_attr file_getattr file_setattr";
 
 #[cfg(not(target_arch = "x86_64"))]
-/// `asm-generic/unistd.h`, which all newer machines share, and what came up to Linux 6.18.
+/// The system calls of `asm-generic/unistd.h`, which all newer architectures share, up to Linux 6.18.
 const SYSTEM_CALLS: &str = "io_setup io_destroy io_submit io_cancel io_getevents setxattr lsetxattr fsetxattr getxattr lgetxattr fgetxattr \
     listxattr llistxattr flistxattr removexattr lremovexattr fremovexattr getcwd lookup_dcookie eventfd2 \
     epoll_create1 epoll_ctl epoll_pwait dup dup3 fcntl inotify_init1 inotify_add_watch inotify_rm_watch ioctl \
@@ -98,7 +98,7 @@ const SYSTEM_CALLS: &str = "io_setup io_destroy io_submit io_cancel io_getevents
     statmount listmount lsm_get_self_attr lsm_set_self_attr lsm_list_modules mseal setxattrat getxattrat listxattrat \
     removexattrat open_tree_attr file_getattr file_setattr";
 
-/// Which numbers have the names.
+/// A table of names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Names {
     Errors,
@@ -107,8 +107,8 @@ pub(super) enum Names {
 }
 
 impl Names {
-    /// Tells the names and their numbers, in ascending order.
-    pub(super) fn each(self, tell: &mut dyn FnMut(u16, &'static str)) {
+    /// Calls `found` with each number and its name, in ascending order.
+    pub(super) fn for_each(self, found: &mut dyn FnMut(u16, &'static str)) {
         let table = match self {
             Names::Errors => ERRORS,
             Names::Signals => SIGNALS,
@@ -119,7 +119,7 @@ impl Names {
             if let Ok(number) = word.parse() {
                 next = number;
             } else {
-                tell(next, word);
+                found(next, word);
                 next += 1;
             }
         }

@@ -200,11 +200,11 @@ fn configuration_values_are_small_numbers_and_strings() {
     let doubled = of_type(|btf, char| {
         (0..40).fold(char, |id, _| append(btf, &[0, STRUCT << 24 | 2, 2, 0, id, 0, 0, id, 8]))
     });
-    btf_refused(RICH, doubled, &["CONFIG_CC_VERSION_TEXT", "configuration"]);
+    btf_refused(RICH, doubled, &["CONFIG_CC_VERSION_TEXT", "variable in .kconfig"]);
     // libbpf writes four bytes to any enum.
     const ENUM64: u32 = 19;
     let small = of_type(|btf, _| append(btf, &[0, ENUM64 << 24, 1]));
-    btf_refused(RICH, small, &["CONFIG_CC_VERSION_TEXT", "configuration"]);
+    btf_refused(RICH, small, &["CONFIG_CC_VERSION_TEXT", "variable in .kconfig"]);
 }
 
 #[test]
@@ -215,7 +215,7 @@ fn sections_hold_variables() {
         let array = append(btf, &[0, ARRAY << 24, 0, 1, 1, 1]);
         elf::put(btf, member(section, 0), array);
     };
-    btf_refused(RICH, with_array, &[".ksyms", "no variable"]);
+    btf_refused(RICH, with_array, &[".ksyms", "not a variable"]);
 }
 
 #[test]
@@ -228,7 +228,7 @@ fn bit_fields_are_integers() {
             let (_, at) = find(btf, STRUCT, "tcp_sock___own");
             elf::put(btf, member(at, 2) + 4, id);
         };
-        btf_refused(RICH, change, &["tcp_sock___own", "\"frto\"", "no integer"]);
+        btf_refused(RICH, change, &["tcp_sock___own", "\"frto\"", "not an integer"]);
     }
 }
 
@@ -241,12 +241,12 @@ fn operations_lie_within_their_section() {
         elf::put(btf, section + 8, 40); // a size: otherwise libbpf takes the place from the symbol
         elf::put(btf, member(section, 0) + 4, u32::MAX - 15);
     };
-    btf_refused(OPERATIONS, wrapped, &["operations", "byte 4294967280"]);
+    btf_refused(OPERATIONS, wrapped, &["operations", "offset 4294967280"]);
     let pointer = |btf: &mut Vec<u8>| {
         let (_, at) = find(btf, STRUCT, NAME);
         elf::put(btf, at + 8, 4);
     };
-    btf_refused(OPERATIONS, pointer, &[NAME, "\"init\"", "outside"]);
+    btf_refused(OPERATIONS, pointer, &[NAME, "\"init\"", "beyond its end"]);
     let unknown = |place: u32| {
         move |btf: &mut Vec<u8>| {
             let (_, at) = find(btf, STRUCT, NAME);
@@ -255,7 +255,7 @@ fn operations_lie_within_their_section() {
         }
     };
     btf_refused(OPERATIONS, unknown(3 << 24 | 128), &[NAME, "\"unknown_to_the_kernel\"", "bit-field"]);
-    btf_refused(OPERATIONS, unknown(0xff_ff00), &[NAME, "\"unknown_to_the_kernel\"", "outside"]);
+    btf_refused(OPERATIONS, unknown(0xff_ff00), &[NAME, "\"unknown_to_the_kernel\"", "beyond its end"]);
 }
 
 #[test]
@@ -274,12 +274,12 @@ fn relocations_stay_in_their_type() {
     changed_refused(RICH, leads(BYTE_OFFSET, "0-2000000"), &["task_struct", "\"0-2000000\""]);
     changed_refused(RICH, leads(ENUM_VALUE, "-2000000000"), &["pid_type", "\"-2000000000\""]);
     let long = format!("0{}", ":0".repeat(128)).leak();
-    changed_refused(RICH, leads(BYTE_OFFSET, long), &["257 bytes of access"]);
+    changed_refused(RICH, leads(BYTE_OFFSET, long), &["an access string of 257 bytes"]);
     let inside = |_: &mut Vec<u8>, ext: &mut Vec<u8>| {
         let first = relocations(ext)[0];
         elf::put(ext, first, 4);
     };
-    changed_refused(RICH, inside, &["relocation at byte 4", "instruction"]);
+    changed_refused(RICH, inside, &["relocation at offset 4", "instruction"]);
 }
 
 /// libbpf turns the other byte order in place; where records overlap, what it has checked is no longer what it reads.

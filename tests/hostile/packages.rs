@@ -143,12 +143,12 @@ fn damaged_btf_is_refused_before_anyone_follows_it() {
         let (id, at) = first(btf, TYPEDEF);
         elf::put(btf, at + 8, id);
     });
-    open_refused(&own, PACKAGE, &["BTF", "lies within itself"]);
+    open_refused(&own, PACKAGE, &["BTF", "contains itself"]);
     let nested = changed_btf(|btf| {
         let (id, at) = first(btf, STRUCT);
         elf::put(btf, at + 16, id);
     });
-    open_refused(&nested, PACKAGE, &["BTF", "lies within itself"]);
+    open_refused(&nested, PACKAGE, &["BTF", "contains itself"]);
     let name = changed_btf(|btf| {
         let (_, at) = first(btf, STRUCT);
         elf::put(btf, at, 1 << 30);

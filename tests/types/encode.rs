@@ -164,7 +164,7 @@ fn enums_take_names_and_numbers() {
     assert_eq!(round(&member("color"), &json!("NONE")), json!("NONE"));
     assert_eq!(round(&member("color"), &json!(1)), json!("RED"));
     assert_eq!(round(&member("color"), &json!(17)), json!(17));
-    assert_eq!(refusal(&member("color"), &json!("PINK")), "\"PINK\" is no constant of enum color");
+    assert_eq!(refusal(&member("color"), &json!("PINK")), "\"PINK\" is not a constant of enum color");
     assert_eq!(refusal(&member("color"), &json!(1u64 << 40)), format!("{} does not fit i32", 1u64 << 40));
     assert_eq!(round(&member("wide"), &json!("TOP")), json!("TOP"));
     assert_eq!(encoded(&member("wide"), &json!("TOP")).unwrap(), (1u64 << 63).to_le_bytes());

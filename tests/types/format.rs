@@ -364,13 +364,13 @@ fn what_does_not_fit_is_left_out_and_told() {
     assert_eq!(
         complaints,
         [
-            "event.b: it is for an integer, a pointer or bytes",
+            "event.b: the format requires an integer, a pointer or bytes",
             "event.c.RED: there is no such member",
-            "event.c: it is for an integer",
-            "event.f: it is for an integer of 64 bits",
+            "event.c: the format requires an integer",
+            "event.f: the format requires an integer of 64 bits",
             "event.gone: there is no such member",
             "event.i.x: there is no such member",
-            "event.i: it is for 6 bytes",
+            "event.i: the format requires 6 bytes",
         ]
     );
     assert_eq!(json_text(&ty, &[0; 24]), r#"{"i":0,"b":false,"f":0.0,"c":0}"#);
@@ -386,7 +386,7 @@ fn what_does_not_fit_is_left_out_and_told() {
     blob.bit_fields("event", 4, &[("bits", int, (0, 7))]);
     complaints.clear();
     event_with(&blob, &[("bits", "hex")], &mut complaints);
-    assert_eq!(complaints, ["event.bits: it is a bit-field"]);
+    assert_eq!(complaints, ["event.bits: the member is a bit-field"]);
 }
 
 #[test]
@@ -412,7 +412,7 @@ fn several_texts_in_one_array_are_shown_whole() {
     assert_eq!(text(&rest, b"a\0b"), "a b");
     // The longest texts fit the announced size.
     for record in [[1u8; 16], *b"\x01\0\x01\0\x01\0\x01\0\x01\0\x01\0\x01\0\x01\0", [0xff; 16]] {
-        assert!(json_text(&args, &record).len() <= Plan::new(&args).unwrap().longest());
+        assert!(json_text(&args, &record).len() <= Plan::new(&args).unwrap().max_json_len());
     }
     let mut out = vec![7; 16];
     encode(&args, &json!({"m": ["ls", "", "/tmp"]}), &mut out).unwrap();
@@ -428,7 +428,7 @@ fn several_texts_in_one_array_are_shown_whole() {
     let array = blob.array(int, 4);
     blob.structure(STRUCT, "event", 16, &[("m", array, 0)]);
     event_with(&blob, &[("m", "strings")], &mut complaints);
-    assert_eq!(complaints, ["event.m: it is for an array of characters or bytes"]);
+    assert_eq!(complaints, ["event.m: the format requires an array of characters or bytes"]);
 }
 
 #[test]
@@ -491,7 +491,7 @@ fn any_format_on_any_type_is_refused_or_keeps_one_kind_of_value() {
         let kind_of = |record: &[u8]| {
             let text = json_text(&ty, record);
             let value: Value = serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"));
-            let longest = Plan::new(&ty).unwrap().longest();
+            let longest = Plan::new(&ty).unwrap().max_json_len();
             assert!(text.len() <= longest, "{} bytes, at most {longest}: {text}", text.len());
             // What is no text, or fills its array without a NUL, cannot be set again.
             if !["ktime", "strings"].contains(&names[round % names.len()]) {

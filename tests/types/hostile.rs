@@ -54,16 +54,16 @@ fn headers_are_checked() {
         bytes[at] = value;
         parse_error(&bytes)
     };
-    assert_eq!(parse_error(b""), "BTF: 0 bytes are less than its header");
+    assert_eq!(parse_error(b""), "BTF: 0 bytes, less than a header");
     assert_eq!(changed(0, 0x7f), "BTF: starts with 0xeb7f instead of 0xeb9f");
-    assert_eq!(changed(2, 2), "BTF: version 2, only version 1 is known");
-    assert_eq!(changed(4, 23), "BTF: a header of 23 bytes, less than 24");
-    assert_eq!(changed(7, 0xff), "BTF: its header is cut short");
-    assert_eq!(changed(11, 0xff), "BTF: types lie outside of it");
-    assert_eq!(changed(23, 0xff), "BTF: strings lie outside of it");
+    assert_eq!(changed(2, 2), "BTF: version 2, but only version 1 is supported");
+    assert_eq!(changed(4, 23), "BTF: the header has 23 bytes, less than 24");
+    assert_eq!(changed(7, 0xff), "BTF: the header is truncated");
+    assert_eq!(changed(11, 0xff), "BTF: the types exceed its end");
+    assert_eq!(changed(23, 0xff), "BTF: the strings exceed its end");
     let mut big_endian = good.clone();
     big_endian.swap(0, 1);
-    assert_eq!(parse_error(&big_endian), "BTF: big-endian, only little-endian is read");
+    assert_eq!(parse_error(&big_endian), "BTF: big-endian, but only little-endian is supported");
 }
 
 #[test]
@@ -81,7 +81,7 @@ fn truncated_btf_is_refused_unless_it_ends_with_a_whole_type() {
         if len == 0 || sample.ends.contains(&len) {
             assert_eq!(Btf::parse(&cut).unwrap().len() as usize, whole + 1, "types of {len} bytes");
         } else {
-            let expected = format!("BTF: type {} is cut short or of unknown kind", whole + 1);
+            let expected = format!("BTF: type {} is truncated or of unknown kind", whole + 1);
             assert_eq!(parse_error(&cut), expected, "types of {len} bytes");
         }
     }
@@ -91,13 +91,13 @@ fn truncated_btf_is_refused_unless_it_ends_with_a_whole_type() {
 fn references_and_names_stay_inside() {
     let mut blob = Blob::new();
     blob.ptr(7);
-    assert_eq!(parse_error(&blob.bytes()), "BTF: type 1 refers to type 7, of 2");
+    assert_eq!(parse_error(&blob.bytes()), "BTF: type 1 refers to type 7, but there are only 2");
     let mut blob = Blob::new();
     blob.structure(STRUCT, "s", 4, &[("m", 99, 0)]);
-    assert_eq!(parse_error(&blob.bytes()), "BTF: type 1 refers to type 99, of 2");
+    assert_eq!(parse_error(&blob.bytes()), "BTF: type 1 refers to type 99, but there are only 2");
     let mut blob = Blob::new();
     blob.int(&"n".repeat(512), 4, 0);
-    assert_eq!(parse_error(&blob.bytes()), "BTF: type 1: a name of 512 bytes, more than 511");
+    assert_eq!(parse_error(&blob.bytes()), "BTF: type 1: its name has 512 bytes, more than 511");
     let mut bytes = sample().bytes();
     bytes[24..28].copy_from_slice(&u32::MAX.to_le_bytes());
     assert_eq!(parse_error(&bytes), "BTF: type 1: name offset 4294967295 is outside the strings");
@@ -109,17 +109,17 @@ fn references_and_names_stay_inside() {
     assert_eq!(parse_error(&bytes), "BTF: type 1: its name is not UTF-8");
     let mut blob = Blob::new();
     blob.entry("x", 31, 0, false, 0, &[]);
-    assert_eq!(parse_error(&blob.bytes()), "BTF: type 1 is cut short or of unknown kind");
+    assert_eq!(parse_error(&blob.bytes()), "BTF: type 1 is truncated or of unknown kind");
 }
 
 #[test]
 fn a_type_inside_itself_is_refused() {
     let mut blob = Blob::new();
     blob.structure(STRUCT, "s", 8, &[("again", 1, 0), ("again", 1, 0)]);
-    assert_eq!(layout_error(&blob), "BTF: type 1 (s): nested more than 32 deep, or in itself");
+    assert_eq!(layout_error(&blob), "BTF: type 1 (s): nested more than 32 levels deep, or contains itself");
     let mut blob = Blob::new();
     blob.array(1, 1);
-    assert!(layout_error(&blob).contains("in itself"));
+    assert!(layout_error(&blob).contains("contains itself"));
     let mut blob = Blob::new();
     blob.alias(TYPEDEF, "t", 2);
     blob.alias(CONST, "", 1);
@@ -128,7 +128,7 @@ fn a_type_inside_itself_is_refused() {
     blob.structure(STRUCT, "a", 4, &[("b", 2, 0)]);
     blob.structure(UNION, "b", 4, &[("a", 3, 0)]);
     blob.alias(TYPEDEF, "a_t", 1);
-    assert!(layout_error(&blob).contains("in itself"));
+    assert!(layout_error(&blob).contains("contains itself"));
 }
 
 #[test]
@@ -152,7 +152,7 @@ fn impossible_sizes_are_refused() {
     let mut blob = Blob::new();
     let int = blob.int("int", 4, SIGNED);
     blob.structure(STRUCT, "s", 4, &[("out", int, 8)]);
-    assert!(layout_error(&blob).contains("member \"out\" lies outside of it"));
+    assert!(layout_error(&blob).contains("member \"out\" exceeds its end"));
     for (size, bits, offset) in [(0, 8, 0), (17, 8, 0), (4, 0, 0), (4, 33, 0), (4, 32, 1), (4, 200, 255)] {
         let mut blob = Blob::new();
         blob.int_bits("int", size, 0, offset, bits);

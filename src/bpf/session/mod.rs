@@ -141,7 +141,7 @@ impl Session {
             exports
                 .iter_mut()
                 .filter_map(|export| export.record.as_mut())
-                .for_each(|plan| plan.share_type(kept));
+                .for_each(|plan| plan.intern_type(kept));
             self.opened.share_value_types(kept)?;
         }
         let pages = self.perf_pages();

@@ -101,8 +101,8 @@ fn formats_that_do_not_fit_are_reported_with_their_line() {
     let lines: Vec<&str> = messages.lines().collect();
     let ends = [
         "conn.h:18: ret: @format error: there is no such format; ignored",
-        "conn.h:26: other: @format hex: it is a bit-field; ignored",
-        "conn.h:10: mac: @format ipv4: it is for 4 bytes; ignored",
+        "conn.h:26: other: @format hex: the member is a bit-field; ignored",
+        "conn.h:10: mac: @format ipv4: the format requires 4 bytes; ignored",
     ];
     assert_eq!(lines.len(), ends.len(), "{messages}");
     for end in ends {

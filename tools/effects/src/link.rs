@@ -386,7 +386,7 @@ fn relocated(sections: &[Section<'_>], types: &Btf) -> Option<BTreeSet<(usize, u
     for relocation in eunomia::btf::relocations(ext.data)? {
         let name = types.string(relocation.section)?.as_bytes();
         if let Some(section) = by_name.get(name) {
-            all.insert((*section, relocation.at as usize / BYTES));
+            all.insert((*section, relocation.offset as usize / BYTES));
         }
     }
     Some(all)

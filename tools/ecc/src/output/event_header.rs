@@ -62,11 +62,13 @@ fn events<'a>(package: &'a Package, btf: &'a Btf) -> Vec<(u32, &'a str)> {
     let exported = exported.filter_map(|export| {
         let (id, name) = (export.type_id.filter(|&id| btf.is_value(id)), &export.name);
         // Like the library: if the type of an id has another name and a struct has the right one, the struct is used.
-        let fits = id.filter(|&id| btf.name(btf.named(id)) == Some(name));
+        let fits = id.filter(|&id| btf.name(btf.typedef_of_untagged(id)) == Some(name));
         Some((fits.or_else(|| btf.find_struct(name)).or(id)?, name.as_str()))
     });
     let by_map = package.meta.maps.iter().filter_map(|map| match map.export {
-        ExportConfig::BtfType(id) if btf.is_value(id) => Some((id, btf.name(btf.named(id)).unwrap_or(""))),
+        ExportConfig::BtfType(id) if btf.is_value(id) => {
+            Some((id, btf.name(btf.typedef_of_untagged(id)).unwrap_or("")))
+        }
         _ => None,
     });
     let mut events: Vec<(u32, &str)> = Vec::new();
