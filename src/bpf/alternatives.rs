@@ -5,7 +5,7 @@
 use super::sys::object::ProgRef;
 use crate::error::Error;
 use crate::log::{Level, Log};
-use crate::package::{Meta, Places};
+use crate::package::{Meta, NameIndex};
 
 /// What is known of each program, in libbpf's order.
 pub struct Alternatives(Vec<Alternative>);
@@ -26,8 +26,8 @@ struct Alternative {
 
 impl Alternatives {
     /// The package has no chain without an end.
-    pub fn new<'a>(progs: impl Iterator<Item = ProgRef<'a>>, meta: &Meta, told: &Places) -> Alternatives {
-        let (mut alternatives, mut places) = (Vec::new(), Places::default());
+    pub fn new<'a>(progs: impl Iterator<Item = ProgRef<'a>>, meta: &Meta, told: &NameIndex) -> Alternatives {
+        let (mut alternatives, mut places) = (Vec::new(), NameIndex::default());
         for (index, prog) in progs.enumerate() {
             let name = prog.name().to_string_lossy().into_owned();
             let told = told.get(&name).map(|place| &meta.progs[place]);

@@ -59,7 +59,7 @@ fn attach_one(prog: ProgRef<'_>, target: &Target, log: &Arc<Log>) -> Result<Vec<
         prog_type::PERF_EVENT => perf_events(prog, target, log),
         kind if OF_CGROUPS.contains(&kind) => cgroup(prog, target, log),
         prog_type::SK_LOOKUP | prog_type::FLOW_DISSECTOR => network_namespace(prog, log),
-        _ if target.places().next().is_some() => by_place(prog, place, target, log),
+        _ if target.attach_keys().next().is_some() => by_place(prog, place, target, log),
         _ if lacks_function(place) => Err(no_target(prog)),
         _ => one(prog, place, log, &|| prog.attach()),
     }
@@ -85,7 +85,7 @@ fn check_keys(prog: ProgRef<'_>, place: &str, target: &Target) -> Result<()> {
         (_, Some("usdt")) => "path, pid",
         _ => "attach",
     };
-    match target.places().find(|key| !is_listed(used, key)) {
+    match target.attach_keys().find(|key| !is_listed(used, key)) {
         None => Ok(()),
         Some(key) => {
             let reason = "which says nothing of such a program; keys that do";

@@ -57,7 +57,7 @@ fn traced(prog: ProgRef<'_>, target: &Target, place: &str) -> Result<()> {
     };
     let is_kernel = hook.starts_with('k');
     match hook {
-        _ if lacks_function(place) && target.places().next().is_none() => Err(no_target(prog)),
+        _ if lacks_function(place) && target.attach_keys().next().is_none() => Err(no_target(prog)),
         _ if is_kernel && !requirements::has_kprobes() => refused(libc::ENOENT),
         "kprobe" | "kretprobe" | "tp" | "tracepoint" | "uprobe" | "uretprobe" | "uprobe.s"
         | "uretprobe.s" => {

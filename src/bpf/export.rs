@@ -11,7 +11,7 @@ use super::map::Map;
 use crate::btf::Btf;
 use crate::error::{Error, Result, Status, listed};
 use crate::log::{Level, Log};
-use crate::package::{CustomMember, ExportConfig, ExportType, MapMeta, Package, Places, Sample};
+use crate::package::{CustomMember, ExportConfig, ExportType, MapMeta, Package, NameIndex, Sample};
 use crate::render::Plan;
 use crate::types::{Field, MemberFormats, Type};
 
@@ -35,7 +35,7 @@ pub fn exports(
 ) -> Result<Vec<Export>> {
     let meta = &package.meta;
     let mut exports: Vec<(Export, &ExportConfig, Option<&MapMeta>)> = Vec::new();
-    let mut places = Places::default();
+    let mut places = NameIndex::default();
     for (index, told) in meta.maps.iter().enumerate().rev() {
         // libbpf may shorten the names of data sections.
         for name in [&told.name, &told.ident] {

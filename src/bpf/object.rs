@@ -23,7 +23,7 @@ use crate::error::{Error, Result, Status};
 use crate::log::{self, Level, Log};
 use crate::memory;
 use crate::os::{self, Errno};
-use crate::package::{Package, Places};
+use crate::package::{Package, NameIndex};
 use crate::render::{Clock, Plan};
 use crate::types::{MemberFormats, Type, encode_over};
 
@@ -99,7 +99,7 @@ pub struct Opened {
     /// Its global variables.
     pub vars: Vec<Var>,
     /// Where each of them stands.
-    places: Places,
+    places: NameIndex,
     /// Its maps, in libbpf's order.
     pub maps: Vec<Arc<Map>>,
     /// What its maps are counted by.
@@ -126,7 +126,7 @@ impl Opened {
         let maps = object.maps().map(|map| Map::describe(map, &btf, &formats, log).map(Arc::new));
         let maps = maps.collect::<Result<_>>()?;
         let vars = variables(&object, &btf, &formats)?;
-        let mut places = Places::default();
+        let mut places = NameIndex::default();
         for (index, var) in vars.iter().enumerate().rev() {
             places.insert(&var.name, index);
         }

@@ -1,14 +1,13 @@
-//! The command line that a package describes: one option for each of its global variables, and for the size of each map
-//! that asks for one.
+//! The command line of a package: an option for each global variable, and for the size of each map with `cmdarg`.
 //!
-//! Beside those, every program has `-h/--help`, `-V/--version` and `--verbose`. A boolean understands
-//! `--NAME`, `--enable-NAME` and its short letter for true, `--disable-NAME` for false, so that the command
-//! lines of all eras of eunomia-bpf work; the help shows the one that changes something.
+//! Every program also has `-h/--help`, `-V/--version` and `--verbose`. A boolean accepts `--NAME`, `--enable-NAME` and its
+//! short name for true, and `--disable-NAME` for false, so that command lines of all versions of eunomia-bpf work. The
+//! help shows the form that changes the default.
 //!
-//! Names are given out in the order of the variables and never twice. A variable whose `long` is taken goes
-//! by its own name, and if that is taken too by `var-NAME`; a short letter that is taken is dropped.
+//! Names are assigned in the order of the variables, and are unique. If `long` is already used, the option gets the name of
+//! the variable, or `var-NAME` if that is used too. A short name that is already used is dropped.
 //!
-//! Must not convert values: only the variable's BTF type can tell what fits.
+//! Values are not converted here, because that needs the BTF type of the variable.
 
 use std::ffi::OsString;
 use std::fmt::Write;
@@ -17,7 +16,7 @@ use lexopt::Arg;
 use serde_json::Value;
 
 use super::meta::{DUMMY_PREFIX, Meta, VarMeta};
-use super::node::{Places, compact};
+use super::node::{NameIndex, compact};
 use crate::error::{Error, Result, Status};
 
 const BUILT_IN: [(&str, Option<char>, &str); 3] = [
@@ -29,21 +28,21 @@ const BUILT_IN: [(&str, Option<char>, &str); 3] = [
 /// One option.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ArgSpec {
-    /// The variable it sets, or the map whose size it sets.
+    /// The variable that it sets, or the map whose size it sets.
     pub name: String,
-    /// The option's name without dashes; a boolean adds its `enable-` and `disable-` forms.
+    /// The long name without dashes. A boolean also has the forms `enable-` and `disable-`.
     pub long: String,
-    /// Its short form.
+    /// The short name.
     pub short: Option<char>,
-    /// What it is for.
+    /// The help text.
     pub help: String,
-    /// What it takes.
+    /// The kind of its value.
     pub kind: ArgKind,
-    /// What is set when the option is not given.
+    /// The value if the option is not given.
     pub default: Option<Value>,
 }
 
-/// What an option takes.
+/// The kind of the value of an option.
 #[derive(Clone, Debug, PartialEq)]
 pub enum ArgKind {
     /// A boolean without a default: `--NAME`.
@@ -54,70 +53,70 @@ pub enum ArgKind {
     Disable,
     /// A value.
     Value {
-        /// The variable's type in C.
+        /// The C type of the variable.
         type_text: String,
-        /// What the help shows as the default.
+        /// The default value in the help.
         default: Option<Value>,
     },
 }
 
-/// What a variable is to be set to; its type is not known here.
+/// A value for a variable, not converted to its type yet.
 #[derive(Clone, Debug, PartialEq)]
 pub enum ArgText {
     /// A boolean option was given.
     Bool(bool),
     /// A value was given.
     Text(String),
-    /// Nothing was given, and the package has a default.
+    /// No option was given; this is the default of the package.
     Json(Value),
 }
 
-/// What a command line asks for.
+/// The result of parsing a command line.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Parsed {
-    /// To run.
+    /// Run the program.
     Run {
-        /// Variables, and sizes of maps, and what to set them to.
+        /// The values of variables and the sizes of maps, by name.
         set: Vec<(String, ArgText)>,
-        /// Whether libbpf's debug messages are wanted.
+        /// Whether to log the debug messages of libbpf.
         verbose: bool,
     },
-    /// To print the help.
+    /// Print the help.
     Help,
-    /// To print the version.
+    /// Print the version.
     Version,
 }
 
-/// The options of a package.
+/// Returns the options of a package.
 pub fn specs(meta: &Meta) -> Vec<ArgSpec> {
-    let mut taken = Places::default();
+    let mut used = NameIndex::default();
     for (long, short, _) in BUILT_IN {
-        taken.insert(long, 0);
-        short.map(|short| taken.insert(&letter(short), 0));
+        used.insert(long, 0);
+        short.map(|short| used.insert(&short_name(short), 0));
     }
     let declared = meta.vars.iter().filter(|var| !var.type_text.is_empty());
-    let offered = declared.filter(|var| !var.name.starts_with(DUMMY_PREFIX));
-    offered.map(|var| spec(var, &mut taken)).collect()
+    let options = declared.filter(|var| !var.name.starts_with(DUMMY_PREFIX));
+    options.map(|var| spec(var, &mut used)).collect()
 }
 
-/// A short option among the names: its dash keeps it apart from a long one of a single letter.
-fn letter(short: char) -> String {
+/// Returns a short name with its dash, which distinguishes it from a long name of one letter.
+fn short_name(short: char) -> String {
     format!("-{short}")
 }
 
-fn spec(var: &VarMeta, taken: &mut Places) -> ArgSpec {
+fn spec(var: &VarMeta, used: &mut NameIndex) -> ArgSpec {
     let arg = var.cmdarg.clone().unwrap_or_default();
     let kind = kind(var, arg.default.as_ref().or(var.value.as_ref()));
-    let wanted = arg.long.into_iter().chain([var.name.clone(), format!("var-{}", var.name)]);
+    let preferred = arg.long.into_iter().chain([var.name.clone(), format!("var-{}", var.name)]);
     let numbered = (2..).map(|number| format!("var-{}-{number}", var.name));
-    let is_free = |long: &String| forms(long, &kind).iter().all(|form| taken.get(form).is_none());
-    let long = wanted.chain(numbered).find(is_free).unwrap_or_default();
+    let is_free = |long: &String| forms(long, &kind).iter().all(|form| used.get(form).is_none());
+    let long = preferred.chain(numbered).find(is_free).unwrap_or_default();
     for form in forms(&long, &kind) {
-        taken.insert(&form, 0);
+        used.insert(&form, 0);
     }
     ArgSpec {
         name: var.name.clone(),
-        short: arg.short.filter(|short| taken.insert(&letter(*short), 0).is_none()),
+        short: arg.short.filter(|short| used.insert(&short_name(*short), 0).is_none()),
         help: arg
             .help
             .or_else(|| var.description.clone())
@@ -137,7 +136,7 @@ fn kind(var: &VarMeta, default: Option<&Value>) -> ArgKind {
     }
 }
 
-/// All names an option goes by.
+/// Returns all long names of an option.
 fn forms(long: &str, kind: &ArgKind) -> Vec<String> {
     match kind {
         ArgKind::Value { .. } => vec![long.to_owned()],
@@ -145,14 +144,14 @@ fn forms(long: &str, kind: &ArgKind) -> Vec<String> {
     }
 }
 
-/// Reads a command line, the program's name in front included. Options not given set their default if the
-/// package has one; else the variable keeps what the program was compiled with.
+/// Parses a command line; `argv[0]` is the name of the program. An option that is not given sets its default, if the
+/// package has one; otherwise the variable keeps the value in the object.
 pub fn parse(specs: &[ArgSpec], argv: &[String]) -> Result<Parsed> {
-    let longs = by_form(specs);
+    let longs = long_names(specs);
     let mut given: Vec<Option<ArgText>> = specs.iter().map(|_| None).collect();
     let mut verbose = false;
     let mut parser = lexopt::Parser::from_args(argv.iter().skip(1).map(OsString::from));
-    while let Some(arg) = parser.next().map_err(stray)? {
+    while let Some(arg) = parser.next().map_err(syntax_error)? {
         let (index, flag) = match arg {
             Arg::Long("help") | Arg::Short('h') => return Ok(Parsed::Help),
             Arg::Long("version") | Arg::Short('V') => return Ok(Parsed::Version),
@@ -161,30 +160,30 @@ pub fn parse(specs: &[ArgSpec], argv: &[String]) -> Result<Parsed> {
                 continue;
             }
             Arg::Long(form) => {
-                let index = longs.get(form).ok_or_else(|| unknown(specs, &format!("--{form}")))?;
+                let index = longs.get(form).ok_or_else(|| unknown_option(specs, &format!("--{form}")))?;
                 (index, form == specs[index].long || form.starts_with("enable-"))
             }
             Arg::Short(letter) => match specs.iter().position(|spec| spec.short == Some(letter)) {
                 Some(index) => (index, true),
-                // The version letter of eunomia-bpf 0.3, where no variable has it.
+                // The short name of --version in eunomia-bpf 0.3, unless a variable has it.
                 None if letter == 'v' => return Ok(Parsed::Version),
-                None => return Err(unknown(specs, &format!("-{letter}"))),
+                None => return Err(unknown_option(specs, &format!("-{letter}"))),
             },
             Arg::Value(value) => {
                 return Err(inval(format_args!("unexpected argument {:?}", value.to_string_lossy())));
             }
         };
         given[index] = Some(match specs[index].kind {
-            ArgKind::Value { .. } => ArgText::Text(parser.value().map_err(stray)?.to_string_lossy().into()),
+            ArgKind::Value { .. } => ArgText::Text(parser.value().map_err(syntax_error)?.to_string_lossy().into()),
             _ => ArgText::Bool(flag),
         });
     }
     Ok(Parsed::Run { set: with_defaults(specs, given), verbose })
 }
 
-/// The place of the option that each name stands for.
-fn by_form(specs: &[ArgSpec]) -> Places {
-    let mut longs = Places::default();
+/// Returns the index of the option for each long name.
+fn long_names(specs: &[ArgSpec]) -> NameIndex {
+    let mut longs = NameIndex::default();
     for (index, spec) in specs.iter().enumerate() {
         for form in forms(&spec.long, &spec.kind) {
             longs.insert(&form, index);
@@ -205,26 +204,26 @@ fn inval(message: impl std::fmt::Display) -> Error {
     Error::new(Status::Inval, message)
 }
 
-fn stray(error: lexopt::Error) -> Error {
+fn syntax_error(error: lexopt::Error) -> Error {
     match error {
         lexopt::Error::MissingValue { option } => {
             inval(format_args!("option {:?} needs a value", option.unwrap_or_default()))
         }
         lexopt::Error::UnexpectedValue { option, .. } => {
-            inval(format_args!("option {option:?} takes no value"))
+            inval(format_args!("option {option:?} does not take a value"))
         }
-        // The parser has no other: texts are kept as they are. Their words would take 1 kB.
+        // The parser reports nothing else, because values are not converted. Its own messages would take 1 kB.
         _ => inval("malformed option"),
     }
 }
 
-fn unknown(specs: &[ArgSpec], option: &str) -> Error {
+fn unknown_option(specs: &[ArgSpec], option: &str) -> Error {
     let built_in = BUILT_IN.iter().map(|(long, ..)| long.to_string());
     let known = specs.iter().map(main_form).chain(built_in).map(|long| format!("--{long}"));
-    inval(format_args!("unknown option {option:?}; there are {}", known.collect::<Vec<_>>().join(", ")))
+    inval(format_args!("unknown option {option:?}; the options are {}", known.collect::<Vec<_>>().join(", ")))
 }
 
-/// The form that changes something.
+/// Returns the form that changes the default.
 fn main_form(spec: &ArgSpec) -> String {
     match spec.kind {
         ArgKind::Enable => format!("enable-{}", spec.long),
@@ -233,7 +232,7 @@ fn main_form(spec: &ArgSpec) -> String {
     }
 }
 
-/// The text for `--help`.
+/// Returns the text of `--help`.
 pub fn help(meta: &Meta, specs: &[ArgSpec], argv0: &str) -> String {
     let doc = &meta.doc;
     let about = doc.brief.as_deref().or(doc.description.as_deref()).unwrap_or("A simple eBPF program");
@@ -256,7 +255,7 @@ pub fn help(meta: &Meta, specs: &[ArgSpec], argv0: &str) -> String {
 }
 
 fn help_line(spec: &ArgSpec) -> (String, String) {
-    // The letter means true, which is what a variable to disable is anyway.
+    // The short name means true, which is already the default of such a variable.
     let short = spec.short.filter(|_| spec.kind != ArgKind::Disable);
     let option = option_text(short, &main_form(spec));
     match &spec.kind {
@@ -276,7 +275,7 @@ fn option_text(short: Option<char>, long: &str) -> String {
     }
 }
 
-/// The text for `--version`.
+/// Returns the text of `--version`.
 pub fn version(meta: &Meta) -> String {
     format!("{} {}", meta.obj_name, meta.doc.version.as_deref().unwrap_or("0.1.0"))
 }

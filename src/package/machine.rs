@@ -1,7 +1,7 @@
-//! Packages with objects for several machines: an extension of layout F2 that older readers do not see.
+//! Packages with objects for several architectures: an extension of layout F2 that older readers ignore.
 //!
-//! The object in the usual place says by `arch` what it is for; each entry of `other_objects` is one more, with all that
-//! belongs to it. Without `arch` an object is for every machine.
+//! `arch` is the architecture of the object in `bpf_object`. Each entry of `other_objects` is an object for another
+//! architecture, with its metadata. Without `arch` the object is for every machine.
 
 use serde_json::Value;
 
@@ -9,17 +9,17 @@ use super::node::Node;
 use super::{Package, members};
 use crate::error::{Error, Result, Status};
 
-/// The names of an architecture; the first is the one that packages and BTFHub have.
+/// The names of each architecture, beginning with the one in packages and BTFHub.
 const NAMES: [&[&str]; 3] = [&["x86_64", "x86", "amd64"], &["arm64", "aarch64"], &["riscv64", "riscv"]];
-/// What belongs to an object.
-const OWN: [&str; 5] = ["arch", "bpf_object", "bpf_object_size", "meta", "kernel_btf"];
+/// The keys that belong to an object.
+const OBJECT_KEYS: [&str; 5] = ["arch", "bpf_object", "bpf_object_size", "meta", "kernel_btf"];
 
-/// The name of an architecture, whichever of its names is given; one that nobody knows as it is.
+/// Returns the name of an architecture in packages for any of its names. Unknown names are returned unchanged.
 pub fn name(given: &str) -> &str {
     NAMES.iter().find(|names| names.contains(&given)).map_or(given, |names| names[0])
 }
 
-/// The name of this machine.
+/// Returns the name of the architecture of this machine.
 pub const fn native() -> &'static str {
     if cfg!(target_arch = "x86_64") {
         "x86_64"
@@ -30,23 +30,23 @@ pub const fn native() -> &'static str {
     } else if cfg!(target_arch = "s390x") {
         "s390x"
     } else {
-        "a machine without a name here"
+        "an architecture without a name"
     }
 }
 
-/// Has the object for this machine change places with the one in the usual place.
-pub(super) fn choose(document: &mut Value) -> Result<()> {
-    let Some(index) = place(&Node::new(document, ""))? else { return Ok(()) };
+/// Swaps the object for this machine with the one in `bpf_object`.
+pub(super) fn select_object(document: &mut Value) -> Result<()> {
+    let Some(index) = native_index(&Node::new(document, ""))? else { return Ok(()) };
     let mut others = document["other_objects"].take();
     if let Some(other) = others.as_array_mut().and_then(|others| others.get_mut(index)) {
-        OWN.iter().for_each(|key| std::mem::swap(&mut document[*key], &mut other[*key]));
+        OBJECT_KEYS.iter().for_each(|key| std::mem::swap(&mut document[*key], &mut other[*key]));
     }
     document["other_objects"] = others;
     Ok(())
 }
 
-/// Where the object for this machine stands; none if it is the first.
-fn place(top: &Node) -> Result<Option<usize>> {
+/// Returns the index of the object for this machine in `other_objects`; `None` if it is already in `bpf_object`.
+fn native_index(top: &Node) -> Result<Option<usize>> {
     let Some(first) = top.get("arch") else { return Ok(None) };
     let others = top.list("other_objects")?;
     let mut names = name(&first.name()?).to_owned();
@@ -54,7 +54,7 @@ fn place(top: &Node) -> Result<Option<usize>> {
         return Ok(None);
     }
     for (index, other) in others.iter().enumerate() {
-        let arch = other.object()?.need_name("arch")?;
+        let arch = other.object()?.required_name("arch")?;
         if name(&arch) == native() {
             return Ok(Some(index));
         }
@@ -65,16 +65,16 @@ fn place(top: &Node) -> Result<Option<usize>> {
 }
 
 impl Package {
-    /// Says which architecture the object is for.
+    /// Sets the architecture of the object.
     pub fn set_arch(&mut self, arch: &str) {
         self.document["arch"] = name(arch).into();
     }
 
-    /// Adds the object of another package, with what belongs to it; of the same program, for another architecture.
+    /// Adds the object and the metadata of another package: the same program for another architecture.
     pub fn add_object(&mut self, other: &Package) {
         let mut document = other.to_value();
         let mut entry = members([]);
-        for key in OWN.iter().filter(|key| document.get(key).is_some()).collect::<Vec<_>>() {
+        for key in OBJECT_KEYS.iter().filter(|key| document.get(key).is_some()).collect::<Vec<_>>() {
             entry[key] = document[key].take();
         }
         match &mut self.document["other_objects"] {

@@ -1,121 +1,121 @@
 //! The metadata of layout F2: variables, maps, programs, event types.
 //!
-//! What the compiler wrote about sizes and offsets is not read: published packages have it wrong. What a
-//! type text says is for people; the types themselves are in the object's BTF.
+//! Sizes and offsets in the metadata are ignored, because they are wrong in published packages. The strings with C types
+//! are only shown; the types themselves are in the BTF of the object.
 
 use serde_json::Value;
 
-use super::node::{Node, Places};
+use super::node::{Node, NameIndex};
 use super::target::Target;
 use crate::error::Result;
 
-/// Most programs that another one can stand in for: each may cost an attempt to load the package.
-const MAX_VARIANTS: usize = 256;
-/// The section of maps. What is said of it as of a variable is the number of entries of a map.
+/// Most programs with `instead_of`: each may cost an attempt to load the package.
+const MAX_ALTERNATIVES: usize = 256;
+/// The section of maps. A variable in this section means the number of entries of a map.
 pub const MAPS: &str = ".maps";
-/// Variables that compilers of eunomia-bpf leave behind to keep a type alive.
+/// The prefix of variables that compilers of eunomia-bpf add to keep a type in the BTF.
 pub(super) const DUMMY_PREFIX: &str = "__eunomia_dummy";
-/// Members that may have formats: each is looked for whenever a type is made.
+/// Most members with formats: each is searched for whenever a type is built.
 const MAX_FORMATS: usize = 256;
 
-/// What the metadata of a package says.
+/// The metadata of a package.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Meta {
-    /// Name of the object, for instance `opensnoop_bpf`; empty if not told.
+    /// The name of the object, such as `opensnoop_bpf`, or empty.
     pub obj_name: String,
-    /// What the author says about the program.
+    /// The documentation of the program.
     pub doc: Doc,
     /// Global variables.
     pub vars: Vec<VarMeta>,
-    /// Maps, those of the sections of globals included.
+    /// Maps, including those of the data sections.
     pub maps: Vec<MapMeta>,
     /// Programs.
     pub progs: Vec<ProgMeta>,
     /// Types of events.
     pub export_types: Vec<ExportType>,
-    /// How members are written, where their types do not tell.
+    /// Formats of members.
     pub formats: Vec<MemberFormat>,
-    /// Pages of a perf buffer, per CPU: a power of two.
+    /// Pages per CPU of a perf buffer, a power of two.
     pub perf_buffer_pages: Option<u32>,
-    /// How long one poll waits.
+    /// The timeout of a poll.
     pub poll_timeout_ms: Option<u32>,
-    /// Whether libbpf's debug messages are wanted.
+    /// Whether to log the debug messages of libbpf.
     pub debug_verbose: bool,
 }
 
-/// What the author says about the program.
+/// The documentation of a program.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Doc {
-    /// Version of the program.
+    /// Its version.
     pub version: Option<String>,
-    /// One line.
+    /// A description in one line.
     pub brief: Option<String>,
-    /// All the rest.
+    /// More details.
     pub details: Option<String>,
-    /// Used where there is no `brief`.
+    /// A description, used if there is no `brief`.
     pub description: Option<String>,
 }
 
 /// A global variable.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct VarMeta {
-    /// Its section, for instance `.rodata`; empty if only `runtime_args` name the variable, [`MAPS`] for the size of a map.
+    /// Its section, such as `.rodata`; [`MAPS`] for the size of a map; empty if only `runtime_args` names the variable.
     pub section: String,
     /// Its name in C.
     pub name: String,
-    /// Its type in C; empty if only `runtime_args` name the variable.
+    /// Its C type; empty if only `runtime_args` names the variable.
     pub type_text: String,
     /// The value to set before load.
     pub value: Option<Value>,
-    /// What it is for.
+    /// Its description.
     pub description: Option<String>,
     /// Its option on the command line.
     pub cmdarg: Option<CmdArg>,
 }
 
-/// How a variable, or the size of a map, wants to appear on the command line.
+/// The command-line option of a variable, or of the size of a map.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct CmdArg {
-    /// The value if the option is not given.
+    /// The default value.
     pub default: Option<Value>,
-    /// Name of the option, without the dashes.
+    /// The long name, without dashes.
     pub long: Option<String>,
-    /// Its short form.
+    /// The short name.
     pub short: Option<char>,
-    /// What it is for.
+    /// The help text.
     pub help: Option<String>,
 }
 
 /// A map.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct MapMeta {
-    /// Its name as the compiler expected it of libbpf.
+    /// Its name in libbpf, as the compiler expects it.
     pub name: String,
     /// Its name in C.
     pub ident: String,
-    /// `BPF_MAP_TYPE_*`; only layouts F0 and F1 tell.
+    /// `BPF_MAP_TYPE_*`; only in layouts F0 and F1.
     pub type_text: Option<String>,
-    /// Whether and how its content is read at intervals.
+    /// How its entries are sampled, if they are.
     pub sample: Option<Sample>,
-    /// Type of what comes through it.
+    /// The type of its events.
     pub export: ExportConfig,
-    /// The same, as layout F1 tells it.
+    /// The type of its events in layout F1.
     pub export_type: Option<ExportType>,
 }
 
-/// Type of what comes through a map.
+/// The type of the events of a map.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum ExportConfig {
-    /// The package says nothing about it.
+    /// Not specified.
     #[default]
     Unset,
-    /// Nothing is exported.
+    /// The map has no events.
     NoExport,
-    /// The types of the map's own BTF.
+    /// The types in the BTF definition of the map.
     Default,
-    /// A type of the object's BTF; 0: the records have none.
+    /// A BTF type of the object; 0: the records have no type.
     BtfType(u32),
-    /// A struct made up of members at given places.
+    /// A struct of members at the specified offsets.
     Members(Vec<CustomMember>),
 }
 
@@ -126,32 +126,32 @@ pub struct CustomMember {
     pub name: String,
     /// Its offset in bytes.
     pub offset: u32,
-    /// Its type in the object's BTF.
+    /// Its type in the BTF of the object.
     pub btf_type_id: u32,
 }
 
-/// How the content of a map is read.
+/// How a map is sampled.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sample {
-    /// Time between two rounds.
+    /// The time between two rounds.
     pub interval_ms: u32,
-    /// What the values are.
+    /// The kind of its values.
     pub kind: SampleKind,
-    /// Unit of a histogram.
+    /// The unit of a histogram.
     pub unit: String,
-    /// Whether a round ends with an empty map.
+    /// Whether entries are deleted after each round.
     pub clear_map: bool,
 }
 
-/// What the values of a sampled map are.
+/// The kind of the values of a sampled map.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum SampleKind {
     /// Plain values.
     #[default]
     DefaultKv,
-    /// Histograms with slots that double.
+    /// Histograms whose slots are powers of two.
     Log2Hist,
-    /// Histograms with slots of one width.
+    /// Histograms whose slots have the same width.
     LinearHist,
 }
 
@@ -160,26 +160,27 @@ pub enum SampleKind {
 pub struct ProgMeta {
     /// Its name in C.
     pub name: String,
-    /// Its section; layouts F0 and F1 leave it empty.
+    /// Its section; empty in layouts F0 and F1.
     pub attach: String,
-    /// Where it attaches beyond that.
+    /// Where it attaches, beyond its section.
     pub target: Target,
-    /// Whether it is loaded unless the host says otherwise; if not told, its section says.
+    /// Whether it is loaded by default; if not specified, its section decides.
     pub autoload: Option<bool>,
-    /// Whether the package cannot do without it; if no program says, one that delivers events has to attach.
+    /// Whether it is an error if the program cannot attach. If no program specifies it, at least one that delivers events
+    /// must attach.
     pub required: Option<bool>,
-    /// The program that does the same by another hook, to use where this one does not load and attach.
+    /// The program that this one replaces if that does not load and attach.
     pub instead_of: Option<String>,
 }
 
-/// Type of an event.
+/// The type of an event.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ExportType {
     /// Name of the struct.
     pub name: String,
-    /// Its size in bytes; 0 if not told.
+    /// Its size in bytes; 0 if not specified.
     pub size: u32,
-    /// Its id in the object's BTF.
+    /// Its id in the BTF of the object.
     pub type_id: Option<u32>,
     /// Its members.
     pub members: Vec<ExportMember>,
@@ -190,63 +191,63 @@ pub struct ExportType {
 pub struct ExportMember {
     /// Its name.
     pub name: String,
-    /// Its type in C.
+    /// Its C type.
     pub type_text: String,
-    /// Its type in LLVM's terms; only layout F1 tells.
+    /// Its LLVM type; only in layout F1.
     pub llvm_type: Option<String>,
-    /// Its offset in bits; only layout F1 tells.
+    /// Its offset in bits; only in layout F1.
     pub bit_offset: Option<u32>,
 }
 
-/// How a member is written.
+/// The format of a member.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct MemberFormat {
-    /// Tag of the struct or union, or its typedef.
+    /// The tag of the struct or union, or its typedef.
     pub structure: String,
-    /// The member; `args.saddr` for one of a struct inside.
+    /// The member; `args.saddr` for a member of a nested struct.
     pub member: String,
-    /// Name of the format, not checked.
+    /// The name of the format, not checked.
     pub format: String,
 }
 
 impl Meta {
-    /// Reads the `meta` object and, within it or in another place, the `bpf_skel` object. The last of
-    /// `args` (values for variables, by name) has the last word.
+    /// Reads a `meta` object and its `bpf_skel` object. `args` are values of variables by name; the last one takes
+    /// precedence.
     pub(super) fn read(meta: &Node, skel: &Node, args: &[Option<Node>]) -> Result<Meta> {
         let mut read = Meta {
-            obj_name: skel.text_of("obj_name")?.unwrap_or_default(),
+            obj_name: skel.optional_string("obj_name")?.unwrap_or_default(),
             doc: skel.get("doc").map_or(Ok(Doc::default()), doc)?,
             vars: variables(skel)?,
-            maps: each(skel.list("maps")?, map)?,
-            progs: each(skel.list("progs")?, program)?,
+            maps: read_all(skel.list("maps")?, map)?,
+            progs: read_all(skel.list("progs")?, program)?,
             export_types: export_types(meta)?,
             formats: formats(meta)?,
-            perf_buffer_pages: meta.read("perf_buffer_pages", buffer_pages)?,
-            poll_timeout_ms: meta.u32_of("poll_timeout_ms", 0)?,
-            debug_verbose: meta.is_true("debug_verbose")?,
+            perf_buffer_pages: meta.optional("perf_buffer_pages", buffer_pages)?,
+            poll_timeout_ms: meta.optional_u32("poll_timeout_ms", 0)?,
+            debug_verbose: meta.flag("debug_verbose")?,
         };
-        // Sections with long names may share one shortened map name; a name without a dot is the program's.
-        unique(&skel.list("maps")?, |name| !name.contains('.'))?;
-        unique(&skel.list("progs")?, |_| true)?;
-        check_variants(&read.progs, &read.prog_places(), &skel.list("progs")?)?;
+        // Data sections with long names may have the same shortened map name. Other names contain no dot.
+        check_unique(&skel.list("maps")?, |name| !name.contains('.'))?;
+        check_unique(&skel.list("progs")?, |_| true)?;
+        check_alternatives(&read.progs, &read.prog_index(), &skel.list("progs")?)?;
         for args in args.iter().flatten() {
             read.set_values(args)?;
         }
         Ok(read)
     }
 
-    /// Where each program's entry stands.
-    pub fn prog_places(&self) -> Places {
-        let mut places = Places::default();
+    /// Returns the index of each program by name.
+    pub fn prog_index(&self) -> NameIndex {
+        let mut index_by_name = NameIndex::default();
         for (index, prog) in self.progs.iter().enumerate() {
-            places.insert(&prog.name, index);
+            index_by_name.insert(&prog.name, index);
         }
-        places
+        index_by_name
     }
 
-    /// A name that is no known variable is kept: the object may have it even though the metadata does not.
+    /// Sets values of variables. Unknown names are added, because the object may have variables that the metadata lacks.
     fn set_values(&mut self, args: &Node) -> Result<()> {
-        let mut known = Places::default();
+        let mut known = NameIndex::default();
         for (index, variable) in self.vars.iter().enumerate() {
             known.insert(&variable.name, index);
         }
@@ -262,11 +263,11 @@ impl Meta {
 }
 
 fn buffer_pages(node: &Node) -> Result<u32> {
-    let pages = node.u32_from(0)?;
+    let pages = node.u32_at_least(0)?;
     if pages.is_power_of_two() { Ok(pages) } else { Err(node.expected("a power of two")) }
 }
 
-fn each<T>(nodes: Vec<Node>, read: fn(Node) -> Result<T>) -> Result<Vec<T>> {
+fn read_all<T>(nodes: Vec<Node>, read: fn(Node) -> Result<T>) -> Result<Vec<T>> {
     let mut all = Vec::with_capacity(nodes.len());
     for node in nodes {
         all.push(read(node.object()?)?);
@@ -274,15 +275,15 @@ fn each<T>(nodes: Vec<Node>, read: fn(Node) -> Result<T>) -> Result<Vec<T>> {
     Ok(all)
 }
 
-/// Refuses a name that two entries have, if it is one that counts.
-fn unique(entries: &[Node], counts: fn(&str) -> bool) -> Result<()> {
-    let mut places = Places::default();
+/// Refuses a name that two entries have, if `is_relevant` accepts it.
+fn check_unique(entries: &[Node], is_relevant: fn(&str) -> bool) -> Result<()> {
+    let mut seen = NameIndex::default();
     for (index, entry) in entries.iter().enumerate() {
-        let Some(name) = entry.value.get("name").and_then(Value::as_str).filter(|name| counts(name)) else {
+        let Some(name) = entry.value.get("name").and_then(Value::as_str).filter(|name| is_relevant(name)) else {
             continue;
         };
-        if let Some(first) = places.insert(name, index) {
-            let reason = format_args!("{name:?} is already the name at {}.name", entries[first]);
+        if let Some(first) = seen.insert(name, index) {
+            let reason = format_args!("{name:?} is already used at {}.name", entries[first]);
             return Err(entry.member("name").error(reason));
         }
     }
@@ -292,10 +293,10 @@ fn unique(entries: &[Node], counts: fn(&str) -> bool) -> Result<()> {
 fn doc(node: Node) -> Result<Doc> {
     let node = node.object()?;
     Ok(Doc {
-        version: node.text_of("version")?,
-        brief: node.text_of("brief")?,
-        details: node.text_of("details")?,
-        description: node.text_of("description")?,
+        version: node.optional_string("version")?,
+        brief: node.optional_string("brief")?,
+        details: node.optional_string("details")?,
+        description: node.optional_string("description")?,
     })
 }
 
@@ -303,25 +304,25 @@ fn variables(skel: &Node) -> Result<Vec<VarMeta>> {
     let sections = skel.list("data_sections")?;
     let (mut variables, mut entries) = (Vec::new(), Vec::new());
     for section in &sections {
-        let name = section.object()?.need_name("name")?;
+        let name = section.object()?.required_name("name")?;
         for entry in section.list("variables")? {
             variables.push(variable(entry.object()?, &name)?);
             entries.push(entry);
         }
         section.check_count(variables.len())?;
     }
-    unique(&entries, |_| true)?;
+    check_unique(&entries, |_| true)?;
     for map in skel.list("maps")? {
         let map = map.object()?;
         if map.get("cmdarg").is_some() {
-            let about = map.text_of("description")?;
+            let description = map.optional_string("description")?;
             variables.push(VarMeta {
                 section: MAPS.into(),
-                name: map.need_name("name")?,
+                name: map.required_name("name")?,
                 type_text: "max_entries".into(),
                 value: None,
-                description: about.or_else(|| Some("Entries of the map, or bytes of a ring buffer".into())),
-                cmdarg: map.read("cmdarg", cmdarg)?,
+                description: description.or_else(|| Some("Entries of the map, or bytes of a ring buffer".into())),
+                cmdarg: map.optional("cmdarg", cmdarg)?,
             });
         }
     }
@@ -331,11 +332,11 @@ fn variables(skel: &Node) -> Result<Vec<VarMeta>> {
 fn variable(node: Node, section: &str) -> Result<VarMeta> {
     Ok(VarMeta {
         section: section.to_owned(),
-        name: node.need_name("name")?,
-        type_text: node.need_text("type")?,
+        name: node.required_name("name")?,
+        type_text: node.required_string("type")?,
         value: node.get("value").map(|value| value.value.clone()),
-        description: node.text_of("description")?,
-        cmdarg: node.read("cmdarg", cmdarg)?,
+        description: node.optional_string("description")?,
+        cmdarg: node.optional("cmdarg", cmdarg)?,
     })
 }
 
@@ -343,9 +344,9 @@ fn cmdarg(node: &Node) -> Result<CmdArg> {
     let node = node.object()?;
     Ok(CmdArg {
         default: node.get("default").map(|value| value.value.clone()),
-        long: node.read("long", option_name)?,
-        short: node.read("short", option_letter)?,
-        help: node.text_of("help")?,
+        long: node.optional("long", option_name)?,
+        short: node.optional("short", option_letter)?,
+        help: node.optional_string("help")?,
     })
 }
 
@@ -368,25 +369,25 @@ fn option_letter(node: &Node) -> Result<char> {
 }
 
 fn map(node: Node) -> Result<MapMeta> {
-    let name = node.need_name("name")?;
+    let name = node.required_name("name")?;
     Ok(MapMeta {
-        ident: node.text_of("ident")?.unwrap_or_else(|| name.clone()),
+        ident: node.optional_string("ident")?.unwrap_or_else(|| name.clone()),
         name,
-        type_text: node.text_of("type")?,
-        sample: node.read("sample", sample)?,
+        type_text: node.optional_string("type")?,
+        sample: node.optional("sample", sample)?,
         export: node.get("export_config").map_or(Ok(ExportConfig::Unset), export_config)?,
-        export_type: node.read("export_data_types", |ty| flat_export_type(*ty))?,
+        export_type: node.optional("export_data_types", |ty| f1_export_type(*ty))?,
     })
 }
 
 fn sample(node: &Node) -> Result<Sample> {
     let node = node.object()?;
     Ok(Sample {
-        interval_ms: node.need_u32("interval", 1)?,
+        interval_ms: node.required_u32("interval", 1)?,
         kind: node.get("type").map_or(Ok(SampleKind::default()), sample_kind)?,
-        unit: node.text_of("unit")?.unwrap_or_else(|| "(unit)".into()),
-        // eunomia-bpf changed this default once; totals since the start is what it is today.
-        clear_map: node.is_true("clear_map")?,
+        unit: node.optional_string("unit")?.unwrap_or_else(|| "(unit)".into()),
+        // The default of eunomia-bpf changed once; since then entries are not cleared.
+        clear_map: node.flag("clear_map")?,
     })
 }
 
@@ -406,37 +407,37 @@ fn export_config(node: Node) -> Result<ExportConfig> {
         _ => {}
     }
     if let Some(id) = node.get("btf_type_id") {
-        return Ok(ExportConfig::BtfType(id.u32_from(0)?));
+        return Ok(ExportConfig::BtfType(id.u32_at_least(0)?));
     }
     match node.get("custom_members") {
-        Some(members) => Ok(ExportConfig::Members(each(members.elements()?, custom_member)?)),
+        Some(members) => Ok(ExportConfig::Members(read_all(members.elements()?, custom_member)?)),
         None => Err(node.expected("no_export, default, btf_type_id or custom_members")),
     }
 }
 
 fn custom_member(node: Node) -> Result<CustomMember> {
     Ok(CustomMember {
-        name: node.need_name("name")?,
-        offset: node.need_u32("offset", 0)?,
-        btf_type_id: node.need_u32("btf_type_id", 1)?,
+        name: node.required_name("name")?,
+        offset: node.required_u32("offset", 0)?,
+        btf_type_id: node.required_u32("btf_type_id", 1)?,
     })
 }
 
 fn program(node: Node) -> Result<ProgMeta> {
     Ok(ProgMeta {
-        name: node.need_name("name")?,
-        attach: node.text_of("attach")?.unwrap_or_default(),
+        name: node.required_name("name")?,
+        attach: node.optional_string("attach")?.unwrap_or_default(),
         target: Target::read(&node)?,
-        autoload: node.read("autoload", |flag| flag.bool())?,
-        required: node.read("required", |flag| flag.bool())?,
-        instead_of: node.name_of("instead_of")?,
+        autoload: node.optional("autoload", |flag| flag.bool())?,
+        required: node.optional("required", |flag| flag.bool())?,
+        instead_of: node.optional_name("instead_of")?,
     })
 }
 
-/// Refuses `instead_of` that leads nowhere, from two programs to one, or round in a circle.
-fn check_variants(progs: &[ProgMeta], places: &Places, entries: &[Node]) -> Result<()> {
-    let next = |index: usize| places.get(progs[index].instead_of.as_ref()?);
-    let (mut count, mut named) = (0, Places::default());
+/// Refuses an `instead_of` that names no program, or the same one as another program, or forms a cycle.
+fn check_alternatives(progs: &[ProgMeta], index: &NameIndex, entries: &[Node]) -> Result<()> {
+    let next = |program: usize| index.get(progs[program].instead_of.as_ref()?);
+    let (mut count, mut named) = (0, NameIndex::default());
     for (index, prog) in progs.iter().enumerate() {
         if prog.instead_of.is_none() {
             continue;
@@ -446,31 +447,31 @@ fn check_variants(progs: &[ProgMeta], places: &Places, entries: &[Node]) -> Resu
             return Err(entry.error("there is no such program"));
         };
         if named.insert(&progs[end].name, index).is_some() {
-            return Err(entry.error("another program names it already; name that one here"));
+            return Err(entry.error("another program already replaces it; name that program here"));
         }
         count += 1;
-        if count > MAX_VARIANTS {
-            return Err(entry.error("more than 256 programs have one"));
+        if count > MAX_ALTERNATIVES {
+            return Err(entry.error("more than 256 programs have instead_of"));
         }
         let mut steps = 0;
         while let Some(further) = next(end) {
             (end, steps) = (further, steps + 1);
             if steps > progs.len() {
-                return Err(entry.error("leads round in a circle"));
+                return Err(entry.error("forms a cycle"));
             }
         }
     }
     Ok(())
 }
 
-/// The object of structs, each an object of members.
+/// Reads the formats: an object of structs, each an object of members.
 fn formats(meta: &Node) -> Result<Vec<MemberFormat>> {
     let Some(structs) = meta.get("formats") else { return Ok(Vec::new()) };
     let mut formats = Vec::new();
     for structure in structs.members()?.keys() {
         let members = structs.member(structure);
         for member in members.members()?.keys() {
-            let format = members.need_name(member)?;
+            let format = members.required_name(member)?;
             formats.push(MemberFormat { structure: structure.clone(), member: member.clone(), format });
         }
         if formats.len() > MAX_FORMATS {
@@ -480,48 +481,48 @@ fn formats(meta: &Node) -> Result<Vec<MemberFormat>> {
     Ok(formats)
 }
 
-/// An array in layout F2; in its draft an object with names, whose ids count in a BTF of its own.
+/// Reads the export types: an array in layout F2; in its draft an object with names, whose ids refer to other BTF.
 fn export_types(meta: &Node) -> Result<Vec<ExportType>> {
     match meta.get("export_types") {
-        Some(draft) if draft.value.is_object() => each(draft.list("structs")?, draft_export_type),
-        _ => each(meta.list("export_types")?, export_type),
+        Some(draft) if draft.value.is_object() => read_all(draft.list("structs")?, draft_export_type),
+        _ => read_all(meta.list("export_types")?, export_type),
     }
 }
 
 fn export_type(node: Node) -> Result<ExportType> {
     Ok(ExportType {
-        name: node.need_name("name")?,
-        size: node.need_u32("size", 0)?,
-        type_id: node.u32_of("type_id", 0)?,
-        members: each(node.list("members")?, export_member)?,
+        name: node.required_name("name")?,
+        size: node.required_u32("size", 0)?,
+        type_id: node.optional_u32("type_id", 0)?,
+        members: read_all(node.list("members")?, export_member)?,
     })
 }
 
 fn export_member(node: Node) -> Result<ExportMember> {
-    let name = node.need_text("name")?;
-    Ok(ExportMember { name, type_text: node.need_text("type")?, ..ExportMember::default() })
+    let name = node.required_string("name")?;
+    Ok(ExportMember { name, type_text: node.required_string("type")?, ..ExportMember::default() })
 }
 
 fn draft_export_type(node: Node) -> Result<ExportType> {
-    Ok(ExportType { name: node.need_name("name")?, ..ExportType::default() })
+    Ok(ExportType { name: node.required_name("name")?, ..ExportType::default() })
 }
 
-/// `export_data_types` of layout F1: keys with capitals and blanks, and everything in bits.
-fn flat_export_type(node: Node) -> Result<ExportType> {
+/// Reads `export_data_types` of layout F1: keys with capitals and spaces, sizes in bits.
+fn f1_export_type(node: Node) -> Result<ExportType> {
     let node = node.object()?;
     Ok(ExportType {
-        name: node.need_name("Struct Name")?,
-        size: node.need_u32("Size", 0)?.div_ceil(8),
+        name: node.required_name("Struct Name")?,
+        size: node.required_u32("Size", 0)?.div_ceil(8),
         type_id: None,
-        members: each(node.list("Fields")?, flat_export_member)?,
+        members: read_all(node.list("Fields")?, f1_export_member)?,
     })
 }
 
-fn flat_export_member(node: Node) -> Result<ExportMember> {
+fn f1_export_member(node: Node) -> Result<ExportMember> {
     Ok(ExportMember {
-        name: node.need_name("Name")?,
-        type_text: node.need_text("Type")?,
-        llvm_type: node.text_of("LLVMType")?,
-        bit_offset: Some(node.need_u32("FieldOffset", 0)?),
+        name: node.required_name("Name")?,
+        type_text: node.required_string("Type")?,
+        llvm_type: node.optional_string("LLVMType")?,
+        bit_offset: Some(node.required_u32("FieldOffset", 0)?),
     })
 }

@@ -1,11 +1,10 @@
-//! Packages: every published layout is read, one (F2) is written.
+//! Packages: reads every published layout, writes layout F2.
 //!
-//! A package is an object file made for BPF plus metadata: what the programs attach to, which globals are
-//! settings, which maps carry events. Packages come from downloads, so nothing in them is trusted: sizes,
-//! counts, names and nesting are bounded, and every complaint names the place in the document.
+//! A package is a BPF object file and its metadata: where programs attach, which global variables are options, which maps
+//! deliver events. Packages are downloaded, so they are untrusted: sizes, counts, names and nesting have limits, and each
+//! error names the path in the document.
 //!
-//! Pure: bytes in, [`Package`] out. Knows nothing of the kernel, opens no file, and takes neither sizes nor
-//! offsets from the metadata; those are read from the object's BTF and symbols elsewhere.
+//! Sizes and offsets in the metadata are not used; other parts read them from the BTF and the symbols of the object.
 
 pub mod args;
 mod codec;
@@ -21,49 +20,49 @@ pub use meta::{
     CmdArg, CustomMember, Doc, ExportConfig, ExportMember, ExportType, MAPS, MapMeta, MemberFormat, Meta,
     ProgMeta, Sample, SampleKind, VarMeta,
 };
-pub(crate) use node::Places;
+pub(crate) use node::NameIndex;
 pub use node::{MAX_ENTRIES, compact, is_listed};
 pub use object::MAX_OBJECT;
 pub use target::{Interface, Perf, PerfSample, Target, Tc, TcPoint, split_offset};
 
 use serde_json::{Map, Value};
 
-/// Largest document that is read, in bytes; a raw object of the largest size fits as base64.
+/// Most bytes of a document. It can contain the largest object as base64 without compression.
 pub const MAX_DOCUMENT: usize = 128 << 20;
 
-/// A package: the object as clang wrote it, and the metadata beside it.
+/// A package: an object file and its metadata.
 #[derive(Clone, Debug)]
 pub struct Package {
     /// The ELF object.
     pub object: Vec<u8>,
-    /// What the metadata says, read and checked.
+    /// The metadata, checked.
     pub meta: Meta,
-    /// The whole document in layout F2, unknown keys included; the object's text is left out.
+    /// The document in layout F2, including unknown keys, without the object.
     document: Value,
 }
 
 impl Package {
-    /// The package in layout F2, unknown keys kept.
+    /// Returns the package in layout F2, including unknown keys.
     pub fn to_json(&self) -> Vec<u8> {
         compact(&self.to_value()).into_bytes()
     }
 
     fn to_value(&self) -> Value {
         let mut document = self.document.clone();
-        document["bpf_object"] = codec::pack(&self.object).into();
+        document["bpf_object"] = codec::encode(&self.object).into();
         document["bpf_object_size"] = self.object.len().into();
         document
     }
 
-    /// The `meta` object, in the form of layout F2 whatever the package was read from.
+    /// Returns the `meta` object in layout F2, whatever layout the package was read from.
     pub fn meta_value(&self) -> &Value {
         &self.document["meta"]
     }
 }
 
-/// A JSON object.
+/// Creates a JSON object.
 pub fn members<const N: usize>(mut members: [(&str, Value); N]) -> Value {
-    /// Once for all sizes.
+    /// Compiled once for all sizes.
     fn object(members: &mut [(&str, Value)]) -> Value {
         let mut object = Map::new();
         for (key, value) in members {

@@ -1,11 +1,11 @@
-//! Is this an object for BPF on this machine at all? Everything else about it is libbpf's to judge.
+//! Checks that an object is an ELF file for BPF on this machine. libbpf checks everything else.
 
 use std::fmt;
 
 use super::node::error;
 use crate::error::Result;
 
-/// Largest object that is read, in bytes.
+/// Most bytes of an object.
 pub const MAX_OBJECT: usize = 64 << 20;
 
 const ELF_HEADER: usize = 64;
@@ -13,11 +13,11 @@ const CLASS_64: u8 = 2;
 const LITTLE: u8 = 1;
 const BIG: u8 = 2;
 const NATIVE: u8 = if cfg!(target_endian = "little") { LITTLE } else { BIG };
-/// Written by compilers that had no number for BPF yet; libbpf takes it too.
+/// The machine number of compilers that had none for BPF yet; libbpf accepts it too.
 const MACHINE_NONE: u16 = 0;
 const MACHINE_BPF: u16 = 247;
 
-/// Checks the ELF header of `object`, which the document holds under `path`.
+/// Checks the ELF header of `object`. `path` is its path in the document, for messages.
 pub(super) fn check(object: &[u8], path: &str) -> Result<()> {
     let refuse = |reason: fmt::Arguments<'_>| Err(error(format_args!("{path}: {reason}")));
     if object.len() > MAX_OBJECT {
@@ -30,14 +30,14 @@ pub(super) fn check(object: &[u8], path: &str) -> Result<()> {
         ));
     }
     if object.len() < ELF_HEADER {
-        return refuse(format_args!("an ELF object cut off after {} bytes", object.len()));
+        return refuse(format_args!("an ELF object truncated after {} bytes", object.len()));
     }
     if object[4] != CLASS_64 {
         return refuse(format_args!("not a 64-bit ELF object"));
     }
     if object[5] != NATIVE {
         let order = if object[5] == BIG { "big" } else { "little" };
-        return refuse(format_args!("{order}-endian, which this machine is not"));
+        return refuse(format_args!("{order}-endian, unlike this machine"));
     }
     match u16::from_ne_bytes([object[18], object[19]]) {
         MACHINE_BPF | MACHINE_NONE => Ok(()),

@@ -1,7 +1,7 @@
-//! Where a program attaches beyond what its section says: interfaces, paths, cgroups, perf events.
+//! Where a program attaches, beyond its section: interfaces, paths, cgroups, perf events.
 //!
-//! The same keys stand in a package's `progs[]` entries and in what a host gives for one program. Must not
-//! look anything up: whether an interface or a path exists is found out when attaching.
+//! A target has the same keys in the `progs[]` entries of a package and in the JSON that a host passes. Whether an
+//! interface or a path exists is not checked here, but when the program is attached.
 
 use serde_json::Value;
 
@@ -13,7 +13,7 @@ const MAX_INTERFACE_NAME: usize = 15;
 /// `PATH_MAX`, the NUL included.
 const MAX_PATH: usize = 4096;
 
-/// Where a program attaches; an empty target means: what the section says.
+/// Where a program attaches. An empty target means that its section specifies everything.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Target {
     /// A section name that replaces the object's; only from [`Target::parse`].
@@ -22,24 +22,24 @@ pub struct Target {
     pub interface: Option<Interface>,
     /// Flags of an xdp attachment.
     pub flags: u32,
-    /// Hook point and place of a tc program.
+    /// The hook of a tc program.
     pub tc: Tc,
     /// The binary of a uprobe.
     pub path: Option<String>,
     /// The function of a kprobe or uprobe; an offset may follow, see [`split_offset`].
     pub func: Option<String>,
-    /// Bytes from the function's start, or of a uprobe without a function from that of the file.
+    /// An offset in bytes: in the function, or for a uprobe without a function in the file.
     pub offset: Option<u64>,
-    /// The address of a uprobe in the binary, as disassemblers and symbol tables have it, in place of a function.
+    /// The address of a uprobe, as disassemblers and symbol tables show it, instead of a function.
     pub address: Option<u64>,
-    /// The build id that the binary of a uprobe must have, in small hexadecimal digits; with a process alone it says which
-    /// of the files that it has mapped is meant.
+    /// The build id that the binary of a uprobe must have, in lower-case hexadecimal digits. With a process and no path it
+    /// selects one of the files that the process has mapped.
     pub build_id: Option<String>,
-    /// The process of a uprobe or perf event; -1 means all.
+    /// The process of a uprobe or perf event; -1 for all.
     pub pid: Option<i32>,
     /// The path of a cgroup.
     pub cgroup: Option<String>,
-    /// The event of a perf_event program; none means the software clock at 99 Hz.
+    /// The event of a perf_event program; the default is the software clock at 99 Hz.
     pub perf: Option<Perf>,
 }
 
@@ -52,7 +52,7 @@ pub enum Interface {
     Name(String),
 }
 
-/// Where at an interface a tc program hooks in.
+/// The hook of a tc program.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tc {
     /// The direction.
@@ -72,32 +72,32 @@ impl Default for Tc {
 /// The direction of a tc hook.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum TcPoint {
-    /// Packets that come in.
+    /// Incoming packets.
     #[default]
     Ingress,
-    /// Packets that go out.
+    /// Outgoing packets.
     Egress,
-    /// A parent of its own.
+    /// A custom parent.
     Custom,
 }
 
-/// What a perf_event program samples, in the terms of perf_event_open(2).
+/// The event of a perf_event program, see perf_event_open(2).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Perf {
     /// `PERF_TYPE_*`.
     pub kind: u32,
     /// The event within that type.
     pub config: u64,
-    /// How often.
+    /// How often it samples.
     pub sample: PerfSample,
 }
 
 /// How often a perf event samples.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PerfSample {
-    /// So many times a second.
+    /// A number of times per second.
     Frequency(u64),
-    /// Each time so many events happened.
+    /// Once per this number of events.
     Period(u64),
 }
 
@@ -108,7 +108,7 @@ const DEFAULT_FREQUENCY: PerfSample = PerfSample::Frequency(99);
 const PERF_TYPES: &[(&str, u32)] =
     &[("hardware", HARDWARE), ("software", SOFTWARE), ("tracepoint", 2), ("raw", 4)];
 
-/// Event names as perf(1) spells them, with their numbers, by type. Texts: an array of names takes twice as much.
+/// The event names of perf(1) with their numbers, by type. Each is one string, because an array takes twice the space.
 const PERF_EVENTS: [(u32, &str); 2] = [
     (
         HARDWARE,
@@ -124,23 +124,23 @@ const PERF_EVENTS: [(u32, &str); 2] = [
     ),
 ];
 
-/// The keys of a target that a host gives. Those of a package stand among other keys of a program.
-const KEYS: &str = "attach, path, func, offset, address, build_id, pid, cgroup, perf_event, interface, ifindex, flags, tchook, tcopts";
+/// The keys of a target from a host. In a package there are other keys beside them.
+const HOST_KEYS: &str = "attach, path, func, offset, address, build_id, pid, cgroup, perf_event, interface, ifindex, flags, tchook, tcopts";
 
 impl Target {
-    /// The targets that a host gives for a program: one object or an array of them, found under `path`.
+    /// Reads the targets that a host passes: one object or an array of them. `path` is the path in messages.
     pub fn parse(value: &Value, path: &str) -> Result<Vec<Target>> {
         let node = Node::new(value, path);
         let nodes = if value.is_array() { node.elements()? } else { vec![node] };
         let mut targets = Vec::with_capacity(nodes.len());
         for node in nodes {
-            targets.push(override_of(node)?);
+            targets.push(host_target(node)?);
         }
         Ok(targets)
     }
 
-    /// Its keys that say where a probe, a perf event or a program of a cgroup attaches.
-    pub fn places(&self) -> impl Iterator<Item = &'static str> {
+    /// Returns the keys in it that specify where a probe, a perf event or a cgroup program attaches.
+    pub fn attach_keys(&self) -> impl Iterator<Item = &'static str> {
         let Target { path, func, offset, address, build_id, pid, cgroup, perf, .. } = self;
         let given = [
             ("path", path.is_some()),
@@ -157,36 +157,36 @@ impl Target {
 
     pub(super) fn read(node: &Node) -> Result<Target> {
         let hook = node.get("tchook").map(Node::object).transpose()?;
-        hook.as_ref().map_or(Ok(()), |hook| hook.only("ifindex, attach_point"))?;
+        hook.as_ref().map_or(Ok(()), |hook| hook.check_keys("ifindex, attach_point"))?;
         if let Some(other) = node.get("address").and(node.get("func").or_else(|| node.get("offset"))) {
-            return Err(other.error("an address is given as well"));
+            return Err(other.error("cannot be combined with address"));
         }
         Ok(Target {
             attach: None,
             interface: interface(node, hook.as_ref())?,
-            flags: node.u32_of("flags", 0)?.unwrap_or(0),
+            flags: node.optional_u32("flags", 0)?.unwrap_or(0),
             tc: tc(node, hook.as_ref())?,
-            path: node.read("path", file)?,
-            func: node.name_of("func")?,
-            offset: node.read("offset", place)?,
-            address: node.read("address", place)?,
-            build_id: node.read("build_id", build_id)?,
-            pid: node.read("pid", |pid| pid.i32())?,
-            cgroup: node.read("cgroup", file)?,
-            perf: node.read("perf_event", perf)?,
+            path: node.optional("path", path)?,
+            func: node.optional_name("func")?,
+            offset: node.optional("offset", address)?,
+            address: node.optional("address", address)?,
+            build_id: node.optional("build_id", build_id)?,
+            pid: node.optional("pid", |pid| pid.i32())?,
+            cgroup: node.optional("cgroup", path)?,
+            perf: node.optional("perf_event", perf)?,
         })
     }
 }
 
-fn override_of(node: Node) -> Result<Target> {
+fn host_target(node: Node) -> Result<Target> {
     let node = node.object()?;
-    node.only(KEYS)?;
-    let attach = node.name_of("attach")?;
+    node.check_keys(HOST_KEYS)?;
+    let attach = node.optional_name("attach")?;
     Ok(Target { attach, ..Target::read(&node)? })
 }
 
-/// The compiler of eunomia-bpf writes index 1 into every xdp and tc program, so a name beside it was added
-/// on purpose and wins.
+/// The compiler of eunomia-bpf writes index 1 into every xdp and tc program. A name beside it was added on purpose and
+/// takes precedence.
 fn interface(node: &Node, hook: Option<&Node>) -> Result<Option<Interface>> {
     let found = node.get("interface").or_else(|| hook?.get("ifindex")).or_else(|| node.get("ifindex"));
     let Some(node) = found else { return Ok(None) };
@@ -195,7 +195,7 @@ fn interface(node: &Node, hook: Option<&Node>) -> Result<Option<Interface>> {
             Err(node.error(format_args!("an interface name has at most {MAX_INTERFACE_NAME} bytes")))
         }
         Value::String(_) => Ok(Some(Interface::Name(node.name()?))),
-        Value::Number(_) => Ok(Some(Interface::Index(node.u32_from(1)?))),
+        Value::Number(_) => Ok(Some(Interface::Index(node.u32_at_least(1)?))),
         _ => Err(node.expected("the index or name of an interface")),
     }
 }
@@ -212,18 +212,18 @@ fn tc(node: &Node, hook: Option<&Node>) -> Result<Tc> {
     };
     let Some(options) = node.get("tcopts") else { return Ok(Tc { point, ..Tc::default() }) };
     let options = options.object()?;
-    options.only("handle, priority")?;
+    options.check_keys("handle, priority")?;
     Ok(Tc {
         point,
-        handle: options.u32_of("handle", 0)?.unwrap_or(1),
-        priority: options.u32_of("priority", 0)?.unwrap_or(1),
+        handle: options.optional_u32("handle", 0)?.unwrap_or(1),
+        priority: options.optional_u32("priority", 0)?.unwrap_or(1),
     })
 }
 
 fn perf(node: &Node) -> Result<Perf> {
     let node = node.object()?;
-    node.only("type, config, frequency, period")?;
-    let kind = node.read("type", perf_type)?;
+    node.check_keys("type, config, frequency, period")?;
+    let kind = node.optional("type", perf_type)?;
     let (kind, config) = match node.get("config") {
         Some(config) => perf_config(&config, kind)?,
         None => match kind {
@@ -233,53 +233,53 @@ fn perf(node: &Node) -> Result<Perf> {
         },
     };
     let sample = match (node.get("frequency"), node.get("period")) {
-        (Some(_), Some(period)) => return Err(period.error("a frequency is given as well")),
-        (Some(frequency), None) => PerfSample::Frequency(frequency.u64_from(1)?),
-        (None, Some(period)) => PerfSample::Period(period.u64_from(1)?),
+        (Some(_), Some(period)) => return Err(period.error("cannot be combined with frequency")),
+        (Some(frequency), None) => PerfSample::Frequency(frequency.u64_at_least(1)?),
+        (None, Some(period)) => PerfSample::Period(period.u64_at_least(1)?),
         (None, None) => DEFAULT_FREQUENCY,
     };
     Ok(Perf { kind, config, sample })
 }
 
 fn perf_type(node: &Node) -> Result<u32> {
-    let Some(text) = node.value.as_str() else { return node.u32_from(0) };
+    let Some(text) = node.value.as_str() else { return node.u32_at_least(0) };
     let found = PERF_TYPES.iter().find(|(name, _)| *name == text).map(|(_, kind)| *kind);
     found.ok_or_else(|| node.expected("hardware, software, tracepoint, raw or a number"))
 }
 
 fn perf_config(node: &Node, kind: Option<u32>) -> Result<(u32, u64)> {
     let Some(text) = node.value.as_str() else {
-        return Ok((kind.unwrap_or(SOFTWARE), node.u64_from(0)?));
+        return Ok((kind.unwrap_or(SOFTWARE), node.u64_at_least(0)?));
     };
-    for (of, events) in PERF_EVENTS.iter().filter(|(of, _)| kind.is_none_or(|kind| kind == *of)) {
+    for (ty, events) in PERF_EVENTS.iter().filter(|(ty, _)| kind.is_none_or(|kind| kind == *ty)) {
         for (name, config) in events.split(' ').filter_map(|event| event.split_once('=')) {
             if name == text {
-                return Ok((*of, config.parse().unwrap_or_default()));
+                return Ok((*ty, config.parse().unwrap_or_default()));
             }
         }
     }
     Err(node.expected("a number or the name of an event of that type"))
 }
 
-/// Bytes or an address: a number, or a text of hexadecimal digits behind `0x`.
-fn place(node: &Node) -> Result<u64> {
+/// Reads an offset or address: a number, or a string with a decimal or hexadecimal (`0x`) number.
+fn address(node: &Node) -> Result<u64> {
     match node.value.as_str() {
-        Some(text) => integer(text).ok_or_else(|| node.expected("a whole number")),
-        None => node.u64_from(0),
+        Some(text) => parse_integer(text).ok_or_else(|| node.expected("a whole number")),
+        None => node.u64_at_least(0),
     }
 }
 
-/// A whole number, decimal or hexadecimal behind `0x`.
-fn integer(text: &str) -> Option<u64> {
+/// Parses a decimal or hexadecimal (`0x`) number.
+fn parse_integer(text: &str) -> Option<u64> {
     match text.strip_prefix("0x") {
         Some(digits) => u64::from_str_radix(digits, 16).ok(),
         None => text.parse().ok(),
     }
 }
 
-/// The function and the bytes from its start that a text such as `main+0x1c` means.
+/// Splits a string such as `main+0x1c` into the function and the offset.
 pub fn split_offset(func: &str) -> (&str, u64) {
-    let split = func.rsplit_once('+').and_then(|(name, offset)| Some((name, integer(offset)?)));
+    let split = func.rsplit_once('+').and_then(|(name, offset)| Some((name, parse_integer(offset)?)));
     split.unwrap_or((func, 0))
 }
 
@@ -287,12 +287,12 @@ fn build_id(node: &Node) -> Result<String> {
     let id = node.name()?;
     match id.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte)) {
         true => Ok(id),
-        false => Err(node.expected("a build id in small hexadecimal digits")),
+        false => Err(node.expected("a build id in lower-case hexadecimal digits")),
     }
 }
 
-/// A path: not empty, of bounded length, fit for a C string.
-fn file(node: &Node) -> Result<String> {
+/// Reads a path: a C string that is neither empty nor too long.
+fn path(node: &Node) -> Result<String> {
     let text = node.value.as_str().ok_or_else(|| node.expected("a path"))?;
     if text.is_empty() || text.len() >= MAX_PATH || text.contains('\0') {
         return Err(node.expected("a path"));

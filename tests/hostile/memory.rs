@@ -107,7 +107,7 @@ fn two_hundred_lives_cost_no_more_than_one() {
     lives(100, || drop(refused(vm.load(), Status::Verifier, &["on_call"])));
     drop(vm);
     let vm = Vm::new(Options::default()).unwrap();
-    lives(100, || drop(refused(vm.open(&package[..package.len() - 9], 1), Status::Package, &["cut off"])));
+    lives(100, || drop(refused(vm.open(&package[..package.len() - 9], 1), Status::Package, &["truncated"])));
     drop(vm);
     drop(clean);
 }

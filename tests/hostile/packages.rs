@@ -32,7 +32,7 @@ fn a_truncated_package_is_refused_wherever_it_is_cut() {
     needs_root!();
     let whole = package(CALLS);
     for end in [1, 10, whole.len() / 2, whole.len() - 2, whole.len() - 1] {
-        open_refused(&whole[..end], PACKAGE, &["cut off"]);
+        open_refused(&whole[..end], PACKAGE, &["truncated"]);
     }
     open_refused(b"", PACKAGE, &["empty"]);
 }

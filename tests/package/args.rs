@@ -146,10 +146,10 @@ fn a_variable_may_take_the_letter_v() {
 fn wrong_command_lines_name_the_option() {
     let meta = opensnoop();
     let there = "--pid, --enable-failed, --targ_name, --quiet, --disable-merge, --verbose, --help, --version";
-    assert_eq!(refusal(&meta, &["--x"]), format!("unknown option \"--x\"; there are {there}"));
-    assert_eq!(refusal(&meta, &["-x"]), format!("unknown option \"-x\"; there are {there}"));
+    assert_eq!(refusal(&meta, &["--x"]), format!("unknown option \"--x\"; the options are {there}"));
+    assert_eq!(refusal(&meta, &["-x"]), format!("unknown option \"-x\"; the options are {there}"));
     assert_eq!(refusal(&meta, &["--pid"]), "option \"--pid\" needs a value");
-    assert_eq!(refusal(&meta, &["--quiet=yes"]), "option \"--quiet\" takes no value");
+    assert_eq!(refusal(&meta, &["--quiet=yes"]), "option \"--quiet\" does not take a value");
     assert_eq!(refusal(&meta, &["seven"]), "unexpected argument \"seven\"");
     assert_eq!(refusal(&meta, &["--", "--pid"]), "unexpected argument \"--pid\"");
 }

@@ -83,22 +83,22 @@ fn variables_options_and_types_are_checked_too() {
 fn a_name_that_is_there_twice_is_refused_with_both_places() {
     assert_eq!(
         skel_refusal(json!({"maps":[{"name":"events"},{"name":"x"},{"name":"events"}]})),
-        "meta.bpf_skel.maps[2].name: \"events\" is already the name at meta.bpf_skel.maps[0].name"
+        "meta.bpf_skel.maps[2].name: \"events\" is already used at meta.bpf_skel.maps[0].name"
     );
     assert_eq!(
         skel_refusal(json!({"progs":[{"name":"p"},{"name":"p"}]})),
-        "meta.bpf_skel.progs[1].name: \"p\" is already the name at meta.bpf_skel.progs[0].name"
+        "meta.bpf_skel.progs[1].name: \"p\" is already used at meta.bpf_skel.progs[0].name"
     );
     let variable = json!({"name":"v","type":"int"});
     assert_eq!(
         skel_refusal(json!({"data_sections":[{"name":".bss","variables":[variable]},
             {"name":".data","variables":[variable]}]})),
-        "meta.bpf_skel.data_sections[1].variables[0].name: \"v\" is already the name at \
+        "meta.bpf_skel.data_sections[1].variables[0].name: \"v\" is already used at \
          meta.bpf_skel.data_sections[0].variables[0].name"
     );
     assert_eq!(
         refusal(&f1(json!({"maps":[{"name":"rb","type":"t"},{"name":"rb","type":"t"}]}))),
-        "maps[1].name: \"rb\" is already the name at maps[0].name"
+        "maps[1].name: \"rb\" is already used at maps[0].name"
     );
 }
 
@@ -115,19 +115,19 @@ fn variants_form_chains_that_end() {
     let place = |index: u32| format!("meta.bpf_skel.progs[{index}].instead_of: ");
     let refused = |progs: &[(&str, &str)]| skel_refusal(of(progs));
     assert_eq!(refused(&[("a", "x")]), place(0) + "there is no such program");
-    assert_eq!(refused(&[("a", "a")]), place(0) + "leads round in a circle");
+    assert_eq!(refused(&[("a", "a")]), place(0) + "forms a cycle");
     assert_eq!(
         refused(&[("x", "last"), ("a", "b"), ("b", "c"), ("c", "a")]),
-        place(1) + "leads round in a circle"
+        place(1) + "forms a cycle"
     );
     assert_eq!(
         refused(&[("a", "last"), ("b", "last")]),
-        place(1) + "another program names it already; name that one here"
+        place(1) + "another program already replaces it; name that program here"
     );
     let names: Vec<String> = (0..257).map(|index| format!("p{index}")).collect();
     let mut many: Vec<_> =
         names.windows(2).map(|pair| (pair[0].as_str(), pair[1].as_str())).chain([("p256", "last")]).collect();
-    assert_eq!(refused(&many), place(256) + "more than 256 programs have one");
+    assert_eq!(refused(&many), place(256) + "more than 256 programs have instead_of");
     many.pop();
     many[255].1 = "last";
     assert_eq!(parse(&f2_skel(of(&many))).meta.progs.len(), 257, "256 alternatives are allowed");
@@ -170,12 +170,12 @@ fn wrong_base64_is_told_from_a_wrong_stream() {
         refusal(&document)
     };
     assert_eq!(refuse(json!("eJz!AAAA")), "bpf_object: not base64: byte 0x21 at offset 3");
-    assert_eq!(refuse(json!("eJzAA")), "bpf_object: not base64: it seems cut off");
-    assert_eq!(refuse(json!("")), "bpf_object: the zlib stream is cut off");
+    assert_eq!(refuse(json!("eJzAA")), "bpf_object: not base64: probably truncated");
+    assert_eq!(refuse(json!("")), "bpf_object: the zlib stream is truncated");
     assert_eq!(refuse(json!("AAAAAAAA")), "bpf_object: not a zlib stream");
-    assert_eq!(refuse(json!(["x"])), "bpf_object: expected a base64 text, found an array");
+    assert_eq!(refuse(json!(["x"])), "bpf_object: expected a base64 string, found an array");
     let whole = packed(&elf());
-    assert_eq!(refuse(json!(whole[..whole.len() / 8 * 4])), "bpf_object: the zlib stream is cut off");
+    assert_eq!(refuse(json!(whole[..whole.len() / 8 * 4])), "bpf_object: the zlib stream is truncated");
 }
 
 #[test]
@@ -202,10 +202,10 @@ fn an_object_that_is_not_for_bpf_says_what_it_is() {
         refuse(|object| object[0] = b'M'),
         "object: not an ELF object (it starts with [4d, 45, 4c, 46])"
     );
-    assert_eq!(refuse(|object| object.truncate(40)), "object: an ELF object cut off after 40 bytes");
+    assert_eq!(refuse(|object| object.truncate(40)), "object: an ELF object truncated after 40 bytes");
     assert_eq!(refuse(|object| object[4] = 1), "object: not a 64-bit ELF object");
     let foreign = refuse(|object| object[5] = 3 - object[5]);
-    assert!(foreign.ends_with("-endian, which this machine is not"), "{foreign}");
+    assert!(foreign.ends_with("-endian, unlike this machine"), "{foreign}");
     assert_eq!(
         refuse(|object| object[18..20].copy_from_slice(&62_u16.to_ne_bytes())),
         "object: an ELF object for machine 62, not for BPF (247)"
@@ -221,17 +221,17 @@ fn what_is_not_json_is_called_by_its_name() {
     for (bytes, message) in [
         (&b""[..], "the package is empty"),
         (b"\xef\xbb\xbf \n", "the package is empty"),
-        (b"\0asm\x01\0\0\0", "this is a WASM module, and this build reads JSON packages only"),
+        (b"\0asm\x01\0\0\0", "this is a WASM module, and this function reads only JSON packages"),
         (b"\x7fELF\x02\x01", "this is an ELF object without metadata; eunomia_open_object opens it"),
         (b"\x1f\x8b\x08\0", "this is a gzip file; unpack it first"),
         (b"PK\x03\x04\x14", "this is a zip archive; unpack it first"),
         (b"\n<!DOCTYPE html>", "this is HTML or XML, perhaps the error page of a download"),
         (b"\xff\xfe{\0", "this is UTF-16 text; packages are UTF-8"),
-        (b"404: Not Found", "not a package: a JSON object has to begin with {"),
-        (b"[]", "not a package: a JSON object has to begin with {"),
+        (b"404: Not Found", "not a package: expected a JSON object, which begins with {"),
+        (b"[]", "not a package: expected a JSON object, which begins with {"),
         (b"{}", "not a package: it has neither bpf_object nor data"),
         (b"{\"a\":1,\n \"b\":x}", "line 2, column 6: expected value"),
-        (b"{\"a\":1", "line 1, column 6: the JSON text is cut off"),
+        (b"{\"a\":1", "line 1, column 6: the JSON is truncated"),
         (b"{\"a\":\"\xff\"}", "line 1, column 7: invalid unicode code point"),
         (b"{\"a\":1} x", "line 1, column 9: trailing characters"),
     ] {
@@ -239,13 +239,13 @@ fn what_is_not_json_is_called_by_its_name() {
     }
     let mut tar = vec![b'p'; 600];
     tar[257..262].copy_from_slice(b"ustar");
-    assert_eq!(refusal_of(&tar), "this is a tar archive; the package.json inside is what can be opened");
+    assert_eq!(refusal_of(&tar), "this is a tar archive; open the package.json inside");
 }
 
 #[test]
 fn metadata_alone_asks_for_its_object_and_the_other_way_round() {
     let alone = refusal(&json!({"bpf_skel":{"obj_name":"x"}}));
-    assert_eq!(alone, "this is metadata without its object; eunomia_open_object opens the two together");
+    assert_eq!(alone, "this is metadata without its object; eunomia_open_object opens both together");
     let whole = f2_skel(json!({})).to_string();
     let error = Package::from_object(&elf(), Some(&whole)).unwrap_err();
     assert_eq!(error.status, Status::Package);
@@ -277,7 +277,7 @@ fn every_truncation_is_refused() {
     Package::parse(text.as_bytes()).unwrap();
     for end in 1..text.len() {
         let message = refusal_of(&text.as_bytes()[..end]);
-        assert!(message.contains("cut off"), "{end}: {message}");
+        assert!(message.contains("truncated"), "{end}: {message}");
     }
 }
 

@@ -72,19 +72,19 @@ fn keys_that_are_not_known_are_refused_and_the_known_ones_listed() {
     let known = "attach, path, func, offset, address, build_id, pid, cgroup, perf_event, interface, ifindex, flags, \
                  tchook, tcopts";
     for key in ["pidd", "", "Path", "name"] {
-        assert_eq!(refusal(json!({key: null})), format!("target: no such key {key:?}; there are: {known}"));
+        assert_eq!(refusal(json!({key: null})), format!("target: unknown key {key:?}; the keys are: {known}"));
     }
     assert_eq!(
         refusal(json!([{"pid":1},{"tchook":{"attach":"BPF_TC_EGRESS"}}])),
-        "target[1].tchook: no such key \"attach\"; there are: ifindex, attach_point"
+        "target[1].tchook: unknown key \"attach\"; the keys are: ifindex, attach_point"
     );
     assert_eq!(
         refusal(json!({"tcopts":{"prio":1}})),
-        "target.tcopts: no such key \"prio\"; there are: handle, priority"
+        "target.tcopts: unknown key \"prio\"; the keys are: handle, priority"
     );
     assert_eq!(
         refusal(json!({"perf_event":{"freq":1}})),
-        "target.perf_event: no such key \"freq\"; there are: type, config, frequency, period"
+        "target.perf_event: unknown key \"freq\"; the keys are: type, config, frequency, period"
     );
     // In a package they stand among keys of the program, of which anybody may have added some.
     let prog = |keys: Value| {
@@ -97,7 +97,7 @@ fn keys_that_are_not_known_are_refused_and_the_known_ones_listed() {
         json!({"tchook":{"attach_point":"BPF_TC_INGRESS","ifindex":1},"tcopts":{"handle":1,"priority":1}});
     parse(&prog(tc));
     let refused = Package::parse(prog(json!({"tcopts":{"prio":1}})).to_string().as_bytes()).unwrap_err();
-    assert!(refused.message.contains("progs[0].tcopts: no such key \"prio\""), "{refused}");
+    assert!(refused.message.contains("progs[0].tcopts: unknown key \"prio\""), "{refused}");
 }
 
 #[test]
@@ -167,11 +167,11 @@ fn wrong_targets_name_the_key() {
         ),
         (json!({"offset":-1}), "target.offset: expected a whole number, found -1"),
         (json!({"offset":"0x"}), "target.offset: expected a whole number, found \"0x\""),
-        (json!({"address":1,"func":"f"}), "target.func: an address is given as well"),
-        (json!({"offset":1,"address":"0x1"}), "target.offset: an address is given as well"),
+        (json!({"address":1,"func":"f"}), "target.func: cannot be combined with address"),
+        (json!({"offset":1,"address":"0x1"}), "target.offset: cannot be combined with address"),
         (
             json!({"build_id":"0AFF"}),
-            "target.build_id: expected a build id in small hexadecimal digits, found \"0AFF\"",
+            "target.build_id: expected a build id in lower-case hexadecimal digits, found \"0AFF\"",
         ),
         (json!({"perf_event":{"type":"raw"}}), "target.perf_event.config: missing"),
         (
@@ -180,7 +180,7 @@ fn wrong_targets_name_the_key() {
         ),
         (
             json!({"perf_event":{"frequency":1,"period":1}}),
-            "target.perf_event.period: a frequency is given as well",
+            "target.perf_event.period: cannot be combined with frequency",
         ),
         (
             json!({"perf_event":{"frequency":0}}),

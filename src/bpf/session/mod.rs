@@ -24,7 +24,7 @@ use super::sys::object::{ProgRef, possible_cpus};
 use crate::error::{Error, Result, Status};
 use crate::log::{Level, Log};
 use crate::os;
-use crate::package::{Meta, Package, Places, Target};
+use crate::package::{Meta, Package, NameIndex, Target};
 use crate::types::Type;
 
 /// Pages of a perf buffer per CPU, if neither host nor package says.
@@ -80,7 +80,7 @@ impl Session {
     /// Opens a package and sets the values it brings. Nothing reaches the kernel.
     pub fn open(package: Package, mut config: Config, log: Arc<Log>) -> Result<Session> {
         let opened = Opened::open(&package, &mut config.open, &log)?;
-        let told = package.meta.prog_places();
+        let told = package.meta.prog_index();
         let progs = opened.object.progs().map(|prog| Prog::new(prog, &package.meta, &told)).collect();
         let alternatives = Alternatives::new(opened.object.progs(), &package.meta, &told);
         if package.meta.debug_verbose {
@@ -234,7 +234,7 @@ impl Session {
 }
 
 impl Prog {
-    fn new(raw: ProgRef<'_>, meta: &Meta, places: &Places) -> Prog {
+    fn new(raw: ProgRef<'_>, meta: &Meta, places: &NameIndex) -> Prog {
         let name = raw.name();
         let told = places.get(&name.to_string_lossy()).map(|place| &meta.progs[place]);
         let targets = vec![told.map(|told| told.target.clone()).unwrap_or_default()];

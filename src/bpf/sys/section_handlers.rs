@@ -15,7 +15,7 @@ use libbpf_sys as b;
 
 use super::object::{Object, ProgRef};
 use crate::btf::Hook;
-use crate::package::Places;
+use crate::package::NameIndex;
 
 /// How libbpf attaches a program of a section.
 type Attach = unsafe extern "C" fn(*const b::bpf_program, c_long, *mut *mut b::bpf_link) -> c_int;
@@ -75,7 +75,7 @@ pub fn set_hooks(object: &Object, hooks: &[Hook]) {
     if !register() {
         return;
     }
-    let mut ids = Places::default();
+    let mut ids = NameIndex::default();
     for hook in hooks {
         ids.insert(&hook.section, hook.id as usize);
     }
@@ -84,7 +84,7 @@ pub fn set_hooks(object: &Object, hooks: &[Hook]) {
 }
 
 /// Of programs that attach to nothing by id nothing is to be said.
-fn set_hook(prog: ProgRef<'_>, ids: &Places) {
+fn set_hook(prog: ProgRef<'_>, ids: &NameIndex) {
     let section = prog.section().to_bytes_with_nul();
     let id = ids.get(&prog.section().to_string_lossy()).map_or(0, |id| id as c_int);
     let name = section.iter().position(|&byte| byte == b'/').map(|at| &section[at + 1..]);

@@ -88,7 +88,7 @@ fn options_of_ecli_behind_the_program_are_told_where_they_belong() {
     let said = line(&["run", &opensnoop, "-p", "x"], 2);
     assert!(!said.contains("ecli run"), "{said}");
     let said = line(&["run", &opensnoop, "--nobodys"], 2);
-    assert!(said.contains("there are --pid, ") && !said.contains("ecli run"), "{said}");
+    assert!(said.contains("the options are --pid, ") && !said.contains("ecli run"), "{said}");
 }
 
 #[test]
