@@ -11,7 +11,7 @@ use super::map::Map;
 use crate::btf::Btf;
 use crate::error::{Error, Result, Status, listed};
 use crate::log::{Level, Log};
-use crate::package::{CustomMember, ExportConfig, ExportType, MapMeta, Package, NameIndex, Sample};
+use crate::package::{CustomMember, ExportConfig, ExportType, MapMeta, NameIndex, Package, Sample};
 use crate::render::Plan;
 use crate::types::{Field, MemberFormats, Type};
 
@@ -160,7 +160,10 @@ impl Chooser<'_> {
     /// The value type of a ring buffer's definition, else the one struct of the object that is of no other use.
     fn infer(&mut self, map: &Map) -> Option<Arc<Type>> {
         if map.kind == map_type::RINGBUF && self.btf.is_value(map.value_type_id) {
-            return self.formats.type_from_btf(self.btf, self.btf.typedef_of_untagged(map.value_type_id)).ok();
+            return self
+                .formats
+                .type_from_btf(self.btf, self.btf.typedef_of_untagged(map.value_type_id))
+                .ok();
         }
         let (btf, object) = (self.btf, &self.package.object);
         let ext = || elf::sections(object, ".BTF.ext").and_then(|found| found.first().copied());

@@ -23,7 +23,7 @@ use crate::error::{Error, Result, Status};
 use crate::log::{self, Level, Log};
 use crate::memory;
 use crate::os::{self, Errno};
-use crate::package::{Package, NameIndex};
+use crate::package::{NameIndex, Package};
 use crate::render::{Clock, Plan};
 use crate::types::{MemberFormats, Type, encode_over};
 

@@ -174,7 +174,9 @@ pub fn parse(specs: &[ArgSpec], argv: &[String]) -> Result<Parsed> {
             }
         };
         given[index] = Some(match specs[index].kind {
-            ArgKind::Value { .. } => ArgText::Text(parser.value().map_err(syntax_error)?.to_string_lossy().into()),
+            ArgKind::Value { .. } => {
+                ArgText::Text(parser.value().map_err(syntax_error)?.to_string_lossy().into())
+            }
             _ => ArgText::Bool(flag),
         });
     }

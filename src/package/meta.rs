@@ -5,7 +5,7 @@
 
 use serde_json::Value;
 
-use super::node::{Node, NameIndex};
+use super::node::{NameIndex, Node};
 use super::target::Target;
 use crate::error::Result;
 
@@ -279,7 +279,8 @@ fn read_all<T>(nodes: Vec<Node>, read: fn(Node) -> Result<T>) -> Result<Vec<T>> 
 fn check_unique(entries: &[Node], is_relevant: fn(&str) -> bool) -> Result<()> {
     let mut seen = NameIndex::default();
     for (index, entry) in entries.iter().enumerate() {
-        let Some(name) = entry.value.get("name").and_then(Value::as_str).filter(|name| is_relevant(name)) else {
+        let Some(name) = entry.value.get("name").and_then(Value::as_str).filter(|name| is_relevant(name))
+        else {
             continue;
         };
         if let Some(first) = seen.insert(name, index) {
@@ -321,7 +322,8 @@ fn variables(skel: &Node) -> Result<Vec<VarMeta>> {
                 name: map.required_name("name")?,
                 type_text: "max_entries".into(),
                 value: None,
-                description: description.or_else(|| Some("Entries of the map, or bytes of a ring buffer".into())),
+                description: description
+                    .or_else(|| Some("Entries of the map, or bytes of a ring buffer".into())),
                 cmdarg: map.optional("cmdarg", cmdarg)?,
             });
         }

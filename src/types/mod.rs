@@ -1,6 +1,7 @@
 //! The type graph: the layout of a value in memory. Also converts JSON and text to values.
 //!
-//! Types are built from BTF, or from the C declarations in old packages. All input is untrusted: nothing panics, recurses or grows without a limit.
+//! Types are built from BTF, or from the C declarations in old packages. All input is untrusted: nothing panics, recurses
+//! or grows without a limit.
 
 mod ctype;
 mod encode;

@@ -1,4 +1,4 @@
-//! The command line that a package describes.
+//! The command-line options of a package.
 
 use eunomia::error::Status;
 use eunomia::package::Meta;
@@ -44,7 +44,7 @@ fn text(value: &str) -> ArgText {
     ArgText::Text(value.into())
 }
 
-/// What is set besides the one default of that package.
+/// Returns what is set in addition to the defaults of `opensnoop`.
 fn given(meta: &Meta, argv: &[&str]) -> Vec<(String, ArgText)> {
     let usual = [("targ_failed", ArgText::Json(json!(false))), ("targ_name", ArgText::Json(json!("cat")))];
     let is_usual = |(name, value): &(String, ArgText)| usual.contains(&(name.as_str(), value.clone()));
@@ -52,7 +52,7 @@ fn given(meta: &Meta, argv: &[&str]) -> Vec<(String, ArgText)> {
 }
 
 #[test]
-fn each_variable_becomes_an_option_and_leftovers_of_the_compiler_do_not() {
+fn each_variable_is_an_option_except_dummies_of_the_compiler() {
     let kinds: Vec<_> = specs(&opensnoop())
         .into_iter()
         .map(|ArgSpec { long, short, kind, .. }| (long, short, kind))
@@ -69,7 +69,7 @@ fn each_variable_becomes_an_option_and_leftovers_of_the_compiler_do_not() {
 }
 
 #[test]
-fn nothing_given_sets_declared_defaults_only() {
+fn without_options_only_declared_defaults_are_set() {
     let expected = [
         ("targ_failed".to_owned(), ArgText::Json(json!(false))),
         ("targ_name".to_owned(), ArgText::Json(json!("cat"))),
@@ -82,7 +82,7 @@ fn nothing_given_sets_declared_defaults_only() {
 }
 
 #[test]
-fn values_in_every_spelling_the_last_one_counting() {
+fn values_are_accepted_in_every_spelling_and_the_last_one_counts() {
     let pid = |value| vec![("targ_pid".to_owned(), text(value))];
     for argv in
         [&["--pid", "7"][..], &["--pid=7"], &["-p7"], &["-p", "7"], &["-p=7"], &["-p", "1", "--pid", "7"]]
@@ -94,7 +94,7 @@ fn values_in_every_spelling_the_last_one_counting() {
 }
 
 #[test]
-fn booleans_in_the_spellings_of_all_eras() {
+fn booleans_are_accepted_in_the_spellings_of_all_versions() {
     let set = |name: &str, value| vec![(name.to_owned(), ArgText::Bool(value))];
     for (option, name, value) in [
         ("--enable-failed", "targ_failed", true),
@@ -120,7 +120,7 @@ fn a_declared_default_of_a_boolean_is_set() {
 }
 
 #[test]
-fn built_in_options() {
+fn every_program_has_the_built_in_options() {
     let meta = opensnoop();
     for (argv, expected) in [
         (&["-h"][..], Parsed::Help),
@@ -137,13 +137,13 @@ fn built_in_options() {
 }
 
 #[test]
-fn a_variable_may_take_the_letter_v() {
+fn a_variable_can_use_the_short_name_v() {
     let meta = meta(json!([{"name":"verb","type":"int","cmdarg":{"short":"v"}}]));
     assert_eq!(run(&meta, &["-v", "3"]), [("verb".to_owned(), text("3"))]);
 }
 
 #[test]
-fn wrong_command_lines_name_the_option() {
+fn invalid_command_lines_name_the_option() {
     let meta = opensnoop();
     let there = "--pid, --enable-failed, --targ_name, --quiet, --disable-merge, --verbose, --help, --version";
     assert_eq!(refusal(&meta, &["--x"]), format!("unknown option \"--x\"; the options are {there}"));
@@ -155,7 +155,7 @@ fn wrong_command_lines_name_the_option() {
 }
 
 #[test]
-fn names_never_clash() {
+fn option_names_are_unique() {
     let long = |variables| -> Vec<(String, Option<char>)> {
         specs(&meta(variables)).into_iter().map(|spec| (spec.long, spec.short)).collect()
     };
@@ -184,7 +184,7 @@ fn names_never_clash() {
 }
 
 #[test]
-fn help_shows_the_forms_that_change_something() {
+fn help_shows_the_forms_that_change_the_default() {
     let mut meta = opensnoop();
     meta.doc.brief = Some("Trace opens".into());
     meta.doc.details = Some("Prints one line per call.".into());
@@ -209,7 +209,7 @@ Prints one line per call.
 }
 
 #[test]
-fn help_and_version_without_documentation() {
+fn help_and_version_have_defaults() {
     let meta = meta(json!([]));
     let help = help(&meta, &specs(&meta), "");
     assert!(help.starts_with("A simple eBPF program\n\nUsage: tool_bpf [OPTIONS]\n"), "{help}");
@@ -217,7 +217,7 @@ fn help_and_version_without_documentation() {
 }
 
 #[test]
-fn a_map_that_asks_for_it_has_an_option_for_its_size() {
+fn a_map_with_cmdarg_has_an_option_for_its_size() {
     let meta = parse(&f2_skel(json!({"data_sections": [{"name": ".bss", "variables": [{"name": "events", "type": "int"}]}],
         "maps": [
             {"name": "events", "ident": "events", "cmdarg": {"short": "b", "default": 4096}},
@@ -226,7 +226,7 @@ fn a_map_that_asks_for_it_has_an_option_for_its_size() {
     .meta;
     let sizes = |argv: &[&str]| run(&meta, argv);
     let entry = |name: &str, text: ArgText| (name.to_owned(), text);
-    // The name is the variable's already.
+    // The variable already has the name.
     assert_eq!(sizes(&["--var-events=8192"]), [entry("events", text("8192"))]);
     assert_eq!(sizes(&["-b", "1"]), [entry("events", text("1"))]);
     assert_eq!(

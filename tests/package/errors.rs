@@ -1,4 +1,4 @@
-//! What is refused names the place and the reason.
+//! Errors name the path and the reason.
 
 use eunomia::error::Status;
 use eunomia::package::Package;
@@ -11,7 +11,7 @@ fn skel_refusal(skel: Value) -> String {
 }
 
 #[test]
-fn a_missing_or_wrong_member_is_named_by_its_path() {
+fn missing_and_invalid_members_are_named_by_their_path() {
     let map = |map: Value| skel_refusal(json!({"maps":[{"name":"a"},{"name":"b"},map]}));
     assert_eq!(map(json!({})), "meta.bpf_skel.maps[2].name: missing");
     assert_eq!(map(json!({"name":null})), "meta.bpf_skel.maps[2].name: missing");
@@ -39,7 +39,7 @@ fn a_missing_or_wrong_member_is_named_by_its_path() {
 }
 
 #[test]
-fn numbers_that_do_not_fit_are_shown() {
+fn numbers_that_do_not_fit_are_quoted() {
     let pages = |value: Value| refusal(&f2(json!({"bpf_skel":{},"perf_buffer_pages":value})));
     assert_eq!(pages(json!(1.5)), "meta.perf_buffer_pages: expected a whole number, found 1.5");
     assert_eq!(pages(json!(-1)), "meta.perf_buffer_pages: expected a whole number, found -1");
@@ -54,7 +54,7 @@ fn numbers_that_do_not_fit_are_shown() {
 }
 
 #[test]
-fn variables_options_and_types_are_checked_too() {
+fn variables_options_and_event_types_are_checked() {
     let var = |var: Value| skel_refusal(json!({"data_sections":[{"name":".rodata","variables":[var]}]}));
     let at = "meta.bpf_skel.data_sections[0].variables[0]";
     assert_eq!(var(json!({"name":"v"})), format!("{at}.type: missing"));
@@ -80,7 +80,7 @@ fn variables_options_and_types_are_checked_too() {
 }
 
 #[test]
-fn a_name_that_is_there_twice_is_refused_with_both_places() {
+fn duplicate_names_are_refused_with_both_paths() {
     assert_eq!(
         skel_refusal(json!({"maps":[{"name":"events"},{"name":"x"},{"name":"events"}]})),
         "meta.bpf_skel.maps[2].name: \"events\" is already used at meta.bpf_skel.maps[0].name"
@@ -103,7 +103,7 @@ fn a_name_that_is_there_twice_is_refused_with_both_places() {
 }
 
 #[test]
-fn variants_form_chains_that_end() {
+fn instead_of_must_form_chains_without_cycles() {
     let of = |progs: &[(&str, &str)]| {
         let progs: Vec<_> =
             progs.iter().map(|(name, next)| json!({"name": name, "instead_of": next})).collect();
@@ -116,10 +116,7 @@ fn variants_form_chains_that_end() {
     let refused = |progs: &[(&str, &str)]| skel_refusal(of(progs));
     assert_eq!(refused(&[("a", "x")]), place(0) + "there is no such program");
     assert_eq!(refused(&[("a", "a")]), place(0) + "forms a cycle");
-    assert_eq!(
-        refused(&[("x", "last"), ("a", "b"), ("b", "c"), ("c", "a")]),
-        place(1) + "forms a cycle"
-    );
+    assert_eq!(refused(&[("x", "last"), ("a", "b"), ("b", "c"), ("c", "a")]), place(1) + "forms a cycle");
     assert_eq!(
         refused(&[("a", "last"), ("b", "last")]),
         place(1) + "another program already replaces it; name that program here"
@@ -143,13 +140,13 @@ fn variants_form_chains_that_end() {
 }
 
 #[test]
-fn shortened_names_of_sections_may_repeat() {
+fn shortened_section_names_may_be_equal() {
     let skel = json!({"maps":[{"name":".rodata.long_na"},{"name":".rodata.long_na"}]});
     assert_eq!(parse(&f2_skel(skel)).meta.maps.len(), 2);
 }
 
 #[test]
-fn a_size_that_does_not_match_gives_both_sizes() {
+fn a_wrong_size_is_refused_with_both_sizes() {
     let mut document = f2_skel(json!({}));
     document["bpf_object_size"] = json!(250);
     assert_eq!(refusal(&document), "bpf_object_size: 250, but the object inflates to 200 bytes");
@@ -163,7 +160,7 @@ fn a_size_that_does_not_match_gives_both_sizes() {
 }
 
 #[test]
-fn wrong_base64_is_told_from_a_wrong_stream() {
+fn invalid_base64_and_invalid_zlib_have_different_errors() {
     let mut document = f2_skel(json!({}));
     let mut refuse = |text: Value| {
         document["bpf_object"] = text;
@@ -179,7 +176,7 @@ fn wrong_base64_is_told_from_a_wrong_stream() {
 }
 
 #[test]
-fn a_damaged_stream_is_found_by_its_checksum() {
+fn a_wrong_checksum_is_refused() {
     let mut stream = miniz_oxide::deflate::compress_to_vec_zlib(&elf(), 6);
     *stream.last_mut().unwrap() ^= 1;
     let mut document = f2_skel(json!({}));
@@ -188,7 +185,7 @@ fn a_damaged_stream_is_found_by_its_checksum() {
 }
 
 #[test]
-fn an_object_that_is_not_for_bpf_says_what_it_is() {
+fn an_object_that_is_not_for_bpf_is_described() {
     let refuse = |change: fn(&mut Vec<u8>)| {
         let mut object = elf();
         change(&mut object);
@@ -217,7 +214,7 @@ fn an_object_that_is_not_for_bpf_says_what_it_is() {
 }
 
 #[test]
-fn what_is_not_json_is_called_by_its_name() {
+fn other_file_types_are_named() {
     for (bytes, message) in [
         (&b""[..], "the package is empty"),
         (b"\xef\xbb\xbf \n", "the package is empty"),
@@ -243,7 +240,7 @@ fn what_is_not_json_is_called_by_its_name() {
 }
 
 #[test]
-fn metadata_alone_asks_for_its_object_and_the_other_way_round() {
+fn metadata_without_object_and_whole_packages_name_the_right_function() {
     let alone = refusal(&json!({"bpf_skel":{"obj_name":"x"}}));
     assert_eq!(alone, "this is metadata without its object; eunomia_open_object opens both together");
     let whole = f2_skel(json!({})).to_string();
@@ -256,7 +253,7 @@ fn metadata_alone_asks_for_its_object_and_the_other_way_round() {
 }
 
 #[test]
-fn paths_begin_where_the_document_begins() {
+fn paths_are_relative_to_the_document() {
     let separate = |meta: &str| Package::from_object(&elf(), Some(meta)).unwrap_err().message.clone();
     assert_eq!(separate("{}"), "bpf_skel: missing");
     assert_eq!(separate(r#"{"bpf_skel":{"progs":[{}]}}"#), "bpf_skel.progs[0].name: missing");
@@ -282,7 +279,7 @@ fn every_truncation_is_refused() {
 }
 
 #[test]
-fn no_single_changed_byte_brings_it_down() {
+fn single_changed_bytes_do_not_panic() {
     for text in [
         f2_skel(json!({"maps":[{"name":"m","sample":{"interval":1e3}}],"progs":[{"name":"p","ifindex":1}]}))
             .to_string(),

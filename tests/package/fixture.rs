@@ -1,4 +1,4 @@
-//! Small packages to start from.
+//! Small packages for the tests.
 
 use base64::prelude::{BASE64_STANDARD, Engine};
 use eunomia::error::Status;
@@ -6,7 +6,7 @@ use eunomia::package::Package;
 use miniz_oxide::deflate::compress_to_vec_zlib;
 use serde_json::{Value, json};
 
-/// An ELF header that passes for an object, with something behind it to compress.
+/// Returns an ELF header that is accepted as an object, followed by data to compress.
 pub fn elf() -> Vec<u8> {
     let mut object = vec![0_u8; 200];
     object[..6].copy_from_slice(b"\x7fELF\x02\x01");
@@ -20,17 +20,17 @@ pub fn packed(object: &[u8]) -> String {
     BASE64_STANDARD.encode(compress_to_vec_zlib(object, 6))
 }
 
-/// Layout F2 around a `meta` object.
+/// Returns a package of layout F2 with this `meta` object.
 pub fn f2(meta: Value) -> Value {
     json!({ "bpf_object": packed(&elf()), "bpf_object_size": elf().len(), "meta": meta })
 }
 
-/// Layout F2 around the entries of a `bpf_skel` object.
+/// Returns a package of layout F2 with this `bpf_skel` object.
 pub fn f2_skel(skel: Value) -> Value {
     f2(json!({ "bpf_skel": skel }))
 }
 
-/// Layout F1, folded as its compiler folded it, around what stands beside the object.
+/// Returns a package of layout F1 with these members. The base64 is folded as its compiler did.
 pub fn f1(rest: Value) -> Value {
     let text = BASE64_STANDARD.encode(elf());
     let lines: Vec<&str> = (0..text.len()).step_by(72).map(|at| &text[at..text.len().min(at + 72)]).collect();
@@ -43,7 +43,7 @@ pub fn parse(document: &Value) -> Package {
     Package::parse(document.to_string().as_bytes()).unwrap_or_else(|error| panic!("{error}: {document}"))
 }
 
-/// The message with which a text is refused.
+/// Returns the error message for a package.
 pub fn refusal_of(text: &[u8]) -> String {
     let error = Package::parse(text).expect_err("this should be refused");
     assert_eq!(error.status, Status::Package, "{error}");

@@ -1,4 +1,4 @@
-//! `meta.formats`: read, kept, and refused where it is not what it should be.
+//! Reading and writing `meta.formats`, and its errors.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +11,7 @@ fn with(formats: Value) -> Value {
 }
 
 #[test]
-fn formats_are_read_by_struct_and_member_and_kept() {
+fn formats_are_read_and_written() {
     let package = parse(&with(
         json!({"event": {"saddr": "ipv4", "args.at": "ktime"}, "key": {"a": "of later versions"}}),
     ));
@@ -32,7 +32,7 @@ fn formats_are_read_by_struct_and_member_and_kept() {
 }
 
 #[test]
-fn formats_of_the_wrong_shape_are_refused_with_their_place() {
+fn malformed_formats_are_refused_with_their_path() {
     assert_eq!(refusal(&with(json!([1]))), "meta.formats: expected an object, found an array");
     assert_eq!(
         refusal(&with(json!({"event": "ipv4"}))),
@@ -44,7 +44,7 @@ fn formats_of_the_wrong_shape_are_refused_with_their_place() {
 }
 
 #[test]
-fn formats_are_bounded() {
+fn the_number_of_formats_is_limited() {
     let structs = |count: usize, members: usize| {
         let members: BTreeMap<String, &str> = (0..members).map(|at| (format!("m{at}"), "hex")).collect();
         with(json!((0..count).map(|at| (format!("s{at}"), &members)).collect::<BTreeMap<_, _>>()))

@@ -1,4 +1,4 @@
-//! Each published layout, read and written back.
+//! Reading each published layout, and writing it again.
 
 use base64::prelude::{BASE64_STANDARD_NO_PAD, Engine};
 use eunomia::package::{
@@ -13,7 +13,7 @@ fn written(package: &Package) -> Value {
 }
 
 #[test]
-fn f2_tc_program_with_hook_and_options() {
+fn f2_tc_programs_have_hook_and_options() {
     let package =
         parse(&f2(json!({"bpf_skel":{"data_sections":[],"maps":[{"ident":"rodata","name":"tc_bpf.rodata"}],
         "obj_name":"tc_bpf","progs":[{"attach":"tc","link":true,"name":"tc_ingress",
@@ -32,7 +32,7 @@ fn f2_tc_program_with_hook_and_options() {
 }
 
 #[test]
-fn f2_xdp_program_with_interface_and_flags() {
+fn f2_xdp_programs_have_interface_and_flags() {
     let package = parse(&f2_skel(json!({"obj_name":"xdp_bpf","data_sections":[],"maps":null,
         "progs":[{"attach":"xdp","flags":2,"ifindex":1,"link":true,"name":"xdp_pass","xdpopts":{"old_prog_fd":0}}]})));
     let target = &package.meta.progs[0].target;
@@ -87,7 +87,7 @@ fn f2_opensnoop_describes_an_option() {
 }
 
 #[test]
-fn f2_takes_absent_null_and_empty_lists() {
+fn f2_lists_may_be_absent_null_or_empty() {
     for empty in
         [json!({}), json!({"maps":null,"progs":null,"data_sections":null}), json!({"maps":[],"progs":[]})]
     {
@@ -117,7 +117,7 @@ fn f2_reads_every_form_of_export_config() {
 }
 
 #[test]
-fn f2_options_of_the_poll_loop() {
+fn f2_options_of_the_poll_loop_are_read() {
     let meta =
         parse(&f2(json!({"bpf_skel":{},"perf_buffer_pages":128,"poll_timeout_ms":1e3,"debug_verbose":true})))
             .meta;
@@ -130,7 +130,7 @@ fn f2_options_of_the_poll_loop() {
 }
 
 #[test]
-fn f2_begins_with_a_byte_order_mark_or_blanks() {
+fn f2_may_begin_with_a_byte_order_mark_or_whitespace() {
     let text = f2_skel(json!({})).to_string();
     for before in ["\u{feff}", " \n\t", "\u{feff}\r\n"] {
         Package::parse(format!("{before}{text}\n").as_bytes()).unwrap();
@@ -138,7 +138,7 @@ fn f2_begins_with_a_byte_order_mark_or_blanks() {
 }
 
 #[test]
-fn f2_object_compressed_at_any_level_and_without_padding() {
+fn f2_objects_are_read_at_any_compression_level_and_without_padding() {
     let mut document = f2_skel(json!({}));
     for level in 0..=10 {
         let stream = miniz_oxide::deflate::compress_to_vec_zlib(&elf(), level);
@@ -149,16 +149,16 @@ fn f2_object_compressed_at_any_level_and_without_padding() {
 
 #[cfg(target_endian = "little")]
 #[test]
-fn f2_object_compressed_by_zlib_itself() {
+fn an_f2_object_compressed_by_zlib_is_read() {
     let mut document = f2_skel(json!({}));
-    // The object of these tests through zlib 1.2.13 at level 1.
+    // `elf()` compressed by zlib 1.2.13 at level 1.
     document["bpf_object"] =
         "eAGrd/VxY2JkQALfkdiEmQVF+elFibnFOgq5iQVAsqSyIBVIlSUWZSYm5aQWEzaBOioAWmYOPw==".into();
     assert_eq!(parse(&document).object, elf());
 }
 
 #[test]
-fn annotations_that_look_like_numbers_are_texts_where_a_text_is_meant() {
+fn numbers_and_booleans_are_accepted_as_strings() {
     let package = parse(&f2_skel(json!({"doc":{"version":1.5,"brief":true},
         "data_sections":[{"name":".bss","variables":[{"name":"n","type":"int","description":5}]}]})));
     assert_eq!(package.meta.doc.version.as_deref(), Some("1.5"));
@@ -185,7 +185,7 @@ fn unknown_keys_survive_reading_and_writing() {
 }
 
 #[test]
-fn numbers_beyond_the_range_of_signed_integers_stay_exact() {
+fn unsigned_64_bit_numbers_stay_exact() {
     let document = f2_skel(json!({"data_sections":[{"name":".data","variables":[
         {"name":"big","type":"__u64","value":9223372036854775808_u64},{"name":"low","type":"long","value":i64::MIN}]}]}));
     let package = parse(&document);
@@ -194,7 +194,7 @@ fn numbers_beyond_the_range_of_signed_integers_stay_exact() {
 }
 
 #[test]
-fn runtime_args_override_values_wherever_they_stand() {
+fn runtime_args_override_values_at_every_level() {
     let skel = json!({"data_sections":[{"name":".rodata","variables":[
         {"name":"a","type":"int","value":1},{"name":"b","type":"int","value":1},{"name":"c","type":"int","value":1}]}]});
     let mut document = f2(json!({"bpf_skel":skel,"runtime_args":{"b":2,"c":2}}));
@@ -206,7 +206,7 @@ fn runtime_args_override_values_wherever_they_stand() {
 }
 
 #[test]
-fn metadata_and_object_from_two_files() {
+fn metadata_and_object_are_read_from_two_files() {
     let meta =
         r#"{"bpf_skel":{"obj_name":"two_bpf","progs":[{"name":"p","attach":"xdp","link":true}]},"mine":1}"#;
     let package = Package::from_object(&elf(), Some(meta)).unwrap();
@@ -248,7 +248,7 @@ fn bootstrap_f1() -> Value {
 }
 
 #[test]
-fn f1_folded_base64_and_flat_metadata() {
+fn f1_with_folded_base64_is_read() {
     let package = parse(&bootstrap_f1());
     assert_eq!(package.object, elf());
     let meta = &package.meta;
@@ -265,7 +265,7 @@ fn f1_folded_base64_and_flat_metadata() {
 }
 
 #[test]
-fn f1_runtime_args_reach_their_globals_and_the_rest_is_ignored() {
+fn f1_runtime_args_set_global_variables_and_others_are_ignored() {
     let vars = parse(&bootstrap_f1()).meta.vars;
     assert_eq!(vars.len(), 2);
     assert_eq!((vars[0].section.as_str(), vars[0].name.as_str()), (".rodata", "min_duration_ns"));
@@ -287,7 +287,7 @@ fn f1_written_as_f2_means_the_same() {
 }
 
 #[test]
-fn f0_has_pseudo_types_and_no_event_description() {
+fn f0_has_pseudo_types_and_no_event_types() {
     let package = parse(&f1(json!({"load_ebpf_script":"","license":"GPL","author":"a","url":"u",
         "description":"first","maps":[{"name":"events","type":"BPF_MAP_TYPE_PERF_EVENT_ARRAY"},
         {"name":"client_b.rodata","type":"RODATA"}],"progs":[{"name":"p","type":"BPF_PROG_TYPE_TRACEPOINT"}]})));
@@ -298,14 +298,14 @@ fn f0_has_pseudo_types_and_no_event_description() {
 }
 
 #[test]
-fn f1_without_maps_or_with_null() {
+fn f1_lists_may_be_absent_or_null() {
     for rest in [json!({}), json!({"maps":null,"progs":null,"runtime_args":null})] {
         assert!(parse(&f1(rest)).meta.maps.is_empty());
     }
 }
 
 #[test]
-fn f2_draft_names_its_structs() {
+fn the_f2_draft_names_its_structs() {
     let mut document = f2(json!({"bpf_skel":{"obj_name":"d","progs":[{"name":"p","link":true}],
         "data_sections":[{"name":".rodata","variables":[{"align":8,"offset":0,"size":8,"name":"v","type":"long long unsigned int"}]}]},
         "export_types":{"export_btf":"n+sBAA==","structs":[{"id":3,"name":"event"}]}}));

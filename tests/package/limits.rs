@@ -55,7 +55,7 @@ fn deep_nesting_is_refused() {
 }
 
 #[test]
-fn more_values_than_memory_is_worth_are_refused() {
+fn too_many_json_values_are_refused() {
     let many = format!("{{\"a\":[{}0]}}", "0,".repeat(1 << 17));
     assert_eq!(refusal_of(many.as_bytes()), "more than 131072 JSON values");
     let objects = format!("{{\"a\":[{}0]}}", "{\"a\":0},".repeat(1 << 16));
@@ -63,7 +63,7 @@ fn more_values_than_memory_is_worth_are_refused() {
 }
 
 #[test]
-fn every_list_is_bounded() {
+fn the_length_of_every_list_is_limited() {
     let many = vec![json!({}); 4097];
     let reason = "4097 entries, and at most 4096 are read";
     let skel = |key: &str| refusal(&f2_skel(json!({key:many})));
@@ -80,7 +80,7 @@ fn every_list_is_bounded() {
 }
 
 #[test]
-fn variables_are_bounded_over_all_sections() {
+fn the_number_of_variables_is_limited_over_all_sections() {
     let section = |name: &str, count: usize| {
         let variable = |n| json!({"name":format!("{name}{n}"),"type":"int"});
         json!({"name":name,"variables":(0..count).map(variable).collect::<Vec<_>>()})
@@ -92,7 +92,7 @@ fn variables_are_bounded_over_all_sections() {
 }
 
 #[test]
-fn names_are_bounded_and_long_values_are_quoted_short() {
+fn names_are_limited_and_long_values_are_shortened() {
     let name = |name: String| refusal(&f2_skel(json!({"progs":[{"name":name}]})));
     let message = "meta.bpf_skel.progs[0].name: a name of 513 bytes, and at most 512 are read";
     assert_eq!(name("n".repeat(513)), message);

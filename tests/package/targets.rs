@@ -1,4 +1,4 @@
-//! Where programs attach, as packages and hosts say it.
+//! Targets in packages and from hosts.
 
 use eunomia::error::Status;
 use eunomia::package::{Interface, Package, Perf, PerfSample, Target, Tc, TcPoint, split_offset};
@@ -19,7 +19,7 @@ fn refusal(value: Value) -> String {
 }
 
 #[test]
-fn an_empty_target_leaves_everything_to_the_section() {
+fn an_empty_target_has_the_defaults() {
     assert_eq!(one(json!({})), Target::default());
     assert_eq!(Target::default().tc, Tc { point: TcPoint::Ingress, handle: 1, priority: 1 });
 }
@@ -50,7 +50,7 @@ fn every_key_is_read() {
 }
 
 #[test]
-fn places_in_a_binary_are_numbers_or_hexadecimal_texts() {
+fn offsets_and_addresses_are_numbers_or_strings() {
     assert_eq!(one(json!({"offset":"0x1c"})).offset, Some(0x1c));
     assert_eq!(one(json!({"offset":"28"})).offset, Some(28));
     assert_eq!(one(json!({"address":u64::MAX})).address, Some(u64::MAX));
@@ -68,11 +68,14 @@ fn places_in_a_binary_are_numbers_or_hexadecimal_texts() {
 }
 
 #[test]
-fn keys_that_are_not_known_are_refused_and_the_known_ones_listed() {
+fn unknown_keys_are_refused_and_the_known_ones_listed() {
     let known = "attach, path, func, offset, address, build_id, pid, cgroup, perf_event, interface, ifindex, flags, \
                  tchook, tcopts";
     for key in ["pidd", "", "Path", "name"] {
-        assert_eq!(refusal(json!({key: null})), format!("target: unknown key {key:?}; the keys are: {known}"));
+        assert_eq!(
+            refusal(json!({key: null})),
+            format!("target: unknown key {key:?}; the keys are: {known}")
+        );
     }
     assert_eq!(
         refusal(json!([{"pid":1},{"tchook":{"attach":"BPF_TC_EGRESS"}}])),
@@ -86,7 +89,7 @@ fn keys_that_are_not_known_are_refused_and_the_known_ones_listed() {
         refusal(json!({"perf_event":{"freq":1}})),
         "target.perf_event: unknown key \"freq\"; the keys are: type, config, frequency, period"
     );
-    // In a package they stand among keys of the program, of which anybody may have added some.
+    // In a package, a program may have other keys, too.
     let prog = |keys: Value| {
         let mut prog = json!({"name":"a","attach":"xdp","link":true});
         prog.as_object_mut().unwrap().extend(keys.as_object().unwrap().clone());
@@ -101,7 +104,7 @@ fn keys_that_are_not_known_are_refused_and_the_known_ones_listed() {
 }
 
 #[test]
-fn an_array_gives_several_targets() {
+fn an_array_specifies_several_targets() {
     let targets = Target::parse(&json!([{"ifindex":1},{"ifindex":"lo"}]), "target").unwrap();
     let interfaces: Vec<_> = targets.into_iter().map(|target| target.interface.unwrap()).collect();
     assert_eq!(interfaces, [Interface::Index(1), Interface::Name("lo".into())]);
@@ -109,7 +112,7 @@ fn an_array_gives_several_targets() {
 }
 
 #[test]
-fn the_most_deliberate_interface_wins() {
+fn the_most_explicit_interface_takes_precedence() {
     let interface = |value| one(value).interface.unwrap();
     let named = Interface::Name("eth1".into());
     assert_eq!(interface(json!({"interface":"eth1","ifindex":1,"tchook":{"ifindex":2}})), named);
@@ -119,7 +122,7 @@ fn the_most_deliberate_interface_wins() {
 }
 
 #[test]
-fn perf_events_by_name_and_by_number() {
+fn perf_events_are_read_by_name_and_by_number() {
     let perf = |value| {
         let Perf { kind, config, sample } = one(json!({"perf_event":value})).perf.unwrap();
         (kind, config, sample)
@@ -137,7 +140,7 @@ fn perf_events_by_name_and_by_number() {
 }
 
 #[test]
-fn a_program_of_a_package_has_the_same_keys_but_its_own_section() {
+fn programs_in_packages_have_the_keys_of_targets() {
     let progs = parse(&f2_skel(json!({"progs":[
         {"name":"a","attach":"perf_event","perf_event":{"config":"task-clock"}},
         {"name":"b","attach":"sockops","cgroup":"/sys/fs/cgroup"}]})))
@@ -149,7 +152,7 @@ fn a_program_of_a_package_has_the_same_keys_but_its_own_section() {
 }
 
 #[test]
-fn wrong_targets_name_the_key() {
+fn invalid_targets_name_the_key() {
     for (value, message) in [
         (json!(5), "target: expected an object, found 5"),
         (json!([{}, []]), "target[1]: expected an object, found an array"),

@@ -1,4 +1,4 @@
-//! Writes BTF, valid or not: each method appends one entry and returns its id.
+//! Writes BTF, valid or not. Each method appends a type and returns its id.
 
 pub const SIGNED: u32 = 1;
 pub const BOOL: u32 = 4;
@@ -21,7 +21,7 @@ const DECL_TAG: u32 = 17;
 pub const TYPE_TAG: u32 = 18;
 const ENUM64: u32 = 19;
 
-/// A member: name, type, and where: bits for `structure`, (bit, width) for `bit_fields`.
+/// A member: name, type, and offset in bits.
 type Member<'a> = (&'a str, u32, u32);
 
 #[derive(Clone)]
@@ -38,7 +38,7 @@ impl Blob {
         Blob { types: Vec::new(), strings: vec![0], next: 1, ends: Vec::new() }
     }
 
-    /// The length of the types in bytes.
+    /// Returns the length of the types in bytes.
     pub fn types_len(&self) -> usize {
         4 * self.types.len()
     }
@@ -62,7 +62,7 @@ impl Blob {
         offset
     }
 
-    /// Any entry: `info` as in the format, words behind it as they come.
+    /// Appends any entry, followed by `words`.
     pub fn entry(&mut self, name: &str, kind: u32, count: usize, flag: bool, arg: u32, words: &[u32]) -> u32 {
         let name = self.string(name);
         self.types.extend([name, kind << 24 | count as u32 | u32::from(flag) << 31, arg]);
@@ -76,7 +76,7 @@ impl Blob {
         self.entry(name, INT, 0, false, size, &[(encoding << 24) | (8 * size)])
     }
 
-    /// An integer with its own place of bits, as compilers wrote bit-fields before the struct's entry held them.
+    /// Appends an integer with a bit offset and size, as older compilers wrote for bit-fields.
     pub fn int_bits(&mut self, name: &str, size: u32, encoding: u32, offset: u32, bits: u32) -> u32 {
         self.entry(name, INT, 0, false, size, &[encoding << 24 | offset << 16 | bits])
     }
@@ -93,7 +93,7 @@ impl Blob {
         self.entry("", ARRAY, 0, false, 0, &[element, element, count])
     }
 
-    /// Typedefs, qualifiers, tags.
+    /// Appends a typedef, qualifier or tag.
     pub fn alias(&mut self, kind: u32, name: &str, of: u32) -> u32 {
         self.entry(name, kind, 0, false, of, &[])
     }

@@ -1,4 +1,4 @@
-//! What the reader finds in a blob, and how types are laid out and spelt.
+//! Finding types in BTF, their layout and their names.
 
 use eunomia::btf::Btf;
 use eunomia::error::Status;
@@ -89,7 +89,7 @@ fn names_are_spelt_as_in_c() {
 }
 
 #[test]
-fn a_type_can_be_walked() {
+fn the_members_of_a_type_are_found() {
     let mut blob = Blob::new();
     let int = blob.int("int", 4, SIGNED);
     let row = blob.array(int, 3);
@@ -113,7 +113,7 @@ fn a_type_can_be_walked() {
 }
 
 #[test]
-fn what_holds_no_value_is_no_type() {
+fn types_without_values_have_no_layout() {
     let mut blob = Blob::new();
     let int = blob.int("int", 4, SIGNED);
     let fwd = blob.fwd("elsewhere");

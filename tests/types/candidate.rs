@@ -1,4 +1,4 @@
-//! Which structs are offered as an event's type.
+//! Candidates for event types.
 
 use eunomia::btf::Btf;
 
@@ -21,7 +21,7 @@ fn blob() -> (Blob, Ids) {
     let alias = blob.alias(TYPEDEF, "event_t", nameless);
     let kernel = blob.structure(STRUCT, "task_struct", 4, &pid);
     let kernel_alias = blob.alias(TYPEDEF, "task_t", kernel);
-    // Kept in the BTF by pointer variables made for that.
+    // Pointer variables keep these in the BTF.
     let dummy = blob.structure(STRUCT, "dummy", 4, &pid);
     for name in ["__eunomia_dummy_dummy_ptr", "unused"] {
         let pointer = blob.ptr(dummy);
@@ -44,7 +44,7 @@ fn blob() -> (Blob, Ids) {
     (blob, Ids { event, alias, dummy, kernel, kernel_alias })
 }
 
-/// A `.BTF.ext` section with CO-RE relocations against the given types.
+/// Returns a `.BTF.ext` section with CO-RE relocations for the types.
 fn btf_ext(ids: &[u32]) -> Vec<u8> {
     let mut bytes = vec![0x9f, 0xeb, 1, 0];
     let relocations_len = 4 + 8 + 16 * ids.len() as u32;
@@ -58,14 +58,14 @@ fn btf_ext(ids: &[u32]) -> Vec<u8> {
 }
 
 #[test]
-fn structs_that_nothing_uses_are_candidates() {
+fn unused_structs_are_event_candidates() {
     let (blob, ids) = blob();
     let btf = Btf::parse(&blob.bytes()).unwrap();
     assert_eq!(btf.event_candidates(None), [ids.event, ids.alias, ids.kernel, ids.dummy]);
 }
 
 #[test]
-fn structs_that_programs_relocate_are_the_kernels() {
+fn relocated_structs_are_not_candidates() {
     let (blob, ids) = blob();
     let btf = Btf::parse(&blob.bytes()).unwrap();
     for relocated in [ids.kernel, ids.kernel_alias] {
@@ -75,7 +75,7 @@ fn structs_that_programs_relocate_are_the_kernels() {
 }
 
 #[test]
-fn a_broken_relocation_section_leaves_no_candidates() {
+fn a_malformed_relocation_section_leaves_no_candidates() {
     let (blob, ids) = blob();
     let btf = Btf::parse(&blob.bytes()).unwrap();
     let ext = btf_ext(&[ids.kernel]);

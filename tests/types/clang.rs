@@ -1,4 +1,4 @@
-//! Values that C wrote, in types that clang described.
+//! Values that a C program initialised, with types from clang.
 
 use std::path::Path;
 use std::process::Command;
@@ -10,10 +10,10 @@ use serde_json::{Value, json};
 
 const SOURCE: &str = include_str!("../data/types/values.c");
 
-/// What clang made of `values.c`.
+/// The object that clang compiles from `values.c`.
 pub struct Object {
     pub btf: Vec<u8>,
-    /// The section of the one variable.
+    /// The section of its variable.
     data: Vec<u8>,
 }
 
@@ -30,7 +30,7 @@ pub fn object() -> Object {
     Object { btf: section(&elf, ".BTF"), data: section(&elf, ".data") }
 }
 
-/// One folder per test thread.
+/// One directory per test thread.
 fn tempfile_folder() -> std::path::PathBuf {
     let name = format!("types-{}-{:?}", std::process::id(), std::thread::current().id());
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
@@ -38,7 +38,7 @@ fn tempfile_folder() -> std::path::PathBuf {
     folder
 }
 
-/// A section of a little-endian ELF64 file.
+/// Returns a section of a little-endian ELF64 file.
 fn section(elf: &[u8], name: &str) -> Vec<u8> {
     let number =
         |at: usize, len: usize| elf[at..at + len].iter().rev().fold(0, |sum, byte| sum << 8 | *byte as usize);
@@ -56,7 +56,7 @@ fn section(elf: &[u8], name: &str) -> Vec<u8> {
 }
 
 #[test]
-fn values_are_what_c_wrote() {
+fn values_written_by_c_are_decoded() {
     let object = object();
     let btf = Btf::parse(&object.btf).unwrap();
     btf.check_for_libbpf().unwrap();
@@ -77,7 +77,7 @@ fn values_are_what_c_wrote() {
 }
 
 #[test]
-fn what_c_wrote_can_be_set_again() {
+fn decoded_values_encode_to_the_same_bytes() {
     let object = object();
     let btf = Btf::parse(&object.btf).unwrap();
     let ty = Type::from_btf(&btf, btf.find_var("value").unwrap()).unwrap();
@@ -85,7 +85,7 @@ fn what_c_wrote_can_be_set_again() {
     let plan = Plan::new(&ty).unwrap();
     plan.json(&object.data, &crate::clock(), &mut text);
     let mut value: Value = serde_json::from_slice(&text).unwrap();
-    // A full array has no room for the NUL that a string must have: as numbers it fits.
+    // A full array has no space for the NUL of a string, so set it from numbers.
     value["comm"] = json!(b"bash \"x\"");
     value["in"]["tag"] = json!(b"abcd");
     value["names"][1] = json!(b"four");
@@ -95,7 +95,7 @@ fn what_c_wrote_can_be_set_again() {
 }
 
 #[test]
-fn spellings_are_those_of_the_source() {
+fn type_names_are_those_of_the_source() {
     let btf = Btf::parse(&object().btf).unwrap();
     let ty = Type::from_btf(&btf, btf.find_struct("all").unwrap()).unwrap();
     for (member, spelling) in [

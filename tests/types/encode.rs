@@ -1,4 +1,4 @@
-//! JSON to bytes and the texts of a command line.
+//! JSON and command-line arguments to bytes.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::blob::{BOOL, Blob, CONST, SIGNED, STRUCT, TYPEDEF, UNION};
 use crate::{Random, last_type};
 
-/// A struct with one member of each kind, and its members' types by name.
+/// Returns a struct with a member of each kind.
 fn sample() -> Arc<Type> {
     let mut blob = Blob::new();
     let mut members: Vec<(&str, u32, (u32, u32))> = Vec::new();
@@ -75,7 +75,7 @@ fn encoded(ty: &Type, value: &Value) -> eunomia::error::Result<Vec<u8>> {
     encode(ty, value, &mut out).map(|()| out)
 }
 
-/// The value read back from what was written.
+/// Encodes a value and decodes it again.
 fn round(ty: &Arc<Type>, value: &Value) -> Value {
     let record = encoded(ty, value).unwrap_or_else(|error| panic!("{value} as {}: {error}", ty.name));
     serde_json::from_str(&crate::json(ty, &record)).unwrap()
@@ -111,7 +111,7 @@ fn integers_are_checked_against_their_range() {
 }
 
 #[test]
-fn numbers_with_exponents_count_if_they_are_whole_and_exact() {
+fn numbers_with_exponents_are_accepted_if_they_are_exact_integers() {
     let parsed = |text: &str| serde_json::from_str::<Value>(text).unwrap();
     assert_eq!(round(&member("i32"), &parsed("1e3")), json!(1000));
     assert_eq!(round(&member("i32"), &parsed("-2.0")), json!(-2));
@@ -123,7 +123,7 @@ fn numbers_with_exponents_count_if_they_are_whole_and_exact() {
 }
 
 #[test]
-fn wide_integers_are_strings() {
+fn integers_of_128_bits_are_accepted_as_strings() {
     for (name, value) in [
         ("u128", u128::MAX.to_string()),
         ("i128", i128::MIN.to_string()),
@@ -143,7 +143,7 @@ fn wide_integers_are_strings() {
 }
 
 #[test]
-fn other_scalars_take_what_fits_them() {
+fn bools_chars_floats_and_pointers_accept_values_that_fit() {
     assert_eq!(round(&member("bool"), &json!(true)), json!(true));
     assert_eq!(round(&member("bool"), &json!(1)), json!(true));
     assert_eq!(refusal(&member("bool"), &json!(2)), "2 does not fit bool");
@@ -160,7 +160,7 @@ fn other_scalars_take_what_fits_them() {
 }
 
 #[test]
-fn enums_take_names_and_numbers() {
+fn enums_accept_names_and_numbers() {
     assert_eq!(round(&member("color"), &json!("NONE")), json!("NONE"));
     assert_eq!(round(&member("color"), &json!(1)), json!("RED"));
     assert_eq!(round(&member("color"), &json!(17)), json!(17));
@@ -171,7 +171,7 @@ fn enums_take_names_and_numbers() {
 }
 
 #[test]
-fn strings_fit_with_their_nul() {
+fn strings_must_fit_with_their_nul() {
     assert_eq!(encoded(&member("text"), &json!("abc")).unwrap(), b"abc\0\0\0\0\0");
     assert_eq!(encoded(&member("text"), &json!("1234567")).unwrap(), b"1234567\0");
     assert_eq!(refusal(&member("text"), &json!("12345678")), "8 bytes and a NUL do not fit char[8]");
@@ -180,7 +180,7 @@ fn strings_fit_with_their_nul() {
 }
 
 #[test]
-fn what_is_left_out_is_zero() {
+fn omitted_members_and_elements_are_zero() {
     assert_eq!(round(&member("grid"), &json!([[1, 2]])), json!([[1, 2], [0, 0]]));
     assert_eq!(round(&member("pair"), &json!({"y": 3})), json!({"x": 0, "y": 3}));
     assert_eq!(round(&member("pair"), &json!({})), json!({"x": 0, "y": 0}));
@@ -192,7 +192,7 @@ fn what_is_left_out_is_zero() {
 }
 
 #[test]
-fn members_that_are_not_named_keep_their_values_and_the_rest_is_written_whole() {
+fn an_update_keeps_omitted_members_and_replaces_everything_else() {
     let ty = sample();
     let mut bytes = vec![0; ty.size];
     let all =
@@ -220,13 +220,13 @@ fn bit_fields_are_checked_and_keep_their_neighbours() {
 }
 
 #[test]
-fn what_is_rendered_can_be_set_again() {
+fn rendered_values_encode_to_the_same_bytes() {
     let ty = sample();
     let mut random = Random(5);
     let text = ty.member("text").unwrap().bit_offset as usize / 8;
     for _ in 0..500 {
         let mut record = random.bytes(ty.size);
-        // A string ends and is UTF-8, a bool is 0 or 1, floats are finite: else JSON cannot hold them.
+        // JSON can only represent terminated UTF-8 strings, bools of 0 and 1, and finite floats.
         record[text..text + 8].copy_from_slice(b"letters\0");
         let boolean = ty.member("bool").unwrap().bit_offset as usize / 8;
         record[boolean] &= 1;
@@ -249,13 +249,13 @@ fn a_buffer_of_another_size_is_refused() {
 }
 
 #[test]
-fn long_values_are_cut_in_messages() {
+fn long_values_are_shortened_in_messages() {
     let message = refusal(&member("u32"), &json!("ä".repeat(10_000)));
     assert!(message.len() < 200, "{message}");
 }
 
 #[test]
-fn texts_become_values() {
+fn command_line_arguments_become_values() {
     let value = |name: &str, text: &str| parse_text(&member(name), text).ok();
     assert_eq!(value("i32", "-12"), Some(json!(-12)));
     assert_eq!(value("u32", "0x1F"), Some(json!(31)));

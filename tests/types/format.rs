@@ -1,4 +1,4 @@
-//! Formats of members: what they are written as, in JSON and text, and read back from; and which they fit.
+//! Formats of members: how values are written and read, and which members can have which format.
 
 use std::io::Write;
 use std::net::{Ipv4Addr, Ipv6Addr};
@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use crate::blob::{BOOL, Blob, SIGNED, STRUCT, TYPEDEF, UNION};
 use crate::{BOOT_TIME, Random, clock, json as json_text};
 
-/// The type of the struct `event` with formats for its members, all of which fit.
+/// Returns the struct `event` with formats, all of which must fit.
 fn event(blob: &Blob, members: &[(&str, &str)]) -> Arc<Type> {
     let mut complaints = Vec::new();
     let ty = event_with(blob, members, &mut complaints);
@@ -30,13 +30,13 @@ fn event_with(blob: &Blob, members: &[(&str, &str)], complaints: &mut Vec<String
     formats.type_from_btf(&btf, btf.find_struct("event").unwrap()).unwrap()
 }
 
-/// A struct `event` of one member `m`, of `size` bytes.
+/// Returns a struct `event` with one member `m` of `size` bytes.
 fn one(blob: &mut Blob, ty: u32, size: u32, format: &str) -> Arc<Type> {
     blob.structure(STRUCT, "event", size, &[("m", ty, 0)]);
     event(blob, &[("m", format)])
 }
 
-/// The member `m` of a record as JSON.
+/// Returns the member `m` of a record as JSON.
 fn value(ty: &Arc<Type>, record: &[u8]) -> Value {
     serde_json::from_str::<Value>(&json_text(ty, record)).unwrap()["m"].clone()
 }
@@ -67,7 +67,7 @@ fn bytes(count: u32, format: &str) -> Arc<Type> {
 }
 
 #[test]
-fn addresses_are_in_the_order_of_their_bytes() {
+fn addresses_are_in_network_byte_order() {
     for ty in [unsigned(4, "ipv4"), signed(4, "ipv4"), bytes(4, "ipv4")] {
         assert_eq!(value(&ty, &[10, 0, 0, 1]), "10.0.0.1");
         assert_eq!(value(&ty, &[255; 4]), "255.255.255.255");
@@ -80,7 +80,7 @@ fn addresses_are_in_the_order_of_their_bytes() {
 }
 
 #[test]
-fn ipv6_is_written_as_rfc_5952_has_it() {
+fn ipv6_addresses_are_written_as_in_rfc_5952() {
     let mut random = Random(0x6666);
     for ty in [unsigned(16, "ipv6"), bytes(16, "ipv6")] {
         for address in
@@ -121,7 +121,7 @@ fn errors_are_numbers_in_json_and_names_in_text() {
         assert_eq!(value(&error, &u16::to_le_bytes(number)), number);
         assert_eq!(text(&error, &u16::to_le_bytes(number)), name);
     }
-    // What stands in a table as JSON is JSON.
+    // Structs and arrays in a table are JSON.
     let mut blob = Blob::new();
     let int = blob.int("int", 4, SIGNED);
     let array = blob.array(int, 2);
@@ -131,7 +131,7 @@ fn errors_are_numbers_in_json_and_names_in_text() {
 }
 
 #[test]
-fn names_stand_for_numbers_and_every_value_is_a_text() {
+fn signals_and_system_calls_are_names_and_always_strings() {
     for ty in [unsigned(4, "signal"), signed(4, "signal")] {
         for (number, name) in [(15u32, "SIGTERM"), (9, "SIGKILL"), (31, "SIGSYS"), (0, "0"), (34, "34")] {
             assert_eq!(value(&ty, &number.to_le_bytes()), name);
@@ -143,7 +143,7 @@ fn names_stand_for_numbers_and_every_value_is_a_text() {
     assert_eq!(value(&call, &100_000u64.to_le_bytes()), "100000");
 }
 
-/// What the C headers define with a prefix: names and numbers.
+/// Returns the names and numbers that the C headers define with a prefix.
 fn defined(header: &str, prefix: &str, flags: &[&str]) -> Vec<(String, i64)> {
     let clang = std::env::var("CLANG").unwrap_or_else(|_| "clang".to_string());
     let mut child = Command::new(clang)
@@ -164,7 +164,7 @@ fn defined(header: &str, prefix: &str, flags: &[&str]) -> Vec<(String, i64)> {
 }
 
 #[test]
-fn the_names_are_those_of_the_kernels_headers() {
+fn names_match_the_headers_of_the_kernel() {
     let same = |ty: Arc<Type>, sign: i64, prefix: &str, numbers: Vec<(String, i64)>| {
         assert!(numbers.len() > 30, "{} names with {prefix}", numbers.len());
         for (name, number) in numbers {
@@ -207,7 +207,7 @@ fn hexadecimal_digits_are_as_wide_as_the_number() {
 }
 
 #[test]
-fn times_are_those_of_the_calendar() {
+fn times_match_the_date_command() {
     let ty = unsigned(8, "ktime");
     assert_eq!(value(&ty, &1u64.to_le_bytes()), "2023-11-14T22:13:20.000000001Z");
     assert_eq!(text(&ty, &123_456_789_012u64.to_le_bytes()), "2023-11-14T22:15:23.456789012Z");
@@ -254,7 +254,7 @@ fn durations_are_numbers_in_json_and_readable_in_text() {
 }
 
 #[test]
-fn a_stack_ends_with_its_first_zero() {
+fn a_stack_ends_at_the_first_zero() {
     let mut blob = Blob::new();
     let long = blob.int("unsigned long long", 8, 0);
     let array = blob.array(long, 4);
@@ -272,7 +272,7 @@ fn a_stack_ends_with_its_first_zero() {
 }
 
 #[test]
-fn formats_reach_elements_members_inside_and_typedefs() {
+fn formats_apply_to_elements_nested_members_and_typedefs() {
     let mut blob = Blob::new();
     let int = blob.int("unsigned int", 4, 0);
     let byte = blob.int("unsigned char", 1, 0);
@@ -313,7 +313,7 @@ fn formats_reach_elements_members_inside_and_typedefs() {
 }
 
 #[test]
-fn addresses_are_known_by_their_types_and_numbers_in_network_order_are_not() {
+fn in_addr_is_an_address_and_be32_is_a_number() {
     let mut blob = Blob::new();
     let int = blob.int("unsigned int", 4, 0);
     let be32 = blob.entry("__be32", TYPEDEF, 0, false, int, &[]);
@@ -341,7 +341,7 @@ fn addresses_are_known_by_their_types_and_numbers_in_network_order_are_not() {
 }
 
 #[test]
-fn what_does_not_fit_is_left_out_and_told() {
+fn formats_that_do_not_fit_are_ignored_and_reported() {
     let mut blob = Blob::new();
     let int = blob.int("unsigned int", 4, 0);
     let boolean = blob.int("bool", 1, BOOL);
@@ -390,7 +390,7 @@ fn what_does_not_fit_is_left_out_and_told() {
 }
 
 #[test]
-fn several_texts_in_one_array_are_shown_whole() {
+fn several_strings_in_one_array_are_all_written() {
     let args = bytes(16, "strings");
     let cases: [(&[u8], Value, &str); 9] = [
         (b"ls\0-l\0/tmp\0", json!(["ls", "-l", "/tmp"]), "ls -l /tmp"),
@@ -410,7 +410,7 @@ fn several_texts_in_one_array_are_shown_whole() {
     let rest = bytes(0, "strings");
     assert_eq!(value(&rest, b"as\0many\0as\0there\0are\0"), json!(["as", "many", "as", "there", "are"]));
     assert_eq!(text(&rest, b"a\0b"), "a b");
-    // The longest texts fit the announced size.
+    // The longest output fits the announced size.
     for record in [[1u8; 16], *b"\x01\0\x01\0\x01\0\x01\0\x01\0\x01\0\x01\0\x01\0", [0xff; 16]] {
         assert!(json_text(&args, &record).len() <= Plan::new(&args).unwrap().max_json_len());
     }
@@ -432,7 +432,7 @@ fn several_texts_in_one_array_are_shown_whole() {
 }
 
 #[test]
-fn a_format_takes_what_it_writes_and_numbers() {
+fn values_are_accepted_in_their_format_and_as_numbers() {
     let set = |ty: &Arc<Type>, given: Value| {
         let mut out = vec![0; ty.size];
         encode(ty, &json!({ "m": given }), &mut out).map(|()| out).map_err(|error| error.message.clone())
@@ -466,7 +466,7 @@ fn a_format_takes_what_it_writes_and_numbers() {
 }
 
 #[test]
-fn any_format_on_any_type_is_refused_or_keeps_one_kind_of_value() {
+fn any_format_on_any_type_is_refused_or_writes_one_kind_of_value() {
     let names: Vec<&str> = ValueFormat::names().split(' ').collect();
     let mut random = Random(0xf0);
     let mut fitting = 0;
@@ -493,7 +493,7 @@ fn any_format_on_any_type_is_refused_or_keeps_one_kind_of_value() {
             let value: Value = serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"));
             let longest = Plan::new(&ty).unwrap().max_json_len();
             assert!(text.len() <= longest, "{} bytes, at most {longest}: {text}", text.len());
-            // What is no text, or fills its array without a NUL, cannot be set again.
+            // Invalid UTF-8, and strings that fill their array without a NUL, cannot be set again.
             if !["ktime", "strings"].contains(&names[round % names.len()]) {
                 let mut again = vec![0; ty.size];
                 encode(&ty, &value, &mut again).unwrap_or_else(|error| panic!("{error}: {text}"));

@@ -1,4 +1,4 @@
-//! Blobs that no compiler wrote: refused or read, but never a panic, a hang or gigabytes.
+//! Malformed BTF is refused or read, without a panic, a hang or gigabytes of memory.
 
 use eunomia::btf::Btf;
 use eunomia::error::Status;
@@ -15,7 +15,7 @@ fn parse_error(bytes: &[u8]) -> String {
     error.message.clone()
 }
 
-/// The error of the last type.
+/// Returns the error of building the last type.
 fn layout_error(blob: &Blob) -> String {
     let btf = Btf::parse(&blob.bytes()).unwrap();
     let error = Type::from_btf(&btf, btf.len() - 1).expect_err("it has no layout");
@@ -47,7 +47,7 @@ fn sample() -> Blob {
 }
 
 #[test]
-fn headers_are_checked() {
+fn malformed_headers_are_refused() {
     let good = sample().bytes();
     let changed = |at: usize, value: u8| {
         let mut bytes = good.clone();
@@ -88,7 +88,7 @@ fn truncated_btf_is_refused_unless_it_ends_with_a_whole_type() {
 }
 
 #[test]
-fn references_and_names_stay_inside() {
+fn type_ids_and_names_out_of_range_are_refused() {
     let mut blob = Blob::new();
     blob.ptr(7);
     assert_eq!(parse_error(&blob.bytes()), "BTF: type 1 refers to type 7, but there are only 2");
@@ -113,7 +113,7 @@ fn references_and_names_stay_inside() {
 }
 
 #[test]
-fn a_type_inside_itself_is_refused() {
+fn a_type_that_contains_itself_is_refused() {
     let mut blob = Blob::new();
     blob.structure(STRUCT, "s", 8, &[("again", 1, 0), ("again", 1, 0)]);
     assert_eq!(layout_error(&blob), "BTF: type 1 (s): nested more than 32 levels deep, or contains itself");
@@ -167,7 +167,7 @@ fn impossible_sizes_are_refused() {
     assert!(layout_error(&blob).contains("an enum of 3 bytes"));
 }
 
-/// Each level holds the one below it twice in the same place; `kind` of 40 levels would be 2^40 values.
+/// Returns nested unions that contain the next level twice: 40 levels would be 2^40 values.
 fn doubling(levels: u32, size: u32, named: bool) -> Blob {
     let mut blob = Blob::new();
     let mut inner = blob.int("int", 4, SIGNED);
@@ -179,7 +179,7 @@ fn doubling(levels: u32, size: u32, named: bool) -> Blob {
 }
 
 #[test]
-fn types_that_double_at_each_level_are_refused() {
+fn exponentially_growing_types_are_refused() {
     for named in [true, false] {
         assert!(layout_error(&doubling(31, 4, named)).contains("too many members in total"));
         let small = crate::last_type(&doubling(8, 4, named));
@@ -209,7 +209,7 @@ fn many_typedefs_of_a_large_struct_are_cheap() {
 }
 
 #[test]
-fn an_enum_used_often_is_compiled_once() {
+fn an_enum_with_many_uses_is_compiled_once() {
     let mut blob = Blob::new();
     let names: Vec<String> = (0..20_000).map(|i| format!("CONSTANT_{i}")).collect();
     let constants: Vec<_> = (0..).zip(&names).map(|(i, name)| (name.as_str(), i)).collect();
@@ -221,7 +221,7 @@ fn an_enum_used_often_is_compiled_once() {
 }
 
 #[test]
-fn a_flexible_array_cannot_blow_up_a_record() {
+fn the_output_of_a_flexible_array_is_limited() {
     let mut blob = Blob::new();
     let byte = blob.int("unsigned char", 1, 0);
     let long = "n".repeat(500);
@@ -231,7 +231,7 @@ fn a_flexible_array_cannot_blow_up_a_record() {
     assert_eq!(crate::json(&crate::last_type(&blob), &[7; 4000]), "{\"first\":7,\"rest\":[]}");
 }
 
-/// Reads everything a blob offers, as the library would.
+/// Reads and renders all types of a blob, as the library does.
 fn exercise(bytes: &[u8], random: &mut Random) -> usize {
     let Ok(btf) = Btf::parse(bytes) else { return 0 };
     btf.event_candidates(None);
@@ -242,7 +242,7 @@ fn exercise(bytes: &[u8], random: &mut Random) -> usize {
         plans += 1;
         let len = random.below(ty.size.min(4096) + 64);
         let record = random.bytes(len);
-        // Large arrays are bounded but slow to read in a loop like this one.
+        // Large arrays are limited, but too slow for this loop.
         if ty.size < 100_000 {
             let mut out = Vec::new();
             plan.json(&record, &clock(), &mut out);
@@ -259,7 +259,7 @@ fn exercise(bytes: &[u8], random: &mut Random) -> usize {
 }
 
 #[test]
-fn flipped_bytes_are_refused_or_read() {
+fn btf_with_changed_bytes_is_refused_or_read() {
     let sources = [sample().bytes(), crate::clang::object().btf];
     let mut random = Random(0x5eed);
     let mut plans = 0;
@@ -275,7 +275,7 @@ fn flipped_bytes_are_refused_or_read() {
 }
 
 #[test]
-fn random_words_are_refused_or_read() {
+fn random_types_are_refused_or_read() {
     let mut random = Random(0xbad);
     for _ in 0..2000 {
         let mut blob = Blob::new();

@@ -1,4 +1,4 @@
-//! Records to JSON, kind by kind.
+//! Records as JSON, by kind of type.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use eunomia::types::Type;
 use crate::blob::{BOOL, Blob, SIGNED, STRUCT, TYPEDEF, UNION};
 use crate::{Random, clock, json, last_type};
 
-/// The type that `make` appends last.
+/// Returns the type that `make` appends last.
 fn one(make: impl FnOnce(&mut Blob) -> u32) -> Arc<Type> {
     let mut blob = Blob::new();
     make(&mut blob);
@@ -42,7 +42,7 @@ fn integers_of_128_bits_are_decimal_strings() {
 }
 
 #[test]
-fn bools_floats_and_pointers_have_their_forms() {
+fn bools_floats_and_pointers_are_written() {
     let boolean = one(|blob| blob.int("_Bool", 1, BOOL));
     assert_eq!([json(&boolean, &[0]), json(&boolean, &[1]), json(&boolean, &[2])], ["false", "true", "true"]);
     let wide_bool = one(|blob| blob.int("bool", 4, BOOL));
@@ -63,7 +63,7 @@ fn bools_floats_and_pointers_have_their_forms() {
 }
 
 #[test]
-fn every_double_reads_back_the_same() {
+fn every_double_parses_to_the_same_value() {
     let double = one(|blob| blob.float("double", 8));
     let float = one(|blob| blob.float("float", 4));
     let mut random = Random(1);
@@ -80,7 +80,7 @@ fn every_double_reads_back_the_same() {
 }
 
 #[test]
-fn bit_fields_of_any_place_and_width_are_read() {
+fn bit_fields_of_any_offset_and_width_are_read() {
     let mut blob = Blob::new();
     let (u8, u64) = (blob.int("unsigned char", 1, 0), blob.int("unsigned long long", 8, 0));
     let (int, u128) = (blob.int("int", 4, SIGNED), blob.int("unsigned __int128", 16, 0));
@@ -140,7 +140,7 @@ fn bit_fields_of_old_compilers_are_read() {
 }
 
 #[test]
-fn strings_end_at_nul_or_at_the_array() {
+fn strings_end_at_a_nul_or_with_the_array() {
     let text = one(|blob| {
         let character = blob.int("char", 1, SIGNED);
         let alias = blob.alias(TYPEDEF, "letter", character);
@@ -155,7 +155,7 @@ fn strings_end_at_nul_or_at_the_array() {
         (b"\t\r\x08\x0c\x7f/<\0", "\\t\\r\\b\\f\x7f/<"),
         ("Zoë€\0".as_bytes(), "Zoë€"),
         (b"ab\xff\xc3(\0\0\0", "ab\u{fffd}\u{fffd}("),
-        // The euro sign cut by the end of the array.
+        // The array ends inside the euro sign.
         (b"123456\xe2\x82", "123456\u{fffd}"),
         (b"\xed\xa0\x80\0\0\0\0\0", "\u{fffd}\u{fffd}\u{fffd}"),
     ] {
@@ -229,13 +229,13 @@ fn wide_enums_are_names_or_numbers() {
     let signed = one(|blob| blob.enumeration64("big", true, &[("MINUS", u64::MAX)]));
     assert_eq!(json(&signed, &u64::MAX.to_le_bytes()), "\"MINUS\"");
     assert_eq!(json(&signed, &(u64::MAX - 1).to_le_bytes()), "-2");
-    // Before ENUM64, compilers cut the constants of such an enum to 32 bits: no name is better than a wrong one.
+    // Before ENUM64, compilers truncated such constants to 32 bits, so their names would be wrong.
     let cut = one(|blob| blob.enumeration("cut", 8, false, &[("TOP", 0)]));
     assert_eq!([json(&cut, &[0; 8]), json(&cut, &(1u64 << 32).to_le_bytes())], ["0", "4294967296"]);
 }
 
 #[test]
-fn nested_structs_are_objects_and_anonymous_ones_are_not() {
+fn nested_structs_are_objects_unless_they_are_anonymous() {
     let mut blob = Blob::new();
     let int = blob.int("int", 4, SIGNED);
     let float = blob.float("float", 4);
@@ -279,7 +279,7 @@ fn arrays_keep_their_dimensions() {
     assert_eq!(json(&last_type(&blob), &[]), "[]");
 }
 
-/// Something of everything, with a flexible array at the end unless `fixed`.
+/// Returns a struct with members of all kinds, with a flexible array at the end unless `fixed`.
 fn everything(element: &str, fixed: bool) -> Arc<Type> {
     let mut blob = Blob::new();
     let (int, character) = (blob.int("int", 4, SIGNED), blob.int("char", 1, SIGNED));
@@ -330,7 +330,7 @@ fn a_short_record_reads_as_zero_beyond_its_end() {
 }
 
 #[test]
-fn a_flexible_array_has_what_the_record_has() {
+fn a_flexible_array_has_the_elements_of_the_record() {
     let rest = |element: &str, rest: &[u8]| {
         let mut record = vec![0; 52];
         record.extend(rest);
@@ -377,7 +377,7 @@ fn long_names_and_many_members_fit() {
 }
 
 #[test]
-fn members_can_be_put_together() {
+fn a_struct_can_be_built_from_members() {
     let mut blob = Blob::new();
     let int = blob.int("int", 4, SIGNED);
     let btf = Btf::parse(&blob.bytes()).unwrap();
@@ -394,7 +394,7 @@ fn members_can_be_put_together() {
 }
 
 #[test]
-fn old_packages_describe_members_in_c() {
+fn members_of_old_packages_are_parsed() {
     let members = [
         ("pid", "int", "i32", 0),
         ("size", "unsigned int", "i32", 32),

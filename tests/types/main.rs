@@ -1,5 +1,5 @@
-//! The `types` module from outside: BTF blobs made by hand, by clang and by accident; records to JSON and text; JSON
-//! to bytes.
+//! The parts `btf`, `types` and `render`: BTF written by hand, by clang and at random; records to JSON and tables; JSON to
+//! bytes.
 
 mod blob;
 mod btf;
@@ -9,7 +9,7 @@ mod encode;
 mod format;
 mod hostile;
 mod json;
-mod text;
+mod table;
 
 use std::sync::Arc;
 
@@ -25,21 +25,21 @@ fn clock() -> Clock {
     Clock::new(|| BOOT_TIME)
 }
 
-/// The record as JSON text.
+/// Returns a record as JSON.
 fn json(ty: &Arc<Type>, record: &[u8]) -> String {
     let mut out = b"before".to_vec();
     Plan::new(ty).unwrap().json(record, &clock(), &mut out);
     let text = String::from_utf8(out).unwrap();
-    text.strip_prefix("before").expect("what was there stays").to_string()
+    text.strip_prefix("before").expect("the previous content").to_string()
 }
 
-/// The type of a blob's last entry.
+/// Returns the last type of a blob.
 fn last_type(blob: &blob::Blob) -> Arc<Type> {
     let btf = Btf::parse(&blob.bytes()).unwrap();
     Type::from_btf(&btf, btf.len() - 1).unwrap()
 }
 
-/// Numbers that differ from each other and are the same each time (xorshift).
+/// A generator of pseudo-random numbers, the same in each run (xorshift).
 struct Random(u64);
 
 impl Random {

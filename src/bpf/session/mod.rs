@@ -24,7 +24,7 @@ use super::sys::object::{ProgRef, possible_cpus};
 use crate::error::{Error, Result, Status};
 use crate::log::{Level, Log};
 use crate::os;
-use crate::package::{Meta, Package, NameIndex, Target};
+use crate::package::{Meta, NameIndex, Package, Target};
 use crate::types::Type;
 
 /// Pages of a perf buffer per CPU, if neither host nor package says.

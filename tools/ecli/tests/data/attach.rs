@@ -191,7 +191,11 @@ fn what_is_no_place_is_refused_with_the_file_and_the_reason() {
         ("probe=path:/nowhere,address:1".into(), 2, "/nowhere: No such file or directory".into()),
         ("probe=path:/proc/self/status,address:1".into(), 2, "not a 64-bit ELF file".into()),
         (format!("probe=path:{target},address:1,func:f"), 2, "func: cannot be combined with address".into()),
-        (format!("probe=path:{target},func:target_fn,pidd:1"), 2, "unknown key \"pidd\"; the keys are:".into()),
+        (
+            format!("probe=path:{target},func:target_fn,pidd:1"),
+            2,
+            "unknown key \"pidd\"; the keys are:".into(),
+        ),
         (format!("probe=path:{target},func:target_fn,cgroup:/x"), 2, "\"cgroup\"".into()),
         ("probe=build_id:00,func:f".into(), 2, "needs \"path\" and \"func\"".into()),
         ("unused=path:/bin/sh,offset:0".into(), 2, "\"unused\" is not loaded".into()),

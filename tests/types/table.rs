@@ -1,4 +1,4 @@
-//! Records as table rows, and histograms.
+//! Records as table rows and histograms.
 
 use eunomia::render::{Plan, hex_header, hex_text, linear_hist, log2_hist};
 use eunomia::types::Type;
@@ -17,7 +17,7 @@ fn plan(members: &[(&str, &str, &str, u32)], size: usize) -> Plan {
 }
 
 #[test]
-fn heads_are_capitals_at_least_six_wide() {
+fn headers_are_in_capitals_and_at_least_six_wide() {
     let members = [
         ("arr1", "int [2]", "[2 x i32]", 0),
         ("str", "char [8]", "[8 x i8]", 64),
@@ -29,7 +29,7 @@ fn heads_are_capitals_at_least_six_wide() {
 }
 
 #[test]
-fn values_stand_below_their_heads_or_one_blank_further() {
+fn values_are_aligned_with_their_headers_or_shifted() {
     let plan = plan(
         &[("pid", "u32", "i32", 0), ("comm", "char [16]", "[16 x i8]", 32), ("ret", "int", "i32", 160)],
         24,
@@ -47,14 +47,14 @@ fn values_stand_below_their_heads_or_one_blank_further() {
     assert_eq!(row(1_234_567, b"a", 0), "12:34:56 1234567 a     0");
     assert_eq!(row(1, b"sixteen-letters!", 7), "12:34:56 1      sixteen-letters! 7");
     assert_eq!(row(1, b"", 7), "12:34:56 1             7");
-    // A column is characters wide, not bytes; a line stays a line; quotes are no matter.
+    // The width is in characters, not bytes; control characters are escaped, quotes are not.
     assert_eq!(row(1, "Zoë".as_bytes(), 7), "12:34:56 1      Zoë    7");
     assert_eq!(row(1, b"a\xff", 7), "12:34:56 1      a\u{fffd}     7");
     assert_eq!(row(1, b"a\"\n\x1b[0m\\", 7), "12:34:56 1      a\"\\n\\u001b[0m\\ 7");
 }
 
 #[test]
-fn values_have_their_bare_forms() {
+fn values_are_written_without_quotes() {
     let mut blob = Blob::new();
     let (int, character) = (blob.int("int", 4, SIGNED), blob.int("char", 1, SIGNED));
     let (wide, boolean) = (blob.int("__int128", 16, SIGNED), blob.int("_Bool", 1, BOOL));
@@ -96,7 +96,7 @@ fn values_have_their_bare_forms() {
 }
 
 #[test]
-fn a_value_that_is_no_struct_is_one_column() {
+fn a_value_that_is_not_a_struct_is_one_column() {
     let mut blob = Blob::new();
     let character = blob.int("char", 1, SIGNED);
     blob.array(character, 8);
@@ -107,7 +107,7 @@ fn a_value_that_is_no_struct_is_one_column() {
 }
 
 #[test]
-fn a_struct_without_members_is_a_time() {
+fn the_row_of_an_empty_struct_is_the_time() {
     let mut blob = Blob::new();
     blob.structure(STRUCT, "empty", 0, &[]);
     let plan = Plan::new(&last_type(&blob)).unwrap();
@@ -122,7 +122,7 @@ fn records_of_unknown_type_are_one_column() {
 }
 
 #[test]
-fn slots_are_found_in_a_struct_or_are_the_value() {
+fn slots_are_a_member_or_the_whole_value() {
     let hist = plan(&[("slots", "u32 [3]", "[3 x i32]", 32), ("comm", "char [4]", "[4 x i8]", 128)], 20);
     let record = [9u32, 1, 2, 3].map(u32::to_le_bytes).concat();
     assert_eq!(hist.slots(&record), Some(vec![1, 2, 3]));
@@ -138,7 +138,7 @@ fn slots_are_found_in_a_struct_or_are_the_value() {
 }
 
 #[test]
-fn log2_histograms_have_bccs_shape() {
+fn log2_histograms_look_like_those_of_bcc() {
     let expected = "     usecs               : count    distribution\n         \
         0 -> 1          : 1        |**********                              |\n         \
         2 -> 3          : 0        |                                        |\n         \
@@ -165,12 +165,12 @@ fn log2_histograms_of_large_values_are_wider() {
     );
     let last = " 9223372036854775808 -> 18446744073709551615 : 18446744073709551615 |********************|";
     assert!(wide.ends_with(last), "{wide}");
-    // More slots than a 64-bit value needs are no reason to fail.
+    // More slots than a 64-bit value needs are accepted.
     assert!(text(|out| log2_hist(&[1; 100], "", out)).lines().count() == 101);
 }
 
 #[test]
-fn linear_histograms_count_by_slot() {
+fn linear_histograms_have_a_row_per_slot() {
     let expected = "     cpus                : count    distribution\n         \
         0               : 2        |****************************************|\n         \
         1               : 1        |********************                    |";
