@@ -1,4 +1,4 @@
-//! A program with the functions that it calls, as one stream of instructions.
+//! The instructions of a program and of the functions that it calls, as one sequence.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,73 +7,72 @@ use crate::instruction::{
     PSEUDO_CALL, PSEUDO_KFUNC,
 };
 
-/// Numbers of helpers from here on are libbpf's marks of what the kernel at hand lacks; the kernel refuses a program that
-/// reaches one.
-const MARKS: i32 = 195_896_080;
+/// From this number on, libbpf marks helpers that the running kernel lacks. The kernel refuses programs that can reach one.
+const FIRST_MARK: i32 = 195_896_080;
 
-/// What an instruction refers to beyond itself.
+/// The object that an instruction refers to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reference {
-    /// A map by its name; several where the object does not say clearly which.
+    /// A map by its name; several if the object is ambiguous.
     Map(BTreeSet<String>),
-    /// A function of the kernel or one of its modules.
+    /// A function of the kernel or of a module.
     Kernel(String),
-    /// Something of the host or the kernel, by a number that says nothing of what it is.
+    /// An object of the host or the kernel, by an id.
     Number,
 }
 
-/// The instructions of a program, those of the functions that it calls behind its own.
+/// The instructions of a program, followed by those of the functions that it calls.
 #[derive(Clone, Debug, Default)]
 pub struct Code {
-    /// The stream. Calls lead to other places in it.
+    /// The instructions. Call offsets are relative to them.
     pub instructions: Vec<Instruction>,
-    /// What instructions refer to, by their place.
+    /// The references of instructions, by index.
     pub references: BTreeMap<usize, Reference>,
     /// Instructions that CO-RE can change when the program is loaded.
     pub relocated: BTreeSet<usize>,
-    /// Where functions begin, the program's own at 0.
+    /// The indices where functions begin; the program itself begins at 0.
     pub(crate) starts: BTreeSet<usize>,
-    /// Why more can happen than the instructions say.
+    /// Why the instructions are incomplete.
     pub(crate) unknown: Option<String>,
 }
 
-/// What the numbers in the instructions of a loaded program mean.
+/// Resolves ids in the instructions of a loaded program.
 pub struct Loaded<'a> {
-    /// The name of the map that a number stands for.
+    /// The name of a map by its id.
     pub map: &'a dyn Fn(i32) -> Option<String>,
-    /// The name of the function of the kernel that has this BTF id.
+    /// The name of a kernel function by its BTF id.
     pub kfunc: &'a dyn Fn(u32) -> Option<String>,
 }
 
 impl Code {
-    /// Code of which nothing can be said.
+    /// Code that could not be determined.
     pub(crate) fn unknown(why: impl Into<String>) -> Code {
         Code { unknown: Some(why.into()), ..Code::default() }
     }
 
-    /// The code of a program as the kernel got it.
+    /// The code of a loaded program.
     pub fn of_loaded(instructions: &[[u8; BYTES]], loaded: &Loaded<'_>) -> Code {
         let mut code = Code {
             instructions: instructions.iter().copied().map(Instruction::new).collect(),
             ..Code::default()
         };
-        for (place, instruction) in code.places() {
+        for (index, instruction) in code.indexed() {
             match (instruction.code, instruction.src) {
                 (CALL, PSEUDO_KFUNC) => {
-                    // With an offset it is one of a module, whose ids start over.
+                    // With an offset it is a function of a module, which has ids of its own.
                     let name =
                         if instruction.off == 0 { (loaded.kfunc)(instruction.imm as u32) } else { None };
                     let name = name.unwrap_or_else(|| format!("#{}", instruction.imm));
-                    code.references.insert(place, Reference::Kernel(name));
+                    code.references.insert(index, Reference::Kernel(name));
                 }
                 (LOAD_64, MAP | MAP_VALUE) => {
                     let map = (loaded.map)(instruction.imm);
                     let reference =
                         map.map_or(Reference::Number, |name| Reference::Map(BTreeSet::from([name])));
-                    code.references.insert(place, reference);
+                    code.references.insert(index, reference);
                 }
                 (LOAD_64, MAP_BY_INDEX | MAP_VALUE_BY_INDEX) => {
-                    code.references.insert(place, Reference::Number);
+                    code.references.insert(index, Reference::Number);
                 }
                 _ => {}
             }
@@ -82,45 +81,45 @@ impl Code {
         code
     }
 
-    /// The instructions with their places.
-    pub(crate) fn places(&self) -> Vec<(usize, Instruction)> {
-        let mut places = Vec::with_capacity(self.instructions.len());
-        let mut place = 0;
-        while let Some(&instruction) = self.instructions.get(place) {
-            places.push((place, instruction));
-            place += instruction.width();
+    /// The instructions with their indices.
+    pub(crate) fn indexed(&self) -> Vec<(usize, Instruction)> {
+        let mut indexed = Vec::with_capacity(self.instructions.len());
+        let mut index = 0;
+        while let Some(&instruction) = self.instructions.get(index) {
+            indexed.push((index, instruction));
+            index += instruction.width();
         }
-        places
+        indexed
     }
 
-    /// Calls of functions of the program, and places where it takes the address of one.
+    /// Calls of functions of the program, and instructions that load the address of one.
     pub(crate) fn calls(&self) -> impl Iterator<Item = (usize, Instruction)> {
         let is_call =
             |it: &Instruction| matches!((it.code, it.src), (CALL, PSEUDO_CALL) | (LOAD_64, FUNCTION));
-        self.places().into_iter().filter(move |(_, instruction)| is_call(instruction))
+        self.indexed().into_iter().filter(move |(_, instruction)| is_call(instruction))
     }
 
-    /// The helpers that are called, whatever a relocation says of the call.
+    /// The helpers that are called, regardless of relocations.
     pub(crate) fn helpers(&self) -> BTreeSet<u32> {
-        // Every place is looked at: what lies in the second half of another instruction is no call, but costs nothing to name.
+        // This includes the second halves of 64-bit loads. They are not calls, but reporting one is harmless.
         let calls =
-            self.instructions.iter().filter(|it| it.code == CALL && it.src == HELPER && it.imm < MARKS);
+            self.instructions.iter().filter(|it| it.code == CALL && it.src == HELPER && it.imm < FIRST_MARK);
         calls.map(|it| it.imm as u32).collect()
     }
 
-    /// Where a call at `place`, or the address of a function that is taken there, leads to.
-    pub(crate) fn target(&self, place: usize) -> Option<usize> {
-        let ahead = i64::from(self.instructions.get(place)?.imm) + 1;
-        let target = place.checked_add_signed(isize::try_from(ahead).ok()?)?;
+    /// The target of the call at `index`, or of the function address loaded there.
+    pub(crate) fn target(&self, index: usize) -> Option<usize> {
+        let ahead = i64::from(self.instructions.get(index)?.imm) + 1;
+        let target = index.checked_add_signed(isize::try_from(ahead).ok()?)?;
         (target < self.instructions.len()).then_some(target)
     }
 
-    /// Notes where functions begin.
+    /// Finds where functions begin.
     pub(crate) fn find_functions(&mut self) {
         self.starts.insert(0);
-        let targets: Vec<Option<usize>> = self.calls().map(|(place, _)| self.target(place)).collect();
+        let targets: Vec<Option<usize>> = self.calls().map(|(index, _)| self.target(index)).collect();
         if targets.contains(&None) {
-            self.unknown = Some("a call leads out of its code".into());
+            self.unknown = Some("a call target is outside of the program".into());
         }
         self.starts.extend(targets.into_iter().flatten());
     }

@@ -1,4 +1,4 @@
-//! The tables of an ELF object, as libbpf's libelf has them: 64 bits, this machine's byte order.
+//! Reads the tables of a 64-bit ELF object in the byte order of this machine.
 
 /// A section.
 pub struct Section<'a> {
@@ -6,9 +6,9 @@ pub struct Section<'a> {
     pub kind: u32,
     pub flags: u64,
     pub data: &'a [u8],
-    /// The section that relocations are for.
+    /// The section that relocations apply to.
     pub info: u32,
-    /// The strings of a table of symbols.
+    /// The string table of a symbol table.
     link: u32,
 }
 
@@ -23,11 +23,11 @@ pub struct Symbol<'a> {
     pub size: u64,
 }
 
-/// A relocation without an addend, the only kind that libbpf reads.
+/// A relocation without an addend. libbpf reads no other kind.
 pub struct Relocation {
-    /// The place in the section that it is for, in bytes.
+    /// The offset in the section, in bytes.
     pub at: u64,
-    /// The number of its symbol.
+    /// The index of its symbol.
     pub symbol: u32,
 }
 
@@ -42,15 +42,15 @@ pub const NO_TYPE: u8 = 0;
 pub const FUNCTION: u8 = 2;
 pub const LOCAL: u8 = 0;
 
-/// Of a symbol or section. Many could share one that is as long as the file.
-const LONGEST_NAME: usize = 4096;
+/// Length limit of a name. Otherwise many symbols could share a name as long as the file.
+const MAX_NAME: usize = 4096;
 const NO_BITS: u32 = 8;
 const SECTION: usize = 64;
 const SYMBOL: usize = 24;
 const RELOCATION: usize = 16;
 
 impl Section<'_> {
-    /// Whether libbpf takes no notice of it (`ignore_elf_section` of libbpf.c), or goes by its name and not by its kind.
+    /// Whether libbpf ignores it (`ignore_elf_section` in libbpf.c) or identifies it by its name.
     pub fn is_skipped(&self) -> bool {
         const BY_NAME: [&[u8]; 6] = [b"license", b"version", b"maps", b".maps", b".BTF", b".BTF.ext"];
         let is_debugging = |name: &[u8]| name.starts_with(b".debug_");
@@ -80,7 +80,7 @@ pub fn sections(elf: &[u8]) -> Option<Vec<Section<'_>>> {
     headers.chunks_exact(SECTION).map(section).collect()
 }
 
-/// The symbols; `None` if there is not just one table of them, or it is malformed.
+/// The symbols; `None` if there is not exactly one symbol table or it is malformed.
 pub fn symbols<'a>(sections: &[Section<'a>]) -> Option<Vec<Symbol<'a>>> {
     let mut tables = sections.iter().filter(|section| section.kind == SYMTAB);
     let table = tables.next().filter(|_| tables.next().is_none())?;
@@ -94,7 +94,7 @@ pub fn symbols<'a>(sections: &[Section<'a>]) -> Option<Vec<Symbol<'a>>> {
     table.data.chunks_exact(SYMBOL).map(symbol).collect()
 }
 
-/// Bytes of the object at the beginning of `data`: its table of sections and what lies in them.
+/// The size of the object at the beginning of `data`: up to the end of its section table and sections.
 pub fn len(data: &[u8]) -> Option<usize> {
     let (table, count) = (usize::try_from(u64_at(data, 40)?).ok()?, usize::from(u16_at(data, 60)?));
     let headers = data.get(table..)?.get(..count * SECTION)?;
@@ -107,7 +107,7 @@ pub fn len(data: &[u8]) -> Option<usize> {
     (end <= data.len()).then_some(end)
 }
 
-/// The relocations of a section that has some.
+/// The relocations in a section.
 pub fn relocations(section: &Section<'_>) -> Vec<Relocation> {
     let relocation = |relocation| {
         Some(Relocation { at: u64_at(relocation, 0)?, symbol: (u64_at(relocation, 8)? >> 32) as u32 })
@@ -123,7 +123,7 @@ fn content<'a>(elf: &'a [u8], header: &[u8]) -> Option<&'a [u8]> {
 
 fn string(strings: &[u8], at: u32) -> Option<&[u8]> {
     let rest = strings.get(at as usize..)?;
-    let rest = &rest[..rest.len().min(LONGEST_NAME + 1)];
+    let rest = &rest[..rest.len().min(MAX_NAME + 1)];
     Some(&rest[..rest.iter().position(|byte| *byte == 0)?])
 }
 

@@ -1,10 +1,10 @@
 //! The kernel's helpers, and what each could do to what is not the program's own. Since Linux 6.2 new functions are kfuncs;
 //! a helper that is not here is "other".
 
-use crate::calls::*;
+use crate::findings::*;
 
 /// A helper: its name (`enum bpf_func_id` of linux/bpf.h without `BPF_FUNC_`), and what it does.
-type Helper = (&'static str, Act);
+type Helper = (&'static str, Effect);
 
 /// By number.
 const HELPERS: [Helper; 212] = [
@@ -294,7 +294,7 @@ pub fn name(number: u32) -> Option<&'static str> {
 }
 
 /// What a helper does; `None` if it is not known.
-pub(crate) fn act(number: u32) -> Option<Act> {
+pub(crate) fn act(number: u32) -> Option<Effect> {
     // Number 0 is none, and no kernel takes it.
     HELPERS.get(number as usize).filter(|_| number != 0).map(|(_, act)| *act)
 }

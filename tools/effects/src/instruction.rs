@@ -1,23 +1,23 @@
 //! One instruction (`struct bpf_insn` of linux/bpf.h).
 
-/// Bytes of an instruction; one that loads 64 bits takes two.
+/// The size of an instruction. A 64-bit load has two of them.
 pub const BYTES: usize = 8;
 
 /// Operation codes.
 pub(crate) const CALL: u8 = 0x85;
-/// A call of the function whose address is in a register.
+/// A call of the address in a register.
 pub(crate) const CALL_REGISTER: u8 = 0x8d;
 pub(crate) const EXIT: u8 = 0x95;
 pub(crate) const LOAD_64: u8 = 0x18;
 /// A jump to the address in a register.
 pub(crate) const JUMP_REGISTER: u8 = 0x0d;
 
-/// What the source register of a call says of its number.
+/// Values of the source register of a call: the meaning of its number.
 pub(crate) const HELPER: u8 = 0;
 pub(crate) const PSEUDO_CALL: u8 = 1;
 pub(crate) const PSEUDO_KFUNC: u8 = 2;
 
-/// What the source register of `LOAD_64` says of its number.
+/// Values of the source register of `LOAD_64`: the meaning of its number.
 pub(crate) const MAP: u8 = 1;
 pub(crate) const MAP_VALUE: u8 = 2;
 pub(crate) const BTF_ID: u8 = 3;
@@ -55,12 +55,12 @@ impl Instruction {
         self.code & 7
     }
 
-    /// Places that it takes.
+    /// The number of slots of 8 bytes.
     pub(crate) fn width(self) -> usize {
         if self.code == LOAD_64 { 2 } else { 1 }
     }
 
-    /// Instructions from this one to the one that a jump leads to.
+    /// The distance from this instruction to its jump target.
     pub(crate) fn jump(self) -> Option<i64> {
         const JUMP: u8 = 0x05;
         const JUMP_32: u8 = 0x06;
@@ -72,8 +72,8 @@ impl Instruction {
         }
     }
 
-    /// Whether the next instruction can follow it.
-    pub(crate) fn goes_on(self) -> bool {
+    /// Whether execution can continue with the next instruction.
+    pub(crate) fn falls_through(self) -> bool {
         !matches!(self.code, EXIT | JUMP_REGISTER | 0x05 | 0x06)
     }
 }

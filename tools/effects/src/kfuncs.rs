@@ -1,12 +1,12 @@
 //! Functions that the kernel and its modules have for programs (kfuncs), and what each could do to what is not the
 //! program's own. One that is not here is "other".
 
-use crate::calls::*;
+use crate::findings::*;
 
-const STOPS: Act = Act::Does("stops the whole machine");
+const STOPS: Effect = Effect::Named("stops the whole machine");
 /// Objects of lists and trees are neither in a map's size nor charged to a memory cgroup.
-const ALLOCATES: Act = Act::Does("takes kernel memory that no limit counts");
-const THROWS: Act = Act::Does("ends early with a result of its own (bpf_throw)");
+const ALLOCATES: Effect = Effect::Named("takes kernel memory that no limit counts");
+const THROWS: Effect = Effect::Named("ends early with a result of its own (bpf_throw)");
 
 /// Those that look, compute, or change what is the program's own.
 const HARMLESS_ONES: [&str; 161] = [
@@ -174,7 +174,7 @@ const HARMLESS_ONES: [&str; 161] = [
 ];
 
 /// Those that do more.
-const ACTS: [(&str, Act); 42] = [
+const ACTS: [(&str, Effect); 42] = [
     ("bpf_copy_from_user_dynptr", READS_PROCESSES),
     ("bpf_copy_from_user_str", READS_PROCESSES),
     ("bpf_copy_from_user_str_dynptr", READS_PROCESSES),
@@ -220,8 +220,8 @@ const ACTS: [(&str, Act); 42] = [
 ];
 
 /// Whole families by their beginning.
-const FAMILIES: [(&str, Act); 2] =
-    [("scx_bpf_", CHANGES_PROCESSES), ("hid_bpf_", Act::Does("changes what input devices report"))];
+const FAMILIES: [(&str, Effect); 2] =
+    [("scx_bpf_", CHANGES_PROCESSES), ("hid_bpf_", Effect::Named("changes what input devices report"))];
 
 /// What programs can write through.
 const GIVE_OWN_MEMORY: [&str; 14] = [
@@ -264,7 +264,7 @@ pub(crate) fn writes_to_arguments(name: &str) -> bool {
 }
 
 /// What a function does; `None` if it is not known.
-pub(crate) fn act(name: &str) -> Option<Act> {
+pub(crate) fn act(name: &str) -> Option<Effect> {
     if is_harmless(name) {
         return Some(HARMLESS);
     }

@@ -1,30 +1,29 @@
-//! What an eBPF program could do, by its instructions.
+//! Finds out what an eBPF program could do, from its instructions.
 //!
-//! There are two ways to its [`Code`]: [`Object::code`] links an object's functions as libbpf would, without a kernel and
-//! without privileges; [`Code::of_loaded`] takes the instructions that the kernel got. [`Findings::of`] then says what the
-//! program calls and what that, its results and its writes could do.
+//! [`Object::code`] links the functions of an object as libbpf does, without a kernel and without privileges.
+//! [`Code::of_loaded`] uses the instructions of a loaded program. [`Findings::of`] reports what the program calls and which
+//! effects its calls, results and writes could have.
 //!
-//! The lists are of what is harmless: a helper, a function of the kernel or a type of program that they do not have is
-//! named as "other". Nothing of the object is believed; what cannot be followed counts as possible, and is said to be.
-//! All work is bounded by the size of the object.
+//! The lists contain what is harmless. An unknown helper, kernel function or program type is reported as "other". The object
+//! is not trusted: what cannot be followed is reported as possible. The work is bounded by the size of the object.
 
 pub mod names;
 
-mod calls;
 mod code;
+mod data_flow;
 mod elf;
-mod flow;
+mod findings;
 mod helpers;
 mod instruction;
 mod kfuncs;
 mod link;
-mod results;
+mod return_values;
 mod value;
 mod writes;
 
-pub use calls::{Findings, Program};
 pub use code::{Code, Loaded, Reference};
 pub use elf::len as object_len;
+pub use findings::{Findings, Program};
 pub use helpers::is_harmless as is_harmless_helper;
 pub use instruction::{BYTES, Instruction};
 pub use kfuncs::is_harmless as is_harmless_kfunc;

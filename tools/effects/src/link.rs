@@ -1,9 +1,8 @@
-//! The functions of an object, linked as libbpf links them, without the kernel.
+//! Links the functions of an object as libbpf does, without the kernel.
 //!
-//! libbpf (libbpf.c: `elf_collect`, `add_programs`, `collect_prog_relos`, `reloc_code`) goes by sections and offsets; so
-//! does this. It reads only relocations without an addend, and looks for the functions that are called in `.text` alone.
-//! Where an object is so made that the two could differ (functions that lie over each other, several relocations of one
-//! instruction), the program counts as one of which nothing can be said.
+//! Like libbpf (libbpf.c: `elf_collect`, `add_programs`, `collect_prog_relos`, `reloc_code`), it identifies functions by
+//! section and offset, reads only relocations without an addend, and searches callees only in `.text`. If the two could
+//! differ (functions that overlap, several relocations of one instruction), the code of the program is unknown.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -16,13 +15,13 @@ use crate::instruction::{
     PSEUDO_CALL, PSEUDO_KFUNC,
 };
 
-const OVER_EACH_OTHER: &str = "functions lie over each other";
-const MALFORMED: &str = "the object is malformed";
-/// Instructions of a program with what it calls; the verifier looks at a million at most.
+const OVERLAP: &str = "functions overlap";
+const MALFORMED: &str = "malformed object";
+/// Limit on the instructions of a program and its callees. The verifier visits at most a million.
 const MAX_INSTRUCTIONS: usize = 1 << 18;
-/// Instructions that are linked for an object, for each one that it has and at least: programs share functions.
+/// Limit on the linked instructions of an object, per instruction in it, but at least `MIN_WORK`: programs share functions.
 const MAX_GROWTH: usize = 64;
-const LEAST_WORK: usize = 1 << 20;
+const MIN_WORK: usize = 1 << 20;
 
 /// A function of an object.
 struct Function<'a> {
@@ -31,7 +30,7 @@ struct Function<'a> {
     /// In instructions.
     start: usize,
     code: &'a [u8],
-    is_overlaid: bool,
+    overlaps: bool,
 }
 
 impl Function<'_> {
@@ -40,34 +39,34 @@ impl Function<'_> {
     }
 }
 
-/// What a relocation makes of an instruction.
+/// The target of a relocation.
 #[derive(Clone)]
 enum Target {
-    /// A function in `.text`: the place of its symbol there, in bytes.
+    /// A function in `.text`: the byte offset of its symbol.
     Text(u64),
     /// A map, or a variable in a data section.
     Data(Reference),
     /// A function or variable of the kernel.
     Extern(String),
     /// Several relocations, or one that libbpf refuses.
-    Unclear,
+    Invalid,
 }
 
-/// An object's functions and what their instructions refer to.
+/// The functions of an object and the targets of their instructions.
 pub struct Object<'a> {
-    /// By section and place.
+    /// Sorted by section and offset.
     functions: Vec<Function<'a>>,
     by_name: BTreeMap<String, Vec<usize>>,
-    /// By section and place in instructions.
+    /// By section and instruction index.
     targets: BTreeMap<(usize, usize), Target>,
     relocated: BTreeSet<(usize, usize)>,
     text: Option<usize>,
     /// Instructions that may still be linked.
-    left: usize,
+    remaining: usize,
 }
 
 impl<'a> Object<'a> {
-    /// Reads an object. What is malformed is found when its programs are asked for.
+    /// Reads an object. Errors are reported for its programs.
     pub fn new(elf: &'a [u8]) -> Object<'a> {
         Object::read(elf).unwrap_or_else(|| Object {
             functions: Vec::new(),
@@ -75,7 +74,7 @@ impl<'a> Object<'a> {
             targets: BTreeMap::new(),
             relocated: BTreeSet::new(),
             text: None,
-            left: 0,
+            remaining: 0,
         })
     }
 
@@ -91,7 +90,7 @@ impl<'a> Object<'a> {
         for (index, function) in functions.iter().enumerate().filter(|(_, it)| Some(it.section) != text) {
             by_name.entry(function.name.clone()).or_default().push(index);
         }
-        // A function that is alone is a program wherever it lies.
+        // A single function is a program in any section.
         if let [only] = &functions[..] {
             by_name.insert(only.name.clone(), vec![0]);
         }
@@ -99,20 +98,20 @@ impl<'a> Object<'a> {
         let targets = targets(&sections, &symbols, &types, text);
         let relocated = relocated(&sections, &types)?;
         let count: usize = functions.iter().map(Function::len).sum();
-        let left = count.saturating_mul(MAX_GROWTH).max(LEAST_WORK);
-        Some(Object { functions, by_name, targets, relocated, text, left })
+        let remaining = count.saturating_mul(MAX_GROWTH).max(MIN_WORK);
+        Some(Object { functions, by_name, targets, relocated, text, remaining })
     }
 
-    /// The program of that name with the functions that it calls. `own` is its code as libbpf has it before the object is
-    /// loaded: if it is not the one that was found here, nothing can be said.
+    /// The program called `name` with the functions that it calls. `own` is its code in libbpf before the object is loaded;
+    /// if it differs from the code found here, the result is unknown.
     pub fn code(&mut self, name: &str, own: &[[u8; BYTES]]) -> Code {
         let main = match self.by_name.get(name).map(Vec::as_slice) {
             Some(&[main]) => main,
-            Some(_) => return Code::unknown("several programs have its name"),
-            None => return Code::unknown("its instructions are not found in the object"),
+            Some(_) => return Code::unknown("several programs have this name"),
+            None => return Code::unknown("its instructions were not found in the object"),
         };
         if self.functions[main].code != own.as_flattened() {
-            return Code::unknown("its instructions are not found in the object");
+            return Code::unknown("its instructions were not found in the object");
         }
         self.link(main).unwrap_or_else(Code::unknown)
     }
@@ -120,16 +119,16 @@ impl<'a> Object<'a> {
     /// Appends to a program what it calls, as libbpf does.
     fn link(&mut self, main: usize) -> Result<Code, String> {
         let mut code = Code::default();
-        let mut places = BTreeMap::new();
-        self.link_from(main, &mut places, &mut code)?;
+        let mut positions = BTreeMap::new();
+        self.link_from(main, &mut positions, &mut code)?;
         // A program that throws has a function called that no instruction names (`exception_callback` in its BTF). Any in
         // `.text` may be it.
         let throws = |name: &str| name == "bpf_throw" || name.starts_with('#');
         if code.references.values().any(|it| matches!(it, Reference::Kernel(name) if throws(name))) {
             for index in 0..self.functions.len() {
-                if Some(self.functions[index].section) == self.text && !places.contains_key(&index) {
+                if Some(self.functions[index].section) == self.text && !positions.contains_key(&index) {
                     code.starts.insert(code.instructions.len());
-                    self.link_from(index, &mut places, &mut code)?;
+                    self.link_from(index, &mut positions, &mut code)?;
                 }
             }
         }
@@ -137,57 +136,56 @@ impl<'a> Object<'a> {
         Ok(code)
     }
 
-    /// Appends a function and what it calls, in the order of libbpf: a function is followed by what it is the first to call.
+    /// Appends a function and its callees in the order of libbpf: each callee follows the function that first calls it.
     fn link_from(
         &mut self,
         root: usize,
-        places: &mut BTreeMap<usize, usize>,
+        positions: &mut BTreeMap<usize, usize>,
         code: &mut Code,
     ) -> Result<(), String> {
-        places.insert(root, code.instructions.len());
+        positions.insert(root, code.instructions.len());
         self.append(root, code)?;
-        // Functions that are being followed, and how far.
+        // Functions in progress, with the next instruction of each.
         let mut waiting = vec![(root, 0)];
         while let Some((index, within)) = waiting.pop() {
             if within == self.functions[index].len() {
                 continue;
             }
             waiting.push((index, within + 1));
-            let place = places[&index] + within;
-            let Some(callee) = self.callee(index, within, code.instructions[place])? else { continue };
+            let position = positions[&index] + within;
+            let Some(callee) = self.callee(index, within, code.instructions[position])? else { continue };
             let next = code.instructions.len();
-            let target = *places.entry(callee).or_insert(next);
+            let target = *positions.entry(callee).or_insert(next);
             if target == next {
                 self.append(callee, code)?;
                 waiting.push((callee, 0));
             }
-            let ahead = target as i64 - place as i64 - 1;
-            code.instructions[place].imm = i32::try_from(ahead).map_err(|_| MALFORMED)?;
+            let ahead = target as i64 - position as i64 - 1;
+            code.instructions[position].imm = i32::try_from(ahead).map_err(|_| MALFORMED)?;
         }
         Ok(())
     }
 
-    /// Appends the instructions of a function and what they refer to.
+    /// Appends the instructions of a function and their references.
     fn append(&mut self, index: usize, code: &mut Code) -> Result<(), String> {
         let function = &self.functions[index];
         let (start, len) = (code.instructions.len(), function.len());
-        if function.is_overlaid {
-            return Err(OVER_EACH_OTHER.into());
+        if function.overlaps {
+            return Err(OVERLAP.into());
         }
         if start + len > MAX_INSTRUCTIONS {
-            return Err(format!("it has more than {MAX_INSTRUCTIONS} instructions"));
+            return Err(format!("more than {MAX_INSTRUCTIONS} instructions"));
         }
-        self.left = self.left.checked_sub(len).ok_or("the programs of the object are too large together")?;
+        self.remaining = self.remaining.checked_sub(len).ok_or("the programs of the object are too large")?;
         let read = function.code.chunks_exact(BYTES).map(|bytes| bytes.try_into().map(Instruction::new));
         code.instructions.extend(read.filter_map(Result::ok));
         let range = (function.section, function.start)..(function.section, function.start + len);
         code.relocated.extend(self.relocated.range(range.clone()).map(|(_, at)| at - function.start + start));
         for ((_, at), target) in self.targets.range(range) {
-            let place = at - function.start + start;
-            relocate(place, target, code)?;
+            relocate(at - function.start + start, target, code)?;
         }
-        for place in start..start + len {
-            let instruction = code.instructions[place];
+        for position in start..start + len {
+            let instruction = code.instructions[position];
             let is_number = matches!(instruction.src, MAP | MAP_VALUE | MAP_BY_INDEX | MAP_VALUE_BY_INDEX)
                 && instruction.code == LOAD_64;
             if is_number || (instruction.code == CALL && instruction.src == PSEUDO_KFUNC) {
@@ -195,13 +193,13 @@ impl<'a> Object<'a> {
                     CALL => Reference::Kernel(format!("#{}", instruction.imm)),
                     _ => Reference::Number,
                 };
-                code.references.entry(place).or_insert(reference);
+                code.references.entry(position).or_insert(reference);
             }
         }
         Ok(())
     }
 
-    /// The function that an instruction calls or takes the address of, by libbpf's rules.
+    /// The function that an instruction calls or loads the address of, by the rules of libbpf.
     fn callee(&self, index: usize, within: usize, instruction: Instruction) -> Result<Option<usize>, String> {
         let function = &self.functions[index];
         let is_call = instruction.code == CALL
@@ -213,7 +211,7 @@ impl<'a> Object<'a> {
             return Ok(None);
         }
         let imm = i64::from(instruction.imm);
-        let place = match self.targets.get(&(function.section, function.start + within)) {
+        let position = match self.targets.get(&(function.section, function.start + within)) {
             Some(Target::Extern(_)) if is_call => return Ok(None),
             Some(Target::Text(at)) if is_call => (*at / BYTES as u64) as i64 + imm + 1,
             Some(Target::Text(at)) => (*at as i64).saturating_add(imm) / BYTES as i64,
@@ -221,42 +219,42 @@ impl<'a> Object<'a> {
             _ => return Err(MALFORMED.into()),
         };
         let text = self.text.ok_or(MALFORMED)?;
-        let place = usize::try_from(place).map_err(|_| MALFORMED)?;
-        let behind = self.functions.partition_point(|it| (it.section, it.start) <= (text, place));
-        let found = behind.checked_sub(1).filter(|&found| {
+        let position = usize::try_from(position).map_err(|_| MALFORMED)?;
+        let end = self.functions.partition_point(|it| (it.section, it.start) <= (text, position));
+        let found = end.checked_sub(1).filter(|&found| {
             let function = &self.functions[found];
-            function.section == text && place < function.start + function.len()
+            function.section == text && position < function.start + function.len()
         });
         found.map(Some).ok_or_else(|| MALFORMED.into())
     }
 }
 
-/// What a relocation makes of the instruction at `place`.
-fn relocate(place: usize, target: &Target, code: &mut Code) -> Result<(), String> {
-    let instruction = &mut code.instructions[place];
+/// Applies a relocation to the instruction at `position`.
+fn relocate(position: usize, target: &Target, code: &mut Code) -> Result<(), String> {
+    let instruction = &mut code.instructions[position];
     match target {
-        Target::Unclear => return Err("its relocations are malformed".into()),
+        Target::Invalid => return Err("malformed relocations".into()),
         Target::Text(_) if instruction.code == LOAD_64 => instruction.src = FUNCTION,
         Target::Text(_) => {}
         Target::Extern(name) if instruction.code == CALL => {
-            code.references.insert(place, Reference::Kernel(name.clone()));
-            // What was there stays to be seen: it is named as well.
+            code.references.insert(position, Reference::Kernel(name.clone()));
+            // A helper call that was there is kept, so that it is reported too.
             if instruction.src != crate::instruction::HELPER {
                 instruction.src = PSEUDO_KFUNC;
             }
         }
-        // A constant of the kernel's configuration, or the address of one of its variables.
+        // A kernel configuration value, or the address of a kernel variable.
         Target::Extern(_) => instruction.src = crate::instruction::BTF_ID,
         Target::Data(reference) => {
             let is_value = matches!(reference, Reference::Map(maps) if maps.is_empty());
             instruction.src = if is_value { MAP_VALUE } else { MAP };
-            code.references.insert(place, reference.clone());
+            code.references.insert(position, reference.clone());
         }
     }
     Ok(())
 }
 
-/// All functions, by section and place.
+/// All functions, sorted by section and offset.
 fn functions<'a>(
     sections: &[Section<'a>],
     symbols: &[Symbol<'a>],
@@ -274,23 +272,23 @@ fn functions<'a>(
         }
         let name = String::from_utf8_lossy(symbol.name).into_owned();
         let (section, start) = (symbol.section.into(), start / BYTES);
-        functions.push(Function { name, section, start, code, is_overlaid: false });
+        functions.push(Function { name, section, start, code, overlaps: false });
     }
     functions.sort_by_key(|it| (it.section, it.start));
-    mark_overlaid(&mut functions);
+    mark_overlapping(&mut functions);
     Some(functions)
 }
 
-/// Marks functions that have instructions in common.
-fn mark_overlaid(functions: &mut [Function<'_>]) {
-    // The one so far that reaches furthest.
+/// Marks functions that share instructions.
+fn mark_overlapping(functions: &mut [Function<'_>]) {
+    // The function so far with the last end.
     let mut furthest = 0;
     for index in 1..functions.len() {
         let end = |it: &Function<'_>| (it.section, it.start + it.len());
         let (own, reached) = (end(&functions[index]), end(&functions[furthest]));
         if own.0 == reached.0 && functions[index].start < reached.1 {
-            functions[furthest].is_overlaid = true;
-            functions[index].is_overlaid = true;
+            functions[furthest].overlaps = true;
+            functions[index].overlaps = true;
         }
         if own > reached {
             furthest = index;
@@ -298,7 +296,7 @@ fn mark_overlaid(functions: &mut [Function<'_>]) {
     }
 }
 
-/// The instructions that relocations change, by section and place.
+/// The targets of relocations, by section and instruction index.
 fn targets(
     sections: &[Section<'_>],
     symbols: &[Symbol<'_>],
@@ -316,15 +314,15 @@ fn targets(
         for relocation in elf::relocations(section) {
             let symbol = symbols.get(relocation.symbol as usize);
             let target =
-                symbol.map_or(Target::Unclear, |symbol| target(symbol, sections, text, maps.as_ref()));
-            let place = (of, relocation.at as usize / BYTES);
-            targets.entry(place).and_modify(|known| *known = Target::Unclear).or_insert(target);
+                symbol.map_or(Target::Invalid, |symbol| target(symbol, sections, text, maps.as_ref()));
+            let key = (of, relocation.at as usize / BYTES);
+            targets.entry(key).and_modify(|known| *known = Target::Invalid).or_insert(target);
         }
     }
     targets
 }
 
-/// The names of the maps at each place of their section.
+/// The names of the maps at each offset of their section.
 type Maps = BTreeMap<u64, BTreeSet<String>>;
 
 fn target(
@@ -337,22 +335,21 @@ fn target(
     if section == 0 {
         let is_extern = symbol.binding != elf::LOCAL && symbol.kind == elf::NO_TYPE;
         let name = essential(&String::from_utf8_lossy(symbol.name)).to_owned();
-        return if is_extern { Target::Extern(name) } else { Target::Unclear };
+        return if is_extern { Target::Extern(name) } else { Target::Invalid };
     }
     match (sections.get(section), maps) {
         _ if Some(section) == text => Target::Text(symbol.value),
         (Some(_), Some((at, maps))) if *at == section => {
             let names = maps.get(&symbol.value).cloned();
-            names.map_or(Target::Unclear, |names| Target::Data(Reference::Map(names)))
+            names.map_or(Target::Invalid, |names| Target::Data(Reference::Map(names)))
         }
-        // A variable: its map has no name here, for it belongs to the object alone.
+        // A variable. Its map belongs to the object only and gets no name here.
         (Some(_), _) => Target::Data(Reference::Map(BTreeSet::new())),
-        (None, _) => Target::Unclear,
+        (None, _) => Target::Invalid,
     }
 }
 
-/// The maps of the section `at`. libbpf goes by the places of variables in the BTF, and takes them from the symbols of
-/// their names where the BTF has none yet.
+/// The maps in the section `at`. libbpf uses the offsets in BTF, or those of the symbols if BTF has none yet.
 fn maps(at: usize, symbols: &[Symbol<'_>], types: &Btf) -> Maps {
     let sections = (1..types.len()).filter(|id| types.name(*id) == Some(".maps"));
     let (mut maps, mut unplaced) = (Maps::new(), BTreeSet::new());
@@ -374,11 +371,11 @@ fn maps(at: usize, symbols: &[Symbol<'_>], types: &Btf) -> Maps {
     maps
 }
 
-/// The instructions that CO-RE can change, by section and place.
+/// The instructions that CO-RE can change, by section and instruction index.
 fn relocated(sections: &[Section<'_>], types: &Btf) -> Option<BTreeSet<(usize, usize)>> {
     let mut all = BTreeSet::new();
     let Some(ext) = sections.iter().find(|it| it.name == b".BTF.ext") else { return Some(all) };
-    // Of several with one name libbpf takes the first.
+    // libbpf uses the first of several sections with the same name.
     let mut by_name: BTreeMap<&[u8], usize> = BTreeMap::new();
     for (index, section) in sections.iter().enumerate() {
         by_name.entry(section.name).or_insert(index);
@@ -392,7 +389,7 @@ fn relocated(sections: &[Section<'_>], types: &Btf) -> Option<BTreeSet<(usize, u
     Some(all)
 }
 
-/// A name without what libbpf leaves out of it: `bpf_throw___new` is `bpf_throw`.
+/// The name without a flavor suffix, which libbpf ignores: `bpf_throw___new` is `bpf_throw`.
 fn essential(name: &str) -> &str {
     let bytes = name.as_bytes();
     let separator =

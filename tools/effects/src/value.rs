@@ -1,9 +1,9 @@
-//! What a register or a slot of the stack can hold, as far as it is followed.
+//! The abstract values of registers and stack slots.
 
-/// Constants that are told apart in a register.
+/// Limit on the distinct constants in a register.
 const MAX_CONSTANTS: usize = 8;
 
-/// A few constants, in order.
+/// A sorted set of constants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Constants {
     len: u8,
@@ -22,7 +22,7 @@ impl Constants {
         &self.items[..usize::from(self.len)]
     }
 
-    /// Those of both; `None` if they are too many.
+    /// The union; `None` if it has too many constants.
     fn join(mut self, other: &Constants) -> Option<Constants> {
         for value in other.items() {
             if let Err(at) = self.items().binary_search(value) {
@@ -39,21 +39,21 @@ impl Constants {
     }
 }
 
-/// What a register can hold.
+/// The possible values of a register.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Value {
-    /// Nothing has been found yet.
+    /// No value found yet.
     #[default]
     None,
     /// One of these.
     Constants(Constants),
     /// A pointer to memory of the program: values of maps, records, the stack of a caller.
     Own,
-    /// A pointer to the function's own stack, so many bytes from its top where that is known.
+    /// A pointer to the stack of the function, with the offset from its top if known.
     Stack(Option<i16>),
-    /// The pointer to the program's context.
+    /// The context pointer.
     Context,
-    /// A number, or a pointer to what is not the program's: packets, structures of the kernel.
+    /// A number, or a pointer to memory outside of the program: packets, kernel structures.
     Foreign,
     /// Anything.
     Any,
@@ -65,12 +65,12 @@ impl Value {
         Value::Constants(Constants::one(value))
     }
 
-    /// Whether it is a pointer to what is the program's own.
+    /// Whether it is a pointer to memory of the program.
     pub fn is_pointer(self) -> bool {
         matches!(self, Value::Own | Value::Stack(_) | Value::Context)
     }
 
-    /// What it can hold if it holds one or the other.
+    /// The union of both.
     pub fn joined(self, other: Value) -> Value {
         match (self, other) {
             (Value::None, it) | (it, Value::None) => it,
@@ -79,7 +79,7 @@ impl Value {
                 one.join(&other).map_or(Value::Foreign, Value::Constants)
             }
             (Value::Stack(_), Value::Stack(_)) => Value::Stack(None),
-            // A pointer or null, which nothing is written through.
+            // A pointer or null; the kernel refuses writes through null.
             (Value::Constants(zero), it) | (it, Value::Constants(zero))
                 if zero.items() == [0] && it.is_pointer() =>
             {
@@ -90,7 +90,7 @@ impl Value {
         }
     }
 
-    /// As the result of a function: all pointers are alike.
+    /// The value as the result of a program: pointers are not distinguished.
     pub fn as_result(self) -> Value {
         match self {
             Value::Constants(_) => self,
@@ -98,7 +98,7 @@ impl Value {
         }
     }
 
-    /// As an argument: what the caller has on its stack is not on the callee's.
+    /// The value as an argument: a pointer to the stack of the caller is not one to that of the callee.
     pub fn as_argument(self) -> Value {
         match self {
             Value::Stack(_) => Value::Own,

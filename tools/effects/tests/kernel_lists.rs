@@ -77,7 +77,7 @@ fn each_type_of_program_of_the_kernel_has_a_rule_for_its_results_or_is_other() {
     }
     for number in [0, 33, 34, 1000, u32::MAX] {
         let found = effects(number, &[RESULT_IN_REGISTER, exit()]);
-        assert!(found[0].starts_with("other: what programs of the type "), "{number}: {found:?}");
+        assert!(found[0].starts_with("other: effects of program type "), "{number}: {found:?}");
     }
 }
 

@@ -316,12 +316,12 @@ fn programs_are_found_in_sections_of_any_kind() {
         ("one", ""),
         ("two", "drops packets"),
         ("three", "drops packets"),
-        ("four", "takes the place of a function of another BPF program"),
-        ("five", "takes the place of an algorithm of the kernel"),
+        ("four", "replaces a function of another BPF program"),
+        ("five", "replaces kernel operations"),
         ("six", "denies operations"),
         ("seven", ""),
         ("eight", ""),
-        ("nine", "makes functions of the kernel fail or return something else"),
+        ("nine", "overrides results of kernel functions"),
         ("ten", ""),
     ] {
         assert_eq!(effects(&object, program), expected, "{program}");
@@ -347,16 +347,16 @@ fn shared(count: usize) -> String {
 
 #[test]
 fn work_has_a_bound_that_grows_with_the_object_and_what_is_beyond_it_is_said() {
-    let looks = |count: usize| {
+    let steps = |count: usize| {
         let found = judged(&compile(&shared(count)));
         let is_said =
             |it: &eunomia_effects::Findings| it.effects.iter().any(|effect| effect.starts_with(UNCLEAR));
-        (found.values().map(|it| it.looks).sum::<usize>(), found.values().filter(|it| is_said(it)).count())
+        (found.values().map(|it| it.steps).sum::<usize>(), found.values().filter(|it| is_said(it)).count())
     };
-    let counts = [150, 300, 600].map(looks);
+    let counts = [150, 300, 600].map(steps);
     let instructions = |count: usize| 8 * count;
-    for (count, (looks, _)) in [150, 300, 600].into_iter().zip(counts) {
-        assert!(looks <= (64 * 3 * instructions(count)).max(3 << 20) * 2, "{counts:?}");
+    for (count, (steps, _)) in [150, 300, 600].into_iter().zip(counts) {
+        assert!(steps <= (64 * 3 * instructions(count)).max(3 << 20) * 2, "{counts:?}");
     }
     assert!(counts[0].1 == 0 && counts[2].1 > 0, "{counts:?}");
 }

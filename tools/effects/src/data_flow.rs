@@ -1,7 +1,7 @@
-//! What a program can return and what it writes to, found by following its registers along all ways through it.
+//! Data flow analysis: what a program can return and what it writes to, along all its paths.
 //!
-//! Pointers are followed through registers, the slots of a function's own stack, arguments and results. The kernel refuses
-//! programs that use a number as a pointer, or a pointer to one thing as one to another; that is all that is relied on.
+//! Pointers are followed through registers, the stack slots of a function, arguments and results. The analysis relies only on
+//! the kernel refusing programs that use a number as a pointer, or a pointer of one type as another.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,41 +13,41 @@ use crate::instruction::{
 use crate::value::Value;
 use crate::{helpers, kfuncs};
 
-/// Looks at an instruction, on average, before anything is taken to be possible.
-const MAX_LOOKS: usize = 32;
-const LEAST_LOOKS: usize = 1 << 12;
+/// Limit on the visits of instructions: this many times their number, but at least `MIN_STEPS`.
+const MAX_STEPS: usize = 32;
+const MIN_STEPS: usize = 1 << 12;
 /// Slots of 8 bytes on the stack of a function.
 const SLOTS: usize = 64;
 
-/// Whether something happens.
+/// How certain an effect is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Chance {
-    /// It does not.
+pub enum Certainty {
+    /// It does not occur.
     #[default]
     No,
-    /// It can, for something could not be followed.
+    /// It may occur, because something could not be followed.
     Perhaps,
-    /// It does.
+    /// It occurs.
     Yes,
 }
 
-impl Chance {
-    fn from_doubt(is_possible: bool) -> Chance {
-        if is_possible { Chance::Perhaps } else { Chance::No }
+impl Certainty {
+    fn from_doubt(is_possible: bool) -> Certainty {
+        if is_possible { Certainty::Perhaps } else { Certainty::No }
     }
 }
 
-/// What has been found.
+/// The result of the analysis.
 #[derive(Clone, Debug, Default)]
-pub struct Outcome {
-    /// What it can return; `None`: anything.
+pub struct Analysis {
+    /// The values that it can return; `None` means any value.
     pub results: Option<BTreeSet<i32>>,
     /// Whether it writes to its context.
-    pub context: Chance,
-    /// Whether it writes through pointers to what is not its own.
-    pub foreign: Chance,
-    /// Instructions that were looked at.
-    pub looks: usize,
+    pub context: Certainty,
+    /// Whether it writes through pointers to memory outside of the program.
+    pub foreign: Certainty,
+    /// The number of instructions visited.
+    pub steps: usize,
 }
 
 /// Registers and stack before an instruction.
@@ -57,7 +57,7 @@ struct State {
     slots: [Slot; SLOTS],
 }
 
-/// What a slot of the stack holds. Constants are not followed there: a helper could have written over them.
+/// The value in a stack slot. Constants are not tracked there, because a helper could overwrite them.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Slot {
     Own,
@@ -94,7 +94,7 @@ impl Slot {
 }
 
 impl State {
-    /// At the beginning of a function.
+    /// The state at the beginning of a function.
     fn new(arguments: [Value; 5]) -> State {
         let mut registers = [Value::None; 11];
         registers[1..6].copy_from_slice(&arguments);
@@ -102,7 +102,7 @@ impl State {
         State { registers, slots: [Slot::Foreign; SLOTS] }
     }
 
-    /// Takes in what can be on another way; whether that is more.
+    /// Merges the state of another path. Returns whether this changed it.
     fn join(&mut self, other: &State) -> bool {
         let before = self.clone();
         for (mine, others) in self.registers.iter_mut().zip(&other.registers) {
@@ -120,75 +120,75 @@ impl State {
     }
 }
 
-/// What is taken for granted at first, and given up where the program is seen to break it.
+/// Assumptions, dropped when the program is found to violate them.
 #[derive(Clone, Copy)]
-struct Trust {
-    /// Slots of the stack are written by their own function only.
+struct Assumptions {
+    /// Only the function itself writes to its stack slots.
     slots: bool,
-    /// No pointer that matters lies in memory that is reached through pointers.
+    /// Memory reached through pointers contains no relevant pointer.
     memory: bool,
 }
 
-/// Follows a program; whether it matters if it writes to what is not its own.
-pub fn follow(code: &Code, foreign_matters: bool) -> Outcome {
-    let (mut trust, mut looks) = (Trust { slots: true, memory: !foreign_matters }, 0);
+/// Analyses a program. `foreign_matters`: whether writes outside of the program are an effect.
+pub fn analyse(code: &Code, foreign_matters: bool) -> Analysis {
+    let (mut assumed, mut steps) = (Assumptions { slots: true, memory: !foreign_matters }, 0);
     loop {
-        let mut flow = Flow::new(code, trust, foreign_matters);
-        let outcome = flow.run();
-        looks += outcome.looks;
-        // What a function stores through a pointer that it was given may be on the stack of its caller.
-        let slots = trust.slots && !(flow.stack_escapes && flow.stores_through_pointers);
+        let mut flow = Flow::new(code, assumed, foreign_matters);
+        let analysis = flow.run();
+        steps += analysis.steps;
+        // A store through a pointer argument may be to the stack of the caller.
+        let slots = assumed.slots && !(flow.stack_escapes && flow.stores_through_pointers);
         let memory =
-            trust.memory && !flow.stores_through_pointers && !(flow.stack_escapes && flow.keeps_context);
-        if (slots, memory) == (trust.slots, trust.memory) {
-            return Outcome { looks, ..outcome };
+            assumed.memory && !flow.stores_through_pointers && !(flow.stack_escapes && flow.keeps_context);
+        if (slots, memory) == (assumed.slots, assumed.memory) {
+            return Analysis { steps, ..analysis };
         }
-        trust = Trust { slots, memory };
+        assumed = Assumptions { slots, memory };
     }
 }
 
 struct Flow<'a> {
     code: &'a Code,
-    /// By place: where ways meet or calls lead to.
+    /// The state before an instruction, by index: where paths merge or functions begin.
     before: BTreeMap<usize, State>,
-    meets: BTreeSet<usize>,
+    merge_points: BTreeSet<usize>,
     waiting: BTreeSet<usize>,
-    /// By the place of the function.
+    /// The results of functions, by their index.
     returned: BTreeMap<usize, Value>,
     callers: BTreeMap<usize, BTreeSet<usize>>,
     result: Value,
-    outcome: Outcome,
-    trust: Trust,
+    analysis: Analysis,
+    assumed: Assumptions,
     foreign_matters: bool,
     /// Another function gets a pointer to a stack.
     stack_escapes: bool,
-    /// What matters is stored through a pointer to more than the function's own stack.
+    /// A relevant value is stored through a pointer to other memory than the stack of the function.
     stores_through_pointers: bool,
-    /// The context, or what may be it, is on a stack.
+    /// The context, or a value that may be the context, is on a stack.
     keeps_context: bool,
-    is_lost: bool,
+    is_unknown: bool,
 }
 
 impl<'a> Flow<'a> {
-    fn new(code: &'a Code, trust: Trust, foreign_matters: bool) -> Flow<'a> {
-        let mut meets = code.starts.clone();
+    fn new(code: &'a Code, assumed: Assumptions, foreign_matters: bool) -> Flow<'a> {
+        let mut merge_points = code.starts.clone();
         let (mut before, mut has_callbacks) = (BTreeMap::new(), false);
-        for (place, instruction) in code.places() {
-            if let Some(target) = ahead(place, instruction.jump()) {
-                meets.insert(target);
+        for (index, instruction) in code.indexed() {
+            if let Some(target) = offset_by(index, instruction.jump()) {
+                merge_points.insert(target);
             }
             match (instruction.code, instruction.src) {
-                (CALL, PSEUDO_CALL) => meets.extend([place, place + 1]),
+                (CALL, PSEUDO_CALL) => merge_points.extend([index, index + 1]),
                 (LOAD_64, FUNCTION) => {
-                    // Helpers call it with what the program gave them, and with values of maps.
+                    // Helpers call it with values from the program and from maps.
                     has_callbacks = true;
-                    before.extend(code.target(place).map(|target| (target, State::new([Value::Own; 5]))));
+                    before.extend(code.target(index).map(|target| (target, State::new([Value::Own; 5]))));
                 }
                 _ => {}
             }
         }
-        // Functions that no instruction names are called by the kernel, with numbers.
-        let called: BTreeSet<usize> = code.calls().filter_map(|(place, _)| code.target(place)).collect();
+        // The kernel calls other functions, with numbers as arguments.
+        let called: BTreeSet<usize> = code.calls().filter_map(|(index, _)| code.target(index)).collect();
         for start in code.starts.iter().filter(|start| **start != 0 && !called.contains(start)) {
             before.entry(*start).or_insert_with(|| State::new([Value::Foreign; 5]));
         }
@@ -197,108 +197,108 @@ impl<'a> Flow<'a> {
         Flow {
             code,
             before,
-            meets,
+            merge_points,
             waiting,
             returned: BTreeMap::new(),
             callers: BTreeMap::new(),
             result: Value::None,
-            outcome: Outcome::default(),
-            trust,
+            analysis: Analysis::default(),
+            assumed,
             foreign_matters,
             stack_escapes: has_callbacks,
             stores_through_pointers: false,
             keeps_context: false,
-            is_lost: code.unknown.is_some(),
+            is_unknown: code.unknown.is_some(),
         }
     }
 
-    fn run(&mut self) -> Outcome {
-        let most = (MAX_LOOKS * self.code.instructions.len()).max(LEAST_LOOKS);
-        while !self.is_lost
-            && let Some(place) = self.waiting.pop_first()
+    fn run(&mut self) -> Analysis {
+        let most = (MAX_STEPS * self.code.instructions.len()).max(MIN_STEPS);
+        while !self.is_unknown
+            && let Some(index) = self.waiting.pop_first()
         {
-            self.run_from(place);
-            self.is_lost |= self.outcome.looks > most;
+            self.run_from(index);
+            self.is_unknown |= self.analysis.steps > most;
         }
-        let mut outcome = self.outcome.clone();
-        if self.is_lost {
-            (outcome.context, outcome.foreign) =
-                (outcome.context.max(Chance::Perhaps), outcome.foreign.max(Chance::Perhaps));
+        let mut analysis = self.analysis.clone();
+        if self.is_unknown {
+            (analysis.context, analysis.foreign) =
+                (analysis.context.max(Certainty::Perhaps), analysis.foreign.max(Certainty::Perhaps));
         }
-        outcome.results = match self.result {
-            _ if self.is_lost => None,
+        analysis.results = match self.result {
+            _ if self.is_unknown => None,
             Value::None => Some(BTreeSet::new()),
             Value::Constants(constants) => Some(constants.items().iter().copied().collect()),
             _ => None,
         };
-        outcome
+        analysis
     }
 
-    /// Follows the instructions from a place to where they meet others.
+    /// Follows instructions from an index to the next merge point.
     fn run_from(&mut self, start: usize) {
         let Some(mut state) = self.before.get(&start).cloned() else { return };
-        let mut place = start;
+        let mut index = start;
         loop {
-            let Some(&instruction) = self.code.instructions.get(place) else { return };
-            self.outcome.looks += 1;
+            let Some(&instruction) = self.code.instructions.get(index) else { return };
+            self.analysis.steps += 1;
             match instruction.code {
-                EXIT => return self.exit(place, state.registers[0]),
+                EXIT => return self.exit(index, state.registers[0]),
                 CALL if instruction.src == PSEUDO_CALL => {
-                    let Some(result) = self.call(place, &state) else { return };
+                    let Some(result) = self.call(index, &state) else { return };
                     state.clobber(result);
                 }
                 CALL => {
-                    let Some(result) = self.call_kernel(place, instruction, &state) else { return };
+                    let Some(result) = self.call_kernel(index, instruction, &state) else { return };
                     state.clobber(result);
                 }
                 CALL_REGISTER | JUMP_REGISTER => {
-                    self.is_lost = true;
+                    self.is_unknown = true;
                     return;
                 }
-                _ => self.step(place, instruction, &mut state),
+                _ => self.step(index, instruction, &mut state),
             }
-            if let Some(target) = ahead(place, instruction.jump()) {
+            if let Some(target) = offset_by(index, instruction.jump()) {
                 let mut other = state.clone();
-                self.learn(place, instruction, &mut other, true);
-                self.meet(target, &other);
+                self.refine(index, instruction, &mut other, true);
+                self.merge_at(target, &other);
             }
-            if !instruction.goes_on() {
+            if !instruction.falls_through() {
                 return;
             }
-            self.learn(place, instruction, &mut state, false);
-            place += instruction.width();
-            if self.meets.contains(&place) {
-                return self.meet(place, &state);
+            self.refine(index, instruction, &mut state, false);
+            index += instruction.width();
+            if self.merge_points.contains(&index) {
+                return self.merge_at(index, &state);
             }
         }
     }
 
-    fn meet(&mut self, place: usize, state: &State) {
-        let is_new = match self.before.get_mut(&place) {
+    fn merge_at(&mut self, index: usize, state: &State) {
+        let is_new = match self.before.get_mut(&index) {
             Some(known) => known.join(state),
             None => {
-                self.before.insert(place, state.clone());
+                self.before.insert(index, state.clone());
                 true
             }
         };
         if is_new {
-            self.waiting.insert(place);
+            self.waiting.insert(index);
         }
     }
 
-    /// What a comparison with a constant says of the register where it holds.
-    fn learn(&self, place: usize, instruction: Instruction, state: &mut State, jumped: bool) {
+    /// Sets a register to a constant after it was compared with it.
+    fn refine(&self, index: usize, instruction: Instruction, state: &mut State, jumped: bool) {
         const EQUAL: u8 = 0x15;
         const NOT_EQUAL: u8 = 0x55;
         let holds = (instruction.code == EQUAL && jumped) || (instruction.code == NOT_EQUAL && !jumped);
-        if holds && instruction.off != 0 && !self.code.relocated.contains(&place) {
+        if holds && instruction.off != 0 && !self.code.relocated.contains(&index) {
             state.registers[usize::from(instruction.dst.min(10))] = Value::constant(instruction.imm);
         }
     }
 
-    fn exit(&mut self, place: usize, value: Value) {
+    fn exit(&mut self, index: usize, value: Value) {
         let value = if value == Value::None { Value::Foreign } else { value };
-        let function = self.code.starts.range(..=place).next_back().copied().unwrap_or(0);
+        let function = self.code.starts.range(..=index).next_back().copied().unwrap_or(0);
         if function == 0 {
             self.result = self.result.joined(value.as_result());
         }
@@ -310,51 +310,51 @@ impl<'a> Flow<'a> {
         }
     }
 
-    /// A call of another function of the program: its result, once there is one.
-    fn call(&mut self, place: usize, state: &State) -> Option<Value> {
-        let Some(target) = self.code.target(place) else {
-            self.is_lost = true;
+    /// A call of another function of the program. Returns its result if one is known.
+    fn call(&mut self, index: usize, state: &State) -> Option<Value> {
+        let Some(target) = self.code.target(index) else {
+            self.is_unknown = true;
             return None;
         };
         let arguments: [Value; 5] = std::array::from_fn(|index| state.registers[index + 1]);
         self.stack_escapes |= arguments.iter().any(|it| matches!(it, Value::Stack(_) | Value::Any));
-        self.callers.entry(target).or_default().insert(place);
-        self.meet(target, &State::new(arguments.map(Value::as_argument)));
+        self.callers.entry(target).or_default().insert(index);
+        self.merge_at(target, &State::new(arguments.map(Value::as_argument)));
         self.returned.get(&target).copied()
     }
 
-    /// A call of a helper or a function of the kernel.
-    fn call_kernel(&mut self, place: usize, instruction: Instruction, state: &State) -> Option<Value> {
-        if let Some(Reference::Kernel(name)) = self.code.references.get(&place) {
+    /// A call of a helper or a kernel function.
+    fn call_kernel(&mut self, index: usize, instruction: Instruction, state: &State) -> Option<Value> {
+        if let Some(Reference::Kernel(name)) = self.code.references.get(&index) {
             if name == "bpf_throw" {
                 self.result = Value::Any;
                 return None;
             }
-            // It may be that one, by its number.
+            // An unnamed function may be bpf_throw.
             if name.starts_with('#') {
                 self.result = Value::Any;
             }
             if kfuncs::writes_to_arguments(name) {
-                // A number is no pointer, but which it is is not known.
+                // A foreign value may be a number or a pointer.
                 let arguments = state.registers[1..6].iter();
                 let is_foreign = arguments.into_iter().any(|it| matches!(it, Value::Foreign | Value::Any));
-                self.outcome.foreign = self.outcome.foreign.max(Chance::from_doubt(is_foreign));
+                self.analysis.foreign = self.analysis.foreign.max(Certainty::from_doubt(is_foreign));
             }
             let is_own = kfuncs::gives_own_memory(name);
             return Some(if is_own { Value::Own } else { Value::Foreign });
         }
         if let Some(register) = helpers::written_argument(instruction.imm as u32) {
-            let chance = match state.registers[register] {
-                Value::Foreign => Chance::Yes,
-                it => Chance::from_doubt(it == Value::Any),
+            let certainty = match state.registers[register] {
+                Value::Foreign => Certainty::Yes,
+                it => Certainty::from_doubt(it == Value::Any),
             };
-            self.outcome.foreign = self.outcome.foreign.max(chance);
+            self.analysis.foreign = self.analysis.foreign.max(certainty);
         }
         let is_own = instruction.src == HELPER && helpers::gives_own_memory(instruction.imm as u32);
         Some(if is_own { Value::Own } else { Value::Foreign })
     }
 
-    fn step(&mut self, place: usize, instruction: Instruction, state: &mut State) {
+    fn step(&mut self, index: usize, instruction: Instruction, state: &mut State) {
         let Instruction { code, dst, src, off, .. } = instruction;
         let (dst, src) = (usize::from(dst.min(10)), usize::from(src.min(10)));
         match instruction.class() {
@@ -363,18 +363,18 @@ impl<'a> Flow<'a> {
                 let is_kernels = instruction.src == BTF_ID;
                 state.registers[dst] = if is_own && !is_kernels { Value::Own } else { Value::Foreign };
             }
-            0 => self.load_packet(place, state),
+            0 => self.load_packet(index, state),
             1 => state.registers[dst] = self.loaded(code, state.registers[src], off, state),
             2 => self.store(instruction, state.registers[dst], Value::Foreign, state),
             3 => self.store(instruction, state.registers[dst], state.registers[src], state),
-            4 | 7 => state.registers[dst] = self.computed(place, instruction, state),
+            4 | 7 => state.registers[dst] = self.computed(index, instruction, state),
             _ => {}
         }
     }
 
-    /// The old way to read a packet: behind its end, the function returns 0.
-    fn load_packet(&mut self, place: usize, state: &mut State) {
-        self.exit(place, Value::constant(0));
+    /// A legacy packet load. After the end of the packet, the function returns 0.
+    fn load_packet(&mut self, index: usize, state: &mut State) {
+        self.exit(index, Value::constant(0));
         self.result = self.result.joined(Value::constant(0));
         state.clobber(Value::Foreign);
     }
@@ -382,14 +382,14 @@ impl<'a> Flow<'a> {
     fn loaded(&self, code: u8, from: Value, off: i16, state: &State) -> Value {
         const DOUBLE_WORD: u8 = 0x79;
         match from {
-            Value::Stack(at) if self.trust.slots => match at.and_then(|at| slot(at, off)) {
+            Value::Stack(at) if self.assumed.slots => match at.and_then(|at| slot(at, off)) {
                 Some(slot) if code == DOUBLE_WORD => state.slots[slot].value(),
-                // Less than a slot is no pointer.
+                // A part of a slot is not a pointer.
                 _ if code != DOUBLE_WORD && code & 0xe0 == 0x60 => Value::Foreign,
                 _ => Value::Any,
             },
-            // A number, or a pointer to what the program may write to.
-            Value::Own if self.trust.memory => Value::Own,
+            // A number, or a pointer to memory of the program.
+            Value::Own if self.assumed.memory => Value::Own,
             Value::Stack(_) | Value::Own | Value::Any => Value::Any,
             _ => Value::Foreign,
         }
@@ -409,7 +409,7 @@ impl<'a> Flow<'a> {
             if instruction.imm & FETCH != 0 {
                 (state.registers[src], state.registers[0]) = (Value::Any, Value::Any);
             }
-            // It computes with numbers.
+            // Atomic operations compute with numbers.
             if let Value::Stack(_) = to {
                 return;
             }
@@ -426,31 +426,31 @@ impl<'a> Flow<'a> {
         };
         let is_whole = instruction.code & 0x18 == 0x18;
         match to {
-            Value::Context => self.outcome.context = Chance::Yes,
-            Value::Foreign => self.outcome.foreign = Chance::Yes,
+            Value::Context => self.analysis.context = Certainty::Yes,
+            Value::Foreign => self.analysis.foreign = Certainty::Yes,
             Value::Own => self.stores_through_pointers |= is_whole && matters,
             Value::Stack(at) => {
                 self.keeps_context |= is_whole && matches!(kind, Slot::Context | Slot::Any);
                 match at.and_then(|at| slot(at, instruction.off)) {
                     Some(slot) if is_whole => state.slots[slot] = kind,
                     _ if is_whole => state.slots.iter_mut().for_each(|slot| *slot = slot.joined(kind)),
-                    // The kernel takes no pointer from a slot that has been written in part.
+                    // The kernel does not load a pointer from a partially written slot.
                     _ => {}
                 }
             }
             Value::Any => {
-                self.outcome.context = self.outcome.context.max(Chance::Perhaps);
-                self.outcome.foreign = self.outcome.foreign.max(Chance::Perhaps);
+                self.analysis.context = self.analysis.context.max(Certainty::Perhaps);
+                self.analysis.foreign = self.analysis.foreign.max(Certainty::Perhaps);
                 self.stores_through_pointers |= is_whole && matters;
                 state.slots.iter_mut().for_each(|slot| *slot = slot.joined(kind));
             }
-            // Nothing is written through a number.
+            // The kernel refuses writes through a number.
             Value::None | Value::Constants(_) => {}
         }
     }
 
     /// The result of arithmetic.
-    fn computed(&self, place: usize, instruction: Instruction, state: &State) -> Value {
+    fn computed(&self, index: usize, instruction: Instruction, state: &State) -> Value {
         const ADD: u8 = 0x00;
         const SUBTRACT: u8 = 0x10;
         const MOVE: u8 = 0xb0;
@@ -459,7 +459,7 @@ impl<'a> Flow<'a> {
         let Instruction { code, dst, src, off, imm } = instruction;
         let [old, other] = [dst, src].map(|it| state.registers[usize::from(it.min(10))]);
         let is_wide = instruction.class() == 7;
-        let is_fixed = !self.code.relocated.contains(&place);
+        let is_fixed = !self.code.relocated.contains(&index);
         match (code & 0xf0, code & BY_REGISTER != 0) {
             (MOVE, false) if is_fixed => Value::constant(imm),
             (MOVE, true) if off == 0 && (is_wide || matches!(other, Value::Constants(_))) => other,
@@ -481,7 +481,7 @@ impl<'a> Flow<'a> {
     }
 }
 
-/// A pointer and a number: the kernel refuses sums of two pointers.
+/// The sum of a pointer and a number. The kernel refuses sums of two pointers.
 fn sum(one: Value, other: Value) -> Value {
     let pointer = match (one.is_pointer(), other.is_pointer()) {
         (true, false) => one,
@@ -492,13 +492,13 @@ fn sum(one: Value, other: Value) -> Value {
     if let Value::Stack(_) = pointer { Value::Stack(None) } else { pointer }
 }
 
-/// The slot that is `off` bytes from `at`, if it is one as a whole.
+/// The slot at `at + off`, if the offset is aligned.
 fn slot(at: i16, off: i16) -> Option<usize> {
     let below = -(i32::from(at) + i32::from(off));
     let slot = usize::try_from(below).ok().filter(|below| *below > 0 && below % 8 == 0)? / 8 - 1;
     (slot < SLOTS).then_some(slot)
 }
 
-fn ahead(place: usize, by: Option<i64>) -> Option<usize> {
-    place.checked_add_signed(isize::try_from(by?).ok()?)
+fn offset_by(index: usize, by: Option<i64>) -> Option<usize> {
+    index.checked_add_signed(isize::try_from(by?).ok()?)
 }

@@ -25,7 +25,7 @@ fn effects(kind: u32, instructions: &[[u8; 8]]) -> Vec<String> {
 
 const DROPS: &str = "drops packets";
 const MAY_DROP: &str = "drops packets (perhaps: its result is computed)";
-const MAY_REDIRECT: &str = "sends packets elsewhere (perhaps: its result is computed)";
+const MAY_REDIRECT: &str = "redirects packets (perhaps: its result is computed)";
 const CHANGES: &str = "changes packets";
 const MAY_CHANGE: &str = "changes packets (perhaps: a pointer could not be followed)";
 const NOTHING: [&str; 0] = [];
@@ -128,30 +128,30 @@ fn results_act_by_the_type_of_the_program_and_what_it_attaches_to() {
         (LSM, LSM_MAC, -1, "denies operations"),
         (LSM, LSM_CGROUP, 1, ""),
         (LSM, LSM_CGROUP, 0, "denies operations"),
-        (TRACING, MODIFY_RETURN, -22, "makes functions of the kernel fail or return something else"),
+        (TRACING, MODIFY_RETURN, -22, "overrides results of kernel functions"),
         (TRACING, MODIFY_RETURN, 0, ""),
         (TRACING, 24, 1, ""),
         (SCHED_CLS, 0, 0, ""),
         (SCHED_CLS, 0, -1, ""),
         (SCHED_CLS, 0, 2, "drops packets"),
-        (SCHED_CLS, 0, 4, "takes packets from their way"),
-        (SCHED_CLS, 0, 5, "takes packets from their way"),
-        (SCHED_CLS, 0, 8, "takes packets from their way"),
-        (SCHED_CLS, 0, 7, "sends packets elsewhere"),
-        (SCHED_CLS, 0, 99, "sorts packets into classes"),
+        (SCHED_CLS, 0, 4, "takes packets from the network stack"),
+        (SCHED_CLS, 0, 5, "takes packets from the network stack"),
+        (SCHED_CLS, 0, 8, "takes packets from the network stack"),
+        (SCHED_CLS, 0, 7, "redirects packets"),
+        (SCHED_CLS, 0, 99, "classifies packets"),
         (XDP, 0, 0, "drops packets"),
         (XDP, 0, 77, "drops packets"),
-        (XDP, 0, 3, "sends packets elsewhere"),
+        (XDP, 0, 3, "redirects packets"),
         (CGROUP_SKB, EGRESS, 2, "drops packets"),
-        (CGROUP_SKB, EGRESS, 3, "slows senders down"),
-        (SOCK_ADDR, 8, 3, "lets processes use ports that need privileges"),
+        (CGROUP_SKB, EGRESS, 3, "throttles senders"),
+        (SOCK_ADDR, 8, 3, "allows binding to privileged ports"),
         (SOCK_ADDR, 8, 0, "refuses connections"),
         (10, 0, 2, "drops packets"),
-        (10, 0, 128, "sends packets elsewhere"),
+        (10, 0, 128, "redirects packets"),
         (21, 0, 0, "refuses connections"),
-        (22, 0, 0, "takes the place of the kernel's reading of packet headers"),
+        (22, 0, 0, "replaces the flow dissector of the kernel"),
         (32, 0, 0, "drops packets"),
-        (14, 4, 0, "decides where messages of sockets end"),
+        (14, 4, 0, "decides where messages in a socket stream end"),
         (14, 5, 0, "drops packets"),
     ] {
         assert_eq!(
@@ -239,7 +239,7 @@ fn writes_to_memory_of_its_own_are_harmless() {
     ] {
         let found = effects(XDP, &[&instructions[..], &end].concat());
         // A variable's map is one by its number here.
-        let found: Vec<_> = found.iter().filter(|effect| !effect.contains("by its number")).collect();
+        let found: Vec<_> = found.iter().filter(|effect| !effect.contains("by its id")).collect();
         assert!(found.is_empty(), "{what}: {found:?}");
     }
     // A function gets a pointer to the stack, and a callback one to a value.
@@ -267,10 +267,10 @@ fn writes_to_the_context_act_by_the_type_of_the_program() {
         (13, "changes how TCP connections work"),
         (25, "changes socket options"),
         (23, "changes settings (sysctl)"),
-        (9, "changes sockets and settings of the network"),
-        (KPROBE, "changes registers of the code that it interrupts"),
+        (9, "changes sockets and network settings"),
+        (KPROBE, "changes registers of the traced code"),
         (CGROUP_SKB, "changes packets"),
-        (24, "changes what a tracepoint hands on"),
+        (24, "changes arguments of tracepoints"),
         (20, "other: writes to its context"),
     ] {
         assert_eq!(effects(kind, &writes), [expected], "type {kind}");
@@ -297,7 +297,7 @@ fn writes_to_the_context_act_by_the_type_of_the_program() {
     let through = [load(2, 1, 8), insn(0x62, 2, 0, 0, 1), set(0, 0), exit()];
     let iterator = judged(TRACING, 28, &code(&through));
     assert!(iterator.contains("changes elements of maps of other programs"), "{iterator:?}");
-    assert_eq!(effects(24, &through), ["changes what a tracepoint hands on"]);
+    assert_eq!(effects(24, &through), ["changes arguments of tracepoints"]);
     assert_eq!(effects(KPROBE, &through), NOTHING);
 }
 
@@ -305,7 +305,7 @@ fn writes_to_the_context_act_by_the_type_of_the_program() {
 fn what_it_uses_of_others_is_named() {
     // A map and a kernel function by numbers that stand for nothing known.
     let map = [insn(0x18, 1, 1, 0, 5), insn(0, 0, 0, 0, 0), set(0, 0), exit()];
-    assert_eq!(effects(KPROBE, &map), ["other: uses a map or an object of the host by its number"]);
+    assert_eq!(effects(KPROBE, &map), ["other: uses a map or an object of the host by its id"]);
     assert_eq!(effects(KPROBE, &[insn(0x85, 0, 2, 0, 99), exit()]), ["other: kernel function #99"]);
     // One of a module has an id that means another function in the kernel itself.
     let module = [insn(0x85, 0, 2, 3, 99), exit()];
@@ -320,7 +320,7 @@ fn what_it_uses_of_others_is_named() {
         found.effects,
         BTreeSet::from(["shares the pinned map /sys/fs/bpf/shared with others".to_owned()])
     );
-    assert_eq!(effects(KPROBE, &[call(12), exit()]), ["goes on in other programs (tail calls)"]);
+    assert_eq!(effects(KPROBE, &[call(12), exit()]), ["runs other programs (tail calls)"]);
 }
 
 /// Makes instructions, more for a larger number.
@@ -364,11 +364,11 @@ fn work_grows_with_the_instructions_and_not_with_their_square() {
     };
     let makers: [(&str, Maker<'_>); 3] = [("branches", &branches), ("chain", &chain), ("back", &back)];
     for (what, make) in makers {
-        let looks = |count: usize| {
+        let steps = |count: usize| {
             let code = code(&make(count));
-            Findings::of(&code, &Program { kind: XDP, attach_type: 0 }, &|_| None).looks
+            Findings::of(&code, &Program { kind: XDP, attach_type: 0 }, &|_| None).steps
         };
-        let counts = [1000, 2000, 4000].map(looks);
+        let counts = [1000, 2000, 4000].map(steps);
         assert!(counts[0] > 1000, "{what}: {counts:?}");
         assert!(counts[1] <= counts[0] * 5 / 2 && counts[2] <= counts[1] * 5 / 2, "{what}: {counts:?}");
     }
