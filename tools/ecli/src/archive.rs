@@ -1,7 +1,7 @@
-//! Tar archives: a package, and BTF files of kernels that have no BTF themselves.
+//! Tar archives: a package, and BTF files for kernels without BTF.
 //!
-//! The archive comes from a download. It is unpacked into a folder of its own that goes with it: plain files and folders
-//! only, nothing outside of it, no more than so many and so large.
+//! An archive may be a download, so it is not trusted. It is unpacked into a temporary directory: regular files and
+//! directories only, nothing outside of it, with limits on number and size.
 
 use std::io::Read;
 use std::path::{Component, Path, PathBuf};
@@ -16,29 +16,31 @@ const MAX_ENTRIES: usize = 100_000;
 const PACKAGE: &str = "package.json";
 const BTF_FOLDER: &str = "btfhub-archive";
 
-/// An archive that has been unpacked; dropping it removes the files.
+/// An unpacked archive. Dropping it removes the files.
 pub struct Unpacked {
     folder: TempDir,
 }
 
 impl Unpacked {
-    /// Unpacks `bytes`, of the archive called `name`.
+    /// Unpacks the archive called `name`.
     pub fn new(bytes: &[u8], name: &str) -> Result<Unpacked> {
         let folder = tempfile::Builder::new().prefix("ecli-").tempdir();
-        let folder = folder.map_err(|e| Failure::io(Code::Failed, "a temporary folder", &e))?;
+        let folder =
+            folder.map_err(|e| Failure::io(Code::Failed, "cannot create a temporary directory", &e))?;
         unpack(bytes, folder.path())
             .map_err(|why| Failure::new(Code::Source, format_args!("{name}: {why}")))?;
         Ok(Unpacked { folder })
     }
 
-    /// The package in it.
+    /// Reads the package.
     pub fn package(&self) -> Result<Vec<u8>> {
         let path = self.folder.path().join(PACKAGE);
-        let missing = || Failure::new(Code::Source, format_args!("the archive has no {PACKAGE} at its top"));
+        let missing =
+            || Failure::new(Code::Source, format_args!("the archive has no {PACKAGE} at the top level"));
         std::fs::read(path).map_err(|_| missing())
     }
 
-    /// The folder of BTF files, if it brings one.
+    /// The directory of BTF files, if there is one.
     pub fn btf(&self) -> Option<PathBuf> {
         let path = self.folder.path().join(BTF_FOLDER);
         path.is_dir().then_some(path)
@@ -46,7 +48,7 @@ impl Unpacked {
 }
 
 fn unpack(bytes: &[u8], folder: &Path) -> Result<(), String> {
-    let broken = |e: std::io::Error| format!("a broken tar archive: {e}");
+    let broken = |e: std::io::Error| format!("invalid tar archive: {e}");
     let mut left = MAX_BYTES as u64;
     for (count, entry) in Archive::new(bytes).entries().map_err(broken)?.enumerate() {
         let mut entry = entry.map_err(broken)?;
@@ -55,22 +57,23 @@ fn unpack(bytes: &[u8], folder: &Path) -> Result<(), String> {
         if matches!(kind, EntryType::XGlobalHeader | EntryType::XHeader) {
             continue;
         }
-        let path = inside(&name).ok_or_else(|| format!("its entry {name:?} leads out of the archive"))?;
-        left = left.checked_sub(entry.size()).filter(|_| count < MAX_ENTRIES).ok_or_else(|| {
-            format!("too large unpacked (at most {MAX_BYTES} bytes in {MAX_ENTRIES} files)")
-        })?;
+        let path = inside(&name).ok_or_else(|| format!("entry {name:?} is outside of the archive"))?;
+        left = left
+            .checked_sub(entry.size())
+            .filter(|_| count < MAX_ENTRIES)
+            .ok_or_else(|| format!("unpacks to more than {MAX_BYTES} bytes or {MAX_ENTRIES} files"))?;
         let path = folder.join(path);
-        let made = match kind {
+        let written = match kind {
             EntryType::Directory => std::fs::create_dir_all(&path),
             EntryType::Regular | EntryType::Continuous => write(&mut entry, &path),
-            _ => return Err(format!("its entry {name:?} is neither a file nor a folder")),
+            _ => return Err(format!("entry {name:?} is not a regular file or directory")),
         };
-        made.map_err(|e| format!("its entry {name:?}: {e}"))?;
+        written.map_err(|e| format!("entry {name:?}: {e}"))?;
     }
     Ok(())
 }
 
-/// The name without what changes nothing; `None` if it leads anywhere but down.
+/// Normalizes a relative path. Returns `None` if it leads out of the directory.
 fn inside(name: &Path) -> Option<PathBuf> {
     let mut path = PathBuf::new();
     for part in name.components() {

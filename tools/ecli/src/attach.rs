@@ -1,22 +1,22 @@
-//! `--attach PROG=TARGET`: where a program attaches in place of what the package says.
+//! `--attach PROG=TARGET`: attaches a program to another target than the package specifies.
 
 use eunomia::Vm;
 use serde_json::{Deserializer, Map, Value};
 
 use crate::error::{Code, Failure, Result};
 
-/// Keys of a target whose value is a path or name, so that one that looks like a number stays text.
+/// Keys whose values are strings, even if they look like numbers.
 const TEXT_KEYS: [&str; 5] = ["attach", "path", "func", "cgroup", "build_id"];
 
-/// Applies the options in their order; several for one program are several targets.
+/// Applies the options in order. Several options for one program are several targets.
 pub fn apply(vm: &Vm, options: &[String]) -> Result<()> {
     let mut targets: Vec<(&str, Vec<Value>)> = Vec::new();
     for option in options {
-        let bad = |why: &str| Failure::new(Code::Usage, format_args!("--attach {option}: {why}"));
+        let error = |why: &str| Failure::new(Code::Usage, format_args!("--attach {option}: {why}"));
         let (prog, text) = option
             .split_once('=')
-            .ok_or_else(|| bad("expected PROG=KEY:VALUE[,KEY:VALUE...] or PROG={...}"))?;
-        let target = target(text).map_err(|why| bad(&why))?;
+            .ok_or_else(|| error("expected PROG=KEY:VALUE[,KEY:VALUE...] or PROG={...}"))?;
+        let target = target(text).map_err(|why| error(&why))?;
         match targets.iter_mut().find(|(name, _)| *name == prog) {
             Some((_, list)) => list.push(target),
             None => targets.push((prog, vec![target])),
@@ -33,7 +33,7 @@ pub fn apply(vm: &Vm, options: &[String]) -> Result<()> {
     Ok(())
 }
 
-/// A target as JSON, or as pairs of a target's keys and their values. Which keys there are the library knows.
+/// Parses a target: JSON, or pairs of keys and values. The library checks the keys.
 fn target(text: &str) -> Result<Value, String> {
     if text.starts_with('{') {
         return serde_json::from_str(text).map_err(|e| e.to_string());
@@ -45,40 +45,39 @@ fn target(text: &str) -> Result<Value, String> {
         if key.contains(',') {
             return Err(not_a_pair(key.split(',').next().unwrap_or(key)));
         }
-        let (value, behind) = value(key, after)?;
+        let (value, remaining) = value(key, after)?;
         if object.insert(key.to_owned(), value).is_some() {
             return Err(format!("{key:?} is given twice"));
         }
-        rest = behind;
+        rest = remaining;
     }
     Ok(object.into())
 }
 
 fn not_a_pair(text: &str) -> String {
-    format!("{text:?} is not KEY:VALUE; a value that contains a comma goes in double quotes")
+    format!("{text:?} is not KEY:VALUE; put a value that contains a comma in double quotes")
 }
 
-/// The value at the start of a text, and what follows its comma. In double quotes it is a JSON string; else it ends at the
-/// first comma that stands in no brackets.
+/// Parses the value at the start of a text and returns it with the text after its comma. A value in double quotes is a JSON
+/// string; any other ends at the first comma outside of brackets.
 fn value<'a>(key: &str, text: &'a str) -> Result<(Value, Option<&'a str>), String> {
     if text.starts_with('"') {
         let mut stream = Deserializer::from_str(text).into_iter::<String>();
         let value = stream.next().unwrap_or(Ok(String::new())).map_err(|e| format!("{key}: {e}"))?;
-        let behind = &text[stream.byte_offset()..];
-        return match behind.strip_prefix(',') {
-            None if !behind.is_empty() => Err(format!("{key}: {behind:?} follows the closing quote")),
+        let after = &text[stream.byte_offset()..];
+        return match after.strip_prefix(',') {
+            None if !after.is_empty() => Err(format!("{key}: unexpected {after:?} after the closing quote")),
             rest => Ok((value.into(), rest)),
         };
     }
-    let end = end_of_value(text).ok_or_else(|| {
-        format!("{key}: the brackets of {text:?} do not match; put the value in double quotes")
-    })?;
+    let end = end_of_value(text)
+        .ok_or_else(|| format!("{key}: unbalanced brackets in {text:?}; put the value in double quotes"))?;
     let value = &text[..end];
     let number = value.parse::<i64>().ok().filter(|_| !TEXT_KEYS.contains(&key));
     Ok((number.map_or_else(|| value.into(), Value::from), text.get(end + 1..)))
 }
 
-/// Where the first comma outside of brackets stands, or the end; `None` if the brackets before it do not match.
+/// The index of the first comma outside of brackets, or of the end. Returns `None` if the brackets are unbalanced.
 fn end_of_value(text: &str) -> Option<usize> {
     let mut open = Vec::new();
     for (at, letter) in text.char_indices() {
@@ -101,7 +100,7 @@ mod tests {
     use super::target;
 
     #[test]
-    fn commas_belong_to_a_value_in_brackets_or_quotes() {
+    fn a_comma_in_brackets_or_quotes_is_part_of_the_value() {
         for (text, expected) in [
             ("path:/bin/x,func:main,pid:-1", json!({"path": "/bin/x", "func": "main", "pid": -1})),
             (
@@ -121,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_a_pair_is_refused() {
+    fn invalid_pairs_are_refused() {
         for (text, why) in [
             ("", "\"\" is not KEY:VALUE"),
             ("func:f,", "\"\" is not KEY:VALUE"),
@@ -129,7 +128,7 @@ mod tests {
             ("path:/tmp/a,b,func:f", "\"b\" is not KEY:VALUE"),
             ("path:/tmp/we[ird,func:f", "brackets"),
             ("path:a),func:f", "brackets"),
-            (r#"path:"a"b,func:f"#, "follows the closing quote"),
+            (r#"path:"a"b,func:f"#, "after the closing quote"),
             (r#"path:"a"#, "path: EOF"),
             ("func:f,func:g", "\"func\" is given twice"),
         ] {

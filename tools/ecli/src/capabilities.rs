@@ -1,4 +1,4 @@
-//! Privileges: which are missing, and which are not needed once the programs are attached.
+//! Privileges: reports missing ones, and drops those that are not needed after attaching.
 
 use std::collections::HashSet;
 
@@ -11,10 +11,10 @@ use crate::error::{Code, Failure};
 /// `BPF_PROG_TYPE_SCHED_CLS` and `BPF_PROG_TYPE_SCHED_ACT`: detaching them is a request to the network stack.
 const NET_PROGRAMS: [u32; 2] = [3, 4];
 
-/// Gives up all privileges of this thread, and of those that it starts, but those that reading maps, detaching and naming
-/// the functions on stacks take. For the kernel before 5.8, which has no CAP_BPF, that is CAP_SYS_ADMIN. Other threads keep
-/// theirs, so this has to come before any is started.
-pub fn give_up(vm: &Vm, needed_for_symbols: &[Capability]) {
+/// Drops all privileges of this thread and of the threads that it starts, except those for reading maps, detaching and
+/// looking up symbols. Before Linux 5.8, which has no CAP_BPF, CAP_SYS_ADMIN is kept. Other threads keep their privileges,
+/// so call this before any thread is started.
+pub fn drop_unneeded(vm: &Vm, needed_for_symbols: &[Capability]) {
     let programs = (0..vm.prog_count().unwrap_or(0)).filter_map(|index| vm.prog_at(index).ok());
     let is_net = programs.into_iter().any(|prog| NET_PROGRAMS.contains(&prog.kind));
     let bpf = if caps::runtime::thread_all_supported().contains(&Capability::CAP_BPF) {
@@ -30,17 +30,17 @@ pub fn give_up(vm: &Vm, needed_for_symbols: &[Capability]) {
     keep(&needed);
 }
 
-/// Gives up all privileges of this thread.
-pub fn give_up_all() {
+/// Drops all privileges of this thread.
+pub fn drop_all() {
     keep(&HashSet::new());
 }
 
-/// Keeps these privileges at most, and sees to it that no program that is started gets any: neither root's, nor those of
-/// its file, nor ambient ones. A privilege that cannot be given up does no harm beyond being there.
+/// Drops all other privileges. A program started afterwards gets none: neither those of root, nor those of its file, nor
+/// ambient ones. Failures are ignored.
 fn keep(needed: &HashSet<Capability>) {
     let _ = thread::set_no_new_privs(true);
     let _ = thread::clear_ambient_capability_set();
-    // Both take CAP_SETPCAP. Where that is missing, no_new_privs does the same.
+    // Both require CAP_SETPCAP. Without it, no_new_privs has the same effect.
     if let Ok(bits) = thread::capabilities_secure_bits() {
         let never = Secure::NO_ROOT
             | Secure::NO_ROOT_LOCKED
@@ -60,21 +60,21 @@ fn keep(needed: &HashSet<Capability>) {
     }
 }
 
-/// The error of loading or attaching, and what a user without privileges can do about it.
+/// Converts an error of loading or attaching, with a hint about missing privileges.
 pub fn explain(error: Error) -> Failure {
     let (is_denied, is_unreadable) = (error.status == Status::Perm, error.errno == EACCES);
     let failure = Failure::from(error);
     let missing = missing();
     if let (true, Some(namespace)) = (is_denied, user_namespace()) {
         let text = format!(
-            "{}; run it outside of {namespace} (not in a rootless container, not below unshare -U), or see ecli doctor",
+            "{}; run ecli outside of {namespace} (a rootless container or unshare -U), or see ecli doctor",
             failure.text()
         );
         return Failure::new(Code::Privilege, text);
     }
     if is_denied && !missing.is_empty() {
         let missing = missing.join(", ");
-        let text = format!("{}; missing here: {missing}; run it as root, or see ecli doctor", failure.text());
+        let text = format!("{}; missing: {missing}; run ecli as root, or see ecli doctor", failure.text());
         return Failure::new(Code::Privilege, text);
     }
     if is_unreadable && std::fs::read_dir(TRACEFS).is_err() {
@@ -86,10 +86,10 @@ pub fn explain(error: Error) -> Failure {
 
 /// Permission denied, for files.
 const EACCES: i32 = 13;
-/// Where the kernel has its tracepoints.
+/// The mount point of tracefs, which lists tracepoints.
 pub const TRACEFS: &str = "/sys/kernel/tracing";
 
-/// Of the privileges that loading programs takes, those that this process does not have.
+/// The privileges for loading programs that this process lacks.
 pub fn missing() -> Vec<&'static str> {
     if is_admin() {
         return Vec::new();
@@ -98,8 +98,8 @@ pub fn missing() -> Vec<&'static str> {
     wanted.into_iter().filter(|(cap, _)| !has(*cap)).map(|(_, name)| name).collect()
 }
 
-/// The user namespace of this process, as in `user:[4026532178]`, if it is not the initial one. For BPF the kernel asks for
-/// capabilities in that one, whatever there is in others.
+/// The user namespace of this process, such as `user:[4026532178]`, unless it is the initial one. BPF requires capabilities
+/// in the initial user namespace.
 pub fn user_namespace() -> Option<String> {
     /// PROC_USER_INIT_INO: the inode of the initial one on every kernel.
     const INITIAL: &str = "user:[4026531837]";
@@ -107,12 +107,12 @@ pub fn user_namespace() -> Option<String> {
     (name != INITIAL).then_some(name)
 }
 
-/// Whether CAP_SYS_ADMIN stands in for the others.
+/// Whether this process has CAP_SYS_ADMIN, which includes the others.
 pub fn is_admin() -> bool {
     has(Capability::CAP_SYS_ADMIN)
 }
 
-/// The privileges that count here, of those that this process has.
+/// The privileges for BPF that this process has.
 pub fn describe() -> String {
     let counted =
         [Capability::CAP_SYS_ADMIN, Capability::CAP_BPF, Capability::CAP_PERFMON, Capability::CAP_NET_ADMIN];
@@ -129,16 +129,16 @@ mod tests {
 
     use super::*;
 
-    /// What the kernel says of a thread: of this one, or of a program that it starts.
+    /// The lines about privileges in the status of a thread or process.
     fn privileges(status: &str) -> Vec<&str> {
         status.lines().filter(|line| line.starts_with("Cap") || line.starts_with("NoNewPrivs")).collect()
     }
 
     #[test]
-    fn no_program_that_is_started_afterwards_has_any_privilege() {
-        // The thread alone gives up its own.
+    fn programs_started_afterwards_have_no_privileges() {
+        // Dropping affects the calling thread only.
         let after = std::thread::spawn(|| {
-            give_up_all();
+            drop_all();
             let own = std::fs::read_to_string("/proc/thread-self/status").unwrap();
             let started = Command::new("cat").arg("/proc/self/status").output().unwrap();
             let shell = "exec cat /proc/self/status";

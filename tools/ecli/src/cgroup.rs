@@ -1,7 +1,7 @@
-//! The memory cgroup of a run. The kernel charges maps to the group of the process that makes them, so a limit there holds
-//! also for what counting before load cannot know. Where no group may be made, the run goes on without.
+//! The memory cgroup of a run. The kernel charges maps to the cgroup of the process that creates them, so its limit also
+//! covers memory that cannot be counted before load. If no cgroup can be created, the run continues without one.
 //!
-//! The group is a child of the one that ecli is in, never beside it: what limits that one goes on to hold.
+//! The cgroup is a child of the current one, so that the limits of the current one still apply.
 
 use std::fs;
 use std::io;
@@ -10,46 +10,46 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use eunomia::vm::kernel_memory_limit;
 
-/// What ecli itself may take beside the kernel memory of a package: events that wait, symbols, downloads.
-const OWN: u64 = 1 << 30;
+/// The memory of ecli itself, in addition to the kernel memory of a package: queued events, symbols, downloads.
+const OWN_MEMORY: u64 = 1 << 30;
 
-/// Names of groups, before the number of the process.
+/// The names of cgroups are this and the process id.
 const PREFIX: &str = "ecli-";
-/// What children of a group have limits of, in the second version.
-const CHILDREN: &str = "cgroup.subtree_control";
+/// The controllers of the children of a cgroup, in version 2.
+const CONTROLLERS: &str = "cgroup.subtree_control";
 
-/// Times that making a group is tried: another run may take an empty one for what a dead run has left.
+/// Attempts to create a cgroup. Another run may remove it while it is empty.
 const TRIES: usize = 3;
 
-/// The group of this process, until it is left.
+/// The cgroup of this run.
 static GROUP: Mutex<Option<Group>> = Mutex::new(None);
 
 struct Group {
     folder: PathBuf,
     parent: PathBuf,
-    /// Whether the parent's children have limits of memory only since this one is there.
-    is_first: bool,
+    /// Whether this run enabled the memory controller for the children of the parent.
+    has_enabled: bool,
 }
 
-/// Where groups with a limit of memory are.
+/// The cgroup hierarchy with the memory controller.
 struct Tree {
-    /// The group that this process is in.
+    /// The cgroup of this process.
     own: PathBuf,
     is_v2: bool,
 }
 
-/// Limits this process, and what it has in the kernel from now on, to the kernel memory that the option stands for, which is
-/// returned, and what ecli takes itself.
+/// Limits the memory of this process and of the maps that it creates: to the kernel memory that the option specifies, which
+/// is returned, and the memory of ecli.
 pub fn enter(max_kernel_memory: u64) -> u64 {
     let limit = kernel_memory_limit(max_kernel_memory);
-    if let (Some(all), Some(tree)) = (limit.checked_add(OWN), Tree::find()) {
+    if let (Some(all), Some(tree)) = (limit.checked_add(OWN_MEMORY), Tree::find()) {
         tree.clear();
         *group() = (0..TRIES).find_map(|_| tree.enter(all).ok());
     }
     limit
 }
 
-/// Goes back and removes the group. What a run that was killed leaves, the next one removes.
+/// Leaves and removes the cgroup. The cgroup of a killed run is removed by the next run.
 pub fn leave() {
     if let Some(group) = group().take() {
         group.leave();
@@ -66,20 +66,20 @@ impl Group {
         move_to(&self.folder)
     }
 
-    /// A group whose children are to have limits must have no processes of its own. That is so where ecli was alone in it.
+    /// A cgroup whose children have controllers must contain no process, which is so if ecli was the only one.
     fn enter_v2(&mut self, limit: u64) -> io::Result<()> {
         move_to(&self.folder)?;
         if !self.folder.join("memory.max").exists() {
-            fs::write(self.parent.join(CHILDREN), "+memory")?;
-            self.is_first = true;
+            fs::write(self.parent.join(CONTROLLERS), "+memory")?;
+            self.has_enabled = true;
         }
         fs::write(self.folder.join("memory.max"), limit.to_string())
     }
 
-    /// What fails here leaves an empty folder, or one that the next run removes.
+    /// Ignores failures: the next run removes the cgroup.
     fn leave(self) {
-        if self.is_first {
-            let _ = fs::write(self.parent.join(CHILDREN), "-memory");
+        if self.has_enabled {
+            let _ = fs::write(self.parent.join(CONTROLLERS), "-memory");
         }
         let _ = move_to(&self.parent);
         let _ = fs::remove_dir(self.folder);
@@ -106,7 +106,7 @@ impl Tree {
         v1.or_else(v2).filter(|tree| tree.own.join("cgroup.procs").exists())
     }
 
-    /// Removes the groups of runs that have ended; the kernel keeps those with a process in them.
+    /// Removes the cgroups of ended runs. The kernel refuses to remove one that contains a process.
     fn clear(&self) {
         for entry in fs::read_dir(&self.own).into_iter().flatten().flatten() {
             let name = entry.file_name();
@@ -120,7 +120,7 @@ impl Tree {
     fn enter(&self, limit: u64) -> io::Result<Group> {
         let folder = self.own.join(format!("{PREFIX}{}", std::process::id()));
         fs::create_dir(&folder)?;
-        let mut group = Group { folder, parent: self.own.clone(), is_first: false };
+        let mut group = Group { folder, parent: self.own.clone(), has_enabled: false };
         let entered = if self.is_v2 { group.enter_v2(limit) } else { group.enter_v1(limit) };
         match entered {
             Ok(()) => Ok(group),
@@ -132,7 +132,7 @@ impl Tree {
     }
 }
 
-/// Moves this process, with all its threads.
+/// Moves this process with all its threads.
 fn move_to(group: &Path) -> io::Result<()> {
     fs::write(group.join("cgroup.procs"), "0")
 }

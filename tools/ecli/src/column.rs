@@ -1,4 +1,4 @@
-//! One field of a record as text or JSON.
+//! Formats one field of a record as text or JSON.
 
 use std::sync::Arc;
 
@@ -9,11 +9,11 @@ use crate::error::Result;
 use crate::field;
 use crate::record_clock;
 
-/// A field and the plan that writes it: that of a struct with this one member, whose frame is cut off.
+/// A field and the plan that formats it: that of a struct with one member, whose name is removed from the output.
 pub struct Column {
-    /// Its name, as the user has it.
+    /// The name that the user gave.
     pub name: String,
-    /// Where it lies and what it is.
+    /// Its offset and type.
     pub field: Field,
     plan: Plan,
 }
@@ -25,7 +25,7 @@ impl Column {
         Ok(Column { name: name.to_owned(), field, plan })
     }
 
-    /// The columns called `names`, or all of a record.
+    /// The columns called `names`, or all columns of a record.
     pub fn of(ty: &Arc<Type>, names: &[String]) -> Result<Vec<Column>> {
         if names.is_empty() {
             return field::all(ty)
@@ -36,22 +36,21 @@ impl Column {
         names.iter().map(|name| Column::new(name, field::find(ty, name)?, ty)).collect()
     }
 
-    /// Whether numbers stand in it.
+    /// Whether it contains numbers.
     pub fn is_number(&self) -> bool {
         !matches!(self.field.ty.kind, Kind::Array | Kind::Struct | Kind::Union | Kind::Enum | Kind::Bool)
     }
 
-    /// Appends its value bare, as it stands in a table.
+    /// Appends its value for a table.
     pub fn text(&self, record: &[u8], out: &mut Vec<u8>) {
         let start = out.len();
         self.plan.text_members(record, "", &record_clock::clock(), out);
-        let frame = self.name.len() + " = ".len();
-        out.drain(start..(start + frame).min(out.len()));
+        let prefix = self.name.len() + " = ".len();
+        out.drain(start..(start + prefix).min(out.len()));
         out.pop();
     }
 
-    /// The same, but a backslash that is no escape is doubled: `\n` is a line end and `\\n` the two characters. JSON has it
-    /// so in quotes, and everything else as it stands.
+    /// Appends its value so that escapes are unambiguous, as in JSON strings: `\n` is a line end and `\\n` a backslash and an n.
     pub fn unambiguous_text(&self, record: &[u8], out: &mut Vec<u8>) {
         let start = out.len();
         self.text(record, out);
@@ -82,7 +81,7 @@ impl Column {
     }
 }
 
-/// A plan for the JSON of these fields.
+/// The plan that formats these fields as a JSON object.
 pub fn json_plan(ty: &Arc<Type>, names: &[String]) -> Result<Plan> {
     let members = names.iter().map(|name| Ok(Field { name: name.as_str().into(), ..field::find(ty, name)? }));
     let members = members.collect::<Result<Vec<Field>>>()?;

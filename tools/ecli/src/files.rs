@@ -6,10 +6,10 @@ use std::path::Path;
 
 use crate::error::{Code, Failure, Result};
 
-/// Bytes of the largest program; what the library takes, and a folder of BTF files beside it.
+/// Size limit of a program: that of the library, and space for a directory of BTF files.
 pub const MAX_BYTES: usize = 512 << 20;
 
-/// The content of a file.
+/// Reads a program file.
 pub fn read_file(path: &str) -> Result<Vec<u8>> {
     let failed = |e: io::Error| Failure::io(Code::Source, path, &e);
     let file = File::open(path).map_err(failed)?;
@@ -17,7 +17,7 @@ pub fn read_file(path: &str) -> Result<Vec<u8>> {
     if metadata.is_dir() {
         return Err(Failure::new(
             Code::Source,
-            format_args!("{path}: a folder; name a file in it{}", hint(path)),
+            format_args!("{path}: is a directory; specify a file in it{}", hint(path)),
         ));
     }
     if is_too_large(&metadata) {
@@ -26,10 +26,10 @@ pub fn read_file(path: &str) -> Result<Vec<u8>> {
     read_all(file).map_err(failed)
 }
 
-/// A package that lies in a folder.
-fn hint(folder: &str) -> String {
-    let found = ["package.json", "app.wasm"].iter().map(|name| Path::new(folder).join(name));
-    let found = found.filter(|path| path.exists()).map(|path| format!(", for example {}", path.display()));
+/// Names a package in a directory.
+fn hint(directory: &str) -> String {
+    let found = ["package.json", "app.wasm"].iter().map(|name| Path::new(directory).join(name));
+    let found = found.filter(|path| path.exists()).map(|path| format!(", such as {}", path.display()));
     found.into_iter().next().unwrap_or_default()
 }
 
@@ -38,17 +38,17 @@ fn is_too_large(metadata: &Metadata) -> bool {
 }
 
 fn too_large() -> io::Error {
-    io::Error::other(format!("too large for a program (at most {MAX_BYTES} bytes)"))
+    io::Error::other(format!("larger than {MAX_BYTES} bytes"))
 }
 
-/// Everything up to the end, if that is no more than a program may have.
+/// Reads a program up to the end of file.
 pub fn read_all(from: impl Read) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     from.take(MAX_BYTES as u64 + 1).read_to_end(&mut bytes)?;
     if bytes.len() > MAX_BYTES { Err(too_large()) } else { Ok(bytes) }
 }
 
-/// The content of a key or a signature: a few lines.
+/// Reads a key or a signature.
 pub fn read_text(path: &Path) -> Result<String> {
     const MOST: u64 = 64 << 10;
     let read = || {

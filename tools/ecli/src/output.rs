@@ -1,7 +1,6 @@
-//! Where events go: stdout or a file, through one buffer.
+//! The output of events: stdout or a file, through one buffer.
 //!
-//! A reader that has enough (`| head`) is no failure; a full disk is. A file is appended to, and not touched before the run
-//! begins.
+//! A closed pipe (`| head`) is not an error; a full disk is. Files are appended to and not touched before the run begins.
 
 use std::fmt::Display;
 use std::fs::{File, OpenOptions};
@@ -20,23 +19,23 @@ use rustix::io::retry_on_intr;
 use crate::error::{Code, Failure, Result, say};
 use crate::terminal::{make_visible, plain};
 
-/// The buffer is written out when it holds this much, or when no more events wait.
+/// The buffer is written when it holds this many bytes, and after each batch.
 const FULL: usize = 256 << 10;
 
 /// A buffered output.
 pub struct Output {
     sink: Arc<Sink>,
-    /// What is to be written; anybody may append.
+    /// The bytes to write.
     pub buffer: Vec<u8>,
-    head: Vec<u8>,
+    header: Vec<u8>,
     is_terminal: bool,
     failed: Option<io::Error>,
-    /// The terminal's size, asked for once a batch.
+    /// The size of the terminal, queried once per batch.
     size: Option<Option<(usize, usize)>>,
 }
 
 impl Output {
-    /// An output to stdout, which is also `-`, or to a file, which `begin` opens.
+    /// An output to stdout (`None` or `-`), or to a file that `begin` opens.
     pub fn open(path: Option<&Path>) -> Result<Output> {
         let path = path.filter(|path| *path != Path::new("-"));
         let name = path.map_or_else(|| "standard output".into(), |path| path.display().to_string());
@@ -50,14 +49,14 @@ impl Output {
         Ok(Output {
             sink: Arc::new(sink),
             buffer: Vec::with_capacity(2 * FULL),
-            head: Vec::new(),
+            header: Vec::new(),
             is_terminal,
             failed: None,
             size: None,
         })
     }
 
-    /// Opens the file, now that nothing else can keep the run from its first event. Does nothing for stdout.
+    /// Opens the file, after everything else that may fail before the first event. Does nothing for stdout.
     pub fn begin(&mut self) -> Result<()> {
         let Some(path) = &self.sink.path else { return Ok(()) };
         let file =
@@ -67,22 +66,22 @@ impl Output {
         Ok(())
     }
 
-    /// The file, for the threads that watch over it.
+    /// The file, shared with the threads that watch it.
     pub fn sink(&self) -> Arc<Sink> {
         Arc::clone(&self.sink)
     }
 
-    /// Has a line written where the output begins, and at the start of each empty file that it goes on in.
-    pub fn set_head(&mut self, line: Vec<u8>) {
-        self.head = line;
+    /// Sets the line to write at the beginning of the output and of each empty file.
+    pub fn set_header(&mut self, line: Vec<u8>) {
+        self.header = line;
     }
 
-    /// Whether people are looking.
+    /// Whether the output is a terminal.
     pub fn is_terminal(&self) -> bool {
         self.is_terminal
     }
 
-    /// Columns and rows of the terminal.
+    /// The columns and rows of the terminal.
     pub fn size(&mut self) -> Option<(usize, usize)> {
         let (sink, is_terminal) = (&self.sink, self.is_terminal);
         *self.size.get_or_insert_with(|| {
@@ -93,7 +92,7 @@ impl Output {
         })
     }
 
-    /// Appends a line that somebody else wrote.
+    /// Appends a line of a program.
     pub fn line(&mut self, line: &[u8]) {
         if self.is_terminal {
             self.buffer.extend_from_slice(plain(&String::from_utf8_lossy(line)).as_bytes());
@@ -103,37 +102,37 @@ impl Output {
         self.buffer.push(b'\n');
     }
 
-    /// Writes the buffer out if it is full. `false`: nothing more can be written.
+    /// Writes the buffer if it is full. Returns `false` if nothing more can be written.
     #[inline]
-    pub fn go_on(&mut self) -> bool {
+    pub fn flush_if_full(&mut self) -> bool {
         self.buffer.len() < FULL || self.flush()
     }
 
-    /// Writes the buffer out. `false`: nothing more can be written.
+    /// Writes the buffer. Returns `false` if nothing more can be written.
     pub fn flush(&mut self) -> bool {
         if self.is_terminal {
             make_visible(&mut self.buffer);
         }
         if self.failed.is_none() && !self.buffer.is_empty() {
-            self.failed = self.sink.write(&mut self.head, &self.buffer).err();
+            self.failed = self.sink.write(&mut self.header, &self.buffer).err();
         }
         self.buffer.clear();
         self.size = None;
         self.failed.is_none()
     }
 
-    /// Whether something could not be written, or nobody would read it.
+    /// Whether writing has failed or the reader has closed the pipe.
     pub fn has_failed(&self) -> bool {
         self.failed.is_some() || self.is_closed()
     }
 
-    /// Whether the reader has gone.
+    /// Whether the reader has closed the pipe.
     pub fn is_closed(&self) -> bool {
         self.sink.is_gone.load(Relaxed)
             || self.failed.as_ref().is_some_and(|e| e.kind() == ErrorKind::BrokenPipe)
     }
 
-    /// Writes out what is left and says whether everything has been written that was wanted.
+    /// Writes the rest of the buffer and returns the first error.
     pub fn finish(mut self) -> Result<()> {
         self.flush();
         match &self.failed {
@@ -143,45 +142,45 @@ impl Output {
     }
 }
 
-/// The file that an output writes to. Another one takes its place when log files are rotated.
+/// The file that an output writes to. SIGHUP reopens it after a log rotation.
 pub struct Sink {
     name: String,
     /// `None`: stdout.
     path: Option<PathBuf>,
-    /// `None`: the run has not begun.
+    /// `None`: before the run begins.
     file: Mutex<Option<File>>,
     is_gone: AtomicBool,
 }
 
 impl Sink {
     fn file(&self) -> MutexGuard<'_, Option<File>> {
-        // Whoever panicked with it has left a file all the same.
+        // A panic while it was locked leaves a valid file.
         self.file.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Writes `text`, and `head` first where it is due: once to stdout, in each file that is empty.
-    fn write(&self, head: &mut Vec<u8>, text: &[u8]) -> io::Result<()> {
+    /// Writes `text`, after `header` at the beginning of stdout and of each empty file.
+    fn write(&self, header: &mut Vec<u8>, text: &[u8]) -> io::Result<()> {
         let mut file = self.file();
         let Some(file) = file.as_mut() else { return Ok(()) };
         let is_named = self.path.is_some();
-        if !head.is_empty() && (!is_named || file.metadata().is_ok_and(|metadata| metadata.len() == 0)) {
-            file.write_all(head)?;
+        if !header.is_empty() && (!is_named || file.metadata().is_ok_and(|metadata| metadata.len() == 0)) {
+            file.write_all(header)?;
             if !is_named {
-                head.clear();
+                header.clear();
             }
         }
         file.write_all(text)
     }
 
-    /// Whether it is a file that was named, which SIGHUP has reopened.
+    /// Whether it is a file, which SIGHUP reopens.
     pub fn is_named(&self) -> bool {
         self.path.is_some()
     }
 
-    /// Opens the file of that name anew, which after a rotation is another one; if that fails, events go on into the old.
+    /// Reopens the file by its name. If that fails, events continue in the old file.
     pub fn reopen(&self) {
         let Some(path) = &self.path else { return };
-        // A pipe that has come in its place would have the thread that handles signals wait for a reader.
+        // Opening a FIFO would block the thread that handles signals, until there is a reader.
         let opened = append(path, OFlags::NONBLOCK).and_then(|file| match file.metadata()?.is_file() {
             true => Ok(file),
             false => Err(io::Error::other("not a regular file")),
@@ -192,17 +191,17 @@ impl Sink {
         }
     }
 
-    /// What sleeps until the reader of a pipe or socket has gone, and says whether it has; `None` for other files.
+    /// A function that waits until the reader of a pipe or socket closes it; `None` for other files.
     pub fn reader(self: &Arc<Sink>) -> Option<impl FnOnce() -> bool + Send + use<>> {
         let file = self.file().as_ref()?.try_clone().ok()?;
         let kind = file.metadata().ok()?.file_type();
         let sink = Arc::clone(self);
         (kind.is_fifo() || kind.is_socket()).then_some(move || {
-            // No event is asked for: what is left is that the other end is closed.
+            // Without requested events, poll reports only that the other end is closed.
             let closed = || poll(&mut [PollFd::new(&file, PollFlags::empty())], None);
-            let has_gone = retry_on_intr(closed).is_ok();
-            sink.is_gone.store(has_gone, Relaxed);
-            has_gone
+            let is_closed = retry_on_intr(closed).is_ok();
+            sink.is_gone.store(is_closed, Relaxed);
+            is_closed
         })
     }
 }
@@ -211,13 +210,13 @@ fn stdout() -> io::Result<File> {
     io::stdout().as_fd().try_clone_to_owned().map(File::from)
 }
 
-/// Opens a file whose end is written to, whoever else truncates it.
+/// Opens a file for appending, so that it can be truncated at any time.
 fn append(path: &Path, flags: OFlags) -> io::Result<File> {
     let flags = (flags | OFlags::NOCTTY).bits() as i32;
     OpenOptions::new().append(true).create(true).custom_flags(flags).open(path)
 }
 
-/// Prints a text of whole lines and ends well.
+/// Prints whole lines to stdout.
 pub fn print(text: impl Display) -> Result<ExitCode> {
     let mut output = Output::open(None)?;
     output.buffer.extend_from_slice(plain(&text.to_string()).as_bytes());

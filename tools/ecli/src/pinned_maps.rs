@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 
 use eunomia::Vm;
 
-/// The maps that are pinned, and where.
+/// The pinned maps and their paths.
 pub struct PinnedMaps(BTreeMap<String, String>);
 
 impl PinnedMaps {
-    /// Those of an open package.
+    /// The pinned maps of an open package.
     pub fn new(vm: &Vm) -> Result<PinnedMaps, eunomia::Error> {
         let mut pins = BTreeMap::new();
         for index in 0..vm.map_count()? {
@@ -20,7 +20,7 @@ impl PinnedMaps {
         Ok(PinnedMaps(pins))
     }
 
-    /// Where a map is pinned, if it is.
+    /// The path of a map, if it is pinned.
     pub fn path(&self, map: &str) -> Option<String> {
         self.0.get(map).cloned()
     }

@@ -1,4 +1,4 @@
-//! The program's own arguments: where they are wrong, in the words of the command line; and their help.
+//! The arguments of the program: errors that name its options, and its help.
 
 use clap::CommandFactory;
 use eunomia::package::args::{self, ArgSpec};
@@ -8,28 +8,28 @@ use eunomia::{Subject, Vm};
 use crate::error::{Code, Failure, Result};
 use crate::options::CommandLine;
 
-/// Hands a package its arguments, `argv[0]` included; the text that they ask for, if they do.
+/// Sets the arguments of a package, including `argv[0]`. Returns the help or version that they request, if any.
 pub fn set(vm: &Vm, package: &[u8], argv: &[&str]) -> Result<Option<String>> {
-    // An object alone has no options but the built-in ones.
+    // An object without a package has only the built-in options.
     let meta = Package::parse(package).map(|package| package.meta).unwrap_or_default();
     let specs = args::specs(&meta);
     match vm.args_set(argv) {
         Ok(false) => Ok(None),
-        Ok(true) => Ok(Some(text(vm, &meta, &specs, argv)?)),
+        Ok(true) => Ok(Some(help(vm, &meta, &specs, argv)?)),
         Err(error) => Err(explain(error, &specs, argv)),
     }
 }
 
-/// The help, or the version.
-fn text(vm: &Vm, meta: &Meta, specs: &[ArgSpec], argv: &[&str]) -> Result<String> {
-    let wants_version = argv.iter().any(|arg| matches!(*arg, "-V" | "--version"));
-    if wants_version || meta.obj_name.is_empty() {
+/// The help or the version.
+fn help(vm: &Vm, meta: &Meta, specs: &[ArgSpec], argv: &[&str]) -> Result<String> {
+    let is_version = argv.iter().any(|arg| matches!(*arg, "-V" | "--version"));
+    if is_version || meta.obj_name.is_empty() {
         return Ok(vm.args_help()?);
     }
     Ok(args::help(meta, specs, &format!("ecli run {}", argv[0])))
 }
 
-/// Names the option in place of its variable.
+/// Names the option instead of its variable.
 fn explain(error: eunomia::Error, specs: &[ArgSpec], argv: &[&str]) -> Failure {
     let option = match &error.subject {
         Some(Subject::Variable(name)) => specs.iter().find(|spec| spec.name == *name),
@@ -42,17 +42,15 @@ fn explain(error: eunomia::Error, specs: &[ArgSpec], argv: &[&str]) -> Failure {
     failure.at(argv[0]).at_end(misplaced(specs, argv).unwrap_or_default())
 }
 
-/// What to say of options of ecli's that stand behind the program, if there are some.
+/// The hint for an option of ecli that was written after the program, if there is one.
 pub fn misplaced(specs: &[ArgSpec], argv: &[&str]) -> Option<String> {
     let (prog, args) = argv.split_first()?;
-    let own = args.iter().find_map(|arg| own_option(arg, specs))?;
-    Some(format!(
-        "; {own} is an option of ecli, and these stand before the program: ecli run {own} ... {prog}"
-    ))
+    let option = args.iter().find_map(|arg| ecli_option(arg, specs))?;
+    Some(format!("; {option} is an option of ecli and goes before the program: ecli run {option} ... {prog}"))
 }
 
-/// The option of `ecli run` that an argument is, if the program has none of that name.
-fn own_option(arg: &str, specs: &[ArgSpec]) -> Option<String> {
+/// The option of `ecli run` in an argument, unless the program has an option of that name.
+fn ecli_option(arg: &str, specs: &[ArgSpec]) -> Option<String> {
     let long = arg.strip_prefix("--").map(|name| name.split('=').next().unwrap_or(name));
     let short = arg.strip_prefix('-').filter(|name| name.len() == 1).and_then(|name| name.chars().next());
     let is_the_programs =

@@ -1,7 +1,7 @@
-//! What ends, pauses or changes a run from outside: signals, the clock, and a reader that goes.
+//! Stops, pauses and changes a run: on signals, after the duration, and when the reader closes the pipe.
 //!
-//! One thread sleeps in a read until a signal comes, another until the time is over, a third until nobody reads any more.
-//! None wakes up in between, and none keeps a privilege.
+//! One thread waits for signals, one for the end of the duration, one for the reader. None of them polls, and none keeps a
+//! privilege.
 
 use std::io;
 use std::sync::Arc;
@@ -17,34 +17,33 @@ use crate::error::{Code, Failure, Result};
 use crate::output::Sink;
 use crate::{capabilities, cgroup, symbols};
 
-/// What a shell makes of a program that Ctrl-C ended.
+/// The exit code that shells report for a process that SIGINT ended.
 const INTERRUPTED: i32 = 130;
 
-/// Signals that come so soon after the first are the same Ctrl-C: `timeout` sends its signal to the process and to the
-/// group, shells and terminals do so too.
-const SAME: Duration = Duration::from_millis(300);
+/// Signals within this time are one request: `timeout`, shells and terminals signal both the process and its group.
+const SAME_REQUEST: Duration = Duration::from_millis(300);
 
-/// Has the vm stopped by Ctrl-C and its like, and paused by Ctrl-Z; the file of `sink` is reopened by SIGHUP. A later
-/// Ctrl-C ends the process at once; the kernel releases everything then.
+/// Starts the thread that handles signals: SIGINT and SIGTERM stop the vm, SIGTSTP pauses it, SIGHUP reopens the file of
+/// `sink`. A second SIGINT ends the process at once; the kernel then detaches everything.
 pub fn watch(vm: &Arc<Vm>, sink: Arc<Sink>) -> Result<()> {
     let mut signals = Signals::new([SIGINT, SIGTERM, SIGTSTP]).map_err(|e| failed("signals", &e))?;
-    // Under nohup(1) SIGHUP does not end the run; where it does not end it anyway, it has its meaning.
+    // Under nohup(1), SIGHUP does not end the run but still reopens the file.
     if sink.is_named() || !is_ignored(SIGHUP) {
         signals.add_signal(SIGHUP).map_err(|e| failed("signals", &e))?;
     }
     let vm = Arc::clone(vm);
     let watch = move || {
-        capabilities::give_up_all();
-        let mut asked: Option<Instant> = None;
+        capabilities::drop_all();
+        let mut requested: Option<Instant> = None;
         for signal in signals.forever() {
-            match (signal, asked) {
+            match (signal, requested) {
                 (SIGTSTP, _) => suspend(&vm),
                 (SIGHUP, _) if sink.is_named() => sink.reopen(),
                 (_, None) => {
-                    asked = Some(Instant::now());
+                    requested = Some(Instant::now());
                     stop(&vm);
                 }
-                (_, Some(first)) if first.elapsed() < SAME => {}
+                (_, Some(first)) if first.elapsed() < SAME_REQUEST => {}
                 (_, Some(_)) => {
                     cgroup::leave();
                     std::process::exit(INTERRUPTED)
@@ -64,7 +63,7 @@ fn start(name: &str, thread: impl FnOnce() + Send + 'static) -> Result<()> {
     Ok(())
 }
 
-/// Whether a signal was ignored before ecli began: nohup(1) wants SIGHUP to stay so.
+/// Whether a signal was ignored when ecli started: nohup(1) ignores SIGHUP.
 fn is_ignored(signal: i32) -> bool {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
@@ -72,36 +71,35 @@ fn is_ignored(signal: i32) -> bool {
         .is_some_and(|mask| mask >> (signal - 1) & 1 == 1)
 }
 
-/// Stops the process as the terminal wants it; `fg` goes on from here. Events stay in the kernel meanwhile, and those
-/// that find no room there are counted as lost.
+/// Suspends the process until `fg`. Events remain in the kernel meanwhile; those that do not fit are counted as lost.
 fn suspend(vm: &Vm) {
     let _ = vm.pause(true);
     let _ = emulate_default_handler(SIGTSTP);
     let _ = vm.pause(false);
 }
 
-/// Names of functions are not waited for then.
+/// Stops the vm, and the lookup of function names.
 fn stop(vm: &Vm) {
-    symbols::hurry();
+    symbols::stop();
     vm.stop();
 }
 
-/// Has the vm stopped after that time.
+/// Starts a thread that stops the vm after a time.
 pub fn stop_after(vm: &Arc<Vm>, time: Duration) -> Result<()> {
     let vm = Arc::clone(vm);
     start("clock", move || {
-        capabilities::give_up_all();
+        capabilities::drop_all();
         thread::sleep(time);
         stop(&vm);
     })
 }
 
-/// Has the vm stopped when the reader of its events has gone, whether or not there is an event to notice it by.
+/// Starts a thread that stops the vm when the reader closes the pipe, even if there are no events to write.
 pub fn stop_without_reader(vm: &Arc<Vm>, sink: &Arc<Sink>) -> Result<()> {
     let Some(wait) = sink.reader() else { return Ok(()) };
     let vm = Arc::clone(vm);
     start("reader", move || {
-        capabilities::give_up_all();
+        capabilities::drop_all();
         if wait() {
             stop(&vm);
         }

@@ -1,7 +1,7 @@
-//! Signatures of programs, in the format of minisign: made, and checked over the very bytes that are going to run.
+//! Signatures of programs in the format of minisign. They are verified over the same bytes that run.
 //!
-//! Whom to trust is a folder of public keys. A signature is looked for beside the program: `FILE.minisig`, the URL with
-//! that ending, or a layer of the image.
+//! Trusted keys are files in a directory. The signature of a program is `FILE.minisig`, the URL with that suffix, or a layer
+//! of the image.
 
 use std::fs;
 use std::io::Write;
@@ -15,19 +15,19 @@ use minisign::{KeyPair, PublicKey, PublicKeyBox, SecretKey, SecretKeyBox, Signat
 use crate::error::{Code, Failure, Result, say};
 use crate::files::read_text;
 
-/// What follows the address of a program in that of its signature.
+/// Appended to the name of a program for the name of its signature.
 pub const SIGNATURE_SUFFIX: &str = ".minisig";
 
-/// The keys that are trusted.
+/// The trusted keys.
 pub struct Trust {
     keys: Vec<(PathBuf, PublicKey)>,
     folders: Vec<PathBuf>,
 }
 
 impl Trust {
-    /// The keys, `*.pub`, of the folder given, else of the user's and the machine's:
-    /// `$XDG_CONFIG_HOME/libeunomia/trusted` (`~/.config` without the variable) and `/etc/libeunomia/trusted`. A folder or
-    /// key that others could change is refused; of the two folders the other one still counts.
+    /// Reads the keys, `*.pub`, in a directory. Without one, it reads those in `$XDG_CONFIG_HOME/libeunomia/trusted` (or
+    /// `~/.config/libeunomia/trusted`) and `/etc/libeunomia/trusted`. A directory or key that another user could modify is
+    /// refused; of the two default directories, the other one is still used.
     pub fn open(folder: Option<&Path>) -> Result<Trust> {
         let folders = match folder {
             Some(folder) => {
@@ -43,27 +43,25 @@ impl Trust {
         Ok(Trust { keys, folders })
     }
 
-    /// Only this key.
+    /// Trusts only this key.
     pub fn only(path: &Path) -> Result<Trust> {
         Ok(Trust { keys: vec![(path.to_owned(), public_key(path)?)], folders: Vec::new() })
     }
 
-    /// Whether `signature` is one of these bytes by a key that is trusted. Says which key, and the comment that it signs too.
+    /// Verifies that `signature` is a signature of these bytes by a trusted key. Returns the key and the trusted comment.
     pub fn check(&self, name: &str, bytes: &[u8], signature: Option<&str>) -> Result<String> {
         let refused = |why: String| Failure::new(Code::Source, format_args!("{name}: {why}"));
         let signature = signature.ok_or_else(|| {
-            refused(
-                "not signed: no .minisig was found beside it; its author makes one with `ecli sign`".into(),
-            )
+            refused("not signed: no .minisig file found; the author can create one with `ecli sign`".into())
         })?;
         let signature = SignatureBox::from_string(signature)
-            .map_err(|why| refused(format!("its signature is not one of minisign: {why}")))?;
+            .map_err(|why| refused(format!("invalid signature file: {why}")))?;
         let Some((path, key)) = self.keys.iter().find(|(_, key)| key.keynum() == signature.keynum()) else {
             return Err(refused(format!("signed by key {}, {}", id(signature.keynum()), self.trusted())));
         };
         minisign::verify(key, &signature, std::io::Cursor::new(bytes), true, false, false).map_err(|_| {
             refused(format!(
-                "its signature by key {} is of other bytes: one of the two was changed",
+                "its signature by key {} does not match: the file or the signature was modified",
                 id(key.keynum())
             ))
         })?;
@@ -74,16 +72,20 @@ impl Trust {
     fn trusted(&self) -> String {
         let folders: Vec<_> = self.folders.iter().map(|folder| folder.display().to_string()).collect();
         match (self.keys.len(), folders.is_empty()) {
-            (_, true) => "not by the given one".into(),
-            (0, _) => format!("and no key is trusted; put public keys (*.pub) into {}", folders.join(" or ")),
-            (count, _) => format!("which is not among the {count} trusted ones in {}", folders.join(" and ")),
+            (_, true) => "not by the given key".into(),
+            (0, _) => format!(
+                "but no key is trusted; put trusted public keys (*.pub) into {}",
+                folders.join(" or ")
+            ),
+            (count, _) => format!("which is not among the {count} trusted keys in {}", folders.join(" and ")),
         }
     }
 }
 
-/// Makes a pair of keys. Without a password the secret one can be used by whoever reads the file.
+/// Generates a key pair. Without a password, anyone who can read the file can use the secret key.
 pub fn generate(public: &Path, secret: &Path, password: Option<String>) -> Result<String> {
-    let failed = |why: minisign::PError| Failure::new(Code::Failed, format_args!("keys: {why}"));
+    let failed =
+        |why: minisign::PError| Failure::new(Code::Failed, format_args!("cannot generate keys: {why}"));
     let pair = match password {
         Some(password) => KeyPair::generate_encrypted_keypair(Some(password)),
         None => KeyPair::generate_unencrypted_keypair(),
@@ -91,7 +93,7 @@ pub fn generate(public: &Path, secret: &Path, password: Option<String>) -> Resul
     let pair = pair.map_err(failed)?;
     let secret_text = pair.sk.to_box(None).map_err(failed)?.into_string();
     let public_text = pair.pk.to_box().map_err(failed)?.into_string();
-    // A key that is there may be all that opens what it signed.
+    // An existing key is never overwritten: it may be the only copy.
     create(secret, 0o600, &secret_text)?;
     create(public, 0o644, &public_text)?;
     Ok(id(pair.pk.keynum()))
@@ -105,28 +107,28 @@ pub struct Secret {
 }
 
 impl Secret {
-    /// Reads the file; the key in it may be locked by a password.
+    /// Reads the file. Its key may be encrypted with a password.
     pub fn open(path: &Path) -> Result<Secret> {
         let text = read_text(path).map_err(|failure| match path.exists() {
             true => failure,
-            false => failure.at_end("; `ecli keygen` makes a pair of keys"),
+            false => failure.at_end("; create a key pair with `ecli keygen`"),
         })?;
         let bytes = text.lines().nth(1).and_then(|line| STANDARD.decode(line.trim()).ok());
         let bytes = bytes.filter(|bytes| bytes.len() > KDF.end).ok_or_else(|| {
             Failure::new(
                 Code::Source,
-                format_args!("{}: not a secret key of minisign or ecli keygen", path.display()),
+                format_args!("{}: not a secret key of ecli or minisign", path.display()),
             )
         })?;
         Ok(Secret { path: path.to_owned(), text, bytes })
     }
 
-    /// Whether it takes a password to use it.
+    /// Whether using it requires a password.
     pub fn is_locked(&self) -> bool {
         self.bytes[KDF] != [0, 0]
     }
 
-    /// Signs bytes; `comment` is signed too.
+    /// Signs the bytes and the comment.
     pub fn sign(&self, password: Option<String>, bytes: &[u8], comment: &str) -> Result<String> {
         let wrong = |why: minisign::PError| {
             Failure::new(Code::Source, format_args!("{}: {why}", self.path.display()))
@@ -134,7 +136,7 @@ impl Secret {
         let key = if self.is_locked() {
             SecretKeyBox::from_string(&self.text).and_then(|key| key.into_secret_key(password))
         } else {
-            // minisign writes no checksum into such a key, on which the way through the box insists.
+            // minisign writes no checksum into such a key, but SecretKeyBox requires one.
             SecretKey::from_bytes(&self.bytes)
         };
         let signed =
@@ -143,7 +145,7 @@ impl Secret {
     }
 }
 
-/// Where a secret key says how its password is turned into one that unlocks it; zero without a password.
+/// The bytes of a secret key that name the key derivation function; zero without a password.
 const KDF: std::ops::Range<usize> = 2..4;
 
 fn default_folders() -> Vec<PathBuf> {
@@ -158,11 +160,11 @@ fn default_folders() -> Vec<PathBuf> {
         .collect()
 }
 
-/// Refuses a file or folder that says whom to trust and that others could change.
+/// Refuses a key or directory of keys that another user could modify.
 fn private(path: &Path) -> Result<()> {
     eunomia_owner::check(path).map_err(|why| {
         let text = format!(
-            "{why}, so no key of {} is trusted; make it yours alone with chown and chmod",
+            "{why}, so no key in {} is trusted; restrict access with chown and chmod",
             path.display()
         );
         Failure::new(Code::Source, text)
@@ -190,18 +192,18 @@ fn create(path: &Path, mode: u32, text: &str) -> Result<()> {
     written.map_err(|error| Failure::io(Code::Output, path.display(), &error))
 }
 
-/// The number of a key as minisign prints it.
+/// The id of a key, as minisign prints it.
 fn id(keynum: &[u8]) -> String {
     keynum.iter().rev().map(|byte| format!("{byte:02X}")).collect()
 }
 
-/// The signature of a file, if there is one.
+/// Reads the signature of a file, if there is one.
 pub fn signature_beside(file: &Path) -> Result<Option<String>> {
     let path = with_signature_suffix(file);
     if let Ok(false) = path.try_exists() { Ok(None) } else { read_text(&path).map(Some) }
 }
 
-/// Where the signature of a file is.
+/// The path of the signature of a file.
 pub fn with_signature_suffix(file: &Path) -> PathBuf {
     let mut name = file.as_os_str().to_owned();
     name.push(SIGNATURE_SUFFIX);

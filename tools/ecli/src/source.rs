@@ -1,6 +1,6 @@
-//! From what the user names to a program's bytes, its name, and what kind of program they are.
+//! Opens a program: finds its bytes, its name and its kind.
 //!
-//! What is on this machine is read here; everything else is asked of [`crate::fetch`].
+//! Files and standard input are read here. [`crate::fetch`] downloads everything else.
 
 use std::io;
 use std::path::Path;
@@ -13,27 +13,27 @@ use crate::kind::{Kind, kind_of};
 use crate::options::Origin;
 use crate::signature::{Trust, signature_beside};
 
-/// What the user asks for.
+/// A request for a program.
 pub struct Request<'a> {
     /// A file, `-`, a URL, a name or an OCI reference.
     pub prog: &'a str,
-    /// The kind it has to be; `None`: any.
+    /// The required kind; `None`: any.
     pub kind: Option<Kind>,
-    /// How it may come here, and who has to have signed it.
+    /// How it is downloaded and whether it must be signed.
     pub origin: &'a Origin,
 }
 
-/// A program, not opened yet.
+/// The file of a program.
 pub struct Program {
-    /// Its bytes, whatever they are worth.
+    /// Its bytes, not validated yet.
     pub bytes: Vec<u8>,
-    /// What messages and help texts call it.
+    /// Its name in messages and help.
     pub name: String,
-    /// What the bytes look like.
+    /// Its kind, by the content.
     pub kind: Kind,
 }
 
-/// Reads the program that is asked for. Where a signature is required, it is checked before anything looks at the bytes.
+/// Reads a program. A required signature is verified before anything else reads the bytes.
 pub fn open(request: &Request) -> Result<Program> {
     let (prog, origin) = (request.prog, request.origin);
     let download = read(prog, fetch::Options::for_run(origin))?;
@@ -44,25 +44,25 @@ pub fn open(request: &Request) -> Result<Program> {
     }
     let bytes = download.bytes;
     let kind = kind_of(&bytes).map_err(|why| Failure::new(Code::Source, format_args!("{name}: {why}")))?;
-    if let Some(wanted) = request.kind.filter(|wanted| *wanted != kind) {
-        let text = format!("{name}: {}, not {} as -p says", kind.describe(), wanted.describe());
+    if let Some(required) = request.kind.filter(|required| *required != kind) {
+        let text = format!("{name}: {}, not {} as -p requires", kind.describe(), required.describe());
         return Err(Failure::new(Code::Source, text));
     }
     Ok(Program { bytes, name: name.to_owned(), kind })
 }
 
-/// The bytes of what the user names, and their signature if it is wanted and there is one.
+/// Reads a program and its signature, unless the options ignore signatures.
 pub fn read(prog: &str, options: fetch::Options) -> Result<Download> {
-    let place = Location::parse(prog)?;
-    let elsewhere = fetch::open(&place, options).map_err(|failure| {
+    let location = Location::parse(prog)?;
+    let download = fetch::open(&location, options).map_err(|failure| {
         let may_mean_file = !prog.contains("://") && Path::new(prog).is_file();
         if may_mean_file {
-            failure.at_end(format_args!("; the file of this name is ./{prog}"))
+            failure.at_end(format_args!("; to use the file of this name, write ./{prog}"))
         } else {
             failure
         }
     });
-    match (elsewhere?, place) {
+    match (download?, location) {
         (Some(download), _) => Ok(download),
         (None, Location::Stdin) => {
             let bytes = read_all(io::stdin().lock());
@@ -71,17 +71,19 @@ pub fn read(prog: &str, options: fetch::Options) -> Result<Download> {
         }
         (None, _) => {
             let bytes = read_file(prog).map_err(|failure| match may_mean_image(prog) {
-                true => failure.at_end("; an image begins with its registry, as in ghcr.io/org/tool:tag"),
+                true => {
+                    failure.at_end("; for an image, write its registry first, as in ghcr.io/org/tool:tag")
+                }
                 false => failure,
             })?;
-            let is_wanted = options.signature != Signature::Ignored;
-            let signature = if is_wanted { signature_beside(Path::new(prog))? } else { None };
+            let needs_signature = options.signature != Signature::Ignored;
+            let signature = if needs_signature { signature_beside(Path::new(prog))? } else { None };
             Ok(Download { bytes, signature })
         }
     }
 }
 
-/// Whether a path that leads nowhere looks like an image without its registry: `org/tool`.
+/// Whether the path of a missing file looks like an image without its registry: `org/tool`.
 fn may_mean_image(path: &str) -> bool {
     path.split_once('/').is_some_and(|(first, rest)| {
         !first.is_empty() && !first.starts_with(['.', '~']) && !rest.contains('.')

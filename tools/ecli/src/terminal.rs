@@ -1,28 +1,28 @@
-//! Colour, where people look and want it; and none of what strangers would have a terminal do.
+//! Colours, and escaping of control characters in untrusted text.
 
 use std::borrow::Cow;
 
 use eunomia::error::visible;
 
-/// Whether there is colour.
+/// Whether to use colours.
 #[derive(Clone, Copy)]
 pub struct Style {
     on: bool,
 }
 
 impl Style {
-    /// Colour if the output is a terminal that has some and `NO_COLOR` is not set, as no-color.org has it.
+    /// Colours if the output is a terminal that supports them and `NO_COLOR` is not set (see no-color.org).
     pub fn of(is_terminal: bool) -> Style {
         let is_set = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
         Style { on: is_terminal && !is_set("NO_COLOR") && !is_dumb() }
     }
 
-    /// Appends `text`, bold.
+    /// Appends bold text.
     pub fn bold(self, text: &str, out: &mut Vec<u8>) {
         self.wrap("\x1b[1m", text, out);
     }
 
-    /// Appends `text`, less bright.
+    /// Appends dim text.
     pub fn dim(self, text: &str, out: &mut Vec<u8>) {
         self.wrap("\x1b[2m", text, out);
     }
@@ -33,18 +33,18 @@ impl Style {
     }
 }
 
-/// Whether a terminal knows no orders but to write on.
+/// Whether the terminal supports no control sequences.
 pub fn is_dumb() -> bool {
     std::env::var_os("TERM").is_none_or(|term| term == "dumb")
 }
 
-/// A text from packages, servers or file names without what terminals obey and nobody sees; line ends and tabs stay.
+/// Escapes control and invisible characters in text from packages, servers or file names, except line ends and tabs.
 pub fn plain(text: &str) -> Cow<'_, str> {
     visible(text, b"\n\t")
 }
 
-/// The same of events, in which the library has escaped what JSON demands to be. What is left of the characters below a
-/// space is ecli's own: line ends, colours, and where the cursor goes. JSON stays JSON.
+/// Escapes control and invisible characters in events. The library has escaped those below U+0020, so the remaining ones
+/// are ecli's own: line ends, colours and cursor movements. JSON remains valid.
 pub fn make_visible(events: &mut Vec<u8>) {
     if events.iter().all(|byte| *byte < 0x7f) {
         return;

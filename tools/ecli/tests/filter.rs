@@ -196,12 +196,16 @@ fn records_of_several_types_are_filtered_by_what_each_has() {
     let ran = filtered(&folder, &["-j", "--count", "4"], &format!("comm == {own:?} && ret == ENOENT"));
     let is_other = |line: &str| line.starts_with("{\"ret\":");
     assert!(ran.out.lines().count() == 4 && ran.out.lines().all(is_other), "{} {}", ran.out, ran.err);
-    let note = "--filter: struct event has no \"ret\"";
+    let note = "--filter: struct event has no field \"ret\"";
     assert_eq!(ran.err.matches(note).count(), 1, "{}", ran.err);
     let both = filtered(&folder, &["-j", "--count", "20"], "ret == -2 || sig == 15");
     let others = both.out.lines().filter(|line| is_other(line)).count();
     assert!(others > 0 && others < 20, "{}", both.out);
-    assert!(both.err.contains(note) && both.err.contains("struct other has no \"sig\""), "{}", both.err);
+    assert!(
+        both.err.contains(note) && both.err.contains("struct other has no field \"sig\""),
+        "{}",
+        both.err
+    );
     let path = folder.path().join("package.json");
     let unknown = support::run(&["run", "--filter", "nosuch == 1", path.to_str().expect("UTF-8")]);
     assert_eq!(unknown.code, Some(2), "{}", unknown.err);

@@ -1,4 +1,4 @@
-//! What ecli says of mistakes: one line, in one style, with what to do next.
+//! Error messages: one line, in one style, with a hint.
 #![allow(missing_docs)]
 
 mod support;
@@ -16,7 +16,7 @@ fn line(args: &[&str], code: i32) -> String {
 }
 
 #[test]
-fn every_mistake_of_the_command_line_is_one_line_in_one_style() {
+fn every_usage_error_is_one_line_in_one_style() {
     let opensnoop = package("opensnoop");
     let cases: [(&[&str], &str); 9] = [
         (
@@ -63,14 +63,14 @@ fn every_mistake_of_the_command_line_is_one_line_in_one_style() {
 }
 
 #[test]
-fn options_of_ecli_behind_the_program_are_told_where_they_belong() {
+fn an_option_of_ecli_after_the_program_gets_a_hint() {
     let (opensnoop, sigsnoop) = (package("opensnoop"), module("sigsnoop"));
     for (args, option) in
         [(&["--duration", "5"][..], "--duration"), (&["-p", "1", "-j"], "-j"), (&["--count=3"], "--count")]
     {
         let said = line(&[&["run", opensnoop.as_str()], args].concat(), 2);
         let advice = format!(
-            "; {option} is an option of ecli, and these stand before the program: ecli run {option} ... {opensnoop}"
+            "; {option} is an option of ecli and goes before the program: ecli run {option} ... {opensnoop}"
         );
         assert!(
             said.starts_with(&format!("{opensnoop}: unknown option ")) && said.ends_with(&advice),
@@ -81,7 +81,7 @@ fn options_of_ecli_behind_the_program_are_told_where_they_belong() {
     let ran = run(&["run", &sigsnoop, "--duration", "5"]);
     assert_eq!(ran.code, Some(2));
     let advice = format!(
-        "ecli: --duration is an option of ecli, and these stand before the program: ecli run --duration ... {sigsnoop}"
+        "ecli: --duration is an option of ecli and goes before the program: ecli run --duration ... {sigsnoop}"
     );
     assert_eq!(ran.err.lines().last(), Some(advice.as_str()));
     // What the program has itself is its own, and what nobody has is just unknown.
@@ -101,24 +101,21 @@ fn help_names_the_command_that_was_typed() {
 }
 
 #[test]
-fn what_can_be_done_next_is_said() {
+fn errors_have_hints() {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
     std::fs::write(path("hello.bpf.c"), "// A comment\n#include <linux/bpf.h>\n").unwrap();
     let source = path("hello.bpf.c");
     let said = line(&["run", &source], 3);
-    assert_eq!(said, format!("{source}: C source; ecc compiles it to a package"));
+    assert_eq!(said, format!("{source}: C source; compile it to a package with ecc"));
     let key = path("none.key");
     assert_eq!(
         line(&["sign", &source, "-s", &key], 3),
-        format!("{key}: No such file or directory; `ecli keygen` makes a pair of keys")
+        format!("{key}: No such file or directory; create a key pair with `ecli keygen`")
     );
     std::fs::create_dir(path("trusted")).unwrap();
     let said = line(&["verify", &source, "--trust", &path("trusted")], 3);
-    assert!(
-        said.ends_with("no .minisig was found beside it; its author makes one with `ecli sign`"),
-        "{said}"
-    );
+    assert!(said.ends_with("no .minisig file found; the author can create one with `ecli sign`"), "{said}");
     // A port that nobody has.
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let said = line(&["pull", &format!("localhost:{port}/tool:1")], 3);

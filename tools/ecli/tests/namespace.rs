@@ -28,10 +28,10 @@ fn a_root_that_is_none_outside_is_told_of_the_namespace() {
                 "{last}"
             );
             assert!(
-                last.contains("; run it outside of user:[") && last.contains("] (not in a rootless "),
+                last.contains("; run ecli outside of user:[") && last.contains("] (a rootless container "),
                 "{last}"
             );
-            assert!(!last.contains("lockdown") && !last.contains("run it as root"), "{last}");
+            assert!(!last.contains("lockdown") && !last.contains("run ecli as root"), "{last}");
         }
         let ran = unshared(mapping, &["run", &module("sigsnoop")]);
         assert!(
@@ -47,10 +47,10 @@ fn doctor_names_the_namespace() {
     needs_root!();
     let ran = unshared(&["--map-root-user"], &["doctor"]);
     assert_eq!(ran.code, Some(1));
-    let mut lines = ran.out.lines().skip_while(|line| !line.starts_with("FAILS privileges: "));
+    let mut lines = ran.out.lines().skip_while(|line| !line.starts_with("FAIL  privileges: "));
     let found = lines.next().unwrap();
-    assert!(found.starts_with("FAILS privileges: none outside of the user namespace user:["), "{found}");
-    assert!(lines.next().unwrap().contains("in the initial user namespace: run it outside"), "{}", ran.out);
+    assert!(found.starts_with("FAIL  privileges: none outside of user namespace user:["), "{found}");
+    assert!(lines.next().unwrap().contains("in the initial user namespace: run ecli outside"), "{}", ran.out);
     // Another namespace than that of users changes nothing.
     let mut command = Command::new("unshare");
     command.args(["--uts", "--ipc", env!("CARGO_BIN_EXE_ecli"), "doctor"]);
@@ -59,15 +59,15 @@ fn doctor_names_the_namespace() {
 }
 
 #[test]
-fn doctor_says_what_it_cannot_know() {
+fn doctor_reports_what_it_cannot_check() {
     needs_root!();
     let ran = support::without_privileges(&["doctor"], "");
     let line = ran.out.lines().find(|line| line.contains("fentry and fexit: ")).unwrap();
     let is_built_in =
         std::fs::read_to_string("/proc/kallsyms").unwrap().contains(" register_ftrace_direct\n");
     let unknown =
-        "lacks fentry and fexit: built in, but whether this kernel allows it is not known without privileges";
-    assert_eq!(line, if is_built_in { unknown } else { "lacks fentry and fexit: not built in" });
+        "warn  fentry and fexit: built in; cannot check whether the kernel allows it without privileges";
+    assert_eq!(line, if is_built_in { unknown } else { "warn  fentry and fexit: not built in" });
     // Where control groups are, the kernel's list says.
     let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap();
     let path = mounts.lines().find(|line| line.split(' ').nth(2) == Some("cgroup2"));

@@ -249,7 +249,7 @@ fn what_is_no_program_is_named() {
     std::fs::write(path("text"), "#!/bin/sh\n").expect("a file");
     std::fs::write(path("half.json"), "{\"meta\":").expect("a file");
     let cases = [
-        (folder.path().to_str().expect("UTF-8").to_owned(), "a folder"),
+        (folder.path().to_str().expect("UTF-8").to_owned(), "is a directory"),
         ("/bin/true".into(), "not for BPF"),
         (path("missing.json"), "No such file"),
         (path("empty.json"), "empty"),
@@ -286,7 +286,7 @@ fn an_archive_runs_and_one_that_leads_out_does_not() {
         archive(&path, &[(name, b"x"), ("package.json", &json)]);
         let ran = run(&["run", path.to_str().expect("UTF-8"), "-h"]);
         assert_eq!(ran.code, Some(3), "{name}");
-        assert!(ran.err.contains("leads out of the archive"), "{name}: {}", ran.err);
+        assert!(ran.err.contains("is outside of the archive"), "{name}: {}", ran.err);
     }
     archive(&path, &[("other.json", &json)]);
     let ran = run(&["run", path.to_str().expect("UTF-8")]);

@@ -1,4 +1,4 @@
-//! `ecli check`: has this kernel verify the programs of a package, one by one, and attaches nothing.
+//! `ecli check`: loads the programs of a package into this kernel's verifier one by one, without attaching them.
 
 use std::cell::OnceCell;
 use std::collections::BTreeMap;
@@ -19,7 +19,7 @@ use crate::pinned_maps::PinnedMaps;
 use crate::source::{self, Request};
 use crate::{attach, capabilities, cgroup, output};
 
-/// Says of each program whether this kernel takes it, and ends as a run would.
+/// Prints whether this kernel accepts each program. The exit code is that of a run.
 pub fn run(options: &Check) -> Result<ExitCode> {
     let request = Request { prog: &options.prog, kind: options.prog_type, origin: &options.origin };
     let program = source::open(&request)?;
@@ -42,7 +42,7 @@ pub fn run(options: &Check) -> Result<ExitCode> {
         }
         Kind::Wasm => {
             let text =
-                format!("{}: a WASM module decides itself what it loads; see ecli inspect", program.name);
+                format!("{}: a WASM module loads its programs at run time; use ecli inspect", program.name);
             return Err(Failure::new(error::Code::Usage, text));
         }
     }
@@ -50,7 +50,7 @@ pub fn run(options: &Check) -> Result<ExitCode> {
     attach::apply(&package.open().map_err(|e| Failure::from(e).at(&program.name))?, &options.attach)?;
     let open = || {
         let vm = package.open()?;
-        // They have been applied before.
+        // They were applied to another vm before.
         let _ = attach::apply(&vm, &options.attach);
         Ok(vm)
     };
@@ -69,11 +69,11 @@ pub fn run(options: &Check) -> Result<ExitCode> {
     }
 }
 
-/// What the programs could do, by the instructions that the kernel got.
+/// What the programs could do, by the instructions that the kernel verified.
 #[derive(Default)]
 struct Effects {
     by_program: BTreeMap<String, Findings>,
-    /// Of the kernel; read when a program calls one of its functions.
+    /// The BTF of the kernel, read when a program calls a kernel function.
     types: OnceCell<Option<Btf>>,
 }
 
@@ -91,7 +91,7 @@ impl Effects {
         let loaded = Loaded { map: &|number| maps.get(&number).cloned(), kfunc: &kfunc };
         let code = Code::of_loaded(&own.instructions, &loaded);
         let program = Program { kind: info.kind, attach_type: own.attach_type };
-        // Not where it is for now.
+        // The path of a run, not the temporary one.
         let pinned =
             |map: &str| Some(format!("/sys/fs/bpf/{}", Path::new(&pins.path(map)?).file_name()?.to_str()?));
         let found = Findings::of(&code, &program, &pinned);
@@ -100,7 +100,7 @@ impl Effects {
     }
 }
 
-/// A package that is opened anew for each part that is loaded.
+/// A package, which is opened again for each part that is loaded.
 struct Package {
     bytes: Vec<u8>,
     is_object: bool,
@@ -124,7 +124,7 @@ impl Package {
     }
 }
 
-/// Where maps that are to be pinned are pinned meanwhile, so that none is left.
+/// A temporary directory for pinned maps. Dropping it removes them.
 struct Pins {
     folder: PathBuf,
 }
@@ -147,7 +147,7 @@ impl Drop for Pins {
 fn as_text(verdict: &Verdict, effects: Option<&Findings>) -> String {
     let effects = effects.map(|it| it.effects.iter().map(String::as_str).collect::<Vec<_>>().join(", "));
     let effects = effects.filter(|effects| !effects.is_empty()).map(|effects| {
-        // Names of maps and functions come from strangers.
+        // Names of maps and functions are not trusted.
         let plain = effects.replace(char::is_control, "?");
         format!("    could: {plain}\n")
     });

@@ -1,4 +1,4 @@
-//! `ecli doctor`: what this machine has for BPF, what it lacks, and what helps.
+//! `ecli doctor`: checks the system for BPF support and suggests fixes.
 
 use std::io::BufRead;
 use std::path::Path;
@@ -13,61 +13,66 @@ use crate::options::Doctor;
 use crate::output::Output;
 use crate::terminal::Style;
 
-/// How good a finding is.
+/// The severity of a finding.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Grade {
     Ok,
-    /// Some programs do not run.
+    /// Some programs cannot run.
     Lacks,
-    /// No program runs.
+    /// No program can run.
     Fails,
 }
 
 struct Finding {
     what: &'static str,
     grade: Grade,
-    /// What there is.
+    /// What was found.
     found: String,
-    /// What to do about it; empty if nothing need be.
+    /// How to fix it; empty if there is no problem.
     remedy: &'static str,
 }
 
 const TRACEFS_MAGIC: FsWord = 0x7472_6163;
 const BPFFS_MAGIC: FsWord = 0xcafe_4a11;
 
-/// Prints the findings; `Code::Failed` if something is in the way of every program.
+/// Prints the findings. The exit code is `Code::Failed` if no program can run.
 pub fn run(options: &Doctor) -> Result<ExitCode> {
     let findings = findings();
     let mut output = Output::open(None)?;
     let style = Style::of(output.is_terminal());
     let text = &mut output.buffer;
     for finding in &findings {
-        let Finding { what, found, remedy, .. } = finding;
-        let grade = match finding.grade {
-            Grade::Ok => "ok",
-            Grade::Lacks => "lacks",
-            Grade::Fails => "FAILS",
-        };
-        if options.json {
-            let value =
-                json!({ "what": what, "grade": grade.to_lowercase(), "found": found, "remedy": remedy });
-            text.extend_from_slice(format!("{value}\n").as_bytes());
-            continue;
-        }
-        let grade = format!("{grade:<6}");
-        if finding.grade == Grade::Ok {
-            style.dim(&grade, text)
-        } else {
-            style.bold(&grade, text)
-        }
-        text.extend_from_slice(format!("{what}: {found}\n").as_bytes());
-        if !remedy.is_empty() {
-            text.extend_from_slice(format!("        {remedy}\n").as_bytes());
-        }
+        if options.json { finding.write_json(text) } else { finding.write_text(style, text) }
     }
     output.finish()?;
     let fails = findings.iter().any(|finding| finding.grade == Grade::Fails);
     Ok(if fails { Code::Failed.into() } else { ExitCode::SUCCESS })
+}
+
+impl Finding {
+    /// Appends a line of JSON.
+    fn write_json(&self, out: &mut Vec<u8>) {
+        let grade = match self.grade {
+            Grade::Ok => "ok",
+            Grade::Lacks => "lacks",
+            Grade::Fails => "fails",
+        };
+        let value = json!({"what": self.what, "grade": grade, "found": self.found, "remedy": self.remedy});
+        out.extend_from_slice(format!("{value}\n").as_bytes());
+    }
+
+    /// Appends a line, and one with the remedy if there is one.
+    fn write_text(&self, style: Style, out: &mut Vec<u8>) {
+        match self.grade {
+            Grade::Ok => style.dim("ok    ", out),
+            Grade::Lacks => style.bold("warn  ", out),
+            Grade::Fails => style.bold("FAIL  ", out),
+        }
+        out.extend_from_slice(format!("{}: {}\n", self.what, self.found).as_bytes());
+        if !self.remedy.is_empty() {
+            out.extend_from_slice(format!("        {}\n", self.remedy).as_bytes());
+        }
+    }
 }
 
 fn findings() -> Vec<Finding> {
@@ -75,45 +80,50 @@ fn findings() -> Vec<Finding> {
         kernel(),
         privileges(),
         lockdown(),
-        there(
+        presence(
             "BTF of the kernel",
             "/sys/kernel/btf/vmlinux",
             Grade::Lacks,
-            "needs CONFIG_DEBUG_INFO_BTF; without it programs run that bring BTF in a tar archive, or with --btf",
+            "requires CONFIG_DEBUG_INFO_BTF; without it, run a tar archive that contains BTF, or use --btf",
         ),
         tracefs(),
-        mounted("bpffs", "/sys/fs/bpf", BPFFS_MAGIC, "pinned maps need it: mount -t bpf bpf /sys/fs/bpf"),
+        mounted(
+            "bpffs",
+            "/sys/fs/bpf",
+            BPFFS_MAGIC,
+            "required for pinned maps: mount -t bpf bpf /sys/fs/bpf",
+        ),
         cgroup2(),
         setting(
             "BPF JIT",
             "/proc/sys/net/core/bpf_jit_enable",
             |value| value != "0",
-            "programs run slowly without it: sysctl net.core.bpf_jit_enable=1",
+            "programs run slowly without the JIT compiler: sysctl net.core.bpf_jit_enable=1",
         ),
         setting(
             "unprivileged BPF",
             "/proc/sys/kernel/unprivileged_bpf_disabled",
             |value| value != "0",
-            "any user may load programs, which has been a security problem: sysctl kernel.unprivileged_bpf_disabled=2",
+            "any user can load programs, which is a security risk: sysctl kernel.unprivileged_bpf_disabled=2",
         ),
         perf_events(),
         setting(
             "addresses of the kernel",
             "/proc/sys/kernel/kptr_restrict",
             |value| value != "2",
-            "functions on stacks have no names: sysctl kernel.kptr_restrict=1",
+            "kernel functions on stacks cannot be named: sysctl kernel.kptr_restrict=1",
         ),
-        there(
+        presence(
             "kprobes",
             "/sys/bus/event_source/devices/kprobe",
             Grade::Lacks,
-            "needs CONFIG_KPROBE_EVENTS; programs at functions of the kernel do not attach",
+            "requires CONFIG_KPROBE_EVENTS; programs cannot attach to kernel functions",
         ),
-        there(
+        presence(
             "uprobes",
             "/sys/bus/event_source/devices/uprobe",
             Grade::Lacks,
-            "needs CONFIG_UPROBE_EVENTS; programs at functions of processes do not attach",
+            "requires CONFIG_UPROBE_EVENTS; programs cannot attach to functions of processes",
         ),
         function_tracing(),
         lsm(),
@@ -133,20 +143,20 @@ fn kernel() -> Finding {
 
 fn privileges() -> Finding {
     if let Some(namespace) = capabilities::user_namespace() {
-        let found = format!("none outside of the user namespace {namespace}");
-        let remedy = "the kernel asks for CAP_BPF and CAP_PERFMON in the initial user namespace: run it outside of this one \
-                      (not in a rootless container, not below unshare -U)";
+        let found = format!("none outside of user namespace {namespace}");
+        let remedy = "the kernel requires CAP_BPF and CAP_PERFMON in the initial user namespace: run ecli outside of this one \
+                      (a rootless container or unshare -U)";
         return Finding { what: "privileges", grade: Grade::Fails, found, remedy };
     }
     let missing = capabilities::missing();
     if missing.is_empty() {
         return Finding { what: "privileges", grade: Grade::Ok, found: capabilities::describe(), remedy: "" };
     }
-    let remedy = "run it as root, or: setpriv --inh-caps=+bpf,+perfmon,+net_admin --ambient-caps=+bpf,+perfmon,+net_admin";
+    let remedy = "run ecli as root, or with: setpriv --inh-caps=+bpf,+perfmon,+net_admin --ambient-caps=+bpf,+perfmon,+net_admin";
     Finding {
         what: "privileges",
         grade: Grade::Fails,
-        found: format!("{} missing", missing.join(", ")),
+        found: format!("missing {}", missing.join(", ")),
         remedy,
     }
 }
@@ -157,14 +167,14 @@ fn lockdown() -> Finding {
     let (grade, remedy) = match is_locked {
         true => (
             Grade::Lacks,
-            "programs cannot read the kernel's memory: boot with lockdown=integrity, or without secure boot",
+            "programs cannot read kernel memory: boot with lockdown=integrity or without Secure Boot",
         ),
         false => (Grade::Ok, ""),
     };
     Finding { what: "lockdown", grade, found: state, remedy }
 }
 
-fn there(what: &'static str, path: &str, missing: Grade, remedy: &'static str) -> Finding {
+fn presence(what: &'static str, path: &str, missing: Grade, remedy: &'static str) -> Finding {
     match Path::new(path).exists() {
         true => Finding { what, grade: Grade::Ok, found: path.into(), remedy: "" },
         false => Finding { what, grade: missing, found: format!("no {path}"), remedy },
@@ -178,15 +188,17 @@ fn mounted(what: &'static str, path: &str, magic: FsWord, remedy: &'static str) 
     }
 }
 
-/// By default only root may look into it.
+/// By default, only root can read tracefs.
 fn tracefs() -> Finding {
-    let remedy = "tracepoints and probes need it: mount -t tracefs tracefs /sys/kernel/tracing";
+    let remedy = "required for tracepoints and probes: mount -t tracefs tracefs /sys/kernel/tracing";
     let finding = mounted("tracefs", TRACEFS, TRACEFS_MAGIC, remedy);
     if finding.grade != Grade::Ok || std::fs::read_dir(TRACEFS).is_ok() {
         return finding;
     }
-    let (found, remedy) =
-        (format!("{TRACEFS} is not readable"), "tracepoints by name need CAP_DAC_READ_SEARCH besides");
+    let (found, remedy) = (
+        format!("{TRACEFS} is not readable"),
+        "attaching to a tracepoint by name also requires CAP_DAC_READ_SEARCH",
+    );
     Finding { grade: Grade::Lacks, found, remedy, ..finding }
 }
 
@@ -201,13 +213,13 @@ fn setting(what: &'static str, path: &str, is_good: fn(&str) -> bool, remedy: &'
     }
 }
 
-/// Debian's kernel has a value of its own, 3, that not even CAP_PERFMON gets past.
+/// Debian's kernel adds the value 3, which refuses even processes with CAP_PERFMON.
 fn perf_events() -> Finding {
     let finding = setting(
         "perf events",
         "/proc/sys/kernel/perf_event_paranoid",
         |value| value.parse::<i32>().is_ok_and(|value| value < 3),
-        "without CAP_SYS_ADMIN no perf events, so neither profiles nor perf buffers nor probes: sysctl kernel.perf_event_paranoid=2",
+        "profiling, perf buffers and probes require CAP_SYS_ADMIN: sysctl kernel.perf_event_paranoid=2",
     );
     let grade = if capabilities::is_admin() { Grade::Ok } else { finding.grade };
     let remedy = if grade == Grade::Ok { "" } else { finding.remedy };
@@ -219,27 +231,28 @@ fn function_tracing() -> Finding {
     let what = "fentry and fexit";
     let lacks = |found: String, remedy| Finding { what, grade: Grade::Lacks, found, remedy };
     if !has_function("register_ftrace_direct") {
-        let remedy = "needs CONFIG_DYNAMIC_FTRACE_WITH_DIRECT_CALLS; such programs do not load";
+        let remedy =
+            "requires CONFIG_DYNAMIC_FTRACE_WITH_DIRECT_CALLS; fentry and fexit programs cannot be loaded";
         return lacks("not built in".into(), remedy);
     }
     match std::fs::File::open(LIST) {
         Err(e) if e.kind() == std::io::ErrorKind::PermissionDenied && capabilities::is_admin() => lacks(
             format!("{LIST} is denied to root"),
-            "this kernel is locked down; such programs do not load",
+            "the kernel is locked down and refuses fentry and fexit programs",
         ),
         Err(e) if e.kind() == std::io::ErrorKind::PermissionDenied => lacks(
-            "built in, but whether this kernel allows it is not known without privileges".into(),
+            "built in; cannot check whether the kernel allows it without privileges".into(),
             "run ecli doctor as root",
         ),
         Err(_) => lacks(
-            "built in, but whether this kernel allows it is not known without tracefs".into(),
+            "built in; cannot check whether the kernel allows it without tracefs".into(),
             "mount -t tracefs tracefs /sys/kernel/tracing",
         ),
         Ok(_) => Finding { what, grade: Grade::Ok, found: "built in".into(), remedy: "" },
     }
 }
 
-/// Where programs of control groups attach; their folders are of the second version, which may be mounted beside the first.
+/// Programs attach to cgroups of version 2, which may be mounted in addition to version 1.
 fn cgroup2() -> Finding {
     const USUAL: &str = "/sys/fs/cgroup";
     let what = "cgroup2";
@@ -251,27 +264,27 @@ fn cgroup2() -> Finding {
         (None, Some(path)) => Finding {
             what,
             grade: Grade::Ok,
-            found: format!("{path}, not {USUAL}: --attach PROG=cgroup:{path}"),
+            found: format!("{path} instead of {USUAL}: use --attach PROG=cgroup:{path}"),
             remedy: "",
         },
         (None, None) => Finding {
             what,
             grade: Grade::Lacks,
             found: "not mounted".into(),
-            remedy: "programs of control groups need it: mkdir /run/cgroup2; mount -t cgroup2 cgroup2 /run/cgroup2; \
-                     then --attach PROG=cgroup:/run/cgroup2",
+            remedy: "required for programs that attach to cgroups: mkdir /run/cgroup2; mount -t cgroup2 cgroup2 /run/cgroup2; \
+                     then use --attach PROG=cgroup:/run/cgroup2",
         },
     }
 }
 
-/// Where a line of /proc/self/mounts says that cgroup2 is mounted.
+/// The mount point of cgroup2 in a line of /proc/self/mounts.
 fn mounted_cgroup2(line: &str) -> Option<&str> {
     let mut words = line.split(' ').skip(1);
     let path = words.next()?;
     (words.next()? == "cgroup2").then_some(path)
 }
 
-/// Whether the kernel has a function of that name; names are there for anybody to read.
+/// Whether the kernel has a function of that name. Any user can read the names.
 fn has_function(name: &str) -> bool {
     let symbols = std::fs::File::open("/proc/kallsyms").map(std::io::BufReader::new);
     symbols.is_ok_and(|symbols| {
@@ -282,7 +295,7 @@ fn has_function(name: &str) -> bool {
 fn lsm() -> Finding {
     let what = "LSM";
     if !has_function("bpf_lsm_file_open") {
-        let remedy = "needs CONFIG_BPF_LSM; LSM programs do not load";
+        let remedy = "requires CONFIG_BPF_LSM; LSM programs cannot be loaded";
         return Finding { what, grade: Grade::Lacks, found: "not built in".into(), remedy };
     }
     let list = read("/sys/kernel/security/lsm");
@@ -290,11 +303,12 @@ fn lsm() -> Finding {
     let (grade, remedy) = match is_active {
         Some(true) => (Grade::Ok, ""),
         Some(false) => {
-            (Grade::Lacks, "LSM programs do not act: add bpf to lsm= on the kernel's command line")
+            (Grade::Lacks, "LSM programs have no effect: add bpf to lsm= on the kernel command line")
         }
-        None => {
-            (Grade::Lacks, "not known whether it acts: mount -t securityfs securityfs /sys/kernel/security")
-        }
+        None => (
+            Grade::Lacks,
+            "cannot check whether it is enabled: mount -t securityfs securityfs /sys/kernel/security",
+        ),
     };
     Finding { what, grade, found: list.unwrap_or_else(|| "built in".into()), remedy }
 }
@@ -304,10 +318,12 @@ fn ring_buffers() -> Finding {
     let mut numbers = release.split(['.', '-']).map(|part| part.parse::<u32>().unwrap_or(0));
     let version = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
     let (grade, found, remedy) = match version >= (5, 8) {
-        true => (Grade::Ok, "since Linux 5.8", ""),
-        false => {
-            (Grade::Lacks, "come with Linux 5.8", "programs with ring buffers do not load; use perf buffers")
-        }
+        true => (Grade::Ok, "available since Linux 5.8", ""),
+        false => (
+            Grade::Lacks,
+            "require Linux 5.8",
+            "programs with ring buffers cannot be loaded; use perf buffers",
+        ),
     };
     Finding { what: "ring buffers", grade, found: found.into(), remedy }
 }

@@ -1,4 +1,4 @@
-//! Manual pages and shell completions, made from the command line's own description. `make install` asks for them.
+//! Generates manual pages and shell completions from the definition of the command line, for `make install`.
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -9,7 +9,7 @@ use clap_complete::{Shell, generate_to};
 use crate::error::{Code, Failure, Result};
 use crate::options::CommandLine;
 
-/// Writes `share/man` and the folders of completions below `prefix`.
+/// Writes manual pages and completions to `prefix/share`.
 pub fn write(prefix: &Path) -> Result<ExitCode> {
     let failed = |e: std::io::Error| Failure::io(Code::Output, prefix.display(), &e);
     let folder = |name: &str| -> std::io::Result<std::path::PathBuf> {
@@ -27,7 +27,7 @@ pub fn write(prefix: &Path) -> Result<ExitCode> {
         let written =
             generate_to(shell, &mut command, "ecli", folder(name).map_err(failed)?).map_err(failed)?;
         if shell == Shell::Bash {
-            // The name by which bash looks for it.
+            // bash looks for the name of the command without a suffix.
             std::fs::rename(&written, written.with_file_name("ecli")).map_err(failed)?;
         }
     }

@@ -1,4 +1,4 @@
-//! `ecli pull`, `list`, `push`, `login` and `logout`: programs to and from where others find them.
+//! `ecli pull`, `list`, `push`, `login` and `logout`.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -21,16 +21,15 @@ use crate::options::{Account, List, Login, Logout, Pull, Push};
 use crate::signature::{signature_beside, with_signature_suffix};
 use crate::{output, prompt};
 
-/// Downloads a program to a file, and its signature beside it.
+/// Downloads a program and its signature to files.
 pub fn pull(options: &Pull) -> Result<ExitCode> {
     let transfer = fetch::Options::new(&options.transfer, Signature::Saved);
     let download = match Location::parse(&options.prog)? {
         Location::Image(image) => {
             image::pull_as(&image, &account(&options.account, image.registry())?, transfer)?
         }
-        place => fetch::open(&place, transfer)?.ok_or_else(|| {
-            let text =
-                format!("{}: already on this machine; a URL, a name or an image is wanted", options.prog);
+        location => fetch::open(&location, transfer)?.ok_or_else(|| {
+            let text = format!("{}: expected a URL, a name or an image, not a file", options.prog);
             Failure::new(Code::Usage, text)
         })?,
     };
@@ -47,7 +46,7 @@ pub fn pull(options: &Pull) -> Result<ExitCode> {
     output::print(format_args!("{}: {} bytes, sha256={digest}\n", file.display(), bytes.len()))
 }
 
-/// Lists programs, a line each.
+/// Lists programs, one per line.
 pub fn list(options: &List) -> Result<ExitCode> {
     let rows: Vec<(String, String)> = if options.repository {
         fetch::listed(fetch::Options::new(&options.transfer, Signature::Ignored))?
@@ -58,13 +57,13 @@ pub fn list(options: &List) -> Result<ExitCode> {
         let row = |(name, about): &(String, String)| json!({"name": name, "about": about});
         return output::print(format_args!("{}\n", rows.iter().map(row).collect::<serde_json::Value>()));
     }
-    // A row is a line, whatever a repository lists.
+    // Control characters in the names of a repository must not break the lines.
     let shown: Vec<_> = rows.iter().map(|(name, about)| (visible(name, b""), visible(about, b""))).collect();
     let width = shown.iter().map(|(name, _)| name.chars().count()).max().unwrap_or_default();
     output::print(shown.iter().map(|(name, about)| format!("{name:width$}  {about}\n")).collect::<String>())
 }
 
-/// Uploads a file as an image, with the signature that lies beside it.
+/// Uploads a file as an image, with its signature if there is one.
 pub fn push(options: &Push) -> Result<ExitCode> {
     let path = options.module.as_str();
     Location::file(path)?;
@@ -72,13 +71,13 @@ pub fn push(options: &Push) -> Result<ExitCode> {
     let image = location::image(&options.image)?;
     let credentials = account(&options.account, image.registry())?;
     let bytes = read_file(path)?;
-    let wrong = |why: String| Failure::new(Code::Source, format_args!("{path}: {why}"));
-    let content = match kind_of(&bytes).map_err(wrong)? {
+    let error = |why: String| Failure::new(Code::Source, format_args!("{path}: {why}"));
+    let content = match kind_of(&bytes).map_err(error)? {
         Kind::Wasm => Content::Wasm,
         Kind::Json => Content::Package,
         Kind::Tar => Content::Archive,
         Kind::Object => {
-            return Err(wrong("a bare object; make a package of it with ecc, and push that".into()));
+            return Err(error("a BPF object; compile it to a package with ecc to push it".into()));
         }
     };
     let upload = Upload {
@@ -92,48 +91,47 @@ pub fn push(options: &Push) -> Result<ExitCode> {
     output::print(format_args!("{image}@{digest}\n"))
 }
 
-/// Asks for credentials, tries them, and keeps them.
+/// Asks for credentials, checks them, and stores them.
 pub fn login(options: &Login) -> Result<ExitCode> {
     let registry = credentials::registry(&options.registry)?;
     let user = match &options.username {
         Some(user) => user.clone(),
-        None => prompt::ask(&format!("User at {registry}: "))?,
+        None => prompt::ask(&format!("User name for {registry}: "))?,
     };
     let password = match &options.password {
         Some(password) => password.clone(),
         None if options.password_stdin => prompt::line_of_stdin()?,
-        None => prompt::secret(&format!("Password of {user}: "))?,
+        None => prompt::secret(&format!("Password for {user}: "))?,
     };
     image::check(&registry, &Credentials::Password(user.clone(), password.clone()), options.timeout)?;
-    let place = credentials::store(&registry, &user, &password)?;
-    output::print(format_args!("logged in to {registry} as {user}; the credentials are in {place}\n"))
+    let location = credentials::store(&registry, &user, &password)?;
+    output::print(format_args!("logged in to {registry} as {user}; credentials stored in {location}\n"))
 }
 
-/// Forgets credentials.
+/// Removes credentials.
 pub fn logout(options: &Logout) -> Result<ExitCode> {
     let registry = credentials::registry(&options.registry)?;
-    let done =
-        if credentials::forget(&registry)? { "logged out of" } else { "there were no credentials for" };
-    output::print(format_args!("{done} {registry}\n"))
+    let result = if credentials::remove(&registry)? { "logged out of" } else { "no credentials for" };
+    output::print(format_args!("{result} {registry}\n"))
 }
 
-/// Who asks: as the options say, else as credentials were kept.
+/// The credentials that the options specify, or else the stored ones.
 fn account(options: &Account, registry: &str) -> Result<Credentials> {
     match (&options.username, &options.password) {
         (Some(user), Some(password)) => Ok(Credentials::Password(user.clone(), password.clone())),
         (Some(user), None) => {
-            Ok(Credentials::Password(user.clone(), prompt::secret(&format!("Password of {user}: "))?))
+            Ok(Credentials::Password(user.clone(), prompt::secret(&format!("Password for {user}: "))?))
         }
         _ if options.prompt => {
-            let user = prompt::ask(&format!("User at {registry}: "))?;
-            let password = prompt::secret(&format!("Password of {user}: "))?;
+            let user = prompt::ask(&format!("User name for {registry}: "))?;
+            let password = prompt::secret(&format!("Password for {user}: "))?;
             Ok(Credentials::Password(user, password))
         }
         _ => credentials::find(registry),
     }
 }
 
-/// Where a download goes: the last part of a URL, else what such files are called.
+/// The file name of a download: the last part of a URL, or else the usual name of such files.
 fn file_name(prog: &str, download: &Download) -> String {
     let usual = if download.bytes.starts_with(b"\0asm") { "app.wasm" } else { "package.json" };
     let path = prog.split_once("://").filter(|(scheme, _)| *scheme != "oci").map(|(_, rest)| rest);
@@ -142,7 +140,7 @@ fn file_name(prog: &str, download: &Download) -> String {
     last.filter(|name| !name.is_empty() && ![".", ".."].contains(name)).unwrap_or(usual).to_owned()
 }
 
-/// Writes a file whole or not at all; a device or a pipe as it comes.
+/// Writes a file atomically, but a device or a pipe directly.
 fn write(file: &Path, bytes: &[u8]) -> Result<()> {
     let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let usual = fs::Permissions::from_mode(0o666);
@@ -159,7 +157,7 @@ fn write(file: &Path, bytes: &[u8]) -> Result<()> {
 fn annotations(given: &[String]) -> Result<BTreeMap<String, String>> {
     let pair = |text: &String| {
         let (key, value) = text.split_once('=').filter(|(key, _)| !key.is_empty()).ok_or_else(|| {
-            Failure::new(Code::Usage, format_args!("annotation {text:?}: KEY=VALUE is wanted"))
+            Failure::new(Code::Usage, format_args!("annotation {text:?}: expected KEY=VALUE"))
         })?;
         Ok((key.to_owned(), value.to_owned()))
     };

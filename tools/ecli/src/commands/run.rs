@@ -103,7 +103,7 @@ fn run_package(vm: Vm, bytes: &[u8], options: &Run, argv: &[&str]) -> Result<Exi
     vm.attach().map_err(capabilities::explain)?;
     view.output.begin()?;
     let start = Instant::now();
-    capabilities::give_up(&vm, if view.has_stacks() { &symbols::PRIVILEGES } else { &[] });
+    capabilities::drop_unneeded(&vm, if view.has_stacks() { &symbols::PRIVILEGES } else { &[] });
     if view.has_stacks() {
         // Looking up names takes longer than the kernel's buffers can hold events.
         vm.queue_start(QUEUE_SIZE)?;
@@ -208,7 +208,7 @@ impl Session<'_> {
                 } else {
                     output.buffer.extend_from_slice(event.data);
                 }
-                if output.go_on() { Flow::Continue } else { Flow::End }
+                if output.flush_if_full() { Flow::Continue } else { Flow::End }
             })?;
         }
         Ok(count)

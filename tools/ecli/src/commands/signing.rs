@@ -13,26 +13,29 @@ use crate::prompt::secret;
 use crate::signature::{self, Secret, Trust};
 use crate::{output, source};
 
-/// Makes a pair of keys.
+/// Generates a key pair.
 pub fn keygen(options: &Keygen) -> Result<ExitCode> {
     let password = if options.no_password { None } else { Some(new_password()?) };
     let id = signature::generate(&options.public, &options.secret, password)?;
     let (secret, public) = (options.secret.display(), options.public.display());
-    output::print(format_args!("key {id}: sign with {secret}, hand out {public}\n"))
+    output::print(format_args!("key {id}: secret key {secret}, public key {public}\n"))
 }
 
 fn new_password() -> Result<String> {
     let password = secret("Password for the secret key: ")?;
-    if secret("The same again: ")? != password {
-        return Err(Failure::new(Code::Usage, "the passwords differ"));
+    if secret("Repeat the password: ")? != password {
+        return Err(Failure::new(Code::Usage, "the passwords do not match"));
     }
     if password.is_empty() {
-        return Err(Failure::new(Code::Usage, "an empty password protects nothing; --no-password says so"));
+        return Err(Failure::new(
+            Code::Usage,
+            "the password is empty; use --no-password for a key without a password",
+        ));
     }
     Ok(password)
 }
 
-/// Writes the signature of a file beside it.
+/// Signs a file: writes FILE.minisig.
 pub fn sign(options: &Sign) -> Result<ExitCode> {
     Location::file(&options.file)?;
     let file = Path::new(&options.file);
@@ -41,14 +44,14 @@ pub fn sign(options: &Sign) -> Result<ExitCode> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs());
     let comment = options.comment.clone().unwrap_or_else(|| format!("timestamp:{now}\tfile:{name}\thashed"));
     let key = Secret::open(&options.secret)?;
-    let password = key.is_locked().then(|| secret(&format!("Password of {}: ", options.secret.display())));
+    let password = key.is_locked().then(|| secret(&format!("Password for {}: ", options.secret.display())));
     let text = key.sign(password.transpose()?, &bytes, &comment)?;
     let path = signature::with_signature_suffix(file);
     std::fs::write(&path, text).map_err(|e| Failure::io(Code::Output, path.display(), &e))?;
     output::print(format_args!("{}\n", path.display()))
 }
 
-/// Checks the signature of a program, wherever that is.
+/// Verifies the signature of a program.
 pub fn verify(options: &Verify) -> Result<ExitCode> {
     let trust = match &options.key {
         Some(key) => Trust::only(key)?,

@@ -1,5 +1,5 @@
-//! Credentials for registries, where docker and its kin keep them: `$DOCKER_CONFIG/config.json`, else
-//! `~/.docker/config.json`, or a helper program that is named there.
+//! Credentials for registries, stored where docker stores them: in `$DOCKER_CONFIG/config.json` or
+//! `~/.docker/config.json`, or by the credential helper that the file names.
 
 use std::fs;
 use std::io::Write;
@@ -15,28 +15,28 @@ use serde_json::{Map, Value, json};
 use super::reference::is_registry;
 use crate::error::{Code, Failure, Result, say};
 
-/// The name under which docker keeps the credentials of its own registry.
+/// The key under which docker stores the credentials of its own registry.
 const DOCKER_HUB: &str = "https://index.docker.io/v1/";
 
-/// Who asks a registry.
+/// Credentials for a registry.
 pub enum Credentials {
-    /// Nobody in particular.
+    /// No credentials.
     Anonymous,
-    /// A user and their password.
+    /// User name and password.
     Password(String, String),
-    /// What is exchanged for a token.
+    /// A refresh token.
     IdentityToken(String),
 }
 
-/// What helps where the file of credentials is in other hands.
-const ADVICE: &str = "DOCKER_CONFIG can name a folder of your own";
+/// What to do if another user could modify the file.
+const HINT: &str = "set DOCKER_CONFIG to a directory of your own";
 
-/// The credentials for a registry; without any, access is anonymous.
+/// Returns the stored credentials for a registry, or anonymous ones.
 pub fn find(registry: &str) -> Result<Credentials> {
     let Some(path) = config_path() else { return Ok(Credentials::Anonymous) };
-    // First: what others put there may be a FIFO, which nobody may ever write to.
+    // Checked before opening: a file of another user may be a FIFO, on which open() waits.
     if let Err(why) = eunomia_owner::check(&path) {
-        say(format_args!("warning: {why}, so no credentials are taken from {}; {ADVICE}", path.display()));
+        say(format_args!("warning: {why}, so the credentials in {} are ignored; {HINT}", path.display()));
         return Ok(Credentials::Anonymous);
     }
     let file = match fs::File::open(&path) {
@@ -55,7 +55,7 @@ pub fn find(registry: &str) -> Result<Credentials> {
     }
 }
 
-/// Keeps credentials. Says where.
+/// Stores credentials and returns the location.
 pub fn store(registry: &str, user: &str, password: &str) -> Result<String> {
     let mut config = Config::read()?;
     if let Some(helper) = config.helper(registry) {
@@ -69,8 +69,8 @@ pub fn store(registry: &str, user: &str, password: &str) -> Result<String> {
     Ok(config.path.display().to_string())
 }
 
-/// Forgets credentials; says whether there were any.
-pub fn forget(registry: &str) -> Result<bool> {
+/// Removes credentials. Returns whether there were any.
+pub fn remove(registry: &str) -> Result<bool> {
     let mut config = Config::read()?;
     if let Some(helper) = config.helper(registry) {
         run_helper(&helper, "erase", &key(registry))?;
@@ -83,14 +83,14 @@ pub fn forget(registry: &str) -> Result<bool> {
     Ok(was_there)
 }
 
-/// The name of a registry as the user gives it: with a scheme or a path, perhaps.
+/// Parses the name of a registry, which may have a scheme or a path.
 pub fn registry(text: &str) -> Result<String> {
     let rest = ["https://", "http://", "oci://"].iter().find_map(|scheme| text.strip_prefix(scheme));
     let host = rest.unwrap_or(text).split('/').next().unwrap_or_default();
     if !is_registry(host) {
         return Err(Failure::new(
             Code::Usage,
-            format_args!("{text:?} is not a registry; one is, for example, ghcr.io"),
+            format_args!("{text:?} is not a registry; expected a host such as ghcr.io"),
         ));
     }
     Ok(host.to_owned())
@@ -107,7 +107,7 @@ fn config_path() -> Option<PathBuf> {
     Some(folder.join("config.json"))
 }
 
-/// The file of docker's settings. What is in there beside the credentials stays.
+/// The configuration file of docker. Other settings in it are preserved.
 struct Config {
     path: PathBuf,
     content: Map<String, Value>,
@@ -116,7 +116,7 @@ struct Config {
 impl Config {
     fn read() -> Result<Config> {
         let path = config_path().ok_or_else(|| {
-            Failure::new(Code::Failed, "no place for credentials: neither DOCKER_CONFIG nor HOME is set")
+            Failure::new(Code::Failed, "cannot store credentials: neither DOCKER_CONFIG nor HOME is set")
         })?;
         let wrong = |why: &dyn std::fmt::Display| {
             Failure::new(Code::Failed, format_args!("{}: {why}", path.display()))
@@ -133,7 +133,7 @@ impl Config {
         }
     }
 
-    /// The program that keeps the credentials of a registry.
+    /// The helper that stores the credentials of a registry.
     fn helper(&self, registry: &str) -> Option<String> {
         let own = self.content.get("credHelpers").and_then(|helpers| helpers.get(key(registry)));
         let name = own.or_else(|| self.content.get("credsStore"))?.as_str()?;
@@ -148,7 +148,7 @@ impl Config {
         auths.as_object_mut().expect("it is an object now")
     }
 
-    /// For the user's eyes only.
+    /// Writes the file, readable by its owner only.
     fn write(&self) -> Result<()> {
         let failed = |error: std::io::Error| Failure::io(Code::Output, self.path.display(), &error);
         let folder = self.path.parent().unwrap_or(Path::new("/"));
@@ -166,25 +166,25 @@ impl Config {
     }
 }
 
-/// Refuses a place for credentials that others could change.
+/// Refuses a file or directory that another user could modify.
 fn private(path: &Path) -> Result<()> {
-    eunomia_owner::check(path).map_err(|why| Failure::new(Code::Failed, format_args!("{why}; {ADVICE}")))
+    eunomia_owner::check(path).map_err(|why| Failure::new(Code::Failed, format_args!("{why}; {HINT}")))
 }
 
-/// The protocol of docker's credential helpers: a verb, and what it is about on standard input.
+/// Runs a credential helper of docker: the verb is its argument, the data its standard input.
 fn run_helper(name: &str, verb: &str, input: &str) -> Result<()> {
     let program = format!("docker-credential-{name}");
     let failed = |error: std::io::Error| Failure::io(Code::Failed, &program, &error);
     let child = Command::new(&program).arg(verb).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
     let mut child = child.map_err(failed)?;
     if let Some(mut stdin) = child.stdin.take() {
-        // One that does not read has another complaint, which its status tells.
+        // A helper that does not read its input has failed; its exit status reports that.
         let _ = stdin.write_all(input.as_bytes());
     }
     let output = child.wait_with_output().map_err(failed)?;
     if output.status.success() {
         return Ok(());
     }
-    let said = String::from_utf8_lossy(&output.stdout);
-    Err(Failure::new(Code::Failed, format_args!("{program} {verb}: {}", said.trim())))
+    let message = String::from_utf8_lossy(&output.stdout);
+    Err(Failure::new(Code::Failed, format_args!("{program} {verb}: {}", message.trim())))
 }

@@ -1,7 +1,7 @@
-//! What a name means: a file, standard input, a URL, a program of the repository or an image.
+//! Decides whether a name is a file, standard input, a URL, a program of the repository or an image.
 //!
-//! The one place that decides, for every command. The text alone decides, and never what lies in the current folder:
-//! others may write there, and what they put there must not stand in for a download.
+//! Every command uses this. Only the name decides, never the files in the current directory: another user may write to it
+//! and must not be able to replace a download.
 
 use std::borrow::Cow;
 
@@ -10,27 +10,27 @@ use super::reference::{Reference, has_registry};
 use crate::command_line::similar_command;
 use crate::error::{Code, Failure, Result};
 
-/// Where a program is to be had.
+/// The location of a program.
 #[derive(Debug)]
 pub enum Location {
     /// Standard input.
     Stdin,
-    /// A file of this machine.
+    /// A file on this machine.
     File,
-    /// A file of a web server, and what it has to be.
+    /// A file on a web server, and the digest that it must have.
     Url(String, Option<Pin>),
     /// A program of the repository.
     Name {
-        /// Without its tag.
+        /// The name without its tag.
         name: String,
-        /// Whether a copy from before will not do.
+        /// Whether a cached copy must not be used.
         latest: bool,
     },
-    /// A program in an OCI registry.
+    /// An image in an OCI registry.
     Image(Reference),
 }
 
-/// The content that a download has to have.
+/// The required digest of a download.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Pin {
     sha256: String,
@@ -43,25 +43,25 @@ impl Pin {
         is_digest.then(|| Pin { sha256: digits.to_ascii_lowercase() })
     }
 
-    /// Whether these are the bytes; if not, what they are.
+    /// Fails unless the bytes have this digest.
     pub fn check(&self, bytes: &[u8]) -> std::result::Result<(), String> {
-        let is = sha256(bytes);
-        if is == self.sha256 {
+        let actual = sha256(bytes);
+        if actual == self.sha256 {
             return Ok(());
         }
-        Err(format!("not the content that is asked for: its SHA-256 is {is}, not {}", self.sha256))
+        Err(format!("digest mismatch: expected SHA-256 {}, found {actual}", self.sha256))
     }
 }
 
-/// Endings of files with programs; no image is meant where one stands at the end of a reference without a tag.
+/// Suffixes of program files. A reference without a tag that ends with one is ambiguous.
 const SUFFIXES: [&str; 4] = [".json", ".wasm", ".tar", ".o"];
 
 impl Location {
-    /// Reads what the user wrote.
+    /// Parses a name from the command line.
     pub fn parse(text: &str) -> Result<Location> {
-        let wrong = |why: &str| Failure::new(Code::Source, format_args!("{}: {why}", without_password(text)));
+        let error = |why: &str| Failure::new(Code::Source, format_args!("{}: {why}", without_password(text)));
         if text.is_empty() {
-            return Err(Failure::new(Code::Usage, "the program's name is empty"));
+            return Err(Failure::new(Code::Usage, "the name of the program is empty"));
         }
         if text == "-" {
             return Ok(Location::Stdin);
@@ -77,44 +77,47 @@ impl Location {
                 None => Ok(Location::Name { name: name.to_owned(), latest: tag == Some("latest") }),
                 Some(command) => {
                     let why = format!(
-                        "did you mean `ecli {command}`? A program of this name runs as {name}:latest, a file as ./{name}"
+                        "did you mean `ecli {command}`? To run a program of this name, write {name}:latest; to run a file, ./{name}"
                     );
-                    Err(wrong(&why).with_code(Code::Usage))
+                    Err(error(&why).with_code(Code::Usage))
                 }
             };
         }
         if has_registry(text) {
             let image = image(text)?;
             if !image.is_exact() && SUFFIXES.iter().any(|suffix| text.ends_with(suffix)) {
-                return Err(wrong(&format!(
-                    "a file or an image; the file is ./{text}, the image oci://{text}"
+                return Err(error(&format!(
+                    "ambiguous; write ./{text} for a file or oci://{text} for an image"
                 )));
             }
             return Ok(Location::Image(image));
         }
         if text.contains([':', '#', '@']) {
-            return Err(wrong(&format!(
-                "not a URL, a name or an image, as in ghcr.io/org/tool:tag; a file of this name is ./{text}"
+            return Err(error(&format!(
+                "not a URL, a name or an image such as ghcr.io/org/tool:tag; for a file, write ./{text}"
             )));
         }
         Ok(Location::File)
     }
 
-    /// Makes sure that a file is meant, where nothing else will do.
+    /// Fails unless the name is that of a file.
     pub fn file(text: &str) -> Result<()> {
         match Location::parse(text)? {
             Location::File => Ok(()),
-            Location::Stdin => Err(Failure::new(Code::Usage, "-: a file is wanted")),
+            Location::Stdin => Err(Failure::new(Code::Usage, "-: expected a file")),
             _ => Err(Failure::new(
                 Code::Usage,
-                format_args!("{}: a file is wanted; a file of this name is ./{text}", without_password(text)),
+                format_args!(
+                    "{}: expected a file; for a file of this name, write ./{text}",
+                    without_password(text)
+                ),
             )),
         }
     }
 }
 
-/// A scheme in lower case and what follows its colon. Others than those that are known have to be followed by a slash, for
-/// a name may have a tag, and a host a port.
+/// The scheme in lower case, and the text after its colon. An unknown scheme must be followed by a slash, for a name may
+/// have a tag and a host a port.
 fn scheme(text: &str) -> Option<(String, &str)> {
     const KNOWN: [&str; 5] = ["http", "https", "oci", "file", "ftp"];
     let (scheme, rest) = text.split_once(':')?;
@@ -125,9 +128,9 @@ fn scheme(text: &str) -> Option<(String, &str)> {
 }
 
 fn by_scheme(text: &str, scheme: &str, rest: &str) -> Result<Location> {
-    let wrong = |why: &str| Failure::new(Code::Source, format_args!("{}: {why}", without_password(text)));
+    let error = |why: &str| Failure::new(Code::Source, format_args!("{}: {why}", without_password(text)));
     let Some(rest) = rest.strip_prefix("//") else {
-        return Err(wrong(&format!("a URL has // behind {scheme}:; a file of this name is ./{text}")));
+        return Err(error(&format!("expected // after {scheme}:; for a file, write ./{text}")));
     };
     match scheme {
         "http" | "https" => {
@@ -135,30 +138,30 @@ fn by_scheme(text: &str, scheme: &str, rest: &str) -> Result<Location> {
                 None => (rest, None),
                 Some((rest, pin)) => (rest, Some(pin)),
             };
-            let wrong_pin = || wrong("what follows # has to be sha256= and 64 hexadecimal digits");
-            let pin = pin.map(|pin| Pin::parse(pin).ok_or_else(wrong_pin)).transpose()?;
+            let bad_pin = || error("expected sha256= and 64 hexadecimal digits after #");
+            let pin = pin.map(|pin| Pin::parse(pin).ok_or_else(bad_pin)).transpose()?;
             Ok(Location::Url(format!("{scheme}://{rest}"), pin))
         }
         "oci" => image(rest).map(Location::Image),
-        "file" => Err(wrong(&format!("name the file itself: {rest}"))),
-        _ => Err(wrong(&format!("unknown scheme {scheme:?}; there are http, https and oci"))),
+        "file" => Err(error(&format!("file URLs are not supported; use the path {rest}"))),
+        _ => Err(error(&format!("unknown scheme {scheme:?}; expected http, https or oci"))),
     }
 }
 
-/// The reference of an image, which may have a scheme in front.
+/// Parses a reference to an image, with or without a scheme.
 pub fn image(text: &str) -> Result<Reference> {
     let rest = ["oci://", "https://"].iter().find_map(|scheme| text.strip_prefix(scheme));
     Reference::parse(rest.unwrap_or(text)).map_err(|why| {
         let hint = if rest.is_none() && has_registry(text) {
-            format!("; a file of this name is ./{text}")
+            format!("; for a file, write ./{text}")
         } else {
             String::new()
         };
-        Failure::new(Code::Source, format_args!("{text}: not an OCI reference: {why}{hint}"))
+        Failure::new(Code::Source, format_args!("{text}: invalid OCI reference: {why}{hint}"))
     })
 }
 
-/// A name of the repository and its tag.
+/// A name in the repository, and its tag.
 fn name(text: &str) -> Option<(&str, Option<&str>)> {
     let (name, tag) = match text.split_once(':') {
         None => (text, None),
@@ -171,10 +174,10 @@ fn name(text: &str) -> Option<(&str, Option<&str>)> {
         .then_some((name, tag))
 }
 
-/// A URL without the user and password that may stand in it.
+/// Removes the user name and password from a URL.
 pub fn without_password(url: &str) -> Cow<'_, str> {
     let Some((scheme, rest)) = url.split_once("://") else { return url.into() };
-    // Web addresses take a backslash for a slash.
+    // In web addresses, a backslash counts as a slash.
     let authority = &rest[..rest.find(['/', '\\', '?', '#']).unwrap_or(rest.len())];
     match authority.rfind('@') {
         Some(end) if !scheme.contains('/') => format!("{scheme}://{}", &rest[end + 1..]).into(),
@@ -182,7 +185,7 @@ pub fn without_password(url: &str) -> Cow<'_, str> {
     }
 }
 
-/// The URL of the file whose name goes on with `suffix`: what asks for it comes behind.
+/// Appends `suffix` to the path of a URL, before its query.
 pub fn with_suffix(url: &str, suffix: &str) -> String {
     match url.split_once('?') {
         Some((path, query)) => format!("{path}{suffix}?{query}"),
@@ -209,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn names_images_files_and_mistakes_are_told_apart() {
+    fn a_name_is_a_file_an_image_a_url_or_an_error() {
         let kind = |text: &str| match Location::parse(text) {
             Ok(Location::Stdin) => "stdin",
             Ok(Location::File) => "file",
@@ -313,8 +316,8 @@ mod tests {
                 assert_eq!(kind(text), expected, "{text:?}");
             }
         }
-        let Err(failure) = Location::parse("oci://") else { panic!("an image without a name") };
-        assert!(failure.text().contains("not an OCI reference"), "{}", failure.text());
+        let Err(failure) = Location::parse("oci://") else { panic!("accepted an image without a name") };
+        assert!(failure.text().contains("invalid OCI reference"), "{}", failure.text());
     }
 
     #[test]
@@ -331,7 +334,7 @@ mod tests {
     }
 
     #[test]
-    fn a_suffix_goes_in_front_of_the_query() {
+    fn a_suffix_is_inserted_before_the_query() {
         assert_eq!(with_suffix("http://a/p?v=1", ".minisig"), "http://a/p.minisig?v=1");
         assert_eq!(with_suffix("http://a/p", ".minisig"), "http://a/p.minisig");
     }

@@ -6,16 +6,16 @@ use sha2::{Digest as _, Sha512};
 
 use super::download::sha256;
 
-/// An image in a registry.
+/// A reference to an image in a registry.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reference {
-    /// Host and perhaps port, as the user writes them.
+    /// Host and optional port, as the user wrote them.
     registry: String,
-    /// The image's name there.
+    /// The name of the image in the registry.
     pub repository: String,
-    /// A name of one of its versions.
+    /// The name of a version.
     tag: Option<String>,
-    /// Exactly this version.
+    /// The digest of a version.
     pub digest: Option<Digest>,
 }
 
@@ -25,19 +25,19 @@ pub struct Digest {
     text: String,
 }
 
-/// Characters of the longest repository that registries take.
+/// Length limit of a repository name in registries.
 const MAX_REPOSITORY: usize = 255;
 const MAX_TAG: usize = 128;
 
 impl Reference {
-    /// Reads what stands behind a scheme; the registry has to be named.
+    /// Parses a reference without a scheme. It must begin with a registry.
     pub fn parse(text: &str) -> Result<Reference, String> {
         let (name, digest) = match text.split_once('@') {
             None => (text, None),
             Some((name, digest)) => (name, Some(Digest::parse(digest)?)),
         };
         if !has_registry(name) {
-            return Err("it begins with its registry, as in ghcr.io/org/tool:tag".into());
+            return Err("expected a registry first, as in ghcr.io/org/tool:tag".into());
         }
         let (registry, path) = name.split_once('/').unwrap_or_default();
         let (repository, tag) = match path.split_once(':') {
@@ -45,39 +45,39 @@ impl Reference {
             Some((repository, tag)) => (repository, Some(tag.to_owned())),
         };
         if !is_registry(registry) {
-            return Err(format!("{registry:?} is not a host with or without a port"));
+            return Err(format!("{registry:?} is not HOST or HOST:PORT"));
         }
         if repository.len() > MAX_REPOSITORY || !repository.split('/').all(is_component) {
             return Err(format!(
-                "{repository:?} is not a repository: lower case letters, digits, . _ - and /"
+                "invalid repository {repository:?}: use lower case letters, digits, . _ - and /"
             ));
         }
         if let Some(tag) = tag.as_deref().filter(|tag| !is_tag(tag)) {
-            return Err(format!("{tag:?} is not a tag: letters, digits, . _ and -, at most {MAX_TAG}"));
+            return Err(format!("invalid tag {tag:?}: use at most {MAX_TAG} letters, digits, . _ and -"));
         }
-        // Docker's own images have a folder that users leave out.
+        // The repositories of Docker's own images begin with library/, which users omit.
         let is_short = is_docker_hub(registry) && !repository.contains('/');
         let repository = if is_short { format!("library/{repository}") } else { repository.to_owned() };
         Ok(Reference { registry: registry.to_owned(), repository, tag, digest })
     }
 
-    /// The host that speaks for the registry, and perhaps a port.
+    /// The host and optional port that serve the registry.
     pub fn host(&self) -> &str {
         host(&self.registry)
     }
 
-    /// The registry as the user names it, which is how credentials are kept.
+    /// The registry as the user wrote it. Credentials are saved under this name.
     pub fn registry(&self) -> &str {
         &self.registry
     }
 
-    /// What a manifest is asked for by: its digest, else a tag.
+    /// The digest of the manifest, or else its tag.
     pub fn version(&self) -> &str {
         let tag = self.tag.as_deref().unwrap_or("latest");
         self.digest.as_ref().map_or(tag, |digest| &digest.text)
     }
 
-    /// Whether it is told by a tag or a digest.
+    /// Whether it has a tag or a digest.
     pub fn is_exact(&self) -> bool {
         self.tag.is_some() || self.digest.is_some()
     }
@@ -96,38 +96,38 @@ impl fmt::Display for Reference {
 }
 
 impl Digest {
-    /// Reads `sha256:` or `sha512:` and its digits.
+    /// Parses `sha256:` or `sha512:` and the digits.
     pub fn parse(text: &str) -> Result<Digest, String> {
         let (kind, digits) = text.split_once(':').unwrap_or((text, ""));
         let len = match kind {
             "sha256" => 64,
             "sha512" => 128,
-            _ => return Err(format!("digest {text:?}: sha256: or sha512: is wanted")),
+            _ => return Err(format!("digest {text:?}: expected sha256: or sha512:")),
         };
         let is_digit = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
         if digits.len() != len || !digits.bytes().all(is_digit) {
-            return Err(format!("digest {text:?}: {len} hexadecimal digits are wanted"));
+            return Err(format!("digest {text:?}: expected {len} hexadecimal digits"));
         }
         Ok(Digest { text: text.to_owned() })
     }
 
-    /// Of some content.
+    /// The SHA-256 digest of some content.
     pub fn of(bytes: &[u8]) -> Digest {
         Digest { text: format!("sha256:{}", sha256(bytes)) }
     }
 
-    /// Whether these are the bytes; if not, what they are.
+    /// Fails unless the bytes have this digest.
     pub fn check(&self, bytes: &[u8]) -> Result<(), String> {
-        let is = if self.text.starts_with("sha512:") {
+        let actual = if self.text.starts_with("sha512:") {
             let digits = Sha512::digest(bytes);
             format!("sha512:{}", digits.iter().map(|byte| format!("{byte:02x}")).collect::<String>())
         } else {
             Digest::of(bytes).text
         };
-        if is == self.text {
+        if actual == self.text {
             return Ok(());
         }
-        Err(format!("not the content that is asked for: its digest is {is}, not {}", self.text))
+        Err(format!("digest mismatch: expected {}, found {actual}", self.text))
     }
 }
 
@@ -137,14 +137,15 @@ impl fmt::Display for Digest {
     }
 }
 
-/// Whether the first part is a machine, by the rule of other tools for images: it has a dot or a port, or is localhost.
+/// Whether the first component is a registry, by the rule of other tools for images: it contains a dot or a colon, or is
+/// localhost.
 pub fn has_registry(text: &str) -> bool {
     text.split_once('/').is_some_and(|(first, rest)| {
         !rest.is_empty() && (first == "localhost" || first.contains(['.', ':'])) && !first.starts_with('.')
     })
 }
 
-/// A host with or without a port.
+/// Whether a text is a host with an optional port.
 pub fn is_registry(text: &str) -> bool {
     let (host, port) = match text.rsplit_once(':') {
         Some((host, port)) if !port.ends_with(']') => (host, Some(port)),
@@ -161,7 +162,7 @@ pub fn is_registry(text: &str) -> bool {
     is_host && port.is_none_or(|port| port.parse::<u16>().is_ok_and(|port| port > 0))
 }
 
-/// The host that speaks for a registry.
+/// The host that serves a registry.
 pub fn host(registry: &str) -> &str {
     if is_docker_hub(registry) { "registry-1.docker.io" } else { registry }
 }
@@ -170,14 +171,15 @@ fn is_docker_hub(registry: &str) -> bool {
     matches!(registry, "docker.io" | "index.docker.io" | "registry-1.docker.io")
 }
 
-/// A part of a repository: words of lower case, joined by a dot, one or two underscores, or hyphens.
+/// Whether a text is a component of a repository: lower case words, joined by a dot, one or two underscores, or hyphens.
 fn is_component(text: &str) -> bool {
     let is_word = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
-    let joints = text.split(|c: char| c.is_ascii() && is_word(c as u8)).filter(|joint| !joint.is_empty());
-    let mut joints =
-        joints.map(|joint| matches!(joint, "." | "_" | "__") || joint.bytes().all(|byte| byte == b'-'));
+    let separators =
+        text.split(|c: char| c.is_ascii() && is_word(c as u8)).filter(|separator| !separator.is_empty());
+    let mut separators = separators
+        .map(|separator| matches!(separator, "." | "_" | "__") || separator.bytes().all(|byte| byte == b'-'));
     let ends = [text.bytes().next(), text.bytes().last()];
-    ends.iter().all(|end| end.is_some_and(is_word)) && joints.all(|is_joint| is_joint)
+    ends.iter().all(|end| end.is_some_and(is_word)) && separators.all(|is_separator| is_separator)
 }
 
 fn is_tag(text: &str) -> bool {
@@ -193,7 +195,7 @@ mod tests {
     const DIGEST: &str = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
 
     #[test]
-    fn a_reference_says_where_what_and_which() {
+    fn a_reference_has_a_registry_a_repository_and_a_version() {
         for (text, host, repository, version) in [
             ("ghcr.io/org/tool", "ghcr.io", "org/tool", "latest"),
             ("ghcr.io/org/a.b_c__d--e:V1.0-x", "ghcr.io", "org/a.b_c__d--e", "V1.0-x"),
@@ -210,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_registry_would_not_take_is_refused() {
+    fn invalid_references_are_refused() {
         let long = format!("ghcr.io/{}", "a".repeat(MAX_REPOSITORY + 1));
         for text in [
             "",
@@ -248,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn a_digest_is_held_against_the_bytes() {
+    fn a_digest_is_compared_with_the_bytes() {
         assert!(Digest::parse(DIGEST).unwrap().check(b"").is_ok());
         assert!(Digest::parse(DIGEST).unwrap().check(b"x").unwrap_err().contains(DIGEST));
         let long: String = Sha512::digest(b"x").iter().map(|byte| format!("{byte:02x}")).collect();

@@ -1,7 +1,7 @@
-//! The process that reads symbols: it has no privileges, opens nothing, and does nothing but answer.
+//! The process that reads symbols. It has no privileges, opens no files, and only replies to requests.
 //!
-//! It reads files that others may have made to break it, and may change while it reads. It can be killed at any time, and
-//! whoever takes it over has a memory of 1 GiB, the files that it was sent, and a socket on which wrong names can be told.
+//! The files that it reads may be crafted to exploit it, and may change while it reads. It can be killed at any time. If it
+//! is compromised, an attacker has 1 GiB of memory, the files that were sent to it, and a socket to send wrong names to.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -18,26 +18,26 @@ use rustix::process::{Resource, Rlimit, Signal, set_parent_process_death_signal,
 use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, apply_filter};
 
 use super::elf::Elf;
-use super::protocol::{MAX_NUMBERS, Name, Request, Task, encode_names, encode_places};
-use super::text_files::{Kallsyms, PerfMap, places};
+use super::protocol::{MAX_NUMBERS, Name, Request, Task, encode_mappings, encode_names};
+use super::text_files::{Kallsyms, PerfMap, mappings};
 use crate::capabilities;
 
 /// The only argument of such a process.
 pub const ARGUMENT: &str = "--read-symbols";
 
-/// Bytes of its address space.
+/// Limit on its address space, in bytes.
 const MEMORY: u64 = 1 << 30;
-/// Files that it keeps what it knows of, of each kind.
-const MAX_KEPT: usize = 48;
-/// Descriptors: those files and some more.
+/// Limit on cached files of each kind.
+const MAX_CACHED: usize = 48;
+/// Limit on descriptors: cached files and some more.
 const MAX_FILES: u64 = 64;
 
-/// Answers what comes on standard input until it is closed.
+/// Replies to requests on standard input until it is closed.
 pub fn serve() -> ExitCode {
     let input = std::io::stdin();
     let socket = input.as_fd();
     if socket_type(socket).is_err() {
-        crate::error::say(format_args!("{ARGUMENT} is for ecli itself"));
+        crate::error::say(format_args!("{ARGUMENT} is for internal use"));
         return ExitCode::FAILURE;
     }
     let vdso = own_vdso().and_then(Elf::read);
@@ -46,15 +46,15 @@ pub fn serve() -> ExitCode {
     }
     let mut symbols = Symbols { vdso, ..Symbols::default() };
     while let Some((request, file)) = receive(socket) {
-        let answer = symbols.answer(&request, file);
-        if send(socket, &answer, SendFlags::NOSIGNAL).is_err() {
+        let reply = symbols.reply(&request, file);
+        if send(socket, &reply, SendFlags::NOSIGNAL).is_err() {
             break;
         }
     }
     ExitCode::SUCCESS
 }
 
-/// Gives up whatever is not needed to read, for ever.
+/// Permanently drops everything that is not needed for reading.
 fn restrict() -> Option<()> {
     let most = |most| Rlimit { current: Some(most), maximum: Some(most) };
     let limits =
@@ -63,12 +63,12 @@ fn restrict() -> Option<()> {
         setrlimit(resource, most(limit)).ok()?;
     }
     set_parent_process_death_signal(Some(Signal::KILL)).ok()?;
-    capabilities::give_up_all();
-    // Sets no_new_privs as well. Without such a filter in the kernel there are no names.
+    capabilities::drop_all();
+    // Sets no_new_privs as well. If the kernel does not support it, symbols are not read.
     apply_filter(&filter()?).ok()
 }
 
-/// What reading descriptors, memory and a socket take. Anything else fails.
+/// Allows the system calls for reading files, memory and a socket. Others fail.
 fn filter() -> Option<BpfProgram> {
     let calls = [
         libc::SYS_recvmsg,
@@ -103,7 +103,7 @@ fn filter() -> Option<BpfProgram> {
     SeccompFilter::new(rules, denied, SeccompAction::Allow, machine).ok()?.try_into().ok()
 }
 
-/// A question and its file; `None` when ecli has gone.
+/// Receives a request and its file; `None` when ecli has ended.
 fn receive(socket: BorrowedFd) -> Option<(Request, Option<File>)> {
     let mut bytes = [0; 16 + 8 * MAX_NUMBERS];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
@@ -118,7 +118,7 @@ fn receive(socket: BorrowedFd) -> Option<(Request, Option<File>)> {
     Some((Request::decode(&bytes[..message.bytes])?, file))
 }
 
-/// The code that the kernel gives to this process, which is that of the others: as an ELF file in memory.
+/// Reads the vDSO of this process, an ELF file in memory. It is the same in all processes.
 fn own_vdso() -> Option<Vec<u8>> {
     let maps = std::fs::read_to_string("/proc/self/maps").ok()?;
     let line = maps.lines().find(|line| line.ends_with("[vdso]"))?;
@@ -132,23 +132,23 @@ fn own_vdso() -> Option<Vec<u8>> {
     Some(bytes)
 }
 
-/// What is known.
+/// Symbols read so far.
 #[derive(Default)]
 struct Symbols {
     vdso: Option<Elf<Vec<u8>>>,
     kernel: Option<Kallsyms>,
-    files: Kept<Option<Elf<File>>>,
-    perf_maps: Kept<PerfMap>,
+    files: FileCache<Option<Elf<File>>>,
+    perf_maps: FileCache<PerfMap>,
 }
 
 impl Symbols {
-    fn answer(&mut self, request: &Request, file: Option<File>) -> Vec<u8> {
+    fn reply(&mut self, request: &Request, file: Option<File>) -> Vec<u8> {
         let numbers = &request.numbers;
         let each = |name: &dyn Fn(u64) -> Option<Name>| {
             encode_names(&numbers.iter().map(|number| name(*number)).collect::<Vec<_>>())
         };
         match (request.task, file) {
-            (Task::Places, Some(file)) => encode_places(&places(file, numbers)),
+            (Task::Mappings, Some(file)) => encode_mappings(&mappings(file, numbers)),
             (Task::Kernel, file) => {
                 if let Some(file) = file {
                     self.kernel = Some(Kallsyms::read(file));
@@ -169,16 +169,16 @@ impl Symbols {
     }
 }
 
-/// What was read from files, as long as they do not change.
-struct Kept<T>(Vec<(Id, T)>);
+/// A cache of what was read from files.
+struct FileCache<T>(Vec<(Id, T)>);
 
-impl<T> Default for Kept<T> {
-    fn default() -> Kept<T> {
-        Kept(Vec::new())
+impl<T> Default for FileCache<T> {
+    fn default() -> FileCache<T> {
+        FileCache(Vec::new())
     }
 }
 
-/// A file in one state.
+/// Identifies a file and its version.
 #[derive(PartialEq, Eq)]
 struct Id([i64; 7]);
 
@@ -191,19 +191,19 @@ impl Id {
     }
 }
 
-impl<T> Kept<T> {
-    /// What was or is read from the file; those that were not asked for longest are forgotten.
+impl<T> FileCache<T> {
+    /// Returns what was read from the file, or reads it. The least recently used entries are removed.
     fn get(&mut self, file: File, read: impl FnOnce(File) -> T) -> Option<&T> {
         let id = Id::of(&file)?;
-        let kept = match self.0.iter().position(|(known, _)| *known == id) {
+        let cached = match self.0.iter().position(|(known, _)| *known == id) {
             Some(at) => self.0.remove(at),
             None => {
                 self.0.retain(|(known, _)| known.0[..2] != id.0[..2]);
-                self.0.truncate(MAX_KEPT - 1);
+                self.0.truncate(MAX_CACHED - 1);
                 (id, read(file))
             }
         };
-        self.0.insert(0, kept);
-        self.0.first().map(|(_, kept)| kept)
+        self.0.insert(0, cached);
+        self.0.first().map(|(_, cached)| cached)
     }
 }

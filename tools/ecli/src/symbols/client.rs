@@ -1,5 +1,5 @@
-//! The process that reads symbols, as ecli sees it: started when it is needed, asked one question at a time, ended when it
-//! takes too long or answers what is no answer, and started again after a while.
+//! Starts the process that reads symbols and sends requests to it, one at a time. The process is killed if it takes too long
+//! or sends an invalid reply, and started again after a pause.
 
 use std::io::IoSlice;
 use std::mem::MaybeUninit;
@@ -16,36 +16,41 @@ use rustix::net::{
 };
 
 use super::child::ARGUMENT;
-use super::protocol::{self, MAX_MESSAGE, Name, Place, Request, Task};
+use super::protocol::{self, MAX_MESSAGE, Mapping, Name, Request, Task};
 use crate::error::say;
 
-/// How long nobody is asked after a first failure, and after many: each doubles it.
+/// Time limit of a request for symbols of the kernel.
+pub const KERNEL_LIMIT: Duration = Duration::from_secs(10);
+/// Time limit of a request for a file of a process.
+pub const FILE_LIMIT: Duration = Duration::from_secs(2);
+
+/// The pause after the first failure, and the longest one. Each failure doubles it.
 const PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(64);
 
-/// After so long without a failure the next is a first one again.
-const QUIET: Duration = Duration::from_secs(120);
+/// The pause is reset after this time without a failure.
+const RESET_AFTER: Duration = Duration::from_secs(120);
 
-/// Processes that were killed and have not ended yet, at most: something of the kernel's holds them up.
+/// Limit on killed processes that have not ended yet, because the kernel blocks them.
 const MAX_ENDING: usize = 4;
 
-/// How long an answer is waited for once the run is to end, and how often it is seen whether it is.
-const LAST: Duration = Duration::from_secs(1);
-const LOOK: Duration = Duration::from_millis(100);
+/// Time limit of a request while the run is stopping, and how often the wait checks for that.
+const STOPPING_LIMIT: Duration = Duration::from_secs(1);
+const CHECK_INTERVAL: Duration = Duration::from_millis(100);
 
-/// Whether the run is to end.
-static IS_ENDING: AtomicBool = AtomicBool::new(false);
+/// Whether the run is stopping.
+static IS_STOPPING: AtomicBool = AtomicBool::new(false);
 
-/// The run is to end: whoever waits for an answer does not wait long, and after one that does not come for no other.
-pub fn hurry() {
-    IS_ENDING.store(true, Relaxed);
+/// Shortens the time limit of the current request. After a failure, no further request is sent.
+pub fn stop() {
+    IS_STOPPING.store(true, Relaxed);
 }
 
-/// Asks the process.
+/// The client of the process.
 #[derive(Default)]
 pub struct Reader {
     running: Option<Running>,
-    /// Killed, and perhaps not gone yet.
+    /// Killed processes that may not have ended yet.
     ending: Vec<Child>,
     failed: Option<Failed>,
 }
@@ -63,7 +68,7 @@ struct Running {
 }
 
 impl Reader {
-    /// Whether it may be asked now.
+    /// Whether requests are possible now: not in a pause.
     pub fn is_ready(&self) -> bool {
         self.failed.as_ref().is_none_or(|failed| failed.at.elapsed() >= failed.pause)
     }
@@ -73,9 +78,9 @@ impl Reader {
         self.running.as_ref().is_some_and(|running| running.has_kernel)
     }
 
-    /// Where addresses are, by the maps of a process.
-    pub fn places(&mut self, addresses: &[u64], maps: BorrowedFd) -> Option<Vec<Option<Place>>> {
-        self.ask(Task::Places, addresses, Some(maps), super::STRANGER, protocol::decode_places)
+    /// The mappings of addresses, from the maps of a process.
+    pub fn mappings(&mut self, addresses: &[u64], maps: BorrowedFd) -> Option<Vec<Option<Mapping>>> {
+        self.request(Task::Mappings, addresses, Some(maps), FILE_LIMIT, protocol::decode_mappings)
     }
 
     /// The names of addresses, or of offsets in a file.
@@ -86,14 +91,14 @@ impl Reader {
         file: Option<BorrowedFd>,
         limit: Duration,
     ) -> Option<Vec<Option<Name>>> {
-        let names = self.ask(task, numbers, file, limit, protocol::decode_names);
+        let names = self.request(task, numbers, file, limit, protocol::decode_names);
         if let (Task::Kernel, Some(_), Some(running)) = (task, &names, &mut self.running) {
             running.has_kernel = true;
         }
         names
     }
 
-    fn ask<T>(
+    fn request<T>(
         &mut self,
         task: Task,
         numbers: &[u64],
@@ -106,12 +111,12 @@ impl Reader {
         }
         self.start();
         let request = Request { task, numbers: numbers.to_vec() };
-        let answer = self.running.as_ref().and_then(|running| running.ask(&request, file, limit));
-        let answer = answer.and_then(|answer| decode(&answer, numbers.len()));
-        if answer.is_none() {
+        let reply = self.running.as_ref().and_then(|running| running.send(&request, file, limit));
+        let decoded = reply.and_then(|reply| decode(&reply, numbers.len()));
+        if decoded.is_none() {
             self.fail();
         }
-        answer
+        decoded
     }
 
     fn start(&mut self) {
@@ -125,19 +130,17 @@ impl Reader {
         if let Some(running) = self.running.take() {
             self.ending.extend(running.end());
         }
-        if IS_ENDING.load(Relaxed) {
+        if IS_STOPPING.load(Relaxed) {
             self.failed = Some(Failed { at: Instant::now(), pause: Duration::MAX });
             return;
         }
-        let earlier = self.failed.as_ref().filter(|failed| failed.at.elapsed() < QUIET + failed.pause);
+        let earlier = self.failed.as_ref().filter(|failed| failed.at.elapsed() < RESET_AFTER + failed.pause);
         let pause = match earlier {
             Some(failed) => (2 * failed.pause).min(LONGEST_PAUSE),
             None => PAUSE,
         };
         if self.failed.is_none() {
-            say(
-                "functions of a process could not be found out in time; addresses are shown where this happens",
-            );
+            say("looking up function names timed out; some addresses are shown as numbers");
         }
         self.failed = Some(Failed { at: Instant::now(), pause });
     }
@@ -153,7 +156,7 @@ impl Running {
     fn start() -> Option<Running> {
         let (socket, theirs) =
             socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None).ok()?;
-        // A group of its own: Ctrl-C on the terminal is for ecli alone, which still wants names then.
+        // In a process group of its own, Ctrl-C does not signal it, so that remaining names can be looked up.
         let process = Command::new("/proc/self/exe")
             .arg(ARGUMENT)
             .env_clear()
@@ -167,9 +170,9 @@ impl Running {
         Some(Running { process, socket, has_kernel: false })
     }
 
-    /// Sends a question and waits for the answer that long.
-    fn ask(&self, request: &Request, file: Option<BorrowedFd>, limit: Duration) -> Option<Vec<u8>> {
-        let mut until = Instant::now() + limit;
+    /// Sends a request and waits for the reply.
+    fn send(&self, request: &Request, file: Option<BorrowedFd>, limit: Duration) -> Option<Vec<u8>> {
+        let mut deadline = Instant::now() + limit;
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
         let mut control = SendAncillaryBuffer::new(&mut space);
         let files: Vec<BorrowedFd> = file.into_iter().collect();
@@ -178,34 +181,34 @@ impl Running {
         }
         let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
         sendmsg(&self.socket, &[IoSlice::new(&request.encode())], &mut control, flags).ok()?;
-        let mut is_ending = false;
+        let mut is_stopping = false;
         loop {
-            if !is_ending && IS_ENDING.load(Relaxed) {
-                is_ending = true;
-                until = until.min(Instant::now() + LAST);
+            if !is_stopping && IS_STOPPING.load(Relaxed) {
+                is_stopping = true;
+                deadline = deadline.min(Instant::now() + STOPPING_LIMIT);
             }
-            let left = until.saturating_duration_since(Instant::now());
+            let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 return None;
             }
-            let left = Timespec::try_from(left.min(LOOK)).ok()?;
+            let left = Timespec::try_from(left.min(CHECK_INTERVAL)).ok()?;
             match poll(&mut [PollFd::new(&self.socket, PollFlags::IN)], Some(&left)) {
                 Ok(0) | Err(rustix::io::Errno::INTR) => {}
                 Ok(_) => break,
                 Err(_) => return None,
             }
         }
-        let mut answer = vec![0; MAX_MESSAGE];
-        // Descriptors that it might send are not taken.
-        let (len, whole) = recv(&self.socket, &mut *answer, RecvFlags::DONTWAIT | RecvFlags::TRUNC).ok()?;
+        let mut reply = vec![0; MAX_MESSAGE];
+        // Descriptors in the reply are not received.
+        let (len, whole) = recv(&self.socket, &mut *reply, RecvFlags::DONTWAIT | RecvFlags::TRUNC).ok()?;
         if len == 0 || whole > MAX_MESSAGE {
             return None;
         }
-        answer.truncate(len);
-        Some(answer)
+        reply.truncate(len);
+        Some(reply)
     }
 
-    /// Kills the process; what has not ended at once is given back, for nothing here waits for it.
+    /// Kills the process. Returns it if it has not ended yet.
     fn end(mut self) -> Option<Child> {
         let _ = self.process.kill();
         match self.process.try_wait() {
@@ -263,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_gives_no_answer_is_ended_and_not_asked_for_a_while() {
+    fn a_process_without_a_valid_reply_is_killed_and_paused() {
         let sent = |bytes: Vec<u8>| {
             move |socket: OwnedFd| {
                 // More than fits is not even sent.
@@ -292,7 +295,7 @@ mod tests {
     }
 
     #[test]
-    fn pauses_grow_and_end_somewhere() {
+    fn pauses_double_up_to_a_limit() {
         let mut reader = Reader::default();
         let mut pauses = Vec::new();
         for _ in 0..10 {

@@ -1,6 +1,6 @@
-//! The functions of an ELF file, by offsets in it.
+//! Looks up functions of an ELF file by file offset.
 //!
-//! Read, not mapped: a file that is cut off meanwhile is an error then, and no signal. Names are read when they are asked for.
+//! Files are read rather than mapped, so that truncation causes an error and not a signal. Names are read on demand.
 
 use std::io::{Read, Seek, SeekFrom};
 use std::os::unix::fs::FileExt;
@@ -13,13 +13,13 @@ use object::{Endianness, ReadCache, ReadRef};
 
 use super::protocol::Name;
 
-/// Bytes of the largest table of symbols: eight million.
+/// Size limit of a symbol table: eight million symbols.
 const MAX_TABLE: u64 = 192 << 20;
 
-/// Bytes of a name that are read; some of C++ are long before they are made readable.
+/// Bytes of a name that are read. Mangled C++ names can be long.
 const LONGEST_NAME: usize = 4096;
 
-/// Functions that begin before an address and may still contain it, beyond the nearest.
+/// How many functions before an address are searched for one that contains it.
 const MAX_AROUND: usize = 16;
 
 /// The functions of a file.
@@ -31,9 +31,9 @@ pub struct Elf<F> {
 
 struct Function {
     address: u64,
-    /// 0: nobody knows.
+    /// 0 if unknown.
     size: u64,
-    /// Where its name is in the file.
+    /// The file offset of its name.
     name: u64,
 }
 
@@ -43,11 +43,11 @@ struct Segment {
     address: u64,
 }
 
-/// Where an ELF file lies.
+/// The content of an ELF file.
 pub trait Source {
-    /// What reads it from its start.
+    /// A reader from the start.
     fn reader(&self) -> impl Read + Seek;
-    /// Reads some of it, up to its end.
+    /// Reads bytes at an offset, up to the end.
     fn read_at(&self, offset: u64, into: &mut [u8]) -> Option<usize>;
 }
 
@@ -76,7 +76,7 @@ impl Source for Vec<u8> {
 }
 
 impl<F: Source> Elf<F> {
-    /// `None`: it is no ELF file, or a broken one.
+    /// Returns `None` if the file is not a valid ELF file.
     pub fn read(source: F) -> Option<Elf<F>> {
         let mut class = [0; 5];
         source.read_at(0, &mut class)?;
@@ -104,7 +104,7 @@ impl<F: Source> Elf<F> {
         let mut bytes = [0; LONGEST_NAME];
         let len = self.source.read_at(function.name, &mut bytes)?;
         let name = bytes[..len].split(|byte| *byte == 0).next()?;
-        let text = readable(&String::from_utf8_lossy(name));
+        let text = demangled(&String::from_utf8_lossy(name));
         (!text.is_empty()).then_some(Name { text, offset: address - function.address })
     }
 
@@ -148,7 +148,7 @@ where
         let Ok(symbols) = data.read_slice_at::<H::Sym>(start, count) else { continue };
         functions.extend(symbols.iter().filter_map(|symbol| function(symbol, endian, names)));
     }
-    // Of several names at an address, the one with a size.
+    // Of several symbols at an address, the one with a size is last.
     functions.sort_by_key(|function: &Function| (function.address, function.size));
     functions.dedup_by_key(|function| (function.address, function.size));
     Some((functions, segments.collect()))
@@ -169,8 +169,8 @@ fn function<S: Sym<Endian = Endianness>>(
     })
 }
 
-/// A name of Rust or C++ as it stands in the source.
-fn readable(name: &str) -> String {
+/// Demangles a Rust or C++ name.
+fn demangled(name: &str) -> String {
     if let Ok(name) = rustc_demangle::try_demangle(name) {
         return format!("{name:#}");
     }
@@ -201,12 +201,12 @@ mod tests {
         assert!(is_there("elf::tests::functions_have_their_names") && is_there("main"));
         assert_eq!(elf.name(0).map(|name| name.text), None, "the header is no function");
         assert!(elf.name(u64::MAX).is_none());
-        assert_eq!(readable("_ZN3foo3barEi"), "foo::bar(int)");
-        assert_eq!(readable("plain"), "plain");
+        assert_eq!(demangled("_ZN3foo3barEi"), "foo::bar(int)");
+        assert_eq!(demangled("plain"), "plain");
     }
 
     #[test]
-    fn broken_files_are_none_or_have_fewer_names() {
+    fn corrupt_files_do_not_panic() {
         let whole = own();
         for end in [0, 4, 5, 16, 63, 64, 100, 4096, whole.len() / 2, whole.len() - 1] {
             let elf = Elf::read(whole[..end].to_vec());

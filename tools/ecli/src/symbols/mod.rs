@@ -1,9 +1,8 @@
-//! Addresses on stacks as functions: of the kernel by /proc/kallsyms, of processes by their files.
+//! Function names for the addresses on stacks: of the kernel from /proc/kallsyms, of processes from their files.
 //!
-//! The library gives addresses; what they mean is found out here, when they are shown. The files belong to whoever runs the
-//! processes, and may be made to hang, to change while they are read, or to break what reads them. So this process only opens
-//! them (`open`), and only plain files; a process without privileges (`child`) reads them and gets a bounded time for each
-//! question (`client`). What cannot be named in time stays a number.
+//! The files belong to the users who run the processes. They may block, change while they are read, or exploit the reader.
+//! So this process only opens them (`open`), and only regular files. A process without privileges (`child`) reads them and
+//! has a time limit per request (`client`). An address that cannot be named in time stays a number.
 
 mod child;
 mod client;
@@ -22,14 +21,14 @@ use std::time::{Duration, Instant};
 use caps::Capability;
 
 use crate::terminal::plain;
-use client::Reader;
+use client::{FILE_LIMIT, KERNEL_LIMIT, Reader};
 use open::Process;
-use protocol::{Backing, MAX_NUMBERS, Name, Place, Task};
+use protocol::{Backing, MAX_NUMBERS, Mapping, Name, Task};
 
 pub use child::{ARGUMENT, serve};
-pub use client::hurry;
+pub use client::stop;
 
-/// What opening the files that symbols are in takes: those of the kernel (kptr_restrict), maps and files of any process.
+/// The privileges for opening files with symbols: those of the kernel (kptr_restrict), and maps and files of any process.
 pub const PRIVILEGES: [Capability; 4] = [
     Capability::CAP_SYSLOG,
     Capability::CAP_SYS_PTRACE,
@@ -37,62 +36,62 @@ pub const PRIVILEGES: [Capability; 4] = [
     Capability::CAP_CHECKPOINT_RESTORE,
 ];
 
-/// How long the names of a process are taken for true: it may load other files, or be another one with the same number.
-const REMEMBERED: Duration = Duration::from_secs(1);
+/// How long the names of a process are cached. It may load other files, or another process may get its id.
+const CACHE_TIME: Duration = Duration::from_secs(1);
 
-/// Names that are remembered at most.
-const MAX_KNOWN: usize = 1 << 16;
+/// Limit on cached names.
+const MAX_NAMES: usize = 1 << 16;
 
-/// Processes that are not asked about for a while, at most.
-const MAX_RESTING: usize = 1 << 12;
+/// Limit on paused processes.
+const MAX_PAUSED: usize = 1 << 12;
 
-/// A question that takes longer than this has its process rest, four times as long as it took beyond: nobody gets more than a
-/// fifth of the time by having large files read again and again.
+/// Lookups in a process that takes longer than this are paused for four times the excess. So no process can use more than a
+/// fifth of the time with large files.
 const QUICK: Duration = Duration::from_millis(200);
 
-/// How long a process rests whose files the reader could not cope with.
-const UNFIT: Duration = Duration::from_secs(60);
+/// The pause after the reader failed on the files of a process.
+const FAILURE_PAUSE: Duration = Duration::from_secs(60);
 
-/// Knows the functions of the kernel and of processes that it was asked about. Copies share what they know.
+/// Looks up function names of the kernel and of processes. Clones share a cache.
 #[derive(Clone, Default)]
-pub struct Symbols(Rc<RefCell<Known>>);
+pub struct Symbols(Rc<RefCell<Cache>>);
 
 #[derive(Default)]
-struct Known {
+struct Cache {
     reader: Reader,
     /// Names by process (0: the kernel) and address.
     names: HashMap<(u32, u64), Box<str>>,
-    /// When the names of processes were last forgotten.
+    /// When the names of processes were last discarded.
     since: Option<Instant>,
-    /// Processes that are not asked about until then.
-    resting: HashMap<u32, Instant>,
+    /// Processes whose lookups are paused, and until when.
+    paused: HashMap<u32, Instant>,
 }
 
 impl Symbols {
-    /// Starts nothing and reads nothing yet.
+    /// Creates an empty cache. The reader starts with the first lookup.
     pub fn new() -> Symbols {
         Symbols::default()
     }
 
-    /// Calls `frame` with the name of each address of a stack, which ends at the first zero. `pid`: the process of those
-    /// that do not belong to the kernel.
+    /// Calls `frame` with the name of each address of a stack, up to the first zero. `pid` is the process of the addresses in
+    /// user space.
     pub fn stack(&self, addresses: &[u64], pid: u32, mut frame: impl FnMut(&str)) {
         let len = addresses.iter().position(|address| *address == 0).unwrap_or(addresses.len());
         let addresses = &addresses[..len];
         let key = |address: u64| (if is_kernel(address) { 0 } else { pid }, address);
-        let mut known = self.0.borrow_mut();
-        known.forget();
-        let unknown = |address: &u64| !known.names.contains_key(&key(*address));
+        let mut cache = self.0.borrow_mut();
+        cache.expire();
+        let unknown = |address: &u64| !cache.names.contains_key(&key(*address));
         let (kernel, process): (Vec<u64>, Vec<u64>) =
             addresses.iter().copied().filter(unknown).partition(|address| is_kernel(*address));
         for some in kernel.chunks(MAX_NUMBERS) {
-            known.learn_kernel(some);
+            cache.learn_kernel(some);
         }
         for some in process.chunks(MAX_NUMBERS) {
-            known.learn_process(some, pid);
+            cache.learn_process(some, pid);
         }
         for address in addresses {
-            match known.names.get(&key(*address)) {
+            match cache.names.get(&key(*address)) {
                 Some(name) => frame(name),
                 None => frame(&format!("{address:#x}")),
             }
@@ -100,13 +99,13 @@ impl Symbols {
     }
 }
 
-impl Known {
-    fn forget(&mut self) {
-        if self.since.is_none_or(|since| since.elapsed() > REMEMBERED) {
+impl Cache {
+    fn expire(&mut self) {
+        if self.since.is_none_or(|since| since.elapsed() > CACHE_TIME) {
             self.names.retain(|(_, address), _| is_kernel(*address));
             self.since = Some(Instant::now());
         }
-        if self.names.len() > MAX_KNOWN {
+        if self.names.len() > MAX_NAMES {
             self.names.clear();
         }
     }
@@ -114,10 +113,9 @@ impl Known {
     fn learn_kernel(&mut self, addresses: &[u64]) {
         let kallsyms = if self.reader.has_kernel() { None } else { open::kallsyms() };
         let kallsyms = kallsyms.as_ref().map(AsFd::as_fd);
-        // Only the kernel writes that file.
-        let names = self.reader.names(Task::Kernel, addresses, kallsyms, KERNEL).unwrap_or_default();
+        let names = self.reader.names(Task::Kernel, addresses, kallsyms, KERNEL_LIMIT).unwrap_or_default();
         for (address, name) in addresses.iter().zip(names) {
-            // That there is none may be because nobody could be asked now.
+            // A missing name is not cached: the reader may have failed temporarily.
             if let Some(name) = name {
                 self.names.insert((0, *address), text(&name, None));
             }
@@ -125,19 +123,19 @@ impl Known {
     }
 
     fn learn_process(&mut self, addresses: &[u64], pid: u32) {
-        // Zero would be ecli itself.
-        if pid == 0 || self.is_resting(pid) || !self.reader.is_ready() {
+        // 0 is an unknown process.
+        if pid == 0 || self.is_paused(pid) || !self.reader.is_ready() {
             return;
         }
         let start = Instant::now();
         let names = self.names_in(addresses, pid);
-        let rest = match names {
+        let pause = match names {
             Some(_) => 4 * start.elapsed().saturating_sub(QUICK),
             None if self.reader.is_ready() => Duration::ZERO,
-            None => UNFIT,
+            None => FAILURE_PAUSE,
         };
-        if !rest.is_zero() && self.resting.len() < MAX_RESTING {
-            self.resting.insert(pid, Instant::now() + rest);
+        if !pause.is_zero() && self.paused.len() < MAX_PAUSED {
+            self.paused.insert(pid, Instant::now() + pause);
         }
         let names = names.unwrap_or_default().into_iter().chain(std::iter::repeat(None));
         for (address, name) in addresses.iter().zip(names) {
@@ -145,35 +143,35 @@ impl Known {
         }
     }
 
-    fn is_resting(&mut self, pid: u32) -> bool {
+    fn is_paused(&mut self, pid: u32) -> bool {
         let now = Instant::now();
-        if self.resting.len() == MAX_RESTING {
-            self.resting.retain(|_, until| *until > now);
+        if self.paused.len() == MAX_PAUSED {
+            self.paused.retain(|_, until| *until > now);
         }
-        self.resting.get(&pid).is_some_and(|until| *until > now)
+        self.paused.get(&pid).is_some_and(|until| *until > now)
     }
 
-    /// The names of addresses in a process, in their order; `None` if it has gone or the reader cannot cope with it.
+    /// The names of addresses in a process, in order; `None` if it has ended or the reader failed.
     fn names_in(&mut self, addresses: &[u64], pid: u32) -> Option<Vec<Option<Box<str>>>> {
         let process = Process::open(pid)?;
         let maps = process.maps()?;
-        let places = self.reader.places(addresses, maps.as_fd())?;
+        let mappings = self.reader.mappings(addresses, maps.as_fd())?;
         let mut names = vec![None; addresses.len()];
-        for index in 0..places.len() {
-            let Some(place) = &places[index] else { continue };
-            let is_first = !places[..index].iter().flatten().any(|earlier| earlier.is_with(place));
+        for index in 0..mappings.len() {
+            let Some(mapping) = &mappings[index] else { continue };
+            let is_first = !mappings[..index].iter().flatten().any(|earlier| earlier.is_with(mapping));
             if !is_first {
                 continue;
             }
-            let here: Vec<usize> = (index..places.len())
-                .filter(|other| places[*other].as_ref().is_some_and(|other| other.is_with(place)))
+            let here: Vec<usize> = (index..mappings.len())
+                .filter(|other| mappings[*other].as_ref().is_some_and(|other| other.is_with(mapping)))
                 .collect();
-            let numbers: Vec<u64> = match place.backing {
+            let numbers: Vec<u64> = match mapping.backing {
                 Backing::Anonymous => here.iter().map(|at| addresses[*at]).collect(),
-                _ => here.iter().filter_map(|at| Some(places[*at].as_ref()?.offset)).collect(),
+                _ => here.iter().filter_map(|at| Some(mappings[*at].as_ref()?.offset)).collect(),
             };
-            let found = self.names_at(&process, place, &numbers)?;
-            let module = module(place);
+            let found = self.names_at(&process, mapping, &numbers)?;
+            let module = module(mapping);
             for (at, name) in here.iter().zip(found) {
                 names[*at] = name.map(|name| text(&name, module));
             }
@@ -181,40 +179,40 @@ impl Known {
         Some(names)
     }
 
-    /// The names of what is mapped at one place. `None`: the reader cannot cope with it.
-    fn names_at(&mut self, process: &Process, place: &Place, numbers: &[u64]) -> Option<Vec<Option<Name>>> {
-        let (task, file) = match place.backing {
-            Backing::File => (Task::File, process.mapped(place)),
+    /// The names in one mapping; `None` if the reader failed.
+    fn names_at(
+        &mut self,
+        process: &Process,
+        mapping: &Mapping,
+        numbers: &[u64],
+    ) -> Option<Vec<Option<Name>>> {
+        let (task, file) = match mapping.backing {
+            Backing::File => (Task::File, process.mapped(mapping)),
             Backing::Anonymous => (Task::PerfMap, process.perf_map()),
-            Backing::Vdso => return self.reader.names(Task::Vdso, numbers, None, STRANGER),
+            Backing::Vdso => return self.reader.names(Task::Vdso, numbers, None, FILE_LIMIT),
         };
         match file {
-            Some(file) => self.reader.names(task, numbers, Some(file.as_fd()), STRANGER),
+            Some(file) => self.reader.names(task, numbers, Some(file.as_fd()), FILE_LIMIT),
             None => Some(Vec::new()),
         }
     }
 }
 
-/// How long the reader may take over a file of the kernel, which nobody else can change.
-const KERNEL: Duration = Duration::from_secs(10);
-/// How long it may take over any other.
-const STRANGER: Duration = Duration::from_secs(2);
-
-/// The upper half of the address space is the kernel's.
+/// Whether an address is in the kernel: in the upper half of the address space.
 fn is_kernel(address: u64) -> bool {
     address >> 63 == 1
 }
 
-/// What stands behind a function in parentheses.
-fn module(place: &Place) -> Option<&str> {
-    match place.backing {
-        Backing::File => Path::new(&place.path).file_name()?.to_str(),
+/// The name of the file, printed in parentheses after a function.
+fn module(mapping: &Mapping) -> Option<&str> {
+    match mapping.backing {
+        Backing::File => Path::new(&mapping.path).file_name()?.to_str(),
         Backing::Vdso => Some("[vdso]"),
         Backing::Anonymous => None,
     }
 }
 
-/// A name as it is shown. It comes from files of other people, through a process that they may have taken over.
+/// Formats a name. It is not trusted: it comes from a file of another user, through a process that may be compromised.
 fn text(name: &Name, module: Option<&str>) -> Box<str> {
     let module = module.map(|module| format!(" ({module})")).unwrap_or_default();
     let text = format!("{}+{:#x}{module}", name.text, name.offset);
@@ -227,15 +225,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn addresses_of_an_unknown_process_are_not_taken_for_our_own() {
-        let own = addresses_of_an_unknown_process_are_not_taken_for_our_own as fn() as usize as u64;
+    fn addresses_of_an_unknown_process_have_no_names() {
+        let own = addresses_of_an_unknown_process_have_no_names as fn() as usize as u64;
         let mut names = Vec::new();
         Symbols::new().stack(&[own], 0, |name| names.push(name.to_owned()));
         assert_eq!(names, [format!("{own:#x}")]);
     }
 
     #[test]
-    fn a_name_gives_a_terminal_no_orders() {
+    fn control_characters_in_names_are_replaced() {
         let name = Name { text: "a\u{1b}[2J\nb\u{9b}".into(), offset: 16 };
         assert_eq!(&*text(&name, Some("x\ty")), "a?[2J?b?+0x10 (x?y)");
     }

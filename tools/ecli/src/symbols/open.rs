@@ -1,7 +1,8 @@
-//! Opens the files of other people's processes, for somebody else to read.
+//! Opens the files of processes, which may belong to other users, for the reader process.
 //!
-//! Whoever runs a process decides what its files are. A FIFO, a lease or a device must not hold up or do anything, so a file is
-//! looked at before it is opened, and opened without waiting; links are followed inside of the process's own root only.
+//! The user of a process controls its files. Opening a FIFO, a device or a file with a lease must neither block nor have
+//! effects, so the type of a file is checked before it is opened without blocking. Links are resolved within the root of the
+//! process only.
 
 use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -10,22 +11,22 @@ use rustix::fs::{
     CWD, FileType, Mode, OFlags, PROC_SUPER_MAGIC, ResolveFlags, fstat, fstatfs, openat, openat2,
 };
 
-use super::protocol::Place;
+use super::protocol::Mapping;
 
-/// Bytes of the largest file that is looked into.
+/// Size limit of a file.
 const MAX_FILE: i64 = 4 << 30;
 
-/// File systems whose files the kernel makes up: proc, sysfs, efivarfs (linux/magic.h).
-const KERNELS: [rustix::fs::FsWord; 3] = [PROC_SUPER_MAGIC, 0x6265_6572, 0xde5e_81e4];
+/// File systems with files that the kernel generates: proc, sysfs, efivarfs (linux/magic.h).
+const PSEUDO_FILE_SYSTEMS: [rustix::fs::FsWord; 3] = [PROC_SUPER_MAGIC, 0x6265_6572, 0xde5e_81e4];
 
-/// A process, even if its number is used again meanwhile: it is gone then.
+/// A process. If its id is reused, operations fail.
 pub struct Process {
-    /// Its folder in /proc.
+    /// Its directory in /proc.
     folder: OwnedFd,
 }
 
 impl Process {
-    /// `None`: it has gone.
+    /// Returns `None` if the process has ended.
     pub fn open(pid: u32) -> Option<Process> {
         let folder = openat(
             CWD,
@@ -36,28 +37,28 @@ impl Process {
         Some(Process { folder: folder.ok()? })
     }
 
-    /// What is mapped in it, as /proc has it.
+    /// Opens the list of its mappings.
     pub fn maps(&self) -> Option<OwnedFd> {
         openat(&self.folder, "maps", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).ok()
     }
 
-    /// The file that is mapped at a place. By the mapping it is that file, whatever has its name now; where the kernel
-    /// does not allow that, by its name.
-    pub fn mapped(&self, place: &Place) -> Option<OwnedFd> {
-        let mapping = format!("map_files/{:x}-{:x}", place.start, place.end);
-        match openat(&self.folder, mapping, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()) {
+    /// Opens the file of a mapping: by the mapping, so that it is the same file even if it was replaced, or else by name if
+    /// the kernel does not allow that.
+    pub fn mapped(&self, mapping: &Mapping) -> Option<OwnedFd> {
+        let path = format!("map_files/{:x}-{:x}", mapping.start, mapping.end);
+        match openat(&self.folder, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()) {
             Ok(file) => plain(file),
-            Err(_) => self.inside(&place.path),
+            Err(_) => self.inside(&mapping.path),
         }
     }
 
-    /// The file in which a process tells what it has compiled: the process's own, or root's. Others would have it call its
-    /// functions what they like.
+    /// Opens the perf map of a process, which names the functions that it has compiled. It must belong to the user of the
+    /// process or to root.
     pub fn perf_map(&self) -> Option<OwnedFd> {
         let status =
             std::fs::read_to_string(format!("/proc/self/fd/{}/status", self.folder.as_raw_fd())).ok()?;
         let numbers = |name: &str| status.lines().find_map(|line| line.strip_prefix(name));
-        // Seen from inside of its namespace, it is the last of its numbers.
+        // The last id is that in its own namespace.
         let pid: u32 = numbers("NSpid:")?.split_whitespace().last()?.parse().ok()?;
         let user: u32 = numbers("Uid:")?.split_whitespace().nth(1)?.parse().ok()?;
         let file = self.inside(&format!("/tmp/perf-{pid}.map"))?;
@@ -65,7 +66,7 @@ impl Process {
         (owner == user || owner == 0).then_some(file)
     }
 
-    /// A file by the name that it has for the process.
+    /// Opens a file by its name in the root of the process.
     fn inside(&self, path: &str) -> Option<OwnedFd> {
         let folder = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let root = openat(&self.folder, "root", folder, Mode::empty()).ok()?;
@@ -77,26 +78,26 @@ impl Process {
     }
 }
 
-/// A file for reading, of one that is opened as a place only: that does nothing to it, whatever it is.
-fn plain(place: OwnedFd) -> Option<OwnedFd> {
-    let stat = fstat(&place).ok()?;
+/// Reopens a file for reading if it is a regular file. `path` was opened with O_PATH, which has no effect on the file.
+fn plain(path: OwnedFd) -> Option<OwnedFd> {
+    let stat = fstat(&path).ok()?;
     let is_plain = FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile;
-    // Files of the kernel's look plain, too. Whoever mounts one in place of their own would have it read with our privileges:
-    // what is read of /proc/kmsg, for example, is gone. Most have no size.
-    let is_kernels = || fstatfs(&place).map_or(true, |about| KERNELS.contains(&about.f_type));
-    if !is_plain || stat.st_size == 0 || stat.st_size > MAX_FILE || is_kernels() {
+    // Generated files are regular files too. A user could mount one over a file of the process to have it read with our
+    // privileges; reading /proc/kmsg, for example, removes its content. Most of them have size 0.
+    let is_generated = || fstatfs(&path).map_or(true, |about| PSEUDO_FILE_SYSTEMS.contains(&about.f_type));
+    if !is_plain || stat.st_size == 0 || stat.st_size > MAX_FILE || is_generated() {
         return None;
     }
-    reopen(place.as_fd())
+    reopen(path.as_fd())
 }
 
-/// Without waiting for a lease to be given back.
-fn reopen(place: BorrowedFd) -> Option<OwnedFd> {
+/// Reopens a file for reading, without waiting for a lease.
+fn reopen(path: BorrowedFd) -> Option<OwnedFd> {
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-    openat(CWD, format!("/proc/self/fd/{}", place.as_raw_fd()), flags, Mode::empty()).ok()
+    openat(CWD, format!("/proc/self/fd/{}", path.as_raw_fd()), flags, Mode::empty()).ok()
 }
 
-/// The names of the kernel's functions. Whether addresses can be seen in it is decided when it is opened.
+/// Opens the names of the kernel's functions. The privileges at this time decide whether it shows addresses.
 pub fn kallsyms() -> Option<OwnedFd> {
     File::open("/proc/kallsyms").ok().map(OwnedFd::from)
 }
@@ -111,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn only_plain_files_are_opened_and_nothing_is_waited_for() {
+    fn only_regular_files_are_opened_without_blocking() {
         let folder = tempfile::tempdir().expect("a folder");
         let path = |name: &str| folder.path().join(name);
         std::fs::write(path("plain"), "text").expect("a file");
@@ -132,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn names_lead_nowhere_but_to_the_root_of_their_process() {
+    fn links_are_resolved_in_the_root_of_the_process() {
         let process = Process::open(std::process::id()).expect("it runs");
         let own = std::env::current_exe().expect("a path");
         assert!(process.inside(own.to_str().expect("UTF-8")).is_some());

@@ -1,45 +1,45 @@
-//! What ecli and the process that reads symbols say to each other: one message each way, of bounded size, as numbers and
-//! texts with their lengths in front.
+//! The protocol between ecli and the process that reads symbols: one request and one reply of bounded size, made of numbers
+//! and length-prefixed strings.
 //!
-//! Neither side believes the other. What is too short, too long, or of the wrong count is no message.
+//! Neither side trusts the other. A message of the wrong length or count is invalid.
 
-/// Bytes of the largest message.
+/// Size limit of a message.
 pub const MAX_MESSAGE: usize = 128 << 10;
 
-/// Addresses or offsets of one question.
+/// Limit on the addresses or offsets in a request.
 pub const MAX_NUMBERS: usize = 128;
 
-/// Bytes of the longest name; longer ones are cut.
+/// Length limit of a name. Longer names are cut.
 pub const MAX_NAME: usize = 512;
 
-/// Bytes of the longest path; what lies at a longer one has no name.
+/// Length limit of a path. Addresses in files with longer paths have no names.
 const MAX_PATH: usize = 4096;
 
-/// What is asked for. The file of all but `Vdso` comes with the message.
+/// The kind of a request. All but `Vdso` include a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Task {
-    /// Names of addresses of the kernel; its kallsyms is sent once.
+    /// Names of kernel addresses. The file kallsyms is sent once.
     Kernel = 1,
-    /// Where in a process addresses are, by its maps.
-    Places,
+    /// Mappings of addresses, from the maps of a process.
+    Mappings,
     /// Names of offsets in an ELF file.
     File,
-    /// Names of addresses, by a perf map.
+    /// Names of addresses, from a perf map.
     PerfMap,
-    /// Names of offsets in the code that the kernel gives to each process.
+    /// Names of offsets in the vDSO.
     Vdso,
 }
 
-const TASKS: [Task; 5] = [Task::Kernel, Task::Places, Task::File, Task::PerfMap, Task::Vdso];
+const TASKS: [Task; 5] = [Task::Kernel, Task::Mappings, Task::File, Task::PerfMap, Task::Vdso];
 
-/// A question.
+/// A request.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Request {
     pub task: Task,
     pub numbers: Vec<u64>,
 }
 
-/// Where something mapped comes from.
+/// What a mapping contains.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Backing {
     File = 1,
@@ -47,26 +47,26 @@ pub enum Backing {
     Anonymous,
 }
 
-/// What is mapped at an address.
+/// The mapping that contains an address.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Place {
+pub struct Mapping {
     pub backing: Backing,
     pub start: u64,
     pub end: u64,
-    /// Of the address in the file.
+    /// The offset of the address in the file.
     pub offset: u64,
     pub path: String,
 }
 
-impl Place {
-    /// Whether another address is in the same mapping, or another that is named in the same way.
-    pub fn is_with(&self, other: &Place) -> bool {
+impl Mapping {
+    /// Whether the addresses of both can be looked up in one request.
+    pub fn is_with(&self, other: &Mapping) -> bool {
         let is_alike = self.backing == other.backing && self.backing != Backing::File;
         is_alike || (self.start, self.end) == (other.start, other.end)
     }
 }
 
-/// A function, and where in it an address is.
+/// A function, and the offset of an address in it.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Name {
     pub text: String,
@@ -74,13 +74,13 @@ pub struct Name {
 }
 
 impl Request {
-    /// As a message.
+    /// Encodes the request.
     pub fn encode(&self) -> Vec<u8> {
         let numbers = self.numbers.iter().flat_map(|number| number.to_le_bytes());
         std::iter::once(self.task as u8).chain(numbers).collect()
     }
 
-    /// What a message means.
+    /// Decodes a request; `None` if it is invalid.
     pub fn decode(mut bytes: &[u8]) -> Option<Request> {
         let task = take(&mut bytes)?;
         let task = TASKS.into_iter().find(|known| *known as u8 == task)?;
@@ -90,33 +90,34 @@ impl Request {
     }
 }
 
-/// The answer with places, in the order of the addresses. What does not fit the message has none.
-pub fn encode_places(places: &[Option<Place>]) -> Vec<u8> {
+/// Encodes mappings in the order of the addresses. Those that do not fit the message are omitted.
+pub fn encode_mappings(mappings: &[Option<Mapping>]) -> Vec<u8> {
     let mut out = Vec::new();
-    for place in places {
-        let fits = |place: &&Place| {
-            place.path.len() <= MAX_PATH && out.len() + place.path.len() + 64 + places.len() < MAX_MESSAGE
+    for mapping in mappings {
+        let fits = |mapping: &&Mapping| {
+            mapping.path.len() <= MAX_PATH
+                && out.len() + mapping.path.len() + 64 + mappings.len() < MAX_MESSAGE
         };
-        let Some(place) = place.as_ref().filter(fits) else {
+        let Some(mapping) = mapping.as_ref().filter(fits) else {
             out.push(0);
             continue;
         };
-        out.push(place.backing as u8);
-        for number in [place.start, place.end, place.offset] {
+        out.push(mapping.backing as u8);
+        for number in [mapping.start, mapping.end, mapping.offset] {
             out.extend_from_slice(&number.to_le_bytes());
         }
-        text(&place.path, &mut out);
+        text(&mapping.path, &mut out);
     }
     out
 }
 
-/// The places of so many addresses.
-pub fn decode_places(mut bytes: &[u8], count: usize) -> Option<Vec<Option<Place>>> {
-    let mut places = Vec::with_capacity(count);
+/// Decodes the mappings of `count` addresses.
+pub fn decode_mappings(mut bytes: &[u8], count: usize) -> Option<Vec<Option<Mapping>>> {
+    let mut mappings = Vec::with_capacity(count);
     for _ in 0..count {
         let backing = match take(&mut bytes)? {
             0 => {
-                places.push(None);
+                mappings.push(None);
                 continue;
             }
             1 => Backing::File,
@@ -126,12 +127,12 @@ pub fn decode_places(mut bytes: &[u8], count: usize) -> Option<Vec<Option<Place>
         };
         let (start, end, offset) = (number(&mut bytes)?, number(&mut bytes)?, number(&mut bytes)?);
         let path = take_text(&mut bytes, MAX_PATH)?;
-        places.push((start < end).then_some(Place { backing, start, end, offset, path }));
+        mappings.push((start < end).then_some(Mapping { backing, start, end, offset, path }));
     }
-    bytes.is_empty().then_some(places)
+    bytes.is_empty().then_some(mappings)
 }
 
-/// The answer with names, in the order of the addresses.
+/// Encodes names in the order of the addresses.
 pub fn encode_names(names: &[Option<Name>]) -> Vec<u8> {
     let mut out = Vec::new();
     for name in names {
@@ -147,7 +148,7 @@ pub fn encode_names(names: &[Option<Name>]) -> Vec<u8> {
     out
 }
 
-/// The names of so many addresses.
+/// Decodes the names of `count` addresses.
 pub fn decode_names(mut bytes: &[u8], count: usize) -> Option<Vec<Option<Name>>> {
     let mut names = Vec::with_capacity(count);
     for _ in 0..count {
@@ -192,15 +193,15 @@ fn take_text(bytes: &mut &[u8], longest: usize) -> Option<String> {
 mod tests {
     use super::*;
 
-    fn places() -> Vec<Option<Place>> {
-        let place = |backing, path: &str| {
-            Some(Place { backing, start: 4096, end: 8192, offset: 12, path: path.into() })
+    fn mappings() -> Vec<Option<Mapping>> {
+        let mapping = |backing, path: &str| {
+            Some(Mapping { backing, start: 4096, end: 8192, offset: 12, path: path.into() })
         };
         vec![
-            place(Backing::File, "/usr/bin/a b"),
+            mapping(Backing::File, "/usr/bin/a b"),
             None,
-            place(Backing::Anonymous, ""),
-            place(Backing::Vdso, "[vdso]"),
+            mapping(Backing::Anonymous, ""),
+            mapping(Backing::Vdso, "[vdso]"),
         ]
     }
 
@@ -213,10 +214,10 @@ mod tests {
     }
 
     #[test]
-    fn messages_arrive_as_they_were_sent() {
+    fn decoding_reverses_encoding() {
         let request = Request { task: Task::PerfMap, numbers: vec![1, u64::MAX] };
         assert_eq!(Request::decode(&request.encode()), Some(request));
-        assert_eq!(decode_places(&encode_places(&places()), 4), Some(places()));
+        assert_eq!(decode_mappings(&encode_mappings(&mappings()), 4), Some(mappings()));
         assert_eq!(decode_names(&encode_names(&names()), 3), Some(names()));
         let long = [Some(Name { text: "é".repeat(MAX_NAME), offset: 0 })];
         let cut = decode_names(&encode_names(&long), 1).expect("it is cut");
@@ -224,14 +225,14 @@ mod tests {
     }
 
     #[test]
-    fn the_largest_answers_fit_a_message() {
+    fn the_largest_replies_fit_a_message() {
         let path = format!("/{}", "a".repeat(MAX_PATH - 1));
-        let place =
-            || Some(Place { backing: Backing::File, start: 1, end: 2, offset: 0, path: path.clone() });
-        let places: Vec<_> = (0..MAX_NUMBERS).map(|_| place()).collect();
-        let message = encode_places(&places);
+        let mapping =
+            || Some(Mapping { backing: Backing::File, start: 1, end: 2, offset: 0, path: path.clone() });
+        let mappings: Vec<_> = (0..MAX_NUMBERS).map(|_| mapping()).collect();
+        let message = encode_mappings(&mappings);
         assert!(message.len() <= MAX_MESSAGE);
-        let back = decode_places(&message, MAX_NUMBERS).expect("a message");
+        let back = decode_mappings(&message, MAX_NUMBERS).expect("a message");
         assert!(back[0].is_some() && back[MAX_NUMBERS - 1].is_none());
         let names: Vec<_> =
             (0..MAX_NUMBERS).map(|_| Some(Name { text: "n".repeat(2 * MAX_NAME), offset: 1 })).collect();
@@ -239,24 +240,24 @@ mod tests {
     }
 
     #[test]
-    fn what_is_cut_changed_or_of_another_count_is_no_message() {
-        let (places, names) = (encode_places(&places()), encode_names(&names()));
-        for end in 0..places.len() {
-            assert_eq!(decode_places(&places[..end], 4), None, "{end}");
+    fn invalid_messages_are_refused() {
+        let (mappings, names) = (encode_mappings(&mappings()), encode_names(&names()));
+        for end in 0..mappings.len() {
+            assert_eq!(decode_mappings(&mappings[..end], 4), None, "{end}");
         }
         for end in 0..names.len() {
             assert_eq!(decode_names(&names[..end], 3), None, "{end}");
         }
         for count in [0, 3, 5, usize::from(u16::MAX)] {
-            assert_eq!(decode_places(&places, count), None, "{count}");
-            assert_eq!(decode_names(&places, count), None, "{count}");
+            assert_eq!(decode_mappings(&mappings, count), None, "{count}");
+            assert_eq!(decode_names(&mappings, count), None, "{count}");
         }
-        for at in 0..places.len() {
+        for at in 0..mappings.len() {
             for value in [0, 1, 0x7f, 0xff] {
-                let mut changed = places.clone();
+                let mut changed = mappings.clone();
                 changed[at] = value;
                 // Whatever it means: it ends, and nothing is taken from beyond it.
-                let _ = (decode_places(&changed, 4), decode_names(&changed, 4), Request::decode(&changed));
+                let _ = (decode_mappings(&changed, 4), decode_names(&changed, 4), Request::decode(&changed));
             }
         }
     }

@@ -1,17 +1,17 @@
-//! Symbols in text files: what is mapped in a process, the kernel's functions, and those that a process has compiled.
+//! Parses text files: the mappings of a process, the kernel's functions, and perf maps.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
 
-use super::protocol::{Backing, Name, Place};
+use super::protocol::{Backing, Mapping, Name};
 
-/// Bytes of the maps of a process that are read: the kernel allows 65530 mappings.
+/// Size limit for the mappings of a process: the kernel allows 65530 of them.
 const MAX_MAPS: u64 = 64 << 20;
-/// Bytes of a perf map that are read, and of the longest line of any of these files.
+/// Size limits of a perf map and of a line in any of these files.
 const MAX_PERF_MAP: u64 = 64 << 20;
 const MAX_LINE: u64 = 32 << 10;
 
-/// Calls `each` with the lines of a file, up to that many bytes; longer ones are left out.
+/// Calls `each` with the lines in the first `most` bytes of a file. Lines that are too long are skipped.
 fn lines(file: impl Read, most: u64, mut each: impl FnMut(&str)) {
     let mut file = BufReader::new(file.take(most));
     let mut line = Vec::new();
@@ -36,18 +36,18 @@ fn hex(text: &str) -> Option<u64> {
 
 // ---- maps -----------------------------------------------------------------------------------------------------
 
-/// Where addresses are, in their order.
-pub fn places(maps: File, addresses: &[u64]) -> Vec<Option<Place>> {
-    let mut places: Vec<Option<Place>> = addresses.iter().map(|_| None).collect();
+/// Returns the mapping of each address, in order.
+pub fn mappings(maps: File, addresses: &[u64]) -> Vec<Option<Mapping>> {
+    let mut mappings: Vec<Option<Mapping>> = addresses.iter().map(|_| None).collect();
     lines(maps, MAX_MAPS, |line| {
         let Some((start, end, rest)) = range(line) else { return };
-        for (address, place) in addresses.iter().zip(&mut places) {
+        for (address, found) in addresses.iter().zip(&mut mappings) {
             if (start..end).contains(address) {
-                *place = mapping(rest, start, end, *address);
+                *found = mapping(rest, start, end, *address);
             }
         }
     });
-    places
+    mappings
 }
 
 fn range(line: &str) -> Option<(u64, u64, &str)> {
@@ -57,13 +57,13 @@ fn range(line: &str) -> Option<(u64, u64, &str)> {
 }
 
 /// `r-xp 00001000 08:02 1234   /usr/bin/true`
-fn mapping(line: &str, start: u64, end: u64, address: u64) -> Option<Place> {
+fn mapping(line: &str, start: u64, end: u64, address: u64) -> Option<Mapping> {
     let mut parts = line.splitn(5, ' ');
     let (_, offset, _, _) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
     let path = parts.next().unwrap_or_default().trim_start();
     let path = path.strip_suffix(" (deleted)").unwrap_or(path).replace("\\012", "\n");
     let backing = match &*path {
-        // Compilers that write code by one mapping and run it by another have it in such a file.
+        // JIT compilers that map code twice, for writing and for running, use such a file.
         path if path.starts_with("/memfd:") => Backing::Anonymous,
         path if path.starts_with('/') => Backing::File,
         "[vdso]" => Backing::Vdso,
@@ -71,12 +71,12 @@ fn mapping(line: &str, start: u64, end: u64, address: u64) -> Option<Place> {
         _ => Backing::Anonymous,
     };
     let offset = hex(offset)?.checked_add(address - start)?;
-    Some(Place { backing, start, end, offset, path })
+    Some(Mapping { backing, start, end, offset, path })
 }
 
 // ---- functions ------------------------------------------------------------------------------------------------
 
-/// Functions by address; their names follow each other in one text.
+/// Functions by address. Their names are stored in one string.
 #[derive(Default)]
 struct Functions {
     names: String,
@@ -99,7 +99,7 @@ impl Functions {
     }
 
     fn sort(&mut self) {
-        // The last that was said of an address is true: code is compiled anew.
+        // The last entry of an address is the current one: code can be recompiled.
         self.all.sort_by_key(|function| function.address);
     }
 
@@ -115,11 +115,11 @@ impl Functions {
     }
 }
 
-/// The kernel's functions, by /proc/kallsyms.
+/// The kernel's functions, from /proc/kallsyms.
 pub struct Kallsyms(Functions);
 
 impl Kallsyms {
-    /// Where the kernel hides its addresses, there are none.
+    /// Reads the file. If the kernel hides its addresses, there are no functions.
     pub fn read(file: File) -> Kallsyms {
         let mut functions = Functions::default();
         lines(file, u64::MAX, |line| {
@@ -143,11 +143,11 @@ impl Kallsyms {
     }
 }
 
-/// Functions that a process has compiled: `START SIZE NAME` in each line.
+/// Functions that a process has compiled: lines of `START SIZE NAME`.
 pub struct PerfMap(Functions);
 
 impl PerfMap {
-    /// Lines that are none of these are left out.
+    /// Reads the file. Other lines are skipped.
     pub fn read(file: File) -> PerfMap {
         let mut functions = Functions::default();
         lines(file, MAX_PERF_MAP, |line| {
@@ -184,15 +184,15 @@ mod tests {
     }
 
     #[test]
-    fn addresses_are_found_in_what_is_mapped() {
+    fn addresses_are_found_in_mappings() {
         let maps = b"1000-2000 r-xp 00005000 08:02 7          /usr/lib/a b.so (deleted)\n\
             3000-4000 rwxp 00000000 00:00 0\n4000-5000 r-xp 00000000 00:00 0    [vdso]\n\
             5000-6000 r-xp 00001000 00:01 9 /memfd:code (deleted)\n6000-7000 r-xp 00000000 00:00 0 [anon:jit]\n\
             nonsense\n7000-8000\n9000-a000 r-xp\n";
-        let found = places(file(maps), &[0x1010, 0x2000, 0x3000, 0x4fff, 0x5001, 0x6000, 0x7000, 0x9000]);
+        let found = mappings(file(maps), &[0x1010, 0x2000, 0x3000, 0x4fff, 0x5001, 0x6000, 0x7000, 0x9000]);
         let found: Vec<_> = found
             .iter()
-            .map(|place| place.as_ref().map(|place| (place.backing, place.offset, place.path.as_str())))
+            .map(|mapping| mapping.as_ref().map(|it| (it.backing, it.offset, it.path.as_str())))
             .collect();
         assert_eq!(
             found,
@@ -210,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn functions_that_a_process_compiled_have_the_names_that_it_gave() {
+    fn a_perf_map_names_compiled_functions() {
         let map = PerfMap::read(file(
             b"1000 10 void f(int, char)\n1010 0 empty\nnonsense\n\n10 \n2000 10 old\n2000 20 new\n\xff\xfe\n0x3000 0x8 hex\n4000 4 no end",
         ));
@@ -230,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn functions_of_the_kernel_reach_to_the_next() {
+    fn a_kernel_function_ends_at_the_next() {
         let kernel = Kallsyms::read(file(
             b"ffffffff81000000 T first\nffffffff81000010 D data\nffffffff81000020 t second\t[module]\n0 T hidden\n",
         ));
@@ -240,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn long_lines_and_large_files_end() {
+    fn long_lines_and_large_files_are_bounded() {
         let mut text = vec![b'a'; 3 * MAX_LINE as usize];
         text.extend_from_slice(b"\n1000 10 f\n");
         assert_eq!(shown(PerfMap::read(file(&text)).name(0x1000)), "f+0");

@@ -1,17 +1,17 @@
-//! When events arrived. Those of one batch in a table share a second; no clock is read for each.
+//! Arrival times of events. In a table, the events of a batch share one time, so that the clock is read once per batch.
 
 use std::time::SystemTime;
 
 use chrono::{DateTime, Local, Utc};
 
-/// The time of the batch at hand.
+/// The time of the current batch.
 #[derive(Default)]
 pub struct Clock {
     time: String,
 }
 
 impl Clock {
-    /// Local time, as HH:MM:SS, of the first event since `forget`.
+    /// The local time of the first event of the batch, as HH:MM:SS.
     pub fn time(&mut self) -> &str {
         if self.time.is_empty() {
             self.time = Local::now().format("%H:%M:%S").to_string();
@@ -19,18 +19,18 @@ impl Clock {
         &self.time
     }
 
-    /// The batch is over.
+    /// Ends the batch.
     pub fn forget(&mut self) {
         self.time.clear();
     }
 
-    /// This moment, to the microsecond: `2026-01-31T12:00:00.000000Z`.
+    /// The current time in microseconds: `2026-01-31T12:00:00.000000Z`.
     pub fn exact(&self) -> String {
         let now: DateTime<Utc> = SystemTime::now().into();
         now.format("%Y-%m-%dT%H:%M:%S%.6fZ").to_string()
     }
 
-    /// Appends a JSON value with this moment in it.
+    /// Appends a JSON value, with the current time added to it.
     pub fn json(&self, json: &[u8], out: &mut Vec<u8>) {
         out.extend_from_slice(b"{\"time\":\"");
         out.extend_from_slice(self.exact().as_bytes());

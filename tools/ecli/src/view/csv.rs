@@ -1,4 +1,4 @@
-//! Records as comma-separated values, RFC 4180 with plain line ends.
+//! Records as comma-separated values: RFC 4180, but with LF line ends.
 
 use csv_core::{WriteResult, Writer};
 
@@ -24,7 +24,7 @@ impl Csv {
     }
 
     /// The first line of the table.
-    pub fn head(&mut self) -> Vec<u8> {
+    pub fn header(&mut self) -> Vec<u8> {
         let mut line = Vec::new();
         let time = self.timestamps.then_some("time");
         for (index, name) in time.into_iter().chain(self.columns.iter().map(|c| &*c.name)).enumerate() {
@@ -35,7 +35,7 @@ impl Csv {
         line
     }
 
-    /// Appends a record; the caller ends the line.
+    /// Appends a record without a line end.
     pub fn row(&mut self, record: &[u8], time: Option<String>, out: &mut Vec<u8>) {
         let mut index = 0;
         if let Some(time) = time {
@@ -53,17 +53,17 @@ impl Csv {
 
     /// Closes the quotes of the last cell.
     fn end(&mut self, out: &mut Vec<u8>) {
-        let mut room = [0; 8];
-        let (_, len) = self.writer.finish(&mut room);
-        out.extend_from_slice(&room[..len]);
+        let mut space = [0; 8];
+        let (_, len) = self.writer.finish(&mut space);
+        out.extend_from_slice(&space[..len]);
         self.writer = Writer::new();
     }
 }
 
-/// Appends a cell, behind a comma unless it is the first.
+/// Appends a cell, after a comma unless it is the first.
 fn cell(writer: &mut Writer, index: usize, text: &[u8], out: &mut Vec<u8>) {
     let start = out.len();
-    // Quotes double at most, and there are two around and a comma in front.
+    // Space for every character to be a quote, which is doubled, and for two quotes and a comma.
     out.resize(start + 2 * text.len() + 8, 0);
     let mut end = start;
     if index > 0 {

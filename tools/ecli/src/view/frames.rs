@@ -1,44 +1,43 @@
-//! The content of sampled maps on a terminal: each round is drawn over the last.
+//! Sampled maps on a terminal: each round replaces the last one.
 
 use std::ffi::CStr;
 use std::io::Write;
 
-/// The rounds as they stand on the screen.
+/// The maps on the screen.
 #[derive(Default)]
 pub struct Frames {
     frames: Vec<Frame>,
-    /// Rows of the screen that are drawn on.
+    /// Rows of the screen in use.
     rows: usize,
 }
 
 struct Frame {
     source: Box<[u8]>,
-    coming: Vec<u8>,
+    next: Vec<u8>,
     shown: Vec<u8>,
 }
 
 impl Frames {
-    /// Adds an entry to the round to come.
+    /// Adds an entry to the next round.
     pub fn add(&mut self, source: &[u8], entry: &[u8]) {
-        let coming = &mut self.frame(source).coming;
-        coming.extend_from_slice(entry);
-        coming.push(b'\n');
+        let next = &mut self.frame(source).next;
+        next.extend_from_slice(entry);
+        next.push(b'\n');
     }
 
     fn frame(&mut self, source: &[u8]) -> &mut Frame {
         let known = self.frames.iter().position(|frame| &*frame.source == source);
         let index = known.unwrap_or_else(|| {
-            self.frames.push(Frame { source: source.into(), coming: Vec::new(), shown: Vec::new() });
+            self.frames.push(Frame { source: source.into(), next: Vec::new(), shown: Vec::new() });
             self.frames.len() - 1
         });
         &mut self.frames[index]
     }
 
-    /// Draws everything anew, now that the round of `source` is complete. A screen that is too small keeps what is drawn
-    /// last, as if it had been printed.
+    /// Redraws everything after the round of `source` is complete. If the screen is too small, it shows the last rows.
     pub fn draw(&mut self, source: &CStr, time: &str, size: Option<(usize, usize)>, out: &mut Vec<u8>) {
         let frame = self.frame(source.to_bytes());
-        frame.shown = std::mem::take(&mut frame.coming);
+        frame.shown = std::mem::take(&mut frame.next);
         let (width, height) = size.unwrap_or((80, 24));
         // Writing to a vector cannot fail.
         let _ = match self.rows {

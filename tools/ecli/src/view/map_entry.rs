@@ -1,7 +1,6 @@
-//! Entries of sampled maps as records, so that what is in keys and values can be chosen and compared.
+//! Entries of sampled maps as records, so that fields of keys and values can be selected and compared.
 //!
-//! Such a record has the members `key` and `value`, and `cpu` between them where each CPU has a value of its own: then
-//! an entry is as many records.
+//! A record has the members `key` and `value`. An entry of a per-CPU map is one record per CPU, with a member `cpu`.
 
 use std::sync::Arc;
 
@@ -14,11 +13,11 @@ use crate::error::Result;
 use crate::field;
 use crate::record_clock;
 
-/// Makes records of the entries of one map.
+/// Converts the entries of one map to records.
 pub struct Entries {
-    /// The type of these records.
+    /// The type of the records.
     pub ty: Arc<Type>,
-    /// Records of one entry.
+    /// The number of records per entry.
     pub count: usize,
     key_size: usize,
     value: Field,
@@ -45,7 +44,7 @@ impl Entries {
         })
     }
 
-    /// Record number `index` of an entry.
+    /// Record `index` of an entry.
     pub fn record(&mut self, key: &[u8], values: &[u8], index: usize) -> &[u8] {
         let start = self.value_start();
         let key = &key[..key.len().min(self.key_size)];
@@ -58,12 +57,12 @@ impl Entries {
         &self.record
     }
 
-    /// Where the value starts.
+    /// The offset of the value.
     pub fn value_start(&self) -> usize {
         (self.value.bit_offset / 8) as usize
     }
 
-    /// The fields that stand in a table: members of key and value where these are structs.
+    /// The columns of a table: the members of key and value if these are structs.
     pub fn columns(&self) -> Vec<String> {
         let of = |field: &Field| -> Vec<String> {
             match field::names(&field.ty) {
@@ -75,7 +74,7 @@ impl Entries {
     }
 }
 
-/// An entry as text, as the library has it for those that are not chosen.
+/// Formats an entry as text, as the library does.
 pub struct EntryText {
     key: Plan,
     value: Plan,
@@ -85,7 +84,7 @@ pub struct EntryText {
 }
 
 impl EntryText {
-    /// For the records of `entries`; `sample` tells whether values are histograms.
+    /// For the records of `entries`; `sample` specifies whether values are histograms.
     pub fn new(entries: &Entries, sample: Option<Sample>) -> Result<EntryText> {
         let ty = |name| entries.ty.member(name).map(|field| field.ty);
         let plan = |name| Plan::new(&ty(name).unwrap_or_else(|| Type::bytes(0)));
@@ -98,7 +97,7 @@ impl EntryText {
         })
     }
 
-    /// Appends a record; the caller ends the line.
+    /// Appends a record without a line end.
     pub fn write(&self, record: &[u8], time: &str, out: &mut Vec<u8>) {
         let value = &record[self.value_start..];
         let cpu = self.cpu.as_ref().map(|cpu| format!(" (CPU {})", field::integer(cpu, record)));

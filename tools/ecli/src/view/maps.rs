@@ -1,4 +1,4 @@
-//! The maps of `--map`: entries as the library writes them, stacks by their functions, maps of maps by what they hold.
+//! Prints the maps of `--map`: entries as the library formats them, stacks as function names, and nested maps.
 
 use std::fs;
 
@@ -22,24 +22,24 @@ use crate::terminal::Style;
 /// `BPF_MAP_TYPE_ARRAY_OF_MAPS` and `BPF_MAP_TYPE_HASH_OF_MAPS`.
 const OF_MAPS: [u32; 2] = [12, 13];
 
-/// How one map is printed.
+/// Prints one map.
 pub struct MapView {
     name: String,
-    form: eunomia::Format,
-    how: How,
+    format: eunomia::Format,
+    content: Content,
 }
 
-enum How {
-    /// As the library writes it.
+enum Content {
+    /// Entries as the library formats them.
     Plain,
-    /// With functions in place of addresses.
+    /// Stacks as function names.
     Stacks(Box<(Entries, Writer)>),
-    /// With the ids and names of the package's maps, of which it may hold some.
+    /// Nested maps. Holds the ids and names of the maps of the package.
     OfMaps(Vec<(u64, String)>),
 }
 
 impl MapView {
-    /// For the map of that name. Functions on stacks are named where there are `symbols`.
+    /// For the map called `name`. Stacks are printed as function names if there are `symbols`.
     pub fn new(
         vm: &Vm,
         name: &str,
@@ -48,31 +48,31 @@ impl MapView {
         style: Style,
     ) -> Result<MapView> {
         let map = vm.map_find(name)?;
-        let form = if format == Format::Json { eunomia::Format::Json } else { eunomia::Format::Text };
-        let how = match stacks(&map, format, symbols, style)? {
-            _ if OF_MAPS.contains(&map.kind) => How::OfMaps(ids(vm)?),
-            Some(stacks) => How::Stacks(stacks.into()),
-            None => How::Plain,
+        let delivered = if format == Format::Json { eunomia::Format::Json } else { eunomia::Format::Text };
+        let content = match stacks(&map, format, symbols, style)? {
+            _ if OF_MAPS.contains(&map.kind) => Content::OfMaps(ids(vm)?),
+            Some(stacks) => Content::Stacks(stacks.into()),
+            None => Content::Plain,
         };
-        Ok(MapView { name: name.to_owned(), form, how })
+        Ok(MapView { name: name.to_owned(), format: delivered, content })
     }
 
-    /// Whether functions are named.
+    /// Whether it prints function names.
     pub fn has_stacks(&self) -> bool {
-        matches!(self.how, How::Stacks(..))
+        matches!(self.content, Content::Stacks(..))
     }
 
-    /// Prints what the map holds now.
+    /// Prints the current entries.
     pub fn print(&mut self, vm: &Vm, clock: &mut Clock, output: &mut Output) -> Result<()> {
-        if self.form == eunomia::Format::Text {
+        if self.format == eunomia::Format::Text {
             output.buffer.extend_from_slice(format!("{}:\n", self.name).as_bytes());
         }
-        match &mut self.how {
-            How::Plain => each(vm, &self.name, self.form, |event| {
+        match &mut self.content {
+            Content::Plain => each(vm, &self.name, self.format, |event| {
                 output.buffer.extend_from_slice(event.data);
                 output.buffer.push(b'\n');
             }),
-            How::Stacks(stacks) => each(vm, &self.name, eunomia::Format::Raw, |event| {
+            Content::Stacks(stacks) => each(vm, &self.name, eunomia::Format::Raw, |event| {
                 let (entries, writer) = &mut **stacks;
                 for index in 0..entries.count {
                     writer.write(
@@ -84,12 +84,12 @@ impl MapView {
                     );
                 }
             }),
-            How::OfMaps(known) => of_maps(vm, &self.name, self.form, known, &mut output.buffer),
+            Content::OfMaps(known) => of_maps(vm, &self.name, self.format, known, &mut output.buffer),
         }
     }
 }
 
-/// What writes the entries of a map that holds stacks.
+/// The writer of a map that contains stacks.
 fn stacks(
     map: &MapInfo,
     format: Format,
@@ -122,7 +122,7 @@ fn stacks(
     Ok(writer.map(|writer| (entries, writer)))
 }
 
-/// The ids that the kernel has given the maps of a package, and their names.
+/// The kernel ids of the maps of a package, and their names.
 fn ids(vm: &Vm) -> Result<Vec<(u64, String)>> {
     let mut ids = Vec::new();
     for index in 0..vm.map_count()? {
@@ -134,11 +134,11 @@ fn ids(vm: &Vm) -> Result<Vec<(u64, String)>> {
     Ok(ids)
 }
 
-/// Prints a map of maps: of each its id, and of those of the package their names and what they hold.
+/// Prints a map of maps: the id of each nested map, and the name and entries of those that belong to the package.
 fn of_maps(
     vm: &Vm,
     name: &str,
-    form: eunomia::Format,
+    format: eunomia::Format,
     known: &[(u64, String)],
     out: &mut Vec<u8>,
 ) -> Result<()> {
@@ -149,28 +149,30 @@ fn of_maps(
     })?;
     for (key, id) in entries {
         let inner = known.iter().find(|(known, _)| *known == id).map(|(_, name)| name);
-        let mut held = Vec::new();
-        // Buffers and the like hold nothing that could be listed.
+        let mut entries = Vec::new();
+        // Some kinds of maps, such as buffers, have no entries.
         let is_listed = inner.is_some_and(|inner| {
-            each(vm, inner, form, |event| held.push(String::from_utf8_lossy(event.data).into_owned())).is_ok()
+            each(vm, inner, format, |event| entries.push(String::from_utf8_lossy(event.data).into_owned()))
+                .is_ok()
         });
-        let text = if form == eunomia::Format::Text {
+        let text = if format == eunomia::Format::Text {
             let label = inner.map_or(String::new(), |inner| format!("{inner} "));
-            let held: String = held.iter().map(|line| format!("  {line}\n")).collect();
-            format!("{key} {label}(map {id})\n{held}")
+            let entries: String = entries.iter().map(|line| format!("  {line}\n")).collect();
+            format!("{key} {label}(map {id})\n{entries}")
         } else {
             let label =
                 inner.map_or(String::new(), |inner| format!(",\"name\":{}", Value::from(inner.as_str())));
-            let held = if is_listed { format!(",\"entries\":[{}]", held.join(",")) } else { String::new() };
-            format!("{{\"key\":{key},\"value\":{{\"id\":{id}{label}{held}}}}}\n")
+            let entries =
+                if is_listed { format!(",\"entries\":[{}]", entries.join(",")) } else { String::new() };
+            format!("{{\"key\":{key},\"value\":{{\"id\":{id}{label}{entries}}}}}\n")
         };
         out.extend_from_slice(text.as_bytes());
     }
     Ok(())
 }
 
-fn each(vm: &Vm, name: &str, form: eunomia::Format, mut take: impl FnMut(&Event)) -> Result<()> {
-    vm.map_each(name, form, &mut |event: &Event| {
+fn each(vm: &Vm, name: &str, format: eunomia::Format, mut take: impl FnMut(&Event)) -> Result<()> {
+    vm.map_each(name, format, &mut |event: &Event| {
         if event.kind == EventKind::MapEntry {
             take(event);
         }

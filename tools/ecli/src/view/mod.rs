@@ -1,7 +1,7 @@
-//! How events look.
+//! Formats events.
 //!
-//! Whatever the library writes itself is passed on as it is: JSON, and the text of sampled maps. Where fields are chosen
-//! or compared, or a table has to fit a terminal, records come raw and are written here, by the library's plans.
+//! JSON and the text of sampled maps come from the library and are passed through. If fields are selected or compared, or a
+//! table must fit a terminal, the library delivers raw records, which are formatted here with its plans.
 
 mod clock;
 mod csv;
@@ -34,18 +34,18 @@ use writer::Writer;
 
 /// Writes events to an output.
 pub struct View {
-    /// Where they go.
+    /// The output.
     pub output: Output,
-    /// Events written.
+    /// The number of events written.
     pub shown: u64,
     limit: u64,
     format: Format,
     timestamps: bool,
-    /// By source, if records come raw; else the library has written them.
+    /// How the raw records of each source are formatted. `None`: the library formats them.
     records: Option<Vec<Records>>,
     clock: Clock,
     frames: Option<Frames>,
-    /// Those of `--map`.
+    /// The maps of `--map`.
     maps: Vec<MapView>,
 }
 
@@ -65,7 +65,7 @@ impl View {
             let builder = Builder { options, format: view.format, style, package, symbols };
             view.records = Some(builder.all(&sources, vm)?);
             view.check_csv()?;
-            view.set_head();
+            view.set_header();
         }
         let is_map = |source: &SourceInfo| source.kind == SourceKind::Map;
         let is_drawn = !sources.is_empty() && sources.iter().all(is_map) && options.columns.is_empty();
@@ -75,7 +75,7 @@ impl View {
         Ok(view)
     }
 
-    /// A view of what the library or a guest writes.
+    /// A view of events that the library or a guest formats.
     pub fn plain(options: &Run, output: Output) -> View {
         View {
             output,
@@ -90,7 +90,7 @@ impl View {
         }
     }
 
-    /// The form in which the library has to deliver.
+    /// The format in which the library delivers events.
     pub fn delivery(&self) -> eunomia::Format {
         match (&self.records, self.format) {
             (Some(_), _) | (None, Format::Raw | Format::Csv) => eunomia::Format::Raw,
@@ -117,29 +117,30 @@ impl View {
         Ok(())
     }
 
-    /// One table has one head.
+    /// Fails if the sources need different CSV headers.
     fn check_csv(&self) -> Result<()> {
-        let heads = self.records.iter().flatten().filter_map(|records| match &records.writer {
+        let headers = self.records.iter().flatten().filter_map(|records| match &records.writer {
             Writer::Csv(csv) => Some(csv.names()),
             _ => None,
         });
-        let heads: Vec<_> = heads.collect();
-        if heads.windows(2).any(|pair| pair[0] != pair[1]) {
-            let text = "--format csv: the package delivers records of several types; choose fields that all have with --columns";
+        let headers: Vec<_> = headers.collect();
+        if headers.windows(2).any(|pair| pair[0] != pair[1]) {
+            let text =
+                "--format csv: the package has records of several types; select common fields with --columns";
             return Err(Failure::new(Code::Usage, text));
         }
         Ok(())
     }
 
-    fn set_head(&mut self) {
-        let head = self.records.iter_mut().flatten().find_map(|records| match &mut records.writer {
-            Writer::Csv(csv) => Some(csv.head()),
+    fn set_header(&mut self) {
+        let header = self.records.iter_mut().flatten().find_map(|records| match &mut records.writer {
+            Writer::Csv(csv) => Some(csv.header()),
             _ => None,
         });
-        self.output.set_head(head.unwrap_or_default());
+        self.output.set_header(header.unwrap_or_default());
     }
 
-    /// Takes an event.
+    /// Writes an event.
     #[inline]
     pub fn event(&mut self, event: &Event) -> Flow {
         match event.kind {
@@ -168,7 +169,7 @@ impl View {
         self.count()
     }
 
-    /// Writes a record, or those that an entry is made of, where they are wanted.
+    /// Writes a record, or the records of a map entry, if they match the filter.
     #[inline]
     fn records(&mut self, event: &Event) -> Flow {
         let name = event.source.to_bytes();
@@ -192,22 +193,22 @@ impl View {
                 self.output.buffer.truncate(start);
             }
             self.shown += 1;
-            if !self.output.go_on() || self.shown >= self.limit {
+            if !self.output.flush_if_full() || self.shown >= self.limit {
                 return Flow::End;
             }
         }
         Flow::Continue
     }
 
-    /// Counts an event that has been written.
+    /// Counts a written event.
     pub fn count(&mut self) -> Flow {
         self.shown += 1;
-        if self.output.go_on() && self.shown < self.limit { Flow::Continue } else { Flow::End }
+        if self.output.flush_if_full() && self.shown < self.limit { Flow::Continue } else { Flow::End }
     }
 
     fn line(&mut self, line: &[u8]) -> Flow {
         self.output.line(line);
-        if self.output.go_on() { Flow::Continue } else { Flow::End }
+        if self.output.flush_if_full() { Flow::Continue } else { Flow::End }
     }
 
     fn round(&mut self, event: &Event) -> Flow {
@@ -215,7 +216,7 @@ impl View {
             let size = self.output.size();
             frames.draw(event.source, self.clock.time(), size, &mut self.output.buffer);
         }
-        if self.output.go_on() { Flow::Continue } else { Flow::End }
+        if self.output.flush_if_full() { Flow::Continue } else { Flow::End }
     }
 
     /// Prepares for the events of a poll.
@@ -225,13 +226,13 @@ impl View {
         }
     }
 
-    /// Writes out what there is, before the next wait. `false`: nothing more can be written.
+    /// Writes the buffer before the next wait. Returns `false` if nothing more can be written.
     pub fn end_batch(&mut self) -> bool {
         self.clock.forget();
         self.output.flush()
     }
 
-    /// Whether as many events have been written as are wanted.
+    /// Whether the limit of events is reached.
     pub fn is_done(&self) -> bool {
         self.shown >= self.limit
     }

@@ -1,4 +1,4 @@
-//! What is done with the records of each source: which are shown, and who writes them.
+//! How the raw records of each source are filtered and formatted.
 
 use std::sync::Arc;
 
@@ -23,10 +23,10 @@ use crate::options::{Format, Run};
 use crate::symbols::Symbols;
 use crate::terminal::Style;
 
-/// What is done with the records of one source.
+/// How the records of one source are filtered and formatted.
 pub struct Records {
     pub source: Box<[u8]>,
-    /// Of a sampled map, what makes records of its entries.
+    /// Converts the entries of a sampled map to records.
     pub entries: Option<Entries>,
     pub ids: Option<StackIds>,
     pub filter: Option<Filter>,
@@ -93,22 +93,22 @@ impl Builder<'_> {
         }
     }
 
-    /// The map that a source is, if what is in its entries is looked at.
+    /// The map of a sampled source, unless its entries are passed through.
     fn map(&self, source: &SourceInfo, vm: &Vm) -> Result<Option<MapInfo>> {
-        // Raw entries that nobody chooses among stay whole.
+        // Raw entries are passed through unless they are filtered.
         let is_whole = self.format == Format::Raw && self.options.filter.is_none();
         let is_map = source.kind == SourceKind::Map && !is_whole;
         Ok(is_map.then(|| vm.map_find(&source.name.to_string_lossy())).transpose()?)
     }
 
-    /// What adds the stacks whose ids are in a source's records, where stacks are shown.
+    /// Adds the stacks whose ids are in the records of a source, if stacks are shown.
     fn ids(&self, source: &SourceInfo, vm: &Arc<Vm>) -> Result<Option<StackIds>> {
         let are_shown = self.format == Format::Text || self.format == Format::Json && self.options.symbols;
         let ty = self.fields(source, vm)?.filter(|_| are_shown);
         Ok(ty.map(|ty| StackIds::new(vm, &ty)).transpose()?.flatten())
     }
 
-    /// The type of a source's records, as they are shown.
+    /// The type of the records of a source, including added stacks.
     fn ty(&self, source: &SourceInfo, vm: &Arc<Vm>) -> Result<Option<Arc<Type>>> {
         Ok(match self.ids(source, vm)? {
             Some(ids) => Some(ids.ty),
@@ -116,7 +116,7 @@ impl Builder<'_> {
         })
     }
 
-    /// The type of a source's records, as they come.
+    /// The type of the records of a source, as delivered.
     fn fields(&self, source: &SourceInfo, vm: &Vm) -> Result<Option<Arc<Type>>> {
         Ok(match self.map(source, vm)? {
             Some(map) => Some(Entries::new(source, &map)?.ty),
@@ -130,40 +130,40 @@ impl Builder<'_> {
         entries: Option<&Entries>,
         map: Option<&MapInfo>,
     ) -> Result<Writer> {
-        let (options, chosen) = (self.options, &self.options.columns);
+        let (options, selected) = (self.options, &self.options.columns);
         let columns = || match entries {
-            Some(entries) if chosen.is_empty() => {
-                // Behind those of the entry stand the stacks whose ids it has.
+            Some(entries) if selected.is_empty() => {
+                // The added stacks follow the columns of the entry.
                 let stacks = ty.fields.iter().skip(entries.ty.fields.len());
                 let names = stacks.map(|stack| stack.name.to_string());
                 Column::of(ty, &entries.columns().into_iter().chain(names).collect::<Vec<_>>())
             }
-            _ => Column::of(ty, chosen),
+            _ => Column::of(ty, selected),
         };
         match (self.format, entries, map) {
             (Format::Json, ..) if options.symbols => {
                 if let Some(named) =
-                    NamedJson::new(Column::of(ty, chosen)?, Processes::new(ty), self.symbols.clone())
+                    NamedJson::new(Column::of(ty, selected)?, Processes::new(ty), self.symbols.clone())
                 {
                     return Ok(Writer::Named(named.into()));
                 }
             }
             (Format::Text, Some(entries), Some(map))
-                if chosen.is_empty() && !is_of_stacks(map.value_type.as_deref()) =>
+                if selected.is_empty() && !is_of_stacks(map.value_type.as_deref()) =>
             {
                 return Ok(Writer::Entry(EntryText::new(entries, self.sample(map))?.into()));
             }
             _ => {}
         }
         Ok(match self.format {
-            Format::Json if chosen.is_empty() => Writer::Json(Plan::new(ty)?),
-            Format::Json => Writer::Json(column::json_plan(ty, chosen)?),
+            Format::Json if selected.is_empty() => Writer::Json(Plan::new(ty)?),
+            Format::Json => Writer::Json(column::json_plan(ty, selected)?),
             Format::Csv => Writer::Csv(Csv::new(columns()?, options.timestamps)),
             _ => Writer::Table(Table::new(columns()?, ty, self.style, self.symbols.clone()).into()),
         })
     }
 
-    /// How a map is sampled; a package that cannot be read again is an object, which does not tell.
+    /// How a map is sampled. An object without a package does not specify it.
     fn sample(&self, map: &MapInfo) -> Option<Sample> {
         let name = map.name.to_string_lossy();
         let meta = Package::parse(self.package).ok()?.meta;
@@ -182,7 +182,7 @@ fn filter(text: &str, ty: Option<&Arc<Type>>, source: &SourceInfo, types: &Types
 
 fn untyped(option: &str, source: &SourceInfo) -> Failure {
     let name = source.name.to_string_lossy();
-    let text = format!("{option}: the package does not tell what the records of {name:?} are");
+    let text = format!("{option}: the package does not specify the type of the records of {name:?}");
     Failure::new(Code::Usage, text)
 }
 
@@ -193,7 +193,7 @@ fn warn_of_missing_fields(records: &[Records], types: &Types) {
         let lacking = records.filter.iter().flat_map(|filter| &filter.lacking);
         let name = ty.as_ref().map_or("a record without a type".into(), |ty| ty.name.to_string());
         for field in lacking {
-            let line = format!("--filter: {name} has no {field:?}: what asks for it is false there");
+            let line = format!("--filter: {name} has no field {field:?}; comparisons with it are false");
             if !printed.contains(&line) {
                 say(&line);
                 printed.push(line);

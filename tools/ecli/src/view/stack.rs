@@ -1,4 +1,4 @@
-//! Stacks among the fields of a record: arrays of addresses whose format or name says so.
+//! Stacks in records: arrays of addresses, recognized by their format or name.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use crate::column::Column;
 use crate::field;
 use crate::symbols::Symbols;
 
-/// The stacks of a record, which stand below its row.
+/// The stacks of a record, printed below its row.
 pub struct Stacks {
     fields: Vec<Field>,
     processes: Processes,
@@ -16,7 +16,7 @@ pub struct Stacks {
 }
 
 impl Stacks {
-    /// Takes the stacks out of the columns.
+    /// Removes the stacks from the columns.
     pub fn take(columns: &mut Vec<Column>, processes: Processes, symbols: Symbols) -> Option<Stacks> {
         let (stacks, others): (Vec<Column>, Vec<Column>) = columns.drain(..).partition(is_stack);
         *columns = others;
@@ -24,7 +24,7 @@ impl Stacks {
         (!fields.is_empty()).then(|| Stacks { fields, processes, symbols })
     }
 
-    /// Appends the stacks of a record, innermost frames first.
+    /// Appends the stacks of a record, innermost frame first.
     pub fn write(&mut self, record: &[u8], out: &mut Vec<u8>) {
         let pid = self.processes.of(record);
         for stack in &self.fields {
@@ -37,17 +37,17 @@ impl Stacks {
     }
 }
 
-/// Where a record has the process that its stacks belong to.
+/// The field with the process of the stacks.
 pub struct Processes(Option<Field>);
 
 impl Processes {
-    /// In records of this type, or entries of a map.
+    /// Finds the field in records or map entries.
     pub fn new(record: &Arc<Type>) -> Processes {
         let names = ["tgid", "pid", "key.tgid", "key.pid"];
         Processes(names.iter().find_map(|name| field::find(record, name).ok()))
     }
 
-    /// The process; 0: nobody knows.
+    /// The process id; 0 if unknown.
     pub fn of(&self, record: &[u8]) -> u32 {
         self.0.as_ref().map_or(0, |pid| field::integer(pid, record) as u32)
     }
@@ -71,7 +71,7 @@ pub fn is_stack(column: &Column) -> bool {
         && (ty.format == Some(ValueFormat::Stack) || column.name.to_lowercase().contains("stack"))
 }
 
-/// Whether a map holds stacks as such: the addresses alone.
+/// Whether the values of a map are stacks.
 pub fn is_of_stacks(value: Option<&Type>) -> bool {
     value.is_some_and(|ty| ty.format == Some(ValueFormat::Stack))
 }

@@ -1,6 +1,6 @@
-//! Ids of stacks in records: what the package's map of stacks has under them is shown with the record.
+//! Stack ids in records: looks them up in the stack map of the package.
 //!
-//! A record with `kern_stack_id` becomes one that has an array `kern_stack` besides, which is shown as any other stack.
+//! A record with `kern_stack_id` gets another member, the array `kern_stack`, which is shown like any other stack.
 
 use std::sync::Arc;
 
@@ -11,24 +11,24 @@ use super::stack::is_of_stacks;
 use crate::error::Result;
 use crate::field;
 
-/// Makes records with stacks of records with their ids.
+/// Adds stacks to records with stack ids.
 pub struct StackIds {
-    /// The type of these records.
+    /// The type of the records with stacks.
     pub ty: Arc<Type>,
     vm: Arc<Vm>,
     map: String,
     ids: Vec<Field>,
-    /// Where the first stack stands, and bytes of each.
+    /// The offset of the first stack, and the size of each.
     start: usize,
     size: usize,
     record: Vec<u8>,
 }
 
 impl StackIds {
-    /// For records of this type; `None` if they have no ids, or the package has not one map of stacks.
+    /// For records of this type; `None` if they have no ids, or the package does not have exactly one stack map.
     pub fn new(vm: &Arc<Vm>, ty: &Arc<Type>) -> Result<Option<StackIds>> {
         let ids = ids(ty);
-        // A record that goes on behind its type has no end to put anything at.
+        // A record with a flexible array has no fixed end to append to.
         let is_open = ty.fields.last().is_some_and(|last| last.ty.kind == Kind::Array && last.ty.count == 0);
         if ids.is_empty() || is_open || ty.kind != Kind::Struct {
             return Ok(None);
@@ -50,14 +50,14 @@ impl StackIds {
         Ok(Some(StackIds { ty, vm: Arc::clone(vm), map, ids: shown, start, size, record: vec![0; end] }))
     }
 
-    /// The record with its stacks.
+    /// Returns the record with its stacks.
     pub fn record(&mut self, record: &[u8]) -> &[u8] {
         self.record.fill(0);
         let len = record.len().min(self.start);
         self.record[..len].copy_from_slice(&record[..len]);
         for (index, id) in self.ids.iter().enumerate() {
             let start = self.start + index * self.size;
-            // An id below zero is an error, and a stack may be gone by now: then there is none to show.
+            // A negative id is an error number, and a stack may have been removed.
             let Ok(id) = u32::try_from(field::integer(id, record)) else { continue };
             let stack = &mut self.record[start..start + self.size];
             if self.vm.map_get(&self.map, &id.to_ne_bytes(), stack).is_err() {
@@ -68,7 +68,7 @@ impl StackIds {
     }
 }
 
-/// The integers whose names say that they are ids of stacks, with the names of these stacks.
+/// The stack ids in a type, with the names of their stacks.
 fn ids(ty: &Arc<Type>) -> Vec<(String, Field)> {
     let mut found = Vec::new();
     for outer in field::all(ty) {
@@ -81,7 +81,7 @@ fn ids(ty: &Arc<Type>) -> Vec<(String, Field)> {
     found
 }
 
-/// `kern_stack` of a number called `kern_stack_id`.
+/// The name of the stack of an id: `kern_stack` for `kern_stack_id`.
 fn stack_name(field: &Field) -> Option<String> {
     let is_number = matches!(field.ty.kind, Kind::Int | Kind::Uint) && matches!(field.ty.size, 4 | 8);
     let name = field.name.to_string();
@@ -89,17 +89,17 @@ fn stack_name(field: &Field) -> Option<String> {
     (is_number && field.ty.format.is_none() && stack.ends_with("stack")).then(|| stack.to_owned())
 }
 
-/// Whether the package has a map whose stacks records may name.
+/// Whether records may contain ids of a stack map.
 pub fn has_stacks(vm: &Vm) -> Result<bool> {
     Ok(map_of_stacks(vm)?.is_some())
 }
 
-/// The package's map of stacks and the type of what it holds, if there is one only.
+/// The stack map of the package and the type of its values, if there is exactly one.
 fn map_of_stacks(vm: &Vm) -> Result<Option<(String, Arc<Type>)>> {
     let mut found = Vec::new();
     for index in 0..vm.map_count()? {
         let map = vm.map_at(index)?;
-        // `BPF_MAP_TYPE_STACK_TRACE`; other maps may have stacks in them as well.
+        // BPF_MAP_TYPE_STACK_TRACE. Other maps may contain stacks as well.
         if map.kind == 7 && is_of_stacks(map.value_type.as_deref()) {
             found.extend(map.value_type.map(|ty| (map.name.to_string_lossy().into_owned(), ty)));
         }

@@ -1,10 +1,10 @@
-//! Records as JSON with the functions on their stacks in place of addresses.
+//! Records as JSON, with function names instead of the addresses on stacks.
 
 use super::stack::{self, Processes};
 use crate::column::Column;
 use crate::symbols::Symbols;
 
-/// Writes the columns of a record, its stacks as arrays of text.
+/// Formats the columns of a record; its stacks are arrays of strings.
 pub struct NamedJson {
     columns: Vec<(Column, bool)>,
     processes: Processes,
@@ -46,6 +46,6 @@ impl NamedJson {
 
 /// Appends a JSON string.
 fn string(text: &str, out: &mut Vec<u8>) {
-    // Text is no map with keys of another kind, and writing to a vector cannot fail.
+    // Serializing a string to a vector cannot fail.
     let _ = serde_json::to_writer(out, text);
 }

@@ -1,7 +1,7 @@
 //! Records as rows of a table that fits the terminal.
 //!
-//! Numbers stand to the right and their columns grow; texts stand to the left and give way where the terminal is narrow.
-//! Into a file or pipe nothing is cut.
+//! Numbers are right-aligned and their columns grow. Strings are left-aligned and cut if the terminal is narrow. In a file
+//! or pipe, nothing is cut.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -15,21 +15,21 @@ use crate::column::Column;
 use crate::symbols::Symbols;
 use crate::terminal::Style;
 
-/// Narrowest column.
-const NARROWEST: usize = 6;
-/// What a text gets before anybody knows how long it is.
-const USUAL_TEXT: usize = 32;
-/// The narrowest that a text is squeezed to.
-const SQUEEZED: usize = 8;
+/// The minimum width of a column.
+const MIN_WIDTH: usize = 6;
+/// The initial width of a string column.
+const STRING_WIDTH: usize = 32;
+/// The minimum width of a string column on a narrow terminal.
+const MIN_STRING_WIDTH: usize = 8;
 
 /// A table of the records of one source.
 pub struct Table {
     columns: Vec<Column>,
     widths: Vec<usize>,
     style: Style,
-    /// The terminal that the widths are for.
+    /// The size of the terminal that the widths are for.
     size: Option<(usize, usize)>,
-    /// Rows since the last head; `None` before the first.
+    /// Rows since the last header; `None` before the first.
     rows: Option<usize>,
     cell: Vec<u8>,
     line: String,
@@ -40,7 +40,7 @@ impl Table {
     /// A table of these columns.
     pub fn new(mut columns: Vec<Column>, record: &Arc<Type>, style: Style, symbols: Symbols) -> Table {
         let stacks = Stacks::take(&mut columns, Processes::new(record), symbols);
-        let widths = columns.iter().map(usual_width).collect();
+        let widths = columns.iter().map(initial_width).collect();
         Table {
             columns,
             widths,
@@ -53,7 +53,7 @@ impl Table {
         }
     }
 
-    /// Appends a record as a row, with a head where one is due.
+    /// Appends a record as a row, after a header if one is due.
     pub fn row(
         &mut self,
         record: &[u8],
@@ -69,7 +69,7 @@ impl Table {
         }
         let is_due = |rows: usize| size.is_some_and(|(_, height)| rows + 2 >= height);
         if self.rows.is_none_or(is_due) {
-            self.head(time.len(), out);
+            self.header(time.len(), out);
             self.rows = Some(0);
         }
         self.rows = self.rows.map(|rows| rows + 1);
@@ -116,12 +116,12 @@ impl Table {
         }
     }
 
-    /// Whether there are stacks, which it takes privileges to tell the functions of.
+    /// Whether there are stacks, whose symbols require privileges.
     pub fn has_stacks(&self) -> bool {
         self.stacks.is_some()
     }
 
-    fn head(&self, time_width: usize, out: &mut Vec<u8>) {
+    fn header(&self, time_width: usize, out: &mut Vec<u8>) {
         let mut line = format!("{:time_width$}", "TIME");
         for (index, (column, width)) in self.columns.iter().zip(&self.widths).enumerate() {
             let name = column.name.to_uppercase();
@@ -143,26 +143,28 @@ impl Table {
         out.push(b'\n');
     }
 
-    /// Shares the terminal's width among the texts.
+    /// Distributes the width of the terminal among the strings.
     fn fit(&mut self, time_width: usize) {
         let Some((width, _)) = self.size else { return };
-        self.widths = self.columns.iter().map(usual_width).collect();
+        self.widths = self.columns.iter().map(initial_width).collect();
         self.narrow(time_width);
-        let is_short = |index: &usize| longest_text(&self.columns[*index]) > self.widths[*index];
-        let texts: Vec<usize> = self.texts().filter(is_short).collect();
+        let is_short = |index: &usize| longest_string(&self.columns[*index]) > self.widths[*index];
+        let strings: Vec<usize> = self.strings().filter(is_short).collect();
         let spare = width.saturating_sub(self.width(time_width));
-        for index in &texts {
-            let room = longest_text(&self.columns[*index]) - self.widths[*index];
-            self.widths[*index] += (spare / texts.len()).min(room);
+        for index in &strings {
+            let missing = longest_string(&self.columns[*index]) - self.widths[*index];
+            self.widths[*index] += (spare / strings.len()).min(missing);
         }
     }
 
-    /// Takes from the widest texts what does not fit the terminal.
+    /// Narrows the widest strings until the table fits the terminal.
     fn narrow(&mut self, time_width: usize) {
         let Some((width, _)) = self.size else { return };
         while self.width(time_width) > width {
-            let widest = self.texts().max_by_key(|index| self.widths[*index]);
-            let Some(widest) = widest.filter(|widest| self.widths[*widest] > SQUEEZED) else { return };
+            let widest = self.strings().max_by_key(|index| self.widths[*index]);
+            let Some(widest) = widest.filter(|widest| self.widths[*widest] > MIN_STRING_WIDTH) else {
+                return;
+            };
             self.widths[widest] -= 1;
         }
     }
@@ -171,24 +173,24 @@ impl Table {
         time_width + self.widths.iter().map(|width| width + 1).sum::<usize>()
     }
 
-    fn texts(&self) -> impl Iterator<Item = usize> {
+    fn strings(&self) -> impl Iterator<Item = usize> {
         (0..self.columns.len()).filter(|index| !self.columns[*index].is_number())
     }
 }
 
-/// Characters of the longest text a column can hold.
-fn longest_text(column: &Column) -> usize {
+/// The length of the longest string in a column.
+fn longest_string(column: &Column) -> usize {
     let ty = &column.field.ty;
     if ty.is_string() && ty.count > 0 { ty.size - 1 } else { usize::from(u16::MAX) }
 }
 
-fn usual_width(column: &Column) -> usize {
+fn initial_width(column: &Column) -> usize {
     let ty = &column.field.ty;
-    let usual = if ty.is_string() { longest_text(column).min(USUAL_TEXT) } else { NARROWEST };
-    usual.max(width_of(&column.name))
+    let width = if ty.is_string() { longest_string(column).min(STRING_WIDTH) } else { MIN_WIDTH };
+    width.max(width_of(&column.name))
 }
 
-/// Columns that a text takes on a terminal.
+/// The width of a text on a terminal.
 fn width_of(text: &str) -> usize {
     if text.is_ascii() { text.len() } else { text.width() }
 }
@@ -197,7 +199,7 @@ fn pad(line: &mut String, blanks: usize) {
     line.extend(std::iter::repeat_n(' ', blanks));
 }
 
-/// Appends what of the text fits into `width`, with a sign that it goes on.
+/// Appends a text, cut to `width` with an ellipsis.
 fn cut(text: &str, width: usize, line: &mut String) {
     if width_of(text) <= width {
         return line.push_str(text);

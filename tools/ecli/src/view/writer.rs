@@ -1,4 +1,4 @@
-//! Writes one record in the form that the options ask for.
+//! Formats one record.
 
 use eunomia::render::{Plan, hex_json, hex_text};
 
@@ -11,16 +11,16 @@ use crate::options::Format;
 use crate::output::Output;
 use crate::record_clock;
 
-/// A form of records.
+/// A format of records.
 pub enum Writer {
     Json(Plan),
     Named(Box<NamedJson>),
     Entry(Box<EntryText>),
     Table(Box<Table>),
     Csv(Csv),
-    /// From there: what is in front is the key, which is written anyway.
+    /// Bytes from this offset on. Before it is the key, which is written separately.
     Raw(usize),
-    /// Without a type there are bytes only.
+    /// Bytes, for records without a type.
     Hex(Format),
 }
 

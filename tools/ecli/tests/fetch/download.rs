@@ -1,4 +1,4 @@
-//! Downloads: what goes wrong on the way is told in one line, and nothing of it runs.
+//! Downloads: a failure is reported on one line, and nothing runs.
 
 use std::fs;
 
@@ -14,7 +14,7 @@ fn sha256(bytes: &[u8]) -> String {
 }
 
 #[test]
-fn a_program_comes_from_a_url() {
+fn a_program_is_downloaded_from_a_url() {
     let (place, server) = (Place::new(), Server::new());
     let url = server.on("/tools/package.json", Reply::Content(package()));
     let ended = place.run(&["pull", &url]).worked();
@@ -24,7 +24,7 @@ fn a_program_comes_from_a_url() {
 }
 
 #[test]
-fn a_refusal_of_the_server_is_told() {
+fn an_error_status_is_reported() {
     let (place, server) = (Place::new(), Server::new());
     for status in [403, 404, 500, 503] {
         let url = server.on("/p", Reply::Status(status));
@@ -33,7 +33,7 @@ fn a_refusal_of_the_server_is_told() {
 }
 
 #[test]
-fn content_that_is_no_program_is_told() {
+fn content_that_is_not_a_program_is_reported() {
     let (place, server) = (Place::new(), Server::new());
     let empty = server.on("/empty", Reply::Content(Vec::new()));
     place.run(&["run", &empty]).refused(SOURCE, &["the response is empty"]);
@@ -46,14 +46,14 @@ fn content_that_is_no_program_is_told() {
 }
 
 #[test]
-fn a_transfer_that_breaks_off_is_told() {
+fn an_interrupted_transfer_is_reported() {
     let (place, server) = (Place::new(), Server::new());
     let url = server.on("/p", Reply::Truncated(package()));
     place.run(&["run", &url]).refused(SOURCE, &["transfer failed after"]);
 }
 
 #[test]
-fn what_is_too_large_is_not_waited_for() {
+fn a_large_response_is_refused_early() {
     let (place, server) = (Place::new(), Server::new());
     for reply in [Reply::Huge, Reply::Endless] {
         let url = server.on("/p", reply);
@@ -62,7 +62,7 @@ fn what_is_too_large_is_not_waited_for() {
 }
 
 #[test]
-fn a_server_that_falls_silent_is_given_up() {
+fn an_idle_transfer_times_out() {
     let (place, server) = (Place::new(), Server::new());
     let url = server.on("/p", Reply::Slow(b"{".to_vec()));
     place
@@ -71,7 +71,7 @@ fn a_server_that_falls_silent_is_given_up() {
 }
 
 #[test]
-fn redirections_are_followed_but_not_in_circles() {
+fn redirects_are_followed_but_not_in_circles() {
     let (place, server) = (Place::new(), Server::new());
     let target = server.on("/there", Reply::Content(package()));
     let here = server.on("/here", Reply::Redirect(target));
@@ -86,12 +86,12 @@ fn a_digest_pins_the_content() {
     let url = server.on("/p", Reply::Content(package()));
     place.run(&["pull", &format!("{url}#sha256={}", sha256(&package())), "-o", "got"]).worked();
     let other = format!("{url}#sha256={}", sha256(b"other"));
-    place.run(&["run", &other]).refused(SOURCE, &["not the content", &sha256(&package()), &sha256(b"other")]);
+    place.run(&["run", &other]).refused(SOURCE, &["digest mismatch", &sha256(&package()), &sha256(b"other")]);
     place.run(&["run", &format!("{url}#sha256=12")]).refused(SOURCE, &["64 hexadecimal digits"]);
 }
 
 #[test]
-fn a_download_is_kept_while_the_server_has_the_same() {
+fn a_download_is_cached_until_it_changes() {
     let (place, server) = (Place::new(), Server::new());
     let url = server.on("/p", Reply::Tagged("\"one\"", package()));
     let pull = |args: &[&str]| {
@@ -108,7 +108,7 @@ fn a_download_is_kept_while_the_server_has_the_same() {
 }
 
 #[test]
-fn a_kept_download_that_was_changed_is_not_used() {
+fn a_modified_cache_entry_is_not_used() {
     let (place, server) = (Place::new(), Server::new());
     let url = server.on("/p", Reply::Tagged("\"one\"", package()));
     place.run(&["pull", &url, "-o", "got"]).worked();
@@ -122,7 +122,7 @@ fn a_kept_download_that_was_changed_is_not_used() {
 }
 
 #[test]
-fn without_the_network_the_copy_of_before_runs() {
+fn without_a_network_the_cached_copy_runs() {
     let (place, proxy) = (Place::new(), Server::new());
     proxy.on("/p", Reply::Tagged("\"one\"", package()));
     let pull = |proxy: &str| {
@@ -140,7 +140,7 @@ fn without_the_network_the_copy_of_before_runs() {
 }
 
 #[test]
-fn a_name_stands_for_a_program_of_the_repository() {
+fn a_name_is_a_program_in_the_repository() {
     let (place, server) = (Place::new(), Server::new());
     server.on("/repo/opensnoop/package.json", Reply::Content(package()));
     let run = |name: &str| {
@@ -163,7 +163,7 @@ fn a_name_stands_for_a_program_of_the_repository() {
 }
 
 #[test]
-fn the_repository_and_earlier_downloads_can_be_listed() {
+fn the_repository_and_the_cache_are_listed() {
     let (place, server) = (Place::new(), Server::new());
     let list = |args: &[&str]| Ended::of(place.command(args).env("EUNOMIA_REPOSITORY", &server.url));
     list(&["list", "--repository"]).refused(SOURCE, &["has no list of programs"]);
@@ -209,7 +209,7 @@ fn tls_is_checked() {
 fn a_scheme_that_nobody_speaks_is_told() {
     let place = Place::new();
     place.run(&["run", "ftp://localhost/p"]).refused(SOURCE, &["unknown scheme \"ftp\""]);
-    place.run(&["run", "file:///p"]).refused(SOURCE, &["name the file itself"]);
+    place.run(&["run", "file:///p"]).refused(SOURCE, &["file URLs are not supported"]);
 }
 
 /// What was there before stays, and nothing half done beside it.

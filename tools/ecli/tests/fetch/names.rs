@@ -1,4 +1,4 @@
-//! A name means the same whatever lies in the current folder.
+//! A name means the same whatever files are in the current directory.
 
 use std::fs;
 
@@ -24,7 +24,7 @@ fn offline(place: &Place, args: &[&str]) -> Ended {
 }
 
 #[test]
-fn what_lies_in_the_folder_stands_in_for_no_url_image_or_name() {
+fn a_file_never_replaces_a_url_an_image_or_a_name() {
     let place = Place::new();
     let digest: String = Sha256::digest(planted()).iter().map(|byte| format!("{byte:02x}")).collect();
     let names = [
@@ -62,20 +62,20 @@ fn what_lies_in_the_folder_stands_in_for_no_url_image_or_name() {
 }
 
 #[test]
-fn a_folder_behind_a_link_is_no_registry() {
+fn a_directory_behind_a_link_is_not_a_registry() {
     let place = Place::new();
     place.write("real/package.json", &planted());
     std::os::unix::fs::symlink("real", place.path("127.0.0.1")).unwrap();
     std::os::unix::fs::symlink("real", place.path("link")).unwrap();
     offline(&place, &["inspect", "127.0.0.1/package"]).refused(SOURCE, &["127.0.0.1/package"]);
     offline(&place, &["inspect", "127.0.0.1/package.json"]).refused(SOURCE, &["./127.0.0.1/package.json"]);
-    offline(&place, &["inspect", "org/tool"]).refused(SOURCE, &["No such file", "begins with its registry"]);
+    offline(&place, &["inspect", "org/tool"]).refused(SOURCE, &["No such file", "write its registry first"]);
     // A path that can be nothing else is one.
     offline(&place, &["inspect", "link/package.json"]).worked();
 }
 
 #[test]
-fn the_download_comes_although_a_file_has_its_name() {
+fn a_file_of_the_same_name_does_not_prevent_a_download() {
     let (place, server) = (Place::new(), Server::new());
     server.on("/repo/opensnoop/package.json", Reply::Content(package()));
     let url = server.on("/p", Reply::Content(package()));
@@ -89,7 +89,7 @@ fn the_download_comes_although_a_file_has_its_name() {
 }
 
 #[test]
-fn a_file_to_sign_or_push_is_no_other_name() {
+fn sign_and_push_accept_files_only() {
     let place = Place::new();
     place.run(&["keygen", "--no-password", "-s", "me.key", "-p", "me.pub"]).worked();
     for name in ["opensnoop", "127.0.0.1:1/org/tool:latest", "https://example.org/p"] {
@@ -103,7 +103,7 @@ fn a_file_to_sign_or_push_is_no_other_name() {
 }
 
 #[test]
-fn a_word_like_a_command_is_not_asked_for_in_the_network() {
+fn a_misspelt_command_is_not_downloaded() {
     let (place, server) = (Place::new(), Server::new());
     let ecli = |args: &[&str]| Ended::of(place.command(args).env("EUNOMIA_REPOSITORY", &server.url));
     for (args, command) in [

@@ -1,4 +1,4 @@
-//! Signatures are of the very bytes that run, by a key that is trusted.
+//! Signatures are verified over the bytes that run, with trusted keys.
 
 use std::fs;
 use std::process::Command;
@@ -19,7 +19,7 @@ fn signed() -> Place {
 }
 
 #[test]
-fn what_a_trusted_key_signed_is_opened() {
+fn a_program_signed_by_a_trusted_key_is_opened() {
     let place = signed();
     let ended = place.run(&["verify", "--trust", "trusted", "p.json"]).worked();
     assert!(ended.out.contains("signed by trusted/me.pub") && ended.out.contains("file:p.json"), "{ended:?}");
@@ -28,7 +28,7 @@ fn what_a_trusted_key_signed_is_opened() {
 }
 
 #[test]
-fn the_trusted_keys_of_the_user_are_those_of_the_settings_folder() {
+fn trusted_keys_are_read_from_the_configuration_directory() {
     let place = signed();
     place
         .run(&["inspect", "--require-signed", "p.json"])
@@ -47,7 +47,7 @@ fn an_unsigned_program_is_refused_where_a_signature_is_required() {
 }
 
 #[test]
-fn keys_and_signatures_without_an_end_are_refused() {
+fn endless_keys_and_signatures_are_refused() {
     let place = signed();
     std::os::unix::fs::symlink("/dev/zero", place.path("endless.pub")).unwrap();
     place
@@ -63,7 +63,7 @@ fn keys_and_signatures_without_an_end_are_refused() {
 }
 
 #[test]
-fn a_single_flipped_byte_is_noticed() {
+fn a_flipped_byte_is_detected() {
     let place = signed();
     let good = package();
     for at in [0, good.len() / 2, good.len() - 1] {
@@ -72,7 +72,7 @@ fn a_single_flipped_byte_is_noticed() {
         place.write("p.json", &bytes);
         place
             .run(&["run", "--require-signed", "--trust", "trusted", "p.json"])
-            .refused(SOURCE, &["other bytes"]);
+            .refused(SOURCE, &["does not match: the file or the signature was modified"]);
     }
 }
 
@@ -97,7 +97,7 @@ fn an_unknown_key_is_refused_by_name() {
 }
 
 #[test]
-fn the_signature_of_a_url_lies_beside_it() {
+fn the_signature_of_a_url_has_a_suffix() {
     let (place, server) = (signed(), Server::new());
     let url = server.on("/p.json", Reply::Content(package()));
     let verify = ["verify", "--trust", "trusted", &url];
@@ -107,11 +107,13 @@ fn the_signature_of_a_url_lies_beside_it() {
     let mut bytes = package();
     bytes[100] ^= 1;
     server.on("/p.json", Reply::Content(bytes));
-    place.run(&["run", "--require-signed", "--trust", "trusted", &url]).refused(SOURCE, &["other bytes"]);
+    place
+        .run(&["run", "--require-signed", "--trust", "trusted", &url])
+        .refused(SOURCE, &["does not match: the file or the signature was modified"]);
 }
 
 #[test]
-fn a_signature_that_cannot_be_had_is_not_taken_for_none() {
+fn an_unreachable_signature_is_reported() {
     let (place, proxy) = (signed(), Server::new());
     proxy.on("/p.json", Reply::Tagged("\"one\"", package()));
     let inspect = |proxy: &str| {
@@ -130,7 +132,7 @@ fn a_signature_that_cannot_be_had_is_not_taken_for_none() {
 }
 
 #[test]
-fn minisign_reads_what_we_write_and_we_what_it_writes() {
+fn signatures_are_compatible_with_minisign() {
     let place = signed();
     let minisign = |args: &[&str]| {
         let status = Command::new("minisign").args(args).current_dir(place.folder.path()).output().unwrap();

@@ -2,19 +2,19 @@
 
 use std::collections::BTreeMap;
 
-/// Zeros between two segments that tools leave out of a module.
+/// Tools omit zeros between segments up to this many bytes.
 const MAX_GAP: u64 = 1 << 16;
-/// Zeros that are filled in altogether.
+/// Limit on the zeros that are filled in.
 const MAX_GAPS: u64 = 16 << 20;
 
-/// Memory as the module's data makes it.
+/// The initialized memory: data by address.
 #[derive(Default)]
 pub struct Memory<'a> {
     pieces: BTreeMap<u64, &'a [u8]>,
 }
 
 impl<'a> Memory<'a> {
-    /// Writes over what was there.
+    /// Writes data, replacing earlier data.
     pub fn write(&mut self, at: u64, data: &'a [u8]) {
         let end = at.saturating_add(data.len() as u64);
         let before = self.pieces.range(..at).next_back().map(|(start, piece)| (*start, *piece));
@@ -38,7 +38,7 @@ impl<'a> Memory<'a> {
         }
     }
 
-    /// What lies together, short gaps filled with zeros.
+    /// The contiguous parts, with short gaps filled with zeros.
     pub fn runs(&self) -> Vec<Vec<u8>> {
         let (mut runs, mut end, mut left) = (Vec::<Vec<u8>>::new(), 0, MAX_GAPS);
         for (at, piece) in &self.pieces {

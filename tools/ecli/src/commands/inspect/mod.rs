@@ -1,6 +1,6 @@
-//! `ecli inspect`: what a program contains and what it could do, without running any of it.
+//! `ecli inspect`: shows what a program contains and what it could do, without running it.
 //!
-//! Nothing is created in the kernel, and no privilege is needed. The crate `eunomia-effects` judges the instructions.
+//! It creates nothing in the kernel and needs no privileges. The crate `eunomia-effects` analyses the instructions.
 
 mod memory;
 mod module;
@@ -19,7 +19,7 @@ use crate::options::Inspect;
 use crate::output;
 use crate::source::{self, Program, Request};
 
-/// Prints what the program contains.
+/// Prints the report.
 pub fn run(options: &Inspect) -> Result<ExitCode> {
     let request = Request { prog: &options.prog, kind: options.prog_type, origin: &options.origin };
     let program = source::open(&request)?;

@@ -1,7 +1,7 @@
-//! What a WASM module imports and exports, and the packages and objects that lie in its memory.
+//! Describes a WASM module: its imports and exports, and the packages and BPF objects in its memory.
 //!
-//! A module computes what it loads, so what is found here is never said to be all: whoever can load programs is said to be
-//! able to load others.
+//! A module can compute what it loads, so the list is never reported as complete. A module that can load programs is
+//! reported to be able to load others.
 
 use eunomia::{Options, Vm};
 use serde_json::{Value, json};
@@ -12,12 +12,12 @@ use super::search::Search;
 use crate::error::{Failure, Result};
 use crate::source::Program;
 
-/// Functions by which a guest loads programs.
+/// Imports that load programs.
 const LOADERS: [&str; 2] = ["create_bpf", "wasm_load_bpf_object"];
 
-/// What is reported of a module: its borders, and what lies in its memory.
+/// The report of a module.
 pub fn report(program: &Program) -> Result<Value> {
-    // The library says what is wrong with it, if anything is.
+    // The library reports an invalid module.
     let vm = Vm::new(Options::default())?;
     vm.open(&program.bytes, eunomia::Kind::Wasm as u32).map_err(|e| Failure::from(e).at(&program.name))?;
     let mut module = Module::default();
@@ -29,21 +29,21 @@ pub fn report(program: &Program) -> Result<Value> {
     for piece in &module.pieces {
         search.scan(piece);
     }
-    let mut unseen = Vec::new();
+    let mut notes = Vec::new();
     let loaders: Vec<&str> =
         module.imports.iter().map(String::as_str).filter(|name| is_loader(name)).collect();
     if !loaders.is_empty() {
-        unseen.push(format!("could: load programs that are not shown here ({})", loaders.join(", ")));
+        notes.push(format!("could: load programs not shown here ({})", loaders.join(", ")));
     }
     if !is_read {
-        unseen.push("could not be read to its end; there may be more than is shown here".into());
+        notes.push("could not be read to the end; there may be more than is shown here".into());
     }
     if search.is_cut {
-        unseen.push(format!("holds more than is shown here: {} packages were read", search.found.len()));
+        notes.push(format!("contains more than is shown here: {} packages were read", search.found.len()));
     }
     Ok(json!({
         "name": program.name, "kind": "module", "bytes": program.bytes.len(), "imports": module.imports,
-        "exports": module.exports, "unseen": unseen, "packages": search.found,
+        "exports": module.exports, "unseen": notes, "packages": search.found,
     }))
 }
 
@@ -51,13 +51,13 @@ fn is_loader(import: &str) -> bool {
     import.rsplit('.').next().is_some_and(|name| LOADERS.contains(&name))
 }
 
-/// What has been read of a module.
+/// The relevant sections of a module.
 #[derive(Default)]
 struct Module<'a> {
     imports: Vec<String>,
     exports: Vec<String>,
     memory: Memory<'a>,
-    /// Data whose place is known only when it runs.
+    /// Data segments whose address is known only at run time.
     pieces: Vec<&'a [u8]>,
 }
 

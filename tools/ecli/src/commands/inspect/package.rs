@@ -1,4 +1,4 @@
-//! What one package contains: its programs, maps, variables and event types.
+//! Describes one package: its programs, maps, variables and event types.
 
 use eunomia::package::Package;
 use eunomia::{Options, Vm};
@@ -18,7 +18,7 @@ pub fn object_alone(bytes: &[u8]) -> Result<Value> {
     object(&Package::from_object(bytes, None)?)
 }
 
-/// Describes a package that has been read.
+/// Describes a parsed package.
 pub fn object(package: &Package) -> Result<Value> {
     let vm = Vm::new(Options::default())?;
     vm.open(&package.to_json(), eunomia::Kind::Json as u32)?;

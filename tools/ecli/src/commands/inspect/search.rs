@@ -7,11 +7,11 @@ use serde_json::{Value, json};
 use super::package::object;
 use crate::error::Failure;
 
-/// Packages and objects that are shown.
+/// Limit on the packages and objects shown.
 const MAX_PACKAGES: usize = 256;
-/// Bytes that are read in search of packages: so many times those of the module, and at least.
-const MAX_READS: usize = 16;
-const LEAST_READS: usize = 16 << 20;
+/// Limit on the bytes read: this many times the size of the module, but at least `MIN_BYTES`.
+const MAX_FACTOR: usize = 16;
+const MIN_BYTES: usize = 16 << 20;
 
 /// The search for packages and objects.
 pub struct Search {
@@ -24,15 +24,15 @@ pub struct Search {
 }
 
 impl Search {
-    /// A search in a module of that many bytes.
+    /// A search in a module of `module_len` bytes.
     pub fn new(module_len: usize) -> Search {
-        Search { found: Vec::new(), left: (MAX_READS * module_len).max(LEAST_READS), is_cut: false }
+        Search { found: Vec::new(), left: (MAX_FACTOR * module_len).max(MIN_BYTES), is_cut: false }
     }
 
-    /// Looks at each place at which a package or an object can begin.
+    /// Tries each offset at which a package or an object may begin.
     pub fn scan(&mut self, memory: &[u8]) {
-        for (place, byte) in memory.iter().enumerate() {
-            let rest = &memory[place..];
+        for (offset, byte) in memory.iter().enumerate() {
+            let rest = &memory[offset..];
             match byte {
                 b'{' if begins_object(rest) => self.text(rest),
                 0x7f if rest.starts_with(b"\x7fELF") => self.object(rest),
@@ -41,7 +41,7 @@ impl Search {
         }
     }
 
-    /// A JSON text, with whatever follows it.
+    /// Tries a JSON package at the start of `rest`.
     fn text(&mut self, rest: &[u8]) {
         if self.is_over() {
             return;
@@ -49,7 +49,7 @@ impl Search {
         let mut texts = serde_json::Deserializer::from_slice(rest).into_iter::<IgnoredAny>();
         let (read, is_whole) = match texts.next() {
             Some(Ok(_)) => (texts.byte_offset(), true),
-            Some(Err(e)) => (place_of(&e, rest), false),
+            Some(Err(e)) => (offset_of(&e, rest), false),
             None => (0, false),
         };
         self.spend(read);
@@ -58,7 +58,7 @@ impl Search {
         }
     }
 
-    /// An object without a package around it.
+    /// Tries a BPF object without a package at the start of `rest`.
     fn object(&mut self, rest: &[u8]) {
         let Some(len) = eunomia_effects::object_len(rest).filter(|_| !self.is_over()) else { return };
         self.spend(len);
@@ -82,13 +82,13 @@ impl Search {
     }
 }
 
-/// Whether this can be the beginning of a JSON object with a member.
+/// Whether a JSON object with a member may begin here.
 fn begins_object(rest: &[u8]) -> bool {
     rest[1..].iter().find(|byte| !matches!(byte, b' ' | b'\t' | b'\n' | b'\r')) == Some(&b'"')
 }
 
-/// How far a JSON text was read before it turned out to be none.
-fn place_of(error: &serde_json::Error, text: &[u8]) -> usize {
+/// The offset of a JSON syntax error.
+fn offset_of(error: &serde_json::Error, text: &[u8]) -> usize {
     let mut lines = text.split_inclusive(|byte| *byte == b'\n');
     let before: usize = lines.by_ref().take(error.line().saturating_sub(1)).map(<[u8]>::len).sum();
     before + error.column()

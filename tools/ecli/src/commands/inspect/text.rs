@@ -1,10 +1,10 @@
-//! The report as text.
+//! Formats the report as text.
 
 use std::fmt::Write;
 
 use serde_json::Value;
 
-/// The report for people.
+/// The human-readable report.
 pub fn text(report: &Value) -> String {
     let mut text = String::new();
     line(
@@ -17,8 +17,8 @@ pub fn text(report: &Value) -> String {
             line(&mut text, 1, &format!("{title}: {}", list(names)));
         }
     }
-    for said in report["unseen"].as_array().into_iter().flatten() {
-        line(&mut text, 1, word(said));
+    for note in report["unseen"].as_array().into_iter().flatten() {
+        line(&mut text, 1, word(note));
     }
     for package in report["packages"].as_array().into_iter().flatten() {
         package_text(package, &mut text);
@@ -29,7 +29,7 @@ pub fn text(report: &Value) -> String {
 fn package_text(package: &Value, text: &mut String) {
     line(text, 0, "");
     if let Some(error) = package["error"].as_str() {
-        return line(text, 0, &format!("object, {} bytes: cannot be opened: {error}", package["bytes"]));
+        return line(text, 0, &format!("object, {} bytes: cannot open: {error}", package["bytes"]));
     }
     let name = package["name"].as_str().filter(|name| !name.is_empty());
     let object = name.map_or_else(|| "object".to_owned(), |name| format!("object {name}"));
@@ -48,7 +48,8 @@ fn package_text(package: &Value, text: &mut String) {
                 word(&program["type"])
             ),
         );
-        for (key, title) in [("helpers", "calls"), ("kfuncs", "calls in the kernel"), ("effects", "could")] {
+        for (key, title) in [("helpers", "calls"), ("kfuncs", "calls kernel functions"), ("effects", "could")]
+        {
             if let Some(names) = program[key].as_array().filter(|names| !names.is_empty()) {
                 line(text, 3, &format!("{title}: {}", list(names)));
             }
@@ -56,7 +57,7 @@ fn package_text(package: &Value, text: &mut String) {
     });
     section(text, "maps", &package["maps"], |text, map| {
         let types = match (map["key"].as_str(), map["value"].as_str()) {
-            (Some(key), Some(value)) => format!(", {key} to {value}"),
+            (Some(key), Some(value)) => format!(", {key} -> {value}"),
             (None, Some(value)) => format!(", {value}"),
             _ => String::new(),
         };
@@ -73,7 +74,7 @@ fn package_text(package: &Value, text: &mut String) {
             ),
         );
     });
-    line(text, 1, &format!("kernel memory when maps are full: {} bytes", package["kernel_memory"]));
+    line(text, 1, &format!("kernel memory with full maps: {} bytes", package["kernel_memory"]));
     section(text, "variables", &package["variables"], |text, var| {
         let constant = if var["constant"] == true { "const " } else { "" };
         line(text, 2, &format!("{constant}{} {} = {}", word(&var["type"]), word(&var["name"]), var["value"]));
@@ -94,7 +95,7 @@ fn section(text: &mut String, title: &str, items: &Value, mut each: impl FnMut(&
     }
 }
 
-/// Adds a line; names come from strangers and may hold line ends.
+/// Appends a line. Names are not trusted and may contain line ends.
 fn line(text: &mut String, depth: usize, line: &str) {
     let line = eunomia::error::visible(line, b"");
     // Writing to a string cannot fail.
