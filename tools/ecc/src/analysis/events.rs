@@ -206,7 +206,7 @@ impl Sources<'_, '_> {
         let is_part = |one: TypeId, other: TypeId| record_type::begins_with(self.dwarf, one, other);
         let is_struct = |id: TypeId| record_type::composite(self.dwarf, id).is_some();
         if !is_struct(declared) {
-            // For scalars the definition is more specific than the call.
+            // The definition of a scalar is more specific than the call, unless the call sends a struct.
             return Some(if is_struct(sent) { sent } else { declared });
         }
         let agree = is_part(sent, declared) || is_part(declared, sent);
