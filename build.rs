@@ -6,8 +6,18 @@ use std::env;
 use std::path::Path;
 
 /// In the order of the header's sections.
-const SOURCES: [&str; 9] =
-    ["types", "version", "lifecycle", "errors", "variables", "events", "maps", "introspect", "wasm"];
+const SOURCES: [&str; 10] = [
+    "types",
+    "handle",
+    "version",
+    "lifecycle",
+    "errors",
+    "variables",
+    "events",
+    "maps",
+    "introspect",
+    "wasm",
+];
 
 fn main() {
     println!("cargo:rerun-if-changed=cbindgen.toml");
@@ -71,20 +81,20 @@ fn write_header() {
     header.write_to_file(Path::new(&var("OUT_DIR")).join("eunomia.h"));
 }
 
-/// The macros that cbindgen has no word for. The version comes from Cargo.toml alone.
+/// The macros, which cbindgen cannot generate. The version comes from Cargo.toml alone.
 fn macros() -> String {
     let part = |name: &str| var(name).parse::<u32>().expect("a version part is a number");
     let (major, minor) = (part("CARGO_PKG_VERSION_MAJOR"), part("CARGO_PKG_VERSION_MINOR"));
     let patch = part("CARGO_PKG_VERSION_PATCH");
     format!(
         "
-// Version of this header; eunomia_version tells that of the library in use.
+// Version of this header. eunomia_version returns the version of the library in use.
 #define EUNOMIA_VERSION_MAJOR {major}
 #define EUNOMIA_VERSION_MINOR {minor}
 #define EUNOMIA_VERSION_PATCH {patch}
 #define EUNOMIA_VERSION_NUM {} // MAJOR * 10000 + MINOR * 100 + PATCH
 
-// Initialiser, in C, of a struct with a size: eunomia_stats stats = EUNOMIA_INIT(eunomia_stats);
+// Initializes a struct with a size field, in C: eunomia_stats stats = EUNOMIA_INIT(eunomia_stats);
 #define EUNOMIA_INIT(type) {{ .size = sizeof(type) }}",
         major * 10000 + minor * 100 + patch
     )

@@ -1,54 +1,70 @@
 // eunomia.h: load, configure and run eBPF packages inside any program.
 //
-// Generated from the library's source, and its reference manual. SPDX-License-Identifier: MIT
+// Reference manual of the library, generated from its source. SPDX-License-Identifier: MIT
 //
-// The model
-//   A vm holds at most one package (a JSON file, or a BPF object with its metadata) and goes one way:
+// Life cycle
+//   A vm (eunomia_vm) holds at most one package: a JSON file, or a BPF object with its metadata.
+//   Its life cycle is linear:
 //     new, open, (set variables, arguments, targets), load, attach, poll ..., destroy
-//   A package may be a WASM module as well, which does all of that by itself while eunomia_wasm_run lasts:
+//   - eunomia_attach loads the package if it is not loaded. detach and attach may be repeated.
+//   - A call out of order fails with EUNOMIA_ERR_STATE.
+//   - Maps, programs and variables are addressed by name in every call. They have no handles.
+//   A package may also be a WASM module, called a guest. eunomia_wasm_run runs it; the guest itself
+//   loads, attaches and polls:
 //     new, open, wasm_run, destroy
-//   A call out of order answers EUNOMIA_ERR_STATE. eunomia_attach loads if that has not been done; detach and
-//   attach may repeat. What has a name is addressed by its name on every call; there are no handles.
 //
 // Ownership
-//   The vm is the caller's. Nothing else is: there is no function to free anything.
-//   - What goes in is copied before the call returns.
-//   - A string that comes out is borrowed from the vm until the next call on it. The functions that any
-//     thread may call do not end that, nor do errmsg, errdetail, errsys and errsubject.
-//   - An event and all it points to is borrowed until the callback returns.
-//   - An eunomia_type is borrowed until eunomia_destroy. So is a map's descriptor: dup it to keep it.
-//   - A function that takes a callback uses it during the call only. eunomia_options.log is used until
-//     eunomia_destroy.
+//   The caller owns the vm and frees it with eunomia_destroy. No other object has to be freed.
+//   - The library copies all arguments that it needs after the call.
+//   - A returned string is valid until the next call on the vm. Calls of eunomia_errmsg, errdetail,
+//     errsys and errsubject, and of the functions for any thread (see below), do not end this.
+//   - An event, with all it points to, is valid until the callback returns.
+//   - An eunomia_type and the file descriptor of a map are valid until eunomia_destroy. To keep a
+//     descriptor longer, dup it.
+//   - A function calls its callback only before it returns. eunomia_options.log may be called until
+//     eunomia_destroy returns.
 //
 // Errors
-//   The returned number decides: below 0 is an eunomia_status, from 0 up is success. eunomia_errmsg and
-//   eunomia_errdetail say more, for people. A function does all of its work or none, and writes to what its
-//   out parameters point to on success only, but for the needed length with EUNOMIA_ERR_TOO_SMALL.
-//   A null pointer where none is allowed is EUNOMIA_ERR_INVAL; a buffer of length 0 may be null. So is text
-//   that is not UTF-8, paths in options aside.
+//   A function that returns int returns a value >= 0 on success and a negative eunomia_status on
+//   failure. eunomia_errmsg and eunomia_errdetail return human-readable messages.
+//   - A function does all of its work or, if it fails, none of it.
+//   - Output parameters are written on success only. The exception is the required size with
+//     EUNOMIA_ERR_TOO_SMALL.
+//   - NULL fails with EUNOMIA_ERR_INVAL where it is not allowed. A buffer of length 0 may be NULL.
+//   - A string that is not UTF-8 fails with EUNOMIA_ERR_INVAL, except paths in eunomia_options.
+//   - Any function can also fail with EUNOMIA_ERR_INVAL (bad argument), EUNOMIA_ERR_BUSY (see
+//     below), EUNOMIA_ERR_NOMEM and EUNOMIA_ERR_INTERNAL. "Returns" lists these only where they
+//     have a special cause.
 //
-// Structs with a size
-//   A struct whose first field is size is used with all bytes 0 and size set to its sizeof (EUNOMIA_INIT does
-//   both in C). So a program and a library of different releases understand each other: fields are only ever
-//   appended; a library that knows fewer writes those and stores their size; settings it does not know it
-//   refuses (EUNOMIA_ERR_INVAL) unless they are 0. A size of 0 is refused.
+// Structs with a size field
+//   Set all bytes of such a struct to 0 and size to the struct's sizeof before you pass it. In C,
+//   EUNOMIA_INIT does both. The size lets a program and a library of different releases work
+//   together, because releases only append fields.
+//   - Settings: the library takes fields that the caller's struct lacks as 0. A field that the
+//     library does not know must be 0, or the call fails with EUNOMIA_ERR_INVAL.
+//   - Results: the library writes the fields that both sides know, and stores their size in size.
+//   - A size of 0 fails with EUNOMIA_ERR_INVAL.
 //
 // Threads, callbacks, signals
-//   any thread, any time      version functions, stop, pause, stats_get, epoll_fd, type functions
-//   one thread at a time      all others; meanwhile a second thread gets EUNOMIA_ERR_BUSY
-//   in an event callback      all but poll, run, read, map_each, iter_each, wasm_run, open*, load, attach,
-//                             detach, queue_start, queue_stop (EUNOMIA_ERR_BUSY) and destroy (refused, logged)
-//   in the log callback       none
-//   in a signal handler       stop
-//   Different vms are independent of each other. A vm may move between threads; the host sees to it that one
-//   thread's calls have ended before the other's begin. "Any time" ends when eunomia_destroy is called: no
-//   thread, and no signal handler, uses the vm or its types from then on.
-//   The library installs no signal handler, touches no signal mask, prints nothing, and starts no thread
-//   unless asked to (eunomia_queue_start, eunomia_wasm_run).
+//   Where functions may be called:
+//     any thread, any time    version functions, stop, pause, stats_get, epoll_fd, type functions
+//     one thread at a time    all others; a second thread gets EUNOMIA_ERR_BUSY
+//     in an event callback    all except poll, run, read, map_each, iter_each, wasm_run, open*,
+//                             load, attach, detach, queue_start and queue_stop, which fail with
+//                             EUNOMIA_ERR_BUSY, and destroy, which logs an error and does nothing
+//     in the log callback     none
+//     in a signal handler     stop
+//   - Different vms are independent of each other.
+//   - A vm may move between threads, if the calls of one thread have ended before the other's
+//     begin.
+//   - After a call of eunomia_destroy has begun, no thread and no signal handler may use the vm or
+//     its types, not even with the functions for any time.
+//   - The library installs no signal handlers, changes no signal mask, prints nothing, and starts
+//     no threads except in eunomia_queue_start and eunomia_wasm_run.
 //
 // fork, dlclose
-//   After fork the child may call eunomia_destroy and nothing else. All descriptors are close-on-exec.
-//   The library stays mapped after dlclose.
+//   After fork the child may only call eunomia_destroy. All file descriptors are close-on-exec. The
+//   library stays mapped after dlclose.
 
 
 #ifndef EUNOMIA_H
@@ -57,59 +73,59 @@
 #include <stddef.h>
 #include <stdint.h>
 
-// Version of this header; eunomia_version tells that of the library in use.
+// Version of this header. eunomia_version returns the version of the library in use.
 #define EUNOMIA_VERSION_MAJOR 0
 #define EUNOMIA_VERSION_MINOR 1
 #define EUNOMIA_VERSION_PATCH 0
 #define EUNOMIA_VERSION_NUM 100 // MAJOR * 10000 + MINOR * 100 + PATCH
 
-// Initialiser, in C, of a struct with a size: eunomia_stats stats = EUNOMIA_INIT(eunomia_stats);
+// Initializes a struct with a size field, in C: eunomia_stats stats = EUNOMIA_INIT(eunomia_stats);
 #define EUNOMIA_INIT(type) { .size = sizeof(type) }
 
-// What a function answers: 0 or more is success, below 0 a failure. Later releases may add failures,
-// so treat every negative number as one.
+// Return codes. A value >= 0 is success, a negative value is an error. Later releases may add
+// errors, so treat every negative value as one.
 typedef enum eunomia_status {
-  // Done.
+  // Success.
   EUNOMIA_OK = 0,
-  // An argument is null, out of range or malformed.
+  // An argument is NULL, out of range or malformed.
   EUNOMIA_ERR_INVAL = -1,
-  // The call does not fit the state of the vm, such as load on an empty one.
+  // The call is not allowed in the current state of the vm, such as load before open.
   EUNOMIA_ERR_STATE = -2,
-  // Another thread is inside a call on this vm, or the function is not for use in a callback.
+  // Another thread is using the vm, or the function cannot be called from a callback.
   EUNOMIA_ERR_BUSY = -3,
-  // Out of memory.
+  // Out of memory, or over eunomia_options.max_kernel_memory.
   EUNOMIA_ERR_NOMEM = -4,
-  // No such variable, map, program, key, index or file; no such file, function of it, interface or cgroup that the
-  // package attaches to (the host's own word is EUNOMIA_ERR_INVAL).
+  // No such variable, map, program, key, index or file. Or the package attaches to a file,
+  // function, network interface or cgroup that does not exist.
   EUNOMIA_ERR_NOT_FOUND = -5,
-  // The buffer is too small; the needed length has been stored.
+  // The buffer is too small. The required size was stored.
   EUNOMIA_ERR_TOO_SMALL = -6,
-  // The package is malformed; errmsg tells where.
+  // The package is malformed. eunomia_errmsg reports where.
   EUNOMIA_ERR_PACKAGE = -7,
   // The value does not fit the type.
   EUNOMIA_ERR_TYPE = -8,
-  // A privilege is missing; errmsg names it.
+  // A privilege is missing. eunomia_errmsg names it.
   EUNOMIA_ERR_PERM = -9,
-  // This kernel, or this build of the library, cannot do it; errmsg names what is missing.
+  // The kernel, or this build of the library, lacks a feature. eunomia_errmsg names it.
   EUNOMIA_ERR_UNSUPPORTED = -10,
-  // The kernel's verifier rejected a program; errdetail holds its log.
+  // The kernel's verifier rejected a program. eunomia_errdetail returns its log.
   EUNOMIA_ERR_VERIFIER = -11,
-  // A program could not be attached; errmsg names it. Nothing is left attached.
+  // A program could not be attached. eunomia_errmsg names it. No program stays attached.
   EUNOMIA_ERR_ATTACH = -12,
-  // A system call failed; errsys holds its errno.
+  // A system call failed. eunomia_errsys returns its errno.
   EUNOMIA_ERR_SYSTEM = -13,
-  // The WASM guest trapped, took too long or exceeded a limit; errdetail holds its functions.
+  // The WASM guest trapped or exceeded a limit. eunomia_errdetail returns its call stack.
   EUNOMIA_ERR_WASM = -14,
-  // eunomia_stop was called. Reported once.
+  // eunomia_stop was called. Each stop is reported once.
   EUNOMIA_ERR_STOPPED = -15,
-  // The callback returned a negative number.
+  // The callback returned a negative value.
   EUNOMIA_ERR_CALLBACK = -16,
-  // A bug of the library, caught; errmsg says where. The vm is dead: only eunomia_destroy, errmsg,
-  // errdetail, errsys, stop, stats_get and epoll_fd still work on it.
+  // Internal error: a bug in the library. eunomia_errmsg reports the location. The vm is unusable:
+  // only eunomia_destroy, errmsg, errdetail, errsys, errsubject, stop, stats_get and epoll_fd work.
   EUNOMIA_ERR_INTERNAL = -17,
 } eunomia_status;
 
-// The kind of thing that a failed call was about; see eunomia_errsubject. Later releases may add kinds.
+// What a failed call was about; see eunomia_errsubject. Later releases may add kinds.
 typedef enum eunomia_subject {
   // None of the others.
   EUNOMIA_SUBJECT_NONE = 0,
@@ -119,75 +135,77 @@ typedef enum eunomia_subject {
   EUNOMIA_SUBJECT_MAP = 2,
   // A program.
   EUNOMIA_SUBJECT_PROGRAM = 3,
-  // A value in the package's metadata; its name is the path, such as meta.bpf_skel.maps[1].sample.
+  // A value in the package's metadata. Its name is the path, such as meta.bpf_skel.maps[1].sample.
   EUNOMIA_SUBJECT_METADATA = 4,
-  // A file or folder; its name is the path.
+  // A file or directory. Its name is the path.
   EUNOMIA_SUBJECT_FILE = 5,
 } eunomia_subject;
 
-// Kinds of packages. eunomia_open takes a set of them and answers the one it found.
+// Kinds of packages. eunomia_open takes a bitmask of the accepted kinds and returns the kind found.
 typedef enum eunomia_kind {
   // A JSON package, or an object opened with eunomia_open_object.
   EUNOMIA_KIND_JSON = 1,
   // A WASM module.
   EUNOMIA_KIND_WASM = 2,
-  // Whatever the bytes turn out to be.
+  // Either of them.
   EUNOMIA_KIND_ANY = 3,
 } eunomia_kind;
 
-// Form in which events are handed out.
+// Formats of events.
 typedef enum eunomia_format {
-  // The record as the kernel wrote it, 8-aligned; eunomia_event.type describes it. It may be shorter than
-  // its type; in JSON and TEXT the missing bytes read as zero.
+  // The record as the kernel wrote it, 8-byte aligned. eunomia_event.type describes it. A record
+  // may be shorter than its type; JSON and TEXT show the missing bytes as zero.
   EUNOMIA_FORMAT_RAW = 0,
-  // One JSON object in UTF-8, members in the order of the C declaration.
+  // One JSON object in UTF-8, with the members in the order of the C declaration.
   EUNOMIA_FORMAT_JSON = 1,
-  // One line of a table for people (a histogram has several); a header comes first, but for maps.
+  // One human-readable table row (several lines for a histogram). Except for maps, a header comes
+  // first.
   EUNOMIA_FORMAT_TEXT = 2,
 } eunomia_format;
 
-// What an event is.
+// Kinds of events. Only SAMPLE and MAP_ENTRY are counted in eunomia_stats.events.
 typedef enum eunomia_event_kind {
-  // A record that a BPF program sent.
+  // A record sent by a BPF program.
   EUNOMIA_EVENT_SAMPLE = 0,
-  // The kernel dropped eunomia_event.lost records of a perf buffer. Not counted as an event.
+  // The kernel dropped eunomia_event.lost records of a perf buffer.
   EUNOMIA_EVENT_LOST = 1,
   // An entry of a map. In JSON, data is {"key":..,"value":..}.
   EUNOMIA_EVENT_MAP_ENTRY = 2,
-  // Head of the table, in TEXT; the row it is for follows even if the head ends the poll. Not counted as an event.
+  // The table header (TEXT only). If the callback ends the poll here, it is still called for the
+  // first row.
   EUNOMIA_EVENT_HEADER = 3,
-  // A line that a guest wrote to its standard output, without the line feed; always TEXT. Not counted as an
-  // event.
+  // A line that a guest wrote to its standard output, without the newline. Always TEXT.
   EUNOMIA_EVENT_OUTPUT = 4,
-  // A round over a sampled map is complete. Not counted as an event.
+  // A round of a sampled map is complete: all its entries have been delivered. data is empty.
   EUNOMIA_EVENT_ROUND = 5,
 } eunomia_event_kind;
 
-// Importance of a log line; eunomia_options.log_level lets through this and what is graver.
+// Log severities. The vm logs messages at eunomia_options.log_level and more severe ones.
 typedef enum eunomia_log_level {
-  // A failure.
+  // Failures.
   EUNOMIA_LOG_ERROR = 1,
-  // Something is not as the package expects, and the vm goes on. The default.
+  // Problems that the vm works around. The default.
   EUNOMIA_LOG_WARN = 2,
-  // What the library does.
+  // Actions of the library.
   EUNOMIA_LOG_INFO = 3,
-  // What libbpf does.
+  // Messages of libbpf.
   EUNOMIA_LOG_DEBUG = 4,
 } eunomia_log_level;
 
 // Bits of eunomia_options.flags.
 typedef enum eunomia_option_flag {
-  // Guests that do not say how they want events get their bytes, not JSON: guests made for eunomia-bpf 0.3.2 to
-  // 0.3.23 need that.
+  // Pass events as bytes, not JSON, to guests that do not declare a format. Guests built for
+  // eunomia-bpf 0.3.2 to 0.3.23 need this.
   EUNOMIA_WASM_RAW_EVENTS = 1,
-  // Guests read and write the host's stdin, stdout and stderr; there are no EUNOMIA_EVENT_OUTPUT events then.
+  // Connect guests to the host's stdin, stdout and stderr. There are no EUNOMIA_EVENT_OUTPUT
+  // events.
   EUNOMIA_WASM_STDIO = 2,
-  // A program whose hook (function, tracepoint) is not there is skipped, with a line in the log for each cause, where
-  // programs attach that can do the package's work. For code whose host picks programs by kernel; else it is an error.
+  // Skip a program whose hook (function or tracepoint) does not exist, with a warning in the log,
+  // if the remaining programs can do the package's work. Without this flag, attach fails.
   EUNOMIA_SKIP_MISSING_HOOKS = 4,
 } eunomia_option_flag;
 
-// What a type is, once typedefs and qualifiers are removed.
+// Kinds of types, without typedefs and qualifiers.
 typedef enum eunomia_type_kind {
   // Signed integer.
   EUNOMIA_TYPE_INT = 1,
@@ -195,15 +213,15 @@ typedef enum eunomia_type_kind {
   EUNOMIA_TYPE_UINT = 2,
   // Boolean.
   EUNOMIA_TYPE_BOOL = 3,
-  // Character; an array of them is a string.
+  // Character. An array of them is a string.
   EUNOMIA_TYPE_CHAR = 4,
-  // Floating point number of 4, 8 or 16 bytes.
+  // Floating-point number of 4, 8 or 16 bytes.
   EUNOMIA_TYPE_FLOAT = 5,
-  // Enumeration; its fields are the constants.
+  // Enumeration. Its fields are the constants.
   EUNOMIA_TYPE_ENUM = 6,
   // Pointer.
   EUNOMIA_TYPE_POINTER = 7,
-  // Array; its fields are the elements.
+  // Array. Its fields are the elements.
   EUNOMIA_TYPE_ARRAY = 8,
   // Structure.
   EUNOMIA_TYPE_STRUCT = 9,
@@ -211,148 +229,161 @@ typedef enum eunomia_type_kind {
   EUNOMIA_TYPE_UNION = 10,
 } eunomia_type_kind;
 
-// Where eunomia_poll takes events from.
+// Kinds of event sources.
 typedef enum eunomia_source_kind {
   // A ring buffer.
   EUNOMIA_SOURCE_RING = 1,
   // A perf buffer.
   EUNOMIA_SOURCE_PERF = 2,
-  // A map that is sampled at an interval.
+  // A map that is read at an interval (a sampled map).
   EUNOMIA_SOURCE_MAP = 3,
 } eunomia_source_kind;
 
-// How far it is known what the kernel dropped.
+// How complete a count of records dropped by the kernel is.
 typedef enum eunomia_lost_known {
-  // Nobody counts it.
+  // Drops are not counted.
   EUNOMIA_LOST_NOT_COUNTED = 0,
-  // Up to the last record of each CPU: before Linux 6.0 the kernel reports what a perf buffer lost only with
-  // the next record on that CPU.
+  // Drops after the last record of a CPU are missing: before Linux 6.0 the kernel reports the drops
+  // of a perf buffer with the next record on that CPU.
   EUNOMIA_LOST_REPORTED = 1,
-  // All of it.
+  // All drops are counted.
   EUNOMIA_LOST_ALL = 2,
 } eunomia_lost_known;
 
 // Bits of eunomia_prog_info.flags.
 typedef enum eunomia_prog_flag {
-  // eunomia_load loads it.
+  // eunomia_load loads the program.
   EUNOMIA_PROG_AUTOLOAD = 1,
-  // It is in the kernel.
+  // The program is loaded into the kernel.
   EUNOMIA_PROG_LOADED = 2,
-  // It is attached.
+  // The program is attached.
   EUNOMIA_PROG_ATTACHED = 4,
 } eunomia_prog_flag;
 
-// Type of raw bytes. Borrowed from a vm until eunomia_destroy.
+// The type of raw bytes. Belongs to a vm and is valid until eunomia_destroy.
 typedef struct eunomia_type eunomia_type;
 
-// A running BPF package, or an empty place for one. Owned by the caller: eunomia_new, eunomia_destroy.
+// A vm, which holds at most one package. Created by eunomia_new, freed by eunomia_destroy.
 typedef struct eunomia_vm eunomia_vm;
 
-// Receives one line of log without a line feed, valid during the call; level is an eunomia_log_level. May be
-// called by any thread that is inside a call on the vm, and must not call back into the vm.
+// Receives one line of the log.
+//
+// Any thread that is inside a call on the vm may call it. It must not call functions on the vm.
+//
+//   arg    eunomia_options.log_arg
+//   level  an eunomia_log_level
+//   text   the line without a newline, valid during the call
 typedef void (*eunomia_log_fn)(void *arg, uint32_t level, const char *text);
 
-// Settings of a new vm. All zero but size is the default; see EUNOMIA_INIT.
+// Settings of a new vm. Fields that are 0 or NULL have their defaults; see EUNOMIA_INIT.
 typedef struct eunomia_options {
-  // sizeof(eunomia_options) as the caller was compiled.
+  // Set by the caller to sizeof(eunomia_options).
   size_t size;
-  // An eunomia_log_level; 0: EUNOMIA_LOG_WARN.
+  // An eunomia_log_level. 0: EUNOMIA_LOG_WARN.
   uint32_t log_level;
-  // A set of eunomia_option_flag.
+  // Bitmask of eunomia_option_flag.
   uint32_t flags;
-  // Receives the log; NULL: there is none.
+  // Called for each line of the log until eunomia_destroy returns. NULL: no log.
   eunomia_log_fn log;
   // First argument of log.
   void *log_arg;
-  // Kernel BTF to use: a file, or a BTFHub-style folder for kernels without BTF of their own; NULL: the
+  // Kernel BTF: a file, or for kernels without BTF a directory laid out like BTFHub. NULL: the
   // running kernel's.
   const char *btf_path;
-  // Folder for pinned maps; NULL: /sys/fs/bpf.
+  // Directory for pinned maps. NULL: /sys/fs/bpf.
   const char *pin_path;
-  // Pages of each perf buffer per CPU, a power of two; 0: what the package says, else 64.
+  // Pages of each perf buffer per CPU, a power of two. 0: the package's setting, or 64.
   uint32_t perf_pages;
-  // Most events that one poll delivers; 0: 65536.
+  // Maximum number of events that one poll delivers. 0: 65536.
   uint32_t poll_budget;
-  // Bytes of a guest's stack of calls and locals; 0: 128 KiB.
+  // Bytes of a guest's call stack. 0: 128 KiB.
   uint32_t wasm_stack;
-  // Bytes of the heap behind malloc of a guest that has no malloc of its own; 0: 2 MiB. More than 1 GiB counts as 1 GiB.
+  // Bytes of heap for a guest without a malloc of its own, at most 1 GiB. 0: 2 MiB.
   uint32_t wasm_heap;
-  // Bytes a guest's memory may grow to, that heap not counted; 0: 16 MiB.
+  // Maximum bytes of a guest's memory, without that heap. 0: 16 MiB.
   uint32_t wasm_memory;
-  // Milliseconds a guest may take over one event before it is ended; 0: 1000.
+  // Milliseconds after which a guest that is still handling the same event is ended. 0: 1000.
   uint32_t wasm_budget_ms;
-  // Folders that guests may read, NULL at the end; NULL: none.
+  // Directories that guests may read, ended by NULL. NULL: none.
   const char *const *wasm_dirs;
-  // Bytes of kernel memory that a package may take, all packages of a guest together: maps when they are full, programs
-  // and types. eunomia_load refuses more with NOMEM. 0: a quarter of the memory that is available, at most 1 GiB or
-  // 16 MiB for each possible CPU; UINT64_MAX: no limit. With a limit, packages whose programs allocate objects
-  // (bpf_obj_new) are refused too: nothing counts these. Pinned maps count until eunomia_destroy.
+  // Limit for the kernel memory of a package, or of all packages that a guest loads, in bytes: its
+  // full maps, programs and types. eunomia_load fails with EUNOMIA_ERR_NOMEM above the limit.
+  // Pinned maps count until eunomia_destroy. With a limit, a package whose programs allocate
+  // objects (bpf_obj_new) is rejected, because these cannot be counted. UINT64_MAX: no limit. 0: a
+  // quarter of the available memory, but not more than 1 GiB or 16 MiB per possible CPU, whichever
+  // is larger.
   uint64_t max_kernel_memory;
 } eunomia_options;
 
-// One event, borrowed for the call of the callback. Before touching a field that is newer than the library
-// in use, compare size.
+// An event. Valid, with all it points to, until the callback returns. Before you read a field that
+// was added after the first release, check that size includes it.
 typedef struct eunomia_event {
-  // sizeof(eunomia_event) as the library was compiled.
+  // Set by the library to its sizeof(eunomia_event).
   size_t size;
   // An eunomia_event_kind.
   uint32_t kind;
   // The eunomia_format of data and key.
   uint32_t format;
-  // Name of the map, or iterator program, it came through.
+  // Name of the map, or of the iterator program, that the event came from.
   const char *source;
-  // Raw bytes, or text with a NUL behind it.
+  // Raw bytes, or a NUL-terminated string.
   const void *data;
-  // Bytes of data, the NUL not counted. Look at it before casting raw data: there may be fewer than the
-  // type has.
+  // Bytes of data, without the NUL. Check it before you cast raw data to a struct.
   size_t len;
-  // Key of a map entry, in the same format; else empty.
+  // Key of a map entry, in the same format as data. Otherwise empty.
   const void *key;
-  // Bytes of key.
+  // Bytes of key, without the NUL.
   size_t key_len;
-  // Type of raw data; NULL if the package does not tell.
+  // Type of raw data. NULL if the package does not specify it.
   const struct eunomia_type *type;
-  // Records lost, for EUNOMIA_EVENT_LOST.
+  // Number of dropped records (EUNOMIA_EVENT_LOST only).
   uint64_t lost;
-  // CPU of a perf record; -1: not known.
+  // CPU of a perf buffer's record. -1: unknown.
   int32_t cpu;
   // 0.
   uint32_t reserved;
-  // Time when the event was read, in nanoseconds of CLOCK_MONOTONIC. The clock is read once per batch of at most
-  // 1024 records, and once per round of a sampled map.
+  // Time when the event was read, in nanoseconds of CLOCK_MONOTONIC. The clock is read once per
+  // batch of at most 1024 records, and once per round of a sampled map.
   uint64_t time_ns;
 } eunomia_event;
 
-// Receives one event, valid during the call. Returns 0 to go on, above 0 to end this poll, below 0 to end
-// it with EUNOMIA_ERR_CALLBACK. Must return normally: no longjmp, no C++ exception, no thread exit.
+// Receives one event.
+//
+// The function must return normally: no longjmp, no C++ exception, no thread exit.
+//
+//   arg    the argument given together with the callback
+//   event  the event, valid during the call
+//
+// Returns: 0 to continue, > 0 to end the delivering call with success, < 0 to end it with
+// EUNOMIA_ERR_CALLBACK.
 typedef int (*eunomia_event_fn)(void *arg, const struct eunomia_event *event);
 
-// The ledger: every record is delivered, or dropped and counted under its cause.
+// Event counters. Every record is either delivered or counted in one of the drop counters.
 typedef struct eunomia_stats {
-  // sizeof(eunomia_stats) as the caller was compiled.
+  // Set by the caller to sizeof(eunomia_stats).
   size_t size;
   // Events delivered.
   uint64_t events;
-  // Raw bytes of these.
+  // Bytes of the delivered records, as the kernel wrote them.
   uint64_t bytes;
-  // Dropped by the kernel: by perf buffers, and by ring buffers where the package counts the records that
-  // found no space. lost_known says how far that is known.
+  // Records dropped by the kernel: by perf buffers, and by ring buffers if the package counts the
+  // records that did not fit. lost_known says how complete this count is.
   uint64_t lost_kernel;
-  // Dropped because the queue was full.
+  // Records dropped because the queue was full.
   uint64_t lost_queue;
-  // Dropped by a guest.
+  // Events dropped by a guest.
   uint64_t guest_dropped;
   // Records that could not be decoded.
   uint64_t malformed;
-  // Calls of eunomia_poll, eunomia_read, and rounds of eunomia_run.
+  // Calls of eunomia_poll and eunomia_read, and iterations of eunomia_run.
   uint64_t polls;
-  // Versions replaced.
+  // Reserved, always 0.
   uint64_t replaces;
-  // Runs of all programs; 0 unless the kernel counts (sysctl kernel.bpf_stats_enabled).
+  // Runs of all programs. 0 unless sysctl kernel.bpf_stats_enabled is on.
   uint64_t run_count;
-  // Nanoseconds of these.
+  // Total run time of all programs in nanoseconds. 0 unless that sysctl is on.
   uint64_t run_ns;
-  // An eunomia_lost_known about lost_kernel: that of the source of which least is known.
+  // An eunomia_lost_known for lost_kernel: the least complete one of all sources.
   uint32_t lost_known;
   // 0.
   uint32_t reserved;
@@ -360,15 +391,15 @@ typedef struct eunomia_stats {
 
 // What eunomia_read or eunomia_map_dump stored in the buffer.
 typedef struct eunomia_batch {
-  // sizeof(eunomia_batch) as the caller was compiled.
+  // Set by the caller to sizeof(eunomia_batch).
   size_t size;
   // Bytes stored.
   size_t len;
-  // With EUNOMIA_ERR_TOO_SMALL the bytes that are needed; nothing else is written then.
+  // Bytes required. After EUNOMIA_ERR_TOO_SMALL only this field is valid.
   size_t need;
-  // Index of the source (eunomia_source_at) the records came from.
+  // Index of the source that the records came from; see eunomia_source_at.
   uint32_t source;
-  // Records stored.
+  // Number of records stored.
   uint32_t count;
   // Time when the first record was read, as eunomia_event.time_ns. 0 without records.
   uint64_t time_ns;
@@ -376,109 +407,110 @@ typedef struct eunomia_batch {
 
 // A map of the package.
 typedef struct eunomia_map_info {
-  // sizeof(eunomia_map_info) as the caller was compiled.
+  // Set by the caller to sizeof(eunomia_map_info).
   size_t size;
-  // Its name, borrowed until the next call on the vm.
+  // Name of the map, valid until the next call on the vm.
   const char *name;
-  // Its BPF_MAP_TYPE_*.
+  // A BPF_MAP_TYPE_* constant.
   uint32_t kind;
   // Bytes of a key.
   uint32_t key_size;
   // Bytes of a value, on one CPU.
   uint32_t value_size;
-  // Most entries.
+  // Maximum number of entries.
   uint32_t max_entries;
-  // Type of a key; NULL if the package does not tell.
+  // Type of a key. NULL if the package does not specify it.
   const struct eunomia_type *key_type;
-  // Type of a value; NULL if the package does not tell.
+  // Type of a value. NULL if the package does not specify it.
   const struct eunomia_type *value_type;
-  // Its descriptor, -1 before load. Borrowed: dup it to keep it.
+  // File descriptor of the map, which the vm closes. -1 before load.
   int fd;
-  // CPUs a value exists for: 1, or for a per-CPU map all possible CPUs. The value buffers of such a map
-  // hold cpus * round_up(value_size, 8) bytes.
+  // Number of values per key: for a per-CPU map the number of possible CPUs, otherwise 1. A buffer
+  // for the value of a per-CPU map has cpus * round_up(value_size, 8) bytes.
   uint32_t cpus;
-  // Bytes of kernel memory when it is full, as eunomia_options.max_kernel_memory counts them; 0 if load does not make it.
+  // Bytes of kernel memory when the map is full, as eunomia_options.max_kernel_memory counts them.
+  // 0 if eunomia_load does not create the map.
   uint64_t bytes;
 } eunomia_map_info;
 
 // A source of events.
 typedef struct eunomia_source_info {
-  // sizeof(eunomia_source_info) as the caller was compiled.
+  // Set by the caller to sizeof(eunomia_source_info).
   size_t size;
-  // Name of its map, borrowed until the next call on the vm.
+  // Name of the source's map, valid until the next call on the vm.
   const char *name;
   // An eunomia_source_kind.
   uint32_t kind;
-  // Milliseconds between two rounds over a sampled map; else 0.
+  // Milliseconds between two rounds of a sampled map. Otherwise 0.
   uint32_t interval_ms;
-  // Bytes of a record; 0 if the package does not tell.
+  // Bytes of a record. 0 if the package does not specify them.
   uint32_t record_size;
   // 0.
   uint32_t reserved;
-  // Type of a record, or of a sampled map's value; NULL if the package does not tell.
+  // Type of a record, or of a sampled map's value. NULL if the package does not specify it.
   const struct eunomia_type *type;
-  // Type of a sampled map's key; else NULL.
+  // Type of a sampled map's key. Otherwise NULL.
   const struct eunomia_type *key_type;
-  // Events delivered from it.
+  // Events delivered from this source.
   uint64_t events;
-  // Records that the kernel dropped, as far as lost_known says.
+  // Records of this source dropped by the kernel.
   uint64_t lost;
-  // An eunomia_lost_known about lost. What ring buffers drop is counted for all of them together at most: see
-  // eunomia_stats.
+  // An eunomia_lost_known for lost. Always EUNOMIA_LOST_NOT_COUNTED for ring buffers, whose drops
+  // are counted only in total; see eunomia_stats.lost_kernel.
   uint32_t lost_known;
   // 0.
   uint32_t reserved1;
 } eunomia_source_info;
 
-// A program of the package.
+// A program of the package. The strings are valid until the next call on the vm.
 typedef struct eunomia_prog_info {
-  // sizeof(eunomia_prog_info) as the caller was compiled.
+  // Set by the caller to sizeof(eunomia_prog_info).
   size_t size;
-  // Its name; this and the next two are borrowed until the next call on the vm.
+  // Name of the program.
   const char *name;
-  // Its ELF section, which names the hook.
+  // ELF section, which specifies the hook.
   const char *section;
-  // Where it attaches, as given to eunomia_prog_set_target_json; "" if nothing was.
+  // Target as given to eunomia_prog_set_target_json. "" if none was given.
   const char *target;
-  // Its BPF_PROG_TYPE_*.
+  // A BPF_PROG_TYPE_* constant.
   uint32_t type;
-  // A set of eunomia_prog_flag.
+  // Bitmask of eunomia_prog_flag.
   uint32_t flags;
-  // The kernel's id for it, 0 before load.
+  // The kernel's ID of the program. 0 before load.
   uint32_t id;
   // 0.
   uint32_t reserved;
-  // Runs; 0 unless the kernel counts (sysctl kernel.bpf_stats_enabled).
+  // Number of runs. 0 unless sysctl kernel.bpf_stats_enabled is on.
   uint64_t run_count;
-  // Nanoseconds of these.
+  // Total run time in nanoseconds. 0 unless that sysctl is on.
   uint64_t run_ns;
 } eunomia_prog_info;
 
 // A member of a struct or union, an element of an array, or a constant of an enum.
 typedef struct eunomia_field {
-  // sizeof(eunomia_field) as the caller was compiled.
+  // Set by the caller to sizeof(eunomia_field).
   size_t size;
-  // Its name, borrowed like the type; "" for an anonymous member or an element.
+  // Name, valid as long as the type. "" for an anonymous member or an element.
   const char *name;
-  // Its type; for a constant the integer type that holds it.
+  // Type of the member or element. For a constant the integer type of the enum.
   const struct eunomia_type *type;
-  // Distance from the start of the outer type.
+  // Offset from the start of the outer type, in bits.
   uint32_t bit_offset;
-  // Width; not a multiple of 8 only for bit-fields.
+  // Width in bits. A multiple of 8 except for bit-fields.
   uint32_t bit_size;
-  // Value of a constant, to be read as unsigned where its type is; else 0.
+  // Value of a constant, otherwise 0. Cast it to uint64_t if type is unsigned.
   int64_t value;
 } eunomia_field;
 
-// Stands before each record of a RAW batch. Behind it the record, then its key; each begins 8-aligned.
+// Header of each record in a RAW batch. The record follows, then its key, each 8-byte aligned.
 typedef struct eunomia_record {
-  // Bytes from this head to the next.
+  // Bytes from this header to the next.
   uint32_t size;
   // Bytes of the record.
   uint32_t len;
-  // Bytes of its key; 0 unless it is a map entry.
+  // Bytes of the key. 0 unless the record is a map entry.
   uint32_t key_len;
-  // CPU of a perf record; -1: not known.
+  // CPU of a perf buffer's record. -1: unknown.
   int32_t cpu;
 } eunomia_record;
 
@@ -488,134 +520,314 @@ extern "C" {
 
 // ---- Version: any thread, any time ----
 //
-// Returns the EUNOMIA_VERSION_NUM of the library in use, which may be newer than this header's.
+// Returns the EUNOMIA_VERSION_NUM of the library in use, which may be newer than this header.
 uint32_t eunomia_version(void);
 
-// Returns a line for people that names the library, the libbpf and WAMR inside and the build. Static.
+// Returns a human-readable line with the versions of the library, of libbpf and of WAMR, and the
+// kind of build. The string is static.
 const char *eunomia_version_string(void);
 
-// Returns the set of eunomia_kind this build can open.
+// Returns a bitmask of the eunomia_kind values that this build can open.
 uint32_t eunomia_kinds(void);
 
-// Returns the name of a status, such as "EUNOMIA_ERR_TYPE"; of 0 and above "EUNOMIA_OK". Static, never NULL.
+// Returns the name of a status, such as "EUNOMIA_ERR_TYPE". The string is static and never NULL.
+//
+//   status  a value returned by a function; every value >= 0 is "EUNOMIA_OK"
 const char *eunomia_status_name(int status);
 
-// ---- Life of a vm ----
+// ---- Life cycle ----
 //
-// Makes an empty vm. NULL options: all defaults. Fails with INVAL, NOMEM, SYSTEM (no descriptors) or
-// UNSUPPORTED (linked with another libbpf than it was built with); there is no vm to ask then, so the
-// text goes to options->log and an error number to errno.
+// Creates an empty vm.
+//
+//   out      receives the vm; free it with eunomia_destroy
+//   options  settings, copied; NULL for the defaults
+//
+// On failure there is no vm to call eunomia_errmsg with. The message goes to options->log, and
+// errno is set.
+//
+// Returns: EUNOMIA_OK or
+//   EUNOMIA_ERR_INVAL        out is NULL, or an option is out of range or unknown
+//   EUNOMIA_ERR_NOMEM        out of memory
+//   EUNOMIA_ERR_SYSTEM       no file descriptor is left
+//   EUNOMIA_ERR_UNSUPPORTED  the libbpf in use is not the one that the library was built with
+//   EUNOMIA_ERR_INTERNAL     a bug in the library
 int eunomia_new(struct eunomia_vm **out, const struct eunomia_options *options);
 
-// Detaches, unloads and frees; maps pinned by name stay pinned. NULL is fine. A host that ends without it, even
-// killed, leaves no link behind, but a classic tc filter stays until the same program attaches in its place, or
-// someone removes it (tc filter del). While a call on the vm is in progress, as in a callback, it refuses: a
-// line in the log, and the vm goes on. After fork the one call a child may make; what the parent has in the
-// kernel stays.
+// Detaches and unloads the package and frees the vm.
+//
+//   vm  may be NULL
+//
+// Pinned maps stay pinned. If a call on the vm is in progress (for example in a callback), the
+// function logs an error and does nothing. After fork, this is the only function that the child may
+// call; it does not affect the parent's programs.
+//
+// A process that exits or is killed without eunomia_destroy leaves nothing attached except classic
+// tc filters. Such a filter stays until the same program is attached again, or until "tc filter
+// del".
 void eunomia_destroy(struct eunomia_vm *vm);
 
-// Opens a package from memory, which is copied. kinds: a set of eunomia_kind that is welcome. Returns the
-// eunomia_kind it was. On failure the vm stays empty.
+// Opens a package from memory. On failure the vm stays empty.
+//
+//   data   the package, copied
+//   len    bytes of data
+//   kinds  bitmask of the accepted eunomia_kind values
+//
+// Returns: the eunomia_kind of the package or
+//   EUNOMIA_ERR_PACKAGE      the package is malformed, or of a kind that kinds does not accept
+//   EUNOMIA_ERR_UNSUPPORTED  the package is for another machine, or this build cannot run its kind
+//   EUNOMIA_ERR_STATE        the vm has a package already
 int eunomia_open(struct eunomia_vm *vm, const void *data, size_t len, uint32_t kinds);
 
-// Opens a package from a file, as eunomia_open does.
+// Opens a package from a file. On failure the vm stays empty.
+//
+//   path   path of the file
+//   kinds  bitmask of the accepted eunomia_kind values
+//
+// Returns: as eunomia_open or
+//   EUNOMIA_ERR_NOT_FOUND  the file does not exist
+//   EUNOMIA_ERR_PERM       the file may not be read
+//   EUNOMIA_ERR_SYSTEM     reading the file failed
 int eunomia_open_file(struct eunomia_vm *vm, const char *path, uint32_t kinds);
 
-// Opens a BPF object (ELF) with its metadata apart: a skeleton JSON, or NULL to take everything from the
-// object's BTF. Both are copied. Returns EUNOMIA_KIND_JSON. On failure the vm stays empty.
+// Opens a BPF object and its metadata from memory. On failure the vm stays empty.
+//
+//   elf        the object (ELF), copied
+//   len        bytes of elf
+//   meta_json  the skeleton JSON, copied; NULL to derive the metadata from the object's BTF
+//
+// Returns: EUNOMIA_KIND_JSON, or an error as for eunomia_open.
 int eunomia_open_object(struct eunomia_vm *vm, const void *elf, size_t len, const char *meta_json);
 
-// Creates the maps and loads the programs through the kernel's verifier. All or nothing. Needs privileges:
-// CAP_BPF and CAP_PERFMON, for network programs CAP_NET_ADMIN, or root. NOMEM: the package would take more kernel memory
-// than options.max_kernel_memory; nothing was made. STOPPED: eunomia_stop was called.
+// Creates the maps and loads the programs, which the kernel verifies.
+//
+// On failure the package is unloaded and stays open. The process must be root or have CAP_BPF and
+// CAP_PERFMON, and CAP_NET_ADMIN for network programs.
+//
+// Returns: EUNOMIA_OK or
+//   EUNOMIA_ERR_VERIFIER     the verifier rejected a program; eunomia_errdetail returns its log
+//   EUNOMIA_ERR_PERM         a privilege is missing
+//   EUNOMIA_ERR_UNSUPPORTED  the kernel lacks a feature
+//   EUNOMIA_ERR_NOMEM        out of memory, or above options.max_kernel_memory
+//   EUNOMIA_ERR_PACKAGE      the kernel or libbpf rejected the object or one of its maps
+//   EUNOMIA_ERR_STATE        no package is open, or it is loaded already
+//   EUNOMIA_ERR_STOPPED      eunomia_stop was called
+//   EUNOMIA_ERR_SYSTEM       a system call failed
 int eunomia_load(struct eunomia_vm *vm);
 
-// Attaches all programs, after loading them if that has not been done. All or nothing.
+// Attaches all programs. Loads the package first if it is not loaded.
+//
+// On failure no program stays attached, and a package that this call loaded is unloaded.
+//
+// Returns: EUNOMIA_OK, an error as for eunomia_load, or
+//   EUNOMIA_ERR_ATTACH     a program could not be attached
+//   EUNOMIA_ERR_NOT_FOUND  the package attaches to something that does not exist
+//   EUNOMIA_ERR_INVAL      the same, for a target set with eunomia_prog_set_target_json
+//   EUNOMIA_ERR_STATE      no package is open, or it is attached already
 int eunomia_attach(struct eunomia_vm *vm);
 
-// Detaches all programs. Maps, variables and counters stay, and eunomia_attach may follow. The next poll or read delivers
-// a last round of each sampled map, unless the queue reads them.
+// Detaches all programs. Maps, variables and counters stay, and eunomia_attach may be called again.
+//
+// The next eunomia_poll or eunomia_read delivers a last round of each sampled map, unless a queue
+// is running.
+//
+// Returns: EUNOMIA_OK or
+//   EUNOMIA_ERR_STATE  the package is not loaded
 int eunomia_detach(struct eunomia_vm *vm);
 
-// ---- Errors: of the last failed call on a vm ----
+// ---- Errors: the last failed call on a vm ----
 //
-// Returns one line for people that names the thing and the value, "" if no call has failed. Borrowed until
-// the next call. Never NULL: for a NULL vm, and while another thread is inside a call, a fixed text. So
-// EUNOMIA_ERR_BUSY because of another thread leaves the kept text as it was.
+// Returns a one-line human-readable message with the object and the offending value.
+//
+//   vm  may be NULL
+//
+// Returns: the message, valid until the next call on the vm. It is never NULL. If no call has
+// failed, it is "". If vm is NULL or another thread is inside a call, it is a fixed string. A call
+// that fails because of another thread (EUNOMIA_ERR_BUSY) does not change the message.
 const char *eunomia_errmsg(const struct eunomia_vm *vm);
 
-// Returns the long text to it, such as the verifier's log, "" if there is none. May be megabytes. Else as
-// eunomia_errmsg.
+// Returns the long message of the last failed call, such as the verifier's log. It can be megabytes
+// long.
+//
+//   vm  may be NULL
+//
+// Returns: the message, valid until the next call on the vm; "" if there is none. It is never NULL.
 const char *eunomia_errdetail(const struct eunomia_vm *vm);
 
-// Returns the errno behind it, 0 if there is none.
+// Returns the errno of the last failed call; 0 if it has none.
 int eunomia_errsys(const struct eunomia_vm *vm);
 
-// Returns what kind of thing it is about, an eunomia_subject, and stores that thing's name in *name: the
-// name of a variable, map or program, or a path; "" if it is about none of these. name may be NULL. *name is
-// borrowed as eunomia_errmsg's text is.
+// Returns what the last failed call was about.
+//
+//   name  receives the name of the variable, map or program, or the path, valid until the next call
+//         on the vm; "" if there is none; may be NULL
+//
+// Returns: an eunomia_subject.
 int eunomia_errsubject(const struct eunomia_vm *vm, const char **name);
 
-// ---- Global variables, by name ----
+// ---- Global variables, by name (eunomia_describe lists them) ----
 //
-// Sets a variable from JSON text: a number, a string for char[], an object for a struct, and so on, checked
-// against its type. Members that an object leaves out keep their values; they are read and written back, so a
-// program that changes them at that moment may lose its change. Constants (.rodata) only before load, others
-// any time. A type that is too large or nested too deep for JSON returns TYPE, here and in
-// eunomia_var_get_json; the bytes are accessible.
+// Sets a variable from JSON.
+//
+//   name  name of the variable
+//   json  the value: a number, a string for char[], an object for a struct, and so on
+//
+// Constants (.rodata) can be set before load only, other variables at any time. Members that a JSON
+// object leaves out keep their values. The library reads and writes them back, so a change that a
+// program makes to them at the same moment may be lost.
+//
+// Returns: EUNOMIA_OK or
+//   EUNOMIA_ERR_NOT_FOUND  no such variable
+//   EUNOMIA_ERR_INVAL      the JSON is malformed
+//   EUNOMIA_ERR_TYPE       the value does not fit, or the type is too large or nested for JSON
+//   EUNOMIA_ERR_STATE      no package is open, or it is loaded and the variable is a constant
 int eunomia_var_set_json(struct eunomia_vm *vm, const char *name, const char *json);
 
-// Sets a variable from len bytes, which must be exactly its size.
+// Sets a variable from bytes.
+//
+//   name  name of the variable
+//   data  the value
+//   len   bytes of data; must be the size of the variable
+//
+// Returns: EUNOMIA_OK or
+//   EUNOMIA_ERR_NOT_FOUND  no such variable
+//   EUNOMIA_ERR_TYPE       len is not the size of the variable
+//   EUNOMIA_ERR_STATE      no package is open, or it is loaded and the variable is a constant
 int eunomia_var_set(struct eunomia_vm *vm, const char *name, const void *data, size_t len);
 
-// Gives out the present value as JSON, borrowed until the next call.
+// Returns the current value of a variable as JSON.
+//
+//   name  name of the variable
+//   out   receives the JSON, valid until the next call on the vm
+//
+// Returns: EUNOMIA_OK or
+//   EUNOMIA_ERR_NOT_FOUND  no such variable
+//   EUNOMIA_ERR_TYPE       the type is too large or nested for JSON
+//   EUNOMIA_ERR_STATE      no package is open
 int eunomia_var_get_json(struct eunomia_vm *vm, const char *name, const char **out);
 
-// Copies the present value to buf. *len: its room before, the value's size after; with TOO_SMALL only *len
-// is written, so a room of 0 asks for the size.
+// Copies the current value of a variable into a buffer.
+//
+//   name  name of the variable
+//   buf   the buffer; may be NULL if *len is 0
+//   len   in: bytes of buf; out: size of the value
+//
+// Returns: EUNOMIA_OK or
+//   EUNOMIA_ERR_NOT_FOUND  no such variable
+//   EUNOMIA_ERR_TOO_SMALL  buf is too small; *len is set, so a call with *len == 0 queries the size
+//   EUNOMIA_ERR_STATE      no package is open
 int eunomia_var_get(struct eunomia_vm *vm, const char *name, void *buf, size_t *len);
 
 // ---- The command line that a package describes ----
 //
-// Sets variables from the arguments of a command line, argv[0] included. Returns 1 if it asks for help or
-// the version: nothing is set then, and eunomia_args_help has the text.
+// Parses a command line and sets the variables that its options stand for.
+//
+//   argc  number of arguments
+//   argv  the arguments, beginning with the program's name
+//
+// Returns: EUNOMIA_OK; 1 if the command line asks for help or the version, which sets no variable
+// and makes eunomia_args_help return the requested text; or
+//   EUNOMIA_ERR_INVAL  the command line is malformed
+//   EUNOMIA_ERR_TYPE   a value does not fit its variable
+//   EUNOMIA_ERR_STATE  no package is open, or it is loaded and an option sets a constant
 int eunomia_args_set(struct eunomia_vm *vm, int argc, const char *const *argv);
 
-// Gives out the help text, or after eunomia_args_set returned 1 what was asked for. Borrowed until the
-// next call.
+// Returns the help text of the package's command line. After eunomia_args_set returned 1, returns
+// the requested text.
+//
+//   out  receives the text, valid until the next call on the vm
+//
+// Returns: EUNOMIA_OK or
+//   EUNOMIA_ERR_STATE  no package is open
 int eunomia_args_help(struct eunomia_vm *vm, const char **out);
 
 // ---- Events ----
 //
-// Waits for events and calls fn for each, at most options.poll_budget. Returns after the first batch that
-// was not empty, or after timeout_ms (0: at once, negative: never), the number of events (0 at the
-// timeout), or STOPPED. fn is used only during the call. A sampled map delivers at each interval, so "until
-// poll returns 0" ends only with a timeout below the interval.
-int eunomia_poll(struct eunomia_vm *vm, int timeout_ms, uint32_t format, eunomia_event_fn fn, void *arg);
+// Waits for events and calls a function for each of them.
+//
+//   timeout_ms  milliseconds to wait; 0 does not wait, a negative value waits without limit
+//   format      an eunomia_format
+//   callback    called for each event, in this thread
+//   arg         first argument of callback; may be NULL
+//
+// The call returns after the first batch that is not empty, with at most options.poll_budget
+// events. A sampled map delivers at each interval, so a loop "until poll returns 0" ends only if
+// timeout_ms is below the interval.
+//
+// Returns: the number of events, 0 after the timeout, or
+//   EUNOMIA_ERR_STOPPED   eunomia_stop was called
+//   EUNOMIA_ERR_CALLBACK  callback returned a value < 0
+//   EUNOMIA_ERR_STATE     the package is not loaded
+//   EUNOMIA_ERR_SYSTEM    a system call failed
+int eunomia_poll(struct eunomia_vm *vm,
+                 int timeout_ms,
+                 uint32_t format,
+                 eunomia_event_fn callback,
+                 void *arg);
 
-// Polls until eunomia_stop, or until fn returns above 0, then returns 0.
-int eunomia_run(struct eunomia_vm *vm, uint32_t format, eunomia_event_fn fn, void *arg);
+// Polls until eunomia_stop is called or callback returns a value > 0.
+//
+//   format    an eunomia_format
+//   callback  called for each event, in this thread
+//   arg       first argument of callback; may be NULL
+//
+// Returns: EUNOMIA_OK or
+//   EUNOMIA_ERR_CALLBACK  callback returned a value < 0
+//   EUNOMIA_ERR_STATE     the package is not loaded
+//   EUNOMIA_ERR_SYSTEM    a system call failed
+int eunomia_run(struct eunomia_vm *vm, uint32_t format, eunomia_event_fn callback, void *arg);
 
-// Returns a descriptor for the host's own event loop: readable when eunomia_poll(0) has something to do,
-// a stop included. Level-triggered use. The same from eunomia_new to eunomia_destroy; do not read from or
-// close it. Any thread, any time.
+// Returns a file descriptor for the host's event loop. Any thread, any time.
+//
+// The descriptor is readable when eunomia_poll with a timeout of 0 has something to do, which
+// includes reporting a stop. Watch it level-triggered. It stays the same until eunomia_destroy. Do
+// not read from it or close it.
+//
+// Returns: the descriptor, or EUNOMIA_ERR_INVAL if vm is NULL.
 int eunomia_epoll_fd(const struct eunomia_vm *vm);
 
-// Ends the poll that is waiting, or the next one, with STOPPED (eunomia_run with 0); likewise a load, after the map or
-// program that the kernel is at work on. Kept until reported once; several before that count as one. Any thread, any time, and in signal handlers: errno stays as it
-// was. NULL is fine.
+// Requests a stop. Any thread, any time, and signal handlers. Preserves errno.
+//
+//   vm  may be NULL
+//
+// A stop ends a running eunomia_poll, eunomia_read, eunomia_load, eunomia_attach or
+// eunomia_wasm_run with EUNOMIA_ERR_STOPPED, and eunomia_run with EUNOMIA_OK. If none of them is
+// running, it ends the next one. A load ends after the map or program that the kernel is creating.
+// Stops count as one until one of these calls reports them.
 void eunomia_stop(struct eunomia_vm *vm);
 
-// Pauses delivery (on not 0) or goes on (0). Records stay in the kernel's buffers meanwhile, and
-// eunomia_epoll_fd is not readable for them. Any thread, any time.
+// Pauses or resumes the delivery of events. Any thread, any time.
+//
+//   on  not 0 to pause, 0 to resume
+//
+// During a pause, records stay in the kernel's buffers and do not make eunomia_epoll_fd readable.
+//
+// Returns: EUNOMIA_OK or
+//   EUNOMIA_ERR_SYSTEM  a system call failed
 int eunomia_pause(struct eunomia_vm *vm, int on);
 
-// Writes the ledger. Set out->size first. Any thread, any time.
+// Returns the event counters. Any thread, any time.
+//
+//   out  receives the counters; set out->size first
+//
+// Returns: EUNOMIA_OK.
 int eunomia_stats_get(const struct eunomia_vm *vm, struct eunomia_stats *out);
 
-// Stores the waiting records of one source in buf, as many as fit, for hosts whose callbacks are dear.
-// RAW: an eunomia_record before each, and buf must be 8-aligned; JSON and TEXT: one line each. Returns the number of records, 0 at the
-// timeout, or STOPPED. TOO_SMALL: the next record takes out->need bytes and is kept for the next call.
+// Waits for records and stores as many records of one source as fit in a buffer. Use it instead of
+// eunomia_poll where callbacks are expensive, as from many other languages.
+//
+//   timeout_ms  milliseconds to wait; 0 does not wait, a negative value waits without limit
+//   format      an eunomia_format
+//   buf         the buffer; must be 8-byte aligned for RAW
+//   cap         bytes of buf
+//   out         receives what was stored; set out->size first
+//
+// In RAW, an eunomia_record precedes each record in buf. In JSON and TEXT, each record is one line.
+//
+// Returns: the number of records, 0 after the timeout, or
+//   EUNOMIA_ERR_TOO_SMALL  the next record needs out->need bytes; it is kept for the next call
+//   EUNOMIA_ERR_STOPPED    eunomia_stop was called
+//   EUNOMIA_ERR_STATE      the package is not loaded
+//   EUNOMIA_ERR_SYSTEM     a system call failed
 int eunomia_read(struct eunomia_vm *vm,
                  int timeout_ms,
                  uint32_t format,
@@ -623,37 +835,91 @@ int eunomia_read(struct eunomia_vm *vm,
                  size_t cap,
                  struct eunomia_batch *out);
 
-// Starts a thread that moves records from the kernel to memory while the host is busy. Holds max_bytes, at
-// most 1 GiB; less than 128 KiB counts as 128 KiB. When it is full the newest records are dropped and counted
-// in stats.lost_queue.
+// Starts a thread that moves records from the kernel's buffers to a queue in memory while the host
+// is busy.
+//
+//   max_bytes  capacity of the queue, at most 1 GiB; less than 128 KiB counts as 128 KiB
+//
+// When the queue is full, new records are dropped and counted in eunomia_stats.lost_queue.
+//
+// Returns: EUNOMIA_OK or
+//   EUNOMIA_ERR_INVAL   max_bytes is more than 1 GiB
+//   EUNOMIA_ERR_STATE   the package is not loaded, the thread is running already, or the records of
+//                       an earlier queue have not all been delivered
+//   EUNOMIA_ERR_SYSTEM  a system call failed
 int eunomia_queue_start(struct eunomia_vm *vm, size_t max_bytes);
 
-// Ends that thread. What has been queued is still delivered, before anything newer.
+// Stops the queue's thread. Later polls deliver the records that are still in the queue first.
+//
+// Returns: EUNOMIA_OK or
+//   EUNOMIA_ERR_STATE  the thread is not running
 int eunomia_queue_stop(struct eunomia_vm *vm);
 
-// Runs an attached iterator program to its end and gives fn each line it wrote (TEXT), or each piece if it
-// writes bytes (RAW). Returns their number.
-int eunomia_iter_each(struct eunomia_vm *vm, const char *prog, eunomia_event_fn fn, void *arg);
+// Runs an attached iterator program and calls a function for its output.
+//
+//   prog      name of the program
+//   callback  called for each line of text (TEXT), or for each piece of binary output (RAW)
+//   arg       first argument of callback; may be NULL
+//
+// Returns: the number of lines or pieces, or
+//   EUNOMIA_ERR_NOT_FOUND  no such program
+//   EUNOMIA_ERR_INVAL      the program is not an iterator
+//   EUNOMIA_ERR_STATE      the program is not attached
+//   EUNOMIA_ERR_CALLBACK   callback returned a value < 0
+//   EUNOMIA_ERR_SYSTEM     a system call failed
+int eunomia_iter_each(struct eunomia_vm *vm,
+                      const char *prog,
+                      eunomia_event_fn callback,
+                      void *arg);
 
 // ---- Maps, by name ----
 //
-// Returns the number of maps of the package, those of global variables (.data and so on) included.
+// Returns the number of maps of the package, including those of global variables (.data and so on).
 int eunomia_map_count(const struct eunomia_vm *vm);
 
-// Describes the map at index, from 0. Set out->size first. Beyond the last: NOT_FOUND.
+// Describes a map, by index.
+//
+//   index  0 to eunomia_map_count - 1
+//   out    receives the description; set out->size first
+//
+// Returns: EUNOMIA_OK or
+//   EUNOMIA_ERR_NOT_FOUND  index is out of range
 int eunomia_map_at(const struct eunomia_vm *vm, int index, struct eunomia_map_info *out);
 
-// Describes the map of that name. Set out->size first.
+// Describes a map, by name.
+//
+//   name  name of the map
+//   out   receives the description; set out->size first
+//
+// Returns: EUNOMIA_OK or
+//   EUNOMIA_ERR_NOT_FOUND  no such map
 int eunomia_map_find(const struct eunomia_vm *vm, const char *name, struct eunomia_map_info *out);
 
-// Sets how many entries a map has; the bytes of a ring buffer, rounded up to a power of two of pages; the pages of an
-// arena. Before load. Not for maps of global variables.
-int eunomia_map_set_max_entries(struct eunomia_vm *vm,
-                                const char *map,
-                                uint32_t count);
+// Sets the maximum number of entries of a map, before load.
+//
+//   map    name of the map; not a map of global variables
+//   count  number of entries; of a ring buffer its bytes, rounded up to a power of two of pages; of
+//          an arena its pages
+//
+// Returns: EUNOMIA_OK or
+//   EUNOMIA_ERR_NOT_FOUND  no such map
+//   EUNOMIA_ERR_INVAL      the map does not allow this number of entries
+//   EUNOMIA_ERR_STATE      the package is loaded already
+int eunomia_map_set_max_entries(struct eunomia_vm *vm, const char *map, uint32_t count);
 
-// Copies the value under key to val, whose lengths must be exactly those of the map; see
-// eunomia_map_info.cpus for per-CPU maps. NOT_FOUND: no such key. key and val must not overlap.
+// Copies the value of a key into a buffer.
+//
+//   map   name of the map
+//   key   the key
+//   klen  bytes of key; must be key_size of the map
+//   val   the buffer; must not overlap key
+//   vlen  bytes of val; must be value_size of the map, for a per-CPU map see eunomia_map_info.cpus
+//
+// Returns: EUNOMIA_OK or
+//   EUNOMIA_ERR_NOT_FOUND  no such map or key
+//   EUNOMIA_ERR_INVAL      klen or vlen is wrong, or key and val overlap
+//   EUNOMIA_ERR_STATE      the package is not loaded
+//   EUNOMIA_ERR_SYSTEM     the system call failed
 int eunomia_map_get(struct eunomia_vm *vm,
                     const char *map,
                     const void *key,
@@ -661,9 +927,21 @@ int eunomia_map_get(struct eunomia_vm *vm,
                     void *val,
                     size_t vlen);
 
-// Stores val under key. flags: BPF_ANY 0, BPF_NOEXIST 1, BPF_EXIST 2. SYSTEM with errsys EEXIST: the key is
-// there already and flags is BPF_NOEXIST, with errsys E2BIG: the map is full, or the index of an array out
-// of range. NOT_FOUND: there is no such key and flags is BPF_EXIST.
+// Stores a value under a key.
+//
+//   map    name of the map
+//   key    the key
+//   klen   bytes of key; must be key_size of the map
+//   val    the value
+//   vlen   bytes of val, as for eunomia_map_get
+//   flags  BPF_ANY (0), BPF_NOEXIST (1) or BPF_EXIST (2)
+//
+// Returns: EUNOMIA_OK or
+//   EUNOMIA_ERR_NOT_FOUND  no such map; or no such key, with BPF_EXIST
+//   EUNOMIA_ERR_INVAL      klen or vlen is wrong
+//   EUNOMIA_ERR_STATE      the package is not loaded
+//   EUNOMIA_ERR_SYSTEM     eunomia_errsys is EEXIST: the key exists, with BPF_NOEXIST;
+//                          E2BIG: the map is full, or the index of an array is out of range
 int eunomia_map_set(struct eunomia_vm *vm,
                     const char *map,
                     const void *key,
@@ -672,32 +950,105 @@ int eunomia_map_set(struct eunomia_vm *vm,
                     size_t vlen,
                     uint64_t flags);
 
-// Deletes key and its value. NOT_FOUND: no such key.
+// Deletes a key and its value.
+//
+//   map   name of the map
+//   key   the key
+//   klen  bytes of key; must be key_size of the map
+//
+// Returns: EUNOMIA_OK or
+//   EUNOMIA_ERR_NOT_FOUND  no such map or key
+//   EUNOMIA_ERR_INVAL      klen is wrong
+//   EUNOMIA_ERR_STATE      the package is not loaded
+//   EUNOMIA_ERR_SYSTEM     the system call failed
 int eunomia_map_del(struct eunomia_vm *vm, const char *map, const void *key, size_t klen);
 
-// Stores the key after key in next. NULL key: the first one. NOT_FOUND: there are no more. key and next
-// may be the same buffer; both have klen bytes.
-int eunomia_map_next(struct eunomia_vm *vm, const char *map, const void *key, void *next, size_t klen);
+// Copies the key that follows a given key.
+//
+//   map   name of the map
+//   key   the key; NULL for the first key of the map
+//   next  receives the following key; may be the same buffer as key
+//   klen  bytes of key and of next; must be key_size of the map
+//
+// Returns: EUNOMIA_OK or
+//   EUNOMIA_ERR_NOT_FOUND  no such map, or key is the last one
+//   EUNOMIA_ERR_INVAL      klen is wrong
+//   EUNOMIA_ERR_STATE      the package is not loaded
+//   EUNOMIA_ERR_SYSTEM     the system call failed
+int eunomia_map_next(struct eunomia_vm *vm,
+                     const char *map,
+                     const void *key,
+                     void *next,
+                     size_t klen);
 
-// Gives out the value under a key, both as JSON; of a per-CPU map an array. Borrowed until the next call.
+// Returns the value of a key, both as JSON. The value of a per-CPU map is an array.
+//
+//   map  name of the map
+//   key  the key in JSON
+//   out  receives the value in JSON, valid until the next call on the vm
+//
+// Returns: EUNOMIA_OK, an error as for eunomia_map_get, or
+//   EUNOMIA_ERR_TYPE  the key does not fit the map
 int eunomia_map_get_json(struct eunomia_vm *vm, const char *map, const char *key, const char **out);
 
-// Stores a value under a key, both as JSON, checked against their types. Else as eunomia_map_set.
+// Stores a value under a key, both as JSON.
+//
+//   map    name of the map
+//   key    the key in JSON
+//   val    the value in JSON
+//   flags  as for eunomia_map_set
+//
+// Returns: EUNOMIA_OK, an error as for eunomia_map_set, or
+//   EUNOMIA_ERR_TYPE  the key or the value does not fit the map
 int eunomia_map_set_json(struct eunomia_vm *vm,
                          const char *map,
                          const char *key,
                          const char *val,
                          uint64_t flags);
 
-// Deletes a key, given as JSON, and its value.
+// Deletes a key and its value.
+//
+//   map  name of the map
+//   key  the key in JSON
+//
+// Returns: EUNOMIA_OK, an error as for eunomia_map_del, or
+//   EUNOMIA_ERR_TYPE  the key does not fit the map
 int eunomia_map_del_json(struct eunomia_vm *vm, const char *map, const char *key);
 
-// Calls fn for each entry of a map, as an EUNOMIA_EVENT_MAP_ENTRY that stats do not count. Returns the number
-// of entries. Those that come or go meanwhile may be missed or seen.
-int eunomia_map_each(struct eunomia_vm *vm, const char *map, uint32_t format, eunomia_event_fn fn, void *arg);
+// Calls a function for each entry of a map, with an event of kind EUNOMIA_EVENT_MAP_ENTRY. These
+// events are not counted in eunomia_stats.
+//
+//   map       name of the map
+//   format    an eunomia_format
+//   callback  called for each entry
+//   arg       first argument of callback; may be NULL
+//
+// Entries that are added or deleted during the call may be missed.
+//
+// Returns: the number of entries, or
+//   EUNOMIA_ERR_NOT_FOUND  no such map
+//   EUNOMIA_ERR_STATE      the package is not loaded
+//   EUNOMIA_ERR_CALLBACK   callback returned a value < 0
+//   EUNOMIA_ERR_SYSTEM     a system call failed
+int eunomia_map_each(struct eunomia_vm *vm,
+                     const char *map,
+                     uint32_t format,
+                     eunomia_event_fn callback,
+                     void *arg);
 
-// Stores all entries of a map in buf, laid out and aligned as for eunomia_read. Returns their number. TOO_SMALL: all of
-// them take out->need bytes.
+// Stores all entries of a map in a buffer.
+//
+//   map     name of the map
+//   format  an eunomia_format
+//   buf     the buffer, filled as by eunomia_read
+//   cap     bytes of buf
+//   out     receives what was stored; set out->size first
+//
+// Returns: the number of entries, or
+//   EUNOMIA_ERR_TOO_SMALL  the entries need out->need bytes; nothing was stored
+//   EUNOMIA_ERR_NOT_FOUND  no such map
+//   EUNOMIA_ERR_STATE      the package is not loaded
+//   EUNOMIA_ERR_SYSTEM     a system call failed
 int eunomia_map_dump(struct eunomia_vm *vm,
                      const char *map,
                      uint32_t format,
@@ -705,77 +1056,137 @@ int eunomia_map_dump(struct eunomia_vm *vm,
                      size_t cap,
                      struct eunomia_batch *out);
 
-// ---- What a package consists of ----
+// ---- Contents of a package ----
 //
-// Gives out a description of the whole package as JSON, borrowed until the next call; len may be NULL. Keys:
-// kind; state (opened, loaded, attached); lost_kernel (what eunomia_stats.lost_kernel counts); kernel_memory (bytes
-// that load takes at most); variables (name, section, type, constant, value); maps (name, kind, key_size,
-// value_size, max_entries, bytes, key_type, value_type); programs (name, section, autoload, loaded, attached,
-// instead_of, and skipped: why it is not used); meta (what the package says). The value of a variable that
-// JSON cannot have is null. More keys may come.
-int eunomia_describe(struct eunomia_vm *vm,
-                     const char **out,
-                     size_t *len);
+// Returns a description of the whole package as a JSON object.
+//
+//   out  receives the JSON, valid until the next call on the vm
+//   len  receives its length; may be NULL
+//
+// The object has these keys. Later releases may add keys.
+//   kind           kind of the package
+//   state          "opened", "loaded" or "attached"
+//   lost_kernel    what eunomia_stats.lost_kernel counts
+//   kernel_memory  maximum bytes of kernel memory that eunomia_load takes
+//   variables      name, section, type, constant, value (null if JSON cannot represent it)
+//   maps           name, kind, key_size, value_size, max_entries, bytes, key_type, value_type
+//   programs       name, section, autoload, loaded, attached, instead_of, skipped (the reason)
+//   meta           metadata of the package
+//
+// Returns: EUNOMIA_OK or
+//   EUNOMIA_ERR_STATE  no package is open
+int eunomia_describe(struct eunomia_vm *vm, const char **out, size_t *len);
 
-// Returns the number of sources of events, known once the package is loaded. None is no failure: such a
-// package just runs.
+// Returns the number of event sources, after load. A package without sources is valid; it just
+// runs.
 int eunomia_source_count(const struct eunomia_vm *vm);
 
-// Describes the source at index, from 0. Set out->size first. Beyond the last: NOT_FOUND.
+// Describes an event source, by index.
+//
+//   index  0 to eunomia_source_count - 1
+//   out    receives the description; set out->size first
+//
+// Returns: EUNOMIA_OK or
+//   EUNOMIA_ERR_NOT_FOUND  index is out of range
 int eunomia_source_at(const struct eunomia_vm *vm, int index, struct eunomia_source_info *out);
 
 // Returns the number of programs.
 int eunomia_prog_count(const struct eunomia_vm *vm);
 
-// Describes the program at index, from 0. Set out->size first. Beyond the last: NOT_FOUND.
+// Describes a program, by index.
+//
+//   index  0 to eunomia_prog_count - 1
+//   out    receives the description; set out->size first
+//
+// Returns: EUNOMIA_OK or
+//   EUNOMIA_ERR_NOT_FOUND  index is out of range
 int eunomia_prog_at(const struct eunomia_vm *vm, int index, struct eunomia_prog_info *out);
 
-// Describes the program of that name. Set out->size first.
+// Describes a program, by name.
+//
+//   name  name of the program
+//   out   receives the description; set out->size first
+//
+// Returns: EUNOMIA_OK or
+//   EUNOMIA_ERR_NOT_FOUND  no such program
 int eunomia_prog_find(const struct eunomia_vm *vm, const char *name, struct eunomia_prog_info *out);
 
-// Chooses whether eunomia_load loads a program: on not 0, or 0. Before load.
+// Sets whether eunomia_load loads a program, before load.
+//
+//   prog  name of the program
+//   on    not 0 to load it, 0 to leave it out
+//
+// Returns: EUNOMIA_OK or
+//   EUNOMIA_ERR_NOT_FOUND  no such program
+//   EUNOMIA_ERR_STATE      the package is loaded already
 int eunomia_prog_set_autoload(struct eunomia_vm *vm, const char *prog, int on);
 
-// Sets where a program attaches. json: an object with the keys of docs/package.md (attach, path, func, offset,
-// address, build_id, pid, cgroup, perf_event, interface, flags, tchook, tcopts), or an array of them for several
-// targets. INVAL for any other key, and when attaching for one that says nothing of such a program. Before attach.
-int eunomia_prog_set_target_json(struct eunomia_vm *vm,
-                                 const char *prog,
-                                 const char *json);
+// Sets where a program attaches, before attach.
+//
+//   prog  name of the program
+//   json  an object with the keys below, or an array of objects for several targets
+//
+// The keys are attach, path, func, offset, address, build_id, pid, cgroup, perf_event, interface,
+// flags, tchook and tcopts; docs/package.md describes them. If a key does not apply to the type of
+// the program, eunomia_attach fails with EUNOMIA_ERR_INVAL.
+//
+// Returns: EUNOMIA_OK or
+//   EUNOMIA_ERR_NOT_FOUND  no such program
+//   EUNOMIA_ERR_INVAL      the JSON is malformed or has an unknown key
+//   EUNOMIA_ERR_STATE      the package is attached already
+int eunomia_prog_set_target_json(struct eunomia_vm *vm, const char *prog, const char *json);
 
 // ---- Types of raw bytes: any thread, until eunomia_destroy of their vm ----
 //
-// Returns the spelling in C, such as "struct event". "" for NULL.
+// Returns the type's name in C, such as "struct event"; "" for NULL.
 const char *eunomia_type_name(const struct eunomia_type *type);
 
-// Returns its eunomia_type_kind, typedefs and qualifiers removed. 0 for NULL.
+// Returns the type's eunomia_type_kind, without typedefs and qualifiers; 0 for NULL.
 uint32_t eunomia_type_kind_of(const struct eunomia_type *type);
 
-// Returns its size in bytes. 0 for NULL.
+// Returns the type's size in bytes; 0 for NULL.
 size_t eunomia_type_size(const struct eunomia_type *type);
 
-// Returns the number of members, elements or constants. 0 for NULL and all other kinds.
+// Returns the number of members, elements or constants; 0 for NULL and for other kinds of types.
 uint32_t eunomia_type_count(const struct eunomia_type *type);
 
-// Describes the member, element or constant at index, from 0. Set out->size first. Returns INVAL or
-// NOT_FOUND without a text.
+// Describes a member of a struct or union, an element of an array or a constant of an enum.
+//
+//   type   the outer type
+//   index  0 to eunomia_type_count - 1
+//   out    receives the description; set out->size first
+//
+// Returns: EUNOMIA_OK or, without setting eunomia_errmsg,
+//   EUNOMIA_ERR_INVAL      type or out is NULL, or out->size is wrong
+//   EUNOMIA_ERR_NOT_FOUND  index is out of range
 int eunomia_type_field(const struct eunomia_type *type, uint32_t index, struct eunomia_field *out);
 
 // ---- WASM packages ----
 //
-// Runs the guest of an open WASM package with these arguments, argv[0] included, until it ends; it loads and
-// attaches its own programs, which go with it. fn gets what it lets through in that format, and what it
-// prints as EUNOMIA_EVENT_OUTPUT. Returns 0 and stores the guest's exit code, if exit_code is not NULL; fn
-// returning above 0 ends the guest with code 0. STOPPED: eunomia_stop ended it, wherever it was. WASM: it
-// trapped, took too long over an event, or exceeded a limit; errdetail holds its functions. INVAL: RAW or
-// TEXT of a guest that gets JSON. Whatever ends it, the call returns when the guest's programs are detached,
-// which takes some 70 ms for each tracepoint. The guest may be run again.
+// Runs the guest of an open WASM package until it ends. The guest loads and attaches its own
+// programs, which are detached before the call returns (about 70 ms per tracepoint). The guest may
+// be run again.
+//
+//   argc       number of arguments
+//   argv       the guest's arguments, beginning with the program's name
+//   exit_code  receives the guest's exit code; may be NULL
+//   format     an eunomia_format; must be JSON if the guest handles events as JSON
+//   callback   called for each event that the guest passes on, and for each line that it prints
+//              (EUNOMIA_EVENT_OUTPUT); a return value > 0 ends the guest with exit code 0
+//   arg        first argument of callback; may be NULL
+//
+// Returns: EUNOMIA_OK or
+//   EUNOMIA_ERR_WASM      the guest trapped, took too long over an event or exceeded a limit
+//   EUNOMIA_ERR_STOPPED   eunomia_stop was called
+//   EUNOMIA_ERR_CALLBACK  callback returned a value < 0
+//   EUNOMIA_ERR_INVAL     the guest handles events as JSON, and format is another one
+//   EUNOMIA_ERR_STATE     no WASM package is open
 int eunomia_wasm_run(struct eunomia_vm *vm,
                      int argc,
                      const char *const *argv,
                      int *exit_code,
                      uint32_t format,
-                     eunomia_event_fn fn,
+                     eunomia_event_fn callback,
                      void *arg);
 
 #ifdef __cplusplus

@@ -1,44 +1,55 @@
-//! Why the last call failed, in words.
+//! Messages of the last failed call.
 
 use std::ffi::{CStr, c_char, c_int};
 
-use super::guard::LastError;
-use super::types::{eunomia_subject, eunomia_vm};
+use super::handle::{LastError, eunomia_vm};
+use super::types::eunomia_subject;
 
-/// Answer of the text functions where there is no vm to ask.
-const NO_VM: &CStr = c"the vm is a null pointer";
-/// Answer of the text functions while the kept text belongs to another thread.
+/// Message without a vm.
+const NO_VM: &CStr = c"vm is null";
+/// Message while the stored one belongs to another thread.
 const IN_USE: &CStr = c"the vm is in use by another thread";
 
-/// ---- Errors: of the last failed call on a vm ----
+/// ---- Errors: the last failed call on a vm ----
 ///
-/// Returns one line for people that names the thing and the value, "" if no call has failed. Borrowed until
-/// the next call. Never NULL: for a NULL vm, and while another thread is inside a call, a fixed text. So
-/// EUNOMIA_ERR_BUSY because of another thread leaves the kept text as it was.
+/// Returns a one-line human-readable message with the object and the offending value.
+///
+///   vm  may be NULL
+///
+/// Returns: the message, valid until the next call on the vm. It is never NULL. If no call has
+/// failed, it is "". If vm is NULL or another thread is inside a call, it is a fixed string. A call
+/// that fails because of another thread (EUNOMIA_ERR_BUSY) does not change the message.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn eunomia_errmsg(vm: *const eunomia_vm) -> *const c_char {
     // SAFETY: the caller keeps the contract of the header.
     unsafe { last(vm, |error| error.message.as_ptr()) }.unwrap_or_else(CStr::as_ptr)
 }
 
-/// Returns the long text to it, such as the verifier's log, "" if there is none. May be megabytes. Else as
-/// eunomia_errmsg.
+/// Returns the long message of the last failed call, such as the verifier's log. It can be megabytes
+/// long.
+///
+///   vm  may be NULL
+///
+/// Returns: the message, valid until the next call on the vm; "" if there is none. It is never NULL.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn eunomia_errdetail(vm: *const eunomia_vm) -> *const c_char {
     // SAFETY: the caller keeps the contract of the header.
     unsafe { last(vm, |error| error.detail.as_ptr()) }.unwrap_or_else(|_| c"".as_ptr())
 }
 
-/// Returns the errno behind it, 0 if there is none.
+/// Returns the errno of the last failed call; 0 if it has none.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn eunomia_errsys(vm: *const eunomia_vm) -> c_int {
     // SAFETY: the caller keeps the contract of the header.
     unsafe { last(vm, |error| error.errno) }.unwrap_or(0)
 }
 
-/// Returns what kind of thing it is about, an eunomia_subject, and stores that thing's name in *name: the
-/// name of a variable, map or program, or a path; "" if it is about none of these. name may be NULL. *name is
-/// borrowed as eunomia_errmsg's text is.
+/// Returns what the last failed call was about.
+///
+///   name  receives the name of the variable, map or program, or the path, valid until the next call
+///         on the vm; "" if there is none; may be NULL
+///
+/// Returns: an eunomia_subject.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn eunomia_errsubject(vm: *const eunomia_vm, name: *mut *const c_char) -> c_int {
     // SAFETY: the caller keeps the contract of the header.
@@ -51,7 +62,7 @@ pub unsafe extern "C" fn eunomia_errsubject(vm: *const eunomia_vm, name: *mut *c
     kind
 }
 
-/// Reads the last error, or says why it cannot be read now.
+/// Reads the last error, or returns the message that replaces it.
 unsafe fn last<T>(vm: *const eunomia_vm, read: impl FnOnce(&LastError) -> T) -> Result<T, &'static CStr> {
     // SAFETY: the caller keeps the contract of the header.
     let vm = unsafe { vm.as_ref() }.ok_or(NO_VM)?;

@@ -1,50 +1,77 @@
-//! Events to the host's callback or buffer, and what steers their flow.
+//! Delivery of events to a callback or buffer, and its control: stop, pause, queue, statistics.
 
 use std::ffi::{c_char, c_int, c_void};
 use std::mem;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use super::args::{self, CStruct, Out};
 use super::guard::{any_thread, guard};
-use super::types::{eunomia_batch, eunomia_event, eunomia_event_fn, eunomia_stats, eunomia_type, eunomia_vm};
+use super::handle::eunomia_vm;
+use super::types::{eunomia_batch, eunomia_event, eunomia_event_fn, eunomia_stats, eunomia_type};
 use crate::error::{Result, Status};
 use crate::types::Type;
 use crate::vm::{Batch, Event, Flow, Stats};
 
 /// ---- Events ----
 ///
-/// Waits for events and calls fn for each, at most options.poll_budget. Returns after the first batch that
-/// was not empty, or after timeout_ms (0: at once, negative: never), the number of events (0 at the
-/// timeout), or STOPPED. fn is used only during the call. A sampled map delivers at each interval, so "until
-/// poll returns 0" ends only with a timeout below the interval.
+/// Waits for events and calls a function for each of them.
+///
+///   timeout_ms  milliseconds to wait; 0 does not wait, a negative value waits without limit
+///   format      an eunomia_format
+///   callback    called for each event, in this thread
+///   arg         first argument of callback; may be NULL
+///
+/// The call returns after the first batch that is not empty, with at most options.poll_budget
+/// events. A sampled map delivers at each interval, so a loop "until poll returns 0" ends only if
+/// timeout_ms is below the interval.
+///
+/// Returns: the number of events, 0 after the timeout, or
+///   EUNOMIA_ERR_STOPPED   eunomia_stop was called
+///   EUNOMIA_ERR_CALLBACK  callback returned a value < 0
+///   EUNOMIA_ERR_STATE     the package is not loaded
+///   EUNOMIA_ERR_SYSTEM    a system call failed
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn eunomia_poll(
     vm: *mut eunomia_vm,
     timeout_ms: c_int,
     format: u32,
-    r#fn: eunomia_event_fn,
+    callback: eunomia_event_fn,
     arg: *mut c_void,
 ) -> c_int {
     // SAFETY: the caller keeps the contract of the header.
-    unsafe { guard(vm, |vm| vm.vm.poll(timeout_ms, args::format(format)?, &mut receiver(vm, r#fn, arg)?)) }
+    unsafe {
+        guard(vm, |vm| vm.vm.poll(timeout_ms, args::format(format)?, &mut receiver(vm, callback, arg)?))
+    }
 }
 
-/// Polls until eunomia_stop, or until fn returns above 0, then returns 0.
+/// Polls until eunomia_stop is called or callback returns a value > 0.
+///
+///   format    an eunomia_format
+///   callback  called for each event, in this thread
+///   arg       first argument of callback; may be NULL
+///
+/// Returns: EUNOMIA_OK or
+///   EUNOMIA_ERR_CALLBACK  callback returned a value < 0
+///   EUNOMIA_ERR_STATE     the package is not loaded
+///   EUNOMIA_ERR_SYSTEM    a system call failed
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn eunomia_run(
     vm: *mut eunomia_vm,
     format: u32,
-    r#fn: eunomia_event_fn,
+    callback: eunomia_event_fn,
     arg: *mut c_void,
 ) -> c_int {
     // SAFETY: the caller keeps the contract of the header.
-    unsafe { guard(vm, |vm| vm.vm.run(args::format(format)?, &mut receiver(vm, r#fn, arg)?)) }
+    unsafe { guard(vm, |vm| vm.vm.run(args::format(format)?, &mut receiver(vm, callback, arg)?)) }
 }
 
-/// Returns a descriptor for the host's own event loop: readable when eunomia_poll(0) has something to do,
-/// a stop included. Level-triggered use. The same from eunomia_new to eunomia_destroy; do not read from or
-/// close it. Any thread, any time.
+/// Returns a file descriptor for the host's event loop. Any thread, any time.
+///
+/// The descriptor is readable when eunomia_poll with a timeout of 0 has something to do, which
+/// includes reporting a stop. Watch it level-triggered. It stays the same until eunomia_destroy. Do
+/// not read from it or close it.
+///
+/// Returns: the descriptor, or EUNOMIA_ERR_INVAL if vm is NULL.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn eunomia_epoll_fd(vm: *const eunomia_vm) -> c_int {
     // SAFETY: the caller keeps the contract of the header.
@@ -52,26 +79,41 @@ pub unsafe extern "C" fn eunomia_epoll_fd(vm: *const eunomia_vm) -> c_int {
     vm.map_or(Status::Inval as c_int, |vm| vm.vm.epoll_fd())
 }
 
-/// Ends the poll that is waiting, or the next one, with STOPPED (eunomia_run with 0); likewise a load, after the map or
-/// program that the kernel is at work on. Kept until reported once; several before that count as one. Any thread, any time, and in signal handlers: errno stays as it
-/// was. NULL is fine.
+/// Requests a stop. Any thread, any time, and signal handlers. Preserves errno.
+///
+///   vm  may be NULL
+///
+/// A stop ends a running eunomia_poll, eunomia_read, eunomia_load, eunomia_attach or
+/// eunomia_wasm_run with EUNOMIA_ERR_STOPPED, and eunomia_run with EUNOMIA_OK. If none of them is
+/// running, it ends the next one. A load ends after the map or program that the kernel is creating.
+/// Stops count as one until one of these calls reports them.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn eunomia_stop(vm: *mut eunomia_vm) {
-    // SAFETY: the caller keeps the contract of the header. Nothing else here: this runs in signal handlers.
+    // SAFETY: the caller keeps the contract of the header. No guard here: this runs in signal handlers.
     if let Some(vm) = unsafe { vm.as_ref() } {
         vm.vm.stop();
     }
 }
 
-/// Pauses delivery (on not 0) or goes on (0). Records stay in the kernel's buffers meanwhile, and
-/// eunomia_epoll_fd is not readable for them. Any thread, any time.
+/// Pauses or resumes the delivery of events. Any thread, any time.
+///
+///   on  not 0 to pause, 0 to resume
+///
+/// During a pause, records stay in the kernel's buffers and do not make eunomia_epoll_fd readable.
+///
+/// Returns: EUNOMIA_OK or
+///   EUNOMIA_ERR_SYSTEM  a system call failed
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn eunomia_pause(vm: *mut eunomia_vm, on: c_int) -> c_int {
     // SAFETY: the caller keeps the contract of the header.
     unsafe { any_thread(vm, |vm| vm.vm.pause(on != 0)) }
 }
 
-/// Writes the ledger. Set out->size first. Any thread, any time.
+/// Returns the event counters. Any thread, any time.
+///
+///   out  receives the counters; set out->size first
+///
+/// Returns: EUNOMIA_OK.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn eunomia_stats_get(vm: *const eunomia_vm, out: *mut eunomia_stats) -> c_int {
     // SAFETY: the caller keeps the contract of the header.
@@ -92,9 +134,22 @@ fn stats(of: Stats) -> eunomia_stats {
     eunomia_stats { events, bytes, polls, replaces, run_count, run_ns, lost_known, ..dropped }
 }
 
-/// Stores the waiting records of one source in buf, as many as fit, for hosts whose callbacks are dear.
-/// RAW: an eunomia_record before each, and buf must be 8-aligned; JSON and TEXT: one line each. Returns the number of records, 0 at the
-/// timeout, or STOPPED. TOO_SMALL: the next record takes out->need bytes and is kept for the next call.
+/// Waits for records and stores as many records of one source as fit in a buffer. Use it instead of
+/// eunomia_poll where callbacks are expensive, as from many other languages.
+///
+///   timeout_ms  milliseconds to wait; 0 does not wait, a negative value waits without limit
+///   format      an eunomia_format
+///   buf         the buffer; must be 8-byte aligned for RAW
+///   cap         bytes of buf
+///   out         receives what was stored; set out->size first
+///
+/// In RAW, an eunomia_record precedes each record in buf. In JSON and TEXT, each record is one line.
+///
+/// Returns: the number of records, 0 after the timeout, or
+///   EUNOMIA_ERR_TOO_SMALL  the next record needs out->need bytes; it is kept for the next call
+///   EUNOMIA_ERR_STOPPED    eunomia_stop was called
+///   EUNOMIA_ERR_STATE      the package is not loaded
+///   EUNOMIA_ERR_SYSTEM     a system call failed
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn eunomia_read(
     vm: *mut eunomia_vm,
@@ -114,7 +169,7 @@ pub unsafe extern "C" fn eunomia_read(
     }
 }
 
-/// Runs `fill` and writes what it tells: all of it on success, the needed bytes if they were missing.
+/// Runs `fill` and writes the batch on success, or the required size if the buffer was too small.
 ///
 /// # Safety
 /// As for [`Out::new`].
@@ -122,7 +177,7 @@ pub(super) unsafe fn batch<R>(
     out: *mut eunomia_batch,
     fill: impl FnOnce(&mut Batch) -> Result<R>,
 ) -> Result<R> {
-    // SAFETY: as demanded above.
+    // SAFETY: as required above.
     let (out, mut batch) = (unsafe { Out::new(out, "out") }?, Batch::default());
     let done = fill(&mut batch);
     let Batch { len, need, source, count, time_ns } = batch;
@@ -134,46 +189,68 @@ pub(super) unsafe fn batch<R>(
     done
 }
 
-/// Starts a thread that moves records from the kernel to memory while the host is busy. Holds max_bytes, at
-/// most 1 GiB; less than 128 KiB counts as 128 KiB. When it is full the newest records are dropped and counted
-/// in stats.lost_queue.
+/// Starts a thread that moves records from the kernel's buffers to a queue in memory while the host
+/// is busy.
+///
+///   max_bytes  capacity of the queue, at most 1 GiB; less than 128 KiB counts as 128 KiB
+///
+/// When the queue is full, new records are dropped and counted in eunomia_stats.lost_queue.
+///
+/// Returns: EUNOMIA_OK or
+///   EUNOMIA_ERR_INVAL   max_bytes is more than 1 GiB
+///   EUNOMIA_ERR_STATE   the package is not loaded, the thread is running already, or the records of
+///                       an earlier queue have not all been delivered
+///   EUNOMIA_ERR_SYSTEM  a system call failed
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn eunomia_queue_start(vm: *mut eunomia_vm, max_bytes: usize) -> c_int {
     // SAFETY: the caller keeps the contract of the header.
     unsafe { guard(vm, |vm| vm.vm.queue_start(max_bytes)) }
 }
 
-/// Ends that thread. What has been queued is still delivered, before anything newer.
+/// Stops the queue's thread. Later polls deliver the records that are still in the queue first.
+///
+/// Returns: EUNOMIA_OK or
+///   EUNOMIA_ERR_STATE  the thread is not running
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn eunomia_queue_stop(vm: *mut eunomia_vm) -> c_int {
     // SAFETY: the caller keeps the contract of the header.
     unsafe { guard(vm, |vm| vm.vm.queue_stop()) }
 }
 
-/// Runs an attached iterator program to its end and gives fn each line it wrote (TEXT), or each piece if it
-/// writes bytes (RAW). Returns their number.
+/// Runs an attached iterator program and calls a function for its output.
+///
+///   prog      name of the program
+///   callback  called for each line of text (TEXT), or for each piece of binary output (RAW)
+///   arg       first argument of callback; may be NULL
+///
+/// Returns: the number of lines or pieces, or
+///   EUNOMIA_ERR_NOT_FOUND  no such program
+///   EUNOMIA_ERR_INVAL      the program is not an iterator
+///   EUNOMIA_ERR_STATE      the program is not attached
+///   EUNOMIA_ERR_CALLBACK   callback returned a value < 0
+///   EUNOMIA_ERR_SYSTEM     a system call failed
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn eunomia_iter_each(
     vm: *mut eunomia_vm,
     prog: *const c_char,
-    r#fn: eunomia_event_fn,
+    callback: eunomia_event_fn,
     arg: *mut c_void,
 ) -> c_int {
     // SAFETY: the caller keeps the contract of the header.
-    unsafe { guard(vm, |vm| vm.vm.iter_each(args::text(prog, "prog")?, &mut receiver(vm, r#fn, arg)?)) }
+    unsafe { guard(vm, |vm| vm.vm.iter_each(args::string(prog, "prog")?, &mut receiver(vm, callback, arg)?)) }
 }
 
-/// The host's function as the vm calls it. One event struct serves the whole poll; nothing is allocated.
+/// Returns the host's callback in the form that the vm calls. All events of a poll use one struct; nothing is allocated.
 pub(super) fn receiver(
     vm: &eunomia_vm,
     call: eunomia_event_fn,
     arg: *mut c_void,
 ) -> Result<impl FnMut(&Event<'_>) -> Flow> {
-    let call = call.ok_or_else(|| args::invalid("fn is null"))?;
+    let call = call.ok_or_else(|| args::invalid("callback is null"))?;
     let mut event = eunomia_event { size: mem::size_of::<eunomia_event>(), ..CStruct::zero() };
     Ok(move |of: &Event<'_>| {
         fill(&mut event, of);
-        // SAFETY: the host gave function and argument for this.
+        // SAFETY: the host passed function and argument for this.
         flow(vm, unsafe { call(arg, &event) })
     })
 }
@@ -188,18 +265,18 @@ fn fill(event: &mut eunomia_event, of: &Event<'_>) {
     (event.lost, event.cpu, event.time_ns) = (of.lost, of.cpu, of.time_ns);
 }
 
-/// What the callback's answer means. A vm that died inside it goes no further.
+/// Converts the callback's return value. A vm that was poisoned in the callback delivers nothing more.
 #[inline]
-fn flow(vm: &eunomia_vm, answer: c_int) -> Flow {
-    match answer {
-        _ if vm.poisoned.load(Ordering::Relaxed) => Flow::Fail(answer),
+fn flow(vm: &eunomia_vm, value: c_int) -> Flow {
+    match value {
+        _ if vm.is_poisoned() => Flow::Fail(value),
         0 => Flow::Continue,
         1.. => Flow::End,
-        _ => Flow::Fail(answer),
+        _ => Flow::Fail(value),
     }
 }
 
-/// A type as C holds it. The vm keeps what it points to until destroy.
+/// Returns a type as C holds it. The vm keeps it alive until destroy.
 pub(super) fn type_pointer(ty: Option<&Arc<Type>>) -> *const eunomia_type {
     ty.map_or(std::ptr::null(), |ty| Arc::as_ptr(ty).cast())
 }

@@ -1,21 +1,21 @@
-//! Fault injection for the tests: what a bug of the library does to its host, and which allocations are Rust's. Not in
-//! the header, not in a release.
+//! Fault injection for the tests: a panic inside a call, and which allocations are Rust's. Neither in the header nor in
+//! a release.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::ffi::c_int;
 
 use super::guard::guard;
-use super::types::eunomia_vm;
+use super::handle::eunomia_vm;
 
 /// Panics inside a call on the vm.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn eunomia_fault_panic(vm: *mut eunomia_vm) -> c_int {
     // SAFETY: the caller keeps the contract of the header.
-    unsafe { guard(vm, |_| -> crate::error::Result<()> { panic!("a fault was asked for") }) }
+    unsafe { guard(vm, |_| -> crate::error::Result<()> { panic!("injected fault") }) }
 }
 
-/// Asked by a malloc of the host's: whether it is called for Rust code.
+/// Returns whether Rust code is allocating, for a malloc of the host.
 #[unsafe(no_mangle)]
 pub extern "C" fn eunomia_fault_rust_allocates() -> c_int {
     ALLOCATES.get().into()
@@ -28,7 +28,7 @@ thread_local! {
 #[global_allocator]
 static ALLOCATOR: Marked = Marked;
 
-/// The system's allocator, which tells that Rust code uses it.
+/// The system's allocator. It marks that Rust code is using it.
 struct Marked;
 
 fn marked(allocate: impl FnOnce() -> *mut u8) -> *mut u8 {
@@ -38,7 +38,7 @@ fn marked(allocate: impl FnOnce() -> *mut u8) -> *mut u8 {
     memory
 }
 
-// SAFETY: all is left to the system's allocator.
+// SAFETY: forwards to the system's allocator.
 unsafe impl GlobalAlloc for Marked {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         // SAFETY: the caller keeps the contract.

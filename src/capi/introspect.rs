@@ -1,24 +1,36 @@
-//! What a package consists of: description, sources, programs, types.
+//! The contents of a package: description, sources, programs, types.
 
 use std::ffi::{c_char, c_int};
 use std::sync::Arc;
 
-use super::args::{self, CStruct, Out, some, store, text};
+use super::args::{self, CStruct, Out, non_null, store, string};
 use super::events::type_pointer;
-use super::guard::{Lent, guard};
+use super::guard::guard;
+use super::handle::{Returned, eunomia_vm};
 use super::types::*;
 use crate::error::{Result, Status};
 use crate::types::{Field, Type};
 use crate::vm::{ProgInfo, SourceInfo};
 
-/// ---- What a package consists of ----
+/// ---- Contents of a package ----
 ///
-/// Gives out a description of the whole package as JSON, borrowed until the next call; len may be NULL. Keys:
-/// kind; state (opened, loaded, attached); lost_kernel (what eunomia_stats.lost_kernel counts); kernel_memory (bytes
-/// that load takes at most); variables (name, section, type, constant, value); maps (name, kind, key_size,
-/// value_size, max_entries, bytes, key_type, value_type); programs (name, section, autoload, loaded, attached,
-/// instead_of, and skipped: why it is not used); meta (what the package says). The value of a variable that
-/// JSON cannot have is null. More keys may come.
+/// Returns a description of the whole package as a JSON object.
+///
+///   out  receives the JSON, valid until the next call on the vm
+///   len  receives its length; may be NULL
+///
+/// The object has these keys. Later releases may add keys.
+///   kind           kind of the package
+///   state          "opened", "loaded" or "attached"
+///   lost_kernel    what eunomia_stats.lost_kernel counts
+///   kernel_memory  maximum bytes of kernel memory that eunomia_load takes
+///   variables      name, section, type, constant, value (null if JSON cannot represent it)
+///   maps           name, kind, key_size, value_size, max_entries, bytes, key_type, value_type
+///   programs       name, section, autoload, loaded, attached, instead_of, skipped (the reason)
+///   meta           metadata of the package
+///
+/// Returns: EUNOMIA_OK or
+///   EUNOMIA_ERR_STATE  no package is open
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn eunomia_describe(
     vm: *mut eunomia_vm,
@@ -28,23 +40,29 @@ pub unsafe extern "C" fn eunomia_describe(
     // SAFETY: the caller keeps the contract of the header.
     unsafe {
         guard(vm, |vm| {
-            let (out, text) = (some(out, "out")?, vm.vm.describe()?);
+            let (out, text) = (non_null(out, "out")?, vm.vm.describe()?);
             store(len, text.len());
-            store(out, vm.lend_text(text));
+            store(out, vm.keep_string(text));
             Ok(())
         })
     }
 }
 
-/// Returns the number of sources of events, known once the package is loaded. None is no failure: such a
-/// package just runs.
+/// Returns the number of event sources, after load. A package without sources is valid; it just
+/// runs.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn eunomia_source_count(vm: *const eunomia_vm) -> c_int {
     // SAFETY: the caller keeps the contract of the header.
     unsafe { guard(vm, |vm| vm.vm.source_count()) }
 }
 
-/// Describes the source at index, from 0. Set out->size first. Beyond the last: NOT_FOUND.
+/// Describes an event source, by index.
+///
+///   index  0 to eunomia_source_count - 1
+///   out    receives the description; set out->size first
+///
+/// Returns: EUNOMIA_OK or
+///   EUNOMIA_ERR_NOT_FOUND  index is out of range
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn eunomia_source_at(
     vm: *const eunomia_vm,
@@ -56,7 +74,7 @@ pub unsafe extern "C" fn eunomia_source_at(
         guard(vm, |vm| {
             let (out, found) = (Out::new(out, "out")?, vm.vm.source_at(args::index(index)?)?);
             out.write(source_info(&found));
-            vm.lend(Lent::Source(found));
+            vm.keep(Returned::Source(found));
             Ok(())
         })
     }
@@ -78,7 +96,13 @@ pub unsafe extern "C" fn eunomia_prog_count(vm: *const eunomia_vm) -> c_int {
     unsafe { guard(vm, |vm| vm.vm.prog_count()) }
 }
 
-/// Describes the program at index, from 0. Set out->size first. Beyond the last: NOT_FOUND.
+/// Describes a program, by index.
+///
+///   index  0 to eunomia_prog_count - 1
+///   out    receives the description; set out->size first
+///
+/// Returns: EUNOMIA_OK or
+///   EUNOMIA_ERR_NOT_FOUND  index is out of range
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn eunomia_prog_at(
     vm: *const eunomia_vm,
@@ -89,7 +113,13 @@ pub unsafe extern "C" fn eunomia_prog_at(
     unsafe { guard(vm, |vm| describe_prog(vm, out, || vm.vm.prog_at(args::index(index)?))) }
 }
 
-/// Describes the program of that name. Set out->size first.
+/// Describes a program, by name.
+///
+///   name  name of the program
+///   out   receives the description; set out->size first
+///
+/// Returns: EUNOMIA_OK or
+///   EUNOMIA_ERR_NOT_FOUND  no such program
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn eunomia_prog_find(
     vm: *const eunomia_vm,
@@ -97,10 +127,10 @@ pub unsafe extern "C" fn eunomia_prog_find(
     out: *mut eunomia_prog_info,
 ) -> c_int {
     // SAFETY: the caller keeps the contract of the header.
-    unsafe { guard(vm, |vm| describe_prog(vm, out, || vm.vm.prog_find(text(name, "name")?))) }
+    unsafe { guard(vm, |vm| describe_prog(vm, out, || vm.vm.prog_find(string(name, "name")?))) }
 }
 
-/// Writes what `find` finds and keeps it, for its strings are lent.
+/// Writes what `find` returns and keeps it alive, because C borrows its strings.
 unsafe fn describe_prog(
     vm: &eunomia_vm,
     out: *mut eunomia_prog_info,
@@ -109,7 +139,7 @@ unsafe fn describe_prog(
     // SAFETY: the caller keeps the contract of the header.
     let (out, found) = (unsafe { Out::new(out, "out") }?, find()?);
     out.write(prog_info(&found));
-    vm.lend(Lent::Prog(found));
+    vm.keep(Returned::Prog(found));
     Ok(())
 }
 
@@ -127,7 +157,14 @@ fn prog_flags(of: &ProgInfo) -> u32 {
         | flag(of.attached, eunomia_prog_flag::EUNOMIA_PROG_ATTACHED)
 }
 
-/// Chooses whether eunomia_load loads a program: on not 0, or 0. Before load.
+/// Sets whether eunomia_load loads a program, before load.
+///
+///   prog  name of the program
+///   on    not 0 to load it, 0 to leave it out
+///
+/// Returns: EUNOMIA_OK or
+///   EUNOMIA_ERR_NOT_FOUND  no such program
+///   EUNOMIA_ERR_STATE      the package is loaded already
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn eunomia_prog_set_autoload(
     vm: *mut eunomia_vm,
@@ -135,12 +172,22 @@ pub unsafe extern "C" fn eunomia_prog_set_autoload(
     on: c_int,
 ) -> c_int {
     // SAFETY: the caller keeps the contract of the header.
-    unsafe { guard(vm, |vm| vm.vm.prog_set_autoload(text(prog, "prog")?, on != 0)) }
+    unsafe { guard(vm, |vm| vm.vm.prog_set_autoload(string(prog, "prog")?, on != 0)) }
 }
 
-/// Sets where a program attaches. json: an object with the keys of docs/package.md (attach, path, func, offset,
-/// address, build_id, pid, cgroup, perf_event, interface, flags, tchook, tcopts), or an array of them for several
-/// targets. INVAL for any other key, and when attaching for one that says nothing of such a program. Before attach.
+/// Sets where a program attaches, before attach.
+///
+///   prog  name of the program
+///   json  an object with the keys below, or an array of objects for several targets
+///
+/// The keys are attach, path, func, offset, address, build_id, pid, cgroup, perf_event, interface,
+/// flags, tchook and tcopts; docs/package.md describes them. If a key does not apply to the type of
+/// the program, eunomia_attach fails with EUNOMIA_ERR_INVAL.
+///
+/// Returns: EUNOMIA_OK or
+///   EUNOMIA_ERR_NOT_FOUND  no such program
+///   EUNOMIA_ERR_INVAL      the JSON is malformed or has an unknown key
+///   EUNOMIA_ERR_STATE      the package is attached already
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn eunomia_prog_set_target_json(
     vm: *mut eunomia_vm,
@@ -148,41 +195,48 @@ pub unsafe extern "C" fn eunomia_prog_set_target_json(
     json: *const c_char,
 ) -> c_int {
     // SAFETY: the caller keeps the contract of the header.
-    unsafe { guard(vm, |vm| vm.vm.prog_set_target_json(text(prog, "prog")?, text(json, "json")?)) }
+    unsafe { guard(vm, |vm| vm.vm.prog_set_target_json(string(prog, "prog")?, string(json, "json")?)) }
 }
 
 /// ---- Types of raw bytes: any thread, until eunomia_destroy of their vm ----
 ///
-/// Returns the spelling in C, such as "struct event". "" for NULL.
+/// Returns the type's name in C, such as "struct event"; "" for NULL.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn eunomia_type_name(r#type: *const eunomia_type) -> *const c_char {
     // SAFETY: the caller keeps the contract of the header.
-    unsafe { known(r#type) }.map_or(c"".as_ptr(), |ty| ty.name.as_c_str().as_ptr())
+    unsafe { type_of(r#type) }.map_or(c"".as_ptr(), |ty| ty.name.as_c_str().as_ptr())
 }
 
-/// Returns its eunomia_type_kind, typedefs and qualifiers removed. 0 for NULL.
+/// Returns the type's eunomia_type_kind, without typedefs and qualifiers; 0 for NULL.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn eunomia_type_kind_of(r#type: *const eunomia_type) -> u32 {
     // SAFETY: the caller keeps the contract of the header.
-    unsafe { known(r#type) }.map_or(0, |ty| ty.kind as u32)
+    unsafe { type_of(r#type) }.map_or(0, |ty| ty.kind as u32)
 }
 
-/// Returns its size in bytes. 0 for NULL.
+/// Returns the type's size in bytes; 0 for NULL.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn eunomia_type_size(r#type: *const eunomia_type) -> usize {
     // SAFETY: the caller keeps the contract of the header.
-    unsafe { known(r#type) }.map_or(0, |ty| ty.size)
+    unsafe { type_of(r#type) }.map_or(0, |ty| ty.size)
 }
 
-/// Returns the number of members, elements or constants. 0 for NULL and all other kinds.
+/// Returns the number of members, elements or constants; 0 for NULL and for other kinds of types.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn eunomia_type_count(r#type: *const eunomia_type) -> u32 {
     // SAFETY: the caller keeps the contract of the header.
-    unsafe { known(r#type) }.map_or(0, |ty| ty.count.max(ty.fields.len() as u32))
+    unsafe { type_of(r#type) }.map_or(0, |ty| ty.count.max(ty.fields.len() as u32))
 }
 
-/// Describes the member, element or constant at index, from 0. Set out->size first. Returns INVAL or
-/// NOT_FOUND without a text.
+/// Describes a member of a struct or union, an element of an array or a constant of an enum.
+///
+///   type   the outer type
+///   index  0 to eunomia_type_count - 1
+///   out    receives the description; set out->size first
+///
+/// Returns: EUNOMIA_OK or, without setting eunomia_errmsg,
+///   EUNOMIA_ERR_INVAL      type or out is NULL, or out->size is wrong
+///   EUNOMIA_ERR_NOT_FOUND  index is out of range
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn eunomia_type_field(
     r#type: *const eunomia_type,
@@ -190,15 +244,15 @@ pub unsafe extern "C" fn eunomia_type_field(
     out: *mut eunomia_field,
 ) -> c_int {
     // SAFETY: the caller keeps the contract of the header.
-    let (ty, out) = unsafe { (known(r#type), Out::new(out, "out")) };
+    let (ty, out) = unsafe { (type_of(r#type), Out::new(out, "out")) };
     let (Some(ty), Ok(out)) = (ty, out) else { return Status::Inval as c_int };
     let Some(found) = field(ty, index) else { return Status::NotFound as c_int };
     out.write(found);
     0
 }
 
-/// The type behind the pointer, which `type_pointer` made.
-unsafe fn known<'a>(ty: *const eunomia_type) -> Option<&'a Type> {
+/// Returns the type of a pointer made by `type_pointer`.
+unsafe fn type_of<'a>(ty: *const eunomia_type) -> Option<&'a Type> {
     // SAFETY: null or from `type_pointer`; the header lets it live until destroy.
     unsafe { ty.cast::<Type>().as_ref() }
 }

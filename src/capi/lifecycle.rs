@@ -1,28 +1,38 @@
-//! From an empty vm to a running package and back.
+//! Life cycle of a vm: new, open, load, attach, detach, destroy.
 
 use std::ffi::{c_char, c_int, c_void};
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use super::args::{self, CStruct, invalid};
-use super::guard::{CallState, guard};
+use super::guard::guard;
+use super::handle::eunomia_vm;
 use super::panic;
-use super::types::{eunomia_option_flag, eunomia_options, eunomia_vm};
+use super::types::{eunomia_option_flag, eunomia_options};
 use crate::error::{Error, Result, Status};
 use crate::log::{Level, Log, LogFn};
 use crate::vm::{Options, Vm, WasmOptions};
 
-/// ---- Life of a vm ----
+/// ---- Life cycle ----
 ///
-/// Makes an empty vm. NULL options: all defaults. Fails with INVAL, NOMEM, SYSTEM (no descriptors) or
-/// UNSUPPORTED (linked with another libbpf than it was built with); there is no vm to ask then, so the
-/// text goes to options->log and an error number to errno.
+/// Creates an empty vm.
+///
+///   out      receives the vm; free it with eunomia_destroy
+///   options  settings, copied; NULL for the defaults
+///
+/// On failure there is no vm to call eunomia_errmsg with. The message goes to options->log, and
+/// errno is set.
+///
+/// Returns: EUNOMIA_OK or
+///   EUNOMIA_ERR_INVAL        out is NULL, or an option is out of range or unknown
+///   EUNOMIA_ERR_NOMEM        out of memory
+///   EUNOMIA_ERR_SYSTEM       no file descriptor is left
+///   EUNOMIA_ERR_UNSUPPORTED  the libbpf in use is not the one that the library was built with
+///   EUNOMIA_ERR_INTERNAL     a bug in the library
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn eunomia_new(out: *mut *mut eunomia_vm, options: *const eunomia_options) -> c_int {
     let mut given = eunomia_options::zero();
     // SAFETY: the caller keeps the contract of the header.
     let read = unsafe { read_options(options, &mut given) };
-    let made = panic::catch(|| read.and(args::some(out, "out")).and_then(|_| make(&given)));
+    let made = panic::catch(|| read.and(args::non_null(out, "out")).and_then(|_| make(&given)));
     match made.unwrap_or_else(|text| Err(Error::new(Status::Internal, text))) {
         // SAFETY: not null, else as above.
         Ok(vm) => unsafe { out.write(Box::into_raw(Box::new(vm))) },
@@ -45,23 +55,21 @@ fn make(given: &eunomia_options) -> Result<eunomia_vm> {
         | eunomia_option_flag::EUNOMIA_SKIP_MISSING_HOOKS as u32;
     if given.flags & !KNOWN != 0 {
         return Err(invalid(format_args!(
-            "options.flags is {:#x}, not a set of eunomia_option_flag",
+            "options.flags {:#x} has unknown bits, expected a bitmask of eunomia_option_flag",
             given.flags
         )));
     }
-    let (vm, log) = (Vm::new(vm_options(given)?)?, log(given)?);
-    let (user, poisoned) = (AtomicUsize::new(0), AtomicBool::new(false));
-    Ok(eunomia_vm { vm, log, user, poisoned, state: Mutex::new(CallState::default()) })
+    Ok(eunomia_vm::new(Vm::new(vm_options(given)?)?, log(given)?))
 }
 
 fn vm_options(given: &eunomia_options) -> Result<Options> {
     let (log, log_level) = (sink(given), Some(level(given.log_level)?));
-    // SAFETY: the caller of `eunomia_new` vouches for the strings.
+    // SAFETY: the caller of `eunomia_new` passes C strings.
     let [btf_path, pin_path] =
         unsafe { [given.btf_path, given.pin_path].map(|path| args::optional_path(path)) };
     let &eunomia_options { perf_pages, poll_budget, max_kernel_memory, .. } = given;
     let (wasm, skip_missing_hooks) =
-        (wasm_options(given), has(given, eunomia_option_flag::EUNOMIA_SKIP_MISSING_HOOKS));
+        (wasm_options(given), has_flag(given, eunomia_option_flag::EUNOMIA_SKIP_MISSING_HOOKS));
     let given = Options {
         log,
         log_level,
@@ -76,7 +84,7 @@ fn vm_options(given: &eunomia_options) -> Result<Options> {
     Ok(given)
 }
 
-fn has(given: &eunomia_options, flag: eunomia_option_flag) -> bool {
+fn has_flag(given: &eunomia_options, flag: eunomia_option_flag) -> bool {
     given.flags & flag as u32 != 0
 }
 
@@ -86,9 +94,9 @@ fn wasm_options(given: &eunomia_options) -> WasmOptions {
         heap: given.wasm_heap,
         memory: given.wasm_memory,
         budget_ms: given.wasm_budget_ms,
-        raw_events: has(given, eunomia_option_flag::EUNOMIA_WASM_RAW_EVENTS),
-        stdio: has(given, eunomia_option_flag::EUNOMIA_WASM_STDIO),
-        // SAFETY: the caller of `eunomia_new` vouches for the list.
+        raw_events: has_flag(given, eunomia_option_flag::EUNOMIA_WASM_RAW_EVENTS),
+        stdio: has_flag(given, eunomia_option_flag::EUNOMIA_WASM_STDIO),
+        // SAFETY: the caller of `eunomia_new` passes a list that ends with a null pointer.
         dirs: unsafe { args::paths(given.wasm_dirs) },
     }
 }
@@ -103,22 +111,21 @@ fn level(number: u32) -> Result<Level> {
         0 | 2 => Ok(Level::Warn),
         3 => Ok(Level::Info),
         4 => Ok(Level::Debug),
-        _ => Err(invalid(format_args!("options.log_level is {number}, not 0 to 4"))),
+        _ => Err(invalid(format_args!("options.log_level is {number}, expected 0 to 4"))),
     }
 }
 
 /// The host's log function and its argument.
 struct Sink(unsafe extern "C" fn(*mut c_void, u32, *const c_char), *mut c_void);
 
-// SAFETY: the header demands a function that any thread inside a call may call; the argument is only
-// passed through.
+// SAFETY: the header requires a function that any thread inside a call may call. The argument is only passed on.
 unsafe impl Send for Sink {}
 // SAFETY: as above; nothing in it changes.
 unsafe impl Sync for Sink {}
 
 impl Sink {
     fn write(&self, level: Level, text: &str) {
-        // SAFETY: the host gave function and argument for this.
+        // SAFETY: the host passed function and argument for this.
         unsafe { (self.0)(self.1, level as u32, args::c_string(text).as_ptr()) }
     }
 }
@@ -128,7 +135,7 @@ fn sink(given: &eunomia_options) -> Option<LogFn> {
     Some(Box::new(move |level, text| sink.write(level, text)))
 }
 
-/// Tells why there is no vm: to the log, as errno, as a status.
+/// Reports why there is no vm: in the log, as errno and as a status.
 fn refuse(given: &eunomia_options, error: &Error) -> c_int {
     Log::new(sink(given), Level::Error).write(Level::Error, &error.to_string());
     let errno = match error.status {
@@ -142,27 +149,41 @@ fn refuse(given: &eunomia_options, error: &Error) -> c_int {
     error.status as c_int
 }
 
-/// Detaches, unloads and frees; maps pinned by name stay pinned. NULL is fine. A host that ends without it, even
-/// killed, leaves no link behind, but a classic tc filter stays until the same program attaches in its place, or
-/// someone removes it (tc filter del). While a call on the vm is in progress, as in a callback, it refuses: a
-/// line in the log, and the vm goes on. After fork the one call a child may make; what the parent has in the
-/// kernel stays.
+/// Detaches and unloads the package and frees the vm.
+///
+///   vm  may be NULL
+///
+/// Pinned maps stay pinned. If a call on the vm is in progress (for example in a callback), the
+/// function logs an error and does nothing. After fork, this is the only function that the child may
+/// call; it does not affect the parent's programs.
+///
+/// A process that exits or is killed without eunomia_destroy leaves nothing attached except classic
+/// tc filters. Such a filter stays until the same program is attached again, or until "tc filter
+/// del".
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn eunomia_destroy(vm: *mut eunomia_vm) {
     // SAFETY: the caller keeps the contract of the header.
-    let Some(shell) = (unsafe { vm.as_ref() }) else { return };
-    if shell.user.load(Ordering::Acquire) != 0 {
-        return shell.log.write(Level::Error, "destroy: refused, a call on this vm is in progress");
+    let Some(handle) = (unsafe { vm.as_ref() }) else { return };
+    if handle.is_in_use() {
+        return handle.log_error("destroy: refused, a call on this vm is in progress");
     }
-    // SAFETY: made by `Box::into_raw` in `eunomia_new`, and nobody is inside.
-    let eunomia_vm { vm, log, .. } = *unsafe { Box::from_raw(vm) };
-    if let Err(text) = panic::catch(|| drop(vm)) {
-        log.write(Level::Error, &text);
+    // SAFETY: made by `Box::into_raw` in `eunomia_new`, and no call is in progress.
+    let (vm, log) = unsafe { Box::from_raw(vm) }.into_parts();
+    if let Err(panic) = panic::catch(|| drop(vm)) {
+        log.write(Level::Error, &panic);
     }
 }
 
-/// Opens a package from memory, which is copied. kinds: a set of eunomia_kind that is welcome. Returns the
-/// eunomia_kind it was. On failure the vm stays empty.
+/// Opens a package from memory. On failure the vm stays empty.
+///
+///   data   the package, copied
+///   len    bytes of data
+///   kinds  bitmask of the accepted eunomia_kind values
+///
+/// Returns: the eunomia_kind of the package or
+///   EUNOMIA_ERR_PACKAGE      the package is malformed, or of a kind that kinds does not accept
+///   EUNOMIA_ERR_UNSUPPORTED  the package is for another machine, or this build cannot run its kind
+///   EUNOMIA_ERR_STATE        the vm has a package already
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn eunomia_open(
     vm: *mut eunomia_vm,
@@ -171,25 +192,38 @@ pub unsafe extern "C" fn eunomia_open(
     kinds: u32,
 ) -> c_int {
     // SAFETY: the caller keeps the contract of the header.
-    unsafe { guard(vm, |vm| vm.vm.open(args::bytes(data, len, "data")?, known(kinds)?)) }
+    unsafe { guard(vm, |vm| vm.vm.open(args::bytes(data, len, "data")?, check_kinds(kinds)?)) }
 }
 
-/// Opens a package from a file, as eunomia_open does.
+/// Opens a package from a file. On failure the vm stays empty.
+///
+///   path   path of the file
+///   kinds  bitmask of the accepted eunomia_kind values
+///
+/// Returns: as eunomia_open or
+///   EUNOMIA_ERR_NOT_FOUND  the file does not exist
+///   EUNOMIA_ERR_PERM       the file may not be read
+///   EUNOMIA_ERR_SYSTEM     reading the file failed
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn eunomia_open_file(vm: *mut eunomia_vm, path: *const c_char, kinds: u32) -> c_int {
     // SAFETY: the caller keeps the contract of the header.
-    unsafe { guard(vm, |vm| vm.vm.open_file(args::text(path, "path")?, known(kinds)?)) }
+    unsafe { guard(vm, |vm| vm.vm.open_file(args::string(path, "path")?, check_kinds(kinds)?)) }
 }
 
-fn known(kinds: u32) -> Result<u32> {
+fn check_kinds(kinds: u32) -> Result<u32> {
     match kinds {
         1..=3 => Ok(kinds),
-        _ => Err(invalid(format_args!("kinds is {kinds:#x}, not a set of eunomia_kind"))),
+        _ => Err(invalid(format_args!("kinds is {kinds:#x}, expected a bitmask of eunomia_kind"))),
     }
 }
 
-/// Opens a BPF object (ELF) with its metadata apart: a skeleton JSON, or NULL to take everything from the
-/// object's BTF. Both are copied. Returns EUNOMIA_KIND_JSON. On failure the vm stays empty.
+/// Opens a BPF object and its metadata from memory. On failure the vm stays empty.
+///
+///   elf        the object (ELF), copied
+///   len        bytes of elf
+///   meta_json  the skeleton JSON, copied; NULL to derive the metadata from the object's BTF
+///
+/// Returns: EUNOMIA_KIND_JSON, or an error as for eunomia_open.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn eunomia_open_object(
     vm: *mut eunomia_vm,
@@ -200,30 +234,54 @@ pub unsafe extern "C" fn eunomia_open_object(
     // SAFETY: the caller keeps the contract of the header.
     unsafe {
         guard(vm, |vm| {
-            let meta = args::optional_text(meta_json, "meta_json")?;
+            let meta = args::optional_string(meta_json, "meta_json")?;
             vm.vm.open_object(args::bytes(elf, len, "elf")?, meta)
         })
     }
 }
 
-/// Creates the maps and loads the programs through the kernel's verifier. All or nothing. Needs privileges:
-/// CAP_BPF and CAP_PERFMON, for network programs CAP_NET_ADMIN, or root. NOMEM: the package would take more kernel memory
-/// than options.max_kernel_memory; nothing was made. STOPPED: eunomia_stop was called.
+/// Creates the maps and loads the programs, which the kernel verifies.
+///
+/// On failure the package is unloaded and stays open. The process must be root or have CAP_BPF and
+/// CAP_PERFMON, and CAP_NET_ADMIN for network programs.
+///
+/// Returns: EUNOMIA_OK or
+///   EUNOMIA_ERR_VERIFIER     the verifier rejected a program; eunomia_errdetail returns its log
+///   EUNOMIA_ERR_PERM         a privilege is missing
+///   EUNOMIA_ERR_UNSUPPORTED  the kernel lacks a feature
+///   EUNOMIA_ERR_NOMEM        out of memory, or above options.max_kernel_memory
+///   EUNOMIA_ERR_PACKAGE      the kernel or libbpf rejected the object or one of its maps
+///   EUNOMIA_ERR_STATE        no package is open, or it is loaded already
+///   EUNOMIA_ERR_STOPPED      eunomia_stop was called
+///   EUNOMIA_ERR_SYSTEM       a system call failed
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn eunomia_load(vm: *mut eunomia_vm) -> c_int {
     // SAFETY: the caller keeps the contract of the header.
     unsafe { guard(vm, |vm| vm.vm.load()) }
 }
 
-/// Attaches all programs, after loading them if that has not been done. All or nothing.
+/// Attaches all programs. Loads the package first if it is not loaded.
+///
+/// On failure no program stays attached, and a package that this call loaded is unloaded.
+///
+/// Returns: EUNOMIA_OK, an error as for eunomia_load, or
+///   EUNOMIA_ERR_ATTACH     a program could not be attached
+///   EUNOMIA_ERR_NOT_FOUND  the package attaches to something that does not exist
+///   EUNOMIA_ERR_INVAL      the same, for a target set with eunomia_prog_set_target_json
+///   EUNOMIA_ERR_STATE      no package is open, or it is attached already
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn eunomia_attach(vm: *mut eunomia_vm) -> c_int {
     // SAFETY: the caller keeps the contract of the header.
     unsafe { guard(vm, |vm| vm.vm.attach()) }
 }
 
-/// Detaches all programs. Maps, variables and counters stay, and eunomia_attach may follow. The next poll or read delivers
-/// a last round of each sampled map, unless the queue reads them.
+/// Detaches all programs. Maps, variables and counters stay, and eunomia_attach may be called again.
+///
+/// The next eunomia_poll or eunomia_read delivers a last round of each sampled map, unless a queue
+/// is running.
+///
+/// Returns: EUNOMIA_OK or
+///   EUNOMIA_ERR_STATE  the package is not loaded
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn eunomia_detach(vm: *mut eunomia_vm) -> c_int {
     // SAFETY: the caller keeps the contract of the header.

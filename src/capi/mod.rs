@@ -1,13 +1,13 @@
-//! The C interface: every function of `include/eunomia.h`, each a thin shell around a method of [`Vm`].
+//! The C interface: every function of `include/eunomia.h`, each a thin wrapper of a method of [`Vm`].
 //!
-//! What this module adds is what C needs: null checks, one thread at a time, panics that stop here, errors
-//! kept for `eunomia_errmsg`, strings that stay valid until the next call. It must not decide anything
-//! else. The documentation of the items is the header's.
+//! This module adds what C needs: null checks, one thread at a time, caught panics, errors stored for
+//! `eunomia_errmsg`, strings that stay valid until the next call. It must not decide anything else. The documentation
+//! of its items becomes the header.
 //!
 //! [`Vm`]: crate::vm::Vm
 
 #![allow(non_camel_case_types)] // the C spelling
-#![allow(clippy::missing_safety_doc)] // the header's first comment holds the rules for all functions
+#![allow(clippy::missing_safety_doc)] // the front page of the header has the rules for all functions
 
 mod args;
 mod errors;
@@ -15,6 +15,7 @@ mod events;
 #[cfg(feature = "faults")]
 mod faults;
 mod guard;
+mod handle;
 mod introspect;
 mod lifecycle;
 mod maps;
@@ -28,6 +29,7 @@ pub use errors::*;
 pub use events::*;
 #[cfg(feature = "faults")]
 pub use faults::*;
+pub use handle::eunomia_vm;
 pub use introspect::*;
 pub use lifecycle::*;
 pub use maps::*;

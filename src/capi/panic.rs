@@ -1,30 +1,30 @@
-//! Panics end here: caught, put into words, and kept off the host's stderr.
+//! Catches panics, describes them in one line and keeps them off the host's stderr.
 
 use std::cell::{Cell, RefCell};
 use std::panic::{self, AssertUnwindSafe, PanicHookInfo};
 use std::ptr;
 use std::sync::Once;
 
-/// Text of a panic, written by the hook for the `catch` below it on the stack.
+/// Description of a panic, written by the hook for the innermost `catch` on the stack.
 type Note = RefCell<String>;
 
 thread_local! {
-    /// Note of the innermost `catch` of this thread. Has no destructor, so a thread may end at any time.
+    /// The note of this thread's innermost `catch`. It has no destructor, so the thread may end at any time.
     static CURRENT: Cell<*const Note> = const { Cell::new(ptr::null()) };
 }
 
-/// Runs `call`; a panic becomes a line that tells what and where.
+/// Runs `call` and turns a panic into a line with its message and location.
 pub(super) fn catch<T>(call: impl FnOnce() -> T) -> Result<T, String> {
     install_hook();
     let note = Note::default();
     let outer = CURRENT.replace(&note);
-    // What a panic leaves half done is not used again: the vm is poisoned.
+    // State that a panic leaves inconsistent is not used again: the vm is poisoned.
     let end = panic::catch_unwind(AssertUnwindSafe(call));
     CURRENT.set(outer);
     end.map_err(|_payload| note.into_inner())
 }
 
-/// Replaces std's hook, which prints, by one that is silent on a thread that is inside `catch`.
+/// Replaces std's hook, which prints, by one that is silent on threads inside `catch`.
 fn install_hook() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
@@ -37,7 +37,7 @@ fn install_hook() {
     });
 }
 
-/// Writes the panic down for this thread's `catch`, if there is one.
+/// Writes the panic to the note of this thread's `catch`, and returns whether there is one.
 fn take_note(info: &PanicHookInfo<'_>) -> bool {
     // SAFETY: not null only while the `catch` that owns the note is on this thread's stack.
     let note = unsafe { CURRENT.get().as_ref() };
@@ -46,9 +46,9 @@ fn take_note(info: &PanicHookInfo<'_>) -> bool {
 
 /// `panic at FILE:LINE: TEXT`.
 fn describe(info: &PanicHookInfo<'_>) -> String {
-    let place = info.location().map(ToString::to_string).unwrap_or_default();
+    let location = info.location().map(ToString::to_string).unwrap_or_default();
     let payload = info.payload();
     let literal = payload.downcast_ref::<&str>().copied();
     let text = literal.or_else(|| payload.downcast_ref::<String>().map(String::as_str));
-    format!("panic at {place}: {}", text.unwrap_or("no text"))
+    format!("panic at {location}: {}", text.unwrap_or("no message"))
 }

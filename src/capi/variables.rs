@@ -1,19 +1,28 @@
-//! What the host sets before a package runs: global variables and the command line.
+//! Global variables and the command line of a package.
 
 use std::ffi::{c_char, c_int, c_void};
 
-use super::args::{bytes, bytes_mut, some, store, text, texts};
+use super::args::{bytes, bytes_mut, non_null, store, string, strings};
 use super::guard::guard;
-use super::types::eunomia_vm;
+use super::handle::eunomia_vm;
 use crate::error::{Error, Result, Status};
 
-/// ---- Global variables, by name ----
+/// ---- Global variables, by name (eunomia_describe lists them) ----
 ///
-/// Sets a variable from JSON text: a number, a string for char[], an object for a struct, and so on, checked
-/// against its type. Members that an object leaves out keep their values; they are read and written back, so a
-/// program that changes them at that moment may lose its change. Constants (.rodata) only before load, others
-/// any time. A type that is too large or nested too deep for JSON returns TYPE, here and in
-/// eunomia_var_get_json; the bytes are accessible.
+/// Sets a variable from JSON.
+///
+///   name  name of the variable
+///   json  the value: a number, a string for char[], an object for a struct, and so on
+///
+/// Constants (.rodata) can be set before load only, other variables at any time. Members that a JSON
+/// object leaves out keep their values. The library reads and writes them back, so a change that a
+/// program makes to them at the same moment may be lost.
+///
+/// Returns: EUNOMIA_OK or
+///   EUNOMIA_ERR_NOT_FOUND  no such variable
+///   EUNOMIA_ERR_INVAL      the JSON is malformed
+///   EUNOMIA_ERR_TYPE       the value does not fit, or the type is too large or nested for JSON
+///   EUNOMIA_ERR_STATE      no package is open, or it is loaded and the variable is a constant
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn eunomia_var_set_json(
     vm: *mut eunomia_vm,
@@ -21,10 +30,19 @@ pub unsafe extern "C" fn eunomia_var_set_json(
     json: *const c_char,
 ) -> c_int {
     // SAFETY: the caller keeps the contract of the header.
-    unsafe { guard(vm, |vm| vm.vm.var_set_json(text(name, "name")?, text(json, "json")?)) }
+    unsafe { guard(vm, |vm| vm.vm.var_set_json(string(name, "name")?, string(json, "json")?)) }
 }
 
-/// Sets a variable from len bytes, which must be exactly its size.
+/// Sets a variable from bytes.
+///
+///   name  name of the variable
+///   data  the value
+///   len   bytes of data; must be the size of the variable
+///
+/// Returns: EUNOMIA_OK or
+///   EUNOMIA_ERR_NOT_FOUND  no such variable
+///   EUNOMIA_ERR_TYPE       len is not the size of the variable
+///   EUNOMIA_ERR_STATE      no package is open, or it is loaded and the variable is a constant
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn eunomia_var_set(
     vm: *mut eunomia_vm,
@@ -33,10 +51,18 @@ pub unsafe extern "C" fn eunomia_var_set(
     len: usize,
 ) -> c_int {
     // SAFETY: the caller keeps the contract of the header.
-    unsafe { guard(vm, |vm| vm.vm.var_set(text(name, "name")?, bytes(data, len, "data")?)) }
+    unsafe { guard(vm, |vm| vm.vm.var_set(string(name, "name")?, bytes(data, len, "data")?)) }
 }
 
-/// Gives out the present value as JSON, borrowed until the next call.
+/// Returns the current value of a variable as JSON.
+///
+///   name  name of the variable
+///   out   receives the JSON, valid until the next call on the vm
+///
+/// Returns: EUNOMIA_OK or
+///   EUNOMIA_ERR_NOT_FOUND  no such variable
+///   EUNOMIA_ERR_TYPE       the type is too large or nested for JSON
+///   EUNOMIA_ERR_STATE      no package is open
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn eunomia_var_get_json(
     vm: *mut eunomia_vm,
@@ -46,15 +72,23 @@ pub unsafe extern "C" fn eunomia_var_get_json(
     // SAFETY: the caller keeps the contract of the header.
     unsafe {
         guard(vm, |vm| {
-            let out = some(out, "out")?;
-            store(out, vm.lend_text(vm.vm.var_get_json(text(name, "name")?)?));
+            let out = non_null(out, "out")?;
+            store(out, vm.keep_string(vm.vm.var_get_json(string(name, "name")?)?));
             Ok(())
         })
     }
 }
 
-/// Copies the present value to buf. *len: its room before, the value's size after; with TOO_SMALL only *len
-/// is written, so a room of 0 asks for the size.
+/// Copies the current value of a variable into a buffer.
+///
+///   name  name of the variable
+///   buf   the buffer; may be NULL if *len is 0
+///   len   in: bytes of buf; out: size of the value
+///
+/// Returns: EUNOMIA_OK or
+///   EUNOMIA_ERR_NOT_FOUND  no such variable
+///   EUNOMIA_ERR_TOO_SMALL  buf is too small; *len is set, so a call with *len == 0 queries the size
+///   EUNOMIA_ERR_STATE      no package is open
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn eunomia_var_get(
     vm: *mut eunomia_vm,
@@ -65,26 +99,34 @@ pub unsafe extern "C" fn eunomia_var_get(
     // SAFETY: the caller keeps the contract of the header.
     unsafe {
         guard(vm, |vm| {
-            let room = bytes_mut(buf, *some(len, "len")?, "buf")?;
-            let value = vm.vm.var_get(text(name, "name")?)?;
+            let buffer = bytes_mut(buf, *non_null(len, "len")?, "buf")?;
+            let value = vm.vm.var_get(string(name, "name")?)?;
             store(len, value.len());
-            fill(room, &value)
+            fill(buffer, &value)
         })
     }
 }
 
-fn fill(room: &mut [u8], value: &[u8]) -> Result<()> {
-    let (need, have) = (value.len(), room.len());
+fn fill(buffer: &mut [u8], value: &[u8]) -> Result<()> {
+    let (need, have) = (value.len(), buffer.len());
     let too_small =
-        || Error::new(Status::TooSmall, format_args!("the value has {need} bytes, the buffer {have}"));
-    room.get_mut(..need).ok_or_else(too_small)?.copy_from_slice(value);
+        || Error::new(Status::TooSmall, format_args!("the value has {need} bytes, the buffer has {have}"));
+    buffer.get_mut(..need).ok_or_else(too_small)?.copy_from_slice(value);
     Ok(())
 }
 
 /// ---- The command line that a package describes ----
 ///
-/// Sets variables from the arguments of a command line, argv[0] included. Returns 1 if it asks for help or
-/// the version: nothing is set then, and eunomia_args_help has the text.
+/// Parses a command line and sets the variables that its options stand for.
+///
+///   argc  number of arguments
+///   argv  the arguments, beginning with the program's name
+///
+/// Returns: EUNOMIA_OK; 1 if the command line asks for help or the version, which sets no variable
+/// and makes eunomia_args_help return the requested text; or
+///   EUNOMIA_ERR_INVAL  the command line is malformed
+///   EUNOMIA_ERR_TYPE   a value does not fit its variable
+///   EUNOMIA_ERR_STATE  no package is open, or it is loaded and an option sets a constant
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn eunomia_args_set(
     vm: *mut eunomia_vm,
@@ -92,18 +134,23 @@ pub unsafe extern "C" fn eunomia_args_set(
     argv: *const *const c_char,
 ) -> c_int {
     // SAFETY: the caller keeps the contract of the header.
-    unsafe { guard(vm, |vm| vm.vm.args_set(&texts(argc, argv)?)) }
+    unsafe { guard(vm, |vm| vm.vm.args_set(&strings(argc, argv)?)) }
 }
 
-/// Gives out the help text, or after eunomia_args_set returned 1 what was asked for. Borrowed until the
-/// next call.
+/// Returns the help text of the package's command line. After eunomia_args_set returned 1, returns
+/// the requested text.
+///
+///   out  receives the text, valid until the next call on the vm
+///
+/// Returns: EUNOMIA_OK or
+///   EUNOMIA_ERR_STATE  no package is open
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn eunomia_args_help(vm: *mut eunomia_vm, out: *mut *const c_char) -> c_int {
     // SAFETY: the caller keeps the contract of the header.
     unsafe {
         guard(vm, |vm| {
-            let out = some(out, "out")?;
-            store(out, vm.lend_text(vm.vm.args_help()?));
+            let out = non_null(out, "out")?;
+            store(out, vm.keep_string(vm.vm.args_help()?));
             Ok(())
         })
     }

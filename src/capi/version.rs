@@ -1,4 +1,4 @@
-//! What this library is. No vm needed.
+//! Version and capabilities of the library; no vm is involved.
 
 use std::ffi::{CStr, CString, c_char, c_int};
 use std::sync::OnceLock;
@@ -18,7 +18,7 @@ const VERSION_NUM: u32 = number(env!("CARGO_PKG_VERSION_MAJOR")) * 10000
     + number(env!("CARGO_PKG_VERSION_MINOR")) * 100
     + number(env!("CARGO_PKG_VERSION_PATCH"));
 
-/// Names of the statuses from 0 down.
+/// Names of the statuses, by negated value.
 const STATUS_NAMES: [&CStr; 18] = [
     c"EUNOMIA_OK",
     c"EUNOMIA_ERR_INVAL",
@@ -42,13 +42,14 @@ const STATUS_NAMES: [&CStr; 18] = [
 
 /// ---- Version: any thread, any time ----
 ///
-/// Returns the EUNOMIA_VERSION_NUM of the library in use, which may be newer than this header's.
+/// Returns the EUNOMIA_VERSION_NUM of the library in use, which may be newer than this header.
 #[unsafe(no_mangle)]
 pub extern "C" fn eunomia_version() -> u32 {
     VERSION_NUM
 }
 
-/// Returns a line for people that names the library, the libbpf and WAMR inside and the build. Static.
+/// Returns a human-readable line with the versions of the library, of libbpf and of WAMR, and the
+/// kind of build. The string is static.
 #[unsafe(no_mangle)]
 pub extern "C" fn eunomia_version_string() -> *const c_char {
     static LINE: OnceLock<CString> = OnceLock::new();
@@ -66,16 +67,18 @@ fn version_line() -> String {
     )
 }
 
-/// Returns the set of eunomia_kind this build can open.
+/// Returns a bitmask of the eunomia_kind values that this build can open.
 #[unsafe(no_mangle)]
 pub extern "C" fn eunomia_kinds() -> u32 {
     let wasm = if cfg!(feature = "wasm") { eunomia_kind::EUNOMIA_KIND_WASM as u32 } else { 0 };
     eunomia_kind::EUNOMIA_KIND_JSON as u32 | wasm
 }
 
-/// Returns the name of a status, such as "EUNOMIA_ERR_TYPE"; of 0 and above "EUNOMIA_OK". Static, never NULL.
+/// Returns the name of a status, such as "EUNOMIA_ERR_TYPE". The string is static and never NULL.
+///
+///   status  a value returned by a function; every value >= 0 is "EUNOMIA_OK"
 #[unsafe(no_mangle)]
 pub extern "C" fn eunomia_status_name(status: c_int) -> *const c_char {
-    let place = status.min(0).unsigned_abs() as usize;
-    STATUS_NAMES.get(place).copied().unwrap_or(c"unknown status").as_ptr()
+    let index = status.min(0).unsigned_abs() as usize;
+    STATUS_NAMES.get(index).copied().unwrap_or(c"unknown status").as_ptr()
 }

@@ -1,4 +1,4 @@
-// Every pointer of every function may be null, and other arguments may be nonsense: an answer, never a crash.
+// Null pointers and invalid arguments for every function: each call must fail and must not crash.
 #include "test.h"
 
 #define INVALID(call) CHECK_STATUS(EUNOMIA_ERR_INVAL, call)
@@ -60,8 +60,8 @@ static void a_null_vm_is_invalid(void) {
     eunomia_destroy(NULL);
 }
 
-static void texts_of_a_null_vm_are_fixed(void) {
-    CHECK(strcmp(eunomia_errmsg(NULL), "the vm is a null pointer") == 0);
+static void messages_of_a_null_vm_are_fixed(void) {
+    CHECK(strcmp(eunomia_errmsg(NULL), "vm is null") == 0);
     CHECK(strcmp(eunomia_errdetail(NULL), "") == 0);
     CHECK(eunomia_errsys(NULL) == 0);
 }
@@ -149,14 +149,14 @@ static void a_null_out_parameter_is_invalid(void) {
 
 static void a_null_callback_is_invalid(void) {
     INVALID(eunomia_poll(vm, 0, EUNOMIA_FORMAT_RAW, NULL, NULL));
-    CHECK_TEXT("fn is null", eunomia_errmsg(vm));
+    CHECK_TEXT("callback is null", eunomia_errmsg(vm));
     INVALID(eunomia_run(vm, EUNOMIA_FORMAT_RAW, NULL, NULL));
     INVALID(eunomia_map_each(vm, "counts", EUNOMIA_FORMAT_RAW, NULL, NULL));
     INVALID(eunomia_iter_each(vm, "on_call", NULL, NULL));
     INVALID(eunomia_wasm_run(vm, 0, NULL, NULL, EUNOMIA_FORMAT_RAW, NULL, NULL));
 }
 
-static void a_null_type_has_nothing(void) {
+static void a_null_type_is_empty(void) {
     eunomia_field field = EUNOMIA_INIT(eunomia_field);
     CHECK(strcmp(eunomia_type_name(NULL), "") == 0);
     CHECK(eunomia_type_kind_of(NULL) == 0 && eunomia_type_size(NULL) == 0 && eunomia_type_count(NULL) == 0);
@@ -174,7 +174,7 @@ static void numbers_out_of_range_are_invalid(void) {
     INVALID(eunomia_open_file(vm, "x", 0xffffffff));
     INVALID(eunomia_args_set(vm, -1, argv));
     INVALID(eunomia_poll(vm, 0, 3, ignore_event, NULL));
-    CHECK_TEXT("format 3 is unknown", eunomia_errmsg(vm));
+    CHECK_TEXT("unknown format 3", eunomia_errmsg(vm));
     INVALID(eunomia_run(vm, 3, ignore_event, NULL));
     INVALID(eunomia_wasm_run(vm, 1, argv, NULL, 3, ignore_event, NULL));
     INVALID(eunomia_wasm_run(vm, -1, argv, NULL, EUNOMIA_FORMAT_RAW, ignore_event, NULL));
@@ -196,7 +196,7 @@ static void overlapping_key_and_value_are_invalid(void) {
     INVALID(eunomia_map_get(vm, "counts", (char *)both + 7, 4, both, 8));
 }
 
-static void out_parameters_stay_as_they_were_on_failure(void) {
+static void out_parameters_are_unchanged_after_a_failure(void) {
     eunomia_vm *untouched = (eunomia_vm *)(uintptr_t)0x5a5a;
     eunomia_options options = EUNOMIA_INIT(eunomia_options);
     const char *out = "before";
@@ -210,7 +210,7 @@ static void out_parameters_stay_as_they_were_on_failure(void) {
     CHECK(strcmp(out, "before") == 0 && len == 99);
 }
 
-static void a_refused_package_leaves_the_vm_empty(void) {
+static void a_rejected_package_leaves_the_vm_empty(void) {
     static const char wasm[] = "\0asm\1\0\0\0";
     eunomia_vm *other = empty_vm();
     CHECK_STATUS(EUNOMIA_ERR_PACKAGE, eunomia_open(other, wasm, 8, EUNOMIA_KIND_ANY));
@@ -244,17 +244,17 @@ int main(int argc, char **argv) {
     begin(argc, argv);
     vm = open_vm();
     RUN(a_null_vm_is_invalid);
-    RUN(texts_of_a_null_vm_are_fixed);
+    RUN(messages_of_a_null_vm_are_fixed);
     RUN(a_null_string_is_invalid_and_named);
     RUN(a_null_buffer_with_a_length_is_invalid);
     RUN(a_null_out_parameter_is_invalid);
     RUN(a_null_callback_is_invalid);
-    RUN(a_null_type_has_nothing);
+    RUN(a_null_type_is_empty);
     RUN(numbers_out_of_range_are_invalid);
     RUN(text_that_is_not_utf8_is_invalid);
     RUN(overlapping_key_and_value_are_invalid);
-    RUN(out_parameters_stay_as_they_were_on_failure);
-    RUN(a_refused_package_leaves_the_vm_empty);
+    RUN(out_parameters_are_unchanged_after_a_failure);
+    RUN(a_rejected_package_leaves_the_vm_empty);
     RUN(versions_are_those_of_the_header);
     RUN(statuses_have_names);
     eunomia_destroy(vm);

@@ -78,9 +78,14 @@ fn blocks(text: &str) -> Vec<Block> {
 fn block(lines: Vec<String>) -> Option<Block> {
     let split = lines.iter().position(|line| !line.starts_with("//")).unwrap_or(lines.len());
     let code = lines[split..].to_vec();
-    let comment: Vec<String> =
-        lines[..split].iter().map(|line| line.trim_start_matches('/').trim().to_owned()).collect();
+    let comment: Vec<String> = lines[..split].iter().map(|line| uncommented(line).to_owned()).collect();
     (!comment.is_empty() && !code.is_empty()).then_some(Block { comment, code })
+}
+
+/// The text of a comment line, with its indentation.
+fn uncommented(line: &str) -> &str {
+    let text = line.trim_start_matches('/').trim_end();
+    text.strip_prefix(' ').unwrap_or(text)
 }
 
 /// A heading `---- TITLE ----` begins a section. The declaration comes first, then what it says.
@@ -93,8 +98,23 @@ fn declare(page: &mut String, block: &Block) {
     *page += ".PP\n.nf\n";
     block.code.iter().for_each(|line| *page += &shown(line));
     *page += ".fi\n.RS\n";
-    comment.iter().filter(|line| !line.is_empty()).for_each(|line| *page += &shown(line));
+    describe(page, comment);
     *page += ".RE\n";
+}
+
+/// Paragraphs are filled; indented lines, such as parameters and errors, stay as they are.
+fn describe(page: &mut String, comment: &[String]) {
+    let mut is_list = false;
+    for line in comment.iter().skip_while(|line| line.is_empty()) {
+        if is_list != line.starts_with(' ') {
+            is_list = !is_list;
+            *page += if is_list { ".nf\n" } else { ".fi\n" };
+        }
+        *page += &if line.is_empty() { ".sp\n".to_owned() } else { shown(line) };
+    }
+    if is_list {
+        *page += ".fi\n";
+    }
 }
 
 /// A line of text as troff takes it.
@@ -120,7 +140,8 @@ mod tests {
         let missing: Vec<&str> = names.lines().filter(|name| !page.contains(&format!("{name}("))).collect();
         assert!(missing.is_empty(), "{missing:?}");
         assert!(page.contains(".SH \"MAPS, BY NAME\"\n"));
-        assert!(page.contains("Deletes key and its value."));
+        assert!(page.contains(".sp\n.nf\n  name  name of the map\n"), "a list of parameters is not filled");
+        assert!(page.contains("Deletes a key and its value."));
         assert!(
             page.contains("int eunomia_detach(struct eunomia_vm *vm);\n.fi\n.RS\nDetaches all programs.")
         );
