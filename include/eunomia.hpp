@@ -5,16 +5,16 @@
 //   vm.attach();
 //   vm.run(eunomia::format::json, [](const eunomia::event &event) { std::cout << event.text() << '\n'; });
 //
-// Everything in eunomia.h is here, with the same words and the same rules; what a function does is said
-// there. What differs:
-//   - Failures are exceptions of type eunomia::error; what a function gives out is its result.
-//   - Strings are copies, and so are structs. Events are borrowed for the call of the callback, types until
-//     the vm has gone.
-//   - A callback takes a `const event &` and returns nothing or a flow. It may throw: the exception ends the
-//     call that delivers (poll, run, ...) and comes out of it.
-//   - A vm may be closed at any time, by another thread or a callback too: a call in progress is stopped, and
-//     the package goes when that call returns. It may be destroyed or moved during a call, but not while
-//     another thread begins one.
+// This header has everything that eunomia.h has, under the same names and with the same rules. eunomia.h
+// documents the functions; the comments here only describe the differences:
+//   - A failed call throws eunomia::error. Output parameters are return values.
+//   - Strings and structs are copies. An event is valid until the callback returns, a type until the vm is
+//     destroyed.
+//   - A callback takes a `const event &` and returns nothing or a flow. It may throw. The exception ends the
+//     call that delivers the event (poll, run, ...), and that call rethrows it.
+//   - A vm may be closed at any time, also from another thread or a callback. A call in progress is stopped,
+//     and the package is unloaded when that call returns. A vm may be destroyed or moved during a call, but
+//     not while another thread begins one.
 
 #ifndef EUNOMIA_HPP
 #define EUNOMIA_HPP
@@ -46,12 +46,12 @@ inline std::uint32_t version() noexcept {
     return eunomia_version();
 }
 
-// Returns a line for people that names the library and what is in it.
+// Returns a human-readable line with the versions of the library and of what it contains.
 inline const char *version_string() noexcept {
     return eunomia_version_string();
 }
 
-// Returns the set of eunomia_kind that this build of the library can open.
+// Returns a bitmask of the eunomia_kind values that this build of the library can open.
 inline std::uint32_t kinds() noexcept {
     return eunomia_kinds();
 }
@@ -63,7 +63,7 @@ inline const char *status_name(int status) noexcept {
 
 // ---- Errors ----
 
-// As eunomia_subject.
+// See eunomia_subject.
 enum class subject : int {
     none = EUNOMIA_SUBJECT_NONE,
     variable = EUNOMIA_SUBJECT_VARIABLE,
@@ -73,7 +73,7 @@ enum class subject : int {
     file = EUNOMIA_SUBJECT_FILE
 };
 
-// A failed call. what() is one line: which thing, which value, what to do.
+// A failed call. what() is one line with the object, the offending value and a hint.
 class error : public std::runtime_error {
   public:
     error(int status, const std::string &message, std::string detail = {}, int sys = 0, std::size_t need = 0,
@@ -81,32 +81,32 @@ class error : public std::runtime_error {
         : std::runtime_error(message), status_(status), sys_(sys), need_(need), detail_(std::move(detail)),
           subject_(subject), name_(std::move(name)) {}
 
-    // An eunomia_status below 0.
+    // A negative eunomia_status.
     int status() const noexcept {
         return status_;
     }
 
-    // The long text to it, such as the verifier's log; "" if there is none.
+    // The long message, such as the verifier's log; "" if there is none.
     const std::string &detail() const noexcept {
         return detail_;
     }
 
-    // The errno behind it, 0 if there is none.
+    // The errno that caused it; 0 if there is none.
     int sys() const noexcept {
         return sys_;
     }
 
-    // With EUNOMIA_ERR_TOO_SMALL the bytes that are needed, else 0.
+    // The required bytes with EUNOMIA_ERR_TOO_SMALL, otherwise 0.
     std::size_t need() const noexcept {
         return need_;
     }
 
-    // The kind of thing that it is about.
+    // What the call was about.
     eunomia::subject subject() const noexcept {
         return subject_;
     }
 
-    // The name of that thing, or its path; "" without a subject.
+    // The name or path of the subject; "" if there is none.
     const std::string &subject_name() const noexcept {
         return name_;
     }
@@ -119,23 +119,23 @@ class error : public std::runtime_error {
     std::string name_;
 };
 
-// ---- Words ----
+// ---- Constants ----
 
-// As eunomia_kind.
+// See eunomia_kind.
 enum class kind : std::uint32_t {
     json = EUNOMIA_KIND_JSON,
     wasm = EUNOMIA_KIND_WASM,
     any = EUNOMIA_KIND_ANY
 };
 
-// As eunomia_format.
+// See eunomia_format.
 enum class format : std::uint32_t {
     raw = EUNOMIA_FORMAT_RAW,
     json = EUNOMIA_FORMAT_JSON,
     text = EUNOMIA_FORMAT_TEXT
 };
 
-// As eunomia_event_kind.
+// See eunomia_event_kind.
 enum class event_kind : std::uint32_t {
     sample = EUNOMIA_EVENT_SAMPLE,
     lost = EUNOMIA_EVENT_LOST,
@@ -145,7 +145,7 @@ enum class event_kind : std::uint32_t {
     round = EUNOMIA_EVENT_ROUND
 };
 
-// As eunomia_log_level.
+// See eunomia_log_level.
 enum class log_level : std::uint32_t {
     error = EUNOMIA_LOG_ERROR,
     warn = EUNOMIA_LOG_WARN,
@@ -153,27 +153,27 @@ enum class log_level : std::uint32_t {
     debug = EUNOMIA_LOG_DEBUG
 };
 
-// What a callback wants: more events, or the end of the call that delivers.
+// The result of a callback: continue, or end the call that delivers the event.
 enum class flow { go_on = 0, end = 1 };
 
-// For as long as it takes.
+// A timeout without limit.
 inline constexpr std::chrono::milliseconds forever{-1};
 
 // ---- Types of raw bytes ----
 
 struct field;
 
-// A type, borrowed from a vm until that has gone. Empty where the package does not tell.
+// A type, valid until its vm is destroyed. Empty if the package does not specify it.
 class type {
   public:
     type(const eunomia_type *raw = nullptr) noexcept : raw_(raw) {}
 
-    // Whether the package tells the type.
+    // Whether the package specifies the type.
     explicit operator bool() const noexcept {
         return raw_ != nullptr;
     }
 
-    // The spelling in C; "" if empty.
+    // The name in C; "" if empty.
     std::string_view name() const noexcept {
         return eunomia_type_name(raw_);
     }
@@ -183,12 +183,12 @@ class type {
         return eunomia_type_kind_of(raw_);
     }
 
-    // Bytes.
+    // The size in bytes.
     std::size_t size() const noexcept {
         return eunomia_type_size(raw_);
     }
 
-    // Number of members, elements or constants.
+    // The number of members, elements or constants.
     std::uint32_t count() const noexcept {
         return eunomia_type_count(raw_);
     }
@@ -196,7 +196,7 @@ class type {
     // The member, element or constant at an index below count().
     inline field at(std::uint32_t index) const;
 
-    // For calls of eunomia.h.
+    // For direct calls of eunomia.h.
     const eunomia_type *raw() const noexcept {
         return raw_;
     }
@@ -205,7 +205,7 @@ class type {
     const eunomia_type *raw_;
 };
 
-// As eunomia_field; the name is borrowed like the type.
+// See eunomia_field. The name is valid as long as the type.
 struct field {
     std::string_view name;
     eunomia::type type;
@@ -223,7 +223,7 @@ inline field type::at(std::uint32_t index) const {
 
 // ---- Events ----
 
-// One event, borrowed for the call of the callback.
+// An event, valid until the callback returns.
 class event {
   public:
     explicit event(const eunomia_event *raw) noexcept : raw_(raw) {}
@@ -232,17 +232,17 @@ class event {
         return static_cast<event_kind>(raw_->kind);
     }
 
-    // The form of data and key.
+    // The format of data and key.
     eunomia::format format() const noexcept {
         return static_cast<eunomia::format>(raw_->format);
     }
 
-    // Name of the map, or iterator program, it came through.
+    // Name of the map, or of the iterator program, that the event came from.
     std::string_view source() const noexcept {
         return raw_->source;
     }
 
-    // Raw bytes, 8-aligned, or text with a NUL behind it.
+    // Raw bytes, 8-byte aligned, or a NUL-terminated string.
     const void *data() const noexcept {
         return raw_->data;
     }
@@ -252,20 +252,20 @@ class event {
         return raw_->len;
     }
 
-    // Data as text, or as bytes in a string.
+    // Data as a string: text, or raw bytes.
     std::string_view text() const noexcept {
         return {static_cast<const char *>(raw_->data), raw_->len};
     }
 
-    // Key of a map entry, in the same format; else empty.
+    // Key of a map entry, in the same format as data. Otherwise empty.
     std::string_view key() const noexcept {
         return {static_cast<const char *>(raw_->key), raw_->key_len};
     }
 
-    // Raw data as a T; nullptr if there are fewer bytes than that.
+    // Raw data as a T; nullptr if data is shorter.
     template <class T> const T *as() const noexcept {
         static_assert(std::is_trivially_copyable_v<T> && alignof(T) <= 8,
-                      "no struct that a kernel can write");
+                      "T must be a struct that a kernel can write");
         return raw_->len >= sizeof(T) ? static_cast<const T *>(raw_->data) : nullptr;
     }
 
@@ -274,12 +274,12 @@ class event {
         return raw_->type;
     }
 
-    // Records lost, for event_kind::lost.
+    // Number of dropped records (event_kind::lost only).
     std::uint64_t lost() const noexcept {
         return raw_->lost;
     }
 
-    // CPU of a perf record; -1: not known.
+    // CPU of a perf buffer's record; -1: unknown.
     int cpu() const noexcept {
         return raw_->cpu;
     }
@@ -290,7 +290,7 @@ class event {
         return std::chrono::steady_clock::time_point(since_boot);
     }
 
-    // For calls of eunomia.h.
+    // For direct calls of eunomia.h.
     const eunomia_event *raw() const noexcept {
         return raw_;
     }
@@ -301,13 +301,13 @@ class event {
 
 // ---- Structs ----
 
-// As eunomia_options: zero and empty is the default.
+// See eunomia_options. Zero and empty values have the defaults.
 struct options {
-    // Receives each line of the log, in any thread that is inside a call; must not call the vm. What it
-    // throws is dropped.
+    // Receives each line of the log, in any thread that is inside a call. It must not call the vm.
+    // Exceptions are ignored.
     std::function<void(eunomia::log_level, std::string_view)> log = nullptr;
     eunomia::log_level log_level = eunomia::log_level::warn;
-    // A set of eunomia_option_flag.
+    // Bitmask of eunomia_option_flag.
     std::uint32_t flags = 0;
     std::string btf_path{}, pin_path{};
     std::uint32_t perf_pages = 0, poll_budget = 0;
@@ -316,13 +316,13 @@ struct options {
     std::uint64_t max_kernel_memory = 0;
 };
 
-// As eunomia_stats.
+// See eunomia_stats.
 using stats = eunomia_stats;
 
-// As eunomia_batch, of a call that succeeded.
+// See eunomia_batch.
 using batch = eunomia_batch;
 
-// As eunomia_map_info.
+// See eunomia_map_info.
 struct map_info {
     std::string name;
     std::uint32_t kind, key_size, value_size, max_entries;
@@ -332,7 +332,7 @@ struct map_info {
     std::uint64_t bytes;
 };
 
-// As eunomia_source_info.
+// See eunomia_source_info.
 struct source_info {
     std::string name;
     std::uint32_t kind, interval_ms, record_size;
@@ -341,32 +341,33 @@ struct source_info {
     std::uint32_t lost_known;
 };
 
-// As eunomia_prog_info.
+// See eunomia_prog_info.
 struct prog_info {
     std::string name, section, target;
     std::uint32_t type, flags, id;
     std::uint64_t run_count, run_ns;
 };
 
-// Calls fn(const eunomia_record &head, const void *data, const void *key) for each record of a raw batch.
+// Calls fn(const eunomia_record &header, const void *data, const void *key) for each record of a raw batch.
 template <class Fn> void each_record(const void *buffer, const batch &stored, Fn &&fn) {
     auto at = static_cast<const char *>(buffer);
     const char *end = at + stored.len;
-    for (const eunomia_record *head; at < end; at += head->size) {
-        head = reinterpret_cast<const eunomia_record *>(at);
-        const char *data = at + sizeof(*head);
-        fn(*head, static_cast<const void *>(data), static_cast<const void *>(data + (head->len + 7) / 8 * 8));
+    for (const eunomia_record *header; at < end; at += header->size) {
+        header = reinterpret_cast<const eunomia_record *>(at);
+        const char *data = at + sizeof(*header);
+        const char *key = data + (header->len + 7) / 8 * 8;
+        fn(*header, static_cast<const void *>(data), static_cast<const void *>(key));
     }
 }
 
 namespace detail {
 
-// Whether the bytes of a T are the value, and not where it is.
+// Whether the bytes of a T are its value, not a reference to it.
 template <class T>
 inline constexpr bool is_plain =
     std::is_trivially_copyable_v<T> && !std::is_pointer_v<T> && !std::is_same_v<T, std::string_view>;
 
-// A vm of the library and what it borrows. The last call to leave a closed one frees it.
+// A vm of the library and what it refers to. After close, the last call that ends frees it.
 class state {
   public:
     eunomia_vm *raw = nullptr;
@@ -376,7 +377,7 @@ class state {
     state(const state &) = delete;
     state &operator=(const state &) = delete;
 
-    // False: it is closed. No lock, so that a signal handler can be the one who enters.
+    // Returns false if the vm is closed. Lock-free, so that signal handlers can call it.
     bool enter() noexcept {
         unsigned seen = uses_;
         do {
@@ -406,7 +407,7 @@ class state {
     static void on_log(void *arg, std::uint32_t level, const char *text) noexcept {
         try {
             static_cast<state *>(arg)->log(static_cast<log_level>(level), text);
-        } catch (...) { // there is nobody it could be told
+        } catch (...) { // cannot be reported to anyone
         }
     }
 
@@ -415,7 +416,7 @@ class state {
     std::atomic<unsigned> uses_{0};
 };
 
-// A call on a vm, which is there until the call ends.
+// A call on a vm. It keeps the vm alive until it ends.
 class use {
   public:
     explicit use(std::shared_ptr<state> vm) : vm_(std::move(vm)) {
@@ -436,11 +437,11 @@ class use {
     std::shared_ptr<state> vm_;
 };
 
-// A callback on its way through C: what it throws is kept, and goes on its way on the other side.
+// A callback called through C. Its exception is kept and rethrown by the call that delivers.
 template <class Fn> struct callback {
-    using answer = std::invoke_result_t<Fn &, const event &>;
-    static_assert(std::is_void_v<answer> || std::is_same_v<answer, flow>,
-                  "a callback returns nothing or an eunomia::flow");
+    using result = std::invoke_result_t<Fn &, const event &>;
+    static_assert(std::is_void_v<result> || std::is_same_v<result, flow>,
+                  "a callback must return nothing or an eunomia::flow");
 
     Fn &fn;
     std::exception_ptr thrown{};
@@ -448,7 +449,7 @@ template <class Fn> struct callback {
     static int on_event(void *arg, const eunomia_event *raw) noexcept {
         auto &self = *static_cast<callback *>(arg);
         try {
-            if constexpr (std::is_void_v<answer>) {
+            if constexpr (std::is_void_v<result>) {
                 self.fn(event(raw));
                 return 0;
             } else {
@@ -465,8 +466,8 @@ template <class Fn> struct callback {
 
 // ---- The vm ----
 
-// A running BPF package, or an empty place for one. Can be moved, not copied. For one thread at a time, but
-// for stop, pause, stats_get, epoll_fd and close; a second thread gets an error with EUNOMIA_ERR_BUSY.
+// A handle to one package. It can be moved but not copied. One thread at a time may use it; a second one
+// gets EUNOMIA_ERR_BUSY. Any thread may call stop, pause, stats_get, epoll_fd and close.
 class vm {
   public:
     explicit vm(options options = {}) : state_(std::make_shared<detail::state>()) {
@@ -499,14 +500,14 @@ class vm {
         close();
     }
 
-    // Lets go of the package and the vm; every later call but close fails with EUNOMIA_ERR_INVAL. A call in
-    // progress is stopped, and the vm goes when it returns.
+    // Unloads the package and frees the vm. Later calls except close fail with EUNOMIA_ERR_INVAL. A call in
+    // progress is stopped, and the vm is freed when it returns.
     void close() noexcept {
         if (state_)
             state_->close();
     }
 
-    // Whether it is neither closed nor moved from.
+    // Whether the vm is neither closed nor moved from.
     bool is_open() const noexcept {
         return state_ && !state_->is_closed();
     }
@@ -516,9 +517,9 @@ class vm {
         return is_open() ? state_->raw : nullptr;
     }
 
-    // -- Life --
+    // -- Life cycle --
 
-    // Opens a package from memory and returns the kind it was.
+    // Opens a package from memory and returns its kind.
     kind open(std::string_view data, kind kinds = kind::any) {
         return opened([&](auto raw) { return eunomia_open(raw, data.data(), data.size(), number(kinds)); });
     }
@@ -527,7 +528,7 @@ class vm {
         return opened([&](auto raw) { return eunomia_open_file(raw, c_text(path), number(kinds)); });
     }
 
-    // Opens a BPF object with its metadata, or with none: nullptr.
+    // Opens a BPF object, with its metadata or nullptr.
     kind open_object(std::string_view elf, const char *meta_json = nullptr) {
         return opened([&](auto raw) { return eunomia_open_object(raw, elf.data(), elf.size(), meta_json); });
     }
@@ -558,13 +559,13 @@ class vm {
         call([&](auto raw) { return eunomia_var_set(raw, c_text(name), data, size); });
     }
 
-    // Sets a variable of the same size as T.
+    // Sets a variable whose size is that of T.
     template <class T> void var_set(const std::string &name, const T &value) {
         static_assert(detail::is_plain<T>, "not plain bytes");
         var_set(name, &value, sizeof(value));
     }
 
-    // The bytes of a variable.
+    // Returns the bytes of a variable.
     std::string var_get(const std::string &name) const {
         std::size_t size = 0;
         std::string value;
@@ -578,7 +579,7 @@ class vm {
         return value;
     }
 
-    // The value of a variable of the same size as T.
+    // Returns the value of a variable whose size is that of T.
     template <class T> T var_get(const std::string &name) const {
         static_assert(detail::is_plain<T>, "not plain bytes");
         std::string bytes = var_get(name);
@@ -592,7 +593,7 @@ class vm {
 
     // -- The command line that a package describes --
 
-    // Sets variables; true if help or the version was asked for, which args_help then has.
+    // Sets variables. Returns true if help or the version was requested; args_help then returns that text.
     bool args_set(const std::vector<std::string> &argv) {
         std::vector<const char *> raw_argv;
         pointers(argv, raw_argv);
@@ -605,14 +606,14 @@ class vm {
 
     // -- Events --
 
-    // Returns the number of events; 0 at the timeout. After stop an error with EUNOMIA_ERR_STOPPED.
+    // Returns the number of events; 0 after the timeout. A stop throws an error with EUNOMIA_ERR_STOPPED.
     template <class Fn> int poll(std::chrono::milliseconds timeout, format format, Fn &&fn) {
         return deliver(fn, [&](auto raw, auto on_event, void *arg) {
             return eunomia_poll(raw, number(timeout), number(format), on_event, arg);
         });
     }
 
-    // Polls until stop, or until fn returns flow::end.
+    // Polls until stop is called or fn returns flow::end.
     template <class Fn> void run(format format, Fn &&fn) {
         deliver(fn, [&](auto raw, auto on_event, void *arg) {
             return eunomia_run(raw, number(format), on_event, arg);
@@ -639,7 +640,7 @@ class vm {
         return struct_of<stats>([&](auto raw, auto out) { return eunomia_stats_get(raw, out); });
     }
 
-    // Stores waiting records in a buffer, which must be 8-aligned for raw ones; see each_record.
+    // Stores records in a buffer, which must be 8-byte aligned for raw records; see each_record.
     batch read(std::chrono::milliseconds timeout, format format, void *buffer, std::size_t size) {
         return batch_of([&](auto raw, auto out) {
             return eunomia_read(raw, number(timeout), number(format), buffer, size, out);
@@ -685,7 +686,7 @@ class vm {
         call([&](auto raw) { return eunomia_map_get(raw, c_text(map), key, klen, val, vlen); });
     }
 
-    // The value under a key; V and K have the sizes of the map's.
+    // Returns the value of a key. V and K must have the sizes of the map's values and keys.
     template <class V, class K> V map_get(const std::string &map, const K &key) const {
         static_assert(detail::is_plain<V> && detail::is_plain<K>, "not plain bytes");
         V value;
@@ -713,7 +714,7 @@ class vm {
         map_del(map, &key, sizeof(key));
     }
 
-    // Stores the key after `key` (nullptr: the first) in `next`; false if there are no more.
+    // Copies the key that follows `key` (nullptr: the first key) to `next`. Returns false after the last key.
     bool map_next(const std::string &map, const void *key, void *next, std::size_t klen) const {
         return call([&](auto raw) {
                    int status = eunomia_map_next(raw, c_text(map), key, next, klen);
@@ -737,7 +738,7 @@ class vm {
         call([&](auto raw) { return eunomia_map_del_json(raw, c_text(map), c_text(key)); });
     }
 
-    // Calls fn for each entry and returns their number.
+    // Calls fn for each entry and returns the number of entries.
     template <class Fn> int map_each(const std::string &map, format format, Fn &&fn) {
         return deliver(fn, [&](auto raw, auto on_event, void *arg) {
             return eunomia_map_each(raw, c_text(map), number(format), on_event, arg);
@@ -751,7 +752,7 @@ class vm {
         });
     }
 
-    // -- What a package consists of --
+    // -- Contents of a package --
 
     std::string describe() const {
         return text([](auto raw, auto out) { return eunomia_describe(raw, out, nullptr); });
@@ -790,7 +791,7 @@ class vm {
 
     // -- WASM packages --
 
-    // Runs the guest to its end and returns its exit code.
+    // Runs the guest until it ends and returns its exit code.
     template <class Fn> int wasm_run(const std::vector<std::string> &argv, format format, Fn &&fn) {
         int exit_code = 0;
         std::vector<const char *> raw_argv;
@@ -803,7 +804,7 @@ class vm {
     }
 
   private:
-    // Before 1.0 each minor version may differ in everything.
+    // Before 1.0 minor versions are incompatible.
     static void check_version() {
         if (eunomia_version() / 100 != EUNOMIA_VERSION_NUM / 100)
             throw error(EUNOMIA_ERR_UNSUPPORTED, "the library in use is " + std::string(version_string()) +
@@ -812,7 +813,7 @@ class vm {
                                                      std::to_string(EUNOMIA_VERSION_MINOR));
     }
 
-    // Why there is no vm is told to the log alone, so one that keeps the line stands in until there is one.
+    // eunomia_new reports its error only to the log, so the log keeps the line until there is a vm.
     void create(eunomia_options &raw, std::function<void(log_level, std::string_view)> log) {
         std::string line;
         state_->log = [&](log_level level, std::string_view text) {
@@ -832,15 +833,15 @@ class vm {
         return static_cast<std::uint32_t>(word);
     }
 
-    // C would end a text at its first NUL and take the rest for never said.
+    // A C string ends at its first NUL; the rest would be lost.
     static const char *c_text(const std::string &text) {
         if (text.find('\0') != std::string::npos)
             throw error(EUNOMIA_ERR_INVAL,
-                        "a text has a NUL inside: \"" + std::string(text.c_str()) + "\"...");
+                        "a string contains a NUL: \"" + std::string(text.c_str()) + "\"...");
         return text.c_str();
     }
 
-    // As C counts: below 0 for ever, and at most what an int holds, which is 24 days.
+    // Milliseconds for C: negative without limit, and at most INT_MAX (24 days).
     static int number(std::chrono::milliseconds timeout) noexcept {
         constexpr auto most = std::chrono::milliseconds(std::numeric_limits<int>::max());
         return timeout.count() < 0 ? -1 : static_cast<int>((timeout < most ? timeout : most).count());
@@ -850,7 +851,7 @@ class vm {
         return static_cast<int>(words.size());
     }
 
-    // A list for C with NULL at the end, kept in `to`; NULL if it is empty.
+    // Returns a NULL-terminated array for C, stored in `to`; NULL if `words` is empty.
     static const char *const *pointers(const std::vector<std::string> &words, std::vector<const char *> &to) {
         for (const std::string &word : words)
             to.push_back(c_text(word));
@@ -858,17 +859,17 @@ class vm {
         return words.empty() ? nullptr : to.data();
     }
 
-    // What this call works on, until it returns.
+    // Keeps the vm alive during a call.
     detail::use entered() const {
         return detail::use(state_);
     }
 
-    // The result of a call, or an exception.
+    // Returns the result of a call or throws its error.
     static int checked(eunomia_vm *raw, int status, std::size_t need = 0) {
         if (status >= 0)
             return status;
-        if (status == EUNOMIA_ERR_BUSY) // another thread's call may be changing the text
-            throw error(status, "the vm is in use, by another thread or by the poll this call comes from");
+        if (status == EUNOMIA_ERR_BUSY) // another thread may be changing the message
+            throw error(status, "the vm is in use by another thread or by the call that runs this callback");
         const char *name;
         auto about = static_cast<subject>(eunomia_errsubject(raw, &name));
         throw error(status, eunomia_errmsg(raw), eunomia_errdetail(raw), eunomia_errsys(raw), need, about,
@@ -895,7 +896,7 @@ class vm {
         return made_of<Raw, Raw>(function, [](const Raw &raw) { return raw; });
     }
 
-    // What `make` makes of a struct while its names are still there.
+    // Converts a struct with `make` while its strings are valid.
     template <class Made, class Raw, class Call, class Make>
     Made made_of(Call &&function, Make &&make) const {
         Raw raw{};
