@@ -1,4 +1,4 @@
-// Runs a package and prints one line of JSON per event, until Ctrl-C or for so many seconds.
+// Runs a package and prints one line of JSON per event, until Ctrl-C or for a number of seconds.
 // usage: events PACKAGE.json [SECONDS]
 #include <eunomia.h>
 #include <signal.h>
@@ -43,7 +43,7 @@ int main(int argc, char **argv) {
         status = eunomia_run(vm, EUNOMIA_FORMAT_JSON, on_event, NULL);
     if (status < 0)
         fprintf(stderr, "%s: %s\n%s", argv[1], eunomia_errmsg(vm), eunomia_errdetail(vm));
-    signal(SIGINT, SIG_IGN); // one that comes late would stop a vm that is gone
+    signal(SIGINT, SIG_IGN); // a late signal must not use the destroyed vm
     signal(SIGALRM, SIG_IGN);
     eunomia_destroy(vm);
     return status < 0;

@@ -1,12 +1,12 @@
 // The first program: opens a package, sets a variable, prints one event and ends.
-// usage: first PACKAGE.json   (that of examples/bpf/bootstrap)
+// usage: first PACKAGE.json   (the package of examples/bpf/bootstrap)
 #include <eunomia.h>
 #include <stdio.h>
 
 static int on_event(void *arg, const eunomia_event *event) {
     (void)arg;
     puts(event->data);
-    return 1; // above 0: that was enough
+    return 1; // > 0 ends eunomia_run
 }
 
 int main(int argc, char **argv) {

@@ -1,5 +1,5 @@
-// Runs a WASM package with a command line of its own and prints what it lets through, until it ends or
-// Ctrl-C. usage: guest APP.wasm [ARGUMENT]...   (-h: the guest's help)
+// Runs a WASM package with its own command line and prints its events, until it ends or Ctrl-C.
+// usage: guest APP.wasm [ARGUMENT]...   (-h: the guest's help)
 #include <eunomia.h>
 #include <signal.h>
 #include <stdio.h>
@@ -8,7 +8,7 @@ static eunomia_vm *vm;
 
 static void on_signal(int number) {
     (void)number;
-    eunomia_stop(vm); // ends the guest wherever it is
+    eunomia_stop(vm); // ends the guest at any point
 }
 
 static void on_log(void *arg, uint32_t level, const char *line) {
@@ -17,7 +17,7 @@ static void on_log(void *arg, uint32_t level, const char *line) {
     fprintf(stderr, "%s\n", line);
 }
 
-// Events and lines the guest prints alike: text with a NUL behind it.
+// Events and lines that the guest prints are both NUL-terminated strings.
 static int on_event(void *arg, const eunomia_event *event) {
     (void)arg;
     return puts(event->data) < 0; // a closed pipe ends the guest
@@ -44,7 +44,7 @@ int main(int argc, char **argv) {
         exit_code = 0;
     else if (status < 0)
         fprintf(stderr, "%s: %s\n%s", argv[1], eunomia_errmsg(vm), eunomia_errdetail(vm));
-    signal(SIGINT, SIG_IGN); // one that comes late would stop a vm that is gone
+    signal(SIGINT, SIG_IGN); // a late signal must not use the destroyed vm
     signal(SIGTERM, SIG_IGN);
     eunomia_destroy(vm);
     return exit_code;

@@ -1,4 +1,4 @@
-// Takes events in the host's own event loop, beside its other work, until SIGINT or SIGTERM.
+// Handles events in the host's own event loop, beside its other work, until SIGINT or SIGTERM.
 // usage: loop PACKAGE.json
 #include <errno.h>
 #include <eunomia.h>
@@ -22,7 +22,7 @@ static int on_event(void *arg, const eunomia_event *event) {
     return 0;
 }
 
-// The other work: a tick every second.
+// The other work: a timer tick every second.
 static int new_timer(void) {
     struct itimerspec every = {.it_interval = {.tv_sec = 1}, .it_value = {.tv_sec = 1}};
     int timer = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC);
@@ -30,7 +30,7 @@ static int new_timer(void) {
     return timer;
 }
 
-// Returns the status that ended it.
+// Returns the status that ended the loop.
 static int loop(int timer) {
     struct pollfd fds[2] = {{.fd = eunomia_epoll_fd(vm), .events = POLLIN}, {.fd = timer, .events = POLLIN}};
     int status = 0;
@@ -59,7 +59,7 @@ int main(int argc, char **argv) {
         status = loop(timer);
     if (status != EUNOMIA_ERR_STOPPED)
         fprintf(stderr, "%s: %s\n", argv[1], eunomia_errmsg(vm));
-    signal(SIGINT, SIG_IGN); // one that comes late would stop a vm that is gone
+    signal(SIGINT, SIG_IGN); // a late signal must not use the destroyed vm
     signal(SIGTERM, SIG_IGN);
     eunomia_destroy(vm);
     close(timer);

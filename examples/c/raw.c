@@ -1,5 +1,5 @@
-// Takes raw records of the example "bootstrap" as the structs they are, without JSON in between, until
-// Ctrl-C. usage: raw target/packages/bootstrap/package.json
+// Reads raw records of the example "bootstrap" as C structs, without JSON, until Ctrl-C.
+// usage: raw target/packages/bootstrap/package.json
 #include <eunomia.h>
 #include <signal.h>
 #include <stdio.h>
@@ -14,7 +14,7 @@ static void on_signal(int number) {
 }
 
 static int on_event(void *arg, const eunomia_event *event) {
-    const struct event *record = event->data; // borrowed until this function returns
+    const struct event *record = event->data; // valid until this function returns
     (void)arg;
     if (event->kind != EUNOMIA_EVENT_SAMPLE || event->len < sizeof(*record))
         return 0;
@@ -25,7 +25,7 @@ static int on_event(void *arg, const eunomia_event *event) {
     return 0;
 }
 
-// The struct is the package's only if the sizes agree.
+// Checks that the struct is the one of the package, by its size.
 static int check_size(const char *path) {
     eunomia_source_info source = EUNOMIA_INIT(eunomia_source_info);
     int status = eunomia_source_at(vm, 0, &source);
@@ -47,7 +47,7 @@ int main(int argc, char **argv) {
                  eunomia_run(vm, EUNOMIA_FORMAT_RAW, on_event, NULL) < 0;
     if (failed)
         fprintf(stderr, "%s\n%s", eunomia_errmsg(vm), eunomia_errdetail(vm));
-    signal(SIGINT, SIG_IGN); // one that comes late would stop a vm that is gone
+    signal(SIGINT, SIG_IGN); // a late signal must not use the destroyed vm
     eunomia_destroy(vm);
     return failed;
 }

@@ -1,4 +1,4 @@
-// Runs several packages at once, a vm each, and takes the events of all in one loop, until Ctrl-C.
+// Runs several packages at once, each in a vm, and handles all events in one loop, until Ctrl-C.
 // usage: several PACKAGE.json...
 #include <errno.h>
 #include <eunomia.h>
@@ -6,10 +6,10 @@
 #include <signal.h>
 #include <stdio.h>
 
-#define MOST 16
+#define MAX_PACKAGES 16
 
-static struct pollfd fds[MOST];
-static eunomia_vm *vms[MOST];
+static struct pollfd fds[MAX_PACKAGES];
+static eunomia_vm *vms[MAX_PACKAGES];
 static volatile sig_atomic_t is_over;
 
 static void on_signal(int number) {
@@ -34,9 +34,9 @@ static int start(int i, const char *package) {
 }
 
 int main(int argc, char **argv) {
-    int count = argc - 1, status = count > 0 && count <= MOST ? 0 : -1;
+    int count = argc - 1, status = count > 0 && count <= MAX_PACKAGES ? 0 : -1;
     if (status < 0)
-        fprintf(stderr, "usage: %s PACKAGE... (at most %d)\n", argv[0], MOST);
+        fprintf(stderr, "usage: %s PACKAGE... (at most %d)\n", argv[0], MAX_PACKAGES);
     struct sigaction action = {.sa_handler = on_signal}; // interrupts poll
     sigaction(SIGINT, &action, NULL);
     setvbuf(stdout, NULL, _IOLBF, 0);
@@ -54,7 +54,7 @@ int main(int argc, char **argv) {
                 fprintf(stderr, "%s: %s\n", argv[i + 1], eunomia_errmsg(vms[i]));
         }
     }
-    for (int i = 0; i < count && i < MOST; i++)
+    for (int i = 0; i < count && i < MAX_PACKAGES; i++)
         eunomia_destroy(vms[i]);
     return status < 0;
 }

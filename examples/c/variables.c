@@ -7,12 +7,12 @@
 
 static eunomia_vm *vm;
 
-// Ends the program if a call failed.
+// Exits if a call failed.
 static int check(int status) {
     if (status >= 0)
         return status;
     fprintf(stderr, "%s: %s\n%s", eunomia_status_name(status), eunomia_errmsg(vm), eunomia_errdetail(vm));
-    exit(1); // the kernel lets go of everything
+    exit(1); // the kernel releases everything
 }
 
 static int print(void *arg, const eunomia_event *event) {
@@ -27,15 +27,15 @@ int main(int argc, char **argv) {
         return 2;
     check(eunomia_open_file(vm, argv[1], EUNOMIA_KIND_JSON));
     check(eunomia_var_get_json(vm, "targ_failed", &json));
-    printf("targ_failed %s\n", json); // borrowed until the next call
+    printf("targ_failed %s\n", json); // valid until the next call
 
-    // These are constants, so before load only: one as bytes, one as JSON.
+    // Constants must be set before load: one as bytes, one as JSON.
     int pid = getpid();
     check(eunomia_var_set(vm, "targ_pid", &pid, sizeof(pid)));
     check(eunomia_var_set_json(vm, "targ_failed", "true"));
     check(eunomia_attach(vm));
 
-    // Only the second is of interest now.
+    // Only the second open fails and is reported.
     fclose(fopen("/proc/self/stat", "r"));
     if (!fopen("/nothing/here", "r"))
         perror("expected");

@@ -1,5 +1,5 @@
 // Runs a package and prints one line of JSON per event, until Ctrl-C.
-// usage: events PACKAGE [ARGUMENT]...   (arguments are those that the package describes, such as --help)
+// usage: events PACKAGE [ARGUMENT]...   (arguments as the package describes them, such as --help)
 #include <csignal>
 #include <eunomia.hpp>
 #include <iostream>

@@ -1,5 +1,5 @@
 // The first program: opens a package, sets a variable, prints one event and ends.
-// usage: first PACKAGE.json   (that of examples/bpf/bootstrap)
+// usage: first PACKAGE.json   (the package of examples/bpf/bootstrap)
 #include <eunomia.hpp>
 #include <iostream>
 
@@ -10,7 +10,7 @@ int main(int argc, char **argv) try {
     vm.attach();
     vm.run(eunomia::format::json, [](const eunomia::event &event) {
         std::cout << event.text() << '\n';
-        return eunomia::flow::end; // that was enough
+        return eunomia::flow::end; // ends run
     });
 } catch (const eunomia::error &error) {
     std::cerr << error.what() << '\n' << error.detail();

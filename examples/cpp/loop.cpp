@@ -1,4 +1,4 @@
-// Takes events in the host's own event loop, beside its other work, until SIGINT or SIGTERM.
+// Handles events in the host's own event loop, beside its other work, until SIGINT or SIGTERM.
 // usage: loop PACKAGE.json
 #include <csignal>
 #include <eunomia.hpp>
@@ -17,7 +17,7 @@ static void on_event(const eunomia::event &event) {
     std::cout << event.text() << std::endl;
 }
 
-// The other work: a tick every second.
+// The other work: a timer tick every second.
 static int new_timer() {
     itimerspec every{{1, 0}, {1, 0}};
     int timer = ::timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC);
@@ -25,7 +25,7 @@ static int new_timer() {
     return timer;
 }
 
-// Ends with an error, which is EUNOMIA_ERR_STOPPED if all went well.
+// Ends with an exception, which is EUNOMIA_ERR_STOPPED after a signal.
 [[noreturn]] static void loop(eunomia::vm &vm) {
     pollfd fds[2] = {{vm.epoll_fd(), POLLIN, 0}, {new_timer(), POLLIN, 0}};
     for (;;) {

@@ -1,10 +1,10 @@
-// Takes raw records of the example "bootstrap" as the structs they are, without JSON in between, until
-// Ctrl-C. usage: raw target/packages/bootstrap/package.json
+// Reads raw records of the example "bootstrap" as C structs, without JSON, until Ctrl-C.
+// usage: raw target/packages/bootstrap/package.json
 #include <csignal>
 #include <eunomia.hpp>
 #include <iostream>
 
-// struct event, which eunomia::event is not.
+// The header's struct event is not eunomia::event.
 namespace bootstrap {
 #include "../bpf/bootstrap/bootstrap.h"
 }
@@ -12,7 +12,7 @@ namespace bootstrap {
 static const eunomia::vm *running;
 
 static void show(const eunomia::event &event) {
-    if (const auto *record = event.as<bootstrap::event>()) { // nullptr if it were shorter
+    if (const auto *record = event.as<bootstrap::event>()) { // nullptr if it is too short
         std::cout << record->pid << ' ' << record->comm << ' ';
         if (record->exit_event)
             std::cout << "exit " << record->exit_code << std::endl;

@@ -14,12 +14,12 @@ int main(int argc, char **argv) try {
     vm.open_file(argc > 1 ? argv[1] : "package.json");
     std::cout << "targ_failed " << vm.var_get_json("targ_failed") << '\n';
 
-    // These are constants, so before load only: one as a value, one as JSON.
+    // Constants must be set before load: one as a value, one as JSON.
     vm.var_set("targ_pid", ::getpid());
     vm.var_set_json("targ_failed", "true");
     vm.attach();
 
-    // Only the second is of interest now.
+    // Only the second open fails and is reported.
     std::ifstream("/proc/self/stat");
     std::ifstream("/nothing/here");
     vm.poll(std::chrono::seconds(1), eunomia::format::json, print);
