@@ -1,4 +1,4 @@
-// Records in the host's buffer instead of a callback, and the queue.
+// eunomia_read and eunomia_map_dump, and the queue.
 #include "test.h"
 
 #include <sys/mman.h>
@@ -14,7 +14,7 @@ static int read_now(uint32_t format, size_t cap) {
     return eunomia_read(vm, 0, format, room, cap, &batch);
 }
 
-// Checks the raw records of a batch against what the program sends.
+// Checks that the raw records of a batch are those that the program sent.
 static void check_records(uint32_t count, uint32_t first) {
     char *at = (char *)room;
     CHECK(batch.count == count);
@@ -42,7 +42,7 @@ static void read_stores_what_fits(void) {
     CHECK(batch.count == 0 && batch.len == 0);
 }
 
-static void read_says_what_a_record_needs_and_keeps_it(void) {
+static void read_returns_the_required_size_and_keeps_the_record(void) {
     size_t one = sizeof(eunomia_record) + sizeof(struct call_event);
     trigger(vm, 2);
     memset(&batch, 0x5a, sizeof(batch));
@@ -68,7 +68,7 @@ static void raw_records_need_an_aligned_buffer(void) {
     }
 }
 
-static void a_kept_record_may_be_had_in_another_format(void) {
+static void a_kept_record_can_be_read_in_another_format(void) {
     trigger(vm, 1);
     CHECK_STATUS(EUNOMIA_ERR_TOO_SMALL, read_now(EUNOMIA_FORMAT_RAW, 8));
     CHECK_STATUS(1, read_now(EUNOMIA_FORMAT_JSON, sizeof(room)));
@@ -112,7 +112,7 @@ static void every_record_is_counted_once(void) {
     CHECK(stats_of(vm).bytes == bytes + 3 * sizeof(struct call_event));
 }
 
-static void a_map_is_dumped_whole_or_not_at_all(void) {
+static void a_map_is_dumped_completely_or_not_at_all(void) {
     size_t entry = sizeof(eunomia_record) + 8 + 8;
     uint32_t key;
     for (key = 100; key < 103; key++)
@@ -143,7 +143,7 @@ static void a_map_is_dumped_whole_or_not_at_all(void) {
 
 // ---- the queue ----
 
-// A position of the ring buffer: up to where it has been read (page 0) or written (page 1).
+// Returns the consumer position (page 0) or producer position (page 1) of the ring buffer.
 static uint64_t position(int page) {
     eunomia_map_info map = EUNOMIA_INIT(eunomia_map_info);
     ok(vm, eunomia_map_find(vm, "events", &map));
@@ -155,7 +155,7 @@ static uint64_t position(int page) {
     return found;
 }
 
-// Sends events and waits until the queue's thread has them.
+// Sends events and waits until the queue's thread has read them.
 static void trigger_and_wait(uint32_t events) {
     trigger(vm, events);
     while (position(0) < position(1))
@@ -173,7 +173,7 @@ static int check_order(void *arg, const eunomia_event *event) {
 static void a_queue_delivers_everything_in_order(void) {
     uint32_t sent, seen = 0;
     ok(vm, eunomia_queue_start(vm, 1 << 20));
-    for (sent = 0; sent < 4000; sent += 500) // more than the ring buffer holds
+    for (sent = 0; sent < 4000; sent += 500) // more than fits in the ring buffer
         trigger_and_wait(500);
     ok(vm, eunomia_queue_stop(vm));
     while (seen < sent)
@@ -187,7 +187,7 @@ static void a_queue_delivers_everything_in_order(void) {
 static void a_full_queue_drops_and_counts(void) {
     uint64_t before = stats_of(vm).events;
     uint32_t sent = 0;
-    ok(vm, eunomia_queue_start(vm, 1)); // the least it can do
+    ok(vm, eunomia_queue_start(vm, 1)); // raised to the minimum
     for (; stats_of(vm).lost_queue == 0; sent += 500)
         trigger_and_wait(500);
     ok(vm, eunomia_queue_stop(vm));
@@ -210,13 +210,13 @@ int main(int argc, char **argv) {
     begin(argc, argv);
     vm = running_vm();
     RUN(read_stores_what_fits);
-    RUN(read_says_what_a_record_needs_and_keeps_it);
+    RUN(read_returns_the_required_size_and_keeps_the_record);
     RUN(raw_records_need_an_aligned_buffer);
-    RUN(a_kept_record_may_be_had_in_another_format);
+    RUN(a_kept_record_can_be_read_in_another_format);
     RUN(a_kept_record_comes_first_in_the_next_poll);
     RUN(text_is_stored_as_lines);
     RUN(every_record_is_counted_once);
-    RUN(a_map_is_dumped_whole_or_not_at_all);
+    RUN(a_map_is_dumped_completely_or_not_at_all);
     RUN(a_queue_delivers_everything_in_order);
     RUN(a_full_queue_drops_and_counts);
     RUN(read_works_on_a_queue);

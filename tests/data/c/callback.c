@@ -1,5 +1,4 @@
-// What a callback may do: end its poll, call most functions on the vm it serves, and nothing that would pull
-// the package from under it.
+// Calls from a callback: most functions work, and those that would change or end the running call fail.
 #include "test.h"
 
 static eunomia_vm *vm;
@@ -11,7 +10,7 @@ static int answer(void *arg, const eunomia_event *event) {
     return *(int *)arg;
 }
 
-static void a_positive_answer_ends_the_poll(void) {
+static void a_positive_result_ends_the_poll(void) {
     int end = 5;
     trigger(vm, 3);
     CHECK_STATUS(1, eunomia_poll(vm, -1, EUNOMIA_FORMAT_RAW, answer, &end));
@@ -19,7 +18,7 @@ static void a_positive_answer_ends_the_poll(void) {
     CHECK(drain(vm) == 1);
 }
 
-static void a_negative_answer_fails_the_poll(void) {
+static void a_negative_result_fails_the_poll(void) {
     int fail = -42;
     uint64_t before = stats_of(vm).events;
     trigger(vm, 3);
@@ -29,19 +28,19 @@ static void a_negative_answer_fails_the_poll(void) {
     CHECK(stats_of(vm).events == before + 3);
 }
 
-static void a_negative_answer_fails_a_run(void) {
+static void a_negative_result_fails_a_run(void) {
     int fail = -1;
     trigger(vm, 1);
     CHECK_STATUS(EUNOMIA_ERR_CALLBACK, eunomia_run(vm, EUNOMIA_FORMAT_JSON, answer, &fail));
 }
 
-static void a_negative_answer_fails_a_walk_over_a_map(void) {
+static void a_negative_result_fails_map_each(void) {
     int fail = -7;
     CHECK_STATUS(EUNOMIA_ERR_CALLBACK, eunomia_map_each(vm, "per_cpu", EUNOMIA_FORMAT_JSON, answer, &fail));
     CHECK_TEXT("-7", eunomia_errmsg(vm));
 }
 
-// ---- what works inside ----
+// ---- functions that work in a callback ----
 
 static int call_what_is_allowed(void *arg, const eunomia_event *event) {
     eunomia_map_info map = EUNOMIA_INIT(eunomia_map_info);
@@ -89,7 +88,7 @@ static int call_what_is_allowed(void *arg, const eunomia_event *event) {
     CHECK_STATUS(EUNOMIA_ERR_NOT_FOUND, eunomia_map_get_json(vm, "nothing", "1", &out));
     CHECK_TEXT("nothing", eunomia_errmsg(vm));
 
-    // The event is the callback's until it returns, whatever was called meanwhile.
+    // The event stays valid until the callback returns, whatever it calls.
     CHECK(memcmp(&copy, event, sizeof(copy)) == 0);
     CHECK(memcmp(before, event->data, event->len) == 0);
     CHECK(memcmp(key_before, event->key, event->key_len) == 0);
@@ -102,14 +101,14 @@ static void most_functions_work_in_a_callback(void) {
         int calls = 0;
         trigger(vm, 2);
         CHECK_STATUS(2, eunomia_poll(vm, -1, format, call_what_is_allowed, &calls));
-        CHECK(calls == (format == EUNOMIA_FORMAT_TEXT ? 3 : 2)); // the table's head
+        CHECK(calls == (format == EUNOMIA_FORMAT_TEXT ? 3 : 2)); // with the table header
         calls = 0;
         CHECK_STATUS(2, eunomia_map_each(vm, "per_cpu", format, call_what_is_allowed, &calls));
         CHECK(calls == 2);
     }
 }
 
-// ---- what is refused inside ----
+// ---- functions that fail in a callback ----
 
 #define REFUSED(call)                                                                                        \
     do {                                                                                                     \
@@ -142,7 +141,7 @@ static int call_what_is_refused(void *arg, const eunomia_event *event) {
     return 0;
 }
 
-static void the_rest_is_refused_in_a_callback(void) {
+static void other_functions_fail_in_a_callback(void) {
     int calls = 0;
     trigger(vm, 2);
     CHECK_STATUS(2, eunomia_poll(vm, -1, EUNOMIA_FORMAT_JSON, call_what_is_refused, &calls));
@@ -185,12 +184,12 @@ static void another_vm_may_be_polled_in_a_callback(void) {
 int main(int argc, char **argv) {
     begin(argc, argv);
     vm = running_vm();
-    RUN(a_positive_answer_ends_the_poll);
-    RUN(a_negative_answer_fails_the_poll);
-    RUN(a_negative_answer_fails_a_run);
-    RUN(a_negative_answer_fails_a_walk_over_a_map);
+    RUN(a_positive_result_ends_the_poll);
+    RUN(a_negative_result_fails_the_poll);
+    RUN(a_negative_result_fails_a_run);
+    RUN(a_negative_result_fails_map_each);
     RUN(most_functions_work_in_a_callback);
-    RUN(the_rest_is_refused_in_a_callback);
+    RUN(other_functions_fail_in_a_callback);
     RUN(stop_in_a_callback_ends_a_run);
     RUN(another_vm_may_be_polled_in_a_callback);
     eunomia_destroy(vm);

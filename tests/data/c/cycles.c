@@ -1,5 +1,5 @@
-// Many lives of a vm leave no descriptor and no memory behind. Fewer of those in which the kernel takes its
-// time: it waits for all its readers before it lets go of a program.
+// Many life cycles of a vm leak neither descriptors nor memory. Cycles that load programs run less often,
+// because the kernel waits for an RCU grace period before it frees a program.
 #include "test.h"
 
 #include <malloc.h>
@@ -14,7 +14,7 @@ static int count_lines(const char *path) {
     return count;
 }
 
-// What a process holds.
+// Resources of this process.
 struct holdings {
     int descriptors, mappings;
     size_t heap;
@@ -32,27 +32,27 @@ static void check_no_growth(void (*live)(void), int lives) {
     for (int i = 0; i < lives; i++)
         live();
     struct holdings after = holdings();
-    // Allocators keep some for later: less than one mapping, and the least piece of heap, for each life.
+    // Allocators cache memory: less than one mapping, and less than the smallest heap block, per cycle.
     CHECK(after.descriptors == before.descriptors);
     CHECK(after.mappings < before.mappings + lives);
     CHECK(after.heap < before.heap + 16 * (size_t)lives);
 }
 
-static void live_empty(void) {
+static void cycle_empty(void) {
     eunomia_destroy(empty_vm());
 }
 
-static void live_open(void) {
+static void cycle_open(void) {
     eunomia_destroy(open_vm());
 }
 
-static void live_loaded(void) {
+static void cycle_loaded(void) {
     eunomia_vm *vm = open_vm();
     ok(vm, eunomia_load(vm));
     eunomia_destroy(vm);
 }
 
-static void live_fully(void) {
+static void cycle_running(void) {
     eunomia_vm *vm = running_vm();
     const char *out;
     trigger(vm, 2);
@@ -63,14 +63,14 @@ static void live_fully(void) {
     eunomia_destroy(vm);
 }
 
-static void live_in_vain(void) {
+static void cycle_failing(void) {
     eunomia_vm *vm = empty_vm();
     CHECK_STATUS(EUNOMIA_ERR_PACKAGE, eunomia_open(vm, "{\"meta\":", 8, EUNOMIA_KIND_ANY));
     CHECK_STATUS(EUNOMIA_ERR_STATE, eunomia_attach(vm));
     eunomia_destroy(vm);
 }
 
-static void live_with_a_queue(void) {
+static void cycle_with_queue(void) {
     eunomia_vm *vm = running_vm();
     ok(vm, eunomia_queue_start(vm, 1 << 20));
     trigger(vm, 2);
@@ -78,37 +78,37 @@ static void live_with_a_queue(void) {
     eunomia_destroy(vm);
 }
 
-static void empty_vms_leave_nothing_behind(void) {
-    check_no_growth(live_empty, repeats);
+static void empty_vms_leak_nothing(void) {
+    check_no_growth(cycle_empty, repeats);
 }
 
-static void opened_packages_leave_nothing_behind(void) {
-    check_no_growth(live_open, repeats);
+static void opened_packages_leak_nothing(void) {
+    check_no_growth(cycle_open, repeats);
 }
 
-static void loaded_packages_leave_nothing_behind(void) {
-    check_no_growth(live_loaded, repeats / 5 + 10);
+static void loaded_packages_leak_nothing(void) {
+    check_no_growth(cycle_loaded, repeats / 5 + 10);
 }
 
-static void running_packages_leave_nothing_behind(void) {
-    check_no_growth(live_fully, repeats / 10 + 10);
+static void running_packages_leak_nothing(void) {
+    check_no_growth(cycle_running, repeats / 10 + 10);
 }
 
-static void failures_leave_nothing_behind(void) {
-    check_no_growth(live_in_vain, repeats);
+static void failures_leak_nothing(void) {
+    check_no_growth(cycle_failing, repeats);
 }
 
-static void queues_leave_nothing_behind(void) {
-    check_no_growth(live_with_a_queue, repeats / 20 + 10);
+static void queues_leak_nothing(void) {
+    check_no_growth(cycle_with_queue, repeats / 20 + 10);
 }
 
 int main(int argc, char **argv) {
     begin(argc, argv);
-    RUN(empty_vms_leave_nothing_behind);
-    RUN(opened_packages_leave_nothing_behind);
-    RUN(loaded_packages_leave_nothing_behind);
-    RUN(running_packages_leave_nothing_behind);
-    RUN(failures_leave_nothing_behind);
-    RUN(queues_leave_nothing_behind);
+    RUN(empty_vms_leak_nothing);
+    RUN(opened_packages_leak_nothing);
+    RUN(loaded_packages_leak_nothing);
+    RUN(running_packages_leak_nothing);
+    RUN(failures_leak_nothing);
+    RUN(queues_leak_nothing);
     return 0;
 }

@@ -1,5 +1,5 @@
-// The library comes and goes with dlopen and dlclose, used by this thread and by others that end after it was
-// closed. usage: dlopen LIBRARY REPEATS
+// Uses the library through dlopen and dlclose, in this thread and in others that end after dlclose.
+// usage: dlopen LIBRARY REPEATS
 #include <eunomia.h>
 
 #include <dlfcn.h>
@@ -32,7 +32,7 @@ static void *use(void *unused) {
     return unused;
 }
 
-// Mappings of the library.
+// Returns the number of mappings of the library.
 static int mappings(void) {
     char line[4096];
     int count = 0;
@@ -50,7 +50,7 @@ int main(int argc, char **argv) {
     CHECK(mappings() == 0);
     use(NULL);
     int once = mappings();
-    CHECK(once > 0); // it stays, for threads may still have to run its code when they end
+    CHECK(once > 0); // it stays mapped, because ending threads may still run its code
     for (int i = atoi(argv[2]); i > 0; i--) {
         pthread_t thread;
         CHECK(pthread_create(&thread, NULL, use, NULL) == 0 && pthread_join(thread, NULL) == 0);

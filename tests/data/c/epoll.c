@@ -1,4 +1,4 @@
-// eunomia_epoll_fd in a host's own event loop: level-triggered, one descriptor for the whole life.
+// eunomia_epoll_fd in an event loop of the host: level-triggered, and the same descriptor all the time.
 #include "test.h"
 
 #include <sys/epoll.h>
@@ -23,7 +23,7 @@ static int poll_now(void) {
     return eunomia_poll(vm, 0, EUNOMIA_FORMAT_RAW, ignore_event, NULL);
 }
 
-static void the_descriptor_is_the_same_for_life(void) {
+static void the_descriptor_never_changes(void) {
     eunomia_vm *other = empty_vm();
     int fd = eunomia_epoll_fd(other);
     CHECK(fd >= 0 && (fcntl(fd, F_GETFD) & FD_CLOEXEC));
@@ -38,16 +38,16 @@ static void the_descriptor_is_the_same_for_life(void) {
     CHECK(fcntl(fd, F_GETFD) == -1 && errno == EBADF);
 }
 
-static void idle_is_not_readable(void) {
+static void an_idle_vm_is_not_readable(void) {
     CHECK(!is_readable(0));
     CHECK_STATUS(0, poll_now());
     CHECK(!is_readable(50));
 }
 
-static void events_make_it_readable_until_all_are_taken(void) {
+static void events_make_it_readable_until_all_are_delivered(void) {
     trigger(vm, 3);
     CHECK(is_readable(-1));
-    CHECK(is_readable(0)); // a level, not an edge
+    CHECK(is_readable(0)); // level-triggered, not edge-triggered
     CHECK_STATUS(2, poll_now());
     CHECK(is_readable(0));
     CHECK_STATUS(1, poll_now());
@@ -124,9 +124,9 @@ int main(int argc, char **argv) {
     vm = running_vm_with(2);
     loop = epoll_create1(EPOLL_CLOEXEC);
     watch();
-    RUN(the_descriptor_is_the_same_for_life);
-    RUN(idle_is_not_readable);
-    RUN(events_make_it_readable_until_all_are_taken);
+    RUN(the_descriptor_never_changes);
+    RUN(an_idle_vm_is_not_readable);
+    RUN(events_make_it_readable_until_all_are_delivered);
     RUN(an_ended_poll_leaves_it_readable);
     RUN(a_stop_makes_it_readable_until_reported);
     RUN(a_pause_makes_it_unreadable_but_for_a_stop);

@@ -1,4 +1,4 @@
-// Events, maps and types: what a host sees of a running package.
+// Events, maps and types of a running package.
 #include "test.h"
 
 #include <sched.h>
@@ -39,7 +39,7 @@ static void json_comes_in_order_of_declaration(void) {
     CHECK(seen.samples == 1 && seen.heads == 0);
 }
 
-static void text_has_a_head_that_is_no_event(void) {
+static void text_has_a_header_that_is_not_counted(void) {
     struct seen seen = {.part = "tester"};
     trigger(vm, 2);
     CHECK_STATUS(2, eunomia_poll(vm, -1, EUNOMIA_FORMAT_TEXT, look_at_text, &seen));
@@ -57,7 +57,7 @@ static int look_at_raw(void *arg, const eunomia_event *event) {
     return 0;
 }
 
-static void raw_comes_as_the_kernel_wrote_it(void) {
+static void raw_records_are_as_the_kernel_wrote_them(void) {
     uint32_t seq = 0;
     trigger(vm, 3);
     CHECK_STATUS(3, eunomia_poll(vm, -1, EUNOMIA_FORMAT_RAW, look_at_raw, &seq));
@@ -80,7 +80,7 @@ static void check_member(const eunomia_type *type, uint32_t index, const char *n
     CHECK(field.bit_offset == offset * 8 && field.bit_size == size * 8 && field.value == 0);
 }
 
-static void a_type_can_be_walked(void) {
+static void a_type_lists_its_members(void) {
     eunomia_source_info source = EUNOMIA_INIT(eunomia_source_info);
     eunomia_field field = EUNOMIA_INIT(eunomia_field);
     ok(vm, eunomia_source_at(vm, 0, &source));
@@ -103,7 +103,7 @@ static void a_type_can_be_walked(void) {
     CHECK(eunomia_source_count(vm) == 1);
 }
 
-static void types_outlive_the_call_that_gave_them(void) {
+static void types_outlive_the_call_that_returned_them(void) {
     eunomia_vm *other = open_vm();
     eunomia_map_info map = EUNOMIA_INIT(eunomia_map_info);
     const char *out;
@@ -152,7 +152,7 @@ static void maps_are_read_and_written_as_bytes(void) {
                  eunomia_map_get(vm, "counts", &key, sizeof(key), &back, sizeof(back)));
 }
 
-static void keys_are_walked_in_one_buffer(void) {
+static void map_next_works_with_one_buffer(void) {
     uint32_t key = 0;
     uint64_t value = 1, sum = 0;
     int count = 0, status;
@@ -166,7 +166,7 @@ static void keys_are_walked_in_one_buffer(void) {
     CHECK_STATUS(count, eunomia_map_each(vm, "counts", EUNOMIA_FORMAT_RAW, ignore_event, NULL));
 }
 
-static void per_cpu_values_come_for_every_cpu(void) {
+static void per_cpu_maps_have_a_value_per_cpu(void) {
     eunomia_map_info map = EUNOMIA_INIT(eunomia_map_info);
     uint64_t values[4096] = {0}, sum = 0;
     uint32_t key = 0;
@@ -206,7 +206,7 @@ static void entries_come_with_their_key(void) {
 
 // ---- the rest ----
 
-static void the_ledger_adds_up(void) {
+static void the_counters_add_up(void) {
     eunomia_stats before = stats_of(vm), after;
     trigger(vm, 10);
     CHECK(drain(vm) == 10);
@@ -216,7 +216,7 @@ static void the_ledger_adds_up(void) {
     CHECK(after.malformed == 0 && after.lost_queue == 0 && after.guest_dropped == 0 && after.replaces == 0);
 }
 
-static void one_poll_keeps_to_its_budget(void) {
+static void a_poll_respects_its_budget(void) {
     eunomia_vm *other = running_vm_with(4);
     trigger(other, 10);
     CHECK_STATUS(4, eunomia_poll(other, -1, EUNOMIA_FORMAT_RAW, ignore_event, NULL));
@@ -227,7 +227,7 @@ static void one_poll_keeps_to_its_budget(void) {
     drain(vm);
 }
 
-// What came through a perf buffer, and what the kernel says it dropped.
+// Records of a perf buffer, and the number that the kernel reports as dropped.
 struct ledger {
     uint64_t samples, lost;
 };
@@ -245,7 +245,7 @@ static int keep_ledger(void *arg, const eunomia_event *event) {
     return 0;
 }
 
-static void a_perf_buffer_that_overflows_says_so(void) {
+static void a_perf_buffer_reports_its_drops(void) {
     size_t len;
     int status;
     struct ledger ledger = {0};
@@ -253,7 +253,7 @@ static void a_perf_buffer_that_overflows_says_so(void) {
     eunomia_options options = EUNOMIA_INIT(eunomia_options);
     cpu_set_t all, one;
     CPU_ZERO(&one);
-    CPU_SET(sched_getcpu(), &one); // there is a buffer for each, and each reports its own losses
+    CPU_SET(sched_getcpu(), &one); // each CPU has a buffer, which reports its own drops
     CHECK(sched_getaffinity(0, sizeof(all), &all) == 0 && sched_setaffinity(0, sizeof(one), &one) == 0);
     options.perf_pages = 1;
     CHECK_STATUS(EUNOMIA_OK, eunomia_new(&other, &options));
@@ -261,9 +261,9 @@ static void a_perf_buffer_that_overflows_says_so(void) {
     ok(other, eunomia_open_object(other, object, len, NULL));
     free(object);
     start(other);
-    trigger(other, 1000); // more than a page holds
+    trigger(other, 1000); // more than fits in a page
     CHECK_STATUS(1, eunomia_poll(other, -1, EUNOMIA_FORMAT_RAW, keep_ledger, &ledger) > 0);
-    trigger(other, 1); // the next record that fits brings the report
+    trigger(other, 1); // the next record that fits carries the report
     while ((status = eunomia_poll(other, 0, EUNOMIA_FORMAT_RAW, keep_ledger, &ledger)) > 0)
         ;
     CHECK_STATUS(0, status);
@@ -279,7 +279,7 @@ static int end_the_run(void *arg, const eunomia_event *event) {
     return ++*(int *)arg == 2;
 }
 
-static void a_positive_answer_ends_a_run(void) {
+static void a_positive_result_ends_a_run(void) {
     int count = 0;
     trigger(vm, 3);
     CHECK_STATUS(EUNOMIA_OK, eunomia_run(vm, EUNOMIA_FORMAT_RAW, end_the_run, &count));
@@ -326,19 +326,19 @@ int main(int argc, char **argv) {
     begin(argc, argv);
     vm = running_vm();
     RUN(json_comes_in_order_of_declaration);
-    RUN(text_has_a_head_that_is_no_event);
-    RUN(raw_comes_as_the_kernel_wrote_it);
-    RUN(a_type_can_be_walked);
-    RUN(types_outlive_the_call_that_gave_them);
+    RUN(text_has_a_header_that_is_not_counted);
+    RUN(raw_records_are_as_the_kernel_wrote_them);
+    RUN(a_type_lists_its_members);
+    RUN(types_outlive_the_call_that_returned_them);
     RUN(maps_are_described);
     RUN(maps_are_read_and_written_as_bytes);
-    RUN(keys_are_walked_in_one_buffer);
-    RUN(per_cpu_values_come_for_every_cpu);
+    RUN(map_next_works_with_one_buffer);
+    RUN(per_cpu_maps_have_a_value_per_cpu);
     RUN(entries_come_with_their_key);
-    RUN(the_ledger_adds_up);
-    RUN(one_poll_keeps_to_its_budget);
-    RUN(a_positive_answer_ends_a_run);
-    RUN(a_perf_buffer_that_overflows_says_so);
+    RUN(the_counters_add_up);
+    RUN(a_poll_respects_its_budget);
+    RUN(a_positive_result_ends_a_run);
+    RUN(a_perf_buffer_reports_its_drops);
     RUN(programs_are_described);
     RUN(an_iterator_is_read_to_its_end);
     eunomia_destroy(vm);

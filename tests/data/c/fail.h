@@ -1,5 +1,5 @@
-// Calls into the kernel and allocations of which one fails: the program's functions stand before those of the
-// C library, also for the library under test and what is linked into that.
+// Makes the n-th system call or allocation fail. The functions here override those of the C library, also for
+// the library under test and everything that is linked into it.
 #ifndef FAIL_H
 #define FAIL_H
 
@@ -22,10 +22,10 @@
 
 enum kind { CALL, C_ALLOCATION, RUST_ALLOCATION };
 
-// What is to fail, and how many of these come before the one that does; negative: none will.
+// What has to fail, and after how many successful calls; negative: nothing fails.
 static enum kind failing;
 static atomic_long left = -1;
-// The one that has failed.
+// The call that failed.
 static const char *failed;
 
 static inline bool fails(enum kind kind, const char *name, int number) {
@@ -81,7 +81,7 @@ int epoll_create1(int flags) {
 }
 
 int epoll_ctl(int set, int operation, int fd, struct epoll_event *event) {
-    // What is taken out goes with its descriptor.
+    // An entry that is removed is closed with its descriptor.
     if (operation == EPOLL_CTL_ADD && FAILS(epoll_ctl, ENOSPC))
         return -1;
     return REAL(epoll_ctl)(set, operation, fd, event);
@@ -113,7 +113,7 @@ int fcntl64(int fd, int command, ...) {
     va_start(list, command);
     long argument = va_arg(list, long);
     va_end(list);
-    // Nothing but a copy of a descriptor takes anything of the kernel's.
+    // Only copying a descriptor allocates a kernel resource.
     if (command == F_DUPFD_CLOEXEC && FAILS(fcntl64, EMFILE))
         return -1;
     return REAL(fcntl64)(fd, command, argument);
@@ -152,7 +152,7 @@ FILE *fopen64(const char *restrict path, const char *restrict mode) {
     return FAILS(fopen64, EMFILE) ? NULL : REAL(fopen64)(path, mode);
 }
 
-// Events and timers are read and written 8 bytes at a time, which the kernel does not refuse.
+// Reads and writes of 8 bytes are those of eventfd and timerfd, which do not fail.
 ssize_t read(int fd, void *into, size_t len) {
     return len != 8 && FAILS(read, EIO) ? -1 : REAL(read)(fd, into, len);
 }
@@ -173,20 +173,20 @@ int pthread_create(pthread_t *restrict thread, const pthread_attr_t *restrict at
 // ---- memory
 // ----------------------------------------------------------------------------------------------------
 
-// What the functions below stand before, by the names that glibc has for that.
+// glibc's names of the functions that are overridden below.
 void *__libc_malloc(size_t);
 void *__libc_calloc(size_t, size_t);
 void *__libc_realloc(void *, size_t);
 void *__libc_memalign(size_t, size_t);
 void __libc_free(void *);
 
-// Pieces of memory that somebody has.
+// Number of allocated blocks.
 static atomic_long pieces;
 
-// The program's own code, whose allocations do not count.
+// Bounds of this program's code, whose allocations are not counted.
 extern const char __executable_start, etext;
 
-// Of the library with fault injection.
+// Exported by the library with feature `faults`.
 int eunomia_fault_rust_allocates(void);
 
 static inline bool has_no_room(const char *name, const char *caller) {
@@ -215,7 +215,7 @@ void free(void *piece) {
     __libc_free(piece);
 }
 
-// Without a size this is free.
+// With size 0 this is free.
 void *realloc(void *old, size_t size) {
     if (size && NO_ROOM(realloc))
         return NULL;

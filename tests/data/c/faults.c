@@ -1,11 +1,11 @@
-// The n-th call into the kernel fails, for each n until a whole life of a vm gets by without: the call that
-// failed because of it says so and does its work when asked again, nothing is left open, and the next vm
-// loads as if nothing had been. Each life is a process of its own, in which libbpf knows already what this
-// kernel can do: it finds that out by trying, once for a process, and takes what failed then for want of
-// memory for missing ever after.
+// Makes the n-th system call of a vm's life cycle fail, for n = 0, 1, ... until a cycle completes without a
+// failure. The function that fails must return an error and succeed when it is repeated, nothing may leak,
+// and a second vm must load as usual. Each cycle runs in a process of its own. There libbpf has already
+// probed the kernel's features: it probes once per process, and takes a feature for missing if its probe
+// fails.
 //
-// Then the same with the n-th allocation, whoever asks for it: libbpf, libelf, zlib, WAMR, the C library.
-// Rust's own code may end the process in that case, in Rust's words.
+// Then the same with the n-th allocation by libbpf, libelf, zlib, WAMR or the C library. An allocation
+// failure in Rust code may abort the process with Rust's message.
 #include "test.h"
 
 #include "fail.h"
@@ -14,13 +14,13 @@
 #include <sys/resource.h>
 #include <sys/wait.h>
 
-// What a child tells when all went well, and when nothing was left to fail.
+// Exit codes of a child: the cycle passed, and the cycle passed without an injected failure.
 enum { SURVIVED = 0, NOT_REACHED = 3 };
 
-// ---- a life, step by step
+// ---- a life cycle, step by step
 // ------------------------------------------------------------------------------------
 
-// Events that the program has sent, and those that came.
+// Number of events that the program sent, and that were delivered.
 static int sent, events;
 
 static int step_open(eunomia_vm *vm) {
@@ -48,7 +48,7 @@ static int step_call(eunomia_vm *vm) {
     return status;
 }
 
-// A poll may return with the first of them.
+// A poll may return after the first event.
 static int step_poll(eunomia_vm *vm) {
     int status = 1;
 
@@ -89,13 +89,13 @@ static int step_describe(eunomia_vm *vm) {
 
 typedef int (*const step)(eunomia_vm *);
 
-// A failure is the one that was asked for, has words, and is no more when the call is repeated.
+// Checks that the failure is the injected one and has a message, and that the repeated call succeeds.
 static void take(eunomia_vm *vm, const char *name, step step) {
     int status = step(vm);
 
     if (status >= 0)
         return;
-    // What any thread may call leaves no words.
+    // Functions for any thread store no message.
     bool is_told = eunomia_errmsg(vm)[0] || step == step_go_on;
     if (!failed || !is_told || status == EUNOMIA_ERR_INTERNAL)
         die(name, status, "a step failed for no good reason", eunomia_errmsg(vm));
@@ -118,7 +118,7 @@ static eunomia_vm *new_vm(void) {
     return vm;
 }
 
-// A vm that has gone all the way to events.
+// Runs a vm until it has delivered events.
 static eunomia_vm *started(void) {
     eunomia_vm *vm = new_vm();
 
@@ -149,7 +149,7 @@ static void live(void) {
     TAKE(step_go_on);
     TAKE(step_poll);
     TAKE(eunomia_queue_stop);
-    // Another package takes over.
+    // Continues with another package.
     eunomia_vm *old = vm;
     vm = started();
     eunomia_destroy(old);
@@ -160,7 +160,7 @@ static void live(void) {
     eunomia_destroy(vm);
 }
 
-// As far as a life goes without waiting for the kernel.
+// The part of a life cycle that does not wait for the kernel.
 static void live_shortly(void) {
     eunomia_vm *vm = new_vm();
 
@@ -175,7 +175,7 @@ static int run_guest(eunomia_vm *vm) {
 
     if (status < 0 || code == 5)
         return status;
-    // What a guest does about an error is its own affair: this one tells it.
+    // This guest returns the error as its exit code.
     CHECK(failed);
     status = eunomia_wasm_run(vm, 2, argv, &code, EUNOMIA_FORMAT_JSON, ignore_event, NULL);
     CHECK(status < 0 || code == 5);
@@ -194,10 +194,10 @@ static void live_of_a_guest(void) {
     eunomia_destroy(vm);
 }
 
-// ---- each in a process of its own
+// ---- one process per cycle
 // ------------------------------------------------------------------------------
 
-// What a life may leave behind.
+// Resources that must not leak.
 struct holdings {
     int descriptors;
     int mappings;
@@ -238,7 +238,7 @@ static int child(void (*life)(void), enum kind kind, long n) {
     return SURVIVED;
 }
 
-// A child at work, and what it says.
+// A running child and its output.
 struct started {
     pid_t pid;
     int output;
@@ -268,14 +268,14 @@ static int end_of(struct started started, char said[4096]) {
     return status;
 }
 
-// In Rust's words.
+// Rust's message.
 static bool is_end_for_want_of_memory(int status, const char *said) {
     return WIFSIGNALED(status) && WTERMSIG(status) == SIGABRT && strstr(said, "memory allocation of ");
 }
 
 static const char *const WHAT[] = {"calls into the kernel", "allocations by C", "allocations by Rust"};
 
-// Lives that came to an end, of one kind.
+// Counts of finished cycles.
 struct ended {
     long survived, for_want_of_memory, not_reached;
 };
@@ -297,10 +297,10 @@ static void take_end(struct ended *ended, enum kind kind, long n, struct started
     }
 }
 
-// Several lives at a time: most of one is waiting until the kernel is done with a program.
+// Runs several cycles in parallel, because most of a cycle is waiting for the kernel to free a program.
 static void survives_each_fault(void (*life)(void), const char *whose, enum kind kind) {
     enum { AT_A_TIME = 8 };
-    // Rust has thousands of small allocations whose failures all end alike.
+    // Rust makes thousands of small allocations, whose failures all end in the same way.
     long step = kind == RUST_ALLOCATION ? 16 : 1;
     struct ended ended = {0};
     struct started started[AT_A_TIME];

@@ -1,4 +1,4 @@
-// A WASM package from C: what is opened, what a run tells, how it is ended, and that nothing is left of it.
+// WASM packages from C: open, run, stop, and leaks.
 #include "test.h"
 
 #include <signal.h>
@@ -7,7 +7,7 @@
 static eunomia_vm *vm;
 static const char *const argv[] = {"guest", "one", NULL};
 
-// What came of a run.
+// The result of a run.
 static struct {
     int events;
     char line[64];
@@ -32,7 +32,7 @@ static eunomia_vm *guest_vm(const char *name) {
     return made;
 }
 
-static void the_kind_is_told_and_can_be_refused(void) {
+static void the_kind_is_returned_and_can_be_rejected(void) {
     size_t len;
     void *data = read_file(package_path("hello.wasm"), &len);
     eunomia_vm *other = empty_vm();
@@ -42,7 +42,7 @@ static void the_kind_is_told_and_can_be_refused(void) {
     free(data);
 }
 
-static void a_run_tells_output_and_exit_code(void) {
+static void a_run_returns_output_and_exit_code(void) {
     int code = -1, end = 1, fail = -4;
     ok(vm, run(&code, NULL));
     CHECK(code == 5 && seen.events == 1);
@@ -70,7 +70,7 @@ static void arguments_are_checked(void) {
 
 #define WRONG(call) CHECK_STATUS(EUNOMIA_ERR_STATE, call)
 
-static void other_calls_are_out_of_place(void) {
+static void other_calls_fail_with_state(void) {
     eunomia_batch batch = EUNOMIA_INIT(eunomia_batch);
     eunomia_map_info map = EUNOMIA_INIT(eunomia_map_info);
     const char *out;
@@ -104,14 +104,14 @@ static int call_back(void *arg, const eunomia_event *event) {
     return 0;
 }
 
-static void a_run_inside_a_run_is_refused(void) {
+static void a_run_inside_a_run_fails(void) {
     memset(&seen, 0, sizeof(seen));
     ok(vm, eunomia_wasm_run(vm, 2, argv, NULL, EUNOMIA_FORMAT_JSON, call_back, NULL));
     CHECK(seen.events == 1);
     ok(vm, run(NULL, NULL));
 }
 
-static void a_trap_has_words_and_a_trace(void) {
+static void a_trap_has_a_message_and_a_stack_trace(void) {
     eunomia_vm *good = vm;
     vm = guest_vm("trap.wasm");
     CHECK_STATUS(EUNOMIA_ERR_WASM, run(NULL, NULL));
@@ -137,7 +137,7 @@ static void a_signal_handler_stops_a_loop(void) {
     vm = good;
 }
 
-static void options_are_heeded(void) {
+static void options_are_applied(void) {
     const char *const dirs[] = {"/tmp", "/nothing/here", NULL};
     eunomia_options options = EUNOMIA_INIT(eunomia_options);
     eunomia_vm *good = vm;
@@ -151,8 +151,8 @@ static void options_are_heeded(void) {
     vm = good;
 }
 
-// The sanitizers and valgrind see what is left.
-static void guests_come_and_go(void) {
+// The sanitizers and valgrind report leaks.
+static void guests_leak_nothing(void) {
     for (int i = 0; i < repeats; i++) {
         int code = -1;
         eunomia_vm *good = vm;
@@ -167,15 +167,15 @@ static void guests_come_and_go(void) {
 int main(int argc, char **args) {
     begin(argc, args);
     vm = guest_vm("hello.wasm");
-    RUN(the_kind_is_told_and_can_be_refused);
-    RUN(a_run_tells_output_and_exit_code);
+    RUN(the_kind_is_returned_and_can_be_rejected);
+    RUN(a_run_returns_output_and_exit_code);
     RUN(arguments_are_checked);
-    RUN(other_calls_are_out_of_place);
-    RUN(a_run_inside_a_run_is_refused);
-    RUN(a_trap_has_words_and_a_trace);
+    RUN(other_calls_fail_with_state);
+    RUN(a_run_inside_a_run_fails);
+    RUN(a_trap_has_a_message_and_a_stack_trace);
     RUN(a_signal_handler_stops_a_loop);
-    RUN(options_are_heeded);
-    RUN(guests_come_and_go);
+    RUN(options_are_applied);
+    RUN(guests_leak_nothing);
     eunomia_destroy(vm);
     return 0;
 }

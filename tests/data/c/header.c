@@ -1,4 +1,4 @@
-// The header by itself, and its one macro that is more than a number.
+// Compiles the header on its own, and its macro EUNOMIA_INIT.
 #include <eunomia.h>
 
 extern eunomia_stats stats;

@@ -1,4 +1,4 @@
-// What the library does to the process it lives in: nothing that was not asked for.
+// Side effects of the library on its process: descriptors, fork, signals.
 #include "test.h"
 
 #include <signal.h>
@@ -28,7 +28,7 @@ static void destroy_in_a_child(eunomia_vm *vm) {
     pid_t child = fork();
     if (child == 0) {
         eunomia_destroy(vm);
-        // What other threads and perf buffers hold lasts until here, also for a memory checker.
+        // Other threads and perf buffers use their resources until here, also for a memory checker.
         execl("/bin/true", "true", (char *)NULL);
         _exit(1);
     }
@@ -48,7 +48,7 @@ static void a_forked_child_may_destroy_its_copy(void) {
     eunomia_destroy(vm);
 }
 
-static void a_forked_child_does_not_silence_a_perf_buffer(void) {
+static void a_forked_child_does_not_disable_a_perf_buffer(void) {
     size_t len;
     eunomia_vm *vm = empty_vm();
     char *object = read_file(package_path("perf.o"), &len);
@@ -61,7 +61,7 @@ static void a_forked_child_does_not_silence_a_perf_buffer(void) {
     eunomia_destroy(vm);
 }
 
-static void signals_are_left_alone(void) {
+static void signal_handlers_are_unchanged(void) {
     struct sigaction before[NSIG], after;
     sigset_t mask_before, mask_after;
     for (int i = 1; i < NSIG; i++)
@@ -79,7 +79,7 @@ static void signals_are_left_alone(void) {
     eunomia_destroy(vm);
 }
 
-static void a_vm_without_descriptors_is_refused_with_a_reason(void) {
+static void new_without_descriptors_fails_with_a_message(void) {
     struct rlimit before, none;
     eunomia_options options = EUNOMIA_INIT(eunomia_options);
     eunomia_vm *vm = NULL;
@@ -100,8 +100,8 @@ int main(int argc, char **argv) {
     begin(argc, argv);
     RUN(descriptors_are_close_on_exec);
     RUN(a_forked_child_may_destroy_its_copy);
-    RUN(a_forked_child_does_not_silence_a_perf_buffer);
-    RUN(signals_are_left_alone);
-    RUN(a_vm_without_descriptors_is_refused_with_a_reason);
+    RUN(a_forked_child_does_not_disable_a_perf_buffer);
+    RUN(signal_handlers_are_unchanged);
+    RUN(new_without_descriptors_fails_with_a_message);
     return 0;
 }

@@ -1,4 +1,4 @@
-// A host that is killed at any moment leaves nothing in the kernel.
+// A host that is killed at any time leaves nothing in the kernel.
 #include "test.h"
 
 #include <linux/bpf.h>
@@ -11,7 +11,7 @@
 static void *elf;
 static size_t elf_len;
 
-// One life after the other, until the end comes from outside.
+// Runs one life cycle after the other until it is killed.
 static void live_on(void) {
     for (;;) {
         eunomia_vm *vm = empty_vm();
@@ -27,7 +27,7 @@ static long bpf(int command, union bpf_attr *attr) {
     return syscall(SYS_bpf, command, attr, sizeof(*attr));
 }
 
-// How many programs and maps of ours the kernel has.
+// Returns the number of the test's programs and maps in the kernel.
 static int count_ours(void) {
     static const int NEXT[2] = {BPF_PROG_GET_NEXT_ID, BPF_MAP_GET_NEXT_ID};
     static const int OPEN[2] = {BPF_PROG_GET_FD_BY_ID, BPF_MAP_GET_FD_BY_ID};
@@ -67,9 +67,9 @@ static void nothing_is_left_of_hosts_that_are_killed(void) {
         alive += count_ours() > 0;
         CHECK(kill(pid, SIGKILL) == 0 && waitpid(pid, NULL, 0) == pid);
     }
-    // Many of them had something, or this shows nothing.
+    // Most hosts had loaded something; otherwise the test would prove nothing.
     CHECK(alive > KILLS / 10);
-    // The kernel lets go in its own time.
+    // The kernel frees programs asynchronously.
     for (int tries = 0; count_ours() > 0 && tries < 2000; tries++)
         usleep(10000);
     CHECK(count_ours() == 0);

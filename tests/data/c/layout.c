@@ -1,5 +1,4 @@
-// Prints sizes, offsets and values of everything in the header, to be compared with
-// tests/data/abi/layout.txt.
+// Prints all sizes, offsets and values of the header, for a comparison with tests/data/abi/layout.txt.
 #include <eunomia.h>
 #include <stdio.h>
 

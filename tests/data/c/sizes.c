@@ -1,4 +1,4 @@
-// Structs with a size: callers compiled with an older, a newer, or no idea of the struct.
+// Structs with a size field: callers with an older struct, a newer one, or uninitialized memory.
 #include "test.h"
 
 #define FILL 0x5a
@@ -7,7 +7,7 @@ static eunomia_vm *vm;
 static const eunomia_type *event_type;
 static uint64_t room[64];
 
-// ---- structs the library fills ----
+// ---- structs that the library writes ----
 
 typedef int (*fill_fn)(void *out);
 
@@ -49,7 +49,7 @@ static int fill_dump(void *out) {
     return eunomia_map_dump(vm, "counts", EUNOMIA_FORMAT_RAW, room, sizeof(room), out);
 }
 
-// A struct in memory that is FILL all over but for its size.
+// Returns memory for a struct: all bytes FILL, except its size.
 static void *prepare(size_t declared) {
     static uint64_t memory[8192 / 8];
     memset(memory, FILL, sizeof(memory));
@@ -121,7 +121,7 @@ static void batch_fits_every_size(void) {
     check_sizes(fill_dump, sizeof(eunomia_batch));
 }
 
-// ---- the struct the library reads ----
+// ---- the struct that the library reads ----
 
 static int new_with(void *options) {
     eunomia_vm *made = NULL;
@@ -131,7 +131,7 @@ static int new_with(void *options) {
     return status;
 }
 
-// Options of a caller whose struct has `size` bytes; zero but for the log.
+// Returns options of a caller whose struct has `size` bytes; all zero except the log.
 static void *options_of(size_t size) {
     static uint64_t memory[8192 / 8];
     eunomia_options *options = (eunomia_options *)memory;
@@ -142,7 +142,7 @@ static void *options_of(size_t size) {
     return memory;
 }
 
-static void options_without_a_size_are_refused(void) {
+static void options_without_a_size_fail(void) {
     CHECK_STATUS(EUNOMIA_ERR_INVAL, new_with(options_of(0)));
     CHECK(errno == EINVAL);
     CHECK_STATUS(EUNOMIA_ERR_INVAL, new_with(options_of(7)));
@@ -151,20 +151,20 @@ static void options_without_a_size_are_refused(void) {
     CHECK(log_lines == 0);
 }
 
-static void short_options_lack_nothing(void) {
+static void short_options_have_defaults(void) {
     eunomia_options *options = options_of(offsetof(eunomia_options, perf_pages));
-    options->perf_pages = 3; // not a power of two, and not part of this caller's struct
+    options->perf_pages = 3; // not a power of two, but beyond this caller's struct
     CHECK_STATUS(EUNOMIA_OK, new_with(options));
     CHECK_STATUS(EUNOMIA_OK, new_with(options_of(sizeof(size_t))));
     CHECK_STATUS(EUNOMIA_OK, new_with(NULL));
 }
 
-static void long_options_are_fine_if_their_tail_is_zero(void) {
+static void long_options_work_if_the_tail_is_zero(void) {
     CHECK_STATUS(EUNOMIA_OK, new_with(options_of(sizeof(eunomia_options) + 1)));
     CHECK_STATUS(EUNOMIA_OK, new_with(options_of(4096)));
 }
 
-static void long_options_are_refused_if_they_ask_for_something(void) {
+static void long_options_fail_if_the_tail_is_not_zero(void) {
     char *options = options_of(sizeof(eunomia_options) + 16), place[32];
     options[sizeof(eunomia_options) + 9] = 1;
     errno = 0;
@@ -174,7 +174,7 @@ static void long_options_are_refused_if_they_ask_for_something(void) {
     CHECK_TEXT(place, log_line);
 }
 
-static void bad_options_are_refused_and_told_to_the_log(void) {
+static void bad_options_fail_and_are_logged(void) {
     eunomia_options *options = options_of(sizeof(eunomia_options));
     options->flags = 8;
     CHECK_STATUS(EUNOMIA_ERR_INVAL, new_with(options));
@@ -207,11 +207,11 @@ int main(int argc, char **argv) {
     RUN(prog_info_fits_every_size);
     RUN(field_fits_every_size);
     RUN(batch_fits_every_size);
-    RUN(options_without_a_size_are_refused);
-    RUN(short_options_lack_nothing);
-    RUN(long_options_are_fine_if_their_tail_is_zero);
-    RUN(long_options_are_refused_if_they_ask_for_something);
-    RUN(bad_options_are_refused_and_told_to_the_log);
+    RUN(options_without_a_size_fail);
+    RUN(short_options_have_defaults);
+    RUN(long_options_work_if_the_tail_is_zero);
+    RUN(long_options_fail_if_the_tail_is_not_zero);
+    RUN(bad_options_fail_and_are_logged);
     eunomia_destroy(vm);
     return 0;
 }

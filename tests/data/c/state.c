@@ -1,4 +1,4 @@
-// Calls out of order answer STATE and change nothing.
+// Calls out of order fail with EUNOMIA_ERR_STATE and change nothing.
 #include "test.h"
 
 #define WRONG(call) CHECK_STATUS(EUNOMIA_ERR_STATE, call)
@@ -118,7 +118,7 @@ static void constants_are_set_before_load(void) {
     eunomia_destroy(vm);
 }
 
-static void programs_are_chosen_before_load_and_aimed_before_attach(void) {
+static void autoload_is_set_before_load_and_targets_before_attach(void) {
     eunomia_vm *vm = open_vm();
     ok(vm, eunomia_prog_set_autoload(vm, "on_call", 0));
     ok(vm, eunomia_prog_set_autoload(vm, "on_call", 1));
@@ -129,7 +129,7 @@ static void programs_are_chosen_before_load_and_aimed_before_attach(void) {
     eunomia_destroy(vm);
 }
 
-static void detach_and_attach_repeat_and_keep_the_maps(void) {
+static void detach_and_attach_can_repeat_and_keep_the_maps(void) {
     eunomia_vm *vm = running_vm();
     uint32_t pid = (uint32_t)getpid();
     uint64_t calls = 0;
@@ -177,8 +177,8 @@ int main(int argc, char **argv) {
     RUN(an_opened_package_must_be_loaded_first);
     RUN(a_package_is_loaded_and_attached_once);
     RUN(constants_are_set_before_load);
-    RUN(programs_are_chosen_before_load_and_aimed_before_attach);
-    RUN(detach_and_attach_repeat_and_keep_the_maps);
+    RUN(autoload_is_set_before_load_and_targets_before_attach);
+    RUN(detach_and_attach_can_repeat_and_keep_the_maps);
     RUN(a_queue_is_started_and_stopped_once);
     RUN(a_failed_open_leaves_the_vm_empty);
     return 0;

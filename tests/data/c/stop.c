@@ -1,4 +1,4 @@
-// eunomia_stop: sticky until reported once, several count as one, from signal handlers too.
+// eunomia_stop: kept until it is reported once; several stops count as one; also from signal handlers.
 #include "test.h"
 
 #include <signal.h>
@@ -17,7 +17,7 @@ static void on_signal(int number) {
     CHECK(errno == 1234);
 }
 
-// Every 20 ms from now on; the `stops`-th signal stops the vm.
+// Sends a signal every 20 ms; the `stops`-th one stops the vm.
 static void start_signals(int stops) {
     struct sigaction action = {.sa_handler = on_signal};
     struct itimerval timer = {.it_interval = {.tv_usec = 20000}, .it_value = {.tv_usec = 20000}};
@@ -54,7 +54,7 @@ static void stop_before_open_ends_the_load(void) {
     eunomia_destroy(other);
 }
 
-static void other_calls_do_not_use_up_a_stop(void) {
+static void other_calls_do_not_consume_a_stop(void) {
     const char *out;
     eunomia_stop(vm);
     ok(vm, eunomia_var_get_json(vm, "burst", &out));
@@ -102,7 +102,7 @@ static void a_signal_that_does_not_stop_does_not_end_a_poll(void) {
     POLL(0);
 }
 
-static void a_signal_does_not_end_a_poll_before_its_time(void) {
+static void a_signal_does_not_shorten_a_poll(void) {
     start_signals(1 << 30);
     CHECK_STATUS(0, POLL(300));
     end_signals();
@@ -115,13 +115,13 @@ int main(int argc, char **argv) {
     RUN(stop_is_kept_until_reported_once);
     RUN(several_stops_count_as_one);
     RUN(stop_before_open_ends_the_load);
-    RUN(other_calls_do_not_use_up_a_stop);
+    RUN(other_calls_do_not_consume_a_stop);
     RUN(events_are_not_lost_by_a_stop);
     RUN(run_reports_a_stop_as_success);
     RUN(read_reports_a_stop);
     RUN(a_signal_handler_stops_a_poll);
     RUN(a_signal_that_does_not_stop_does_not_end_a_poll);
-    RUN(a_signal_does_not_end_a_poll_before_its_time);
+    RUN(a_signal_does_not_shorten_a_poll);
     eunomia_destroy(vm);
     return 0;
 }

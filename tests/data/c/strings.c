@@ -1,10 +1,10 @@
-// Borrowed strings: valid until the next call, whatever that is not counted as one.
+// Returned strings: valid until the next call, except calls that do not count.
 #include "test.h"
 
 static eunomia_vm *vm;
 
-// Calls that do not end a loan.
-static void call_what_leaves_loans_alone(void) {
+// Calls that leave returned strings valid.
+static void call_functions_that_keep_strings(void) {
     stats_of(vm);
     eunomia_epoll_fd(vm);
     eunomia_pause(vm, 0);
@@ -19,17 +19,17 @@ static void call_what_leaves_loans_alone(void) {
 static void a_value_is_valid_until_the_next_call(void) {
     const char *first, *second;
     ok(vm, eunomia_var_get_json(vm, "bonus", &first));
-    call_what_leaves_loans_alone();
+    call_functions_that_keep_strings();
     CHECK(strcmp(first, "7") == 0);
     ok(vm, eunomia_var_get_json(vm, "burst", &second));
     CHECK(strcmp(second, "1") == 0);
 }
 
-static void a_long_text_is_valid_until_the_next_call(void) {
+static void a_long_string_is_valid_until_the_next_call(void) {
     const char *text;
     size_t len;
     ok(vm, eunomia_describe(vm, &text, &len));
-    call_what_leaves_loans_alone();
+    call_functions_that_keep_strings();
     CHECK(strlen(text) == len && text[0] == '{' && text[len - 1] == '}');
     CHECK_TEXT("\"on_call\"", text);
     CHECK_TEXT("\"counts\"", text);
@@ -39,10 +39,10 @@ static void names_in_infos_are_valid_until_the_next_call(void) {
     eunomia_map_info map = EUNOMIA_INIT(eunomia_map_info);
     eunomia_prog_info prog = EUNOMIA_INIT(eunomia_prog_info);
     ok(vm, eunomia_map_find(vm, "counts", &map));
-    call_what_leaves_loans_alone();
+    call_functions_that_keep_strings();
     CHECK(strcmp(map.name, "counts") == 0);
     ok(vm, eunomia_prog_at(vm, 0, &prog));
-    call_what_leaves_loans_alone();
+    call_functions_that_keep_strings();
     CHECK(strcmp(prog.name, "on_call") == 0 && strcmp(prog.section, "raw_tp/sys_enter") == 0);
     CHECK(strcmp(prog.target, "") == 0);
 }
@@ -55,7 +55,7 @@ static void an_error_stays_until_the_next_failure(void) {
     eunomia_destroy(fresh);
     CHECK_STATUS(EUNOMIA_ERR_NOT_FOUND, eunomia_var_get_json(vm, "first_missing", &out));
     message = eunomia_errmsg(vm);
-    call_what_leaves_loans_alone();
+    call_functions_that_keep_strings();
     CHECK_TEXT("first_missing", message);
     ok(vm, eunomia_var_get_json(vm, "bonus", &out));
     CHECK_TEXT("first_missing", eunomia_errmsg(vm));
@@ -63,7 +63,7 @@ static void an_error_stays_until_the_next_failure(void) {
     CHECK_TEXT("second_missing", eunomia_errmsg(vm));
 }
 
-static void messages_name_the_thing_and_the_value(void) {
+static void messages_name_object_and_value(void) {
     uint16_t half = 1;
     CHECK_STATUS(EUNOMIA_ERR_TYPE, eunomia_var_set_json(vm, "burst", "4294967296"));
     CHECK_TEXT("burst", eunomia_errmsg(vm));
@@ -74,7 +74,7 @@ static void messages_name_the_thing_and_the_value(void) {
     CHECK(eunomia_errmsg(vm)[strlen(eunomia_errmsg(vm)) - 1] != '.');
 }
 
-static void what_goes_in_is_copied(void) {
+static void arguments_are_copied(void) {
     size_t len;
     char name[] = "bonus", json[] = "70";
     const char *out;
@@ -92,7 +92,7 @@ static void what_goes_in_is_copied(void) {
     eunomia_destroy(other);
 }
 
-static void a_room_of_none_asks_for_the_size(void) {
+static void an_empty_buffer_queries_the_size(void) {
     uint64_t bonus = 0;
     size_t len = 0;
     CHECK_STATUS(EUNOMIA_ERR_TOO_SMALL, eunomia_var_get(vm, "bonus", NULL, &len));
@@ -125,12 +125,12 @@ int main(int argc, char **argv) {
     begin(argc, argv);
     vm = open_vm();
     RUN(a_value_is_valid_until_the_next_call);
-    RUN(a_long_text_is_valid_until_the_next_call);
+    RUN(a_long_string_is_valid_until_the_next_call);
     RUN(names_in_infos_are_valid_until_the_next_call);
     RUN(an_error_stays_until_the_next_failure);
-    RUN(messages_name_the_thing_and_the_value);
-    RUN(what_goes_in_is_copied);
-    RUN(a_room_of_none_asks_for_the_size);
+    RUN(messages_name_object_and_value);
+    RUN(arguments_are_copied);
+    RUN(an_empty_buffer_queries_the_size);
     RUN(a_command_line_sets_variables);
     eunomia_destroy(vm);
     return 0;

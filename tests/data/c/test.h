@@ -1,4 +1,4 @@
-// What the C tests share: checks that name themselves, and vms with the package of
+// Shared by the C tests: checks that print their condition, and vms with the package of
 // tests/data/bpf/calls.bpf.c.
 #ifndef TEST_H
 #define TEST_H
@@ -16,7 +16,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-// One record of tests/data/bpf/calls.bpf.c.
+// A record of tests/data/bpf/calls.bpf.c.
 struct call_event {
     uint32_t pid;
     uint32_t seq;
@@ -24,11 +24,11 @@ struct call_event {
     char comm[16];
 };
 
-// Folder with the packages, and how often a test that repeats itself shall do so.
+// Directory of the packages, and the number of repeats of tests that repeat themselves.
 static const char *packages;
 static int repeats;
 
-// Lines the log got, and the last one.
+// Number of log lines, and the last line.
 static int log_lines;
 static char log_line[512];
 
@@ -62,7 +62,7 @@ static inline void keep_log(void *arg, uint32_t level, const char *text) {
     snprintf(log_line, sizeof(log_line), "%s", text);
 }
 
-// Descriptors that this process has.
+// Returns the number of open descriptors of this process.
 static inline int count_descriptors(void) {
     int count = 0;
     DIR *folder = opendir("/proc/self/fd");
@@ -74,7 +74,7 @@ static inline int count_descriptors(void) {
     return count;
 }
 
-// Takes the folder of the packages from the command line.
+// Reads the directory of the packages from the command line.
 static inline void begin(int argc, char **argv) {
     CHECK(argc == 3);
     packages = argv[1];
@@ -88,7 +88,7 @@ static inline const char *package_path(const char *name) {
     return path;
 }
 
-// A file's content, to be freed by the caller.
+// Returns the content of a file; the caller frees it.
 static inline void *read_file(const char *path, size_t *len) {
     FILE *file = fopen(path, "rb");
     CHECK(file && fseek(file, 0, SEEK_END) == 0);
@@ -132,7 +132,7 @@ static inline void start(eunomia_vm *vm) {
     ok(vm, eunomia_attach(vm));
 }
 
-// A vm that sends events for this process.
+// Returns a vm whose program sends events for this process.
 static inline eunomia_vm *running_vm(void) {
     eunomia_vm *vm = open_vm();
     start(vm);
@@ -146,7 +146,7 @@ static inline eunomia_vm *running_vm_with(uint32_t poll_budget) {
     return vm;
 }
 
-// Makes the program send `events` events in one go.
+// Makes the program send `events` events at once.
 static inline void trigger(eunomia_vm *vm, uint32_t events) {
     ok(vm, eunomia_var_set(vm, "burst", &events, sizeof(events)));
     syscall(SYS_getpgid, 0);
@@ -164,7 +164,7 @@ static inline int count_event(void *arg, const eunomia_event *event) {
     return 0;
 }
 
-// Polls until nothing waits any more; the number of events.
+// Polls until no event is left and returns the number of events.
 static inline int drain(eunomia_vm *vm) {
     int all = 0, count;
     while ((count = eunomia_poll(vm, 0, EUNOMIA_FORMAT_RAW, ignore_event, NULL)) > 0)

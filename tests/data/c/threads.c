@@ -1,4 +1,4 @@
-// One thread at a time, and what any thread may do meanwhile.
+// One thread at a time, and the functions that any thread may call at any time.
 #include "test.h"
 
 #include <poll.h>
@@ -28,7 +28,7 @@ static bool is_asleep(long tid) {
     bool read = file && fgets(line, sizeof(line), file);
     if (file)
         fclose(file);
-    // The number of the system call it sleeps in, or "running".
+    // The number of the system call that the thread sleeps in, or "running".
     return read && (atoi(line) == SYS_epoll_wait || atoi(line) == SYS_epoll_pwait || atoi(line) == 441);
 }
 
@@ -46,7 +46,7 @@ static int join(struct poller *poller) {
 
 #define BUSY(call) CHECK_STATUS(EUNOMIA_ERR_BUSY, call)
 
-static void call_what_takes_turns(void) {
+static void call_functions_for_one_thread(void) {
     eunomia_batch batch = EUNOMIA_INIT(eunomia_batch);
     eunomia_map_info map = EUNOMIA_INIT(eunomia_map_info);
     eunomia_prog_info prog = EUNOMIA_INIT(eunomia_prog_info);
@@ -98,7 +98,7 @@ static void call_what_takes_turns(void) {
 static void a_second_thread_gets_busy(void) {
     struct poller poller;
     start_poller(&poller);
-    call_what_takes_turns();
+    call_functions_for_one_thread();
     log_lines = 0;
     eunomia_destroy(vm);
     CHECK(log_lines == 1);
@@ -107,7 +107,7 @@ static void a_second_thread_gets_busy(void) {
     CHECK_STATUS(EUNOMIA_ERR_STOPPED, join(&poller));
 }
 
-static void busy_leaves_the_error_text_to_its_thread(void) {
+static void busy_does_not_change_the_message(void) {
     const char *out;
     struct poller poller;
     CHECK_STATUS(EUNOMIA_ERR_NOT_FOUND, eunomia_var_get_json(vm, "nothing", &out));
@@ -116,12 +116,12 @@ static void busy_leaves_the_error_text_to_its_thread(void) {
     CHECK_TEXT("in use by another thread", eunomia_errmsg(vm));
     CHECK(strcmp(eunomia_errdetail(vm), "") == 0 && eunomia_errsys(vm) == 0);
     CHECK_STATUS(EUNOMIA_ERR_INVAL, eunomia_stats_get(vm, NULL));
-    syscall(SYS_getpgid, 0); // ends the poll without a failure
+    syscall(SYS_getpgid, 0); // ends the poll with an event
     CHECK(join(&poller) > 0);
     CHECK_TEXT("nothing", eunomia_errmsg(vm));
 }
 
-static void any_thread_may_look_and_stop(void) {
+static void any_thread_may_read_counters_and_stop(void) {
     struct poller poller;
     eunomia_stats stats = EUNOMIA_INIT(eunomia_stats);
     start_poller(&poller);
@@ -137,7 +137,7 @@ static void any_thread_may_look_and_stop(void) {
 
 static atomic_int asked, answered;
 
-// One stop for each round that is asked for, as soon as it is.
+// Calls eunomia_stop once for each requested round.
 static void *stop_once_a_round(void *arg) {
     const int rounds = *(const int *)arg;
     for (int round = 1; round <= rounds; round++) {
@@ -149,9 +149,9 @@ static void *stop_once_a_round(void *arg) {
     return NULL;
 }
 
-// A stop while another one is being reported is reported with it, or later and until then shown by the
-// descriptor.
-static void a_stop_that_meets_a_report_is_not_half_there(void) {
+// A stop that comes while another one is being reported is either reported with it, or later; until then the
+// descriptor stays readable.
+static void a_stop_during_a_report_is_complete(void) {
     pthread_t thread;
     struct pollfd fd = {.fd = eunomia_epoll_fd(vm), .events = POLLIN};
     int rounds = 10 * repeats;
@@ -217,7 +217,7 @@ static void *use_without_asking(void *arg) {
     return NULL;
 }
 
-static void wrong_use_from_many_threads_is_an_answer_not_a_race(void) {
+static void concurrent_misuse_fails_without_races(void) {
     pthread_t threads[4];
     int answers[4] = {0};
     done = false;
@@ -238,12 +238,12 @@ int main(int argc, char **argv) {
     begin(argc, argv);
     vm = running_vm();
     RUN(a_second_thread_gets_busy);
-    RUN(busy_leaves_the_error_text_to_its_thread);
-    RUN(any_thread_may_look_and_stop);
-    RUN(a_stop_that_meets_a_report_is_not_half_there);
+    RUN(busy_does_not_change_the_message);
+    RUN(any_thread_may_read_counters_and_stop);
+    RUN(a_stop_during_a_report_is_complete);
     RUN(stop_from_another_thread_ends_a_run);
     RUN(a_vm_may_move_between_threads);
-    RUN(wrong_use_from_many_threads_is_an_answer_not_a_race);
+    RUN(concurrent_misuse_fails_without_races);
     eunomia_destroy(vm);
     return 0;
 }

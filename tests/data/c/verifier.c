@@ -1,10 +1,10 @@
-// What is left of a program that the kernel's verifier rejects: its words, and nothing on the host's
-// terminal. Valgrind does not know that the kernel writes its log.
+// A program that the verifier rejects: its log is in errdetail, and nothing is printed. Valgrind does not
+// know that the kernel writes the log.
 #include "test.h"
 
 #include <sys/wait.h>
 
-static void a_rejected_program_leaves_the_verifiers_words(void) {
+static void a_rejected_program_returns_the_verifier_log(void) {
     size_t len;
     char *object = read_file(package_path("rejected.o"), &len);
     eunomia_vm *other = empty_vm();
@@ -18,7 +18,7 @@ static void a_rejected_program_leaves_the_verifiers_words(void) {
     eunomia_destroy(other);
 }
 
-// Failures of every part, without a log to tell them to.
+// Failures of every part, without a log function.
 static void fail_silently(void) {
     size_t len;
     char *object = read_file(package_path("rejected.o"), &len);
@@ -53,7 +53,7 @@ static void nothing_is_printed(void) {
 
 int main(int argc, char **argv) {
     begin(argc, argv);
-    RUN(a_rejected_program_leaves_the_verifiers_words);
+    RUN(a_rejected_program_returns_the_verifier_log);
     RUN(nothing_is_printed);
     return 0;
 }

@@ -1,5 +1,5 @@
-// eunomia.hpp where it is more than the C interface: exceptions in both directions, lifetime, typed values.
-// usage: vm FOLDER REPEATS   (FOLDER has calls.json and rejected.json)
+// What eunomia.hpp adds to the C interface: exceptions in both directions, lifetime, typed values.
+// usage: vm DIRECTORY REPEATS   (DIRECTORY has calls.json and rejected.json)
 #include <eunomia.hpp>
 
 #include <atomic>
@@ -18,7 +18,7 @@ using eunomia::event;
 using eunomia::flow;
 using eunomia::format;
 
-// One record of tests/conformance/bpf/calls.bpf.c.
+// A record of tests/conformance/bpf/calls.bpf.c.
 struct call_event {
     std::uint32_t seq, mode;
     std::uint64_t value;
@@ -33,7 +33,7 @@ struct pair {
 static std::string folder;
 static int repeats;
 
-// The sanitizers keep what has been freed.
+// The sanitizers keep freed memory.
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 static constexpr bool is_sanitized = true;
 #else
@@ -48,7 +48,7 @@ static constexpr bool is_sanitized = false;
     std::exit(1);
 }
 
-// The failure of a call that must fail.
+// Returns the error of a call that must fail.
 template <class Call> static eunomia::error failure(int line, Call &&call) {
     try {
         call();
@@ -103,7 +103,7 @@ static void what_a_callback_throws_comes_out_of_the_call() {
     CHECK(throws_seven([&] { vm.poll(eunomia::forever, format::json, throw_seven); }));
     CHECK(throws_seven([&] { vm.run(format::raw, throw_seven); }));
     CHECK(throws_seven([&] { vm.map_each("pairs", format::text, throw_seven); }));
-    CHECK(vm.poll(0ms, format::raw, [](const event &) {}) == 0); // each took its event with it
+    CHECK(vm.poll(0ms, format::raw, [](const event &) {}) == 0); // each call consumed its event
     CHECK(vm.stats_get().events == 2);
     trigger(vm, 1);
     CHECK(vm.poll(eunomia::forever, format::raw, [](const event &) {}) == 1);
@@ -180,7 +180,7 @@ static void a_vm_moves_while_it_runs() {
     CHECK(FAILURE(first.map_count()).status() == EUNOMIA_ERR_INVAL);
     trigger(second, 1);
     CHECK(second.poll(eunomia::forever, format::raw, [](const event &) {}) == 1);
-    second = opened(); // lets go of the one it had
+    second = opened(); // frees the vm that it had
     CHECK(FAILURE(second.detach()).status() == EUNOMIA_ERR_STATE);
 }
 
