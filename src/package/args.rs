@@ -73,7 +73,7 @@ pub enum ArgText {
 
 /// The result of parsing a command line.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Parsed {
+pub enum ParsedArgs {
     /// Run the program.
     Run {
         /// The values of variables and the sizes of maps, by name.
@@ -146,15 +146,15 @@ fn forms(long: &str, kind: &ArgKind) -> Vec<String> {
 
 /// Parses a command line; `argv[0]` is the name of the program. An option that is not given sets its default, if the
 /// package has one; otherwise the variable keeps the value in the object.
-pub fn parse(specs: &[ArgSpec], argv: &[String]) -> Result<Parsed> {
+pub fn parse(specs: &[ArgSpec], argv: &[String]) -> Result<ParsedArgs> {
     let longs = long_names(specs);
     let mut given: Vec<Option<ArgText>> = specs.iter().map(|_| None).collect();
     let mut verbose = false;
     let mut parser = lexopt::Parser::from_args(argv.iter().skip(1).map(OsString::from));
     while let Some(arg) = parser.next().map_err(syntax_error)? {
         let (index, flag) = match arg {
-            Arg::Long("help") | Arg::Short('h') => return Ok(Parsed::Help),
-            Arg::Long("version") | Arg::Short('V') => return Ok(Parsed::Version),
+            Arg::Long("help") | Arg::Short('h') => return Ok(ParsedArgs::Help),
+            Arg::Long("version") | Arg::Short('V') => return Ok(ParsedArgs::Version),
             Arg::Long("verbose") => {
                 verbose = true;
                 continue;
@@ -166,7 +166,7 @@ pub fn parse(specs: &[ArgSpec], argv: &[String]) -> Result<Parsed> {
             Arg::Short(letter) => match specs.iter().position(|spec| spec.short == Some(letter)) {
                 Some(index) => (index, true),
                 // The short name of --version in eunomia-bpf 0.3, unless a variable has it.
-                None if letter == 'v' => return Ok(Parsed::Version),
+                None if letter == 'v' => return Ok(ParsedArgs::Version),
                 None => return Err(unknown_option(specs, &format!("-{letter}"))),
             },
             Arg::Value(value) => {
@@ -180,7 +180,7 @@ pub fn parse(specs: &[ArgSpec], argv: &[String]) -> Result<Parsed> {
             _ => ArgText::Bool(flag),
         });
     }
-    Ok(Parsed::Run { set: with_defaults(specs, given), verbose })
+    Ok(ParsedArgs::Run { set: with_defaults(specs, given), verbose })
 }
 
 /// Returns the index of the option for each long name.

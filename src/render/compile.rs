@@ -17,7 +17,7 @@ const MAX_GROWTH: u64 = 64;
 const NARROWEST: usize = 6;
 
 /// The result of compiling a type.
-pub(super) struct Compiled {
+pub(super) struct CompiledType {
     pub code: Code,
     /// The steps that write a record as JSON.
     pub json: Range<usize>,
@@ -30,7 +30,7 @@ pub(super) struct Compiled {
 }
 
 /// Compiles a type, which must be bounded.
-pub(super) fn compile(ty: &Type) -> Compiled {
+pub(super) fn compile(ty: &Type) -> CompiledType {
     let mut compiler =
         Compiler { code: Code::default(), tables: Vec::new(), pending: Vec::new(), quoted: true };
     let json_len = compiler.value(ty, 0, true);
@@ -38,7 +38,7 @@ pub(super) fn compile(ty: &Type) -> Compiled {
     let json = 0..compiler.code.steps.len();
     compiler.code.typical_len = typical_len(&compiler.code);
     let (columns, header, row_len) = compiler.table(ty);
-    Compiled { code: compiler.code, json, json_len, columns, header, row_len }
+    CompiledType { code: compiler.code, json, json_len, columns, header, row_len }
 }
 
 /// Returns the length of a line of short numbers and strings.

@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::code::{Code, Column};
-use super::compile::{Compiled, compile};
+use super::compile::{CompiledType, compile};
 use crate::error::{Error, Result, Status};
 use crate::types::Type;
 
@@ -31,7 +31,7 @@ impl Plan {
                 format_args!("{}: too many members, or nested too deep", ty.name),
             ));
         }
-        let Compiled { code, json, json_len, columns, header, row_len } = compile(ty);
+        let CompiledType { code, json, json_len, columns, header, row_len } = compile(ty);
         if json_len.max(row_len) > MAX_OUTPUT {
             return Err(Error::new(
                 Status::Type,

@@ -42,14 +42,6 @@ impl Plan {
         out.finish(buf)
     }
 
-    /// Appends the whole value as in one column: a string without quotes or a number, else compact JSON.
-    pub fn text_value(&self, record: &[u8], clock: &Clock, out: &mut Vec<u8>) {
-        match self.ty().is_composite() {
-            true => self.json(record, clock, out),
-            false => self.columns.iter().for_each(|column| self.column(column, record, clock, out)),
-        }
-    }
-
     /// Appends a line `member = value` for each member except `except`.
     pub fn text_members(&self, record: &[u8], except: &str, clock: &Clock, out: &mut Vec<u8>) {
         for column in self.columns.iter().filter(|column| column.name != except) {

@@ -2,7 +2,9 @@
 
 use eunomia::error::Status;
 use eunomia::package::Meta;
-use eunomia::package::args::{ArgKind, ArgSpec, ArgText, Parsed, help, parse as parse_args, specs, version};
+use eunomia::package::args::{
+    ArgKind, ArgSpec, ArgText, ParsedArgs, help, parse as parse_args, specs, version,
+};
 use serde_json::{Value, json};
 
 use crate::fixture::{f2_skel, parse};
@@ -24,12 +26,12 @@ fn opensnoop() -> Meta {
 
 fn run(meta: &Meta, argv: &[&str]) -> Vec<(String, ArgText)> {
     match command(meta, argv) {
-        Ok(Parsed::Run { set, .. }) => set,
+        Ok(ParsedArgs::Run { set, .. }) => set,
         other => panic!("{other:?}"),
     }
 }
 
-fn command(meta: &Meta, argv: &[&str]) -> eunomia::error::Result<Parsed> {
+fn command(meta: &Meta, argv: &[&str]) -> eunomia::error::Result<ParsedArgs> {
     let argv: Vec<String> = ["tool"].iter().chain(argv).map(|arg| arg.to_string()).collect();
     parse_args(&specs(meta), &argv)
 }
@@ -77,7 +79,7 @@ fn without_options_only_declared_defaults_are_set() {
     assert_eq!(run(&opensnoop(), &[]), expected);
     assert_eq!(
         parse_args(&specs(&Meta::default()), &[]).unwrap(),
-        Parsed::Run { set: vec![], verbose: false }
+        ParsedArgs::Run { set: vec![], verbose: false }
     );
 }
 
@@ -123,17 +125,17 @@ fn a_declared_default_of_a_boolean_is_set() {
 fn every_program_has_the_built_in_options() {
     let meta = opensnoop();
     for (argv, expected) in [
-        (&["-h"][..], Parsed::Help),
-        (&["--help"], Parsed::Help),
-        (&["--pid", "1", "--help"], Parsed::Help),
-        (&["-V"], Parsed::Version),
-        (&["--version"], Parsed::Version),
-        (&["-v"], Parsed::Version),
+        (&["-h"][..], ParsedArgs::Help),
+        (&["--help"], ParsedArgs::Help),
+        (&["--pid", "1", "--help"], ParsedArgs::Help),
+        (&["-V"], ParsedArgs::Version),
+        (&["--version"], ParsedArgs::Version),
+        (&["-v"], ParsedArgs::Version),
     ] {
         assert_eq!(command(&meta, argv).unwrap(), expected, "{argv:?}");
     }
-    assert!(matches!(command(&meta, &["--verbose"]), Ok(Parsed::Run { verbose: true, .. })));
-    assert!(matches!(command(&meta, &[]), Ok(Parsed::Run { verbose: false, .. })));
+    assert!(matches!(command(&meta, &["--verbose"]), Ok(ParsedArgs::Run { verbose: true, .. })));
+    assert!(matches!(command(&meta, &[]), Ok(ParsedArgs::Run { verbose: false, .. })));
 }
 
 #[test]

@@ -103,7 +103,6 @@ fn a_value_that_is_not_a_struct_is_one_column() {
     let plan = Plan::new(&last_type(&blob)).unwrap();
     assert_eq!(text(|out| plan.text_header(out)), "TIME     VALUE  ");
     assert_eq!(text(|out| plan.text_row(b"01:02:03", b"name", &clock(), out)), "01:02:03 name");
-    assert_eq!(text(|out| plan.text_value(b"name", &clock(), out)), "name");
 }
 
 #[test]
@@ -112,7 +111,6 @@ fn the_row_of_an_empty_struct_is_the_time() {
     blob.structure(STRUCT, "empty", 0, &[]);
     let plan = Plan::new(&last_type(&blob)).unwrap();
     assert_eq!(text(|out| plan.text_row(b"01:02:03", &[], &clock(), out)), "01:02:03");
-    assert_eq!(text(|out| plan.text_value(&[], &clock(), out)), "{}");
 }
 
 #[test]

@@ -5,7 +5,7 @@ use serde_json::Value;
 use super::Session;
 use crate::error::{Error, Result, Status};
 use crate::log::Level;
-use crate::package::args::{self, ArgText, Parsed};
+use crate::package::args::{self, ArgText, ParsedArgs};
 use crate::package::{MAPS, compact};
 use crate::types::parse_text;
 
@@ -15,9 +15,9 @@ impl Session {
         let specs = args::specs(&self.package.meta);
         self.asked = None;
         let (set, verbose) = match args::parse(&specs, argv)? {
-            Parsed::Run { set, verbose } => (set, verbose),
-            Parsed::Help => return Ok(true),
-            Parsed::Version => {
+            ParsedArgs::Run { set, verbose } => (set, verbose),
+            ParsedArgs::Help => return Ok(true),
+            ParsedArgs::Version => {
                 self.asked = Some(args::version(&self.package.meta));
                 return Ok(true);
             }
