@@ -30,7 +30,7 @@ fn headers_in_a_directory_that_others_can_write_to_are_not_used() {
     for name in ["cache", "cache/libeunomia"] {
         fs::set_permissions(project.path(name), fs::Permissions::from_mode(0o777)).unwrap();
         let stderr = compile(&project);
-        let says = format!("{} can be written to by others (mode 777)", project.path(name).display());
+        let says = format!("{} is writable by others (mode 777)", project.path(name).display());
         assert!(stderr.contains(&says) && stderr.contains("; not using "), "{stderr}");
         fs::set_permissions(project.path(name), fs::Permissions::from_mode(0o700)).unwrap();
     }

@@ -129,7 +129,7 @@ pub struct Check {
     #[arg(long, value_name = "PATH", value_parser = existing_path)]
     pub btf: Option<PathBuf>,
 
-    /// Attach a program to another target than the package specifies, as in `ecli run`
+    /// Attach a program to this target instead of the one in the package, as in `ecli run`
     #[arg(long, value_name = "PROG=KEY:VALUE,...")]
     pub attach: Vec<String>,
 
@@ -204,7 +204,7 @@ pub struct Run {
     #[arg(long)]
     pub timestamps: bool,
 
-    /// Print function names instead of the addresses on stacks in JSON, as tables do
+    /// In JSON, print the functions on stacks by name instead of by address
     #[arg(long)]
     pub symbols: bool,
 
@@ -212,15 +212,15 @@ pub struct Run {
     #[arg(long, value_name = "PATH", value_parser = existing_path)]
     pub btf: Option<PathBuf>,
 
-    /// Attach a program to another target than the package specifies: PROG=KEY:VALUE,... or PROG={...}, with the keys of
-    /// docs/package.md (attach, interface, path, func, pid, cgroup, ...); may be repeated
+    /// Attach a program to this target instead of the one in the package: PROG=KEY:VALUE,... or PROG={...}. Keys are attach,
+    /// interface, path, func, pid, cgroup and others of docs/package.md. May be repeated
     #[arg(long, value_name = "PROG=TARGET")]
     pub attach: Vec<String>,
 
     #[command(flatten)]
     pub limits: Limits,
 
-    /// Fail if this kernel lacks the function or tracepoint of any program [default: skip that program if others attach]
+    /// Fail if this kernel lacks the function or tracepoint of any program [default: skip such programs]
     #[arg(long)]
     pub strict: bool,
 

@@ -101,6 +101,12 @@ fn help_names_the_command_that_was_typed() {
 }
 
 #[test]
+fn the_default_program_is_named_as_such() {
+    let line = line(&["run", "-j"], 3);
+    assert_eq!(line, "package.json: No such file or directory; no program given, so this is the default");
+}
+
+#[test]
 fn errors_have_hints() {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();

@@ -51,19 +51,34 @@ fn help_of_a_program_goes_to_stdout_and_ends_well() {
 }
 
 #[test]
-fn arguments_behind_the_program_are_the_programs() {
+fn arguments_after_the_program_belong_to_the_program() {
     needs_root!();
     let _activity = Activity::start();
-    let nobody = "4194303";
-    let ran = run(&["run", "-j", "--duration", "0.3", &package("opensnoop"), "-p", nobody]);
-    assert_eq!((ran.code, ran.out.as_str()), (Some(0), ""), "{}", ran.err);
+    // Without the option, the activity opens files, of other processes than this one.
+    let own = std::process::id().to_string();
+    let all = run(&["run", "-j", "--count", "5", &package("opensnoop")]);
+    assert_eq!((all.code, all.out.lines().count()), (Some(0), 5), "{}", all.err);
+    assert!(all.out.lines().any(|line| !line.contains(&format!("\"pid\":{own},"))), "{}", all.out);
+    let is_done = std::sync::atomic::AtomicBool::new(false);
+    let ran = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !is_done.load(std::sync::atomic::Ordering::Relaxed) {
+                drop(std::fs::File::open("/dev/null"));
+            }
+        });
+        let ran = run(&["run", "-j", "--count", "5", &package("opensnoop"), "-p", &own]);
+        is_done.store(true, std::sync::atomic::Ordering::Relaxed);
+        ran
+    });
+    assert_eq!((ran.code, ran.out.lines().count()), (Some(0), 5), "{}", ran.err);
+    assert!(ran.out.lines().all(|line| line.contains(&format!("\"pid\":{own},"))), "{}", ran.out);
     let ran = run(&["run", &package("opensnoop"), "--nonsense"]);
     assert_eq!(ran.code, Some(2));
     assert!(ran.err.contains("\"--nonsense\"") && ran.err.contains("--pid"), "{}", ran.err);
 }
 
 #[test]
-fn a_programs_short_option_in_front_of_it_is_explained() {
+fn a_short_option_of_the_program_before_it_gets_a_hint() {
     let ran = run(&["run", "-p", "1641", &package("opensnoop")]);
     assert_eq!(ran.code, Some(2));
     assert!(ran.err.contains("after PROG"), "{}", ran.err);

@@ -6,8 +6,8 @@ use std::io::{BufRead, BufReader, Read};
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, Command, Stdio};
 
-use rustix::process::{Pid, Signal, kill_process};
-use support::{Activity, ecli, package, without_privileges};
+use rustix::process::Signal;
+use support::{Activity, ecli, package, signal, wait_for, without_privileges};
 
 /// What `ecli ARGS` writes to a terminal of that size.
 fn on_terminal(columns: u32, rows: u32, environment: &str, args: &str) -> String {
@@ -17,24 +17,14 @@ fn on_terminal(columns: u32, rows: u32, environment: &str, args: &str) -> String
     String::from_utf8_lossy(&output.expect("script runs").stdout).into_owned()
 }
 
-fn signal(child: &Child, signal: Signal) {
-    kill_process(Pid::from_child(child), signal).expect("the process is there");
-}
-
 /// The state of a process as /proc has it: R, S, T, ...
 fn state(child: &Child) -> char {
     let stat = std::fs::read_to_string(format!("/proc/{}/stat", child.id())).expect("the process is there");
     stat.rsplit(')').next().and_then(|rest| rest.trim().chars().next()).expect("a state")
 }
 
-fn wait_for_state(child: &Child, wanted: char) {
-    for _ in 0..1000 {
-        if state(child) == wanted {
-            return;
-        }
-        std::thread::sleep(std::time::Duration::from_millis(10));
-    }
-    panic!("the process does not come to state {wanted}");
+fn wait_for_state(child: &Child, expected: char) {
+    wait_for(&format!("state {expected}"), || state(child) == expected);
 }
 
 #[test]

@@ -1,12 +1,12 @@
-//! The kernel's helpers, and what each could do to what is not the program's own. Since Linux 6.2 new functions are kfuncs;
-//! a helper that is not here is "other".
+//! The helpers of the kernel and their effects outside of the program. An unlisted helper is "other". Since Linux 6.2, new
+//! functions are kfuncs.
 
 use crate::findings::*;
 
-/// A helper: its name (`enum bpf_func_id` of linux/bpf.h without `BPF_FUNC_`), and what it does.
+/// A helper: its name (`enum bpf_func_id` of linux/bpf.h without `BPF_FUNC_`), and its effect.
 type Helper = (&'static str, Effect);
 
-/// By number.
+/// All helpers, by number.
 const HELPERS: [Helper; 212] = [
     ("unspec", HARMLESS),
     ("map_lookup_elem", HARMLESS),
@@ -222,7 +222,7 @@ const HELPERS: [Helper; 212] = [
     ("cgrp_storage_delete", HARMLESS),
 ];
 
-/// What programs can write through: values of maps, storage, records.
+/// Helpers that return writable memory of the program: map values, storage, records.
 const GIVE_OWN_MEMORY: [&str; 10] = [
     "map_lookup_elem",
     "get_local_storage",
@@ -236,7 +236,7 @@ const GIVE_OWN_MEMORY: [&str; 10] = [
     "cgrp_storage_get",
 ];
 
-/// Helpers that write to memory of the program's choice, and the register that points to it.
+/// Helpers that write to memory, and the register that points to it.
 const WRITE_TO_ARGUMENT: [(&str, usize); 42] = [
     ("probe_read", 1),
     ("get_current_comm", 1),
@@ -282,7 +282,7 @@ const WRITE_TO_ARGUMENT: [(&str, usize); 42] = [
     ("dynptr_read", 1),
 ];
 
-/// The register that points to what a helper writes to.
+/// The register that points to the memory that a helper writes.
 pub(crate) fn written_argument(number: u32) -> Option<usize> {
     let name = name(number)?;
     WRITE_TO_ARGUMENT.iter().find(|(known, _)| *known == name).map(|(_, register)| *register)
@@ -293,18 +293,18 @@ pub fn name(number: u32) -> Option<&'static str> {
     HELPERS.get(number as usize).map(|(name, _)| *name)
 }
 
-/// What a helper does; `None` if it is not known.
+/// The effect of a helper; `None` if it is unknown.
 pub(crate) fn act(number: u32) -> Option<Effect> {
-    // Number 0 is none, and no kernel takes it.
+    // Number 0 is not a helper.
     HELPERS.get(number as usize).filter(|_| number != 0).map(|(_, act)| *act)
 }
 
-/// Whether a helper is known to do nothing to what is not the program's own.
+/// Whether a helper is known to have no effect outside of the program.
 pub fn is_harmless(number: u32) -> bool {
     act(number) == Some(HARMLESS)
 }
 
-/// Whether a helper returns a pointer to memory that is the program's own, or null.
+/// Whether a helper returns a pointer to memory of the program, or null.
 pub(crate) fn gives_own_memory(number: u32) -> bool {
     name(number).is_some_and(|name| GIVE_OWN_MEMORY.contains(&name))
 }

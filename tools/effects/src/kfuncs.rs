@@ -1,14 +1,13 @@
-//! Functions that the kernel and its modules have for programs (kfuncs), and what each could do to what is not the
-//! program's own. One that is not here is "other".
+//! Kernel functions (kfuncs) and their effects outside of the program. An unlisted function is "other".
 
 use crate::findings::*;
 
 const STOPS: Effect = Effect::Named("stops the whole machine");
-/// Objects of lists and trees are neither in a map's size nor charged to a memory cgroup.
+/// Objects of lists and trees are neither part of the size of a map nor charged to a memory cgroup.
 const ALLOCATES: Effect = Effect::Named("takes kernel memory that no limit counts");
 const THROWS: Effect = Effect::Named("ends early with a result of its own (bpf_throw)");
 
-/// Those that look, compute, or change what is the program's own.
+/// Functions that read, compute, or change data of the program.
 const HARMLESS_ONES: [&str; 161] = [
     "__bpf_trap",
     "bpf_arena_alloc_pages",
@@ -173,7 +172,7 @@ const HARMLESS_ONES: [&str; 161] = [
     "css_rstat_updated",
 ];
 
-/// Those that do more.
+/// Functions with other effects.
 const ACTS: [(&str, Effect); 42] = [
     ("bpf_copy_from_user_dynptr", READS_PROCESSES),
     ("bpf_copy_from_user_str", READS_PROCESSES),
@@ -219,11 +218,11 @@ const ACTS: [(&str, Effect); 42] = [
     ("tcp_slow_start", CHANGES_SOCKETS),
 ];
 
-/// Whole families by their beginning.
+/// Families of functions, by prefix.
 const FAMILIES: [(&str, Effect); 2] =
     [("scx_bpf_", CHANGES_PROCESSES), ("hid_bpf_", Effect::Named("changes what input devices report"))];
 
-/// What programs can write through.
+/// Functions that return writable memory of the program.
 const GIVE_OWN_MEMORY: [&str; 14] = [
     "bpf_obj_new",
     "bpf_obj_new_impl",
@@ -241,7 +240,7 @@ const GIVE_OWN_MEMORY: [&str; 14] = [
     "bpf_arena_alloc_pages",
 ];
 
-/// Those that write to memory of the program's choice.
+/// Functions that write to memory given by their arguments.
 const WRITE_TO_ARGUMENTS: [&str; 13] = [
     "bpf_copy_from_user_str",
     "bpf_copy_from_user_task_str",
@@ -258,12 +257,12 @@ const WRITE_TO_ARGUMENTS: [&str; 13] = [
     "bpf_xdp_metadata_rx_vlan_tag",
 ];
 
-/// Whether a function writes to what its arguments point to.
+/// Whether a function writes to memory given by its arguments.
 pub(crate) fn writes_to_arguments(name: &str) -> bool {
     WRITE_TO_ARGUMENTS.contains(&name)
 }
 
-/// What a function does; `None` if it is not known.
+/// The effect of a function; `None` if it is unknown.
 pub(crate) fn act(name: &str) -> Option<Effect> {
     if is_harmless(name) {
         return Some(HARMLESS);
@@ -272,12 +271,12 @@ pub(crate) fn act(name: &str) -> Option<Effect> {
     known.or_else(|| FAMILIES.iter().find(|(start, _)| name.starts_with(start))).map(|(_, act)| *act)
 }
 
-/// Whether a function is known to do nothing to what is not the program's own.
+/// Whether a function is known to have no effect outside of the program.
 pub fn is_harmless(name: &str) -> bool {
     HARMLESS_ONES.binary_search(&name).is_ok()
 }
 
-/// Whether a function returns a pointer to memory that is the program's own, or null.
+/// Whether a function returns a pointer to memory of the program, or null.
 pub(crate) fn gives_own_memory(name: &str) -> bool {
     GIVE_OWN_MEMORY.contains(&name)
 }

@@ -1,9 +1,9 @@
-//! Whether a file or folder is in nobody else's hands, so that what lies there can be believed: downloads that run again,
-//! keys that are trusted, headers that are compiled.
+//! Checks that no other user can modify a file or directory, so that its content can be trusted: cached downloads, trusted
+//! keys, headers.
 //!
-//! It belongs to the user or to root, as does each folder and link on the way to it, and others cannot write to it. They
-//! may write to a folder on the way if that is sticky, as /tmp is: what belongs to somebody else there, they can neither
-//! rename nor remove. The group of a user who has one of their own (the same number) does not count as others.
+//! The file and every directory and link on its path must belong to the user or to root, and must not be writable by others.
+//! A directory on the path may be writable if it is sticky, like /tmp, because others cannot rename or remove foreign files
+//! there. A private group of the user (with the same number) does not count as others.
 
 use std::fs::{self, Metadata};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
@@ -13,7 +13,7 @@ const STICKY: u32 = 0o1000;
 const GROUP_WRITES: u32 = 0o020;
 const OTHERS_WRITE: u32 = 0o002;
 
-/// Checks a file or folder; what is not there is in nobody's hands. The error is a line that names what is wrong and where.
+/// Checks a file or directory. A path that does not exist is accepted. The error is one line with the path and the problem.
 pub fn check(path: &Path) -> Result<(), String> {
     let user = rustix::process::geteuid().as_raw();
     let failed = |path: &Path, error: std::io::Error| {
@@ -26,32 +26,28 @@ pub fn check(path: &Path) -> Result<(), String> {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
         Err(error) => return Err(failed(path, error)),
     };
-    // The links on the way count too: whoever owns one says where it leads.
+    // This includes links on the path: the owner of a link decides where it leads.
     let all = [&absolute, &real].map(|path| path.ancestors().map(Path::to_owned).collect::<Vec<PathBuf>>());
-    for place in all.concat() {
-        let about = fs::symlink_metadata(&place).map_err(|error| failed(&place, error))?;
-        judge(&about, user, place == real).map_err(|why| format!("{} {why}", place.display()))?;
+    for path in all.concat() {
+        let about = fs::symlink_metadata(&path).map_err(|error| failed(&path, error))?;
+        judge(&about, user, path == real).map_err(|why| format!("{} {why}", path.display()))?;
     }
     Ok(())
 }
 
-/// Whether others than `user` and root have a say here.
-fn judge(about: &Metadata, user: u32, is_goal: bool) -> Result<(), String> {
+/// Fails if users other than `user` and root can modify the file.
+fn judge(about: &Metadata, user: u32, is_target: bool) -> Result<(), String> {
     let (owner, mode) = (about.uid(), about.mode());
     if owner != user && owner != 0 {
         return Err(format!("belongs to user {owner}"));
     }
-    // What is written to /dev/zero is gone.
-    if about.is_symlink() || about.file_type().is_char_device() || !is_goal && mode & STICKY != 0 {
+    // Writing to a device such as /dev/zero does not change what others read.
+    if about.is_symlink() || about.file_type().is_char_device() || !is_target && mode & STICKY != 0 {
         return Ok(());
     }
     let has_own_group = owner != 0 && about.gid() == owner;
     let others = if has_own_group { OTHERS_WRITE } else { OTHERS_WRITE | GROUP_WRITES };
-    if mode & others == 0 {
-        Ok(())
-    } else {
-        Err(format!("can be written to by others (mode {:o})", mode & 0o7777))
-    }
+    if mode & others == 0 { Ok(()) } else { Err(format!("is writable by others (mode {:o})", mode & 0o7777)) }
 }
 
 #[cfg(test)]
@@ -86,7 +82,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_ours_alone_is_fine_also_below_tmp() {
+    fn private_files_are_accepted_even_in_tmp() {
         let world = World::new();
         for name in ["", "a", "a/b", "a/b/file", "a/none/file"] {
             assert_eq!(check(&world.at(name)), Ok(()), "{name}");
@@ -94,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn what_others_can_write_to_is_named() {
+    fn a_path_writable_by_others_is_named() {
         for (name, mode, is_fine) in [
             ("a/b/file", 0o666, false),
             ("a/b/file", 0o622, false),
@@ -111,17 +107,17 @@ mod tests {
             let place = world.at(name).display().to_string();
             assert!(is_fine || found.is_err_and(|why| why.starts_with(&place) && why.contains("others")));
         }
-        // A sticky folder is safe for what is in it, but for nothing that is still to be made there.
+        // A sticky directory protects existing files, but others can create files in it.
         let world = World::new();
         world.mode("a", 0o1777);
         assert!(check(&world.at("a")).is_err());
     }
 
     #[test]
-    fn what_belongs_to_others_is_named() {
+    fn a_path_of_another_user_is_named() {
         if !rustix::process::geteuid().is_root() {
             assert!(std::env::var_os("CI").is_none(), "this test needs root, and CI must not skip it");
-            eprintln!("SKIPPED: what_belongs_to_others_is_named needs root");
+            eprintln!("SKIPPED: a_path_of_another_user_is_named needs root");
             return;
         }
         for name in ["a", "a/b", "a/b/file"] {
@@ -137,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn a_link_is_as_good_as_who_made_it_and_where_it_leads() {
+    fn links_and_their_targets_are_checked() {
         let world = World::new();
         symlink(world.at("a/b"), world.at("link")).unwrap();
         assert_eq!(check(&world.at("link/file")), Ok(()));
@@ -154,10 +150,10 @@ mod tests {
     }
 
     #[test]
-    fn the_group_of_a_single_user_is_no_crowd() {
+    fn a_private_group_is_accepted() {
         if !rustix::process::geteuid().is_root() {
             assert!(std::env::var_os("CI").is_none(), "this test needs root, and CI must not skip it");
-            eprintln!("SKIPPED: the_group_of_a_single_user_is_no_crowd needs root");
+            eprintln!("SKIPPED: a_private_group_is_accepted needs root");
             return;
         }
         let world = World::new();

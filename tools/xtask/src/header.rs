@@ -1,4 +1,4 @@
-//! The generated C header: the build leaves it in its output folder, here it is taken into the tree.
+//! Copies the generated C header from the build directory to include/.
 
 use serde_json::Value;
 use std::path::{Path, PathBuf};
@@ -12,7 +12,7 @@ pub fn copy() -> Result<(), String> {
     crate::write(Path::new(HEADER), &generated)
 }
 
-/// The folder that the build script of the library writes to.
+/// The output directory of the library's build script.
 fn output_folder() -> Result<PathBuf, String> {
     let library = crate::output("cargo", &["pkgid", "--package", "eunomia"])?;
     let messages = crate::output("cargo", &["check", "--package", "eunomia", "--message-format", "json"])?;

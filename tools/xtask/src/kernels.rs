@@ -1,11 +1,11 @@
-//! docs/kernels.md: what works on which kernel, from the lines that tests/matrix printed on each.
+//! Writes docs/kernels.md: features by kernel, from the output of tests/matrix.
 
 use std::collections::BTreeMap;
 use std::path::Path;
 
 const TABLE: &str = "docs/kernels.md";
 const KERNELS: [&str; 5] = ["5.10", "6.1", "6.12", "7.2", "running"];
-/// The short form in the README: what stands there for which rows.
+/// The summary in the README: its rows, and the features that each one combines.
 const README: &str = "README.md";
 const GROUPS: [(&str, &[&str]); 9] = [
     (

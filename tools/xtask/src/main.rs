@@ -1,13 +1,13 @@
-//! Chores of the project that need more than a line of make.
+//! Maintenance tasks that need more than a line of make.
 //!
-//! `cargo xtask size FILE`        how large the library, or ecc, is and what it needs; fails where a limit is passed
+//! `cargo xtask size FILE`        prints the size and dependencies of a library or tool; fails above a limit
 //! `cargo xtask header`           copies the generated header to include/
-//! `cargo xtask kernels`          writes docs/kernels.md from what `make vm` saw
-//! `cargo xtask man FILE`         writes the manual page, made from the header
-//! `cargo xtask notice`           writes NOTICE: what is linked in, and under which licences
+//! `cargo xtask kernels`          writes docs/kernels.md from the results of `make vm`
+//! `cargo xtask man FILE`         generates the manual page from the header
+//! `cargo xtask notice`           writes NOTICE: linked components and their licences
 //! `cargo xtask python`           writes bindings/python/src/eunomia/_ffi.py from the header
 //! `cargo xtask site MDBOOK`      builds the site in target/site with this mdBook and checks its links
-//! `cargo xtask symbols FILE`     fails unless the library exports what the header and tests/data/abi/symbols.txt name
+//! `cargo xtask symbols FILE`     fails unless library, header and tests/data/abi/symbols.txt agree
 //! `cargo xtask symbols --write`  writes tests/data/abi/symbols.txt from the header
 
 mod header;
@@ -48,7 +48,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// What `program` prints on its standard output.
+/// Returns the standard output of a program.
 fn output(program: &str, args: &[&str]) -> Result<String, String> {
     let command = format!("{program} {}", args.join(" "));
     let output = Command::new(program).args(args).output().map_err(|error| format!("{command}: {error}"))?;

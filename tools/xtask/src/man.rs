@@ -1,5 +1,4 @@
-//! The manual page eunomia(3), made from the header: its text, with every declaration set apart. The header is the
-//! manual; this is its other form.
+//! Generates the manual page eunomia(3) from the comments and declarations in the header.
 
 use crate::header::HEADER;
 use std::fmt::Write as _;

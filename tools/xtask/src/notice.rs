@@ -1,5 +1,5 @@
-//! NOTICE: what is linked into the library, and into ecc and ecli, which the archive has too, and the licence texts that
-//! come with it. The texts are taken from the sources that cargo builds.
+//! Writes NOTICE: the components linked into the library, ecc and ecli, and their licence texts from the sources that cargo
+//! builds.
 
 use serde_json::Value;
 use std::collections::BTreeSet;
@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 const NOTICE: &str = "NOTICE";
 
-/// Something that is linked in.
+/// A linked component.
 struct Part {
     name: String,
     /// The licence under which it is used; of several the one that is chosen here.
@@ -17,7 +17,7 @@ struct Part {
     texts: Vec<PathBuf>,
 }
 
-/// What stands in no list of crates: name, the crate whose sources it is in, licence, texts there.
+/// Components that are not crates: name, the crate that contains their sources, licence, licence files.
 const INSIDE: [(&str, &str, &str, &[&str]); 6] = [
     ("libbpf", "libbpf-sys", "BSD-2-Clause", &["libbpf/LICENSE.BSD-2-Clause"]),
     (

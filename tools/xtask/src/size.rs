@@ -1,23 +1,23 @@
-//! The limits of what is shipped: how large it may be and what it may need at run time.
+//! Limits on the size and the dependencies of released binaries.
 
 use std::path::Path;
 
-/// Bytes that the stripped library may have.
+/// Size limit of the stripped library.
 const MAX_BYTES: u64 = 1_025_000;
 
-/// Bytes that the stripped compiler may have: it runs clang and has nothing of it inside.
+/// Size limit of the stripped compiler. It runs clang and does not contain it.
 const MAX_ECC: u64 = 5_000_000;
 
-/// Bytes that the stripped ecli may have, with TLS, registries and symbols of stacks.
+/// Size limit of the stripped ecli, with TLS, registries and symbol lookup.
 const MAX_ECLI: u64 = 8_000_000;
 
-/// Bytes more that are allowed where std is linked as it comes, because its sources are not installed.
+/// Additional bytes if std is linked as distributed, because its sources are not installed.
 const LARGE_STD: u64 = 300_000;
 
-/// The only libraries it may need, so none of LLVM's; all of them are part of any glibc system.
+/// The permitted dependencies. All of them are part of any glibc system.
 const MAY_NEED: [&str; 4] = ["libc.so.6", "libm.so.6", "libgcc_s.so.1", "ld-linux-x86-64.so.2"];
 
-/// Prints the size of `library`, which may be a tool too, and what it needs; an error where a limit is passed.
+/// Prints the size and dependencies of `library`, which may also be a tool. Fails above a limit.
 pub fn check(library: &str) -> Result<(), String> {
     let bytes = std::fs::metadata(library).map_err(|error| format!("{library}: {error}"))?.len();
     let needed = needed(library)?;

@@ -1,15 +1,15 @@
-//! The exported names: library, header and committed list have to agree, so that no name comes or goes unnoticed.
+//! Exported symbols: library, header and committed list must agree, so that no change goes unnoticed.
 
 use crate::header::HEADER;
 use std::collections::BTreeSet;
 use std::path::Path;
 
-/// The committed list, one name a line.
+/// The committed list, one name per line.
 const LIST: &str = "tests/data/abi/symbols.txt";
 
 type Names = BTreeSet<String>;
 
-/// Compares what `library` exports, what the header declares and the committed list.
+/// Compares the exports of `library` and the declarations in the header with the committed list.
 pub fn check(library: &str) -> Result<(), String> {
     let listed: Names = crate::read(Path::new(LIST))?.lines().map(str::to_string).collect();
     let declared = declared(&crate::read(Path::new(HEADER))?);
@@ -20,7 +20,7 @@ pub fn check(library: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// Takes the names that the header declares into the committed list.
+/// Writes the names that the header declares to the committed list.
 pub fn write() -> Result<(), String> {
     let names = declared(&crate::read(Path::new(HEADER))?);
     let lines: String = names.iter().map(|name| format!("{name}\n")).collect();

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use eunomia::btf::Btf;
 use eunomia::vm::{self, Outcome, Verdict};
-use eunomia::{Options, Vm};
+use eunomia::{Hint, Options, Vm};
 use eunomia_effects::{Code, Findings, Loaded, Program};
 use serde_json::json;
 
@@ -55,7 +55,10 @@ pub fn run(options: &Check) -> Result<ExitCode> {
         Ok(vm)
     };
     let judged = vm::check(&open, &mut |vm, index| effects.add(vm, index));
-    let checked = judged.map_err(|e| capabilities::explain(e).at(&program.name))?;
+    let mut checked = judged.map_err(|e| capabilities::explain(e).at(&program.name))?;
+    for verdict in &mut checked.verdicts {
+        name_options(&mut verdict.outcome);
+    }
     let line = |verdict: &Verdict| {
         let effects = effects.by_program.get(&verdict.name);
         if options.json { as_json(verdict, effects) } else { as_text(verdict, effects) }
@@ -66,6 +69,13 @@ pub fn run(options: &Check) -> Result<ExitCode> {
         None => Ok(ExitCode::SUCCESS),
         Some(failure) if is_told => Ok(failure.code.into()),
         Some(failure) => Err(failure),
+    }
+}
+
+/// Words the hint of an outcome for ecli's options.
+fn name_options(outcome: &mut Outcome) {
+    if let Outcome::Skipped(error) | Outcome::Unattachable(error) | Outcome::Refused(error) = outcome {
+        error.hint = error::hint(error).map(Hint::Text);
     }
 }
 

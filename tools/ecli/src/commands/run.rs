@@ -32,7 +32,10 @@ const LAST_POLLS: usize = 64;
 pub fn run(options: &Run, log_level: Option<LogLevel>) -> Result<ExitCode> {
     let (prog, args) = options.prog();
     let request = Request { prog, kind: options.prog_type, origin: &options.origin };
-    let program = source::open(&request)?;
+    let program = source::open(&request).map_err(|failure| match options.prog.is_empty() {
+        true => failure.at_end("; no program given, so this is the default"),
+        false => failure,
+    })?;
     let argv: Vec<&str> = std::iter::once(prog).chain(args.iter().map(String::as_str)).collect();
     let mut settings = vm_options(options, log_level);
     settings.max_kernel_memory = cgroup::enter(options.limits.max_kernel_memory);

@@ -129,18 +129,18 @@ fn keys_that_others_could_change_are_not_trusted() {
     for name in ["trusted", "trusted/me.pub"] {
         let before = fs::metadata(place.path(name)).unwrap().permissions();
         mode(&place.path(name), 0o777);
-        let says = format!("{name} can be written to by others");
+        let says = format!("{name} is writable by others");
         place.run(&given).refused(SOURCE, &[&says, "chown and chmod"]);
         fs::set_permissions(place.path(name), before).unwrap();
     }
     for name in [usual, ".config/libeunomia", ".config"] {
         mode(&place.path(name), 0o777);
         let ended = place.run(&usual_only);
-        assert!(ended.code == Some(SOURCE) && ended.err.contains("can be written to by others"), "{ended:?}");
+        assert!(ended.code == Some(SOURCE) && ended.err.contains("is writable by others"), "{ended:?}");
         mode(&place.path(name), 0o755);
     }
     mode(&place.path("me.pub"), 0o666);
-    place.run(&["verify", "-p", "me.pub", "p.json"]).refused(SOURCE, &["me.pub can be written to by others"]);
+    place.run(&["verify", "-p", "me.pub", "p.json"]).refused(SOURCE, &["me.pub is writable by others"]);
     place.run(&usual_only).worked();
 }
 
@@ -161,7 +161,7 @@ fn credentials_in_other_hands_are_neither_sent_nor_written_over() {
         mode(&place.path(name), 0o777);
         let ended = pull();
         assert!(ended.code == Some(SOURCE) && ended.err.contains("DOCKER_CONFIG"), "{ended:?}");
-        assert!(ended.err.contains(&format!("{name} can be written to by others")), "{ended:?}");
+        assert!(ended.err.contains(&format!("{name} is writable by others")), "{ended:?}");
         place.run(&["logout", &host]).refused(FAILED, &[name, "DOCKER_CONFIG"]);
         fs::set_permissions(place.path(name), before).unwrap();
     }
@@ -174,16 +174,13 @@ fn credentials_in_other_hands_are_neither_sent_nor_written_over() {
     rustix::fs::mknodat(rustix::fs::CWD, &fifo, rustix::fs::FileType::Fifo, rustix::fs::Mode::RUSR, 0)
         .unwrap();
     let ended = pull();
-    assert!(
-        ended.code == Some(SOURCE) && ended.err.contains(".docker can be written to by others"),
-        "{ended:?}"
-    );
+    assert!(ended.code == Some(SOURCE) && ended.err.contains(".docker is writable by others"), "{ended:?}");
     // Nor is a password put where others can take it.
     server.on("/v2/", Reply::Content(b"{}".to_vec()));
     fs::create_dir(place.path("open")).unwrap();
     mode(&place.path("open"), 0o777);
     let mut command = place.command(&["login", "-u", "kim", "-p", "sesame", &host]);
     Ended::of(command.env("DOCKER_CONFIG", place.path("open/docker")))
-        .refused(FAILED, &["open can be written to by others"]);
+        .refused(FAILED, &["open is writable by others"]);
     assert!(!place.path("open/docker/config.json").exists());
 }

@@ -123,3 +123,21 @@ pub fn without_privileges(args: &[&str], capabilities: &str) -> Ran {
     }
     command.arg(ecli).args(args).stdin(Stdio::null()).output().expect("setpriv runs").into()
 }
+
+/// Sends a signal to a process of the test.
+pub fn signal(child: &Child, signal: rustix::process::Signal) {
+    let pid = rustix::process::Pid::from_child(child);
+    rustix::process::kill_process(pid, signal).expect("the process is there");
+}
+
+/// Waits until a condition holds; a minute is more than a slow machine takes.
+#[track_caller]
+pub fn wait_for(what: &str, mut is_so: impl FnMut() -> bool) {
+    for _ in 0..6000 {
+        if is_so() {
+            return;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    panic!("timed out waiting for {what}");
+}
