@@ -107,6 +107,8 @@ pub enum Hint {
     KernelMemory,
     /// Allow kernel memory without a limit.
     NoKernelMemoryLimit,
+    /// Open the metadata together with its object.
+    OpenObject,
     /// Anything else, in words.
     Text(String),
 }
@@ -117,6 +119,7 @@ impl fmt::Display for Hint {
             Hint::Target(keys) => write!(f, "set the program's target: {keys}"),
             Hint::KernelMemory => f.write_str("raise max_kernel_memory"),
             Hint::NoKernelMemoryLimit => f.write_str("set max_kernel_memory to all ones (no limit)"),
+            Hint::OpenObject => f.write_str("open it together with its object (open_object)"),
             Hint::Text(text) => f.write_str(text),
         }
     }

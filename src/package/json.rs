@@ -13,7 +13,7 @@ use super::meta::Meta;
 use super::node::{Node, error};
 use super::object::{self, MAX_OBJECT};
 use super::{MAX_DOCUMENT, Package, machine, members};
-use crate::error::{Error, Result};
+use crate::error::{Error, Hint, Result};
 use crate::memory;
 
 /// Most values in a document. Their size in memory is a multiple of their size in JSON.
@@ -107,7 +107,7 @@ fn package(document: Value) -> Result<Package> {
     } else if document.get("data").is_some() {
         read_f1(document)
     } else if document.get("bpf_skel").is_some() {
-        Err(error("this is metadata without its object; eunomia_open_object opens both together"))
+        Err(error("this is metadata without its object").hint(Hint::OpenObject))
     } else {
         Err(error("not a package: it has neither bpf_object nor data"))
     }

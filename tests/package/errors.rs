@@ -242,7 +242,9 @@ fn other_file_types_are_named() {
 #[test]
 fn metadata_without_object_and_whole_packages_name_the_right_function() {
     let alone = refusal(&json!({"bpf_skel":{"obj_name":"x"}}));
-    assert_eq!(alone, "this is metadata without its object; eunomia_open_object opens both together");
+    assert_eq!(alone, "this is metadata without its object");
+    let error = Package::parse(br#"{"bpf_skel":{"obj_name":"x"}}"#).unwrap_err();
+    assert_eq!(error.hint, Some(eunomia::Hint::OpenObject));
     let whole = f2_skel(json!({})).to_string();
     let error = Package::from_object(&elf(), Some(&whole)).unwrap_err();
     assert_eq!(error.status, Status::Package);

@@ -108,6 +108,7 @@ pub fn hint(failure: &eunomia::Failure) -> Option<String> {
         }
         (Hint::KernelMemory, _) => "raise the limit: --max-kernel-memory SIZE".into(),
         (Hint::NoKernelMemoryLimit, _) => "remove the limit: --max-kernel-memory none".into(),
+        (Hint::OpenObject, _) => "run the package.json that ecc writes, which contains both".into(),
         (hint, _) => hint.to_string(),
     })
 }

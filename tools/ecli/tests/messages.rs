@@ -114,6 +114,14 @@ fn errors_have_hints() {
     let source = path("hello.bpf.c");
     let said = line(&["run", &source], 3);
     assert_eq!(said, format!("{source}: C source; compile it to a package with ecc"));
+    std::fs::write(path("meta.json"), "{\"bpf_skel\":{\"obj_name\":\"x\"}}").unwrap();
+    let said = line(&["run", &path("meta.json")], 3);
+    assert!(
+        said.ends_with(
+            ": this is metadata without its object; run the package.json that ecc writes, which contains both"
+        ),
+        "{said}"
+    );
     let key = path("none.key");
     assert_eq!(
         line(&["sign", &source, "-s", &key], 3),
