@@ -255,7 +255,7 @@ fn operations_lie_within_their_section() {
         }
     };
     btf_refused(OPERATIONS, unknown(3 << 24 | 128), &[NAME, "\"unknown_to_the_kernel\"", "bit-field"]);
-    btf_refused(OPERATIONS, unknown(0xff_ff00), &[NAME, "\"unknown_to_the_kernel\"", "beyond its end"]);
+    btf_refused(OPERATIONS, unknown(0xff_ff00), &[NAME, "\"unknown_to_the_kernel\"", "exceeds its end"]);
 }
 
 #[test]

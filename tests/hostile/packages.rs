@@ -132,8 +132,8 @@ fn damaged_btf_is_refused_before_anyone_follows_it() {
     };
     open_refused(&changed_btf(|btf| btf.truncate(10)), PACKAGE, &["BTF", "10 bytes"]);
     open_refused(&changed_btf(|btf| btf[0] = 0), PACKAGE, &["BTF", "0xeb00"]);
-    open_refused(&changed_btf(|btf| elf::put(btf, 8, 1 << 31)), PACKAGE, &["BTF", "outside"]);
-    open_refused(&changed_btf(|btf| elf::put(btf, 20, u32::MAX)), PACKAGE, &["BTF", "outside"]);
+    open_refused(&changed_btf(|btf| elf::put(btf, 8, 1 << 31)), PACKAGE, &["BTF", "exceed its end"]);
+    open_refused(&changed_btf(|btf| elf::put(btf, 20, u32::MAX)), PACKAGE, &["BTF", "exceed its end"]);
     let far = changed_btf(|btf| {
         let (_, at) = first(btf, TYPEDEF);
         elf::put(btf, at + 8, 1 << 20);
