@@ -23,11 +23,12 @@ use super::types::eunomia_event_fn;
 ///   arg        first argument of callback; may be NULL
 ///
 /// Returns: EUNOMIA_OK or
-///   EUNOMIA_ERR_WASM      the guest trapped, took too long over an event or exceeded a limit
-///   EUNOMIA_ERR_STOPPED   eunomia_stop was called
-///   EUNOMIA_ERR_CALLBACK  callback returned a value < 0
-///   EUNOMIA_ERR_INVAL     the guest handles events as JSON, and format is another one
-///   EUNOMIA_ERR_STATE     no WASM package is open
+///   EUNOMIA_ERR_WASM         the guest trapped, took too long over an event or exceeded a limit
+///   EUNOMIA_ERR_STOPPED      eunomia_stop was called
+///   EUNOMIA_ERR_CALLBACK     callback returned a value < 0
+///   EUNOMIA_ERR_INVAL        the guest handles events as JSON, and format is another one
+///   EUNOMIA_ERR_STATE        no WASM package is open
+///   EUNOMIA_ERR_UNSUPPORTED  the library was built without WASM
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn eunomia_wasm_run(
     vm: *mut eunomia_vm,

@@ -15,8 +15,10 @@ use crate::error::{Error, Result, Status};
 use crate::wasm::{self, Outlet, Wake};
 
 impl Vm {
-    /// Runs the guest of a WASM package, `argv[0]` included, and returns its exit code. What it prints and what it lets
-    /// through comes to the callback. `Err(Stopped)` reports a call of `stop`. The guest may be run again.
+    /// Runs the guest of a WASM package until it ends and returns its exit code. `argv` includes the program's name. The
+    /// callback gets the events that the guest passes on, and the lines that it prints. The guest can be run again.
+    ///
+    /// Fails with [`Status::Stopped`] after `stop`, and with [`Status::Wasm`] if the guest traps or exceeds a limit.
     ///
     /// ```no_run
     /// use eunomia::{Event, EventKind, Flow, Format, Kind, Options, Vm};
@@ -128,7 +130,7 @@ impl<F: EventFn + ?Sized> Outlet for Host<'_, F> {
     }
 
     fn load(&mut self, session: &mut Session) -> Result<Sources> {
-        // Types are handed out with raw events, and live as long as the vm: a guest that runs often makes few of them.
+        // Raw events refer to their types, which live as long as the vm. Runs share them, so that repeated runs use no more memory.
         let mut inner = locked(&self.vm.shared.inner);
         let kept = Some(&mut inner.types).filter(|_| self.format == Format::Raw);
         let sources = session.load_sharing(kept)?;

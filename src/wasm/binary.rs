@@ -1,23 +1,23 @@
-//! The one change that is made to a module before it is loaded: code that would run by itself is taken off that hook.
+//! Changes a module before it is loaded, so that no code runs while WAMR makes an instance of it.
 //!
-//! WAMR runs start functions and constructors while it makes an instance, where nothing could end one that loops. So
-//! each of them becomes an export under a name of ours, to be called like any other function. WAMR checks the rest.
+//! WAMR runs start functions and constructors while it makes an instance, and nothing could end one that loops. Each of
+//! them becomes an export with a name of our own, which is called like any other function. WAMR checks the rest.
 
 use crate::error::{Error, Result, Status};
 
-/// The export that a start function becomes. No compiler makes such names.
+/// The export that a start function becomes. Compilers do not create such names.
 pub const START: &str = "?eunomia start";
 
-/// Exports that WAMR calls by itself, and what they are called instead: as long, so that nothing moves.
+/// Exports that WAMR calls itself, and their new names, which have the same length.
 const HOOKS: [(&str, &str); 2] =
     [("__post_instantiate", "?_post_instantiate"), ("__wasm_call_ctors", "?_wasm_call_ctors")];
 
-/// The functions to call before anything else, in that order, as far as the module exports them.
+/// The functions to call before main, in this order, if the module exports them.
 pub const FIRST: [&str; 4] = [START, "?_wasm_call_ctors", "_initialize", "?_post_instantiate"];
 
 const HEADER: &[u8] = b"\0asm\x01\0\0\0";
 
-/// Most elements that the tables of a module may begin with, together: no option bounds what they take, 8 MiB.
+/// Maximum sum of the initial sizes of all tables. No option limits their memory, which is 8 MiB at most.
 const MAX_ELEMENTS: u64 = 1 << 20;
 
 mod section {
@@ -31,36 +31,36 @@ mod section {
 pub struct Prepared {
     /// The changed module.
     pub bytes: Vec<u8>,
-    /// Pages of memory that it begins with.
+    /// Initial size of its memory in pages.
     pub pages: u32,
 }
 
 /// Changes a module.
 pub fn prepare(module: &[u8]) -> Result<Prepared> {
     let body = module.strip_prefix(HEADER).ok_or_else(|| {
-        Error::new(Status::Package, "module: it does not begin with the WASM header, version 1")
+        Error::new(Status::Package, "module: it does not begin with the header of WASM version 1")
     })?;
-    let damaged = || Error::new(Status::Package, "module: cut off or damaged");
+    let damaged = || Error::new(Status::Package, "module: truncated or damaged");
     let elements = elements(body).ok_or_else(damaged)?;
     if elements > MAX_ELEMENTS {
-        let text = format!(
-            "module: its tables begin with {elements} elements, and at most {MAX_ELEMENTS} are given"
-        );
+        let text =
+            format!("module: its tables have {elements} initial elements; the limit is {MAX_ELEMENTS}");
         return Err(Error::new(Status::Package, text));
     }
     rewrite(body).ok_or_else(damaged)
 }
 
-/// What all tables begin with. WAMR refuses what is more than twice that as their end.
+/// Returns the sum of the initial sizes of all tables. WAMR limits the maximum size of a table to twice
+/// its initial size.
 fn elements(body: &[u8]) -> Option<u64> {
     let mut elements = 0;
     for (_, content) in sections(body)?.into_iter().filter(|(id, _)| *id == section::TABLE) {
         let mut reader = Reader(content);
         for _ in 0..reader.number()? {
             reader.byte()?;
-            let has_end = reader.byte()? & 1 == 1;
+            let has_maximum = reader.byte()? & 1 == 1;
             elements += u64::from(reader.number()?);
-            if has_end {
+            if has_maximum {
                 reader.number()?;
             }
         }
@@ -90,7 +90,7 @@ fn rewrite(body: &[u8]) -> Option<Prepared> {
     Some(Prepared { bytes, pages })
 }
 
-/// Number and content of each section.
+/// Returns the id and the content of each section.
 fn sections(body: &[u8]) -> Option<Vec<(u8, &[u8])>> {
     let mut reader = Reader(body);
     let mut sections = Vec::new();
@@ -102,7 +102,7 @@ fn sections(body: &[u8]) -> Option<Vec<(u8, &[u8])>> {
     Some(sections)
 }
 
-/// The export section with the hooks renamed and the start function added.
+/// Returns the export section with the hooks renamed and the start function added.
 fn exports(content: &[u8], start: Option<u32>) -> Option<Vec<u8>> {
     let mut reader = Reader(content);
     let count = reader.number()?;
@@ -125,12 +125,12 @@ fn exports(content: &[u8], start: Option<u32>) -> Option<Vec<u8>> {
         section.push(0);
         push_number(&mut section, function);
     }
-    // What stands behind the entries is WAMR's to refuse.
+    // WAMR refuses extra bytes after the entries.
     section.extend_from_slice(reader.0);
     Some(section)
 }
 
-/// Initial pages of the first memory.
+/// Returns the initial size of the first memory in pages.
 fn first_memory(content: &[u8]) -> Option<u32> {
     let mut reader = Reader(content);
     if reader.number()? == 0 {
@@ -155,7 +155,7 @@ fn push_number(bytes: &mut Vec<u8>, mut number: u32) {
     bytes.push(number as u8);
 }
 
-/// Reads what is left of a part of the module.
+/// Reads a part of the module.
 struct Reader<'a>(&'a [u8]);
 
 impl<'a> Reader<'a> {
@@ -171,7 +171,7 @@ impl<'a> Reader<'a> {
         Some(taken)
     }
 
-    /// A number of 32 bits in LEB128, five bytes at most.
+    /// Reads a 32-bit number in LEB128, at most five bytes.
     fn number(&mut self) -> Option<u32> {
         let mut number = 0_u64;
         for shift in [0, 7, 14, 21, 28] {

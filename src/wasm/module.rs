@@ -58,7 +58,7 @@ impl Module {
             (false, true) => Entry::Start,
             (false, false) => {
                 let hint = "eunomia-include/entry.h has a bpf_main that calls main";
-                let error = Error::new(Status::Package, "module: it exports neither bpf_main nor _start");
+                let error = Error::new(Status::Package, "module: exports neither bpf_main nor _start");
                 return Err(error.hint(Hint::Text(hint.into())));
             }
         };

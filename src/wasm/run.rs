@@ -31,7 +31,7 @@ pub fn run(
     let (initial, limit) = (u64::from(module.pages) * u64::from(PAGE), u64::from(limits.memory));
     if initial > limit {
         let text =
-            format!("the guest begins with {initial} bytes of memory, and options.wasm_memory is {limit}");
+            format!("the guest requires {initial} bytes of memory, but options.wasm_memory is {limit}");
         return Err(Error::new(Status::Wasm, text));
     }
     let system = |e: Errno| Error::sys(Status::System, e.0, format_args!("guest: {e}"));
@@ -111,7 +111,7 @@ fn choose_event_form(state: &State<'_>, module: &Module, guest: Guest<'_>) -> Re
     state.event_form.set(form);
     let other = state.outlet.borrow().format_other_than_json().filter(|_| form == EventForm::Json);
     if let Some(other) = other {
-        let text = format!("format is {other}, but the guest gets JSON, so that events come as JSON only");
+        let text = format!("format: {other} is not available, because the guest gets and returns JSON");
         state.end::<()>(End::Failed(Error::new(Status::Inval, text)));
         return Ok(None);
     }

@@ -219,8 +219,8 @@ impl State<'_> {
     /// Returns the error for an allocation that failed.
     pub fn no_memory(&self, what: fmt::Arguments) -> Error {
         let heap = self.heap.borrow().is_some();
-        let why = if heap { "raise options.wasm_heap" } else { "its malloc gives none" };
-        Error::new(Status::Wasm, format_args!("the guest has no room for {what}; {why}"))
+        let why = if heap { "raise options.wasm_heap" } else { "its malloc failed" };
+        Error::new(Status::Wasm, format_args!("the guest has no memory for {what}; {why}"))
     }
 
     /// Frees memory of the guest. May run code of the guest.

@@ -1,4 +1,4 @@
-//! The kernel memory of a guest is counted over all that it has loaded.
+//! The limit of kernel memory applies to everything that a guest has loaded.
 
 use std::path::{Path, PathBuf};
 
@@ -24,12 +24,12 @@ int on_enter(void *ctx)
 char LICENSE[] SEC("license") = "GPL";
 "#;
 
-/// How often the guest could load, in each of two runs, with 30 MiB.
+/// Returns how often the guest could load in each of two runs, with a limit of 30 MiB.
 fn counts(module: &[u8]) -> [i32; 2] {
     counts_with_pins(module, None)
 }
 
-/// The same with a folder for pins.
+/// The same with a directory for pins.
 fn counts_with_pins(module: &[u8], pins: Option<&Path>) -> [i32; 2] {
     let pin_path = pins.map(Path::to_path_buf);
     let (vm, log) = support::vm_with(Options { max_kernel_memory: 30 << 20, pin_path, ..Options::default() });
@@ -63,7 +63,7 @@ fn objects_of_a_guest_count_together_until_they_are_closed() {
     watch.kernel_is_clean();
 }
 
-/// A folder for pins, removed with what is in it.
+/// A directory for pins, removed with its contents.
 struct Pins(PathBuf);
 
 impl Drop for Pins {
@@ -81,10 +81,10 @@ fn pinned_maps_of_a_guest_count_once_and_until_the_vm_ends() {
     );
     let object = std::fs::read(support::compile(&source).path().join("test.bpf.o")).unwrap();
     let pins = Pins(format!("/sys/fs/bpf/eunomia-guest-{}", std::process::id()).into());
-    // Closed objects leave their pinned maps behind, whose memory is still taken; in the second run they are there.
+    // The pinned maps of closed objects still use memory. In the second run they exist already.
     let other = guest("greedy", &["OBJECTS", "CLOSE", "RENAME"], &object);
     assert_eq!(counts_with_pins(&other, Some(&pins.0)), [3, 3]);
-    // One that is there counts once.
+    // A map that exists already counts once.
     let same = guest("greedy", &["OBJECTS", "CLOSE"], &object);
     assert_eq!(counts_with_pins(&same, Some(&pins.0)), [20, 20]);
 }

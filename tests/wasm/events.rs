@@ -1,4 +1,4 @@
-//! The first interface: programs by number, events through `process_event`.
+//! The interface ewasm: programs by number, events through `process_event`.
 
 use std::sync::Arc;
 
@@ -18,7 +18,7 @@ fn plain(module: &[u8]) -> eunomia::Vm {
 }
 
 #[test]
-fn a_guest_without_a_handler_lets_events_through_as_the_host_wants_them() {
+fn without_a_handler_events_go_to_the_host_in_its_format() {
     needs_root!();
     let vm = plain(&events_guest(&[]));
     let (result, seen) = run_until(&vm, Format::Json, 3, 3);
@@ -32,7 +32,7 @@ fn a_guest_without_a_handler_lets_events_through_as_the_host_wants_them() {
 }
 
 #[test]
-fn events_that_wait_in_a_perf_buffer_arrive() {
+fn events_of_a_perf_buffer_are_delivered() {
     needs_root!();
     let vm = plain(&guest("events", &[], perf_calls().as_bytes()));
     let (result, seen) = with_patience(&vm, || run_until(&vm, Format::Json, 3, 3));
@@ -41,7 +41,7 @@ fn events_that_wait_in_a_perf_buffer_arrive() {
 }
 
 #[test]
-fn a_handler_gets_each_event_as_json_and_is_heard_in_between() {
+fn a_handler_gets_each_event_as_json_and_its_output_is_in_order() {
     needs_root!();
     let vm = plain(&events_guest(&["COUNT"]));
     let (result, seen) = run_until(&vm, Format::Json, 3, 3);
@@ -55,7 +55,7 @@ fn a_handler_gets_each_event_as_json_and_is_heard_in_between() {
 }
 
 #[test]
-fn an_event_that_the_handler_printed_says_so() {
+fn an_event_is_marked_if_the_handler_printed() {
     needs_root!();
     let vm = plain(&events_guest(&["PRINT_ODD"]));
     let mut printed = Vec::new();
@@ -72,7 +72,7 @@ fn an_event_that_the_handler_printed_says_so() {
 }
 
 #[test]
-fn handlers_of_every_type_that_runtimes_took_get_each_event() {
+fn handlers_of_every_accepted_type_get_each_event() {
     needs_root!();
     let vm = plain(&events_guest(&["NO_RESULT"]));
     let (result, seen) = run_until(&vm, Format::Json, 2, 2);
@@ -80,7 +80,7 @@ fn handlers_of_every_type_that_runtimes_took_get_each_event() {
     assert_eq!(seen.seqs(), [0, 1]);
     assert_eq!(seen.lines[2..], ["no result 0 1"; 2]);
 
-    // Its verdict is in the upper half.
+    // The sign of its result is in the upper half.
     let vm = plain(&events_guest(&["WIDE"]));
     let (result, seen) = run_until(&vm, Format::Json, 4, 2);
     assert_eq!(result.unwrap(), 0);
@@ -90,7 +90,7 @@ fn handlers_of_every_type_that_runtimes_took_get_each_event() {
 }
 
 #[test]
-fn what_the_handler_drops_does_not_arrive_and_is_counted() {
+fn dropped_events_are_counted_and_not_delivered() {
     needs_root!();
     let vm = plain(&events_guest(&["ODD_ONLY"]));
     let (result, seen) = run_until(&vm, Format::Json, 10, 5);
@@ -101,7 +101,7 @@ fn what_the_handler_drops_does_not_arrive_and_is_counted() {
 }
 
 #[test]
-fn what_the_handler_writes_into_the_event_arrives() {
+fn changes_that_the_handler_makes_are_delivered() {
     needs_root!();
     let (result, seen) = run_until(&plain(&events_guest(&["REWRITE"])), Format::Json, 2, 2);
     assert_eq!(result.unwrap(), 0);
@@ -124,14 +124,14 @@ fn a_guest_that_asks_for_bytes_gets_them_in_every_format() {
 }
 
 #[test]
-fn the_host_decides_for_a_guest_that_does_not_say() {
+fn the_host_chooses_the_format_if_the_guest_does_not() {
     needs_root!();
     let module = events_guest(&["RAW"]);
     let vm = opened(&module, WasmOptions { raw_events: true, ..WasmOptions::default() });
     let (result, seen) = run_until(&vm, Format::Json, 1, 1);
     assert_eq!(result.unwrap(), 0);
     assert_eq!(seen.seqs(), [1000]);
-    // A guest that says JSON gets it.
+    // A guest that requests JSON gets JSON.
     let module = events_guest(&["REWRITE", "FORMAT=1"]);
     let vm = opened(&module, WasmOptions { raw_events: true, ..WasmOptions::default() });
     let (_, seen) = run_until(&vm, Format::Json, 1, 1);
@@ -139,7 +139,7 @@ fn the_host_decides_for_a_guest_that_does_not_say() {
 }
 
 #[test]
-fn a_guest_that_gets_json_gives_json_only() {
+fn a_guest_that_gets_json_delivers_only_json() {
     needs_root!();
     let vm = plain(&events_guest(&["COUNT"]));
     for format in [Format::Raw, Format::Text] {
@@ -151,7 +151,7 @@ fn a_guest_that_gets_json_gives_json_only() {
 }
 
 #[test]
-fn a_batch_is_one_call_and_each_record_has_its_verdict() {
+fn a_batch_is_one_call_and_each_record_can_be_dropped() {
     needs_root!();
     let vm = plain(&guest("events", &["BATCH"], calls(100).as_bytes()));
     let (result, seen) = run_until(&vm, Format::Json, 20, 1000);
@@ -163,7 +163,7 @@ fn a_batch_is_one_call_and_each_record_has_its_verdict() {
 }
 
 #[test]
-fn types_of_events_are_the_same_ones_in_every_run() {
+fn all_runs_share_their_event_types() {
     needs_root!();
     let vm = plain(&events_guest(&["RAW", "FORMAT=0"]));
     let mut types = Vec::new();
@@ -199,7 +199,7 @@ fn all_programs_are_polled_together_as_minus_1_and_unknown_ones_are_refused() {
     needs_root!();
     let (_, seen) = run_until(&plain(&events_guest(&["PROGRAMS=2", "POLLED=-1"])), Format::Json, 2, 2);
     assert_eq!(seen.seqs(), [0, 1]);
-    // Program 0 exists and does not run; number 7 does not exist: the guest goes on.
+    // Program 0 exists but does not run; program 7 does not exist. The guest goes on.
     for polled in ["POLLED=0", "POLLED=7", "POLLED=-2"] {
         let (result, _) = run_until(&plain(&events_guest(&["PROGRAMS=2", polled])), Format::Json, 0, 0);
         assert_eq!(result.unwrap(), 12, "{polled}");
@@ -215,7 +215,7 @@ fn a_handler_cannot_poll() {
 }
 
 #[test]
-fn callbacks_end_a_run_and_nothing_is_left() {
+fn a_callback_ends_a_run_and_everything_is_unloaded() {
     needs_root!();
     let watch = Watch::new();
     let vm = plain(&events_guest(&["COUNT"]));
@@ -236,7 +236,7 @@ fn callbacks_end_a_run_and_nothing_is_left() {
 }
 
 #[test]
-fn a_module_is_not_for_the_calls_of_json_packages() {
+fn calls_for_json_packages_fail_for_a_module() {
     needs_root!();
     let vm = plain(&events_guest(&[]));
     let words = ["WASM module"];

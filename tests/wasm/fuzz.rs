@@ -1,5 +1,5 @@
-//! Guests that call everything they can import, in any order and with any arguments, and answer the host's calls with
-//! more of that: the host lives, and nothing of them is left.
+//! Guests that call everything they can import in random order with random arguments, also when the host calls them. The
+//! host must survive, and nothing of the guests may remain.
 
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::{Duration, Instant};
@@ -13,7 +13,7 @@ use crate::script::{Choices, Guests};
 use crate::support::child;
 use crate::support::kernel::{Watch, descriptors};
 
-/// A generator of numbers that gives the same ones each time (xorshift).
+/// A generator of reproducible pseudo-random numbers (xorshift).
 struct Random(u64);
 
 impl Random {
@@ -31,7 +31,7 @@ impl Choices for Random {
     }
 }
 
-/// What came of all runs.
+/// The results of all runs.
 #[derive(Debug, Default)]
 struct Sum {
     /// Steps that were made: calls of imports, mostly.
@@ -42,7 +42,7 @@ struct Sum {
     slowest: Duration,
 }
 
-/// Runs a guest; one that does not end by itself is stopped after a while.
+/// Runs a guest. Stops it if it does not end by itself.
 fn run(vm: &Vm, sum: &mut Sum) {
     let (done, waiting) = mpsc::channel::<()>();
     std::thread::scope(|scope| {
@@ -71,11 +71,11 @@ fn run(vm: &Vm, sum: &mut Sum) {
     });
 }
 
-/// In a process of its own, which must live. `FUZZ_SEED` and `FUZZ_ROUNDS` make it another and a longer run.
+/// Runs in a process of its own, which must survive. `FUZZ_SEED` and `FUZZ_ROUNDS` set the seed and the number of rounds.
 #[test]
-fn guests_that_call_anything_with_anything_do_no_harm() {
+fn guests_that_make_random_calls_do_no_harm() {
     needs_root!();
-    const TEST: &str = "fuzz::guests_that_call_anything_with_anything_do_no_harm";
+    const TEST: &str = "fuzz::guests_that_make_random_calls_do_no_harm";
     let Some(folder) = child::folder() else {
         let folder = tempfile::tempdir().unwrap();
         return child::run(TEST, &[], folder.path());
@@ -91,7 +91,7 @@ fn guests_that_call_anything_with_anything_do_no_harm() {
     let before = descriptors().len();
     let mut sum = Sum::default();
     for round in 0..rounds {
-        // SAFETY: no pointers. A round that does not come to its end ends the process.
+        // SAFETY: no pointers. A round that does not end ends the process.
         unsafe { libc::alarm(30) };
         let mut random = Random::new(seed, round);
         let module = guests.guest(&mut random);

@@ -1,4 +1,4 @@
-//! Modules that are damaged or mean harm: refused with words, or answered with an error; the host lives.
+//! Damaged and hostile modules are refused, or their calls fail. The host survives.
 
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::time::Duration;
@@ -10,7 +10,7 @@ use crate::fixture::{call, calls, exit_code, guest, main_of, object, opened, ref
 use crate::needs_root;
 use crate::support;
 
-/// Runs a guest, and stops it if it has not ended by itself.
+/// Runs a guest. Stops it if it does not end by itself.
 fn run_for_a_while(vm: &eunomia::Vm) -> Result<i32, eunomia::Error> {
     let over = AtomicBool::new(false);
     std::thread::scope(|scope| {
@@ -29,7 +29,7 @@ fn run_for_a_while(vm: &eunomia::Vm) -> Result<i32, eunomia::Error> {
     })
 }
 
-/// What `open` answers.
+/// Opens a module in a new vm.
 fn open(module: &[u8]) -> Result<Kind, eunomia::Error> {
     support::vm().open(module, Kind::Wasm as u32)
 }
@@ -41,7 +41,7 @@ fn damaged_headers_are_refused() {
         for bit in 0..8 {
             let mut damaged = module.clone();
             damaged[at] ^= 1 << bit;
-            // Without its first bytes it is no WASM module at all.
+            // Without these bytes it is not recognised as a WASM module.
             let words: &[&str] = if at < 4 { &["no WASM module"] } else { &["module", "header"] };
             refused(open(&damaged), Status::Package, words);
         }
@@ -49,12 +49,12 @@ fn damaged_headers_are_refused() {
 }
 
 #[test]
-fn truncated_modules_are_refused_or_whole() {
+fn truncated_modules_are_refused_or_still_valid() {
     let module = main_of(
         "(func $start) (start $start) (table 3 funcref) (elem (i32.const 0) $start)",
         "(i32.const 0)",
     );
-    // Names of functions stand in a section at the end that may be left out.
+    // The section with the names of functions is at the end and optional.
     let whole = (4..module.len()).filter(|&len| match open(&module[..len]) {
         Ok(_) => true,
         Err(error) => {
@@ -69,7 +69,7 @@ fn truncated_modules_are_refused_or_whole() {
 }
 
 #[test]
-fn flipped_bits_never_bring_the_host_down() {
+fn flipped_bits_do_not_crash_the_host() {
     let items = r#"(import "env" "puts" (func $puts (param i32) (result i32)))
         (func $start (drop (call $puts (i32.const 8)))) (start $start)
         (table (export "__indirect_function_table") 3 funcref) (elem (i32.const 0) $start)
@@ -86,7 +86,7 @@ fn flipped_bits_never_bring_the_host_down() {
                 continue;
             }
             ran += 1;
-            // It may do anything but harm the host; a loop that the flip made is ended.
+            // It may do anything except harm the host. A loop that the flip causes is ended.
             drop(run_for_a_while(&vm));
         }
     }
@@ -94,7 +94,7 @@ fn flipped_bits_never_bring_the_host_down() {
 }
 
 #[test]
-fn garbage_behind_the_header_is_refused() {
+fn garbage_after_the_header_is_refused() {
     let mut state = 1_u32;
     for len in 0..300 {
         let mut module = b"\0asm\x01\0\0\0".to_vec();
@@ -154,7 +154,7 @@ fn missing_and_wrong_exports_are_named() {
 }
 
 #[test]
-fn a_guest_without_memory_or_heap_fails_and_the_host_does_not() {
+fn a_guest_without_memory_or_heap_cannot_harm_the_host() {
     let none = wat(r#"(module (func (export "bpf_main") (param i32 i32) (result i32) (i32.const 7)))"#);
     refused(run_module(&none).0, Status::Wasm, &[]);
     let start = wat(r#"(module (import "env" "puts" (func $puts (param i32) (result i32)))
@@ -162,18 +162,18 @@ fn a_guest_without_memory_or_heap_fails_and_the_host_does_not() {
     assert_eq!(exit_code(&start), 0);
 }
 
-/// Addresses at every edge of two pages and 2 MiB of heap, and lengths that go to the end, past it, and around.
+/// Addresses at the boundaries of two pages and 2 MiB of heap, and lengths up to the end, beyond it, and with overflow.
 const EDGES: &str = "0 1 131071 131072 2228223 2228224 2228225 -1 -2 -2228224 2147483647 -2147483648";
 
-/// A module that calls an import with every combination of edges in the parameters marked `e` (others as given), and
-/// returns how often it came back. `types` are those of the parameters.
+/// A module that calls an import with every combination of these values in the parameters marked `e`, and returns how
+/// many calls returned. Other parameters are passed as given.
 fn edges(module: &str, name: &str, params: &[&str], result: &str) -> Vec<u8> {
     let edges: Vec<&str> = EDGES.split(' ').collect();
     let types: Vec<&str> =
         params.iter().map(|param| if param.starts_with("i64") { "i64" } else { "i32" }).collect();
     let result_type = if result.is_empty() { String::new() } else { format!("(result {result})") };
     let drop = if result.is_empty() { "" } else { "drop" };
-    // The table of edges lies at 1024; locals count through it.
+    // The table of values is at 1024. Local variables iterate over it.
     let data: String = edges
         .iter()
         .flat_map(|edge| edge.parse::<i32>().unwrap().to_le_bytes())
@@ -208,7 +208,7 @@ fn edges(module: &str, name: &str, params: &[&str], result: &str) -> Vec<u8> {
 }
 
 #[test]
-fn pointers_and_lengths_at_every_edge_are_answered() {
+fn pointers_and_lengths_at_memory_boundaries_are_checked() {
     needs_root!();
     let wasi = "wasi_snapshot_preview1";
     let (zero, one) = ("i32.const 0", "i32.const 1");
@@ -261,7 +261,7 @@ fn pointers_and_lengths_at_every_edge_are_answered() {
 }
 
 #[test]
-fn map_operations_at_every_edge_of_memory_answer_efault() {
+fn map_operations_outside_the_memory_return_efault() {
     needs_root!();
     let object = object(1);
     let data: String = object.iter().map(|byte| format!("\\{byte:02x}")).collect();
@@ -276,7 +276,7 @@ fn map_operations_at_every_edge_of_memory_answer_efault() {
            (data (i32.const 8) "counts\00") (data (i32.const 24) "per_cpu\00")
            (data (i32.const 80) "%d\0a\00") (data (i32.const 4096) "{data}")"#
     );
-    // The memory ends at 2 pages and the heap of 2 MiB.
+    // The memory consists of 2 pages and the heap of 2 MiB.
     let end = 2 * 65536 + (2 << 20);
     let operate = |map: &str, command: u32, key: u32, value: u32, next: u32| {
         format!(
@@ -286,7 +286,7 @@ fn map_operations_at_every_edge_of_memory_answer_efault() {
     };
     let number = |at: u32| format!("(call $map (local.get $o) (i32.const {at}))");
     let calls = [
-        operate("counts", 2, end - 4, end - 8, 0), // the last bytes: fine
+        operate("counts", 2, end - 4, end - 8, 0), // the last bytes: valid
         operate("counts", 2, end - 3, 0, 0),
         operate("counts", 2, 0, end - 7, 0),
         operate("counts", 1, end - 4, end - 8, 0),
@@ -315,9 +315,9 @@ fn map_operations_at_every_edge_of_memory_answer_efault() {
 }
 
 #[test]
-fn a_handler_that_ruins_its_memory_ruins_only_its_events() {
+fn a_handler_that_overwrites_its_memory_damages_only_its_events() {
     needs_root!();
-    // The handler overwrites all of the memory, the heap's own book-keeping included, with ones.
+    // The handler overwrites the whole memory with ones, including the data of WAMR's heap.
     let package = calls(1);
     let data: String = package.bytes().map(|byte| format!("\\{byte:02x}")).collect();
     let items = format!(
@@ -338,7 +338,7 @@ fn a_handler_that_ruins_its_memory_ruins_only_its_events() {
 }
 
 #[test]
-fn a_guest_may_create_only_so_many_programs() {
+fn the_number_of_programs_is_limited() {
     needs_root!();
     let module = guest("events", &["PROGRAMS=100"], calls(1).as_bytes());
     assert_eq!(run_module(&module).0.unwrap(), 9);

@@ -1,4 +1,4 @@
-//! The functions of C's library that guests can import: what they answer, and that they reach nothing but the guest.
+//! The functions of C's library that guests can import: their results, and that they access only the guest's memory.
 
 use eunomia::Status;
 use eunomia::vm::WasmOptions;
@@ -6,7 +6,7 @@ use eunomia::vm::WasmOptions;
 use crate::fixture::{exit_code, guest, main_of, opened, refused, run, run_module, wat};
 
 #[test]
-fn functions_answer_as_those_of_c() {
+fn functions_return_what_those_of_c_return() {
     let (result, seen) = run_module(&guest("libc", &["_GNU_SOURCE"], b""));
     assert_eq!(result.unwrap(), 0);
     let wide = format!("1.000|{:127}|%k|%", 5);
@@ -48,8 +48,8 @@ fn functions_answer_as_those_of_c() {
 }
 
 #[test]
-fn a_wrong_pointer_is_a_trap() {
-    // The memory ends at 2 pages and the heap of 2 MiB; byte 8 has a text.
+fn an_invalid_pointer_is_a_trap() {
+    // The memory consists of 2 pages and the heap of 2 MiB. There is a string at address 8.
     const END: u32 = (2 << 16) + (2 << 20);
     let cases = [
         ("strlen", "i32.const -1", 1),
@@ -67,7 +67,7 @@ fn a_wrong_pointer_is_a_trap() {
         let (result, _) = run_module(&main_of(&items, &format!("(call $f ({args}))")));
         refused(result, Status::Wasm, &["bpf_main", "out of bounds memory access"]);
     }
-    // The last four bytes of all.
+    // The last four bytes of the memory.
     let items =
         r#"(import "env" "strtol" (func $f (param i32 i32 i32) (result i32))) (data (i32.const 8) "42\00")"#;
     let body = format!("(call $f (i32.const 8) (i32.const {}) (i32.const 10))", END - 4);
@@ -75,8 +75,8 @@ fn a_wrong_pointer_is_a_trap() {
 }
 
 #[test]
-fn text_ends_with_the_memory_whatever_the_format_says() {
-    // A text of wide characters up to the last byte but one, which in C of the host has no end.
+fn formatted_strings_end_at_the_end_of_the_memory() {
+    // A string without a NUL up to the last byte but one, read as wide characters.
     let end = (2 << 16) + (2 << 20);
     let items = r#"(import "env" "snprintf" (func $f (param i32 i32 i32 i32) (result i32)))
         (data (i32.const 8) "%ls%llf\00")"#;
@@ -90,7 +90,7 @@ fn text_ends_with_the_memory_whatever_the_format_says() {
 }
 
 #[test]
-fn a_short_format_cannot_make_endless_text() {
+fn the_length_of_formatted_text_is_limited() {
     // 16 MB of text, a thousand times.
     let items = format!(
         r#"(import "env" "snprintf" (func $f (param i32 i32 i32 i32) (result i32))) (data (i32.const 8) "{}\00")"#,
@@ -105,7 +105,7 @@ fn a_short_format_cannot_make_endless_text() {
 }
 
 #[test]
-fn a_malloc_of_the_guest_is_not_believed() {
+fn results_of_the_guests_malloc_are_checked() {
     let module = wat(r#"(module (import "env" "strdup" (func $strdup (param i32) (result i32)))
         (import "env" "calloc" (func $calloc (param i32 i32) (result i32)))
         (memory (export "memory") 2) (global $calls (mut i32) (i32.const 0)) (data (i32.const 8) "text\00")
@@ -115,13 +115,13 @@ fn a_malloc_of_the_guest_is_not_believed() {
         (func (export "free") (param i32))
         (func (export "bpf_main") (param i32 i32) (result i32)
           (i32.add (call $strdup (i32.const 8)) (call $calloc (i32.const 4) (i32.const 1000)))))"#);
-    // Such a guest has no heap of the host's.
+    // Such a guest has no heap that the host manages.
     assert_eq!(exit_code(&module), 0);
 }
 
 #[test]
-fn a_heap_overwritten_by_the_guest_stays_whole() {
-    // Everything behind the first page becomes -1 between all calls; addresses stay those of an intact heap.
+fn overwriting_the_heap_does_not_damage_its_list_of_blocks() {
+    // Everything after the first page becomes -1 between all calls. The addresses are those of an intact heap.
     let items = r#"(import "env" "malloc" (func $malloc (param i32) (result i32)))
         (import "env" "free" (func $free (param i32)))
         (import "env" "realloc" (func $realloc (param i32 i32) (result i32)))
@@ -137,7 +137,7 @@ fn a_heap_overwritten_by_the_guest_stays_whole() {
 }
 
 #[test]
-fn a_heap_has_at_least_a_little_room() {
+fn the_smallest_heap_can_allocate() {
     let items = r#"(import "env" "malloc" (func $malloc (param i32) (result i32)))"#;
     let body = "(i32.and (i32.ne (call $malloc (i32.const 1000)) (i32.const 0))
         (i32.eqz (call $malloc (i32.const 100000))))";

@@ -1,4 +1,4 @@
-//! WASM guests on the running kernel: both interfaces, limits, and guests that mean harm.
+//! WASM guests on the running kernel: both interfaces, limits, and hostile guests.
 #![allow(missing_docs)]
 
 mod fixture;

@@ -1,4 +1,4 @@
-//! The second interface: objects, maps and programs by handle.
+//! The interface wasm-bpf: objects, maps and programs by handle.
 
 use eunomia::vm::WasmOptions;
 use eunomia::{Event, EventKind, Flow, Format, Status};
@@ -9,7 +9,7 @@ use crate::fixture::{
 use crate::needs_root;
 use crate::support::kernel::Watch;
 
-/// Runs the guest until it has printed `until`; calls getpgid `calls` times when it is ready.
+/// Runs the guest until it prints `until`. Calls getpgid `calls` times when it is ready.
 fn lines(defines: &[&str], repeat: u32, calls: usize, until: &str) -> (Vec<String>, eunomia::vm::Stats) {
     lines_of(&guest("objects", defines, &object(repeat)), calls, until)
 }
@@ -48,7 +48,7 @@ fn every_event_of_a_poll_is_delivered_in_order_with_its_size() {
 }
 
 #[test]
-fn events_that_wait_in_a_perf_buffer_are_polled() {
+fn events_of_a_perf_buffer_are_polled() {
     needs_root!();
     let (lines, stats) = lines_of(&guest("objects", &[], &perf_object()), 3, "poll 3");
     let seqs: Vec<_> = lines[3..6].iter().map(|line| line.split(' ').nth(1).unwrap()).collect();
@@ -56,14 +56,14 @@ fn events_that_wait_in_a_perf_buffer_are_polled() {
 }
 
 #[test]
-fn a_large_event_is_cut_and_the_guest_told_what_it_got() {
+fn a_large_event_is_cut_off_and_its_copied_size_is_passed() {
     needs_root!();
     let (lines, _) = lines(&["ROOM=12"], 1, 2, "poll 2");
     assert_eq!(lines[3..], ["event 0 size 12 ctx 42", "event 1 size 12 ctx 42", "poll 2"]);
 }
 
 #[test]
-fn a_callback_that_refuses_ends_the_poll_with_its_answer_and_loses_nothing() {
+fn a_negative_result_ends_the_poll_and_no_event_is_lost() {
     needs_root!();
     let (lines, stats) = lines(&["REFUSE"], 3, 1, "poll -7");
     assert_eq!(lines[3..], ["event 0 size 32 ctx 42", "poll -7"]);
@@ -71,14 +71,14 @@ fn a_callback_that_refuses_ends_the_poll_with_its_answer_and_loses_nothing() {
 }
 
 #[test]
-fn a_guest_cannot_close_or_poll_what_delivers_to_it() {
+fn a_callback_cannot_close_or_poll_its_object() {
     needs_root!();
     let (lines, _) = lines(&["CLOSE_IN_CALLBACK", "POLL_IN_CALLBACK"], 1, 1, "poll 1");
     assert_eq!(lines[3..], ["event 0 size 32 ctx 42", "close -16", "poll -16", "poll 1"]);
 }
 
-/// A guest that polls with the element `index` of a table, which holds `callback` as its element 1, until the poll fails.
-/// The callback finds `$show`, which prints three numbers.
+/// A guest that polls with the element `index` of a table until the poll fails. Element 1 is `callback`, which can call
+/// `$show` to print three numbers.
 fn polling(callback: &str, table: &str, index: i32) -> Vec<u8> {
     wat(&polling_text(callback, table, index))
 }
@@ -122,7 +122,7 @@ fn polling_text(callback: &str, table: &str, index: i32) -> String {
 
 const TABLE: &str = r#"(table (export "__indirect_function_table") 3 funcref)"#;
 
-/// Shows the parameters of a callback, each of that type; -1 for those that it does not take.
+/// Prints the parameters of a callback, which have these types; -1 for those that it does not have.
 fn showing(types: &[&str], result: &str) -> String {
     let arg = |at: usize| match types.get(at) {
         Some(&"i64") => format!("(i32.wrap_i64 (local.get {at}))"),
@@ -133,7 +133,7 @@ fn showing(types: &[&str], result: &str) -> String {
 }
 
 #[test]
-fn callbacks_of_every_type_that_runtimes_took_get_each_event() {
+fn callbacks_of_every_accepted_type_get_each_event() {
     needs_root!();
     let (i, wide) = ("i32", "i64");
     let cases = [
@@ -156,7 +156,7 @@ fn callbacks_of_every_type_that_runtimes_took_get_each_event() {
 }
 
 #[test]
-fn a_wide_context_is_zero_above_and_a_wide_verdict_ends_the_poll() {
+fn a_64_bit_context_is_zero_extended_and_a_64_bit_result_ends_the_poll() {
     needs_root!();
     let callback = "(param i64 i64 i64) (result i64)
         (call $show (i32.wrap_i64 (i64.shr_u (local.get 0) (i64.const 32)))
@@ -168,7 +168,7 @@ fn a_wide_context_is_zero_above_and_a_wide_verdict_ends_the_poll() {
 }
 
 #[test]
-fn a_callback_that_cannot_be_called_ends_the_run_with_its_type() {
+fn a_callback_of_another_type_ends_the_run_and_is_named() {
     needs_root!();
     let fine = "(param i32 i32 i32)";
     let cases = [
@@ -177,10 +177,10 @@ fn a_callback_that_cannot_be_called_ends_the_run_with_its_type() {
         ("(param i64 i64 i64 i64) (result i32) (i32.const 0)", TABLE, 1, "has type (IIII)i, "),
         ("(result i32 i32) (i32.const 0) (i32.const 0)", TABLE, 1, "has type ()ii, "),
         ("(param i32 i32 externref)", TABLE, 1, "has type (iir), "),
-        (fine, TABLE, 0, "element 0 of __indirect_function_table is not there"),
-        (fine, TABLE, 3, "element 3 of __indirect_function_table is not there"),
-        (fine, TABLE, -1, "element 4294967295 of __indirect_function_table is not there"),
-        (fine, "(table 3 funcref)", 1, "the module has to export that table"),
+        (fine, TABLE, 0, "element 0 of __indirect_function_table does not exist"),
+        (fine, TABLE, 3, "element 3 of __indirect_function_table does not exist"),
+        (fine, TABLE, -1, "element 4294967295 of __indirect_function_table does not exist"),
+        (fine, "(table 3 funcref)", 1, "the module must export that table"),
     ];
     for (callback, table, index, words) in cases {
         let (result, seen) = run_module(&polling(callback, table, index));
@@ -202,7 +202,7 @@ fn a_module_without_the_exported_callback_ends_with_an_error() {
 }
 
 #[test]
-fn maps_are_used_by_number_and_answer_with_errnos() {
+fn maps_are_used_by_number_and_failures_are_errnos() {
     needs_root!();
     let watch = Watch::new();
     let vm = opened(&guest("objects", &["MAPS"], &object(1)), WasmOptions::default());
@@ -239,7 +239,7 @@ fn maps_are_used_by_number_and_answer_with_errnos() {
 }
 
 #[test]
-fn objects_come_and_go_any_number_of_times_and_nothing_stays_of_them() {
+fn objects_can_be_loaded_and_closed_any_number_of_times() {
     needs_root!();
     let vm = opened(&guest("objects", &["REOPEN"], &object(1)), WasmOptions::default());
     let mut watch = None;
@@ -256,7 +256,7 @@ fn objects_come_and_go_any_number_of_times_and_nothing_stays_of_them() {
 }
 
 #[test]
-fn an_object_that_cannot_be_loaded_is_handle_0_and_the_log_says_why() {
+fn loading_an_invalid_object_returns_0_and_logs_the_reason() {
     needs_root!();
     let vm = opened(&guest("objects", &[], b"no object"), WasmOptions::default());
     assert_eq!(run(&vm).0.unwrap(), 1);

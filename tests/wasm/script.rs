@@ -1,5 +1,5 @@
-//! Guests that call what a script in their memory says: any import with any arguments, and more of that when the host
-//! calls them.
+//! Guests that follow a script in their memory: it lists calls to any import with any arguments. A guest makes one more of
+//! these calls whenever the host calls it.
 
 /// All imports: module, name, a letter for each parameter (see `value`; capitals are 64 bits wide), result.
 const IMPORTS: &[(&str, &str, &str, &str)] = &[
@@ -78,24 +78,24 @@ const IMPORTS: &[(&str, &str, &str, &str)] = &[
 
 /// Functions of C's library begin here.
 const LIBC: usize = 34;
-/// `putchar`: an empty line tells the host that a step is made.
+/// `putchar`: an empty line reports to the host that a step has been made.
 const COUNT: usize = 36;
-/// Behind the imports: write 8 bytes anywhere, and grow the memory.
+/// After the imports: write 8 bytes anywhere, and grow the memory.
 const POKE: usize = IMPORTS.len();
 const GROW: usize = POKE + 1;
 
-/// A step of a script: what is called, and 9 arguments, in 8 bytes each.
+/// A step of a script: the function and 9 arguments, 8 bytes each.
 const STEP: usize = 80;
 const STEPS: usize = 48;
 
-/// Where things are in the guest's memory, which ends, with the usual heap, at `END`.
+/// Addresses in the guest's memory, which with the default heap ends at `END`.
 const SCRIPT: u32 = 4096;
 const TEXTS: u32 = 1024;
 const PIECES: u32 = 2048;
 const PACKAGE: u32 = 16 << 10;
 const END: u32 = (2 << 16) + (2 << 20);
 
-/// What the texts are; each starts at a multiple of 32 behind `TEXTS`.
+/// The strings. Each starts at a multiple of 32 after `TEXTS`.
 const NAMES: [&str; 16] = [
     "counts",
     "per_cpu",
@@ -115,7 +115,7 @@ const NAMES: [&str; 16] = [
     "ready",
 ];
 
-/// How a guest is made: what it exports beside `bpf_main`.
+/// The exports of each guest in addition to `bpf_main`.
 const GUESTS: [&str; 4] = [
     "",
     r#"(export "process_event" (func $called))"#,
@@ -133,7 +133,7 @@ fn wide(letter: char) -> &'static str {
     if letter.is_ascii_uppercase() { "i64" } else { "i32" }
 }
 
-/// A guest that follows the script at `SCRIPT`; when it is called, it goes on with that for one step.
+/// A guest that follows the script at `SCRIPT`. When the host calls it, it makes the next step.
 fn module(exports: &str, package: &[u8], object: &[u8]) -> Vec<u8> {
     let (mut imports, mut cases) = (String::new(), String::new());
     for (index, (module, name, params, result)) in IMPORTS.iter().enumerate() {
@@ -195,7 +195,7 @@ fn module(exports: &str, package: &[u8], object: &[u8]) -> Vec<u8> {
         bytes(&pieces),
         bytes(package),
         bytes(object),
-        // Something to find the place by.
+        // Marks the position.
         bytes(&marker()),
     );
     wat::parse_str(text).expect("the text is a module")
@@ -205,7 +205,7 @@ fn marker() -> Vec<u8> {
     (0..STEP * STEPS).map(|at| (at * 7 % 251) as u8 | 1).collect()
 }
 
-/// Where the choices come from.
+/// A source of choices.
 pub trait Choices {
     fn next(&mut self) -> u64;
 
@@ -218,7 +218,7 @@ pub trait Choices {
     }
 }
 
-/// The guests and what lies where in them.
+/// The guests and the addresses of their data.
 pub struct Guests {
     modules: Vec<Vec<u8>>,
     package_len: u32,
@@ -260,7 +260,7 @@ impl Guests {
         }
         let name = TEXTS + 32 * random.below(NAMES.len()) as u32;
         u64::from(match letter {
-            // A pointer: to a text, a piece of memory for results, an object, a package.
+            // A pointer: to a string, to memory for results, to an object or to a package.
             'p' => random.of(&[name, name, 60 << 10, END - 64, PACKAGE, self.object_at, PIECES]),
             'l' => random.of(&[0, 1, 4, 8, 10, 16, 64, 4096, self.package_len, self.object_len]),
             'q' => name,
@@ -279,7 +279,7 @@ impl Guests {
     fn step(&self, what: usize, random: &mut impl Choices) -> Vec<u64> {
         let letters = IMPORTS.get(what).map_or("pN", |import| import.2);
         let mut step = vec![what as u64];
-        // A wrong pointer is a trap in the functions of C, and the end of the run.
+        // An invalid pointer to a function of C is a trap and ends the run.
         let edges_in = if what < LIBC { 6 } else { 60 };
         step.extend(letters.chars().map(|letter| self.value(letter, edges_in, random)));
         step.resize(STEP / 8, u64::from(u32::MAX) * (random.below(8) == 0) as u64);
@@ -324,7 +324,7 @@ impl Guests {
         while steps.len() < STEPS {
             let what =
                 if random.below(3) > 0 { random.below(LIBC) } else { LIBC + random.below(GROW + 1 - LIBC) };
-            // Those that end the run come seldom.
+            // Functions that end the run are rare.
             let ends = matches!(IMPORTS.get(what), Some((_, "exit" | "abort" | "wait_and_poll_bpf", ..)));
             if !ends || random.below(32) == 0 {
                 steps.push(self.step(what, random));

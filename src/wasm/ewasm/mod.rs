@@ -46,7 +46,7 @@ fn create_bpf(state: &State<'_>, guest: Guest<'_>, args: &Args) -> Option<u64> {
 
 fn create(state: &State<'_>, guest: Guest<'_>, at: u32, len: u32) -> Result<i32> {
     let json = guest.read_string(at, MAX_DOCUMENT).or_else(|| guest.read(at, len));
-    let no_json = || Error::new(Status::Inval, format_args!("no text at {at:#x} with {len} bytes"));
+    let no_json = || Error::new(Status::Inval, format_args!("no string of {len} bytes at address {at:#x}"));
     let package = Package::parse(&json.ok_or_else(no_json)?)?;
     state.programs.borrow_mut().create(package, state.vm)
 }
@@ -65,7 +65,7 @@ fn run_bpf(state: &State<'_>, _guest: Guest<'_>, args: &Args) -> Option<u64> {
 /// begin.
 fn wait_and_poll_bpf(state: &State<'_>, guest: Guest<'_>, args: &Args) -> Option<u64> {
     if state.is_polling() {
-        let text = "wait_and_poll_bpf: events are being handed to the guest already";
+        let text = "wait_and_poll_bpf: events are already being passed to the guest";
         return reject(state, &Error::new(Status::Busy, text));
     }
     let taken = state.programs.borrow_mut().take_sources(args[0] as i32);

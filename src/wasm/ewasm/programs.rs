@@ -29,7 +29,10 @@ impl Programs {
     pub fn create(&mut self, package: Package, vm: &Vm<'_>) -> Result<i32> {
         let id = self.0.len();
         if id >= MAX_PROGRAMS {
-            return Err(Error::new(Status::Inval, format_args!("a guest can have {MAX_PROGRAMS} programs")));
+            return Err(Error::new(
+                Status::Inval,
+                format_args!("a guest can create at most {MAX_PROGRAMS} programs"),
+            ));
         }
         let mut config = vm.session.clone();
         config.open.name = package.meta.obj_name.clone();
@@ -44,7 +47,7 @@ impl Programs {
             usize::try_from(id).ok().and_then(|id| self.0.get_mut(id)).ok_or_else(|| unknown(id))?;
         let session = &mut program.session;
         if session.is_loaded() {
-            return Err(Error::new(Status::State, format_args!("program {id} runs already")));
+            return Err(Error::new(Status::State, format_args!("program {id} is already running")));
         }
         let sources = outlet.load(session)?;
         session.attach()?;
@@ -61,7 +64,7 @@ impl Programs {
             requested.filter_map(|(index, program)| Some((index, program.sources.take()?))).collect();
         match usize::try_from(id).map(|id| id < self.0.len()) {
             _ if !taken.is_empty() => Ok(taken),
-            Ok(true) => Err(Error::new(Status::State, format_args!("program {id} does not run"))),
+            Ok(true) => Err(Error::new(Status::State, format_args!("program {id} is not running"))),
             _ => Err(unknown(id)),
         }
     }
@@ -75,5 +78,5 @@ impl Programs {
 }
 
 fn unknown(id: i32) -> Error {
-    Error::new(Status::NotFound, format_args!("there is no program {id}"))
+    Error::new(Status::NotFound, format_args!("program {id} does not exist"))
 }

@@ -13,22 +13,22 @@ use wamr_sys as w;
 use super::signature::{is_callable, signature, split};
 use super::stopper::Stopper;
 
-/// Takes the calls of a guest.
+/// Handles the calls of a guest.
 pub trait Host {
-    /// A guest called import number `import`. `args` holds one number for each parameter, an i32 in its lower half. `None`
-    /// ends the guest: because a pointer is wrong, unless the host knows another reason.
+    /// Calls the import with the index `import`. `args` holds one number for each parameter, an i32 in its lower half. `None`
+    /// ends the guest: with a trap for an invalid pointer, unless the host has noted another reason.
     fn call(&self, import: usize, guest: Guest<'_>, args: &[u64; ARGS]) -> Option<u64>;
 }
 
-/// Most parameters of an import, and at least one for the result.
+/// Maximum number of parameters of an import. The result is stored in the first element.
 pub const ARGS: usize = 16;
 
 /// Why a call into a guest did not return.
 #[derive(Debug, Default)]
 pub struct Trap {
-    /// WAMR's words, such as `unreachable`; empty if the guest was stopped or the host ended it.
+    /// WAMR's message, such as `unreachable`; empty if the guest was stopped or the host ended it.
     pub message: String,
-    /// The guest's functions, the innermost first, a line each.
+    /// The call stack: one function per line, the innermost first.
     pub trace: String,
 }
 
@@ -48,7 +48,7 @@ impl<'h> Slot<'h> {
     }
 }
 
-/// An instance, borrowed. Its memory may move with every call into it: bytes are copied, never borrowed.
+/// A borrowed instance. Its memory may move with every call into it, so bytes are copied, never borrowed.
 #[derive(Clone, Copy)]
 pub struct Guest<'a> {
     pub(super) ptr: w::wasm_module_inst_t,
@@ -56,30 +56,30 @@ pub struct Guest<'a> {
     pub(super) _instance: PhantomData<&'a ()>,
 }
 
-/// A function of the guest, of a type that has been checked.
+/// A function of the guest whose type has been checked.
 #[derive(Clone, Copy)]
 pub struct Function<'a> {
     ptr: NonNull<c_void>,
-    /// Letters of its parameters, as in [`signature`]; 0 behind the last one.
+    /// Letters of its parameters, as in [`signature`], padded with 0.
     params: [u8; PARAMS],
-    /// That of its result; 0: there is none.
+    /// Letter of its result; 0 if it returns nothing.
     result: u8,
     _instance: PhantomData<&'a ()>,
 }
 
-/// Most parameters of a function that the host calls.
+/// Maximum number of parameters of a function that the host calls.
 const PARAMS: usize = 3;
 
 impl<'a> Guest<'a> {
-    /// The exported function of that name, if it [`is_callable`] at most so many numbers.
+    /// Returns the exported function with that name if the host can call it ([`is_callable`]) with at most `params` arguments.
     pub fn function(self, name: &CStr, params: usize) -> Option<Function<'a>> {
         // SAFETY: a lookup by name.
         let found = unsafe { w::wasm_runtime_lookup_function(self.ptr, name.as_ptr()) };
         self.checked(NonNull::new(found)?, params).ok()
     }
 
-    /// Function number `index` of the exported table, if it [`is_callable`] at most so many numbers; else its type, empty if
-    /// there is no such function.
+    /// Returns the element `index` of the exported table if the host can call it with at most `params` arguments. Otherwise the
+    /// error is its type, or empty if there is no such function.
     pub fn table_function(self, index: u32, params: usize) -> Result<Function<'a>, String> {
         self.element(index).map_or_else(|| Err(String::new()), |found| self.checked(found, params))
     }
@@ -87,8 +87,8 @@ impl<'a> Guest<'a> {
     fn element(self, index: u32) -> Option<NonNull<c_void>> {
         const TABLE: &CStr = c"__indirect_function_table";
         let mut table = w::wasm_table_inst_t::default();
-        // SAFETY: the table lives as long as the instance. WAMR must be asked only about elements that are there, and
-        // takes an empty one, all bits set, for a function: elements are numbers of functions, as wide as a pointer.
+        // SAFETY: the table lives as long as the instance, and the index is in range. WAMR treats an empty element, all bits
+        // set, as a function, so it is checked first: elements are function indices, as wide as a pointer.
         let found = unsafe {
             let is_there = w::wasm_runtime_get_export_table_inst(self.ptr, TABLE.as_ptr(), &mut table);
             if !is_there || u32::from(table.elem_kind) != w::WASM_FUNCREF || index >= table.cur_size {
@@ -123,8 +123,8 @@ impl<'a> Guest<'a> {
         Ok(Function { ptr, params, result, _instance: PhantomData })
     }
 
-    /// Calls a function of the guest with as many of `args` as it takes; the result is 0 if it has none that is a whole
-    /// number.
+    /// Calls a function of the guest with as many of `args` as it has parameters. Returns 0 if its result is not an
+    /// integer.
     pub fn call(self, function: Function<'_>, args: &[u32]) -> Result<u32, Trap> {
         let mut cells = [0; 2 * PARAMS];
         let (mut len, mut args) = (0, args.iter());
@@ -136,7 +136,7 @@ impl<'a> Guest<'a> {
         if self.slot().stopper.cause() != 0 {
             return Err(Trap::default());
         }
-        // SAFETY: the function takes what is in so many cells and returns at most one number, which fits into two.
+        // SAFETY: the arguments are in `len` cells, as the type of the function requires; its result fits into two.
         let returned = unsafe {
             let ptr = function.ptr.as_ptr();
             w::wasm_runtime_call_wasm(self.env, ptr, len as u32, cells.as_mut_ptr())
@@ -174,7 +174,7 @@ impl<'a> Guest<'a> {
         }
     }
 
-    /// Ends the guest, which is in a call out, with `message`, unless it is ending for another reason.
+    /// Ends the guest with the trap `message`, unless it is ending for another reason. For use in a [`Host`].
     pub fn raise<T>(self, message: &CStr) -> Option<T> {
         // SAFETY: WAMR copies the message.
         unsafe {
@@ -190,9 +190,9 @@ impl<'a> Guest<'a> {
         unsafe { &*w::wasm_runtime_get_custom_data(self.ptr).cast::<Slot<'a>>() }
     }
 
-    /// Start and length of the memory, until the next call into the guest.
+    /// Returns address and length of the memory. They are valid until the next call into the guest.
     fn memory(self) -> (*mut u8, usize) {
-        // SAFETY: getters; a guest without a memory has an empty one.
+        // SAFETY: getters. A guest without a memory is handled as one with an empty memory.
         unsafe {
             let memory = w::wasm_runtime_get_default_memory(self.ptr);
             if memory.is_null() {
@@ -204,17 +204,17 @@ impl<'a> Guest<'a> {
         }
     }
 
-    /// Where `len` bytes at `at` are; `None` if they are not all in the memory.
-    fn place(self, at: u32, len: usize) -> Option<*mut u8> {
+    /// Returns the address of `len` bytes at `at`; `None` if they are not all within the memory.
+    fn address(self, at: u32, len: usize) -> Option<*mut u8> {
         let (base, size) = self.memory();
         let end = (at as usize).checked_add(len)?;
-        // SAFETY: in bounds as just checked; null is only moved by nothing.
+        // SAFETY: in bounds, as checked. A null base is only advanced by 0.
         (end <= size).then(|| unsafe { base.add(at as usize) })
     }
 
-    /// Whether `len` bytes at `at` are all in the memory.
+    /// Whether `len` bytes at `at` are all within the memory.
     pub fn has(self, at: u32, len: u32) -> bool {
-        self.place(at, len as usize).is_some()
+        self.address(at, len as usize).is_some()
     }
 
     /// Copies `len` bytes out of the memory.
@@ -225,48 +225,48 @@ impl<'a> Guest<'a> {
 
     /// Copies bytes out of the memory.
     pub fn read_into(self, at: u32, into: &mut [u8]) -> Option<()> {
-        let place = self.place(at, into.len())?;
+        let address = self.address(at, into.len())?;
         if !into.is_empty() {
-            // SAFETY: the place is inside the memory, which is not ours.
-            unsafe { ptr::copy_nonoverlapping(place, into.as_mut_ptr(), into.len()) };
+            // SAFETY: the address is within the memory, which does not overlap with ours.
+            unsafe { ptr::copy_nonoverlapping(address, into.as_mut_ptr(), into.len()) };
         }
         Some(())
     }
 
     /// Copies bytes into the memory.
     pub fn write(self, at: u32, bytes: &[u8]) -> Option<()> {
-        let place = self.place(at, bytes.len())?;
+        let address = self.address(at, bytes.len())?;
         if !bytes.is_empty() {
             // SAFETY: as in `read_into`.
-            unsafe { ptr::copy_nonoverlapping(bytes.as_ptr(), place, bytes.len()) };
+            unsafe { ptr::copy_nonoverlapping(bytes.as_ptr(), address, bytes.len()) };
         }
         Some(())
     }
 
-    /// The bytes from `at` up to a NUL, of which there must be one within `limit` bytes.
+    /// Returns the bytes from `at` up to a NUL; `None` if there is no NUL within `limit` bytes.
     pub fn read_string(self, at: u32, limit: usize) -> Option<Vec<u8>> {
         let (base, size) = self.memory();
-        let room = size.checked_sub(at as usize).filter(|_| size > 0)?.min(limit);
-        // SAFETY: in bounds; only this thread, which runs no code of the guest meanwhile, changes the memory.
-        let bytes = unsafe { std::slice::from_raw_parts(base.add(at as usize), room) };
+        let max_len = size.checked_sub(at as usize).filter(|_| size > 0)?.min(limit);
+        // SAFETY: in bounds. Only this thread changes the memory, and it runs no code of the guest here.
+        let bytes = unsafe { std::slice::from_raw_parts(base.add(at as usize), max_len) };
         bytes.iter().position(|&byte| byte == 0).map(|end| bytes[..end].to_vec())
     }
 
-    /// The part of the memory that is set aside for `malloc`: where, and how long; to be taken once, before any code of the
-    /// guest runs, and not where the guest has a `malloc`. `len`: what was asked for.
+    /// Returns address and size of the memory that is reserved for `malloc`. Call it once, before any code of the guest runs,
+    /// and only if the guest has no `malloc`. `len` is the size that was requested for the heap.
     pub fn heap(self, len: u32) -> Option<(u32, u32)> {
-        /// What WAMR needs for itself at most.
+        /// Maximum number of bytes that WAMR itself needs.
         const MARGIN: u32 = 2048;
         let len = len.checked_sub(MARGIN).filter(|_| self.has(0, 1))?;
-        // SAFETY: WAMR's heap is as WAMR made it, and stays unused from now on.
+        // SAFETY: WAMR's heap is in its initial state, and is not used after this.
         let at = unsafe { w::wasm_runtime_module_malloc(self.ptr, len.into(), ptr::null_mut()) };
         Some((u32::try_from(at).ok().filter(|&at| at != 0 && self.has(at, len))?, len))
     }
 }
 
-/// Takes every call out of a guest.
+/// Receives every call of a guest to an import.
 pub(super) unsafe extern "C" fn enter(env: w::wasm_exec_env_t, cells: *mut u64) {
-    // SAFETY: WAMR passes the environment at work; it has room for sixteen numbers at least, the result among them.
+    // SAFETY: WAMR passes the current environment and at least sixteen cells, the first of which is the result.
     let (guest, import, args) = unsafe {
         let guest = Guest { ptr: w::wasm_runtime_get_module_inst(env), env, _instance: PhantomData };
         let import = w::wasm_runtime_get_function_attachment(env).addr();
@@ -284,7 +284,7 @@ pub(super) unsafe extern "C" fn enter(env: w::wasm_exec_env_t, cells: *mut u64) 
     }
 }
 
-/// WAMR tells that a memory could not grow.
+/// WAMR calls this when a memory cannot grow.
 pub(super) unsafe extern "C" fn growth_refused(
     _pages: u32,
     _size: u64,

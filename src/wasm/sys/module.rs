@@ -1,4 +1,4 @@
-//! A module that has been loaded: checked by WAMR, with its imports resolved.
+//! A loaded module: WAMR has checked it and resolved its imports.
 
 use std::ffi::{CStr, c_char};
 
@@ -11,25 +11,25 @@ use crate::error::{Error, Result, Status};
 /// A loaded module.
 pub struct Module {
     pub(super) ptr: w::wasm_module_t,
-    /// WAMR goes on reading these, and has changed some of them.
+    /// WAMR has changed some of these bytes and still reads them.
     _bytes: Vec<u8>,
     _runtime: Runtime,
 }
 
-// SAFETY: WAMR ties a loaded module to no thread.
+// SAFETY: WAMR does not bind a loaded module to a thread.
 unsafe impl Send for Module {}
-// SAFETY: once loaded it is only read; instances have what changes.
+// SAFETY: a loaded module is only read; instances hold everything that changes.
 unsafe impl Sync for Module {}
 
-/// Something a module imports.
+/// An import of a module.
 pub struct Imported {
-    /// The module it wants it from.
+    /// The module that it is imported from.
     pub module: String,
     /// Its name.
     pub name: String,
     /// Whether it is a function.
     pub is_function: bool,
-    /// Whether it is there, with that type.
+    /// Whether a function with this name and type exists.
     pub is_known: bool,
 }
 
@@ -41,17 +41,17 @@ pub struct Exported {
     pub signature: String,
 }
 
-/// Room for WAMR's messages.
+/// A buffer for messages of WAMR.
 pub(super) type Message = [c_char; 256];
 
 impl Module {
-    /// Loads a module; the error is WAMR's reason.
+    /// Loads a module. The error has WAMR's reason.
     pub fn load(mut bytes: Vec<u8>, imports: &'static [Import]) -> Result<Module> {
         let runtime = Runtime::new(imports)?;
         let mut message: Message = [0; 256];
         let len = u32::try_from(bytes.len())
             .map_err(|_| Error::new(Status::Package, "module: larger than 4 GiB"))?;
-        // SAFETY: the bytes belong to the module and stay where they are until it is unloaded.
+        // SAFETY: the module keeps the bytes, at the same address, until it is unloaded.
         let ptr = unsafe {
             w::wasm_runtime_load(bytes.as_mut_ptr(), len, message.as_mut_ptr(), message.len() as u32)
         };
@@ -61,7 +61,7 @@ impl Module {
         Ok(Module { ptr, _bytes: bytes, _runtime: runtime })
     }
 
-    /// All that it imports.
+    /// Returns all imports.
     pub fn imports(&self) -> Vec<Imported> {
         // SAFETY: a getter.
         let count = unsafe { w::wasm_runtime_get_import_count(self.ptr) };
@@ -79,7 +79,7 @@ impl Module {
         Imported { module, name, is_function, is_known: found.linked }
     }
 
-    /// The functions that it exports.
+    /// Returns all exported functions.
     pub fn functions(&self) -> Vec<Exported> {
         // SAFETY: a getter.
         let count = unsafe { w::wasm_runtime_get_export_count(self.ptr) };
@@ -111,7 +111,7 @@ impl Drop for Module {
     }
 }
 
-/// A name of a module; these are UTF-8.
+/// Returns a name of the module, which is UTF-8.
 ///
 /// # Safety
 /// `name` is null or a C string.
@@ -119,14 +119,14 @@ unsafe fn string(name: *const c_char) -> String {
     if name.is_null() {
         return String::new();
     }
-    // SAFETY: not null, else as demanded above.
+    // SAFETY: not null, and a C string as required above.
     unsafe { CStr::from_ptr(name) }.to_string_lossy().into_owned()
 }
 
-/// The message that WAMR left.
+/// Returns the message that WAMR has written, without its prefix.
 pub(super) fn text(message: &Message) -> String {
     let bytes = message.iter().map(|&c| c as u8).take_while(|&byte| byte != 0).collect::<Vec<_>>();
     let text = String::from_utf8_lossy(&bytes).into_owned();
-    let heads = ["WASM module load failed: ", "WASM module instantiate failed: "];
-    heads.iter().find_map(|head| text.strip_prefix(head)).unwrap_or(&text).to_owned()
+    let prefixes = ["WASM module load failed: ", "WASM module instantiate failed: "];
+    prefixes.iter().find_map(|prefix| text.strip_prefix(prefix)).unwrap_or(&text).to_owned()
 }

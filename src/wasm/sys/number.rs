@@ -1,6 +1,6 @@
 //! Numbers as C's `printf` prints them, for the `printf` of guests.
 
-/// A number to print, with the letter that C's `printf` knows its form by.
+/// A number, with the letter of its conversion in C's `printf`.
 pub enum Number {
     /// `d`.
     Signed(i64),
@@ -10,10 +10,10 @@ pub enum Number {
     Float(f64, u8),
 }
 
-/// A number as C's `printf` prints it. Flags that it does not know are left out; width and precision are at most 127.
+/// Formats a number as C's `printf` does. Unknown flags are ignored; width and precision are limited to 127.
 pub fn format_number(flags: &[u8], width: usize, precision: Option<usize>, number: Number) -> Vec<u8> {
-    /// Room for the largest number, its precision and a NUL.
-    const ROOM: usize = 512;
+    /// Enough for the largest number with its precision and a NUL.
+    const SIZE: usize = 512;
     let letter = match number {
         Number::Signed(_) => b'd',
         Number::Unsigned(_, letter) if b"uoxX".contains(&letter) => letter,
@@ -30,16 +30,16 @@ pub fn format_number(flags: &[u8], width: usize, precision: Option<usize>, numbe
     }
     format.extend_from_slice(if matches!(number, Number::Float(..)) { b"" } else { b"ll" });
     format.extend_from_slice(&[letter, 0]);
-    let mut text = vec![0_u8; ROOM];
+    let mut text = vec![0_u8; SIZE];
     let (out, format) = (text.as_mut_ptr().cast(), format.as_ptr().cast());
-    // SAFETY: the format, which ends in a NUL, wants one number of just that type, and `text` has that room.
+    // SAFETY: the NUL-terminated format has one conversion of the type that is passed, and `text` has SIZE bytes.
     let len = unsafe {
         match number {
-            Number::Signed(value) => libc::snprintf(out, ROOM, format, value),
-            Number::Unsigned(value, _) => libc::snprintf(out, ROOM, format, value),
-            Number::Float(value, _) => libc::snprintf(out, ROOM, format, value),
+            Number::Signed(value) => libc::snprintf(out, SIZE, format, value),
+            Number::Unsigned(value, _) => libc::snprintf(out, SIZE, format, value),
+            Number::Float(value, _) => libc::snprintf(out, SIZE, format, value),
         }
     };
-    text.truncate(usize::try_from(len).unwrap_or(0).min(ROOM - 1));
+    text.truncate(usize::try_from(len).unwrap_or(0).min(SIZE - 1));
     text
 }

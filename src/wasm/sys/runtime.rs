@@ -19,7 +19,7 @@ pub struct Import {
     pub signature: CString,
 }
 
-/// A use of the runtime. The first one starts it, the last one that is dropped ends it.
+/// A use of the runtime. The first one starts the runtime; dropping the last one ends it.
 pub struct Runtime(());
 
 /// Number of uses.
@@ -30,8 +30,8 @@ unsafe extern "C" {
 }
 
 impl Runtime {
-    /// Starts the runtime if nobody uses it yet. Guests can import `imports`, which are the same in every call; the
-    /// place in there says which of them a guest called.
+    /// Starts the runtime if it is not in use. Guests can import `imports`, which must be the same in every call. A call of a
+    /// guest is identified by the index in this list.
     pub fn new(imports: &'static [Import]) -> Result<Runtime> {
         let mut uses = USES.lock().unwrap_or_else(PoisonError::into_inner);
         if *uses == 0 {
@@ -47,7 +47,7 @@ impl Drop for Runtime {
         let mut uses = USES.lock().unwrap_or_else(PoisonError::into_inner);
         *uses -= 1;
         if *uses == 0 {
-            // SAFETY: modules and instances hold a `Runtime`, so none is left.
+            // SAFETY: modules and instances hold a `Runtime`, so none exists any more.
             unsafe { w::wasm_runtime_destroy() };
         }
     }
@@ -55,7 +55,7 @@ impl Drop for Runtime {
 
 fn start(imports: &'static [Import]) -> Result<()> {
     let failed = || Error::new(Status::NoMem, "the WASM runtime cannot be started");
-    // SAFETY: all zero but the allocator is what WAMR calls the defaults; nothing of it is kept.
+    // SAFETY: all zero except the allocator are WAMR's defaults. WAMR does not keep the struct.
     let started = without_its_signal_handler(|| unsafe {
         let mut args: w::RuntimeInitArgs = mem::zeroed();
         args.mem_alloc_type = w::Alloc_With_System_Allocator;
@@ -81,12 +81,12 @@ fn start(imports: &'static [Import]) -> Result<()> {
     Ok(())
 }
 
-/// Runs `start`, which installs a handler for a signal of our choice and blocks that signal, and undoes both: nothing
-/// here ever sends it.
+/// Runs `start`, which installs a handler for a signal and blocks that signal, and undoes both: the signal is never
+/// sent. We choose the signal.
 fn without_its_signal_handler(start: impl FnOnce() -> bool) -> bool {
-    // The last one of all is valgrind's.
+    // valgrind uses the last one.
     let signal = libc::SIGRTMAX() - 1;
-    // SAFETY: the structs live for the calls; the handler is empty, so that it does no harm in between.
+    // SAFETY: the structs live for the calls. Until it is removed the handler does nothing.
     unsafe {
         let mut action: libc::sigaction = mem::zeroed();
         let mut mask: libc::sigset_t = mem::zeroed();
@@ -100,19 +100,19 @@ fn without_its_signal_handler(start: impl FnOnce() -> bool) -> bool {
     }
 }
 
-/// The imports of one module, in WAMR's form.
+/// The imports from one module, in WAMR's form.
 struct Table {
     module: &'static CStr,
     symbols: *mut w::NativeSymbol,
     len: u32,
 }
 
-// SAFETY: only `start` uses the pointer, under the lock of `USES`; WAMR sorts the table then and later reads it.
+// SAFETY: only `start` uses the pointer, under the lock of `USES`. WAMR sorts the table there and later only reads it.
 unsafe impl Send for Table {}
 // SAFETY: as above.
 unsafe impl Sync for Table {}
 
-/// The tables of all modules, made once: WAMR keeps pointers to them.
+/// Returns the tables of all modules. They are created once, because WAMR keeps pointers to them.
 fn tables(imports: &'static [Import]) -> &'static [Table] {
     static TABLES: OnceLock<Vec<Table>> = OnceLock::new();
     TABLES.get_or_init(|| {
@@ -137,7 +137,7 @@ fn symbol(index: usize, import: &'static Import) -> w::NativeSymbol {
     }
 }
 
-/// The version of WAMR that is linked in.
+/// Returns the version of WAMR in this library.
 pub fn version() -> String {
     let (mut major, mut minor, mut patch) = (0, 0, 0);
     // SAFETY: the three numbers live for the call.
@@ -145,8 +145,8 @@ pub fn version() -> String {
     format!("{major}.{minor}.{patch}")
 }
 
-// WAMR prints to the host's stdout, unless it is compiled to call this function in place of vprintf; see
-// .cargo/config.toml. Assembly gives it a name in C that the shared library does not export.
+// WAMR is compiled to call this function instead of vprintf, which would print to the host's stdout; see
+// .cargo/config.toml. Assembly gives the function a C name that the shared library does not export.
 std::arch::global_asm!(
     ".pushsection .text.eunomia_wamr_print,\"ax\",@progbits",
     ".globl eunomia_wamr_print",
@@ -160,7 +160,7 @@ std::arch::global_asm!(
     print = sym print,
 );
 
-/// Whatever WAMR has to say comes as an error as well.
+/// Prints nothing: every message of WAMR is also returned as an error.
 extern "C" fn print(_format: *const c_char, _args: *mut c_void) -> c_int {
     0
 }

@@ -37,7 +37,7 @@ const MAX_NAME: usize = 4096;
 fn load_object(state: &State<'_>, guest: Guest<'_>, args: &Args) -> Option<u64> {
     let (at, len) = (args[0] as u32, args[1] as u32);
     let elf = if len as usize > MAX_OBJECT { None } else { guest.read(at, len) };
-    let none = || Error::new(Status::Inval, format_args!("no object at {at:#x} with {len} bytes"));
+    let none = || Error::new(Status::Inval, format_args!("no object of {len} bytes at address {at:#x}"));
     match elf.ok_or_else(none).and_then(|elf| load(state, &elf)) {
         Ok(handle) => Some(handle),
         Err(error) if error.status == Status::Stopped => state.end(End::Stopped),

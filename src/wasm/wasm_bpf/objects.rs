@@ -38,7 +38,10 @@ impl Objects {
     /// Returns an error if the guest has as many objects as it can have.
     pub fn check_count(&self) -> Result<()> {
         if self.list.iter().flatten().count() >= MAX_OBJECTS {
-            return Err(Error::new(Status::Inval, format_args!("a guest can have {MAX_OBJECTS} objects")));
+            return Err(Error::new(
+                Status::Inval,
+                format_args!("a guest can have at most {MAX_OBJECTS} objects"),
+            ));
         }
         Ok(())
     }

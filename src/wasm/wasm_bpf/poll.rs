@@ -33,7 +33,7 @@ pub fn buffer_poll(state: &State<'_>, guest: Guest<'_>, args: &Args) -> Option<u
     let (name, index) = ("the callback of wasm_bpf_buffer_poll", args[2] as u32);
     let callback = guest.table_function(index, 3).map_err(|signature| {
         let (what, why) = match signature.is_empty() {
-            true => ("is not there", "and the module has to export that table"),
+            true => ("does not exist", "and the module must export that table"),
             false => ("has type ", CALLBACK_TYPE),
         };
         format!("{name}: element {index} of __indirect_function_table {what}{signature}, {why}")

@@ -1,4 +1,4 @@
-// A guest with a C library of its own (wasi-libc) that looks around in the folder the host gives it.
+// A guest with its own C library (wasi-libc) that reads the directory that the host gives.
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -12,7 +12,7 @@ static int by_name(const void *a, const void *b) {
     return strcmp(*(char *const *)a, *(char *const *)b);
 }
 
-// Prints what is in a folder, in order, in pieces that are shorter than many names.
+// Prints the entries of a directory in order, read into a buffer that is shorter than many names.
 static void list(const char *path) {
     char *lines[2000];
     int count = 0;

@@ -1,5 +1,5 @@
-// A guest that loads its package or object again and again, by either interface, until it is refused. Its
-// exit code is how often it could.
+// A guest that loads its package or object repeatedly, with either interface, until this fails. Its exit code
+// is the number of successes.
 #include "package.h"
 
 typedef unsigned long long u64;
@@ -11,7 +11,7 @@ IMPORT("wasm_bpf", "wasm_load_bpf_object") u64 load_object(const void *elf, int 
 IMPORT("wasm_bpf", "wasm_close_bpf_object") int close_object(u64 object);
 
 #ifdef RENAME
-// The object with another letter behind "pinned_map_" each time, so that its map has a pin of its own.
+// Changes the letter after "pinned_map_" in the object, so that its map gets its own pin.
 static const char *renamed(void) {
     static char object[sizeof(package)], letter = 'a';
     const char *name = "pinned_map_";

@@ -1,4 +1,4 @@
-// A guest that uses the C library which the host has for it.
+// A guest that uses the C library of the host.
 #include "package.h"
 
 typedef unsigned long long u64;

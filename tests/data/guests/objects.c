@@ -1,5 +1,5 @@
-// A guest of the second interface: loads an object, polls its buffer, uses its maps. Macros choose what it
-// does.
+// A guest with the interface wasm-bpf: loads an object, polls its buffer, uses its maps. Macros choose what
+// it does.
 #include "package.h"
 
 typedef unsigned long long u64;
@@ -107,7 +107,7 @@ static void use_maps(void) {
 #endif
 
 #ifdef REOPEN
-// Numbers of what was closed come again, and are good for what they stand for now.
+// The numbers of closed objects and maps are used again for new ones.
 static void reopen(void) {
     unsigned key = 0, value = 0;
     for (int i = 0; i < 200; i++) {

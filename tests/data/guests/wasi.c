@@ -1,4 +1,4 @@
-// A guest that looks at the world through WASI. Macros choose what it does.
+// A guest that uses WASI. Macros choose what it does.
 #include "package.h"
 
 typedef unsigned long long u64;

@@ -1,4 +1,4 @@
-// Packages as JSON trees: setting their variables, running them. Needs cJSON; wasm-app.h brings both.
+// Functions to set the variables of a package and to run it. They need cJSON; wasm-app.h includes both.
 #ifndef EWASM_HELPERS_H_
 #define EWASM_HELPERS_H_
 
@@ -8,11 +8,11 @@
 #include <stdio.h>
 #include <string.h>
 
-// Opens, loads and attaches a package and returns its number, or -1 after a line on stderr; the host's log
-// knows more.
+// Opens, loads and attaches a package. Returns its number, or -1 after an error message on stderr; the host's
+// log has the details.
 static inline int load_bpf_program(char *program_data) {
     if (!program_data) {
-        fprintf(stderr, "load_bpf_program: there is no package\n");
+        fprintf(stderr, "load_bpf_program: the package is NULL\n");
         return -1;
     }
     int id = create_bpf(program_data, (int)strlen(program_data));
@@ -28,8 +28,8 @@ static inline int load_bpf_program(char *program_data) {
     return id;
 }
 
-// Hands the events of a package, or of all that run with EWASM_ALL_PROGRAMS, to `process_event` until the
-// host ends that. Returns 0, or -1 after a line on stderr.
+// Passes the events of a package to `process_event` until the host ends the run. EWASM_ALL_PROGRAMS means all
+// running packages. Returns 0, or -1 after an error message on stderr.
 static inline int poll_bpf_program(int id) {
     int result = wait_and_poll_bpf(id);
     if (result < 0) {
@@ -39,14 +39,14 @@ static inline int poll_bpf_program(int id) {
     return 0;
 }
 
-// Runs one package until the host ends that. Returns 0, or -1 after a line on stderr. Several packages at
-// once: `load_bpf_program` for each, then `poll_bpf_program(EWASM_ALL_PROGRAMS)`.
+// Runs one package until the host ends the run. Returns 0, or -1 after an error message on stderr. To run
+// several packages, call `load_bpf_program` for each, then `poll_bpf_program(EWASM_ALL_PROGRAMS)`.
 static inline int start_bpf_program(char *program_data) {
     int id = load_bpf_program(program_data);
     return id < 0 ? -1 : poll_bpf_program(id);
 }
 
-// Sets a member of an object, whether there is one already or not; the value belongs to the object.
+// Sets or adds a member of an object. The object takes ownership of the value. Returns 1, or 0 on failure.
 static inline int ewasm_set_member(cJSON *object, const char *name, cJSON *value) {
     if (cJSON_ReplaceItemInObjectCaseSensitive(object, name, value) ||
         cJSON_AddItemToObject(object, name, value))
@@ -55,7 +55,7 @@ static inline int ewasm_set_member(cJSON *object, const char *name, cJSON *value
     return 0;
 }
 
-// The entry of a global variable in the metadata, as packages have it since 0.3.
+// Returns the entry of a global variable in the metadata, which packages have since version 0.3.
 static inline cJSON *ewasm_variable(cJSON *program, const char *name) {
     cJSON *skeleton =
         cJSON_GetObjectItemCaseSensitive(cJSON_GetObjectItemCaseSensitive(program, "meta"), "bpf_skel");
@@ -70,16 +70,15 @@ static inline cJSON *ewasm_variable(cJSON *program, const char *name) {
     return NULL;
 }
 
-// Sets a global variable of the BPF program, to be called before `start_bpf_program`. Returns `program`;
-// `value` belongs to it. A name that the program has not is reported when the package is opened.
+// Sets a global variable of the BPF program. Call it before `start_bpf_program`. Returns `program`, which
+// takes ownership of `value`. Opening the package fails if the program has no variable with this name.
 static inline cJSON *set_bpf_program_global_var(cJSON *program, const char *key, cJSON *value) {
     if (!cJSON_IsObject(program) || !key || !value) {
-        fprintf(stderr, "set_bpf_program_global_var: %s has no value or no package\n",
-                key ? key : "a variable");
+        fprintf(stderr, "set_bpf_program_global_var: %s: no value or no package\n", key ? key : "(no name)");
         cJSON_Delete(value);
         return program;
     }
-    // Loaders of 0.3 and 1.0 know the value beside the variable only, those before it and libeunomia
+    // Loaders of versions 0.3 to 1.0 read only the value of the variable, older ones and libeunomia also
     // `runtime_args`.
     cJSON *variable = ewasm_variable(program, key);
     cJSON *copy = variable ? cJSON_Duplicate(value, 1) : NULL;
@@ -91,7 +90,7 @@ static inline cJSON *set_bpf_program_global_var(cJSON *program, const char *key,
         arguments = cJSON_AddObjectToObject(program, "runtime_args");
     }
     if (!ewasm_set_member(arguments, key, value))
-        fprintf(stderr, "set_bpf_program_global_var: no memory to set %s\n", key);
+        fprintf(stderr, "set_bpf_program_global_var: %s: out of memory\n", key);
     return program;
 }
 

@@ -1,11 +1,10 @@
-// libbpf's skeletons, maps and buffers for guests that load objects themselves, over the module `wasm_bpf` of
-// the host.
+// libbpf's functions for skeletons, maps and buffers, for guests that load objects themselves. They call the
+// module `wasm_bpf` of the host.
 //
-// Such a guest has a main of its own and hands its callbacks over by their place in the function table, so it
-// is built with `ecc build-wasm --wasm-cflags "-mexec-model=command -Wl,--export-table"`.
+// Such a guest has its own main and passes callbacks as indices of its function table. Build it with `ecc
+// build-wasm --wasm-cflags "-mexec-model=command -Wl,--export-table"`.
 //
-// Results are those of the host: 0 or more, or a negative errno. Maps have handles here instead of
-// descriptors.
+// Functions return 0 or more, or a negative errno. The "descriptors" of maps are numbers within the guest.
 #ifndef LIBBPF_WASM_H_
 #define LIBBPF_WASM_H_
 
@@ -22,7 +21,7 @@ extern "C" {
 typedef uint64_t bpf_object_skel;
 typedef int (*bpf_buffer_sample_fn)(void *ctx, void *data, size_t size);
 
-// ---- what the host has
+// ---- functions of the host
 
 #define WASM_BPF_IMPORT(name) __attribute__((import_module("wasm_bpf"), import_name(#name)))
 
@@ -50,14 +49,14 @@ struct bpf_map {
 struct bpf_program {
     bpf_object_skel obj;
     const char *name;
-    const char *target; // where it attaches instead of where its section says
+    const char *target; // target to attach to instead of that of its section
     bool autoload;
 };
 
 struct bpf_map_skeleton {
     const char *name;
     struct bpf_map **map;
-    void **mmaped; // where the variables of a section are, before the object is loaded
+    void **mmaped; // variables of a section, until the object is loaded
 };
 
 struct bpf_prog_skeleton {
@@ -69,11 +68,11 @@ struct bpf_prog_skeleton {
 struct bpf_object_skeleton {
     size_t sz;
     const char *name;
-    const void *data; // the object; its .rodata is changed in place
+    const void *data; // the object file; its .rodata is changed in place
     size_t data_sz;
-    size_t rodata_offset; // of .rodata in the object; 0: none
+    size_t rodata_offset; // offset of .rodata in the object; 0: none
     size_t bss_offset;
-    bpf_object_skel obj; // 0 until loaded
+    bpf_object_skel obj; // 0 until the object is loaded
     int map_cnt;
     int map_skel_sz;
     struct bpf_map_skeleton *maps;
@@ -84,7 +83,7 @@ struct bpf_object_skeleton {
 
 struct bpf_object_open_opts;
 
-// Gives the skeleton its maps and programs. Variables of .rodata can be set from then on.
+// Allocates the maps and programs of the skeleton. Then the variables of .rodata can be set.
 static inline int bpf_object__open_skeleton(struct bpf_object_skeleton *s,
                                             const struct bpf_object_open_opts *opts) {
     (void)opts;
@@ -112,7 +111,7 @@ static inline int bpf_object__open_skeleton(struct bpf_object_skeleton *s,
 static inline int bpf_object__load_skeleton(struct bpf_object_skeleton *s) {
     s->obj = wasm_load_bpf_object(s->data, (int)s->data_sz);
     if (!s->obj)
-        return -22; // EINVAL; the host's log knows more
+        return -22; // EINVAL; the host's log has the reason
     for (int i = 0; i < s->map_cnt; i++)
         (*s->maps[i].map)->obj = s->obj;
     for (int i = 0; i < s->prog_cnt; i++)
@@ -130,7 +129,7 @@ static inline int bpf_object__attach_skeleton(struct bpf_object_skeleton *s) {
     return 0;
 }
 
-// Links go with their object.
+// Does nothing: links are detached when their object is closed.
 static inline void bpf_object__detach_skeleton(struct bpf_object_skeleton *s) {
     (void)s;
 }
@@ -151,13 +150,14 @@ static inline void bpf_object__destroy_skeleton(struct bpf_object_skeleton *s) {
 
 // ---- programs
 
-// Noted, and without effect: the host loads all programs of an object.
+// Stores the flag. It has no effect, because the host loads all programs of an object.
 static inline int bpf_program__set_autoload(struct bpf_program *program, bool autoload) {
     program->autoload = autoload;
     return 0;
 }
 
-// Attaches the program to this cgroup (its path) or interface (its name); the text has to live until then.
+// Sets the cgroup (a path) or interface (a name) to attach to. The string must stay valid until the program
+// is attached.
 static inline int bpf_set_prog_attach_target(struct bpf_program *program, const char *target) {
     program->target = target;
     return 0;
@@ -165,7 +165,7 @@ static inline int bpf_set_prog_attach_target(struct bpf_program *program, const 
 
 // ---- maps
 
-// The kernel's numbers of these commands.
+// Command numbers of bpf(2).
 #define WASM_BPF_MAP_LOOKUP_ELEM 1
 #define WASM_BPF_MAP_UPDATE_ELEM 2
 #define WASM_BPF_MAP_DELETE_ELEM 3
@@ -201,7 +201,7 @@ static inline int bpf_map_get_next_key(int fd, const void *key, void *next_key) 
 
 // ---- ring buffers and perf buffers
 
-// Longest event; what is longer comes cut.
+// Maximum size of an event. Longer events are cut off.
 #define BPF_BUFFER_EVENT_SIZE 4096
 
 struct bpf_buffer {
@@ -220,7 +220,7 @@ static inline struct bpf_buffer *bpf_buffer__new(struct bpf_map *events) {
     return buffer;
 }
 
-// Ready to be polled; NULL if there is no such map in the loaded object.
+// Opens a buffer for polling. Returns NULL if the loaded object has no such map.
 static inline struct bpf_buffer *bpf_buffer__open(struct bpf_map *events, bpf_buffer_sample_fn sample_cb,
                                                   void *ctx) {
     struct bpf_buffer *buffer = bpf_buffer__new(events);
@@ -235,7 +235,8 @@ static inline struct bpf_buffer *bpf_buffer__open(struct bpf_map *events, bpf_bu
     return buffer;
 }
 
-// Waits for events and calls back with each.
+// Waits for events and calls the callback with each. A timeout of 0 or less means 100 ms. Returns the number
+// of events, or a negative errno.
 static inline int bpf_buffer__poll(struct bpf_buffer *buffer, int timeout_ms) {
     uint64_t event[BPF_BUFFER_EVENT_SIZE / sizeof(uint64_t)];
     return wasm_bpf_buffer_poll(buffer->events->obj, buffer->fd, buffer->sample_cb, buffer->ctx, event,

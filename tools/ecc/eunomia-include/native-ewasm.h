@@ -1,5 +1,5 @@
-// The border between a guest and its host: three functions that the host has, and those that it calls in the
-// guest.
+// The interface between a guest and its host: the functions of the host, and the functions that it calls in
+// the guest.
 #ifndef NATIVE_EWASM_H_
 #define NATIVE_EWASM_H_
 
@@ -15,39 +15,41 @@ extern "C" {
 #define EWASM_EXPORT(name)
 #endif
 
-// Opens a package, which is JSON of `str_len` bytes with a NUL behind it. Returns its number, from 0, or less
-// than 0.
+// Opens a package, a NUL-terminated JSON string of `str_len` bytes. Returns its number, 0 or more, or a
+// negative number on failure.
 int create_bpf(char *ebpf_json, int str_len) EWASM_IMPORT(create_bpf);
 
-// Loads and attaches a package by its number. Returns 0, or less.
+// Loads and attaches a package by its number. Returns 0, or a negative number on failure.
 int run_bpf(int id) EWASM_IMPORT(run_bpf);
 
-// In place of a number: all packages that run.
+// The number that means all running packages.
 #define EWASM_ALL_PROGRAMS (-1)
 
-// Waits for events and calls `process_event` with each, until the host ends that. Returns 0, or less.
+// Waits for events and calls `process_event` with each until the host ends the run. Returns only on failure,
+// with a negative number.
 int wait_and_poll_bpf(int id) EWASM_IMPORT(wait_and_poll_bpf);
 
-// Where the guest begins: `env_json` is a JSON array, the name of the program and its arguments. entry.h has
-// one that calls main(argc, argv).
+// The main function of the guest. `env_json` is a JSON array of the program's name and its arguments. entry.h
+// defines one that calls main(argc, argv). Returns the exit code.
 int bpf_main(char *env_json, int str_len) EWASM_EXPORT(bpf_main);
 
-// Called with each event if the guest has such a function; without one, events go to the host as they are.
-// `e` has `str_len` bytes, JSON with a NUL behind it unless `eunomia_event_format` says otherwise. What the
-// guest writes there is what the host gets. A result below 0 drops the event. `ctx` means nothing.
+// Optional. Called with each event; without this function, events go straight to the host. `e` is
+// NUL-terminated JSON of `str_len` bytes, or the struct of the BPF program, see `eunomia_event_format`. The
+// guest may change it in place, and the host gets the result. A negative result drops the event. Ignore
+// `ctx`.
 int process_event(int ctx, char *e, int str_len) EWASM_EXPORT(process_event);
 
-// Bytes that may be written to an event, its NUL included, however short it came.
+// Number of bytes, including the NUL, that may be written to an event of any length.
 #define EWASM_EVENT_ROOM 4096
 
-// What `process_event` gets, if the guest has such a function: the struct of the BPF program, byte by byte,
-// or JSON.
+// Optional. Returns the format of the events that `process_event` gets: the struct of the BPF program as
+// bytes, or JSON.
 int eunomia_event_format(void) EWASM_EXPORT(eunomia_event_format);
 #define EWASM_EVENT_RAW 0
 #define EWASM_EVENT_JSON 1
 
-// Called with the structs of many events at once if the guest has such a function, and then instead of
-// `process_event`: `count` records in `len` bytes, see batch.h. A result below 0 drops all of them.
+// Optional. Called instead of `process_event` with many events at once: `count` records in `len` bytes, see
+// batch.h. A negative result drops all of them.
 int process_events(char *records, int len, int count) EWASM_EXPORT(process_events);
 
 #ifdef __cplusplus

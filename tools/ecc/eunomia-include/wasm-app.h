@@ -1,4 +1,5 @@
-// All that a guest needs but for its entry, which is entry.h. To be included once, for it brings code.
+// Everything that a guest needs except its main function (entry.h). Include it in one file only, because it
+// contains code.
 #ifndef EWASM_APP_H_
 #define EWASM_APP_H_
 

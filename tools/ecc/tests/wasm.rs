@@ -595,7 +595,8 @@ fn a_main_of_every_type_is_called() {
 
 #[test]
 fn a_module_without_entry_point_is_refused() {
-    let none = "module: it exports neither bpf_main nor _start; eunomia-include/entry.h has a bpf_main that calls main";
+    let none =
+        "module: exports neither bpf_main nor _start; eunomia-include/entry.h has a bpf_main that calls main";
     for source in
         ["int main(int argc, const char **argv) { return argc + !argv; }", "int helper(void) { return 1; }"]
     {

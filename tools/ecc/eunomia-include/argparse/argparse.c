@@ -1,4 +1,4 @@
-// Included as code, so that a module is one source; only the first time counts.
+// Included as code, so that a module is one source file. Only the first inclusion has an effect.
 #ifndef ARGPARSE_C_
 #define ARGPARSE_C_
 
@@ -10,19 +10,19 @@
 #include <stdlib.h>
 #include <string.h>
 
-// What a program ends with whose command line is wrong, as ecli does.
-#define ARGPARSE_MISTAKE 2
+// Exit code for an invalid command line, as in ecli.
+#define ARGPARSE_EXIT_CODE 2
 
 static int argparse_has_value(const struct argparse_option *option) {
     return option->type >= ARGPARSE_OPT_INTEGER;
 }
 
-// ---- mistakes
+// ---- errors
 
 static void argparse_fail(const char *before, const char *dashes, const char *name, size_t len,
                           const char *after) {
     fprintf(stderr, "error: %s `%s%.*s`%s%s\n", before, dashes, (int)len, name, *after ? " " : "", after);
-    exit(ARGPARSE_MISTAKE);
+    exit(ARGPARSE_EXIT_CODE);
 }
 
 static void argparse_fail_option(const struct argparse_option *option, const char *reason) {
@@ -52,7 +52,7 @@ static float argparse_float(const struct argparse_option *option, const char *te
     return number;
 }
 
-// The value of an option: what stands behind it in the same argument, else the next argument.
+// Returns the value of an option: the rest of the same argument, or the next argument.
 static const char *argparse_value(struct argparse *self, const struct argparse_option *option) {
     const char *value = self->optvalue;
     self->optvalue = NULL;
@@ -66,7 +66,7 @@ static const char *argparse_value(struct argparse *self, const struct argparse_o
 }
 
 static void argparse_set(struct argparse *self, const struct argparse_option *option, int is_negated) {
-    // A value is taken from the command line even if nobody wants it.
+    // The value is consumed even if it is not stored.
     const char *text = argparse_has_value(option) ? argparse_value(self, option) : NULL;
     int *number = (int *)option->value;
     if (!option->value)
@@ -113,23 +113,23 @@ static void argparse_short(struct argparse *self, const char *letters) {
     }
 }
 
-// 2: the name of the option, 1: a beginning of it, 0: neither.
-static int argparse_fits(const struct argparse_option *option, const char *name, size_t len) {
+// Returns 2 for the name of the option, 1 for a prefix of it, 0 otherwise.
+static int argparse_match(const struct argparse_option *option, const char *name, size_t len) {
     if (!option->long_name || len == 0 || strncmp(option->long_name, name, len) != 0)
         return 0;
     return option->long_name[len] ? 1 : 2;
 }
 
-// The option of that name, or the only one that begins so.
+// Returns the option with that name, or the only one with that prefix.
 static const struct argparse_option *argparse_find(struct argparse *self, const char *name, size_t len) {
     const struct argparse_option *found = NULL;
     for (const struct argparse_option *option = self->options; option->type != ARGPARSE_OPT_END; option++) {
-        int fit = argparse_fits(option, name, len);
-        if (fit == 2)
+        int match = argparse_match(option, name, len);
+        if (match == 2)
             return option;
-        if (fit == 1 && found)
+        if (match == 1 && found)
             argparse_fail("several options begin with", "--", name, len, "");
-        if (fit == 1)
+        if (match == 1)
             found = option;
     }
     return found;
@@ -203,7 +203,7 @@ void argparse_describe(struct argparse *self, const char *description, const cha
 
 // ---- help
 
-// Prints the option as it is typed; returns how wide that is.
+// Prints the names and the type of an option. Returns the number of columns.
 static int argparse_print_option(const struct argparse_option *option) {
     int width = printf("    ");
     if (option->short_name)
@@ -221,7 +221,7 @@ static int argparse_print_option(const struct argparse_option *option) {
     return width;
 }
 
-// Columns of the widest option.
+// Returns the number of columns of the widest option.
 static int argparse_width(const struct argparse_option *option) {
     int widest = 0;
     for (; option->type != ARGPARSE_OPT_END; option++) {

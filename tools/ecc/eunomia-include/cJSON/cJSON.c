@@ -1,4 +1,4 @@
-// Included as code, so that a module is one source; only the first time counts.
+// Included as code, so that a module is one source file. Only the first inclusion has an effect.
 #ifndef CJSON_C_
 #define CJSON_C_
 
@@ -56,7 +56,7 @@ static void cjson_append(cJSON *parent, cJSON *item) {
 void cJSON_Delete(cJSON *item) {
     while (item) {
         cJSON *next = item->next;
-        // The children come first in one chain, so that the nesting does not matter.
+        // The children are moved to the front of the list, so that no recursion is needed.
         if (item->child) {
             item->child->prev->next = next;
             next = item->child;
@@ -77,7 +77,7 @@ void cJSON_free(void *object) {
     free(object);
 }
 
-// ---- reading
+// ---- parsing
 
 struct cjson_reader {
     const char *next;
@@ -89,7 +89,7 @@ static const char *cjson_error = "";
 
 static cJSON *cjson_read_value(struct cjson_reader *reader);
 
-// The next byte, NUL at the end.
+// Returns the next byte, NUL at the end.
 static char cjson_peek(const struct cjson_reader *reader) {
     return reader->next < reader->end ? *reader->next : '\0';
 }
@@ -108,7 +108,7 @@ static int cjson_accept(struct cjson_reader *reader, const char *word) {
     return 1;
 }
 
-// Four hexadecimal digits, else -1.
+// Returns the value of four hexadecimal digits, or -1.
 static int cjson_read_hex(struct cjson_reader *reader) {
     int value = 0;
     for (int count = 0; count < 4; count++) {
@@ -123,7 +123,8 @@ static int cjson_read_hex(struct cjson_reader *reader) {
     return value;
 }
 
-// What stands behind \u, as UTF-8; NULL if it is no character that a C string can hold.
+// Parses the digits after \u and writes the character as UTF-8. Returns NULL if it is not a character that a
+// C string can contain.
 static char *cjson_read_unicode(struct cjson_reader *reader, char *out) {
     int code = cjson_read_hex(reader);
     if (code >= 0xd800 && code < 0xdc00) {
@@ -160,14 +161,14 @@ static char *cjson_read_escape(struct cjson_reader *reader, char *out) {
     return NULL;
 }
 
-// What stands between the quotes; the first one has been seen.
+// Parses a string after its first quote.
 static char *cjson_read_string(struct cjson_reader *reader) {
     const char *close = ++reader->next;
     while (close < reader->end && *close != '"')
         close += *close == '\\' ? 2 : 1;
     if (close >= reader->end)
         return NULL;
-    // No escape is shorter than what it stands for.
+    // No escape sequence is shorter than its character.
     char *text = (char *)malloc((size_t)(close - reader->next) + 1);
     char *out = text;
     while (out && reader->next < close) {
@@ -210,7 +211,7 @@ static int cjson_skip_number(struct cjson_reader *reader) {
     return 1;
 }
 
-// Digits that a double is sure to keep.
+// Number of decimal digits that a double always preserves.
 #define CJSON_SAFE_DIGITS 15
 
 static cJSON *cjson_read_number(struct cjson_reader *reader) {
@@ -236,7 +237,7 @@ static cJSON *cjson_read_number(struct cjson_reader *reader) {
     return item;
 }
 
-// One item of an array, or of an object with its name.
+// Parses one item of an array, or one name and item of an object.
 static cJSON *cjson_read_item(struct cjson_reader *reader, int named) {
     char *name = NULL;
     if (named) {
@@ -358,7 +359,7 @@ struct cjson_writer {
 };
 
 static void cjson_write(struct cjson_writer *writer, const char *bytes, size_t len) {
-    // One byte is kept for the NUL.
+    // One byte is reserved for the NUL.
     if (!writer->has_failed && !writer->is_fixed && writer->room - writer->len <= len) {
         size_t room = (writer->room + len) * 2;
         char *text = (char *)realloc(writer->text, room);
@@ -515,7 +516,7 @@ cJSON_bool cJSON_PrintPreallocated(cJSON *item, char *buffer, int length, cJSON_
     return cjson_print(&writer, item);
 }
 
-// ---- looking
+// ---- reading items
 
 int cJSON_GetArraySize(const cJSON *array) {
     int size = 0;
@@ -594,7 +595,7 @@ cJSON_bool cJSON_IsObject(const cJSON *item) {
     return cjson_is(item, cJSON_Object);
 }
 
-// ---- making
+// ---- creating items
 
 cJSON *cJSON_CreateNull(void) {
     return cjson_new(cJSON_NULL);
@@ -670,7 +671,7 @@ cJSON *cJSON_Duplicate(const cJSON *item, cJSON_bool recurse) {
     return item ? cjson_duplicate(item, recurse ? 0 : -1) : NULL;
 }
 
-// ---- changing
+// ---- changing items
 
 cJSON_bool cJSON_AddItemToArray(cJSON *array, cJSON *item) {
     if (!cjson_is_container(array) || !item || array == item)
@@ -679,7 +680,7 @@ cJSON_bool cJSON_AddItemToArray(cJSON *array, cJSON *item) {
     return 1;
 }
 
-// Gives an item a name of an object.
+// Sets the name of an item.
 static int cjson_name(cJSON *item, const char *name) {
     char *copy = item && name ? cjson_copy(name) : NULL;
     if (!copy)

@@ -1,6 +1,7 @@
-// JSON trees under the names of the cJSON library: the part of its interface that tools use, written anew.
-// It differs where a guest gains: text is read by the letter of RFC 8259, nesting is limited, and a number
-// keeps all of its digits, so that 64-bit members of events survive being read and printed.
+// JSON trees, with the names of the cJSON library: the part of its interface that tools use. Unlike the
+// original it accepts exactly the syntax of RFC 8259 and limits nesting, and a number keeps all of its
+// digits: 64-bit members of events do not change when an event is parsed and printed. docs/wasm.md lists all
+// differences.
 #ifndef cJSON__h
 #define cJSON__h
 
@@ -10,7 +11,7 @@
 extern "C" {
 #endif
 
-// The type of an item; each is a bit.
+// Types of items; each is a bit.
 #define cJSON_Invalid 0
 #define cJSON_False (1 << 0)
 #define cJSON_True (1 << 1)
@@ -20,7 +21,7 @@ extern "C" {
 #define cJSON_Array (1 << 5)
 #define cJSON_Object (1 << 6)
 
-// Arrays and objects inside each other that are read, printed and copied.
+// Maximum nesting of arrays and objects when parsing, printing and copying.
 #ifndef CJSON_NESTING_LIMIT
 #define CJSON_NESTING_LIMIT 64
 #endif
@@ -28,20 +29,20 @@ extern "C" {
 typedef int cJSON_bool;
 
 typedef struct cJSON {
-    struct cJSON *next;  // the following item of the array or object; the last has none
-    struct cJSON *prev;  // the item before; of the first one, the last
-    struct cJSON *child; // the first item of an array or object
+    struct cJSON *next;  // next item of the array or object, or NULL
+    struct cJSON *prev;  // previous item; for the first one, the last one
+    struct cJSON *child; // first item of an array or object
     int type;
-    char *valuestring;  // of a string
-    int valueint;       // of a number: without fraction, within the limits of int; 1 for true
-    double valuedouble; // of a number
-    char *string;       // the name within an object
-    char *digits;       // private: a long number as it was read
+    char *valuestring;  // value of a string
+    int valueint;       // value of a number, truncated and limited to the range of int; 1 for true
+    double valuedouble; // value of a number
+    char *string;       // name of the item within an object
+    char *digits;       // private: the text of a number with many digits
 } cJSON;
 
-// Reading. The result is NULL for what is no JSON and where memory is short; give it to cJSON_Delete. What
-// stands behind the value is ignored unless `require_null_terminated` is set. `return_parse_end` gets where
-// the value ended, or where it went wrong, as cJSON_GetErrorPtr does.
+// Parsing. Returns NULL for invalid JSON and when memory is exhausted. Free the result with cJSON_Delete.
+// Text after the value is ignored unless `require_null_terminated` is set. `return_parse_end` gets the end of
+// the value, or the position of the error, which cJSON_GetErrorPtr returns too.
 cJSON *cJSON_Parse(const char *value);
 cJSON *cJSON_ParseWithLength(const char *value, size_t buffer_length);
 cJSON *cJSON_ParseWithOpts(const char *value, const char **return_parse_end,
@@ -50,28 +51,28 @@ cJSON *cJSON_ParseWithLengthOpts(const char *value, size_t buffer_length, const 
                                  cJSON_bool require_null_terminated);
 const char *cJSON_GetErrorPtr(void);
 
-// Printing. The text is the caller's; give it to cJSON_free. NULL where memory is short or the nesting too
+// Printing. Free the result with cJSON_free. Returns NULL when memory is exhausted or the nesting is too
 // deep.
 char *cJSON_Print(const cJSON *item);
 char *cJSON_PrintUnformatted(const cJSON *item);
 char *cJSON_PrintBuffered(const cJSON *item, int prebuffer, cJSON_bool fmt);
-// Prints into `length` bytes at `buffer`, NUL included; 0 if that is too little, with an empty text in the
-// buffer.
+// Prints into `length` bytes at `buffer`, including the NUL. Returns 0 if that is too small; the buffer then
+// contains an empty string.
 cJSON_bool cJSON_PrintPreallocated(cJSON *item, char *buffer, int length, cJSON_bool format);
 
 void cJSON_Delete(cJSON *item);
 void *cJSON_malloc(size_t size);
 void cJSON_free(void *object);
 
-// Looking. All of them take NULL and items of another type, and find nothing there. Names of objects are
-// compared without regard to case, except by the functions that say so.
+// Reading items. For NULL and for items of another type these functions return nothing (NULL, 0 or NaN).
+// Names in objects are compared case-insensitively, except by the functions named CaseSensitive.
 int cJSON_GetArraySize(const cJSON *array);
 cJSON *cJSON_GetArrayItem(const cJSON *array, int index);
 cJSON *cJSON_GetObjectItem(const cJSON *object, const char *string);
 cJSON *cJSON_GetObjectItemCaseSensitive(const cJSON *object, const char *string);
 cJSON_bool cJSON_HasObjectItem(const cJSON *object, const char *string);
 char *cJSON_GetStringValue(const cJSON *item);
-double cJSON_GetNumberValue(const cJSON *item); // NaN if it is no number
+double cJSON_GetNumberValue(const cJSON *item); // NaN if the item is not a number
 cJSON_bool cJSON_IsInvalid(const cJSON *item);
 cJSON_bool cJSON_IsFalse(const cJSON *item);
 cJSON_bool cJSON_IsTrue(const cJSON *item);
@@ -82,7 +83,7 @@ cJSON_bool cJSON_IsString(const cJSON *item);
 cJSON_bool cJSON_IsArray(const cJSON *item);
 cJSON_bool cJSON_IsObject(const cJSON *item);
 
-// Making. Strings are copied.
+// Creating items. Strings are copied.
 cJSON *cJSON_CreateNull(void);
 cJSON *cJSON_CreateTrue(void);
 cJSON *cJSON_CreateFalse(void);
@@ -93,8 +94,8 @@ cJSON *cJSON_CreateArray(void);
 cJSON *cJSON_CreateObject(void);
 cJSON *cJSON_Duplicate(const cJSON *item, cJSON_bool recurse);
 
-// Changing. An item that was added belongs to the tree; one that was detached belongs to the caller. Where
-// the result is 0, nothing has changed and the item is still the caller's.
+// Changing items. The tree owns an item that is added to it; the caller owns an item that is detached. If the
+// result is 0, nothing has changed and the caller still owns the item.
 cJSON_bool cJSON_AddItemToArray(cJSON *array, cJSON *item);
 cJSON_bool cJSON_AddItemToObject(cJSON *object, const char *string, cJSON *item);
 cJSON *cJSON_DetachItemViaPointer(cJSON *parent, cJSON *item);
@@ -109,7 +110,7 @@ cJSON_bool cJSON_ReplaceItemInArray(cJSON *array, int which, cJSON *newitem);
 cJSON_bool cJSON_ReplaceItemInObject(cJSON *object, const char *string, cJSON *newitem);
 cJSON_bool cJSON_ReplaceItemInObjectCaseSensitive(cJSON *object, const char *string, cJSON *newitem);
 
-// Makes an item and adds it; NULL if that failed.
+// Creates an item and adds it. Returns it, or NULL on failure.
 cJSON *cJSON_AddNullToObject(cJSON *object, const char *name);
 cJSON *cJSON_AddTrueToObject(cJSON *object, const char *name);
 cJSON *cJSON_AddFalseToObject(cJSON *object, const char *name);
@@ -119,7 +120,7 @@ cJSON *cJSON_AddStringToObject(cJSON *object, const char *name, const char *stri
 cJSON *cJSON_AddObjectToObject(cJSON *object, const char *name);
 cJSON *cJSON_AddArrayToObject(cJSON *object, const char *name);
 
-// Sets the value of a number, of a string (copied).
+// Sets the value of a number, or of a string (which is copied).
 double cJSON_SetNumberHelper(cJSON *object, double number);
 #define cJSON_SetNumberValue(object, number)                                                                 \
     ((object) ? cJSON_SetNumberHelper(object, (double)(number)) : (double)(number))
