@@ -1,8 +1,9 @@
-//! What these tests share: guests from C and from text, a BPF program that reports what this thread does, and runs.
+//! Shared by these tests: guests from C and from text, a BPF program that reports what this thread does, and runs.
 
 use std::collections::HashMap;
 use std::path::Path;
 use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -62,7 +63,7 @@ pub fn perf_object() -> Vec<u8> {
     std::fs::read(folder.path().join("test.bpf.o")).expect("ecc wrote an object")
 }
 
-/// Stops the vm after a time that no run takes, so that a guest which waits in vain fails its test.
+/// Stops the vm after a time that is longer than any run, so that a test fails if its guest waits forever.
 pub fn with_patience<T>(vm: &Vm, work: impl FnOnce() -> T) -> T {
     let (done, waiting) = mpsc::channel::<()>();
     std::thread::scope(|scope| {
@@ -76,6 +77,26 @@ pub fn with_patience<T>(vm: &Vm, work: impl FnOnce() -> T) -> T {
         result
     })
 }
+
+/// Waits until the thread `tid` sleeps in one of these system calls, and returns the arguments of the call. Returns `None`
+/// when `is_over` becomes true.
+pub fn wait_until_blocked(tid: u32, calls: &[i64], is_over: &AtomicBool) -> Option<Vec<u64>> {
+    while !is_over.load(SeqCst) {
+        // The file holds "running" while the thread does not sleep.
+        let line = std::fs::read_to_string(format!("/proc/self/task/{tid}/syscall")).unwrap_or_default();
+        let mut fields = line.split_whitespace();
+        if fields.next().and_then(|number| number.parse().ok()).is_some_and(|number| calls.contains(&number))
+        {
+            let hex = |field: &str| u64::from_str_radix(field.trim_start_matches("0x"), 16).ok();
+            return Some(fields.filter_map(hex).collect());
+        }
+        std::thread::yield_now();
+    }
+    None
+}
+
+/// System calls in which a vm waits for events.
+pub const WAITS: [i64; 2] = [libc::SYS_epoll_wait, libc::SYS_epoll_pwait];
 
 /// The object of `CALLS`, for this thread, with `repeat`.
 pub fn object(repeat: u32) -> Vec<u8> {
@@ -94,7 +115,7 @@ pub fn tid() -> u32 {
     unsafe { libc::gettid() as u32 }
 }
 
-/// Makes `times` events, once a program is attached.
+/// Causes `times` events if a program is attached.
 pub fn call(times: usize) {
     for _ in 0..times {
         // SAFETY: no pointers.
@@ -102,13 +123,13 @@ pub fn call(times: usize) {
     }
 }
 
-/// A string of C with these bytes.
+/// Returns a C string literal with these bytes.
 pub fn literal(bytes: &[u8]) -> String {
     let text: String = bytes.iter().map(|byte| format!("\\{byte:03o}")).collect();
     format!("\"{text}\"")
 }
 
-/// Compiles tests/data/guests/NAME.c. `defines` are macros; `package` is what the guest finds as `package`.
+/// Compiles tests/data/guests/NAME.c with the macros `defines`. The guest has `package` as the array `package`.
 pub fn guest(name: &str, defines: &[&str], package: &[u8]) -> Vec<u8> {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let header = format!("static const char package[] = {};\n", literal(package));
@@ -158,7 +179,7 @@ pub fn wat(text: &str) -> Vec<u8> {
     wat::parse_str(text).unwrap_or_else(|e| panic!("{e}\n{text}"))
 }
 
-/// A module whose `bpf_main` is `body`, with two pages of memory and all that it needs before it in `items`.
+/// A module whose `bpf_main` is `body`, with two pages of memory and the definitions `items`.
 pub fn main_of(items: &str, body: &str) -> Vec<u8> {
     wat(&format!(
         r#"(module {items} (memory (export "memory") 2)
@@ -173,7 +194,7 @@ pub fn opened(module: &[u8], wasm: WasmOptions) -> Vm {
     vm
 }
 
-/// What came out of a run.
+/// The output and the events of a run.
 #[derive(Default, Debug)]
 pub struct Seen {
     /// Lines of output.
@@ -194,8 +215,8 @@ impl Seen {
     }
 }
 
-/// Runs a guest that prints "ready" when its programs run. Then `ready` calls of getpgid are made; the run ends with
-/// event number `until`.
+/// Runs a guest that prints "ready" when its programs run. Calls getpgid `ready` times then. The run ends with event
+/// number `until`.
 pub fn run_until(vm: &Vm, format: Format, ready: usize, until: usize) -> (Result<i32, Error>, Seen) {
     let mut seen = Seen::default();
     let result = vm.wasm_run(&["guest"], format, &mut |event: &Event<'_>| {
@@ -231,7 +252,7 @@ pub fn exit_code(module: &[u8]) -> i32 {
     run_module(module).0.expect("it runs to its end")
 }
 
-/// The error of something that must fail, with a line that contains each of `words`.
+/// Returns the error of something that must fail. Its message must contain each of `words`.
 #[track_caller]
 pub fn refused<T: std::fmt::Debug>(result: Result<T, Error>, status: Status, words: &[&str]) -> Error {
     let error = result.expect_err("this must fail");

@@ -1,5 +1,6 @@
-//! Guests that do not end by themselves, take too much, or trap: the vm ends them, says why, and goes on.
+//! Guests that do not end by themselves, exceed a limit, or trap. The vm ends them, reports the reason, and stays usable.
 
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
@@ -8,13 +9,13 @@ use eunomia::vm::WasmOptions;
 use eunomia::{Event, EventKind, Flow, Format, Status, Vm};
 
 use crate::fixture::{
-    call, calls, exit_code, guest, main_of, object, opened, refused, run, run_module, run_until, wat,
-    with_patience,
+    WAITS, call, calls, exit_code, guest, main_of, object, opened, refused, run, run_module, run_until, tid,
+    wait_until_blocked, wat, with_patience,
 };
 use crate::needs_root;
 use crate::support::{child, kernel::Watch};
 
-/// Runs a module that never ends and stops it, from another thread, when it has printed a line.
+/// Runs a module that does not end, and stops it from another thread after it has printed a line.
 #[track_caller]
 fn stopped(module: &[u8]) {
     let vm = opened(module, WasmOptions { budget_ms: 3_600_000, ..WasmOptions::default() });
@@ -27,7 +28,7 @@ fn stopped(module: &[u8]) {
         });
         vm.wasm_run(&["guest"], Format::Json, &mut |event: &Event<'_>| {
             if event.kind == EventKind::Output {
-                // Nobody waits for a second one.
+                // Only the first one is received.
                 let _ = started.send(());
             }
             Flow::Continue
@@ -44,16 +45,16 @@ const PUTS: &str = r#"(import "env" "puts" (func $puts (param i32) (result i32))
 
 const PRINT: &str = "(drop (call $puts (i32.const 16)))";
 
-/// In a process of its own, whose standard output is a pipe that is full. A signal of the host does not make it write.
+/// Runs in a process of its own, whose standard output becomes a full pipe. A signal of the host does not end the wait.
 #[test]
-fn stop_ends_a_guest_whose_output_nobody_reads() {
-    let test = "limits::stop_ends_a_guest_whose_output_nobody_reads";
+fn stop_ends_a_guest_that_writes_to_a_full_pipe() {
+    let test = "limits::stop_ends_a_guest_that_writes_to_a_full_pipe";
     if child::folder().is_none() {
         let folder = tempfile::tempdir().unwrap();
         return child::run(test, &[], folder.path());
     }
     let mut pipe = [0; 2];
-    // SAFETY: the array has room for two descriptors; else plain numbers.
+    // SAFETY: the array has two elements for the descriptors; the other arguments are numbers.
     let kept = unsafe {
         let kept = libc::dup(1);
         assert!(kept >= 0 && libc::pipe(pipe.as_mut_ptr()) == 0 && libc::dup2(pipe[1], 1) == 1);
@@ -61,23 +62,33 @@ fn stop_ends_a_guest_whose_output_nobody_reads() {
     };
     let module = main_of(PUTS, &format!("(loop {PRINT} (br 0)) (i32.const 0)"));
     let vm = opened(&module, WasmOptions { stdio: true, budget_ms: 3_600_000, ..WasmOptions::default() });
-    extern "C" fn nothing(_: libc::c_int) {}
-    // SAFETY: a handler that does nothing, and does not have calls go on behind it; the thread lives for the scope.
+    static IS_HANDLED: AtomicBool = AtomicBool::new(false);
+    extern "C" fn handle(_: libc::c_int) {
+        IS_HANDLED.store(true, SeqCst);
+    }
+    // SAFETY: the handler is async-signal-safe and interrupts system calls; the thread lives for the scope.
     let runner = unsafe {
         let mut action: libc::sigaction = std::mem::zeroed();
-        action.sa_sigaction = nothing as *const () as usize;
+        action.sa_sigaction = handle as *const () as usize;
         assert_eq!(libc::sigaction(libc::SIGUSR1, &action, std::ptr::null_mut()), 0);
         libc::pthread_self()
     };
+    let (runner_tid, is_over) = (tid(), AtomicBool::new(false));
+    let wait_for_pipe = || wait_until_blocked(runner_tid, &[libc::SYS_poll, libc::SYS_ppoll], &is_over);
     let result = thread::scope(|scope| {
         scope.spawn(|| {
-            thread::sleep(Duration::from_millis(300));
+            wait_for_pipe();
             // SAFETY: as above.
             unsafe { libc::pthread_kill(runner, libc::SIGUSR1) };
-            thread::sleep(Duration::from_millis(100));
+            while !IS_HANDLED.load(SeqCst) && !is_over.load(SeqCst) {
+                thread::yield_now();
+            }
+            wait_for_pipe();
             vm.stop();
         });
-        vm.wasm_run(&["guest"], Format::Json, &mut |_: &Event<'_>| Flow::Continue)
+        let result = vm.wasm_run(&["guest"], Format::Json, &mut |_: &Event<'_>| Flow::Continue);
+        is_over.store(true, SeqCst);
+        result
     });
     // SAFETY: as above.
     unsafe { libc::dup2(kept, 1) };
@@ -133,13 +144,10 @@ fn stop_ends_a_loop_in_a_handler_and_programs_are_detached() {
     let vm = opened(&module, WasmOptions { budget_ms: 3_600_000, ..WasmOptions::default() });
     let result = thread::scope(|scope| {
         vm.wasm_run(&["guest"], Format::Json, &mut |event: &Event<'_>| {
-            if event.data == b"ready" {
-                call(1);
-                // There is no telling when the guest is in its loop; stop ends it before and after.
-                scope.spawn(|| {
-                    thread::sleep(Duration::from_millis(50));
-                    vm.stop();
-                });
+            match event.data {
+                b"ready" => call(1),
+                b"loop" => drop(scope.spawn(|| vm.stop())),
+                _ => {}
             }
             Flow::Continue
         })
@@ -172,14 +180,14 @@ const SLEEP: &str = r#"(import "wasi_snapshot_preview1" "poll_oneoff"
     (data (i32.const 272) "\01") (data (i32.const 280) "\00\a0\b8\30\46\03")"#;
 
 #[test]
-fn a_sleep_takes_up_the_time_of_a_call_like_anything_else() {
+fn sleeping_counts_towards_the_time_limit() {
     let sleep = "(drop (call $poll (i32.const 256) (i32.const 512) (i32.const 1) (i32.const 1024)))";
     let module = main_of(&format!(r#"{SLEEP} (func (export "_initialize") {sleep})"#), "(i32.const 0)");
     let vm = opened(&module, WasmOptions { budget_ms: 50, ..WasmOptions::default() });
     refused(with_patience(&vm, || run(&vm)).0, Status::Wasm, &["50 ms", "_initialize"]);
 }
 
-/// An initializer that polls the buffer of an object, whose callback is `callback`, and then does `after`.
+/// An initializer that polls the buffer of an object with the callback `callback`, and then runs `after`.
 fn polling_initializer(callback: &str, after: &str) -> Vec<u8> {
     let object = object(1);
     let data: String = object.iter().map(|byte| format!("\\{byte:02x}")).collect();
@@ -206,7 +214,7 @@ fn polling_initializer(callback: &str, after: &str) -> Vec<u8> {
 }
 
 #[test]
-fn calls_inside_calls_have_the_same_limit() {
+fn nested_calls_have_the_same_time_limit() {
     needs_root!();
     let endless = "(loop (br 0))";
     for (callback, after, place) in
@@ -223,31 +231,43 @@ fn calls_inside_calls_have_the_same_limit() {
 fn a_paused_vm_keeps_events_from_its_guest() {
     needs_root!();
     let vm = opened(&guest("events", &["COUNT"], calls(1).as_bytes()), WasmOptions::default());
-    let mut seen = Vec::new();
-    let result = with_patience(&vm, || {
-        thread::scope(|scope| {
-            vm.wasm_run(&["guest"], Format::Json, &mut |event: &Event<'_>| {
-                if event.data == b"ready" {
-                    vm.pause(true).unwrap();
-                    call(3);
-                    scope.spawn(|| {
-                        thread::sleep(Duration::from_millis(100));
-                        vm.stop();
-                    });
-                }
-                seen.push(event.kind);
-                Flow::Continue
+    let runner = tid();
+    for is_resumed in [false, true] {
+        let (delivered, is_over) = (AtomicUsize::new(0), AtomicBool::new(false));
+        let result = with_patience(&vm, || {
+            thread::scope(|scope| {
+                let result = vm.wasm_run(&["guest"], Format::Json, &mut |event: &Event<'_>| {
+                    if event.data == b"ready" {
+                        vm.pause(true).unwrap();
+                        call(3);
+                        scope.spawn(|| {
+                            // The events are in the buffer. A vm that waited for them would deliver them, not sleep.
+                            wait_until_blocked(runner, &WAITS, &is_over);
+                            assert_eq!(delivered.load(SeqCst), 0);
+                            if is_resumed { vm.pause(false).unwrap() } else { vm.stop() }
+                        });
+                    }
+                    let is_event = event.kind == EventKind::Sample;
+                    let count = delivered.fetch_add(is_event.into(), SeqCst) + usize::from(is_event);
+                    if count == 3 { Flow::End } else { Flow::Continue }
+                });
+                is_over.store(true, SeqCst);
+                result
             })
-        })
-    });
-    refused(result, Status::Stopped, &[]);
-    assert!(!seen.contains(&EventKind::Sample), "{seen:?}");
-    vm.pause(false).unwrap();
-    assert_eq!(run_until(&vm, Format::Json, 1, 1).0.unwrap(), 0);
+        });
+        let count = delivered.load(SeqCst);
+        if is_resumed {
+            assert_eq!((result.unwrap(), count), (0, 3));
+        } else {
+            refused(result, Status::Stopped, &[]);
+            assert_eq!(count, 0);
+            vm.pause(false).unwrap();
+        }
+    }
 }
 
 #[test]
-fn tables_have_an_end() {
+fn the_size_of_tables_is_limited() {
     let many = "(table 100000 funcref)".repeat(20);
     for (tables, sum) in [("(table 4000000000 funcref)", "4000000000"), (&*many, "2000000")] {
         let error = support_open(&main_of(tables, "(i32.const 0)")).err().expect("the module is refused");
@@ -255,7 +275,7 @@ fn tables_have_an_end() {
         assert!(error.message.contains("tables") && error.message.contains(sum), "{}", error.message);
     }
     assert_eq!(exit_code(&main_of("(table 100000 200000 funcref)", "(i32.const 0)")), 0);
-    // Grows by 1000 until that fails.
+    // Grows by 1000 elements until that fails.
     let grow = "(loop (br_if 0 (i32.ne (table.grow $t (ref.null func) (i32.const 1000)) (i32.const -1))))
         (i32.gt_u (table.size $t) (i32.const 10000000))";
     assert_eq!(exit_code(&main_of("(table $t 1 funcref)", grow)), 0);
@@ -267,7 +287,7 @@ fn support_open(module: &[u8]) -> Result<Vm, eunomia::Error> {
 }
 
 #[test]
-fn main_may_take_as_long_as_it_likes_and_so_may_the_host_in_a_callback() {
+fn main_and_callbacks_of_the_host_have_no_time_limit() {
     let long = "(local $i i32) (loop (local.set $i (i32.add (local.get $i) (i32.const 1)))
         (br_if 0 (i32.lt_u (local.get $i) (i32.const 20000000))))";
     let vm = opened(
@@ -275,14 +295,14 @@ fn main_may_take_as_long_as_it_likes_and_so_may_the_host_in_a_callback() {
         WasmOptions { budget_ms: 1, ..WasmOptions::default() },
     );
     assert_eq!(run(&vm).0.unwrap(), 0);
-    // A constructor prints; the host takes its time.
+    // A constructor prints, and the callback takes longer than the time limit.
     let module =
         main_of(&format!(r#"{PUTS} (func (export "_initialize") {PRINT} {PRINT})"#), "(i32.const 0)");
     let vm = opened(&module, WasmOptions { budget_ms: 20, ..WasmOptions::default() });
     let mut lines = 0;
     let result = vm.wasm_run(&["guest"], Format::Json, &mut |_: &Event<'_>| {
         lines += 1;
-        thread::sleep(Duration::from_millis(100));
+        thread::sleep(Duration::from_millis(100)); // beyond the time limit
         Flow::Continue
     });
     assert_eq!((result.unwrap(), lines), (0, 2));
@@ -301,7 +321,7 @@ fn a_trap_names_the_functions_of_the_guest() {
 }
 
 #[test]
-fn a_trap_in_a_handler_is_told_like_one_in_main() {
+fn a_trap_in_a_handler_is_reported_like_one_in_main() {
     needs_root!();
     let watch = Watch::new();
     let vm = opened(&guest("events", &["TRAP"], calls(1).as_bytes()), WasmOptions::default());
@@ -314,7 +334,7 @@ fn a_trap_in_a_handler_is_told_like_one_in_main() {
 }
 
 #[test]
-fn traps_of_all_kinds_are_told_apart() {
+fn each_kind_of_trap_is_reported() {
     let traps = [
         ("(i32.div_s (i32.const 1) (i32.const 0))", "divide by zero"),
         ("(i32.load (i32.const -1))", "out of bounds memory access"),
@@ -327,7 +347,7 @@ fn traps_of_all_kinds_are_told_apart() {
 }
 
 #[test]
-fn recursion_ends_with_the_stack() {
+fn endless_recursion_ends_with_a_stack_overflow() {
     let items = "(func $f (param i32) (result i32) (call $f (i32.add (local.get 0) (i32.const 1))))";
     let module = main_of(items, "(call $f (i32.const 0))");
     for stack in [0, 16 << 10, 4 << 20] {
@@ -337,20 +357,20 @@ fn recursion_ends_with_the_stack() {
 }
 
 #[test]
-fn memory_grows_to_the_limit_and_no_further() {
-    // Grows by a page until that fails, and returns the pages.
+fn memory_does_not_grow_beyond_the_limit() {
+    // Grows by a page until that fails, and returns the number of pages.
     let module =
         main_of("", "(loop (br_if 0 (i32.ne (memory.grow (i32.const 1)) (i32.const -1)))) (memory.size)");
     let pages =
         |memory: u32| run(&opened(&module, WasmOptions { memory, ..WasmOptions::default() })).0.unwrap();
     assert_eq!(pages(0) - 32, 256, "16 MiB and 2 MiB of heap");
     assert_eq!(pages(1 << 20) - 32, 16);
-    // All at once.
+    // Grows by all pages at once.
     assert_eq!(exit_code(&main_of("", "(memory.grow (i32.const 65000))")), -1);
 }
 
 #[test]
-fn a_guest_that_traps_for_want_of_memory_is_told_so() {
+fn a_trap_after_failed_growth_names_the_memory_limit() {
     let module = main_of(
         "",
         "(if (i32.eq (memory.grow (i32.const 9999)) (i32.const -1)) (then unreachable)) (i32.const 0)",
@@ -359,7 +379,7 @@ fn a_guest_that_traps_for_want_of_memory_is_told_so() {
 }
 
 #[test]
-fn a_guest_that_begins_with_too_much_memory_is_refused() {
+fn a_guest_with_too_much_initial_memory_is_refused() {
     let module = wat(r#"(module (memory (export "memory") 257)
         (func (export "bpf_main") (param i32 i32) (result i32) (i32.const 7)))"#);
     let vm = opened(&module, WasmOptions::default());
@@ -378,13 +398,13 @@ fn arguments_that_do_not_fit_into_the_heap_are_refused() {
 }
 
 #[test]
-fn a_malloc_that_gives_nothing_is_told_from_a_heap_that_is_full() {
+fn a_failed_malloc_and_a_full_heap_are_different_errors() {
     let malloc = r#"(func (export "malloc") (param i32) (result i32) (i32.const 0))"#;
     refused(run_module(&main_of(malloc, "(i32.const 0)")).0, Status::Wasm, &["arguments", "its malloc"]);
 }
 
 #[test]
-fn exit_codes_are_told_however_the_guest_ends() {
+fn exit_codes_are_returned_however_the_guest_ends() {
     assert_eq!(exit_code(&main_of("", "(i32.const -5)")), -5);
     let exit = r#"(import "env" "exit" (func $exit (param i32)))"#;
     assert_eq!(exit_code(&main_of(exit, "(call $exit (i32.const 3)) (unreachable)")), 3);
@@ -419,7 +439,7 @@ fn guests_on_two_threads_do_not_disturb_each_other() {
 }
 
 #[test]
-fn while_a_guest_runs_the_vm_is_busy_for_all_others() {
+fn the_vm_is_busy_while_a_guest_runs() {
     let vm = opened(&main_of(PUTS, &format!("{PRINT} (i32.const 0)")), WasmOptions::default());
     let mut calls = 0;
     let result = vm.wasm_run(&["guest"], Format::Json, &mut |_: &Event<'_>| {
@@ -432,62 +452,62 @@ fn while_a_guest_runs_the_vm_is_busy_for_all_others() {
     assert_eq!((result.unwrap(), calls), (0, 1));
 }
 
-/// How often each thread of this process has gone to sleep.
-fn sleeps() -> Vec<(String, String)> {
+/// Whether a timer of this process is running.
+fn has_running_timer() -> bool {
+    let files = std::fs::read_dir("/proc/self/fdinfo").unwrap();
+    let mut infos = files.filter_map(|file| std::fs::read_to_string(file.ok()?.path()).ok());
+    infos.any(|info| info.lines().any(|line| line.starts_with("it_value:") && line != "it_value: (0, 0)"))
+}
+
+/// The id of the thread of this process with that name.
+fn thread_named(name: &str) -> u32 {
     let threads = std::fs::read_dir("/proc/self/task").unwrap().map(|thread| thread.unwrap().path());
-    let mut all: Vec<_> = threads
-        .filter_map(|thread| {
-            let status = std::fs::read_to_string(thread.join("status")).ok()?;
-            let line = status.lines().find(|line| line.starts_with("voluntary"))?;
-            Some((std::fs::read_to_string(thread.join("comm")).ok()?, line.to_owned()))
-        })
-        .collect();
-    all.sort();
-    all
+    let found = threads.filter(|thread| std::fs::read_to_string(thread.join("comm")).unwrap().trim() == name);
+    let [thread] = &*found.collect::<Vec<_>>() else { panic!("not one thread {name}") };
+    thread.file_name().unwrap().to_str().unwrap().parse().unwrap()
 }
 
 #[test]
-fn a_guest_that_waits_wakes_nobody() {
+fn a_waiting_guest_causes_no_wakeups() {
     needs_root!();
     // In a process of its own: the thread that watches serves the guests of all tests.
-    let test = "limits::a_guest_that_waits_wakes_nobody";
+    let test = "limits::a_waiting_guest_causes_no_wakeups";
     if child::folder().is_none() {
         let folder = tempfile::tempdir().unwrap();
         return child::run(test, &[], folder.path());
     }
-    let (waits, wait) = mpsc::channel();
-    let (tell, told) = mpsc::channel();
+    let (vm_sender, vm_receiver) = mpsc::channel();
+    let (event_sender, event_receiver) = mpsc::channel();
+    let is_over = AtomicBool::new(false);
     thread::scope(|scope| {
-        let vm = std::sync::Arc::new(std::sync::Mutex::new(None::<std::sync::Arc<Vm>>));
-        let shared = std::sync::Arc::clone(&vm);
+        let is_over = &is_over;
         let guest_thread = scope.spawn(move || {
             let package = calls(1);
             let module = guest("events", &["COUNT"], package.as_bytes());
-            let made = std::sync::Arc::new(opened(&module, WasmOptions::default()));
-            *shared.lock().unwrap() = Some(std::sync::Arc::clone(&made));
-            let result = made.wasm_run(&["guest"], Format::Json, &mut |event: &Event<'_>| {
+            let vm = std::sync::Arc::new(opened(&module, WasmOptions::default()));
+            vm_sender.send((std::sync::Arc::clone(&vm), tid())).unwrap();
+            let result = vm.wasm_run(&["guest"], Format::Json, &mut |event: &Event<'_>| {
                 if event.data == b"ready" {
-                    // Some events first, so that the timer has been in use.
                     call(5);
                 }
                 if event.kind == EventKind::Sample {
-                    waits.send(()).unwrap();
+                    event_sender.send(has_running_timer()).unwrap();
                 }
                 Flow::Continue
             });
-            tell.send(result.map_err(|e| e.status)).unwrap();
+            is_over.store(true, SeqCst);
+            result.map_err(|e| e.status)
         });
-        (0..5).for_each(|_| wait.recv().unwrap());
-        thread::sleep(Duration::from_millis(200));
-        let before = sleeps();
-        thread::sleep(Duration::from_millis(500));
-        let changed: Vec<_> =
-            sleeps().into_iter().filter(|now| !before.contains(now)).map(|(name, _)| name).collect();
-        vm.lock().unwrap().take().unwrap().stop();
-        assert_eq!(told.recv().unwrap(), Err(Status::Stopped));
-        guest_thread.join().unwrap();
-        // This thread itself sleeps.
-        assert!(before.iter().any(|(name, _)| name == "eunomia-watch\n"), "{before:?}");
-        assert!(changed.len() <= 1 && !changed.contains(&"eunomia-watch\n".to_owned()), "{changed:?}");
+        let (vm, guest_tid) = vm_receiver.recv().unwrap();
+        // The time limit applies while events are passed to the guest, and needs a timer.
+        assert_eq!(event_receiver.iter().take(5).collect::<Vec<_>>(), [true; 5]);
+        let timeouts = [guest_tid, thread_named("eunomia-watch")].map(|tid| {
+            let args = wait_until_blocked(tid, &WAITS, is_over).expect("the guest waits");
+            args[3] as i32
+        });
+        let is_timer_running = has_running_timer();
+        vm.stop();
+        assert_eq!(guest_thread.join().unwrap(), Err(Status::Stopped));
+        assert_eq!((timeouts, is_timer_running), ([-1, -1], false));
     });
 }

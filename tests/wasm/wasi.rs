@@ -1,14 +1,15 @@
-//! What a guest sees of the world: its arguments, clocks, chance, its output, and files where the host gives some.
+//! WASI: arguments, clocks, random numbers, output, and files in the directories that the host gives.
 
 use std::os::unix::fs::symlink;
 use std::process::Command;
-use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::SeqCst};
 
 use eunomia::vm::WasmOptions;
 use eunomia::{Event, EventKind, Flow, Format, Kind, Status};
 
-use crate::fixture::{exit_code, guest, main_of, opened, refused, run, run_module, wasi_libc_guest};
+use crate::fixture::{
+    exit_code, guest, main_of, opened, refused, run, run_module, tid, wait_until_blocked, wasi_libc_guest,
+};
 use crate::support::{self, child};
 
 fn wasi_guest(defines: &[&str]) -> Vec<u8> {
@@ -16,7 +17,7 @@ fn wasi_guest(defines: &[&str]) -> Vec<u8> {
 }
 
 #[test]
-fn arguments_clocks_and_chance() {
+fn arguments_clocks_and_random_numbers() {
     let vm = opened(&wasi_guest(&["WORLD"]), WasmOptions::default());
     let mut lines = Vec::new();
     let result =
@@ -43,7 +44,7 @@ fn arguments_clocks_and_chance() {
 }
 
 #[test]
-fn output_comes_line_by_line_and_the_rest_at_the_end() {
+fn output_is_delivered_by_line_and_the_rest_at_the_end() {
     let module = wasi_guest(&["PRINT"]);
     let (vm, log) = support::vm_with(eunomia::Options::default());
     vm.open(&module, Kind::Wasm as u32).unwrap();
@@ -65,12 +66,12 @@ fn output_comes_line_by_line_and_the_rest_at_the_end() {
 }
 
 #[test]
-fn without_folders_there_are_no_files_and_nothing_can_be_changed() {
+fn without_directories_there_are_no_files_and_nothing_can_be_changed() {
     assert_eq!(exit_code(&wasi_guest(&["NO_FILES"])), 0);
 }
 
 #[test]
-fn files_can_be_read_below_the_folders_that_the_host_gives() {
+fn files_below_the_given_directories_can_be_read() {
     let folder = tempfile::tempdir().unwrap();
     let (inside, outside) = (folder.path().join("inside"), folder.path().join("outside"));
     std::fs::create_dir_all(inside.join("sub")).unwrap();
@@ -103,30 +104,34 @@ fn files_can_be_read_below_the_folders_that_the_host_gives() {
 }
 
 #[test]
-fn a_pipe_is_turned_away_without_being_opened() {
+fn a_pipe_is_refused_without_being_opened() {
     let folder = tempfile::tempdir().unwrap();
     let pipe = folder.path().join("fifo");
     assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
-    let is_open = AtomicBool::new(false);
+    let (is_open, opener) = (AtomicBool::new(false), AtomicU32::new(0));
     std::thread::scope(|scope| {
         scope.spawn(|| {
-            // Waits for somebody to open the other end.
+            opener.store(tid(), SeqCst);
+            // Sleeps until somebody opens the other end.
             std::fs::File::create(&pipe).unwrap();
             is_open.store(true, SeqCst);
         });
-        std::thread::sleep(Duration::from_millis(50));
+        while opener.load(SeqCst) == 0 {
+            std::thread::yield_now();
+        }
+        let wait = || wait_until_blocked(opener.load(SeqCst), &[libc::SYS_openat, libc::SYS_open], &is_open);
+        assert!(wait().is_some());
         let wasm = WasmOptions { dirs: vec![folder.path().into()], ..WasmOptions::default() };
         let (result, seen) = run(&opened(&wasi_guest(&["FILES"]), wasm));
         assert!(result.is_ok() && seen.lines.contains(&"fifo: 2".into()), "{result:?} {seen:?}");
-        std::thread::sleep(Duration::from_millis(50));
-        let was_open = is_open.load(SeqCst);
+        let is_still_waiting = wait().is_some();
         std::fs::File::open(&pipe).unwrap();
-        assert!(!was_open);
+        assert!(is_still_waiting);
     });
 }
 
 #[test]
-fn folders_are_listed_and_files_read_in_pieces_and_nothing_outside() {
+fn directories_and_files_are_read_in_parts_and_nothing_outside() {
     let folder = tempfile::tempdir().unwrap();
     let (inside, outside) = (folder.path().join("inside"), folder.path().join("outside"));
     std::fs::create_dir_all(inside.join("many")).unwrap();
@@ -169,7 +174,7 @@ fn folders_are_listed_and_files_read_in_pieces_and_nothing_outside() {
 }
 
 #[test]
-fn a_folder_that_is_not_there_is_named() {
+fn a_missing_directory_is_named() {
     let vm = opened(
         &main_of("", "(i32.const 0)"),
         WasmOptions { dirs: vec!["/nothing/here".into()], ..WasmOptions::default() },
@@ -177,7 +182,7 @@ fn a_folder_that_is_not_there_is_named() {
     refused(run(&vm).0, Status::NotFound, &["wasm_dirs", "/nothing/here"]);
 }
 
-/// Everything that prints, and a trap.
+/// A guest that calls every function that prints, and traps.
 const NOISE: &str = r#"
     (import "env" "printf" (func $printf (param i32 i32) (result i32)))
     (import "env" "vprintf" (func $vprintf (param i32 i32) (result i32)))
@@ -187,8 +192,8 @@ const NOISE: &str = r#"
     (data (i32.const 8) "noise\0a\00")"#;
 
 #[test]
-fn nothing_of_a_guest_reaches_the_hosts_stdout_or_stderr() {
-    let test = "wasi::nothing_of_a_guest_reaches_the_hosts_stdout_or_stderr";
+fn guests_do_not_write_to_the_hosts_stdout_or_stderr() {
+    let test = "wasi::guests_do_not_write_to_the_hosts_stdout_or_stderr";
     if child::folder().is_none() {
         let folder = tempfile::tempdir().unwrap();
         return child::run(test, &[], folder.path());
@@ -214,7 +219,7 @@ fn nothing_of_a_guest_reaches_the_hosts_stdout_or_stderr() {
     assert_eq!(of_the_host(), before);
 }
 
-/// Handlers and masks of signals, and where the GS register points: all of them the host's.
+/// Returns the state of the process that belongs to the host: signal handlers, signal masks and the GS register.
 fn of_the_host() -> String {
     let status = std::fs::read_to_string("/proc/thread-self/status").unwrap();
     let signals: Vec<_> = status
@@ -223,14 +228,14 @@ fn of_the_host() -> String {
         .collect();
     const ARCH_GET_GS: i32 = 0x1004;
     let mut register = 0_u64;
-    // SAFETY: the kernel writes 8 bytes; where the call does not exist, none.
+    // SAFETY: the kernel writes 8 bytes, or none if it does not know the call.
     unsafe { libc::syscall(libc::SYS_arch_prctl, ARCH_GET_GS, &mut register) };
     format!("{}\nGS: {register:#x}", signals.join("\n"))
 }
 
 #[test]
-fn with_stdio_a_guest_prints_to_the_hosts() {
-    let test = "wasi::with_stdio_a_guest_prints_to_the_hosts";
+fn with_stdio_a_guest_writes_to_the_hosts_stdout_and_stderr() {
+    let test = "wasi::with_stdio_a_guest_writes_to_the_hosts_stdout_and_stderr";
     if child::folder().is_none() {
         let folder = tempfile::tempdir().unwrap();
         return child::run(test, &[], folder.path());
@@ -250,16 +255,16 @@ fn with_stdio_a_guest_prints_to_the_hosts() {
     assert_eq!(std::fs::read(err).unwrap(), b"to stderr\n");
 }
 
-/// In a process of its own, whose standard input is a pipe that stays open: what has not been asked for waits in there.
+/// Runs in a process of its own, whose standard input is an open pipe. Bytes that were not requested stay in the pipe.
 #[test]
-fn stdin_comes_as_it_is_asked_for() {
-    let test = "wasi::stdin_comes_as_it_is_asked_for";
+fn stdin_is_read_only_as_far_as_requested() {
+    let test = "wasi::stdin_is_read_only_as_far_as_requested";
     if child::folder().is_none() {
         let folder = tempfile::tempdir().unwrap();
         return child::run(test, &[], folder.path());
     }
     let mut pipe = [0; 2];
-    // SAFETY: the array has room for two descriptors, and the text has two bytes.
+    // SAFETY: the array has two elements for the descriptors, and the string has two bytes.
     unsafe {
         assert!(libc::pipe(pipe.as_mut_ptr()) == 0 && libc::dup2(pipe[0], 0) == 0);
         assert_eq!(libc::write(pipe[1], c"ab".as_ptr().cast(), 2), 2);
@@ -277,7 +282,7 @@ fn stdin_comes_as_it_is_asked_for() {
 fn redirected<T>(out: &std::path::Path, err: &std::path::Path, work: impl FnOnce() -> T) -> T {
     use std::os::fd::AsRawFd;
     let files = [out, err].map(|path| std::fs::File::create(path).unwrap());
-    // SAFETY: plain numbers, of descriptors that are open.
+    // SAFETY: the numbers are open descriptors.
     let kept = unsafe {
         let kept = [libc::dup(1), libc::dup(2)];
         libc::dup2(files[0].as_raw_fd(), 1);

@@ -1,4 +1,4 @@
-// A guest of the first interface. Macros say what its process_event does.
+// A guest with the interface ewasm. Macros choose what its process_event does.
 #include "package.h"
 
 int create_bpf(const char *json, int len);
@@ -35,7 +35,7 @@ EXPORT(eunomia_event_format) int event_format(void) {
 }
 #endif
 
-// The event as the BPF program declares it, with its padding.
+// The event of the BPF program, with its padding.
 struct event {
     unsigned long long seq;
     unsigned tid;
@@ -122,6 +122,7 @@ EXPORT(process_event) int process_event(int ctx, char *event, int len) {
     (void)ctx;
     (void)event;
     (void)len;
+    puts("loop");
     for (volatile int i = 0;; i++)
         ;
     return 0;
@@ -143,7 +144,7 @@ EXPORT(process_event) int process_event(int ctx, char *event, int len) {
 #endif
 
 #ifdef PRINT_ODD
-// Prints every second event itself, a part of a line each.
+// Prints every second event, each without a line feed.
 EXPORT(process_event) int process_event(int ctx, char *event, int len) {
     static int count;
     (void)ctx;
