@@ -55,7 +55,7 @@ fn make(given: &eunomia_options) -> Result<eunomia_vm> {
         | eunomia_option_flag::EUNOMIA_SKIP_MISSING_HOOKS as u32;
     if given.flags & !KNOWN != 0 {
         return Err(invalid(format_args!(
-            "options.flags {:#x} has unknown bits, expected a bitmask of eunomia_option_flag",
+            "options.flags is {:#x}, expected a bitmask of eunomia_option_flag",
             given.flags
         )));
     }

@@ -170,7 +170,7 @@ static void long_options_fail_if_the_tail_is_not_zero(void) {
     errno = 0;
     CHECK_STATUS(EUNOMIA_ERR_INVAL, new_with(options));
     CHECK(errno == EINVAL && log_lines == 1);
-    snprintf(place, sizeof(place), "byte %zu of options", sizeof(eunomia_options) + 9);
+    snprintf(place, sizeof(place), "options: byte %zu is not 0", sizeof(eunomia_options) + 9);
     CHECK_TEXT(place, log_line);
 }
 
