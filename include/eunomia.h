@@ -21,8 +21,8 @@
 //   - An event, with all it points to, is valid until the callback returns.
 //   - An eunomia_type and the file descriptor of a map are valid until eunomia_destroy. To keep a
 //     descriptor longer, dup it.
-//   - A function calls its callback only before it returns. eunomia_options.log may be called until
-//     eunomia_destroy returns.
+//   - A function does not call its callback after it returns. eunomia_options.log may be called
+//     until eunomia_destroy returns.
 //
 // Errors
 //   A function that returns int returns a value >= 0 on success and a negative eunomia_status on
@@ -57,8 +57,8 @@
 //   - Different vms are independent of each other.
 //   - A vm may move between threads, if the calls of one thread have ended before the other's
 //     begin.
-//   - After a call of eunomia_destroy has begun, no thread and no signal handler may use the vm or
-//     its types, not even with the functions for any time.
+//   - Once eunomia_destroy is called, no thread and no signal handler may use the vm or its types.
+//     This includes the functions for any thread.
 //   - The library installs no signal handlers, changes no signal mask, prints nothing, and starts
 //     no threads except in eunomia_queue_start and eunomia_wasm_run.
 //
@@ -302,9 +302,9 @@ typedef struct eunomia_options {
   uint32_t wasm_heap;
   // Maximum bytes of a guest's memory, without that heap. 0: 16 MiB.
   uint32_t wasm_memory;
-  // Milliseconds after which a guest that is still handling the same event is ended. 0: 1000.
+  // Time limit for a guest to handle one event, in milliseconds. 0: 1000.
   uint32_t wasm_budget_ms;
-  // Directories that guests may read, ended by NULL. NULL: none.
+  // NULL-terminated array of directories that guests may read. NULL: none.
   const char *const *wasm_dirs;
   // Limit for the kernel memory of a package, or of all packages that a guest loads, in bytes: its
   // full maps, programs and types. eunomia_load fails with EUNOMIA_ERR_NOMEM above the limit.
@@ -724,8 +724,10 @@ int eunomia_var_get(struct eunomia_vm *vm, const char *name, void *buf, size_t *
 //   argc  number of arguments
 //   argv  the arguments, beginning with the program's name
 //
-// Returns: EUNOMIA_OK; 1 if the command line asks for help or the version, which sets no variable
-// and makes eunomia_args_help return the requested text; or
+// If the command line asks for help or the version, no variable is set, and eunomia_args_help
+// returns the requested text.
+//
+// Returns: EUNOMIA_OK, 1 if help or the version was requested, or
 //   EUNOMIA_ERR_INVAL  the command line is malformed
 //   EUNOMIA_ERR_TYPE   a value does not fit its variable
 //   EUNOMIA_ERR_STATE  no package is open, or it is loaded and an option sets a constant
@@ -792,7 +794,7 @@ int eunomia_epoll_fd(const struct eunomia_vm *vm);
 // A stop ends a running eunomia_poll, eunomia_read, eunomia_load, eunomia_attach or
 // eunomia_wasm_run with EUNOMIA_ERR_STOPPED, and eunomia_run with EUNOMIA_OK. If none of them is
 // running, it ends the next one. A load ends after the map or program that the kernel is creating.
-// Stops count as one until one of these calls reports them.
+// Several stops before one of these calls ends count as one.
 void eunomia_stop(struct eunomia_vm *vm);
 
 // Pauses or resumes the delivery of events. Any thread, any time.

@@ -86,7 +86,7 @@ pub unsafe extern "C" fn eunomia_epoll_fd(vm: *const eunomia_vm) -> c_int {
 /// A stop ends a running eunomia_poll, eunomia_read, eunomia_load, eunomia_attach or
 /// eunomia_wasm_run with EUNOMIA_ERR_STOPPED, and eunomia_run with EUNOMIA_OK. If none of them is
 /// running, it ends the next one. A load ends after the map or program that the kernel is creating.
-/// Stops count as one until one of these calls reports them.
+/// Several stops before one of these calls ends count as one.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn eunomia_stop(vm: *mut eunomia_vm) {
     // SAFETY: the caller keeps the contract of the header. No guard here: this runs in signal handlers.

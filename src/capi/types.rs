@@ -260,9 +260,9 @@ pub struct eunomia_options {
     pub wasm_heap: u32,
     /// Maximum bytes of a guest's memory, without that heap. 0: 16 MiB.
     pub wasm_memory: u32,
-    /// Milliseconds after which a guest that is still handling the same event is ended. 0: 1000.
+    /// Time limit for a guest to handle one event, in milliseconds. 0: 1000.
     pub wasm_budget_ms: u32,
-    /// Directories that guests may read, ended by NULL. NULL: none.
+    /// NULL-terminated array of directories that guests may read. NULL: none.
     pub wasm_dirs: *const *const c_char,
     /// Limit for the kernel memory of a package, or of all packages that a guest loads, in bytes: its
     /// full maps, programs and types. eunomia_load fails with EUNOMIA_ERR_NOMEM above the limit.

@@ -122,8 +122,10 @@ fn fill(buffer: &mut [u8], value: &[u8]) -> Result<()> {
 ///   argc  number of arguments
 ///   argv  the arguments, beginning with the program's name
 ///
-/// Returns: EUNOMIA_OK; 1 if the command line asks for help or the version, which sets no variable
-/// and makes eunomia_args_help return the requested text; or
+/// If the command line asks for help or the version, no variable is set, and eunomia_args_help
+/// returns the requested text.
+///
+/// Returns: EUNOMIA_OK, 1 if help or the version was requested, or
 ///   EUNOMIA_ERR_INVAL  the command line is malformed
 ///   EUNOMIA_ERR_TYPE   a value does not fit its variable
 ///   EUNOMIA_ERR_STATE  no package is open, or it is loaded and an option sets a constant
