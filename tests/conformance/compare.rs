@@ -1,4 +1,4 @@
-//! Holds what came out of a step against what the table expects.
+//! Compares the outcome of a step with the expectations of the table.
 
 use std::ffi::CStr;
 
@@ -7,14 +7,14 @@ use serde_json::Value;
 
 use super::rust::{Outcome, hex};
 
-/// The name of a status, as C has it.
+/// Returns the C name of a status.
 pub fn status_name(status: i64) -> String {
     // SAFETY: the text is static.
     let name = unsafe { CStr::from_ptr(capi::eunomia_status_name(status as i32)) };
     name.to_str().expect("UTF-8").to_owned()
 }
 
-/// What differs first.
+/// Returns the first difference.
 pub fn compare(step: &Value, error: Option<&Error>, out: &Outcome) -> Option<String> {
     let no_text = "nothing".to_owned();
     let text = out.text.as_ref().unwrap_or(&no_text);
@@ -47,7 +47,7 @@ fn failure(step: &Value, error: Option<&Error>) -> Option<String> {
         .or_else(|| same("errsys", &step["errsys"], &error.map_or(0, |error| error.errno).into()))
 }
 
-/// What the failure is about, as the table names it: `map counts`, "" for nothing.
+/// Returns the subject of an error in the table's form: `map counts`, "" for none.
 fn subject(error: Option<&Error>) -> String {
     let Some(subject) = error.and_then(|error| error.subject.as_ref()) else { return String::new() };
     let kind = match subject {
@@ -61,7 +61,7 @@ fn subject(error: Option<&Error>) -> String {
     format!("{kind} {}", subject.name())
 }
 
-/// An expectation that is there is equal to what was found.
+/// Compares with an expectation, if there is one.
 fn same(what: &str, expected: &Value, found: &Value) -> Option<String> {
     (!expected.is_null() && expected != found).then(|| format!("{what} is {found}, not {expected}"))
 }
@@ -85,7 +85,7 @@ fn some(expected: &Value, found: &[Value]) -> Option<String> {
     missing.then(|| format!("no event of {} is {expected}", found.len()))
 }
 
-/// Whether an event is as the table says.
+/// Whether an event meets its expectation.
 fn is_like(expected: &Value, found: &Value) -> bool {
     let kind = expected["kind"].as_str().unwrap_or("sample");
     let data = found["data"].as_str().unwrap_or_default();
@@ -95,7 +95,7 @@ fn is_like(expected: &Value, found: &Value) -> bool {
         && named.iter().all(|name| expected[*name].is_null() || expected[*name] == found[*name])
 }
 
-/// Each member that the table names has its value.
+/// Compares the members that the table names.
 fn members(what: &str, expected: &Value, found: &Value) -> Option<String> {
     let mut members = expected.as_object()?.iter();
     members.find_map(|(name, value)| same(&format!("{what}.{name}"), value, &found[name]))

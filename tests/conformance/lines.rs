@@ -1,8 +1,8 @@
-//! The table as lines, for languages whose libraries read no JSON.
+//! The table as lines, for languages whose libraries cannot read JSON.
 
 use serde_json::Value;
 
-/// A line for each scenario, followed by one for each of its steps.
+/// Returns a line for each scenario, followed by one for each of its steps.
 pub fn of(table: &Value) -> String {
     let mut text = String::new();
     for scenario in list(&table["scenarios"]) {

@@ -1,6 +1,6 @@
-//! One table of scenarios, carried out in every language the library has an interface for; README.md beside this file
-//! says what the table means. This driver makes the packages, builds and starts the runners, and prints what each
-//! found, language by scenario. What runs is the library as it ships.
+//! Executes one table of scenarios in every language that the library has an interface for. README.md in this directory
+//! describes the table. This driver builds the packages and the runners, runs them and prints a table of languages and
+//! scenarios. The runners use the library as it ships.
 
 #[path = "../support/mod.rs"]
 mod support;
@@ -22,7 +22,7 @@ use serde_json::Value;
 /// The table.
 const SCENARIOS: &str = include_str!("scenarios.json");
 
-/// What a runner said of each scenario: "ok", or what differed.
+/// The result of a runner for each scenario: "ok" or the difference.
 type Results = BTreeMap<String, String>;
 
 #[test]
@@ -48,7 +48,7 @@ fn pack_the_runner_in_c() {
     }
 }
 
-/// On the kernels of virtual machines: C stands for the others, which are bindings to the same calls.
+/// On the kernels of virtual machines, C and Rust run; the other languages are bindings to the same calls.
 #[test]
 #[ignore = "needs what was packed: run by make vm"]
 fn vm_c_and_rust_do_what_the_table_says() {
@@ -65,7 +65,7 @@ fn vm_c_and_rust_do_what_the_table_says() {
     }
 }
 
-/// One thing is expected wrongly in each scenario of this table, so a runner that finds it in order has not looked.
+/// Each scenario of this table has one wrong expectation, so a runner that reports ok does not check it.
 #[test]
 fn no_language_overlooks_what_differs() {
     needs_root!();
@@ -81,7 +81,7 @@ fn no_language_overlooks_what_differs() {
     assert!(overlooked.is_empty(), "{}", overlooked.join("\n"));
 }
 
-/// What each language says of a table, in a folder of its own.
+/// Returns the results of each language for a table, in a directory of its own.
 fn run(name: &str, table: &Value) -> Vec<(&'static str, Results)> {
     let folder = folder(name);
     packages::make(&folder);
@@ -94,7 +94,7 @@ fn run(name: &str, table: &Value) -> Vec<(&'static str, Results)> {
     results
 }
 
-/// Where the packages and runners go; the runners of other languages find them there too.
+/// The directory for the packages and runners of all languages.
 fn folder(name: &str) -> PathBuf {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("conformance").join(name);
     std::fs::create_dir_all(&folder).expect("the folder can be made");
@@ -106,7 +106,7 @@ fn names(table: &Value) -> Vec<&str> {
     scenarios.iter().map(|scenario| scenario["name"].as_str().expect("a scenario has a name")).collect()
 }
 
-/// Lets a runner work; one that hangs is ended.
+/// Runs a runner and kills it if it hangs.
 fn results_of(runner: Command) -> Results {
     let mut command = Command::new("timeout");
     command.arg("300").arg(runner.get_program()).args(runner.get_args());
@@ -121,7 +121,7 @@ fn results_of(runner: Command) -> Results {
     text.lines().filter_map(|line| line.split_once('\t')).map(|(a, b)| (a.into(), b.into())).collect()
 }
 
-/// Prints the table, past the capture of tests, and returns what is not as it should be.
+/// Prints the table, bypassing the test harness's capture, and returns the differences.
 fn print(names: &[&str], results: &[(&str, Results)]) -> Vec<String> {
     let mut text = format!("\n{:<72}", "");
     results.iter().for_each(|(language, _)| text += &format!("{language:<8}"));

@@ -1,11 +1,11 @@
-//! The packages and guests that the table speaks of.
+//! The packages and guests that the table refers to.
 
 use std::fs;
 use std::path::Path;
 
 use super::support;
 
-/// Sources below tests/ for ecc.
+/// Sources for ecc, below tests/.
 const PROGRAMS: [&str; 5] = [
     "conformance/bpf/calls.bpf.c",
     "conformance/bpf/sampled.bpf.c",
@@ -17,7 +17,7 @@ const PROGRAMS: [&str; 5] = [
 const GUESTS: [&str; 3] = ["hello", "loop", "trap"];
 
 /// Puts `NAME.json`, `NAME.o` and `NAME.skel.json` of each program into `folder`, `NAME.wasm` of each guest, and
-/// `garbage.json`, which is nothing.
+/// `garbage.json`, which is not a package.
 pub fn make(folder: &Path) {
     let tests = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests");
     PROGRAMS.iter().for_each(|source| make_package(&tests.join(source), folder));

@@ -1,11 +1,11 @@
-//! The runners: how each is built and started. Each gets the table and the folder with the packages.
+//! How each runner is built and started. Its arguments are the table and the directory of the packages.
 
 use std::path::Path;
 use std::process::Command;
 
 use super::support::{host, root, sanitizer};
 
-/// Every language and the command that runs its runner, on a table as JSON and as lines.
+/// Returns every language with the command that runs its runner, for a table as JSON and as lines.
 pub fn all(packages: &Path, table: &Path, lines: &Path) -> Vec<(&'static str, Command)> {
     let mut runners = vec![("C", c(packages)), ("C++", cpp(packages))];
     for (_, command) in &mut runners {
@@ -22,7 +22,7 @@ pub fn all(packages: &Path, table: &Path, lines: &Path) -> Vec<(&'static str, Co
     runners
 }
 
-/// What C and C++ share.
+/// Sources shared by C and C++.
 const SHARED: [&str; 2] = ["conformance/c/main.c", "conformance/c/compare.c"];
 
 pub fn c(folder: &Path) -> Command {
@@ -40,7 +40,7 @@ fn cpp(folder: &Path) -> Command {
     Command::new(program)
 }
 
-/// Python has JSON in its library, and the binding as it lies in the tree.
+/// Python reads JSON and uses the binding from the source tree.
 fn python() -> Command {
     let mut command = Command::new(root().join("target/venv/bin/python"));
     command.arg(root().join("tests/conformance/python/runner.py"));
@@ -49,7 +49,7 @@ fn python() -> Command {
     command
 }
 
-/// Go as well.
+/// As does Go.
 fn go(folder: &Path) -> Command {
     let (program, library) = (folder.join("runner-go"), host::library());
     let mut build = Command::new("go");

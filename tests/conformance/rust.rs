@@ -1,4 +1,4 @@
-//! The runner in Rust, which needs no process of its own: it carries out the table through the crate.
+//! The Rust runner. It executes the table through the crate, in the process of the driver.
 
 use std::path::Path;
 use std::sync::{Arc, Mutex};
@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use super::Results;
 use super::compare::{compare, status_name};
 
-/// Carries out every scenario.
+/// Executes every scenario.
 pub fn run(table: &Value, packages: &Path) -> Results {
     let text = table.to_string();
     let text = text.replace("$pid", &std::process::id().to_string());
@@ -27,28 +27,28 @@ pub fn run(table: &Value, packages: &Path) -> Results {
     results.collect()
 }
 
-/// What came out of a step that succeeded.
+/// The results of a successful step.
 #[derive(Default)]
 pub struct Outcome {
-    /// Number that is the answer.
+    /// The returned number.
     pub returned: i64,
-    /// Text that came out.
+    /// The returned string.
     pub text: Option<String>,
-    /// Bytes that came out.
+    /// The returned bytes.
     pub bytes: Option<Vec<u8>>,
-    /// Members of a struct by name.
+    /// The members of a returned struct, by name.
     pub info: Value,
-    /// Events or records, as the table describes them.
+    /// Events or records in the table's form.
     pub events: Vec<Value>,
-    /// Exit code of a guest.
+    /// The exit code of a guest.
     pub exit_code: Option<i32>,
-    /// Bytes that are needed, where the room was too small.
+    /// The required size, if the buffer was too small.
     pub need: usize,
 }
 
 type Done = Result<(), Error>;
 
-/// A scenario under way.
+/// A running scenario.
 #[derive(Default)]
 struct Scenario {
     /// CLOCK_MONOTONIC when it began.
@@ -56,12 +56,12 @@ struct Scenario {
     vm: Option<Arc<Vm>>,
     log: Arc<Mutex<String>>,
     stopper: Option<JoinHandle<()>>,
-    /// What differed inside a callback.
+    /// The first difference inside a callback.
     inside: Option<String>,
 }
 
 impl Scenario {
-    /// "ok", or what differed first.
+    /// Returns "ok" or the first difference.
     fn run(mut self, table: &Value, scenario: &Value) -> String {
         let setup = &table["setups"][scenario["setup"].as_str().expect("a scenario has a setup")];
         let list = |steps: &Value| steps.as_array().expect("steps are a list").clone();
@@ -75,7 +75,7 @@ impl Scenario {
         differs.unwrap_or_else(|| "ok".into())
     }
 
-    /// Takes a step and says what differed.
+    /// Executes a step and returns the first difference.
     fn take(&mut self, step: &Value) -> Option<String> {
         let mut out = Outcome::default();
         let result = self.carry_out(step, &mut out);
@@ -302,7 +302,7 @@ fn readable(vm: &Vm, timeout_ms: i32) -> i64 {
     unsafe { libc::poll(&mut fd, 1, timeout_ms) }.into()
 }
 
-// ---- words of the table -----------------------------------------------------------------------------------------
+// ---- values of the table -----------------------------------------------------------------------------------------
 
 fn word<'a>(step: &'a Value, name: &str) -> &'a str {
     step[name].as_str().unwrap_or_else(|| panic!("{step}: no {name}"))
@@ -323,7 +323,7 @@ fn bytes(step: &Value, name: &str) -> Vec<u8> {
         .collect()
 }
 
-/// Bytes as the table writes them.
+/// Returns bytes in the table's form.
 pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
@@ -348,7 +348,7 @@ fn kinds(step: &Value) -> u32 {
     }
 }
 
-// ---- what came out, in words of the table -----------------------------------------------------------------------
+// ---- results in the table's form -------------------------------------------------------------------------------
 
 fn described(event: &Event<'_>, began_ns: u64) -> Value {
     let kind = match event.kind {
@@ -420,7 +420,7 @@ fn stats(stats: &Stats) -> Value {
     })
 }
 
-/// The members of a type, or of the type of one of them.
+/// Returns the members of a type, or of the type of one of them.
 fn fields(ty: &Arc<Type>, member: Option<&str>) -> Value {
     let inner = member.and_then(|name| ty.member(name)).map(|field| field.ty);
     let fields = inner.as_ref().unwrap_or(ty).fields.iter().map(|field| {

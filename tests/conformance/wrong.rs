@@ -1,10 +1,10 @@
-//! The table with one wrong expectation in each scenario, for each that a call has anywhere.
+//! Builds a table with one wrong expectation per scenario, for each kind of expectation of each call.
 
 use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 
-/// What a step expects; all else says what to do.
+/// The members of a step that are expectations. All others are arguments.
 const EXPECTATIONS: [&str; 14] = [
     "status",
     "returns",
@@ -22,7 +22,8 @@ const EXPECTATIONS: [&str; 14] = [
     "records",
 ];
 
-/// A scenario for each expectation, which that one makes fail. What a call has in several scenarios is tried once.
+/// Returns a scenario per expectation, which must fail because of it. Expectations that a call has in several scenarios are
+/// used once.
 pub fn table(right: &Value) -> Value {
     let (mut wrong, mut tried) = (Vec::new(), BTreeSet::new());
     for scenario in right["scenarios"].as_array().expect("scenarios are a list") {
@@ -42,7 +43,7 @@ pub fn table(right: &Value) -> Value {
     json!({"setups": right["setups"], "scenarios": wrong})
 }
 
-/// The step with each of its expectations made wrong, and which that was.
+/// Returns copies of the step, each with one wrong expectation and that expectation's name.
 fn wrong_steps(step: &Value) -> Vec<(String, Value)> {
     let given =
         ["var_set", "trigger", "map_set"].contains(&step["call"].as_str().expect("a step has a call"));
@@ -65,7 +66,7 @@ fn wrong_steps(step: &Value) -> Vec<(String, Value)> {
     steps
 }
 
-/// A value with each of its parts made wrong, and where that is.
+/// Returns copies of the value, each with one wrong part and that part's path.
 fn wrong_values(value: &Value) -> Vec<(String, Value)> {
     let parts: Vec<(String, &Value)> = match value {
         Value::Object(members) => members.iter().map(|(name, part)| (format!("/{name}"), part)).collect(),
@@ -89,7 +90,7 @@ fn wrong_values(value: &Value) -> Vec<(String, Value)> {
     wrong
 }
 
-/// One that the same place could have.
+/// Returns another value for the same member.
 fn other_word(word: &str) -> String {
     match word {
         "known" => "unknown".into(),

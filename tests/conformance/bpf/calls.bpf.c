@@ -1,5 +1,5 @@
-// Each getpgid(2) of one process sends a burst of events. What they hold is the same on every machine and for
-// every process, so that a table can say what has to arrive.
+// Each getpgid(2) of one process sends a burst of events. Their content is the same on every machine and for
+// every process, so that a table can specify it.
 #include <linux/bpf.h>
 
 #include <bpf/bpf_helpers.h>

@@ -1,5 +1,4 @@
-// A map whose entries are delivered at an interval, and a program that is never attached anywhere in
-// particular.
+// A map whose entries are delivered at an interval, and a program that is never attached.
 #include <linux/bpf.h>
 
 #include <bpf/bpf_helpers.h>

@@ -1,4 +1,4 @@
-// Carries out the steps of a scenario: one function for each call of the table.
+// Executes the steps of a scenario: one function for each call of the table.
 #include "runner.h"
 
 #include <eunomia.h>
@@ -21,7 +21,7 @@ typedef struct context {
     outcome *out;
 } context;
 
-// ---- words of the table ----
+// ---- values of the table ----
 
 static uint32_t format_of(const args *args) {
     const char *format = text_of(args, "format");
@@ -42,7 +42,7 @@ static int answer_of(const args *args) {
     return strcmp(answer, "end") == 0 ? 1 : strcmp(answer, "fail") == 0 ? -1 : 0;
 }
 
-// The content of a file with a NUL behind it, kept until the next call.
+// Returns the NUL-terminated content of a file, valid until the next call.
 static char *content(const char *path, size_t *length) {
     static char buffer[1 << 20];
     FILE *file = fopen(path, "rb");
@@ -53,7 +53,7 @@ static char *content(const char *path, size_t *length) {
     return buffer;
 }
 
-// ---- what callbacks get ----
+// ---- callbacks ----
 
 static void on_log(void *arg, uint32_t level, const char *text) {
     scenario *scenario = arg;
@@ -91,7 +91,7 @@ static int on_event(void *arg, const eunomia_event *event) {
     return answer_of(context->args);
 }
 
-// ---- what structs hold, as fields NAME=VALUE ----
+// ---- structs, as fields NAME=VALUE ----
 
 #define PUT(out, format, ...)                                                                                \
     snprintf((out)->info + strlen((out)->info), sizeof((out)->info) - strlen((out)->info), format "\n",      \
@@ -281,7 +281,7 @@ CALL(wasm_run) {
     return eunomia_wasm_run(vm, argc, argv, &context->out->exit_code, format_of(args), on_event, context);
 }
 
-// Keeps what read or map_dump stored: lines as text, raw records as events.
+// Stores the result of read or map_dump: lines as text, raw records as events.
 static int keep_batch(context *context, int status, char *buffer, const eunomia_batch *batch) {
     outcome *out = context->out;
     out->need = batch->need;
@@ -338,7 +338,7 @@ CALL(queue_start) {
     return eunomia_queue_start(vm, (size_t)number_of(args, "max_bytes"));
 }
 
-// A function that describes what stands at an index or has a name.
+// A function that describes an object by its index or name.
 #define DESCRIBE(name, type, put, argument)                                                                  \
     CALL(name) {                                                                                             \
         eunomia_##type info = EUNOMIA_INIT(eunomia_##type);                                                  \
@@ -421,7 +421,7 @@ CALL(status_name) {
     return 0;
 }
 
-// The type of a member, or the type itself if no member is asked for.
+// Returns the type of a member, or the type itself without a member.
 static const eunomia_type *member_of(const eunomia_type *type, const char *member) {
     eunomia_field field = EUNOMIA_INIT(eunomia_field);
     for (uint32_t i = 0; member && eunomia_type_field(type, i, &field) == 0; i++)
@@ -445,7 +445,7 @@ CALL(fields) {
     return status;
 }
 
-// ---- what the runner does by itself ----
+// ---- calls without a function of the library ----
 
 CALL(trigger) {
     (void)context;

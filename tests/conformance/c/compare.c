@@ -1,4 +1,4 @@
-// Holds what came out of a step against what the table expects.
+// Compares the outcome of a step with the expectations of the table.
 #include "runner.h"
 
 // Keeps the first difference only.
@@ -30,7 +30,7 @@ static void same_number(scenario *scenario, const char *what, const char *expect
 
 static const char *const kinds[] = {"sample", "lost", "map_entry", "header", "output", "round"};
 
-// Whether the event is as the table says under `key`.
+// Whether the event meets the expectation under `key`.
 static bool is_like(const args *args, const char *key, const seen *seen) {
     const char *kind = find(args, "%s.kind", key), *data = find(args, "%s.data", key);
     const char *has = find(args, "%s.has", key), *key_text = find(args, "%s.key", key);
@@ -66,7 +66,7 @@ static void compare_some(scenario *scenario, const args *args, const outcome *ou
 
 // ---- structs ----
 
-// The value of NAME in lines NAME=VALUE, copied to `value`; false if it is not there.
+// Copies the value of NAME in lines NAME=VALUE to `value`. Returns false if there is no such line.
 static bool value_in(const char *info, const char *name, char *value, size_t room) {
     size_t length = strlen(name);
     for (; info && *info; info = strchr(info, '\n') ? strchr(info, '\n') + 1 : NULL) {
@@ -78,7 +78,7 @@ static bool value_in(const char *info, const char *name, char *value, size_t roo
     return false;
 }
 
-// Each field of the step below `group` has to be there with that value.
+// Compares the fields of the step below `group`.
 static void compare_info(scenario *scenario, const args *args, const char *group, const char *info) {
     char start[128], value[256];
     snprintf(start, sizeof(start), "%s%s", args->prefix, group);

@@ -1,4 +1,4 @@
-// Walks the table, for the runners in C and C++; see ../README.md. usage: runner TABLE PACKAGES
+// Executes the table, for the runners in C and C++; see ../README.md. usage: runner TABLE PACKAGES
 #include "runner.h"
 
 #include <time.h>

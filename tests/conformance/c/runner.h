@@ -1,5 +1,5 @@
-// What the runners in C and C++ share: the state of a scenario, and what came out of a step. main.c walks the
-// table, compare.c compares; each language carries out the steps in a file of its own.
+// Shared by the runners in C and C++: the state of a scenario and the outcome of a step. main.c executes the
+// table and compare.c compares. Each language executes the steps in a file of its own.
 #ifndef RUNNER_H
 #define RUNNER_H
 
@@ -10,39 +10,39 @@
 #define MAX_EVENTS 4096
 #define MAX_TEXT 65536
 
-// An event as it is compared: raw bytes as hexadecimal digits.
+// An event in the form that is compared: raw bytes as hexadecimal digits.
 typedef struct seen {
     uint32_t kind;
     bool has_cpu, has_time;
     char source[32], type[32], key[64], data[160];
 } seen;
 
-// What a step gave. `info` holds the members of a struct, one NAME=VALUE a line.
+// The outcome of a step. `info` has the members of a struct, one NAME=VALUE per line.
 typedef struct outcome {
-    // Below 0 the status of the failure, else what the call answers.
+    // The returned value; < 0 is an eunomia_status.
     int status, exit_code, errsys;
     size_t need, byte_count, event_count;
     unsigned char bytes[4096];
-    // NULL: no text came out.
+    // The returned string; NULL for none.
     const char *text;
-    // Of the failure.
+    // Of the error.
     const char *status_name, *errmsg, *errdetail;
-    // What the failure is about: an eunomia_subject and its name.
+    // The subject of the error: an eunomia_subject and its name.
     int subject;
     const char *subject_name;
     char info[1024];
     seen events[MAX_EVENTS];
 } outcome;
 
-// A scenario under way.
+// A running scenario.
 typedef struct scenario {
     // CLOCK_MONOTONIC when it began.
     uint64_t began_ns;
-    // The vm and what goes with it; what it is, is the business of the one who carries out.
+    // The vm and its resources; defined by each language.
     void *host;
-    // What the log got.
+    // The log lines.
     char log[MAX_TEXT];
-    // What differed first, "" if nothing has.
+    // The first difference; "" for none.
     char difference[2048];
 } scenario;
 
@@ -50,22 +50,22 @@ typedef struct scenario {
 extern "C" {
 #endif
 
-// To be written for each language: carries out a step; false if there is no such call.
+// Implemented by each language: executes a step. Returns false if there is no such call.
 bool carry_out(scenario *scenario, const args *args, outcome *outcome);
 
-// To be written for each language: joins threads and lets go of the vm.
+// Implemented by each language: joins threads and destroys the vm.
 void clean_up(scenario *scenario);
 
-// Carries out a step and says in scenario->difference what is not as the table expects.
+// Executes a step and stores the first difference in scenario->difference.
 void take_step(scenario *scenario, const args *args, outcome *outcome);
 
-// Takes the steps that `args` has for its callback.
+// Executes the steps that `args` has for its callback.
 void take_steps_inside(scenario *scenario, const args *args);
 
 // CLOCK_MONOTONIC in nanoseconds.
 uint64_t now_ns(void);
 
-// Says in scenario->difference what is not as the step expects.
+// Stores the first difference in scenario->difference.
 void compare(scenario *scenario, const args *args, const outcome *outcome);
 
 #ifdef __cplusplus

@@ -11,7 +11,7 @@
 
 #define MAX_FIELDS 128
 
-// A line of the table: its first word, and its fields KEY=VALUE.
+// A line of the table: its first word and its fields KEY=VALUE.
 typedef struct line {
     char text[8192];
     const char *word;
@@ -19,13 +19,13 @@ typedef struct line {
     size_t count;
 } line;
 
-// The members of a step, or with a prefix such as "inside.0." those of a step within.
+// The members of a step, or with a prefix such as "inside.0." those of a nested step.
 typedef struct args {
     const line *in;
     char prefix[64];
 } args;
 
-// Copies from to, with the process id for $pid and the folder for $packages.
+// Copies a string and replaces $pid and $packages.
 static inline void substitute(const char *from, const char *packages, char *to, size_t room) {
     size_t at = 0;
     while (*from && at + 1 < room) {
@@ -57,7 +57,7 @@ static inline bool next_line(FILE *table, const char *packages, line *line) {
     return line->word != NULL;
 }
 
-// The value of the field whose key is made as printf does, or NULL.
+// Returns the value of the field whose key printf would format, or NULL.
 __attribute__((format(printf, 2, 3))) static inline const char *find(const args *args, const char *key, ...) {
     char name[128];
     va_list list;
@@ -74,18 +74,18 @@ __attribute__((format(printf, 2, 3))) static inline const char *find(const args 
     return NULL;
 }
 
-// The text of a field, "" if there is none.
+// Returns the string of a field; "" if there is none.
 static inline const char *text_of(const args *args, const char *key) {
     const char *value = find(args, "%s", key);
     return value ? value : "";
 }
 
-// The number in a field, 0 if there is none.
+// Returns the number of a field; 0 if there is none.
 static inline long long number_of(const args *args, const char *key) {
     return atoll(text_of(args, key));
 }
 
-// The bytes of a field of hexadecimal digits: at most room of them, their number is returned.
+// Decodes a field of hexadecimal digits, at most room bytes, and returns the number of bytes.
 static inline size_t bytes_of(const args *args, const char *key, unsigned char *to, size_t room) {
     const char *digits = text_of(args, key);
     size_t count = 0;
@@ -96,7 +96,7 @@ static inline size_t bytes_of(const args *args, const char *key, unsigned char *
     return count;
 }
 
-// The words of a list, NULL behind the last; their number is returned.
+// Stores the strings of a list, NULL-terminated, and returns their number.
 static inline int words_of(const args *args, const char *key, const char **to, int room) {
     int count = 0;
     for (const char *word; count + 1 < room && (word = find(args, "%s.%d", key, count));)

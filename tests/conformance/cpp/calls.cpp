@@ -1,4 +1,4 @@
-// Carries out the steps of a scenario through eunomia.hpp; what C++ shares with C is in ../c.
+// Executes the steps of a scenario through eunomia.hpp; ../c has the code that C++ shares with C.
 #include <eunomia.hpp>
 
 #include "../c/runner.h"
@@ -19,7 +19,7 @@ namespace {
 struct host {
     std::optional<eunomia::vm> vm;
     std::thread stopper;
-    // What outcome.text and the texts of a failure point to.
+    // Memory of outcome.text and of the messages of an error.
     std::string text, errmsg, errdetail, subject;
 };
 
@@ -61,7 +61,7 @@ struct context {
                                  : eunomia::kind::any;
     }
 
-    // Hands out a text, or a line of a struct.
+    // Stores a returned string, or a line of a struct.
     int give(std::string text) const {
         host.text = std::move(text);
         out.text = host.text.c_str();
@@ -108,7 +108,7 @@ void keep(const scenario &scenario, outcome &out, const eunomia::event &event) {
     show(is_raw, event.key(), seen.key);
 }
 
-// What a callback throws to fail.
+// The exception of a failing callback.
 struct failure {};
 
 auto on_event(const context &c) {
@@ -288,7 +288,7 @@ int map_next(eunomia::vm &vm, const context &c) {
     return more ? c.give_bytes(next) : EUNOMIA_ERR_NOT_FOUND;
 }
 
-// A call that gives nothing.
+// A call without a result.
 #define DO(name, ...)                                                                                        \
     {                                                                                                        \
         name, [](eunomia::vm &vm, const context &c) {                                                        \
@@ -298,7 +298,7 @@ int map_next(eunomia::vm &vm, const context &c) {
         }                                                                                                    \
     }
 
-// A call that gives something.
+// A call with a result.
 #define GET(name, ...)                                                                                       \
     {                                                                                                        \
         name, [](eunomia::vm &vm, const context &c) {                                                        \
@@ -362,7 +362,7 @@ const std::map<std::string, int (*)(eunomia::vm &, const context &)> calls = {
     GET("log", c.give(c.scenario.log)),
 };
 
-// Carries out a call; -1 in `known` if there is none of that name.
+// Executes a call; -1 in `known` if there is no such call.
 int dispatch(const context &c, bool &known) {
     const std::string name = c.word("call");
     if (name == "new")
@@ -396,7 +396,7 @@ bool carry_out(scenario *scenario, const args *args, outcome *out) {
         out->need = error.need();
         out->errsys = error.sys();
     } catch (const failure &) {
-        out->status = EUNOMIA_ERR_CALLBACK; // what the table calls an exception from a callback
+        out->status = EUNOMIA_ERR_CALLBACK; // the table's status for an exception in a callback
     }
     out->status_name = eunomia::status_name(out->status);
     out->errmsg = c.host.errmsg.c_str();

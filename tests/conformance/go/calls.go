@@ -26,7 +26,7 @@ var (
 	eventKinds = []string{"sample", "lost", "map_entry", "header", "output", "round"}
 
 	errFail = errors.New("fail")
-	// errCannotBeSaid stands for a failure of C that Go's interface leaves no room for.
+	// errCannotBeSaid replaces an error of C that Go's interface makes impossible.
 	errCannotBeSaid = &eunomia.Error{Status: eunomia.ErrInval, Message: "this mistake cannot be made in Go"}
 )
 
@@ -34,7 +34,7 @@ var (
 type host struct {
 	vm      *eunomia.VM
 	lines   []string
-	inside  string // what differed in a callback
+	inside  string // the first difference in a callback
 	stopper sync.WaitGroup
 	began   time.Duration // CLOCK_MONOTONIC when the scenario began
 }
@@ -46,7 +46,7 @@ func (h *host) end() {
 	}
 }
 
-// take does what a step says.
+// take executes a step.
 func (h *host) take(step step) outcome {
 	call, known := calls[step.text("call")]
 	if !known {
@@ -125,7 +125,7 @@ func init() {
 	}
 }
 
-// ---- life ----
+// ---- life cycle ----
 
 func (h *host) new(s step, _ *outcome) (int, error) {
 	options, _ := s["options"].(map[string]any)
@@ -193,7 +193,7 @@ func (h *host) log(_ step, out *outcome) (int, error) {
 
 // ---- variables ----
 
-// value is what C calls JSON. Text that is none cannot be passed.
+// value converts JSON to a Go value. Malformed JSON cannot be passed in Go.
 func value(text string) (json.RawMessage, error) {
 	if !json.Valid([]byte(text)) {
 		return nil, errCannotBeSaid
@@ -411,7 +411,7 @@ func (h *host) mapGet(step step, out *outcome) (int, error) {
 		return 0, err
 	}
 	if len(data) != step.number("size") {
-		return 0, errCannotBeSaid // the binding brings a buffer that fits
+		return 0, errCannotBeSaid // the binding allocates a buffer that fits
 	}
 	out.bytes = hex.EncodeToString(data)
 	return 0, nil
@@ -501,7 +501,7 @@ func (h *host) mapCount(step, *outcome) (int, error) {
 	return len(all), err
 }
 
-// at is one of all; beyond them is where Go would panic.
+// at returns an element, or an error where Go would panic.
 func at[Info any](all []Info, err error, step step, out *outcome, shown func(Info) map[string]any) (int, error) {
 	index := step.number("index")
 	if err == nil && index >= len(all) {

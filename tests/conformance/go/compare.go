@@ -9,7 +9,7 @@ import (
 	eunomia "github.com/eunomia-bpf/libeunomia/bindings/go"
 )
 
-// outcome is what came out of a step, as the table names it. Numbers are float64, as in the table.
+// outcome has the results of a step in the table's form. Numbers are float64, as in the table.
 type outcome struct {
 	returns  int
 	err      error
@@ -22,13 +22,13 @@ type outcome struct {
 	records  []map[string]any
 }
 
-// subject is what the failure is about, as the table names it.
+// subject returns the subject of an error in the table's form.
 func subject(failure *eunomia.Error) string {
 	kinds := []string{"", "variable ", "map ", "program ", "metadata ", "file "}
 	return kinds[failure.SubjectKind] + failure.Subject
 }
 
-// compare returns the first thing that is not as the table says, or "".
+// compare returns the first difference, or "".
 func compare(step step, out outcome) string {
 	var differences []string
 	differ := func(format string, values ...any) {

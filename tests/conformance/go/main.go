@@ -1,4 +1,4 @@
-// The Go runner of tests/conformance: takes the table and the folder of packages, prints what it found of each scenario.
+// The Go runner of tests/conformance: executes the table with the packages of a directory and prints the results.
 package main
 
 import (
@@ -70,7 +70,7 @@ func main() {
 	}
 }
 
-// run returns "ok", or what differed.
+// run returns "ok" or the first difference.
 func run(steps []step) string {
 	host := &host{began: monotonic()}
 	defer host.end()

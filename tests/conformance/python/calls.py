@@ -1,4 +1,4 @@
-"""Carries out the steps of a scenario: one method for each call of the table."""
+"""Executes the steps of a scenario: one method for each call of the table."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from eunomia import Error, Event, Format, Kind, Status, Subject
 
 Step = dict[str, Any]
 
-# What the callback raises for the answer "fail".
+# The exception that the callback raises for the answer "fail".
 FAILURE = RuntimeError("fail")
 
 
 @dataclasses.dataclass
 class Outcome:
-    """What came out of a step, as the table names it."""
+    """The results of a step in the table's form."""
 
     status: str = "EUNOMIA_OK"
     returns: int = 0
@@ -52,7 +52,7 @@ class Host:
         self._lines: list[str] = []
 
     def take(self, step: Step) -> Outcome:
-        """Does what a step says."""
+        """Executes a step."""
         out = Outcome()
         try:
             out.returns = getattr(self, "_" + step["call"])(step, out) or 0
@@ -69,7 +69,7 @@ class Host:
         return out
 
     def end(self) -> None:
-        """Ends what is left of the scenario."""
+        """Releases the resources of the scenario."""
         if self._stopper is not None:
             self._stopper.join()
         if self._vm is not None:
@@ -80,7 +80,7 @@ class Host:
         assert self._vm is not None, "the scenario makes a vm first"
         return self._vm
 
-    # ---- life ----
+    # ---- life cycle ----
 
     def _new(self, step: Step, out: Outcome) -> None:
         options = dict(step.get("options", {}))
@@ -337,7 +337,7 @@ def _keep(batch: Optional[eunomia.Batch], out: Outcome) -> int:
 
 
 def _info(found: Any) -> dict[str, Any]:
-    """The members of a dataclass; of types their names."""
+    """Returns the members of a dataclass; types by name."""
     values = {field.name: getattr(found, field.name) for field in dataclasses.fields(found)}
     return {name: value.name if isinstance(value, eunomia.Type) else value for name, value in values.items()}
 

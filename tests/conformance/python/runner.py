@@ -1,4 +1,4 @@
-"""The Python runner of tests/conformance: takes the table and the folder of packages, prints what it found of each."""
+"""The Python runner of tests/conformance: executes the table with the packages of a directory and prints results."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from calls import Host, Outcome, Step
 
 
 class Difference(Exception):
-    """The first thing that is not as the table says."""
+    """The first difference from the table."""
 
 
 def main(table: str, packages: str) -> None:
@@ -24,7 +24,7 @@ def main(table: str, packages: str) -> None:
 
 
 def found(steps: list[Step]) -> str:
-    """ "ok", or what differed."""
+    """Returns "ok" or the first difference."""
     inside: list[str] = []
 
     def take_inside(steps: list[Step]) -> None:
