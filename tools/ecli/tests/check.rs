@@ -95,7 +95,7 @@ fn a_program_in_an_array_that_is_refused_leaves_a_line_to_the_others() {
 }
 
 #[test]
-fn what_the_verifier_says_is_shown_once() {
+fn the_verifier_log_is_printed_once() {
     needs_root!();
     let source = "SEC(\"raw_tp/sys_enter\") int bad(void *ctx) { return *(int *)0xdead0000UL; }";
     let refused = both(source, &[]);
@@ -122,7 +122,7 @@ fn a_function_that_the_kernel_lacks_is_the_fault_of_the_programs_that_call_it() 
 }
 
 #[test]
-fn operations_that_the_kernel_lacks_and_those_that_nobody_wants() {
+fn missing_and_unused_struct_ops() {
     needs_root!();
     let operations = |section: &str| {
         format!(
@@ -141,7 +141,7 @@ fn operations_that_the_kernel_lacks_and_those_that_nobody_wants() {
 }
 
 #[test]
-fn a_section_that_nobody_knows_is_the_same_for_both() {
+fn run_and_check_agree_on_unknown_sections() {
     needs_root!();
     let source = "SEC(\"no_such_section\") int odd(void *ctx) { return 0; }
         SEC(\"raw_tp/sys_enter\") int plain(void *ctx) { return 0; }";
@@ -184,7 +184,7 @@ fn many_programs_without_a_hook_are_one_line() {
 }
 
 #[test]
-fn kprobes_that_are_not_there_are_one_line() {
+fn missing_kprobes_are_one_line() {
     needs_root!();
     let source = "SEC(\"kprobe/no_such_a\") int a(void *ctx) { return 0; }
         SEC(\"kretprobe/no_such_b\") int b(void *ctx) { return 0; }

@@ -49,7 +49,7 @@ fn a_run_that_does_not_begin_leaves_its_file_alone() {
 }
 
 #[test]
-fn events_are_appended_to_a_file_and_csv_has_one_head() {
+fn events_are_appended_to_a_file_with_one_csv_header() {
     needs_root!();
     let _activity = Activity::start();
     let folder = tempfile::tempdir().expect("a folder");
@@ -82,7 +82,7 @@ fn interrupted(child: Child) -> Ran {
 }
 
 #[test]
-fn a_log_that_is_renamed_goes_on_in_a_new_file_after_sighup() {
+fn sighup_opens_a_new_file_after_a_rename() {
     needs_root!();
     let _activity = Activity::start();
     let folder = tempfile::tempdir().expect("a folder");
@@ -106,7 +106,7 @@ fn a_log_that_is_renamed_goes_on_in_a_new_file_after_sighup() {
 }
 
 #[test]
-fn a_log_that_is_copied_and_truncated_has_no_hole() {
+fn a_truncated_log_has_no_hole() {
     needs_root!();
     let _activity = Activity::start();
     let folder = tempfile::tempdir().expect("a folder");
@@ -122,7 +122,7 @@ fn a_log_that_is_copied_and_truncated_has_no_hole() {
 }
 
 #[test]
-fn a_file_that_cannot_be_reopened_is_said_and_the_old_one_goes_on() {
+fn a_failed_reopen_is_reported_and_the_old_file_is_used() {
     needs_root!();
     let _activity = Activity::start();
     let folder = tempfile::tempdir().expect("a folder");
@@ -154,7 +154,7 @@ fn silent() -> tempfile::TempDir {
 }
 
 #[test]
-fn a_reader_that_has_gone_ends_a_run_without_events() {
+fn a_closed_pipe_ends_a_run_without_events() {
     needs_root!();
     let folder = silent();
     let package = folder.path().join("package.json");
@@ -219,7 +219,7 @@ fn a_run_without_events_wakes_up_for_nothing() {
 }
 
 #[test]
-fn signals_that_come_together_are_one_and_the_summary_is_written() {
+fn simultaneous_signals_are_one_and_the_summary_is_printed() {
     needs_root!();
     let _activity = Activity::start();
     for second in [Signal::INT, Signal::TERM] {

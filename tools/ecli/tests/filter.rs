@@ -140,7 +140,7 @@ const FALSE: [&str; 8] = [
 ];
 
 #[test]
-fn filters_compare_what_is_shown_and_the_numbers_behind_it() {
+fn filters_compare_formatted_and_plain_values() {
     needs_root!();
     let folder = formats();
     let all: Vec<String> = TRUE.iter().map(|one| format!("({one})")).collect();
@@ -164,7 +164,7 @@ fn filters_compare_what_is_shown_and_the_numbers_behind_it() {
 }
 
 #[test]
-fn a_value_that_a_field_cannot_have_is_an_error_that_says_what_it_can() {
+fn an_invalid_value_names_the_expected_ones() {
     needs_root!();
     let folder = formats();
     let cases = [
@@ -189,7 +189,7 @@ fn a_value_that_a_field_cannot_have_is_an_error_that_says_what_it_can() {
 }
 
 #[test]
-fn records_of_several_types_are_filtered_by_what_each_has() {
+fn records_of_several_types_are_filtered_by_their_own_fields() {
     needs_root!();
     let folder = formats();
     let own = std::fs::read_to_string("/proc/thread-self/comm").expect("a name").trim().to_owned();

@@ -153,7 +153,7 @@ fn is_line(text: &str) -> bool {
 }
 
 #[test]
-fn what_the_former_manual_prints_is_printed_once() {
+fn output_of_the_former_manual_is_printed_once() {
     needs_root!();
     // Later versions wrote the text back as well.
     for more in ["", "strncpy(e, out, str_len); cJSON_Delete(json);"] {
@@ -192,7 +192,7 @@ fn the_former_manuals_help_and_mistakes_are_as_they_were() {
 }
 
 #[test]
-fn only_what_the_module_has_printed_is_not_shown_again() {
+fn printed_events_are_not_shown_again() {
     needs_root!();
     // Prints every second event itself, without a line feed.
     let handler = r#"

@@ -56,7 +56,7 @@ fn program<'a>(report: &'a Value, name: &str) -> &'a Value {
 }
 
 #[test]
-fn what_a_program_could_do_is_read_from_its_instructions() {
+fn effects_are_found_in_the_instructions() {
     let folder = compile(ACTIVE);
     let path = folder.path().join("package.json");
     let ran = run(&["inspect", "--json", path.to_str().expect("UTF-8")]);
@@ -82,7 +82,7 @@ fn what_a_program_could_do_is_read_from_its_instructions() {
 }
 
 #[test]
-fn what_cannot_be_read_is_named() {
+fn unreadable_programs_are_named() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let path = folder.path().join("wrong");
     let name = path.to_str().expect("UTF-8");
@@ -125,7 +125,7 @@ fn verdicts(out: &str) -> Vec<&str> {
 }
 
 #[test]
-fn check_tells_of_each_program_whether_the_kernel_takes_it() {
+fn check_reports_each_program() {
     needs_root!();
     let ran = run(&["check", &package("opensnoop")]);
     assert_eq!(ran.code, Some(0), "{} {}", ran.out, ran.err);
@@ -173,7 +173,7 @@ fn check_names_programs_that_others_replace_and_hooks_that_are_not_there() {
 }
 
 #[test]
-fn doctor_finds_what_this_machine_needs() {
+fn doctor_checks_this_machine() {
     needs_root!();
     let ran = run(&["doctor"]);
     assert_eq!(ran.code, Some(0), "{}", ran.out);
@@ -188,7 +188,7 @@ fn doctor_finds_what_this_machine_needs() {
 }
 
 #[test]
-fn doctor_fails_without_privileges_and_says_what_helps() {
+fn doctor_fails_without_privileges_and_suggests_a_fix() {
     needs_root!();
     let ran = support::without_privileges(&["doctor"], "");
     assert_eq!(ran.code, Some(1), "{}", ran.out);
@@ -297,7 +297,7 @@ int last(void *ctx) { return loud(29); }
 "#;
 
 #[test]
-fn check_judges_what_the_verifier_refuses_and_what_stands_beside_it() {
+fn check_analyses_rejected_and_accepted_programs() {
     needs_root!();
     let folder = compile(REFUSED_AMONG_OTHERS);
     let path = folder.path().join("package.json");

@@ -30,7 +30,7 @@ fn a_package_beyond_the_limit_is_refused_with_the_option_that_allows_it() {
 }
 
 #[test]
-fn a_size_that_is_none_is_refused() {
+fn invalid_sizes_are_refused() {
     for wrong in ["much", "-1", "1T", "5X", "99999999999G", ""] {
         let ran = run(&["run", &format!("--max-kernel-memory={wrong}"), "package.json"]);
         assert_eq!(ran.code, Some(2), "{wrong:?}: {}", ran.err);
@@ -85,7 +85,7 @@ fn has_groups() -> bool {
 }
 
 #[test]
-fn a_run_has_a_memory_cgroup_of_its_own_and_leaves_none() {
+fn a_run_creates_and_removes_a_memory_cgroup() {
     needs_root!();
     if !has_groups() {
         assert!(std::env::var_os("CI").is_none(), "CI has memory cgroups of the first version");

@@ -155,7 +155,7 @@ fn a_package_is_found_however_the_data_is_cut() {
 }
 
 #[test]
-fn decoys_hide_nothing_and_where_the_list_ends_it_is_said() {
+fn decoys_hide_no_package_and_a_cut_list_is_reported() {
     let decoy = made(DECOY).package;
     let behind = |count: usize| {
         let mut memory = [&decoy[..], b"\0"].concat().repeat(count);
@@ -175,7 +175,7 @@ fn decoys_hide_nothing_and_where_the_list_ends_it_is_said() {
 }
 
 #[test]
-fn a_module_that_can_load_programs_is_said_to_be_able_to_load_others() {
+fn a_module_that_loads_programs_could_load_others() {
     let without = report("", &[data(Some(64), &evil().package)]);
     assert_eq!((signals(&without), without["unseen"].clone()), (1, json!([])));
     for (module, name, parameters) in [
@@ -192,7 +192,7 @@ fn a_module_that_can_load_programs_is_said_to_be_able_to_load_others() {
 }
 
 #[test]
-fn text_that_only_looks_like_packages_is_read_so_often_and_then_it_is_said() {
+fn reading_text_like_packages_is_bounded_and_reported() {
     // Each brace begins what could be a package of all that follows, and none of it ends.
     for (text, is_cut) in [("{\"a\":[", true), ("{\"a\":", true), ("{\"", false), ("\x7fELF", false)] {
         let memory = text.repeat((1 << 20) / text.len());

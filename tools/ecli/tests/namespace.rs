@@ -15,7 +15,7 @@ fn unshared(mapping: &[&str], args: &[&str]) -> Ran {
 }
 
 #[test]
-fn a_root_that_is_none_outside_is_told_of_the_namespace() {
+fn root_of_another_user_namespace_gets_a_hint() {
     needs_root!();
     // Root there, and nobody there.
     for mapping in [&["--map-root-user"][..], &[]] {

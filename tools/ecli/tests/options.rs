@@ -111,7 +111,7 @@ fn filters_know_every_kind_of_field() {
 }
 
 #[test]
-fn csv_quotes_what_has_to_be_quoted() {
+fn csv_quotes_special_characters() {
     needs_root!();
     let ran = Known::new().run(&[
         "--format",
@@ -162,7 +162,7 @@ fn columns_come_in_their_order_under_their_names() {
 }
 
 #[test]
-fn timestamps_stand_in_front() {
+fn timestamps_come_first() {
     needs_root!();
     let known = Known::new();
     let is_time = |text: &str| humantime::parse_rfc3339(text).is_ok() && text.len() == 27;
@@ -335,7 +335,7 @@ fn a_pipe_with_a_name_is_a_file() {
 }
 
 #[test]
-fn what_does_not_go_together_is_said() {
+fn conflicting_options_are_refused() {
     let package = package("opensnoop");
     for (args, what) in [
         (&["--map", "started", "--format", "csv"][..], "--map"),
@@ -352,7 +352,7 @@ fn what_does_not_go_together_is_said() {
 }
 
 #[test]
-fn texts_of_packages_give_a_terminal_no_orders() {
+fn control_characters_of_packages_are_escaped() {
     let json = std::fs::read_to_string(package("opensnoop")).expect("a package");
     let evil = json.replace("trace only failed events", "x\\u001b]0;title\\u0007\\u009b2J\\u202e\\u00ad");
     assert_ne!(json, evil);
@@ -376,7 +376,7 @@ fn texts_of_packages_give_a_terminal_no_orders() {
 }
 
 #[test]
-fn a_reader_that_has_gone_or_a_full_disk_is_no_crash() {
+fn a_closed_pipe_or_a_full_disk_does_not_crash() {
     let home = tempfile::tempdir().expect("a folder");
     let home = home.path().display();
     let ecli = env!("CARGO_BIN_EXE_ecli");

@@ -41,7 +41,7 @@ fn a_package_comes_from_stdin_too() {
 }
 
 #[test]
-fn help_of_a_program_goes_to_stdout_and_ends_well() {
+fn help_of_a_program_is_printed_to_stdout() {
     for help in ["-h", "--help"] {
         let ran = run(&["run", &package("opensnoop"), help]);
         assert_eq!(ran.code, Some(0), "{}", ran.err);
@@ -92,7 +92,7 @@ fn a_module_gets_its_arguments_and_ends_with_its_code() {
 }
 
 #[test]
-fn a_reader_that_has_enough_is_no_failure() {
+fn a_closed_pipe_is_not_an_error() {
     needs_root!();
     let _activity = Activity::start();
     let script = format!("{} run -j {} | head -n 1", env!("CARGO_BIN_EXE_ecli"), package("bootstrap"));
@@ -106,7 +106,7 @@ fn a_reader_that_has_enough_is_no_failure() {
 }
 
 #[test]
-fn nobody_has_to_read_stderr() {
+fn a_closed_stderr_is_not_an_error() {
     needs_root!();
     let _activity = Activity::start();
     let ecli = env!("CARGO_BIN_EXE_ecli");
@@ -257,7 +257,7 @@ fn the_last_round_of_a_sampled_map_is_shown_before_its_time() {
 }
 
 #[test]
-fn what_is_no_program_is_named() {
+fn invalid_programs_are_named() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = |name: &str| folder.path().join(name).to_str().expect("UTF-8").to_owned();
     std::fs::write(path("empty.json"), "").expect("a file");
@@ -289,7 +289,7 @@ fn what_is_no_program_is_named() {
 }
 
 #[test]
-fn an_archive_runs_and_one_that_leads_out_does_not() {
+fn an_archive_runs_unless_an_entry_is_outside() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("good.tar");
     let json = std::fs::read(package("opensnoop")).expect("a package");
@@ -322,7 +322,7 @@ fn archive(path: &std::path::Path, files: &[(&str, &[u8])]) {
 }
 
 #[test]
-fn closed_stdin_is_no_trouble() {
+fn closed_stdin_is_an_error() {
     let script = format!("{} run - <&-", env!("CARGO_BIN_EXE_ecli"));
     let ran: support::Ran =
         std::process::Command::new("sh").args(["-c", &script]).output().expect("sh").into();

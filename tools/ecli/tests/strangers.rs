@@ -112,7 +112,7 @@ fn is_named(frame: &str) -> bool {
 }
 
 #[test]
-fn files_that_strangers_make_hard_to_read_stop_nobody() {
+fn hostile_symbol_files_do_not_block_a_run() {
     needs_root!();
     let bystander = Bystander::start();
     for mode in ["fifo", "device", "changing", "large", "lease", "elf", "maps"] {
@@ -129,7 +129,7 @@ fn files_that_strangers_make_hard_to_read_stop_nobody() {
 }
 
 #[test]
-fn what_a_stranger_compiled_has_its_name_without_orders_for_a_terminal() {
+fn names_in_perf_maps_are_escaped() {
     needs_root!();
     for (mode, name) in [("map", "compiled_by_a_stranger+0x"), ("escape", "a?[2J?name+0x")] {
         let stranger = Stranger::start(mode);
@@ -139,7 +139,7 @@ fn what_a_stranger_compiled_has_its_name_without_orders_for_a_terminal() {
 }
 
 #[test]
-fn nobody_gives_names_to_the_functions_of_others() {
+fn perf_maps_of_other_users_are_ignored() {
     needs_root!();
     let stranger = Stranger::start("map");
     let (path, other) = (stranger.perf_map.clone(), 1);
@@ -186,7 +186,7 @@ fn wait_for_frame(out: &mut impl BufRead, wanted: bool) {
 }
 
 #[test]
-fn the_reader_has_no_privileges_and_may_die_or_hang() {
+fn the_reader_is_unprivileged_and_may_die_or_hang() {
     needs_root!();
     let bystander = Bystander::start();
     let only = bystander.pid().to_string();
@@ -263,7 +263,7 @@ fn ctrl_c_does_not_wait_for_a_reader_that_hangs_from_the_start() {
 }
 
 #[test]
-fn what_is_attached_to_is_a_file_or_a_folder_and_nothing_is_waited_for() {
+fn targets_are_opened_without_blocking() {
     needs_root!();
     let folder = support::compile(
         "#include <linux/bpf.h>\n#include <bpf/bpf_helpers.h>\nchar LICENSE[] SEC(\"license\") = \"GPL\";\n\

@@ -47,7 +47,7 @@ fn a_table_fits_the_terminal() {
 }
 
 #[test]
-fn events_give_a_terminal_no_orders() {
+fn control_characters_in_events_are_escaped() {
     needs_root!();
     let folder = tempfile::tempdir().expect("a folder");
     let file = "a\u{9b}31mb\u{1b}[31mc\u{85}d\u{202e}e\u{e0041}f\u{7f}\u{e4}\u{200b}";
@@ -142,7 +142,7 @@ fn ctrl_z_pauses_and_events_of_the_pause_come_afterwards() {
 }
 
 #[test]
-fn capabilities_take_the_place_of_root() {
+fn capabilities_suffice_without_root() {
     needs_root!();
     let _activity = Activity::start();
     let folder = tempfile::tempdir().expect("a folder");
@@ -204,7 +204,7 @@ fn privileges_are_given_up_once_attached() {
 
 /// Naming functions takes privileges of its own; they are still there when stacks are shown, and no others are.
 #[test]
-fn with_stacks_only_what_reading_symbols_takes_is_kept() {
+fn with_stacks_only_privileges_for_symbols_are_kept() {
     needs_root!();
     const SYS_PTRACE: u32 = 19;
     const DAC_READ_SEARCH: u32 = 2;

@@ -83,7 +83,7 @@ fn a_result_that_cannot_be_known_can_be_anything() {
 }
 
 #[test]
-fn what_core_can_change_can_be_anything() {
+fn values_relocated_by_core_can_be_anything() {
     let mut changed = code(&[set(0, PASS), exit()]);
     assert_eq!(judged(XDP, 0, &changed).len(), 0);
     changed.relocated.insert(0);
@@ -114,7 +114,7 @@ fn reading_a_packet_the_old_way_can_end_the_program_with_0() {
 }
 
 #[test]
-fn results_act_by_the_type_of_the_program_and_what_it_attaches_to() {
+fn effects_of_results_depend_on_the_program_type() {
     const MODIFY_RETURN: u32 = 26;
     const LSM_MAC: u32 = 27;
     const LSM_CGROUP: u32 = 43;
@@ -302,7 +302,7 @@ fn writes_to_the_context_act_by_the_type_of_the_program() {
 }
 
 #[test]
-fn what_it_uses_of_others_is_named() {
+fn shared_objects_are_named() {
     // A map and a kernel function by numbers that stand for nothing known.
     let map = [insn(0x18, 1, 1, 0, 5), insn(0, 0, 0, 0, 0), set(0, 0), exit()];
     assert_eq!(effects(KPROBE, &map), ["other: uses a map or an object of the host by its id"]);

@@ -39,7 +39,7 @@ fn each_helper_of_the_kernel_is_harmless_by_the_list_or_named() {
 }
 
 #[test]
-fn a_helper_that_no_list_has_is_other() {
+fn an_unlisted_helper_is_other() {
     for number in [0, 212, 213, 5000, u32::MAX] {
         let found = effects(KPROBE, &[call(number), exit()]);
         let other = found.iter().any(|effect| effect.starts_with("other: helper "));

@@ -79,7 +79,7 @@ fn change(elf: &mut Elf, random: &mut Random) {
 }
 
 #[test]
-fn what_the_kernel_gets_of_changed_objects_was_shown() {
+fn inspect_covers_what_the_kernel_gets_of_modified_objects() {
     if !rustix::process::geteuid().is_root() {
         assert!(std::env::var_os("CI").is_none(), "this test needs root, and CI must not skip it");
         eprintln!("SKIPPED: {} needs root", module_path!());

@@ -15,7 +15,7 @@ SEC("tp/syscalls/sys_enter_getsid") int idle(void *ctx) { return 0; }
 "#;
 
 #[test]
-fn a_relocation_that_libbpf_skips_hides_no_call() {
+fn a_relocation_that_libbpf_ignores_hides_no_call() {
     let mut elf = Elf(compile(EVIL));
     let section = elf.section("tp/syscalls/sys_enter_getpgid");
     let (license, _) = elf.symbol("LICENSE");
@@ -53,7 +53,7 @@ fn the_same_in_a_function_that_the_program_calls() {
 }
 
 #[test]
-fn a_section_of_relocations_that_libbpf_skips_by_its_name_hides_no_function() {
+fn an_ignored_relocation_section_hides_no_function() {
     // The first of two functions is called without a relocation, by its place in `.text`; one that libbpf skips says that
     // it is the second.
     let source = r#"
@@ -85,7 +85,7 @@ fn a_section_of_relocations_that_libbpf_skips_by_its_name_hides_no_function() {
 }
 
 #[test]
-fn names_that_stand_twice_are_refused_with_the_name() {
+fn duplicate_names_are_refused() {
     let refused = |object: &[u8]| {
         let vm = Vm::new(Options::default()).expect("a vm");
         let error = vm.open_object(object, None).expect_err("it has a name twice");
@@ -122,7 +122,7 @@ fn names_that_stand_twice_are_refused_with_the_name() {
 }
 
 #[test]
-fn of_functions_that_lie_over_each_other_nothing_is_said_to_be_harmless() {
+fn overlapping_functions_are_not_reported_as_harmless() {
     let source = r#"
     SEC("tp/sched/sched_switch") int first(void *ctx) { bpf_ktime_get_ns(); bpf_ktime_get_ns(); return 0; }
     SEC("tp/sched/sched_switch") int second(void *ctx) { bpf_send_signal(28); return 0; }
@@ -145,7 +145,7 @@ fn of_functions_that_lie_over_each_other_nothing_is_said_to_be_harmless() {
 }
 
 #[test]
-fn a_callback_is_followed_and_so_is_what_nobody_calls_when_a_program_throws() {
+fn callbacks_and_exception_handlers_are_followed() {
     let callback = r#"
     static int each(u32 index, void *data) { bpf_send_signal(28); return 0; }
     SEC("tp/syscalls/sys_enter_getpgid") int evil(void *ctx) { return bpf_loop(3, each, (void *)0, 0); }
@@ -171,7 +171,7 @@ fn a_callback_is_followed_and_so_is_what_nobody_calls_when_a_program_throws() {
 }
 
 #[test]
-fn what_core_changes_is_no_constant() {
+fn values_relocated_by_core_are_not_constants() {
     let ways = [
         (
             "whether a member exists",
@@ -214,7 +214,7 @@ fn what_core_changes_is_no_constant() {
 }
 
 #[test]
-fn what_is_set_when_it_is_loaded_or_run_is_no_constant() {
+fn variables_are_not_constants() {
     let values = [
         ("a constant that arguments set", "const volatile int value = 1;"),
         ("a variable", "volatile int value = 1;"),
@@ -253,7 +253,7 @@ fn a_kernel_function_is_known_by_the_name_that_libbpf_looks_for() {
 }
 
 #[test]
-fn memory_that_a_program_takes_when_it_runs_is_named() {
+fn memory_allocated_at_run_time_is_named() {
     let source = r#"
     extern void *bpf_obj_new_impl(u64 type, void *meta) ksym;
     extern void *bpf_percpu_obj_new_impl(u64 type, void *meta) ksym;
@@ -346,7 +346,7 @@ fn shared(count: usize) -> String {
 }
 
 #[test]
-fn work_has_a_bound_that_grows_with_the_object_and_what_is_beyond_it_is_said() {
+fn work_is_bounded_by_the_object_size_and_excess_is_reported() {
     let steps = |count: usize| {
         let found = judged(&compile(&shared(count)));
         let is_said =

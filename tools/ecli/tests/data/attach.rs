@@ -177,7 +177,7 @@ fn a_binary_is_known_by_its_build_id() {
 }
 
 #[test]
-fn what_is_no_place_is_refused_with_the_file_and_the_reason() {
+fn an_invalid_target_names_the_file_and_the_reason() {
     needs_root!();
     let place = Place::new();
     let target = place.path("target");

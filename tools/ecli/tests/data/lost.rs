@@ -101,7 +101,7 @@ fn has_counters() -> bool {
 }
 
 #[test]
-fn what_a_perf_buffer_lost_while_nobody_read_is_told_at_the_end() {
+fn losses_of_a_perf_buffer_are_reported_at_the_end() {
     needs_root!();
     if !has_counters() {
         return;
@@ -115,7 +115,7 @@ fn what_a_perf_buffer_lost_while_nobody_read_is_told_at_the_end() {
 }
 
 #[test]
-fn where_the_kernel_does_not_count_nobody_says_that_none_was_lost() {
+fn uncounted_losses_are_reported_as_unknown() {
     needs_root!();
     // The kernel before Linux 6.0 refuses the flag that it does not know.
     let folder = tempfile::tempdir().expect("a folder");
@@ -150,7 +150,7 @@ long syscall(long number, ...) {
 }
 
 #[test]
-fn losses_in_ring_buffers_are_counted_or_said_not_to_be() {
+fn ring_buffer_losses_are_counted_or_reported_as_unknown() {
     needs_root!();
     let (ran, produced) = flood(&ring("bpf_ringbuf_output(&events, &event, sizeof(event), 0)"), None);
     let shown = ran.out.lines().count();

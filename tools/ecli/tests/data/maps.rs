@@ -183,7 +183,7 @@ fn ids_of_stacks_in_keys_of_maps_lead_to_their_functions() {
 }
 
 #[test]
-fn maps_of_maps_show_what_they_hold() {
+fn maps_of_maps_show_nested_entries() {
     needs_root!();
     let shown = ran(NESTED, &["-j", "--duration", "0.5", "--map", "outer"]);
     let lines = lines(&shown.out);

@@ -206,7 +206,7 @@ fn tls_is_checked() {
 }
 
 #[test]
-fn a_scheme_that_nobody_speaks_is_told() {
+fn unknown_schemes_are_refused() {
     let place = Place::new();
     place.run(&["run", "ftp://localhost/p"]).refused(SOURCE, &["unknown scheme \"ftp\""]);
     place.run(&["run", "file:///p"]).refused(SOURCE, &["file URLs are not supported"]);
@@ -214,10 +214,10 @@ fn a_scheme_that_nobody_speaks_is_told() {
 
 /// What was there before stays, and nothing half done beside it.
 #[test]
-fn a_full_disk_leaves_what_was_there() {
+fn a_full_disk_keeps_the_existing_file() {
     if !rustix::process::geteuid().is_root() {
         assert!(std::env::var_os("CI").is_none(), "this test needs root, and CI must not skip it");
-        eprintln!("SKIPPED: a_full_disk_leaves_what_was_there needs root");
+        eprintln!("SKIPPED: a_full_disk_keeps_the_existing_file needs root");
         return;
     }
     let (place, server) = (Place::new(), Server::new());

@@ -126,7 +126,7 @@ fn no_body_of_a_registry_is_read_without_a_limit() {
 }
 
 #[test]
-fn a_login_reads_no_more_than_it_has_to() {
+fn a_login_reads_a_bounded_response() {
     let (place, server) = (Place::new(), Server::new());
     let host = image(&server).split('/').next().unwrap().to_owned();
     server.on("/v2/", challenge(&format!("Bearer realm=\"{}/token\",service=\"s\"", server.url)));
@@ -274,7 +274,7 @@ fn a_plain_url_that_went_by_https_once_stays_there() {
 }
 
 #[test]
-fn the_password_goes_to_nobody_but_the_registry() {
+fn the_password_is_sent_to_the_registry_only() {
     let world = World::new();
     serve(&world.safe);
     serve(&world.other);
@@ -314,7 +314,7 @@ fn a_registry_does_not_fill_the_screen() {
 }
 
 #[test]
-fn a_redirect_takes_no_identity_token_along() {
+fn a_redirect_does_not_forward_the_identity_token() {
     let world = World::new();
     serve(&world.safe);
     let registry = image(&world.safe).split('/').next().unwrap().to_owned();
@@ -393,7 +393,7 @@ fn a_token_is_asked_for_where_the_registry_says_but_only_by_https() {
 }
 
 #[test]
-fn an_upload_that_goes_on_elsewhere_goes_without_the_password() {
+fn an_upload_to_another_server_does_not_send_the_password() {
     let world = World::new();
     world.place.write("p.json", &package());
     world.safe.on("/v2/", challenge("Basic realm=\"x\""));
@@ -414,7 +414,7 @@ fn an_upload_that_goes_on_elsewhere_goes_without_the_password() {
 
 /// Plain HTTP is for a registry on this machine and what it leads to here.
 #[test]
-fn a_registry_here_leads_to_no_other_machine_by_plain_http() {
+fn a_local_registry_cannot_redirect_to_another_machine_over_plain_http() {
     let (place, server, proxy) = (Place::new(), Server::new(), Server::new());
     place.write("p.json", &package());
     let ecli = |args: &[&str]| Ended::of(place.command(args).env("http_proxy", &proxy.url));
@@ -452,7 +452,7 @@ fn a_registry_that_asks_everybody_at_the_door_may_let_anybody_read() {
 }
 
 #[test]
-fn what_a_server_says_stays_in_its_line() {
+fn messages_of_a_server_stay_on_one_line() {
     let (place, server) = (Place::new(), Server::new());
     serve(&server);
     let message = "a\nb\r\x1b[2J\u{9b}31m\u{202e}\u{2066}\u{200b}\u{e0041}\u{7f}z";
@@ -469,7 +469,7 @@ fn what_a_server_says_stays_in_its_line() {
 
 /// Heads that do not end, or say two things.
 #[test]
-fn a_head_that_is_wrong_is_refused() {
+fn malformed_response_headers_are_refused() {
     let (place, server) = (Place::new(), Server::new());
     let many: Vec<String> = (0..50_000).map(|index| format!("X-{index}: {}", "x".repeat(100))).collect();
     for (status, lines) in [
@@ -509,7 +509,7 @@ fn no_referer_is_sent() {
 }
 
 #[test]
-fn what_anybody_could_have_changed_is_told() {
+fn unauthenticated_downloads_print_a_warning() {
     let (place, proxy) = (Place::new(), Server::new());
     proxy.on("/p", Reply::Content(package()));
     proxy.on("/package/package.json", Reply::Content(package()));

@@ -44,7 +44,7 @@ fn plant(place: &Place, cache: &str, url: &str, bytes: &[u8]) {
 const URL: &str = "http://127.0.0.1:1/package.json";
 
 #[test]
-fn a_copy_in_a_folder_of_others_does_not_run() {
+fn a_cache_that_others_can_modify_is_not_used() {
     needs_root!();
     for (variable, value, cache) in [
         ("EUNOMIA_HOME", "theirs", "theirs/cache"),
@@ -83,7 +83,7 @@ fn a_copy_in_a_folder_of_others_does_not_run() {
 }
 
 #[test]
-fn a_link_of_somebody_else_to_a_folder_of_ours_is_not_followed() {
+fn a_link_of_another_user_is_not_followed() {
     needs_root!();
     let place = Place::new();
     plant(&place, "ours/cache", URL, &package());
@@ -96,7 +96,7 @@ fn a_link_of_somebody_else_to_a_folder_of_ours_is_not_followed() {
 }
 
 #[test]
-fn without_a_folder_of_its_own_a_download_comes_all_the_same() {
+fn downloads_work_without_a_cache() {
     let (place, server) = (Place::new(), Server::new());
     server.on("/opensnoop/package.json", Reply::Tagged("\"1\"", package()));
     fs::create_dir(place.path("open")).unwrap();

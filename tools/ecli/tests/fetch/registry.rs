@@ -73,7 +73,7 @@ impl Drop for Registry {
 }
 
 #[test]
-fn what_is_pushed_can_be_pulled_and_inspected() {
+fn a_pushed_program_can_be_pulled_and_inspected() {
     let registry = Registry::start(false, false);
     let place = &registry.place;
     for (name, bytes) in [("package.json", package()), ("app.wasm", example("sigsnoop/app.wasm"))] {

@@ -149,7 +149,7 @@ fn signatures_are_compatible_with_minisign() {
 }
 
 #[test]
-fn keys_are_not_overwritten_and_the_secret_one_is_private() {
+fn keys_are_not_overwritten_and_the_secret_key_is_private() {
     use std::os::unix::fs::PermissionsExt;
     let place = signed();
     place.run(&["keygen", "--no-password", "-s", "me.key", "-p", "me.pub"]).refused(6, &["me.key", "exists"]);
