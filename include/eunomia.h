@@ -203,6 +203,10 @@ typedef enum eunomia_option_flag {
   // Skip a program whose hook (function or tracepoint) does not exist, with a warning in the log,
   // if the remaining programs can do the package's work. Without this flag, attach fails.
   EUNOMIA_SKIP_MISSING_HOOKS = 4,
+  // Leaves libbpf's own handlers in place for the sections fentry, fexit, fmod_ret, fsession, tp_btf and iter. By default the
+  // library replaces them, once per process, because it finds the kernel types of such programs without reading all of them,
+  // which loads faster. Handlers are process-wide: set this flag for every vm of the process.
+  EUNOMIA_LIBBPF_SECTIONS = 8,
 } eunomia_option_flag;
 
 // Kinds of types, without typedefs and qualifiers.

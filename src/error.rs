@@ -393,6 +393,12 @@ pub fn listed(names: Vec<String>) -> String {
     if names.is_empty() { "none".into() } else { names.join(", ") }
 }
 
+/// Removes the number that std appends to the text of a system error, as in "No such file or directory (os error 2)".
+#[doc(hidden)]
+pub fn without_number(text: &str) -> &str {
+    text.split(" (os error").next().unwrap_or(text)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -36,6 +36,14 @@ mod wasm;
 mod wasm;
 mod zlib;
 
+/// What the library shares with its tools and hosts do not need.
+#[doc(hidden)]
+pub mod internal {
+    pub use crate::bpf::constants;
+    pub use crate::error::without_number;
+    pub use crate::os::{kernel_version, poll_timeout};
+}
+
 /// The README's host in Rust is compiled with the examples of the documentation.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

@@ -1,26 +1,26 @@
-//! A log sink per vm, and the way libbpf's process-wide prints find the right one.
+//! The log of each vm, and how the messages of libbpf reach the right one.
 //!
-//! libbpf prints through one function without user data. While a thread is inside libbpf on behalf of
-//! a vm, a thread-local entry names that vm's log; [`capture`] sets it and puts the old one back.
+//! libbpf prints through one process-wide function without user data. While a thread calls libbpf for a vm, a thread-local
+//! variable refers to the log of that vm. [`capture`] sets it and restores the previous one.
 
 use std::cell::RefCell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
-/// How grave a line is; the numbers are those of the C interface.
+/// The severity of a line. The numbers are those of the C interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Level {
-    /// Something failed.
+    /// An operation failed.
     Error = 1,
-    /// Something is off, and work goes on.
+    /// A problem that does not stop the operation.
     Warn = 2,
-    /// Worth knowing.
+    /// Information.
     Info = 3,
-    /// For finding bugs.
+    /// Details for debugging.
     Debug = 4,
 }
 
-/// Receives one line without its newline.
+/// A function that receives one line, without its newline.
 pub type LogFn = Box<dyn Fn(Level, &str) + Send + Sync>;
 
 /// The log of one vm.
@@ -29,7 +29,7 @@ pub struct Log {
     level: AtomicU32,
 }
 
-/// Verifier logs can be megabytes; more than this is of no use to anybody.
+/// Limits for verifier logs, which can have many megabytes.
 const MESSAGE_LIMIT: usize = 1 << 20;
 const CAPTURE_LIMIT: usize = 4 << 20;
 
@@ -43,12 +43,12 @@ struct Capture {
 }
 
 impl Log {
-    /// A log that passes on lines up to `level`.
+    /// Creates a log of lines with severity `level` or higher.
     pub fn new(sink: Option<LogFn>, level: Level) -> Log {
         Log { sink, level: AtomicU32::new(level as u32) }
     }
 
-    /// Changes how much is passed on.
+    /// Changes the level.
     pub fn set_level(&self, level: Level) {
         self.level.store(level as u32, Relaxed);
     }
@@ -64,7 +64,7 @@ impl Log {
     }
 }
 
-/// Puts the thread's previous entry back, also when `work` unwinds.
+/// Restores the previous log of the thread, also when `work` unwinds.
 struct Restore(Option<Capture>);
 
 impl Drop for Restore {
@@ -73,7 +73,7 @@ impl Drop for Restore {
     }
 }
 
-/// Runs `work`, sends what libbpf prints on this thread meanwhile to `log`, and returns its warnings as well.
+/// Runs `work` and sends what libbpf prints on this thread to `log`. Returns the result of `work` and the warnings.
 pub fn capture<T>(log: &Arc<Log>, work: impl FnOnce() -> T) -> (T, String) {
     let own = Capture { log: Arc::clone(log), text: String::new() };
     let restore = Restore(CURRENT.replace(Some(own)));
@@ -83,8 +83,8 @@ pub fn capture<T>(log: &Arc<Log>, work: impl FnOnce() -> T) -> (T, String) {
     (result, text)
 }
 
-/// Takes a message of libbpf on the current thread. Texts of several lines are program logs: they go into
-/// the error's detail, and to the log only for debugging.
+/// Handles a message of libbpf on this thread. Messages of several lines are verifier logs: they become the detail of the
+/// error, and are logged with level `Debug` only.
 pub fn from_libbpf(level: Level, message: &str) {
     let log = CURRENT.with_borrow_mut(|current| {
         let capture = current.as_mut()?;
@@ -94,13 +94,13 @@ pub fn from_libbpf(level: Level, message: &str) {
         }
         Some(Arc::clone(&capture.log))
     });
-    let several = message.trim_end().contains('\n');
+    let is_verifier_log = message.trim_end().contains('\n');
     if let Some(log) = log {
-        log.write(if several { Level::Debug } else { level }, message);
+        log.write(if is_verifier_log { Level::Debug } else { level }, message);
     }
 }
 
-/// First line and end of a message that is too long: what the verifier objects to stands at the end of its log.
+/// Returns the first line and the end of a long message. The verifier's objection is at the end of its log.
 fn shortened(message: &str) -> (&str, &str) {
     if message.len() <= MESSAGE_LIMIT {
         return (message, "");

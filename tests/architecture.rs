@@ -16,7 +16,7 @@ const LAYERS: [(&str, &[&str]); 14] = [
     ("memory", &["error", "os"]),
     ("number", &[]),
     ("zlib", &[]),
-    ("os", &[]),
+    ("os", &["error"]),
     ("package", &["error", "memory", "number", "zlib"]),
     ("btf", &["error", "memory"]),
     ("types", &["error", "number", "btf"]),

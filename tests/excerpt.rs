@@ -105,7 +105,7 @@ fn relocations_that_an_excerpt_cannot_resolve_use_all_types() {
 }
 
 #[test]
-fn a_damaged_kernel_is_refused_or_read() {
+fn damaged_kernel_types_are_refused_or_read() {
     let object = Package::parse(&support::package(QUESTIONS)).unwrap().object;
     let local = Btf::parse(elf::content(&object, ".BTF")).unwrap();
     let mut relocations = relocations(elf::content(&object, ".BTF.ext")).unwrap();

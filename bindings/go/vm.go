@@ -46,6 +46,9 @@ const (
 	// A program whose hook (function, tracepoint) is not there is skipped, with a line in the log for each
 	// cause, where programs attach that can do the package's work.
 	SkipMissingHooks OptionFlag = C.EUNOMIA_SKIP_MISSING_HOOKS
+	// libbpf's own handlers of the sections fentry, fexit, fmod_ret, fsession, tp_btf and iter stay in place, which loads
+	// more slowly. Set it for every vm of the process.
+	LibbpfSections OptionFlag = C.EUNOMIA_LIBBPF_SECTIONS
 )
 
 // Options are settings of a new vm; the zero value is the default. Their meaning is that of eunomia_options.

@@ -1,4 +1,4 @@
-//! Links: by section where the section says where, else by what the package or the host says.
+//! Attaches programs: by their section if that specifies a target, otherwise by the target of the package or the host.
 
 use std::ffi::{CStr, CString};
 use std::fs::{File, OpenOptions};
@@ -28,7 +28,7 @@ const OF_CGROUPS: [u32; 7] = [
     prog_type::CGROUP_SOCKOPT,
 ];
 
-/// Attaches a program to each of its targets. A failure lets go of those already made.
+/// Attaches a program to each of its targets. If one fails, the others are detached.
 pub fn attach(prog: ProgRef<'_>, targets: &[Target], log: &Arc<Log>) -> Result<Vec<Link>> {
     let mut links = Vec::new();
     for target in targets {
@@ -37,8 +37,7 @@ pub fn attach(prog: ProgRef<'_>, targets: &[Target], log: &Arc<Log>) -> Result<V
     Ok(links)
 }
 
-/// Whether attaching means anything for it: a syscall program is run by the host, and those of struct_ops come with
-/// their map.
+/// Whether a program can be attached. The host runs syscall programs, and struct_ops programs are attached with their map.
 pub fn is_attachable(prog: ProgRef<'_>) -> bool {
     !matches!(prog.kind(), prog_type::SYSCALL | prog_type::STRUCT_OPS)
 }
@@ -65,15 +64,15 @@ fn attach_one(prog: ProgRef<'_>, target: &Target, log: &Arc<Log>) -> Result<Vec<
     }
 }
 
-/// Whether the section of a user probe names a binary and no function in it, or a word that stands for both: libbpf says
-/// of such sections only that their form is wrong.
+/// Whether the section of a user probe names an executable without a function, or a placeholder for both. libbpf reports
+/// only that the format of such a section is wrong.
 pub(super) fn lacks_function(place: &str) -> bool {
     let (hook, rest) = place.split_once('/').unwrap_or_default();
     let is_probe = matches!(hook.split('.').next(), Some("uprobe" | "uretprobe"));
     is_probe && rest.rsplit_once(':').is_none_or(|(_, function)| function.is_empty())
 }
 
-/// Refuses what says nothing of where such a program attaches, for it would be ignored.
+/// Refuses keys of a target that do not apply to such a program, because they would be ignored.
 fn check_keys(prog: ProgRef<'_>, place: &str, target: &Target) -> Result<()> {
     let used = match (prog.kind(), place.split(['/', '.']).next()) {
         (prog_type::PERF_EVENT, _) => "pid, perf_event",
@@ -88,7 +87,7 @@ fn check_keys(prog: ProgRef<'_>, place: &str, target: &Target) -> Result<()> {
     match target.attach_keys().find(|key| !is_listed(used, key)) {
         None => Ok(()),
         Some(key) => {
-            let reason = "which says nothing of such a program; keys that do";
+            let reason = "which does not apply to such a program; keys that do";
             Err(prog.about(
                 Error::new(Status::Inval, format_args!("its target has {key:?}, {reason}: {used}")),
                 place,
@@ -97,28 +96,28 @@ fn check_keys(prog: ProgRef<'_>, place: &str, target: &Target) -> Result<()> {
     }
 }
 
-/// Makes one link; a failure names the program and the place.
+/// Creates one link. An error names the program and the place.
 fn one(
     prog: ProgRef<'_>,
     place: &str,
     log: &Arc<Log>,
     make: &dyn Fn() -> os::Result<Link>,
 ) -> Result<Vec<Link>> {
-    // As much as libbpf takes at a time; it must not find out what the kernel can do while there is no room.
-    const ROOM: usize = 4;
-    let (mut link, printed) = log::capture(log, || os::try_descriptors(ROOM).and_then(|()| make()));
+    // The descriptors that libbpf needs at a time. Without them libbpf would conclude that the kernel lacks a feature.
+    const DESCRIPTORS: usize = 4;
+    let (mut link, printed) = log::capture(log, || os::try_descriptors(DESCRIPTORS).and_then(|()| make()));
     if matches!(link, Err(Errno(libc::EEXIST)))
         && [prog_type::KPROBE, prog_type::TRACEPOINT].contains(&prog.kind())
     {
-        link = make_again(make);
+        link = retry(make);
         if link.is_ok() {
             let name = prog.name().to_string_lossy();
-            let why = "a child of this process had its last link";
-            log.write(Level::Warn, &format!("program {name:?} ({place}): attached nevertheless; {why}"));
+            let why = "a child of this process still held its last link";
+            log.write(Level::Warn, &format!("program {name:?} ({place}): attached after a delay: {why}"));
         }
     }
     link.map(|link| vec![link]).map_err(|e| match e.0 {
-        // A kprobe with a function that fails so is one of a kernel without them.
+        // A kprobe that names a function fails like this on a kernel without kprobes.
         libc::EOPNOTSUPP
             if place == prog.section_name() && !(place.starts_with('k') && place.contains('/')) =>
         {
@@ -128,9 +127,9 @@ fn one(
     })
 }
 
-/// A probe that has been let go is still there while a child of the host holds its descriptor, until its exec: the same
-/// program cannot be there twice.
-fn make_again(make: &dyn Fn() -> os::Result<Link>) -> os::Result<Link> {
+/// Retries for a while. A detached probe still exists while a child of the host holds its descriptor, which it does until
+/// exec, and the same program cannot be attached twice.
+fn retry(make: &dyn Fn() -> os::Result<Link>) -> os::Result<Link> {
     let silent = Arc::new(Log::new(None, Level::Warn));
     let mut link = Err(Errno(libc::EEXIST));
     for _ in 0..20 {
@@ -143,12 +142,12 @@ fn make_again(make: &dyn Fn() -> os::Result<Link>) -> os::Result<Link> {
     link
 }
 
-/// A section such as `uprobe` or `kprobe` alone, or a type that needs a socket or map of the host.
+/// The error for a section without a target, such as `kprobe` alone, or for a type that attaches to a socket or map.
 pub(super) fn no_target(prog: ProgRef<'_>) -> Error {
     let section = prog.section_name();
     let keys = match section.split(['/', '.']).next() {
         Some("sk_msg" | "sk_skb" | "sk_reuseport" | "socket") => {
-            let text = "belongs to a socket or map, which cannot be named here";
+            let text = "must be attached to a socket or map, which is not supported";
             return prog.about(Error::sys(Status::Unsupported, libc::EOPNOTSUPP, text), &section);
         }
         Some("kprobe" | "kretprobe" | "ksyscall" | "kretsyscall") => "\"func\"",
@@ -156,20 +155,20 @@ pub(super) fn no_target(prog: ProgRef<'_>) -> Error {
         Some("usdt") => "\"attach\": \"usdt/PATH:PROVIDER:NAME\"",
         _ => "\"attach\"",
     };
-    let text = "neither its section nor the package says where to attach it";
+    let text = "neither its section nor the package specifies where to attach it";
     let error = Error::sys(Status::Unsupported, libc::EOPNOTSUPP, text);
     prog.about(error, &section).hint(Hint::Target(keys))
 }
 
-/// The target lacks `keys`.
+/// The error for a target without `keys`.
 fn lacks_keys(prog: ProgRef<'_>, keys: &'static str) -> Error {
     let error = Error::new(Status::Attach, format_args!("its target needs {keys}"));
     prog.about(error, &prog.section_name()).hint(Hint::Target(keys))
 }
 
-/// The interface's index, and how to call the place in messages.
+/// Returns the index of the target's interface, and the name of the place for messages.
 pub(super) fn interface(prog: ProgRef<'_>, target: &Target) -> Result<(u32, String)> {
-    // The loopback interface is what the first published packages mean when they say nothing.
+    // The first published packages attach to the loopback interface by default.
     let interface = target.interface.as_ref().unwrap_or(&Interface::Index(1));
     let (place, index) = match interface {
         Interface::Index(index) => (
@@ -207,23 +206,23 @@ fn traffic_control(prog: ProgRef<'_>, target: &Target, log: &Arc<Log>) -> Result
     attached.map_err(|e| match e.errno {
         libc::EEXIST => e
             .with_reason(format_args!(
-                "a filter of handle {handle} and priority {priority} is there already, of another program or of a \
-                 host that runs"
+                "a filter with handle {handle} and priority {priority} exists already and belongs to another program \
+                 or a running host"
             ))
             .hint(Hint::Text(format!("to remove it: {}", removal(index, &target.tc)))),
         _ => e,
     })
 }
 
-/// The command that removes a filter.
+/// Returns the command that removes a filter.
 fn removal(index: u32, tc: &Tc) -> String {
     let interface = os::interface_name(index).unwrap_or_default();
     let direction = if tc.point == TcPoint::Egress { "egress" } else { "ingress" };
     format!("tc filter del dev {interface} {direction} pref {} handle {:#x} bpf", tc.priority, tc.handle)
 }
 
-/// One perf event on each CPU that is online; without further word the software clock at 99 Hz, which virtual
-/// machines have as well.
+/// Attaches to one perf event on each online CPU. The default is the software clock at 99 Hz, which virtual machines also
+/// have.
 fn perf_events(prog: ProgRef<'_>, target: &Target, log: &Arc<Log>) -> Result<Vec<Link>> {
     const PERF_TYPE_SOFTWARE: u32 = 1;
     const CPU_CLOCK: u64 = 0;
@@ -256,7 +255,7 @@ fn cgroup(prog: ProgRef<'_>, target: &Target, log: &Arc<Log>) -> Result<Vec<Link
     one(prog, &place, log, &|| prog.attach_cgroup(open_cgroup(&path)?.as_fd()))
 }
 
-/// A folder; nothing is waited for.
+/// Opens a directory. Does not block on other files.
 pub fn open_cgroup(path: &str) -> io::Result<File> {
     OpenOptions::new().read(true).custom_flags(libc::O_DIRECTORY).open(path)
 }
@@ -266,7 +265,7 @@ fn network_namespace(prog: ProgRef<'_>, log: &Arc<Log>) -> Result<Vec<Link>> {
     one(prog, &prog.section_name(), log, &|| prog.attach_netns(File::open(own)?.as_fd()))
 }
 
-/// Attaches to a place that is written like a section, filled in from the target's path, function and process.
+/// Attaches to a place that is written like a section. Path, function and process come from the target if it has them.
 fn by_place(prog: ProgRef<'_>, place: &str, target: &Target, log: &Arc<Log>) -> Result<Vec<Link>> {
     let (kind, rest) = place.split_once('/').unwrap_or((place, ""));
     let text = |text: &str| c_text(prog, place, text);
@@ -292,7 +291,7 @@ fn by_place(prog: ProgRef<'_>, place: &str, target: &Target, log: &Arc<Log>) -> 
     }
 }
 
-/// `path:function`, each part from the target if it is there; or another place in the file.
+/// Attaches to `path:function`, with each part from the target if it has it, or to another offset in the file.
 fn uprobe(prog: ProgRef<'_>, place: &str, rest: &str, target: &Target, log: &Arc<Log>) -> Result<Vec<Link>> {
     let text = |text: &str| c_text(prog, place, text);
     let part = |own: &Option<String>, section: &str| {
@@ -316,7 +315,7 @@ fn uprobe(prog: ProgRef<'_>, place: &str, rest: &str, target: &Target, log: &Arc
         (None, None) => (None, target.offset.ok_or_else(missing)?),
     };
     if on_return && func.is_some() && offset != 0 {
-        let error = Error::new(Status::Inval, "a probe of a function's return has no offset");
+        let error = Error::new(Status::Inval, "a return probe cannot have an offset");
         return Err(prog.about(error, place));
     }
     check_plain(&path)?;
@@ -326,14 +325,14 @@ fn uprobe(prog: ProgRef<'_>, place: &str, rest: &str, target: &Target, log: &Arc
     one(prog, place, log, &|| prog.attach_uprobe(&probe))
 }
 
-/// What libbpf opens has to be a plain file: it would wait for whoever writes to a FIFO. Names without a slash it finds by
-/// itself.
+/// Refuses everything but regular files, because libbpf would block when it opens a FIFO. libbpf looks up names without a
+/// slash.
 fn check_plain(path: &str) -> Result<()> {
     let is_other = path.contains('/') && std::fs::metadata(path).is_ok_and(|file| !file.is_file());
     if is_other { Err(no_binary(path, "not a regular file")) } else { Ok(()) }
 }
 
-/// Where the code at an address lies in a file.
+/// Returns the file offset of the code at an address.
 fn code_at(path: &str, address: u64) -> Result<u64> {
     let offset = open_binary(path)?.offset(address);
     offset.ok_or_else(|| no_binary(path, format_args!("has no code at address {address:#x}")))
@@ -354,23 +353,23 @@ pub fn check_usdt(path: &str, provider: &str, name: &str) -> Result<()> {
 
 fn open_binary(path: &str) -> Result<executable::Executable> {
     executable::Executable::open(path).map_err(|e| match e.0 {
-        libc::ENOEXEC => no_binary(path, "not a 64-bit ELF file of this machine's byte order"),
+        libc::ENOEXEC => no_binary(path, "not a 64-bit ELF file with this machine's byte order"),
         _ => no_binary(path, e),
     })
 }
 
-/// The file of a process that has a build id.
+/// Returns the file that a process has mapped and that has the build id.
 fn mapped(pid: i32, build_id: &str) -> Result<String> {
     let folder = format!("/proc/{pid}/map_files");
     let found = executable::mapped(&folder, build_id);
-    found.ok_or_else(|| no_binary(&folder, format_args!("no file there has the build id {build_id:?}")))
+    found.ok_or_else(|| no_binary(&folder, format_args!("no mapped file has the build id {build_id:?}")))
 }
 
 fn no_binary(path: &str, why: impl std::fmt::Display) -> Error {
     Error::new(Status::NotFound, why).about_file(path)
 }
 
-/// `path:provider:name`.
+/// Attaches to `path:provider:name`.
 fn usdt(prog: ProgRef<'_>, place: &str, rest: &str, target: &Target, log: &Arc<Log>) -> Result<Vec<Link>> {
     let mut parts = rest.rsplitn(3, ':');
     let parts = (parts.next(), parts.next(), target.path.as_deref().or(parts.next()));

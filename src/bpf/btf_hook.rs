@@ -1,10 +1,10 @@
-//! Hooks by BTF id: what in a kernel's types a section such as `fentry/do_unlinkat` means.
+//! Hooks by BTF id: which type of the kernel a section such as `fentry/do_unlinkat` refers to.
 
 use super::elf;
-use super::sys::section_handlers::register;
+use super::sys::section_handlers::is_registered;
 use crate::btf::Hook;
 
-/// Beginnings of sections, and what the kernel's types have before the name that follows; those of libbpf's handlers in
+/// Prefixes of sections, and the prefix that the name after it has among the kernel's types. The sections are those of
 /// `sys::section_handlers`.
 const PREFIXES: [(&str, &str); 6] = [
     ("tp_btf", "btf_trace_"),
@@ -17,7 +17,7 @@ const PREFIXES: [(&str, &str); 6] = [
 
 /// The hook of each section of an object that may have one in the kernel itself; none where libbpf looks for them.
 pub fn of_sections(object: &[u8]) -> Vec<Hook> {
-    if !register() {
+    if !is_registered() {
         return Vec::new();
     }
     elf::names(object).unwrap_or_default().into_iter().filter_map(of_section).collect()

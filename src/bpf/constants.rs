@@ -1,4 +1,4 @@
-//! Numbers of the kernel's BPF interface (linux/bpf.h), each once, for the library and its tools.
+//! Numbers and names of the kernel's BPF interface (linux/bpf.h), in one place for the library and its tools.
 
 /// Map types, `enum bpf_map_type`, without the prefix BPF_MAP_TYPE_.
 #[allow(missing_docs, reason = "the names are those of the kernel")]
@@ -83,8 +83,11 @@ pub mod opcode {
     pub const CALL: u8 = 0x85;
 }
 
-/// The kernel's own "not supported", which libc has no name for.
+/// The kernel's own "not supported", which libc does not define.
 pub const ENOTSUPP: i32 = 524;
 
 /// The map in which an object counts failed ring-buffer reservations. `ecc` adds it; the library reads it.
 pub const LOST_MAP: &str = "__eunomia_lost";
+
+/// Exists if the kernel has kprobes.
+pub const KPROBES: &str = "/sys/bus/event_source/devices/kprobe";

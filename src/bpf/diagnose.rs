@@ -13,20 +13,19 @@ use crate::btf::Btf;
 use crate::error::{Error, Status};
 use crate::os::Errno;
 
-const OUT_OF_DESCRIPTORS: &str =
-    "the process may not open as many file descriptors as this takes (ulimit -n)";
+const OUT_OF_DESCRIPTORS: &str = "the process cannot open enough file descriptors (ulimit -n)";
 
 /// Why an object could not be loaded.
 pub struct LoadFailure {
-    /// What the host gets to know.
+    /// The error for the host.
     pub error: Error,
-    /// The program without which it might have been.
+    /// The program that failed. Without it the object may load.
     pub prog: Option<usize>,
-    /// Whether the kernel lacks a function that a program calls; which one, libbpf does not say.
+    /// Whether the kernel lacks a function that a program calls. libbpf does not report which program.
     pub lacks_kfunc: bool,
 }
 
-/// Why libbpf would not open an object.
+/// Explains why libbpf did not open an object.
 pub fn open_error(e: Errno, printed: &str) -> Error {
     let (status, text) = match e.0 {
         libc::ENOMEM => (Status::NoMem, "out of memory".into()),
@@ -40,7 +39,7 @@ pub fn open_error(e: Errno, printed: &str) -> Error {
     Error::sys(status, e.0, text).with_detail(printed)
 }
 
-/// Why the kernel, or libbpf before it, would not load an object with these types, and the program at fault.
+/// Explains why libbpf or the kernel did not load an object with these types, and names the program that failed.
 pub fn load_error(
     e: Errno,
     printed: &str,
@@ -78,8 +77,8 @@ pub fn load_error(
         Error::sys(load_status(errno), errno, format_args!("load failed: {}", reason(printed, e)))
     };
     let error = error.with_detail(log.unwrap_or(printed));
-    // Without a program the process is not less short of descriptors or memory. That the kernel has no BTF, libbpf says
-    // of none, but some programs need it.
+    // Leaving out a program does not help against a lack of descriptors or memory. If the kernel has no BTF, libbpf names
+    // no program, but some programs need BTF.
     let prog = match errno {
         libc::EMFILE | libc::ENFILE | libc::ENOMEM => None,
         _ if index.is_none() && lacks_btf => object
@@ -90,8 +89,8 @@ pub fn load_error(
     LoadFailure { error, prog, lacks_kfunc: messages::lacks_function(printed) }
 }
 
-/// What a program or map needs that is not there: a function or variable of the kernel, a type of operations, a map or
-/// program of the object that could not be made.
+/// The error for something that a program or map needs and that does not exist: a function, variable or struct_ops type of
+/// the kernel, a map or program of the object.
 fn missing(
     e: Errno,
     printed: &str,
@@ -107,8 +106,7 @@ fn missing(
     };
     Some(match what {
         Missing::Function => {
-            let error =
-                error(format_args!("this kernel has no function {name:?} for programs to call (kfunc)"));
+            let error = error(format_args!("this kernel has no function {name:?} (kfunc)"));
             match failed {
                 Some(prog) => prog.about(error, &prog.section_name()),
                 None => error,
@@ -127,13 +125,16 @@ fn missing(
             }
         }
         Missing::Member => {
-            error(format_args!("this kernel's operations are others (struct_ops)")).about_map(name)
+            error(format_args!("this kernel has other members in these operations (struct_ops)"))
+                .about_map(name)
         }
-        Missing::Map => Error::sys(Status::Package, e.0, "a program needs it").about_map(name),
+        Missing::Map => {
+            Error::sys(Status::Package, e.0, "a program needs it, but it was not created").about_map(name)
+        }
     })
 }
 
-/// Why a program could not be attached to `place`.
+/// Explains why a program could not be attached to `place`.
 pub fn attach_error(prog: ProgRef<'_>, place: &str, e: Errno, printed: &str) -> Error {
     let is_tracepoint = place.starts_with("tp/") || place.starts_with("tracepoint/");
     let is_raw_tracepoint = place.starts_with("raw_tracepoint") || place.starts_with("raw_tp");
@@ -159,10 +160,11 @@ pub fn attach_error(prog: ProgRef<'_>, place: &str, e: Errno, printed: &str) -> 
         (libc::ENOENT | libc::ENODEV | libc::EOPNOTSUPP, _) if place.starts_with("perf event") => {
             (Status::Unsupported, "this machine has no such event".into())
         }
-        // What the kernel says of a folder that is no group of the second version.
-        (libc::EBADF, _) => {
-            (Status::NotFound, "not a folder of cgroup2 (mount | grep cgroup2 shows where it is)".into())
-        }
+        // The kernel's error for a directory that is not a cgroup2.
+        (libc::EBADF, _) => (
+            Status::NotFound,
+            "not a cgroup2 directory (mount | grep cgroup2 shows where it is mounted)".into(),
+        ),
         (libc::ENODEV | libc::ENXIO, _) => (Status::NotFound, "no such network interface".into()),
         (libc::ENOENT | libc::ENOTDIR, _) if place.contains(" on cgroup ") => {
             (Status::NotFound, e.to_string())
@@ -171,7 +173,7 @@ pub fn attach_error(prog: ProgRef<'_>, place: &str, e: Errno, printed: &str) -> 
         (libc::EINVAL, Some(newer)) => (Status::Unsupported, newer),
         (libc::EINVAL, _) if place.starts_with("netkit") => (Status::Attach, "not a netkit device".into()),
         (libc::EOPNOTSUPP | ENOTSUPP, _) => (Status::Unsupported, unsupported(prog, printed, e)),
-        // A file, or a function or probe in it.
+        // The file does not exist, or it lacks the function or probe.
         _ if place.starts_with('u') => match messages::missing_symbol(printed) {
             Some((path, name)) => (Status::NotFound, format!("{path} has no function {name:?}")),
             None => (Status::NotFound, reason(printed, e).into()),
@@ -181,7 +183,7 @@ pub fn attach_error(prog: ProgRef<'_>, place: &str, e: Errno, printed: &str) -> 
     prog.about(Error::sys(status, e.0, why), place).with_detail(printed)
 }
 
-/// What is missing for a hook that this kernel does not have.
+/// Explains what is missing for a hook that this kernel does not have.
 fn unsupported(prog: ProgRef<'_>, printed: &str, e: Errno) -> String {
     let section = prog.section_name();
     if !requirements::is_recent_hook(&section) {
@@ -189,18 +191,18 @@ fn unsupported(prog: ProgRef<'_>, printed: &str, e: Errno) -> String {
     }
     requirements::newer_for_hook(&section).unwrap_or_else(|| {
         let is_multi = section.starts_with("kprobe.multi") || section.starts_with("kretprobe.multi");
-        let option = if is_multi { "CONFIG_FPROBE" } else { "it" };
+        let option = if is_multi { "CONFIG_FPROBE" } else { "support for it" };
         format!("this kernel is built without {option}")
     })
 }
 
-/// Whether a program of `section` failed because its hook is not there.
+/// Whether a program of `section` failed because its hook does not exist.
 pub fn lacks_hook(e: &Error, section: &str) -> bool {
     matches!(e.errno, libc::ENOENT | libc::ESRCH)
         || e.status == Status::Unsupported && requirements::is_recent_hook(section)
 }
 
-/// The program that libbpf reports as the one that failed.
+/// The index of the program that libbpf reports as failed.
 fn failed_program(printed: &str, object: &Object) -> Option<usize> {
     let index = |name: &str| object.progs().position(|prog| prog.name().to_bytes() == name.as_bytes());
     messages::failed_programs(printed).find_map(index)
@@ -208,17 +210,17 @@ fn failed_program(printed: &str, object: &Object) -> Option<usize> {
 
 fn no_btf(looked_for: &KernelBtf) -> String {
     let others = match looked_for {
-        KernelBtf::Others(kernel) => format!(", and the package brings none for {kernel}"),
+        KernelBtf::Others(kernel) => format!(", and the package has none for {kernel}"),
         _ => String::new(),
     };
     format!(
-        "the kernel has no BTF ({KERNEL_BTF}, CONFIG_DEBUG_INFO_BTF){others}; give a BTF file or a BTFHub folder as btf_path"
+        "the kernel has no BTF ({KERNEL_BTF}, CONFIG_DEBUG_INFO_BTF){others}; set btf_path to a BTF file or a BTFHub directory"
     )
 }
 
 fn permission(failed: Option<ProgRef<'_>>, object: &Object, errno: i32) -> Error {
     let Some(prog) = failed else {
-        // Not even a map, or the simplest program: what all programs together need is missing, at least in part.
+        // A map or libbpf's test program failed: the thread lacks some of the capabilities that all programs require.
         let why = match requirements::missing_for_all(object) {
             Some(missing) => format!("needs {missing}"),
             None => "is not permitted (lockdown, seccomp or an LSM)".into(),
@@ -230,34 +232,34 @@ fn permission(failed: Option<ProgRef<'_>>, object: &Object, errno: i32) -> Error
         Some(missing) => Error::sys(Status::Perm, errno, format_args!("needs {missing}")),
         None => {
             let kind = section.split(['/', '.']).next().unwrap_or_default();
-            let why = "although privileges suffice: it is built without them, or locked down";
+            let why = "despite sufficient privileges: it is built without them or locked down";
             Error::sys(Status::Unsupported, errno, format_args!("this kernel refuses {kind} programs {why}"))
         }
     };
     prog.about(error, &section)
 }
 
-/// A map could not be made, or not be shared under its pin path.
+/// Explains why a map could not be created, or not be pinned.
 fn map_refused(name: &str, kind: u32, e: Errno, printed: &str) -> Error {
     let error = |status, text: &dyn fmt::Display| Error::sys(status, e.0, text).about_map(name);
     if let Some((path, is_unmounted)) = messages::failed_pin(printed, name) {
-        let why = if is_unmounted { "there is no BPF file system" } else { &e.to_string() };
+        let why = if is_unmounted { "no BPF file system is mounted there" } else { &e.to_string() };
         return error(Status::System, &format_args!("cannot be pinned at {path}: {why}"));
     }
     if let Some(path) = messages::other_pin(printed) {
         return error(Status::System, &format_args!("another kind of map is pinned at {path}"));
     }
     match e.0 {
-        libc::ENOMEM | libc::E2BIG => error(Status::NoMem, &"there is not enough memory for it"),
+        libc::ENOMEM | libc::E2BIG => error(Status::NoMem, &"not enough memory"),
         libc::EINVAL => match requirements::newer_for_map(kind) {
             Some(why) => error(Status::Unsupported, &why),
-            None => error(Status::Package, &"the kernel refuses its kind, sizes, flags or number of entries"),
+            None => error(Status::Package, &"the kernel refuses its type, sizes, flags or number of entries"),
         },
         errno => error(load_status(errno), &e),
     }
 }
 
-/// The kernel or libbpf refused a program before the verifier looked at it.
+/// Explains why the kernel or libbpf refused a program before the verifier ran.
 fn refused(prog: ProgRef<'_>, e: Errno) -> Error {
     let section = prog.section_name();
     let error = |status, text: &dyn fmt::Display| prog.about(Error::sys(status, e.0, text), &section);
@@ -266,13 +268,13 @@ fn refused(prog: ProgRef<'_>, e: Errno) -> Error {
             error(Status::Unsupported, &format_args!("this kernel has no target for {section}"))
         }
         libc::EINVAL if section.starts_with("freplace") => {
-            error(Status::Unsupported, &"replaces a function of another program, which cannot be named here")
+            error(Status::Unsupported, &"replaces a function of another program, which is not supported")
         }
         libc::EINVAL | libc::EOPNOTSUPP | ENOTSUPP => {
             let why = requirements::newer_for_hook(&section).map_or(String::new(), |why| format!(": {why}"));
             error(
                 Status::Unsupported,
-                &format_args!("this kernel does not know programs of this section{why}"),
+                &format_args!("this kernel does not support programs of this section{why}"),
             )
         }
         errno => error(load_status(errno), &format_args!("could not be loaded: {e}")),

@@ -1,6 +1,6 @@
-//! What would keep a program from being attached, found out without attaching it. For `check`, which says what a run would.
+//! Finds out why a program could not be attached, without attaching it. `check` reports what a run would report.
 //!
-//! Most ways to attach find their target before they ask for the program: with one that is not loaded they end there.
+//! Most ways to attach look up the target before they use the program. With a program that is not loaded they end there.
 
 use std::fs;
 use std::path::Path;
@@ -16,7 +16,7 @@ use crate::log::{Level, Log};
 use crate::os::{self, Errno};
 use crate::package::Target;
 
-/// Why a program, which is not loaded, cannot be attached to a target.
+/// Returns the error that attaching a program, which is not loaded, to a target would return.
 pub fn expect(prog: ProgRef<'_>, target: &Target) -> Result<()> {
     let section = prog.section_name();
     match prog.kind() {
@@ -32,7 +32,7 @@ pub fn expect(prog: ProgRef<'_>, target: &Target) -> Result<()> {
         | prog_type::RAW_TRACEPOINT_WRITABLE => {
             traced(prog, target, target.attach.as_deref().unwrap_or(&section))
         }
-        // Found by their types when they are loaded, or at the hook of the host.
+        // load finds these hooks by their types, or the host attaches the program itself.
         prog_type::TRACING | prog_type::LSM => Ok(()),
         _ => unloaded(prog, target),
     }
@@ -43,17 +43,17 @@ fn cgroup(prog: ProgRef<'_>, target: &Target) -> Result<()> {
     let place = format!("{} on cgroup {path:?}", prog.section_name());
     let failed = |e: Errno| attach_error(prog, &place, e, "");
     open_cgroup(path).map_err(|e| failed(Errno(e.raw_os_error().unwrap_or(libc::EINVAL))))?;
-    // Groups of the second version alone have it.
-    let is_new = Path::new(path).join("cgroup.controllers").exists();
-    if is_new { Ok(()) } else { Err(failed(Errno(libc::EBADF))) }
+    // Only cgroup2 has this file.
+    let is_cgroup2 = Path::new(path).join("cgroup.controllers").exists();
+    if is_cgroup2 { Ok(()) } else { Err(failed(Errno(libc::EBADF))) }
 }
 
-/// A program at a tracepoint, or a probe in the kernel or in a file.
+/// Checks a tracepoint, a kernel probe or a user probe.
 fn traced(prog: ProgRef<'_>, target: &Target, place: &str) -> Result<()> {
     let refused = |errno: i32| Err(attach_error(prog, place, Errno(errno), ""));
     let Some((hook, rest)) = place.split_once('/') else {
-        let is_told = target.path.is_some() || target.func.is_some();
-        return if is_told { unloaded(prog, target) } else { Err(no_target(prog)) };
+        let is_given = target.path.is_some() || target.func.is_some();
+        return if is_given { unloaded(prog, target) } else { Err(no_target(prog)) };
     };
     let is_kernel = hook.starts_with('k');
     match hook {
@@ -71,7 +71,7 @@ fn traced(prog: ProgRef<'_>, target: &Target, place: &str) -> Result<()> {
             let mut parts = rest.rsplitn(3, ':');
             let (name, provider) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
             let path = target.path.as_deref().or(parts.next()).unwrap_or_default();
-            // A name without a slash is looked up by libbpf.
+            // libbpf looks up names without a slash.
             match path.contains('/') {
                 true => check_usdt(path, provider, name).map_err(|e| prog.about(e, place)),
                 false => Ok(()),
@@ -83,7 +83,7 @@ fn traced(prog: ProgRef<'_>, target: &Target, place: &str) -> Result<()> {
     }
 }
 
-/// Attaches a program that is not loaded: what fails for want of it would have succeeded.
+/// Attaches a program that is not loaded. An error about exactly that means that it would have succeeded.
 fn unloaded(prog: ProgRef<'_>, target: &Target) -> Result<()> {
     let log = Arc::new(Log::new(None, Level::Error));
     match attach(prog, std::slice::from_ref(target), &log) {
@@ -92,14 +92,14 @@ fn unloaded(prog: ProgRef<'_>, target: &Target) -> Result<()> {
     }
 }
 
-/// Whether the kernel or a module has a raw tracepoint of that name; yes if it does not show its types.
+/// Whether the kernel or a module has a raw tracepoint with that name. True if their types are not readable.
 fn has_tracepoint(name: &str) -> bool {
     static NAMES: OnceLock<Vec<Vec<u8>>> = OnceLock::new();
     let names = NAMES.get_or_init(tracepoints);
     names.is_empty() || names.iter().any(|known| known == name.as_bytes())
 }
 
-/// For each of them the types have a typedef.
+/// Returns the names of all raw tracepoints. The types have a typedef for each of them.
 fn tracepoints() -> Vec<Vec<u8>> {
     let mut names = Vec::new();
     for file in fs::read_dir("/sys/kernel/btf").into_iter().flatten().flatten() {
@@ -110,7 +110,7 @@ fn tracepoints() -> Vec<Vec<u8>> {
     names
 }
 
-/// Whether many functions can be probed at once; yes if the kernel does not show its functions.
+/// Whether the kernel supports fprobe, which kprobe.multi uses. True if the kernel's symbols are not readable.
 fn has_fprobe() -> bool {
     static HAS: OnceLock<bool> = OnceLock::new();
     *HAS.get_or_init(|| {

@@ -1,13 +1,13 @@
-//! Sections and functions of an ELF object: libbpf keeps `.BTF.ext` to itself, and follows a `.BTF`, and instructions,
-//! before anyone checked them.
+//! Reads sections and functions of an ELF object. libbpf does not expose `.BTF.ext`, and it uses `.BTF` and instructions
+//! without checking them first.
 
 /// Length of a section header in a 64-bit ELF file.
 const HEADER: usize = 64;
 /// Length of a symbol.
 const SYMBOL: usize = 24;
 
-/// The contents of the sections called `name` of a 64-bit ELF file in this machine's byte order; `None` if the file is
-/// malformed. There should be one at most, but nobody sees to it.
+/// Returns the contents of the sections named `name` of a 64-bit ELF file in this machine's byte order, or `None` if the
+/// file is malformed. A valid object has at most one, but a file may have several.
 pub fn sections<'a>(elf: &'a [u8], name: &str) -> Option<Vec<&'a [u8]>> {
     let mut found = Vec::new();
     for (header, own) in headers(elf)?.chunks_exact(HEADER).zip(names(elf)?) {
@@ -18,7 +18,7 @@ pub fn sections<'a>(elf: &'a [u8], name: &str) -> Option<Vec<&'a [u8]>> {
     Some(found)
 }
 
-/// The name of each section; `None` if the file is malformed.
+/// Returns the name of each section, or `None` if the file is malformed.
 pub fn names(elf: &[u8]) -> Option<Vec<&[u8]>> {
     let headers = headers(elf)?;
     let strings = content(elf, header(headers, u16_at(elf, 62)?)?)?;
@@ -29,7 +29,7 @@ pub fn names(elf: &[u8]) -> Option<Vec<&[u8]>> {
     headers.chunks_exact(HEADER).map(name).collect()
 }
 
-/// The code of each function that lies in its section; `None` if the file is malformed.
+/// Returns the code of each function that is inside its section, or `None` if the file is malformed.
 pub fn functions(elf: &[u8]) -> Option<Vec<&[u8]>> {
     const SYMTAB: u32 = 2;
     const FUNC: u8 = 2;
@@ -47,17 +47,17 @@ pub fn functions(elf: &[u8]) -> Option<Vec<&[u8]>> {
     Some(found)
 }
 
-/// Makes the external symbols with these names weak: libbpf then leaves out what is not there, and the kernel refuses the
-/// programs that use it.
-pub fn weaken(elf: &mut [u8], is_meant: &dyn Fn(&str) -> bool) {
+/// Makes the selected external symbols weak. libbpf then leaves out those that do not exist, and the kernel refuses only the
+/// programs that use them.
+pub fn weaken(elf: &mut [u8], is_selected: &dyn Fn(&str) -> bool) {
     const WEAK: u8 = 2;
-    for at in strong_externs(elf, is_meant).unwrap_or_default() {
+    for at in strong_externs(elf, is_selected).unwrap_or_default() {
         elf[at] = WEAK << 4 | elf[at] & 15;
     }
 }
 
-/// Where the byte is in each of those symbols that says how it binds.
-fn strong_externs(elf: &[u8], is_meant: &dyn Fn(&str) -> bool) -> Option<Vec<usize>> {
+/// Returns the offsets of the bytes that contain the binding of these symbols.
+fn strong_externs(elf: &[u8], is_selected: &dyn Fn(&str) -> bool) -> Option<Vec<usize>> {
     const SYMTAB: u32 = 2;
     const GLOBAL: u8 = 1;
     let (headers, mut found) = (headers(elf)?, Vec::new());
@@ -67,7 +67,7 @@ fn strong_externs(elf: &[u8], is_meant: &dyn Fn(&str) -> bool) -> Option<Vec<usi
         for (index, symbol) in content(elf, table)?.chunks_exact(SYMBOL).enumerate() {
             let is_extern = u16_at(symbol, 6) == Some(0) && symbol[4] >> 4 == GLOBAL;
             let name = strings.get(u32_at(symbol, 0)? as usize..)?.split(|&byte| byte == 0).next()?;
-            if is_extern && std::str::from_utf8(name).is_ok_and(is_meant) {
+            if is_extern && std::str::from_utf8(name).is_ok_and(is_selected) {
                 found.push(start + index * SYMBOL + 4);
             }
         }
@@ -75,29 +75,29 @@ fn strong_externs(elf: &[u8], is_meant: &dyn Fn(&str) -> bool) -> Option<Vec<usi
     Some(found)
 }
 
-/// How many steps libbpf takes that are products of counts, at most: for each relocation it goes through the maps and
-/// the external symbols, for each variable and each section through the symbols or the sections, for each external symbol
-/// and each section through the `types`. `variables` are those of all sections in the BTF, maps included; `None` if the file
-/// is malformed.
+/// Returns an upper limit of the steps that libbpf takes in nested loops: for each relocation over the maps and the external
+/// symbols, for each variable and each section over the symbols or the sections, for each external symbol and each section
+/// over the `types`. `variables` is the number of variables in all sections of the BTF, maps included. `None` if the file is
+/// malformed.
 pub fn steps(elf: &[u8], types: usize, variables: usize) -> Option<usize> {
     const SYMTAB: u32 = 2;
     const REL: u32 = 9;
     const RELOCATION: usize = 16;
     let headers = headers(elf)?.chunks_exact(HEADER);
-    let (mut places, mut things) = (headers.len(), headers.len() + variables);
+    let (mut outer, mut inner) = (headers.len(), headers.len() + variables);
     for header in headers {
         match u32_at(header, 4)? {
             SYMTAB => {
                 for symbol in content(elf, header)?.chunks_exact(SYMBOL) {
-                    places += 1;
-                    things += usize::from(u16_at(symbol, 6)? == 0);
+                    outer += 1;
+                    inner += usize::from(u16_at(symbol, 6)? == 0);
                 }
             }
-            REL => places += content(elf, header)?.len() / RELOCATION,
+            REL => outer += content(elf, header)?.len() / RELOCATION,
             _ => {}
         }
     }
-    Some((places + types) * things)
+    Some((outer + types) * inner)
 }
 
 fn headers(elf: &[u8]) -> Option<&[u8]> {
@@ -127,7 +127,7 @@ fn u32_at(data: &[u8], at: usize) -> Option<u32> {
     bytes_at(data, at).map(u32::from_ne_bytes)
 }
 
-/// An address or length of 64 bits.
+/// Reads an address or length of 64 bits.
 fn usize_at(data: &[u8], at: usize) -> Option<usize> {
     bytes_at(data, at).map(u64::from_ne_bytes)?.try_into().ok()
 }

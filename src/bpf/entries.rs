@@ -1,6 +1,6 @@
-//! Walks the entries of a map in chunks, so that a large map never holds up a ring buffer.
+//! Iterates over the entries of a map in chunks, so that a large map does not delay a ring buffer.
 //!
-//! Where the kernel has batched lookup, a chunk is one system call; else it is one pair of calls an entry.
+//! If the kernel supports batched lookup, a chunk is one system call. Otherwise each entry takes two calls.
 
 use super::constants::{ENOTSUPP, map_type};
 use super::map::Map;
@@ -10,22 +10,22 @@ use crate::os::{self, Errno};
 
 /// Entries in a chunk.
 const CHUNK: usize = 256;
-/// Bytes of a chunk, unless a single entry is larger.
+/// Maximum bytes of a chunk, unless a single entry is larger.
 const CHUNK_BYTES: usize = 1 << 20;
 
-/// One walk over a map.
+/// One iteration over a map.
 pub struct Entries {
     keys: Vec<u8>,
     values: Vec<u8>,
-    /// How many entries the chunk is to hold.
-    room: usize,
+    /// Maximum number of entries in a chunk.
+    capacity: usize,
     key_len: usize,
     value_len: usize,
     filled: usize,
-    at: usize,
+    next: usize,
     clear: bool,
     mode: Mode,
-    /// Entries that the walk may still meet: a map that changes under it must not keep it going for ever.
+    /// Maximum number of entries still to come. A map that changes during the iteration must not make it endless.
     left: usize,
 }
 
@@ -36,46 +36,47 @@ enum Mode {
 }
 
 impl Entries {
-    /// A walk that empties the map on its way if `clear`.
+    /// Starts an iteration. With `clear` it removes the entries that it returns.
     pub fn new(map: &Map, clear: bool) -> Entries {
         let (key_len, value_len) = (map.key.size, map.value_len());
         let is_array = matches!(map.kind, map_type::ARRAY | map_type::PERCPU_ARRAY);
-        // Entries of an array cannot be removed; they are set to zero one by one.
+        // Entries of an array cannot be removed. They are set to zero one by one.
         let mode = if is_array && clear { Mode::Keys(None) } else { Mode::Batch(BatchCursor::start()) };
         let left = (map.max_entries as usize).saturating_mul(2).max(CHUNK);
         let fitting = (CHUNK_BYTES / (key_len + value_len).max(1)).max(1);
-        let room = CHUNK.min(fitting).min(map.max_entries.max(1) as usize);
+        let capacity = CHUNK.min(fitting).min(map.max_entries.max(1) as usize);
         let (keys, values) = (Vec::new(), Vec::new());
-        Entries { keys, values, room, key_len, value_len, filled: 0, at: 0, clear, mode, left }
+        Entries { keys, values, capacity, key_len, value_len, filled: 0, next: 0, clear, mode, left }
     }
 
-    /// Passes on the rest of the current chunk, or a new one, until `f` says no. `Ok(true)`: the walk is over.
+    /// Passes the rest of the current chunk, or a new one, to `f` until that returns false. Returns true when the iteration
+    /// is complete.
     pub fn step(&mut self, map: &Map, mut f: impl FnMut(&[u8], &[u8]) -> bool) -> os::Result<bool> {
-        if self.at == self.filled {
+        if self.next == self.filled {
             self.fill(map)?;
         }
-        while self.at < self.filled {
-            let (index, key_len, value_len) = (self.at, self.key_len, self.value_len);
-            self.at += 1;
+        while self.next < self.filled {
+            let (index, key_len, value_len) = (self.next, self.key_len, self.value_len);
+            self.next += 1;
             let key = &self.keys[index * key_len..][..key_len];
             if !f(key, &self.values[index * value_len..][..value_len]) {
                 break;
             }
         }
-        Ok(self.at == self.filled && (matches!(self.mode, Mode::Done) || self.left == 0))
+        Ok(self.next == self.filled && (matches!(self.mode, Mode::Done) || self.left == 0))
     }
 
     fn fill(&mut self, map: &Map) -> os::Result<()> {
-        (self.at, self.filled) = (0, 0);
+        (self.next, self.filled) = (0, 0);
         if self.key_len == 0 {
-            // A queue, a stack, a ring buffer: there is nothing to walk along.
+            // A queue, a stack or a ring buffer has no keys.
             return Err(Errno(ENOTSUPP));
         }
         let fd = map.fd().map_err(|_| Errno(libc::EBADF))?;
-        // Not before it is used: that there is no memory for it is an error of the walk.
+        // Allocated at first use, so that a lack of memory is an error of the iteration.
         let out_of_memory = |_| Errno(libc::ENOMEM);
-        memory::extend(&mut self.keys, self.room * self.key_len).map_err(out_of_memory)?;
-        memory::extend(&mut self.values, self.room * self.value_len).map_err(out_of_memory)?;
+        memory::extend(&mut self.keys, self.capacity * self.key_len).map_err(out_of_memory)?;
+        memory::extend(&mut self.values, self.capacity * self.value_len).map_err(out_of_memory)?;
         if let Mode::Batch(cursor) = &mut self.mode {
             match fd.lookup_batch(cursor, self.clear, &mut self.keys, &mut self.values) {
                 Ok((count, last)) => {
@@ -84,8 +85,8 @@ impl Entries {
                         self.mode = Mode::Done;
                     }
                 }
-                // A bucket of a hash map holds more entries than the chunk: nothing was copied.
-                Err(e) if e.0 == libc::ENOSPC => self.room *= 2,
+                // A bucket of a hash map has more entries than the chunk. Nothing was copied.
+                Err(e) if e.0 == libc::ENOSPC => self.capacity *= 2,
                 Err(e) if is_lacking(e) => self.mode = Mode::Keys(None),
                 Err(e) => return Err(e),
             }
@@ -97,13 +98,13 @@ impl Entries {
         Ok(())
     }
 
-    /// First the keys, then the values: removing a key in between would start the kernel's walk anew.
+    /// Reads the keys first, then the values. If a key were removed in between, the kernel would start again at the first key.
     fn fill_by_key(&mut self, map: &Map, fd: &MapFd) -> os::Result<()> {
         let Mode::Keys(last) = &mut self.mode else { return Ok(()) };
-        let room = self.room.min(self.left);
-        let mut keys = Vec::with_capacity(room);
+        let capacity = self.capacity.min(self.left);
+        let mut keys = Vec::with_capacity(capacity);
         let mut ended = false;
-        while keys.len() < room && !ended {
+        while keys.len() < capacity && !ended {
             let mut next = vec![0; self.key_len];
             ended = !found(fd.next_key(keys.last().or(last.as_ref()).map(Vec::as_slice), &mut next))?;
             if !ended {
@@ -125,7 +126,7 @@ impl Entries {
     }
 }
 
-/// Copies a value and empties its entry; in one step where the kernel can, so that nothing counted in between is lost.
+/// Copies a value and clears its entry, in one step if the kernel supports that, so that no update in between is lost.
 fn take(map: &Map, fd: &MapFd, key: &[u8], value: &mut [u8]) -> os::Result<()> {
     if matches!(map.kind, map_type::ARRAY | map_type::PERCPU_ARRAY) {
         fd.lookup(key, value)?;
@@ -146,7 +147,7 @@ fn found(result: os::Result<()>) -> os::Result<bool> {
     }
 }
 
-/// What kernels answer that lack an operation on a kind of map.
+/// Whether an error means that the kernel lacks an operation for this type of map.
 fn is_lacking(e: Errno) -> bool {
     matches!(e.0, libc::EINVAL | libc::EOPNOTSUPP | ENOTSUPP)
 }

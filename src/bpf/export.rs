@@ -15,17 +15,17 @@ use crate::package::{CustomMember, ExportConfig, ExportType, MapMeta, NameIndex,
 use crate::render::Plan;
 use crate::types::{Field, MemberFormats, Type};
 
-/// A map that delivers.
+/// A map that delivers events.
 pub struct Export {
-    /// Its place among the maps.
+    /// Its index among the maps.
     pub map: usize,
-    /// How its records look; `None` if nobody tells. Unused for sampled maps.
+    /// The plan of its records; `None` if their type is unknown. Unused for sampled maps.
     pub record: Option<Plan>,
-    /// How it is sampled, unless it is a ring or perf buffer.
+    /// How it is sampled; `None` for a ring or perf buffer.
     pub sample: Option<Sample>,
 }
 
-/// Finds the maps that deliver.
+/// Finds the maps that deliver events.
 pub fn exports(
     package: &Package,
     btf: &Btf,
@@ -48,7 +48,7 @@ pub fn exports(
         let sample = told.and_then(|told| told.sample.clone()).filter(|_| !is_buffer(map));
         let wanted = *config != ExportConfig::NoExport && &*map.label() != LOST_MAP;
         if wanted && sample.is_some() && map.key.size == 0 {
-            let text = "has no keys, and cannot be sampled";
+            let text = "has no keys and cannot be sampled";
             return Err(map.about(Error::new(Status::Package, text)));
         }
         if wanted && (sample.is_some() || is_buffer(map)) {
@@ -108,7 +108,7 @@ impl Chooser<'_> {
         let exports = &self.package.meta.export_types;
         match exports.as_slice() {
             [] => Ok(self.infer(map)),
-            // Of several types, published packages mean the first; which of several buffers has it, they do not say.
+            // Published packages with several types use the first one. They do not specify which of several buffers has it.
             [first, others @ ..] if others.is_empty() || self.buffers == 1 => {
                 self.exported(first).map_err(at)
             }
@@ -131,7 +131,8 @@ impl Chooser<'_> {
         Type::structure(&map.label(), size, fields)
     }
 
-    /// An `export_types` entry: by id if that is a type of this name, else by name, else by its members.
+    /// Returns the type of an `export_types` entry: by id if the type with that id has this name, otherwise by name, otherwise
+    /// by its members.
     fn exported(&self, export: &ExportType) -> Result<Option<Arc<Type>>> {
         let named = |id: &u32| self.btf.is_value(*id) && self.btf.name(*id) == Some(&export.name);
         let by_id = export.type_id.map(|id| self.btf.typedef_of_untagged(id)).filter(named);
@@ -157,7 +158,7 @@ impl Chooser<'_> {
         }
     }
 
-    /// The value type of a ring buffer's definition, else the one struct of the object that is of no other use.
+    /// Returns the value type in a ring buffer's definition, otherwise the only struct of the object without another use.
     fn infer(&mut self, map: &Map) -> Option<Arc<Type>> {
         if map.kind == map_type::RINGBUF && self.btf.is_value(map.value_type_id) {
             return self
@@ -180,7 +181,7 @@ impl Chooser<'_> {
     fn raw(&self, map: &Map, candidates: &[&str]) {
         let candidates = listed(candidates.iter().map(|name| name.to_string()).collect());
         let text = format!(
-            "map {:?}: the package does not tell its event type (candidates: {candidates}); delivering raw bytes",
+            "map {:?}: the package does not name its event type (candidates: {candidates}); delivering raw bytes",
             map.label()
         );
         self.log.write(Level::Warn, &text);

@@ -1,4 +1,4 @@
-//! Where the types of the running kernel are: in the kernel, in the package, in a file of the host.
+//! Finds the types of the running kernel: in the kernel, in the package or in a file of the host.
 
 use std::fs::File;
 use std::os::fd::AsRawFd;
@@ -11,42 +11,42 @@ use crate::error::{Error, Result, Status};
 use crate::os::{self, KernelFile};
 use crate::package::{Package, machine};
 
-/// Where the kernel has its BTF.
+/// The file in which the kernel exposes its BTF.
 pub const KERNEL_BTF: &str = "/sys/kernel/btf/vmlinux";
 
-/// Of the running kernel.
+/// Index of the running kernel's BTF.
 static INDEX: Mutex<Index> = Mutex::new(Index::new());
 
-/// Whether the running kernel carries its BTF.
+/// Whether the running kernel exposes its BTF.
 pub fn kernel_has_btf() -> bool {
     Path::new(KERNEL_BTF).exists()
 }
 
-/// Where the types of the kernel at hand are.
+/// The source of the running kernel's types.
 #[derive(Clone, Default)]
 pub enum KernelBtf {
-    /// Where libbpf looks for them by itself.
+    /// libbpf finds them.
     #[default]
     Usual,
-    /// In memory: of the package, for a kernel that has none, or as much of the kernel's as the object asks for.
+    /// A file in memory: BTF of the package for a kernel that has none, or an excerpt of the kernel's BTF.
     Memory(Arc<File>),
-    /// The package has those of other kernels; here is what was looked for.
+    /// The package has BTF for other kernels only. The name is that of this kernel.
     Others(String),
 }
 
 impl KernelBtf {
-    /// Finds those of a kernel without BTF in the package.
+    /// Looks in the package for the BTF of this kernel.
     fn of_package(package: &Package) -> Result<KernelBtf> {
         let ((release, machine), (id, version)) = (os::kernel(), distribution());
-        let place = format!("{id}/{version}/{}", machine::name(&machine));
-        let Some(btf) = package.kernel_btf(&place, &release)? else {
-            return Ok(KernelBtf::Others(format!("{place}/{release}")));
+        let directory = format!("{id}/{version}/{}", machine::name(&machine));
+        let Some(btf) = package.kernel_btf(&directory, &release)? else {
+            return Ok(KernelBtf::Others(format!("{directory}/{release}")));
         };
         let failed = |e: os::Errno| Error::sys(Status::System, e.0, format_args!("BTF of the package: {e}"));
         os::memory_file(&btf).map(|file| KernelBtf::Memory(Arc::new(file))).map_err(failed)
     }
 
-    /// The path by which libbpf opens it.
+    /// The path that libbpf opens, if it needs one.
     pub fn path(&self) -> Option<PathBuf> {
         match self {
             KernelBtf::Memory(file) => Some(format!("/proc/self/fd/{}", file.as_raw_fd()).into()),
@@ -55,7 +55,7 @@ impl KernelBtf {
     }
 }
 
-/// Finds the kernel's types and hooks for the object of a package; `btf_path` is the host's.
+/// Finds the kernel's types and hooks for the object of a package. `btf_path` is the option of the host.
 pub fn find(
     types: ObjectTypes,
     package: &Package,
@@ -69,14 +69,14 @@ pub fn find(
     Ok((types, Vec::new()))
 }
 
-/// The types of the kernel that an object asks for, where libbpf finds all that it needs among them, and its hooks. It
-/// would take several times as long with the whole.
+/// Returns an excerpt of the kernel's BTF if it has everything that libbpf needs, and the hooks of an object. libbpf takes
+/// several times as long with the whole BTF.
 fn in_kernel(mut types: ObjectTypes) -> Option<(KernelBtf, Vec<Hook>)> {
     if types.relocations.is_empty() && types.hooks.is_empty() {
         return None;
     }
     let kernel = KernelFile::open(KERNEL_BTF).ok()?;
-    // If another thread is at it, that is no reason to wait.
+    // While another thread uses the index, this one works without it.
     let (mut shared, mut own) = (INDEX.try_lock(), Index::new());
     let index = shared.as_deref_mut().unwrap_or(&mut own);
     let excerpt = types.btf.excerpt(&types.relocations, &mut types.hooks, &kernel, index).ok()?;
@@ -85,7 +85,7 @@ fn in_kernel(mut types: ObjectTypes) -> Option<(KernelBtf, Vec<Hook>)> {
     Some((found.map_or(KernelBtf::Usual, |file| KernelBtf::Memory(Arc::new(file))), types.hooks))
 }
 
-/// What to hand to libbpf for a BTF path: a file always, out of a folder only what the kernel lacks.
+/// Returns the file that libbpf uses for `btf_path`. A file is always used, a directory only if the kernel has no BTF.
 pub fn given_btf(path: &Path) -> Result<Option<PathBuf>> {
     if !path.is_dir() {
         return if path.exists() { Ok(Some(path.into())) } else { Err(no_file(path)) };
@@ -96,14 +96,14 @@ pub fn given_btf(path: &Path) -> Result<Option<PathBuf>> {
     let (release, machine) = os::kernel();
     let (id, version) = distribution();
     let file = |machine: &str| path.join(format!("{id}/{version}/{machine}/{release}.btf"));
-    // BTFHub has another name for some machines.
-    let (own, hubs) = (file(&machine), file(machine::name(&machine)));
-    if own.exists() {
-        Ok(Some(own))
-    } else if hubs.exists() {
-        Ok(Some(hubs))
+    // BTFHub uses other names for some machines.
+    let (usual, btfhub) = (file(&machine), file(machine::name(&machine)));
+    if usual.exists() {
+        Ok(Some(usual))
+    } else if btfhub.exists() {
+        Ok(Some(btfhub))
     } else {
-        Err(no_file(&own))
+        Err(no_file(&usual))
     }
 }
 
@@ -112,7 +112,7 @@ fn no_file(path: &Path) -> Error {
     missing.about_file(&path.to_string_lossy()).at("btf_path")
 }
 
-/// ID and VERSION_ID of os-release(5), the first two levels of a BTFHub archive.
+/// Returns ID and VERSION_ID of os-release(5), the first two levels of a BTFHub archive.
 fn distribution() -> (String, String) {
     let text = os::read_text("/etc/os-release").unwrap_or_default();
     let value = |key: &str| {

@@ -17,11 +17,11 @@ use crate::os::{self, Errno};
 use crate::render::{Clock, Plan, hex_json};
 use crate::types::{MemberFormats, Type, encode};
 
-/// How a key or a value looks as JSON.
+/// The format of a key or a value.
 pub struct Form {
     /// Bytes of one.
     pub size: usize,
-    /// Its type and plan; `None` if the object does not tell, or the type is beyond the limits.
+    /// Its type and plan; `None` if the object does not declare the type, or the type exceeds the limits.
     pub plan: Option<Plan>,
 }
 
@@ -36,15 +36,15 @@ impl Form {
         Ok(Form { size, plan })
     }
 
-    /// Is a number to the kernel, if the object gives no type.
-    fn is_number(&mut self, type_id: u32) {
+    /// Uses an unsigned number as the type, if the object does not declare one and the size fits.
+    fn set_number(&mut self, type_id: u32) {
         let ty = Type::unsigned_int();
         if type_id == 0 && self.size == ty.size {
             self.plan = Plan::new(&ty).ok();
         }
     }
 
-    /// Bytes of the longest JSON text of one.
+    /// Maximum bytes of its JSON.
     fn longest(&self) -> usize {
         const AROUND_HEX: usize = 16;
         self.plan.as_ref().map_or(2 * self.size + AROUND_HEX, Plan::max_json_len)
@@ -55,7 +55,7 @@ impl Form {
         self.plan.as_ref().map(Plan::ty)
     }
 
-    /// Appends one as JSON; `{"data":"<hex>"}` if its type is unknown.
+    /// Appends one as JSON, as `{"data":"<hex>"}` if its type is unknown.
     pub fn json(&self, bytes: &[u8], clock: &Clock, out: &mut Vec<u8>) {
         match &self.plan {
             Some(plan) => plan.json(bytes, clock, out),
@@ -63,7 +63,7 @@ impl Form {
         }
     }
 
-    /// The bytes of a JSON value; of an untyped one from the form that `json` gives.
+    /// Converts a JSON value to bytes. If the type is unknown, the value has the format that `json` writes.
     fn bytes(&self, value: &Value) -> Result<Vec<u8>> {
         let mut bytes = memory::zeroed(self.size)?;
         match self.ty() {
@@ -76,51 +76,54 @@ impl Form {
 
 /// A map of the object.
 pub struct Map {
-    /// Its name in libbpf; `prefix.rodata` and the like for data sections.
+    /// Its name in libbpf, such as `prefix.rodata` for a data section.
     pub name: Arc<CStr>,
     /// BPF_MAP_TYPE_*.
     pub kind: u32,
-    /// Entries at most; bytes for a ring buffer.
+    /// Maximum number of entries; bytes for a ring buffer.
     pub max_entries: u32,
     /// Key.
     pub key: Form,
     /// Value (of one CPU).
     pub value: Form,
-    /// BTF id of the value as the object declares it, 0 if it does not; a ring buffer has no values, but may say
-    /// what its records are.
+    /// BTF id of the value type that the object declares; 0 if it declares none. For a ring buffer, which has no values, it is
+    /// the type of the records.
     pub value_type_id: u32,
     /// Values per key: 1, or the number of possible CPUs.
     pub cpus: usize,
     extra: u64,
-    /// What a map of maps is made with.
+    /// The inner map of a map of maps.
     inner: Option<MapSize>,
-    is_made: bool,
+    is_created: bool,
     fd: Option<Arc<MapFd>>,
 }
 
 impl Map {
-    /// What can be known before load.
+    /// Describes a map before load.
     pub fn describe(raw: MapRef<'_>, btf: &Btf, formats: &MemberFormats, log: &Log) -> Result<Map> {
         let name = raw.name();
         let form = |what: &str, size: u32, type_id: u32| match Form::new(size, type_id, btf, formats) {
             Err(e) if e.status == Status::Type => {
-                log.write(Level::Warn, &format!("map {name:?}: its {what} is raw bytes in JSON too: {e}"));
+                log.write(
+                    Level::Warn,
+                    &format!("map {name:?}: its {what} is written as raw bytes in JSON: {e}"),
+                );
                 Ok(Form { size: size as usize, plan: None })
             }
             made => made.map_err(|e| raw.about(e.at(what))),
         };
         let cpus = if is_per_cpu(raw.kind()) { possible_cpus() } else { Ok(1) };
         let cpus = cpus.map_err(|e| Error::sys(Status::System, e.0, format_args!("possible CPUs: {e}")))?;
-        // The "type" of a data section is a DATASEC, which is no value type.
+        // The "type" of a data section is a DATASEC, which is not a type of values.
         let value_type = if raw.is_internal() { 0 } else { raw.value_type() };
         let mut key = form("key", raw.key_size(), raw.key_type())?;
         let mut value = form("value", raw.value_size(), value_type)?;
         let is_stacks = raw.kind() == map_type::STACK_TRACE && !raw.has_build_ids();
         if is_indexed(raw.kind()) || is_stacks {
-            key.is_number(raw.key_type());
+            key.set_number(raw.key_type());
         }
         if matches!(raw.kind(), map_type::PROG_ARRAY | map_type::ARRAY_OF_MAPS | map_type::HASH_OF_MAPS) {
-            value.is_number(value_type);
+            value.set_number(value_type);
         }
         if let Some(stack) = Type::stack(value.ty().map(|ty| &**ty), raw.value_size()).filter(|_| is_stacks) {
             value.plan = Some(Plan::new(&stack)?);
@@ -135,12 +138,12 @@ impl Map {
             cpus,
             extra: raw.extra(),
             inner: raw.inner().map(size),
-            is_made: raw.autocreate(),
+            is_created: raw.autocreate(),
             fd: None,
         })
     }
 
-    /// Takes over sizes and descriptor after load (libbpf rounds ring buffers and sizes perf arrays).
+    /// Takes sizes and descriptor from libbpf after load (libbpf rounds ring buffers and sizes perf arrays).
     pub fn attach_fd(&mut self, raw: MapRef<'_>) -> Result<()> {
         let Some(fd) = raw.fd() else { return Ok(()) };
         let copy = os::duplicate(fd).map_err(|e| map_error(self, "descriptor", e))?;
@@ -149,46 +152,46 @@ impl Map {
         Ok(())
     }
 
-    /// Forgets the descriptor: the object was opened anew.
+    /// Closes the descriptor after the object has been opened again.
     pub fn detach_fd(&mut self, raw: MapRef<'_>) {
         self.max_entries = raw.max_entries();
         self.fd = None;
     }
 
-    /// Its name as text.
+    /// Its name as a string.
     pub fn label(&self) -> std::borrow::Cow<'_, str> {
         self.name.to_string_lossy()
     }
 
-    /// The error, about this map.
+    /// Adds this map to an error.
     #[cold]
     #[inline(never)]
     pub fn about(&self, error: Error) -> Error {
         error.about_map(&self.label())
     }
 
-    /// Bytes of a value as the kernel copies it: per-CPU values are padded to 8 bytes each.
+    /// Bytes of a value as the kernel copies it. Each per-CPU value is padded to 8 bytes.
     pub fn value_len(&self) -> usize {
         if is_per_cpu(self.kind) { self.cpus * self.value.size.next_multiple_of(8) } else { self.value.size }
     }
 
-    /// Bytes of kernel memory when it is full, by the rules of `map_memory`; 0 for one that load does not make.
+    /// Bytes of kernel memory of the full map, by the rules of `map_memory`; 0 if load does not create it.
     pub fn bytes(&self, perf_pages: u32, machine: &Machine) -> u64 {
         let &Map { kind, max_entries, extra, .. } = self;
         let (key_size, value_size) = (self.key.size as u32, self.value.size as u32);
         let own = MapSize { kind, key_size, value_size, max_entries, extra };
-        let all = [Some(own).filter(|_| self.is_made), self.inner];
+        let all = [Some(own).filter(|_| self.is_created), self.inner];
         let bytes = all.iter().flatten().map(|size| map_bytes(size, perf_pages, machine));
         bytes.fold(0, u64::saturating_add)
     }
 
-    /// The descriptor; `State` before load.
+    /// Returns the descriptor; fails with `State` before load.
     pub fn fd(&self) -> Result<&Arc<MapFd>> {
-        let missing = || Error::new(Status::State, "exists only once the package is loaded");
+        let missing = || Error::new(Status::State, "does not exist before the package is loaded");
         self.fd.as_ref().ok_or_else(|| self.about(missing()))
     }
 
-    /// Copies a value.
+    /// Copies the value of a key to `value`.
     pub fn get(&self, key: &[u8], value: &mut [u8]) -> Result<()> {
         self.check_len("key", key.len(), self.key.size)?;
         self.check_len("value", value.len(), self.value_len())?;
@@ -208,14 +211,14 @@ impl Map {
         self.fd()?.delete(key).map_err(|e| map_error(self, "delete", e))
     }
 
-    /// The key after `key`; `NotFound` at the end.
+    /// Copies the key after `key` to `next`. Fails with `NotFound` at the end.
     pub fn next(&self, key: Option<&[u8]>, next: &mut [u8]) -> Result<()> {
         self.check_len("key", next.len(), self.key.size)?;
         key.map_or(Ok(()), |key| self.check_len("key", key.len(), self.key.size))?;
         self.fd()?.next_key(key, next).map_err(|e| map_error(self, "next key", e))
     }
 
-    /// The value of a JSON key, as JSON.
+    /// Returns the value of a JSON key, as JSON.
     pub fn get_json(&self, key: &str) -> Result<Vec<u8>> {
         let key = self.parse_key(key)?;
         let mut value = memory::zeroed(self.value_len())?;
@@ -226,7 +229,7 @@ impl Map {
         Ok(out)
     }
 
-    /// Stores a JSON value. Of a per-CPU map: an array with one value per CPU, or one value for all.
+    /// Stores a JSON value. For a per-CPU map it is an array with one value per CPU, or one value for all CPUs.
     pub fn set_json(&self, key: &str, value: &str, flags: u64) -> Result<()> {
         let key = self.parse_key(key)?;
         let value = self.parse("value", value)?;
@@ -244,7 +247,7 @@ impl Map {
         self.delete(&self.parse_key(key)?)
     }
 
-    /// Appends a value as JSON; that of a per-CPU map as an array with one element per CPU.
+    /// Appends a value as JSON. The value of a per-CPU map is an array with one element per CPU.
     pub fn value_json(&self, value: &[u8], clock: &Clock, out: &mut Vec<u8>) {
         value_json(&self.value, is_per_cpu(self.kind), value, clock, out);
     }
@@ -298,7 +301,7 @@ fn size(raw: MapRef<'_>) -> MapSize {
     }
 }
 
-/// Appends a value as JSON; `per_cpu` values as an array.
+/// Appends a value as JSON. With `per_cpu` it is an array.
 pub fn value_json(form: &Form, per_cpu: bool, value: &[u8], clock: &Clock, out: &mut Vec<u8>) {
     if !per_cpu {
         return form.json(value, clock, out);
@@ -313,13 +316,13 @@ pub fn value_json(form: &Form, per_cpu: bool, value: &[u8], clock: &Clock, out: 
     out.push(b']');
 }
 
-/// Whether each CPU has a value of its own.
+/// Whether each CPU has its own value.
 pub fn is_per_cpu(map_kind: u32) -> bool {
     use map_type::*;
     matches!(map_kind, PERCPU_HASH | PERCPU_ARRAY | LRU_PERCPU_HASH | PERCPU_CGROUP_STORAGE)
 }
 
-/// Whether the keys are indexes from 0 on. Only full maps of other types refuse a key as too much.
+/// Whether the keys are indexes. In other types of maps E2BIG means that the map is full.
 fn is_indexed(map_kind: u32) -> bool {
     use map_type::*;
     matches!(
@@ -338,7 +341,7 @@ fn is_indexed(map_kind: u32) -> bool {
     )
 }
 
-/// Whether keys or values of such a map are descriptors: what a guest puts there would reach any file of the process.
+/// Whether keys or values of such a map are descriptors. A guest could use them to reach any file of the process.
 pub fn holds_descriptors(map_kind: u32) -> bool {
     use map_type::*;
     let values = matches!(
@@ -361,7 +364,7 @@ pub fn holds_descriptors(map_kind: u32) -> bool {
     values || matches!(map_kind, SK_STORAGE | INODE_STORAGE | TASK_STORAGE | CGRP_STORAGE)
 }
 
-/// An error of a map operation, with the status its errno stands for.
+/// The error of a map operation, with the status for its errno.
 pub fn map_error(map: &Map, what: &str, e: Errno) -> Error {
     let errno = e.0;
     let status = match errno {
@@ -378,23 +381,23 @@ pub fn map_error(map: &Map, what: &str, e: Errno) -> Error {
         libc::E2BIG if is_indexed(map.kind) => {
             format!("the index is out of range: there are {} entries", map.max_entries)
         }
-        libc::E2BIG => format!("it is full: there is room for {} entries", map.max_entries),
-        ENOTSUPP => "a map of this kind cannot do it".into(),
+        libc::E2BIG => format!("it is full: its capacity is {} entries", map.max_entries),
+        ENOTSUPP => "this type of map does not support it".into(),
         _ => e.to_string(),
     };
     map.about(Error::sys(status, errno, format_args!("{what}: {reason}")))
 }
 
-/// Reads `{"data":"<hex>"}`.
+/// Parses `{"data":"<hex>"}`.
 fn from_hex(value: &Value, out: &mut [u8]) -> Result<()> {
-    let wanted = out.len();
+    let expected_len = out.len();
     let bad = || {
-        let digits = 2 * wanted;
+        let digits = 2 * expected_len;
         let expected = format_args!("expected {{\"data\":\"<{digits} hex digits>\"}}");
         Error::new(Status::Type, format_args!("the type is unknown or too large; {expected}"))
     };
     let digits = value.get("data").and_then(Value::as_str).map(str::as_bytes).ok_or_else(bad)?;
-    if digits.len() != 2 * wanted {
+    if digits.len() != 2 * expected_len {
         return Err(bad());
     }
     for (byte, pair) in out.iter_mut().zip(digits.chunks(2)) {

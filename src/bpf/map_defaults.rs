@@ -1,17 +1,16 @@
-//! Sizes of maps that a definition leaves to the host: code for libbpf sets them between open and load.
+//! Default sizes for maps whose definition has none. Programs for libbpf set such sizes between open and load.
 
 use super::constants::map_type;
 use super::sys::object::MapRef;
 use crate::os;
 
-/// As many as there are stacks or keys on a busy machine; a power of two, as stack traces want it.
+/// Enough for the stacks or keys of a busy machine, and a power of two, which stack traces require.
 const ENTRIES: u32 = 16384;
 const RINGBUF_BYTES: u32 = 256 * 1024;
-/// `kernel.perf_event_max_stack` of a kernel that nobody has set up otherwise.
+/// The kernel's default of `kernel.perf_event_max_stack`.
 const USUAL_DEPTH: u32 = 127;
 
-/// Gives a map what it lacks, where that has one meaning only; before load. Arrays are as large as their users index
-/// them, so those are left as they are.
+/// Sets missing sizes of a map, before load. Arrays are left unchanged, because only their users know how they are indexed.
 pub fn complete(map: MapRef<'_>) -> os::Result<()> {
     let entries = match map.kind() {
         map_type::HASH
@@ -23,7 +22,7 @@ pub fn complete(map: MapRef<'_>) -> os::Result<()> {
         _ => return Ok(()),
     };
     if map.kind() == map_type::STACK_TRACE && map.value_size() == 0 {
-        // The kernel refuses more than this, and cuts stacks to the size of the value.
+        // The kernel refuses larger values, and truncates stacks to the size of the value.
         let depth = os::read_text("/proc/sys/kernel/perf_event_max_stack");
         let depth = depth.ok().and_then(|text| text.trim().parse().ok()).unwrap_or(USUAL_DEPTH);
         map.set_value_size(depth.saturating_mul(8))?;

@@ -1,11 +1,11 @@
-//! How much kernel memory a map takes, by a rule for each kind, and how much a package may take.
+//! Computes the kernel memory of a map, by a rule for each type of map, and the default limit for a package.
 //!
-//! The rules follow what the kernel allocates for a map that is full (Linux 6.18); docs/security.md has them in words.
-//! Pure: the kernel is not asked.
+//! The rules follow what the kernel allocates for a full map (Linux 6.18). docs/security.md describes them. This file makes no
+//! system call.
 
 use super::constants::map_type;
 
-/// A map as its definition has it.
+/// The size of a map, from its definition.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct MapSize {
     /// BPF_MAP_TYPE_*.
@@ -14,37 +14,37 @@ pub struct MapSize {
     pub key_size: u32,
     /// Bytes of a value (of one CPU).
     pub value_size: u32,
-    /// Entries at most; bytes for a ring buffer, pages for an arena.
+    /// Maximum number of entries; bytes for a ring buffer, pages for an arena.
     pub max_entries: u32,
     /// The number of hash functions of a bloom filter.
     pub extra: u64,
 }
 
-/// What the rules have to know of the machine.
+/// Facts of the machine that the rules use.
 #[derive(Clone, Copy, Debug)]
 pub struct Machine {
-    /// CPUs that there can be: a per-CPU value has a slot for each.
+    /// Possible CPUs. A per-CPU value has a slot for each.
     pub possible_cpus: u64,
-    /// CPUs that run: a perf buffer has a ring for each.
+    /// Online CPUs. A perf buffer has a ring for each.
     pub online_cpus: u64,
-    /// Bytes of a page.
+    /// Size of a page.
     pub page: u64,
 }
 
-/// Objects (sockets, inodes, tasks, cgroups) that a storage map is counted with. The kernel sets no limit.
+/// The assumed number of objects (sockets, inodes, tasks, cgroups) of a storage map. The kernel sets no limit.
 const OBJECTS: u64 = 16384;
-/// What the kernel keeps beside each entry of a hash: its links, its hash, and what the allocator adds.
+/// Overhead of each entry of a hash: its links, its hash, and what the allocator adds.
 const HASH_ENTRY: u64 = 64;
 
-/// Bytes of kernel memory of a map that is full. `perf_pages`: pages of a perf buffer per CPU.
+/// Returns the bytes of kernel memory of a full map. `perf_pages` is the number of pages of a perf buffer per CPU.
 pub fn map_bytes(map: &MapSize, perf_pages: u32, machine: &Machine) -> u64 {
     use map_type::*;
     let &Machine { possible_cpus: cpus, online_cpus, page } = machine;
     let (key, value) = (round_up(map.key_size), round_up(map.value_size));
     let entries = u64::from(map.max_entries);
-    // The allocator of per-CPU memory keeps the owner of each piece, which takes as much as two CPUs.
+    // The per-CPU allocator records the owner of each object, which takes as much memory as two CPUs.
     let per_cpu = 8 + value * (cpus + 2);
-    // Bytes of an entry, and of a bucket where there is a power of two of these.
+    // Number of entries, bytes of an entry, and bytes of a bucket (the number of buckets is a power of two).
     let (count, entry, bucket) = match map.kind {
         ARRAY | PROG_ARRAY | PERF_EVENT_ARRAY | CGROUP_ARRAY | ARRAY_OF_MAPS | DEVMAP | SOCKMAP | CPUMAP
         | XSKMAP | REUSEPORT_SOCKARRAY => (entries, value, 0),
@@ -73,7 +73,7 @@ pub fn map_bytes(map: &MapSize, perf_pages: u32, machine: &Machine) -> u64 {
     count.saturating_mul(entry).saturating_add(fixed)
 }
 
-/// As the kernel does: of 7/5 bits for each entry and hash function the next power of two, at most 2^32.
+/// Computes the size like the kernel: 7/5 bits for each entry and hash function, rounded up to a power of two, at most 2^32.
 fn bloom_filter(entries: u64, extra: u64) -> u64 {
     let functions = match extra & 15 {
         0 => 5,
@@ -86,8 +86,8 @@ fn round_up(size: u32) -> u64 {
     u64::from(size).next_multiple_of(8)
 }
 
-/// The limit of a vm whose host sets none: a quarter of the memory that is available, at most 1 GiB. Perf buffers and
-/// per-CPU maps of usual tools grow with the CPUs, so it is 16 MiB for each possible CPU where that is more than 1 GiB.
+/// Returns the default limit of a vm: a quarter of the available memory, but at most 1 GiB, or 16 MiB for each possible CPU if
+/// that is more. Perf buffers and per-CPU maps of ordinary tools grow with the number of CPUs.
 pub fn usual_limit(available: u64, possible_cpus: u64) -> u64 {
     const LEAST_CAP: u64 = 1 << 30;
     const PER_CPU: u64 = 16 << 20;

@@ -1,5 +1,5 @@
-//! The account of a vm: what its packages have taken of the kernel memory that they may take together. A package that
-//! would take more is refused before anything of it is in the kernel.
+//! Accounts for the kernel memory of all packages of a vm. A package that would exceed the limit is refused before any part of
+//! it is loaded.
 
 use std::ffi::CString;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -13,28 +13,28 @@ use super::sys::object::possible_cpus;
 use crate::error::{Error, Hint, Result, Status};
 use crate::os;
 
-/// What the packages of a vm may take together, and what they have taken.
+/// The limit for all packages of a vm, and what they use.
 pub struct Account {
-    /// 0: the usual one, which is found out at the first load.
+    /// 0: the default, which is computed at the first load.
     limit: AtomicU64,
     taken: AtomicU64,
-    /// Where maps are pinned. They stay when their package is gone, so they count once and until the end.
+    /// Paths of pinned maps. They outlive their package, so each counts once, until the vm is destroyed.
     pinned: Mutex<Vec<CString>>,
 }
 
-/// What a package has taken, until it is dropped.
+/// The memory of one package. Dropping it returns the memory to the account.
 pub struct Charge {
     account: Arc<Account>,
     bytes: u64,
 }
 
 impl Account {
-    /// With the limit that the host has set: 0 for the usual one, all ones for none.
+    /// Creates an account with the limit of the host: 0 for the default, `u64::MAX` for no limit.
     pub fn new(limit: u64) -> Account {
         Account { limit: limit.into(), taken: 0.into(), pinned: Mutex::default() }
     }
 
-    /// Takes what a package needs. `elf` is its object.
+    /// Charges what a package needs. `elf` is its object.
     pub fn take(self: &Arc<Self>, opened: &Opened, elf: &[u8], perf_pages: u32) -> Result<Charge> {
         let limit = self.limit();
         if limit != u64::MAX {
@@ -50,7 +50,7 @@ impl Account {
         }
         let [bytes, sum, limit] = [largest, sum, limit].map(|bytes| bytes.div_ceil(1 << 20));
         let text =
-            format!("takes {bytes} MiB of kernel memory, {sum} MiB with all else; {limit} MiB are allowed");
+            format!("takes {bytes} MiB of kernel memory, {sum} MiB in total; the limit is {limit} MiB");
         let error = Error::new(Status::NoMem, text).hint(Hint::KernelMemory);
         Err(match map {
             Some(map) => map.about(error),
@@ -66,22 +66,22 @@ impl Account {
     }
 }
 
-/// What a package needs: its maps when they are full, its programs and its types.
+/// The memory that a package needs: its full maps, its programs and its types.
 pub struct Need<'a> {
-    /// All together, in bytes.
+    /// Bytes in total.
     pub sum: u64,
-    /// The most that one of them needs,
+    /// Bytes of the largest part.
     largest: u64,
-    /// and which map that is; none if it is the programs.
+    /// The largest part if it is a map; none if it is the programs.
     map: Option<&'a Map>,
-    /// Bytes of the sum that stay when the package is gone: its pinned maps.
+    /// Bytes of the total that outlive the package: its pinned maps.
     kept: u64,
-    /// Where these are pinned.
+    /// Paths of these maps.
     pinned: Vec<CString>,
 }
 
 impl Need<'_> {
-    /// Of that object; maps that are pinned at one of `known` are counted already.
+    /// Computes the needs of an object. Maps pinned at a path in `known` are already accounted for.
     pub fn of<'a>(opened: &'a Opened, elf: &[u8], perf_pages: u32, known: &[CString]) -> Need<'a> {
         let programs = programs(opened, elf);
         let mut need = Need { sum: programs, largest: programs, map: None, kept: 0, pinned: Vec::new() };
@@ -104,7 +104,7 @@ impl Need<'_> {
     }
 }
 
-/// What `Options::max_kernel_memory` stands for on this machine at this time.
+/// Returns the limit that a value of `Options::max_kernel_memory` means on this machine at this time.
 pub fn kernel_memory_limit(given: u64) -> u64 {
     match given {
         0 => usual_limit(os::available_memory(), possible_cpus().unwrap_or(1) as u64),
@@ -118,20 +118,20 @@ impl Drop for Charge {
     }
 }
 
-/// Refuses programs that allocate objects while they run: nothing counts or limits these, and no memory cgroup is charged.
+/// Refuses programs that allocate objects at run time. Nothing limits these, and they are not charged to a memory cgroup.
 fn check_objects(opened: &Opened) -> Result<()> {
     for name in ["bpf_obj_new_impl", "bpf_percpu_obj_new_impl"] {
         if opened.btf.has_function(name) {
-            let text = format_args!("programs call {name}, whose memory no limit counts");
+            let text = format_args!("programs call {name}, whose memory cannot be limited");
             return Err(Error::new(Status::NoMem, text).hint(Hint::NoKernelMemoryLimit));
         }
     }
     Ok(())
 }
 
-/// Bytes of programs and types. The kernel keeps instructions, machine code and line information of a program, 32 bytes
-/// for each instruction of 8, and a few pages; of types also where each one is. libbpf gives each program its own copy of
-/// the functions in .text that it calls: all of them, for want of a better estimate.
+/// Estimates the bytes of programs and types. The kernel keeps instructions, machine code and line information of a program
+/// (32 bytes for each instruction of 8 bytes) and a few pages, and for types also the offset of each. libbpf gives each program
+/// its own copy of the functions in .text that it calls; the estimate assumes all of them.
 fn programs(opened: &Opened, elf: &[u8]) -> u64 {
     const PROGRAM: u64 = 16 << 10;
     const FACTOR: u64 = 4;

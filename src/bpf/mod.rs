@@ -1,6 +1,6 @@
-//! The safe face of libbpf: objects, links, maps and sources of a package.
+//! A safe interface to libbpf: objects, links, maps and sources of a package.
 //!
-//! Knows nothing of callbacks, formats or threads; that is the vm's business.
+//! Callbacks, formats and threads belong to the vm.
 
 mod alternatives;
 mod attach;

@@ -1,6 +1,6 @@
-//! Opening an object and setting its variables, up to the moment the kernel gets it.
+//! Opens an object, sets its variables and loads it.
 //!
-//! Layout comes from the object's BTF as libbpf completes it, never from a package's metadata.
+//! The layout of variables comes from the object's BTF as libbpf completes it, never from the metadata of a package.
 
 use std::ffi::CString;
 use std::os::fd::RawFd;
@@ -27,31 +27,33 @@ use crate::package::{NameIndex, Package};
 use crate::render::{Clock, Plan};
 use crate::types::{MemberFormats, Type, encode_over};
 
-/// What an object is opened with.
+/// Options for opening an object.
 #[derive(Clone, Default)]
 pub struct OpenConfig {
-    /// Name of the object, may be empty.
+    /// Name of the object; may be empty.
     pub name: String,
-    /// Kernel BTF: a file or a BTFHub-style folder.
+    /// Kernel BTF: a file, or a directory in the layout of BTFHub.
     pub btf_path: Option<PathBuf>,
-    /// Folder for maps that are pinned by name.
+    /// Directory for maps that are pinned by name.
     pub pin_path: Option<PathBuf>,
-    /// Where to find the kernel's types, if the host does not say.
+    /// The source of the kernel's types, if the host does not specify one.
     pub kernel_btf: KernelBtf,
-    /// Hooks of the kernel that were found among its types.
+    /// Hooks that were found among the kernel's types.
     pub hooks: Vec<Hook>,
-    /// Whether programs that call a function which the kernel lacks are refused by themselves, not all with them.
+    /// Whether libbpf finds the hooks of programs, without the section handlers of the library.
+    pub libbpf_sections: bool,
+    /// Whether a call of a function that the kernel lacks fails that program only, not the whole object.
     pub weak_kfuncs: bool,
 }
 
-/// How far an object is.
+/// The state of an object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
-    /// Parsed; nothing is in the kernel.
+    /// Parsed; nothing is loaded.
     Opened,
-    /// Loading it failed.
+    /// Loading failed.
     Used,
-    /// Maps and programs are in the kernel.
+    /// Maps and programs are loaded.
     Loaded,
 }
 
@@ -59,25 +61,25 @@ pub enum Phase {
 pub struct Var {
     /// Its name.
     pub name: String,
-    /// The data section it is in.
+    /// Its data section.
     pub section: String,
-    /// Its type; bytes if that is beyond the limits.
+    /// Its type; an array of bytes if the type exceeds the limits.
     pub ty: Arc<Type>,
-    /// How it looks as JSON, or why it cannot be had as JSON.
+    /// Its plan for JSON, or why it has none.
     plan: Result<Plan>,
     map: usize,
     offset: usize,
 }
 
 impl Var {
-    /// Whether it is a constant for the program: settable before load only.
+    /// Whether it is a constant, which can be set before load only.
     pub fn is_constant(&self) -> bool {
         self.section.starts_with(".rodata") || self.is_kconfig()
     }
 
     fn plan(&self) -> Result<&Plan> {
         let refused = |e: &Error| {
-            let text = format_args!("as bytes only, not as JSON: {e}");
+            let text = format_args!("available as bytes only, not as JSON: {e}");
             Error::new(Status::Type, text).about_variable(&self.name)
         };
         self.plan.as_ref().map_err(refused)
@@ -88,9 +90,9 @@ impl Var {
     }
 }
 
-/// An object with what its BTF tells about it.
+/// An object, with its variables and maps as its BTF describes them.
 pub struct Opened {
-    /// libbpf's side.
+    /// The object in libbpf.
     pub object: Object,
     /// The object's own types.
     pub btf: Btf,
@@ -98,20 +100,20 @@ pub struct Opened {
     pub formats: MemberFormats,
     /// Its global variables.
     pub vars: Vec<Var>,
-    /// Where each of them stands.
+    /// The index of each by name.
     places: NameIndex,
     /// Its maps, in libbpf's order.
     pub maps: Vec<Arc<Map>>,
-    /// What its maps are counted by.
+    /// Facts of the machine for the memory of maps.
     pub machine: Machine,
-    /// How far it is.
+    /// Its state.
     pub phase: Phase,
 }
 
 impl Opened {
-    /// Opens a package's object. Nothing reaches the kernel.
+    /// Opens the object of a package. Nothing is loaded.
     pub fn open(package: &Package, config: &mut OpenConfig, log: &Arc<Log>) -> Result<Opened> {
-        let types = ObjectTypes::read(&package.object)?;
+        let types = ObjectTypes::read(&package.object, config.libbpf_sections)?;
         check_functions(&package.object)?;
         (config.kernel_btf, config.hooks) = kernel_btf::find(types, package, config.btf_path.as_deref())?;
         let object = open(&package.object, config, log)?;
@@ -133,8 +135,8 @@ impl Opened {
         Ok(Opened { object, btf, formats, vars, places, maps, machine: machine()?, phase: Phase::Opened })
     }
 
-    /// Opens it once more, with the values it was compiled with: libbpf loads an object only once. What is in the
-    /// kernel goes first, since descriptors may be what was short.
+    /// Opens the object again, with its initial values, because libbpf loads an object only once. The old object is closed
+    /// first, because descriptors may be scarce.
     pub fn reopen(self, elf: &[u8], config: &OpenConfig, log: &Arc<Log>) -> Result<Opened> {
         drop(self.object);
         let mut maps = self.maps;
@@ -142,14 +144,14 @@ impl Opened {
         Ok(Opened { object, maps, phase: Phase::Opened, ..self })
     }
 
-    /// The same after a load that failed, of which libbpf has left nothing in the kernel.
+    /// The same after a failed load, of which libbpf leaves nothing in the kernel.
     pub fn renew(&mut self, elf: &[u8], config: &OpenConfig, log: &Arc<Log>) -> Result<()> {
         self.object = open_again(elf, &self.btf, config, log, &mut self.maps)?;
         self.phase = Phase::Opened;
         Ok(())
     }
 
-    /// Has the types of values be the equal ones among `kept`, or adds them there. For what nobody has seen yet.
+    /// Interns the types of values: replaces each by an equal one from `kept`, or adds it. No type has been handed out yet.
     pub fn share_value_types(&mut self, kept: &mut Vec<Arc<Type>>) -> Result<()> {
         self.maps.iter_mut().try_for_each(|map| {
             if let Some(plan) = &mut unshared(map)?.value.plan {
@@ -159,8 +161,8 @@ impl Opened {
         })
     }
 
-    /// Hands maps and programs to the kernel. A program that fails is named; its log is the error's detail, in full if it
-    /// is `traced`. Ends early once `stop` is readable.
+    /// Loads maps and programs. A failure names the program; the detail of the error is its log, complete if the program is
+    /// `traced`. Ends early when `stop` becomes readable.
     pub fn load(
         &mut self,
         config: &OpenConfig,
@@ -201,7 +203,7 @@ impl Opened {
         Ok(())
     }
 
-    /// Sets the number of entries of map `index`, the bytes of a ring buffer, the pages of an arena; before load.
+    /// Sets the number of entries of map `index` (bytes of a ring buffer, pages of an arena), before load.
     pub fn set_max_entries(&mut self, index: usize, count: u32) -> Result<()> {
         let (map, raw) = (&mut self.maps[index], self.object.map(index));
         let refused = |text: &str| Err(raw.about(Error::new(Status::Inval, text)));
@@ -217,27 +219,27 @@ impl Opened {
         set.map_err(|e| map_error(map, "number of entries", e))
     }
 
-    /// The variable of that name.
+    /// Returns the variable with that name.
     pub fn var(&self, name: &str) -> Result<&Var> {
         self.var_index(name).map(|index| &self.vars[index])
     }
 
-    /// Whether there is a variable of that name.
+    /// Whether there is a variable with that name.
     pub fn has_var(&self, name: &str) -> bool {
         self.places.get(name).is_some()
     }
 
-    /// Where the variable of that name stands among all.
+    /// Returns the index of the variable with that name.
     pub fn var_index(&self, name: &str) -> Result<usize> {
         let names = || self.vars.iter().map(|var| var.name.clone());
         self.places.get(name).ok_or_else(|| Error::unknown("variable", name, &mut names()))
     }
 
-    /// Sets a variable from JSON, range-checked.
+    /// Sets a variable from JSON, with range checks.
     pub fn set_var_json(&self, name: &str, value: &Value) -> Result<()> {
         let var = self.var(name)?;
         var.plan()?;
-        // Members that an object does not name keep their values.
+        // Members that the JSON object does not name keep their values.
         let mut bytes = if value.is_object() { self.var_bytes(name)? } else { zeroed(var)? };
         encode_over(&var.ty, value, &mut bytes).map_err(|e| e.about_variable(name))?;
         self.write(var, &bytes)
@@ -255,7 +257,7 @@ impl Opened {
         self.write(var, bytes)
     }
 
-    /// A variable's bytes: the initial value before load, the running one after.
+    /// Returns the bytes of a variable: its initial value before load, its current value after load.
     pub fn var_bytes(&self, name: &str) -> Result<Vec<u8>> {
         let var = self.var(name)?;
         let mut bytes = zeroed(var)?;
@@ -271,7 +273,7 @@ impl Opened {
         Ok(bytes)
     }
 
-    /// A variable as JSON.
+    /// Returns a variable as JSON.
     pub fn var_json(&self, name: &str) -> Result<Vec<u8>> {
         let plan = self.var(name)?.plan()?;
         let bytes = self.var_bytes(name)?;
@@ -301,13 +303,13 @@ impl Opened {
         self.maps[var.map].set(&[0; 4], &section, 0)
     }
 
-    /// Whether libbpf's memory is the variable itself. Constants never change after load; the rest is shared
-    /// with the kernel where it can map arrays (Linux 5.5).
+    /// Whether libbpf's memory has the current value. Constants do not change after load. Other sections are shared with the
+    /// kernel if it can map arrays (Linux 5.5).
     fn in_memory(&self, var: &Var) -> bool {
         self.phase == Phase::Opened || var.is_constant() || self.object.map(var.map).is_mapped()
     }
 
-    /// The whole section of a variable, from the kernel.
+    /// Reads the whole section of a variable from the kernel.
     fn section(&self, var: &Var) -> Result<Vec<u8>> {
         let map = &self.maps[var.map];
         let mut section = memory::zeroed(map.value_len()).map_err(|e| e.at(&var.section))?;
@@ -316,11 +318,11 @@ impl Opened {
     }
 }
 
-/// Hands an ELF object to libbpf.
+/// Opens an ELF object with libbpf.
 fn open(elf: &[u8], config: &OpenConfig, log: &Arc<Log>) -> Result<Object> {
     let text = |path: &Path| {
         CString::new(path.as_os_str().as_encoded_bytes()).map_err(|_| {
-            Error::new(Status::Inval, format_args!("path {:?} has a NUL byte in it", path.to_string_lossy()))
+            Error::new(Status::Inval, format_args!("path {:?} contains a NUL byte", path.to_string_lossy()))
         })
     };
     let given = config.btf_path.as_deref().map_or(Ok(None), given_btf)?;
@@ -332,9 +334,9 @@ fn open(elf: &[u8], config: &OpenConfig, log: &Arc<Log>) -> Result<Object> {
         OpenOptions { name: &name, kernel_btf: kernel_btf.as_deref(), pin_path: pin_path.as_deref() };
     let (opened, printed) = log::capture(log, || {
         let object = Object::open(elf, &options)?;
-        // A definition may name the type of the records, which gives it a size that the kernel refuses.
+        // A definition may name the type of the records. That gives the ring buffer a value size, which the kernel refuses.
         object.maps().filter(|map| map.kind() == map_type::RINGBUF).try_for_each(MapRef::clear_sizes)?;
-        // At the address that it asks for, libbpf would put an arena over whatever the host has there.
+        // libbpf would map an arena at its requested address, over any mapping of the host there.
         object.maps().filter(|map| map.kind() == map_type::ARENA).try_for_each(MapRef::clear_address)?;
         object.maps().try_for_each(map_defaults::complete)?;
         Ok(object)
@@ -346,17 +348,18 @@ fn open(elf: &[u8], config: &OpenConfig, log: &Arc<Log>) -> Result<Object> {
     Ok(object)
 }
 
-/// libbpf appends the name to the folder of pins as it is: a name with a slash would be a file of another folder.
+/// Refuses names that are not file names. libbpf appends the name to the pin directory, so a name with a slash could reach
+/// another directory.
 fn check_pin(map: MapRef<'_>) -> Result<()> {
     let name = map.name().to_bytes();
     if !name.contains(&b'/') && name != b"." && name != b".." {
         return Ok(());
     }
-    let text = "is pinned by its name, which must be that of a file";
+    let text = "is pinned by its name, which is not a valid file name";
     Err(map.about(Error::new(Status::Package, text)))
 }
 
-/// Hands it over once more; `btf` and `maps` are those of the object that it replaces.
+/// Opens the object again. `btf` and `maps` are those of the object that it replaces.
 fn open_again(
     elf: &[u8],
     btf: &Btf,
@@ -377,10 +380,10 @@ fn open_again(
     Ok(object)
 }
 
-/// Whatever has a name is found by it: of two programs or maps with one name only the first would be.
+/// Refuses repeated names. Programs and maps are looked up by name, so only the first of several would be found.
 fn check_names(object: &Object) -> Result<()> {
     let twice =
-        |kind| Error::new(Status::Package, format_args!("the object has several {kind} of this name"));
+        |kind| Error::new(Status::Package, format_args!("the object has several {kind} with this name"));
     let mut programs: Vec<_> = object.progs().map(ProgRef::name).collect();
     if let Some(name) = repeated(&mut programs) {
         return Err(twice("programs").about_program(&name.to_string_lossy(), ""));
@@ -389,7 +392,7 @@ fn check_names(object: &Object) -> Result<()> {
     repeated(&mut maps).map_or(Ok(()), |name| Err(twice("maps").about_map(&name.to_string_lossy())))
 }
 
-/// The map, which nobody else uses before load.
+/// Returns exclusive access to a map, which has no other user before load.
 fn unshared(map: &mut Arc<Map>) -> Result<&mut Map> {
     let busy = || Error::new(Status::Busy, "in use before load");
     if Arc::strong_count(map) > 1 {
@@ -403,7 +406,7 @@ fn zeroed(var: &Var) -> Result<Vec<u8>> {
 }
 
 fn outside(var: &Var) -> Error {
-    Error::new(Status::Package, format_args!("lies outside of {}", var.section)).about_variable(&var.name)
+    Error::new(Status::Package, format_args!("is outside of {}", var.section)).about_variable(&var.name)
 }
 
 fn variables(object: &Object, btf: &Btf, formats: &MemberFormats) -> Result<Vec<Var>> {
@@ -422,7 +425,7 @@ fn variables(object: &Object, btf: &Btf, formats: &MemberFormats) -> Result<Vec<
     Ok(vars)
 }
 
-/// The machine at hand.
+/// Returns the facts of this machine.
 fn machine() -> Result<Machine> {
     let failed = |e: Errno| Error::sys(Status::System, e.0, format_args!("possible CPUs: {e}"));
     let possible_cpus = possible_cpus().map_err(failed)? as u64;
@@ -432,10 +435,10 @@ fn machine() -> Result<Machine> {
 
 fn unknown_section(prog: ProgRef<'_>) -> Error {
     let section = prog.section().to_string_lossy();
-    prog.about(Error::new(Status::Package, format_args!("libbpf knows no section {section:?}")), "")
+    prog.about(Error::new(Status::Package, format_args!("libbpf does not support section {section:?}")), "")
 }
 
-/// libbpf takes names of up to 63 characters.
+/// libbpf accepts names of up to 63 characters.
 fn object_name(name: &str) -> CString {
     let name: String = name.chars().filter(char::is_ascii_graphic).take(63).collect();
     CString::new(if name.is_empty() { "eunomia".into() } else { name }).unwrap_or_default()

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::constants::{map_type, prog_type};
+use super::constants::{KPROBES, map_type, prog_type};
 use super::sys::object::{Object, ProgRef};
 use crate::os;
 
@@ -69,7 +69,7 @@ pub fn newer_for_map(map_kind: u32) -> Option<String> {
 fn newer(since: Option<Version>) -> Option<String> {
     let here = os::kernel_version()?;
     let (major, minor) = since.filter(|since| here < *since)?;
-    Some(format!("Linux {major}.{minor} or newer has that, and this is {}.{}", here.0, here.1))
+    Some(format!("it requires Linux {major}.{minor} or newer, and this is {}.{}", here.0, here.1))
 }
 
 /// Whether programs of a section need a target in the kernel's types.
@@ -87,7 +87,7 @@ pub fn has_tracefs() -> bool {
 
 /// Whether the kernel has kprobes.
 pub fn has_kprobes() -> bool {
-    Path::new("/sys/bus/event_source/devices/kprobe").exists()
+    Path::new(KPROBES).exists()
 }
 
 /// The capabilities that a program requires and that this thread lacks, in words.

@@ -1,7 +1,7 @@
-//! Sources of events: ring buffers, perf buffers and sampled maps, any number at once.
+//! Sources of events: ring buffers, perf buffers and sampled maps.
 //!
-//! Each turn takes a bounded batch from every source that has something, so a flooded one starves nobody. What
-//! becomes of a record is the sink's business.
+//! Each turn takes a bounded batch from one source, so that a flooded source does not starve the others. The sink decides what
+//! happens to a record.
 
 use std::os::fd::RawFd;
 use std::sync::Arc;
@@ -18,10 +18,10 @@ use crate::os::{self, Epoll, Errno, EventFd, TimerFd};
 use crate::package::Sample;
 use crate::render::Plan;
 
-/// Records that one source may deliver before the next one has its turn.
+/// Maximum number of records in one turn of a source.
 const TURN: usize = 1024;
 
-/// What a source is.
+/// The kind of a source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SourceKind {
     /// A BPF ring buffer.
@@ -32,59 +32,59 @@ pub enum SourceKind {
     Map = 3,
 }
 
-/// How far it is known what the kernel dropped.
+/// How much is known about records that the kernel dropped.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum LostKnown {
-    /// Nobody counts it.
+    /// They are not counted.
     NotCounted = 0,
-    /// Up to the last record of each CPU, for the kernel reports a loss with the next record: perf buffers before
-    /// Linux 6.0.
+    /// They are counted up to the last record of each CPU, because the kernel reports a loss with the next record (perf buffers
+    /// before Linux 6.0).
     Reported = 1,
-    /// All of it.
+    /// They are all counted.
     #[default]
     All = 2,
 }
 
-/// What is known about a source without touching it.
+/// The description and the counters of a source.
 pub struct Shape {
-    /// The events of a perf buffer that count what they lose. Before the map, whose descriptor they use when they end.
+    /// The perf events, if they count lost records. Dropped before the map, because they use its descriptor.
     counter: Option<Arc<PerfEvents>>,
-    /// The map behind it.
+    /// Its map.
     pub map: Arc<Map>,
-    /// What it is.
+    /// Its kind.
     pub kind: SourceKind,
-    /// How its records look; `None` if unknown, and for sampled maps.
+    /// The plan of its records; `None` if their type is unknown, and for sampled maps.
     pub record: Option<Plan>,
     /// How it is sampled.
     pub sample: Option<Sample>,
-    /// Place among the sources.
+    /// Its index among the sources.
     pub index: usize,
-    /// Events delivered.
+    /// Number of delivered events.
     pub events: AtomicU64,
-    /// Records that the kernel dropped and reported.
+    /// Number of records that the kernel reported as dropped.
     reported: AtomicU64,
-    /// How far the ledger knows what the kernel dropped.
+    /// How much is known about dropped records.
     pub lost_known: LostKnown,
 }
 
 impl Shape {
-    /// Records that the kernel dropped, as far as that is known of this source.
+    /// Number of records that the kernel dropped, as far as that is known.
     pub fn lost(&self) -> u64 {
         let counted = self.counter.as_ref().and_then(|events| events.lost());
         counted.unwrap_or_else(|| self.reported.load(Relaxed))
     }
 
-    /// How many of the records that the kernel reports as dropped the ledger has to add: none where it asks for all.
+    /// How many of the reported records the statistics must add: none if `counted` includes them.
     pub fn uncounted(&self, reported: u64) -> u64 {
         if self.counter.is_some() { 0 } else { reported }
     }
 
-    /// Records lost that the ledger asks for, in addition to what it has been told.
+    /// Number of lost records that the perf events count themselves.
     pub fn counted(&self) -> u64 {
         self.counter.as_ref().and_then(|events| events.lost()).unwrap_or(0)
     }
 
-    /// A map that is read once.
+    /// Describes a map that is read once.
     pub fn of_map(map: &Arc<Map>) -> Shape {
         Shape {
             counter: None,
@@ -100,31 +100,31 @@ impl Shape {
     }
 }
 
-/// Takes what the sources deliver; `false` ends the batch after that.
+/// Receives what the sources deliver. A result of false ends the batch.
 pub trait Sink {
     /// Sets the time, on CLOCK_MONOTONIC, at which everything that follows was read. Called once per turn, not per record.
     fn read_at(&mut self, time_ns: u64);
-    /// A record of a ring or perf buffer; `cpu` is -1 where unknown.
+    /// A record of a ring or perf buffer; `cpu` is -1 if unknown.
     fn record(&mut self, source: &Shape, cpu: i32, data: &[u8]) -> bool;
     /// The kernel dropped `count` records.
     fn lost(&mut self, source: &Shape, cpu: i32, count: u64) -> bool;
-    /// An entry of a sampled map; all CPUs of a per-CPU value.
+    /// An entry of a sampled map; a per-CPU value has the values of all CPUs.
     fn entry(&mut self, source: &Shape, key: &[u8], value: &[u8]) -> bool;
     /// A sampling round is complete.
     fn round(&mut self, source: &Shape) -> bool;
-    /// Asked between turns: whether to end early.
+    /// Whether to end early; called between turns.
     fn interrupted(&self) -> bool;
-    /// Whether what it takes has been delivered with that.
+    /// Whether a record that the sink receives counts as delivered.
     fn delivers(&self) -> bool {
         true
     }
-    /// Asked when the sink ended a turn: whether the source goes on with it in the next batch.
+    /// Whether the source continues its turn in the next batch; called after the sink has ended a turn.
     fn keeps_turn(&self) -> bool {
         false
     }
 }
 
-/// Any sink: the way to it is longer, and compiled once for all who take it.
+/// Dynamic dispatch, which avoids a copy of the code for each type of sink.
 impl Sink for &mut dyn Sink {
     fn read_at(&mut self, time_ns: u64) {
         (**self).read_at(time_ns);
@@ -159,11 +159,11 @@ impl Sink for &mut dyn Sink {
 /// All sources of a package.
 pub struct Sources {
     list: Vec<Source>,
-    /// Whose turn is next, so that a batch that ended early is not always followed by the same source.
+    /// The source whose turn is next. It persists between batches, so that each batch starts with another source.
     next: usize,
     epoll: Epoll,
     timer: TimerFd,
-    /// Readable while perf buffers may hold records that the kernel will not tell of again.
+    /// Readable while perf buffers may have records that epoll does not report again.
     again: Option<Arc<EventFd>>,
 }
 
@@ -174,7 +174,7 @@ struct Source {
 
 enum Buffer {
     Ring(Ring),
-    /// With the CPU that comes first in the next turn.
+    /// With the CPU that is first in the next turn.
     Perf(Perf, usize),
     Sampled(Sampler),
 }
@@ -183,14 +183,14 @@ struct Sampler {
     interval: Duration,
     due: Instant,
     clear: bool,
-    /// The round under way.
+    /// The current round.
     walk: Option<Entries>,
-    /// When that round began, on CLOCK_MONOTONIC: the time of all of its entries.
+    /// The start of that round on CLOCK_MONOTONIC, which is the time of all its entries.
     round_ns: u64,
 }
 
 impl Sources {
-    /// Opens the buffers of a loaded object. `pages`: per CPU, of a perf buffer.
+    /// Opens the buffers of a loaded object. `pages` is the number of pages of a perf buffer per CPU.
     pub fn open(exports: Vec<Export>, maps: &[Arc<Map>], pages: u32) -> Result<Sources> {
         let system = |e: Errno| Error::sys(Status::System, e.0, format_args!("event sources: {e}"));
         let epoll = Epoll::new().map_err(system)?;
@@ -210,29 +210,29 @@ impl Sources {
         Ok(sources)
     }
 
-    /// What the sources are.
+    /// The descriptions of all sources.
     pub fn shapes(&self) -> Vec<Arc<Shape>> {
         self.list.iter().map(|source| Arc::clone(&source.shape)).collect()
     }
 
-    /// The descriptors that are readable when a buffer, or a sampled map, has something.
+    /// The descriptors that are readable when a buffer has records or a sampled map is due.
     pub fn fds(&self) -> Vec<RawFd> {
         let again = self.again.as_ref().map(|again| again.fd());
         [self.epoll.fd(), self.timer.fd()].into_iter().chain(again).collect()
     }
 
-    /// To be signalled after the readiness of these descriptors may have been asked for without a drain, which takes it
-    /// away from perf buffers; `None` if there are none.
+    /// The descriptor to signal after a wait without a drain, because epoll reports a perf buffer as readable only once. `None`
+    /// if there are no perf buffers.
     pub fn again(&self) -> Option<Arc<EventFd>> {
         self.again.clone()
     }
 
-    /// Whether a perf buffer holds records, whatever its descriptor says.
+    /// Whether a perf buffer has records, regardless of its descriptor.
     pub fn has_records(&self) -> bool {
         self.list.iter().any(|source| matches!(&source.buffer, Buffer::Perf(perf, _) if perf.has_records()))
     }
 
-    /// Delivers what is there now, `budget` events at most, and says how many.
+    /// Delivers the available records, at most `budget`, and returns their number.
     pub fn drain(&mut self, budget: usize, sink: &mut impl Sink) -> Result<usize> {
         if self.samples() {
             self.timer.clear();
@@ -244,13 +244,13 @@ impl Sources {
         if let Some(again) = self.again.as_ref().filter(|_| self.has_records()) {
             again.signal();
         }
-        // Also after a failure: the next round may work, and other maps have theirs.
+        // Also after a failure: the next round may succeed, and other maps have their own.
         let armed = self.arm();
         armed.map_err(|e| Error::sys(Status::System, e.0, format_args!("timer of sampled maps: {e}")))?;
         drained
     }
 
-    /// Gives each source its turn, again and again, until none has anything more to give.
+    /// Gives the sources turns until none has more records.
     fn turns(&mut self, budget: usize, sink: &mut impl Sink) -> Result<usize> {
         let mut total = 0;
         let mut idle = 0;
@@ -274,8 +274,7 @@ impl Sources {
         Ok(total)
     }
 
-    /// Whether there is anything to use the timer for; a batch of records costs no system call of it.
-    /// Has the next drain read every sampled map, whenever its next round is due.
+    /// Makes every sampled map due, so that the next drain reads it.
     pub fn sample_now(&mut self) -> os::Result<()> {
         let now = Instant::now();
         for source in &mut self.list {
@@ -286,11 +285,12 @@ impl Sources {
         self.arm()
     }
 
+    /// Whether there are sampled maps. Without them the timer is not used and costs no system call.
     fn samples(&self) -> bool {
         self.list.iter().any(|source| matches!(source.buffer, Buffer::Sampled(_)))
     }
 
-    /// Sets the timer to the earliest round, or to now where one is under way.
+    /// Sets the timer to the earliest round, or to now if a round is in progress.
     fn arm(&self) -> os::Result<()> {
         let now = Instant::now();
         let delays = self.list.iter().filter_map(|source| match &source.buffer {
@@ -303,7 +303,7 @@ impl Sources {
 }
 
 impl Source {
-    /// `is_counted`: the object counts the records that ring buffers have no space for.
+    /// Opens a source. `is_counted` means that the object counts failed reservations of ring buffers.
     fn open(export: Export, index: usize, map: &Arc<Map>, pages: u32, is_counted: bool) -> Result<Source> {
         let fd = map.fd()?.fd();
         let (kind, buffer) = match (&export.sample, map.kind) {
@@ -313,7 +313,7 @@ impl Source {
         };
         let buffer = buffer.map_err(|e| match e.0 {
             libc::EPERM if kind == SourceKind::Perf => {
-                let limit = "more memory than this user may lock; take fewer, or CAP_IPC_LOCK";
+                let limit = "more memory than this user may lock; use fewer pages or CAP_IPC_LOCK";
                 let text = format_args!("{pages} perf pages per CPU are {limit}");
                 map.about(Error::sys(Status::Perm, libc::EPERM, text))
             }
@@ -343,11 +343,11 @@ impl Source {
         }
     }
 
-    /// One turn: events delivered, whether the sink wants more, whether there may be more.
+    /// Runs one turn. Returns the number of events, whether the sink accepts more, and whether there may be more.
     #[cfg_attr(small, optimize(speed))]
     fn turn(&mut self, limit: usize, sink: &mut impl Sink) -> Result<(usize, bool, bool)> {
         let shape = &*self.shape;
-        // No clock is read for a buffer that has nothing.
+        // The clock is not read for an empty buffer.
         let has_records = match &self.buffer {
             Buffer::Ring(ring) => ring.available() > 0,
             Buffer::Perf(perf, _) => perf.has_records(),
@@ -370,13 +370,13 @@ impl Source {
             Buffer::Sampled(sampler) => sampler.turn(&mut batch),
         };
         result.map_err(|e| map_error(&shape.map, "events", e))?;
-        // A record that is reserved but not yet submitted is there and cannot be had.
+        // A reserved but unsubmitted record is visible in the ring but not readable yet.
         let (count, go_on) = (batch.count, batch.go_on);
         Ok((count, go_on, more && count > 0))
     }
 }
 
-/// Gives each CPU's buffer its share, beginning with another one each time.
+/// Reads the buffers of all CPUs, each up to its share, starting with CPU `first`.
 fn each_cpu<S: Sink>(
     perf: &mut Perf,
     first: usize,
@@ -431,7 +431,7 @@ impl<S: Sink> Receiver for Batch<'_, S> {
     }
 }
 
-/// A perf record without the up to seven bytes that the kernel appends to round it up.
+/// Removes the padding of up to seven bytes that the kernel appends to a perf record.
 fn unpadded<'a>(shape: &Shape, data: &'a [u8]) -> &'a [u8] {
     let size = shape.record.as_ref().map_or(data.len(), |plan| plan.ty().size);
     if data.len() > size && data.len() - size < 8 { &data[..size] } else { data }
@@ -443,7 +443,7 @@ impl Sampler {
         Sampler { interval, due: Instant::now() + interval, clear: sample.clear_map, walk: None, round_ns: 0 }
     }
 
-    /// A chunk of the round under way, or of a new one that is due.
+    /// Reads a chunk of the current round, or of a new round that is due.
     #[cfg_attr(small, optimize(speed))]
     fn turn<S: Sink>(&mut self, batch: &mut Batch<'_, S>) -> (os::Result<()>, bool) {
         let now = Instant::now();
@@ -470,7 +470,7 @@ impl Sampler {
         (Ok(()), !over)
     }
 
-    /// Rounds keep their rhythm; those that were missed are not made up for.
+    /// Ends a round. The next one is due one interval later; missed rounds are skipped.
     fn finish(&mut self, now: Instant) {
         self.walk = None;
         self.due += self.interval;

@@ -52,7 +52,8 @@ unsafe fn read_options(from: *const eunomia_options, into: &mut eunomia_options)
 fn make(given: &eunomia_options) -> Result<eunomia_vm> {
     const KNOWN: u32 = eunomia_option_flag::EUNOMIA_WASM_RAW_EVENTS as u32
         | eunomia_option_flag::EUNOMIA_WASM_STDIO as u32
-        | eunomia_option_flag::EUNOMIA_SKIP_MISSING_HOOKS as u32;
+        | eunomia_option_flag::EUNOMIA_SKIP_MISSING_HOOKS as u32
+        | eunomia_option_flag::EUNOMIA_LIBBPF_SECTIONS as u32;
     if given.flags & !KNOWN != 0 {
         return Err(invalid(format_args!(
             "options.flags is {:#x}, expected a bitmask of eunomia_option_flag",
@@ -68,8 +69,9 @@ fn vm_options(given: &eunomia_options) -> Result<Options> {
     let [btf_path, pin_path] =
         unsafe { [given.btf_path, given.pin_path].map(|path| args::optional_path(path)) };
     let &eunomia_options { perf_pages, poll_budget, max_kernel_memory, .. } = given;
-    let (wasm, skip_missing_hooks) =
-        (wasm_options(given), has_flag(given, eunomia_option_flag::EUNOMIA_SKIP_MISSING_HOOKS));
+    let wasm = wasm_options(given);
+    let skip_missing_hooks = has_flag(given, eunomia_option_flag::EUNOMIA_SKIP_MISSING_HOOKS);
+    let libbpf_sections = has_flag(given, eunomia_option_flag::EUNOMIA_LIBBPF_SECTIONS);
     let given = Options {
         log,
         log_level,
@@ -79,6 +81,7 @@ fn vm_options(given: &eunomia_options) -> Result<Options> {
         poll_budget,
         max_kernel_memory,
         skip_missing_hooks,
+        libbpf_sections,
         wasm,
     };
     Ok(given)

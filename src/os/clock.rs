@@ -2,10 +2,10 @@
 
 use super::errno::{Result, check};
 
-/// A clock of clock_gettime(2), in nanoseconds.
+/// Returns the time of a clock of clock_gettime(2), in nanoseconds.
 pub fn clock(id: libc::clockid_t) -> Result<u64> {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: `time` lives for the call; an unknown clock is answered with EINVAL.
+    // SAFETY: `time` lives for the call, which returns EINVAL for an unknown clock.
     check(unsafe { libc::clock_gettime(id, &mut time) })?;
     Ok(time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64)
 }
@@ -15,15 +15,16 @@ pub fn monotonic_ns() -> u64 {
     clock(libc::CLOCK_MONOTONIC).unwrap_or(0)
 }
 
-/// The time since 1970, in nanoseconds, at which CLOCK_MONOTONIC was zero. Suspending moves it, for that clock stands still.
+/// Returns the time at which CLOCK_MONOTONIC was zero, in nanoseconds since 1970. It moves when the machine suspends,
+/// because that clock stops then.
 pub fn boot_time() -> i64 {
     let time = |id| clock(id).unwrap_or(0) as i64;
     time(libc::CLOCK_REALTIME).wrapping_sub(time(libc::CLOCK_MONOTONIC))
 }
 
-/// The local time as `HH:MM:SS`; the time zone is the C library's (TZ, /etc/localtime).
+/// Returns the local time as `HH:MM:SS`. The C library determines the time zone (TZ, /etc/localtime).
 pub fn local_time() -> [u8; 8] {
-    // SAFETY: both calls only write to the variables given; `tm` is plain numbers.
+    // SAFETY: both calls write to the given variables only; `tm` consists of numbers.
     let tm = unsafe {
         let now = libc::time(std::ptr::null_mut());
         let mut tm: libc::tm = std::mem::zeroed();

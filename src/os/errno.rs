@@ -1,17 +1,19 @@
-//! Why a system call failed.
+//! The error of a system call.
 
 use std::ffi::NulError;
 use std::{fmt, io};
 
-/// Why a system call failed, as errno(3) numbers it.
+use crate::error::without_number;
+
+/// An error number of errno(3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Errno(pub i32);
 
-/// What a system call gives.
+/// The result of a system call.
 pub type Result<T, E = Errno> = std::result::Result<T, E>;
 
 impl Errno {
-    /// That of the call before.
+    /// Returns the error of the preceding call.
     pub fn last() -> Errno {
         io::Error::last_os_error().into()
     }
@@ -23,7 +25,7 @@ impl From<io::Error> for Errno {
     }
 }
 
-/// A text with a NUL is no name of anything.
+/// A string with a NUL byte in it names nothing.
 impl From<NulError> for Errno {
     fn from(_: NulError) -> Errno {
         Errno(libc::EINVAL)
@@ -32,13 +34,12 @@ impl From<NulError> for Errno {
 
 impl fmt::Display for Errno {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        // Without the number that std adds: a host asks for it by eunomia_errsys.
-        let text = io::Error::from_raw_os_error(self.0).to_string();
-        f.write_str(text.split(" (os error").next().unwrap_or(&text))
+        // A host gets the number from eunomia_errsys.
+        f.write_str(without_number(&io::Error::from_raw_os_error(self.0).to_string()))
     }
 }
 
-/// The result of a call that answers -1 and sets errno.
+/// Checks the result of a call that returns -1 and sets errno on failure.
 pub fn check(ret: i32) -> Result<i32> {
     if ret < 0 { Err(Errno::last()) } else { Ok(ret) }
 }

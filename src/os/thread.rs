@@ -1,25 +1,25 @@
-//! Threads of our own.
+//! Threads of the library.
 
 use std::ffi::{CStr, c_void};
 
 use super::errno::{Errno, Result};
 
-/// A thread of ours. It takes no signals: a host's handlers keep running on the host's threads. Dropping this waits for
-/// its end. (One of std's brings names, results and guard pages along, 15 kB of the library.)
+/// A thread of the library. It blocks all signals, so that a host's handlers keep running on the host's threads. Dropping
+/// it waits for its end. (`std::thread` supports names, results and guard pages, which would add 15 kB to the library.)
 pub struct Thread {
     thread: libc::pthread_t,
-    /// The process it is of: a child of fork has only the memory of it.
+    /// The process that started it. In a child of fork the thread does not run.
     owner: u32,
 }
 
 type Body = Box<dyn FnOnce() + Send>;
 
 impl Thread {
-    /// Starts `body` under a name of at most 15 bytes.
+    /// Starts a thread that runs `body`. The name has at most 15 bytes.
     pub fn spawn(name: &CStr, body: Body) -> Result<Thread> {
         let body = Box::into_raw(Box::new(body));
-        // SAFETY: the sets and the thread live for the calls; a new thread inherits the mask of its maker, which gets
-        // its own back. `run_body` takes `body`, unless there is no thread: then it is taken back here.
+        // SAFETY: the sets and the thread live for the calls. The new thread inherits the signal mask of this one, which is
+        // restored. `run_body` takes ownership of `body`; if no thread was created, this function takes it back.
         unsafe {
             let mut all: libc::sigset_t = std::mem::zeroed();
             let mut old: libc::sigset_t = std::mem::zeroed();
@@ -41,16 +41,16 @@ impl Thread {
 impl Drop for Thread {
     fn drop(&mut self) {
         if self.owner == std::process::id() {
-            // SAFETY: joined here only, and nothing detaches it.
+            // SAFETY: joined only here, and never detached.
             unsafe { libc::pthread_join(self.thread, std::ptr::null_mut()) };
         }
     }
 }
 
 extern "C" fn run_body(body: *mut c_void) -> *mut c_void {
-    // SAFETY: `Thread::spawn` gave the box away.
+    // SAFETY: `Thread::spawn` passes ownership of the box.
     let body = unsafe { Box::from_raw(body.cast::<Body>()) };
-    // What a panic has to say is printed by now; who waits for this thread finds its work undone.
+    // The panic hook has already printed the message. The owner of the thread sees that the work is not done.
     let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(body));
     std::ptr::null_mut()
 }

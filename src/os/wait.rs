@@ -1,4 +1,4 @@
-//! What a thread waits for: epoll, eventfd, timerfd and poll.
+//! Waiting for descriptors: epoll, eventfd, timerfd and poll.
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::time::{Duration, Instant};
@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use super::descriptor::own;
 use super::errno::{Result, check};
 
-/// A set of descriptors to wait for, each with a token.
+/// An epoll set; each descriptor has a token.
 pub struct Epoll(OwnedFd);
 
 impl AsFd for Epoll {
@@ -16,29 +16,30 @@ impl AsFd for Epoll {
 }
 
 impl Epoll {
-    /// An empty set.
+    /// Creates an empty set.
     pub fn new() -> Result<Epoll> {
         // SAFETY: no pointers.
         own(unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) }).map(Epoll)
     }
 
-    /// Adds `fd`, readable, level-triggered.
+    /// Adds `fd`: level-triggered, for reading.
     pub fn add(&self, fd: RawFd, token: u64) -> Result<()> {
         let mut event = libc::epoll_event { events: libc::EPOLLIN as u32, u64: token };
         // SAFETY: `event` lives for the call.
         check(unsafe { libc::epoll_ctl(self.fd(), libc::EPOLL_CTL_ADD, fd, &mut event) }).map(drop)
     }
 
-    /// Takes `fd` out; one that is not in it is no error.
+    /// Removes `fd`, if it is in the set.
     pub fn remove(&self, fd: RawFd) {
         // SAFETY: EPOLL_CTL_DEL ignores the event pointer.
         unsafe { libc::epoll_ctl(self.fd(), libc::EPOLL_CTL_DEL, fd, std::ptr::null_mut()) };
     }
 
-    /// Waits up to `timeout_ms` (-1: for ever) and stores the tokens of what is ready. EINTR is an error like any other.
+    /// Waits at most `timeout_ms` (-1: without a limit), stores the tokens of the ready descriptors and returns their
+    /// number. A signal ends the wait with EINTR.
     pub fn wait(&self, tokens: &mut [u64; 16], timeout_ms: i32) -> Result<usize> {
         let mut events = [libc::epoll_event { events: 0, u64: 0 }; 16];
-        // SAFETY: the array holds the 16 events the kernel is told of.
+        // SAFETY: the array has space for 16 events.
         let n = check(unsafe { libc::epoll_wait(self.fd(), events.as_mut_ptr(), 16, timeout_ms) })? as usize;
         for (token, event) in tokens.iter_mut().zip(&events[..n]) {
             *token = event.u64;
@@ -46,7 +47,7 @@ impl Epoll {
         Ok(n)
     }
 
-    /// The descriptor, for nesting and for the host.
+    /// The descriptor, for the host or for another set.
     pub fn fd(&self) -> RawFd {
         self.0.as_raw_fd()
     }
@@ -56,16 +57,16 @@ impl Epoll {
 pub struct EventFd(OwnedFd);
 
 impl EventFd {
-    /// A cleared one.
+    /// Creates one that is not readable.
     pub fn new() -> Result<EventFd> {
         // SAFETY: no pointers.
         own(unsafe { libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) }).map(EventFd)
     }
 
-    /// Makes it readable. Async-signal-safe: one `write`, errno kept.
+    /// Makes it readable. Async-signal-safe: one `write`, and errno is preserved.
     pub fn signal(&self) {
         let one = 1u64.to_ne_bytes();
-        // SAFETY: errno is thread-local and always there; `one` holds the 8 bytes that are written.
+        // SAFETY: errno is thread-local and always valid; `one` has the 8 bytes that are written.
         unsafe {
             let errno = libc::__errno_location();
             let saved = *errno;
@@ -74,7 +75,7 @@ impl EventFd {
         }
     }
 
-    /// Makes it unreadable; whether it was readable.
+    /// Makes it unreadable. Returns whether it was readable.
     pub fn clear(&self) -> bool {
         drain(self.fd())
     }
@@ -85,24 +86,24 @@ impl EventFd {
     }
 }
 
-/// A descriptor that becomes readable at a time.
+/// A descriptor that becomes readable when its timer expires.
 pub struct TimerFd(OwnedFd);
 
 impl TimerFd {
-    /// A disarmed timer on the monotonic clock.
+    /// Creates a disarmed timer of the monotonic clock.
     pub fn new() -> Result<TimerFd> {
         // SAFETY: no pointers.
         own(unsafe { libc::timerfd_create(libc::CLOCK_MONOTONIC, libc::TFD_CLOEXEC | libc::TFD_NONBLOCK) })
             .map(TimerFd)
     }
 
-    /// Arms it to fire once after `delay`.
+    /// Arms the timer to expire once, after `delay`.
     pub fn arm(&self, delay: Duration) -> Result<()> {
-        // Zero would disarm it: what is due now fires after a nanosecond.
+        // Zero would disarm it.
         self.set(delay.max(Duration::from_nanos(1)), Duration::ZERO)
     }
 
-    /// Arms it to fire after every `interval`; zero disarms it.
+    /// Arms the timer to expire after every `interval`; zero disarms it.
     pub fn arm_every(&self, interval: Duration) -> Result<()> {
         self.set(interval, interval)
     }
@@ -111,11 +112,11 @@ impl TimerFd {
         let time =
             |of: Duration| libc::timespec { tv_sec: of.as_secs() as _, tv_nsec: of.subsec_nanos() as _ };
         let spec = libc::itimerspec { it_interval: time(then), it_value: time(first) };
-        // SAFETY: `spec` lives for the call; the old value is not asked for.
+        // SAFETY: `spec` lives for the call; a null pointer means that the old value is not returned.
         check(unsafe { libc::timerfd_settime(self.fd(), 0, &spec, std::ptr::null_mut()) }).map(drop)
     }
 
-    /// Forgets that it fired.
+    /// Makes it unreadable until the timer expires again.
     pub fn clear(&self) {
         drain(self.fd());
     }
@@ -126,14 +127,21 @@ impl TimerFd {
     }
 }
 
-/// Reads the counter of an eventfd or timerfd away; whether there was one.
+/// Reads the counter of an eventfd or timerfd, which resets it. Returns whether it was set.
 fn drain(fd: RawFd) -> bool {
     let mut counter = [0u8; 8];
-    // SAFETY: `counter` has room for the 8 bytes that are asked for.
+    // SAFETY: `counter` has the 8 bytes that are requested.
     unsafe { libc::read(fd, counter.as_mut_ptr().cast(), counter.len()) == 8 }
 }
 
-/// Waits until one of the descriptors is readable and says which; `None` after the time, for ever without one.
+/// Converts a time to the timeout of poll and epoll: in milliseconds, -1 for no limit. Rounds up, so that the last
+/// millisecond is not spent polling.
+pub fn poll_timeout(time: Option<Duration>) -> i32 {
+    time.map_or(-1, |time| time.as_micros().div_ceil(1000).min(i32::MAX as u128) as i32)
+}
+
+/// Waits until one of the descriptors is readable and returns its index, or `None` after `time`. Without a time it waits
+/// without a limit.
 pub fn wait_readable(fds: &[RawFd], time: Option<Duration>) -> Result<Option<usize>> {
     let mut polled: Vec<_> = fds.iter().map(|&fd| polled(fd, libc::POLLIN)).collect();
     wait(&mut polled, time)
@@ -143,12 +151,11 @@ pub(super) fn polled(fd: RawFd, events: libc::c_short) -> libc::pollfd {
     libc::pollfd { fd, events, revents: 0 }
 }
 
-/// The first of those that are ready; signals do not end the wait.
+/// Waits and returns the index of the first ready descriptor. A signal does not end the wait.
 pub(super) fn wait(polled: &mut [libc::pollfd], time: Option<Duration>) -> Result<Option<usize>> {
     let deadline = time.map(|time| Instant::now() + time);
     loop {
-        let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
-        let ms = left.map_or(-1, |left| left.as_micros().div_ceil(1000).min(i32::MAX as u128) as i32);
+        let ms = poll_timeout(deadline.map(|deadline| deadline.saturating_duration_since(Instant::now())));
         // SAFETY: the array lives for the call and has that length.
         match check(unsafe { libc::poll(polled.as_mut_ptr(), polled.len() as libc::nfds_t, ms) }) {
             Ok(0) if ms == i32::MAX => {}

@@ -23,12 +23,13 @@ impl Vm {
     /// An empty vm.
     pub fn new(options: Options) -> Result<Vm> {
         let perf_pages = options::checked_perf_pages(options.perf_pages)?;
-        bpf::init()?;
+        bpf::init(options.libbpf_sections)?;
         let stop = Interrupt::new().map_err(no_descriptors)?;
         let config = Config {
             open: OpenConfig {
                 btf_path: options.btf_path,
                 pin_path: options.pin_path,
+                libbpf_sections: options.libbpf_sections,
                 ..OpenConfig::default()
             },
             perf_pages,

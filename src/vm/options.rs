@@ -36,6 +36,10 @@ pub struct Options {
     /// A program whose hook (function, tracepoint) is not there is skipped, with a line in the log for each cause, where
     /// programs attach that can do the package's work. For code whose host picks programs by kernel.
     pub skip_missing_hooks: bool,
+    /// Leaves libbpf's own handlers in place for the sections fentry, fexit, fmod_ret, fsession, tp_btf and iter. By default the
+    /// library replaces them, once per process, because it finds the kernel types of such programs without reading all of them,
+    /// which loads faster. Handlers are process-wide: set this for every vm of the process.
+    pub libbpf_sections: bool,
     /// Bytes of kernel memory that a package may take, all packages of a WASM guest together: its maps when they are full,
     /// its programs and its types. 0: a quarter of the memory that is available, at most 1 GiB or 16 MiB for each possible
     /// CPU; `u64::MAX`: no limit. Before load it is compared with [`crate::vm::map_bytes`] of all maps.

@@ -13,6 +13,7 @@ use super::state::{Inner, Vm};
 use super::wait_set::{Role, STOP};
 use crate::bpf::source::Sources;
 use crate::error::{Error, Result, Status};
+use crate::os::poll_timeout;
 
 /// Events of one poll unless the options say otherwise.
 const BUDGET: usize = 65536;
@@ -189,9 +190,7 @@ impl Vm {
         let mut tokens = [0; 16];
         loop {
             let timeout = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
-            // Rounded up, so that the last millisecond is not spent spinning.
-            let timeout_ms =
-                timeout.map_or(-1, |left| left.as_micros().div_ceil(1000).min(i32::MAX as u128) as i32);
+            let timeout_ms = poll_timeout(timeout);
             match self.shared.epoll.wait(&mut tokens, timeout_ms) {
                 _ if self.shared.stop.take() => return Ok(Ready::Stop),
                 Ok(0) if timeout_ms == i32::MAX => {}

@@ -53,7 +53,7 @@ fn a_package_beyond_the_limit_is_refused_with_its_largest_map_and_the_sum() {
     let error = refused(&vm, "first");
     assert_eq!(
         error.to_string(),
-        "map \"first\": takes 41 MiB of kernel memory, 81 MiB with all else; 64 MiB are allowed; raise max_kernel_memory"
+        "map \"first\": takes 41 MiB of kernel memory, 81 MiB in total; the limit is 64 MiB; raise max_kernel_memory"
     );
     // The package is open as before, and a smaller one is let in.
     assert_eq!(refused(&vm, "first").to_string(), error.to_string());
@@ -63,7 +63,7 @@ fn a_package_beyond_the_limit_is_refused_with_its_largest_map_and_the_sum() {
 }
 
 #[test]
-fn the_limit_is_the_hosts() {
+fn the_host_sets_the_limit() {
     needs_root!();
     let package = support::package(ARRAYS);
     vm(100 * MIB, &package).load().unwrap();
@@ -83,7 +83,7 @@ fn a_per_cpu_array_of_all_memory_is_refused_by_default() {
 }
 
 #[test]
-fn programs_count_too() {
+fn programs_are_counted() {
     needs_root!();
     let package = support::package(ARRAYS);
     let vm = vm(30_000, &package);
@@ -112,7 +112,7 @@ fn the_description_has_the_bytes_of_each_map() {
 }
 
 #[test]
-fn a_size_that_the_host_sets_is_kept_over_a_load_that_fails() {
+fn a_size_set_by_the_host_survives_a_failed_load() {
     needs_root!();
     let source = format!(
         "{ARRAYS}\nSEC(\"tp/syscalls/sys_exit_getpgid\")\nint rejected(void *ctx)\n{{\n    return *(int *)(long)bpf_get_prandom_u32();\n}}\n"
@@ -131,7 +131,7 @@ fn a_size_that_the_host_sets_is_kept_over_a_load_that_fails() {
 }
 
 #[test]
-fn sizes_that_make_no_sense_are_refused_with_the_map() {
+fn invalid_sizes_are_refused_with_the_map() {
     needs_root!();
     let vm = vm(0, &support::package(ARRAYS));
     let fails = |map: &str, count: u32, status: Status| {
@@ -153,7 +153,7 @@ fn sizes_that_make_no_sense_are_refused_with_the_map() {
 }
 
 #[test]
-fn the_packages_arguments_size_maps() {
+fn arguments_of_a_package_set_sizes_of_maps() {
     needs_root!();
     let source = ARRAYS.replace("struct { __uint(type, BPF_MAP_TYPE_RINGBUF)", "/// Bytes for events\n/// @cmdarg {\"long\": \"buffer\", \"default\": 16384}\nstruct { __uint(type, BPF_MAP_TYPE_RINGBUF)");
     let package = support::package(&source);
@@ -183,7 +183,7 @@ fn the_packages_arguments_size_maps() {
 }
 
 #[test]
-fn a_program_that_allocates_objects_needs_the_limit_taken_away() {
+fn a_program_that_allocates_objects_requires_no_limit() {
     needs_root!();
     let source = "#include \"vmlinux.h\"\n#include <bpf/bpf_helpers.h>\n\
         extern void *bpf_obj_new_impl(u64 type, void *meta) __ksym;\n\

@@ -75,7 +75,7 @@ fn kernels_figure(fd: i32) -> u64 {
 }
 
 #[test]
-fn every_kind_is_counted_with_at_least_what_the_kernel_allocates_and_not_much_more() {
+fn every_map_type_is_counted_with_what_the_kernel_allocates_or_a_little_more() {
     needs_root!();
     let vm = Vm::new(Options { max_kernel_memory: u64::MAX, ..Options::default() }).unwrap();
     vm.open(&support::package(ALL_KINDS), 1).unwrap();
@@ -129,7 +129,7 @@ fn sum(maps: &[MapSize], perf_pages: u32) -> u64 {
 
 /// Maps as those tools have them: kind, key, value, entries.
 #[test]
-fn tools_as_people_have_them_open_on_128_cpus_with_8_gib() {
+fn common_tools_open_on_128_cpus_with_8_gib() {
     use kind::*;
     const MAX_ENTRIES: u32 = 10240;
     // What an idle machine of 8 GiB has available.
@@ -192,7 +192,7 @@ fn tools_as_people_have_them_open_on_128_cpus_with_8_gib() {
 }
 
 #[test]
-fn the_usual_limit_is_a_quarter_of_what_is_available_up_to_a_cap() {
+fn the_default_limit_is_a_quarter_of_available_memory_up_to_a_cap() {
     assert_eq!(usual_limit(400 * MIB, 2), 100 * MIB);
     assert_eq!(usual_limit(64 * GIB, 2), GIB);
     assert_eq!(usual_limit(64 * GIB, 128), 2 * GIB);
@@ -200,7 +200,7 @@ fn the_usual_limit_is_a_quarter_of_what_is_available_up_to_a_cap() {
 }
 
 #[test]
-fn numbers_that_no_kernel_takes_do_not_overflow() {
+fn extreme_numbers_do_not_overflow() {
     for kind in 0..40 {
         for size in [0, 1, u32::MAX] {
             let map =
@@ -214,7 +214,7 @@ fn numbers_that_no_kernel_takes_do_not_overflow() {
 
 /// A kind that is not known yet is counted like the one that takes most.
 #[test]
-fn kinds_to_come_are_counted_as_per_cpu_hashes() {
+fn unknown_map_types_are_counted_as_per_cpu_hashes() {
     let [unknown, hash] =
         [1000, kind::PERCPU_HASH].map(|kind| map_bytes(&map(kind, 8, 64, 10_000), 0, &LARGE));
     assert_eq!(unknown, hash);

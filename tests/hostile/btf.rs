@@ -176,7 +176,7 @@ const fn member(at: usize, index: usize) -> usize {
 }
 
 #[test]
-fn the_types_of_the_kernel_pass() {
+fn kernel_types_are_accepted() {
     needs_root!();
     let kernel = std::fs::read("/sys/kernel/btf/vmlinux").unwrap();
     Btf::parse(&kernel).unwrap().check_for_libbpf().unwrap();
@@ -296,7 +296,7 @@ fn relocations_of_the_other_byte_order_are_refused() {
 
 /// A step back of the pointer is no way out of the type.
 #[test]
-fn relocations_of_what_stands_before_a_pointer_load() {
+fn relocations_of_members_before_a_pointer_load() {
     needs_root!();
     const SOURCE: &str = r#"
 #include "vmlinux.h"
@@ -321,9 +321,9 @@ char LICENSE[] SEC("license") = "GPL";
 
 /// In a process of its own: libbpf reads the objects in C. `FUZZ_SEED` and `FUZZ_ROUNDS` make it another and a longer run.
 #[test]
-fn objects_with_changed_types_bring_nothing_down() {
+fn objects_with_changed_types_crash_nothing() {
     needs_root!();
-    const TEST: &str = "btf::objects_with_changed_types_bring_nothing_down";
+    const TEST: &str = "btf::objects_with_changed_types_crash_nothing";
     const LOADED: u64 = 32; // one in so many: it takes long
     let Some(folder) = child::folder() else {
         let folder = tempfile::tempdir().unwrap();

@@ -153,12 +153,12 @@ fn own(package: &[u8], options: Options) -> Vm {
 }
 
 #[test]
-fn a_missing_tracefs_is_told_with_the_command_that_mounts_it() {
+fn a_missing_tracefs_is_reported_with_the_mount_command() {
     needs_root!();
     let Some(folder) = child::folder() else {
         let wrapper = mounting("umount -R /sys/kernel/tracing; umount -lR /sys/kernel/debug 2>&- || :");
         return again(
-            "a_missing_tracefs_is_told_with_the_command_that_mounts_it",
+            "a_missing_tracefs_is_reported_with_the_mount_command",
             &words(&wrapper),
             &[("calls", CALLS), ("core", CORE)],
         );
@@ -186,11 +186,11 @@ fn with_capabilities(capabilities: &str) -> Vec<String> {
 }
 
 #[test]
-fn without_privileges_all_that_are_missing_are_named() {
+fn all_missing_privileges_are_named() {
     needs_root!();
     let Some(folder) = child::folder() else {
         return again(
-            "without_privileges_all_that_are_missing_are_named",
+            "all_missing_privileges_are_named",
             &words(&with_capabilities("")),
             &[("calls", CALLS), ("network", NETWORK)],
         );
@@ -207,11 +207,11 @@ fn without_privileges_all_that_are_missing_are_named() {
 }
 
 #[test]
-fn with_one_capability_of_two_the_other_is_named() {
+fn the_missing_one_of_two_capabilities_is_named() {
     needs_root!();
     let Some(folder) = child::folder() else {
         return again(
-            "with_one_capability_of_two_the_other_is_named",
+            "the_missing_one_of_two_capabilities_is_named",
             &words(&with_capabilities("+bpf")),
             &[("calls", CALLS), ("network", NETWORK)],
         );
@@ -240,11 +240,11 @@ fn two_capabilities_are_enough_to_trace() {
 }
 
 #[test]
-fn privileges_that_are_gone_before_attach_are_named() {
+fn privileges_dropped_before_attach_are_named() {
     needs_root!();
     let Some(folder) = child::folder() else {
         return again(
-            "privileges_that_are_gone_before_attach_are_named",
+            "privileges_dropped_before_attach_are_named",
             &[],
             &[("calls", CALLS), ("network", NETWORK)],
         );
@@ -272,12 +272,12 @@ fn privileges_that_are_gone_before_attach_are_named() {
 }
 
 #[test]
-fn locked_memory_that_cannot_be_raised_is_no_obstacle() {
+fn a_fixed_limit_of_locked_memory_does_not_prevent_loading() {
     needs_root!();
     let Some(folder) = child::folder() else {
         let wrapper = ["prlimit", "--memlock=0:0", "setpriv", "--bounding-set", "-sys_resource"];
         return again(
-            "locked_memory_that_cannot_be_raised_is_no_obstacle",
+            "a_fixed_limit_of_locked_memory_does_not_prevent_loading",
             &wrapper,
             &[("calls", CALLS), ("everything", EVERYTHING)],
         );
@@ -321,7 +321,7 @@ fn archived(folder: &Path) -> std::path::PathBuf {
 }
 
 #[test]
-fn a_package_may_bring_btf_for_kernels_without() {
+fn a_package_may_contain_btf_for_kernels_without_it() {
     needs_root!();
     let Some(folder) = child::folder() else {
         let folder = tempfile::tempdir().unwrap();
@@ -333,7 +333,7 @@ fn a_package_may_bring_btf_for_kernels_without() {
         let options = ["--btfgen", "--btfhub-archive"].map(Path::new);
         run_ecc(&[&source, options[0], options[1], &archive], folder.path());
         let wrapper = mounting("mount -t tmpfs none /sys/kernel/btf");
-        let test = "environment::a_package_may_bring_btf_for_kernels_without";
+        let test = "environment::a_package_may_contain_btf_for_kernels_without_it";
         return child::run(test, &words(&wrapper), folder.path());
     };
     let clean = Clean::new();
@@ -368,14 +368,14 @@ fn a_package_may_bring_btf_for_kernels_without() {
 }
 
 #[test]
-fn a_kernel_without_btf_is_told_and_helped() {
+fn a_kernel_without_btf_is_reported_with_a_remedy() {
     needs_root!();
     let Some(folder) = child::folder() else {
         let wrapper = mounting(
             "cp /sys/kernel/btf/vmlinux $EUNOMIA_TEST_FOLDER/kernel.btf && mount -t tmpfs none /sys/kernel/btf",
         );
         return again(
-            "a_kernel_without_btf_is_told_and_helped",
+            "a_kernel_without_btf_is_reported_with_a_remedy",
             &words(&wrapper),
             &[("core", CORE), ("calls", CALLS), ("everything", EVERYTHING)],
         );
@@ -419,7 +419,7 @@ fn a_kernel_without_btf_is_told_and_helped() {
 }
 
 #[test]
-fn a_btf_file_that_is_none_is_named() {
+fn an_invalid_btf_file_is_named() {
     needs_root!();
     let core = package(CORE);
     let clean = Clean::new();
@@ -482,11 +482,11 @@ fn with_every_limit<T>(what: &str, mut work: impl FnMut() -> Result<T, Error>) {
 }
 
 #[test]
-fn running_out_of_descriptors_anywhere_is_told_and_survived() {
+fn running_out_of_descriptors_is_reported_and_survived() {
     needs_root!();
     let Some(folder) = child::folder() else {
         return again(
-            "running_out_of_descriptors_anywhere_is_told_and_survived",
+            "running_out_of_descriptors_is_reported_and_survived",
             &[],
             &[("everything", EVERYTHING)],
         );
@@ -546,10 +546,10 @@ fn running_out_of_descriptors_anywhere_is_told_and_survived() {
 }
 
 #[test]
-fn closed_standard_descriptors_stay_free_of_ours() {
+fn closed_standard_descriptors_are_not_reused() {
     needs_root!();
     let Some(folder) = child::folder() else {
-        return again("closed_standard_descriptors_stay_free_of_ours", &[], &[("everything", EVERYTHING)]);
+        return again("closed_standard_descriptors_are_not_reused", &[], &[("everything", EVERYTHING)]);
     };
     let clean = Clean::new();
     let package = read(&folder, "everything");

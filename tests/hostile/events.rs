@@ -290,7 +290,7 @@ fn counted(vm: &Vm, budget_of_polls: usize) -> BTreeMap<String, usize> {
 }
 
 #[test]
-fn a_flooded_ring_starves_no_other() {
+fn a_flooded_ring_does_not_starve_the_others() {
     needs_root!();
     let package = package(FLOOD);
     let clean = Clean::new();
@@ -313,7 +313,7 @@ fn a_flooded_ring_starves_no_other() {
 }
 
 #[test]
-fn a_consumer_that_stalls_finds_every_lost_event_in_the_ledger() {
+fn every_event_lost_by_a_stalled_consumer_is_counted() {
     needs_root!();
     stay_on_this_cpu();
     let package = package(FLOOD);
@@ -412,7 +412,7 @@ fn a_host_with_its_own_loop_gets_every_perf_event() {
 }
 
 #[test]
-fn a_queue_without_bounds_is_refused() {
+fn an_unbounded_queue_is_refused() {
     needs_root!();
     let vm = own_with(&package(FLOOD), Options::default());
     vm.attach().unwrap();
@@ -437,7 +437,7 @@ fn a_source_counts_what_was_delivered_not_what_was_queued() {
 }
 
 #[test]
-fn lost_perf_events_are_told_as_they_come() {
+fn lost_perf_events_are_reported_as_they_occur() {
     needs_root!();
     stay_on_this_cpu();
     let package = package(FLOOD);
@@ -625,7 +625,7 @@ int on_call(void *ctx)
 );
 
 #[test]
-fn a_large_sampled_map_does_not_hold_up_a_ring() {
+fn a_large_sampled_map_does_not_delay_a_ring() {
     needs_root!();
     let package = package(LARGE);
     let clean = Clean::new();
@@ -666,7 +666,7 @@ fn a_large_sampled_map_does_not_hold_up_a_ring() {
 }
 
 #[test]
-fn a_map_without_keys_cannot_be_sampled_or_walked() {
+fn a_map_without_keys_cannot_be_sampled_or_iterated() {
     needs_root!();
     const SOURCE: &str = source!(
         r#"
@@ -697,7 +697,7 @@ int on_call(void *ctx)
 }
 
 #[test]
-fn a_sampled_map_that_cannot_be_read_is_named_and_holds_up_no_other() {
+fn an_unreadable_sampled_map_is_named_and_delays_no_other() {
     needs_root!();
     const SOURCE: &str = source!(
         r#"
@@ -778,7 +778,7 @@ fn untold(package: &[u8]) -> Vec<u8> {
 }
 
 #[test]
-fn the_one_struct_that_fits_is_the_type() {
+fn the_only_matching_struct_is_the_type() {
     needs_root!();
     let package = untold(&package(ONE_STRUCT));
     let clean = Clean::new();
@@ -834,7 +834,7 @@ fn a_ring_may_name_the_type_of_its_records() {
 }
 
 #[test]
-fn where_several_structs_fit_records_come_raw_and_the_log_says_so_once() {
+fn with_several_matching_structs_records_are_raw_and_the_log_has_one_warning() {
     needs_root!();
     let package = untold(&package(TWO_STRUCTS));
     let clean = Clean::new();
@@ -862,7 +862,7 @@ fn where_several_structs_fit_records_come_raw_and_the_log_says_so_once() {
 }
 
 #[test]
-fn the_package_decides_the_type_and_may_be_wrong() {
+fn the_package_specifies_the_type_even_if_it_is_wrong() {
     needs_root!();
     let good = package(TWO_STRUCTS);
     let clean = Clean::new();

@@ -186,7 +186,7 @@ int dump_tasks(struct bpf_iter__task *ctx)
 );
 
 #[test]
-fn iterators_give_lines_or_binary_records() {
+fn iterators_return_lines_or_binary_records() {
     needs_root!();
     let package = package(ITERATORS);
     let clean = Clean::new();
@@ -332,7 +332,7 @@ fn detaching_does_not_wait_for_a_child_that_holds_the_link() {
 }
 
 #[test]
-fn a_forked_child_that_lets_go_leaves_the_parents_attached() {
+fn a_forked_child_does_not_detach_the_programs_of_its_parent() {
     needs_root!();
     const XDP: &str =
         counting!("SEC(\"xdp\") int on_packet(struct xdp_md *ctx) { count(); return XDP_PASS; }");
@@ -365,7 +365,7 @@ fn a_forked_child_that_lets_go_leaves_the_parents_attached() {
 }
 
 #[test]
-fn a_filter_that_a_killed_host_has_left_is_replaced() {
+fn a_filter_left_by_a_killed_host_is_replaced() {
     needs_root!();
     const TC: &str = counting!("SEC(\"tc\") int on_packet(struct __sk_buff *ctx) { return count(); }");
     const OTHER: &str = counting!("SEC(\"tc\") int on_packet(struct __sk_buff *ctx) { count(); return 3; }");
@@ -609,7 +609,7 @@ struct tcp_congestion_ops slow_start = {
 }
 
 #[test]
-fn sections_with_a_question_mark_wait_to_be_asked() {
+fn sections_with_a_question_mark_are_not_loaded_by_default() {
     needs_root!();
     const OPTIONAL: &str = counting!(
         r#"

@@ -104,7 +104,7 @@ int takes_long(void *ctx)
 }
 
 #[test]
-fn an_endless_loop_is_the_verdict_not_the_state_behind_it() {
+fn an_endless_loop_is_the_verdict_not_the_state_after_it() {
     needs_root!();
     const SOURCE: &str = source!(
         r#"
@@ -125,7 +125,7 @@ int never_ends(void *ctx)
 }
 
 #[test]
-fn helpers_for_free_software_need_a_licence() {
+fn gpl_only_helpers_need_a_gpl_license() {
     needs_root!();
     const SOURCE: &str = r#"
 #include "vmlinux.h"
@@ -145,7 +145,7 @@ char LICENSE[] SEC("license") = "Proprietary";
 }
 
 #[test]
-fn maps_that_cannot_be_made_are_named() {
+fn maps_that_cannot_be_created_are_named() {
     needs_root!();
     const EMPTY: &str = source!(
         r#"
@@ -340,7 +340,7 @@ fn a_hook_that_the_kernel_lacks_is_named_at_load() {
 }
 
 #[test]
-fn a_kprobe_says_what_is_missing() {
+fn a_failed_kprobe_reports_what_is_missing() {
     needs_root!();
     const KPROBE: &str = source!("SEC(\"kprobe/nothing_at_all\") int on_call(void *ctx) { return 0; }");
     let has_kprobes = std::path::Path::new("/sys/bus/event_source/devices/kprobe").exists();
@@ -354,7 +354,7 @@ fn a_kprobe_says_what_is_missing() {
 }
 
 #[test]
-fn a_binary_or_function_that_does_not_exist_is_named() {
+fn an_executable_or_function_that_does_not_exist_is_named() {
     needs_root!();
     const UPROBE: &str = source!("SEC(\"uprobe\") int on_call(void *ctx) { return 0; }");
     attach_refused(
@@ -422,7 +422,7 @@ fn a_bad_target_is_refused_before_anything_happens() {
 }
 
 #[test]
-fn when_one_program_cannot_attach_none_stays() {
+fn if_one_program_cannot_attach_none_stays_attached() {
     needs_root!();
     let _ = package(CALLS);
     let clean = Clean::new();
@@ -451,7 +451,7 @@ fn when_one_program_cannot_attach_none_stays() {
 }
 
 #[test]
-fn one_bad_target_of_several_lets_go_of_the_others() {
+fn one_bad_target_of_several_detaches_the_others() {
     needs_root!();
     let _ = package(CALLS);
     let clean = Clean::new();

@@ -56,7 +56,7 @@ fn open_source(source: &str) -> Result<Vm, Error> {
 }
 
 #[test]
-fn a_map_is_pinned_in_no_folder_but_that_of_pins() {
+fn a_map_is_pinned_only_in_the_pin_directory() {
     let package = package(PINNED);
     for name in ["../../escape", "sub/folder12", "/etc/passwd1", "..", ".", "a/../../bcde"] {
         let bad = with_object(&package, &replaced(&object(&package), b"PPPPPPPPPPPP", name));
@@ -75,7 +75,7 @@ fn a_map_is_pinned_in_no_folder_but_that_of_pins() {
 }
 
 #[test]
-fn what_would_take_libbpf_long_is_refused_at_once() {
+fn an_object_that_would_keep_libbpf_busy_is_refused() {
     let externs = |count: usize| {
         let mut source = String::from("__attribute__((section(\"license\"), used)) char l[] = \"GPL\";\n");
         for index in 0..count {
@@ -94,7 +94,7 @@ fn what_would_take_libbpf_long_is_refused_at_once() {
 }
 
 #[test]
-fn an_object_has_as_many_programs_and_maps_as_a_package() {
+fn an_object_has_the_same_limits_as_a_package() {
     let mut source = String::from("__attribute__((section(\"license\"), used)) char l[] = \"GPL\";\n");
     for index in 0..4097 {
         let _ = writeln!(
@@ -103,7 +103,7 @@ fn an_object_has_as_many_programs_and_maps_as_a_package() {
         );
     }
     let error = open_source(&source).map(|_| ()).unwrap_err();
-    assert_eq!(error.to_string(), "object: 4097 programs, and at most 4096 are loaded");
+    assert_eq!(error.to_string(), "object: 4097 programs, and at most 4096 are supported");
     let mut source = String::from("__attribute__((section(\"license\"), used)) char l[] = \"GPL\";\n");
     for index in 0..4097 {
         let _ = writeln!(
@@ -113,7 +113,7 @@ fn an_object_has_as_many_programs_and_maps_as_a_package() {
         );
     }
     let error = open_source(&source).map(|_| ()).unwrap_err();
-    assert_eq!(error.to_string(), "object: 4097 maps, and at most 4096 are loaded");
+    assert_eq!(error.to_string(), "object: 4097 maps, and at most 4096 are supported");
 }
 
 #[test]

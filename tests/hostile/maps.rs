@@ -48,7 +48,7 @@ char LICENSE[] SEC("license") = "GPL";
 "#;
 
 #[test]
-fn an_arena_is_not_put_over_what_the_host_has() {
+fn an_arena_is_not_mapped_over_memory_of_the_host() {
     needs_root!();
     const PAGE: usize = 4096;
     let package = package(ARENA);
@@ -71,7 +71,7 @@ fn an_arena_is_not_put_over_what_the_host_has() {
 }
 
 #[test]
-fn a_map_without_room_and_a_key_that_is_there_are_told() {
+fn a_full_map_and_an_existing_key_are_reported() {
     needs_root!();
     const NOEXIST: u64 = 1;
     const EXIST: u64 = 2;
@@ -83,7 +83,7 @@ fn a_map_without_room_and_a_key_that_is_there_are_told() {
     vm.map_set_json("pairs", "2", "1", 0).unwrap();
     let set = |map: &str, key: &str, flags: u64| vm.map_set_json(map, key, "1", flags);
     let full =
-        refused(set("pairs", "3", 0), Status::System, &["\"pairs\"", "it is full", "room for 2 entries"]);
+        refused(set("pairs", "3", 0), Status::System, &["\"pairs\"", "it is full", "its capacity is 2 entries"]);
     assert_eq!(full.errno, libc::E2BIG);
     let twice = refused(set("pairs", "1", NOEXIST), Status::System, &["\"pairs\"", "the key exists already"]);
     assert_eq!(twice.errno, libc::EEXIST);

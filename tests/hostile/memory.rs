@@ -71,12 +71,12 @@ fn lives(count: usize, mut life: impl FnMut()) {
 }
 
 #[test]
-fn two_hundred_lives_cost_no_more_than_one() {
+fn two_hundred_vms_need_no_more_memory_than_one() {
     needs_root!();
     let Some(folder) = child::folder() else {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("package.json"), package(SOURCE)).unwrap();
-        return child::run("memory::two_hundred_lives_cost_no_more_than_one", &[], folder.path());
+        return child::run("memory::two_hundred_vms_need_no_more_memory_than_one", &[], folder.path());
     };
     let clean = Clean::new();
     let package = std::fs::read(folder.join("package.json")).unwrap();
@@ -167,7 +167,7 @@ fn limit_memory(bytes: usize) {
 }
 
 #[test]
-fn running_out_of_memory_is_told_and_survived() {
+fn running_out_of_memory_is_reported_and_survived() {
     needs_root!();
     let Some(folder) = child::folder() else {
         let folder = tempfile::tempdir().unwrap();
@@ -178,7 +178,7 @@ fn running_out_of_memory_is_told_and_survived() {
         std::fs::write(folder.path().join("large.json"), large).unwrap();
         // One heap, and mappings of their own for all that is large: nothing in reserve.
         let malloc = ["env", "MALLOC_ARENA_MAX=1", "MALLOC_MMAP_THRESHOLD_=1048576"];
-        return child::run("memory::running_out_of_memory_is_told_and_survived", &malloc, folder.path());
+        return child::run("memory::running_out_of_memory_is_reported_and_survived", &malloc, folder.path());
     };
     let clean = Clean::new();
     let path = |name: &str| folder.join(name).to_str().unwrap().to_owned();

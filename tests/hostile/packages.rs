@@ -28,7 +28,7 @@ fn changed_btf(change: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
 }
 
 #[test]
-fn a_truncated_package_is_refused_wherever_it_is_cut() {
+fn a_package_truncated_anywhere_is_refused() {
     needs_root!();
     let whole = package(CALLS);
     for end in [1, 10, whole.len() / 2, whole.len() - 2, whole.len() - 1] {
@@ -48,7 +48,7 @@ fn garbage_is_refused_by_its_name() {
 }
 
 #[test]
-fn wrong_base64_and_a_wrong_size_are_named() {
+fn invalid_base64_and_a_wrong_size_are_named() {
     needs_root!();
     let good = package(CALLS);
     let object_text = |text: &str| edited(&good, |document| document["bpf_object"] = text.into());
@@ -100,7 +100,7 @@ fn an_object_for_another_machine_is_refused() {
 }
 
 #[test]
-fn an_object_cut_anywhere_is_refused() {
+fn an_object_truncated_anywhere_is_refused() {
     needs_root!();
     let whole = object(&package(CALLS));
     for part in 1..64 {
@@ -110,7 +110,7 @@ fn an_object_cut_anywhere_is_refused() {
 }
 
 #[test]
-fn an_object_without_btf_is_told_how_to_get_it() {
+fn an_object_without_btf_is_refused_with_a_remedy() {
     needs_root!();
     let bare = changed(|object| {
         let object = elf::without_section(&object, ".BTF");
@@ -120,7 +120,7 @@ fn an_object_without_btf_is_told_how_to_get_it() {
 }
 
 #[test]
-fn damaged_btf_is_refused_before_anyone_follows_it() {
+fn damaged_btf_is_refused_before_libbpf_reads_it() {
     needs_root!();
     const TYPEDEF: u32 = 8;
     const STRUCT: u32 = 4;
@@ -166,12 +166,12 @@ fn damaged_btf_is_refused_before_anyone_follows_it() {
 
 /// In a process of its own: libbpf reads the object in C.
 #[test]
-fn objects_with_flipped_bytes_bring_nothing_down() {
+fn objects_with_flipped_bytes_crash_nothing() {
     needs_root!();
     let Some(folder) = child::folder() else {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("package.json"), package(CALLS)).unwrap();
-        return child::run("packages::objects_with_flipped_bytes_bring_nothing_down", &[], folder.path());
+        return child::run("packages::objects_with_flipped_bytes_crash_nothing", &[], folder.path());
     };
     let clean = Clean::new();
     let whole = object(&std::fs::read(folder.join("package.json")).unwrap());
@@ -221,7 +221,7 @@ char LICENSE[] SEC("license") = "GPL";
 }
 
 #[test]
-fn names_that_are_there_twice_are_refused() {
+fn repeated_names_are_refused() {
     needs_root!();
     let twice = edited(&package(CALLS), |document| {
         let progs = document["meta"]["bpf_skel"]["progs"].as_array_mut().unwrap();
@@ -255,7 +255,7 @@ fn a_byte_order_mark_and_numbers_in_any_form_are_read() {
 }
 
 #[test]
-fn perf_pages_that_are_no_power_of_two_are_named_where_they_are_said() {
+fn perf_pages_that_are_not_a_power_of_two_are_refused_with_their_source() {
     needs_root!();
     const SOURCE: &str = r#"
 #include "vmlinux.h"
@@ -300,7 +300,7 @@ char LICENSE[] SEC("license") = "GPL";
 }
 
 #[test]
-fn a_package_file_that_never_ends_is_refused() {
+fn an_endless_package_file_is_refused() {
     needs_root!();
     let clean = Clean::new();
     let vm = vm();

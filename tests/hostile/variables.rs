@@ -64,7 +64,7 @@ char LICENSE[] SEC("license") = "GPL";
 "#;
 
 #[test]
-fn each_value_has_to_fit_its_variable() {
+fn each_value_must_fit_its_variable() {
     needs_root!();
     let package = package(SOURCE);
     let clean = Clean::new();
@@ -117,7 +117,7 @@ fn each_value_has_to_fit_its_variable() {
 }
 
 #[test]
-fn unknown_variables_are_refused_with_those_there_are() {
+fn unknown_variables_are_refused_with_a_list_of_the_known_ones() {
     needs_root!();
     let package = package(SOURCE);
     let clean = Clean::new();
@@ -194,7 +194,7 @@ fn values_of_every_kind_come_back_as_they_were_set() {
 }
 
 #[test]
-fn sections_of_every_name_hold_variables() {
+fn sections_of_every_name_contain_variables() {
     needs_root!();
     let package = package(SOURCE);
     let clean = Clean::new();
@@ -283,7 +283,7 @@ char LICENSE[] SEC("license") = "GPL";
 }
 
 #[test]
-fn a_type_beyond_the_limits_is_bytes_and_stops_nobody() {
+fn a_type_beyond_the_limits_is_available_as_bytes() {
     needs_root!();
     let package = support::package(&beyond_limits());
     let clean = Clean::new();

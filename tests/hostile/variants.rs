@@ -110,7 +110,7 @@ fn program(vm: &Vm, name: &str) -> Value {
 }
 
 #[test]
-fn the_first_variant_that_loads_and_attaches_is_used() {
+fn the_first_alternative_that_loads_and_attaches_is_used() {
     needs_root!();
     let clean = Clean::new();
     let (vm, log) = open(&package(VARIANTS));
@@ -145,7 +145,7 @@ fn the_first_variant_that_loads_and_attaches_is_used() {
 }
 
 #[test]
-fn what_the_host_has_set_stays_when_a_variant_is_skipped() {
+fn settings_of_the_host_survive_a_skipped_alternative() {
     needs_root!();
     let clean = Clean::new();
     let (vm, _log) = open(&package(VARIANTS));
@@ -163,13 +163,13 @@ fn what_the_host_has_set_stays_when_a_variant_is_skipped() {
 }
 
 #[test]
-fn a_chain_without_a_variant_that_works_names_each_with_its_reason() {
+fn a_chain_without_a_working_alternative_names_each_with_its_reason() {
     needs_root!();
     let clean = Clean::new();
     let (vm, _log) = open(&package(VARIANTS));
     vm.prog_set_autoload("enter_works", false).unwrap();
     let words = [
-        "program \"enter_load\": no variant works on this kernel; \"enter_load\": this kernel ",
+        "program \"enter_load\": no alternative works on this kernel; \"enter_load\": this kernel ",
         "; \"enter_attach\": this kernel has no tracepoint \"syscalls/sys_enter_no_such_call\"",
     ];
     refused(vm.attach(), Status::Attach, &words);
@@ -225,7 +225,7 @@ fn picked_by_the_host(hooks: &[&str]) -> Vec<u8> {
 }
 
 #[test]
-fn programs_without_a_hook_are_skipped_where_the_host_wants_that() {
+fn programs_without_a_hook_are_skipped_if_the_host_allows_it() {
     needs_root!();
     let clean = Clean::new();
     let some =

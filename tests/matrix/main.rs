@@ -98,7 +98,7 @@ fn own_path() -> String {
 
 /// The answers, in the order in which they are printed: `matrix NAME: works` or `matrix NAME: REASON`.
 #[test]
-fn vm_every_feature_works_or_says_why_not() {
+fn vm_every_feature_works_or_reports_why_not() {
     needs_root!();
     assert_eq!(digest(FEATURES), DIGEST.trim(), "tests/matrix/build.sh features makes both anew");
     let mut missed = Vec::new();
@@ -130,7 +130,7 @@ fn vm_every_feature_works_or_says_why_not() {
 /// Each example of this repository, as `make packages` made it: attached, or the reason. That it delivers is what
 /// tests/examples print.
 #[test]
-fn vm_every_example_attaches_or_says_why_not() {
+fn vm_every_example_attaches_or_reports_why_not() {
     needs_root!();
     let folder = support::root().join("target/packages");
     let mut names: Vec<String> = fs::read_dir(&folder)

@@ -1,4 +1,4 @@
-//! The command line of a package: options become variables and sizes of maps.
+//! The command line of a package: its options set variables and sizes of maps.
 
 use serde_json::Value;
 
@@ -10,15 +10,15 @@ use crate::package::{MAPS, compact};
 use crate::types::parse_text;
 
 impl Session {
-    /// Sets variables from the package's command line. `true`: help or version is asked for instead.
+    /// Sets variables from the command line. Returns true if the command line requests help or version instead.
     pub fn set_args(&mut self, argv: &[String]) -> Result<bool> {
         let specs = args::specs(&self.package.meta);
-        self.asked = None;
+        self.requested_text = None;
         let (set, verbose) = match args::parse(&specs, argv)? {
             ParsedArgs::Run { set, verbose } => (set, verbose),
             ParsedArgs::Help => return Ok(true),
             ParsedArgs::Version => {
-                self.asked = Some(args::version(&self.package.meta));
+                self.requested_text = Some(args::version(&self.package.meta));
                 return Ok(true);
             }
         };
@@ -27,7 +27,7 @@ impl Session {
         }
         let (mut values, mut sizes) = (Vec::new(), Vec::new());
         for (name, text) in set {
-            // Looked up by its name: an option for each variable would else cost the square of their number.
+            // Looked up by name, because a search for each option would take quadratic time.
             let is_map = !self.opened.has_var(&name);
             if is_map && self.package.meta.vars.iter().any(|var| var.section == MAPS && var.name == name) {
                 let size = size_in(&text).map_err(|e| e.about_map(&name))?;
@@ -47,9 +47,9 @@ impl Session {
         values.iter().try_for_each(|(name, value)| self.set_var_json(name, value)).map(|()| false)
     }
 
-    /// What the package's command line prints for `--help`, or for `--version` if that was asked for last.
+    /// Returns the text for `--help`, or for `--version` if the last command line requested that.
     pub fn args_help(&self) -> String {
-        if let Some(text) = &self.asked {
+        if let Some(text) = &self.requested_text {
             return text.clone();
         }
         let meta = &self.package.meta;
@@ -58,12 +58,12 @@ impl Session {
     }
 }
 
-/// A number of entries, from the command line or a package's default.
+/// Parses a number of entries, from the command line or a default in the package.
 fn size_in(text: &ArgText) -> Result<u32> {
     let text = match text {
         ArgText::Text(text) => text.clone(),
         ArgText::Json(value) => compact(value),
         ArgText::Bool(_) => String::new(),
     };
-    text.parse().map_err(|_| Error::new(Status::Inval, format_args!("{text:?} is no number of entries")))
+    text.parse().map_err(|_| Error::new(Status::Inval, format_args!("{text:?} is not a number of entries")))
 }

@@ -1,4 +1,4 @@
-//! Attaches the programs of a package, or the first of its alternatives that can be attached.
+//! Attaches the programs of a package: of each chain of alternatives, the first one that can be attached.
 
 use std::os::fd::RawFd;
 use std::sync::Arc;
@@ -14,8 +14,8 @@ use crate::bpf::sys::object::MapRef;
 use crate::error::{Error, Result, Status};
 use crate::os;
 
-/// Attaches a program.
-type Make<'a> = &'a dyn Fn(&Session, usize) -> Result<Vec<Link>>;
+/// A function that attaches a program.
+type Attach<'a> = &'a dyn Fn(&Session, usize) -> Result<Vec<Link>>;
 
 impl Session {
     /// Attaches every loaded program and struct_ops map, or nothing.
@@ -29,8 +29,8 @@ impl Session {
         attached
     }
 
-    /// Has `make` attach each program, or the first of its variants that it can.
-    fn attach_all(&mut self, make: Make<'_>) -> Result<()> {
+    /// Attaches each program with `make`, or the first of its alternatives for which `make` succeeds.
+    fn attach_all(&mut self, make: Attach<'_>) -> Result<()> {
         let tails = self.tails();
         for index in 0..self.progs.len() {
             if self.alternatives.is_fallback(index) {
@@ -47,13 +47,13 @@ impl Session {
 
     fn make_links(&self, index: usize) -> Result<Vec<Link>> {
         let attached = attach(self.opened.object.prog(index), &self.progs[index].targets, &self.log);
-        attached.map_err(|e| self.of_host(index, e))
+        attached.map_err(|e| self.with_status_of_target(index, e))
     }
 
-    /// A target that is not there is an argument of the host's that is wrong, where it is not the package's.
-    fn of_host(&self, index: usize, e: Error) -> Error {
-        let is_wrong = e.status == Status::NotFound && !self.progs[index].target_json.is_empty();
-        if is_wrong { e.as_status(Status::Inval) } else { e }
+    /// A missing target that the host has set is a wrong argument.
+    fn with_status_of_target(&self, index: usize, e: Error) -> Error {
+        let is_argument = e.status == Status::NotFound && !self.progs[index].target_json.is_empty();
+        if is_argument { e.as_status(Status::Inval) } else { e }
     }
 
     fn attach_maps(&mut self) -> Result<()> {
@@ -65,12 +65,12 @@ impl Session {
         Ok(())
     }
 
-    /// Decides like `attach` which programs would be used, if each could be attached but for what `expect` says.
+    /// Selects programs like `attach`, on the assumption that each can be attached unless `expect` returns an error.
     pub fn rehearse(&mut self, expect: &dyn Fn(usize) -> Result<()>) -> Result<()> {
         self.attach_all(&|_, index| expect(index).map(|()| Vec::new()))
     }
 
-    /// Why a program, which is not loaded, could not be attached.
+    /// Returns the error that attaching a program, which is not loaded, would return.
     pub fn expect(&self, index: usize) -> Result<()> {
         let prog = self.opened.object.prog(index);
         if !prog.autoattach() || !is_attachable(prog) {
@@ -80,15 +80,15 @@ impl Session {
             .targets
             .iter()
             .try_for_each(|target| expect(prog, target))
-            .map_err(|e| self.of_host(index, e))
+            .map_err(|e| self.with_status_of_target(index, e))
     }
 
-    /// Attaches a program, or the first of those to try after it that can be attached; an error comes with the last one.
-    /// One of `tails` need not be.
+    /// Attaches a program, or the first of its alternatives that can be attached. An error comes with the last one that was
+    /// tried. Programs with an id in `tails` need not be attached.
     fn attach_first(
         &mut self,
         first: usize,
-        make: Make<'_>,
+        make: Attach<'_>,
         tails: &[[u8; 4]],
     ) -> Result<(), (usize, Error)> {
         let (mut next, mut failed) = (Some(first), Ok(()));
@@ -118,11 +118,11 @@ impl Session {
         raw.fd().is_some() && raw.autoattach() && is_attachable(raw)
     }
 
-    /// The ids of the programs that are there to be called by others: program arrays hold them since they were loaded.
+    /// Returns the ids of programs that others call: those in program arrays.
     fn tails(&self) -> Vec<[u8; 4]> {
-        /// Slots of all arrays that are looked at.
-        const MOST: u32 = 1 << 16;
-        let (mut ids, mut left) = (Vec::new(), MOST);
+        /// Maximum number of slots that are read.
+        const MAX_SLOTS: u32 = 1 << 16;
+        let (mut ids, mut left) = (Vec::new(), MAX_SLOTS);
         for map in self.opened.maps.iter().filter(|map| map.kind == map_type::PROG_ARRAY) {
             let Ok(fd) = map.fd() else { continue };
             let count = map.max_entries.min(left);
@@ -137,7 +137,7 @@ impl Session {
         ids
     }
 
-    /// Says what was skipped, in one line for each cause; an error if what is left can do nothing.
+    /// Logs the skipped programs, one line for each cause. Fails if the remaining programs are of no use.
     fn check_skipped(&self) -> Result<()> {
         let works = |index: usize| self.alternatives.cause(index).is_none() && self.is_attachable(index);
         let firsts = (0..self.progs.len()).filter(|&index| !self.alternatives.is_fallback(index));
@@ -167,7 +167,7 @@ impl Session {
         Ok(())
     }
 
-    /// Whether a program that is left can send an event; yes without maps that deliver, or with maps in maps.
+    /// Whether a remaining program can send an event. True for a package without maps that deliver, or with maps of maps.
     fn may_deliver(&self) -> bool {
         let object = &self.opened.object;
         let is_outer =
@@ -181,7 +181,7 @@ impl Session {
         self.shapes.is_empty() || left.any(|(_, prog)| prog.fd().is_some() && prog.uses_map(&fds))
     }
 
-    /// Attaches one loaded program, in addition to what is attached.
+    /// Attaches one loaded program, in addition to those that are attached.
     pub fn attach_prog(&mut self, name: &str) -> Result<()> {
         let index = self.prog_index(name)?;
         let _low = low_numbers()?;

@@ -16,7 +16,7 @@ use crate::bpf::sys::object::{INSTRUCTION, ProgFacts, ProgRef, prog_facts};
 use crate::error::{Error, Result, Status};
 use crate::package::{Target, compact};
 
-/// What is known about a program.
+/// The state of a program.
 pub struct ProgInfo {
     /// The C function's name.
     pub name: Arc<CStr>,
@@ -26,36 +26,36 @@ pub struct ProgInfo {
     pub target: Arc<CStr>,
     /// BPF_PROG_TYPE_*.
     pub kind: u32,
-    /// Whether load loads it, unless it turns out to be of no use on this kernel.
+    /// Whether load loads it, if this kernel can.
     pub autoload: bool,
-    /// Whether it is in the kernel.
+    /// Whether it is loaded.
     pub loaded: bool,
     /// Whether it is attached.
     pub attached: bool,
-    /// The kernel's id, 0 before load.
+    /// The kernel's id; 0 before load.
     pub id: u32,
-    /// Runs and nanoseconds, where the kernel counts them (sysctl kernel.bpf_stats_enabled).
+    /// Number of runs, if the kernel counts them (sysctl kernel.bpf_stats_enabled).
     pub run_count: u64,
-    /// See `run_count`.
+    /// Total run time in nanoseconds, under the same condition.
     pub run_ns: u64,
 }
 
 /// The code of a program.
 pub struct ProgCode {
-    /// BPF_* of what it attaches to (`enum bpf_attach_type`), as its section says; 0 where the type of the program says all.
+    /// The attach type of its section (`enum bpf_attach_type`); 0 if the program type has no attach types.
     pub attach_type: u32,
-    /// Its instructions (`struct bpf_insn`): as compiled; once it is loaded, as the kernel got them, with the functions that
-    /// it calls.
+    /// Its instructions (`struct bpf_insn`): as compiled; after load as the kernel received them, with the functions that it
+    /// calls.
     pub instructions: Vec<[u8; INSTRUCTION]>,
 }
 
 impl Session {
-    /// Whether programs of the object can call others by way of a map.
+    /// Whether programs of the object can call others through a map.
     pub fn has_tail_calls(&self) -> bool {
         self.opened.maps.iter().any(|map| map.kind == map_type::PROG_ARRAY)
     }
 
-    /// Why a program is not used; none if it is, or was not tried.
+    /// Why a program is not used; none if it is used or was not tried.
     pub fn cause(&self, index: usize) -> Option<&Error> {
         self.alternatives.cause(index)
     }
@@ -86,12 +86,12 @@ impl Session {
         Ok(())
     }
 
-    /// A variable's bytes.
+    /// Returns the bytes of a variable.
     pub fn var_bytes(&self, name: &str) -> Result<Vec<u8>> {
         self.opened.var_bytes(name)
     }
 
-    /// A variable as JSON.
+    /// Returns a variable as JSON.
     pub fn var_json(&self, name: &str) -> Result<Vec<u8>> {
         self.opened.var_json(name)
     }
@@ -101,7 +101,7 @@ impl Session {
         &self.opened.maps
     }
 
-    /// The map of that name; of a data section also without its prefix (`.rodata`).
+    /// Returns the map with that name.
     pub fn map(&self, name: &str) -> Result<&Arc<Map>> {
         self.map_index(name).map(|index| &self.maps()[index])
     }
@@ -117,7 +117,7 @@ impl Session {
     pub fn set_max_entries(&mut self, name: &str, count: u32) -> Result<()> {
         let index = self.map_index(name)?;
         if self.is_loaded() {
-            return Err(Error::new(Status::State, "its size is decided before load").about_map(name));
+            return Err(Error::new(Status::State, "its size cannot be changed after load").about_map(name));
         }
         self.opened.set_max_entries(index, count)?;
         self.set_sizes.retain(|(map, _)| *map != index);
@@ -125,7 +125,7 @@ impl Session {
         Ok(())
     }
 
-    /// Bytes of kernel memory that a map takes when it is full.
+    /// Bytes of kernel memory of a full map.
     pub fn map_bytes(&self, map: &Map) -> u64 {
         map.bytes(self.perf_pages(), &self.opened.machine)
     }
@@ -135,7 +135,7 @@ impl Session {
         &self.shapes
     }
 
-    /// The map in which the object counts reservations that failed, if it does.
+    /// The map in which the object counts failed reservations, if it has one.
     pub fn lost_map(&self) -> Option<Arc<MapFd>> {
         self.map(LOST_MAP).ok()?.fd().ok().cloned()
     }
@@ -145,14 +145,14 @@ impl Session {
         self.progs.len()
     }
 
-    /// Where the program of that name stands.
+    /// Returns the index of the program with that name.
     pub fn prog_index(&self, name: &str) -> Result<usize> {
         let found = self.progs.iter().position(|prog| prog.name.to_bytes() == name.as_bytes());
         let names = || self.progs.iter().map(|prog| prog.name.to_string_lossy().into_owned());
         found.ok_or_else(|| Error::unknown("program", name, &mut names()))
     }
 
-    /// What is known about program `index`.
+    /// Returns the state of program `index`.
     pub fn prog_info(&self, index: usize) -> ProgInfo {
         let (prog, raw) = (&self.progs[index], self.opened.object.prog(index));
         let facts = raw.fd().map_or(ProgFacts::default(), |fd| prog_facts(&fd).unwrap_or_default());
@@ -170,32 +170,32 @@ impl Session {
         }
     }
 
-    /// The instructions of program `index`.
+    /// Returns the instructions of program `index`.
     pub fn prog_code(&self, index: usize) -> ProgCode {
         let prog = self.opened.object.prog(index);
         ProgCode { attach_type: prog.expected_attach_type(), instructions: prog.instructions().to_vec() }
     }
 
-    /// Where map `index` is pinned when it is made.
+    /// The path at which load pins map `index`.
     pub fn pin_path(&self, index: usize) -> Option<&CStr> {
         self.opened.object.map(index).pin_path()
     }
 
-    /// The number by which instructions name map `index` once it is loaded.
+    /// The descriptor by which instructions refer to map `index` after load.
     pub fn map_number(&self, index: usize) -> Option<RawFd> {
         self.opened.object.map(index).fd()
     }
 
-    /// Descriptors of the loaded programs, to count runs while the session is busy; valid as long as the session is loaded.
+    /// Descriptors of the loaded programs, to read counters while the session is busy. Valid while the session is loaded.
     pub fn prog_fds(&self) -> Vec<RawFd> {
         self.opened.object.progs().filter_map(ProgRef::fd).collect()
     }
 
-    /// Whether load loads the program.
+    /// Sets whether load loads the program.
     pub fn set_autoload(&mut self, name: &str, on: bool) -> Result<()> {
         let index = self.prog_index(name)?;
         if self.is_loaded() {
-            let text = "what to load is decided before load";
+            let text = "autoload cannot be changed after load";
             return Err(Error::new(Status::State, text).about_program(name, ""));
         }
         set_autoload(self.opened.object.prog(index), on)?;
@@ -203,11 +203,11 @@ impl Session {
         Ok(())
     }
 
-    /// Where the program attaches, in place of what the package says.
+    /// Sets the target of the program, which replaces that of the package.
     pub fn set_target(&mut self, name: &str, json: &str) -> Result<()> {
         let index = self.prog_index(name)?;
         if self.attached {
-            let text = "its target is decided before attach";
+            let text = "its target cannot be changed after attach";
             return Err(Error::new(Status::State, text).about_program(name, ""));
         }
         let about = |e: Error| e.as_status(Status::Inval).about_program(name, "");

@@ -1,4 +1,4 @@
-//! The package and its state as JSON.
+//! Describes a package and its state as JSON.
 
 use std::sync::Arc;
 
@@ -13,15 +13,15 @@ use crate::package::{compact, members};
 use crate::types::Type;
 
 impl Session {
-    /// The package and its state as JSON.
+    /// Returns the package and its state as JSON.
     pub fn describe(&self) -> String {
         let state = match (self.is_loaded(), self.attached) {
             (false, _) => "opened",
             (true, false) => "loaded",
             (true, true) => "attached",
         };
-        let counted = self.maps().iter().any(|map| &*map.label() == LOST_MAP);
-        let lost = if counted { "perf buffers and ring buffers" } else { "perf buffers" };
+        let is_counted = self.maps().iter().any(|map| &*map.label() == LOST_MAP);
+        let lost = if is_counted { "perf buffers and ring buffers" } else { "perf buffers" };
         let mut text = compact(&members([
             ("kind", "json".into()),
             ("state", state.into()),
@@ -34,7 +34,7 @@ impl Session {
             ("maps", self.maps().iter().map(|map| self.describe_map(map)).collect()),
             ("programs", (0..self.prog_count()).map(|index| self.describe_prog(index)).collect()),
         ]));
-        // Written, not copied: in memory it takes many times its text.
+        // Serialized on its own, because a copy of the value takes many times the memory of its text.
         text.pop();
         text + ",\"meta\":" + &compact(self.package.meta_value()) + "}"
     }

@@ -1,4 +1,4 @@
-//! The output of iterator programs.
+//! Reads the output of iterator programs.
 
 use std::fs::File;
 use std::os::fd::AsRawFd;
@@ -9,7 +9,7 @@ use crate::error::{Error, Result, Status};
 use crate::os::{self, Errno};
 
 impl Session {
-    /// Opens the output of an attached iterator; the flag says whether it is text.
+    /// Opens the output of an attached iterator. The flag is true if the output is text.
     pub fn open_iterator(&self, name: &str) -> Result<(File, bool)> {
         let index = self.prog_index(name)?;
         let section = self.progs[index].section.to_string_lossy();
@@ -27,7 +27,7 @@ impl Session {
     }
 }
 
-/// Reads an iterator to its end: line by line if it is text, else as the kernel hands it out.
+/// Reads an iterator to its end and passes the output to `f`: line by line if it is text, otherwise as the kernel returns it.
 pub fn read_iterator(file: File, text: bool, mut f: impl FnMut(&[u8]) -> bool) -> os::Result<()> {
     const CHUNK: usize = 64 << 10;
     let mut chunk = vec![0; CHUNK];

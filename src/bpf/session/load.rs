@@ -1,16 +1,16 @@
-//! Loads a package without the programs that this kernel cannot load.
+//! Loads a package, without programs that this kernel cannot load and that the package does not require.
 
 use super::{Session, set_autoload};
 use crate::bpf::constants::map_type;
 use crate::bpf::diagnose::LoadFailure;
 use crate::error::{Error, Result, Status};
 
-/// Tries to load a package, each without one more program: as many as programs may have variants, twice, and one.
+/// Maximum number of attempts to load a package. Each leaves out one more program, or repeats one for its whole log.
 const MAX_TRIES: usize = 2 * 256 + 1;
 
 impl Session {
-    /// Loads without the programs that this kernel cannot load and that the package can do without. libbpf names one
-    /// program at a time, and each costs a try, or two: for the whole log of one that the verifier rejects, it is asked again.
+    /// Loads without the programs that this kernel cannot load and that the package does not require. libbpf reports one failed
+    /// program at a time, so each takes one attempt. A program that the verifier rejects takes two, the second for its whole log.
     pub(super) fn load_what_works(&mut self) -> Result<()> {
         let (mut tries, mut traced) = (0, None);
         while let Err(failure) = self.opened.load(&self.config.open, &self.log, traced, self.config.stop) {
@@ -33,7 +33,7 @@ impl Session {
         Ok(())
     }
 
-    /// Takes a program that would not load out of the next try; an error if the package cannot do without it.
+    /// Leaves a program that failed to load out of the next attempt. Fails if the package requires it.
     fn go_without(&mut self, index: usize, cause: Error) -> Result<()> {
         if !self.alternatives.is_loaded_next(index) {
             return Err(cause);
@@ -47,11 +47,11 @@ impl Session {
         Err(self.alternatives.none_left(first, cause))
     }
 
-    /// Loads the `wanted` programs alone, and all maps but those called as in `without`. False if they loaded and have gone
-    /// again, because a program array should hold another one.
+    /// Loads only the `wanted` programs, and all maps except those named in `without`. Returns false if the programs loaded
+    /// but were unloaded again because a program array refers to another program.
     pub fn load_alone(&mut self, wanted: &[bool], without: &[&str]) -> Result<bool, LoadFailure> {
         let failed = |error| LoadFailure { error, prog: None, lacks_kfunc: false };
-        let _low = self.descriptors().map_err(failed)?;
+        let _low = self.reserve_descriptors().map_err(failed)?;
         let mut traced = None;
         loop {
             for (prog, wanted) in self.opened.object.progs().zip(wanted) {
@@ -60,7 +60,7 @@ impl Session {
             for map in self.opened.object.maps() {
                 let is_left_out = without.contains(&&*map.name().to_string_lossy());
                 if is_left_out || map.kind() == map_type::STRUCT_OPS {
-                    // What fails here fails when it is loaded.
+                    // A failure here is reported by the load.
                     let _ = map.set_autocreate(!is_left_out);
                 }
             }

@@ -1,4 +1,4 @@
-//! One running package: its object, its links, and what the host has set.
+//! A running package: its object, its links, and what the host has set. This file has its life cycle.
 
 mod arguments;
 mod attach;
@@ -27,47 +27,47 @@ use crate::os;
 use crate::package::{Meta, NameIndex, Package, Target};
 use crate::types::Type;
 
-/// Pages of a perf buffer per CPU, if neither host nor package says.
-const USUAL_PERF_PAGES: u32 = 64;
+/// Pages of a perf buffer per CPU, if neither host nor package specifies them.
+const DEFAULT_PERF_PAGES: u32 = 64;
 
-/// What a session needs to know of its host.
+/// Options of the host for a session.
 #[derive(Clone)]
 pub struct Config {
-    /// How to open the object; the package's name goes into `name`.
+    /// Options for opening the object. The caller sets `name` to the package's name.
     pub open: OpenConfig,
-    /// Pages of a perf buffer per CPU; 0: the package's word.
+    /// Pages of a perf buffer per CPU; 0 uses the setting of the package.
     pub perf_pages: u32,
-    /// Whether a program without a hook is skipped where another one has one.
+    /// Whether a program without a hook is skipped if another program has its hook.
     pub skip_missing_hooks: bool,
-    /// From where kernel memory is taken.
+    /// The account that kernel memory is charged to.
     pub account: Arc<Account>,
-    /// Readable while the host wants to stop, which ends a load.
+    /// A descriptor that becomes readable when the host stops the vm. That ends a load.
     pub stop: RawFd,
 }
 
-/// A package from open to destroy. The order of the fields is that in which they end: links come before the object,
-/// since nothing may run on maps that are going away.
+/// A package from open to destroy. Fields are dropped in this order: links before the object, because no program may run on
+/// maps that are being freed.
 pub struct Session {
     progs: Vec<Prog>,
     alternatives: Alternatives,
     struct_ops: Vec<Link>,
     opened: Opened,
-    /// What maps and programs have taken, from before load on.
+    /// The kernel memory of maps and programs, charged before load.
     charge: Option<Charge>,
     package: Package,
     config: Config,
     log: Arc<Log>,
     attached: bool,
     shapes: Vec<Arc<Shape>>,
-    /// What the host set each variable to before load: a failed load starts over from here.
+    /// The values that the host has set before load. A retry after a failed load sets them again.
     set_vars: Vec<Option<Vec<u8>>>,
-    /// The same for sizes of maps, by their places.
+    /// The same for sizes of maps, by index.
     set_sizes: Vec<(usize, u32)>,
-    /// The text that the last command line asked for in place of the help.
-    asked: Option<String>,
+    /// The text that replaces the help, if the last command line requested it.
+    requested_text: Option<String>,
 }
 
-/// What belongs to a program beside libbpf's side of it.
+/// The state of a program that libbpf does not have.
 struct Prog {
     name: Arc<CStr>,
     section: Arc<CStr>,
@@ -77,12 +77,12 @@ struct Prog {
 }
 
 impl Session {
-    /// Opens a package and sets the values it brings. Nothing reaches the kernel.
+    /// Opens a package and sets the values in its metadata. Nothing is loaded.
     pub fn open(package: Package, mut config: Config, log: Arc<Log>) -> Result<Session> {
         let opened = Opened::open(&package, &mut config.open, &log)?;
-        let told = package.meta.prog_index();
-        let progs = opened.object.progs().map(|prog| Prog::new(prog, &package.meta, &told)).collect();
-        let alternatives = Alternatives::new(opened.object.progs(), &package.meta, &told);
+        let by_name = package.meta.prog_index();
+        let progs = opened.object.progs().map(|prog| Prog::new(prog, &package.meta, &by_name)).collect();
+        let alternatives = Alternatives::new(opened.object.progs(), &package.meta, &by_name);
         if package.meta.debug_verbose {
             log.set_level(Level::Debug);
         }
@@ -99,13 +99,13 @@ impl Session {
             shapes: Vec::new(),
             set_vars: Vec::new(),
             set_sizes: Vec::new(),
-            asked: None,
+            requested_text: None,
         };
         session.set_all()?;
         Ok(session)
     }
 
-    /// Sets in a freshly opened object what package and host have set.
+    /// Applies the settings of package and host to a newly opened object.
     fn set_all(&mut self) -> Result<()> {
         self.set_sizes.iter().try_for_each(|(map, count)| self.opened.set_max_entries(*map, *count))?;
         let mut valued = self.package.meta.vars.iter().filter_map(|var| Some((var, var.value.as_ref()?)));
@@ -117,7 +117,7 @@ impl Session {
         progs.try_for_each(|(index, prog)| set_autoload(prog, self.alternatives.is_loaded_next(index)))
     }
 
-    /// Whether maps and programs are in the kernel.
+    /// Whether maps and programs are loaded.
     pub fn is_loaded(&self) -> bool {
         self.opened.phase == Phase::Loaded
     }
@@ -127,14 +127,14 @@ impl Session {
         self.attached
     }
 
-    /// Loads, and opens the sources. After a failure the session is of no use until it is reopened.
+    /// Loads the object and opens the sources. After a failure the session must be reopened.
     pub fn load(&mut self) -> Result<Sources> {
         self.load_sharing(None)
     }
 
-    /// Loads; the types of events and of values in maps are those among `kept`, where they are equal, or added there.
+    /// Loads the object and interns the types of events and map values: an equal type from `kept` replaces each, or it is added.
     pub fn load_sharing(&mut self, kept: Option<&mut Vec<Arc<Type>>>) -> Result<Sources> {
-        let _low = self.descriptors()?;
+        let _low = self.reserve_descriptors()?;
         let maps = &self.opened.maps;
         let mut exports = exports(&self.package, &self.opened.btf, &self.opened.formats, maps, &self.log)?;
         if let Some(kept) = kept {
@@ -151,9 +151,9 @@ impl Session {
         Ok(sources)
     }
 
-    /// Loads without opening a source: who wants one names its map.
+    /// Loads the object without opening sources. The caller opens them by map.
     pub fn load_without_sources(&mut self) -> Result<()> {
-        let _low = self.descriptors()?;
+        let _low = self.reserve_descriptors()?;
         self.load_object()
     }
 
@@ -166,44 +166,40 @@ impl Session {
         Ok(())
     }
 
-    /// The records of one map, a ring or perf buffer; without a type.
+    /// Opens a ring or perf buffer as a source of untyped records.
     pub fn open_source(&self, map: usize) -> Result<Sources> {
         let maps = &self.opened.maps;
         let is_buffer = maps.get(map).is_some_and(|map| is_buffer(map));
         if !is_buffer {
-            return Err(Error::sys(
-                Status::Inval,
-                libc::EINVAL,
-                "the map is no ring buffer and no perf buffer",
-            ));
+            return Err(Error::sys(Status::Inval, libc::EINVAL, "not a ring buffer or perf buffer"));
         }
         Sources::open(vec![Export { map, record: None, sample: None }], maps, self.perf_pages())
     }
 
     fn perf_pages(&self) -> u32 {
         match self.config.perf_pages {
-            0 => self.package.meta.perf_buffer_pages.unwrap_or(USUAL_PERF_PAGES),
+            0 => self.package.meta.perf_buffer_pages.unwrap_or(DEFAULT_PERF_PAGES),
             host => host,
         }
     }
 
-    /// Makes sure that loading will not run out of descriptors. libbpf finds out what the kernel can do by trying, and
-    /// would remember for the whole process that it cannot what failed for want of a descriptor.
-    fn descriptors(&self) -> Result<os::LowNumbers> {
+    /// Checks that load will not run out of descriptors, and occupies the low numbers. libbpf tests for kernel features and
+    /// caches the results for the process; a test that fails for lack of a descriptor would be cached as a missing feature.
+    fn reserve_descriptors(&self) -> Result<os::LowNumbers> {
         const SPARE: usize = 8;
         let (maps, progs) = (self.opened.maps.len(), self.progs.len());
-        // Of a perf buffer one for each CPU; the number of CPUs is known, since it was asked for at open.
+        // A perf buffer needs one for each CPU. Open has already read the number of CPUs.
         let cpus = |map: &Arc<Map>| {
             if map.kind == map_type::PERF_EVENT_ARRAY { possible_cpus().unwrap_or(1) } else { 1 }
         };
         let count = progs + maps + self.opened.maps.iter().map(cpus).sum::<usize>() + SPARE;
         let low = os::try_descriptors(count).and_then(|()| os::take_low_numbers());
         low.map_err(|e| {
-            Error::sys(Status::System, e.0, format_args!("loading takes {count} file descriptors: {e}"))
+            Error::sys(Status::System, e.0, format_args!("loading needs {count} file descriptors: {e}"))
         })
     }
 
-    /// Back to the state before load, with everything that the host had set.
+    /// Returns to the state before load, with all settings of the host.
     pub fn reopen(mut self) -> Result<Session> {
         self.alternatives.forget();
         if self.opened.phase != Phase::Opened {
@@ -216,8 +212,8 @@ impl Session {
         Ok(self)
     }
 
-    /// Whether the host lets a program, the last one that was tried of the chain of `first`, be skipped that failed so:
-    /// its hook is not there.
+    /// Whether a chain of programs may be skipped after its program `last` failed with `e`: the host allows it and the hook does
+    /// not exist.
     fn may_skip(&self, first: usize, last: usize, e: &Error) -> bool {
         self.config.skip_missing_hooks
             && self.progs[last].target_json.is_empty()
@@ -225,7 +221,7 @@ impl Session {
             && diagnose::lacks_hook(e, &self.progs[last].section.to_string_lossy())
     }
 
-    /// Lets go of all links, the last one first; maps and their contents stay.
+    /// Detaches all programs in reverse order. Maps keep their contents.
     pub fn detach(&mut self) {
         self.struct_ops.clear();
         self.progs.iter_mut().rev().for_each(|prog| prog.links.drain(..).rev().for_each(drop));
@@ -234,10 +230,10 @@ impl Session {
 }
 
 impl Prog {
-    fn new(raw: ProgRef<'_>, meta: &Meta, places: &NameIndex) -> Prog {
+    fn new(raw: ProgRef<'_>, meta: &Meta, by_name: &NameIndex) -> Prog {
         let name = raw.name();
-        let told = places.get(&name.to_string_lossy()).map(|place| &meta.progs[place]);
-        let targets = vec![told.map(|told| told.target.clone()).unwrap_or_default()];
+        let meta = by_name.get(&name.to_string_lossy()).map(|index| &meta.progs[index]);
+        let targets = vec![meta.map(|meta| meta.target.clone()).unwrap_or_default()];
         let (section, target_json) = (raw.section().into(), c_text(""));
         Prog { name: name.into(), section, targets, target_json, links: Vec::new() }
     }
@@ -248,7 +244,7 @@ fn set_autoload(prog: ProgRef<'_>, on: bool) -> Result<()> {
         .map_err(|e| prog.about(Error::sys(Status::System, e.0, format_args!("autoload: {e}")), ""))
 }
 
-/// A C string; JSON text has no NUL bytes in it.
+/// Converts to a C string. JSON contains no NUL bytes.
 fn c_text(text: &str) -> Arc<CStr> {
     std::ffi::CString::new(text).unwrap_or_default().into()
 }

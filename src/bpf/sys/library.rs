@@ -1,4 +1,4 @@
-//! libbpf as a whole: its version, and where its messages go.
+//! libbpf as a whole: its version and its messages.
 
 use std::ffi::{CStr, c_char, c_int, c_void};
 use std::sync::Once;
@@ -7,7 +7,7 @@ use super::{object, section_handlers};
 use crate::error::{Error, Result, Status};
 use crate::log::{self, Level};
 
-/// The libbpf these bindings describe; Cargo.toml holds `libbpf-sys` to it.
+/// The version of libbpf that the bindings describe. Cargo.toml pins `libbpf-sys` to it.
 const BUILT_FOR: (u32, u32) = (1, 7);
 
 unsafe extern "C" {
@@ -15,33 +15,36 @@ unsafe extern "C" {
     -> c_int;
 }
 
-/// Prepares libbpf, once per process: its prints go to the log of the vm at work.
+/// Initializes libbpf, once per process: routes its messages to the log of the current vm, and registers the section handlers
+/// of the library unless `libbpf_sections` is set.
 ///
-/// Fails with `Unsupported` if the linker brought another libbpf than the one these bindings describe.
-pub fn init() -> Result<()> {
+/// Fails with `Unsupported` if another version of libbpf was linked than the bindings describe.
+pub fn init(libbpf_sections: bool) -> Result<()> {
     static PRINT: Once = Once::new();
-    // SAFETY: plain getters.
+    // SAFETY: getters without arguments.
     let linked = unsafe { (libbpf_sys::libbpf_major_version(), libbpf_sys::libbpf_minor_version()) };
     if linked != BUILT_FOR {
         let ((major, minor), (want_major, want_minor)) = (linked, BUILT_FOR);
-        let text = format!("libbpf {major}.{minor} was linked in place of {want_major}.{want_minor}");
+        let text = format!("libbpf {major}.{minor} was linked instead of {want_major}.{want_minor}");
         return Err(Error::new(Status::Unsupported, text));
     }
-    // SAFETY: `print` has the type libbpf asks for and lives as long as the process (-z nodelete).
+    // SAFETY: `print` has the required type and lives as long as the process (-z nodelete).
     PRINT.call_once(|| unsafe {
         libbpf_sys::libbpf_set_print(Some(print));
     });
-    section_handlers::register();
+    if !libbpf_sections {
+        section_handlers::register();
+    }
     Ok(())
 }
 
-/// Name and version of the linked libbpf, such as `v1.7`.
+/// Returns the version of the linked libbpf, such as `v1.7`.
 pub fn version() -> String {
     // SAFETY: a static string.
     unsafe { CStr::from_ptr(libbpf_sys::libbpf_version_string()) }.to_string_lossy().into_owned()
 }
 
-/// Receives a message of libbpf.
+/// The print function for libbpf.
 unsafe extern "C" fn print(
     level: libbpf_sys::libbpf_print_level,
     format: *const c_char,
@@ -53,15 +56,15 @@ unsafe extern "C" fn print(
         _ => Level::Debug,
     };
     let mut text: *mut c_char = std::ptr::null_mut();
-    // SAFETY: libbpf passes a format with its arguments; on success `text` is a C string that we free.
+    // SAFETY: libbpf passes a format with its arguments. On success `text` is a C string that this function frees.
     unsafe {
         if vasprintf(&mut text, format, args) >= 0 {
             let message = CStr::from_ptr(text).to_string_lossy();
-            // The host's log function runs below; its panic must not reach libbpf's frames.
+            // This calls the host's log function. A panic of it must not unwind through libbpf.
             let _ = std::panic::catch_unwind(|| log::from_libbpf(level, &message));
             libc::free(text.cast::<c_void>());
         }
     }
-    object::end_load_if_asked();
+    object::end_load_if_requested();
     0
 }

@@ -1,4 +1,5 @@
-//! Elements of a map, by its descriptor. Lengths are checked here, since the kernel trusts the pointer.
+//! Reads and writes the elements of a map through its descriptor. This file checks the lengths, because the kernel does not
+//! know them.
 
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
@@ -8,25 +9,25 @@ use super::object::pointer_or_null;
 use super::result::check;
 use crate::os::{self, Errno};
 
-/// A map's descriptor with the sizes the kernel will read and write.
+/// The descriptor of a map, with the sizes that the kernel reads and writes.
 pub struct MapFd {
     fd: OwnedFd,
     key_len: usize,
     value_len: usize,
 }
 
-/// Where a batched lookup goes on; opaque to everyone but the kernel.
+/// The position of a batched lookup, in a format of the kernel.
 pub struct BatchCursor(Option<Vec<u8>>);
 
 impl BatchCursor {
-    /// From the beginning.
+    /// Starts at the first entry.
     pub fn start() -> BatchCursor {
         BatchCursor(None)
     }
 }
 
 impl MapFd {
-    /// `value_len` counts all CPUs of a per-CPU map.
+    /// Takes ownership of a descriptor. `value_len` includes all CPUs of a per-CPU map.
     pub fn new(fd: OwnedFd, key_len: usize, value_len: usize) -> MapFd {
         MapFd { fd, key_len, value_len }
     }
@@ -36,7 +37,7 @@ impl MapFd {
         self.fd.as_raw_fd()
     }
 
-    /// Bytes of a value, all CPUs of a per-CPU map together.
+    /// Bytes of a value; of a per-CPU map those of all CPUs.
     pub fn value_len(&self) -> usize {
         self.value_len
     }
@@ -54,7 +55,7 @@ impl MapFd {
             .map(drop)
     }
 
-    /// Stores a value; `flags` are BPF_ANY and its siblings.
+    /// Stores a value. `flags` is BPF_ANY, BPF_NOEXIST or BPF_EXIST.
     pub fn update(&self, key: &[u8], value: &[u8], flags: u64) -> os::Result<()> {
         Self::check_len(key.len(), self.key_len)?;
         Self::check_len(value.len(), self.value_len)?;
@@ -83,17 +84,17 @@ impl MapFd {
         .map(drop)
     }
 
-    /// The key after `key` (`None`: the first); ENOENT at the end.
+    /// Copies the key after `key` to `next`, or the first key for `None`. Fails with ENOENT at the end.
     pub fn next_key(&self, key: Option<&[u8]>, next: &mut [u8]) -> os::Result<()> {
         Self::check_len(next.len(), self.key_len)?;
         key.map_or(Ok(()), |key| Self::check_len(key.len(), self.key_len))?;
         let key = key.map_or(std::ptr::null(), pointer_or_null);
-        // SAFETY: as in `lookup`; the kernel accepts a null key for "the first".
+        // SAFETY: as in `lookup`; the kernel accepts a null key, which means the first.
         check(unsafe { b::bpf_map_get_next_key(self.fd(), key, next.as_mut_ptr().cast()) }).map(drop)
     }
 
-    /// Copies up to `keys.len() / key_len` entries (Linux 5.6), removing them if told to, and says how many;
-    /// `Ok((n, true))` was the last batch.
+    /// Copies up to `keys.len() / key_len` entries (Linux 5.6) and removes them if `remove` is set. Returns their number, and
+    /// whether this was the last batch.
     pub fn lookup_batch(
         &self,
         cursor: &mut BatchCursor,
@@ -101,15 +102,15 @@ impl MapFd {
         keys: &mut [u8],
         values: &mut [u8],
     ) -> os::Result<(usize, bool)> {
-        let room = keys.len().checked_div(self.key_len).unwrap_or(0);
-        Self::check_len(keys.len(), room * self.key_len)?;
-        Self::check_len(values.len(), room * self.value_len)?;
-        // Hash maps keep a 4-byte bucket number in it, arrays and tries a key.
+        let capacity = keys.len().checked_div(self.key_len).unwrap_or(0);
+        Self::check_len(keys.len(), capacity * self.key_len)?;
+        Self::check_len(values.len(), capacity * self.value_len)?;
+        // The kernel stores a 4-byte bucket number in it for hash maps, a key for arrays and tries.
         let mut next = vec![0u8; self.key_len.max(8)];
         let from = cursor.0.as_mut().map_or(std::ptr::null_mut(), |c| c.as_mut_ptr());
-        let mut count = room as u32;
+        let mut count = capacity as u32;
         let call = if remove { b::bpf_map_lookup_and_delete_batch } else { b::bpf_map_lookup_batch };
-        // SAFETY: both slices hold `count` elements; both cursors are long enough for any map type.
+        // SAFETY: both slices have `count` elements; both positions are long enough for any map type.
         let ret = unsafe {
             call(
                 self.fd(),

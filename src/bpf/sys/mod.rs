@@ -1,5 +1,5 @@
-//! The only files that name libbpf. Raw pointers stay inside; errors leave as `Errno` with the errno.
-#![allow(unsafe_code, reason = "libbpf is C; each file keeps its pointers to itself")]
+//! The only files of the library that call libbpf. Raw pointers do not leave this directory; errors are returned as `Errno`.
+#![allow(unsafe_code, reason = "libbpf is a C library; raw pointers stay inside each file")]
 
 pub mod attach;
 mod library;

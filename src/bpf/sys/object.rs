@@ -1,4 +1,4 @@
-//! A BPF object with its maps and programs.
+//! A BPF object of libbpf, with its maps and programs.
 
 use std::borrow::Cow;
 use std::cell::Cell;
@@ -15,17 +15,17 @@ use crate::bpf::constants::opcode;
 use crate::error::Error;
 use crate::os;
 
-/// Bytes of an instruction.
+/// Size of an instruction.
 pub const INSTRUCTION: usize = size_of::<b::bpf_insn>();
 
-/// An opened, later loaded object. Closing it (drop) unloads whatever nothing else holds.
+/// An opened or loaded object. Dropping it unloads the maps and programs that have no other reference.
 pub struct Object {
     ptr: NonNull<b::bpf_object>,
     maps: Vec<NonNull<b::bpf_map>>,
     progs: Vec<NonNull<b::bpf_program>>,
 }
 
-// SAFETY: libbpf ties an object to no thread; `Object` has one owner and its methods take references.
+// SAFETY: libbpf does not tie an object to a thread; `Object` has one owner, and its methods take references.
 unsafe impl Send for Object {}
 
 /// A map of an object.
@@ -36,17 +36,17 @@ pub struct MapRef<'a>(NonNull<b::bpf_map>, PhantomData<&'a Object>);
 #[derive(Clone, Copy)]
 pub struct ProgRef<'a>(pub(super) NonNull<b::bpf_program>, PhantomData<&'a Object>);
 
-/// What `open` needs to know.
+/// Options of `open`.
 pub struct OpenOptions<'a> {
     /// Name of the object, the prefix of its internal maps.
     pub name: &'a CStr,
-    /// BTF of the running kernel, if it is not where the kernel puts it.
+    /// Path of the kernel's BTF, if it is not that of the kernel itself.
     pub kernel_btf: Option<&'a CStr>,
-    /// Folder for maps that are pinned by name.
+    /// Directory for maps that are pinned by name.
     pub pin_path: Option<&'a CStr>,
 }
 
-/// A load under way on this thread.
+/// A load in progress on this thread.
 #[derive(Clone, Copy)]
 struct Loading {
     object: *const Object,
@@ -58,19 +58,19 @@ thread_local! {
     static LOADING: Cell<Option<Loading>> = const { Cell::new(None) };
 }
 
-/// Has the load of this thread end with the map or program at work, if the host wants to stop. For each message of
-/// libbpf: it has no other way to be told so between two maps or programs.
-pub(super) fn end_load_if_asked() {
+/// Ends the load of this thread after the current map or program, if the host has stopped the vm. Called for each message of
+/// libbpf, which is the only opportunity between two maps or programs.
+pub(super) fn end_load_if_requested() {
     let Some(loading) = LOADING.get().filter(|loading| !loading.is_over) else { return };
     if !matches!(os::wait_readable(&[loading.stop], Some(Duration::ZERO)), Ok(Some(_))) {
         return;
     }
     LOADING.set(Some(Loading { is_over: true, ..loading }));
-    // SAFETY: the object is being loaded by this thread, further up its stack, where it is only looked at.
+    // SAFETY: this thread is loading the object, in a frame further up, which only has a shared reference to it.
     let object = unsafe { &*loading.object };
-    // Both setters refuse what is too late; libbpf looks at each map and program when it is its turn.
+    // Both setters fail where it is too late. libbpf checks the flags of each map and program before it creates that.
     object.maps.iter().for_each(|map| {
-        // SAFETY: a setter.
+        // SAFETY: a setter of libbpf.
         unsafe { b::bpf_map__set_autocreate(map.as_ptr(), false) };
     });
     let _ = object.progs().try_for_each(|prog| prog.set_autoload(false));
@@ -85,7 +85,7 @@ impl Object {
             object_name: options.name.as_ptr(),
             btf_custom_path: pointer(options.kernel_btf),
             pin_root_path: pointer(options.pin_path),
-            // Empty, not null: libbpf would otherwise read LIBBPF_BPF_TOKEN_PATH from the host's environment.
+            // With null libbpf would read LIBBPF_BPF_TOKEN_PATH from the host's environment.
             bpf_token_path: c"".as_ptr(),
             ..Default::default()
         };
@@ -96,24 +96,24 @@ impl Object {
         let (maps, progs) = unsafe {
             let map = |prev: *mut _| b::bpf_object__next_map(ptr.as_ptr(), prev);
             let prog = |prev: *mut _| b::bpf_object__next_program(ptr.as_ptr(), prev);
-            (chain(map), chain(prog))
+            (elements(map), elements(prog))
         };
         Ok(Object { ptr, maps, progs })
     }
 
-    /// Creates the maps and has the kernel verify the programs. ECANCELED if `stop` has become readable.
+    /// Creates the maps and loads the programs. Fails with ECANCELED when `stop` becomes readable.
     ///
-    /// Of each program libbpf is to print the verifier's statistics, but the log of the one that is `traced`: so it prints
-    /// something between any two programs, and the load can end there.
+    /// libbpf prints the verifier's statistics of each program, so that the load can end between any two programs, and the whole
+    /// log of the program that is `traced`.
     pub fn load(&mut self, traced: Option<usize>, stop: RawFd) -> os::Result<()> {
         const STATISTICS: u32 = 4; // BPF_LOG_STATS
         for (index, prog) in self.progs().enumerate().filter(|(_, prog)| prog.autoload()) {
             let level = if traced == Some(index) { 0 } else { STATISTICS };
-            // SAFETY: a setter that refuses on a loaded object.
+            // SAFETY: a setter that fails on a loaded object.
             unsafe { b::bpf_program__set_log_level(prog.ptr(), level) };
         }
         LOADING.set(Some(Loading { object: self, stop, is_over: false }));
-        end_load_if_asked();
+        end_load_if_requested();
         let is_over = || LOADING.get().is_some_and(|loading| loading.is_over);
         // SAFETY: `ptr` is valid until drop.
         let loaded = if is_over() { 0 } else { unsafe { b::bpf_object__load(self.ptr.as_ptr()) } };
@@ -122,9 +122,9 @@ impl Object {
         check(loaded).map(drop)
     }
 
-    /// The object's own BTF, as libbpf has completed it (offsets of globals).
+    /// The BTF of the object, as libbpf has completed it (offsets of global variables).
     pub fn btf(&self) -> Option<&[u8]> {
-        // SAFETY: the BTF belongs to the object; raw data stays as it is until the BTF is changed, which nobody does.
+        // SAFETY: the BTF belongs to the object; its raw data stays valid until the BTF is modified, which this crate does not do.
         unsafe {
             let btf = b::bpf_object__btf(self.ptr.as_ptr());
             if btf.is_null() {
@@ -136,12 +136,12 @@ impl Object {
         }
     }
 
-    /// All maps, internal ones included, in libbpf's order.
+    /// All maps, including internal ones, in libbpf's order.
     pub fn maps(&self) -> impl ExactSizeIterator<Item = MapRef<'_>> {
         self.maps.iter().map(|&map| MapRef(map, PhantomData))
     }
 
-    /// Map number `index` of `maps`.
+    /// The map with that index in `maps`.
     pub fn map(&self, index: usize) -> MapRef<'_> {
         MapRef(self.maps[index], PhantomData)
     }
@@ -151,7 +151,7 @@ impl Object {
         self.progs.iter().map(|&prog| ProgRef(prog, PhantomData))
     }
 
-    /// Program number `index` of `progs`.
+    /// The program with that index in `progs`.
     pub fn prog(&self, index: usize) -> ProgRef<'_> {
         ProgRef(self.progs[index], PhantomData)
     }
@@ -164,8 +164,8 @@ impl Drop for Object {
     }
 }
 
-/// The elements of one of libbpf's "next" iterators.
-fn chain<T>(next: impl Fn(*mut T) -> *mut T) -> Vec<NonNull<T>> {
+/// Collects the elements of one of libbpf's "next" functions.
+fn elements<T>(next: impl Fn(*mut T) -> *mut T) -> Vec<NonNull<T>> {
     let first = NonNull::new(next(std::ptr::null_mut()));
     std::iter::successors(first, |element| NonNull::new(next(element.as_ptr()))).collect()
 }
@@ -175,28 +175,28 @@ impl<'a> MapRef<'a> {
         self.0.as_ptr()
     }
 
-    /// The name libbpf uses, `prefix.rodata` for internal maps.
+    /// Its name in libbpf, such as `prefix.rodata` for internal maps.
     pub fn name(self) -> &'a CStr {
         // SAFETY: the name lives as long as the object.
         unsafe { CStr::from_ptr(b::bpf_map__name(self.ptr())) }
     }
 
-    /// The error, about this map.
+    /// Adds this map to an error.
     #[cold]
     #[inline(never)]
     pub fn about(self, error: Error) -> Error {
         error.about_map(&self.name().to_string_lossy())
     }
 
-    /// The descriptor, once loaded; none of a map that is not made (`?.struct_ops`), for which libbpf has a placeholder.
+    /// The descriptor after load; none if load does not create the map (`?.struct_ops`), for which libbpf has a placeholder.
     pub fn fd(self) -> Option<RawFd> {
         // SAFETY: a getter.
         Some(unsafe { b::bpf_map__fd(self.ptr()) }).filter(|&fd| fd >= 0 && self.autocreate())
     }
 
-    /// Changes `autocreate`; before load only.
+    /// Sets `autocreate`, before load.
     pub fn set_autocreate(self, on: bool) -> os::Result<()> {
-        // SAFETY: a setter that refuses on a loaded object.
+        // SAFETY: a setter that fails on a loaded object.
         check(unsafe { b::bpf_map__set_autocreate(self.ptr(), on) }).map(drop)
     }
 
@@ -218,96 +218,96 @@ impl<'a> MapRef<'a> {
         unsafe { b::bpf_map__value_size(self.ptr()) }
     }
 
-    /// Entries at most; bytes for a ring buffer.
+    /// Maximum number of entries; bytes for a ring buffer.
     pub fn max_entries(self) -> u32 {
         // SAFETY: a getter.
         unsafe { b::bpf_map__max_entries(self.ptr()) }
     }
 
-    /// Sets the bytes of keys and values to none; before load only.
+    /// Sets the sizes of keys and values to zero, before load.
     pub fn clear_sizes(self) -> os::Result<()> {
-        // SAFETY: a setter that refuses once the map is made.
+        // SAFETY: a setter that fails after the map is created.
         check(unsafe { b::bpf_map__set_key_size(self.ptr(), 0) })?;
         // SAFETY: as above.
         check(unsafe { b::bpf_map__set_value_size(self.ptr(), 0) }).map(drop)
     }
 
-    /// Sets the bytes of a value; before load only.
+    /// Sets the size of a value, before load.
     pub fn set_value_size(self, size: u32) -> os::Result<()> {
-        // SAFETY: a setter that refuses once the map is made.
+        // SAFETY: a setter that fails after the map is created.
         check(unsafe { b::bpf_map__set_value_size(self.ptr(), size) }).map(drop)
     }
 
-    /// Sets the number of entries, the bytes of a ring buffer; before load only.
+    /// Sets the number of entries (bytes for a ring buffer), before load.
     pub fn set_max_entries(self, count: u32) -> os::Result<()> {
-        // SAFETY: a setter that refuses once the map is made.
+        // SAFETY: a setter that fails after the map is created.
         check(unsafe { b::bpf_map__set_max_entries(self.ptr(), count) }).map(drop)
     }
 
-    /// Where it is pinned when it is made, if it is: the map that is pinned there already is used in its place.
+    /// The path at which load pins the map, or finds an existing pinned map, which it uses instead.
     pub fn pin_path(self) -> Option<&'a CStr> {
-        // SAFETY: null, or a path that lives as long as the object, for nobody changes it.
+        // SAFETY: null, or a path that lives as long as the object, because nothing changes it.
         unsafe {
             let path = b::bpf_map__pin_path(self.ptr());
             (!path.is_null()).then(|| CStr::from_ptr(path))
         }
     }
 
-    /// What its kind makes of it: hash functions of a bloom filter, the address of an arena.
+    /// A number whose meaning depends on the type: hash functions of a bloom filter, the address of an arena.
     pub fn extra(self) -> u64 {
         // SAFETY: a getter.
         unsafe { b::bpf_map__map_extra(self.ptr()) }
     }
 
-    /// Whether load makes it.
+    /// Whether load creates it.
     pub fn autocreate(self) -> bool {
         // SAFETY: a getter.
         unsafe { b::bpf_map__autocreate(self.ptr()) }
     }
 
-    /// What a map of maps is made with, until load.
+    /// The inner map of a map of maps, until load.
     pub fn inner(self) -> Option<MapRef<'a>> {
-        // SAFETY: null for maps that are no maps of maps; the inner one belongs to the map until load.
+        // SAFETY: null for other types of maps; the inner map belongs to the map until load.
         NonNull::new(unsafe { b::bpf_map__inner_map(self.ptr()) }).map(|inner| MapRef(inner, PhantomData))
     }
 
-    /// Lets an arena lie where there is room; before load only.
+    /// Lets the kernel choose the address of an arena, before load.
     pub fn clear_address(self) -> os::Result<()> {
-        // SAFETY: a setter that refuses once the map is made.
+        // SAFETY: a setter that fails after the map is created.
         check(unsafe { b::bpf_map__set_map_extra(self.ptr(), 0) }).map(drop)
     }
 
-    /// BTF id of the key, 0 if not told.
+    /// BTF id of the key; 0 if not declared.
     pub fn key_type(self) -> u32 {
         // SAFETY: a getter.
         unsafe { b::bpf_map__btf_key_type_id(self.ptr()) }
     }
 
-    /// BTF id of the value, 0 if not told; of the DATASEC for an internal map.
+    /// BTF id of the value; 0 if not declared. For an internal map it is that of the DATASEC.
     pub fn value_type(self) -> u32 {
         // SAFETY: a getter.
         unsafe { b::bpf_map__btf_value_type_id(self.ptr()) }
     }
 
-    /// Whether libbpf made it from a data section.
+    /// Whether libbpf created it from a data section.
     pub fn is_internal(self) -> bool {
         // SAFETY: a getter.
         unsafe { b::bpf_map__is_internal(self.ptr()) }
     }
 
-    /// Whether the memory behind `read` and `write` is the map itself once it is loaded.
+    /// Whether `read` and `write` access the map itself after load.
     pub fn is_mapped(self) -> bool {
         // SAFETY: a getter.
         unsafe { b::bpf_map__map_flags(self.ptr()) & b::BPF_F_MMAPABLE != 0 }
     }
 
-    /// Whether its stacks are build ids and places in files, not addresses.
+    /// Whether its stacks consist of build ids and file offsets instead of addresses.
     pub fn has_build_ids(self) -> bool {
         // SAFETY: a getter.
         unsafe { b::bpf_map__map_flags(self.ptr()) & b::BPF_F_STACK_BUILD_ID != 0 }
     }
 
-    /// The content of a data section: initial values before load; the running map after, where `is_mapped`.
+    /// The contents of a data section: the initial values before load, and the map itself after load if `is_mapped`.
     fn memory(self) -> Option<(*mut u8, usize)> {
         let mut size = 0;
         // SAFETY: a getter; null for maps that are not data sections.
@@ -315,11 +315,11 @@ impl<'a> MapRef<'a> {
         (!data.is_null()).then_some((data.cast(), size as usize))
     }
 
-    /// Copies bytes out of a data section; false if they are not there.
+    /// Copies bytes out of a data section. Returns false if they are out of bounds.
     pub fn read(self, offset: usize, out: &mut [u8]) -> bool {
         match self.memory() {
             Some((data, size)) if offset.checked_add(out.len()).is_some_and(|end| end <= size) => {
-                // SAFETY: in bounds as just checked; BPF programs may write meanwhile, so bytes are copied, never borrowed.
+                // SAFETY: in bounds as just checked; BPF programs may write at the same time, so the bytes are copied, not borrowed.
                 unsafe { std::ptr::copy_nonoverlapping(data.add(offset), out.as_mut_ptr(), out.len()) };
                 true
             }
@@ -327,7 +327,7 @@ impl<'a> MapRef<'a> {
         }
     }
 
-    /// Copies bytes into a data section that is writable at this time; false if they do not fit.
+    /// Copies bytes into a data section that is currently writable. Returns false if they are out of bounds.
     pub fn write(self, offset: usize, bytes: &[u8]) -> bool {
         match self.memory() {
             Some((data, size)) if offset.checked_add(bytes.len()).is_some_and(|end| end <= size) => {
@@ -351,7 +351,7 @@ impl<'a> ProgRef<'a> {
         unsafe { CStr::from_ptr(b::bpf_program__name(self.ptr())) }
     }
 
-    /// The error, about this program at `place`, which may be empty.
+    /// Adds this program and its `place`, which may be empty, to an error.
     #[cold]
     #[inline(never)]
     pub fn about(self, error: Error, place: &str) -> Error {
@@ -381,17 +381,17 @@ impl<'a> ProgRef<'a> {
         unsafe { b::bpf_program__autoload(self.ptr()) }
     }
 
-    /// BPF_* of what it attaches to, as its section says; 0 where the type of the program says all.
+    /// The attach type of its section (`enum bpf_attach_type`); 0 if the program type has no attach types.
     pub fn expected_attach_type(self) -> u32 {
         // SAFETY: a getter.
         unsafe { b::bpf_program__expected_attach_type(self.ptr()) }
     }
 
-    /// Its instructions, as compiled; once the object is loaded, or the verifier has refused a program of it, as the kernel got
-    /// them, with the functions that it calls.
+    /// Its instructions: as compiled, or as the kernel received them, with the functions that it calls, after the object was
+    /// loaded or a program was rejected by the verifier.
     pub fn instructions(self) -> &'a [[u8; INSTRUCTION]] {
-        // SAFETY: libbpf hands out its own array with its length. It stays as it is until the object is loaded, for which
-        // nobody may hold a reference to the object.
+        // SAFETY: libbpf returns its own array and its length. The array is valid until the object is loaded, which requires that
+        // no reference to the object exists.
         unsafe {
             let insns = b::bpf_program__insns(self.ptr());
             if insns.is_null() {
@@ -407,24 +407,24 @@ impl<'a> ProgRef<'a> {
         unsafe { b::bpf_program__autoattach(self.ptr()) }
     }
 
-    /// Changes `autoload`; before load only.
+    /// Sets `autoload`, before load.
     pub fn set_autoload(self, on: bool) -> os::Result<()> {
-        // SAFETY: a setter that refuses on a loaded object.
+        // SAFETY: a setter that fails on a loaded object.
         check(unsafe { b::bpf_program__set_autoload(self.ptr(), on) }).map(drop)
     }
 
-    /// The descriptor, once loaded.
+    /// The descriptor after load.
     pub fn fd(self) -> Option<RawFd> {
         // SAFETY: a getter.
         Some(unsafe { b::bpf_program__fd(self.ptr()) }).filter(|&fd| fd >= 0)
     }
 
-    /// The descriptor; EBADF before load.
+    /// Returns the descriptor; fails with EBADF before load.
     pub(super) fn raw_fd(self) -> os::Result<RawFd> {
         self.fd().ok_or(os::Errno(libc::EBADF))
     }
 
-    /// Whether it calls the BPF helper with this number; before load the instructions are as compiled.
+    /// Whether it calls the BPF helper with this number.
     pub fn calls_helper(self, helper: i32) -> bool {
         let calls = |insn: &[u8; INSTRUCTION]| {
             insn[0] == opcode::CALL && insn[1] >> 4 == 0 && insn[4..] == helper.to_ne_bytes()
@@ -432,7 +432,7 @@ impl<'a> ProgRef<'a> {
         self.instructions().iter().any(calls)
     }
 
-    /// Whether a loaded program refers to a map with one of these descriptors, or to its only value.
+    /// Whether a loaded program refers to a map with one of these descriptors, or to the value of such a map.
     pub fn uses_map(self, fds: &[RawFd]) -> bool {
         let is_map = |source: u8| [b::BPF_PSEUDO_MAP_FD, b::BPF_PSEUDO_MAP_VALUE].contains(&source.into());
         let is_one = |fd: &[u8]| fds.iter().any(|known| known.to_ne_bytes() == fd);
@@ -443,7 +443,7 @@ impl<'a> ProgRef<'a> {
     }
 }
 
-/// A name that stands in `names` more than once.
+/// Returns a name that occurs more than once in `names`. Sorts `names`.
 pub fn repeated<'a>(names: &mut [&'a CStr]) -> Option<&'a CStr> {
     unsafe extern "C" fn order(one: *const c_void, other: *const c_void) -> c_int {
         // SAFETY: qsort passes pointers to elements.
@@ -452,27 +452,27 @@ pub fn repeated<'a>(names: &mut [&'a CStr]) -> Option<&'a CStr> {
         unsafe { libc::strcmp(one.as_ptr(), other.as_ptr()) }
     }
     let (data, size) = (names.as_mut_ptr().cast(), size_of::<&CStr>());
-    // SAFETY: `data` has that many elements of that size, and an order of the elements is an order of their bytes.
+    // SAFETY: `data` has that many elements of that size, and moving an element moves its bytes.
     unsafe { libc::qsort(data, names.len(), size, Some(order)) };
     names.windows(2).find(|pair| pair[0] == pair[1]).map(|pair| pair[0])
 }
 
-/// Facts of a loaded program.
+/// The kernel's facts about a loaded program.
 #[derive(Clone, Copy, Default)]
 pub struct ProgFacts {
     /// Kernel-wide id.
     pub id: u32,
-    /// Its name, cut off after 15 bytes.
+    /// Its name, truncated to 15 bytes.
     pub name: [c_char; 16],
     /// A digest of its instructions.
     pub tag: [u8; 8],
-    /// Runs, where the kernel counts them (kernel.bpf_stats_enabled).
+    /// Number of runs, if the kernel counts them (kernel.bpf_stats_enabled).
     pub run_count: u64,
-    /// Nanoseconds spent in them.
+    /// Total run time in nanoseconds.
     pub run_ns: u64,
 }
 
-/// Asks the kernel about a program.
+/// Returns the kernel's facts about a program.
 pub fn prog_facts(fd: &impl AsRawFd) -> os::Result<ProgFacts> {
     let mut info = b::bpf_prog_info::default();
     let mut size = size_of_val(&info) as u32;
@@ -482,13 +482,13 @@ pub fn prog_facts(fd: &impl AsRawFd) -> os::Result<ProgFacts> {
     Ok(ProgFacts { id, name, tag, run_count, run_ns })
 }
 
-/// Highest number of CPUs this kernel can have: per-CPU values have one slot for each.
+/// Returns the number of possible CPUs. A per-CPU value has a slot for each.
 pub fn possible_cpus() -> os::Result<usize> {
     // SAFETY: no arguments.
     check(unsafe { b::libbpf_num_possible_cpus() }).map(|n| n as usize)
 }
 
-/// A pointer for C from a possibly empty key or value.
+/// Converts a key or value to a pointer for C; an empty one is null.
 pub(super) fn pointer_or_null(bytes: &[u8]) -> *const c_void {
     if bytes.is_empty() { std::ptr::null() } else { bytes.as_ptr().cast() }
 }

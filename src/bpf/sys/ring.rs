@@ -1,7 +1,7 @@
-//! Ring buffers and perf buffers: records straight from the kernel's memory.
+//! Ring buffers and perf buffers: records directly from the kernel's memory.
 //!
-//! libbpf calls back per record through C. A [`Slot`] carries the Rust receiver across, keeps a panic of
-//! it away from libbpf's frames and raises it again behind them.
+//! libbpf calls a C function for each record. A [`Slot`] passes the Rust receiver to that function. It catches a panic of the
+//! receiver, so that it does not unwind through libbpf, and resumes it afterwards.
 
 use std::any::Any;
 use std::ffi::{c_int, c_void};
@@ -16,21 +16,21 @@ use libbpf_sys as b;
 use super::result::{check, non_null};
 use crate::os::{self, Errno};
 
-/// Takes records; `false` ends the batch after this record.
+/// Receives records. A result of false ends the batch.
 pub trait Receiver {
-    /// One record; 8-aligned, borrowed for the call. `cpu` is -1 for ring buffers.
+    /// One record, 8-byte aligned and valid during the call. `cpu` is -1 for ring buffers.
     fn record(&mut self, cpu: i32, data: &[u8]) -> bool;
     /// The kernel dropped `count` records of `cpu`.
     fn lost(&mut self, cpu: i32, count: u64) -> bool;
 }
 
-/// The receiver of the batch at work, as libbpf's context pointer. libbpf is told a function once, when receivers of
-/// any type may still come; that one only jumps on to `call`, which is compiled for the type at work.
+/// The receiver of the current batch, as libbpf's context pointer. libbpf gets its callback once, before the type of receivers
+/// is known. The callback only jumps to `call`, which is compiled for the type of the current receiver.
 struct Slot<Call> {
     call: Option<Call>,
     receiver: *mut c_void,
     panic: Option<Box<dyn Any + Send>>,
-    /// A perf record is copied here, since in its ring it is 4-aligned only.
+    /// A copy of the perf record, because the record in the ring is only 4-byte aligned.
     aligned: Vec<u64>,
 }
 
@@ -43,7 +43,7 @@ impl<Call> Slot<Call> {
         Box::into_raw(Box::new(Slot { call: None, receiver, panic: None, aligned }))
     }
 
-    /// Runs `consume` with `receiver` in place; a panic of the receiver goes on from here.
+    /// Runs `consume` with `receiver` in the slot, and resumes a panic of the receiver.
     ///
     /// # Safety
     /// `slot` comes from `new` and no other batch of it is running; `call` casts the receiver to an `R`.
@@ -53,7 +53,7 @@ impl<Call> Slot<Call> {
         receiver: &mut R,
         consume: impl FnOnce() -> c_int,
     ) -> c_int {
-        // SAFETY: the caller vouches for `slot`; no reference to it is kept over `consume`.
+        // SAFETY: the caller guarantees a valid `slot`; no reference to it exists during `consume`.
         unsafe {
             (*slot).call = Some(call);
             (*slot).receiver = std::ptr::from_mut(receiver).cast();
@@ -67,13 +67,13 @@ impl<Call> Slot<Call> {
         panic.map_or(ret, |payload| resume_unwind(payload))
     }
 
-    /// Calls the receiver; `false` also after a panic.
+    /// Calls the receiver. Returns false also after a panic.
     ///
     /// # Safety
     /// `slot` is inside `lend` with an `R`.
     #[inline(always)]
     unsafe fn call<R>(slot: *mut Slot<Call>, work: impl FnOnce(&mut R) -> bool) -> bool {
-        // SAFETY: inside `lend` the receiver is alive and used by nobody else.
+        // SAFETY: inside `lend` the receiver is alive, and nothing else uses it.
         let receiver = unsafe { &mut *(*slot).receiver.cast::<R>() };
         match catch_unwind(AssertUnwindSafe(|| work(receiver))) {
             Ok(go_on) => go_on,
@@ -93,14 +93,14 @@ pub struct Ring {
     slot: *mut Slot<RingCall>,
 }
 
-// SAFETY: libbpf's ring buffer is tied to no thread and `Ring` has one owner at a time.
+// SAFETY: libbpf does not tie a ring buffer to a thread, and `Ring` has one owner at a time.
 unsafe impl Send for Ring {}
 
 impl Ring {
-    /// Maps the ring buffer behind `map_fd`.
+    /// Maps the ring buffer of `map_fd`.
     pub fn new(map_fd: RawFd) -> os::Result<Ring> {
         let slot = Slot::new();
-        // SAFETY: `slot` outlives the manager (see drop); a null manager is handled by libbpf's own check.
+        // SAFETY: `slot` outlives the manager (see drop), which is checked for null.
         unsafe {
             let made =
                 non_null(b::ring_buffer__new(map_fd, Some(ring_sample), slot.cast(), std::ptr::null()));
@@ -114,13 +114,13 @@ impl Ring {
     pub fn consume<R: Receiver>(&mut self, limit: usize, receiver: &mut R) -> os::Result<()> {
         // SAFETY: the ring lives as long as its manager.
         let consume = || unsafe { b::ring__consume_n(self.ring.as_ptr(), limit as _) };
-        // SAFETY: `slot` is ours and `&mut self` excludes a second batch.
+        // SAFETY: `slot` belongs to this value, and `&mut self` excludes a second batch.
         let ret = unsafe { Slot::lend(self.slot, ring_record::<R>, receiver, consume) };
-        // The receiver's "enough" comes back as ECANCELED and is no failure.
+        // ECANCELED means that the receiver ended the batch.
         if ret == -libc::ECANCELED { Ok(()) } else { check(ret).map(drop) }
     }
 
-    /// Bytes that wait.
+    /// Bytes of records in the buffer.
     pub fn available(&self) -> usize {
         // SAFETY: a getter.
         unsafe { b::ring__avail_data_size(self.ring.as_ptr()) as usize }
@@ -138,7 +138,7 @@ impl Drop for Ring {
 }
 
 unsafe extern "C" fn ring_sample(slot: *mut c_void, data: *mut c_void, size: b::size_t) -> c_int {
-    // SAFETY: libbpf passes our slot and a record, which `call` takes over.
+    // SAFETY: libbpf passes the slot and a record, and `call` checks both.
     unsafe { (*slot.cast::<Slot<RingCall>>()).call.map_or(-libc::ECANCELED, |call| call(slot, data, size)) }
 }
 
@@ -156,7 +156,7 @@ unsafe extern "C" fn ring_record<R: Receiver>(
     if go_on { 0 } else { -libc::ECANCELED }
 }
 
-/// Where data_head and data_tail stand in `struct perf_event_mmap_page`, perf_event_open(2).
+/// Offsets of data_head and data_tail in `struct perf_event_mmap_page`, perf_event_open(2).
 const DATA_HEAD: usize = 1024;
 const DATA_TAIL: usize = 1032;
 
@@ -165,32 +165,32 @@ pub struct Perf {
     events: Arc<PerfEvents>,
 }
 
-/// The events behind it, which anybody may ask what they have lost while records are taken.
+/// Its perf events. Any thread may read their counters of lost records while another one reads records.
 pub struct PerfEvents {
     buffer: NonNull<b::perf_buffer>,
     slot: *mut Slot<PerfCall>,
     owner: u32,
-    /// Whether the kernel tells what each event has lost.
+    /// Whether the kernel counts the lost records of each event.
     counts_lost: bool,
 }
 
-// SAFETY: as for `Ring`; the slot and the records belong to the one `Perf`, all others only read what stays as it is.
+// SAFETY: as for `Ring`; only the one `Perf` uses the slot and the records, and all others read fields that do not change.
 unsafe impl Send for PerfEvents {}
 // SAFETY: see above.
 unsafe impl Sync for PerfEvents {}
 
 impl Perf {
-    /// Opens the buffers, `pages` (a power of two) per CPU, and puts them into the map.
+    /// Opens the buffers with `pages` (a power of two) per CPU, and stores their events in the map.
     pub fn new(map_fd: RawFd, pages: u32) -> os::Result<Perf> {
         match PerfEvents::new(map_fd, pages, true) {
-            // Kernels before Linux 6.0 know no PERF_FORMAT_LOST.
+            // Kernels before Linux 6.0 do not support PERF_FORMAT_LOST.
             Err(Errno(libc::EINVAL)) => PerfEvents::new(map_fd, pages, false),
-            made => made,
+            opened => opened,
         }
         .map(|events| Perf { events: Arc::new(events) })
     }
 
-    /// The events, to be asked what they have lost.
+    /// The events, which count lost records.
     pub fn events(&self) -> &Arc<PerfEvents> {
         &self.events
     }
@@ -200,17 +200,17 @@ impl Perf {
         self.events.len()
     }
 
-    /// The descriptor that is readable when buffer `index` holds something.
+    /// The descriptor that is readable when buffer `index` has records.
     pub fn fd(&self, index: usize) -> os::Result<RawFd> {
         self.events.fd(index)
     }
 
-    /// Whether any buffer holds a record. The kernel tells that a descriptor is readable only once, to whoever asks first.
+    /// Whether any buffer has a record. The kernel reports only once that a descriptor is readable.
     pub fn has_records(&self) -> bool {
         (0..self.len()).any(|index| {
             let (mut page, mut size) = (std::ptr::null_mut(), 0);
             let buffer = self.events.buffer.as_ptr();
-            // SAFETY: libbpf checks the index and gives the mapping of the buffer, whose first page has both counters.
+            // SAFETY: libbpf checks the index and returns the mapping of the buffer, whose first page has both counters.
             unsafe {
                 check(b::perf_buffer__buffer(buffer, index as _, &mut page, &mut size)).is_ok() && {
                     let at = |offset| &*page.byte_add(offset).cast::<AtomicU64>();
@@ -220,13 +220,13 @@ impl Perf {
         })
     }
 
-    /// Passes what buffer `index` holds now to `receiver`, until it has enough.
+    /// Passes the records of buffer `index` to `receiver` until it ends the batch.
     pub fn consume<R: Receiver>(&mut self, index: usize, receiver: &mut R) -> os::Result<()> {
         // SAFETY: libbpf checks the index.
         let consume = || unsafe { b::perf_buffer__consume_buffer(self.events.buffer.as_ptr(), index as _) };
-        // SAFETY: `slot` is ours and `&mut self` excludes a second batch.
+        // SAFETY: `slot` belongs to this value, and `&mut self` excludes a second batch.
         let ret = unsafe { Slot::lend(self.events.slot, perf_record::<R>, receiver, consume) };
-        // The receiver's "enough" comes back as this enum value.
+        // This value means that the receiver ended the batch.
         if ret == b::LIBBPF_PERF_EVENT_ERROR { Ok(()) } else { check(ret).map(drop) }
     }
 }
@@ -269,11 +269,11 @@ impl PerfEvents {
         check(unsafe { b::perf_buffer__buffer_fd(self.buffer.as_ptr(), index as _) })
     }
 
-    /// All records that found no free space until now, those of which a record tells among them; `None` if the kernel does
-    /// not count them.
+    /// Number of records that were lost for lack of space, including those that the kernel reports in a record. `None` if the
+    /// kernel does not count them.
     pub fn lost(&self) -> Option<u64> {
         let lost = |index| {
-            // The event's own counter, which stays 0, then that of lost records.
+            // The counter of the event, which stays 0, and the counter of lost records.
             let mut counters = [0; 16];
             let read = self.fd(index).and_then(|fd| os::read(fd, &mut counters));
             read.map_or(0, |_| u64::from_ne_bytes(counters[8..].try_into().unwrap_or_default()))
@@ -287,7 +287,7 @@ const PERF_FORMAT_LOST: u64 = 1 << 4;
 
 impl Drop for PerfEvents {
     fn drop(&mut self) {
-        // In a child of fork it would silence the parent's events too, so there it ends with the process.
+        // In a child of fork this would disable the parent's events too. There it ends with the process.
         if self.owner != std::process::id() {
             return;
         }
@@ -300,14 +300,14 @@ impl Drop for PerfEvents {
 }
 
 /// `struct { struct perf_event_header header; u32 size; char data[]; }`, perf_event_open(2), PERF_SAMPLE_RAW.
-const SAMPLE_HEAD: usize = size_of::<b::perf_event_header>() + size_of::<u32>();
+const SAMPLE_HEADER: usize = size_of::<b::perf_event_header>() + size_of::<u32>();
 
 unsafe extern "C" fn perf_event(
     slot: *mut c_void,
     cpu: c_int,
     event: *mut b::perf_event_header,
 ) -> b::bpf_perf_event_ret {
-    // SAFETY: libbpf passes our slot and a record, which `call` takes over.
+    // SAFETY: libbpf passes the slot and a record, and `call` checks both.
     unsafe {
         let call = (*slot.cast::<Slot<PerfCall>>()).call;
         call.map_or(b::LIBBPF_PERF_EVENT_ERROR, |call| call(slot, cpu, event))
@@ -321,17 +321,17 @@ unsafe extern "C" fn perf_record<R: Receiver>(
     event: *mut b::perf_event_header,
 ) -> b::bpf_perf_event_ret {
     let slot: *mut Slot<PerfCall> = slot.cast();
-    // SAFETY: inside `lend`; libbpf passes one whole record, `size` bytes from its header on.
+    // SAFETY: inside `lend`; libbpf passes one whole record of `size` bytes, including its header.
     let go_on = unsafe {
         match (*event).type_ {
             b::PERF_RECORD_SAMPLE => {
-                let room = ((*event).size as usize).saturating_sub(SAMPLE_HEAD);
-                let told = event.add(1).cast::<u32>().read_unaligned() as usize;
-                let len = told.min(room);
+                let available = ((*event).size as usize).saturating_sub(SAMPLE_HEADER);
+                let reported = event.add(1).cast::<u32>().read_unaligned() as usize;
+                let len = reported.min(available);
                 let aligned = &mut (*slot).aligned;
                 aligned.resize(len.div_ceil(8), 0);
                 let copy: *mut u8 = aligned.as_mut_ptr().cast();
-                std::ptr::copy_nonoverlapping(event.cast::<u8>().add(SAMPLE_HEAD), copy, len);
+                std::ptr::copy_nonoverlapping(event.cast::<u8>().add(SAMPLE_HEADER), copy, len);
                 let data = std::slice::from_raw_parts(copy, len);
                 Slot::call(slot, |receiver: &mut R| receiver.record(cpu, data))
             }

@@ -1,12 +1,12 @@
-//! Programs that attach by the BTF id of a hook, where that id is known before libbpf looks for it.
+//! Handlers for sections of programs that attach by the BTF id of a hook (fentry, tp_btf, iter), if that id is already known.
 //!
-//! libbpf would read, check and index all types of the kernel for each object that has such a program, which takes longer
-//! than all else that is done to load it. It does not where the program belongs to another program, and hands what it is
-//! told of that one to the handler of the section. So the id is passed as if it were the descriptor of another program, and
-//! the handlers here, which stand in for libbpf's own, put it where it belongs.
+//! To find such an id, libbpf reads, checks and indexes all types of the kernel for each object, which takes longer than the rest
+//! of the load. It does not for a program that attaches to another program: there it passes the descriptor of that program to the
+//! handler of the section. So the library passes the id as if it were such a descriptor, and its own handlers, which replace
+//! libbpf's, move it to the right field.
 //!
-//! Handlers are of the process. They are used only where libbpf is (feature `own-libbpf`): in libeunomia.so and libeunomia.a,
-//! which keep theirs to themselves, and in our tools.
+//! Handlers are process-wide. They are registered only if no other part of the process uses this libbpf (feature `own-libbpf`): in
+//! libeunomia.so and libeunomia.a, which hide their libbpf, and in the tools. `Options::libbpf_sections` turns them off.
 
 use std::ffi::{CStr, c_int, c_long};
 use std::sync::OnceLock;
@@ -17,10 +17,10 @@ use super::object::{Object, ProgRef};
 use crate::btf::Hook;
 use crate::package::NameIndex;
 
-/// How libbpf attaches a program of a section.
+/// A function that attaches a program of a section.
 type Attach = unsafe extern "C" fn(*const b::bpf_program, c_long, *mut *mut b::bpf_link) -> c_int;
 
-/// Sections, their kind of attachment and whether the program may sleep.
+/// Sections, their attach type, and whether the program may sleep.
 const SECTIONS: [(&CStr, b::bpf_attach_type, bool, Attach); 11] = [
     (c"tp_btf+", b::BPF_TRACE_RAW_TP, false, attach_trace),
     (c"fentry+", b::BPF_TRACE_FENTRY, false, attach_trace),
@@ -35,11 +35,17 @@ const SECTIONS: [(&CStr, b::bpf_attach_type, bool, Attach); 11] = [
     (c"iter.s+", b::BPF_TRACE_ITER, true, attach_iterator),
 ];
 
-/// Whether the handlers are in place. The first call puts them there, which has to be before the first object is opened:
-/// all of them, or none if libbpf lacks the memory for one.
-pub fn register() -> bool {
-    static HANDLED: OnceLock<bool> = OnceLock::new();
-    *HANDLED.get_or_init(|| {
+/// Set once registration was attempted.
+static REGISTERED: OnceLock<bool> = OnceLock::new();
+
+/// Whether the handlers are registered.
+pub fn is_registered() -> bool {
+    REGISTERED.get() == Some(&true)
+}
+
+/// Registers the handlers at the first call: all of them, or none if libbpf lacks memory for one.
+pub fn register() {
+    REGISTERED.get_or_init(|| {
         let mut ids = Vec::new();
         let is_done = cfg!(feature = "own-libbpf")
             && SECTIONS.into_iter().all(|handler| {
@@ -49,15 +55,15 @@ pub fn register() -> bool {
             });
         if !is_done {
             for id in ids {
-                // SAFETY: libbpf refuses what is no id of a handler.
+                // SAFETY: libbpf refuses a number that is not the id of a handler.
                 unsafe { b::libbpf_unregister_prog_handler(id) };
             }
         }
         is_done
-    })
+    });
 }
 
-/// The id of the new handler; below 0 is an error.
+/// Registers one handler. Returns its id; a negative number is an error.
 fn register_one((section, kind, sleeps, attach): (&CStr, b::bpf_attach_type, bool, Attach)) -> c_int {
     let opts = b::libbpf_prog_handler_opts {
         sz: size_of::<b::libbpf_prog_handler_opts>() as _,
@@ -66,33 +72,33 @@ fn register_one((section, kind, sleeps, attach): (&CStr, b::bpf_attach_type, boo
         prog_attach_fn: Some(attach),
         ..Default::default()
     };
-    // SAFETY: libbpf copies the text and `opts`.
+    // SAFETY: libbpf copies the string and `opts`.
     unsafe { b::libbpf_register_prog_handler(section.as_ptr(), b::BPF_PROG_TYPE_TRACING, kind, &opts) }
 }
 
-/// Says what the programs that are to be loaded attach to; before load.
+/// Sets the hooks of the programs that are to be loaded, before load.
 pub fn set_hooks(object: &Object, hooks: &[Hook]) {
-    if !register() {
+    if !is_registered() {
         return;
     }
     let mut ids = NameIndex::default();
     for hook in hooks {
         ids.insert(&hook.section, hook.id as usize);
     }
-    let is_meant = |prog: &ProgRef<'_>| prog.autoload() && prog.kind() == b::BPF_PROG_TYPE_TRACING;
-    object.progs().filter(is_meant).for_each(|prog| set_hook(prog, &ids));
+    let is_tracing = |prog: &ProgRef<'_>| prog.autoload() && prog.kind() == b::BPF_PROG_TYPE_TRACING;
+    object.progs().filter(is_tracing).for_each(|prog| set_hook(prog, &ids));
 }
 
-/// Of programs that attach to nothing by id nothing is to be said.
+/// Sets the hook of one program, if it attaches by BTF id.
 fn set_hook(prog: ProgRef<'_>, ids: &NameIndex) {
     let section = prog.section().to_bytes_with_nul();
     let id = ids.get(&prog.section().to_string_lossy()).map_or(0, |id| id as c_int);
     let name = section.iter().position(|&byte| byte == b'/').map(|at| &section[at + 1..]);
-    // SAFETY: a setter that refuses on a loaded object; a name ends with NUL. What fails here fails, with a message,
-    // when the program is loaded: a handler is then told of no hook.
+    // SAFETY: a setter that fails on a loaded object; the name is NUL-terminated. If it fails, the handler gets no hook, and
+    // the load fails with a message.
     unsafe {
         match (id, name) {
-            // A module's, for which libbpf looks at all types.
+            // A hook of a module, for which libbpf searches all types.
             (0, Some(name)) => b::bpf_program__set_attach_target(prog.ptr(), 0, name.as_ptr().cast()),
             (0, None) => 0,
             _ => b::bpf_program__set_attach_target(prog.ptr(), id, std::ptr::null()),
@@ -100,18 +106,18 @@ fn set_hook(prog: ProgRef<'_>, ids: &NameIndex) {
     }
 }
 
-/// What libbpf is to tell the kernel of a program.
+/// Completes the options with which libbpf loads a program.
 unsafe extern "C" fn prepare(
     _: *mut b::bpf_program,
     opts: *mut b::bpf_prog_load_opts,
     sleeps: c_long,
 ) -> c_int {
-    // SAFETY: libbpf passes its options for this call alone.
+    // SAFETY: libbpf passes options that are valid during this call.
     let opts = unsafe { &mut *opts };
     if sleeps != 0 {
         opts.prog_flags |= b::BPF_F_SLEEPABLE;
     }
-    // Set already is the id of a module's.
+    // For a hook of a module libbpf has already set the id.
     if opts.attach_btf_id == 0 {
         opts.attach_btf_id = std::mem::take(&mut opts.attach_prog_fd);
     }
@@ -123,8 +129,8 @@ unsafe extern "C" fn attach_trace(
     _: c_long,
     link: *mut *mut b::bpf_link,
 ) -> c_int {
-    // SAFETY: libbpf passes its program and where the link goes; null is a failure, told by errno.
-    unsafe { made(b::bpf_program__attach_trace(prog), link) }
+    // SAFETY: libbpf passes its program and a pointer for the link; null is a failure, and errno is set.
+    unsafe { return_link(b::bpf_program__attach_trace(prog), link) }
 }
 
 unsafe extern "C" fn attach_iterator(
@@ -133,11 +139,11 @@ unsafe extern "C" fn attach_iterator(
     link: *mut *mut b::bpf_link,
 ) -> c_int {
     // SAFETY: as above; null options are the defaults.
-    unsafe { made(b::bpf_program__attach_iter(prog, std::ptr::null()), link) }
+    unsafe { return_link(b::bpf_program__attach_iter(prog, std::ptr::null()), link) }
 }
 
-/// Hands a link, or why there is none, to libbpf.
-unsafe fn made(link: *mut b::bpf_link, to: *mut *mut b::bpf_link) -> c_int {
+/// Returns a link, or the error, to libbpf.
+unsafe fn return_link(link: *mut b::bpf_link, to: *mut *mut b::bpf_link) -> c_int {
     // SAFETY: libbpf passed `to`.
     unsafe { *to = link };
     if link.is_null() { -crate::os::Errno::last().0 } else { 0 }

@@ -103,7 +103,7 @@ impl Files {
         // An entry has at most 280 bytes.
         let (mut bytes, dir) = ([0; 2048], self.get(fd)?.file.as_raw_fd());
         loop {
-            let len = os::read_folder(dir, from, &mut bytes)?;
+            let len = os::read_directory(dir, from, &mut bytes)?;
             let mut rest = &bytes[..len];
             if rest.is_empty() {
                 return Ok(());

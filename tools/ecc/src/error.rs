@@ -20,8 +20,7 @@ impl Error {
 
     /// The reason without the error number that std adds.
     pub fn reason(error: &std::io::Error) -> String {
-        let reason = error.to_string();
-        reason.split(" (os error").next().unwrap_or(&reason).to_string()
+        eunomia::internal::without_number(&error.to_string()).to_owned()
     }
 }
 

@@ -115,7 +115,7 @@ fn missing_hooks_are_reported() {
         "p2: {kprobe}
 p0: cannot attach: this kernel has no tracepoint \"sched/no_such\"
 p1: ok
-p3: cannot attach: neither its section nor the package says where to attach it; set the program's target: \"func\"
+p3: cannot attach: neither its section nor the package specifies where to attach it; set the program's target: \"func\"
 p4: {syscall}
 "
     );

@@ -3,13 +3,14 @@
 use std::collections::HashSet;
 
 use caps::{CapSet, Capability};
+use eunomia::internal::constants::prog_type;
 use eunomia::{Error, Status, Vm};
 use rustix::thread::{self, CapabilitiesSecureBits as Secure};
 
 use crate::error::{Code, Failure};
 
-/// `BPF_PROG_TYPE_SCHED_CLS` and `BPF_PROG_TYPE_SCHED_ACT`: detaching them is a request to the network stack.
-const NET_PROGRAMS: [u32; 2] = [3, 4];
+/// Program types whose detaching is a request to the network stack.
+const NET_PROGRAMS: [u32; 2] = [prog_type::SCHED_CLS, prog_type::SCHED_ACT];
 
 /// Drops all privileges of this thread and of the threads that it starts, except those for reading maps, detaching and
 /// looking up symbols. Before Linux 5.8, which has no CAP_BPF, CAP_SYS_ADMIN is kept. Other threads keep their privileges,

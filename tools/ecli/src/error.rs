@@ -91,8 +91,7 @@ impl Failure {
 
 /// The text of an error without the number that std appends.
 pub fn without_errno(error: &std::io::Error) -> String {
-    let text = error.to_string();
-    text.split(" (os error").next().unwrap_or(&text).to_owned()
+    eunomia::internal::without_number(&error.to_string()).to_owned()
 }
 
 /// Prints a line to stderr. It is not an error if nobody reads it.

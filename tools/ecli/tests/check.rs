@@ -260,7 +260,7 @@ fn a_wrong_target_is_the_package_s_fault_or_the_user_s() {
         ("xdp", "/// @interface \"no-such0\"\n", "interface:no-such0", "no such network interface"),
         ("tc", "/// @interface \"no-such0\"\n", "interface:no-such0", "no such network interface"),
         ("cgroup_skb/egress", "/// @cgroup \"/no/such/group\"\n", "cgroup:/no/such/group", "/no/such/group"),
-        ("cgroup/connect4", "/// @cgroup \"/tmp\"\n", "cgroup:/tmp", "not a folder of cgroup2"),
+        ("cgroup/connect4", "/// @cgroup \"/tmp\"\n", "cgroup:/tmp", "not a cgroup2 directory"),
     ];
     for (section, key, target, word) in cases {
         let wrong = both(&program(section, key), &[]);

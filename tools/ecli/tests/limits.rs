@@ -20,7 +20,7 @@ fn a_package_beyond_the_limit_is_refused_with_the_option_that_allows_it() {
         let ran = run(&[command, "--max-kernel-memory", "100K", &package("bootstrap")]);
         assert_eq!(ran.code, Some(1), "{command}: {}", ran.err);
         assert!(ran.err.contains("map \""), "{}", ran.err);
-        let end = "1 MiB are allowed; raise the limit: --max-kernel-memory SIZE\n";
+        let end = "the limit is 1 MiB; raise the limit: --max-kernel-memory SIZE\n";
         assert!(ran.err.ends_with(end), "{command}: {}", ran.err);
     }
     for enough in ["64M", "1GiB", "100000000", "none"] {

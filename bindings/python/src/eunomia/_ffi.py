@@ -82,6 +82,7 @@ class OptionFlag(IntFlag):
     WASM_RAW_EVENTS = 1
     WASM_STDIO = 2
     SKIP_MISSING_HOOKS = 4
+    LIBBPF_SECTIONS = 8
 
 
 class TypeKind(IntEnum):

@@ -17,9 +17,7 @@ use crate::object::dwarf::{Dwarf, Type, TypeId};
 use crate::object::elf::{Code, Function as Symbol};
 use crate::object::local_variables::{self, Function as Locals};
 
-/// The kernel's numbers for maps that carry events.
-pub const PERF_EVENT_ARRAY: u32 = 4;
-pub const RINGBUF: u32 = 27;
+pub use eunomia::internal::constants::map_type::{PERF_EVENT_ARRAY, RINGBUF};
 
 /// The greatest depth of calls that is followed.
 const MAX_DEPTH: u32 = 8;

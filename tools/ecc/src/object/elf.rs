@@ -10,8 +10,7 @@ use object::{NativeEndian, Object, ObjectSection, ObjectSymbol, RelocationTarget
 
 use crate::error::{Error, Result};
 
-/// The map that counts lost events; see `include/bpf_helpers.h`.
-pub const LOST_MAP: &str = "__eunomia_lost";
+pub use eunomia::internal::constants::LOST_MAP;
 
 /// The section to which clang writes the sizes of stack frames, with `-fstack-size-section`.
 const FRAMES: &str = ".stack_sizes";

@@ -115,7 +115,7 @@ fn findings() -> Vec<Finding> {
         ),
         presence(
             "kprobes",
-            "/sys/bus/event_source/devices/kprobe",
+            eunomia::internal::constants::KPROBES,
             Grade::Lacks,
             "requires CONFIG_KPROBE_EVENTS; programs cannot attach to kernel functions",
         ),
@@ -314,10 +314,7 @@ fn lsm() -> Finding {
 }
 
 fn ring_buffers() -> Finding {
-    let release = rustix::system::uname().release().to_string_lossy().into_owned();
-    let mut numbers = release.split(['.', '-']).map(|part| part.parse::<u32>().unwrap_or(0));
-    let version = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
-    let (grade, found, remedy) = match version >= (5, 8) {
+    let (grade, found, remedy) = match eunomia::internal::kernel_version() >= Some((5, 8)) {
         true => (Grade::Ok, "available since Linux 5.8", ""),
         false => (
             Grade::Lacks,

@@ -4,6 +4,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Instant;
 
+use eunomia::internal::{constants::prog_type, poll_timeout};
 use eunomia::render::hex_json;
 use eunomia::{Event, Flow, Level, Options, Status, Vm};
 use serde_json::Value;
@@ -18,9 +19,6 @@ use crate::source::{self, Request};
 use crate::statistics::{stats, summary};
 use crate::view::View;
 use crate::{attach, capabilities, cgroup, program_args, signals, symbols};
-
-/// `BPF_PROG_TYPE_TRACING`, the type of iterators.
-const TRACING: u32 = 26;
 
 /// Bytes of queued events while function names are looked up.
 const QUEUE_SIZE: usize = 16 << 20;
@@ -196,7 +194,7 @@ impl Session<'_> {
         let mut count = 0;
         for index in 0..self.vm.prog_count()? {
             let info = self.vm.prog_at(index)?;
-            let is_iterator = info.kind == TRACING && info.section.to_bytes().starts_with(b"iter");
+            let is_iterator = info.kind == prog_type::TRACING && info.section.to_bytes().starts_with(b"iter");
             if !is_iterator || !info.attached {
                 continue;
             }
@@ -221,11 +219,8 @@ impl Session<'_> {
     fn events(&mut self) -> Result<bool> {
         let mut next_maps = self.options.interval.map(|interval| Instant::now() + interval);
         loop {
-            let timeout = next_maps.map_or(-1, |next| {
-                let left = next.saturating_duration_since(Instant::now());
-                left.as_micros().div_ceil(1000).min(i32::MAX as u128) as i32
-            });
-            match self.poll(timeout) {
+            let timeout = next_maps.map(|next| next.saturating_duration_since(Instant::now()));
+            match self.poll(poll_timeout(timeout)) {
                 Ok(_) => {}
                 Err(error) if error.status == Status::Stopped => return Ok(true),
                 Err(error) => return Err(error.into()),

@@ -2,6 +2,7 @@
 
 use std::fs;
 
+use eunomia::internal::constants::map_type;
 use eunomia::vm::{LostKnown, MapInfo, SourceInfo, SourceKind};
 use eunomia::{Event, EventKind, Flow, Vm};
 use serde_json::Value;
@@ -19,8 +20,8 @@ use crate::output::Output;
 use crate::symbols::Symbols;
 use crate::terminal::Style;
 
-/// `BPF_MAP_TYPE_ARRAY_OF_MAPS` and `BPF_MAP_TYPE_HASH_OF_MAPS`.
-const OF_MAPS: [u32; 2] = [12, 13];
+/// Types of maps of maps.
+const OF_MAPS: [u32; 2] = [map_type::ARRAY_OF_MAPS, map_type::HASH_OF_MAPS];
 
 /// Prints one map.
 pub struct MapView {

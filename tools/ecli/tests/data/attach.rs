@@ -172,7 +172,7 @@ fn a_binary_is_known_by_its_build_id() {
     process.kill().expect("it runs");
     process.wait().expect("it ends");
     assert_eq!(event["pid"], pid);
-    assert!(other.err.contains("no file there has the build id \"00\""), "{}", other.err);
+    assert!(other.err.contains("no mapped file has the build id \"00\""), "{}", other.err);
     assert_eq!(other.code, Some(2), "{}", other.err);
 }
 
@@ -213,11 +213,11 @@ fn a_key_that_says_nothing_of_a_program_is_refused() {
         (
             "kprobe",
             "func:vfs_read,pid:1",
-            "its target has \"pid\", which says nothing of such a program; keys that do: func, offset",
+            "its target has \"pid\", which does not apply to such a program; keys that do: func, offset",
         ),
         ("usdt", "attach:usdt//bin/sh:a:b,func:f", "its target has \"func\""),
         ("tp/sched/sched_switch", "func:f", "its target has \"func\""),
-        ("uretprobe", "path:/bin/sh,func:main+4", "a probe of a function's return has no offset"),
+        ("uretprobe", "path:/bin/sh,func:main+4", "a return probe cannot have an offset"),
     ] {
         let folder = compile(&PROBES.replace("SEC(\"uprobe\")", &format!("SEC({section:?})")));
         let package = folder.path().join("package.json");
