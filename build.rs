@@ -1,4 +1,4 @@
-//! Writes the C header to OUT_DIR, names the shared library, and collects what eunomia_version_string tells.
+//! Writes the C header to OUT_DIR, sets the name of the shared library, and collects the facts for eunomia_version_string.
 //!
 //! `cargo xtask header` copies the header to include/; a test compares the two.
 
@@ -26,15 +26,15 @@ fn main() {
     println!("cargo:rustc-env=EUNOMIA_PROFILE={}", var("PROFILE"));
     println!("cargo:rustc-env=EUNOMIA_BPF_INCLUDE={}", var("DEP_BPF_INCLUDE")); // tests compile BPF programs
     if env::var_os("CARGO_FEATURE_CAPI").is_some() {
-        name_the_library();
+        set_link_options();
         leave_out_the_generator();
         write_header();
     }
 }
 
-/// Before 1.0 each minor version may break its users, so each has its own name. The library stays mapped
-/// after dlclose: threads that have used it run its code when they end.
-fn name_the_library() {
+/// Sets the soname and linker options. Before 1.0 each minor version may break the ABI, so each has its own name. The library
+/// stays mapped after dlclose, because threads that have used it run its code when they end.
+fn set_link_options() {
     let (major, minor) = (var("CARGO_PKG_VERSION_MAJOR"), var("CARGO_PKG_VERSION_MINOR"));
     let suffix = if major == "0" { format!("0.{minor}") } else { major };
     for argument in [&format!("-soname,libeunomia.so.{suffix}"), "-z,nodelete", "-z,relro", "-z,now"] {

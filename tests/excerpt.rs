@@ -178,30 +178,68 @@ fn hooks_have_the_ids_that_libbpf_finds() {
     assert_eq!(hooks.iter().filter(|hook| hook.id > 0).count(), 4, "{hooks:?}");
 }
 
-/// libbpf logs when it has read all types of the kernel.
+/// Loads a program of a section. Returns whether libbpf has read all types of the kernel, which it logs, and the result.
+#[cfg(feature = "own-libbpf")]
+fn load(section: &str, arguments: &str, libbpf_sections: bool) -> (bool, Result<(), String>) {
+    let source = format!(
+        "#include \"vmlinux.h\"\n#include <bpf/bpf_helpers.h>\n#include <bpf/bpf_tracing.h>\n
+        SEC(\"{section}\") int hit({arguments}) {{ return 0; }} char LICENSE[] SEC(\"license\") = \"GPL\";"
+    );
+    let options = Options { log_level: Some(Level::Debug), libbpf_sections, ..Options::default() };
+    let (vm, log) = support::vm_with(options);
+    vm.open(&support::package(&source), Kind::Json as u32).unwrap();
+    let loaded = vm.attach().map_err(|error| error.to_string());
+    let log = log.lock().unwrap();
+    (log.iter().any(|line| line.contains("loaded kernel BTF")), loaded)
+}
+
+#[cfg(feature = "own-libbpf")]
+const HOOKS: [(&str, &str); 3] = [
+    ("tp_btf/sched_switch", "void *ctx"),
+    ("iter/task", "struct bpf_iter__task *ctx"),
+    ("iter.s/task", "struct bpf_iter__task *ctx"),
+];
+
 #[test]
 #[cfg(feature = "own-libbpf")]
 fn a_hook_of_the_kernel_itself_is_found_without_reading_all_types() {
     needs_root!();
-    let reads_all = |section: &str, arguments: &str| {
-        let source = format!(
-            "#include \"vmlinux.h\"\n#include <bpf/bpf_helpers.h>\n#include <bpf/bpf_tracing.h>\n
-            SEC(\"{section}\") int hit({arguments}) {{ return 0; }} char LICENSE[] SEC(\"license\") = \"GPL\";"
-        );
-        let (vm, log) = support::vm_with(Options { log_level: Some(Level::Debug), ..Options::default() });
-        vm.open(&support::package(&source), Kind::Json as u32).unwrap();
-        let loaded = vm.load().map_err(|error| error.to_string());
-        let log = log.lock().unwrap();
-        (log.iter().any(|line| line.contains("loaded kernel BTF")), loaded)
-    };
-    assert_eq!(reads_all("tp_btf/sched_switch", "void *ctx"), (false, Ok(())));
-    assert_eq!(reads_all("?tp_btf/sched_switch", "void *ctx"), (false, Ok(())), "not even loaded");
-    assert_eq!(reads_all("iter/task", "struct bpf_iter__task *ctx"), (false, Ok(())));
-    assert_eq!(reads_all("iter.s/task", "struct bpf_iter__task *ctx"), (false, Ok(())));
-    // The function may be in a module: then libbpf reads all types, including those of modules.
-    let (all, loaded) = reads_all("tp_btf/no_such_tracepoint", "void *ctx");
+    if support::uses_libbpf_sections() {
+        return;
+    }
+    for (section, arguments) in HOOKS {
+        assert_eq!(load(section, arguments, false), (false, Ok(())), "{section}");
+    }
+    let (all, loaded) = load("?tp_btf/sched_switch", "void *ctx", false);
+    assert!(!all && loaded.is_ok(), "a program that is not loaded: {loaded:?}");
+    // The name may be that of a module: then all types are read, and those of modules.
+    let (all, loaded) = load("tp_btf/no_such_tracepoint", "void *ctx", false);
     let told = "this kernel has no target for tp_btf/no_such_tracepoint";
     assert!(all && loaded.as_ref().unwrap_err().contains(told), "{loaded:?}");
+}
+
+/// In a process of its own, because section handlers stay registered for the process.
+#[test]
+#[cfg(feature = "own-libbpf")]
+fn libbpf_finds_hooks_where_its_section_handlers_are_left_in_place() {
+    needs_root!();
+    if support::child::folder().is_none() {
+        let folder = tempfile::tempdir().unwrap();
+        let name = "libbpf_finds_hooks_where_its_section_handlers_are_left_in_place";
+        return support::child::run(name, &[], folder.path());
+    }
+    for (section, arguments) in HOOKS {
+        assert_eq!(load(section, arguments, true), (true, Ok(())), "{section}");
+    }
+    if !support::uses_libbpf_sections() {
+        // A vm without the option registers the handlers of the library. One with it still works.
+        for libbpf_sections in [false, true] {
+            for (section, arguments) in HOOKS {
+                let expected = (libbpf_sections, Ok(()));
+                assert_eq!(load(section, arguments, libbpf_sections), expected, "{section}");
+            }
+        }
+    }
 }
 
 /// The excerpt for an object; `None` if it refers to no types, or if an excerpt does not suffice.

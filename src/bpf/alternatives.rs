@@ -28,7 +28,11 @@ struct Alternative {
 
 impl Alternatives {
     /// The caller has checked that no chain is a cycle.
-    pub fn new<'a>(progs: impl Iterator<Item = ProgRef<'a>>, meta: &Meta, by_name: &NameIndex) -> Alternatives {
+    pub fn new<'a>(
+        progs: impl Iterator<Item = ProgRef<'a>>,
+        meta: &Meta,
+        by_name: &NameIndex,
+    ) -> Alternatives {
         let (mut alternatives, mut places) = (Vec::new(), NameIndex::default());
         for (index, prog) in progs.enumerate() {
             let name = prog.name().to_string_lossy().into_owned();

@@ -1,5 +1,5 @@
-//! Turns a failure of libbpf or the kernel into an error that says why, by asking the kernel instead of guessing from the
-//! errno alone.
+//! Turns a failure of libbpf or the kernel into an error that explains it. It checks the state of the kernel instead of guessing
+//! from the errno alone.
 
 use std::fmt;
 use std::path::Path;
@@ -11,7 +11,7 @@ use super::requirements;
 use super::sys::object::{MapRef, Object, ProgRef};
 use crate::btf::Btf;
 use crate::error::{Error, Status};
-use crate::os::Errno;
+use crate::os::{self, Errno};
 
 const OUT_OF_DESCRIPTORS: &str = "the process cannot open enough file descriptors (ulimit -n)";
 
@@ -166,7 +166,7 @@ pub fn attach_error(prog: ProgRef<'_>, place: &str, e: Errno, printed: &str) -> 
             "not a cgroup2 directory (mount | grep cgroup2 shows where it is mounted)".into(),
         ),
         (libc::ENODEV | libc::ENXIO, _) => (Status::NotFound, "no such network interface".into()),
-        (libc::ENOENT | libc::ENOTDIR, _) if place.contains(" on cgroup ") => {
+        (libc::ENOENT | libc::ENOTDIR, _) if os::find(place.as_bytes(), b" on cgroup ").is_some() => {
             (Status::NotFound, e.to_string())
         }
         (libc::EMFILE | libc::ENFILE, _) => (Status::System, OUT_OF_DESCRIPTORS.into()),

@@ -1,7 +1,7 @@
-//! Which maps deliver events, and what type their records have.
+//! Finds the maps that deliver events, and the types of their records.
 //!
-//! The package's word counts; where it says nothing, a type is inferred only if exactly one fits. A source without
-//! a type still delivers, as raw bytes.
+//! The package specifies the type. If it does not, a type is inferred only if there is exactly one candidate. A source without a
+//! type delivers raw bytes.
 
 use std::sync::Arc;
 
@@ -36,30 +36,30 @@ pub fn exports(
     let meta = &package.meta;
     let mut exports: Vec<(Export, &ExportConfig, Option<&MapMeta>)> = Vec::new();
     let mut places = NameIndex::default();
-    for (index, told) in meta.maps.iter().enumerate().rev() {
+    for (index, map_meta) in meta.maps.iter().enumerate().rev() {
         // libbpf may shorten the names of data sections.
-        for name in [&told.name, &told.ident] {
+        for name in [&map_meta.name, &map_meta.ident] {
             places.insert(name, index);
         }
     }
     for (index, map) in maps.iter().enumerate() {
-        let told = places.get(&map.label()).map(|place| &meta.maps[place]);
-        let config = told.map_or(&ExportConfig::Unset, |told| &told.export);
-        let sample = told.and_then(|told| told.sample.clone()).filter(|_| !is_buffer(map));
+        let map_meta = places.get(&map.label()).map(|place| &meta.maps[place]);
+        let config = map_meta.map_or(&ExportConfig::Unset, |meta| &meta.export);
+        let sample = map_meta.and_then(|meta| meta.sample.clone()).filter(|_| !is_buffer(map));
         let wanted = *config != ExportConfig::NoExport && &*map.label() != LOST_MAP;
         if wanted && sample.is_some() && map.key.size == 0 {
             let text = "has no keys and cannot be sampled";
             return Err(map.about(Error::new(Status::Package, text)));
         }
         if wanted && (sample.is_some() || is_buffer(map)) {
-            exports.push((Export { map: index, record: None, sample }, config, told));
+            exports.push((Export { map: index, record: None, sample }, config, map_meta));
         }
     }
     let buffers = exports.iter().filter(|(export, ..)| export.sample.is_none()).count();
     let mut chooser = Chooser { package, btf, formats, log, buffers, candidates: None };
-    let choose = |(export, config, told): (Export, &ExportConfig, Option<&MapMeta>)| {
+    let choose = |(export, config, map_meta): (Export, &ExportConfig, Option<&MapMeta>)| {
         let map = &maps[export.map];
-        let ty = if export.sample.is_some() { None } else { chooser.choose(map, config, told)? };
+        let ty = if export.sample.is_some() { None } else { chooser.choose(map, config, map_meta)? };
         let record = ty.as_ref().map(Plan::new).transpose()?;
         Ok(Export { record, ..export })
     };
@@ -85,7 +85,7 @@ impl Chooser<'_> {
         &mut self,
         map: &Map,
         config: &ExportConfig,
-        told: Option<&MapMeta>,
+        map_meta: Option<&MapMeta>,
     ) -> Result<Option<Arc<Type>>> {
         let at = |e: Error| map.about(e.at("event type"));
         if let ExportConfig::BtfType(id) = config {
@@ -102,7 +102,7 @@ impl Chooser<'_> {
         if let ExportConfig::Members(members) = config {
             return self.custom(map, members).map(Some).map_err(at);
         }
-        if let Some(export) = told.and_then(|told| told.export_type.as_ref()) {
+        if let Some(export) = map_meta.and_then(|meta| meta.export_type.as_ref()) {
             return self.exported(export).map_err(at);
         }
         let exports = &self.package.meta.export_types;

@@ -59,9 +59,8 @@ pub fn is_bad_btf_file(printed: &str) -> bool {
 
 /// The map that could not be created.
 pub fn failed_map(printed: &str) -> Option<&str> {
-    let map = between(printed, "map '", "': failed to create")?;
-    // Lines about other maps may precede it.
-    Some(map.rfind('\'').map_or(map, |quote| &map[quote + 1..]))
+    let before = &printed[..find(printed, "': failed to create")?];
+    Some(&before[before.rfind('\'')? + 1..])
 }
 
 /// The path at which a map could not be pinned, and whether that is because no BPF file system is mounted there.

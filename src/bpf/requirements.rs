@@ -97,11 +97,12 @@ pub fn missing_for(prog: ProgRef<'_>) -> Option<String> {
 
 /// The same for all programs that are to be loaded, and for maps.
 pub fn missing_for_all(object: &Object) -> Option<String> {
-    let mut required: Vec<_> = object.progs().filter(|prog| prog.autoload()).flat_map(required).collect();
-    required.push(CAP_BPF);
-    required.sort_unstable_by_key(|(bit, _)| std::cmp::Reverse(*bit));
-    required.dedup();
-    missing(&required)
+    let is_required = |capability: &Capability| {
+        let mut progs = object.progs().filter(|prog| prog.autoload());
+        *capability == CAP_BPF || progs.any(|prog| required(prog).contains(capability))
+    };
+    let all: Vec<_> = [CAP_BPF, CAP_PERFMON, CAP_NET_ADMIN].into_iter().filter(is_required).collect();
+    missing(&all)
 }
 
 fn required(prog: ProgRef<'_>) -> Vec<Capability> {

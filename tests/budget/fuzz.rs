@@ -1,5 +1,5 @@
-//! Objects with maps of hostile kinds, sizes, flags and numbers, loaded by a process in a memory cgroup: each is loaded or
-//! refused with its subject, none takes more memory than its budget, and nothing stays.
+//! Objects with maps of hostile types, sizes, flags and numbers, loaded by a process in a memory cgroup. Each is loaded, or
+//! refused with its subject. None takes more memory than computed, and nothing stays in the kernel.
 
 use std::collections::BTreeMap;
 use std::fs;

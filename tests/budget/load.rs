@@ -1,4 +1,4 @@
-//! What is refused before load, and sizes that the host sets.
+//! Packages that are refused before load, and sizes that the host sets.
 
 use eunomia::error::{Hint, Subject};
 use eunomia::{Error, Options, Status, Vm};

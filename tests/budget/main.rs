@@ -1,4 +1,4 @@
-//! Kernel memory has a budget: what maps are counted with, what is refused, and how a load ends early.
+//! Kernel memory: how maps are counted, what is refused, and how a load ends early.
 #![allow(missing_docs)]
 
 #[path = "../support/mod.rs"]

@@ -1,4 +1,4 @@
-//! The rules by which maps are counted, against the kernel's own figures and against what real tools take.
+//! The rules for the memory of maps, compared with the kernel's own figures and with the needs of real tools.
 
 use eunomia::vm::{Machine, MapSize, map_bytes, usual_limit};
 use eunomia::{Options, Vm};

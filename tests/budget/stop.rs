@@ -1,4 +1,4 @@
-//! A load that is stopped: between two maps, between two programs, and before it begins.
+//! Stops of a load: between two maps, between two programs, and before it begins.
 
 use std::fmt::Write;
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -1,4 +1,4 @@
-//! BTF whose lengths are right and whose values are not: libbpf follows most of them without looking.
+//! BTF with valid lengths and invalid values, most of which libbpf uses without a check.
 
 use eunomia::btf::Btf;
 use eunomia::{Options, Status, Vm};

@@ -1,5 +1,5 @@
-//! Surroundings that lack something: tracefs, privileges, kernel BTF, descriptors. Each test runs again in a process of
-//! its own that lacks it.
+//! Environments without tracefs, privileges, kernel BTF or descriptors. Each test runs itself again in a process of its own that
+//! lacks one of them.
 
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
@@ -352,7 +352,7 @@ fn a_package_may_contain_btf_for_kernels_without_it() {
     let renamed = |from: &str, to: &str| String::from_utf8_lossy(&package).replace(from, to).into_bytes();
     let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
     let vm = own(&renamed(release.trim(), "0.0.0"), Options::default());
-    let words = ["no BTF", "the package brings none for ", &format!("/{}", release.trim()), "btf_path"];
+    let words = ["no BTF", "the package has none for ", &format!("/{}", release.trim()), "btf_path"];
     refused(vm.load(), Status::Unsupported, &words);
     drop(vm);
 

@@ -1,4 +1,4 @@
-//! Events of every shape and from many sources at once; whatever happens, the ledger adds up.
+//! Events of every type and from many sources at once. The counters add up in each case.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -12,20 +12,18 @@ use crate::fixture::{
 use crate::needs_root;
 use crate::support::{opened, vm, vm_with};
 
-/// The usual head and licence around these lines.
+/// A source with these lines, for calls of one thread.
 macro_rules! source {
     ($lines:literal) => {
-        concat!(
-            "#include \"vmlinux.h\"\n#include <bpf/bpf_helpers.h>\n",
+        crate::fixture::source!(
             "const volatile u32 only_tid = 0;\n",
             "static bool is_ours(void) { return (u32)bpf_get_current_pid_tgid() == only_tid; }\n",
-            $lines,
-            "\nchar LICENSE[] SEC(\"license\") = \"GPL\";\n"
+            $lines
         )
     };
 }
 
-/// A package open for this thread alone.
+/// Opens a package for calls of this thread only.
 fn own(package: &[u8]) -> Vm {
     own_with(package, Options::default())
 }
@@ -691,7 +689,7 @@ int on_call(void *ctx)
     vm.attach().unwrap();
     call(2);
     let walked = vm.map_each("queue", Format::Json, &mut |_| Flow::Continue);
-    refused(walked, Status::Unsupported, &["map \"queue\"", "cannot"]);
+    refused(walked, Status::Unsupported, &["map \"queue\"", "does not support it"]);
     drop(vm);
     drop(clean);
 }
@@ -723,7 +721,7 @@ int on_call(void *ctx)
         match vm.poll(1000, Format::Json, &mut |_| Flow::Continue) {
             Ok(count) => came += count,
             failure => {
-                refused(failure, Status::Unsupported, &["map \"groups\"", "cannot"]);
+                refused(failure, Status::Unsupported, &["map \"groups\"", "does not support it"]);
                 failed += 1;
             }
         }

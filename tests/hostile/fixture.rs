@@ -1,4 +1,4 @@
-//! What these tests share: sources, packages made of them once, and the look before and after.
+//! Shared set-up: sources, packages that are compiled once, and checks that nothing is left behind.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -12,10 +12,42 @@ use serde_json::Value;
 
 use crate::support::{self, kernel::Watch};
 
-/// Far beyond what an event takes.
+/// Much longer than any event takes.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// One event per call of getpgid(2) by the thread `only_tid`, from two programs; variables of many kinds.
+/// A BPF source: these lines with the usual headers and license.
+macro_rules! source {
+    ($($lines:literal),+) => {
+        concat!(
+            "#include \"vmlinux.h\"\n#include <bpf/bpf_helpers.h>\n#include <bpf/bpf_tracing.h>\n",
+            $($lines,)+
+            "\nchar LICENSE[] SEC(\"license\") = \"GPL\";\n"
+        )
+    };
+}
+pub(crate) use source;
+
+/// A map that is pinned by name, and a program that uses it.
+pub const PINNED: &str = source!(
+    r#"
+struct {
+    __uint(type, BPF_MAP_TYPE_ARRAY);
+    __uint(max_entries, 1);
+    __uint(pinning, LIBBPF_PIN_BY_NAME);
+    __type(key, u32);
+    __type(value, u64);
+} PPPPPPPPPPPP SEC(".maps");
+SEC("tp/syscalls/sys_enter_getpgid")
+int on_enter(void *ctx)
+{
+    u32 key = 0;
+    bpf_map_lookup_elem(&PPPPPPPPPPPP, &key);
+    return 0;
+}
+"#
+);
+
+/// One event per call of getpgid(2) by the thread `only_tid`, from two programs.
 pub const CALLS: &str = r#"
 #include "vmlinux.h"
 #include <bpf/bpf_helpers.h>
@@ -64,14 +96,14 @@ int on_exit(void *ctx)
 char LICENSE[] SEC("license") = "GPL";
 "#;
 
-/// The package of a source; compiled once in this process.
+/// Returns the package of a source, which is compiled once per process.
 pub fn package(source: &'static str) -> Vec<u8> {
     static MADE: Mutex<Option<HashMap<&str, Vec<u8>>>> = Mutex::new(None);
     let mut made = MADE.lock().unwrap_or_else(PoisonError::into_inner);
     made.get_or_insert_default().entry(source).or_insert_with(|| support::package(source)).clone()
 }
 
-/// What was there before a test. Tests take turns, so that what is new is theirs; at the end all of it must be gone.
+/// The state before a test. Tests run one after the other, so everything new belongs to the test, and must be gone at its end.
 pub struct Clean {
     watch: Watch,
     _turn: MutexGuard<'static, ()>,
@@ -84,7 +116,7 @@ impl Clean {
         Clean { watch: Watch::new(), _turn: turn }
     }
 
-    /// Nothing is loaded or attached, although the vm is still there.
+    /// Checks that nothing is loaded or attached while the vm exists.
     pub fn nothing_in_kernel(&self) {
         self.watch.kernel_is_clean();
     }
@@ -98,7 +130,7 @@ impl Drop for Clean {
     }
 }
 
-/// The error of a call that must fail: its status, and a text of one line that contains each of `words`.
+/// Checks that a call failed with a status and a one-line message that contains each of `words`. Returns the error.
 #[track_caller]
 pub fn refused<T: std::fmt::Debug>(result: Result<T, Error>, status: Status, words: &[&str]) -> Error {
     let error = result.expect_err("this call must fail");
@@ -110,7 +142,7 @@ pub fn refused<T: std::fmt::Debug>(result: Result<T, Error>, status: Status, wor
     error
 }
 
-/// Opens what must be refused: the vm stays empty and takes a good package afterwards.
+/// Opens a package that must be refused. The vm stays empty and accepts a good package afterwards.
 #[track_caller]
 pub fn open_refused(data: &[u8], status: Status, words: &[&str]) -> Error {
     let clean = Clean::new();
@@ -125,7 +157,7 @@ pub fn open_refused(data: &[u8], status: Status, words: &[&str]) -> Error {
     error
 }
 
-/// Loads what must be refused, twice: the package stays open.
+/// Loads a package that must be refused, twice. The package stays open.
 #[track_caller]
 pub fn load_refused(vm: &Vm, clean: &Clean, status: Status, words: &[&str]) -> Error {
     let first = refused(vm.load(), status, words);
@@ -136,19 +168,19 @@ pub fn load_refused(vm: &Vm, clean: &Clean, status: Status, words: &[&str]) -> E
     first
 }
 
-/// The package with its JSON changed.
+/// Returns a package with changed JSON.
 pub fn edited(package: &[u8], edit: impl FnOnce(&mut Value)) -> Vec<u8> {
     let mut document = serde_json::from_slice(package).expect("a package is JSON");
     edit(&mut document);
     document.to_string().into_bytes()
 }
 
-/// The object of a package.
+/// Returns the object of a package.
 pub fn object(package: &[u8]) -> Vec<u8> {
     Package::parse(package).expect("a good package").object
 }
 
-/// The package around another object.
+/// Returns a package with another object.
 pub fn with_object(package: &[u8], object: &[u8]) -> Vec<u8> {
     edited(package, |document| {
         document["bpf_object"] = packed(object).into();
@@ -156,20 +188,20 @@ pub fn with_object(package: &[u8], object: &[u8]) -> Vec<u8> {
     })
 }
 
-/// Bytes as the object of a package is written.
+/// Encodes bytes like the object of a package.
 fn packed(bytes: &[u8]) -> String {
     BASE64_STANDARD.encode(miniz_oxide::deflate::compress_to_vec_zlib(bytes, 6))
 }
 
-/// This thread's id: tests run as threads of one process.
+/// Returns the id of this thread. Tests run as threads of one process.
 pub fn tid() -> u32 {
     // SAFETY: no arguments.
     unsafe { libc::gettid() as u32 }
 }
 
-/// Keeps this thread on the CPU it runs on: what a perf buffer lost is told with the next record of the same CPU.
+/// Pins this thread to its current CPU. The kernel reports lost perf records with the next record of the same CPU.
 pub fn stay_on_this_cpu() {
-    // SAFETY: the set is a plain bit set of the size that is told, and the CPU is one of its bits.
+    // SAFETY: the set is a bit set of that size, and the CPU is one of its bits.
     let done = unsafe {
         let mut cpus: libc::cpu_set_t = std::mem::zeroed();
         libc::CPU_SET(libc::sched_getcpu() as usize, &mut cpus);
@@ -178,7 +210,7 @@ pub fn stay_on_this_cpu() {
     assert_eq!(done, 0);
 }
 
-/// Calls getpgid(2), which the programs watch.
+/// Calls getpgid(2), which the programs trace.
 pub fn call(times: usize) {
     for _ in 0..times {
         // SAFETY: no pointers.
@@ -186,7 +218,7 @@ pub fn call(times: usize) {
     }
 }
 
-/// An event as a test looks at it.
+/// A copy of an event.
 #[derive(Clone, Debug)]
 pub struct Seen {
     pub kind: EventKind,
@@ -210,7 +242,7 @@ impl Seen {
     }
 }
 
-/// Polls until `count` events have come (or more, in the last batch), or the patience ends.
+/// Polls until at least `count` events have arrived. Fails after `PATIENCE`.
 pub fn events(vm: &Vm, format: Format, count: usize) -> Vec<Seen> {
     let deadline = Instant::now() + PATIENCE;
     let mut seen = Vec::new();
@@ -225,7 +257,7 @@ pub fn events(vm: &Vm, format: Format, count: usize) -> Vec<Seen> {
     seen
 }
 
-/// Polls until nothing comes for a while, and says how many events it were.
+/// Polls until no event arrives for a while. Returns the number of events.
 pub fn drain(vm: &Vm) -> usize {
     let mut total = 0;
     loop {

@@ -1,4 +1,4 @@
-//! Every kind of program that this kernel can attach: it loads, attaches, fires, and lets go.
+//! Every type of program that this kernel can attach: it loads, attaches, runs and detaches.
 
 use std::net::{Ipv4Addr, TcpListener, TcpStream, UdpSocket};
 use std::process::Command;
@@ -6,20 +6,18 @@ use std::time::Duration;
 
 use eunomia::{Flow, Format, Status, Vm};
 
-use crate::fixture::{Clean, call, package, refused, tid};
+use crate::fixture::{Clean, call, package, refused, source, tid};
 use crate::needs_root;
 use crate::support::{attached, opened};
 
-/// A source that counts in `hits`, with these lines behind the counter.
+/// A source that counts in `hits`, with these lines after the counter.
 macro_rules! counting {
     ($lines:literal) => {
-        concat!(
-            "#include \"vmlinux.h\"\n#include <bpf/bpf_helpers.h>\n#include <bpf/bpf_tracing.h>\n",
+        source!(
             "u64 hits = 0;\nconst volatile u32 only_tid = 0;\n",
             "static bool is_ours(void) { return (u32)bpf_get_current_pid_tgid() == only_tid; }\n",
             "static int count(void) { __sync_fetch_and_add(&hits, 1); return 0; }\n",
-            $lines,
-            "\nchar LICENSE[] SEC(\"license\") = \"GPL\";\n"
+            $lines
         )
     };
 }
@@ -28,8 +26,8 @@ fn hits(vm: &Vm) -> u64 {
     vm.var_get_json("hits").unwrap().parse().unwrap()
 }
 
-/// Calls until two calls in a row give the same: a program that runs on another CPU while it is detached still ends,
-/// and a child of another test, between fork and exec, may hold the link for a moment.
+/// Calls `count` until two results in a row are equal. A program may still run on another CPU while it is detached, and a child
+/// of another test may hold the link until its exec.
 fn settled(mut count: impl FnMut() -> u64) -> u64 {
     let mut last = count();
     for _ in 0..200 {
@@ -423,7 +421,7 @@ fn traffic_control_of_both_kinds() {
         let other = opened(&package(TC));
         other.prog_set_target_json("on_packet", egress).unwrap();
         let remove = "tc filter del dev veth0 egress pref 77 handle 0x7 bpf";
-        let words = ["on_packet", "veth0", "handle 7", "priority 77", "there already", remove];
+        let words = ["on_packet", "veth0", "handle 7", "priority 77", "exists already", remove];
         assert_eq!(refused(other.attach(), Status::Attach, &words).errno, libc::EEXIST);
         let free = r#"{"interface":"veth0","tchook":{"attach_point":"BPF_TC_EGRESS"},"tcopts":{"handle":8,"priority":78}}"#;
         other.prog_set_target_json("on_packet", free).unwrap();

@@ -1,27 +1,18 @@
-//! Programs and targets that this kernel refuses, and what is left of the package then.
+//! Programs and targets that this kernel refuses, and the state of the package afterwards.
 
 use eunomia::{Format, Kind, Options, Status, Vm};
 
-use crate::fixture::{CALLS, Clean, call, drain, events, load_refused, package, refused, tid};
+use crate::fixture::{
+    CALLS, Clean, PINNED, call, drain, events, load_refused, package, refused, source, tid,
+};
 use crate::needs_root;
 use crate::support::{opened, vm, vm_with};
 
-/// Opens a package for this thread alone.
+/// Opens a package that counts calls of this thread only.
 fn calls() -> Vm {
     let vm = opened(&package(CALLS));
     vm.var_set_json("only_tid", &tid().to_string()).unwrap();
     vm
-}
-
-/// A source with the usual head and licence around these lines.
-macro_rules! source {
-    ($lines:literal) => {
-        concat!(
-            "#include \"vmlinux.h\"\n#include <bpf/bpf_helpers.h>\n#include <bpf/bpf_tracing.h>\n",
-            $lines,
-            "\nchar LICENSE[] SEC(\"license\") = \"GPL\";\n"
-        )
-    };
 }
 
 const REJECTED: &str = source!(
@@ -68,7 +59,7 @@ fn a_rejected_program_is_named_and_its_log_is_the_detail() {
     assert!(error.detail.contains("processed "), "{}", error.detail);
     assert_eq!(error.errno, libc::EACCES);
 
-    // The rest works without it, with the values that were set.
+    // The other program works without it, with the values that were set.
     assert_eq!(vm.var_get_json("factor").unwrap(), "7");
     assert_eq!(vm.var_get_json("sum").unwrap(), "100");
     vm.prog_set_autoload("reads_nowhere", false).unwrap();
@@ -192,25 +183,7 @@ int on_enter(void *ctx)
 #[test]
 fn a_map_pinned_outside_of_bpffs_is_named() {
     needs_root!();
-    const SOURCE: &str = source!(
-        r#"
-struct {
-    __uint(type, BPF_MAP_TYPE_ARRAY);
-    __uint(max_entries, 1);
-    __uint(pinning, LIBBPF_PIN_BY_NAME);
-    __type(key, u32);
-    __type(value, u64);
-} shared SEC(".maps");
-SEC("tp/syscalls/sys_enter_getpgid")
-int on_enter(void *ctx)
-{
-    u32 key = 0;
-    bpf_map_lookup_elem(&shared, &key);
-    return 0;
-}
-"#
-    );
-    let package = package(SOURCE);
+    let package = package(PINNED);
     let clean = Clean::new();
     let folder = tempfile::tempdir().unwrap();
     let (vm, _log) = vm_with(Options { pin_path: Some(folder.path().into()), ..Options::default() });
@@ -219,16 +192,16 @@ int on_enter(void *ctx)
         &vm,
         &clean,
         Status::System,
-        &["map \"shared\"", folder.path().to_str().unwrap(), "BPF file system"],
+        &["map \"PPPPPPPPPPPP\"", folder.path().to_str().unwrap(), "BPF file system"],
     );
     drop(vm);
     drop(clean);
 }
 
-/// What is wrong with the target of a program, and how the refusal names it.
+/// A bad target, and the status and words of the error.
 type Bad = (&'static str, Status, &'static [&'static str]);
 
-/// Sets each target and attaches, which is refused. Nothing stays; a package that was loaded stays loaded.
+/// Sets each target and attaches, which must fail. Nothing stays attached; a loaded package stays loaded.
 #[track_caller]
 fn attach_refused(source: &'static str, prog: &str, targets: &[Bad]) {
     let package = package(source);

@@ -1,36 +1,15 @@
-//! Names that would leave their folder, counts that would take too long or too much, descriptors that a package takes.
+//! Names that would leave their directory, counts that would take too much time or memory, and descriptors of a package.
 
 use std::fmt::Write;
 use std::process::Command;
 
 use eunomia::{Error, Kind, Options, Status, Subject, Vm};
 
-use crate::fixture::{Clean, edited, object, package, refused, with_object};
+use crate::fixture::{Clean, PINNED, edited, object, package, refused, with_object};
 use crate::needs_root;
 use crate::support::{kernel::descriptors, opened, vm, vm_with};
 
-/// A map whose name has as many letters as each of `NAMES`.
-const PINNED: &str = r#"
-#include "vmlinux.h"
-#include <bpf/bpf_helpers.h>
-struct {
-    __uint(type, BPF_MAP_TYPE_ARRAY);
-    __uint(max_entries, 1);
-    __uint(pinning, LIBBPF_PIN_BY_NAME);
-    __type(key, u32);
-    __type(value, u64);
-} PPPPPPPPPPPP SEC(".maps");
-SEC("tp/syscalls/sys_enter_getpgid")
-int on_enter(void *ctx)
-{
-    u32 key = 0;
-    bpf_map_lookup_elem(&PPPPPPPPPPPP, &key);
-    return 0;
-}
-char LICENSE[] SEC("license") = "GPL";
-"#;
-
-/// The bytes with each `from` replaced by `to`, which is as long or ends with NULs.
+/// Replaces each `from` by `to`, which is padded with NULs.
 fn replaced(bytes: &[u8], from: &[u8], to: &str) -> Vec<u8> {
     let mut bytes = bytes.to_vec();
     let mut to = to.as_bytes().to_vec();
@@ -43,10 +22,10 @@ fn replaced(bytes: &[u8], from: &[u8], to: &str) -> Vec<u8> {
     bytes
 }
 
-/// Opens an object that `clang` makes of a source; none of our tools has a say.
+/// Opens an object that clang compiles from a source, without `ecc`.
 fn open_source(source: &str) -> Result<Vm, Error> {
-    let folder = tempfile::tempdir().unwrap();
-    let (file, object) = (folder.path().join("p.bpf.c"), folder.path().join("p.o"));
+    let directory = tempfile::tempdir().unwrap();
+    let (file, object) = (directory.path().join("p.bpf.c"), directory.path().join("p.o"));
     std::fs::write(&file, source).unwrap();
     let mut clang = Command::new("clang");
     clang.args(["-O2", "-g", "-target", "bpf", "-c"]).arg(&file).arg("-o").arg(&object);
@@ -69,7 +48,7 @@ fn a_map_is_pinned_only_in_the_pin_directory() {
         let error = refused(vm.open(&bad, Kind::Json as u32), Status::Package, &["pinned", name]);
         assert_eq!(error.subject, Some(Subject::Map(name.into())));
     }
-    // A dot inside a name leads nowhere.
+    // Dots inside a name are harmless.
     let dotted = with_object(&package, &replaced(&object(&package), b"PPPPPPPPPPPP", "a..b"));
     assert!(vm().open(&dotted, Kind::Json as u32).is_ok());
 }
@@ -134,7 +113,7 @@ fn a_program_takes_one_descriptor() {
     let programs = descriptors().values().filter(|name| name.contains("bpf-prog")).count();
     assert_eq!(programs, PROGRAMS);
     assert!(descriptors().len() - before <= PROGRAMS + 4, "{:?}", descriptors());
-    // Their runs are counted all the same, and after they have gone nothing is asked of them.
+    // Runs are counted without further descriptors.
     assert_eq!(vm.stats().run_count, 0);
     drop(vm);
     drop(clean);

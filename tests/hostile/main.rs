@@ -1,5 +1,5 @@
-//! Bad input, bad environments and everything that works, on the running kernel: each failure has its own status and
-//! a message that names the thing, and whatever happens, nothing is left in the kernel.
+//! Bad input, bad environments and working programs, on the running kernel. Each failure has its own status and a message that
+//! names the cause, and nothing is left in the kernel in any case.
 #![allow(missing_docs)]
 
 #[path = "../support/bomb.rs"]

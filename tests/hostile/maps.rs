@@ -1,4 +1,4 @@
-//! Maps that have no room, and what is there already.
+//! Full maps, existing keys, and mappings of the host.
 
 use eunomia::Status;
 
@@ -82,8 +82,11 @@ fn a_full_map_and_an_existing_key_are_reported() {
     vm.map_set_json("pairs", "1", "1", NOEXIST).unwrap();
     vm.map_set_json("pairs", "2", "1", 0).unwrap();
     let set = |map: &str, key: &str, flags: u64| vm.map_set_json(map, key, "1", flags);
-    let full =
-        refused(set("pairs", "3", 0), Status::System, &["\"pairs\"", "it is full", "its capacity is 2 entries"]);
+    let full = refused(
+        set("pairs", "3", 0),
+        Status::System,
+        &["\"pairs\"", "it is full", "its capacity is 2 entries"],
+    );
     assert_eq!(full.errno, libc::E2BIG);
     let twice = refused(set("pairs", "1", NOEXIST), Status::System, &["\"pairs\"", "the key exists already"]);
     assert_eq!(twice.errno, libc::EEXIST);

@@ -1,4 +1,4 @@
-//! Many lives of a vm in one process cost no more than one, and one that finds no memory says so.
+//! Many vms in one process need no more memory than one, and a lack of memory is reported.
 
 use eunomia::{Error, Flow, Format, Options, Status, Vm};
 

@@ -1,5 +1,5 @@
-//! Kernels that lack the hook of a program, and variants of the program that do without. This kernel refuses every
-//! fentry program, or what the test gives it to refuse; on others these tests hold as well.
+//! Kernels without the hook of a program, and alternatives to the program that do not need it. The reference kernel refuses every
+//! fentry program; the tests also pass on kernels that accept them.
 
 use eunomia::{Format, Kind, Level, Options, Status, Vm};
 use serde_json::Value;
@@ -174,7 +174,7 @@ fn a_chain_without_a_working_alternative_names_each_with_its_reason() {
     ];
     refused(vm.attach(), Status::Attach, &words);
     clean.nothing_in_kernel();
-    // The same once more, and then with the host's permission.
+    // The same again, and then with the program that works.
     refused(vm.attach(), Status::Attach, &words);
     vm.prog_set_autoload("enter_works", true).unwrap();
     vm.attach().unwrap();
@@ -204,7 +204,7 @@ fn a_package_may_keep_programs_from_being_loaded() {
     let package = edited(&edited(&package(VARIANTS), off("plain")), off("enter_works"));
     let clean = Clean::new();
     let (vm, _log) = open(&package);
-    refused(vm.attach(), Status::Attach, &["program \"enter_load\": no variant works"]);
+    refused(vm.attach(), Status::Attach, &["program \"enter_load\": no alternative works"]);
     assert_eq!(program(&vm, "plain")["autoload"], false);
     vm.prog_set_autoload("enter_works", true).unwrap();
     vm.attach().unwrap();

@@ -1,4 +1,4 @@
-//! A pair of netkit devices, which send something by themselves as soon as they are up: IPv6 looks for neighbours.
+//! A pair of netkit devices. They send packets as soon as they are up, because IPv6 discovers neighbours.
 
 use std::mem::size_of;
 

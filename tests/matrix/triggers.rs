@@ -1,4 +1,4 @@
-//! What makes a program run.
+//! Actions that make programs run.
 
 use std::io::Read;
 use std::net::{TcpListener, TcpStream, UdpSocket};

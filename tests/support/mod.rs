@@ -110,8 +110,15 @@ pub fn vm_with(options: Options) -> (Vm, Arc<Mutex<Vec<String>>>) {
         eprintln!("[{level:?}] {line}");
         kept.lock().unwrap().push(line.to_owned());
     };
-    let vm = Vm::new(Options { log: Some(Box::new(log)), ..options }).expect("a new vm");
+    let libbpf_sections = options.libbpf_sections || uses_libbpf_sections();
+    let vm = Vm::new(Options { log: Some(Box::new(log)), libbpf_sections, ..options }).expect("a new vm");
     (vm, lines)
+}
+
+/// Whether this run of the tests leaves libbpf's section handlers in place (`Options::libbpf_sections`), as `.ci/run` does
+/// for the tests that load programs.
+pub fn uses_libbpf_sections() -> bool {
+    std::env::var_os("EUNOMIA_TEST_LIBBPF_SECTIONS").is_some()
 }
 
 /// A vm with this package open.

@@ -39,8 +39,7 @@ fn counts_with_pins(module: &[u8], pins: Option<&Path>) -> [i32; 2] {
     let counts = [run(&vm).unwrap(), run(&vm).unwrap()];
     let log = log.lock().unwrap().join("\n");
     let map = if pins.is_some() { "pinned_map_d" } else { "large" };
-    let refused =
-        &format!("map {map:?}: takes 9 MiB of kernel memory, 33 MiB in total; the limit is 30 MiB");
+    let refused = &format!("map {map:?}: takes 9 MiB of kernel memory, 33 MiB in total; the limit is 30 MiB");
     assert!(counts[0] >= 20 || log.contains(refused), "{log}");
     counts
 }
