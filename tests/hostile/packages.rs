@@ -166,7 +166,7 @@ fn damaged_btf_is_refused_before_libbpf_reads_it() {
         let (_, at) = first(btf, FUNC);
         elf::put(btf, at, strings);
     });
-    open_refused(&long, PACKAGE, &["BTF", "a name of 4000 bytes"]);
+    open_refused(&long, PACKAGE, &["BTF", "its name has 4000 bytes"]);
 }
 
 /// In a process of its own: libbpf reads the object in C.
