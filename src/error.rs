@@ -1,52 +1,56 @@
-//! The one error of the library: a status to decide by, a one-line message, its subject, a hint, a detail, an errno.
+//! The error type of the library.
 //!
-//! Lower errors are turned into it where they happen, by the code that knows the name and the value. Tools read the
-//! subject and the hint; nobody parses the message.
+//! Every call that can fail returns [`Error`]. An error has a [`Status`] to decide by and a one-line message to print. It
+//! may also have a [`Subject`] (which thing failed), a [`Hint`] (what to do), a detail (such as the verifier's log) and
+//! an errno. A tool reads these and never parses the message.
+//!
+//! Failures of the layers below become an `Error` where they happen, in the code that knows the name and the value.
 
 use std::borrow::Cow;
-use std::fmt;
+use std::{fmt, io};
 
-/// What went wrong, as the C interface numbers it.
+/// The class of a failure. The numbers are those of the C interface.
 #[repr(i32)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Status {
     /// An argument is null, out of range or malformed.
     Inval = -1,
-    /// The call does not fit the state of the vm.
+    /// The call is not allowed in the current state of the vm, such as `attach` before `open`.
     State = -2,
-    /// The vm is in use: by another thread, or by the poll this callback runs in.
+    /// The vm is in use: by another thread, or by the poll that called this callback.
     Busy = -3,
     /// Out of memory.
     NoMem = -4,
-    /// No such variable, map, program, key, file; no such file, function of it, interface or cgroup to attach to.
+    /// A variable, map, program, key or file does not exist, or what a program attaches to does not exist.
     NotFound = -5,
-    /// The given buffer is too small; the needed length has been stored.
+    /// The buffer is too small. The call has stored the length that it needs.
     TooSmall = -6,
     /// The package is malformed.
     Package = -7,
-    /// A value does not fit the type.
+    /// A value does not fit its type.
     Type = -8,
     /// A privilege is missing.
     Perm = -9,
-    /// This kernel or this build cannot do it.
+    /// This kernel or this build does not support it.
     Unsupported = -10,
-    /// The kernel's verifier rejected a program; the detail holds its log.
+    /// The kernel's verifier rejected a program. The detail is its log.
     Verifier = -11,
     /// A program could not be attached.
     Attach = -12,
-    /// A system call failed; see the errno.
+    /// A system call failed. See the errno.
     System = -13,
     /// The WASM guest failed.
     Wasm = -14,
-    /// `stop` was called.
+    /// [`Vm::stop`](crate::Vm::stop) was called.
     Stopped = -15,
-    /// The callback asked to end with a failure.
+    /// The callback returned [`Flow::Fail`](crate::Flow::Fail).
     Callback = -16,
-    /// A bug of the library; the vm is dead.
+    /// Internal error: a bug in the library. The vm can only be dropped.
     Internal = -17,
 }
 
-/// The thing that a failure is about.
+/// The thing that failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Subject {
@@ -56,24 +60,24 @@ pub enum Subject {
     Map(String),
     /// A program of a package.
     Program {
-        /// Its function's name.
+        /// The name of its function.
         name: String,
-        /// Its section or the place it attaches to; may be empty.
+        /// Its section or what it attaches to. May be empty.
         place: String,
     },
     /// A value in a package's metadata, by its path: `meta.bpf_skel.maps[1].sample.interval`.
     Metadata(String),
-    /// A file or folder, by its path.
+    /// A file or directory, by its path.
     File(String),
 }
 
 impl Subject {
     /// The program `name` at `place`, which may be empty.
-    pub fn program(name: impl fmt::Display, place: &str) -> Subject {
+    pub(crate) fn program(name: impl fmt::Display, place: &str) -> Subject {
         Subject::Program { name: name.to_string(), place: place.to_owned() }
     }
 
-    /// The name alone: of the variable, map or program, or the path.
+    /// Returns the name of the variable, map or program, or the path.
     pub fn name(&self) -> &str {
         match self {
             Subject::Program { name, .. } => name,
@@ -84,7 +88,7 @@ impl Subject {
     }
 }
 
-/// As messages name it: `variable "pid"`, `program "p" (kprobe/f)`; paths as they are.
+/// Writes the subject as messages name it: `variable "pid"`, `program "p" (kprobe/f)`. Paths are written unchanged.
 impl fmt::Display for Subject {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -97,19 +101,21 @@ impl fmt::Display for Subject {
     }
 }
 
-/// What to do about a failure. Displayed in words that fit every language; a tool may name its own option instead.
+/// What to do about a failure.
+///
+/// `Display` names the options of the library. A tool can match on the hint and name an option of its own instead.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Hint {
-    /// Set the target of the program that is the subject; holds the keys that it needs, as in `"path" and "func"`.
+    /// Set the target of the program that is the subject. Holds the keys that it needs, as in `"path" and "func"`.
     Target(&'static str),
     /// Allow more kernel memory.
     KernelMemory,
-    /// Allow kernel memory without a limit.
+    /// Allow unlimited kernel memory.
     NoKernelMemoryLimit,
     /// Open the metadata together with its object.
     OpenObject,
-    /// Anything else, in words.
+    /// Any other advice, as a sentence fragment.
     Text(String),
 }
 
@@ -125,60 +131,109 @@ impl fmt::Display for Hint {
     }
 }
 
-/// A failure: the status to decide by, the texts to read.
+/// Why a call failed.
 ///
-/// One pointer wide: results are passed by nearly every function, and failures are rare.
+/// Its `Display` is one line: the message, then the hint after a semicolon. The line names the thing and the value.
+/// An error is one pointer wide, because nearly every function returns a `Result` and few of them fail.
+///
+/// ```
+/// use eunomia::{Kind, Options, Status, Vm};
+///
+/// # fn main() -> eunomia::Result<()> {
+/// let vm = Vm::new(Options::new())?;
+/// let error = vm.open_file("/nothing/package.json", Kind::Json).unwrap_err();
+/// assert_eq!(error.status(), Status::NotFound);
+/// assert_eq!(error.subject().map(|subject| subject.name()), Some("/nothing/package.json"));
+/// assert_eq!(error.to_string(), "/nothing/package.json: No such file or directory");
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone)]
 pub struct Error(Box<Failure>);
 
-/// What an [`Error`] holds. Its Display is the message, then the hint after a semicolon.
-#[derive(Clone)]
-pub struct Failure {
-    /// Class of the failure.
-    pub status: Status,
-    /// One line: which thing, which value; begins with the subject, or with context before it.
-    pub message: String,
-    /// The thing that it is about, where it is one of these.
-    pub subject: Option<Subject>,
-    /// What to do, where that is known.
-    pub hint: Option<Hint>,
-    /// Long text such as a verifier log; empty if there is none.
-    pub detail: String,
-    /// The errno of the call that failed, or 0.
-    pub errno: i32,
+/// The fields of an [`Error`].
+pub(crate) struct Failure {
+    pub(crate) status: Status,
+    /// One line. Begins with the subject, or with context before it.
+    message: String,
+    pub(crate) subject: Option<Subject>,
+    hint: Option<Hint>,
+    /// Empty if there is none.
+    pub(crate) detail: String,
+    /// The failed system call.
+    source: Option<io::Error>,
     /// Where in `message` the text after subject and context begins.
     reason_at: usize,
 }
 
-impl Failure {
-    /// The message without the subject and the context before it.
-    pub fn reason(&self) -> &str {
-        self.message.get(self.reason_at..).unwrap_or_default()
-    }
-}
-
-impl fmt::Display for Failure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.message)?;
-        self.hint.as_ref().map_or(Ok(()), |hint| write!(f, "; {hint}"))
+impl Clone for Failure {
+    fn clone(&self) -> Failure {
+        let Failure { status, message, subject, hint, detail, source, reason_at } = self;
+        Failure {
+            status: *status,
+            message: message.clone(),
+            subject: subject.clone(),
+            hint: hint.clone(),
+            detail: detail.clone(),
+            source: source.as_ref().and_then(io::Error::raw_os_error).map(io::Error::from_raw_os_error),
+            reason_at: *reason_at,
+        }
     }
 }
 
 /// `Result` with the library's error.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// Each constructor hands its text on as a `dyn Display`: what makes an error of it exists once, not at each of the
-/// hundreds of places that can fail.
+impl Error {
+    /// Returns the class of the failure.
+    pub fn status(&self) -> Status {
+        self.0.status
+    }
+
+    /// Returns the message: one line that names the thing and the value. It begins with the subject, or with context
+    /// before it. The hint is not part of it.
+    pub fn message(&self) -> &str {
+        &self.0.message
+    }
+
+    /// Returns the message without the subject and the context before it.
+    pub fn reason(&self) -> &str {
+        self.0.message.get(self.0.reason_at..).unwrap_or_default()
+    }
+
+    /// Returns the thing that failed, if it is one that [`Subject`] lists.
+    pub fn subject(&self) -> Option<&Subject> {
+        self.0.subject.as_ref()
+    }
+
+    /// Returns what to do, if that is known.
+    pub fn hint(&self) -> Option<&Hint> {
+        self.0.hint.as_ref()
+    }
+
+    /// Returns a long text such as the verifier's log, which may be megabytes. Empty if there is none.
+    pub fn detail(&self) -> &str {
+        &self.0.detail
+    }
+
+    /// Returns the errno of the system call that failed, as a positive number. `None` if no system call failed.
+    pub fn errno(&self) -> Option<i32> {
+        self.0.source.as_ref().and_then(io::Error::raw_os_error)
+    }
+}
+
+/// What builds an error. Each constructor passes its text on as a `dyn Display`: the code that builds the error exists
+/// once, and not at each of the hundreds of places that can fail.
 impl Error {
     /// An error with a one-line message.
-    pub fn new(status: Status, message: impl fmt::Display) -> Error {
+    pub(crate) fn new(status: Status, message: impl fmt::Display) -> Error {
         Error::build(status, 0, &message)
     }
 
-    /// An error for a name that is none of those there are.
+    /// An error for a name that does not exist; `known` lists those that do.
     #[cold]
     #[inline(never)]
-    pub fn unknown(kind: &str, name: &str, known: &mut dyn Iterator<Item = String>) -> Error {
+    pub(crate) fn unknown(kind: &str, name: &str, known: &mut dyn Iterator<Item = String>) -> Error {
         let known = listed(known.collect());
         let error = Error::new(Status::NotFound, format_args!("no such {kind}; there are: {known}"));
         match kind {
@@ -190,7 +245,7 @@ impl Error {
     }
 
     /// An error for a failed system call or libbpf call; `errno` is positive.
-    pub fn sys(status: Status, errno: i32, message: impl fmt::Display) -> Error {
+    pub(crate) fn sys(status: Status, errno: i32, message: impl fmt::Display) -> Error {
         Error::build(status, errno, &message)
     }
 
@@ -203,129 +258,124 @@ impl Error {
             subject: None,
             hint: None,
             detail: String::new(),
-            errno,
+            source: (errno > 0).then(|| io::Error::from_raw_os_error(errno)),
             reason_at: 0,
         }))
     }
 
-    /// The same about `subject`, which the message then begins with. An earlier subject remains as text.
+    /// Sets the subject and puts it before the message. An earlier subject remains as text.
     #[cold]
     #[inline(never)]
-    pub fn about(mut self, subject: Subject) -> Error {
-        self.reason_at = 0;
+    pub(crate) fn about(mut self, subject: Subject) -> Error {
+        self.0.reason_at = 0;
         let mut error = self.within(&subject);
-        error.subject = Some(subject);
+        error.0.subject = Some(subject);
         error
     }
 
-    /// The same about the variable `name`.
+    /// Sets the variable `name` as the subject.
     #[cold]
     #[inline(never)]
-    pub fn about_variable(self, name: &str) -> Error {
+    pub(crate) fn about_variable(self, name: &str) -> Error {
         self.about(Subject::Variable(name.into()))
     }
 
-    /// The same about the map `name`.
+    /// Sets the map `name` as the subject.
     #[cold]
     #[inline(never)]
-    pub fn about_map(self, name: &str) -> Error {
+    pub(crate) fn about_map(self, name: &str) -> Error {
         self.about(Subject::Map(name.into()))
     }
 
-    /// The same about the program `name` at `place`, which may be empty.
+    /// Sets the program `name` at `place` as the subject. `place` may be empty.
     #[cold]
     #[inline(never)]
-    pub fn about_program(self, name: &str, place: &str) -> Error {
+    pub(crate) fn about_program(self, name: &str, place: &str) -> Error {
         self.about(Subject::program(name, place))
     }
 
-    /// The same about the file or folder `path`.
+    /// Sets the file or directory `path` as the subject.
     #[cold]
     #[inline(never)]
-    pub fn about_file(self, path: &str) -> Error {
+    pub(crate) fn about_file(self, path: &str) -> Error {
         self.about(Subject::File(path.into()))
     }
 
-    /// The same with words on what to do.
-    pub fn hint(mut self, hint: Hint) -> Error {
-        self.hint = Some(hint);
+    /// Sets the hint. A tool can name its own options.
+    pub fn with_hint(mut self, hint: Hint) -> Error {
+        self.0.hint = Some(hint);
         self
     }
 
-    /// The same with a long text.
+    /// Sets the detail.
     #[cold]
     #[inline(never)]
-    pub fn with_detail(mut self, detail: &str) -> Error {
-        self.detail = detail.to_owned();
+    pub(crate) fn with_detail(mut self, detail: &str) -> Error {
+        self.0.detail = detail.to_owned();
         self
     }
 
-    /// The same with `context` and a colon before the message.
-    pub fn at(self, context: impl fmt::Display) -> Error {
+    /// Puts `context` and a colon before the message.
+    pub(crate) fn at(self, context: impl fmt::Display) -> Error {
         self.within(&context)
     }
 
     #[cold]
     #[inline(never)]
     fn within(mut self, context: &dyn fmt::Display) -> Error {
-        let message = one_line(format!("{context}: {}", self.message));
-        self.reason_at += message.len() - self.message.len();
-        self.message = message;
+        let message = one_line(format!("{context}: {}", self.0.message));
+        self.0.reason_at += message.len() - self.0.message.len();
+        self.0.message = message;
         self
     }
 
-    /// The same with other words after its subject and what stands before it.
-    pub fn with_reason(mut self, reason: impl fmt::Display) -> Error {
-        let at = self.reason_at;
-        self.message.truncate(at);
-        self.message += &one_line(reason.to_string());
+    /// Replaces the reason: the message after subject and context.
+    pub(crate) fn with_reason(mut self, reason: impl fmt::Display) -> Error {
+        let at = self.0.reason_at;
+        self.0.message.truncate(at);
+        self.0.message += &one_line(reason.to_string());
         self
     }
 
-    /// The same as a failure of another class.
-    pub fn as_status(mut self, status: Status) -> Error {
-        self.status = status;
+    /// Replaces the status.
+    pub(crate) fn with_status(mut self, status: Status) -> Error {
+        self.0.status = status;
         self
     }
 
-    /// What it holds, to keep.
-    pub fn into_failure(self) -> Failure {
+    /// Returns the fields, to keep them.
+    #[cfg(feature = "capi")]
+    pub(crate) fn into_failure(self) -> Failure {
         *self.0
     }
 }
 
-impl std::ops::Deref for Error {
-    type Target = Failure;
-
-    fn deref(&self) -> &Failure {
-        &self.0
-    }
-}
-
-impl std::ops::DerefMut for Error {
-    fn deref_mut(&mut self) -> &mut Failure {
-        &mut self.0
-    }
-}
-
-/// The detail can be megabytes; only its length is shown.
+/// Shows only the length of the detail, which can be megabytes.
 impl fmt::Debug for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Failure { status, message, detail, errno, .. } = &**self;
+        let Failure { status, message, detail, .. } = &*self.0;
+        let errno = self.errno().unwrap_or(0);
         write!(f, "{status:?} {message:?} (errno {errno}, {} bytes of detail)", detail.len())
     }
 }
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
+        f.write_str(&self.0.message)?;
+        self.hint().map_or(Ok(()), |hint| write!(f, "; {hint}"))
     }
 }
 
-impl std::error::Error for Error {}
+/// `source` is the [`std::io::Error`] of the system call that failed, if one did. The message already says what it says.
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.0.source.as_ref().map(|source| source as _)
+    }
+}
 
-/// Characters that nobody sees, or that change how others are seen, beside the control characters: Unicode's "default
-/// ignorable" ones without variation selectors, which belong to what they follow; line separators; and annotations.
+/// Characters that are invisible or change how others are displayed, apart from control characters: Unicode's "default
+/// ignorable" characters except variation selectors, which belong to the character before them; line separators; and
+/// annotations.
 const INVISIBLE: [(u32, u32); 16] = [
     (0x00ad, 0x00ad),
     (0x034f, 0x034f),
@@ -345,8 +395,8 @@ const INVISIBLE: [(u32, u32); 16] = [
     (0xe0000, 0xe0fff),
 ];
 
-/// The text as a terminal, an editor and a reader may have it: control characters, those that turn the direction of
-/// writing, and invisible ones are escaped as in JSON (`\u202e`), unless they are among `kept`.
+/// Makes a text from outside safe to print: control characters, invisible characters and those that change the direction
+/// of writing are escaped as in JSON (`\u202e`). The control characters in `kept` stay.
 #[cold]
 #[inline(never)]
 pub fn visible<'a>(text: &'a str, kept: &[u8]) -> Cow<'a, str> {
@@ -358,7 +408,7 @@ pub fn visible<'a>(text: &'a str, kept: &[u8]) -> Cow<'a, str> {
         if code < 0x20 && !kept.iter().any(|byte| u32::from(*byte) == code) || is_rare {
             shown.extend_from_slice(&text.as_bytes()[done..at]);
             done = at + c.len_utf8();
-            // Two halves, as JSON has it.
+            // A surrogate pair, as in JSON.
             if let Some(above) = code.checked_sub(0x1_0000) {
                 escape(0xd800 + (above >> 10), &mut shown);
                 escape(0xdc00 + (above & 0x3ff), &mut shown);
@@ -380,7 +430,7 @@ fn escape(code: u32, out: &mut Vec<u8>) {
     out.extend_from_slice(&[b'\\', b'u', digit(12), digit(8), digit(4), digit(0)]);
 }
 
-/// A message as one line: names from packages may hold anything.
+/// Makes a message one line: names from packages may hold any character.
 fn one_line(text: String) -> String {
     match visible(&text, b"") {
         Cow::Borrowed(_) => text,
@@ -389,7 +439,7 @@ fn one_line(text: String) -> String {
 }
 
 /// Names as a message lists them.
-pub fn listed(names: Vec<String>) -> String {
+pub(crate) fn listed(names: Vec<String>) -> String {
     if names.is_empty() { "none".into() } else { names.join(", ") }
 }
 
@@ -404,7 +454,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_not_seen_or_turns_what_is_seen_becomes_an_escape() {
+    fn invisible_and_direction_changing_characters_are_escaped() {
         for (text, shown) in [
             ("plain \u{e4}\u{4e2d}\u{1f600}\u{fe0f}", "plain \u{e4}\u{4e2d}\u{1f600}\u{fe0f}"),
             ("a\n\t\0\x1b\x7f", "a\\u000a\\u0009\\u0000\\u001b\\u007f"),
@@ -417,13 +467,13 @@ mod tests {
             assert_eq!(Error::new(Status::Inval, text).to_string(), shown);
         }
         assert_eq!(visible("a\nb\u{202e}", b"\n"), "a\nb\\u202e");
-        // A text that means itself is not copied.
+        // A text without such characters is not copied.
         assert!(matches!(visible("eunomia", b""), Cow::Borrowed(_)));
         assert!(matches!(visible("\u{4e2d}", b""), Cow::Borrowed(_)));
     }
 
     #[test]
-    fn the_ranges_do_not_overlap_and_grow() {
+    fn the_ranges_are_sorted_and_do_not_overlap() {
         assert!(INVISIBLE.iter().all(|range| range.0 <= range.1));
         assert!(INVISIBLE.windows(2).all(|two| two[0].1 < two[1].0));
     }

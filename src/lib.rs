@@ -1,21 +1,70 @@
-//! libeunomia: load, configure, attach, decode and let go of eBPF programs from any host program.
+//! libeunomia runs eBPF programs inside any program: it loads, configures and attaches them, and decodes their events.
 //!
-//! A [`Vm`] holds at most one package: JSON with the compiled object and what is to be known about it. Bytes become
-//! a [`package::Package`]; libbpf makes maps, programs and links of it (`bpf`); records come back through sources,
-//! are rendered by plans compiled once from BTF ([`btf`], [`types`], [`render`]), and reach a callback. One direction, no back and forth:
-//! parsing knows nothing of the kernel, decoding nothing of where a record came from.
+//! A package is one JSON file with the compiled BPF object and its metadata; `ecc` builds it from C. A [`Vm`] is a handle to
+//! one package. The library needs no compiler and no kernel headers at run time, and starts no thread unless asked to.
 //!
-//! A host in Rust needs [`Vm`], [`Options`], [`Event`] and [`Error`]; `examples/rust` has five of them. The C interface
-//! is `capi` and follows the same words.
+//! # Example
+//!
+//! This host prints the events of a package, one line of JSON each, until the package is stopped:
+//!
+//! ```no_run
+//! use eunomia::{Flow, Format, Kind, Level, Options, Vm};
+//!
+//! fn main() -> eunomia::Result<()> {
+//!     let options = Options::new().log(|level: Level, line: &str| eprintln!("{level:?}: {line}"));
+//!     let vm = Vm::new(options)?;
+//!     vm.open_file("package.json", Kind::Json)?;
+//!     // Global variables of the BPF program are set by name, constants before it is loaded.
+//!     vm.var_set_json("min_duration_ns", "1000000")?;
+//!     // Loads the programs into the kernel and attaches them to their hooks.
+//!     if let Err(error) = vm.attach() {
+//!         eprintln!("{error}\n{}", error.detail()); // the detail is the verifier's log
+//!         return Err(error);
+//!     }
+//!     vm.run(Format::Json, |event| {
+//!         println!("{}", String::from_utf8_lossy(event.data));
+//!         Flow::Continue
+//!     })?;
+//!     println!("{} events, {} lost", vm.stats().events, vm.stats().lost_kernel);
+//!     Ok(())
+//! }
+//! ```
+//!
+//! # Events
+//!
+//! Events are delivered as raw bytes, JSON or text ([`Format`]), in one of four ways:
+//!
+//! * [`Vm::poll`] and [`Vm::run`] pass borrowed events to a callback, without an allocation.
+//! * [`Vm::read`] packs raw records into a buffer of the host.
+//! * [`Vm::events`] is an iterator over events that own their data.
+//! * `Vm::channel` (cargo feature `channel`) sends them to a channel.
+//!
+//! For an event loop or an async runtime, [`Vm::epoll_fd`] is a descriptor that is readable when there are events. `Vm`
+//! implements `AsFd` and `AsRawFd`; `examples/rust/async.rs` uses it with tokio, and `examples/rust/loop.rs` with poll(2).
+//!
+//! # Threads
+//!
+//! A [`Vm`] is `Send` and `Sync`. One thread at a time uses it; another one gets [`Status::Busy`] and does not block.
+//! [`Vm::stop`], [`Vm::pause`] and [`Vm::stats`] work from any thread at any time.
+//!
+//! # Errors
+//!
+//! Every call that can fail returns [`Error`]: a [`Status`] to decide by, a one-line message, and where known the thing that
+//! failed, a hint, a detail and an errno. Its `source` is the [`std::io::Error`] of a failed system call.
+//!
+//! # Modules
+//!
+//! [`vm`] has the types of the calls. [`package`] reads and writes packages without a kernel. [`btf`], [`types`] and [`render`]
+//! read BTF, describe types and turn records into text; tools use them directly. `capi` is the C interface.
 #![deny(unsafe_code)]
 // Parts below `wasm` have functions that only it calls.
 #![cfg_attr(not(feature = "wasm"), allow(dead_code))]
-// The shipped library is compiled for size (tools/build-release.sh). What each event goes through asks for speed there.
+// The shipped library is compiled for size (tools/build-release.sh). Functions that run once per event ask for speed.
 #![cfg_attr(small, feature(optimize_attribute))]
 
 pub mod btf;
 #[cfg(feature = "capi")]
-#[allow(unsafe_code)] // the border to C: raw pointers come in and go out
+#[allow(unsafe_code)] // the boundary to C: raw pointers come in and go out
 #[allow(rustdoc::broken_intra_doc_links)] // its text is that of the C header
 pub mod capi;
 pub mod error;
@@ -41,14 +90,14 @@ mod zlib;
 pub mod internal {
     pub use crate::bpf::constants;
     pub use crate::error::without_number;
-    pub use crate::os::{kernel_version, poll_timeout};
+    pub use crate::os::kernel_version;
 }
 
-/// The README's host in Rust is compiled with the examples of the documentation.
+/// Compiles the Rust host of the README together with the examples of the documentation.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 pub struct Readme;
 
-pub use error::{Error, Failure, Hint, Result, Status, Subject};
-pub use log::{Level, LogFn};
-pub use vm::{Event, EventKind, Flow, Format, Kind, Options, OwnedEvent, Vm};
+pub use error::{Error, Hint, Result, Status, Subject};
+pub use log::Level;
+pub use vm::{Event, EventKind, Flow, Format, Kind, Kinds, Options, OwnedEvent, Vm};

@@ -382,5 +382,5 @@ fn the_example_host_of_guests_passes_arguments_and_exit_codes() {
     assert_eq!(wrong.status.code(), Some(2));
     assert!(String::from_utf8_lossy(&wrong.stderr).contains("--wrong"), "{wrong:?}");
     let package = host(&[concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml")]);
-    assert!(String::from_utf8_lossy(&package.stderr).contains("no WASM module"), "{package:?}");
+    assert!(String::from_utf8_lossy(&package.stderr).contains("not a WASM module"), "{package:?}");
 }

@@ -185,9 +185,9 @@ fn load(section: &str, arguments: &str, libbpf_sections: bool) -> (bool, Result<
         "#include \"vmlinux.h\"\n#include <bpf/bpf_helpers.h>\n#include <bpf/bpf_tracing.h>\n
         SEC(\"{section}\") int hit({arguments}) {{ return 0; }} char LICENSE[] SEC(\"license\") = \"GPL\";"
     );
-    let options = Options { log_level: Some(Level::Debug), libbpf_sections, ..Options::default() };
+    let options = Options::new().log_level(Level::Debug).libbpf_sections(libbpf_sections);
     let (vm, log) = support::vm_with(options);
-    vm.open(&support::package(&source), Kind::Json as u32).unwrap();
+    vm.open(&support::package(&source), Kind::Json).unwrap();
     let loaded = vm.attach().map_err(|error| error.to_string());
     let log = log.lock().unwrap();
     (log.iter().any(|line| line.contains("loaded kernel BTF")), loaded)

@@ -5,6 +5,7 @@
 mod support;
 
 use std::process::Command;
+use std::time::Duration;
 
 use eunomia::{Event, EventKind, Flow, Format, Kind, Options, Status, Vm};
 use serde_json::{Value, json};
@@ -111,7 +112,7 @@ fn next(vm: &Vm, format: Format, source: &std::ffi::CStr) -> String {
             }
             Flow::Continue
         };
-        assert!(vm.poll(5000, format, &mut keep).unwrap() > 0, "no event arrived");
+        assert!(vm.poll(Some(Duration::from_secs(5)), format, &mut keep).unwrap() > 0, "no event arrived");
     }
     text
 }
@@ -155,9 +156,11 @@ fn maps_use_their_formats_for_values_and_keys() {
     let value = vm.map_get_json("counts", r#"{"daddr": 16777343, "sig": "SIGKILL"}"#).unwrap();
     assert!(value.ends_with("\"count\":7}"), "{value}");
     let error = vm.map_get_json("counts", r#"{"daddr": "127.0.0.256"}"#).unwrap_err();
-    assert_eq!(error.status, Status::Type);
+    assert_eq!(error.status(), Status::Type);
     assert!(
-        error.message.contains("member \"daddr\": \"127.0.0.256\" is not a value of u32 in the format ipv4"),
+        error
+            .message()
+            .contains("member \"daddr\": \"127.0.0.256\" is not a value of u32 in the format ipv4"),
         "{error}"
     );
 }
@@ -170,8 +173,8 @@ fn formats_that_do_not_fit_are_logged_and_ignored() {
         "event": {"at": "ipv4", "nr": "of later versions", "gone": "hex", "ret": "errno"},
         "nothing": {"a": "hex"},
     });
-    let (vm, log) = vm_with(Options::default());
-    vm.open(document.to_string().as_bytes(), Kind::Json as u32).unwrap();
+    let (vm, log) = vm_with(Options::new());
+    vm.open(document.to_string().as_bytes(), Kind::Json).unwrap();
     vm.load().unwrap();
     let log = log.lock().unwrap();
     let said: Vec<&String> = log.iter().filter(|line| line.contains(" left out: ")).collect();

@@ -17,9 +17,9 @@ fn open(name: &str) -> Option<Vm> {
         eprintln!("SKIPPED: {name} needs root");
         return None;
     }
-    let vm = Vm::new(Options::default()).unwrap();
+    let vm = Vm::new(Options::new()).unwrap();
     let path = format!("{}/target/packages/{name}/app.wasm", env!("CARGO_MANIFEST_DIR"));
-    vm.open_file(&path, Kind::Wasm as u32).expect("`make packages` comes first");
+    vm.open_file(&path, Kind::Wasm).expect("`make packages` comes first");
     Some(vm)
 }
 
@@ -160,6 +160,6 @@ fn a_guest_ends_when_the_host_stops_it() {
     let Some(vm) = open("opensnoop") else { return };
     let pid = process::id().to_string();
     vm.stop();
-    let stopped = vm.wasm_run(&["opensnoop", "-p", &pid], Format::Json, &mut |_: &Event| Flow::Continue);
-    assert_eq!(stopped.unwrap_err().status, Status::Stopped);
+    let stopped = vm.wasm_run(&["opensnoop", "-p", &pid], Format::Json, |_: &Event| Flow::Continue);
+    assert_eq!(stopped.unwrap_err().status(), Status::Stopped);
 }

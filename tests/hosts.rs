@@ -63,10 +63,13 @@ fn in_rust() {
     needs_root!();
     let exe = std::env::current_exe().expect("a test knows where it is");
     let examples = exe.ancestors().nth(2).expect("tests are in target/PROFILE/deps").join("examples");
-    let built = |name: &str| {
+    let built = |name: &str| -> PathBuf {
         let program = examples.join(name);
         assert!(program.exists(), "{} is missing: run `cargo build --examples`", program.display());
         program
     };
     do_what_they_say(built, true);
+    let mut host = Command::new(built("async"));
+    let words = ["tick", "\"comm\":\"true\""];
+    example::prints_until_interrupted(host.arg(example_package("bootstrap")), &words);
 }

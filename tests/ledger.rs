@@ -109,13 +109,15 @@ impl Seen {
 /// Delivers what is there; whether there was anything.
 fn consume(vm: &Vm, way: Way, seen: &mut Seen) -> bool {
     let polled = match way {
-        Way::Callback | Way::Queue => vm.poll(1, Format::Raw, &mut |event: &Event| {
-            if event.kind == EventKind::Sample {
-                seen.take_raw(event.data);
-            }
-            Flow::Continue
-        }),
-        Way::Json => vm.poll(1, Format::Json, &mut |event: &Event| {
+        Way::Callback | Way::Queue => {
+            vm.poll(Some(Duration::from_millis(1)), Format::Raw, |event: &Event| {
+                if event.kind == EventKind::Sample {
+                    seen.take_raw(event.data);
+                }
+                Flow::Continue
+            })
+        }
+        Way::Json => vm.poll(Some(Duration::from_millis(1)), Format::Json, |event: &Event| {
             if event.kind == EventKind::Sample {
                 seen.take_json(event.data);
             }
@@ -123,7 +125,7 @@ fn consume(vm: &Vm, way: Way, seen: &mut Seen) -> bool {
         }),
         Way::Read => {
             let (mut batch, mut buffer) = (Batch::default(), vec![0; 64 << 10]);
-            let read = vm.read(1, Format::Raw, &mut buffer, &mut batch);
+            let read = vm.read(Some(Duration::from_millis(1)), Format::Raw, &mut buffer, &mut batch);
             if read.is_ok() {
                 batch.records(&buffer).for_each(|record| seen.take_raw(record.data));
             }
@@ -132,7 +134,7 @@ fn consume(vm: &Vm, way: Way, seen: &mut Seen) -> bool {
     };
     match polled {
         Ok(count) => count > 0,
-        Err(e) if e.status == Status::Stopped => false,
+        Err(e) if e.status() == Status::Stopped => false,
         Err(e) => panic!("{way:?}: {e}"),
     }
 }
@@ -177,7 +179,7 @@ fn produce_on_each_cpu() {
 /// Produces until `wanted` events were made, consumes with stalls, and balances the books.
 fn balances(package: &[u8], options: Options, way: Way, wanted: u64, random: &mut Random) -> u64 {
     let vm = Vm::new(options).unwrap();
-    vm.open(package, Kind::Json as u32).unwrap();
+    vm.open(package, Kind::Json).unwrap();
     vm.var_set_json("only_tgid", &process::id().to_string()).unwrap();
     vm.attach().unwrap();
     if let Way::Queue = way {
@@ -228,7 +230,7 @@ fn guest_balances(
     let mut package: serde_json::Value = serde_json::from_slice(package).unwrap();
     package["runtime_args"] = serde_json::json!({ "only_tgid": process::id() });
     let vm = Vm::new(options).unwrap();
-    vm.open(&guest(package.to_string().as_bytes(), handler), Kind::Wasm as u32).unwrap();
+    vm.open(&guest(package.to_string().as_bytes(), handler), Kind::Wasm).unwrap();
     let (runs, over) = (AtomicBool::new(false), AtomicBool::new(false));
     let mut seen = Seen(Vec::new());
     let first = BURSTS.load(Relaxed);
@@ -240,7 +242,7 @@ fn guest_balances(
     };
     thread::scope(|scope| {
         let consumer = scope.spawn(|| {
-            vm.wasm_run(&["guest"], Format::Json, &mut |event: &Event| {
+            vm.wasm_run(&["guest"], Format::Json, |event: &Event| {
                 match event.kind {
                     EventKind::Output => runs.store(true, Relaxed),
                     EventKind::Sample => seen.take_json(event.data),
@@ -272,7 +274,7 @@ fn guest_balances(
             }
         }
         vm.stop();
-        assert_eq!(consumer.join().unwrap().unwrap_err().status, Status::Stopped);
+        assert_eq!(consumer.join().unwrap().unwrap_err().status(), Status::Stopped);
     });
     let (stats, produced) = (vm.stats(), produced());
     assert_eq!((accounted(), seen.count()), (produced, stats.events), "{handler:?}: {stats:?}");
@@ -294,7 +296,7 @@ fn what_was_produced_came_or_is_accounted_for() {
     let mut produced = 0;
     let buffers = sizes.iter().map(|ring| (ring, 0)).chain([2, 16].map(|pages| (&perf, pages)));
     for (package, perf_pages) in buffers {
-        let options = || Options { perf_pages, ..Options::default() };
+        let options = || Options::new().perf_pages(perf_pages);
         for way in ways {
             produced += balances(package, options(), way, share, &mut random);
         }
@@ -314,8 +316,8 @@ fn counts_lost() -> bool {
 
 /// A package at work whose buffer has been flooded, and how many events there were.
 fn flooded(package: &[u8], perf_pages: u32) -> (Vm, u64) {
-    let vm = Vm::new(Options { perf_pages, ..Options::default() }).unwrap();
-    vm.open(package, Kind::Json as u32).unwrap();
+    let vm = Vm::new(Options::new().perf_pages(perf_pages)).unwrap();
+    vm.open(package, Kind::Json).unwrap();
     vm.var_set_json("only_tgid", &process::id().to_string()).unwrap();
     vm.attach().unwrap();
     (0..200).for_each(|_| produce());
@@ -343,7 +345,7 @@ fn what_a_perf_buffer_lost_is_known_without_a_further_record() {
     produce_on_each_cpu();
     vm.detach().unwrap();
     while vm
-        .poll(1, Format::Json, &mut |event: &Event| {
+        .poll(Some(Duration::from_millis(1)), Format::Json, |event: &Event| {
             told += event.lost;
             Flow::Continue
         })
@@ -377,5 +379,5 @@ fn of_ring_buffers_nothing_is_claimed_that_nobody_counts() {
     let stats = vm.stats();
     assert!(stats.events < produced, "{stats:?}");
     assert_eq!((stats.lost_kernel, stats.lost_known), (0, LostKnown::NotCounted));
-    assert_eq!(Vm::new(Options::default()).unwrap().stats().lost_known, LostKnown::All);
+    assert_eq!(Vm::new(Options::new()).unwrap().stats().lost_known, LostKnown::All);
 }

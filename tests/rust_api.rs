@@ -1,12 +1,14 @@
-//! What the crate offers to hosts in Rust beyond what the C interface has: events as an iterator and, with the feature
-//! `channel`, from a channel.
+//! Parts of the Rust API that the C interface does not have: events as an iterator and, with the feature `channel`, from a
+//! channel; sets of package kinds; sources of errors.
 
 mod support;
 
+use std::error::Error;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
-use eunomia::vm::Batch;
-use eunomia::{Event, Flow, Format, OwnedEvent, Status, Vm};
+use eunomia::vm::{Batch, SourceKind};
+use eunomia::{Event, Flow, Format, Kind, Kinds, OwnedEvent, Status, Vm};
 
 /// All tests are one process to the program that counts its calls, so one at a time has its events.
 fn turn() -> MutexGuard<'static, ()> {
@@ -38,6 +40,72 @@ fn seq(event: &OwnedEvent) -> u64 {
 }
 
 #[test]
+fn a_vm_and_its_errors_can_be_sent_and_shared() {
+    fn is_shared<T: Send + Sync + 'static>() {}
+    is_shared::<Vm>();
+    is_shared::<eunomia::Error>();
+    is_shared::<OwnedEvent>();
+    is_shared::<eunomia::vm::MapInfo>();
+    is_shared::<eunomia::vm::SourceInfo>();
+}
+
+#[test]
+fn the_source_of_an_error_is_that_of_the_system_call() {
+    needs_root!();
+    let error = support::vm().open_file("/nothing/here", Kind::Json).expect_err("there is no such file");
+    let source = error.source().and_then(|source| source.downcast_ref::<std::io::Error>());
+    assert_eq!(source.map(std::io::Error::kind), Some(std::io::ErrorKind::NotFound));
+    assert_eq!((error.errno(), error.status()), (Some(libc::ENOENT), Status::NotFound));
+    assert_eq!(error.clone().errno(), error.errno());
+    let malformed = support::vm().open(b"{}", Kind::Json).expect_err("this is not a package");
+    assert!(malformed.source().is_none() && malformed.errno().is_none());
+}
+
+#[test]
+fn only_kinds_that_the_caller_accepts_are_opened() {
+    needs_root!();
+    let module = b"\0asm\x01\0\0\0";
+    for (data, kinds, words) in [
+        (&module[..], Kinds::from(Kind::Json), "the package is a WASM module"),
+        (b"{}", Kind::Wasm.into(), "the package is not a WASM module"),
+    ] {
+        let error = support::vm().open(data, kinds).expect_err("another kind is accepted");
+        assert_eq!(error.status(), Status::Package);
+        assert!(error.message().starts_with(words), "{error}");
+    }
+    let error = support::vm().open(module, Kind::Json | Kind::Wasm).expect_err("the module is empty");
+    assert!(!error.message().contains("accept"), "{error}");
+    assert_eq!(
+        [0, 1, 2, 3, 4].map(|bits| Kinds::from_bits(bits).map(Kinds::bits)),
+        [None, Some(1), Some(2), Some(3), None]
+    );
+    assert_eq!(format!("{:?}", Kinds::ALL), "{Json, Wasm}");
+}
+
+#[test]
+fn a_timeout_beyond_the_clock_waits_until_there_are_events() {
+    needs_root!();
+    let _turn = turn();
+    let vm = running(1);
+    trigger();
+    assert_eq!(vm.poll(Some(Duration::MAX), Format::Raw, |_| Flow::Continue).expect("an event"), 1);
+    assert_eq!(vm.poll(Some(Duration::ZERO), Format::Raw, |_| Flow::Continue).expect("no event"), 0);
+}
+
+#[test]
+fn a_source_describes_how_it_is_sampled() {
+    needs_root!();
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let package = dir.path().join("package.json");
+    support::package_file("tests/conformance/bpf/sampled.bpf.c", &package);
+    let vm = support::opened(&std::fs::read(package).expect("ecc wrote a package"));
+    vm.load().expect("the package loads");
+    let source = vm.source_at(0).expect("a source");
+    assert_eq!(source.kind, SourceKind::Map);
+    assert!(source.sample.expect("it is sampled").interval_ms > 0);
+}
+
+#[test]
 fn an_iterator_gives_each_event_once_and_ends_with_stop() {
     needs_root!();
     let _turn = turn();
@@ -60,7 +128,7 @@ fn an_iterator_over_nothing_gives_the_error() {
     needs_root!();
     let vm = support::vm();
     let error = vm.events(Format::Json).next().expect("not the end").expect_err("nothing is open");
-    assert_eq!(error.status, Status::State);
+    assert_eq!(error.status(), Status::State);
 }
 
 #[test]
@@ -70,7 +138,7 @@ fn a_raw_batch_is_walked_and_a_torn_one_ends_early() {
     let vm = running(3);
     trigger();
     let (mut batch, mut buf) = (Batch::default(), vec![0; 4096]);
-    vm.read(-1, Format::Raw, &mut buf, &mut batch).expect("records");
+    vm.read(None, Format::Raw, &mut buf, &mut batch).expect("records");
     let seqs: Vec<u8> = batch.records(&buf).map(|record| record.data[0]).collect();
     assert_eq!(seqs, [0, 1, 2]);
     assert!(batch.records(&buf).all(|record| record.data.len() == 24 && record.key.is_empty()));
@@ -85,11 +153,12 @@ fn a_panic_in_a_callback_arrives_at_the_caller_of_poll() {
     let _turn = turn();
     let vm = running(2);
     trigger();
-    let poll = || vm.poll(-1, Format::Json, &mut |_: &Event| panic!("seven"));
+    let poll = || vm.poll(None, Format::Json, |_: &Event| panic!("seven"));
     let panic = std::panic::catch_unwind(std::panic::AssertUnwindSafe(poll)).expect_err("it panics");
     assert_eq!(panic.downcast_ref::<&str>(), Some(&"seven"));
-    let after = vm.poll(0, Format::Json, &mut |_: &Event| Flow::Continue).expect_err("the vm is dead");
-    assert_eq!(after.status, Status::Internal);
+    let after =
+        vm.poll(Some(Duration::ZERO), Format::Json, |_: &Event| Flow::Continue).expect_err("the vm is dead");
+    assert_eq!(after.status(), Status::Internal);
 }
 
 #[cfg(feature = "channel")]
@@ -135,7 +204,7 @@ mod channel {
         needs_root!();
         let events = Arc::new(support::vm()).channel(Format::Json, 1).expect("a channel");
         let error = events.recv_timeout(PATIENCE).expect("in time").expect_err("nothing is open");
-        assert_eq!(error.status, Status::State);
+        assert_eq!(error.status(), Status::State);
         assert!(events.recv_timeout(PATIENCE).is_err());
     }
 

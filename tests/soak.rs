@@ -64,13 +64,13 @@ fn trigger() {
 }
 
 fn poll(vm: &Vm, format: Format) -> usize {
-    vm.poll(0, format, &mut |_: &Event| Flow::Continue).unwrap()
+    vm.poll(Some(Duration::ZERO), format, |_: &Event| Flow::Continue).unwrap()
 }
 
 /// A life with all that a host does.
 fn package_life(package: &[u8], queue: bool) -> u64 {
-    let vm = Vm::new(Options::default()).unwrap();
-    vm.open(package, Kind::Json as u32).unwrap();
+    let vm = Vm::new(Options::new()).unwrap();
+    vm.open(package, Kind::Json).unwrap();
     vm.describe().unwrap();
     for _ in 0..2 {
         vm.attach().unwrap();
@@ -79,10 +79,15 @@ fn package_life(package: &[u8], queue: bool) -> u64 {
         }
         trigger();
         for format in [Format::Json, Format::Text] {
-            vm.poll(100, format, &mut |_: &Event| Flow::Continue).unwrap();
+            vm.poll(Some(Duration::from_millis(100)), format, |_: &Event| Flow::Continue).unwrap();
             trigger();
         }
-        let _ = vm.read(100, Format::Raw, &mut vec![0; 64 << 10], &mut Batch::default());
+        let _ = vm.read(
+            Some(Duration::from_millis(100)),
+            Format::Raw,
+            &mut vec![0; 64 << 10],
+            &mut Batch::default(),
+        );
         vm.var_get_json("calls").unwrap();
         if queue {
             vm.queue_stop().unwrap();
@@ -93,10 +98,10 @@ fn package_life(package: &[u8], queue: bool) -> u64 {
 }
 
 fn guest_life(module: &[u8]) -> u64 {
-    let vm = Vm::new(Options::default()).unwrap();
-    vm.open(module, Kind::Wasm as u32).unwrap();
+    let vm = Vm::new(Options::new()).unwrap();
+    vm.open(module, Kind::Wasm).unwrap();
     let mut count = 0;
-    let ended = vm.wasm_run(&["guest"], Format::Json, &mut |event: &Event| {
+    let ended = vm.wasm_run(&["guest"], Format::Json, |event: &Event| {
         count += u32::from(event.kind == EventKind::Sample);
         if count > 20 {
             vm.stop();
@@ -105,18 +110,18 @@ fn guest_life(module: &[u8]) -> u64 {
         }
         Flow::Continue
     });
-    assert_eq!(ended.unwrap_err().status, Status::Stopped);
+    assert_eq!(ended.unwrap_err().status(), Status::Stopped);
     vm.stats().events
 }
 
 fn refused_lives(rejected: &[u8], package: &[u8]) {
-    let vm = Vm::new(Options::default()).unwrap();
-    vm.open(rejected, Kind::Json as u32).unwrap();
-    assert_eq!(vm.load().unwrap_err().status, Status::Verifier);
-    let vm = Vm::new(Options::default()).unwrap();
-    assert!(vm.open(&package[..package.len() / 2], Kind::Json as u32).is_err());
-    vm.open(package, Kind::Json as u32).unwrap();
-    assert_eq!(vm.var_set_json("burst", "-1").unwrap_err().status, Status::Type);
+    let vm = Vm::new(Options::new()).unwrap();
+    vm.open(rejected, Kind::Json).unwrap();
+    assert_eq!(vm.load().unwrap_err().status(), Status::Verifier);
+    let vm = Vm::new(Options::new()).unwrap();
+    assert!(vm.open(&package[..package.len() / 2], Kind::Json).is_err());
+    vm.open(package, Kind::Json).unwrap();
+    assert_eq!(vm.var_set_json("burst", "-1").unwrap_err().status(), Status::Type);
 }
 
 #[test]
@@ -126,8 +131,8 @@ fn what_a_process_has_does_not_grow() {
     let (calls, rejected) = (calls(50), package("tests/data/bpf/rejected.bpf.c"));
     let guests = [Handler::Single, Handler::Batch].map(|handler| guest(&calls, handler));
     let watch = Watch::new();
-    let steady = Vm::new(Options::default()).unwrap();
-    steady.open(&calls, Kind::Json as u32).unwrap();
+    let steady = Vm::new(Options::new()).unwrap();
+    steady.open(&calls, Kind::Json).unwrap();
     steady.attach().unwrap();
     let (start, mut samples, mut lives, mut events) = (Instant::now(), Vec::new(), 0u64, 0);
     let length = Duration::from_secs(seconds);

@@ -137,7 +137,7 @@ fn poll_until(vm: &Vm, format: Format, mut f: impl FnMut(&Event<'_>) -> ControlF
     let mut done = false;
     while !done {
         assert!(Instant::now() < end, "the expected events did not arrive");
-        let polled = vm.poll(100, format, &mut |event| {
+        let polled = vm.poll(Some(Duration::from_millis(100)), format, |event| {
             done = f(event).is_break();
             if done { Flow::End } else { Flow::Continue }
         });
@@ -155,7 +155,7 @@ fn texts(vm: &Vm, format: Format, count: usize) -> Vec<String> {
 }
 
 fn status<T: std::fmt::Debug>(result: Result<T, Error>) -> Status {
-    result.expect_err("this call fails").status
+    result.expect_err("this call fails").status()
 }
 
 #[test]
@@ -180,7 +180,7 @@ fn a_poll_that_ends_at_the_header_of_the_table_loses_no_row() {
     vm.attach().unwrap();
     call(1);
     let mut kinds = Vec::new();
-    vm.poll(5000, Format::Text, &mut |event: &Event<'_>| {
+    vm.poll(Some(Duration::from_secs(5)), Format::Text, |event: &Event<'_>| {
         kinds.push(event.kind);
         Flow::End
     })
@@ -241,8 +241,8 @@ fn variables_are_range_checked_and_named() {
     needs_root!();
     let vm = opened(&made("calls"));
     let error = vm.var_set_json("only_tid", "4294967296").unwrap_err();
-    assert_eq!(error.status, Status::Type);
-    assert!(error.message.starts_with("variable \"only_tid\": 4294967296"), "{}", error.message);
+    assert_eq!(error.status(), Status::Type);
+    assert!(error.message().starts_with("variable \"only_tid\": 4294967296"), "{}", error.message());
     assert_eq!(status(vm.var_set_json("only_tid", "\"x\"")), Status::Type);
     assert_eq!(status(vm.var_set_json("only_tid", "{")), Status::Inval);
     assert_eq!(status(vm.var_set_json("nobody", "1")), Status::NotFound);
@@ -298,7 +298,7 @@ fn every_entry_of_a_map_is_visited_once() {
         vm.map_set_json("counts", &key.to_string(), "1", 0).unwrap();
     }
     let mut keys = std::collections::BTreeSet::new();
-    let count = vm.map_each("counts", Format::Json, &mut |event| {
+    let count = vm.map_each("counts", Format::Json, |event| {
         assert_eq!(event.kind, EventKind::MapEntry);
         let key = String::from_utf8(event.key.to_vec()).unwrap();
         let text = std::str::from_utf8(event.data).unwrap();
@@ -322,14 +322,14 @@ fn stop_is_sticky_reported_once_and_ends_a_sleeping_poll() {
     vm.attach().unwrap();
     vm.stop();
     vm.stop();
-    assert_eq!(status(vm.poll(0, Format::Raw, &mut |_| Flow::Continue)), Status::Stopped);
-    assert_eq!(vm.poll(0, Format::Raw, &mut |_| Flow::Continue).unwrap(), 0);
+    assert_eq!(status(vm.poll(Some(Duration::ZERO), Format::Raw, |_| Flow::Continue)), Status::Stopped);
+    assert_eq!(vm.poll(Some(Duration::ZERO), Format::Raw, |_| Flow::Continue).unwrap(), 0);
     std::thread::scope(|scope| {
         scope.spawn(|| {
             std::thread::sleep(Duration::from_millis(50));
             vm.stop();
         });
-        assert_eq!(status(vm.poll(-1, Format::Raw, &mut |_| Flow::Continue)), Status::Stopped);
+        assert_eq!(status(vm.poll(None, Format::Raw, |_| Flow::Continue)), Status::Stopped);
     });
 }
 
@@ -344,8 +344,8 @@ fn a_callback_can_read_but_not_close_the_package() {
         vm.map_set_json("counts", "1", "1", 0).unwrap();
         assert!(vm.describe().unwrap().contains("\"state\":\"attached\""));
         assert_eq!(status(vm.detach()), Status::Busy);
-        assert_eq!(status(vm.poll(0, Format::Raw, &mut |_| Flow::Continue)), Status::Busy);
-        assert_eq!(status(vm.map_each("counts", Format::Raw, &mut |_| Flow::Continue)), Status::Busy);
+        assert_eq!(status(vm.poll(Some(Duration::ZERO), Format::Raw, |_| Flow::Continue)), Status::Busy);
+        assert_eq!(status(vm.map_each("counts", Format::Raw, |_| Flow::Continue)), Status::Busy);
         ControlFlow::Break(())
     });
 }
@@ -356,11 +356,11 @@ fn a_callback_ends_a_poll_and_the_next_poll_delivers_the_rest() {
     let vm = calls();
     vm.attach().unwrap();
     call(5);
-    assert_eq!(vm.poll(1000, Format::Raw, &mut |_| Flow::End).unwrap(), 1);
-    let error = vm.poll(1000, Format::Raw, &mut |_| Flow::Fail(-5)).unwrap_err();
-    assert_eq!(error.status, Status::Callback);
+    assert_eq!(vm.poll(Some(Duration::from_secs(1)), Format::Raw, |_| Flow::End).unwrap(), 1);
+    let error = vm.poll(Some(Duration::from_secs(1)), Format::Raw, |_| Flow::Fail(-5)).unwrap_err();
+    assert_eq!(error.status(), Status::Callback);
     let mut seqs = Vec::new();
-    vm.poll(1000, Format::Raw, &mut |event| {
+    vm.poll(Some(Duration::from_secs(1)), Format::Raw, |event| {
         seqs.push(event.data[0]);
         Flow::Continue
     })
@@ -376,7 +376,7 @@ fn a_full_ring_buffer_is_counted() {
     vm.var_set_json("repeat", "100").unwrap();
     vm.attach().unwrap();
     call(50);
-    while vm.poll(100, Format::Raw, &mut |_| Flow::Continue).unwrap() > 0 {}
+    while vm.poll(Some(Duration::from_millis(100)), Format::Raw, |_| Flow::Continue).unwrap() > 0 {}
     let stats = vm.stats();
     assert!(stats.lost_kernel > 0, "{stats:?}");
     assert_eq!(stats.events + stats.lost_kernel, 5000, "{stats:?}");
@@ -396,7 +396,7 @@ fn the_queue_delivers_everything_and_counts_what_it_drops() {
     let mut count = 0;
     let mut last = 0;
     while count < 3000 {
-        let polled = vm.poll(1000, Format::Raw, &mut |event| {
+        let polled = vm.poll(Some(Duration::from_secs(1)), Format::Raw, |event| {
             let seq = u64::from_ne_bytes(event.data[..8].try_into().unwrap());
             assert!(seq > last, "out of order");
             last = seq;
@@ -409,7 +409,7 @@ fn the_queue_delivers_everything_and_counts_what_it_drops() {
     assert_eq!(vm.stats().lost_queue, 0);
     vm.queue_stop().unwrap();
     call(1);
-    assert_eq!(vm.poll(1000, Format::Raw, &mut |_| Flow::Continue).unwrap(), 1);
+    assert_eq!(vm.poll(Some(Duration::from_secs(1)), Format::Raw, |_| Flow::Continue).unwrap(), 1);
 }
 
 #[test]
@@ -426,7 +426,7 @@ fn a_full_queue_drops_and_counts_the_newest_events() {
     vm.queue_stop().unwrap();
     let mut first = None;
     while vm
-        .poll(100, Format::Raw, &mut |event| {
+        .poll(Some(Duration::from_millis(100)), Format::Raw, |event| {
             first.get_or_insert(u64::from_ne_bytes(event.data[..8].try_into().unwrap()));
             Flow::Continue
         })
@@ -446,9 +446,9 @@ fn a_paused_vm_keeps_its_events() {
     vm.attach().unwrap();
     vm.pause(true).unwrap();
     call(2);
-    assert_eq!(vm.poll(50, Format::Raw, &mut |_| Flow::Continue).unwrap(), 0);
+    assert_eq!(vm.poll(Some(Duration::from_millis(50)), Format::Raw, |_| Flow::Continue).unwrap(), 0);
     vm.pause(false).unwrap();
-    assert_eq!(vm.poll(1000, Format::Raw, &mut |_| Flow::Continue).unwrap(), 2);
+    assert_eq!(vm.poll(Some(Duration::from_secs(1)), Format::Raw, |_| Flow::Continue).unwrap(), 2);
 }
 
 #[test]
@@ -459,14 +459,17 @@ fn read_keeps_the_record_that_does_not_fit() {
     call(3);
     let mut buf = [0; 100];
     let mut batch = eunomia::vm::Batch::default();
-    assert_eq!(status(vm.read(1000, Format::Raw, &mut buf[..8], &mut batch)), Status::TooSmall);
+    assert_eq!(
+        status(vm.read(Some(Duration::from_secs(1)), Format::Raw, &mut buf[..8], &mut batch)),
+        Status::TooSmall
+    );
     assert_eq!(batch.need, 16 + 32);
-    assert_eq!(vm.read(1000, Format::Raw, &mut buf, &mut batch).unwrap(), 2);
+    assert_eq!(vm.read(Some(Duration::from_secs(1)), Format::Raw, &mut buf, &mut batch).unwrap(), 2);
     assert_eq!((batch.len, batch.count, batch.source), (96, 2, 0));
     assert_eq!(buf[16..24], 1000u64.to_ne_bytes());
     assert_eq!(buf[64..72], 1001u64.to_ne_bytes());
     let mut text = vec![0; 256];
-    assert_eq!(vm.read(1000, Format::Json, &mut text, &mut batch).unwrap(), 1);
+    assert_eq!(vm.read(Some(Duration::from_secs(1)), Format::Json, &mut text, &mut batch).unwrap(), 1);
     assert!(text.starts_with(b"{\"seq\":1002,"));
     assert_eq!(text[batch.len - 1], b'\n');
     assert_eq!(vm.stats().events, 3);
@@ -479,9 +482,12 @@ fn a_record_that_was_kept_makes_the_vm_readable() {
     vm.attach().unwrap();
     call(1);
     let mut batch = eunomia::vm::Batch::default();
-    assert_eq!(status(vm.read(1000, Format::Raw, &mut [], &mut batch)), Status::TooSmall);
+    assert_eq!(
+        status(vm.read(Some(Duration::from_secs(1)), Format::Raw, &mut [], &mut batch)),
+        Status::TooSmall
+    );
     assert!(is_readable(&vm));
-    assert_eq!(vm.poll(0, Format::Raw, &mut |_| Flow::Continue).unwrap(), 1);
+    assert_eq!(vm.poll(Some(Duration::ZERO), Format::Raw, |_| Flow::Continue).unwrap(), 1);
     assert!(!is_readable(&vm));
 }
 
@@ -503,7 +509,7 @@ fn detach_and_attach_may_repeat_and_maps_stay() {
     vm.attach().unwrap();
     call(1);
     assert_eq!(vm.var_get_json("seen").unwrap(), "2");
-    assert_eq!(vm.poll(1000, Format::Raw, &mut |_| Flow::Continue).unwrap(), 2);
+    assert_eq!(vm.poll(Some(Duration::from_secs(1)), Format::Raw, |_| Flow::Continue).unwrap(), 2);
 }
 
 #[test]
@@ -542,7 +548,7 @@ fn an_idle_vm_is_not_woken() {
         line.split_whitespace().last().unwrap().parse().unwrap()
     };
     let before = switches();
-    assert_eq!(vm.poll(2000, Format::Raw, &mut |_| Flow::Continue).unwrap(), 0);
+    assert_eq!(vm.poll(Some(Duration::from_secs(2)), Format::Raw, |_| Flow::Continue).unwrap(), 0);
     // Falling asleep is one switch.
     assert!(switches() - before <= 1, "{} switches", switches() - before);
 }
@@ -552,7 +558,7 @@ fn a_package_without_sources_only_waits() {
     needs_root!();
     let vm = attached(&made("hello"));
     assert_eq!(vm.source_count().unwrap(), 0);
-    assert_eq!(vm.poll(50, Format::Json, &mut |_| Flow::Continue).unwrap(), 0);
+    assert_eq!(vm.poll(Some(Duration::from_millis(50)), Format::Json, |_| Flow::Continue).unwrap(), 0);
 }
 
 #[test]
@@ -561,13 +567,13 @@ fn vm_missing_kernel_functions_are_skipped_and_reported_by_check() {
     needs_root!();
     let package = made("hooks");
     let open = |skip_missing_hooks| {
-        let (vm, log) = support::vm_with(Options { skip_missing_hooks, ..Options::default() });
-        vm.open(&package, eunomia::Kind::Json as u32).map(|_| (vm, log))
+        let (vm, log) = support::vm_with(Options::new().skip_missing_hooks(skip_missing_hooks));
+        vm.open(&package, eunomia::Kind::Json).map(|_| (vm, log))
     };
     let (strict, _) = open(false).unwrap();
     let refused = strict.attach().unwrap_err();
     assert_eq!(
-        (refused.status, refused.reason()),
+        (refused.status(), refused.reason()),
         (Status::Unsupported, "this kernel has no function \"no_such_function_a\"")
     );
 

@@ -17,15 +17,15 @@ const MESSAGE: &str = "no WASM support (feature wasm)";
 
 #[test]
 fn modules_are_refused_as_unsupported() {
-    let vm = Vm::new(Options::default()).unwrap();
-    let error = vm.open(MODULE, Kind::Wasm as u32).unwrap_err();
-    assert_eq!(error.status, Status::Unsupported);
-    assert!(error.message.contains(MESSAGE), "{error}");
-    let error = vm.wasm_run(&["guest"], Format::Json, &mut |_: &eunomia::Event| Flow::Continue).unwrap_err();
-    assert_eq!(error.status, Status::Unsupported);
+    let vm = Vm::new(Options::new()).unwrap();
+    let error = vm.open(MODULE, Kind::Wasm).unwrap_err();
+    assert_eq!(error.status(), Status::Unsupported);
+    assert!(error.message().contains(MESSAGE), "{error}");
+    let error = vm.wasm_run(&["guest"], Format::Json, |_: &eunomia::Event| Flow::Continue).unwrap_err();
+    assert_eq!(error.status(), Status::Unsupported);
     // The vm is as it was: a package can be opened.
-    let error = vm.open(b"{}", Kind::Json as u32).unwrap_err();
-    assert_eq!(error.status, Status::Package, "{error}");
+    let error = vm.open(b"{}", Kind::Json).unwrap_err();
+    assert_eq!(error.status(), Status::Package, "{error}");
 }
 
 unsafe extern "C" fn ignore(_: *mut c_void, _: *const eunomia_event) -> c_int {

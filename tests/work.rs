@@ -182,7 +182,7 @@ fn end_of_work(step: usize) -> usize {
 /// What is done with each package: all that needs neither privileges nor the kernel's consent.
 fn work(package: &[u8]) {
     let vm = support::vm();
-    vm.open(package, Kind::Json as u32).unwrap();
+    vm.open(package, Kind::Json).unwrap();
     vm.args_set(&["program"]).unwrap();
     assert!(!vm.describe().unwrap().is_empty() && !vm.args_help().unwrap().is_empty());
 }

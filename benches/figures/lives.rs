@@ -34,8 +34,8 @@ fn measure(package: &str, count: u32) -> Result<()> {
 
 fn live(package: &str, lives: u32) -> Result<()> {
     for _ in 0..lives {
-        let vm = Vm::new(Options::default()).map_err(|e| e.to_string())?;
-        vm.open_file(package, Kind::Json as u32).map_err(|e| e.to_string())?;
+        let vm = Vm::new(Options::new()).map_err(|e| e.to_string())?;
+        vm.open_file(package, Kind::Json).map_err(|e| e.to_string())?;
         vm.attach().map_err(|e| e.to_string())?;
     }
     Ok(())

@@ -12,8 +12,8 @@ use signal_hook::iterator::Signals;
 
 fn run(arguments: &[&str]) -> Result<()> {
     let log = |_: Level, line: &str| eprintln!("{line}");
-    let vm = Arc::new(Vm::new(Options { log: Some(Box::new(log)), ..Options::default() })?);
-    vm.open_file(arguments[0], Kind::Json as u32)?;
+    let vm = Arc::new(Vm::new(Options::new().log(log))?);
+    vm.open_file(arguments[0], Kind::Json)?;
     if vm.args_set(arguments)? {
         print!("{}", vm.args_help()?);
         return Ok(());
@@ -38,7 +38,7 @@ fn main() -> ExitCode {
     match run(&arguments) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("{error}\n{}", error.detail);
+            eprintln!("{error}\n{}", error.detail());
             ExitCode::FAILURE
         }
     }

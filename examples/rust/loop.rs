@@ -34,8 +34,8 @@ fn run(vm: &Vm) -> Result<(), Box<dyn Error>> {
             println!("tick");
             next += TICK;
         }
-        match vm.poll(0, Format::Json, &mut print) {
-            Err(error) if error.status == Status::Stopped => return Ok(()),
+        match vm.poll(Some(Duration::ZERO), Format::Json, &mut print) {
+            Err(error) if error.status() == Status::Stopped => return Ok(()),
             result => result?,
         };
     }
@@ -43,8 +43,8 @@ fn run(vm: &Vm) -> Result<(), Box<dyn Error>> {
 
 fn main() -> Result<(), Box<dyn Error>> {
     let package = std::env::args().nth(1).ok_or("usage: loop PACKAGE")?;
-    let vm = Arc::new(Vm::new(Options::default())?);
-    vm.open_file(&package, Kind::Json as u32)?;
+    let vm = Arc::new(Vm::new(Options::new())?);
+    vm.open_file(&package, Kind::Json)?;
     vm.attach()?;
     let stopped = Arc::clone(&vm);
     let mut signals = Signals::new([SIGINT])?;

@@ -45,8 +45,8 @@ fn show(event: &Event) -> Flow {
 
 fn main() -> Result<(), Box<dyn Error>> {
     let package = std::env::args().nth(1).ok_or("usage: raw PACKAGE")?;
-    let vm = Arc::new(Vm::new(Options::default())?);
-    vm.open_file(&package, Kind::Json as u32)?;
+    let vm = Arc::new(Vm::new(Options::new())?);
+    vm.open_file(&package, Kind::Json)?;
     vm.load()?;
     let size = vm.source_at(0)?.record_size as usize;
     if size != size_of::<Record>() {

@@ -11,14 +11,14 @@ use signal_hook::consts::SIGINT;
 use signal_hook::iterator::Signals;
 
 fn start(package: &str) -> Result<Vm> {
-    let vm = Vm::new(Options::default())?;
-    vm.open_file(package, Kind::Json as u32)?;
+    let vm = Vm::new(Options::new())?;
+    vm.open_file(package, Kind::Json)?;
     vm.attach()?;
     Ok(vm)
 }
 
 fn run(vm: &Vm, package: &str) -> Result<()> {
-    vm.run(Format::Json, &mut |event: &Event| {
+    vm.run(Format::Json, |event: &Event| {
         println!("{package} {}", String::from_utf8_lossy(event.data));
         Flow::Continue
     })

@@ -4,6 +4,7 @@
 
 use std::error::Error;
 use std::fs::File;
+use std::time::Duration;
 
 use eunomia::{Event, Flow, Format, Kind, Options, Vm};
 
@@ -14,8 +15,8 @@ fn print(event: &Event) -> Flow {
 
 fn main() -> Result<(), Box<dyn Error>> {
     let package = std::env::args().nth(1).ok_or("usage: variables PACKAGE")?;
-    let vm = Vm::new(Options::default())?;
-    vm.open_file(&package, Kind::Json as u32)?;
+    let vm = Vm::new(Options::new())?;
+    vm.open_file(&package, Kind::Json)?;
     println!("targ_failed {}", vm.var_get_json("targ_failed")?);
 
     // These are constants, so before load only: one as bytes, one as JSON.
@@ -28,7 +29,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     if let Err(error) = File::open("/nothing/here") {
         println!("expected: {error}");
     }
-    vm.poll(1000, Format::Json, &mut print)?;
+    vm.poll(Some(Duration::from_secs(1)), Format::Json, &mut print)?;
 
     for index in 0..vm.map_count()? {
         let map = vm.map_at(index)?;

@@ -155,7 +155,8 @@ impl Alternatives {
             return last;
         }
         let text = format_args!("no alternative works on this kernel{reasons}");
-        let error = Error::sys(last.status, last.errno, text).about_program(&self.0[first].name, "");
-        error.with_detail(&last.detail)
+        let error =
+            Error::sys(last.status(), last.errno().unwrap_or(0), text).about_program(&self.0[first].name, "");
+        error.with_detail(last.detail())
     }
 }

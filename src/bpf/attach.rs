@@ -157,13 +157,13 @@ pub(super) fn no_target(prog: ProgRef<'_>) -> Error {
     };
     let text = "neither its section nor the package specifies where to attach it";
     let error = Error::sys(Status::Unsupported, libc::EOPNOTSUPP, text);
-    prog.about(error, &section).hint(Hint::Target(keys))
+    prog.about(error, &section).with_hint(Hint::Target(keys))
 }
 
 /// The error for a target without `keys`.
 fn lacks_keys(prog: ProgRef<'_>, keys: &'static str) -> Error {
     let error = Error::new(Status::Attach, format_args!("its target needs {keys}"));
-    prog.about(error, &prog.section_name()).hint(Hint::Target(keys))
+    prog.about(error, &prog.section_name()).with_hint(Hint::Target(keys))
 }
 
 /// Returns the index of the target's interface, and the name of the place for messages.
@@ -203,13 +203,13 @@ fn traffic_control(prog: ProgRef<'_>, target: &Target, log: &Arc<Log>) -> Result
     };
     let (handle, priority) = (target.tc.handle, target.tc.priority);
     let attached = one(prog, &place, log, &|| prog.attach_tc(index, point, handle, priority));
-    attached.map_err(|e| match e.errno {
-        libc::EEXIST => e
+    attached.map_err(|e| match e.errno() {
+        Some(libc::EEXIST) => e
             .with_reason(format_args!(
                 "a filter with handle {handle} and priority {priority} exists already and belongs to another program \
                  or a running host"
             ))
-            .hint(Hint::Text(format!("to remove it: {}", removal(index, &target.tc)))),
+            .with_hint(Hint::Text(format!("to remove it: {}", removal(index, &target.tc)))),
         _ => e,
     })
 }

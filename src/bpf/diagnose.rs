@@ -198,8 +198,8 @@ fn unsupported(prog: ProgRef<'_>, printed: &str, e: Errno) -> String {
 
 /// Whether a program of `section` failed because its hook does not exist.
 pub fn lacks_hook(e: &Error, section: &str) -> bool {
-    matches!(e.errno, libc::ENOENT | libc::ESRCH)
-        || e.status == Status::Unsupported && requirements::is_recent_hook(section)
+    matches!(e.errno(), Some(libc::ENOENT | libc::ESRCH))
+        || e.status() == Status::Unsupported && requirements::is_recent_hook(section)
 }
 
 /// The index of the program that libbpf reports as failed.

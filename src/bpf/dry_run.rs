@@ -87,7 +87,7 @@ fn traced(prog: ProgRef<'_>, target: &Target, place: &str) -> Result<()> {
 fn unloaded(prog: ProgRef<'_>, target: &Target) -> Result<()> {
     let log = Arc::new(Log::new(None, Level::Error));
     match attach(prog, std::slice::from_ref(target), &log) {
-        Err(e) if e.errno == libc::EINVAL && messages::is_unloaded(&e.detail) => Ok(()),
+        Err(e) if e.errno() == Some(libc::EINVAL) && messages::is_unloaded(e.detail()) => Ok(()),
         attached => attached.map(drop),
     }
 }

@@ -103,7 +103,7 @@ impl Map {
     pub fn describe(raw: MapRef<'_>, btf: &Btf, formats: &MemberFormats, log: &Log) -> Result<Map> {
         let name = raw.name();
         let form = |what: &str, size: u32, type_id: u32| match Form::new(size, type_id, btf, formats) {
-            Err(e) if e.status == Status::Type => {
+            Err(e) if e.status() == Status::Type => {
                 log.write(
                     Level::Warn,
                     &format!("map {name:?}: its {what} is written as raw bytes in JSON: {e}"),

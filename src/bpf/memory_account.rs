@@ -51,7 +51,7 @@ impl Account {
         let [bytes, sum, limit] = [largest, sum, limit].map(|bytes| bytes.div_ceil(1 << 20));
         let text =
             format!("takes {bytes} MiB of kernel memory, {sum} MiB in total; the limit is {limit} MiB");
-        let error = Error::new(Status::NoMem, text).hint(Hint::KernelMemory);
+        let error = Error::new(Status::NoMem, text).with_hint(Hint::KernelMemory);
         Err(match map {
             Some(map) => map.about(error),
             None => error.at("programs"),
@@ -123,7 +123,7 @@ fn check_objects(opened: &Opened) -> Result<()> {
     for name in ["bpf_obj_new_impl", "bpf_percpu_obj_new_impl"] {
         if opened.btf.has_function(name) {
             let text = format_args!("programs call {name}, whose memory cannot be limited");
-            return Err(Error::new(Status::NoMem, text).hint(Hint::NoKernelMemoryLimit));
+            return Err(Error::new(Status::NoMem, text).with_hint(Hint::NoKernelMemoryLimit));
         }
     }
     Ok(())

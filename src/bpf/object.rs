@@ -415,7 +415,7 @@ fn variables(object: &Object, btf: &Btf, formats: &MemberFormats) -> Result<Vec<
         for global in btf.globals(raw.value_type()) {
             let (ty, plan) = match formats.type_from_btf(btf, global.type_id) {
                 Ok(ty) => (Arc::clone(&ty), Plan::new(&ty)),
-                Err(e) if e.status == Status::Type => (Type::bytes(global.size), Err(e)),
+                Err(e) if e.status() == Status::Type => (Type::bytes(global.size), Err(e)),
                 Err(e) => return Err(e.about_variable(global.name)),
             };
             let (name, section) = (global.name.to_owned(), global.section.to_owned());

@@ -31,7 +31,7 @@ impl Skipped<'_> {
     /// Logs one warning for each cause.
     pub fn log(&self, log: &Log) {
         for (cause, programs) in &self.causes {
-            let line = match (programs, &cause.subject) {
+            let line = match (programs, &cause.subject()) {
                 (1, Some(subject)) => format!("{subject} is skipped: {}", cause.reason()),
                 _ => format!("{programs} of {} programs are skipped: {}", self.count, cause.reason()),
             };
@@ -49,6 +49,6 @@ impl Skipped<'_> {
             format!("{}: {programs} of {} programs cannot attach", cause.reason(), self.count)
         };
         let text = self.causes.iter().map(line).collect::<Vec<_>>().join("; ");
-        Error::sys(last.status, last.errno, text + left).with_detail(&last.detail)
+        Error::sys(last.status(), last.errno().unwrap_or(0), text + left).with_detail(last.detail())
     }
 }

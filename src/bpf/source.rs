@@ -23,6 +23,7 @@ const TURN: usize = 1024;
 
 /// The kind of a source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum SourceKind {
     /// A BPF ring buffer.
     Ring = 1,
@@ -34,6 +35,7 @@ pub enum SourceKind {
 
 /// How much is known about records that the kernel dropped.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[non_exhaustive]
 pub enum LostKnown {
     /// They are not counted.
     NotCounted = 0,

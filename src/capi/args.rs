@@ -3,6 +3,7 @@
 use std::ffi::{CStr, CString, OsStr, c_char, c_int, c_void};
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
+use std::time::Duration;
 use std::{mem, ptr, slice};
 
 use super::types::*;
@@ -134,6 +135,11 @@ pub(super) fn disjoint(key: (*const c_void, usize), value: (*const c_void, usize
     let (key_at, value_at) = (key.0.addr(), value.0.addr());
     let is_disjoint = key_at.saturating_add(key.1) <= value_at || value_at.saturating_add(value.1) <= key_at;
     if is_disjoint { Ok(()) } else { Err(invalid("key and val overlap")) }
+}
+
+/// Converts a timeout in milliseconds; a negative one is no limit.
+pub(super) fn timeout(milliseconds: c_int) -> Option<Duration> {
+    u64::try_from(milliseconds).ok().map(Duration::from_millis)
 }
 
 /// Returns the format with that number.

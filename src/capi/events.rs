@@ -40,7 +40,9 @@ pub unsafe extern "C" fn eunomia_poll(
 ) -> c_int {
     // SAFETY: the caller keeps the contract of the header.
     unsafe {
-        guard(vm, |vm| vm.vm.poll(timeout_ms, args::format(format)?, &mut receiver(vm, callback, arg)?))
+        guard(vm, |vm| {
+            vm.vm.poll(args::timeout(timeout_ms), args::format(format)?, receiver(vm, callback, arg)?)
+        })
     }
 }
 
@@ -62,7 +64,7 @@ pub unsafe extern "C" fn eunomia_run(
     arg: *mut c_void,
 ) -> c_int {
     // SAFETY: the caller keeps the contract of the header.
-    unsafe { guard(vm, |vm| vm.vm.run(args::format(format)?, &mut receiver(vm, callback, arg)?)) }
+    unsafe { guard(vm, |vm| vm.vm.run(args::format(format)?, receiver(vm, callback, arg)?)) }
 }
 
 /// Returns a file descriptor for the host's event loop. Any thread, any time.
@@ -164,7 +166,7 @@ pub unsafe extern "C" fn eunomia_read(
         guard(vm, |vm| {
             let format = args::format(format)?;
             let buf = args::records_mut(buf, cap, format)?;
-            batch(out, |batch| vm.vm.read(timeout_ms, format, buf, batch))
+            batch(out, |batch| vm.vm.read(args::timeout(timeout_ms), format, buf, batch))
         })
     }
 }
@@ -183,7 +185,9 @@ pub(super) unsafe fn batch<R>(
     let Batch { len, need, source, count, time_ns } = batch;
     match &done {
         Ok(_) => out.write(eunomia_batch { size: 0, len, need, source, count: count as u32, time_ns }),
-        Err(error) if error.status == Status::TooSmall => out.write(eunomia_batch { need, ..out.current() }),
+        Err(error) if error.status() == Status::TooSmall => {
+            out.write(eunomia_batch { need, ..out.current() })
+        }
         Err(_) => {}
     }
     done
@@ -237,7 +241,7 @@ pub unsafe extern "C" fn eunomia_iter_each(
     arg: *mut c_void,
 ) -> c_int {
     // SAFETY: the caller keeps the contract of the header.
-    unsafe { guard(vm, |vm| vm.vm.iter_each(args::string(prog, "prog")?, &mut receiver(vm, callback, arg)?)) }
+    unsafe { guard(vm, |vm| vm.vm.iter_each(args::string(prog, "prog")?, receiver(vm, callback, arg)?)) }
 }
 
 /// Returns the host's callback in the form that the vm calls. All events of a poll use one struct; nothing is allocated.

@@ -77,7 +77,7 @@ unsafe fn unguarded(vm: *const eunomia_vm, call: &mut Call<'_>) -> c_int {
     let Some(vm) = (unsafe { vm.as_ref() }) else { return Status::Inval as c_int };
     match panic::catch(|| call(vm)) {
         Ok(Ok(code)) => code,
-        Ok(Err(error)) => error.status as c_int,
+        Ok(Err(error)) => error.status() as c_int,
         Err(panic) => vm.poison(&panic) as c_int,
     }
 }

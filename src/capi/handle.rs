@@ -46,7 +46,8 @@ impl LastError {
     fn new(error: Error) -> LastError {
         use eunomia_subject::*;
         let message = c_string(error.to_string());
-        let Failure { subject, detail, errno, .. } = error.into_failure();
+        let errno = error.errno().unwrap_or(0);
+        let Failure { subject, detail, .. } = error.into_failure();
         let kind = match &subject {
             Some(Subject::Variable(_)) => EUNOMIA_SUBJECT_VARIABLE,
             Some(Subject::Map(_)) => EUNOMIA_SUBJECT_MAP,
@@ -123,7 +124,7 @@ impl eunomia_vm {
 
     /// Stores `error` for `eunomia_errmsg` and returns its status.
     pub(super) fn store_error(&self, error: Error) -> Status {
-        let status = error.status;
+        let status = error.status();
         self.state().error = LastError::new(error);
         status
     }

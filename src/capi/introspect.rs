@@ -81,8 +81,9 @@ pub unsafe extern "C" fn eunomia_source_at(
 }
 
 fn source_info(of: &SourceInfo) -> eunomia_source_info {
-    let &SourceInfo { kind, interval_ms, record_size, events, lost, lost_known, .. } = of;
+    let &SourceInfo { kind, record_size, events, lost, lost_known, .. } = of;
     let lost_known = lost_known as u32;
+    let interval_ms = of.sample.as_ref().map_or(0, |sample| sample.interval_ms);
     let (r#type, key_type) = (type_pointer(of.ty.as_ref()), type_pointer(of.key_ty.as_ref()));
     let numbers =
         eunomia_source_info { interval_ms, record_size, events, lost, lost_known, ..CStruct::zero() };

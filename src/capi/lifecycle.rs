@@ -9,7 +9,7 @@ use super::panic;
 use super::types::{eunomia_option_flag, eunomia_options};
 use crate::error::{Error, Result, Status};
 use crate::log::{Level, Log, LogFn};
-use crate::vm::{Options, Vm, WasmOptions};
+use crate::vm::{Kinds, Options, Vm, WasmOptions};
 
 /// ---- Life cycle ----
 ///
@@ -141,15 +141,14 @@ fn sink(given: &eunomia_options) -> Option<LogFn> {
 /// Reports why there is no vm: in the log, as errno and as a status.
 fn refuse(given: &eunomia_options, error: &Error) -> c_int {
     Log::new(sink(given), Level::Error).write(Level::Error, &error.to_string());
-    let errno = match error.status {
-        _ if error.errno != 0 => error.errno,
+    let errno = error.errno().unwrap_or(match error.status() {
         Status::Inval => libc::EINVAL,
         Status::Unsupported => libc::ENOTSUP,
         _ => libc::ENOMEM,
-    };
+    });
     // SAFETY: always points to this thread's errno.
     unsafe { *libc::__errno_location() = errno };
-    error.status as c_int
+    error.status() as c_int
 }
 
 /// Detaches and unloads the package and frees the vm.
@@ -213,11 +212,9 @@ pub unsafe extern "C" fn eunomia_open_file(vm: *mut eunomia_vm, path: *const c_c
     unsafe { guard(vm, |vm| vm.vm.open_file(args::string(path, "path")?, check_kinds(kinds)?)) }
 }
 
-fn check_kinds(kinds: u32) -> Result<u32> {
-    match kinds {
-        1..=3 => Ok(kinds),
-        _ => Err(invalid(format_args!("kinds is {kinds:#x}, expected a bitmask of eunomia_kind"))),
-    }
+fn check_kinds(kinds: u32) -> Result<Kinds> {
+    let unknown = || invalid(format_args!("kinds is {kinds:#x}, expected a bitmask of eunomia_kind"));
+    Kinds::from_bits(kinds).ok_or_else(unknown)
 }
 
 /// Opens a BPF object and its metadata from memory. On failure the vm stays empty.

@@ -304,7 +304,7 @@ pub unsafe extern "C" fn eunomia_map_each(
     unsafe {
         guard(vm, |vm| {
             let (map, format) = (string(map, "map")?, args::format(format)?);
-            vm.vm.map_each(map, format, &mut receiver(vm, callback, arg)?)
+            vm.vm.map_each(map, format, receiver(vm, callback, arg)?)
         })
     }
 }

@@ -43,7 +43,7 @@ pub unsafe extern "C" fn eunomia_wasm_run(
     unsafe {
         guard(vm, |vm| {
             let (argv, format) = (args::strings(argc, argv)?, args::format(format)?);
-            let code = vm.vm.wasm_run(&argv, format, &mut receiver(vm, callback, arg)?)?;
+            let code = vm.vm.wasm_run(&argv, format, receiver(vm, callback, arg)?)?;
             store(exit_code, code);
             Ok(())
         })

@@ -2,6 +2,7 @@
 
 use std::ffi::{CStr, CString};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::path::Path;
 
 use super::descriptor::own;
 use super::errno::{Errno, Result, check};
@@ -16,7 +17,7 @@ pub fn read(fd: RawFd, into: &mut [u8]) -> Result<usize> {
 
 /// Reads a file. If it has more than `most` bytes, the result has more than `most` bytes too, but not all. The size in the
 /// file's metadata is not used: a device or a pipe has none.
-pub fn read_file(path: &str, most: usize) -> Result<Vec<u8>> {
+pub fn read_file(path: &Path, most: usize) -> Result<Vec<u8>> {
     const CHUNK: usize = 64 << 10;
     let file = std::fs::File::open(path)?;
     let mut data = Vec::new();
@@ -39,7 +40,7 @@ pub fn read_file(path: &str, most: usize) -> Result<Vec<u8>> {
 /// Reads a short text file of the system, such as those in /proc.
 pub fn read_text(path: &str) -> Result<String> {
     const MOST: usize = 64 << 10;
-    String::from_utf8(read_file(path, MOST)?).map_err(|_| Errno(libc::EINVAL))
+    String::from_utf8(read_file(Path::new(path), MOST)?).map_err(|_| Errno(libc::EINVAL))
 }
 
 /// Writes all of `bytes` to a descriptor of the host. Returns ECANCELED when `stop` becomes readable before that: a pipe may

@@ -107,7 +107,7 @@ fn package(document: Value) -> Result<Package> {
     } else if document.get("data").is_some() {
         read_f1(document)
     } else if document.get("bpf_skel").is_some() {
-        Err(error("this is metadata without its object").hint(Hint::OpenObject))
+        Err(error("this is metadata without its object").with_hint(Hint::OpenObject))
     } else {
         Err(error("not a package: it has neither bpf_object nor data"))
     }

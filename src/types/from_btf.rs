@@ -241,7 +241,7 @@ impl Builder<'_> {
 
     /// An error about a valid type that exceeds a limit.
     fn limit_error(&self, id: u32, what: impl fmt::Display) -> Error {
-        self.error(id, what).as_status(Status::Type)
+        self.error(id, what).with_status(Status::Type)
     }
 
     fn error(&self, id: u32, what: impl fmt::Display) -> Error {

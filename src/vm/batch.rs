@@ -1,4 +1,4 @@
-//! Pull instead of callback: records of one source, packed into the host's buffer.
+//! Events without a callback: records of one source, packed into the host's buffer.
 
 use super::event::Format;
 use super::map_entry::entry_text;
@@ -6,19 +6,20 @@ use crate::bpf::source::{Shape, Sink};
 use crate::os;
 use crate::render::{Clock, hex_json, hex_text};
 
-/// Length of `eunomia_record`: size, len, key_len, cpu, four bytes each.
-const HEAD: usize = 16;
+/// The length of `eunomia_record`: size, len, key_len and cpu, four bytes each.
+const HEADER: usize = 16;
 
-/// What `read` stored.
+/// The records that [`Vm::read`](super::Vm::read) or [`Vm::map_dump`](super::Vm::map_dump) stored in a buffer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Batch {
-    /// Bytes used.
+    /// The number of bytes that they use.
     pub len: usize,
-    /// Bytes the next record needs, if none fitted.
+    /// The number of bytes that the next record needs, if no record fitted.
     pub need: usize,
-    /// The source all records came from.
+    /// The index of the source of all records; see [`Vm::source_at`](super::Vm::source_at).
     pub source: u32,
-    /// Number of records.
+    /// The number of records.
     pub count: usize,
     /// When the first record was read, as [`Event::time_ns`](super::Event::time_ns).
     pub time_ns: u64,
@@ -26,26 +27,40 @@ pub struct Batch {
 
 /// One record of a raw batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Record<'a> {
-    /// The bytes as the kernel wrote them.
+    /// The bytes of the record as the kernel wrote them.
     pub data: &'a [u8],
-    /// Key of a map entry, else empty.
+    /// The key of a map entry, else empty.
     pub key: &'a [u8],
-    /// CPU of a perf record, -1 where unknown.
+    /// The CPU of a perf record, or -1 if it is unknown.
     pub cpu: i32,
 }
 
 impl Batch {
-    /// The records that [`Vm::read`](super::Vm::read) or [`Vm::map_dump`](super::Vm::map_dump) stored in `buf` as
-    /// [`Format::Raw`].
+    /// Iterates over the records in `buf`, which must be the buffer of that call, with [`Format::Raw`]. The iterator ends
+    /// early if the bytes are not such records.
+    ///
+    /// ```no_run
+    /// use eunomia::Format;
+    /// use eunomia::vm::Batch;
+    ///
+    /// # fn main() -> eunomia::Result<()> {
+    /// # let vm = eunomia::Vm::new(eunomia::Options::new())?;
+    /// let (mut batch, mut buffer) = (Batch::default(), vec![0; 1 << 20]);
+    /// vm.read(None, Format::Raw, &mut buffer, &mut batch)?;
+    /// let bytes: usize = batch.records(&buffer).map(|record| record.data.len()).sum();
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn records<'a>(&self, buf: &'a [u8]) -> impl Iterator<Item = Record<'a>> {
         let mut rest = buf.get(..self.len).unwrap_or_default();
         std::iter::from_fn(move || {
             let word = |at: usize| rest.get(at..at + 4)?.try_into().ok().map(u32::from_ne_bytes);
             let (size, len, key_len) = (word(0)? as usize, word(4)? as usize, word(8)? as usize);
-            let key = HEAD + len.next_multiple_of(8);
+            let key = HEADER + len.next_multiple_of(8);
             let record = Record {
-                data: rest.get(HEAD..HEAD + len)?,
+                data: rest.get(HEADER..HEADER + len)?,
                 key: rest.get(key..key + key_len)?,
                 cpu: word(12)? as i32,
             };
@@ -55,11 +70,11 @@ impl Batch {
     }
 }
 
-/// A record that has left the kernel and found no room yet.
+/// A record that has left the kernel and did not fit into the host's buffer.
 pub struct PendingRecord {
-    /// Its source.
+    /// The index of its source.
     pub source: usize,
-    /// Its CPU, -1 where unknown.
+    /// Its CPU, or -1 if it is unknown.
     pub cpu: i32,
     /// When it was read.
     pub time_ns: u64,
@@ -70,7 +85,7 @@ pub struct PendingRecord {
 }
 
 impl PendingRecord {
-    /// Hands it on.
+    /// Passes it to `sink`.
     pub fn deliver(&self, shape: &Shape, sink: &mut impl Sink) -> bool {
         sink.read_at(self.time_ns);
         match &self.key {
@@ -80,7 +95,7 @@ impl PendingRecord {
     }
 }
 
-/// Packs records into a buffer.
+/// A sink that packs records into a buffer.
 pub struct BatchSink<'a> {
     format: Format,
     buf: &'a mut [u8],
@@ -89,22 +104,22 @@ pub struct BatchSink<'a> {
     clock: Clock,
     /// When the next records were read.
     time_ns: u64,
-    /// What has been stored so far.
+    /// The records stored so far.
     pub batch: Batch,
-    /// Bytes of the stored records as the kernel wrote them.
+    /// The size of the stored records as the kernel wrote them.
     pub bytes: u64,
-    /// Records that the kernel reported as dropped.
+    /// The number of records that the kernel reported as dropped.
     pub lost: u64,
-    /// The record that came after those that fitted.
+    /// The first record that did not fit.
     pub pending: Option<PendingRecord>,
-    /// Whether that record came from another source.
+    /// Whether that record is from another source.
     other: bool,
-    /// Whether to add up what everything would need instead of keeping the first record that does not fit.
+    /// Whether to add up the size of all records instead of keeping the first one that does not fit.
     measure: bool,
 }
 
 impl<'a> BatchSink<'a> {
-    /// Packs into `buf` until it is full or another source comes.
+    /// Packs records into `buf` until it is full or a record comes from another source.
     pub fn new(format: Format, buf: &'a mut [u8], line: &'a mut Vec<u8>) -> BatchSink<'a> {
         let time = if format == Format::Text { os::local_time() } else { [0; 8] };
         let batch = Batch::default();
@@ -124,7 +139,7 @@ impl<'a> BatchSink<'a> {
         }
     }
 
-    /// Goes on counting in `batch.need` behind the end of `buf`.
+    /// Makes the sink add up the size of all records in `batch.need`, also after the end of `buf`.
     pub fn measuring(self) -> BatchSink<'a> {
         BatchSink { measure: true, ..self }
     }
@@ -136,8 +151,8 @@ impl<'a> BatchSink<'a> {
             let len = self.render(source, cpu, key, data);
             self.batch.need += len;
             let end = self.batch.len + len;
-            if let Some(room) = self.buf.get_mut(self.batch.len..end) {
-                room.copy_from_slice(&self.line[..len]);
+            if let Some(free) = self.buf.get_mut(self.batch.len..end) {
+                free.copy_from_slice(&self.line[..len]);
                 (self.batch.len, self.batch.source) = (end, source.index as u32);
                 if self.batch.count == 0 {
                     self.batch.time_ns = self.time_ns;
@@ -160,8 +175,8 @@ impl<'a> BatchSink<'a> {
         false
     }
 
-    /// Writes the record at the beginning of `line`, over what it holds; says how many bytes. A line that were cleared for
-    /// each record would have its room made and zeroed for each, which takes several times what writing it does.
+    /// Writes the record to the beginning of `line` and returns its length. The line is not cleared: clearing it would grow
+    /// and zero it again for each record, which takes several times as long as writing the record.
     #[cfg_attr(small, optimize(speed))]
     fn render(&mut self, source: &Shape, cpu: i32, key: Option<&[u8]>, data: &[u8]) -> usize {
         let end = match (key, &source.record, self.format) {
@@ -177,7 +192,7 @@ impl<'a> BatchSink<'a> {
         end + 1
     }
 
-    /// Entries of maps, and records whose type is unknown.
+    /// Writes a map entry, or a record whose type is unknown.
     fn render_other(&mut self, source: &Shape, key: Option<&[u8]>, data: &[u8]) -> usize {
         let line = &mut *self.line;
         line.clear();
@@ -193,11 +208,11 @@ impl<'a> BatchSink<'a> {
         line.len()
     }
 
-    /// `eunomia_record`, the data, then the key; each part begins 8-aligned.
+    /// Writes `eunomia_record`, the data and the key, each 8-byte aligned.
     #[cfg_attr(small, optimize(speed))]
     fn render_raw(&mut self, cpu: i32, key: &[u8], data: &[u8]) -> usize {
         self.line.clear();
-        let size = HEAD + data.len().next_multiple_of(8) + key.len().next_multiple_of(8);
+        let size = HEADER + data.len().next_multiple_of(8) + key.len().next_multiple_of(8);
         for number in [size as u32, data.len() as u32, key.len() as u32, cpu as u32] {
             self.line.extend_from_slice(&number.to_ne_bytes());
         }
@@ -236,7 +251,7 @@ impl Sink for BatchSink<'_> {
         self.pending.is_some()
     }
 
-    /// The source whose record ended a batch of another one comes first in the next batch; one that filled the
+    /// A source whose record ended the batch of another source comes first in the next batch. A source that filled the
     /// buffer has had its turn.
     fn keeps_turn(&self) -> bool {
         self.other

@@ -1,18 +1,33 @@
-//! Output of BPF iterators.
+//! Output of BPF iterators (programs in `iter/` sections).
 
-use super::event::{Event, EventFn, EventKind, Flow, Format, end_of};
+use super::event::{Event, EventKind, Flow, Format, outcome};
 use super::state::{Vm, system_error};
 use crate::bpf::session::iterator::read_iterator;
 use crate::error::Result;
 use crate::os;
 
 impl Vm {
-    /// Runs an attached iterator and calls back for each line of its output (`Format::Text`), or for each piece if it
-    /// writes binary records (`Format::Raw`).
-    pub fn iter_each(&self, prog: &str, callback: &mut (impl EventFn + ?Sized)) -> Result<usize> {
+    /// Runs the attached BPF iterator `prog` and passes its output to `callback`. Returns the number of calls.
+    ///
+    /// An iterator that writes text delivers one event per line, with [`Format::Text`]. One that writes binary records
+    /// delivers each piece that it wrote, with [`Format::Raw`]. The statistics do not count these events.
+    ///
+    /// ```no_run
+    /// use eunomia::Flow;
+    ///
+    /// # fn main() -> eunomia::Result<()> {
+    /// # let vm = eunomia::Vm::new(eunomia::Options::new())?;
+    /// vm.iter_each("dump_tasks", |line| {
+    ///     println!("{}", String::from_utf8_lossy(line.data));
+    ///     Flow::Continue
+    /// })?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn iter_each(&self, prog: &str, mut callback: impl FnMut(&Event<'_>) -> Flow) -> Result<usize> {
         let (inner, _delivery) = self.exclusive()?;
         let session = inner.session()?;
-        let name = session.prog_info(session.prog_index(prog)?).name;
+        let source = session.prog_info(session.prog_index(prog)?).name;
         let (file, is_text) = session.open_iterator(prog)?;
         drop(inner);
         let format = if is_text { Format::Text } else { Format::Raw };
@@ -24,19 +39,19 @@ impl Vm {
             line.clear();
             line.extend_from_slice(piece);
             line.push(0);
-            let (kind, source, data) = (EventKind::Sample, &*name, &line[..line.len() - 1]);
-            match callback(&Event {
-                kind,
+            let event = Event {
+                kind: EventKind::Sample,
                 format,
-                source,
-                data,
+                source: &source,
+                data: &line[..line.len() - 1],
                 key: &[],
                 ty: None,
                 lost: 0,
                 cpu: -1,
                 time_ns,
                 printed: false,
-            }) {
+            };
+            match callback(&event) {
                 Flow::Continue => true,
                 flow => {
                     ended = Some(flow);
@@ -45,6 +60,6 @@ impl Vm {
             }
         });
         read.map_err(|e| system_error(&format!("iterator {prog:?}"), e))?;
-        end_of(ended, count)
+        outcome(ended, count)
     }
 }

@@ -9,22 +9,22 @@ use crate::bpf::source::{Shape, Sink};
 use crate::os;
 use crate::render::{Clock, hex_header, hex_json, hex_text};
 
-/// A text of no bytes, with a NUL behind it as behind any other.
+/// An empty string, NUL-terminated like any other.
 const NO_TEXT: &[u8] = c"".to_bytes();
 
-/// Buffers that live from poll to poll, so that no event allocates.
+/// Buffers that are kept from poll to poll, so that no event allocates.
 #[derive(Default)]
 pub struct Scratch {
-    /// The text of a record. It keeps its length, which saves clearing it anew for each.
+    /// The text of a record. It keeps its length, so that it need not be cleared for each record.
     line: Vec<u8>,
-    /// Any other text.
+    /// Text of any other event.
     data: Vec<u8>,
     key: Vec<u8>,
-    /// Sources whose table head has been delivered.
-    headed: Vec<bool>,
+    /// Per source, whether the table header has been delivered.
+    has_header: Vec<bool>,
 }
 
-/// Renders records and hands them to a callback.
+/// A sink that renders records and passes them to a callback.
 pub struct CallbackSink<'a, F: ?Sized> {
     format: Format,
     callback: &'a mut F,
@@ -36,18 +36,18 @@ pub struct CallbackSink<'a, F: ?Sized> {
     time_ns: u64,
     /// [`Event::printed`] of the next events.
     pub printed: bool,
-    /// Events delivered.
+    /// The number of events delivered.
     pub events: u64,
-    /// Their bytes.
+    /// The size of these events as the kernel wrote them.
     pub bytes: u64,
-    /// Records that the kernel reported as dropped.
+    /// The number of records that the kernel reported as dropped.
     pub lost: u64,
-    /// What the callback last wanted, if not to go on.
+    /// What the callback returned, if that ended the call.
     pub ended: Option<Flow>,
 }
 
 impl<'a, F: EventFn + ?Sized> CallbackSink<'a, F> {
-    /// `stop`: ends the batch between turns when asked for.
+    /// `stop`: requests that end the batch between the turns of the sources.
     pub fn new(
         format: Format,
         scratch: &'a mut Scratch,
@@ -71,7 +71,7 @@ impl<'a, F: EventFn + ?Sized> CallbackSink<'a, F> {
         }
     }
 
-    /// Hands on an event; takes parts of `self`, since the event borrows others.
+    /// Calls the callback. Takes parts of `self`, because the event borrows other parts.
     #[inline(always)]
     fn call(callback: &mut F, ended: &mut Option<Flow>, event: &Event<'_>) -> bool {
         let flow = callback(event);
@@ -82,7 +82,7 @@ impl<'a, F: EventFn + ?Sized> CallbackSink<'a, F> {
         false
     }
 
-    /// Hands on the text that is in the scratch buffers.
+    /// Calls the callback with the text in the scratch buffers.
     fn call_text(&mut self, source: &CStr, kind: EventKind, cpu: i32, lost: u64) -> bool {
         let Scratch { data, key, .. } = &mut *self.scratch;
         let (data, key) = (terminated(data), terminated(key));
@@ -97,13 +97,13 @@ impl<'a, F: EventFn + ?Sized> CallbackSink<'a, F> {
         self.scratch.key.clear();
     }
 
-    /// Delivers the head of the table, once for each source; whether to go on after the row that it was for.
-    fn head(&mut self, source: &Shape) -> bool {
-        let headed = &mut self.scratch.headed;
-        if headed.len() <= source.index {
-            headed.resize(source.index + 1, false);
+    /// Delivers the table header, once per source. Returns whether to go on after the row that it precedes.
+    fn header(&mut self, source: &Shape) -> bool {
+        let has_header = &mut self.scratch.has_header;
+        if has_header.len() <= source.index {
+            has_header.resize(source.index + 1, false);
         }
-        if std::mem::replace(&mut headed[source.index], true) {
+        if std::mem::replace(&mut has_header[source.index], true) {
             return true;
         }
         self.clear();
@@ -114,7 +114,7 @@ impl<'a, F: EventFn + ?Sized> CallbackSink<'a, F> {
         self.call_text(&source.map.name, EventKind::Header, -1, 0)
     }
 
-    /// A line that a guest printed; always text.
+    /// Delivers a line that a guest printed. It is always text.
     pub fn output(&mut self, line: &[u8]) -> bool {
         self.clear();
         self.scratch.data.extend_from_slice(line);
@@ -126,7 +126,7 @@ impl<'a, F: EventFn + ?Sized> CallbackSink<'a, F> {
         Self::call(self.callback, &mut self.ended, &event)
     }
 
-    /// An event that is JSON already: a record of `len` bytes, or with its key an entry.
+    /// Delivers an event that is JSON already: a record of `len` bytes or, with a key, a map entry.
     #[cfg_attr(small, optimize(speed))]
     pub fn json(&mut self, source: &Shape, cpu: i32, key: Option<&[u8]>, json: &[u8], len: usize) -> bool {
         self.events += 1;
@@ -140,11 +140,11 @@ impl<'a, F: EventFn + ?Sized> CallbackSink<'a, F> {
         self.call_text(&source.map.name, EventKind::MapEntry, cpu, 0)
     }
 
-    /// A record as text of either kind; apart, so that the path of a raw record stays short.
+    /// Delivers a record as JSON or text. A function of its own, so that the path of a raw record stays short.
     #[inline(never)]
     #[cfg_attr(small, optimize(speed))]
     fn record_text(&mut self, source: &Shape, cpu: i32, data: &[u8]) -> bool {
-        let go_on = self.format != Format::Text || self.head(source);
+        let go_on = self.format != Format::Text || self.header(source);
         let Some(plan) = &source.record else { return self.record_hex(source, cpu, data) && go_on };
         let line = &mut self.scratch.line;
         let end = match self.format {
@@ -158,7 +158,7 @@ impl<'a, F: EventFn + ?Sized> CallbackSink<'a, F> {
         Self::call(self.callback, &mut self.ended, &event) && go_on
     }
 
-    /// A record whose type is unknown, as text of either kind.
+    /// Delivers a record whose type is unknown, as JSON or text.
     fn record_hex(&mut self, source: &Shape, cpu: i32, data: &[u8]) -> bool {
         self.clear();
         match self.format {
@@ -228,7 +228,7 @@ impl<F: EventFn + ?Sized> Sink for CallbackSink<'_, F> {
     }
 }
 
-/// The text with a NUL behind it, which the slice does not count.
+/// NUL-terminates the text. The slice does not include the NUL.
 #[inline]
 fn terminated(text: &mut Vec<u8>) -> &[u8] {
     text.push(0);

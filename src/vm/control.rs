@@ -1,6 +1,6 @@
-//! What other threads may do at any time, and the queue.
+//! Calls that other threads may make at any time, and the queue.
 
-use std::os::fd::{AsFd, BorrowedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::sync::Arc;
 
 use super::queue::Queue;
@@ -10,45 +10,111 @@ use super::wait_set::Role;
 use crate::error::{Error, Result, Status};
 use crate::os::{Epoll, Errno};
 
-/// Bytes of the largest queue.
+/// The largest size of a queue in bytes.
 const MAX_QUEUE: usize = 1 << 30;
 
-/// For event loops: [`Vm::epoll_fd`].
+/// The descriptor of [`Vm::epoll_fd`], for event loops.
 impl AsFd for Vm {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.shared.epoll.as_fd()
     }
 }
 
+/// The descriptor of [`Vm::epoll_fd`], for event loops.
+impl AsRawFd for Vm {
+    fn as_raw_fd(&self) -> RawFd {
+        self.epoll_fd()
+    }
+}
+
 impl Vm {
-    /// Ends the poll that is under way, or the next one, with `Err(Stopped)`; likewise a load, after the map or program that
-    /// the kernel is at work on. Any thread, any signal handler;
-    /// several calls before the report are one.
+    /// Ends the poll in progress, or else the next one, with [`Status::Stopped`]. It also ends a load, after the map or
+    /// program that the kernel is working on. Several calls before the next report are one request.
+    ///
+    /// Any thread may call it at any time, and so may a signal handler.
+    ///
+    /// ```no_run
+    /// use std::sync::Arc;
+    ///
+    /// use eunomia::{Flow, Format, Options, Vm};
+    ///
+    /// # fn main() -> eunomia::Result<()> {
+    /// let vm = Arc::new(Vm::new(Options::new())?);
+    /// let stopped = Arc::clone(&vm);
+    /// std::thread::spawn(move || {
+    ///     let _ = std::io::stdin().read_line(&mut String::new());
+    ///     stopped.stop();
+    /// });
+    /// vm.run(Format::Json, |_| Flow::Continue)?; // returns when Enter is pressed
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn stop(&self) {
         self.shared.stop.ask();
     }
 
-    /// Holds events back in the kernel, or lets them come. Any thread.
+    /// Pauses or resumes the delivery of events. While it is paused, events stay in the kernel's buffers, which drop
+    /// records when they are full. Any thread may call it at any time.
+    ///
+    /// ```no_run
+    /// # fn main() -> eunomia::Result<()> {
+    /// # let vm = eunomia::Vm::new(eunomia::Options::new())?;
+    /// vm.pause(true)?;
+    /// // Write the output file anew.
+    /// vm.pause(false)?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn pause(&self, on: bool) -> Result<()> {
-        // Both under the wait_set's lock: two threads that want different things leave them agreed.
+        // Both under the lock of the wait set: after two threads with opposite requests the two agree.
         let mut wait_set = self.shared.wait_set();
         wait_set.pause(on).map_err(|e| system_error("pause", e))?;
         self.shared.stop.pause(on);
         Ok(())
     }
 
-    /// A descriptor that is readable when `poll(0)` has something to report; the same from first to last. Any thread.
+    /// Returns a descriptor that is readable when a [`poll`](Vm::poll) that does not wait has events or a stop request to
+    /// report. It fits into any event loop, stays the same as long as the vm and belongs to it. `AsFd` returns it, too. Any
+    /// thread may call it at any time.
+    ///
+    /// ```
+    /// # fn main() -> eunomia::Result<()> {
+    /// let vm = eunomia::Vm::new(eunomia::Options::new())?;
+    /// assert!(vm.epoll_fd() >= 0);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn epoll_fd(&self) -> RawFd {
         self.shared.epoll.fd()
     }
 
-    /// The counters. Any thread.
+    /// Returns the event counters. Any thread may call it at any time.
+    ///
+    /// ```
+    /// # fn main() -> eunomia::Result<()> {
+    /// let stats = eunomia::Vm::new(eunomia::Options::new())?.stats();
+    /// assert_eq!((stats.events, stats.lost_kernel), (0, 0));
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn stats(&self) -> Stats {
         self.shared.counters.stats()
     }
 
-    /// Starts a thread that drains the kernel's buffers into a queue of `max_bytes` (128 KiB to 1 GiB; less counts as
-    /// the least), from which polls then deliver. When it is full the newest records are dropped and counted.
+    /// Starts a thread that reads the kernel's buffers into a queue of `max_bytes`, from which polls then deliver. A host
+    /// that is busy for long then loses fewer records. When the queue is full, the newest records are dropped and counted in
+    /// [`Stats::lost_queue`].
+    ///
+    /// The size is at least 128 KiB (a smaller value is raised) and at most 1 GiB. The package must be loaded.
+    ///
+    /// ```no_run
+    /// # fn main() -> eunomia::Result<()> {
+    /// # let vm = eunomia::Vm::new(eunomia::Options::new())?;
+    /// vm.attach()?;
+    /// vm.queue_start(64 << 20)?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn queue_start(&self, max_bytes: usize) -> Result<()> {
         if max_bytes > MAX_QUEUE {
             let text = format!("a queue of {max_bytes} bytes; {MAX_QUEUE} is the most");
@@ -67,7 +133,7 @@ impl Vm {
         let Some(sources) = delivery.sources.take() else {
             return Err(Error::new(Status::Internal, "the sources are gone"));
         };
-        // As long as it waits for no source it moves nothing.
+        // The thread reads nothing until its epoll set contains the sources.
         let started = Queue::start(sources, Arc::clone(&epoll), max_bytes, Arc::clone(&self.shared.counters));
         let mut queue = match started {
             Ok(queue) => queue,
@@ -82,7 +148,7 @@ impl Vm {
         match moved {
             Ok(()) => delivery.queue = Some(queue),
             Err(_) => {
-                // Closed, its descriptor leaves its set by itself.
+                // A descriptor that is closed leaves its epoll set by itself.
                 wait_set.forget(Role::Queue);
                 delivery.sources = queue.stop();
             }
@@ -90,17 +156,27 @@ impl Vm {
         moved.map_err(system)
     }
 
-    /// Ends that thread. What is queued is still delivered, before anything newer.
+    /// Ends the thread of the queue. Later polls deliver what is queued first, before newer events. `Err(State)` if the queue
+    /// is not running.
+    ///
+    /// ```no_run
+    /// # fn main() -> eunomia::Result<()> {
+    /// # let vm = eunomia::Vm::new(eunomia::Options::new())?;
+    /// vm.queue_start(64 << 20)?;
+    /// vm.queue_stop()?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn queue_stop(&self) -> Result<()> {
         let (_inner, mut delivery) = self.exclusive()?;
         let not_running = || Error::new(Status::State, "the queue is not running");
         let queue = delivery.queue.as_mut().filter(|queue| queue.is_running()).ok_or_else(not_running)?;
         let mut wait_set = self.shared.wait_set();
-        // First what may fail; the thread has the last word about what the sources hold.
+        // What may fail comes first. The thread ends before the sources are asked for their state.
         wait_set.move_sources(&self.shared.epoll).map_err(|e| system_error("queue", e))?;
         let sources = queue.stop();
         wait_set.ask_again();
-        // One that holds something stays until that has been delivered.
+        // A queue that holds events stays until they have been delivered.
         if delivery.queue.take_if(|queue| queue.is_empty()).is_some() {
             wait_set.forget(Role::Queue);
         }

@@ -1,4 +1,4 @@
-//! What delivers: the sources, the queue and the record that did not fit, in that order of age.
+//! Everything that events are delivered from: the kept record, the queue and the sources.
 
 use std::sync::Arc;
 
@@ -8,24 +8,25 @@ use super::queue::Queue;
 use crate::bpf::source::{Shape, Sink, Sources};
 use crate::error::Result;
 
-/// What delivers, held locked for as long as it does.
+/// Everything that events are delivered from. Its lock is held while a call delivers events.
 #[derive(Default)]
 pub struct Delivery {
-    /// The kernel's buffers, unless the queue's thread has them.
+    /// The sources, unless the queue's thread has them.
     pub sources: Option<Sources>,
-    /// The queue; without its thread while what it holds is still to be delivered.
+    /// The queue. It stays after its thread has ended, until its events have been delivered.
     pub queue: Option<Queue>,
-    /// What the sources are, by index.
+    /// Descriptions of the sources, by index.
     pub shapes: Vec<Arc<Shape>>,
-    /// A record that did not fit into the last `read`.
+    /// The record that did not fit into the buffer of the last `read`.
     pub pending: Option<PendingRecord>,
     /// Buffers for rendering.
     pub scratch: Scratch,
+    /// A buffer for one record of `read`.
     pub line: Vec<u8>,
 }
 
 impl Delivery {
-    /// Delivers what is there, the oldest first: `budget` events at most.
+    /// Delivers waiting events, oldest first and at most `budget`.
     pub fn drain(&mut self, budget: usize, sink: &mut impl Sink) -> Result<()> {
         let mut left = budget;
         if let Some(pending) = self.pending.take() {

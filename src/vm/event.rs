@@ -1,4 +1,4 @@
-//! Events, and the callback that gets them.
+//! Events, and the callback that receives them.
 
 use std::ffi::CStr;
 use std::sync::Arc;
@@ -6,10 +6,11 @@ use std::sync::Arc;
 use crate::error::{Error, Result, Status};
 use crate::types::Type;
 
-/// Form of the events a callback gets.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// The form in which events are delivered. The numbers are those of the C interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Format {
-    /// Bytes as the kernel wrote them.
+    /// The bytes as the kernel wrote them.
     Raw = 0,
     /// One JSON value.
     Json = 1,
@@ -17,68 +18,74 @@ pub enum Format {
     Text = 2,
 }
 
-/// What an event is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// The kind of an event. The numbers are those of the C interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum EventKind {
-    /// A record of a ring or perf buffer, or a line or piece of an iterator's output.
+    /// A record of a ring buffer or perf buffer, or a line or piece of a BPF iterator's output.
     Sample = 0,
-    /// The kernel dropped records.
+    /// The kernel dropped records; [`Event::lost`] is their number.
     Lost = 1,
     /// An entry of a map.
     MapEntry = 2,
-    /// The head of the text table.
+    /// The header of the table, with [`Format::Text`] only. It precedes the first row of each source.
     Header = 3,
     /// A line that a WASM guest printed.
     Output = 4,
-    /// A sampling round is complete.
+    /// The end of a sampling round: all entries of the map have been delivered.
     Round = 5,
 }
 
-/// One event, borrowed for the call of the callback.
+/// One event. It borrows its data, which is valid until the callback returns; [`OwnedEvent`](crate::OwnedEvent) is a
+/// copy that can be kept.
 #[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
 pub struct Event<'a> {
-    /// What it is.
+    /// What the event is.
     pub kind: EventKind,
-    /// Form of `data` and `key`.
+    /// The form of `data` and `key`.
     pub format: Format,
-    /// Map, or iterator, it came through.
+    /// The name of the map that the event came through, or of the iterator.
     pub source: &'a CStr,
-    /// Raw bytes, or text; behind JSON and TEXT stands one NUL byte that the slice does not count.
+    /// The bytes of the record, or its text. JSON and text are UTF-8, and a NUL byte follows them that is not part of the
+    /// slice.
     pub data: &'a [u8],
-    /// Key of a map entry, else empty. In JSON `data` is `{"key":..,"value":..}` and this the key alone.
+    /// The key of a map entry, else empty. With [`Format::Json`], `data` is `{"key":..,"value":..}` and `key` is the key
+    /// alone.
     pub key: &'a [u8],
-    /// Type of raw `data`; `None` if the package does not tell.
+    /// The type of raw `data`. `None` if the package does not specify it.
     pub ty: Option<&'a Arc<Type>>,
-    /// Number of records dropped, for [`EventKind::Lost`].
+    /// The number of records that the kernel dropped, for [`EventKind::Lost`].
     pub lost: u64,
-    /// CPU of a perf record, -1 where unknown.
+    /// The CPU of a perf record, or -1 if it is unknown.
     pub cpu: i32,
     /// Time when the event was read, in nanoseconds of CLOCK_MONOTONIC. The clock is read once per batch of at most 1024
     /// records, and once per round of a sampled map, whose events all have the same time.
     pub time_ns: u64,
-    /// A guest wrote to its standard output while it handled this event: a host that shows both shows it twice.
+    /// Whether a WASM guest wrote to its standard output while it handled this event. A host that shows both the output
+    /// and the event would show it twice.
     pub printed: bool,
 }
 
-/// What a callback wants next.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What a callback returns: whether the call that delivers goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Flow {
     /// Go on.
     Continue,
-    /// End this poll; the event counts as delivered.
+    /// End the call with success. The event counts as delivered.
     End,
-    /// End this poll with `Status::Callback`; the value goes into the message.
+    /// End the call with [`Status::Callback`]. The value becomes part of the message.
     Fail(i32),
 }
 
-/// A callback. Not a trait object: what delivers is compiled for the callback's own type, so that a callback which
-/// makes another form of the event fills it in directly.
-pub trait EventFn: FnMut(&Event<'_>) -> Flow {}
+/// Any function that receives events. What delivers is compiled for each function's own type, so that a callback that
+/// converts the event into another form fills that in directly.
+pub(crate) trait EventFn: FnMut(&Event<'_>) -> Flow {}
 
 impl<F: FnMut(&Event<'_>) -> Flow + ?Sized> EventFn for F {}
 
-/// What a call returns whose callback ended it with `ended`, after `count` events.
-pub fn end_of(ended: Option<Flow>, count: usize) -> Result<usize> {
+/// Returns the outcome of a call that delivered `count` events and that the callback may have ended.
+pub(super) fn outcome(ended: Option<Flow>, count: usize) -> Result<usize> {
     match ended {
         Some(Flow::Fail(value)) => {
             Err(Error::new(Status::Callback, format_args!("the callback returned {value}")))

@@ -1,73 +1,75 @@
-//! Who wakes whom: what the threads of a vm share without a lock. Made of whatever flags, events and places it is given,
-//! so that a model checker can bring its own and try every order of their steps (tests/model.rs).
+//! State that the threads of a vm share without a lock, and which thread wakes which.
+//!
+//! It is generic over flags, events and queues, so that a model checker can use its own and try every interleaving of the
+//! threads (tests/model.rs).
 
-/// A flag that each thread sees in the same order as all others (sequentially consistent).
+/// A flag with sequentially consistent access.
 pub trait Flag {
-    /// Sets it.
+    /// Sets the flag.
     fn set(&self, on: bool);
-    /// Reads it.
+    /// Reads the flag.
     fn get(&self) -> bool;
-    /// Reads and clears it in one step.
+    /// Reads and clears the flag in one step.
     fn take(&self) -> bool;
 }
 
-/// Something to wait for, such as an eventfd.
+/// An event to wait for, such as an eventfd.
 pub trait Event {
-    /// Makes it readable.
+    /// Makes the event readable.
     fn signal(&self);
-    /// Makes it unreadable; whether it was readable.
+    /// Makes the event unreadable. Returns whether it was readable.
     fn clear(&self) -> bool;
 }
 
-/// Chunks of records in a row, for one thread to put in and one to take out.
+/// A bounded queue of chunks of records, with one thread that puts chunks in and one that takes them out.
 pub trait ChunkQueue {
-    /// Puts one at the end, if there is a place.
+    /// Appends a chunk, if there is capacity.
     fn push(&self, chunk: Vec<u8>);
-    /// Takes the first.
+    /// Takes the first chunk.
     fn pop(&self) -> Option<Vec<u8>>;
-    /// Whether there is none.
+    /// Returns whether the queue is empty.
     fn is_empty(&self) -> bool;
 }
 
-/// The way of chunks from the queue's thread to those who poll, and back.
+/// Passes chunks from the queue's thread to the thread that polls, and back.
 pub struct Handover<F, E, P> {
-    /// Chunks with records, the oldest first.
+    /// Chunks with records, oldest first.
     full: P,
-    /// Chunks to fill.
+    /// Empty chunks.
     free: P,
-    /// Readable while chunks wait.
+    /// Readable while `full` has chunks.
     filled: E,
-    /// Ends the thread's wait.
+    /// Wakes the queue's thread.
     wake: E,
     ending: F,
-    /// Whether the thread keeps a chunk back that is not full, because fuller ones still wait.
+    /// Set while the thread keeps a partly filled chunk back, because full ones still wait.
     partial: F,
 }
 
-/// What the thread does.
+/// The work of the queue's thread.
 pub trait Producer {
-    /// Waits for records or for the event `wake`; false if neither came.
+    /// Waits for records or the event `wake`. Returns false if neither came.
     fn wait(&mut self) -> bool;
-    /// Puts records that wait in the kernel into chunks.
+    /// Moves records from the kernel's buffers into chunks.
     fn fill(&mut self);
-    /// The chunk at work.
+    /// The chunk that is being filled.
     fn chunk(&mut self) -> &mut Option<Vec<u8>>;
 }
 
 impl<F: Flag, E: Event, P: ChunkQueue> Handover<F, E, P> {
-    /// Of two rows of places, the second with a chunk in each, two cleared events and two cleared flags.
+    /// Takes two queues, of which the second is full of empty chunks, two cleared events and two cleared flags.
     pub fn new([full, free]: [P; 2], [filled, wake]: [E; 2], [ending, partial]: [F; 2]) -> Handover<F, E, P> {
         Handover { full, free, filled, wake, ending, partial }
     }
 
-    /// Readable while chunks wait.
+    /// The event that is readable while chunks wait.
     pub fn filled(&self) -> &E {
         &self.filled
     }
 
-    // ---- the thread's side
+    // ---- called by the queue's thread
 
-    /// The thread from its first record to its last.
+    /// Runs until `stop` is called.
     pub fn run(&self, producer: &mut impl Producer) {
         while !self.is_ending() {
             if !producer.wait() {
@@ -80,23 +82,23 @@ impl<F: Flag, E: Event, P: ChunkQueue> Handover<F, E, P> {
         self.flush(producer.chunk());
     }
 
-    /// Whether the thread is to end.
+    /// Returns whether the thread must end.
     pub fn is_ending(&self) -> bool {
         self.ending.get()
     }
 
-    /// A chunk to fill.
+    /// Takes an empty chunk.
     pub fn take_free(&self) -> Option<Vec<u8>> {
         self.free.pop()
     }
 
-    /// Whether there are chunks to fill.
+    /// Returns whether there is an empty chunk.
     pub fn has_free(&self) -> bool {
         !self.free.is_empty()
     }
 
-    /// Hands over a chunk that is not full only to a consumer that has nothing else: a slow one must not find the
-    /// pool used up by chunks with a record each. It wakes this thread when it gets there.
+    /// Passes on a partly filled chunk only if the consumer has no other: otherwise chunks with one record each could use up
+    /// the pool while the consumer is slow. The consumer wakes this thread when it has emptied the queue.
     fn offer(&self, chunk: &mut Option<Vec<u8>>) {
         self.partial.set(true);
         if self.full.is_empty() {
@@ -104,38 +106,38 @@ impl<F: Flag, E: Event, P: ChunkQueue> Handover<F, E, P> {
         }
     }
 
-    /// Hands the chunk over, full or not.
+    /// Passes the chunk on, full or not.
     pub fn flush(&self, chunk: &mut Option<Vec<u8>>) {
         if let Some(chunk) = chunk.take_if(|chunk| !chunk.is_empty()) {
-            // There are as many places as chunks.
+            // The queue has capacity for all chunks.
             self.full.push(chunk);
             self.filled.signal();
         }
         self.partial.set(chunk.is_some());
     }
 
-    // ---- the side of those who poll, one at a time
+    // ---- called by the thread that polls, one at a time
 
-    /// Before chunks are taken.
+    /// Must be called before chunks are taken.
     pub fn begin(&self) {
         self.filled.clear();
     }
 
-    /// The next chunk, for the last one.
+    /// Takes the next full chunk and recycles `done`.
     pub fn exchange(&self, mut done: Vec<u8>) -> Result<Vec<u8>, Vec<u8>> {
         let Some(next) = self.full.pop() else { return Err(done) };
         done.clear();
-        // The first one that is given was never one of the pool: there is no place for it, and no need.
+        // The first `done` is not from the pool: the queue has no capacity for it and drops it.
         self.free.push(done);
         Ok(next)
     }
 
-    /// Whether no chunk waits.
+    /// Returns whether no chunk waits.
     pub fn is_empty(&self) -> bool {
         self.full.is_empty()
     }
 
-    /// After chunks have been taken; `is_empty`: all of them, to their last record.
+    /// Must be called after chunks have been taken. `is_empty`: all of them, up to the last record.
     pub fn end(&self, is_empty: bool) {
         if !is_empty {
             self.filled.signal();
@@ -144,48 +146,48 @@ impl<F: Flag, E: Event, P: ChunkQueue> Handover<F, E, P> {
         }
     }
 
-    /// Has the thread end.
+    /// Makes the thread end.
     pub fn stop(&self) {
         self.ending.set(true);
         self.wake.signal();
     }
 }
 
-/// A request that is sticky until it is reported once: a flag for those who work, an event for those who wait.
+/// A request that remains until it is reported once: a flag for a thread that works, an event for a thread that waits.
 pub struct Request<F, E> {
     asked: F,
     event: E,
 }
 
 impl<F: Flag, E: Event> Request<F, E> {
-    /// Of a cleared flag and a cleared event.
+    /// Takes a cleared flag and a cleared event.
     pub fn new(asked: F, event: E) -> Request<F, E> {
         Request { asked, event }
     }
 
-    /// Readable while a request stands.
+    /// The event that is readable while the request remains.
     pub fn event(&self) -> &E {
         &self.event
     }
 
-    /// Asks.
+    /// Makes the request.
     pub fn ask(&self) {
         self.asked.set(true);
         self.event.signal();
     }
 
-    /// Whether somebody has asked.
+    /// Returns whether the request has been made.
     pub fn is_asked(&self) -> bool {
         self.asked.get()
     }
 
-    /// Takes the request, to report it. What counts is the event: a request whose signal is still to come is reported
-    /// when it has come, and one that comes in between is reported with this one.
+    /// Takes the request, to report it. The event decides: a request whose signal has not arrived yet is reported when it has,
+    /// and a request that is made in between is reported together with this one.
     pub fn take(&self) -> bool {
         self.asked.take() && self.event.clear()
     }
 
-    /// The same after the event was seen readable, whatever the flag says.
+    /// Takes the request after the event was found readable, whatever the flag says.
     pub fn take_signalled(&self) -> bool {
         self.asked.set(false);
         self.event.clear()

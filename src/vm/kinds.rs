@@ -1,9 +1,13 @@
-//! Kinds of packages, and which kind some bytes are.
+//! Kinds of packages, sets of them, and which kind some bytes are.
+
+use std::fmt;
+use std::ops::{BitOr, BitOrAssign};
 
 use crate::error::{Error, Result, Status};
 
-/// Kinds of packages; bits.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// A kind of package. The numbers are those of the C interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Kind {
     /// A JSON package, or an object with its metadata.
     Json = 1,
@@ -11,20 +15,94 @@ pub enum Kind {
     Wasm = 2,
 }
 
-/// What the package is; an error if the caller does not want such a one.
-pub fn check_kinds(data: &[u8], kinds: u32) -> Result<Kind> {
-    const KNOWN: u32 = Kind::Json as u32 | Kind::Wasm as u32;
-    if kinds == 0 || kinds & !KNOWN != 0 {
-        return Err(Error::new(Status::Inval, format_args!("kinds: {kinds} is not a set of package kinds")));
+/// The kinds of package that a host accepts. Never empty.
+///
+/// A single [`Kind`] converts into a set, and `|` joins kinds:
+///
+/// ```
+/// use eunomia::{Kind, Kinds};
+///
+/// let both = Kind::Json | Kind::Wasm;
+/// assert!(both.contains(Kind::Wasm));
+/// assert_eq!(both, Kinds::ALL);
+/// assert!(!Kinds::from(Kind::Json).contains(Kind::Wasm));
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Kinds(u32);
+
+impl Kinds {
+    /// Every kind that this library can run.
+    pub const ALL: Kinds = Kinds(Kind::Json as u32 | Kind::Wasm as u32);
+
+    /// Returns the set with these bits, which are numbers of [`Kind`]. `None` if no bit is set, or an unknown one.
+    ///
+    /// ```
+    /// use eunomia::{Kind, Kinds};
+    ///
+    /// assert_eq!(Kinds::from_bits(2), Some(Kind::Wasm.into()));
+    /// assert_eq!(Kinds::from_bits(0), None);
+    /// assert_eq!(Kinds::from_bits(4), None);
+    /// ```
+    pub const fn from_bits(bits: u32) -> Option<Kinds> {
+        if bits != 0 && bits & !Kinds::ALL.0 == 0 { Some(Kinds(bits)) } else { None }
     }
+
+    /// Returns the bits of the set.
+    pub const fn bits(self) -> u32 {
+        self.0
+    }
+
+    /// Returns whether `kind` is in the set.
+    pub const fn contains(self, kind: Kind) -> bool {
+        self.0 & kind as u32 != 0
+    }
+}
+
+impl From<Kind> for Kinds {
+    fn from(kind: Kind) -> Kinds {
+        Kinds(kind as u32)
+    }
+}
+
+impl<K: Into<Kinds>> BitOr<K> for Kind {
+    type Output = Kinds;
+
+    fn bitor(self, other: K) -> Kinds {
+        Kinds::from(self) | other
+    }
+}
+
+impl<K: Into<Kinds>> BitOr<K> for Kinds {
+    type Output = Kinds;
+
+    fn bitor(self, other: K) -> Kinds {
+        Kinds(self.0 | other.into().0)
+    }
+}
+
+impl<K: Into<Kinds>> BitOrAssign<K> for Kinds {
+    fn bitor_assign(&mut self, other: K) {
+        *self = *self | other;
+    }
+}
+
+/// Lists the kinds: `{Json, Wasm}`.
+impl fmt::Debug for Kinds {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries([Kind::Json, Kind::Wasm].iter().filter(|kind| self.contains(**kind))).finish()
+    }
+}
+
+/// Returns the kind of the package `data`; an error if `accepted` lacks it.
+pub(super) fn check_kind(data: &[u8], accepted: Kinds) -> Result<Kind> {
     let is_wasm = data.starts_with(b"\0asm");
     let kind = if is_wasm { Kind::Wasm } else { Kind::Json };
-    if kinds & kind as u32 == 0 {
-        let (is, wanted) = if is_wasm { ("a WASM module", "JSON") } else { ("no WASM module", "WASM") };
-        return Err(Error::new(
-            Status::Package,
-            format_args!("the package is {is}, and only {wanted} is wanted"),
-        ));
+    if accepted.contains(kind) {
+        return Ok(kind);
     }
-    Ok(kind)
+    let text = match kind {
+        Kind::Wasm => "the package is a WASM module; only JSON packages are accepted",
+        Kind::Json => "the package is not a WASM module; only WASM modules are accepted",
+    };
+    Err(Error::new(Status::Package, text))
 }

@@ -1,17 +1,18 @@
 //! The life cycle of a package in a vm: open, load, attach, detach.
 
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use super::delivery::Delivery;
 use super::interrupt::Interrupt;
-use super::kinds::{Kind, check_kinds};
+use super::kinds::{Kind, Kinds, check_kind};
 use super::options::{self, Options};
 use super::state::{Inner, Shared, Vm, system_error};
 use super::wait_set::{Role, STOP, WaitSet};
+use crate::bpf;
 use crate::bpf::memory_account::Account;
 use crate::bpf::object::OpenConfig;
 use crate::bpf::session::{Config, Session};
-use crate::bpf::{self};
 use crate::error::{Error, Result, Status};
 use crate::log::{Level, Log};
 use crate::os::{Epoll, Errno, EventFd};
@@ -20,7 +21,21 @@ use crate::types::Type;
 use crate::wasm::{self, Module};
 
 impl Vm {
-    /// An empty vm.
+    /// Creates an empty vm. It needs no privilege and takes a few descriptors, all of them close-on-exec.
+    ///
+    /// # Errors
+    ///
+    /// [`Status::Inval`] if an option is out of range, [`Status::System`] if the process is out of descriptors.
+    ///
+    /// ```
+    /// use eunomia::{Options, Vm};
+    ///
+    /// # fn main() -> eunomia::Result<()> {
+    /// let vm = Vm::new(Options::new())?;
+    /// assert!(Vm::new(Options::new().perf_pages(3)).is_err()); // not a power of two
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn new(options: Options) -> Result<Vm> {
         let perf_pages = options::checked_perf_pages(options.perf_pages)?;
         bpf::init(options.libbpf_sections)?;
@@ -41,28 +56,93 @@ impl Vm {
         Shared::new(log, stop, options.poll_budget, options.wasm, config).map(|shared| Vm { shared })
     }
 
-    /// Opens a package of one of `kinds` (bits of [`Kind`]) and says which. On failure the vm stays empty.
-    pub fn open(&self, data: &[u8], kinds: u32) -> Result<Kind> {
+    /// Opens the package `data` and returns its kind. The bytes are copied.
+    ///
+    /// `kinds` are the kinds that the caller accepts: a [`Kind`], several joined with `|`, or [`Kinds::ALL`]. Nothing is
+    /// loaded into the kernel yet. After a failure the vm is empty as before.
+    ///
+    /// # Errors
+    ///
+    /// [`Status::Package`] if the package is malformed or of another kind, [`Status::State`] if the vm already holds a
+    /// package.
+    ///
+    /// ```
+    /// use eunomia::{Kind, Options, Status, Vm};
+    ///
+    /// # fn main() -> eunomia::Result<()> {
+    /// let vm = Vm::new(Options::new())?;
+    /// let error = vm.open(b"{}", Kind::Json | Kind::Wasm).unwrap_err();
+    /// assert_eq!(error.status(), Status::Package);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn open(&self, data: &[u8], kinds: impl Into<Kinds>) -> Result<Kind> {
+        self.open_kind(data, kinds.into())
+    }
+
+    fn open_kind(&self, data: &[u8], kinds: Kinds) -> Result<Kind> {
         let (mut inner, _delivery) = self.exclusive()?;
-        match check_kinds(data, kinds)? {
+        match check_kind(data, kinds)? {
             Kind::Json => inner.open(Package::parse(data)?, &self.shared.log),
             Kind::Wasm => inner.open_module(data),
         }
     }
 
-    /// Opens a package from a file.
-    pub fn open_file(&self, path: &str, kinds: u32) -> Result<Kind> {
-        self.open(&options::read_package(path)?, kinds)
+    /// Opens the package in the file `path`. See [`Vm::open`].
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Vm::open`]. If the file cannot be read, [`Status::NotFound`], [`Status::Perm`] or [`Status::System`].
+    ///
+    /// ```no_run
+    /// use eunomia::{Kind, Kinds, Options, Vm};
+    ///
+    /// # fn main() -> eunomia::Result<()> {
+    /// let vm = Vm::new(Options::new())?;
+    /// match vm.open_file("package", Kinds::ALL)? {
+    ///     Kind::Wasm => println!("a WASM module"),
+    ///     _ => println!("a JSON package"),
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn open_file(&self, path: impl AsRef<Path>, kinds: impl Into<Kinds>) -> Result<Kind> {
+        self.open_kind(&options::read_package(path.as_ref())?, kinds.into())
     }
 
-    /// Opens an object with metadata (`*.skel.json`) of its own, or with none: then its BTF tells everything.
+    /// Opens a compiled BPF object (ELF) without a package. `meta_json` is its metadata, the `*.skel.json` that `ecc` and
+    /// `bpftool` write; without it the metadata comes from the object's BTF alone.
+    ///
+    /// ```no_run
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let vm = eunomia::Vm::new(eunomia::Options::new())?;
+    /// vm.open_object(&std::fs::read("program.bpf.o")?, None)?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn open_object(&self, elf: &[u8], meta_json: Option<&str>) -> Result<Kind> {
         let (mut inner, _delivery) = self.exclusive()?;
         inner.open(Package::from_object(elf, meta_json)?, &self.shared.log)
     }
 
-    /// Creates the maps and has the kernel verify the programs. After a failure the package is open as before.
-    /// `Err(Stopped)` reports a call of `stop`, which ends a load after the map or program at work.
+    /// Creates the maps and loads the programs into the kernel, whose verifier checks them. After a failure the package is
+    /// open as before, with all that has been set.
+    ///
+    /// # Errors
+    ///
+    /// [`Status::Verifier`] if the verifier rejects a program; the detail of the error is its log. [`Status::Perm`] if a
+    /// privilege is missing. [`Status::NoMem`] if the package needs more kernel memory than
+    /// [`Options::max_kernel_memory`]. [`Status::Stopped`] after [`Vm::stop`].
+    ///
+    /// ```no_run
+    /// # fn main() -> eunomia::Result<()> {
+    /// # let vm = eunomia::Vm::new(eunomia::Options::new())?;
+    /// if let Err(error) = vm.load() {
+    ///     eprintln!("{error}\n{}", error.detail());
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn load(&self) -> Result<()> {
         let (mut inner, mut delivery) = self.exclusive()?;
         self.load_locked(&mut inner, &mut delivery)
@@ -89,13 +169,13 @@ impl Vm {
         watched.map_err(|e| system_error("epoll", e))
     }
 
-    /// After a failure back to what `open` left, with what the host has set.
+    /// Returns to the state after `open`, with all that the host has set, and returns `cause`.
     fn unload(&self, inner: &mut Inner, delivery: &mut Delivery, cause: Error) -> Error {
         self.shared.counters.watch(None, Vec::new());
-        // Nothing is added, so nothing can fail.
+        // Removing descriptors cannot fail.
         let _ = self.shared.wait_set().watch_sources(&self.shared.epoll, &[]);
         *delivery = Delivery::default();
-        if cause.status == Status::Stopped {
+        if cause.status() == Status::Stopped {
             self.shared.stop.take_signalled();
         }
         match inner.session.take().map(Session::reopen) {
@@ -111,7 +191,24 @@ impl Vm {
         }
     }
 
-    /// Attaches all programs or none. Loads first if that has not been done, and unloads again if attaching fails.
+    /// Attaches all programs of the package, or none if one fails. Loads the package first if it is not loaded, and unloads
+    /// it again if attaching then fails.
+    ///
+    /// # Errors
+    ///
+    /// [`Status::Attach`] or [`Status::NotFound`] if a program cannot be attached; the subject of the error names it.
+    /// Those of [`Vm::load`].
+    ///
+    /// ```no_run
+    /// use eunomia::{Kind, Options, Vm};
+    ///
+    /// # fn main() -> eunomia::Result<()> {
+    /// let vm = Vm::new(Options::new())?;
+    /// vm.open_file("package.json", Kind::Json)?;
+    /// vm.attach()?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn attach(&self) -> Result<()> {
         let (mut inner, mut delivery) = self.exclusive()?;
         if inner.session()?.is_attached() {
@@ -125,8 +222,18 @@ impl Vm {
         attached.map_err(|e| if was_loaded { e } else { self.unload(&mut inner, &mut delivery, e) })
     }
 
-    /// Releases all links. Maps, their contents and waiting events stay; the next poll delivers a last round of each sampled
-    /// map, unless the queue reads them.
+    /// Detaches all programs. Maps, their contents and events that wait remain, and [`attach`](Vm::attach) can be called
+    /// again. The next poll delivers a last round of each sampled map, unless the queue reads them.
+    ///
+    /// ```no_run
+    /// # fn main() -> eunomia::Result<()> {
+    /// # let vm = eunomia::Vm::new(eunomia::Options::new())?;
+    /// vm.attach()?;
+    /// vm.detach()?;
+    /// println!("{}", vm.map_get_json("totals", "0")?);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn detach(&self) -> Result<()> {
         let (mut inner, mut delivery) = self.exclusive()?;
         inner.loaded()?;
@@ -191,14 +298,14 @@ impl Inner {
         Ok(())
     }
 
-    /// Keeps every type that the vm can hand out.
+    /// Keeps every type that a call can return. They stay valid as long as the vm.
     fn keep_types(&mut self) {
         let types = self.session.as_ref().map(types_of);
         self.types.extend(types.unwrap_or_default());
     }
 }
 
-/// Every type that comes with maps and records of a session.
+/// Returns the types of the maps and records of a session.
 fn types_of(session: &Session) -> Vec<Arc<Type>> {
     let maps = session.maps().iter().flat_map(|map| [map.key.ty(), map.value.ty()]);
     let records = session.shapes().iter().map(|shape| shape.record.as_ref().map(|plan| plan.ty()));

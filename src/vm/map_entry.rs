@@ -6,7 +6,7 @@ use crate::bpf::source::Shape;
 use crate::package::{Sample, SampleKind};
 use crate::render::{Clock, linear_hist, log2_hist};
 
-/// Appends an entry, with its key rendered already, as JSON or text.
+/// Appends an entry as JSON or text. `key` is rendered already.
 pub fn entry_text(
     source: &Shape,
     format: Format,
@@ -37,7 +37,7 @@ pub fn entry_text(
     value_json(form, per_cpu, value, clock, out);
 }
 
-/// The slots of a histogram, summed over the CPUs of a per-CPU map.
+/// Returns the slots of a histogram, summed over the CPUs of a per-CPU map.
 fn slots(form: &Form, per_cpu: bool, value: &[u8]) -> Option<Vec<u64>> {
     let plan = form.plan.as_ref()?;
     let stride = if per_cpu { form.size.next_multiple_of(8) } else { form.size };

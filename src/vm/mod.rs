@@ -1,4 +1,4 @@
-//! The vm: at most one package, from bytes to events and back to nothing.
+//! [`Vm`] and what its methods take and return.
 
 mod batch;
 mod bpf_iterator;
@@ -33,9 +33,9 @@ mod wasm;
 mod wasm;
 
 pub use batch::{Batch, Record};
-pub use check::{Checked, Outcome, Verdict, check};
-pub use event::{Event, EventFn, EventKind, Flow, Format};
-pub use kinds::Kind;
+pub use check::{CheckReport, Inspector, Outcome, Verdict, check};
+pub use event::{Event, EventKind, Flow, Format};
+pub use kinds::{Kind, Kinds};
 pub use maps::MapInfo;
 pub use options::Options;
 pub use owned_event::{Events, OwnedEvent};

@@ -1,64 +1,153 @@
-//! What a vm is made with, and the checks that come before anything is done.
+//! Options of a new vm, and the checks before anything is created.
 
-use std::path::PathBuf;
+use std::fmt;
+use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result, Status};
 use crate::log::{Level, LogFn};
 use crate::os::{self, Errno};
 use crate::wasm::Config as WasmOptions;
 
-/// Settings of a new vm; the default is the usual choice.
+/// Options of a new [`Vm`](crate::Vm). Each method sets one option; what is not set has its default.
 ///
 /// ```
 /// use eunomia::{Level, Options};
 ///
-/// let options = Options {
-///     log: Some(Box::new(|level: Level, line: &str| eprintln!("{level:?}: {line}"))),
-///     poll_budget: 1000,
-///     ..Options::default()
-/// };
+/// let options = Options::new()
+///     .log(|level: Level, line: &str| eprintln!("{level:?}: {line}"))
+///     .log_level(Level::Info)
+///     .poll_budget(1000);
 /// # let _ = options;
 /// ```
 #[derive(Default)]
+#[must_use]
 pub struct Options {
-    /// Receives the log, from any thread that uses the vm; `None`: silence.
-    pub log: Option<LogFn>,
-    /// Lines above this level are not passed on; `None`: errors and warnings are.
-    pub log_level: Option<Level>,
-    /// Kernel BTF: a file, which always wins, or a BTFHub-style folder, used where the kernel has none.
-    pub btf_path: Option<PathBuf>,
-    /// Folder for maps that are pinned by name; `None`: /sys/fs/bpf.
-    pub pin_path: Option<PathBuf>,
-    /// Pages of each perf buffer per CPU, a power of two; 0: the package's word, else 64.
-    pub perf_pages: u32,
-    /// Events that one poll delivers at most; 0: 65536.
-    pub poll_budget: u32,
-    /// A program whose hook (function, tracepoint) is not there is skipped, with a line in the log for each cause, where
-    /// programs attach that can do the package's work. For code whose host picks programs by kernel.
-    pub skip_missing_hooks: bool,
-    /// Leaves libbpf's own handlers in place for the sections fentry, fexit, fmod_ret, fsession, tp_btf and iter. By default the
-    /// library replaces them, once per process, because it finds the kernel types of such programs without reading all of them,
-    /// which loads faster. Handlers are process-wide: set this for every vm of the process.
-    pub libbpf_sections: bool,
-    /// Bytes of kernel memory that a package may take, all packages of a WASM guest together: its maps when they are full,
-    /// its programs and its types. 0: a quarter of the memory that is available, at most 1 GiB or 16 MiB for each possible
-    /// CPU; `u64::MAX`: no limit. Before load it is compared with [`crate::vm::map_bytes`] of all maps.
-    pub max_kernel_memory: u64,
-    /// What WASM guests may take and see.
-    pub wasm: WasmOptions,
+    pub(crate) log: Option<LogFn>,
+    pub(crate) log_level: Option<Level>,
+    pub(crate) btf_path: Option<PathBuf>,
+    pub(crate) pin_path: Option<PathBuf>,
+    pub(crate) perf_pages: u32,
+    pub(crate) poll_budget: u32,
+    pub(crate) skip_missing_hooks: bool,
+    pub(crate) libbpf_sections: bool,
+    pub(crate) max_kernel_memory: u64,
+    pub(crate) wasm: WasmOptions,
 }
 
-/// A package file larger than this is none: an object may have 64 MiB, and base64 adds a third.
+impl Options {
+    /// Returns the defaults.
+    pub fn new() -> Options {
+        Options::default()
+    }
+
+    /// Sets the function that receives log lines, each without its newline. Any thread that uses the vm may call it, also
+    /// several at once. It must not use the vm. By default the library logs nothing.
+    ///
+    /// ```
+    /// let options = eunomia::Options::new().log(|level, line| eprintln!("{level:?}: {line}"));
+    /// # let _ = options;
+    /// ```
+    pub fn log(mut self, log: impl Fn(Level, &str) + Send + Sync + 'static) -> Options {
+        self.log = Some(Box::new(log));
+        self
+    }
+
+    /// Sets the least severe level that is logged. Default: [`Level::Warn`].
+    pub fn log_level(mut self, level: Level) -> Options {
+        self.log_level = Some(level);
+        self
+    }
+
+    /// Sets where to find the BTF of the kernel. A file takes precedence over the running kernel's own BTF. A directory in
+    /// the layout of BTFHub is a fallback for a kernel that has none. Default: the kernel's own BTF, then that of the
+    /// package.
+    pub fn btf_path(mut self, path: impl Into<PathBuf>) -> Options {
+        self.btf_path = Some(path.into());
+        self
+    }
+
+    /// Sets the directory in which maps are pinned by name. Default: /sys/fs/bpf.
+    pub fn pin_path(mut self, path: impl Into<PathBuf>) -> Options {
+        self.pin_path = Some(path.into());
+        self
+    }
+
+    /// Sets the size of each perf buffer, in pages per CPU: a power of two. 0, the default: the size in the package, or 64.
+    pub fn perf_pages(mut self, pages: u32) -> Options {
+        self.perf_pages = pages;
+        self
+    }
+
+    /// Sets how many events one poll delivers at most. 0, the default: 65536.
+    pub fn poll_budget(mut self, events: u32) -> Options {
+        self.poll_budget = events;
+        self
+    }
+
+    /// Sets whether a program is skipped if its hook (a function or tracepoint) does not exist, provided that another
+    /// program of the package can be attached. Each cause is logged. Default: `false`, a missing hook is an error.
+    pub fn skip_missing_hooks(mut self, skip: bool) -> Options {
+        self.skip_missing_hooks = skip;
+        self
+    }
+
+    /// Sets whether libbpf's own handlers stay in place for the sections fentry, fexit, fmod_ret, fsession, tp_btf and iter.
+    /// Default: `false`, the library replaces them once per process. It finds the kernel types of such programs without
+    /// reading all of them, which loads faster. The handlers are process-wide: set this for every vm of the process.
+    pub fn libbpf_sections(mut self, keep: bool) -> Options {
+        self.libbpf_sections = keep;
+        self
+    }
+
+    /// Sets how many bytes of kernel memory a package may use: its maps when they are full, its programs and its types.
+    /// The packages of a WASM guest share the limit. [`load`](crate::Vm::load) compares the limit with the sum of
+    /// [`map_bytes`](crate::vm::map_bytes) before it creates a map.
+    ///
+    /// 0, the default: a quarter of the available memory, and at most 1 GiB or 16 MiB per possible CPU, whichever is
+    /// more. `u64::MAX`: no limit.
+    pub fn max_kernel_memory(mut self, bytes: u64) -> Options {
+        self.max_kernel_memory = bytes;
+        self
+    }
+
+    /// Sets the limits and privileges of WASM guests.
+    pub fn wasm(mut self, wasm: WasmOptions) -> Options {
+        self.wasm = wasm;
+        self
+    }
+}
+
+impl fmt::Debug for Options {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Options")
+            .field("log", &self.log.is_some())
+            .field("log_level", &self.log_level)
+            .field("btf_path", &self.btf_path)
+            .field("pin_path", &self.pin_path)
+            .field("perf_pages", &self.perf_pages)
+            .field("poll_budget", &self.poll_budget)
+            .field("skip_missing_hooks", &self.skip_missing_hooks)
+            .field("libbpf_sections", &self.libbpf_sections)
+            .field("max_kernel_memory", &self.max_kernel_memory)
+            .field("wasm", &self.wasm)
+            .finish()
+    }
+}
+
+/// The largest package file: an object may have 64 MiB, and base64 adds a third.
 const MAX_FILE: usize = 128 << 20;
 
-pub fn checked_perf_pages(pages: u32) -> Result<u32> {
+/// Returns `pages` if it is 0 or a power of two.
+pub(super) fn checked_perf_pages(pages: u32) -> Result<u32> {
     if pages == 0 || pages.is_power_of_two() {
         return Ok(pages);
     }
     Err(Error::new(Status::Inval, format_args!("perf_pages: {pages} is not a power of two")))
 }
 
-pub fn read_package(path: &str) -> Result<Vec<u8>> {
+/// Reads a package file.
+pub(super) fn read_package(path: &Path) -> Result<Vec<u8>> {
+    let name = path.to_string_lossy();
     let failed = |e: Errno| {
         let status = match e.0 {
             libc::ENOENT => Status::NotFound,
@@ -66,12 +155,12 @@ pub fn read_package(path: &str) -> Result<Vec<u8>> {
             libc::ENOMEM => Status::NoMem,
             _ => Status::System,
         };
-        Error::sys(status, e.0, e).about_file(path)
+        Error::sys(status, e.0, e).about_file(&name)
     };
     let data = os::read_file(path, MAX_FILE).map_err(failed)?;
     if data.len() > MAX_FILE {
         let text = format!("too large for a package (at most {MAX_FILE} bytes)");
-        return Err(Error::new(Status::Package, text).about_file(path));
+        return Err(Error::new(Status::Package, text).about_file(&name));
     }
     Ok(data)
 }

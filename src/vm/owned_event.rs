@@ -1,36 +1,38 @@
-//! Events that a host owns and takes one by one, where a callback does not fit: from an iterator, or with the feature
-//! `channel` from a channel. Each costs an allocation; [`Vm::poll`] and [`Vm::read`] cost none.
+//! Events that a host owns and takes one by one, where a callback does not fit: from an iterator or, with the feature
+//! `channel`, from a channel. Each costs allocations; [`Vm::poll`] and [`Vm::read`] cost none.
 
+use std::borrow::Cow;
 use std::collections::VecDeque;
 
 use super::event::{Event, EventKind, Flow, Format};
 use super::state::Vm;
 use crate::error::{Result, Status};
 
-/// An [`Event`] with what it points to.
+/// A copy of an [`Event`] that owns its data.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct OwnedEvent {
-    /// What it is.
+    /// What the event is.
     pub kind: EventKind,
-    /// Form of `data` and `key`.
+    /// The form of `data` and `key`.
     pub format: Format,
-    /// Map it came through.
+    /// The name of the map that the event came through.
     pub source: String,
-    /// Raw bytes, or text.
+    /// The bytes of the record, or its text.
     pub data: Vec<u8>,
-    /// Key of a map entry, else empty.
+    /// The key of a map entry, else empty.
     pub key: Vec<u8>,
-    /// Number of records dropped, for [`EventKind::Lost`].
+    /// The number of records that the kernel dropped, for [`EventKind::Lost`].
     pub lost: u64,
-    /// CPU of a perf record, -1 where unknown.
+    /// The CPU of a perf record, or -1 if it is unknown.
     pub cpu: i32,
     /// When it was read, as [`Event::time_ns`].
     pub time_ns: u64,
 }
 
 impl OwnedEvent {
-    /// The data as text; of raw data what is UTF-8.
-    pub fn text(&self) -> std::borrow::Cow<'_, str> {
+    /// Returns the data as a string. In raw data, bytes that are not UTF-8 are replaced by U+FFFD.
+    pub fn text(&self) -> Cow<'_, str> {
         String::from_utf8_lossy(&self.data)
     }
 }
@@ -43,10 +45,13 @@ impl From<&Event<'_>> for OwnedEvent {
     }
 }
 
-/// The events of a vm, see [`Vm::events`].
+/// An iterator over the events of a vm; [`Vm::events`] creates it.
+#[derive(Debug)]
+#[must_use]
 pub struct Events<'a> {
     vm: &'a Vm,
     format: Format,
+    /// Events of the last poll that have not been returned yet.
     waiting: VecDeque<OwnedEvent>,
 }
 
@@ -56,13 +61,13 @@ impl Iterator for Events<'_> {
     fn next(&mut self) -> Option<Result<OwnedEvent>> {
         while self.waiting.is_empty() {
             let waiting = &mut self.waiting;
-            let mut keep = |event: &Event<'_>| {
+            let polled = self.vm.poll(None, self.format, |event| {
                 waiting.push_back(event.into());
                 Flow::Continue
-            };
-            match self.vm.poll(-1, self.format, &mut keep) {
+            });
+            match polled {
                 Ok(_) => {}
-                Err(error) if error.status == Status::Stopped => return None,
+                Err(error) if error.status() == Status::Stopped => return None,
                 Err(error) => return Some(Err(error)),
             }
         }
@@ -71,15 +76,17 @@ impl Iterator for Events<'_> {
 }
 
 impl Vm {
-    /// The events one by one; waits for each, and ends after [`Vm::stop`]. Whoever drops the iterator drops with it what
-    /// a poll has brought and nobody has taken.
+    /// Returns an iterator over the events. It blocks until the next event, and ends after [`Vm::stop`]. An item is an
+    /// error if a poll fails.
+    ///
+    /// Dropping the iterator also drops the events that a poll has read and the iterator has not returned yet.
     ///
     /// ```no_run
     /// use eunomia::{Format, Kind, Options, Vm};
     ///
     /// # fn main() -> eunomia::Result<()> {
-    /// let vm = Vm::new(Options::default())?;
-    /// vm.open_file("package.json", Kind::Json as u32)?;
+    /// let vm = Vm::new(Options::new())?;
+    /// vm.open_file("package.json", Kind::Json)?;
     /// vm.attach()?;
     /// for event in vm.events(Format::Json).take(10) {
     ///     println!("{}", event?.text());

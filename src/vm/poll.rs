@@ -1,4 +1,4 @@
-//! Stop, queue and sources in one wait, and the way from there to the host.
+//! Polling: waits for events or a stop request, and delivers the events to a callback or into a buffer.
 
 use std::sync::MutexGuard;
 use std::sync::atomic::Ordering::Relaxed;
@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use super::batch::{Batch, BatchSink};
 use super::callback_sink::CallbackSink;
 use super::delivery::Delivery;
-use super::event::{EventFn, Flow, Format};
+use super::event::{Event, EventFn, Flow, Format};
 use super::lock::locked;
 use super::state::{Inner, Vm};
 use super::wait_set::{Role, STOP};
@@ -22,28 +22,75 @@ const BUDGET: usize = 65536;
 pub(super) enum Ready {
     Events,
     Stop,
-    Nothing,
+    Timeout,
 }
 
 impl Vm {
-    /// Waits for the first non-empty batch, delivers it and says how many events it had; 0 after `timeout_ms`
-    /// (-1: never). `Err(Stopped)` reports a call of `stop`.
+    /// Waits for events, passes the first batch to `callback`, and returns how many events it had.
+    ///
+    /// * `timeout`: how long to wait for the first event. `None` waits without a limit, [`Duration::ZERO`] does not wait.
+    ///   Rounded up to milliseconds. Returns 0 if no event came in that time.
+    /// * `format`: the form of the events.
+    /// * `callback`: receives each event, on this thread. It may use the maps and variables of the vm, but calls that
+    ///   would deliver events, change the state of the package or drop the vm return [`Status::Busy`].
+    ///
+    /// One call delivers at most [`Options::poll_budget`](crate::Options::poll_budget) events. The package must be
+    /// loaded.
+    ///
+    /// # Errors
+    ///
+    /// [`Status::Stopped`] reports a call of [`Vm::stop`], [`Status::Callback`] that the callback returned
+    /// [`Flow::Fail`].
+    ///
+    /// ```no_run
+    /// use std::time::Duration;
+    ///
+    /// use eunomia::{Flow, Format};
+    ///
+    /// # fn main() -> eunomia::Result<()> {
+    /// # let vm = eunomia::Vm::new(eunomia::Options::new())?;
+    /// let count = vm.poll(Some(Duration::from_millis(100)), Format::Json, |event| {
+    ///     println!("{}", String::from_utf8_lossy(event.data));
+    ///     Flow::Continue
+    /// })?;
+    /// println!("{count} events");
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn poll(
         &self,
-        timeout_ms: i32,
+        timeout: Option<Duration>,
         format: Format,
-        callback: &mut (impl EventFn + ?Sized),
+        mut callback: impl FnMut(&Event<'_>) -> Flow,
     ) -> Result<usize> {
-        self.poll_once(timeout_ms, format, callback).map(|(count, _)| count)
+        self.poll_once(timeout, format, &mut callback).map(|(count, _)| count)
     }
 
-    /// Polls until `stop` is called or the callback ends it.
-    pub fn run(&self, format: Format, callback: &mut (impl EventFn + ?Sized)) -> Result<()> {
+    /// Polls until [`Vm::stop`] is called or the callback returns [`Flow::End`]; both are a success. See [`Vm::poll`] for
+    /// the arguments.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Vm::poll`], except [`Status::Stopped`].
+    ///
+    /// ```no_run
+    /// use eunomia::{Flow, Format};
+    ///
+    /// # fn main() -> eunomia::Result<()> {
+    /// # let vm = eunomia::Vm::new(eunomia::Options::new())?;
+    /// vm.run(Format::Text, |event| {
+    ///     println!("{}", String::from_utf8_lossy(event.data));
+    ///     Flow::Continue
+    /// })?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn run(&self, format: Format, mut callback: impl FnMut(&Event<'_>) -> Flow) -> Result<()> {
         loop {
-            match self.poll_once(-1, format, callback) {
+            match self.poll_once(None, format, &mut callback) {
                 Ok((_, Some(Flow::End))) => return Ok(()),
                 Ok(_) => {}
-                Err(e) if e.status == Status::Stopped => return Ok(()),
+                Err(e) if e.status() == Status::Stopped => return Ok(()),
                 Err(e) => return Err(e),
             }
         }
@@ -51,15 +98,15 @@ impl Vm {
 
     fn poll_once(
         &self,
-        timeout_ms: i32,
+        timeout: Option<Duration>,
         format: Format,
-        callback: &mut (impl EventFn + ?Sized),
+        callback: &mut impl EventFn,
     ) -> Result<(usize, Option<Flow>)> {
         let budget = match self.shared.poll_budget {
             0 => BUDGET,
             events => events as usize,
         };
-        self.deliver(timeout_ms, |delivery| {
+        self.deliver(timeout, |delivery| {
             let mut scratch = std::mem::take(&mut delivery.scratch);
             let mut deliver = CallbackSink::new(format, &mut scratch, Some(&self.shared.stop), callback);
             let drained = delivery.drain(budget, &mut deliver);
@@ -71,32 +118,46 @@ impl Vm {
                 Some(Flow::Fail(value)) => {
                     Err(Error::new(Status::Callback, format_args!("the callback returned {value}")))
                 }
-                // What ends the poll counts as something even if it was no event (lost records, a table's head).
+                // A poll that the callback ended returns, even if what ended it was not an event (lost records, a header).
                 ended => Ok((events > 0 || ended.is_some()).then_some((events as usize, ended))),
             }
         })
         .map(|result| result.unwrap_or((0, None)))
     }
 
-    /// Fills `buf` with records of one source and says how many. `Err(TooSmall)`: the first does not fit, needs
-    /// `batch.need` bytes and is kept.
+    /// Waits for events like [`Vm::poll`], and packs records of one source into `buf`, as many as fit. Returns their
+    /// number; `batch` describes them.
+    ///
+    /// With [`Format::Raw`], [`Batch::records`] iterates over the records. With the other formats each record is one line
+    /// in `buf`.
+    ///
+    /// # Errors
+    ///
+    /// [`Status::TooSmall`] if the first record does not fit. It needs `batch.need` bytes and is kept for the next call.
+    /// [`Status::Stopped`] reports a call of [`Vm::stop`].
     ///
     /// ```no_run
+    /// use eunomia::Format;
     /// use eunomia::vm::Batch;
-    /// use eunomia::{Format, Options, Vm};
     ///
     /// # fn main() -> eunomia::Result<()> {
-    /// # let vm = Vm::new(Options::default())?;
+    /// # let vm = eunomia::Vm::new(eunomia::Options::new())?;
     /// let (mut batch, mut buffer) = (Batch::default(), vec![0; 1 << 20]);
-    /// vm.read(-1, Format::Raw, &mut buffer, &mut batch)?;
+    /// vm.read(None, Format::Raw, &mut buffer, &mut batch)?;
     /// for record in batch.records(&buffer) {
     ///     println!("{} bytes", record.data.len());
     /// }
     /// # Ok(())
     /// # }
     /// ```
-    pub fn read(&self, timeout_ms: i32, format: Format, buf: &mut [u8], batch: &mut Batch) -> Result<usize> {
-        let read = self.deliver(timeout_ms, |delivery| {
+    pub fn read(
+        &self,
+        timeout: Option<Duration>,
+        format: Format,
+        buf: &mut [u8],
+        batch: &mut Batch,
+    ) -> Result<usize> {
+        let read = self.deliver(timeout, |delivery| {
             let mut line = std::mem::take(&mut delivery.line);
             let mut reader = BatchSink::new(format, buf, &mut line);
             let drained = delivery.drain(usize::MAX, &mut reader);
@@ -121,7 +182,7 @@ impl Vm {
         Ok(read.unwrap_or(0))
     }
 
-    /// Adds to the counters.
+    /// Adds delivered events, their bytes, and lost records to the counters.
     pub(super) fn count(&self, events: u64, bytes: u64, lost: u64) {
         let counters = &self.shared.counters;
         counters.events.fetch_add(events, Relaxed);
@@ -129,20 +190,22 @@ impl Vm {
         counters.lost_kernel.fetch_add(lost, Relaxed);
     }
 
-    /// Waits and works until `work` has something to show; `None` after the timeout. The vm's lock is held while
-    /// waiting and lent while working, when callbacks may use the vm.
+    /// Waits and calls `work` until it returns a result; `None` after the timeout. The lock on the package is held while
+    /// this waits and released during `work`, so that callbacks may use the vm.
     fn deliver<T>(
         &self,
-        timeout_ms: i32,
+        timeout: Option<Duration>,
         mut work: impl FnMut(&mut Delivery) -> Result<Option<T>>,
     ) -> Result<Option<T>> {
-        let deadline = u64::try_from(timeout_ms).ok().map(|ms| Instant::now() + Duration::from_millis(ms));
+        // A time that the clock cannot hold never comes.
+        let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
         let mut inner = self.inner()?;
         let mut delivery = self.delivery()?;
         inner.loaded()?;
         self.shared.counters.polls.fetch_add(1, Relaxed);
         loop {
-            // A host that waits for the vm's descriptor in a set of its own has used up what the kernel tells of perf buffers.
+            // The kernel reports perf buffers as readable once. If the host waits for the vm's descriptor in an epoll set of
+            // its own, that set has consumed the report.
             let has_records = delivery.sources.as_ref().is_some_and(Sources::has_records);
             let ready = match has_records && !self.shared.stop.is_paused() {
                 true if self.shared.stop.take() => Ready::Stop,
@@ -151,7 +214,7 @@ impl Vm {
             };
             match ready {
                 Ready::Stop => return Err(Error::new(Status::Stopped, "stop was called")),
-                Ready::Nothing => return Ok(None),
+                Ready::Timeout => return Ok(None),
                 Ready::Events => {}
             }
             let had_pending = delivery.pending.is_some();
@@ -166,12 +229,12 @@ impl Vm {
         }
     }
 
-    /// Takes the lock back after a batch; whoever has it now keeps it for one short call.
+    /// Takes the lock back after a batch. Another thread can hold it for one short call only.
     fn relock(&self) -> MutexGuard<'_, Inner> {
         locked(&self.shared.inner)
     }
 
-    /// A queue that has ended and been emptied is no longer waited for; a record that was kept back is.
+    /// Stops waiting for a queue that has ended and is empty, and waits for a record that was kept back.
     fn after_drain(&self, delivery: &Delivery, had_pending: bool) {
         if delivery.queue.is_none() {
             self.shared.wait_set().forget(Role::Queue);
@@ -185,7 +248,7 @@ impl Vm {
         }
     }
 
-    /// Waits for records, or for a request to stop, which is taken.
+    /// Waits for records or a stop request. Takes the stop request.
     pub(super) fn wait(&self, deadline: Option<Instant>) -> Result<Ready> {
         let mut tokens = [0; 16];
         loop {
@@ -194,7 +257,7 @@ impl Vm {
             match self.shared.epoll.wait(&mut tokens, timeout_ms) {
                 _ if self.shared.stop.take() => return Ok(Ready::Stop),
                 Ok(0) if timeout_ms == i32::MAX => {}
-                Ok(0) => return Ok(Ready::Nothing),
+                Ok(0) => return Ok(Ready::Timeout),
                 Ok(n) if tokens[..n].contains(&STOP) => {
                     if self.shared.stop.take_signalled() {
                         return Ok(Ready::Stop);

@@ -1,7 +1,7 @@
-//! The optional thread that drains the kernel's buffers while the host is busy.
+//! The optional thread that reads the kernel's buffers while the host is busy.
 //!
-//! Records travel in chunks of 64 KiB that go round between two bounded queues, so nothing is allocated while it
-//! runs. When all chunks are full the newest records are dropped and counted.
+//! Records are copied into chunks of 64 KiB, which circulate between two bounded queues: once each chunk has its memory,
+//! nothing is allocated. When all chunks are full, the newest records are dropped and counted.
 
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
@@ -14,17 +14,17 @@ use super::stats::Counters;
 use crate::bpf::source::{Shape, Sink, Sources};
 use crate::os::{Epoll, Errno, EventFd, Thread};
 
-/// Bytes in a chunk; only a single larger record makes one larger.
+/// The size of a chunk in bytes. Only a single larger record makes a chunk larger.
 const CHUNK: usize = 64 << 10;
-/// Length of a record's header in a chunk: kind and source in one word, CPU, length of the key and of the data, then the
-/// time in two.
-const HEAD: usize = 24;
+/// The length of a record's header in a chunk: kind and source in one word, CPU, length of the key and of the data, then
+/// the time in two words.
+const HEADER: usize = 24;
 /// Where the kind begins in the first word; the index of the source is below it.
 const KIND_SHIFT: u32 = 24;
 
-/// The consumer's side, and the handle on the thread.
+/// The consumer's side, and the handle of the thread.
 pub struct Queue {
-    /// The chunk at work and how far it is.
+    /// The chunk that is being delivered, and the offset of the next record in it.
     current: (Vec<u8>, usize),
     shared: Arc<Shared>,
     thread: Option<(Thread, Arc<Mutex<Option<Sources>>>)>,
@@ -70,7 +70,7 @@ impl ChunkQueue for ArrayQueue<Vec<u8>> {
     }
 }
 
-/// What a record in a chunk is.
+/// The kind of a record in a chunk.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Kind {
     Record = 0,
@@ -80,7 +80,7 @@ enum Kind {
 }
 
 impl Queue {
-    /// Starts the thread; `epoll` already holds the sources. Gives the sources back if the thread cannot be made.
+    /// Starts the thread, which reads the sources that are in `epoll`. Returns the sources if the thread cannot be created.
     pub fn start(
         sources: Sources,
         epoll: Arc<Epoll>,
@@ -101,7 +101,7 @@ impl Queue {
         };
         let max_record = max_bytes.max(CHUNK);
         let filler = Filler { chunk: None, shared: Arc::clone(&shared), counters, max_record, time_ns: 0 };
-        // The thread takes the sources out of a cell and puts them back at its end.
+        // The thread takes the sources out of a cell and puts them back when it ends.
         let cell = Arc::new(Mutex::new(Some(sources)));
         let theirs = Arc::clone(&cell);
         let body = move || {
@@ -115,12 +115,12 @@ impl Queue {
         }
     }
 
-    /// Readable while records wait.
+    /// The descriptor that is readable while records wait.
     pub fn fd(&self) -> std::os::fd::RawFd {
         self.shared.filled().fd()
     }
 
-    /// Ends the thread and takes the sources back; what is queued stays. `None` if it has been ended before, or died.
+    /// Ends the thread and returns the sources. Queued records stay. `None` if the thread has been ended before or panicked.
     pub fn stop(&mut self) -> Option<Sources> {
         let (thread, cell) = self.thread.take()?;
         self.shared.stop();
@@ -128,17 +128,17 @@ impl Queue {
         locked(&cell).take()
     }
 
-    /// Whether the thread runs.
+    /// Returns whether the thread runs.
     pub fn is_running(&self) -> bool {
         self.thread.is_some()
     }
 
-    /// Whether nothing waits.
+    /// Returns whether no record waits.
     pub fn is_empty(&self) -> bool {
         self.current.1 >= self.current.0.len() && self.shared.is_empty()
     }
 
-    /// Delivers what waits, `budget` records at most, and says how many.
+    /// Delivers waiting records, at most `budget`, and returns their number.
     #[cfg_attr(small, optimize(speed))]
     pub fn drain(&mut self, shapes: &[Arc<Shape>], budget: usize, sink: &mut impl Sink) -> usize {
         self.shared.begin();
@@ -173,7 +173,7 @@ impl Drop for Queue {
     }
 }
 
-/// Hands on the record at `at` and moves on; `None` at the end of the chunk.
+/// Delivers the record at offset `at` and advances `at`. `None` at the end of the chunk.
 #[cfg_attr(small, optimize(speed))]
 fn deliver(
     chunk: &[u8],
@@ -189,13 +189,13 @@ fn deliver(
     let (kind, source) = (what >> KIND_SHIFT, (what & ((1 << KIND_SHIFT) - 1)) as usize);
     let (key_len, len) = (number(2)? as usize, number(3)? as usize);
     let time_ns = u64::from(number(4)?) | u64::from(number(5)?) << 32;
-    let data = *at + HEAD;
+    let data = *at + HEADER;
     let key = data + len.next_multiple_of(8);
     *at = key + key_len.next_multiple_of(8);
     let (shape, data, key) =
         (shapes.get(source)?, chunk.get(data..data + len)?, chunk.get(key..key + key_len)?);
     if kind == Kind::Record as u32 || kind == Kind::Entry as u32 {
-        // Whoever delivers has the lock on all deliveries.
+        // Not a race: the thread that delivers holds the lock on all deliveries.
         shape.events.store(shape.events.load(Relaxed) + 1, Relaxed);
     }
     sink.read_at(time_ns);
@@ -207,7 +207,7 @@ fn deliver(
     })
 }
 
-/// The thread's side.
+/// The producer's side: copies records into chunks.
 struct Filler {
     chunk: Option<Vec<u8>>,
     shared: Arc<Shared>,
@@ -227,7 +227,7 @@ impl Filler {
 
     #[cfg_attr(small, optimize(speed))]
     fn push(&mut self, source: &Shape, kind: Kind, cpu: i32, key: &[u8], data: &[u8]) -> bool {
-        let size = HEAD + data.len().next_multiple_of(8) + key.len().next_multiple_of(8);
+        let size = HEADER + data.len().next_multiple_of(8) + key.len().next_multiple_of(8);
         if self.chunk.as_ref().is_some_and(|chunk| !chunk.is_empty() && chunk.len() + size > CHUNK) {
             self.shared.flush(&mut self.chunk);
         }
@@ -252,7 +252,7 @@ impl Filler {
     }
 }
 
-/// The thread at work.
+/// The state of the running thread.
 struct Drainer<'a> {
     filler: Filler,
     sources: Sources,
@@ -284,9 +284,9 @@ impl Sink for Filler {
     }
 
     fn lost(&mut self, source: &Shape, cpu: i32, count: u64) -> bool {
-        // Counted when it is delivered; if it finds no room, now.
-        let room = self.chunk.is_some() || self.shared.has_free();
-        if !room {
+        // Counted when it is delivered; now, if the queue has no capacity for it.
+        let has_capacity = self.chunk.is_some() || self.shared.has_free();
+        if !has_capacity {
             self.counters.lost_kernel.fetch_add(source.uncounted(count), Relaxed);
             return true;
         }

@@ -1,4 +1,4 @@
-//! Sources of events by number.
+//! Sources of events, by index.
 
 use std::ffi::CStr;
 use std::sync::Arc;
@@ -7,38 +7,64 @@ use std::sync::atomic::Ordering::Relaxed;
 use super::state::{Vm, out_of_range};
 use crate::bpf::source::{LostKnown, Shape, SourceKind};
 use crate::error::Result;
+use crate::package::Sample;
 use crate::types::Type;
 
-/// What is known about a source of events.
-#[derive(Clone)]
+/// A source of events: a ring buffer, a perf buffer or a sampled map.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct SourceInfo {
-    /// The map behind it.
+    /// The name of its map.
     pub name: Arc<CStr>,
     /// What it is.
     pub kind: SourceKind,
-    /// Milliseconds between two rounds of a sampled map, else 0.
-    pub interval_ms: u32,
-    /// Bytes of its type, or of a sampled map's value; 0 if unknown.
+    /// How a sampled map is read: the interval and the kind of its values. `None` for buffers.
+    pub sample: Option<Sample>,
+    /// The size in bytes of the record type, or of a sampled map's value. 0 if it is unknown.
     pub record_size: u32,
-    /// Type of its records or values, if the package tells.
+    /// The type of its records, or of a sampled map's values. `None` if the package does not specify it.
     pub ty: Option<Arc<Type>>,
-    /// Type of a sampled map's keys.
+    /// The type of a sampled map's keys.
     pub key_ty: Option<Arc<Type>>,
-    /// Events taken from the kernel.
+    /// The number of events read from the kernel.
     pub events: u64,
-    /// Records that the kernel dropped, as far as `lost_known` says.
+    /// The number of records that the kernel dropped, as far as `lost_known` says.
     pub lost: u64,
-    /// How far that is known of this source. What ring buffers lose is not counted for each, see [`super::Stats`].
+    /// How completely `lost` is known. The kernel does not count losses per ring buffer; see
+    /// [`Stats::lost_kernel`](crate::vm::Stats::lost_kernel).
     pub lost_known: LostKnown,
 }
 
 impl Vm {
-    /// Number of sources; 0 before load.
+    /// Returns the number of sources. 0 before load.
+    ///
+    /// ```no_run
+    /// # fn main() -> eunomia::Result<()> {
+    /// # let vm = eunomia::Vm::new(eunomia::Options::new())?;
+    /// for index in 0..vm.source_count()? {
+    ///     let source = vm.source_at(index)?;
+    ///     println!("{:?} ({:?}): {} events", source.name, source.kind, source.events);
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn source_count(&self) -> Result<usize> {
         Ok(self.inner()?.session()?.shapes().len())
     }
 
-    /// Source number `index`.
+    /// Returns the source at `index`, the number that [`Batch::source`](crate::vm::Batch::source) also uses.
+    /// `Err(NotFound)` if `index` is out of range.
+    ///
+    /// ```no_run
+    /// # fn main() -> eunomia::Result<()> {
+    /// # let vm = eunomia::Vm::new(eunomia::Options::new())?;
+    /// let source = vm.source_at(0)?;
+    /// if let Some(ty) = &source.ty {
+    ///     println!("{:?} has records of type {}, {} bytes each", source.name, ty.name, source.record_size);
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn source_at(&self, index: usize) -> Result<SourceInfo> {
         let inner = self.inner()?;
         let shapes = inner.session()?.shapes();
@@ -54,7 +80,7 @@ fn source_info(shape: &Shape) -> SourceInfo {
     SourceInfo {
         name: Arc::clone(&shape.map.name),
         kind: shape.kind,
-        interval_ms: shape.sample.as_ref().map_or(0, |sample| sample.interval_ms),
+        sample: shape.sample.clone(),
         record_size: size as u32,
         ty: ty.map(Arc::clone),
         key_ty: shape.map.key.ty().filter(|_| is_map).map(Arc::clone),

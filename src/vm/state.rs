@@ -1,9 +1,10 @@
-//! What a vm consists of, and who may use it.
+//! What a vm consists of, its locks, and the errors that many calls share.
 //!
-//! A vm is used by one thread at a time, and two locks say so. `inner` guards the package; poll holds it while it
-//! waits and lends it while callbacks run, so that they can read maps and variables. `delivery` is held for as long
-//! as anything delivers, so that whatever would pull the package from under a callback answers `Busy`.
+//! One thread at a time uses a vm, and two locks enforce that. `inner` guards the package: poll holds it while it waits
+//! and releases it while callbacks run, so that they can use maps and variables. `delivery` is held during a whole call
+//! that delivers events, so that a call that would unload the package under a callback returns `Busy`.
 
+use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::delivery::Delivery;
@@ -18,19 +19,33 @@ use crate::os::{Epoll, Errno, EventFd};
 use crate::types::Type;
 use crate::wasm::{self, Module};
 
-/// Runs one package. Every method answers `Busy` when another thread, or a poll further up this thread's stack,
-/// is in the way; `stop`, `pause`, `stats` and `epoll_fd` never are. Dropping it detaches and unloads everything. A callback
-/// that panics does so through the call that delivers; what delivers after that answers `Internal`.
+/// A handle to one eBPF package: it loads and attaches the programs, and delivers their events.
+///
+/// A vm holds at most one package and has a linear life cycle: [`new`](Vm::new), [`open`](Vm::open), configuration
+/// (variables, arguments, targets), [`load`](Vm::load), [`attach`](Vm::attach), [`poll`](Vm::poll). Dropping the vm detaches
+/// and unloads everything.
+///
+/// # Threads
+///
+/// `Vm` is `Send` and `Sync`, and one thread at a time uses it. A call does not wait for another thread: while that is
+/// inside a call, it returns [`Status::Busy`]. So does a call from a callback that would deliver events or change what
+/// the callback depends on; maps and variables can be used there. [`stop`](Vm::stop), [`pause`](Vm::pause),
+/// [`stats`](Vm::stats) and [`epoll_fd`](Vm::epoll_fd) work from any thread at any time.
+///
+/// # Panics
+///
+/// No call panics because of its arguments or the package. A panic of a callback passes through the call that delivers;
+/// later calls that deliver return [`Status::Internal`].
 ///
 /// ```no_run
-/// use eunomia::{Event, Flow, Format, Kind, Options, Vm};
+/// use eunomia::{Flow, Format, Kind, Options, Vm};
 ///
 /// # fn main() -> eunomia::Result<()> {
-/// let vm = Vm::new(Options::default())?;
-/// vm.open_file("package.json", Kind::Json as u32)?;
+/// let vm = Vm::new(Options::new())?;
+/// vm.open_file("package.json", Kind::Json)?;
 /// vm.var_set_json("min_duration_ns", "1000000")?;
 /// vm.attach()?;
-/// vm.run(Format::Json, &mut |event: &Event| {
+/// vm.run(Format::Json, |event| {
 ///     println!("{}", String::from_utf8_lossy(event.data));
 ///     Flow::Continue
 /// })
@@ -44,7 +59,7 @@ pub(super) struct Shared {
     pub(super) log: Arc<Log>,
     pub(super) stop: Interrupt,
     pub(super) epoll: Arc<Epoll>,
-    /// Readable while a record waits that did not fit into the last `read`.
+    /// Readable while a record is kept that did not fit into the buffer of the last `read`.
     pub(super) pending: EventFd,
     pub(super) wait_set: Mutex<WaitSet>,
     pub(super) counters: Arc<Counters>,
@@ -78,19 +93,42 @@ impl Vm {
         try_locked(&self.shared.delivery)
     }
 
-    /// Both locks: nothing is being delivered.
+    /// Takes both locks: no event is being delivered.
     pub(super) fn exclusive(&self) -> Result<(MutexGuard<'_, Inner>, MutexGuard<'_, Delivery>)> {
         Ok((self.inner()?, self.delivery()?))
     }
 
-    /// Writes a line to the vm's log, for those who wrap it.
+    /// Writes a line to the vm's log, for hosts that wrap the vm. See [`Options::log`](crate::Options::log).
+    ///
+    /// ```
+    /// use std::sync::{Arc, Mutex};
+    ///
+    /// use eunomia::{Level, Options, Vm};
+    ///
+    /// # fn main() -> eunomia::Result<()> {
+    /// let lines = Arc::new(Mutex::new(Vec::new()));
+    /// let kept = Arc::clone(&lines);
+    /// let vm = Vm::new(Options::new().log(move |_, line| kept.lock().unwrap().push(line.to_owned())))?;
+    /// vm.log(Level::Warn, "the configuration is old");
+    /// assert_eq!(*lines.lock().unwrap(), ["the configuration is old"]);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn log(&self, level: Level, line: &str) {
         self.shared.log.write(level, line);
     }
 
-    /// Whether nothing of it is in use, so that it may be dropped.
+    /// Returns whether no call on the vm is in progress, in this thread or another. A host that shares the vm with callbacks
+    /// can check it before it drops the vm.
+    ///
+    /// ```
+    /// # fn main() -> eunomia::Result<()> {
+    /// assert!(eunomia::Vm::new(eunomia::Options::new())?.is_idle());
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn is_idle(&self) -> bool {
-        self.exclusive().map_or_else(|e| e.status != Status::Busy, |_| true)
+        self.exclusive().map_or_else(|e| e.status() != Status::Busy, |_| true)
     }
 }
 
@@ -114,7 +152,7 @@ impl Inner {
         }
     }
 
-    /// The session, if it is loaded.
+    /// Returns the session if it is loaded.
     pub(super) fn loaded(&self) -> Result<&Session> {
         let session = self.session()?;
         let text = "the package is not loaded; load or attach it first";
@@ -122,8 +160,14 @@ impl Inner {
     }
 }
 
+impl fmt::Debug for Vm {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Vm").field("epoll_fd", &self.epoll_fd()).field("stats", &self.stats()).finish()
+    }
+}
+
 impl Drop for Vm {
-    /// Links go first, then the buffers, then maps and programs.
+    /// Detaches first, then frees the buffers, then maps and programs.
     fn drop(&mut self) {
         let inner = self.shared.inner.get_mut().unwrap_or_else(PoisonError::into_inner);
         if let Some(session) = &mut inner.session {
@@ -135,17 +179,17 @@ impl Drop for Vm {
     }
 }
 
-/// An error with the errno of `e`.
-pub fn system_error(what: &str, e: Errno) -> Error {
+/// Returns an error with the errno of `e`.
+pub(super) fn system_error(what: &str, e: Errno) -> Error {
     Error::sys(Status::System, e.0, format_args!("{what}: {e}"))
 }
 
-/// An error for an index beyond the end.
-pub fn out_of_range(what: &str, index: usize, count: usize) -> Error {
+/// Returns an error for an index that is out of range.
+pub(super) fn out_of_range(what: &str, index: usize, count: usize) -> Error {
     Error::new(Status::NotFound, format_args!("{what} {index}: there are {count}"))
 }
 
-/// The JSON that the renderers write, which is always UTF-8.
-pub fn json_text(json: Vec<u8>) -> String {
+/// Converts JSON of the renderers, which is always UTF-8, into a string.
+pub(super) fn json_text(json: Vec<u8>) -> String {
     String::from_utf8(json).unwrap_or_default()
 }

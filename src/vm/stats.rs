@@ -1,4 +1,4 @@
-//! The event counters: every event is delivered, or dropped with its cause.
+//! Event counters. Every event is either delivered or counted in one of the drop counters.
 
 use std::os::fd::RawFd;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -7,35 +7,37 @@ use std::sync::{Arc, Mutex, PoisonError};
 use crate::bpf::source::{LostKnown, Shape};
 use crate::bpf::{MapFd, prog_facts};
 
-/// The counters at one moment.
+/// Event counters, see [`Vm::stats`](crate::Vm::stats). Every record is either delivered or counted in one of the drop
+/// counters.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Stats {
     /// Events delivered to a callback or by `read`.
     pub events: u64,
-    /// Bytes of these events as the kernel wrote them.
+    /// The size of these events in bytes, as the kernel wrote them.
     pub bytes: u64,
-    /// Dropped in the kernel: by perf buffers, and by ring buffers where the object counts the records that found no
-    /// space (`__eunomia_lost`).
+    /// Records dropped in the kernel: by perf buffers, and by ring buffers if the object counts the records that did not fit
+    /// (`__eunomia_lost`).
     pub lost_kernel: u64,
-    /// Dropped because the queue was full.
+    /// Records dropped because the queue was full.
     pub lost_queue: u64,
-    /// Dropped by a WASM guest.
+    /// Events dropped by a WASM guest.
     pub guest_dropped: u64,
     /// Records that could not be decoded.
     pub malformed: u64,
-    /// Polls and reads.
+    /// Calls of `poll` and `read`.
     pub polls: u64,
-    /// Versions swapped in.
+    /// Reserved, always 0.
     pub replaces: u64,
-    /// Runs of all programs, where the kernel counts them (sysctl kernel.bpf_stats_enabled).
+    /// Runs of all programs, if the kernel counts them (sysctl kernel.bpf_stats_enabled).
     pub run_count: u64,
-    /// Nanoseconds spent in these runs.
+    /// The time of these runs in nanoseconds.
     pub run_ns: u64,
-    /// How far `lost_kernel` is known: as far as for the source of which least is known.
+    /// How completely `lost_kernel` is known: the least of all sources.
     pub lost_known: LostKnown,
 }
 
-/// The counters behind it, added to once per batch.
+/// The counters, which are updated once per batch.
 #[derive(Default)]
 pub struct Counters {
     pub events: AtomicU64,
@@ -44,7 +46,7 @@ pub struct Counters {
     pub lost_queue: AtomicU64,
     pub guest_dropped: AtomicU64,
     pub polls: AtomicU64,
-    /// Kernel objects that count on their own.
+    /// Kernel objects with counters of their own.
     kernel: Mutex<KernelCounters>,
 }
 
@@ -52,23 +54,23 @@ pub struct Counters {
 struct KernelCounters {
     lost: Vec<Arc<MapFd>>,
     sources: Vec<Arc<Shape>>,
-    /// The least that was known of any source until now.
+    /// The least that has been known of any source.
     known: LostKnown,
-    /// The object's own descriptors, which a second one each would double; forgotten before the object is closed.
+    /// Descriptors that belong to the object. They are not duplicated, and forgotten before the object is closed.
     progs: Vec<RawFd>,
-    /// Runs and nanoseconds of programs that are gone.
+    /// Runs and nanoseconds of programs that have been unloaded.
     past_runs: (u64, u64),
 }
 
 impl Counters {
-    /// Takes over the kernel objects of a loaded package.
+    /// Replaces the kernel objects by those of a loaded package.
     pub fn watch(&self, lost: Option<Arc<MapFd>>, progs: Vec<RawFd>) {
         let lost = lost.into_iter().collect();
         *self.kernel() = KernelCounters { lost, progs, ..KernelCounters::default() };
     }
 
-    /// Takes over sources of events, those that it has already aside. Of sources that nobody else has any more, what they
-    /// have counted stays.
+    /// Adds sources, unless they are there already. Removes sources that only the counters still refer to, and keeps their
+    /// counts.
     pub fn watch_sources(&self, sources: &[Arc<Shape>]) {
         let mut kernel = self.kernel();
         let KernelCounters { sources: watched, known, .. } = &mut *kernel;
@@ -87,14 +89,14 @@ impl Counters {
         }
     }
 
-    /// Takes over those of one more package.
+    /// Adds the kernel objects of one more package.
     pub fn watch_also(&self, lost: Option<Arc<MapFd>>, progs: Vec<RawFd>) {
         let mut kernel = self.kernel();
         kernel.lost.extend(lost);
         kernel.progs.extend(progs);
     }
 
-    /// Forgets those of one package, before it is closed; what they have counted stays.
+    /// Removes the kernel objects of one package before it is closed, and keeps their counts.
     pub fn forget(&self, lost: Option<Arc<MapFd>>, gone: &[RawFd]) {
         let mut kernel = self.kernel();
         let KernelCounters { lost: maps, progs, past_runs, .. } = &mut *kernel;
@@ -114,14 +116,14 @@ impl Counters {
         });
     }
 
-    /// Forgets all programs, before they are closed; what they have counted stays.
+    /// Removes all programs before they are closed, and keeps their counts.
     pub fn forget_progs(&self) {
         let mut kernel = self.kernel();
         kernel.past_runs = kernel.runs();
         kernel.progs.clear();
     }
 
-    /// Forgets all other kernel objects; what they have counted stays.
+    /// Removes all other kernel objects, and keeps their counts.
     pub fn settle(&self) {
         let mut kernel = self.kernel();
         self.lost_kernel.fetch_add(kernel.lost(), Relaxed);
@@ -129,7 +131,7 @@ impl Counters {
         *kernel = KernelCounters { past_runs, known, ..KernelCounters::default() };
     }
 
-    /// The counters now.
+    /// Returns the current values.
     pub fn stats(&self) -> Stats {
         let kernel = self.kernel();
         let (run_count, run_ns) = kernel.runs();
@@ -158,14 +160,14 @@ impl KernelCounters {
         self.sources.iter().fold(in_rings, |sum, source| sum + source.counted())
     }
 
-    /// Runs of all programs, and nanoseconds spent in them.
+    /// Returns the runs of all programs and their time in nanoseconds.
     fn runs(&self) -> (u64, u64) {
         let facts = self.progs.iter().filter_map(|prog| prog_facts(prog).ok());
         facts.fold(self.past_runs, |(count, ns), facts| (count + facts.run_count, ns + facts.run_ns))
     }
 }
 
-/// The sum over all CPUs of the one u64 in `__eunomia_lost`.
+/// Returns the sum over all CPUs of the only value in `__eunomia_lost`.
 fn reservations_lost(map: &MapFd) -> u64 {
     let mut counters = vec![0; map.value_len()];
     match map.lookup(&[0; 4], &mut counters) {

@@ -1,4 +1,4 @@
-//! What the vm waits for: which descriptor sits in which epoll set, now and after a pause.
+//! The descriptors that the vm waits for: which of them is in which epoll set, now and after a pause.
 
 use std::os::fd::RawFd;
 use std::sync::Arc;
@@ -11,28 +11,28 @@ pub const STOP: u64 = 0;
 /// Token of everything that means "there are events".
 const EVENTS: u64 = 1;
 
-/// Why a descriptor is waited for.
+/// Why the vm waits for a descriptor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
-    /// The kernel's buffers and the timer of sampled maps.
+    /// A buffer of the kernel, or the timer of sampled maps.
     Source,
-    /// Records in the queue.
+    /// The queue has records.
     Queue,
-    /// A record that did not fit into the last `read`.
+    /// A record is kept that did not fit into the buffer of the last `read`.
     Pending,
 }
 
-/// The descriptors behind the events. Paused, none of them is waited for.
+/// The descriptors that report events. While the vm is paused, none of them is in an epoll set.
 #[derive(Default)]
 pub struct WaitSet {
     paused: bool,
     watched: Vec<(Role, Arc<Epoll>, RawFd)>,
-    /// Signalled when sources come into a set: that asks for their readiness. See `Sources::again`.
+    /// Events that make the sources report their readiness again when they enter a set. See `Sources::again`.
     again: Vec<Arc<EventFd>>,
 }
 
 impl WaitSet {
-    /// Holds events back or lets them through. After a failure they are held back as before.
+    /// Pauses or resumes. After a failure the set is paused as before.
     pub fn pause(&mut self, on: bool) -> os::Result<()> {
         if self.paused == on {
             return Ok(());
@@ -52,7 +52,8 @@ impl WaitSet {
         self.watched.iter().for_each(|(_, epoll, fd)| epoll.remove(*fd));
     }
 
-    /// Has `epoll` wait for these descriptors in that role, and nobody else any longer. After a failure all is as before.
+    /// Puts the descriptors of a role into `epoll`, and removes all others of that role from their sets. After a failure nothing
+    /// has changed.
     pub fn watch(&mut self, role: Role, epoll: &Arc<Epoll>, fds: &[RawFd]) -> os::Result<()> {
         let mut added = Vec::new();
         for &fd in fds.iter().filter(|_| !self.paused) {
@@ -73,7 +74,7 @@ impl WaitSet {
         Ok(())
     }
 
-    /// Has `epoll` wait for these sources, and for no others.
+    /// Puts these sources into `epoll`, and removes all other sources.
     pub fn watch_sources(&mut self, epoll: &Arc<Epoll>, sources: &[&Sources]) -> os::Result<()> {
         let fds: Vec<RawFd> = sources.iter().flat_map(|sources| sources.fds()).collect();
         self.watch(Role::Source, epoll, &fds)?;
@@ -82,7 +83,7 @@ impl WaitSet {
         Ok(())
     }
 
-    /// Has `epoll` wait for the sources of before. After a failure all is as before.
+    /// Moves the sources to `epoll`. After a failure nothing has changed.
     pub fn move_sources(&mut self, epoll: &Arc<Epoll>) -> os::Result<()> {
         let sources = self.watched.iter().filter(|(role, ..)| *role == Role::Source);
         let fds: Vec<RawFd> = sources.map(|(.., fd)| *fd).collect();
@@ -91,12 +92,12 @@ impl WaitSet {
         Ok(())
     }
 
-    /// Asks the sources for their readiness.
+    /// Makes the sources report their readiness again.
     pub fn ask_again(&self) {
         self.again.iter().for_each(|again| again.signal());
     }
 
-    /// The descriptors of that role have been closed, and left their set by that.
+    /// Forgets the descriptors of a role, which have been closed and have thereby left their set.
     pub fn forget(&mut self, role: Role) {
         self.watched.retain(|(other, ..)| *other != role);
     }

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Instant;
 
 use super::callback_sink::CallbackSink;
-use super::event::{EventFn, Flow, Format};
+use super::event::{Event, EventFn, Flow, Format};
 use super::lock::locked;
 use super::poll::Ready;
 use super::state::{Vm, system_error};
@@ -15,18 +15,24 @@ use crate::error::{Error, Result, Status};
 use crate::wasm::{self, Outlet, Wake};
 
 impl Vm {
-    /// Runs the guest of a WASM package until it ends and returns its exit code. `argv` includes the program's name. The
-    /// callback gets the events that the guest passes on, and the lines that it prints. The guest can be run again.
+    /// Runs the guest of a WASM package and returns its exit code. It may be run again.
     ///
-    /// Fails with [`Status::Stopped`] after `stop`, and with [`Status::Wasm`] if the guest traps or exceeds a limit.
+    /// * `argv`: the command line of the guest. `argv[0]` is its name.
+    /// * `format`: the form of the events.
+    /// * `callback`: receives the events that the guest passes on, and each line that it prints as an event of the kind
+    ///   [`EventKind::Output`](crate::EventKind::Output).
+    ///
+    /// # Errors
+    ///
+    /// [`Status::Wasm`] if the guest traps, takes too long or exceeds a limit. [`Status::Stopped`] after [`Vm::stop`].
     ///
     /// ```no_run
-    /// use eunomia::{Event, EventKind, Flow, Format, Kind, Options, Vm};
+    /// use eunomia::{EventKind, Flow, Format, Kind, Options, Vm};
     ///
     /// # fn main() -> eunomia::Result<()> {
-    /// let vm = Vm::new(Options::default())?;
-    /// vm.open_file("app.wasm", Kind::Wasm as u32)?;
-    /// let code = vm.wasm_run(&["app", "--help"], Format::Json, &mut |event: &Event| {
+    /// let vm = Vm::new(Options::new())?;
+    /// vm.open_file("app.wasm", Kind::Wasm)?;
+    /// let code = vm.wasm_run(&["app", "--help"], Format::Json, |event| {
     ///     let text = String::from_utf8_lossy(event.data);
     ///     if event.kind == EventKind::Output { println!("{text}") } else { eprintln!("{text}") }
     ///     Flow::Continue
@@ -39,7 +45,7 @@ impl Vm {
         &self,
         argv: &[&str],
         format: Format,
-        callback: &mut (impl EventFn + ?Sized),
+        mut callback: impl FnMut(&Event<'_>) -> Flow,
     ) -> Result<i32> {
         let (inner, mut delivery) = self.exclusive()?;
         let none = || Error::new(Status::State, "no WASM module is open");
@@ -47,7 +53,7 @@ impl Vm {
         let config = inner.config.clone();
         drop(inner);
         let mut scratch = std::mem::take(&mut delivery.scratch);
-        let deliver = CallbackSink::new(format, &mut scratch, Some(&self.shared.stop), callback);
+        let deliver = CallbackSink::new(format, &mut scratch, Some(&self.shared.stop), &mut callback);
         let mut host = Host { vm: self, deliver, format };
         let vm = wasm::Vm { stop_fd: self.shared.stop.fd(), log: &self.shared.log, session: &config };
         let result = wasm::run(&module, &self.shared.wasm, &vm, argv, &mut host);
@@ -59,7 +65,7 @@ impl Vm {
             (Some(Flow::Fail(value)), _) => {
                 Err(Error::new(Status::Callback, format_args!("the callback returned {value}")))
             }
-            (_, Err(error)) if error.status == Status::Stopped => {
+            (_, Err(error)) if error.status() == Status::Stopped => {
                 self.shared.stop.take_signalled();
                 Err(error)
             }
@@ -105,7 +111,7 @@ impl<F: EventFn + ?Sized> Outlet for Host<'_, F> {
         Ok(match self.vm.wait(deadline)? {
             Ready::Events => Wake::Events,
             Ready::Stop => Wake::Stop,
-            Ready::Nothing => Wake::Timeout,
+            Ready::Timeout => Wake::Timeout,
         })
     }
 

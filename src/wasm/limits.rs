@@ -18,7 +18,7 @@ impl Config {
     }
 
     /// Returns the time limit for one event.
-    pub(super) fn budget(&self) -> Duration {
+    pub(super) fn time_limit(&self) -> Duration {
         Duration::from_millis(if self.budget_ms == 0 { 1000 } else { self.budget_ms }.into())
     }
 }

@@ -59,7 +59,7 @@ impl Module {
             (false, false) => {
                 let hint = "eunomia-include/entry.h has a bpf_main that calls main";
                 let error = Error::new(Status::Package, "module: exports neither bpf_main nor _start");
-                return Err(error.hint(Hint::Text(hint.into())));
+                return Err(error.with_hint(Hint::Text(hint.into())));
             }
         };
         let has_handler = has("process_event") || has("process_events");

@@ -23,7 +23,7 @@ pub fn outcome(state: &State<'_>, returned: Result<i32, Trap>, cause: u32, is_st
 }
 
 fn overdue(state: &State<'_>) -> Error {
-    let (function, budget) = (state.function(), state.config.budget().as_millis());
+    let (function, budget) = (state.function(), state.config.time_limit().as_millis());
     let text = format!("the guest took longer than {budget} ms (options.wasm_budget_ms) in {function}");
     Error::new(Status::Wasm, text).with_detail(&format!("in {function}"))
 }

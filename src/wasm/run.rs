@@ -36,7 +36,7 @@ pub fn run(
     }
     let system = |e: Errno| Error::sys(Status::System, e.0, format_args!("guest: {e}"));
     let stopper = Arc::new(Stopper::default());
-    let watch = Watch::new(Arc::clone(&stopper), vm.stop_fd, config.budget()).map_err(system)?;
+    let watch = Watch::new(Arc::clone(&stopper), vm.stop_fd, config.time_limit()).map_err(system)?;
     let state = State::new(vm, config, watch, argv, outlet)?;
     let instance = Instance::new(Arc::clone(&module.module), limits, &state, Arc::clone(&stopper))?;
     if !module.has_malloc {

@@ -193,8 +193,8 @@ impl State<'_> {
     /// Logs an error and returns it as the guest gets it: a negative errno.
     pub fn reject(&self, error: &Error) -> u64 {
         self.vm.log.write(Level::Error, &format!("guest: {error}"));
-        self.vm.log.write(Level::Debug, &error.detail);
-        let errno = if error.errno > 0 { error.errno } else { 1 };
+        self.vm.log.write(Level::Debug, error.detail());
+        let errno = error.errno().unwrap_or(1);
         -i64::from(errno) as u64
     }
 }

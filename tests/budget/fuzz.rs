@@ -133,16 +133,16 @@ impl Outcomes {
             self.loaded += 1;
             return;
         };
-        let is_plain = !error.message.contains('\n') && !error.message.ends_with('.');
-        assert!(is_plain && error.status != Status::Internal, "{error} of {maps:?}");
-        if error.hint == Some(Hint::KernelMemory) {
-            assert_eq!(error.status, Status::NoMem);
-            assert!(matches!(error.subject, Some(Subject::Map(_))), "{error} of {maps:?}");
+        let is_plain = !error.message().contains('\n') && !error.message().ends_with('.');
+        assert!(is_plain && error.status() != Status::Internal, "{error} of {maps:?}");
+        if error.hint() == Some(&Hint::KernelMemory) {
+            assert_eq!(error.status(), Status::NoMem);
+            assert!(matches!(error.subject(), Some(Subject::Map(_))), "{error} of {maps:?}");
             self.over_budget += 1;
         } else {
             assert_ne!(
-                error.errno,
-                libc::ENOMEM,
+                error.errno(),
+                Some(libc::ENOMEM),
                 "the budget let in what there is no memory for: {error} of {maps:?}"
             );
             self.refused += 1;
@@ -151,10 +151,10 @@ impl Outcomes {
 }
 
 fn load(object: &[u8]) -> Result<(), Error> {
-    let vm = Vm::new(Options { max_kernel_memory: BUDGET, ..Options::default() })?;
+    let vm = Vm::new(Options::new().max_kernel_memory(BUDGET))?;
     vm.open_object(object, None)?;
     vm.load().inspect_err(|error| {
-        assert!(error.subject.is_some(), "what the kernel refuses has a name: {error}");
+        assert!(error.subject().is_some(), "what the kernel refuses has a name: {error}");
     })
 }
 
@@ -230,8 +230,8 @@ fn a_struct_ops_map_that_is_defined_like_any_other_is_refused() {
     for at in places(&object, 1)[0][0].clone() {
         object[at..at + 4].copy_from_slice(&26u32.to_le_bytes());
     }
-    let vm = Vm::new(Options::default()).unwrap();
+    let vm = Vm::new(Options::new()).unwrap();
     let error = vm.open_object(&object, None).unwrap_err();
-    assert_eq!(error.status, Status::Package);
-    assert!(error.message.contains("a struct_ops map in .maps"), "{error}");
+    assert_eq!(error.status(), Status::Package);
+    assert!(error.message().contains("a struct_ops map in .maps"), "{error}");
 }

@@ -1,7 +1,7 @@
 //! Packages that are refused before load, and sizes that the host sets.
 
 use eunomia::error::{Hint, Subject};
-use eunomia::{Error, Options, Status, Vm};
+use eunomia::{Error, Kind, Options, Status, Vm};
 
 use crate::needs_root;
 use crate::support::{self, kernel::Watch};
@@ -29,8 +29,8 @@ char LICENSE[] SEC("license") = "GPL";
 "#;
 
 fn vm(max_kernel_memory: u64, package: &[u8]) -> Vm {
-    let vm = Vm::new(Options { max_kernel_memory, ..Options::default() }).unwrap();
-    vm.open(package, 1).unwrap();
+    let vm = Vm::new(Options::new().max_kernel_memory(max_kernel_memory)).unwrap();
+    vm.open(package, Kind::Json).unwrap();
     vm
 }
 
@@ -38,9 +38,9 @@ fn vm(max_kernel_memory: u64, package: &[u8]) -> Vm {
 fn refused(vm: &Vm, map: &str) -> Error {
     let watch = Watch::new();
     let error = vm.load().unwrap_err();
-    assert_eq!(error.status, Status::NoMem, "{error}");
-    assert_eq!(error.subject, Some(Subject::Map(map.into())), "{error}");
-    assert_eq!(error.hint, Some(Hint::KernelMemory), "{error}");
+    assert_eq!(error.status(), Status::NoMem, "{error}");
+    assert_eq!(error.subject(), Some(&Subject::Map(map.into())), "{error}");
+    assert_eq!(error.hint(), Some(&Hint::KernelMemory), "{error}");
     watch.kernel_is_clean();
     error
 }
@@ -91,8 +91,8 @@ fn programs_are_counted() {
         vm.map_set_max_entries(map, 1).unwrap();
     }
     let error = vm.load().unwrap_err();
-    assert_eq!((error.status, &error.subject), (Status::NoMem, &None), "{error}");
-    assert!(error.message.starts_with("programs: takes 1 MiB"), "{error}");
+    assert_eq!((error.status(), error.subject()), (Status::NoMem, None), "{error}");
+    assert!(error.message().starts_with("programs: takes 1 MiB"), "{error}");
 }
 
 #[test]
@@ -121,7 +121,7 @@ fn a_size_set_by_the_host_survives_a_failed_load() {
     vm.map_set_max_entries("first", 10).unwrap();
     vm.map_set_max_entries("ring", 5000).unwrap();
     assert_eq!(vm.map_find("ring").unwrap().max_entries, 8192, "whole pages, a power of two");
-    assert_eq!(vm.load().unwrap_err().status, Status::Verifier);
+    assert_eq!(vm.load().unwrap_err().status(), Status::Verifier);
     vm.prog_set_autoload("rejected", false).unwrap();
     vm.load().unwrap();
     let (first, ring) = (vm.map_find("first").unwrap(), vm.map_find("ring").unwrap());
@@ -137,7 +137,7 @@ fn invalid_sizes_are_refused_with_the_map() {
     let fails = |map: &str, count: u32, status: Status| {
         let error = vm.map_set_max_entries(map, count).unwrap_err();
         assert_eq!(
-            (error.status, error.subject.clone()),
+            (error.status(), error.subject().cloned()),
             (status, Some(Subject::Map(map.into()))),
             "{error}"
         );
@@ -169,7 +169,7 @@ fn arguments_of_a_package_set_sizes_of_maps() {
     for wrong in ["many", "-1", "0", "4294967296"] {
         let error = size(&["tool", "--buffer", wrong]).unwrap_err();
         assert_eq!(
-            (error.status, error.subject.clone()),
+            (error.status(), error.subject().cloned()),
             (Status::Inval, Some(Subject::Map("ring".into()))),
             "{error}"
         );
@@ -191,12 +191,8 @@ fn a_program_that_allocates_objects_requires_no_limit() {
         char LICENSE[] SEC(\"license\") = \"GPL\";\n";
     let package = support::package(source);
     let error = vm(0, &package).load().unwrap_err();
-    assert_eq!(
-        (error.status, error.hint.as_ref()),
-        (Status::NoMem, Some(&Hint::NoKernelMemoryLimit)),
-        "{error}"
-    );
+    assert_eq!((error.status(), error.hint()), (Status::NoMem, Some(&Hint::NoKernelMemoryLimit)), "{error}");
     // Without a limit the verifier decides.
     let error = vm(u64::MAX, &package).load().unwrap_err();
-    assert_ne!(error.status, Status::NoMem, "{error}");
+    assert_ne!(error.status(), Status::NoMem, "{error}");
 }

@@ -1,7 +1,7 @@
 //! The rules for the memory of maps, compared with the kernel's own figures and with the needs of real tools.
 
 use eunomia::vm::{Machine, MapSize, map_bytes, usual_limit};
-use eunomia::{Options, Vm};
+use eunomia::{Kind, Options, Vm};
 
 use crate::needs_root;
 use crate::support;
@@ -77,8 +77,8 @@ fn kernels_figure(fd: i32) -> u64 {
 #[test]
 fn every_map_type_is_counted_with_what_the_kernel_allocates_or_a_little_more() {
     needs_root!();
-    let vm = Vm::new(Options { max_kernel_memory: u64::MAX, ..Options::default() }).unwrap();
-    vm.open(&support::package(ALL_KINDS), 1).unwrap();
+    let vm = Vm::new(Options::new().max_kernel_memory(u64::MAX)).unwrap();
+    vm.open(&support::package(ALL_KINDS), Kind::Json).unwrap();
     let counted: Vec<u64> = (0..vm.map_count().unwrap()).map(|i| vm.map_at(i).unwrap().bytes).collect();
     vm.load().unwrap();
     let mut seen = 0;
@@ -105,8 +105,8 @@ fn every_map_type_is_counted_with_what_the_kernel_allocates_or_a_little_more() {
 #[test]
 fn inner_maps_and_the_rings_of_perf_buffers_are_counted() {
     needs_root!();
-    let vm = Vm::new(Options { perf_pages: 1024, ..Options::default() }).unwrap();
-    vm.open(&support::package(ALL_KINDS), 1).unwrap();
+    let vm = Vm::new(Options::new().perf_pages(1024)).unwrap();
+    vm.open(&support::package(ALL_KINDS), Kind::Json).unwrap();
     let bytes = |name: &str| vm.map_find(name).unwrap().bytes;
     assert!(bytes("in_slot") > 1_000_000);
     assert!(bytes("ARRAY_OF_MAPS") > 100_000 * 8 + 1_000_000);

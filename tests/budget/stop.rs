@@ -4,7 +4,7 @@ use std::fmt::Write;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use eunomia::{Level, Options, Status, Vm};
+use eunomia::{Kind, Level, Options, Status, Vm};
 
 use crate::needs_root;
 use crate::support::{self, kernel::Watch};
@@ -40,13 +40,13 @@ fn stopped_at(words: &'static str, nth: usize) -> (Vm, usize) {
             unsafe { &*at }.stop();
         }
     };
-    let options = Options { log: Some(Box::new(log)), log_level: Some(Level::Debug), ..Options::default() };
+    let options = Options::new().log(log).log_level(Level::Debug);
     let vm = Vm::new(options).unwrap();
-    vm.open(&package(), 1).unwrap();
+    vm.open(&package(), Kind::Json).unwrap();
     cell.set(&raw const vm as usize).unwrap();
     let watch = Watch::new();
     let error = vm.load().unwrap_err();
-    assert_eq!((error.status, &*error.message), (Status::Stopped, "stop was called"));
+    assert_eq!((error.status(), error.message()), (Status::Stopped, "stop was called"));
     watch.kernel_is_clean();
     let count = count.load(Ordering::Relaxed);
     // Reported once; the vm has moved since, so nothing is to be stopped any more.
@@ -75,6 +75,6 @@ fn stop_before_load_ends_it_and_is_reported_once() {
     needs_root!();
     let vm = support::opened(&package());
     vm.stop();
-    assert_eq!(vm.attach().unwrap_err().status, Status::Stopped);
+    assert_eq!(vm.attach().unwrap_err().status(), Status::Stopped);
     vm.attach().unwrap();
 }

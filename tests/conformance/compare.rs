@@ -35,21 +35,21 @@ pub fn compare(step: &Value, error: Option<&Error>, out: &Outcome) -> Option<Str
 }
 
 fn failure(step: &Value, error: Option<&Error>) -> Option<String> {
-    let found = status_name(error.map_or(0, |error| error.status as i64));
+    let found = status_name(error.map_or(0, |error| error.status() as i64));
     let expected = step["status"].as_str().unwrap_or("EUNOMIA_OK");
     let message = &error.map_or(String::new(), Error::to_string);
     if found != expected {
         return Some(format!("{found} ({message}), not {expected}"));
     }
     part("errmsg", &step["errmsg"], message)
-        .or_else(|| part("errdetail", &step["errdetail"], error.map_or("", |error| &error.detail)))
+        .or_else(|| part("errdetail", &step["errdetail"], error.map_or("", |error| error.detail())))
         .or_else(|| same("subject", &step["subject"], &subject(error).into()))
-        .or_else(|| same("errsys", &step["errsys"], &error.map_or(0, |error| error.errno).into()))
+        .or_else(|| same("errsys", &step["errsys"], &error.and_then(Error::errno).unwrap_or(0).into()))
 }
 
 /// Returns the subject of an error in the table's form: `map counts`, "" for none.
 fn subject(error: Option<&Error>) -> String {
-    let Some(subject) = error.and_then(|error| error.subject.as_ref()) else { return String::new() };
+    let Some(subject) = error.and_then(|error| error.subject()) else { return String::new() };
     let kind = match subject {
         Subject::Variable(_) => "variable",
         Subject::Map(_) => "map",

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use eunomia::types::Type;
 use eunomia::vm::{Batch, MapInfo, ProgInfo, SourceInfo, Stats, WasmOptions};
-use eunomia::{Error, Event, EventKind, Flow, Format, Kind, Level, Options, Vm};
+use eunomia::{Error, Event, EventKind, Flow, Format, Kind, Kinds, Level, Options, Vm};
 use serde_json::{Value, json};
 
 use super::Results;
@@ -121,26 +121,22 @@ impl Scenario {
     fn make(&mut self, options: &Value) -> Done {
         let number = |name: &str| options[name].as_u64().unwrap_or(0) as u32;
         let log = Arc::clone(&self.log);
-        let levels = [None, Some(Level::Error), Some(Level::Warn), Some(Level::Info), Some(Level::Debug)];
-        let wasm = WasmOptions {
-            stack: number("wasm_stack"),
-            heap: number("wasm_heap"),
-            memory: number("wasm_memory"),
-            budget_ms: number("wasm_budget_ms"),
-            raw_events: options["raw_events"] == true,
-            stdio: options["stdio"] == true,
-            dirs: Vec::new(),
-        };
-        let made = Vm::new(Options {
-            log: Some(Box::new(move |_, line| *log.lock().expect("nobody panics") += &format!("{line}\n"))),
-            log_level: levels[number("log_level") as usize],
-            perf_pages: number("perf_pages"),
-            max_kernel_memory: number("max_kernel_memory").into(),
-            poll_budget: number("poll_budget"),
-            wasm,
-            ..Options::default()
-        });
-        self.vm = Some(Arc::new(made?));
+        let levels = [Level::Warn, Level::Error, Level::Warn, Level::Info, Level::Debug];
+        let wasm = WasmOptions::new()
+            .stack(number("wasm_stack"))
+            .heap(number("wasm_heap"))
+            .memory(number("wasm_memory"))
+            .budget(Duration::from_millis(number("wasm_budget_ms").into()))
+            .raw_events(options["raw_events"] == true)
+            .stdio(options["stdio"] == true);
+        let options = Options::new()
+            .log(move |_, line| *log.lock().expect("nobody panics") += &format!("{line}\n"))
+            .log_level(levels[number("log_level") as usize])
+            .perf_pages(number("perf_pages"))
+            .max_kernel_memory(number("max_kernel_memory").into())
+            .poll_budget(number("poll_budget"))
+            .wasm(wasm);
+        self.vm = Some(Arc::new(Vm::new(options)?));
         Ok(())
     }
 
@@ -160,7 +156,7 @@ impl Scenario {
                 _ => Flow::Continue,
             }
         };
-        let timeout = step["timeout_ms"].as_i64().unwrap_or(0) as i32;
+        let timeout = timeout(step);
         let result = match word(step, "call") {
             "poll" => vm.poll(timeout, format, &mut on_event).map(|count| count as i64),
             "run" => vm.run(format, &mut on_event).map(|()| 0),
@@ -280,8 +276,7 @@ fn program(vm: &Vm, call: &str, step: &Value, out: &mut Outcome) -> Option<Done>
 fn read(vm: &Vm, step: &Value, out: &mut Outcome) -> Done {
     let (mut batch, mut room) = (Batch::default(), vec![0; number(step, "room")]);
     let result = if word(step, "call") == "read" {
-        let timeout = step["timeout_ms"].as_i64().expect("a number") as i32;
-        vm.read(timeout, format(step), &mut room, &mut batch)
+        vm.read(timeout(step), format(step), &mut room, &mut batch)
     } else {
         vm.map_dump(word(step, "map"), format(step), &mut room, &mut batch)
     };
@@ -340,11 +335,16 @@ fn format(step: &Value) -> Format {
     }
 }
 
-fn kinds(step: &Value) -> u32 {
+/// A negative timeout is none; one that the table leaves out does not wait.
+fn timeout(step: &Value) -> Option<Duration> {
+    u64::try_from(step["timeout_ms"].as_i64().unwrap_or(0)).ok().map(Duration::from_millis)
+}
+
+fn kinds(step: &Value) -> Kinds {
     match word(step, "kinds") {
-        "json" => Kind::Json as u32,
-        "wasm" => Kind::Wasm as u32,
-        _ => Kind::Json as u32 | Kind::Wasm as u32,
+        "json" => Kind::Json.into(),
+        "wasm" => Kind::Wasm.into(),
+        _ => Kinds::ALL,
     }
 }
 
@@ -358,6 +358,7 @@ fn described(event: &Event<'_>, began_ns: u64) -> Value {
         EventKind::Header => "header",
         EventKind::Output => "output",
         EventKind::Round => "round",
+        _ => "unknown",
     };
     let show = |bytes: &[u8]| match event.format {
         Format::Raw => hex(bytes),
@@ -398,7 +399,7 @@ fn map_info(map: &MapInfo) -> Value {
 fn source_info(source: &SourceInfo) -> Value {
     json!({
         "name": source.name.to_str().expect("UTF-8"), "kind": source.kind as u32,
-        "interval_ms": source.interval_ms, "record_size": source.record_size,
+        "interval_ms": source.sample.as_ref().map_or(0, |sample| sample.interval_ms), "record_size": source.record_size,
         "type": type_name(source.ty.as_ref()), "key_type": type_name(source.key_ty.as_ref()),
         "events": source.events, "lost": source.lost, "lost_known": source.lost_known as u32,
     })

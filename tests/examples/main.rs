@@ -42,28 +42,28 @@ impl Example {
             eprintln!("SKIPPED: {name} needs root");
             return None;
         }
-        let vm = Vm::new(Options::default()).unwrap();
-        vm.open_file(&package(name), Kind::Json as u32).expect("`make packages` compiled it");
+        let vm = Vm::new(Options::new()).unwrap();
+        vm.open_file(package(name), Kind::Json).expect("`make packages` compiled it");
         vm.args_set(&[&[name], options].concat()).unwrap();
         let (events, deadline) = (VecDeque::new(), Instant::now() + PATIENCE);
         Some(Example { name: name.to_owned(), delivered: false, vm, events, deadline })
     }
 
-    fn poll(&mut self, timeout_ms: i32) {
+    fn poll(&mut self, timeout: Duration) {
         let mut keep = |event: &Event| {
             if matches!(event.kind, EventKind::Sample | EventKind::MapEntry) {
                 self.events.push_back(event.data.to_vec());
             }
             Flow::Continue
         };
-        self.vm.poll(timeout_ms, Format::Json, &mut keep).unwrap();
+        self.vm.poll(Some(timeout), Format::Json, &mut keep).unwrap();
     }
 
     /// Waits for the next event.
     fn next(&mut self) -> Value {
         while self.events.is_empty() {
             assert!(Instant::now() < self.deadline, "the awaited event never came");
-            self.poll(100);
+            self.poll(Duration::from_millis(100));
         }
         self.delivers();
         serde_json::from_slice(&self.events.pop_front().unwrap()).unwrap()
@@ -78,7 +78,7 @@ impl Example {
 
     /// Returns an event if one is pending or arrives shortly.
     fn poll_once(&mut self) -> Option<Value> {
-        self.poll(100);
+        self.poll(Duration::from_millis(100));
         self.events.pop_front().map(|event| serde_json::from_slice(&event).unwrap())
     }
 

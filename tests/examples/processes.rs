@@ -4,6 +4,7 @@ use std::fs::{self, File};
 use std::io::Write;
 use std::iter;
 use std::process::{self, Command, Stdio};
+use std::time::Duration;
 
 use eunomia::{Flow, Format};
 use serde_json::json;
@@ -24,7 +25,10 @@ fn hello_prints_to_the_trace_log_and_delivers_nothing() {
     };
     assert!(iter::repeat_with(greeted).take(100).any(|greeted| greeted));
     example.delivers();
-    assert_eq!(example.vm.poll(10, Format::Json, &mut |_| Flow::Continue).unwrap(), 0);
+    assert_eq!(
+        example.vm.poll(Some(Duration::from_millis(10)), Format::Json, |_| Flow::Continue).unwrap(),
+        0
+    );
 }
 
 #[test]

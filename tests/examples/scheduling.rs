@@ -102,8 +102,8 @@ fn vm_slabrate_attaches_to_the_name_that_the_kernel_has() {
 
     // A check reports the same before attach.
     let open = || {
-        let vm = Vm::new(Options::default())?;
-        vm.open_file(&package("slabrate"), Kind::Json as u32)?;
+        let vm = Vm::new(Options::new())?;
+        vm.open_file(package("slabrate"), Kind::Json)?;
         Ok(vm)
     };
     let checked = eunomia::vm::check(&open, &mut |_, _| Ok(())).unwrap();

@@ -343,7 +343,7 @@ fn objects_with_changed_types_crash_nothing() {
         let mut random = Random::new(seed, round);
         let object = targets[random.below(4) / 3].changed(&mut random);
         std::fs::write(folder.join("last.o"), &object).unwrap();
-        let vm = Vm::new(Options::default()).unwrap();
+        let vm = Vm::new(Options::new()).unwrap();
         if vm.open_object(&object, None).is_ok() {
             opened += 1;
             if opened % LOADED == 0 {

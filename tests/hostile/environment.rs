@@ -6,6 +6,7 @@ use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::Duration;
 
 use eunomia::{Error, Flow, Format, Kind, Options, Status, Vm};
 
@@ -147,7 +148,7 @@ fn read(folder: &Path, name: &str) -> Vec<u8> {
 /// Opens a package for this thread alone.
 fn own(package: &[u8], options: Options) -> Vm {
     let (vm, _log) = vm_with(options);
-    vm.open(package, Kind::Json as u32).unwrap();
+    vm.open(package, Kind::Json).unwrap();
     vm.var_set_json("only_tid", &tid().to_string()).unwrap();
     vm
 }
@@ -164,14 +165,14 @@ fn a_missing_tracefs_is_reported_with_the_mount_command() {
         );
     };
     let clean = Clean::new();
-    let vm = own(&read(&folder, "calls"), Options::default());
+    let vm = own(&read(&folder, "calls"), Options::new());
     let words = ["on_enter", "tracefs is not mounted", "mount -t tracefs tracefs /sys/kernel/tracing"];
     refused(vm.attach(), Status::Attach, &words);
     clean.nothing_in_kernel();
     vm.load().unwrap();
     drop(vm);
     // What needs no tracefs works.
-    let vm = own(&read(&folder, "core"), Options::default());
+    let vm = own(&read(&folder, "core"), Options::new());
     vm.attach().unwrap();
     call(1);
     assert_ne!(vm.var_get_json("parent").unwrap(), "0");
@@ -195,7 +196,7 @@ fn all_missing_privileges_are_named() {
             &[("calls", CALLS), ("network", NETWORK)],
         );
     };
-    let vm = own(&read(&folder, "calls"), Options::default());
+    let vm = own(&read(&folder, "calls"), Options::new());
     let before = descriptors();
     for _ in 0..2 {
         refused(vm.load(), Status::Perm, &["CAP_BPF and CAP_PERFMON"]);
@@ -216,9 +217,9 @@ fn the_missing_one_of_two_capabilities_is_named() {
             &[("calls", CALLS), ("network", NETWORK)],
         );
     };
-    let vm = own(&read(&folder, "calls"), Options::default());
+    let vm = own(&read(&folder, "calls"), Options::new());
     let error = refused(vm.load(), Status::Perm, &["needs CAP_PERFMON"]);
-    assert!(!error.message.contains("CAP_BPF"), "{error}");
+    assert!(!error.message().contains("CAP_BPF"), "{error}");
     let vm = opened(&read(&folder, "network"));
     refused(vm.load(), Status::Perm, &["\"on_packet\"", "needs CAP_NET_ADMIN"]);
 }
@@ -233,7 +234,7 @@ fn two_capabilities_are_enough_to_trace() {
             &[("calls", CALLS)],
         );
     };
-    let vm = own(&read(&folder, "calls"), Options::default());
+    let vm = own(&read(&folder, "calls"), Options::new());
     vm.attach().unwrap();
     call(1);
     assert_eq!(events(&vm, Format::Json, 2).len(), 2);
@@ -250,7 +251,7 @@ fn privileges_dropped_before_attach_are_named() {
         );
     };
     let clean = Clean::new();
-    let tracing = own(&read(&folder, "calls"), Options::default());
+    let tracing = own(&read(&folder, "calls"), Options::new());
     let network = opened(&read(&folder, "network"));
     tracing.load().unwrap();
     network.load().unwrap();
@@ -284,7 +285,7 @@ fn a_fixed_limit_of_locked_memory_does_not_prevent_loading() {
     };
     let clean = Clean::new();
     for name in ["calls", "everything"] {
-        let vm = own(&read(&folder, name), Options::default());
+        let vm = own(&read(&folder, name), Options::new());
         vm.attach().unwrap();
         call(1);
         events(&vm, Format::Json, 2);
@@ -304,7 +305,7 @@ fn too_many_perf_pages_for_a_user_without_privilege_are_explained() {
             &[("everything", EVERYTHING)],
         );
     };
-    let vm = own(&read(&folder, "everything"), Options { perf_pages: 8192, ..Options::default() });
+    let vm = own(&read(&folder, "everything"), Options::new().perf_pages(8192));
     refused(vm.load(), Status::Perm, &["map \"perf\"", "CAP_IPC_LOCK", "8192"]);
 }
 
@@ -338,7 +339,7 @@ fn a_package_may_contain_btf_for_kernels_without_it() {
     };
     let clean = Clean::new();
     let package = read(&folder, "package.json");
-    let vm = own(&package, Options::default());
+    let vm = own(&package, Options::new());
     vm.attach().unwrap();
     call(1);
     // SAFETY: no arguments.
@@ -346,12 +347,12 @@ fn a_package_may_contain_btf_for_kernels_without_it() {
     drop(vm);
 
     // What the host gives counts first.
-    let missing = Options { btf_path: Some(folder.join("missing.btf")), ..Options::default() };
-    refused(vm_with(missing).0.open(&package, Kind::Json as u32), Status::NotFound, &["missing.btf"]);
+    let missing = Options::new().btf_path(folder.join("missing.btf"));
+    refused(vm_with(missing).0.open(&package, Kind::Json), Status::NotFound, &["missing.btf"]);
 
     let renamed = |from: &str, to: &str| String::from_utf8_lossy(&package).replace(from, to).into_bytes();
     let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
-    let vm = own(&renamed(release.trim(), "0.0.0"), Options::default());
+    let vm = own(&renamed(release.trim(), "0.0.0"), Options::new());
     let words = ["no BTF", "the package has none for ", &format!("/{}", release.trim()), "btf_path"];
     refused(vm.load(), Status::Unsupported, &words);
     drop(vm);
@@ -361,8 +362,8 @@ fn a_package_may_contain_btf_for_kernels_without_it() {
         (renamed("\"types\":[{\"data\":\"", "\"types\":[{\"data\":\"AAAA"), "kernel_btf.types[0]: "),
         (renamed("\"types\":[{\"data\"", "\"types\":[{\"none\""), "kernel_btf.types[0].data: "),
     ] {
-        let vm = vm_with(Options::default()).0;
-        refused(vm.open(&broken, Kind::Json as u32), Status::Package, &[word]);
+        let vm = vm_with(Options::new()).0;
+        refused(vm.open(&broken, Kind::Json), Status::Package, &[word]);
     }
     drop(clean);
 }
@@ -382,7 +383,7 @@ fn a_kernel_without_btf_is_reported_with_a_remedy() {
     };
     let clean = Clean::new();
     let core = read(&folder, "core");
-    let with = |path: &Path| Options { btf_path: Some(path.into()), ..Options::default() };
+    let with = |path: &Path| Options::new().btf_path(path);
     let works = |vm: Vm| {
         vm.attach().unwrap();
         call(1);
@@ -390,17 +391,17 @@ fn a_kernel_without_btf_is_reported_with_a_remedy() {
         assert_eq!(vm.var_get_json("parent").unwrap(), unsafe { libc::getppid() }.to_string());
     };
 
-    let vm = own(&core, Options::default());
+    let vm = own(&core, Options::new());
     let words = ["no BTF", "/sys/kernel/btf/vmlinux", "btf_path"];
     refused(vm.load(), Status::Unsupported, &words);
     refused(vm.attach(), Status::Unsupported, &words);
     // Iterators find their types in it.
-    refused(own(&read(&folder, "everything"), Options::default()).load(), Status::Unsupported, &words);
+    refused(own(&read(&folder, "everything"), Options::new()).load(), Status::Unsupported, &words);
     clean.nothing_in_kernel();
     drop(vm);
 
     // What reads no kernel structures needs none.
-    let vm = own(&read(&folder, "calls"), Options::default());
+    let vm = own(&read(&folder, "calls"), Options::new());
     vm.attach().unwrap();
     call(1);
     assert_eq!(events(&vm, Format::Json, 2).len(), 2);
@@ -410,7 +411,7 @@ fn a_kernel_without_btf_is_reported_with_a_remedy() {
     let archived = archived(&folder);
     let (vm, _log) = vm_with(with(&folder.join("archive")));
     std::fs::create_dir(folder.join("archive")).unwrap();
-    refused(vm.open(&core, 1), Status::NotFound, &["btf_path", archived.to_str().unwrap()]);
+    refused(vm.open(&core, Kind::Json), Status::NotFound, &["btf_path", archived.to_str().unwrap()]);
     std::fs::create_dir_all(archived.parent().unwrap()).unwrap();
     std::fs::copy(folder.join("kernel.btf"), &archived).unwrap();
     works(own(&core, with(&folder.join("archive"))));
@@ -424,16 +425,16 @@ fn an_invalid_btf_file_is_named() {
     let core = package(CORE);
     let clean = Clean::new();
     let folder = tempfile::tempdir().unwrap();
-    let with = |path: &Path| Options { btf_path: Some(path.into()), ..Options::default() };
+    let with = |path: &Path| Options::new().btf_path(path);
     let nowhere = folder.path().join("nowhere.btf");
     let (vm, _log) = vm_with(with(&nowhere));
-    refused(vm.open(&core, 1), Status::NotFound, &["btf_path", nowhere.to_str().unwrap()]);
+    refused(vm.open(&core, Kind::Json), Status::NotFound, &["btf_path", nowhere.to_str().unwrap()]);
     drop(vm);
     for content in [&b""[..], b"this is no BTF", b"\x9f\xeb\x01\x00\x18\x00\x00\x00"] {
         let file = folder.path().join("bad.btf");
         std::fs::write(&file, content).unwrap();
         let (vm, _log) = vm_with(with(&file));
-        vm.open(&core, 1).unwrap();
+        vm.open(&core, Kind::Json).unwrap();
         refused(vm.load(), Status::Inval, &["btf_path", file.to_str().unwrap()]);
         clean.nothing_in_kernel();
         drop(vm);
@@ -464,12 +465,13 @@ fn with_every_limit<T>(what: &str, mut work: impl FnMut() -> Result<T, Error>) {
             Err(e) => {
                 assert_eq!(worked, 0, "{what} with {limit} descriptors, but not with one less: {e}");
                 assert_eq!(
-                    (e.status, e.errno),
-                    (Status::System, libc::EMFILE),
+                    (e.status(), e.errno()),
+                    (Status::System, Some(libc::EMFILE)),
                     "{what}, {limit}: {e} ({})",
-                    e.detail
+                    e.detail()
                 );
-                let names_it = e.message.contains("descriptors") || e.message.contains("Too many open files");
+                let names_it =
+                    e.message().contains("descriptors") || e.message().contains("Too many open files");
                 assert!(names_it, "{what}, {limit}: {e}");
                 assert_eq!(descriptors(), before, "{what}, {limit}: {e}");
             }
@@ -493,10 +495,10 @@ fn running_out_of_descriptors_is_reported_and_survived() {
     };
     let clean = Clean::new();
     let package = read(&folder, "everything");
-    let quiet = || Vm::new(Options::default());
+    let quiet = || Vm::new(Options::new());
     with_every_limit("a whole life", || {
         let vm = quiet()?;
-        vm.open(&package, 1)?;
+        vm.open(&package, Kind::Json)?;
         vm.load()?;
         vm.attach()
     });
@@ -504,13 +506,13 @@ fn running_out_of_descriptors_is_reported_and_survived() {
     with_every_limit("open", || {
         limit_descriptors(100);
         let vm = quiet()?;
-        vm.open(&package, 1).map(|_| ())
+        vm.open(&package, Kind::Json).map(|_| ())
     });
 
-    let vm = own(&package, Options::default());
+    let vm = own(&package, Options::new());
     let held = vm.var_get_json("only_tid").unwrap();
     with_every_limit("load", || {
-        vm.load().or_else(|e| if e.status == Status::State { Ok(()) } else { Err(e) })
+        vm.load().or_else(|e| if e.status() == Status::State { Ok(()) } else { Err(e) })
     });
     assert_eq!(vm.var_get_json("only_tid").unwrap(), held);
     with_every_limit("attach", || {
@@ -524,7 +526,7 @@ fn running_out_of_descriptors_is_reported_and_survived() {
     vm.attach().unwrap();
     with_every_limit("iterate", || {
         let mut lines = 0;
-        let count = vm.iter_each("list_tasks", &mut |_| {
+        let count = vm.iter_each("list_tasks", |_| {
             lines += 1;
             Flow::Continue
         });
@@ -533,7 +535,7 @@ fn running_out_of_descriptors_is_reported_and_survived() {
     with_every_limit("queue", || {
         vm.queue_start(0)?;
         vm.queue_stop().unwrap();
-        vm.poll(0, Format::Raw, &mut |_| Flow::Continue).map(|_| ())
+        vm.poll(Some(Duration::ZERO), Format::Raw, |_| Flow::Continue).map(|_| ())
     });
 
     // After all that everything still works, the fast ways included.
@@ -562,9 +564,9 @@ fn closed_standard_descriptors_are_not_reused() {
         taken.extend(descriptors().into_iter().filter(|(fd, _)| *fd < 3).map(|fd| (when, fd)))
     };
     let life = || -> Result<(), Error> {
-        let vm = Vm::new(Options::default())?;
+        let vm = Vm::new(Options::new())?;
         look("new");
-        vm.open(&package, 1)?;
+        vm.open(&package, Kind::Json)?;
         look("open");
         vm.load()?;
         look("load");
@@ -573,7 +575,7 @@ fn closed_standard_descriptors_are_not_reused() {
         vm.queue_start(0)?;
         look("queue");
         vm.queue_stop()?;
-        vm.iter_each("list_tasks", &mut |_| Flow::Continue)?;
+        vm.iter_each("list_tasks", |_| Flow::Continue)?;
         vm.detach()?;
         look("detach");
         vm.attach()

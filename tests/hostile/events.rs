@@ -25,12 +25,12 @@ macro_rules! source {
 
 /// Opens a package for calls of this thread only.
 fn own(package: &[u8]) -> Vm {
-    own_with(package, Options::default())
+    own_with(package, Options::new())
 }
 
 fn own_with(package: &[u8], options: Options) -> Vm {
     let (vm, _log) = vm_with(options);
-    vm.open(package, Kind::Json as u32).unwrap();
+    vm.open(package, Kind::Json).unwrap();
     vm.var_set_json("only_tid", &tid().to_string()).unwrap();
     vm
 }
@@ -278,7 +278,7 @@ int on_call(void *ctx)
 fn counted(vm: &Vm, budget_of_polls: usize) -> BTreeMap<String, usize> {
     let mut counts = BTreeMap::new();
     for _ in 0..budget_of_polls {
-        vm.poll(0, Format::Raw, &mut |event| {
+        vm.poll(Some(Duration::ZERO), Format::Raw, |event| {
             *counts.entry(event.source.to_string_lossy().into_owned()).or_default() += 1;
             Flow::Continue
         })
@@ -292,7 +292,7 @@ fn a_flooded_ring_does_not_starve_the_others() {
     needs_root!();
     let package = package(FLOOD);
     let clean = Clean::new();
-    let vm = own_with(&package, Options { poll_budget: 4000, ..Options::default() });
+    let vm = own_with(&package, Options::new().poll_budget(4000));
     vm.var_set_json("to_flooded", "50000").unwrap();
     vm.var_set_json("to_calm", "5").unwrap();
     vm.var_set_json("to_perf", "5").unwrap();
@@ -316,7 +316,7 @@ fn every_event_lost_by_a_stalled_consumer_is_counted() {
     stay_on_this_cpu();
     let package = package(FLOOD);
     let clean = Clean::new();
-    let vm = own_with(&package, Options { perf_pages: 4, ..Options::default() });
+    let vm = own_with(&package, Options::new().perf_pages(4));
     for (variable, per_call, calls) in [("to_calm", 10, 200), ("to_flooded", 20_000, 10), ("to_perf", 64, 30)]
     {
         vm.var_set_json(variable, &per_call.to_string()).unwrap();
@@ -357,10 +357,10 @@ fn readable(vm: &Vm) -> bool {
 fn a_host_with_its_own_loop_gets_every_perf_event() {
     needs_root!();
     let package = package(FLOOD);
-    let vm = own_with(&package, Options { poll_budget: 3, ..Options::default() });
+    let vm = own_with(&package, Options::new().poll_budget(3));
     vm.var_set_json("to_perf", "1").unwrap();
     vm.attach().unwrap();
-    let poll = || vm.poll(0, Format::Raw, &mut |_| Flow::Continue).unwrap();
+    let poll = || vm.poll(Some(Duration::ZERO), Format::Raw, |_| Flow::Continue).unwrap();
     let all = || {
         let mut count = 0;
         while readable(&vm) && count < 1000 {
@@ -380,12 +380,15 @@ fn a_host_with_its_own_loop_gets_every_perf_event() {
     assert_eq!(all(), 10);
 
     call(2);
-    assert_eq!(vm.poll(0, Format::Raw, &mut |_| Flow::End).unwrap(), 1);
+    assert_eq!(vm.poll(Some(Duration::ZERO), Format::Raw, |_| Flow::End).unwrap(), 1);
     assert_eq!(all(), 1, "what a callback leaves behind");
 
     call(2);
     vm.stop();
-    assert_eq!(vm.poll(0, Format::Raw, &mut |_| Flow::Continue).unwrap_err().status, Status::Stopped);
+    assert_eq!(
+        vm.poll(Some(Duration::ZERO), Format::Raw, |_| Flow::Continue).unwrap_err().status(),
+        Status::Stopped
+    );
     assert_eq!(all(), 2, "what a stop leaves behind");
 
     vm.pause(true).unwrap();
@@ -397,7 +400,7 @@ fn a_host_with_its_own_loop_gets_every_perf_event() {
     call(2);
     vm.queue_start(0).unwrap();
     assert_eq!(
-        vm.poll(10_000, Format::Raw, &mut |_| Flow::Continue).unwrap(),
+        vm.poll(Some(Duration::from_secs(10)), Format::Raw, |_| Flow::Continue).unwrap(),
         2,
         "what came before the queue"
     );
@@ -412,7 +415,7 @@ fn a_host_with_its_own_loop_gets_every_perf_event() {
 #[test]
 fn an_unbounded_queue_is_refused() {
     needs_root!();
-    let vm = own_with(&package(FLOOD), Options::default());
+    let vm = own_with(&package(FLOOD), Options::new());
     vm.attach().unwrap();
     refused(vm.queue_start(usize::MAX), Status::Inval, &["queue", "1073741824"]);
 }
@@ -420,7 +423,7 @@ fn an_unbounded_queue_is_refused() {
 #[test]
 fn a_source_counts_what_was_delivered_not_what_was_queued() {
     needs_root!();
-    let vm = own_with(&package(FLOOD), Options::default());
+    let vm = own_with(&package(FLOOD), Options::new());
     vm.var_set_json("to_perf", "8").unwrap();
     vm.attach().unwrap();
     vm.queue_start(0).unwrap();
@@ -429,7 +432,7 @@ fn a_source_counts_what_was_delivered_not_what_was_queued() {
     assert_eq!(delivered(), 0);
     let mut count = 0;
     while count < 40 {
-        count += vm.poll(10_000, Format::Raw, &mut |_| Flow::Continue).unwrap();
+        count += vm.poll(Some(Duration::from_secs(10)), Format::Raw, |_| Flow::Continue).unwrap();
     }
     assert_eq!(delivered(), 40);
 }
@@ -440,7 +443,7 @@ fn lost_perf_events_are_reported_as_they_occur() {
     stay_on_this_cpu();
     let package = package(FLOOD);
     let clean = Clean::new();
-    let vm = own_with(&package, Options { perf_pages: 1, ..Options::default() });
+    let vm = own_with(&package, Options::new().perf_pages(1));
     vm.var_set_json("to_perf", "64").unwrap();
     vm.attach().unwrap();
     call(10);
@@ -449,9 +452,9 @@ fn lost_perf_events_are_reported_as_they_occur() {
     let mut told = 0;
     for format in [Format::Json, Format::Text] {
         call(10);
-        vm.poll(100, format, &mut |_| Flow::Continue).unwrap();
+        vm.poll(Some(Duration::from_millis(100)), format, |_| Flow::Continue).unwrap();
         call(1);
-        vm.poll(100, format, &mut |event| {
+        vm.poll(Some(Duration::from_millis(100)), format, |event| {
             if event.kind == EventKind::Lost {
                 told += event.lost;
                 let text = std::str::from_utf8(event.data).unwrap();
@@ -510,7 +513,7 @@ fn rounds(vm: &Vm, format: Format, round_of: &str, rounds: usize) -> BTreeMap<St
     let mut left = rounds;
     while left > 0 {
         assert!(Instant::now() < deadline, "{left} rounds of {round_of} are missing");
-        vm.poll(100, format, &mut |event| {
+        vm.poll(Some(Duration::from_millis(100)), format, |event| {
             let source = event.source.to_string_lossy().into_owned();
             if event.kind == EventKind::Round && source == round_of {
                 left = left.saturating_sub(1);
@@ -581,9 +584,9 @@ fn sampled_maps_of_every_kind_are_read_beside_rings() {
     assert_eq!(counts, [0, cpus, 2 * cpus, 3 * cpus], "{hist}");
 
     // The maps that are to be kept are whole, the others are empty.
-    assert_eq!(vm.map_each("kept", Format::Raw, &mut |_| Flow::Continue).unwrap(), 1000);
-    assert_eq!(vm.map_each("cleared", Format::Raw, &mut |_| Flow::Continue).unwrap(), 0);
-    assert_eq!(vm.map_each("recent", Format::Raw, &mut |_| Flow::Continue).unwrap(), 0);
+    assert_eq!(vm.map_each("kept", Format::Raw, |_| Flow::Continue).unwrap(), 1000);
+    assert_eq!(vm.map_each("cleared", Format::Raw, |_| Flow::Continue).unwrap(), 0);
+    assert_eq!(vm.map_each("recent", Format::Raw, |_| Flow::Continue).unwrap(), 0);
     drop(vm);
     drop(clean);
 }
@@ -631,11 +634,11 @@ fn a_large_sampled_map_does_not_delay_a_ring() {
     vm.attach().unwrap();
     call(1);
     assert_eq!(vm.var_get_json("filled").unwrap(), "100000");
-    vm.poll(0, Format::Raw, &mut |_| Flow::End).unwrap();
+    vm.poll(Some(Duration::ZERO), Format::Raw, |_| Flow::End).unwrap();
     // An event that comes while a round is under way is delivered long before the round ends.
     let (mut entries, mut since_call, mut longest, mut delivered) = (0_usize, None, 0, 0);
     while delivered < 20 {
-        vm.poll(100, Format::Raw, &mut |event| {
+        vm.poll(Some(Duration::from_millis(100)), Format::Raw, |event| {
             match (event.kind, &mut since_call) {
                 (EventKind::MapEntry, Some(since)) => {
                     entries += 1;
@@ -688,7 +691,7 @@ int on_call(void *ctx)
     }));
     vm.attach().unwrap();
     call(2);
-    let walked = vm.map_each("queue", Format::Json, &mut |_| Flow::Continue);
+    let walked = vm.map_each("queue", Format::Json, |_| Flow::Continue);
     refused(walked, Status::Unsupported, &["map \"queue\"", "does not support it"]);
     drop(vm);
     drop(clean);
@@ -718,7 +721,7 @@ int on_call(void *ctx)
     let deadline = Instant::now() + Duration::from_secs(20);
     while failed < 3 || came < 3 {
         assert!(Instant::now() < deadline, "{failed} failures, {came} events of the other map");
-        match vm.poll(1000, Format::Json, &mut |_| Flow::Continue) {
+        match vm.poll(Some(Duration::from_secs(1)), Format::Json, |_| Flow::Continue) {
             Ok(count) => came += count,
             failure => {
                 refused(failure, Status::Unsupported, &["map \"groups\"", "does not support it"]);
@@ -783,7 +786,7 @@ fn the_only_matching_struct_is_the_type() {
     for whole in [true, false] {
         let vm = vm();
         if whole {
-            vm.open(&package, Kind::Json as u32).unwrap();
+            vm.open(&package, Kind::Json).unwrap();
         } else {
             vm.open_object(&object(&package), None).unwrap();
         }
@@ -836,8 +839,8 @@ fn with_several_matching_structs_records_are_raw_and_the_log_has_one_warning() {
     needs_root!();
     let package = untold(&package(TWO_STRUCTS));
     let clean = Clean::new();
-    let (vm, log) = vm_with(Options::default());
-    vm.open(&package, Kind::Json as u32).unwrap();
+    let (vm, log) = vm_with(Options::new());
+    vm.open(&package, Kind::Json).unwrap();
     vm.var_set_json("only_tid", &tid().to_string()).unwrap();
     vm.attach().unwrap();
     call(2);

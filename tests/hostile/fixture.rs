@@ -134,10 +134,10 @@ impl Drop for Clean {
 #[track_caller]
 pub fn refused<T: std::fmt::Debug>(result: Result<T, Error>, status: Status, words: &[&str]) -> Error {
     let error = result.expect_err("this call must fail");
-    assert_eq!(error.status, status, "{error} ({})", error.detail);
+    assert_eq!(error.status(), status, "{error} ({})", error.detail());
     let line = error.to_string();
     let missing: Vec<_> = words.iter().filter(|word| !line.contains(**word)).collect();
-    assert!(missing.is_empty(), "{missing:?} not in: {line} ({})", error.detail);
+    assert!(missing.is_empty(), "{missing:?} not in: {line} ({})", error.detail());
     assert!(!line.contains('\n') && !line.ends_with('.'), "not one plain line: {line}");
     error
 }
@@ -148,9 +148,9 @@ pub fn open_refused(data: &[u8], status: Status, words: &[&str]) -> Error {
     let clean = Clean::new();
     let good = package(CALLS);
     let vm = support::vm();
-    let error = refused(vm.open(data, Kind::Json as u32), status, words);
+    let error = refused(vm.open(data, Kind::Json), status, words);
     refused(vm.load(), Status::State, &["no package is open"]);
-    vm.open(&good, Kind::Json as u32).expect("the vm is as good as new");
+    vm.open(&good, Kind::Json).expect("the vm is as good as new");
     clean.nothing_in_kernel();
     drop(vm);
     drop(clean);
@@ -163,7 +163,7 @@ pub fn load_refused(vm: &Vm, clean: &Clean, status: Status, words: &[&str]) -> E
     let first = refused(vm.load(), status, words);
     clean.nothing_in_kernel();
     let again = refused(vm.attach(), status, words);
-    assert_eq!(first.message, again.message);
+    assert_eq!(first.message(), again.message());
     clean.nothing_in_kernel();
     first
 }
@@ -248,7 +248,7 @@ pub fn events(vm: &Vm, format: Format, count: usize) -> Vec<Seen> {
     let mut seen = Vec::new();
     while seen.len() < count {
         assert!(Instant::now() < deadline, "only these of {count} came: {seen:?}");
-        let polled = vm.poll(100, format, &mut |event| {
+        let polled = vm.poll(Some(Duration::from_millis(100)), format, |event| {
             seen.push(Seen::new(event));
             Flow::Continue
         });
@@ -261,7 +261,8 @@ pub fn events(vm: &Vm, format: Format, count: usize) -> Vec<Seen> {
 pub fn drain(vm: &Vm) -> usize {
     let mut total = 0;
     loop {
-        match vm.poll(200, Format::Raw, &mut |_| Flow::Continue).expect("poll works") {
+        match vm.poll(Some(Duration::from_millis(200)), Format::Raw, |_| Flow::Continue).expect("poll works")
+        {
             0 => return total,
             count => total += count,
         }

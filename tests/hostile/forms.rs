@@ -190,15 +190,11 @@ fn iterators_return_lines_or_binary_records() {
     let clean = Clean::new();
     let vm = opened(&package);
     vm.var_set_json("only_tid", &tid().to_string()).unwrap();
-    refused(
-        vm.iter_each("list_tasks", &mut |_| Flow::Continue),
-        Status::State,
-        &["list_tasks", "not attached"],
-    );
+    refused(vm.iter_each("list_tasks", |_| Flow::Continue), Status::State, &["list_tasks", "not attached"]);
     vm.attach().unwrap();
     for _ in 0..2 {
         let mut lines = Vec::new();
-        let count = vm.iter_each("list_tasks", &mut |event| {
+        let count = vm.iter_each("list_tasks", |event| {
             assert_eq!(event.format, Format::Text);
             lines.push(String::from_utf8(event.data.to_vec()).unwrap());
             Flow::Continue
@@ -208,7 +204,7 @@ fn iterators_return_lines_or_binary_records() {
         assert!(lines[1].starts_with("is "), "{lines:?}");
     }
     let mut bytes = Vec::new();
-    vm.iter_each("dump_tasks", &mut |event| {
+    vm.iter_each("dump_tasks", |event| {
         assert_eq!(event.format, Format::Raw);
         bytes.extend_from_slice(event.data);
         Flow::Continue
@@ -220,10 +216,10 @@ fn iterators_return_lines_or_binary_records() {
         "own thread not among {} entries",
         bytes.len() / 8
     );
-    let ended = vm.iter_each("list_tasks", &mut |_| Flow::End);
+    let ended = vm.iter_each("list_tasks", |_| Flow::End);
     assert_eq!(ended.unwrap(), 1);
-    refused(vm.iter_each("list_tasks", &mut |_| Flow::Fail(-3)), Status::Callback, &["-3"]);
-    refused(vm.iter_each("nobody", &mut |_| Flow::Continue), Status::NotFound, &["nobody"]);
+    refused(vm.iter_each("list_tasks", |_| Flow::Fail(-3)), Status::Callback, &["-3"]);
+    refused(vm.iter_each("nobody", |_| Flow::Continue), Status::NotFound, &["nobody"]);
     drop(vm);
     drop(clean);
 }
@@ -383,13 +379,13 @@ fn a_filter_left_by_a_killed_host_is_replaced() {
         assert_eq!(status, 0);
         assert!(output("tc filter show dev lo ingress").contains("on_packet"), "it outlives its host");
         // Another program does not take its place, the same one does, and keeps it while it lives.
-        assert_eq!(opened(&other).attach().unwrap_err().errno, libc::EEXIST);
+        assert_eq!(opened(&other).attach().unwrap_err().errno(), Some(libc::EEXIST));
         let vm = opened(&package);
         vm.attach().unwrap();
         let before = hits(&vm);
         send("lo");
         assert!(hits(&vm) > before);
-        assert_eq!(opened(&package).attach().unwrap_err().errno, libc::EEXIST);
+        assert_eq!(opened(&package).attach().unwrap_err().errno(), Some(libc::EEXIST));
         drop(vm);
         assert_eq!(output("tc filter show dev lo ingress"), "");
     });
@@ -422,7 +418,7 @@ fn traffic_control_of_both_kinds() {
         other.prog_set_target_json("on_packet", egress).unwrap();
         let remove = "tc filter del dev veth0 egress pref 77 handle 0x7 bpf";
         let words = ["on_packet", "veth0", "handle 7", "priority 77", "exists already", remove];
-        assert_eq!(refused(other.attach(), Status::Attach, &words).errno, libc::EEXIST);
+        assert_eq!(refused(other.attach(), Status::Attach, &words).errno(), Some(libc::EEXIST));
         let free = r#"{"interface":"veth0","tchook":{"attach_point":"BPF_TC_EGRESS"},"tcopts":{"handle":8,"priority":78}}"#;
         other.prog_set_target_json("on_packet", free).unwrap();
         other.attach().unwrap();

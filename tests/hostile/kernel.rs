@@ -1,5 +1,7 @@
 //! Programs and targets that this kernel refuses, and the state of the package afterwards.
 
+use std::time::Duration;
+
 use eunomia::{Format, Kind, Options, Status, Vm};
 
 use crate::fixture::{
@@ -51,13 +53,13 @@ fn a_rejected_program_is_named_and_its_log_is_the_detail() {
         &["reads_nowhere", "rejected by the verifier", "invalid mem access"],
     );
     assert!(
-        error.detail.contains("R1 invalid mem access")
-            || error.detail.contains("invalid mem access 'scalar'"),
+        error.detail().contains("R1 invalid mem access")
+            || error.detail().contains("invalid mem access 'scalar'"),
         "{}",
-        error.detail
+        error.detail()
     );
-    assert!(error.detail.contains("processed "), "{}", error.detail);
-    assert_eq!(error.errno, libc::EACCES);
+    assert!(error.detail().contains("processed "), "{}", error.detail());
+    assert_eq!(error.errno(), Some(libc::EACCES));
 
     // The other program works without it, with the values that were set.
     assert_eq!(vm.var_get_json("factor").unwrap(), "7");
@@ -90,7 +92,7 @@ int takes_long(void *ctx)
     let clean = Clean::new();
     let vm = opened(&package);
     let error = refused(vm.load(), Status::Verifier, &["takes_long", "invalid mem access"]);
-    assert!((1 << 18..4 << 20).contains(&error.detail.len()), "{} bytes of log", error.detail.len());
+    assert!((1 << 18..4 << 20).contains(&error.detail().len()), "{} bytes of log", error.detail().len());
     clean.nothing_in_kernel();
 }
 
@@ -112,7 +114,7 @@ int never_ends(void *ctx)
     let vm = opened(&package);
     let error =
         load_refused(&vm, &clean, Status::Verifier, &["never_ends", "infinite loop detected at insn"]);
-    assert!(error.detail.contains("old state:"), "{}", error.detail);
+    assert!(error.detail().contains("old state:"), "{}", error.detail());
 }
 
 #[test]
@@ -186,8 +188,8 @@ fn a_map_pinned_outside_of_bpffs_is_named() {
     let package = package(PINNED);
     let clean = Clean::new();
     let folder = tempfile::tempdir().unwrap();
-    let (vm, _log) = vm_with(Options { pin_path: Some(folder.path().into()), ..Options::default() });
-    vm.open(&package, Kind::Json as u32).unwrap();
+    let (vm, _log) = vm_with(Options::new().pin_path(folder.path()));
+    vm.open(&package, Kind::Json).unwrap();
     load_refused(
         &vm,
         &clean,
@@ -412,7 +414,10 @@ fn if_one_program_cannot_attach_none_stays_attached() {
         assert!(info.loaded && !info.attached, "{prog}");
     }
     call(3);
-    assert_eq!(vm.poll(50, Format::Raw, &mut |_| eunomia::Flow::Continue).unwrap(), 0);
+    assert_eq!(
+        vm.poll(Some(Duration::from_millis(50)), Format::Raw, |_| eunomia::Flow::Continue).unwrap(),
+        0
+    );
 
     // With a target that exists it works.
     vm.prog_set_target_json("on_exit", r#"{"attach":"tp/syscalls/sys_exit_getpgid"}"#).unwrap();
@@ -459,11 +464,19 @@ fn calls_in_the_wrong_order_change_nothing() {
     refused(vm.load(), Status::State, &["no package"]);
     refused(vm.attach(), Status::State, &["no package"]);
     refused(vm.detach(), Status::State, &["no package"]);
-    refused(vm.poll(0, Format::Raw, &mut |_| eunomia::Flow::Continue), Status::State, &["no package"]);
-    vm.open(&package, Kind::Json as u32).unwrap();
-    refused(vm.open(&package, Kind::Json as u32), Status::State, &["already open"]);
+    refused(
+        vm.poll(Some(Duration::ZERO), Format::Raw, |_| eunomia::Flow::Continue),
+        Status::State,
+        &["no package"],
+    );
+    vm.open(&package, Kind::Json).unwrap();
+    refused(vm.open(&package, Kind::Json), Status::State, &["already open"]);
     refused(vm.detach(), Status::State, &["not loaded"]);
-    refused(vm.poll(0, Format::Raw, &mut |_| eunomia::Flow::Continue), Status::State, &["not loaded"]);
+    refused(
+        vm.poll(Some(Duration::ZERO), Format::Raw, |_| eunomia::Flow::Continue),
+        Status::State,
+        &["not loaded"],
+    );
     clean.nothing_in_kernel();
     vm.attach().unwrap();
     refused(vm.load(), Status::State, &["already loaded"]);

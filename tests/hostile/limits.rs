@@ -43,14 +43,13 @@ fn a_map_is_pinned_only_in_the_pin_directory() {
             let text = document["meta"].to_string().replace("PPPPPPPPPPPP", name);
             document["meta"] = serde_json::from_str(&text).unwrap();
         });
-        let (vm, _log) =
-            vm_with(Options { pin_path: Some("/sys/fs/bpf/eunomia-none".into()), ..Options::default() });
-        let error = refused(vm.open(&bad, Kind::Json as u32), Status::Package, &["pinned", name]);
-        assert_eq!(error.subject, Some(Subject::Map(name.into())));
+        let (vm, _log) = vm_with(Options::new().pin_path("/sys/fs/bpf/eunomia-none"));
+        let error = refused(vm.open(&bad, Kind::Json), Status::Package, &["pinned", name]);
+        assert_eq!(error.subject(), Some(&Subject::Map(name.into())));
     }
     // Dots inside a name are harmless.
     let dotted = with_object(&package, &replaced(&object(&package), b"PPPPPPPPPPPP", "a..b"));
-    assert!(vm().open(&dotted, Kind::Json as u32).is_ok());
+    assert!(vm().open(&dotted, Kind::Json).is_ok());
 }
 
 #[test]

@@ -1,6 +1,8 @@
 //! Many vms in one process need no more memory than one, and a lack of memory is reported.
 
-use eunomia::{Error, Flow, Format, Options, Status, Vm};
+use std::time::Duration;
+
+use eunomia::{Error, Flow, Format, Kind, Options, Status, Vm};
 
 use crate::fixture::{Clean, call, object, package, refused, tid, with_object};
 use crate::needs_root;
@@ -81,8 +83,8 @@ fn two_hundred_vms_need_no_more_memory_than_one() {
     let clean = Clean::new();
     let package = std::fs::read(folder.join("package.json")).unwrap();
     let opened = || {
-        let vm = Vm::new(Options::default()).unwrap();
-        vm.open(&package, 1).unwrap();
+        let vm = Vm::new(Options::new()).unwrap();
+        vm.open(&package, Kind::Json).unwrap();
         vm.var_set_json("only_tid", &tid().to_string()).unwrap();
         vm
     };
@@ -92,7 +94,7 @@ fn two_hundred_vms_need_no_more_memory_than_one() {
         vm.attach().unwrap();
         call(10);
         for format in [Format::Json, Format::Text, Format::Raw] {
-            assert!(vm.poll(1000, format, &mut |_| Flow::Continue).unwrap() > 0);
+            assert!(vm.poll(Some(Duration::from_secs(1)), format, |_| Flow::Continue).unwrap() > 0);
             call(10);
         }
         vm.queue_start(0).unwrap();
@@ -106,8 +108,10 @@ fn two_hundred_vms_need_no_more_memory_than_one() {
     vm.var_set_json("invalid", "true").unwrap();
     lives(100, || drop(refused(vm.load(), Status::Verifier, &["on_call"])));
     drop(vm);
-    let vm = Vm::new(Options::default()).unwrap();
-    lives(100, || drop(refused(vm.open(&package[..package.len() - 9], 1), Status::Package, &["truncated"])));
+    let vm = Vm::new(Options::new()).unwrap();
+    lives(100, || {
+        drop(refused(vm.open(&package[..package.len() - 9], Kind::Json), Status::Package, &["truncated"]))
+    });
     drop(vm);
     drop(clean);
 }
@@ -151,7 +155,7 @@ fn with_every_limit<T>(what: &str, mut work: impl FnMut() -> Result<T, Error>) {
             assert!(steps > 1, "{what}: takes no memory");
             return;
         };
-        assert_eq!(e.status, Status::NoMem, "{what}, {steps}: {e} ({})", e.detail);
+        assert_eq!(e.status(), Status::NoMem, "{what}, {steps}: {e} ({})", e.detail());
     }
     panic!("{what} works with no limit");
 }
@@ -183,16 +187,16 @@ fn running_out_of_memory_is_reported_and_survived() {
     let clean = Clean::new();
     let path = |name: &str| folder.join(name).to_str().unwrap().to_owned();
     with_every_limit("opening", || {
-        let vm = Vm::new(Options::default())?;
-        vm.open_file(&path("bomb.json"), 1)
+        let vm = Vm::new(Options::new())?;
+        vm.open_file(path("bomb.json"), Kind::Json)
     });
-    let vm = Vm::new(Options::default()).unwrap();
-    vm.open_file(&path("large.json"), 1).unwrap();
+    let vm = Vm::new(Options::new()).unwrap();
+    vm.open_file(path("large.json"), Kind::Json).unwrap();
     with_every_limit("reading a variable", || vm.var_get("room"));
     with_every_limit("reading a variable as JSON", || vm.var_get_json("room"));
     with_every_limit("setting a variable", || vm.var_set_json("room", "\"text\""));
     vm.load().unwrap();
-    vm.map_each("values", Format::Raw, &mut |_| Flow::Continue).unwrap();
+    vm.map_each("values", Format::Raw, |_| Flow::Continue).unwrap();
     drop(vm);
     drop(clean);
 }

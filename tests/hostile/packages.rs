@@ -195,7 +195,7 @@ fn objects_with_flipped_bytes_crash_nothing() {
             object[at] = next() as u8;
         }
         std::fs::write(folder.join("last.o"), &object).unwrap();
-        let vm = Vm::new(Options::default()).unwrap();
+        let vm = Vm::new(Options::new()).unwrap();
         opened += usize::from(vm.open_object(&object, None).is_ok());
     }
     assert!(opened > 300, "only {opened} of the objects could be opened");
@@ -218,7 +218,7 @@ char LICENSE[] SEC("license") = "GPL";
     let package = package(SOURCE);
     let clean = Clean::new();
     let vm = vm();
-    vm.open(&package, Kind::Json as u32).unwrap();
+    vm.open(&package, Kind::Json).unwrap();
     load_refused(&vm, &clean, PACKAGE, &["on_some_day", "perhaps/some_day"]);
     vm.prog_set_autoload("on_some_day", false).unwrap();
     vm.attach().unwrap();
@@ -250,7 +250,7 @@ fn a_byte_order_mark_and_numbers_in_any_form_are_read() {
         text.len() + exponent.len() - size.len() + "\"perf_buffer_pages\":1.28e2,".len()
     );
     let vm = vm();
-    vm.open(format!("\u{feff}{changed}").as_bytes(), Kind::Json as u32).unwrap();
+    vm.open(format!("\u{feff}{changed}").as_bytes(), Kind::Json).unwrap();
     vm.load().unwrap();
     drop(vm);
     drop(clean);
@@ -281,11 +281,7 @@ char LICENSE[] SEC("license") = "GPL";
     let good = package(SOURCE);
     let with = |pages: u32| edited(&good, |document| document["meta"]["perf_buffer_pages"] = pages.into());
     let clean = Clean::new();
-    refused(
-        Vm::new(Options { perf_pages: 3, ..Options::default() }).map(drop),
-        Status::Inval,
-        &["perf_pages", "3"],
-    );
+    refused(Vm::new(Options::new().perf_pages(3)).map(drop), Status::Inval, &["perf_pages", "3"]);
     drop(clean);
     for pages in [0, 3, 100] {
         let words = ["meta.perf_buffer_pages", &pages.to_string(), "power of two"];
@@ -293,12 +289,12 @@ char LICENSE[] SEC("license") = "GPL";
     }
     let clean = Clean::new();
     // The options have the last word.
-    let (decided, _log) = vm_with(Options { perf_pages: 8, ..Options::default() });
-    decided.open(&with(1 << 31), Kind::Json as u32).unwrap();
+    let (decided, _log) = vm_with(Options::new().perf_pages(8));
+    decided.open(&with(1 << 31), Kind::Json).unwrap();
     decided.load().unwrap();
     drop(decided);
     let vm = vm();
-    vm.open(&with(1 << 31), Kind::Json as u32).unwrap();
+    vm.open(&with(1 << 31), Kind::Json).unwrap();
     load_refused(&vm, &clean, Status::NoMem, &["events"]);
     drop(vm);
     drop(clean);
@@ -309,11 +305,14 @@ fn an_endless_package_file_is_refused() {
     needs_root!();
     let clean = Clean::new();
     let vm = vm();
-    let missing =
-        refused(vm.open_file("/nowhere/package.json", 1), Status::NotFound, &["/nowhere/package.json"]);
-    assert!(missing.message.ends_with("No such file or directory"), "{missing}");
-    refused(vm.open_file("/tmp", 1), Status::System, &["/tmp"]);
-    refused(vm.open_file("/dev/zero", 1), PACKAGE, &["/dev/zero"]);
+    let missing = refused(
+        vm.open_file("/nowhere/package.json", Kind::Json),
+        Status::NotFound,
+        &["/nowhere/package.json"],
+    );
+    assert!(missing.message().ends_with("No such file or directory"), "{missing}");
+    refused(vm.open_file("/tmp", Kind::Json), Status::System, &["/tmp"]);
+    refused(vm.open_file("/dev/zero", Kind::Json), PACKAGE, &["/dev/zero"]);
     drop(vm);
     drop(clean);
 }

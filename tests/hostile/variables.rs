@@ -1,6 +1,6 @@
 //! Global variables of every kind, and values that do not fit them.
 
-use eunomia::{Options, Status};
+use eunomia::{Kind, Options, Status};
 
 use crate::fixture::{Clean, call, edited, open_refused, package, refused, tid};
 use crate::needs_root;
@@ -287,8 +287,8 @@ fn a_type_beyond_the_limits_is_available_as_bytes() {
     needs_root!();
     let package = support::package(&beyond_limits());
     let clean = Clean::new();
-    let (vm, log) = vm_with(Options::default());
-    vm.open(&package, 1).unwrap();
+    let (vm, log) = vm_with(Options::new());
+    vm.open(&package, Kind::Json).unwrap();
     let one_line = |name: &str| {
         let words = [&format!("variable {name:?}"), "as bytes only"];
         refused(vm.var_get_json(name), Status::Type, &words);

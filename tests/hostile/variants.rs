@@ -88,8 +88,8 @@ char LICENSE[] SEC("license") = "GPL";
 "#;
 
 fn open(package: &[u8]) -> (Vm, std::sync::Arc<std::sync::Mutex<Vec<String>>>) {
-    let (vm, log) = vm_with(Options { log_level: Some(Level::Info), ..Options::default() });
-    vm.open(package, Kind::Json as u32).unwrap();
+    let (vm, log) = vm_with(Options::new().log_level(Level::Info));
+    vm.open(package, Kind::Json).unwrap();
     vm.var_set_json("only_tid", &tid().to_string()).unwrap();
     (vm, log)
 }
@@ -187,7 +187,7 @@ fn a_chain_without_a_working_alternative_names_each_with_its_reason() {
     }
     // One variant alone is a program like any other.
     let error = load_refused(&vm, &clean, Status::Unsupported, &["program \"enter_load\""]);
-    assert!(!error.message.contains("variant"), "{error}");
+    assert!(!error.message().contains("variant"), "{error}");
     drop(vm);
     drop(clean);
 }
@@ -231,12 +231,12 @@ fn programs_without_a_hook_are_skipped_if_the_host_allows_it() {
     let some =
         ["tracepoint/sched/no_such", "tp_btf/no_such", "raw_tp/no_such", "tracepoint/sched/sched_switch"];
     let vm = |hooks: &[&str], skip_missing_hooks| {
-        let (vm, log) = vm_with(Options { skip_missing_hooks, ..Options::default() });
-        vm.open(&picked_by_the_host(hooks), Kind::Json as u32).unwrap();
+        let (vm, log) = vm_with(Options::new().skip_missing_hooks(skip_missing_hooks));
+        vm.open(&picked_by_the_host(hooks), Kind::Json).unwrap();
         (vm, log)
     };
     let (strict, _) = vm(&some, false);
-    assert!(strict.attach().unwrap_err().message.contains("no_such"));
+    assert!(strict.attach().unwrap_err().message().contains("no_such"));
 
     let (lenient, log) = vm(&some, true);
     lenient.attach().unwrap();
@@ -257,11 +257,11 @@ fn programs_without_a_hook_are_skipped_if_the_host_allows_it() {
     for hooks in [["tp_btf/no_such", "tp_btf/nor_this"], ["tracepoint/sched/no_such", "raw_tp/no_such"]] {
         let (none, _) = vm(&hooks, true);
         let error = none.attach().unwrap_err();
-        assert!(error.message.contains("no_such") || error.message.contains("nor_this"), "{error}");
+        assert!(error.message().contains("no_such") || error.message().contains("nor_this"), "{error}");
     }
     let (asked, _) = vm(&["raw_tp/sched_switch", "raw_tp/sched_wakeup"], true);
     asked.prog_set_target_json("prog1", r#"{"attach": "raw_tp/no_such"}"#).unwrap();
-    assert!(asked.attach().unwrap_err().message.contains("no_such"));
+    assert!(asked.attach().unwrap_err().message().contains("no_such"));
     drop((strict, asked));
     drop(clean);
 }

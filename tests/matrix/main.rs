@@ -192,15 +192,15 @@ fn package(name: &str) -> Vec<u8> {
 
 /// What went wrong, without the name of the program, which the row has already.
 fn reason(error: Error) -> String {
-    assert!(!error.message.is_empty() && error.status != Status::Inval, "{error:?}");
-    let message = error.message.split_once("): ").map_or(&*error.message, |(_, reason)| reason);
+    assert!(!error.message().is_empty() && error.status() != Status::Inval, "{error:?}");
+    let message = error.message().split_once("): ").map_or(error.message(), |(_, reason)| reason);
     message.trim_start_matches("map \"map\": ").replace('\n', " ")
 }
 
 /// Loads a package, of its programs the one that is named or all.
 fn loads(package: &[u8], only: Option<&str>) -> Result<Vm, String> {
-    let vm = Vm::new(Options::default()).unwrap();
-    vm.open(package, Kind::Json as u32).map_err(reason)?;
+    let vm = Vm::new(Options::new()).unwrap();
+    vm.open(package, Kind::Json).map_err(reason)?;
     if let Some(name) = only {
         vm.prog_set_autoload(name, true).unwrap();
     }
@@ -285,7 +285,7 @@ fn delivers(buffer: &str) -> Result<(), String> {
     while !seen {
         assert!(Instant::now() < deadline, "{buffer}: attached, but nothing came");
         Trigger::Getpgid.pull(&vm);
-        vm.poll(100, Format::Json, &mut |event: &eunomia::Event| {
+        vm.poll(Some(Duration::from_millis(100)), Format::Json, |event: &eunomia::Event| {
             seen |= String::from_utf8_lossy(event.data).contains(&own);
             Flow::Continue
         })
@@ -296,8 +296,8 @@ fn delivers(buffer: &str) -> Result<(), String> {
 
 /// Set before load, read and written after.
 fn variables() -> Result<(), String> {
-    let vm = Vm::new(Options::default()).unwrap();
-    vm.open(FEATURES, Kind::Json as u32).map_err(reason)?;
+    let vm = Vm::new(Options::new()).unwrap();
+    vm.open(FEATURES, Kind::Json).map_err(reason)?;
     vm.prog_set_autoload("raw_tp", true).unwrap();
     vm.var_set_json("wanted", "7").map_err(reason)?;
     vm.attach().map_err(reason)?;

@@ -75,7 +75,7 @@ impl Trigger {
             Trigger::Null => drop(fs::File::open("/dev/null")),
             Trigger::Iterate => {
                 let mut lines = 0;
-                vm.iter_each("iter", &mut |_: &eunomia::Event| {
+                vm.iter_each("iter", |_: &eunomia::Event| {
                     lines += 1;
                     Flow::Continue
                 })

@@ -38,8 +38,8 @@ fn command(meta: &Meta, argv: &[&str]) -> eunomia::error::Result<ParsedArgs> {
 
 fn refusal(meta: &Meta, argv: &[&str]) -> String {
     let error = command(meta, argv).expect_err("this should be refused");
-    assert_eq!(error.status, Status::Inval);
-    error.message.clone()
+    assert_eq!(error.status(), Status::Inval);
+    error.message().to_owned()
 }
 
 fn text(value: &str) -> ArgText {

@@ -189,7 +189,7 @@ fn an_object_that_is_not_for_bpf_is_described() {
     let refuse = |change: fn(&mut Vec<u8>)| {
         let mut object = elf();
         change(&mut object);
-        let package = Package::from_object(&object, None).unwrap_err().message.clone();
+        let package = Package::from_object(&object, None).unwrap_err().message().to_owned();
         let document =
             json!({"bpf_object":packed(&object),"bpf_object_size":object.len(),"meta":{"bpf_skel":{}}});
         assert_eq!(package.strip_prefix("object"), refusal(&document).strip_prefix("bpf_object"));
@@ -208,7 +208,7 @@ fn an_object_that_is_not_for_bpf_is_described() {
         "object: an ELF object for machine 62, not for BPF (247)"
     );
     assert_eq!(
-        Package::from_object(b"", None).unwrap_err().message,
+        Package::from_object(b"", None).unwrap_err().message(),
         "object: not an ELF object (it starts with [])"
     );
 }
@@ -244,19 +244,19 @@ fn metadata_without_object_and_whole_packages_name_the_right_function() {
     let alone = refusal(&json!({"bpf_skel":{"obj_name":"x"}}));
     assert_eq!(alone, "this is metadata without its object");
     let error = Package::parse(br#"{"bpf_skel":{"obj_name":"x"}}"#).unwrap_err();
-    assert_eq!(error.hint, Some(eunomia::Hint::OpenObject));
+    assert_eq!(error.hint(), Some(&eunomia::Hint::OpenObject));
     let whole = f2_skel(json!({})).to_string();
     let error = Package::from_object(&elf(), Some(&whole)).unwrap_err();
-    assert_eq!(error.status, Status::Package);
+    assert_eq!(error.status(), Status::Package);
     assert_eq!(
-        error.message,
+        error.message(),
         "this is a whole package, not the metadata of an object; eunomia_open opens it"
     );
 }
 
 #[test]
 fn paths_are_relative_to_the_document() {
-    let separate = |meta: &str| Package::from_object(&elf(), Some(meta)).unwrap_err().message.clone();
+    let separate = |meta: &str| Package::from_object(&elf(), Some(meta)).unwrap_err().message().to_owned();
     assert_eq!(separate("{}"), "bpf_skel: missing");
     assert_eq!(separate(r#"{"bpf_skel":{"progs":[{}]}}"#), "bpf_skel.progs[0].name: missing");
     assert_eq!(refusal(&f2(json!({}))), "meta.bpf_skel: missing");

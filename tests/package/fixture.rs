@@ -46,9 +46,9 @@ pub fn parse(document: &Value) -> Package {
 /// Returns the error message for a package.
 pub fn refusal_of(text: &[u8]) -> String {
     let error = Package::parse(text).expect_err("this should be refused");
-    assert_eq!(error.status, Status::Package, "{error}");
-    assert!(!error.message.contains('\n') && !error.message.ends_with('.'), "{error}");
-    error.message.clone()
+    assert_eq!(error.status(), Status::Package, "{error}");
+    assert!(!error.message().contains('\n') && !error.message().ends_with('.'), "{error}");
+    error.message().to_owned()
 }
 
 pub fn refusal(document: &Value) -> String {

@@ -14,8 +14,8 @@ fn one(value: Value) -> Target {
 
 fn refusal(value: Value) -> String {
     let error = Target::parse(&value, "target").expect_err("this should be refused");
-    assert_eq!(error.status, Status::Package);
-    error.message.clone()
+    assert_eq!(error.status(), Status::Package);
+    error.message().to_owned()
 }
 
 #[test]
@@ -100,7 +100,7 @@ fn unknown_keys_are_refused_and_the_known_ones_listed() {
         json!({"tchook":{"attach_point":"BPF_TC_INGRESS","ifindex":1},"tcopts":{"handle":1,"priority":1}});
     parse(&prog(tc));
     let refused = Package::parse(prog(json!({"tcopts":{"prio":1}})).to_string().as_bytes()).unwrap_err();
-    assert!(refused.message.contains("progs[0].tcopts: unknown key \"prio\""), "{refused}");
+    assert!(refused.message().contains("progs[0].tcopts: unknown key \"prio\""), "{refused}");
 }
 
 #[test]

@@ -99,7 +99,7 @@ pub fn is_vm() -> bool {
 
 /// A vm that prints its log, so that a failing test shows it.
 pub fn vm() -> Vm {
-    vm_with(Options::default()).0
+    vm_with(Options::new()).0
 }
 
 /// A vm with these options, and its log, which is printed as well.
@@ -110,8 +110,8 @@ pub fn vm_with(options: Options) -> (Vm, Arc<Mutex<Vec<String>>>) {
         eprintln!("[{level:?}] {line}");
         kept.lock().unwrap().push(line.to_owned());
     };
-    let libbpf_sections = options.libbpf_sections || uses_libbpf_sections();
-    let vm = Vm::new(Options { log: Some(Box::new(log)), libbpf_sections, ..options }).expect("a new vm");
+    let options = if uses_libbpf_sections() { options.libbpf_sections(true) } else { options };
+    let vm = Vm::new(options.log(log)).expect("a new vm");
     (vm, lines)
 }
 
@@ -124,7 +124,7 @@ pub fn uses_libbpf_sections() -> bool {
 /// A vm with this package open.
 pub fn opened(package: &[u8]) -> Vm {
     let vm = vm();
-    assert_eq!(vm.open(package, Kind::Json as u32).expect("the package opens"), Kind::Json);
+    assert_eq!(vm.open(package, Kind::Json).expect("the package opens"), Kind::Json);
     vm
 }
 

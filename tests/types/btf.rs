@@ -124,6 +124,6 @@ fn types_without_values_have_no_layout() {
     let member = blob.structure(STRUCT, "s", 4, &[("later", fwd, 0)]);
     let btf = Btf::parse(&blob.bytes()).unwrap();
     for id in [0, fwd, func, func - 1, section, of_void, member, 1000] {
-        assert_eq!(Type::from_btf(&btf, id).unwrap_err().status, Status::Package, "type {id}");
+        assert_eq!(Type::from_btf(&btf, id).unwrap_err().status(), Status::Package, "type {id}");
     }
 }

@@ -83,8 +83,8 @@ fn round(ty: &Arc<Type>, value: &Value) -> Value {
 
 fn refusal(ty: &Type, value: &Value) -> String {
     let error = encoded(ty, value).expect_err(&format!("{value} as {}", ty.name));
-    assert_eq!(error.status, Status::Type);
-    error.message.clone()
+    assert_eq!(error.status(), Status::Type);
+    error.message().to_owned()
 }
 
 #[test]
@@ -283,5 +283,5 @@ fn command_line_arguments_become_values() {
     assert_eq!(value("pair", "{\"x\":1}"), Some(json!({"x": 1})));
     assert_eq!(value("pair", "{"), None);
     let error = parse_text(&member("i32"), "abc").unwrap_err();
-    assert_eq!((error.status, error.message.as_str()), (Status::Type, "\"abc\" is not a value of i32"));
+    assert_eq!((error.status(), error.message()), (Status::Type, "\"abc\" is not a value of i32"));
 }

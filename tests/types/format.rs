@@ -435,7 +435,7 @@ fn several_strings_in_one_array_are_all_written() {
 fn values_are_accepted_in_their_format_and_as_numbers() {
     let set = |ty: &Arc<Type>, given: Value| {
         let mut out = vec![0; ty.size];
-        encode(ty, &json!({ "m": given }), &mut out).map(|()| out).map_err(|error| error.message.clone())
+        encode(ty, &json!({ "m": given }), &mut out).map(|()| out).map_err(|error| error.message().to_owned())
     };
     assert_eq!(set(&unsigned(4, "ipv4"), json!("10.0.0.1")).unwrap(), Ipv4Addr::new(10, 0, 0, 1).octets());
     assert_eq!(set(&unsigned(4, "ipv4"), json!(1)).unwrap(), [1, 0, 0, 0]);

@@ -11,8 +11,8 @@ use crate::{Random, clock};
 
 fn parse_error(bytes: &[u8]) -> String {
     let error = Btf::parse(bytes).expect_err("it is malformed");
-    assert_eq!(error.status, Status::Package);
-    error.message.clone()
+    assert_eq!(error.status(), Status::Package);
+    error.message().to_owned()
 }
 
 /// Returns the error of building the last type.
@@ -20,9 +20,9 @@ fn layout_error(blob: &Blob) -> String {
     let btf = Btf::parse(&blob.bytes()).unwrap();
     let error = Type::from_btf(&btf, btf.len() - 1).expect_err("it has no layout");
     let limits = ["more than", "too large", "too many"];
-    let is_beyond = limits.iter().any(|words| error.message.contains(words));
-    assert_eq!(error.status, if is_beyond { Status::Type } else { Status::Package }, "{error}");
-    error.message.clone()
+    let is_beyond = limits.iter().any(|words| error.message().contains(words));
+    assert_eq!(error.status(), if is_beyond { Status::Type } else { Status::Package }, "{error}");
+    error.message().to_owned()
 }
 
 fn sample() -> Blob {
@@ -192,7 +192,7 @@ fn exponentially_growing_types_are_refused() {
     }
     let btf = Btf::parse(&blob.bytes()).unwrap();
     let ty = Type::from_btf(&btf, empty).unwrap();
-    assert!(Plan::new(&ty).unwrap_err().message.contains("bytes long"));
+    assert!(Plan::new(&ty).unwrap_err().message().contains("bytes long"));
 }
 
 #[test]

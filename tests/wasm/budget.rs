@@ -31,11 +31,13 @@ fn counts(module: &[u8]) -> [i32; 2] {
 
 /// The same with a directory for pins.
 fn counts_with_pins(module: &[u8], pins: Option<&Path>) -> [i32; 2] {
-    let pin_path = pins.map(Path::to_path_buf);
-    let (vm, log) = support::vm_with(Options { max_kernel_memory: 30 << 20, pin_path, ..Options::default() });
-    vm.open(module, Kind::Wasm as u32).unwrap();
-    let run =
-        |vm: &Vm| vm.wasm_run(&["guest"], Format::Json, &mut |_: &eunomia::Event| eunomia::Flow::Continue);
+    let options = Options::new().max_kernel_memory(30 << 20);
+    let (vm, log) = support::vm_with(match pins {
+        Some(pins) => options.pin_path(pins),
+        None => options,
+    });
+    vm.open(module, Kind::Wasm).unwrap();
+    let run = |vm: &Vm| vm.wasm_run(&["guest"], Format::Json, |_: &eunomia::Event| eunomia::Flow::Continue);
     let counts = [run(&vm).unwrap(), run(&vm).unwrap()];
     let log = log.lock().unwrap().join("\n");
     let map = if pins.is_some() { "pinned_map_d" } else { "large" };

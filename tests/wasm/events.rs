@@ -1,6 +1,7 @@
 //! The interface ewasm: programs by number, events through `process_event`.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use eunomia::vm::WasmOptions;
 use eunomia::{Event, EventKind, Flow, Format, Kind, Status};
@@ -14,7 +15,7 @@ fn events_guest(defines: &[&str]) -> Vec<u8> {
 }
 
 fn plain(module: &[u8]) -> eunomia::Vm {
-    opened(module, WasmOptions::default())
+    opened(module, WasmOptions::new())
 }
 
 #[test]
@@ -59,7 +60,7 @@ fn an_event_is_marked_if_the_handler_printed() {
     needs_root!();
     let vm = plain(&events_guest(&["PRINT_ODD"]));
     let mut printed = Vec::new();
-    let result = vm.wasm_run(&["guest"], Format::Json, &mut |event: &Event<'_>| {
+    let result = vm.wasm_run(&["guest"], Format::Json, |event: &Event<'_>| {
         match event.kind {
             EventKind::Sample => printed.push(event.printed),
             _ => assert!(!event.printed),
@@ -127,13 +128,13 @@ fn a_guest_that_asks_for_bytes_gets_them_in_every_format() {
 fn the_host_chooses_the_format_if_the_guest_does_not() {
     needs_root!();
     let module = events_guest(&["RAW"]);
-    let vm = opened(&module, WasmOptions { raw_events: true, ..WasmOptions::default() });
+    let vm = opened(&module, WasmOptions::new().raw_events(true));
     let (result, seen) = run_until(&vm, Format::Json, 1, 1);
     assert_eq!(result.unwrap(), 0);
     assert_eq!(seen.seqs(), [1000]);
     // A guest that requests JSON gets JSON.
     let module = events_guest(&["REWRITE", "FORMAT=1"]);
-    let vm = opened(&module, WasmOptions { raw_events: true, ..WasmOptions::default() });
+    let vm = opened(&module, WasmOptions::new().raw_events(true));
     let (_, seen) = run_until(&vm, Format::Json, 1, 1);
     assert_eq!(seen.json()[0]["more"], true);
 }
@@ -168,7 +169,7 @@ fn all_runs_share_their_event_types() {
     let vm = plain(&events_guest(&["RAW", "FORMAT=0"]));
     let mut types = Vec::new();
     for _ in 0..3 {
-        let result = vm.wasm_run(&["guest"], Format::Raw, &mut |event: &Event<'_>| {
+        let result = vm.wasm_run(&["guest"], Format::Raw, |event: &Event<'_>| {
             if event.kind == EventKind::Output {
                 call(usize::from(event.data == b"ready"));
                 return Flow::Continue;
@@ -220,7 +221,7 @@ fn a_callback_ends_a_run_and_everything_is_unloaded() {
     let watch = Watch::new();
     let vm = plain(&events_guest(&["COUNT"]));
     let mut count = 0;
-    let result = vm.wasm_run(&["guest"], Format::Json, &mut |event: &Event<'_>| {
+    let result = vm.wasm_run(&["guest"], Format::Json, |event: &Event<'_>| {
         count += 1;
         if event.kind == EventKind::Output && event.data == b"ready" {
             Flow::Fail(-3)
@@ -243,11 +244,15 @@ fn calls_for_json_packages_fail_for_a_module() {
     refused(vm.load(), Status::State, &words);
     refused(vm.attach(), Status::State, &words);
     refused(vm.detach(), Status::State, &words);
-    refused(vm.poll(0, Format::Json, &mut |_: &Event<'_>| Flow::Continue), Status::State, &words);
+    refused(
+        vm.poll(Some(Duration::ZERO), Format::Json, |_: &Event<'_>| Flow::Continue),
+        Status::State,
+        &words,
+    );
     refused(vm.var_get_json("only_tid"), Status::State, &words);
-    refused(vm.open(&events_guest(&[]), Kind::Wasm as u32), Status::State, &["already open"]);
+    refused(vm.open(&events_guest(&[]), Kind::Wasm), Status::State, &["already open"]);
     let json = crate::support::vm();
-    json.open(calls(1).as_bytes(), Kind::Json as u32).unwrap();
-    let run = json.wasm_run(&["guest"], Format::Json, &mut |_: &Event<'_>| Flow::Continue);
+    json.open(calls(1).as_bytes(), Kind::Json).unwrap();
+    let run = json.wasm_run(&["guest"], Format::Json, |_: &Event<'_>| Flow::Continue);
     refused(run, Status::State, &["no WASM module"]);
 }

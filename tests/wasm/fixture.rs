@@ -189,8 +189,8 @@ pub fn main_of(items: &str, body: &str) -> Vec<u8> {
 
 /// A vm with this module open.
 pub fn opened(module: &[u8], wasm: WasmOptions) -> Vm {
-    let (vm, _) = support::vm_with(Options { wasm, ..Options::default() });
-    assert_eq!(vm.open(module, Kind::Json as u32 | Kind::Wasm as u32).expect("it opens"), Kind::Wasm);
+    let (vm, _) = support::vm_with(Options::new().wasm(wasm));
+    assert_eq!(vm.open(module, Kind::Json | Kind::Wasm).expect("it opens"), Kind::Wasm);
     vm
 }
 
@@ -219,7 +219,7 @@ impl Seen {
 /// number `until`.
 pub fn run_until(vm: &Vm, format: Format, ready: usize, until: usize) -> (Result<i32, Error>, Seen) {
     let mut seen = Seen::default();
-    let result = vm.wasm_run(&["guest"], format, &mut |event: &Event<'_>| {
+    let result = vm.wasm_run(&["guest"], format, |event: &Event<'_>| {
         match event.kind {
             EventKind::Output => {
                 let line = String::from_utf8(event.data.to_vec()).expect("UTF-8");
@@ -243,7 +243,7 @@ pub fn run(vm: &Vm) -> (Result<i32, Error>, Seen) {
 
 /// Runs a module to its end.
 pub fn run_module(module: &[u8]) -> (Result<i32, Error>, Seen) {
-    run(&opened(module, WasmOptions::default()))
+    run(&opened(module, WasmOptions::new()))
 }
 
 /// The exit code of a module.
@@ -256,8 +256,8 @@ pub fn exit_code(module: &[u8]) -> i32 {
 #[track_caller]
 pub fn refused<T: std::fmt::Debug>(result: Result<T, Error>, status: Status, words: &[&str]) -> Error {
     let error = result.expect_err("this must fail");
-    assert_eq!(error.status, status, "{error} ({})", error.detail);
-    let missing: Vec<_> = words.iter().filter(|word| !error.message.contains(**word)).collect();
-    assert!(missing.is_empty(), "{missing:?} not in: {error} ({})", error.detail);
+    assert_eq!(error.status(), status, "{error} ({})", error.detail());
+    let missing: Vec<_> = words.iter().filter(|word| !error.message().contains(**word)).collect();
+    assert!(missing.is_empty(), "{missing:?} not in: {error} ({})", error.detail());
     error
 }

@@ -53,7 +53,7 @@ fn run(vm: &Vm, sum: &mut Sum) {
                 Instant::now()
             })
         });
-        let result = vm.wasm_run(&["guest", "argument"], Format::Json, &mut |event: &Event<'_>| {
+        let result = vm.wasm_run(&["guest", "argument"], Format::Json, |event: &Event<'_>| {
             if event.kind == EventKind::Output && event.data.is_empty() {
                 sum.steps += 1;
             } else {
@@ -63,7 +63,7 @@ fn run(vm: &Vm, sum: &mut Sum) {
         });
         let end = Instant::now();
         drop(done);
-        sum.trapped += u64::from(result.is_err_and(|error| error.status == Status::Wasm));
+        sum.trapped += u64::from(result.is_err_and(|error| error.status() == Status::Wasm));
         if let Some(stop) = stopper.join().expect("it only waits") {
             sum.stopped += 1;
             sum.slowest = sum.slowest.max(end.saturating_duration_since(stop));
@@ -96,13 +96,9 @@ fn guests_that_make_random_calls_do_no_harm() {
         let mut random = Random::new(seed, round);
         let module = guests.guest(&mut random);
         std::fs::write(folder.join("last.wasm"), &module).unwrap();
-        let wasm = WasmOptions {
-            dirs: vec![files.clone()],
-            heap: random.of(&[0, 0, 4096, 65536]),
-            ..WasmOptions::default()
-        };
-        let vm = Vm::new(Options { wasm, ..Options::default() }).unwrap();
-        vm.open(&module, Kind::Wasm as u32).unwrap_or_else(|e| panic!("round {round}: {e}"));
+        let wasm = WasmOptions::new().dirs([files.clone()]).heap(random.of(&[0, 0, 4096, 65536]));
+        let vm = Vm::new(Options::new().wasm(wasm)).unwrap();
+        vm.open(&module, Kind::Wasm).unwrap_or_else(|e| panic!("round {round}: {e}"));
         run(&vm, &mut sum);
         drop(vm);
         assert_eq!(descriptors().len(), before, "seed {seed}, round {round} leaves descriptors");

@@ -31,7 +31,7 @@ fn run_for_a_while(vm: &eunomia::Vm) -> Result<i32, eunomia::Error> {
 
 /// Opens a module in a new vm.
 fn open(module: &[u8]) -> Result<Kind, eunomia::Error> {
-    support::vm().open(module, Kind::Wasm as u32)
+    support::vm().open(module, Kind::Wasm)
 }
 
 #[test]
@@ -58,8 +58,8 @@ fn truncated_modules_are_refused_or_still_valid() {
     let whole = (4..module.len()).filter(|&len| match open(&module[..len]) {
         Ok(_) => true,
         Err(error) => {
-            assert_eq!(error.status, Status::Package, "{len}: {error}");
-            assert!(error.message.starts_with("module: "), "{len}: {error}");
+            assert_eq!(error.status(), Status::Package, "{len}: {error}");
+            assert!(error.message().starts_with("module: "), "{len}: {error}");
             false
         }
     });
@@ -81,7 +81,7 @@ fn flipped_bits_do_not_crash_the_host() {
             let mut damaged = module.clone();
             damaged[at] ^= 1 << bit;
             let vm = support::vm();
-            if vm.open(&damaged, Kind::Wasm as u32).is_err() {
+            if vm.open(&damaged, Kind::Wasm).is_err() {
                 refused += 1;
                 continue;
             }
@@ -102,7 +102,7 @@ fn garbage_after_the_header_is_refused() {
             state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
             module.push((state >> 24) as u8);
         }
-        assert_eq!(open(&module).expect_err("this is no module").status, Status::Package);
+        assert_eq!(open(&module).expect_err("this is no module").status(), Status::Package);
     }
 }
 
@@ -331,7 +331,7 @@ fn a_handler_that_overwrites_its_memory_damages_only_its_events() {
     );
     let body = "(drop (call $create (i32.const 4096) (i32.const 0))) (drop (call $run (i32.const 0)))
         (drop (call $puts (i32.const 8))) (call $poll (i32.const 0))";
-    let vm = opened(&main_of(&items, body), WasmOptions::default());
+    let vm = opened(&main_of(&items, body), WasmOptions::new());
     let (result, seen) = crate::fixture::run_until(&vm, eunomia::Format::Json, 3, 3);
     assert_eq!(result.unwrap(), 0);
     assert!(seen.events.iter().all(|event| event.len() == 4096 && event.iter().all(|&byte| byte == 1)));

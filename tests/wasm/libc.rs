@@ -141,6 +141,6 @@ fn the_smallest_heap_can_allocate() {
     let items = r#"(import "env" "malloc" (func $malloc (param i32) (result i32)))"#;
     let body = "(i32.and (i32.ne (call $malloc (i32.const 1000)) (i32.const 0))
         (i32.eqz (call $malloc (i32.const 100000))))";
-    let vm = opened(&main_of(items, body), WasmOptions { heap: 1, ..WasmOptions::default() });
+    let vm = opened(&main_of(items, body), WasmOptions::new().heap(1));
     assert_eq!(run(&vm).0.unwrap(), 1);
 }

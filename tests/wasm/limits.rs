@@ -6,7 +6,7 @@ use std::thread;
 use std::time::Duration;
 
 use eunomia::vm::WasmOptions;
-use eunomia::{Event, EventKind, Flow, Format, Status, Vm};
+use eunomia::{Event, EventKind, Flow, Format, Kind, Status, Vm};
 
 use crate::fixture::{
     WAITS, call, calls, exit_code, guest, main_of, object, opened, refused, run, run_module, run_until, tid,
@@ -18,7 +18,7 @@ use crate::support::{child, kernel::Watch};
 /// Runs a module that does not end, and stops it from another thread after it has printed a line.
 #[track_caller]
 fn stopped(module: &[u8]) {
-    let vm = opened(module, WasmOptions { budget_ms: 3_600_000, ..WasmOptions::default() });
+    let vm = opened(module, WasmOptions::new().budget(Duration::from_millis(3_600_000)));
     let (started, wait) = mpsc::channel();
     let result = thread::scope(|scope| {
         let vm: &Vm = &vm;
@@ -26,7 +26,7 @@ fn stopped(module: &[u8]) {
             wait.recv().expect("the guest printed");
             vm.stop();
         });
-        vm.wasm_run(&["guest"], Format::Json, &mut |event: &Event<'_>| {
+        vm.wasm_run(&["guest"], Format::Json, |event: &Event<'_>| {
             if event.kind == EventKind::Output {
                 // Only the first one is received.
                 let _ = started.send(());
@@ -37,7 +37,7 @@ fn stopped(module: &[u8]) {
     refused(result, Status::Stopped, &["stop"]);
     // The request has been reported; the guest can run again.
     vm.stop();
-    refused(vm.wasm_run(&["guest"], Format::Json, &mut |_: &Event<'_>| Flow::Continue), Status::Stopped, &[]);
+    refused(vm.wasm_run(&["guest"], Format::Json, |_: &Event<'_>| Flow::Continue), Status::Stopped, &[]);
 }
 
 const PUTS: &str = r#"(import "env" "puts" (func $puts (param i32) (result i32)))
@@ -61,7 +61,7 @@ fn stop_ends_a_guest_that_writes_to_a_full_pipe() {
         kept
     };
     let module = main_of(PUTS, &format!("(loop {PRINT} (br 0)) (i32.const 0)"));
-    let vm = opened(&module, WasmOptions { stdio: true, budget_ms: 3_600_000, ..WasmOptions::default() });
+    let vm = opened(&module, WasmOptions::new().stdio(true).budget(Duration::from_millis(3_600_000)));
     static IS_HANDLED: AtomicBool = AtomicBool::new(false);
     extern "C" fn handle(_: libc::c_int) {
         IS_HANDLED.store(true, SeqCst);
@@ -86,7 +86,7 @@ fn stop_ends_a_guest_that_writes_to_a_full_pipe() {
             wait_for_pipe();
             vm.stop();
         });
-        let result = vm.wasm_run(&["guest"], Format::Json, &mut |_: &Event<'_>| Flow::Continue);
+        let result = vm.wasm_run(&["guest"], Format::Json, |_: &Event<'_>| Flow::Continue);
         is_over.store(true, SeqCst);
         result
     });
@@ -141,9 +141,9 @@ fn stop_ends_a_loop_in_a_handler_and_programs_are_detached() {
     needs_root!();
     let watch = Watch::new();
     let module = guest("events", &["LOOP"], calls(1).as_bytes());
-    let vm = opened(&module, WasmOptions { budget_ms: 3_600_000, ..WasmOptions::default() });
+    let vm = opened(&module, WasmOptions::new().budget(Duration::from_millis(3_600_000)));
     let result = thread::scope(|scope| {
-        vm.wasm_run(&["guest"], Format::Json, &mut |event: &Event<'_>| {
+        vm.wasm_run(&["guest"], Format::Json, |event: &Event<'_>| {
             match event.data {
                 b"ready" => call(1),
                 b"loop" => drop(scope.spawn(|| vm.stop())),
@@ -161,16 +161,16 @@ fn a_handler_that_takes_too_long_is_ended() {
     needs_root!();
     let watch = Watch::new();
     let module = guest("events", &["LOOP"], calls(1).as_bytes());
-    let vm = opened(&module, WasmOptions { budget_ms: 100, ..WasmOptions::default() });
+    let vm = opened(&module, WasmOptions::new().budget(Duration::from_millis(100)));
     let error = refused(run_until(&vm, Format::Json, 1, 0).0, Status::Wasm, &["100 ms", "process_event"]);
-    assert!(error.detail.contains("process_event"), "{}", error.detail);
+    assert!(error.detail().contains("process_event"), "{}", error.detail());
     watch.kernel_is_clean();
 }
 
 #[test]
 fn a_start_function_that_takes_too_long_is_ended() {
     let module = main_of("(func $start (loop (br 0))) (start $start)", "(i32.const 0)");
-    let vm = opened(&module, WasmOptions { budget_ms: 50, ..WasmOptions::default() });
+    let vm = opened(&module, WasmOptions::new().budget(Duration::from_millis(50)));
     refused(run(&vm).0, Status::Wasm, &["50 ms", "start function"]);
 }
 
@@ -183,7 +183,7 @@ const SLEEP: &str = r#"(import "wasi_snapshot_preview1" "poll_oneoff"
 fn sleeping_counts_towards_the_time_limit() {
     let sleep = "(drop (call $poll (i32.const 256) (i32.const 512) (i32.const 1) (i32.const 1024)))";
     let module = main_of(&format!(r#"{SLEEP} (func (export "_initialize") {sleep})"#), "(i32.const 0)");
-    let vm = opened(&module, WasmOptions { budget_ms: 50, ..WasmOptions::default() });
+    let vm = opened(&module, WasmOptions::new().budget(Duration::from_millis(50)));
     refused(with_patience(&vm, || run(&vm)).0, Status::Wasm, &["50 ms", "_initialize"]);
 }
 
@@ -221,7 +221,7 @@ fn nested_calls_have_the_same_time_limit() {
         [(endless, "", "callback of wasm_bpf_buffer_poll"), ("", endless, "_initialize")]
     {
         let module = polling_initializer(callback, after);
-        let vm = opened(&module, WasmOptions { budget_ms: 100, ..WasmOptions::default() });
+        let vm = opened(&module, WasmOptions::new().budget(Duration::from_millis(100)));
         let (result, _) = with_patience(&vm, || run_until(&vm, Format::Raw, 1, 0));
         refused(result, Status::Wasm, &["100 ms", place]);
     }
@@ -230,13 +230,13 @@ fn nested_calls_have_the_same_time_limit() {
 #[test]
 fn a_paused_vm_keeps_events_from_its_guest() {
     needs_root!();
-    let vm = opened(&guest("events", &["COUNT"], calls(1).as_bytes()), WasmOptions::default());
+    let vm = opened(&guest("events", &["COUNT"], calls(1).as_bytes()), WasmOptions::new());
     let runner = tid();
     for is_resumed in [false, true] {
         let (delivered, is_over) = (AtomicUsize::new(0), AtomicBool::new(false));
         let result = with_patience(&vm, || {
             thread::scope(|scope| {
-                let result = vm.wasm_run(&["guest"], Format::Json, &mut |event: &Event<'_>| {
+                let result = vm.wasm_run(&["guest"], Format::Json, |event: &Event<'_>| {
                     if event.data == b"ready" {
                         vm.pause(true).unwrap();
                         call(3);
@@ -270,9 +270,9 @@ fn a_paused_vm_keeps_events_from_its_guest() {
 fn the_size_of_tables_is_limited() {
     let many = "(table 100000 funcref)".repeat(20);
     for (tables, sum) in [("(table 4000000000 funcref)", "4000000000"), (&*many, "2000000")] {
-        let error = support_open(&main_of(tables, "(i32.const 0)")).err().expect("the module is refused");
-        assert_eq!(error.status, Status::Package);
-        assert!(error.message.contains("tables") && error.message.contains(sum), "{}", error.message);
+        let error = support_open(&main_of(tables, "(i32.const 0)")).expect_err("the module is refused");
+        assert_eq!(error.status(), Status::Package);
+        assert!(error.message().contains("tables") && error.message().contains(sum), "{}", error.message());
     }
     assert_eq!(exit_code(&main_of("(table 100000 200000 funcref)", "(i32.const 0)")), 0);
     // Grows by 1000 elements until that fails.
@@ -283,7 +283,7 @@ fn the_size_of_tables_is_limited() {
 
 fn support_open(module: &[u8]) -> Result<Vm, eunomia::Error> {
     let vm = crate::support::vm();
-    vm.open(module, eunomia::Kind::Wasm as u32).map(|_| vm)
+    vm.open(module, eunomia::Kind::Wasm).map(|_| vm)
 }
 
 #[test]
@@ -292,15 +292,15 @@ fn main_and_callbacks_of_the_host_have_no_time_limit() {
         (br_if 0 (i32.lt_u (local.get $i) (i32.const 20000000))))";
     let vm = opened(
         &main_of(PUTS, &format!("{long} {PRINT} (i32.const 0)")),
-        WasmOptions { budget_ms: 1, ..WasmOptions::default() },
+        WasmOptions::new().budget(Duration::from_millis(1)),
     );
     assert_eq!(run(&vm).0.unwrap(), 0);
     // A constructor prints, and the callback takes longer than the time limit.
     let module =
         main_of(&format!(r#"{PUTS} (func (export "_initialize") {PRINT} {PRINT})"#), "(i32.const 0)");
-    let vm = opened(&module, WasmOptions { budget_ms: 20, ..WasmOptions::default() });
+    let vm = opened(&module, WasmOptions::new().budget(Duration::from_millis(20)));
     let mut lines = 0;
-    let result = vm.wasm_run(&["guest"], Format::Json, &mut |_: &Event<'_>| {
+    let result = vm.wasm_run(&["guest"], Format::Json, |_: &Event<'_>| {
         lines += 1;
         thread::sleep(Duration::from_millis(100)); // beyond the time limit
         Flow::Continue
@@ -311,12 +311,12 @@ fn main_and_callbacks_of_the_host_have_no_time_limit() {
 #[test]
 fn a_trap_names_the_functions_of_the_guest() {
     let items = r#"(func $inner (unreachable)) (func $outer (call $inner))"#;
-    let vm = opened(&main_of(items, "(call $outer) (i32.const 0)"), WasmOptions::default());
+    let vm = opened(&main_of(items, "(call $outer) (i32.const 0)"), WasmOptions::new());
     for _ in 0..2 {
         let error = refused(run(&vm).0, Status::Wasm, &["bpf_main", "unreachable"]);
         let places: Vec<_> =
-            ["inner", "outer", "bpf_main"].iter().map(|name| error.detail.find(name)).collect();
-        assert!(places.iter().all(Option::is_some) && places.is_sorted(), "{}", error.detail);
+            ["inner", "outer", "bpf_main"].iter().map(|name| error.detail().find(name)).collect();
+        assert!(places.iter().all(Option::is_some) && places.is_sorted(), "{}", error.detail());
     }
 }
 
@@ -324,12 +324,12 @@ fn a_trap_names_the_functions_of_the_guest() {
 fn a_trap_in_a_handler_is_reported_like_one_in_main() {
     needs_root!();
     let watch = Watch::new();
-    let vm = opened(&guest("events", &["TRAP"], calls(1).as_bytes()), WasmOptions::default());
+    let vm = opened(&guest("events", &["TRAP"], calls(1).as_bytes()), WasmOptions::new());
     let error =
         refused(run_until(&vm, Format::Json, 1, 0).0, Status::Wasm, &["process_event", "unreachable"]);
     let places: Vec<_> =
-        ["deeper", "process_event", "bpf_main"].iter().map(|name| error.detail.find(name)).collect();
-    assert!(places.iter().all(Option::is_some) && places.is_sorted(), "{}", error.detail);
+        ["deeper", "process_event", "bpf_main"].iter().map(|name| error.detail().find(name)).collect();
+    assert!(places.iter().all(Option::is_some) && places.is_sorted(), "{}", error.detail());
     watch.kernel_is_clean();
 }
 
@@ -351,7 +351,7 @@ fn endless_recursion_ends_with_a_stack_overflow() {
     let items = "(func $f (param i32) (result i32) (call $f (i32.add (local.get 0) (i32.const 1))))";
     let module = main_of(items, "(call $f (i32.const 0))");
     for stack in [0, 16 << 10, 4 << 20] {
-        let vm = opened(&module, WasmOptions { stack, ..WasmOptions::default() });
+        let vm = opened(&module, WasmOptions::new().stack(stack));
         refused(run(&vm).0, Status::Wasm, &["out of stack", "wasm_stack"]);
     }
 }
@@ -361,8 +361,7 @@ fn memory_does_not_grow_beyond_the_limit() {
     // Grows by a page until that fails, and returns the number of pages.
     let module =
         main_of("", "(loop (br_if 0 (i32.ne (memory.grow (i32.const 1)) (i32.const -1)))) (memory.size)");
-    let pages =
-        |memory: u32| run(&opened(&module, WasmOptions { memory, ..WasmOptions::default() })).0.unwrap();
+    let pages = |memory: u32| run(&opened(&module, WasmOptions::new().memory(memory))).0.unwrap();
     assert_eq!(pages(0) - 32, 256, "16 MiB and 2 MiB of heap");
     assert_eq!(pages(1 << 20) - 32, 16);
     // Grows by all pages at once.
@@ -382,17 +381,17 @@ fn a_trap_after_failed_growth_names_the_memory_limit() {
 fn a_guest_with_too_much_initial_memory_is_refused() {
     let module = wat(r#"(module (memory (export "memory") 257)
         (func (export "bpf_main") (param i32 i32) (result i32) (i32.const 7)))"#);
-    let vm = opened(&module, WasmOptions::default());
+    let vm = opened(&module, WasmOptions::new());
     refused(run(&vm).0, Status::Wasm, &["wasm_memory", "16777216"]);
-    let vm = opened(&module, WasmOptions { memory: 32 << 20, ..WasmOptions::default() });
+    let vm = opened(&module, WasmOptions::new().memory(32 << 20));
     assert_eq!(run(&vm).0.unwrap(), 7);
 }
 
 #[test]
 fn arguments_that_do_not_fit_into_the_heap_are_refused() {
-    let vm = opened(&main_of("", "(local.get 1)"), WasmOptions::default());
+    let vm = opened(&main_of("", "(local.get 1)"), WasmOptions::new());
     let long = "x".repeat(3 << 20);
-    let run = |arg: &str| vm.wasm_run(&["guest", arg], Format::Json, &mut |_: &Event<'_>| Flow::Continue);
+    let run = |arg: &str| vm.wasm_run(&["guest", arg], Format::Json, |_: &Event<'_>| Flow::Continue);
     refused(run(&long), Status::Wasm, &["arguments", "wasm_heap"]);
     assert_eq!(run(&long[..1 << 20]).unwrap() as usize, (1 << 20) + "[\"guest\",\"\"]".len());
 }
@@ -429,7 +428,7 @@ fn guests_on_two_threads_do_not_disturb_each_other() {
             }
         });
         let module = guest("events", &["COUNT"], calls(100).as_bytes());
-        let vm = opened(&module, WasmOptions::default());
+        let vm = opened(&module, WasmOptions::new());
         let (result, seen) = run_until(&vm, Format::Json, 30, 3000);
         assert_eq!(result.unwrap(), 0);
         assert_eq!(seen.seqs(), (0..3000).collect::<Vec<_>>());
@@ -440,13 +439,13 @@ fn guests_on_two_threads_do_not_disturb_each_other() {
 
 #[test]
 fn the_vm_is_busy_while_a_guest_runs() {
-    let vm = opened(&main_of(PUTS, &format!("{PRINT} (i32.const 0)")), WasmOptions::default());
+    let vm = opened(&main_of(PUTS, &format!("{PRINT} (i32.const 0)")), WasmOptions::new());
     let mut calls = 0;
-    let result = vm.wasm_run(&["guest"], Format::Json, &mut |_: &Event<'_>| {
+    let result = vm.wasm_run(&["guest"], Format::Json, |_: &Event<'_>| {
         calls += 1;
-        let inner = vm.wasm_run(&["guest"], Format::Json, &mut |_: &Event<'_>| Flow::Continue);
+        let inner = vm.wasm_run(&["guest"], Format::Json, |_: &Event<'_>| Flow::Continue);
         refused(inner, Status::Busy, &[]);
-        refused(vm.open(b"{}", 1), Status::Busy, &[]);
+        refused(vm.open(b"{}", Kind::Json), Status::Busy, &[]);
         Flow::Continue
     });
     assert_eq!((result.unwrap(), calls), (0, 1));
@@ -484,9 +483,9 @@ fn a_waiting_guest_causes_no_wakeups() {
         let guest_thread = scope.spawn(move || {
             let package = calls(1);
             let module = guest("events", &["COUNT"], package.as_bytes());
-            let vm = std::sync::Arc::new(opened(&module, WasmOptions::default()));
+            let vm = std::sync::Arc::new(opened(&module, WasmOptions::new()));
             vm_sender.send((std::sync::Arc::clone(&vm), tid())).unwrap();
-            let result = vm.wasm_run(&["guest"], Format::Json, &mut |event: &Event<'_>| {
+            let result = vm.wasm_run(&["guest"], Format::Json, |event: &Event<'_>| {
                 if event.data == b"ready" {
                     call(5);
                 }
@@ -496,7 +495,7 @@ fn a_waiting_guest_causes_no_wakeups() {
                 Flow::Continue
             });
             is_over.store(true, SeqCst);
-            result.map_err(|e| e.status)
+            result.map_err(|e| e.status())
         });
         let (vm, guest_tid) = vm_receiver.recv().unwrap();
         // The time limit applies while events are passed to the guest, and needs a timer.

@@ -15,10 +15,10 @@ fn lines(defines: &[&str], repeat: u32, calls: usize, until: &str) -> (Vec<Strin
 }
 
 fn lines_of(module: &[u8], calls: usize, until: &str) -> (Vec<String>, eunomia::vm::Stats) {
-    let vm = opened(module, WasmOptions::default());
+    let vm = opened(module, WasmOptions::new());
     let mut lines = Vec::new();
     let result = with_patience(&vm, || {
-        vm.wasm_run(&["guest"], Format::Raw, &mut |event: &Event<'_>| {
+        vm.wasm_run(&["guest"], Format::Raw, |event: &Event<'_>| {
             assert_eq!(event.kind, EventKind::Output, "events are the guest's alone");
             lines.push(String::from_utf8(event.data.to_vec()).unwrap());
             match &*lines[lines.len() - 1] {
@@ -205,7 +205,7 @@ fn a_module_without_the_exported_callback_ends_with_an_error() {
 fn maps_are_used_by_number_and_failures_are_errnos() {
     needs_root!();
     let watch = Watch::new();
-    let vm = opened(&guest("objects", &["MAPS"], &object(1)), WasmOptions::default());
+    let vm = opened(&guest("objects", &["MAPS"], &object(1)), WasmOptions::new());
     let (result, seen) = run(&vm);
     assert_eq!(result.unwrap(), 0);
     let cpus = std::fs::read_to_string("/sys/devices/system/cpu/possible").unwrap();
@@ -241,9 +241,9 @@ fn maps_are_used_by_number_and_failures_are_errnos() {
 #[test]
 fn objects_can_be_loaded_and_closed_any_number_of_times() {
     needs_root!();
-    let vm = opened(&guest("objects", &["REOPEN"], &object(1)), WasmOptions::default());
+    let vm = opened(&guest("objects", &["REOPEN"], &object(1)), WasmOptions::new());
     let mut watch = None;
-    let result = vm.wasm_run(&["guest"], Format::Raw, &mut |event: &Event<'_>| {
+    let result = vm.wasm_run(&["guest"], Format::Raw, |event: &Event<'_>| {
         match event.data {
             b"loaded" => watch = Some(Watch::new()),
             b"closed" => watch.take().expect("it was loaded before").kernel_is_clean(),
@@ -258,6 +258,6 @@ fn objects_can_be_loaded_and_closed_any_number_of_times() {
 #[test]
 fn loading_an_invalid_object_returns_0_and_logs_the_reason() {
     needs_root!();
-    let vm = opened(&guest("objects", &[], b"no object"), WasmOptions::default());
+    let vm = opened(&guest("objects", &[], b"no object"), WasmOptions::new());
     assert_eq!(run(&vm).0.unwrap(), 1);
 }

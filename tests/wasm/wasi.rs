@@ -18,15 +18,14 @@ fn wasi_guest(defines: &[&str]) -> Vec<u8> {
 
 #[test]
 fn arguments_clocks_and_random_numbers() {
-    let vm = opened(&wasi_guest(&["WORLD"]), WasmOptions::default());
+    let vm = opened(&wasi_guest(&["WORLD"]), WasmOptions::new());
     let mut lines = Vec::new();
-    let result =
-        vm.wasm_run(&["name", "", "zwei drei", "\u{e4}\""], Format::Json, &mut |event: &Event<'_>| {
-            assert_eq!((event.kind, event.format), (EventKind::Output, Format::Text));
-            assert_eq!(event.source, c"stdout");
-            lines.push(String::from_utf8(event.data.to_vec()).unwrap());
-            Flow::Continue
-        });
+    let result = vm.wasm_run(&["name", "", "zwei drei", "\u{e4}\""], Format::Json, |event: &Event<'_>| {
+        assert_eq!((event.kind, event.format), (EventKind::Output, Format::Text));
+        assert_eq!(event.source, c"stdout");
+        lines.push(String::from_utf8(event.data.to_vec()).unwrap());
+        Flow::Continue
+    });
     assert_eq!(result.unwrap(), 0);
     assert_eq!(
         lines,
@@ -46,8 +45,8 @@ fn arguments_clocks_and_random_numbers() {
 #[test]
 fn output_is_delivered_by_line_and_the_rest_at_the_end() {
     let module = wasi_guest(&["PRINT"]);
-    let (vm, log) = support::vm_with(eunomia::Options::default());
-    vm.open(&module, Kind::Wasm as u32).unwrap();
+    let (vm, log) = support::vm_with(eunomia::Options::new());
+    vm.open(&module, Kind::Wasm).unwrap();
     let (result, seen) = run(&vm);
     assert_eq!(result.unwrap(), 0);
     let long = "x".repeat(70_000);
@@ -81,8 +80,7 @@ fn files_below_the_given_directories_can_be_read() {
     symlink(&outside, inside.join("absolute")).unwrap();
     symlink("sub/file", inside.join("good")).unwrap();
     assert!(Command::new("mkfifo").arg(inside.join("fifo")).status().unwrap().success());
-    let vm =
-        opened(&wasi_guest(&["FILES"]), WasmOptions { dirs: vec![inside.clone()], ..WasmOptions::default() });
+    let vm = opened(&wasi_guest(&["FILES"]), WasmOptions::new().dirs([inside.clone()]));
     let (result, seen) = run(&vm);
     assert_eq!(result.unwrap(), 0);
     let name = format!("folder {}", inside.display());
@@ -121,7 +119,7 @@ fn a_pipe_is_refused_without_being_opened() {
         }
         let wait = || wait_until_blocked(opener.load(SeqCst), &[libc::SYS_openat, libc::SYS_open], &is_open);
         assert!(wait().is_some());
-        let wasm = WasmOptions { dirs: vec![folder.path().into()], ..WasmOptions::default() };
+        let wasm = WasmOptions::new().dirs([folder.path()]);
         let (result, seen) = run(&opened(&wasi_guest(&["FILES"]), wasm));
         assert!(result.is_ok() && seen.lines.contains(&"fifo: 2".into()), "{result:?} {seen:?}");
         let is_still_waiting = wait().is_some();
@@ -146,7 +144,7 @@ fn directories_and_files_are_read_in_parts_and_nothing_outside() {
     symlink(&outside, inside.join("absolute")).unwrap();
     assert!(Command::new("mkfifo").arg(inside.join("pipe")).status().unwrap().success());
     let module = wasi_libc_guest("folders", &[&format!("FOLDER=\"{}\"", inside.display())]);
-    let vm = opened(&module, WasmOptions { dirs: vec![inside], ..WasmOptions::default() });
+    let vm = opened(&module, WasmOptions::new().dirs([inside]));
     let (result, seen) = run(&vm);
     assert_eq!(result.unwrap(), 0);
     let last = format!("many: 1000, 0000 to 0999{}", "x".repeat(199));
@@ -175,10 +173,7 @@ fn directories_and_files_are_read_in_parts_and_nothing_outside() {
 
 #[test]
 fn a_missing_directory_is_named() {
-    let vm = opened(
-        &main_of("", "(i32.const 0)"),
-        WasmOptions { dirs: vec!["/nothing/here".into()], ..WasmOptions::default() },
-    );
+    let vm = opened(&main_of("", "(i32.const 0)"), WasmOptions::new().dirs(["/nothing/here"]));
     refused(run(&vm).0, Status::NotFound, &["wasm_dirs", "/nothing/here"]);
 }
 
@@ -206,10 +201,10 @@ fn guests_do_not_write_to_the_hosts_stdout_or_stderr() {
     let module = main_of(NOISE, body);
     let before = of_the_host();
     let lines = redirected(&out, &err, || {
-        let vm = eunomia::Vm::new(eunomia::Options::default()).unwrap();
-        vm.open(&module, Kind::Wasm as u32).unwrap();
+        let vm = eunomia::Vm::new(eunomia::Options::new()).unwrap();
+        vm.open(&module, Kind::Wasm).unwrap();
         let (result, seen) = run(&vm);
-        (seen.lines, result.expect_err("it traps").status)
+        (seen.lines, result.expect_err("it traps").status())
     });
     assert_eq!(
         lines,
@@ -244,9 +239,9 @@ fn with_stdio_a_guest_writes_to_the_hosts_stdout_and_stderr() {
     let (out, err) = (folder.join("out"), folder.join("err"));
     let module = wasi_guest(&["PRINT"]);
     redirected(&out, &err, || {
-        let wasm = WasmOptions { stdio: true, ..WasmOptions::default() };
-        let vm = eunomia::Vm::new(eunomia::Options { wasm, ..eunomia::Options::default() }).unwrap();
-        vm.open(&module, Kind::Wasm as u32).unwrap();
+        let wasm = WasmOptions::new().stdio(true);
+        let vm = eunomia::Vm::new(eunomia::Options::new().wasm(wasm)).unwrap();
+        vm.open(&module, Kind::Wasm).unwrap();
         let (result, seen) = run(&vm);
         assert_eq!((result.unwrap(), seen.lines.len()), (0, 0));
     });
@@ -274,7 +269,7 @@ fn stdin_is_read_only_as_far_as_requested() {
         (data (i32.const 16) "\20\00\00\00\01\00\00\00")"#;
     let read = "(drop (call $read (i32.const 0) (i32.const 16) (i32.const 1) (i32.const 8)))";
     let module = main_of(items, &format!("{read} {read} (i32.load8_u (i32.const 32))"));
-    let vm = opened(&module, WasmOptions { stdio: true, ..WasmOptions::default() });
+    let vm = opened(&module, WasmOptions::new().stdio(true));
     assert_eq!(run(&vm).0.unwrap(), i32::from(b'b'));
 }
 

@@ -52,8 +52,8 @@ impl Session {
 
     /// A missing target that the host has set is a wrong argument.
     fn with_status_of_target(&self, index: usize, e: Error) -> Error {
-        let is_argument = e.status == Status::NotFound && !self.progs[index].target_json.is_empty();
-        if is_argument { e.as_status(Status::Inval) } else { e }
+        let is_argument = e.status() == Status::NotFound && !self.progs[index].target_json.is_empty();
+        if is_argument { e.with_status(Status::Inval) } else { e }
     }
 
     fn attach_maps(&mut self) -> Result<()> {
@@ -103,7 +103,7 @@ impl Session {
                     self.alternatives.mark_used(index);
                     return Ok(());
                 }
-                Err(e) if e.hint.is_some() && tails.contains(&self.prog_info(index).id.to_ne_bytes()) => {}
+                Err(e) if e.hint().is_some() && tails.contains(&self.prog_info(index).id.to_ne_bytes()) => {}
                 Err(e) => {
                     self.alternatives.note(index, &e, &self.log);
                     failed = Err((index, e));

@@ -17,6 +17,8 @@ use crate::error::{Error, Result, Status};
 use crate::package::{Target, compact};
 
 /// The state of a program.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct ProgInfo {
     /// The C function's name.
     pub name: Arc<CStr>,
@@ -41,6 +43,8 @@ pub struct ProgInfo {
 }
 
 /// The code of a program.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct ProgCode {
     /// The attach type of its section (`enum bpf_attach_type`); 0 if the program type has no attach types.
     pub attach_type: u32,
@@ -210,7 +214,7 @@ impl Session {
             let text = "its target cannot be changed after attach";
             return Err(Error::new(Status::State, text).about_program(name, ""));
         }
-        let about = |e: Error| e.as_status(Status::Inval).about_program(name, "");
+        let about = |e: Error| e.with_status(Status::Inval).about_program(name, "");
         let bad = |e| about(Error::new(Status::Inval, e).at("target"));
         let value: Value = serde_json::from_slice(json.as_bytes()).map_err(bad)?;
         let targets = Target::parse(&value, "target").map_err(about)?;

@@ -20,7 +20,7 @@ impl Session {
                 tries += 1;
                 let prog = failure.prog.filter(|_| tries < MAX_TRIES);
                 let Some(index) = prog else { return Err(failure.error) };
-                if traced.is_none() && failure.error.status == Status::Verifier {
+                if traced.is_none() && failure.error.status() == Status::Verifier {
                     traced = Some(index);
                 } else {
                     traced = None;
@@ -71,11 +71,11 @@ impl Session {
                 Err(failure) if failure.lacks_kfunc && !self.config.open.weak_kfuncs => {
                     self.config.open.weak_kfuncs = true;
                 }
-                Err(failure) if failure.prog.is_none() && failure.error.errno == libc::EBADF => {
+                Err(failure) if failure.prog.is_none() && failure.error.errno() == Some(libc::EBADF) => {
                     return Ok(false);
                 }
                 Err(LoadFailure { error, prog: Some(prog), .. })
-                    if error.status == Status::Verifier && traced.is_none() =>
+                    if error.status() == Status::Verifier && traced.is_none() =>
                 {
                     traced = Some(prog);
                 }

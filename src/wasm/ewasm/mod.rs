@@ -56,7 +56,7 @@ fn run_bpf(state: &State<'_>, _guest: Guest<'_>, args: &Args) -> Option<u64> {
     let started = state.programs.borrow_mut().start(args[0] as i32, *state.outlet.borrow_mut());
     match started {
         Ok(()) => number(0),
-        Err(error) if error.status == Status::Stopped => state.end(End::Stopped),
+        Err(error) if error.status() == Status::Stopped => state.end(End::Stopped),
         Err(error) => reject(state, &error.at("run_bpf")),
     }
 }

@@ -14,12 +14,11 @@ pub fn to_guest(result: Result) -> Option<u64> {
 /// Logs an error and returns the errno for the guest.
 pub fn log_errno(state: &State<'_>, error: Error) -> i32 {
     state.reject(&error);
-    match error.status {
-        _ if error.errno > 0 => error.errno,
+    error.errno().unwrap_or(match error.status() {
         Status::NotFound => libc::ENOENT,
         Status::NoMem => libc::ENOMEM,
         Status::Perm => libc::EPERM,
         Status::Busy => libc::EBUSY,
         _ => libc::EINVAL,
-    }
+    })
 }

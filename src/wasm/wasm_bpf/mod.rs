@@ -40,7 +40,7 @@ fn load_object(state: &State<'_>, guest: Guest<'_>, args: &Args) -> Option<u64> 
     let none = || Error::new(Status::Inval, format_args!("no object of {len} bytes at address {at:#x}"));
     match elf.ok_or_else(none).and_then(|elf| load(state, &elf)) {
         Ok(handle) => Some(handle),
-        Err(error) if error.status == Status::Stopped => state.end(End::Stopped),
+        Err(error) if error.status() == Status::Stopped => state.end(End::Stopped),
         Err(error) => {
             state.reject(&error.at("wasm_load_bpf_object"));
             Some(0)

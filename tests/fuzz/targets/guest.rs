@@ -43,9 +43,9 @@ fuzz_target!(|data: &[u8]| {
     };
     let before = descriptors();
     let heap = [0, 4096, 65536][usize::from(kind / 4 % 3)];
-    let wasm = WasmOptions { heap, dirs: vec!["/sys/fs/cgroup".into()], ..WasmOptions::default() };
-    let vm = Vm::new(Options { wasm, ..Options::default() }).expect("a vm");
-    if vm.open(&module, Kind::Wasm as u32).is_ok() {
+    let wasm = WasmOptions::new().heap(heap).dirs(["/sys/fs/cgroup"]);
+    let vm = Vm::new(Options::new().wasm(wasm)).expect("a vm");
+    if vm.open(&module, Kind::Wasm).is_ok() {
         run(&vm);
     }
     drop(vm);
@@ -61,7 +61,7 @@ fn run(vm: &Vm) {
                 vm.stop();
             }
         });
-        let _ = vm.wasm_run(&["guest", "argument"], Format::Json, &mut |_: &eunomia::Event<'_>| {
+        let _ = vm.wasm_run(&["guest", "argument"], Format::Json, |_: &eunomia::Event<'_>| {
             // SAFETY: no pointers. The call triggers an event of the package.
             unsafe { libc::getpgid(0) };
             Flow::Continue

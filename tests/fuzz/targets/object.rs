@@ -5,7 +5,7 @@ use eunomia::{Options, Vm};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|data: &[u8]| {
-    let vm = Vm::new(Options::default()).expect("a vm");
+    let vm = Vm::new(Options::new()).expect("a vm");
     if vm.open_object(data, None).is_err() {
         return;
     }

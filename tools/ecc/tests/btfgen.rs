@@ -86,10 +86,10 @@ const BTFGEN: [&str; 3] = ["--btfgen", "--btfhub-archive", "archive"];
 
 /// The results of the program, with the kernel's types from a file or from the kernel.
 fn answers(project: &Project, btf: Option<&str>) -> String {
-    let options = Options { btf_path: btf.map(|path| project.path(path)), ..Options::default() };
+    let options = btf.map_or(Options::new(), |path| Options::new().btf_path(project.path(path)));
     let vm = Vm::new(options).unwrap();
-    vm.open(&fs::read(project.path("package.json")).unwrap(), Kind::Json as u32).unwrap();
-    vm.attach().unwrap_or_else(|e| panic!("{btf:?}: {e} {}", e.detail));
+    vm.open(&fs::read(project.path("package.json")).unwrap(), Kind::Json).unwrap();
+    vm.attach().unwrap_or_else(|e| panic!("{btf:?}: {e} {}", e.detail()));
     std::thread::yield_now();
     vm.detach().unwrap();
     vm.var_get_json("answers").unwrap()

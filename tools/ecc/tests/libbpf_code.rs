@@ -5,6 +5,7 @@ mod support;
 use std::fs;
 use std::io::Write;
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use eunomia::{Event, Flow, Format, Kind, Options, Vm};
 use rustix::process::getpgid;
@@ -24,8 +25,8 @@ fn project(name: &str) -> Project {
 
 /// The package, opened.
 fn opened(project: &Project) -> Vm {
-    let vm = Vm::new(Options::default()).unwrap();
-    vm.open(&fs::read(project.path("package.json")).unwrap(), Kind::Json as u32).unwrap();
+    let vm = Vm::new(Options::new()).unwrap();
+    vm.open(&fs::read(project.path("package.json")).unwrap(), Kind::Json).unwrap();
     vm
 }
 
@@ -108,7 +109,7 @@ fn kfuncs_tail_calls_and_loops_run() {
         events.push(String::from_utf8_lossy(event.data).into_owned());
         Flow::Continue
     };
-    vm.poll(1000, Format::Json, &mut keep).unwrap();
+    vm.poll(Some(Duration::from_secs(1)), Format::Json, &mut keep).unwrap();
     assert_eq!(events[0], format!("{{\"pid\":{pid},\"count\":0}}"));
     let value = |name: &str| vm.var_get_json(name).unwrap().parse::<u32>().unwrap();
     assert_eq!((value("looped") % 10, value("inner_maps"), value("missing")), (0, 0, 1));

@@ -96,10 +96,10 @@ fn a_package_for_another_machine_names_it() {
         "--vmlinux=riscv64=riscv.h",
     ]);
     let refused = Package::parse(package(&project).to_string().as_bytes()).unwrap_err();
-    assert_eq!(refused.status, Status::Unsupported);
+    assert_eq!(refused.status(), Status::Unsupported);
     let here = machine::native();
     assert_eq!(
-        refused.message,
+        refused.message(),
         format!("the package has objects for arm64, riscv64, and none for this machine ({here})")
     );
 }

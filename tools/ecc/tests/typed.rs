@@ -3,6 +3,7 @@
 mod support;
 
 use std::process::Command;
+use std::time::Duration;
 
 use eunomia::{Event, Flow, Format, Kind, Options, Vm};
 use rustix::process::getpgid;
@@ -67,7 +68,7 @@ fn delivered(vm: &Vm, format: Format, count: usize) -> Vec<(String, String)> {
             }
             Flow::Continue
         };
-        assert!(vm.poll(5000, format, &mut keep).unwrap() > 0);
+        assert!(vm.poll(Some(Duration::from_secs(5)), format, &mut keep).unwrap() > 0);
     }
     events.sort();
     events
@@ -91,8 +92,8 @@ fn untagged_structs_unions_numbers_and_enums_are_decoded() {
         return;
     }
     let open = || {
-        let vm = Vm::new(Options::default()).unwrap();
-        vm.open(&std::fs::read(project.path("package.json")).unwrap(), Kind::Json as u32).unwrap();
+        let vm = Vm::new(Options::new()).unwrap();
+        vm.open(&std::fs::read(project.path("package.json")).unwrap(), Kind::Json).unwrap();
         vm
     };
     let expected = json!({
@@ -122,8 +123,8 @@ fn a_single_record_type_needs_no_tag_either() {
     let meta = project.meta("t");
     assert_eq!(names(&meta["export_types"]), ["untagged_t"]);
     if may_load("a_single_record_type_needs_no_tag_either") {
-        let vm = Vm::new(Options::default()).unwrap();
-        vm.open(&std::fs::read(project.path("package.json")).unwrap(), Kind::Json as u32).unwrap();
+        let vm = Vm::new(Options::new()).unwrap();
+        vm.open(&std::fs::read(project.path("package.json")).unwrap(), Kind::Json).unwrap();
         let events = values(&delivered(&vm, Format::Json, 1));
         assert_eq!(events, json!({"untagged": {"address": "127.0.0.1", "count": 4}}));
     }
@@ -149,7 +150,7 @@ fn without_metadata_types_come_from_the_definitions_of_buffers() {
     let project = Project::new("typed-object").file("t.bpf.c", &source);
     assert_eq!(project.compile(&["t.bpf.c"]), "");
     if may_load("without_metadata_types_come_from_the_definitions_of_buffers") {
-        let vm = Vm::new(Options::default()).unwrap();
+        let vm = Vm::new(Options::new()).unwrap();
         vm.open_object(&project.object("t"), None).unwrap();
         let expected = json!({
             "tagged": {"a": 1, "b": 2}, "untagged": {"address": 16777343, "count": 4},
@@ -187,8 +188,8 @@ fn untyped_records_are_delivered_raw_even_if_the_package_has_types() {
         "{messages}"
     );
     if may_load("untyped_records_are_delivered_raw_even_if_the_package_has_types") {
-        let vm = Vm::new(Options::default()).unwrap();
-        vm.open(&std::fs::read(project.path("package.json")).unwrap(), Kind::Json as u32).unwrap();
+        let vm = Vm::new(Options::new()).unwrap();
+        vm.open(&std::fs::read(project.path("package.json")).unwrap(), Kind::Json).unwrap();
         let expected =
             json!({"known": {"a": 1, "text": ""}, "bytes": {"data": "62797465730000000000000000000000"}});
         assert_eq!(values(&delivered(&vm, Format::Json, 2)), expected);

@@ -586,9 +586,9 @@ fn a_main_of_every_type_is_called() {
     project.compile(&["build-wasm", ".", "--wasm-cflags", "-Wall -Wextra -Werror"]);
     for number in 0..mains.len() {
         let path = project.path(&format!("app{number}.wasm"));
-        let vm = Vm::new(Options::default()).unwrap();
-        vm.open(&fs::read(path).unwrap(), Kind::Wasm as u32).unwrap();
-        let code = vm.wasm_run(&["app", "more"], eunomia::Format::Json, &mut |_: &Event| Flow::Continue);
+        let vm = Vm::new(Options::new()).unwrap();
+        vm.open(&fs::read(path).unwrap(), Kind::Wasm).unwrap();
+        let code = vm.wasm_run(&["app", "more"], eunomia::Format::Json, |_: &Event| Flow::Continue);
         assert_eq!(code.unwrap(), 0, "{number}");
     }
 }

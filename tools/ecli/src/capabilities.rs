@@ -63,7 +63,7 @@ fn keep(needed: &HashSet<Capability>) {
 
 /// Converts an error of loading or attaching, with a hint about missing privileges.
 pub fn explain(error: Error) -> Failure {
-    let (is_denied, is_unreadable) = (error.status == Status::Perm, error.errno == EACCES);
+    let (is_denied, is_unreadable) = (error.status() == Status::Perm, error.errno() == Some(EACCES));
     let failure = Failure::from(error);
     let missing = missing();
     if let (true, Some(namespace)) = (is_denied, user_namespace()) {

@@ -100,8 +100,8 @@ pub fn say(line: impl Display) {
 }
 
 /// The hint of a library error, in terms of ecli's options where ecli has one.
-pub fn hint(failure: &eunomia::Failure) -> Option<String> {
-    Some(match (failure.hint.as_ref()?, failure.subject.as_ref()) {
+pub fn hint(error: &eunomia::Error) -> Option<String> {
+    Some(match (error.hint()?, error.subject()) {
         (Hint::Target(keys), Some(program)) => {
             format!("set the target: --attach {}=KEY:VALUE,... with {keys}", program.name())
         }
@@ -114,26 +114,25 @@ pub fn hint(failure: &eunomia::Failure) -> Option<String> {
 
 impl From<eunomia::Error> for Failure {
     fn from(error: eunomia::Error) -> Failure {
-        let code = match error.status {
+        let code = match error.status() {
             // A target is set on the command line.
-            _ if matches!(error.hint, Some(Hint::Target(_))) => Code::Usage,
+            _ if matches!(error.hint(), Some(Hint::Target(_))) => Code::Usage,
             Status::Inval | Status::Type => Code::Usage,
             Status::NotFound | Status::Package => Code::Source,
             Status::Perm => Code::Privilege,
             Status::Unsupported | Status::Verifier | Status::Attach => Code::Kernel,
             _ => Code::Failed,
         };
-        let failure = error.into_failure();
-        let text = match hint(&failure) {
-            Some(hint) => format!("{}; {hint}", failure.message),
+        let text = match hint(&error) {
+            Some(hint) => format!("{}; {hint}", error.message()),
             // No program of several can run: something general may be missing.
-            None if failure.status == Status::Unsupported && failure.subject.is_none() => {
-                format!("{}; see ecli doctor", failure.message)
+            None if error.status() == Status::Unsupported && error.subject().is_none() => {
+                format!("{}; see ecli doctor", error.message())
             }
-            None => failure.message,
+            None => error.message().to_owned(),
         };
         // The detail of other failures is libbpf's output, which the message explains.
-        let has_log = matches!(failure.status, Status::Verifier | Status::Wasm);
-        Failure { code, text, detail: if has_log { failure.detail } else { String::new() } }
+        let has_log = matches!(error.status(), Status::Verifier | Status::Wasm);
+        Failure { code, text, detail: if has_log { error.detail().to_owned() } else { String::new() } }
     }
 }

@@ -31,7 +31,7 @@ fn help(vm: &Vm, meta: &Meta, specs: &[ArgSpec], argv: &[&str]) -> Result<String
 
 /// Names the option instead of its variable.
 fn explain(error: eunomia::Error, specs: &[ArgSpec], argv: &[&str]) -> Failure {
-    let option = match &error.subject {
+    let option = match &error.subject() {
         Some(Subject::Variable(name)) => specs.iter().find(|spec| spec.name == *name),
         _ => None,
     };

@@ -28,7 +28,7 @@ pub fn summary(vm: &Vm, shown: u64, time: Duration) {
     let unknown = match stats.lost_known {
         LostKnown::All => "",
         LostKnown::Reported => "; losses after the last record of each CPU are unknown",
-        LostKnown::NotCounted => "; ring buffer losses are not counted",
+        _ => "; ring buffer losses are not counted",
     };
     let of = if shown < stats.events { format!(" of {}", stats.events) } else { String::new() };
     let dropped = match stats.guest_dropped {
@@ -53,7 +53,7 @@ pub fn stats(vm: &Vm) -> Result<()> {
             LostKnown::Reported => {
                 format!("{lost} lost up to the last record of each CPU, later losses unknown")
             }
-            LostKnown::NotCounted => "losses not counted per buffer".into(),
+            _ => "losses not counted per buffer".into(),
         };
         say(format_args!("source {name}: {} events, {lost}", source.events));
     }

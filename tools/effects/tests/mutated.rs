@@ -95,13 +95,13 @@ fn inspect_covers_what_the_kernel_gets_of_modified_objects() {
         for _ in 0..=random.below(2) {
             change(&mut elf, &mut random);
         }
-        let vm = Vm::new(Options::default()).expect("a vm");
+        let vm = Vm::new(Options::new()).expect("a vm");
         if vm.open_object(&elf.0, None).is_err() {
             continue;
         }
         let shown = judged(&elf.0);
         for name in shown.keys() {
-            let vm = Vm::new(Options::default()).expect("a vm");
+            let vm = Vm::new(Options::new()).expect("a vm");
             vm.open_object(&elf.0, None).expect("it has opened before");
             let mut own = 0;
             for index in 0..vm.prog_count().expect("programs") {

@@ -87,10 +87,10 @@ fn an_ignored_relocation_section_hides_no_function() {
 #[test]
 fn duplicate_names_are_refused() {
     let refused = |object: &[u8]| {
-        let vm = Vm::new(Options::default()).expect("a vm");
+        let vm = Vm::new(Options::new()).expect("a vm");
         let error = vm.open_object(object, None).expect_err("it has a name twice");
-        assert_eq!(error.status, Status::Package);
-        (error.subject.clone(), error.message.clone())
+        assert_eq!(error.status(), Status::Package);
+        (error.subject().cloned(), error.message().to_owned())
     };
     let mut elf = Elf(compile(EVIL));
     elf.replace(b"idle\0", b"evil\0");
@@ -400,7 +400,7 @@ fn code_is_linked_as_libbpf_links_it() {
     let mut compared = 0;
     for object in &objects {
         let codes = codes(object).expect("it opens");
-        let vm = Vm::new(Options::default()).expect("a vm");
+        let vm = Vm::new(Options::new()).expect("a vm");
         vm.open_object(object, None).expect("it opens");
         if vm.load().is_err() {
             continue;

@@ -158,7 +158,7 @@ impl Annotations {
     /// annotation did.
     pub fn locate(&self, meta: &Value, error: &eunomia::Error) -> Option<String> {
         let reason = error.reason();
-        let path = match error.subject.as_ref()? {
+        let path = match error.subject()? {
             Subject::Variable(name) => {
                 let with_place = |key| Some((key, self.place(name, key)?));
                 let (key, place) = with_place("value").or_else(|| with_place("cmdarg"))?;

@@ -21,10 +21,9 @@ pub fn check(options: &Check) -> Result<()> {
     // A temporary directory for maps that are to be pinned.
     let pins = Temporary::claim(Path::new(BPFFS).join(format!("ecc-{}", std::process::id())));
     let open = || {
-        let pin_path = Some(pins.path().into());
-        let options = Options { pin_path, skip_missing_hooks: true, ..Options::default() };
+        let options = Options::new().pin_path(pins.path()).skip_missing_hooks(true);
         let vm = Vm::new(options)?;
-        vm.open(&bytes, Kind::Json as u32)?;
+        vm.open(&bytes, Kind::Json)?;
         Ok(vm)
     };
     let failed =
@@ -34,7 +33,7 @@ pub fn check(options: &Check) -> Result<()> {
     std::io::stdout().write_all(report.as_bytes()).map_err(|error| Error::io("stdout", &error))?;
     match &checked.refused {
         None => Ok(()),
-        Some(_) if checked.is_told() => Err(Error::Diagnosed),
+        Some(_) if checked.is_explained() => Err(Error::Diagnosed),
         Some(refusal) => Err(failed(refusal)),
     }
 }

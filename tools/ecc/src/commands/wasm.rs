@@ -65,7 +65,7 @@ pub fn build(options: &BuildWasm) -> Result<()> {
 
 /// Checks that the library can run a module, before anything is written.
 fn check(app: &Path, module: &[u8]) -> Result<()> {
-    let opened = Vm::new(Options::default()).and_then(|vm| vm.open(module, Kind::Wasm as u32));
+    let opened = Vm::new(Options::new()).and_then(|vm| vm.open(module, Kind::Wasm));
     opened.map(drop).map_err(|error| format!("{}: {error}", app.display()).into())
 }
 

@@ -65,7 +65,7 @@ impl Job<'_> {
 
 /// Lets the library set the values that the package gives to variables, as it does before each run.
 fn try_values(object: &[u8], meta: &Value) -> eunomia::Result<()> {
-    let vm = Vm::new(Options::default())?;
+    let vm = Vm::new(Options::new())?;
     vm.open_object(object, Some(&meta.to_string()))?;
     vm.args_set(&["ecc"]).map(drop)
 }

@@ -64,7 +64,7 @@ pub fn run(options: &Check) -> Result<ExitCode> {
         if options.json { as_json(verdict, effects) } else { as_text(verdict, effects) }
     };
     output::print(checked.verdicts.iter().map(line).collect::<String>())?;
-    let is_told = checked.is_told();
+    let is_told = checked.is_explained();
     match checked.refused.map(|e| capabilities::explain(e).at(&program.name)) {
         None => Ok(ExitCode::SUCCESS),
         Some(failure) if is_told => Ok(failure.code.into()),
@@ -74,8 +74,10 @@ pub fn run(options: &Check) -> Result<ExitCode> {
 
 /// Words the hint of an outcome for ecli's options.
 fn name_options(outcome: &mut Outcome) {
-    if let Outcome::Skipped(error) | Outcome::Unattachable(error) | Outcome::Refused(error) = outcome {
-        error.hint = error::hint(error).map(Hint::Text);
+    if let Outcome::Skipped(error) | Outcome::Unattachable(error) | Outcome::Rejected(error) = outcome {
+        if let Some(hint) = error::hint(error) {
+            *error = error.clone().with_hint(Hint::Text(hint));
+        }
     }
 }
 
@@ -121,14 +123,17 @@ struct Package {
 
 impl Package {
     fn open(&self) -> Result<Vm, eunomia::Error> {
-        let (btf_path, pin_path) = (self.btf.clone(), Some(self.pins.folder.clone()));
-        let max_kernel_memory = self.max_kernel_memory;
-        let options =
-            Options { btf_path, pin_path, skip_missing_hooks: true, max_kernel_memory, ..Options::default() };
+        let mut options = Options::new()
+            .pin_path(&self.pins.folder)
+            .skip_missing_hooks(true)
+            .max_kernel_memory(self.max_kernel_memory);
+        if let Some(btf) = &self.btf {
+            options = options.btf_path(btf);
+        }
         let vm = Vm::new(options)?;
         match self.is_object {
             true => vm.open_object(&self.bytes, None)?,
-            false => vm.open(&self.bytes, eunomia::Kind::Json as u32)?,
+            false => vm.open(&self.bytes, eunomia::Kind::Json)?,
         };
         Ok(vm)
     }
@@ -167,15 +172,15 @@ fn as_text(verdict: &Verdict, effects: Option<&Findings>) -> String {
 fn as_json(verdict: &Verdict, effects: Option<&Findings>) -> String {
     let (mut skipped, mut missing, mut error) = (None, None, None);
     match &verdict.outcome {
-        Outcome::Taken => {}
         Outcome::Skipped(e) => skipped = Some(e.reason()),
         Outcome::Unattachable(e) => missing = Some(e.to_string()),
-        Outcome::Refused(e) => error = Some(e),
+        Outcome::Rejected(e) => error = Some(e),
+        _ => {}
     }
     let value = json!({
         "program": verdict.name, "autoload": verdict.autoload, "ok": error.is_none() && missing.is_none(),
         "skipped": skipped, "missing": missing, "effects": effects.map(|it| &it.effects),
-        "error": error.map(|e| &e.message), "log": error.map(|e| &e.detail),
+        "error": error.map(|e| e.message()), "log": error.map(|e| e.detail()),
     });
     format!("{value}\n")
 }

@@ -2,9 +2,9 @@
 
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use eunomia::internal::{constants::prog_type, poll_timeout};
+use eunomia::internal::constants::prog_type;
 use eunomia::render::hex_json;
 use eunomia::{Event, Flow, Level, Options, Status, Vm};
 use serde_json::Value;
@@ -35,13 +35,13 @@ pub fn run(options: &Run, log_level: Option<LogLevel>) -> Result<ExitCode> {
         false => failure,
     })?;
     let argv: Vec<&str> = std::iter::once(prog).chain(args.iter().map(String::as_str)).collect();
-    let mut settings = vm_options(options, log_level);
-    settings.max_kernel_memory = cgroup::enter(options.limits.max_kernel_memory);
+    let limit = cgroup::enter(options.limits.max_kernel_memory);
+    let settings = vm_options(options, log_level).max_kernel_memory(limit);
     match program.kind {
         Kind::Wasm => wasm::run(&program, settings, options, &argv),
         Kind::Json => {
             let vm = Vm::new(settings)?;
-            vm.open(&program.bytes, eunomia::Kind::Json as u32).map_err(|e| not_opened(&program.name, e))?;
+            vm.open(&program.bytes, eunomia::Kind::Json).map_err(|e| not_opened(&program.name, e))?;
             run_package(vm, &program.bytes, options, &argv)
         }
         Kind::Object => {
@@ -51,10 +51,13 @@ pub fn run(options: &Run, log_level: Option<LogLevel>) -> Result<ExitCode> {
         }
         Kind::Tar => {
             let unpacked = Unpacked::new(&program.bytes, &program.name)?;
-            settings.btf_path = settings.btf_path.or_else(|| unpacked.btf());
+            let settings = match unpacked.btf() {
+                Some(btf) if options.btf.is_none() => settings.btf_path(btf),
+                _ => settings,
+            };
             let vm = Vm::new(settings)?;
             let json = unpacked.package()?;
-            vm.open(&json, eunomia::Kind::Json as u32).map_err(|e| not_opened(&program.name, e))?;
+            vm.open(&json, eunomia::Kind::Json).map_err(|e| not_opened(&program.name, e))?;
             run_package(vm, &json, options, &argv)
         }
     }
@@ -62,12 +65,13 @@ pub fn run(options: &Run, log_level: Option<LogLevel>) -> Result<ExitCode> {
 
 fn vm_options(options: &Run, log_level: Option<LogLevel>) -> Options {
     let requested = LogLevel::requested(log_level);
-    Options {
-        log: Some(Box::new(move |level, line| log(level, line, requested.is_some()))),
-        log_level: Some(requested.unwrap_or(Level::Warn)),
-        btf_path: options.btf.clone(),
-        skip_missing_hooks: !options.strict,
-        ..Options::default()
+    let settings = Options::new()
+        .log(move |level, line| log(level, line, requested.is_some()))
+        .log_level(requested.unwrap_or(Level::Warn))
+        .skip_missing_hooks(!options.strict);
+    match &options.btf {
+        Some(btf) => settings.btf_path(btf),
+        None => settings,
     }
 }
 
@@ -78,13 +82,13 @@ fn log(level: Level, line: &str, is_requested: bool) {
         Level::Warn if line.starts_with("libbpf: ") && !is_requested => return,
         Level::Warn => "warning",
         Level::Info => "info",
-        Level::Debug => "debug",
+        _ => "debug",
     };
     say(format_args!("{level}: {line}"));
 }
 
 fn not_opened(name: &str, error: eunomia::Error) -> Failure {
-    let is_package = matches!(error.status, Status::Package | Status::Type | Status::Inval);
+    let is_package = matches!(error.status(), Status::Package | Status::Type | Status::Inval);
     let failure = Failure::from(error).at(name);
     if is_package { failure.with_code(Code::Source) } else { failure }
 }
@@ -100,7 +104,7 @@ fn run_package(vm: Vm, bytes: &[u8], options: &Run, argv: &[&str]) -> Result<Exi
     let vm = Arc::new(vm);
     vm.load().map_err(capabilities::explain)?;
     check_maps(&vm, &options.map)?;
-    let mut view = View::of_package(options, &vm, bytes, output)?;
+    let mut view = View::of_package(options, &vm, output)?;
     vm.attach().map_err(capabilities::explain)?;
     view.output.begin()?;
     let start = Instant::now();
@@ -201,7 +205,7 @@ impl Session<'_> {
             count += 1;
             let is_json = self.options.format() == Format::Json;
             let output = &mut self.view.output;
-            self.vm.iter_each(&info.name.to_string_lossy(), &mut |event: &Event| {
+            self.vm.iter_each(&info.name.to_string_lossy(), |event: &Event| {
                 if is_json {
                     iterator_json(event, &mut output.buffer);
                 } else if event.format == eunomia::Format::Text {
@@ -220,9 +224,9 @@ impl Session<'_> {
         let mut next_maps = self.options.interval.map(|interval| Instant::now() + interval);
         loop {
             let timeout = next_maps.map(|next| next.saturating_duration_since(Instant::now()));
-            match self.poll(poll_timeout(timeout)) {
+            match self.poll(timeout) {
                 Ok(_) => {}
-                Err(error) if error.status == Status::Stopped => return Ok(true),
+                Err(error) if error.status() == Status::Stopped => return Ok(true),
                 Err(error) => return Err(error.into()),
             }
             if self.view.is_done() || !self.view.end_batch() {
@@ -239,13 +243,16 @@ impl Session<'_> {
 
     /// Polls after the run was stopped. A reader that closes now stops the vm once more.
     fn last_poll(&mut self) -> eunomia::Result<usize> {
-        self.poll(0).or_else(|error| if error.status == Status::Stopped { self.poll(0) } else { Err(error) })
+        match self.poll(Some(Duration::ZERO)) {
+            Err(error) if error.status() == Status::Stopped => self.poll(Some(Duration::ZERO)),
+            polled => polled,
+        }
     }
 
-    fn poll(&mut self, timeout_ms: i32) -> eunomia::Result<usize> {
+    fn poll(&mut self, timeout: Option<Duration>) -> eunomia::Result<usize> {
         let view = &mut self.view;
         view.begin_batch();
-        self.vm.poll(timeout_ms, view.delivery(), &mut |event: &Event| view.event(event))
+        self.vm.poll(timeout, view.delivery(), |event| view.event(event))
     }
 }
 

@@ -4,6 +4,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Instant;
 
+use eunomia::vm::WasmOptions;
 use eunomia::{Event, Flow, Options, Status, Vm};
 use wasmparser::{Parser, Payload};
 
@@ -49,13 +50,13 @@ impl Exports {
 }
 
 /// Runs the module and returns its exit code.
-pub fn run(program: &Program, mut settings: Options, options: &Run, argv: &[&str]) -> Result<ExitCode> {
+pub fn run(program: &Program, settings: Options, options: &Run, argv: &[&str]) -> Result<ExitCode> {
     check_options(options)?;
     let exports = Exports::of(&program.bytes);
     // The module reads and writes the standard streams itself, byte by byte.
-    settings.wasm.stdio = options.output.is_none();
-    let vm = Arc::new(Vm::new(settings)?);
-    vm.open(&program.bytes, eunomia::Kind::Wasm as u32).map_err(|e| Failure::from(e).at(&program.name))?;
+    let wasm = WasmOptions::new().stdio(options.output.is_none());
+    let vm = Arc::new(Vm::new(settings.wasm(wasm))?);
+    vm.open(&program.bytes, eunomia::Kind::Wasm).map_err(|e| Failure::from(e).at(&program.name))?;
     let mut output = Output::open(options.output.as_deref())?;
     output.begin()?;
     let start = Instant::now();
@@ -71,13 +72,13 @@ pub fn run(program: &Program, mut settings: Options, options: &Run, argv: &[&str
         Format::Json | Format::Csv => eunomia::Format::Json,
     };
     let mut view = View::plain(options, output);
-    let ended = vm.wasm_run(argv, format, &mut |event: &Event| {
+    let ended = vm.wasm_run(argv, format, |event: &Event| {
         // Modules for eunomia-bpf print each event and pass it on as well. It is shown once.
         let flow = if event.printed { view.count() } else { view.event(event) };
         // Nothing reports when the guest begins to wait, so each event is written at once.
         if view.end_batch() { flow } else { Flow::End }
     });
-    let was_stopped = ended.as_ref().is_err_and(|error| error.status == Status::Stopped);
+    let was_stopped = ended.as_ref().is_err_and(|error| error.status() == Status::Stopped);
     let code = match ended {
         Ok(code) => ExitCode::from(code as u8),
         Err(_) if was_stopped || view.is_done() || view.output.is_closed() => ExitCode::SUCCESS,

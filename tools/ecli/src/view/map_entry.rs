@@ -7,7 +7,7 @@ use std::sync::Arc;
 use eunomia::package::{Sample, SampleKind};
 use eunomia::render::{Plan, linear_hist, log2_hist};
 use eunomia::types::{Field, Type};
-use eunomia::vm::{MapInfo, SourceInfo};
+use eunomia::vm::MapInfo;
 
 use crate::error::Result;
 use crate::field;
@@ -25,10 +25,10 @@ pub struct Entries {
 }
 
 impl Entries {
-    /// For a map that is a source of events.
-    pub fn new(source: &SourceInfo, map: &MapInfo) -> Result<Entries> {
+    /// For the entries of a map.
+    pub fn new(map: &MapInfo) -> Result<Entries> {
         let bytes = |ty: &Option<Arc<Type>>, size| ty.clone().unwrap_or_else(|| Type::bytes(size));
-        let (key, value) = (bytes(&source.key_ty, map.key_size), bytes(&source.ty, map.value_size));
+        let (key, value) = (bytes(&map.key_type, map.key_size), bytes(&map.value_type, map.value_size));
         let (key_size, value_size) = (key.size, value.size);
         let cpu_start = map.key_size.next_multiple_of(8);
         let value = Field::member("value", value, cpu_start + 8);

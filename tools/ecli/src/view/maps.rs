@@ -3,7 +3,7 @@
 use std::fs;
 
 use eunomia::internal::constants::map_type;
-use eunomia::vm::{LostKnown, MapInfo, SourceInfo, SourceKind};
+use eunomia::vm::MapInfo;
 use eunomia::{Event, EventKind, Flow, Vm};
 use serde_json::Value;
 
@@ -98,18 +98,7 @@ fn stacks(
     style: Style,
 ) -> Result<Option<(Entries, Writer)>> {
     let Some(symbols) = symbols.cloned() else { return Ok(None) };
-    let source = SourceInfo {
-        name: map.name.clone(),
-        kind: SourceKind::Map,
-        interval_ms: 0,
-        record_size: map.value_size,
-        ty: map.value_type.clone(),
-        key_ty: map.key_type.clone(),
-        events: 0,
-        lost: 0,
-        lost_known: LostKnown::All,
-    };
-    let entries = Entries::new(&source, map)?;
+    let entries = Entries::new(map)?;
     let columns = Column::of(&entries.ty, &entries.columns())?;
     if !columns.iter().any(stack::is_stack) {
         return Ok(None);
@@ -173,7 +162,7 @@ fn of_maps(
 }
 
 fn each(vm: &Vm, name: &str, format: eunomia::Format, mut take: impl FnMut(&Event)) -> Result<()> {
-    vm.map_each(name, format, &mut |event: &Event| {
+    vm.map_each(name, format, |event: &Event| {
         if event.kind == EventKind::MapEntry {
             take(event);
         }

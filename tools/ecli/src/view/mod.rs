@@ -50,8 +50,8 @@ pub struct View {
 }
 
 impl View {
-    /// Creates the view of a loaded package. `package` is its file, which specifies which maps hold histograms.
-    pub fn of_package(options: &Run, vm: &Arc<Vm>, package: &[u8], output: Output) -> Result<View> {
+    /// Creates the view of a loaded package.
+    pub fn of_package(options: &Run, vm: &Arc<Vm>, output: Output) -> Result<View> {
         let sources =
             (0..vm.source_count()?).map(|index| vm.source_at(index)).collect::<eunomia::Result<Vec<_>>>()?;
         let mut view = View::plain(options, output);
@@ -62,7 +62,7 @@ impl View {
             view.maps.push(MapView::new(vm, name, view.format, named, style)?);
         }
         if !is_written_by_library(options, view.format, &sources, vm)? {
-            let builder = Builder { options, format: view.format, style, package, symbols };
+            let builder = Builder { options, format: view.format, style, symbols };
             view.records = Some(builder.all(&sources, vm)?);
             view.check_csv()?;
             view.set_header();
@@ -147,7 +147,7 @@ impl View {
             EventKind::Sample | EventKind::MapEntry => self.show(event),
             EventKind::Header | EventKind::Output => self.line(event.data),
             EventKind::Round => self.round(event),
-            EventKind::Lost => Flow::Continue,
+            _ => Flow::Continue,
         }
     }
 

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use eunomia::Vm;
-use eunomia::package::{Package, Sample};
 use eunomia::render::Plan;
 use eunomia::types::Type;
 use eunomia::vm::{MapInfo, SourceInfo, SourceKind};
@@ -38,8 +37,6 @@ pub struct Builder<'a> {
     pub options: &'a Run,
     pub format: Format,
     pub style: Style,
-    /// The file of the package.
-    pub package: &'a [u8],
     /// One for all sources.
     pub symbols: Symbols,
 }
@@ -59,7 +56,7 @@ impl Builder<'_> {
 
     fn records(&self, source: &SourceInfo, vm: &Arc<Vm>, types: &Types) -> Result<Records> {
         let map = self.map(source, vm)?;
-        let entries = map.as_ref().map(|map| Entries::new(source, map)).transpose()?;
+        let entries = map.as_ref().map(Entries::new).transpose()?;
         let ids = self.ids(source, vm)?;
         let ty = self.ty(source, vm)?;
         let filter = match &self.options.filter {
@@ -86,7 +83,7 @@ impl Builder<'_> {
                 let whole = source.ty.as_ref().filter(|_| entries.is_none()).unwrap_or(ty);
                 Ok(Writer::Json(Plan::new(whole)?))
             }
-            (Some(ty), _) => self.typed_writer(ty, entries, map),
+            (Some(ty), _) => self.typed_writer(ty, source, entries, map),
             (None, _) if !options.columns.is_empty() => Err(untyped("--columns", source)),
             (None, Format::Csv) => Err(untyped("--format csv", source)),
             (None, _) => Ok(Writer::Hex(self.format)),
@@ -119,7 +116,7 @@ impl Builder<'_> {
     /// The type of the records of a source, as delivered.
     fn fields(&self, source: &SourceInfo, vm: &Vm) -> Result<Option<Arc<Type>>> {
         Ok(match self.map(source, vm)? {
-            Some(map) => Some(Entries::new(source, &map)?.ty),
+            Some(map) => Some(Entries::new(&map)?.ty),
             None => source.ty.as_ref().map(field::record).transpose()?,
         })
     }
@@ -127,6 +124,7 @@ impl Builder<'_> {
     fn typed_writer(
         &self,
         ty: &Arc<Type>,
+        source: &SourceInfo,
         entries: Option<&Entries>,
         map: Option<&MapInfo>,
     ) -> Result<Writer> {
@@ -151,7 +149,7 @@ impl Builder<'_> {
             (Format::Text, Some(entries), Some(map))
                 if selected.is_empty() && !is_of_stacks(map.value_type.as_deref()) =>
             {
-                return Ok(Writer::Entry(EntryText::new(entries, self.sample(map))?.into()));
+                return Ok(Writer::Entry(EntryText::new(entries, source.sample.clone())?.into()));
             }
             _ => {}
         }
@@ -161,13 +159,6 @@ impl Builder<'_> {
             Format::Csv => Writer::Csv(Csv::new(columns()?, options.timestamps)),
             _ => Writer::Table(Table::new(columns()?, ty, self.style, self.symbols.clone()).into()),
         })
-    }
-
-    /// How a map is sampled. An object without a package does not specify it.
-    fn sample(&self, map: &MapInfo) -> Option<Sample> {
-        let name = map.name.to_string_lossy();
-        let meta = Package::parse(self.package).ok()?.meta;
-        meta.maps.into_iter().find(|map| map.name == name || map.ident == name)?.sample
     }
 }
 

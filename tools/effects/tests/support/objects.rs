@@ -33,7 +33,7 @@ pub fn compile(source: &str) -> Vec<u8> {
 
 /// The code of the programs of an object, without the kernel.
 pub fn codes(object: &[u8]) -> Result<BTreeMap<String, (Program, Code)>, Error> {
-    let vm = Vm::new(Options::default())?;
+    let vm = Vm::new(Options::new())?;
     vm.open_object(object, None)?;
     let (mut object, mut codes) = (Object::new(object), BTreeMap::new());
     for index in 0..vm.prog_count()? {
@@ -47,7 +47,7 @@ pub fn codes(object: &[u8]) -> Result<BTreeMap<String, (Program, Code)>, Error> 
 
 /// What the programs of an object could do.
 pub fn judged(object: &[u8]) -> BTreeMap<String, Findings> {
-    let vm = Vm::new(Options::default()).expect("a vm");
+    let vm = Vm::new(Options::new()).expect("a vm");
     vm.open_object(object, None).expect("the object opens");
     let mut pins = BTreeMap::new();
     for index in 0..vm.map_count().expect("maps") {

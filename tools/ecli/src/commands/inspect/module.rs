@@ -18,8 +18,8 @@ const LOADERS: [&str; 2] = ["create_bpf", "wasm_load_bpf_object"];
 /// The report of a module.
 pub fn report(program: &Program) -> Result<Value> {
     // The library reports an invalid module.
-    let vm = Vm::new(Options::default())?;
-    vm.open(&program.bytes, eunomia::Kind::Wasm as u32).map_err(|e| Failure::from(e).at(&program.name))?;
+    let vm = Vm::new(Options::new())?;
+    vm.open(&program.bytes, eunomia::Kind::Wasm).map_err(|e| Failure::from(e).at(&program.name))?;
     let mut module = Module::default();
     let is_read = module.read(&program.bytes).is_ok();
     let mut search = Search::new(program.bytes.len());

@@ -20,8 +20,8 @@ pub fn object_alone(bytes: &[u8]) -> Result<Value> {
 
 /// Describes a parsed package.
 pub fn object(package: &Package) -> Result<Value> {
-    let vm = Vm::new(Options::default())?;
-    vm.open(&package.to_json(), eunomia::Kind::Json as u32)?;
+    let vm = Vm::new(Options::new())?;
+    vm.open(&package.to_json(), eunomia::Kind::Json)?;
     let described: Value = serde_json::from_str(&vm.describe()?).unwrap_or_default();
     Ok(json!({
         "name": package.meta.obj_name, "bytes": package.object.len(),
