@@ -1,4 +1,4 @@
-// The way from C to Go. C keeps a number instead of a Go pointer.
+// Callbacks from C to Go. C keeps a number instead of a Go pointer.
 #include "callback.h"
 
 #include "_cgo_export.h"

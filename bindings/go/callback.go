@@ -11,21 +11,21 @@ import (
 	"unsafe"
 )
 
-// End is what a callback returns to end the call that delivers without an error.
+// End is returned by a callback to end the call that delivers, without an error.
 var End = errors.New("end")
 
-// delivery is the Go side of one C call with a callback. What the callback fails with is kept while C returns.
+// delivery is the Go side of one C call with a callback. It keeps an error or panic of the callback until C has returned.
 type delivery struct {
 	vm     *VM
 	fn     func(*Event) error
 	event  Event
-	source *C.char // that event.Source was made of
+	source *C.char // the C string of event.Source
 	ended  bool
 	err    error
 	panics any
 }
 
-// deliver makes a C call that delivers events to fn, with the vm's turn.
+// deliver calls a C function that delivers events to fn. It holds the vm's turn.
 func (vm *VM) deliver(fn func(*Event) error, function func(c *C.eunomia_vm, delivery C.uintptr_t) C.int) (int, *delivery, error) {
 	d := &delivery{vm: vm, fn: fn}
 	handle := cgo.NewHandle(d)
@@ -66,7 +66,7 @@ func eunomiaGoEvent(handle C.uintptr_t, event *C.eunomia_event) (answer C.int) {
 	}
 }
 
-// fill lets d.event be the event of C, which is borrowed.
+// fill makes d.event a view of the C event, which is borrowed.
 func (d *delivery) fill(event *C.eunomia_event) {
 	if d.source != event.source {
 		d.source = event.source
@@ -82,10 +82,10 @@ func (d *delivery) fill(event *C.eunomia_event) {
 	d.event.Time = time.Duration(event.time_ns)
 }
 
-// logger is the Go side of a log. It does not refer to the vm, which would otherwise never be forgotten.
+// logger is the Go side of a log. It must not refer to the vm: the vm would never be finalized.
 type logger struct {
 	log func(LogLevel, string)
-	// Guards the rest: a line may come while another goroutine's callback runs.
+	// Guards the fields below: a line may arrive while the callback of another goroutine runs.
 	lock   sync.Mutex
 	last   string
 	panics any
@@ -107,7 +107,7 @@ func eunomiaGoLog(handle C.uintptr_t, level C.uint32_t, text *C.char) {
 	}
 }
 
-// raise raises what the log function panicked with during the call.
+// raise panics with the value that the log function panicked with during the call.
 func (l *logger) raise() {
 	l.lock.Lock()
 	failure := l.panics

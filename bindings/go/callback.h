@@ -1,13 +1,13 @@
-// The C functions that call back, with the Go side of the callback as a number (a cgo.Handle).
+// The C functions that call back. The Go side of a callback is passed as a number, a cgo.Handle.
 #ifndef EUNOMIA_GO_CALLBACK_H
 #define EUNOMIA_GO_CALLBACK_H
 
 #include <eunomia.h>
 
-// As the functions of that name, with the log going to a Go function unless log is 0.
+// Like eunomia_new. If log is not 0, log lines go to a Go function.
 int eunomia_go_new(eunomia_vm **out, eunomia_options *options, uintptr_t log);
 
-// As the functions of that name; poll does not wait.
+// Like the functions of the same names without _go; poll does not wait.
 int eunomia_go_poll(eunomia_vm *vm, uint32_t format, uintptr_t delivery);
 int eunomia_go_map_each(eunomia_vm *vm, const char *map, uint32_t format, uintptr_t delivery);
 int eunomia_go_iter_each(eunomia_vm *vm, const char *prog, uintptr_t delivery);

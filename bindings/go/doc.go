@@ -1,10 +1,14 @@
-// Package eunomia runs eBPF packages inside a Go program: load, configure, attach, and take events.
+// Package eunomia runs eBPF packages inside a Go program: it loads, configures and attaches them, and delivers their
+// events.
 //
-// It is libeunomia's C interface with Go's values, errors and contexts; eunomia.h says what each function does, here
-// stands what differs. A VM may be used by several goroutines: their calls wait for each other, but not for one that
-// waits for events. While a callback runs, what eunomia.h forbids there answers ErrBusy, to other goroutines too.
+// It wraps libeunomia's C interface and uses Go values, errors and contexts. The reference for each function is eunomia.h;
+// the comments here describe the differences.
 //
-// A value of type []byte is passed to C as it is; any other is passed as JSON, checked against its type in the package.
+// Several goroutines may use a VM. Their calls wait for each other, but not for a call that waits for events. While a
+// callback runs, calls that eunomia.h forbids in a callback return ErrBusy, also to other goroutines.
 //
-// The library is linked through pkg-config; the build tag eunomia_static takes libeunomia.a instead of the shared one.
+// Values are passed as JSON and checked against their type in the package. A value of type []byte is passed unchanged.
+//
+// The library is linked through pkg-config. With the build tag eunomia_static, libeunomia.a is linked instead of the shared
+// library.
 package eunomia

@@ -12,17 +12,17 @@ import (
 	"unsafe"
 )
 
-// Format is the form in which events are handed out.
+// Format is the form in which events are delivered.
 type Format uint32
 
 // Formats of events.
 const (
-	FormatRaw  Format = C.EUNOMIA_FORMAT_RAW  // the record as the kernel wrote it; it may be shorter than its type
+	FormatRaw  Format = C.EUNOMIA_FORMAT_RAW  // the record as the kernel wrote it; may be shorter than its type
 	FormatJSON Format = C.EUNOMIA_FORMAT_JSON // one JSON object
-	FormatText Format = C.EUNOMIA_FORMAT_TEXT // one line of a table for people
+	FormatText Format = C.EUNOMIA_FORMAT_TEXT // one line of a human-readable table
 )
 
-// EventKind says what an event is.
+// EventKind is the kind of an event.
 type EventKind uint32
 
 // Kinds of events.
@@ -35,28 +35,30 @@ const (
 	EventRound    EventKind = C.EUNOMIA_EVENT_ROUND
 )
 
-// Event is one event. It is the callback's until it returns, or valid until the next call of Events.Next: copy what is
-// to be kept.
+// Event is one event. Its Data and Key are valid until the callback returns or until the next call of Events.Next; copy
+// them to keep them. Events of a Channel own theirs.
 type Event struct {
 	Kind   EventKind
 	Format Format
-	Source string // name of the map, or iterator program, it came through
-	Data   []byte // raw bytes, or text
-	Key    []byte // of a map entry, in the same format
-	Type   *Type  // of raw data; nil if the package does not tell
-	Lost   uint64 // records lost, for EventLost
-	CPU    int    // -1 where it is not known
+	Source string // name of the map that it came through, or of the iterator program
+	Data   []byte // raw bytes, or UTF-8 text
+	Key    []byte // key of a map entry, in the same format; else empty
+	Type   *Type  // type of raw data; nil if the package does not specify it
+	Lost   uint64 // number of records that the kernel dropped, for EventLost
+	CPU    int    // CPU of a perf record; -1 if unknown
 	// When it was read, on CLOCK_MONOTONIC. The clock is read once per batch of at most 1024 records.
 	Time time.Duration
 }
 
-// Forever is the timeout that never comes.
+// Forever is the timeout of a call that waits without a limit.
 const Forever = time.Duration(-1)
 
-// Poll waits for events, calls fn for each, and returns after the first batch their number; 0 after the timeout (0: at
-// once, Forever: never). An error of fn ends it and is returned, End just ends it; a panic of fn is raised again. fn must
-// not call runtime.Goexit, as testing's FailNow does. The end of the context ends the wait with the context's error,
-// Stop with ErrStopped.
+// Poll waits for events, calls fn for each event of the first batch, and returns their number. It returns 0 if no event comes
+// before the timeout: 0 does not wait, Forever waits without a limit.
+//
+// If fn returns an error, Poll ends and returns it; if fn returns End, Poll ends without an error. A panic of fn passes
+// through Poll. fn must not call runtime.Goexit, as FailNow of package testing does. If the context ends, Poll returns the
+// context's error; after Stop it returns ErrStopped.
 func (vm *VM) Poll(ctx context.Context, timeout time.Duration, format Format, fn func(*Event) error) (int, error) {
 	count := 0
 	err := vm.whenReady(ctx, timeout, func() (bool, error) {
@@ -69,9 +71,9 @@ func (vm *VM) Poll(ctx context.Context, timeout time.Duration, format Format, fn
 	return count, err
 }
 
-// Run polls until Stop is called or fn returns End, and returns nil then.
+// Run polls until Stop is called or fn returns End, and then returns nil. See Poll.
 func (vm *VM) Run(ctx context.Context, format Format, fn func(*Event) error) error {
-	var own error // of fn; an ErrStopped among them is that of another vm
+	var own error // the error of fn; if that is ErrStopped, it comes from another vm
 	until := func(event *Event) error {
 		own = fn(event)
 		return own
@@ -86,19 +88,20 @@ func (vm *VM) Run(ctx context.Context, format Format, fn func(*Event) error) err
 	return nil
 }
 
-// Batch is what Read and MapDump store in a buffer.
+// Batch describes what Read and MapDump have stored in a buffer.
 type Batch struct {
-	Source string // name of the source, or map, they came from
+	Source string // name of the source or map
 	Type   *Type
 	Format Format
 	Count  int
-	Data   []byte        // the part of the buffer in use: a line each, or in FormatRaw what Records takes apart
+	Data   []byte        // the used part of the buffer: one line per record, or for FormatRaw what Records iterates over
 	Time   time.Duration // when the first record was read, as Event.Time
 	kind   EventKind
 }
 
-// Read waits as Poll does and stores the records of one source in buf, as many as fit. For FormatRaw buf must be
-// 8-aligned, as make([]byte, n) is from 8 bytes on. ErrTooSmall: the next record takes Error.Need bytes, and is kept.
+// Read waits like Poll and stores the records of one source in buf, as many as fit. For FormatRaw, buf must be 8-byte
+// aligned, as make([]byte, n) is for n >= 8. ErrTooSmall: the next record needs Error.Need bytes, and is kept for the next
+// call.
 func (vm *VM) Read(ctx context.Context, timeout time.Duration, format Format, buf []byte) (Batch, error) {
 	batch := Batch{Format: format}
 	err := vm.whenReady(ctx, timeout, func() (bool, error) {
@@ -116,7 +119,7 @@ func (vm *VM) Read(ctx context.Context, timeout time.Duration, format Format, bu
 	return batch, err
 }
 
-// fill makes a C call that stores a batch.
+// fill calls a C function that stores a batch.
 func (vm *VM) fill(buf []byte, function func(c *C.eunomia_vm, found *C.eunomia_batch) C.int) (C.eunomia_batch, error) {
 	found := C.eunomia_batch{size: C.sizeof_eunomia_batch}
 	_, err := vm.call(func(c *C.eunomia_vm) C.int { return function(c, &found) })
@@ -126,18 +129,18 @@ func (vm *VM) fill(buf []byte, function func(c *C.eunomia_vm, found *C.eunomia_b
 	return found, err
 }
 
-// Records walks the records of a batch in FormatRaw: for records := batch.Records(); records.Next(); { ... }
+// Records iterates over the records of a batch in FormatRaw: for records := batch.Records(); records.Next(); { ... }
 type Records struct {
 	rest []byte
 	head *C.eunomia_record
 }
 
-// Records begins before the first record.
+// Records returns an iterator before the first record.
 func (b Batch) Records() Records {
 	return Records{rest: b.Data}
 }
 
-// Next goes to the next record and says whether there is one.
+// Next advances to the next record. It returns false if there is none.
 func (r *Records) Next() bool {
 	if r.head != nil {
 		r.rest = r.rest[r.head.size:]
@@ -149,26 +152,26 @@ func (r *Records) Next() bool {
 	return true
 }
 
-// Data is the record, in the buffer of the batch. It may be shorter than its type; what is missing is zero.
+// Data returns the record, which is part of the batch's buffer. If it is shorter than its type, the missing bytes are zero.
 func (r *Records) Data() []byte {
 	return r.rest[C.sizeof_eunomia_record:][:r.head.len]
 }
 
-// Key is that of a map entry; else empty.
+// Key returns the key of a map entry; else it is empty.
 func (r *Records) Key() []byte {
 	return r.rest[C.sizeof_eunomia_record+(r.head.len+7)/8*8:][:r.head.key_len]
 }
 
-// CPU is that of a perf record; -1 where it is not known.
+// CPU returns the CPU of a perf record; -1 if unknown.
 func (r *Records) CPU() int { return int(r.head.cpu) }
 
-// Events hands out events one by one, as bufio.Scanner does lines:
+// Events iterates over events, as bufio.Scanner does over lines:
 //
 //	events := vm.Events(ctx, eunomia.FormatJSON)
 //	for events.Next() { use(events.Event()) }
 //	return events.Err()
 //
-// It reads in batches. It is for one goroutine.
+// It reads in batches. Only one goroutine may use it.
 type Events struct {
 	vm      *VM
 	ctx     context.Context
@@ -179,12 +182,12 @@ type Events struct {
 	err     error
 }
 
-// Events begins before the first event.
+// Events returns an iterator before the first event.
 func (vm *VM) Events(ctx context.Context, format Format) *Events {
 	return &Events{vm: vm, ctx: ctx, buf: make([]byte, 64*1024), event: Event{Format: format, CPU: -1}}
 }
 
-// Next waits for the next event. False: Stop was called, or it failed or the context has ended, see Err.
+// Next waits for the next event. It returns false after Stop, after a failure and when the context has ended; see Err.
 func (e *Events) Next() bool {
 	for !e.take() {
 		batch, err := e.vm.Read(e.ctx, Forever, e.event.Format, e.buf)
@@ -209,7 +212,7 @@ func (e *Events) Next() bool {
 	return true
 }
 
-// take takes the next event out of the batch.
+// take takes the next event from the batch.
 func (e *Events) take() bool {
 	if e.event.Format != FormatRaw {
 		line, rest, found := bytes.Cut(e.lines, []byte("\n"))
@@ -224,13 +227,13 @@ func (e *Events) take() bool {
 	return true
 }
 
-// Event is the event that Next has gone to, valid until the next call of Next.
+// Event returns the current event, which is valid until the next call of Next.
 func (e *Events) Event() *Event { return &e.event }
 
-// Err is what ended the events: nil after Stop, the context's error after its end.
+// Err returns the error that ended the events: nil after Stop, the context's error if the context has ended.
 func (e *Events) Err() error { return e.err }
 
-// IterEach runs an attached iterator program and calls fn for each line it writes; returns their number.
+// IterEach runs an attached iterator program, calls fn for each line that it writes, and returns the number of lines.
 func (vm *VM) IterEach(prog string, fn func(*Event) error) (int, error) {
 	names, err := cTexts([]string{prog})
 	if err != nil {
@@ -243,8 +246,8 @@ func (vm *VM) IterEach(prog string, fn func(*Event) error) (int, error) {
 	return count, err
 }
 
-// WasmRun runs the guest of an open WASM package and returns its exit code. fn gets what the guest lets through and
-// prints. Stop, or the end of the context, ends the guest wherever it is.
+// WasmRun runs the guest of an open WASM package and returns its exit code. fn receives the events that the guest passes on
+// and the lines that it prints. Stop and the end of the context end the guest at any point.
 func (vm *VM) WasmRun(ctx context.Context, argv []string, format Format, fn func(*Event) error) (int, error) {
 	names, err := cTexts(argv)
 	if err != nil {
@@ -269,9 +272,9 @@ func (vm *VM) WasmRun(ctx context.Context, argv []string, format Format, fn func
 	return int(code), err
 }
 
-// whenReady tries until that is done or fails, and in between waits for the vm's descriptor.
+// whenReady calls try until it is done or fails, and waits for the vm's descriptor between the calls.
 //
-// Go waits, not C, so that other goroutines can use the vm meanwhile.
+// It waits in Go and not in C, so that other goroutines can use the vm at the same time.
 func (vm *VM) whenReady(ctx context.Context, timeout time.Duration, try func() (bool, error)) error {
 	deadline := time.Now().Add(timeout)
 	for {
@@ -280,7 +283,7 @@ func (vm *VM) whenReady(ctx context.Context, timeout time.Duration, try func() (
 		}
 		done, err := try()
 		if !done && errors.Is(err, ErrStopped) && !vm.stopped.Swap(false) && !vm.closed.Load() {
-			continue // by a context: this one, or that of a call which has ended before it noticed
+			continue // a context stopped the vm: this one, or that of a call that ended before it noticed
 		}
 		left := time.Until(deadline)
 		if done || err != nil || (timeout >= 0 && left <= 0) {
@@ -295,24 +298,24 @@ func (vm *VM) whenReady(ctx context.Context, timeout time.Duration, try func() (
 	}
 }
 
-// wait waits for the vm's descriptor, at most so long, or for the end of the context.
+// wait waits for the vm's descriptor, the timeout or the end of the context.
 func (vm *VM) wait(ctx context.Context, timeout time.Duration) error {
 	if err := vm.hold(); err != nil {
 		return err
 	}
 	defer vm.release()
 	defer vm.stopAtEnd(ctx)()
-	// Rounded up, so that the last millisecond is not spent trying.
+	// Rounded up: rounded down, the last millisecond would be a busy loop.
 	milliseconds := C.int(-1)
 	if timeout >= 0 {
 		milliseconds = C.int(min((timeout+time.Millisecond-1)/time.Millisecond, 1<<31-1))
 	}
 	waiting := C.struct_pollfd{fd: C.eunomia_epoll_fd(vm.c), events: C.POLLIN}
-	C.poll(&waiting, 1, milliseconds) // a signal ends it early: the caller looks at the time
+	C.poll(&waiting, 1, milliseconds) // a signal ends it early; the caller checks the time
 	return nil
 }
 
-// stopAtEnd stops the vm when the context ends, until the function that it returns is called. The caller holds the vm.
+// stopAtEnd stops the vm when the context ends. The caller holds the vm, and calls the returned function to end the watch.
 func (vm *VM) stopAtEnd(ctx context.Context) func() {
 	if ctx.Done() == nil {
 		return func() {}

@@ -13,19 +13,19 @@ import (
 // MapInfo describes a map.
 type MapInfo struct {
 	Name       string
-	Kind       uint32 // its BPF_MAP_TYPE_*
+	Kind       uint32 // BPF_MAP_TYPE_*
 	KeySize    int
-	ValueSize  int // on one CPU
+	ValueSize  int // of one CPU
 	MaxEntries uint32
 	KeyType    *Type
 	ValueType  *Type
 	Fd         int    // borrowed from the vm; -1 before Load
-	CPUs       int    // that a value exists for
-	Bytes      uint64 // of kernel memory when it is full; 0 if Load does not make it
+	CPUs       int    // number of values per key: 1, or the number of possible CPUs
+	Bytes      uint64 // kernel memory of the full map; 0 if Load does not create it
 }
 
-// MapGet stores the value under a key in what into points to. With a key of type []byte into is a *[]byte and gets the
-// bytes of the value; else both are JSON, as for VarGet.
+// MapGet stores the value of a key in the value that into points to. If key is a []byte, into must be a *[]byte and receives
+// the bytes of the value. Otherwise both are converted as for VarGet.
 func (vm *VM) MapGet(name string, key any, into any) error {
 	bytes, ok := key.([]byte)
 	if !ok {
@@ -49,7 +49,7 @@ func (vm *VM) MapGet(name string, key any, into any) error {
 	return err
 }
 
-// room is how many bytes a value has on all CPUs.
+// room returns the size of the values of all CPUs in bytes.
 func (info *MapInfo) room() int {
 	if info.CPUs == 1 {
 		return info.ValueSize
@@ -73,12 +73,12 @@ func (vm *VM) mapGetJSON(name string, key any, into any) error {
 
 // Flags of MapSet.
 const (
-	MapAny     = 0 // store
-	MapNoExist = 1 // only if the key is not there
-	MapExist   = 2 // only if the key is there
+	MapAny     = 0 // create or replace
+	MapNoExist = 1 // only if the key does not exist
+	MapExist   = 2 // only if the key exists
 )
 
-// MapSet stores a value under a key, both []byte or neither.
+// MapSet stores a value for a key. Both must be []byte, or neither.
 func (vm *VM) MapSet(name string, key, value any, flags uint64) error {
 	keyBytes, keyOK := key.([]byte)
 	valueBytes, valueOK := value.([]byte)
@@ -106,7 +106,7 @@ func (vm *VM) MapSet(name string, key, value any, flags uint64) error {
 	return err
 }
 
-// MapDel deletes a key and its value.
+// MapDel deletes the entry of a key.
 func (vm *VM) MapDel(name string, key any) error {
 	if data, ok := key.([]byte); ok {
 		_, err := vm.callNamed([]string{name}, func(c *C.eunomia_vm, names texts) C.int {
@@ -124,7 +124,7 @@ func (vm *VM) MapDel(name string, key any) error {
 	return err
 }
 
-// MapNext returns the key after a key, both as bytes; nil is before the first, and ErrNotFound after the last.
+// MapNext returns the key that follows key, or the first key if key is nil. ErrNotFound follows the last key.
 func (vm *VM) MapNext(name string, key []byte) ([]byte, error) {
 	size := len(key)
 	if key == nil {
@@ -144,7 +144,7 @@ func (vm *VM) MapNext(name string, key []byte) ([]byte, error) {
 	return next, nil
 }
 
-// MapEach calls fn for each entry, an event of kind EventMapEntry; returns their number. fn as for Poll.
+// MapEach calls fn for each entry, as an event of kind EventMapEntry, and returns their number. See Poll for fn.
 func (vm *VM) MapEach(name string, format Format, fn func(*Event) error) (int, error) {
 	names, err := cTexts([]string{name})
 	if err != nil {
@@ -157,7 +157,7 @@ func (vm *VM) MapEach(name string, format Format, fn func(*Event) error) (int, e
 	return count, err
 }
 
-// MapDump stores all entries in buf, which must be 8-aligned for FormatRaw. ErrTooSmall: they take Error.Need bytes.
+// MapDump stores all entries in buf, which must be 8-byte aligned for FormatRaw. ErrTooSmall: they need Error.Need bytes.
 func (vm *VM) MapDump(name string, format Format, buf []byte) (Batch, error) {
 	info, err := vm.MapFind(name)
 	if err != nil {
@@ -175,7 +175,7 @@ func (vm *VM) MapDump(name string, format Format, buf []byte) (Batch, error) {
 	return batch, err
 }
 
-// Maps describes the maps of the package, those of global variables included.
+// Maps returns the maps of the package, including those of global variables.
 func (vm *VM) Maps() ([]MapInfo, error) {
 	return list(func(i int) (MapInfo, error) {
 		var info MapInfo
@@ -188,7 +188,7 @@ func (vm *VM) Maps() ([]MapInfo, error) {
 	})
 }
 
-// MapFind describes the map of that name.
+// MapFind returns the map called name.
 func (vm *VM) MapFind(name string) (MapInfo, error) {
 	var info MapInfo
 	_, err := vm.callNamed([]string{name}, func(c *C.eunomia_vm, names texts) C.int {
@@ -199,8 +199,8 @@ func (vm *VM) MapFind(name string) (MapInfo, error) {
 	return info, err
 }
 
-// MapSetMaxEntries sets how many entries a map has, the bytes of a ring buffer, rounded up to a power of two of pages, or the
-// pages of an arena; before Load.
+// MapSetMaxEntries sets the capacity of a map: its entries, the bytes of a ring buffer (rounded up to a power of two of pages),
+// or the pages of an arena. Before Load only.
 func (vm *VM) MapSetMaxEntries(name string, count uint32) error {
 	_, err := vm.callNamed([]string{name}, func(c *C.eunomia_vm, names texts) C.int {
 		return C.eunomia_map_set_max_entries(c, names.at(0), C.uint32_t(count))
@@ -220,7 +220,7 @@ func (vm *VM) mapInfo(status C.int, found *C.eunomia_map_info, info *MapInfo) C.
 	return status
 }
 
-// list asks for one after the other until there are no more.
+// list calls at with 0, 1, 2 and so on until it returns ErrNotFound.
 func list[Info any](at func(i int) (Info, error)) ([]Info, error) {
 	var all []Info
 	for {
@@ -237,7 +237,7 @@ func list[Info any](at func(i int) (Info, error)) ([]Info, error) {
 
 // ---- sources ----
 
-// SourceKind is where events come from.
+// SourceKind is the kind of a source of events.
 type SourceKind uint32
 
 // Kinds of sources.
@@ -247,14 +247,14 @@ const (
 	SourceMap  SourceKind = C.EUNOMIA_SOURCE_MAP
 )
 
-// LostKnown is how far it is known what the kernel dropped.
+// LostKnown says how completely the number of dropped records is known.
 type LostKnown uint32
 
-// How far it is known what the kernel dropped.
+// Values of LostKnown.
 const (
-	LostNotCounted LostKnown = C.EUNOMIA_LOST_NOT_COUNTED // nobody counts it
-	LostReported   LostKnown = C.EUNOMIA_LOST_REPORTED    // up to the last record of each CPU
-	LostAll        LostKnown = C.EUNOMIA_LOST_ALL         // all of it
+	LostNotCounted LostKnown = C.EUNOMIA_LOST_NOT_COUNTED // not counted
+	LostReported   LostKnown = C.EUNOMIA_LOST_REPORTED    // counted up to the last record of each CPU
+	LostAll        LostKnown = C.EUNOMIA_LOST_ALL         // fully counted
 )
 
 // SourceInfo describes a source of events.
@@ -326,16 +326,16 @@ const (
 // ProgInfo describes a program.
 type ProgInfo struct {
 	Name     string
-	Section  string // in the object, which names the hook
-	Target   string // as given to ProgSetTarget, as JSON
-	Type     uint32 // its BPF_PROG_TYPE_*
+	Section  string // ELF section, which names the hook
+	Target   string // JSON given to ProgSetTarget
+	Type     uint32 // BPF_PROG_TYPE_*
 	Flags    ProgFlag
-	ID       uint32 // the kernel's; 0 before Load
-	RunCount uint64 // 0 unless the kernel counts
+	ID       uint32 // ID in the kernel; 0 before Load
+	RunCount uint64 // 0 unless the kernel counts (sysctl kernel.bpf_stats_enabled)
 	RunNS    uint64
 }
 
-// Progs describes the programs.
+// Progs returns the programs of the package.
 func (vm *VM) Progs() ([]ProgInfo, error) {
 	return list(func(i int) (ProgInfo, error) {
 		var info ProgInfo
@@ -348,7 +348,7 @@ func (vm *VM) Progs() ([]ProgInfo, error) {
 	})
 }
 
-// ProgFind describes the program of that name.
+// ProgFind returns the program called name.
 func (vm *VM) ProgFind(name string) (ProgInfo, error) {
 	var info ProgInfo
 	_, err := vm.callNamed([]string{name}, func(c *C.eunomia_vm, names texts) C.int {
@@ -370,7 +370,7 @@ func progInfo(status C.int, found *C.eunomia_prog_info, info *ProgInfo) C.int {
 	return status
 }
 
-// ProgSetAutoload chooses whether Load loads a program.
+// ProgSetAutoload sets whether Load loads a program.
 func (vm *VM) ProgSetAutoload(name string, on bool) error {
 	_, err := vm.callNamed([]string{name}, func(c *C.eunomia_vm, names texts) C.int {
 		return C.eunomia_prog_set_autoload(c, names.at(0), flag(on))
@@ -378,7 +378,7 @@ func (vm *VM) ProgSetAutoload(name string, on bool) error {
 	return err
 }
 
-// ProgSetTarget sets where a program attaches, with the keys of the package's progs[]; a list for several targets.
+// ProgSetTarget sets what a program attaches to: an object with the keys of progs[] in the package, or a list of these.
 func (vm *VM) ProgSetTarget(name string, target any) error {
 	text, err := json.Marshal(target)
 	if err != nil {
@@ -392,7 +392,7 @@ func (vm *VM) ProgSetTarget(name string, target any) error {
 
 // ---- statistics ----
 
-// Stats is the ledger: every record is delivered, or dropped and counted under its cause. See eunomia_stats.
+// Stats are the event counters. Every record is either delivered or counted in one of the drop counters. See eunomia_stats.
 type Stats struct {
 	Events, Bytes                                  uint64
 	LostKernel, LostQueue, GuestDropped, Malformed uint64
@@ -400,7 +400,7 @@ type Stats struct {
 	LostKnown                                      LostKnown // about LostKernel
 }
 
-// Stats returns the ledger; it waits for nobody.
+// Stats returns the event counters. It does not wait for other calls.
 func (vm *VM) Stats() (Stats, error) {
 	if err := vm.hold(); err != nil {
 		return Stats{}, err

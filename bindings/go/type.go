@@ -3,7 +3,7 @@ package eunomia
 // #include "callback.h"
 import "C"
 
-// TypeKind is what a type is, once typedefs and qualifiers are removed.
+// TypeKind is the kind of a type, without typedefs and qualifiers.
 type TypeKind uint32
 
 // Kinds of types.
@@ -20,17 +20,17 @@ const (
 	TypeUnion   TypeKind = C.EUNOMIA_TYPE_UNION
 )
 
-// Type is a C type of a package, a value of its own that outlives the vm.
+// Type is a C type of a package. It is a Go value that outlives the vm.
 type Type struct {
 	Name    string
 	Kind    TypeKind
 	Size    int     // bytes
-	Fields  []Field // members or constants; none for an array
-	Element *Type   // of an array
-	Count   int     // elements of an array
+	Fields  []Field // the members or constants; empty for an array
+	Element *Type   // the element type of an array
+	Count   int     // the number of elements of an array
 }
 
-// Field is a member of a struct or union, or a constant of an enum, whose Value counts then.
+// Field is a member of a struct or union, or a constant of an enum. Only a constant has a Value.
 type Field struct {
 	Name      string
 	Type      *Type
@@ -39,7 +39,7 @@ type Field struct {
 	Value     int64
 }
 
-// typeOf converts a type, once; the caller has the vm's turn.
+// typeOf converts a type, once. The caller holds the vm's turn.
 func (vm *VM) typeOf(c *C.eunomia_type) *Type {
 	if c == nil {
 		return nil
@@ -58,7 +58,7 @@ func (vm *VM) convert(c *C.eunomia_type) *Type {
 	of := &Type{Name: C.GoString(C.eunomia_type_name(c)), Kind: kind, Size: int(C.eunomia_type_size(c))}
 	if kind == TypeArray {
 		of.Count = count
-		if count > 0 { // all elements are alike
+		if count > 0 { // all elements have the same type
 			of.Element = vm.field(c, 0).Type
 		}
 		return of

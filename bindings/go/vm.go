@@ -15,20 +15,20 @@ import (
 	"unsafe"
 )
 
-// Kind is a set of kinds of packages.
+// Kind is a set of package kinds.
 type Kind uint32
 
-// Kinds of packages.
+// Package kinds.
 const (
 	KindJSON Kind = C.EUNOMIA_KIND_JSON
 	KindWASM Kind = C.EUNOMIA_KIND_WASM
 	KindAny  Kind = C.EUNOMIA_KIND_ANY
 )
 
-// LogLevel is the importance of a log line.
+// LogLevel is the severity of a log line.
 type LogLevel uint32
 
-// Levels of the log.
+// Log levels.
 const (
 	LogError LogLevel = C.EUNOMIA_LOG_ERROR
 	LogWarn  LogLevel = C.EUNOMIA_LOG_WARN
@@ -36,25 +36,25 @@ const (
 	LogDebug LogLevel = C.EUNOMIA_LOG_DEBUG
 )
 
-// OptionFlag is a bit of Options.Flags.
+// OptionFlag is a flag of Options.Flags.
 type OptionFlag uint32
 
-// Flags for guests, see eunomia.h.
+// Option flags, see eunomia.h.
 const (
 	WasmRawEvents OptionFlag = C.EUNOMIA_WASM_RAW_EVENTS
 	WasmStdio     OptionFlag = C.EUNOMIA_WASM_STDIO
-	// A program whose hook (function, tracepoint) is not there is skipped, with a line in the log for each
-	// cause, where programs attach that can do the package's work.
+	// A program whose hook (function, tracepoint) does not exist is skipped, provided that another program of the package
+	// can be attached. Each cause is logged.
 	SkipMissingHooks OptionFlag = C.EUNOMIA_SKIP_MISSING_HOOKS
 	// libbpf's own handlers of the sections fentry, fexit, fmod_ret, fsession, tp_btf and iter stay in place, which loads
 	// more slowly. Set it for every vm of the process.
 	LibbpfSections OptionFlag = C.EUNOMIA_LIBBPF_SECTIONS
 )
 
-// Options are settings of a new vm; the zero value is the default. Their meaning is that of eunomia_options.
+// Options are the options of a new vm. Zero values are the defaults. eunomia_options in eunomia.h describes them.
 type Options struct {
-	// Log gets one line at a time, from any goroutine that uses the vm, and must not use it. A panic is raised again by
-	// the call on the vm that the line was about.
+	// Log receives one line per call, from any goroutine that uses the vm. It must not use the vm. A panic passes through
+	// the call that logged the line.
 	Log          func(level LogLevel, line string)
 	LogLevel     LogLevel
 	Flags        OptionFlag
@@ -67,30 +67,29 @@ type Options struct {
 	WasmMemory   uint32
 	WasmBudgetMS uint32
 	WasmDirs     []string
-	// MaxKernelMemory is in bytes; 0: a quarter of the memory that is available, at most 1 GiB or 16 MiB for each possible
-	// CPU; math.MaxUint64: no limit.
+	// MaxKernelMemory is in bytes. 0: a quarter of the available memory, and at most 1 GiB or 16 MiB per possible CPU,
+	// whichever is more. math.MaxUint64: no limit.
 	MaxKernelMemory uint64
 }
 
-// VM is a running BPF package, or an empty place for one. It goes one way: open, set variables, load, attach, poll,
-// Close.
+// VM is a handle to one eBPF package. It has a linear life cycle: New, Open, configuration, Load, Attach, Poll, Close.
 type VM struct {
 	c   *C.eunomia_vm
 	log cgo.Handle
-	// The vm is freed by the last user to leave once it is closed.
+	// After Close, the last call to return frees the vm.
 	life   sync.Mutex
 	users  int
 	closed atomic.Bool
-	// Held over each call and the reading of its error; lent to callbacks.
+	// Held during each call and until its error has been read; released while a callback runs.
 	turn    sync.Mutex
 	logger  *logger
 	types   map[*C.eunomia_type]*Type
 	sources []source
-	// Whether Stop was called: what else ends a wait is a context.
+	// Whether Stop was called. Otherwise it was a context that ended a wait.
 	stopped atomic.Bool
 }
 
-// New makes an empty vm. Nil options: all defaults.
+// New creates an empty vm. If options is nil, all have their defaults.
 func New(options *Options) (*VM, error) {
 	if found := uint32(C.eunomia_version()); found/100 != C.EUNOMIA_VERSION_NUM/100 {
 		text := "the library is %s, this package was built for %d.%d"
@@ -121,19 +120,19 @@ func New(options *Options) (*VM, error) {
 	}
 	if status := C.eunomia_go_new(&vm.c, &c, C.uintptr_t(vm.log)); status < 0 {
 		vm.log.Delete()
-		return nil, &Error{Status: Status(status), Message: vm.logger.last} // where there is no vm, only the log says why
+		return nil, &Error{Status: Status(status), Message: vm.logger.last} // without a vm, only the log has the reason
 	}
 	runtime.SetFinalizer(vm, (*VM).Close)
 	return vm, nil
 }
 
-// LibraryVersion returns a line for people that names the library in use, the libbpf and WAMR inside and the build.
+// LibraryVersion returns one human-readable line: the versions of the library, of its libbpf and WAMR, and the build.
 func LibraryVersion() string {
 	return C.GoString(C.eunomia_version_string())
 }
 
-// Close detaches, unloads and frees. A second time is fine, and so is another goroutine or a callback: calls that wait
-// end with ErrState or ErrStopped, and the last to leave frees the vm. It returns nil.
+// Close detaches and unloads the package and frees the vm. It may be called several times, from any goroutine and from a
+// callback. Calls that wait return ErrState or ErrStopped, and the last of them frees the vm. Close returns nil.
 func (vm *VM) Close() error {
 	vm.life.Lock()
 	defer vm.life.Unlock()
@@ -143,7 +142,7 @@ func (vm *VM) Close() error {
 	return nil
 }
 
-// hold keeps the vm from being freed until release.
+// hold prevents the vm from being freed until release is called.
 func (vm *VM) hold() error {
 	vm.life.Lock()
 	defer vm.life.Unlock()
@@ -163,7 +162,7 @@ func (vm *VM) release() {
 	}
 }
 
-// stopOrFree frees a closed vm, or wakes one of those who wait; each that leaves wakes the next.
+// stopOrFree frees a closed vm. If calls are in progress it wakes one of them, and each that returns wakes the next.
 func (vm *VM) stopOrFree() {
 	if vm.users > 0 {
 		C.eunomia_stop(vm.c)
@@ -174,7 +173,7 @@ func (vm *VM) stopOrFree() {
 	vm.log.Delete()
 }
 
-// call calls C, one goroutine at a time, and makes an error of a negative answer.
+// call calls a C function, one goroutine at a time, and converts a negative result into an error.
 func (vm *VM) call(function func(c *C.eunomia_vm) C.int) (int, error) {
 	if err := vm.hold(); err != nil {
 		return 0, err
@@ -190,7 +189,7 @@ func (vm *VM) call(function func(c *C.eunomia_vm) C.int) (int, error) {
 	return int(status), nil
 }
 
-// callNamed is call with the names that the function takes.
+// callNamed is call for a function that takes strings.
 func (vm *VM) callNamed(names []string, function func(c *C.eunomia_vm, names texts) C.int) (int, error) {
 	copies, err := cTexts(names)
 	if err != nil {
@@ -200,7 +199,7 @@ func (vm *VM) callNamed(names []string, function func(c *C.eunomia_vm, names tex
 	return vm.call(func(c *C.eunomia_vm) C.int { return function(c, copies) })
 }
 
-// callForText is callNamed for a function that lends a text.
+// callForText is callNamed for a function that returns a borrowed string.
 func (vm *VM) callForText(names []string, function func(c *C.eunomia_vm, names texts, out **C.char) C.int) (string, error) {
 	var text string
 	_, err := vm.callNamed(names, func(c *C.eunomia_vm, names texts) C.int {
@@ -216,7 +215,7 @@ func (vm *VM) callForText(names []string, function func(c *C.eunomia_vm, names t
 
 // ---- package ----
 
-// Open opens a package from memory and returns the kind it was.
+// Open opens a package from memory and returns its kind. kinds are the kinds that the caller accepts.
 func (vm *VM) Open(data []byte, kinds Kind) (Kind, error) {
 	kind, err := vm.call(func(c *C.eunomia_vm) C.int {
 		return C.eunomia_open(c, pointer(data), C.size_t(len(data)), C.uint32_t(kinds))
@@ -224,7 +223,7 @@ func (vm *VM) Open(data []byte, kinds Kind) (Kind, error) {
 	return Kind(kind), err
 }
 
-// OpenFile opens a package from a file.
+// OpenFile opens the package in a file. See Open.
 func (vm *VM) OpenFile(path string, kinds Kind) (Kind, error) {
 	kind, err := vm.callNamed([]string{path}, func(c *C.eunomia_vm, names texts) C.int {
 		return C.eunomia_open_file(c, names.at(0), C.uint32_t(kinds))
@@ -232,7 +231,7 @@ func (vm *VM) OpenFile(path string, kinds Kind) (Kind, error) {
 	return Kind(kind), err
 }
 
-// OpenObject opens a BPF object with its metadata apart: a skeleton JSON, or "" to take everything from its BTF.
+// OpenObject opens a compiled BPF object. meta is its metadata (*.skel.json), or "" to use the object's BTF alone.
 func (vm *VM) OpenObject(elf []byte, meta string) (Kind, error) {
 	kind, err := vm.callNamed([]string{meta}, func(c *C.eunomia_vm, names texts) C.int {
 		return C.eunomia_open_object(c, pointer(elf), C.size_t(len(elf)), names.or(0))
@@ -240,25 +239,25 @@ func (vm *VM) OpenObject(elf []byte, meta string) (Kind, error) {
 	return Kind(kind), err
 }
 
-// Load creates the maps and loads the programs.
+// Load creates the maps and loads the programs into the kernel.
 func (vm *VM) Load() error {
 	_, err := vm.call(func(c *C.eunomia_vm) C.int { return C.eunomia_load(c) })
 	return err
 }
 
-// Attach attaches all programs, after loading them if that has not been done.
+// Attach attaches all programs. It loads them first if they are not loaded.
 func (vm *VM) Attach() error {
 	_, err := vm.call(func(c *C.eunomia_vm) C.int { return C.eunomia_attach(c) })
 	return err
 }
 
-// Detach detaches all programs. Maps and variables stay, and Attach may follow.
+// Detach detaches all programs. Maps and variables remain, and Attach may be called again.
 func (vm *VM) Detach() error {
 	_, err := vm.call(func(c *C.eunomia_vm) C.int { return C.eunomia_detach(c) })
 	return err
 }
 
-// Describe returns the whole package as JSON; eunomia.h lists the keys.
+// Describe returns a description of the package as JSON. eunomia.h lists the keys.
 func (vm *VM) Describe() (json.RawMessage, error) {
 	text, err := vm.callForText(nil, func(c *C.eunomia_vm, _ texts, out **C.char) C.int {
 		return C.eunomia_describe(c, out, nil)
@@ -268,7 +267,7 @@ func (vm *VM) Describe() (json.RawMessage, error) {
 
 // ---- variables and arguments ----
 
-// VarSet sets a variable. Constants can be set before Load only.
+// VarSet sets a global variable. Constants can be set before Load only.
 func (vm *VM) VarSet(name string, value any) error {
 	if data, ok := value.([]byte); ok {
 		_, err := vm.callNamed([]string{name}, func(c *C.eunomia_vm, names texts) C.int {
@@ -286,8 +285,8 @@ func (vm *VM) VarSet(name string, value any) error {
 	return err
 }
 
-// VarGet stores the present value of a variable in what into points to: its bytes in a []byte, else as json.Unmarshal
-// does.
+// VarGet stores the current value of a variable in the value that into points to: its bytes in a []byte, any other value as
+// json.Unmarshal does.
 func (vm *VM) VarGet(name string, into any) error {
 	if data, ok := into.(*[]byte); ok {
 		return vm.varGetBytes(name, data)
@@ -318,7 +317,8 @@ func (vm *VM) varGetBytes(name string, into *[]byte) error {
 	return err
 }
 
-// ArgsSet sets variables from a command line, argv[0] included. True: it asks for help, which ArgsHelp has.
+// ArgsSet sets variables from a command line. argv[0] is the program's name. It returns true if the command line asks for
+// help or the version, which ArgsHelp then returns.
 func (vm *VM) ArgsSet(argv []string) (bool, error) {
 	help, err := vm.callNamed(argv, func(c *C.eunomia_vm, names texts) C.int {
 		return C.eunomia_args_set(c, C.int(len(argv)), names.from(0))
@@ -326,7 +326,7 @@ func (vm *VM) ArgsSet(argv []string) (bool, error) {
 	return help == 1, err
 }
 
-// ArgsHelp returns the help text of the package, or what ArgsSet was asked for.
+// ArgsHelp returns the help text of the package, or the version if the last ArgsSet asked for that.
 func (vm *VM) ArgsHelp() (string, error) {
 	return vm.callForText(nil, func(c *C.eunomia_vm, _ texts, out **C.char) C.int {
 		return C.eunomia_args_help(c, out)
@@ -335,8 +335,8 @@ func (vm *VM) ArgsHelp() (string, error) {
 
 // ---- other goroutines ----
 
-// Fd returns a descriptor for the host's own event loop: readable when Poll with timeout 0 has something to do. -1 once
-// the vm is closed.
+// Fd returns a descriptor for the host's own event loop. It is readable when a Poll with timeout 0 has something to do. -1
+// after Close.
 func (vm *VM) Fd() int {
 	if vm.hold() != nil {
 		return -1
@@ -345,7 +345,7 @@ func (vm *VM) Fd() int {
 	return int(C.eunomia_epoll_fd(vm.c))
 }
 
-// Stop ends the call that waits for events, or the next one, with ErrStopped.
+// Stop ends the call that waits for events, or else the next one, with ErrStopped.
 func (vm *VM) Stop() {
 	if vm.hold() != nil {
 		return
@@ -355,7 +355,7 @@ func (vm *VM) Stop() {
 	C.eunomia_stop(vm.c)
 }
 
-// Pause pauses delivery, or goes on. Records stay in the kernel's buffers meanwhile.
+// Pause pauses or resumes delivery. While it is paused, records stay in the kernel's buffers.
 func (vm *VM) Pause(on bool) error {
 	if err := vm.hold(); err != nil {
 		return err
@@ -365,13 +365,13 @@ func (vm *VM) Pause(on bool) error {
 	return nil
 }
 
-// QueueStart starts a thread that moves records from the kernel to memory while the host is busy.
+// QueueStart starts a thread that reads the kernel's buffers into a queue of maxBytes while the host is busy.
 func (vm *VM) QueueStart(maxBytes uint64) error {
 	_, err := vm.call(func(c *C.eunomia_vm) C.int { return C.eunomia_queue_start(c, C.size_t(maxBytes)) })
 	return err
 }
 
-// QueueStop ends that thread. What has been queued is still delivered.
+// QueueStop stops that thread. Queued events are still delivered.
 func (vm *VM) QueueStop() error {
 	_, err := vm.call(func(c *C.eunomia_vm) C.int { return C.eunomia_queue_stop(c) })
 	return err
@@ -379,7 +379,7 @@ func (vm *VM) QueueStop() error {
 
 // ---- values for C ----
 
-// texts are C's copies of Go's, with NULL at the end.
+// texts are C strings copied from Go strings, with NULL at the end.
 type texts []*C.char
 
 func cTexts(all []string) (texts, error) {
@@ -390,7 +390,7 @@ func cTexts(all []string) (texts, error) {
 			}
 		}
 	}
-	// C's memory, as it holds pointers that C follows.
+	// Allocated by C, because it holds pointers that C follows.
 	size := C.size_t(len(all)+1) * C.size_t(unsafe.Sizeof((*C.char)(nil)))
 	copies := unsafe.Slice((**C.char)(C.malloc(size)), len(all)+1)
 	for i, text := range all {
@@ -409,7 +409,7 @@ func (t texts) free() {
 
 func (t texts) at(i int) *C.char { return t[i] }
 
-// or is NULL in place of an empty text.
+// or returns NULL for an empty string.
 func (t texts) or(i int) *C.char {
 	if *t[i] == 0 {
 		return nil
