@@ -42,7 +42,7 @@ fn damaged_headers_are_refused() {
             let mut damaged = module.clone();
             damaged[at] ^= 1 << bit;
             // Without these bytes it is not recognised as a WASM module.
-            let words: &[&str] = if at < 4 { &["no WASM module"] } else { &["module", "header"] };
+            let words: &[&str] = if at < 4 { &["not a WASM module"] } else { &["module", "header"] };
             refused(open(&damaged), Status::Package, words);
         }
     }
