@@ -1,4 +1,4 @@
-//! The guests of examples/wasm do what their READMEs say, on this kernel. `make packages` compiles them beforehand.
+//! The guests of examples/wasm behave as their READMEs describe, on this kernel. `make packages` compiles them first.
 
 use std::fs::{self, File};
 use std::os::unix::fs::MetadataExt;
@@ -10,7 +10,7 @@ use std::time::Duration;
 use eunomia::{Event, EventKind, Flow, Format, Kind, Options, Status, Vm};
 use serde_json::{Value, json};
 
-/// Opens a guest; `None` where this user may not load programs.
+/// Opens a guest; `None` if this user cannot load programs.
 fn open(name: &str) -> Option<Vm> {
     if fs::metadata("/proc/self").unwrap().uid() != 0 {
         assert!(std::env::var_os("CI").is_none(), "{name}: BPF needs root, and CI must not skip");
@@ -23,7 +23,7 @@ fn open(name: &str) -> Option<Vm> {
     Some(vm)
 }
 
-/// Runs a guest that ends by itself; what it prints, and its exit code.
+/// Runs a guest that ends by itself; returns its output and exit code.
 fn print(vm: &Vm, arguments: &[&str]) -> (String, i32) {
     let mut printed = String::new();
     let mut keep = |event: &Event| {
@@ -36,7 +36,7 @@ fn print(vm: &Vm, arguments: &[&str]) -> (String, i32) {
     (printed, code)
 }
 
-/// Runs a guest while `act` is repeated, until `is_last` says so of an event; all events until then.
+/// Runs a guest and repeats `act` until `is_last` returns true for an event; returns all events until then.
 fn watch(vm: &Vm, arguments: &[&str], act: impl Fn() + Sync, is_last: impl Fn(&Value) -> bool) -> Vec<Value> {
     let is_over = AtomicBool::new(false);
     let mut events = Vec::new();
@@ -59,7 +59,7 @@ fn watch(vm: &Vm, arguments: &[&str], act: impl Fn() + Sync, is_last: impl Fn(&V
 }
 
 fn kill(signal: i32, pid: u32) {
-    // SAFETY: signals that do nothing, to this process.
+    // SAFETY: the signals are sent to this process and have no effect.
     unsafe { libc::kill(pid as i32, signal) };
 }
 
@@ -91,7 +91,7 @@ fn sigsnoop_names_signals() {
 }
 
 #[test]
-fn sigsnoop_prints_its_help_and_names_mistakes() {
+fn sigsnoop_prints_its_help_and_names_invalid_options() {
     let Some(vm) = open("sigsnoop") else { return };
     let (help, code) = print(&vm, &["sigsnoop", "-h"]);
     assert_eq!(code, 0);

@@ -1,4 +1,4 @@
-//! What a release hands out: the Debian packages that `make deb` built, and the workflows, whose steps are targets of make.
+//! Tests of the files of a release: the Debian packages that `make deb` built, and the workflows, whose steps are targets of make.
 
 use std::fs;
 use std::path::{Path, PathBuf};

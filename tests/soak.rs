@@ -1,7 +1,7 @@
-//! Lives of packages and guests, one after the other beside one that stays, for as long as is asked for: memory, descriptors
-//! and threads are the same in the end.
+//! Creates and destroys packages and guests in a loop while another package stays attached. Memory, descriptors and threads
+//! must not grow.
 //!
-//! `make test` does it for 15 seconds, `make soak` for an hour, `make soak DURATION=600` for ten minutes.
+//! `make test` runs it for 15 seconds, `make soak` for an hour, `make soak DURATION=600` for ten minutes.
 #![allow(missing_docs)]
 
 mod support;
@@ -16,13 +16,13 @@ use serde_json::{Value, json};
 use support::guest::{Handler, guest};
 use support::kernel::{Watch, descriptors};
 
-/// What the process has of what must not grow. Memory that malloc keeps at hand for each thread counts as given out and grows a
-/// little for long, unless it is told to keep none, as `make soak` does.
+/// The resources of the process that must not grow. malloc counts its per-thread caches as allocated, and they grow slowly for a
+/// long time; `make soak` disables them.
 #[derive(Clone, Copy, Debug, Default)]
 struct Sample {
-    /// Kilobytes that malloc has given out.
+    /// Kilobytes that malloc has allocated.
     heap: usize,
-    /// Kilobytes resident.
+    /// Resident kilobytes.
     resident: usize,
     descriptors: usize,
     threads: usize,
@@ -51,7 +51,7 @@ fn package(source: &str) -> Vec<u8> {
     fs::read(path).unwrap()
 }
 
-/// A package of this process that sends `burst` events at each getpgid(2).
+/// A package that sends `burst` events per getpgid(2) of this process.
 fn calls(burst: u32) -> Vec<u8> {
     let mut package: Value = serde_json::from_slice(&package("tests/data/bpf/calls.bpf.c")).unwrap();
     package["runtime_args"] = json!({ "target": process::id(), "burst": burst });
@@ -67,7 +67,7 @@ fn poll(vm: &Vm, format: Format) -> usize {
     vm.poll(Some(Duration::ZERO), format, |_: &Event| Flow::Continue).unwrap()
 }
 
-/// A life with all that a host does.
+/// A life cycle with all calls of a typical host.
 fn package_life(package: &[u8], queue: bool) -> u64 {
     let vm = Vm::new(Options::new()).unwrap();
     vm.open(package, Kind::Json).unwrap();
@@ -125,7 +125,7 @@ fn refused_lives(rejected: &[u8], package: &[u8]) {
 }
 
 #[test]
-fn what_a_process_has_does_not_grow() {
+fn memory_descriptors_and_threads_do_not_grow() {
     needs_root!();
     let seconds = std::env::var("EUNOMIA_SOAK").map_or(15, |text| text.parse().unwrap());
     let (calls, rejected) = (calls(50), package("tests/data/bpf/rejected.bpf.c"));
@@ -142,7 +142,7 @@ fn what_a_process_has_does_not_grow() {
         refused_lives(&rejected, &calls);
         while poll(&steady, Format::Json) > 0 {}
         lives += 1;
-        // 40 in all, the first when everything has been done often enough to have what it keeps.
+        // 40 samples; the first one after caches have been filled.
         if lives > 40 && start.elapsed() >= length * (samples.len() as u32 + 10) / 50 {
             samples.push(sample());
             println!(

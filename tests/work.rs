@@ -1,8 +1,8 @@
-//! Work grows with its input, not with its square. What opens a package is run under valgrind, which counts the
-//! instructions of each function: for one, two and four times as much of everything that a package or an object can have
-//! many of. Times would tell more of the machine than of the code.
+//! Work grows linearly with its input. Opening a package runs under valgrind, which counts the instructions of each function, for
+//! one, two and four times as many entries of everything that a package or an object can contain. Times would depend on the
+//! machine.
 //!
-//! libbpf's own loops are not linear in all of these; `docs/security.md` says how they are bounded.
+//! Some loops of libbpf are not linear; `docs/security.md` describes how they are bounded.
 
 mod support;
 
@@ -16,20 +16,20 @@ use eunomia::Kind;
 use eunomia::package::Package;
 use serde_json::{Value, json};
 
-/// Where the run under valgrind finds its packages.
+/// The variable with the directory of the packages for the run under valgrind.
 const FOLDER: &str = "EUNOMIA_WORK_FOLDER";
-/// As much of everything, and two and four times that.
+/// Numbers of entries: a base, and two and four times that.
 const SIZES: [usize; 3] = [150, 300, 600];
-/// By how much the second step may cost a function more than the first one: 2 is linear, 4 is quadratic.
+/// Maximum ratio of a function's cost in the second step to that in the first: 2 is linear, 4 is quadratic.
 const LINEAR: f64 = 3.0;
-/// The same for libbpf, which goes through all of something for each of something else; the library bounds the products.
+/// The same for libbpf, which has nested loops; the library bounds the products.
 const QUADRATIC: f64 = 4.5;
-/// Instructions that no square of such sizes stays below.
+/// Minimum number of instructions of a quadratic loop of these sizes.
 const NEGLIGIBLE: i64 = 300_000;
-/// What stands for all functions of libbpf.
+/// The name under which all functions of libbpf are counted.
 const LIBBPF: &str = "libbpf";
 
-/// Something that there can be many of.
+/// A kind of entry that a package can have many of.
 struct Shape {
     name: &'static str,
     source: fn(usize) -> String,
@@ -98,7 +98,7 @@ fn types(count: usize) -> String {
 }
 
 fn relocations(count: usize) -> String {
-    // Each asks for a type of its own, which the kernel does not have: all of its types are compared with each.
+    // Each refers to another type that the kernel lacks, so each is compared with all types of the kernel.
     let count = count / 15;
     let ty = |i| format!("struct no_such_{i} {{ int a; int b; }} __attribute__((preserve_access_index));");
     let read = |i| {
@@ -147,7 +147,7 @@ fn told_programs(count: usize) -> Value {
     json!({ "bpf_skel": { "progs": each(count, told) } })
 }
 
-/// As many as there may be, or fewer.
+/// At most as many as are permitted.
 fn variants(count: usize) -> Value {
     let told = |i| match i % 4 {
         0 => json!({ "name": format!("program_{i}"), "instead_of": format!("program_{}", i + 1) }),
@@ -162,7 +162,7 @@ fn told_types(count: usize) -> Value {
     json!({ "bpf_skel": {}, "export_types": each(count, told) })
 }
 
-/// Compiles a source; none of our tools has a say.
+/// Compiles a source with clang alone.
 fn compiled(folder: &Path, source: &str) -> Vec<u8> {
     let (file, object) = (folder.join("source.c"), folder.join("source.o"));
     let head = "#define SEC(name) __attribute__((section(name), used))\nchar LICENSE[] SEC(\"license\") = \"GPL\";\n";
@@ -173,13 +173,13 @@ fn compiled(folder: &Path, source: &str) -> Vec<u8> {
     fs::read(object).unwrap()
 }
 
-/// Where valgrind ends one count and begins the next.
+/// The function at which valgrind ends one count and begins the next.
 #[inline(never)]
 fn end_of_work(step: usize) -> usize {
     std::hint::black_box(step)
 }
 
-/// What is done with each package: all that needs neither privileges nor the kernel's consent.
+/// The measured work on each package: everything that needs neither privileges nor the kernel.
 fn work(package: &[u8]) {
     let vm = support::vm();
     vm.open(package, Kind::Json).unwrap();
@@ -188,7 +188,7 @@ fn work(package: &[u8]) {
 }
 
 #[test]
-fn work_grows_with_its_input_and_not_with_its_square() {
+fn work_grows_linearly_with_its_input() {
     if let Some(folder) = std::env::var_os(FOLDER) {
         let mut packages: Vec<PathBuf> =
             fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
@@ -228,10 +228,10 @@ fn work_grows_with_its_input_and_not_with_its_square() {
     assert!(bad.is_empty(), "more than linear: {bad:#?}");
 }
 
-/// Instructions by function.
+/// Instructions per function.
 type Costs = BTreeMap<String, i64>;
 
-/// What each package costs, in order: a run of this test under valgrind.
+/// Runs this test under valgrind and returns the costs of each package.
 fn counted(folder: &Path) -> Vec<Costs> {
     let out = folder.join("callgrind");
     let mut valgrind = Command::new("valgrind");
@@ -243,16 +243,16 @@ fn counted(folder: &Path) -> Vec<Costs> {
     ]);
     valgrind.arg(format!("--callgrind-out-file={}", out.display()));
     valgrind.arg(std::env::current_exe().unwrap()).args(["--exact", "--nocapture", "--test-threads=1"]);
-    valgrind.arg("work_grows_with_its_input_and_not_with_its_square").env(FOLDER, folder);
+    valgrind.arg("work_grows_linearly_with_its_input").env(FOLDER, folder);
     let ran = valgrind.output().expect("valgrind runs");
     assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
-    // One file for each call of `end_of_work`; the second of each pair has what was done between them.
+    // One file per call of `end_of_work`; the second of each pair has the work between the calls.
     let file = |number: usize| fs::read_to_string(format!("{}.{number}", out.display())).ok();
     let files = (1..).map_while(file);
     files.skip(1).step_by(2).map(|text| costs(&text)).collect()
 }
 
-/// What each function of Rust costs without what it calls, and what all of libbpf does.
+/// The costs of each Rust function without its callees, and of all of libbpf.
 fn costs(profile: &str) -> Costs {
     let (mut costs, mut file, mut function, mut is_call) = (Costs::new(), "", "", false);
     for line in profile.lines() {
@@ -261,7 +261,7 @@ fn costs(profile: &str) -> Costs {
         } else if let Some(name) = line.strip_prefix("fn=") {
             function = name;
         } else if line.starts_with("calls=") {
-            // The next line has the cost of what is called.
+            // The next line has the cost of the callee.
             is_call = true;
         } else if line.starts_with(|c: char| c.is_ascii_digit()) && !std::mem::take(&mut is_call) {
             let cost = line.split(' ').nth(1).and_then(|cost| cost.parse::<i64>().ok()).unwrap_or(0);

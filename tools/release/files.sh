@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# files.sh TAG [KEY]: puts what a release hands out into target/release-files, with checksums and signatures. KEY is the file
+# files.sh TAG [KEY]: collects the files of a release in target/release-files, with checksums and signatures. KEY is the file
 # of the secret key; without it the variable RELEASE_KEY contains the key. The public key is tools/release/release.pub.
 set -euo pipefail
 cd "$(dirname "$0")/../.."

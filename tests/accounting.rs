@@ -1,7 +1,7 @@
-//! Under load every event is delivered or accounted for: what the programs produced is what came plus what the ledger says was
-//! lost, to the last event, however the consumer takes them and however it stalls.
+//! Under load every event is accounted for: the number of produced events equals delivered plus lost events, for every way to
+//! consume them and with a consumer that stalls.
 //!
-//! `make test` does it with a million events; `EUNOMIA_EVENTS=10000000 cargo test --test ledger` with more.
+//! `make test` produces a million events; `EUNOMIA_EVENTS=10000000 cargo test --test accounting` produces more.
 #![allow(missing_docs)]
 
 mod support;
@@ -17,7 +17,7 @@ use support::guest::{Handler, guest};
 /// Events of one call of getpgid(2).
 const BURST: u64 = 64;
 
-/// Numbered events, sent as fast as both CPUs can, into a buffer of SIZE bytes.
+/// A program that sends numbered events, as fast as the CPUs can, to a buffer of SIZE bytes.
 fn source(buffer: &str) -> String {
     format!(
         r#"
@@ -59,7 +59,7 @@ fn perf() -> Vec<u8> {
     support::package(&source(buffer).replace("SEND", send))
 }
 
-/// How a host takes events.
+/// How a host receives events.
 #[derive(Clone, Copy, Debug)]
 enum Way {
     Callback,
@@ -68,7 +68,7 @@ enum Way {
     Queue,
 }
 
-/// Numbers, as good as random and the same each time.
+/// Pseudo-random numbers, the same in each run.
 struct Random(u64);
 
 impl Random {
@@ -80,7 +80,7 @@ impl Random {
     }
 }
 
-/// Which numbers came.
+/// The numbers of the delivered events.
 struct Seen(Vec<bool>);
 
 impl Seen {
@@ -89,7 +89,7 @@ impl Seen {
         if place >= self.0.len() {
             self.0.resize(place + 1, false);
         }
-        assert!(!std::mem::replace(&mut self.0[place], true), "event {number} came twice");
+        assert!(!std::mem::replace(&mut self.0[place], true), "event {number} was delivered twice");
     }
 
     fn take_raw(&mut self, record: &[u8]) {
@@ -106,7 +106,7 @@ impl Seen {
     }
 }
 
-/// Delivers what is there; whether there was anything.
+/// Delivers the pending events; returns whether there were any.
 fn consume(vm: &Vm, way: Way, seen: &mut Seen) -> bool {
     let polled = match way {
         Way::Callback | Way::Queue => {
@@ -146,7 +146,7 @@ fn produce() {
     BURSTS.fetch_add(1, Relaxed);
 }
 
-/// How many there were.
+/// The number of produced events.
 static BURSTS: AtomicU64 = AtomicU64::new(0);
 
 fn produce_from_two_threads<'a>(scope: &'a thread::Scope<'a, '_>, over: &'a AtomicBool) {
@@ -163,7 +163,7 @@ fn produce_from_two_threads<'a>(scope: &'a thread::Scope<'a, '_>, over: &'a Atom
 fn produce_on_each_cpu() {
     for cpu in 0..thread::available_parallelism().unwrap().get() {
         thread::spawn(move || {
-            // SAFETY: a set is plain bits; it has the size that is told.
+            // SAFETY: a CPU set is plain bits; its size is passed.
             unsafe {
                 let mut set: libc::cpu_set_t = std::mem::zeroed();
                 libc::CPU_SET(cpu, &mut set);
@@ -176,7 +176,7 @@ fn produce_on_each_cpu() {
     }
 }
 
-/// Produces until `wanted` events were made, consumes with stalls, and balances the books.
+/// Produces `wanted` events, consumes them with stalls, and compares the counts.
 fn balances(package: &[u8], options: Options, way: Way, wanted: u64, random: &mut Random) -> u64 {
     let vm = Vm::new(options).unwrap();
     vm.open(package, Kind::Json).unwrap();
@@ -198,8 +198,8 @@ fn balances(package: &[u8], options: Options, way: Way, wanted: u64, random: &mu
         }
         over.store(true, Relaxed);
     });
-    // What is still under way comes, or is counted. Before Linux 6.0 the kernel tells what a perf buffer had no space for with
-    // the next record that fits, so there each CPU produces a little more.
+    // Pending events are delivered or counted. Before Linux 6.0 the kernel reports losses of a perf buffer with the next record
+    // that fits, so there each CPU produces a few more.
     let deadline = Instant::now() + Duration::from_secs(20);
     loop {
         while consume(&vm, way, &mut seen) {}
@@ -219,7 +219,7 @@ fn balances(package: &[u8], options: Options, way: Way, wanted: u64, random: &mu
     }
 }
 
-/// The same through a guest. Only the host knows how much was produced, for the package is the guest's.
+/// Does the same through a guest. The package belongs to the guest, so only the host knows how many events were produced.
 fn guest_balances(
     package: &[u8],
     options: Options,
@@ -283,7 +283,7 @@ fn guest_balances(
 }
 
 #[test]
-fn what_was_produced_came_or_is_accounted_for() {
+fn every_event_is_delivered_or_counted_as_lost() {
     needs_root!();
     let all: u64 = std::env::var("EUNOMIA_EVENTS").map_or(1_000_000, |text| text.parse().unwrap());
     let mut random = Random(0x1ed9e7);
@@ -314,7 +314,7 @@ fn counts_lost() -> bool {
     release.split('.').next().unwrap().parse::<u32>().unwrap() >= 6
 }
 
-/// A package at work whose buffer has been flooded, and how many events there were.
+/// Attaches a package and overflows its buffer; returns the vm and the number of events.
 fn flooded(package: &[u8], perf_pages: u32) -> (Vm, u64) {
     let vm = Vm::new(Options::new().perf_pages(perf_pages)).unwrap();
     vm.open(package, Kind::Json).unwrap();
@@ -326,13 +326,13 @@ fn flooded(package: &[u8], perf_pages: u32) -> (Vm, u64) {
 }
 
 #[test]
-fn what_a_perf_buffer_lost_is_known_without_a_further_record() {
+fn losses_of_a_perf_buffer_are_known_without_another_record() {
     needs_root!();
     if !counts_lost() {
         return;
     }
     let (vm, produced) = flooded(&perf(), 2);
-    // Also before anything has been taken.
+    // Also before any event is consumed.
     let lost = vm.stats().lost_kernel;
     assert!(lost > 0 && vm.source_at(0).unwrap().lost == lost, "{:?}", vm.stats());
     let mut seen = Seen(Vec::new());
@@ -340,7 +340,7 @@ fn what_a_perf_buffer_lost_is_known_without_a_further_record() {
     let stats = vm.stats();
     assert_eq!((stats.events + stats.lost_kernel, stats.lost_known), (produced, LostKnown::All));
 
-    // The next records tell of the same losses: they are not counted again, and the callback still gets them.
+    // The next records report the same losses, which are not counted again; the callback still gets them.
     let mut told = 0;
     produce_on_each_cpu();
     vm.detach().unwrap();
@@ -360,7 +360,7 @@ fn what_a_perf_buffer_lost_is_known_without_a_further_record() {
 }
 
 #[test]
-fn of_ring_buffers_nothing_is_claimed_that_nobody_counts() {
+fn uncounted_losses_of_ring_buffers_are_not_reported() {
     needs_root!();
     let package = ring(4096);
     let (vm, produced) = flooded(&package, 0);
@@ -371,7 +371,7 @@ fn of_ring_buffers_nothing_is_claimed_that_nobody_counts() {
     assert_eq!((info.lost, info.lost_known), (0, LostKnown::NotCounted));
     assert!(vm.describe().unwrap().contains("\"lost_kernel\":\"perf buffers and ring buffers\""));
 
-    // The same program, that calls the helper itself, has no map that counts.
+    // A program that calls the helper directly has no map that counts losses.
     let plain = source("__uint(type, BPF_MAP_TYPE_RINGBUF); __uint(max_entries, 4096);")
         .replace("SEND", "(bpf_ringbuf_output)(&events, &event, sizeof(event), 0)");
     let (vm, produced) = flooded(&support::package(&plain), 0);
