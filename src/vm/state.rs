@@ -74,7 +74,7 @@ pub(super) struct Inner {
     pub(super) session: Option<Session>,
     /// A WASM package, which brings sessions of its own when it runs.
     pub(super) module: Option<Arc<Module>>,
-    /// Types that have been handed out live until the vm ends.
+    /// Types that were returned to the host live until the vm is dropped.
     pub(super) types: Vec<Arc<Type>>,
 }
 

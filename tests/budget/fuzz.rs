@@ -217,7 +217,7 @@ fn hostile_maps_are_loaded_within_the_budget_or_refused_with_their_names() {
     let wrapper: Vec<&str> = wrapper.iter().map(String::as_str).collect();
     let test = "fuzz::hostile_maps_are_loaded_within_the_budget_or_refused_with_their_names";
     child::run(test, &wrapper, folder.path());
-    assert_eq!(group.kills(), 0, "the process was killed for want of memory");
+    assert_eq!(group.kills(), 0, "the process was killed because memory ran out");
     watch.kernel_is_clean();
 }
 

@@ -228,27 +228,27 @@ static void a_poll_respects_its_budget(void) {
 }
 
 // Records of a perf buffer, and the number that the kernel reports as dropped.
-struct ledger {
+struct totals {
     uint64_t samples, lost;
 };
 
-static int keep_ledger(void *arg, const eunomia_event *event) {
-    struct ledger *ledger = arg;
+static int keep_totals(void *arg, const eunomia_event *event) {
+    struct totals *totals = arg;
     CHECK(event->cpu >= 0 && event->cpu < sysconf(_SC_NPROCESSORS_CONF));
     CHECK(strcmp(event->source, "events") == 0 && (event->kind == EUNOMIA_EVENT_LOST) == (event->lost > 0));
     if (event->kind == EUNOMIA_EVENT_SAMPLE) {
         const uint32_t *pid = event->data;
         CHECK(event->len >= 8 && (uintptr_t)pid % 8 == 0 && *pid == (uint32_t)getpid());
-        ledger->samples++;
+        totals->samples++;
     }
-    ledger->lost += event->lost;
+    totals->lost += event->lost;
     return 0;
 }
 
 static void a_perf_buffer_reports_its_drops(void) {
     size_t len;
     int status;
-    struct ledger ledger = {0};
+    struct totals totals = {0};
     eunomia_vm *other = NULL;
     eunomia_options options = EUNOMIA_INIT(eunomia_options);
     cpu_set_t all, one;
@@ -262,13 +262,13 @@ static void a_perf_buffer_reports_its_drops(void) {
     free(object);
     start(other);
     trigger(other, 1000); // more than fits in a page
-    CHECK_STATUS(1, eunomia_poll(other, -1, EUNOMIA_FORMAT_RAW, keep_ledger, &ledger) > 0);
+    CHECK_STATUS(1, eunomia_poll(other, -1, EUNOMIA_FORMAT_RAW, keep_totals, &totals) > 0);
     trigger(other, 1); // the next record that fits carries the report
-    while ((status = eunomia_poll(other, 0, EUNOMIA_FORMAT_RAW, keep_ledger, &ledger)) > 0)
+    while ((status = eunomia_poll(other, 0, EUNOMIA_FORMAT_RAW, keep_totals, &totals)) > 0)
         ;
     CHECK_STATUS(0, status);
-    CHECK(ledger.lost > 0 && ledger.samples + ledger.lost == 1001);
-    CHECK(stats_of(other).events == ledger.samples && stats_of(other).lost_kernel == ledger.lost);
+    CHECK(totals.lost > 0 && totals.samples + totals.lost == 1001);
+    CHECK(stats_of(other).events == totals.samples && stats_of(other).lost_kernel == totals.lost);
     CHECK(sched_setaffinity(0, sizeof(all), &all) == 0);
     eunomia_destroy(other);
     drain(vm);

@@ -269,7 +269,7 @@ static int end_of(struct started started, char said[4096]) {
 }
 
 // Rust's message.
-static bool is_end_for_want_of_memory(int status, const char *said) {
+static bool is_end_because_of_memory(int status, const char *said) {
     return WIFSIGNALED(status) && WTERMSIG(status) == SIGABRT && strstr(said, "memory allocation of ");
 }
 
@@ -277,7 +277,7 @@ static const char *const WHAT[] = {"calls into the kernel", "allocations by C", 
 
 // Counts of finished cycles.
 struct ended {
-    long survived, for_want_of_memory, not_reached;
+    long survived, out_of_memory, not_reached;
 };
 
 static void take_end(struct ended *ended, enum kind kind, long n, struct started started) {
@@ -288,8 +288,8 @@ static void take_end(struct ended *ended, enum kind kind, long n, struct started
         ended->not_reached++;
     } else if (WIFEXITED(status) && WEXITSTATUS(status) == SURVIVED) {
         ended->survived++;
-    } else if (kind == RUST_ALLOCATION && is_end_for_want_of_memory(status, said)) {
-        ended->for_want_of_memory++;
+    } else if (kind == RUST_ALLOCATION && is_end_because_of_memory(status, said)) {
+        ended->out_of_memory++;
     } else {
         fprintf(stderr, "the life in which number %ld of the %s failed ended with %x:\n%s", n, WHAT[kind],
                 status, said);
@@ -312,8 +312,8 @@ static void survives_each_fault(void (*life)(void), const char *whose, enum kind
             take_end(&ended, kind, n + i * step, started[i]);
     }
     fprintf(stderr, "%s: one of the %s failed in each of %ld lives, %ld of them ended by that\n", whose,
-            WHAT[kind], ended.survived + ended.for_want_of_memory, ended.for_want_of_memory);
-    CHECK(ended.survived + ended.for_want_of_memory > 10);
+            WHAT[kind], ended.survived + ended.out_of_memory, ended.out_of_memory);
+    CHECK(ended.survived + ended.out_of_memory > 10);
 }
 
 int main(int argc, char **argv) {

@@ -85,7 +85,7 @@ static void conversions(void) {
     printf(" %ld %ld\n", strtol("0x", &end, 16), strtol("5", 0, 99));
     printf("strtoul %lu %lu %lu\n", strtoul("4294967295", 0, 10), strtoul("-1", 0, 10),
            strtoul("4294967296", 0, 10));
-    // The host's pointers are longer than the guest's: what lies behind stays as it is.
+    // The host's pointers are longer than the guest's: the bytes after the guest's are unchanged.
     unsigned ends[2] = {0, 0x12345678};
     strtol("1", (char **)&ends[0], 10);
     printf("behind %x\n", ends[1]);

@@ -116,7 +116,7 @@ fn a_function_that_the_kernel_lacks_is_the_fault_of_the_programs_that_call_it() 
     let lacking = both(source, &[]);
     lacking.are(5, &["asking: ok", &format!("lacking: refused: {why}"), "plain: ok"]);
     lacking.says_once(&["program \"lacking\" (tp_btf/sched_switch): ", why]);
-    // Another program may stand in for it.
+    // Another program may replace it.
     let source = source.replacen("SEC(\"tp_btf", "/// @instead_of plain\nSEC(\"tp_btf", 1);
     both(&source, &[]).are(0, &["asking: ok", &format!("lacking: skipped: {why}"), "plain: ok"]);
 }
@@ -209,7 +209,7 @@ fn a_package_that_can_see_nothing_fails() {
     let blind = both(&source("", ""), &[]);
     blind.are(5, &["helps: ok", &format!("sends: cannot attach: {why}")]);
     blind.says_once(&["program \"sends\"", why, "the others deliver no events"]);
-    // The package's word on what it needs counts first.
+    // What the package declares as required takes precedence.
     let skipped = format!("sends: skipped: {why}");
     both(&source("", "/// @required true\n"), &[]).are(0, &["helps: ok", &skipped]);
     both(&source("/// @required false\n", ""), &[]).are(0, &["helps: ok", &skipped]);

@@ -1,4 +1,4 @@
-//! The lists of the crate against those of the kernel at hand: nothing that the kernel has is passed by in silence.
+//! Compares the lists of the crate with those of the running kernel, so that new entries of the kernel are noticed.
 
 mod support;
 

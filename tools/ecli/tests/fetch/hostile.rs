@@ -358,7 +358,7 @@ fn a_token_is_asked_for_where_the_registry_says_but_only_by_https() {
     }
     assert!(world.plain.requests().is_empty() && world.safe.sent("authorization").is_empty());
 
-    // The standard lets a registry name another service; what it hands out is for the registry alone.
+    // The standard lets a registry name another service; its tokens are for the registry alone.
     let token = "/token?service=s&scope=repository%3Aa%2Fb%3Apull";
     world.other.on(token, Reply::Content(br#"{"token": "t0ken"}"#.to_vec()));
     world.safe.on(

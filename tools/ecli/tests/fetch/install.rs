@@ -8,7 +8,7 @@ use std::process::Command;
 use crate::server::{self, Reply, Server};
 use crate::{Ended, Place};
 
-/// Stands in for the executable of the release; leaves a file when it runs.
+/// A replacement for the executable of the release, which creates a file when it runs.
 const PROGRAM: &[u8] = b"#!/bin/sh\n: >\"$HOME/was-run\"\necho ecli\n";
 /// The commands that install.sh uses on every machine.
 const TOOLS: [&str; 15] = [

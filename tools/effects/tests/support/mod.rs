@@ -1,4 +1,4 @@
-//! Instructions by hand, and the types of the kernel at hand.
+//! Builds instructions, and reads the types of the running kernel.
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 
 pub mod objects;
