@@ -75,8 +75,10 @@ need_test() {
     # The registry and the signatures that ecli is tested with.
     need docker-registry docker-registry
     need minisign minisign
-    # install.sh downloads with it.
+    # The downloaders and verifiers that install.sh supports.
     need curl curl
+    need wget wget
+    need openssl openssl
 }
 
 need_deb() {
