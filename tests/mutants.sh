@@ -19,7 +19,7 @@ trap 'mv "$work/tree/target" "$work/build"' EXIT
 cargo build --quiet --workspace
 status=0
 # Exit status 2: there are mutants that no test noticed. 3: a mutant took too long, which counts as noticed.
-"$mutants" mutants --in-place --shard "$shard" --output "$work" --no-shuffle --colors never || status=$?
+"$mutants" mutants --in-place --shard "$shard" --sharding round-robin --output "$work" --no-shuffle --colors never || status=$?
 [ "$status" = 2 ] || [ "$status" = 3 ] || [ "$status" = 0 ] || exit "$status"
 cd "$work/mutants.out"
 count() { wc -l <"$1.txt"; }
