@@ -11,7 +11,7 @@ use support::binding::{example_package, folder};
 use support::{example, host, root};
 
 /// All of a language, with what they have to print.
-fn do_what_they_say(program: impl Fn(&str) -> PathBuf, events_end: bool) {
+fn print_their_events(program: impl Fn(&str) -> PathBuf, events_end: bool) {
     let (bootstrap, opensnoop) = (example_package("bootstrap"), example_package("opensnoop"));
     let command = |name: &str| Command::new(program(name));
     example::prints(command("first").arg(&bootstrap), &["\"exit_event\":true"]);
@@ -39,7 +39,7 @@ fn compiled(name: &str, compiler: &str, flags: &[&str], source: &str) -> PathBuf
 #[test]
 fn in_c() {
     needs_root!();
-    do_what_they_say(|name| compiled("c", "cc", &["-std=gnu99"], &format!("c/{name}.c")), false);
+    print_their_events(|name| compiled("c", "cc", &["-std=gnu99"], &format!("c/{name}.c")), false);
 }
 
 /// Compiled when the header was that of the last release, they run with the library of today.
@@ -48,13 +48,13 @@ fn in_c_with_the_header_of_before() {
     needs_root!();
     let header = format!("-I{}", root().join("tests/data/abi/previous").display());
     let flags = ["-std=gnu99", &header];
-    do_what_they_say(|name| compiled("c-before", "cc", &flags, &format!("c/{name}.c")), false);
+    print_their_events(|name| compiled("c-before", "cc", &flags, &format!("c/{name}.c")), false);
 }
 
 #[test]
 fn in_cpp() {
     needs_root!();
-    do_what_they_say(|name| compiled("cpp", "c++", &["-std=c++17"], &format!("cpp/{name}.cpp")), true);
+    print_their_events(|name| compiled("cpp", "c++", &["-std=c++17"], &format!("cpp/{name}.cpp")), true);
 }
 
 /// `cargo test` builds the examples before the tests, but not if it is told which test.
@@ -68,7 +68,7 @@ fn in_rust() {
         assert!(program.exists(), "{} is missing: run `cargo build --examples`", program.display());
         program
     };
-    do_what_they_say(built, true);
+    print_their_events(built, true);
     let mut host = Command::new(built("async"));
     let words = ["tick", "\"comm\":\"true\""];
     example::prints_until_interrupted(host.arg(example_package("bootstrap")), &words);
