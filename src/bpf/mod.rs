@@ -21,6 +21,7 @@ mod messages;
 pub mod object;
 mod object_types;
 mod requirements;
+mod ring_protocol;
 pub mod session;
 mod skipped;
 pub mod source;

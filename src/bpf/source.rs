@@ -12,9 +12,10 @@ use super::constants::{LOST_MAP, map_type};
 use super::entries::Entries;
 use super::export::Export;
 use super::map::{Map, map_error};
-use super::sys::ring::{Perf, PerfEvents, Receiver, Ring};
+use super::sys::perf::{Perf, PerfEvents};
+use super::sys::ring::{Receiver, Ring};
 use crate::error::{Error, Result, Status};
-use crate::os::{self, Epoll, Errno, EventFd, TimerFd};
+use crate::os::{self, Errno, EventFd, TimerFd};
 use crate::package::Sample;
 use crate::render::Plan;
 
@@ -163,8 +164,8 @@ pub struct Sources {
     list: Vec<Source>,
     /// The source whose turn is next. It persists between batches, so that each batch starts with another source.
     next: usize,
-    epoll: Epoll,
-    timer: TimerFd,
+    /// Set to the next round of the sampled maps; `None` without such maps.
+    timer: Option<TimerFd>,
     /// Readable while perf buffers may have records that epoll does not report again.
     again: Option<Arc<EventFd>>,
 }
@@ -195,19 +196,18 @@ impl Sources {
     /// Opens the buffers of a loaded object. `pages` is the number of pages of a perf buffer per CPU.
     pub fn open(exports: Vec<Export>, maps: &[Arc<Map>], pages: u32) -> Result<Sources> {
         let system = |e: Errno| Error::sys(Status::System, e.0, format_args!("event sources: {e}"));
-        let epoll = Epoll::new().map_err(system)?;
-        let timer = TimerFd::new().map_err(system)?;
         let mut list = Vec::new();
         let is_counted = maps.iter().any(|map| &*map.label() == LOST_MAP);
         for (index, export) in exports.into_iter().enumerate() {
             let map = &maps[export.map];
             let source = Source::open(export, index, map, pages, is_counted)?;
-            source.watch(&epoll).map_err(|e| map_error(map, "epoll", e))?;
             list.push(source);
         }
         let has_perf = list.iter().any(|source: &Source| matches!(source.buffer, Buffer::Perf(..)));
         let again = has_perf.then(EventFd::new).transpose().map_err(system)?.map(Arc::new);
-        let sources = Sources { list, next: 0, epoll, timer, again };
+        let samples = list.iter().any(|source| matches!(source.buffer, Buffer::Sampled(_)));
+        let timer = samples.then(TimerFd::new).transpose().map_err(system)?;
+        let sources = Sources { list, next: 0, timer, again };
         sources.arm().map_err(system)?;
         Ok(sources)
     }
@@ -219,8 +219,10 @@ impl Sources {
 
     /// The descriptors that are readable when a buffer has records or a sampled map is due.
     pub fn fds(&self) -> Vec<RawFd> {
-        let again = self.again.as_ref().map(|again| again.fd());
-        [self.epoll.fd(), self.timer.fd()].into_iter().chain(again).collect()
+        let mut fds: Vec<RawFd> = self.list.iter().flat_map(Source::fds).collect();
+        fds.extend(self.timer.as_ref().map(TimerFd::fd));
+        fds.extend(self.again.as_ref().map(|again| again.fd()));
+        fds
     }
 
     /// The descriptor to signal after a wait without a drain, because epoll reports a perf buffer as readable only once. `None`
@@ -229,21 +231,30 @@ impl Sources {
         self.again.clone()
     }
 
-    /// Whether a perf buffer has records, regardless of its descriptor.
-    pub fn has_records(&self) -> bool {
-        self.list.iter().any(|source| matches!(&source.buffer, Buffer::Perf(perf, _) if perf.has_records()))
+    /// Returns whether a record waits in a buffer. Costs no system call.
+    pub fn is_ready(&self) -> bool {
+        self.list.iter().any(|source| match &source.buffer {
+            Buffer::Ring(ring) => ring.is_ready(),
+            Buffer::Perf(perf, _) => perf.is_ready(),
+            Buffer::Sampled(_) => false,
+        })
+    }
+
+    /// Returns whether a record waits in a perf buffer.
+    fn is_perf_ready(&self) -> bool {
+        self.list.iter().any(|source| matches!(&source.buffer, Buffer::Perf(perf, _) if perf.is_ready()))
     }
 
     /// Delivers the available records, at most `budget`, and returns their number.
     pub fn drain(&mut self, budget: usize, sink: &mut impl Sink) -> Result<usize> {
-        if self.samples() {
-            self.timer.clear();
+        if let Some(timer) = &self.timer {
+            timer.clear();
         }
         if let Some(again) = &self.again {
             again.clear();
         }
         let drained = self.turns(budget, sink);
-        if let Some(again) = self.again.as_ref().filter(|_| self.has_records()) {
+        if let Some(again) = self.again.as_ref().filter(|_| self.is_perf_ready()) {
             again.signal();
         }
         // Also after a failure: the next round may succeed, and other maps have their own.
@@ -287,20 +298,16 @@ impl Sources {
         self.arm()
     }
 
-    /// Whether there are sampled maps. Without them the timer is not used and costs no system call.
-    fn samples(&self) -> bool {
-        self.list.iter().any(|source| matches!(source.buffer, Buffer::Sampled(_)))
-    }
-
     /// Sets the timer to the earliest round, or to now if a round is in progress.
     fn arm(&self) -> os::Result<()> {
+        let Some(timer) = &self.timer else { return Ok(()) };
         let now = Instant::now();
         let delays = self.list.iter().filter_map(|source| match &source.buffer {
             Buffer::Sampled(Sampler { walk: Some(_), .. }) => Some(Duration::ZERO),
             Buffer::Sampled(sampler) => Some(sampler.due.saturating_duration_since(now)),
             _ => None,
         });
-        delays.min().map_or(Ok(()), |delay| self.timer.arm(delay))
+        delays.min().map_or(Ok(()), |delay| timer.arm(delay))
     }
 }
 
@@ -310,8 +317,10 @@ impl Source {
         let fd = map.fd()?.fd();
         let (kind, buffer) = match (&export.sample, map.kind) {
             (Some(sample), _) => (SourceKind::Map, Ok(Buffer::Sampled(Sampler::new(sample)))),
-            (None, map_type::RINGBUF) => (SourceKind::Ring, Ring::new(fd).map(Buffer::Ring)),
-            (None, _) => (SourceKind::Perf, Perf::new(fd, pages).map(|perf| Buffer::Perf(perf, 0))),
+            (None, map_type::RINGBUF) => (SourceKind::Ring, Ring::new(fd, map.max_entries).map(Buffer::Ring)),
+            (None, _) => {
+                (SourceKind::Perf, Perf::new(fd, map.max_entries, pages).map(|perf| Buffer::Perf(perf, 0)))
+            }
         };
         let buffer = buffer.map_err(|e| match e.0 {
             libc::EPERM if kind == SourceKind::Perf => {
@@ -334,14 +343,12 @@ impl Source {
         Ok(Source { shape: Arc::new(shape), buffer })
     }
 
-    fn watch(&self, epoll: &Epoll) -> os::Result<()> {
+    /// Returns the descriptors that are readable when the buffer has records.
+    fn fds(&self) -> Vec<RawFd> {
         match &self.buffer {
-            Buffer::Ring(_) => {
-                let fd = self.shape.map.fd().map_err(|_| Errno(libc::EBADF))?;
-                epoll.add(fd.fd(), 0)
-            }
-            Buffer::Perf(perf, _) => (0..perf.len()).try_for_each(|index| epoll.add(perf.fd(index)?, 0)),
-            Buffer::Sampled(_) => Ok(()),
+            Buffer::Ring(_) => self.shape.map.fd().map(|fd| fd.fd()).into_iter().collect(),
+            Buffer::Perf(perf, _) => perf.fds().collect(),
+            Buffer::Sampled(_) => Vec::new(),
         }
     }
 
@@ -350,12 +357,12 @@ impl Source {
     fn turn(&mut self, limit: usize, sink: &mut impl Sink) -> Result<(usize, bool, bool)> {
         let shape = &*self.shape;
         // The clock is not read for an empty buffer.
-        let has_records = match &self.buffer {
-            Buffer::Ring(ring) => ring.available() > 0,
-            Buffer::Perf(perf, _) => perf.has_records(),
+        let is_ready = match &self.buffer {
+            Buffer::Ring(ring) => ring.is_ready(),
+            Buffer::Perf(perf, _) => perf.is_ready(),
             Buffer::Sampled(_) => true,
         };
-        if !has_records {
+        if !is_ready {
             return Ok((0, true, false));
         }
         if !matches!(self.buffer, Buffer::Sampled(_)) {
@@ -363,7 +370,10 @@ impl Source {
         }
         let mut batch = Batch { shape, sink, count: 0, limit, go_on: true };
         let (result, more) = match &mut self.buffer {
-            Buffer::Ring(ring) => (ring.consume(limit, &mut batch), ring.available() > 0),
+            Buffer::Ring(ring) => match ring.consume(&mut batch) {
+                Ok(more) => (Ok(()), more),
+                Err(e) => (Err(e), false),
+            },
             Buffer::Perf(perf, first) => {
                 let result = each_cpu(perf, *first, limit, &mut batch);
                 *first = (*first + 1) % perf.len().max(1);
@@ -372,9 +382,7 @@ impl Source {
             Buffer::Sampled(sampler) => sampler.turn(&mut batch),
         };
         result.map_err(|e| map_error(&shape.map, "events", e))?;
-        // A reserved but unsubmitted record is visible in the ring but not readable yet.
-        let (count, go_on) = (batch.count, batch.go_on);
-        Ok((count, go_on, more && count > 0))
+        Ok((batch.count, batch.go_on, more))
     }
 }
 

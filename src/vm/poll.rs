@@ -204,10 +204,10 @@ impl Vm {
         inner.loaded()?;
         self.shared.counters.polls.fetch_add(1, Relaxed);
         loop {
-            // The kernel reports perf buffers as readable once. If the host waits for the vm's descriptor in an epoll set of
-            // its own, that set has consumed the report.
-            let has_records = delivery.sources.as_ref().is_some_and(Sources::has_records);
-            let ready = match has_records && !self.shared.stop.is_paused() {
+            // Waiting records need no system call. For perf buffers this is also the only reliable check, because the kernel
+            // reports them as readable once: an epoll set of the host that contains the vm's descriptor consumes the report.
+            let is_ready = delivery.sources.as_ref().is_some_and(Sources::is_ready);
+            let ready = match is_ready && !self.shared.stop.is_paused() {
                 true if self.shared.stop.take() => Ready::Stop,
                 true => Ready::Events,
                 false => self.wait(deadline)?,

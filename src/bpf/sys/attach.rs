@@ -235,9 +235,6 @@ impl MapRef<'_> {
     }
 }
 
-/// From perf_event_open(2); the libc crate does not have it.
-const PERF_FLAG_FD_CLOEXEC: libc::c_ulong = 8;
-
 /// Opens a sampling perf event.
 pub fn perf_event_open(event: &PerfEvent) -> os::Result<OwnedFd> {
     let mut attr = b::perf_event_attr {
@@ -249,12 +246,5 @@ pub fn perf_event_open(event: &PerfEvent) -> os::Result<OwnedFd> {
     // Frequency and period share one field; a bit specifies which it is.
     attr.__bindgen_anon_1.sample_period = event.sample;
     attr.set_freq(u64::from(event.is_frequency));
-    let no_group: c_int = -1;
-    // SAFETY: `attr` lives for the call and contains its own size.
-    let fd = os::check(unsafe {
-        libc::syscall(libc::SYS_perf_event_open, &attr, event.pid, event.cpu, no_group, PERF_FLAG_FD_CLOEXEC)
-            as c_int
-    })?;
-    // SAFETY: the call has just returned it, and nothing else knows it.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+    super::perf::perf_event_open(&attr, event.pid, event.cpu)
 }

@@ -5,6 +5,7 @@ pub mod attach;
 mod library;
 pub mod map;
 pub mod object;
+pub mod perf;
 mod result;
 pub mod ring;
 pub mod section_handlers;

@@ -1,0 +1,309 @@
+//! Perf buffers: records from the memory that the kernel shares, one buffer per CPU; perf_event_open(2).
+
+use std::ffi::{c_int, c_void};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::ptr::NonNull;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Acquire, Ordering::Relaxed, Ordering::Release};
+
+use libbpf_sys as b;
+
+use super::result::check;
+use super::ring::{Receiver, map, unmap};
+use crate::os::{self, Errno};
+
+/// One perf event array, with a buffer per online CPU.
+pub struct Perf {
+    events: Arc<PerfEvents>,
+    /// The record being delivered: in its buffer a record is only 4-aligned, and may wrap around.
+    record: Vec<u64>,
+}
+
+/// The buffers. Only `Perf` reads records; any thread may ask for losses meanwhile.
+pub struct PerfEvents {
+    buffers: Vec<Buffer>,
+    map_fd: RawFd,
+    owner: u32,
+    /// Whether the kernel counts the losses of each event.
+    counts_lost: bool,
+}
+
+impl Perf {
+    /// Opens the buffers, with `pages` (a power of two) pages per CPU, and puts them into the map, which has `entries`.
+    pub fn new(map_fd: RawFd, entries: u32, pages: u32) -> os::Result<Perf> {
+        let events = match PerfEvents::new(map_fd, entries, pages, true) {
+            // Kernels before Linux 6.0 do not support PERF_FORMAT_LOST.
+            Err(Errno(libc::EINVAL)) => PerfEvents::new(map_fd, entries, pages, false)?,
+            made => made?,
+        };
+        Ok(Perf { events: Arc::new(events), record: Vec::new() })
+    }
+
+    /// Returns the buffers, which count losses.
+    pub fn events(&self) -> &Arc<PerfEvents> {
+        &self.events
+    }
+
+    /// Returns the number of per-CPU buffers.
+    pub fn len(&self) -> usize {
+        self.events.buffers.len()
+    }
+
+    /// Returns the descriptors that are readable when their buffers have records.
+    pub fn fds(&self) -> impl Iterator<Item = RawFd> {
+        self.events.buffers.iter().map(|buffer| buffer.event.as_raw_fd())
+    }
+
+    /// Returns whether a record waits. No system call. The kernel reports a descriptor as readable only once, to the
+    /// first who asks, so this is the only reliable answer.
+    pub fn is_ready(&self) -> bool {
+        self.events.buffers.iter().any(Buffer::is_ready)
+    }
+
+    /// Passes the records of buffer `index` to `receiver` until it has enough.
+    pub fn consume<R: Receiver>(&mut self, index: usize, receiver: &mut R) -> os::Result<()> {
+        let Some(buffer) = self.events.buffers.get(index) else { return Ok(()) };
+        while let Some(record) = buffer.next(&mut self.record)? {
+            let go_on = match record {
+                Record::Sample(data) => receiver.record(buffer.cpu, data),
+                Record::Lost(count) => receiver.lost(buffer.cpu, count),
+                Record::Other => true,
+            };
+            if !go_on {
+                break;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Offsets of data_head and data_tail in `struct perf_event_mmap_page`, perf_event_open(2).
+const DATA_HEAD: usize = 1024;
+const DATA_TAIL: usize = 1032;
+
+/// Bytes of `struct perf_event_header`.
+const HEADER: usize = size_of::<b::perf_event_header>();
+/// Bytes before the data of a PERF_RECORD_SAMPLE with PERF_SAMPLE_RAW: the header, and the size in 4 bytes.
+const SAMPLE_HEADER: usize = HEADER + 4;
+/// Bytes of a PERF_RECORD_LOST: header, id and number.
+const LOST_RECORD: usize = HEADER + 16;
+
+/// The buffer of one CPU.
+struct Buffer {
+    event: OwnedFd,
+    page: NonNull<u8>,
+    data: NonNull<u8>,
+    /// Bytes of data, a power of two.
+    size: usize,
+    cpu: i32,
+}
+
+// SAFETY: the mapping is tied to no thread.
+unsafe impl Send for Buffer {}
+// SAFETY: only the owner of `Perf` reads records; positions are atomic.
+unsafe impl Sync for Buffer {}
+
+enum Record<'a> {
+    Sample(&'a [u8]),
+    Lost(u64),
+    Other,
+}
+
+impl Buffer {
+    fn new(cpu: i32, pages: u32, read_format: u64) -> os::Result<Buffer> {
+        let event = open(cpu, read_format)?;
+        let page_size = os::page_size() as usize;
+        let size = pages as usize * page_size;
+        let page = map(event.as_raw_fd(), libc::PROT_READ | libc::PROT_WRITE, 0, page_size + size)?;
+        // SAFETY: the data begins one page into the mapping.
+        let data = unsafe { page.add(page_size) };
+        let buffer = Buffer { event, page, data, size, cpu };
+        // SAFETY: a request without an argument.
+        check(unsafe { libc::ioctl(buffer.event.as_raw_fd(), ENABLE, 0) })?;
+        Ok(buffer)
+    }
+
+    fn position(&self, offset: usize) -> &AtomicU64 {
+        // SAFETY: both positions are 8-aligned in the mapped first page, which the kernel accesses atomically.
+        unsafe { self.page.add(offset).cast().as_ref() }
+    }
+
+    fn is_ready(&self) -> bool {
+        self.position(DATA_HEAD).load(Acquire) != self.position(DATA_TAIL).load(Relaxed)
+    }
+
+    /// Takes the next record out of the buffer, with its data in `into`. EBADMSG: the memory is damaged.
+    #[cfg_attr(small, optimize(speed))]
+    fn next<'a>(&self, into: &'a mut Vec<u64>) -> os::Result<Option<Record<'a>>> {
+        let tail = self.position(DATA_TAIL).load(Relaxed);
+        let left = self.position(DATA_HEAD).load(Acquire).wrapping_sub(tail);
+        if left == 0 {
+            return Ok(None);
+        }
+        // SAFETY: records are 8-aligned, so a header, 8 bytes, does not wrap around.
+        let header: b::perf_event_header = unsafe { self.at(tail & !7).cast().read() };
+        let size = header.size as usize;
+        if size < HEADER || size as u64 > left || size > self.size {
+            return Err(Errno(libc::EBADMSG));
+        }
+        let record = match header.type_ {
+            b::PERF_RECORD_SAMPLE if size >= SAMPLE_HEADER => {
+                let mut len = [0; 4];
+                self.copy(tail + HEADER as u64, &mut len);
+                let len = (u32::from_ne_bytes(len) as usize).min(size - SAMPLE_HEADER);
+                into.resize(len.div_ceil(8), 0);
+                let data = bytes_mut(into, len);
+                self.copy(tail + SAMPLE_HEADER as u64, data);
+                Record::Sample(data)
+            }
+            b::PERF_RECORD_LOST if size >= LOST_RECORD => {
+                let mut count = [0; 8];
+                self.copy(tail + HEADER as u64 + 8, &mut count);
+                Record::Lost(u64::from_ne_bytes(count))
+            }
+            _ => Record::Other,
+        };
+        self.position(DATA_TAIL).store(tail + size as u64, Release);
+        Ok(Some(record))
+    }
+
+    fn at(&self, position: u64) -> NonNull<u8> {
+        // SAFETY: the offset is below `size`, a power of two.
+        unsafe { self.data.add(position as usize & (self.size - 1)) }
+    }
+
+    /// Copies the bytes at `position`, at most the whole buffer, which may wrap around.
+    #[inline(always)]
+    fn copy(&self, position: u64, into: &mut [u8]) {
+        let start = position as usize & (self.size - 1);
+        let first = into.len().min(self.size - start);
+        let (head, tail) = into.split_at_mut(first);
+        // SAFETY: `start + first` is at most `size`, and so is the length of `tail`.
+        unsafe {
+            std::ptr::copy_nonoverlapping(self.data.as_ptr().add(start), head.as_mut_ptr(), head.len());
+            std::ptr::copy_nonoverlapping(self.data.as_ptr(), tail.as_mut_ptr(), tail.len());
+        }
+    }
+}
+
+/// The first `len` bytes of `words`, which has as many.
+fn bytes_mut(words: &mut [u64], len: usize) -> &mut [u8] {
+    let len = len.min(size_of_val(words));
+    // SAFETY: any bytes are valid numbers, and the length is within the slice.
+    unsafe { std::slice::from_raw_parts_mut(words.as_mut_ptr().cast(), len) }
+}
+
+impl Drop for Buffer {
+    fn drop(&mut self) {
+        unmap(self.page, os::page_size() as usize + self.size);
+    }
+}
+
+/// PERF_EVENT_IOC_ENABLE.
+const ENABLE: libc::Ioctl = 0x2400;
+/// PERF_FORMAT_LOST, since Linux 6.0.
+const FORMAT_LOST: u64 = 1 << 4;
+
+/// Opens an event that BPF programs on `cpu` write to, with a wake-up per record.
+fn open(cpu: i32, read_format: u64) -> os::Result<OwnedFd> {
+    let mut attr = b::perf_event_attr {
+        size: size_of::<b::perf_event_attr>() as u32,
+        type_: b::PERF_TYPE_SOFTWARE,
+        config: b::PERF_COUNT_SW_BPF_OUTPUT as u64,
+        sample_type: b::PERF_SAMPLE_RAW as u64,
+        read_format,
+        ..Default::default()
+    };
+    attr.__bindgen_anon_1.sample_period = 1;
+    attr.__bindgen_anon_2.wakeup_events = 1;
+    perf_event_open(&attr, -1, cpu)
+}
+
+/// Opens an event; perf_event_open(2). `pid` -1: all processes, `cpu` -1: all CPUs.
+pub(super) fn perf_event_open(attr: &b::perf_event_attr, pid: i32, cpu: i32) -> os::Result<OwnedFd> {
+    /// The crate libc lacks it.
+    const PERF_FLAG_FD_CLOEXEC: libc::c_ulong = 8;
+    let no_group: c_int = -1;
+    // SAFETY: `attr` lives for the call and has its size.
+    let fd = os::check(unsafe {
+        libc::syscall(libc::SYS_perf_event_open, attr, pid, cpu, no_group, PERF_FLAG_FD_CLOEXEC) as c_int
+    })?;
+    // SAFETY: a new descriptor that nothing else owns.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+impl PerfEvents {
+    fn new(map_fd: RawFd, entries: u32, pages: u32, counts_lost: bool) -> os::Result<PerfEvents> {
+        let read_format = if counts_lost { FORMAT_LOST } else { 0 };
+        let mut events = PerfEvents { buffers: Vec::new(), map_fd, owner: std::process::id(), counts_lost };
+        for cpu in online_cpus()?.into_iter().filter(|cpu| *cpu < entries) {
+            let buffer = Buffer::new(cpu as i32, pages, read_format)?;
+            let fd = buffer.event.as_raw_fd();
+            events.buffers.push(buffer);
+            let (key, value) = ((&raw const cpu).cast::<c_void>(), (&raw const fd).cast());
+            // SAFETY: key and value of a perf event array have four bytes each.
+            check(unsafe { b::bpf_map_update_elem(map_fd, key, value, 0) })?;
+        }
+        Ok(events)
+    }
+
+    /// Returns the number of all lost records, including those that a record reports; `None` if the kernel does not
+    /// count them.
+    pub fn lost(&self) -> Option<u64> {
+        let lost = |buffer: &Buffer| {
+            // The event's own counter, which stays 0, then the number of lost records.
+            let mut counters = [0; 16];
+            let read = os::read(buffer.event.as_raw_fd(), &mut counters);
+            read.map_or(0, |_| u64::from_ne_bytes(counters[8..].try_into().unwrap_or_default()))
+        };
+        self.counts_lost.then(|| self.buffers.iter().map(lost).sum())
+    }
+}
+
+impl Drop for PerfEvents {
+    fn drop(&mut self) {
+        // In a child of fork this would take the events from the parent's map.
+        if self.owner != std::process::id() {
+            return;
+        }
+        for buffer in &self.buffers {
+            // SAFETY: the key has four bytes. A failure leaves the entry, which ends with the map.
+            unsafe { b::bpf_map_delete_elem(self.map_fd, (&raw const buffer.cpu).cast()) };
+        }
+    }
+}
+
+/// Returns the online CPUs.
+fn online_cpus() -> os::Result<Vec<u32>> {
+    let text = os::read_text("/sys/devices/system/cpu/online")?;
+    cpu_list(&text).ok_or(Errno(libc::EINVAL))
+}
+
+/// Parses a list of the kernel such as "0-3,8,10-11".
+fn cpu_list(text: &str) -> Option<Vec<u32>> {
+    const MOST: u32 = 1 << 16;
+    let mut cpus = Vec::new();
+    for range in text.trim().split(',') {
+        let (first, last) = range.split_once('-').unwrap_or((range, range));
+        let (first, last): (u32, u32) = (first.parse().ok()?, last.parse().ok()?);
+        if first > last || last > MOST {
+            return None;
+        }
+        cpus.extend(first..=last);
+    }
+    Some(cpus)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::cpu_list;
+
+    #[test]
+    fn cpu_lists_have_numbers_and_ranges() {
+        assert_eq!(cpu_list("0\n"), Some(vec![0]));
+        assert_eq!(cpu_list("0-2,5,7-8\n"), Some(vec![0, 1, 2, 5, 7, 8]));
+        for wrong in ["", "x", "3-1", "0-4000000000", "-1"] {
+            assert_eq!(cpu_list(wrong), None, "{wrong:?}");
+        }
+    }
+}

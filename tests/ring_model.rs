@@ -1,0 +1,217 @@
+//! The reader of ring buffers against a model of the kernel's producer, in every interleaving and with every value that
+//! weak memory allows (loom). The reader is the code of src/bpf/ring_protocol.rs; the model of the kernel follows
+//! kernel/bpf/ringbuf.c: reserve, submit or discard, and a wake-up only if the reader has reached the record.
+//!
+//! Each rule has a test that breaks it, which loom must report.
+
+#[path = "../src/bpf/ring_protocol.rs"]
+mod ring_protocol;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use loom::cell::UnsafeCell;
+use loom::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
+use loom::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, fence};
+use loom::sync::{Condvar, Mutex};
+use loom::thread;
+use ring_protocol::{Memory, Reader};
+
+const BUSY: u32 = 1 << 31;
+const DISCARD: u32 = 1 << 30;
+
+/// Each record has a header and data of 8 bytes.
+const RECORD: u64 = 16;
+/// The ring holds two records.
+const SLOTS: u64 = 2;
+
+/// What the test leaves out.
+#[derive(Clone, Copy, Default)]
+struct Broken {
+    fence: bool,
+    header_acquire: bool,
+    publish_release: bool,
+}
+
+struct Slot {
+    header: AtomicU32,
+    data: UnsafeCell<u64>,
+}
+
+/// The shared memory, and what the kernel does for a reader that waits.
+struct Ring {
+    producer: AtomicU64,
+    consumer: AtomicU64,
+    slots: [Slot; SLOTS as usize],
+    /// Whether a wake-up has come since the last wait. Like epoll, a wait does not look at the ring by itself.
+    woken: (Mutex<bool>, Condvar),
+    is_over: AtomicBool,
+    broken: Broken,
+}
+
+// SAFETY: loom reports each access to the data that races with another.
+unsafe impl Sync for Ring {}
+// SAFETY: see above.
+unsafe impl Send for Ring {}
+
+impl Ring {
+    fn new(broken: Broken) -> Ring {
+        let slot = || Slot { header: AtomicU32::new(0), data: UnsafeCell::new(0) };
+        Ring {
+            producer: AtomicU64::new(0),
+            consumer: AtomicU64::new(0),
+            slots: [slot(), slot()],
+            woken: (Mutex::new(false), Condvar::new()),
+            is_over: AtomicBool::new(false),
+            broken,
+        }
+    }
+
+    fn slot(&self, position: u64) -> &Slot {
+        &self.slots[(position / RECORD % SLOTS) as usize]
+    }
+
+    /// The kernel: reserves a record, writes it and commits it. Returns false if the ring is full.
+    fn produce(&self, value: u64, discard: bool) -> bool {
+        let position = self.producer.load(Relaxed);
+        if position + RECORD - self.consumer.load(Acquire) > SLOTS * RECORD {
+            return false;
+        }
+        let slot = self.slot(position);
+        slot.header.store(8 | BUSY, Relaxed);
+        self.producer.store(position + RECORD, Release);
+        // SAFETY: loom checks it.
+        slot.data.with_mut(|data| unsafe { *data = value });
+        // xchg is a full barrier.
+        fence(SeqCst);
+        slot.header.swap(if discard { 8 | DISCARD } else { 8 }, SeqCst);
+        fence(SeqCst);
+        if self.consumer.load(Acquire) == position {
+            self.wake();
+        }
+        true
+    }
+
+    fn wake(&self) {
+        *self.woken.0.lock().unwrap() = true;
+        self.woken.1.notify_one();
+    }
+
+    /// The kernel: no more records. Wakes a reader that has read everything.
+    fn end(&self) {
+        let mut woken = self.woken.0.lock().unwrap();
+        self.is_over.store(true, SeqCst);
+        fence(SeqCst);
+        if self.consumer.load(SeqCst) == self.producer.load(Relaxed) {
+            *woken = true;
+            self.woken.1.notify_one();
+        }
+    }
+
+    /// The reader's wait: until the next wake-up.
+    fn wait(&self) {
+        let mut woken = self.woken.0.lock().unwrap();
+        while !*woken {
+            woken = self.woken.1.wait(woken).unwrap();
+        }
+        *woken = false;
+    }
+}
+
+impl Memory for Ring {
+    fn producer(&self) -> u64 {
+        self.producer.load(Acquire)
+    }
+
+    fn header(&self, position: u64) -> u32 {
+        let order = if self.broken.header_acquire { Relaxed } else { Acquire };
+        self.slot(position).header.load(order)
+    }
+
+    fn publish(&self, position: u64) {
+        let order = if self.broken.publish_release { Relaxed } else { Release };
+        self.consumer.store(position, order);
+    }
+
+    fn fence(&self) {
+        if !self.broken.fence {
+            fence(SeqCst);
+        }
+    }
+}
+
+/// Records 1 to `count`, of which number `discarded` is discarded; all that the kernel accepted must arrive, in order.
+fn run(broken: Broken, count: u64, discarded: u64) {
+    // More records have more interleavings.
+    let preemptions = if count > SLOTS { 2 } else { 3 };
+    let mut model = loom::model::Builder::new();
+    model.preemption_bound = Some(preemptions);
+    model.check(move || {
+        let ring = Arc::new(Ring::new(broken));
+        let kernel = thread::spawn({
+            let ring = Arc::clone(&ring);
+            move || {
+                let accepted: Vec<u64> =
+                    (1..=count).filter(|value| ring.produce(*value, *value == discarded)).collect();
+                ring.end();
+                accepted
+            }
+        });
+        let mut reader = Reader::new(0, SLOTS * RECORD);
+        let mut seen = Vec::new();
+        let take = |position: u64, len: usize| {
+            assert_eq!(len, 8);
+            // SAFETY: loom checks it.
+            seen.push(ring.slot(position - 8).data.with(|data| unsafe { *data }));
+            true
+        };
+        read_all(&ring, &mut reader, take);
+        let mut accepted = kernel.join().unwrap();
+        accepted.retain(|value| *value != discarded);
+        assert_eq!(seen, accepted);
+    });
+}
+
+/// Reads until the kernel has ended and all its records are read. A wake-up that does not come is a deadlock, which loom
+/// reports. The end wakes the reader too, but not while a record is left: that is up to the record's own wake-up.
+fn read_all(ring: &Ring, reader: &mut Reader, mut take: impl FnMut(u64, usize) -> bool) {
+    loop {
+        let more = reader.consume(ring, &mut take).expect("the memory is not damaged");
+        assert!(!more, "stopped although `take` wanted more");
+        if ring.is_over.load(Acquire) && reader.position() == ring.producer() {
+            break;
+        }
+        ring.wait();
+    }
+}
+
+fn is_reported(broken: Broken, count: u64) -> bool {
+    catch_unwind(AssertUnwindSafe(|| run(broken, count, 0))).is_err()
+}
+
+#[test]
+fn every_record_arrives_once_and_every_wake_up_comes() {
+    run(Broken::default(), 2, 0);
+    run(Broken::default(), 3, 0);
+}
+
+#[test]
+fn discarded_records_are_skipped() {
+    run(Broken::default(), 2, 1);
+    run(Broken::default(), 3, 2);
+}
+
+#[test]
+fn a_reader_without_the_barrier_loses_a_wake_up() {
+    assert!(is_reported(Broken { fence: true, ..Broken::default() }, 2));
+}
+
+#[test]
+fn a_header_read_without_acquire_reads_torn_data() {
+    assert!(is_reported(Broken { header_acquire: true, ..Broken::default() }, 1));
+}
+
+#[test]
+fn a_position_published_without_release_lets_the_kernel_overwrite_a_record() {
+    assert!(is_reported(Broken { publish_release: true, ..Broken::default() }, 3));
+}
