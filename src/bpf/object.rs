@@ -151,7 +151,7 @@ impl Opened {
         Ok(())
     }
 
-    /// Interns the types of values: replaces each by an equal one from `kept`, or adds it. No type has been handed out yet.
+    /// Interns the types of values: replaces each by an equal one from `kept`, or adds it. The host has no pointer to them yet.
     pub fn share_value_types(&mut self, kept: &mut Vec<Arc<Type>>) -> Result<()> {
         self.maps.iter_mut().try_for_each(|map| {
             if let Some(plan) = &mut unshared(map)?.value.plan {

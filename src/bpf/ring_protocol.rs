@@ -61,7 +61,7 @@ impl Reader {
     }
 
     /// Returns the position of the next record.
-    #[cfg_attr(not(test), allow(dead_code, reason = "tests/ring_model.rs"))]
+    #[allow(dead_code, reason = "tests/ring_model.rs uses it")]
     pub fn position(&self) -> u64 {
         self.position
     }

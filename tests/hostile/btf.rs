@@ -170,7 +170,7 @@ const ARRAY: u32 = 3;
 const STRUCT: u32 = 4;
 const VAR: u32 = 14;
 const DATASEC: u32 = 15;
-/// The members of a struct stand behind its first three words, in three words each: name, type, place.
+/// The members of a struct follow its first three words, in three words each: name, type, offset.
 const fn member(at: usize, index: usize) -> usize {
     at + 12 + 12 * index
 }

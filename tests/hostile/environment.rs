@@ -346,7 +346,7 @@ fn a_package_may_contain_btf_for_kernels_without_it() {
     assert_eq!(vm.var_get_json("parent").unwrap(), unsafe { libc::getppid() }.to_string());
     drop(vm);
 
-    // What the host gives counts first.
+    // The host's file takes precedence.
     let missing = Options::new().btf_path(folder.join("missing.btf"));
     refused(vm_with(missing).0.open(&package, Kind::Json), Status::NotFound, &["missing.btf"]);
 
