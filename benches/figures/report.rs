@@ -7,9 +7,9 @@ use super::{Result, root};
 const FILE: &str = "docs/benchmarks.md";
 const HEAD: &str = "# Benchmarks
 
-`make bench` wrote this file, from what it measured on one machine at one time. [performance.md](performance.md) says how it measures
-and what the figures are held to. Times are medians; what is compared is the ratio of libeunomia's figure (`ecc`'s, `ecli`'s) to its
-competitor's, or, with a sign, the difference.
+`make bench` generated this file from one run on one machine. [performance.md](performance.md) describes the method and the targets.
+Times are medians. The comparison is the ratio of libeunomia's figure (`ecc`'s, `ecli`'s) to its competitor's, or, with a sign, the
+difference.
 ";
 
 /// The results so far, in Markdown.
