@@ -154,9 +154,12 @@ impl Alternatives {
         if tried < 2 {
             return last;
         }
-        let text = format_args!("no alternative works on this kernel{reasons}");
-        let error =
-            Error::sys(last.status(), last.errno().unwrap_or(0), text).about_program(&self.0[first].name, "");
+        let error = Error::sys(
+            last.status(),
+            last.errno().unwrap_or(0),
+            format_args!("no alternative works on this kernel{reasons}"),
+        )
+        .about_program(&self.0[first].name, "");
         error.with_detail(last.detail())
     }
 }

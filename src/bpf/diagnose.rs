@@ -57,8 +57,8 @@ pub fn load_error(
     let error = if let Some(error) = missing(e, printed, object, btf, failed) {
         error
     } else if let (Some(prog), Some(verdict)) = (failed, verdict) {
-        let text = format_args!("rejected by the verifier: {verdict}");
-        prog.about(Error::sys(Status::Verifier, errno, text), &prog.section_name())
+        let error = Error::sys(Status::Verifier, errno, format_args!("rejected by the verifier: {verdict}"));
+        prog.about(error, &prog.section_name())
     } else if errno == libc::EMFILE || errno == libc::ENFILE {
         Error::sys(Status::System, errno, OUT_OF_DESCRIPTORS)
     } else if lacks_btf {
@@ -101,8 +101,12 @@ fn missing(
     let error = |text: fmt::Arguments<'_>| Error::sys(Status::Unsupported, e.0, text);
     let Some((what, name)) = messages::missing(printed) else {
         let (map, program) = messages::empty_slot(printed)?;
-        let text = format_args!("it holds program {program:?}, which is not loaded");
-        return Some(Error::sys(Status::Package, e.0, text).about_map(map));
+        let error = Error::sys(
+            Status::Package,
+            e.0,
+            format_args!("it holds program {program:?}, which is not loaded"),
+        );
+        return Some(error.about_map(map));
     };
     Some(match what {
         Missing::Function => {

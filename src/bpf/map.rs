@@ -286,8 +286,8 @@ impl Map {
         if given == expected {
             return Ok(());
         }
-        let text = format_args!("a {what} has {expected} bytes, {given} given");
-        Err(self.about(Error::new(Status::Inval, text)))
+        Err(self
+            .about(Error::new(Status::Inval, format_args!("a {what} has {expected} bytes, {given} given"))))
     }
 }
 
@@ -393,8 +393,8 @@ fn from_hex(value: &Value, out: &mut [u8]) -> Result<()> {
     let expected_len = out.len();
     let bad = || {
         let digits = 2 * expected_len;
-        let expected = format_args!("expected {{\"data\":\"<{digits} hex digits>\"}}");
-        Error::new(Status::Type, format_args!("the type is unknown or too large; {expected}"))
+        let text = "the type is unknown or too large; expected";
+        Error::new(Status::Type, format_args!("{text} {{\"data\":\"<{digits} hex digits>\"}}"))
     };
     let digits = value.get("data").and_then(Value::as_str).map(str::as_bytes).ok_or_else(bad)?;
     if digits.len() != 2 * expected_len {

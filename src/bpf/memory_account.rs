@@ -122,8 +122,11 @@ impl Drop for Charge {
 fn check_objects(opened: &Opened) -> Result<()> {
     for name in ["bpf_obj_new_impl", "bpf_percpu_obj_new_impl"] {
         if opened.btf.has_function(name) {
-            let text = format_args!("programs call {name}, whose memory cannot be limited");
-            return Err(Error::new(Status::NoMem, text).with_hint(Hint::NoKernelMemoryLimit));
+            return Err(Error::new(
+                Status::NoMem,
+                format_args!("programs call {name}, whose memory cannot be limited"),
+            )
+            .with_hint(Hint::NoKernelMemoryLimit));
         }
     }
     Ok(())

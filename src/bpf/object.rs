@@ -79,8 +79,8 @@ impl Var {
 
     fn plan(&self) -> Result<&Plan> {
         let refused = |e: &Error| {
-            let text = format_args!("available as bytes only, not as JSON: {e}");
-            Error::new(Status::Type, text).about_variable(&self.name)
+            Error::new(Status::Type, format_args!("available as bytes only, not as JSON: {e}"))
+                .about_variable(&self.name)
         };
         self.plan.as_ref().map_err(refused)
     }
@@ -290,8 +290,11 @@ impl Opened {
         }
         if var.is_constant() && self.phase == Phase::Loaded {
             let section = &var.section;
-            let text = format_args!("a constant ({section}) can only be set before load");
-            return Err(Error::new(Status::State, text).about_variable(&var.name));
+            return Err(Error::new(
+                Status::State,
+                format_args!("a constant ({section}) can only be set before load"),
+            )
+            .about_variable(&var.name));
         }
         if self.in_memory(var) {
             let written = self.object.map(var.map).write(var.offset, bytes);

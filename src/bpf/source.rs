@@ -325,8 +325,11 @@ impl Source {
         let buffer = buffer.map_err(|e| match e.0 {
             libc::EPERM if kind == SourceKind::Perf => {
                 let limit = "more memory than this user may lock; use fewer pages or CAP_IPC_LOCK";
-                let text = format_args!("{pages} perf pages per CPU are {limit}");
-                map.about(Error::sys(Status::Perm, libc::EPERM, text))
+                map.about(Error::sys(
+                    Status::Perm,
+                    libc::EPERM,
+                    format_args!("{pages} perf pages per CPU are {limit}"),
+                ))
             }
             _ => map_error(map, "event buffer", e),
         })?;

@@ -171,8 +171,9 @@ impl Btf {
         for part in self.variables(|name| name == ".kconfig") {
             size += self.kconfig_size(part.ty)?;
             if size > MAX_KCONFIG {
-                let what = format_args!("{size} bytes of .kconfig, more than {MAX_KCONFIG}");
-                return Err(self.bad_type(part.ty, what));
+                return Err(
+                    self.bad_type(part.ty, format_args!("{size} bytes of .kconfig, more than {MAX_KCONFIG}"))
+                );
             }
         }
         Ok(())

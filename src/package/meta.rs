@@ -284,8 +284,9 @@ fn check_unique(entries: &[Node], is_relevant: fn(&str) -> bool) -> Result<()> {
             continue;
         };
         if let Some(first) = seen.insert(name, index) {
-            let reason = format_args!("{name:?} is already used at {}.name", entries[first]);
-            return Err(entry.member("name").error(reason));
+            return Err(entry
+                .member("name")
+                .error(format_args!("{name:?} is already used at {}.name", entries[first])));
         }
     }
     Ok(())

@@ -326,8 +326,10 @@ impl Vm {
         if batch.need > capacity {
             batch.count = 0;
             batch.len = 0;
-            let text = format_args!("needs {} bytes, the buffer has {capacity}", batch.need);
-            return Err(map.about(Error::new(Status::TooSmall, text)));
+            return Err(map.about(Error::new(
+                Status::TooSmall,
+                format_args!("needs {} bytes, the buffer has {capacity}", batch.need),
+            )));
         }
         Ok(batch.count)
     }

@@ -36,10 +36,11 @@ impl Session {
             if self.alternatives.is_fallback(index) {
                 continue;
             }
-            if let Err((last, e)) = self.attach_first(index, make, &tails)
-                && !self.may_skip(index, last, &e)
-            {
-                return Err(self.alternatives.none_left(index, e));
+            match self.attach_first(index, make, &tails) {
+                Err((last, e)) if !self.may_skip(index, last, &e) => {
+                    return Err(self.alternatives.none_left(index, e));
+                }
+                _ => {}
             }
         }
         self.check_skipped()

@@ -58,12 +58,12 @@ impl Heap {
 
     /// Joins a block and the next one, if both are free.
     fn join(&mut self, index: usize) {
-        if let [first, second, ..] = &mut self.0[index..]
-            && !first.is_used
-            && !second.is_used
-        {
-            first.len += second.len;
-            self.0.remove(index + 1);
+        match &mut self.0[index..] {
+            [first, second, ..] if !first.is_used && !second.is_used => {
+                first.len += second.len;
+                self.0.remove(index + 1);
+            }
+            _ => {}
         }
     }
 }

@@ -145,6 +145,19 @@ pub fn version() -> String {
     format!("{major}.{minor}.{patch}")
 }
 
+#[cfg(target_arch = "x86_64")]
+macro_rules! jump {
+    () => {
+        "jmp {print}"
+    };
+}
+#[cfg(target_arch = "aarch64")]
+macro_rules! jump {
+    () => {
+        "b {print}"
+    };
+}
+
 // WAMR is compiled to call this function instead of vprintf, which would print to the host's stdout; see
 // .cargo/config.toml. Assembly gives the function a C name that the shared library does not export.
 std::arch::global_asm!(
@@ -152,10 +165,7 @@ std::arch::global_asm!(
     ".globl eunomia_wamr_print",
     ".hidden eunomia_wamr_print",
     "eunomia_wamr_print:",
-    #[cfg(target_arch = "x86_64")]
-    "jmp {print}",
-    #[cfg(target_arch = "aarch64")]
-    "b {print}",
+    jump!(),
     ".popsection",
     print = sym print,
 );
