@@ -25,10 +25,14 @@ struct no_such_struct { int member; } CORE;
 enum pid_type___more { PIDTYPE_SID___more, PIDTYPE_NO_SUCH___more };
 
 unsigned long answers[24] = {};
+unsigned int only_tgid = 0;
 
 SEC("raw_tp/sys_enter")
 int ask(void *ctx)
 {
+    // Other processes have other parents.
+    if (bpf_get_current_pid_tgid() >> 32 != only_tgid)
+        return 0;
     struct task_struct *task = (void *)bpf_get_current_task();
     struct task_struct___old *old = (void *)task;
     struct task_struct___other *other = (void *)task;
@@ -89,6 +93,7 @@ fn answers(project: &Project, btf: Option<&str>) -> String {
     let options = btf.map_or(Options::new(), |path| Options::new().btf_path(project.path(path)));
     let vm = Vm::new(options).unwrap();
     vm.open(&fs::read(project.path("package.json")).unwrap(), Kind::Json).unwrap();
+    vm.var_set_json("only_tgid", &std::process::id().to_string()).unwrap();
     vm.attach().unwrap_or_else(|e| panic!("{btf:?}: {e} {}", e.detail()));
     std::thread::yield_now();
     vm.detach().unwrap();
