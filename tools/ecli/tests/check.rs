@@ -112,7 +112,7 @@ fn a_function_that_the_kernel_lacks_is_the_fault_of_the_programs_that_call_it() 
         SEC(\"tp_btf/sched_switch\") int lacking(void *ctx) { bpf_no_such_function(); return 0; }
         SEC(\"tp_btf/sched_switch\") int asking(void *ctx) { bpf_rcu_read_lock(); bpf_rcu_read_unlock(); return 0; }
         SEC(\"raw_tp/sys_enter\") int plain(void *ctx) { return 0; }";
-    let why = "this kernel has no function \"bpf_no_such_function\" for programs to call";
+    let why = "this kernel has no function \"bpf_no_such_function\" (kfunc)";
     let lacking = both(source, &[]);
     lacking.are(5, &["asking: ok", &format!("lacking: refused: {why}"), "plain: ok"]);
     lacking.says_once(&["program \"lacking\" (tp_btf/sched_switch): ", why]);
