@@ -149,7 +149,7 @@ fn is_known(command: &str, makefile: &str, ci: &str) -> bool {
     let mut words = command.split_whitespace();
     match (words.next(), words.next()) {
         (Some("make"), Some(target)) => makefile.contains(&format!("\n{target}: ")),
-        (Some(".ci/run"), Some(part)) => ci.contains(&format!("\n    {part}) ")),
+        (Some(".ci/run"), Some(part)) => ci.contains(&format!("\n    {part})")),
         // Takes the place of the two with a matrix, whose items are checked.
         (Some("${{"), Some("matrix.command")) => true,
         // Only the project's host can publish.

@@ -151,7 +151,8 @@ func TestPollGivesEvents(t *testing.T) {
 		equal(t, binary.Read(bytes.NewReader(event.Data), binary.LittleEndian, &call), nil)
 		equal(t, call, callEvent{0, 5, 7, [8]byte{'h', 'e', 'l', 'l', 'o'}})
 		equal(t, *event, Event{Kind: EventSample, Format: FormatRaw, Source: "events", Data: event.Data, Key: event.Key,
-			Type: event.Type, CPU: -1})
+			Type: event.Type, CPU: -1, Time: event.Time})
+		equal(t, event.Time > 0, true)
 		equal(t, event.Type.Name, "struct event")
 		return nil
 	})

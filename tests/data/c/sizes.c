@@ -176,9 +176,9 @@ static void long_options_fail_if_the_tail_is_not_zero(void) {
 
 static void bad_options_fail_and_are_logged(void) {
     eunomia_options *options = options_of(sizeof(eunomia_options));
-    options->flags = 8;
+    options->flags = 16;
     CHECK_STATUS(EUNOMIA_ERR_INVAL, new_with(options));
-    CHECK_TEXT("options.flags is 0x8", log_line);
+    CHECK_TEXT("options.flags is 0x10", log_line);
     options = options_of(sizeof(eunomia_options));
     options->log_level = 5;
     CHECK_STATUS(EUNOMIA_ERR_INVAL, new_with(options));
