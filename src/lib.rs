@@ -58,7 +58,7 @@
 //! read BTF, describe types and turn records into text; tools use them directly. `capi` is the C interface.
 #![deny(unsafe_code)]
 // Parts below `wasm` have functions that only it calls.
-#![cfg_attr(not(feature = "wasm"), allow(dead_code))]
+#![cfg_attr(not(feature = "wasm"), allow(dead_code, unused_imports))]
 // The shipped library is compiled for size (tools/build-release.sh). Functions that run once per event ask for speed.
 #![cfg_attr(small, feature(optimize_attribute))]
 

@@ -1,6 +1,6 @@
 //! Takes the place of `wasm.rs` in a library that is built without the feature `wasm`.
 
-use super::event::{EventFn, Format};
+use super::event::{Event, Flow, Format};
 use super::state::Vm;
 use crate::error::Result;
 use crate::wasm::unsupported;
@@ -11,7 +11,7 @@ impl Vm {
         &self,
         _argv: &[&str],
         _format: Format,
-        _callback: &mut (impl EventFn + ?Sized),
+        _callback: impl FnMut(&Event<'_>) -> Flow,
     ) -> Result<i32> {
         Err(unsupported())
     }
