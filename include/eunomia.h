@@ -362,6 +362,57 @@ typedef struct eunomia_event {
 // EUNOMIA_ERR_CALLBACK.
 typedef int (*eunomia_event_fn)(void *arg, const struct eunomia_event *event);
 
+// The bytes of one record in a batch.
+typedef struct eunomia_span {
+  // Raw bytes. Those of a record are 8-byte aligned.
+  const void *data;
+  // Bytes of data. Check it before you cast data to a struct.
+  size_t len;
+} eunomia_span;
+
+// A batch of events of one source. Valid, with all it points to, until the callback returns. Before
+// you read a field that was added after the first release, check that size includes it.
+typedef struct eunomia_records {
+  // Set by the library to its sizeof(eunomia_records).
+  size_t size;
+  // An eunomia_event_kind: SAMPLE, MAP_ENTRY, LOST or ROUND.
+  uint32_t kind;
+  // Index of the source; see eunomia_source_at.
+  uint32_t source_index;
+  // Name of the source's map.
+  const char *source;
+  // The records, or the value of a map entry.
+  const struct eunomia_span *spans;
+  // Number of spans. 1 for MAP_ENTRY; 0 for LOST and ROUND, which have no data.
+  size_t count;
+  // Key of a map entry. Otherwise empty.
+  const void *key;
+  // Bytes of key.
+  size_t key_len;
+  // Type of the data. NULL if the package does not specify it.
+  const struct eunomia_type *type;
+  // Number of dropped records (EUNOMIA_EVENT_LOST only).
+  uint64_t lost;
+  // CPU of a perf buffer's records. -1: unknown.
+  int32_t cpu;
+  // 0.
+  uint32_t reserved;
+  // Time when the records were read, as eunomia_event.time_ns.
+  uint64_t time_ns;
+} eunomia_records;
+
+// Receives a batch of events of one source.
+//
+// The function must return normally: no longjmp, no C++ exception, no thread exit. All events of the
+// batch count as delivered, whatever it returns.
+//
+//   arg      the argument given together with the callback
+//   records  the batch, valid during the call
+//
+// Returns: 0 to continue, > 0 to end the delivering call with success, < 0 to end it with
+// EUNOMIA_ERR_CALLBACK.
+typedef int (*eunomia_batch_fn)(void *arg, const struct eunomia_records *records);
+
 // Event counters. Every record is either delivered or counted in one of the drop counters.
 typedef struct eunomia_stats {
   // Set by the caller to sizeof(eunomia_stats).
@@ -770,6 +821,28 @@ int eunomia_poll(struct eunomia_vm *vm,
                  eunomia_event_fn callback,
                  void *arg);
 
+// Waits for events like eunomia_poll, and calls a function for each batch of raw records. This is the
+// fastest way to receive many events.
+//
+//   timeout_ms  milliseconds to wait; 0 does not wait, a negative value waits without limit
+//   callback    called for each batch, in this thread
+//   arg         first argument of callback; may be NULL
+//
+// A batch has at most 256 records of one ring buffer, or one record or map entry of another source.
+// Records of a ring buffer are not copied: they are in the memory that the kernel wrote them to, and
+// the kernel reuses that memory only after the callback has returned. With eunomia_queue_start, a
+// batch has one record.
+//
+// Returns: the number of events, 0 after the timeout, or
+//   EUNOMIA_ERR_STOPPED   eunomia_stop was called
+//   EUNOMIA_ERR_CALLBACK  callback returned a value < 0
+//   EUNOMIA_ERR_STATE     the package is not loaded
+//   EUNOMIA_ERR_SYSTEM    a system call failed
+int eunomia_poll_batch(struct eunomia_vm *vm,
+                       int timeout_ms,
+                       eunomia_batch_fn callback,
+                       void *arg);
+
 // Polls until eunomia_stop is called or callback returns a value > 0.
 //
 //   format    an eunomia_format
@@ -795,8 +868,8 @@ int eunomia_epoll_fd(const struct eunomia_vm *vm);
 //
 //   vm  may be NULL
 //
-// A stop ends a running eunomia_poll, eunomia_read, eunomia_load, eunomia_attach or
-// eunomia_wasm_run with EUNOMIA_ERR_STOPPED, and eunomia_run with EUNOMIA_OK. If none of them is
+// A stop ends a running eunomia_poll, eunomia_poll_batch, eunomia_read, eunomia_load, eunomia_attach
+// or eunomia_wasm_run with EUNOMIA_ERR_STOPPED, and eunomia_run with EUNOMIA_OK. If none of them is
 // running, it ends the next one. A load ends after the map or program that the kernel is creating.
 // Several stops before one of these calls ends count as one.
 void eunomia_stop(struct eunomia_vm *vm);

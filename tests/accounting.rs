@@ -63,6 +63,7 @@ fn perf() -> Vec<u8> {
 #[derive(Clone, Copy, Debug)]
 enum Way {
     Callback,
+    Batch,
     Json,
     Read,
     Queue,
@@ -120,6 +121,12 @@ fn consume(vm: &Vm, way: Way, seen: &mut Seen) -> bool {
         Way::Json => vm.poll(Some(Duration::from_millis(1)), Format::Json, |event: &Event| {
             if event.kind == EventKind::Sample {
                 seen.take_json(event.data);
+            }
+            Flow::Continue
+        }),
+        Way::Batch => vm.poll_batch(Some(Duration::from_millis(1)), |records| {
+            if records.kind == EventKind::Sample {
+                records.data.iter().for_each(|record| seen.take_raw(record));
             }
             Flow::Continue
         }),
@@ -289,7 +296,7 @@ fn every_event_is_delivered_or_counted_as_lost() {
     let mut random = Random(0x1ed9e7);
     let (small, large) = (ring(4096), ring(1 << 20));
     let sizes = [ring(16 << 10), small, ring(256 << 10), large];
-    let ways = [Way::Callback, Way::Json, Way::Read, Way::Queue];
+    let ways = [Way::Callback, Way::Batch, Way::Json, Way::Read, Way::Queue];
     let perf = perf();
     let handlers = [Handler::Single, Handler::Batch];
     let share = all / ((ways.len() + handlers.len()) as u64 * (sizes.len() as u64 + 2)) + 1;

@@ -142,6 +142,18 @@ impl Memory for Ring {
 
 /// Records 1 to `count`, of which number `discarded` is discarded; all that the kernel accepted must arrive, in order.
 fn run(broken: Broken, count: u64, discarded: u64) {
+    run_with(broken, count, discarded, Way::Single);
+}
+
+/// How the reader takes records.
+#[derive(Clone, Copy)]
+enum Way {
+    Single,
+    /// In batches of at most this many.
+    Batches(usize),
+}
+
+fn run_with(broken: Broken, count: u64, discarded: u64, way: Way) {
     // More records have more interleavings.
     let preemptions = if count > SLOTS { 2 } else { 3 };
     let mut model = loom::model::Builder::new();
@@ -159,13 +171,11 @@ fn run(broken: Broken, count: u64, discarded: u64) {
         });
         let mut reader = Reader::new(0, SLOTS * RECORD);
         let mut seen = Vec::new();
-        let take = |position: u64, len: usize| {
-            assert_eq!(len, 8);
+        let take = |position: u64| {
             // SAFETY: loom checks it.
             seen.push(ring.slot(position - 8).data.with(|data| unsafe { *data }));
-            true
         };
-        read_all(&ring, &mut reader, take);
+        read_all(&ring, &mut reader, way, take);
         let mut accepted = kernel.join().unwrap();
         accepted.retain(|value| *value != discarded);
         assert_eq!(seen, accepted);
@@ -174,15 +184,42 @@ fn run(broken: Broken, count: u64, discarded: u64) {
 
 /// Reads until the kernel has ended and all its records are read. A wake-up that does not come is a deadlock, which loom
 /// reports. The end wakes the reader too, but not while a record is left: that is up to the record's own wake-up.
-fn read_all(ring: &Ring, reader: &mut Reader, mut take: impl FnMut(u64, usize) -> bool) {
+fn read_all(ring: &Ring, reader: &mut Reader, way: Way, mut take: impl FnMut(u64)) {
     loop {
-        let more = reader.consume(ring, &mut take).expect("the memory is not damaged");
+        let read = match way {
+            Way::Single => reader.consume(ring, |position, len| {
+                assert_eq!(len, 8);
+                take(position);
+                true
+            }),
+            Way::Batches(most) => read_batches(ring, reader, most, &mut take),
+        };
+        let more = read.expect("the memory is not damaged");
         assert!(!more, "stopped although `take` wanted more");
         if ring.is_over.load(Acquire) && reader.position() == ring.producer() {
             break;
         }
         ring.wait();
     }
+}
+
+/// Reads the data of a batch only when the batch is complete, as a callback does.
+fn read_batches(
+    ring: &Ring,
+    reader: &mut Reader,
+    most: usize,
+    take: &mut impl FnMut(u64),
+) -> Result<bool, ring_protocol::Damaged> {
+    let add = |batch: &mut Vec<u64>, position, len| {
+        assert_eq!(len, 8);
+        batch.push(position);
+        batch.len() < most
+    };
+    reader.consume_batches(ring, &mut Vec::new(), add, |batch| {
+        assert!(!batch.is_empty() && batch.len() <= most);
+        batch.drain(..).for_each(&mut *take);
+        true
+    })
 }
 
 fn is_reported(broken: Broken, count: u64) -> bool {
@@ -199,6 +236,107 @@ fn every_record_arrives_once_and_every_wake_up_comes() {
 fn discarded_records_are_skipped() {
     run(Broken::default(), 2, 1);
     run(Broken::default(), 3, 2);
+}
+
+#[test]
+fn batches_have_every_record_once_and_every_wake_up_comes() {
+    for most in [1, 2] {
+        run_with(Broken::default(), 2, 0, Way::Batches(most));
+        run_with(Broken::default(), 3, 0, Way::Batches(most));
+        run_with(Broken::default(), 2, 1, Way::Batches(most));
+        run_with(Broken::default(), 3, 2, Way::Batches(most));
+    }
+}
+
+#[test]
+fn errors_in_the_protocol_are_found_with_batches_too() {
+    let is_reported = |broken, count| {
+        catch_unwind(AssertUnwindSafe(|| run_with(broken, count, 0, Way::Batches(2)))).is_err()
+    };
+    assert!(is_reported(Broken { fence: true, ..Broken::default() }, 2));
+    assert!(is_reported(Broken { header_acquire: true, ..Broken::default() }, 1));
+    assert!(is_reported(Broken { publish_release: true, ..Broken::default() }, 3));
+}
+
+/// Runs `check` with a ring of two records: the values 1 and 2, of which number `discarded` is discarded.
+fn with_two_records(discarded: u64, check: impl Fn(&Ring) + Send + Sync + 'static) {
+    loom::model(move || {
+        let ring = Ring::new(Broken::default());
+        assert!(ring.produce(1, discarded == 1) && ring.produce(2, discarded == 2));
+        check(&ring);
+    });
+}
+
+/// Returns what a reader that starts at the published position gets.
+fn read_again(ring: &Ring) -> Vec<u64> {
+    let mut reader = Reader::new(ring.consumer.load(Acquire), SLOTS * RECORD);
+    let mut positions = Vec::new();
+    let read = read_batches(ring, &mut reader, 2, &mut |position| positions.push(position - 8));
+    assert_eq!(read, Ok(false));
+    positions
+}
+
+#[test]
+fn a_batch_is_read_again_if_its_reader_is_killed_in_the_callback() {
+    with_two_records(0, |ring| {
+        let mut reader = Reader::new(0, SLOTS * RECORD);
+        let add = |count: &mut u64, _, _| {
+            *count += 1;
+            *count < SLOTS
+        };
+        // The next reader starts where a reader that is killed here has left the ring.
+        let read = reader.consume_batches(ring, &mut 0, add, |_| {
+            assert_eq!(read_again(ring), [0, RECORD]);
+            true
+        });
+        assert_eq!((read, read_again(ring)), (Ok(false), vec![]));
+    });
+}
+
+#[test]
+fn a_batch_whose_callback_panics_or_ends_is_released() {
+    with_two_records(0, |ring| {
+        let mut reader = Reader::new(0, SLOTS * RECORD);
+        let add = |count: &mut usize, _, _| {
+            *count += 1;
+            *count < 1
+        };
+        let ended = reader.consume_batches(ring, &mut 0, add, |_| false);
+        assert_eq!((ended, reader.position(), read_again(ring)), (Ok(true), RECORD, vec![RECORD]));
+        ring.consumer.store(RECORD, Release);
+        let panicking = || reader.consume_batches(ring, &mut 0, add, |_| panic!("the callback"));
+        assert!(catch_unwind(AssertUnwindSafe(panicking)).is_err());
+        assert_eq!(ring.consumer.load(Acquire), 2 * RECORD);
+        assert_eq!((reader.position(), read_again(ring)), (2 * RECORD, vec![]));
+    });
+}
+
+#[test]
+fn a_batch_skips_discarded_records_and_ends_before_a_busy_one() {
+    with_two_records(1, |ring| assert_eq!(read_again(ring), [RECORD]));
+    with_two_records(2, |ring| {
+        assert_eq!(read_again(ring), [0]);
+        assert_eq!(ring.consumer.load(Acquire), 2 * RECORD);
+    });
+    with_two_records(0, |ring| {
+        ring.slot(RECORD).header.store(8 | BUSY, Release);
+        assert_eq!(read_again(ring), [0]);
+        assert_eq!(ring.consumer.load(Acquire), RECORD);
+        ring.slot(RECORD).header.store(8, Release);
+        assert_eq!(read_again(ring), [RECORD]);
+    });
+}
+
+#[test]
+fn a_record_that_cannot_be_read_ends_a_batch_and_is_then_an_error() {
+    with_two_records(0, |ring| {
+        ring.slot(RECORD).header.store(800, Release);
+        let mut reader = Reader::new(0, SLOTS * RECORD);
+        let mut positions = Vec::new();
+        let read = read_batches(ring, &mut reader, 2, &mut |position| positions.push(position));
+        assert_eq!((read, positions), (Err(ring_protocol::Damaged), vec![8]));
+        assert_eq!(ring.consumer.load(Acquire), RECORD);
+    });
 }
 
 #[test]

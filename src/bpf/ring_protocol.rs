@@ -13,7 +13,7 @@ const BUSY: u32 = 1 << 31;
 /// Set in a record's first word if the program discarded the record.
 const DISCARD: u32 = 1 << 30;
 /// Bytes before a record's data: the length, and a word for the kernel.
-const HEADER: u64 = 8;
+pub const HEADER: u64 = 8;
 
 /// The shared memory of a ring buffer.
 pub trait Memory {
@@ -34,10 +34,11 @@ pub struct Damaged;
 /// What follows the records handled so far.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Next {
-    /// A record of `len` bytes. `discarded`: the program gave it up.
+    /// A record of `len` bytes, up to the position `next`. `discarded`: the program gave it up.
     Record {
         len: usize,
         discarded: bool,
+        next: u64,
     },
     /// A record that is reserved but not yet submitted.
     Busy,
@@ -48,7 +49,7 @@ enum Next {
 #[derive(Clone, Copy, Debug)]
 pub struct Reader {
     position: u64,
-    /// The last known producer position.
+    /// The last known producer position, at most `size` bytes after `position`.
     end: u64,
     /// Bytes of the data area, a power of two.
     size: u64,
@@ -84,14 +85,15 @@ impl Reader {
         memory: &M,
         mut take: impl FnMut(u64, usize) -> bool,
     ) -> Result<bool, Damaged> {
+        // In a register: the header of each record is found through the position, so a position in memory would delay it.
+        let mut position = self.position;
         loop {
-            match self.next(memory)? {
-                Next::Record { len, discarded } => {
-                    let data = self.position + HEADER;
-                    let released =
-                        Release { memory, reader: self, next: data + (len as u64).next_multiple_of(8) };
-                    let go_on = discarded || take(data, len);
+            match self.next(memory, position)? {
+                Next::Record { len, discarded, next } => {
+                    let released = Release { memory, reader: self, next };
+                    let go_on = discarded || take(position + HEADER, len);
                     drop(released);
+                    position = next;
                     if !go_on {
                         memory.fence();
                         return Ok(true);
@@ -107,24 +109,72 @@ impl Reader {
         }
     }
 
+    /// Like `consume`, but in batches: `add` receives position and length of each submitted record until it returns false or
+    /// none is left, then `take` is called. The batch is released after that call. `state` is passed to both.
     #[inline(always)]
-    fn next<M: Memory>(&mut self, memory: &M) -> Result<Next, Damaged> {
-        if self.position == self.end {
-            self.end = memory.producer();
-            if self.end == self.position {
-                return Ok(Next::Empty);
+    pub fn consume_batches<M: Memory, S>(
+        &mut self,
+        memory: &M,
+        state: &mut S,
+        mut add: impl FnMut(&mut S, u64, usize) -> bool,
+        mut take: impl FnMut(&mut S) -> bool,
+    ) -> Result<bool, Damaged> {
+        loop {
+            let (mut position, mut is_empty) = (self.position, true);
+            loop {
+                match self.next(memory, position) {
+                    Ok(Next::Record { len, discarded, next }) => {
+                        let data = std::mem::replace(&mut position, next) + HEADER;
+                        is_empty &= discarded;
+                        if !discarded && !add(state, data, len) {
+                            break;
+                        }
+                    }
+                    Ok(Next::Busy | Next::Empty) => break,
+                    // The records before it are delivered first.
+                    Err(_) if position != self.position => break,
+                    Err(damaged) => return Err(damaged),
+                }
+            }
+            if position == self.position {
+                memory.fence();
+                if !self.is_ready(memory) {
+                    return Ok(false);
+                }
+                continue;
+            }
+            let released = Release { memory, reader: self, next: position };
+            let go_on = is_empty || take(state);
+            drop(released);
+            if !go_on {
+                memory.fence();
+                return Ok(true);
             }
         }
-        let left = self.end.wrapping_sub(self.position);
-        let header = memory.header(self.position);
+    }
+
+    #[inline(always)]
+    fn next<M: Memory>(&mut self, memory: &M, position: u64) -> Result<Next, Damaged> {
+        if position == self.end {
+            let end = memory.producer();
+            if end == position {
+                return Ok(Next::Empty);
+            }
+            if end.wrapping_sub(position) > self.size {
+                return Err(Damaged);
+            }
+            self.end = end;
+        }
+        let header = memory.header(position);
         if header & BUSY != 0 {
             return Ok(Next::Busy);
         }
         let len = header & !DISCARD;
-        if left > self.size || HEADER + u64::from(len).next_multiple_of(8) > left {
+        let size = HEADER + ((u64::from(len) + 7) & !7);
+        if size > self.end.wrapping_sub(position) {
             return Err(Damaged);
         }
-        Ok(Next::Record { len: len as usize, discarded: header & DISCARD != 0 })
+        Ok(Next::Record { len: len as usize, discarded: header & DISCARD != 0, next: position + size })
     }
 }
 

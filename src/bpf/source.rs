@@ -14,6 +14,7 @@ use super::export::Export;
 use super::map::{Map, map_error};
 use super::sys::perf::{Perf, PerfEvents};
 use super::sys::ring::{Receiver, Ring};
+pub use super::sys::span::Span;
 use crate::error::{Error, Result, Status};
 use crate::os::{self, Errno, EventFd, TimerFd};
 use crate::package::Sample;
@@ -105,10 +106,28 @@ impl Shape {
 
 /// Receives what the sources deliver. A result of false ends the batch.
 pub trait Sink {
-    /// Sets the time, on CLOCK_MONOTONIC, at which everything that follows was read. Called once per turn, not per record.
+    /// Sets the time, on CLOCK_MONOTONIC, at which everything that follows was read. Called once per turn and CPU, not per
+    /// record: all records up to the next call are from one source and CPU.
     fn read_at(&mut self, time_ns: u64);
     /// A record of a ring or perf buffer; `cpu` is -1 if unknown.
     fn record(&mut self, source: &Shape, cpu: i32, data: &[u8]) -> bool;
+    /// A record of a ring buffer. The loop that reads the buffer inlines it, so it should be short.
+    #[inline(always)]
+    fn ring_record(&mut self, source: &Shape, data: &[u8]) -> bool
+    where
+        Self: Sized,
+    {
+        self.record(source, -1, data)
+    }
+    /// Several records of a ring buffer, which are released after the call. Called instead of `record` if the sink
+    /// `takes_batches`.
+    fn records(&mut self, source: &Shape, records: &[Span<'_>]) -> bool {
+        records.iter().all(|data| self.record(source, -1, data))
+    }
+    /// Whether the sink receives the records of ring buffers in batches.
+    fn takes_batches(&self) -> bool {
+        false
+    }
     /// The kernel dropped `count` records.
     fn lost(&mut self, source: &Shape, cpu: i32, count: u64) -> bool;
     /// An entry of a sampled map; a per-CPU value has the values of all CPUs.
@@ -136,6 +155,14 @@ impl Sink for &mut dyn Sink {
     #[cfg_attr(small, optimize(speed))]
     fn record(&mut self, source: &Shape, cpu: i32, data: &[u8]) -> bool {
         (**self).record(source, cpu, data)
+    }
+
+    fn records(&mut self, source: &Shape, records: &[Span<'_>]) -> bool {
+        (**self).records(source, records)
+    }
+
+    fn takes_batches(&self) -> bool {
+        (**self).takes_batches()
     }
 
     fn lost(&mut self, source: &Shape, cpu: i32, count: u64) -> bool {
@@ -368,17 +395,19 @@ impl Source {
         if !is_ready {
             return Ok((0, true, false));
         }
-        if !matches!(self.buffer, Buffer::Sampled(_)) {
-            sink.read_at(os::monotonic_ns());
-        }
+        let time_ns = if matches!(self.buffer, Buffer::Sampled(_)) { 0 } else { os::monotonic_ns() };
         let mut batch = Batch { shape, sink, count: 0, limit, go_on: true };
         let (result, more) = match &mut self.buffer {
-            Buffer::Ring(ring) => match ring.consume(&mut batch) {
-                Ok(more) => (Ok(()), more),
-                Err(e) => (Err(e), false),
-            },
+            Buffer::Ring(ring) => {
+                batch.sink.read_at(time_ns);
+                let consumed = match batch.sink.takes_batches() {
+                    true => ring.consume_batches(&mut batch),
+                    false => ring.consume(&mut batch),
+                };
+                (consumed.map(drop), consumed.unwrap_or(false))
+            }
             Buffer::Perf(perf, first) => {
-                let result = each_cpu(perf, *first, limit, &mut batch);
+                let result = each_cpu(perf, *first, limit, time_ns, &mut batch);
                 *first = (*first + 1) % perf.len().max(1);
                 (result, batch.count > 0)
             }
@@ -394,12 +423,14 @@ fn each_cpu<S: Sink>(
     perf: &mut Perf,
     first: usize,
     limit: usize,
+    time_ns: u64,
     batch: &mut Batch<'_, S>,
 ) -> os::Result<()> {
     let share = (limit / perf.len().max(1)).max(1);
     for index in (first..perf.len()).chain(0..first) {
         batch.limit = limit.min(batch.count + share);
         if batch.wants_more() {
+            batch.sink.read_at(time_ns);
             perf.consume(index, batch)?;
         }
     }
@@ -430,11 +461,26 @@ impl<S: Sink> Batch<'_, S> {
 impl<S: Sink> Receiver for Batch<'_, S> {
     #[inline(always)]
     #[cfg_attr(small, optimize(speed))]
-    fn record(&mut self, cpu: i32, data: &[u8]) -> bool {
+    fn record(&mut self, data: &[u8]) -> bool {
         self.count += 1;
-        let data = if cpu < 0 { data } else { unpadded(self.shape, data) };
-        self.go_on = self.sink.record(self.shape, cpu, data);
+        self.go_on = self.sink.ring_record(self.shape, data);
         self.wants_more()
+    }
+
+    fn perf_record(&mut self, cpu: i32, data: &[u8]) -> bool {
+        self.count += 1;
+        self.go_on = self.sink.record(self.shape, cpu, unpadded(self.shape, data));
+        self.wants_more()
+    }
+
+    fn records(&mut self, records: &[Span<'_>]) -> bool {
+        self.count += records.len();
+        self.go_on = self.sink.records(self.shape, records);
+        self.wants_more()
+    }
+
+    fn limit(&self) -> usize {
+        self.limit - self.count
     }
 
     fn lost(&mut self, cpu: i32, count: u64) -> bool {

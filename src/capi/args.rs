@@ -182,6 +182,8 @@ unsafe impl CStruct for eunomia_options {}
 // SAFETY: as above.
 unsafe impl CStruct for eunomia_event {}
 // SAFETY: as above.
+unsafe impl CStruct for eunomia_records {}
+// SAFETY: as above.
 unsafe impl CStruct for eunomia_stats {}
 // SAFETY: as above.
 unsafe impl CStruct for eunomia_map_info {}

@@ -235,6 +235,19 @@ pub type eunomia_log_fn = Option<unsafe extern "C" fn(arg: *mut c_void, level: u
 pub type eunomia_event_fn =
     Option<unsafe extern "C" fn(arg: *mut c_void, event: *const eunomia_event) -> c_int>;
 
+/// Receives a batch of events of one source.
+///
+/// The function must return normally: no longjmp, no C++ exception, no thread exit. All events of the
+/// batch count as delivered, whatever it returns.
+///
+///   arg      the argument given together with the callback
+///   records  the batch, valid during the call
+///
+/// Returns: 0 to continue, > 0 to end the delivering call with success, < 0 to end it with
+/// EUNOMIA_ERR_CALLBACK.
+pub type eunomia_batch_fn =
+    Option<unsafe extern "C" fn(arg: *mut c_void, records: *const eunomia_records) -> c_int>;
+
 /// Settings of a new vm. Fields that are 0 or NULL have their defaults; see EUNOMIA_INIT.
 #[repr(C)]
 #[derive(Clone, Copy)]
@@ -308,6 +321,49 @@ pub struct eunomia_event {
     pub reserved: u32,
     /// Time when the event was read, in nanoseconds of CLOCK_MONOTONIC. The clock is read once per
     /// batch of at most 1024 records, and once per round of a sampled map.
+    pub time_ns: u64,
+}
+
+/// The bytes of one record in a batch.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct eunomia_span {
+    /// Raw bytes. Those of a record are 8-byte aligned.
+    pub data: *const c_void,
+    /// Bytes of data. Check it before you cast data to a struct.
+    pub len: usize,
+}
+
+/// A batch of events of one source. Valid, with all it points to, until the callback returns. Before
+/// you read a field that was added after the first release, check that size includes it.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct eunomia_records {
+    /// Set by the library to its sizeof(eunomia_records).
+    pub size: usize,
+    /// An eunomia_event_kind: SAMPLE, MAP_ENTRY, LOST or ROUND.
+    pub kind: u32,
+    /// Index of the source; see eunomia_source_at.
+    pub source_index: u32,
+    /// Name of the source's map.
+    pub source: *const c_char,
+    /// The records, or the value of a map entry.
+    pub spans: *const eunomia_span,
+    /// Number of spans. 1 for MAP_ENTRY; 0 for LOST and ROUND, which have no data.
+    pub count: usize,
+    /// Key of a map entry. Otherwise empty.
+    pub key: *const c_void,
+    /// Bytes of key.
+    pub key_len: usize,
+    /// Type of the data. NULL if the package does not specify it.
+    pub r#type: *const eunomia_type,
+    /// Number of dropped records (EUNOMIA_EVENT_LOST only).
+    pub lost: u64,
+    /// CPU of a perf buffer's records. -1: unknown.
+    pub cpu: i32,
+    /// 0.
+    pub reserved: u32,
+    /// Time when the records were read, as eunomia_event.time_ns.
     pub time_ns: u64,
 }
 

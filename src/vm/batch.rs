@@ -112,6 +112,8 @@ pub struct BatchSink<'a> {
     pub lost: u64,
     /// The first record that did not fit.
     pub pending: Option<PendingRecord>,
+    /// The index of the batch's source, if more raw records of it only have to be stored.
+    raw_source: usize,
     /// Whether that record is from another source.
     other: bool,
     /// Whether to add up the size of all records instead of keeping the first one that does not fit.
@@ -134,6 +136,7 @@ impl<'a> BatchSink<'a> {
             bytes: 0,
             lost: 0,
             pending: None,
+            raw_source: usize::MAX,
             other: false,
             measure: false,
         }
@@ -148,23 +151,25 @@ impl<'a> BatchSink<'a> {
     fn take(&mut self, source: &Shape, cpu: i32, key: Option<&[u8]>, data: &[u8]) -> bool {
         self.other = self.batch.count > 0 && self.batch.source != source.index as u32;
         if !self.other {
-            let len = self.render(source, cpu, key, data);
-            self.batch.need += len;
-            let end = self.batch.len + len;
-            if let Some(free) = self.buf.get_mut(self.batch.len..end) {
-                free.copy_from_slice(&self.line[..len]);
-                (self.batch.len, self.batch.source) = (end, source.index as u32);
-                if self.batch.count == 0 {
-                    self.batch.time_ns = self.time_ns;
-                }
-                self.batch.count += 1;
-                self.bytes += (key.map_or(0, <[u8]>::len) + data.len()) as u64;
-                return true;
+            if self.batch.count == 0 {
+                (self.batch.source, self.batch.time_ns) = (source.index as u32, self.time_ns);
             }
-            if self.measure {
+            let is_stored = match self.format {
+                Format::Raw => self.store_raw(cpu, key.unwrap_or_default(), data),
+                _ => self.store_text(source, key, data),
+            };
+            if is_stored && self.format == Format::Raw {
+                self.raw_source = source.index;
+            }
+            if is_stored || self.measure {
                 return true;
             }
         }
+        self.keep(source, cpu, key, data)
+    }
+
+    /// Keeps a record that cannot be stored, which ends the batch.
+    fn keep(&mut self, source: &Shape, cpu: i32, key: Option<&[u8]>, data: &[u8]) -> bool {
         self.pending = Some(PendingRecord {
             source: source.index,
             cpu,
@@ -175,12 +180,53 @@ impl<'a> BatchSink<'a> {
         false
     }
 
+    /// Stores a record with its header. Returns false if it does not fit.
+    #[inline(always)]
+    fn store_raw(&mut self, cpu: i32, key: &[u8], data: &[u8]) -> bool {
+        let key_at = HEADER + data.len().next_multiple_of(8);
+        let size = key_at + key.len().next_multiple_of(8);
+        let Some(record) = self.reserve(size, key.len() + data.len()) else { return false };
+        let (head, key_space) = record.split_at_mut(key_at);
+        let (header, data_space) = head.split_at_mut(HEADER);
+        let words = [size as u32, data.len() as u32, key.len() as u32, cpu as u32];
+        for (bytes, word) in header.chunks_exact_mut(4).zip(words) {
+            bytes.copy_from_slice(&word.to_ne_bytes());
+        }
+        copy_padded(data_space, data);
+        if !key.is_empty() {
+            key_space[key.len()..].fill(0);
+            key_space[..key.len()].copy_from_slice(key);
+        }
+        true
+    }
+
+    /// Stores a record as a line. Returns false if it does not fit.
+    #[cfg_attr(small, optimize(speed))]
+    fn store_text(&mut self, source: &Shape, key: Option<&[u8]>, data: &[u8]) -> bool {
+        let len = self.render(source, key, data);
+        let line = std::mem::take(self.line);
+        let free = self.reserve(len, key.map_or(0, <[u8]>::len) + data.len());
+        let is_stored = free.map(|free| free.copy_from_slice(&line[..len])).is_some();
+        *self.line = line;
+        is_stored
+    }
+
+    /// Returns space for the next record, of `size` bytes, and counts it. `bytes`: its size as the kernel wrote it.
+    #[inline(always)]
+    fn reserve(&mut self, size: usize, bytes: usize) -> Option<&mut [u8]> {
+        self.batch.need += size;
+        let free = self.buf.get_mut(self.batch.len..self.batch.len + size)?;
+        self.batch.len += size;
+        self.batch.count += 1;
+        self.bytes += bytes as u64;
+        Some(free)
+    }
+
     /// Writes the record to the beginning of `line` and returns its length. The line is not cleared: clearing it would grow
     /// and zero it again for each record, which takes several times as long as writing the record.
     #[cfg_attr(small, optimize(speed))]
-    fn render(&mut self, source: &Shape, cpu: i32, key: Option<&[u8]>, data: &[u8]) -> usize {
+    fn render(&mut self, source: &Shape, key: Option<&[u8]>, data: &[u8]) -> usize {
         let end = match (key, &source.record, self.format) {
-            (.., Format::Raw) => return self.render_raw(cpu, key.unwrap_or_default(), data),
             (None, Some(plan), Format::Text) => plan.text_row_at(0, &self.time, data, &self.clock, self.line),
             (None, Some(plan), _) => plan.json_at(0, data, &self.clock, self.line),
             _ => self.render_other(source, key, data),
@@ -207,20 +253,31 @@ impl<'a> BatchSink<'a> {
         }
         line.len()
     }
+}
 
-    /// Writes `eunomia_record`, the data and the key, each 8-byte aligned.
-    #[cfg_attr(small, optimize(speed))]
-    fn render_raw(&mut self, cpu: i32, key: &[u8], data: &[u8]) -> usize {
-        self.line.clear();
-        let size = HEADER + data.len().next_multiple_of(8) + key.len().next_multiple_of(8);
-        for number in [size as u32, data.len() as u32, key.len() as u32, cpu as u32] {
-            self.line.extend_from_slice(&number.to_ne_bytes());
-        }
-        for part in [data, key] {
-            self.line.extend_from_slice(part);
-            self.line.resize(self.line.len().next_multiple_of(8), 0);
-        }
-        self.line.len()
+/// Copies `from` to the beginning of `to`, and zeroes the padding: `to` is less than eight bytes longer.
+#[inline(always)]
+fn copy_padded(to: &mut [u8], from: &[u8]) {
+    if let Some(last) = to.last_chunk_mut::<8>() {
+        *last = [0; 8];
+    }
+    let to = &mut to[..from.len()];
+    match from.len() {
+        8..=16 => copy_ends::<8>(to, from),
+        17..=32 => copy_ends::<16>(to, from),
+        33..=64 => copy_ends::<32>(to, from),
+        _ => to.copy_from_slice(from),
+    }
+}
+
+/// Copies N to 2 N bytes as two parts, which may overlap. For a short record a call of memcpy takes longer than the copy.
+#[inline(always)]
+fn copy_ends<const N: usize>(to: &mut [u8], from: &[u8]) {
+    if let (Some(to), Some(from)) = (to.first_chunk_mut::<N>(), from.first_chunk::<N>()) {
+        *to = *from;
+    }
+    if let (Some(to), Some(from)) = (to.last_chunk_mut::<N>(), from.last_chunk::<N>()) {
+        *to = *from;
     }
 }
 
@@ -229,9 +286,16 @@ impl Sink for BatchSink<'_> {
         self.time_ns = time_ns;
     }
 
-    #[cfg_attr(small, optimize(speed))]
     fn record(&mut self, source: &Shape, cpu: i32, data: &[u8]) -> bool {
         self.take(source, cpu, None, data)
+    }
+
+    #[inline(always)]
+    fn ring_record(&mut self, source: &Shape, data: &[u8]) -> bool {
+        if self.raw_source != source.index {
+            return self.take(source, -1, None, data);
+        }
+        self.store_raw(-1, &[], data) || self.keep(source, -1, None, data)
     }
 
     fn lost(&mut self, source: &Shape, _cpu: i32, count: u64) -> bool {

@@ -39,18 +39,8 @@ impl Vm {
             line.clear();
             line.extend_from_slice(piece);
             line.push(0);
-            let event = Event {
-                kind: EventKind::Sample,
-                format,
-                source: &source,
-                data: &line[..line.len() - 1],
-                key: &[],
-                ty: None,
-                lost: 0,
-                cpu: -1,
-                time_ns,
-                printed: false,
-            };
+            let data = &line[..line.len() - 1];
+            let event = Event { time_ns, ..Event::new(EventKind::Sample, format, &source, [data, &[]]) };
             match callback(&event) {
                 Flow::Continue => true,
                 flow => {

@@ -22,6 +22,8 @@ pub struct Scratch {
     key: Vec<u8>,
     /// Per source, whether the table header has been delivered.
     has_header: Vec<bool>,
+    /// [`Event::run`] of the next records. It is kept, because a callback may outlive a sink.
+    run: u64,
 }
 
 /// A sink that renders records and passes them to a callback.
@@ -87,8 +89,8 @@ impl<'a, F: EventFn + ?Sized> CallbackSink<'a, F> {
         let Scratch { data, key, .. } = &mut *self.scratch;
         let (data, key) = (terminated(data), terminated(key));
         let (time_ns, printed) = (self.time_ns, self.printed);
-        let event =
-            Event { kind, format: self.format, source, data, key, ty: None, lost, cpu, time_ns, printed };
+        let new = Event::new(kind, self.format, source, [data, key]);
+        let event = Event { lost, cpu, time_ns, printed, ..new };
         Self::call(self.callback, &mut self.ended, &event)
     }
 
@@ -120,9 +122,8 @@ impl<'a, F: EventFn + ?Sized> CallbackSink<'a, F> {
         self.scratch.data.extend_from_slice(line);
         let (kind, format, source) = (EventKind::Output, Format::Text, c"stdout");
         let data = terminated(&mut self.scratch.data);
-        let (time_ns, printed) = (os::monotonic_ns(), false);
-        let event =
-            Event { kind, format, source, data, key: NO_TEXT, ty: None, lost: 0, cpu: -1, time_ns, printed };
+        let new = Event::new(kind, format, source, [data, NO_TEXT]);
+        let event = Event { time_ns: os::monotonic_ns(), ..new };
         Self::call(self.callback, &mut self.ended, &event)
     }
 
@@ -140,6 +141,21 @@ impl<'a, F: EventFn + ?Sized> CallbackSink<'a, F> {
         self.call_text(&source.map.name, EventKind::MapEntry, cpu, 0)
     }
 
+    /// Delivers a record. What only the first of many records needs is in functions of its own.
+    #[inline(always)]
+    fn deliver(&mut self, source: &Shape, cpu: i32, data: &[u8]) -> bool {
+        self.events += 1;
+        self.bytes += data.len() as u64;
+        if self.format != Format::Raw {
+            return self.record_text(source, cpu, data);
+        }
+        let ty = source.record.as_ref().map(|plan| plan.ty());
+        let (time_ns, printed, run) = (self.time_ns, self.printed, self.scratch.run);
+        let new = Event::new(EventKind::Sample, Format::Raw, &source.map.name, [data, NO_TEXT]);
+        let event = Event { ty, cpu, time_ns, printed, run, ..new };
+        Self::call(self.callback, &mut self.ended, &event)
+    }
+
     /// Delivers a record as JSON or text. A function of its own, so that the path of a raw record stays short.
     #[inline(never)]
     #[cfg_attr(small, optimize(speed))]
@@ -152,9 +168,9 @@ impl<'a, F: EventFn + ?Sized> CallbackSink<'a, F> {
             _ => plan.json_at(0, data, &self.clock, line),
         };
         line[end] = 0;
-        let (kind, format, source) = (EventKind::Sample, self.format, &*source.map.name);
-        let (data, key, time_ns, printed) = (&line[..end], NO_TEXT, self.time_ns, self.printed);
-        let event = Event { kind, format, source, data, key, ty: None, lost: 0, cpu, time_ns, printed };
+        let (time_ns, printed, run) = (self.time_ns, self.printed, self.scratch.run);
+        let new = Event::new(EventKind::Sample, self.format, &source.map.name, [&line[..end], NO_TEXT]);
+        let event = Event { cpu, time_ns, printed, run, ..new };
         Self::call(self.callback, &mut self.ended, &event) && go_on
     }
 
@@ -172,21 +188,17 @@ impl<'a, F: EventFn + ?Sized> CallbackSink<'a, F> {
 impl<F: EventFn + ?Sized> Sink for CallbackSink<'_, F> {
     fn read_at(&mut self, time_ns: u64) {
         self.time_ns = time_ns;
+        self.scratch.run += 1;
+    }
+
+    #[cfg_attr(small, optimize(speed))]
+    fn record(&mut self, source: &Shape, cpu: i32, data: &[u8]) -> bool {
+        self.deliver(source, cpu, data)
     }
 
     #[inline(always)]
-    #[cfg_attr(small, optimize(speed))]
-    fn record(&mut self, source: &Shape, cpu: i32, data: &[u8]) -> bool {
-        self.events += 1;
-        self.bytes += data.len() as u64;
-        if self.format != Format::Raw {
-            return self.record_text(source, cpu, data);
-        }
-        let ty = source.record.as_ref().map(|plan| plan.ty());
-        let (kind, format, source) = (EventKind::Sample, Format::Raw, &*source.map.name);
-        let (time_ns, printed) = (self.time_ns, self.printed);
-        let event = Event { kind, format, source, data, key: NO_TEXT, ty, lost: 0, cpu, time_ns, printed };
-        Self::call(self.callback, &mut self.ended, &event)
+    fn ring_record(&mut self, source: &Shape, data: &[u8]) -> bool {
+        self.deliver(source, -1, data)
     }
 
     fn lost(&mut self, source: &Shape, cpu: i32, count: u64) -> bool {
@@ -204,11 +216,11 @@ impl<F: EventFn + ?Sized> Sink for CallbackSink<'_, F> {
     fn entry(&mut self, source: &Shape, key: &[u8], value: &[u8]) -> bool {
         self.events += 1;
         self.bytes += (key.len() + value.len()) as u64;
-        let (map, format, kind) = (&source.map, self.format, EventKind::MapEntry);
-        if format == Format::Raw {
-            let (source, ty, time_ns, printed) = (&*map.name, map.value.ty(), self.time_ns, self.printed);
-            let event =
-                Event { kind, format, source, data: value, key, ty, lost: 0, cpu: -1, time_ns, printed };
+        let (map, kind) = (&source.map, EventKind::MapEntry);
+        if self.format == Format::Raw {
+            let (ty, time_ns, printed) = (map.value.ty(), self.time_ns, self.printed);
+            let new = Event::new(kind, Format::Raw, &map.name, [value, key]);
+            let event = Event { ty, time_ns, printed, ..new };
             return Self::call(self.callback, &mut self.ended, &event);
         }
         self.clear();

@@ -65,6 +65,23 @@ pub struct Event<'a> {
     /// Whether a WASM guest wrote to its standard output while it handled this event. A host that shows both the output
     /// and the event would show it twice.
     pub printed: bool,
+    /// Not 0 for records. All events with the same number differ only in `data` and `printed`, so that code which converts
+    /// events converts the rest once.
+    pub(crate) run: u64,
+}
+
+impl<'a> Event<'a> {
+    /// Returns an event without a type, a CPU or a time.
+    #[inline(always)]
+    pub(crate) fn new(
+        kind: EventKind,
+        format: Format,
+        source: &'a CStr,
+        [data, key]: [&'a [u8]; 2],
+    ) -> Event<'a> {
+        let (ty, lost, cpu, time_ns, printed, run) = (None, 0, -1, 0, false, 0);
+        Event { kind, format, source, data, key, ty, lost, cpu, time_ns, printed, run }
+    }
 }
 
 /// What a callback returns: whether the call that delivers goes on.

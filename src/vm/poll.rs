@@ -18,6 +18,9 @@ use crate::os::poll_timeout;
 /// Events of one poll unless the options say otherwise.
 const BUDGET: usize = 65536;
 
+/// Delivers what waits. Returns whether the call that delivers is done.
+type Work<'a> = dyn FnMut(&mut Delivery) -> Result<bool> + 'a;
+
 /// How a wait ended.
 pub(super) enum Ready {
     Events,
@@ -102,10 +105,7 @@ impl Vm {
         format: Format,
         callback: &mut impl EventFn,
     ) -> Result<(usize, Option<Flow>)> {
-        let budget = match self.shared.poll_budget {
-            0 => BUDGET,
-            events => events as usize,
-        };
+        let budget = self.poll_budget();
         self.deliver(timeout, |delivery| {
             let mut scratch = std::mem::take(&mut delivery.scratch);
             let mut deliver = CallbackSink::new(format, &mut scratch, Some(&self.shared.stop), callback);
@@ -182,6 +182,14 @@ impl Vm {
         Ok(read.unwrap_or(0))
     }
 
+    /// Returns the maximum number of events of one poll.
+    pub(super) fn poll_budget(&self) -> usize {
+        match self.shared.poll_budget {
+            0 => BUDGET,
+            events => events as usize,
+        }
+    }
+
     /// Adds delivered events, their bytes, and lost records to the counters.
     pub(super) fn count(&self, events: u64, bytes: u64, lost: u64) {
         let counters = &self.shared.counters;
@@ -192,11 +200,21 @@ impl Vm {
 
     /// Waits and calls `work` until it returns a result; `None` after the timeout. The lock on the package is held while
     /// this waits and released during `work`, so that callbacks may use the vm.
-    fn deliver<T>(
+    pub(super) fn deliver<T>(
         &self,
         timeout: Option<Duration>,
         mut work: impl FnMut(&mut Delivery) -> Result<Option<T>>,
     ) -> Result<Option<T>> {
+        let mut done = None;
+        self.deliver_until(timeout, &mut |delivery| {
+            done = work(delivery)?;
+            Ok(done.is_some())
+        })?;
+        Ok(done)
+    }
+
+    /// The body of `deliver`, compiled once: returns when `work` has returned true, and after the timeout.
+    fn deliver_until(&self, timeout: Option<Duration>, work: &mut Work<'_>) -> Result<()> {
         // A time that the clock cannot hold never comes.
         let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
         let mut inner = self.inner()?;
@@ -214,7 +232,7 @@ impl Vm {
             };
             match ready {
                 Ready::Stop => return Err(Error::new(Status::Stopped, "stop was called")),
-                Ready::Timeout => return Ok(None),
+                Ready::Timeout => return Ok(()),
                 Ready::Events => {}
             }
             let had_pending = delivery.pending.is_some();
@@ -222,9 +240,8 @@ impl Vm {
             let result = work(&mut delivery);
             inner = self.relock();
             self.after_drain(&delivery, had_pending);
-            match result {
-                Ok(None) => {}
-                result => return result,
+            if result? {
+                return Ok(());
             }
         }
     }

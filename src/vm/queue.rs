@@ -142,13 +142,13 @@ impl Queue {
     #[cfg_attr(small, optimize(speed))]
     pub fn drain(&mut self, shapes: &[Arc<Shape>], budget: usize, sink: &mut impl Sink) -> usize {
         self.shared.begin();
-        let mut count = 0;
+        let (mut count, mut last) = (0, None);
         while count < budget && !sink.interrupted() {
             if self.current.1 >= self.current.0.len() && !self.next_chunk() {
                 break;
             }
             let (chunk, at) = &mut self.current;
-            let Some((kind, go_on)) = deliver(chunk, at, shapes, sink) else { break };
+            let Some((kind, go_on)) = deliver(chunk, at, &mut last, shapes, sink) else { break };
             count += usize::from(matches!(kind, Kind::Record | Kind::Entry));
             if !go_on {
                 break;
@@ -173,11 +173,15 @@ impl Drop for Queue {
     }
 }
 
+/// The source, the CPU and the time of a record.
+type Origin = (usize, i32, u64);
+
 /// Delivers the record at offset `at` and advances `at`. `None` at the end of the chunk.
 #[cfg_attr(small, optimize(speed))]
 fn deliver(
     chunk: &[u8],
     at: &mut usize,
+    last: &mut Option<Origin>,
     shapes: &[Arc<Shape>],
     sink: &mut impl Sink,
 ) -> Option<(Kind, bool)> {
@@ -198,7 +202,11 @@ fn deliver(
         // Not a race: the thread that delivers holds the lock on all deliveries.
         shape.events.store(shape.events.load(Relaxed) + 1, Relaxed);
     }
-    sink.read_at(time_ns);
+    let origin = (shape.index, cpu, time_ns);
+    if *last != Some(origin) {
+        *last = Some(origin);
+        sink.read_at(time_ns);
+    }
     Some(match kind {
         0 => (Kind::Record, sink.record(shape, cpu, data)),
         1 => (Kind::Lost, sink.lost(shape, cpu, u64::from_ne_bytes(data.try_into().ok()?))),

@@ -9,6 +9,7 @@ pub mod perf;
 mod result;
 pub mod ring;
 pub mod section_handlers;
+pub mod span;
 mod tc;
 
 pub use library::{init, version};

@@ -65,7 +65,7 @@ impl Perf {
         let Some(buffer) = self.events.buffers.get(index) else { return Ok(()) };
         while let Some(record) = buffer.next(&mut self.record)? {
             let go_on = match record {
-                Record::Sample(data) => receiver.record(buffer.cpu, data),
+                Record::Sample(data) => receiver.perf_record(buffer.cpu, data),
                 Record::Lost(count) => receiver.lost(buffer.cpu, count),
                 Record::Other => true,
             };

@@ -4,15 +4,22 @@ use std::os::fd::RawFd;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 
-use crate::bpf::ring_protocol::{Damaged, Memory, Reader};
+use super::span::{Span, Spans};
+use crate::bpf::ring_protocol::{Damaged, HEADER, Memory, Reader};
 use crate::os::{self, Errno};
 
 /// Receives records. Returning `false` ends the batch after this record.
 pub trait Receiver {
-    /// Receives one record, 8-aligned and borrowed for the call. `cpu` is -1 for ring buffers.
-    fn record(&mut self, cpu: i32, data: &[u8]) -> bool;
+    /// Receives one record of a ring buffer, 8-aligned and borrowed for the call.
+    fn record(&mut self, data: &[u8]) -> bool;
+    /// Receives one record of a perf buffer, 8-aligned and borrowed for the call.
+    fn perf_record(&mut self, cpu: i32, data: &[u8]) -> bool;
     /// Reports that the kernel dropped `count` records of `cpu`.
     fn lost(&mut self, cpu: i32, count: u64) -> bool;
+    /// Receives several records of a ring buffer, borrowed for the call.
+    fn records(&mut self, records: &[Span<'_>]) -> bool;
+    /// Returns the maximum number of records of the next call.
+    fn limit(&self) -> usize;
 }
 
 /// One BPF ring buffer.
@@ -35,9 +42,28 @@ impl Ring {
         let shared = &self.shared;
         let take = |position, len| {
             // SAFETY: the reader passes a submitted record, which is not yet released.
-            receiver.record(-1, unsafe { shared.record(position, len) })
+            receiver.record(unsafe { shared.record(position, len) })
         };
         self.reader.consume(shared, take).map_err(|Damaged| Errno(libc::EBADMSG))
+    }
+
+    /// Passes submitted records to `receiver` in batches until it has enough. Returns whether records may be left.
+    #[inline(always)]
+    pub fn consume_batches<R: Receiver>(&mut self, receiver: &mut R) -> os::Result<bool> {
+        let shared = &self.shared;
+        let mut spans = Spans::new(receiver.limit());
+        let consumed = self.reader.consume_batches(
+            shared,
+            &mut spans,
+            // SAFETY: the reader passes a submitted record, which is released after the second function has returned.
+            |spans, position, len| spans.push(unsafe { shared.record(position, len) }),
+            |spans| {
+                let go_on = receiver.records(spans.as_slice());
+                spans.clear(receiver.limit());
+                go_on
+            },
+        );
+        consumed.map_err(|Damaged| Errno(libc::EBADMSG))
     }
 
     /// Returns whether a submitted record waits. No system call.
@@ -53,7 +79,8 @@ struct Shared {
     producer: NonNull<AtomicU64>,
     data: NonNull<u8>,
     page: usize,
-    size: usize,
+    /// Selects the offset of a record in the data: 8-aligned, and less than the size.
+    mask: usize,
 }
 
 // SAFETY: the mappings are tied to no thread, and `Ring` has one owner at a time.
@@ -67,7 +94,7 @@ impl Shared {
             map(map_fd, libc::PROT_READ, page, page + 2 * size).inspect_err(|_| unmap(consumer, page))?;
         // SAFETY: the data begins one page into a mapping of more than one page.
         let data = unsafe { produced.add(page) };
-        Ok(Shared { consumer: consumer.cast(), producer: produced.cast(), data, page, size })
+        Ok(Shared { consumer: consumer.cast(), producer: produced.cast(), data, page, mask: (size - 1) & !7 })
     }
 
     /// Returns the published consumer position.
@@ -76,20 +103,28 @@ impl Shared {
         unsafe { self.consumer.as_ref() }.load(Ordering::Acquire)
     }
 
-    /// Returns `len` bytes at `position`, which is 8-aligned.
+    /// Returns the size of the data.
+    fn size(&self) -> usize {
+        self.mask + 8
+    }
+
+    /// Returns `len` bytes at `position`.
     ///
     /// # Safety
     /// The reader has checked that the record is within the data area, and it is not yet released.
     #[inline(always)]
     unsafe fn record(&self, position: u64, len: usize) -> &[u8] {
-        // SAFETY: see above; an offset below `size` plus at most `size` bytes lies within the data, which is mapped twice.
-        unsafe { std::slice::from_raw_parts(self.at(position).as_ptr(), len) }
+        // SAFETY: see above; the header is within the data, and so is what follows, because the data is mapped twice.
+        unsafe {
+            let data = self.at(position.wrapping_sub(HEADER)).add(HEADER as usize);
+            std::slice::from_raw_parts(data.as_ptr(), len)
+        }
     }
 
     #[inline(always)]
     fn at(&self, position: u64) -> NonNull<u8> {
-        // SAFETY: the offset is below `size`, a power of two.
-        unsafe { self.data.add(position as usize & (self.size - 1)) }
+        // SAFETY: the mask selects an offset in the data.
+        unsafe { self.data.add(position as usize & self.mask) }
     }
 }
 
@@ -103,7 +138,7 @@ impl Memory for Shared {
     #[inline(always)]
     fn header(&self, position: u64) -> u32 {
         // SAFETY: records are 8-aligned, and 8 bytes at an offset below `size` are within the data.
-        unsafe { self.at(position & !7).cast::<AtomicU32>().as_ref() }.load(Ordering::Acquire)
+        unsafe { self.at(position).cast::<AtomicU32>().as_ref() }.load(Ordering::Acquire)
     }
 
     #[inline(always)]
@@ -120,7 +155,7 @@ impl Memory for Shared {
 impl Drop for Shared {
     fn drop(&mut self) {
         unmap(self.consumer.cast(), self.page);
-        unmap(self.producer.cast(), self.page + 2 * self.size);
+        unmap(self.producer.cast(), self.page + 2 * self.size());
     }
 }
 

@@ -27,6 +27,7 @@ static void a_null_vm_is_invalid(void) {
     INVALID(eunomia_args_set(NULL, 1, argv));
     INVALID(eunomia_args_help(NULL, &out));
     INVALID(eunomia_poll(NULL, 0, EUNOMIA_FORMAT_RAW, ignore_event, NULL));
+    INVALID(eunomia_poll_batch(NULL, 0, ignore_batch, NULL));
     INVALID(eunomia_run(NULL, EUNOMIA_FORMAT_RAW, ignore_event, NULL));
     INVALID(eunomia_epoll_fd(NULL));
     eunomia_stop(NULL);
@@ -149,6 +150,7 @@ static void a_null_out_parameter_is_invalid(void) {
 
 static void a_null_callback_is_invalid(void) {
     INVALID(eunomia_poll(vm, 0, EUNOMIA_FORMAT_RAW, NULL, NULL));
+    INVALID(eunomia_poll_batch(vm, 0, NULL, NULL));
     CHECK_TEXT("callback is null", eunomia_errmsg(vm));
     INVALID(eunomia_run(vm, EUNOMIA_FORMAT_RAW, NULL, NULL));
     INVALID(eunomia_map_each(vm, "counts", EUNOMIA_FORMAT_RAW, NULL, NULL));

@@ -1,4 +1,4 @@
-// eunomia_read and eunomia_map_dump, and the queue.
+// eunomia_read and eunomia_map_dump, eunomia_poll_batch, and the queue.
 #include "test.h"
 
 #include <sys/mman.h>
@@ -141,7 +141,7 @@ static void a_map_is_dumped_completely_or_not_at_all(void) {
     CHECK_TEXT("{\"key\":101,\"value\":202}\n", (char *)room);
 }
 
-// ---- the queue ----
+// ---- eunomia_poll_batch ----
 
 // Returns the consumer position (page 0) or producer position (page 1) of the ring buffer.
 static uint64_t position(int page) {
@@ -154,6 +154,96 @@ static uint64_t position(int page) {
     munmap((void *)at, size);
     return found;
 }
+
+// What a callback of eunomia_poll_batch received, and what it does.
+struct batches {
+    uint32_t calls, records, next, largest;
+    // The callback returns `result` in the call number `at`, counted from 1.
+    uint32_t at;
+    int result, stop;
+};
+
+static int on_batch(void *arg, const eunomia_records *records) {
+    struct batches *batches = arg;
+
+    CHECK(records->size == sizeof(*records) && records->kind == EUNOMIA_EVENT_SAMPLE);
+    CHECK(strcmp(records->source, "events") == 0 && records->cpu == -1 && records->time_ns > 0);
+    CHECK(records->key_len == 0 && records->lost == 0 && records->reserved == 0);
+    CHECK(records->count > 0 && records->count <= 256);
+    eunomia_source_info source = EUNOMIA_INIT(eunomia_source_info);
+    ok(vm, eunomia_source_at(vm, records->source_index, &source));
+    CHECK(records->type != NULL && records->type == source.type);
+    for (size_t i = 0; i < records->count; i++) {
+        const struct call_event *event = records->spans[i].data;
+        CHECK(records->spans[i].len == sizeof(*event) && (uintptr_t)event % 8 == 0);
+        CHECK(event->pid == (uint32_t)getpid() && event->seq == batches->next);
+        batches->next = (batches->next + 1) % 500;
+    }
+    batches->calls++;
+    batches->records += records->count;
+    if (records->count > batches->largest)
+        batches->largest = records->count;
+    if (batches->stop)
+        eunomia_stop(vm);
+    return batches->calls == batches->at ? batches->result : 0;
+}
+
+static void a_batch_has_at_most_256_records_in_order(void) {
+    struct batches batches = {0};
+    uint64_t before = stats_of(vm).events, bytes = stats_of(vm).bytes;
+    trigger(vm, 500);
+    CHECK_STATUS(500, eunomia_poll_batch(vm, -1, on_batch, &batches));
+    CHECK(batches.records == 500 && batches.calls == 2 && batches.largest == 256);
+    CHECK_STATUS(0, eunomia_poll_batch(vm, 0, on_batch, &batches));
+    CHECK(stats_of(vm).events == before + 500);
+    CHECK(stats_of(vm).bytes == bytes + 500 * sizeof(struct call_event));
+    CHECK(position(0) == position(1));
+}
+
+static void a_callback_ends_the_poll_after_its_batch(void) {
+    for (int result = -1; result <= 1; result += 2) {
+        struct batches batches = {.at = 1, .result = result};
+        uint64_t before = stats_of(vm).events;
+        trigger(vm, 500);
+        CHECK_STATUS(result < 0 ? EUNOMIA_ERR_CALLBACK : 256, eunomia_poll_batch(vm, -1, on_batch, &batches));
+        CHECK(batches.calls == 1 && stats_of(vm).events == before + 256);
+        CHECK_STATUS(244, eunomia_poll_batch(vm, 0, on_batch, &batches));
+        CHECK(batches.records == 500 && batches.next == 0);
+    }
+}
+
+static void a_stop_in_a_batch_ends_the_next_call(void) {
+    struct batches batches = {.stop = 1};
+    trigger(vm, 300);
+    CHECK_STATUS(300, eunomia_poll_batch(vm, -1, on_batch, &batches));
+    batches.stop = 0;
+    CHECK_STATUS(EUNOMIA_ERR_STOPPED, eunomia_poll_batch(vm, 0, on_batch, &batches));
+    CHECK_STATUS(0, eunomia_poll_batch(vm, 0, on_batch, &batches));
+}
+
+static void a_record_kept_by_read_is_the_first_batch(void) {
+    struct batches batches = {0};
+    trigger(vm, 3);
+    CHECK_STATUS(EUNOMIA_ERR_TOO_SMALL, read_now(EUNOMIA_FORMAT_RAW, 8));
+    CHECK_STATUS(3, eunomia_poll_batch(vm, 0, on_batch, &batches));
+    CHECK(batches.calls == 2 && batches.records == 3);
+}
+
+static void the_budget_limits_batches(void) {
+    eunomia_vm *all = vm;
+    struct batches batches = {0};
+    vm = running_vm_with(300);
+    trigger(vm, 500);
+    CHECK_STATUS(300, eunomia_poll_batch(vm, -1, on_batch, &batches));
+    CHECK_STATUS(200, eunomia_poll_batch(vm, -1, on_batch, &batches));
+    CHECK(batches.records == 500 && batches.largest == 256);
+    eunomia_destroy(vm);
+    vm = all;
+    // The events that the other vm's program saw are those of this one, too.
+    drain(vm);
+}
+
+// ---- the queue ----
 
 // Sends events and waits until the queue's thread has read them.
 static void trigger_and_wait(uint32_t events) {
@@ -206,6 +296,16 @@ static void read_works_on_a_queue(void) {
     CHECK(drain(vm) == 0);
 }
 
+static void batches_work_on_a_queue(void) {
+    struct batches batches = {0};
+    ok(vm, eunomia_queue_start(vm, 0));
+    trigger(vm, 3);
+    while (batches.records < 3)
+        CHECK(eunomia_poll_batch(vm, -1, on_batch, &batches) > 0);
+    ok(vm, eunomia_queue_stop(vm));
+    CHECK(batches.records == 3 && drain(vm) == 0);
+}
+
 int main(int argc, char **argv) {
     begin(argc, argv);
     vm = running_vm();
@@ -217,9 +317,15 @@ int main(int argc, char **argv) {
     RUN(text_is_stored_as_lines);
     RUN(every_record_is_counted_once);
     RUN(a_map_is_dumped_completely_or_not_at_all);
+    RUN(a_batch_has_at_most_256_records_in_order);
+    RUN(a_callback_ends_the_poll_after_its_batch);
+    RUN(a_stop_in_a_batch_ends_the_next_call);
+    RUN(a_record_kept_by_read_is_the_first_batch);
+    RUN(the_budget_limits_batches);
     RUN(a_queue_delivers_everything_in_order);
     RUN(a_full_queue_drops_and_counts);
     RUN(read_works_on_a_queue);
+    RUN(batches_work_on_a_queue);
     eunomia_destroy(vm);
     return 0;
 }

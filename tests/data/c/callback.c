@@ -121,6 +121,7 @@ static int call_what_is_refused(void *arg, const eunomia_event *event) {
     uint64_t room[64];
     (void)event;
     REFUSED(eunomia_poll(vm, 0, EUNOMIA_FORMAT_RAW, ignore_event, NULL));
+    REFUSED(eunomia_poll_batch(vm, 0, ignore_batch, NULL));
     REFUSED(eunomia_run(vm, EUNOMIA_FORMAT_RAW, ignore_event, NULL));
     REFUSED(eunomia_read(vm, 0, EUNOMIA_FORMAT_RAW, room, sizeof(room), &batch));
     REFUSED(eunomia_map_each(vm, "counts", EUNOMIA_FORMAT_RAW, ignore_event, NULL));

@@ -66,6 +66,13 @@ static int step_read(eunomia_vm *vm) {
     return count;
 }
 
+static int step_batch(eunomia_vm *vm) {
+    int count = eunomia_poll_batch(vm, 1000, ignore_batch, NULL);
+
+    events += count > 0 ? count : 0;
+    return count;
+}
+
 static int step_map(eunomia_vm *vm) {
     return eunomia_map_each(vm, "counts", EUNOMIA_FORMAT_JSON, ignore_event, NULL);
 }
@@ -143,6 +150,8 @@ static void live(void) {
     TAKE(eunomia_attach);
     TAKE(step_call);
     TAKE(step_read);
+    TAKE(step_call);
+    TAKE(step_batch);
     TAKE(step_queue);
     TAKE(step_pause);
     TAKE(step_call);

@@ -115,6 +115,23 @@ static void print_prog_info(void) {
 }
 
 static void print_batch(void) {
+    STRUCT(eunomia_span);
+    FIELD(eunomia_span, data);
+    FIELD(eunomia_span, len);
+    STRUCT(eunomia_records);
+    FIELD(eunomia_records, size);
+    FIELD(eunomia_records, kind);
+    FIELD(eunomia_records, source_index);
+    FIELD(eunomia_records, source);
+    FIELD(eunomia_records, spans);
+    FIELD(eunomia_records, count);
+    FIELD(eunomia_records, key);
+    FIELD(eunomia_records, key_len);
+    FIELD(eunomia_records, type);
+    FIELD(eunomia_records, lost);
+    FIELD(eunomia_records, cpu);
+    FIELD(eunomia_records, reserved);
+    FIELD(eunomia_records, time_ns);
     STRUCT(eunomia_batch);
     FIELD(eunomia_batch, size);
     FIELD(eunomia_batch, len);

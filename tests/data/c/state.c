@@ -23,6 +23,7 @@ static void an_empty_vm_can_only_be_opened(void) {
     WRONG(eunomia_args_set(vm, 1, argv));
     WRONG(eunomia_args_help(vm, &out));
     WRONG(eunomia_poll(vm, -1, EUNOMIA_FORMAT_RAW, ignore_event, NULL));
+    WRONG(eunomia_poll_batch(vm, -1, ignore_batch, NULL));
     WRONG(eunomia_run(vm, EUNOMIA_FORMAT_RAW, ignore_event, NULL));
     WRONG(eunomia_read(vm, -1, EUNOMIA_FORMAT_RAW, buf, sizeof(buf), &batch));
     WRONG(eunomia_queue_start(vm, 0));
@@ -80,6 +81,7 @@ static void an_opened_package_must_be_loaded_first(void) {
     WRONG(eunomia_detach(vm));
     CHECK_TEXT("not loaded", eunomia_errmsg(vm));
     WRONG(eunomia_poll(vm, -1, EUNOMIA_FORMAT_RAW, ignore_event, NULL));
+    WRONG(eunomia_poll_batch(vm, -1, ignore_batch, NULL));
     WRONG(eunomia_run(vm, EUNOMIA_FORMAT_RAW, ignore_event, NULL));
     WRONG(eunomia_read(vm, -1, EUNOMIA_FORMAT_RAW, room, sizeof(room), &batch));
     WRONG(eunomia_queue_start(vm, 0));

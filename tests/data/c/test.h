@@ -152,6 +152,12 @@ static inline void trigger(eunomia_vm *vm, uint32_t events) {
     syscall(SYS_getpgid, 0);
 }
 
+static inline int ignore_batch(void *arg, const eunomia_records *records) {
+    (void)arg;
+    (void)records;
+    return 0;
+}
+
 static inline int ignore_event(void *arg, const eunomia_event *event) {
     (void)arg;
     (void)event;

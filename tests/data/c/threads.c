@@ -67,6 +67,7 @@ static void call_functions_for_one_thread(void) {
     BUSY(eunomia_args_set(vm, 1, argv));
     BUSY(eunomia_args_help(vm, &out));
     BUSY(eunomia_poll(vm, 0, EUNOMIA_FORMAT_RAW, ignore_event, NULL));
+    BUSY(eunomia_poll_batch(vm, 0, ignore_batch, NULL));
     BUSY(eunomia_run(vm, EUNOMIA_FORMAT_RAW, ignore_event, NULL));
     BUSY(eunomia_read(vm, 0, EUNOMIA_FORMAT_RAW, buf, sizeof(buf), &batch));
     BUSY(eunomia_queue_start(vm, 0));

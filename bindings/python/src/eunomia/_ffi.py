@@ -160,6 +160,34 @@ class eunomia_event(Structure):
 eunomia_event_fn = CFUNCTYPE(c_int, c_void_p, POINTER(eunomia_event))
 
 
+class eunomia_span(Structure):
+    _fields_ = (
+        ("data", c_void_p),
+        ("len", c_size_t),
+    )
+
+
+class eunomia_records(Structure):
+    _fields_ = (
+        ("size", c_size_t),
+        ("kind", c_uint32),
+        ("source_index", c_uint32),
+        ("source", c_char_p),
+        ("spans", POINTER(eunomia_span)),
+        ("count", c_size_t),
+        ("key", c_void_p),
+        ("key_len", c_size_t),
+        ("type", c_void_p),
+        ("lost", c_uint64),
+        ("cpu", c_int32),
+        ("reserved", c_uint32),
+        ("time_ns", c_uint64),
+    )
+
+
+eunomia_batch_fn = CFUNCTYPE(c_int, c_void_p, POINTER(eunomia_records))
+
+
 class eunomia_stats(Structure):
     _fields_ = (
         ("size", c_size_t),
@@ -282,6 +310,7 @@ FUNCTIONS: tuple[tuple[str, Any, tuple[Any, ...]], ...] = (
     ("eunomia_args_set", c_int, (c_void_p, c_int, POINTER(c_char_p))),
     ("eunomia_args_help", c_int, (c_void_p, POINTER(c_char_p))),
     ("eunomia_poll", c_int, (c_void_p, c_int, c_uint32, eunomia_event_fn, c_void_p)),
+    ("eunomia_poll_batch", c_int, (c_void_p, c_int, eunomia_batch_fn, c_void_p)),
     ("eunomia_run", c_int, (c_void_p, c_uint32, eunomia_event_fn, c_void_p)),
     ("eunomia_epoll_fd", c_int, (c_void_p,)),
     ("eunomia_stop", None, (c_void_p,)),
