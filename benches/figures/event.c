@@ -69,23 +69,62 @@ static int our_raw(void *arg, const eunomia_event *event) {
     return 0;
 }
 
+static int our_batch(void *arg, const eunomia_records *records) {
+    struct seen *seen = arg;
+
+    seen->events += records->count;
+    for (size_t i = 0; i < records->count; i++)
+        seen->bytes += records->spans[i].len;
+    return 0;
+}
+
 static int our_text(void *arg, const eunomia_event *event) {
     if (event->kind == EUNOMIA_EVENT_SAMPLE)
         keep(arg, event->data, event->len);
     return 0;
 }
 
+static void poll_raw(eunomia_vm *vm) {
+    eunomia_poll(vm, 1000, EUNOMIA_FORMAT_RAW, our_raw, &ours);
+}
+
+static void poll_batch(eunomia_vm *vm) {
+    eunomia_poll_batch(vm, 1000, our_batch, &ours);
+}
+
+// Reads into the same buffer again and again, and visits each record there.
+static void read_raw(eunomia_vm *vm) {
+    static _Alignas(8) char buffer[64 << 10];
+    eunomia_batch batch = EUNOMIA_INIT(eunomia_batch);
+
+    while (ours.events < EVENTS_PER_RUN &&
+           eunomia_read(vm, 1000, EUNOMIA_FORMAT_RAW, buffer, sizeof(buffer), &batch) > 0) {
+        ours.events += batch.count;
+        for (const char *at = buffer; at < buffer + batch.len; at += ((const eunomia_record *)at)->size)
+            ours.bytes += ((const eunomia_record *)at)->len;
+    }
+}
+
+static void poll_json(eunomia_vm *vm) {
+    eunomia_poll(vm, 1000, EUNOMIA_FORMAT_JSON, our_text, &ours);
+}
+
+static void poll_text(eunomia_vm *vm) {
+    eunomia_poll(vm, 1000, EUNOMIA_FORMAT_TEXT, our_text, &ours);
+}
+
 static struct format {
     const char *name;
-    uint32_t format;
     ring_buffer_sample_fn plain;
-    eunomia_event_fn ours;
+    void (*ours)(eunomia_vm *vm);
     struct ring_buffer *ring;
     struct times plain_times, our_times;
 } formats[] = {
-    {.name = "raw", .format = EUNOMIA_FORMAT_RAW, .plain = plain_raw, .ours = our_raw},
-    {.name = "json", .format = EUNOMIA_FORMAT_JSON, .plain = plain_json, .ours = our_text},
-    {.name = "text", .format = EUNOMIA_FORMAT_TEXT, .plain = plain_text, .ours = our_text},
+    {.name = "raw", .plain = plain_raw, .ours = poll_raw},
+    {.name = "batch", .plain = plain_raw, .ours = poll_batch},
+    {.name = "read", .plain = plain_raw, .ours = read_raw},
+    {.name = "json", .plain = plain_json, .ours = poll_json},
+    {.name = "text", .plain = plain_text, .ours = poll_text},
 };
 
 enum { FORMATS = sizeof(formats) / sizeof(formats[0]) };
@@ -122,7 +161,7 @@ static double our_round(const struct format *format, eunomia_vm *vm) {
     produce(our_produce);
     begin(&ours);
     start = now_ns();
-    eunomia_poll(vm, 1000, format->format, format->ours, &ours);
+    format->ours(vm);
     return (now_ns() - start) / EVENTS_PER_RUN;
 }
 
@@ -147,7 +186,7 @@ static void check_texts(const struct format *format, eunomia_vm *vm) {
         plain_round(format);
         our_round(format, vm);
         check_counts(format);
-        differ = format->format != EUNOMIA_FORMAT_RAW && memcmp(plain.text, ours.text, plain.bytes);
+        differ = format->plain != plain_raw && memcmp(plain.text, ours.text, plain.bytes);
     } while (differ && --tries);
     if (differ)
         die(format->name, "the two sides made different texts");
