@@ -11,7 +11,7 @@ const SOURCES: [&str; 10] = [
     "handle",
     "version",
     "lifecycle",
-    "errors",
+    "last_error",
     "variables",
     "events",
     "maps",

@@ -10,13 +10,13 @@
 #![allow(clippy::missing_safety_doc)] // the front page of the header has the rules for all functions
 
 mod args;
-mod errors;
 mod events;
 #[cfg(feature = "faults")]
 mod faults;
 mod guard;
 mod handle;
 mod introspect;
+mod last_error;
 mod lifecycle;
 mod maps;
 mod panic;
@@ -25,12 +25,12 @@ mod variables;
 mod version;
 mod wasm;
 
-pub use errors::*;
 pub use events::*;
 #[cfg(feature = "faults")]
 pub use faults::*;
 pub use handle::eunomia_vm;
 pub use introspect::*;
+pub use last_error::*;
 pub use lifecycle::*;
 pub use maps::*;
 pub use types::*;
