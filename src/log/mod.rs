@@ -3,6 +3,8 @@
 //! libbpf prints through one process-wide function without user data. While a thread calls libbpf for a vm, a thread-local
 //! variable refers to the log of that vm. [`capture`] sets it and restores the previous one.
 
+mod verifier_log;
+
 use std::cell::RefCell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
@@ -30,8 +32,7 @@ pub struct Log {
     level: AtomicU32,
 }
 
-/// Limits for verifier logs, which can have many megabytes.
-const MESSAGE_LIMIT: usize = 1 << 20;
+/// The greatest size of all messages that one capture keeps.
 const CAPTURE_LIMIT: usize = 4 << 20;
 
 thread_local! {
@@ -84,32 +85,18 @@ pub fn capture<T>(log: &Arc<Log>, work: impl FnOnce() -> T) -> (T, String) {
     (result, text)
 }
 
-/// Handles a message of libbpf on this thread. Messages of several lines are verifier logs: they become the detail of the
-/// error, and are logged with level `Debug` only.
+/// Handles a message of libbpf on this thread. Verifier logs become the detail of the error, and are logged with level
+/// `Debug` only.
 pub fn from_libbpf(level: Level, message: &str) {
     let log = CURRENT.with_borrow_mut(|current| {
         let capture = current.as_mut()?;
-        let (head, tail) = shortened(message);
+        let (head, tail) = verifier_log::shortened(message);
         if level <= Level::Warn && capture.text.len() + head.len() + tail.len() <= CAPTURE_LIMIT {
             capture.text.extend([head, tail]);
         }
         Some(Arc::clone(&capture.log))
     });
-    let is_verifier_log = message.trim_end().contains('\n');
     if let Some(log) = log {
-        log.write(if is_verifier_log { Level::Debug } else { level }, message);
+        log.write(if verifier_log::is_verifier_log(message) { Level::Debug } else { level }, message);
     }
-}
-
-/// Returns the first line and the end of a long message. The verifier's objection is at the end of its log.
-fn shortened(message: &str) -> (&str, &str) {
-    if message.len() <= MESSAGE_LIMIT {
-        return (message, "");
-    }
-    let head = message.find('\n').map_or(0, |end| end + 1);
-    let mut start = (message.len() - MESSAGE_LIMIT).max(head);
-    while !message.is_char_boundary(start) {
-        start += 1;
-    }
-    (&message[..head], &message[start..])
 }
