@@ -6,6 +6,7 @@
 mod clock;
 mod code;
 mod compile;
+mod enum_value;
 mod format_value;
 mod histogram;
 mod json;

@@ -4,7 +4,7 @@
 //! shorter than its type; missing bytes read as zero.
 
 use super::clock::Clock;
-use super::code::{BitsKind, Code, Constants, Op, REST, Step};
+use super::code::{BitsKind, Code, Op, REST, Step};
 use super::format_value::{write_digits, write_format, write_strings};
 use super::out::{MAX_NUMBER, Out};
 
@@ -96,7 +96,7 @@ impl Code {
             Op::Enum { table, size, quoted } => {
                 let mask = u64::MAX >> (64 - 8 * u32::from(size));
                 let value = u64::from_le_bytes(load(record, offset)) & mask;
-                self.constant(table, value, 8 * u32::from(size), quoted, out);
+                self.write_enum(table, value, 8 * u32::from(size), quoted, out);
             }
             Op::Bits { shift, bits, signed, kind } => {
                 let value = load_bits(record, offset, shift.into(), bits.into());
@@ -109,7 +109,7 @@ impl Code {
                     }
                     BitsKind::Wide { quoted } => wide(value, false, quoted, out),
                     BitsKind::Enum { table, quoted } => {
-                        self.constant(table, value as u64, bits.into(), quoted, out)
+                        self.write_enum(table, value as u64, bits.into(), quoted, out)
                     }
                 }
             }
@@ -121,31 +121,6 @@ impl Code {
             }
             _ => out.bytes(b"null"),
         }
-    }
-
-    /// Writes the name of a value of an enum, or the number, of `bits` bits.
-    #[cfg_attr(small, optimize(speed))]
-    fn constant(&self, table: u32, value: u64, bits: u32, quoted: bool, out: &mut Out) {
-        let Constants { names, signed, mask, quotes_numbers } = &self.enums[table as usize];
-        let number = if *signed { sign_extend(value.into(), bits) as u64 } else { value };
-        let Ok(found) = names.binary_search_by_key(&(number & mask), |name| name.0) else {
-            let in_quotes = quoted && *quotes_numbers;
-            if in_quotes {
-                out.byte(b'"');
-            }
-            if *signed {
-                out.i64(number as i64)
-            } else {
-                out.u64(number)
-            }
-            if in_quotes {
-                out.byte(b'"');
-            }
-            return;
-        };
-        let (_, start, len) = names[found];
-        let name = &self.names[start as usize..(start + len) as usize];
-        out.bytes(if quoted { name } else { &name[1..name.len() - 1] });
     }
 }
 
