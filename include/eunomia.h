@@ -203,9 +203,9 @@ typedef enum eunomia_option_flag {
   // Skip a program whose hook (function or tracepoint) does not exist, with a warning in the log,
   // if the remaining programs can do the package's work. Without this flag, attach fails.
   EUNOMIA_SKIP_MISSING_HOOKS = 4,
-  // Leaves libbpf's own handlers in place for the sections fentry, fexit, fmod_ret, fsession, tp_btf and iter. By default the
-  // library replaces them, once per process, because it finds the kernel types of such programs without reading all of them,
-  // which loads faster. Handlers are process-wide: set this flag for every vm of the process.
+  // Keep libbpf's own handlers for the sections fentry, fexit, fmod_ret, fsession, tp_btf and
+  // iter. Without this flag the library replaces them with its own, which load faster. Handlers
+  // belong to the whole process, so set this flag either for all vms of the process or for none.
   EUNOMIA_LIBBPF_SECTIONS = 8,
 } eunomia_option_flag;
 
@@ -304,18 +304,18 @@ typedef struct eunomia_options {
   uint32_t wasm_stack;
   // Bytes of heap for a guest without a malloc of its own, at most 1 GiB. 0: 2 MiB.
   uint32_t wasm_heap;
-  // Maximum bytes of a guest's memory, without that heap. 0: 16 MiB.
+  // Maximum bytes of a guest's memory, not counting wasm_heap. 0: 16 MiB.
   uint32_t wasm_memory;
   // Time limit for a guest to handle one event, in milliseconds. 0: 1000.
   uint32_t wasm_budget_ms;
   // NULL-terminated array of directories that guests may read. NULL: none.
   const char *const *wasm_dirs;
-  // Limit for the kernel memory of a package, or of all packages that a guest loads, in bytes: its
-  // full maps, programs and types. eunomia_load fails with EUNOMIA_ERR_NOMEM above the limit.
-  // Pinned maps count until eunomia_destroy. With a limit, a package whose programs allocate
-  // objects (bpf_obj_new) is rejected, because these cannot be counted. UINT64_MAX: no limit. 0: a
-  // quarter of the available memory, but not more than 1 GiB or 16 MiB per possible CPU, whichever
-  // is larger.
+  // Limit in bytes for the kernel memory of a package, or of all packages that a guest loads.
+  // Programs, types and maps count, and a map counts as if it were full. Above the limit,
+  // eunomia_load fails with EUNOMIA_ERR_NOMEM. Pinned maps count until eunomia_destroy. With a
+  // limit, a package whose programs allocate objects (bpf_obj_new) is rejected, because these
+  // cannot be counted. UINT64_MAX: no limit. 0: a quarter of the available memory, capped at the
+  // larger of 1 GiB and 16 MiB per possible CPU.
   uint64_t max_kernel_memory;
 } eunomia_options;
 
@@ -330,7 +330,7 @@ typedef struct eunomia_event {
   uint32_t format;
   // Name of the map, or of the iterator program, that the event came from.
   const char *source;
-  // Raw bytes, or a NUL-terminated string.
+  // Raw bytes, or a NUL-terminated string. JSON does not end with a newline.
   const void *data;
   // Bytes of data, without the NUL. Check it before you cast raw data to a struct.
   size_t len;
@@ -676,7 +676,7 @@ int eunomia_load(struct eunomia_vm *vm);
 // Returns: EUNOMIA_OK, an error as for eunomia_load, or
 //   EUNOMIA_ERR_ATTACH     a program could not be attached
 //   EUNOMIA_ERR_NOT_FOUND  the package attaches to something that does not exist
-//   EUNOMIA_ERR_INVAL      the same, for a target set with eunomia_prog_set_target_json
+//   EUNOMIA_ERR_INVAL      a target set with eunomia_prog_set_target_json does not exist
 //   EUNOMIA_ERR_STATE      no package is open, or it is attached already
 int eunomia_attach(struct eunomia_vm *vm);
 

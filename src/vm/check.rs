@@ -69,7 +69,7 @@ pub type Inspector<'a> = dyn FnMut(&Vm, usize) -> Result<()> + 'a;
 ///
 /// # Errors
 ///
-/// Those of `open` and `inspect`, and the reason why nothing can be loaded at all, such as a missing privilege.
+/// The errors of `open` and `inspect`, and the reason why nothing can be loaded at all, such as a missing privilege.
 ///
 /// ```no_run
 /// use eunomia::{Kind, Options, Vm, vm};
