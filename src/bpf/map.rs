@@ -23,6 +23,8 @@ pub struct Form {
     pub size: usize,
     /// Its type and plan; `None` if the object does not declare the type, or the type exceeds the limits.
     pub plan: Option<Plan>,
+    /// Whether the object declares the type.
+    pub is_declared: bool,
 }
 
 impl Form {
@@ -33,7 +35,7 @@ impl Form {
             id => Some(formats.type_from_btf(btf, id)?).filter(|ty| ty.size == size),
         };
         let plan = ty.as_ref().map(Plan::new).transpose()?;
-        Ok(Form { size, plan })
+        Ok(Form { size, plan, is_declared: type_id != 0 })
     }
 
     /// Uses an unsigned number as the type, if the object does not declare one and the size fits.
@@ -91,6 +93,10 @@ pub struct Map {
     pub value_type_id: u32,
     /// Values per key: 1, or the number of possible CPUs.
     pub cpus: usize,
+    /// BPF_F_*.
+    pub flags: u32,
+    /// Whether it is a data section.
+    pub is_internal: bool,
     extra: u64,
     /// The inner map of a map of maps.
     inner: Option<MapSize>,
@@ -108,7 +114,7 @@ impl Map {
                     Level::Warn,
                     &format!("map {name:?}: its {what} is written as raw bytes in JSON: {e}"),
                 );
-                Ok(Form { size: size as usize, plan: None })
+                Ok(Form { size: size as usize, plan: None, is_declared: true })
             }
             made => made.map_err(|e| raw.about(e.at(what))),
         };
@@ -136,6 +142,8 @@ impl Map {
             value,
             value_type_id: value_type,
             cpus,
+            flags: raw.flags(),
+            is_internal: raw.is_internal(),
             extra: raw.extra(),
             inner: raw.inner().map(size),
             is_created: raw.autocreate(),
@@ -156,6 +164,11 @@ impl Map {
     pub fn detach_fd(&mut self, raw: MapRef<'_>) {
         self.max_entries = raw.max_entries();
         self.fd = None;
+    }
+
+    /// A number whose meaning depends on the type, such as the hash functions of a bloom filter.
+    pub fn extra(&self) -> u64 {
+        self.extra
     }
 
     /// Its name as a string.

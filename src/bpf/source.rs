@@ -267,6 +267,24 @@ impl Sources {
         })
     }
 
+    /// Returns whether all has been read: no record waits, and no sampled map is due.
+    pub fn is_spent(&self) -> bool {
+        let now = Instant::now();
+        let is_due = self.list.iter().any(|source| match &source.buffer {
+            Buffer::Sampled(sampler) => sampler.walk.is_some() || sampler.due <= now,
+            _ => false,
+        });
+        !is_due && !self.is_ready()
+    }
+
+    /// Closes the sampled maps for which `is_carried` returns true, because a newer version reads them.
+    pub fn leave(&mut self, is_carried: &dyn Fn(&Map) -> bool) {
+        let leaves =
+            |source: &Source| matches!(source.buffer, Buffer::Sampled(_)) && is_carried(&source.shape.map);
+        self.list.retain(|source| !leaves(source));
+        self.next = 0;
+    }
+
     /// Returns whether a record waits in a perf buffer.
     fn is_perf_ready(&self) -> bool {
         self.list.iter().any(|source| matches!(&source.buffer, Buffer::Perf(perf, _) if perf.is_ready()))

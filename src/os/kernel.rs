@@ -24,6 +24,19 @@ pub fn kernel_version() -> Option<(u32, u32)> {
     Some((numbers.next()?, numbers.next()?))
 }
 
+/// Waits until every BPF program that runs now and cannot sleep has ended: for an RCU grace period. Returns false if the
+/// kernel offers no such wait (nohz_full); then it waits for a time in which programs usually end.
+pub fn wait_for_programs() -> bool {
+    const USUALLY: std::time::Duration = std::time::Duration::from_millis(100);
+    let (command, flags) = (libc::MEMBARRIER_CMD_GLOBAL, 0);
+    // SAFETY: numbers only.
+    let waited = check(unsafe { libc::syscall(libc::SYS_membarrier, command, flags, 0) as i32 });
+    if waited.is_err() {
+        std::thread::sleep(USUALLY);
+    }
+    waited.is_ok()
+}
+
 /// Returns the effective capabilities of this thread: one bit for each, by its number in capabilities(7).
 pub fn capabilities() -> u64 {
     /// _LINUX_CAPABILITY_VERSION_3, and 0 for this thread.

@@ -23,7 +23,9 @@ pub use errno::{Errno, Result, check};
 pub use file::{
     directory_names, memory_file, open_beneath, read, read_directory, read_file, read_text, write,
 };
-pub use kernel::{capabilities, in_initial_user_namespace, kernel, kernel_version, online_cpus, random};
+pub use kernel::{
+    capabilities, in_initial_user_namespace, kernel, kernel_version, online_cpus, random, wait_for_programs,
+};
 pub use memory::{KernelFile, available_memory, find, page_size, try_memory};
 pub use net::{interface_index, interface_name};
 pub use thread::Thread;

@@ -1,6 +1,9 @@
-//! Everything that events are delivered from: the kept record, the queue and the sources.
+//! Everything that events are delivered from: the kept record, the queue and the sources, of the running version of the package
+//! and of versions that a replace has retired.
 
+use std::os::fd::RawFd;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use super::batch::PendingRecord;
 use super::callback_sink::Scratch;
@@ -23,18 +26,49 @@ pub struct Delivery {
     pub scratch: Scratch,
     /// A buffer for one record of `read`.
     pub line: Vec<u8>,
+    /// Versions that a replace has retired and that still have records, oldest first.
+    pub retired: Vec<Retired>,
+    /// The version that records were last taken from. The kept record is from it.
+    last: u64,
+    /// The number of the running version.
+    version: u64,
+}
+
+/// What is left to deliver of a version that no longer runs.
+pub struct Retired {
+    version: u64,
+    sources: Option<Sources>,
+    queue: Option<Queue>,
+    shapes: Vec<Arc<Shape>>,
+    /// Whether its last program has ended, so that no record follows those that wait.
+    is_over: bool,
+    /// Number of its events that were delivered after it had been retired.
+    delivered: Arc<AtomicU64>,
 }
 
 impl Delivery {
-    /// Delivers waiting events, oldest first and at most `budget`.
+    /// Delivers waiting events, oldest first and at most `budget`. Records of two versions are never delivered by one call,
+    /// because an index of a source means another type in each version.
     pub fn drain(&mut self, budget: usize, sink: &mut impl Sink) -> Result<()> {
         let mut left = budget;
         if let Some(pending) = self.pending.take() {
             left -= 1;
-            if !pending.deliver(&self.shapes[pending.source], sink) {
+            let retired = self.retired.iter().find(|retired| retired.version == self.last);
+            let shapes = retired.map_or(&self.shapes, |retired| {
+                retired.delivered.fetch_add(1, Relaxed);
+                &retired.shapes
+            });
+            if !pending.deliver(&shapes[pending.source], sink) || !self.retired.is_empty() {
                 return Ok(());
             }
         }
+        for retired in &mut self.retired {
+            self.last = retired.version;
+            if retired.drain(left, sink)? > 0 || sink.interrupted() {
+                return Ok(());
+            }
+        }
+        self.last = self.version;
         if let Some(queue) = &mut self.queue {
             left -= queue.drain(&self.shapes, left, sink);
             if !queue.is_running() && queue.is_empty() {
@@ -45,5 +79,82 @@ impl Delivery {
             Some(sources) if left > 0 && !sink.interrupted() => sources.drain(left, sink).map(drop),
             _ => Ok(()),
         }
+    }
+
+    /// Returns whether a record waits in a buffer of the kernel. Costs no system call.
+    pub fn is_ready(&self) -> bool {
+        let mut sources = self.retired.iter().map(|retired| &retired.sources).chain([&self.sources]);
+        sources.any(|sources| sources.as_ref().is_some_and(Sources::is_ready))
+    }
+
+    /// Makes `sources`, or `queue` whose thread has them, those of the running version, and retires the others. Returns the
+    /// number of events of the retired version that are delivered from now on.
+    /// An old queue has been stopped and has put its sources back.
+    pub fn replace(
+        &mut self,
+        shapes: Vec<Arc<Shape>>,
+        sources: Option<Sources>,
+        queue: Option<Queue>,
+    ) -> Arc<AtomicU64> {
+        let delivered = Arc::new(AtomicU64::new(0));
+        let retired = Retired {
+            version: self.version,
+            sources: std::mem::replace(&mut self.sources, sources),
+            queue: std::mem::replace(&mut self.queue, queue),
+            shapes: std::mem::replace(&mut self.shapes, shapes),
+            is_over: false,
+            delivered: Arc::clone(&delivered),
+        };
+        self.retired.push(retired);
+        self.version += 1;
+        delivered
+    }
+
+    /// Marks the last program of every retired version as ended. Sampled maps get a last round.
+    pub fn end_retired(&mut self) {
+        for retired in &mut self.retired {
+            retired.is_over = true;
+            // A failure of the timer leaves that round out.
+            let _ = retired.sources.as_mut().map_or(Ok(()), Sources::sample_now);
+        }
+    }
+
+    /// Takes out the retired versions that have ended and have no record left.
+    pub fn take_spent(&mut self) -> Vec<Retired> {
+        let kept = self.pending.as_ref().map(|_| self.last);
+        let all = std::mem::take(&mut self.retired);
+        let is_spent = |retired: &Retired| retired.is_spent() && kept != Some(retired.version);
+        let (spent, left) = all.into_iter().partition(is_spent);
+        self.retired = left;
+        spent
+    }
+
+    /// The descriptors of all queues.
+    pub fn queue_fds(&self) -> Vec<RawFd> {
+        let queues = self.retired.iter().map(|retired| &retired.queue).chain([&self.queue]);
+        queues.flatten().map(Queue::fd).collect()
+    }
+
+    /// The sources of retired versions.
+    pub fn retired_sources(&self) -> Vec<&Sources> {
+        self.retired.iter().filter_map(|retired| retired.sources.as_ref()).collect()
+    }
+}
+
+impl Retired {
+    /// Delivers what waits, first what the queue's thread had read, and returns the number of events.
+    fn drain(&mut self, budget: usize, sink: &mut impl Sink) -> Result<usize> {
+        let mut count = self.queue.as_mut().map_or(0, |queue| queue.drain(&self.shapes, budget, sink));
+        if let Some(sources) = self.sources.as_mut().filter(|_| count < budget && !sink.interrupted()) {
+            count += sources.drain(budget - count, sink)?;
+        }
+        self.delivered.fetch_add(count as u64, Relaxed);
+        Ok(count)
+    }
+
+    fn is_spent(&self) -> bool {
+        self.is_over
+            && self.queue.as_ref().is_none_or(Queue::is_empty)
+            && self.sources.as_ref().is_none_or(Sources::is_spent)
     }
 }

@@ -1,25 +1,79 @@
-//! Requests of other threads to stop or to pause.
+//! Requests of other threads to stop, to pause, or to release the locks for a moment.
 //!
 //! A stop request remains until it is reported once, and a signal handler may make it. A pause request ends the batch in
 //! progress; the wait set holds back the next ones.
 
 use crate::os::{self, EventFd};
 use std::os::fd::RawFd;
-use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering::SeqCst};
+use std::sync::{Mutex, MutexGuard, OnceLock};
 
 use super::handover::Request;
+use super::lock::locked;
 
 /// The requests to the thread that delivers events.
 pub struct Interrupt {
     request: Request<AtomicBool, EventFd>,
     paused: AtomicBool,
+    claim: Claim,
+    /// The thread that polls; 0 for none.
+    poller: AtomicUsize,
+}
+
+/// A call that polls, until it is dropped.
+pub struct Polling<'a>(&'a AtomicUsize);
+
+impl Drop for Polling<'_> {
+    fn drop(&mut self) {
+        self.0.store(0, SeqCst);
+    }
+}
+
+/// How a thread that replaces the package takes the locks of the vm from a thread that polls.
+#[derive(Default)]
+struct Claim {
+    is_made: AtomicBool,
+    /// The locks that the claiming thread has.
+    held: AtomicU8,
+    /// Held while the claim is made. The polling thread waits for it after it has released its locks.
+    turn: Mutex<()>,
+    /// Readable while the claim is made; created by the first one.
+    event: OnceLock<EventFd>,
+}
+
+/// The locks that a claiming thread has, in the order in which it takes them.
+#[derive(Clone, Copy)]
+pub enum Held {
+    /// The lock on all deliveries.
+    Delivery = 1,
+    /// Also the lock on the package.
+    Both = 2,
+}
+
+/// A claim of the locks. Withdrawn on drop, which must come after the locks are released.
+pub struct Claimed<'a>(&'a Claim, #[allow(dead_code, reason = "held for its drop")] MutexGuard<'a, ()>);
+
+impl Claimed<'_> {
+    /// Notes which locks this thread has.
+    pub fn has(&self, held: Held) {
+        self.0.held.store(held as u8, SeqCst);
+    }
+}
+
+impl Drop for Claimed<'_> {
+    fn drop(&mut self) {
+        self.0.held.store(0, SeqCst);
+        self.0.is_made.store(false, SeqCst);
+        self.0.event.get().map(EventFd::clear);
+    }
 }
 
 impl Interrupt {
     /// Without a request.
     pub fn new() -> os::Result<Interrupt> {
         let request = Request::new(AtomicBool::new(false), EventFd::new()?);
-        Ok(Interrupt { request, paused: AtomicBool::new(false) })
+        let (paused, claim, poller) = (AtomicBool::new(false), Claim::default(), AtomicUsize::new(0));
+        Ok(Interrupt { request, paused, claim, poller })
     }
 
     /// Requests a stop. Async-signal-safe: an atomic store and one `write`.
@@ -39,7 +93,58 @@ impl Interrupt {
 
     /// Returns whether the batch in progress must end.
     pub fn ends_batch(&self) -> bool {
-        self.request.is_asked() || self.paused.load(SeqCst)
+        self.request.is_asked() || self.paused.load(SeqCst) || self.is_claimed()
+    }
+
+    /// Makes a thread that polls release its locks. `watch` is called with the event that wakes that thread, once per vm.
+    pub fn claim(&self, watch: impl FnOnce(RawFd) -> os::Result<()>) -> os::Result<Claimed<'_>> {
+        let turn = locked(&self.claim.turn);
+        if self.claim.event.get().is_none() {
+            let event = EventFd::new()?;
+            watch(event.fd())?;
+            let _ = self.claim.event.set(event);
+        }
+        self.claim.is_made.store(true, SeqCst);
+        self.claim.event.get().map(EventFd::signal);
+        Ok(Claimed(&self.claim, turn))
+    }
+
+    /// Returns whether another thread claims the locks.
+    pub fn is_claimed(&self) -> bool {
+        self.claim.is_made.load(SeqCst)
+    }
+
+    /// Marks this thread as the one that polls.
+    pub fn polling(&self) -> Polling<'_> {
+        self.poller.store(this_thread(), SeqCst);
+        Polling(&self.poller)
+    }
+
+    /// Returns whether this thread polls: the caller is a callback.
+    pub fn is_polling(&self) -> bool {
+        self.poller.load(SeqCst) == this_thread()
+    }
+
+    /// If another thread has claimed the locks and has at least `held`, waits until it has released them and returns true.
+    pub fn has_given_way(&self, held: Held) -> bool {
+        /// A claiming thread notes a lock right after it has taken it.
+        const TRIES: u32 = 100;
+        for _ in 0..TRIES {
+            if !self.is_claimed() {
+                return false;
+            }
+            if self.claim.held.load(SeqCst) >= held as u8 {
+                self.give_way();
+                return true;
+            }
+            std::thread::yield_now();
+        }
+        false
+    }
+
+    /// Waits until the claim is withdrawn. The caller has released its locks.
+    pub fn give_way(&self) {
+        drop(locked(&self.claim.turn));
     }
 
     /// Takes the stop request, to report it.
@@ -56,4 +161,10 @@ impl Interrupt {
     pub fn fd(&self) -> RawFd {
         self.request.event().fd()
     }
+}
+
+/// Returns a number for the calling thread that no other running thread has.
+fn this_thread() -> usize {
+    thread_local!(static HERE: u8 = const { 0 });
+    HERE.with(|here| std::ptr::from_ref(here).addr())
 }

@@ -1,6 +1,7 @@
 //! The life cycle of a package in a vm: open, load, attach, detach.
 
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 
 use super::delivery::Delivery;
@@ -84,7 +85,11 @@ impl Vm {
         let (mut inner, _delivery) = self.exclusive()?;
         match check_kind(data, kinds)? {
             Kind::Json => inner.open(Package::parse(data)?, &self.shared.log),
-            Kind::Wasm => inner.open_module(data),
+            Kind::Wasm => {
+                let kind = inner.open_module(data)?;
+                self.shared.has_module.store(true, SeqCst);
+                Ok(kind)
+            }
         }
     }
 
@@ -271,6 +276,8 @@ impl Shared {
             wasm,
             inner: Mutex::new(Inner { config, session: None, module: None, types: Vec::new() }),
             delivery: Mutex::default(),
+            replacing: Mutex::default(),
+            has_module: AtomicBool::new(false),
         })
     }
 }
@@ -299,9 +306,13 @@ impl Inner {
     }
 
     /// Keeps every type that a call can return. They stay valid as long as the vm.
-    fn keep_types(&mut self) {
-        let types = self.session.as_ref().map(types_of);
-        self.types.extend(types.unwrap_or_default());
+    pub(super) fn keep_types(&mut self) {
+        let types = self.session.as_ref().map(types_of).unwrap_or_default();
+        for ty in types {
+            if !self.types.iter().any(|kept| Arc::ptr_eq(kept, &ty)) {
+                self.types.push(ty);
+            }
+        }
     }
 }
 

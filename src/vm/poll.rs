@@ -11,7 +11,6 @@ use super::event::{Event, EventFn, Flow, Format};
 use super::lock::locked;
 use super::state::{Inner, Vm};
 use super::wait_set::{Role, STOP};
-use crate::bpf::source::Sources;
 use crate::error::{Error, Result, Status};
 use crate::os::poll_timeout;
 
@@ -217,14 +216,18 @@ impl Vm {
     fn deliver_until(&self, timeout: Option<Duration>, work: &mut Work<'_>) -> Result<()> {
         // A time that the clock cannot hold never comes.
         let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
-        let mut inner = self.inner()?;
-        let mut delivery = self.delivery()?;
+        let (mut inner, mut delivery) = self.exclusive()?;
         inner.loaded()?;
         self.shared.counters.polls.fetch_add(1, Relaxed);
+        let _polling = self.shared.stop.polling();
         loop {
+            if self.shared.stop.is_claimed() {
+                (inner, delivery) = self.give_way(inner, delivery);
+                inner.loaded()?;
+            }
             // Waiting records need no system call. For perf buffers this is also the only reliable check, because the kernel
             // reports them as readable once: an epoll set of the host that contains the vm's descriptor consumes the report.
-            let is_ready = delivery.sources.as_ref().is_some_and(Sources::is_ready);
+            let is_ready = delivery.is_ready();
             let ready = match is_ready && !self.shared.stop.is_paused() {
                 true if self.shared.stop.take() => Ready::Stop,
                 true => Ready::Events,
@@ -239,11 +242,38 @@ impl Vm {
             drop(inner);
             let result = work(&mut delivery);
             inner = self.relock();
-            self.after_drain(&delivery, had_pending);
+            self.after_drain(&mut delivery, had_pending);
             if result? {
                 return Ok(());
             }
         }
+    }
+
+    /// Releases the locks to a thread that claims them, and takes them back when that is done.
+    fn give_way<'a>(
+        &'a self,
+        inner: MutexGuard<'a, Inner>,
+        delivery: MutexGuard<'a, Delivery>,
+    ) -> (MutexGuard<'a, Inner>, MutexGuard<'a, Delivery>) {
+        drop((delivery, inner));
+        self.shared.stop.give_way();
+        // In the order of the thread that claims.
+        let delivery = locked(&self.shared.delivery);
+        (self.relock(), delivery)
+    }
+
+    /// Frees the retired versions that have nothing left to deliver.
+    pub(super) fn drop_spent(&self, delivery: &mut Delivery) {
+        let spent = delivery.take_spent();
+        if spent.is_empty() {
+            return;
+        }
+        let mut wait_set = self.shared.wait_set();
+        // The descriptors are removed before they are closed, which cannot fail.
+        let _ = wait_set.watch_retired(&self.shared.epoll, &delivery.retired_sources());
+        let _ = wait_set.watch(Role::Queue, &self.shared.epoll, &delivery.queue_fds());
+        drop((wait_set, spent));
+        self.shared.counters.watch_sources(&[]);
     }
 
     /// Takes the lock back after a batch. Another thread can hold it for one short call only.
@@ -252,7 +282,10 @@ impl Vm {
     }
 
     /// Stops waiting for a queue that has ended and is empty, and waits for a record that was kept back.
-    fn after_drain(&self, delivery: &Delivery, had_pending: bool) {
+    fn after_drain(&self, delivery: &mut Delivery, had_pending: bool) {
+        if !delivery.retired.is_empty() {
+            self.drop_spent(delivery);
+        }
         if delivery.queue.is_none() {
             self.shared.wait_set().forget(Role::Queue);
         }
@@ -275,6 +308,7 @@ impl Vm {
                 _ if self.shared.stop.take() => return Ok(Ready::Stop),
                 Ok(0) if timeout_ms == i32::MAX => {}
                 Ok(0) => return Ok(Ready::Timeout),
+                Ok(_) if self.shared.stop.is_claimed() => return Ok(Ready::Events),
                 Ok(n) if tokens[..n].contains(&STOP) => {
                     if self.shared.stop.take_signalled() {
                         return Ok(Ready::Stop);

@@ -28,6 +28,7 @@ pub struct Queue {
     current: (Vec<u8>, usize),
     shared: Arc<Shared>,
     thread: Option<(Thread, Arc<Mutex<Option<Sources>>>)>,
+    max_bytes: usize,
 }
 
 type Shared = Handover<AtomicBool, EventFd, ArrayQueue<Vec<u8>>>;
@@ -110,9 +111,16 @@ impl Queue {
             *locked(&theirs) = done;
         };
         match Thread::spawn(c"eunomia-queue", Box::new(body)) {
-            Ok(thread) => Ok(Queue { current: (Vec::new(), 0), shared, thread: Some((thread, cell)) }),
+            Ok(thread) => {
+                Ok(Queue { current: (Vec::new(), 0), shared, thread: Some((thread, cell)), max_bytes })
+            }
             Err(e) => Err((e, locked(&cell).take())),
         }
+    }
+
+    /// The size that it was started with.
+    pub fn max_bytes(&self) -> usize {
+        self.max_bytes
     }
 
     /// The descriptor that is readable while records wait.

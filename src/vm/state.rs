@@ -5,10 +5,11 @@
 //! that delivers events, so that a call that would unload the package under a callback returns `Busy`.
 
 use std::fmt;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::delivery::Delivery;
-use super::interrupt::Interrupt;
+use super::interrupt::{Held, Interrupt};
 use super::lock::{locked, try_locked};
 use super::stats::Counters;
 use super::wait_set::WaitSet;
@@ -67,6 +68,10 @@ pub(super) struct Shared {
     pub(super) wasm: wasm::Config,
     pub(super) inner: Mutex<Inner>,
     pub(super) delivery: Mutex<Delivery>,
+    /// Held during a replace.
+    pub(super) replacing: Mutex<()>,
+    /// Whether a WASM module has been opened, whose run holds the locks.
+    pub(super) has_module: AtomicBool,
 }
 
 pub(super) struct Inner {
@@ -86,16 +91,33 @@ impl Shared {
 
 impl Vm {
     pub(super) fn inner(&self) -> Result<MutexGuard<'_, Inner>> {
-        try_locked(&self.shared.inner)
+        self.unless_busy(&self.shared.inner, Held::Both)
     }
 
+    /// Must not be called with `inner` locked.
     pub(super) fn delivery(&self) -> Result<MutexGuard<'_, Delivery>> {
-        try_locked(&self.shared.delivery)
+        self.unless_busy(&self.shared.delivery, Held::Delivery)
+    }
+
+    /// Locks without waiting for another call, except for the moments in which a replace has the lock. Then that has at least
+    /// the locks `held`, and so does not wait for one that this thread has.
+    fn unless_busy<'a, T>(&self, mutex: &'a Mutex<T>, held: Held) -> Result<MutexGuard<'a, T>> {
+        let mut is_first = true;
+        loop {
+            match try_locked(mutex) {
+                // The second try is for a claim that ended after the first.
+                Err(e)
+                    if e.status() == Status::Busy
+                        && (self.shared.stop.has_given_way(held) || std::mem::take(&mut is_first)) => {}
+                locked => return locked,
+            }
+        }
     }
 
     /// Takes both locks: no event is being delivered.
     pub(super) fn exclusive(&self) -> Result<(MutexGuard<'_, Inner>, MutexGuard<'_, Delivery>)> {
-        Ok((self.inner()?, self.delivery()?))
+        let delivery = self.delivery()?;
+        Ok((try_locked(&self.shared.inner)?, delivery))
     }
 
     /// Writes a line to the vm's log, for hosts that wrap the vm. See [`Options::log`](crate::Options::log).

@@ -27,7 +27,7 @@ pub struct Stats {
     pub malformed: u64,
     /// Calls of `poll` and `read`.
     pub polls: u64,
-    /// Reserved, always 0.
+    /// Number of times that the package was replaced.
     pub replaces: u64,
     /// Runs of all programs, if the kernel counts them (sysctl kernel.bpf_stats_enabled).
     pub run_count: u64,
@@ -46,6 +46,7 @@ pub struct Counters {
     pub lost_queue: AtomicU64,
     pub guest_dropped: AtomicU64,
     pub polls: AtomicU64,
+    pub replaces: AtomicU64,
     /// Kernel objects with counters of their own.
     kernel: Mutex<KernelCounters>,
 }
@@ -142,6 +143,7 @@ impl Counters {
             lost_queue: self.lost_queue.load(Relaxed),
             guest_dropped: self.guest_dropped.load(Relaxed),
             polls: self.polls.load(Relaxed),
+            replaces: self.replaces.load(Relaxed),
             run_count,
             run_ns,
             lost_known: kernel.known,

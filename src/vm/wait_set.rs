@@ -8,6 +8,8 @@ use crate::os::{self, Epoll, Errno, EventFd};
 
 /// Token of the stop request in the vm's epoll set; everything else means events.
 pub const STOP: u64 = 0;
+/// Token of a claim of the locks.
+pub const CLAIM: u64 = 2;
 /// Token of everything that means "there are events".
 const EVENTS: u64 = 1;
 
@@ -16,10 +18,19 @@ const EVENTS: u64 = 1;
 pub enum Role {
     /// A buffer of the kernel, or the timer of sampled maps.
     Source,
+    /// The same of a version that a replace has retired.
+    Retired,
     /// The queue has records.
     Queue,
     /// A record is kept that did not fit into the buffer of the last `read`.
     Pending,
+}
+
+/// The wait set before a replace.
+pub struct Former {
+    watched: Vec<(Role, Arc<Epoll>, RawFd)>,
+    added: Vec<(Arc<Epoll>, RawFd)>,
+    moved: Vec<(Arc<Epoll>, RawFd)>,
 }
 
 /// The descriptors that report events. While the vm is paused, none of them is in an epoll set.
@@ -28,7 +39,7 @@ pub struct WaitSet {
     paused: bool,
     watched: Vec<(Role, Arc<Epoll>, RawFd)>,
     /// Events that make the sources report their readiness again when they enter a set. See `Sources::again`.
-    again: Vec<Arc<EventFd>>,
+    again: Vec<(Role, Arc<EventFd>)>,
 }
 
 impl WaitSet {
@@ -78,8 +89,61 @@ impl WaitSet {
     pub fn watch_sources(&mut self, epoll: &Arc<Epoll>, sources: &[&Sources]) -> os::Result<()> {
         let fds: Vec<RawFd> = sources.iter().flat_map(|sources| sources.fds()).collect();
         self.watch(Role::Source, epoll, &fds)?;
-        self.again = sources.iter().filter_map(|sources| sources.again()).collect();
+        self.set_again(Role::Source, sources);
+        Ok(())
+    }
+
+    fn set_again(&mut self, role: Role, sources: &[&Sources]) {
+        self.again.retain(|(other, _)| *other != role);
+        self.again.extend(sources.iter().filter_map(|sources| Some((role, sources.again()?))));
         self.ask_again();
+    }
+
+    /// Waits for the descriptors `new` in the set `theirs` as the sources, and for the former sources in `epoll` as those of a
+    /// retired version. After a failure nothing has changed. The caller passes the result to `commit` or `undo`.
+    pub fn retire(&mut self, epoll: &Arc<Epoll>, theirs: &Arc<Epoll>, new: &[RawFd]) -> os::Result<Former> {
+        let is_old = |role: &Role| matches!(role, Role::Source | Role::Retired);
+        let mut former = Former { watched: self.watched.clone(), added: Vec::new(), moved: Vec::new() };
+        for (role, set, fd) in &mut self.watched {
+            if is_old(role) && !Arc::ptr_eq(set, epoll) {
+                former.moved.push((Arc::clone(set), *fd));
+                *set = Arc::clone(epoll);
+            }
+            if *role == Role::Source {
+                *role = Role::Retired;
+            }
+        }
+        self.watched.extend(new.iter().map(|&fd| (Role::Source, Arc::clone(theirs), fd)));
+        let moved = former.moved.iter().map(|(_, fd)| (epoll, *fd));
+        for (set, fd) in moved.chain(new.iter().map(|&fd| (theirs, fd))).filter(|_| !self.paused) {
+            if let Err(e) = set.add(fd, EVENTS) {
+                self.undo(former);
+                return Err(e);
+            }
+            former.added.push((Arc::clone(set), fd));
+        }
+        Ok(former)
+    }
+
+    /// Completes `retire`. `again` is that of the new sources.
+    pub fn commit(&mut self, former: Former, again: Option<Arc<EventFd>>) {
+        former.moved.iter().for_each(|(set, fd)| set.remove(*fd));
+        self.again.iter_mut().for_each(|(role, _)| *role = Role::Retired);
+        self.again.extend(again.map(|again| (Role::Source, again)));
+        self.ask_again();
+    }
+
+    /// Returns to the state before `retire`.
+    pub fn undo(&mut self, former: Former) {
+        former.added.iter().for_each(|(set, fd)| set.remove(*fd));
+        self.watched = former.watched;
+    }
+
+    /// Waits for these sources of retired versions in `epoll`, and for no others.
+    pub fn watch_retired(&mut self, epoll: &Arc<Epoll>, sources: &[&Sources]) -> os::Result<()> {
+        let fds: Vec<RawFd> = sources.iter().flat_map(|sources| sources.fds()).collect();
+        self.watch(Role::Retired, epoll, &fds)?;
+        self.set_again(Role::Retired, sources);
         Ok(())
     }
 
@@ -94,7 +158,7 @@ impl WaitSet {
 
     /// Makes the sources report their readiness again.
     pub fn ask_again(&self) {
-        self.again.iter().for_each(|again| again.signal());
+        self.again.iter().for_each(|(_, again)| again.signal());
     }
 
     /// Forgets the descriptors of a role, which have been closed and have thereby left their set.

@@ -114,7 +114,7 @@ impl Session {
         failed
     }
 
-    fn is_attachable(&self, index: usize) -> bool {
+    pub(super) fn is_attachable(&self, index: usize) -> bool {
         let raw = self.opened.object.prog(index);
         raw.fd().is_some() && raw.autoattach() && is_attachable(raw)
     }

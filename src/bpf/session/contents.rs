@@ -82,11 +82,9 @@ impl Session {
     }
 
     fn remember(&mut self, name: &str) -> Result<()> {
-        if !self.is_loaded() {
-            let (index, bytes) = (self.opened.var_index(name)?, self.opened.var_bytes(name)?);
-            self.set_vars.resize(self.opened.vars.len(), None);
-            self.set_vars[index] = Some(bytes);
-        }
+        let (index, bytes) = (self.opened.var_index(name)?, self.opened.var_bytes(name)?);
+        self.set_vars.resize(self.opened.vars.len(), None);
+        self.set_vars[index] = Some(bytes);
         Ok(())
     }
 
@@ -204,6 +202,8 @@ impl Session {
         }
         set_autoload(self.opened.object.prog(index), on)?;
         self.alternatives.set_wanted(index, on);
+        self.set_autoload.retain(|(prog, _)| *prog != index);
+        self.set_autoload.push((index, on));
         Ok(())
     }
 

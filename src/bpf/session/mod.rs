@@ -6,6 +6,7 @@ pub mod contents;
 mod describe;
 pub mod iterator;
 mod load;
+pub mod replace;
 
 use std::ffi::CStr;
 use std::os::fd::RawFd;
@@ -63,6 +64,10 @@ pub struct Session {
     set_vars: Vec<Option<Vec<u8>>>,
     /// The same for sizes of maps, by index.
     set_sizes: Vec<(usize, u32)>,
+    /// The same for programs, by index.
+    set_autoload: Vec<(usize, bool)>,
+    /// Maps of the running version that this one uses, by index.
+    carried: Vec<(usize, Arc<Map>)>,
     /// The text that replaces the help, if the last command line requested it.
     requested_text: Option<String>,
 }
@@ -99,6 +104,8 @@ impl Session {
             shapes: Vec::new(),
             set_vars: Vec::new(),
             set_sizes: Vec::new(),
+            set_autoload: Vec::new(),
+            carried: Vec::new(),
             requested_text: None,
         };
         session.set_all()?;
@@ -108,6 +115,7 @@ impl Session {
     /// Applies the settings of package and host to a newly opened object.
     fn set_all(&mut self) -> Result<()> {
         self.set_sizes.iter().try_for_each(|(map, count)| self.opened.set_max_entries(*map, *count))?;
+        self.reuse_carried()?;
         let mut valued = self.package.meta.vars.iter().filter_map(|var| Some((var, var.value.as_ref()?)));
         valued.try_for_each(|(var, value)| self.opened.set_var_json(&var.name, value))?;
         for (var, bytes) in self.opened.vars.iter().zip(&self.set_vars) {

@@ -47,6 +47,13 @@ impl Link {
         }
     }
 
+    /// Makes the link run `prog` instead of its program, in one step.
+    pub fn update(&self, prog: ProgRef<'_>) -> os::Result<()> {
+        let (link, prog) = (self.fd().ok_or(Errno(libc::EOPNOTSUPP))?, prog.raw_fd()?);
+        // SAFETY: the kernel checks both descriptors; without options it compares nothing else.
+        check(unsafe { b::bpf_link_update(link, prog, std::ptr::null()) }).map(drop)
+    }
+
     /// Opens the output of an iterator. Each call starts a new iteration.
     pub fn open_iterator(&self) -> os::Result<OwnedFd> {
         let link = self.fd().ok_or(Errno(libc::EINVAL))?;

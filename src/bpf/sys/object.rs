@@ -253,6 +253,18 @@ impl<'a> MapRef<'a> {
         }
     }
 
+    /// Makes load use an existing map instead of creating this one. libbpf checks nothing and copies the descriptor.
+    pub fn reuse(self, fd: RawFd) -> os::Result<()> {
+        // SAFETY: the kernel checks the descriptor; the call fails on a loaded object.
+        check(unsafe { b::bpf_map__reuse_fd(self.ptr(), fd) }).map(drop)
+    }
+
+    /// BPF_F_*, before load.
+    pub fn flags(self) -> u32 {
+        // SAFETY: a getter.
+        unsafe { b::bpf_map__map_flags(self.ptr()) }
+    }
+
     /// A number whose meaning depends on the type: hash functions of a bloom filter, the address of an arena.
     pub fn extra(self) -> u64 {
         // SAFETY: a getter.
@@ -297,14 +309,12 @@ impl<'a> MapRef<'a> {
 
     /// Whether `read` and `write` access the map itself after load.
     pub fn is_mapped(self) -> bool {
-        // SAFETY: a getter.
-        unsafe { b::bpf_map__map_flags(self.ptr()) & b::BPF_F_MMAPABLE != 0 }
+        self.flags() & b::BPF_F_MMAPABLE != 0
     }
 
     /// Whether its stacks consist of build ids and file offsets instead of addresses.
     pub fn has_build_ids(self) -> bool {
-        // SAFETY: a getter.
-        unsafe { b::bpf_map__map_flags(self.ptr()) & b::BPF_F_STACK_BUILD_ID != 0 }
+        self.flags() & b::BPF_F_STACK_BUILD_ID != 0
     }
 
     /// The contents of a data section: the initial values before load, and the map itself after load if `is_mapped`.

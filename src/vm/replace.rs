@@ -1,0 +1,296 @@
+//! Replaces the running package by a new version while events flow.
+//!
+//! The new version is opened, compared, loaded and put into the dispatchers without a lock, while another thread may poll. Then
+//! both locks are taken for a moment, in which one store makes all hooks run the new version. After the grace period no program
+//! of the old version runs, and it is closed. Every failure comes before the store and leaves the old version as it was.
+
+use std::ffi::CStr;
+use std::mem;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
+use std::sync::{Arc, MutexGuard};
+
+use super::delivery::Delivery;
+use super::interrupt::{Claimed, Held};
+use super::lock::{locked, try_locked};
+use super::queue::Queue;
+use super::state::{Inner, Vm, system_error};
+use super::wait_set::{CLAIM, Role};
+use crate::bpf::session::Session;
+use crate::bpf::session::replace::{MapChange, ProgChange, Settings};
+use crate::bpf::source::Sources;
+use crate::error::{Error, Result, Status};
+use crate::os::{self, Epoll, Errno};
+use crate::package::{Package, compact, members};
+use crate::vm::kinds::{Kind, check_kind};
+
+/// Options of [`Vm::replace`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ReplaceOptions {
+    /// Whether all events of the old version are delivered before the first of the new one. Polls wait for the grace period
+    /// of the kernel, some 10 to 60 ms.
+    pub ordered: bool,
+    /// Whether all maps start empty.
+    pub fresh_maps: bool,
+    /// Whether a map of the old version that cannot be carried over is an error.
+    pub strict_maps: bool,
+    /// Whether variables have the values of the new version, not those that the host has set.
+    pub fresh_vars: bool,
+}
+
+/// What a replace has done.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct Replaced {
+    /// Whether the new package equals the running one, so that nothing was done.
+    pub unchanged: bool,
+    /// Nanoseconds from the call to the switch: opening, comparing, loading and attaching.
+    pub load_ns: u64,
+    /// Nanoseconds in which no call could deliver, apart from the grace period of an ordered replace.
+    pub flip_ns: u64,
+    /// Nanoseconds of the wait for programs of the old version that still ran.
+    pub grace_ns: u64,
+    /// Whether that wait was complete. A kernel without a way to wait gets 100 ms.
+    pub is_grace_over: bool,
+    programs: Vec<ProgChange>,
+    maps: Vec<MapChange>,
+    from_old: Arc<AtomicU64>,
+}
+
+impl Replaced {
+    /// Number of events of the old version that have been delivered since the switch.
+    pub fn events_from_old(&self) -> u64 {
+        self.from_old.load(Relaxed)
+    }
+
+    /// Returns the report of a failed replace as JSON.
+    pub fn failure_json(error: &Error) -> String {
+        compact(&members([("error", error.to_string().into()), ("detail", error.detail().into())]))
+    }
+
+    /// Returns the report as JSON.
+    pub fn to_json(&self) -> String {
+        let text = |text: &CStr| text.to_string_lossy().into();
+        let program = |prog: &ProgChange| {
+            members([
+                ("name", (&*prog.name).into()),
+                ("change", prog.change.into()),
+                ("section", text(&prog.section)),
+            ])
+        };
+        let map = |map: &MapChange| {
+            let change = if map.fresh.is_none() { "carried" } else { "fresh" };
+            members([("name", text(&map.name)), ("change", change.into()), ("reason", map.fresh.into())])
+        };
+        let ms = |ns: u64| ns as f64 / 1e6;
+        compact(&members([
+            ("unchanged", self.unchanged.into()),
+            ("programs", self.programs.iter().map(program).collect()),
+            ("maps", self.maps.iter().map(map).collect()),
+            ("load_ms", ms(self.load_ns).into()),
+            ("flip_ms", ms(self.flip_ns).into()),
+            ("grace_ms", ms(self.grace_ns).into()),
+            ("grace_complete", self.is_grace_over.into()),
+            ("events_from_old", self.events_from_old().into()),
+        ]))
+    }
+}
+
+/// The new version before the switch.
+struct Prepared {
+    session: Session,
+    sources: Sources,
+    types: Vec<Arc<crate::types::Type>>,
+}
+
+/// Both locks, taken from the thread that polls. Fields are dropped in this order.
+struct Locks<'a> {
+    inner: MutexGuard<'a, Inner>,
+    delivery: MutexGuard<'a, Delivery>,
+    _claim: Claimed<'a>,
+}
+
+impl Vm {
+    /// Replaces the running package by the package `data`, while events flow.
+    ///
+    /// Each event of the kernel is handled by the old version or by the new one. What the old version has sent is delivered
+    /// with its own types. Maps that fit keep their content. A failure changes nothing. Any thread may call it, also while
+    /// another one polls. The package must be attached, by one program whose link the kernel can update: XDP, tcx,
+    /// cgroup, sk_lookup, flow dissector.
+    ///
+    /// # Errors
+    ///
+    /// [`Status::Busy`] in a callback and during another replace, [`Status::State`] if no package is attached,
+    /// [`Status::Unsupported`] if a program of either version cannot be replaced, those of [`Vm::open`], [`Vm::load`] and
+    /// [`Vm::attach`] for the new version.
+    ///
+    /// ```no_run
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let vm = eunomia::Vm::new(eunomia::Options::new())?;
+    /// let report = vm.replace(&std::fs::read("package.json")?, Default::default())?;
+    /// println!("{}", report.to_json());
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn replace(&self, data: &[u8], options: ReplaceOptions) -> Result<Replaced> {
+        let begin = os::monotonic_ns();
+        if self.shared.stop.is_polling() {
+            return Err(Error::new(Status::Busy, "replace: called from a callback of this vm"));
+        }
+        let _one = try_locked(&self.shared.replacing)?;
+        check_kind(data, Kind::Json.into())?;
+        if self.shared.has_module.load(SeqCst) {
+            return Err(Error::new(
+                Status::Unsupported,
+                "replace: a WASM module is open, which cannot be replaced",
+            ));
+        }
+        let package = Package::parse(data)?;
+        let (settings, session, types) = {
+            let locks = self.claim()?;
+            let running = running(&locks.inner)?;
+            if running.is_of(&package) {
+                return Ok(Replaced { unchanged: true, ..Replaced::default() });
+            }
+            let mut config = locks.inner.config.clone();
+            config.open.name = package.meta.obj_name.clone();
+            let settings = running.settings();
+            let types = locks.inner.types.clone();
+            drop(locks);
+            (settings, Session::open(package, config, Arc::clone(&self.shared.log))?, types)
+        };
+        let (prepared, mut report) = prepare(session, types, &settings, options)?;
+        report.programs = prepared.session.compare(&settings)?;
+        drop(settings);
+        report.load_ns = os::monotonic_ns() - begin;
+        self.switch(prepared, report, options.ordered)
+    }
+
+    /// Takes both locks as soon as the call that has them reaches its next batch.
+    fn claim(&self) -> Result<Locks<'_>> {
+        let epoll = &self.shared.epoll;
+        let claim = self.shared.stop.claim(|event| epoll.add(event, CLAIM));
+        let claim = claim.map_err(|e| system_error("replace", e))?;
+        let delivery = locked(&self.shared.delivery);
+        claim.has(Held::Delivery);
+        let inner = locked(&self.shared.inner);
+        claim.has(Held::Both);
+        if self.shared.delivery.is_poisoned() || self.shared.inner.is_poisoned() {
+            return Err(Error::new(
+                Status::Internal,
+                "an earlier call failed inside; only destroying the vm is left",
+            ));
+        }
+        Ok(Locks { inner, delivery, _claim: claim })
+    }
+
+    /// Switches to the new version, waits for the programs of the old one and closes it.
+    fn switch(&self, new: Prepared, mut report: Replaced, ordered: bool) -> Result<Replaced> {
+        let mut locks = self.claim()?;
+        let begin = os::monotonic_ns();
+        running(&locks.inner)?;
+        let old = self.flip(&mut locks, new, &mut report)?;
+        report.flip_ns = os::monotonic_ns() - begin;
+        let begin = os::monotonic_ns();
+        let held = ordered.then_some(locks);
+        report.is_grace_over = os::wait_for_programs();
+        report.grace_ns = os::monotonic_ns() - begin;
+        let mut locks = match held {
+            Some(locks) => locks,
+            None => self.claim()?,
+        };
+        locks.delivery.end_retired();
+        self.drop_spent(&mut locks.delivery);
+        self.shared.counters.forget(old.lost_map(), &old.prog_fds());
+        drop(locks);
+        Ok(report)
+    }
+
+    /// Makes the hooks and the delivery use the new version. Returns the old one. After a failure nothing has changed.
+    fn flip(&self, locks: &mut Locks<'_>, new: Prepared, report: &mut Replaced) -> Result<Session> {
+        let Locks { inner, delivery, .. } = locks;
+        let mut wait_set = self.shared.wait_set();
+        let (fds, again) = (new.sources.fds(), new.sources.again());
+        let (queue, sources, theirs) = self.same_queue(delivery, new.sources)?;
+        let system = |e: Errno| system_error("replace", e);
+        let former = wait_set.retire(&self.shared.epoll, &theirs, &fds).map_err(system)?;
+        let queues =
+            delivery.queue_fds().into_iter().chain(queue.as_ref().map(Queue::fd)).collect::<Vec<_>>();
+        let watched = wait_set.watch(Role::Queue, &self.shared.epoll, &queues).map_err(system);
+        let mut session = new.session;
+        let running = inner.session_mut()?;
+        if let Err(e) = watched.and_then(|()| session.take_over(running)) {
+            // Removing cannot fail.
+            let _ = wait_set.watch(Role::Queue, &self.shared.epoll, &delivery.queue_fds());
+            wait_set.undo(former);
+            return Err(e);
+        }
+        // Nothing fails from here on.
+        wait_set.commit(former, again);
+        drop(wait_set);
+        report.from_old = retire(delivery, &session, queue, sources);
+        let counters = &self.shared.counters;
+        counters.watch_also(session.lost_map(), session.prog_fds());
+        counters.watch_sources(session.shapes());
+        counters.replaces.fetch_add(1, Relaxed);
+        session.forget_carried();
+        let old = mem::replace(running, session);
+        inner.types = new.types;
+        inner.keep_types();
+        Ok(old)
+    }
+
+    /// Starts a queue with the new sources if the running version has one. Returns the set that waits for them.
+    fn same_queue(
+        &self,
+        delivery: &Delivery,
+        new: Sources,
+    ) -> Result<(Option<Queue>, Option<Sources>, Arc<Epoll>)> {
+        let Some(old) = delivery.queue.as_ref().filter(|queue| queue.is_running()) else {
+            return Ok((None, Some(new), Arc::clone(&self.shared.epoll)));
+        };
+        let system = |e: Errno| system_error("queue", e);
+        let theirs = Arc::new(Epoll::new().map_err(system)?);
+        let counters = Arc::clone(&self.shared.counters);
+        let queue = Queue::start(new, Arc::clone(&theirs), old.max_bytes(), counters);
+        Ok((Some(queue.map_err(|(e, _)| system(e))?), None, theirs))
+    }
+}
+
+/// Makes what the old version delivers from that of a retired version.
+fn retire(
+    delivery: &mut Delivery,
+    new: &Session,
+    queue: Option<Queue>,
+    sources: Option<Sources>,
+) -> Arc<AtomicU64> {
+    if let Some(stopped) = delivery.queue.as_mut().and_then(Queue::stop) {
+        delivery.sources = Some(stopped);
+    }
+    if let Some(old) = &mut delivery.sources {
+        old.leave(&|map| new.carries(&map.name));
+    }
+    delivery.replace(new.shapes().to_vec(), sources, queue)
+}
+
+/// Returns the running version, which is attached.
+fn running(inner: &Inner) -> Result<&Session> {
+    let session = inner.loaded()?;
+    if session.is_attached() {
+        return Ok(session);
+    }
+    Err(Error::new(Status::State, "the package is not attached; only a running package can be replaced"))
+}
+
+/// Loads the new version with the settings and maps of the running one.
+fn prepare(
+    mut session: Session,
+    mut types: Vec<Arc<crate::types::Type>>,
+    settings: &Settings,
+    options: ReplaceOptions,
+) -> Result<(Prepared, Replaced)> {
+    session.apply(settings, options.fresh_vars)?;
+    let maps = session.carry(settings, options.fresh_maps, options.strict_maps)?;
+    let sources = session.load_sharing(Some(&mut types))?;
+    Ok((Prepared { session, sources, types }, Replaced { maps, ..Replaced::default() }))
+}
