@@ -6,7 +6,7 @@ use std::env;
 use std::path::Path;
 
 /// In the order of the header's sections.
-const SOURCES: [&str; 10] = [
+const SOURCES: [&str; 11] = [
     "types",
     "handle",
     "version",
@@ -16,6 +16,7 @@ const SOURCES: [&str; 10] = [
     "events",
     "maps",
     "introspect",
+    "test_run",
     "wasm",
 ];
 

@@ -557,6 +557,46 @@ typedef struct eunomia_field {
   int64_t value;
 } eunomia_field;
 
+// Input of eunomia_prog_run, and the buffers for its output.
+typedef struct eunomia_prog_input {
+  // Set by the caller to sizeof(eunomia_prog_input).
+  size_t size;
+  // Packet for the program. NULL: none.
+  const void *data;
+  // Bytes of data.
+  size_t data_len;
+  // Context for the program, a struct that depends on its type. NULL: the default context.
+  const void *ctx;
+  // Bytes of ctx.
+  size_t ctx_len;
+  // Receives the packet after the last run. NULL: not wanted.
+  void *data_out;
+  // Capacity of data_out in bytes.
+  size_t data_out_cap;
+  // Receives the context after the last run. NULL: not wanted.
+  void *ctx_out;
+  // Capacity of ctx_out in bytes.
+  size_t ctx_out_cap;
+  // Number of runs. 0 is one run. Must be 0 for raw tracepoint programs.
+  uint32_t repeat;
+  // 0.
+  uint32_t reserved;
+} eunomia_prog_input;
+
+// Result of eunomia_prog_run.
+typedef struct eunomia_prog_result {
+  // Set by the caller to sizeof(eunomia_prog_result).
+  size_t size;
+  // Return value of the last run.
+  uint32_t return_value;
+  // Mean time of one run in nanoseconds. 0 for types of programs that the kernel does not time.
+  uint32_t duration_ns;
+  // Bytes of the packet after the last run. After EUNOMIA_ERR_TOO_SMALL, the required capacity.
+  size_t data_len;
+  // Bytes of the context after the last run. After EUNOMIA_ERR_TOO_SMALL, the required capacity.
+  size_t ctx_len;
+} eunomia_prog_result;
+
 // Header of each record in a RAW batch. The record follows, then its key, each 8-byte aligned.
 typedef struct eunomia_record {
   // Bytes from this header to the next.
@@ -1239,6 +1279,30 @@ uint32_t eunomia_type_count(const struct eunomia_type *type);
 //   EUNOMIA_ERR_INVAL      type or out is NULL, or out->size is wrong
 //   EUNOMIA_ERR_NOT_FOUND  index is out of range
 int eunomia_type_field(const struct eunomia_type *type, uint32_t index, struct eunomia_field *out);
+
+// Runs a loaded program with input of the caller (BPF_PROG_TEST_RUN). The program need not be
+// attached. Its side effects are real: it changes maps and sends events.
+//
+//   prog  name of the program
+//   in    the input; NULL: no data, the default context, one run
+//   out   receives the result; set out->size first
+//
+// The type of the program decides what it takes: an XDP or traffic control program takes a packet
+// as data, a raw tracepoint program the arguments of its tracepoint as ctx, one uint64_t each.
+//
+// Returns: EUNOMIA_OK or
+//   EUNOMIA_ERR_NOT_FOUND    no such program
+//   EUNOMIA_ERR_INVAL        the program's type does not accept this input
+//   EUNOMIA_ERR_STATE        the program is not loaded
+//   EUNOMIA_ERR_TOO_SMALL    data_out or ctx_out is too small; data_len and ctx_len of out are the
+//                            required sizes
+//   EUNOMIA_ERR_UNSUPPORTED  the kernel has no test runs for programs of this type
+//   EUNOMIA_ERR_PERM         a privilege is missing
+//   EUNOMIA_ERR_SYSTEM       the system call failed
+int eunomia_prog_run(struct eunomia_vm *vm,
+                     const char *prog,
+                     const struct eunomia_prog_input *in,
+                     struct eunomia_prog_result *out);
 
 // ---- WASM packages ----
 //

@@ -348,6 +348,25 @@ struct prog_info {
     std::uint64_t run_count, run_ns;
 };
 
+// See eunomia_prog_input. The buffers stay the caller's.
+struct prog_input {
+    const void *data = nullptr;
+    std::size_t data_len = 0;
+    const void *ctx = nullptr;
+    std::size_t ctx_len = 0;
+    void *data_out = nullptr;
+    std::size_t data_out_cap = 0;
+    void *ctx_out = nullptr;
+    std::size_t ctx_out_cap = 0;
+    std::uint32_t repeat = 0;
+};
+
+// See eunomia_prog_result.
+struct prog_result {
+    std::uint32_t return_value, duration_ns;
+    std::size_t data_len, ctx_len;
+};
+
 // Calls fn(const eunomia_record &header, const void *data, const void *key) for each record of a raw batch.
 template <class Fn> void each_record(const void *buffer, const batch &stored, Fn &&fn) {
     auto at = static_cast<const char *>(buffer);
@@ -787,6 +806,20 @@ class vm {
 
     void prog_set_target_json(const std::string &prog, const std::string &json) {
         call([&](auto raw) { return eunomia_prog_set_target_json(raw, c_text(prog), c_text(json)); });
+    }
+
+    // Test run of a loaded program; see eunomia_prog_run. If a buffer is too small, error::need is the
+    // required size.
+    prog_result prog_run(const std::string &prog, const prog_input &in = {}) {
+        eunomia_prog_input raw_in{
+            sizeof(raw_in),  in.data,    in.data_len,    in.ctx,    in.ctx_len, in.data_out,
+            in.data_out_cap, in.ctx_out, in.ctx_out_cap, in.repeat, 0};
+        eunomia_prog_result out{};
+        out.size = sizeof(out);
+        auto use = entered();
+        int status = eunomia_prog_run(use.raw(), c_text(prog), &raw_in, &out);
+        checked(use.raw(), status, out.data_len > in.data_out_cap ? out.data_len : out.ctx_len);
+        return {out.return_value, out.duration_ns, out.data_len, out.ctx_len};
     }
 
     // -- WASM packages --

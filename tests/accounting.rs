@@ -7,6 +7,7 @@
 mod support;
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use std::{process, thread};
 
@@ -144,6 +145,12 @@ fn consume(vm: &Vm, way: Way, seen: &mut Seen) -> bool {
         Err(e) if e.status() == Status::Stopped => false,
         Err(e) => panic!("{way:?}: {e}"),
     }
+}
+
+/// Taken by each test: the programs of all tests see the calls of the whole process.
+fn alone() -> MutexGuard<'static, ()> {
+    static ONE: Mutex<()> = Mutex::new(());
+    ONE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// One burst.
@@ -292,6 +299,7 @@ fn guest_balances(
 #[test]
 fn every_event_is_delivered_or_counted_as_lost() {
     needs_root!();
+    let _alone = alone();
     let all: u64 = std::env::var("EUNOMIA_EVENTS").map_or(1_000_000, |text| text.parse().unwrap());
     let mut random = Random(0x1ed9e7);
     let (small, large) = (ring(4096), ring(1 << 20));
@@ -335,6 +343,7 @@ fn flooded(package: &[u8], perf_pages: u32) -> (Vm, u64) {
 #[test]
 fn losses_of_a_perf_buffer_are_known_without_another_record() {
     needs_root!();
+    let _alone = alone();
     if !counts_lost() {
         return;
     }
@@ -369,6 +378,7 @@ fn losses_of_a_perf_buffer_are_known_without_another_record() {
 #[test]
 fn uncounted_losses_of_ring_buffers_are_not_reported() {
     needs_root!();
+    let _alone = alone();
     let package = ring(4096);
     let (vm, produced) = flooded(&package, 0);
     let mut seen = Seen(Vec::new());

@@ -49,7 +49,7 @@ macro_rules! programs {
     )* };
 }
 
-programs! { arguments batch callback cycles epoll events guest host poison sizes state stop strings threads }
+programs! { arguments batch callback cycles epoll events guest host poison run sizes state stop strings threads }
 
 #[test]
 fn a_rejected_program_sets_the_error_and_prints_nothing() {
@@ -201,7 +201,9 @@ fn packages() -> &'static Path {
     static PACKAGES: OnceLock<PathBuf> = OnceLock::new();
     PACKAGES.get_or_init(|| {
         let folder = folder("packages");
-        ["calls", "killed", "perf", "rejected", "tasks"].iter().for_each(|name| compile_bpf(name, &folder));
+        ["calls", "killed", "perf", "rejected", "runs", "tasks"]
+            .iter()
+            .for_each(|name| compile_bpf(name, &folder));
         fs::write(folder.join("calls.json"), calls_package(&folder)).expect("the package can be written");
         GUESTS.iter().for_each(|(name, main)| write_guest(&folder.join(name), main));
         write_guest_that_loads(&folder);

@@ -34,3 +34,20 @@ int eunomia_go_wasm_run(eunomia_vm *vm, int argc, const char *const *argv, int *
                         uintptr_t delivery) {
     return eunomia_wasm_run(vm, argc, argv, exit_code, format, on_event, (void *)delivery);
 }
+
+int eunomia_go_prog_run(eunomia_vm *vm, const char *prog, const void *data, size_t data_len, const void *ctx,
+                        size_t ctx_len, void *data_out, size_t data_out_cap, void *ctx_out,
+                        size_t ctx_out_cap, uint32_t repeat, eunomia_prog_result *out) {
+    eunomia_prog_input in = EUNOMIA_INIT(eunomia_prog_input);
+    in.data = data;
+    in.data_len = data_len;
+    in.ctx = ctx;
+    in.ctx_len = ctx_len;
+    in.data_out = data_out;
+    in.data_out_cap = data_out_cap;
+    in.ctx_out = ctx_out;
+    in.ctx_out_cap = ctx_out_cap;
+    in.repeat = repeat;
+    out->size = sizeof(*out);
+    return eunomia_prog_run(vm, prog, &in, out);
+}

@@ -6,6 +6,7 @@ import "C"
 import (
 	"encoding/json"
 	"errors"
+	"time"
 )
 
 // ---- maps ----
@@ -368,6 +369,49 @@ func progInfo(status C.int, found *C.eunomia_prog_info, info *ProgInfo) C.int {
 		}
 	}
 	return status
+}
+
+// ProgInput is what a program runs on in ProgRun.
+type ProgInput struct {
+	Data    []byte // packet, for XDP and traffic control programs
+	Ctx     []byte // context, such as the arguments of a raw tracepoint
+	DataOut int    // capacity for the packet after the last run
+	CtxOut  int    // capacity for the context after the last run
+	Repeat  uint32 // number of runs; 0 is one run
+}
+
+// ProgResult is what a test run left.
+type ProgResult struct {
+	ReturnValue uint32
+	Duration    time.Duration // mean time of one run; 0 if the kernel does not time it
+	Data        []byte
+	Ctx         []byte
+}
+
+// ProgRun runs a loaded program with input of the caller, without its hook. Its side effects are real.
+func (vm *VM) ProgRun(name string, in ProgInput) (ProgResult, error) {
+	data, ctx := make([]byte, in.DataOut), make([]byte, in.CtxOut)
+	var out C.eunomia_prog_result
+	_, err := vm.callNamed([]string{name}, func(c *C.eunomia_vm, names texts) C.int {
+		return C.eunomia_go_prog_run(c, names.at(0), pointer(in.Data), C.size_t(len(in.Data)),
+			pointer(in.Ctx), C.size_t(len(in.Ctx)), pointer(data), C.size_t(len(data)),
+			pointer(ctx), C.size_t(len(ctx)), C.uint32_t(in.Repeat), &out)
+	})
+	if err != nil {
+		return ProgResult{}, err
+	}
+	return ProgResult{
+		ReturnValue: uint32(out.return_value), Duration: time.Duration(out.duration_ns),
+		Data: left(data, out.data_len), Ctx: left(ctx, out.ctx_len),
+	}, nil
+}
+
+// left returns the bytes that a test run left in a buffer. Without a buffer the kernel reports a size all the same.
+func left(buffer []byte, size C.size_t) []byte {
+	if uint64(size) < uint64(len(buffer)) {
+		return buffer[:size]
+	}
+	return buffer
 }
 
 // ProgSetAutoload sets whether Load loads a program.

@@ -130,11 +130,15 @@ fn check_buffer(data: *const c_void, len: usize, name: &str) -> Result<()> {
     }
 }
 
-/// Fails if two buffers share bytes, because Rust must not have two references to one byte.
-pub(super) fn disjoint(key: (*const c_void, usize), value: (*const c_void, usize)) -> Result<()> {
-    let (key_at, value_at) = (key.0.addr(), value.0.addr());
-    let is_disjoint = key_at.saturating_add(key.1) <= value_at || value_at.saturating_add(value.1) <= key_at;
-    if is_disjoint { Ok(()) } else { Err(invalid("key and val overlap")) }
+/// Fails if two buffers share bytes, because Rust must not have two references to one byte. `names` are their names.
+pub(super) fn disjoint(
+    one: (*const c_void, usize),
+    other: (*const c_void, usize),
+    names: &str,
+) -> Result<()> {
+    let (at, other_at) = (one.0.addr(), other.0.addr());
+    let is_disjoint = at.saturating_add(one.1) <= other_at || other_at.saturating_add(other.1) <= at;
+    if is_disjoint { Ok(()) } else { Err(invalid(format_args!("{names} overlap"))) }
 }
 
 /// Converts a timeout in milliseconds; a negative one is no limit.
@@ -195,6 +199,10 @@ unsafe impl CStruct for eunomia_source_info {}
 unsafe impl CStruct for eunomia_prog_info {}
 // SAFETY: as above.
 unsafe impl CStruct for eunomia_batch {}
+// SAFETY: as above.
+unsafe impl CStruct for eunomia_prog_input {}
+// SAFETY: as above.
+unsafe impl CStruct for eunomia_prog_result {}
 
 /// Returns the size that the caller set in the struct `name`.
 ///

@@ -118,7 +118,7 @@ pub unsafe extern "C" fn eunomia_map_get(
     // SAFETY: the caller keeps the contract of the header.
     unsafe {
         guard(vm, |vm| {
-            args::disjoint((key, klen), (val, vlen))?;
+            args::disjoint((key, klen), (val, vlen), "key and val")?;
             let (map, key) = (string(map, "map")?, bytes(key, klen, "key")?);
             vm.vm.map_get(map, key, bytes_mut(val, vlen, "val")?)
         })

@@ -505,6 +505,50 @@ pub struct eunomia_prog_info {
     pub run_ns: u64,
 }
 
+/// Input of eunomia_prog_run, and the buffers for its output.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct eunomia_prog_input {
+    /// Set by the caller to sizeof(eunomia_prog_input).
+    pub size: usize,
+    /// Packet for the program. NULL: none.
+    pub data: *const c_void,
+    /// Bytes of data.
+    pub data_len: usize,
+    /// Context for the program, a struct that depends on its type. NULL: the default context.
+    pub ctx: *const c_void,
+    /// Bytes of ctx.
+    pub ctx_len: usize,
+    /// Receives the packet after the last run. NULL: not wanted.
+    pub data_out: *mut c_void,
+    /// Capacity of data_out in bytes.
+    pub data_out_cap: usize,
+    /// Receives the context after the last run. NULL: not wanted.
+    pub ctx_out: *mut c_void,
+    /// Capacity of ctx_out in bytes.
+    pub ctx_out_cap: usize,
+    /// Number of runs. 0 is one run. Must be 0 for raw tracepoint programs.
+    pub repeat: u32,
+    /// 0.
+    pub reserved: u32,
+}
+
+/// Result of eunomia_prog_run.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct eunomia_prog_result {
+    /// Set by the caller to sizeof(eunomia_prog_result).
+    pub size: usize,
+    /// Return value of the last run.
+    pub return_value: u32,
+    /// Mean time of one run in nanoseconds. 0 for types of programs that the kernel does not time.
+    pub duration_ns: u32,
+    /// Bytes of the packet after the last run. After EUNOMIA_ERR_TOO_SMALL, the required capacity.
+    pub data_len: usize,
+    /// Bytes of the context after the last run. After EUNOMIA_ERR_TOO_SMALL, the required capacity.
+    pub ctx_len: usize,
+}
+
 /// What eunomia_read or eunomia_map_dump stored in the buffer.
 #[repr(C)]
 #[derive(Clone, Copy)]

@@ -26,6 +26,7 @@ mod replace;
 mod sources;
 mod state;
 mod stats;
+mod test_run;
 mod variables;
 mod wait_set;
 #[cfg(feature = "wasm")]
@@ -46,6 +47,7 @@ pub use replace::{ReplaceOptions, Replaced};
 pub use sources::SourceInfo;
 pub use state::Vm;
 pub use stats::Stats;
+pub use test_run::{ProgInput, ProgResult};
 
 pub use crate::bpf::map_memory::{Machine, MapSize, map_bytes, usual_limit};
 pub use crate::bpf::memory_account::kernel_memory_limit;

@@ -6,11 +6,12 @@ use std::path::Path;
 use super::support;
 
 /// Sources for ecc, below tests/.
-const PROGRAMS: [&str; 5] = [
+const PROGRAMS: [&str; 6] = [
     "conformance/bpf/calls.bpf.c",
     "conformance/bpf/sampled.bpf.c",
     "data/bpf/perf.bpf.c",
     "data/bpf/rejected.bpf.c",
+    "data/bpf/runs.bpf.c",
     "data/bpf/tasks.bpf.c",
 ];
 

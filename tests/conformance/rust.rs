@@ -6,7 +6,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use eunomia::types::Type;
-use eunomia::vm::{Batch, MapInfo, ProgInfo, SourceInfo, Stats, WasmOptions};
+use eunomia::vm::{Batch, MapInfo, ProgInfo, ProgInput, SourceInfo, Stats, WasmOptions};
 use eunomia::{Error, Event, EventKind, Flow, Format, Kind, Kinds, Level, Options, Vm};
 use serde_json::{Value, json};
 
@@ -266,6 +266,15 @@ fn program(vm: &Vm, call: &str, step: &Value, out: &mut Outcome) -> Option<Done>
         "prog_count" => vm.prog_count().map(|count| out.returned = count as i64),
         "prog_at" => vm.prog_at(number(step, "index")).map(|prog| out.info = prog_info(&prog)),
         "prog_find" => vm.prog_find(name).map(|prog| out.info = prog_info(&prog)),
+        "prog_run" => {
+            let (data, context) = (bytes(step, "data"), bytes(step, "ctx"));
+            let mut left = vec![0; number(step, "size")];
+            let input = ProgInput::new().data(&data).context(&context).data_out(&mut left);
+            vm.prog_run(name, input).map(|run| {
+                left.truncate(run.data_len);
+                (out.returned, out.bytes) = (run.return_value.into(), Some(left));
+            })
+        }
         "prog_set_autoload" => vm.prog_set_autoload(name, step["on"] == true),
         "prog_set_target_json" => vm.prog_set_target_json(name, word(step, "json")),
         _ => return None,

@@ -7,6 +7,7 @@ mod describe;
 pub mod iterator;
 mod load;
 pub mod replace;
+pub mod test_run;
 
 use std::ffi::CStr;
 use std::os::fd::RawFd;

@@ -6,6 +6,7 @@ mod library;
 pub mod map;
 pub mod object;
 pub mod perf;
+pub mod prog_run;
 mod result;
 pub mod ring;
 pub mod section_handlers;

@@ -405,6 +405,21 @@ CALL(map_set_max_entries) {
     return eunomia_map_set_max_entries(vm, text_of(args, "map"), (uint32_t)number_of(args, "count"));
 }
 
+CALL(prog_run) {
+    unsigned char data[64], ctx[64];
+    eunomia_prog_input in = EUNOMIA_INIT(eunomia_prog_input);
+    eunomia_prog_result result = EUNOMIA_INIT(eunomia_prog_result);
+    in.data = data;
+    in.data_len = bytes_of(args, "data", data, sizeof(data));
+    in.ctx = ctx;
+    in.ctx_len = bytes_of(args, "ctx", ctx, sizeof(ctx));
+    in.data_out = context->out->bytes;
+    in.data_out_cap = (size_t)number_of(args, "size");
+    int status = eunomia_prog_run(vm, text_of(args, "prog"), &in, &result);
+    context->out->byte_count = result.data_len;
+    return status < 0 ? status : (int)result.return_value;
+}
+
 CALL(prog_set_autoload) {
     (void)context;
     return eunomia_prog_set_autoload(vm, text_of(args, "prog"), (int)number_of(args, "on"));
@@ -529,6 +544,7 @@ static const struct {
     ENTRY(prog_at),
     ENTRY(prog_find),
     ENTRY(map_set_max_entries),
+    ENTRY(prog_run),
     ENTRY(prog_set_autoload),
     ENTRY(prog_set_target_json),
     ENTRY(wasm_run),

@@ -288,6 +288,21 @@ int map_next(eunomia::vm &vm, const context &c) {
     return more ? c.give_bytes(next) : EUNOMIA_ERR_NOT_FOUND;
 }
 
+int prog_run(eunomia::vm &vm, const context &c) {
+    std::string data = c.bytes("data"), ctx = c.bytes("ctx");
+    std::string left(static_cast<std::size_t>(c.number("size")), '\0');
+    eunomia::prog_input in;
+    in.data = data.data();
+    in.data_len = data.size();
+    in.ctx = ctx.data();
+    in.ctx_len = ctx.size();
+    in.data_out = left.data();
+    in.data_out_cap = left.size();
+    auto run = vm.prog_run(c.word("prog"), in);
+    c.give_bytes(left.substr(0, run.data_len));
+    return static_cast<int>(run.return_value);
+}
+
 // A call without a result.
 #define DO(name, ...)                                                                                        \
     {                                                                                                        \
@@ -352,6 +367,7 @@ const std::map<std::string, int (*)(eunomia::vm &, const context &)> calls = {
     GET("prog_count", vm.prog_count()),
     GET("prog_at", put_prog(c, vm.prog_at(static_cast<int>(c.number("index"))))),
     GET("prog_find", put_prog(c, vm.prog_find(c.word("prog")))),
+    GET("prog_run", prog_run(vm, c)),
     DO("prog_set_autoload", prog_set_autoload(c.word("prog"), c.number("on") != 0)),
     DO("prog_set_target_json", prog_set_target_json(c.word("prog"), c.word("json"))),
     GET("wasm_run", (c.out.exit_code = vm.wasm_run(c.argv(), c.format(), on_event(c)), 0)),

@@ -117,6 +117,7 @@ func init() {
 		"prog_at":              (*host).progAt,
 		"prog_count":           (*host).progCount,
 		"prog_find":            (*host).progFind,
+		"prog_run":             (*host).progRun,
 		"map_set_max_entries":  (*host).mapSetMaxEntries,
 		"prog_set_autoload":    (*host).progSetAutoload,
 		"prog_set_target_json": (*host).progSetTarget,
@@ -552,6 +553,13 @@ func (h *host) progFind(step step, out *outcome) (int, error) {
 	info, err := h.vm.ProgFind(step.text("prog"))
 	out.info = progInfo(info)
 	return 0, err
+}
+
+func (h *host) progRun(step step, out *outcome) (int, error) {
+	in := eunomia.ProgInput{Data: bytesOf(step.text("data")), Ctx: bytesOf(step.text("ctx")), DataOut: step.number("size")}
+	run, err := h.vm.ProgRun(step.text("prog"), in)
+	out.bytes = hex.EncodeToString(run.Data)
+	return int(run.ReturnValue), err
 }
 
 func (h *host) mapSetMaxEntries(step step, _ *outcome) (int, error) {

@@ -265,6 +265,12 @@ class Host:
     def _prog_find(self, step: Step, out: Outcome) -> None:
         out.info = _info(self.vm.prog_find(step["prog"]))
 
+    def _prog_run(self, step: Step, out: Outcome) -> int:
+        data, ctx = (bytes.fromhex(step.get(name, "")) for name in ("data", "ctx"))
+        run = self.vm.prog_run(step["prog"], data, ctx, data_out=step["size"])
+        out.bytes = run.data.hex()
+        return run.return_value
+
     def _prog_set_autoload(self, step: Step, out: Outcome) -> None:
         self.vm.prog_set_autoload(step["prog"], step["on"])
 

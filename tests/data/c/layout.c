@@ -114,6 +114,27 @@ static void print_prog_info(void) {
     FIELD(eunomia_prog_info, run_ns);
 }
 
+static void print_prog_run(void) {
+    STRUCT(eunomia_prog_input);
+    FIELD(eunomia_prog_input, size);
+    FIELD(eunomia_prog_input, data);
+    FIELD(eunomia_prog_input, data_len);
+    FIELD(eunomia_prog_input, ctx);
+    FIELD(eunomia_prog_input, ctx_len);
+    FIELD(eunomia_prog_input, data_out);
+    FIELD(eunomia_prog_input, data_out_cap);
+    FIELD(eunomia_prog_input, ctx_out);
+    FIELD(eunomia_prog_input, ctx_out_cap);
+    FIELD(eunomia_prog_input, repeat);
+    FIELD(eunomia_prog_input, reserved);
+    STRUCT(eunomia_prog_result);
+    FIELD(eunomia_prog_result, size);
+    FIELD(eunomia_prog_result, return_value);
+    FIELD(eunomia_prog_result, duration_ns);
+    FIELD(eunomia_prog_result, data_len);
+    FIELD(eunomia_prog_result, ctx_len);
+}
+
 static void print_batch(void) {
     STRUCT(eunomia_span);
     FIELD(eunomia_span, data);
@@ -229,6 +250,7 @@ int main(void) {
     print_field();
     print_source_info();
     print_prog_info();
+    print_prog_run();
     print_batch();
     print_statuses();
     print_constants();

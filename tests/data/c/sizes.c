@@ -35,6 +35,14 @@ static int fill_prog_find(void *out) {
     return eunomia_prog_find(vm, "on_call", out);
 }
 
+static int fill_run(void *out) {
+    uint64_t args[2] = {0, 0};
+    eunomia_prog_input input = EUNOMIA_INIT(eunomia_prog_input);
+    input.ctx = args;
+    input.ctx_len = sizeof(args);
+    return eunomia_prog_run(vm, "on_call", &input, out);
+}
+
 static int fill_field(void *out) {
     return eunomia_type_field(event_type, 1, out);
 }
@@ -110,6 +118,10 @@ static void source_info_fits_every_size(void) {
 static void prog_info_fits_every_size(void) {
     check_sizes(fill_prog_at, sizeof(eunomia_prog_info));
     check_sizes(fill_prog_find, sizeof(eunomia_prog_info));
+}
+
+static void prog_result_fits_every_size(void) {
+    check_sizes(fill_run, sizeof(eunomia_prog_result));
 }
 
 static void field_fits_every_size(void) {
@@ -205,6 +217,7 @@ int main(int argc, char **argv) {
     RUN(map_info_fits_every_size);
     RUN(source_info_fits_every_size);
     RUN(prog_info_fits_every_size);
+    RUN(prog_result_fits_every_size);
     RUN(field_fits_every_size);
     RUN(batch_fits_every_size);
     RUN(options_without_a_size_fail);

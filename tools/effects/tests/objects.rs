@@ -96,7 +96,7 @@ fn duplicate_names_are_refused() {
     elf.replace(b"idle\0", b"evil\0");
     let (subject, message) = refused(&elf.0);
     assert!(matches!(subject, Some(Subject::Program { name, .. }) if name == "evil"), "{message}");
-    assert_eq!(message, "program \"evil\": the object has several programs of this name");
+    assert_eq!(message, "program \"evil\": the object has several programs with this name");
     let maps = r#"
     struct { int (*type)[1]; int *key; u64 *value; int (*max_entries)[64]; } one SEC(".maps");
     struct { int (*type)[1]; int *key; u64 *value; int (*max_entries)[64]; } two SEC(".maps");

@@ -25,7 +25,7 @@ from ._ffi import (
     Subject,
     TypeKind,
 )
-from ._info import MapInfo, ProgInfo, SourceInfo, Stats
+from ._info import MapInfo, ProgInfo, ProgResult, SourceInfo, Stats
 from ._library import LIBRARY as _LIBRARY
 from ._type import Field, Type
 from ._vm import VM
@@ -52,6 +52,7 @@ __all__ = [
     "OptionFlag",
     "ProgFlag",
     "ProgInfo",
+    "ProgResult",
     "Record",
     "SourceInfo",
     "SourceKind",

@@ -276,6 +276,32 @@ class eunomia_field(Structure):
     )
 
 
+class eunomia_prog_input(Structure):
+    _fields_ = (
+        ("size", c_size_t),
+        ("data", c_void_p),
+        ("data_len", c_size_t),
+        ("ctx", c_void_p),
+        ("ctx_len", c_size_t),
+        ("data_out", c_void_p),
+        ("data_out_cap", c_size_t),
+        ("ctx_out", c_void_p),
+        ("ctx_out_cap", c_size_t),
+        ("repeat", c_uint32),
+        ("reserved", c_uint32),
+    )
+
+
+class eunomia_prog_result(Structure):
+    _fields_ = (
+        ("size", c_size_t),
+        ("return_value", c_uint32),
+        ("duration_ns", c_uint32),
+        ("data_len", c_size_t),
+        ("ctx_len", c_size_t),
+    )
+
+
 class eunomia_record(Structure):
     _fields_ = (
         ("size", c_uint32),
@@ -346,5 +372,6 @@ FUNCTIONS: tuple[tuple[str, Any, tuple[Any, ...]], ...] = (
     ("eunomia_type_size", c_size_t, (c_void_p,)),
     ("eunomia_type_count", c_uint32, (c_void_p,)),
     ("eunomia_type_field", c_int, (c_void_p, c_uint32, POINTER(eunomia_field))),
+    ("eunomia_prog_run", c_int, (c_void_p, c_char_p, POINTER(eunomia_prog_input), POINTER(eunomia_prog_result))),
     ("eunomia_wasm_run", c_int, (c_void_p, c_int, POINTER(c_char_p), POINTER(c_int), c_uint32, eunomia_event_fn, c_void_p)),
 )

@@ -61,6 +61,19 @@ class ProgInfo:
 
 
 @dataclass(frozen=True)
+class ProgResult:
+    """What a test run of a program left. `duration_ns` is the mean time of one run, 0 if the kernel does not time it.
+
+    `data` and `ctx` are packet and context after the last run, empty unless `prog_run` asked for them.
+    """
+
+    return_value: int
+    duration_ns: int
+    data: bytes
+    ctx: bytes
+
+
+@dataclass(frozen=True)
 class Stats:
     """Event counters. Each record is counted as delivered, or as dropped under its cause.
 

@@ -11,7 +11,7 @@ import threading
 import time
 import weakref
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
-from ctypes import Array, byref, c_char, c_char_p, c_int, c_size_t, c_uint64, c_void_p, sizeof
+from ctypes import Array, byref, c_char, c_char_p, c_int, c_size_t, c_uint64, c_void_p, cast, sizeof
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Callable, TypeVar, Union
 
@@ -435,6 +435,32 @@ class VM:
     def prog_set_target(self, name: str, target: Any) -> None:
         """Sets where a program attaches, with the keys of progs[] in the package; a list sets several targets."""
         self._call(LIBRARY.eunomia_prog_set_target_json, _text(name), _json(target))
+
+    def prog_run(
+        self, name: str, data: bytes = b"", ctx: bytes = b"", repeat: int = 0, data_out: int = 0, ctx_out: int = 0
+    ) -> _info.ProgResult:
+        """Runs a loaded program with a packet (`data`) or a context, without its hook, and returns what it left.
+
+        An XDP or traffic control program takes a packet, a raw tracepoint program the arguments of its tracepoint as
+        `ctx`. `data_out` and `ctx_out` are the capacities in bytes for what the run leaves.
+        """
+        data_buffer, ctx_buffer = (c_char * data_out)(), (c_char * ctx_out)()
+        given = _ffi.eunomia_prog_input(
+            size=sizeof(_ffi.eunomia_prog_input),
+            data=cast(data, c_void_p) if data else None,
+            data_len=len(data),
+            ctx=cast(ctx, c_void_p) if ctx else None,
+            ctx_len=len(ctx),
+            data_out=cast(data_buffer, c_void_p) if data_out else None,
+            data_out_cap=data_out,
+            ctx_out=cast(ctx_buffer, c_void_p) if ctx_out else None,
+            ctx_out_cap=ctx_out,
+            repeat=_fitting("repeat", repeat, 32),
+        )
+        found = _ffi.eunomia_prog_result(size=sizeof(_ffi.eunomia_prog_result))
+        self._call(LIBRARY.eunomia_prog_run, _text(name), byref(given), byref(found))
+        left = data_buffer.raw[: found.data_len], ctx_buffer.raw[: found.ctx_len]
+        return _info.ProgResult(found.return_value, found.duration_ns, *left)
 
     # ---- guests ----
 
