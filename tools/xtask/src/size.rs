@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-/// Size limit of the stripped library.
-const MAX_BYTES: u64 = 1_025_000;
+/// Size limit of the stripped library: 1 MiB.
+const MAX_BYTES: u64 = 1 << 20;
 
 /// Size limit of the stripped compiler. It runs clang and does not contain it.
 const MAX_ECC: u64 = 5_000_000;
