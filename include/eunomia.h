@@ -413,7 +413,8 @@ typedef struct eunomia_records {
 // EUNOMIA_ERR_CALLBACK.
 typedef int (*eunomia_batch_fn)(void *arg, const struct eunomia_records *records);
 
-// Event counters. Every record is either delivered or counted in one of the drop counters.
+// Event counters. Every record is delivered, or counted in lost_kernel, lost_queue, guest_dropped or
+// malformed.
 typedef struct eunomia_stats {
   // Set by the caller to sizeof(eunomia_stats).
   size_t size;
@@ -846,9 +847,9 @@ int eunomia_args_help(struct eunomia_vm *vm, const char **out);
 //   callback    called for each event, in this thread
 //   arg         first argument of callback; may be NULL
 //
-// The call returns after the first batch that is not empty, with at most options.poll_budget
-// events. A sampled map delivers at each interval, so a loop "until poll returns 0" ends only if
-// timeout_ms is below the interval.
+// The call waits until there are events, delivers them, at most options.poll_budget, and returns.
+// A signal does not end the wait. A sampled map delivers at each interval, so a loop "until poll
+// returns 0" ends only if timeout_ms is below the interval.
 //
 // Returns: the number of events, 0 after the timeout, or
 //   EUNOMIA_ERR_STOPPED   eunomia_stop was called

@@ -99,7 +99,7 @@ impl<'a> Figure<'a> {
         Figure { who, value, unit }
     }
 
-    /// Formats with at least three digits, if the value has as many.
+    /// Formats the value with up to two decimals: three digits in all, more for whole and large numbers.
     fn shown(&self) -> String {
         let Figure { who, value, unit } = self;
         let digits = match value.abs() {

@@ -169,7 +169,7 @@ struct Selection<'a> {
     names: Vec<&'a [u8]>,
     /// Whether the object compares whole types.
     all_members: bool,
-    /// The id of each type in the kernel, in the order of the new ids, of which the first is 1.
+    /// The kernel's id of each type of the excerpt, in the order of the new ids. New ids start at 1.
     types: Vec<(u32, Depth)>,
     ids: NewPositions,
     /// Whether a type that was already written needs a greater depth.

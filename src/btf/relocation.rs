@@ -34,7 +34,7 @@ pub enum Query {
 }
 
 impl Relocation {
-    /// Returns what it depends on.
+    /// Returns which part of the kernel's types the value depends on.
     pub fn query(&self) -> Query {
         match self.kind {
             0..=5 => Query::Member,

@@ -22,9 +22,9 @@ use crate::vm::{Batch, Event, Flow, Records, Stats};
 ///   callback    called for each event, in this thread
 ///   arg         first argument of callback; may be NULL
 ///
-/// The call returns after the first batch that is not empty, with at most options.poll_budget
-/// events. A sampled map delivers at each interval, so a loop "until poll returns 0" ends only if
-/// timeout_ms is below the interval.
+/// The call waits until there are events, delivers them, at most options.poll_budget, and returns.
+/// A signal does not end the wait. A sampled map delivers at each interval, so a loop "until poll
+/// returns 0" ends only if timeout_ms is below the interval.
 ///
 /// Returns: the number of events, 0 after the timeout, or
 ///   EUNOMIA_ERR_STOPPED   eunomia_stop was called

@@ -367,7 +367,8 @@ pub struct eunomia_records {
     pub time_ns: u64,
 }
 
-/// Event counters. Every record is either delivered or counted in one of the drop counters.
+/// Event counters. Every record is delivered, or counted in lost_kernel, lost_queue, guest_dropped or
+/// malformed.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct eunomia_stats {

@@ -225,7 +225,7 @@ fn unknown_option(specs: &[ArgSpec], option: &str) -> Error {
     inval(format_args!("unknown option {option:?}; the options are {}", known.collect::<Vec<_>>().join(", ")))
 }
 
-/// Returns the form that changes the default.
+/// Returns the option that changes the default, such as `disable-NAME` for a variable that is true.
 fn main_form(spec: &ArgSpec) -> String {
     match spec.kind {
         ArgKind::Enable => format!("enable-{}", spec.long),

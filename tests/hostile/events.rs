@@ -574,7 +574,7 @@ fn sampled_maps_of_every_kind_are_read_beside_rings() {
     let zeros = entries("array").iter().filter(|event| event.text() == r#"{"key":1,"value":0}"#).count();
     assert_eq!(zeros + 1, round_count("array"), "the array was not set to zero after the first round");
 
-    // As text: a histogram sums up what the CPUs counted.
+    // In the format TEXT, a histogram is the sum of the values of all CPUs.
     let text = rounds(&vm, Format::Text, "hists", 1);
     let hist =
         text["hists"].iter().find(|event| event.kind == EventKind::MapEntry).unwrap().text().to_owned();

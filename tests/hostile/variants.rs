@@ -180,7 +180,7 @@ fn a_chain_without_a_working_alternative_names_each_with_its_reason() {
     vm.attach().unwrap();
     assert_eq!(seen(&vm, 2), [3, 5]);
     drop(vm);
-    // Where none loads, load says so.
+    // If no alternative loads, load fails.
     let (vm, _log) = open(&package(VARIANTS));
     for name in ["exit_works", "exit_spare", "enter_attach", "enter_works"] {
         vm.prog_set_autoload(name, false).unwrap();

@@ -11,10 +11,10 @@ use crate::os::{self, Errno};
 
 /// Maximum number of files that a guest can have open.
 const MAX_FILES: usize = 256;
-/// The first number of a file, after stdin, stdout and stderr.
+/// The number of the first file. Lower numbers are stdin, stdout and stderr.
 const FIRST: usize = 3;
 
-/// The open files, by number - `FIRST`.
+/// The open files. File number `FIRST` is at index 0.
 #[derive(Default)]
 pub struct Files(Vec<Option<Open>>);
 

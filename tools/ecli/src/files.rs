@@ -6,7 +6,7 @@ use std::path::Path;
 
 use crate::error::{Code, Failure, Result};
 
-/// Size limit of a program: that of the library, and space for a directory of BTF files.
+/// Size limit of a program: the limit of the library plus space for a directory of BTF files.
 pub const MAX_BYTES: usize = 512 << 20;
 
 /// Reads a program file.

@@ -168,7 +168,7 @@ fn send(pid: u32, signal: Signal) {
     kill_process(pid, signal).expect("the process is there");
 }
 
-/// Reads events until one has a frame that is (not) named.
+/// Reads events until one has a frame with a name (`wanted`) or without a name.
 fn wait_for_frame(out: &mut impl BufRead, wanted: bool) {
     let mut line = String::new();
     for _ in 0..100_000 {

@@ -157,7 +157,8 @@ impl<'a> Function<'a> {
         if offset < 0 { Some(offset) } else { Some(offset - i64::try_from(self.frame?).ok()?) }
     }
 
-    /// The variables that are stored at an offset of the frame at some time: type, start and variable.
+    /// Returns type, start and description of each variable that is at this offset of the frame in a part of the
+    /// function.
     pub fn stack_variables(&self, dwarf: &Dwarf, offset: i64) -> Vec<(TypeId, i64, &'a Local)> {
         let mut variables = Vec::new();
         for local in self.locals.iter().flat_map(|locals| &locals.locals) {
