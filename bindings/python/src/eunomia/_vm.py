@@ -447,9 +447,9 @@ class VM:
         data_buffer, ctx_buffer = (c_char * data_out)(), (c_char * ctx_out)()
         given = _ffi.eunomia_prog_input(
             size=sizeof(_ffi.eunomia_prog_input),
-            data=cast(data, c_void_p) if data else None,
+            data=cast(c_char_p(data), c_void_p) if data else None,
             data_len=len(data),
-            ctx=cast(ctx, c_void_p) if ctx else None,
+            ctx=cast(c_char_p(ctx), c_void_p) if ctx else None,
             ctx_len=len(ctx),
             data_out=cast(data_buffer, c_void_p) if data_out else None,
             data_out_cap=data_out,
