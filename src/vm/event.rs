@@ -67,6 +67,7 @@ pub struct Event<'a> {
     pub printed: bool,
     /// Not 0 for records. All events with the same number differ only in `data` and `printed`, so that code which converts
     /// events converts the rest once.
+    #[cfg_attr(not(feature = "capi"), allow(dead_code, reason = "only the C interface reads it"))]
     pub(crate) run: u64,
 }
 
