@@ -322,6 +322,9 @@ using stats = eunomia_stats;
 // See eunomia_batch.
 using batch = eunomia_batch;
 
+// See eunomia_records.
+using records = eunomia_records;
+
 // See eunomia_map_info.
 struct map_info {
     std::string name;
@@ -457,27 +460,34 @@ class use {
 };
 
 // A callback called through C. Its exception is kept and rethrown by the call that delivers.
-template <class Fn> struct callback {
-    using result = std::invoke_result_t<Fn &, const event &>;
+template <class Fn, class Raw, class View> struct callback {
+    using result = std::invoke_result_t<Fn &, const View &>;
     static_assert(std::is_void_v<result> || std::is_same_v<result, flow>,
                   "a callback must return nothing or an eunomia::flow");
 
     Fn &fn;
     std::exception_ptr thrown{};
 
-    static int on_event(void *arg, const eunomia_event *raw) noexcept {
+    static int on_event(void *arg, const Raw *raw) noexcept {
         auto &self = *static_cast<callback *>(arg);
         try {
             if constexpr (std::is_void_v<result>) {
-                self.fn(event(raw));
+                self.fn(view(raw));
                 return 0;
             } else {
-                return static_cast<int>(self.fn(event(raw)));
+                return static_cast<int>(self.fn(view(raw)));
             }
         } catch (...) {
             self.thrown = std::current_exception();
             return -1;
         }
+    }
+
+    static decltype(auto) view(const Raw *raw) {
+        if constexpr (std::is_same_v<Raw, View>)
+            return static_cast<const View &>(*raw);
+        else
+            return View(raw);
     }
 };
 
@@ -629,6 +639,14 @@ class vm {
     template <class Fn> int poll(std::chrono::milliseconds timeout, format format, Fn &&fn) {
         return deliver(fn, [&](auto raw, auto on_event, void *arg) {
             return eunomia_poll(raw, number(timeout), number(format), on_event, arg);
+        });
+    }
+
+    // Calls fn(const eunomia::records &) for each batch of raw records, which are not copied. Returns the
+    // number of events. See eunomia_poll_batch.
+    template <class Fn> int poll_batch(std::chrono::milliseconds timeout, Fn &&fn) {
+        return deliver<eunomia_records, records>(fn, [&](auto raw, auto on_batch, void *arg) {
+            return eunomia_poll_batch(raw, number(timeout), on_batch, arg);
         });
     }
 
@@ -948,10 +966,12 @@ class vm {
         return out;
     }
 
-    template <class Fn, class Call> int deliver(Fn &fn, Call &&function) {
+    template <class Raw = eunomia_event, class View = event, class Fn, class Call>
+    int deliver(Fn &fn, Call &&function) {
+        using callback_type = detail::callback<Fn, Raw, View>;
         auto use = entered();
-        detail::callback<Fn> callback{fn};
-        int status = function(use.raw(), detail::callback<Fn>::on_event, static_cast<void *>(&callback));
+        callback_type callback{fn};
+        int status = function(use.raw(), callback_type::on_event, static_cast<void *>(&callback));
         if (callback.thrown)
             std::rethrow_exception(callback.thrown);
         return checked(use.raw(), status);

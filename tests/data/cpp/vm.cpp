@@ -97,6 +97,20 @@ template <class Call> static bool throws_seven(Call &&call) {
     return false;
 }
 
+static void a_batch_has_all_records() {
+    eunomia::vm vm = running();
+    std::size_t count = 0;
+    trigger(vm, 3);
+    CHECK(vm.poll_batch(eunomia::forever, [&](const eunomia::records &records) {
+        for (std::size_t i = 0; i < records.count; i++)
+            count += records.spans[i].len > 0;
+    }) == 3);
+    CHECK(count == 3);
+    trigger(vm, 2);
+    CHECK(throws_seven(
+        [&] { vm.poll_batch(eunomia::forever, [](const eunomia::records &) { throw own_exception{7}; }); }));
+}
+
 static void what_a_callback_throws_comes_out_of_the_call() {
     eunomia::vm vm = running();
     trigger(vm, 2);
@@ -354,6 +368,7 @@ int main(int argc, char **argv) {
     repeats = std::atoi(argv[2]);
     CHECK(eunomia::version() == EUNOMIA_VERSION_NUM && (eunomia::kinds() & EUNOMIA_KIND_JSON));
     CHECK(std::string(eunomia::version_string()).find("libbpf") != std::string::npos);
+    RUN(a_batch_has_all_records);
     RUN(what_a_callback_throws_comes_out_of_the_call);
     RUN(errors_of_the_vm_pass_through_a_callback);
     RUN(an_error_carries_everything);
