@@ -18,7 +18,7 @@ use crate::os::{self, Errno};
 use crate::package::{Interface, PerfSample, Target, Tc, TcPoint, is_listed, split_offset};
 
 /// Program types that attach to a control group.
-const OF_CGROUPS: [u32; 7] = [
+pub const OF_CGROUPS: [u32; 7] = [
     prog_type::CGROUP_SKB,
     prog_type::CGROUP_SOCK,
     prog_type::SOCK_OPS,

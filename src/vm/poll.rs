@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use super::batch::{Batch, BatchSink};
 use super::callback_sink::CallbackSink;
 use super::delivery::Delivery;
-use super::event::{Event, EventFn, Flow, Format};
+use super::event::{Event, EventFn, Flow, Format, outcome};
 use super::lock::locked;
 use super::state::{Inner, Vm};
 use super::wait_set::{Role, STOP};
@@ -113,13 +113,9 @@ impl Vm {
             delivery.scratch = scratch;
             self.count(events, bytes, lost);
             drained?;
-            match ended {
-                Some(Flow::Fail(value)) => {
-                    Err(Error::new(Status::Callback, format_args!("the callback returned {value}")))
-                }
-                // A poll that the callback ended returns, even if what ended it was not an event (lost records, a header).
-                ended => Ok((events > 0 || ended.is_some()).then_some((events as usize, ended))),
-            }
+            let count = outcome(ended, events as usize)?;
+            // A poll that the callback ended returns, even if what ended it was not an event (lost records, a header).
+            Ok((count > 0 || ended.is_some()).then_some((count, ended)))
         })
         .map(|result| result.unwrap_or((0, None)))
     }

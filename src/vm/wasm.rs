@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Instant;
 
 use super::callback_sink::CallbackSink;
-use super::event::{Event, EventFn, Flow, Format};
+use super::event::{Event, EventFn, Flow, Format, outcome};
 use super::lock::locked;
 use super::poll::Ready;
 use super::state::{Vm, system_error};
@@ -61,16 +61,11 @@ impl Vm {
         let ended = host.deliver.ended;
         delivery.scratch = scratch;
         self.shared.counters.settle();
-        match (ended, result) {
-            (Some(Flow::Fail(value)), _) => {
-                Err(Error::new(Status::Callback, format_args!("the callback returned {value}")))
-            }
-            (_, Err(error)) if error.status() == Status::Stopped => {
-                self.shared.stop.take_signalled();
-                Err(error)
-            }
-            (_, result) => result,
+        outcome(ended, 0)?;
+        if result.as_ref().is_err_and(|error| error.status() == Status::Stopped) {
+            self.shared.stop.take_signalled();
         }
+        result
     }
 }
 

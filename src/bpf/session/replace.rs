@@ -4,6 +4,7 @@ use std::ffi::CStr;
 use std::sync::Arc;
 
 use super::Session;
+use crate::bpf::attach::OF_CGROUPS;
 use crate::bpf::constants::prog_type;
 use crate::bpf::map::{Map, map_error};
 use crate::bpf::replace::maps::{is_kept, is_same_layout, why_fresh};
@@ -43,20 +44,9 @@ pub struct ProgChange {
     pub section: Arc<CStr>,
 }
 
-/// The program types whose links the kernel can update.
-const UPDATED: [u32; 11] = [
-    prog_type::XDP,
-    prog_type::SK_LOOKUP,
-    prog_type::FLOW_DISSECTOR,
-    prog_type::CGROUP_SKB,
-    prog_type::CGROUP_SOCK,
-    prog_type::SOCK_OPS,
-    prog_type::CGROUP_DEVICE,
-    prog_type::CGROUP_SOCK_ADDR,
-    prog_type::CGROUP_SYSCTL,
-    prog_type::CGROUP_SOCKOPT,
-    prog_type::SCHED_CLS,
-];
+/// The program types whose links the kernel can update, beside those that attach to a control group.
+const UPDATED: [u32; 4] =
+    [prog_type::XDP, prog_type::SK_LOOKUP, prog_type::FLOW_DISSECTOR, prog_type::SCHED_CLS];
 
 /// What happened to a map of the new version.
 #[derive(Clone, Debug)]
@@ -102,7 +92,7 @@ impl Session {
         let used: Vec<usize> = (0..self.progs.len()).filter(|&index| self.is_first_choice(index)).collect();
         let new = self.hooks(&|index| used.contains(&index));
         let changes = programs::pair(&settings.hooks, &new);
-        let only_one = "several programs take turns only through dispatchers";
+        let only_one = "the running or the new version has several programs";
         let refuse = |index: usize, why: &str| {
             let (prog, raw) = (&self.progs[used[index]], self.opened.object.prog(used[index]));
             let error =
@@ -112,7 +102,9 @@ impl Session {
         for (index, change) in changes.iter().enumerate() {
             let kind = new[index].hook.kind;
             match change {
-                _ if !UPDATED.contains(&kind) => return refuse(index, "the kernel cannot update its link"),
+                _ if !UPDATED.contains(&kind) && !OF_CGROUPS.contains(&kind) => {
+                    return refuse(index, "the kernel cannot update its link");
+                }
                 _ if new.len() > 1 || settings.hooks.len() > 1 => return refuse(index, only_one),
                 Change::Swapped(_) => {}
                 Change::Added | Change::Moved => {

@@ -15,37 +15,29 @@ impl Session {
         let about = |error: Error| error.about_program(name, &section);
         let prog = self.opened.object.prog(index).fd();
         let prog = prog.ok_or_else(|| about(Error::new(Status::State, "it is not loaded")))?;
-        let [data, context] = [run.data.len(), run.context.len()];
+        let given = [run.data.len(), run.context.len()];
         let buffers = [run.data_out.len(), run.context_out.len()];
-        prog_run(prog, run, result).map_err(|e| about(failed(e, [data, context], buffers, result)))
+        prog_run(prog, run, result).map_err(|e| about(failed(e, given, buffers, result)))
     }
 }
 
-/// Explains why the kernel did not run a program.
-fn failed(e: Errno, [data, context]: [usize; 2], buffers: [usize; 2], result: &ProgResult) -> Error {
+/// Explains why the kernel did not run a program. `given` and `buffers`: the sizes of data and context, in and out.
+fn failed(e: Errno, given: [usize; 2], buffers: [usize; 2], result: &ProgResult) -> Error {
+    let both = |[data, context]: [usize; 2]| format!("{data} bytes of data and {context} of context");
+    let error = |status, text: &str| Error::sys(status, e.0, format_args!("test run: {text}"));
     match e.0 {
         libc::ENOSPC => {
-            let (data, context) = (result.data_len, result.context_len);
-            let text = format!(
-                "the output has {data} bytes of data and {context} of context, the buffers have {} and {}",
-                buffers[0], buffers[1]
-            );
+            let (out, [data, context]) = (both([result.data_len, result.context_len]), buffers);
+            let text = format_args!("the output has {out}, the buffers have {data} and {context}");
             Error::new(Status::TooSmall, text)
         }
         ENOTSUPP | libc::EOPNOTSUPP => {
             Error::sys(Status::Unsupported, e.0, "this kernel has no test runs for programs of its type")
         }
         libc::EINVAL | libc::E2BIG => {
-            let input = format_args!("{data} bytes of data and {context} of context").to_string();
-            Error::sys(
-                Status::Inval,
-                e.0,
-                format_args!("test run: its type does not accept this input ({input})"),
-            )
+            error(Status::Inval, &format!("its type does not accept this input ({})", both(given)))
         }
-        libc::EPERM => {
-            Error::sys(Status::Perm, e.0, "test run: CAP_BPF or a capability of its type is missing")
-        }
-        _ => Error::sys(Status::System, e.0, format_args!("test run: {e}")),
+        libc::EPERM => error(Status::Perm, "CAP_BPF or a capability of its type is missing"),
+        _ => error(Status::System, &e.to_string()),
     }
 }
