@@ -49,9 +49,10 @@
 //   Where functions may be called:
 //     any thread, any time    version functions, stop, pause, stats_get, epoll_fd, type functions
 //     one thread at a time    all others; a second thread gets EUNOMIA_ERR_BUSY
-//     in an event callback    all except poll, run, read, map_each, iter_each, wasm_run, open*,
-//                             load, attach, detach, queue_start and queue_stop, which fail with
-//                             EUNOMIA_ERR_BUSY, and destroy, which logs an error and does nothing
+//     in an event callback    all except poll, poll_batch, run, read, map_each, iter_each,
+//                             wasm_run, open*, load, attach, detach, queue_start and queue_stop,
+//                             which fail with EUNOMIA_ERR_BUSY, and destroy, which logs an error and
+//                             does nothing
 //     in the log callback     none
 //     in a signal handler     stop
 //   - Different vms are independent of each other.
@@ -431,7 +432,7 @@ typedef struct eunomia_stats {
   uint64_t guest_dropped;
   // Records that could not be decoded.
   uint64_t malformed;
-  // Calls of eunomia_poll and eunomia_read, and iterations of eunomia_run.
+  // Calls of eunomia_poll, eunomia_poll_batch and eunomia_read, and iterations of eunomia_run.
   uint64_t polls;
   // Reserved, always 0.
   uint64_t replaces;
@@ -717,7 +718,8 @@ int eunomia_load(struct eunomia_vm *vm);
 // Returns: EUNOMIA_OK, an error as for eunomia_load, or
 //   EUNOMIA_ERR_ATTACH     a program could not be attached
 //   EUNOMIA_ERR_NOT_FOUND  the package attaches to something that does not exist
-//   EUNOMIA_ERR_INVAL      a target set with eunomia_prog_set_target_json does not exist
+//   EUNOMIA_ERR_INVAL      a target set with eunomia_prog_set_target_json does not exist, or has a
+//                          key that does not apply to the program
 //   EUNOMIA_ERR_STATE      no package is open, or it is attached already
 int eunomia_attach(struct eunomia_vm *vm);
 

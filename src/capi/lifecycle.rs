@@ -267,7 +267,8 @@ pub unsafe extern "C" fn eunomia_load(vm: *mut eunomia_vm) -> c_int {
 /// Returns: EUNOMIA_OK, an error as for eunomia_load, or
 ///   EUNOMIA_ERR_ATTACH     a program could not be attached
 ///   EUNOMIA_ERR_NOT_FOUND  the package attaches to something that does not exist
-///   EUNOMIA_ERR_INVAL      a target set with eunomia_prog_set_target_json does not exist
+///   EUNOMIA_ERR_INVAL      a target set with eunomia_prog_set_target_json does not exist, or has a
+///                          key that does not apply to the program
 ///   EUNOMIA_ERR_STATE      no package is open, or it is attached already
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn eunomia_attach(vm: *mut eunomia_vm) -> c_int {

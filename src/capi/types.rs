@@ -387,7 +387,7 @@ pub struct eunomia_stats {
     pub guest_dropped: u64,
     /// Records that could not be decoded.
     pub malformed: u64,
-    /// Calls of eunomia_poll and eunomia_read, and iterations of eunomia_run.
+    /// Calls of eunomia_poll, eunomia_poll_batch and eunomia_read, and iterations of eunomia_run.
     pub polls: u64,
     /// Reserved, always 0.
     pub replaces: u64,

@@ -1,8 +1,8 @@
 //! Replaces the running package by a new version while events flow.
 //!
-//! The new version is opened, compared, loaded and put into the dispatchers without a lock, while another thread may poll. Then
-//! both locks are taken for a moment, in which one store makes all hooks run the new version. After the grace period no program
-//! of the old version runs, and it is closed. Every failure comes before the store and leaves the old version as it was.
+//! The new version is opened, loaded and compared without a lock, while another thread may poll. Then both locks are taken for a
+//! moment, in which the kernel makes the link of the old program run the new one. After the grace period no program of the old
+//! version runs, and it is closed. Every failure comes before that update and leaves the old version as it was.
 
 use std::ffi::CStr;
 use std::mem;

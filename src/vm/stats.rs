@@ -25,7 +25,7 @@ pub struct Stats {
     pub guest_dropped: u64,
     /// Records that could not be decoded.
     pub malformed: u64,
-    /// Calls of `poll` and `read`.
+    /// Calls of `poll`, `poll_batch` and `read`.
     pub polls: u64,
     /// Number of times that the package was replaced.
     pub replaces: u64,
