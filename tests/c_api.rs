@@ -201,7 +201,7 @@ fn packages() -> &'static Path {
     static PACKAGES: OnceLock<PathBuf> = OnceLock::new();
     PACKAGES.get_or_init(|| {
         let folder = folder("packages");
-        ["calls", "killed", "perf", "rejected", "runs", "tasks"]
+        ["calls", "killed", "perf", "rejected", "runs", "tasks", "two"]
             .iter()
             .for_each(|name| compile_bpf(name, &folder));
         fs::write(folder.join("calls.json"), calls_package(&folder)).expect("the package can be written");

@@ -227,6 +227,35 @@ static void a_poll_respects_its_budget(void) {
     drain(vm);
 }
 
+// Checks that source and type are those of the data. arg: the number of records of each source.
+static int check_source(void *arg, const eunomia_event *event) {
+    int *counts = arg, index = strcmp(event->source, "firsts") == 0 ? 0 : 1;
+    CHECK(index == 0 || strcmp(event->source, "seconds") == 0);
+    CHECK(event->len == (index == 0 ? sizeof(uint32_t) : 2 * sizeof(uint64_t)));
+    CHECK(*(const uint32_t *)event->data == (uint32_t)index + 1);
+    CHECK(strcmp(eunomia_type_name(event->type), index == 0 ? "struct first" : "struct second") == 0);
+    CHECK(event->time_ns > 0 && event->key_len == 0 && event->cpu == -1);
+    counts[index]++;
+    return 0;
+}
+
+static void each_record_has_its_own_source_and_type(void) {
+    size_t len;
+    uint32_t pid = (uint32_t)getpid();
+    int counts[2] = {0, 0};
+    void *object = read_file(package_path("two.o"), &len);
+    eunomia_vm *two = empty_vm();
+    ok(two, eunomia_open_object(two, object, len, NULL));
+    free(object);
+    ok(two, eunomia_attach(two));
+    ok(two, eunomia_var_set(two, "target", &pid, sizeof(pid)));
+    for (int i = 0; i < 3; i++)
+        syscall(SYS_getpgid, 0);
+    CHECK_STATUS(6, eunomia_poll(two, 0, EUNOMIA_FORMAT_RAW, check_source, counts));
+    CHECK(counts[0] == 3 && counts[1] == 3);
+    eunomia_destroy(two);
+}
+
 // Records of a perf buffer, and the number that the kernel reports as dropped.
 struct totals {
     uint64_t samples, lost;
@@ -338,6 +367,7 @@ int main(int argc, char **argv) {
     RUN(the_counters_add_up);
     RUN(a_poll_respects_its_budget);
     RUN(a_positive_result_ends_a_run);
+    RUN(each_record_has_its_own_source_and_type);
     RUN(a_perf_buffer_reports_its_drops);
     RUN(programs_are_described);
     RUN(an_iterator_is_read_to_its_end);
