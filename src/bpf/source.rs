@@ -16,7 +16,7 @@ use super::sys::perf::{Perf, PerfEvents};
 use super::sys::ring::{Receiver, Ring};
 pub use super::sys::span::Span;
 use crate::error::{Error, Result, Status};
-use crate::os::{self, Errno, EventFd, TimerFd};
+use crate::os::{self, Again, Errno, TimerFd};
 use crate::package::Sample;
 use crate::render::Plan;
 
@@ -193,8 +193,10 @@ pub struct Sources {
     next: usize,
     /// Set to the next round of the sampled maps; `None` without such maps.
     timer: Option<TimerFd>,
+    /// The time that the timer is set to.
+    armed: Option<Instant>,
     /// Readable while perf buffers may have records that epoll does not report again.
-    again: Option<Arc<EventFd>>,
+    again: Option<Arc<Again>>,
 }
 
 struct Source {
@@ -231,10 +233,10 @@ impl Sources {
             list.push(source);
         }
         let has_perf = list.iter().any(|source: &Source| matches!(source.buffer, Buffer::Perf(..)));
-        let again = has_perf.then(EventFd::new).transpose().map_err(system)?.map(Arc::new);
+        let again = has_perf.then(Again::new).transpose().map_err(system)?.map(Arc::new);
         let samples = list.iter().any(|source| matches!(source.buffer, Buffer::Sampled(_)));
         let timer = samples.then(TimerFd::new).transpose().map_err(system)?;
-        let sources = Sources { list, next: 0, timer, again };
+        let mut sources = Sources { list, next: 0, timer, armed: None, again };
         sources.arm().map_err(system)?;
         Ok(sources)
     }
@@ -254,7 +256,7 @@ impl Sources {
 
     /// The descriptor to signal after a wait without a drain, because epoll reports a perf buffer as readable only once. `None`
     /// if there are no perf buffers.
-    pub fn again(&self) -> Option<Arc<EventFd>> {
+    pub fn again(&self) -> Option<Arc<Again>> {
         self.again.clone()
     }
 
@@ -292,9 +294,6 @@ impl Sources {
 
     /// Delivers the available records, at most `budget`, and returns their number.
     pub fn drain(&mut self, budget: usize, sink: &mut impl Sink) -> Result<usize> {
-        if let Some(timer) = &self.timer {
-            timer.clear();
-        }
         if let Some(again) = &self.again {
             again.clear();
         }
@@ -343,16 +342,24 @@ impl Sources {
         self.arm()
     }
 
-    /// Sets the timer to the earliest round, or to now if a round is in progress.
-    fn arm(&self) -> os::Result<()> {
+    /// Sets the timer to the earliest round, unless it is set to that already. A round in progress is still due, and the timer
+    /// has expired. Setting the timer makes it unreadable until then.
+    fn arm(&mut self) -> os::Result<()> {
         let Some(timer) = &self.timer else { return Ok(()) };
-        let now = Instant::now();
-        let delays = self.list.iter().filter_map(|source| match &source.buffer {
-            Buffer::Sampled(Sampler { walk: Some(_), .. }) => Some(Duration::ZERO),
-            Buffer::Sampled(sampler) => Some(sampler.due.saturating_duration_since(now)),
+        let rounds = self.list.iter().filter_map(|source| match &source.buffer {
+            Buffer::Sampled(sampler) => Some(sampler.due),
             _ => None,
         });
-        delays.min().map_or(Ok(()), |delay| timer.arm(delay))
+        let earliest = rounds.min();
+        if earliest == self.armed {
+            return Ok(());
+        }
+        match earliest {
+            Some(due) => timer.arm(due.saturating_duration_since(Instant::now()))?,
+            None => timer.arm_every(Duration::ZERO)?,
+        }
+        self.armed = earliest;
+        Ok(())
     }
 }
 

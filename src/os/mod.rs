@@ -29,4 +29,4 @@ pub use kernel::{
 pub use memory::{KernelFile, available_memory, find, page_size, try_memory};
 pub use net::{interface_index, interface_name};
 pub use thread::Thread;
-pub use wait::{Epoll, EventFd, TimerFd, poll_timeout, wait_readable};
+pub use wait::{Again, Epoll, EventFd, TimerFd, poll_timeout, wait_readable};

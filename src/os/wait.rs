@@ -1,6 +1,7 @@
 //! Waiting for descriptors: epoll, eventfd, timerfd and poll.
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
 use super::descriptor::own;
@@ -83,6 +84,38 @@ impl EventFd {
     /// The descriptor.
     pub fn fd(&self) -> RawFd {
         self.0.as_raw_fd()
+    }
+}
+
+/// An event that is cleared only if it was signalled, because clearing is a system call.
+pub struct Again {
+    event: EventFd,
+    /// Set after the event was signalled: a clear in between leaves the event readable, and the next one clears it.
+    is_set: AtomicBool,
+}
+
+impl Again {
+    /// Creates one that is not readable.
+    pub fn new() -> Result<Again> {
+        Ok(Again { event: EventFd::new()?, is_set: AtomicBool::new(false) })
+    }
+
+    /// Makes it readable.
+    pub fn signal(&self) {
+        self.event.signal();
+        self.is_set.store(true, SeqCst);
+    }
+
+    /// Makes it unreadable.
+    pub fn clear(&self) {
+        if self.is_set.swap(false, SeqCst) {
+            self.event.clear();
+        }
+    }
+
+    /// The descriptor.
+    pub fn fd(&self) -> RawFd {
+        self.event.fd()
     }
 }
 

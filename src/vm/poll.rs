@@ -20,6 +20,45 @@ const BUDGET: usize = 65536;
 /// Delivers what waits. Returns whether the call that delivers is done.
 type Work<'a> = dyn FnMut(&mut Delivery) -> Result<bool> + 'a;
 
+/// What there was to deliver from before a drain.
+struct Before {
+    pending: bool,
+    queue: bool,
+}
+
+/// When a wait ends. The clock is read only by a wait, because most calls find events and do not wait.
+pub(super) struct Deadline {
+    timeout: Option<Duration>,
+    /// The end; `None` until the first wait.
+    at: Option<Instant>,
+}
+
+impl Deadline {
+    /// Ends that long after the first wait; `None` is no limit.
+    pub(super) fn after(timeout: Option<Duration>) -> Deadline {
+        Deadline { timeout, at: None }
+    }
+
+    /// Ends at that time; `None` is no limit.
+    pub(super) fn at(at: Option<Instant>) -> Deadline {
+        Deadline { timeout: at.map(|_| Duration::MAX), at }
+    }
+
+    /// Returns the time that is left; `None` without a limit.
+    pub(super) fn left(&mut self) -> Option<Duration> {
+        let timeout = self.timeout.filter(|timeout| !timeout.is_zero());
+        let Some(timeout) = timeout else { return self.timeout };
+        match self.at {
+            Some(at) => Some(at.saturating_duration_since(Instant::now())),
+            None => {
+                // A time that the clock cannot hold never comes.
+                self.at = Instant::now().checked_add(timeout);
+                self.at.map(|_| timeout)
+            }
+        }
+    }
+}
+
 /// How a wait ended.
 pub(super) enum Ready {
     Events,
@@ -210,8 +249,7 @@ impl Vm {
 
     /// The body of `deliver`, compiled once: returns when `work` has returned true, and after the timeout.
     fn deliver_until(&self, timeout: Option<Duration>, work: &mut Work<'_>) -> Result<()> {
-        // A time that the clock cannot hold never comes.
-        let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+        let mut deadline = Deadline::after(timeout);
         let (mut inner, mut delivery) = self.exclusive()?;
         inner.loaded()?;
         self.shared.counters.polls.fetch_add(1, Relaxed);
@@ -227,18 +265,18 @@ impl Vm {
             let ready = match is_ready && !self.shared.stop.is_paused() {
                 true if self.shared.stop.take() => Ready::Stop,
                 true => Ready::Events,
-                false => self.wait(deadline)?,
+                false => self.wait(&mut deadline)?,
             };
             match ready {
                 Ready::Stop => return Err(Error::new(Status::Stopped, "stop was called")),
                 Ready::Timeout => return Ok(()),
                 Ready::Events => {}
             }
-            let had_pending = delivery.pending.is_some();
+            let before = Before { pending: delivery.pending.is_some(), queue: delivery.queue.is_some() };
             drop(inner);
             let result = work(&mut delivery);
             inner = self.relock();
-            self.after_drain(&mut delivery, had_pending);
+            self.after_drain(&mut delivery, before);
             if result? {
                 return Ok(());
             }
@@ -278,14 +316,14 @@ impl Vm {
     }
 
     /// Stops waiting for a queue that has ended and is empty, and waits for a record that was kept back.
-    fn after_drain(&self, delivery: &mut Delivery, had_pending: bool) {
+    fn after_drain(&self, delivery: &mut Delivery, before: Before) {
         if !delivery.retired.is_empty() {
             self.drop_spent(delivery);
         }
-        if delivery.queue.is_none() {
+        if before.queue && delivery.queue.is_none() {
             self.shared.wait_set().forget(Role::Queue);
         }
-        match (had_pending, delivery.pending.is_some()) {
+        match (before.pending, delivery.pending.is_some()) {
             (false, true) => self.shared.pending.signal(),
             (true, false) => {
                 self.shared.pending.clear();
@@ -295,11 +333,10 @@ impl Vm {
     }
 
     /// Waits for records or a stop request. Takes the stop request.
-    pub(super) fn wait(&self, deadline: Option<Instant>) -> Result<Ready> {
+    pub(super) fn wait(&self, deadline: &mut Deadline) -> Result<Ready> {
         let mut tokens = [0; 16];
         loop {
-            let timeout = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
-            let timeout_ms = poll_timeout(timeout);
+            let timeout_ms = poll_timeout(deadline.left());
             match self.shared.epoll.wait(&mut tokens, timeout_ms) {
                 _ if self.shared.stop.take() => return Ok(Ready::Stop),
                 Ok(0) if timeout_ms == i32::MAX => {}

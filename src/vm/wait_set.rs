@@ -4,7 +4,7 @@ use std::os::fd::RawFd;
 use std::sync::Arc;
 
 use crate::bpf::source::Sources;
-use crate::os::{self, Epoll, Errno, EventFd};
+use crate::os::{self, Again, Epoll, Errno};
 
 /// Token of the stop request in the vm's epoll set; everything else means events.
 pub const STOP: u64 = 0;
@@ -39,7 +39,7 @@ pub struct WaitSet {
     paused: bool,
     watched: Vec<(Role, Arc<Epoll>, RawFd)>,
     /// Events that make the sources report their readiness again when they enter a set. See `Sources::again`.
-    again: Vec<(Role, Arc<EventFd>)>,
+    again: Vec<(Role, Arc<Again>)>,
 }
 
 impl WaitSet {
@@ -126,7 +126,7 @@ impl WaitSet {
     }
 
     /// Completes `retire`. `again` is that of the new sources.
-    pub fn commit(&mut self, former: Former, again: Option<Arc<EventFd>>) {
+    pub fn commit(&mut self, former: Former, again: Option<Arc<Again>>) {
         former.moved.iter().for_each(|(set, fd)| set.remove(*fd));
         self.again.iter_mut().for_each(|(role, _)| *role = Role::Retired);
         self.again.extend(again.map(|again| (Role::Source, again)));

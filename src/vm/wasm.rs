@@ -7,7 +7,7 @@ use std::time::Instant;
 use super::callback_sink::CallbackSink;
 use super::event::{Event, EventFn, Flow, Format, outcome};
 use super::lock::locked;
-use super::poll::Ready;
+use super::poll::{Deadline, Ready};
 use super::state::{Vm, system_error};
 use crate::bpf::session::Session;
 use crate::bpf::source::{Shape, Sink, Sources};
@@ -103,7 +103,7 @@ impl<F: EventFn + ?Sized> Outlet for Host<'_, F> {
 
     fn wait(&mut self, deadline: Option<Instant>) -> Result<Wake> {
         self.settle();
-        Ok(match self.vm.wait(deadline)? {
+        Ok(match self.vm.wait(&mut Deadline::at(deadline))? {
             Ready::Events => Wake::Events,
             Ready::Stop => Wake::Stop,
             Ready::Timeout => Wake::Timeout,
