@@ -271,12 +271,9 @@ impl Sources {
 
     /// Returns whether all has been read: no record waits, and no sampled map is due.
     pub fn is_spent(&self) -> bool {
-        let now = Instant::now();
-        let is_due = self.list.iter().any(|source| match &source.buffer {
-            Buffer::Sampled(sampler) => sampler.walk.is_some() || sampler.due <= now,
-            _ => false,
-        });
-        !is_due && !self.is_ready()
+        // A round in progress is still due.
+        let is_due = |due: Option<Instant>| due.is_some_and(|due| due <= Instant::now());
+        !self.is_ready() && !is_due(self.due())
     }
 
     /// Closes the sampled maps for which `is_carried` returns true, because a newer version reads them.
@@ -342,15 +339,19 @@ impl Sources {
         self.arm()
     }
 
-    /// Sets the timer to the earliest round, unless it is set to that already. A round in progress is still due, and the timer
-    /// has expired. Setting the timer makes it unreadable until then.
-    fn arm(&mut self) -> os::Result<()> {
-        let Some(timer) = &self.timer else { return Ok(()) };
+    /// Returns the time of the earliest round, without looking at the sources if no map is sampled.
+    fn due(&self) -> Option<Instant> {
         let rounds = self.list.iter().filter_map(|source| match &source.buffer {
             Buffer::Sampled(sampler) => Some(sampler.due),
             _ => None,
         });
-        let earliest = rounds.min();
+        self.timer.as_ref().and_then(|_| rounds.min())
+    }
+
+    /// Sets the timer to the earliest round, unless it is set to that already. A round in progress is still due, and the timer
+    /// has expired. Setting the timer makes it unreadable until then.
+    fn arm(&mut self) -> os::Result<()> {
+        let (Some(timer), earliest) = (&self.timer, self.due()) else { return Ok(()) };
         if earliest == self.armed {
             return Ok(());
         }

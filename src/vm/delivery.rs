@@ -87,6 +87,16 @@ impl Delivery {
         sources.any(|sources| sources.as_ref().is_some_and(Sources::is_ready))
     }
 
+    /// Returns whether something can be delivered: a kept record, one in the queue or in a buffer of the kernel, or a sampled map that is
+    /// due. Costs no system call.
+    pub fn has_events(&self) -> bool {
+        let queues = self.retired.iter().map(|retired| &retired.queue).chain([&self.queue]);
+        let mut sources = self.retired.iter().map(|retired| &retired.sources).chain([&self.sources]);
+        self.pending.is_some()
+            || sources.any(|sources| sources.as_ref().is_some_and(|sources| !sources.is_spent()))
+            || queues.flatten().any(|queue| !queue.is_empty())
+    }
+
     /// Makes `sources`, or `queue` whose thread has them, those of the running version, and retires the others. Returns the
     /// number of events of the retired version that are delivered from now on.
     /// An old queue has been stopped and has put its sources back.

@@ -18,6 +18,17 @@ pub struct Interrupt {
     claim: Claim,
     /// The thread that polls; 0 for none.
     poller: AtomicUsize,
+    /// Whether a group looks for events, which takes the lock on all deliveries for a moment.
+    peeking: AtomicBool,
+}
+
+/// A look for events, until it is dropped.
+pub struct Peeking<'a>(&'a AtomicBool);
+
+impl Drop for Peeking<'_> {
+    fn drop(&mut self) {
+        self.0.store(false, SeqCst);
+    }
 }
 
 /// A call that polls, until it is dropped.
@@ -72,13 +83,29 @@ impl Interrupt {
     /// Without a request.
     pub fn new() -> os::Result<Interrupt> {
         let request = Request::new(AtomicBool::new(false), EventFd::new()?);
-        let (paused, claim, poller) = (AtomicBool::new(false), Claim::default(), AtomicUsize::new(0));
-        Ok(Interrupt { request, paused, claim, poller })
+        let (paused, peeking) = (AtomicBool::new(false), AtomicBool::new(false));
+        Ok(Interrupt { request, paused, claim: Claim::default(), poller: AtomicUsize::new(0), peeking })
     }
 
     /// Requests a stop. Async-signal-safe: an atomic store and one `write`.
     pub fn ask(&self) {
         self.request.ask();
+    }
+
+    /// Returns whether a stop is requested.
+    pub fn is_asked(&self) -> bool {
+        self.request.is_asked()
+    }
+
+    /// Marks a look for events.
+    pub fn peeking(&self) -> Peeking<'_> {
+        self.peeking.store(true, SeqCst);
+        Peeking(&self.peeking)
+    }
+
+    /// Returns whether a group looks for events.
+    pub fn is_peeked(&self) -> bool {
+        self.peeking.load(SeqCst)
     }
 
     /// Requests a pause, or withdraws the request.

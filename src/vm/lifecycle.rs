@@ -278,6 +278,7 @@ impl Shared {
             inner: Mutex::new(Inner { config, session: None, module: None, types: Vec::new() }),
             delivery: Mutex::default(),
             replacing: Mutex::default(),
+            membership: Mutex::default(),
             has_module: AtomicBool::new(false),
         })
     }

@@ -8,7 +8,7 @@ use super::batch::{Batch, BatchSink};
 use super::callback_sink::CallbackSink;
 use super::delivery::Delivery;
 use super::event::{Event, EventFn, Flow, Format, outcome};
-use super::lock::locked;
+use super::lock::{locked, try_locked};
 use super::state::{Inner, Vm};
 use super::wait_set::{Role, STOP};
 use crate::error::{Error, Result, Status};
@@ -16,6 +16,8 @@ use crate::os::poll_timeout;
 
 /// Events of one poll unless the options say otherwise.
 const BUDGET: usize = 65536;
+/// Events of one turn in a group unless the options say otherwise.
+const TURN: usize = 1024;
 
 /// Delivers what waits. Returns whether the call that delivers is done.
 type Work<'a> = dyn FnMut(&mut Delivery) -> Result<bool> + 'a;
@@ -24,6 +26,12 @@ type Work<'a> = dyn FnMut(&mut Delivery) -> Result<bool> + 'a;
 struct Before {
     pending: bool,
     queue: bool,
+}
+
+impl Before {
+    fn of(delivery: &Delivery) -> Before {
+        Before { pending: delivery.pending.is_some(), queue: delivery.queue.is_some() }
+    }
 }
 
 /// When a wait ends. The clock is read only by a wait, because most calls find events and do not wait.
@@ -145,18 +153,68 @@ impl Vm {
     ) -> Result<(usize, Option<Flow>)> {
         let budget = self.poll_budget();
         self.deliver(timeout, |delivery| {
-            let mut scratch = std::mem::take(&mut delivery.scratch);
-            let mut deliver = CallbackSink::new(format, &mut scratch, Some(&self.shared.stop), callback);
-            let drained = delivery.drain(budget, &mut deliver);
-            let (events, bytes, lost, ended) = (deliver.events, deliver.bytes, deliver.lost, deliver.ended);
-            delivery.scratch = scratch;
-            self.count(events, bytes, lost);
-            drained?;
-            let count = outcome(ended, events as usize)?;
+            let (count, ended) = self.pass_to(delivery, budget, format, callback)?;
+            let count = outcome(ended, count)?;
             // A poll that the callback ended returns, even if what ended it was not an event (lost records, a header).
             Ok((count > 0 || ended.is_some()).then_some((count, ended)))
         })
         .map(|result| result.unwrap_or((0, None)))
+    }
+
+    /// Delivers what waits. Returns the number of events, and what the callback returned if that ended the delivery.
+    fn pass_to(
+        &self,
+        delivery: &mut Delivery,
+        budget: usize,
+        format: Format,
+        callback: &mut impl EventFn,
+    ) -> Result<(usize, Option<Flow>)> {
+        let mut scratch = std::mem::take(&mut delivery.scratch);
+        let mut deliver = CallbackSink::new(format, &mut scratch, Some(&self.shared.stop), callback);
+        let drained = delivery.drain(budget, &mut deliver);
+        let (events, bytes, lost, ended) = (deliver.events, deliver.bytes, deliver.lost, deliver.ended);
+        delivery.scratch = scratch;
+        self.count(events, bytes, lost);
+        drained.map(|()| (events as usize, ended))
+    }
+
+    /// Returns whether `poll_now` has something to do. Costs no system call.
+    pub(super) fn has_work(&self) -> bool {
+        let stop = &self.shared.stop;
+        if stop.is_asked() || stop.is_paused() || stop.is_claimed() {
+            return stop.is_asked();
+        }
+        let _peeking = stop.peeking();
+        match try_locked(&self.shared.delivery) {
+            Ok(delivery) => delivery.has_events(),
+            // `poll_now` reports other errors than this.
+            Err(e) => e.status() != Status::Busy,
+        }
+    }
+
+    /// Delivers what waits, for a group. `None` if another thread uses the vm or claims its locks. A vm that is paused or not loaded
+    /// has nothing to deliver.
+    pub(super) fn poll_now(
+        &self,
+        format: Format,
+        callback: &mut impl EventFn,
+    ) -> Result<Option<(usize, Option<Flow>)>> {
+        let stop = &self.shared.stop;
+        let mut delivery = match try_locked(&self.shared.delivery) {
+            Err(e) if e.status() == Status::Busy => return Ok(None),
+            _ if stop.is_claimed() => return Ok(None),
+            locked => locked?,
+        };
+        if stop.is_paused() {
+            return Ok(Some((0, None)));
+        }
+        self.shared.counters.polls.fetch_add(1, Relaxed);
+        let _polling = stop.polling();
+        let budget = if self.shared.poll_budget == 0 { TURN } else { self.poll_budget() };
+        let before = Before::of(&delivery);
+        let passed = self.pass_to(&mut delivery, budget, format, callback);
+        self.after_drain(&mut delivery, before);
+        passed.map(Some)
     }
 
     /// Waits for events like [`Vm::poll`], and packs records of one source into `buf`, as many as fit. Returns their
@@ -272,7 +330,7 @@ impl Vm {
                 Ready::Timeout => return Ok(()),
                 Ready::Events => {}
             }
-            let before = Before { pending: delivery.pending.is_some(), queue: delivery.queue.is_some() };
+            let before = Before::of(&delivery);
             drop(inner);
             let result = work(&mut delivery);
             inner = self.relock();

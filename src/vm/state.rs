@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use super::delivery::Delivery;
 use super::interrupt::{Held, Interrupt};
 use super::lock::{locked, try_locked};
+use super::membership::Membership;
 use super::stats::Counters;
 use super::wait_set::WaitSet;
 use crate::bpf::session::{Config, Session};
@@ -70,6 +71,8 @@ pub(super) struct Shared {
     pub(super) delivery: Mutex<Delivery>,
     /// Held during a replace.
     pub(super) replacing: Mutex<()>,
+    /// The group that the vm is in.
+    pub(super) membership: Mutex<Option<Membership>>,
     /// Whether a WASM module has been opened, whose run holds the locks.
     pub(super) has_module: AtomicBool,
 }
@@ -99,16 +102,18 @@ impl Vm {
         self.unless_busy(&self.shared.delivery, Held::Delivery)
     }
 
-    /// Locks without waiting for another call, except for the moments in which a replace has the lock. Then that has at least
-    /// the locks `held`, and so does not wait for one that this thread has.
+    /// Locks without waiting for another call, except for the moments in which a group looks for events, or a replace has the lock.
+    /// Then that has at least the locks `held`, and so does not wait for one that this thread has.
     fn unless_busy<'a, T>(&self, mutex: &'a Mutex<T>, held: Held) -> Result<MutexGuard<'a, T>> {
         let mut is_first = true;
         loop {
             match try_locked(mutex) {
-                // The second try is for a claim that ended after the first.
+                // The second try is for a look or a claim that ended after the first.
                 Err(e)
                     if e.status() == Status::Busy
-                        && (self.shared.stop.has_given_way(held) || std::mem::take(&mut is_first)) => {}
+                        && (self.shared.stop.is_peeked()
+                            || self.shared.stop.has_given_way(held)
+                            || std::mem::take(&mut is_first)) => {}
                 locked => return locked,
             }
         }
