@@ -57,6 +57,12 @@ fn a_rejected_program_sets_the_error_and_prints_nothing() {
     run("verifier", Way::Sanitizers);
 }
 
+/// The program overrides malloc, as the sanitizers and valgrind do.
+#[test]
+fn guests_run_and_end_while_small_allocations_by_c_fail() {
+    run("spare", Way::Native);
+}
+
 #[test]
 fn the_sanitizers_find_errors() {
     sanitizer::finds_errors(&sanitizer::MEMORY, &folder("bin"));

@@ -2,6 +2,7 @@
 //! copied or checked.
 #![allow(unsafe_code, reason = "WAMR is C; each file keeps its pointers to itself")]
 
+mod allocator;
 pub mod guest;
 pub mod instance;
 pub mod module;

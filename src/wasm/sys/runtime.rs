@@ -6,6 +6,7 @@ use std::{mem, ptr};
 
 use wamr_sys as w;
 
+use super::allocator;
 use super::guest::{enter, growth_refused};
 use crate::error::{Error, Result, Status};
 
@@ -58,7 +59,7 @@ fn start(imports: &'static [Import]) -> Result<()> {
     // SAFETY: all zero except the allocator are WAMR's defaults. WAMR does not keep the struct.
     let started = without_its_signal_handler(|| unsafe {
         let mut args: w::RuntimeInitArgs = mem::zeroed();
-        args.mem_alloc_type = w::Alloc_With_System_Allocator;
+        allocator::set(&mut args);
         w::wasm_runtime_full_init(&mut args)
     });
     if !started {
