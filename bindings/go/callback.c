@@ -7,6 +7,10 @@ static int on_event(void *arg, const eunomia_event *event) {
     return eunomiaGoEvent((uintptr_t)arg, (eunomia_event *)event);
 }
 
+static int on_batch(void *arg, const eunomia_records *records) {
+    return eunomiaGoBatch((uintptr_t)arg, (eunomia_records *)records);
+}
+
 static void on_log(void *arg, uint32_t level, const char *text) {
     eunomiaGoLog((uintptr_t)arg, level, (char *)text);
 }
@@ -20,6 +24,10 @@ int eunomia_go_new(eunomia_vm **out, eunomia_options *options, uintptr_t log) {
 
 int eunomia_go_poll(eunomia_vm *vm, uint32_t format, uintptr_t delivery) {
     return eunomia_poll(vm, 0, format, on_event, (void *)delivery);
+}
+
+int eunomia_go_poll_batch(eunomia_vm *vm, uintptr_t delivery) {
+    return eunomia_poll_batch(vm, 0, on_batch, (void *)delivery);
 }
 
 int eunomia_go_map_each(eunomia_vm *vm, const char *map, uint32_t format, uintptr_t delivery) {

@@ -19,7 +19,9 @@ type delivery struct {
 	vm     *VM
 	fn     func(*Event) error
 	event  Event
-	source *C.char // the C string of event.Source
+	source *C.char // the C string of event.Source and events.Source
+	batch  func(*EventBatch) error
+	events EventBatch
 	ended  bool
 	err    error
 	panics any
@@ -27,7 +29,10 @@ type delivery struct {
 
 // deliver calls a C function that delivers events to fn. It holds the vm's turn.
 func (vm *VM) deliver(fn func(*Event) error, function func(c *C.eunomia_vm, delivery C.uintptr_t) C.int) (int, *delivery, error) {
-	d := &delivery{vm: vm, fn: fn}
+	return vm.deliverTo(&delivery{vm: vm, fn: fn}, function)
+}
+
+func (vm *VM) deliverTo(d *delivery, function func(c *C.eunomia_vm, delivery C.uintptr_t) C.int) (int, *delivery, error) {
 	handle := cgo.NewHandle(d)
 	defer handle.Delete()
 	count, err := vm.call(func(c *C.eunomia_vm) C.int { return function(c, C.uintptr_t(handle)) })
@@ -41,9 +46,21 @@ func (vm *VM) deliver(fn func(*Event) error, function func(c *C.eunomia_vm, deli
 }
 
 //export eunomiaGoEvent
-func eunomiaGoEvent(handle C.uintptr_t, event *C.eunomia_event) (answer C.int) {
+func eunomiaGoEvent(handle C.uintptr_t, event *C.eunomia_event) C.int {
 	d := cgo.Handle(handle).Value().(*delivery)
 	d.fill(event)
+	return d.call(func() error { return d.fn(&d.event) })
+}
+
+//export eunomiaGoBatch
+func eunomiaGoBatch(handle C.uintptr_t, records *C.eunomia_records) C.int {
+	d := cgo.Handle(handle).Value().(*delivery)
+	d.fillBatch(records)
+	return d.call(func() error { return d.batch(&d.events) })
+}
+
+// call calls the callback and returns the answer for C.
+func (d *delivery) call(callback func() error) (answer C.int) {
 	// The callback may use the vm.
 	d.vm.turn.Unlock()
 	defer d.vm.turn.Lock()
@@ -54,7 +71,7 @@ func eunomiaGoEvent(handle C.uintptr_t, event *C.eunomia_event) (answer C.int) {
 			answer = -1
 		}
 	}()
-	switch err := d.fn(&d.event); {
+	switch err := callback(); {
 	case err == nil && !d.vm.closed.Load():
 		return 0
 	case err == nil || err == End:
@@ -66,12 +83,31 @@ func eunomiaGoEvent(handle C.uintptr_t, event *C.eunomia_event) (answer C.int) {
 	}
 }
 
+// sourceName returns the C string of a source, which is mostly that of the last event.
+func (d *delivery) sourceName(source *C.char) string {
+	if d.source != source {
+		d.source = source
+		name := C.GoString(source)
+		d.event.Source, d.events.Source = name, name
+	}
+	return d.event.Source
+}
+
+// fillBatch makes d.events a view of the C batch, which is borrowed.
+func (d *delivery) fillBatch(records *C.eunomia_records) {
+	d.events = EventBatch{
+		Kind: EventKind(records.kind), Source: d.sourceName(records.source), SourceIndex: int(records.source_index),
+		Key: unsafe.Slice((*byte)(records.key), int(records.key_len)), Type: d.vm.typeOf(records._type),
+		Lost: uint64(records.lost), CPU: int(records.cpu), Time: time.Duration(records.time_ns),
+	}
+	if records.count > 0 {
+		d.events.spans = unsafe.Slice(records.spans, int(records.count))
+	}
+}
+
 // fill makes d.event a view of the C event, which is borrowed.
 func (d *delivery) fill(event *C.eunomia_event) {
-	if d.source != event.source {
-		d.source = event.source
-		d.event.Source = C.GoString(event.source)
-	}
+	d.event.Source = d.sourceName(event.source)
 	d.event.Kind = EventKind(event.kind)
 	d.event.Format = Format(event.format)
 	d.event.Data = unsafe.Slice((*byte)(event.data), int(event.len))

@@ -162,6 +162,49 @@ func TestPollGivesEvents(t *testing.T) {
 	equal(t, count, 0)
 }
 
+func TestABatchHasTheRecordsOfManyEvents(t *testing.T) {
+	vm := running(t)
+	check(t, vm.VarSet("burst", 100))
+	for i := 0; i < 3; i++ {
+		syscall.Getpgid(0)
+	}
+	next, sizes := uint32(0), []int{}
+	count, err := vm.PollBatch(background, Forever, func(batch *EventBatch) error {
+		equal(t, []any{batch.Kind, batch.Source, batch.SourceIndex, batch.CPU}, []any{EventSample, "events", 0, -1})
+		equal(t, []any{batch.Type.Name, len(batch.Key), batch.Lost, batch.Time > 0}, []any{"struct event", 0, uint64(0), true})
+		for i := 0; i < batch.Len(); i++ {
+			equal(t, len(batch.Data(i)), 24)
+			equal(t, binary.LittleEndian.Uint32(batch.Data(i)), next%100)
+			next++
+		}
+		sizes = append(sizes, batch.Len())
+		return nil
+	})
+	check(t, err)
+	equal(t, []any{count, next, sizes}, []any{300, uint32(300), []int{256, 44}})
+	count, err = vm.PollBatch(background, 10*time.Millisecond, func(*EventBatch) error { return nil })
+	check(t, err)
+	equal(t, count, 0)
+}
+
+func TestABatchEndsAPollByErrorEndAndPanic(t *testing.T) {
+	vm := running(t)
+	failure := errors.New("failure")
+	for _, answer := range []error{failure, End} {
+		trigger(t, vm, 3)
+		_, err := vm.PollBatch(background, Forever, func(*EventBatch) error { return answer })
+		equal(t, err == failure, answer == failure)
+	}
+	trigger(t, vm, 3)
+	func() {
+		defer func() { equal(t, recover(), any("in a batch")) }()
+		vm.PollBatch(background, Forever, func(*EventBatch) error { panic("in a batch") })
+	}()
+	count, err := vm.PollBatch(background, 0, func(*EventBatch) error { return nil })
+	check(t, err)
+	equal(t, count, 0) // a batch that was delivered is not delivered again
+}
+
 func TestEndEndsAPollAndARun(t *testing.T) {
 	vm := running(t)
 	trigger(t, vm, 3)

@@ -6,7 +6,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use eunomia::types::Type;
-use eunomia::vm::{Batch, MapInfo, ProgInfo, ProgInput, SourceInfo, Stats, WasmOptions};
+use eunomia::vm::{Batch, MapInfo, ProgInfo, ProgInput, Records, SourceInfo, Stats, WasmOptions};
 use eunomia::{Error, Event, EventKind, Flow, Format, Kind, Kinds, Level, Options, Vm};
 use serde_json::{Value, json};
 
@@ -110,6 +110,7 @@ impl Scenario {
                 Ok(())
             }
             "poll" | "run" | "iter_each" | "map_each" | "wasm_run" => self.deliver(step, out),
+            "poll_batch" => self.poll_batch(step, out),
             call => package(&self.vm(), call, step, out)
                 .or_else(|| variable(&self.vm(), call, step, out))
                 .or_else(|| map(&self.vm(), call, step, out))
@@ -169,6 +170,27 @@ impl Scenario {
         };
         out.events = events;
         out.returned = result?;
+        Ok(())
+    }
+}
+
+impl Scenario {
+    fn poll_batch(&mut self, step: &Value, out: &mut Outcome) -> Done {
+        let (began_ns, vm) = (self.began_ns, self.vm());
+        let result = vm.poll_batch(timeout(step), |records| {
+            let is_first = out.events.is_empty();
+            out.events.extend(records.data.iter().map(|data| described_record(records, data, began_ns)));
+            if is_first {
+                let inside = step["inside"].as_array().into_iter().flatten();
+                self.inside = inside.into_iter().find_map(|step| self.take(step));
+            }
+            match step["answer"].as_str() {
+                Some("end") => Flow::End,
+                Some("fail") => Flow::Fail(-1),
+                _ => Flow::Continue,
+            }
+        });
+        out.returned = result? as i64;
         Ok(())
     }
 }
@@ -360,7 +382,35 @@ fn kinds(step: &Value) -> Kinds {
 // ---- results in the table's form -------------------------------------------------------------------------------
 
 fn described(event: &Event<'_>, began_ns: u64) -> Value {
-    let kind = match event.kind {
+    let show = |bytes: &[u8]| match event.format {
+        Format::Raw => hex(bytes),
+        _ => String::from_utf8_lossy(bytes).into_owned(),
+    };
+    json!({
+        "kind": kind_name(event.kind),
+        "source": event.source.to_str().expect("UTF-8"),
+        "data": show(event.data),
+        "key": show(event.key),
+        "type": type_name(event.ty),
+        "cpu": if event.cpu >= 0 { "known" } else { "unknown" },
+        "time": known_time(event.time_ns, began_ns),
+    })
+}
+
+fn described_record(records: &Records<'_>, data: &[u8], began_ns: u64) -> Value {
+    json!({
+        "kind": kind_name(records.kind),
+        "source": records.source.to_str().expect("UTF-8"),
+        "data": hex(data),
+        "key": hex(records.key),
+        "type": type_name(records.ty),
+        "cpu": if records.cpu >= 0 { "known" } else { "unknown" },
+        "time": known_time(records.time_ns, began_ns),
+    })
+}
+
+fn kind_name(kind: EventKind) -> &'static str {
+    match kind {
         EventKind::Sample => "sample",
         EventKind::Lost => "lost",
         EventKind::MapEntry => "map_entry",
@@ -368,20 +418,11 @@ fn described(event: &Event<'_>, began_ns: u64) -> Value {
         EventKind::Output => "output",
         EventKind::Round => "round",
         _ => "unknown",
-    };
-    let show = |bytes: &[u8]| match event.format {
-        Format::Raw => hex(bytes),
-        _ => String::from_utf8_lossy(bytes).into_owned(),
-    };
-    json!({
-        "kind": kind,
-        "source": event.source.to_str().expect("UTF-8"),
-        "data": show(event.data),
-        "key": show(event.key),
-        "type": type_name(event.ty),
-        "cpu": if event.cpu >= 0 { "known" } else { "unknown" },
-        "time": if (began_ns..=now_ns()).contains(&event.time_ns) { "known" } else { "unknown" },
-    })
+    }
+}
+
+fn known_time(time_ns: u64, began_ns: u64) -> &'static str {
+    if (began_ns..=now_ns()).contains(&time_ns) { "known" } else { "unknown" }
 }
 
 /// CLOCK_MONOTONIC in nanoseconds.

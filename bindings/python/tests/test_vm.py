@@ -138,6 +138,44 @@ class Events(unittest.TestCase):
         assert raw.type is not None
         self.assertEqual(raw.type.name, "struct event")
 
+    def test_poll_batch_passes_records_that_may_be_kept(self) -> None:
+        with running() as vm:
+            for _ in range(3):
+                trigger(vm, 100)
+            batches: list[eunomia.Records] = []
+            self.assertEqual(300, vm.poll_batch(batches.append))
+            self.assertEqual([256, 44], [len(batch.data) for batch in batches])
+            numbers = [int.from_bytes(data[:4], "little") for batch in batches for data in batch.data]
+            self.assertEqual(3 * list(range(100)), numbers)
+            self.assertEqual({24}, {len(data) for batch in batches for data in batch.data})
+            first = batches[0]
+            self.assertEqual(
+                (eunomia.EventKind.SAMPLE, "events", 0, b"", 0, -1),
+                (first.kind, first.source, first.source_index, first.key, first.lost, first.cpu),
+            )
+            self.assertTrue(first.type is not None and first.type.name == "struct event" and first.time_ns > 0)
+            self.assertEqual(0, vm.poll_batch(batches.append, timeout=0))
+
+    def test_a_batch_at_the_end_of_a_ring_buffer_is_copied_in_order(self) -> None:
+        with running() as vm:
+            size = vm.map_find("events").max_entries
+            numbers: list[int] = []
+            for _ in range(4 * size // (32 * 100)):  # a record has 24 bytes and a header of 8
+                trigger(vm, 100)
+                numbers.clear()
+                vm.poll_batch(lambda batch: numbers.extend(data[0] for data in batch.data))
+                self.assertEqual(list(range(100)), numbers)
+
+    def test_a_batch_callback_ends_a_poll_by_true_and_by_an_exception(self) -> None:
+        with running() as vm:
+            for _ in range(3):
+                trigger(vm, 100)
+            self.assertEqual(256, vm.poll_batch(lambda _: True))
+            with self.assertRaises(ZeroDivisionError):
+                vm.poll_batch(lambda _: bool(1 // 0))
+            self.assertEqual(0, vm.poll_batch(lambda _: None, timeout=0))
+            self.assertEqual(300, vm.stats().events)
+
     def test_a_callback_that_returns_true_ends_a_poll_and_a_run(self) -> None:
         seen = []
 

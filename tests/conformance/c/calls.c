@@ -91,6 +91,27 @@ static int on_event(void *arg, const eunomia_event *event) {
     return answer_of(context->args);
 }
 
+static int on_batch(void *arg, const eunomia_records *records) {
+    context *context = arg;
+    for (size_t i = 0; i == 0 || i < records->count; i++) {
+        eunomia_event event = EUNOMIA_INIT(eunomia_event);
+        event.kind = records->kind;
+        event.format = EUNOMIA_FORMAT_RAW;
+        event.source = records->source;
+        event.data = i < records->count ? records->spans[i].data : NULL;
+        event.len = i < records->count ? records->spans[i].len : 0;
+        event.key = records->key;
+        event.key_len = records->key_len;
+        event.type = records->type;
+        event.cpu = records->cpu;
+        event.time_ns = records->time_ns;
+        keep(context->scenario, context->out, &event);
+        if (context->out->event_count == 1)
+            take_steps_inside(context->scenario, context->args);
+    }
+    return answer_of(context->args);
+}
+
 // ---- structs, as fields NAME=VALUE ----
 
 #define PUT(out, format, ...)                                                                                \
@@ -261,6 +282,10 @@ CALL(describe) {
 
 CALL(poll) {
     return eunomia_poll(vm, (int)number_of(args, "timeout_ms"), format_of(args), on_event, context);
+}
+
+CALL(poll_batch) {
+    return eunomia_poll_batch(vm, (int)number_of(args, "timeout_ms"), on_batch, context);
 }
 
 CALL(run) {
@@ -518,6 +543,7 @@ static const struct {
     ENTRY(args_help),
     ENTRY(describe),
     ENTRY(poll),
+    ENTRY(poll_batch),
     ENTRY(run),
     ENTRY(read),
     ENTRY(iter_each),

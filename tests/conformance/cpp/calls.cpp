@@ -122,6 +122,28 @@ auto on_event(const context &c) {
     };
 }
 
+auto on_batch(const context &c) {
+    return [&c, pass = on_event(c)](const eunomia::records &records) {
+        eunomia::flow flow = eunomia::flow::go_on;
+        for (std::size_t i = 0; i < records.count; i++) {
+            eunomia_event event{};
+            event.size = sizeof(event);
+            event.kind = records.kind;
+            event.format = EUNOMIA_FORMAT_RAW;
+            event.source = records.source;
+            event.data = records.spans[i].data;
+            event.len = records.spans[i].len;
+            event.key = records.key;
+            event.key_len = records.key_len;
+            event.type = records.type;
+            event.cpu = records.cpu;
+            event.time_ns = records.time_ns;
+            flow = pass(eunomia::event(&event));
+        }
+        return flow;
+    };
+}
+
 // ---- batches ----
 
 int keep_batch(const context &c, const char *buffer, const eunomia::batch &batch) {
@@ -338,6 +360,7 @@ const std::map<std::string, int (*)(eunomia::vm &, const context &)> calls = {
     GET("args_help", c.give(vm.args_help())),
     GET("describe", c.give(vm.describe())),
     GET("poll", vm.poll(c.timeout(), c.format(), on_event(c))),
+    GET("poll_batch", vm.poll_batch(c.timeout(), on_batch(c))),
     DO("run", run(c.format(), on_event(c))),
     GET("read",
         keep_batch(c, [&](auto at, auto room) { return vm.read(c.timeout(), c.format(), at, room); })),

@@ -90,6 +90,7 @@ func init() {
 		"args_help":            (*host).argsHelp,
 		"describe":             (*host).describe,
 		"poll":                 (*host).poll,
+		"poll_batch":           (*host).pollBatch,
 		"run":                  (*host).run,
 		"read":                 (*host).read,
 		"iter_each":            (*host).iterEach,
@@ -328,6 +329,17 @@ func nameOf(of *eunomia.Type) string {
 
 func (h *host) poll(step step, out *outcome) (int, error) {
 	return h.vm.Poll(background, timeout(step), formats[step.text("format")], h.callback(step, out))
+}
+
+func (h *host) pollBatch(step step, out *outcome) (int, error) {
+	callback := h.callback(step, out)
+	return h.vm.PollBatch(background, timeout(step), func(batch *eunomia.EventBatch) (err error) {
+		for i := 0; i < batch.Len(); i++ {
+			err = callback(&eunomia.Event{Kind: batch.Kind, Source: batch.Source, Data: batch.Data(i), Key: batch.Key,
+				Type: batch.Type, CPU: batch.CPU, Time: batch.Time})
+		}
+		return err
+	})
 }
 
 func (h *host) run(step step, out *outcome) (int, error) {

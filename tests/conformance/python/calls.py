@@ -154,6 +154,17 @@ class Host:
     def _poll(self, step: Step, out: Outcome) -> int:
         return self.vm.poll(self._callback(step, out), _format(step), _timeout(step))
 
+    def _poll_batch(self, step: Step, out: Outcome) -> int:
+        take = self._callback(step, out)
+
+        def callback(records: eunomia.Records) -> bool:
+            names = ("kind", "source", "key", "type", "lost", "cpu", "time_ns")
+            same = {name: getattr(records, name) for name in names}
+            ended = [take(Event(format=Format.RAW, data=data, **same)) for data in records.data]
+            return any(ended)
+
+        return self.vm.poll_batch(callback, _timeout(step))
+
     def _run(self, step: Step, out: Outcome) -> None:
         self.vm.run(self._callback(step, out), _format(step))
 

@@ -10,7 +10,7 @@ with eunomia.VM() as vm:
 """
 
 from ._error import DeniedError, Error, InvalidError, MissingFileError, NoMemoryError, NotFoundError
-from ._event import Batch, Event, Record
+from ._event import Batch, Event, Record, Records
 from ._ffi import (
     VERSION,
     EventKind,
@@ -54,6 +54,7 @@ __all__ = [
     "ProgInfo",
     "ProgResult",
     "Record",
+    "Records",
     "SourceInfo",
     "SourceKind",
     "Stats",

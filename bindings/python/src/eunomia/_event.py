@@ -7,7 +7,7 @@ import struct
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from ctypes import string_at
+from ctypes import addressof, c_size_t, string_at
 from dataclasses import dataclass
 from typing import Any, Optional
 
@@ -81,6 +81,29 @@ class Batch:
             at += size
 
 
+@dataclass(frozen=True)
+class Records:
+    """Raw events of one source. It is a copy and may be kept.
+
+    `data` has the bytes of each record. It is empty for EventKind.LOST and EventKind.ROUND; a map entry has one value,
+    and its `key`. `source_index` is the index in `VM.sources`. The other members are those of Event.
+    """
+
+    kind: int
+    source: str
+    source_index: int
+    data: list[bytes]
+    key: bytes
+    type: Optional[Type]
+    lost: int
+    cpu: int
+    time_ns: int
+
+
+# Receives a batch; its result is that of a Callback.
+BatchCallback = Callable[[Records], Optional[bool]]
+
+
 class Delivery:
     """The C callback of one call.
 
@@ -88,10 +111,11 @@ class Delivery:
     KeyboardInterrupt before this callback's first line; ctypes passes that to sys.unraisablehook.
     """
 
-    def __init__(self, handle: Handle, types: Types, callback: Callback) -> None:
+    def __init__(self, handle: Handle, types: Types, callback: Callable[[Any], bool | None], batches: bool) -> None:
         self._handle = handle
         self._types = types
         self._callback = callback
+        self._convert = self._records if batches else self._event
         self._failure: BaseException | None = None
         self._outer = handle.delivering
         self._outer_hook = sys.unraisablehook
@@ -101,7 +125,7 @@ class Delivery:
             if self._failure is not None:
                 return -1
             # True ends the call, and so does a close in the meantime.
-            return int(bool(self._callback(self._event(event.contents))) or self._handle.closed)
+            return int(bool(self._callback(self._convert(event.contents))) or self._handle.closed)
         except BaseException as failure:
             self._failure = failure
             return -1
@@ -117,6 +141,19 @@ class Delivery:
             lost=event.lost,
             cpu=event.cpu,
             time_ns=event.time_ns,
+        )
+
+    def _records(self, records: Any) -> Records:
+        return Records(
+            kind=_KINDS.get(records.kind, records.kind),
+            source=records.source.decode(),
+            source_index=records.source_index,
+            data=_copies(records.spans, records.count) if records.count else [],
+            key=string_at(records.key, records.key_len) if records.key_len else b"",
+            type=self._types.of(records.type),
+            lost=records.lost,
+            cpu=records.cpu,
+            time_ns=records.time_ns,
         )
 
     def __enter__(self) -> Delivery:
@@ -142,3 +179,24 @@ class Delivery:
 
 
 _KINDS: dict[int, EventKind] = {kind.value: kind for kind in EventKind}
+
+
+def _copies(spans: Any, count: int) -> list[bytes]:
+    """Copies the bytes of `count` spans.
+
+    A call of C for each takes longer than all else. The records of a buffer follow each other, so they are copied with
+    what lies between them, and then cut apart. That is not so where a ring buffer begins again, or after much that a
+    program has discarded.
+    """
+    numbers = (c_size_t * (2 * count)).from_address(addressof(spans.contents))[:]
+    starts, lengths = numbers[::2], numbers[1::2]
+    first = min(starts)
+    size = max(map(int.__add__, starts, lengths)) - first
+    if size > 2 * sum(lengths) + _BETWEEN:
+        return [string_at(start, length) for start, length in zip(starts, lengths)]
+    data = string_at(first, size)
+    return [data[start - first : start - first + length] for start, length in zip(starts, lengths)]
+
+
+# Bytes that may lie between the records of a batch, for the headers and a few discarded records.
+_BETWEEN = 16 * 1024

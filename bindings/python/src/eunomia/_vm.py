@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Callable, TypeVar, Union
 
 from . import _array, _ffi, _info
 from ._error import Error, of_vm
-from ._event import Batch, Callback, Delivery, Event
+from ._event import Batch, BatchCallback, Callback, Delivery, Event, Records
 from ._ffi import Format, Kind, LogLevel, OptionFlag, Status
 from ._handle import Handle
 from ._info import Info
@@ -218,6 +218,24 @@ class VM:
 
         def once(vm: int) -> int | None:
             count = self._deliver(LIBRARY.eunomia_poll, vm, 0, format, callback=until)
+            return count if count or ended else None
+
+        return self._when_ready(once, timeout) or 0
+
+    def poll_batch(self, callback: BatchCallback, timeout: float | None = None) -> int:
+        """Waits like `poll`, calls `callback` for each batch of raw records, and returns the number of events.
+
+        A batch has at most 256 records of one buffer. The callback's result and exceptions are as for `poll`.
+        """
+        ended = False
+
+        def until(records: Records) -> bool:
+            nonlocal ended
+            ended = bool(callback(records))
+            return ended
+
+        def once(vm: int) -> int | None:
+            count = self._deliver(LIBRARY.eunomia_poll_batch, vm, 0, callback=until, batches=True)
             return count if count or ended else None
 
         return self._when_ready(once, timeout) or 0
@@ -516,10 +534,13 @@ class VM:
                 raise of_vm(status, vm)
             return (text.value or b"").decode("utf-8", "replace")
 
-    def _deliver(self, function: Any, vm: int, *arguments: Any, callback: Callback) -> int:
+    def _deliver(
+        self, function: Any, vm: int, *arguments: Any, callback: Callable[[Any], bool | None], batches: bool = False
+    ) -> int:
         """Calls a function that runs callbacks."""
-        with Delivery(self._handle, self._types, callback) as delivery:
-            status: int = function(vm, *arguments, _ffi.eunomia_event_fn(delivery), None)
+        kind = _ffi.eunomia_batch_fn if batches else _ffi.eunomia_event_fn
+        with Delivery(self._handle, self._types, callback, batches) as delivery:
+            status: int = function(vm, *arguments, kind(delivery), None)
         if status < 0:
             raise of_vm(status, vm)
         return status
