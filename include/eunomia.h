@@ -460,6 +460,10 @@ typedef struct eunomia_batch {
   uint32_t count;
   // Time when the first record was read, as eunomia_event.time_ns. 0 without records.
   uint64_t time_ns;
+  // RAW: bytes from each record to the next if that is the same for all. Otherwise 0.
+  uint32_t stride;
+  // 0.
+  uint32_t reserved;
 } eunomia_batch;
 
 // A map of the package.
@@ -871,10 +875,10 @@ int eunomia_poll(struct eunomia_vm *vm,
 //   callback    called for each batch, in this thread
 //   arg         first argument of callback; may be NULL
 //
-// A batch has at most 256 records of one ring buffer, or one record or map entry of another source.
-// Records of a ring buffer are not copied: they are in the memory that the kernel wrote them to, and
-// the kernel reuses that memory only after the callback has returned. With eunomia_queue_start, a
-// batch has one record.
+// A batch has at most 256 records of one ring buffer, or of one CPU of a perf buffer, or one map
+// entry. Records of a ring buffer are not copied: they are in the memory that the kernel wrote them
+// to, and the kernel reuses that memory only after the callback has returned. With
+// eunomia_queue_start, a batch has one record.
 //
 // Returns: the number of events, 0 after the timeout, or
 //   EUNOMIA_ERR_STOPPED   eunomia_stop was called
@@ -944,6 +948,7 @@ int eunomia_stats_get(const struct eunomia_vm *vm, struct eunomia_stats *out);
 //   out         receives what was stored; set out->size first
 //
 // In RAW, an eunomia_record precedes each record in buf. In JSON and TEXT, each record is one line.
+// Mostly all records have the same size, which is then out->stride: record i begins at i * stride.
 //
 // Returns: the number of records, 0 after the timeout, or
 //   EUNOMIA_ERR_TOO_SMALL  the next record needs out->need bytes; it is kept for the next call

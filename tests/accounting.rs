@@ -6,13 +6,17 @@
 
 mod support;
 
+use std::os::unix::process::ExitStatusExt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use std::{process, thread};
 
-use eunomia::vm::{Batch, LostKnown};
+use eunomia::vm::{Batch, LostKnown, Records};
 use eunomia::{Event, EventKind, Flow, Format, Kind, Options, Status, Vm};
+use support::child;
 use support::guest::{Handler, guest};
 
 /// Events of one call of getpgid(2).
@@ -52,6 +56,14 @@ fn ring(bytes: u32) -> Vec<u8> {
     let buffer = format!("__uint(type, BPF_MAP_TYPE_RINGBUF); __uint(max_entries, {bytes});");
     let send = "bpf_ringbuf_output(&events, &event, sizeof(event), 0)";
     support::package(&source(&buffer).replace("SEND", send))
+}
+
+/// A ring buffer of 1 MiB that is pinned by name.
+fn pinned() -> Vec<u8> {
+    let buffer = "__uint(type, BPF_MAP_TYPE_RINGBUF); __uint(max_entries, 1 << 20); \
+                  __uint(pinning, LIBBPF_PIN_BY_NAME);";
+    let send = "bpf_ringbuf_output(&events, &event, sizeof(event), 0)";
+    support::package(&source(buffer).replace("SEND", send))
 }
 
 fn perf() -> Vec<u8> {
@@ -397,4 +409,144 @@ fn uncounted_losses_of_ring_buffers_are_not_reported() {
     assert!(stats.events < produced, "{stats:?}");
     assert_eq!((stats.lost_kernel, stats.lost_known), (0, LostKnown::NotCounted));
     assert_eq!(Vm::new(Options::new()).unwrap().stats().lost_known, LostKnown::All);
+}
+
+/// Where maps are pinned; removed at the end.
+struct Pins(PathBuf);
+
+impl Drop for Pins {
+    fn drop(&mut self) {
+        drop(std::fs::remove_dir_all(&self.0));
+    }
+}
+
+/// Opens and loads a package, with the ring buffer that is pinned in `pins`.
+fn reader(package: &[u8], pins: &Path) -> Vm {
+    let vm = Vm::new(Options::new().pin_path(pins)).unwrap();
+    vm.open(package, Kind::Json).unwrap();
+    vm.var_set_json("only_tgid", &process::id().to_string()).unwrap();
+    vm.load().unwrap();
+    vm
+}
+
+fn positions(vm: &Vm) -> (u64, u64) {
+    let found = vm.source_at(0).unwrap().positions.expect("a ring buffer has positions");
+    (found.consumed, found.produced)
+}
+
+/// Bytes of a record with its header.
+const RECORD: u64 = 8 + 48;
+
+#[test]
+fn what_a_killed_reader_had_not_released_is_read_by_the_next_one() {
+    needs_root!();
+    const BATCH: u64 = 256;
+    if let Some(folder) = child::folder() {
+        let vm = reader(&std::fs::read(folder.join("package")).unwrap(), &folder.join("pins"));
+        let mut batches = 0;
+        let polled = vm.poll_batch(None, |records| {
+            assert_eq!(records.data.len() as u64, BATCH);
+            batches += 1;
+            if batches == 3 {
+                // SAFETY: ends this process, in the middle of its third batch.
+                unsafe { libc::kill(process::id() as i32, libc::SIGKILL) };
+            }
+            Flow::Continue
+        });
+        panic!("the process still runs: {polled:?}");
+    }
+    let _alone = alone();
+    let folder = tempfile::tempdir().unwrap();
+    let pins = Pins(format!("/sys/fs/bpf/eunomia-reader-{}", process::id()).into());
+    std::fs::create_dir(&pins.0).unwrap();
+    std::os::unix::fs::symlink(&pins.0, folder.path().join("pins")).unwrap();
+    let package = pinned();
+    std::fs::write(folder.path().join("package"), &package).unwrap();
+
+    let producer = reader(&package, &pins.0);
+    producer.attach().unwrap();
+    (0..20).for_each(|_| produce());
+    let produced = 20 * BURST;
+    assert_eq!(positions(&producer), (0, produced * RECORD));
+    drop(producer);
+
+    let test = "what_a_killed_reader_had_not_released_is_read_by_the_next_one";
+    let killed = child::output(test, folder.path());
+    assert_eq!(killed.status.signal(), Some(libc::SIGKILL), "{}", String::from_utf8_lossy(&killed.stderr));
+
+    let vm = reader(&package, &pins.0);
+    let first = 2 * BATCH;
+    assert_eq!(positions(&vm), (first * RECORD, produced * RECORD));
+    let mut seen = Vec::new();
+    let mut take = |event: &Event<'_>| {
+        seen.push(u64::from_ne_bytes(event.data[..8].try_into().unwrap()));
+        Flow::Continue
+    };
+    // The first hundred, up to a position in the middle of the next record, which belongs to the next reader.
+    assert_eq!(vm.drain_to(0, (first + 100) * RECORD, Format::Raw, &mut take).unwrap(), 100);
+    assert_eq!(positions(&vm), ((first + 100) * RECORD, produced * RECORD));
+    assert_eq!(vm.drain_to(0, (first + 100) * RECORD, Format::Raw, &mut take).unwrap(), 0);
+    drop(vm);
+
+    let vm = reader(&package, &pins.0);
+    assert_eq!(vm.poll(None, Format::Raw, &mut take).unwrap() as u64, produced - first - 100);
+    assert_eq!(positions(&vm), (produced * RECORD, produced * RECORD));
+    assert_eq!(vm.poll(Some(Duration::ZERO), Format::Raw, &mut take).unwrap(), 0);
+    assert_eq!(seen, (first..produced).collect::<Vec<u64>>());
+}
+
+#[test]
+fn a_drain_to_a_position_stops_at_it_at_end_and_at_what_is_no_ring_buffer() {
+    needs_root!();
+    let _alone = alone();
+    let (vm, produced) = flooded(&ring(1 << 20), 0);
+    let end = positions(&vm).1;
+    assert_eq!(end, produced * RECORD);
+    assert_eq!(vm.drain_to(0, 1, Format::Json, |_| Flow::Continue).unwrap(), 1);
+    assert_eq!(vm.drain_to(0, end, Format::Raw, |_| Flow::End).unwrap(), 1);
+    let failed = vm.drain_to(0, end, Format::Raw, |_| Flow::Fail(-1)).unwrap_err();
+    assert_eq!((failed.status(), positions(&vm).0), (Status::Callback, 3 * RECORD));
+    assert_eq!(vm.drain_to(1, end, Format::Raw, |_| Flow::Continue).unwrap_err().status(), Status::Inval);
+    vm.queue_start(0).unwrap();
+    let queued = vm.drain_to(0, end, Format::Raw, |_| Flow::Continue);
+    assert!(matches!(&queued, Ok(0)) || queued.unwrap_err().status() == Status::State);
+    let (perf, _) = flooded(&perf(), 1);
+    let refused = perf.drain_to(0, 1, Format::Raw, |_| Flow::Continue).unwrap_err();
+    assert_eq!(refused.status(), Status::Inval, "{refused}");
+    assert_eq!(perf.source_at(0).unwrap().positions, None);
+}
+
+#[test]
+fn a_panic_in_a_batch_releases_that_batch_and_no_other() {
+    needs_root!();
+    let _alone = alone();
+    let pins = Pins(format!("/sys/fs/bpf/eunomia-panic-{}", process::id()).into());
+    std::fs::create_dir(&pins.0).unwrap();
+    let package = pinned();
+    let vm = reader(&package, &pins.0);
+    vm.attach().unwrap();
+    (0..20).for_each(|_| produce());
+    let mut seen = Seen(Vec::new());
+    let mut batches = 0;
+    let poll = || {
+        vm.poll_batch(None, |records| {
+            records.data.iter().for_each(|record| seen.take_raw(record));
+            batches += 1;
+            assert_ne!(batches, 2, "the callback");
+            Flow::Continue
+        })
+    };
+    assert!(catch_unwind(AssertUnwindSafe(poll)).is_err());
+    assert_eq!(seen.count(), 512);
+    // The vm cannot go on, but its ring buffer can be read.
+    assert_eq!(vm.poll_batch(None, |_| Flow::Continue).unwrap_err().status(), Status::Internal);
+    drop(vm);
+    let vm = reader(&package, &pins.0);
+    assert_eq!(positions(&vm), (512 * RECORD, 20 * BURST * RECORD));
+    let mut take_rest = |records: &Records<'_>| {
+        records.data.iter().for_each(|record| seen.take_raw(record));
+        Flow::Continue
+    };
+    while vm.poll_batch(Some(Duration::ZERO), &mut take_rest).unwrap() > 0 {}
+    assert_eq!(seen.count(), 20 * BURST);
 }

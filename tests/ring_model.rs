@@ -15,7 +15,7 @@ use loom::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
 use loom::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, fence};
 use loom::sync::{Condvar, Mutex};
 use loom::thread;
-use ring_protocol::{Memory, Reader};
+use ring_protocol::{Memory, Reader, Run};
 
 const BUSY: u32 = 1 << 31;
 const DISCARD: u32 = 1 << 30;
@@ -169,7 +169,8 @@ fn run_with(broken: Broken, count: u64, discarded: u64, way: Way) {
                 accepted
             }
         });
-        let mut reader = Reader::new(0, SLOTS * RECORD);
+        // After one record the reader expects the next to be like it.
+        let mut reader = Reader::with_streak(0, SLOTS * RECORD, 0);
         let mut seen = Vec::new();
         let take = |position: u64| {
             // SAFETY: loom checks it.
@@ -210,13 +211,13 @@ fn read_batches(
     most: usize,
     take: &mut impl FnMut(u64),
 ) -> Result<bool, ring_protocol::Damaged> {
-    let add = |batch: &mut Vec<u64>, position, len| {
-        assert_eq!(len, 8);
-        batch.push(position);
-        batch.len() < most
+    let put = |batch: &mut Vec<u64>, index, run: Run| {
+        assert_eq!((index, run.len, run.step), (batch.len(), 8, RECORD));
+        batch.extend((0..run.count as u64).map(|i| run.position + i * run.step));
+        run.count
     };
-    reader.consume_batches(ring, &mut Vec::new(), add, |batch| {
-        assert!(!batch.is_empty() && batch.len() <= most);
+    reader.consume_batches(ring, &mut Vec::new(), most, put, |batch, count, bytes, _| {
+        assert!((1..=most).contains(&count) && count == batch.len() && bytes == 8 * count);
         batch.drain(..).for_each(&mut *take);
         true
     })
@@ -280,12 +281,8 @@ fn read_again(ring: &Ring) -> Vec<u64> {
 fn a_batch_is_read_again_if_its_reader_is_killed_in_the_callback() {
     with_two_records(0, |ring| {
         let mut reader = Reader::new(0, SLOTS * RECORD);
-        let add = |count: &mut u64, _, _| {
-            *count += 1;
-            *count < SLOTS
-        };
         // The next reader starts where a reader that is killed here has left the ring.
-        let read = reader.consume_batches(ring, &mut 0, add, |_| {
+        let read = reader.consume_batches(ring, &mut (), 2, ignore, |(), _, _, _| {
             assert_eq!(read_again(ring), [0, RECORD]);
             true
         });
@@ -293,18 +290,42 @@ fn a_batch_is_read_again_if_its_reader_is_killed_in_the_callback() {
     });
 }
 
+fn ignore(_: &mut (), _: usize, run: Run) -> usize {
+    run.count
+}
+
+#[test]
+fn a_record_that_a_batch_has_no_capacity_for_is_read_again() {
+    for discarded in [0, 1] {
+        with_two_records(discarded, move |ring| {
+            let all: &[u64] = if discarded == 1 { &[RECORD] } else { &[0, RECORD] };
+            for capacity in 0..=all.len() {
+                ring.consumer.store(0, Release);
+                let (mut reader, mut taken) = (Reader::new(0, SLOTS * RECORD), 0);
+                let put = |_: &mut (), index, run: Run| run.count.min(capacity - index);
+                let read = reader.consume_batches(ring, &mut (), 2, put, |(), count, bytes, _| {
+                    assert_eq!(bytes, 8 * count);
+                    taken = count;
+                    true
+                });
+                assert_eq!((read, taken), (Ok(capacity < all.len()), capacity));
+                assert_eq!(ring.consumer.load(Acquire), reader.position());
+                assert_eq!(read_again(ring), all[capacity..]);
+            }
+        });
+    }
+}
+
 #[test]
 fn a_batch_whose_callback_panics_or_ends_is_released() {
     with_two_records(0, |ring| {
         let mut reader = Reader::new(0, SLOTS * RECORD);
-        let add = |count: &mut usize, _, _| {
-            *count += 1;
-            *count < 1
-        };
-        let ended = reader.consume_batches(ring, &mut 0, add, |_| false);
+        let end = |_: &mut (), _, _, _: &mut usize| false;
+        let ended = reader.consume_batches(ring, &mut (), 1, ignore, end);
         assert_eq!((ended, reader.position(), read_again(ring)), (Ok(true), RECORD, vec![RECORD]));
         ring.consumer.store(RECORD, Release);
-        let panicking = || reader.consume_batches(ring, &mut 0, add, |_| panic!("the callback"));
+        let panicking =
+            || reader.consume_batches(ring, &mut (), 1, ignore, |(), _, _, _| panic!("the callback"));
         assert!(catch_unwind(AssertUnwindSafe(panicking)).is_err());
         assert_eq!(ring.consumer.load(Acquire), 2 * RECORD);
         assert_eq!((reader.position(), read_again(ring)), (2 * RECORD, vec![]));

@@ -20,6 +20,7 @@ pub mod memory_account;
 mod messages;
 pub mod object;
 mod object_types;
+pub mod packed;
 pub mod replace;
 mod requirements;
 mod ring_protocol;

@@ -12,8 +12,10 @@ use super::constants::{LOST_MAP, map_type};
 use super::entries::Entries;
 use super::export::Export;
 use super::map::{Map, map_error};
+use super::packed::Packed;
 use super::sys::perf::{Perf, PerfEvents};
-use super::sys::ring::{Receiver, Ring};
+pub use super::sys::ring::Positions;
+use super::sys::ring::{Receiver, Ring, Shared};
 pub use super::sys::span::Span;
 use crate::error::{Error, Result, Status};
 use crate::os::{self, Again, Errno, TimerFd};
@@ -53,6 +55,8 @@ pub enum LostKnown {
 pub struct Shape {
     /// The perf events, if they count lost records. Dropped before the map, because they use its descriptor.
     counter: Option<Arc<PerfEvents>>,
+    /// The memory of a ring buffer.
+    ring: Option<Arc<Shared>>,
     /// Its map.
     pub map: Arc<Map>,
     /// Its kind.
@@ -88,10 +92,16 @@ impl Shape {
         self.counter.as_ref().and_then(|events| events.lost()).unwrap_or(0)
     }
 
+    /// The positions in a ring buffer.
+    pub fn positions(&self) -> Option<Positions> {
+        self.ring.as_ref().map(|ring| ring.positions())
+    }
+
     /// Describes a map that is read once.
     pub fn of_map(map: &Arc<Map>) -> Shape {
         Shape {
             counter: None,
+            ring: None,
             map: Arc::clone(map),
             kind: SourceKind::Map,
             record: None,
@@ -119,14 +129,27 @@ pub trait Sink {
     {
         self.record(source, -1, data)
     }
-    /// Several records of a ring buffer, which are released after the call. Called instead of `record` if the sink
-    /// `takes_batches`.
-    fn records(&mut self, source: &Shape, records: &[Span<'_>]) -> bool {
-        records.iter().all(|data| self.record(source, -1, data))
+    /// Several records of a ring buffer or of a perf buffer of `cpu`, of `bytes` bytes together, which are released after the
+    /// call. Called instead of `record` if the sink `takes_batches`.
+    fn records(&mut self, source: &Shape, cpu: i32, records: &[Span<'_>], _bytes: usize) -> bool {
+        let mut go_on = true;
+        for data in records {
+            go_on &= self.record(source, cpu, data);
+        }
+        go_on
     }
-    /// Whether the sink receives the records of ring buffers in batches.
+    /// Whether the sink receives records in batches.
     fn takes_batches(&self) -> bool {
         false
+    }
+    /// The space for raw records of a ring buffer, if all that the sink does with them is to store them there. It is empty if
+    /// the sink cannot have records of `source` now. `packed` is called with what was stored.
+    fn space(&mut self, _source: &Shape) -> Option<&mut [u8]> {
+        None
+    }
+    /// Receives what was stored in `space`.
+    fn packed(&mut self, _packed: Packed) -> bool {
+        true
     }
     /// The kernel dropped `count` records.
     fn lost(&mut self, source: &Shape, cpu: i32, count: u64) -> bool;
@@ -157,8 +180,16 @@ impl Sink for &mut dyn Sink {
         (**self).record(source, cpu, data)
     }
 
-    fn records(&mut self, source: &Shape, records: &[Span<'_>]) -> bool {
-        (**self).records(source, records)
+    fn space(&mut self, source: &Shape) -> Option<&mut [u8]> {
+        (**self).space(source)
+    }
+
+    fn packed(&mut self, packed: Packed) -> bool {
+        (**self).packed(packed)
+    }
+
+    fn records(&mut self, source: &Shape, cpu: i32, records: &[Span<'_>], bytes: usize) -> bool {
+        (**self).records(source, cpu, records, bytes)
     }
 
     fn takes_batches(&self) -> bool {
@@ -304,6 +335,21 @@ impl Sources {
         drained
     }
 
+    /// Delivers the records of a ring buffer that begin before the position `end`, and returns their number.
+    pub fn drain_to(&mut self, index: usize, end: u64, sink: &mut dyn Sink) -> Result<usize> {
+        let Some(Source { shape, buffer: Buffer::Ring(ring) }) = self.list.get_mut(index) else {
+            let text = format_args!("source {index} is not a ring buffer: only ring buffers have positions");
+            return Err(Error::new(Status::Inval, text));
+        };
+        let mut sink = sink;
+        sink.read_at(os::monotonic_ns());
+        let mut batch = Batch { shape, sink: &mut sink, count: 0, limit: usize::MAX, go_on: true };
+        ring.consume_to(end, &mut batch).map_err(|e| map_error(&batch.shape.map, "events", e))?;
+        let count = batch.count;
+        shape.events.fetch_add(count as u64, Relaxed);
+        Ok(count)
+    }
+
     /// Gives the sources turns until none has more records.
     fn turns(&mut self, budget: usize, sink: &mut impl Sink) -> Result<usize> {
         let mut total = 0;
@@ -394,8 +440,12 @@ impl Source {
             },
             _ => (None, LostKnown::All),
         };
+        let ring = match &buffer {
+            Buffer::Ring(ring) => Some(Arc::clone(ring.memory())),
+            _ => None,
+        };
         let (record, sample) = (export.record, export.sample);
-        let shape = Shape { counter, kind, record, sample, index, lost_known, ..Shape::of_map(map) };
+        let shape = Shape { counter, ring, kind, record, sample, index, lost_known, ..Shape::of_map(map) };
         Ok(Source { shape: Arc::new(shape), buffer })
     }
 
@@ -409,6 +459,9 @@ impl Source {
     }
 
     /// Runs one turn. Returns the number of events, whether the sink accepts more, and whether there may be more.
+    ///
+    /// It has the loop that reads a ring buffer. Inlined into a caller, that would be compiled for size, like the caller.
+    #[inline(never)]
     #[cfg_attr(small, optimize(speed))]
     fn turn(&mut self, limit: usize, sink: &mut impl Sink) -> Result<(usize, bool, bool)> {
         let shape = &*self.shape;
@@ -426,9 +479,11 @@ impl Source {
         let (result, more) = match &mut self.buffer {
             Buffer::Ring(ring) => {
                 batch.sink.read_at(time_ns);
-                let consumed = match batch.sink.takes_batches() {
-                    true => ring.consume_batches(&mut batch),
-                    false => ring.consume(&mut batch),
+                let space = batch.sink.space(shape);
+                let consumed = match space.map(|space| ring.pack(space, limit)) {
+                    Some(packed) => packed.map(|packed| batch.packed(packed)),
+                    None if batch.sink.takes_batches() => ring.consume_batches(&mut batch),
+                    None => ring.consume(&mut batch),
                 };
                 (consumed.map(drop), consumed.unwrap_or(false))
             }
@@ -457,7 +512,10 @@ fn each_cpu<S: Sink>(
         batch.limit = limit.min(batch.count + share);
         if batch.wants_more() {
             batch.sink.read_at(time_ns);
-            perf.consume(index, batch)?;
+            match batch.sink.takes_batches() {
+                true => perf.consume_batches(index, batch)?,
+                false => perf.consume(index, batch)?,
+            }
         }
     }
     Ok(())
@@ -475,6 +533,13 @@ struct Batch<'a, S> {
 impl<S: Sink> Batch<'_, S> {
     fn wants_more(&self) -> bool {
         self.go_on && self.count < self.limit
+    }
+
+    /// Returns whether records may be left.
+    fn packed(&mut self, packed: Packed) -> bool {
+        self.count += packed.count;
+        self.go_on = self.sink.packed(packed);
+        packed.count > 0
     }
 
     fn entry(&mut self, key: &[u8], value: &[u8]) -> bool {
@@ -495,13 +560,13 @@ impl<S: Sink> Receiver for Batch<'_, S> {
 
     fn perf_record(&mut self, cpu: i32, data: &[u8]) -> bool {
         self.count += 1;
-        self.go_on = self.sink.record(self.shape, cpu, unpadded(self.shape, data));
+        self.go_on = self.sink.record(self.shape, cpu, &data[..self.unpadded(data.len())]);
         self.wants_more()
     }
 
-    fn records(&mut self, records: &[Span<'_>]) -> bool {
+    fn records(&mut self, cpu: i32, records: &[Span<'_>], bytes: usize) -> bool {
         self.count += records.len();
-        self.go_on = self.sink.records(self.shape, records);
+        self.go_on = self.sink.records(self.shape, cpu, records, bytes);
         self.wants_more()
     }
 
@@ -509,17 +574,16 @@ impl<S: Sink> Receiver for Batch<'_, S> {
         self.limit - self.count
     }
 
+    fn unpadded(&self, len: usize) -> usize {
+        let size = self.shape.record.as_ref().map_or(len, |plan| plan.ty().size);
+        if len > size && len - size < 8 { size } else { len }
+    }
+
     fn lost(&mut self, cpu: i32, count: u64) -> bool {
         self.shape.reported.fetch_add(count, Relaxed);
         self.go_on = self.sink.lost(self.shape, cpu, count);
         self.go_on
     }
-}
-
-/// Removes the padding of up to seven bytes that the kernel appends to a perf record.
-fn unpadded<'a>(shape: &Shape, data: &'a [u8]) -> &'a [u8] {
-    let size = shape.record.as_ref().map_or(data.len(), |plan| plan.ty().size);
-    if data.len() > size && data.len() - size < 8 { &data[..size] } else { data }
 }
 
 impl Sampler {

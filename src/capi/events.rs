@@ -54,10 +54,10 @@ pub unsafe extern "C" fn eunomia_poll(
 ///   callback    called for each batch, in this thread
 ///   arg         first argument of callback; may be NULL
 ///
-/// A batch has at most 256 records of one ring buffer, or one record or map entry of another source.
-/// Records of a ring buffer are not copied: they are in the memory that the kernel wrote them to, and
-/// the kernel reuses that memory only after the callback has returned. With eunomia_queue_start, a
-/// batch has one record.
+/// A batch has at most 256 records of one ring buffer, or of one CPU of a perf buffer, or one map
+/// entry. Records of a ring buffer are not copied: they are in the memory that the kernel wrote them
+/// to, and the kernel reuses that memory only after the callback has returned. With
+/// eunomia_queue_start, a batch has one record.
 ///
 /// Returns: the number of events, 0 after the timeout, or
 ///   EUNOMIA_ERR_STOPPED   eunomia_stop was called
@@ -180,6 +180,7 @@ fn stats(of: Stats) -> eunomia_stats {
 ///   out         receives what was stored; set out->size first
 ///
 /// In RAW, an eunomia_record precedes each record in buf. In JSON and TEXT, each record is one line.
+/// Mostly all records have the same size, which is then out->stride: record i begins at i * stride.
 ///
 /// Returns: the number of records, 0 after the timeout, or
 ///   EUNOMIA_ERR_TOO_SMALL  the next record needs out->need bytes; it is kept for the next call
@@ -216,9 +217,10 @@ pub(super) unsafe fn batch<R>(
     // SAFETY: as required above.
     let (out, mut batch) = (unsafe { Out::new(out, "out") }?, Batch::default());
     let done = fill(&mut batch);
-    let Batch { len, need, source, count, time_ns } = batch;
+    let Batch { len, need, source, count, time_ns, stride } = batch;
+    let (count, stride) = (count as u32, stride as u32);
     match &done {
-        Ok(_) => out.write(eunomia_batch { size: 0, len, need, source, count: count as u32, time_ns }),
+        Ok(_) => out.write(eunomia_batch { size: 0, len, need, source, count, time_ns, stride, reserved: 0 }),
         Err(error) if error.status() == Status::TooSmall => {
             out.write(eunomia_batch { need, ..out.current() })
         }

@@ -566,6 +566,10 @@ pub struct eunomia_batch {
     pub count: u32,
     /// Time when the first record was read, as eunomia_event.time_ns. 0 without records.
     pub time_ns: u64,
+    /// RAW: bytes from each record to the next if that is the same for all. Otherwise 0.
+    pub stride: u32,
+    /// 0.
+    pub reserved: u32,
 }
 
 /// Header of each record in a RAW batch. The record follows, then its key, each 8-byte aligned.

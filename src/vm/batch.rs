@@ -2,12 +2,10 @@
 
 use super::event::Format;
 use super::map_entry::entry_text;
+use crate::bpf::packed::{HEADER, Packed, pack_one, padded, stride_with};
 use crate::bpf::source::{Shape, Sink};
 use crate::os;
 use crate::render::{Clock, hex_json, hex_text};
-
-/// The length of `eunomia_record`: size, len, key_len and cpu, four bytes each.
-const HEADER: usize = 16;
 
 /// The records that [`Vm::read`](super::Vm::read) or [`Vm::map_dump`](super::Vm::map_dump) stored in a buffer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -23,6 +21,8 @@ pub struct Batch {
     pub count: usize,
     /// When the first record was read, as [`Event::time_ns`](super::Event::time_ns).
     pub time_ns: u64,
+    /// With [`Format::Raw`], the number of bytes from each record to the next one if it is the same for all; else 0.
+    pub stride: usize,
 }
 
 /// One record of a raw batch.
@@ -112,8 +112,8 @@ pub struct BatchSink<'a> {
     pub lost: u64,
     /// The first record that did not fit.
     pub pending: Option<PendingRecord>,
-    /// The index of the batch's source, if more raw records of it only have to be stored.
-    raw_source: usize,
+    /// Whether there is a record that did not fit. It may have stayed in its buffer.
+    pub is_full: bool,
     /// Whether that record is from another source.
     other: bool,
     /// Whether to add up the size of all records instead of keeping the first one that does not fit.
@@ -136,7 +136,7 @@ impl<'a> BatchSink<'a> {
             bytes: 0,
             lost: 0,
             pending: None,
-            raw_source: usize::MAX,
+            is_full: false,
             other: false,
             measure: false,
         }
@@ -149,18 +149,11 @@ impl<'a> BatchSink<'a> {
 
     #[cfg_attr(small, optimize(speed))]
     fn take(&mut self, source: &Shape, cpu: i32, key: Option<&[u8]>, data: &[u8]) -> bool {
-        self.other = self.batch.count > 0 && self.batch.source != source.index as u32;
-        if !self.other {
-            if self.batch.count == 0 {
-                (self.batch.source, self.batch.time_ns) = (source.index as u32, self.time_ns);
-            }
+        if self.begin(source) {
             let is_stored = match self.format {
                 Format::Raw => self.store_raw(cpu, key.unwrap_or_default(), data),
                 _ => self.store_text(source, key, data),
             };
-            if is_stored && self.format == Format::Raw {
-                self.raw_source = source.index;
-            }
             if is_stored || self.measure {
                 return true;
             }
@@ -168,8 +161,19 @@ impl<'a> BatchSink<'a> {
         self.keep(source, cpu, key, data)
     }
 
+    /// Returns whether the batch can have records of `source`. The first record decides.
+    #[inline(always)]
+    fn begin(&mut self, source: &Shape) -> bool {
+        if self.batch.count == 0 {
+            (self.batch.source, self.batch.time_ns) = (source.index as u32, self.time_ns);
+        }
+        self.other = self.batch.source != source.index as u32;
+        !self.other
+    }
+
     /// Keeps a record that cannot be stored, which ends the batch.
     fn keep(&mut self, source: &Shape, cpu: i32, key: Option<&[u8]>, data: &[u8]) -> bool {
+        self.is_full = true;
         self.pending = Some(PendingRecord {
             source: source.index,
             cpu,
@@ -183,20 +187,11 @@ impl<'a> BatchSink<'a> {
     /// Stores a record with its header. Returns false if it does not fit.
     #[inline(always)]
     fn store_raw(&mut self, cpu: i32, key: &[u8], data: &[u8]) -> bool {
-        let key_at = HEADER + data.len().next_multiple_of(8);
-        let size = key_at + key.len().next_multiple_of(8);
+        let size = HEADER + padded(data.len()) + padded(key.len());
+        let stride = stride_with(self.batch.stride, self.batch.count, size);
         let Some(record) = self.reserve(size, key.len() + data.len()) else { return false };
-        let (head, key_space) = record.split_at_mut(key_at);
-        let (header, data_space) = head.split_at_mut(HEADER);
-        let words = [size as u32, data.len() as u32, key.len() as u32, cpu as u32];
-        for (bytes, word) in header.chunks_exact_mut(4).zip(words) {
-            bytes.copy_from_slice(&word.to_ne_bytes());
-        }
-        copy_padded(data_space, data);
-        if !key.is_empty() {
-            key_space[key.len()..].fill(0);
-            key_space[..key.len()].copy_from_slice(key);
-        }
+        pack_one(record, cpu, key, data);
+        self.batch.stride = stride;
         true
     }
 
@@ -255,32 +250,6 @@ impl<'a> BatchSink<'a> {
     }
 }
 
-/// Copies `from` to the beginning of `to`, and zeroes the padding: `to` is less than eight bytes longer.
-#[inline(always)]
-fn copy_padded(to: &mut [u8], from: &[u8]) {
-    if let Some(last) = to.last_chunk_mut::<8>() {
-        *last = [0; 8];
-    }
-    let to = &mut to[..from.len()];
-    match from.len() {
-        8..=16 => copy_ends::<8>(to, from),
-        17..=32 => copy_ends::<16>(to, from),
-        33..=64 => copy_ends::<32>(to, from),
-        _ => to.copy_from_slice(from),
-    }
-}
-
-/// Copies N to 2 N bytes as two parts, which may overlap. For a short record a call of memcpy takes longer than the copy.
-#[inline(always)]
-fn copy_ends<const N: usize>(to: &mut [u8], from: &[u8]) {
-    if let (Some(to), Some(from)) = (to.first_chunk_mut::<N>(), from.first_chunk::<N>()) {
-        *to = *from;
-    }
-    if let (Some(to), Some(from)) = (to.last_chunk_mut::<N>(), from.last_chunk::<N>()) {
-        *to = *from;
-    }
-}
-
 impl Sink for BatchSink<'_> {
     fn read_at(&mut self, time_ns: u64) {
         self.time_ns = time_ns;
@@ -290,12 +259,24 @@ impl Sink for BatchSink<'_> {
         self.take(source, cpu, None, data)
     }
 
-    #[inline(always)]
-    fn ring_record(&mut self, source: &Shape, data: &[u8]) -> bool {
-        if self.raw_source != source.index {
-            return self.take(source, -1, None, data);
+    fn space(&mut self, source: &Shape) -> Option<&mut [u8]> {
+        if self.format != Format::Raw {
+            return None;
         }
-        self.store_raw(-1, &[], data) || self.keep(source, -1, None, data)
+        let start = if self.begin(source) { self.batch.len } else { self.buf.len() };
+        Some(self.buf.get_mut(start..).unwrap_or_default())
+    }
+
+    fn packed(&mut self, packed: Packed) -> bool {
+        if packed.count > 0 {
+            self.batch.stride = stride_with(self.batch.stride, self.batch.count, packed.stride);
+        }
+        self.batch.len += packed.used;
+        self.batch.need += packed.used + packed.missing;
+        self.batch.count += packed.count;
+        self.bytes += packed.bytes as u64;
+        self.is_full = packed.missing > 0;
+        !self.is_full
     }
 
     fn lost(&mut self, source: &Shape, _cpu: i32, count: u64) -> bool {
@@ -312,7 +293,7 @@ impl Sink for BatchSink<'_> {
     }
 
     fn interrupted(&self) -> bool {
-        self.pending.is_some()
+        self.is_full
     }
 
     /// A source whose record ended the batch of another source comes first in the next batch. A source that filled the

@@ -11,6 +11,7 @@ use super::event::{Event, EventFn, Flow, Format, outcome};
 use super::lock::{locked, try_locked};
 use super::state::{Inner, Vm};
 use super::wait_set::{Role, STOP};
+use crate::bpf::source::Sink;
 use crate::error::{Error, Result, Status};
 use crate::os::poll_timeout;
 
@@ -252,15 +253,15 @@ impl Vm {
         let read = self.deliver(timeout, |delivery| {
             let mut line = std::mem::take(&mut delivery.line);
             let mut reader = BatchSink::new(format, buf, &mut line);
-            let drained = delivery.drain(usize::MAX, &mut reader);
-            let BatchSink { batch: stored, bytes, lost, pending, .. } = reader;
+            let drained = delivery.drain(usize::MAX, &mut (&mut reader as &mut dyn Sink));
+            let BatchSink { batch: stored, bytes, lost, pending, is_full, .. } = reader;
             delivery.line = line;
             delivery.pending = pending.or(delivery.pending.take());
             self.count(stored.count as u64, bytes, lost);
             drained?;
             *batch = stored;
-            match &delivery.pending {
-                Some(_) if stored.count == 0 => {
+            match is_full {
+                true if stored.count == 0 => {
                     let text =
                         format!("the next record needs {} bytes, the buffer has {}", stored.need, buf.len());
                     Err(Error::new(Status::TooSmall, text))
@@ -272,6 +273,59 @@ impl Vm {
             *batch = Batch::default();
         }
         Ok(read.unwrap_or(0))
+    }
+
+    /// Delivers the records of the ring buffer with index `source` that begin before the position `end`, and returns their
+    /// number. It does not wait. With the producer position of a moment ([`SourceInfo::positions`](super::SourceInfo)) these
+    /// are the records from before that moment, so that another reader can have all that follow: a ring buffer is read from
+    /// where its last reader stopped, also if that was in another process (a map that is pinned by name, see
+    /// [`Options::pin_path`](crate::Options::pin_path)). Records that a killed process had not released are read again.
+    ///
+    /// Fewer records are delivered if the callback ends the call, or if a program has reserved a record before `end` and not
+    /// submitted it yet. Discarded records after `end` may be released.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Vm::poll`]. [`Status::State`] while the queue's thread reads the sources, [`Status::Inval`] if the source is
+    /// not a ring buffer.
+    ///
+    /// ```no_run
+    /// use eunomia::{Flow, Format};
+    ///
+    /// # fn main() -> eunomia::Result<()> {
+    /// # let vm = eunomia::Vm::new(eunomia::Options::new())?;
+    /// if let Some(positions) = vm.source_at(0)?.positions {
+    ///     let count = vm.drain_to(0, positions.produced, Format::Json, |event| {
+    ///         println!("{}", String::from_utf8_lossy(event.data));
+    ///         Flow::Continue
+    ///     })?;
+    ///     println!("{count} events; the next reader begins with the first one after them");
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn drain_to(
+        &self,
+        source: usize,
+        end: u64,
+        format: Format,
+        mut callback: impl FnMut(&Event<'_>) -> Flow,
+    ) -> Result<usize> {
+        let drained = self.deliver(Some(Duration::ZERO), |delivery| {
+            let Delivery { sources, scratch, pending, shapes, .. } = &mut *delivery;
+            let Some(sources) = sources else {
+                return Err(Error::new(Status::State, "the queue's thread reads the sources; stop it first"));
+            };
+            let mut deliver = CallbackSink::new(format, scratch, Some(&self.shared.stop), &mut callback);
+            let kept = pending.take_if(|kept| kept.source == source);
+            let go_on = kept.is_none_or(|kept| kept.deliver(&shapes[source], &mut deliver));
+            let drained = if go_on { sources.drain_to(source, end, &mut deliver) } else { Ok(0) };
+            let (events, bytes, lost, ended) = (deliver.events, deliver.bytes, deliver.lost, deliver.ended);
+            self.count(events, bytes, lost);
+            drained?;
+            outcome(ended, events as usize).map(Some)
+        })?;
+        Ok(drained.unwrap_or(0))
     }
 
     /// Returns the maximum number of events of one poll.

@@ -282,7 +282,7 @@ impl Producer for Drainer<'_> {
 
     fn fill(&mut self) {
         const BATCH: usize = 4096;
-        drop(self.sources.drain(BATCH, &mut self.filler));
+        drop(self.sources.drain(BATCH, &mut (&mut self.filler as &mut dyn Sink)));
     }
 
     fn chunk(&mut self) -> &mut Option<Vec<u8>> {
@@ -315,6 +315,11 @@ impl Sink for Filler {
 
     fn round(&mut self, source: &Shape) -> bool {
         self.push(source, Kind::Round, -1, &[], &[])
+    }
+
+    /// Copies the records of a batch in one loop.
+    fn takes_batches(&self) -> bool {
+        true
     }
 
     fn interrupted(&self) -> bool {

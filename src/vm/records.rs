@@ -1,5 +1,5 @@
-//! Events in batches: a callback that receives many records of a ring buffer at once, in the memory that the kernel wrote
-//! them to.
+//! Events in batches: a callback that receives many records of a buffer at once, those of a ring buffer in the memory that
+//! the kernel wrote them to.
 
 use std::ffi::CStr;
 use std::sync::Arc;
@@ -41,10 +41,11 @@ impl Vm {
     /// Waits for events like [`Vm::poll`], and passes them to `callback` in batches of raw records. Returns the number of
     /// events.
     ///
-    /// A batch has records of one source: at most 256 of a ring buffer, or one of another source. The records of a ring
-    /// buffer are not copied: they are in the memory that the kernel wrote them to, and it reuses the memory after the
-    /// callback. So a slow callback makes the kernel drop records earlier than one that gets single events. A batch that
-    /// the callback gets counts as delivered, whatever the callback returns.
+    /// A batch has at most 256 records of one ring buffer, or of one CPU of a perf buffer, or one map entry. The records
+    /// of a ring buffer are not copied: they are in the memory that the kernel wrote them to. The kernel reuses the
+    /// memory after the callback, that of perf buffers too. So a slow callback makes the kernel drop records earlier than
+    /// one that gets single events. A batch that the callback gets counts as delivered, whatever the callback returns. With
+    /// a queue ([`Vm::queue_start`]), a batch has one record.
     ///
     /// # Errors
     ///
@@ -99,9 +100,10 @@ impl<'a, F: FnMut(&Records<'_>) -> Flow> RecordsSink<'a, F> {
         RecordsSink { callback, stop, time_ns: 0, events: 0, bytes: 0, lost: 0, ended: None }
     }
 
-    fn call(&mut self, records: &Records<'_>) -> bool {
+    /// Calls the callback with records of `bytes` bytes together.
+    fn call(&mut self, records: &Records<'_>, bytes: usize) -> bool {
         self.events += records.data.len() as u64;
-        self.bytes += (records.key.len() + records.data.iter().map(|data| data.len()).sum::<usize>()) as u64;
+        self.bytes += bytes as u64;
         match (self.callback)(records) {
             Flow::Continue => true,
             flow => {
@@ -128,12 +130,12 @@ impl<F: FnMut(&Records<'_>) -> Flow> Sink for RecordsSink<'_, F> {
     }
 
     fn record(&mut self, source: &Shape, cpu: i32, data: &[u8]) -> bool {
-        let data = [data.into()];
-        self.call(&Records { cpu, ..self.batch(EventKind::Sample, source, &data) })
+        let list = [data.into()];
+        self.call(&Records { cpu, ..self.batch(EventKind::Sample, source, &list) }, data.len())
     }
 
-    fn records(&mut self, source: &Shape, records: &[Span<'_>]) -> bool {
-        self.call(&self.batch(EventKind::Sample, source, records))
+    fn records(&mut self, source: &Shape, cpu: i32, records: &[Span<'_>], bytes: usize) -> bool {
+        self.call(&Records { cpu, ..self.batch(EventKind::Sample, source, records) }, bytes)
     }
 
     fn takes_batches(&self) -> bool {
@@ -143,16 +145,16 @@ impl<F: FnMut(&Records<'_>) -> Flow> Sink for RecordsSink<'_, F> {
     fn lost(&mut self, source: &Shape, cpu: i32, count: u64) -> bool {
         self.lost += source.uncounted(count);
         let records = Records { cpu, lost: count, ..self.batch(EventKind::Lost, source, &[]) };
-        self.call(&records)
+        self.call(&records, 0)
     }
 
     fn entry(&mut self, source: &Shape, key: &[u8], value: &[u8]) -> bool {
         let data = [value.into()];
-        self.call(&Records { key, ..self.batch(EventKind::MapEntry, source, &data) })
+        self.call(&Records { key, ..self.batch(EventKind::MapEntry, source, &data) }, key.len() + value.len())
     }
 
     fn round(&mut self, source: &Shape) -> bool {
-        self.call(&self.batch(EventKind::Round, source, &[]))
+        self.call(&self.batch(EventKind::Round, source, &[]), 0)
     }
 
     fn interrupted(&self) -> bool {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use super::state::{Vm, out_of_range};
-use crate::bpf::source::{LostKnown, Shape, SourceKind};
+use crate::bpf::source::{LostKnown, Positions, Shape, SourceKind};
 use crate::error::Result;
 use crate::package::Sample;
 use crate::types::Type;
@@ -33,6 +33,8 @@ pub struct SourceInfo {
     /// How completely `lost` is known. The kernel does not count losses per ring buffer; see
     /// [`Stats::lost_kernel`](crate::vm::Stats::lost_kernel).
     pub lost_known: LostKnown,
+    /// How far a ring buffer is written and read. `None` for other sources. See [`Vm::drain_to`].
+    pub positions: Option<Positions>,
 }
 
 impl Vm {
@@ -90,5 +92,6 @@ fn source_info(shape: &Shape) -> SourceInfo {
             SourceKind::Ring => LostKnown::NotCounted,
             _ => shape.lost_known,
         },
+        positions: shape.positions(),
     }
 }

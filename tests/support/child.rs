@@ -11,6 +11,15 @@ pub fn folder() -> Option<PathBuf> {
     std::env::var_os(FOLDER).map(PathBuf::from)
 }
 
+/// Runs the test `module::name` again, and returns how it ended.
+#[allow(dead_code, reason = "few tests let their child end otherwise")]
+pub fn output(test: &str, folder: &Path) -> std::process::Output {
+    let exe = std::env::current_exe().expect("a test knows where it is");
+    let mut child = Command::new(exe);
+    child.args(["--exact", test, "--nocapture", "--test-threads=1"]).env(FOLDER, folder);
+    child.output().expect("the child starts")
+}
+
 /// Runs the test `module::name` again through `wrapper`, a command that runs another.
 pub fn run(test: &str, wrapper: &[&str], folder: &Path) {
     let exe = std::env::current_exe().expect("a test knows where it is");

@@ -10,13 +10,16 @@ use libbpf_sys as b;
 
 use super::result::check;
 use super::ring::{Receiver, map, unmap};
+use super::span::Spans;
 use crate::os::{self, Errno};
 
 /// One perf event array, with a buffer per online CPU.
 pub struct Perf {
     events: Arc<PerfEvents>,
-    /// The record being delivered: in its buffer a record is only 4-aligned, and may wrap around.
-    record: Vec<u64>,
+    /// The records being delivered: in its buffer a record is only 4-aligned, and may wrap around.
+    copies: Vec<u64>,
+    /// Where the records of a batch end in `copies`, in words, and their lengths.
+    batch: Vec<(usize, usize)>,
 }
 
 /// The buffers. Only `Perf` reads records; any thread may ask for losses meanwhile.
@@ -36,7 +39,7 @@ impl Perf {
             Err(Errno(libc::EINVAL)) => PerfEvents::new(map_fd, entries, pages, false)?,
             made => made?,
         };
-        Ok(Perf { events: Arc::new(events), record: Vec::new() })
+        Ok(Perf { events: Arc::new(events), copies: Vec::new(), batch: Vec::new() })
     }
 
     /// Returns the buffers, which count losses.
@@ -63,9 +66,12 @@ impl Perf {
     /// Passes the records of buffer `index` to `receiver` until it has enough.
     pub fn consume<R: Receiver>(&mut self, index: usize, receiver: &mut R) -> os::Result<()> {
         let Some(buffer) = self.events.buffers.get(index) else { return Ok(()) };
-        while let Some(record) = buffer.next(&mut self.record)? {
+        loop {
+            self.copies.clear();
+            let Some((record, next)) = buffer.record_at(buffer.tail(), &mut self.copies)? else { break };
+            buffer.release(next);
             let go_on = match record {
-                Record::Sample(data) => receiver.perf_record(buffer.cpu, data),
+                Record::Sample(len) => receiver.perf_record(buffer.cpu, bytes(&self.copies, len)),
                 Record::Lost(count) => receiver.lost(buffer.cpu, count),
                 Record::Other => true,
             };
@@ -74,6 +80,70 @@ impl Perf {
             }
         }
         Ok(())
+    }
+
+    /// Passes the records of buffer `index` to `receiver` in batches until it has enough. One function for all receivers.
+    pub fn consume_batches(&mut self, index: usize, receiver: &mut dyn Receiver) -> os::Result<()> {
+        let Perf { events, copies, batch } = self;
+        let Some(buffer) = events.buffers.get(index) else { return Ok(()) };
+        loop {
+            copies.clear();
+            batch.clear();
+            let most = receiver.limit().clamp(1, Spans::MOST);
+            let (mut next, mut total) = (buffer.tail(), 0);
+            while batch.len() < most {
+                let (record, after) = match buffer.record_at(next, copies) {
+                    Ok(Some(found)) => found,
+                    Err(damaged) if batch.is_empty() => return Err(damaged),
+                    // The records before it are delivered first.
+                    _ => break,
+                };
+                match record {
+                    Record::Sample(len) => {
+                        let len = receiver.unpadded(len);
+                        total += len;
+                        batch.push((copies.len(), len));
+                    }
+                    Record::Lost(_) if !batch.is_empty() => break,
+                    Record::Lost(count) => {
+                        buffer.release(after);
+                        if !receiver.lost(buffer.cpu, count) {
+                            return Ok(());
+                        }
+                    }
+                    Record::Other => {}
+                }
+                next = after;
+            }
+            // When it is dropped, so that no record is delivered again after a panic of the callback.
+            let released = Released { buffer, next };
+            if batch.is_empty() {
+                return Ok(());
+            }
+            let mut spans = Spans::new();
+            let starts = [0].into_iter().chain(batch.iter().map(|(end, _)| *end));
+            for (index, (start, (_, len))) in starts.zip(batch.iter()).enumerate() {
+                spans.put(index, bytes(&copies[start..], *len));
+            }
+            // SAFETY: the loop has put these.
+            let go_on = receiver.records(buffer.cpu, unsafe { spans.first(batch.len()) }, total);
+            drop(released);
+            if !go_on {
+                return Ok(());
+            }
+        }
+    }
+}
+
+/// Releases the records before `next`.
+struct Released<'a> {
+    buffer: &'a Buffer,
+    next: u64,
+}
+
+impl Drop for Released<'_> {
+    fn drop(&mut self) {
+        self.buffer.release(self.next);
     }
 }
 
@@ -103,8 +173,9 @@ unsafe impl Send for Buffer {}
 // SAFETY: only the owner of `Perf` reads records; positions are atomic.
 unsafe impl Sync for Buffer {}
 
-enum Record<'a> {
-    Sample(&'a [u8]),
+enum Record {
+    /// The number of bytes, which have been copied.
+    Sample(usize),
     Lost(u64),
     Other,
 }
@@ -132,16 +203,25 @@ impl Buffer {
         self.position(DATA_HEAD).load(Acquire) != self.position(DATA_TAIL).load(Relaxed)
     }
 
-    /// Takes the next record out of the buffer, with its data in `into`. EBADMSG: the memory is damaged.
+    /// Returns the position of the next record.
+    fn tail(&self) -> u64 {
+        self.position(DATA_TAIL).load(Relaxed)
+    }
+
+    /// Lets the kernel overwrite all records before `position`.
+    fn release(&self, position: u64) {
+        self.position(DATA_TAIL).store(position, Release);
+    }
+
+    /// Returns the record at `position`, and the position after it. Appends its data to `into`. EBADMSG: the memory is damaged.
     #[cfg_attr(small, optimize(speed))]
-    fn next<'a>(&self, into: &'a mut Vec<u64>) -> os::Result<Option<Record<'a>>> {
-        let tail = self.position(DATA_TAIL).load(Relaxed);
-        let left = self.position(DATA_HEAD).load(Acquire).wrapping_sub(tail);
+    fn record_at(&self, position: u64, into: &mut Vec<u64>) -> os::Result<Option<(Record, u64)>> {
+        let left = self.position(DATA_HEAD).load(Acquire).wrapping_sub(position);
         if left == 0 {
             return Ok(None);
         }
         // SAFETY: records are 8-aligned, so a header, 8 bytes, does not wrap around.
-        let header: b::perf_event_header = unsafe { self.at(tail & !7).cast().read() };
+        let header: b::perf_event_header = unsafe { self.at(position & !7).cast().read() };
         let size = header.size as usize;
         if size < HEADER || size as u64 > left || size > self.size {
             return Err(Errno(libc::EBADMSG));
@@ -149,22 +229,21 @@ impl Buffer {
         let record = match header.type_ {
             b::PERF_RECORD_SAMPLE if size >= SAMPLE_HEADER => {
                 let mut len = [0; 4];
-                self.copy(tail + HEADER as u64, &mut len);
+                self.copy(position + HEADER as u64, &mut len);
                 let len = (u32::from_ne_bytes(len) as usize).min(size - SAMPLE_HEADER);
-                into.resize(len.div_ceil(8), 0);
-                let data = bytes_mut(into, len);
-                self.copy(tail + SAMPLE_HEADER as u64, data);
-                Record::Sample(data)
+                let start = into.len();
+                into.resize(start + len.div_ceil(8), 0);
+                self.copy(position + SAMPLE_HEADER as u64, bytes_mut(&mut into[start..], len));
+                Record::Sample(len)
             }
             b::PERF_RECORD_LOST if size >= LOST_RECORD => {
                 let mut count = [0; 8];
-                self.copy(tail + HEADER as u64 + 8, &mut count);
+                self.copy(position + HEADER as u64 + 8, &mut count);
                 Record::Lost(u64::from_ne_bytes(count))
             }
             _ => Record::Other,
         };
-        self.position(DATA_TAIL).store(tail + size as u64, Release);
-        Ok(Some(record))
+        Ok(Some((record, position + size as u64)))
     }
 
     fn at(&self, position: u64) -> NonNull<u8> {
@@ -184,6 +263,13 @@ impl Buffer {
             std::ptr::copy_nonoverlapping(self.data.as_ptr(), tail.as_mut_ptr(), tail.len());
         }
     }
+}
+
+/// The first `len` bytes of `words`, which has as many.
+fn bytes(words: &[u64], len: usize) -> &[u8] {
+    let len = len.min(size_of_val(words));
+    // SAFETY: numbers have no padding, and the length is within the slice.
+    unsafe { std::slice::from_raw_parts(words.as_ptr().cast(), len) }
 }
 
 /// The first `len` bytes of `words`, which has as many.

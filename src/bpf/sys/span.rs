@@ -43,41 +43,35 @@ impl fmt::Debug for Span<'_> {
     }
 }
 
-/// Maximum number of records in a batch.
-const MOST: usize = 256;
-
 /// The records of a batch. It lies on the stack and is not cleared first, which would take longer than to read one record.
-pub struct Spans<'a> {
-    list: [MaybeUninit<Span<'a>>; MOST],
-    count: usize,
-    limit: usize,
-}
+pub struct Spans<'a>([MaybeUninit<Span<'a>>; Spans::MOST]);
 
 impl<'a> Spans<'a> {
-    /// Returns an empty list for at most `limit` records.
+    /// Maximum number of records in a batch.
+    pub const MOST: usize = 256;
+
+    /// Returns a list without records.
     #[inline(always)]
-    pub fn new(limit: usize) -> Spans<'a> {
-        Spans { list: [MaybeUninit::uninit(); MOST], count: 0, limit: limit.min(MOST) }
+    pub fn new() -> Spans<'a> {
+        Spans([MaybeUninit::uninit(); Spans::MOST])
     }
 
-    /// Removes all records. The list then has capacity for at most `limit`.
-    pub fn clear(&mut self, limit: usize) {
-        (self.count, self.limit) = (0, limit.min(MOST));
-    }
-
-    /// Appends a record. Returns whether there is capacity for another one.
+    /// Stores a record. The list has no count, so that the loop that reads records has it in a register.
     #[inline(always)]
-    pub fn push(&mut self, record: &'a [u8]) -> bool {
-        if let Some(free) = self.list.get_mut(self.count) {
+    pub fn put(&mut self, index: usize, record: &'a [u8]) {
+        if let Some(free) = self.0.get_mut(index) {
             *free = MaybeUninit::new(record.into());
-            self.count += 1;
         }
-        self.count < self.limit
     }
 
-    /// Returns the records.
-    pub fn as_slice(&self) -> &[Span<'a>] {
-        // SAFETY: `push` has initialized the first `count` elements.
-        unsafe { slice::from_raw_parts(self.list.as_ptr().cast(), self.count) }
+    /// Returns the first `count` records.
+    ///
+    /// # Safety
+    /// `put` has stored a record at each index below `count`.
+    #[inline(always)]
+    pub unsafe fn first(&self, count: usize) -> &[Span<'a>] {
+        let count = count.min(Spans::MOST);
+        // SAFETY: see above.
+        unsafe { slice::from_raw_parts(self.0.as_ptr().cast(), count) }
     }
 }

@@ -160,6 +160,8 @@ static void print_batch(void) {
     FIELD(eunomia_batch, source);
     FIELD(eunomia_batch, count);
     FIELD(eunomia_batch, time_ns);
+    FIELD(eunomia_batch, stride);
+    FIELD(eunomia_batch, reserved);
     STRUCT(eunomia_record);
     FIELD(eunomia_record, size);
     FIELD(eunomia_record, len);

@@ -214,6 +214,8 @@ class eunomia_batch(Structure):
         ("source", c_uint32),
         ("count", c_uint32),
         ("time_ns", c_uint64),
+        ("stride", c_uint32),
+        ("reserved", c_uint32),
     )
 
 
