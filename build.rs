@@ -29,6 +29,7 @@ fn main() {
     if env::var_os("CARGO_FEATURE_CAPI").is_some() {
         set_link_options();
         leave_out_the_generator();
+        leave_out_native_calls();
         write_header();
     }
 }
@@ -70,6 +71,17 @@ fn leave_out_the_generator() {
         [("libbpf_sha256", "libbpf_major_version"), ("__libelf_next_arhdr_wrlock", "elf_kind")]
     {
         println!("cargo:rustc-cdylib-link-arg=-Wl,--defsym={function}={other}");
+    }
+}
+
+/// Every function that guests import is registered as raw: it gets the array of arguments. WAMR can also call functions
+/// with their arguments in registers, and those of the standard C API. A function that returns "failed" replaces both
+/// (2 kB).
+fn leave_out_native_calls() {
+    if env::var_os("CARGO_FEATURE_WASM").is_some() {
+        for function in ["wasm_runtime_invoke_native", "wasm_runtime_invoke_c_api_native"] {
+            println!("cargo:rustc-cdylib-link-arg=-Wl,--defsym={function}=bh_platform_init");
+        }
     }
 }
 
