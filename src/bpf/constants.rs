@@ -67,9 +67,18 @@ pub mod prog_type {
     pub const SYSCALL: u32 = 31;
 }
 
+/// Attach types, `enum bpf_attach_type`, without the prefixes BPF_TRACE_ and BPF_.
+#[allow(missing_docs, reason = "the names are those of the kernel")]
+pub mod attach_type {
+    pub const RAW_TP: u32 = 23;
+    pub const LSM_MAC: u32 = 27;
+    pub const ITER: u32 = 28;
+}
+
 /// Helper functions, `enum bpf_func_id`.
 #[allow(missing_docs, reason = "the names are those of the kernel")]
 pub mod helper {
+    pub const OVERRIDE_RETURN: i32 = 58;
     pub const SEQ_PRINTF: i32 = 126;
     pub const SEQ_WRITE: i32 = 127;
 }

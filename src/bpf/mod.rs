@@ -7,6 +7,7 @@ mod attach;
 mod btf_hook;
 pub mod constants;
 mod diagnose;
+mod dispatch;
 mod dry_run;
 mod elf;
 pub mod entries;

@@ -82,6 +82,7 @@ fn vm_options(given: &eunomia_options) -> Result<Options> {
         max_kernel_memory,
         skip_missing_hooks,
         libbpf_sections,
+        replaceable: false,
         wasm,
     };
     Ok(given)

@@ -100,6 +100,7 @@ impl Delivery {
     /// Makes `sources`, or `queue` whose thread has them, those of the running version, and retires the others. Returns the
     /// number of events of the retired version that are delivered from now on.
     /// An old queue has been stopped and has put its sources back.
+    #[inline(never)]
     pub fn replace(
         &mut self,
         shapes: Vec<Arc<Shape>>,

@@ -51,6 +51,7 @@ impl Vm {
             },
             perf_pages,
             skip_missing_hooks: options.skip_missing_hooks,
+            replaceable: options.replaceable,
             account: Arc::new(Account::new(options.max_kernel_memory)),
             stop: stop.fd(),
         };
@@ -224,7 +225,9 @@ impl Vm {
         if !was_loaded {
             self.load_locked(&mut inner, &mut delivery)?;
         }
-        let attached = inner.session_mut()?.attach();
+        let session = inner.session_mut()?;
+        let attached = session.attach();
+        self.shared.counters.watch_also(None, session.prog_fds());
         attached.map_err(|e| if was_loaded { e } else { self.unload(&mut inner, &mut delivery, e) })
     }
 

@@ -1,10 +1,10 @@
 //! Replaces the running package by a new version while events flow.
 //!
-//! The new version is opened, loaded and compared without a lock, while another thread may poll. Then both locks are taken for a
-//! moment, in which the kernel makes the link of the old program run the new one. After the grace period no program of the old
-//! version runs, and it is closed. Every failure comes before that update and leaves the old version as it was.
+//! The new version is opened, loaded and attached to added hooks without a lock, while another thread may poll. Both locks are
+//! taken for a moment each: to read the settings of the running version, to compare, and to switch. The switch is one store to
+//! the number that all dispatchers read, or the update of the only link. After the grace period no program of the old version
+//! runs, and it is closed. Every failure comes before the switch and leaves the old version as it was.
 
-use std::ffi::CStr;
 use std::mem;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
 use std::sync::{Arc, MutexGuard};
@@ -16,11 +16,12 @@ use super::queue::Queue;
 use super::state::{Inner, Vm, system_error};
 use super::wait_set::{CLAIM, Role};
 use crate::bpf::session::Session;
-use crate::bpf::session::replace::{MapChange, ProgChange, Settings};
+use crate::bpf::session::replace::Plan;
 use crate::bpf::source::Sources;
 use crate::error::{Error, Result, Status};
 use crate::os::{self, Epoll, Errno};
-use crate::package::{Package, compact, members};
+use crate::package::Package;
+use crate::types::Type;
 use crate::vm::kinds::{Kind, check_kind};
 
 /// Options of [`Vm::replace`].
@@ -52,8 +53,8 @@ pub struct Replaced {
     pub grace_ns: u64,
     /// Whether that wait was complete. A kernel without a way to wait gets 100 ms.
     pub is_grace_over: bool,
-    programs: Vec<ProgChange>,
-    maps: Vec<MapChange>,
+    programs: String,
+    maps: String,
     from_old: Arc<AtomicU64>,
 }
 
@@ -63,36 +64,22 @@ impl Replaced {
         self.from_old.load(Relaxed)
     }
 
-    /// Returns the report of a failed replace as JSON.
-    pub fn failure_json(error: &Error) -> String {
-        compact(&members([("error", error.to_string().into()), ("detail", error.detail().into())]))
-    }
-
     /// Returns the report as JSON.
     pub fn to_json(&self) -> String {
-        let text = |text: &CStr| text.to_string_lossy().into();
-        let program = |prog: &ProgChange| {
-            members([
-                ("name", (&*prog.name).into()),
-                ("change", prog.change.into()),
-                ("section", text(&prog.section)),
-            ])
-        };
-        let map = |map: &MapChange| {
-            let change = if map.fresh.is_none() { "carried" } else { "fresh" };
-            members([("name", text(&map.name)), ("change", change.into()), ("reason", map.fresh.into())])
-        };
-        let ms = |ns: u64| ns as f64 / 1e6;
-        compact(&members([
-            ("unchanged", self.unchanged.into()),
-            ("programs", self.programs.iter().map(program).collect()),
-            ("maps", self.maps.iter().map(map).collect()),
-            ("load_ms", ms(self.load_ns).into()),
-            ("flip_ms", ms(self.flip_ns).into()),
-            ("grace_ms", ms(self.grace_ns).into()),
-            ("grace_complete", self.is_grace_over.into()),
-            ("events_from_old", self.events_from_old().into()),
-        ]))
+        let list = |list: &str| if list.is_empty() { "[]" } else { list }.to_owned();
+        let ms = |ns: u64| format!("{}.{:03}", ns / 1_000_000, ns / 1000 % 1000);
+        let members = [
+            ("events_from_old", self.events_from_old().to_string()),
+            ("flip_ms", ms(self.flip_ns)),
+            ("grace_complete", self.is_grace_over.to_string()),
+            ("grace_ms", ms(self.grace_ns)),
+            ("load_ms", ms(self.load_ns)),
+            ("maps", list(&self.maps)),
+            ("programs", list(&self.programs)),
+            ("unchanged", self.unchanged.to_string()),
+        ];
+        let members = members.map(|(key, value)| format!("{key:?}:{value}"));
+        format!("{{{}}}", members.join(","))
     }
 }
 
@@ -100,7 +87,8 @@ impl Replaced {
 struct Prepared {
     session: Session,
     sources: Sources,
-    types: Vec<Arc<crate::types::Type>>,
+    types: Vec<Arc<Type>>,
+    plan: Plan,
 }
 
 /// Both locks, taken from the thread that polls. Fields are dropped in this order.
@@ -115,8 +103,12 @@ impl Vm {
     ///
     /// Each event of the kernel is handled by the old version or by the new one. What the old version has sent is delivered
     /// with its own types. Maps that fit keep their content. A failure changes nothing. Any thread may call it, also while
-    /// another one polls. The package must be attached, by one program whose link the kernel can update: XDP, tcx,
-    /// cgroup, sk_lookup, flow dissector.
+    /// another one polls.
+    ///
+    /// The package must be attached. In a vm with [`Options::replaceable`](crate::Options::replaceable) it may have any
+    /// number of programs on kprobes, uprobes, tracepoints, raw tracepoints, perf events, BTF tracepoints, functions
+    /// (fentry, fexit) and LSM hooks. In any vm it may be one program whose link the kernel can update: XDP, tcx, cgroup,
+    /// sk_lookup, flow dissector.
     ///
     /// # Errors
     ///
@@ -146,24 +138,23 @@ impl Vm {
             ));
         }
         let package = Package::parse(data)?;
-        let (settings, session, types) = {
-            let locks = self.claim()?;
-            let running = running(&locks.inner)?;
-            if running.is_of(&package) {
-                return Ok(Replaced { unchanged: true, ..Replaced::default() });
-            }
-            let mut config = locks.inner.config.clone();
-            config.open.name = package.meta.obj_name.clone();
-            let settings = running.settings();
-            let types = locks.inner.types.clone();
-            drop(locks);
-            (settings, Session::open(package, config, Arc::clone(&self.shared.log))?, types)
-        };
-        let (prepared, mut report) = prepare(session, types, &settings, options)?;
-        report.programs = prepared.session.compare(&settings)?;
-        drop(settings);
+        let locks = self.claim()?;
+        if running(&locks.inner)?.is_of(&package) {
+            return Ok(Replaced { unchanged: true, ..Replaced::default() });
+        }
+        let (mut config, mut types) = (locks.inner.config.clone(), locks.inner.types.clone());
+        drop(locks);
+        config.open.name = package.meta.obj_name.clone();
+        let mut report = Replaced::default();
+        let mut session = Session::open(package, config, Arc::clone(&self.shared.log))?;
+        let ReplaceOptions { fresh_maps, strict_maps, fresh_vars, ordered } = options;
+        report.maps = session.inherit(running(&self.claim()?.inner)?, fresh_vars, fresh_maps, strict_maps)?;
+        let sources = session.load_sharing(Some(&mut types))?;
+        let plan;
+        (plan, report.programs) = session.compare(running(&self.claim()?.inner)?)?;
+        session.attach_added(&plan)?;
         report.load_ns = os::monotonic_ns() - begin;
-        self.switch(prepared, report, options.ordered)
+        self.switch(Prepared { session, sources, types, plan }, report, ordered)
     }
 
     /// Takes both locks as soon as the call that has them reaches its next batch.
@@ -185,6 +176,7 @@ impl Vm {
     }
 
     /// Switches to the new version, waits for the programs of the old one and closes it.
+    #[inline(never)]
     fn switch(&self, new: Prepared, mut report: Replaced, ordered: bool) -> Result<Replaced> {
         let mut locks = self.claim()?;
         let begin = os::monotonic_ns();
@@ -201,12 +193,14 @@ impl Vm {
         };
         locks.delivery.end_retired();
         self.drop_spent(&mut locks.delivery);
+        locks.inner.session()?.fill_all();
         self.shared.counters.forget(old.lost_map(), &old.prog_fds());
         drop(locks);
         Ok(report)
     }
 
     /// Makes the hooks and the delivery use the new version. Returns the old one. After a failure nothing has changed.
+    #[inline(never)]
     fn flip(&self, locks: &mut Locks<'_>, new: Prepared, report: &mut Replaced) -> Result<Session> {
         let Locks { inner, delivery, .. } = locks;
         let mut wait_set = self.shared.wait_set();
@@ -219,7 +213,7 @@ impl Vm {
         let watched = wait_set.watch(Role::Queue, &self.shared.epoll, &queues).map_err(system);
         let mut session = new.session;
         let running = inner.session_mut()?;
-        if let Err(e) = watched.and_then(|()| session.take_over(running)) {
+        if let Err(e) = watched.and_then(|()| session.take_over(running, &new.plan)) {
             // Removing cannot fail.
             let _ = wait_set.watch(Role::Queue, &self.shared.epoll, &delivery.queue_fds());
             wait_set.undo(former);
@@ -241,6 +235,7 @@ impl Vm {
     }
 
     /// Starts a queue with the new sources if the running version has one. Returns the set that waits for them.
+    #[inline(never)]
     fn same_queue(
         &self,
         delivery: &Delivery,
@@ -258,6 +253,7 @@ impl Vm {
 }
 
 /// Makes what the old version delivers from that of a retired version.
+#[inline(never)]
 fn retire(
     delivery: &mut Delivery,
     new: &Session,
@@ -280,17 +276,4 @@ fn running(inner: &Inner) -> Result<&Session> {
         return Ok(session);
     }
     Err(Error::new(Status::State, "the package is not attached; only a running package can be replaced"))
-}
-
-/// Loads the new version with the settings and maps of the running one.
-fn prepare(
-    mut session: Session,
-    mut types: Vec<Arc<crate::types::Type>>,
-    settings: &Settings,
-    options: ReplaceOptions,
-) -> Result<(Prepared, Replaced)> {
-    session.apply(settings, options.fresh_vars)?;
-    let maps = session.carry(settings, options.fresh_maps, options.strict_maps)?;
-    let sources = session.load_sharing(Some(&mut types))?;
-    Ok((Prepared { session, sources, types }, Replaced { maps, ..Replaced::default() }))
 }

@@ -90,10 +90,11 @@ impl Counters {
         }
     }
 
-    /// Adds the kernel objects of one more package.
+    /// Adds the kernel objects of one more package. Programs that are there already are added once.
     pub fn watch_also(&self, lost: Option<Arc<MapFd>>, progs: Vec<RawFd>) {
         let mut kernel = self.kernel();
         kernel.lost.extend(lost);
+        kernel.progs.retain(|prog| !progs.contains(prog));
         kernel.progs.extend(progs);
     }
 

@@ -101,6 +101,7 @@ impl WaitSet {
 
     /// Waits for the descriptors `new` in the set `theirs` as the sources, and for the former sources in `epoll` as those of a
     /// retired version. After a failure nothing has changed. The caller passes the result to `commit` or `undo`.
+    #[inline(never)]
     pub fn retire(&mut self, epoll: &Arc<Epoll>, theirs: &Arc<Epoll>, new: &[RawFd]) -> os::Result<Former> {
         let is_old = |role: &Role| matches!(role, Role::Source | Role::Retired);
         let mut former = Former { watched: self.watched.clone(), added: Vec::new(), moved: Vec::new() };
@@ -126,6 +127,7 @@ impl WaitSet {
     }
 
     /// Completes `retire`. `again` is that of the new sources.
+    #[inline(never)]
     pub fn commit(&mut self, former: Former, again: Option<Arc<Again>>) {
         former.moved.iter().for_each(|(set, fd)| set.remove(*fd));
         self.again.iter_mut().for_each(|(role, _)| *role = Role::Retired);

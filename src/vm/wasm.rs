@@ -50,7 +50,9 @@ impl Vm {
         let (inner, mut delivery) = self.exclusive()?;
         let none = || Error::new(Status::State, "no WASM module is open");
         let module = Arc::clone(inner.module.as_ref().ok_or_else(none)?);
-        let config = inner.config.clone();
+        // A guest is replaced as a whole, not its packages.
+        let mut config = inner.config.clone();
+        config.replaceable = false;
         drop(inner);
         let mut scratch = std::mem::take(&mut delivery.scratch);
         let deliver = CallbackSink::new(format, &mut scratch, Some(&self.shared.stop), &mut callback);

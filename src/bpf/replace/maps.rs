@@ -38,6 +38,7 @@ const TIED: [&str; 6] = [
 
 /// Returns why `new` starts empty instead of with the content of `old`, the map of the same name in the running version.
 /// `None` if it is carried over.
+#[inline(never)]
 pub fn why_fresh(old: Option<&Map>, new: &Map) -> Option<&'static str> {
     let Some(old) = old else { return Some("new") };
     if new.label() == LOST_MAP {

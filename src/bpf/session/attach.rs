@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use super::Session;
 use crate::bpf::attach::{attach, attach_struct_ops, is_attachable};
-use crate::bpf::constants::map_type;
+use crate::bpf::constants::{ENOTSUPP, map_type};
+use crate::bpf::diagnose;
+use crate::bpf::dispatch::{self, Generation};
 use crate::bpf::dry_run::expect;
 use crate::bpf::map::Map;
 use crate::bpf::skipped::Skipped;
@@ -15,13 +17,13 @@ use crate::error::{Error, Result, Status};
 use crate::os;
 
 /// A function that attaches a program.
-type Attach<'a> = &'a dyn Fn(&Session, usize) -> Result<Vec<Link>>;
+type Attach<'a> = &'a dyn Fn(&mut Session, usize) -> Result<Vec<Link>>;
 
 impl Session {
     /// Attaches every loaded program and struct_ops map, or nothing.
     pub fn attach(&mut self) -> Result<()> {
         let _low = low_numbers()?;
-        let attached = self.attach_all(&Session::make_links).and_then(|()| self.attach_maps());
+        let attached = self.attach_all(&Session::attach_through).and_then(|()| self.attach_maps());
         match attached {
             Ok(()) => self.attached = true,
             Err(_) => self.detach(),
@@ -44,6 +46,50 @@ impl Session {
             }
         }
         self.check_skipped()
+    }
+
+    /// Attaches a program: through its dispatcher if the package is replaceable and the kernel accepts one.
+    pub(super) fn attach_through(&mut self, index: usize) -> Result<Vec<Link>> {
+        if self.config.replaceable && self.why_not_dispatched(index).is_none() {
+            self.make_dispatcher(index).map_err(|e| self.dispatcher_error(index, e))?;
+        }
+        let Some(dispatcher) = &self.progs[index].dispatcher else { return self.make_links(index) };
+        let attached = dispatcher.instead_of(self.opened.object.prog(index), || self.make_links(index));
+        attached.map_err(|e| self.dispatcher_error(index, e))?
+    }
+
+    fn dispatcher_error(&self, index: usize, e: os::Errno) -> Error {
+        let prog = &self.progs[index];
+        diagnose::attach_error(self.opened.object.prog(index), &prog.section.to_string_lossy(), e, "")
+    }
+
+    /// Loads the dispatcher of a program, unless it has one. In a package that replaces another, it calls the program only from
+    /// the next generation on.
+    fn make_dispatcher(&mut self, index: usize) -> os::Result<()> {
+        if self.progs[index].dispatcher.is_some() {
+            return Ok(());
+        }
+        let generation = match &self.generation {
+            Some(generation) => Arc::clone(generation),
+            None => Arc::new(Generation::new()?),
+        };
+        let is_added = self.is_successor;
+        let raw = self.opened.object.prog(index);
+        let next = generation.next();
+        let made = dispatch::load(raw, &generation).and_then(|dispatcher| {
+            dispatcher.fill(next, raw.fd())?;
+            if !is_added {
+                dispatcher.fill(1 - next, raw.fd())?;
+            }
+            Ok(dispatcher)
+        });
+        self.generation = Some(generation);
+        match made {
+            Ok(dispatcher) => self.progs[index].dispatcher = Some(dispatcher),
+            Err(os::Errno(libc::EINVAL | libc::EACCES | libc::EOPNOTSUPP | ENOTSUPP)) => {}
+            Err(e) => return Err(e),
+        }
+        Ok(())
     }
 
     fn make_links(&self, index: usize) -> Result<Vec<Link>> {

@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use super::{Session, c_text, set_autoload};
 use crate::bpf::constants::{LOST_MAP, map_type};
+use crate::bpf::dispatch::Dispatcher;
 use crate::bpf::map::Map;
 use crate::bpf::object::Var;
 use crate::bpf::source::Shape;
@@ -157,7 +158,9 @@ impl Session {
     /// Returns the state of program `index`.
     pub fn prog_info(&self, index: usize) -> ProgInfo {
         let (prog, raw) = (&self.progs[index], self.opened.object.prog(index));
-        let facts = raw.fd().map_or(ProgFacts::default(), |fd| prog_facts(&fd).unwrap_or_default());
+        let facts = |fd: Option<RawFd>| fd.and_then(|fd| prog_facts(&fd).ok()).unwrap_or_default();
+        let called = facts(prog.dispatcher.as_ref().map(Dispatcher::fd));
+        let facts: ProgFacts = facts(raw.fd());
         ProgInfo {
             name: Arc::clone(&prog.name),
             section: Arc::clone(&prog.section),
@@ -167,8 +170,8 @@ impl Session {
             loaded: raw.fd().is_some(),
             attached: !prog.links.is_empty(),
             id: facts.id,
-            run_count: facts.run_count,
-            run_ns: facts.run_ns,
+            run_count: facts.run_count + called.run_count,
+            run_ns: facts.run_ns + called.run_ns,
         }
     }
 
@@ -188,9 +191,10 @@ impl Session {
         self.opened.object.map(index).fd()
     }
 
-    /// Descriptors of the loaded programs, to read counters while the session is busy. Valid while the session is loaded.
+    /// Descriptors of the loaded programs and their dispatchers, to read counters while the session is busy. Valid while the
+    /// session is loaded.
     pub fn prog_fds(&self) -> Vec<RawFd> {
-        self.opened.object.progs().filter_map(ProgRef::fd).collect()
+        self.opened.object.progs().filter_map(ProgRef::fd).chain(self.dispatcher_fds()).collect()
     }
 
     /// Sets whether load loads the program.

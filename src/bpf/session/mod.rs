@@ -16,6 +16,7 @@ use std::sync::Arc;
 use super::alternatives::Alternatives;
 use super::constants::map_type;
 use super::diagnose;
+use super::dispatch::{Dispatcher, Generation};
 use super::export::{Export, exports, is_buffer};
 use super::map::Map;
 use super::memory_account::{Account, Charge};
@@ -41,6 +42,8 @@ pub struct Config {
     pub perf_pages: u32,
     /// Whether a program without a hook is skipped if another program has its hook.
     pub skip_missing_hooks: bool,
+    /// Whether programs are attached through dispatchers, so that the package can be replaced while it runs.
+    pub replaceable: bool,
     /// The account that kernel memory is charged to.
     pub account: Arc<Account>,
     /// A descriptor that becomes readable when the host stops the vm. That ends a load.
@@ -53,6 +56,8 @@ pub struct Session {
     progs: Vec<Prog>,
     alternatives: Alternatives,
     struct_ops: Vec<Link>,
+    /// What the dispatchers read. Shared with the next version.
+    generation: Option<Arc<Generation>>,
     opened: Opened,
     /// The kernel memory of maps and programs, charged before load.
     charge: Option<Charge>,
@@ -67,6 +72,8 @@ pub struct Session {
     set_sizes: Vec<(usize, u32)>,
     /// The same for programs, by index.
     set_autoload: Vec<(usize, bool)>,
+    /// Whether another version runs, whose hooks this one is to take over.
+    is_successor: bool,
     /// Maps of the running version that this one uses, by index.
     carried: Vec<(usize, Arc<Map>)>,
     /// The text that replaces the help, if the last command line requested it.
@@ -80,6 +87,8 @@ struct Prog {
     targets: Vec<Target>,
     target_json: Arc<CStr>,
     links: Vec<Link>,
+    /// The program that is attached instead, if the package is replaceable. It stays when the package is detached.
+    dispatcher: Option<Dispatcher>,
 }
 
 impl Session {
@@ -96,6 +105,7 @@ impl Session {
             progs,
             alternatives,
             struct_ops: Vec::new(),
+            generation: None,
             opened,
             charge: None,
             package,
@@ -106,6 +116,7 @@ impl Session {
             set_vars: Vec::new(),
             set_sizes: Vec::new(),
             set_autoload: Vec::new(),
+            is_successor: false,
             carried: Vec::new(),
             requested_text: None,
         };
@@ -213,6 +224,7 @@ impl Session {
         self.alternatives.forget();
         if self.opened.phase != Phase::Opened {
             self.detach();
+            self.progs.iter_mut().for_each(|prog| prog.dispatcher = None);
             self.shapes = Vec::new();
             self.opened = self.opened.reopen(&self.package.object, &self.config.open, &self.log)?;
             self.charge = None;
@@ -244,7 +256,7 @@ impl Prog {
         let meta = by_name.get(&name.to_string_lossy()).map(|index| &meta.progs[index]);
         let targets = vec![meta.map(|meta| meta.target.clone()).unwrap_or_default()];
         let (section, target_json) = (raw.section().into(), c_text(""));
-        Prog { name: name.into(), section, targets, target_json, links: Vec::new() }
+        Prog { name: name.into(), section, targets, target_json, links: Vec::new(), dispatcher: None }
     }
 }
 

@@ -1,202 +1,97 @@
-//! What a new version of a package takes over from the running one: the settings of the host, and maps.
+//! What a new version of a package takes over from the running one: the settings of the host, maps, and hooks.
 
 use std::ffi::CStr;
+use std::os::fd::RawFd;
 use std::sync::Arc;
 
-use super::Session;
-use crate::bpf::attach::OF_CGROUPS;
-use crate::bpf::constants::prog_type;
+use serde_json::Value;
+
+use super::{Prog, Session};
+use crate::bpf::dispatch::{can_update, why_not};
 use crate::bpf::map::{Map, map_error};
 use crate::bpf::replace::maps::{is_kept, is_same_layout, why_fresh};
-use crate::bpf::replace::programs::{self, Attached, Change};
 use crate::error::{Error, Result, Status};
 use crate::os::Errno;
-use crate::package::{Package, Target};
-use crate::types::Type;
+use crate::package::{Package, compact, members};
 
-/// What the host has set in a running version, and its maps.
-pub struct Settings {
-    vars: Vec<(String, Arc<Type>, Vec<u8>)>,
-    sizes: Vec<(String, u32)>,
-    autoload: Vec<(String, bool)>,
-    targets: Vec<(String, Arc<CStr>)>,
-    maps: Vec<Arc<Map>>,
-    hooks: Vec<Attached<Hook>>,
+/// What happens to the programs. Programs are indexes in their version.
+#[derive(Default)]
+pub struct Plan {
+    /// Programs of the running version with those that take over their hooks.
+    swapped: Vec<(usize, usize)>,
+    added: Vec<usize>,
+    dropped: Vec<usize>,
 }
 
-/// What identifies the hook of a program.
-#[derive(PartialEq)]
-struct Hook {
-    kind: u32,
-    attach_type: u32,
-    section: Arc<CStr>,
-    targets: Vec<Target>,
+/// Adds what happens to a program or map to a report.
+#[inline(never)]
+fn note(list: &mut Vec<Value>, name: &CStr, change: &str, key: &str, text: Value) {
+    list.push(members([("name", name.to_string_lossy().into()), ("change", change.into()), (key, text)]));
 }
 
-/// What happened to a program.
-#[derive(Clone, Debug)]
-pub struct ProgChange {
-    /// Its name.
-    pub name: String,
-    /// "swapped", "added", "moved" or "dropped".
-    pub change: &'static str,
-    /// Its section.
-    pub section: Arc<CStr>,
-}
-
-/// The program types whose links the kernel can update, beside those that attach to a control group.
-const UPDATED: [u32; 4] =
-    [prog_type::XDP, prog_type::SK_LOOKUP, prog_type::FLOW_DISSECTOR, prog_type::SCHED_CLS];
-
-/// What happened to a map of the new version.
-#[derive(Clone, Debug)]
-pub struct MapChange {
-    /// Its name.
-    pub name: Arc<CStr>,
-    /// Why it is empty; `None` if it has the content of the running version's map.
-    pub fresh: Option<&'static str>,
+impl Prog {
+    #[inline(never)]
+    fn note(&self, list: &mut Vec<Value>, change: &str) {
+        note(list, &self.name, change, "section", self.section.to_string_lossy().into());
+    }
 }
 
 impl Session {
-    /// Returns what a new version takes over.
-    pub fn settings(&self) -> Settings {
-        let name = |index: usize| self.progs[index].name.to_string_lossy().into_owned();
-        let set = self.opened.vars.iter().zip(&self.set_vars);
-        let vars =
-            set.filter_map(|(var, bytes)| Some((var.name.clone(), Arc::clone(&var.ty), bytes.clone()?)));
-        let sizes = self.set_sizes.iter().map(|&(map, count)| (self.maps()[map].label().into_owned(), count));
-        let targets = (0..self.progs.len()).filter(|&index| !self.progs[index].target_json.is_empty());
-        Settings {
-            vars: vars.collect(),
-            sizes: sizes.collect(),
-            autoload: self.set_autoload.iter().map(|&(index, on)| (name(index), on)).collect(),
-            targets: targets.map(|index| (name(index), Arc::clone(&self.progs[index].target_json))).collect(),
-            maps: self.maps().to_vec(),
-            hooks: self.hooks(&|index| !self.progs[index].links.is_empty()),
-        }
-    }
-
-    /// The hooks of the programs for which `is_used` returns true.
-    fn hooks(&self, is_used: &dyn Fn(usize) -> bool) -> Vec<Attached<Hook>> {
-        let hook = |index: usize| {
-            let (prog, raw) = (&self.progs[index], self.opened.object.prog(index));
-            let (section, targets) = (Arc::clone(&prog.section), prog.targets.clone());
-            let hook = Hook { kind: raw.kind(), attach_type: raw.expected_attach_type(), section, targets };
-            Attached { name: prog.name.to_string_lossy().into_owned(), hook }
-        };
-        (0..self.progs.len()).filter(|&index| is_used(index)).map(hook).collect()
-    }
-
-    /// Checks that the programs of this version, which is loaded, can take over the hooks of the running version.
-    pub fn compare(&self, settings: &Settings) -> Result<Vec<ProgChange>> {
-        let used: Vec<usize> = (0..self.progs.len()).filter(|&index| self.is_first_choice(index)).collect();
-        let new = self.hooks(&|index| used.contains(&index));
-        let changes = programs::pair(&settings.hooks, &new);
-        let only_one = "the running or the new version has several programs";
-        let refuse = |index: usize, why: &str| {
-            let (prog, raw) = (&self.progs[used[index]], self.opened.object.prog(used[index]));
-            let error =
-                Error::new(Status::Unsupported, format_args!("cannot be replaced while it runs: {why}"));
-            Err(raw.about(error, &prog.section.to_string_lossy()))
-        };
-        for (index, change) in changes.iter().enumerate() {
-            let kind = new[index].hook.kind;
-            match change {
-                _ if !UPDATED.contains(&kind) && !OF_CGROUPS.contains(&kind) => {
-                    return refuse(index, "the kernel cannot update its link");
-                }
-                _ if new.len() > 1 || settings.hooks.len() > 1 => return refuse(index, only_one),
-                Change::Swapped(_) => {}
-                Change::Added | Change::Moved => {
-                    return refuse(index, "the running version has no program on its hook");
-                }
-            }
-        }
-        if changes.is_empty() {
-            return Err(Error::new(Status::Unsupported, "the new version attaches no program"));
-        }
-        let change = |&index: &usize| {
-            let prog = &self.progs[index];
-            ProgChange {
-                name: prog.name.to_string_lossy().into_owned(),
-                change: "swapped",
-                section: Arc::clone(&prog.section),
-            }
-        };
-        let dropped = programs::dropped(settings.hooks.len(), &changes);
-        let gone = dropped.iter().map(|&index| {
-            let old = &settings.hooks[index];
-            ProgChange { name: old.name.clone(), change: "dropped", section: old.hook.section.clone() }
-        });
-        Ok(used.iter().map(change).chain(gone).collect())
-    }
-
-    /// Whether the program is loaded, and no program is that it is an alternative for.
-    fn is_first_choice(&self, index: usize) -> bool {
-        let first =
-            self.alternatives.chain(self.alternatives.first(index)).find(|&index| self.is_attachable(index));
-        first == Some(index)
-    }
-
-    /// Makes the hooks of `old` run this version, which `compare` has accepted. After a failure they run the old one.
-    pub fn take_over(&mut self, old: &mut Session) -> Result<()> {
-        let from = old.progs.iter().position(|prog| !prog.links.is_empty());
-        let to = (0..self.progs.len()).find(|&index| self.is_first_choice(index));
-        let (Some(from), Some(to)) = (from, to) else {
-            return Err(Error::new(Status::State, "the package is no longer attached"));
-        };
-        let prog = self.opened.object.prog(to);
-        let section = self.progs[to].section.to_string_lossy().into_owned();
-        let refused = |e: Errno| {
-            prog.about(Error::sys(Status::Attach, e.0, format_args!("updating its link: {e}")), &section)
-        };
-        match &*old.progs[from].links {
-            [link] => link.update(prog).map_err(refused)?,
-            _ => return Err(refused(Errno(libc::EOPNOTSUPP))),
-        }
-        self.progs[to].links = std::mem::take(&mut old.progs[from].links);
-        self.alternatives.mark_used(to);
-        (self.attached, old.attached) = (true, false);
-        Ok(())
-    }
-
-    /// Applies the settings before load. With `fresh` set, variables keep the values of this version.
-    pub fn apply(&mut self, settings: &Settings, fresh: bool) -> Result<()> {
-        for (name, ty, bytes) in settings.vars.iter().filter(|_| !fresh) {
-            let var = self.opened.var(name)?;
-            if !is_same_layout(&var.ty, ty) {
+    /// Takes over what the host has set in `old`, and its maps, before load. `fresh_vars`: variables keep the values of this
+    /// version. Returns what happens to each map.
+    #[inline(never)]
+    pub fn inherit(
+        &mut self,
+        old: &Session,
+        fresh_vars: bool,
+        fresh_maps: bool,
+        strict: bool,
+    ) -> Result<String> {
+        for (var, bytes) in old.opened.vars.iter().zip(&old.set_vars) {
+            let Some(bytes) = bytes.as_ref().filter(|_| !fresh_vars) else { continue };
+            let ty = &self.opened.var(&var.name)?.ty;
+            if !is_same_layout(ty, &var.ty) {
                 let text =
-                    format_args!("is set by the host as {}, the new version has {}", ty.name, var.ty.name);
-                return Err(Error::new(Status::Type, text).about_variable(name));
+                    format_args!("is set by the host as {}, the new version has {}", var.ty.name, ty.name);
+                return Err(Error::new(Status::Type, text).about_variable(&var.name));
             }
-            self.set_var(name, bytes)?;
+            self.set_var(&var.name, bytes)?;
         }
-        settings.sizes.iter().try_for_each(|(name, count)| self.set_max_entries(name, *count))?;
-        settings.autoload.iter().try_for_each(|(name, on)| self.set_autoload(name, *on))?;
-        settings.targets.iter().try_for_each(|(name, json)| self.set_target(name, &json.to_string_lossy()))
+        for &(map, count) in &old.set_sizes {
+            self.set_max_entries(&old.maps()[map].label(), count)?;
+        }
+        for &(prog, on) in &old.set_autoload {
+            self.set_autoload(&old.progs[prog].name.to_string_lossy(), on)?;
+        }
+        for prog in old.progs.iter().filter(|prog| !prog.target_json.is_empty()) {
+            self.set_target(&prog.name.to_string_lossy(), &prog.target_json.to_string_lossy())?;
+        }
+        (self.generation, self.is_successor) = (old.generation.clone(), true);
+        self.carry(old.maps(), fresh_maps, strict)
     }
 
-    /// Makes load use the maps of the running version, as far as they fit. Returns what happens to each map. `fresh`: none of
-    /// them. `strict`: a map with content that does not fit is an error.
-    pub fn carry(&mut self, settings: &Settings, fresh: bool, strict: bool) -> Result<Vec<MapChange>> {
-        let all_fresh = fresh.then_some("requested by the host");
+    /// Makes load use the maps of the running version, as far as they fit. `fresh`: none of them. `strict`: a map with content
+    /// that does not fit is an error.
+    #[inline(never)]
+    fn carry(&mut self, running: &[Arc<Map>], fresh: bool, strict: bool) -> Result<String> {
         let mut changes = Vec::new();
         for (index, map) in self.opened.maps.iter().enumerate() {
-            let old = settings.maps.iter().find(|old| old.name == map.name && old.fd().is_ok());
-            let fresh = all_fresh.or_else(|| why_fresh(old.map(|old| &**old), map));
-            if let (true, Some(old), Some(reason)) =
-                (strict && is_kept(old.as_ref().map_or(map, |old| old)), old, fresh)
-            {
-                let text = format_args!("cannot be carried over to the new version: {reason}");
-                return Err(old.about(Error::new(Status::Type, text)));
+            let old = running.iter().find(|old| old.name == map.name && old.fd().is_ok());
+            let reason =
+                if fresh { Some("requested by the host") } else { why_fresh(old.map(|old| &**old), map) };
+            match (old, reason) {
+                (Some(old), Some(reason)) if strict && is_kept(old) => {
+                    let text = format_args!("cannot be carried over to the new version: {reason}");
+                    return Err(old.about(Error::new(Status::Type, text)));
+                }
+                (Some(old), None) => self.carried.push((index, Arc::clone(old))),
+                _ => {}
             }
-            if let Some(old) = old.filter(|_| fresh.is_none()) {
-                self.carried.push((index, Arc::clone(old)));
-            }
-            changes.push(MapChange { name: Arc::clone(&map.name), fresh });
+            let change = if reason.is_some() { "fresh" } else { "carried" };
+            note(&mut changes, &map.name, change, "reason", reason.into());
         }
         self.reuse_carried()?;
-        Ok(changes)
+        Ok(compact(&changes.into()))
     }
 
     /// libbpf finds pinned maps itself, and would try to pin them again.
@@ -222,6 +117,176 @@ impl Session {
 
     /// Whether this is the session of `package`.
     pub fn is_of(&self, package: &Package) -> bool {
-        self.package.object == package.object && self.package.meta_value() == package.meta_value()
+        self.package.object == package.object
+            && compact(self.package.meta_value()) == compact(package.meta_value())
+    }
+
+    /// Compares the hooks of this version, which is loaded, with those of the running one. Returns what is to be done, and a
+    /// description. Fails if a program cannot be swapped while it runs.
+    #[inline(never)]
+    pub fn compare(&self, old: &Session) -> Result<(Plan, String)> {
+        let (mut plan, mut changes) = (Plan::default(), Vec::new());
+        // If several programs have the same hook, the name decides, then the order.
+        for by_name in [true, false] {
+            for index in 0..self.progs.len() {
+                let is_free = |from: &usize| {
+                    old.is_same_hook(*from, self, index)
+                        && (!by_name || old.progs[*from].name == self.progs[index].name)
+                        && !plan.swapped.iter().any(|(other, _)| other == from)
+                };
+                let is_left = self.is_first_choice(index) && !plan.swapped.iter().any(|(_, to)| *to == index);
+                let found = is_left.then(|| (0..old.progs.len()).find(is_free)).flatten();
+                plan.swapped.extend(found.map(|from| (from, index)));
+            }
+        }
+        for index in (0..self.progs.len()).filter(|&index| self.is_first_choice(index)) {
+            if !plan.swapped.iter().any(|(_, to)| *to == index) {
+                plan.added.push(index);
+            }
+        }
+        for (index, prog) in old.progs.iter().enumerate() {
+            if !prog.links.is_empty() && !plan.swapped.iter().any(|(from, _)| *from == index) {
+                plan.dropped.push(index);
+            }
+        }
+        if plan.swapped.is_empty() && plan.added.is_empty() {
+            return Err(Error::new(Status::Unsupported, "the new version attaches no program"));
+        }
+        if !old.struct_ops.is_empty() {
+            return Err(Error::new(Status::Unsupported, "struct_ops maps cannot be replaced while they run"));
+        }
+        let is_one = plan.swapped.len() == 1 && plan.added.is_empty() && plan.dropped.is_empty();
+        for &(from, to) in &plan.swapped {
+            old.check_swap(from, is_one, true)?;
+            self.check_swap(to, is_one, false)?;
+            self.progs[to].note(&mut changes, "swapped");
+        }
+        for &index in &plan.added {
+            self.check_swap(index, false, false)?;
+            let prog = &self.progs[index];
+            let is_moved = old.progs.iter().any(|other| other.name == prog.name);
+            prog.note(&mut changes, if is_moved { "moved" } else { "added" });
+        }
+        for &index in &plan.dropped {
+            old.check_swap(index, false, true)?;
+            old.progs[index].note(&mut changes, "dropped");
+        }
+        Ok((plan, compact(&changes.into())))
+    }
+
+    #[inline(never)]
+    fn is_same_hook(&self, index: usize, other: &Session, at: usize) -> bool {
+        let (a, b) = (self.opened.object.prog(index), other.opened.object.prog(at));
+        let (one, two) = (&self.progs[index], &other.progs[at]);
+        let is_attached = !one.links.is_empty();
+        is_attached
+            && (a.kind(), a.expected_attach_type()) == (b.kind(), b.expected_attach_type())
+            && one.section == two.section
+            && one.targets == two.targets
+    }
+
+    /// Checks that a program can be swapped. `is_one`: both versions have one program, on the same hook.
+    fn check_swap(&self, index: usize, is_one: bool, is_running: bool) -> Result<()> {
+        let (prog, raw) = (&self.progs[index], self.opened.object.prog(index));
+        let why = match self.why_not_dispatched(index) {
+            _ if is_one && can_update(raw) => return Ok(()),
+            _ if can_update(raw) => "the kernel can update the link of one program only, on the same hook",
+            Some(why) => why,
+            None if !self.config.replaceable => "the vm was created without the option replaceable",
+            None if is_running && prog.dispatcher.is_none() => "this kernel does not accept its dispatcher",
+            None => return Ok(()),
+        };
+        let error = Error::new(Status::Unsupported, format_args!("cannot be replaced while it runs: {why}"));
+        Err(raw.about(error, &prog.section.to_string_lossy()))
+    }
+
+    /// Why a program cannot be called by a dispatcher.
+    pub(super) fn why_not_dispatched(&self, index: usize) -> Option<&'static str> {
+        let (prog, raw) = (&self.progs[index], self.opened.object.prog(index));
+        let section = prog.section.to_string_lossy();
+        prog.targets.iter().find_map(|target| why_not(raw, target.attach.as_deref().unwrap_or(&section)))
+    }
+
+    /// Whether the program is loaded, and no program is that it is an alternative for.
+    fn is_first_choice(&self, index: usize) -> bool {
+        let first =
+            self.alternatives.chain(self.alternatives.first(index)).find(|&index| self.is_attachable(index));
+        first == Some(index)
+    }
+
+    /// Attaches the programs on hooks that the running version does not have. They run only after `take_over`.
+    #[inline(never)]
+    pub fn attach_added(&mut self, plan: &Plan) -> Result<()> {
+        for &index in &plan.added {
+            let links = self.attach_through(index)?;
+            if self.progs[index].dispatcher.is_none() {
+                let text =
+                    "cannot be added while the package runs: this kernel does not accept its dispatcher";
+                let prog = self.opened.object.prog(index);
+                return Err(prog.about(
+                    Error::new(Status::Unsupported, text),
+                    &self.progs[index].section.to_string_lossy(),
+                ));
+            }
+            self.progs[index].links = links;
+        }
+        Ok(())
+    }
+
+    /// Makes the hooks of `old` run this version, according to the result of `compare`. After a failure they run the old one.
+    #[inline(never)]
+    pub fn take_over(&mut self, old: &mut Session, plan: &Plan) -> Result<()> {
+        if let Err((index, e)) = self.fill_next(old, plan) {
+            old.fill_all();
+            let prog = self.opened.object.prog(index);
+            let error = Error::sys(Status::Attach, e.0, format_args!("taking over the hook: {e}"));
+            return Err(prog.about(error, &self.progs[index].section.to_string_lossy()));
+        }
+        self.generation.iter().for_each(|generation| generation.flip());
+        for &(from, to) in &plan.swapped {
+            self.progs[to].links = std::mem::take(&mut old.progs[from].links);
+            self.progs[to].dispatcher = old.progs[from].dispatcher.take();
+            self.alternatives.mark_used(to);
+        }
+        (self.attached, self.is_successor, old.attached) = (true, false, false);
+        Ok(())
+    }
+
+    /// Fills the slots of the next generation, or updates the link of the only program. A failure comes with the program.
+    #[inline(never)]
+    fn fill_next(&self, old: &Session, plan: &Plan) -> Result<(), (usize, Errno)> {
+        for &(from, to) in &plan.swapped {
+            let (prog, raw) = (&old.progs[from], self.opened.object.prog(to));
+            let filled = match (&prog.dispatcher, &*prog.links) {
+                (Some(dispatcher), _) => dispatcher.fill(self.next_generation(), raw.fd()),
+                (None, [link]) => link.update(raw),
+                _ => Err(Errno(libc::EOPNOTSUPP)),
+            };
+            filled.map_err(|e| (to, e))?;
+        }
+        for dispatcher in plan.dropped.iter().filter_map(|&index| old.progs[index].dispatcher.as_ref()) {
+            dispatcher.fill(self.next_generation(), None).map_err(|e| (0, e))?;
+        }
+        Ok(())
+    }
+
+    /// The generation that does not run.
+    pub(super) fn next_generation(&self) -> u32 {
+        self.generation.as_ref().map_or(0, |generation| generation.next())
+    }
+
+    /// Fills all slots with the programs of this version, which releases those of others. A failure leaves another version in
+    /// the kernel's memory until the next replace.
+    pub fn fill_all(&self) {
+        for (prog, raw) in self.progs.iter().zip(self.opened.object.progs()) {
+            if let Some(dispatcher) = &prog.dispatcher {
+                let _ = dispatcher.fill(self.next_generation(), raw.fd());
+            }
+        }
+    }
+
+    /// Descriptors of the dispatchers, to read counters.
+    pub(super) fn dispatcher_fds(&self) -> impl Iterator<Item = RawFd> {
+        self.progs.iter().filter_map(|prog| Some(prog.dispatcher.as_ref()?.fd()))
     }
 }

@@ -2,6 +2,7 @@
 #![allow(unsafe_code, reason = "libbpf is a C library; raw pointers stay inside each file")]
 
 pub mod attach;
+pub mod dispatch;
 mod library;
 pub mod map;
 pub mod object;

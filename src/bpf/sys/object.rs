@@ -484,12 +484,18 @@ pub struct ProgFacts {
 
 /// Returns the kernel's facts about a program.
 pub fn prog_facts(fd: &impl AsRawFd) -> os::Result<ProgFacts> {
+    let info = program_info(fd.as_raw_fd())?;
+    let b::bpf_prog_info { id, name, tag, run_cnt: run_count, run_time_ns: run_ns, .. } = info;
+    Ok(ProgFacts { id, name, tag, run_count, run_ns })
+}
+
+/// The same in the form of the kernel.
+pub(super) fn program_info(fd: RawFd) -> os::Result<b::bpf_prog_info> {
     let mut info = b::bpf_prog_info::default();
     let mut size = size_of_val(&info) as u32;
     // SAFETY: `info` has `size` bytes; the kernel fills what it knows.
-    check(unsafe { b::bpf_prog_get_info_by_fd(fd.as_raw_fd(), &mut info, &mut size) })?;
-    let b::bpf_prog_info { id, name, tag, run_cnt: run_count, run_time_ns: run_ns, .. } = info;
-    Ok(ProgFacts { id, name, tag, run_count, run_ns })
+    check(unsafe { b::bpf_prog_get_info_by_fd(fd, &mut info, &mut size) })?;
+    Ok(info)
 }
 
 /// Returns the number of possible CPUs. A per-CPU value has a slot for each.

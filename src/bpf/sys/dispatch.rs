@@ -1,0 +1,184 @@
+//! Dispatchers: small programs that call the program of the current version of a package, and what the kernel needs for them.
+
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
+
+use libbpf_sys as b;
+
+use super::map::MapFd;
+use super::object::{ProgRef, program_info};
+use super::result::check;
+use super::ring::{map, unmap};
+use crate::os;
+
+/// Bytes of the generation, of a key and of a value.
+const WORD: usize = size_of::<u32>();
+
+/// A number, 0 or 1, in kernel memory. All dispatchers of a package read it once per event.
+pub struct Generation {
+    fd: OwnedFd,
+    word: NonNull<AtomicU32>,
+}
+
+// SAFETY: the mapping is tied to no thread, and is only accessed atomically.
+unsafe impl Send for Generation {}
+// SAFETY: as above.
+unsafe impl Sync for Generation {}
+
+impl Generation {
+    /// Creates the number, which is 0.
+    pub fn new() -> os::Result<Generation> {
+        let fd = create_map(b::BPF_MAP_TYPE_ARRAY, 1, b::BPF_F_MMAPABLE)?;
+        let word = map(fd.as_raw_fd(), libc::PROT_READ | libc::PROT_WRITE, 0, WORD)?.cast();
+        Ok(Generation { fd, word })
+    }
+
+    /// Returns the number that is not the current one.
+    pub fn next(&self) -> u32 {
+        // SAFETY: the mapping has four bytes, starts at a page, and exists until drop.
+        1 - unsafe { self.word.as_ref() }.load(SeqCst)
+    }
+
+    /// Makes the other number the current one: one store, which cannot fail.
+    pub fn flip(&self) {
+        // SAFETY: as above.
+        unsafe { self.word.as_ref() }.store(self.next(), SeqCst);
+    }
+}
+
+impl Drop for Generation {
+    fn drop(&mut self) {
+        unmap(self.word.cast(), WORD);
+    }
+}
+
+/// An instruction, `struct bpf_insn`.
+type Instruction = [u8; 8];
+
+const fn insn(code: u8, to: u8, from: u8, offset: u8, number: i32) -> Instruction {
+    let [a, b, c, d] = number.to_le_bytes();
+    [code, from << 4 | to, offset, 0, a, b, c, d]
+}
+
+const MOVE: u8 = 0xbf;
+const MOVE_NUMBER: u8 = 0xb7;
+const CALL: u8 = 0x85;
+const TAIL_CALL: i32 = 12;
+const GET_FUNC_IP: i32 = 173;
+
+/// The code of a dispatcher. Each call has a constant index, which the kernel compiles to a direct jump. A call of an empty slot
+/// goes on. A trampoline stores the address of the function only if the attached program asks for it, so the dispatcher does.
+const CODE: [Instruction; 16] = [
+    insn(MOVE, 6, 1, 0, 0), // r6 = the context
+    insn(0x18, 4, 2, 0, 0), // r4 = address of the generation
+    insn(0, 0, 0, 0, 0),
+    insn(0x61, 4, 4, 0, 0), // r4 = the generation
+    insn(0x18, 2, 1, 0, 0), // r2 = the slots
+    insn(0, 0, 0, 0, 0),
+    insn(0x15, 4, 0, 3, 0), // if it is 0, go to the second call
+    insn(MOVE_NUMBER, 3, 0, 0, 1),
+    insn(CALL, 0, 0, 0, TAIL_CALL),
+    insn(0x05, 0, 0, 2, 0),
+    insn(MOVE_NUMBER, 3, 0, 0, 0),
+    insn(CALL, 0, 0, 0, TAIL_CALL),
+    insn(MOVE, 1, 6, 0, 0),
+    insn(CALL, 0, 0, 0, GET_FUNC_IP),
+    insn(MOVE_NUMBER, 0, 0, 0, 0), // the result without a program
+    insn(0x95, 0, 0, 0, 0),
+];
+const GENERATION_AT: usize = 1;
+const SLOTS_AT: usize = 4;
+const IP_AT: usize = 13;
+const RESULT_AT: usize = 14;
+
+/// The dispatcher of a program, with a slot for each generation. It may have several links.
+pub struct Dispatcher {
+    prog: OwnedFd,
+    slots: MapFd,
+}
+
+impl Dispatcher {
+    /// Loads a dispatcher for a loaded program, with empty slots. `result`: its return value without a program. `has_ip`: whether
+    /// programs of its type can ask for the address of the function that they are attached to.
+    pub fn new(
+        of: ProgRef<'_>,
+        generation: &Generation,
+        result: i32,
+        has_ip: bool,
+    ) -> os::Result<Dispatcher> {
+        let slots = create_map(b::BPF_MAP_TYPE_PROG_ARRAY, 2, 0)?;
+        let slots = MapFd::new(slots, WORD, WORD);
+        let mut code = CODE;
+        let mut set = |at: usize, number: i32| code[at][4..].copy_from_slice(&number.to_ne_bytes());
+        set(GENERATION_AT, generation.fd.as_raw_fd());
+        set(SLOTS_AT, slots.fd());
+        set(RESULT_AT, result);
+        if !has_ip {
+            code[IP_AT] = code[RESULT_AT];
+        }
+        let info = program_info(of.raw_fd()?)?;
+        let mut btf = None;
+        if info.attach_btf_id > 0 {
+            // SAFETY: a number only; the descriptor is new, and nothing else knows it.
+            btf = Some(unsafe {
+                OwnedFd::from_raw_fd(check(b::bpf_btf_get_fd_by_id(info.attach_btf_obj_id))?)
+            });
+        }
+        let mut opts = b::bpf_prog_load_opts {
+            sz: size_of::<b::bpf_prog_load_opts>() as _,
+            expected_attach_type: of.expected_attach_type(),
+            attach_btf_id: info.attach_btf_id,
+            attach_btf_obj_fd: btf.as_ref().map_or(0, |btf| btf.as_raw_fd() as _),
+            ..Default::default()
+        };
+        let (name, license) = (of.name().as_ptr(), c"GPL".as_ptr());
+        // SAFETY: all pointers live for the call, and `code` has so many instructions; the descriptor is new.
+        let prog = unsafe {
+            let loaded =
+                b::bpf_prog_load(of.kind(), name, license, code.as_ptr().cast(), code.len() as _, &mut opts);
+            OwnedFd::from_raw_fd(check(loaded)?)
+        };
+        Ok(Dispatcher { prog, slots })
+    }
+
+    /// Makes a slot call a program, or none.
+    pub fn fill(&self, slot: u32, prog: Option<RawFd>) -> os::Result<()> {
+        match prog {
+            Some(prog) => self.slots.update(&slot.to_ne_bytes(), &prog.to_ne_bytes(), 0),
+            None => self.slots.delete(&slot.to_ne_bytes()),
+        }
+    }
+
+    /// Its own program, by which the kernel counts runs.
+    pub fn fd(&self) -> RawFd {
+        self.prog.as_raw_fd()
+    }
+
+    /// Runs `attach` while the descriptor of `prog`, by which libbpf attaches it, refers to the dispatcher.
+    pub fn instead_of<T>(&self, prog: ProgRef<'_>, attach: impl FnOnce() -> T) -> os::Result<T> {
+        let fd = prog.raw_fd()?;
+        let kept = os::duplicate(fd)?;
+        set_descriptor(fd, self.fd())?;
+        let attached = attach();
+        set_descriptor(fd, kept.as_raw_fd()).map(|()| attached)
+    }
+}
+
+/// Makes a descriptor refer to what another one refers to.
+fn set_descriptor(fd: RawFd, other: RawFd) -> os::Result<()> {
+    // SAFETY: the descriptor stays open; only the file that it refers to changes.
+    os::check(unsafe { libc::dup3(other, fd, libc::O_CLOEXEC) }).map(drop)
+}
+
+/// Creates a map with keys and values of four bytes.
+fn create_map(kind: u32, entries: u32, map_flags: u32) -> os::Result<OwnedFd> {
+    let sz = size_of::<b::bpf_map_create_opts>() as _;
+    let opts = b::bpf_map_create_opts { sz, map_flags, ..Default::default() };
+    let name = c"eunomia".as_ptr();
+    // SAFETY: the name and `opts` live for the call; the descriptor is new, and nothing else knows it.
+    unsafe {
+        let fd = check(b::bpf_map_create(kind, name, WORD as u32, WORD as u32, entries, &opts))?;
+        Ok(OwnedFd::from_raw_fd(fd))
+    }
+}

@@ -1,0 +1,433 @@
+//! Replaces packages of tracing programs, which are attached through dispatchers: each event is handled by one version and
+//! delivered once, several programs change together, and a failed replace leaves the old version running.
+
+mod support;
+
+use std::collections::HashSet;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::SeqCst};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use eunomia::vm::ReplaceOptions;
+use eunomia::{Event, EventKind, Flow, Format, Kind, Options, Status, Vm};
+use libbpf_sys as b;
+use support::kernel::Watch;
+
+const THREADS: u64 = 2;
+
+unsafe extern "C" {
+    /// With an argument of 64 bits, which the kernel and the function's entry see whole.
+    #[link_name = "getpgid"]
+    fn call_getpgid(number: u64) -> i32;
+}
+
+/// Produces an event, a call of getpgid(2).
+fn call(thread: u64, seq: u32) {
+    // SAFETY: numbers only. The function ignores the upper half.
+    unsafe { call_getpgid(0x5eed << 48 | thread << 32 | u64::from(seq)) };
+}
+
+/// What all versions have. `handle` sends an event; `enter` and `leave` count calls whose programs were of different versions.
+fn source(version: u32, event: &str, programs: &str) -> String {
+    format!(
+        r#"
+#include "vmlinux.h"
+#include <bpf/bpf_helpers.h>
+#include <bpf/bpf_tracing.h>
+#include <bpf/bpf_core_read.h>
+#define VERSION {version}
+#define GETPGID 121
+struct event {{ {event} u32 thread; u32 seq; }};
+struct {{ __uint(type, BPF_MAP_TYPE_RINGBUF); __uint(max_entries, 1 << 18); }} events SEC(".maps");
+struct {{
+    __uint(type, BPF_MAP_TYPE_PERCPU_ARRAY); __uint(max_entries, 2); __type(key, u32); __type(value, u64);
+}} handled SEC(".maps");
+// The version that saw the beginning of the call, by thread; and calls that ended in: the same, a newer, an older version.
+struct {{ __uint(type, BPF_MAP_TYPE_ARRAY); __uint(max_entries, 2); __type(key, u32); __type(value, u32); }} begun SEC(".maps");
+struct {{
+    __uint(type, BPF_MAP_TYPE_PERCPU_ARRAY); __uint(max_entries, 3); __type(key, u32); __type(value, u64);
+}} ended SEC(".maps");
+u32 version = VERSION;
+
+static __always_inline u32 thread_of(u64 number)
+{{
+    u32 thread = number >> 32 & 0xffff;
+    return number >> 48 == 0x5eed && thread < 2 ? thread : 2;
+}}
+
+static __always_inline int send(u32 thread, u32 seq)
+{{
+    u64 *count = bpf_map_lookup_elem(&handled, &thread);
+    struct event *event = bpf_ringbuf_reserve(&events, sizeof(*event), 0);
+    if (count)
+        *count += 1;
+    if (!event)
+        return 0;
+    __builtin_memset(event, 0, sizeof(*event));
+    event->thread = thread;
+    event->seq = seq;
+    bpf_ringbuf_submit(event, 0);
+    return 0;
+}}
+
+static __always_inline int enter(u64 number)
+{{
+    u32 thread = thread_of(number), *begin = bpf_map_lookup_elem(&begun, &thread);
+    if (thread == 2)
+        return 0;
+    if (begin)
+        *begin = VERSION;
+    return send(thread, number);
+}}
+
+static __always_inline int leave(u64 number)
+{{
+    u32 thread = thread_of(number), *begin = bpf_map_lookup_elem(&begun, &thread);
+    if (!begin)
+        return 0;
+    u32 kind = *begin == VERSION ? 0 : *begin < VERSION ? 1 : 2;
+    u64 *count = bpf_map_lookup_elem(&ended, &kind);
+    if (count && *begin)
+        *count += 1;
+    return 0;
+}}
+{programs}
+char LICENSE[] SEC("license") = "GPL";
+"#
+    )
+}
+
+/// Programs on the beginning and the end of the call. The end of a tracepoint has no arguments.
+const RAW_TP: &str = r#"
+SEC("raw_tp/sys_enter") int on_enter(struct bpf_raw_tracepoint_args *ctx)
+{ return ctx->args[1] == GETPGID ? enter(BPF_CORE_READ((struct pt_regs *)ctx->args[0], di)) : 0; }
+SEC("raw_tp/sys_exit") int on_exit(struct bpf_raw_tracepoint_args *ctx)
+{
+    struct pt_regs *regs = (struct pt_regs *)ctx->args[0];
+    return BPF_CORE_READ(regs, orig_ax) == GETPGID ? leave(BPF_CORE_READ(regs, di)) : 0;
+}"#;
+const TP_BTF: &str = r#"
+SEC("tp_btf/sys_enter") int BPF_PROG(on_enter, struct pt_regs *regs, long id)
+{ return id == GETPGID ? enter(regs->di) : 0; }
+SEC("tp_btf/sys_exit") int BPF_PROG(on_exit, struct pt_regs *regs, long result)
+{ return regs->orig_ax == GETPGID ? leave(regs->di) : 0; }"#;
+const TRACEPOINT: &str = r#"
+SEC("tp/syscalls/sys_enter_getpgid") int on_enter(struct trace_event_raw_sys_enter *ctx) { return enter(ctx->args[0]); }
+SEC("tp_btf/sys_exit") int BPF_PROG(on_exit, struct pt_regs *regs, long result)
+{ return regs->orig_ax == GETPGID ? leave(regs->di) : 0; }"#;
+const UPROBE: &str = r#"
+SEC("uprobe/libc.so.6:getpgid") int on_enter(struct pt_regs *ctx) { return enter(ctx->di); }
+SEC("uretprobe/libc.so.6:getpgid") int on_exit(struct pt_regs *ctx) { return 0; }"#;
+const PERF_EVENT: &str = r#"
+SEC("perf_event") int on_enter(void *ctx)
+{
+    u32 cpu = bpf_get_smp_processor_id() & 1;
+    u64 *count = bpf_map_lookup_elem(&handled, &cpu);
+    return count ? send(cpu, *count) : 0;
+}"#;
+
+fn versions(programs: &str) -> [Vec<u8>; 2] {
+    [source(1, "", programs), source(2, "u64 more[2];", programs)].map(|source| support::package(&source))
+}
+
+fn attached(package: &[u8], replaceable: bool) -> Vm {
+    let vm = support::vm_with(Options::new().replaceable(replaceable)).0;
+    vm.open(package, Kind::Json).expect("the package opens");
+    vm.attach().expect("the package attaches");
+    vm
+}
+
+/// The sum over all CPUs of an entry of a map.
+fn sum(vm: &Vm, map: &str, key: u32) -> u64 {
+    let mut value = vec![0; 8 * vm.map_find(map).expect("the map").cpus as usize];
+    vm.map_get(map, &key.to_ne_bytes(), &mut value).expect("a value");
+    value.chunks(8).map(|value| u64::from_ne_bytes(value.try_into().unwrap())).sum()
+}
+
+/// What has been delivered.
+#[derive(Default)]
+struct Seen {
+    ids: HashSet<u64>,
+    twice: u64,
+    mistyped: u64,
+    by_version: [u64; 2],
+}
+
+impl Seen {
+    fn take(&mut self, event: &Event<'_>) -> Flow {
+        if event.kind == EventKind::Sample {
+            let len = event.data.len();
+            let number = |at: usize| u32::from_ne_bytes(event.data[at..at + 4].try_into().unwrap());
+            let id = u64::from(number(len - 8)) << 32 | u64::from(number(len - 4));
+            self.twice += u64::from(!self.ids.insert(id));
+            self.by_version[usize::from(len > 8)] += 1;
+            self.mistyped += u64::from(event.ty.is_none_or(|ty| ty.size != len));
+        }
+        Flow::Continue
+    }
+}
+
+/// One test at a time, because each needs all CPUs.
+fn turn() -> std::sync::MutexGuard<'static, ()> {
+    static TURN: Mutex<()> = Mutex::new(());
+    TURN.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+/// Replaces `count` times while two threads produce events and another one polls. With `numbered`, each call is an event.
+fn under_load(what: &str, programs: &str, count: usize, numbered: bool) {
+    let _turn = turn();
+    let watch = Watch::new();
+    let [one, two] = versions(programs);
+    let vm = Arc::new(attached(&one, true));
+    let (seen, over) = (Arc::new(Mutex::new(Seen::default())), Arc::new(AtomicBool::new(false)));
+    let poller = {
+        let (vm, seen) = (Arc::clone(&vm), Arc::clone(&seen));
+        std::thread::spawn(move || vm.run(Format::Raw, |event| seen.lock().unwrap().take(event)))
+    };
+    let produced = Arc::new(AtomicU32::new(0));
+    let load = |thread: u64| {
+        let (over, produced) = (Arc::clone(&over), Arc::clone(&produced));
+        std::thread::spawn(move || {
+            let mut seq = 0;
+            while !over.load(SeqCst) {
+                call(thread, seq);
+                seq += 1;
+            }
+            produced.fetch_add(seq, SeqCst);
+        })
+    };
+    let threads: Vec<_> = (0..THREADS).map(load).collect();
+    for turn in 0..count {
+        let report =
+            vm.replace([&two, &one][turn % 2], ReplaceOptions::default()).expect("the replace works");
+        assert!(report.to_json().contains(r#""change":"swapped""#), "{}", report.to_json());
+    }
+    over.store(true, SeqCst);
+    threads.into_iter().for_each(|thread| thread.join().expect("the load ends"));
+    vm.stop();
+    poller.join().expect("no panic").expect("the polls work");
+    vm.detach().expect("the package detaches");
+    let mut seen = seen.lock().unwrap();
+    while vm.poll(Some(Duration::ZERO), Format::Raw, |event| seen.take(event)).expect("the rest") > 0 {}
+    let (stats, produced) = (vm.stats(), u64::from(produced.load(SeqCst)));
+    let (handled, ends): (u64, Vec<u64>) = (
+        (0..2).map(|key| sum(&vm, "handled", key)).sum(),
+        (0..3).map(|key| sum(&vm, "ended", key)).collect(),
+    );
+    println!(
+        "{what}: {count} replaces, produced {produced}, handled {handled}, delivered {} ({:?} by version), lost {}, twice \
+         {}, calls that ended in the same, a newer, an older version {ends:?}",
+        stats.events, seen.by_version, stats.lost_kernel, seen.twice
+    );
+    assert!(!numbered || handled == produced, "handled {handled} of {produced}");
+    assert_eq!(stats.events + stats.lost_kernel, handled);
+    assert_eq!((seen.twice, seen.mistyped, seen.ids.len() as u64), (0, 0, stats.events));
+    assert!(seen.by_version.iter().all(|&count| count > 0));
+    assert_eq!(stats.replaces, count as u64);
+    drop((seen, vm));
+    watch.is_clean();
+}
+
+#[test]
+fn under_load_tracepoints_are_handled_once() {
+    needs_root!();
+    under_load("tracepoint", TRACEPOINT, 12, true);
+}
+
+#[test]
+fn under_load_raw_tracepoints_are_handled_once() {
+    needs_root!();
+    under_load("raw_tp", RAW_TP, 12, true);
+}
+
+#[test]
+fn under_load_btf_tracepoints_are_handled_once() {
+    needs_root!();
+    under_load("tp_btf", TP_BTF, 12, true);
+}
+
+#[test]
+fn under_load_uprobes_are_handled_once() {
+    needs_root!();
+    under_load("uprobe", UPROBE, 12, true);
+}
+
+#[test]
+fn under_load_perf_events_are_handled_once() {
+    needs_root!();
+    under_load("perf_event", PERF_EVENT, 12, false);
+}
+
+/// Versions only get newer, so a call never begins in a newer version than the one in which it ends.
+#[test]
+fn no_call_ends_in_an_older_version_than_it_began_in() {
+    needs_root!();
+    let _turn = turn();
+    let version = |number: u32| support::package(&source(number, "", RAW_TP));
+    let vm = attached(&version(1), true);
+    let over = Arc::new(AtomicBool::new(false));
+    let load = |thread: u64| {
+        let over = Arc::clone(&over);
+        std::thread::spawn(move || {
+            while !over.load(SeqCst) {
+                call(thread, 0);
+            }
+        })
+    };
+    let threads: Vec<_> = (0..THREADS).map(load).collect();
+    for number in 2..12 {
+        vm.replace(&version(number), ReplaceOptions::default()).expect("the replace works");
+    }
+    over.store(true, SeqCst);
+    threads.into_iter().for_each(|thread| thread.join().expect("the load ends"));
+    let ends: Vec<u64> = (0..3).map(|key| sum(&vm, "ended", key)).collect();
+    println!("calls that ended in the same, a newer, an older version: {ends:?}");
+    assert!(ends[0] > 0 && ends[2] == 0, "{ends:?}");
+}
+
+/// Whether a link in the kernel has this program.
+fn is_linked(prog: u32) -> bool {
+    let (mut id, mut found) = (0, false);
+    // SAFETY: `id` and `info` are written within their sizes; the descriptor is closed.
+    unsafe {
+        while !found && b::bpf_link_get_next_id(id, &mut id) == 0 {
+            let fd = b::bpf_link_get_fd_by_id(id);
+            let (mut info, mut size) = (b::bpf_link_info::default(), size_of::<b::bpf_link_info>() as u32);
+            if fd >= 0 && b::bpf_link_get_info_by_fd(fd, &mut info, &mut size) == 0 {
+                found = info.prog_id == prog;
+            }
+            libc::close(fd);
+        }
+    }
+    found
+}
+
+#[test]
+fn with_the_flag_another_program_has_the_link() {
+    needs_root!();
+    let _turn = turn();
+    let [one, two] = versions(RAW_TP);
+    for replaceable in [false, true] {
+        let vm = attached(&one, replaceable);
+        for name in ["on_enter", "on_exit"] {
+            let prog = vm.prog_find(name).expect("the program");
+            assert!(prog.attached);
+            assert_eq!(is_linked(prog.id), !replaceable, "{name}, replaceable: {replaceable}");
+        }
+        if replaceable {
+            vm.replace(&two, ReplaceOptions::default()).expect("the replace works");
+            assert!(!is_linked(vm.prog_find("on_enter").expect("the program").id));
+        }
+        vm.detach().expect("the package detaches");
+        call(0, 1);
+        assert_eq!(events(&vm), 0);
+        vm.attach().expect("the package attaches again");
+        call(0, 1);
+        assert_eq!(events(&vm), 1);
+    }
+}
+
+/// Delivers what waits and returns the number of events.
+fn events(vm: &Vm) -> usize {
+    vm.poll(Some(Duration::ZERO), Format::Raw, |_| Flow::Continue).expect("a poll")
+}
+
+/// A program on another hook of the same call, which sends an event too.
+const MORE: &str = r#"
+SEC("tp/syscalls/sys_enter_getpgid") int more(struct trace_event_raw_sys_enter *ctx)
+{ u32 thread = thread_of(ctx->args[0]); return thread < 2 ? send(thread, 99) : 0; }"#;
+
+#[test]
+fn hooks_are_added_and_dropped() {
+    needs_root!();
+    let _turn = turn();
+    let watch = Watch::new();
+    let [few, many] = [RAW_TP.to_owned(), [RAW_TP, MORE].concat()];
+    let few = [1, 3].map(|version| support::package(&source(version, "", &few)));
+    let many = [2, 4].map(|version| support::package(&source(version, "", &many)));
+    let vm = attached(&few[0], true);
+    for (package, count, change) in [
+        (&many[0], 2, r#"{"change":"added","name":"more","section":"tp/syscalls/sys_enter_getpgid"}"#),
+        (&few[1], 1, r#"{"change":"dropped","name":"more","section":"tp/syscalls/sys_enter_getpgid"}"#),
+        (&many[1], 2, r#""change":"added""#),
+    ] {
+        let report = vm.replace(package, ReplaceOptions::default()).expect("the replace works").to_json();
+        assert!(report.contains(change), "{report}");
+        call(0, 1);
+        assert_eq!(events(&vm), count);
+    }
+    drop(vm);
+    watch.is_clean();
+}
+
+#[test]
+fn a_refused_version_leaves_no_trace() {
+    needs_root!();
+    let _turn = turn();
+    let [one, two] = versions(RAW_TP);
+    let vm = attached(&one, true);
+    // The first call makes a descriptor, which stays.
+    assert!(vm.replace(&one, ReplaceOptions::default()).expect("the same").unchanged);
+    let clean = Watch::new();
+    let with = |programs: &str| support::package(&source(3, "", &[RAW_TP, programs].concat()));
+    let cases = [
+        (
+            "sleepable",
+            with(r#"SEC("uprobe.s/libc.so.6:getpgid") int more(void *ctx) { return 0; }"#),
+            Status::Unsupported,
+            "it may sleep",
+        ),
+        (
+            "cannot be attached",
+            with(r#"SEC("uprobe/libc.so.6:no_such_function") int more(void *ctx) { return 0; }"#),
+            Status::NotFound,
+            "no_such_function",
+        ),
+        (
+            "no hook of a dispatcher",
+            with(r#"SEC("cgroup/getsockopt") int more(void *ctx) { return 1; }"#),
+            Status::Unsupported,
+            "one program only",
+        ),
+        (
+            "is rejected",
+            with(r#"SEC("raw_tp/sys_enter") int more(void *ctx) { return *(int *)0; }"#),
+            Status::Verifier,
+            "more",
+        ),
+    ];
+    for (what, package, status, text) in cases {
+        let error = vm.replace(&package, ReplaceOptions::default()).expect_err(what);
+        println!("{what}: {error}");
+        assert_eq!(error.status(), status, "{what}: {error}");
+        assert!(error.to_string().contains(text), "{what}: {error}");
+        call(1, 7);
+        assert_eq!(events(&vm), 1, "after: {what}");
+        clean.is_clean();
+    }
+    assert_eq!(vm.stats().replaces, 0);
+    vm.replace(&two, ReplaceOptions::default()).expect("the second version runs");
+    let direct = attached(&one, false);
+    let error = direct.replace(&two, ReplaceOptions::default()).expect_err("without the flag");
+    assert_eq!(error.status(), Status::Unsupported);
+    assert!(error.to_string().contains("option replaceable"), "{error}");
+}
+
+#[test]
+fn many_replaces_leave_nothing_behind() {
+    needs_root!();
+    let _turn = turn();
+    let before = Watch::new();
+    let [one, two] = versions(TP_BTF);
+    let vm = attached(&one, true);
+    let mut first = None;
+    for turn in 0..100 {
+        vm.replace([&two, &one][turn % 2], ReplaceOptions::default()).expect("a replace");
+        call(0, 1);
+        assert_eq!(events(&vm), 1);
+        let descriptors = std::fs::read_dir("/proc/self/fd").expect("descriptors").count();
+        assert_eq!(*first.get_or_insert(descriptors), descriptors, "after {turn} replaces");
+    }
+    drop(vm);
+    before.is_clean();
+}
