@@ -168,7 +168,8 @@ typedef enum eunomia_format {
 typedef enum eunomia_event_kind {
   // A record sent by a BPF program.
   EUNOMIA_EVENT_SAMPLE = 0,
-  // The kernel dropped eunomia_event.lost records of a perf buffer.
+  // The kernel dropped eunomia_event.lost records of a perf buffer. In JSON, data is
+  // {"lost":N,"cpu":N}. In TEXT, it is "lost N events on CPU N". In RAW, it is empty: len is 0.
   EUNOMIA_EVENT_LOST = 1,
   // An entry of a map. In JSON, data is {"key":..,"value":..}.
   EUNOMIA_EVENT_MAP_ENTRY = 2,
@@ -414,8 +415,9 @@ typedef struct eunomia_records {
 // EUNOMIA_ERR_CALLBACK.
 typedef int (*eunomia_batch_fn)(void *arg, const struct eunomia_records *records);
 
-// Event counters. Every record is delivered, or counted in lost_kernel, lost_queue, guest_dropped or
-// malformed.
+// Event counters. Every record that entered a buffer of the kernel is delivered, or counted in
+// lost_queue, guest_dropped or malformed. Records that did not fit are counted in lost_kernel, as far
+// as lost_known says.
 typedef struct eunomia_stats {
   // Set by the caller to sizeof(eunomia_stats).
   size_t size;
@@ -423,8 +425,9 @@ typedef struct eunomia_stats {
   uint64_t events;
   // Bytes of the delivered records, as the kernel wrote them.
   uint64_t bytes;
-  // Records dropped by the kernel: by perf buffers, and by ring buffers if the package counts the
-  // records that did not fit. lost_known says how complete this count is.
+  // Records that did not fit into a buffer of the kernel. The kernel counts those of perf buffers.
+  // Those of ring buffers are counted only if the package has the map __eunomia_lost, in which its
+  // programs count them; ecc adds the map unless --no-count-lost is given.
   uint64_t lost_kernel;
   // Records dropped because the queue was full.
   uint64_t lost_queue;
@@ -440,7 +443,8 @@ typedef struct eunomia_stats {
   uint64_t run_count;
   // Total run time of all programs in nanoseconds. 0 unless that sysctl is on.
   uint64_t run_ns;
-  // An eunomia_lost_known for lost_kernel: the least complete one of all sources.
+  // How complete lost_kernel is: the eunomia_lost_known of the source that is counted the least
+  // completely.
   uint32_t lost_known;
   // 0.
   uint32_t reserved;
@@ -644,7 +648,9 @@ const char *eunomia_status_name(int status);
 //   options  settings, copied; NULL for the defaults
 //
 // On failure there is no vm to call eunomia_errmsg with. The message goes to options->log, and
-// errno is set.
+// errno is set: with EUNOMIA_ERR_SYSTEM to the error of the system call, with EUNOMIA_ERR_INVAL,
+// NOMEM and UNSUPPORTED to EINVAL, ENOMEM and ENOTSUP. strerror(errno) is meaningful only with
+// these statuses.
 //
 // Returns: EUNOMIA_OK or
 //   EUNOMIA_ERR_INVAL        out is NULL, or an option is out of range or unknown
@@ -679,7 +685,7 @@ void eunomia_destroy(struct eunomia_vm *vm);
 //   EUNOMIA_ERR_STATE        the vm has a package already
 int eunomia_open(struct eunomia_vm *vm, const void *data, size_t len, uint32_t kinds);
 
-// Opens a package from a file. On failure the vm stays empty.
+// Opens a package from a file. On failure the vm stays empty, and eunomia_errmsg begins with path.
 //
 //   path   path of the file
 //   kinds  bitmask of the accepted eunomia_kind values
@@ -725,6 +731,7 @@ int eunomia_load(struct eunomia_vm *vm);
 //   EUNOMIA_ERR_INVAL      a target set with eunomia_prog_set_target_json does not exist, or has a
 //                          key that does not apply to the program
 //   EUNOMIA_ERR_STATE      no package is open, or it is attached already
+//   EUNOMIA_ERR_STOPPED    eunomia_stop was called
 int eunomia_attach(struct eunomia_vm *vm);
 
 // Detaches all programs. Maps, variables and counters stay, and eunomia_attach may be called again.
@@ -919,6 +926,8 @@ int eunomia_epoll_fd(const struct eunomia_vm *vm);
 // or eunomia_wasm_run with EUNOMIA_ERR_STOPPED, and eunomia_run with EUNOMIA_OK. If none of them is
 // running, it ends the next one. A load ends after the map or program that the kernel is creating.
 // Several stops before one of these calls ends count as one.
+//
+// Before eunomia_destroy, make sure that no signal handler can still pass this vm; NULL is allowed.
 void eunomia_stop(struct eunomia_vm *vm);
 
 // Pauses or resumes the delivery of events. Any thread, any time.

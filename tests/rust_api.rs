@@ -62,6 +62,38 @@ fn the_source_of_an_error_is_that_of_the_system_call() {
 }
 
 #[test]
+fn each_failure_to_open_a_file_begins_with_its_path() {
+    needs_root!();
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let path = |name: &str| dir.path().join(name);
+    std::fs::create_dir(path("a_directory")).expect("a directory");
+    let files: [(&str, &[u8], &str); 8] = [
+        ("gzip", b"\x1f\x8b\x08\0", "this is a gzip file; unpack it first"),
+        ("text", b"404: Not Found", "not a package: expected a JSON object, which begins with {"),
+        ("empty", b"", "the package is empty"),
+        ("syntax", b"{\"a\":1", "line 1, column 6: the JSON is truncated"),
+        ("member", br#"{"bpf_object":"eJw="}"#, "meta: missing"),
+        ("module", b"\0asm", "module: it does not begin with the header of WASM version 1"),
+        ("a_directory", b"", "Is a directory"),
+        ("missing", b"", "No such file or directory"),
+    ];
+    for (name, content, reason) in files {
+        if !["a_directory", "missing"].contains(&name) {
+            std::fs::write(path(name), content).expect("a file");
+        }
+        let error = support::vm().open_file(path(name), Kinds::ALL).expect_err(name);
+        let shown = path(name).display().to_string();
+        assert_eq!(error.to_string(), format!("{shown}: {reason}"));
+        assert!(reason.ends_with(error.reason()), "{error:?}");
+        // The member of the package that is at fault remains the subject.
+        let subject = if name == "member" { "meta" } else { &*shown };
+        assert_eq!(error.subject().map(|subject| subject.name()), Some(subject), "{name}");
+    }
+    let error = support::vm().open_file(path("module"), Kind::Json).expect_err("another kind is accepted");
+    assert!(error.message().starts_with(&format!("{}: the package is a WASM", path("module").display())));
+}
+
+#[test]
 fn only_kinds_that_the_caller_accepts_are_opened() {
     needs_root!();
     let module = b"\0asm\x01\0\0\0";

@@ -42,7 +42,7 @@ int main(int argc, char **argv) {
     if (status >= 0)
         status = eunomia_run(vm, EUNOMIA_FORMAT_JSON, on_event, NULL);
     if (status < 0)
-        fprintf(stderr, "%s: %s\n%s", argv[1], eunomia_errmsg(vm), eunomia_errdetail(vm));
+        fprintf(stderr, "%s\n%s", eunomia_errmsg(vm), eunomia_errdetail(vm));
     signal(SIGINT, SIG_IGN); // a late signal must not use the destroyed vm
     signal(SIGALRM, SIG_IGN);
     eunomia_destroy(vm);

@@ -43,7 +43,7 @@ int main(int argc, char **argv) {
     if (status == EUNOMIA_ERR_STOPPED)
         exit_code = 0;
     else if (status < 0)
-        fprintf(stderr, "%s: %s\n%s", argv[1], eunomia_errmsg(vm), eunomia_errdetail(vm));
+        fprintf(stderr, "%s\n%s", eunomia_errmsg(vm), eunomia_errdetail(vm));
     signal(SIGINT, SIG_IGN); // a late signal must not use the destroyed vm
     signal(SIGTERM, SIG_IGN);
     eunomia_destroy(vm);

@@ -58,7 +58,7 @@ int main(int argc, char **argv) {
     if (status >= 0)
         status = loop(timer);
     if (status != EUNOMIA_ERR_STOPPED)
-        fprintf(stderr, "%s: %s\n", argv[1], eunomia_errmsg(vm));
+        fprintf(stderr, "%s\n", eunomia_errmsg(vm));
     signal(SIGINT, SIG_IGN); // a late signal must not use the destroyed vm
     signal(SIGTERM, SIG_IGN);
     eunomia_destroy(vm);

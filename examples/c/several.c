@@ -27,9 +27,12 @@ static int start(int i, const char *package) {
     if (eunomia_new(&vms[i], NULL) < 0)
         return -1;
     fds[i] = (struct pollfd){.fd = eunomia_epoll_fd(vms[i]), .events = POLLIN};
-    if (eunomia_open_file(vms[i], package, EUNOMIA_KIND_JSON) >= 0 && eunomia_attach(vms[i]) >= 0)
+    if (eunomia_open_file(vms[i], package, EUNOMIA_KIND_JSON) < 0)
+        fprintf(stderr, "%s\n", eunomia_errmsg(vms[i])); // begins with the path
+    else if (eunomia_attach(vms[i]) < 0)
+        fprintf(stderr, "%s: %s\n", package, eunomia_errmsg(vms[i]));
+    else
         return 0;
-    fprintf(stderr, "%s: %s\n", package, eunomia_errmsg(vms[i]));
     return -1;
 }
 

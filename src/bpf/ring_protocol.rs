@@ -2,7 +2,7 @@
 //! memory mapping, so that a model checker can run it against a model of the kernel (tests/model.rs).
 //!
 //! The kernel reserves a record by advancing the producer position. The first word of the record is its length, with
-//! `BUSY` until the program submits it and `DISCARD` if the program gave it up. The reader advances the consumer
+//! `BUSY` until the program submits the record, and `DISCARD` if the program discarded it. The reader advances the consumer
 //! position past each record that it has handled. The kernel then reuses the space.
 //!
 //! The kernel wakes the reader only if the submitted record is the next one that the reader has not handled. So before
@@ -31,10 +31,10 @@ pub trait Memory {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Damaged;
 
-/// What follows the records handled so far.
+/// What is at the read position: a record, a reserved record that is not yet submitted, or nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Next {
-    /// A record of `len` bytes, up to the position `next`. `discarded`: the program gave it up.
+    /// A record of `len` bytes, up to the position `next`. `discarded`: the program discarded it.
     Record {
         len: usize,
         discarded: bool,

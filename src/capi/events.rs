@@ -123,6 +123,8 @@ pub unsafe extern "C" fn eunomia_epoll_fd(vm: *const eunomia_vm) -> c_int {
 /// or eunomia_wasm_run with EUNOMIA_ERR_STOPPED, and eunomia_run with EUNOMIA_OK. If none of them is
 /// running, it ends the next one. A load ends after the map or program that the kernel is creating.
 /// Several stops before one of these calls ends count as one.
+///
+/// Before eunomia_destroy, make sure that no signal handler can still pass this vm; NULL is allowed.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn eunomia_stop(vm: *mut eunomia_vm) {
     // SAFETY: the caller keeps the contract of the header. No guard here: this runs in signal handlers.

@@ -19,7 +19,9 @@ use crate::vm::{Kinds, Options, Vm, WasmOptions};
 ///   options  settings, copied; NULL for the defaults
 ///
 /// On failure there is no vm to call eunomia_errmsg with. The message goes to options->log, and
-/// errno is set.
+/// errno is set: with EUNOMIA_ERR_SYSTEM to the error of the system call, with EUNOMIA_ERR_INVAL,
+/// NOMEM and UNSUPPORTED to EINVAL, ENOMEM and ENOTSUP. strerror(errno) is meaningful only with
+/// these statuses.
 ///
 /// Returns: EUNOMIA_OK or
 ///   EUNOMIA_ERR_INVAL        out is NULL, or an option is out of range or unknown
@@ -198,7 +200,7 @@ pub unsafe extern "C" fn eunomia_open(
     unsafe { guard(vm, |vm| vm.vm.open(args::bytes(data, len, "data")?, check_kinds(kinds)?)) }
 }
 
-/// Opens a package from a file. On failure the vm stays empty.
+/// Opens a package from a file. On failure the vm stays empty, and eunomia_errmsg begins with path.
 ///
 ///   path   path of the file
 ///   kinds  bitmask of the accepted eunomia_kind values
@@ -271,6 +273,7 @@ pub unsafe extern "C" fn eunomia_load(vm: *mut eunomia_vm) -> c_int {
 ///   EUNOMIA_ERR_INVAL      a target set with eunomia_prog_set_target_json does not exist, or has a
 ///                          key that does not apply to the program
 ///   EUNOMIA_ERR_STATE      no package is open, or it is attached already
+///   EUNOMIA_ERR_STOPPED    eunomia_stop was called
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn eunomia_attach(vm: *mut eunomia_vm) -> c_int {
     // SAFETY: the caller keeps the contract of the header.

@@ -100,7 +100,8 @@ pub enum eunomia_format {
 pub enum eunomia_event_kind {
     /// A record sent by a BPF program.
     EUNOMIA_EVENT_SAMPLE = 0,
-    /// The kernel dropped eunomia_event.lost records of a perf buffer.
+    /// The kernel dropped eunomia_event.lost records of a perf buffer. In JSON, data is
+    /// {"lost":N,"cpu":N}. In TEXT, it is "lost N events on CPU N". In RAW, it is empty: len is 0.
     EUNOMIA_EVENT_LOST = 1,
     /// An entry of a map. In JSON, data is {"key":..,"value":..}.
     EUNOMIA_EVENT_MAP_ENTRY = 2,
@@ -367,8 +368,9 @@ pub struct eunomia_records {
     pub time_ns: u64,
 }
 
-/// Event counters. Every record is delivered, or counted in lost_kernel, lost_queue, guest_dropped or
-/// malformed.
+/// Event counters. Every record that entered a buffer of the kernel is delivered, or counted in
+/// lost_queue, guest_dropped or malformed. Records that did not fit are counted in lost_kernel, as far
+/// as lost_known says.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct eunomia_stats {
@@ -378,8 +380,9 @@ pub struct eunomia_stats {
     pub events: u64,
     /// Bytes of the delivered records, as the kernel wrote them.
     pub bytes: u64,
-    /// Records dropped by the kernel: by perf buffers, and by ring buffers if the package counts the
-    /// records that did not fit. lost_known says how complete this count is.
+    /// Records that did not fit into a buffer of the kernel. The kernel counts those of perf buffers.
+    /// Those of ring buffers are counted only if the package has the map __eunomia_lost, in which its
+    /// programs count them; ecc adds the map unless --no-count-lost is given.
     pub lost_kernel: u64,
     /// Records dropped because the queue was full.
     pub lost_queue: u64,
@@ -395,7 +398,8 @@ pub struct eunomia_stats {
     pub run_count: u64,
     /// Total run time of all programs in nanoseconds. 0 unless that sysctl is on.
     pub run_ns: u64,
-    /// An eunomia_lost_known for lost_kernel: the least complete one of all sources.
+    /// How complete lost_kernel is: the eunomia_lost_known of the source that is counted the least
+    /// completely.
     pub lost_known: u32,
     /// 0.
     pub reserved: u32,

@@ -15,8 +15,8 @@ use crate::error::{Error, Result, Status};
 pub(super) const MAX_SIZE: usize = 1 << 28;
 /// Most levels of nested structs and arrays.
 pub(super) const MAX_DEPTH: u32 = 32;
-/// Most values in a type, where an array counts as one of its elements. A union that contains the same type twice
-/// doubles the number at each level, without growing.
+/// Most values in a type, where an array counts as one of its elements. A union with two members
+/// of the same type doubles the number of values at each nesting level, although its size in bytes stays the same.
 const MAX_WEIGHT: u32 = 1 << 14;
 
 /// The kind of a value, without typedefs, qualifiers and type tags. The numbers are those of the C interface.

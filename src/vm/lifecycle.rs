@@ -9,6 +9,7 @@ use super::delivery::Delivery;
 use super::interrupt::Interrupt;
 use super::kinds::{Kind, Kinds, check_kind};
 use super::options::{self, Options};
+use super::package_file;
 use super::state::{Inner, Shared, Vm, system_error};
 use super::wait_set::{Role, STOP, WaitSet};
 use crate::bpf;
@@ -95,7 +96,7 @@ impl Vm {
         }
     }
 
-    /// Opens the package in the file `path`. See [`Vm::open`].
+    /// Opens the package in the file `path`. See [`Vm::open`]. The message of an error begins with the path.
     ///
     /// # Errors
     ///
@@ -114,7 +115,9 @@ impl Vm {
     /// # }
     /// ```
     pub fn open_file(&self, path: impl AsRef<Path>, kinds: impl Into<Kinds>) -> Result<Kind> {
-        self.open_kind(&options::read_package(path.as_ref())?, kinds.into())
+        let path = path.as_ref();
+        let data = package_file::read(path)?;
+        self.open_kind(&data, kinds.into()).map_err(|e| package_file::name_in(e, path))
     }
 
     /// Opens a compiled BPF object (ELF) without a package. `meta_json` is its metadata, the `*.skel.json` that `ecc` and

@@ -17,8 +17,9 @@ pub fn try_locked<T>(mutex: &Mutex<T>) -> Result<MutexGuard<'_, T>> {
             Status::Busy,
             "the vm is in use, by another thread or by the poll this call comes from",
         )),
-        Err(TryLockError::Poisoned(_)) => {
-            Err(Error::new(Status::Internal, "an earlier call failed inside; only destroying the vm is left"))
-        }
+        Err(TryLockError::Poisoned(_)) => Err(Error::new(
+            Status::Internal,
+            "the vm is unusable after an internal error (panic) in an earlier call; destroy it",
+        )),
     }
 }

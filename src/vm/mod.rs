@@ -20,6 +20,7 @@ mod maps;
 mod membership;
 mod options;
 mod owned_event;
+mod package_file;
 mod poll;
 mod programs;
 mod queue;

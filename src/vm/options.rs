@@ -1,11 +1,10 @@
 //! Options of a new vm, and the checks before anything is created.
 
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use crate::error::{Error, Result, Status};
 use crate::log::{Level, LogFn};
-use crate::os::{self, Errno};
 use crate::wasm::Config as WasmOptions;
 
 /// Options of a new [`Vm`](crate::Vm). Each method sets one option; what is not set has its default.
@@ -145,33 +144,10 @@ impl fmt::Debug for Options {
     }
 }
 
-/// The largest package file: an object may have 64 MiB, and base64 adds a third.
-const MAX_FILE: usize = 128 << 20;
-
 /// Returns `pages` if it is 0 or a power of two.
 pub(super) fn checked_perf_pages(pages: u32) -> Result<u32> {
     if pages == 0 || pages.is_power_of_two() {
         return Ok(pages);
     }
     Err(Error::new(Status::Inval, format_args!("perf_pages: {pages} is not a power of two")))
-}
-
-/// Reads a package file.
-pub(super) fn read_package(path: &Path) -> Result<Vec<u8>> {
-    let name = path.to_string_lossy();
-    let failed = |e: Errno| {
-        let status = match e.0 {
-            libc::ENOENT => Status::NotFound,
-            libc::EACCES | libc::EPERM => Status::Perm,
-            libc::ENOMEM => Status::NoMem,
-            _ => Status::System,
-        };
-        Error::sys(status, e.0, e).about_file(&name)
-    };
-    let data = os::read_file(path, MAX_FILE).map_err(failed)?;
-    if data.len() > MAX_FILE {
-        let text = format!("too large for a package (at most {MAX_FILE} bytes)");
-        return Err(Error::new(Status::Package, text).about_file(&name));
-    }
-    Ok(data)
 }

@@ -169,7 +169,7 @@ impl Vm {
         if self.shared.delivery.is_poisoned() || self.shared.inner.is_poisoned() {
             return Err(Error::new(
                 Status::Internal,
-                "an earlier call failed inside; only destroying the vm is left",
+                "the vm is unusable after an internal error (panic) in an earlier call; destroy it",
             ));
         }
         Ok(Locks { inner, delivery, _claim: claim })

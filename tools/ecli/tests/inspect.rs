@@ -66,7 +66,7 @@ fn effects_are_found_in_the_instructions() {
     assert_eq!(effects("passing"), "[]");
     assert_eq!(effects("dropping"), "[\"drops packets\"]");
     assert_eq!(effects("asked"), "[\"drops packets\"]", "what another function returns");
-    assert!(effects("computed").contains("drops packets (perhaps"), "{}", effects("computed"));
+    assert!(effects("computed").contains("drops packets (possibly"), "{}", effects("computed"));
     // The first of these is called two functions deep.
     assert!(effects("writing").contains("writes memory of processes"), "{}", effects("writing"));
     assert!(effects("writing").contains("sends signals"), "{}", effects("writing"));
@@ -253,7 +253,7 @@ fn check_judges_the_instructions_that_the_kernel_gets() {
     let report: Value = serde_json::from_str(&run(&["inspect", "--json", name]).out).expect("JSON");
     for program_name in ["lacks", "has"] {
         let effects = program(&report, program_name)["effects"].to_string();
-        assert!(effects.contains("drops packets (perhaps"), "{program_name}: {effects}");
+        assert!(effects.contains("drops packets (possibly"), "{program_name}: {effects}");
     }
     let ran = run(&["check", "--json", name]);
     // The kernel takes all; that they have no group of processes to attach to is another matter.

@@ -26,14 +26,14 @@ pub enum Certainty {
     #[default]
     No,
     /// It may occur, because something could not be followed.
-    Perhaps,
+    Possible,
     /// It occurs.
     Yes,
 }
 
 impl Certainty {
     fn from_doubt(is_possible: bool) -> Certainty {
-        if is_possible { Certainty::Perhaps } else { Certainty::No }
+        if is_possible { Certainty::Possible } else { Certainty::No }
     }
 }
 
@@ -223,7 +223,7 @@ impl<'a> Flow<'a> {
         let mut analysis = self.analysis.clone();
         if self.is_unknown {
             (analysis.context, analysis.foreign) =
-                (analysis.context.max(Certainty::Perhaps), analysis.foreign.max(Certainty::Perhaps));
+                (analysis.context.max(Certainty::Possible), analysis.foreign.max(Certainty::Possible));
         }
         analysis.results = match self.result {
             _ if self.is_unknown => None,
@@ -439,8 +439,8 @@ impl<'a> Flow<'a> {
                 }
             }
             Value::Any => {
-                self.analysis.context = self.analysis.context.max(Certainty::Perhaps);
-                self.analysis.foreign = self.analysis.foreign.max(Certainty::Perhaps);
+                self.analysis.context = self.analysis.context.max(Certainty::Possible);
+                self.analysis.foreign = self.analysis.foreign.max(Certainty::Possible);
                 self.stores_through_pointers |= is_whole && matters;
                 state.slots.iter_mut().for_each(|slot| *slot = slot.joined(kind));
             }

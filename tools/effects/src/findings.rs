@@ -132,16 +132,16 @@ impl Findings {
             match (certainty, effect) {
                 (Certainty::No, _) | (_, None) => {}
                 // The kernel does not allow such writes yet.
-                (Certainty::Perhaps, Some(effect)) if effect.starts_with("other") => {}
-                (Certainty::Perhaps, Some(effect)) => {
-                    self.add(format!("{effect} (perhaps: a pointer could not be followed)"));
+                (Certainty::Possible, Some(effect)) if effect.starts_with("other") => {}
+                (Certainty::Possible, Some(effect)) => {
+                    self.add(format!("{effect} (possibly: the analysis could not track a pointer)"));
                 }
                 (Certainty::Yes, Some(effect)) => self.add(effect),
             }
         }
-        // Remove doubts about effects that are certain.
+        // If an effect is certain, remove the possible one.
         let is_known = |effect: &str| {
-            effect.split_once(" (perhaps").is_some_and(|(known, _)| self.effects.contains(known))
+            effect.split_once(" (possibly").is_some_and(|(known, _)| self.effects.contains(known))
         };
         let doubts: Vec<String> = self.effects.iter().filter(|effect| is_known(effect)).cloned().collect();
         doubts.iter().for_each(|doubt| {

@@ -1,5 +1,6 @@
-//! The helpers of the kernel and their effects outside of the program. An unlisted helper is "other". Since Linux 6.2, new
-//! functions are kfuncs.
+//! The helpers of the kernel and their effects outside of the program. An unlisted helper is "other".
+//!
+//! Linux has added no helpers since 6.2, because new kernel functions for BPF are kfuncs, so this list rarely changes.
 
 use crate::findings::*;
 

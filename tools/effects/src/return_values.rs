@@ -142,7 +142,7 @@ pub(crate) fn effects(program: &Program, results: Option<&BTreeSet<i32>>) -> BTr
         }
         (Results::ByRule(rule, samples), None) => {
             let effects = samples.iter().filter_map(|result| rule(*result));
-            effects.map(|effect| format!("{effect} (perhaps: its result is computed)")).collect()
+            effects.map(|effect| format!("{effect} (possibly: its result is computed)")).collect()
         }
     }
 }

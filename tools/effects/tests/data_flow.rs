@@ -24,10 +24,10 @@ fn effects(kind: u32, instructions: &[[u8; 8]]) -> Vec<String> {
 }
 
 const DROPS: &str = "drops packets";
-const MAY_DROP: &str = "drops packets (perhaps: its result is computed)";
-const MAY_REDIRECT: &str = "redirects packets (perhaps: its result is computed)";
+const MAY_DROP: &str = "drops packets (possibly: its result is computed)";
+const MAY_REDIRECT: &str = "redirects packets (possibly: its result is computed)";
 const CHANGES: &str = "changes packets";
-const MAY_CHANGE: &str = "changes packets (perhaps: a pointer could not be followed)";
+const MAY_CHANGE: &str = "changes packets (possibly: the analysis could not track a pointer)";
 const NOTHING: [&str; 0] = [];
 
 const PASS: i32 = 2;
@@ -291,7 +291,7 @@ fn writes_to_the_context_act_by_the_type_of_the_program() {
         insn(0x62, 2, 0, 4, 1),
         exit(),
     ];
-    let may = "changes addresses of connections (perhaps: a pointer could not be followed)";
+    let may = "changes addresses of connections (possibly: the analysis could not track a pointer)";
     assert_eq!(effects(SOCK_ADDR, &behind), [may]);
     // Iterators over elements of maps can write to them, writable tracepoints to what they pass.
     let through = [load(2, 1, 8), insn(0x62, 2, 0, 0, 1), set(0, 0), exit()];

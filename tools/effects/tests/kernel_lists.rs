@@ -106,7 +106,7 @@ fn each_function_that_the_kernel_has_for_programs_is_harmless_by_the_list_or_nam
         // A program for packets writes to them by some of these once it has a packet's dynptr.
         let of_packets = ["bpf_dynptr_copy", "bpf_dynptr_memset", "bpf_dynptr_slice_rdwr"].contains(&&*name);
         // What the function leaves in r0 is the result of the program, which can be anything.
-        let is_named = found.effects.iter().any(|effect| !effect.contains("(perhaps: its result"));
+        let is_named = found.effects.iter().any(|effect| !effect.contains("(possibly: its result"));
         assert_eq!(is_named || of_packets, !is_harmless_kfunc(&name), "{name}: {:?}", found.effects);
     }
 }

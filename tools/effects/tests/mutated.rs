@@ -130,7 +130,7 @@ fn is_shown(shown: &BTreeMap<String, Findings>, name: &str, got: &Findings, what
     if shown.effects.iter().any(|effect| effect.starts_with("other: anything")) {
         return;
     }
-    let known = |effect: &str| effect.split(" (perhaps").next().unwrap_or_default().to_owned();
+    let known = |effect: &str| effect.split(" (possibly").next().unwrap_or_default().to_owned();
     let effects: Vec<String> = shown.effects.iter().map(|effect| known(effect)).collect();
     assert!(got.helpers.is_subset(&shown.helpers), "{what}: {got:?} {shown:?}");
     for effect in got.effects.iter().map(|effect| known(effect)) {

@@ -208,7 +208,7 @@ fn values_relocated_by_core_are_not_constants() {
         );
         let object = compile(&source);
         let shown = effects(&object, "p");
-        assert!(shown.contains("drops packets (perhaps"), "{what}: {shown}");
+        assert!(shown.contains("drops packets (possibly"), "{what}: {shown}");
         assert_eq!(effects(&object, "q"), "", "{what}");
     }
 }
@@ -226,7 +226,7 @@ fn variables_are_not_constants() {
     for (what, variable) in values {
         let source = format!("{variable}\nSEC(\"cgroup_skb/egress\") int p(void *ctx) {{ return value; }}");
         let shown = effects(&compile(&source), "p");
-        assert!(shown.contains("drops packets (perhaps"), "{what}: {shown}");
+        assert!(shown.contains("drops packets (possibly"), "{what}: {shown}");
     }
     let weak = r#"
     extern void crash_kexec(void *) ksym __attribute__((weak));
