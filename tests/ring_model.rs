@@ -4,9 +4,13 @@
 //!
 //! Each rule has a test that breaks it, which loom must report.
 
+#[allow(dead_code, reason = "the vm uses the rest")]
+#[path = "../src/bpf/packed.rs"]
+mod packed;
 #[path = "../src/bpf/ring_protocol.rs"]
 mod ring_protocol;
 
+use std::cell::{Cell, RefCell};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
@@ -373,4 +377,231 @@ fn a_header_read_without_acquire_reads_torn_data() {
 #[test]
 fn a_position_published_without_release_lets_the_kernel_overwrite_a_record() {
     assert!(is_reported(Broken { publish_release: true, ..Broken::default() }, 3));
+}
+
+// ---- records of any length, without threads ----
+
+/// Pseudo-random numbers, the same in each run.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, limit: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % limit
+    }
+}
+
+/// A ring of 4 KiB, mapped twice, in which each record has its number in every byte.
+struct Bytes {
+    data: RefCell<Vec<u8>>,
+    producer: Cell<u64>,
+    consumer: Cell<u64>,
+}
+
+const SIZE: u64 = 4096;
+
+impl Bytes {
+    fn new(start: u64) -> Bytes {
+        let data = RefCell::new(vec![0xee; 2 * SIZE as usize]);
+        Bytes { data, producer: Cell::new(start), consumer: Cell::new(start) }
+    }
+
+    fn write(&self, position: u64, bytes: &[u8]) {
+        let mut data = self.data.borrow_mut();
+        for (at, byte) in (position..).zip(bytes) {
+            let at = (at % SIZE) as usize;
+            (data[at], data[at + SIZE as usize]) = (*byte, *byte);
+        }
+    }
+
+    /// Reserves a record with the first word `header`, whose low bits are its length. Returns false if the ring is full.
+    fn produce(&self, number: u8, header: u32) -> bool {
+        let len = (header & !(BUSY | DISCARD)) as usize;
+        let (position, size) = (self.producer.get(), 8 + (len as u64).next_multiple_of(8));
+        if position + size - self.consumer.get() > SIZE {
+            return false;
+        }
+        self.write(position, &header.to_ne_bytes());
+        self.write(position + 8, &vec![number; len]);
+        self.producer.set(position + size);
+        true
+    }
+
+    fn record(&self, run: Run, index: usize) -> Vec<u8> {
+        let start = ((run.position + run.step * index as u64) % SIZE) as usize;
+        self.data.borrow()[start..start + run.len].to_vec()
+    }
+}
+
+impl Memory for Bytes {
+    fn producer(&self) -> u64 {
+        self.producer.get()
+    }
+
+    fn header(&self, position: u64) -> u32 {
+        let start = (position % SIZE) as usize;
+        u32::from_ne_bytes(self.data.borrow()[start..start + 4].try_into().unwrap())
+    }
+
+    fn publish(&self, position: u64) {
+        assert!(position >= self.consumer.get() && position <= self.producer.get());
+        // The kernel may overwrite what was released.
+        let freed = (position - self.consumer.get()) as usize;
+        self.write(self.consumer.get(), &vec![0xee; freed]);
+        self.consumer.set(position);
+    }
+
+    fn fence(&self) {}
+}
+
+/// Reads what waits in one of the ways, and appends it to `seen`.
+fn read_some(ring: &Bytes, reader: &mut Reader, random: &mut Random, seen: &mut Vec<Vec<u8>>) {
+    let most = 1 + random.below(40) as usize;
+    match random.below(3) {
+        0 => {
+            let mut left = most;
+            let take = |position, len| {
+                seen.push(ring.record(Run { position, len, step: 0, count: 1 }, 0));
+                left -= 1;
+                left > 0
+            };
+            reader.consume(ring, take).unwrap();
+        }
+        1 => {
+            let ends = random.below(2) == 0;
+            let put = |batch: &mut Vec<Run>, index, run: Run| {
+                assert_eq!(index, batch.iter().map(|run| run.count).sum::<usize>());
+                assert!(run.count >= 1 && index + run.count <= most);
+                batch.push(run);
+                run.count
+            };
+            let take = |batch: &mut Vec<Run>, count, bytes, _: &mut usize| {
+                assert_eq!(bytes, batch.iter().map(|run| run.count * run.len).sum::<usize>());
+                let before = seen.len();
+                batch.drain(..).for_each(|run| seen.extend((0..run.count).map(|i| ring.record(run, i))));
+                assert_eq!(seen.len() - before, count);
+                !ends
+            };
+            reader.consume_batches(ring, &mut Vec::new(), most, put, take).unwrap();
+        }
+        _ => read_packed(ring, reader, most, random.below(1500) as usize, seen),
+    }
+}
+
+/// Reads into a buffer of `space` bytes, and checks its layout.
+fn read_packed(ring: &Bytes, reader: &mut Reader, most: usize, space: usize, seen: &mut Vec<Vec<u8>>) {
+    let mut buffer = vec![0xaa; space];
+    let (mut used, mut stride, mut wanted) = (0, 0, Vec::new());
+    let put = |wanted: &mut Vec<Vec<u8>>, index, run: Run| {
+        let records: Vec<Vec<u8>> = (0..run.count).map(|i| ring.record(run, i)).collect();
+        let size = packed::HEADER + packed::padded(run.len);
+        let taken = packed::pack(&mut buffer[used..], run.len, run.count, |i| &records[i]);
+        assert!(taken == run.count || space - used - taken * size < size, "it would fit");
+        if taken > 0 {
+            stride = packed::stride_with(stride, index, size);
+        }
+        used += taken * size;
+        wanted.extend(records.into_iter().take(taken));
+        taken
+    };
+    reader.consume_batches(ring, &mut wanted, most, put, |_, _, _, _| false).unwrap();
+    let mut sizes = Vec::new();
+    let mut at = 0;
+    for record in wanted {
+        let words: Vec<i32> =
+            buffer[at..at + 16].chunks(4).map(|word| i32::from_ne_bytes(word.try_into().unwrap())).collect();
+        let size = 16 + record.len().next_multiple_of(8);
+        assert_eq!(words, [size as i32, record.len() as i32, 0, -1]);
+        assert_eq!(buffer[at + 16..at + 16 + record.len()], record);
+        assert!(buffer[at + 16 + record.len()..at + size].iter().all(|padding| *padding == 0));
+        (at, sizes) = (at + size, [sizes, vec![size]].concat());
+        seen.push(record);
+    }
+    assert_eq!(at, used);
+    assert!(buffer[at..].iter().all(|unused| *unused == 0xaa));
+    let is_even = sizes.windows(2).all(|pair| pair[0] == pair[1]);
+    assert_eq!(stride, if is_even { sizes.first().copied().unwrap_or(0) } else { 0 });
+}
+
+#[test]
+fn records_of_any_length_arrive_once_and_in_order_in_every_way() {
+    for seed in 1..=400 {
+        let mut random = Random(u64::wrapping_mul(seed, 0x9e37_79b9_7f4a_7c15));
+        let start = random.below(SIZE) / 8 * 8;
+        let ring = Bytes::new(start);
+        let mut reader = Reader::with_streak(start, SIZE, random.below(10) as u32);
+        let (mut seen, mut wanted, mut len) = (Vec::new(), Vec::new(), 24);
+        // How often the length changes, from nearly never to always.
+        let change = 1 + random.below(100);
+        for number in 0..=255 {
+            if random.below(change) == 0 {
+                let most = if random.below(8) == 0 { 1000 } else { 80 };
+                len = random.below(most) as u32;
+            }
+            let discard = if random.below(10) == 0 { DISCARD } else { 0 };
+            while !ring.produce(number, len | discard) {
+                read_some(&ring, &mut reader, &mut random, &mut seen);
+            }
+            if discard == 0 {
+                wanted.push(vec![number; len as usize]);
+            }
+            if random.below(20) == 0 {
+                read_some(&ring, &mut reader, &mut random, &mut seen);
+            }
+        }
+        // A record that is not submitted ends every way, and is the next when it is.
+        let busy = ring.producer.get();
+        while !ring.produce(7, len | BUSY) {
+            read_some(&ring, &mut reader, &mut random, &mut seen);
+        }
+        (0..600).for_each(|_| read_some(&ring, &mut reader, &mut random, &mut seen));
+        assert_eq!((seen.len(), reader.position()), (wanted.len(), busy), "seed {seed}");
+        ring.write(busy, &len.to_ne_bytes());
+        wanted.push(vec![7; len as usize]);
+        (0..20).for_each(|_| read_some(&ring, &mut reader, &mut random, &mut seen));
+        assert!(seen == wanted, "seed {seed}");
+    }
+}
+
+#[test]
+fn a_map_entry_is_stored_with_its_key_and_zeroed_padding() {
+    for (len, key_len) in (0..80).flat_map(|len| [0, 1, 4, 8, 13].map(|key_len| (len, key_len))) {
+        let (data, key) = (vec![0x11; len], vec![0x22; key_len]);
+        let (key_at, size) = (16 + packed::padded(len), 16 + packed::padded(len) + packed::padded(key_len));
+        let mut to = vec![0xaa; size];
+        packed::pack_one(&mut to, 3, &key, &data);
+        let mut wanted = vec![0; size];
+        for (at, word) in [size, len, key_len, 3].into_iter().enumerate() {
+            wanted[4 * at..][..4].copy_from_slice(&(word as u32).to_ne_bytes());
+        }
+        wanted[16..16 + len].fill(0x11);
+        wanted[key_at..key_at + key_len].fill(0x22);
+        assert_eq!(to, wanted, "{len} bytes, key of {key_len}");
+    }
+}
+
+#[test]
+fn a_damaged_length_or_position_is_an_error_after_what_precedes_it() {
+    for streak in [0, 8] {
+        for (len, position) in [(8000, None), (u32::MAX >> 2, None), (24, Some(SIZE + 64))] {
+            let ring = Bytes::new(0);
+            let mut reader = Reader::with_streak(0, SIZE, streak);
+            (0..10).for_each(|number| assert!(ring.produce(number, 24)));
+            ring.write(9 * 32, &len.to_ne_bytes());
+            let mut seen = Vec::new();
+            let put = |_: &mut (), _, run: Run| run.count;
+            let take = |_: &mut (), count, _, _: &mut usize| {
+                seen.push(count);
+                true
+            };
+            if let Some(position) = position {
+                ring.producer.set(position);
+            }
+            let read = reader.consume_batches(&ring, &mut (), 256, put, take);
+            assert_eq!(read, Err(ring_protocol::Damaged));
+            assert_eq!(seen, if position.is_some() { vec![] } else { vec![9] });
+        }
+    }
 }

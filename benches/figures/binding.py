@@ -71,6 +71,7 @@ def events(package: str) -> None:
             "read_array": lambda: len(vm.read_array(timeout=0)),
             "lines": lines,
             "events": dicts,
+            "batches": lambda: vm.poll_batch(lambda _: None, timeout=0),
             "poll": lambda: vm.poll(lambda _: None, eunomia.Format.RAW, timeout=0),
         }
         for name, consume in ways.items():

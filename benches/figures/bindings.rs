@@ -31,6 +31,7 @@ fn python_events(built: &Built, report: &mut Report) -> Result<()> {
         ("read_array", "Python `read_array`, numpy arrays of raw records", Some(5.0)),
         ("lines", "Python `read`, JSON lines in batches", Some(3.0)),
         ("events", "Python `events`, a dict each", Some(0.3)),
+        ("batches", "Python `poll_batch`, raw records as bytes", None),
         ("poll", "Python `poll`, a callback each, raw", None),
     ] {
         let line = text.lines().find(|line| line.starts_with(name));
@@ -42,10 +43,11 @@ fn python_events(built: &Built, report: &mut Report) -> Result<()> {
 
 fn go_events(built: &Built, report: &mut Report) -> Result<()> {
     let mut go = go();
-    go.args(["test", "-run", "^$", "-bench", "Read|Poll", "-count", "5"]);
+    go.args(["test", "-run", "^$", "-bench", "Read|Batch|Poll", "-count", "5"]);
     let text = output(go.env("EUNOMIA_FIGURES_PACKAGE", &built.signal().package))?;
     for (name, shown, least) in [
         ("BenchmarkRead", "Go `Read` into a buffer, each record looked at", Some(5.0)),
+        ("BenchmarkBatch", "Go `PollBatch`, each record looked at", None),
         ("BenchmarkPoll", "Go `Poll`, a callback each, raw", None),
     ] {
         let nanoseconds = |line: &str| line.split_whitespace().nth(2)?.parse::<f64>().ok();

@@ -82,6 +82,20 @@ func BenchmarkRead(b *testing.B) {
 	}
 }
 
+// BenchmarkBatch takes raw records in batches and looks at each.
+func BenchmarkBatch(b *testing.B) {
+	vm, produce := producer(b)
+	sum := byte(0)
+	consume(b, produce, func() (int, error) {
+		return vm.PollBatch(background, 0, func(batch *EventBatch) error {
+			for i := 0; i < batch.Len(); i++ {
+				sum += batch.Data(i)[0]
+			}
+			return nil
+		})
+	})
+}
+
 // BenchmarkPoll takes raw records by callback and looks at each.
 func BenchmarkPoll(b *testing.B) {
 	vm, produce := producer(b)
