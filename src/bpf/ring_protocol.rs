@@ -58,10 +58,10 @@ pub struct Reader {
     size: u64,
     /// The first word of the last record that was looked at.
     last: u32,
-    /// The number of records before it that had the same first word, at most `streak`.
-    equal: u32,
-    /// How many of these it takes until the next record is expected to be like them.
-    streak: u32,
+    /// A bit for each of the last records, the newest lowest: set if its first word was not that of the record before it.
+    changes: u32,
+    /// The bits that must be clear for the next record to be expected to be like the last.
+    relevant: u32,
     /// Bytes from a record like `last` to the next one if such a record is expected, else `UNKNOWN`.
     step: u64,
 }
@@ -91,9 +91,17 @@ impl Reader {
         Reader::with_streak(position, size, STREAK)
     }
 
-    /// Like `new`. Expects a record to be like the one before it after `streak` equal ones.
+    /// Like `new`. Expects a record to be like the one before it after `streak` equal ones, at most 31.
     pub fn with_streak(position: u64, size: u64, streak: u32) -> Reader {
-        Reader { position, end: position, size, last: BUSY, equal: 0, streak, step: UNKNOWN }
+        Reader {
+            position,
+            end: position,
+            size,
+            last: BUSY,
+            changes: !0,
+            relevant: (1 << streak) - 1,
+            step: UNKNOWN,
+        }
     }
 
     /// Returns the position of the next record.
@@ -243,9 +251,10 @@ impl Reader {
             return Err(Damaged);
         }
         let discarded = header & DISCARD != 0;
-        self.equal = if header == self.last { self.streak.min(self.equal + 1) } else { 0 };
+        // A count of equal headers would be reset by a branch, which is unpredictable if lengths change without a pattern.
+        self.changes = self.changes << 1 | u32::from(header != self.last);
         self.last = header;
-        self.step = if self.equal == self.streak && !discarded { size } else { UNKNOWN };
+        self.step = if self.changes & self.relevant == 0 && !discarded { size } else { UNKNOWN };
         Ok(Next::Record { len: (header & !DISCARD) as usize, discarded, next: position.wrapping_add(size) })
     }
 }
