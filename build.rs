@@ -6,7 +6,7 @@ use std::env;
 use std::path::Path;
 
 /// In the order of the header's sections.
-const SOURCES: [&str; 11] = [
+const SOURCES: [&str; 12] = [
     "types",
     "handle",
     "version",
@@ -14,6 +14,7 @@ const SOURCES: [&str; 11] = [
     "last_error",
     "variables",
     "events",
+    "group",
     "maps",
     "introspect",
     "test_run",

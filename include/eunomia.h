@@ -14,7 +14,8 @@
 //     new, open, wasm_run, destroy
 //
 // Ownership
-//   The caller owns the vm and frees it with eunomia_destroy. No other object has to be freed.
+//   The caller owns a vm and frees it with eunomia_destroy, and a group with eunomia_group_destroy. No
+//   other object has to be freed.
 //   - The library copies all arguments that it needs after the call.
 //   - A returned string is valid until the next call on the vm. Calls of eunomia_errmsg, errdetail,
 //     errsys and errsubject, and of the functions for any thread (see below), do not end this.
@@ -47,14 +48,15 @@
 //
 // Threads, callbacks, signals
 //   Where functions may be called:
-//     any thread, any time    version functions, stop, pause, stats_get, epoll_fd, type functions
+//     any thread, any time    version functions, stop, pause, stats_get, epoll_fd, type functions,
+//                             group_add, group_remove, group_stop, group_epoll_fd
 //     one thread at a time    all others; a second thread gets EUNOMIA_ERR_BUSY
 //     in an event callback    all except poll, poll_batch, run, read, map_each, iter_each,
 //                             wasm_run, open*, load, attach, detach, queue_start and queue_stop,
 //                             which fail with EUNOMIA_ERR_BUSY, and destroy, which logs an error and
-//                             does nothing
+//                             does nothing. In a group this concerns the vm that the event is from
 //     in the log callback     none
-//     in a signal handler     stop
+//     in a signal handler     stop, group_stop
 //   - Different vms are independent of each other.
 //   - A vm may move between threads, if the calls of one thread have ended before the other's
 //     begin.
@@ -64,8 +66,8 @@
 //     no threads except in eunomia_queue_start and eunomia_wasm_run.
 //
 // fork, dlclose
-//   After fork the child may only call eunomia_destroy. All file descriptors are close-on-exec. The
-//   library stays mapped after dlclose.
+//   After fork the child may only call eunomia_destroy and eunomia_group_destroy. All file
+//   descriptors are close-on-exec. The library stays mapped after dlclose.
 
 
 #ifndef EUNOMIA_H
@@ -266,6 +268,9 @@ typedef enum eunomia_prog_flag {
   EUNOMIA_PROG_ATTACHED = 4,
 } eunomia_prog_flag;
 
+// A set of vms that one thread polls. Created by eunomia_group_new, freed by eunomia_group_destroy.
+typedef struct eunomia_group eunomia_group;
+
 // The type of raw bytes. Belongs to a vm and is valid until eunomia_destroy.
 typedef struct eunomia_type eunomia_type;
 
@@ -351,6 +356,8 @@ typedef struct eunomia_event {
   // Time when the event was read, in nanoseconds of CLOCK_MONOTONIC. The clock is read once per
   // batch of at most 1024 records, and once per round of a sampled map.
   uint64_t time_ns;
+  // The pointer given to eunomia_group_add. NULL unless eunomia_group_poll delivers the event.
+  void *member;
 } eunomia_event;
 
 // Receives one event.
@@ -664,8 +671,9 @@ int eunomia_new(struct eunomia_vm **out, const struct eunomia_options *options);
 //
 //   vm  may be NULL
 //
-// Pinned maps stay pinned. If a call on the vm is in progress (for example in a callback), the
-// function logs an error and does nothing. After fork, this is the only function that the child may
+// Pinned maps stay pinned. A vm that is in a group leaves it, as by eunomia_group_remove. If a call
+// on the vm is in progress, or in the callback for one of its events, the function logs an error and
+// does nothing. After fork, this is the only function that the child may
 // call; it does not affect the parent's programs.
 //
 // A process that exits or is killed without eunomia_destroy leaves nothing attached except classic
@@ -1007,6 +1015,108 @@ int eunomia_iter_each(struct eunomia_vm *vm,
                       const char *prog,
                       eunomia_event_fn callback,
                       void *arg);
+
+// ---- Groups: many vms, polled by one thread with one call ----
+//
+// Creates an empty group.
+//
+//   out  receives the group; free it with eunomia_group_destroy
+//
+// A group costs less than a loop over the descriptors of its vms: what waits in their buffers is seen
+// without a system call. A vm is in at most one group. Vms in a group can still be used in every
+// other way.
+//
+// On failure errno is set.
+//
+// Returns: EUNOMIA_OK or
+//   EUNOMIA_ERR_INVAL   out is NULL
+//   EUNOMIA_ERR_SYSTEM  no file descriptor is left
+int eunomia_group_new(struct eunomia_group **out);
+
+// Frees the group. Its vms leave it and stay as they are.
+//
+//   group  may be NULL
+//
+// If a call of eunomia_group_poll is in progress, the function does nothing.
+void eunomia_group_destroy(struct eunomia_group *group);
+
+// Adds a vm to the group, in any state of its life cycle. Any thread, any time, also in callbacks.
+//
+//   vm      the vm; it leaves the group when it is destroyed
+//   member  returned in eunomia_event.member with each event of the vm, such as a pointer to the
+//           host's own data about it; may be NULL
+//
+// The failure of this call has no message.
+//
+// Returns: EUNOMIA_OK or
+//   EUNOMIA_ERR_STATE   the vm is in a group already
+//   EUNOMIA_ERR_SYSTEM  a system call failed
+int eunomia_group_add(struct eunomia_group *group, struct eunomia_vm *vm, void *member);
+
+// Removes a vm from the group. Any thread, any time, also in callbacks.
+//
+// If another thread is in the callback of eunomia_group_poll, the call waits until that has returned,
+// so the callback must not wait for this thread. No event of the vm is delivered after the call.
+//
+// The failure of this call has no message.
+//
+// Returns: EUNOMIA_OK or
+//   EUNOMIA_ERR_NOT_FOUND  the vm is not in this group
+int eunomia_group_remove(struct eunomia_group *group,
+                         struct eunomia_vm *vm);
+
+// Waits for events of all vms of the group and calls a function for each of them.
+//
+//   timeout_ms  milliseconds to wait; 0 does not wait, a negative value waits without limit
+//   format      an eunomia_format
+//   callback    called for each event, in this thread; eunomia_event.member is the vm's member
+//   arg         first argument of callback; may be NULL
+//
+// Each vm with events has one turn per call, of at most options.poll_budget events, or 1024 by
+// default, so that one with many events does not keep the others waiting. A vm that is not loaded or
+// is paused has no turn, nor has one that another thread uses.
+//
+// The callback may add, remove and destroy vms, except destroy the vm that its event is from. A vm
+// that fails leaves the group. A later call of eunomia_group_poll returns its error, and
+// eunomia_group_errmsg its member; the other vms are not affected. eunomia_stop on a vm of the group
+// is such a failure, with EUNOMIA_ERR_STOPPED.
+//
+// Returns: the number of events, 0 after the timeout, or
+//   EUNOMIA_ERR_STOPPED   eunomia_group_stop was called, or eunomia_stop on a vm of the group
+//   EUNOMIA_ERR_CALLBACK  callback returned a value < 0
+//   EUNOMIA_ERR_BUSY      another thread polls the group, or this is a callback of it
+//   EUNOMIA_ERR_SYSTEM    a system call failed
+int eunomia_group_poll(struct eunomia_group *group,
+                       int timeout_ms,
+                       uint32_t format,
+                       eunomia_event_fn callback,
+                       void *arg);
+
+// Requests a stop. Any thread, any time, and signal handlers. Preserves errno.
+//
+//   group  may be NULL
+//
+// A stop ends a running eunomia_group_poll, or else the next one, with EUNOMIA_ERR_STOPPED. Several
+// stops before that count as one. The vms are not stopped.
+void eunomia_group_stop(struct eunomia_group *group);
+
+// Returns a file descriptor for the host's event loop. Any thread, any time.
+//
+// The descriptor is readable when eunomia_group_poll with a timeout of 0 has something to do. Watch it
+// level-triggered. It stays the same until eunomia_group_destroy. Do not read from it or close it.
+//
+// Returns: the descriptor, or EUNOMIA_ERR_INVAL if group is NULL.
+int eunomia_group_epoll_fd(const struct eunomia_group *group);
+
+// Returns a one-line human-readable message about the last failed eunomia_group_poll.
+//
+//   group   may be NULL
+//   member  receives the member of the vm that failed and has left the group, NULL if the failure
+//           was not that of a vm; may be NULL
+//
+// Returns: the message, valid until the next call on the group. It is never NULL. If no call has
+// failed, it is "". If group is NULL or another thread is inside a call, it is a fixed string.
+const char *eunomia_group_errmsg(const struct eunomia_group *group, void **member);
 
 // ---- Maps, by name ----
 //

@@ -370,14 +370,21 @@ fn a_member_that_is_stopped_leaves_and_the_others_go_on() {
     let group = group_of(&vms.each_ref());
     trigger();
     vms[0].stop();
-    assert_eq!(counts(&group, PATIENCE).expect("the events come first"), BTreeMap::from([(1, 1)]));
-    assert!(is_readable(&group));
-    let error = counts(&group, PATIENCE).expect_err("a member was stopped");
-    assert_eq!((error.status(), group.failed()), (Status::Stopped, Some(0)));
-    assert!(!is_readable(&group));
-    trigger();
-    assert_eq!(counts(&group, PATIENCE).expect("no failure"), BTreeMap::from([(1, 1)]));
-    assert_eq!(group.failed(), None);
+    // The events of the other member may come before the failure or after it.
+    let (mut count, mut failures) = (0, 0);
+    while count < 1 || failures < 1 {
+        assert!(is_readable(&group));
+        match counts(&group, PATIENCE) {
+            Ok(counts) => count += counts[&1],
+            Err(error) => {
+                assert_eq!((error.status(), group.failed()), (Status::Stopped, Some(0)));
+                failures += 1;
+            }
+        }
+    }
+    assert_eq!((count, failures), (1, 1));
+    assert_eq!(counts(&group, NOW).expect("no failure"), BTreeMap::new());
+    assert!(group.failed().is_none() && !is_readable(&group));
     group.add(&vms[0], 7).expect("it has left");
     assert_eq!(counts(&group, PATIENCE).expect("no failure"), BTreeMap::from([(7, 2)]));
 }

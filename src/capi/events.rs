@@ -3,10 +3,11 @@
 use std::ffi::{c_char, c_int, c_void};
 use std::mem;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use super::args::{self, CStruct, Out};
 use super::guard::{any_thread, guard};
-use super::handle::eunomia_vm;
+use super::handle::{Handle, eunomia_vm};
 use super::types::{eunomia_batch, eunomia_batch_fn, eunomia_event, eunomia_event_fn, eunomia_records};
 use super::types::{eunomia_stats, eunomia_type};
 use crate::error::{Result, Status};
@@ -75,7 +76,7 @@ pub unsafe extern "C" fn eunomia_poll_batch(
     unsafe {
         guard(vm, |vm| {
             let call = callback.ok_or_else(|| args::invalid("callback is null"))?;
-            vm.vm.poll_batch(args::timeout(timeout_ms), |of| flow(vm, call(arg, &records(of))))
+            vm.vm.poll_batch(args::timeout(timeout_ms), |of| flow(over(vm), call(arg, &records(of))))
         })
     }
 }
@@ -285,14 +286,25 @@ pub unsafe extern "C" fn eunomia_iter_each(
 /// A number that no run has.
 const NO_RUN: u64 = u64::MAX;
 
-/// Returns the host's callback in the form that the vm calls. All events of a poll use one struct; nothing is allocated.
+/// Returns the host's callback in the form that the vm calls.
 pub(super) fn receiver(
     vm: &eunomia_vm,
     call: eunomia_event_fn,
     arg: *mut c_void,
 ) -> Result<impl FnMut(&Event<'_>) -> Flow> {
+    receiver_until(over(vm), call, arg, std::ptr::null_mut())
+}
+
+/// The same for an object that delivers nothing more once `over` is set. All events of a poll use one struct; nothing is
+/// allocated.
+pub(super) fn receiver_until(
+    over: &AtomicBool,
+    call: eunomia_event_fn,
+    arg: *mut c_void,
+    member: *mut c_void,
+) -> Result<impl FnMut(&Event<'_>) -> Flow> {
     let call = call.ok_or_else(|| args::invalid("callback is null"))?;
-    let mut event = eunomia_event { size: mem::size_of::<eunomia_event>(), ..CStruct::zero() };
+    let mut event = eunomia_event { size: mem::size_of::<eunomia_event>(), member, ..CStruct::zero() };
     // The run that `event` is filled in for.
     let mut filled = NO_RUN;
     Ok(move |of: &Event<'_>| {
@@ -302,7 +314,7 @@ pub(super) fn receiver(
         }
         (event.data, event.len) = (of.data.as_ptr().cast(), of.data.len());
         // SAFETY: the host passed function and argument for this.
-        flow(vm, unsafe { call(arg, &event) })
+        flow(over, unsafe { call(arg, &event) })
     })
 }
 
@@ -335,11 +347,16 @@ fn records(of: &Records<'_>) -> eunomia_records {
     }
 }
 
-/// Converts the callback's return value. A vm that was poisoned in the callback delivers nothing more.
+/// Set when a vm was poisoned in a callback.
+fn over(vm: &eunomia_vm) -> &AtomicBool {
+    vm.entrance().poisoned()
+}
+
+/// Converts the callback's return value. Once `over` is set, nothing more is delivered.
 #[inline]
-fn flow(vm: &eunomia_vm, value: c_int) -> Flow {
+fn flow(over: &AtomicBool, value: c_int) -> Flow {
     match value {
-        _ if vm.is_poisoned() => Flow::Fail(value),
+        _ if over.load(Relaxed) => Flow::Fail(value),
         0 => Flow::Continue,
         1.. => Flow::End,
         _ => Flow::Fail(value),

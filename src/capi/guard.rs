@@ -1,84 +1,92 @@
-//! How every function of the C interface enters the vm: null check, one thread at a time, poisoning, panics, errors.
+//! How every function of the C interface enters a vm or group: null check, one thread at a time, poisoning, panics, errors.
 
 use std::ffi::c_int;
+use std::sync::atomic::Ordering::Relaxed;
 
-use super::handle::eunomia_vm;
+use super::handle::Handle;
 use super::panic;
 use super::types::eunomia_status;
 use crate::error::{Error, Result, Status};
 use crate::vm::Kind;
 
-/// Runs `call` if no other thread is inside the vm, and returns its result as a status.
+/// Runs `call` if no other thread is inside the vm or group, and returns its result as a status.
 ///
 /// # Safety
-/// `vm` is null or lives until the return.
-pub(super) unsafe fn guard<R: ReturnCode>(
-    vm: *const eunomia_vm,
-    call: impl FnOnce(&eunomia_vm) -> Result<R>,
+/// `handle` is null or lives until the return.
+pub(super) unsafe fn guard<H: Handle, R: ReturnCode>(
+    handle: *const H,
+    call: impl FnOnce(&H) -> Result<R>,
 ) -> c_int {
     // SAFETY: as required above.
-    unsafe { guarded(vm, &mut once(call)) }
+    unsafe { guarded(handle, &mut once(call)) }
 }
 
-/// The body of `guard`, compiled once instead of once per function.
+/// The body of `guard`, compiled once per type of handle instead of once per function.
 ///
 /// # Safety
 /// As for [`guard`].
-unsafe fn guarded(vm: *const eunomia_vm, call: &mut Call<'_>) -> c_int {
+unsafe fn guarded<H: Handle>(handle: *const H, call: &mut Call<'_, H>) -> c_int {
     // SAFETY: as required above.
-    let Some(vm) = (unsafe { vm.as_ref() }) else { return Status::Inval as c_int };
-    let Some(_turn) = vm.enter() else { return Status::Busy as c_int };
-    if vm.is_poisoned() {
+    let Some(handle) = (unsafe { handle.as_ref() }) else { return Status::Inval as c_int };
+    let entrance = handle.entrance();
+    let Some(_turn) = entrance.enter() else { return Status::Busy as c_int };
+    if entrance.is_poisoned() {
         return Status::Internal as c_int;
     }
-    finish(vm, panic::catch(|| call(vm)))
+    finish(handle, panic::catch(|| call(handle)))
 }
 
 /// The work of one C function, with its result as C gets it.
-type Call<'a> = dyn FnMut(&eunomia_vm) -> Result<c_int> + 'a;
+type Call<'a, H> = dyn FnMut(&H) -> Result<c_int> + 'a;
 
 /// Makes a closure that is called once callable through a reference.
-fn once<R: ReturnCode>(
-    call: impl FnOnce(&eunomia_vm) -> Result<R>,
-) -> impl FnMut(&eunomia_vm) -> Result<c_int> {
+fn once<H, R: ReturnCode>(call: impl FnOnce(&H) -> Result<R>) -> impl FnMut(&H) -> Result<c_int> {
     let mut call = Some(call);
-    move |vm| call.take().map_or(Ok(0), |call| call(vm).map(ReturnCode::code))
+    move |handle| call.take().map_or(Ok(0), |call| call(handle).map(ReturnCode::code))
 }
 
 /// Turns the end of a call into its status. A vm that was poisoned in a callback keeps the first error.
-fn finish(vm: &eunomia_vm, end: std::result::Result<Result<c_int>, String>) -> c_int {
+fn finish<H: Handle>(handle: &H, end: std::result::Result<Result<c_int>, String>) -> c_int {
+    let entrance = handle.entrance();
     match end {
         Ok(Ok(code)) => code,
-        Ok(Err(_)) if vm.is_poisoned() => Status::Internal as c_int,
-        Ok(Err(error)) => vm.store_error(error) as c_int,
-        Err(panic) => vm.store_error(Error::new(vm.poison(&panic), panic)) as c_int,
+        Ok(Err(_)) if entrance.is_poisoned() => Status::Internal as c_int,
+        Ok(Err(error)) => entrance.store_error(error) as c_int,
+        Err(panic) => entrance.store_error(Error::new(poison(handle, &panic), panic)) as c_int,
     }
+}
+
+/// Marks the handle as unusable after a panic and logs the panic.
+fn poison<H: Handle>(handle: &H, panic: &str) -> Status {
+    handle.entrance().poisoned().store(true, Relaxed);
+    handle.log_panic(panic);
+    Status::Internal
 }
 
 /// Runs `call` for any thread at any time. It takes no turn and so does not touch the stored error, which
 /// another thread may be reading.
 ///
 /// # Safety
-/// `vm` is null or lives until the return.
-pub(super) unsafe fn any_thread<R: ReturnCode>(
-    vm: *const eunomia_vm,
-    call: impl FnOnce(&eunomia_vm) -> Result<R>,
+/// `handle` is null or lives until the return.
+pub(super) unsafe fn any_thread<H: Handle, R: ReturnCode>(
+    handle: *const H,
+    call: impl FnOnce(&H) -> Result<R>,
 ) -> c_int {
     // SAFETY: as required above.
-    unsafe { unguarded(vm, &mut once(call)) }
+    unsafe { unguarded(handle, &mut once(call)) }
 }
 
 /// The body of `any_thread`.
 ///
 /// # Safety
 /// As for [`guard`].
-unsafe fn unguarded(vm: *const eunomia_vm, call: &mut Call<'_>) -> c_int {
+unsafe fn unguarded<H: Handle>(handle: *const H, call: &mut Call<'_, H>) -> c_int {
     // SAFETY: as required above.
-    let Some(vm) = (unsafe { vm.as_ref() }) else { return Status::Inval as c_int };
-    match panic::catch(|| call(vm)) {
+    let Some(handle) = (unsafe { handle.as_ref() }) else { return Status::Inval as c_int };
+    match panic::catch(|| call(handle)) {
         Ok(Ok(code)) => code,
         Ok(Err(error)) => error.status() as c_int,
-        Err(panic) => vm.poison(&panic) as c_int,
+        Err(panic) => poison(handle, &panic) as c_int,
     }
 }
 

@@ -1,4 +1,4 @@
-//! The vm as C holds it: the Rust [`Vm`], which thread is using it, and what it keeps for the caller between calls.
+//! Vms and groups as C holds them: the Rust object, which thread is using it, and what is kept for the caller between calls.
 
 use std::ffi::{CString, c_char, c_int};
 use std::ptr;
@@ -10,13 +10,33 @@ use super::args::c_string;
 use super::types::eunomia_subject;
 use crate::error::{Error, Failure, Status, Subject};
 use crate::log::{Level, Log};
-use crate::vm::{MapInfo, ProgInfo, SourceInfo, Vm};
+use crate::vm::{AsVm, Group, MapInfo, ProgInfo, SourceInfo, Vm};
 
 /// A vm, which holds at most one package. Created by eunomia_new, freed by eunomia_destroy.
 pub struct eunomia_vm {
     pub(super) vm: Vm,
     /// Receives what the vm itself can no longer log.
     log: Log,
+    entrance: Entrance,
+}
+
+/// A set of vms that one thread polls. Created by eunomia_group_new, freed by eunomia_group_destroy.
+pub struct eunomia_group {
+    pub(super) group: Group,
+    entrance: Entrance,
+}
+
+/// What C holds a pointer to.
+pub(super) trait Handle {
+    /// How calls enter it.
+    fn entrance(&self) -> &Entrance;
+    /// Logs a panic.
+    fn log_panic(&self, _panic: &str) {}
+}
+
+/// How calls enter a handle: one thread at a time, and none after a panic.
+#[derive(Default)]
+pub(super) struct Entrance {
     /// The thread that is inside a call; 0 for none.
     user: AtomicUsize,
     poisoned: AtomicBool,
@@ -74,22 +94,17 @@ pub(super) enum Returned {
 }
 
 /// Permission to be inside a call. The outermost call of a thread gives it back.
-pub(super) struct Turn<'a>(Option<&'a eunomia_vm>);
+pub(super) struct Turn<'a>(Option<&'a Entrance>);
 
 impl Drop for Turn<'_> {
     fn drop(&mut self) {
-        if let Some(vm) = self.0 {
-            vm.user.store(0, Release);
+        if let Some(entrance) = self.0 {
+            entrance.user.store(0, Release);
         }
     }
 }
 
-impl eunomia_vm {
-    pub(super) fn new(vm: Vm, log: Log) -> eunomia_vm {
-        let (user, poisoned, state) = (AtomicUsize::new(0), AtomicBool::new(false), Mutex::default());
-        eunomia_vm { vm, log, user, poisoned, state }
-    }
-
+impl Entrance {
     /// Takes the turn unless another thread has it. A callback uses the turn of the poll that calls it.
     pub(super) fn enter(&self) -> Option<Turn<'_>> {
         let me = this_thread();
@@ -109,9 +124,59 @@ impl eunomia_vm {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Stores `error` for `eunomia_errmsg` and returns its status.
+    pub(super) fn store_error(&self, error: Error) -> Status {
+        let status = error.status();
+        self.state().error = LastError::new(error);
+        status
+    }
+
+    /// Set after a panic, which leaves the object unusable.
+    pub(super) fn poisoned(&self) -> &AtomicBool {
+        &self.poisoned
+    }
+
+    pub(super) fn is_poisoned(&self) -> bool {
+        self.poisoned.load(Relaxed)
+    }
+}
+
+impl Handle for eunomia_vm {
+    fn entrance(&self) -> &Entrance {
+        &self.entrance
+    }
+
+    fn log_panic(&self, panic: &str) {
+        self.log_error(panic);
+    }
+}
+
+impl Handle for eunomia_group {
+    fn entrance(&self) -> &Entrance {
+        &self.entrance
+    }
+}
+
+impl AsVm for eunomia_vm {
+    fn vm(&self) -> &Vm {
+        &self.vm
+    }
+}
+
+impl eunomia_group {
+    pub(super) fn new(group: Group) -> eunomia_group {
+        eunomia_group { group, entrance: Entrance::default() }
+    }
+}
+
+impl eunomia_vm {
+    pub(super) fn new(vm: Vm, log: Log) -> eunomia_vm {
+        eunomia_vm { vm, log, entrance: Entrance::default() }
+    }
+
     /// Keeps what a struct's strings point to until the next call.
     pub(super) fn keep(&self, returned: Returned) {
-        self.state().returned = returned;
+        self.entrance.state().returned = returned;
     }
 
     /// Keeps `text` until the next call and returns it as a C string.
@@ -120,24 +185,6 @@ impl eunomia_vm {
         let start = text.as_ptr(); // on the heap, so moving the owner does not move it
         self.keep(Returned::String(text));
         start
-    }
-
-    /// Stores `error` for `eunomia_errmsg` and returns its status.
-    pub(super) fn store_error(&self, error: Error) -> Status {
-        let status = error.status();
-        self.state().error = LastError::new(error);
-        status
-    }
-
-    /// Marks the vm as unusable after a panic and logs the panic.
-    pub(super) fn poison(&self, panic: &str) -> Status {
-        self.poisoned.store(true, Relaxed);
-        self.log_error(panic);
-        Status::Internal
-    }
-
-    pub(super) fn is_poisoned(&self) -> bool {
-        self.poisoned.load(Relaxed)
     }
 
     pub(super) fn log_error(&self, line: &str) {

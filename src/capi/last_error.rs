@@ -2,7 +2,7 @@
 
 use std::ffi::{CStr, c_char, c_int};
 
-use super::handle::{LastError, eunomia_vm};
+use super::handle::{Handle, LastError, eunomia_vm};
 use super::types::eunomia_subject;
 
 /// Message without a vm.
@@ -66,6 +66,6 @@ pub unsafe extern "C" fn eunomia_errsubject(vm: *const eunomia_vm, name: *mut *c
 unsafe fn last<T>(vm: *const eunomia_vm, read: impl FnOnce(&LastError) -> T) -> Result<T, &'static CStr> {
     // SAFETY: the caller keeps the contract of the header.
     let vm = unsafe { vm.as_ref() }.ok_or(NO_VM)?;
-    let _turn = vm.enter().ok_or(IN_USE)?;
-    Ok(read(&vm.state().error))
+    let _turn = vm.entrance().enter().ok_or(IN_USE)?;
+    Ok(read(&vm.entrance().state().error))
 }

@@ -1,10 +1,11 @@
 //! Life cycle of a vm: new, open, load, attach, detach, destroy.
 
 use std::ffi::{c_char, c_int, c_void};
+use std::sync::Arc;
 
 use super::args::{self, CStruct, invalid};
 use super::guard::guard;
-use super::handle::eunomia_vm;
+use super::handle::{Handle, eunomia_vm};
 use super::panic;
 use super::types::{eunomia_option_flag, eunomia_options};
 use crate::error::{Error, Result, Status};
@@ -37,7 +38,7 @@ pub unsafe extern "C" fn eunomia_new(out: *mut *mut eunomia_vm, options: *const 
     let made = panic::catch(|| read.and(args::non_null(out, "out")).and_then(|_| make(&given)));
     match made.unwrap_or_else(|text| Err(Error::new(Status::Internal, text))) {
         // SAFETY: not null, else as above.
-        Ok(vm) => unsafe { out.write(Box::into_raw(Box::new(vm))) },
+        Ok(vm) => unsafe { out.write(Arc::into_raw(Arc::new(vm)).cast_mut()) },
         Err(error) => return refuse(&given, &error),
     }
     0
@@ -142,7 +143,7 @@ fn sink(given: &eunomia_options) -> Option<LogFn> {
 }
 
 /// Reports why there is no vm: in the log, as errno and as a status.
-fn refuse(given: &eunomia_options, error: &Error) -> c_int {
+pub(super) fn refuse(given: &eunomia_options, error: &Error) -> c_int {
     Log::new(sink(given), Level::Error).write(Level::Error, &error.to_string());
     let errno = error.errno().unwrap_or(match error.status() {
         Status::Inval => libc::EINVAL,
@@ -158,8 +159,9 @@ fn refuse(given: &eunomia_options, error: &Error) -> c_int {
 ///
 ///   vm  may be NULL
 ///
-/// Pinned maps stay pinned. If a call on the vm is in progress (for example in a callback), the
-/// function logs an error and does nothing. After fork, this is the only function that the child may
+/// Pinned maps stay pinned. A vm that is in a group leaves it, as by eunomia_group_remove. If a call
+/// on the vm is in progress, or in the callback for one of its events, the function logs an error and
+/// does nothing. After fork, this is the only function that the child may
 /// call; it does not affect the parent's programs.
 ///
 /// A process that exits or is killed without eunomia_destroy leaves nothing attached except classic
@@ -169,11 +171,14 @@ fn refuse(given: &eunomia_options, error: &Error) -> c_int {
 pub unsafe extern "C" fn eunomia_destroy(vm: *mut eunomia_vm) {
     // SAFETY: the caller keeps the contract of the header.
     let Some(handle) = (unsafe { vm.as_ref() }) else { return };
-    if handle.is_in_use() {
+    if handle.entrance().is_in_use() || handle.vm.is_delivering() {
         return handle.log_error("destroy: refused, a call on this vm is in progress");
     }
-    // SAFETY: made by `Box::into_raw` in `eunomia_new`, and no call is in progress.
-    let (vm, log) = unsafe { Box::from_raw(vm) }.into_parts();
+    handle.vm.leave_group();
+    // SAFETY: made by `Arc::into_raw` in `eunomia_new`, and no call is in progress. Only a group has other references.
+    let Some((vm, log)) = Arc::into_inner(unsafe { Arc::from_raw(vm) }).map(eunomia_vm::into_parts) else {
+        return;
+    };
     if let Err(panic) = panic::catch(|| drop(vm)) {
         log.write(Level::Error, &panic);
     }

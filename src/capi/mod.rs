@@ -13,6 +13,7 @@ mod args;
 mod events;
 #[cfg(feature = "faults")]
 mod faults;
+mod group;
 mod guard;
 mod handle;
 mod introspect;
@@ -29,7 +30,8 @@ mod wasm;
 pub use events::*;
 #[cfg(feature = "faults")]
 pub use faults::*;
-pub use handle::eunomia_vm;
+pub use group::*;
+pub use handle::{eunomia_group, eunomia_vm};
 pub use introspect::*;
 pub use last_error::*;
 pub use lifecycle::*;

@@ -323,6 +323,8 @@ pub struct eunomia_event {
     /// Time when the event was read, in nanoseconds of CLOCK_MONOTONIC. The clock is read once per
     /// batch of at most 1024 records, and once per round of a sampled map.
     pub time_ns: u64,
+    /// The pointer given to eunomia_group_add. NULL unless eunomia_group_poll delivers the event.
+    pub member: *mut c_void,
 }
 
 /// The bytes of one record in a batch.

@@ -81,20 +81,16 @@ impl Delivery {
         }
     }
 
-    /// Returns whether a record waits in a buffer of the kernel. Costs no system call.
-    pub fn is_ready(&self) -> bool {
-        let mut sources = self.retired.iter().map(|retired| &retired.sources).chain([&self.sources]);
-        sources.any(|sources| sources.as_ref().is_some_and(Sources::is_ready))
-    }
-
     /// Returns whether something can be delivered: a kept record, one in the queue or in a buffer of the kernel, or a sampled map that is
     /// due. Costs no system call.
     pub fn has_events(&self) -> bool {
-        let queues = self.retired.iter().map(|retired| &retired.queue).chain([&self.queue]);
-        let mut sources = self.retired.iter().map(|retired| &retired.sources).chain([&self.sources]);
+        let waits = |sources: &Option<Sources>, queue: &Option<Queue>| {
+            sources.as_ref().is_some_and(|sources| !sources.is_spent())
+                || queue.as_ref().is_some_and(|queue| !queue.is_empty())
+        };
         self.pending.is_some()
-            || sources.any(|sources| sources.as_ref().is_some_and(|sources| !sources.is_spent()))
-            || queues.flatten().any(|queue| !queue.is_empty())
+            || waits(&self.sources, &self.queue)
+            || self.retired.iter().any(|retired| waits(&retired.sources, &retired.queue))
     }
 
     /// Makes `sources`, or `queue` whose thread has them, those of the running version, and retires the others. Returns the

@@ -3,20 +3,20 @@
 //! A poll first looks at each member in user space: what waits in its buffers, its queue, or is due. Only if nothing waits does it wait
 //! for an epoll set that contains the epoll set of each member. So an event costs a system call only if the thread slept.
 
-use std::mem;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
-use std::sync::{Arc, Mutex, Weak};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::SeqCst};
+use std::sync::{Arc, Mutex, MutexGuard, Weak};
 use std::time::Duration;
 
 use super::event::{Event, EventFn, Flow, Format, outcome};
-use super::interrupt::Interrupt;
+use super::handover::Request;
+use super::interrupt::this_thread;
 use super::lock::{locked, try_locked};
 use super::membership::{Leave, Membership};
 use super::poll::{Deadline, Ready};
 use super::state::{Vm, system_error};
 use crate::error::{Error, Result, Status};
-use crate::os::{self, Again, Epoll, Errno, poll_timeout};
+use crate::os::{self, Again, Epoll, Errno, EventFd, poll_timeout};
 
 /// Token of the stop request in the set of a group.
 const STOP: u64 = 0;
@@ -25,8 +25,10 @@ const AGAIN: u64 = 1;
 /// Token of the first member.
 const FIRST: u64 = 2;
 
-/// How long a poll waits at most while another thread uses a member that has events.
-const BUSY_WAIT: Duration = Duration::from_millis(10);
+/// Events of one turn unless the options of the vm say otherwise.
+const TURN: usize = 1024;
+/// How long a poll waits before it looks again at a member that has events and that another thread uses.
+const BUSY_WAIT: Duration = Duration::from_millis(1);
 
 /// Several vms that one thread polls together.
 ///
@@ -63,7 +65,9 @@ pub struct Group(Arc<Shared>);
 /// What a group and its members share.
 struct Shared {
     epoll: Epoll,
-    stop: Interrupt,
+    stop: Request<AtomicBool, EventFd>,
+    /// The thread that polls; 0 for none.
+    poller: AtomicUsize,
     /// Readable while the last poll has left something to do.
     again: Again,
     members: Mutex<Members>,
@@ -71,6 +75,10 @@ struct Shared {
     polling: Mutex<Polling>,
     /// Held while the events of one member are delivered.
     delivering: Mutex<()>,
+    /// The token of that member, changed with `members` locked.
+    current: AtomicU64,
+    /// Set when that member leaves.
+    has_left: AtomicBool,
     /// The process that created the group. A child has the same epoll set and must not change it.
     owner: u32,
 }
@@ -78,48 +86,55 @@ struct Shared {
 #[derive(Default)]
 struct Members {
     /// In the order of their tokens.
-    list: Vec<Arc<Member>>,
+    list: Vec<Member>,
     /// Number of members that have been added.
     added: u64,
     /// Changes with the list.
     version: u64,
-    /// The member that the next poll begins with.
+    /// The member that the last pass began with.
     first: usize,
 }
 
 struct Member {
-    vm: Weak<Vm>,
+    vm: Weak<dyn AsVm>,
     fd: RawFd,
     token: u64,
     key: usize,
-    /// Set when it leaves the group.
-    has_left: AtomicBool,
     /// Whether epoll has reported it. A report may be for something that cannot be seen in user space.
-    is_reported: AtomicBool,
-    /// The pass in which it had its last turn.
-    pass: AtomicUsize,
+    is_reported: bool,
 }
 
 #[derive(Default)]
 struct Polling {
-    /// Members that have failed and are not yet reported, with their keys.
-    failures: Vec<(usize, Error)>,
+    /// A member that has failed and is not yet reported, by its key.
+    failure: Option<(usize, Error)>,
     /// The member that the last failed poll was about.
     failed: Option<usize>,
-    /// Whether epoll has reported members.
-    has_reports: bool,
-    /// Reported members that another thread uses.
-    busy: Vec<Arc<Member>>,
+    /// Whether epoll has reported a member that another thread uses.
+    is_busy: bool,
+}
+
+/// What a group holds a vm by.
+pub(crate) trait AsVm: Send + Sync {
+    /// Returns the vm.
+    fn vm(&self) -> &Vm;
+}
+
+impl AsVm for Vm {
+    fn vm(&self) -> &Vm {
+        self
+    }
 }
 
 /// A member whose events are to be delivered.
 pub(crate) struct Turn<'a> {
     vm: &'a Vm,
-    member: &'a Member,
+    key: usize,
+    has_left: &'a AtomicBool,
 }
 
-/// What a member has delivered: `None` if another thread uses it.
-type Delivered = Option<(usize, Option<Flow>)>;
+/// The number of events that a member has delivered, and what the callback returned if that ended the delivery.
+type Delivered = (usize, Option<Flow>);
 
 /// Delivers the events of a member.
 pub(crate) type Deliver<'a> = dyn FnMut(&Turn<'_>) -> Result<Delivered> + 'a;
@@ -127,17 +142,21 @@ pub(crate) type Deliver<'a> = dyn FnMut(&Turn<'_>) -> Result<Delivered> + 'a;
 impl Turn<'_> {
     /// The key that the member was added with.
     pub(crate) fn key(&self) -> usize {
-        self.member.key
+        self.key
     }
 
     /// Set when the member has left the group. Then no further event is delivered.
     pub(crate) fn has_left(&self) -> &AtomicBool {
-        &self.member.has_left
+        self.has_left
     }
 
     /// Passes the waiting events to `callback`. Does not wait.
     pub(crate) fn deliver(&self, format: Format, callback: &mut impl EventFn) -> Result<Delivered> {
-        self.vm.poll_now(format, callback)
+        let budget = match self.vm.shared.poll_budget {
+            0 => TURN,
+            events => events as usize,
+        };
+        self.vm.poll_once(Some(Duration::ZERO), budget, format, callback)
     }
 }
 
@@ -155,18 +174,7 @@ impl Group {
     /// # }
     /// ```
     pub fn new() -> Result<Group> {
-        let system = |e: Errno| system_error("descriptors of the group", e);
-        let shared = Shared {
-            epoll: Epoll::new().map_err(system)?,
-            stop: Interrupt::new().map_err(system)?,
-            again: Again::new().map_err(system)?,
-            members: Mutex::default(),
-            polling: Mutex::default(),
-            delivering: Mutex::default(),
-            owner: std::process::id(),
-        };
-        shared.epoll.add(shared.stop.fd(), STOP).map_err(system)?;
-        shared.epoll.add(shared.again.fd(), AGAIN).map_err(system)?;
+        let shared = Shared::new().map_err(|e| system_error("descriptors of the group", e))?;
         Ok(Group(Arc::new(shared)))
     }
 
@@ -189,6 +197,12 @@ impl Group {
     /// # }
     /// ```
     pub fn add(&self, vm: &Arc<Vm>, key: usize) -> Result<()> {
+        let held = Arc::downgrade(vm);
+        self.add_held(vm, held, key)
+    }
+
+    /// Adds a vm that is held by another object.
+    pub(crate) fn add_held(&self, vm: &Vm, held: Weak<dyn AsVm>, key: usize) -> Result<()> {
         let mut membership = locked(&vm.shared.membership);
         if membership.as_ref().is_some_and(Membership::is_alive) {
             return Err(Error::new(Status::State, "the vm is in a group already; remove it there first"));
@@ -196,9 +210,7 @@ impl Group {
         let mut members = locked(&self.0.members);
         let (fd, token) = (vm.epoll_fd(), FIRST + members.added);
         self.0.epoll.add(fd, token).map_err(|e| system_error("group", e))?;
-        let (has_left, is_reported, pass) = Default::default();
-        let vm_ref = Arc::downgrade(vm);
-        members.list.push(Arc::new(Member { vm: vm_ref, fd, token, key, has_left, is_reported, pass }));
+        members.list.push(Member { vm: held, fd, token, key, is_reported: false });
         members.added += 1;
         members.version += 1;
         let group = Arc::downgrade(&self.0);
@@ -348,6 +360,12 @@ impl std::fmt::Debug for Group {
 }
 
 impl Vm {
+    /// Returns whether this thread delivers events of the vm: the caller is a callback.
+    #[cfg(feature = "capi")]
+    pub(crate) fn is_delivering(&self) -> bool {
+        self.shared.stop.is_polling()
+    }
+
     /// Leaves the group, if the vm is in one. See [`Group::remove`].
     pub(crate) fn leave_group(&self) {
         let found = locked(&self.shared.membership).take();
@@ -365,12 +383,13 @@ impl Leave for Shared {
         {
             let mut members = locked(&self.members);
             let Ok(index) = members.position(token) else { return };
-            let member = members.list.remove(index);
+            self.epoll.remove(members.list.remove(index).fd);
             members.version += 1;
-            member.has_left.store(true, SeqCst);
-            self.epoll.remove(member.fd);
+            if self.current.load(SeqCst) == token {
+                self.has_left.store(true, SeqCst);
+            }
         }
-        if !self.stop.is_polling() {
+        if self.poller.load(SeqCst) != this_thread() {
             drop(locked(&self.delivering));
         }
     }
@@ -385,206 +404,195 @@ impl Members {
 /// What a callback returns after its member has left the group.
 pub(crate) const LEFT: Flow = Flow::Fail(0);
 
-/// What a pass over the members has found.
-#[derive(Default)]
-struct Pass {
-    count: usize,
-    /// What the callback returned, if that ended the pass.
-    ended: Option<Flow>,
-    /// Whether members may have been left out.
-    is_incomplete: bool,
-}
-
-/// How far a pass has come.
-struct Cursor {
-    first: usize,
-    steps: usize,
-    version: u64,
-    only_reported: bool,
-}
-
 impl Shared {
+    fn new() -> os::Result<Shared> {
+        let (epoll, stop, again) = (Epoll::new()?, EventFd::new()?, Again::new()?);
+        epoll.add(stop.fd(), STOP)?;
+        epoll.add(again.fd(), AGAIN)?;
+        let stop = Request::new(AtomicBool::new(false), stop);
+        let (members, polling, delivering, poller, current, has_left) = Default::default();
+        let owner = std::process::id();
+        Ok(Shared { epoll, stop, poller, again, members, polling, delivering, current, has_left, owner })
+    }
+
     fn poll(&self, timeout: Option<Duration>, deliver: &mut Deliver<'_>) -> Result<usize> {
         let mut deadline = Deadline::after(timeout);
         let mut polling = try_locked(&self.polling)?;
-        let _poller = self.stop.polling();
+        self.poller.store(this_thread(), SeqCst);
+        let _poller = AtEnd(&self.poller);
         polling.failed = None;
         self.again.clear();
         loop {
             if self.stop.take() {
                 return Err(stopped());
             }
-            let pass = self.pass(&mut polling, deliver);
-            if pass.is_incomplete || (pass.count > 0 && !polling.failures.is_empty()) {
-                // Whoever waits for the descriptor polls again: what has been left out may not be reported a second time.
-                self.again.signal();
-            }
-            if pass.count > 0 || pass.ended.is_some() {
-                return outcome(pass.ended, pass.count);
-            }
-            if let Some((key, error)) = polling.failures.pop() {
+            if let Some((key, error)) = polling.failure.take() {
                 polling.failed = Some(key);
                 return Err(error);
             }
-            match self.wait(&mut polling, &mut deadline)? {
-                Ready::Stop => return Err(stopped()),
-                Ready::Timeout => return Ok(0),
-                Ready::Events => {}
+            let (count, ended) = self.pass(&mut polling, deliver);
+            if count > 0 || ended.is_some() {
+                return outcome(ended, count);
             }
-        }
-    }
-
-    /// Gives each member that has events one turn, the reported ones first.
-    fn pass(&self, polling: &mut Polling, deliver: &mut Deliver<'_>) -> Pass {
-        let mut pass = Pass::default();
-        let mut cursor = self.begin();
-        for only_reported in [true, false] {
-            if only_reported && !mem::take(&mut polling.has_reports) {
-                continue;
-            }
-            (cursor.steps, cursor.only_reported) = (0, only_reported);
-            while let Some((member, vm)) = self.next(&mut cursor, &mut pass) {
-                self.turn(&member, &vm, polling, &mut pass, deliver);
-                if pass.ended.is_some() {
-                    pass.is_incomplete = true;
-                    return pass;
+            if polling.failure.is_none() {
+                match self.wait(&mut deadline, std::mem::take(&mut polling.is_busy))? {
+                    Ready::Stop => return Err(stopped()),
+                    Ready::Timeout => return Ok(0),
+                    Ready::Events => {}
                 }
             }
         }
-        pass
     }
 
-    /// Begins a pass. Each begins with another member.
-    fn begin(&self) -> Cursor {
-        let mut members = locked(&self.members);
-        // The descriptors of dropped vms are closed and have thereby left the set.
-        if members.list.iter().any(|member| member.vm.strong_count() == 0) {
-            members.list.retain(|member| member.vm.strong_count() > 0);
+    /// Gives each member that has events one turn. Returns the number of events, and what the callback returned if that ended the
+    /// pass.
+    fn pass(&self, polling: &mut Polling, deliver: &mut Deliver<'_>) -> Delivered {
+        let (mut count, mut ended) = (0, None);
+        let mut cursor = Cursor::default();
+        while let Some(next) = self.next(&mut cursor) {
+            match self.turn(&next, deliver) {
+                Ok((delivered, flow)) => {
+                    count += delivered;
+                    ended = flow;
+                }
+                Err(error) if error.status() == Status::Busy => polling.is_busy = true,
+                Err(error) => {
+                    polling.failure = Some((next.key, error));
+                    next.vm.vm().leave_group();
+                }
+            }
+            if ended.is_some() || polling.failure.is_some() {
+                cursor.is_incomplete = true;
+                break;
+            }
         }
-        members.first = members.first.wrapping_add(1);
-        Cursor { first: members.first, steps: 0, version: members.version, only_reported: false }
+        if cursor.is_incomplete {
+            // Whoever waits for the descriptor polls again: what has been left out may not be reported a second time.
+            self.again.signal();
+        }
+        (count, ended)
     }
 
-    /// Returns the next member that has something to do.
-    fn next(&self, cursor: &mut Cursor, pass: &mut Pass) -> Option<(Arc<Member>, Arc<Vm>)> {
-        let members = locked(&self.members);
+    /// Returns the next member that has something to do. A pass begins with a member that epoll has reported, or else the one that
+    /// follows the first one of the last pass.
+    fn next(&self, cursor: &mut Cursor) -> Option<Next<'_>> {
+        let mut members = locked(&self.members);
+        if cursor.steps == 0 {
+            // The descriptors of dropped vms are closed and have thereby left the set.
+            members.list.retain(|member| member.vm.strong_count() > 0);
+            members.first = members.first.wrapping_add(1);
+            (cursor.first, cursor.version) = (members.first, members.version);
+        }
         let count = members.list.len();
         if cursor.version != members.version || self.stop.is_asked() {
-            pass.is_incomplete |= cursor.steps < count;
+            cursor.is_incomplete = cursor.steps < count;
             return None;
         }
         while cursor.steps < count {
-            let member = &members.list[(cursor.first.wrapping_add(cursor.steps)) % count];
+            let member = members.list.get_mut(cursor.first.wrapping_add(cursor.steps) % count)?;
             cursor.steps += 1;
-            let is_reported = member.is_reported.load(SeqCst);
-            let is_next =
-                if cursor.only_reported { is_reported } else { member.pass.load(SeqCst) != cursor.first };
-            if is_next {
-                let vm = member.vm.upgrade().filter(|vm| is_reported || vm.has_work());
-                if let Some(vm) = vm {
-                    member.pass.store(cursor.first, SeqCst);
-                    return Some((Arc::clone(member), vm));
-                }
+            let is_reported = member.is_reported;
+            if let Some(vm) = member.vm.upgrade().filter(|vm| is_reported || vm.vm().has_work()) {
+                member.is_reported = false;
+                self.current.store(member.token, SeqCst);
+                self.has_left.store(false, SeqCst);
+                return Some(Next {
+                    vm,
+                    key: member.key,
+                    is_reported,
+                    _delivering: locked(&self.delivering),
+                });
             }
         }
         None
     }
 
-    /// Delivers the events of a member. One that fails leaves the group.
-    fn turn(
-        &self,
-        member: &Arc<Member>,
-        vm: &Vm,
-        polling: &mut Polling,
-        pass: &mut Pass,
-        deliver: &mut Deliver<'_>,
-    ) {
-        let _delivering = locked(&self.delivering);
-        let has_left = || member.has_left.load(SeqCst);
-        if has_left() {
-            return;
+    /// Delivers the events of a member.
+    fn turn(&self, next: &Next<'_>, deliver: &mut Deliver<'_>) -> Result<Delivered> {
+        let (vm, has_left) = (next.vm.vm(), &self.has_left);
+        if vm.shared.stop.take() {
+            return Err(stopped());
         }
-        let is_reported = member.is_reported.swap(false, SeqCst);
-        let stop = &vm.shared.stop;
-        let delivered = if stop.take() { Err(stopped()) } else { deliver(&Turn { vm, member }) };
-        match delivered {
-            // A report without events may be that of a stop request whose flag has been taken.
-            Ok(Some((0, None))) if is_reported && stop.take_signalled() => {
-                self.fail(member, vm, polling, stopped())
+        let delivered = deliver(&Turn { vm, key: next.key, has_left });
+        match delivered.as_ref().map_err(Error::status) {
+            Ok((count, Some(LEFT))) if has_left.load(SeqCst) => Ok((*count, None)),
+            Err(Status::Busy) if next.is_reported => {
+                // The other thread may be one that waits, and a report of a perf buffer was for it.
+                vm.shared.wait_set().ask_again();
+                delivered
             }
-            Ok(Some((count, ended))) => {
-                pass.count += count;
-                pass.ended = ended.filter(|flow| *flow != LEFT || !has_left());
-            }
-            Ok(None) if is_reported => polling.busy.push(Arc::clone(member)),
-            Ok(None) => {}
-            Err(error) => self.fail(member, vm, polling, error),
+            // State: not loaded.
+            Err(Status::Busy | Status::State) => Ok((0, None)),
+            _ => delivered,
         }
     }
 
-    fn fail(&self, member: &Arc<Member>, vm: &Vm, polling: &mut Polling, error: Error) {
-        polling.failures.insert(0, (member.key, error));
-        // In the meantime the vm may have joined another group.
-        if !member.has_left.load(SeqCst) {
-            vm.leave_group();
-        }
-    }
-
-    /// Waits until a member has something to do. A member that is busy in another thread is left out for a short time, because the
-    /// descriptor of a vm stays readable until its events are delivered.
-    fn wait(&self, polling: &mut Polling, deadline: &mut Deadline) -> Result<Ready> {
-        let busy = mem::take(&mut polling.busy);
-        for member in &busy {
-            self.epoll.remove(member.fd);
-            // The other thread may be one that waits, and a report of a perf buffer was for it.
-            member.vm.upgrade().inspect(|vm| vm.shared.wait_set().ask_again());
-        }
-        let ready = self.wait_for(polling, deadline, !busy.is_empty());
-        let returned = busy.iter().try_for_each(|member| self.watch_again(member));
-        returned.map_err(|e| system_error("group", e))?;
-        ready
-    }
-
-    fn watch_again(&self, member: &Member) -> os::Result<()> {
-        let _members = locked(&self.members);
-        match member.vm.upgrade().filter(|_| !member.has_left.load(SeqCst)) {
-            Some(_vm) => self.epoll.add(member.fd, member.token),
-            None => Ok(()),
-        }
-    }
-
-    fn wait_for(&self, polling: &mut Polling, deadline: &mut Deadline, is_short: bool) -> Result<Ready> {
+    /// Waits until a member has something to do. While another thread uses one that has, its descriptor stays readable. Then this
+    /// waits for a stop request only, and for a short time.
+    fn wait(&self, deadline: &mut Deadline, is_busy: bool) -> Result<Ready> {
         let mut tokens = [0; 16];
         loop {
             let left = deadline.left();
-            let most = Some(BUSY_WAIT).filter(|_| is_short);
-            let timeout_ms = poll_timeout(left.into_iter().chain(most).min());
-            match self.epoll.wait(&mut tokens, timeout_ms) {
+            if is_busy && left == Some(Duration::ZERO) {
+                return Ok(Ready::Timeout);
+            }
+            let waited = match is_busy {
+                true => os::wait_readable(&[self.stop.event().fd()], Some(BUSY_WAIT)).map(|_| 1),
+                false => self.epoll.wait(&mut tokens, poll_timeout(left)),
+            };
+            match waited {
                 _ if self.stop.take() => return Ok(Ready::Stop),
-                Ok(0) if timeout_ms == i32::MAX => {}
-                Ok(0) if is_short && left.is_none_or(|left| left > BUSY_WAIT) => return Ok(Ready::Events),
-                Ok(0) => return Ok(Ready::Timeout),
+                Ok(0) if left.is_some_and(|left| poll_timeout(Some(left)) < i32::MAX) => {
+                    return Ok(Ready::Timeout);
+                }
                 Ok(n) if tokens[..n].contains(&STOP) && self.stop.take_signalled() => return Ok(Ready::Stop),
                 Ok(n) => {
                     self.again.clear();
                     self.note_reports(&tokens[..n]);
-                    polling.has_reports = true;
                     return Ok(Ready::Events);
                 }
-                Err(e) if e.0 == libc::EINTR => {}
+                Err(Errno(libc::EINTR)) => {}
                 Err(e) => return Err(system_error("epoll", e)),
             }
         }
     }
 
-    /// Marks the members that epoll has reported.
+    /// Marks the members that epoll has reported. The next pass begins with one of them.
     fn note_reports(&self, tokens: &[u64]) {
-        let members = locked(&self.members);
+        let mut members = locked(&self.members);
         for token in tokens {
             if let Ok(index) = members.position(*token) {
-                members.list[index].is_reported.store(true, SeqCst);
+                members.list[index].is_reported = true;
+                members.first = index.wrapping_sub(1);
             }
         }
+    }
+}
+
+/// How far a pass has come.
+#[derive(Default)]
+struct Cursor {
+    first: usize,
+    steps: usize,
+    version: u64,
+    /// Whether members have been left out.
+    is_incomplete: bool,
+}
+
+/// The member whose turn it is. Who removes it waits until this is dropped, and then has the last reference to the vm.
+struct Next<'a> {
+    vm: Arc<dyn AsVm>,
+    key: usize,
+    is_reported: bool,
+    _delivering: MutexGuard<'a, ()>,
+}
+
+/// Clears the thread that polls.
+struct AtEnd<'a>(&'a AtomicUsize);
+
+impl Drop for AtEnd<'_> {
+    fn drop(&mut self) {
+        self.0.store(0, SeqCst);
     }
 }
 

@@ -191,7 +191,7 @@ impl Interrupt {
 }
 
 /// Returns a number for the calling thread that no other running thread has.
-fn this_thread() -> usize {
+pub fn this_thread() -> usize {
     thread_local!(static HERE: u8 = const { 0 });
     HERE.with(|here| std::ptr::from_ref(here).addr())
 }

@@ -42,6 +42,8 @@ pub use batch::{Batch, Record};
 pub use check::{CheckReport, Inspector, Outcome, Verdict, check};
 pub use event::{Event, EventKind, Flow, Format};
 pub use group::Group;
+#[cfg(feature = "capi")]
+pub(crate) use group::{AsVm, Turn};
 pub use kinds::{Kind, Kinds};
 pub use maps::MapInfo;
 pub use options::Options;

@@ -17,8 +17,6 @@ use crate::os::poll_timeout;
 
 /// Events of one poll unless the options say otherwise.
 const BUDGET: usize = 65536;
-/// Events of one turn in a group unless the options say otherwise.
-const TURN: usize = 1024;
 
 /// Delivers what waits. Returns whether the call that delivers is done.
 type Work<'a> = dyn FnMut(&mut Delivery) -> Result<bool> + 'a;
@@ -27,12 +25,6 @@ type Work<'a> = dyn FnMut(&mut Delivery) -> Result<bool> + 'a;
 struct Before {
     pending: bool,
     queue: bool,
-}
-
-impl Before {
-    fn of(delivery: &Delivery) -> Before {
-        Before { pending: delivery.pending.is_some(), queue: delivery.queue.is_some() }
-    }
 }
 
 /// When a wait ends. The clock is read only by a wait, because most calls find events and do not wait.
@@ -113,7 +105,8 @@ impl Vm {
         format: Format,
         mut callback: impl FnMut(&Event<'_>) -> Flow,
     ) -> Result<usize> {
-        self.poll_once(timeout, format, &mut callback).map(|(count, _)| count)
+        let (count, ended) = self.poll_once(timeout, self.poll_budget(), format, &mut callback)?;
+        outcome(ended, count)
     }
 
     /// Polls until [`Vm::stop`] is called or the callback returns [`Flow::End`]; both are a success. See [`Vm::poll`] for
@@ -137,85 +130,37 @@ impl Vm {
     /// ```
     pub fn run(&self, format: Format, mut callback: impl FnMut(&Event<'_>) -> Flow) -> Result<()> {
         loop {
-            match self.poll_once(None, format, &mut callback) {
-                Ok((_, Some(Flow::End))) => return Ok(()),
-                Ok(_) => {}
+            match self.poll_once(None, self.poll_budget(), format, &mut callback) {
+                Ok((_, None)) => {}
+                Ok((_, ended)) => return outcome(ended, 0).map(drop),
                 Err(e) if e.status() == Status::Stopped => return Ok(()),
                 Err(e) => return Err(e),
             }
         }
     }
 
-    fn poll_once(
+    /// Waits and delivers at most `budget` events. Returns their number, and what the callback returned if that ended the
+    /// delivery.
+    pub(super) fn poll_once(
         &self,
         timeout: Option<Duration>,
-        format: Format,
-        callback: &mut impl EventFn,
-    ) -> Result<(usize, Option<Flow>)> {
-        let budget = self.poll_budget();
-        self.deliver(timeout, |delivery| {
-            let (count, ended) = self.pass_to(delivery, budget, format, callback)?;
-            let count = outcome(ended, count)?;
-            // A poll that the callback ended returns, even if what ended it was not an event (lost records, a header).
-            Ok((count > 0 || ended.is_some()).then_some((count, ended)))
-        })
-        .map(|result| result.unwrap_or((0, None)))
-    }
-
-    /// Delivers what waits. Returns the number of events, and what the callback returned if that ended the delivery.
-    fn pass_to(
-        &self,
-        delivery: &mut Delivery,
         budget: usize,
         format: Format,
         callback: &mut impl EventFn,
     ) -> Result<(usize, Option<Flow>)> {
-        let mut scratch = std::mem::take(&mut delivery.scratch);
-        let mut deliver = CallbackSink::new(format, &mut scratch, Some(&self.shared.stop), callback);
-        let drained = delivery.drain(budget, &mut deliver);
-        let (events, bytes, lost, ended) = (deliver.events, deliver.bytes, deliver.lost, deliver.ended);
-        delivery.scratch = scratch;
-        self.count(events, bytes, lost);
-        drained.map(|()| (events as usize, ended))
-    }
-
-    /// Returns whether `poll_now` has something to do. Costs no system call.
-    pub(super) fn has_work(&self) -> bool {
-        let stop = &self.shared.stop;
-        if stop.is_asked() || stop.is_paused() || stop.is_claimed() {
-            return stop.is_asked();
-        }
-        let _peeking = stop.peeking();
-        match try_locked(&self.shared.delivery) {
-            Ok(delivery) => delivery.has_events(),
-            // `poll_now` reports other errors than this.
-            Err(e) => e.status() != Status::Busy,
-        }
-    }
-
-    /// Delivers what waits, for a group. `None` if another thread uses the vm or claims its locks. A vm that is paused or not loaded
-    /// has nothing to deliver.
-    pub(super) fn poll_now(
-        &self,
-        format: Format,
-        callback: &mut impl EventFn,
-    ) -> Result<Option<(usize, Option<Flow>)>> {
-        let stop = &self.shared.stop;
-        let mut delivery = match try_locked(&self.shared.delivery) {
-            Err(e) if e.status() == Status::Busy => return Ok(None),
-            _ if stop.is_claimed() => return Ok(None),
-            locked => locked?,
-        };
-        if stop.is_paused() {
-            return Ok(Some((0, None)));
-        }
-        self.shared.counters.polls.fetch_add(1, Relaxed);
-        let _polling = stop.polling();
-        let budget = if self.shared.poll_budget == 0 { TURN } else { self.poll_budget() };
-        let before = Before::of(&delivery);
-        let passed = self.pass_to(&mut delivery, budget, format, callback);
-        self.after_drain(&mut delivery, before);
-        passed.map(Some)
+        self.deliver(timeout, |delivery| {
+            let mut scratch = std::mem::take(&mut delivery.scratch);
+            let mut deliver = CallbackSink::new(format, &mut scratch, Some(&self.shared.stop), callback);
+            let drained = delivery.drain(budget, &mut deliver);
+            let (events, bytes, lost, ended) = (deliver.events, deliver.bytes, deliver.lost, deliver.ended);
+            delivery.scratch = scratch;
+            self.count(events, bytes, lost);
+            drained?;
+            let count = events as usize;
+            // A poll that the callback ended returns, even if what ended it was not an event (lost records, a header).
+            Ok((count > 0 || ended.is_some()).then_some((count, ended)))
+        })
+        .map(|result| result.unwrap_or((0, None)))
     }
 
     /// Waits for events like [`Vm::poll`], and packs records of one source into `buf`, as many as fit. Returns their
@@ -328,6 +273,20 @@ impl Vm {
         Ok(drained.unwrap_or(0))
     }
 
+    /// Returns whether a poll has something to do. Costs no system call.
+    pub(super) fn has_work(&self) -> bool {
+        let stop = &self.shared.stop;
+        if stop.is_asked() || stop.is_paused() || stop.is_claimed() {
+            return stop.is_asked();
+        }
+        let _peeking = stop.peeking();
+        match try_locked(&self.shared.delivery) {
+            Ok(delivery) => delivery.has_events(),
+            // A poll reports other errors than this.
+            Err(e) => e.status() != Status::Busy,
+        }
+    }
+
     /// Returns the maximum number of events of one poll.
     pub(super) fn poll_budget(&self) -> usize {
         match self.shared.poll_budget {
@@ -373,7 +332,7 @@ impl Vm {
             }
             // Waiting records need no system call. For perf buffers this is also the only reliable check, because the kernel
             // reports them as readable once: an epoll set of the host that contains the vm's descriptor consumes the report.
-            let is_ready = delivery.is_ready();
+            let is_ready = delivery.has_events();
             let ready = match is_ready && !self.shared.stop.is_paused() {
                 true if self.shared.stop.take() => Ready::Stop,
                 true => Ready::Events,
@@ -384,7 +343,7 @@ impl Vm {
                 Ready::Timeout => return Ok(()),
                 Ready::Events => {}
             }
-            let before = Before::of(&delivery);
+            let before = Before { pending: delivery.pending.is_some(), queue: delivery.queue.is_some() };
             drop(inner);
             let result = work(&mut delivery);
             inner = self.relock();

@@ -40,6 +40,7 @@ static void print_event(void) {
     FIELD(eunomia_event, cpu);
     FIELD(eunomia_event, reserved);
     FIELD(eunomia_event, time_ns);
+    FIELD(eunomia_event, member);
 }
 
 static void print_stats(void) {

@@ -133,12 +133,12 @@ fn ctype(spelt: &str) -> Result<String, String> {
         words.split_whitespace().filter(|word| !["const", "struct"].contains(word)).collect();
     Ok(match words[..] {
         ["void"] => "None".to_string(),
-        ["void", "*"] | ["eunomia_vm" | "eunomia_type", "*"] => "c_void_p".to_string(),
+        ["void", "*"] | ["eunomia_vm" | "eunomia_group" | "eunomia_type", "*"] => "c_void_p".to_string(),
         ["char", "*"] => "c_char_p".to_string(),
         ["int" | "size_t", ..] => pointer(&format!("c_{}", words[0]), words.len()),
         ["uint32_t" | "uint64_t" | "int32_t" | "int64_t"] => format!("c_{}", words[0].trim_end_matches("_t")),
         ["char", "*", "*"] => "POINTER(c_char_p)".to_string(),
-        ["eunomia_vm", "*", "*"] => "POINTER(c_void_p)".to_string(),
+        ["void" | "eunomia_vm" | "eunomia_group", "*", "*"] => "POINTER(c_void_p)".to_string(),
         [name] if name.ends_with("_fn") => name.to_string(),
         [name, "*"] if name.starts_with("eunomia_") => format!("POINTER({name})"),
         _ => return Err(format!("no ctypes name is known for {spelt:?}")),

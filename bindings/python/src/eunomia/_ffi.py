@@ -154,6 +154,7 @@ class eunomia_event(Structure):
         ("cpu", c_int32),
         ("reserved", c_uint32),
         ("time_ns", c_uint64),
+        ("member", c_void_p),
     )
 
 
@@ -348,6 +349,14 @@ FUNCTIONS: tuple[tuple[str, Any, tuple[Any, ...]], ...] = (
     ("eunomia_queue_start", c_int, (c_void_p, c_size_t)),
     ("eunomia_queue_stop", c_int, (c_void_p,)),
     ("eunomia_iter_each", c_int, (c_void_p, c_char_p, eunomia_event_fn, c_void_p)),
+    ("eunomia_group_new", c_int, (POINTER(c_void_p),)),
+    ("eunomia_group_destroy", None, (c_void_p,)),
+    ("eunomia_group_add", c_int, (c_void_p, c_void_p, c_void_p)),
+    ("eunomia_group_remove", c_int, (c_void_p, c_void_p)),
+    ("eunomia_group_poll", c_int, (c_void_p, c_int, c_uint32, eunomia_event_fn, c_void_p)),
+    ("eunomia_group_stop", None, (c_void_p,)),
+    ("eunomia_group_epoll_fd", c_int, (c_void_p,)),
+    ("eunomia_group_errmsg", c_char_p, (c_void_p, POINTER(c_void_p))),
     ("eunomia_map_count", c_int, (c_void_p,)),
     ("eunomia_map_at", c_int, (c_void_p, c_int, POINTER(eunomia_map_info))),
     ("eunomia_map_find", c_int, (c_void_p, c_char_p, POINTER(eunomia_map_info))),
