@@ -290,6 +290,11 @@ class event {
         return std::chrono::steady_clock::time_point(since_boot);
     }
 
+    // The pointer given to group::add; NULL unless a group delivers the event.
+    void *member() const noexcept {
+        return raw_->member;
+    }
+
     // For direct calls of eunomia.h.
     const eunomia_event *raw() const noexcept {
         return raw_;
@@ -855,6 +860,8 @@ class vm {
     }
 
   private:
+    friend class group;
+
     // Before 1.0 minor versions are incompatible.
     static void check_version() {
         if (eunomia_version() / 100 != EUNOMIA_VERSION_NUM / 100)
@@ -992,6 +999,82 @@ class vm {
     }
 
     std::shared_ptr<detail::state> state_;
+};
+
+// ---- Groups ----
+
+// Many vms that one thread polls with one call. See eunomia_group_new. A vm leaves its group when it is
+// closed. The callback for an event must not close the vm of that event; it may remove it from the group.
+class group {
+  public:
+    group() {
+        int status = eunomia_group_new(&raw_);
+        if (status < 0)
+            throw error(status, "cannot create a group", {}, errno);
+    }
+
+    group(group &&other) noexcept : raw_(std::exchange(other.raw_, nullptr)) {}
+    group &operator=(group &&other) noexcept {
+        std::swap(raw_, other.raw_);
+        return *this;
+    }
+    ~group() {
+        eunomia_group_destroy(raw_);
+    }
+
+    // For calls of eunomia.h; NULL once moved from.
+    eunomia_group *raw() const noexcept {
+        return raw_;
+    }
+
+    // Adds a vm. event::member returns `member` for each of its events. Any thread, any time.
+    void add(const vm &vm, void *member = nullptr) {
+        auto use = vm.entered();
+        checked(eunomia_group_add(raw_, use.raw(), member), "the vm is in a group already");
+    }
+
+    // Removes a vm, and waits until the callback for its event, if it runs in another thread, has returned.
+    void remove(const vm &vm) {
+        auto use = vm.entered();
+        checked(eunomia_group_remove(raw_, use.raw()), "the vm is not in this group");
+    }
+
+    // Returns the number of events; 0 after the timeout. See eunomia_group_poll.
+    template <class Fn> int poll(std::chrono::milliseconds timeout, format format, Fn &&fn) {
+        using callback_type = detail::callback<std::remove_reference_t<Fn>, eunomia_event, event>;
+        callback_type callback{fn};
+        int status = eunomia_group_poll(raw_, vm::number(timeout), vm::number(format),
+                                        callback_type::on_event, static_cast<void *>(&callback));
+        if (callback.thrown)
+            std::rethrow_exception(callback.thrown);
+        return checked(status, status == EUNOMIA_ERR_BUSY ? "the group is being polled"
+                                                          : eunomia_group_errmsg(raw_, nullptr));
+    }
+
+    // Returns the member that the last failed poll was about; NULL if it was not about a member.
+    void *failed() const noexcept {
+        void *member = nullptr;
+        eunomia_group_errmsg(raw_, &member);
+        return member;
+    }
+
+    // Any thread, any time, and in signal handlers.
+    void stop() const noexcept {
+        eunomia_group_stop(raw_);
+    }
+
+    int epoll_fd() const {
+        return checked(eunomia_group_epoll_fd(raw_), "the group was moved from");
+    }
+
+  private:
+    static int checked(int status, const char *message) {
+        if (status < 0)
+            throw error(status, message);
+        return status;
+    }
+
+    eunomia_group *raw_ = nullptr;
 };
 
 } // namespace eunomia

@@ -19,6 +19,65 @@ import eunomia
 from eunomia import Error, Event, EventKind, Format, Kind, Status, TypeKind
 
 
+class Groups(unittest.TestCase):
+    def test_one_call_polls_many_vms(self) -> None:
+        with eunomia.Group() as group, running() as one, running() as other:
+            counts: dict[eunomia.VM, int] = {one: 0, other: 0}
+
+            def count(vm: eunomia.VM, event: Event) -> None:
+                counts[vm] += event.kind == EventKind.SAMPLE
+
+            def fail(_: eunomia.VM, __: Event) -> None:
+                raise ZeroDivisionError
+
+            group.add(one)
+            group.add(other)
+            with self.assertRaises(Error) as caught:
+                group.add(one)
+            self.assertIs(caught.exception.status, Status.ERR_STATE)
+            other.var_set("burst", 3)
+            trigger(one, 2)
+            self.assertEqual(group.poll(count), 5)
+            self.assertEqual(counts, {one: 2, other: 3})
+            self.assertEqual(group.poll(count, timeout=0), 0)
+            trigger(one, 1)
+            with self.assertRaises(ZeroDivisionError):
+                group.poll(fail)
+            self.assertEqual(group.poll(lambda vm, event: True, Format.RAW), 1)
+            other.stop()
+            with self.assertRaises(Error) as caught:
+                while True:
+                    group.poll(count)
+            self.assertIs(caught.exception.status, Status.ERR_STOPPED)
+            self.assertIs(group.failed, other)
+            group.add(other)
+            group.remove(one)
+            with self.assertRaises(Error) as caught:
+                group.remove(one)
+            self.assertIs(caught.exception.status, Status.ERR_NOT_FOUND)
+
+    def test_a_callback_may_close_its_vm(self) -> None:
+        with eunomia.Group() as group, running() as vm:
+            group.add(vm)
+            trigger(vm, 3)
+            self.assertEqual(group.poll(lambda vm, event: vm.close()), 1)
+            self.assertEqual(group.poll(lambda vm, event: None, timeout=0), 0)
+            with self.assertRaises(Error):
+                vm.maps()
+
+    def test_a_stop_ends_a_waiting_poll(self) -> None:
+        with eunomia.Group() as group:
+            timer = threading.Timer(0.02, group.stop)
+            timer.start()
+            with self.assertRaises(Error) as caught:
+                group.poll(lambda vm, event: None)
+            self.assertIs(caught.exception.status, Status.ERR_STOPPED)
+            self.assertIsNone(group.failed)
+            timer.join()
+        with self.assertRaises(Error):
+            group.stop()
+
+
 class Variables(unittest.TestCase):
     def test_values_are_json_and_bytes_are_bytes(self) -> None:
         with running() as vm:

@@ -111,6 +111,38 @@ static void a_batch_has_all_records() {
         [&] { vm.poll_batch(eunomia::forever, [](const eunomia::records &) { throw own_exception{7}; }); }));
 }
 
+static void a_group_polls_many_vms() {
+    eunomia::group group;
+    eunomia::vm vms[2] = {running(), running()};
+    int counts[2] = {};
+    for (int i = 0; i < 2; i++)
+        group.add(vms[i], &counts[i]);
+    CHECK(FAILURE(group.add(vms[0])).status() == EUNOMIA_ERR_STATE);
+    vms[1].var_set("burst", std::uint32_t{3});
+    trigger(vms[0], 2);
+    auto count = [](const event &event) { ++*static_cast<int *>(event.member()); };
+    CHECK(group.poll(eunomia::forever, format::raw, count) == 5);
+    CHECK(counts[0] == 2 && counts[1] == 3);
+    trigger(vms[0], 1);
+    CHECK(throws_seven([&] { group.poll(eunomia::forever, format::json, throw_seven); }));
+    while (group.poll(0ms, format::raw, count) > 0)
+        ;
+    CHECK(counts[0] + counts[1] == 5 + 1 + 3 - 1);
+    vms[0].stop();
+    CHECK(FAILURE(group.poll(eunomia::forever, format::raw, count)).status() == EUNOMIA_ERR_STOPPED);
+    CHECK(group.failed() == &counts[0]);
+    group.remove(vms[1]);
+    CHECK(FAILURE(group.remove(vms[1])).status() == EUNOMIA_ERR_NOT_FOUND);
+    group.add(vms[0], &counts[0]);
+    vms[0].close();
+    trigger(vms[1], 1);
+    CHECK(group.poll(0ms, format::raw, count) == 0 && group.epoll_fd() >= 0);
+    group.stop();
+    eunomia::group moved(std::move(group));
+    CHECK(FAILURE(moved.poll(eunomia::forever, format::raw, count)).status() == EUNOMIA_ERR_STOPPED);
+    CHECK(!moved.failed());
+}
+
 static void what_a_callback_throws_comes_out_of_the_call() {
     eunomia::vm vm = running();
     trigger(vm, 2);
@@ -369,6 +401,7 @@ int main(int argc, char **argv) {
     CHECK(eunomia::version() == EUNOMIA_VERSION_NUM && (eunomia::kinds() & EUNOMIA_KIND_JSON));
     CHECK(std::string(eunomia::version_string()).find("libbpf") != std::string::npos);
     RUN(a_batch_has_all_records);
+    RUN(a_group_polls_many_vms);
     RUN(what_a_callback_throws_comes_out_of_the_call);
     RUN(errors_of_the_vm_pass_through_a_callback);
     RUN(an_error_carries_everything);

@@ -25,6 +25,7 @@ from ._ffi import (
     Subject,
     TypeKind,
 )
+from ._group import Group
 from ._info import MapInfo, ProgInfo, ProgResult, SourceInfo, Stats
 from ._library import LIBRARY as _LIBRARY
 from ._type import Field, Type
@@ -41,6 +42,7 @@ __all__ = [
     "EventKind",
     "Field",
     "Format",
+    "Group",
     "InvalidError",
     "Kind",
     "LogLevel",

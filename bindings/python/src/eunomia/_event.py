@@ -131,17 +131,7 @@ class Delivery:
             return -1
 
     def _event(self, event: Any) -> Event:
-        return Event(
-            kind=_KINDS.get(event.kind, event.kind),
-            format=Format(event.format),
-            source=event.source.decode(),
-            data=string_at(event.data, event.len) if event.len else b"",
-            key=string_at(event.key, event.key_len) if event.key_len else b"",
-            type=self._types.of(event.type),
-            lost=event.lost,
-            cpu=event.cpu,
-            time_ns=event.time_ns,
-        )
+        return event_of(event, self._types)
 
     def _records(self, records: Any) -> Records:
         return Records(
@@ -179,6 +169,21 @@ class Delivery:
 
 
 _KINDS: dict[int, EventKind] = {kind.value: kind for kind in EventKind}
+
+
+def event_of(event: Any, types: Types) -> Event:
+    """Copies a C event."""
+    return Event(
+        kind=_KINDS.get(event.kind, event.kind),
+        format=Format(event.format),
+        source=event.source.decode(),
+        data=string_at(event.data, event.len) if event.len else b"",
+        key=string_at(event.key, event.key_len) if event.key_len else b"",
+        type=types.of(event.type),
+        lost=event.lost,
+        cpu=event.cpu,
+        time_ns=event.time_ns,
+    )
 
 
 def _copies(spans: Any, count: int) -> list[bytes]:
