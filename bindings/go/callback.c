@@ -11,6 +11,10 @@ static int on_batch(void *arg, const eunomia_records *records) {
     return eunomiaGoBatch((uintptr_t)arg, (eunomia_records *)records);
 }
 
+static int on_group_event(void *arg, const eunomia_event *event) {
+    return eunomiaGoGroupEvent((uintptr_t)arg, (eunomia_event *)event);
+}
+
 static void on_log(void *arg, uint32_t level, const char *text) {
     eunomiaGoLog((uintptr_t)arg, level, (char *)text);
 }
@@ -28,6 +32,14 @@ int eunomia_go_poll(eunomia_vm *vm, uint32_t format, uintptr_t delivery) {
 
 int eunomia_go_poll_batch(eunomia_vm *vm, uintptr_t delivery) {
     return eunomia_poll_batch(vm, 0, on_batch, (void *)delivery);
+}
+
+int eunomia_go_group_add(eunomia_group *group, eunomia_vm *vm, uintptr_t key) {
+    return eunomia_group_add(group, vm, (void *)key);
+}
+
+int eunomia_go_group_poll(eunomia_group *group, uint32_t format, uintptr_t delivery) {
+    return eunomia_group_poll(group, 0, format, on_group_event, (void *)delivery);
 }
 
 int eunomia_go_map_each(eunomia_vm *vm, const char *map, uint32_t format, uintptr_t delivery) {

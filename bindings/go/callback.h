@@ -10,6 +10,8 @@ int eunomia_go_new(eunomia_vm **out, eunomia_options *options, uintptr_t log);
 // Like the functions of the same names without _go; poll and poll_batch do not wait.
 int eunomia_go_poll(eunomia_vm *vm, uint32_t format, uintptr_t delivery);
 int eunomia_go_poll_batch(eunomia_vm *vm, uintptr_t delivery);
+int eunomia_go_group_add(eunomia_group *group, eunomia_vm *vm, uintptr_t key);
+int eunomia_go_group_poll(eunomia_group *group, uint32_t format, uintptr_t delivery);
 int eunomia_go_map_each(eunomia_vm *vm, const char *map, uint32_t format, uintptr_t delivery);
 int eunomia_go_iter_each(eunomia_vm *vm, const char *prog, uintptr_t delivery);
 int eunomia_go_wasm_run(eunomia_vm *vm, int argc, const char *const *argv, int *exit_code, uint32_t format,

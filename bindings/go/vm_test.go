@@ -88,6 +88,87 @@ func TestValuesAreJSONAndBytesAreBytes(t *testing.T) {
 	equal(t, bonus, ^uint64(0))
 }
 
+func TestOneCallPollsManyVMs(t *testing.T) {
+	group, err := NewGroup()
+	check(t, err)
+	defer group.Close()
+	vms := []*VM{running(t), running(t)}
+	counts := map[*VM]int{}
+	count := func(vm *VM, event *Event) error {
+		counts[vm]++
+		return nil
+	}
+	for _, vm := range vms {
+		check(t, group.Add(vm))
+	}
+	equal(t, errors.Is(group.Add(vms[0]), ErrState), true)
+	check(t, vms[1].VarSet("burst", 3))
+	trigger(t, vms[0], 2)
+	n, err := group.Poll(background, Forever, FormatJSON, count)
+	check(t, err)
+	equal(t, n, 5)
+	equal(t, counts, map[*VM]int{vms[0]: 2, vms[1]: 3})
+	n, err = group.Poll(background, 0, FormatJSON, count)
+	check(t, err)
+	equal(t, n, 0)
+
+	own := errors.New("own")
+	trigger(t, vms[0], 1)
+	_, err = group.Poll(background, Forever, FormatRaw, func(*VM, *Event) error { return own })
+	equal(t, err, own)
+	n, err = group.Poll(background, Forever, FormatRaw, func(*VM, *Event) error { return End })
+	check(t, err)
+	equal(t, n, 1)
+
+	vms[1].Stop()
+	for err == nil {
+		_, err = group.Poll(background, Forever, FormatRaw, count)
+	}
+	equal(t, errors.Is(err, ErrStopped), true)
+	equal(t, group.Failed() == vms[1], true)
+	check(t, group.Add(vms[1]))
+	check(t, group.Remove(vms[0]))
+	equal(t, errors.Is(group.Remove(vms[0]), ErrNotFound), true)
+}
+
+func TestACallbackOfAGroupMayCloseItsVM(t *testing.T) {
+	group, err := NewGroup()
+	check(t, err)
+	defer group.Close()
+	vm := running(t)
+	check(t, group.Add(vm))
+	trigger(t, vm, 3)
+	n, err := group.Poll(background, Forever, FormatRaw, func(vm *VM, _ *Event) error { return vm.Close() })
+	check(t, err)
+	equal(t, n, 1)
+	n, err = group.Poll(background, 0, FormatRaw, func(*VM, *Event) error { return nil })
+	check(t, err)
+	equal(t, n, 0)
+}
+
+func TestAPollOfAGroupEndsWithStopItsContextAndClose(t *testing.T) {
+	group, err := NewGroup()
+	check(t, err)
+	poll := func(ctx context.Context) error {
+		_, err := group.Poll(ctx, Forever, FormatRaw, func(*VM, *Event) error { return nil })
+		return err
+	}
+	go func() {
+		time.Sleep(10 * time.Millisecond)
+		group.Stop()
+	}()
+	equal(t, errors.Is(poll(background), ErrStopped), true)
+	ctx, cancel := context.WithTimeout(background, 10*time.Millisecond)
+	defer cancel()
+	equal(t, poll(ctx), context.DeadlineExceeded)
+	go func() {
+		time.Sleep(10 * time.Millisecond)
+		group.Close()
+	}()
+	equal(t, errors.Is(poll(background), ErrStopped), true)
+	equal(t, errors.Is(poll(background), ErrState), true)
+}
+
 func TestAFailureHasStatusWordsAndErrno(t *testing.T) {
 	vm := running(t)
 	err := vm.VarSet("small", 70000)
