@@ -175,10 +175,13 @@ pub unsafe extern "C" fn eunomia_destroy(vm: *mut eunomia_vm) {
         return handle.log_error("destroy: refused, a call on this vm is in progress");
     }
     handle.vm.leave_group();
-    // SAFETY: made by `Arc::into_raw` in `eunomia_new`, and no call is in progress. Only a group has other references.
-    let Some((vm, log)) = Arc::into_inner(unsafe { Arc::from_raw(vm) }).map(eunomia_vm::into_parts) else {
-        return;
-    };
+    // SAFETY: made by `Arc::into_raw` in `eunomia_new`, and no call is in progress.
+    free(unsafe { Arc::from_raw(vm) });
+}
+
+/// Frees a vm. Only a group has other references, and the vm is in none.
+fn free(vm: Arc<eunomia_vm>) {
+    let Some((vm, log)) = Arc::into_inner(vm).map(eunomia_vm::into_parts) else { return };
     if let Err(panic) = panic::catch(|| drop(vm)) {
         log.write(Level::Error, &panic);
     }
