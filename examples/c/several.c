@@ -1,63 +1,61 @@
 // Runs several packages at once, each in a vm, and handles all events in one loop, until Ctrl-C.
 // usage: several PACKAGE.json...
-#include <errno.h>
 #include <eunomia.h>
-#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 
 #define MAX_PACKAGES 16
 
-static struct pollfd fds[MAX_PACKAGES];
 static eunomia_vm *vms[MAX_PACKAGES];
-static volatile sig_atomic_t is_over;
+static eunomia_group *group;
 
 static void on_signal(int number) {
     (void)number;
-    is_over = 1;
+    eunomia_group_stop(group);
 }
 
 static int on_event(void *arg, const eunomia_event *event) {
-    const char *package = arg;
-    printf("%s %s\n", package, (const char *)event->data);
+    (void)arg;
+    printf("%s %s\n", (const char *)event->member, (const char *)event->data);
     return 0;
 }
 
-static int start(int i, const char *package) {
+static int start(int i, char *package) {
     if (eunomia_new(&vms[i], NULL) < 0)
         return -1;
-    fds[i] = (struct pollfd){.fd = eunomia_epoll_fd(vms[i]), .events = POLLIN};
-    if (eunomia_open_file(vms[i], package, EUNOMIA_KIND_JSON) < 0)
-        fprintf(stderr, "%s\n", eunomia_errmsg(vms[i])); // begins with the path
-    else if (eunomia_attach(vms[i]) < 0)
-        fprintf(stderr, "%s: %s\n", package, eunomia_errmsg(vms[i]));
-    else
-        return 0;
+    if (eunomia_open_file(vms[i], package, EUNOMIA_KIND_JSON) >= 0 && eunomia_attach(vms[i]) >= 0)
+        return eunomia_group_add(group, vms[i], package);
+    fprintf(stderr, "%s: %s\n", package, eunomia_errmsg(vms[i]));
     return -1;
 }
 
+// Returns after Ctrl-C, or if a package fails.
+static int run(void) {
+    void *package;
+    int status;
+    do
+        status = eunomia_group_poll(group, -1, EUNOMIA_FORMAT_JSON, on_event, NULL);
+    while (status >= 0);
+    const char *message = eunomia_group_errmsg(group, &package);
+    if (status == EUNOMIA_ERR_STOPPED && !package)
+        return 0;
+    fprintf(stderr, "%s: %s\n", package ? (const char *)package : "group", message);
+    return status;
+}
+
 int main(int argc, char **argv) {
-    int count = argc - 1, status = count > 0 && count <= MAX_PACKAGES ? 0 : -1;
+    int count = argc - 1, status = count > 0 && count <= MAX_PACKAGES ? eunomia_group_new(&group) : -1;
     if (status < 0)
         fprintf(stderr, "usage: %s PACKAGE... (at most %d)\n", argv[0], MAX_PACKAGES);
-    struct sigaction action = {.sa_handler = on_signal}; // interrupts poll
-    sigaction(SIGINT, &action, NULL);
+    signal(SIGINT, on_signal);
     setvbuf(stdout, NULL, _IOLBF, 0);
     for (int i = 0; i < count && status >= 0; i++)
         status = start(i, argv[i + 1]);
-    while (!is_over && status >= 0) {
-        if (poll(fds, (nfds_t)count, -1) < 0 && errno != EINTR) {
-            perror("poll");
-            status = -1;
-        }
-        for (int i = 0; i < count && status >= 0; i++) {
-            if (fds[i].revents)
-                status = eunomia_poll(vms[i], 0, EUNOMIA_FORMAT_JSON, on_event, argv[i + 1]);
-            if (status < 0)
-                fprintf(stderr, "%s: %s\n", argv[i + 1], eunomia_errmsg(vms[i]));
-        }
-    }
+    if (status >= 0)
+        status = run();
+    signal(SIGINT, SIG_IGN); // a late signal must not use the freed group
     for (int i = 0; i < count && i < MAX_PACKAGES; i++)
         eunomia_destroy(vms[i]);
+    eunomia_group_destroy(group);
     return status < 0;
 }

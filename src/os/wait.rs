@@ -108,7 +108,7 @@ impl Again {
 
     /// Makes it unreadable.
     pub fn clear(&self) {
-        if self.is_set.swap(false, SeqCst) {
+        if self.is_set.load(SeqCst) && self.is_set.swap(false, SeqCst) {
             self.event.clear();
         }
     }

@@ -4,7 +4,7 @@
 //! for an epoll set that contains the epoll set of each member. So an event costs a system call only if the thread slept.
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
 use std::time::Duration;
 
@@ -75,7 +75,8 @@ struct Shared {
     polling: Mutex<Polling>,
     /// Held while the events of one member are delivered.
     delivering: Mutex<()>,
-    /// The token of that member, changed with `members` locked.
+    /// The token of that member, changed with `members` locked. Like the next one it needs no order: who removes a member waits for
+    /// the lock on the delivery.
     current: AtomicU64,
     /// Set when that member leaves.
     has_left: AtomicBool,
@@ -282,7 +283,7 @@ impl Group {
     ) -> Result<usize> {
         self.poll_turns(timeout, &mut |turn| {
             let mut callback = |event: &Event<'_>| match callback(turn.key(), event) {
-                Flow::Continue if turn.has_left().load(SeqCst) => LEFT,
+                Flow::Continue if turn.has_left().load(Relaxed) => LEFT,
                 flow => flow,
             };
             turn.deliver(format, &mut callback)
@@ -385,11 +386,11 @@ impl Leave for Shared {
             let Ok(index) = members.position(token) else { return };
             self.epoll.remove(members.list.remove(index).fd);
             members.version += 1;
-            if self.current.load(SeqCst) == token {
-                self.has_left.store(true, SeqCst);
+            if self.current.load(Relaxed) == token {
+                self.has_left.store(true, Relaxed);
             }
         }
-        if self.poller.load(SeqCst) != this_thread() {
+        if self.poller.load(Relaxed) != this_thread() {
             drop(locked(&self.delivering));
         }
     }
@@ -418,7 +419,7 @@ impl Shared {
     fn poll(&self, timeout: Option<Duration>, deliver: &mut Deliver<'_>) -> Result<usize> {
         let mut deadline = Deadline::after(timeout);
         let mut polling = try_locked(&self.polling)?;
-        self.poller.store(this_thread(), SeqCst);
+        self.poller.store(this_thread(), Relaxed);
         let _poller = AtEnd(&self.poller);
         polling.failed = None;
         self.again.clear();
@@ -494,8 +495,8 @@ impl Shared {
             let is_reported = member.is_reported;
             if let Some(vm) = member.vm.upgrade().filter(|vm| is_reported || vm.vm().has_work()) {
                 member.is_reported = false;
-                self.current.store(member.token, SeqCst);
-                self.has_left.store(false, SeqCst);
+                self.current.store(member.token, Relaxed);
+                self.has_left.store(false, Relaxed);
                 return Some(Next {
                     vm,
                     key: member.key,
@@ -515,7 +516,7 @@ impl Shared {
         }
         let delivered = deliver(&Turn { vm, key: next.key, has_left });
         match delivered.as_ref().map_err(Error::status) {
-            Ok((count, Some(LEFT))) if has_left.load(SeqCst) => Ok((*count, None)),
+            Ok((count, Some(LEFT))) if has_left.load(Relaxed) => Ok((*count, None)),
             Err(Status::Busy) if next.is_reported => {
                 // The other thread may be one that waits, and a report of a perf buffer was for it.
                 vm.shared.wait_set().ask_again();
@@ -592,7 +593,7 @@ struct AtEnd<'a>(&'a AtomicUsize);
 
 impl Drop for AtEnd<'_> {
     fn drop(&mut self) {
-        self.0.store(0, SeqCst);
+        self.0.store(0, Relaxed);
     }
 }
 

@@ -184,7 +184,8 @@ impl<F: Flag, E: Event> Request<F, E> {
     /// Takes the request, to report it. The event decides: a request whose signal has not arrived yet is reported when it has,
     /// and a request that is made in between is reported together with this one.
     pub fn take(&self) -> bool {
-        self.asked.take() && self.event.clear()
+        // Reading is cheaper than exchanging, and mostly there is no request.
+        self.asked.get() && self.asked.take() && self.event.clear()
     }
 
     /// Takes the request after the event was found readable, whatever the flag says.

@@ -5,7 +5,10 @@
 
 use crate::os::{self, EventFd};
 use std::os::fd::RawFd;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering::SeqCst};
+use std::sync::atomic::{
+    AtomicBool, AtomicU8, AtomicUsize, Ordering::Acquire, Ordering::Relaxed, Ordering::Release,
+    Ordering::SeqCst,
+};
 use std::sync::{Mutex, MutexGuard, OnceLock};
 
 use super::handover::Request;
@@ -16,7 +19,7 @@ pub struct Interrupt {
     request: Request<AtomicBool, EventFd>,
     paused: AtomicBool,
     claim: Claim,
-    /// The thread that polls; 0 for none.
+    /// The thread that polls; 0 for none. Each thread only compares it with itself, which needs no ordering.
     poller: AtomicUsize,
     /// Whether a group looks for events, which takes the lock on all deliveries for a moment.
     peeking: AtomicBool,
@@ -27,7 +30,7 @@ pub struct Peeking<'a>(&'a AtomicBool);
 
 impl Drop for Peeking<'_> {
     fn drop(&mut self) {
-        self.0.store(false, SeqCst);
+        self.0.store(false, Release);
     }
 }
 
@@ -36,7 +39,7 @@ pub struct Polling<'a>(&'a AtomicUsize);
 
 impl Drop for Polling<'_> {
     fn drop(&mut self) {
-        self.0.store(0, SeqCst);
+        self.0.store(0, Relaxed);
     }
 }
 
@@ -99,13 +102,13 @@ impl Interrupt {
 
     /// Marks a look for events.
     pub fn peeking(&self) -> Peeking<'_> {
-        self.peeking.store(true, SeqCst);
+        self.peeking.store(true, Relaxed);
         Peeking(&self.peeking)
     }
 
     /// Returns whether a group looks for events.
     pub fn is_peeked(&self) -> bool {
-        self.peeking.load(SeqCst)
+        self.peeking.load(Acquire)
     }
 
     /// Requests a pause, or withdraws the request.
@@ -143,13 +146,13 @@ impl Interrupt {
 
     /// Marks this thread as the one that polls.
     pub fn polling(&self) -> Polling<'_> {
-        self.poller.store(this_thread(), SeqCst);
+        self.poller.store(this_thread(), Relaxed);
         Polling(&self.poller)
     }
 
     /// Returns whether this thread polls: the caller is a callback.
     pub fn is_polling(&self) -> bool {
-        self.poller.load(SeqCst) == this_thread()
+        self.poller.load(Relaxed) == this_thread()
     }
 
     /// If another thread has claimed the locks and has at least `held`, waits until it has released them and returns true.

@@ -300,7 +300,9 @@ impl Vm {
         let counters = &self.shared.counters;
         counters.events.fetch_add(events, Relaxed);
         counters.bytes.fetch_add(bytes, Relaxed);
-        counters.lost_kernel.fetch_add(lost, Relaxed);
+        if lost > 0 {
+            counters.lost_kernel.fetch_add(lost, Relaxed);
+        }
     }
 
     /// Waits and calls `work` until it returns a result; `None` after the timeout. The lock on the package is held while
@@ -346,11 +348,11 @@ impl Vm {
             let before = Before { pending: delivery.pending.is_some(), queue: delivery.queue.is_some() };
             drop(inner);
             let result = work(&mut delivery);
-            inner = self.relock();
             self.after_drain(&mut delivery, before);
             if result? {
                 return Ok(());
             }
+            inner = self.relock();
         }
     }
 
