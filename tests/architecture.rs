@@ -1,5 +1,5 @@
 //! The rules of docs/ARCHITECTURE.md that a compiler does not check: which part may import which, where `unsafe` and C
-//! libraries may be used, how long a C function may be, and what must not be committed.
+//! libraries may be used, and how long a C function may be.
 //!
 //! Each rule is a function that returns a list of problems. One test applies it to every file, one shows that it finds
 //! the problem in a file that has one.
@@ -80,26 +80,6 @@ const FOREIGN: [(&str, &[&str]); 2] =
 
 /// Most lines between the braces of an `extern "C"` function in src/capi.
 const MAX_C_FUNCTION_LINES: usize = 10;
-
-/// What must not be committed: marks of unfinished work, paths of one machine, and hosts of package registries. A
-/// build gets its packages from wherever cargo, pip, npm and apt of the machine are configured to look, often a mirror
-/// without access to the Internet; a file that names a host would bypass that. The words are split, so that this file
-/// does not contain them.
-const FORBIDDEN: [(&str, &str); 13] = [
-    ("TO", "DO"),
-    ("FIX", "ME"),
-    ("X", "XX "),
-    ("todo", "!("),
-    ("unimplemented", "!("),
-    ("/ro", "ot/"),
-    ("/ho", "me/"),
-    ("/wo", "rk/"),
-    ("crates", ".io"),
-    ("static.rust-lang", ".org"),
-    ("pypi", ".org"),
-    ("npmjs", ".org"),
-    ("deb.debian", ".org"),
-];
 
 // ---- the rules ------------------------------------------------------------------------------------------------
 
@@ -187,19 +167,6 @@ fn length_problems(file: &File) -> Vec<String> {
         format!("{}: {name} has {lines} lines, at most {MAX_C_FUNCTION_LINES}", file.path)
     })
     .collect()
-}
-
-/// A text contains nothing of [`FORBIDDEN`].
-fn text_problems(path: &str, text: &str) -> Vec<String> {
-    let mut problems = Vec::new();
-    for (number, line) in text.lines().enumerate() {
-        for word in FORBIDDEN.iter().map(|(a, b)| format!("{a}{b}")) {
-            if line.contains(&word) {
-                problems.push(format!("{path}:{}: must not contain {word}", number + 1));
-            }
-        }
-    }
-    problems
 }
 
 // ---- reading Rust ---------------------------------------------------------------------------------------------
@@ -597,20 +564,4 @@ fn a_long_c_function_is_found() {
         1
     );
     assert_eq!(length_problems(&File::new("src/vm/mod.rs", &function(MAX_C_FUNCTION_LINES + 1))).len(), 0);
-}
-
-#[test]
-fn no_forbidden_word_is_committed() {
-    let endings = [".rs", ".c", ".h", ".hpp", ".sh", ".toml", ".md", "Makefile", ".ci/run", ".pc.in"];
-    let paths = files("", &endings);
-    assert!(paths.len() > 100, "only {} files to check", paths.len());
-    assert_no_problems(paths.iter().flat_map(|path| text_problems(path, &read(path))).collect());
-}
-
-#[test]
-fn a_forbidden_word_is_found() {
-    for (first, second) in FORBIDDEN {
-        assert_eq!(text_problems("src/lib.rs", &format!("// {first}{second}")).len(), 1, "{first}{second}");
-    }
-    assert_eq!(text_problems("src/lib.rs", "// done").len(), 0);
 }

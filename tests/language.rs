@@ -1,4 +1,5 @@
-//! Phrases that are never right in this project, in prose or names: the worst of the glossary in CONTRIBUTING.md ("Language").
+//! Text that must not be committed: phrases that are never right in this project, in prose or names (the worst of the glossary
+//! in CONTRIBUTING.md, "Language"), marks of unfinished work, and names of machines and registries.
 //! `make lint` runs this test.
 
 use std::path::Path;
@@ -59,6 +60,26 @@ const EXEMPT: [&str; 6] = [
     "tests/data/abi/previous/",
 ];
 
+/// What must not be committed: marks of unfinished work, paths of one machine, and hosts of package registries. A
+/// build gets its packages from wherever cargo, pip, npm and apt of the machine are configured to look, often a mirror
+/// without access to the Internet; a file that names a host would bypass that. The words are split, so that this file
+/// does not contain them.
+const FORBIDDEN: [(&str, &str); 13] = [
+    ("TO", "DO"),
+    ("FIX", "ME"),
+    ("X", "XX "),
+    ("todo", "!("),
+    ("unimplemented", "!("),
+    ("/ro", "ot/"),
+    ("/ho", "me/"),
+    ("/wo", "rk/"),
+    ("crates", ".io"),
+    ("static.rust-lang", ".org"),
+    ("pypi", ".org"),
+    ("npmjs", ".org"),
+    ("deb.debian", ".org"),
+];
+
 /// A word in lower case and its line; an empty one where a phrase cannot continue.
 type Word = (String, usize);
 
@@ -103,20 +124,42 @@ fn problems(path: &str, text: &str) -> Vec<String> {
     found
 }
 
-/// The text files of the repository.
-fn files() -> Vec<String> {
+/// A text contains nothing of [`FORBIDDEN`].
+fn text_problems(path: &str, text: &str) -> Vec<String> {
+    let mut problems = Vec::new();
+    for (number, line) in text.lines().enumerate() {
+        for word in FORBIDDEN.iter().map(|(a, b)| format!("{a}{b}")) {
+            if line.contains(&word) {
+                problems.push(format!("{path}:{}: must not contain {word}", number + 1));
+            }
+        }
+    }
+    problems
+}
+
+/// The files of the repository.
+fn tracked() -> Vec<String> {
     let output = Command::new("git").args(["ls-files"]).current_dir(ROOT).output().expect("git runs");
     assert!(output.status.success(), "git ls-files: {}", String::from_utf8_lossy(&output.stderr));
-    let is_checked = |path: &&str| !EXEMPT.iter().any(|exempt| path.starts_with(exempt));
-    String::from_utf8_lossy(&output.stdout).lines().filter(is_checked).map(str::to_owned).collect()
+    String::from_utf8_lossy(&output.stdout).lines().map(str::to_owned).collect()
+}
+
+/// The files that the phrases are searched in.
+fn files() -> Vec<String> {
+    let is_exempt = |path: &String| EXEMPT.iter().any(|exempt| path.starts_with(exempt));
+    tracked().into_iter().filter(|path| !is_exempt(path)).collect()
+}
+
+/// Returns the text of a file; empty if it is not text.
+fn read(path: &String) -> String {
+    std::fs::read_to_string(Path::new(ROOT).join(path)).unwrap_or_default()
 }
 
 #[test]
 fn no_file_contains_a_phrase_of_the_list() {
     let files = files();
     assert!(files.len() > 400, "only {} files found", files.len());
-    let text = |path: &String| std::fs::read_to_string(Path::new(ROOT).join(path)).unwrap_or_default();
-    let problems: Vec<String> = files.iter().flat_map(|path| problems(path, &text(path))).collect();
+    let problems: Vec<String> = files.iter().flat_map(|path| problems(path, &read(path))).collect();
     assert!(
         problems.is_empty(),
         "{} phrases (see CONTRIBUTING.md, \"Language\"):\n{}",
@@ -147,4 +190,22 @@ fn a_phrase_is_found_in_prose_names_and_across_lines() {
         problems("a.rs", "Let go. Of what stood, there is no map: a hand out of it, for these people"),
         Vec::<String>::new()
     );
+}
+
+#[test]
+fn no_forbidden_word_is_committed() {
+    let endings = [".rs", ".c", ".h", ".hpp", ".sh", ".toml", ".md", "Makefile", ".ci/run", ".pc.in"];
+    let paths: Vec<String> =
+        tracked().into_iter().filter(|path| endings.iter().any(|ending| path.ends_with(ending))).collect();
+    assert!(paths.len() > 100, "only {} files to check", paths.len());
+    let problems: Vec<String> = paths.iter().flat_map(|path| text_problems(path, &read(path))).collect();
+    assert!(problems.is_empty(), "\n{}", problems.join("\n"));
+}
+
+#[test]
+fn a_forbidden_word_is_found() {
+    for (first, second) in FORBIDDEN {
+        assert_eq!(text_problems("src/lib.rs", &format!("// {first}{second}")).len(), 1, "{first}{second}");
+    }
+    assert_eq!(text_problems("src/lib.rs", "// done").len(), 0);
 }

@@ -6,16 +6,16 @@ use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::sync::Arc;
-use std::time::Duration;
 
 use super::constants::prog_type;
+use super::new_link::{interface, lacks_keys, no_target, one};
 use super::sys::attach::{Link, PerfEvent, UserProbe, perf_event_open};
 use super::sys::object::ProgRef;
-use super::{diagnose, executable};
-use crate::error::{Error, Hint, Result, Status};
-use crate::log::{self, Level, Log};
-use crate::os::{self, Errno};
-use crate::package::{Interface, PerfSample, Target, Tc, TcPoint, is_listed, split_offset};
+use super::{attach_tc, executable};
+use crate::error::{Error, Result, Status};
+use crate::log::{self, Log};
+use crate::os;
+use crate::package::{PerfSample, Target, is_listed, split_offset};
 
 /// Program types that attach to a control group.
 pub const OF_CGROUPS: [u32; 7] = [
@@ -54,7 +54,7 @@ fn attach_one(prog: ProgRef<'_>, target: &Target, log: &Arc<Log>) -> Result<Vec<
             let (index, place) = interface(prog, target)?;
             one(prog, &place, log, &|| prog.attach_xdp(index, target.flags))
         }
-        prog_type::SCHED_CLS | prog_type::SCHED_ACT => traffic_control(prog, target, log),
+        prog_type::SCHED_CLS | prog_type::SCHED_ACT => attach_tc::attach(prog, target, log),
         prog_type::PERF_EVENT => perf_events(prog, target, log),
         kind if OF_CGROUPS.contains(&kind) => cgroup(prog, target, log),
         prog_type::SK_LOOKUP | prog_type::FLOW_DISSECTOR => network_namespace(prog, log),
@@ -94,131 +94,6 @@ fn check_keys(prog: ProgRef<'_>, place: &str, target: &Target) -> Result<()> {
             ))
         }
     }
-}
-
-/// Creates one link. An error names the program and the place.
-fn one(
-    prog: ProgRef<'_>,
-    place: &str,
-    log: &Arc<Log>,
-    make: &dyn Fn() -> os::Result<Link>,
-) -> Result<Vec<Link>> {
-    // The descriptors that libbpf needs at a time. Without them libbpf would conclude that the kernel lacks a feature.
-    const DESCRIPTORS: usize = 4;
-    let (mut link, printed) = log::capture(log, || os::try_descriptors(DESCRIPTORS).and_then(|()| make()));
-    if matches!(link, Err(Errno(libc::EEXIST)))
-        && [prog_type::KPROBE, prog_type::TRACEPOINT].contains(&prog.kind())
-    {
-        link = retry(make);
-        if link.is_ok() {
-            let name = prog.name().to_string_lossy();
-            let why = "a child of this process still held its last link";
-            log.write(Level::Warn, &format!("program {name:?} ({place}): attached after a delay: {why}"));
-        }
-    }
-    link.map(|link| vec![link]).map_err(|e| match e.0 {
-        // A kprobe that names a function fails like this on a kernel without kprobes.
-        libc::EOPNOTSUPP
-            if place == prog.section_name() && !(place.starts_with('k') && place.contains('/')) =>
-        {
-            no_target(prog)
-        }
-        _ => diagnose::attach_error(prog, place, e, &printed),
-    })
-}
-
-/// Retries for a while. A detached probe still exists while a child of the host holds its descriptor, which it does until
-/// exec, and the same program cannot be attached twice.
-fn retry(make: &dyn Fn() -> os::Result<Link>) -> os::Result<Link> {
-    let silent = Arc::new(Log::new(None, Level::Warn));
-    let mut link = Err(Errno(libc::EEXIST));
-    for _ in 0..20 {
-        std::thread::sleep(Duration::from_millis(5));
-        link = log::capture(&silent, make).0;
-        if !matches!(link, Err(Errno(libc::EEXIST))) {
-            break;
-        }
-    }
-    link
-}
-
-/// The error for a section without a target, such as `kprobe` alone, or for a type that attaches to a socket or map.
-pub(super) fn no_target(prog: ProgRef<'_>) -> Error {
-    let section = prog.section_name();
-    let keys = match section.split(['/', '.']).next() {
-        Some("sk_msg" | "sk_skb" | "sk_reuseport" | "socket") => {
-            let text = "must be attached to a socket or map, which is not supported";
-            return prog.about(Error::sys(Status::Unsupported, libc::EOPNOTSUPP, text), &section);
-        }
-        Some("kprobe" | "kretprobe" | "ksyscall" | "kretsyscall") => "\"func\"",
-        Some("uprobe" | "uretprobe") => "\"path\" and \"func\"",
-        Some("usdt") => "\"attach\": \"usdt/PATH:PROVIDER:NAME\"",
-        _ => "\"attach\"",
-    };
-    let text = "neither its section nor the package specifies where to attach it";
-    let error = Error::sys(Status::Unsupported, libc::EOPNOTSUPP, text);
-    prog.about(error, &section).with_hint(Hint::Target(keys))
-}
-
-/// The error for a target without `keys`.
-fn lacks_keys(prog: ProgRef<'_>, keys: &'static str) -> Error {
-    let error = Error::new(Status::Attach, format_args!("its target needs {keys}"));
-    prog.about(error, &prog.section_name()).with_hint(Hint::Target(keys))
-}
-
-/// Returns the index of the target's interface, and the name of the place for messages.
-pub(super) fn interface(prog: ProgRef<'_>, target: &Target) -> Result<(u32, String)> {
-    // The first published packages attach to the loopback interface by default.
-    let interface = target.interface.as_ref().unwrap_or(&Interface::Index(1));
-    let (place, index) = match interface {
-        Interface::Index(index) => (
-            format!("{} on interface {index}", prog.section_name()),
-            os::interface_name(*index).map(|_| *index),
-        ),
-        Interface::Name(name) => {
-            (format!("{} on interface {name:?}", prog.section_name()), os::interface_index(name))
-        }
-    };
-    let index = index.map_err(|e| diagnose::attach_error(prog, &place, e, ""))?;
-    Ok((index, place))
-}
-
-fn traffic_control(prog: ProgRef<'_>, target: &Target, log: &Arc<Log>) -> Result<Vec<Link>> {
-    const BPF_TC_INGRESS: u32 = 1;
-    const BPF_TC_EGRESS: u32 = 2;
-    let (index, place) = interface(prog, target)?;
-    let section = prog.section_name();
-    if section.starts_with("tcx/") || section.starts_with("tc/") {
-        return one(prog, &place, log, &|| prog.attach_tcx(index));
-    }
-    if section.starts_with("netkit/") {
-        return one(prog, &place, log, &|| prog.attach_netkit(index));
-    }
-    let point = match target.tc.point {
-        TcPoint::Ingress => BPF_TC_INGRESS,
-        TcPoint::Egress => BPF_TC_EGRESS,
-        TcPoint::Custom => {
-            return Err(lacks_keys(prog, "\"attach_point\": \"BPF_TC_INGRESS\" or \"BPF_TC_EGRESS\""));
-        }
-    };
-    let (handle, priority) = (target.tc.handle, target.tc.priority);
-    let attached = one(prog, &place, log, &|| prog.attach_tc(index, point, handle, priority));
-    attached.map_err(|e| match e.errno() {
-        Some(libc::EEXIST) => e
-            .with_reason(format_args!(
-                "a filter with handle {handle} and priority {priority} exists already and belongs to another program \
-                 or a running host"
-            ))
-            .with_hint(Hint::Text(format!("to remove it: {}", removal(index, &target.tc)))),
-        _ => e,
-    })
-}
-
-/// Returns the command that removes a filter.
-fn removal(index: u32, tc: &Tc) -> String {
-    let interface = os::interface_name(index).unwrap_or_default();
-    let direction = if tc.point == TcPoint::Egress { "egress" } else { "ingress" };
-    format!("tc filter del dev {interface} {direction} pref {} handle {:#x} bpf", tc.priority, tc.handle)
 }
 
 /// Attaches to one perf event on each online CPU. The default is the software clock at 99 Hz, which virtual machines also

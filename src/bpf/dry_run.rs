@@ -6,9 +6,10 @@ use std::fs;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
-use super::attach::{attach, check_usdt, interface, lacks_function, no_target, open_cgroup};
+use super::attach::{attach, check_usdt, lacks_function, open_cgroup};
 use super::constants::prog_type;
 use super::diagnose::attach_error;
+use super::new_link::{interface, no_target};
 use super::sys::object::ProgRef;
 use super::{messages, requirements};
 use crate::error::Result;

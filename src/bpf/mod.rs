@@ -4,6 +4,7 @@
 
 mod alternatives;
 mod attach;
+mod attach_tc;
 mod btf_hook;
 pub mod constants;
 mod diagnose;
@@ -11,14 +12,15 @@ mod dispatch;
 mod dry_run;
 mod elf;
 pub mod entries;
+mod event_maps;
 mod executable;
-mod export;
 mod kernel_btf;
 pub mod map;
 mod map_defaults;
 pub mod map_memory;
 pub mod memory_account;
 mod messages;
+mod new_link;
 pub mod object;
 mod object_types;
 pub mod packed;

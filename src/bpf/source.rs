@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use super::constants::{LOST_MAP, map_type};
 use super::entries::Entries;
-use super::export::Export;
+use super::event_maps::Export;
 use super::map::{Map, map_error};
 use super::packed::Packed;
 use super::sys::perf::{Perf, PerfEvents};

@@ -3,8 +3,8 @@
 //! This part reads raw `.BTF` and `.BTF.ext` sections, and writes BTF with a selection of types. How a value of a type is
 //! laid out is decided in `types`. All input is untrusted: nothing panics, recurses or grows without a limit.
 
-mod candidate;
 mod check;
+mod event_candidates;
 mod excerpt;
 mod reader;
 mod relocation;

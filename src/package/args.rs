@@ -15,8 +15,8 @@ use std::fmt::Write;
 use lexopt::Arg;
 use serde_json::Value;
 
+use super::json_value::{NameIndex, compact};
 use super::meta::{DUMMY_PREFIX, Meta, VarMeta};
-use super::node::{NameIndex, compact};
 use crate::error::{Error, Result, Status};
 
 const BUILT_IN: [(&str, Option<char>, &str); 3] = [

@@ -8,10 +8,11 @@
 
 use serde_json::{Map, Value};
 
-use super::codec;
+use super::foreign;
+use super::json_value::{Node, error};
 use super::meta::Meta;
-use super::node::{Node, error};
 use super::object::{self, MAX_OBJECT};
+use super::object_encoding;
 use super::{MAX_DOCUMENT, Package, machine, members};
 use crate::error::{Error, Hint, Result};
 use crate::memory;
@@ -23,20 +24,6 @@ const VALUE_SIZE: usize = 1024;
 
 /// The usual compression ratio of an object.
 const TYPICAL_RATIO: usize = 4;
-
-/// How files begin that are not JSON.
-const FOREIGN: &[(&[u8], &str)] = &[
-    (b"\0asm", "a WASM module, and this function reads only JSON packages"),
-    (b"\x7fELF", "an ELF object without metadata; eunomia_open_object opens it"),
-    (b"\x1f\x8b", "a gzip file; unpack it first"),
-    (b"PK\x03\x04", "a zip archive; unpack it first"),
-    (b"\xfd7zXZ", "an xz file; unpack it first"),
-    (b"\x28\xb5\x2f\xfd", "a zstd file; unpack it first"),
-    (b"\xff\xfe", "UTF-16 text; packages are UTF-8"),
-    (b"\xfe\xff", "UTF-16 text; packages are UTF-8"),
-    (b"<", "HTML or XML, perhaps the error page of a download"),
-];
-const TAR_MAGIC: (usize, &[u8]) = (257, b"ustar");
 
 impl Package {
     /// Reads a JSON package of any published layout: F0, F1, F2, and the draft of F2.
@@ -71,11 +58,8 @@ fn document(data: &[u8]) -> Result<Value> {
     if text.is_empty() {
         return Err(error("the package is empty"));
     }
-    if let Some((_, what)) = FOREIGN.iter().find(|(magic, _)| text.starts_with(magic)) {
+    if let Some(what) = foreign::kind(data) {
         return Err(error(format_args!("this is {what}")));
-    }
-    if data.get(TAR_MAGIC.0..).is_some_and(|rest| rest.starts_with(TAR_MAGIC.1)) {
-        return Err(error("this is a tar archive; open the package.json inside"));
     }
     if text[0] != b'{' {
         return Err(error("not a package: expected a JSON object, which begins with {"));
@@ -134,7 +118,7 @@ fn read_f2(mut document: Value) -> Result<Package> {
 /// Decodes the base64 string at `key`, and replaces it by null.
 fn take_base64(document: &mut Value, key: &str) -> Result<Vec<u8>> {
     match document[key].take() {
-        Value::String(text) => codec::decode(&text).map_err(|failure| failure.at(key)),
+        Value::String(text) => object_encoding::decode(&text).map_err(|failure| failure.at(key)),
         other => Err(Node::new(&other, key).expected("a base64 string")),
     }
 }
@@ -143,7 +127,7 @@ fn take_base64(document: &mut Value, key: &str) -> Result<Vec<u8>> {
 pub(super) fn inflate(data: &[u8], size: Option<Node>, path: &str) -> Result<Vec<u8>> {
     let limit = size.as_ref().map_or(Ok(MAX_OBJECT), declared_size)?;
     let expected = if size.is_some() { limit } else { TYPICAL_RATIO * data.len() };
-    let object = codec::inflate(data, expected, limit).map_err(|failure| failure.at(path))?;
+    let object = object_encoding::inflate(data, expected, limit).map_err(|failure| failure.at(path))?;
     match (object, size) {
         (Some(object), Some(size)) if object.len() != limit => {
             Err(size.error(format_args!("{limit}, but the object inflates to {} bytes", object.len())))

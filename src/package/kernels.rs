@@ -5,8 +5,8 @@
 
 use serde_json::Value;
 
-use super::node::Node;
-use super::{Package, codec, json, members};
+use super::json_value::Node;
+use super::{Package, json, members, object_encoding};
 use crate::error::Result;
 
 const KEY: &str = "kernel_btf";
@@ -36,7 +36,8 @@ impl Package {
         };
         let Some(index) = exact.or_else(elsewhere).map(|index| index as usize) else { return Ok(None) };
         let Some(entry) = types.get(index) else { return Ok(None) };
-        let data = codec::decode(&entry.required_string("data")?).map_err(|failure| failure.at(entry))?;
+        let data =
+            object_encoding::decode(&entry.required_string("data")?).map_err(|failure| failure.at(entry))?;
         json::inflate(&data, Some(entry.required("size")?), &format!("{KEY}.types[{index}]")).map(Some)
     }
 
@@ -46,7 +47,7 @@ impl Package {
         if all.is_null() {
             *all = members([("kernels", members([])), ("types", Value::Array(Vec::new()))]);
         }
-        let entry = members([("data", codec::encode(btf).into()), ("size", btf.len().into())]);
+        let entry = members([("data", object_encoding::encode(btf).into()), ("size", btf.len().into())]);
         let Value::Array(types) = &mut all["types"] else { return };
         let index = types.iter().position(|known| *known == entry).unwrap_or_else(|| {
             types.push(entry);

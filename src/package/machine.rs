@@ -5,7 +5,7 @@
 
 use serde_json::Value;
 
-use super::node::Node;
+use super::json_value::Node;
 use super::{Package, members};
 use crate::error::{Error, Result, Status};
 

@@ -5,7 +5,7 @@
 
 use serde_json::Value;
 
-use super::node::{NameIndex, Node};
+use super::json_value::{NameIndex, Node};
 use super::target::Target;
 use crate::error::Result;
 

@@ -7,21 +7,22 @@
 //! Sizes and offsets in the metadata are not used; other parts read them from the BTF and the symbols of the object.
 
 pub mod args;
-mod codec;
+mod foreign;
 mod json;
+mod json_value;
 mod kernels;
 pub mod machine;
 mod meta;
-mod node;
 mod object;
+mod object_encoding;
 mod target;
 
+pub(crate) use json_value::NameIndex;
+pub use json_value::{MAX_ENTRIES, compact, is_listed};
 pub use meta::{
     CmdArg, CustomMember, Doc, ExportConfig, ExportMember, ExportType, MAPS, MapMeta, MemberFormat, Meta,
     ProgMeta, Sample, SampleKind, VarMeta,
 };
-pub(crate) use node::NameIndex;
-pub use node::{MAX_ENTRIES, compact, is_listed};
 pub use object::MAX_OBJECT;
 pub use target::{Interface, Perf, PerfSample, Target, Tc, TcPoint, split_offset};
 
@@ -49,7 +50,7 @@ impl Package {
 
     fn to_value(&self) -> Value {
         let mut document = self.document.clone();
-        document["bpf_object"] = codec::encode(&self.object).into();
+        document["bpf_object"] = object_encoding::encode(&self.object).into();
         document["bpf_object_size"] = self.object.len().into();
         document
     }

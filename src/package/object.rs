@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::node::error;
+use super::json_value::error;
 use crate::error::Result;
 
 /// Most bytes of an object.

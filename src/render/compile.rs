@@ -6,9 +6,9 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::code::{BitsKind, Code, Column, Constants, Op, REST, Step, TIME_HEADER};
 use super::format_value::LONGEST;
 use super::out::{Literal, MAX_NUMBER, Out};
+use super::steps::{BitsKind, Code, Column, Constants, Op, REST, Step, TIME_HEADER};
 use crate::types::{Field, Kind, Type, ValueFormat};
 
 /// Most bytes of output per byte of a flexible array.

@@ -1,7 +1,7 @@
 //! Writes values of enums: the name of the constant or, if the value has no name, the number.
 
-use super::code::{Code, Constants};
 use super::out::Out;
+use super::steps::{Code, Constants};
 
 impl Code {
     /// Writes a value of `bits` bits by its table of constants.

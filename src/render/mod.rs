@@ -4,7 +4,6 @@
 //! writes more than a limit.
 
 mod clock;
-mod code;
 mod compile;
 mod enum_value;
 mod format_value;
@@ -13,6 +12,7 @@ mod json;
 mod out;
 mod plan;
 mod run;
+mod steps;
 mod table;
 
 pub use clock::Clock;

@@ -3,8 +3,8 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::code::{Code, Column};
 use super::compile::{CompiledType, compile};
+use super::steps::{Code, Column};
 use crate::error::{Error, Result, Status};
 use crate::types::Type;
 

@@ -4,9 +4,9 @@
 //! shorter than its type; missing bytes read as zero.
 
 use super::clock::Clock;
-use super::code::{BitsKind, Code, Op, REST, Step};
 use super::format_value::{write_digits, write_format, write_strings};
 use super::out::{MAX_NUMBER, Out};
+use super::steps::{BitsKind, Code, Op, REST, Step};
 
 impl Code {
     /// Runs `steps`, whose offsets are relative to `base`.

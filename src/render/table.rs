@@ -5,10 +5,10 @@
 //! are escaped as in JSON.
 
 use super::clock::Clock;
-use super::code::{Column, TIME_HEADER};
 use super::compile::column_header;
 use super::out::{MAX_NUMBER, Out};
 use super::plan::Plan;
+use super::steps::{Column, TIME_HEADER};
 
 impl Plan {
     /// Appends the header of the table, without a newline: `TIME     PID    COMM   `.

@@ -57,7 +57,7 @@ pub use test_run::{ProgInput, ProgResult};
 
 pub use crate::bpf::map_memory::{Machine, MapSize, map_bytes, usual_limit};
 pub use crate::bpf::memory_account::kernel_memory_limit;
-pub use crate::bpf::session::contents::{ProgCode, ProgInfo};
+pub use crate::bpf::session::lookup::{ProgCode, ProgInfo};
 pub use crate::bpf::source::{LostKnown, Positions, SourceKind, Span};
 pub use crate::bpf::version as libbpf_version;
 pub use crate::wasm::{Config as WasmOptions, version as wamr_version};

@@ -1,7 +1,7 @@
 //! Programs by name and by index, and the description of the package.
 
 use super::state::{Vm, out_of_range};
-use crate::bpf::session::contents::{ProgCode, ProgInfo};
+use crate::bpf::session::lookup::{ProgCode, ProgInfo};
 use crate::error::Result;
 
 impl Vm {

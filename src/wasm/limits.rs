@@ -1,9 +1,12 @@
-//! The limits of a guest: its options, with defaults for those that are 0.
+//! The limits of a guest: its options, with defaults for those that are 0, and what no option sets.
 
 use std::time::Duration;
 
 use super::config::Config;
 use super::sys::instance::{Limits, PAGE};
+
+/// Maximum sum of the initial sizes of all tables. No option limits their memory, which is 8 MiB at most.
+pub(super) const MAX_ELEMENTS: u64 = 1 << 20;
 
 impl Config {
     /// Returns the sizes that limit a guest.

@@ -8,7 +8,6 @@
 //! Imports go one way. `run.rs` drives a run and knows the interfaces; the interfaces that guests import (`ewasm`,
 //! `wasm_bpf`, `wasi`, `libc`) know `state.rs`; the state knows none of them but the tables of what a guest has open.
 
-mod binary;
 mod call;
 mod config;
 mod ewasm;
@@ -19,12 +18,13 @@ mod line;
 mod module;
 mod outcome;
 mod outlet;
+mod rewrite;
 mod run;
 mod state;
 mod sys;
 mod wasi;
 mod wasm_bpf;
-mod watch;
+mod watchdog;
 
 pub use config::Config;
 pub use module::Module;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::sys::module::{Exported, Imported};
 use super::sys::signature::{CALLBACK_TYPE, is_callable};
-use super::{binary, imports, sys};
+use super::{imports, rewrite, sys};
 use crate::error::{Error, Hint, Result, Status};
 
 /// A checked module. Each run makes an instance of it.
@@ -38,7 +38,7 @@ const EXPORTS: [(&str, &str); 6] = [
     ("eunomia_event_format", "()i"),
     ("_start", "()"),
     ("malloc", "(i)i"),
-    (binary::START, "()"),
+    (rewrite::START, "()"),
 ];
 
 /// Exports that WAMR may use as the guest's allocator.
@@ -47,7 +47,7 @@ const ALLOCATORS: [&str; 7] = ["malloc", "free", "__new", "__retain", "__pin", "
 impl Module {
     /// Loads a module and checks everything that can be checked before it runs.
     pub fn open(bytes: &[u8]) -> Result<Module> {
-        let binary::Prepared { bytes, pages } = binary::prepare(bytes)?;
+        let rewrite::Prepared { bytes, pages } = rewrite::prepare(bytes)?;
         let module = sys::module::Module::load(bytes, imports::names())?;
         check_imports(&module)?;
         let functions = module.functions();

@@ -2,7 +2,7 @@
 
 use super::state::{End, State};
 use super::sys::guest::Trap;
-use super::watch::cause;
+use super::watchdog::cause;
 use crate::error::{Error, Result, Status};
 
 /// Returns the result of a run. `returned` is what its main function returned, `cause` why it was stopped, and

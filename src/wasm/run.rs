@@ -13,8 +13,8 @@ use super::state::{End, EventForm, State};
 use super::sys::guest::{Guest, Host, Trap};
 use super::sys::instance::{Instance, PAGE};
 use super::sys::stopper::Stopper;
-use super::watch::Watch;
-use super::{binary, imports};
+use super::watchdog::Watch;
+use super::{imports, rewrite};
 use crate::error::{Error, Result, Status};
 use crate::os::Errno;
 use crate::package::compact;
@@ -58,10 +58,10 @@ impl Host for State<'_> {
 
 /// Calls the functions that run before main, then main. Returns the exit code.
 fn run_functions(state: &State<'_>, module: &Module, guest: Guest<'_>, argv: &[&str]) -> Result<i32, Trap> {
-    for export in binary::FIRST {
+    for export in rewrite::FIRST {
         let name = CString::new(export).unwrap_or_default();
         if let Some(function) = guest.function(&name, 0) {
-            let name = if export == binary::START { "the start function" } else { export };
+            let name = if export == rewrite::START { "the start function" } else { export };
             state.timed(|| state.call(guest, name, function, &[]))?;
         }
     }

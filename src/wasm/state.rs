@@ -14,7 +14,7 @@ use super::outlet::{Outlet, Vm};
 use super::sys::guest::{Function, Guest, Trap};
 use super::wasi::files::Files;
 use super::wasm_bpf::objects::Objects;
-use super::watch::Watch;
+use super::watchdog::Watch;
 use crate::error::{Error, Result, Status};
 use crate::log::Level;
 use crate::os;

@@ -222,7 +222,7 @@ fn other_file_types_are_named() {
         (b"\x7fELF\x02\x01", "this is an ELF object without metadata; eunomia_open_object opens it"),
         (b"\x1f\x8b\x08\0", "this is a gzip file; unpack it first"),
         (b"PK\x03\x04\x14", "this is a zip archive; unpack it first"),
-        (b"\n<!DOCTYPE html>", "this is HTML or XML, perhaps the error page of a download"),
+        (b"\n<!DOCTYPE html>", "this is HTML or XML, possibly the error page of a download"),
         (b"\xff\xfe{\0", "this is UTF-16 text; packages are UTF-8"),
         (b"404: Not Found", "not a package: expected a JSON object, which begins with {"),
         (b"[]", "not a package: expected a JSON object, which begins with {"),

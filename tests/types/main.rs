@@ -3,9 +3,9 @@
 
 mod blob;
 mod btf;
-mod candidate;
 mod clang;
 mod encode;
+mod event_candidates;
 mod format;
 mod hostile;
 mod json;

@@ -2,10 +2,10 @@
 
 mod arguments;
 mod attach;
-pub mod contents;
 mod describe;
 pub mod iterator;
 mod load;
+pub mod lookup;
 pub mod replace;
 pub mod test_run;
 
@@ -17,7 +17,7 @@ use super::alternatives::Alternatives;
 use super::constants::map_type;
 use super::diagnose;
 use super::dispatch::{Dispatcher, Generation};
-use super::export::{Export, exports, is_buffer};
+use super::event_maps::{Export, exports, is_buffer};
 use super::map::Map;
 use super::memory_account::{Account, Charge};
 use super::object::{OpenConfig, Opened, Phase};

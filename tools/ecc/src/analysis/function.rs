@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 
 use crate::analysis::evidence::{Evidence, Source};
-use crate::analysis::helper;
+use crate::analysis::helper_numbers;
 use crate::analysis::origin::{Origin, origins, shifted};
 use crate::analysis::record_type::is_bytes;
 use crate::analysis::register_values::{Atom, Base, RegisterValues, State, Value};
@@ -111,7 +111,7 @@ impl<'a> Function<'a> {
             value.into_iter().flatten().map(|atom| (atom, *id))
         });
         let live_pointers = live.collect();
-        if let (helper::RINGBUF_SUBMIT, Some(id)) = (helper, sent_type) {
+        if let (helper_numbers::RINGBUF_SUBMIT, Some(id)) = (helper, sent_type) {
             self.add_pointer(&arguments[0], id, Source::Call);
         }
         self.calls.push(Call { at, helper, callee, arguments, sent_type, live_pointers });

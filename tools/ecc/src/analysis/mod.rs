@@ -10,7 +10,7 @@ pub mod events;
 mod evidence;
 pub mod exports;
 mod function;
-mod helper;
+mod helper_numbers;
 pub mod limits;
 pub mod members;
 pub mod metadata;

@@ -8,7 +8,7 @@ use std::collections::{HashMap, HashSet};
 
 use crate::analysis::evidence::{Evidence, Source, choose};
 use crate::analysis::function::{Call, Function, Positions};
-use crate::analysis::helper;
+use crate::analysis::helper_numbers;
 use crate::analysis::origin::{Origin, offsets, origins, shifted};
 use crate::analysis::record_type;
 use crate::analysis::register_values::{Atom, Base};
@@ -45,8 +45,8 @@ pub fn sent(dwarf: &Dwarf, code: &[Code], has_other_sources: bool) -> Result<Vec
         for call in &function.calls {
             let Some(registers) = send_registers(call.helper) else { continue };
             let data = match call.helper {
-                helper::RINGBUF_RESERVE => Some(vec![Origin::result(index, call.at)]),
-                helper::RINGBUF_RESERVE_DYNPTR => program.dynptr_data(index, call),
+                helper_numbers::RINGBUF_RESERVE => Some(vec![Origin::result(index, call.at)]),
+                helper_numbers::RINGBUF_RESERVE_DYNPTR => program.dynptr_data(index, call),
                 _ => call.argument(registers.data, index),
             };
             let (map, size) = (call.argument(registers.map, index), call.argument(registers.size, index));
@@ -69,11 +69,11 @@ struct SendRegisters {
 
 fn send_registers(helper: i32) -> Option<SendRegisters> {
     match helper {
-        helper::PERF_EVENT_OUTPUT | helper::SKB_OUTPUT | helper::XDP_OUTPUT => {
+        helper_numbers::PERF_EVENT_OUTPUT | helper_numbers::SKB_OUTPUT | helper_numbers::XDP_OUTPUT => {
             Some(SendRegisters { kind: PERF_EVENT_ARRAY, map: 2, size: 5, data: 4 })
         }
-        helper::RINGBUF_OUTPUT => Some(SendRegisters { kind: RINGBUF, map: 1, size: 3, data: 2 }),
-        helper::RINGBUF_RESERVE | helper::RINGBUF_RESERVE_DYNPTR => {
+        helper_numbers::RINGBUF_OUTPUT => Some(SendRegisters { kind: RINGBUF, map: 1, size: 3, data: 2 }),
+        helper_numbers::RINGBUF_RESERVE | helper_numbers::RINGBUF_RESERVE_DYNPTR => {
             Some(SendRegisters { kind: RINGBUF, map: 1, size: 2, data: 0 })
         }
         _ => None,
@@ -331,7 +331,7 @@ impl<'a, 'd> Program<'a, 'd> {
 
     /// The value type of the map in which a call looks something up.
     fn map_value(&self, function: usize, call: &Call, depth: u32) -> Option<TypeId> {
-        if !helper::LOOKUPS.contains(&call.helper) {
+        if !helper_numbers::LOOKUPS.contains(&call.helper) {
             return None;
         }
         match &call.argument(1, function)?[..] {
@@ -363,14 +363,14 @@ impl<'a, 'd> Program<'a, 'd> {
         let dynptr = reserve.arguments[3].as_ref()?;
         let calls = self.functions[index].calls.iter();
         let uses: Vec<&Call> = calls
-            .filter(|call| [helper::DYNPTR_WRITE, helper::DYNPTR_DATA].contains(&call.helper))
+            .filter(|call| [helper_numbers::DYNPTR_WRITE, helper_numbers::DYNPTR_DATA].contains(&call.helper))
             .filter(|call| call.arguments[0].as_ref() == Some(dynptr))
             .collect();
         let [only] = uses[..] else { return None };
         if only.arguments[1] != Some([Atom::Number(0)].into()) {
             return None;
         }
-        if only.helper == helper::DYNPTR_DATA {
+        if only.helper == helper_numbers::DYNPTR_DATA {
             return Some(vec![Origin::result(index, only.at)]);
         }
         let is_whole = only.arguments[3].is_none() || only.arguments[3] == reserve.arguments[1];

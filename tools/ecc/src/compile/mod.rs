@@ -2,11 +2,11 @@
 //!
 //! clang compiles each source to an object with debug information (`clang.rs`). Several objects are linked to one
 //! (`unit.rs`). The analysis finds annotations, event types and alternative programs, and the metadata is built from
-//! its results. At the end the debug information is removed and the package is built (`emit.rs`).
+//! its results. At the end the debug information is removed and the package is built (`package.rs`).
 
 mod clang;
-mod emit;
 mod own_files;
+mod package;
 mod unit;
 mod warnings;
 

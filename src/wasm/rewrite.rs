@@ -3,6 +3,7 @@
 //! WAMR runs start functions and constructors while it makes an instance, and nothing could end one that loops. Each of
 //! them becomes an export with a name of our own, which is called like any other function. WAMR checks the rest.
 
+use super::limits::MAX_ELEMENTS;
 use crate::error::{Error, Result, Status};
 
 /// The export that a start function becomes. Compilers do not create such names.
@@ -16,9 +17,6 @@ const HOOKS: [(&str, &str); 2] =
 pub const FIRST: [&str; 4] = [START, "?_wasm_call_ctors", "_initialize", "?_post_instantiate"];
 
 const HEADER: &[u8] = b"\0asm\x01\0\0\0";
-
-/// Maximum sum of the initial sizes of all tables. No option limits their memory, which is 8 MiB at most.
-const MAX_ELEMENTS: u64 = 1 << 20;
 
 mod section {
     pub const TABLE: u8 = 4;

@@ -6,7 +6,7 @@ use base64::alphabet::STANDARD;
 use base64::engine::{DecodePaddingMode, Engine, GeneralPurpose, GeneralPurposeConfig};
 use base64::{DecodeError, DecodeSliceError, decoded_len_estimate, prelude::BASE64_STANDARD};
 
-use super::node::error;
+use super::json_value::error;
 use super::object::MAX_OBJECT;
 use crate::error::{Error, Result, Status};
 use crate::memory;
