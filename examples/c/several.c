@@ -23,9 +23,12 @@ static int on_event(void *arg, const eunomia_event *event) {
 static int start(int i, char *package) {
     if (eunomia_new(&vms[i], NULL) < 0)
         return -1;
-    if (eunomia_open_file(vms[i], package, EUNOMIA_KIND_JSON) >= 0 && eunomia_attach(vms[i]) >= 0)
+    if (eunomia_open_file(vms[i], package, EUNOMIA_KIND_JSON) < 0)
+        fprintf(stderr, "%s\n", eunomia_errmsg(vms[i])); // begins with the path
+    else if (eunomia_attach(vms[i]) < 0)
+        fprintf(stderr, "%s: %s\n", package, eunomia_errmsg(vms[i]));
+    else
         return eunomia_group_add(group, vms[i], package);
-    fprintf(stderr, "%s: %s\n", package, eunomia_errmsg(vms[i]));
     return -1;
 }
 
