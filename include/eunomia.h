@@ -175,8 +175,8 @@ typedef enum eunomia_event_kind {
   EUNOMIA_EVENT_LOST = 1,
   // An entry of a map. In JSON, data is {"key":..,"value":..}.
   EUNOMIA_EVENT_MAP_ENTRY = 2,
-  // The table header (TEXT only). If the callback ends the poll here, it is still called for the
-  // first row.
+  // The table header (TEXT only). If the callback ends the poll here, the callback is still
+  // called for the first row.
   EUNOMIA_EVENT_HEADER = 3,
   // A line that a guest wrote to its standard output, without the newline. Always TEXT.
   EUNOMIA_EVENT_OUTPUT = 4,

@@ -119,7 +119,7 @@ impl Entrance {
         self.user.load(Acquire) != 0
     }
 
-    /// Returns what is kept for the caller. Only for the thread that has the turn.
+    /// Returns the last error and the strings that are kept for the caller. Only the thread that has the turn may call it.
     pub(super) fn state(&self) -> MutexGuard<'_, CallState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }

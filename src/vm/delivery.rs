@@ -121,7 +121,7 @@ impl Delivery {
     pub fn end_retired(&mut self) {
         for retired in &mut self.retired {
             retired.is_over = true;
-            // A failure of the timer leaves that round out.
+            // If the timer fails, this round is skipped.
             let _ = retired.sources.as_mut().map_or(Ok(()), Sources::sample_now);
         }
     }

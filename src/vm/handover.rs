@@ -181,8 +181,8 @@ impl<F: Flag, E: Event> Request<F, E> {
         self.asked.get()
     }
 
-    /// Takes the request, to report it. The event decides: a request whose signal has not arrived yet is reported when it has,
-    /// and a request that is made in between is reported together with this one.
+    /// Takes the request, to report it. A request is reported only when its signal has arrived. A request that is made
+    /// between the two steps, the flag and the event, is reported together with the first one.
     pub fn take(&self) -> bool {
         // Reading is cheaper than exchanging, and mostly there is no request.
         self.asked.get() && self.asked.take() && self.event.clear()

@@ -136,7 +136,7 @@ pub fn analyse(code: &Code, foreign_matters: bool) -> Analysis {
         let mut flow = Flow::new(code, assumed, foreign_matters);
         let analysis = flow.run();
         steps += analysis.steps;
-        // A store through a pointer argument may be to the stack of the caller.
+        // A store through a pointer argument may write to the stack of the caller.
         let slots = assumed.slots && !(flow.stack_escapes && flow.stores_through_pointers);
         let memory =
             assumed.memory && !flow.stores_through_pointers && !(flow.stack_escapes && flow.keeps_context);

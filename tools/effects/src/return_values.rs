@@ -1,6 +1,6 @@
 //! The effects of the results of programs, by program type and attach type.
 //!
-//! For each type, the harmless results are listed. Any other result has an effect.
+//! This file lists the harmless results of each type. Any other result has an effect.
 
 use std::collections::BTreeSet;
 
