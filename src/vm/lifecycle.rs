@@ -1,6 +1,5 @@
 //! The life cycle of a package in a vm: open, load, attach, detach.
 
-use std::collections::HashSet;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
@@ -316,8 +315,9 @@ impl Inner {
     /// Keeps every type that a call can return. They stay valid as long as the vm.
     pub(super) fn keep_types(&mut self) {
         let types = self.session.as_ref().map(types_of).unwrap_or_default();
-        let mut kept: HashSet<usize> = self.types.iter().map(|ty| Arc::as_ptr(ty).addr()).collect();
-        self.types.extend(types.into_iter().filter(|ty| kept.insert(Arc::as_ptr(ty).addr())));
+        self.types.extend(types);
+        self.types.sort_unstable_by_key(|ty| Arc::as_ptr(ty).addr());
+        self.types.dedup_by(|a, b| Arc::ptr_eq(a, b));
     }
 }
 
