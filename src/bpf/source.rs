@@ -212,6 +212,10 @@ impl Sink for &mut dyn Sink {
         (**self).interrupted()
     }
 
+    fn delivers(&self) -> bool {
+        (**self).delivers()
+    }
+
     fn keeps_turn(&self) -> bool {
         (**self).keeps_turn()
     }
