@@ -789,8 +789,8 @@ int eunomia_errsubject(const struct eunomia_vm *vm, const char **name);
 //   json  the value: a number, a string for char[], an object for a struct, and so on
 //
 // Constants (.rodata) can be set before load only, other variables at any time. Members that a JSON
-// object leaves out keep their values. The library reads and writes them back, so a change that a
-// program makes to them at the same moment may be lost.
+// object leaves out keep their values. The library reads these members and writes them
+// back, so a change that a program makes to them in between may be lost.
 //
 // Returns: EUNOMIA_OK or
 //   EUNOMIA_ERR_NOT_FOUND  no such variable
@@ -993,7 +993,7 @@ int eunomia_read(struct eunomia_vm *vm,
 //   EUNOMIA_ERR_SYSTEM  a system call failed
 int eunomia_queue_start(struct eunomia_vm *vm, size_t max_bytes);
 
-// Stops the queue's thread. Later polls deliver the records that are still in the queue first.
+// Stops the queue's thread. Later polls first deliver the records that are still in the queue.
 //
 // Returns: EUNOMIA_OK or
 //   EUNOMIA_ERR_STATE  the thread is not running

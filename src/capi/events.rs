@@ -250,7 +250,7 @@ pub unsafe extern "C" fn eunomia_queue_start(vm: *mut eunomia_vm, max_bytes: usi
     unsafe { guard(vm, |vm| vm.vm.queue_start(max_bytes)) }
 }
 
-/// Stops the queue's thread. Later polls deliver the records that are still in the queue first.
+/// Stops the queue's thread. Later polls first deliver the records that are still in the queue.
 ///
 /// Returns: EUNOMIA_OK or
 ///   EUNOMIA_ERR_STATE  the thread is not running

@@ -15,8 +15,8 @@ use crate::error::{Error, Result, Status};
 ///   json  the value: a number, a string for char[], an object for a struct, and so on
 ///
 /// Constants (.rodata) can be set before load only, other variables at any time. Members that a JSON
-/// object leaves out keep their values. The library reads and writes them back, so a change that a
-/// program makes to them at the same moment may be lost.
+/// object leaves out keep their values. The library reads these members and writes them
+/// back, so a change that a program makes to them in between may be lost.
 ///
 /// Returns: EUNOMIA_OK or
 ///   EUNOMIA_ERR_NOT_FOUND  no such variable

@@ -140,8 +140,8 @@ impl Ring {
     }
 }
 
-/// Positions in a ring buffer: the number of bytes, with the headers of records, since it was created. The kernel keeps both,
-/// so that a reader starts where the last one stopped, also one in another process.
+/// Positions in a ring buffer: the number of bytes, with the headers of records, since it was created. The kernel keeps both
+/// positions, so the next reader, even in another process, starts where the last one stopped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Positions {

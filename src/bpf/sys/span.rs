@@ -43,7 +43,8 @@ impl fmt::Debug for Span<'_> {
     }
 }
 
-/// The records of a batch. It lies on the stack and is not cleared first, which would take longer than to read one record.
+/// The records of a batch. The list is on the stack and is not cleared first: clearing it would take longer
+/// than reading one record.
 pub struct Spans<'a>([MaybeUninit<Span<'a>>; Spans::MOST]);
 
 impl<'a> Spans<'a> {

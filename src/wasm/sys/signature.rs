@@ -29,8 +29,8 @@ pub(super) fn split(signature: &str) -> (&str, &str) {
     signature.trim_start_matches('(').split_once(')').unwrap_or_default()
 }
 
-/// Whether the host can call a function of this type: the number of parameters is in `count`, each is an i32 or i64, and
-/// the function returns one number or nothing.
+/// Whether the host can call a function of this type: the range `count` contains its number of parameters, each of them is
+/// an i32 or i64, and it returns one number or nothing.
 pub fn is_callable(signature: &str, count: RangeInclusive<usize>) -> bool {
     let (params, result) = split(signature);
     let are_integers = params.bytes().all(|letter| letter.eq_ignore_ascii_case(&b'i'));

@@ -51,7 +51,7 @@ pub fn stats(vm: &Vm) -> Result<()> {
         let lost = match source.lost_known {
             LostKnown::All => format!("{lost} lost"),
             LostKnown::Reported => {
-                format!("{lost} lost up to the last record of each CPU, later losses unknown")
+                format!("{lost} lost before the last record of each CPU; losses after it are unknown")
             }
             _ => "losses not counted per buffer".into(),
         };

@@ -241,11 +241,11 @@ fn function_tracing() -> Finding {
             "the kernel is locked down and refuses fentry and fexit programs",
         ),
         Err(e) if e.kind() == std::io::ErrorKind::PermissionDenied => lacks(
-            "built in; cannot check whether the kernel allows it without privileges".into(),
+            "built in; without privileges, ecli cannot check whether the kernel allows it".into(),
             "run ecli doctor as root",
         ),
         Err(_) => lacks(
-            "built in; cannot check whether the kernel allows it without tracefs".into(),
+            "built in; without tracefs, ecli cannot check whether the kernel allows it".into(),
             "mount -t tracefs tracefs /sys/kernel/tracing",
         ),
         Ok(_) => Finding { what, grade: Grade::Ok, found: "built in".into(), remedy: "" },

@@ -146,7 +146,7 @@ long syscall(long number, ...) {
     assert!(ran.out.lines().count() < produced, "{}", ran.err);
     let is_open = "losses after the last record of each CPU are unknown";
     assert!(ran.err.contains(is_open) && !ran.err.contains("none lost"), "{}", ran.err);
-    assert!(ran.err.contains("lost up to the last record of each CPU"), "{}", ran.err);
+    assert!(ran.err.contains("lost before the last record of each CPU"), "{}", ran.err);
 }
 
 #[test]
