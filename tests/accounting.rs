@@ -18,6 +18,7 @@ use eunomia::vm::{Batch, LostKnown, Records};
 use eunomia::{Event, EventKind, Flow, Format, Kind, Options, Status, Vm};
 use support::child;
 use support::guest::{Handler, guest};
+use support::random::Random;
 
 /// Events of one call of getpgid(2).
 const BURST: u64 = 64;
@@ -80,18 +81,6 @@ enum Way {
     Json,
     Read,
     Queue,
-}
-
-/// Pseudo-random numbers, the same in each run.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, limit: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % limit
-    }
 }
 
 /// The numbers of the delivered events.

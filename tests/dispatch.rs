@@ -3,15 +3,15 @@
 
 mod support;
 
-use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use eunomia::vm::ReplaceOptions;
-use eunomia::{Event, EventKind, Flow, Format, Kind, Options, Status, Vm};
+use eunomia::{Flow, Format, Kind, Options, Status, Vm};
 use libbpf_sys as b;
 use support::kernel::Watch;
+use support::seen::Seen;
 
 const THREADS: u64 = 2;
 
@@ -142,29 +142,6 @@ fn sum(vm: &Vm, map: &str, key: u32) -> u64 {
     let mut value = vec![0; 8 * vm.map_find(map).expect("the map").cpus as usize];
     vm.map_get(map, &key.to_ne_bytes(), &mut value).expect("a value");
     value.chunks(8).map(|value| u64::from_ne_bytes(value.try_into().unwrap())).sum()
-}
-
-/// What has been delivered.
-#[derive(Default)]
-struct Seen {
-    ids: HashSet<u64>,
-    twice: u64,
-    mistyped: u64,
-    by_version: [u64; 2],
-}
-
-impl Seen {
-    fn take(&mut self, event: &Event<'_>) -> Flow {
-        if event.kind == EventKind::Sample {
-            let len = event.data.len();
-            let number = |at: usize| u32::from_ne_bytes(event.data[at..at + 4].try_into().unwrap());
-            let id = u64::from(number(len - 8)) << 32 | u64::from(number(len - 4));
-            self.twice += u64::from(!self.ids.insert(id));
-            self.by_version[usize::from(len > 8)] += 1;
-            self.mistyped += u64::from(event.ty.is_none_or(|ty| ty.size != len));
-        }
-        Flow::Continue
-    }
 }
 
 /// One test at a time, because each needs all CPUs.

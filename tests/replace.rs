@@ -3,7 +3,6 @@
 
 mod support;
 
-use std::collections::HashSet;
 use std::fs;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::SeqCst};
@@ -11,8 +10,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use eunomia::vm::ReplaceOptions;
-use eunomia::{Event, EventKind, Flow, Format, Kind, Options, Status, Vm};
+use eunomia::{Event, Flow, Format, Kind, Options, Status, Vm};
 use support::kernel::Watch;
+use support::seen::Seen;
 
 /// getsockopt(2) with this level and thread 0 or 1 is an event; the option is its number.
 const LEVEL: i32 = 0x1234;
@@ -155,29 +155,6 @@ impl Load {
         self.over.store(true, SeqCst);
         self.threads.into_iter().for_each(|thread| thread.join().expect("the load ends"));
         self.counts.iter().map(|count| count.load(SeqCst)).collect()
-    }
-}
-
-/// What has been delivered.
-#[derive(Default)]
-struct Seen {
-    ids: HashSet<u64>,
-    twice: u64,
-    by_version: [u64; 2],
-    mistyped: u64,
-}
-
-impl Seen {
-    fn take(&mut self, event: &Event<'_>) -> Flow {
-        if event.kind == EventKind::Sample {
-            let len = event.data.len();
-            let number = |at: usize| u32::from_ne_bytes(event.data[at..at + 4].try_into().unwrap());
-            let id = u64::from(number(len - 8)) << 32 | u64::from(number(len - 4));
-            self.twice += u64::from(!self.ids.insert(id));
-            self.by_version[usize::from(len > 8)] += 1;
-            self.mistyped += u64::from(event.ty.is_none_or(|ty| ty.size != len));
-        }
-        Flow::Continue
     }
 }
 

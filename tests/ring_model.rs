@@ -7,6 +7,8 @@
 #[allow(dead_code, reason = "the vm uses the rest")]
 #[path = "../src/bpf/packed.rs"]
 mod packed;
+#[path = "support/random.rs"]
+mod random;
 #[path = "../src/bpf/ring_protocol.rs"]
 mod ring_protocol;
 
@@ -19,6 +21,7 @@ use loom::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
 use loom::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, fence};
 use loom::sync::{Condvar, Mutex};
 use loom::thread;
+use random::Random;
 use ring_protocol::{Memory, Reader, Run};
 
 const BUSY: u32 = 1 << 31;
@@ -380,18 +383,6 @@ fn a_position_published_without_release_lets_the_kernel_overwrite_a_record() {
 }
 
 // ---- records of any length, without threads ----
-
-/// Pseudo-random numbers, the same in each run.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, limit: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % limit
-    }
-}
 
 /// A ring of 4 KiB, mapped twice, in which each record has its number in every byte.
 struct Bytes {

@@ -22,9 +22,36 @@ type delivery struct {
 	source *C.char // the C string of event.Source and events.Source
 	batch  func(*EventBatch) error
 	events EventBatch
+	ending
+}
+
+// ending is how a delivery has ended: what the callback returned, or its panic.
+type ending struct {
 	ended  bool
 	err    error
 	panics any
+}
+
+// answer returns the answer for C to what the callback returned for an event of vm.
+func (e *ending) answer(err error, vm *VM) C.int {
+	switch {
+	case err == nil && !vm.closed.Load():
+		return 0
+	case err == nil || err == End:
+		e.ended = true
+		return 1
+	default:
+		e.err = err
+		return -1
+	}
+}
+
+// catch is deferred in a callback, because a panic must not pass through C.
+func (e *ending) catch(answer *C.int) {
+	if failure := recover(); failure != nil {
+		e.panics = failure
+		*answer = -1
+	}
 }
 
 // deliver calls a C function that delivers events to fn. It holds the vm's turn.
@@ -64,23 +91,8 @@ func (d *delivery) call(callback func() error) (answer C.int) {
 	// The callback may use the vm.
 	d.vm.turn.Unlock()
 	defer d.vm.turn.Lock()
-	// A panic must not pass through C.
-	defer func() {
-		if failure := recover(); failure != nil {
-			d.panics = failure
-			answer = -1
-		}
-	}()
-	switch err := callback(); {
-	case err == nil && !d.vm.closed.Load():
-		return 0
-	case err == nil || err == End:
-		d.ended = true
-		return 1
-	default:
-		d.err = err
-		return -1
-	}
+	defer d.catch(&answer)
+	return d.answer(callback(), d.vm)
 }
 
 // sourceName returns the C string of a source, which is mostly that of the last event.

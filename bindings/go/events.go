@@ -299,7 +299,7 @@ func (vm *VM) WasmRun(ctx context.Context, argv []string, format Format, fn func
 		return 0, err
 	}
 	defer vm.release()
-	defer vm.stopAtEnd(ctx)()
+	defer stopAtEnd(ctx, func() { C.eunomia_stop(vm.c) })()
 	var code C.int
 	_, d, err := vm.deliver(fn, func(c *C.eunomia_vm, delivery C.uintptr_t) C.int {
 		return C.eunomia_go_wasm_run(c, C.int(len(argv)), names.from(0), &code, C.uint32_t(format), delivery)
@@ -342,7 +342,7 @@ func (vm *VM) wait(ctx context.Context, timeout time.Duration) error {
 		return err
 	}
 	defer vm.release()
-	defer vm.stopAtEnd(ctx)()
+	defer stopAtEnd(ctx, func() { C.eunomia_stop(vm.c) })()
 	// Rounded up: rounded down, the last millisecond would be a busy loop.
 	milliseconds := C.int(-1)
 	if timeout >= 0 {
@@ -353,8 +353,8 @@ func (vm *VM) wait(ctx context.Context, timeout time.Duration) error {
 	return nil
 }
 
-// stopAtEnd stops the vm when the context ends. The caller holds the vm, and calls the returned function to end the watch.
-func (vm *VM) stopAtEnd(ctx context.Context) func() {
+// stopAtEnd calls stop when the context ends. The caller holds what it stops, and calls the returned function to end the watch.
+func stopAtEnd(ctx context.Context, stop func()) func() {
 	if ctx.Done() == nil {
 		return func() {}
 	}
@@ -363,7 +363,7 @@ func (vm *VM) stopAtEnd(ctx context.Context) func() {
 		defer close(watched)
 		select {
 		case <-ctx.Done():
-			C.eunomia_stop(vm.c)
+			stop()
 		case <-finished:
 		}
 	}()

@@ -206,19 +206,7 @@ func (g *Group) isClosed() bool {
 
 // wait waits for the descriptor, the timeout or the end of the context.
 func (g *Group) wait(ctx context.Context, timeout time.Duration) {
-	finished, watched := make(chan struct{}), make(chan struct{})
-	go func() {
-		defer close(watched)
-		select {
-		case <-ctx.Done():
-			C.eunomia_group_stop(g.c)
-		case <-finished:
-		}
-	}()
-	defer func() {
-		close(finished)
-		<-watched
-	}()
+	defer stopAtEnd(ctx, func() { C.eunomia_group_stop(g.c) })()
 	milliseconds := C.int(-1)
 	if timeout >= 0 {
 		milliseconds = C.int(min((timeout+time.Millisecond-1)/time.Millisecond, 1<<31-1))
@@ -232,10 +220,8 @@ type groupDelivery struct {
 	group *Group
 	fn    func(*VM, *Event) error
 	// One for each vm, which is held until the poll ends: C must not free a vm in its own callback.
-	views  map[uintptr]*delivery
-	ended  bool
-	err    error
-	panics any
+	views map[uintptr]*delivery
+	ending
 }
 
 func (g *Group) pollNow(format Format, fn func(*VM, *Event) error) (int, bool, error) {
@@ -284,13 +270,7 @@ func (d *groupDelivery) view(key uintptr) *delivery {
 //export eunomiaGoGroupEvent
 func eunomiaGoGroupEvent(handle C.uintptr_t, event *C.eunomia_event) (answer C.int) {
 	d := cgo.Handle(handle).Value().(*groupDelivery)
-	// A panic must not pass through C.
-	defer func() {
-		if failure := recover(); failure != nil {
-			d.panics = failure
-			answer = -1
-		}
-	}()
+	defer d.catch(&answer)
 	view := d.view(uintptr(event.member))
 	if view == nil {
 		d.ended = true
@@ -299,14 +279,5 @@ func eunomiaGoGroupEvent(handle C.uintptr_t, event *C.eunomia_event) (answer C.i
 	view.vm.turn.Lock()
 	view.fill(event)
 	view.vm.turn.Unlock()
-	switch err := d.fn(view.vm, &view.event); {
-	case err == nil && !view.vm.closed.Load():
-		return 0
-	case err == nil || err == End:
-		d.ended = true
-		return 1
-	default:
-		d.err = err
-		return -1
-	}
+	return d.answer(d.fn(view.vm, &view.event), view.vm)
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use super::event::{Event, EventFn, Flow, Format, outcome};
 use super::handover::Request;
-use super::interrupt::this_thread;
+use super::interrupt::{stopped, this_thread};
 use super::lock::{locked, try_locked};
 use super::membership::{Leave, Membership};
 use super::poll::{Deadline, Ready};
@@ -595,8 +595,4 @@ impl Drop for AtEnd<'_> {
     fn drop(&mut self) {
         self.0.store(0, Relaxed);
     }
-}
-
-fn stopped() -> Error {
-    Error::new(Status::Stopped, "stop was called")
 }

@@ -13,6 +13,7 @@ use std::sync::{Mutex, MutexGuard, OnceLock};
 
 use super::handover::Request;
 use super::lock::locked;
+use crate::error::{Error, Status};
 
 /// The requests to the thread that delivers events.
 pub struct Interrupt {
@@ -23,6 +24,11 @@ pub struct Interrupt {
     poller: AtomicUsize,
     /// Whether a group looks for events, which takes the lock on all deliveries for a moment.
     peeking: AtomicBool,
+}
+
+/// Returns the error that reports a stop request.
+pub fn stopped() -> Error {
+    Error::new(Status::Stopped, "stop was called")
 }
 
 /// A look for events, until it is dropped.

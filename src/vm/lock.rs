@@ -17,9 +17,14 @@ pub fn try_locked<T>(mutex: &Mutex<T>) -> Result<MutexGuard<'_, T>> {
             Status::Busy,
             "the vm is in use, by another thread or by the poll this call comes from",
         )),
-        Err(TryLockError::Poisoned(_)) => Err(Error::new(
-            Status::Internal,
-            "the vm is unusable after an internal error (panic) in an earlier call; destroy it",
-        )),
+        Err(TryLockError::Poisoned(_)) => Err(poisoned()),
     }
+}
+
+/// Returns the error for a lock that was held during a panic.
+pub fn poisoned() -> Error {
+    Error::new(
+        Status::Internal,
+        "the vm is unusable after an internal error (panic) in an earlier call; destroy it",
+    )
 }

@@ -8,6 +8,7 @@ use super::batch::{Batch, BatchSink};
 use super::callback_sink::CallbackSink;
 use super::delivery::Delivery;
 use super::event::{Event, EventFn, Flow, Format, outcome};
+use super::interrupt::stopped;
 use super::lock::{locked, try_locked};
 use super::state::{Inner, Vm};
 use super::wait_set::{Role, STOP};
@@ -341,7 +342,7 @@ impl Vm {
                 false => self.wait(&mut deadline)?,
             };
             match ready {
-                Ready::Stop => return Err(Error::new(Status::Stopped, "stop was called")),
+                Ready::Stop => return Err(stopped()),
                 Ready::Timeout => return Ok(()),
                 Ready::Events => {}
             }

@@ -11,7 +11,7 @@ use std::sync::{Arc, MutexGuard};
 
 use super::delivery::Delivery;
 use super::interrupt::{Claimed, Held};
-use super::lock::{locked, try_locked};
+use super::lock::{locked, poisoned, try_locked};
 use super::queue::Queue;
 use super::state::{Inner, Vm, system_error};
 use super::wait_set::{CLAIM, Role};
@@ -167,10 +167,7 @@ impl Vm {
         let inner = locked(&self.shared.inner);
         claim.has(Held::Both);
         if self.shared.delivery.is_poisoned() || self.shared.inner.is_poisoned() {
-            return Err(Error::new(
-                Status::Internal,
-                "the vm is unusable after an internal error (panic) in an earlier call; destroy it",
-            ));
+            return Err(poisoned());
         }
         Ok(Locks { inner, delivery, _claim: claim })
     }

@@ -141,6 +141,12 @@ impl Scenario {
         Ok(())
     }
 
+    /// Takes the steps inside a callback.
+    fn take_inside(&mut self, step: &Value) {
+        let inside = step["inside"].as_array().into_iter().flatten();
+        self.inside = inside.into_iter().find_map(|step| self.take(step));
+    }
+
     /// The calls with a callback.
     fn deliver(&mut self, step: &Value, out: &mut Outcome) -> Done {
         let (vm, format) = (self.vm(), format(step));
@@ -148,14 +154,9 @@ impl Scenario {
         let mut on_event = |event: &Event<'_>| {
             events.push(described(event, began_ns));
             if events.len() == 1 {
-                let inside = step["inside"].as_array().into_iter().flatten();
-                self.inside = inside.into_iter().find_map(|step| self.take(step));
+                self.take_inside(step);
             }
-            match step["answer"].as_str() {
-                Some("end") => Flow::End,
-                Some("fail") => Flow::Fail(-1),
-                _ => Flow::Continue,
-            }
+            answer(step)
         };
         let timeout = timeout(step);
         let result = match word(step, "call") {
@@ -181,17 +182,21 @@ impl Scenario {
             let is_first = out.events.is_empty();
             out.events.extend(records.data.iter().map(|data| described_record(records, data, began_ns)));
             if is_first {
-                let inside = step["inside"].as_array().into_iter().flatten();
-                self.inside = inside.into_iter().find_map(|step| self.take(step));
+                self.take_inside(step);
             }
-            match step["answer"].as_str() {
-                Some("end") => Flow::End,
-                Some("fail") => Flow::Fail(-1),
-                _ => Flow::Continue,
-            }
+            answer(step)
         });
         out.returned = result? as i64;
         Ok(())
+    }
+}
+
+/// Returns what the callback of a step returns.
+fn answer(step: &Value) -> Flow {
+    match step["answer"].as_str() {
+        Some("end") => Flow::End,
+        Some("fail") => Flow::Fail(-1),
+        _ => Flow::Continue,
     }
 }
 

@@ -9,7 +9,9 @@ pub mod example;
 pub mod guest;
 pub mod host;
 pub mod kernel;
+pub mod random;
 pub mod sanitizer;
+pub mod seen;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
