@@ -77,7 +77,7 @@ fn leave_out_the_generator() {
 
 /// Every function that guests import is registered as raw: it gets the array of arguments. WAMR can also call functions
 /// with their arguments in registers, and those of the standard C API. A function that returns "failed" replaces both
-/// (2 kB).
+/// (2.6 kB).
 fn leave_out_native_calls() {
     if env::var_os("CARGO_FEATURE_WASM").is_some() {
         for function in ["wasm_runtime_invoke_native", "wasm_runtime_invoke_c_api_native"] {
