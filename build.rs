@@ -6,7 +6,8 @@ use std::env;
 use std::path::Path;
 
 /// In the order of the header's sections.
-const SOURCES: [&str; 12] = [
+const SOURCES: [&str; 13] = [
+    "status",
     "types",
     "handle",
     "version",

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use super::handle::Handle;
 use super::panic;
-use super::types::eunomia_status;
+use super::status::eunomia_status;
 use crate::error::{Error, Result, Status};
 use crate::vm::Kind;
 

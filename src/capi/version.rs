@@ -1,9 +1,10 @@
 //! Version and capabilities of the library; no vm is involved.
 
-use std::ffi::{CStr, CString, c_char, c_int};
+use std::ffi::{CString, c_char, c_int};
 use std::sync::OnceLock;
 
 use super::args::c_string;
+use super::status::status_name;
 use super::types::eunomia_kind;
 use crate::vm;
 
@@ -17,28 +18,6 @@ const fn number(digits: &str) -> u32 {
 const VERSION_NUM: u32 = number(env!("CARGO_PKG_VERSION_MAJOR")) * 10000
     + number(env!("CARGO_PKG_VERSION_MINOR")) * 100
     + number(env!("CARGO_PKG_VERSION_PATCH"));
-
-/// Names of the statuses, by negated value.
-const STATUS_NAMES: [&CStr; 18] = [
-    c"EUNOMIA_OK",
-    c"EUNOMIA_ERR_INVAL",
-    c"EUNOMIA_ERR_STATE",
-    c"EUNOMIA_ERR_BUSY",
-    c"EUNOMIA_ERR_NOMEM",
-    c"EUNOMIA_ERR_NOT_FOUND",
-    c"EUNOMIA_ERR_TOO_SMALL",
-    c"EUNOMIA_ERR_PACKAGE",
-    c"EUNOMIA_ERR_TYPE",
-    c"EUNOMIA_ERR_PERM",
-    c"EUNOMIA_ERR_UNSUPPORTED",
-    c"EUNOMIA_ERR_VERIFIER",
-    c"EUNOMIA_ERR_ATTACH",
-    c"EUNOMIA_ERR_SYSTEM",
-    c"EUNOMIA_ERR_WASM",
-    c"EUNOMIA_ERR_STOPPED",
-    c"EUNOMIA_ERR_CALLBACK",
-    c"EUNOMIA_ERR_INTERNAL",
-];
 
 /// ---- Version: any thread, any time ----
 ///
@@ -79,6 +58,5 @@ pub extern "C" fn eunomia_kinds() -> u32 {
 ///   status  a value returned by a function; every value >= 0 is "EUNOMIA_OK"
 #[unsafe(no_mangle)]
 pub extern "C" fn eunomia_status_name(status: c_int) -> *const c_char {
-    let index = status.min(0).unsigned_abs() as usize;
-    STATUS_NAMES.get(index).copied().unwrap_or(c"unknown status").as_ptr()
+    status_name(status).as_ptr()
 }
