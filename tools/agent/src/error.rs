@@ -1,0 +1,56 @@
+//! The one form of an error: a JSON object with status, message, detail and hint.
+
+use std::fmt::Display;
+
+use ::http::StatusCode;
+use serde_json::json;
+
+/// Why a request was refused or failed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ApiError {
+    /// The status of the HTTP response.
+    pub code: StatusCode,
+    /// A word that programs can decide by.
+    pub status: &'static str,
+    /// One line for the user.
+    pub message: String,
+    /// Many lines, such as the log of the verifier; or none.
+    pub detail: String,
+    /// What to do about it; empty if there is nothing to say.
+    pub hint: String,
+    /// Further headers of the response.
+    pub headers: Vec<(&'static str, String)>,
+}
+
+/// `Result` with an [`ApiError`].
+pub type Result<T, E = ApiError> = std::result::Result<T, E>;
+
+impl ApiError {
+    /// An error with a one-line message.
+    pub fn new(code: StatusCode, status: &'static str, message: impl Display) -> ApiError {
+        let message = message.to_string();
+        ApiError { code, status, message, detail: String::new(), hint: String::new(), headers: Vec::new() }
+    }
+
+    /// The request is malformed.
+    pub fn invalid(message: impl Display) -> ApiError {
+        ApiError::new(StatusCode::BAD_REQUEST, "invalid", message)
+    }
+
+    /// Sets the hint.
+    pub fn hint(self, hint: impl Display) -> ApiError {
+        ApiError { hint: hint.to_string(), ..self }
+    }
+
+    /// Adds a header to the response.
+    pub fn header(mut self, name: &'static str, value: impl Display) -> ApiError {
+        self.headers.push((name, value.to_string()));
+        self
+    }
+
+    /// The body of the response.
+    pub fn to_json(&self) -> String {
+        let (status, message, detail, hint) = (self.status, &self.message, &self.detail, &self.hint);
+        json!({"status": status, "message": message, "detail": detail, "hint": hint}).to_string()
+    }
+}

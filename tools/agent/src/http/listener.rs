@@ -1,0 +1,120 @@
+//! Listening sockets, and the loop that accepts connections.
+
+use std::fs::{self, Permissions};
+use std::io;
+use std::net::SocketAddr;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustix::fs::Mode;
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
+use tokio::net::{TcpListener, UnixListener};
+use tokio::sync::Semaphore;
+
+use super::connection::{self, Handler, refuse};
+use super::slots::Slots;
+use super::stream::{Peer, Stream};
+
+/// After a failed accept, such as without free descriptors, nothing is accepted for this time.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// Connections beyond the limits that are answered at the same time; further ones are closed without an answer.
+const REFUSALS: usize = 64;
+
+/// Connections that wait to be accepted.
+const BACKLOG: i32 = 1024;
+
+/// The mode of the unix socket: its owner and its group may connect.
+const SOCKET_MODE: u32 = 0o660;
+
+/// A listening socket.
+pub enum Listener {
+    /// A unix socket.
+    Local(UnixListener),
+    /// A TCP socket.
+    Network(TcpListener),
+}
+
+/// Creates a unix socket that only its owner and `group` can connect to. Replaces the file that a server has left behind, but
+/// not the socket of one that runs.
+pub fn local(path: &Path, group: Option<u32>) -> io::Result<Listener> {
+    remove_left(path)?;
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+    // The file gets the mode of the socket, less the umask: so there is no moment in which others may connect.
+    rustix::fs::fchmod(&socket, Mode::from_raw_mode(SOCKET_MODE))?;
+    rustix::net::bind(&socket, &SocketAddrUnix::new(path)?)?;
+    if group.is_some() {
+        std::os::unix::fs::chown(path, None, group)?;
+    }
+    fs::set_permissions(path, Permissions::from_mode(SOCKET_MODE))?;
+    rustix::net::listen(&socket, BACKLOG)?;
+    Ok(Listener::Local(UnixListener::from_std(socket.into())?))
+}
+
+/// Removes a socket that nobody listens to.
+fn remove_left(path: &Path) -> io::Result<()> {
+    match fs::symlink_metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error),
+        Ok(about) if !about.file_type().is_socket() => {
+            return Err(io::Error::other("the file exists and is not a socket"));
+        }
+        Ok(_) => {}
+    }
+    match std::os::unix::net::UnixStream::connect(path) {
+        Ok(_) => Err(io::Error::other("another server listens there")),
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => fs::remove_file(path),
+        Err(error) => Err(error),
+    }
+}
+
+/// Creates a TCP socket.
+pub fn network(address: SocketAddr) -> io::Result<Listener> {
+    let listener = std::net::TcpListener::bind(address)?;
+    listener.set_nonblocking(true)?;
+    Ok(Listener::Network(TcpListener::from_std(listener)?))
+}
+
+/// Accepts connections until the future is dropped.
+pub async fn serve(listener: Listener, slots: Arc<Slots>, handler: Arc<dyn Handler>) {
+    let refusals = Arc::new(Semaphore::new(REFUSALS));
+    loop {
+        let Ok((stream, peer)) = accept(&listener).await else {
+            tokio::time::sleep(PAUSE).await;
+            continue;
+        };
+        match slots.connect(peer.key()) {
+            Ok(slot) => {
+                let (slots, handler) = (Arc::clone(&slots), Arc::clone(&handler));
+                tokio::spawn(connection::run(stream, peer, slot, slots, handler));
+            }
+            Err(error) => {
+                if let Ok(permit) = Arc::clone(&refusals).try_acquire_owned() {
+                    tokio::spawn(async move {
+                        refuse(stream, &error).await;
+                        drop(permit);
+                    });
+                }
+            }
+        }
+    }
+}
+
+async fn accept(listener: &Listener) -> io::Result<(Stream, Peer)> {
+    match listener {
+        Listener::Local(listener) => {
+            let (stream, _) = listener.accept().await?;
+            let uid = stream.peer_cred()?.uid();
+            Ok((Stream::Local(stream), Peer::Local { uid }))
+        }
+        Listener::Network(listener) => {
+            let (stream, address) = listener.accept().await?;
+            // Each event is sent at once.
+            let _ = stream.set_nodelay(true);
+            Ok((Stream::Network(stream), Peer::Network(address)))
+        }
+    }
+}
