@@ -372,6 +372,48 @@ fn maps_are_carried_over_if_they_mean_the_same() {
     drop(group);
 }
 
+/// Whether the vm's descriptor becomes readable within `timeout_ms`.
+fn is_readable(vm: &Vm, timeout_ms: i32) -> bool {
+    let mut waited = libc::pollfd { fd: vm.epoll_fd(), events: libc::POLLIN, revents: 0 };
+    // SAFETY: one entry.
+    unsafe { libc::poll(&mut waited, 1, timeout_ms) == 1 }
+}
+
+#[test]
+fn a_pause_covers_the_queue_of_the_old_version() {
+    needs_root!();
+    let group = Group::new();
+    let [one, two] = versions();
+    let vm = group.attached(&one);
+    vm.queue_start(1 << 20).expect("a queue");
+    let socket = socket();
+    call(socket, 0, 7);
+    // SAFETY: opened above.
+    unsafe { libc::close(socket) };
+    assert!(is_readable(&vm, 60_000), "the queue gets the event");
+    vm.replace(&two, ReplaceOptions::default()).expect("a replace");
+    // The new queue is empty and ends at once; that of the old version has the event.
+    for _ in 0..2 {
+        vm.queue_stop().expect("the queue ends");
+        vm.pause(true).expect("a pause");
+        assert!(!is_readable(&vm, 0));
+        let paused = vm.poll(Some(Duration::ZERO), Format::Raw, |_| Flow::Continue);
+        assert_eq!(paused.expect("a poll"), 0);
+        vm.pause(false).expect("the end of the pause");
+        vm.queue_start(1 << 20).expect("another queue");
+        assert!(is_readable(&vm, 0));
+    }
+    let mut sizes = Vec::new();
+    let count = vm.poll(Some(Duration::ZERO), Format::Raw, |event| {
+        sizes.push(event.data.len());
+        Flow::Continue
+    });
+    assert_eq!((count.expect("a poll"), sizes), (1, vec![8]));
+    assert!(!is_readable(&vm, 0));
+    drop(vm);
+    drop(group);
+}
+
 #[test]
 fn many_replaces_leave_nothing_behind() {
     needs_root!();

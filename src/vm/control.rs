@@ -143,13 +143,14 @@ impl Vm {
             }
         };
         let mut wait_set = self.shared.wait_set();
-        let watched = wait_set.watch(Role::Queue, &self.shared.epoll, &[queue.fd()]);
+        let retired = delivery.queue_fds();
+        let watched = wait_set.watch(Role::Queue, &self.shared.epoll, &[&*retired, &[queue.fd()]].concat());
         let moved = watched.and_then(|()| wait_set.move_sources(&epoll));
         match moved {
             Ok(()) => delivery.queue = Some(queue),
             Err(_) => {
                 // A descriptor that is closed leaves its epoll set by itself.
-                wait_set.forget(Role::Queue);
+                wait_set.keep(Role::Queue, &retired);
                 delivery.sources = queue.stop();
             }
         }
@@ -178,7 +179,7 @@ impl Vm {
         wait_set.ask_again();
         // A queue that holds events stays until they have been delivered.
         if delivery.queue.take_if(|queue| queue.is_empty()).is_some() {
-            wait_set.forget(Role::Queue);
+            wait_set.keep(Role::Queue, &delivery.queue_fds());
         }
         delivery.sources = Some(sources.ok_or_else(not_running)?);
         Ok(())

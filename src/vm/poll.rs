@@ -395,7 +395,7 @@ impl Vm {
             self.drop_spent(delivery);
         }
         if before.queue && delivery.queue.is_none() {
-            self.shared.wait_set().forget(Role::Queue);
+            self.shared.wait_set().keep(Role::Queue, &delivery.queue_fds());
         }
         match (before.pending, delivery.pending.is_some()) {
             (false, true) => self.shared.pending.signal(),

@@ -80,7 +80,7 @@ impl WaitSet {
         let stays = |set: &Arc<Epoll>, fd: &RawFd| Arc::ptr_eq(set, epoll) && fds.contains(fd);
         let old = self.watched.iter().filter(|(other, set, fd)| *other == role && !stays(set, fd));
         old.for_each(|(_, set, fd)| set.remove(*fd));
-        self.forget(role);
+        self.keep(role, &[]);
         self.watched.extend(fds.iter().map(|&fd| (role, Arc::clone(epoll), fd)));
         Ok(())
     }
@@ -163,8 +163,8 @@ impl WaitSet {
         self.again.iter().for_each(|(_, again)| again.signal());
     }
 
-    /// Forgets the descriptors of a role, which have been closed and have thereby left their set.
-    pub fn forget(&mut self, role: Role) {
-        self.watched.retain(|(other, ..)| *other != role);
+    /// Forgets the descriptors of a role except `open`. The others have been closed and have thereby left their set.
+    pub fn keep(&mut self, role: Role, open: &[RawFd]) {
+        self.watched.retain(|(other, _, fd)| *other != role || open.contains(fd));
     }
 }
