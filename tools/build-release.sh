@@ -41,6 +41,13 @@ fi
 # none of these (saves 6 kB). The debug build is not compiled so, because there the name would refer to itself.
 cflags=CFLAGS_${host//-/_}
 export "$cflags=${!cflags:-} -DBH_LOG=LOG_DEBUG"
+# Cargo does not notice when these flags change, so WAMR is built again then.
+stamp=target/dist/wamr-flags
+if [ "$(cat "$stamp" 2>/dev/null)" != "${!cflags}" ]; then
+    cargo clean --quiet --release --target-dir target/dist --target "$host" --package wamrx-sys
+    mkdir -p target/dist
+    printf '%s' "${!cflags}" >"$stamp"
+fi
 # No paths of this machine in panic messages.
 sources=${CARGO_HOME:-$HOME/.cargo}/registry/src
 for folder in "$PWD" "$(rustc --print sysroot)/lib/rustlib/src/rust/library" "$sources" "$sources"/*; do
