@@ -82,7 +82,7 @@ impl Shape {
         counted.unwrap_or_else(|| self.reported.load(Relaxed))
     }
 
-    /// How many of the reported records the statistics must add: none if `counted` includes them.
+    /// Returns how many of the reported records the statistics have to add: none if `counted` includes them.
     pub fn uncounted(&self, reported: u64) -> u64 {
         if self.counter.is_some() { 0 } else { reported }
     }
@@ -115,6 +115,8 @@ impl Shape {
 }
 
 /// Receives what the sources deliver. A result of false ends the batch.
+///
+/// A `dyn Sink` avoids a copy of the code of the sources for each type of sink.
 pub trait Sink {
     /// Sets the time, on CLOCK_MONOTONIC, at which everything that follows was read. Called once per turn and CPU, not per
     /// record: all records up to the next call are from one source and CPU.
@@ -123,14 +125,11 @@ pub trait Sink {
     fn record(&mut self, source: &Shape, cpu: i32, data: &[u8]) -> bool;
     /// A record of a ring buffer. The loop that reads the buffer inlines it, so it should be short.
     #[inline(always)]
-    fn ring_record(&mut self, source: &Shape, data: &[u8]) -> bool
-    where
-        Self: Sized,
-    {
+    fn ring_record(&mut self, source: &Shape, data: &[u8]) -> bool {
         self.record(source, -1, data)
     }
-    /// Several records of a ring buffer or of a perf buffer of `cpu`, of `bytes` bytes together, which are released after the
-    /// call. Called instead of `record` if the sink `takes_batches`.
+    /// Several records of a ring buffer, or of a perf buffer of `cpu`, which are released after the call. `bytes` is
+    /// the sum of their lengths. Called instead of `record` if the sink `takes_batches`.
     fn records(&mut self, source: &Shape, cpu: i32, records: &[Span<'_>], _bytes: usize) -> bool {
         let mut go_on = true;
         for data in records {
@@ -142,8 +141,8 @@ pub trait Sink {
     fn takes_batches(&self) -> bool {
         false
     }
-    /// The space for raw records of a ring buffer, if all that the sink does with them is to store them there. It is empty if
-    /// the sink cannot have records of `source` now. `packed` is called with what was stored.
+    /// Returns the space for raw records of a ring buffer if the sink only stores them. It is empty if the sink cannot
+    /// take records of `source` now. `packed` is called with what was stored.
     fn space(&mut self, _source: &Shape) -> Option<&mut [u8]> {
         None
     }
@@ -166,58 +165,6 @@ pub trait Sink {
     /// Whether the source continues its turn in the next batch; called after the sink has ended a turn.
     fn keeps_turn(&self) -> bool {
         false
-    }
-}
-
-/// Dynamic dispatch, which avoids a copy of the code for each type of sink.
-impl Sink for &mut dyn Sink {
-    fn read_at(&mut self, time_ns: u64) {
-        (**self).read_at(time_ns);
-    }
-
-    #[cfg_attr(small, optimize(speed))]
-    fn record(&mut self, source: &Shape, cpu: i32, data: &[u8]) -> bool {
-        (**self).record(source, cpu, data)
-    }
-
-    fn space(&mut self, source: &Shape) -> Option<&mut [u8]> {
-        (**self).space(source)
-    }
-
-    fn packed(&mut self, packed: Packed) -> bool {
-        (**self).packed(packed)
-    }
-
-    fn records(&mut self, source: &Shape, cpu: i32, records: &[Span<'_>], bytes: usize) -> bool {
-        (**self).records(source, cpu, records, bytes)
-    }
-
-    fn takes_batches(&self) -> bool {
-        (**self).takes_batches()
-    }
-
-    fn lost(&mut self, source: &Shape, cpu: i32, count: u64) -> bool {
-        (**self).lost(source, cpu, count)
-    }
-
-    fn entry(&mut self, source: &Shape, key: &[u8], value: &[u8]) -> bool {
-        (**self).entry(source, key, value)
-    }
-
-    fn round(&mut self, source: &Shape) -> bool {
-        (**self).round(source)
-    }
-
-    fn interrupted(&self) -> bool {
-        (**self).interrupted()
-    }
-
-    fn delivers(&self) -> bool {
-        (**self).delivers()
-    }
-
-    fn keeps_turn(&self) -> bool {
-        (**self).keeps_turn()
     }
 }
 
@@ -325,7 +272,7 @@ impl Sources {
     }
 
     /// Delivers the available records, at most `budget`, and returns their number.
-    pub fn drain(&mut self, budget: usize, sink: &mut impl Sink) -> Result<usize> {
+    pub fn drain(&mut self, budget: usize, sink: &mut (impl Sink + ?Sized)) -> Result<usize> {
         if let Some(again) = &self.again {
             again.clear();
         }
@@ -333,7 +280,7 @@ impl Sources {
         if let Some(again) = self.again.as_ref().filter(|_| self.is_perf_ready()) {
             again.signal();
         }
-        // Also after a failure: the next round may succeed, and other maps have their own.
+        // The timer is also set after a failure: the next round may succeed, and other maps have their own rounds.
         let armed = self.arm();
         armed.map_err(|e| Error::sys(Status::System, e.0, format_args!("timer of sampled maps: {e}")))?;
         drained
@@ -345,9 +292,8 @@ impl Sources {
             let text = format_args!("source {index} is not a ring buffer: only ring buffers have positions");
             return Err(Error::new(Status::Inval, text));
         };
-        let mut sink = sink;
         sink.read_at(os::monotonic_ns());
-        let mut batch = Batch { shape, sink: &mut sink, count: 0, limit: usize::MAX, go_on: true };
+        let mut batch = Batch { shape, sink, count: 0, limit: usize::MAX, go_on: true };
         ring.consume_to(end, &mut batch).map_err(|e| map_error(&batch.shape.map, "events", e))?;
         let count = batch.count;
         shape.events.fetch_add(count as u64, Relaxed);
@@ -355,7 +301,7 @@ impl Sources {
     }
 
     /// Gives the sources turns until none has more records.
-    fn turns(&mut self, budget: usize, sink: &mut impl Sink) -> Result<usize> {
+    fn turns(&mut self, budget: usize, sink: &mut (impl Sink + ?Sized)) -> Result<usize> {
         let mut total = 0;
         let mut idle = 0;
         while idle < self.list.len() && total < budget && !sink.interrupted() {
@@ -467,7 +413,7 @@ impl Source {
     /// It has the loop that reads a ring buffer. Inlined into a caller, that would be compiled for size, like the caller.
     #[inline(never)]
     #[cfg_attr(small, optimize(speed))]
-    fn turn(&mut self, limit: usize, sink: &mut impl Sink) -> Result<(usize, bool, bool)> {
+    fn turn(&mut self, limit: usize, sink: &mut (impl Sink + ?Sized)) -> Result<(usize, bool, bool)> {
         let shape = &*self.shape;
         // The clock is not read for an empty buffer.
         let is_ready = match &self.buffer {
@@ -504,7 +450,7 @@ impl Source {
 }
 
 /// Reads the buffers of all CPUs, each up to its share, starting with CPU `first`.
-fn each_cpu<S: Sink>(
+fn each_cpu<S: Sink + ?Sized>(
     perf: &mut Perf,
     first: usize,
     limit: usize,
@@ -526,7 +472,7 @@ fn each_cpu<S: Sink>(
 }
 
 /// A turn of one source.
-struct Batch<'a, S> {
+struct Batch<'a, S: ?Sized> {
     shape: &'a Shape,
     sink: &'a mut S,
     count: usize,
@@ -534,7 +480,7 @@ struct Batch<'a, S> {
     go_on: bool,
 }
 
-impl<S: Sink> Batch<'_, S> {
+impl<S: Sink + ?Sized> Batch<'_, S> {
     fn wants_more(&self) -> bool {
         self.go_on && self.count < self.limit
     }
@@ -553,7 +499,7 @@ impl<S: Sink> Batch<'_, S> {
     }
 }
 
-impl<S: Sink> Receiver for Batch<'_, S> {
+impl<S: Sink + ?Sized> Receiver for Batch<'_, S> {
     #[inline(always)]
     #[cfg_attr(small, optimize(speed))]
     fn record(&mut self, data: &[u8]) -> bool {
@@ -598,7 +544,7 @@ impl Sampler {
 
     /// Reads a chunk of the current round, or of a new round that is due.
     #[cfg_attr(small, optimize(speed))]
-    fn turn<S: Sink>(&mut self, batch: &mut Batch<'_, S>) -> (os::Result<()>, bool) {
+    fn turn<S: Sink + ?Sized>(&mut self, batch: &mut Batch<'_, S>) -> (os::Result<()>, bool) {
         let now = Instant::now();
         if self.walk.is_none() && now < self.due {
             return (Ok(()), false);

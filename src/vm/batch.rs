@@ -86,7 +86,7 @@ pub struct PendingRecord {
 
 impl PendingRecord {
     /// Passes it to `sink`.
-    pub fn deliver(&self, shape: &Shape, sink: &mut impl Sink) -> bool {
+    pub fn deliver(&self, shape: &Shape, sink: &mut (impl Sink + ?Sized)) -> bool {
         sink.read_at(self.time_ns);
         match &self.key {
             Some(key) => sink.entry(shape, key, &self.data),

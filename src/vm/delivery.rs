@@ -49,7 +49,7 @@ pub struct Retired {
 impl Delivery {
     /// Delivers waiting events, oldest first and at most `budget`. Records of two versions are never delivered by one call,
     /// because an index of a source means another type in each version.
-    pub fn drain(&mut self, budget: usize, sink: &mut impl Sink) -> Result<()> {
+    pub fn drain(&mut self, budget: usize, sink: &mut (impl Sink + ?Sized)) -> Result<()> {
         let mut left = budget;
         if let Some(pending) = self.pending.take() {
             left -= 1;
@@ -93,9 +93,9 @@ impl Delivery {
             || self.retired.iter().any(|retired| waits(&retired.sources, &retired.queue))
     }
 
-    /// Makes `sources`, or `queue` whose thread has them, those of the running version, and retires the others. Returns the
-    /// number of events of the retired version that are delivered from now on.
-    /// An old queue has been stopped and has put its sources back.
+    /// Makes `sources`, or `queue` if its thread has them, those of the running version, and retires the others.
+    /// Returns the number of events of the retired version that are delivered from now on. An old queue has been
+    /// stopped and has put its sources back.
     #[inline(never)]
     pub fn replace(
         &mut self,
@@ -149,8 +149,8 @@ impl Delivery {
 }
 
 impl Retired {
-    /// Delivers what waits, first what the queue's thread had read, and returns the number of events.
-    fn drain(&mut self, budget: usize, sink: &mut impl Sink) -> Result<usize> {
+    /// Delivers the waiting events, those of the queue first, and returns their number.
+    fn drain(&mut self, budget: usize, sink: &mut (impl Sink + ?Sized)) -> Result<usize> {
         let mut count = self.queue.as_mut().map_or(0, |queue| queue.drain(&self.shapes, budget, sink));
         if let Some(sources) = self.sources.as_mut().filter(|_| count < budget && !sink.interrupted()) {
             count += sources.drain(budget - count, sink)?;

@@ -158,7 +158,7 @@ impl Vm {
             self.count(events, bytes, lost);
             drained?;
             let count = events as usize;
-            // A poll that the callback ended returns, even if what ended it was not an event (lost records, a header).
+            // A poll that the callback ended returns even if it has delivered no event, but lost records or a header.
             Ok((count > 0 || ended.is_some()).then_some((count, ended)))
         })
         .map(|result| result.unwrap_or((0, None)))
@@ -199,7 +199,7 @@ impl Vm {
         let read = self.deliver(timeout, |delivery| {
             let mut line = std::mem::take(&mut delivery.line);
             let mut reader = BatchSink::new(format, buf, &mut line);
-            let drained = delivery.drain(usize::MAX, &mut (&mut reader as &mut dyn Sink));
+            let drained = delivery.drain(usize::MAX, &mut reader as &mut dyn Sink);
             let BatchSink { batch: stored, bytes, lost, pending, is_full, .. } = reader;
             delivery.line = line;
             delivery.pending = pending.or(delivery.pending.take());
@@ -222,10 +222,11 @@ impl Vm {
     }
 
     /// Delivers the records of the ring buffer with index `source` that begin before the position `end`, and returns their
-    /// number. It does not wait. With the producer position of a moment ([`SourceInfo::positions`](super::SourceInfo)) these
-    /// are the records from before that moment, so that another reader can have all that follow: a ring buffer is read from
-    /// where its last reader stopped, also if that was in another process (a map that is pinned by name, see
-    /// [`Options::pin_path`](crate::Options::pin_path)). Records that a killed process had not released are read again.
+    /// number. It does not wait. A host can use this to hand a ring buffer over to another reader.
+    /// [`SourceInfo::positions`](super::SourceInfo) has the producer position of a moment; up to there, this host
+    /// reads. The next reader starts where the last one stopped. It may be in another process, if the map is pinned
+    /// (see [`Options::pin_path`](crate::Options::pin_path)). Records that a killed process had not released are read
+    /// again.
     ///
     /// Fewer records are delivered if the callback ends the call, or if a program has reserved a record before `end` and not
     /// submitted it yet. Discarded records after `end` may be released.

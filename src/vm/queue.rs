@@ -148,7 +148,7 @@ impl Queue {
 
     /// Delivers waiting records, at most `budget`, and returns their number.
     #[cfg_attr(small, optimize(speed))]
-    pub fn drain(&mut self, shapes: &[Arc<Shape>], budget: usize, sink: &mut impl Sink) -> usize {
+    pub fn drain(&mut self, shapes: &[Arc<Shape>], budget: usize, sink: &mut (impl Sink + ?Sized)) -> usize {
         self.shared.begin();
         let (mut count, mut last) = (0, None);
         while count < budget && !sink.interrupted() {
@@ -191,7 +191,7 @@ fn deliver(
     at: &mut usize,
     last: &mut Option<Origin>,
     shapes: &[Arc<Shape>],
-    sink: &mut impl Sink,
+    sink: &mut (impl Sink + ?Sized),
 ) -> Option<(Kind, bool)> {
     let number = |index: usize| -> Option<u32> {
         let bytes = chunk.get(*at + 4 * index..*at + 4 * index + 4)?;
@@ -282,7 +282,7 @@ impl Producer for Drainer<'_> {
 
     fn fill(&mut self) {
         const BATCH: usize = 4096;
-        drop(self.sources.drain(BATCH, &mut (&mut self.filler as &mut dyn Sink)));
+        drop(self.sources.drain(BATCH, &mut self.filler as &mut dyn Sink));
     }
 
     fn chunk(&mut self) -> &mut Option<Vec<u8>> {
@@ -300,7 +300,7 @@ impl Sink for Filler {
     }
 
     fn lost(&mut self, source: &Shape, cpu: i32, count: u64) -> bool {
-        // Counted when it is delivered; now, if the queue has no capacity for it.
+        // It is counted when it is delivered, or now if the queue has no capacity for it.
         let has_capacity = self.chunk.is_some() || self.shared.has_free();
         if !has_capacity {
             self.counters.lost_kernel.fetch_add(source.uncounted(count), Relaxed);

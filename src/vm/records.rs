@@ -42,10 +42,10 @@ impl Vm {
     /// events.
     ///
     /// A batch has at most 256 records of one ring buffer, or of one CPU of a perf buffer, or one map entry. The records
-    /// of a ring buffer are not copied: they are in the memory that the kernel wrote them to. The kernel reuses the
-    /// memory after the callback, that of perf buffers too. So a slow callback makes the kernel drop records earlier than
-    /// one that gets single events. A batch that the callback gets counts as delivered, whatever the callback returns. With
-    /// a queue ([`Vm::queue_start`]), a batch has one record.
+    /// of a ring buffer are not copied: they are in the memory that the kernel wrote them to. The kernel can reuse the
+    /// memory of a batch only after the callback. So a slow callback makes the kernel drop records earlier than a
+    /// callback for single events does. A batch that the callback gets counts as delivered, whatever the callback
+    /// returns. With a queue ([`Vm::queue_start`]), a batch has one record.
     ///
     /// # Errors
     ///
@@ -73,7 +73,7 @@ impl Vm {
         let budget = self.poll_budget();
         let count = self.deliver(timeout, |delivery| {
             let mut sink = RecordsSink::new(&self.shared.stop, &mut callback);
-            let drained = delivery.drain(budget, &mut (&mut sink as &mut dyn Sink));
+            let drained = delivery.drain(budget, &mut sink as &mut dyn Sink);
             let RecordsSink { events, bytes, lost, ended, .. } = sink;
             self.count(events, bytes, lost);
             drained?;

@@ -95,7 +95,7 @@ fn poll_until_end(state: &State<'_>, guest: Guest<'_>, polled: &mut [(usize, Sou
         }
         for ((_, sources), feed) in polled.iter_mut().zip(&mut feeds) {
             state.watch.armed(|| {
-                let drained = sources.drain(MAX_TURN, &mut (&mut *feed as &mut dyn Sink));
+                let drained = sources.drain(MAX_TURN, &mut *feed as &mut dyn Sink);
                 feed.flush();
                 drained
             })?;

@@ -114,7 +114,7 @@ impl Poll<'_> {
             }
             let mut sink =
                 CallbackSink { state, guest, poll: self, count: 0, bytes: 0, negative: None, is_over: false };
-            state.watch.armed(|| sources.drain(MAX_RECORDS, &mut (&mut sink as &mut dyn Sink)))?;
+            state.watch.armed(|| sources.drain(MAX_RECORDS, &mut sink as &mut dyn Sink))?;
             let CallbackSink { count, bytes, negative, is_over, .. } = sink;
             state.outlet.borrow_mut().count_consumed(count, bytes);
             if is_over {
