@@ -46,9 +46,9 @@ fn set_link_options() {
     }
 }
 
-/// libbpf can write a program that loads an object instead of loading it (bpf_object__gen_loader), which nothing here
-/// asks for: its object's generator is always null. No compiler can know, so the calls lead to the one function that
-/// looks at the pointer and returns, and the linker drops the generator (10 kB).
+/// libbpf can generate a program that loads an object (bpf_object__gen_loader). The library does not use this, but the
+/// compiler cannot know. So the linker replaces each function of the generator by one that checks for a null pointer
+/// and returns, and drops the generator (10 kB).
 fn leave_out_the_generator() {
     let unreached = [
         "finish",
@@ -66,9 +66,8 @@ fn leave_out_the_generator() {
     for function in unreached {
         println!("cargo:rustc-cdylib-link-arg=-Wl,--defsym=bpf_gen__{function}=bpf_gen__free");
     }
-    // Digests are of exclusive programs of maps, which only the generator and a call that nothing here makes ask for
-    // (2 kB). Members of archives, libelf walks only for who has opened an archive; what takes the place of that says
-    // that there is none (1 kB).
+    // Only the generator and a call that the library does not make compute digests (2 kB). libelf walks through the
+    // members of archives, which the library does not open; the replacement reports that there is none (1 kB).
     for (function, other) in
         [("libbpf_sha256", "libbpf_major_version"), ("__libelf_next_arhdr_wrlock", "elf_kind")]
     {

@@ -222,8 +222,8 @@ impl Error {
     }
 }
 
-/// What builds an error. Each constructor passes its text on as a `dyn Display`: the code that builds the error exists
-/// once, and not at each of the hundreds of places that can fail.
+/// What builds an error. Each constructor passes its text on as a `dyn Display`. So the code that builds an error
+/// exists once, and not at each of the hundreds of places that can fail.
 impl Error {
     /// An error with a one-line message.
     pub(crate) fn new(status: Status, message: impl fmt::Display) -> Error {

@@ -37,7 +37,8 @@ pub fn attach(prog: ProgRef<'_>, targets: &[Target], log: &Arc<Log>) -> Result<V
     Ok(links)
 }
 
-/// Whether a program can be attached. The host runs syscall programs, and struct_ops programs are attached with their map.
+/// Whether a program can be attached. Syscall programs are not attached: the host runs them. struct_ops programs are
+/// attached with their map.
 pub fn is_attachable(prog: ProgRef<'_>) -> bool {
     !matches!(prog.kind(), prog_type::SYSCALL | prog_type::STRUCT_OPS)
 }

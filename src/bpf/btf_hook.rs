@@ -4,7 +4,7 @@ use super::elf;
 use super::sys::section_handlers::is_registered;
 use crate::btf::Hook;
 
-/// Prefixes of sections, and the prefix that the name after it has among the kernel's types. The sections are those of
+/// Prefixes of sections, each with the prefix of its hooks' names in the kernel's types. The sections are those of
 /// `sys::section_handlers`.
 const PREFIXES: [(&str, &str); 6] = [
     ("tp_btf", "btf_trace_"),

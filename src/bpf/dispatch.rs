@@ -26,7 +26,7 @@ pub fn why_not(prog: ProgRef<'_>, place: &str) -> Option<&'static str> {
     };
     match () {
         () if !is_hook => Some("programs of its type cannot be swapped"),
-        // Slots accept such programs, which would then sleep where that is not allowed.
+        // A slot accepts a program that may sleep, which would then sleep where that is not allowed.
         () if kind.ends_with(".s") => Some("it may sleep"),
         () if kind == "usdt" => Some("libbpf keeps the arguments of USDT probes per version"),
         () if prog.calls_helper(helper::OVERRIDE_RETURN) => Some("it calls bpf_override_return"),

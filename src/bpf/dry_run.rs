@@ -17,7 +17,7 @@ use crate::log::{Level, Log};
 use crate::os::{self, Errno};
 use crate::package::Target;
 
-/// Returns the error that attaching a program, which is not loaded, to a target would return.
+/// Returns the error of attaching a program to a target. The program is not loaded.
 pub fn expect(prog: ProgRef<'_>, target: &Target) -> Result<()> {
     let section = prog.section_name();
     match prog.kind() {
@@ -33,7 +33,7 @@ pub fn expect(prog: ProgRef<'_>, target: &Target) -> Result<()> {
         | prog_type::RAW_TRACEPOINT_WRITABLE => {
             traced(prog, target, target.attach.as_deref().unwrap_or(&section))
         }
-        // load finds these hooks by their types, or the host attaches the program itself.
+        // load looks up these hooks by their types, or the host attaches the program itself.
         prog_type::TRACING | prog_type::LSM => Ok(()),
         _ => unloaded(prog, target),
     }

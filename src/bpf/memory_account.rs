@@ -118,7 +118,8 @@ impl Drop for Charge {
     }
 }
 
-/// Refuses programs that allocate objects at run time. Nothing limits these, and they are not charged to a memory cgroup.
+/// Refuses programs that allocate objects at run time. Nothing limits the objects of these functions, and they are not
+/// charged to a memory cgroup.
 fn check_objects(opened: &Opened) -> Result<()> {
     for name in ["bpf_obj_new_impl", "bpf_percpu_obj_new_impl"] {
         if opened.btf.has_function(name) {
@@ -132,9 +133,10 @@ fn check_objects(opened: &Opened) -> Result<()> {
     Ok(())
 }
 
-/// Estimates the bytes of programs and types. The kernel keeps instructions, machine code and line information of a program
-/// (32 bytes for each instruction of 8 bytes) and a few pages, and for types also the offset of each. libbpf gives each program
-/// its own copy of the functions in .text that it calls; the estimate assumes all of them.
+/// Estimates the bytes of programs and types. The kernel keeps the instructions, the machine code and the line
+/// information of a program (32 bytes for each instruction of 8 bytes), and a few pages. It keeps the types, and the
+/// offset of each. libbpf gives each program its own copy of the functions in .text that it calls; the estimate assumes
+/// all of them.
 fn programs(opened: &Opened, elf: &[u8]) -> u64 {
     const PROGRAM: u64 = 16 << 10;
     const FACTOR: u64 = 4;

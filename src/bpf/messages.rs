@@ -1,5 +1,5 @@
-//! What libbpf's messages say of a failure. libbpf returns an errno and prints the reason: the texts that the library
-//! relies on are all in this file.
+//! What libbpf's messages say about a failure. libbpf returns an errno and prints the reason: the texts that the
+//! library relies on are all in this file.
 
 use std::borrow::Cow;
 
@@ -20,7 +20,8 @@ pub enum Missing {
     Map,
 }
 
-/// What precedes a name in a message, what follows it, and what is missing. The order matters: the first match counts.
+/// The text before a name in a message, the text after it, and what is missing. The order matters: the first match
+/// counts.
 const MISSING: [(&str, &str, Missing); 6] = [
     ("\nkfunc '", "'", Missing::Function),
     ("extern (func ksym) '", "'", Missing::Function),
@@ -144,7 +145,7 @@ fn has(text: &str, part: &str) -> bool {
     find(text, part).is_some()
 }
 
-/// What follows the first `begin`, up to `end` if that follows.
+/// The text after the first `begin`, up to the next `end` if there is one.
 fn between<'a>(text: &'a str, begin: &str, end: &str) -> Option<&'a str> {
     let rest = &text[find(text, begin)? + begin.len()..];
     Some(rest[..find(rest, end).unwrap_or(rest.len())].trim())

@@ -1,4 +1,4 @@
-//! Creates one link, and the errors of that: each names the program and where it was to be attached.
+//! Creates one link. Its errors name the program and the place where it was to be attached.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -43,8 +43,8 @@ pub(super) fn one(
     })
 }
 
-/// Retries for a while. A detached probe still exists while a child of the host holds its descriptor, which it does until
-/// exec, and the same program cannot be attached twice.
+/// Retries for a while. A detached probe exists as long as a child of the host holds its descriptor, which is until the
+/// exec of the child. Until then the same program cannot be attached again.
 fn retry(make: &dyn Fn() -> os::Result<Link>) -> os::Result<Link> {
     let silent = Arc::new(Log::new(None, Level::Warn));
     let mut link = Err(Errno(libc::EEXIST));

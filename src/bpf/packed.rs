@@ -23,7 +23,7 @@ pub struct Packed {
 #[inline(always)]
 pub fn pack<'a>(space: &mut [u8], len: usize, count: usize, record: impl Fn(usize) -> &'a [u8]) -> usize {
     let header = header(HEADER + padded(len), len, 0, -1);
-    // A loop for each way to copy, so that it is chosen once.
+    // There is a loop for each way to copy, so that the way is chosen once.
     match len {
         8..=16 => pack_by(space, header, count, record, copy_ends::<8>),
         17..=32 => pack_by(space, header, count, record, copy_ends::<16>),
@@ -96,7 +96,7 @@ fn write(to: &mut [u8], header: [u8; HEADER], data: &[u8], copy: impl Fn(&mut [u
     }
 }
 
-/// Returns `len` rounded up to a multiple of 8. In code for size, `next_multiple_of` is several times as long.
+/// Returns `len` rounded up to a multiple of 8. Compiled for size, `next_multiple_of` is several times as long.
 #[inline(always)]
 pub fn padded(len: usize) -> usize {
     (len + 7) & !7

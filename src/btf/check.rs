@@ -1,5 +1,5 @@
-//! Checks what libbpf assumes about an object's BTF without checking it itself: otherwise it would crash or never return.
-//! All other errors are left to libbpf and the kernel.
+//! Checks what libbpf assumes about an object's BTF and does not check itself. Without these checks it could crash or
+//! never return. All other errors are left to libbpf and the kernel.
 
 use super::reader::{Btf, BtfKind, Entry, Part, bad};
 use super::relocation::{Query, Relocation, relocations};
@@ -60,7 +60,7 @@ impl Btf {
                 "relocation at offset {offset}: an access string of {len} bytes, more than {MAX_ACCESS}"
             )));
         }
-        // libbpf reads each index as an `int`. The first may be negative pointer arithmetic, which is a large number.
+        // libbpf reads each index as an `int`. The first index may be negative in C; it is a large number here.
         let is_valid = |(position, index): (usize, &str)| {
             let pointer = position == 0 && relocation.query() != Query::Constant;
             index.parse::<u64>().is_ok_and(|index| pointer || i32::try_from(index).is_ok())
@@ -94,7 +94,7 @@ impl Btf {
         }
     }
 
-    /// libbpf writes to each item of a section as to a variable.
+    /// libbpf treats each item of a section as a variable, and writes to it.
     fn check_section(&self, id: u32, entry: &Entry) -> Result<()> {
         let kind = |part: &Part| self.entry(part.ty).map(|entry| entry.kind);
         let functions = self.name(id) == Some(".ksyms");

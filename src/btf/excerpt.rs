@@ -13,8 +13,8 @@ use crate::error::Result;
 pub struct Excerpt {
     /// The types as raw BTF, with new ids. Kernels with the same types give the same bytes.
     pub btf: Vec<u8>,
-    /// Whether libbpf gives the same result with it as with all types: every type was found (a missing one may belong to
-    /// a module), and no instruction needs the id of a type.
+    /// Whether libbpf gives the same result with the excerpt as with all types. It does if every type was found (a
+    /// missing one may belong to a module) and no instruction needs the id of a type.
     pub is_sufficient: bool,
 }
 
@@ -42,7 +42,7 @@ pub struct Index {
 }
 
 impl Index {
-    /// Most roots, more than programs use; then the cache is cleared.
+    /// Maximum number of roots, more than programs use. A full cache is cleared.
     const CAPACITY: usize = 1000;
 
     /// Creates an empty cache.
@@ -245,7 +245,7 @@ impl Selection<'_> {
         out.types[start + 4..start + 6].copy_from_slice(&count.to_le_bytes());
     }
 
-    /// Whether a member is part of the excerpt. A member without a name is if one inside it is.
+    /// Whether a member is part of the excerpt. A member without a name is needed if a member inside it is.
     fn is_included(&self, member: &[u8], depth: Depth) -> bool {
         depth >= Depth::Members && (self.all_members || self.contains_used(member, MAX_LEVELS))
     }

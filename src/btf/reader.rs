@@ -195,7 +195,8 @@ impl Btf {
         typedefs.next().filter(|_| untagged).map_or(id, |(typedef, _)| typedef)
     }
 
-    /// Whether a value can have the type. It cannot if the type is a function, variable or section, or only declared.
+    /// Whether a value can have the type. A function, a variable, a section or a type that is only declared has no
+    /// values.
     pub fn is_value(&self, id: u32) -> bool {
         use BtfKind::*;
         let entry = self.strip(id).and_then(|id| self.entry(id));

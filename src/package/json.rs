@@ -17,7 +17,7 @@ use super::{MAX_DOCUMENT, Package, machine, members};
 use crate::error::{Error, Hint, Result};
 use crate::memory;
 
-/// Most values in a document. Their size in memory is a multiple of their size in JSON.
+/// Most values in a document. Values take several times as much memory as their JSON.
 const MAX_VALUES: usize = 1 << 17;
 /// Most bytes of memory for a value, beside its string: those of an object with one member.
 const VALUE_SIZE: usize = 1024;
@@ -213,7 +213,8 @@ fn converted(entries: &[Node], convert: fn(&mut Map<String, Value>)) -> Value {
 
 /// Converts a map entry of F1 to F2. `type` and `export_data_types` stay; [`Meta`] reads them.
 fn convert_f1_map(entry: &mut Map<String, Value>) {
-    // Null means absent. Removing the entry would link code that nothing else in the library uses.
+    // Null means absent. The value is replaced, because removing the entry would link code that nothing else in the
+    // library uses.
     if let Some(data) = entry.get_mut("sec_data") {
         *data = Value::Null;
     }

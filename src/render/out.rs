@@ -35,7 +35,7 @@ impl Literal {
 
     #[inline(always)]
     pub(super) fn len(&self) -> usize {
-        // No change, but the compiler sees that the length is less than a window.
+        // Changes nothing, but tells the compiler that the length is less than a window.
         usize::from(self.len) % (2 * Literal::MAX)
     }
 }
@@ -76,8 +76,8 @@ impl Out {
         self.pos - self.continuation_bytes
     }
 
-    /// Lets `work` continue on a copy. Its address is passed to calls; that of `self` is not, and so `self` can stay in
-    /// registers in the caller.
+    /// Lets `work` continue on a copy. Calls get its address and not that of `self`, so `self` can stay in registers of
+    /// the caller.
     #[inline(always)]
     pub(super) fn detached(&mut self, work: impl FnOnce(&mut Out)) {
         let mut other = Out { buf: std::mem::take(&mut self.buf), ..*self };

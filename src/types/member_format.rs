@@ -123,7 +123,7 @@ impl Type {
         declared.unwrap_or(&array).with_format(Stack).map(Arc::new)
     }
 
-    /// Returns the type with a format. An array that cannot have it gets elements with the format. `None` if these cannot
+    /// Returns the type with a format. If an array cannot have the format, its elements get it. `None` if these cannot
     /// have it either.
     fn with_format(&self, format: ValueFormat) -> Option<Type> {
         if !fits(format, self) {

@@ -141,7 +141,7 @@ impl<'a, F: EventFn + ?Sized> CallbackSink<'a, F> {
         self.call_text(&source.map.name, EventKind::MapEntry, cpu, 0)
     }
 
-    /// Delivers a record. What only the first of many records needs is in functions of its own.
+    /// Delivers a record. Everything that not every record needs is in other functions.
     #[inline(always)]
     fn deliver(&mut self, source: &Shape, cpu: i32, data: &[u8]) -> bool {
         self.events += 1;

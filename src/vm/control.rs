@@ -66,7 +66,7 @@ impl Vm {
     /// # }
     /// ```
     pub fn pause(&self, on: bool) -> Result<()> {
-        // Both under the lock of the wait set: after two threads with opposite requests the two agree.
+        // Both are changed under the lock of the wait set, so that they agree after opposite requests of two threads.
         let mut wait_set = self.shared.wait_set();
         wait_set.pause(on).map_err(|e| system_error("pause", e))?;
         self.shared.stop.pause(on);

@@ -96,8 +96,8 @@ pub enum Flow {
     Fail(i32),
 }
 
-/// Any function that receives events. What delivers is compiled for each function's own type, so that a callback that
-/// converts the event into another form fills that in directly.
+/// Any function that receives events. The code that delivers is compiled for each type of callback, so that a callback
+/// which converts events can be inlined into it.
 pub(crate) trait EventFn: FnMut(&Event<'_>) -> Flow {}
 
 impl<F: FnMut(&Event<'_>) -> Flow + ?Sized> EventFn for F {}

@@ -75,8 +75,8 @@ struct Shared {
     polling: Mutex<Polling>,
     /// Held while the events of one member are delivered.
     delivering: Mutex<()>,
-    /// The token of that member, changed with `members` locked. Like the next one it needs no order: who removes a member waits for
-    /// the lock on the delivery.
+    /// The token of that member, changed with `members` locked. Like the next one it needs no memory ordering: whoever
+    /// removes a member waits for the lock on the delivery.
     current: AtomicU64,
     /// Set when that member leaves.
     has_left: AtomicBool,
@@ -101,7 +101,7 @@ struct Member {
     fd: RawFd,
     token: u64,
     key: usize,
-    /// Whether epoll has reported it. A report may be for something that cannot be seen in user space.
+    /// Whether epoll has reported it. epoll may have reported something that cannot be seen in user space.
     is_reported: bool,
 }
 
@@ -252,7 +252,7 @@ impl Group {
     ///
     /// Each member with events has one turn per call. It delivers at most
     /// [`Options::poll_budget`](crate::Options::poll_budget) events, or 1024 by default, so that one with many events does not keep
-    /// the others waiting. A member that is not loaded or is paused has no turn, nor has one that another thread uses.
+    /// the others waiting. A member that is not loaded, is paused, or is used by another thread has no turn.
     ///
     /// # Errors
     ///
@@ -468,14 +468,15 @@ impl Shared {
             }
         }
         if cursor.is_incomplete {
-            // Whoever waits for the descriptor polls again: what has been left out may not be reported a second time.
+            // The descriptor stays readable, so that the host polls again: epoll may not report a second time what has
+            // been left out.
             self.again.signal();
         }
         (count, ended)
     }
 
-    /// Returns the next member that has something to do. A pass begins with a member that epoll has reported, or else the one that
-    /// follows the first one of the last pass.
+    /// Returns the next member that has something to do. A pass begins with a member that epoll has reported, or else
+    /// with the member after the one that the last pass began with.
     fn next(&self, cursor: &mut Cursor) -> Option<Next<'_>> {
         let mut members = locked(&self.members);
         if cursor.steps == 0 {
@@ -518,7 +519,7 @@ impl Shared {
         match delivered.as_ref().map_err(Error::status) {
             Ok((count, Some(LEFT))) if has_left.load(Relaxed) => Ok((*count, None)),
             Err(Status::Busy) if next.is_reported => {
-                // The other thread may be one that waits, and a report of a perf buffer was for it.
+                // The other thread may be waiting, and the report of a perf buffer may have been for it.
                 vm.shared.wait_set().ask_again();
                 delivered
             }
@@ -528,8 +529,8 @@ impl Shared {
         }
     }
 
-    /// Waits until a member has something to do. While another thread uses one that has, its descriptor stays readable. Then this
-    /// waits for a stop request only, and for a short time.
+    /// Waits until a member has something to do. The descriptor of a member that has failed stays readable while
+    /// another thread uses it. Then this waits for a stop request only, and for a short time.
     fn wait(&self, deadline: &mut Deadline, is_busy: bool) -> Result<Ready> {
         let mut tokens = [0; 16];
         loop {

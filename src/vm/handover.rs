@@ -42,7 +42,7 @@ pub struct Handover<F, E, P> {
     /// Wakes the queue's thread.
     wake: E,
     ending: F,
-    /// Set while the thread keeps a partly filled chunk back, because full ones still wait.
+    /// Set while the thread keeps a partly filled chunk, because full ones still wait.
     partial: F,
 }
 
@@ -57,7 +57,7 @@ pub trait Producer {
 }
 
 impl<F: Flag, E: Event, P: ChunkQueue> Handover<F, E, P> {
-    /// Takes two queues, of which the second is full of empty chunks, two cleared events and two cleared flags.
+    /// Takes two queues, two cleared events and two cleared flags. The second queue has all chunks, which are empty.
     pub fn new([full, free]: [P; 2], [filled, wake]: [E; 2], [ending, partial]: [F; 2]) -> Handover<F, E, P> {
         Handover { full, free, filled, wake, ending, partial }
     }
@@ -127,7 +127,7 @@ impl<F: Flag, E: Event, P: ChunkQueue> Handover<F, E, P> {
     pub fn exchange(&self, mut done: Vec<u8>) -> Result<Vec<u8>, Vec<u8>> {
         let Some(next) = self.full.pop() else { return Err(done) };
         done.clear();
-        // The first `done` is not from the pool: the queue has no capacity for it and drops it.
+        // The first `done` is not one of the chunks of the pool; the queue is full and drops it.
         self.free.push(done);
         Ok(next)
     }

@@ -57,7 +57,7 @@ struct Claim {
     held: AtomicU8,
     /// Held while the claim is made. The polling thread waits for it after it has released its locks.
     turn: Mutex<()>,
-    /// Readable while the claim is made; created by the first one.
+    /// Readable while a thread claims the locks. The first claim creates it.
     event: OnceLock<EventFd>,
 }
 

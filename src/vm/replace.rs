@@ -1,9 +1,10 @@
 //! Replaces the running package by a new version while events flow.
 //!
-//! The new version is opened, loaded and attached to added hooks without a lock, while another thread may poll. Both locks are
-//! taken for a moment each: to read the settings of the running version, to compare, and to switch. The switch is one store to
-//! the number that all dispatchers read, or the update of the only link. After the grace period no program of the old version
-//! runs, and it is closed. Every failure comes before the switch and leaves the old version as it was.
+//! No lock is held while the new version is opened, loaded and attached to added hooks; another thread may poll. Both
+//! locks are taken for a moment each: to read the settings of the running version, to compare, and to switch. The
+//! switch is one store to the number that all dispatchers read, or the update of the only link. After the grace period
+//! no program of the old version runs, and it is closed. Every failure comes before the switch and leaves the old
+//! version as it was.
 
 use std::mem;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
@@ -249,7 +250,7 @@ impl Vm {
     }
 }
 
-/// Makes what the old version delivers from that of a retired version.
+/// Moves the queue and the sources of the old version to the retired versions.
 #[inline(never)]
 fn retire(
     delivery: &mut Delivery,

@@ -30,9 +30,9 @@ use crate::wasm::{self, Module};
 /// # Threads
 ///
 /// `Vm` is `Send` and `Sync`, and one thread at a time uses it. A call does not wait for another thread: while that is
-/// inside a call, it returns [`Status::Busy`]. So does a call from a callback that would deliver events or change what
-/// the callback depends on; maps and variables can be used there. [`stop`](Vm::stop), [`pause`](Vm::pause),
-/// [`stats`](Vm::stats) and [`epoll_fd`](Vm::epoll_fd) work from any thread at any time.
+/// inside a call, it returns [`Status::Busy`]. In a callback, a call that would deliver events or change what the
+/// callback depends on returns [`Status::Busy`] too. Maps and variables can be used there. [`stop`](Vm::stop),
+/// [`pause`](Vm::pause), [`stats`](Vm::stats) and [`epoll_fd`](Vm::epoll_fd) work from any thread at any time.
 ///
 /// # Panics
 ///
@@ -80,7 +80,7 @@ pub(super) struct Shared {
 pub(super) struct Inner {
     pub(super) config: Config,
     pub(super) session: Option<Session>,
-    /// A WASM package, which brings sessions of its own when it runs.
+    /// A WASM package, which creates its own sessions when it runs.
     pub(super) module: Option<Arc<Module>>,
     /// Types that were returned to the host live until the vm is dropped.
     pub(super) types: Vec<Arc<Type>>,
@@ -103,12 +103,12 @@ impl Vm {
     }
 
     /// Locks without waiting for another call, except for the moments in which a group looks for events, or a replace has the lock.
-    /// Then that has at least the locks `held`, and so does not wait for one that this thread has.
+    /// The other thread then has at least the locks `held`, so it does not wait for one that this thread has.
     fn unless_busy<'a, T>(&self, mutex: &'a Mutex<T>, held: Held) -> Result<MutexGuard<'a, T>> {
         let mut is_first = true;
         loop {
             match try_locked(mutex) {
-                // The second try is for a look or a claim that ended after the first.
+                // The second try succeeds if a group or a replace has released the lock since the first.
                 Err(e)
                     if e.status() == Status::Busy
                         && (self.shared.stop.is_peeked()

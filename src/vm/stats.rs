@@ -57,7 +57,7 @@ struct KernelCounters {
     sources: Vec<Arc<Shape>>,
     /// The least that has been known of any source.
     known: LostKnown,
-    /// Descriptors that belong to the object. They are not duplicated, and forgotten before the object is closed.
+    /// Descriptors that belong to the object. They are not duplicated. They are removed before the object is closed.
     progs: Vec<RawFd>,
     /// Runs and nanoseconds of programs that have been unloaded.
     past_runs: (u64, u64),

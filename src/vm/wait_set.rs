@@ -18,7 +18,7 @@ const EVENTS: u64 = 1;
 pub enum Role {
     /// A buffer of the kernel, or the timer of sampled maps.
     Source,
-    /// The same of a version that a replace has retired.
+    /// A buffer or timer of a version that a replace has retired.
     Retired,
     /// The queue has records.
     Queue,
@@ -99,8 +99,9 @@ impl WaitSet {
         self.ask_again();
     }
 
-    /// Waits for the descriptors `new` in the set `theirs` as the sources, and for the former sources in `epoll` as those of a
-    /// retired version. After a failure nothing has changed. The caller passes the result to `commit` or `undo`.
+    /// Adds the descriptors `new` to the set `theirs`, as the sources, and moves the former sources to `epoll`, as
+    /// those of a retired version. After a failure nothing has changed. The caller passes the result to `commit` or
+    /// `undo`.
     #[inline(never)]
     pub fn retire(&mut self, epoll: &Arc<Epoll>, theirs: &Arc<Epoll>, new: &[RawFd]) -> os::Result<Former> {
         let is_old = |role: &Role| matches!(role, Role::Source | Role::Retired);

@@ -14,7 +14,7 @@ impl Config {
         let or = |given: u32, default: u32| if given == 0 { default } else { given };
         Limits {
             stack: or(self.stack, 128 << 10),
-            // WAMR makes no smaller heap, and a larger one hardly leaves space for the guest's own memory.
+            // WAMR does not accept a smaller heap. A larger one would leave little space for the guest's own memory.
             heap: or(self.heap, 2 << 20).clamp(4096, 1 << 30),
             memory: or(self.memory, 16 << 20).max(PAGE),
         }

@@ -6,7 +6,7 @@
 //! output go to an [`Outlet`].
 //!
 //! Imports go one way. `run.rs` drives a run and knows the interfaces; the interfaces that guests import (`ewasm`,
-//! `wasm_bpf`, `wasi`, `libc`) know `state.rs`; the state knows none of them but the tables of what a guest has open.
+//! `wasm_bpf`, `wasi`, `libc`) know `state.rs`; the state knows only their tables of what a guest has open.
 
 mod call;
 mod config;

@@ -20,7 +20,7 @@ pub enum Wake {
     Timeout,
 }
 
-/// Receives what a guest lets through, and waits for it. A `false` from one of the methods ends the guest.
+/// Receives what a guest passes on, and waits for events. A `false` from one of the methods ends the guest.
 pub trait Outlet: Sink {
     /// Returns the name of the format that the host asked for, if it is not JSON. A guest that gets JSON can only pass
     /// on JSON.

@@ -76,7 +76,7 @@ pub enum Stream {
 /// How a guest gets events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EventForm {
-    /// Not at all: it has no function for them, and they go straight to the host.
+    /// The guest gets no events: it has no function for them, and they go straight to the host.
     Bypass,
     /// `process_event` with JSON.
     Json,

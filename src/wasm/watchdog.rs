@@ -47,7 +47,7 @@ struct Entry {
     interval: Duration,
     /// Incremented when a call begins and when it ends, by two for nested calls: odd during a call.
     calls: AtomicU64,
-    /// `calls` at the last check, and how often this value has been found.
+    /// The value of `calls` at the last check, and how often it has been found since.
     seen: Mutex<(u64, u64)>,
 }
 

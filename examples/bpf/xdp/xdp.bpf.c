@@ -19,7 +19,7 @@ static void count(u32 ethertype, u64 bytes) {
     struct traffic *seen = bpf_map_lookup_elem(&traffic, &ethertype);
 
     if (!seen) {
-        // Another CPU may have added the entry meanwhile; then the sum below is the one that counts.
+        // If another CPU has added the entry meanwhile, the update fails.
         if (!bpf_map_update_elem(&traffic, &ethertype, &first, BPF_NOEXIST))
             return;
         seen = bpf_map_lookup_elem(&traffic, &ethertype);

@@ -63,8 +63,8 @@ impl Session {
         diagnose::attach_error(self.opened.object.prog(index), &prog.section.to_string_lossy(), e, "")
     }
 
-    /// Loads the dispatcher of a program, unless it has one. In a package that replaces another, it calls the program only from
-    /// the next generation on.
+    /// Loads the dispatcher of a program, unless it has one. In a package that replaces another one, the dispatcher
+    /// calls the program only after the switch.
     fn make_dispatcher(&mut self, index: usize) -> os::Result<()> {
         if self.progs[index].dispatcher.is_some() {
             return Ok(());
@@ -112,12 +112,12 @@ impl Session {
         Ok(())
     }
 
-    /// Selects programs like `attach`, on the assumption that each can be attached unless `expect` returns an error.
+    /// Selects programs like `attach`. A program counts as attachable unless `expect` returns an error.
     pub fn rehearse(&mut self, expect: &dyn Fn(usize) -> Result<()>) -> Result<()> {
         self.attach_all(&|_, index| expect(index).map(|()| Vec::new()))
     }
 
-    /// Returns the error that attaching a program, which is not loaded, would return.
+    /// Returns the error of attaching a program. The program is not loaded.
     pub fn expect(&self, index: usize) -> Result<()> {
         let prog = self.opened.object.prog(index);
         if !prog.autoattach() || !is_attachable(prog) {

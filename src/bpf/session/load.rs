@@ -5,7 +5,8 @@ use crate::bpf::constants::map_type;
 use crate::bpf::diagnose::LoadFailure;
 use crate::error::{Error, Result, Status};
 
-/// Maximum number of attempts to load a package. Each leaves out one more program, or repeats one for its whole log.
+/// Maximum number of attempts to load a package. Each attempt leaves out one more program, or repeats one to get its
+/// whole log.
 const MAX_TRIES: usize = 2 * 256 + 1;
 
 impl Session {

@@ -23,7 +23,7 @@ pub struct Plan {
     dropped: Vec<usize>,
 }
 
-/// Adds what happens to a program or map to a report.
+/// Adds to a report what happens to a program or map.
 #[inline(never)]
 fn note(list: &mut Vec<Value>, name: &CStr, change: &str, key: &str, text: Value) {
     list.push(members([("name", name.to_string_lossy().into()), ("change", change.into()), (key, text)]));
@@ -207,7 +207,7 @@ impl Session {
         prog.targets.iter().find_map(|target| why_not(raw, target.attach.as_deref().unwrap_or(&section)))
     }
 
-    /// Whether the program is loaded, and no program is that it is an alternative for.
+    /// Whether the program is loaded and is the first loaded one of its chain of alternatives.
     fn is_first_choice(&self, index: usize) -> bool {
         let first =
             self.alternatives.chain(self.alternatives.first(index)).find(|&index| self.is_attachable(index));

@@ -66,7 +66,7 @@ pub(super) fn end_load_if_requested() {
         return;
     }
     LOADING.set(Some(Loading { is_over: true, ..loading }));
-    // SAFETY: this thread is loading the object, in a frame further up, which only has a shared reference to it.
+    // SAFETY: this thread is loading the object. The caller that does so has only a shared reference to it.
     let object = unsafe { &*loading.object };
     // Both setters fail where it is too late. libbpf checks the flags of each map and program before it creates that.
     object.maps.iter().for_each(|map| {

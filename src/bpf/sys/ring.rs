@@ -18,7 +18,8 @@ pub trait Receiver {
     fn perf_record(&mut self, cpu: i32, data: &[u8]) -> bool;
     /// Reports that the kernel dropped `count` records of `cpu`.
     fn lost(&mut self, cpu: i32, count: u64) -> bool;
-    /// Receives several records of a ring buffer (`cpu` is -1) or perf buffer, of `bytes` bytes together, borrowed for the call.
+    /// Receives several records of a ring buffer (`cpu` is -1) or perf buffer, borrowed for the call. `bytes` is the
+    /// sum of their lengths.
     fn records(&mut self, cpu: i32, records: &[Span<'_>], bytes: usize) -> bool;
     /// Returns the maximum number of records of the next call.
     fn limit(&self) -> usize;

@@ -6,7 +6,7 @@ use std::ops::Deref;
 use std::ptr::NonNull;
 use std::{fmt, slice};
 
-/// The bytes of a record. It derefs to a slice, and C has it as `eunomia_span`.
+/// The bytes of a record. It derefs to a slice. Its name in C is `eunomia_span`.
 #[derive(Clone, Copy)]
 #[repr(C)]
 pub struct Span<'a> {

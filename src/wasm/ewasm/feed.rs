@@ -1,4 +1,4 @@
-//! Passes events to the guest, as JSON, as bytes or in batches, and what the guest lets through to the host.
+//! Passes events to the guest, as JSON, as bytes or in batches, and then to the host what the guest passes on.
 
 use std::sync::Arc;
 

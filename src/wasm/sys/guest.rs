@@ -36,7 +36,7 @@ pub struct Trap {
 pub(super) struct Slot<'h> {
     host: &'h dyn Host,
     pub stopper: Arc<Stopper>,
-    /// A panic of the host, on its way past the frames of WAMR to the Rust frames above them.
+    /// A panic of the host, which must not unwind through the frames of WAMR. It resumes in the Rust frames above them.
     panic: RefCell<Option<Box<dyn Any + Send>>>,
     /// Whether the memory could not grow.
     pub is_starved: Cell<bool>,

@@ -88,7 +88,8 @@ impl Module {
 
     fn function(&self, index: i32) -> Option<Exported> {
         let mut found = w::wasm_export_t::default();
-        // SAFETY: the index is in range; name and type live as long as the module, and the kind says what `u` holds.
+        // SAFETY: the index is in range; name and type live as long as the module, and the kind tells which member of
+        // `u` is valid.
         unsafe {
             w::wasm_runtime_get_export_type(self.ptr, index, &mut found);
             if found.kind != w::WASM_IMPORT_EXPORT_KIND_FUNC {
