@@ -3,6 +3,7 @@
 //! The package specifies the type. If it does not, a type is inferred only if there is exactly one candidate. A source without a
 //! type delivers raw bytes.
 
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use super::constants::{LOST_MAP, map_type};
@@ -23,6 +24,8 @@ pub struct Export {
     pub record: Option<Plan>,
     /// How it is sampled; `None` for a ring or perf buffer.
     pub sample: Option<Sample>,
+    /// The events of a perf buffer, with their CPUs, and its pages, if another process has opened it.
+    pub given: Option<(Vec<(i32, OwnedFd)>, u32)>,
 }
 
 /// Finds the maps that deliver events.
@@ -52,7 +55,7 @@ pub fn exports(
             return Err(map.about(Error::new(Status::Package, text)));
         }
         if wanted && (sample.is_some() || is_buffer(map)) {
-            exports.push((Export { map: index, record: None, sample }, config, map_meta));
+            exports.push((Export { map: index, record: None, sample, given: None }, config, map_meta));
         }
     }
     let buffers = exports.iter().filter(|(export, ..)| export.sample.is_none()).count();

@@ -1,13 +1,14 @@
 //! A map by name: its elements as bytes and as JSON, those of per-CPU maps included.
 
 use std::ffi::CStr;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::Arc;
 
 use serde_json::Value;
 
 use super::constants::{ENOTSUPP, map_type};
 use super::map_memory::{Machine, MapSize, map_bytes};
-use super::sys::map::MapFd;
+use super::sys::map::{MapFd, map_facts};
 use super::sys::object::{MapRef, possible_cpus};
 use crate::btf::Btf;
 use crate::error::{Error, Result, Status};
@@ -157,6 +158,19 @@ impl Map {
         let copy = os::duplicate(fd).map_err(|e| map_error(self, "descriptor", e))?;
         self.max_entries = raw.max_entries();
         self.fd = Some(Arc::new(MapFd::new(copy, self.key.size, self.value_len())));
+        Ok(())
+    }
+
+    /// Uses a map that another process has created. Its size may differ from the definition.
+    pub fn import_fd(&mut self, fd: OwnedFd) -> Result<()> {
+        let facts = map_facts(fd.as_raw_fd()).map_err(|e| map_error(self, "exported descriptor", e))?;
+        let given = (facts.kind, facts.key_size as usize, facts.value_size as usize);
+        if given != (self.kind, self.key.size, self.value.size) {
+            let text = "the exported descriptor is of a map of another type or of other sizes";
+            return Err(self.about(Error::new(Status::Inval, text)));
+        }
+        self.max_entries = facts.max_entries;
+        self.fd = Some(Arc::new(MapFd::new(fd, self.key.size, self.value_len())));
         Ok(())
     }
 

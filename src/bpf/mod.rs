@@ -14,6 +14,7 @@ mod elf;
 pub mod entries;
 mod event_maps;
 mod executable;
+pub mod exported;
 mod kernel_btf;
 pub mod map;
 mod map_defaults;

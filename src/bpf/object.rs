@@ -3,7 +3,7 @@
 //! The layout of variables comes from the object's BTF as libbpf completes it, never from the metadata of a package.
 
 use std::ffi::CString;
-use std::os::fd::RawFd;
+use std::os::fd::{OwnedFd, RawFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -42,6 +42,8 @@ pub struct OpenConfig {
     pub hooks: Vec<Hook>,
     /// Whether libbpf finds the hooks of programs, without the section handlers of the library.
     pub libbpf_sections: bool,
+    /// Whether another process loads the object.
+    pub is_imported: bool,
     /// Whether a call of a function that the kernel lacks fails that program only, not the whole object.
     pub weak_kfuncs: bool,
 }
@@ -108,6 +110,8 @@ pub struct Opened {
     pub machine: Machine,
     /// Its state.
     pub phase: Phase,
+    /// Whether another process has loaded it.
+    is_imported: bool,
 }
 
 impl Opened {
@@ -115,7 +119,9 @@ impl Opened {
     pub fn open(package: &Package, config: &mut OpenConfig, log: &Arc<Log>) -> Result<Opened> {
         let types = ObjectTypes::read(&package.object, config.libbpf_sections)?;
         check_functions(&package.object)?;
-        (config.kernel_btf, config.hooks) = kernel_btf::find(types, package, config.btf_path.as_deref())?;
+        if !config.is_imported {
+            (config.kernel_btf, config.hooks) = kernel_btf::find(types, package, config.btf_path.as_deref())?;
+        }
         let object = open(&package.object, config, log)?;
         check_names(&object)?;
         let btf = Btf::parse(object.btf().ok_or_else(no_btf)?).map_err(|e| e.at("object"))?;
@@ -132,7 +138,8 @@ impl Opened {
         for (index, var) in vars.iter().enumerate().rev() {
             places.insert(&var.name, index);
         }
-        Ok(Opened { object, btf, formats, vars, places, maps, machine: machine()?, phase: Phase::Opened })
+        let (machine, is_imported) = (machine()?, config.is_imported);
+        Ok(Opened { object, btf, formats, vars, places, maps, machine, phase: Phase::Opened, is_imported })
     }
 
     /// Opens the object again, with its initial values, because libbpf loads an object only once. The old object is closed
@@ -192,6 +199,18 @@ impl Opened {
             ),
         })?;
         self.attach_maps().map_err(failed)?;
+        self.phase = Phase::Loaded;
+        Ok(())
+    }
+
+    /// Uses the maps that another process has created: their names and descriptors. All others do not exist.
+    pub fn import(&mut self, given: Vec<(String, OwnedFd)>) -> Result<()> {
+        for (name, fd) in given {
+            let index = self.maps.iter().position(|map| map.label() == name);
+            let names = || self.maps.iter().map(|map| map.label().into_owned());
+            let index = index.ok_or_else(|| Error::unknown("map", &name, &mut names()))?;
+            unshared(&mut self.maps[index])?.import_fd(fd)?;
+        }
         self.phase = Phase::Loaded;
         Ok(())
     }
@@ -309,7 +328,8 @@ impl Opened {
     /// Whether libbpf's memory has the current value. Constants do not change after load. Other sections are shared with the
     /// kernel if it can map arrays (Linux 5.5).
     fn in_memory(&self, var: &Var) -> bool {
-        self.phase == Phase::Opened || var.is_constant() || self.object.map(var.map).is_mapped()
+        self.phase == Phase::Opened
+            || !self.is_imported && (var.is_constant() || self.object.map(var.map).is_mapped())
     }
 
     /// Reads the whole section of a variable from the kernel.

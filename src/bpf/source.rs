@@ -3,7 +3,7 @@
 //! Each turn takes a bounded batch from one source, so that a flooded source does not starve the others. The sink decides what
 //! happens to a record.
 
-use std::os::fd::RawFd;
+use std::os::fd::{OwnedFd, RawFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
@@ -179,7 +179,12 @@ pub struct Sources {
     armed: Option<Instant>,
     /// Readable while perf buffers may have records that epoll does not report again.
     again: Option<Arc<Again>>,
+    /// Whether another process reads them. The memory stays mapped, because perf buffers are written only while it is.
+    is_given_away: bool,
 }
+
+/// A perf buffer: its map, its pages, and the CPU and the event of each of its parts.
+pub type PerfExport<'a> = (&'a Arc<Map>, u32, Vec<(i32, OwnedFd)>);
 
 struct Source {
     shape: Arc<Shape>,
@@ -218,7 +223,7 @@ impl Sources {
         let again = has_perf.then(Again::new).transpose().map_err(system)?.map(Arc::new);
         let samples = list.iter().any(|source| matches!(source.buffer, Buffer::Sampled(_)));
         let timer = samples.then(TimerFd::new).transpose().map_err(system)?;
-        let mut sources = Sources { list, next: 0, timer, armed: None, again };
+        let mut sources = Sources { list, next: 0, timer, armed: None, again, is_given_away: false };
         sources.arm().map_err(system)?;
         Ok(sources)
     }
@@ -230,6 +235,9 @@ impl Sources {
 
     /// The descriptors that are readable when a buffer has records or a sampled map is due.
     pub fn fds(&self) -> Vec<RawFd> {
+        if self.is_given_away {
+            return Vec::new();
+        }
         let mut fds: Vec<RawFd> = self.list.iter().flat_map(Source::fds).collect();
         fds.extend(self.timer.as_ref().map(TimerFd::fd));
         fds.extend(self.again.as_ref().map(|again| again.fd()));
@@ -255,7 +263,25 @@ impl Sources {
     pub fn is_spent(&self) -> bool {
         // A round in progress is still due.
         let is_due = |due: Option<Instant>| due.is_some_and(|due| due <= Instant::now());
-        !self.is_ready() && !is_due(self.due())
+        match self.is_given_away {
+            true => self.list.iter().all(|source| source.is_released()),
+            false => !self.is_ready() && !is_due(self.due()),
+        }
+    }
+
+    /// Leaves the reading to another process.
+    pub fn give_away(&mut self) {
+        self.leave(&|_| true);
+        (self.timer, self.again, self.is_given_away) = (None, None, true);
+    }
+
+    /// Copies the descriptors of the perf events.
+    pub fn export_perf(&self) -> os::Result<Vec<PerfExport<'_>>> {
+        let perf = self.list.iter().filter_map(|source| match &source.buffer {
+            Buffer::Perf(perf, _) => Some((&source.shape.map, perf.events())),
+            _ => None,
+        });
+        perf.map(|(map, events)| Ok((map, events.pages(), events.export()?))).collect()
     }
 
     /// Closes the sampled maps for which `is_carried` returns true, because a newer version reads them.
@@ -368,7 +394,11 @@ impl Source {
             (Some(sample), _) => (SourceKind::Map, Ok(Buffer::Sampled(Sampler::new(sample)))),
             (None, map_type::RINGBUF) => (SourceKind::Ring, Ring::new(fd, map.max_entries).map(Buffer::Ring)),
             (None, _) => {
-                (SourceKind::Perf, Perf::new(fd, map.max_entries, pages).map(|perf| Buffer::Perf(perf, 0)))
+                let perf = match export.given {
+                    Some((events, pages)) => Perf::given(events, pages),
+                    None => Perf::new(fd, map.max_entries, pages),
+                };
+                (SourceKind::Perf, perf.map(|perf| Buffer::Perf(perf, 0)))
             }
         };
         let buffer = buffer.map_err(|e| match e.0 {
@@ -397,6 +427,18 @@ impl Source {
         let (record, sample) = (export.record, export.sample);
         let shape = Shape { counter, ring, kind, record, sample, index, lost_known, ..Shape::of_map(map) };
         Ok(Source { shape: Arc::new(shape), buffer })
+    }
+
+    /// Whether the reader, in another process, has released all records.
+    fn is_released(&self) -> bool {
+        match &self.buffer {
+            Buffer::Ring(ring) => {
+                let Positions { consumed, produced } = ring.memory().positions();
+                consumed == produced
+            }
+            Buffer::Perf(perf, _) => !perf.is_ready(),
+            Buffer::Sampled(_) => true,
+        }
     }
 
     /// Returns the descriptors that are readable when the buffer has records.

@@ -121,7 +121,7 @@ impl Vm {
             return Err(Error::new(Status::Inval, text));
         }
         let (inner, mut delivery) = self.exclusive()?;
-        inner.loaded()?;
+        inner.readable()?;
         if delivery.queue.as_ref().is_some_and(Queue::is_running) {
             return Err(Error::new(Status::State, "the queue is already running"));
         }

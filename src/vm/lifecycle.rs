@@ -15,9 +15,10 @@ use crate::bpf;
 use crate::bpf::memory_account::Account;
 use crate::bpf::object::OpenConfig;
 use crate::bpf::session::{Config, Session};
+use crate::bpf::source::Sources;
 use crate::error::{Error, Result, Status};
 use crate::log::{Level, Log};
-use crate::os::{Epoll, Errno, EventFd};
+use crate::os::{self, Epoll, Errno, EventFd};
 use crate::package::Package;
 use crate::types::Type;
 use crate::wasm::{self, Module};
@@ -169,13 +170,23 @@ impl Vm {
 
     fn start(&self, session: &mut Session, delivery: &mut Delivery) -> Result<()> {
         let sources = session.load()?;
+        self.watch(session, sources, delivery).map_err(|e| system_error("epoll", e))
+    }
+
+    /// Waits for the sources of a session, and counts what they lose.
+    pub(super) fn watch(
+        &self,
+        session: &Session,
+        sources: Sources,
+        delivery: &mut Delivery,
+    ) -> os::Result<()> {
         self.shared.counters.watch(session.lost_map(), session.prog_fds());
         delivery.shapes = sources.shapes();
         self.shared.counters.watch_sources(&delivery.shapes);
         let mut wait_set = self.shared.wait_set();
         let watched = wait_set.watch_sources(&self.shared.epoll, &[&sources]);
         delivery.sources = Some(sources);
-        watched.map_err(|e| system_error("epoll", e))
+        watched
     }
 
     /// Returns to the state after `open`, with all that the host has set, and returns `cause`.

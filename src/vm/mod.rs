@@ -9,6 +9,7 @@ mod check;
 mod control;
 mod delivery;
 mod event;
+mod export;
 mod group;
 mod handover;
 mod interrupt;
@@ -55,6 +56,7 @@ pub use state::Vm;
 pub use stats::Stats;
 pub use test_run::{ProgInput, ProgResult};
 
+pub use crate::bpf::exported::{Exported, FdRole};
 pub use crate::bpf::map_memory::{Machine, MapSize, map_bytes, usual_limit};
 pub use crate::bpf::memory_account::kernel_memory_limit;
 pub use crate::bpf::session::lookup::{ProgCode, ProgInfo};

@@ -326,13 +326,13 @@ impl Vm {
     fn deliver_until(&self, timeout: Option<Duration>, work: &mut Work<'_>) -> Result<()> {
         let mut deadline = Deadline::after(timeout);
         let (mut inner, mut delivery) = self.exclusive()?;
-        inner.loaded()?;
+        inner.readable()?;
         self.shared.counters.polls.fetch_add(1, Relaxed);
         let _polling = self.shared.stop.polling();
         loop {
             if self.shared.stop.is_claimed() {
                 (inner, delivery) = self.give_way(inner, delivery);
-                inner.loaded()?;
+                inner.readable()?;
             }
             // Waiting records need no system call. For perf buffers this is also the only reliable check, because the kernel
             // reports them as readable once: an epoll set of the host that contains the vm's descriptor consumes the report.

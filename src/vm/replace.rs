@@ -270,6 +270,7 @@ fn retire(
 /// Returns the running version, which is attached.
 fn running(inner: &Inner) -> Result<&Session> {
     let session = inner.loaded()?;
+    session.check_own()?;
     if session.is_attached() {
         return Ok(session);
     }

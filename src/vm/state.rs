@@ -172,9 +172,10 @@ impl Inner {
         self.session.as_ref().ok_or_else(|| self.nothing_open())
     }
 
+    /// Returns the session, to change it; fails if another process has loaded it.
     pub(super) fn session_mut(&mut self) -> Result<&mut Session> {
         match self.session {
-            Some(ref mut session) => Ok(session),
+            Some(ref mut session) => session.check_own().map(|()| session),
             None => Err(self.nothing_open()),
         }
     }
@@ -184,6 +185,12 @@ impl Inner {
         let session = self.session()?;
         let text = "the package is not loaded; load or attach it first";
         if session.is_loaded() { Ok(session) } else { Err(Error::new(Status::State, text)) }
+    }
+
+    /// Returns the session if it is loaded and its events are read here.
+    pub(super) fn readable(&self) -> Result<&Session> {
+        let session = self.loaded()?;
+        session.check_reader().map(|()| session)
     }
 }
 

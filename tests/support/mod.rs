@@ -9,6 +9,7 @@ pub mod example;
 pub mod guest;
 pub mod host;
 pub mod kernel;
+pub mod passing;
 pub mod random;
 pub mod sanitizer;
 pub mod seen;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use super::Session;
+use super::{Place, Session};
 use crate::bpf::constants::LOST_MAP;
 use crate::bpf::map::Map;
 use crate::bpf::memory_account::Need;
@@ -16,6 +16,7 @@ impl Session {
     /// Returns the package and its state as JSON.
     pub fn describe(&self) -> String {
         let state = match (self.is_loaded(), self.attached) {
+            _ if self.place == Place::LoadedElsewhere => "imported",
             (false, _) => "opened",
             (true, false) => "loaded",
             (true, true) => "attached",

@@ -3,6 +3,7 @@
 mod arguments;
 mod attach;
 mod describe;
+mod export;
 pub mod iterator;
 mod load;
 pub mod lookup;
@@ -74,10 +75,23 @@ pub struct Session {
     set_autoload: Vec<(usize, bool)>,
     /// Whether another version runs, whose hooks this one is to take over.
     is_successor: bool,
+    /// Where its events are read, and where it was loaded.
+    place: Place,
     /// Maps of the running version that this one uses, by index.
     carried: Vec<(usize, Arc<Map>)>,
     /// The text that replaces the help, if the last command line requested it.
     requested_text: Option<String>,
+}
+
+/// Which process does what for a package.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// This one loads it and reads its events.
+    Here,
+    /// This one has loaded it, another one reads its events.
+    ReadElsewhere,
+    /// This one reads its events, another one has loaded it.
+    LoadedElsewhere,
 }
 
 /// The state of a program that libbpf does not have.
@@ -117,6 +131,7 @@ impl Session {
             set_sizes: Vec::new(),
             set_autoload: Vec::new(),
             is_successor: false,
+            place: Place::Here,
             carried: Vec::new(),
             requested_text: None,
         };
@@ -155,6 +170,15 @@ impl Session {
     /// Loads the object and interns the types of events and map values: an equal type from `kept` replaces each, or it is added.
     pub fn load_sharing(&mut self, kept: Option<&mut Vec<Arc<Type>>>) -> Result<Sources> {
         let _low = self.reserve_descriptors()?;
+        let (exports, pages) = (self.exports(kept)?, self.perf_pages());
+        self.load_object()?;
+        let sources = Sources::open(exports, &self.opened.maps, pages)?;
+        self.shapes = sources.shapes();
+        Ok(sources)
+    }
+
+    /// Finds the maps that deliver events, before there is another user of them. See `load_sharing` for `kept`.
+    fn exports(&mut self, kept: Option<&mut Vec<Arc<Type>>>) -> Result<Vec<Export>> {
         let maps = &self.opened.maps;
         let mut exports = exports(&self.package, &self.opened.btf, &self.opened.formats, maps, &self.log)?;
         if let Some(kept) = kept {
@@ -164,11 +188,7 @@ impl Session {
                 .for_each(|plan| plan.intern_type(kept));
             self.opened.share_value_types(kept)?;
         }
-        let pages = self.perf_pages();
-        self.load_object()?;
-        let sources = Sources::open(exports, &self.opened.maps, pages)?;
-        self.shapes = sources.shapes();
-        Ok(sources)
+        Ok(exports)
     }
 
     /// Loads the object without opening sources. The caller opens them by map.
@@ -193,7 +213,7 @@ impl Session {
         if !is_buffer {
             return Err(Error::sys(Status::Inval, libc::EINVAL, "not a ring buffer or perf buffer"));
         }
-        Sources::open(vec![Export { map, record: None, sample: None }], maps, self.perf_pages())
+        Sources::open(vec![Export { map, record: None, sample: None, given: None }], maps, self.perf_pages())
     }
 
     fn perf_pages(&self) -> u32 {

@@ -34,6 +34,11 @@ impl Generation {
         Ok(Generation { fd, word })
     }
 
+    /// Copies the descriptor of its map.
+    pub fn export(&self) -> os::Result<OwnedFd> {
+        os::duplicate(self.fd.as_raw_fd())
+    }
+
     /// Returns the number that is not the current one.
     pub fn next(&self) -> u32 {
         // SAFETY: the mapping has four bytes, starts at a page, and exists until drop.
@@ -153,6 +158,11 @@ impl Dispatcher {
     /// Its own program, by which the kernel counts runs.
     pub fn fd(&self) -> RawFd {
         self.prog.as_raw_fd()
+    }
+
+    /// Copies the descriptors of its program and of its slots.
+    pub fn export(&self) -> os::Result<[OwnedFd; 2]> {
+        Ok([os::duplicate(self.fd())?, os::duplicate(self.slots.fd())?])
     }
 
     /// Runs `attach` while the descriptor of `prog`, by which libbpf attaches it, refers to the dispatcher.

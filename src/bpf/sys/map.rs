@@ -130,3 +130,25 @@ impl MapFd {
         }
     }
 }
+
+/// The kernel's facts about a map.
+pub struct MapFacts {
+    /// BPF_MAP_TYPE_*.
+    pub kind: u32,
+    /// Bytes of a key.
+    pub key_size: u32,
+    /// Bytes of a value, of one CPU.
+    pub value_size: u32,
+    /// Maximum number of entries; bytes for a ring buffer.
+    pub max_entries: u32,
+}
+
+/// Returns the kernel's facts about a map. Fails with EINVAL if the descriptor is of something else.
+pub fn map_facts(fd: RawFd) -> os::Result<MapFacts> {
+    let mut info = b::bpf_map_info::default();
+    let mut size = size_of_val(&info) as u32;
+    // SAFETY: `info` has `size` bytes; the kernel fills what it knows.
+    check(unsafe { b::bpf_map_get_info_by_fd(fd, &mut info, &mut size) })?;
+    let b::bpf_map_info { type_: kind, key_size, value_size, max_entries, .. } = info;
+    Ok(MapFacts { kind, key_size, value_size, max_entries })
+}

@@ -25,8 +25,8 @@ pub struct Perf {
 /// The buffers. Only `Perf` reads records; any thread may ask for losses meanwhile.
 pub struct PerfEvents {
     buffers: Vec<Buffer>,
-    map_fd: RawFd,
-    owner: u32,
+    /// The map that they are in, and the process that has put them there; `None` if they are those of another process.
+    map: Option<(RawFd, u32)>,
     /// Whether the kernel counts the losses of each event.
     counts_lost: bool,
 }
@@ -39,6 +39,18 @@ impl Perf {
             Err(Errno(libc::EINVAL)) => PerfEvents::new(map_fd, entries, pages, false)?,
             made => made?,
         };
+        Ok(Perf { events: Arc::new(events), copies: Vec::new(), batch: Vec::new() })
+    }
+
+    /// Maps buffers that another process has opened and put into the map: the CPU and the event of each.
+    pub fn given(events: Vec<(i32, OwnedFd)>, pages: u32) -> os::Result<Perf> {
+        let buffers = events.into_iter().map(|(cpu, event)| {
+            check_event(&event)?;
+            Buffer::map(event, cpu, pages)
+        });
+        let buffers = buffers.collect::<os::Result<Vec<_>>>()?;
+        let counts_lost = buffers.iter().all(|buffer| buffer.lost().is_some());
+        let events = PerfEvents { buffers, map: None, counts_lost };
         Ok(Perf { events: Arc::new(events), copies: Vec::new(), batch: Vec::new() })
     }
 
@@ -182,16 +194,27 @@ enum Record {
 
 impl Buffer {
     fn new(cpu: i32, pages: u32, read_format: u64) -> os::Result<Buffer> {
-        let event = open(cpu, read_format)?;
+        let buffer = Buffer::map(open(cpu, read_format)?, cpu, pages)?;
+        // SAFETY: a request without an argument.
+        check(unsafe { libc::ioctl(buffer.event.as_raw_fd(), ENABLE, 0) })?;
+        Ok(buffer)
+    }
+
+    fn map(event: OwnedFd, cpu: i32, pages: u32) -> os::Result<Buffer> {
         let page_size = os::page_size() as usize;
         let size = pages as usize * page_size;
         let page = map(event.as_raw_fd(), libc::PROT_READ | libc::PROT_WRITE, 0, page_size + size)?;
         // SAFETY: the data begins one page into the mapping.
         let data = unsafe { page.add(page_size) };
-        let buffer = Buffer { event, page, data, size, cpu };
-        // SAFETY: a request without an argument.
-        check(unsafe { libc::ioctl(buffer.event.as_raw_fd(), ENABLE, 0) })?;
-        Ok(buffer)
+        Ok(Buffer { event, page, data, size, cpu })
+    }
+
+    /// Returns the number of lost records; `None` if the kernel does not count them.
+    fn lost(&self) -> Option<u64> {
+        // The event's own counter, which stays 0, then the number of lost records.
+        let mut counters = [0; 16];
+        let read = os::read(self.event.as_raw_fd(), &mut counters).ok()?;
+        (read == counters.len()).then(|| u64::from_ne_bytes(counters[8..].try_into().unwrap_or_default()))
     }
 
     fn position(&self, offset: usize) -> &AtomicU64 {
@@ -290,6 +313,16 @@ const ENABLE: libc::Ioctl = 0x2400;
 /// PERF_FORMAT_LOST, since Linux 6.0.
 const FORMAT_LOST: u64 = 1 << 4;
 
+/// PERF_EVENT_IOC_ID.
+const ID: libc::Ioctl = 0x8008_2407_u32 as libc::Ioctl;
+
+/// Fails with ENOTTY if a descriptor is not a perf event.
+fn check_event(event: &OwnedFd) -> os::Result<()> {
+    let mut id = 0_u64;
+    // SAFETY: the request writes a number of 64 bits.
+    check(unsafe { libc::ioctl(event.as_raw_fd(), ID, &raw mut id) }).map(drop)
+}
+
 /// Opens an event that BPF programs on `cpu` write to, with a wake-up per record.
 fn open(cpu: i32, read_format: u64) -> os::Result<OwnedFd> {
     let mut attr = b::perf_event_attr {
@@ -321,7 +354,8 @@ pub(super) fn perf_event_open(attr: &b::perf_event_attr, pid: i32, cpu: i32) -> 
 impl PerfEvents {
     fn new(map_fd: RawFd, entries: u32, pages: u32, counts_lost: bool) -> os::Result<PerfEvents> {
         let read_format = if counts_lost { FORMAT_LOST } else { 0 };
-        let mut events = PerfEvents { buffers: Vec::new(), map_fd, owner: std::process::id(), counts_lost };
+        let mut events =
+            PerfEvents { buffers: Vec::new(), map: Some((map_fd, std::process::id())), counts_lost };
         for cpu in online_cpus()?.into_iter().filter(|cpu| *cpu < entries) {
             let buffer = Buffer::new(cpu as i32, pages, read_format)?;
             let fd = buffer.event.as_raw_fd();
@@ -336,25 +370,31 @@ impl PerfEvents {
     /// Returns the number of all lost records, including those that a record reports; `None` if the kernel does not
     /// count them.
     pub fn lost(&self) -> Option<u64> {
-        let lost = |buffer: &Buffer| {
-            // The event's own counter, which stays 0, then the number of lost records.
-            let mut counters = [0; 16];
-            let read = os::read(buffer.event.as_raw_fd(), &mut counters);
-            read.map_or(0, |_| u64::from_ne_bytes(counters[8..].try_into().unwrap_or_default()))
-        };
-        self.counts_lost.then(|| self.buffers.iter().map(lost).sum())
+        self.counts_lost.then(|| self.buffers.iter().filter_map(Buffer::lost).sum())
+    }
+
+    /// Copies the descriptors: the CPU and the event of each.
+    pub fn export(&self) -> os::Result<Vec<(i32, OwnedFd)>> {
+        let copy = |buffer: &Buffer| Ok((buffer.cpu, os::duplicate(buffer.event.as_raw_fd())?));
+        self.buffers.iter().map(copy).collect()
+    }
+
+    /// Pages of data of each buffer.
+    pub fn pages(&self) -> u32 {
+        self.buffers.first().map_or(0, |buffer| buffer.size as u32 / os::page_size() as u32)
     }
 }
 
 impl Drop for PerfEvents {
     fn drop(&mut self) {
         // In a child of fork this would take the events from the parent's map.
-        if self.owner != std::process::id() {
+        let Some((map_fd, owner)) = self.map else { return };
+        if owner != std::process::id() {
             return;
         }
         for buffer in &self.buffers {
             // SAFETY: the key has four bytes. A failure leaves the entry, which ends with the map.
-            unsafe { b::bpf_map_delete_elem(self.map_fd, (&raw const buffer.cpu).cast()) };
+            unsafe { b::bpf_map_delete_elem(map_fd, (&raw const buffer.cpu).cast()) };
         }
     }
 }

@@ -1,0 +1,106 @@
+//! A package in two processes: one loads it, the other one reads its events without any privilege.
+
+use std::sync::Arc;
+
+use super::lock::locked;
+use super::options::Options;
+use super::state::{Vm, system_error};
+use crate::bpf::exported::Exported;
+use crate::bpf::session::Session;
+use crate::error::{Error, Result, Status};
+use crate::package::Package;
+
+impl Vm {
+    /// Copies the descriptors of the loaded package, for another process that reads its events with [`Vm::import`]. This vm
+    /// stops reading: it keeps the package loaded and attached until it is detached or dropped, and the buffers mapped, because
+    /// programs can write to a perf buffer only as long as the process that opened it has it mapped.
+    ///
+    /// From then on poll, run, events, channel, read, `poll_batch`, `drain_to` and `queue_start` return [`Status::State`]. All
+    /// other calls work as before. A second export is for a second reader that goes on when the first one has ended; only one
+    /// may read at a time. Both processes count lost records of the kernel in their statistics.
+    ///
+    /// # Errors
+    ///
+    /// [`Status::State`] if no package is loaded, while the queue runs or holds events, while a record is kept for the next
+    /// read, while a version that was replaced has events, and if the vm is in a group. [`Status::System`] if the process is
+    /// out of descriptors. After a failure this vm reads as before.
+    ///
+    /// ```no_run
+    /// # fn send(description: &str, fds: &[std::os::fd::BorrowedFd<'_>]) {}
+    /// # fn main() -> eunomia::Result<()> {
+    /// # let vm = eunomia::Vm::new(eunomia::Options::new())?;
+    /// vm.attach()?;
+    /// let exported = vm.export()?.for_reader();
+    /// send(&exported.description(), &exported.fds()); // with SCM_RIGHTS
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn export(&self) -> Result<Exported> {
+        let (mut inner, mut delivery) = self.exclusive()?;
+        inner.loaded()?.check_own()?;
+        if locked(&self.shared.membership).as_ref().is_some_and(|membership| membership.is_alive()) {
+            return Err(Error::new(Status::State, "the vm is in a group; remove it first"));
+        }
+        self.drop_spent(&mut delivery);
+        if delivery.pending.is_some() || delivery.queue.is_some() || !delivery.retired.is_empty() {
+            let text = "this vm still holds events: stop the queue, then poll until nothing is left";
+            return Err(Error::new(Status::State, text));
+        }
+        let Some(sources) = &mut delivery.sources else {
+            return Err(Error::new(Status::Internal, "the sources are gone"));
+        };
+        let session = inner.session_mut()?;
+        let exported = session.export(sources)?;
+        // Removing descriptors cannot fail.
+        let _ = self.shared.wait_set().watch_sources(&self.shared.epoll, &[]);
+        sources.give_away();
+        session.leave_reading();
+        Ok(exported)
+    }
+
+    /// Creates a vm that reads the events of a package that another process has loaded: `data` is the package, `exported` are
+    /// its descriptors. It needs no capability, from Linux 6.0 on; before, map calls need `CAP_BPF` unless the sysctl
+    /// `kernel.unprivileged_bpf_disabled` is 0.
+    ///
+    /// Every call that delivers events works, as do the queue, sources, maps, variables (to read), descriptions and statistics.
+    /// Ring buffers and perf buffers go on where the last reader stopped. Calls that would change the package (load, attach,
+    /// detach, replace, `var_set`, targets) return [`Status::State`]. Of `options`, those for log, polling and WASM apply.
+    ///
+    /// The vm closes the descriptors that it does not need. Dropping it detaches nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`Status::Package`] if the package is malformed, [`Status::Inval`] if `exported` is of another package or lacks a
+    /// buffer, [`Status::Perm`] if the kernel refuses.
+    ///
+    /// ```no_run
+    /// use eunomia::vm::Exported;
+    /// use eunomia::{Flow, Format, Options, Vm};
+    ///
+    /// # fn receive() -> (Vec<u8>, String, Vec<std::os::fd::OwnedFd>) { (Vec::new(), String::new(), Vec::new()) }
+    /// # fn main() -> eunomia::Result<()> {
+    /// let (package, description, fds) = receive();
+    /// let vm = Vm::import(&package, Exported::from_parts(&description, fds)?, Options::new())?;
+    /// vm.run(Format::Json, |event| {
+    ///     println!("{}", String::from_utf8_lossy(event.data));
+    ///     Flow::Continue
+    /// })?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn import(data: &[u8], exported: Exported, options: Options) -> Result<Vm> {
+        let vm = Vm::new(options)?;
+        let (mut inner, mut delivery) = vm.exclusive()?;
+        let package = Package::parse(data)?;
+        let mut config = inner.config.clone();
+        config.open.name = package.meta.obj_name.clone();
+        let mut types = Vec::new();
+        let (session, sources) =
+            Session::import(package, config, Arc::clone(&vm.shared.log), exported, &mut types)?;
+        vm.watch(&session, sources, &mut delivery).map_err(|e| system_error("epoll", e))?;
+        inner.session = Some(session);
+        inner.keep_types();
+        drop((inner, delivery));
+        Ok(vm)
+    }
+}
