@@ -408,3 +408,34 @@ fn many_replaces_leave_nothing_behind() {
     drop(vm);
     before.is_clean();
 }
+
+#[test]
+fn the_command_line_is_applied_to_the_new_version() {
+    needs_root!();
+    let _turn = turn();
+    // What is not given has the default of each version, and an option may set a variable of another type and name.
+    let with = |vars: &str| support::package(&source(1, "", &[vars, RAW_TP].concat()));
+    let one = with(
+        "/// @cmdarg {\"default\": 1}\nconst volatile u32 depth = 0;\n\
+         /// @cmdarg {\"long\": \"pid\"}\nconst volatile u32 target = 0;\nconst volatile u32 host = 0;\n",
+    );
+    let two = with(
+        "/// @cmdarg {\"default\": 2}\nconst volatile u64 depth = 0;\n\
+         /// @cmdarg {\"long\": \"pid\"}\nconst volatile u64 wanted = 0;\nconst volatile u32 host = 0;\n",
+    );
+    let without = with("const volatile u32 host = 0;\n");
+    let vm = support::vm_with(Options::new().replaceable(true)).0;
+    vm.open(&one, Kind::Json).expect("the package opens");
+    vm.args_set(&["test", "--pid", "7", "--host", "1"]).expect("the command line fits");
+    vm.var_set_json("host", "5").expect("a variable of the host");
+    vm.attach().expect("the package attaches");
+    let error = vm.replace(&without, ReplaceOptions::default()).expect_err("no such option");
+    assert!(error.status() == Status::Inval && error.to_string().contains("--pid"), "{error}");
+    vm.replace(&two, ReplaceOptions::default()).expect("the replace works");
+    let values = ["depth", "wanted", "host"].map(|name| vm.var_get_json(name).expect("a variable"));
+    assert_eq!(values, ["2", "7", "5"]);
+    let mut fresh = ReplaceOptions::default();
+    fresh.fresh_vars = true;
+    vm.replace(&without, fresh).expect("with the values of the new version");
+    assert_eq!(vm.var_get_json("host").expect("a variable"), "0");
+}

@@ -36,7 +36,8 @@ pub struct ReplaceOptions {
     pub fresh_maps: bool,
     /// Whether a map of the old version that cannot be carried over is an error.
     pub strict_maps: bool,
-    /// Whether variables have the values of the new version, not those that the host has set.
+    /// Whether variables have the values of the new version, not those that the host has set. The command line of
+    /// [`Vm::args_set`] is not applied then.
     pub fresh_vars: bool,
 }
 
@@ -105,6 +106,9 @@ impl Vm {
     /// Each event of the kernel is handled by the old version or by the new one. What the old version has sent is delivered
     /// with its own types. Maps that fit keep their content. A failure changes nothing. Any thread may call it, also while
     /// another one polls.
+    ///
+    /// Variables, sizes and targets that the host has set before load are set again, by name. The command line of
+    /// [`Vm::args_set`] is parsed again with the options of the new version: what it does not give has that version's default.
     ///
     /// The package must be attached. In a vm with [`Options::replaceable`](crate::Options::replaceable) it may have any
     /// number of programs on kprobes, uprobes, tracepoints, raw tracepoints, perf events, BTF tracepoints, functions

@@ -44,7 +44,10 @@ impl Session {
             values.push((name, value));
         }
         sizes.iter().try_for_each(|(name, count)| self.set_max_entries(name, *count))?;
-        values.iter().try_for_each(|(name, value)| self.set_var_json(name, value)).map(|()| false)
+        values.iter().try_for_each(|(name, value)| self.set_var_json(name, value))?;
+        let set = values.iter().map(|(name, _)| self.opened.var_index(name));
+        (self.args, self.set_by_args) = (argv.to_vec(), set.collect::<Result<_>>()?);
+        Ok(false)
     }
 
     /// Returns the text for `--help`, or for `--version` if the last command line requested that.

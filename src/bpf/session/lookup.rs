@@ -86,6 +86,7 @@ impl Session {
         let (index, bytes) = (self.opened.var_index(name)?, self.opened.var_bytes(name)?);
         self.set_vars.resize(self.opened.vars.len(), None);
         self.set_vars[index] = Some(bytes);
+        self.set_by_args.retain(|&set| set != index);
         Ok(())
     }
 

@@ -69,6 +69,9 @@ pub struct Session {
     shapes: Vec<Arc<Shape>>,
     /// The values that the host has set before load. A retry after a failed load sets them again.
     set_vars: Vec<Option<Vec<u8>>>,
+    /// The command line, and the variables, by index, that it has set and nothing else has set afterwards.
+    args: Vec<String>,
+    set_by_args: Vec<usize>,
     /// The same for sizes of maps, by index.
     set_sizes: Vec<(usize, u32)>,
     /// The same for programs, by index.
@@ -128,6 +131,8 @@ impl Session {
             attached: false,
             shapes: Vec::new(),
             set_vars: Vec::new(),
+            args: Vec::new(),
+            set_by_args: Vec::new(),
             set_sizes: Vec::new(),
             set_autoload: Vec::new(),
             is_successor: false,

@@ -47,8 +47,16 @@ impl Session {
         fresh_maps: bool,
         strict: bool,
     ) -> Result<String> {
-        for (var, bytes) in old.opened.vars.iter().zip(&old.set_vars) {
-            let Some(bytes) = bytes.as_ref().filter(|_| !fresh_vars) else { continue };
+        for &(map, count) in &old.set_sizes {
+            self.set_max_entries(&old.maps()[map].label(), count)?;
+        }
+        if !fresh_vars && !old.args.is_empty() {
+            // The options and their defaults are those of this version.
+            self.set_args(&old.args)?;
+        }
+        for (index, (var, bytes)) in old.opened.vars.iter().zip(&old.set_vars).enumerate() {
+            let is_kept = !fresh_vars && !old.set_by_args.contains(&index);
+            let Some(bytes) = bytes.as_ref().filter(|_| is_kept) else { continue };
             let ty = &self.opened.var(&var.name)?.ty;
             if !is_same_layout(ty, &var.ty) {
                 let text =
@@ -56,9 +64,6 @@ impl Session {
                 return Err(Error::new(Status::Type, text).about_variable(&var.name));
             }
             self.set_var(&var.name, bytes)?;
-        }
-        for &(map, count) in &old.set_sizes {
-            self.set_max_entries(&old.maps()[map].label(), count)?;
         }
         for &(prog, on) in &old.set_autoload {
             self.set_autoload(&old.progs[prog].name.to_string_lossy(), on)?;

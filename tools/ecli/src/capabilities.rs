@@ -31,6 +31,22 @@ pub fn drop_unneeded(vm: &Vm, needed_for_symbols: &[Capability]) {
     keep(&needed);
 }
 
+/// Drops all privileges of this thread, except those for loading and attaching another version, and for reading its file.
+/// Before Linux 5.8, CAP_SYS_ADMIN is kept.
+pub fn keep_for_loading() {
+    let mut needed = HashSet::from([
+        Capability::CAP_NET_ADMIN,
+        Capability::CAP_SYS_RESOURCE,
+        Capability::CAP_SYS_PTRACE,
+        Capability::CAP_DAC_READ_SEARCH,
+    ]);
+    match caps::runtime::thread_all_supported().contains(&Capability::CAP_BPF) {
+        true => needed.extend([Capability::CAP_BPF, Capability::CAP_PERFMON]),
+        false => needed.extend([Capability::CAP_SYS_ADMIN]),
+    }
+    keep(&needed);
+}
+
 /// Drops all privileges of this thread.
 pub fn drop_all() {
     keep(&HashSet::new());

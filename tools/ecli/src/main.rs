@@ -22,6 +22,7 @@ mod pinned_maps;
 mod program_args;
 mod prompt;
 mod record_clock;
+mod reload;
 mod signals;
 mod signature;
 mod source;

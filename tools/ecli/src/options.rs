@@ -138,7 +138,7 @@ pub struct Check {
 }
 
 /// Limits on what a program may use.
-#[derive(Args)]
+#[derive(Args, Clone)]
 pub struct Limits {
     /// Limit the kernel memory of the program's maps: bytes, a number with suffix K, M or G, or none [default: a quarter
     /// of the available memory, at most 1G]
@@ -159,7 +159,7 @@ pub struct Manual {
     pub prefix: PathBuf,
 }
 
-#[derive(Args)]
+#[derive(Args, Clone)]
 pub struct Run {
     /// Program, followed by the program's own arguments [default: package.json]
     #[arg(value_name = "PROG [ARGS]", trailing_var_arg = true)]
@@ -232,6 +232,18 @@ pub struct Run {
     #[arg(long, value_name = "TIME", value_parser = duration, requires = "map")]
     pub interval: Option<Duration>,
 
+    /// When the file PROG changes, replace the running package by it without losing events; includes --reload
+    #[arg(long)]
+    pub watch_package: bool,
+
+    /// On SIGHUP, read or download PROG again and replace the running package by it without losing events
+    #[arg(long)]
+    pub reload: bool,
+
+    /// Print the report of each replace as JSON, and the verifier's log of a version that fails
+    #[arg(short, long)]
+    pub verbose: bool,
+
     /// Print event and drop counters and program run times at the end
     #[arg(long)]
     pub stats: bool,
@@ -245,6 +257,17 @@ impl Run {
     /// The program and its arguments.
     pub fn prog(&self) -> (&str, &[String]) {
         self.prog.split_first().map_or(("package.json", &[]), |(prog, args)| (prog, args))
+    }
+
+    /// The command line of the program: its name, then its arguments.
+    pub fn argv(&self) -> Vec<&str> {
+        let (prog, args) = self.prog();
+        std::iter::once(prog).chain(args.iter().map(String::as_str)).collect()
+    }
+
+    /// Whether the running package can be replaced.
+    pub fn reloads(&self) -> bool {
+        self.reload || self.watch_package
     }
 
     /// The output format of events.

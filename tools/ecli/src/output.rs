@@ -27,7 +27,10 @@ pub struct Output {
     sink: Arc<Sink>,
     /// The bytes to write.
     pub buffer: Vec<u8>,
+    /// What is written before the next text; empty on stdout once it has been written.
     header: Vec<u8>,
+    /// The last header.
+    last_header: Vec<u8>,
     is_terminal: bool,
     failed: Option<io::Error>,
     /// The size of the terminal, queried once per batch.
@@ -50,6 +53,7 @@ impl Output {
             sink: Arc::new(sink),
             buffer: Vec::with_capacity(2 * FULL),
             header: Vec::new(),
+            last_header: Vec::new(),
             is_terminal,
             failed: None,
             size: None,
@@ -73,7 +77,20 @@ impl Output {
 
     /// Sets the line to write at the beginning of the output and of each empty file.
     pub fn set_header(&mut self, line: Vec<u8>) {
+        self.last_header.clone_from(&line);
         self.header = line;
+    }
+
+    /// Writes another header before what follows, unless it is the same.
+    pub fn change_header(&mut self, line: Vec<u8>) {
+        if line != self.last_header {
+            self.flush();
+            // A file that is not empty gets it here, an empty one with its first records.
+            if self.failed.is_none() && self.sink.has_text() {
+                self.failed = self.sink.write(&mut Vec::new(), &line).err();
+            }
+            self.set_header(line);
+        }
     }
 
     /// Whether the output is a terminal.
@@ -170,6 +187,13 @@ impl Sink {
             }
         }
         file.write_all(text)
+    }
+
+    /// Whether it is a file that contains something.
+    fn has_text(&self) -> bool {
+        let file = self.file();
+        let metadata = file.as_ref().map(File::metadata);
+        self.is_named() && metadata.is_some_and(|metadata| metadata.is_ok_and(|metadata| metadata.len() > 0))
     }
 
     /// Whether it is a file, which SIGHUP reopens.

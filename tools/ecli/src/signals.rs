@@ -15,6 +15,7 @@ use signal_hook::low_level::emulate_default_handler;
 
 use crate::error::{Code, Failure, Result};
 use crate::output::Sink;
+use crate::reload::Requests;
 use crate::{capabilities, cgroup, symbols};
 
 /// The exit code that shells report for a process that SIGINT ended.
@@ -24,11 +25,12 @@ const INTERRUPTED: i32 = 130;
 const SAME_REQUEST: Duration = Duration::from_millis(300);
 
 /// Starts the thread that handles signals: SIGINT and SIGTERM stop the vm, SIGTSTP pauses it, SIGHUP reopens the file of
-/// `sink`. A second SIGINT ends the process at once; the kernel then detaches everything.
-pub fn watch(vm: &Arc<Vm>, sink: Arc<Sink>) -> Result<()> {
+/// `sink` and requests a reload. A second SIGINT ends the process at once; the kernel then detaches everything.
+pub fn watch(vm: &Arc<Vm>, sink: Arc<Sink>, reload: Option<Requests>) -> Result<()> {
     let mut signals = Signals::new([SIGINT, SIGTERM, SIGTSTP]).map_err(|e| failed("signals", &e))?;
-    // Under nohup(1), SIGHUP does not end the run but still reopens the file.
-    if sink.is_named() || !is_ignored(SIGHUP) {
+    let has_use = sink.is_named() || reload.is_some();
+    // Under nohup(1), SIGHUP does not end the run but still has this use.
+    if has_use || !is_ignored(SIGHUP) {
         signals.add_signal(SIGHUP).map_err(|e| failed("signals", &e))?;
     }
     let vm = Arc::clone(vm);
@@ -38,7 +40,10 @@ pub fn watch(vm: &Arc<Vm>, sink: Arc<Sink>) -> Result<()> {
         for signal in signals.forever() {
             match (signal, requested) {
                 (SIGTSTP, _) => suspend(&vm),
-                (SIGHUP, _) if sink.is_named() => sink.reopen(),
+                (SIGHUP, _) if has_use => {
+                    sink.reopen();
+                    reload.iter().for_each(Requests::signal);
+                }
                 (_, None) => {
                     requested = Some(Instant::now());
                     stop(&vm);
@@ -58,7 +63,8 @@ fn failed(what: &str, error: &io::Error) -> Failure {
     Failure::io(Code::Failed, what, error)
 }
 
-fn start(name: &str, thread: impl FnOnce() + Send + 'static) -> Result<()> {
+/// Starts a thread.
+pub fn start(name: &str, thread: impl FnOnce() + Send + 'static) -> Result<()> {
     thread::Builder::new().name(name.into()).spawn(thread).map_err(|e| failed(name, &e))?;
     Ok(())
 }

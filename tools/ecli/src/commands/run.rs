@@ -18,7 +18,7 @@ use crate::output::{self, Output};
 use crate::source::{self, Request};
 use crate::statistics::{stats, summary};
 use crate::view::View;
-use crate::{attach, capabilities, cgroup, program_args, signals, symbols};
+use crate::{attach, capabilities, cgroup, program_args, reload, signals, symbols};
 
 /// Bytes of queued events while function names are looked up.
 const QUEUE_SIZE: usize = 16 << 20;
@@ -28,13 +28,14 @@ const LAST_POLLS: usize = 64;
 
 /// Runs the program.
 pub fn run(options: &Run, log_level: Option<LogLevel>) -> Result<ExitCode> {
-    let (prog, args) = options.prog();
+    let (prog, _) = options.prog();
     let request = Request { prog, kind: options.prog_type, origin: &options.origin };
     let program = source::open(&request).map_err(|failure| match options.prog.is_empty() {
         true => failure.at_end("; no program given, so this is the default"),
         false => failure,
     })?;
-    let argv: Vec<&str> = std::iter::once(prog).chain(args.iter().map(String::as_str)).collect();
+    let argv = options.argv();
+    reload::check(options, program.kind)?;
     let limit = cgroup::enter(options.limits.max_kernel_memory);
     let settings = vm_options(options, log_level).max_kernel_memory(limit);
     match program.kind {
@@ -68,7 +69,8 @@ fn vm_options(options: &Run, log_level: Option<LogLevel>) -> Options {
     let settings = Options::new()
         .log(move |level, line| log(level, line, requested.is_some()))
         .log_level(requested.unwrap_or(Level::Warn))
-        .skip_missing_hooks(!options.strict);
+        .skip_missing_hooks(!options.strict)
+        .replaceable(options.reloads());
     match &options.btf {
         Some(btf) => settings.btf_path(btf),
         None => settings,
@@ -108,17 +110,20 @@ fn run_package(vm: Vm, bytes: &[u8], options: &Run, argv: &[&str]) -> Result<Exi
     vm.attach().map_err(capabilities::explain)?;
     view.output.begin()?;
     let start = Instant::now();
+    let reload = reload::start(&vm, options)?;
     capabilities::drop_unneeded(&vm, if view.has_stacks() { &symbols::PRIVILEGES } else { &[] });
-    if view.has_stacks() {
+    let is_queued = view.has_stacks();
+    if is_queued {
         // Looking up names takes longer than the kernel's buffers can hold events.
         vm.queue_start(QUEUE_SIZE)?;
     }
-    signals::watch(&vm, view.output.sink())?;
+    signals::watch(&vm, view.output.sink(), reload.clone())?;
     signals::stop_without_reader(&vm, &view.output.sink())?;
     if let Some(time) = options.duration {
         signals::stop_after(&vm, time)?;
     }
-    Session { vm, options, view, start }.run()
+    view.follow(&vm, reload);
+    Session { vm, options, view, start, is_queued }.run()
 }
 
 /// Refuses options that conflict.
@@ -139,7 +144,7 @@ fn check_conflicts(options: &Run) -> Result<()> {
 }
 
 /// Refuses maps that do not exist or have no entries to print, such as a ring buffer, before anything runs.
-fn check_maps(vm: &Vm, names: &[String]) -> Result<()> {
+pub fn check_maps(vm: &Vm, names: &[String]) -> Result<()> {
     for name in names {
         let first = &mut |_: &Event| Flow::End;
         vm.map_each(name, eunomia::Format::Raw, first)
@@ -152,8 +157,9 @@ fn check_maps(vm: &Vm, names: &[String]) -> Result<()> {
 struct Session<'a> {
     vm: Arc<Vm>,
     options: &'a Run,
-    view: View,
+    view: View<'a>,
     start: Instant,
+    is_queued: bool,
 }
 
 impl Session<'_> {
@@ -171,7 +177,8 @@ impl Session<'_> {
             );
         }
         let was_stopped = self.events()?;
-        if self.view.has_stacks() {
+        self.view.end_following();
+        if self.is_queued {
             self.vm.queue_stop()?;
         }
         self.vm.detach()?;
@@ -229,6 +236,7 @@ impl Session<'_> {
                 Err(error) if error.status() == Status::Stopped => return Ok(true),
                 Err(error) => return Err(error.into()),
             }
+            self.view.check()?;
             if self.view.is_done() || !self.view.end_batch() {
                 return Ok(false);
             }

@@ -60,7 +60,7 @@ pub fn run(program: &Program, settings: Options, options: &Run, argv: &[&str]) -
     let mut output = Output::open(options.output.as_deref())?;
     output.begin()?;
     let start = Instant::now();
-    signals::watch(&vm, output.sink())?;
+    signals::watch(&vm, output.sink(), None)?;
     signals::stop_without_reader(&vm, &output.sink())?;
     if let Some(time) = options.duration {
         signals::stop_after(&vm, time)?;
@@ -108,6 +108,8 @@ fn check_options(options: &Run) -> Result<()> {
         ("--map", !options.map.is_empty()),
         ("--symbols", options.symbols),
         ("--format csv", options.format() == Format::Csv),
+        ("--reload", options.reload),
+        ("--watch-package", options.watch_package),
     ];
     match options.iter().find(|(_, is_given)| *is_given) {
         Some((name, _)) => {

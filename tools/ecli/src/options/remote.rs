@@ -8,7 +8,7 @@ use clap::Args;
 use super::values::duration;
 
 /// How a program is downloaded and whether it must be signed.
-#[derive(Args)]
+#[derive(Args, Clone)]
 pub struct Origin {
     #[command(flatten)]
     pub transfer: Transfer,
@@ -23,7 +23,7 @@ pub struct Origin {
 }
 
 /// How downloads behave.
-#[derive(Args)]
+#[derive(Args, Clone)]
 pub struct Transfer {
     /// Neither use nor keep copies of downloads
     #[arg(short, long)]

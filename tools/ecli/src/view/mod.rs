@@ -13,11 +13,12 @@ mod stack;
 mod stack_ids;
 mod symbolized;
 mod table;
+mod versions;
 mod writer;
 
 use std::sync::Arc;
 
-use eunomia::vm::{SourceInfo, SourceKind};
+use eunomia::vm::SourceKind;
 use eunomia::{Event, EventKind, Flow, Vm};
 
 use crate::error::{Code, Failure, Result};
@@ -29,11 +30,12 @@ use crate::terminal::{Style, is_dumb};
 use clock::Clock;
 use frames::Frames;
 use maps::MapView;
-use records::{Builder, Records};
+use records::{Builder, Records, Source};
+use versions::{Versions, sources};
 use writer::Writer;
 
 /// Writes events to an output.
-pub struct View {
+pub struct View<'a> {
     /// The output.
     pub output: Output,
     /// The number of events written.
@@ -47,36 +49,55 @@ pub struct View {
     frames: Option<Frames>,
     /// The maps of `--map`.
     maps: Vec<MapView>,
+    options: &'a Run,
+    symbols: Symbols,
+    /// The package, if it may be replaced.
+    versions: Option<Versions>,
 }
 
-impl View {
+impl<'a> View<'a> {
     /// Creates the view of a loaded package.
-    pub fn of_package(options: &Run, vm: &Arc<Vm>, output: Output) -> Result<View> {
-        let sources =
-            (0..vm.source_count()?).map(|index| vm.source_at(index)).collect::<eunomia::Result<Vec<_>>>()?;
+    pub fn of_package(options: &'a Run, vm: &Arc<Vm>, output: Output) -> Result<View<'a>> {
+        let sources = sources(vm)?;
         let mut view = View::plain(options, output);
-        let style = Style::of(view.output.is_terminal());
-        let symbols = Symbols::new();
-        let named = (view.format != Format::Json || options.symbols).then_some(&symbols);
-        for name in &options.map {
-            view.maps.push(MapView::new(vm, name, view.format, named, style)?);
-        }
+        view.set_maps(vm)?;
         if !is_written_by_library(options, view.format, &sources, vm)? {
-            let builder = Builder { options, format: view.format, style, symbols };
-            view.records = Some(builder.all(&sources, vm)?);
+            view.records = Some(view.builder().all(&sources, vm)?);
             view.check_csv()?;
             view.set_header();
         }
-        let is_map = |source: &SourceInfo| source.kind == SourceKind::Map;
-        let is_drawn = !sources.is_empty() && sources.iter().all(is_map) && options.columns.is_empty();
-        if view.format == Format::Text && is_drawn && view.output.is_terminal() && !is_dumb() {
-            view.frames = Some(Frames::default());
-        }
+        view.set_frames(&sources);
         Ok(view)
     }
 
+    fn set_maps(&mut self, vm: &Arc<Vm>) -> Result<()> {
+        let named = (self.format != Format::Json || self.options.symbols).then_some(&self.symbols);
+        let style = Style::of(self.output.is_terminal());
+        let maps = self.options.map.iter().map(|name| MapView::new(vm, name, self.format, named, style));
+        self.maps = maps.collect::<Result<_>>()?;
+        Ok(())
+    }
+
+    fn builder(&self) -> Builder<'a> {
+        let (options, format) = (self.options, self.format);
+        Builder {
+            options,
+            format,
+            style: Style::of(self.output.is_terminal()),
+            symbols: self.symbols.clone(),
+        }
+    }
+
+    /// Redraws maps in place if there is nothing else to show.
+    fn set_frames(&mut self, sources: &[Source]) {
+        let is_map = |source: &Source| source.kind == SourceKind::Map;
+        let is_drawn = !sources.is_empty() && sources.iter().all(is_map) && self.options.columns.is_empty();
+        let is_drawn = self.format == Format::Text && is_drawn && self.output.is_terminal() && !is_dumb();
+        self.frames = is_drawn.then(|| self.frames.take().unwrap_or_default());
+    }
+
     /// A view of events that the library or a guest formats.
-    pub fn plain(options: &Run, output: Output) -> View {
+    pub fn plain(options: &'a Run, output: Output) -> View<'a> {
         View {
             output,
             shown: 0,
@@ -87,6 +108,9 @@ impl View {
             clock: Clock::default(),
             frames: None,
             maps: Vec::new(),
+            options,
+            symbols: Symbols::new(),
+            versions: None,
         }
     }
 
@@ -112,6 +136,9 @@ impl View {
     /// Prints the maps of `--map`.
     pub fn print_maps(&mut self, vm: &Vm) -> Result<()> {
         record_clock::update();
+        if let Some(vm) = self.versions.as_ref().map(|versions| Arc::clone(&versions.vm)) {
+            self.set_maps(&vm)?;
+        }
         self.maps.iter_mut().try_for_each(|map| map.print(vm, &mut self.clock, &mut self.output))?;
         self.end_batch();
         Ok(())
@@ -133,10 +160,7 @@ impl View {
     }
 
     fn set_header(&mut self) {
-        let header = self.records.iter_mut().flatten().find_map(|records| match &mut records.writer {
-            Writer::Csv(csv) => Some(csv.header()),
-            _ => None,
-        });
+        let header = self.records.iter_mut().flatten().find_map(|records| records.writer.csv_header());
         self.output.set_header(header.unwrap_or_default());
     }
 
@@ -173,8 +197,10 @@ impl View {
     #[inline]
     fn records(&mut self, event: &Event) -> Flow {
         let name = event.source.to_bytes();
-        let Some(source) = self.records.iter_mut().flatten().find(|records| &*records.source == name) else {
-            return Flow::Continue;
+        let Some(source) =
+            self.records.iter_mut().flatten().find(|records| records.are_of(event) && records.is_current)
+        else {
+            return self.records_of_other_version(event);
         };
         let Records { entries, ids, filter, writer, .. } = source;
         for index in 0..entries.as_ref().map_or(1, |entries| entries.count) {
@@ -220,10 +246,11 @@ impl View {
     }
 
     /// Prepares for the events of a poll.
-    pub fn begin_batch(&self) {
+    pub fn begin_batch(&mut self) {
         if self.records.is_some() {
             record_clock::update();
         }
+        self.look_for_new_version();
     }
 
     /// Writes the buffer before the next wait. Returns `false` if nothing more can be written.
@@ -239,10 +266,12 @@ impl View {
 }
 
 /// Whether the library formats the events: nothing is selected, and no addresses are to be replaced by function names.
-fn is_written_by_library(options: &Run, format: Format, sources: &[SourceInfo], vm: &Vm) -> Result<bool> {
+fn is_written_by_library(options: &Run, format: Format, sources: &[Source], vm: &Vm) -> Result<bool> {
     let selects = options.filter.is_some() || !options.columns.is_empty();
     Ok(match format {
         Format::Json => !selects && !options.symbols,
+        // The next version may have other sources.
+        Format::Text if options.reloads() => false,
         Format::Text => {
             let has_maps = sources.iter().any(|source| source.kind == SourceKind::Map);
             let has_stacks = sources.iter().any(|source| stack::is_of_stacks(source.ty.as_deref()));

@@ -1,11 +1,13 @@
 //! How the raw records of each source are filtered and formatted.
 
+use std::ffi::CStr;
 use std::sync::Arc;
 
-use eunomia::Vm;
+use eunomia::package::Sample;
 use eunomia::render::Plan;
 use eunomia::types::Type;
 use eunomia::vm::{MapInfo, SourceInfo, SourceKind};
+use eunomia::{Event, Vm};
 
 use super::csv::Csv;
 use super::map_entry::{Entries, EntryText};
@@ -22,14 +24,49 @@ use crate::options::{Format, Run};
 use crate::symbols::Symbols;
 use crate::terminal::Style;
 
+/// A source of events.
+pub struct Source {
+    pub name: Arc<CStr>,
+    pub kind: SourceKind,
+    pub ty: Option<Arc<Type>>,
+    pub sample: Option<Sample>,
+}
+
+impl From<SourceInfo> for Source {
+    fn from(info: SourceInfo) -> Source {
+        Source { name: info.name, kind: info.kind, ty: info.ty, sample: info.sample }
+    }
+}
+
 /// How the records of one source are filtered and formatted.
 pub struct Records {
-    pub source: Box<[u8]>,
+    pub source: Arc<CStr>,
+    /// The type in the events, which differs between versions of a package.
+    pub ty: Option<Arc<Type>>,
+    /// Whether the last record of the source was of this type.
+    pub is_current: bool,
     /// Converts the entries of a sampled map to records.
     pub entries: Option<Entries>,
     pub ids: Option<StackIds>,
     pub filter: Option<Filter>,
     pub writer: Writer,
+}
+
+impl Records {
+    /// Whether an event is of this source and version.
+    #[inline]
+    pub fn are_of(&self, event: &Event) -> bool {
+        is_same(self.ty.as_ref(), event.ty) && *self.source == *event.source
+    }
+}
+
+/// Whether these are one type, not only equal ones.
+#[inline]
+fn is_same(one: Option<&Arc<Type>>, other: Option<&Arc<Type>>) -> bool {
+    match (one, other) {
+        (Some(one), Some(other)) => Arc::ptr_eq(one, other),
+        (one, other) => one.is_some() == other.is_some(),
+    }
 }
 
 /// Creates the [`Records`] of all sources.
@@ -46,15 +83,26 @@ type Types = [Option<Arc<Type>>];
 
 impl Builder<'_> {
     /// The records of all sources, in their order. Warns of fields that the filter names and some records lack.
-    pub fn all(&self, sources: &[SourceInfo], vm: &Arc<Vm>) -> Result<Vec<Records>> {
-        let types = sources.iter().map(|source| self.ty(source, vm)).collect::<Result<Vec<_>>>()?;
+    pub fn all(&self, sources: &[Source], vm: &Arc<Vm>) -> Result<Vec<Records>> {
+        let types = self.types(sources, vm)?;
         let records: Vec<Records> =
             sources.iter().map(|source| self.records(source, vm, &types)).collect::<Result<_>>()?;
         warn_of_missing_fields(&records, &types);
         Ok(records)
     }
 
-    fn records(&self, source: &SourceInfo, vm: &Arc<Vm>, types: &Types) -> Result<Records> {
+    /// The records of one source of another version, without warnings. `sources` are those of the running version.
+    pub fn one(&self, source: &Source, sources: &[Source], vm: &Arc<Vm>) -> Result<Records> {
+        let mut types = self.types(sources, vm)?;
+        types.push(self.ty(source, vm)?);
+        Ok(Records { is_current: false, ..self.records(source, vm, &types)? })
+    }
+
+    fn types(&self, sources: &[Source], vm: &Arc<Vm>) -> Result<Vec<Option<Arc<Type>>>> {
+        sources.iter().map(|source| self.ty(source, vm)).collect()
+    }
+
+    fn records(&self, source: &Source, vm: &Arc<Vm>, types: &Types) -> Result<Records> {
         let map = self.map(source, vm)?;
         let entries = map.as_ref().map(Entries::new).transpose()?;
         let ids = self.ids(source, vm)?;
@@ -65,13 +113,14 @@ impl Builder<'_> {
         };
         let map = map.filter(|_| ids.is_none());
         let writer = self.writer(ty.as_ref(), source, entries.as_ref(), map.as_ref())?;
-        Ok(Records { source: source.name.to_bytes().into(), entries, ids, filter, writer })
+        let (name, ty) = (Arc::clone(&source.name), source.ty.clone());
+        Ok(Records { source: name, ty, is_current: true, entries, ids, filter, writer })
     }
 
     fn writer(
         &self,
         ty: Option<&Arc<Type>>,
-        source: &SourceInfo,
+        source: &Source,
         entries: Option<&Entries>,
         map: Option<&MapInfo>,
     ) -> Result<Writer> {
@@ -91,7 +140,7 @@ impl Builder<'_> {
     }
 
     /// The map of a sampled source, unless its entries are passed through.
-    fn map(&self, source: &SourceInfo, vm: &Vm) -> Result<Option<MapInfo>> {
+    fn map(&self, source: &Source, vm: &Vm) -> Result<Option<MapInfo>> {
         // Raw entries are passed through unless they are filtered.
         let is_whole = self.format == Format::Raw && self.options.filter.is_none();
         let is_map = source.kind == SourceKind::Map && !is_whole;
@@ -99,14 +148,14 @@ impl Builder<'_> {
     }
 
     /// Adds the stacks whose ids are in the records of a source, if stacks are shown.
-    fn ids(&self, source: &SourceInfo, vm: &Arc<Vm>) -> Result<Option<StackIds>> {
+    fn ids(&self, source: &Source, vm: &Arc<Vm>) -> Result<Option<StackIds>> {
         let are_shown = self.format == Format::Text || self.format == Format::Json && self.options.symbols;
         let ty = self.fields(source, vm)?.filter(|_| are_shown);
         Ok(ty.map(|ty| StackIds::new(vm, &ty)).transpose()?.flatten())
     }
 
     /// The type of the records of a source, including added stacks.
-    fn ty(&self, source: &SourceInfo, vm: &Arc<Vm>) -> Result<Option<Arc<Type>>> {
+    fn ty(&self, source: &Source, vm: &Arc<Vm>) -> Result<Option<Arc<Type>>> {
         Ok(match self.ids(source, vm)? {
             Some(ids) => Some(ids.ty),
             None => self.fields(source, vm)?,
@@ -114,7 +163,7 @@ impl Builder<'_> {
     }
 
     /// The type of the records of a source, as delivered.
-    fn fields(&self, source: &SourceInfo, vm: &Vm) -> Result<Option<Arc<Type>>> {
+    fn fields(&self, source: &Source, vm: &Vm) -> Result<Option<Arc<Type>>> {
         Ok(match self.map(source, vm)? {
             Some(map) => Some(Entries::new(&map)?.ty),
             None => source.ty.as_ref().map(field::record).transpose()?,
@@ -124,7 +173,7 @@ impl Builder<'_> {
     fn typed_writer(
         &self,
         ty: &Arc<Type>,
-        source: &SourceInfo,
+        source: &Source,
         entries: Option<&Entries>,
         map: Option<&MapInfo>,
     ) -> Result<Writer> {
@@ -162,7 +211,7 @@ impl Builder<'_> {
     }
 }
 
-fn filter(text: &str, ty: Option<&Arc<Type>>, source: &SourceInfo, types: &Types) -> Result<Filter> {
+fn filter(text: &str, ty: Option<&Arc<Type>>, source: &Source, types: &Types) -> Result<Filter> {
     if types.iter().all(Option::is_none) {
         return Err(untyped("--filter", source));
     }
@@ -171,7 +220,7 @@ fn filter(text: &str, ty: Option<&Arc<Type>>, source: &SourceInfo, types: &Types
     Filter::parse(text, &ty, &others.cloned().collect::<Vec<_>>())
 }
 
-fn untyped(option: &str, source: &SourceInfo) -> Failure {
+fn untyped(option: &str, source: &Source) -> Failure {
     let name = source.name.to_string_lossy();
     let text = format!("{option}: the package does not specify the type of the records of {name:?}");
     Failure::new(Code::Usage, text)

@@ -116,6 +116,11 @@ impl Table {
         }
     }
 
+    /// Writes the header before the next row.
+    pub fn begin_again(&mut self) {
+        self.rows = None;
+    }
+
     /// Whether there are stacks, whose symbols require privileges.
     pub fn has_stacks(&self) -> bool {
         self.stacks.is_some()

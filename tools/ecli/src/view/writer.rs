@@ -25,6 +25,23 @@ pub enum Writer {
 }
 
 impl Writer {
+    /// The header line of a CSV table.
+    pub fn csv_header(&mut self) -> Option<Vec<u8>> {
+        match self {
+            Writer::Csv(csv) => Some(csv.header()),
+            _ => None,
+        }
+    }
+
+    /// Prepares for records that follow those of another table.
+    pub fn begin_again(&mut self, output: &mut Output) {
+        match self {
+            Writer::Table(table) => table.begin_again(),
+            Writer::Csv(csv) => output.change_header(csv.header()),
+            _ => {}
+        }
+    }
+
     /// Appends a record to the output; `key` is that of a map entry.
     pub fn write(
         &mut self,

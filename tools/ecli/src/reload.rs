@@ -1,0 +1,253 @@
+//! `--reload` and `--watch-package`: replaces the running package by a new version of its file.
+//!
+//! A thread of its own does this while the main thread shows events. It keeps the privileges for loading, which the other
+//! threads drop. A version that fails leaves the running one as it is.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use eunomia::package::Package;
+use eunomia::vm::ReplaceOptions;
+use eunomia::{Options, Vm};
+use eunomia_watch::Watched;
+use serde_json::Value;
+
+use crate::archive::Unpacked;
+use crate::commands::run::check_maps;
+use crate::error::{Code, Failure, Result, say};
+use crate::fetch::location::{Location, without_password};
+use crate::kind::Kind;
+use crate::options::{Format, Run};
+use crate::output::Output;
+use crate::source::{self, Request};
+use crate::view::View;
+use crate::{attach, capabilities, program_args, signals};
+
+/// How long a file may be incomplete after it has changed.
+const INCOMPLETE: Duration = Duration::from_secs(2);
+/// The time between two attempts to read an incomplete file.
+const AGAIN: Duration = Duration::from_millis(50);
+
+/// Why a new version is read.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Cause {
+    Signal,
+    Change,
+}
+
+/// Requests to replace the running package.
+#[derive(Clone)]
+pub struct Requests {
+    sender: Sender<Cause>,
+    state: Arc<State>,
+}
+
+/// What the threads of a run know of each other.
+#[derive(Default)]
+struct State {
+    /// The number of replaces.
+    replaced: AtomicU64,
+    /// Whether the run ends, so that a failure means nothing.
+    is_over: AtomicBool,
+}
+
+impl Requests {
+    /// Requests a reload after a signal.
+    pub fn signal(&self) {
+        // At the end of the run nobody receives it.
+        let _ = self.sender.send(Cause::Signal);
+    }
+
+    /// The number of replaces so far.
+    pub fn replaced(&self) -> u64 {
+        self.state.replaced.load(SeqCst)
+    }
+
+    /// Ends the messages about replaces.
+    pub fn end(&self) {
+        self.state.is_over.store(true, SeqCst);
+    }
+}
+
+/// Fails if this program cannot be reloaded. Does nothing without the options.
+pub fn check(options: &Run, kind: Kind) -> Result<()> {
+    let (prog, _) = options.prog();
+    let option = match options.watch_package {
+        true => "--watch-package",
+        false if options.reload => "--reload",
+        false => return Ok(()),
+    };
+    let refuse = |why: &str| Err(Failure::new(Code::Usage, format_args!("{option}: {why}")));
+    match (Location::parse(prog)?, kind) {
+        (Location::Stdin, _) => refuse("standard input cannot be read again; give the program as a file"),
+        (_, Kind::Wasm) => refuse("a WASM module cannot be replaced while it runs; use a package"),
+        (_, Kind::Object) => {
+            refuse("a BPF object cannot be replaced while it runs; use the package.json that ecc writes")
+        }
+        (Location::File, _) => Ok(()),
+        _ if options.watch_package => {
+            refuse("the program is not a file; use --reload, and send SIGHUP to download it again")
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Starts the threads that wait for requests and replace the package of `vm`, if the options ask for it. Call this before the
+/// privileges are dropped.
+pub fn start(vm: &Arc<Vm>, options: &Run) -> Result<Option<Requests>> {
+    if !options.reloads() {
+        return Ok(None);
+    }
+    let (sender, receiver) = channel();
+    let state = Arc::new(State::default());
+    let requests = Requests { sender: sender.clone(), state: Arc::clone(&state) };
+    let reload = Reload { vm: Arc::clone(vm), options: options.clone(), state };
+    signals::start("reload", move || {
+        capabilities::keep_for_loading();
+        reload.serve(&receiver);
+    })?;
+    if options.watch_package {
+        watch(options.prog().0.into(), sender)?;
+    }
+    Ok(Some(requests))
+}
+
+/// Starts the thread that reports changes of the file.
+fn watch(file: PathBuf, sender: Sender<Cause>) -> Result<()> {
+    let failed = |e: std::io::Error| Failure::io(Code::Failed, "--watch-package", &e);
+    let mut watched = Watched::new().map_err(failed)?;
+    let files = [file];
+    watched.set(&files).map_err(failed)?;
+    signals::start("watch", move || {
+        capabilities::drop_all();
+        loop {
+            // A symbolic link may have another target now.
+            let changed = watched.wait().and_then(|()| watched.set(&files));
+            if let Err(e) = changed {
+                return say(failed(e).at_end("; changes of the file are no longer noticed").text());
+            }
+            if sender.send(Cause::Change).is_err() {
+                return;
+            }
+        }
+    })
+}
+
+/// The thread that replaces the package.
+struct Reload {
+    vm: Arc<Vm>,
+    options: Run,
+    state: Arc<State>,
+}
+
+impl Reload {
+    fn serve(&self, receiver: &Receiver<Cause>) {
+        while let Ok(mut cause) = receiver.recv() {
+            // Requests that came meanwhile ask for the same.
+            for other in receiver.try_iter() {
+                cause = if other == Cause::Change { other } else { cause };
+            }
+            let replaced = self.replace(cause);
+            if self.state.is_over.load(SeqCst) {
+                return;
+            }
+            match replaced {
+                Ok(line) if self.options.quiet => drop(line),
+                Ok(line) => say(line),
+                Err(failure) => {
+                    let failure = failure.at("not replaced").at_end("; the running version stays");
+                    if self.options.verbose { failure.report() } else { say(failure.text()) }
+                }
+            }
+        }
+    }
+
+    /// Reads the new version and replaces the running one by it. Returns a line about what has changed.
+    fn replace(&self, cause: Cause) -> Result<String> {
+        let package = self.read(cause)?;
+        self.check(&package)?;
+        let start = Instant::now();
+        let mut options = ReplaceOptions::default();
+        // A table and a CSV file have one head for all records that follow it.
+        options.ordered = matches!(self.options.format(), Format::Text | Format::Csv);
+        let report = self.vm.replace(&package, options).map_err(capabilities::explain)?;
+        let name = without_password(self.options.prog().0);
+        if report.unchanged {
+            return Ok(format!("{name} has not changed"));
+        }
+        self.state.replaced.fetch_add(1, SeqCst);
+        let time = start.elapsed().as_secs_f64() * 1000.0;
+        let json = report.to_json();
+        let changes = changes(&serde_json::from_str(&json).unwrap_or_default());
+        let line = format!("replaced by {name} in {time:.1} ms: {changes}");
+        Ok(if self.options.verbose { format!("{line}\n{json}") } else { line })
+    }
+
+    /// Reads a package as at the start of the run, with the same checks. A file that has changed may still be written.
+    fn read(&self, cause: Cause) -> Result<Vec<u8>> {
+        let start = Instant::now();
+        loop {
+            match self.read_once() {
+                Err(_) if cause == Cause::Change && start.elapsed() < INCOMPLETE => thread::sleep(AGAIN),
+                done => return done,
+            }
+        }
+    }
+
+    fn read_once(&self) -> Result<Vec<u8>> {
+        let options = &self.options;
+        let prog = options.prog().0;
+        let program = source::open(&Request { prog, kind: options.prog_type, origin: &options.origin })?;
+        check(options, program.kind)?;
+        let package = match program.kind {
+            Kind::Tar => Unpacked::new(&program.bytes, &program.name)?.package()?,
+            _ => program.bytes,
+        };
+        Package::parse(&package).map_err(|e| Failure::from(e).at(&program.name))?;
+        Ok(package)
+    }
+
+    /// Fails if the options of this run do not fit the package, so that it could run but not be shown.
+    fn check(&self, package: &[u8]) -> Result<()> {
+        let options = &self.options;
+        let settings = Options::new()
+            .skip_missing_hooks(!options.strict)
+            .max_kernel_memory(options.limits.max_kernel_memory);
+        let vm = Arc::new(Vm::new(match &options.btf {
+            Some(btf) => settings.btf_path(btf),
+            None => settings,
+        })?);
+        vm.open(package, eunomia::Kind::Json)?;
+        if program_args::set(&vm, package, &options.argv())?.is_some() {
+            return Err(Failure::new(Code::Usage, "the arguments ask the new version for its help"));
+        }
+        attach::apply(&vm, &options.attach)?;
+        let selects = options.filter.is_some() || !options.columns.is_empty() || !options.map.is_empty();
+        if selects || options.format() == Format::Csv {
+            vm.load().map_err(capabilities::explain)?;
+            check_maps(&vm, &options.map)?;
+            View::of_package(options, &vm, Output::open(None)?)?;
+        }
+        Ok(())
+    }
+}
+
+/// What a report says of programs and maps: `2 programs swapped, 1 added; maps: 1 carried, 2 fresh`.
+fn changes(report: &Value) -> String {
+    let count = |list: &str, change: &str| {
+        let list = report[list].as_array().map_or(&[][..], Vec::as_slice);
+        list.iter().filter(|entry| entry["change"] == change).count()
+    };
+    let all = |list: &str, kinds: &[&str]| {
+        let counts = kinds.iter().map(|kind| (count(list, kind), kind)).filter(|(count, _)| *count > 0);
+        let counts: Vec<String> = counts.map(|(count, kind)| format!("{count} {kind}")).collect();
+        if counts.is_empty() { "none".into() } else { counts.join(", ") }
+    };
+    let (programs, maps) =
+        (all("programs", &["swapped", "added", "moved", "dropped"]), all("maps", &["carried", "fresh"]));
+    format!("programs: {programs}; maps: {maps}")
+}

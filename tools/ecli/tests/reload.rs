@@ -1,0 +1,398 @@
+//! `ecli run --watch-package` and `--reload`: the running package is replaced while events flow, and a version that fails
+//! leaves it running.
+
+#[path = "fetch/server.rs"]
+#[allow(dead_code, reason = "a part of it is used")]
+mod server;
+mod support;
+
+use std::collections::HashSet;
+use std::fs;
+use std::io::{BufRead, BufReader, Read};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::sync::mpsc::{Receiver, channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use rustix::process::{Pid, Signal, getpgid};
+use serde_json::Value;
+use server::{Reply, Server};
+use support::{Ran, compile, ecli, run, run_with_input, signal, wait_for};
+
+/// A version of a package whose events are calls of getpgid(2) by the process --tgid. `members` are added to its record.
+fn source(version: u32, members: &str, more: &str) -> String {
+    r#"
+#include "vmlinux.h"
+#include <bpf/bpf_helpers.h>
+#include <bpf/bpf_core_read.h>
+struct event { u32 version; u32 number; MEMBERS };
+const volatile u32 tgid = 0;
+/// @cmdarg {"default": VERSION}
+const volatile u32 depth = 0;
+struct { __uint(type, BPF_MAP_TYPE_RINGBUF); __uint(max_entries, 1 << 22); } events SEC(".maps");
+struct {
+    __uint(type, BPF_MAP_TYPE_PERCPU_ARRAY); __uint(max_entries, 1); __type(key, u32); __type(value, u64);
+} handled SEC(".maps");
+SEC("raw_tp/sys_enter") int called(struct bpf_raw_tracepoint_args *ctx)
+{
+    u32 zero = 0;
+    u64 *count = bpf_map_lookup_elem(&handled, &zero);
+    if (ctx->args[1] != 121 || bpf_get_current_pid_tgid() >> 32 != tgid || !count)
+        return 0;
+    *count += 1;
+    struct event *event = bpf_ringbuf_reserve(&events, sizeof(*event), 0);
+    if (!event)
+        return 0;
+    __builtin_memset(event, 0, sizeof(*event));
+    event->version = VERSION * 1000 + depth;
+    event->number = BPF_CORE_READ((struct pt_regs *)ctx->args[0], di);
+    bpf_ringbuf_submit(event, 0);
+    return 0;
+}
+MORE
+char LICENSE[] SEC("license") = "GPL";
+"#
+    .replace("VERSION", &version.to_string())
+    .replace("MEMBERS", members)
+    .replace("MORE", more)
+}
+
+fn package(version: u32, members: &str, more: &str) -> Vec<u8> {
+    fs::read(compile(&source(version, members, more)).path().join("package.json")).expect("a package")
+}
+
+/// Causes one event. There is no process of such a number.
+fn call(number: i32) {
+    assert!(getpgid(Pid::from_raw(FIRST + number)).is_err());
+}
+
+/// The number of the first event.
+const FIRST: i32 = 1_000_000_000;
+
+/// One test at a time, because each counts the events of this process.
+fn turn() -> MutexGuard<'static, ()> {
+    static TURN: Mutex<()> = Mutex::new(());
+    TURN.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A process that does not outlive the test.
+struct Process(Child);
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// A running ecli, and the lines that it writes to stderr.
+struct Running {
+    process: Process,
+    lines: Receiver<String>,
+}
+
+impl Running {
+    fn start(args: &[&str]) -> Running {
+        let command = ecli(&[&["run"], args, &["--tgid", &std::process::id().to_string()]].concat());
+        Running::spawn(command)
+    }
+
+    fn spawn(mut command: Command) -> Running {
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("ecli starts");
+        let (sender, lines) = channel();
+        let err = BufReader::new(child.stderr.take().expect("a pipe"));
+        std::thread::spawn(move || {
+            err.lines().map_while(Result::ok).try_for_each(|line| {
+                println!("{line}");
+                sender.send(line)
+            })
+        });
+        let started = Running { process: Process(child), lines };
+        wait_for("the thread that reloads", || started.thread("reload").is_some());
+        // After this thread, signals are handled.
+        wait_for("the thread that handles signals", || started.thread("signals").is_some());
+        started
+    }
+
+    /// The next line on stderr, which has to contain this.
+    #[track_caller]
+    fn says(&self, text: &str) -> String {
+        let line = self.lines.recv_timeout(std::time::Duration::from_secs(60)).expect("a line");
+        assert!(line.contains(text), "{line:?} instead of {text:?}");
+        line
+    }
+
+    /// The status of a thread.
+    fn thread(&self, name: &str) -> Option<String> {
+        let tasks = fs::read_dir(format!("/proc/{}/task", self.process.0.id())).expect("threads").flatten();
+        let mut named = tasks.filter(|task| {
+            fs::read_to_string(task.path().join("comm")).is_ok_and(|comm| comm.trim() == name)
+        });
+        fs::read_to_string(named.next()?.path().join("status")).ok()
+    }
+
+    /// Ends it. Returns what it has written to stdout, and the rest of stderr.
+    fn end(mut self) -> (String, String) {
+        signal(&self.process.0, Signal::INT);
+        let mut out = String::new();
+        self.process.0.stdout.take().expect("a pipe").read_to_string(&mut out).expect("text");
+        assert_eq!(self.process.0.wait().expect("ecli ends").code(), Some(0));
+        (out, self.lines.iter().collect::<Vec<_>>().join("\n"))
+    }
+}
+
+/// Replaces a file as editors and compilers do: by renaming another one.
+fn rename_to(path: &Path, bytes: &[u8]) {
+    let draft = path.with_extension("draft");
+    fs::write(&draft, bytes).expect("a draft");
+    fs::rename(draft, path).expect("the draft is renamed");
+}
+
+#[test]
+fn under_load_each_event_is_shown_once_over_several_replaces() {
+    needs_root!();
+    let _turn = turn();
+    let folder = tempfile::tempdir().expect("a folder");
+    let (path, out) = (folder.path().join("package.json"), folder.path().join("out"));
+    let versions = [package(1, "", ""), package(2, "u64 more;", "")];
+    fs::write(&path, &versions[0]).expect("a file");
+    let (path_text, out_text) = (path.to_str().expect("UTF-8"), out.to_str().expect("UTF-8"));
+    let running = Running::start(&["-j", "--watch-package", "--map", "handled", "-o", out_text, path_text]);
+    let over = Arc::new(AtomicBool::new(false));
+    let load = |thread: i32| {
+        let over = Arc::clone(&over);
+        std::thread::spawn(move || {
+            let mut count = 0;
+            while !over.load(SeqCst) {
+                call(thread << 28 | count);
+                count += 1;
+                // Leaves time to a machine that is busy otherwise; lost records are counted all the same.
+                if count % 64 == 0 {
+                    std::thread::sleep(std::time::Duration::from_micros(200));
+                }
+            }
+            count as u64
+        })
+    };
+    let threads = [1, 2].map(load);
+    for turn in 1..=6 {
+        match turn % 2 {
+            0 => fs::write(&path, &versions[turn % 2]).expect("in place"),
+            _ => rename_to(&path, &versions[turn % 2]),
+        }
+        let line = running.says("replaced by");
+        assert!(line.contains("programs: 1 swapped; maps: 1 carried"), "{line}");
+    }
+    over.store(true, SeqCst);
+    let produced: u64 = threads.into_iter().map(|thread| thread.join().expect("the load ends")).sum();
+    let (_, summary) = running.end();
+    let text = fs::read_to_string(&out).expect("the events");
+    let (mut ids, mut twice, mut handled, mut versions) = (HashSet::new(), 0, 0, HashSet::new());
+    for line in text.lines().map(|line| serde_json::from_str::<Value>(line).expect("JSON")) {
+        if let Some(number) = line["number"].as_u64() {
+            twice += u64::from(!ids.insert(number));
+            versions.insert(line["version"].as_u64());
+            assert_eq!(line["version"] == 2002, line["more"].is_u64(), "{line}");
+        } else {
+            let values = line["value"].as_array().expect("a value for each CPU");
+            handled = values.iter().filter_map(Value::as_u64).sum();
+        }
+    }
+    let lost = summary.split_once("lost ").and_then(|(_, rest)| rest.split(' ').next()?.parse::<u64>().ok());
+    let lost = lost.unwrap_or(0);
+    println!(
+        "produced {produced}, handled {handled}, shown {}, twice {twice}, lost {lost}: {summary}",
+        ids.len()
+    );
+    assert_eq!((produced, handled, twice), (handled, ids.len() as u64 + lost, 0));
+    assert_eq!(versions, HashSet::from([Some(1001), Some(2002)]));
+}
+
+#[test]
+fn a_version_that_fails_leaves_the_running_one() {
+    needs_root!();
+    let _turn = turn();
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("package.json");
+    let (one, two) = (package(1, "", ""), package(2, "", ""));
+    fs::write(&path, &one).expect("a file");
+    let columns = ["-j", "--columns", "version,number", "--filter", "number > 1000000007", "--watch-package"];
+    let mut running = Running::start(&[&columns[..], &[path.to_str().expect("UTF-8")]].concat());
+    let mut out = BufReader::new(running.process.0.stdout.take().expect("a pipe"));
+    let mut runs = |version: u32| {
+        call(7);
+        call(8);
+        let mut line = String::new();
+        out.read_line(&mut line).expect("an event");
+        assert_eq!(line, format!("{{\"version\":{version},\"number\":1000000008}}\n"));
+    };
+    runs(1001);
+    let rejected = r#"SEC("raw_tp/sys_exit") int more(void *ctx) { return *(int *)0; }"#;
+    let sleeps = r#"SEC("uprobe.s/libc.so.6:getpgid") int more(void *ctx) { return 0; }"#;
+    let without_number = source(3, "", "").replace("number", "id");
+    let without_number = fs::read(compile(&without_number).path().join("package.json")).expect("a package");
+    let cases = [
+        (b"garbage".to_vec(), "not a package"),
+        (two[..two.len() / 2].to_vec(), "package"),
+        (package(3, "", rejected), "more"),
+        (package(3, "", sleeps), "it may sleep"),
+        (without_number, "number"),
+        (b"\0asm\x01\0\0\0".to_vec(), "a WASM module"),
+    ];
+    for (bytes, text) in cases {
+        rename_to(&path, &bytes);
+        let line = running.says("ecli: not replaced: ");
+        assert!(line.contains(text) && line.ends_with("; the running version stays"), "{line}");
+        runs(1001);
+    }
+    // Half of it, and the rest while it is waited for.
+    fs::write(&path, &two[..two.len() / 2]).expect("in place");
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    fs::write(&path, &two).expect("in place");
+    running.says("programs: 1 swapped");
+    runs(2002);
+    // With SIGHUP too, and without an effect if nothing has changed.
+    signal(&running.process.0, Signal::HUP);
+    running.says("has not changed");
+    runs(2002);
+    signal(&running.process.0, Signal::INT);
+    assert_eq!(running.process.0.wait().expect("ecli ends").code(), Some(0));
+}
+
+#[test]
+fn another_record_has_a_head_of_its_own() {
+    needs_root!();
+    let _turn = turn();
+    let folder = tempfile::tempdir().expect("a folder");
+    let versions = [package(1, "", ""), package(2, "", ""), package(3, "u64 more;", "")];
+    for format in ["text", "csv"] {
+        for to_file in [false, true] {
+            let (path, file) = (folder.path().join("package.json"), folder.path().join(format));
+            fs::write(&path, &versions[0]).expect("a file");
+            let mut args = vec!["-v", "--reload", "--format", format];
+            let file_text = file.to_str().expect("UTF-8");
+            args.extend(to_file.then_some(["-o", file_text]).into_iter().flatten());
+            args.push(path.to_str().expect("UTF-8"));
+            let running = Running::start(&args);
+            for version in &versions {
+                rename_to(&path, version);
+                signal(&running.process.0, Signal::HUP);
+                let line = running.says("package.json");
+                if line.contains("replaced by") {
+                    let report: Value = serde_json::from_str(&running.says("{")).expect("JSON");
+                    assert_eq!(report["programs"][0]["change"], "swapped", "{report}");
+                }
+                call(1);
+                call(2);
+            }
+            let (out, _) = running.end();
+            let out = if to_file { fs::read_to_string(&file).expect("the events") } else { out };
+            let is_head = |line: &&str| line.to_lowercase().contains("number");
+            let heads: Vec<&str> = out.lines().filter(is_head).collect();
+            assert_eq!((heads.len(), out.lines().count()), (2, 8), "{out}");
+            assert!(!heads[0].to_lowercase().contains("more"), "{out}");
+            assert!(
+                heads[1].to_lowercase().contains("more") && is_head(&out.lines().nth(5).unwrap()),
+                "{out}"
+            );
+        }
+    }
+}
+
+#[test]
+fn after_sighup_a_program_is_downloaded_again() {
+    needs_root!();
+    let _turn = turn();
+    let server = Server::new();
+    let (one, two) = (package(1, "", ""), package(2, "u64 more;", ""));
+    let digest = {
+        use sha2::{Digest, Sha256};
+        Sha256::digest(&one).iter().map(|byte| format!("{byte:02x}")).collect::<String>()
+    };
+    let url = server.on("/package.json", Reply::Content(one.clone()));
+    let pinned = format!("{url}#sha256={digest}");
+    for (prog, replaced) in [(&url, true), (&pinned, false)] {
+        server.on("/package.json", Reply::Content(one.clone()));
+        let running = Running::start(&["-j", "-n", "--reload", prog]);
+        call(1);
+        server.on("/package.json", Reply::Status(404));
+        signal(&running.process.0, Signal::HUP);
+        let line = running.says("not replaced");
+        assert!(line.contains("404") && line.contains(&url), "{line}");
+        server.on("/package.json", Reply::Content(two.clone()));
+        signal(&running.process.0, Signal::HUP);
+        running.says(if replaced { "programs: 1 swapped" } else { "digest mismatch" });
+        call(2);
+        let (out, _) = running.end();
+        let version = if replaced { 2002 } else { 1001 };
+        assert!(out.contains("\"version\":1001,\"number\":1000000001"), "{out}");
+        assert!(out.contains(&format!("\"version\":{version},\"number\":1000000002")), "{out}");
+    }
+}
+
+#[test]
+fn an_edited_source_is_seen_at_once() {
+    needs_root!();
+    let _turn = turn();
+    let folder = tempfile::tempdir().expect("a folder");
+    let (file, path) = (folder.path().join("test.bpf.c"), folder.path().join("package.json"));
+    fs::write(&file, source(1, "", "")).expect("a source");
+    let exe = std::env::current_exe().expect("a path");
+    let ecc = exe.ancestors().nth(2).expect("target/PROFILE").join("ecc");
+    let mut command = Command::new(ecc);
+    command.arg(&file).arg("-o").arg(folder.path()).arg("--watch").stderr(Stdio::null());
+    let compiler = Process(command.spawn().expect("ecc starts"));
+    wait_for("the package", || path.exists());
+    let running = Running::start(&["-j", "--watch-package", path.to_str().expect("UTF-8")]);
+    call(1);
+    fs::write(&file, source(2, "u64 more;", "")).expect("an edit");
+    running.says("programs: 1 swapped");
+    call(2);
+    let (out, _) = running.end();
+    drop(compiler);
+    let is_of = |line: &str, version: &str| line.contains(&format!("\"version\":{version}"));
+    assert!(out.lines().any(|line| is_of(line, "1001")), "{out}");
+    assert!(out.lines().any(|line| is_of(line, "2002") && line.contains("\"more\":0")), "{out}");
+}
+
+#[test]
+fn only_the_thread_that_reloads_keeps_privileges() {
+    needs_root!();
+    let _turn = turn();
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("package.json");
+    fs::write(&path, package(1, "", "")).expect("a file");
+    let running = Running::start(&["-j", "--watch-package", path.to_str().expect("UTF-8")]);
+    let privileges = |name: &str| {
+        let status = running.thread(name).expect("a thread");
+        let line = status.lines().find_map(|line| line.strip_prefix("CapPrm:\t")).expect("privileges");
+        u64::from_str_radix(line, 16).expect("bits").count_ones()
+    };
+    // A thread begins with those of its parent.
+    wait_for("dropped privileges", || {
+        ["watch", "signals"].iter().all(|name| privileges(name) == 0) && privileges("ecli") == 1
+    });
+    assert!((2..=6).contains(&privileges("reload")), "{}", privileges("reload"));
+    running.end();
+}
+
+#[test]
+fn what_cannot_be_reloaded_is_refused_at_the_start() {
+    let one = support::package("bootstrap");
+    let object = compile(&source(1, "", ""));
+    let object = object.path().join("test.bpf.o");
+    let refused = |ran: Ran, text: &str| {
+        assert_eq!(ran.code, Some(2), "{}", ran.err);
+        assert!(ran.err.lines().count() == 1 && ran.err.contains(text), "{}", ran.err);
+    };
+    for option in ["--watch-package", "--reload"] {
+        refused(run(&["run", option, &support::module("sigsnoop")]), "a WASM module cannot be replaced");
+        refused(run(&["run", option, object.to_str().expect("UTF-8")]), "package.json that ecc writes");
+        let bytes = fs::read(&one).expect("a package");
+        refused(run_with_input(&["run", option, "-"], &bytes), "standard input cannot be read again");
+    }
+    let server = Server::new();
+    let url = server.on("/p", Reply::Content(fs::read(&one).expect("a package")));
+    refused(run(&["run", "-n", "--watch-package", &url]), "use --reload, and send SIGHUP");
+}
