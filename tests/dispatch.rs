@@ -16,7 +16,7 @@ use support::seen::Seen;
 const THREADS: u64 = 2;
 
 unsafe extern "C" {
-    /// With an argument of 64 bits, which the kernel and the function's entry see whole.
+    /// The argument has 64 bits, and both the kernel and the entry of the function get all of them.
     #[link_name = "getpgid"]
     fn call_getpgid(number: u64) -> i32;
 }
@@ -42,7 +42,8 @@ struct {{ __uint(type, BPF_MAP_TYPE_RINGBUF); __uint(max_entries, 1 << 18); }} e
 struct {{
     __uint(type, BPF_MAP_TYPE_PERCPU_ARRAY); __uint(max_entries, 2); __type(key, u32); __type(value, u64);
 }} handled SEC(".maps");
-// The version that saw the beginning of the call, by thread; and calls that ended in: the same, a newer, an older version.
+// The version that saw the beginning of the call, by thread, and the numbers of calls that ended in the same, a newer
+// and an older version.
 struct {{ __uint(type, BPF_MAP_TYPE_ARRAY); __uint(max_entries, 2); __type(key, u32); __type(value, u32); }} begun SEC(".maps");
 struct {{
     __uint(type, BPF_MAP_TYPE_PERCPU_ARRAY); __uint(max_entries, 3); __type(key, u32); __type(value, u64);

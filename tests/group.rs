@@ -1,4 +1,5 @@
-//! Groups: every member gets its turn and delivers each event once, whatever the others do; members come and go at any time.
+//! Groups: every member gets its turn and delivers each event once, whatever the others do; members can be added and
+//! removed at any time.
 
 mod support;
 

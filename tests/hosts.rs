@@ -1,6 +1,5 @@
-//! The example hosts in C, C++ and Rust: the first one and the same five in each language do what they say, on the library as
-//! it ships.
-//! Python's and Go's are tested with their bindings.
+//! The example hosts in C, C++ and Rust, with the release build of the library: `first` and the same five in each
+//! language print what they should. Python's and Go's are tested with their bindings.
 
 mod support;
 
@@ -10,7 +9,7 @@ use std::process::Command;
 use support::binding::{example_package, folder};
 use support::{example, host, root};
 
-/// All of a language, with what they have to print.
+/// The hosts of a language, with the expected output.
 fn print_their_events(program: impl Fn(&str) -> PathBuf, events_end: bool) {
     let (bootstrap, opensnoop) = (example_package("bootstrap"), example_package("opensnoop"));
     let command = |name: &str| Command::new(program(name));
@@ -27,7 +26,7 @@ fn print_their_events(program: impl Fn(&str) -> PathBuf, events_end: bool) {
     example::prints_until_interrupted(command("several").args([&bootstrap, &opensnoop]), &several);
 }
 
-/// Compiles an example into a folder of that name.
+/// Compiles an example into a directory of that name.
 fn compiled(name: &str, compiler: &str, flags: &[&str], source: &str) -> PathBuf {
     let folder = folder("hosts", name);
     let source = root().join("examples").join(source);
@@ -42,8 +41,8 @@ fn in_c() {
     print_their_events(|name| compiled("c", "cc", &["-std=gnu99"], &format!("c/{name}.c")), false);
 }
 
-/// Compiled when the header was that of the last release, they run with the library of today. An example that uses newer functions
-/// is there as it was.
+/// Hosts that are compiled with the header of the last release run with the current library. For an example that now
+/// uses newer functions, the old version is used.
 #[test]
 fn in_c_with_the_header_of_before() {
     needs_root!();
@@ -62,7 +61,7 @@ fn in_cpp() {
     print_their_events(|name| compiled("cpp", "c++", &["-std=c++17"], &format!("cpp/{name}.cpp")), true);
 }
 
-/// `cargo test` builds the examples before the tests, but not if it is told which test.
+/// `cargo test` builds the examples before the tests, but not with `--test NAME`.
 #[test]
 fn in_rust() {
     needs_root!();

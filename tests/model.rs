@@ -1,9 +1,9 @@
-//! Every order in which the threads of a vm can take their steps, as far as they share anything without a lock: the
-//! queue's thread with those who poll, and requests to stop. The code is that of src/vm/handover.rs; its flags, events
-//! and places are here those of loom, which runs each test once for each order (with at most `PREEMPTIONS` changes of
-//! threads that nothing but the scheduler asked for) and calls it a deadlock when all wait.
+//! Runs the code that threads of a vm share without a lock in every possible order of their steps: the queue's thread,
+//! threads that poll, and stop requests. The code is that of src/vm/handover.rs, with the flags, events and queues of
+//! loom. loom runs each test once for each order, with at most `PREEMPTIONS` preemptions, and reports a deadlock if all
+//! threads wait.
 //!
-//! What the queue's places do inside is crossbeam's affair: here they are a locked list.
+//! The implementation of crossbeam's queues is not tested: here a queue is a list with a lock.
 
 #[allow(dead_code, reason = "the model has no use for all of it")]
 #[path = "../src/vm/handover.rs"]
@@ -20,7 +20,7 @@ use loom::thread;
 
 const PREEMPTIONS: usize = 3;
 
-/// Runs a test in every order and says how many there were.
+/// Runs a test in every order and prints the number of orders.
 fn in_every_order(test: impl Fn() + Sync + Send + 'static) {
     let orders = Arc::new(AtomicUsize::new(0));
     let count = Arc::clone(&orders);
@@ -35,7 +35,7 @@ fn in_every_order(test: impl Fn() + Sync + Send + 'static) {
 
 // ---- flags, events and places of the model ---------------------------------------------------------------------
 
-/// A flag, or one that cannot be set.
+/// A flag, or a broken one that cannot be set.
 struct Bit {
     value: AtomicBool,
     works: bool,
@@ -61,7 +61,7 @@ impl Flag for Bit {
     }
 }
 
-/// What the kernel knows: who can be woken, and the records nobody has taken yet.
+/// The state of the kernel: who can be woken, and the records that have not been read.
 #[derive(Default)]
 struct Kernel {
     readable: [bool; 2],
@@ -89,7 +89,7 @@ impl World {
     }
 }
 
-/// An eventfd, or one whose signals get lost.
+/// An eventfd, or a broken one that loses signals.
 struct Readable {
     world: World,
     index: usize,
@@ -108,7 +108,7 @@ impl Event for Readable {
     }
 }
 
-/// A locked list with as many places as there are chunks.
+/// A list with a lock, with capacity for all chunks.
 struct List(Mutex<VecDeque<Vec<u8>>>);
 
 /// Chunks that go round.
@@ -221,7 +221,7 @@ impl Consumer {
     }
 }
 
-/// A thread that fills, and one who polls.
+/// A thread that fills chunks, and a thread that polls.
 fn start(world: &World, broken: Broken) -> (thread::JoinHandle<Filler>, Consumer) {
     let shared = Arc::new(handover(world, broken));
     let mut filler = Filler { world: world.clone(), shared: Arc::clone(&shared), chunk: None, lost: 0 };
@@ -233,7 +233,7 @@ fn start(world: &World, broken: Broken) -> (thread::JoinHandle<Filler>, Consumer
     (thread::spawn(run), Consumer { shared, chunk: VecDeque::new(), came: Vec::new() })
 }
 
-/// `records` come one by one and are polled for, `budget` at a time, until all are there; nobody calls twice.
+/// The kernel sends `records` one by one, and a thread polls, `budget` at a time, until all have been delivered.
 fn all_records_come(records: u8, budget: usize, broken: Broken) {
     let world = World::default();
     let (filler, mut consumer) = start(&world, broken);
@@ -251,7 +251,7 @@ fn all_records_come(records: u8, budget: usize, broken: Broken) {
 
 #[test]
 fn what_is_in_the_queue_wakes_those_who_wait() {
-    // Three records and two chunks of two: there is always room.
+    // Three records fit into two chunks of two records.
     in_every_order(|| all_records_come(3, 8, Broken::Nothing));
 }
 
@@ -281,7 +281,7 @@ fn what_is_queued_at_the_end_comes_in_order_or_is_counted() {
     });
 }
 
-/// The checker finds what is wrong: with that part broken somebody waits for ever.
+/// The checker finds an error: with a broken part, a thread waits forever.
 macro_rules! is_missed {
     ($($name:ident: $part:ident)*) => { $(
         #[test]
@@ -301,7 +301,7 @@ is_missed! {
 
 // ---- requests to stop ------------------------------------------------------------------------------------------
 
-/// Waits and takes as `Vm::wait` of src/vm/poll.rs does.
+/// Waits and takes the request like `Vm::wait` of src/vm/poll.rs.
 fn wait_for_request(world: &World, request: &Request<Bit, Readable>) {
     loop {
         world.wait_until(|kernel| kernel.readable[WAKE]);
@@ -323,7 +323,7 @@ fn a_request_is_reported_once_whoever_looks_first() {
         let request = request(&world);
         let asker = Arc::clone(&request);
         let asker = thread::spawn(move || asker.ask());
-        // A batch that is under way ends when the flag is seen, before anybody waits.
+        // A batch in progress ends when the flag is seen, before a thread waits.
         if !(request.is_asked() && request.take()) {
             wait_for_request(&world, &request);
         }
@@ -343,7 +343,7 @@ fn two_requests_are_reported_once_or_twice() {
         });
         wait_for_request(&world, &request);
         askers.into_iter().for_each(|asker| asker.join().unwrap());
-        // A second one may be left, for those who wait; a flag without its event is gone with the next look.
+        // A second request may remain for a thread that waits. A flag without its event is taken at the next check.
         let is_readable = world.change(|kernel| kernel.readable[WAKE]);
         let is_taken = request.take();
         assert!(!request.is_asked() && is_taken <= is_readable);

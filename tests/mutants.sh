@@ -30,7 +30,7 @@ tests_of() {
     esac
 }
 
-# The tests compile programs with the ecc that stands before any mutant.
+# The tests compile programs with the ecc that is built before the first mutant.
 cargo build --quiet --workspace
 for part; do
     read -ra tests <<<"$(tests_of "$part")"

@@ -10,7 +10,7 @@ use std::time::Duration;
 use eunomia::vm::{Batch, SourceKind};
 use eunomia::{Event, Flow, Format, Kind, Kinds, OwnedEvent, Status, Vm};
 
-/// All tests are one process to the program that counts its calls, so one at a time has its events.
+/// The program counts the calls of the process, and all tests are one process, so one test at a time runs.
 fn turn() -> MutexGuard<'static, ()> {
     static TURN: Mutex<()> = Mutex::new(());
     TURN.lock().unwrap_or_else(PoisonError::into_inner)

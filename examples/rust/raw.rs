@@ -12,7 +12,7 @@ use signal_hook::consts::SIGINT;
 use signal_hook::iterator::Signals;
 use zerocopy::FromBytes;
 
-/// struct event of examples/bpf/bootstrap/bootstrap.h. No padding may be left unsaid, and what C calls bool is a byte.
+/// struct event of examples/bpf/bootstrap/bootstrap.h. Padding is written out, and a bool of C is a byte.
 #[derive(FromBytes)]
 #[repr(C)]
 struct Record {

@@ -19,7 +19,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     vm.open_file(&package, Kind::Json)?;
     println!("targ_failed {}", vm.var_get_json("targ_failed")?);
 
-    // These are constants, so before load only: one as bytes, one as JSON.
+    // Constants must be set before load: one as bytes, one as JSON.
     vm.var_set("targ_pid", &std::process::id().to_ne_bytes())?;
     vm.var_set_json("targ_failed", "true")?;
     vm.attach()?;

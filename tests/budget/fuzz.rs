@@ -16,18 +16,18 @@ use crate::support::{child, kernel::Watch};
 
 /// What a package may take.
 const BUDGET: u64 = 96 << 20;
-/// What the process may take with it: itself, and what the kernel takes for it.
+/// The memory limit of the process, which includes the kernel memory for it.
 const LIMIT: u64 = BUDGET + (160 << 20);
 /// Objects that are tried.
 const ROUNDS: u32 = 1500;
-/// Far beyond what the kernel takes to free maps.
+/// Much longer than the kernel needs to free maps.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Numbers of a definition, in the order of `FIELDS`.
 type Numbers = [u32; 5];
 const FIELDS: [&str; 5] = ["type", "key_size", "value_size", "max_entries", "map_flags"];
 
-/// The number that stands for a field of a map in the template, to be found in its BTF.
+/// The placeholder for a field of a map, which is searched for in the BTF of the template.
 fn placeholder(map: usize, field: usize) -> u32 {
     0x5a3c_9000 + (map * 8 + field) as u32
 }
@@ -52,7 +52,7 @@ fn template(maps: usize, folder: &Path) -> Vec<u8> {
     fs::read(object).unwrap()
 }
 
-/// Where the placeholders of a template are: in BTF, and in the debug information.
+/// The offsets of the placeholders of a template, in BTF and in the debug information.
 type Places = [Vec<usize>; 5];
 
 fn places(object: &[u8], maps: usize) -> Vec<Places> {
@@ -79,15 +79,15 @@ impl Dice {
         numbers[self.roll() as usize % numbers.len()]
     }
 
-    /// Any number of at most that many bits.
+    /// A random number of at most that many bits.
     fn bits(&mut self, most: u32) -> u32 {
         let bits = self.roll() % most + 1;
         self.roll() >> (32 - bits)
     }
 
-    /// A definition: one that the kernel may take, or one with numbers from anywhere.
+    /// A definition that the kernel may accept, or one with arbitrary numbers.
     fn map(&mut self, is_wild: bool) -> Numbers {
-        // None at all, and struct_ops, are refused before the others are looked at.
+        // A missing type and struct_ops are refused before the other fields are checked.
         let mut kind = self.roll() % 37;
         while [0, 26].contains(&kind) && self.roll() % 256 != 0 {
             kind = self.roll() % 37;
@@ -158,7 +158,7 @@ fn load(object: &[u8]) -> Result<(), Error> {
     })
 }
 
-/// The kernel frees maps behind the process's back; the next ones come when that is done.
+/// The kernel frees maps asynchronously. The next object is loaded after that.
 fn wait_for_memory(group: &Path) {
     let file = ["memory.usage_in_bytes", "memory.current"].map(|name| group.join(name));
     let deadline = Instant::now() + PATIENCE;
@@ -196,7 +196,7 @@ fn load_all(folder: &Path) {
     }
     println!("{outcomes:?}");
     let Outcomes { loaded, over_budget, refused } = outcomes;
-    // Some of each, else this test looks at nothing.
+    // There must be some of each; otherwise this test checks nothing.
     assert!(loaded >= 20 && over_budget >= 20 && refused >= 20, "{loaded} {over_budget} {refused}");
 }
 

@@ -55,7 +55,7 @@ fn a_package_beyond_the_limit_is_refused_with_its_largest_map_and_the_sum() {
         error.to_string(),
         "map \"first\": takes 41 MiB of kernel memory, 81 MiB in total; the limit is 64 MiB; raise max_kernel_memory"
     );
-    // The package is open as before, and a smaller one is let in.
+    // The package stays open, and a smaller one is accepted.
     assert_eq!(refused(&vm, "first").to_string(), error.to_string());
     vm.map_set_max_entries("first", 1000).unwrap();
     vm.load().unwrap();
@@ -72,7 +72,7 @@ fn the_host_sets_the_limit() {
     vm(0, &package).load().unwrap();
 }
 
-/// More than all memory of most machines, which the kernel would go and take page by page.
+/// More than the memory of most machines. The kernel would allocate it page by page.
 #[test]
 fn a_per_cpu_array_of_all_memory_is_refused_by_default() {
     needs_root!();

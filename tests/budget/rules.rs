@@ -28,7 +28,8 @@ mod kind {
     pub const ARENA: u32 = 33;
 }
 
-/// Maps of each kind that this kernel makes without further ado, larger than what is fixed, named by their kind.
+/// Maps of each type that this kernel creates without preparation. Each is larger than the fixed part, and is named
+/// after its type.
 const ALL_KINDS: &str = r#"
 #include "vmlinux.h"
 #include <bpf/bpf_helpers.h>
@@ -67,7 +68,7 @@ struct { __uint(type, BPF_MAP_TYPE_HASH_OF_MAPS); __uint(key_size, 4); __uint(ma
 char LICENSE[] SEC("license") = "GPL";
 "#;
 
-/// The kernel's figure for a map, in proc_pid_fdinfo(5); since Linux 6.4 it is what it has allocated.
+/// The memory of a map as reported in proc_pid_fdinfo(5): since Linux 6.4, what is allocated.
 fn kernels_figure(fd: i32) -> u64 {
     let text = std::fs::read_to_string(format!("/proc/self/fdinfo/{fd}")).expect("an open descriptor");
     let figure = text.lines().find_map(|line| line.strip_prefix("memlock:"));
@@ -86,11 +87,12 @@ fn every_map_type_is_counted_with_what_the_kernel_allocates_or_a_little_more() {
         let map = vm.map_at(index).unwrap();
         let (name, kernel) = (map.name.to_string_lossy().into_owned(), kernels_figure(map.fd));
         assert!(counted >= kernel, "{name}: counted with {counted} bytes, the kernel has {kernel}");
-        // Filled later, with an inner map beside it, or with rings that are no part of the map.
+        // These are filled later, have an inner map, or have rings that are not part of the map.
         let grows =
             ["LPM_TRIE", "SOCKHASH", "DEVMAP_HASH", "HASH_OF_MAPS", "ARRAY_OF_MAPS", "PERF_EVENT_ARRAY"];
         if !grows.contains(&&*name) {
-            // Two CPUs more for each per-CPU value: twice as much where there are two.
+            // A per-CPU value counts for two additional CPUs, so the rule is twice the figure on a machine with two
+            // CPUs.
             let most = if name.contains("PERCPU") { 5 * kernel / 2 } else { 3 * kernel / 2 };
             assert!(
                 counted <= most + 64 * KIB,
@@ -127,12 +129,12 @@ fn sum(maps: &[MapSize], perf_pages: u32) -> u64 {
     maps.iter().map(|map| map_bytes(map, perf_pages, &LARGE)).sum()
 }
 
-/// Maps as those tools have them: kind, key, value, entries.
+/// Maps of typical tools: type, key, value, entries.
 #[test]
 fn common_tools_open_on_128_cpus_with_8_gib() {
     use kind::*;
     const MAX_ENTRIES: u32 = 10240;
-    // What an idle machine of 8 GiB has available.
+    // The available memory of an idle machine with 8 GiB.
     let limit = usual_limit(7 * GIB, LARGE.possible_cpus);
     let opensnoop = [map(HASH, 4, 16, MAX_ENTRIES), map(PERF_EVENT_ARRAY, 4, 4, 0)];
     let memleak = [
@@ -174,7 +176,7 @@ fn common_tools_open_on_128_cpus_with_8_gib() {
         .map(|_| map(RINGBUF, 0, 0, 8 << 20))
         .chain([map(PERCPU_ARRAY, 4, 128 << 10, 2), map(HASH, 4, 8, 65536), map(ARRAY, 4, 512, 512)])
         .collect();
-    // One with few large ring buffers, as agents have them.
+    // A monitor with few large ring buffers, like those of agents.
     let agent = [map(RINGBUF, 0, 0, 64 << 20), map(RINGBUF, 0, 0, 64 << 20), map(LRU_HASH, 40, 128, 65536)];
     let packages: [(&str, &[MapSize], u32); 7] = [
         ("opensnoop", &opensnoop, 64),
@@ -212,7 +214,7 @@ fn extreme_numbers_do_not_overflow() {
     assert_eq!(map_bytes(&map(kind::ARENA, 0, 0, 1 << 20), 0, &LARGE) / GIB, 4);
 }
 
-/// A kind that is not known yet is counted like the one that takes most.
+/// An unknown type is counted like the one that uses most memory.
 #[test]
 fn unknown_map_types_are_counted_as_per_cpu_hashes() {
     let [unknown, hash] =

@@ -12,7 +12,7 @@ use crate::support::{self, kernel::Watch};
 /// Two tests may have them attached at the same time, and the kernel takes 64 programs at a tracepoint.
 const PROGRAMS: usize = 20;
 
-/// Maps, and programs that the verifier looks at for a while.
+/// Maps, and programs whose verification takes a while.
 fn package() -> Vec<u8> {
     let mut source = String::from("#include \"vmlinux.h\"\n#include <bpf/bpf_helpers.h>\n");
     for index in 0..PROGRAMS {
@@ -27,7 +27,7 @@ fn package() -> Vec<u8> {
     support::package(&(source + "char LICENSE[] SEC(\"license\") = \"GPL\";\n"))
 }
 
-/// Loads, stops at the `nth` message that contains `words`, and says how many of these came in all.
+/// Loads, stops at the `nth` message that contains `words`, and returns the number of such messages.
 fn stopped_at(words: &'static str, nth: usize) -> (Vm, usize) {
     // The log is written while the vm is busy; `stop` may be called then.
     let cell: Arc<OnceLock<usize>> = Arc::default();
@@ -36,7 +36,7 @@ fn stopped_at(words: &'static str, nth: usize) -> (Vm, usize) {
     let log = move |_: Level, line: &str| {
         if line.contains(words) && seen.fetch_add(1, Ordering::Relaxed) + 1 == nth {
             let at = *vm_of.get().unwrap() as *const Vm;
-            // SAFETY: the vm is further up the stack of this thread.
+            // SAFETY: the vm is in a caller of this function.
             unsafe { &*at }.stop();
         }
     };
@@ -49,7 +49,7 @@ fn stopped_at(words: &'static str, nth: usize) -> (Vm, usize) {
     assert_eq!((error.status(), error.message()), (Status::Stopped, "stop was called"));
     watch.kernel_is_clean();
     let count = count.load(Ordering::Relaxed);
-    // Reported once; the vm has moved since, so nothing is to be stopped any more.
+    // The stop is reported once. The vm has moved since, so the log function must not stop it again.
     (vm, count)
 }
 

@@ -109,7 +109,7 @@ fn vm_slabrate_attaches_to_the_name_that_the_kernel_has() {
     let checked = eunomia::vm::check(&open, &mut |_, _| Ok(())).unwrap();
     assert!(checked.refused.is_none());
     for verdict in &checked.verdicts {
-        // The second one is not tried if the first one works.
+        // The second program is not tried if the first one works.
         let is_skipped = matches!(verdict.outcome, eunomia::vm::Outcome::Skipped(_));
         assert!(!is_skipped || used[0]["name"] != verdict.name.as_str(), "{verdict}");
     }

@@ -7,7 +7,8 @@ use crate::fixture::{Clean, object, open_refused, package, with_object};
 use crate::needs_root;
 use crate::support::{child, elf, opened};
 
-/// What libbpf reads BTF for: maps, an inner map, variables, externs of both kinds, relocations of every sort.
+/// Everything for which libbpf reads BTF: maps, an inner map, variables, both kinds of externs, every kind of
+/// relocation.
 const RICH: &str = r#"
 #include "vmlinux.h"
 #include <bpf/bpf_core_read.h>
@@ -81,7 +82,7 @@ int on_enter(void *ctx)
 char LICENSE[] SEC("license") = "GPL";
 "#;
 
-/// A struct_ops map; the kernel refuses it, having no such operations.
+/// A struct_ops map, which the kernel refuses because it does not have such operations.
 const OPERATIONS: &str = r#"
 #include "vmlinux.h"
 #include <bpf/bpf_helpers.h>
@@ -103,7 +104,7 @@ char LICENSE[] SEC("license") = "GPL";
 
 const SECTIONS: [&str; 2] = [".BTF", ".BTF.ext"];
 
-/// Refuses the object that `change` makes of a good one, given its `.BTF` and its `.BTF.ext`.
+/// Checks that a valid object is refused after `change`, which gets its `.BTF` and `.BTF.ext`.
 #[track_caller]
 fn changed_refused(source: &'static str, change: impl FnOnce(&mut Vec<u8>, &mut Vec<u8>), words: &[&str]) {
     let package = package(source);
@@ -129,7 +130,7 @@ fn name(btf: &[u8], offset: usize) -> &str {
     std::str::from_utf8(rest.split(|byte| *byte == 0).next().unwrap()).unwrap()
 }
 
-/// The id and the place of the type of that kind and name.
+/// The id and the offset of the type of that kind and name.
 fn find(btf: &[u8], kind: u32, wanted: &str) -> (u32, usize) {
     let types = elf::btf_types(btf);
     let mut entries = (1..).zip(types);
@@ -158,7 +159,7 @@ fn append_string(btf: &mut Vec<u8>, text: &str) -> u32 {
     len as u32
 }
 
-/// Where the CO-RE relocations of the first section stand.
+/// The offset of the CO-RE relocations of the first section.
 fn relocations(ext: &[u8]) -> Vec<usize> {
     let (start, len) = (elf::word(ext, 4) + elf::word(ext, 24), elf::word(ext, 28));
     let count = if len == 0 { 0 } else { elf::word(ext, start + 8) };
@@ -193,10 +194,10 @@ fn configuration_values_are_small_numbers_and_strings() {
             elf::put(btf, var + 8, id);
         }
     };
-    // libbpf hands a size above i32::MAX out as an error code, and that as a pointer.
+    // libbpf returns a size above i32::MAX as an error code, and then uses that as a pointer.
     let huge = of_type(|btf, char| append(btf, &[0, ARRAY << 24, 0, char, char, 1 << 31]));
     btf_refused(RICH, huge, &["CONFIG_CC_VERSION_TEXT", "bytes of .kconfig"]);
-    // Each struct holds the one before twice; libbpf looks at every member for the alignment.
+    // Each struct contains the struct before twice; libbpf visits every member to compute the alignment.
     let doubled = of_type(|btf, char| {
         (0..40).fold(char, |id, _| append(btf, &[0, STRUCT << 24 | 2, 2, 0, id, 0, 0, id, 8]))
     });
@@ -221,7 +222,7 @@ fn sections_hold_variables() {
 #[test]
 fn bit_fields_are_integers() {
     needs_root!();
-    // Of the type `void`, and of an integer without a size, by which libbpf divides.
+    // Elements of the type `void`, and of an integer with size 0, by which libbpf divides.
     for words in [&[][..], &[0, INT << 24, 0, 32]] {
         let change = |btf: &mut Vec<u8>| {
             let id = if words.is_empty() { 0 } else { append(btf, words) };
@@ -282,7 +283,7 @@ fn relocations_stay_in_their_type() {
     changed_refused(RICH, inside, &["relocation at offset 4", "instruction"]);
 }
 
-/// libbpf turns the other byte order in place; where records overlap, what it has checked is no longer what it reads.
+/// libbpf converts the other byte order in place. If records overlap, it reads other values than it has checked.
 #[test]
 fn relocations_of_the_other_byte_order_are_refused() {
     needs_root!();
@@ -294,7 +295,7 @@ fn relocations_of_the_other_byte_order_are_refused() {
     changed_refused(RICH, foreign, &[".BTF.ext", "byte order"]);
 }
 
-/// A step back of the pointer is no way out of the type.
+/// A negative index must not lead out of the type.
 #[test]
 fn relocations_of_members_before_a_pointer_load() {
     needs_root!();
@@ -319,7 +320,8 @@ char LICENSE[] SEC("license") = "GPL";
     drop(clean);
 }
 
-/// In a process of its own: libbpf reads the objects in C. `FUZZ_SEED` and `FUZZ_ROUNDS` make it another and a longer run.
+/// Runs in a process of its own, because libbpf reads the objects in C and may crash. `FUZZ_SEED` and `FUZZ_ROUNDS` set
+/// the seed and the number of rounds.
 #[test]
 fn objects_with_changed_types_crash_nothing() {
     needs_root!();
@@ -338,7 +340,7 @@ fn objects_with_changed_types_crash_nothing() {
     let (mut opened, mut loads, mut loaded) = (0, 0, 0);
     for round in 0..rounds {
         eprintln!("seed {seed}, round {round}");
-        // SAFETY: no pointers. A round that does not come to its end ends the process.
+        // SAFETY: no pointers. A round that does not end ends the process.
         unsafe { libc::alarm(60) };
         let mut random = Random::new(seed, round);
         let object = targets[random.below(4) / 3].changed(&mut random);
@@ -357,7 +359,7 @@ fn objects_with_changed_types_crash_nothing() {
     drop(clean);
 }
 
-/// A generator of numbers that gives the same ones each time (xorshift).
+/// A generator of pseudo-random numbers, the same in each run (xorshift).
 struct Random(u64);
 
 impl Random {
@@ -374,7 +376,7 @@ impl Random {
     }
 }
 
-/// An object, and where the values of its BTF stand.
+/// An object, and the offsets of the values in its BTF.
 struct Target {
     object: Vec<u8>,
     btf: Vec<u8>,
@@ -413,8 +415,8 @@ impl Target {
         with_sections(&self.object, &btf, &ext)
     }
 
-    /// Changes a type's kind to one of the same length, its kind_flag, the way of a relocation, or any word. Variables
-    /// and sections are the last types.
+    /// Changes the kind of a type to one of the same length, its kind_flag, the access string of a relocation, or any
+    /// word. Variables and sections are the last types.
     fn change_btf(&self, btf: &mut [u8], random: &mut Random) {
         const KINDS: [&[u8]; 4] =
             [&[2, 7, 8, 9, 10, 11, 12, 16, 18], &[1, 14, 17], &[4, 5, 15, 19], &[6, 13]];
@@ -435,7 +437,7 @@ impl Target {
         }
     }
 
-    /// Puts a number that lies at the edge of something in the place of a word.
+    /// Replaces a word by a number at the boundary of a range.
     fn change_word(&self, section: &mut [u8], start: usize, len: usize, random: &mut Random) {
         let at = start + 4 * random.below(len / 4);
         let (old, types) = (elf::word(section, at) as u32, self.types.len());

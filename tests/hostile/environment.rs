@@ -46,7 +46,7 @@ int on_packet(struct __sk_buff *ctx)
 char LICENSE[] SEC("license") = "GPL";
 "#;
 
-/// Sources of all kinds and programs of several.
+/// Sources of all kinds, and programs of several types.
 const EVERYTHING: &str = r#"
 #include "vmlinux.h"
 #include <bpf/bpf_helpers.h>
@@ -119,7 +119,7 @@ int list_tasks(struct bpf_iter__task *ctx)
 char LICENSE[] SEC("license") = "GPL";
 "#;
 
-/// Runs a test again behind `wrapper`, with these packages in its folder, and looks whether it leaves anything.
+/// Runs a test again through `wrapper`, with these packages in its directory, and checks that it leaves nothing behind.
 fn again(test: &str, wrapper: &[&str], packages: &[(&str, &'static str)]) {
     let folder = tempfile::tempdir().unwrap();
     std::fs::set_permissions(folder.path(), PermissionsExt::from_mode(0o755)).unwrap();
@@ -180,7 +180,7 @@ fn a_missing_tracefs_is_reported_with_the_mount_command() {
     drop(clean);
 }
 
-/// A wrapper that leaves these capabilities only.
+/// A wrapper that drops all capabilities except these.
 fn with_capabilities(capabilities: &str) -> Vec<String> {
     let set = format!("-all{}{capabilities}", if capabilities.is_empty() { "" } else { "," });
     ["setpriv", "--inh-caps", "-all", "--bounding-set", &set].map(String::from).to_vec()
@@ -400,7 +400,7 @@ fn a_kernel_without_btf_is_reported_with_a_remedy() {
     clean.nothing_in_kernel();
     drop(vm);
 
-    // What reads no kernel structures needs none.
+    // A package that reads no kernel structures needs no BTF.
     let vm = own(&read(&folder, "calls"), Options::new());
     vm.attach().unwrap();
     call(1);
@@ -452,7 +452,8 @@ fn limit_descriptors(count: u64) {
     }
 }
 
-/// Does `work` with every possible limit until it works three times in a row; what fails says why and keeps nothing.
+/// Repeats `work` with a growing limit until it succeeds three times in a row. Each failure has a message and leaves
+/// nothing behind.
 fn with_every_limit<T>(what: &str, mut work: impl FnMut() -> Result<T, Error>) {
     let mut worked = 0;
     for limit in 0..200 {
@@ -538,7 +539,7 @@ fn running_out_of_descriptors_is_reported_and_survived() {
         vm.poll(Some(Duration::ZERO), Format::Raw, |_| Flow::Continue).map(|_| ())
     });
 
-    // After all that everything still works, the fast ways included.
+    // Afterwards everything still works, including the optional features of the kernel.
     call(1);
     let sources: std::collections::BTreeSet<String> =
         events(&vm, Format::Json, 4).into_iter().map(|event| event.source).collect();
@@ -555,7 +556,7 @@ fn closed_standard_descriptors_are_not_reused() {
     };
     let clean = Clean::new();
     let package = read(&folder, "everything");
-    // SAFETY: the copies are above everything that is open here, and go back where they came from.
+    // SAFETY: the numbers of the copies are above all open descriptors, and the copies are restored.
     let saved = [0, 1, 2].map(|fd| unsafe { libc::fcntl(fd, libc::F_DUPFD_CLOEXEC, 500) });
     // SAFETY: nobody writes to them meanwhile.
     (0..3).for_each(|fd| assert_eq!(unsafe { libc::close(fd) }, 0));
@@ -593,7 +594,8 @@ fn closed_standard_descriptors_are_not_reused() {
     drop(clean);
 }
 
-/// Until its exec a child holds the parent's descriptors, too, and with them links that end with their last descriptor.
+/// Until its exec, a child holds copies of the parent's descriptors, including those of links that end with their last
+/// descriptor.
 #[test]
 fn programs_attach_again_while_the_host_starts_commands() {
     needs_root!();
@@ -602,7 +604,8 @@ fn programs_attach_again_while_the_host_starts_commands() {
     std::thread::scope(|scope| {
         scope.spawn(|| {
             let mut command = Command::new("true");
-            // SAFETY: one call that a child may make between fork and exec. It makes that long enough to be met each time.
+            // SAFETY: one call that a child may make between fork and exec. This makes the time until exec long enough
+            // to be noticed each time.
             unsafe {
                 command.pre_exec(|| {
                     libc::usleep(20_000);

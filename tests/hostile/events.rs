@@ -12,7 +12,7 @@ use crate::fixture::{
 use crate::needs_root;
 use crate::support::{opened, vm, vm_with};
 
-/// A source with these lines, for calls of one thread.
+/// A source with these lines, which reports calls of one thread.
 macro_rules! source {
     ($lines:literal) => {
         crate::fixture::source!(
@@ -123,7 +123,7 @@ fn every_type_of_c_arrives_as_json() {
     for event in &seen {
         assert_eq!(event.text(), expected, "{}", event.source);
     }
-    // The same as a line of a table: one column for each member, structs in short.
+    // The same as a row of a table: one column for each member, structs as compact JSON.
     call(1);
     let lines = events(&vm, Format::Text, 2);
     let (head, row) = (lines[0].text(), lines[1].text());
@@ -195,7 +195,7 @@ fn a_short_event_reads_as_zero_beyond_its_end() {
         (60, full.clone()),
     ];
     let clean = Clean::new();
-    // One of two buffers at a time, so that the package's one type is that of its events.
+    // One of two buffers at a time, so that the only type of the package is that of its events.
     for (map, other) in [("ring", "perf"), ("perf", "ring")] {
         let single = edited(&package, |document| {
             let maps = document["meta"]["bpf_skel"]["maps"].as_array_mut().unwrap();
@@ -225,7 +225,7 @@ fn a_short_event_reads_as_zero_beyond_its_end() {
     drop(clean);
 }
 
-/// `count` events a call through each of the maps that are asked for.
+/// Sends `count` events per call through each of the selected maps.
 const FLOOD: &str = source!(
     r#"
 struct event { u64 seq; char filler[56]; };
@@ -299,7 +299,7 @@ fn a_flooded_ring_does_not_starve_the_others() {
     vm.attach().unwrap();
     call(1);
     for round in 1..4 {
-        // Every poll leaves more in the flooded ring than it takes, and serves the others all the same.
+        // The flooded ring always has more events than a poll reads, and each poll still reads the other sources.
         let counts = counted(&vm, 1);
         let flooded = counts["flooded"];
         assert!((3000..4000).contains(&flooded), "{counts:?}");
@@ -346,7 +346,7 @@ fn every_event_lost_by_a_stalled_consumer_is_counted() {
     drop(clean);
 }
 
-/// Whether a host that waits for the vm's descriptor in a loop of its own finds it readable.
+/// Whether the vm's descriptor is readable for a host with its own event loop.
 fn readable(vm: &Vm) -> bool {
     let mut fd = libc::pollfd { fd: vm.epoll_fd(), events: libc::POLLIN, revents: 0 };
     // SAFETY: one entry, as told.
@@ -506,7 +506,7 @@ int on_call(void *ctx)
 "#
 );
 
-/// What came of each source in `rounds` rounds of the map `round_of`; Round events count as empty.
+/// The events of each source in `rounds` rounds of the map `round_of`; Round events count as empty.
 fn rounds(vm: &Vm, format: Format, round_of: &str, rounds: usize) -> BTreeMap<String, Vec<Seen>> {
     let mut seen: BTreeMap<String, Vec<Seen>> = BTreeMap::new();
     let deadline = Instant::now() + Duration::from_secs(20);
@@ -583,7 +583,7 @@ fn sampled_maps_of_every_kind_are_read_beside_rings() {
         hist.lines().filter_map(|line| line.split([':', '|']).nth(1)?.trim().parse().ok()).collect();
     assert_eq!(counts, [0, cpus, 2 * cpus, 3 * cpus], "{hist}");
 
-    // The maps that are to be kept are whole, the others are empty.
+    // The maps that are not cleared keep all entries; the others are empty.
     assert_eq!(vm.map_each("kept", Format::Raw, |_| Flow::Continue).unwrap(), 1000);
     assert_eq!(vm.map_each("cleared", Format::Raw, |_| Flow::Continue).unwrap(), 0);
     assert_eq!(vm.map_each("recent", Format::Raw, |_| Flow::Continue).unwrap(), 0);
@@ -635,7 +635,7 @@ fn a_large_sampled_map_does_not_delay_a_ring() {
     call(1);
     assert_eq!(vm.var_get_json("filled").unwrap(), "100000");
     vm.poll(Some(Duration::ZERO), Format::Raw, |_| Flow::End).unwrap();
-    // An event that comes while a round is under way is delivered long before the round ends.
+    // An event that is sent during a round is delivered long before the round ends.
     let (mut entries, mut since_call, mut longest, mut delivered) = (0_usize, None, 0, 0);
     while delivered < 20 {
         vm.poll(Some(Duration::from_millis(100)), Format::Raw, |event| {
@@ -769,7 +769,7 @@ int on_call(void *ctx)
 "#
 );
 
-/// The package without a word about the types of events.
+/// The package without the types of events.
 fn untold(package: &[u8]) -> Vec<u8> {
     edited(package, |document| {
         document["meta"].as_object_mut().unwrap().remove("export_types");
@@ -887,7 +887,8 @@ fn the_package_specifies_the_type_even_if_it_is_wrong() {
         first_event(&with_types(json!([{"name": "opened", "size": 16, "members": []}]))),
         opened_event
     );
-    // A name that no struct has: raw, not refused. An id of another struct: the name counts.
+    // If no struct has the name, the events are delivered raw. If the id is that of another struct, the name takes
+    // precedence.
     assert_eq!(first_event(&with_types(json!([{"name": "nobody", "size": 16, "members": []}]))), raw);
     let by_name = json!([{"name": "opened", "size": 16, "type_id": 1, "members": []}]);
     assert_eq!(first_event(&with_types(by_name)), opened_event);

@@ -10,7 +10,7 @@ use crate::fixture::{Clean, call, package, refused, source, tid};
 use crate::needs_root;
 use crate::support::{attached, opened};
 
-/// A source that counts in `hits`, with these lines after the counter.
+/// A source with the counter `hits`, followed by these lines.
 macro_rules! counting {
     ($lines:literal) => {
         source!(
@@ -41,7 +41,7 @@ fn settled(mut count: impl FnMut() -> u64) -> u64 {
     panic!("still fires although it is detached");
 }
 
-/// Opens, sets the target (unless it is empty), attaches; `trigger` makes `hits` grow, and after detach no longer.
+/// Opens, sets the target (unless it is empty), attaches; `trigger` increases `hits`, but not after detach.
 fn fires(source: &'static str, prog: &str, target: &str, trigger: impl Fn()) {
     let package = package(source);
     let clean = Clean::new();
@@ -235,7 +235,7 @@ fn output(command: &str) -> String {
     String::from_utf8(Command::new(words[0]).args(&words[1..]).output().unwrap().stdout).unwrap()
 }
 
-/// Runs `body` in a thread with a network of its own, in which loopback is up and a pair `veth0`, `veth1` exists.
+/// Runs `body` in a thread with its own network namespace, which has loopback and the pair `veth0`, `veth1`.
 fn in_network(body: impl FnOnce() + Send) {
     std::thread::scope(|scope| {
         let thread = scope.spawn(|| {
@@ -253,11 +253,11 @@ fn in_network(body: impl FnOnce() + Send) {
     });
 }
 
-/// Sends a datagram to nobody over an interface.
+/// Sends a datagram over an interface to an address that nobody has.
 fn send(interface: &str) {
     let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).unwrap();
     let name = std::ffi::CString::new(interface).unwrap();
-    // SAFETY: `name` has the length that is told, its NUL included.
+    // SAFETY: `name` has the given length, including its NUL.
     let bound = unsafe {
         let fd = std::os::fd::AsRawFd::as_raw_fd(&socket);
         let len = name.as_bytes_with_nul().len() as u32;
@@ -278,7 +278,7 @@ fn xdp_by_name_and_by_index() {
         fires(XDP, "on_packet", r#"{"interface":"veth1"}"#, || send("veth0"));
         fires(XDP, "on_packet", "", || send("lo"));
         fires(XDP, "on_packet", r#"{"ifindex":1,"flags":2}"#, || send("lo"));
-        // Two of them on one interface do not work; the second is refused and the first goes on.
+        // Two of them on one interface are not possible; the second is refused and the first stays attached.
         let clean = Clean::new();
         let first = opened(&package(XDP));
         first.attach().unwrap();
@@ -316,7 +316,7 @@ fn detaching_does_not_wait_for_a_child_that_holds_the_link() {
             send("lo");
         }
         let after = hits(&vm);
-        // SAFETY: our own child, reaped at once.
+        // SAFETY: a child of this process, which is reaped at once.
         unsafe {
             libc::kill(child, libc::SIGKILL);
             libc::waitpid(child, std::ptr::null_mut(), 0);
@@ -337,7 +337,7 @@ fn a_forked_child_does_not_detach_the_programs_of_its_parent() {
         for package in &packages {
             let vm = opened(package);
             vm.attach().unwrap();
-            // SAFETY: the child drops what it has a copy of and ends.
+            // SAFETY: the child drops its copies and ends.
             let child = unsafe { libc::fork() };
             if child == 0 {
                 drop(vm);
@@ -345,7 +345,7 @@ fn a_forked_child_does_not_detach_the_programs_of_its_parent() {
                 unsafe { libc::_exit(0) };
             }
             let mut status = -1;
-            // SAFETY: our own child, and a place for its status.
+            // SAFETY: a child of this process, and memory for its status.
             assert_eq!(unsafe { libc::waitpid(child, &mut status, 0) }, child);
             assert_eq!(status, 0);
             let before = hits(&vm);
@@ -365,7 +365,7 @@ fn a_filter_left_by_a_killed_host_is_replaced() {
     const OTHER: &str = counting!("SEC(\"tc\") int on_packet(struct __sk_buff *ctx) { count(); return 3; }");
     let (package, other) = (package(TC), package(OTHER));
     in_network(|| {
-        // SAFETY: the child attaches and ends as if it were killed.
+        // SAFETY: the child attaches and exits without cleaning up.
         let child = unsafe { libc::fork() };
         if child == 0 {
             let vm = opened(&package);
@@ -374,11 +374,11 @@ fn a_filter_left_by_a_killed_host_is_replaced() {
             unsafe { libc::_exit(code) };
         }
         let mut status = -1;
-        // SAFETY: our own child, and a place for its status.
+        // SAFETY: a child of this process, and memory for its status.
         assert_eq!(unsafe { libc::waitpid(child, &mut status, 0) }, child);
         assert_eq!(status, 0);
         assert!(output("tc filter show dev lo ingress").contains("on_packet"), "it outlives its host");
-        // Another program does not take its place, the same one does, and keeps it while it lives.
+        // Another program cannot replace it. The same program can, and stays attached while its host lives.
         assert_eq!(opened(&other).attach().unwrap_err().errno(), Some(libc::EEXIST));
         let vm = opened(&package);
         vm.attach().unwrap();
@@ -413,7 +413,7 @@ fn traffic_control_of_both_kinds() {
         let filters = output("tc filter show dev veth0 egress");
         assert!(filters.contains("pref 77") && filters.contains("handle 0x7"), "{filters}");
 
-        // The same place is taken; another one is not.
+        // The same place is in use; another one is free.
         let other = opened(&package(TC));
         other.prog_set_target_json("on_packet", egress).unwrap();
         let remove = "tc filter del dev veth0 egress pref 77 handle 0x7 bpf";
@@ -422,14 +422,14 @@ fn traffic_control_of_both_kinds() {
         let free = r#"{"interface":"veth0","tchook":{"attach_point":"BPF_TC_EGRESS"},"tcopts":{"handle":8,"priority":78}}"#;
         other.prog_set_target_json("on_packet", free).unwrap();
         other.attach().unwrap();
-        // The one that made the qdisc goes first, and the other one goes on.
+        // The filter that created the qdisc is removed first, and the other one stays.
         drop(vm);
         let before = hits(&other);
         send("veth0");
         assert!(hits(&other) > before, "the second filter went with the first");
         drop(other);
 
-        // A host that is killed leaves its filter behind, and the command takes it away.
+        // A killed host leaves its filter behind, and the command removes it.
         let vm = opened(&package(TC));
         vm.prog_set_target_json("on_packet", egress).unwrap();
         vm.attach().unwrap();
@@ -452,7 +452,7 @@ fn traffic_control_of_both_kinds() {
     });
 }
 
-/// A control group made for a test, with this process's threads left where they are.
+/// A cgroup for a test. The threads of this process stay in their own cgroup.
 struct Cgroup(std::path::PathBuf);
 
 impl Cgroup {
@@ -588,7 +588,7 @@ struct tcp_congestion_ops slow_start = {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let stream = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
     let name = "eunomia_test";
-    // SAFETY: `name` has the length that is told.
+    // SAFETY: `name` has the given length.
     let set = unsafe {
         let fd = std::os::fd::AsRawFd::as_raw_fd(&stream);
         libc::setsockopt(fd, libc::IPPROTO_TCP, libc::TCP_CONGESTION, name.as_ptr().cast(), name.len() as u32)

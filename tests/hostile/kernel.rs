@@ -61,7 +61,7 @@ fn a_rejected_program_is_named_and_its_log_is_the_detail() {
     assert!(error.detail().contains("processed "), "{}", error.detail());
     assert_eq!(error.errno(), Some(libc::EACCES));
 
-    // The other program works without it, with the values that were set.
+    // The other program works without it, and keeps the values that were set.
     assert_eq!(vm.var_get_json("factor").unwrap(), "7");
     assert_eq!(vm.var_get_json("sum").unwrap(), "100");
     vm.prog_set_autoload("reads_nowhere", false).unwrap();

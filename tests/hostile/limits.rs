@@ -1,4 +1,5 @@
-//! Names that would leave their directory, counts that would take too much time or memory, and descriptors of a package.
+//! Names that would leave their directory, counts that would take too much time or memory, and the number of
+//! descriptors of a package.
 
 use std::fmt::Write;
 use std::process::Command;

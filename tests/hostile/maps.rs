@@ -55,7 +55,7 @@ fn an_arena_is_not_mapped_over_memory_of_the_host() {
     let clean = Clean::new();
     let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED_NOREPLACE;
     let protection = libc::PROT_READ | libc::PROT_WRITE;
-    // SAFETY: a page of our own where nothing else is, given back below.
+    // SAFETY: a new page at an unused address, unmapped below.
     let page = unsafe { libc::mmap(0x6100_0000 as *mut _, PAGE, protection, flags, -1, 0) };
     assert_eq!(page as usize, 0x6100_0000);
     // SAFETY: inside that page.

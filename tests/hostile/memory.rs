@@ -8,7 +8,7 @@ use crate::fixture::{Clean, call, object, package, refused, tid, with_object};
 use crate::needs_root;
 use crate::support::{child, kernel::descriptors};
 
-/// Sources of all kinds and a program that attaches fast.
+/// Sources of all kinds, and a program that attaches quickly.
 const SOURCE: &str = r#"
 #include "vmlinux.h"
 #include <bpf/bpf_helpers.h>
@@ -61,7 +61,7 @@ fn resident() -> usize {
     pages.split(' ').nth(1).unwrap().parse::<usize>().unwrap() << 12
 }
 
-/// Lives `count` times; what grows with each life shows.
+/// Runs `count` life cycles, so that memory that grows with each is noticed.
 fn lives(count: usize, mut life: impl FnMut()) {
     let warm_up = count / 4;
     (0..warm_up).for_each(|_| life());
@@ -102,7 +102,7 @@ fn two_hundred_vms_need_no_more_memory_than_one() {
         vm.queue_stop().unwrap();
         vm.detach().unwrap();
     });
-    // Failures cost nothing either: at load, at attach, at open, again and again in the same vm.
+    // Repeated failures of load, attach and open in one vm use no additional memory.
     let vm = opened();
     lives(100, || drop(refused(vm.attach(), Status::Unsupported, &["elsewhere"])));
     vm.var_set_json("invalid", "true").unwrap();
@@ -116,7 +116,7 @@ fn two_hundred_vms_need_no_more_memory_than_one() {
     drop(clean);
 }
 
-/// Variables and values that take no room in the package and much in memory.
+/// Variables and values that are small in the package and large in memory.
 const LARGE: &str = r#"
 #include "vmlinux.h"
 #include <bpf/bpf_helpers.h>
@@ -140,7 +140,7 @@ int on_call(void *ctx)
 char LICENSE[] SEC("license") = "GPL";
 "#;
 
-/// Does `work` with ever more memory to be had until it works; what fails before says why.
+/// Repeats `work` with more and more available memory until it succeeds. Each failure has a message.
 fn with_every_limit<T>(what: &str, mut work: impl FnMut() -> Result<T, Error>) {
     const STEP: usize = 4 << 20;
     let used = || {
@@ -180,7 +180,7 @@ fn running_out_of_memory_is_reported_and_survived() {
         padded.resize(60 << 20, 0);
         std::fs::write(folder.path().join("bomb.json"), with_object(&large, &padded)).unwrap();
         std::fs::write(folder.path().join("large.json"), large).unwrap();
-        // One heap, and mappings of their own for all that is large: nothing in reserve.
+        // malloc uses one heap, and a mapping for each large block, so that it has no reserve.
         let malloc = ["env", "MALLOC_ARENA_MAX=1", "MALLOC_MMAP_THRESHOLD_=1048576"];
         return child::run("memory::running_out_of_memory_is_reported_and_survived", &malloc, folder.path());
     };

@@ -169,7 +169,7 @@ fn damaged_btf_is_refused_before_libbpf_reads_it() {
     open_refused(&long, PACKAGE, &["BTF", "its name has 4000 bytes"]);
 }
 
-/// In a process of its own: libbpf reads the object in C.
+/// Runs in a process of its own, because libbpf reads the object in C and may crash.
 #[test]
 fn objects_with_flipped_bytes_crash_nothing() {
     needs_root!();

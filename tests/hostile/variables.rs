@@ -212,7 +212,7 @@ fn sections_of_every_name_contain_variables() {
     assert_ne!(vm.var_get_json("version").unwrap(), "0");
     assert_eq!(vm.var_get_json("LINUX_KERNEL_VERSION").unwrap(), vm.var_get_json("version").unwrap());
 
-    // Constants are what they are now; the rest changes while it runs.
+    // Constants cannot be changed any more; other variables can be changed while the program runs.
     refused(vm.var_set_json("fixed", "1"), Status::State, &["variable \"fixed\"", ".rodata.fixed"]);
     refused(vm.var_set("only_tid", &[0; 4]), Status::State, &["variable \"only_tid\""]);
     assert_eq!(vm.var_get_json("fixed").unwrap(), "100");

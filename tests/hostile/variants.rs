@@ -94,7 +94,7 @@ fn open(package: &[u8]) -> (Vm, std::sync::Arc<std::sync::Mutex<Vec<String>>>) {
     (vm, log)
 }
 
-/// The hooks that a call is seen by.
+/// The hooks that see a call.
 fn seen(vm: &Vm, count: usize) -> Vec<u64> {
     call(1);
     let seen: Vec<_> =
@@ -136,7 +136,7 @@ fn the_first_alternative_that_loads_and_attaches_is_used() {
         assert_eq!(program(&vm, name)["skipped"], Value::Null);
         assert_eq!(program(&vm, name)["attached"], attached, "{name}");
     }
-    // What attaches once attaches again, with the same outcome.
+    // After detach, the package attaches again with the same result.
     vm.detach().unwrap();
     vm.attach().unwrap();
     assert_eq!(seen(&vm, 2), [3, 5]);
@@ -152,7 +152,7 @@ fn settings_of_the_host_survive_a_skipped_alternative() {
     vm.var_set_json("kept", "77").unwrap();
     vm.prog_set_autoload("exit_works", false).unwrap();
     vm.load().unwrap();
-    // Two loads failed on the way; of neither a map is left.
+    // Two loads failed before; neither has left a map.
     assert_eq!(vm.var_get_json("kept").unwrap(), "77");
     vm.map_set_json("notes", "1", "2", 0).unwrap();
     vm.attach().unwrap();
@@ -174,7 +174,7 @@ fn a_chain_without_a_working_alternative_names_each_with_its_reason() {
     ];
     refused(vm.attach(), Status::Attach, &words);
     clean.nothing_in_kernel();
-    // The same again, and then with the program that works.
+    // The same again, and then with the program that loads.
     refused(vm.attach(), Status::Attach, &words);
     vm.prog_set_autoload("enter_works", true).unwrap();
     vm.attach().unwrap();
@@ -213,7 +213,7 @@ fn a_package_may_keep_programs_from_being_loaded() {
     drop(clean);
 }
 
-/// Programs of which a host on plain libbpf would pick those that the kernel has hooks for.
+/// Programs of which a host on plain libbpf would select those whose hooks exist.
 fn picked_by_the_host(hooks: &[&str]) -> Vec<u8> {
     let mut source = String::from(
         "#include \"vmlinux.h\"\n#include <bpf/bpf_helpers.h>\nchar LICENSE[] SEC(\"license\") = \"GPL\";\n",
@@ -247,13 +247,13 @@ fn programs_without_a_hook_are_skipped_if_the_host_allows_it() {
         let line = |logged: &String| {
             logged.starts_with(&format!("program \"prog{index}\" (")) && logged.contains("is skipped: ")
         };
-        // The second one is a variant of the third one: both are one to the user.
+        // The second program is an alternative of the third, so both count as one.
         assert_eq!(log.lock().unwrap().iter().any(line), index != 1, "{log:?}");
         assert!(described["programs"][index]["skipped"].as_str().unwrap().contains("no_such"), "{described}");
     }
     drop(lenient);
 
-    // Nothing to be had, be it on load or on attach, or nothing of what the host asks for by name.
+    // No program can be used, at load or at attach, or none of those that the host names.
     for hooks in [["tp_btf/no_such", "tp_btf/nor_this"], ["tracepoint/sched/no_such", "raw_tp/no_such"]] {
         let (none, _) = vm(&hooks, true);
         let error = none.attach().unwrap_err();

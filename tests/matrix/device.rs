@@ -4,7 +4,7 @@ use std::mem::size_of;
 
 const NAME: &str = "eunk0";
 
-/// The device; without one, the interface that there always is.
+/// The device, or loopback if the kernel has no such device.
 pub fn name() -> &'static str {
     if index(NAME).is_some() { NAME } else { "lo" }
 }
@@ -12,9 +12,9 @@ pub fn name() -> &'static str {
 pub struct Device;
 
 impl Device {
-    /// Makes it if the kernel knows such devices.
+    /// Creates it if the kernel supports such devices.
     pub fn new() -> Device {
-        // A link without its index and with what IFLA_IFNAME and IFLA_LINKINFO say, as `ip link add NAME type netkit` asks for.
+        // A request for a link with IFLA_IFNAME and IFLA_LINKINFO, like that of `ip link add NAME type netkit`.
         let kind = attribute(libc::IFLA_INFO_KIND, b"netkit\0");
         let name = attribute(libc::IFLA_IFNAME, format!("{NAME}\0").as_bytes());
         let body = [vec![0; 16], name, attribute(libc::IFLA_LINKINFO, &kind)].concat();
@@ -56,12 +56,12 @@ fn attribute(kind: u16, data: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// Sends one message to the kernel. What it answers does not matter: the device is there or not.
+/// Sends one message to the kernel. The reply does not matter: afterwards the device exists or not.
 fn ask(kind: u16, flags: u16, body: &[u8]) {
     let len = (size_of::<libc::nlmsghdr>() + body.len()) as u32;
     let head = [&len.to_ne_bytes()[..], &kind.to_ne_bytes(), &flags.to_ne_bytes(), &[0; 8]].concat();
     let message = [&head[..], body].concat();
-    // SAFETY: the message is as long as told; the socket is this function's own.
+    // SAFETY: the message has the given length; this function owns the socket.
     unsafe {
         let socket = libc::socket(libc::AF_NETLINK, libc::SOCK_RAW | libc::SOCK_CLOEXEC, libc::NETLINK_ROUTE);
         assert!(socket >= 0);

@@ -24,8 +24,7 @@ const FEATURES: &[u8] = include_bytes!("features.json");
 const DIGEST: &str = include_str!("features.sha256");
 const MAPS: &str = include_str!("maps.txt");
 
-/// A program of features.bpf.c: its name, the kernel since which it works where the kernel is built with it, where it is
-/// attached, and what makes it run.
+/// A program of features.bpf.c: its name, the first kernel with the feature, its target, and what triggers it.
 struct Feature {
     name: &'static str,
     since: (u32, u32),
@@ -33,7 +32,7 @@ struct Feature {
     trigger: Trigger,
 }
 
-/// Those that no host can attach: the library says so.
+/// Programs that no host can attach; the library returns an error.
 const NEVER: (u32, u32) = (u32::MAX, 0);
 
 fn features() -> Vec<Feature> {
@@ -96,7 +95,7 @@ fn own_path() -> String {
     std::env::current_exe().expect("a test knows where it is").display().to_string()
 }
 
-/// The answers, in the order in which they are printed: `matrix NAME: works` or `matrix NAME: REASON`.
+/// The results, in the order in which they are printed: `matrix NAME: works` or `matrix NAME: REASON`.
 #[test]
 fn vm_every_feature_works_or_reports_why_not() {
     needs_root!();
@@ -127,8 +126,8 @@ fn vm_every_feature_works_or_reports_why_not() {
     assert!(missed.is_empty(), "this kernel has them, yet they do not work: {missed:?}");
 }
 
-/// Each example of this repository, as `make packages` made it: attached, or the reason. That it delivers is what
-/// tests/examples print.
+/// Each example of this repository, as `make packages` made it: attached, or the reason. tests/examples print which of
+/// them deliver events.
 #[test]
 fn vm_every_example_attaches_or_reports_why_not() {
     needs_root!();
@@ -190,14 +189,14 @@ fn package(name: &str) -> Vec<u8> {
     fs::read(&path).unwrap_or_else(|e| panic!("{}: {e}: run tests/matrix/build.sh first", path.display()))
 }
 
-/// What went wrong, without the name of the program, which the row has already.
+/// The error without the name of the program, which is in the row already.
 fn reason(error: Error) -> String {
     assert!(!error.message().is_empty() && error.status() != Status::Inval, "{error:?}");
     let message = error.message().split_once("): ").map_or(error.message(), |(_, reason)| reason);
     message.trim_start_matches("map \"map\": ").replace('\n', " ")
 }
 
-/// Loads a package, of its programs the one that is named or all.
+/// Loads a package, with one of its programs or all.
 fn loads(package: &[u8], only: Option<&str>) -> Result<Vm, String> {
     let vm = Vm::new(Options::new()).unwrap();
     vm.open(package, Kind::Json).map_err(reason)?;
@@ -212,7 +211,7 @@ fn hits(vm: &Vm) -> u64 {
     vm.var_get_json("hits").unwrap().parse().unwrap()
 }
 
-/// Loads and attaches a program of a package, makes it run, and sees that it ran.
+/// Loads and attaches a program of a package, triggers it, and checks that it ran.
 fn runs(package: &[u8], feature: &Feature) -> Result<(), String> {
     let vm = loads(package, Some(feature.name))?;
     let _device = matches!(feature.trigger, Trigger::Device).then(device::Device::new);
@@ -225,14 +224,15 @@ fn runs(package: &[u8], feature: &Feature) -> Result<(), String> {
         assert!(Instant::now() < deadline, "{}: attached, but it never ran", feature.name);
         feature.trigger.pull(&vm);
     }
-    // Those that run in a process saw the one that made them run, by a member whose place each kernel has for itself.
+    // A program that runs in a process has read the id of that process from a member whose offset differs between
+    // kernels.
     let tgid: u32 = vm.var_get_json("tgid").unwrap().parse().unwrap();
     let of_tasks = ["tracepoint", "uprobe", "uretprobe", "usdt"].contains(&feature.name);
     assert!(!of_tasks || tgid == std::process::id(), "{}: of process {tgid}", feature.name);
     Ok(())
 }
 
-/// Runs a program that reads the kernel's structs where the kernel shows no types: the package brings those it needs.
+/// Runs a program that reads kernel structs while the kernel's BTF is hidden: the package contains the types.
 fn brings_types() -> Result<(), String> {
     let package = package("types");
     let tracepoint = features().into_iter().find(|feature| feature.name == "tracepoint").unwrap();
@@ -244,11 +244,11 @@ fn brings_types() -> Result<(), String> {
     std::thread::scope(|scope| scope.spawn(work).join().unwrap())
 }
 
-/// Puts an empty folder over one, as this thread sees it.
+/// Mounts an empty directory over a directory, for this thread.
 fn hide(folder: &CStr) {
     let all_below = libc::MS_REC | libc::MS_PRIVATE;
     let (none, no_type, no_data) = (c"none".as_ptr(), std::ptr::null(), std::ptr::null());
-    // SAFETY: the strings end in NUL; where a pointer is null, the kernel expects nothing.
+    // SAFETY: the strings are NUL-terminated, and the kernel allows the null pointers.
     unsafe {
         assert_eq!(libc::unshare(libc::CLONE_NEWNS), 0);
         assert_eq!(libc::mount(none, c"/".as_ptr(), no_type, all_below, no_data), 0);
@@ -256,11 +256,11 @@ fn hide(folder: &CStr) {
     }
 }
 
-/// Makes a map; one with plain keys and values is written and read as well.
+/// Creates a map; a map with plain keys and values is also written and read.
 fn holds(kind: &str, shape: &str) -> Result<(), String> {
     let vm = loads(&package(&format!("map-{kind}")), None)?;
     if ["", "TRIE"].contains(&shape) {
-        // Of a trie, the length of a prefix is the first half of its key.
+        // The first half of a trie's key is the length of the prefix.
         let (key, value) = (if shape.is_empty() { "1" } else { "32" }, r#"{"first":7,"second":8}"#);
         vm.map_set_json("map", key, value, 0).map_err(reason)?;
         let read = vm.map_get_json("map", key).map_err(reason)?;
@@ -294,7 +294,7 @@ fn delivers(buffer: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// Set before load, read and written after.
+/// The variable is set before load, and read and written after load.
 fn variables() -> Result<(), String> {
     let vm = Vm::new(Options::new()).unwrap();
     vm.open(FEATURES, Kind::Json).map_err(reason)?;

@@ -36,7 +36,7 @@ pub enum Trigger {
     Null,
     /// The run of an iterator.
     Iterate,
-    /// What a network device sends by itself.
+    /// A network device sends packets by itself.
     Device,
 }
 
@@ -67,7 +67,7 @@ impl Trigger {
                 let (mut value, mut len) = (0i32, 4);
                 let (level, name) = (libc::SOL_SOCKET, libc::SO_KEEPALIVE);
                 let into = (&raw mut value).cast();
-                // SAFETY: `value` has the length that is told.
+                // SAFETY: `value` has the given length.
                 let done = unsafe { libc::getsockopt(accepted.as_raw_fd(), level, name, into, &mut len) };
                 assert_eq!(done, 0);
             }
@@ -101,11 +101,11 @@ fn connect() -> (TcpStream, TcpStream) {
     (stream, listener.accept().unwrap().0)
 }
 
-/// The probe `eunomia:beat`, as <sys/sdt.h> writes one: a `nop`, and a note that says where it is.
+/// The probe `eunomia:beat` in the format of <sys/sdt.h>: a `nop`, and a note with its address.
 #[inline(never)]
 fn beat() {
     #[cfg(target_arch = "x86_64")]
-    // SAFETY: a `nop`; the rest goes to sections that are no code.
+    // SAFETY: a `nop`; the rest goes to sections without code.
     unsafe {
         std::arch::asm!(
             "990: nop",
@@ -134,14 +134,14 @@ fn beat() {
     }
 }
 
-/// The C library that this process has.
+/// The path of the C library of this process.
 pub fn libc_path() -> String {
     let maps = fs::read_to_string("/proc/self/maps").unwrap();
     let line = maps.lines().find(|line| line.ends_with("/libc.so.6")).expect("tests are linked to glibc");
     line[line.find('/').unwrap()..].to_owned()
 }
 
-/// Where the second version of cgroups is.
+/// The mount point of cgroup version 2.
 pub fn cgroup() -> String {
     let mut mounts = String::new();
     fs::File::open("/proc/mounts").unwrap().read_to_string(&mut mounts).unwrap();

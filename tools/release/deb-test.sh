@@ -78,7 +78,7 @@ if [ -e "$files/install.sh" ]; then
     echo "checking the release and running its install.sh"
     (cd "$files" && sha256sum --quiet -c SHA256SUMS)
     cp "$files"/*.minisig "$files"/ecli-"$version"-* "$files/install.sh" "$root/src"
-    # Without a web server: curl reads a directory as well.
+    # No web server is needed, because curl can read a directory.
     quiet inside apt-get install -y --no-install-recommends curl minisign
     inside env EUNOMIA_URL=file:///src sh /src/install.sh
     inside /usr/local/bin/ecli --version

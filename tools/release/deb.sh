@@ -79,8 +79,8 @@ package() {
 
 libraries=usr/lib/$triplet
 
-# Debian would name it libeunomia0.1. With one name a newer version replaces it; programs that are linked with it depend on the
-# minor version, see shlibs.
+# Debian would name it libeunomia0.1. The name does not contain the version, so a newer version replaces the package.
+# Programs that are linked with it depend on the minor version, see shlibs.
 take libeunomia0 "$libraries/libeunomia.so.$minor" "$libraries/libeunomia.so.$version"
 mkdir -p "$work/libeunomia0/DEBIAN"
 echo "libeunomia $minor libeunomia0 (>= $version), libeunomia0 (<< $next~)" >"$work/libeunomia0/DEBIAN/shlibs"
@@ -128,8 +128,7 @@ printf '%s\n' "Metadata-Version: 2.1" "Name: eunomia" "Version: $version" \
 echo "dpkg" >"$python/eunomia-$version.dist-info/INSTALLER"
 echo "Suggests: python3-numpy" >"$work/python3-eunomia.fields"
 mkdir -p "$work/python3-eunomia/DEBIAN"
-# The byte code, as other packages of Python modules have it.
-# shellcheck disable=SC2016  # for the installed script
+# Creates the byte code, like other packages of Python modules. shellcheck disable=SC2016  # for the installed script
 printf '#!/bin/sh\nset -e\n[ "$1" != configure ] || ! command -v py3compile >/dev/null || py3compile -p python3-eunomia\n' \
     >"$work/python3-eunomia/DEBIAN/postinst"
 printf '#!/bin/sh\nset -e\n! command -v py3clean >/dev/null || py3clean -p python3-eunomia\n' \

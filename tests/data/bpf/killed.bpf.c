@@ -1,4 +1,4 @@
-// What a host has in the kernel that is killed: found again by its names.
+// A program and a map of a host that is killed. The test finds them by their names.
 #include <linux/bpf.h>
 
 #include <bpf/bpf_helpers.h>

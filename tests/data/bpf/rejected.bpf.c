@@ -1,4 +1,4 @@
-// What no verifier lets pass: a read through a number.
+// A program that every verifier rejects: it uses a number as a pointer.
 #include <linux/bpf.h>
 
 #include <bpf/bpf_helpers.h>

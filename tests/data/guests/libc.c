@@ -46,7 +46,7 @@ static void numbers(void) {
     printf("%u|%x|%X|%#x|%o|%lu|%zu|%lld|%llu|%jd\n", -1, 255, 255, 255, 8, 5ul, (size_t)6, -1ll, -1ll, 9ll);
     printf("%f|%.2f|%8.1f|%-8.1f|%e|%g|%G\n", 1.5, 2.345, 3.14159, 2.5, 12345.678, 0.0001, 1e20);
     printf("%c|%5c|%s|%8s|%-8s|%.2s|%%|%p\n", 'x', 'y', "text", "right", "left", "cut", (void *)4096);
-    // What nobody can mean: fields of any width, arguments that are not there.
+    // Invalid formats: huge field widths, and missing arguments.
     printf("%.3f|%300d|%n%k|%\n", 1.0, 5);
 }
 
@@ -91,7 +91,7 @@ static void conversions(void) {
     printf("behind %x\n", ends[1]);
     printf("classes %d%d%d%d%d%d%d%d %c%c\n", isalnum('9'), isalpha('9'), isdigit('9'), isgraph(' '),
            isprint(' '), isspace('\v'), isupper('a'), isxdigit('F'), tolower('Q'), toupper('q'));
-    // No characters at all, and far from the table that the host keeps.
+    // These are not characters, and are far outside of the host's table.
     int far = 0;
     for (int bit = 8; bit < 32; bit++)
         far += isalpha(1u << bit) + isspace(-(1u << bit)) + (toupper(1u << bit) != (int)(1u << bit));
@@ -112,7 +112,7 @@ static void heap(void) {
     free((void *)77);
     printf("again %d\n", malloc(90) == first);
     printf("too much %d %d\n", malloc(1 << 30) == 0, calloc(1 << 17, 1 << 17) == 0);
-    // Everything can be had again, in one piece.
+    // All of the heap can be allocated again, as one block.
     free(a);
     free(first);
     free(c);

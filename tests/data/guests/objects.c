@@ -79,7 +79,7 @@ static void use_maps(void) {
     printf("delete %d\n", operate(counts, 3, &key, 0, 0, 0));
     printf("command %d %d\n", operate(counts, 0, &key, &value, 0, 0), operate(counts, 9, &key, &value, 0, 0));
 
-    // A value for each CPU, 8 bytes apart; the bytes behind the last one stay as they are.
+    // The values of the CPUs are 8 bytes apart; the bytes after the last one are unchanged.
     static u64 values[4097];
     int per_cpu = map_by_name(object, "per_cpu"), cpus = 0;
     for (int i = 0; i < 4097; i++)
@@ -95,7 +95,7 @@ static void use_maps(void) {
     values[0] = 0;
     printf("per CPU %d %llu\n", operate(per_cpu, 1, &key, values, 0, 0), values[0]);
 
-    // Numbers of descriptors must not get into a map that the kernel takes them from.
+    // A guest must not write to a map whose values the kernel interprets as descriptors.
     int programs = map_by_name(object, "programs");
     unsigned fd = 3;
     key = 0;
@@ -118,7 +118,7 @@ static void reopen(void) {
             proc_exit(100 + i);
     }
     puts("closed");
-    // As many as there may be at a time, the first one among them.
+    // The maximum number of objects at a time, including the first one.
     for (int i = 1; i < 64; i++)
         if (!load(package, sizeof(package) - 1))
             proc_exit(5);

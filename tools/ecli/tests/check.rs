@@ -1,4 +1,4 @@
-//! `ecli check` and `ecli run` say the same of a package and end with the same code, whatever it is that does not work.
+//! `ecli check` and `ecli run` report the same failure of a package and end with the same code.
 
 mod support;
 
@@ -15,7 +15,7 @@ const EVENTS: &str = "struct event { u64 id; };\n\
     struct { __uint(type, BPF_MAP_TYPE_RINGBUF); __uint(max_entries, 4096); } events SEC(\".maps\");\n\
     static int send(void) { struct event e = { 1 }; return bpf_ringbuf_output(&events, &e, sizeof(e), 0); }\n";
 
-/// What both commands say of a source.
+/// The output of both commands for a source.
 struct Both {
     check: Ran,
     run: Ran,
@@ -36,7 +36,8 @@ fn both(source: &str, options: &[&str]) -> Both {
 }
 
 impl Both {
-    /// Both end with `code`, and what `check` prints are lines that begin so, in the order of the programs' names.
+    /// Both end with `code`, and the lines that `check` prints begin with these texts, in the order of the programs'
+    /// names.
     #[track_caller]
     fn are(&self, code: i32, lines: &[&str]) {
         assert_eq!(self.run.code, Some(code), "{}\n{}", self.run.err, self.check.out);
@@ -47,7 +48,7 @@ impl Both {
         assert!(fits, "{}\n{}", self.check.out, self.check.err);
     }
 
-    /// `run` says one line, with these words in it.
+    /// `run` prints one line, which contains these words.
     #[track_caller]
     fn says_once(&self, words: &[&str]) {
         let lines: Vec<&str> = self.run.err.lines().collect();
@@ -87,7 +88,7 @@ fn a_program_in_an_array_that_is_refused_leaves_a_line_to_the_others() {
             "tail_ok: ok",
         ],
     );
-    // A program that others call needs no place of its own.
+    // A program that others call need not be attached.
     both(&array("0"), &[]).are(
         0,
         &["entry: ok", "later: ok (loaded only if asked for)", "other: ok", "tail_bad: ok", "tail_ok: ok"],
@@ -215,7 +216,7 @@ fn a_package_that_can_see_nothing_fails() {
     both(&source("/// @required false\n", ""), &[]).are(0, &["helps: ok", &skipped]);
     let required = both(&source("/// @required true\n", "/// @required false\n"), &[]);
     required.are(5, &["helps: ok", &format!("sends: cannot attach: {why}")]);
-    // Another one sends, too, in a function that is called.
+    // Another program also sends events, in a function that it calls.
     let other = "static __noinline int again(void) { return send(); }
         SEC(\"raw_tp/sys_exit\") int sends_too(void *ctx) { return again(); }\n";
     both(&source(other, ""), &[]).are(0, &["helps: ok", &skipped, "sends_too: ok"]);
@@ -268,11 +269,11 @@ fn a_wrong_target_is_the_package_s_fault_or_the_user_s() {
         wrong.says_once(&["program \"p\"", word]);
         both(&program(section, ""), &["--attach", &format!("p={target}")]).are(2, &["p: cannot attach: "]);
     }
-    // What is no folder is not opened: a FIFO would be waited for.
+    // Only a directory is opened: opening a FIFO would block.
     let file = both(&program("cgroup_skb/egress", ""), &["--attach", "p=cgroup:/dev/null"]);
     file.are(2, &["p: cannot attach: "]);
     assert!(file.check.out.contains("Not a directory") && file.run.err.contains("Not a directory"));
-    // Who says nothing has to say it.
+    // A section without a target requires one.
     for section in ["cgroup_skb/egress", "uprobe", "usdt"] {
         both(&program(section, ""), &[]).are(2, &["p: cannot attach: "]);
     }

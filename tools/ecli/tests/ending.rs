@@ -1,4 +1,4 @@
-//! How a run begins to write and how it ends: files, readers that go, and signals.
+//! How a run begins to write and how it ends: files, closed pipes, and signals.
 
 mod support;
 
@@ -129,7 +129,7 @@ fn a_failed_reopen_is_reported_and_the_old_file_is_used() {
     let (file, old) = (folder.path().join("log"), folder.path().join("log.1"));
     let mut child = writing(&file, "json");
     std::fs::rename(&file, &old).expect("rotated");
-    // A pipe that nobody reads would hold up the thread that handles Ctrl-C.
+    // Opening a pipe without a reader would block the thread that handles Ctrl-C.
     let made = Command::new("mkfifo").arg(&file).status().expect("mkfifo runs");
     assert!(made.success());
     signal(&child, Signal::HUP);

@@ -65,7 +65,7 @@ fn formats() -> tempfile::TempDir {
     )
 }
 
-/// Runs a package until `count` events are shown, with system calls going on.
+/// Runs a package until `count` events are shown, while this process makes system calls.
 fn filtered(folder: &tempfile::TempDir, args: &[&str], filter: &str) -> Ran {
     let path = folder.path().join("package.json");
     let mut child = ecli(&[&["run", "--duration", "20", "--filter", filter], args].concat())
@@ -213,7 +213,7 @@ fn records_of_several_types_are_filtered_by_their_own_fields() {
     assert!(is_named("struct event: ip, v6") && is_named("struct other: ret, comm"), "{}", unknown.err);
 }
 
-/// Records that are numbers and enums are the field `value`.
+/// A record that is a number or an enum is the field `value`.
 #[test]
 fn records_without_members_are_filtered_by_their_value() {
     needs_root!();

@@ -1,4 +1,4 @@
-//! WASM modules as users of eunomia-bpf wrote them, built by `ecc` and run: each event is shown once.
+//! WASM modules in the style of eunomia-bpf, built by `ecc` and run: each event is shown once.
 #![allow(missing_docs)]
 
 mod support;
@@ -48,7 +48,7 @@ char LICENSE[] SEC("license") = "Dual BSD/GPL";
 const HEADER: &str = "#ifndef SIGSNOOP_H\n#define SIGSNOOP_H\n
 struct event { unsigned int pid; unsigned int tpid; int sig; int ret; char comm[16]; };\n#endif\n";
 
-/// The module's main, as the former manual has it.
+/// The module's main, as in the manual of eunomia-bpf.
 const MAIN: &str = r#"#include <stdbool.h>
 #include <stdio.h>
 #include "eunomia-include/wasm-app.h"
@@ -105,7 +105,7 @@ fn ecc(folder: &Path, args: &[&str]) {
     assert!(made.status.success(), "ecc {args:?}: {}", String::from_utf8_lossy(&made.stderr));
 }
 
-/// A folder with a module that has this handler.
+/// A directory with a module that has this handler.
 fn built(handler: &str) -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     let write = |name: &str, text: &str| fs::write(folder.path().join(name), text).unwrap();
@@ -136,7 +136,7 @@ fn watched(folder: &Path, options: &[&str]) -> Ran {
     })
 }
 
-/// What the former ecli printed for one of these signals.
+/// The line that the ecli of eunomia-bpf printed for one of these signals.
 fn line() -> Value {
     let pid = getpid().as_raw_nonzero();
     let comm = fs::read_to_string("/proc/self/comm").unwrap();
@@ -215,7 +215,7 @@ int process_event(int ctx, char *e, int str_len)
 #[test]
 fn a_module_that_sets_no_buffer_prints_line_by_line() {
     needs_root!();
-    // An entry of its own, that leaves stdout as wasi-libc has it.
+    // An entry point of its own, which leaves stdout as wasi-libc sets it up.
     let main = MAIN
         .replace("#include \"eunomia-include/entry.h\"\n", "int main(int argc, const char **argv);\n")
         .replace(

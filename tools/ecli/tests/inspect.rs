@@ -1,4 +1,4 @@
-//! `ecli inspect`, `check` and `doctor`: what can be known of a program and a machine without running anything.
+//! `ecli inspect`, `check` and `doctor`: what they report about a program and a machine without running anything.
 
 mod support;
 
@@ -119,7 +119,7 @@ SEC("tp/syscalls/sys_enter_write")
 int bad(void *ctx) { return *(volatile int *)(ctx + 100000); }
 "#;
 
-/// The lines of `check` that are about programs, without what they could do.
+/// The lines of `check` about programs, without their effects.
 fn verdicts(out: &str) -> Vec<&str> {
     out.lines().filter(|line| !line.starts_with(' ')).collect()
 }
@@ -256,7 +256,8 @@ fn check_judges_the_instructions_that_the_kernel_gets() {
         assert!(effects.contains("drops packets (possibly"), "{program_name}: {effects}");
     }
     let ran = run(&["check", "--json", name]);
-    // The kernel takes all; that they have no group of processes to attach to is another matter.
+    // The kernel accepts all of them. They cannot be attached, because there is no cgroup for them, but that does not
+    // matter here.
     assert_eq!(ran.code, Some(2), "{} {}", ran.out, ran.err);
     let all: Vec<Value> = ran.out.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
     let effects = |name: &str| {

@@ -1,4 +1,4 @@
-//! What a program may take: kernel memory, counted before load and held by a memory cgroup.
+//! Limits of kernel memory: counted before load, and enforced by a memory cgroup.
 
 mod support;
 
@@ -38,7 +38,7 @@ fn invalid_sizes_are_refused() {
     }
 }
 
-/// A run that is under way, and the group that it is in.
+/// A run in progress, and its cgroup.
 struct Running {
     child: Child,
     group: PathBuf,
@@ -79,7 +79,7 @@ fn group_of(pid: u32) -> Option<PathBuf> {
     Some(Path::new(root).join(own.splitn(3, ':').last()?.trim_start_matches('/')))
 }
 
-/// Whether a process may make a memory cgroup below the one that it is in.
+/// Whether a process may create a memory cgroup below its own.
 fn has_groups() -> bool {
     Path::new("/sys/fs/cgroup/memory/memory.limit_in_bytes").exists()
 }
@@ -96,12 +96,12 @@ fn a_run_creates_and_removes_a_memory_cgroup() {
     let limit =
         fs::read_to_string(running.group.join("memory.limit_in_bytes")).expect("a group with a limit");
     assert_eq!(limit.trim(), ((64u64 << 20) + (1 << 30)).to_string());
-    // Set up first: the way out is that of a run that ends well.
+    // The handlers are installed first, so that the run ends normally.
     wait_for_programs(running.child.id());
     running.end(Signal::INT);
     assert!(!running.group.exists(), "{} is left", running.group.display());
 
-    // A run that is killed cannot clear up; the next one does.
+    // A killed run cannot remove its cgroup; the next run does.
     let mut killed = Running::start();
     killed.end(Signal::KILL);
     assert!(killed.group.exists(), "nobody removes it yet");
@@ -110,7 +110,7 @@ fn a_run_creates_and_removes_a_memory_cgroup() {
     assert!(!killed.group.exists(), "{} is left", killed.group.display());
 }
 
-/// Waits until the run has its links, and so its signal handlers.
+/// Waits until the run has attached its programs and installed its signal handlers.
 fn wait_for_programs(pid: u32) {
     let deadline = Instant::now() + PATIENCE;
     let handles =

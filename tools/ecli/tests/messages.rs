@@ -5,7 +5,7 @@ mod support;
 
 use support::{module, package, run};
 
-/// The one line of a run that ends with this code.
+/// The only line of a run that ends with this code.
 #[track_caller]
 fn line(args: &[&str], code: i32) -> String {
     let ran = run(args);
@@ -77,14 +77,14 @@ fn an_option_of_ecli_after_the_program_gets_a_hint() {
             "{said}"
         );
     }
-    // The module has said the rest itself, and ends as a package does.
+    // The module has printed the rest itself, and ends like a package.
     let ran = run(&["run", &sigsnoop, "--duration", "5"]);
     assert_eq!(ran.code, Some(2));
     let advice = format!(
         "ecli: --duration is an option of ecli and goes before the program: ecli run --duration ... {sigsnoop}"
     );
     assert_eq!(ran.err.lines().last(), Some(advice.as_str()));
-    // What the program has itself is its own, and what nobody has is just unknown.
+    // An option that the program has is the program's. An option that neither has is unknown.
     let said = line(&["run", &opensnoop, "-p", "x"], 2);
     assert!(!said.contains("ecli run"), "{said}");
     let said = line(&["run", &opensnoop, "--nobodys"], 2);

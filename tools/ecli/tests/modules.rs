@@ -1,5 +1,5 @@
-//! `ecli inspect` of WASM modules: packages and objects are found wherever they lie in memory, and what cannot be seen is
-//! said to be possible.
+//! `ecli inspect` of WASM modules: packages and objects are found anywhere in memory, and the report says what it may
+//! have missed.
 
 mod support;
 
@@ -52,7 +52,7 @@ fn evil() -> &'static Made {
     EVIL_MADE.get_or_init(|| made(EVIL))
 }
 
-/// Data at a place of the memory, or without one.
+/// Data at an address in the memory, or without an address.
 fn data(at: Option<u64>, bytes: &[u8]) -> String {
     let mut text = bytes.iter().fold(String::new(), |mut text, byte| {
         let _ = write!(text, "\\{byte:02x}");
@@ -193,7 +193,7 @@ fn a_module_that_loads_programs_could_load_others() {
 
 #[test]
 fn reading_text_like_packages_is_bounded_and_reported() {
-    // Each brace begins what could be a package of all that follows, and none of it ends.
+    // Each brace could begin a package that extends to the end, and none of these packages is complete.
     for (text, is_cut) in [("{\"a\":[", true), ("{\"a\":", true), ("{\"", false), ("\x7fELF", false)] {
         let memory = text.repeat((1 << 20) / text.len());
         let found = report(LOADER, &[data(Some(64), memory.as_bytes())]);

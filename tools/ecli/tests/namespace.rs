@@ -1,4 +1,4 @@
-//! In a user namespace below the initial one capabilities are there, and do not count for BPF.
+//! In a user namespace below the initial one, capabilities have no effect for BPF.
 #![allow(missing_docs)]
 
 mod support;
@@ -51,7 +51,7 @@ fn doctor_names_the_namespace() {
     let found = lines.next().unwrap();
     assert!(found.starts_with("FAIL  privileges: none outside of user namespace user:["), "{found}");
     assert!(lines.next().unwrap().contains("in the initial user namespace: run ecli outside"), "{}", ran.out);
-    // Another namespace than that of users changes nothing.
+    // A namespace of another kind changes nothing.
     let mut command = Command::new("unshare");
     command.args(["--uts", "--ipc", env!("CARGO_BIN_EXE_ecli"), "doctor"]);
     let ran: Ran = command.stdin(Stdio::null()).output().expect("unshare runs").into();
@@ -67,7 +67,7 @@ fn doctor_reports_what_it_cannot_check() {
         std::fs::read_to_string("/proc/kallsyms").unwrap().contains(" register_ftrace_direct\n");
     let unknown = "warn  fentry and fexit: built in; without privileges, ecli cannot check whether the kernel allows it";
     assert_eq!(line, if is_built_in { unknown } else { "warn  fentry and fexit: not built in" });
-    // Where control groups are, the kernel's list says.
+    // The kernel's list of mounts has the path of cgroup2.
     let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap();
     let path = mounts.lines().find(|line| line.split(' ').nth(2) == Some("cgroup2"));
     let line = ran.out.lines().find(|line| line.contains(" cgroup2: ")).unwrap();

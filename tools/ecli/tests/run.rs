@@ -54,7 +54,7 @@ fn help_of_a_program_is_printed_to_stdout() {
 fn arguments_after_the_program_belong_to_the_program() {
     needs_root!();
     let _activity = Activity::start();
-    // Without the option, the activity opens files, of other processes than this one.
+    // The activity opens files in other processes; without the option they would be shown.
     let own = std::process::id().to_string();
     let all = run(&["run", "-j", "--count", "5", &package("opensnoop")]);
     assert_eq!((all.code, all.out.lines().count()), (Some(0), 5), "{}", all.err);
@@ -110,7 +110,7 @@ fn a_closed_stderr_is_not_an_error() {
     needs_root!();
     let _activity = Activity::start();
     let ecli = env!("CARGO_BIN_EXE_ecli");
-    // The reader of stderr is gone when the summary is written.
+    // The reader of stderr has closed the pipe when the summary is written.
     let script = format!(
         "{ecli} run -j --count 50 --stats {} 2> >(exec true) >/dev/null; echo $?",
         package("bootstrap")
@@ -157,7 +157,7 @@ fn filters_and_columns_choose() {
     }
 }
 
-/// A package that counts opens by process, in a map of that kind.
+/// A package that counts opens by process, in a map of this type.
 fn sampled(sample: &str, kind: &str) -> tempfile::TempDir {
     let source = r#"#include "vmlinux.h"
         #include <bpf/bpf_helpers.h>
@@ -308,7 +308,7 @@ fn an_archive_runs_unless_an_entry_is_outside() {
     assert!(ran.code == Some(3) && ran.err.contains("no package.json"), "{}", ran.err);
 }
 
-/// Writes a tar archive with these names as they are, which the crate's own functions refuse to.
+/// Writes a tar archive with exactly these names, some of which the functions of the crate refuse.
 fn archive(path: &std::path::Path, files: &[(&str, &[u8])]) {
     let mut builder = tar::Builder::new(std::fs::File::create(path).expect("a file"));
     for (name, content) in files {

@@ -1,5 +1,5 @@
-//! Stacks of processes whose owners do not want them to be read: whatever their files do, ecli goes on, ends when it should,
-//! and names the functions of the others.
+//! Stacks of processes whose owners prevent that their files are read. Whatever the files do, ecli continues, ends when
+//! it should, and names the functions of other processes.
 
 mod support;
 
@@ -13,7 +13,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use support::{Ran, ecli, package};
 
-/// A process that nobody runs, and its perf map.
+/// A process of the user nobody, and its perf map.
 struct Stranger {
     child: Child,
     perf_map: PathBuf,
@@ -82,13 +82,13 @@ const SYMBOLS: [&str; 5] = ["run", "-j", "--symbols", "--columns", "pid,kstack,u
 
 /// A profile of the whole machine until it is interrupted, with a summary.
 fn profile(seconds: &str) -> Ran {
-    // A run that does not end by Ctrl-C is killed, and that is seen.
+    // A run that does not end on Ctrl-C is killed, and the test then fails.
     let timeout = ["-k", "20", "-s", "INT", seconds, env!("CARGO_BIN_EXE_ecli")];
     let output = Command::new("timeout").args(timeout).args(SYMBOLS).arg(package("profile")).output();
     output.expect("timeout runs").into()
 }
 
-/// A profile of one process: what others do to ecli meanwhile is another test.
+/// A profile of one process. Another test covers what other processes do meanwhile.
 fn profile_of(pid: u64) -> Ran {
     let ran = support::run(
         &[&SYMBOLS[..], &["--count", "60", &package("profile"), "-p", &pid.to_string()]].concat(),
@@ -97,7 +97,7 @@ fn profile_of(pid: u64) -> Ran {
     ran
 }
 
-/// The frames of a process in all events of it, kernel or user.
+/// All frames of a process, kernel and user, in its events.
 fn frames(ran: &Ran, pid: u64, stack: &str) -> Vec<String> {
     let events = ran.out.lines().map(|line| serde_json::from_str::<Value>(line).expect("JSON"));
     let of_pid = events.filter(|event| event["pid"] == pid);
@@ -118,7 +118,7 @@ fn hostile_symbol_files_do_not_block_a_run() {
     for mode in ["fifo", "device", "changing", "large", "lease", "elf", "maps"] {
         let stranger = Stranger::start(mode);
         let ran = profile("4");
-        // `timeout` says 124 when what it ran ended by its signal, and 137 when it had to kill it.
+        // `timeout` exits with 124 if its signal ended the command, and with 137 if it had to kill it.
         assert_eq!(ran.code, Some(124), "{mode}: {}", ran.err);
         assert!(ran.err.contains(" events in "), "{mode}: no summary: {}", ran.err);
         assert!(!frames(&ran, stranger.pid(), "ustack").is_empty(), "{mode}: {}", ran.err);
@@ -156,7 +156,7 @@ fn child_of(pid: u32) -> Option<u32> {
     children.split_whitespace().next()?.parse().ok()
 }
 
-/// The process of ecli that reads symbols, once it is that: before, ecli waits for it to be started.
+/// The child of ecli that reads symbols, as soon as it has started.
 fn reader_of(ecli: u32) -> Option<u32> {
     let reader = child_of(ecli)?;
     let line = std::fs::read_to_string(format!("/proc/{reader}/cmdline")).ok()?;
@@ -212,7 +212,7 @@ fn the_reader_is_unprivileged_and_may_die_or_hang() {
     for _ in 0..10 {
         wait_for_frame(&mut out, true);
     }
-    // Names that are known by now are remembered; for new ones somebody is asked again, after a pause.
+    // Known names are cached. For new ones, another child is started after a pause.
     let second = (0..600).find_map(|_| {
         wait_for_frame(&mut out, true);
         std::thread::sleep(Duration::from_millis(50));

@@ -1,4 +1,4 @@
-//! `ecli run` as people use it: on a terminal, with keys that send signals, and without being root.
+//! `ecli run` on a terminal, with keys that send signals, and without root.
 
 mod support;
 
@@ -9,7 +9,7 @@ use std::process::{Child, Command, Stdio};
 use rustix::process::Signal;
 use support::{Activity, ecli, package, signal, wait_for, without_privileges};
 
-/// What `ecli ARGS` writes to a terminal of that size.
+/// The output of `ecli ARGS` on a terminal of that size.
 fn on_terminal(columns: u32, rows: u32, environment: &str, args: &str) -> String {
     let line =
         format!("stty cols {columns} rows {rows}; {environment} exec {} {args}", env!("CARGO_BIN_EXE_ecli"));
@@ -164,7 +164,8 @@ fn capabilities_suffice_without_root() {
 
 const BPF: u32 = 39;
 
-/// No thread of that process has other privileges than these, and no program that one of them starts gets any.
+/// Checks that no thread of the process has other privileges than these, and that no program that a thread starts gets
+/// any.
 #[track_caller]
 fn assert_bare(pid: u32, kept: u64) {
     let threads = std::fs::read_dir(format!("/proc/{pid}/task")).expect("threads");
@@ -185,7 +186,7 @@ fn assert_bare(pid: u32, kept: u64) {
         assert_eq!(value("NoNewPrivs"), 1, "{status}");
         count += 1;
     }
-    // One that shows events, one that waits for signals.
+    // One thread shows events, the other waits for signals.
     assert!(count >= 2, "{count} threads");
 }
 
@@ -202,7 +203,7 @@ fn privileges_are_given_up_once_attached() {
     child.wait().expect("it ends");
 }
 
-/// Naming functions takes privileges of its own; they are still there when stacks are shown, and no others are.
+/// Looking up functions requires additional privileges. A run that shows stacks keeps these and no others.
 #[test]
 fn with_stacks_only_privileges_for_symbols_are_kept() {
     needs_root!();
@@ -227,7 +228,7 @@ fn with_stacks_only_privileges_for_symbols_are_kept() {
 fn spin_in_a_function_with_a_name(until: &std::sync::atomic::AtomicBool) -> u64 {
     let mut sum = 0u64;
     while !until.load(std::sync::atomic::Ordering::Relaxed) {
-        // Nothing is called here: without optimisation any call would be where most samples are.
+        // Calls no function: without optimisation most samples would be in the called function.
         let mut step = 0;
         while step < 10_000_000 {
             sum ^= step;
@@ -297,7 +298,8 @@ fn stacks_that_come_faster_than_they_are_named_wait() {
         .stderr(Stdio::piped())
         .spawn()
         .expect("ecli starts");
-    // More at once than the ring buffer holds, while the first are being named: that takes tens of milliseconds.
+    // Sends more events than the ring buffer holds while the first stacks are looked up, which takes tens of
+    // milliseconds.
     std::thread::sleep(std::time::Duration::from_secs(1));
     for _ in 0..40 {
         for _ in 0..100 {

@@ -1,4 +1,5 @@
-//! What programs return and write to, by hand-made instructions: each way to hide an effect, and each harmless twin.
+//! What programs return and write to, with instructions written by hand: each way to hide an effect, and the similar
+//! program without the effect.
 
 mod support;
 
@@ -47,7 +48,7 @@ fn results_are_followed_through_branches_copies_and_calls() {
     // Two functions deep, over an argument.
     let deep = [set(1, DROP), call_function(1), exit(), call_function(1), exit(), copy(0, 1), exit()];
     assert_eq!(effects(XDP, &deep), [DROPS]);
-    // A comparison says what is in a register.
+    // A comparison determines the value of a register.
     let compared = [call(5), insn(0x55, 0, 0, 1, PASS), exit(), set(0, PASS), exit()];
     assert_eq!(effects(XDP, &compared), NOTHING);
     let compared = [call(5), insn(0x15, 0, 0, 1, DROP), set(0, PASS), exit()];
@@ -88,7 +89,7 @@ fn values_relocated_by_core_can_be_anything() {
     assert_eq!(judged(XDP, 0, &changed).len(), 0);
     changed.relocated.insert(0);
     assert!(judged(XDP, 0, &changed).contains(MAY_DROP));
-    // A comparison with a constant that it changes says nothing.
+    // A comparison with a constant that CO-RE can change determines nothing.
     let mut compared = code(&[call(5), insn(0x55, 0, 0, 1, PASS), exit(), set(0, PASS), exit()]);
     compared.relocated.insert(1);
     assert!(judged(XDP, 0, &compared).contains(MAY_DROP));
@@ -179,7 +180,7 @@ fn writes_to_packets_are_seen_wherever_the_pointer_was_kept() {
         let found = effects(XDP, &[&instructions[..], &end].concat());
         assert!(found.contains(&CHANGES.to_owned()), "{what}: {found:?}");
     }
-    // A helper or a kernel function puts something there.
+    // A helper or a kernel function writes to that memory.
     for (helper, register) in [(88, 2), (89, 2), (69, 2), (4, 1)] {
         let puts = [packet, copy(register, 2), call(helper), end[0], end[1]];
         assert!(effects(XDP, &puts).contains(&CHANGES.to_owned()), "helper {helper}");
@@ -194,10 +195,11 @@ fn writes_to_packets_are_seen_wherever_the_pointer_was_kept() {
     };
     assert_eq!(time(copy(2, 2)), [MAY_CHANGE]);
     assert_eq!(time(copy(2, 10)), NOTHING);
-    // The function behind gets it as an argument.
+    // The called function gets it as an argument.
     let argument = [insn(0x61, 1, 1, 0, 0), call_function(2), set(0, PASS), exit(), write(1), exit()];
     assert_eq!(effects(XDP, &argument), [CHANGES]);
-    // It gets a pointer to the stack, and puts the packet's there, where its caller has one to memory of its own.
+    // The function gets a pointer to the stack of its caller. It stores a pointer to the packet there, over the
+    // caller's pointer to memory of the program.
     let planted = [
         copy(6, 1),
         call(1),
@@ -214,7 +216,7 @@ fn writes_to_packets_are_seen_wherever_the_pointer_was_kept() {
         exit(),
     ];
     assert_eq!(effects(XDP, &planted), [MAY_CHANGE]);
-    // A pointer that is one or the other.
+    // A pointer to one of two kinds of memory.
     let packet = insn(0x61, 6, 1, 0, 0);
     let either =
         [packet, copy(3, 6), insn(0x15, 6, 0, 2, 7), call(1), copy(3, 0), write(3), set(0, PASS), exit()];
@@ -238,11 +240,11 @@ fn writes_to_memory_of_its_own_are_harmless() {
         ("storage of a socket", vec![call(107), write(0)]),
     ] {
         let found = effects(XDP, &[&instructions[..], &end].concat());
-        // A variable's map is one by its number here.
+        // The map of a variable is referred to by its number here.
         let found: Vec<_> = found.iter().filter(|effect| !effect.contains("by its id")).collect();
         assert!(found.is_empty(), "{what}: {found:?}");
     }
-    // A function gets a pointer to the stack, and a callback one to a value.
+    // A function gets a pointer to the stack, and a callback gets a pointer to a value.
     let given =
         [copy(1, 10), insn(0x07, 1, 0, 0, -8), call_function(2), set(0, PASS), exit(), write(1), exit()];
     assert_eq!(effects(XDP, &given), NOTHING);
@@ -275,7 +277,7 @@ fn writes_to_the_context_act_by_the_type_of_the_program() {
     ] {
         assert_eq!(effects(kind, &writes), [expected], "type {kind}");
     }
-    // Kept on the stack, in a function that gets it, and in one that gets a pointer to where it is.
+    // The pointer is stored on the stack, passed to a function, and passed by its address to a function.
     let kept = [store(10, -8, 1), load(2, 10, -8), insn(0x62, 2, 0, 4, 1), set(0, 1), exit()];
     assert_eq!(effects(SOCK_ADDR, &kept), ["changes addresses of connections"]);
     let given = [call_function(2), set(0, 1), exit(), insn(0x62, 1, 0, 4, 1), exit()];
@@ -303,11 +305,11 @@ fn writes_to_the_context_act_by_the_type_of_the_program() {
 
 #[test]
 fn shared_objects_are_named() {
-    // A map and a kernel function by numbers that stand for nothing known.
+    // A map and a kernel function with unknown numbers.
     let map = [insn(0x18, 1, 1, 0, 5), insn(0, 0, 0, 0, 0), set(0, 0), exit()];
     assert_eq!(effects(KPROBE, &map), ["other: uses a map or an object of the host by its id"]);
     assert_eq!(effects(KPROBE, &[insn(0x85, 0, 2, 0, 99), exit()]), ["other: kernel function #99"]);
-    // One of a module has an id that means another function in the kernel itself.
+    // The id of a function of a module means another function in the kernel itself.
     let module = [insn(0x85, 0, 2, 3, 99), exit()];
     let named = |_| Some("bpf_rcu_read_lock".to_owned());
     let code = Code::of_loaded(&module, &Loaded { map: &|_| None, kfunc: &named });

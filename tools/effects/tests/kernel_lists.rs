@@ -47,7 +47,7 @@ fn an_unlisted_helper_is_other() {
     }
 }
 
-/// Types of which no result does anything to what is not the program's own, each for a reason that results.rs gives.
+/// Program types whose results have no effect outside of the program; return_values.rs has the reason for each.
 const WITHOUT_RESULTS: [&str; 9] = [
     "kprobe",
     "tracepoint",
@@ -103,9 +103,9 @@ fn each_function_that_the_kernel_has_for_programs_is_harmless_by_the_list_or_nam
         let code = kfunc(&name);
         let found = Findings::of(&code, &Program { kind: XDP, attach_type: 0 }, &|_| None);
         assert!(found.kfuncs.contains(&name));
-        // A program for packets writes to them by some of these once it has a packet's dynptr.
+        // With a dynptr of a packet, a program can write to the packet by some of these functions.
         let of_packets = ["bpf_dynptr_copy", "bpf_dynptr_memset", "bpf_dynptr_slice_rdwr"].contains(&&*name);
-        // What the function leaves in r0 is the result of the program, which can be anything.
+        // The value that the function leaves in r0 is the result of the program, which can be any number.
         let is_named = found.effects.iter().any(|effect| !effect.contains("(possibly: its result"));
         assert_eq!(is_named || of_packets, !is_harmless_kfunc(&name), "{name}: {:?}", found.effects);
     }

@@ -1,4 +1,4 @@
-//! Objects with random changes: what the kernel gets of those that libbpf still takes is never more than what was shown.
+//! Objects with random changes: if libbpf still accepts one, the kernel gets nothing that was not reported.
 
 mod support;
 
@@ -34,7 +34,7 @@ SEC("cgroup_skb/ingress") int four(void *ctx) { return 1; }
 SEC("tp_btf/sched_switch") int five(void *ctx) { bpf_rcu_read_lock(); bpf_rcu_read_unlock(); return 0; }
 "#;
 
-/// A generator of numbers; the same ones each time.
+/// A generator of pseudo-random numbers, the same in each run.
 struct Random(u64);
 
 impl Random {
@@ -46,7 +46,7 @@ impl Random {
     }
 }
 
-/// Changes something in a way that is likely to still be an object.
+/// Makes a change after which the object is likely to be valid.
 fn change(elf: &mut Elf, random: &mut Random) {
     let word = |elf: &Elf, at: usize| u32::from_ne_bytes(elf.0[at..at + 4].try_into().expect("four bytes"));
     let tables = elf.tables();
@@ -124,7 +124,7 @@ fn inspect_covers_what_the_kernel_gets_of_modified_objects() {
     assert!(compared > rounds / 8 && changed > 0, "{compared} programs of {rounds} objects were compared");
 }
 
-/// Fails if something of `got` was not shown.
+/// Fails if something in `got` was not reported.
 fn is_shown(shown: &BTreeMap<String, Findings>, name: &str, got: &Findings, what: &str) {
     let shown = &shown[name];
     if shown.effects.iter().any(|effect| effect.starts_with("other: anything")) {

@@ -1,4 +1,4 @@
-//! Real objects, changed by hand in the ways that could hide what they do: nothing is hidden that libbpf would load.
+//! Real objects with changes that could hide their effects: everything that libbpf would load is reported.
 
 mod support;
 
@@ -25,7 +25,7 @@ fn a_relocation_that_libbpf_ignores_hides_no_call() {
     elf.add_relocations(4, section, &over);
     assert_eq!(effects(&elf.0, "evil"), SIGNALS);
     assert_eq!(effects(&elf.0, "idle"), "");
-    // In a section that libbpf reads it refuses such a relocation.
+    // libbpf refuses such a relocation in a section that it reads.
     let mut elf = Elf(compile(EVIL));
     elf.add_relocations(9, section, &over);
     assert!(codes(&elf.0).is_err());
@@ -46,7 +46,7 @@ fn the_same_in_a_function_that_the_program_calls() {
     let over: Vec<(u64, u32)> = calls.map(|call| (call, license)).collect();
     assert!(!over.is_empty());
     elf.add_relocations(4, text, &over);
-    // And over the call of the function.
+    // Also over the call of the function.
     let section = elf.section("tp/syscalls/sys_enter_getpgid");
     elf.add_relocations(4, section, &[(0, license), (8, license), (16, license)]);
     assert_eq!(effects(&elf.0, "evil"), SIGNALS);
@@ -54,8 +54,8 @@ fn the_same_in_a_function_that_the_program_calls() {
 
 #[test]
 fn an_ignored_relocation_section_hides_no_function() {
-    // The first of two functions is called without a relocation, by its place in `.text`; one that libbpf skips says that
-    // it is the second.
+    // The first of two functions is called without a relocation, by its offset in `.text`. A relocation that libbpf
+    // skips refers to the second.
     let source = r#"
     static noinline int inner(int it) { return bpf_send_signal(it); }
     static noinline int other(int it) { return bpf_ktime_get_ns() + it; }
@@ -67,7 +67,7 @@ fn an_ignored_relocation_section_hides_no_function() {
         (elf.section("tp/syscalls/sys_enter_getpgid"), elf.section(".reltp/syscalls/sys_enter_getpgid"));
     let (at, len) = elf.contents(section);
     let call = (0..len).step_by(8).find(|it| elf.0[at + it] == 0x85).expect("a call");
-    // What libbpf makes of it without a relocation: the place in `.text` counts from its own.
+    // The function that libbpf calls without a relocation: the offset in `.text` is relative to the call.
     let (_, inner) = elf.symbol("inner");
     let place = u64::from_ne_bytes(elf.0[inner + 8..inner + 16].try_into().expect("eight bytes")) as i32 / 8;
     let imm = place - call as i32 / 8 - 1;
@@ -277,13 +277,13 @@ fn a_pinned_map_is_shown_whatever_its_symbol_is_called() {
     let mut elf = Elf(compile(source));
     let shared = "shares the pinned map /sys/fs/bpf/other with others";
     assert_eq!((effects(&elf.0, "p").as_str(), effects(&elf.0, "q").as_str()), ("", shared));
-    // Their symbols change places; libbpf finds the pinned one behind the other's name now.
+    // Their symbols are swapped, so libbpf finds the pinned map under the name of the other one.
     let ((_, plain), (_, other)) = (elf.symbol("plain"), elf.symbol("other"));
     let values = [plain, other].map(|at| elf.0[at + 8..at + 16].to_vec());
     elf.0[plain + 8..plain + 16].copy_from_slice(&values[1]);
     elf.0[other + 8..other + 16].copy_from_slice(&values[0]);
     assert_eq!((effects(&elf.0, "p").as_str(), effects(&elf.0, "q").as_str()), ("", shared));
-    // A symbol of its own, where the pinned map is, has the name of the other one.
+    // Another symbol at the offset of the pinned map has the name of the other map.
     let mut elf = Elf(compile(source));
     let ((_, plain), (_, other), (number, spare)) =
         (elf.symbol("plain"), elf.symbol("other"), elf.symbol("test.bpf.c"));

@@ -67,7 +67,7 @@ pub fn write() -> Result<(), String> {
                 rows.push(feature.to_owned());
             }
             let known = answers.entry((feature.to_owned(), kernel)).or_default();
-            // An example is tried by several tests: that it delivers is the best there is to say.
+            // Several tests run an example; if it delivered in one of them, the table says so.
             if known != "works" {
                 *known = answer.to_owned();
             }

@@ -36,7 +36,7 @@ fn number<'a>(header: &'a str, name: &str) -> Result<&'a str, String> {
     line.and_then(|rest| rest.split(' ').next()).ok_or_else(|| format!("{HEADER}: no {name}"))
 }
 
-/// The comment above everything: a line that begins at the margin is the title of what is indented below it.
+/// The first comment of the header. A line without indentation is the title of the indented lines below it.
 fn introduce(page: &mut String, text: &str) {
     let lines = text.lines().filter_map(|line| line.strip_prefix("//")).skip(3);
     for line in lines {
@@ -57,7 +57,7 @@ struct Block {
     code: Vec<String>,
 }
 
-/// Cuts at empty lines outside of braces, those for C++ not counted.
+/// Splits at empty lines outside of braces; the braces of `extern "C"` do not count.
 fn blocks(text: &str) -> Vec<Block> {
     let mut blocks = Vec::new();
     let (mut current, mut depth) = (Vec::new(), 0i32);
@@ -73,7 +73,7 @@ fn blocks(text: &str) -> Vec<Block> {
     blocks
 }
 
-/// `None` for what the preprocessor needs and people do not.
+/// `None` for preprocessor lines, which are not part of the manual.
 fn block(lines: Vec<String>) -> Option<Block> {
     let split = lines.iter().position(|line| !line.starts_with("//")).unwrap_or(lines.len());
     let code = lines[split..].to_vec();

@@ -11,9 +11,9 @@ const NOTICE: &str = "NOTICE";
 /// A linked component.
 struct Part {
     name: String,
-    /// The licence under which it is used; of several the one that is chosen here.
+    /// The licence under which it is used, chosen here if there are several.
     licence: &'static str,
-    /// Its texts, in the folder of the crate that brings it.
+    /// The files with its text, in the directory of the crate that contains the component.
     texts: Vec<PathBuf>,
 }
 
@@ -32,7 +32,7 @@ const INSIDE: [(&str, &str, &str, &[&str]); 6] = [
     ("hashbrown (in Rust's standard library)", "hashbrown", "MIT", &["LICENSE-MIT"]),
 ];
 
-/// Files of a crate with the licence that is chosen, the first that is there.
+/// Names of files with the chosen licence; the first that exists is used.
 const TEXTS: [(&str, &str); 10] = [
     ("LICENSE-MIT", "MIT"),
     ("MIT-LICENSE", "MIT"),
@@ -96,7 +96,8 @@ fn without_trailing_blanks(text: &str) -> String {
     text.lines().map(|line| format!("{}\n", line.trim_end().replace('\u{c}', ""))).collect()
 }
 
-/// Everything that is linked into the library, and what else is into ecc and ecli; the crates in order of their names.
+/// The components that are linked into the library, and those that are linked into ecc or ecli only, with the crates
+/// sorted by name.
 fn parts() -> Result<(Vec<Part>, Vec<Part>), String> {
     let folders = folders()?;
     let part = |(name, version): &(String, String)| {
@@ -119,7 +120,8 @@ fn parts() -> Result<(Vec<Part>, Vec<Part>), String> {
     Ok((library, tools))
 }
 
-/// Names and versions of the crates that one of ours links, without ours and without what only the compiler runs.
+/// Names and versions of the crates that a crate of this project links, without those of this project and without build
+/// dependencies.
 fn crates(ours: &str) -> Result<BTreeSet<(String, String)>, String> {
     let host = crate::output("rustc", &["--print", "host-tuple"])?;
     let edges = "normal,no-proc-macro";
@@ -133,7 +135,7 @@ fn crates(ours: &str) -> Result<BTreeSet<(String, String)>, String> {
     Ok(crates.collect())
 }
 
-/// Name, version and folder of every crate that cargo has fetched for us.
+/// Name, version and directory of every crate that cargo has downloaded.
 fn folders() -> Result<Vec<(String, String, PathBuf)>, String> {
     let metadata = crate::output("cargo", &["metadata", "--format-version", "1"])?;
     let metadata: Value = serde_json::from_str(&metadata).map_err(|e| format!("cargo metadata: {e}"))?;

@@ -31,7 +31,7 @@ pub fn write() -> Result<(), String> {
     crate::write(Path::new(MODULE), &generated(HEADER)?)
 }
 
-/// The module for a header: clang reads it, what clang tells becomes Python.
+/// Generates the Python module from the header, as clang parses it.
 fn generated(header: &str) -> Result<String, String> {
     let tree = crate::output("clang", &["-fsyntax-only", "-Xclang", "-ast-dump=json", header])?;
     let tree: Value = serde_json::from_str(&tree).map_err(|error| format!("clang on {header}: {error}"))?;
@@ -80,7 +80,8 @@ fn version(header: &str) -> Result<String, String> {
     Ok(format!("\nVERSION = \"{major}.{minor}.{patch}\"\nVERSION_NUM = {}\n", part("NUM")?))
 }
 
-/// `eunomia_log_level` with `EUNOMIA_LOG_WARN` becomes `LogLevel` with `WARN`. What is a set of bits says so in its name.
+/// `eunomia_log_level` with `EUNOMIA_LOG_WARN` becomes `LogLevel` with `WARN`. An enum of bits has a name that ends in
+/// `flag`, or is `kind`.
 fn enumeration(node: &Value) -> String {
     let own = name(node).trim_start_matches("eunomia_");
     let base = if own.ends_with("flag") || own == "kind" { "IntFlag" } else { "IntEnum" };
@@ -96,7 +97,7 @@ fn enumeration(node: &Value) -> String {
     class
 }
 
-/// A struct whose members are known; the others are only pointed to.
+/// A struct with known members; to the others there are only pointers.
 fn structure(node: &Value) -> Result<String, String> {
     let mut fields = String::new();
     for field in children(node).filter(|inner| inner["kind"] == "FieldDecl") {
@@ -108,7 +109,7 @@ fn structure(node: &Value) -> Result<String, String> {
     Ok(format!("\n\nclass {}(Structure):\n    _fields_ = (\n{fields}    )\n", name(node)))
 }
 
-/// `int (*)(void *, const char *)`: result and arguments in the order that ctypes wants.
+/// `int (*)(void *, const char *)`: result and arguments in the order that ctypes expects.
 fn callback(node: &Value) -> Result<String, String> {
     let (result, arguments) =
         quoted_type(node).split_once("(*)").ok_or_else(|| format!("{}: no callback", name(node)))?;

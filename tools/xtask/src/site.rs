@@ -1,7 +1,8 @@
-//! The site: README, docs/ and the READMEs of the examples and bindings, as one book of mdBook. `make docs` calls it.
+//! The site: Builds one mdBook from README, docs/ and the READMEs of the examples and bindings. `make docs` calls it.
 //!
-//! Pages keep their paths, so that links among them work in the repository and on the site. A link to any other file of the
-//! repository becomes one to its web page. A link that leads nowhere is an error, and so is a page of docs/ without a chapter.
+//! Pages keep their paths, so that links among them work in the repository and on the site. A link to any other file
+//! becomes a link to the file's page on the web. A link without a target is an error, and so is a page of docs/ without
+//! a chapter.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -94,7 +95,7 @@ fn configuration() -> String {
     )
 }
 
-/// The text of a page, with links to files that are no pages replaced by links to the repository.
+/// The text of a page. Links to files without a page become links to the repository.
 fn with_absolute_links(page: &str, text: &str) -> Result<String, String> {
     let mut replaced = String::new();
     let mut in_code = false;

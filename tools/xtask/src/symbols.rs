@@ -49,7 +49,8 @@ fn exported(library: &str) -> Result<Names, String> {
         .collect())
 }
 
-/// The functions that a C header declares: an identifier of ours before an opening parenthesis, comments aside.
+/// The functions that a C header declares: each identifier of the library before an opening parenthesis, outside of
+/// comments.
 fn declared(header: &str) -> Names {
     let code = without_comments(header);
     let is_name = |c: char| c.is_ascii_alphanumeric() || c == '_';

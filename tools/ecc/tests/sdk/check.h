@@ -1,4 +1,4 @@
-// What the tests of the guest headers share. They are compiled for this machine, where sanitizers watch them.
+// Shared by the tests of the guest headers. They are compiled for this machine, with sanitizers.
 #ifndef CHECK_H
 #define CHECK_H
 

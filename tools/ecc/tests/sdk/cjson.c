@@ -1,4 +1,4 @@
-// cJSON: what it reads and prints, that its lists hold together, and that nothing it is given does harm.
+// cJSON: what it reads and prints, that its lists are consistent, and that no input causes a memory error.
 #include "check.h"
 
 #include <math.h>
@@ -38,7 +38,7 @@ static void test_free(void *block) {
 #undef realloc
 #undef free
 
-// Each item knows its neighbours, and the first one the last.
+// Each item is linked to its neighbours, and the first one to the last.
 static void check_links(const cJSON *parent) {
     const cJSON *last = NULL, *item;
     cJSON_ArrayForEach(item, parent) {
@@ -306,7 +306,7 @@ static void test_nesting(void) {
     cJSON_Delete(allowed);
     free(text);
 
-    // What is closed again does not count.
+    // Arrays that are closed again do not count.
     cJSON *wide = cJSON_Parse(
         "[[[]],[[]],[[]],[[]],[[]],[[]],[[]],[[]],[[]],[[]],[[]],[[]],[[]],[[]],[[]],[[]],[[]],[[]],"
         "[[]],[[]],[[]],[[]],[[]],[[]],[[]],[[]],[[]],[[]],[[]],[[]],[[]],[[]],[[]],[[]],[[]]]");

@@ -1,4 +1,4 @@
-// helpers.h and entry.h against a host that notes what it is asked.
+// helpers.h and entry.h with a host that records each call.
 #include "check.h"
 
 #include "wasm-app.h"

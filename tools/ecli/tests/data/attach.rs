@@ -26,7 +26,8 @@ SEC("?uprobe") int unused(struct pt_regs *ctx) { return tell(ctx); }
 char LICENSE[] SEC("license") = "GPL";
 "#;
 
-/// Functions to probe; one has a name as Go gives them. With an argument, it waits for the end of its input between calls.
+/// Functions to probe; one has a name in the style of Go. With an argument, it waits for the end of its input between
+/// calls.
 const TARGET: &str = r#"
 #include <stdio.h>
 #include <unistd.h>
@@ -80,7 +81,7 @@ impl Place {
         u64::from_str_radix(line.split(' ').next().expect("an address"), 16).expect("an address")
     }
 
-    /// The first event of a program that is attached so, while the target runs again and again.
+    /// The first event of a program with this target, while the target runs repeatedly.
     fn hit(&self, attach: &str, target: &str) -> Value {
         let mut child = self.started(attach);
         while child.try_wait().expect("ecli runs").is_none() {
@@ -114,7 +115,7 @@ fn build_id(path: &str) -> String {
     id.lines().next().expect("a line").trim().to_owned()
 }
 
-/// An address within its page, which is the same in the file and in memory.
+/// The offset of an address in its page, which is the same in the file and in memory.
 fn in_page(event: &Value) -> u64 {
     event["ip"].as_u64().expect("an address") & 0xfff
 }
@@ -135,7 +136,7 @@ fn a_probe_sits_at_a_function_an_offset_or_an_address() {
     assert_eq!(hit("func:main.f[go.shape.int,string]"), named & 0xfff);
     assert_eq!(hit("func:\"main.f[go.shape.int,string]\""), named & 0xfff);
 
-    // Without symbols there is only the address, or the place in the file.
+    // Without symbols, only the address or the offset in the file can be used.
     let stripped = place.path("stripped");
     let made = Command::new("strip").args(["-s", "-o", &stripped, &target]).status();
     assert!(made.expect("strip runs").success());
@@ -144,7 +145,7 @@ fn a_probe_sits_at_a_function_an_offset_or_an_address() {
     let hit = |keys: &str| in_page(&place.hit(&format!("probe=path:{stripped},{keys}"), &stripped));
     assert_eq!(hit(&format!("address:{mid:#x}")), mid & 0xfff);
     assert_eq!(hit(&format!("address:{start}")), start & 0xfff);
-    // Code of a small program lies in its file as in memory.
+    // The code of a small program has the same offsets in the file and in memory.
     assert_eq!(hit(&format!("offset:{mid:#x}")), mid & 0xfff);
     let json = format!("probe={{\"path\":{stripped:?},\"address\":{mid}}}");
     assert_eq!(in_page(&place.hit(&json, &stripped)), mid & 0xfff);
@@ -163,7 +164,7 @@ fn a_binary_is_known_by_its_build_id() {
     assert_eq!(ran.code, Some(2), "{}", ran.err);
     assert!(ran.err.contains(&format!("{target}: its build id is {id:?}, not \"00{id}\"")), "{}", ran.err);
 
-    // Of a process, whatever the path of the file is by now.
+    // The file that a process has mapped, even if its path has changed since.
     let mut process = Command::new(&target).arg("forever").spawn().expect("it starts");
     let pid = process.id();
     std::fs::remove_file(&target).expect("it is there");

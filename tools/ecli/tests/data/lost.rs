@@ -1,4 +1,4 @@
-//! What was lost is told as far as it is known, and no further.
+//! The summary reports lost events only as far as their number is known.
 
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
@@ -13,7 +13,8 @@ use crate::support::{Ran, compile, ecli};
 /// Events of the flood.
 const FLOOD: usize = 20_000;
 
-/// One event for the first call of getpgid(2) in this thread, when the buffer is empty, and one for each of the flood.
+/// Sends one event for the first call of getpgid(2) in this thread, while the buffer is empty, and one for each call of
+/// the flood.
 fn source(buffer: &str, send: &str) -> String {
     let thread = std::fs::read_link("/proc/thread-self").expect("a thread");
     let thread = thread.file_name().and_then(|name| name.to_str()).expect("its number").to_owned();
@@ -53,7 +54,7 @@ fn ring(send: &str) -> String {
     source("__uint(type, BPF_MAP_TYPE_RINGBUF); __uint(max_entries, 4096);", send)
 }
 
-/// Runs a program whose reader stands still while it is flooded, and says how many events there were.
+/// Runs a program and floods it while its reader is stopped; returns how many events there were.
 fn flood(source: &str, preload: Option<&Path>) -> (Ran, usize) {
     let folder = compile(source);
     let package = folder.path().join("package.json");

@@ -5,7 +5,7 @@ use serde_json::Value;
 use crate::needs_root;
 use crate::support::{Ran, compile, run};
 
-/// Takes the stacks of whoever starts a program.
+/// Takes the stack of each process that starts a program.
 const STACKS: &str = r#"
 #include "vmlinux.h"
 #include <bpf/bpf_helpers.h>
@@ -34,7 +34,7 @@ SEC("tp/sched/sched_process_exec") int on_exec(void *ctx)
 char LICENSE[] SEC("license") = "GPL";
 "#;
 
-/// Counts starts of programs by the kernel's stack, as profilers of old do.
+/// Counts starts of programs by kernel stack, in a stack map, as older profilers do.
 const COUNTS: &str = r#"
 #include "vmlinux.h"
 #include <bpf/bpf_helpers.h>
@@ -144,7 +144,7 @@ fn maps_of_stacks_show_ids_and_frames() {
     let frames = stack["value"].as_array().expect("frames");
     assert!(!frames.is_empty() && frames.len() <= 20, "{stack}");
     assert!(frames.iter().all(|frame| frame.as_str().is_some_and(|text| text.starts_with("0x"))), "{stack}");
-    // An index is a number; what nobody gives a type stays bytes.
+    // An index is shown as a number, and a value without a type as bytes.
     let untyped = lines.iter().find(|line| line["value"]["data"].is_string()).expect("an entry");
     assert_eq!(*untyped, serde_json::json!({"key": 0, "value": {"data": "000000000000"}}));
 }
@@ -155,7 +155,7 @@ fn functions_are_named_in_maps_of_stacks_as_in_events() {
     let shown = ran(STACKS, &["-j", "--symbols", "--count", "1", "--map", "stacks"]);
     assert!(shown.out.contains("bprm_execve") || shown.out.contains("exec_binprm"), "{}", shown.out);
     lines(&shown.out);
-    // The stack of an event is shown with it, and an id that is an error has none.
+    // The stack of an event is shown below it. An id that is an error number has no stack.
     let event = &lines(&shown.out)[0];
     assert!(event["kern_stack"].to_string().contains("exec") && event["kern_stack_id"].is_u64(), "{event}");
     assert_eq!((&event["user_stack"], &event["user_stack_id"]), (&serde_json::json!([]), &Value::from(-14)));

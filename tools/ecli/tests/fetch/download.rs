@@ -99,7 +99,7 @@ fn a_download_is_cached_until_it_changes() {
         fs::read(place.path("got")).unwrap()
     };
     assert_eq!(pull(&[]), package());
-    // The bytes do not come again: the server would send others under this tag.
+    // The server does not send the bytes again: if it did, they would be others under the same tag.
     server.on("/p", Reply::Tagged("\"one\"", b"{}".to_vec()));
     assert_eq!(pull(&[]), package());
     assert_eq!(pull(&["--no-cache"]), b"{}");
@@ -129,7 +129,7 @@ fn without_a_network_the_cached_copy_runs() {
         let mut command = place.command(&["pull", "http://nowhere.invalid/p", "-o", "got"]);
         Ended::of(command.env("http_proxy", proxy))
     };
-    // Nobody listens at a port that was just given back.
+    // Nothing listens on a port that was just closed.
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let nobody = format!("http://127.0.0.1:{port}");
     pull(&nobody).refused(SOURCE, &["nowhere.invalid", "refused"]);
@@ -151,7 +151,7 @@ fn a_name_is_a_program_in_the_repository() {
     assert_eq!(fs::read(place.path("got")).unwrap(), package());
     let expected = ["GET /repo/opensnoop/app.wasm HTTP/1.1", "GET /repo/opensnoop/package.json HTTP/1.1"];
     assert!(server.requests().starts_with(&expected.map(str::to_owned)), "{:?}", server.requests());
-    // What lies here under that name is a folder, not a program.
+    // The file of that name is a directory, not a program.
     fs::create_dir(place.path("opensnoop")).unwrap();
     run("opensnoop").worked();
     run("nosuchtool").refused(SOURCE, &["nosuchtool", "EUNOMIA_REPOSITORY"]);
@@ -196,7 +196,7 @@ fn tls_is_checked() {
     let mut command = place.command(&["pull", &url, "-o", "got"]);
     Ended::of(command.env("SSL_CERT_FILE", &trusted)).worked();
 
-    // From a connection that is safe to one that is not.
+    // A redirect from https to http.
     let plain = Server::new();
     let target = plain.on("/p", Reply::Content(package()));
     let url = server.on("/away", Reply::Redirect(target));
@@ -212,7 +212,7 @@ fn unknown_schemes_are_refused() {
     place.run(&["run", "file:///p"]).refused(SOURCE, &["file URLs are not supported"]);
 }
 
-/// What was there before stays, and nothing half done beside it.
+/// The old file stays, and there is no partial file next to it.
 #[test]
 fn a_full_disk_keeps_the_existing_file() {
     if !rustix::process::geteuid().is_root() {
@@ -223,7 +223,7 @@ fn a_full_disk_keeps_the_existing_file() {
     let (place, server) = (Place::new(), Server::new());
     let url = server.on("/package.json", Reply::Content(package().repeat(10)));
     fs::create_dir(place.path("small")).unwrap();
-    // In a mount namespace of its own, which goes with the command.
+    // Runs in a mount namespace of its own, which ends with the command.
     let script = "mount -t tmpfs -o size=8k none small && echo before >small/got && \"$0\" pull -o small/got \"$1\"; \
                   echo \"exit $?\"; ls small; cat small/got";
     let mut command = std::process::Command::new("unshare");

@@ -1,4 +1,4 @@
-//! Servers and registries that want memory, time or passwords that are not theirs.
+//! Servers and registries that try to exhaust memory or time, or to obtain passwords.
 
 use serde_json::json;
 use sha2::{Digest, Sha256};
@@ -8,7 +8,7 @@ use crate::{Ended, Place, package};
 
 const SOURCE: i32 = 3;
 
-/// Memory that ecli may take; none of these servers sends less than that.
+/// The memory that ecli may use. Each of these servers sends at least as much.
 const MEMORY: u64 = 1 << 30;
 
 fn digest(bytes: &[u8]) -> String {
@@ -32,7 +32,7 @@ fn blob_path(bytes: &[u8]) -> String {
 
 const MANIFEST: &str = "/v2/a/b/manifests/1";
 
-/// Serves an image as a decent registry does.
+/// Serves an image as a well-behaved registry does.
 fn serve(server: &Server) {
     server.on("/v2/", Reply::Content(b"{}".to_vec()));
     server.on(MANIFEST, Reply::Content(manifest(json!([layer(&package())]))));
@@ -43,12 +43,12 @@ fn image(server: &Server) -> String {
     format!("{}/a/b:1", server.url.split_once("://").unwrap().1)
 }
 
-/// 401, and what has to be done about it.
+/// Status 401 with a challenge.
 fn challenge(text: &str) -> Reply {
     Reply::Full(401, vec![format!("WWW-Authenticate: {text}")], b"{}".to_vec())
 }
 
-/// A machine with two servers by TLS, two without, and somebody with a password for the first.
+/// Two servers with TLS, two without, and a user with a password for the first.
 struct World {
     place: Place,
     safe: Server,
@@ -73,7 +73,7 @@ impl World {
         Ended::of(self.place.command(args).env("SSL_CERT_FILE", self.place.path("ca.pem")))
     }
 
-    /// What was sent to anybody but the first server that looks like a password or a token.
+    /// Everything that looks like a password or a token and was sent to another server than the first.
     fn leaked(&self) -> Vec<String> {
         [self.other.sent("authorization"), self.plain.sent("authorization")].concat()
     }
@@ -112,7 +112,7 @@ fn no_body_of_a_registry_is_read_without_a_limit() {
             command.arg(format!("--as={MEMORY}")).arg(env!("CARGO_BIN_EXE_ecli"));
             command.args(["inspect", "--timeout", "60", &image(&server)]);
             let ended = Ended::of(command.current_dir(place.path("")).env("HOME", place.path("")));
-            // The answer at the door is worth nothing but its status.
+            // Of the first response, only the status is used.
             if path == "/v2/"
                 && matches!(reply, Reply::EndlessChunks(401 | 404 | 500))
                 && ended.code == Some(0)
@@ -150,7 +150,7 @@ fn a_byte_now_and_then_does_not_keep_it_for_ever() {
         assert_eq!(ended.code, Some(SOURCE), "{path}: {ended:?}");
     }
     serve(&server);
-    // The message of a refusal is worth no long wait.
+    // ecli does not wait long for the message of an error response.
     server.on(MANIFEST, Reply::Drip(500));
     place
         .run(&["inspect", "--timeout", "0.1", &image(&server)])
@@ -197,7 +197,7 @@ fn a_manifest_that_cannot_be_right_is_refused() {
     ] {
         server.on(MANIFEST, Reply::Content(bytes.clone()));
         let ended = place.run(&["inspect", &image(&server)]);
-        // A layer that is shorter than announced, and yet what its digest says, is what was asked for.
+        // A layer that is shorter than announced is accepted if it has the right digest.
         if word.is_empty() {
             ended.worked();
             continue;
@@ -228,7 +228,7 @@ fn other_bytes_than_the_digest_says_are_refused() {
         let ended = place.run(&["inspect", &image(&server)]);
         assert_eq!((ended.code, ended.err.lines().count()), (Some(SOURCE), 1), "{ended:?}");
     }
-    // A manifest that is asked for by its digest is held against that.
+    // A manifest that is requested by digest is compared with the digest.
     serve(&server);
     let other = digest(b"other");
     server.on(&format!("/v2/a/b/manifests/{other}"), Reply::Content(manifest(json!([layer(&package())]))));
@@ -237,7 +237,7 @@ fn other_bytes_than_the_digest_says_are_refused() {
     assert_eq!(Place::new().run(&["inspect", &image]).code, Some(SOURCE));
 }
 
-/// What is not unpacked takes no room.
+/// Content that is not unpacked uses no memory.
 #[test]
 fn a_compressed_body_is_not_unpacked() {
     let (place, server) = (Place::new(), Server::new());
@@ -278,7 +278,7 @@ fn the_password_is_sent_to_the_registry_only() {
     let world = World::new();
     serve(&world.safe);
     serve(&world.other);
-    // Asked at the door, it gets it; who it leads to does not, even if they ask.
+    // The server that asks first gets the password. A server that it redirects to does not, even if it asks too.
     world.safe.on("/v2/", challenge("Basic realm=\"x\""));
     world.safe.on(MANIFEST, Reply::Redirect(format!("{}{MANIFEST}", world.other.url)));
     world.safe.on(&blob_path(&package()), Reply::Redirect(format!("{}/blob", world.other.url)));
@@ -358,7 +358,7 @@ fn a_token_is_asked_for_where_the_registry_says_but_only_by_https() {
     }
     assert!(world.plain.requests().is_empty() && world.safe.sent("authorization").is_empty());
 
-    // The standard lets a registry name another service; its tokens are for the registry alone.
+    // The standard lets a registry name another service for tokens. Its tokens are sent to the registry only.
     let token = "/token?service=s&scope=repository%3Aa%2Fb%3Apull";
     world.other.on(token, Reply::Content(br#"{"token": "t0ken"}"#.to_vec()));
     world.safe.on(
@@ -382,7 +382,7 @@ fn a_token_is_asked_for_where_the_registry_says_but_only_by_https() {
         world.other.on(token, Reply::Content(answer.to_vec()));
         world.ecli(&["inspect", &image(&world.safe)]).refused(SOURCE, &[word]);
     }
-    // Nor may the service hand the password on.
+    // The service may not redirect the password to another server either.
     world.other.on(token, Reply::Redirect(format!("{}/token", world.plain.url)));
     world.ecli(&["inspect", &image(&world.safe)]).refused(SOURCE, &["from https to"]);
     world.other.on(token, Reply::Redirect(format!("{}/token", world.safe.url)));
@@ -412,7 +412,7 @@ fn an_upload_to_another_server_does_not_send_the_password() {
     assert!(world.other.requests().iter().any(|line| line.contains(&put)), "{:?}", world.other.requests());
 }
 
-/// Plain HTTP is for a registry on this machine and what it leads to here.
+/// Only a registry on this machine, and servers on this machine that it redirects to, may use plain HTTP.
 #[test]
 fn a_local_registry_cannot_redirect_to_another_machine_over_plain_http() {
     let (place, server, proxy) = (Place::new(), Server::new(), Server::new());
@@ -428,9 +428,9 @@ fn a_local_registry_cannot_redirect_to_another_machine_over_plain_http() {
     server
         .on("/v2/a/b/blobs/uploads/", Reply::Full(202, vec!["Location: http://192.0.2.1/up".into()], vec![]));
     ecli(&["push", "-m", "p.json", &image(&server)]).refused(SOURCE, &["refusing upload to insecure"]);
-    // It is asked without a proxy, which would see the password.
+    // It is contacted without a proxy, which would see the password.
     assert!(proxy.requests().is_empty(), "{:?}", proxy.requests());
-    // What it leads to on this machine is fine.
+    // A redirect to this machine is followed.
     serve(&server);
     let other = Server::new();
     let to = other.on("/blob", Reply::Content(package()));
@@ -438,7 +438,7 @@ fn a_local_registry_cannot_redirect_to_another_machine_over_plain_http() {
     ecli(&["inspect", &image(&server)]).worked();
 }
 
-/// Whoever has no password asks without one: some registries show images to everybody.
+/// Without a password, ecli requests a token without one: some registries are public.
 #[test]
 fn a_registry_that_asks_everybody_at_the_door_may_let_anybody_read() {
     let (place, server) = (Place::new(), Server::new());
@@ -467,7 +467,7 @@ fn messages_of_a_server_stay_on_one_line() {
     assert_eq!(ended.out, "x\\u000ay  \\u202e\\u000adone\n");
 }
 
-/// Heads that do not end, or say two things.
+/// Response headers that do not end, or contradict each other.
 #[test]
 fn malformed_response_headers_are_refused() {
     let (place, server) = (Place::new(), Server::new());
@@ -524,7 +524,7 @@ fn unauthenticated_downloads_print_a_warning() {
     assert!(is_told(ecli(&["pull", "-o", "got", "HTTP://nowhere.invalid/p"])));
     assert!(is_told(ecli(&["inspect", "package"])));
     assert!(!is_told(ecli(&["inspect", &format!("http://nowhere.invalid/p#{pin}")])));
-    // Nobody is on the way to this machine, but there may be behind it.
+    // Nobody can intercept a connection to this machine, but a redirect may lead to another machine.
     let here = proxy.on("/here", Reply::Content(package()));
     let away = proxy.on("/away", Reply::Redirect("http://nowhere.invalid/p".into()));
     assert!(!is_told(ecli(&["inspect", &here])));

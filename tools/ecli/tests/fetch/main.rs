@@ -1,4 +1,4 @@
-//! What ecli does with programs that are elsewhere: web servers, registries and signatures, all real and on this machine.
+//! Programs from web servers and registries, and signatures. All servers are real and run on this machine.
 
 mod download;
 mod hostile;
@@ -12,7 +12,7 @@ mod sign;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-/// A folder for one test and the ecli that has nothing but that: no settings, keys or downloads of anybody else.
+/// A directory for one test, and an ecli that uses only this directory: no settings, keys or downloads of the user.
 struct Place {
     folder: tempfile::TempDir,
 }
@@ -46,7 +46,7 @@ impl Place {
     }
 }
 
-/// How a command ended and what it said.
+/// The exit code and the output of a command.
 #[derive(Debug)]
 struct Ended {
     code: Option<i32>,
@@ -67,7 +67,7 @@ impl Ended {
         self
     }
 
-    /// It failed with one line that says all of this.
+    /// Checks that it failed with one line that contains all of these words.
     #[track_caller]
     fn refused(self, code: i32, words: &[&str]) {
         assert_eq!(self.code, Some(code), "{self:?}");
@@ -78,7 +78,7 @@ impl Ended {
     }
 }
 
-/// A package that needs no privileges to be looked at.
+/// A package that can be inspected without privileges.
 fn package() -> Vec<u8> {
     example("opensnoop/package.json")
 }

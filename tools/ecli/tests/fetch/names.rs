@@ -10,14 +10,14 @@ use crate::{Ended, Place, package};
 const USAGE: i32 = 2;
 const SOURCE: i32 = 3;
 
-/// What somebody has put into the folder: another package, so that it shows if it is read.
+/// A file that another user has put into the directory: a different package, so that the test notices if it is read.
 fn planted() -> Vec<u8> {
     crate::example("bootstrap/package.json")
 }
 
 fn offline(place: &Place, args: &[&str]) -> Ended {
     let mut command = place.command(args);
-    // Nobody listens there: no name is asked for outside.
+    // Nothing listens there, so no name is requested from a server.
     let nobody = "http://127.0.0.1:1";
     command.env("http_proxy", nobody).env("https_proxy", nobody).env("EUNOMIA_REPOSITORY", nobody);
     Ended::of(&mut command)
@@ -55,7 +55,7 @@ fn a_file_never_replaces_a_url_an_image_or_a_name() {
             assert!(matches!(ended.code, Some(USAGE | SOURCE)), "{command} {name}: {ended:?}");
             assert!(!ended.out.contains("bootstrap"), "{command} {name}: {ended:?}");
         }
-        // It is named as a file where that was meant.
+        // The error says how to name a file.
         let ended = offline(&place, &["inspect", &format!("./{name}")]).worked();
         assert!(ended.out.contains("bootstrap"), "{name}: {ended:?}");
     }
@@ -70,7 +70,7 @@ fn a_directory_behind_a_link_is_not_a_registry() {
     offline(&place, &["inspect", "127.0.0.1/package"]).refused(SOURCE, &["127.0.0.1/package"]);
     offline(&place, &["inspect", "127.0.0.1/package.json"]).refused(SOURCE, &["./127.0.0.1/package.json"]);
     offline(&place, &["inspect", "org/tool"]).refused(SOURCE, &["No such file", "write its registry first"]);
-    // A path that can be nothing else is one.
+    // A text that can only be a path is a path.
     offline(&place, &["inspect", "link/package.json"]).worked();
 }
 
@@ -120,7 +120,7 @@ fn a_misspelt_command_is_not_downloaded() {
         ecli(args).refused(USAGE, &[&format!("did you mean `ecli {command}`?")]);
     }
     assert!(server.requests().is_empty(), "{:?}", server.requests());
-    // With a tag it can be no slip.
+    // With a tag it cannot be a typing error.
     server.on("/rum/package.json", Reply::Content(package()));
     ecli(&["inspect", "rum:latest"]).worked();
     for name in

@@ -1,4 +1,4 @@
-//! Folders in other hands: what lies there is not believed, and the user is told where and what helps.
+//! Directories that another user controls: their content is not used, and a message gives the path and a remedy.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, chown};
@@ -32,7 +32,7 @@ fn hex(bytes: &[u8]) -> String {
     Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// A copy of a download as ecli keeps it, made by somebody else.
+/// A copy of a download in the format of ecli's cache, made by another user.
 fn plant(place: &Place, cache: &str, url: &str, bytes: &[u8]) {
     let name = format!("{cache}/{}", hex(url.as_bytes()));
     place.write(&name, bytes);
@@ -55,7 +55,7 @@ fn a_cache_that_others_can_modify_is_not_used() {
             let mut command = place.command(&["inspect", URL]);
             Ended::of(command.env(variable, place.path(value)))
         };
-        // In the user's own hands it does.
+        // If the user controls the directory, the copy is used.
         let place = Place::new();
         plant(&place, cache, URL, &package());
         mode(&place.path("theirs"), 0o755);
@@ -104,7 +104,7 @@ fn downloads_work_without_a_cache() {
     let mut command = place.command(&["inspect", "opensnoop"]);
     let command = command.env("EUNOMIA_HOME", place.path("open")).env("EUNOMIA_REPOSITORY", &server.url);
     let ended = Ended::of(command).worked();
-    // It is said once, however many files are asked for.
+    // The message is printed once, however many files are downloaded.
     assert_eq!(ended.err.matches("downloads are not cached").count(), 1, "{ended:?}");
     assert!(fs::read_dir(place.path("open/cache")).unwrap().next().is_none());
 }
@@ -167,7 +167,7 @@ fn credentials_in_other_hands_are_neither_sent_nor_written_over() {
     }
     assert_eq!(server.sent("authorization"), sent);
     assert_eq!(fs::read_to_string(place.path(".docker/config.json")).unwrap(), auths);
-    // Nor is anything waited for that others put there.
+    // ecli does not block on a file that another user put there.
     fs::remove_file(place.path(".docker/config.json")).unwrap();
     mode(&place.path(".docker"), 0o777);
     let fifo = place.path(".docker/config.json");
@@ -175,7 +175,7 @@ fn credentials_in_other_hands_are_neither_sent_nor_written_over() {
         .unwrap();
     let ended = pull();
     assert!(ended.code == Some(SOURCE) && ended.err.contains(".docker is writable by others"), "{ended:?}");
-    // Nor is a password put where others can take it.
+    // ecli does not store a password where others can read it.
     server.on("/v2/", Reply::Content(b"{}".to_vec()));
     fs::create_dir(place.path("open")).unwrap();
     mode(&place.path("open"), 0o777);

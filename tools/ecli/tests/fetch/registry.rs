@@ -10,7 +10,7 @@ use crate::{Ended, Place, example, package};
 
 const SOURCE: i32 = 3;
 
-/// What htpasswd(1) makes of user "kim", password "secret", by bcrypt.
+/// The output of htpasswd(1) for the user "kim" with the password "secret", by bcrypt.
 const ACCOUNTS: &str = "kim:$2y$05$KMRLITKBfR.xROjuukg22efJxKVDnQDN0S2zI.TDgkBlBaMFzuJjG\n";
 
 struct Registry {
@@ -50,7 +50,7 @@ impl Registry {
         Registry { process, host: format!("localhost:{port}"), place }
     }
 
-    /// Runs ecli as somebody who trusts the registry's certificate.
+    /// Runs ecli as a user who trusts the registry's certificate.
     fn ecli(&self, args: &[&str]) -> Ended {
         let mut command = self.place.command(args);
         let certificate = self.place.path("ca.pem");
@@ -83,7 +83,7 @@ fn a_pushed_program_can_be_pulled_and_inspected() {
         assert!(pushed.out.contains("@sha256:"), "{pushed:?}");
         registry.ecli(&["pull", "-o", "got", &image]).worked();
         assert_eq!(fs::read(place.path("got")).unwrap(), bytes);
-        // By its digest it is the same.
+        // By digest, it is the same image.
         let digest = pushed.out.trim().split_once('@').unwrap().1.to_owned();
         registry.ecli(&["pull", "-o", "got", &format!("{}@{digest}", registry.image("tools/it"))]).worked();
     }
@@ -111,7 +111,7 @@ fn accounts_are_asked_for_and_kept_as_docker_keeps_them() {
     registry.ecli(&["pull", "-o", "got", &image]).worked();
     assert_eq!(fs::read(place.path("got")).unwrap(), package());
 
-    // What was right when it was stored may be so no longer.
+    // Stored credentials may have become invalid.
     fs::write(place.path(".docker/config.json"), config.replace("a2ltOnNlY3JldA==", "a2ltOm9sZA==")).unwrap();
     registry.ecli(&["pull", "-o", "got", &image]).refused(SOURCE, &["login"]);
     registry.ecli(&["pull", "-u", "kim", "-p", "secret", "-o", "got", &image]).worked();

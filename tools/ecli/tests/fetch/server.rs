@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 
-/// What is answered to a request for a path.
+/// The reply to a request for a path.
 #[derive(Clone)]
 pub enum Reply {
     /// This content.
@@ -27,11 +27,11 @@ pub enum Reply {
     Endless,
     /// The first bytes, and then nothing for a long time.
     Slow(Vec<u8>),
-    /// This status, these lines of the head, and this content.
+    /// This status, these header lines, and this content.
     Full(u16, Vec<String>, Vec<u8>),
-    /// This status and type, and bytes without an end, in chunks.
+    /// This status and type, and endless content in chunks.
     EndlessChunks(u16),
-    /// This status, and a byte now and then, without an end.
+    /// This status, and endless content, a byte at a time.
     Drip(u16),
 }
 
@@ -48,7 +48,7 @@ impl Server {
         Server::start("http", |stream, handle| handle(&mut &stream))
     }
 
-    /// By TLS, as this configuration has it.
+    /// With TLS and this configuration.
     pub fn tls(config: ServerConfig) -> Server {
         let config = Arc::new(config);
         Server::start("https", move |stream, handle| {
@@ -69,7 +69,7 @@ impl Server {
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
                 let (serve, requests, replies) = (serve.clone(), Arc::clone(&requests), Arc::clone(&replies));
-                // A client that goes away is no fault of the server.
+                // The server ignores a client that closes the connection.
                 std::thread::spawn(move || {
                     serve(stream, &|stream: &mut dyn ReadWrite| drop(answer(stream, &requests, &replies)))
                 });
@@ -78,7 +78,7 @@ impl Server {
         server
     }
 
-    /// Answers requests for `path` with `reply` from now on, and gives its URL.
+    /// Sets the reply to requests for `path`, and returns the URL of the path.
     pub fn on(&self, path: &str, reply: Reply) -> String {
         self.replies.lock().unwrap().insert(path.to_owned(), reply);
         format!("{}{path}", self.url)
@@ -89,12 +89,12 @@ impl Server {
         self.heads().into_iter().map(|head| head[0].clone()).collect()
     }
 
-    /// The heads of all requests so far, line by line.
+    /// The header lines of all requests so far.
     pub fn heads(&self) -> Vec<Vec<String>> {
         self.requests.lock().unwrap().clone()
     }
 
-    /// All lines of all requests so far that begin so, in lower case.
+    /// All header lines of all requests so far that begin with this text, in lower case.
     pub fn sent(&self, header: &str) -> Vec<String> {
         let is_it = |line: &String| line.to_lowercase().starts_with(header);
         self.heads().into_iter().flatten().filter(is_it).collect()
@@ -121,7 +121,7 @@ fn answer(
     let Some(first) = lines.first().cloned() else { return Ok(()) };
     requests.lock().unwrap().push(lines.clone());
     let target = first.split(' ').nth(1).unwrap_or_default();
-    // To a proxy clients name the whole URL.
+    // A client sends the whole URL to a proxy.
     let path =
         target.split_once("://").map_or(target, |(_, rest)| &rest[rest.find('/').unwrap_or(rest.len())..]);
     let reply = replies.lock().unwrap().get(path).cloned().unwrap_or(Reply::Status(404));
@@ -193,7 +193,7 @@ fn send(stream: &mut dyn ReadWrite, reply: Reply, tag: Option<&str>) -> std::io:
     }
 }
 
-/// A certificate for this machine that nobody has vouched for, as a server needs it and as PEM.
+/// A self-signed certificate for this machine, in the form that a server needs and as PEM.
 pub fn certificate() -> (ServerConfig, Certificate) {
     let pair = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
     let certificate = Certificate { pem: pair.cert.pem(), key: pair.signing_key.serialize_pem() };

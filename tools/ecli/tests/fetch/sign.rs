@@ -8,7 +8,7 @@ use crate::{Ended, Place, package};
 
 const SOURCE: i32 = 3;
 
-/// A place with a pair of keys, a trusted folder that holds the public one, and a signed package.
+/// A directory with a key pair, a trusted directory with the public key, and a signed package.
 fn signed() -> Place {
     let place = Place::new();
     place.write("p.json", &package());
@@ -122,7 +122,7 @@ fn an_unreachable_signature_is_reported() {
         Ended::of(command.env("http_proxy", proxy))
     };
     inspect(&proxy.url).refused(SOURCE, &["not signed"]);
-    // The program is kept from before, and nobody answers any more.
+    // The program is in the cache, and the server no longer responds.
     let ended = inspect("http://127.0.0.1:1");
     assert_eq!(ended.code, Some(SOURCE), "{ended:?}");
     assert!(

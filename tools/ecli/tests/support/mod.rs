@@ -1,11 +1,11 @@
-//! What the tests share: the real binary, packages as `make packages` compiles them, and processes that cause events.
+//! Shared by the tests: the binary, packages that `make packages` has compiled, and processes that cause events.
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
 
-/// Ends a test that needs root; loudly, and with a failure in CI, where nothing may be skipped.
+/// Skips a test that needs root, with a message. In CI, where no test may be skipped, the test fails.
 #[macro_export]
 macro_rules! needs_root {
     () => {
@@ -33,7 +33,7 @@ fn packaged(file: &str) -> String {
     path.to_str().expect("a path in UTF-8").to_owned()
 }
 
-/// ecli with these arguments, stdin closed to it.
+/// ecli with these arguments and without input.
 pub fn ecli(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_ecli"));
     command.args(args).stdin(Stdio::null());
@@ -71,12 +71,12 @@ pub fn run_with_input(args: &[&str], input: &[u8]) -> Ran {
     let input = input.to_owned();
     let writer = std::thread::spawn(move || stdin.write_all(&input));
     let output = child.wait_with_output().expect("ecli ends");
-    // ecli may have had enough before the end.
+    // ecli may stop reading before the end.
     let _ = writer.join().expect("the writer does not panic");
     output.into()
 }
 
-/// Starts programs until it is dropped: events for whoever watches.
+/// Starts programs until it is dropped, which causes events.
 pub struct Activity {
     child: Child,
 }
@@ -109,9 +109,9 @@ pub fn compile(source: &str) -> tempfile::TempDir {
     folder
 }
 
-/// Runs ecli as a user who is nobody, with these capabilities only: `+bpf,+perfmon`.
+/// Runs ecli as the user nobody, with these capabilities only: `+bpf,+perfmon`.
 pub fn without_privileges(args: &[&str], capabilities: &str) -> Ran {
-    // Nobody may look into the folder of the build.
+    // The user nobody cannot read the build directory.
     let folder =
         tempfile::Builder::new().permissions(std::os::unix::fs::PermissionsExt::from_mode(0o755)).tempdir();
     let ecli = folder.as_ref().expect("a folder").path().join("ecli");
@@ -130,7 +130,7 @@ pub fn signal(child: &Child, signal: rustix::process::Signal) {
     rustix::process::kill_process(pid, signal).expect("the process is there");
 }
 
-/// Waits until a condition holds; a minute is more than a slow machine takes.
+/// Waits until a condition holds, for at most a minute, which is more than a slow machine needs.
 #[track_caller]
 pub fn wait_for(what: &str, mut is_so: impl FnMut() -> bool) {
     for _ in 0..6000 {

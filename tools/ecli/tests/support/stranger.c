@@ -1,5 +1,5 @@
-// A process that makes the reading of its files hard, in one way each. It spins in code that a profiler wants
-// to name, and writes a line when it does. Paths end in its number; it removes nothing.
+// A process that makes it hard to read its files, in a way that the argument selects. It runs a loop whose function a
+// profiler looks up, and prints a line when the loop begins. Its paths end in its process id; it removes no file.
 #define _GNU_SOURCE
 #include <fcntl.h>
 #include <pthread.h>
@@ -15,7 +15,7 @@ static char perf_map[128], copy[128];
 static off_t small, large;
 static const char *changing;
 
-// A file that is large one moment and small the next.
+// A file whose size changes all the time.
 static void *change(void *unused) {
     (void)unused;
     int file = open(changing, O_RDWR | O_CREAT, 0644);
@@ -35,7 +35,7 @@ static void start_changing(const char *path, off_t from, off_t to) {
     pthread_create(&thread, NULL, change, NULL);
 }
 
-// Code of our own, in memory that nobody has a name for: `jmp .`
+// Code in memory without a name: `jmp .`
 static void *anonymous_loop(void) {
     unsigned char *code =
         mmap(NULL, 4096, PROT_READ | PROT_WRITE | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -61,8 +61,8 @@ static void *file_loop(void) {
     off_t size = lseek(to, 0, SEEK_CUR);
     size_t offset = (char *)loop_in_a_file - &__executable_start, page = offset & ~4095UL;
     char *code = mmap(NULL, 8192, PROT_READ | PROT_EXEC, MAP_PRIVATE, to, page);
-    // What is run stays; symbols and sections behind it come and go. The ELF header has its start of sections
-    // far behind.
+    // The code stays in the file; the symbols and sections after it appear and disappear. The ELF header places the
+    // sections far beyond the code.
     start_changing(copy, page + 8192, size > 1 << 28 ? size : 1 << 28);
     return code + (offset - page);
 }
@@ -94,7 +94,7 @@ int main(int argc, char **argv) {
     if (!strcmp(mode, "lease")) {
         write_map(code, "leased");
         int file = open(perf_map, O_RDWR);
-        // Whoever else opens it waits for us to give it back, which we do not.
+        // Another process that opens the file waits until this one releases its lease, which never happens.
         signal(SIGIO, SIG_IGN);
         if (fcntl(file, F_SETLEASE, F_WRLCK))
             return 1;

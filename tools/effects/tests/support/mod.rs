@@ -12,7 +12,7 @@ pub const fn insn(code: u8, dst: u8, src: u8, off: i16, imm: i32) -> [u8; 8] {
     [code, dst | src << 4, off[0], off[1], imm[0], imm[1], imm[2], imm[3]]
 }
 
-/// `r0 = r7 & 255`, of which nothing is known.
+/// `r0 = r7 & 255`, an unknown value.
 pub const RESULT_IN_REGISTER: [u8; 8] = insn(0x79, 0, 10, -8, 0);
 
 /// `call` of a helper.
@@ -45,7 +45,7 @@ pub const fn load(dst: u8, src: u8, off: i16) -> [u8; 8] {
     insn(0x79, dst, src, off, 0)
 }
 
-/// A call of the function that begins `ahead` instructions behind the next one.
+/// A call of the function that begins `ahead` instructions after the next one.
 pub const fn call_function(ahead: i32) -> [u8; 8] {
     insn(0x85, 0, 1, 0, ahead)
 }

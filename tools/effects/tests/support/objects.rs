@@ -1,4 +1,4 @@
-//! Objects: compiled by clang, changed by hand, judged without the kernel.
+//! Objects: compiled by clang, changed, and analysed without the kernel.
 
 use std::collections::BTreeMap;
 use std::process::Command;
@@ -71,7 +71,7 @@ pub fn effects(object: &[u8], program: &str) -> String {
 /// An ELF object that is changed.
 pub struct Elf(pub Vec<u8>);
 
-/// Places in a header of a section.
+/// Offsets in a section header.
 const KIND: usize = 4;
 const OFFSET: usize = 24;
 const SIZE: usize = 32;
@@ -135,7 +135,7 @@ impl Elf {
         sections.filter(is_table).map(table).collect()
     }
 
-    /// Gives a section the name of another.
+    /// Renames a section to the name of another one.
     pub fn rename(&mut self, section: usize, like: usize) {
         let (from, to) = (self.header(like), self.header(section));
         self.0.copy_within(from..from + 4, to);

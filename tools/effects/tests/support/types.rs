@@ -1,4 +1,4 @@
-//! As much of the kernel's BTF as the tests ask for: constants of enums, and functions with a tag.
+//! The parts of the kernel's BTF that the tests use: constants of enums, and functions with a tag.
 
 pub struct Types {
     strings: Vec<u8>,
