@@ -8,7 +8,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
-use support::{Activity, Ran, ecli, package, run, signal, wait_for, without_privileges};
+use support::{Activity, Ran, ecli, has_interrupt, package, run, signal, wait_for, without_privileges};
 
 fn lines(path: &Path) -> usize {
     std::fs::read_to_string(path).map_or(0, |text| text.lines().count())
@@ -232,7 +232,7 @@ fn simultaneous_signals_are_one_and_the_summary_is_printed() {
         let rest = std::thread::spawn(move || out.read_to_string(&mut line));
         signal(&child, Signal::INT);
         // Two pending signals of one number would be one anyway.
-        std::thread::sleep(Duration::from_millis(20));
+        wait_for("the first signal to be handled", || !has_interrupt(&child, "ShdPnd:"));
         let _ = kill_process(Pid::from_child(&child), second);
         let ran: Ran = child.wait_with_output().expect("ecli ends").into();
         rest.join().expect("no panic").expect("its output");
@@ -272,8 +272,13 @@ fn a_later_signal_ends_a_run_whose_reader_does_not_read() {
         .expect("ecli starts");
     let pipe = format!("/proc/{}/wchan", child.id());
     wait_for("a full pipe", || std::fs::read_to_string(&pipe).is_ok_and(|at| at.contains("pipe_write")));
-    signal(&child, Signal::INT);
-    std::thread::sleep(Duration::from_millis(600));
-    signal(&child, Signal::INT);
+    // The first ones are one request; a later one ends ecli.
+    wait_for("the end of ecli", || {
+        let has_ended = child.try_wait().expect("ecli is there").is_some();
+        if !has_ended {
+            signal(&child, Signal::INT);
+        }
+        has_ended
+    });
     assert_eq!(child.wait().expect("ecli ends").code(), Some(130));
 }

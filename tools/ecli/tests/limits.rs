@@ -8,7 +8,7 @@ use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
-use support::{ecli, package, run};
+use support::{ecli, package, run, wait_for_handlers};
 
 /// Far beyond what a start takes.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -97,7 +97,7 @@ fn a_run_creates_and_removes_a_memory_cgroup() {
         fs::read_to_string(running.group.join("memory.limit_in_bytes")).expect("a group with a limit");
     assert_eq!(limit.trim(), ((64u64 << 20) + (1 << 30)).to_string());
     // The handlers are installed first, so that the run ends normally.
-    wait_for_programs(running.child.id());
+    wait_for_handlers(&running.child);
     running.end(Signal::INT);
     assert!(!running.group.exists(), "{} is left", running.group.display());
 
@@ -108,21 +108,4 @@ fn a_run_creates_and_removes_a_memory_cgroup() {
     let ran = run(&["check", &package("bootstrap")]);
     assert_eq!(ran.code, Some(0), "{}", ran.err);
     assert!(!killed.group.exists(), "{} is left", killed.group.display());
-}
-
-/// Waits until the run has attached its programs and installed its signal handlers.
-fn wait_for_programs(pid: u32) {
-    let deadline = Instant::now() + PATIENCE;
-    let handles =
-        |status: &str| status.lines().any(|line| line.starts_with("SigCgt:") && has_interrupt(line));
-    while !fs::read_to_string(format!("/proc/{pid}/status")).is_ok_and(|status| handles(&status)) {
-        assert!(Instant::now() < deadline, "it does not come so far");
-        std::thread::sleep(Duration::from_millis(10));
-    }
-}
-
-/// Whether SIGINT is among the signals of a line such as `SigCgt: 0000000000000002`.
-fn has_interrupt(line: &str) -> bool {
-    let mask = line.split_whitespace().nth(1).and_then(|mask| u64::from_str_radix(mask, 16).ok());
-    mask.is_some_and(|mask| mask >> 1 & 1 == 1)
 }

@@ -2,6 +2,7 @@
 
 mod support;
 
+use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
 
 use support::{Activity, compile, ecli, package, run};
@@ -311,9 +312,12 @@ fn a_file_that_may_not_be_read_is_named() {
 
 #[test]
 fn a_package_that_loops_is_stopped_by_a_signal() {
-    let (_folder, path) = module("(loop $again (br $again)) (i32.const 0)");
-    let mut child = ecli(&["run", &path]).stderr(Stdio::piped()).spawn().expect("ecli starts");
-    std::thread::sleep(std::time::Duration::from_millis(300));
+    let (_folder, path) =
+        module("(drop (call $puts (i32.const 16))) (loop $again (br $again)) (i32.const 0)");
+    let mut child = ecli(&["run", &path]).stdout(Stdio::piped()).spawn().expect("ecli starts");
+    let mut line = Vec::new();
+    let mut out = BufReader::new(child.stdout.take().expect("a pipe"));
+    out.read_until(b'\n', &mut line).expect("the module prints a line before it loops");
     Command::new("kill").args(["-TERM", &child.id().to_string()]).status().expect("kill runs");
     assert_eq!(child.wait().expect("it ends").code(), Some(0));
 }
@@ -386,10 +390,10 @@ fn a_closed_pipe_or_a_full_disk_does_not_crash() {
         (format!("{ecli} keygen --no-password -p {home}/1.pub -s {home}/1.key >/dev/full"), 6),
         (format!("{ecli} logout localhost:1 >/dev/full 2>/dev/full"), 6),
         (format!("{ecli} run {} -h 2>/dev/full >/dev/full", package("opensnoop")), 6),
-        (format!("{ecli} list --json > >(exec true)"), 0),
+        (format!("exec 3> >(exec true); wait $!; {ecli} list --json >&3"), 0),
     ] {
         let script = format!(
-            "export HOME={home} EUNOMIA_HOME={home}; mkdir -p {home}/cache; echo '{{\"url\":\"x\",\"len\":1}}' >{home}/cache/x.json; sleep 0.1; {command}"
+            "export HOME={home} EUNOMIA_HOME={home}; mkdir -p {home}/cache; echo '{{\"url\":\"x\",\"len\":1}}' >{home}/cache/x.json; {command}"
         );
         let ran: support::Ran =
             std::process::Command::new("bash").args(["-c", &script]).output().expect("bash").into();

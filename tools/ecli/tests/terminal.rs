@@ -5,6 +5,8 @@ mod support;
 use std::io::{BufRead, BufReader, Read};
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use rustix::process::Signal;
 use support::{Activity, ecli, package, signal, wait_for, without_privileges};
@@ -53,15 +55,17 @@ fn control_characters_in_events_are_escaped() {
     let file = "a\u{9b}31mb\u{1b}[31mc\u{85}d\u{202e}e\u{e0041}f\u{7f}\u{e4}\u{200b}";
     let name = folder.path().join(file);
     std::fs::write(&name, "").expect("a file");
+    let is_over = Arc::new(AtomicBool::new(false));
+    let ends = Arc::clone(&is_over);
     let opening = std::thread::spawn(move || {
-        for _ in 0..400 {
+        while !ends.load(Relaxed) {
             let _ = std::fs::File::open(&name);
             std::thread::sleep(std::time::Duration::from_millis(10));
         }
     });
     for format in ["text", "json", "csv"] {
         let filter = "--filter 'fname =~ 31m'";
-        let args = format!("--format {format} --duration 5 --count 1 {filter} {}", package("opensnoop"));
+        let args = format!("--format {format} --duration 60 --count 1 {filter} {}", package("opensnoop"));
         let text = on_terminal(200, 20, "TERM=xterm NO_COLOR=1", &args);
         let seen = "a\\u009b31mb\\u001b[31mc\\u0085d\\u202ee\\udb40\\udc41f\\u007f\u{e4}\\u200b";
         assert!(text.contains(seen), "{format}: {text:?}");
@@ -72,6 +76,7 @@ fn control_characters_in_events_are_escaped() {
         }
         assert!(!text.contains(|c: char| c.is_control() && c != '\n' && c != '\r'), "{format}: {text:?}");
     }
+    is_over.store(true, Relaxed);
     opening.join().expect("it ends");
 }
 
@@ -300,7 +305,7 @@ fn stacks_that_come_faster_than_they_are_named_wait() {
         .expect("ecli starts");
     // Sends more events than the ring buffer holds while the first stacks are looked up, which takes tens of
     // milliseconds.
-    std::thread::sleep(std::time::Duration::from_secs(1));
+    support::wait_for_handlers(&child);
     for _ in 0..40 {
         for _ in 0..100 {
             let _ = rustix::process::getpgid(None);

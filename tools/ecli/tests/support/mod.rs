@@ -115,7 +115,9 @@ pub fn without_privileges(args: &[&str], capabilities: &str) -> Ran {
     let folder =
         tempfile::Builder::new().permissions(std::os::unix::fs::PermissionsExt::from_mode(0o755)).tempdir();
     let ecli = folder.as_ref().expect("a folder").path().join("ecli");
-    std::fs::copy(env!("CARGO_BIN_EXE_ecli"), &ecli).expect("the binary is copied");
+    // By another process: a child that a test starts meanwhile could hold the copy open for writing, and it would not run.
+    let copied = Command::new("cp").arg(env!("CARGO_BIN_EXE_ecli")).arg(&ecli).status().expect("cp runs");
+    assert!(copied.success(), "the binary is copied");
     let mut command = Command::new("setpriv");
     command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]);
     if !capabilities.is_empty() {
@@ -128,6 +130,19 @@ pub fn without_privileges(args: &[&str], capabilities: &str) -> Ran {
 pub fn signal(child: &Child, signal: rustix::process::Signal) {
     let pid = rustix::process::Pid::from_child(child);
     rustix::process::kill_process(pid, signal).expect("the process is there");
+}
+
+/// Whether SIGINT is in a set of signals in the status of a process: `SigCgt`, handled, or `ShdPnd`, pending.
+pub fn has_interrupt(child: &Child, set: &str) -> bool {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap_or_default();
+    let line = status.lines().find(|line| line.starts_with(set)).unwrap_or_default();
+    let mask = line.split_whitespace().nth(1).and_then(|mask| u64::from_str_radix(mask, 16).ok());
+    mask.is_some_and(|mask| mask >> 1 & 1 == 1)
+}
+
+/// Waits until a run has attached its programs and installed its signal handlers.
+pub fn wait_for_handlers(child: &Child) {
+    wait_for("the signal handlers", || has_interrupt(child, "SigCgt:"));
 }
 
 /// Waits until a condition holds, for at most a minute, which is more than a slow machine needs.
