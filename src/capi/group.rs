@@ -143,8 +143,9 @@ fn poll(
 ) -> Result<usize> {
     let format = args::format(format)?;
     callback.ok_or_else(|| invalid("callback is null"))?;
-    group.group.poll_turns(args::timeout(timeout_ms), &mut |turn: &Turn<'_>| {
-        turn.deliver(format, &mut receiver_until(turn.has_left(), callback, arg, pointer(turn.key()))?)
+    group.group.poll_turns(args::timeout(timeout_ms), &mut |turn: Turn<'_>| {
+        let mut receiver = receiver_until(turn.has_left(), callback, arg, pointer(turn.key()))?;
+        turn.deliver(format, &mut receiver)
     })
 }
 

@@ -4,15 +4,21 @@ use super::errno::{Result, check};
 
 /// Returns the time of a clock of clock_gettime(2), in nanoseconds.
 pub fn clock(id: libc::clockid_t) -> Result<u64> {
+    let (result, ns) = read(id);
+    check(result).map(|_| ns)
+}
+
+fn read(id: libc::clockid_t) -> (libc::c_int, u64) {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: `time` lives for the call, which returns EINVAL for an unknown clock.
-    check(unsafe { libc::clock_gettime(id, &mut time) })?;
-    Ok(time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64)
+    let result = unsafe { libc::clock_gettime(id, &mut time) };
+    (result, time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64)
 }
 
 /// Returns CLOCK_MONOTONIC in nanoseconds. The vDSO reads it, without a system call.
 pub fn monotonic_ns() -> u64 {
-    clock(libc::CLOCK_MONOTONIC).unwrap_or(0)
+    // Fails on no system.
+    read(libc::CLOCK_MONOTONIC).1
 }
 
 /// Returns the time at which CLOCK_MONOTONIC was zero, in nanoseconds since 1970. It moves when the machine suspends,

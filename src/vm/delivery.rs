@@ -22,8 +22,8 @@ pub struct Delivery {
     pub shapes: Vec<Arc<Shape>>,
     /// The record that did not fit into the buffer of the last `read`.
     pub pending: Option<PendingRecord>,
-    /// Buffers for rendering.
-    pub scratch: Scratch,
+    /// Buffers for rendering, unless a call uses them. In a box, because each call moves them.
+    pub scratch: Option<Box<Scratch>>,
     /// A buffer for one record of `read`.
     pub line: Vec<u8>,
     /// Versions that a replace has retired and that still have records, oldest first.
@@ -83,6 +83,7 @@ impl Delivery {
 
     /// Returns whether something can be delivered: a kept record, one in the queue or in a buffer of the kernel, or a sampled map that is
     /// due. Costs no system call.
+    #[cfg_attr(small, optimize(speed))]
     pub fn has_events(&self) -> bool {
         let waits = |sources: &Option<Sources>, queue: &Option<Queue>| {
             sources.as_ref().is_some_and(|sources| !sources.is_spent())

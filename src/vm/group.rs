@@ -8,12 +8,13 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
 use std::time::Duration;
 
+use super::delivery::Delivery;
 use super::event::{Event, EventFn, Flow, Format, outcome};
 use super::handover::Request;
 use super::interrupt::{stopped, this_thread};
 use super::lock::{locked, try_locked};
 use super::membership::{Leave, Membership};
-use super::poll::{Deadline, Ready};
+use super::poll::{Deadline, Ready, Work};
 use super::state::{Vm, system_error};
 use crate::error::{Error, Result, Status};
 use crate::os::{self, Again, Epoll, Errno, EventFd, poll_timeout};
@@ -92,7 +93,7 @@ struct Members {
     added: u64,
     /// Changes with the list.
     version: u64,
-    /// The member that the last pass began with.
+    /// The member that the next pass begins with, if there are that many.
     first: usize,
 }
 
@@ -132,32 +133,34 @@ pub(crate) struct Turn<'a> {
     vm: &'a Vm,
     key: usize,
     has_left: &'a AtomicBool,
+    /// The lock on all deliveries of the vm, if events have been seen.
+    held: Option<MutexGuard<'a, Delivery>>,
 }
 
 /// The number of events that a member has delivered, and what the callback returned if that ended the delivery.
 type Delivered = (usize, Option<Flow>);
 
 /// Delivers the events of a member.
-pub(crate) type Deliver<'a> = dyn FnMut(&Turn<'_>) -> Result<Delivered> + 'a;
+pub(crate) type Deliver<'a> = dyn FnMut(Turn<'_>) -> Result<Delivered> + 'a;
 
-impl Turn<'_> {
+impl<'a> Turn<'a> {
     /// The key that the member was added with.
     pub(crate) fn key(&self) -> usize {
         self.key
     }
 
     /// Set when the member has left the group. Then no further event is delivered.
-    pub(crate) fn has_left(&self) -> &AtomicBool {
+    pub(crate) fn has_left(&self) -> &'a AtomicBool {
         self.has_left
     }
 
     /// Passes the waiting events to `callback`. Does not wait.
-    pub(crate) fn deliver(&self, format: Format, callback: &mut impl EventFn) -> Result<Delivered> {
+    pub(crate) fn deliver(self, format: Format, callback: &mut impl EventFn) -> Result<Delivered> {
         let budget = match self.vm.shared.poll_budget {
             0 => TURN,
             events => events as usize,
         };
-        self.vm.poll_once(Some(Duration::ZERO), budget, format, callback)
+        self.vm.poll_once(self.held, Some(Duration::ZERO), budget, format, callback)
     }
 }
 
@@ -282,8 +285,9 @@ impl Group {
         mut callback: impl FnMut(usize, &Event<'_>) -> Flow,
     ) -> Result<usize> {
         self.poll_turns(timeout, &mut |turn| {
-            let mut callback = |event: &Event<'_>| match callback(turn.key(), event) {
-                Flow::Continue if turn.has_left().load(Relaxed) => LEFT,
+            let (key, has_left) = (turn.key(), turn.has_left());
+            let mut callback = |event: &Event<'_>| match callback(key, event) {
+                Flow::Continue if has_left.load(Relaxed) => LEFT,
                 flow => flow,
             };
             turn.deliver(format, &mut callback)
@@ -450,20 +454,12 @@ impl Shared {
     fn pass(&self, polling: &mut Polling, deliver: &mut Deliver<'_>) -> Delivered {
         let (mut count, mut ended) = (0, None);
         let mut cursor = Cursor::default();
-        while let Some(next) = self.next(&mut cursor) {
-            match self.turn(&next, deliver) {
-                Ok((delivered, flow)) => {
-                    count += delivered;
-                    ended = flow;
-                }
-                Err(error) if error.status() == Status::Busy => polling.is_busy = true,
-                Err(error) => {
-                    polling.failure = Some((next.key, error));
-                    next.vm.vm().leave_group();
-                }
-            }
-            if ended.is_some() || polling.failure.is_some() {
-                cursor.is_incomplete = true;
+        while let Some(delivered) = self.step(&mut cursor, polling, deliver) {
+            count += delivered.0;
+            ended = delivered.1;
+            let is_over = ended.is_some() || polling.failure.is_some();
+            cursor.is_incomplete = is_over;
+            if is_over || cursor.steps == cursor.count {
                 break;
             }
         }
@@ -475,15 +471,17 @@ impl Shared {
         (count, ended)
     }
 
-    /// Returns the next member that has something to do. A pass begins with a member that epoll has reported, or else
-    /// with the member after the one that the last pass began with.
-    fn next(&self, cursor: &mut Cursor) -> Option<Next<'_>> {
+    /// Gives the next member that has something to do its turn. `None` if there is none. A pass begins with a member
+    /// that epoll has reported, or else with the member after the one that the last pass began with.
+    fn step(
+        &self,
+        cursor: &mut Cursor,
+        polling: &mut Polling,
+        deliver: &mut Deliver<'_>,
+    ) -> Option<Delivered> {
         let mut members = locked(&self.members);
         if cursor.steps == 0 {
-            // The descriptors of dropped vms are closed and have thereby left the set.
-            members.list.retain(|member| member.vm.strong_count() > 0);
-            members.first = members.first.wrapping_add(1);
-            (cursor.first, cursor.version) = (members.first, members.version);
+            cursor.begin(&mut members);
         }
         let count = members.list.len();
         if cursor.version != members.version || self.stop.is_asked() {
@@ -491,42 +489,52 @@ impl Shared {
             return None;
         }
         while cursor.steps < count {
-            let member = members.list.get_mut(cursor.first.wrapping_add(cursor.steps) % count)?;
-            cursor.steps += 1;
-            let is_reported = member.is_reported;
-            if let Some(vm) = member.vm.upgrade().filter(|vm| is_reported || vm.vm().has_work()) {
-                member.is_reported = false;
-                self.current.store(member.token, Relaxed);
-                self.has_left.store(false, Relaxed);
-                return Some(Next {
-                    vm,
-                    key: member.key,
-                    is_reported,
-                    _delivering: locked(&self.delivering),
-                });
-            }
+            // Who removes the member waits for this lock, and then has the last reference to the vm. So it is released last.
+            let _delivering;
+            let member = members.list.get_mut(cursor.step())?;
+            let Some(vm) = member.vm.upgrade() else { continue };
+            let held = match vm.vm().look() {
+                Work::None if !member.is_reported => continue,
+                Work::Events(held) => Some(held),
+                _ => None,
+            };
+            let turn = Turn { vm: vm.vm(), key: member.key, has_left: &self.has_left, held };
+            let is_reported = std::mem::take(&mut member.is_reported);
+            self.current.store(member.token, Relaxed);
+            self.has_left.store(false, Relaxed);
+            _delivering = locked(&self.delivering);
+            drop(members);
+            return Some(self.turn(turn, is_reported, polling, deliver));
         }
         None
     }
 
-    /// Delivers the events of a member.
-    fn turn(&self, next: &Next<'_>, deliver: &mut Deliver<'_>) -> Result<Delivered> {
-        let (vm, has_left) = (next.vm.vm(), &self.has_left);
-        if vm.shared.stop.take() {
-            return Err(stopped());
-        }
-        let delivered = deliver(&Turn { vm, key: next.key, has_left });
-        match delivered.as_ref().map_err(Error::status) {
-            Ok((count, Some(LEFT))) if has_left.load(Relaxed) => Ok((*count, None)),
-            Err(Status::Busy) if next.is_reported => {
+    /// Delivers the events of a member. A failure is kept for the next poll.
+    fn turn(
+        &self,
+        turn: Turn<'_>,
+        is_reported: bool,
+        polling: &mut Polling,
+        deliver: &mut Deliver<'_>,
+    ) -> Delivered {
+        let (vm, key) = (turn.vm, turn.key);
+        let delivered = if vm.shared.stop.take() { Err(stopped()) } else { deliver(turn) };
+        match delivered.map_err(|error| (error.status(), error)) {
+            Ok((count, Some(LEFT))) if self.has_left.load(Relaxed) => return (count, None),
+            Ok(delivered) => return delivered,
+            Err((Status::Busy, _)) if is_reported => {
                 // The other thread may be waiting, and the report of a perf buffer may have been for it.
                 vm.shared.wait_set().ask_again();
-                delivered
+                polling.is_busy = true;
             }
             // State: not loaded.
-            Err(Status::Busy | Status::State) => Ok((0, None)),
-            _ => delivered,
+            Err((Status::Busy | Status::State, _)) => {}
+            Err((_, error)) => {
+                polling.failure = Some((key, error));
+                vm.leave_group();
+            }
         }
+        (0, None)
     }
 
     /// Waits until a member has something to do. The descriptor of a member that has failed stays readable while
@@ -565,7 +573,7 @@ impl Shared {
         for token in tokens {
             if let Ok(index) = members.position(*token) {
                 members.list[index].is_reported = true;
-                members.first = index.wrapping_sub(1);
+                members.first = index;
             }
         }
     }
@@ -574,19 +582,33 @@ impl Shared {
 /// How far a pass has come.
 #[derive(Default)]
 struct Cursor {
-    first: usize,
+    /// The index of the next member.
+    at: usize,
     steps: usize,
+    /// The number of members.
+    count: usize,
     version: u64,
     /// Whether members have been left out.
     is_incomplete: bool,
 }
 
-/// The member whose turn it is. Who removes it waits until this is dropped, and then has the last reference to the vm.
-struct Next<'a> {
-    vm: Arc<dyn AsVm>,
-    key: usize,
-    is_reported: bool,
-    _delivering: MutexGuard<'a, ()>,
+impl Cursor {
+    /// Begins a pass.
+    fn begin(&mut self, members: &mut Members) {
+        // The descriptors of dropped vms are closed and have thereby left the set.
+        members.list.retain(|member| member.vm.strong_count() > 0);
+        (self.count, self.version) = (members.list.len(), members.version);
+        self.at = if members.first < self.count { members.first } else { 0 };
+        members.first = self.at + 1;
+    }
+
+    /// Takes a step. Returns the index of the member.
+    fn step(&mut self) -> usize {
+        let at = self.at;
+        self.at = if at + 1 < self.count { at + 1 } else { 0 };
+        self.steps += 1;
+        at
+    }
 }
 
 /// Clears the thread that polls.

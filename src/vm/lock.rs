@@ -5,11 +5,13 @@ use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
 use crate::error::{Error, Result, Status};
 
 /// Locks for a short time. A panic under the lock has already been reported as such; what it guards is whole.
+#[cfg_attr(small, optimize(speed))]
 pub fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Locks without waiting; `Err(Busy)` if the lock is taken.
+#[cfg_attr(small, optimize(speed))]
 pub fn try_locked<T>(mutex: &Mutex<T>) -> Result<MutexGuard<'_, T>> {
     match mutex.try_lock() {
         Ok(guard) => Ok(guard),

@@ -285,12 +285,12 @@ impl Vm {
         let (inner, mut delivery) = self.exclusive()?;
         let map = Arc::clone(inner.session()?.map(map)?);
         drop(inner);
-        let mut scratch = std::mem::take(&mut delivery.scratch);
+        let mut scratch = delivery.scratch.take().unwrap_or_default();
         let mut sink = CallbackSink::new(format, &mut scratch, None, &mut callback);
         sink.read_at(os::monotonic_ns());
         let walked = walk(&map, &mut sink);
         let (count, ended) = (sink.events as usize, sink.ended);
-        delivery.scratch = scratch;
+        delivery.scratch = Some(scratch);
         walked?;
         outcome(ended, count)
     }

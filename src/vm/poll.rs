@@ -12,7 +12,7 @@ use super::interrupt::stopped;
 use super::lock::{locked, try_locked};
 use super::state::{Inner, Vm};
 use super::wait_set::{Role, STOP};
-use crate::bpf::source::Sink;
+use crate::bpf::source::{Sink, tally};
 use crate::error::{Error, Result, Status};
 use crate::os::poll_timeout;
 
@@ -20,7 +20,16 @@ use crate::os::poll_timeout;
 const BUDGET: usize = 65536;
 
 /// Delivers what waits. Returns whether the call that delivers is done.
-type Work<'a> = dyn FnMut(&mut Delivery) -> Result<bool> + 'a;
+type Deliver<'a> = dyn FnMut(&mut Delivery) -> Result<bool> + 'a;
+
+/// What a poll has to do.
+pub(super) enum Work<'a> {
+    None,
+    /// A stop request, or an error that a poll reports.
+    Any,
+    /// Events, with the lock on all deliveries.
+    Events(MutexGuard<'a, Delivery>),
+}
 
 /// What there was to deliver from before a drain.
 struct Before {
@@ -106,7 +115,7 @@ impl Vm {
         format: Format,
         mut callback: impl FnMut(&Event<'_>) -> Flow,
     ) -> Result<usize> {
-        let (count, ended) = self.poll_once(timeout, self.poll_budget(), format, &mut callback)?;
+        let (count, ended) = self.poll_once(None, timeout, self.poll_budget(), format, &mut callback)?;
         outcome(ended, count)
     }
 
@@ -131,7 +140,7 @@ impl Vm {
     /// ```
     pub fn run(&self, format: Format, mut callback: impl FnMut(&Event<'_>) -> Flow) -> Result<()> {
         loop {
-            match self.poll_once(None, self.poll_budget(), format, &mut callback) {
+            match self.poll_once(None, None, self.poll_budget(), format, &mut callback) {
                 Ok((_, None)) => {}
                 Ok((_, ended)) => return outcome(ended, 0).map(drop),
                 Err(e) if e.status() == Status::Stopped => return Ok(()),
@@ -141,20 +150,21 @@ impl Vm {
     }
 
     /// Waits and delivers at most `budget` events. Returns their number, and what the callback returned if that ended the
-    /// delivery.
-    pub(super) fn poll_once(
-        &self,
+    /// delivery. `held`: the lock on all deliveries, if the caller has seen events under it.
+    pub(super) fn poll_once<'a>(
+        &'a self,
+        held: Option<MutexGuard<'a, Delivery>>,
         timeout: Option<Duration>,
         budget: usize,
         format: Format,
         callback: &mut impl EventFn,
     ) -> Result<(usize, Option<Flow>)> {
-        self.deliver(timeout, |delivery| {
-            let mut scratch = std::mem::take(&mut delivery.scratch);
+        self.deliver_held(held, timeout, |delivery| {
+            let mut scratch = delivery.scratch.take().unwrap_or_default();
             let mut deliver = CallbackSink::new(format, &mut scratch, Some(&self.shared.stop), callback);
             let drained = delivery.drain(budget, &mut deliver);
             let (events, bytes, lost, ended) = (deliver.events, deliver.bytes, deliver.lost, deliver.ended);
-            delivery.scratch = scratch;
+            delivery.scratch = Some(scratch);
             self.count(events, bytes, lost);
             drained?;
             let count = events as usize;
@@ -263,6 +273,7 @@ impl Vm {
             let Some(sources) = sources else {
                 return Err(Error::new(Status::State, "the queue's thread reads the sources; stop it first"));
             };
+            let scratch = scratch.get_or_insert_default();
             let mut deliver = CallbackSink::new(format, scratch, Some(&self.shared.stop), &mut callback);
             let kept = pending.take_if(|kept| kept.source == source);
             let go_on = kept.is_none_or(|kept| kept.deliver(&shapes[source], &mut deliver));
@@ -275,17 +286,17 @@ impl Vm {
         Ok(drained.unwrap_or(0))
     }
 
-    /// Returns whether a poll has something to do. Costs no system call.
-    pub(super) fn has_work(&self) -> bool {
+    /// Looks for something that a poll has to do. Costs no system call.
+    pub(super) fn look(&self) -> Work<'_> {
         let stop = &self.shared.stop;
         if stop.is_asked() || stop.is_paused() || stop.is_claimed() {
-            return stop.is_asked();
+            return if stop.is_asked() { Work::Any } else { Work::None };
         }
         let _peeking = stop.peeking();
         match try_locked(&self.shared.delivery) {
-            Ok(delivery) => delivery.has_events(),
-            // A poll reports other errors than this.
-            Err(e) => e.status() != Status::Busy,
+            Ok(delivery) if delivery.has_events() => Work::Events(delivery),
+            Err(e) if e.status() != Status::Busy => Work::Any,
+            _ => Work::None,
         }
     }
 
@@ -300,8 +311,8 @@ impl Vm {
     /// Adds delivered events, their bytes, and lost records to the counters.
     pub(super) fn count(&self, events: u64, bytes: u64, lost: u64) {
         let counters = &self.shared.counters;
-        counters.events.fetch_add(events, Relaxed);
-        counters.bytes.fetch_add(bytes, Relaxed);
+        tally(&counters.events, events);
+        tally(&counters.bytes, bytes);
         if lost > 0 {
             counters.lost_kernel.fetch_add(lost, Relaxed);
         }
@@ -312,10 +323,20 @@ impl Vm {
     pub(super) fn deliver<T>(
         &self,
         timeout: Option<Duration>,
+        work: impl FnMut(&mut Delivery) -> Result<Option<T>>,
+    ) -> Result<Option<T>> {
+        self.deliver_held(None, timeout, work)
+    }
+
+    /// The same. `held`: the lock on all deliveries, if the caller has seen events under it.
+    fn deliver_held<'a, T>(
+        &'a self,
+        held: Option<MutexGuard<'a, Delivery>>,
+        timeout: Option<Duration>,
         mut work: impl FnMut(&mut Delivery) -> Result<Option<T>>,
     ) -> Result<Option<T>> {
         let mut done = None;
-        self.deliver_until(timeout, &mut |delivery| {
+        self.deliver_until(held, timeout, &mut |delivery| {
             done = work(delivery)?;
             Ok(done.is_some())
         })?;
@@ -323,39 +344,79 @@ impl Vm {
     }
 
     /// The body of `deliver`, compiled once: returns when `work` has returned true, and after the timeout.
-    fn deliver_until(&self, timeout: Option<Duration>, work: &mut Work<'_>) -> Result<()> {
+    fn deliver_until<'a>(
+        &'a self,
+        held: Option<MutexGuard<'a, Delivery>>,
+        timeout: Option<Duration>,
+        work: &mut Deliver<'_>,
+    ) -> Result<()> {
+        let (mut delivery, mut ready) = match held {
+            Some(delivery) => (delivery, Some(Ready::Events)),
+            None => {
+                let delivery = self.delivery()?;
+                let ready = self.ready(&delivery);
+                (delivery, ready)
+            }
+        };
         let mut deadline = Deadline::after(timeout);
-        let (mut inner, mut delivery) = self.exclusive()?;
-        inner.readable()?;
-        self.shared.counters.polls.fetch_add(1, Relaxed);
+        if ready.is_none() {
+            // A package that has events is loaded, and no other thread closes it, so the lock on it is needed only to wait.
+            try_locked(&self.shared.inner)?.readable()?;
+        }
+        tally(&self.shared.counters.polls, 1);
         let _polling = self.shared.stop.polling();
         loop {
-            if self.shared.stop.is_claimed() {
-                (inner, delivery) = self.give_way(inner, delivery);
-                inner.readable()?;
-            }
-            // Waiting records need no system call. For perf buffers this is also the only reliable check, because the kernel
-            // reports them as readable once: an epoll set of the host that contains the vm's descriptor consumes the report.
-            let is_ready = delivery.has_events();
-            let ready = match is_ready && !self.shared.stop.is_paused() {
-                true if self.shared.stop.take() => Ready::Stop,
-                true => Ready::Events,
-                false => self.wait(&mut deadline)?,
+            let now = match ready {
+                Some(now) => now,
+                None => {
+                    let now;
+                    (delivery, now) = self.wait_held(delivery, &mut deadline)?;
+                    now
+                }
             };
-            match ready {
+            match now {
                 Ready::Stop => return Err(stopped()),
                 Ready::Timeout => return Ok(()),
                 Ready::Events => {}
             }
             let before = Before { pending: delivery.pending.is_some(), queue: delivery.queue.is_some() };
-            drop(inner);
             let result = work(&mut delivery);
             self.after_drain(&mut delivery, before);
             if result? {
                 return Ok(());
             }
-            inner = self.relock();
+            ready = self.ready(&delivery);
         }
+    }
+
+    /// Returns what can be done without waiting. Waiting records need no system call. For perf buffers this is also the only
+    /// reliable check, because the kernel reports them as readable once: an epoll set of the host that contains the vm's descriptor
+    /// consumes the report.
+    fn ready(&self, delivery: &Delivery) -> Option<Ready> {
+        let stop = &self.shared.stop;
+        if stop.is_paused() || stop.is_claimed() || !delivery.has_events() {
+            return None;
+        }
+        Some(if stop.take() { Ready::Stop } else { Ready::Events })
+    }
+
+    /// Waits with both locks. Before that it releases them to a thread that claims them.
+    fn wait_held<'a>(
+        &'a self,
+        mut delivery: MutexGuard<'a, Delivery>,
+        deadline: &mut Deadline,
+    ) -> Result<(MutexGuard<'a, Delivery>, Ready)> {
+        let mut inner = self.relock();
+        if self.shared.stop.is_claimed() {
+            (inner, delivery) = self.give_way(inner, delivery);
+            inner.readable()?;
+            if let Some(ready) = self.ready(&delivery) {
+                return Ok((delivery, ready));
+            }
+        }
+        let ready = self.wait(deadline)?;
+        drop(inner);
+        Ok((delivery, ready))
     }
 
     /// Releases the locks to a thread that claims them, and takes them back when that is done.

@@ -11,7 +11,7 @@ use crossbeam_queue::ArrayQueue;
 use super::handover::{ChunkQueue, Event, Flag, Handover, Producer};
 use super::lock::locked;
 use super::stats::Counters;
-use crate::bpf::source::{Shape, Sink, Sources};
+use crate::bpf::source::{Shape, Sink, Sources, tally};
 use crate::os::{Epoll, Errno, EventFd, Thread};
 
 /// The size of a chunk in bytes. Only a single larger record makes a chunk larger.
@@ -207,8 +207,7 @@ fn deliver(
     let (shape, data, key) =
         (shapes.get(source)?, chunk.get(data..data + len)?, chunk.get(key..key + key_len)?);
     if kind == Kind::Record as u32 || kind == Kind::Entry as u32 {
-        // Not a race: the thread that delivers holds the lock on all deliveries.
-        shape.events.store(shape.events.load(Relaxed) + 1, Relaxed);
+        tally(&shape.events, 1);
     }
     let origin = (shape.index, cpu, time_ns);
     if *last != Some(origin) {

@@ -54,14 +54,14 @@ impl Vm {
         let mut config = inner.config.clone();
         config.replaceable = false;
         drop(inner);
-        let mut scratch = std::mem::take(&mut delivery.scratch);
+        let mut scratch = delivery.scratch.take().unwrap_or_default();
         let deliver = CallbackSink::new(format, &mut scratch, Some(&self.shared.stop), &mut callback);
         let mut host = Host { vm: self, deliver, format };
         let vm = wasm::Vm { stop_fd: self.shared.stop.fd(), log: &self.shared.log, session: &config };
         let result = wasm::run(&module, &self.shared.wasm, &vm, argv, &mut host);
         host.settle();
         let ended = host.deliver.ended;
-        delivery.scratch = scratch;
+        delivery.scratch = Some(scratch);
         self.shared.counters.settle();
         outcome(ended, 0)?;
         if result.as_ref().is_err_and(|error| error.status() == Status::Stopped) {
