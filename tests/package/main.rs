@@ -8,4 +8,5 @@ mod fixture;
 mod formats;
 mod layouts;
 mod limits;
+mod machines;
 mod targets;

@@ -414,6 +414,9 @@ fn several_strings_in_one_array_are_all_written() {
     for record in [[1u8; 16], *b"\x01\0\x01\0\x01\0\x01\0\x01\0\x01\0\x01\0\x01\0", [0xff; 16]] {
         assert!(json_text(&args, &record).len() <= Plan::new(&args).unwrap().max_json_len());
     }
+    // The announced size is not far above it: a byte takes six characters at most, or three as a hexadecimal number.
+    assert!(Plan::new(&args).unwrap().max_json_len() < 6 * 16 + 100);
+    assert!(Plan::new(&bytes(16, "hex")).unwrap().max_json_len() < 3 * 16 + 100);
     let mut out = vec![7; 16];
     encode(&args, &json!({"m": ["ls", "", "/tmp"]}), &mut out).unwrap();
     assert_eq!(out, b"ls\0\0/tmp\0\0\0\0\0\0\0\0");
