@@ -15,7 +15,8 @@ const PREFIXES: [(&str, &str); 6] = [
     ("iter", "bpf_iter_"),
 ];
 
-/// The hook of each section of an object that may have one in the kernel itself; none where libbpf looks for them.
+/// Returns the hook of each section of an object whose hook may be in the kernel itself. The list is empty if libbpf
+/// looks up the hooks.
 pub fn of_sections(object: &[u8]) -> Vec<Hook> {
     if !is_registered() {
         return Vec::new();

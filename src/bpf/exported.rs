@@ -52,8 +52,9 @@ pub enum FdRole {
 
 /// The descriptors of a package for another process, see [`Vm::export`](crate::Vm::export). It owns them.
 ///
-/// To send it, pass [`description`](Exported::description) as text and [`fds`](Exported::fds) in the same order, for example
-/// with `SCM_RIGHTS`, of which one message takes 253. [`from_parts`](Exported::from_parts) is the other end.
+/// To send it, pass [`description`](Exported::description) as text and [`fds`](Exported::fds) in the same order, for
+/// example with `SCM_RIGHTS`. One message can have at most 253 descriptors. The receiver calls
+/// [`from_parts`](Exported::from_parts).
 #[derive(Debug)]
 pub struct Exported {
     /// Identifies the object of the package.

@@ -75,7 +75,7 @@ impl Ring {
                 run.count
             },
             |spans, count, bytes, most| {
-                // SAFETY: the reader has put these.
+                // SAFETY: the reader has stored the first `count` spans.
                 let go_on = receiver.records(-1, unsafe { spans.first(count) }, bytes);
                 *most = receiver.limit().clamp(1, Spans::MOST);
                 go_on
