@@ -183,7 +183,7 @@ func (g *Group) Poll(ctx context.Context, timeout time.Duration, format Format, 
 			return 0, err
 		}
 		count, ended, err := g.pollNow(format, fn)
-		// A stop by a context: of this poll, or of one that ended before it noticed.
+		// A context has stopped this poll, or an earlier poll that ended before the stop arrived.
 		if errors.Is(err, ErrStopped) && g.Failed() == nil && !g.stopped.Swap(false) && !g.isClosed() {
 			continue
 		}
@@ -251,7 +251,7 @@ func (g *Group) pollNow(format Format, fn func(*VM, *Event) error) (int, bool, e
 	return int(status), d.ended, err
 }
 
-// view returns what converts events of a member. nil if its vm is closed.
+// view returns the converter for events of a member, or nil if its vm is closed.
 func (d *groupDelivery) view(key uintptr) *delivery {
 	view := d.views[key]
 	if view == nil {

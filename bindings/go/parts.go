@@ -406,7 +406,7 @@ func (vm *VM) ProgRun(name string, in ProgInput) (ProgResult, error) {
 	}, nil
 }
 
-// left returns the bytes that a test run left in a buffer. Without a buffer the kernel reports a size all the same.
+// left returns the bytes that a test run left in a buffer. The kernel reports a size even without a buffer.
 func left(buffer []byte, size C.size_t) []byte {
 	if uint64(size) < uint64(len(buffer)) {
 		return buffer[:size]

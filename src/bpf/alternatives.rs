@@ -142,7 +142,7 @@ impl Alternatives {
         *known = Some(cause.clone());
     }
 
-    /// The error of a chain without a usable program: that of the last one, with the reasons of all.
+    /// Returns the error of a chain without a usable program: the error of the last program, with the reasons of all.
     pub fn none_left(&self, first: usize, last: Error) -> Error {
         let (mut reasons, mut tried) = (String::new(), 0);
         for index in self.chain(first) {

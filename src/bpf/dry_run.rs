@@ -84,7 +84,7 @@ fn traced(prog: ProgRef<'_>, target: &Target, place: &str) -> Result<()> {
     }
 }
 
-/// Attaches a program that is not loaded. An error about exactly that means that it would have succeeded.
+/// Attaches a program that is not loaded. An error about this means that attaching would have succeeded.
 fn unloaded(prog: ProgRef<'_>, target: &Target) -> Result<()> {
     let log = Arc::new(Log::new(None, Level::Error));
     match attach(prog, std::slice::from_ref(target), &log) {

@@ -125,7 +125,7 @@ impl Exported {
         let object = object.ok_or_else(|| bad("object: expected a number in hexadecimal digits".into()))?;
         let roles = value["fds"].as_array().ok_or_else(|| bad("fds: expected an array".into()))?;
         if roles.len() != fds.len() {
-            return Err(bad(format!("it is of {} descriptors, {} are given", roles.len(), fds.len())));
+            return Err(bad(format!("it has {} descriptors, but {} were passed", roles.len(), fds.len())));
         }
         let role = |(index, value)| {
             FdRole::from_value(value).ok_or_else(|| bad(format!("fds[{index}]: not a role: {value}")))

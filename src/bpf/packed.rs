@@ -14,7 +14,7 @@ pub struct Packed {
     pub stride: usize,
     /// The size of the records as the kernel wrote them.
     pub bytes: usize,
-    /// The bytes that the next record needs, which did not fit; else 0.
+    /// The bytes that the next record needs if it did not fit; else 0.
     pub missing: usize,
 }
 

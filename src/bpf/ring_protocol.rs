@@ -58,7 +58,8 @@ pub struct Reader {
     size: u64,
     /// The first word of the last record that was looked at.
     last: u32,
-    /// A bit for each of the last records, the newest lowest: set if its first word was not that of the record before it.
+    /// A bit for each of the last records, the newest in the lowest bit. It is set if the first word of the record
+    /// differs from that of the record before.
     changes: u32,
     /// The bits that must be clear for the next record to be expected to be like the last.
     relevant: u32,
@@ -119,16 +120,17 @@ impl Reader {
     /// Calls `take` with position and length of each submitted record, in order, until `take` returns false. A record
     /// is released after its call, even if the call panics. Returns false if no submitted record is left.
     ///
-    /// After the last published position comes a full barrier, and if no record is left, another look. The kernel makes a
-    /// record visible and then reads the consumer position, with a full barrier in between. So one of the two sees the
-    /// other: a record that this call does not see causes a wake-up.
+    /// After the last position is published, there is a full barrier. If no record is left, the reader then looks once
+    /// more. The kernel makes a record visible and then reads the consumer position, with a full barrier in between. So
+    /// one of the two sees the other: a record that this call does not see causes a wake-up.
     #[inline(always)]
     pub fn consume<M: Memory>(
         &mut self,
         memory: &M,
         mut take: impl FnMut(u64, usize) -> bool,
     ) -> Result<bool, Damaged> {
-        // In a register: the header of each record is found through the position, so a position in memory would delay it.
+        // It is kept in a register: the header of each record is found through the position, so a position in memory
+        // would delay the next record.
         let mut position = self.position;
         loop {
             match self.next(memory, position)? {
@@ -152,9 +154,11 @@ impl Reader {
         }
     }
 
-    /// Like `consume`, but in batches. `put` receives the index in the batch of each run of submitted records, and returns how many
-    /// of them it takes. When `most` are there, not all are taken or none is left, `take` receives their number and the sum of their
-    /// lengths. They are released after that call. It also sets `most` for the next batch. `state` is passed to both.
+    /// Like `consume`, but in batches. `put` receives each run of submitted records, with the index of its first record
+    /// in the batch, and returns how many of them it takes. A batch is complete when it has `most` records, when `put`
+    /// has not taken all, or when no record is left. Then `take` receives the number of its records and the sum of
+    /// their lengths. They are released after that call. It also sets `most` for the next batch. `state` is passed to
+    /// both.
     #[inline(always)]
     pub fn consume_batches<M: Memory, S>(
         &mut self,

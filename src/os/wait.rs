@@ -90,7 +90,8 @@ impl EventFd {
 /// An event that is cleared only if it was signalled, because clearing is a system call.
 pub struct Again {
     event: EventFd,
-    /// Set after the event was signalled: a clear in between leaves the event readable, and the next one clears it.
+    /// The flag is set after the event was signalled. A clear in between leaves the event readable, and the next clear
+    /// resets it.
     is_set: AtomicBool,
 }
 

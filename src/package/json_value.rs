@@ -252,7 +252,7 @@ impl Display for Node<'_> {
     }
 }
 
-/// An index by name. It is a JSON object because the code of that is linked anyway.
+/// An index by name. It is a JSON object because the code of JSON objects is linked anyway.
 #[derive(Default)]
 pub struct NameIndex(Map<String, Value>);
 

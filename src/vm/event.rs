@@ -65,8 +65,8 @@ pub struct Event<'a> {
     /// Whether a WASM guest wrote to its standard output while it handled this event. A host that shows both the output
     /// and the event would show it twice.
     pub printed: bool,
-    /// Not 0 for records. All events with the same number differ only in `data` and `printed`, so that code which converts
-    /// events converts the rest once.
+    /// Not 0 for records. Events with the same number differ only in `data` and `printed`, so code that converts events
+    /// need not convert the rest again.
     #[cfg_attr(not(feature = "capi"), allow(dead_code, reason = "only the C interface reads it"))]
     pub(crate) run: u64,
 }

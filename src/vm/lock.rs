@@ -4,7 +4,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
 
 use crate::error::{Error, Result, Status};
 
-/// Locks for a short time. A panic under the lock has already been reported as such; what it guards is whole.
+/// Locks for a short time. A panic under the lock has been reported already, and the guarded data is consistent.
 #[cfg_attr(small, optimize(speed))]
 pub fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)

@@ -130,8 +130,8 @@ impl Session {
             .map_err(|e| self.with_status_of_target(index, e))
     }
 
-    /// Attaches a program, or the first of its alternatives that can be attached. An error comes with the last one that was
-    /// tried. Programs with an id in `tails` need not be attached.
+    /// Attaches a program, or the first of its alternatives that can be attached. An error comes with the last program
+    /// that was tried. Programs with an id in `tails` need not be attached.
     fn attach_first(
         &mut self,
         first: usize,

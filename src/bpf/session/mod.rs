@@ -93,7 +93,7 @@ pub enum Place {
     Here,
     /// This one has loaded it, another one reads its events.
     ReadElsewhere,
-    /// This one reads its events, another one has loaded it.
+    /// Another process has loaded the package; this one reads its events.
     LoadedElsewhere,
 }
 

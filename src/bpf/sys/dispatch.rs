@@ -73,7 +73,8 @@ const TAIL_CALL: i32 = 12;
 const GET_FUNC_IP: i32 = 173;
 
 /// The code of a dispatcher. Each call has a constant index, which the kernel compiles to a direct jump. A call of an empty slot
-/// goes on. A trampoline stores the address of the function only if the attached program asks for it, so the dispatcher does.
+/// goes on. A trampoline stores the address of the function only if the attached program asks for it, so the dispatcher
+/// asks for it.
 const CODE: [Instruction; 16] = [
     insn(MOVE, 6, 1, 0, 0), // r6 = the context
     insn(0x18, 4, 2, 0, 0), // r4 = address of the generation

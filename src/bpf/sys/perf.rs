@@ -16,7 +16,8 @@ use crate::os::{self, Errno};
 /// One perf event array, with a buffer per online CPU.
 pub struct Perf {
     events: Arc<PerfEvents>,
-    /// The records being delivered: in its buffer a record is only 4-aligned, and may wrap around.
+    /// Copies of the records that are being delivered, because in its buffer a record is only 4-aligned and may wrap
+    /// around.
     copies: Vec<u64>,
     /// Where the records of a batch end in `copies`, in words, and their lengths.
     batch: Vec<(usize, usize)>,
@@ -127,7 +128,7 @@ impl Perf {
                 }
                 next = after;
             }
-            // When it is dropped, so that no record is delivered again after a panic of the callback.
+            // The records are released on drop, so that none is delivered again after a panic of the callback.
             let released = Released { buffer, next };
             if batch.is_empty() {
                 return Ok(());

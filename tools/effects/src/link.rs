@@ -121,8 +121,8 @@ impl<'a> Object<'a> {
         let mut code = Code::default();
         let mut positions = BTreeMap::new();
         self.link_from(main, &mut positions, &mut code)?;
-        // A program that throws has a function called that no instruction names (`exception_callback` in its BTF). Any in
-        // `.text` may be it.
+        // If a program throws, the kernel calls a function that no instruction names (`exception_callback` in its BTF).
+        // Any in `.text` may be it.
         let throws = |name: &str| name == "bpf_throw" || name.starts_with('#');
         if code.references.values().any(|it| matches!(it, Reference::Kernel(name) if throws(name))) {
             for index in 0..self.functions.len() {

@@ -33,23 +33,23 @@ const GROUPS: [(&str, &[&str]); 9] = [
 ];
 const HEAD: &str = "# Kernels
 
-What works where. \"yes\" means loaded, attached, and seen to run: a program counted what happened, an example delivered what its README
-promises, a map with plain keys was written and read (others, and `syscall`, are loaded only; `struct_ops` is registered). A number is the
-library's own message, below.
+What works where. \"yes\" means that it was loaded, attached, and seen to run. For a program, it has counted what happened; for an example,
+it has delivered what its README promises; for a map with plain keys, it was written and read. Other maps, and `syscall`, were loaded only;
+`struct_ops` was registered. A number refers to a message of the library, below.
 
-`make vm` boots Debian's kernels under QEMU, runs `tests/matrix`, `tests/examples`, `tests/vm.rs` and the conformance suite in C and Rust on
-each, asks the running kernel as well (the last column, without emulation), and writes this table;
-`make vm KERNEL=6.1` asks one of them. All programs of a kind to attach are in one package, `tests/matrix/features.json`, which was compiled once and
-runs on all of these kernels; its digest is committed and checked on each before it is run.
+`make vm` boots Debian's kernels under QEMU. On each it runs `tests/matrix`, `tests/examples`, `tests/vm.rs` and the conformance suite in C and
+Rust. It does the same on the running kernel, without emulation (the last column), and writes this table. `make vm KERNEL=6.1` runs one of them.
+All programs of the attach tests are in one package, `tests/matrix/features.json`. It was compiled once and runs on all of these kernels; its
+digest is committed, and checked on each kernel.
 
 ";
 const RUNNER: &str = "
 ## The runner
 
 `tests/kernels` is two hundred lines of shell: it fetches a kernel's package without installing it, packs the test programs into an initramfs
-with busybox, and boots that in emulation. virtme-ng and vmtest do more and need more: virtme-ng brings its own init and mounts the
-host's files by virtiofs or 9p, of which Debian's kernels have no driver built in; vmtest needs QEMU's guest agent in the image or a
-kernel with these drivers too. Neither fetches kernels.
+with busybox, and boots that in emulation. It does not use virtme-ng or vmtest, because both need more. virtme-ng mounts the host's files by
+virtiofs or 9p, and Debian's kernels have no driver for these built in. vmtest needs QEMU's guest agent in the image, or a kernel with the
+same drivers. Neither fetches kernels.
 ";
 
 /// Writes it from the answers of all kernels.

@@ -1,6 +1,6 @@
 //! Finds programs that are alternatives of each other: one for each of two hooks at the same place, or one for each name
-//! that a kernel function has had. libbpf's tools contain them for old and new kernels, and their hosts pick one. All at
-//! once would count everything twice, or fail because a function is missing.
+//! that a kernel function has had. libbpf's tools contain them for old and new kernels, and their hosts pick one. If
+//! all of them were attached, everything would be counted twice, or attaching would fail because a function is missing.
 
 use std::cmp::Reverse;
 
@@ -46,7 +46,7 @@ pub fn find<'a>(
         };
         let mut found = select(&|other| other.base_name() == first.base_name());
         if !are_alternatives(&found, has_same_code) {
-            // Ambiguous for several names of the function; it may be clear for one of them.
+            // This may be ambiguous for several names of the function, and clear for one of them.
             found = select(&|other| other.target == first.target);
         }
         remaining.retain(|other| !found.iter().any(|taken| std::ptr::eq(taken.program, other.program)));

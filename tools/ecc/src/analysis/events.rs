@@ -135,7 +135,7 @@ impl Sources<'_, '_> {
         if let Some(id) = self.exports.for_map(&map.name) {
             return Ok(Ok(id));
         }
-        // Declarations that name no map apply if there is only one.
+        // Declarations that name no map apply if there is only one map.
         let is_only = self.event_maps().filter(|map| self.sent_to(map).next().is_some()).count() == 1;
         let named = if by_header && is_only { self.outermost(candidates)? } else { Vec::new() };
         let exported = if is_only { self.exports.for_any_map() } else { Vec::new() };

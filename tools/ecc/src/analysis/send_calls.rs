@@ -198,8 +198,8 @@ impl<'a, 'd> Program<'a, 'd> {
         if chosen.iter().all(agree) { (first, Vec::new()) } else { (None, hints) }
     }
 
-    /// The types of the pointers that contain an address, in this function and in those that it is passed to or comes
-    /// from.
+    /// The types of pointers with this address: in this function, in functions that get the address, and in functions
+    /// that it comes from.
     fn pointer_evidence(&self, origin: &Origin, depth: u32) -> Vec<Evidence> {
         let Atom::Address(base, Some(offset)) = &origin.atom else { return Vec::new() };
         let function = &self.functions[origin.function];
@@ -358,7 +358,7 @@ impl<'a, 'd> Program<'a, 'd> {
         self.dwarf.declarations.iter().find(|declared| declared.name == name)?.written
     }
 
-    /// What is written through the dynptr that a call reserves, if that is one value that begins at offset 0.
+    /// The value that is written through the dynptr that a call reserves, if it is only one and begins at offset 0.
     fn dynptr_data(&self, index: usize, reserve: &Call) -> Option<Vec<Origin>> {
         let dynptr = reserve.arguments[3].as_ref()?;
         let calls = self.functions[index].calls.iter();

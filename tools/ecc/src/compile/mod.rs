@@ -114,8 +114,9 @@ impl<'a> Job<'a> {
         Ok(Job { sources, source, name, header, flags, tools, own_files })
     }
 
-    /// Compiles for one machine. If clang's usual debug information does not show what an event is, a second run lets
-    /// it describe all types: one that only an expression names may be missing among the types of variables.
+    /// Compiles for one machine. Without further flags, clang describes only the types of variables and functions. A
+    /// type that only an expression names is missing then. So if the type of an event was not found, clang runs again
+    /// and describes all types.
     fn compile_for(&self, machine: &Machine) -> Result<Compiled> {
         match self.run(machine, Types::Used)? {
             Some(compiled) => Ok(compiled),

@@ -113,7 +113,7 @@ impl Registry<'_> {
     /// Checks that the registry accepts the credentials.
     pub fn check(&self) -> Result<()> {
         let reply = self.send(self.request(Method::GET, "")?, MAX_TOKEN)?;
-        // A token without a scope may not grant access here. That it was issued shows that the credentials are valid.
+        // A token without a scope may not grant access here. A registry issues a token only for valid credentials.
         let has_token = |it: &HeaderValue| it.as_bytes().starts_with(b"Bearer");
         let is_accepted =
             reply.status.is_success() || self.authorization.borrow().as_ref().is_some_and(has_token);
@@ -236,7 +236,8 @@ pub fn shorten(message: &str) -> String {
     message.chars().take(MAX_MESSAGE).map(|c| if c == '\n' { ' ' } else { c }).collect()
 }
 
-/// Whether a registry on this machine uses plain HTTP. One that uses TLS responds 400 or not at all.
+/// Whether a registry on this machine uses plain HTTP. A registry that uses TLS responds to plain HTTP with 400 or not
+/// at all.
 fn uses_plain_http(http: &Http, host: &str) -> bool {
     let request = http.client.get(format!("http://{host}/v2/")).build();
     let reply = request.ok().and_then(|request| http.send(host, request, MAX_TOKEN).ok());

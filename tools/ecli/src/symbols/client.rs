@@ -227,7 +227,7 @@ mod tests {
 
     use super::*;
 
-    /// What becomes of a question that somebody else than our own process answers.
+    /// The result of a request to which another program than ecli replies.
     fn answered_by(answer: impl FnOnce(OwnedFd) + Send + 'static) -> (Option<Vec<Option<Name>>>, Reader) {
         let (socket, theirs) =
             socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)

@@ -256,7 +256,7 @@ mod tests {
             for value in [0, 1, 0x7f, 0xff] {
                 let mut changed = mappings.clone();
                 changed[at] = value;
-                // Whatever it means: it ends, and nothing is taken from beyond it.
+                // Any message is decoded to its end and not beyond.
                 let _ = (decode_mappings(&changed, 4), decode_names(&changed, 4), Request::decode(&changed));
             }
         }
