@@ -78,7 +78,7 @@ const UNSAFE_ALLOWED: [&str; 7] = [
 const FOREIGN: [(&str, &[&str]); 2] =
     [("libbpf_sys", &["src/bpf/sys/", "tools/ecc/src/object/libbpf.rs"]), ("wamr_sys", &["src/wasm/sys/"])];
 
-/// Most lines between the braces of an `extern "C"` function in src/capi.
+/// Maximum number of lines between the braces of an `extern "C"` function in src/capi.
 const MAX_C_FUNCTION_LINES: usize = 10;
 
 // ---- the rules ------------------------------------------------------------------------------------------------

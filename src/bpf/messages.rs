@@ -89,7 +89,7 @@ pub fn is_unloaded(printed: &str) -> bool {
 
 /// The programs that libbpf reports as failed, in the order of its reports.
 pub fn failed_programs(printed: &str) -> impl Iterator<Item = &str> {
-    /// Most lines that are considered; a log can quote many.
+    /// Maximum number of lines that are considered; a log can quote many.
     const MAX_LINES: usize = 16;
     let failures = ["failed", "BPF program load", "missing BPF prog type"];
     let is_report = move |line: &&str| has(line, "prog '") && failures.iter().any(|word| has(line, word));

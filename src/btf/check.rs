@@ -5,9 +5,9 @@ use super::reader::{Btf, BtfKind, Entry, Part, bad};
 use super::relocation::{Query, Relocation, relocations};
 use crate::error::{Error, Result};
 
-/// Most bytes of all variables in `.kconfig`. A value in the kernel's configuration is at most one line.
+/// Maximum number of bytes of all variables in `.kconfig`. A value in the kernel's configuration is at most one line.
 const MAX_KCONFIG: u64 = 1 << 20;
-/// Most bytes of an access string; libbpf accepts 64 indices.
+/// Maximum number of bytes of an access string; libbpf accepts 64 indices.
 const MAX_ACCESS: usize = 256;
 
 impl Btf {

@@ -7,9 +7,9 @@ use super::reader::{Btf, BtfKind, Entry};
 use super::relocation::relocations;
 
 impl Btf {
-    /// Returns the ids of the types that may be event types: structs with a name and a size to which no member, array,
-    /// variable (the definition of a map is one), function or pointer refers. `btf_ext` is the `.BTF.ext` section; structs
-    /// that the programs access through CO-RE belong to the kernel and are not returned.
+    /// Returns the ids of the types that may be event types. These are structs with a name and a size to which nothing
+    /// refers: no member, array, variable (such as the definition of a map), function or pointer. `btf_ext` is the
+    /// `.BTF.ext` section; structs that the programs access through CO-RE belong to the kernel and are not returned.
     ///
     /// A pointer variable that only keeps a struct in the BTF (`__eunomia_dummy_*`, or `unused` in its name) does not
     /// count as a use. For a struct without a tag the typedef is returned. If `btf_ext` is malformed the result is empty,

@@ -332,7 +332,7 @@ struct Record<'a> {
     rest: &'a [u8],
 }
 
-/// Most levels of nested members without names, far more than any kernel has.
+/// Maximum number of levels of nested members without names, far more than any kernel has.
 const MAX_LEVELS: u32 = 16;
 const HEAD: usize = 12;
 const STEP: u32 = 64;

@@ -17,9 +17,9 @@ use super::{MAX_DOCUMENT, Package, machine, members};
 use crate::error::{Error, Hint, Result};
 use crate::memory;
 
-/// Most values in a document. Values take several times as much memory as their JSON.
+/// Maximum number of values in a document. Values take several times as much memory as their JSON.
 const MAX_VALUES: usize = 1 << 17;
-/// Most bytes of memory for a value, beside its string: those of an object with one member.
+/// Maximum number of bytes of memory for a value without its string. An object with one member needs most.
 const VALUE_SIZE: usize = 1024;
 
 /// The usual compression ratio of an object.

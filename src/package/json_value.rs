@@ -9,11 +9,11 @@ use serde_json::{Map, Value};
 use crate::error::{Error, Result, Status, Subject};
 use crate::number::parse_float;
 
-/// Most entries of an array: maps, programs, variables, types, members.
+/// Maximum number of entries of an array: maps, programs, variables, types, members.
 pub const MAX_ENTRIES: usize = 4096;
-/// Most bytes of a name; the kernel's limit for names in BTF.
+/// Maximum number of bytes of a name; the kernel's limit for names in BTF.
 const MAX_NAME: usize = 512;
-/// Most characters of a value that a message quotes.
+/// Maximum number of characters of a value that a message quotes.
 const MAX_QUOTED: usize = 40;
 
 /// Creates an error about a package.

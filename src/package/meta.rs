@@ -9,13 +9,13 @@ use super::json_value::{NameIndex, Node};
 use super::target::Target;
 use crate::error::Result;
 
-/// Most programs with `instead_of`: each may cost an attempt to load the package.
+/// Maximum number of programs with `instead_of`: each may cost an attempt to load the package.
 const MAX_ALTERNATIVES: usize = 256;
 /// The section of maps. A variable in this section means the number of entries of a map.
 pub const MAPS: &str = ".maps";
 /// The prefix of variables that compilers of eunomia-bpf add to keep a type in the BTF.
 pub(super) const DUMMY_PREFIX: &str = "__eunomia_dummy";
-/// Most members with formats: each is searched for whenever a type is built.
+/// Maximum number of members with formats: each is searched for whenever a type is built.
 const MAX_FORMATS: usize = 256;
 
 /// The metadata of a package.

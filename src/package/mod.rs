@@ -28,7 +28,7 @@ pub use target::{Interface, Perf, PerfSample, Target, Tc, TcPoint, split_offset}
 
 use serde_json::{Map, Value};
 
-/// Most bytes of a document. It can contain the largest object as base64 without compression.
+/// Maximum number of bytes of a document. It can contain the largest object as base64 without compression.
 pub const MAX_DOCUMENT: usize = 128 << 20;
 
 /// A package: an object file and its metadata.

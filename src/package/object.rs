@@ -5,7 +5,7 @@ use std::fmt;
 use super::json_value::error;
 use crate::error::Result;
 
-/// Most bytes of an object.
+/// Maximum number of bytes of an object.
 pub const MAX_OBJECT: usize = 64 << 20;
 
 const ELF_HEADER: usize = 64;

@@ -12,7 +12,7 @@ use crate::error::{Error, Result, Status};
 use crate::memory;
 use crate::zlib::{self, Inflater, Progress};
 
-/// Most bytes of base64. The largest object takes four thirds of its size; the rest is for newlines.
+/// Maximum number of bytes of base64. The largest object takes four thirds of its size; the rest is for newlines.
 const MAX_BASE64: usize = MAX_OBJECT / 2 * 3;
 /// Also decodes base64 without padding.
 const DECODER: GeneralPurpose = GeneralPurpose::new(

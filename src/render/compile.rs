@@ -11,7 +11,7 @@ use super::out::{Literal, MAX_NUMBER, Out};
 use super::steps::{BitsKind, Code, Column, Constants, Op, REST, Step, TIME_HEADER};
 use crate::types::{Field, Kind, Type, ValueFormat};
 
-/// Most bytes of output per byte of a flexible array.
+/// Maximum number of bytes of output per byte of a flexible array.
 const MAX_GROWTH: u64 = 64;
 /// Width of the narrowest column, in characters.
 const NARROWEST: usize = 6;

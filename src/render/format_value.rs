@@ -4,7 +4,7 @@ use super::clock::Clock;
 use super::out::Out;
 use crate::types::ValueFormat::{self, *};
 
-/// Most bytes of one value, except arrays of bytes and stacks.
+/// Maximum number of bytes of one value, except arrays of bytes and stacks.
 pub(super) const LONGEST: u64 = 48;
 
 /// Writes a value of up to 16 bytes, without quotes; or a stack of any length, as JSON.

@@ -8,7 +8,7 @@ use super::steps::{Code, Column};
 use crate::error::{Error, Result, Status};
 use crate::types::Type;
 
-/// Most bytes of a line, without a flexible array at its end.
+/// Maximum number of bytes of a line, without a flexible array at its end.
 const MAX_OUTPUT: u64 = 64 << 20;
 
 /// A type, compiled for writing its records.

@@ -11,11 +11,11 @@ use std::sync::Arc;
 use super::format::ValueFormat;
 use crate::error::{Error, Result, Status};
 
-/// Most bytes of a type; offsets in bits then fit 32 bits.
+/// Maximum number of bytes of a type; offsets in bits then fit 32 bits.
 pub(super) const MAX_SIZE: usize = 1 << 28;
-/// Most levels of nested structs and arrays.
+/// Maximum number of levels of nested structs and arrays.
 pub(super) const MAX_DEPTH: u32 = 32;
-/// Most values in a type, where an array counts as one of its elements. A union with two members
+/// Maximum number of values in a type, where an array counts as one of its elements. A union with two members
 /// of the same type doubles the number of values at each nesting level, although its size in bytes stays the same.
 const MAX_WEIGHT: u32 = 1 << 14;
 

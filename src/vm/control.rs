@@ -73,9 +73,9 @@ impl Vm {
         Ok(())
     }
 
-    /// Returns a descriptor that is readable when a [`poll`](Vm::poll) that does not wait has events or a stop request to
-    /// report. It fits into any event loop, stays the same as long as the vm and belongs to it. `AsFd` returns it, too. Any
-    /// thread may call it at any time.
+    /// Returns a descriptor that is readable when there are events or a stop request: a [`poll`](Vm::poll) would return
+    /// at once. It fits into any event loop, stays the same as long as the vm and belongs to it. `AsFd` returns it,
+    /// too. Any thread may call it at any time.
     ///
     /// ```
     /// # fn main() -> eunomia::Result<()> {

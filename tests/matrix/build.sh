@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # build.sh [types|features]: compiles what the kernel matrix loads to target/matrix: a package for each type of map, the two
-# event buffers, struct_ops, and (alone with `types`) one that brings the types of this kernel and of those that tests/kernels has. The
-# package of the program types is committed (features.json), so that all kernels get the same bytes; `features` makes it
-# anew and writes down its digest.
+# event buffers, struct_ops, and (alone with `types`) one that contains the types of this kernel and of those that
+# tests/kernels has. The package of the program types is committed (features.json), so that all kernels get the same
+# bytes; `features` makes it anew and writes down its digest.
 set -euo pipefail
 cd "$(dirname "$0")"
 

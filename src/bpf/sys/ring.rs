@@ -152,8 +152,9 @@ pub struct Positions {
     pub produced: u64,
 }
 
-/// The two mappings of a ring buffer: the page with the consumer position, which this process writes, and the page with
-/// the producer position, followed by the data twice, so that a record that wraps around is contiguous.
+/// The two mappings of a ring buffer. One is the page with the consumer position, which this process writes. The other
+/// is the page with the producer position, followed by the data twice, so that a record that wraps around is
+/// contiguous.
 pub struct Shared {
     consumer: NonNull<AtomicU64>,
     producer: NonNull<AtomicU64>,

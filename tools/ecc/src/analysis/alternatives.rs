@@ -59,8 +59,8 @@ pub fn find<'a>(
     groups
 }
 
-/// Whether exactly one of them is meant to be used: no hook has two programs with the same target, and if there are
-/// several targets, some hook has a program for each of them, all with the same code.
+/// Whether exactly one of them is meant to be used. No hook may have two programs with the same target. If there are
+/// several targets, one hook must have a program for each of them, all with the same code.
 fn are_alternatives(candidates: &[Candidate], has_same_code: &dyn Fn(&str, &str) -> bool) -> bool {
     let mut targets: Vec<&str> = candidates.iter().map(|candidate| candidate.target).collect();
     targets.sort_unstable();
