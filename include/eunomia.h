@@ -321,8 +321,8 @@ typedef struct eunomia_options {
   // Programs, types and maps count, and a map counts as if it were full. Above the limit,
   // eunomia_load fails with EUNOMIA_ERR_NOMEM. Pinned maps count until eunomia_destroy. With a
   // limit, a package whose programs allocate objects (bpf_obj_new) is rejected, because these
-  // cannot be counted. UINT64_MAX: no limit. 0: a quarter of the available memory, capped at the
-  // larger of 1 GiB and 16 MiB per possible CPU.
+  // cannot be counted. UINT64_MAX: no limit. 0: a quarter of the available memory, but at most 1
+  // GiB, or 16 MiB per possible CPU if that is more.
   uint64_t max_kernel_memory;
 } eunomia_options;
 

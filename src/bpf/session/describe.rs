@@ -35,7 +35,7 @@ impl Session {
             ("maps", self.maps().iter().map(|map| self.describe_map(map)).collect()),
             ("programs", (0..self.prog_count()).map(|index| self.describe_prog(index)).collect()),
         ]));
-        // Serialized on its own, because a copy of the value takes many times the memory of its text.
+        // It is serialized separately: a copy of the value would take many times the memory of its text.
         text.pop();
         text + ",\"meta\":" + &compact(self.package.meta_value()) + "}"
     }

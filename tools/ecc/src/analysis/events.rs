@@ -83,8 +83,8 @@ pub struct Sources<'a, 'd> {
 }
 
 impl Sources<'_, '_> {
-    /// Finds the types of events and adds them to `btf`. Candidates for ambiguous ones are the structs of `header`; without
-    /// a header, those in files for which `is_own` is true.
+    /// Finds the types of events and adds them to `btf`. If a type is ambiguous, the candidates are the structs of
+    /// `header`; without a header, those in files for which `is_own` is true.
     pub fn events(
         &self,
         header: Option<&Path>,

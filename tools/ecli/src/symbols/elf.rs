@@ -16,7 +16,7 @@ use super::protocol::Name;
 /// Size limit of a symbol table: eight million symbols.
 const MAX_TABLE: u64 = 192 << 20;
 
-/// Bytes of a name that are read. Mangled C++ names can be long.
+/// Maximum number of bytes of a name. Mangled C++ names can be long.
 const LONGEST_NAME: usize = 4096;
 
 /// How many functions before an address are searched for one that contains it.
