@@ -23,8 +23,8 @@ tests_of() {
     case $1 in
     package) echo --test=package ;;
     btf) echo --test=types --test=excerpt ;;
-    types) echo --test=types --test=formats ;;
-    render) echo --lib --test=types --test=formats ;;
+    types) echo --test=types ;;
+    render) echo --lib --test=types ;;
     vm) echo --test=vm --test=group --test=replace --test=rust_api --features=eunomia/channel ;;
     *) echo "mutants.sh: no part $1; the parts are package, btf, types, render and vm" >&2 && return 2 ;;
     esac

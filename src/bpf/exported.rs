@@ -30,7 +30,8 @@ pub enum FdRole {
         /// Its name.
         name: String,
     },
-    /// The program that is attached instead of a program, see [`Options::replaceable`](crate::Options::replaceable).
+    /// The dispatcher of a program, which is attached instead of it; see
+    /// [`Options::replaceable`](crate::Options::replaceable).
     Dispatcher {
         /// The name of the program that it calls.
         program: String,

@@ -47,7 +47,7 @@ pub struct MapInfo {
 }
 
 impl Vm {
-    /// Returns the number of maps. Maps that hold data sections count.
+    /// Returns the number of maps. Maps of data sections are included.
     ///
     /// ```no_run
     /// # fn main() -> eunomia::Result<()> {

@@ -167,7 +167,7 @@ fn under_load_each_event_is_shown_once_over_several_replaces() {
             while !over.load(SeqCst) {
                 call(thread << 28 | count);
                 count += 1;
-                // Leaves time to a machine that is busy otherwise; lost records are counted all the same.
+                // Waits a little, for a machine with other load. Lost records are counted in any case.
                 if count % 64 == 0 {
                     std::thread::sleep(std::time::Duration::from_micros(200));
                 }
