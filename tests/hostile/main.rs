@@ -8,14 +8,14 @@ mod fixture;
 #[path = "../support/mod.rs"]
 mod support;
 
+mod alternatives;
 mod btf;
 mod environment;
 mod events;
-mod forms;
 mod kernel;
 mod limits;
 mod maps;
 mod memory;
 mod packages;
+mod program_types;
 mod variables;
-mod variants;
