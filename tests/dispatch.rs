@@ -10,6 +10,7 @@ use std::time::Duration;
 use eunomia::vm::ReplaceOptions;
 use eunomia::{Flow, Format, Kind, Options, Status, Vm};
 use libbpf_sys as b;
+use support::child;
 use support::kernel::Watch;
 use support::seen::Seen;
 
@@ -151,12 +152,51 @@ fn turn() -> std::sync::MutexGuard<'static, ()> {
     TURN.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
+/// Replaces a package by the other version.
+fn replace(vm: &Vm, [one, two]: &[Vec<u8>; 2], turn: usize) {
+    let report = vm.replace([two, one][turn % 2], ReplaceOptions::default()).expect("the replace works");
+    assert!(report.to_json().contains(r#""change":"swapped""#), "{}", report.to_json());
+}
+
+/// Replaces the package and rolls back, in turn.
+fn there_and_back(vm: &Vm, [_, two]: &[Vec<u8>; 2], turn: usize) {
+    if turn % 2 == 0 {
+        vm.replace(two, keeping()).expect("the replace works");
+    } else {
+        vm.rollback().expect("the rollback works");
+    }
+}
+
+fn keeping() -> ReplaceOptions {
+    let mut options = ReplaceOptions::default();
+    options.keep_old = true;
+    options
+}
+
 /// Replaces `count` times while two threads produce events and another one polls. With `numbered`, each call is an event.
 fn under_load(what: &str, programs: &str, count: usize, numbered: bool) {
+    let replace: Step = &replace;
+    changes_under_load(what, programs, count, numbered, replace, false);
+}
+
+/// A change of the version.
+type Step<'a> = &'a dyn Fn(&Vm, &[Vec<u8>; 2], usize);
+
+fn changes_under_load(
+    what: &str,
+    programs: &str,
+    count: usize,
+    numbered: bool,
+    step: Step<'_>,
+    is_queued: bool,
+) {
     let _turn = turn();
     let watch = Watch::new();
-    let [one, two] = versions(programs);
-    let vm = Arc::new(attached(&one, true));
+    let both = versions(programs);
+    let vm = Arc::new(attached(&both[0], true));
+    if is_queued {
+        vm.queue_start(64 << 20).expect("a queue");
+    }
     let (seen, over) = (Arc::new(Mutex::new(Seen::default())), Arc::new(AtomicBool::new(false)));
     let poller = {
         let (vm, seen) = (Arc::clone(&vm), Arc::clone(&seen));
@@ -176,15 +216,16 @@ fn under_load(what: &str, programs: &str, count: usize, numbered: bool) {
     };
     let threads: Vec<_> = (0..THREADS).map(load).collect();
     for turn in 0..count {
-        let report =
-            vm.replace([&two, &one][turn % 2], ReplaceOptions::default()).expect("the replace works");
-        assert!(report.to_json().contains(r#""change":"swapped""#), "{}", report.to_json());
+        step(&vm, &both, turn);
     }
     over.store(true, SeqCst);
     threads.into_iter().for_each(|thread| thread.join().expect("the load ends"));
     vm.stop();
     poller.join().expect("no panic").expect("the polls work");
     vm.detach().expect("the package detaches");
+    if is_queued {
+        vm.queue_stop().expect("the queue ends");
+    }
     let mut seen = seen.lock().unwrap();
     while vm.poll(Some(Duration::ZERO), Format::Raw, |event| seen.take(event)).expect("the rest") > 0 {}
     let (stats, produced) = (vm.stats(), u64::from(produced.load(SeqCst)));
@@ -228,6 +269,18 @@ fn under_load_btf_tracepoints_are_handled_once() {
 fn under_load_uprobes_are_handled_once() {
     needs_root!();
     under_load("uprobe", UPROBE, 12, true);
+}
+
+#[test]
+fn under_load_events_are_handled_once_with_rollbacks() {
+    needs_root!();
+    changes_under_load("rollback", TRACEPOINT, 12, true, &there_and_back, false);
+}
+
+#[test]
+fn under_load_a_queue_delivers_the_events_with_rollbacks() {
+    needs_root!();
+    changes_under_load("rollback, queue", RAW_TP, 12, true, &there_and_back, true);
 }
 
 #[test]
@@ -336,6 +389,191 @@ fn hooks_are_added_and_dropped() {
     }
     drop(vm);
     watch.is_clean();
+}
+
+#[test]
+fn a_kept_version_runs_again_without_a_load() {
+    needs_root!();
+    let _turn = turn();
+    let watch = Watch::new();
+    let [few, many] = [RAW_TP.to_owned(), [RAW_TP, MORE].concat()];
+    let [few, many] =
+        [(1, few), (2, many)].map(|(version, programs)| support::package(&source(version, "", &programs)));
+    // One more hook in the new version, then one less.
+    for (old, new, counts) in [(&few, &many, [1, 2]), (&many, &few, [2, 1])] {
+        let vm = attached(old, true);
+        let id = |name: &str| vm.prog_find(name).expect("the program").id;
+        let before = id("on_enter");
+        for _ in 0..3 {
+            vm.replace(new, keeping()).expect("the replace works");
+            call(0, 1);
+            assert_eq!(events(&vm), counts[1]);
+            assert!(vm.drained().expect("an answer"));
+            assert_ne!(id("on_enter"), before);
+            for refused in [vm.replace(old, keeping()).map(drop), vm.prepare(old, keeping()).map(drop)] {
+                assert_eq!(refused.expect_err("a version is kept").status(), Status::State);
+            }
+            vm.rollback().expect("the rollback works");
+            assert_eq!(id("on_enter"), before);
+            call(0, 2);
+            assert_eq!(events(&vm), counts[0]);
+            assert_eq!(
+                vm.var_get_json("version").expect("a variable"),
+                if counts[0] == 1 { "1" } else { "2" }
+            );
+        }
+        for refused in [vm.rollback().map(drop), vm.commit()] {
+            assert_eq!(refused.expect_err("no version is kept").status(), Status::State);
+        }
+        vm.replace(new, keeping()).expect("the replace works");
+        vm.commit().expect("the old version ends");
+        assert_eq!(vm.rollback().map(drop).expect_err("it has ended").status(), Status::State);
+        call(0, 3);
+        assert_eq!(events(&vm), counts[1]);
+        // A kept version ends with the attachment.
+        vm.replace(old, keeping()).expect("the replace works");
+        vm.detach().expect("the package detaches");
+        assert_eq!(vm.commit().expect_err("it has ended").status(), Status::State);
+        vm.attach().expect("the package attaches again");
+        call(0, 4);
+        assert_eq!(events(&vm), counts[0]);
+        drop(vm);
+        watch.is_clean();
+    }
+}
+
+#[test]
+fn a_prepared_version_does_not_run() {
+    needs_root!();
+    let _turn = turn();
+    let [few, many] = [RAW_TP.to_owned(), [RAW_TP, MORE].concat()];
+    let [one, two] =
+        [(1, few), (2, many)].map(|(version, programs)| support::package(&source(version, "", &programs)));
+    let vm = attached(&one, true);
+    assert!(
+        vm.prepare(&one, ReplaceOptions::default()).expect("the same").flip().expect("the same").unchanged
+    );
+    let clean = Watch::new();
+    for flips in [false, true] {
+        let prepared = vm.prepare(&two, ReplaceOptions::default()).expect("the version is prepared");
+        assert!(prepared.report().to_json().contains(r#""change":"added""#));
+        call(0, 1);
+        assert_eq!(events(&vm), 1, "only the running version sees a call");
+        for refused in
+            [vm.replace(&two, ReplaceOptions::default()).map(drop), vm.commit(), vm.rollback().map(drop)]
+        {
+            assert_eq!(refused.expect_err("a version is prepared").status(), Status::Busy);
+        }
+        if flips {
+            // Also in another thread.
+            std::thread::scope(|scope| {
+                scope.spawn(|| prepared.flip().expect("the flip"));
+            });
+            call(0, 2);
+            assert_eq!(events(&vm), 2);
+        } else {
+            prepared.abort();
+            clean.is_clean();
+        }
+    }
+    assert_eq!(vm.stats().replaces, 1);
+    // What has been prepared for a package that is detached does not run.
+    let prepared = vm.prepare(&one, ReplaceOptions::default()).expect("the version is prepared");
+    vm.detach().expect("the package detaches");
+    assert_eq!(prepared.flip().map(drop).expect_err("nothing runs").status(), Status::State);
+}
+
+/// Calls `change` with one more descriptor that the process may open each time, until it succeeds. `check` is called after each
+/// failure. Returns the number of failures.
+fn without_descriptors<T>(change: impl Fn() -> eunomia::Result<T>, check: impl Fn()) -> (T, usize) {
+    let limit = |count: u64| {
+        let limit = libc::rlimit { rlim_cur: count, rlim_max: 4096 };
+        // SAFETY: the limit is valid for the call.
+        assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &limit) }, 0, "a limit");
+    };
+    let mut failures = 0;
+    // With less than that, duplicating a descriptor is an invalid argument.
+    for count in 4..4096 {
+        let before = support::kernel::descriptors();
+        limit(count);
+        let changed = change();
+        limit(4096);
+        match changed {
+            Ok(changed) => return (changed, failures),
+            Err(e) => {
+                failures += 1;
+                assert_eq!(e.errno(), Some(libc::EMFILE), "{e}");
+                assert_eq!(support::kernel::descriptors(), before, "{e}");
+                check();
+            }
+        }
+    }
+    panic!("it fails with 4096 descriptors");
+}
+
+/// The process is one of its own because of its limit.
+#[test]
+fn without_descriptors_the_running_version_goes_on() {
+    let Some(_) = child::folder() else {
+        needs_root!();
+        let _turn = turn();
+        let folder = tempfile::tempdir().expect("a temporary directory");
+        return child::run("without_descriptors_the_running_version_goes_on", &[], folder.path());
+    };
+    let [few, many] = [(1, RAW_TP.to_owned()), (2, [RAW_TP, MORE].concat())]
+        .map(|(version, programs)| support::package(&source(version, "", &programs)));
+    let vm = attached(&few, true);
+    // What a process opens once.
+    vm.replace(&many, ReplaceOptions::default()).expect("the replace works");
+    vm.replace(&few, ReplaceOptions::default()).expect("the replace works");
+    for is_queued in [false, true] {
+        if is_queued {
+            vm.queue_start(1 << 20).expect("a queue");
+        }
+        let runs = |count: usize| {
+            call(0, 1);
+            let mut events = 0;
+            while events < count {
+                let poll = vm.poll(Some(Duration::from_secs(20)), Format::Raw, |_| Flow::Continue);
+                events += Some(poll.expect("a poll")).filter(|&count| count > 0).expect("an event");
+            }
+            assert_eq!(events, count);
+        };
+        let (_, failures) = without_descriptors(|| vm.replace(&many, keeping()), || runs(1));
+        runs(2);
+        let (_, back) = without_descriptors(|| vm.rollback(), || runs(2));
+        runs(1);
+        println!("queue {is_queued}: {failures} replaces and {back} rollbacks failed");
+        assert!(failures > 20 && (back > 2 || !is_queued), "{failures}, {back}");
+    }
+    vm.queue_stop().expect("the queue ends");
+    let runs = |vm: &Vm, count: usize| {
+        call(0, 1);
+        assert_eq!(events(vm), count);
+    };
+    let (exported, exports) = without_descriptors(|| vm.export(), || runs(&vm, 1));
+    let (reader, imports) = without_descriptors(
+        || Vm::import(&few, vm.export()?.for_reader(), Options::new()),
+        || {
+            assert_eq!(
+                vm.poll(None, Format::Raw, |_| Flow::Continue).expect_err("exported").status(),
+                Status::State
+            )
+        },
+    );
+    drop(exported);
+    runs(&reader, 1);
+    let prepared = std::cell::RefCell::new(vm.prepare(&many, ReplaceOptions::default()).expect("a version"));
+    let (_, adoptions) = without_descriptors(
+        || reader.adopt(&many, prepared.borrow_mut().export()?.for_reader()),
+        || runs(&reader, 1),
+    );
+    runs(&reader, 1);
+    prepared.into_inner().flip().expect("the flip");
+    runs(&reader, 2);
+    reader.commit().expect("the old version ends");
+    println!("{exports} exports, {imports} imports, {adoptions} adoptions failed");
+    assert!(exports > 10 && imports > 10 && adoptions > 10);
 }
 
 #[test]

@@ -8,43 +8,54 @@ use std::os::unix::net::UnixStream;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use eunomia::vm::{Exported, FdRole};
+use eunomia::vm::{Exported, FdRole, ReplaceOptions};
 use eunomia::{Event, EventKind, Flow, Format, Kind, Options, Status, Vm};
 use support::kernel::Watch;
 use support::passing::{drop_privileges, receive, receive_fds, send, send_fds};
 
 /// Each call sends an event to a ring buffer and one to a perf buffer, and counts in a map that is sampled.
-const SOURCE: &str = r#"
+fn source(version: u32, more: &str) -> String {
+    format!(
+        r#"
 #include "vmlinux.h"
 #include <bpf/bpf_helpers.h>
-struct event { u32 cpu; u32 tag; u64 number; };
+struct event {{ u32 version; u32 tag; u64 number; {more} }};
 const volatile u32 wanted = 0;
 const volatile u32 tag = 0;
-u64 produced = 0;
-struct { __uint(type, BPF_MAP_TYPE_RINGBUF); __uint(max_entries, 1 << 16); __type(value, struct event); } ring SEC(".maps");
+u32 version = {version};
+struct {{ __uint(type, BPF_MAP_TYPE_ARRAY); __uint(max_entries, 1); __type(key, u32); __type(value, u64); }} produced SEC(".maps");
+struct {{ __uint(type, BPF_MAP_TYPE_RINGBUF); __uint(max_entries, 1 << 16); __type(value, struct event); }} ring SEC(".maps");
 /// @export_type event
-struct { __uint(type, BPF_MAP_TYPE_PERF_EVENT_ARRAY); __uint(key_size, 4); __uint(value_size, 4); } perf SEC(".maps");
-/// @sample {"interval":50}
-struct { __uint(type, BPF_MAP_TYPE_HASH); __uint(max_entries, 1024); __type(key, u32); __type(value, u64); } counts SEC(".maps");
+struct {{ __uint(type, BPF_MAP_TYPE_PERF_EVENT_ARRAY); __uint(key_size, 4); __uint(value_size, 4); }} perf SEC(".maps");
+/// @sample {{"interval":50}}
+struct {{ __uint(type, BPF_MAP_TYPE_HASH); __uint(max_entries, 1024); __type(key, u32); __type(value, u64); }} counts SEC(".maps");
 SEC("tp/syscalls/sys_enter_getpgid")
 int on_call(struct trace_event_raw_sys_enter *ctx)
-{
-    if (bpf_get_current_pid_tgid() >> 32 != wanted)
+{{
+    u32 zero = 0, cpu = bpf_get_smp_processor_id();
+    u64 *next = bpf_map_lookup_elem(&produced, &zero);
+    if (bpf_get_current_pid_tgid() >> 32 != wanted || !next)
         return 0;
-    struct event event = { .cpu = bpf_get_smp_processor_id(), .tag = tag, .number = __sync_fetch_and_add(&produced, 1) };
-    u64 one = 1, *count = bpf_map_lookup_elem(&counts, &event.cpu);
+    struct event event = {{ .version = {version}, .tag = tag, .number = __sync_fetch_and_add(next, 1) }};
+    u64 one = 1, *count = bpf_map_lookup_elem(&counts, &cpu);
     if (count)
         __sync_fetch_and_add(count, 1);
     else
-        bpf_map_update_elem(&counts, &event.cpu, &one, BPF_ANY);
+        bpf_map_update_elem(&counts, &cpu, &one, BPF_ANY);
     bpf_ringbuf_output(&ring, &event, sizeof(event), 0);
     bpf_perf_event_output(ctx, &perf, BPF_F_CURRENT_CPU, &event, sizeof(event));
     return 0;
-}
+}}
 char LICENSE[] SEC("license") = "GPL";
-"#;
+"#
+    )
+}
+
+fn package() -> Vec<u8> {
+    support::package(&source(1, ""))
+}
 
 const TAG: u32 = 77;
 
@@ -68,6 +79,20 @@ impl Reader {
         pass(&mut socket, exported);
         assert_eq!(receive(&mut socket), b"ready");
         Reader { process, socket }
+    }
+
+    /// Has it call `commit` or `rollback`.
+    fn tell(&mut self, what: &str) {
+        send(&mut self.socket, what.as_bytes());
+        assert_eq!(receive(&mut self.socket), b"done", "{what}");
+    }
+
+    /// Has it adopt a version.
+    fn adopts(&mut self, package: &[u8], exported: &Exported) {
+        send(&mut self.socket, b"adopt");
+        send(&mut self.socket, package);
+        pass(&mut self.socket, exported);
+        assert_eq!(receive(&mut self.socket), b"done", "adopt");
     }
 
     /// Ends it when it has delivered everything, or at once.
@@ -146,7 +171,7 @@ fn check_reader(vm: &Vm, package: &[u8]) {
         vm.load(),
         vm.attach(),
         vm.detach(),
-        vm.var_set_json("produced", "1"),
+        vm.var_set_json("version", "1"),
         vm.prog_set_target_json("on_call", "{}"),
         vm.map_set_max_entries("ring", 4096),
         vm.replace(package, Default::default()).map(drop),
@@ -181,9 +206,27 @@ fn read(mut socket: UnixStream, is_queued: bool) {
     send(&mut socket, b"ready");
     let asked = Arc::clone(&vm);
     let waiter = std::thread::spawn(move || {
-        let how = receive(&mut socket);
-        asked.stop();
-        (socket, how)
+        loop {
+            let told = receive(&mut socket);
+            match &*told {
+                b"adopt" => {
+                    let package = receive(&mut socket);
+                    asked.adopt(&package, take(&mut socket)).expect("the vm adopts the next version");
+                    assert!(!asked.drained().expect("an answer"), "the old version is not committed");
+                }
+                b"commit" => asked.commit().expect("the old version ends"),
+                b"commit_is_refused" => {
+                    let error = asked.commit().expect_err("nothing is kept");
+                    assert_eq!(error.status(), Status::State, "{error}");
+                }
+                b"rollback" => drop(asked.rollback().expect("the old version goes on")),
+                _ => {
+                    asked.stop();
+                    return (socket, told);
+                }
+            }
+            send(&mut socket, b"done");
+        }
     });
     let mut count = |event: &Event<'_>| {
         if event.kind != EventKind::Sample {
@@ -192,9 +235,10 @@ fn read(mut socket: UnixStream, is_queued: bool) {
         }
         let (name, ty) = (event.source.to_string_lossy().into_owned(), event.ty.expect("a type"));
         assert_eq!((&*ty.name, ty.size), ("struct event", event.data.len()));
-        let number = u64::from_ne_bytes(event.data[8..].try_into().expect("a number"));
+        let number = u64::from_ne_bytes(event.data[8..16].try_into().expect("a number"));
         let word = |at: usize| u32::from_ne_bytes(event.data[at..at + 4].try_into().expect("a number"));
-        assert!(word(0) < 4096 && word(4) == TAG);
+        assert_eq!((word(0) == 2, word(4)), (event.data.len() > 16, TAG));
+        *counts.entry(format!("of version {}", word(0))).or_default() += 1;
         assert!(seen.insert((name.clone(), number)), "{name}: {number} came twice");
         *counts.entry(name).or_default() += 1;
         Flow::Continue
@@ -208,7 +252,10 @@ fn read(mut socket: UnixStream, is_queued: bool) {
     let stats = vm.stats();
     counts.insert("delivered".into(), stats.events);
     counts.insert("lost".into(), stats.lost_kernel + stats.lost_queue);
-    let produced = vm.var_get_json("produced").expect("a variable").parse().expect("a number");
+    let produced = vm.map_get_json("produced", "0").expect("an entry").parse().expect("a number");
+    if how == b"all" {
+        assert!(vm.drained().expect("an answer"), "nothing of older versions is left");
+    }
     counts.insert("produced".into(), produced);
     let entries = vm.map_each("counts", Format::Json, |_| Flow::Continue).expect("entries");
     counts.insert("entries".into(), entries as u64);
@@ -252,7 +299,7 @@ fn one_reader(test: &str, is_queued: bool) {
     needs_root!();
     let _turn = turn();
     let watch = Watch::new();
-    let package = support::package(SOURCE);
+    let package = package();
     let vm = attached(&package);
     let exported = vm.export().expect("the export");
     let roles: Vec<&FdRole> = exported.items().map(|(role, _)| role).collect();
@@ -296,7 +343,7 @@ fn a_second_reader_goes_on_where_the_first_one_stopped() {
     let _turn = turn();
     let test = "a_second_reader_goes_on_where_the_first_one_stopped";
     let watch = Watch::new();
-    let package = support::package(SOURCE);
+    let package = package();
     let vm = attached(&package);
     let load = Load::start();
     let mut sum = 0;
@@ -325,8 +372,8 @@ fn a_second_reader_goes_on_where_the_first_one_stopped() {
 fn descriptors_of_something_else_are_refused() {
     needs_root!();
     let _turn = turn();
-    let package = support::package(SOURCE);
-    let other = support::package(&SOURCE.replace("u64 number; };", "u64 number; u64 more; };"));
+    let package = package();
+    let other = support::package(&source(1, "u64 more;"));
     let watch = Watch::new();
     let vm = attached(&package);
     let refused = |data: &[u8], exported: Exported, text: &str| {
@@ -351,6 +398,73 @@ fn descriptors_of_something_else_are_refused() {
     refused(&package, parts(&|text| text.replace("\"name\":\"ring\"", "\"name\":\"rong\"")), "rong");
     refused(&package, parts(&|text| text.replace("\"map\":\"perf\"", "\"map\":\"ring\"")), "perf events");
     refused(&package, parts(&|text| text.replace("\"pages\":8", "\"pages\":16")), "perf");
+    drop(vm);
+    watch.is_clean();
+}
+
+/// Waits until the reader has emptied the buffers of older versions.
+fn wait_until_drained(vm: &Vm) {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !vm.drained().expect("an answer") {
+        assert!(Instant::now() < deadline, "the old buffers are not emptied");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+#[test]
+fn a_replace_goes_through_two_processes() {
+    if let Some(socket) = socket_of_the_reader() {
+        return read(socket, false);
+    }
+    needs_root!();
+    let _turn = turn();
+    let watch = Watch::new();
+    let [one, two] = [package(), support::package(&source(2, "u64 more;"))];
+    let vm = attached(&one);
+    let mut reader = Reader::start(
+        "a_replace_goes_through_two_processes",
+        &one,
+        &vm.export().expect("the export").for_reader(),
+    );
+    let load = Load::start();
+    let mut keeps = ReplaceOptions::default();
+    keeps.keep_old = true;
+    for turn in 0..4 {
+        let next = [&two, &one][turn % 2];
+        // Without its descriptors the reader would miss the events.
+        let error = vm.replace(next, ReplaceOptions::default()).map(drop).expect_err("nobody would read");
+        assert_eq!(error.status(), Status::State, "{error}");
+        // Given up.
+        let mut prepared = vm.prepare(next, ReplaceOptions::default()).expect("the version is prepared");
+        reader.adopts(next, &prepared.export().expect("its descriptors").for_reader());
+        prepared.abort();
+        reader.tell("rollback");
+        // Flipped and rolled back.
+        let mut prepared = vm.prepare(next, keeps).expect("the version is prepared");
+        assert_eq!(vm.commit().expect_err("a version is prepared").status(), Status::Busy);
+        reader.adopts(next, &prepared.export().expect("its descriptors").for_reader());
+        prepared.flip().expect("the flip");
+        load.reaches(load.calls.load(SeqCst) + 1000);
+        vm.rollback().expect("the rollback");
+        reader.tell("rollback");
+        reader.tell("commit_is_refused");
+        wait_until_drained(&vm);
+        // For good.
+        let mut prepared = vm.prepare(next, ReplaceOptions::default()).expect("the version is prepared");
+        reader.adopts(next, &prepared.export().expect("its descriptors").for_reader());
+        let report = prepared.flip().expect("the flip");
+        assert!(report.to_json().contains("swapped"), "{}", report.to_json());
+        load.reaches(load.calls.load(SeqCst) + 1000);
+        reader.tell("commit");
+        wait_until_drained(&vm);
+    }
+    let calls = load.end();
+    let counts = reader.end("all");
+    println!("{calls} calls: {counts:?}");
+    let of = |name: &str| counts.get(name).copied().unwrap_or(0);
+    assert_eq!(of("produced"), calls);
+    assert_eq!(of("ring") + of("perf") + of("lost"), 2 * calls);
+    assert!(of("of version 1") > 0 && of("of version 2") > 0, "{counts:?}");
     drop(vm);
     watch.is_clean();
 }

@@ -9,9 +9,11 @@ use std::sync::Arc;
 use super::constants::{LOST_MAP, map_type};
 use super::elf;
 use super::map::Map;
+use super::sys::perf::Perf;
 use crate::btf::Btf;
 use crate::error::{Error, Result, Status, listed};
 use crate::log::{Level, Log};
+use crate::os;
 use crate::package::{CustomMember, ExportConfig, ExportType, MapMeta, NameIndex, Package, Sample};
 use crate::render::Plan;
 use crate::types::{Field, MemberFormats, Type};
@@ -24,8 +26,18 @@ pub struct Export {
     pub record: Option<Plan>,
     /// How it is sampled; `None` for a ring or perf buffer.
     pub sample: Option<Sample>,
-    /// The events of a perf buffer, with their CPUs, and its pages, if another process has opened it.
-    pub given: Option<(Vec<(i32, OwnedFd)>, u32)>,
+    /// The parts of a perf buffer, if another process has opened it.
+    pub given: Option<Given>,
+}
+
+/// The parts of a perf buffer that another process has opened.
+pub struct Given {
+    /// The CPU and the event of each.
+    pub events: Vec<(i32, OwnedFd)>,
+    /// The pages of each.
+    pub pages: u32,
+    /// `Perf::given`. The C library cannot import, and without this pointer it would have that function.
+    pub open: fn(Vec<(i32, OwnedFd)>, u32) -> os::Result<Perf>,
 }
 
 /// Finds the maps that deliver events.

@@ -174,6 +174,11 @@ impl Map {
         Ok(())
     }
 
+    /// The kernel's id; `None` before load.
+    pub fn id(&self) -> Option<u32> {
+        Some(map_facts(self.fd.as_ref()?.fd()).ok()?.id)
+    }
+
     /// Closes the descriptor after the object has been opened again.
     pub fn detach_fd(&mut self, raw: MapRef<'_>) {
         self.max_entries = raw.max_entries();

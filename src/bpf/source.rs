@@ -207,7 +207,10 @@ enum Buffer {
 
 struct Sampler {
     interval: Duration,
-    due: Instant,
+    /// The next round; `None` if none follows.
+    due: Option<Instant>,
+    /// Whether the next round is the last one.
+    is_last: bool,
     clear: bool,
     /// The current round.
     walk: Option<Entries>,
@@ -293,12 +296,33 @@ impl Sources {
         perf.map(|(map, events)| Ok((map, events.pages(), events.export()?))).collect()
     }
 
-    /// Closes the sampled maps for which `is_carried` returns true, because a newer version reads them.
+    fn samplers(&mut self) -> impl Iterator<Item = (&Map, &mut Sampler)> {
+        self.list.iter_mut().filter_map(|source| match &mut source.buffer {
+            Buffer::Sampled(sampler) => Some((&*source.shape.map, sampler)),
+            _ => None,
+        })
+    }
+
+    /// Ends the rounds of the sampled maps for which `is_carried` returns true, because another version reads them.
     pub fn leave(&mut self, is_carried: &dyn Fn(&Map) -> bool) {
-        let leaves =
-            |source: &Source| matches!(source.buffer, Buffer::Sampled(_)) && is_carried(&source.shape.map);
-        self.list.retain(|source| !leaves(source));
-        self.next = 0;
+        for (_, sampler) in self.samplers().filter(|(map, _)| is_carried(map)) {
+            (sampler.due, sampler.walk) = (None, None);
+        }
+    }
+
+    /// Makes the next round of each sampled map, which is due now, the last one.
+    pub fn end(&mut self) {
+        self.samplers().for_each(|(_, sampler)| sampler.is_last = true);
+        // If the timer fails, this round is skipped.
+        let _ = self.sample_now();
+    }
+
+    /// Starts the rounds of all sampled maps again.
+    pub fn wake(&mut self) {
+        for (_, sampler) in self.samplers() {
+            (sampler.due, sampler.is_last) = (Some(Instant::now() + sampler.interval), false);
+        }
+        let _ = self.arm();
     }
 
     /// Returns whether a record waits in a perf buffer.
@@ -363,18 +387,14 @@ impl Sources {
     /// Makes every sampled map due, so that the next drain reads it.
     pub fn sample_now(&mut self) -> os::Result<()> {
         let now = Instant::now();
-        for source in &mut self.list {
-            if let Buffer::Sampled(sampler) = &mut source.buffer {
-                sampler.due = now;
-            }
-        }
+        self.samplers().for_each(|(_, sampler)| sampler.due = sampler.due.map(|_| now));
         self.arm()
     }
 
     /// Returns the time of the earliest round, without looking at the sources if no map is sampled.
     fn due(&self) -> Option<Instant> {
         let rounds = self.list.iter().filter_map(|source| match &source.buffer {
-            Buffer::Sampled(sampler) => Some(sampler.due),
+            Buffer::Sampled(sampler) => sampler.due,
             _ => None,
         });
         self.timer.as_ref().and_then(|_| rounds.min())
@@ -405,7 +425,7 @@ impl Source {
             (None, map_type::RINGBUF) => (SourceKind::Ring, Ring::new(fd, map.max_entries).map(Buffer::Ring)),
             (None, _) => {
                 let perf = match export.given {
-                    Some((events, pages)) => Perf::given(events, pages),
+                    Some(given) => (given.open)(given.events, given.pages),
                     None => Perf::new(fd, map.max_entries, pages),
                 };
                 (SourceKind::Perf, perf.map(|perf| Buffer::Perf(perf, 0)))
@@ -591,14 +611,21 @@ impl<S: Sink + ?Sized> Receiver for Batch<'_, S> {
 impl Sampler {
     fn new(sample: &Sample) -> Sampler {
         let interval = Duration::from_millis(sample.interval_ms.max(1).into());
-        Sampler { interval, due: Instant::now() + interval, clear: sample.clear_map, walk: None, round_ns: 0 }
+        Sampler {
+            interval,
+            due: Some(Instant::now() + interval),
+            is_last: false,
+            clear: sample.clear_map,
+            walk: None,
+            round_ns: 0,
+        }
     }
 
     /// Reads a chunk of the current round, or of a new round that is due.
     #[cfg_attr(small, optimize(speed))]
     fn turn<S: Sink + ?Sized>(&mut self, batch: &mut Batch<'_, S>) -> (os::Result<()>, bool) {
         let now = Instant::now();
-        if self.walk.is_none() && now < self.due {
+        if self.walk.is_none() && self.due.is_none_or(|due| now < due) {
             return (Ok(()), false);
         }
         let (map, clear) = (&*batch.shape.map, self.clear);
@@ -624,9 +651,7 @@ impl Sampler {
     /// Ends a round. The next one is due one interval later; missed rounds are skipped.
     fn finish(&mut self, now: Instant) {
         self.walk = None;
-        self.due += self.interval;
-        if self.due < now {
-            self.due = now + self.interval;
-        }
+        let next = self.due.filter(|_| !self.is_last).map(|due| due + self.interval);
+        self.due = next.map(|next| if next < now { now + self.interval } else { next });
     }
 }

@@ -42,6 +42,8 @@ pub struct Retired {
     shapes: Vec<Arc<Shape>>,
     /// Whether its last program has ended, so that no record follows those that wait.
     is_over: bool,
+    /// Whether its sources stay open.
+    is_kept: bool,
     /// Number of its events that were delivered after it had been retired.
     delivered: Arc<AtomicU64>,
 }
@@ -111,6 +113,7 @@ impl Delivery {
             queue: std::mem::replace(&mut self.queue, queue),
             shapes: std::mem::replace(&mut self.shapes, shapes),
             is_over: false,
+            is_kept: true,
             delivered: Arc::clone(&delivered),
         };
         self.retired.push(retired);
@@ -118,13 +121,28 @@ impl Delivery {
         delivered
     }
 
-    /// Marks the last program of every retired version as ended. Sampled maps get a last round.
-    pub fn end_retired(&mut self) {
-        for retired in &mut self.retired {
-            retired.is_over = true;
-            // If the timer fails, this round is skipped.
-            let _ = retired.sources.as_mut().map_or(Ok(()), Sources::sample_now);
+    /// Marks the last program of the version that was retired last as ended. Its sampled maps get a last round. `keep`: its sources
+    /// stay open.
+    pub fn end_retired(&mut self, keep: bool) {
+        for retired in self.retired.iter_mut().filter(|retired| retired.is_kept) {
+            (retired.is_over, retired.is_kept) = (true, keep);
+            retired.sources.iter_mut().for_each(Sources::end);
         }
+    }
+
+    /// Exchanges the sources of the kept version for `sources`. Without sources it is no longer kept.
+    pub fn swap_kept(&mut self, sources: &mut Option<Sources>) {
+        let is_kept = |retired: &Retired| retired.is_kept || sources.is_some() && retired.sources.is_none();
+        if let Some(retired) = self.retired.iter_mut().rev().find(|retired| is_kept(retired)) {
+            std::mem::swap(&mut retired.sources, sources);
+            retired.is_over = true;
+            retired.is_kept = retired.sources.is_some();
+        }
+    }
+
+    /// Returns whether everything of all retired versions has been delivered.
+    pub fn is_drained(&self) -> bool {
+        self.retired.iter().all(|retired| retired.is_over && retired.is_empty())
     }
 
     /// Takes out the retired versions that have ended and have no record left.
@@ -161,8 +179,10 @@ impl Retired {
     }
 
     fn is_spent(&self) -> bool {
-        self.is_over
-            && self.queue.as_ref().is_none_or(Queue::is_empty)
-            && self.sources.as_ref().is_none_or(Sources::is_spent)
+        self.is_over && !self.is_kept && self.is_empty()
+    }
+
+    fn is_empty(&self) -> bool {
+        self.queue.as_ref().is_none_or(Queue::is_empty) && self.sources.as_ref().is_none_or(Sources::is_spent)
     }
 }

@@ -2,11 +2,15 @@
 
 use std::sync::Arc;
 
+use super::kinds::{Kind, check_kind};
 use super::lock::locked;
 use super::options::Options;
-use super::state::{Vm, system_error};
+use super::replace::Replaced;
+use super::state::{Inner, Vm, system_error};
+use super::version::Version;
 use crate::bpf::exported::Exported;
 use crate::bpf::session::Session;
+use crate::bpf::session::replace::Plan;
 use crate::error::{Error, Result, Status};
 use crate::package::Package;
 
@@ -15,8 +19,9 @@ impl Vm {
     /// stops reading: it keeps the package loaded and attached until it is detached or dropped, and the buffers mapped, because
     /// programs can write to a perf buffer only as long as the process that opened it has it mapped.
     ///
-    /// From then on poll, run, events, channel, read, `poll_batch`, `drain_to` and `queue_start` return [`Status::State`]. All
-    /// other calls work as before. A second export is for a second reader that goes on when the first one has ended; only one
+    /// From then on poll, run, events, channel, read, `poll_batch`, `drain_to` and `queue_start` return [`Status::State`]. So
+    /// does [`replace`](Vm::replace): the reader has to take part, see [`Prepared::export`](super::Prepared::export). All other
+    /// calls work as before. A second export is for a second reader that goes on when the first one has ended; only one
     /// may read at a time. Both processes count lost records of the kernel in their statistics.
     ///
     /// # Errors
@@ -43,7 +48,7 @@ impl Vm {
         }
         self.drop_spent(&mut delivery);
         if delivery.pending.is_some() || delivery.queue.is_some() || !delivery.retired.is_empty() {
-            let text = "this vm still holds events: stop the queue, then poll until nothing is left";
+            let text = "there are events that another reader would miss: end the queue, and deliver what is kept or old";
             return Err(Error::new(Status::State, text));
         }
         let Some(sources) = &mut delivery.sources else {
@@ -89,6 +94,7 @@ impl Vm {
     /// # }
     /// ```
     pub fn import(data: &[u8], exported: Exported, options: Options) -> Result<Vm> {
+        check_kind(data, Kind::Json.into())?;
         let vm = Vm::new(options)?;
         let (mut inner, mut delivery) = vm.exclusive()?;
         let package = Package::parse(data)?;
@@ -102,5 +108,61 @@ impl Vm {
         inner.keep_types();
         drop((inner, delivery));
         Ok(vm)
+    }
+
+    /// Makes this vm, which was made by [`Vm::import`], read the next version of its package: `data` is the package, `exported`
+    /// are the descriptors of [`Prepared::export`]. The vm polls the buffers of both versions, and delivers the events of each
+    /// with their own types.
+    ///
+    /// The loader flips after this. When its flip has returned, [`commit`](Vm::commit) lets this vm close the old buffers as soon
+    /// as they are empty. If the loader gives up the new version, or rolls back, [`rollback`](Vm::rollback) returns to the old one.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Vm::import`]. [`Status::State`] if this vm was not imported or has an old version already, [`Status::Busy`] in a
+    /// callback.
+    ///
+    /// ```no_run
+    /// # fn receive() -> eunomia::Result<(Vec<u8>, eunomia::vm::Exported)> { std::process::exit(0) }
+    /// # fn tell(_: &str) {}
+    /// # fn wait_for(_: &str) {}
+    /// # fn main() -> eunomia::Result<()> {
+    /// # let vm = eunomia::Vm::new(eunomia::Options::new())?;
+    /// let (package, exported) = receive()?;
+    /// vm.adopt(&package, exported)?;
+    /// tell("adopted");
+    /// wait_for("flipped"); // while another thread polls
+    /// vm.commit()?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn adopt(&self, data: &[u8], exported: Exported) -> Result<()> {
+        let _turn = self.take_turn()?;
+        check_kind(data, Kind::Json.into())?;
+        let package = Package::parse(data)?;
+        let locks = self.claim()?;
+        check_imported(&locks.inner)?;
+        let (mut config, mut types) = (locks.inner.config.clone(), locks.inner.types.clone());
+        drop(locks);
+        config.open.name = package.meta.obj_name.clone();
+        let log = Arc::clone(&self.shared.log);
+        let (session, sources) = Session::import(package, config, log, exported, &mut types)?;
+        let mut new = Version { session, sources: Some(sources), types, plan: Plan::default() };
+        let mut locks = self.claim()?;
+        check_imported(&locks.inner)?;
+        self.flip(&mut locks, &mut new, &mut Replaced::default())?;
+        locks.inner.kept = Some(new);
+        Ok(())
+    }
+}
+
+/// Checks that another process has loaded the package and that there is one version.
+fn check_imported(inner: &Inner) -> Result<()> {
+    if inner.loaded()?.check_own().is_ok() {
+        return Err(Error::new(Status::State, "the vm was not imported; replace its package instead"));
+    }
+    match inner.kept {
+        Some(_) => Err(Error::new(Status::State, "an old version is kept; commit or roll back first")),
+        None => Ok(()),
     }
 }

@@ -244,7 +244,7 @@ impl Vm {
         attached.map_err(|e| if was_loaded { e } else { self.unload(&mut inner, &mut delivery, e) })
     }
 
-    /// Detaches all programs. Maps, their contents and events that wait remain, and [`attach`](Vm::attach) can be called
+    /// Detaches all programs, and gives up a version that a replace has kept. Maps, their contents and events that wait remain, and [`attach`](Vm::attach) can be called
     /// again. The next poll delivers a last round of each sampled map, unless the queue reads them.
     ///
     /// ```no_run
@@ -260,6 +260,9 @@ impl Vm {
         let (mut inner, mut delivery) = self.exclusive()?;
         inner.loaded()?;
         inner.session_mut()?.detach();
+        if let Some(old) = inner.kept.take() {
+            self.release(&inner, &mut delivery, &old);
+        }
         let sampled = delivery.sources.as_mut().map_or(Ok(()), |sources| sources.sample_now());
         sampled.map_err(|e| system_error("timer of sampled maps", e))
     }
@@ -291,9 +294,9 @@ impl Shared {
             counters: Arc::default(),
             poll_budget,
             wasm,
-            inner: Mutex::new(Inner { config, session: None, module: None, types: Vec::new() }),
+            inner: Mutex::new(Inner { config, session: None, kept: None, module: None, types: Vec::new() }),
             delivery: Mutex::default(),
-            replacing: Mutex::default(),
+            replacing: AtomicBool::new(false),
             membership: Mutex::default(),
             has_module: AtomicBool::new(false),
         })

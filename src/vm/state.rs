@@ -13,6 +13,7 @@ use super::interrupt::{Held, Interrupt};
 use super::lock::{locked, try_locked};
 use super::membership::Membership;
 use super::stats::Counters;
+use super::version::Version;
 use super::wait_set::WaitSet;
 use crate::bpf::session::{Config, Session};
 use crate::error::{Error, Result, Status};
@@ -69,8 +70,8 @@ pub(super) struct Shared {
     pub(super) wasm: wasm::Config,
     pub(super) inner: Mutex<Inner>,
     pub(super) delivery: Mutex<Delivery>,
-    /// Held during a replace.
-    pub(super) replacing: Mutex<()>,
+    /// Whether a call changes versions, or a version is prepared.
+    pub(super) replacing: AtomicBool,
     /// The group that the vm is in.
     pub(super) membership: Mutex<Option<Membership>>,
     /// Whether a WASM module has been opened, whose run holds the locks.
@@ -80,6 +81,8 @@ pub(super) struct Shared {
 pub(super) struct Inner {
     pub(super) config: Config,
     pub(super) session: Option<Session>,
+    /// The version before, if a replace has kept it.
+    pub(super) kept: Option<Version>,
     /// A WASM package, which creates its own sessions when it runs.
     pub(super) module: Option<Arc<Module>>,
     /// Types that were returned to the host live until the vm is dropped.
@@ -174,8 +177,14 @@ impl Inner {
 
     /// Returns the session, to change it; fails if another process has loaded it.
     pub(super) fn session_mut(&mut self) -> Result<&mut Session> {
+        let session = self.opened_mut()?;
+        session.check_own().map(|()| session)
+    }
+
+    /// Returns the session, also one that another process has loaded.
+    pub(super) fn opened_mut(&mut self) -> Result<&mut Session> {
         match self.session {
-            Some(ref mut session) => session.check_own().map(|()| session),
+            Some(ref mut session) => Ok(session),
             None => Err(self.nothing_open()),
         }
     }
@@ -207,6 +216,7 @@ impl Drop for Vm {
         if let Some(session) = &mut inner.session {
             session.detach();
         }
+        inner.kept = None;
         self.shared.counters.watch(None, Vec::new());
         *self.shared.delivery.get_mut().unwrap_or_else(PoisonError::into_inner) = Delivery::default();
         inner.session = None;

@@ -93,6 +93,7 @@ impl Counters {
     /// Adds the kernel objects of one more package. Programs that are there already are added once.
     pub fn watch_also(&self, lost: Option<Arc<MapFd>>, progs: Vec<RawFd>) {
         let mut kernel = self.kernel();
+        let lost = lost.filter(|lost| !kernel.lost.iter().any(|known| Arc::ptr_eq(known, lost)));
         kernel.lost.extend(lost);
         kernel.progs.retain(|prog| !progs.contains(prog));
         kernel.progs.extend(progs);

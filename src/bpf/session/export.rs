@@ -5,8 +5,10 @@ use std::sync::Arc;
 
 use super::{Config, Place, Session};
 use crate::bpf::constants::map_type;
+use crate::bpf::event_maps::Given;
 use crate::bpf::exported::{Exported, FdRole};
 use crate::bpf::source::Sources;
+use crate::bpf::sys::perf::Perf;
 use crate::error::{Error, Result, Status};
 use crate::log::Log;
 use crate::os::{self, Errno};
@@ -74,12 +76,13 @@ impl Session {
                 FdRole::PerfEvent { map, cpu, pages } => {
                     let is_its = |index: usize| session.opened.maps[index].label() == map;
                     let Some(export) = exports.iter_mut().find(|export| is_its(export.map)) else { continue };
-                    let (events, size) = export.given.get_or_insert((Vec::new(), pages));
-                    if *size != pages {
+                    let given =
+                        export.given.get_or_insert(Given { events: Vec::new(), pages, open: Perf::given });
+                    if given.pages != pages {
                         let text = "its perf events have buffers of different sizes";
                         return Err(session.opened.maps[export.map].about(Error::new(Status::Inval, text)));
                     }
-                    events.push((cpu as i32, fd));
+                    given.events.push((cpu as i32, fd));
                 }
                 _ => {}
             }

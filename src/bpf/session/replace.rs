@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use super::{Prog, Session};
+use super::{Place, Prog, Session};
 use crate::bpf::dispatch::{can_update, why_not};
 use crate::bpf::map::{Map, map_error};
 use crate::bpf::replace::maps::{is_kept, is_same_layout, why_fresh};
@@ -21,6 +21,14 @@ pub struct Plan {
     swapped: Vec<(usize, usize)>,
     added: Vec<usize>,
     dropped: Vec<usize>,
+}
+
+impl Plan {
+    /// Exchanges the two versions.
+    pub fn reverse(&mut self) {
+        self.swapped.iter_mut().for_each(|(from, to)| std::mem::swap(from, to));
+        std::mem::swap(&mut self.added, &mut self.dropped);
+    }
 }
 
 /// Adds to a report what happens to a program or map.
@@ -110,9 +118,10 @@ impl Session {
         Ok(())
     }
 
-    /// Whether a map of the running version, with this name, is used by this version.
-    pub fn carries(&self, name: &CStr) -> bool {
-        self.carried.iter().any(|(_, old)| *old.name == *name)
+    /// Whether this version uses a map of another one.
+    pub fn has_map(&self, map: &Map) -> bool {
+        let id = map.id();
+        id.is_some() && self.maps().iter().any(|own| own.name == map.name && own.id() == id)
     }
 
     /// Releases what only the load needed of the running version.
@@ -241,6 +250,11 @@ impl Session {
     /// Makes the hooks of `old` run this version, according to the result of `compare`. After a failure they run the old one.
     #[inline(never)]
     pub fn take_over(&mut self, old: &mut Session, plan: &Plan) -> Result<()> {
+        if (self.place == Place::ReadElsewhere) != (old.place == Place::ReadElsewhere) {
+            let text =
+                "another process reads the events of the running version; export the prepared one first";
+            return Err(Error::new(Status::State, text));
+        }
         if let Err((index, e)) = self.fill_next(old, plan) {
             old.fill_all();
             let prog = self.opened.object.prog(index);
@@ -253,7 +267,7 @@ impl Session {
             self.progs[to].dispatcher = old.progs[from].dispatcher.take();
             self.alternatives.mark_used(to);
         }
-        (self.attached, self.is_successor, old.attached) = (true, false, false);
+        (self.attached, self.is_successor, old.attached) = (old.attached, false, false);
         Ok(())
     }
 

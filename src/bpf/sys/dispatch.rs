@@ -10,7 +10,7 @@ use super::map::MapFd;
 use super::object::{ProgRef, program_info};
 use super::result::check;
 use super::ring::{map, unmap};
-use crate::os;
+use crate::os::{self, Errno};
 
 /// Bytes of the generation, of a key and of a value.
 const WORD: usize = size_of::<u32>();
@@ -152,7 +152,10 @@ impl Dispatcher {
     pub fn fill(&self, slot: u32, prog: Option<RawFd>) -> os::Result<()> {
         match prog {
             Some(prog) => self.slots.update(&slot.to_ne_bytes(), &prog.to_ne_bytes(), 0),
-            None => self.slots.delete(&slot.to_ne_bytes()),
+            None => match self.slots.delete(&slot.to_ne_bytes()) {
+                Err(Errno(libc::ENOENT)) => Ok(()),
+                deleted => deleted,
+            },
         }
     }
 

@@ -133,6 +133,8 @@ impl MapFd {
 
 /// The kernel's facts about a map.
 pub struct MapFacts {
+    /// Kernel-wide id.
+    pub id: u32,
     /// BPF_MAP_TYPE_*.
     pub kind: u32,
     /// Bytes of a key.
@@ -149,6 +151,6 @@ pub fn map_facts(fd: RawFd) -> os::Result<MapFacts> {
     let mut size = size_of_val(&info) as u32;
     // SAFETY: `info` has `size` bytes; the kernel fills what it knows.
     check(unsafe { b::bpf_map_get_info_by_fd(fd, &mut info, &mut size) })?;
-    let b::bpf_map_info { type_: kind, key_size, value_size, max_entries, .. } = info;
-    Ok(MapFacts { kind, key_size, value_size, max_entries })
+    let b::bpf_map_info { id, type_: kind, key_size, value_size, max_entries, .. } = info;
+    Ok(MapFacts { id, kind, key_size, value_size, max_entries })
 }

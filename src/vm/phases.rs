@@ -1,0 +1,271 @@
+//! Replaces the running package by a new version while events flow, in one call or in phases: prepare, flip, commit or rollback.
+//!
+//! No lock is held while the new version is opened, loaded and attached to added hooks; another thread may poll. Both
+//! locks are taken for a moment each: to read the settings of the running version, to compare, and to switch. The
+//! switch is one store to the number that all dispatchers read, or the update of the only link. After the grace period
+//! no program of the old version runs, and it is closed. Every failure comes before the switch and leaves the old
+//! version as it was.
+
+use std::sync::Arc;
+
+use super::kinds::{Kind, check_kind};
+use super::replace::{Locks, ReplaceOptions, ReplaceTurn, Replaced, attached, running};
+use super::state::Vm;
+use super::switch::After;
+use super::version::Version;
+use crate::bpf::exported::Exported;
+use crate::bpf::session::Session;
+use crate::bpf::source::Sources;
+use crate::error::{Error, Result, Status};
+use crate::os;
+use crate::package::Package;
+
+/// A version of a package that is loaded and does not run yet, see [`Vm::prepare`]. Dropping it gives it up; the running version
+/// has not noticed it.
+#[must_use]
+pub struct Prepared<'a> {
+    vm: &'a Vm,
+    /// `None` if the running version is the same.
+    new: Option<Version>,
+    report: Replaced,
+    options: ReplaceOptions,
+    _turn: ReplaceTurn<'a>,
+}
+
+impl<'a> Prepared<'a> {
+    pub(super) fn new(
+        vm: &'a Vm,
+        new: Option<Version>,
+        report: Replaced,
+        options: ReplaceOptions,
+        turn: ReplaceTurn<'a>,
+    ) -> Prepared<'a> {
+        Prepared { vm, new, report, options, _turn: turn }
+    }
+
+    /// What has been found out: what happens to programs and maps, and whether the version is the running one.
+    pub fn report(&self) -> &Replaced {
+        &self.report
+    }
+
+    /// Switches to this version, waits for the programs of the old one and closes it, unless
+    /// [`keep_old`](ReplaceOptions::keep_old) is set. Events that the old version has sent are delivered by later polls.
+    ///
+    /// # Errors
+    ///
+    /// [`Status::State`] if the package has been detached, and if the running version is exported and this one is not.
+    /// [`Status::System`] if the process is out of descriptors or memory, [`Status::Attach`] if the kernel refuses a program.
+    /// After a failure the old version runs as before.
+    pub fn flip(self) -> Result<Replaced> {
+        let Prepared { vm, new, mut report, options, _turn } = self;
+        let Some(mut new) = new else { return Ok(report) };
+        let mut locks = vm.claim()?;
+        running(&locks.inner)?;
+        vm.flip(&mut locks, &mut new, &mut report)?;
+        let after = After { is_ordered: options.ordered, keeps_old: options.keep_old };
+        vm.settle(locks, new, report, after)
+    }
+
+    /// Gives this version up. The same as dropping it.
+    pub fn abort(self) {}
+
+    /// Copies the descriptors of this version, for the process that reads the events of the running one. It adopts them with
+    /// [`Vm::adopt`]; after that comes [`flip`](Prepared::flip).
+    ///
+    /// # Errors
+    ///
+    /// [`Status::State`] if the running version is not exported, or is the same. [`Status::System`] if the process is out of
+    /// descriptors.
+    pub fn export(&mut self) -> Result<Exported> {
+        if self.vm.claim()?.inner.readable().is_ok() {
+            let text = "the running version is read in this process; export it first";
+            return Err(Error::new(Status::State, text));
+        }
+        match &mut self.new {
+            Some(Version { session, sources: Some(sources), .. }) => {
+                let exported = session.export(sources)?;
+                sources.give_away();
+                session.leave_reading();
+                Ok(exported)
+            }
+            _ => Err(Error::new(Status::State, "the prepared version is the running one")),
+        }
+    }
+}
+
+impl Vm {
+    /// Replaces the running package by the package `data`, while events flow.
+    ///
+    /// Each event of the kernel is handled by the old version or by the new one. What the old version has sent is delivered
+    /// with its own types. Maps that fit keep their content. A failure changes nothing. Any thread may call it, also while
+    /// another one polls.
+    ///
+    /// Variables, sizes and targets that the host has set before load are set again, by name. The command line of
+    /// [`Vm::args_set`] is parsed again with the options of the new version: what it does not give has that version's default.
+    ///
+    /// The package must be attached. In a vm with [`Options::replaceable`](crate::Options::replaceable) it may have any
+    /// number of programs on kprobes, uprobes, tracepoints, raw tracepoints, perf events, BTF tracepoints, functions
+    /// (fentry, fexit) and LSM hooks. In any vm it may be one program whose link the kernel can update: XDP, tcx, cgroup,
+    /// sk_lookup, flow dissector.
+    ///
+    /// # Errors
+    ///
+    /// [`Status::Busy`] in a callback and during another replace, [`Status::State`] if no package is attached,
+    /// [`Status::Unsupported`] if a program of either version cannot be replaced, those of [`Vm::open`], [`Vm::load`] and
+    /// [`Vm::attach`] for the new version.
+    ///
+    /// ```no_run
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let vm = eunomia::Vm::new(eunomia::Options::new())?;
+    /// let report = vm.replace(&std::fs::read("package.json")?, Default::default())?;
+    /// println!("{}", report.to_json());
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn replace(&self, data: &[u8], options: ReplaceOptions) -> Result<Replaced> {
+        self.prepare(data, options)?.flip()
+    }
+
+    /// Does everything of a [`replace`](Vm::replace) that can fail or takes long: opens, compares and loads the new version, and
+    /// attaches it to added hooks, where it does not run yet. [`Prepared::flip`] switches to it, dropping it gives it up.
+    ///
+    /// Until then the running version goes on. Another replace, commit or rollback returns [`Status::Busy`]. What the host sets
+    /// after this call does not reach the prepared version.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Vm::replace`]. [`Status::State`] while an old version is kept.
+    ///
+    /// ```no_run
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let vm = eunomia::Vm::new(eunomia::Options::new())?;
+    /// let prepared = vm.prepare(&std::fs::read("package.json")?, Default::default())?;
+    /// // Tell others that everything is ready.
+    /// let report = prepared.flip()?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn prepare(&self, data: &[u8], options: ReplaceOptions) -> Result<Prepared<'_>> {
+        let begin = os::monotonic_ns();
+        let turn = self.take_turn()?;
+        check_kind(data, Kind::Json.into())?;
+        let package = Package::parse(data)?;
+        let locks = self.claim()?;
+        let mut report = Replaced::default();
+        if running(&locks.inner)?.is_of(&package) {
+            report.unchanged = true;
+            return Ok(Prepared::new(self, None, report, options, turn));
+        }
+        let (mut config, mut types) = (locks.inner.config.clone(), locks.inner.types.clone());
+        drop(locks);
+        config.open.name = package.meta.obj_name.clone();
+        let mut session = Session::open(package, config, Arc::clone(&self.shared.log))?;
+        let ReplaceOptions { fresh_maps, strict_maps, fresh_vars, .. } = options;
+        report.maps = session.inherit(running(&self.claim()?.inner)?, fresh_vars, fresh_maps, strict_maps)?;
+        let sources = Some(session.load_sharing(Some(&mut types))?);
+        let plan;
+        (plan, report.programs) = session.compare(running(&self.claim()?.inner)?)?;
+        session.attach_added(&plan)?;
+        report.load_ns = os::monotonic_ns() - begin;
+        Ok(Prepared::new(self, Some(Version { session, sources, types, plan }), report, options, turn))
+    }
+
+    /// Gives up the old version that a replace with [`keep_old`](ReplaceOptions::keep_old) has kept, or that a reader has had
+    /// before [`adopt`](Vm::adopt). Events that it has sent are still delivered.
+    ///
+    /// # Errors
+    ///
+    /// [`Status::State`] if there is none, [`Status::Busy`] in a callback and during a replace.
+    pub fn commit(&self) -> Result<()> {
+        let _turn = self.take_turn()?;
+        let mut locks = self.claim()?;
+        let Locks { inner, delivery, .. } = &mut locks;
+        let old = inner.kept.take().ok_or_else(none_kept)?;
+        self.release(inner, delivery, &old);
+        // Closing takes long, so the locks are released first.
+        drop(locks);
+        Ok(())
+    }
+
+    /// Returns to the kept version, without loading anything: the programs of the newer version stop, and it is closed. Maps that
+    /// both use keep their content; other maps of the old version have the content that they had at the replace.
+    ///
+    /// The report has times and the number of events, but no programs and maps.
+    ///
+    /// # Errors
+    ///
+    /// [`Status::State`] if no version is kept or the package has been detached, [`Status::Busy`] in a callback and during a
+    /// replace, [`Status::System`] and [`Status::Attach`] as for [`Prepared::flip`]. After a failure the newer version runs, and
+    /// the old one is still kept.
+    ///
+    /// ```no_run
+    /// # fn is_well() -> bool { true }
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let vm = eunomia::Vm::new(eunomia::Options::new())?;
+    /// let mut options = eunomia::vm::ReplaceOptions::default();
+    /// options.keep_old = true;
+    /// vm.replace(&std::fs::read("package.json")?, options)?;
+    /// if is_well() {
+    ///     vm.commit()?;
+    /// } else {
+    ///     vm.rollback()?;
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn rollback(&self) -> Result<Replaced> {
+        let _turn = self.take_turn()?;
+        let mut locks = self.claim()?;
+        attached(&locks.inner)?;
+        let mut old = locks.inner.kept.take().ok_or_else(none_kept)?;
+        let mut report = Replaced::default();
+        old.plan.reverse();
+        old.types = locks.inner.types.clone();
+        self.move_kept(&mut locks, &mut old, true);
+        if let Err(e) = self.flip(&mut locks, &mut old, &mut report) {
+            old.plan.reverse();
+            self.move_kept(&mut locks, &mut old, false);
+            locks.inner.kept = Some(old);
+            return Err(e);
+        }
+        self.settle(locks, old, report, After { is_ordered: false, keeps_old: false })
+    }
+
+    /// Moves the sources of the kept version from the retired ones, or back.
+    fn move_kept(&self, locks: &mut Locks<'_>, old: &mut Version, is_to_run: bool) {
+        let delivery = &mut locks.delivery;
+        delivery.swap_kept(&mut old.sources);
+        if is_to_run {
+            old.sources.iter_mut().for_each(Sources::wake);
+        } else {
+            delivery.end_retired(true);
+        }
+        // If a descriptor cannot be added, the next flip adds it.
+        let _ = self.shared.wait_set().watch_retired(&self.shared.epoll, &delivery.retired_sources());
+    }
+
+    /// Returns whether every event of older versions has been delivered and none can follow: no program of them runs, and their
+    /// buffers are empty. True without a replace. In a vm whose events another process reads, it is true when that one has read
+    /// them.
+    ///
+    /// # Errors
+    ///
+    /// [`Status::Busy`] in a callback.
+    ///
+    /// ```
+    /// # fn main() -> eunomia::Result<()> {
+    /// assert!(eunomia::Vm::new(eunomia::Options::new())?.drained()?);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn drained(&self) -> Result<bool> {
+        self.check_claim()?;
+        let mut locks = self.claim()?;
+        self.drop_spent(&mut locks.delivery);
+        Ok(locks.delivery.is_drained())
+    }
+}
+
+fn none_kept() -> Error {
+    Error::new(Status::State, "no old version is kept")
+}

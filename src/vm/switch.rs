@@ -1,0 +1,158 @@
+//! Switches from the running version of a package to another one, and closes the one that no longer runs.
+
+use std::mem;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use super::delivery::Delivery;
+use super::queue::Queue;
+use super::replace::{Locks, Replaced};
+use super::state::{Inner, Vm, system_error};
+use super::version::Version;
+use super::wait_set::Role;
+use crate::bpf::session::Session;
+use crate::bpf::source::Sources;
+use crate::error::Result;
+use crate::os::{self, Epoll, Errno};
+
+/// What follows the switch.
+#[derive(Clone, Copy)]
+pub(super) struct After {
+    /// Whether nothing is delivered until the programs of the old version have ended.
+    pub(super) is_ordered: bool,
+    /// Whether the old version is kept.
+    pub(super) keeps_old: bool,
+}
+
+impl Vm {
+    /// Waits for the programs of the old version, and closes or keeps it.
+    #[inline(never)]
+    pub(super) fn settle(
+        &self,
+        locks: Locks<'_>,
+        old: Version,
+        mut report: Replaced,
+        after: After,
+    ) -> Result<Replaced> {
+        let begin = os::monotonic_ns();
+        let held = after.is_ordered.then_some(locks);
+        report.is_grace_over = os::wait_for_programs();
+        report.grace_ns = os::monotonic_ns() - begin;
+        let mut locks = match held {
+            Some(locks) => locks,
+            None => self.claim()?,
+        };
+        let Locks { inner, delivery, .. } = &mut locks;
+        if after.keeps_old {
+            delivery.end_retired(true);
+            inner.kept = Some(old);
+        } else {
+            self.release(inner, delivery, &old);
+            drop(locks);
+        }
+        Ok(report)
+    }
+
+    /// Gives up a version whose programs have ended. The caller closes it, without the locks if that matters.
+    #[inline(never)]
+    pub(super) fn release(&self, inner: &Inner, delivery: &mut Delivery, old: &Version) {
+        delivery.end_retired(false);
+        self.drop_spent(delivery);
+        inner.session.iter().for_each(Session::fill_all);
+        self.shared.counters.forget(old.session.lost_map(), &old.session.prog_fds());
+    }
+
+    /// Makes the hooks and the delivery use the version `new`, which becomes the old one. After a failure nothing has changed.
+    #[inline(never)]
+    pub(super) fn flip(&self, locks: &mut Locks<'_>, new: &mut Version, report: &mut Replaced) -> Result<()> {
+        let begin = os::monotonic_ns();
+        let Locks { inner, delivery, .. } = locks;
+        let mut wait_set = self.shared.wait_set();
+        let fds = new.sources.as_ref().map(Sources::fds).unwrap_or_default();
+        let again = new.sources.as_ref().and_then(Sources::again);
+        let (mut queue, theirs) = self.same_queue(delivery, &mut new.sources)?;
+        let system = |e: Errno| system_error("replace", e);
+        let switched = wait_set.retire(&self.shared.epoll, &theirs, &fds).map_err(system);
+        let switched = switched.and_then(|former| {
+            let queues =
+                delivery.queue_fds().into_iter().chain(queue.as_ref().map(Queue::fd)).collect::<Vec<_>>();
+            let watched = wait_set.watch(Role::Queue, &self.shared.epoll, &queues).map_err(system);
+            let running = inner.opened_mut()?;
+            match watched.and_then(|()| new.session.take_over(running, &new.plan)) {
+                Ok(()) => Ok((former, running)),
+                Err(e) => {
+                    // Removing cannot fail.
+                    let _ = wait_set.watch(Role::Queue, &self.shared.epoll, &delivery.queue_fds());
+                    wait_set.undo(former);
+                    Err(e)
+                }
+            }
+        });
+        let (former, running) = match switched {
+            Ok(switched) => switched,
+            Err(e) => {
+                new.sources = new.sources.take().or_else(|| queue.as_mut()?.stop());
+                return Err(e);
+            }
+        };
+        // Nothing fails from here on.
+        wait_set.commit(former, again);
+        drop(wait_set);
+        mem::swap(running, &mut new.session);
+        running.forget_carried();
+        report.from_old = retire(delivery, running, queue, new.sources.take());
+        let counters = &self.shared.counters;
+        counters.watch_also(running.lost_map(), running.prog_fds());
+        counters.watch_sources(running.shapes());
+        counters.replaces.fetch_add(1, Relaxed);
+        inner.types = mem::take(&mut new.types);
+        inner.keep_types();
+        report.flip_ns = os::monotonic_ns() - begin;
+        Ok(())
+    }
+
+    /// Starts a queue with the new sources if the running version has one. Returns the set that waits for them. After a failure
+    /// the sources are where they were.
+    #[inline(never)]
+    fn same_queue(
+        &self,
+        delivery: &Delivery,
+        sources: &mut Option<Sources>,
+    ) -> Result<(Option<Queue>, Arc<Epoll>)> {
+        let old = delivery.queue.as_ref().filter(|queue| queue.is_running());
+        let Some((old, new)) = old.and_then(|old| Some((old, sources.take()?))) else {
+            return Ok((None, Arc::clone(&self.shared.epoll)));
+        };
+        let counters = Arc::clone(&self.shared.counters);
+        let started = match Epoll::new().map(Arc::new) {
+            Ok(theirs) => {
+                Queue::start(new, Arc::clone(&theirs), old.max_bytes(), counters).map(|queue| (queue, theirs))
+            }
+            Err(e) => Err((e, Some(new))),
+        };
+        match started {
+            Ok((queue, theirs)) => Ok((Some(queue), theirs)),
+            Err((e, back)) => {
+                *sources = back;
+                Err(system_error("queue", e))
+            }
+        }
+    }
+}
+
+/// Moves the queue and the sources of the old version to the retired versions.
+#[inline(never)]
+fn retire(
+    delivery: &mut Delivery,
+    new: &Session,
+    queue: Option<Queue>,
+    sources: Option<Sources>,
+) -> Arc<AtomicU64> {
+    if let Some(stopped) = delivery.queue.as_mut().and_then(Queue::stop) {
+        delivery.sources = Some(stopped);
+    }
+    if let Some(old) = &mut delivery.sources {
+        old.leave(&|map| new.has_map(map));
+    }
+    delivery.replace(new.shapes().to_vec(), sources, queue)
+}

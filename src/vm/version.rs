@@ -1,0 +1,19 @@
+//! A version of a package beside the running one: prepared, or kept.
+
+use std::sync::Arc;
+
+use crate::bpf::session::Session;
+use crate::bpf::session::replace::Plan;
+use crate::bpf::source::Sources;
+use crate::types::Type;
+
+/// A loaded version that does not run.
+pub struct Version {
+    pub session: Session,
+    /// Its sources, before it runs.
+    pub sources: Option<Sources>,
+    /// The types of the vm, with its own.
+    pub types: Vec<Arc<Type>>,
+    /// How it takes over the hooks, or how it has lost them.
+    pub plan: Plan,
+}
