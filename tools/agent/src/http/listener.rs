@@ -43,7 +43,7 @@ pub fn local(path: &Path, group: Option<u32>) -> io::Result<Listener> {
     remove_left(path)?;
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
-    // The file gets the mode of the socket, less the umask: so there is no moment in which others may connect.
+    // The file is created with the mode of the socket, restricted by the umask. So others can never connect.
     rustix::fs::fchmod(&socket, Mode::from_raw_mode(SOCKET_MODE))?;
     rustix::net::bind(&socket, &SocketAddrUnix::new(path)?)?;
     if group.is_some() {

@@ -14,7 +14,7 @@ use crate::object::dwarf::Dwarf;
 const RESERVED: [&str; 6] = ["name", "type", "ident", "mmaped", "attach", "link"];
 /// Annotations whose value must be a JSON object.
 const OBJECTS: [&str; 6] = ["cmdarg", "sample", "tchook", "tcopts", "xdpopts", "perf_event"];
-/// Annotations whose value may be something else.
+/// The other annotations, whose value may be of any type.
 const OTHERS: [&str; 19] = [
     "export",
     "export_config",

@@ -14,7 +14,7 @@ use rustix::fs::{MemfdFlags, memfd_create};
 
 use crate::error::{Error, Result};
 
-/// As the binding declares it. Architectures on which it is a struct pass its address.
+/// The type of a `va_list` argument in the bindings. Where `va_list` is a struct, it is passed by address.
 type VaList = *mut bpf::__va_list_tag;
 
 unsafe extern "C" {
