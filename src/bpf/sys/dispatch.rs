@@ -124,13 +124,7 @@ impl Dispatcher {
             code[IP_AT] = code[RESULT_AT];
         }
         let info = program_info(of.raw_fd()?)?;
-        let mut btf = None;
-        if info.attach_btf_id > 0 {
-            // SAFETY: a number only; the descriptor is new, and nothing else knows it.
-            btf = Some(unsafe {
-                OwnedFd::from_raw_fd(check(b::bpf_btf_get_fd_by_id(info.attach_btf_obj_id))?)
-            });
-        }
+        let btf = if info.attach_btf_id > 0 { btf_of_hook(info.attach_btf_obj_id)? } else { None };
         let mut opts = b::bpf_prog_load_opts {
             sz: size_of::<b::bpf_prog_load_opts>() as _,
             expected_attach_type: of.expected_attach_type(),
@@ -176,6 +170,18 @@ impl Dispatcher {
         set_descriptor(fd, self.fd())?;
         let attached = attach();
         set_descriptor(fd, kept.as_raw_fd()).map(|()| attached)
+    }
+}
+
+/// Returns the BTF with this id, which has the type of a hook. `None` without CAP_SYS_ADMIN, which this requires: then the kernel
+/// takes its own BTF. The types of modules have greater ids than those, so no other hook is found.
+fn btf_of_hook(id: u32) -> os::Result<Option<OwnedFd>> {
+    // SAFETY: a number only.
+    match check(unsafe { b::bpf_btf_get_fd_by_id(id) }) {
+        // SAFETY: the descriptor is new, and nothing else knows it.
+        Ok(fd) => Ok(Some(unsafe { OwnedFd::from_raw_fd(fd) })),
+        Err(os::Errno(libc::EPERM)) => Ok(None),
+        Err(error) => Err(error),
     }
 }
 
