@@ -3,7 +3,10 @@
 use std::fmt::Display;
 
 use ::http::StatusCode;
+use eunomia::Status;
 use serde_json::json;
+
+use crate::loader::protocol::Failure;
 
 /// Why a request was refused or failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,3 +57,35 @@ impl ApiError {
         json!({"status": status, "message": message, "detail": detail, "hint": hint}).to_string()
     }
 }
+
+impl From<eunomia::Error> for ApiError {
+    fn from(error: eunomia::Error) -> ApiError {
+        Failure::from(error).into()
+    }
+}
+
+impl From<Failure> for ApiError {
+    fn from(failure: Failure) -> ApiError {
+        let Failure { status, message, detail, hint } = failure;
+        let case = CASES.iter().find(|(case, ..)| *case as i32 == status);
+        let (code, word) = case.map_or((500, "internal"), |(_, code, word)| (*code, *word));
+        let code = StatusCode::from_u16(code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        ApiError { detail, hint, ..ApiError::new(code, word, message) }
+    }
+}
+
+/// What the statuses of the library are in HTTP; others are 500, internal.
+const CASES: [(Status, u16, &str); 12] = [
+    (Status::Inval, 400, "invalid"),
+    (Status::Type, 422, "type"),
+    (Status::Package, 422, "package"),
+    (Status::NotFound, 422, "not_found"),
+    (Status::Unsupported, 422, "unsupported"),
+    (Status::Verifier, 422, "verifier"),
+    (Status::Attach, 422, "attach"),
+    (Status::Wasm, 422, "wasm"),
+    (Status::State, 409, "conflict"),
+    (Status::Busy, 409, "conflict"),
+    (Status::NoMem, 507, "no_memory"),
+    (Status::Perm, 500, "permission"),
+];

@@ -1,7 +1,24 @@
 //! The agent: a server that runs packages for others.
 //!
-//! [`http`] accepts connections and checks requests before anything else reads them. It has no command line; `ecli server`
-//! has.
+//! Two processes do it. The [`loader`] has the privileges that loading needs, and neither files nor network. The [`server`] has
+//! no privileges: it answers requests, and reads events through descriptors that the loader sends it.
+//!
+//! [`http`] accepts connections and checks requests before anything else reads them, [`auth`] decides who the caller is,
+//! [`router`] what a request is, and [`api`] answers it with the [`tasks`]. [`client`] sends requests. There is no command line
+//! here; `ecli server` and `ecli client` have it.
 
+pub mod api;
+pub mod auth;
+pub mod client;
 pub mod error;
 pub mod http;
+pub mod loader;
+pub mod log;
+pub mod router;
+pub mod server;
+pub mod spec;
+pub mod state;
+pub mod tasks;
+
+mod poller;
+mod task;

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use eunomia_agent::http::{
-    Body, Handler, Limits, Listener, Request, Response, Slots, error, json, local, network, read_body, serve,
+    Body, Handler, Limits, Request, Response, Slots, error, json, local, network, read_body, serve,
 };
 use serde_json::{Value, json as value};
 
@@ -65,8 +65,7 @@ impl Server {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(async {
                 let tcp = network("127.0.0.1:0".parse().unwrap()).unwrap();
-                let Listener::Network(listener) = &tcp else { unreachable!() };
-                let address = listener.local_addr().unwrap();
+                let address = tcp.address().unwrap();
                 let slots = Slots::new(limits.clone());
                 let handler: Arc<dyn Handler> = Arc::new(Echo(limits));
                 let unix = local(&path, None).unwrap();

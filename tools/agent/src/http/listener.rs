@@ -37,6 +37,16 @@ pub enum Listener {
     Network(TcpListener),
 }
 
+impl Listener {
+    /// The address of a TCP socket.
+    pub fn address(&self) -> Option<SocketAddr> {
+        match self {
+            Listener::Local(_) => None,
+            Listener::Network(listener) => listener.local_addr().ok(),
+        }
+    }
+}
+
 /// Creates a unix socket that only its owner and `group` can connect to. Replaces the file that a server has left behind, but
 /// not the socket of one that runs.
 pub fn local(path: &Path, group: Option<u32>) -> io::Result<Listener> {

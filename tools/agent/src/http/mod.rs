@@ -17,4 +17,4 @@ pub use connection::{Handler, Request, Response, error, json};
 pub use limits::Limits;
 pub use listener::{Listener, local, network, serve};
 pub use slots::Slots;
-pub use stream::Peer;
+pub use stream::{Peer, Stream};

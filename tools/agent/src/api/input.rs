@@ -1,0 +1,96 @@
+//! Reads the bodies and queries of requests.
+
+use base64::Engine;
+use base64::alphabet::STANDARD;
+use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
+use http::{StatusCode, header};
+use serde_json::{Map, Value};
+
+use crate::error::{ApiError, Result};
+use crate::http::{Limits, Request, read_body};
+use crate::spec::expected;
+
+/// base64 with or without padding.
+const BASE64: GeneralPurpose = GeneralPurpose::new(
+    &STANDARD,
+    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
+);
+
+/// Reads a body that is a JSON object.
+pub async fn object(request: Request, limits: &Limits) -> Result<Map<String, Value>> {
+    check_type(&request)?;
+    let body = read_body(request.body, limits).await?;
+    let value = serde_json::from_slice(&body);
+    match value.map_err(|error| ApiError::invalid(format_args!("the body is invalid JSON: {error}")))? {
+        Value::Object(object) => Ok(object),
+        other => Err(expected("the body", "an object", &other)),
+    }
+}
+
+/// A web page cannot send this type to another host without asking first.
+fn check_type(request: &Request) -> Result<()> {
+    let value = request.head.headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    let kind = value.unwrap_or_default().split(';').next().unwrap_or_default().trim();
+    if kind.eq_ignore_ascii_case("application/json") {
+        return Ok(());
+    }
+    let text = format!("Content-Type is {kind:?}; expected application/json");
+    Err(ApiError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported", text))
+}
+
+/// Refuses members that nobody reads, which are probably misspelt.
+pub fn only(object: &Map<String, Value>, known: &[&str]) -> Result<()> {
+    match object.keys().find(|name| !known.contains(&name.as_str())) {
+        Some(name) => {
+            let text = format!("unknown member {name:?}; known are {}", known.join(", "));
+            Err(ApiError::invalid(text))
+        }
+        None => Ok(()),
+    }
+}
+
+/// The package in a body: `package`, JSON, or `package_base64`, the bytes of its file.
+pub fn package(object: &Map<String, Value>) -> Result<Vec<u8>> {
+    match (object.get("package"), object.get("package_base64")) {
+        (Some(package @ Value::Object(_)), None) => Ok(package.to_string().into_bytes()),
+        (Some(other), None) => Err(expected("package", "an object", other)),
+        (None, Some(text)) => decode("package_base64", text),
+        (Some(_), Some(_)) => Err(ApiError::invalid("package and package_base64 exclude each other")),
+        (None, None) => Err(ApiError::invalid("package or package_base64 is missing")),
+    }
+}
+
+/// Decodes a string in base64.
+pub fn decode(name: &str, value: &Value) -> Result<Vec<u8>> {
+    let text = value.as_str().ok_or_else(|| expected(name, "a string", value))?;
+    let invalid = |error| ApiError::invalid(format_args!("{name}: invalid base64: {error}"));
+    BASE64.decode(text).map_err(invalid)
+}
+
+/// The digest in the header If-Match, in hexadecimal digits.
+pub fn if_match(request: &Request) -> Result<Option<String>> {
+    let Some(value) = request.head.headers.get(header::IF_MATCH) else { return Ok(None) };
+    let digest = value.to_str().ok().map(|value| value.trim().trim_matches('"'));
+    let digits = digest.and_then(|digest| digest.strip_prefix("sha256:"));
+    match digits.filter(|digits| digits.len() == 64 && digits.bytes().all(|byte| byte.is_ascii_hexdigit())) {
+        Some(digits) => Ok(Some(digits.to_ascii_lowercase())),
+        None => Err(ApiError::invalid("If-Match: expected \"sha256:\" and 64 hexadecimal digits")),
+    }
+}
+
+/// The parameters of a query, of which only some are known.
+pub fn query<'a>(request: &'a Request, known: &[&str]) -> Result<Vec<(&'a str, &'a str)>> {
+    let query = request.head.uri.query().unwrap_or_default();
+    let parts = query.split('&').filter(|part| !part.is_empty());
+    let pairs: Vec<_> = parts.map(|part| part.split_once('=').unwrap_or((part, ""))).collect();
+    for (index, (name, _)) in pairs.iter().enumerate() {
+        if !known.contains(name) {
+            let text = format!("unknown parameter {name:?}; known are {}", known.join(", "));
+            return Err(ApiError::invalid(text));
+        }
+        if pairs[..index].iter().any(|(earlier, _)| earlier == name) {
+            return Err(ApiError::invalid(format_args!("the parameter {name} occurs twice")));
+        }
+    }
+    Ok(pairs)
+}

@@ -1,0 +1,196 @@
+//! Sends requests to a server.
+
+use std::path::PathBuf;
+
+use bytes::Bytes;
+use http::{Method, header};
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::Incoming;
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use serde_json::Value;
+use tokio::net::{TcpStream, UnixStream};
+
+use crate::http::Stream;
+
+/// The largest response that is not a stream.
+const MAX_BODY: usize = 64 << 20;
+/// The longest line of a stream.
+const MAX_LINE: usize = 16 << 20;
+
+/// Where a server listens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Endpoint {
+    /// A unix socket.
+    Local(PathBuf),
+    /// A host and a port: `127.0.0.1:8527`.
+    Network(String),
+}
+
+impl Endpoint {
+    /// Reads `unix:PATH` or `http://HOST:PORT`.
+    pub fn parse(text: &str) -> Result<Endpoint, String> {
+        if let Some(path) = text.strip_prefix("unix:").filter(|path| !path.is_empty()) {
+            return Ok(Endpoint::Local(path.trim_start_matches("//").into()));
+        }
+        if text.starts_with("https://") {
+            return Err(format!(
+                "{text}: the server has no TLS yet; forward its port over ssh and use http://"
+            ));
+        }
+        let authority = text.strip_prefix("http://").map(|rest| rest.trim_end_matches('/'));
+        match authority.filter(|rest| !rest.is_empty() && !rest.contains(['/', '@', '?', '#', ' '])) {
+            Some(host) if host.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok()) => {
+                Ok(Endpoint::Network(host.to_owned()))
+            }
+            Some(host) => Ok(Endpoint::Network(format!("{host}:8527"))),
+            None => Err(format!("{text}: expected unix:PATH or http://HOST:PORT")),
+        }
+    }
+}
+
+/// Why a request failed.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Failure {
+    /// The server cannot be reached, or does not answer in HTTP: one line.
+    Connection(String),
+    /// The server refuses: the number of the response and its body.
+    Refused(u16, Value),
+}
+
+/// Sends requests. Each has a connection of its own.
+#[derive(Clone, Debug)]
+pub struct Client {
+    /// Where the server listens.
+    pub endpoint: Endpoint,
+    /// The token that is sent.
+    pub token: Option<String>,
+}
+
+impl Client {
+    /// Sends a request and returns the body of the response, JSON.
+    pub fn request(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Value, Failure> {
+        run(self.value(method, path, body, None))
+    }
+
+    /// Sends a package that replaces the one with this digest.
+    pub fn replace_if(&self, path: &str, body: &Value, digest: &str) -> Result<Value, Failure> {
+        run(self.value(Method::PUT, path, Some(body), Some(digest)))
+    }
+
+    async fn value(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&Value>,
+        digest: Option<&str>,
+    ) -> Result<Value, Failure> {
+        let response = self.send(method, path, body, digest).await?;
+        let collected = Limited::new(response, MAX_BODY).collect().await;
+        let bytes = collected.map_err(|error| self.failed(&error))?.to_bytes();
+        serde_json::from_slice(&bytes).map_err(|error| self.failed(&error))
+    }
+
+    /// Sends a request and passes each line of the response to `line`, until that returns `false`.
+    pub fn lines(&self, path: &str, mut line: impl FnMut(&[u8]) -> bool) -> Result<(), Failure> {
+        run(async {
+            let mut response = self.send(Method::GET, path, None, None).await?;
+            let mut rest = Vec::new();
+            while let Some(frame) = response.frame().await {
+                let frame = frame.map_err(|error| self.failed(&error))?;
+                rest.extend_from_slice(frame.data_ref().map_or(&[], |data| &data[..]));
+                let end = rest.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
+                for text in rest[..end].split_inclusive(|byte| *byte == b'\n') {
+                    if !line(&text[..text.len() - 1]) {
+                        return Ok(());
+                    }
+                }
+                rest.drain(..end);
+                if rest.len() > MAX_LINE {
+                    return Err(self.failed(&"a line is too long"));
+                }
+            }
+            Ok(())
+        })
+    }
+
+    async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&Value>,
+        digest: Option<&str>,
+    ) -> Result<Incoming, Failure> {
+        let host = match &self.endpoint {
+            Endpoint::Local(_) => "localhost",
+            Endpoint::Network(host) => host,
+        };
+        let mut request = http::Request::builder().method(method).uri(path).header(header::HOST, host);
+        if let Some(token) = &self.token {
+            request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
+        }
+        if let Some(digest) = digest {
+            request = request.header(header::IF_MATCH, format!("\"{digest}\""));
+        }
+        if body.is_some() {
+            request = request.header(header::CONTENT_TYPE, "application/json");
+        }
+        let body = body.map(Value::to_string).unwrap_or_default();
+        let request = request.body(Full::new(Bytes::from(body))).map_err(|error| self.failed(&error))?;
+        let stream = self.connect().await.map_err(|error| self.failed(&error))?;
+        let connected = http1::handshake(TokioIo::new(stream)).await;
+        let (mut sender, connection) = connected.map_err(|error| self.failed(&error))?;
+        tokio::spawn(connection);
+        let response = sender.send_request(request).await.map_err(|error| self.failed(&error))?;
+        if response.status().is_success() {
+            return Ok(response.into_body());
+        }
+        let code = response.status().as_u16();
+        let body = Limited::new(response.into_body(), MAX_BODY).collect().await;
+        let bytes = body.map(|body| body.to_bytes()).unwrap_or_default();
+        Err(Failure::Refused(code, serde_json::from_slice(&bytes).unwrap_or_default()))
+    }
+
+    async fn connect(&self) -> std::io::Result<Stream> {
+        Ok(match &self.endpoint {
+            Endpoint::Local(path) => Stream::Local(UnixStream::connect(path).await?),
+            Endpoint::Network(host) => Stream::Network(TcpStream::connect(host.as_str()).await?),
+        })
+    }
+
+    fn failed(&self, error: &dyn std::fmt::Display) -> Failure {
+        let error = error.to_string();
+        let error = error.split(" (os error").next().unwrap_or(&error).to_owned();
+        Failure::Connection(match &self.endpoint {
+            Endpoint::Local(path) => format!("unix:{}: {error}", path.display()),
+            Endpoint::Network(host) => format!("http://{host}: {error}"),
+        })
+    }
+}
+
+fn run<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    match runtime {
+        Ok(runtime) => runtime.block_on(work),
+        Err(error) => Err(Failure::Connection(error.to_string())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn endpoints_are_read() {
+        let local = |path: &str| Ok(Endpoint::Local(path.into()));
+        let network = |host: &str| Ok(Endpoint::Network(host.to_owned()));
+        assert_eq!(Endpoint::parse("unix:/run/a.sock"), local("/run/a.sock"));
+        assert_eq!(Endpoint::parse("unix:///run/a.sock"), local("/run/a.sock"));
+        assert_eq!(Endpoint::parse("http://127.0.0.1:8527/"), network("127.0.0.1:8527"));
+        assert_eq!(Endpoint::parse("http://localhost"), network("localhost:8527"));
+        assert_eq!(Endpoint::parse("http://[::1]:9"), network("[::1]:9"));
+        for text in ["", "unix:", "localhost:1", "http://", "http://a/b", "http://u@h", "https://localhost"] {
+            assert!(Endpoint::parse(text).is_err(), "{text}");
+        }
+    }
+}

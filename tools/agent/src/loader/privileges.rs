@@ -1,0 +1,117 @@
+//! What each process may do.
+
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
+
+use caps::{CapSet, Capability};
+use landlock::{
+    ABI, Access, AccessFs, AccessNet, CompatLevel, Compatible, PathBeneath, PathFd, Ruleset, RulesetAttr,
+    RulesetCreatedAttr, RulesetStatus, Scope,
+};
+use rustix::thread;
+
+/// What loading needs: programs, tracing programs, programs on interfaces, and reading tracefs, which only root may.
+const LOADER: [Capability; 4] = [
+    Capability::CAP_BPF,
+    Capability::CAP_PERFMON,
+    Capability::CAP_NET_ADMIN,
+    Capability::CAP_DAC_READ_SEARCH,
+];
+
+/// What the server reads: the number of CPUs, for maps with a value for each, and the local time.
+const READABLE: [&str; 3] = ["/sys/devices/system/cpu", "/usr/share/zoneinfo", "/etc/localtime"];
+
+/// The newest version of Landlock that is used; the kernel may have an older one.
+const LANDLOCK: ABI = ABI::V6;
+
+/// Drops all privileges of this thread that loading does not need, for good.
+pub(super) fn confine_loader() {
+    keep(&HashSet::from(LOADER));
+}
+
+/// Drops all privileges of this thread, and access to all files but those beneath `writable` and `readable`. Returns a warning if
+/// the kernel cannot restrict access to files. Call it before other threads run, and after all sockets are bound.
+pub fn confine_server(writable: &Path, readable: Option<PathBuf>) -> Option<String> {
+    keep(&HashSet::new());
+    match restrict_files(writable, readable) {
+        Ok(RulesetStatus::NotEnforced) => {
+            Some("this kernel has no Landlock: access to files is not restricted".into())
+        }
+        Ok(_) => None,
+        Err(error) => Some(format!("access to files is not restricted: {error}")),
+    }
+}
+
+/// Drops all other privileges. Failures are ignored: what cannot be dropped was not there, or is useless with no_new_privs.
+fn keep(needed: &HashSet<Capability>) {
+    let _ = thread::set_no_new_privs(true);
+    let _ = thread::clear_ambient_capability_set();
+    for capability in caps::runtime::thread_all_supported() {
+        let _ = caps::drop(None, CapSet::Bounding, capability);
+    }
+    let Ok(permitted) = caps::read(None, CapSet::Permitted) else { return };
+    // Before Linux 5.8 there is no CAP_BPF; CAP_SYS_ADMIN loads programs there.
+    let is_old = !caps::runtime::thread_all_supported().contains(&Capability::CAP_BPF);
+    let is_needed = |capability: &Capability| {
+        needed.contains(capability)
+            || is_old && !needed.is_empty() && *capability == Capability::CAP_SYS_ADMIN
+    };
+    let kept = permitted.into_iter().filter(is_needed).collect();
+    let _ = caps::clear(None, CapSet::Inheritable);
+    for set in [CapSet::Effective, CapSet::Permitted] {
+        let _ = caps::set(None, set, &kept);
+    }
+}
+
+fn restrict_files(
+    writable: &Path,
+    readable: Option<PathBuf>,
+) -> Result<RulesetStatus, Box<dyn std::error::Error>> {
+    let mut rules = Ruleset::default()
+        .set_compatibility(CompatLevel::BestEffort)
+        .handle_access(AccessFs::from_all(LANDLOCK))?
+        // Sockets that listen stay; no further one can be bound, and no connection opened.
+        .handle_access(AccessNet::from_all(LANDLOCK))?
+        .scope(Scope::Signal | Scope::AbstractUnixSocket)?
+        .create()?;
+    let write = AccessFs::from_all(LANDLOCK) & !AccessFs::Execute;
+    rules = rules.add_rule(PathBeneath::new(PathFd::new(writable)?, write))?;
+    for path in READABLE.map(PathBuf::from).into_iter().chain(readable) {
+        if let Ok(file) = PathFd::new(path) {
+            rules = rules.add_rule(PathBeneath::new(file, AccessFs::ReadFile | AccessFs::ReadDir))?;
+        }
+    }
+    Ok(rules.restrict_self()?.ruleset)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[test]
+    fn the_server_reads_and_writes_only_its_state() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().to_owned();
+        // Restrictions are those of a thread.
+        let found = std::thread::spawn(move || {
+            let warning = confine_server(&path, None);
+            let own = fs::write(path.join("a"), "").and_then(|()| fs::rename(path.join("a"), path.join("b")));
+            let foreign = [
+                fs::read("/etc/passwd").is_ok(),
+                fs::write("/tmp/eunomia-agent-must-not-exist", "").is_ok(),
+                std::process::Command::new("/bin/true").status().is_ok(),
+                std::net::TcpListener::bind("127.0.0.1:0").is_ok(),
+            ];
+            (warning, own.is_ok(), foreign, fs::read("/sys/devices/system/cpu/possible").is_ok())
+        });
+        let (warning, own, foreign, cpus) = found.join().unwrap();
+        if warning.is_some_and(|text| text.contains("no Landlock")) {
+            assert!(std::env::var_os("CI").is_none(), "this test needs Landlock, and CI must not skip it");
+            eprintln!("SKIPPED: this kernel has no Landlock");
+            return;
+        }
+        assert_eq!((own, foreign, cpus), (true, [false; 4], true));
+    }
+}

@@ -1,0 +1,180 @@
+//! One task: a package that runs, or should run.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use eunomia::Vm;
+use serde_json::{Map, Value, json};
+use tokio::sync::Semaphore;
+
+use crate::log::Log;
+use crate::spec::Spec;
+use crate::state::Record;
+
+/// The most readers of one task.
+pub const MAX_READERS: usize = 64;
+
+/// A task.
+pub struct Task {
+    /// Its number.
+    pub id: u64,
+    /// What it runs. Nothing of it changes; a replacement changes the package.
+    pub spec: Spec,
+    /// When it was started, in seconds since 1970.
+    pub created: u64,
+    /// Its events.
+    pub log: Arc<Log>,
+    /// The last cursor that each caller of the former `/log` has sent: lines up to it are forgotten for that caller.
+    pub views: Mutex<BTreeMap<String, u64>>,
+    /// Readers of its events.
+    pub readers: Arc<Semaphore>,
+    /// Whether a change is in progress.
+    is_changing: AtomicBool,
+    current: Mutex<Current>,
+}
+
+/// What changes.
+pub struct Current {
+    /// What it is doing.
+    pub status: Status,
+    /// Identifies the package.
+    pub digest: String,
+    /// Reads its events, unless it has failed.
+    pub vm: Option<Arc<Vm>>,
+    /// The key of the vm in the poller.
+    pub key: usize,
+    /// Counters of the versions before.
+    pub before: Totals,
+    /// How often the package was replaced.
+    pub replaced: u64,
+    /// The boot during which it was attached, until it is known to be healthy.
+    pub attaching: Option<String>,
+}
+
+/// What a task is doing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Status {
+    /// Its programs are attached.
+    Running,
+    /// Its programs were detached on request.
+    Paused,
+    /// It could not be started again, or its events cannot be read.
+    Failed(String),
+}
+
+impl Status {
+    /// The word for it.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Status::Running => "running",
+            Status::Paused => "paused",
+            Status::Failed(_) => "failed",
+        }
+    }
+}
+
+/// Counters of events.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Totals {
+    /// Events that were read.
+    pub events: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Records that the kernel has dropped, as far as it reports them.
+    pub lost: u64,
+    /// Records shorter than their type or otherwise unreadable.
+    pub malformed: u64,
+}
+
+impl Totals {
+    /// The counters of a vm, added to `self`.
+    pub fn plus(self, vm: &Vm) -> Totals {
+        let stats = vm.stats();
+        Totals {
+            events: self.events + stats.events,
+            bytes: self.bytes + stats.bytes,
+            lost: self.lost + stats.lost_kernel,
+            malformed: self.malformed + stats.malformed,
+        }
+    }
+}
+
+/// The right to change a task.
+pub struct Change(Arc<Task>);
+
+impl Task {
+    /// A task that does not run yet.
+    pub fn new(record: &Record, status: Status) -> Task {
+        let Record { id, spec, digest, is_paused: _, attaching, created } = record.clone();
+        let (vm, key, before, replaced) = (None, 0, Totals::default(), 0);
+        let current = Current { status, digest, vm, key, before, replaced, attaching };
+        let log = Arc::new(Log::new());
+        let (views, readers) = (Mutex::default(), Arc::new(Semaphore::new(MAX_READERS)));
+        let (is_changing, current) = (AtomicBool::new(false), Mutex::new(current));
+        Task { id, spec, created, log, views, readers, is_changing, current }
+    }
+
+    /// What changes.
+    pub fn current(&self) -> MutexGuard<'_, Current> {
+        self.current.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Reads or changes several things that change, with one lock.
+    pub fn with<T>(&self, work: impl FnOnce(&mut Current) -> T) -> T {
+        work(&mut self.current())
+    }
+
+    /// The right to change it, unless another caller has that.
+    pub fn change(self: &Arc<Task>) -> Option<Change> {
+        (!self.is_changing.swap(true, Relaxed)).then(|| Change(Arc::clone(self)))
+    }
+
+    /// Its file.
+    pub fn record(&self) -> Record {
+        let current = self.current();
+        Record {
+            id: self.id,
+            spec: self.spec.clone(),
+            digest: current.digest.clone(),
+            is_paused: current.status == Status::Paused,
+            attaching: current.attaching.clone(),
+            created: self.created,
+        }
+    }
+
+    /// Describes it.
+    pub fn to_json(&self) -> Value {
+        let mut object = Map::new();
+        self.spec.write(&mut object);
+        let current = self.current();
+        object.insert("id".into(), json!(self.id));
+        object.insert("created".into(), json!(self.created));
+        object.insert("status".into(), json!(current.status.word()));
+        let error = if let Status::Failed(why) = &current.status { why } else { "" };
+        object.insert("error".into(), json!(error));
+        object.insert("digest".into(), json!(format!("sha256:{}", current.digest)));
+        object.insert("replaced".into(), json!(current.replaced));
+        Value::Object(object)
+    }
+
+    /// The number of readers of its events.
+    pub fn readers(&self) -> usize {
+        MAX_READERS - self.readers.available_permits()
+    }
+
+    /// The counters of all its versions.
+    pub fn totals(&self) -> Totals {
+        let current = self.current();
+        match &current.vm {
+            Some(vm) => current.before.plus(vm),
+            None => current.before,
+        }
+    }
+}
+
+impl Drop for Change {
+    fn drop(&mut self) {
+        self.0.is_changing.store(false, Relaxed);
+    }
+}
