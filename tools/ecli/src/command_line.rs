@@ -68,7 +68,13 @@ pub fn similar_command(word: &str) -> Option<String> {
 }
 
 /// Inserts `run` where the command line begins with a program or an option of `run`: `ecli PROG`, `ecli -j PROG`.
+/// The name `ecli-server` is short for `ecli server`, as in eunomia-bpf.
 fn with_command(mut args: Vec<OsString>) -> Vec<OsString> {
+    let name = args.first().and_then(|name| std::path::Path::new(name).file_name());
+    if name.is_some_and(|name| name == "ecli-server") {
+        args.insert(1, "server".into());
+        return args;
+    }
     if args.len() < 2 {
         return args;
     }

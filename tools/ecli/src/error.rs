@@ -74,6 +74,11 @@ impl Failure {
         Failure { text: format!("{}{hint}", self.text), ..self }
     }
 
+    /// Sets the lines that precede the message.
+    pub fn with_detail(self, detail: &str) -> Failure {
+        Failure { detail: detail.to_owned(), ..self }
+    }
+
     /// Prints it to stderr.
     pub fn report(&self) {
         let lines: Vec<&str> = self.detail.lines().collect();

@@ -33,12 +33,15 @@ mod view;
 
 use std::process::ExitCode;
 
-use commands::{check, doctor, inspect, manual, registry, run, signing};
+use commands::{check, client, doctor, inspect, manual, registry, run, server, signing};
 use options::Command;
 
 fn main() -> ExitCode {
     if std::env::args_os().nth(1).is_some_and(|first| first == symbols::ARGUMENT) {
         return symbols::serve();
+    }
+    if std::env::args_os().nth(1).is_some_and(|first| first == server::LOADER) {
+        return server::load();
     }
     let line = command_line::read();
     let result = match line.command {
@@ -48,6 +51,8 @@ fn main() -> ExitCode {
         Command::Doctor(options) => doctor::run(&options),
         Command::Version => output::print(concat!("ecli ", env!("CARGO_PKG_VERSION"), "\n")),
         Command::Manual(options) => manual::write(&options.prefix),
+        Command::Server(options) => server::run(&options),
+        Command::Client(options) => client::run(&options),
         Command::Pull(pull) => registry::pull(&pull),
         Command::List(list) => registry::list(&list),
         Command::Push(push) => registry::push(&push),

@@ -8,9 +8,11 @@ use eunomia::Level;
 
 use crate::kind::Kind;
 
+pub mod agent;
 mod remote;
 mod values;
 
+pub use agent::{Client, Server};
 pub use remote::{Account, Keygen, List, Login, Logout, Origin, Pull, Push, Sign, Transfer, Verify};
 use values::{count, duration, existing_path, prog_type, size};
 
@@ -59,6 +61,12 @@ pub enum Command {
 
     /// Check the system for BPF support and suggest fixes
     Doctor(Doctor),
+
+    /// Run programs for others, who send requests over HTTP
+    Server(Server),
+
+    /// Start, follow, update and stop programs on a server
+    Client(Client),
 
     /// Download a program to a file
     Pull(Pull),

@@ -2,10 +2,12 @@
 //! imports a command.
 
 pub mod check;
+pub mod client;
 pub mod doctor;
 pub mod inspect;
 pub mod manual;
 pub mod registry;
 pub mod run;
+pub mod server;
 pub mod signing;
 mod wasm;

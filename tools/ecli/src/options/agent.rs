@@ -1,0 +1,184 @@
+//! Options of the server and its client.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+use eunomia_agent::client::Endpoint;
+
+use super::Origin;
+
+/// Where the server listens unless told otherwise.
+pub const SOCKET: &str = "/run/eunomia/agent.sock";
+
+#[derive(Args)]
+pub struct Server {
+    /// Unix socket for local clients: root may do everything, the group of the socket may list tasks and read events
+    #[arg(long, value_name = "PATH", default_value = SOCKET)]
+    pub socket: PathBuf,
+
+    /// Group of the unix socket, a name or a number [default: eunomia if it exists, or else the group of the server]
+    #[arg(long, value_name = "GROUP")]
+    pub group: Option<String>,
+
+    /// Also listen on this address, which must be a loopback address [default with --port: 127.0.0.1]
+    #[arg(short, long, value_name = "ADDRESS")]
+    pub address: Option<IpAddr>,
+
+    /// Port of the address [default with --address: 8527]
+    #[arg(short, long, value_name = "PORT")]
+    pub port: Option<u16>,
+
+    /// File with the SHA-256 digests of tokens for clients over TCP, see docs/agent.md; changes apply at once
+    #[arg(long, value_name = "FILE")]
+    pub tokens: Option<PathBuf>,
+
+    /// Let every user of this machine start programs over TCP, without a token
+    #[arg(long)]
+    pub insecure_no_auth: bool,
+
+    /// Directory with the tasks, which are started again with the server
+    #[arg(long, value_name = "DIR", default_value = "/var/lib/eunomia")]
+    pub state: PathBuf,
+}
+
+#[derive(Args)]
+pub struct Client {
+    #[command(flatten)]
+    pub connection: Connection,
+
+    #[command(subcommand)]
+    pub command: ClientCommand,
+}
+
+#[derive(Args)]
+pub struct Connection {
+    /// Server: unix:PATH or http://HOST:PORT [default: unix:/run/eunomia/agent.sock]
+    #[arg(short, long, value_name = "ENDPOINT", global = true, value_parser = Endpoint::parse)]
+    pub endpoint: Option<Endpoint>,
+
+    /// File with the token for the server [default: the token in EUNOMIA_TOKEN, or none]
+    #[arg(long, value_name = "FILE", global = true)]
+    pub token_file: Option<PathBuf>,
+}
+
+#[derive(Subcommand)]
+pub enum ClientCommand {
+    /// Start a program and print the number of its task
+    // -n is the name, as in eunomia-bpf.
+    #[command(mut_arg("no_cache", |arg| arg.short(None)))]
+    Start(Start),
+
+    /// Stop a task and remove it
+    Stop(Id),
+
+    /// Print the number, name and state of each task
+    List(Print),
+
+    /// Detach the programs of a task; its maps stay
+    Pause(Id),
+
+    /// Attach the programs of a paused task again, or start a failed one again
+    Resume(Id),
+
+    /// Print the events of a task
+    Log(Log),
+
+    /// Replace the program of a running task by a new version
+    Update(Update),
+
+    /// Print the counters of a task
+    Stats(Stats),
+
+    /// Print the events of a task with their cursors as they come, one JSON object per line
+    Events(Events),
+}
+
+#[derive(Args)]
+pub struct Id {
+    /// Number of the task
+    pub id: u64,
+}
+
+#[derive(Args)]
+pub struct Print {
+    /// Print JSON
+    #[arg(short, long)]
+    pub json: bool,
+}
+
+#[derive(Args)]
+pub struct Start {
+    /// Program, followed by the program's own arguments. It is read by the client: a package or BPF object as a file, - for
+    /// standard input, URL or name
+    #[arg(value_name = "PROG [ARGS]", trailing_var_arg = true, required = true)]
+    pub prog: Vec<String>,
+
+    /// Name of the task [default: the name of the program]
+    #[arg(short, long, value_name = "NAME")]
+    pub name: Option<String>,
+
+    /// Keep events as JSON instead of text
+    #[arg(short, long)]
+    pub json: bool,
+
+    /// Set a global variable of the program; VALUE is JSON. May be repeated
+    #[arg(long, value_name = "NAME=VALUE")]
+    pub variable: Vec<String>,
+
+    #[command(flatten)]
+    pub origin: Origin,
+
+    /// Required type of PROG: json [default: detected from the content]
+    #[arg(short = 'p', long, value_name = "TYPE", value_parser = super::prog_type)]
+    pub prog_type: Option<crate::kind::Kind>,
+}
+
+#[derive(Args)]
+pub struct Update {
+    /// Number of the task
+    pub id: u64,
+
+    /// New version of the program, read by the client
+    pub prog: String,
+
+    #[command(flatten)]
+    pub origin: Origin,
+
+    /// Only if the task runs the package with this digest, as `list --json` prints it
+    #[arg(long, value_name = "sha256:DIGEST")]
+    pub if_digest: Option<String>,
+}
+
+#[derive(Args)]
+pub struct Log {
+    /// Number of the task
+    pub id: u64,
+
+    /// Wait for further events
+    #[arg(short, long)]
+    pub follow: bool,
+
+    /// Skip events up to this cursor
+    #[arg(short, long, value_name = "CURSOR")]
+    pub cursor: Option<String>,
+}
+
+#[derive(Args)]
+pub struct Stats {
+    /// Number of the task
+    pub id: u64,
+
+    #[command(flatten)]
+    pub print: Print,
+}
+
+#[derive(Args)]
+pub struct Events {
+    /// Number of the task
+    pub id: u64,
+
+    /// Begin after this cursor, or with `now` [default: the oldest event that the server has kept]
+    #[arg(long, value_name = "CURSOR")]
+    pub since: Option<String>,
+}

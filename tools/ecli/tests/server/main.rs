@@ -1,0 +1,210 @@
+//! `ecli server` and `ecli client`, with the real kernel.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod access;
+mod bad_input;
+mod former;
+mod openapi;
+mod restart;
+mod tasks;
+
+use std::fs::File;
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+
+use serde_json::Value;
+use support::{Ran, ecli, wait_for};
+
+/// Sends each start of a program as an event with a number that counts them, and the version of the package.
+const COUNTED: &str = r#"
+#include "vmlinux.h"
+#include <bpf/bpf_helpers.h>
+#include <bpf/bpf_tracing.h>
+char LICENSE[] SEC("license") = "GPL";
+struct event { unsigned long long number; unsigned int version; unsigned int extra; char comm[16]; };
+struct { __uint(type, BPF_MAP_TYPE_RINGBUF); __uint(max_entries, 1 << 20); } events SEC(".maps");
+struct { __uint(type, BPF_MAP_TYPE_ARRAY); __uint(max_entries, 1); __type(key, unsigned int); __type(value, unsigned long long); } counter SEC(".maps");
+/// @cmdarg {"long": "extra", "help": "a number in each event"}
+const volatile unsigned int extra = 0;
+SEC("tp_btf/sched_process_exec")
+int BPF_PROG(on_exec, struct task_struct *task)
+{
+    unsigned int zero = 0;
+    unsigned long long *count = bpf_map_lookup_elem(&counter, &zero);
+    struct event *event = bpf_ringbuf_reserve(&events, sizeof(*event), 0);
+    if (!event)
+        return 0;
+    event->number = count ? __sync_fetch_and_add(count, 1) : 0;
+    event->version = VERSION;
+    event->extra = extra;
+    bpf_get_current_comm(event->comm, sizeof(event->comm));
+    bpf_ringbuf_submit(event, 0);
+    return 0;
+}
+"#;
+
+/// A version of that package, as the path of its file.
+fn counted(version: u32) -> (tempfile::TempDir, String) {
+    let folder = support::compile(&format!("#define VERSION {version}\n{COUNTED}"));
+    let path = folder.path().join("package.json").to_str().expect("UTF-8").to_owned();
+    (folder, path)
+}
+
+/// The package of a file as a JSON value.
+fn package_value(path: &str) -> Value {
+    serde_json::from_slice(&std::fs::read(path).expect("a package")).expect("JSON")
+}
+
+/// A server with its own socket and state.
+struct Server {
+    child: Child,
+    folder: tempfile::TempDir,
+    /// The address, if it listens on one.
+    address: Option<String>,
+}
+
+impl Server {
+    fn start(options: &[&str]) -> Server {
+        Server::start_in(folder(), options)
+    }
+
+    /// Starts a server with the state of an earlier one.
+    fn start_in(folder: tempfile::TempDir, options: &[&str]) -> Server {
+        let log = folder.path().join("log");
+        let path = |name: &str| folder.path().join(name).to_str().expect("UTF-8").to_owned();
+        let mut command = ecli(&["server", "--socket", &path("socket"), "--state", &path("state")]);
+        command.args(options).stderr(File::create(&log).expect("a log"));
+        let mut child = command.spawn().expect("ecli starts");
+        let text = || std::fs::read_to_string(&log).expect("a log");
+        wait_for("the server", || {
+            let ended = child.try_wait().expect("a child");
+            assert!(ended.is_none(), "the server has ended: {}", text());
+            text().contains("server: ready\n")
+        });
+        let address = text().lines().find_map(|line| Some(line.strip_prefix("server: http://")?.to_owned()));
+        Server { child, folder, address }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn log(&self) -> String {
+        std::fs::read_to_string(self.path("log")).expect("a log")
+    }
+
+    fn endpoint(&self) -> String {
+        format!("unix:{}", self.path("socket").display())
+    }
+
+    /// Runs `ecli client`.
+    fn client(&self, args: &[&str]) -> Ran {
+        let endpoint = self.endpoint();
+        support::run(&[&["client", "-e", &endpoint], args].concat())
+    }
+
+    /// Runs `ecli client`, which must succeed, and returns what it prints.
+    #[track_caller]
+    fn ok(&self, args: &[&str]) -> String {
+        let ran = self.client(args);
+        assert_eq!(ran.code, Some(0), "{args:?}: {}", ran.err);
+        ran.out
+    }
+
+    /// Sends a request over the unix socket.
+    fn request(&self, method: &str, path: &str, body: &Value) -> (u16, Value) {
+        let stream = UnixStream::connect(self.path("socket")).expect("the server listens");
+        let body = if body.is_null() { String::new() } else { body.to_string() };
+        exchange(stream, &message(method, path, "Content-Type: application/json\r\n", &body))
+    }
+
+    /// Sends a request over TCP, with headers.
+    fn request_over_tcp(&self, method: &str, path: &str, headers: &str, body: &str) -> (u16, Value) {
+        let stream = TcpStream::connect(self.address.as_ref().expect("an address")).expect("it listens");
+        exchange(
+            stream,
+            &message(method, path, &format!("Content-Type: application/json\r\n{headers}"), body),
+        )
+    }
+
+    /// The lines of a task that its log has now.
+    fn events(&self, id: &str) -> Vec<Value> {
+        let text = self.ok(&["log", id]);
+        text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
+    }
+
+    /// Kills the server and returns its folder.
+    fn kill(mut self) -> tempfile::TempDir {
+        self.end();
+        std::mem::replace(&mut self.folder, folder())
+    }
+
+    fn end(&mut self) {
+        let loader = children(self.child.id());
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        wait_for("the end of the loader", || loader.iter().all(|pid| !is_running(*pid)));
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+/// A folder that other users can enter.
+fn folder() -> tempfile::TempDir {
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    tempfile::Builder::new().permissions(mode).tempdir().expect("a folder")
+}
+
+fn message(method: &str, path: &str, headers: &str, body: &str) -> String {
+    let len = body.len();
+    format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\n{headers}Content-Length: {len}\r\n\r\n{body}")
+}
+
+/// Sends a request and reads the response. One of unknown length is returned as a string.
+fn exchange(mut stream: impl Read + Write, request: &str) -> (u16, Value) {
+    stream.write_all(request.as_bytes()).expect("the request is sent");
+    let mut text = String::new();
+    stream.read_to_string(&mut text).expect("a response");
+    let (head, body) = text.split_once("\r\n\r\n").unwrap_or_else(|| panic!("no response: {text:?}"));
+    let code = head.split(' ').nth(1).and_then(|code| code.parse().ok()).expect("a status");
+    (code, serde_json::from_str(body).unwrap_or_else(|_| Value::from(body)))
+}
+
+fn children(pid: u32) -> Vec<u32> {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+    text.split_whitespace().filter_map(|pid| pid.parse().ok()).collect()
+}
+
+fn is_running(pid: u32) -> bool {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    !status.is_empty() && !status.contains(") Z ")
+}
+
+/// A program that can be recognised in events.
+struct Marker {
+    folder: tempfile::TempDir,
+}
+
+impl Marker {
+    fn new() -> Marker {
+        Marker { folder: folder() }
+    }
+
+    /// Runs the program under this name, at most 15 bytes.
+    fn run(&self, name: &str) {
+        let path = self.folder.path().join(name);
+        if !path.exists() {
+            std::fs::copy("/bin/true", &path).expect("a copy");
+        }
+        assert!(Command::new(path).stdin(Stdio::null()).status().expect("it runs").success());
+    }
+}

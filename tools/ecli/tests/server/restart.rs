@@ -1,0 +1,97 @@
+//! What is left when a server ends, and what the next one makes of it.
+
+use std::fs;
+
+use serde_json::{Value, json};
+
+use crate::support::{ecli, package, wait_for};
+use crate::{Marker, Server, counted, needs_root};
+
+#[test]
+fn a_killed_server_is_followed_by_one_that_runs_the_same() {
+    needs_root!();
+    let server = Server::start(&[]);
+    let packages = [counted(1), counted(2)];
+    server.ok(&["start", "-j", "-n", "one", &packages[0].1, "--extra", "3"]);
+    server.ok(&["start", "-n", "two", &package("bootstrap")]);
+    server.ok(&["start", "-n", "gone", &package("hello")]);
+    server.ok(&["update", "1", &packages[1].1]);
+    server.ok(&["pause", "2"]);
+    server.ok(&["stop", "3"]);
+    let server = Server::start_in(server.kill(), &[]);
+    assert_eq!(server.ok(&["list"]), "1 one Running\n2 two Paused\n");
+    Marker::new().run("marker-again");
+    let has_marker = || {
+        let mut events = server.events("1").into_iter();
+        events.any(|event| event["comm"] == "marker-again" && event["version"] == 2 && event["extra"] == 3)
+    };
+    wait_for("an event of the new version with its arguments", has_marker);
+    // The first server had reserved a hundred numbers.
+    assert_eq!(server.ok(&["start", "-n", "new", &package("hello")]), "101\n", "numbers are not used again");
+}
+
+#[test]
+fn a_broken_file_is_reported_and_the_other_tasks_run() {
+    needs_root!();
+    let server = Server::start(&[]);
+    server.ok(&["start", "-n", "one", &package("bootstrap")]);
+    server.ok(&["start", "-n", "two", &package("hello")]);
+    let folder = server.kill();
+    let file = folder.path().join("state/tasks/1.json");
+    let text = fs::read(&file).unwrap();
+    fs::write(&file, &text[..text.len() / 2]).unwrap();
+    let server = Server::start_in(folder, &[]);
+    assert_eq!(server.ok(&["list"]), "2 two Running\n");
+    let log = server.log();
+    assert!(log.contains("1.json: invalid JSON") && log.contains("; renamed to "), "{log}");
+    assert!(server.path("state/tasks/1.json.broken").exists());
+}
+
+#[test]
+fn a_task_that_may_have_crashed_the_machine_waits_for_a_decision() {
+    needs_root!();
+    let server = Server::start(&[]);
+    server.ok(&["start", "-n", "one", &package("bootstrap")]);
+    let folder = server.kill();
+    let file = folder.path().join("state/tasks/1.json");
+    let mut record: Value = serde_json::from_slice(&fs::read(&file).unwrap()).unwrap();
+    let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap();
+    assert_eq!(record["attaching"], json!(boot.trim()), "written before the task is known to be healthy");
+    record["attaching"] = json!("00000000-0000-0000-0000-000000000000");
+    fs::write(&file, record.to_string()).unwrap();
+    let server = Server::start_in(folder, &[]);
+    assert_eq!(server.ok(&["list"]), "1 one Failed\n");
+    let why = "the machine was restarted shortly after it was attached; resume it to try again";
+    assert_eq!(server.request("GET", "/v1/tasks/1", &Value::Null).1["error"], why);
+    assert!(server.log().contains(&format!("server: task 1 (one): {why}\n")), "{}", server.log());
+    let (code, error) = server.request("POST", "/v1/tasks/1/pause", &Value::Null);
+    assert_eq!((code, &error["status"]), (409, &json!("failed")), "{error}");
+    server.ok(&["resume", "1"]);
+    assert_eq!(server.ok(&["list"]), "1 one Running\n");
+}
+
+#[test]
+fn two_servers_do_not_share_a_state_or_a_socket() {
+    needs_root!();
+    let server = Server::start(&[]);
+    let path = |name: &str| server.path(name).to_str().unwrap().to_owned();
+    let start = |socket: &str, state: &str| {
+        let output = ecli(&["server", "--socket", &path(socket), "--state", &path(state)]).output().unwrap();
+        String::from_utf8(output.stderr).unwrap()
+    };
+    assert!(start("other", "state").contains("another server uses this directory"));
+    assert!(start("socket", "other").contains("another server listens there"));
+    assert_eq!(server.ok(&["list"]), "", "the first one goes on");
+}
+
+#[test]
+fn a_server_without_its_loader_ends() {
+    needs_root!();
+    let mut server = Server::start(&[]);
+    server.ok(&["start", &package("bootstrap")]);
+    let loader = crate::children(server.child.id())[0];
+    let pid = rustix::process::Pid::from_raw(loader as i32).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+    assert_eq!(server.child.wait().unwrap().code(), Some(1));
+    assert!(server.log().ends_with("ecli: the loader has ended: signal: 9 (SIGKILL)\n"), "{}", server.log());
+}
