@@ -6,7 +6,7 @@ use std::env;
 use std::path::Path;
 
 /// In the order of the header's sections.
-const SOURCES: [&str; 13] = [
+const SOURCES: [&str; 14] = [
     "status",
     "types",
     "handle",
@@ -16,6 +16,7 @@ const SOURCES: [&str; 13] = [
     "variables",
     "events",
     "group",
+    "replace",
     "maps",
     "introspect",
     "test_run",

@@ -211,7 +211,25 @@ typedef enum eunomia_option_flag {
   // iter. Without this flag the library replaces them with its own, which load faster. Handlers
   // belong to the whole process, so set this flag either for all vms of the process or for none.
   EUNOMIA_LIBBPF_SECTIONS = 8,
+  // Attaches each tracing program that supports it through a dispatcher, a small program that calls the
+  // program of the current version. eunomia_replace can then swap packages of tracing programs. Costs 1
+  // to 3 ns per event. Run counts include those of dispatchers.
+  EUNOMIA_REPLACEABLE = 16,
 } eunomia_option_flag;
+
+// Bits of eunomia_replace_options.flags.
+typedef enum eunomia_replace_flag {
+  // Start with empty maps. By default a map keeps its content if the new version has a map of the
+  // same name, type, flags and sizes, whose key and value have the same members.
+  EUNOMIA_REPLACE_FRESH_MAPS = 1,
+  // Fail if a map of both versions cannot keep its content.
+  EUNOMIA_REPLACE_STRICT_MAPS = 2,
+  // Use the values of the new version for variables, instead of those that the host has set.
+  EUNOMIA_REPLACE_FRESH_VARS = 4,
+  // Deliver all events of the old version before the first of the new one. No call delivers events
+  // during the kernel's grace period, some 10 to 60 ms.
+  EUNOMIA_REPLACE_ORDERED = 8,
+} eunomia_replace_flag;
 
 // Kinds of types, without typedefs and qualifiers.
 typedef enum eunomia_type_kind {
@@ -465,7 +483,8 @@ typedef struct eunomia_batch {
   size_t len;
   // Bytes required. After EUNOMIA_ERR_TOO_SMALL only this field is valid.
   size_t need;
-  // Index of the source that the records came from; see eunomia_source_at.
+  // Index of the source that the records came from; see eunomia_source_at. After eunomia_replace the
+  // records of the old version have the index that the source had there.
   uint32_t source;
   // Number of records stored.
   uint32_t count;
@@ -473,9 +492,23 @@ typedef struct eunomia_batch {
   uint64_t time_ns;
   // RAW: bytes from each record to the next if that is the same for all. Otherwise 0.
   uint32_t stride;
+  // EUNOMIA_EVENT_SAMPLE, or EUNOMIA_EVENT_MAP_ENTRY for entries of a map.
+  uint32_t kind;
+  // Name of that source. NULL without records.
+  const char *name;
+  // Type of the records. NULL if the package does not specify it.
+  const struct eunomia_type *type;
+} eunomia_batch;
+
+// Options of eunomia_replace. All zero is the default.
+typedef struct eunomia_replace_options {
+  // Set by the caller to sizeof(eunomia_replace_options).
+  size_t size;
+  // Bitmask of eunomia_replace_flag.
+  uint32_t flags;
   // 0.
   uint32_t reserved;
-} eunomia_batch;
+} eunomia_replace_options;
 
 // A map of the package.
 typedef struct eunomia_map_info {
@@ -1117,6 +1150,58 @@ int eunomia_group_epoll_fd(const struct eunomia_group *group);
 // Returns: the message, valid until the next call on the group. It is never NULL. If no call has
 // failed, it is "". If group is NULL or another thread is inside a call, it is a fixed string.
 const char *eunomia_group_errmsg(const struct eunomia_group *group, void **member);
+
+// ---- Replacing the running package: any thread, any time ----
+//
+// Replaces the package by a new version while events flow. A failure changes nothing.
+//
+//   data     the new package (JSON), copied
+//   len      bytes of data
+//   options  NULL for the defaults
+//
+// Each event of the kernel is handled by one of the two versions. Events of the old one are delivered
+// with their own types, also after the return. Variables, map sizes, autoload and targets that the
+// host has set apply to the new version. Maps keep their content if they mean the same; see
+// eunomia_replace_flag. Other data starts anew. A package equal to the running one changes nothing.
+//
+// The package must be attached. With EUNOMIA_REPLACEABLE it may have any number of programs on
+// kprobes, uprobes, tracepoints, raw tracepoints, perf events, BTF tracepoints, functions (fentry,
+// fexit) and LSM hooks. In any vm it may be one program whose link the kernel can update: XDP, tcx,
+// cgroup, sk_lookup, flow dissector.
+//
+// The function does not take the turn of eunomia_poll and similar calls: another thread may wait in
+// one. If no other call is in progress, a failure is also the last error of the vm;
+// eunomia_replace_report always has its message.
+//
+// Returns: EUNOMIA_OK, an error as for eunomia_open, eunomia_load and eunomia_attach, or
+//   EUNOMIA_ERR_UNSUPPORTED  a program of the package cannot be replaced, or it is a WASM module
+//   EUNOMIA_ERR_NOT_FOUND    the new version lacks a variable, map or program that the host has set
+//   EUNOMIA_ERR_TYPE         such a variable has another type, or STRICT_MAPS was given and a map does
+//                            not fit
+//   EUNOMIA_ERR_STATE        the package is not attached
+//   EUNOMIA_ERR_BUSY         called in a callback of the vm, or during another replace
+int eunomia_replace(struct eunomia_vm *vm,
+                    const void *data,
+                    size_t len,
+                    const struct eunomia_replace_options *options);
+
+// Returns the result of the last eunomia_replace as a JSON object. Any thread, any time.
+//
+// These are the keys. Later releases may add keys.
+//   unchanged        whether the package equals the running one; then nothing was done
+//   programs         name, section, change ("swapped", "added", "moved" or "dropped")
+//   maps             name, change ("carried" or "fresh"), reason (why it is fresh)
+//   load_ms          milliseconds from the call to the switch
+//   flip_ms          milliseconds of the switch
+//   grace_ms         milliseconds of the wait for programs of the old version
+//   grace_complete   whether that wait was long enough; false on kernels without a way to wait
+//   events_from_old  events of the old version that were delivered after the switch, until now
+// After a failure:
+//   error, detail, errno, subject_kind, subject  as eunomia_errmsg and its siblings return them
+//
+// Returns: the string, valid until the next call of this function or of eunomia_replace; NULL before
+// the first eunomia_replace.
+const char *eunomia_replace_report(struct eunomia_vm *vm);
 
 // ---- Maps, by name ----
 //

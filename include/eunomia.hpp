@@ -375,6 +375,19 @@ struct prog_result {
     std::size_t data_len, ctx_len;
 };
 
+// See eunomia_replace_flag. Flags can be joined with |.
+enum class replace_flag : std::uint32_t {
+    none = 0,
+    fresh_maps = EUNOMIA_REPLACE_FRESH_MAPS,
+    strict_maps = EUNOMIA_REPLACE_STRICT_MAPS,
+    fresh_vars = EUNOMIA_REPLACE_FRESH_VARS,
+    ordered = EUNOMIA_REPLACE_ORDERED,
+};
+
+constexpr replace_flag operator|(replace_flag a, replace_flag b) noexcept {
+    return static_cast<replace_flag>(static_cast<std::uint32_t>(a) | static_cast<std::uint32_t>(b));
+}
+
 // Calls fn(const eunomia_record &header, const void *data, const void *key) for each record of a raw batch.
 template <class Fn> void each_record(const void *buffer, const batch &stored, Fn &&fn) {
     auto at = static_cast<const char *>(buffer);
@@ -577,6 +590,22 @@ class vm {
 
     void detach() {
         call(eunomia_detach);
+    }
+
+    // Replaces the running package by a new version while events flow. Returns the report; see
+    // eunomia_replace_report. Any thread, also while another one polls.
+    std::string replace(std::string_view data, replace_flag flags = replace_flag::none) {
+        eunomia_replace_options options{sizeof(options), static_cast<std::uint32_t>(flags), 0};
+        auto use = entered();
+        checked(use.raw(), eunomia_replace(use.raw(), data.data(), data.size(), &options));
+        return replace_report();
+    }
+
+    // Returns the report of the last replace, also of a failed one; "" before the first.
+    std::string replace_report() const {
+        auto use = entered();
+        const char *report = eunomia_replace_report(use.raw());
+        return report ? report : "";
     }
 
     // -- Global variables --

@@ -49,7 +49,7 @@ macro_rules! programs {
     )* };
 }
 
-programs! { arguments batch callback cycles epoll events group guest host poison run sizes state stop strings threads }
+programs! { arguments batch callback cycles epoll events group guest host poison replace run sizes state stop strings threads }
 
 #[test]
 fn a_rejected_program_sets_the_error_and_prints_nothing() {
@@ -209,7 +209,8 @@ fn packages() -> &'static Path {
         let folder = folder("packages");
         ["calls", "killed", "perf", "rejected", "runs", "tasks", "two"]
             .iter()
-            .for_each(|name| compile_bpf(name, &folder));
+            .for_each(|name| compile_bpf(name, name, &[], &folder));
+        ["1", "2"].iter().for_each(|version| write_version(version, &folder));
         fs::write(folder.join("calls.json"), calls_package(&folder)).expect("the package can be written");
         GUESTS.iter().for_each(|(name, main)| write_guest(&folder.join(name), main));
         write_guest_that_loads(&folder);
@@ -257,12 +258,22 @@ fn write_guest_that_loads(folder: &Path) {
         .expect("the file can be written");
 }
 
-fn compile_bpf(name: &str, folder: &Path) {
-    let (source, object) = (format!("{ROOT}/tests/data/bpf/{name}.bpf.c"), folder.join(format!("{name}.o")));
+/// Writes a version of replaced.bpf.c as a package.
+fn write_version(version: &str, folder: &Path) {
+    let name = format!("replaced{version}");
+    compile_bpf("replaced", &name, &[&format!("-DVERSION={version}")], folder);
+    let object = fs::read(folder.join(format!("{name}.o"))).expect("the object was compiled");
+    let package = Package::from_object(&object, None).expect("the package is valid").to_json();
+    fs::write(folder.join(format!("{name}.json")), package).expect("the package can be written");
+}
+
+fn compile_bpf(name: &str, object: &str, flags: &[&str], folder: &Path) {
+    let (source, object) =
+        (format!("{ROOT}/tests/data/bpf/{name}.bpf.c"), folder.join(format!("{object}.o")));
     let include = ["-I", env!("EUNOMIA_BPF_INCLUDE"), "-I", "/usr/include/x86_64-linux-gnu"];
     let clang =
         ["clang", "-target", "bpf", "-g", "-O2", "-Wall", "-Werror", "-c", &source, "-o", utf8(&object)];
-    output(&[clang.as_slice(), &include].concat());
+    output(&[clang.as_slice(), &include, flags].concat());
 }
 
 fn calls_package(folder: &Path) -> Vec<u8> {

@@ -146,8 +146,8 @@ func (vm *VM) Read(ctx context.Context, timeout time.Duration, format Format, bu
 		found, err := vm.fill(buf, func(c *C.eunomia_vm, found *C.eunomia_batch) C.int {
 			status := C.eunomia_read(c, 0, C.uint32_t(format), pointer(buf), C.size_t(len(buf)), found)
 			if status > 0 {
-				source := vm.source(int(found.source))
-				batch.Source, batch.Type, batch.kind = source.name, source.of, source.kind
+				batch.Source, batch.Type = vm.name(found.name), vm.typeOf(found._type)
+				batch.kind = EventKind(found.kind)
 			}
 			return status
 		})

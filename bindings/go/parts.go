@@ -1,5 +1,6 @@
 package eunomia
 
+// #include <string.h>
 // #include "callback.h"
 import "C"
 
@@ -7,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"time"
+	"unsafe"
 )
 
 // ---- maps ----
@@ -291,25 +293,12 @@ func (vm *VM) Sources() ([]SourceInfo, error) {
 	})
 }
 
-// source is what a batch tells of its source. It stays the same once the package is loaded.
-type source struct {
-	name string
-	of   *Type
-	kind EventKind // of what it delivers
-}
-
-// source looks a source up; the caller has the vm's turn.
-func (vm *VM) source(index int) source {
-	for i := len(vm.sources); i <= index; i++ {
-		found := C.eunomia_source_info{size: C.sizeof_eunomia_source_info}
-		C.eunomia_source_at(vm.c, C.int(i), &found)
-		kind := EventSample
-		if found.kind == C.EUNOMIA_SOURCE_MAP {
-			kind = EventMapEntry
-		}
-		vm.sources = append(vm.sources, source{C.GoString(found.name), vm.typeOf(found._type), kind})
+// name converts the name of a source, mostly that of the last call. The caller has the vm's turn.
+func (vm *VM) name(c *C.char) string {
+	if text := unsafe.Slice((*byte)(unsafe.Pointer(c)), C.strlen(c)); string(text) != vm.last {
+		vm.last = string(text)
 	}
-	return vm.sources[index]
+	return vm.last
 }
 
 // ---- programs ----

@@ -12,6 +12,7 @@ import (
 	"runtime/cgo"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"unsafe"
 )
 
@@ -49,6 +50,19 @@ const (
 	// libbpf's own handlers of the sections fentry, fexit, fmod_ret, fsession, tp_btf and iter stay in place, which loads
 	// more slowly. Set it for every vm of the process.
 	LibbpfSections OptionFlag = C.EUNOMIA_LIBBPF_SECTIONS
+	// Replaceable attaches each tracing program that supports it through a dispatcher, so that Replace can swap it.
+	Replaceable OptionFlag = C.EUNOMIA_REPLACEABLE
+)
+
+// ReplaceFlag is a flag of Replace.
+type ReplaceFlag uint32
+
+// Flags of Replace, see eunomia.h.
+const (
+	ReplaceFreshMaps  ReplaceFlag = C.EUNOMIA_REPLACE_FRESH_MAPS  // start with empty maps
+	ReplaceStrictMaps ReplaceFlag = C.EUNOMIA_REPLACE_STRICT_MAPS // fail if a map cannot keep its content
+	ReplaceFreshVars  ReplaceFlag = C.EUNOMIA_REPLACE_FRESH_VARS  // use the values of the new version for variables
+	ReplaceOrdered    ReplaceFlag = C.EUNOMIA_REPLACE_ORDERED     // deliver all events of the old version first
 )
 
 // Options are the options of a new vm. Zero values are the defaults. eunomia_options in eunomia.h describes them.
@@ -81,10 +95,12 @@ type VM struct {
 	users  int
 	closed atomic.Bool
 	// Held during each call and until its error has been read; released while a callback runs.
-	turn    sync.Mutex
-	logger  *logger
-	types   map[*C.eunomia_type]*Type
-	sources []source
+	turn sync.Mutex
+	// Held during Replace and until its report has been read.
+	replacing sync.Mutex
+	logger    *logger
+	types     map[*C.eunomia_type]*Type
+	last      string // name of the source of the last batch
 	// Whether Stop was called. Otherwise it was a context that ended a wait.
 	stopped atomic.Bool
 }
@@ -255,6 +271,50 @@ func (vm *VM) Attach() error {
 func (vm *VM) Detach() error {
 	_, err := vm.call(func(c *C.eunomia_vm) C.int { return C.eunomia_detach(c) })
 	return err
+}
+
+// Replace replaces the running package by a new version while events flow, and returns the report as JSON; eunomia.h lists
+// the keys. Events of the old version are still delivered, with their own types. Any goroutine may call it; others can poll
+// meanwhile. A failure changes nothing.
+func (vm *VM) Replace(data []byte, flags ReplaceFlag) (json.RawMessage, error) {
+	if err := vm.hold(); err != nil {
+		return nil, err
+	}
+	defer vm.release()
+	vm.replacing.Lock()
+	defer vm.replacing.Unlock()
+	options := C.eunomia_replace_options{size: C.sizeof_eunomia_replace_options, flags: C.uint32_t(flags)}
+	status := C.eunomia_replace(vm.c, pointer(data), C.size_t(len(data)), &options)
+	report := json.RawMessage(C.GoString(C.eunomia_replace_report(vm.c)))
+	if status >= 0 {
+		return report, nil
+	}
+	failure := &Error{Status: Status(status)}
+	var found struct {
+		Error, Detail, Subject string
+		Errno                  syscall.Errno
+		SubjectKind            SubjectKind `json:"subject_kind"`
+	}
+	if json.Unmarshal(report, &found) == nil {
+		failure.Message, failure.Detail, failure.Errno = found.Error, found.Detail, found.Errno
+		failure.SubjectKind, failure.Subject = found.SubjectKind, found.Subject
+	}
+	return nil, failure
+}
+
+// ReplaceReport returns the report of the last Replace, also of one that failed. nil before the first.
+func (vm *VM) ReplaceReport() (json.RawMessage, error) {
+	if err := vm.hold(); err != nil {
+		return nil, err
+	}
+	defer vm.release()
+	vm.replacing.Lock()
+	defer vm.replacing.Unlock()
+	report := C.eunomia_replace_report(vm.c)
+	if report == nil {
+		return nil, nil
+	}
+	return json.RawMessage(C.GoString(report)), nil
 }
 
 // Describe returns a description of the package as JSON. eunomia.h lists the keys.

@@ -502,6 +502,36 @@ func TestTheLogComesLineByLine(t *testing.T) {
 	equal(t, lines > 0, true)
 }
 
+func TestAReplaceReturnsItsReportOrAllPartsOfItsError(t *testing.T) {
+	vm := running(t)
+	report, err := vm.ReplaceReport()
+	check(t, err)
+	equal(t, report, json.RawMessage(nil))
+	data, err := os.ReadFile(packagePath("calls.json"))
+	check(t, err)
+	report, err = vm.Replace(data, ReplaceFreshMaps|ReplaceOrdered)
+	check(t, err)
+	equal(t, strings.Contains(string(report), `"unchanged":true`), true)
+	other, err := os.ReadFile(packagePath("sampled.json"))
+	check(t, err)
+	_, err = vm.Replace(other, 0)
+	var failure *Error
+	equal(t, errors.As(err, &failure), true)
+	equal(t, failure.Status, ErrNotFound)
+	equal(t, failure.SubjectKind, SubjectVariable)
+	equal(t, failure.Subject, "target")
+	equal(t, strings.Contains(failure.Message, "no such variable"), true)
+	trigger(t, vm, 1)
+	_, err = vm.Poll(background, Forever, FormatRaw, func(*Event) error {
+		_, err := vm.Replace(data, 0)
+		return err
+	})
+	equal(t, errors.Is(err, ErrBusy), true)
+	stats, err := vm.Stats()
+	check(t, err)
+	equal(t, stats.Replaces, uint64(0))
+}
+
 func TestTheQueueDelivers(t *testing.T) {
 	vm := running(t)
 	check(t, vm.QueueStart(1<<20))

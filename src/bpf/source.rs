@@ -21,6 +21,7 @@ use crate::error::{Error, Result, Status};
 use crate::os::{self, Again, Errno, TimerFd};
 use crate::package::Sample;
 use crate::render::Plan;
+use crate::types::Type;
 
 /// Maximum number of records in one turn of a source.
 const TURN: usize = 1024;
@@ -95,6 +96,14 @@ impl Shape {
     /// The positions in a ring buffer.
     pub fn positions(&self) -> Option<Positions> {
         self.ring.as_ref().map(|ring| ring.positions())
+    }
+
+    /// The type of its records, or of a sampled map's values.
+    pub fn ty(&self) -> Option<&Arc<Type>> {
+        match self.kind {
+            SourceKind::Map => self.map.value.ty(),
+            _ => self.record.as_ref().map(|plan| plan.ty()),
+        }
     }
 
     /// Describes a map that is read once.

@@ -203,6 +203,8 @@ unsafe impl CStruct for eunomia_batch {}
 unsafe impl CStruct for eunomia_prog_input {}
 // SAFETY: as above.
 unsafe impl CStruct for eunomia_prog_result {}
+// SAFETY: as above.
+unsafe impl CStruct for eunomia_replace_options {}
 
 /// Returns the size that the caller set in the struct `name`.
 ///

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use super::args::{self, CStruct, Out};
 use super::guard::{any_thread, guard};
-use super::handle::{Handle, eunomia_vm};
+use super::handle::{Handle, Returned, eunomia_vm};
 use super::types::{eunomia_batch, eunomia_batch_fn, eunomia_event, eunomia_event_fn, eunomia_records};
 use super::types::{eunomia_stats, eunomia_type};
 use crate::error::{Result, Status};
@@ -204,7 +204,7 @@ pub unsafe extern "C" fn eunomia_read(
         guard(vm, |vm| {
             let format = args::format(format)?;
             let buf = args::records_mut(buf, cap, format)?;
-            batch(out, |batch| vm.vm.read(args::timeout(timeout_ms), format, buf, batch))
+            batch(vm, out, |batch| vm.vm.read(args::timeout(timeout_ms), format, buf, batch))
         })
     }
 }
@@ -214,16 +214,22 @@ pub unsafe extern "C" fn eunomia_read(
 /// # Safety
 /// As for [`Out::new`].
 pub(super) unsafe fn batch<R>(
+    vm: &eunomia_vm,
     out: *mut eunomia_batch,
     fill: impl FnOnce(&mut Batch) -> Result<R>,
 ) -> Result<R> {
     // SAFETY: as required above.
     let (out, mut batch) = (unsafe { Out::new(out, "out") }?, Batch::default());
     let done = fill(&mut batch);
-    let Batch { len, need, source, count, time_ns, stride } = batch;
-    let (count, stride) = (count as u32, stride as u32);
+    let Batch { len, need, source, count, time_ns, stride, kind, .. } = batch;
+    let (count, stride, kind) = (count as u32, stride as u32, kind as u32);
     match &done {
-        Ok(_) => out.write(eunomia_batch { size: 0, len, need, source, count, time_ns, stride, reserved: 0 }),
+        Ok(_) => {
+            let name = batch.name.as_ref().map_or(std::ptr::null(), |name| name.as_ptr());
+            let of = eunomia_batch { name, r#type: type_pointer(batch.ty.as_ref()), ..CStruct::zero() };
+            out.write(eunomia_batch { len, need, source, count, time_ns, stride, kind, ..of });
+            vm.keep(Returned::Batch(batch));
+        }
         Err(error) if error.status() == Status::TooSmall => {
             out.write(eunomia_batch { need, ..out.current() })
         }

@@ -10,13 +10,15 @@ use super::args::c_string;
 use super::types::eunomia_subject;
 use crate::error::{Error, Failure, Status, Subject};
 use crate::log::{Level, Log};
-use crate::vm::{AsVm, Group, MapInfo, ProgInfo, SourceInfo, Vm};
+use crate::vm::{AsVm, Batch, Group, MapInfo, ProgInfo, Replaced, SourceInfo, Vm};
 
 /// A vm, which holds at most one package. Created by eunomia_new, freed by eunomia_destroy.
 pub struct eunomia_vm {
     pub(super) vm: Vm,
     /// Receives what the vm itself can no longer log.
     log: Log,
+    /// The result of the last replace, which any thread may have called.
+    pub(super) replaced: Mutex<Replacement>,
     entrance: Entrance,
 }
 
@@ -52,6 +54,13 @@ pub(super) struct CallState {
     returned: Returned,
 }
 
+/// The result of a replace, and the string that reports it.
+#[derive(Default)]
+pub(super) struct Replacement {
+    pub(super) report: Option<Replaced>,
+    pub(super) text: CString,
+}
+
 /// The last failed call, as `eunomia_errmsg` and its siblings report it.
 #[derive(Default)]
 pub(super) struct LastError {
@@ -63,7 +72,7 @@ pub(super) struct LastError {
 }
 
 impl LastError {
-    fn new(error: Error) -> LastError {
+    pub(super) fn new(error: Error) -> LastError {
         use eunomia_subject::*;
         let message = c_string(error.to_string());
         let errno = error.errno().unwrap_or(0);
@@ -90,6 +99,7 @@ pub(super) enum Returned {
     String(CString),
     Map(MapInfo),
     Source(SourceInfo),
+    Batch(Batch),
     Prog(ProgInfo),
 }
 
@@ -171,7 +181,7 @@ impl eunomia_group {
 
 impl eunomia_vm {
     pub(super) fn new(vm: Vm, log: Log) -> eunomia_vm {
-        eunomia_vm { vm, log, entrance: Entrance::default() }
+        eunomia_vm { vm, log, replaced: Mutex::default(), entrance: Entrance::default() }
     }
 
     /// Keeps what a struct's strings point to until the next call.

@@ -56,7 +56,8 @@ fn make(given: &eunomia_options) -> Result<eunomia_vm> {
     const KNOWN: u32 = eunomia_option_flag::EUNOMIA_WASM_RAW_EVENTS as u32
         | eunomia_option_flag::EUNOMIA_WASM_STDIO as u32
         | eunomia_option_flag::EUNOMIA_SKIP_MISSING_HOOKS as u32
-        | eunomia_option_flag::EUNOMIA_LIBBPF_SECTIONS as u32;
+        | eunomia_option_flag::EUNOMIA_LIBBPF_SECTIONS as u32
+        | eunomia_option_flag::EUNOMIA_REPLACEABLE as u32;
     if given.flags & !KNOWN != 0 {
         return Err(invalid(format_args!(
             "options.flags is {:#x}, expected a bitmask of eunomia_option_flag",
@@ -75,6 +76,7 @@ fn vm_options(given: &eunomia_options) -> Result<Options> {
     let wasm = wasm_options(given);
     let skip_missing_hooks = has_flag(given, eunomia_option_flag::EUNOMIA_SKIP_MISSING_HOOKS);
     let libbpf_sections = has_flag(given, eunomia_option_flag::EUNOMIA_LIBBPF_SECTIONS);
+    let replaceable = has_flag(given, eunomia_option_flag::EUNOMIA_REPLACEABLE);
     let given = Options {
         log,
         log_level,
@@ -85,7 +87,7 @@ fn vm_options(given: &eunomia_options) -> Result<Options> {
         max_kernel_memory,
         skip_missing_hooks,
         libbpf_sections,
-        replaceable: false,
+        replaceable,
         wasm,
     };
     Ok(given)

@@ -336,7 +336,7 @@ pub unsafe extern "C" fn eunomia_map_dump(
         guard(vm, |vm| {
             let (map, format) = (string(map, "map")?, args::format(format)?);
             let buf = args::records_mut(buf, cap, format)?;
-            batch(out, |batch| vm.vm.map_dump(map, format, buf, batch))
+            batch(vm, out, |batch| vm.vm.map_dump(map, format, buf, batch))
         })
     }
 }

@@ -100,6 +100,26 @@ pub enum eunomia_option_flag {
     /// iter. Without this flag the library replaces them with its own, which load faster. Handlers
     /// belong to the whole process, so set this flag either for all vms of the process or for none.
     EUNOMIA_LIBBPF_SECTIONS = 8,
+    /// Attaches each tracing program that supports it through a dispatcher, a small program that calls the
+    /// program of the current version. eunomia_replace can then swap packages of tracing programs. Costs 1
+    /// to 3 ns per event. Run counts include those of dispatchers.
+    EUNOMIA_REPLACEABLE = 16,
+}
+
+/// Bits of eunomia_replace_options.flags.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub enum eunomia_replace_flag {
+    /// Start with empty maps. By default a map keeps its content if the new version has a map of the
+    /// same name, type, flags and sizes, whose key and value have the same members.
+    EUNOMIA_REPLACE_FRESH_MAPS = 1,
+    /// Fail if a map of both versions cannot keep its content.
+    EUNOMIA_REPLACE_STRICT_MAPS = 2,
+    /// Use the values of the new version for variables, instead of those that the host has set.
+    EUNOMIA_REPLACE_FRESH_VARS = 4,
+    /// Deliver all events of the old version before the first of the new one. No call delivers events
+    /// during the kernel's grace period, some 10 to 60 ms.
+    EUNOMIA_REPLACE_ORDERED = 8,
 }
 
 /// Kinds of types, without typedefs and qualifiers.
@@ -511,6 +531,18 @@ pub struct eunomia_prog_result {
     pub ctx_len: usize,
 }
 
+/// Options of eunomia_replace. All zero is the default.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct eunomia_replace_options {
+    /// Set by the caller to sizeof(eunomia_replace_options).
+    pub size: usize,
+    /// Bitmask of eunomia_replace_flag.
+    pub flags: u32,
+    /// 0.
+    pub reserved: u32,
+}
+
 /// What eunomia_read or eunomia_map_dump stored in the buffer.
 #[repr(C)]
 #[derive(Clone, Copy)]
@@ -521,7 +553,8 @@ pub struct eunomia_batch {
     pub len: usize,
     /// Bytes required. After EUNOMIA_ERR_TOO_SMALL only this field is valid.
     pub need: usize,
-    /// Index of the source that the records came from; see eunomia_source_at.
+    /// Index of the source that the records came from; see eunomia_source_at. After eunomia_replace the
+    /// records of the old version have the index that the source had there.
     pub source: u32,
     /// Number of records stored.
     pub count: u32,
@@ -529,8 +562,12 @@ pub struct eunomia_batch {
     pub time_ns: u64,
     /// RAW: bytes from each record to the next if that is the same for all. Otherwise 0.
     pub stride: u32,
-    /// 0.
-    pub reserved: u32,
+    /// EUNOMIA_EVENT_SAMPLE, or EUNOMIA_EVENT_MAP_ENTRY for entries of a map.
+    pub kind: u32,
+    /// Name of that source. NULL without records.
+    pub name: *const c_char,
+    /// Type of the records. NULL if the package does not specify it.
+    pub r#type: *const eunomia_type,
 }
 
 /// Header of each record in a RAW batch. The record follows, then its key, each 8-byte aligned.

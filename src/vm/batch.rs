@@ -1,21 +1,26 @@
 //! Events without a callback: records of one source, packed into the host's buffer.
 
-use super::event::Format;
+use std::ffi::CStr;
+use std::sync::Arc;
+
+use super::event::{EventKind, Format};
 use super::map_entry::entry_text;
 use crate::bpf::packed::{HEADER, Packed, pack_one, padded, stride_with};
-use crate::bpf::source::{Shape, Sink};
+use crate::bpf::source::{Shape, Sink, SourceKind};
 use crate::os;
 use crate::render::{Clock, hex_json, hex_text};
+use crate::types::Type;
 
 /// The records that [`Vm::read`](super::Vm::read) or [`Vm::map_dump`](super::Vm::map_dump) stored in a buffer.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub struct Batch {
     /// The number of bytes that they use.
     pub len: usize,
     /// The number of bytes that the next record needs, if no record fitted.
     pub need: usize,
-    /// The index of the source of all records; see [`Vm::source_at`](super::Vm::source_at).
+    /// The index of the source of all records, in the version of the package that sent them; see
+    /// [`Vm::source_at`](super::Vm::source_at).
     pub source: u32,
     /// The number of records.
     pub count: usize,
@@ -23,6 +28,12 @@ pub struct Batch {
     pub time_ns: u64,
     /// With [`Format::Raw`], the number of bytes from each record to the next one if it is the same for all; else 0.
     pub stride: usize,
+    /// The name of that source. `None` without records.
+    pub name: Option<Arc<CStr>>,
+    /// The type of the records, or of a sampled map's values. `None` if the package does not specify it.
+    pub ty: Option<Arc<Type>>,
+    /// What the records are: [`EventKind::Sample`] or [`EventKind::MapEntry`].
+    pub kind: EventKind,
 }
 
 /// One record of a raw batch.
@@ -165,10 +176,23 @@ impl<'a> BatchSink<'a> {
     #[inline(always)]
     fn begin(&mut self, source: &Shape) -> bool {
         if self.batch.count == 0 {
-            (self.batch.source, self.batch.time_ns) = (source.index as u32, self.time_ns);
+            self.describe(source);
         }
         self.other = self.batch.source != source.index as u32;
         !self.other
+    }
+
+    /// Notes where the first record comes from. A later replace changes what the index means.
+    #[inline(never)]
+    fn describe(&mut self, source: &Shape) {
+        let batch = &mut self.batch;
+        (batch.source, batch.time_ns) = (source.index as u32, self.time_ns);
+        batch.kind = match source.kind {
+            SourceKind::Map => EventKind::MapEntry,
+            _ => EventKind::Sample,
+        };
+        batch.name = Some(Arc::clone(&source.map.name));
+        batch.ty = source.ty().map(Arc::clone);
     }
 
     /// Keeps a record that cannot be stored, which ends the batch.

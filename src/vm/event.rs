@@ -19,10 +19,11 @@ pub enum Format {
 }
 
 /// The kind of an event. The numbers are those of the C interface.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum EventKind {
     /// A record of a ring buffer or perf buffer, or a line or piece of a BPF iterator's output.
+    #[default]
     Sample = 0,
     /// The kernel dropped records; [`Event::lost`] is their number.
     Lost = 1,

@@ -54,6 +54,7 @@ pub use options::Options;
 pub use owned_event::{Events, OwnedEvent};
 pub use phases::Prepared;
 pub use records::Records;
+pub(crate) use replace::failure_json;
 pub use replace::{ReplaceOptions, Replaced};
 pub use sources::SourceInfo;
 pub use state::Vm;

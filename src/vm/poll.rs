@@ -215,14 +215,14 @@ impl Vm {
             delivery.pending = pending.or(delivery.pending.take());
             self.count(stored.count as u64, bytes, lost);
             drained?;
+            let (count, need) = (stored.count, stored.need);
             *batch = stored;
             match is_full {
-                true if stored.count == 0 => {
-                    let text =
-                        format!("the next record needs {} bytes, the buffer has {}", stored.need, buf.len());
+                true if count == 0 => {
+                    let text = format!("the next record needs {need} bytes, the buffer has {}", buf.len());
                     Err(Error::new(Status::TooSmall, text))
                 }
-                _ => Ok((stored.count > 0).then_some(stored.count)),
+                _ => Ok((count > 0).then_some(count)),
             }
         })?;
         if read.is_none() {

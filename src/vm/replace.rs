@@ -1,5 +1,6 @@
 //! Options and report of a replace, and who may change versions: one call at a time, with both locks.
 
+use std::borrow::Cow;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
 use std::sync::{Arc, MutexGuard};
 
@@ -10,6 +11,7 @@ use super::state::{Inner, Vm, system_error};
 use super::wait_set::CLAIM;
 use crate::bpf::session::Session;
 use crate::error::{Error, Result, Status};
+use crate::package::{compact, members};
 
 /// Options of [`Vm::replace`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -71,6 +73,19 @@ impl Replaced {
         let members = members.map(|(key, value)| format!("{key:?}:{value}"));
         format!("{{{}}}", members.join(","))
     }
+}
+
+/// Returns the report of a failed replace: message, detail and subject of its error, its errno and the kind of its subject. It is
+/// for hosts that cannot read the error of the vm because another thread is inside a call.
+pub(crate) fn failure_json(texts: &[Cow<'_, str>; 3], errno: i32, kind: u32) -> String {
+    let [message, detail, subject] = texts.each_ref().map(|text| (&**text).into());
+    compact(&members([
+        ("error", message),
+        ("detail", detail),
+        ("errno", errno.into()),
+        ("subject_kind", kind.into()),
+        ("subject", subject),
+    ]))
 }
 
 /// Both locks, taken from the thread that polls. Fields are dropped in this order.

@@ -77,7 +77,7 @@ impl Vm {
 
 fn source_info(shape: &Shape) -> SourceInfo {
     let is_map = shape.kind == SourceKind::Map;
-    let ty = if is_map { shape.map.value.ty() } else { shape.record.as_ref().map(|plan| plan.ty()) };
+    let ty = shape.ty();
     let size = if is_map { shape.map.value.size } else { ty.map_or(0, |ty| ty.size) };
     SourceInfo {
         name: Arc::clone(&shape.map.name),

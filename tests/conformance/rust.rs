@@ -6,7 +6,9 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use eunomia::types::Type;
-use eunomia::vm::{Batch, MapInfo, ProgInfo, ProgInput, Records, SourceInfo, Stats, WasmOptions};
+use eunomia::vm::{
+    Batch, MapInfo, ProgInfo, ProgInput, Records, ReplaceOptions, SourceInfo, Stats, WasmOptions,
+};
 use eunomia::{Error, Event, EventKind, Flow, Format, Kind, Kinds, Level, Options, Vm};
 use serde_json::{Value, json};
 
@@ -214,6 +216,10 @@ fn package(vm: &Vm, call: &str, step: &Value, out: &mut Outcome) -> Option<Done>
         "load" => vm.load(),
         "attach" => vm.attach(),
         "detach" => vm.detach(),
+        "replace" => {
+            let report = vm.replace(&file(step, "file"), replace_options(step));
+            report.map(|report| out.text = Some(report.to_json()))
+        }
         "describe" => vm.describe().map(|text| out.text = Some(text)),
         "stop" => {
             vm.stop();
@@ -233,6 +239,14 @@ fn package(vm: &Vm, call: &str, step: &Value, out: &mut Outcome) -> Option<Done>
         "read" => read(vm, step, out),
         _ => return None,
     })
+}
+
+fn replace_options(step: &Value) -> ReplaceOptions {
+    let flags = step["flags"].as_u64().unwrap_or(0);
+    let (mut options, has) = (ReplaceOptions::default(), |bit: u64| flags & bit != 0);
+    (options.fresh_maps, options.strict_maps) = (has(1), has(2));
+    (options.fresh_vars, options.ordered) = (has(4), has(8));
+    options
 }
 
 fn variable(vm: &Vm, call: &str, step: &Value, out: &mut Outcome) -> Option<Done> {

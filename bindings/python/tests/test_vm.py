@@ -16,7 +16,7 @@ from typing import Any
 from host import PACKAGES, running, trigger
 
 import eunomia
-from eunomia import Error, Event, EventKind, Format, Kind, Status, TypeKind
+from eunomia import Error, Event, EventKind, Format, Kind, ReplaceFlag, Status, TypeKind
 
 
 class Groups(unittest.TestCase):
@@ -267,6 +267,31 @@ class Events(unittest.TestCase):
             seen += [event["seq"] for event in vm.events(timeout=0)]
             self.assertEqual(seen, [0, 1, 2, 3, 4])
             self.assertEqual(list(vm.events(timeout=0.01)), [])
+
+    def test_a_replace_returns_its_report_or_raises_all_parts_of_its_error(self) -> None:
+        with running() as vm:
+            self.assertIsNone(vm.replace_report())
+            report = vm.replace((PACKAGES / "calls.json").read_bytes(), ReplaceFlag.FRESH_MAPS | ReplaceFlag.ORDERED)
+            self.assertIs(report["unchanged"], True)
+            with self.assertRaises(eunomia.NotFoundError) as caught:
+                vm.replace((PACKAGES / "sampled.json").read_bytes())
+            error = caught.exception
+            self.assertEqual((error.subject_kind, error.subject), (eunomia.Subject.VARIABLE, "target"))
+            self.assertIn("no such variable", error.message)
+            failed = vm.replace_report()
+            assert failed is not None
+            self.assertEqual(failed["error"], error.message)
+            trigger(vm, 1)
+            busy: list[int] = []
+
+            def inside(_: Event) -> None:
+                with self.assertRaises(Error) as caught:
+                    vm.replace(b"")
+                busy.append(caught.exception.status)
+
+            vm.poll(inside)
+            self.assertEqual(busy, [Status.ERR_BUSY])
+            self.assertEqual(vm.stats().replaces, 0)
 
     def test_stop_ends_events_and_poll_raises_stopped(self) -> None:
         with running() as vm:

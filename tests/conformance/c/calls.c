@@ -208,6 +208,16 @@ CALL(open) {
     return eunomia_open(vm, data, length, kinds_of(args));
 }
 
+CALL(replace) {
+    size_t length;
+    const char *data = content(text_of(args, "file"), &length);
+    eunomia_replace_options options = EUNOMIA_INIT(eunomia_replace_options);
+    options.flags = (uint32_t)number_of(args, "flags");
+    int status = eunomia_replace(vm, data, length, &options);
+    context->out->text = eunomia_replace_report(vm);
+    return status;
+}
+
 CALL(open_file) {
     (void)context;
     return eunomia_open_file(vm, text_of(args, "path"), kinds_of(args));
@@ -535,6 +545,7 @@ static const struct {
     ENTRY(load),
     ENTRY(attach),
     ENTRY(detach),
+    ENTRY(replace),
     ENTRY(var_set_json),
     ENTRY(var_set),
     ENTRY(var_get_json),

@@ -326,6 +326,10 @@ int prog_run(eunomia::vm &vm, const context &c) {
 }
 
 // A call without a result.
+eunomia::replace_flag replace_flags(const context &c) {
+    return static_cast<eunomia::replace_flag>(c.number("flags"));
+}
+
 #define DO(name, ...)                                                                                        \
     {                                                                                                        \
         name, [](eunomia::vm &vm, const context &c) {                                                        \
@@ -351,6 +355,7 @@ const std::map<std::string, int (*)(eunomia::vm &, const context &)> calls = {
     DO("load", load()),
     DO("attach", attach()),
     DO("detach", detach()),
+    GET("replace", c.give(vm.replace(content(c.word("file")), replace_flags(c)))),
     DO("stop", stop()),
     DO("var_set_json", var_set_json(c.word("name"), c.word("json"))),
     DO("var_set", var_set(c.word("name"), c.bytes("bytes").data(), c.bytes("bytes").size())),

@@ -79,6 +79,7 @@ func init() {
 		"load":                 func(h *host, _ step, _ *outcome) (int, error) { return 0, h.vm.Load() },
 		"attach":               func(h *host, _ step, _ *outcome) (int, error) { return 0, h.vm.Attach() },
 		"detach":               func(h *host, _ step, _ *outcome) (int, error) { return 0, h.vm.Detach() },
+		"replace":              (*host).replace,
 		"stop":                 func(h *host, _ step, _ *outcome) (int, error) { h.vm.Stop(); return 0, nil },
 		"stop_soon":            (*host).stopSoon,
 		"log":                  (*host).log,
@@ -176,6 +177,12 @@ func (h *host) openObject(step step, _ *outcome) (int, error) {
 	}
 	kind, err := h.vm.OpenObject(content(step.text("file")), meta)
 	return int(kind), err
+}
+
+func (h *host) replace(step step, out *outcome) (int, error) {
+	report, err := h.vm.Replace(content(step.text("file")), eunomia.ReplaceFlag(step.number("flags")))
+	out.out = string(report)
+	return 0, err
 }
 
 func (h *host) stopSoon(step, *outcome) (int, error) {

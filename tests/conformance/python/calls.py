@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Optional
 
 import eunomia
-from eunomia import Error, Event, Format, Kind, Status, Subject
+from eunomia import Error, Event, Format, Kind, ReplaceFlag, Status, Subject
 
 Step = dict[str, Any]
 
@@ -114,6 +114,10 @@ class Host:
 
     def _detach(self, step: Step, out: Outcome) -> None:
         self.vm.detach()
+
+    def _replace(self, step: Step, out: Outcome) -> None:
+        report = self.vm.replace(Path(step["file"]).read_bytes(), ReplaceFlag(step.get("flags", 0)))
+        out.out = _text(report)
 
     def _stop(self, step: Step, out: Outcome) -> None:
         self.vm.stop()

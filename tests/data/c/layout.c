@@ -136,6 +136,13 @@ static void print_prog_run(void) {
     FIELD(eunomia_prog_result, ctx_len);
 }
 
+static void print_replace_options(void) {
+    STRUCT(eunomia_replace_options);
+    FIELD(eunomia_replace_options, size);
+    FIELD(eunomia_replace_options, flags);
+    FIELD(eunomia_replace_options, reserved);
+}
+
 static void print_batch(void) {
     STRUCT(eunomia_span);
     FIELD(eunomia_span, data);
@@ -162,7 +169,9 @@ static void print_batch(void) {
     FIELD(eunomia_batch, count);
     FIELD(eunomia_batch, time_ns);
     FIELD(eunomia_batch, stride);
-    FIELD(eunomia_batch, reserved);
+    FIELD(eunomia_batch, kind);
+    FIELD(eunomia_batch, name);
+    FIELD(eunomia_batch, type);
     STRUCT(eunomia_record);
     FIELD(eunomia_record, size);
     FIELD(eunomia_record, len);
@@ -198,6 +207,11 @@ static void print_constants(void) {
     VALUE(EUNOMIA_WASM_STDIO);
     VALUE(EUNOMIA_SKIP_MISSING_HOOKS);
     VALUE(EUNOMIA_LIBBPF_SECTIONS);
+    VALUE(EUNOMIA_REPLACEABLE);
+    VALUE(EUNOMIA_REPLACE_FRESH_MAPS);
+    VALUE(EUNOMIA_REPLACE_STRICT_MAPS);
+    VALUE(EUNOMIA_REPLACE_FRESH_VARS);
+    VALUE(EUNOMIA_REPLACE_ORDERED);
     VALUE(EUNOMIA_KIND_ANY);
     VALUE(EUNOMIA_FORMAT_RAW);
     VALUE(EUNOMIA_FORMAT_JSON);
@@ -254,6 +268,7 @@ int main(void) {
     print_source_info();
     print_prog_info();
     print_prog_run();
+    print_replace_options();
     print_batch();
     print_statuses();
     print_constants();

@@ -53,6 +53,15 @@ static int fill_read(void *out) {
     return eunomia_read(vm, 0, EUNOMIA_FORMAT_RAW, room, sizeof(room), out);
 }
 
+// Replaces by the same package, which changes nothing.
+static int replace_with(const void *options) {
+    size_t len;
+    void *data = read_file(package_path("calls.json"), &len);
+    int status = eunomia_replace(vm, data, len, options);
+    free(data);
+    return status;
+}
+
 static int fill_dump(void *out) {
     return eunomia_map_dump(vm, "counts", EUNOMIA_FORMAT_RAW, room, sizeof(room), out);
 }
@@ -188,9 +197,9 @@ static void long_options_fail_if_the_tail_is_not_zero(void) {
 
 static void bad_options_fail_and_are_logged(void) {
     eunomia_options *options = options_of(sizeof(eunomia_options));
-    options->flags = 16;
+    options->flags = 32;
     CHECK_STATUS(EUNOMIA_ERR_INVAL, new_with(options));
-    CHECK_TEXT("options.flags is 0x10", log_line);
+    CHECK_TEXT("options.flags is 0x20", log_line);
     options = options_of(sizeof(eunomia_options));
     options->log_level = 5;
     CHECK_STATUS(EUNOMIA_ERR_INVAL, new_with(options));
@@ -199,6 +208,19 @@ static void bad_options_fail_and_are_logged(void) {
     options->perf_pages = 3;
     CHECK_STATUS(EUNOMIA_ERR_INVAL, new_with(options));
     CHECK_TEXT("3", log_line);
+}
+
+static void replace_options_fit_every_size(void) {
+    char memory[4096] = "";
+    eunomia_replace_options *options = (eunomia_replace_options *)memory;
+    CHECK_STATUS(EUNOMIA_ERR_INVAL, replace_with(options));
+    size_t sizes[] = {sizeof(size_t), sizeof(*options), sizeof(*options) + 8, sizeof(memory)};
+    for (int i = 0; i < 4; i++) {
+        options->size = sizes[i];
+        ok(vm, replace_with(options));
+    }
+    memory[sizeof(*options)] = 1;
+    CHECK_STATUS(EUNOMIA_ERR_INVAL, replace_with(options));
 }
 
 static int keep_type(void *arg, const eunomia_event *event) {
@@ -220,6 +242,7 @@ int main(int argc, char **argv) {
     RUN(prog_result_fits_every_size);
     RUN(field_fits_every_size);
     RUN(batch_fits_every_size);
+    RUN(replace_options_fit_every_size);
     RUN(options_without_a_size_fail);
     RUN(short_options_have_defaults);
     RUN(long_options_work_if_the_tail_is_zero);

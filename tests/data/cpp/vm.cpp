@@ -7,6 +7,7 @@
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
+#include <iterator>
 #include <optional>
 #include <thread>
 
@@ -394,6 +395,23 @@ static void batches_are_walked() {
     CHECK(sum == 7 + 8 + 9);
 }
 
+static void a_replace_returns_its_report() {
+    eunomia::vm vm = running();
+    std::ifstream file(folder + "/calls.json", std::ios::binary);
+    std::string package{std::istreambuf_iterator<char>(file), {}};
+    CHECK(vm.replace_report().empty());
+    auto flags = eunomia::replace_flag::fresh_maps | eunomia::replace_flag::ordered;
+    CHECK(vm.replace(package, flags).find("\"unchanged\":true") != std::string::npos);
+    eunomia::error error = FAILURE(vm.replace("garbage"));
+    CHECK(error.status() == EUNOMIA_ERR_PACKAGE &&
+          std::string(error.what()).find("not a package") != std::string::npos);
+    CHECK(vm.replace_report().find("\"error\":\"") != std::string::npos);
+    trigger(vm, 1);
+    vm.poll(eunomia::forever, format::raw,
+            [&](const event &) { CHECK(FAILURE(vm.replace(package)).status() == EUNOMIA_ERR_BUSY); });
+    CHECK(vm.stats_get().replaces == 0);
+}
+
 int main(int argc, char **argv) {
     CHECK(argc == 3);
     folder = argv[1];
@@ -419,5 +437,6 @@ int main(int argc, char **argv) {
     RUN(values_have_types);
     RUN(raw_events_are_structs);
     RUN(batches_are_walked);
+    RUN(a_replace_returns_its_report);
     return 0;
 }

@@ -98,3 +98,10 @@ def of_vm(status: int, vm: int, need: int = 0) -> Error:
     subject = (name.value or b"").decode("utf-8", "replace")
     errno: int = LIBRARY.eunomia_errsys(vm)
     return _class(status, errno, kind)(status, message, detail, errno, need, kind, subject)
+
+
+def of_parts(
+    status: int, error: str = "", detail: str = "", errno: int = 0, subject_kind: int = Subject.NONE, subject: str = ""
+) -> Error:
+    """Returns the error that a report of eunomia_replace describes."""
+    return _class(status, errno, subject_kind)(status, error, detail, errno, 0, subject_kind, subject)

@@ -83,6 +83,14 @@ class OptionFlag(IntFlag):
     WASM_STDIO = 2
     SKIP_MISSING_HOOKS = 4
     LIBBPF_SECTIONS = 8
+    REPLACEABLE = 16
+
+
+class ReplaceFlag(IntFlag):
+    FRESH_MAPS = 1
+    STRICT_MAPS = 2
+    FRESH_VARS = 4
+    ORDERED = 8
 
 
 class TypeKind(IntEnum):
@@ -216,6 +224,16 @@ class eunomia_batch(Structure):
         ("count", c_uint32),
         ("time_ns", c_uint64),
         ("stride", c_uint32),
+        ("kind", c_uint32),
+        ("name", c_char_p),
+        ("type", c_void_p),
+    )
+
+
+class eunomia_replace_options(Structure):
+    _fields_ = (
+        ("size", c_size_t),
+        ("flags", c_uint32),
         ("reserved", c_uint32),
     )
 
@@ -357,6 +375,8 @@ FUNCTIONS: tuple[tuple[str, Any, tuple[Any, ...]], ...] = (
     ("eunomia_group_stop", None, (c_void_p,)),
     ("eunomia_group_epoll_fd", c_int, (c_void_p,)),
     ("eunomia_group_errmsg", c_char_p, (c_void_p, POINTER(c_void_p))),
+    ("eunomia_replace", c_int, (c_void_p, c_void_p, c_size_t, POINTER(eunomia_replace_options))),
+    ("eunomia_replace_report", c_char_p, (c_void_p,)),
     ("eunomia_map_count", c_int, (c_void_p,)),
     ("eunomia_map_at", c_int, (c_void_p, c_int, POINTER(eunomia_map_info))),
     ("eunomia_map_find", c_int, (c_void_p, c_char_p, POINTER(eunomia_map_info))),

@@ -16,9 +16,9 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Callable, TypeVar, Union
 
 from . import _array, _ffi, _info
-from ._error import Error, of_vm
+from ._error import Error, of_parts, of_vm
 from ._event import Batch, BatchCallback, Callback, Delivery, Event, Records
-from ._ffi import Format, Kind, LogLevel, OptionFlag, Status
+from ._ffi import Format, Kind, LogLevel, OptionFlag, ReplaceFlag, Status
 from ._handle import Handle
 from ._info import Info
 from ._library import LIBRARY
@@ -104,7 +104,7 @@ class VM:
         self._handle = Handle(vm.value, options.log)
         self._types = Types()
         self._left: Iterator[dict[str, Any]] = iter(())  # read, but not yet yielded by `events`
-        self._sources: dict[int, tuple[str, Type | None]] = {}
+        self._replacing = threading.Lock()  # held until the report has been read
         self._buffer: Array[c_uint64] = (c_uint64 * 0)()
         weakref.finalize(self, self._handle.finish)
 
@@ -148,6 +148,27 @@ class VM:
     def detach(self) -> None:
         """Detaches all programs. Maps and variables stay; `attach` may be called again."""
         self._call(LIBRARY.eunomia_detach)
+
+    def replace(self, data: bytes, flags: ReplaceFlag | None = None) -> dict[str, Any]:
+        """Replaces the running package by a new version while events flow, and returns the report as a dict.
+
+        Events of the old version are still delivered, with their own types. Callable from any thread; other threads can
+        poll meanwhile. A failure changes nothing. eunomia.h has the keys of the report.
+        """
+        options = _ffi.eunomia_replace_options(size=sizeof(_ffi.eunomia_replace_options), flags=flags or 0)
+        with self._replacing, self._handle.held() as vm:
+            status: int = LIBRARY.eunomia_replace(vm, _bytes(data), len(data), byref(options))
+            found: dict[str, Any] = json.loads(LIBRARY.eunomia_replace_report(vm) or b"{}")
+        if status < 0:
+            raise of_parts(status, **found)
+        return found
+
+    def replace_report(self) -> dict[str, Any] | None:
+        """Returns the report of the last `replace`, or the parts of its error; None before the first."""
+        with self._replacing, self._handle.held() as vm:
+            text: bytes | None = LIBRARY.eunomia_replace_report(vm)
+        found: dict[str, Any] | None = None if text is None else json.loads(text)
+        return found
 
     def __repr__(self) -> str:
         if self._handle.closed:
@@ -302,7 +323,7 @@ class VM:
             batch, data = self._fill(vm, buffer, LIBRARY.eunomia_read, 0, format)
             if not batch.count:
                 return None
-            name, kind = self._source(vm, batch.source)
+            name, kind = batch.name.decode(), self._types.of(batch.type)
             return Batch(
                 name, kind, format, batch.count, memoryview(bytes(data)) if buffer is None else data, batch.time_ns
             )
@@ -321,12 +342,12 @@ class VM:
 
         def once(vm: int) -> NDArray[Any] | None:
             batch, data = self._fill(vm, None, LIBRARY.eunomia_read, 0, Format.RAW)
-            return self._array(vm, batch.source, batch.count, data) if batch.count else None
+            return _records(batch.name.decode(), self._types.of(batch.type), batch.count, data) if batch.count else None
 
         found = self._when_ready(once, timeout)
         if found is None:
             with self._handle.turn, self._handle.held() as vm:
-                found = self._array(vm, 0, 0, memoryview(b""))
+                found = _records(*self._first_source(vm), 0, memoryview(b""))
         return _array.with_strings(found) if strings else found
 
     def fileno(self) -> int:
@@ -561,22 +582,13 @@ class VM:
                 raise of_vm(status, vm, batch.need)
             self._buffer = (c_uint64 * (batch.need // 8 + 1))()
 
-    def _array(self, vm: int, source: int, count: int, data: memoryview) -> NDArray[Any]:
-        name, kind = self._source(vm, source)
-        if kind is None:
-            raise Error(Status.ERR_TYPE, f'source "{name}": the package does not specify the type of its records')
-        return _array.records(data, count, kind)
-
-    def _source(self, vm: int, index: int) -> tuple[str, Type | None]:
-        """Returns name and type of a source. They never change after load."""
-        known = self._sources.get(index)
-        if known is None:
-            found = _ffi.eunomia_source_info(size=sizeof(_ffi.eunomia_source_info))
-            status: int = LIBRARY.eunomia_source_at(vm, index, byref(found))
-            if status < 0:
-                raise of_vm(status, vm)
-            known = self._sources[index] = (found.name.decode(), self._types.of(found.type))
-        return known
+    def _first_source(self, vm: int) -> tuple[str, Type | None]:
+        """Returns name and type of the first source."""
+        found = _ffi.eunomia_source_info(size=sizeof(_ffi.eunomia_source_info))
+        status: int = LIBRARY.eunomia_source_at(vm, 0, byref(found))
+        if status < 0:
+            raise of_vm(status, vm)
+        return found.name.decode(), self._types.of(found.type)
 
     def _when_ready(self, once: Callable[[int], Found | None], timeout: float | None) -> Found | None:
         """Calls `once` until it returns a value, and waits for the vm's descriptor in between.
@@ -623,6 +635,12 @@ class VM:
 
 def _ignore(_: Event) -> None:
     pass
+
+
+def _records(source: str, kind: Type | None, count: int, data: memoryview) -> NDArray[Any]:
+    if kind is None:
+        raise Error(Status.ERR_TYPE, f'source "{source}": the package does not specify the type of its records')
+    return _array.records(data, count, kind)
 
 
 def _fitting(name: str, value: int, bits: int) -> int:

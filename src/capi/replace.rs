@@ -1,0 +1,147 @@
+//! Replaces the running package.
+
+use std::ffi::{c_char, c_int, c_void};
+use std::ptr;
+use std::sync::{MutexGuard, PoisonError};
+
+use super::args::{self, CStruct, c_string, invalid};
+use super::guard::any_thread;
+use super::handle::{Handle, LastError, Replacement, eunomia_vm};
+use super::types::{eunomia_replace_flag, eunomia_replace_options};
+use crate::error::{Error, Result, Status};
+use crate::vm::{ReplaceOptions, Replaced, failure_json};
+
+/// ---- Replacing the running package: any thread, any time ----
+///
+/// Replaces the package by a new version while events flow. A failure changes nothing.
+///
+///   data     the new package (JSON), copied
+///   len      bytes of data
+///   options  NULL for the defaults
+///
+/// Each event of the kernel is handled by one of the two versions. Events of the old one are delivered
+/// with their own types, also after the return. Variables, map sizes, autoload and targets that the
+/// host has set apply to the new version. Maps keep their content if they mean the same; see
+/// eunomia_replace_flag. Other data starts anew. A package equal to the running one changes nothing.
+///
+/// The package must be attached. With EUNOMIA_REPLACEABLE it may have any number of programs on
+/// kprobes, uprobes, tracepoints, raw tracepoints, perf events, BTF tracepoints, functions (fentry,
+/// fexit) and LSM hooks. In any vm it may be one program whose link the kernel can update: XDP, tcx,
+/// cgroup, sk_lookup, flow dissector.
+///
+/// The function does not take the turn of eunomia_poll and similar calls: another thread may wait in
+/// one. If no other call is in progress, a failure is also the last error of the vm;
+/// eunomia_replace_report always has its message.
+///
+/// Returns: EUNOMIA_OK, an error as for eunomia_open, eunomia_load and eunomia_attach, or
+///   EUNOMIA_ERR_UNSUPPORTED  a program of the package cannot be replaced, or it is a WASM module
+///   EUNOMIA_ERR_NOT_FOUND    the new version lacks a variable, map or program that the host has set
+///   EUNOMIA_ERR_TYPE         such a variable has another type, or STRICT_MAPS was given and a map does
+///                            not fit
+///   EUNOMIA_ERR_STATE        the package is not attached
+///   EUNOMIA_ERR_BUSY         called in a callback of the vm, or during another replace
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn eunomia_replace(
+    vm: *mut eunomia_vm,
+    data: *const c_void,
+    len: usize,
+    options: *const eunomia_replace_options,
+) -> c_int {
+    // SAFETY: the caller keeps the contract of the header.
+    unsafe {
+        any_thread(vm, |vm| {
+            let options = read_options(options);
+            let replaced =
+                options.and_then(|options| vm.vm.replace(args::bytes(data, len, "data")?, options));
+            keep(vm, replaced)
+        })
+    }
+}
+
+/// Returns the result of the last eunomia_replace as a JSON object. Any thread, any time.
+///
+/// These are the keys. Later releases may add keys.
+///   unchanged        whether the package equals the running one; then nothing was done
+///   programs         name, section, change ("swapped", "added", "moved" or "dropped")
+///   maps             name, change ("carried" or "fresh"), reason (why it is fresh)
+///   load_ms          milliseconds from the call to the switch
+///   flip_ms          milliseconds of the switch
+///   grace_ms         milliseconds of the wait for programs of the old version
+///   grace_complete   whether that wait was long enough; false on kernels without a way to wait
+///   events_from_old  events of the old version that were delivered after the switch, until now
+/// After a failure:
+///   error, detail, errno, subject_kind, subject  as eunomia_errmsg and its siblings return them
+///
+/// Returns: the string, valid until the next call of this function or of eunomia_replace; NULL before
+/// the first eunomia_replace.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn eunomia_replace_report(vm: *mut eunomia_vm) -> *const c_char {
+    // SAFETY: the caller keeps the contract of the header.
+    let Some(vm) = (unsafe { vm.as_ref() }) else { return ptr::null() };
+    let mut last = last(vm);
+    if let Some(report) = &last.report {
+        let text = c_string(report.to_json());
+        last.text = text;
+    }
+    if last.text.is_empty() { ptr::null() } else { last.text.as_ptr() }
+}
+
+fn last(vm: &eunomia_vm) -> MutexGuard<'_, Replacement> {
+    vm.replaced.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+unsafe fn read_options(from: *const eunomia_replace_options) -> Result<ReplaceOptions> {
+    let mut given = eunomia_replace_options::zero();
+    if !from.is_null() {
+        // SAFETY: the caller keeps the contract of the header.
+        unsafe { args::read_struct(from, &mut given, "options") }?;
+    }
+    replace_options(given.flags, given.reserved)
+}
+
+fn replace_options(flags: u32, reserved: u32) -> Result<ReplaceOptions> {
+    use eunomia_replace_flag::*;
+    let has = |flag: eunomia_replace_flag| flags & flag as u32 != 0;
+    let fresh = (has(EUNOMIA_REPLACE_FRESH_MAPS), has(EUNOMIA_REPLACE_FRESH_VARS));
+    let (fresh_maps, fresh_vars, strict_maps) = (fresh.0, fresh.1, has(EUNOMIA_REPLACE_STRICT_MAPS));
+    if flags & !KNOWN == 0 && reserved == 0 {
+        return Ok(ReplaceOptions {
+            ordered: has(EUNOMIA_REPLACE_ORDERED),
+            fresh_maps,
+            strict_maps,
+            fresh_vars,
+            keep_old: false,
+        });
+    }
+    let text = "expected a bitmask of eunomia_replace_flag and 0";
+    Err(invalid(format_args!("options.flags is {flags:#x}, options.reserved is {reserved}, {text}")))
+}
+
+const KNOWN: u32 = eunomia_replace_flag::EUNOMIA_REPLACE_FRESH_MAPS as u32
+    | eunomia_replace_flag::EUNOMIA_REPLACE_STRICT_MAPS as u32
+    | eunomia_replace_flag::EUNOMIA_REPLACE_FRESH_VARS as u32
+    | eunomia_replace_flag::EUNOMIA_REPLACE_ORDERED as u32;
+
+/// Keeps the result for `eunomia_replace_report`.
+fn keep(vm: &eunomia_vm, replaced: Result<Replaced>) -> Result<()> {
+    match replaced {
+        Ok(report) => {
+            *last(vm) = Replacement { report: Some(report), ..Replacement::default() };
+            Ok(())
+        }
+        Err(error) => Err(Error::new(keep_failure(vm, error), "")),
+    }
+}
+
+/// Keeps the error. It is also the last one of the vm, unless another thread is inside a call, which may read that.
+fn keep_failure(vm: &eunomia_vm, error: Error) -> Status {
+    let status = error.status();
+    let error = LastError::new(error);
+    let texts = [&error.message, &error.detail, &error.subject].map(|text| text.to_string_lossy());
+    let text = failure_json(&texts, error.errno, error.kind as u32);
+    *last(vm) = Replacement { report: None, text: c_string(text) };
+    if let Some(_turn) = vm.entrance().enter() {
+        vm.entrance().state().error = error;
+    }
+    status
+}
