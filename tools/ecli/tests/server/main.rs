@@ -169,14 +169,32 @@ fn message(method: &str, path: &str, headers: &str, body: &str) -> String {
     format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\n{headers}Content-Length: {len}\r\n\r\n{body}")
 }
 
-/// Sends a request and reads the response. One of unknown length is returned as a string.
+/// Sends a request and reads the response. A stream is returned as a string.
 fn exchange(mut stream: impl Read + Write, request: &str) -> (u16, Value) {
     stream.write_all(request.as_bytes()).expect("the request is sent");
     let mut text = String::new();
     stream.read_to_string(&mut text).expect("a response");
     let (head, body) = text.split_once("\r\n\r\n").unwrap_or_else(|| panic!("no response: {text:?}"));
     let code = head.split(' ').nth(1).and_then(|code| code.parse().ok()).expect("a status");
-    (code, serde_json::from_str(body).unwrap_or_else(|_| Value::from(body)))
+    let body = match head.to_ascii_lowercase().contains("transfer-encoding: chunked") {
+        true => Value::from(without_chunks(body)),
+        false => serde_json::from_str(body).unwrap_or_else(|_| Value::from(body)),
+    };
+    (code, body)
+}
+
+/// The content of a chunked body.
+fn without_chunks(mut body: &str) -> String {
+    let mut content = String::new();
+    loop {
+        let (len, rest) = body.split_once("\r\n").expect("the length of a chunk");
+        let len = usize::from_str_radix(len, 16).expect("a number in hexadecimal digits");
+        if len == 0 {
+            return content;
+        }
+        content += &rest[..len];
+        body = &rest[len + 2..];
+    }
 }
 
 fn children(pid: u32) -> Vec<u32> {

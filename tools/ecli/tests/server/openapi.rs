@@ -103,7 +103,6 @@ fn responses_are_as_described() {
         let (kind, content) = response["content"].as_object().unwrap().iter().next().unwrap();
         let values = match kind.as_str() {
             "application/json" => vec![value.clone()],
-            // The chunks of the response are lines.
             _ => value
                 .as_str()
                 .unwrap()
