@@ -42,7 +42,7 @@ export PATH := $(PATH):$(HOME)/.cargo/bin:/usr/sbin:/sbin
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 .SECONDEXPANSION:
-.PHONY: FORCE help run test soak fuzz lint fmt header size notice install dist archive container container-archive wheel deb deb-test bench vm \
+.PHONY: FORCE help run test soak endurance fuzz lint fmt header size notice install dist archive container container-archive wheel deb deb-test bench vm \
 	oldest-rust weekly deny docs mutants release release-test clean packages matrix \
 	setup setup-wasm setup-python setup-test setup-fuzz setup-bench setup-lint setup-vm setup-deb setup-release setup-container
 
@@ -58,6 +58,9 @@ test: setup-test setup-deb $(LIB) archive deb packages matrix $(HOSTS) ## run ev
 
 soak: setup-test $(ECC) ## run packages and guests for an hour or DURATION=SECONDS and check that memory does not grow
 	EUNOMIA_SOAK=$(or $(DURATION),3600) GLIBC_TUNABLES=glibc.malloc.tcache_count=0 cargo test --features eunomia/channel,eunomia/own-libbpf --test soak -- --nocapture
+
+endurance: setup-test $(ECC) ## replace packages 200 times under load on each hook, and 10,000 times, and check that nothing is lost or grows
+	EUNOMIA_ENDURANCE=1 cargo test --features eunomia/channel --test dispatch -- --nocapture under_load many_replaces
 
 fuzz: setup-fuzz $(ECC) ## fuzz each target of tests/fuzz for 30 or DURATION=SECONDS
 	tests/fuzz/run.sh $(or $(DURATION),30)

@@ -1,14 +1,14 @@
 //! Counts the events of a package that is replaced: each has to be delivered once, with its own type.
 
-use std::collections::HashSet;
-
 use eunomia::{Event, EventKind, Flow};
 
 /// What has been delivered.
 #[derive(Default)]
 pub struct Seen {
-    /// Their numbers.
-    pub ids: HashSet<u64>,
+    /// A bit for each number, by thread.
+    ids: [Vec<u64>; 2],
+    /// How many different ones.
+    pub count: u64,
     /// How many had a number that was there before.
     pub twice: u64,
     /// How many had a type of another size.
@@ -22,12 +22,25 @@ impl Seen {
     pub fn take(&mut self, event: &Event<'_>) -> Flow {
         if event.kind == EventKind::Sample {
             let len = event.data.len();
-            let number = |at: usize| u32::from_ne_bytes(event.data[at..at + 4].try_into().unwrap());
-            let id = u64::from(number(len - 8)) << 32 | u64::from(number(len - 4));
-            self.twice += u64::from(!self.ids.insert(id));
+            let number = |at: usize| u32::from_ne_bytes(event.data[at..at + 4].try_into().unwrap()) as usize;
+            let is_new = self.mark(number(len - 8), number(len - 4));
+            self.count += u64::from(is_new);
+            self.twice += u64::from(!is_new);
             self.by_version[usize::from(len > 8)] += 1;
             self.mistyped += u64::from(event.ty.is_none_or(|ty| ty.size != len));
         }
         Flow::Continue
+    }
+
+    /// Returns whether the number is new.
+    fn mark(&mut self, thread: usize, number: usize) -> bool {
+        let ids = &mut self.ids[thread];
+        if ids.len() <= number / 64 {
+            ids.resize(number / 64 + 1, 0);
+        }
+        let (word, bit) = (&mut ids[number / 64], 1 << (number % 64));
+        let is_new = *word & bit == 0;
+        *word |= bit;
+        is_new
     }
 }

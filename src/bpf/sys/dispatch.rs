@@ -125,10 +125,15 @@ impl Dispatcher {
         }
         let info = program_info(of.raw_fd()?)?;
         let btf = if info.attach_btf_id > 0 { btf_of_hook(info.attach_btf_obj_id)? } else { None };
+        let has_hook = matches!(of.kind(), b::BPF_PROG_TYPE_TRACING | b::BPF_PROG_TYPE_LSM);
+        let attach_btf_id = match info.attach_btf_id {
+            0 if has_hook => find_hook(of)?,
+            id => id,
+        };
         let mut opts = b::bpf_prog_load_opts {
             sz: size_of::<b::bpf_prog_load_opts>() as _,
             expected_attach_type: of.expected_attach_type(),
-            attach_btf_id: info.attach_btf_id,
+            attach_btf_id,
             attach_btf_obj_fd: btf.as_ref().map_or(0, |btf| btf.as_raw_fd() as _),
             ..Default::default()
         };
@@ -183,6 +188,17 @@ fn btf_of_hook(id: u32) -> os::Result<Option<OwnedFd>> {
         Err(os::Errno(libc::EPERM)) => Ok(None),
         Err(error) => Err(error),
     }
+}
+
+/// Finds what a program attaches to by its section. Linux before 6.0 does not tell.
+fn find_hook(of: ProgRef<'_>) -> os::Result<u32> {
+    let section = of.section().to_bytes_with_nul();
+    let refused = os::Errno(libc::EINVAL);
+    let at = section.iter().position(|&byte| byte == b'/').ok_or(refused)?;
+    let name = section[at + 1..].as_ptr().cast();
+    // SAFETY: the name is NUL-terminated.
+    let id = unsafe { b::libbpf_find_vmlinux_btf_id(name, of.expected_attach_type()) };
+    u32::try_from(id).map_err(|_| refused)
 }
 
 /// Makes a descriptor refer to what another one refers to.

@@ -15,7 +15,7 @@ const BOOK: &str = "target/book";
 const SITE: &str = "target/site";
 
 /// The chapters: title and file; a title without a file begins a part.
-const CHAPTERS: [(&str, &str); 28] = [
+const CHAPTERS: [(&str, &str); 29] = [
     ("libeunomia", "README.md"),
     ("Use", ""),
     ("Manual", "docs/manual.md"),
@@ -31,6 +31,7 @@ const CHAPTERS: [(&str, &str); 28] = [
     ("Go", "bindings/go/README.md"),
     ("Reference", ""),
     ("The package format", "docs/package.md"),
+    ("Replacing a running package", "docs/replace.md"),
     ("WASM packages", "docs/wasm.md"),
     ("Security", "docs/security.md"),
     ("Kernels", "docs/kernels.md"),
