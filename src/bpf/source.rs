@@ -357,8 +357,10 @@ impl Sources {
     /// Delivers the records of a ring buffer that begin before the position `end`, and returns their number.
     pub fn drain_to(&mut self, index: usize, end: u64, sink: &mut dyn Sink) -> Result<usize> {
         let Some(Source { shape, buffer: Buffer::Ring(ring) }) = self.list.get_mut(index) else {
-            let text = format_args!("source {index} is not a ring buffer: only ring buffers have positions");
-            return Err(Error::new(Status::Inval, text));
+            return Err(Error::new(
+                Status::Inval,
+                format_args!("source {index} is not a ring buffer: only ring buffers have positions"),
+            ));
         };
         sink.read_at(os::monotonic_ns());
         let mut batch = Batch { shape, sink, count: 0, limit: usize::MAX, go_on: true };

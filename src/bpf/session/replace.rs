@@ -67,9 +67,11 @@ impl Session {
             let Some(bytes) = bytes.as_ref().filter(|_| is_kept) else { continue };
             let ty = &self.opened.var(&var.name)?.ty;
             if !is_same_layout(ty, &var.ty) {
-                let text =
-                    format_args!("is set by the host as {}, the new version has {}", var.ty.name, ty.name);
-                return Err(Error::new(Status::Type, text).about_variable(&var.name));
+                let error = Error::new(
+                    Status::Type,
+                    format_args!("is set by the host as {}, the new version has {}", var.ty.name, ty.name),
+                );
+                return Err(error.about_variable(&var.name));
             }
             self.set_var(&var.name, bytes)?;
         }
@@ -94,8 +96,10 @@ impl Session {
                 if fresh { Some("requested by the host") } else { why_fresh(old.map(|old| &**old), map) };
             match (old, reason) {
                 (Some(old), Some(reason)) if strict && is_kept(old) => {
-                    let text = format_args!("cannot be carried over to the new version: {reason}");
-                    return Err(old.about(Error::new(Status::Type, text)));
+                    return Err(old.about(Error::new(
+                        Status::Type,
+                        format_args!("cannot be carried over to the new version: {reason}"),
+                    )));
                 }
                 (Some(old), None) => self.carried.push((index, Arc::clone(old))),
                 _ => {}

@@ -28,8 +28,10 @@ fn failed(e: Errno, given: [usize; 2], buffers: [usize; 2], result: &ProgResult)
     match e.0 {
         libc::ENOSPC => {
             let (out, [data, context]) = (both([result.data_len, result.context_len]), buffers);
-            let text = format_args!("the output has {out}, the buffers have {data} and {context}");
-            Error::new(Status::TooSmall, text)
+            Error::new(
+                Status::TooSmall,
+                format_args!("the output has {out}, the buffers have {data} and {context}"),
+            )
         }
         ENOTSUPP | libc::EOPNOTSUPP => {
             Error::sys(Status::Unsupported, e.0, "this kernel has no test runs for programs of its type")
