@@ -54,6 +54,7 @@ pub use options::Options;
 pub use owned_event::{Events, OwnedEvent};
 pub use phases::Prepared;
 pub use records::Records;
+#[cfg(feature = "capi")]
 pub(crate) use replace::failure_json;
 pub use replace::{ReplaceOptions, Replaced};
 pub use sources::SourceInfo;

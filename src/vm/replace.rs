@@ -77,6 +77,7 @@ impl Replaced {
 
 /// Returns the report of a failed replace: message, detail and subject of its error, its errno and the kind of its subject. It is
 /// for hosts that cannot read the error of the vm because another thread is inside a call.
+#[cfg_attr(not(feature = "capi"), allow(dead_code, reason = "only the C interface returns it"))]
 pub(crate) fn failure_json(texts: &[Cow<'_, str>; 3], errno: i32, kind: u32) -> String {
     let [message, detail, subject] = texts.each_ref().map(|text| (&**text).into());
     compact(&members([
