@@ -43,6 +43,22 @@ static int plain_raw(void *arg, void *data, size_t size) {
     return 0;
 }
 
+// Stores each record as eunomia_read does, in a buffer that is used again and again.
+static int plain_copy(void *arg, void *data, size_t size) {
+    static _Alignas(8) char buffer[64 << 10];
+    static size_t used;
+    eunomia_record *record;
+    size_t needed = sizeof(*record) + (size + 7) / 8 * 8;
+
+    if (used + needed > sizeof(buffer))
+        used = 0;
+    record = (eunomia_record *)(buffer + used);
+    *record = (eunomia_record){.size = needed, .len = size, .cpu = -1};
+    memcpy(record + 1, data, size);
+    used += needed;
+    return plain_raw(arg, data, size);
+}
+
 static int plain_json(void *arg, void *data, size_t size) {
     const struct signal *event = data;
     struct seen *seen = arg;
@@ -125,6 +141,7 @@ static struct format {
     {.name = "raw", .plain = plain_raw, .ours = poll_raw},
     {.name = "batch", .plain = plain_raw, .ours = poll_batch},
     {.name = "read", .plain = plain_raw, .ours = read_raw},
+    {.name = "copy", .plain = plain_copy, .ours = read_raw},
     {.name = "json", .plain = plain_json, .ours = poll_json},
     {.name = "text", .plain = plain_text, .ours = poll_text},
 };
@@ -188,7 +205,8 @@ static void check_texts(const struct format *format, eunomia_vm *vm) {
         plain_round(format);
         our_round(format, vm);
         check_counts(format);
-        differ = format->plain != plain_raw && memcmp(plain.text, ours.text, plain.bytes);
+        differ = (format->ours == poll_json || format->ours == poll_text) &&
+                 memcmp(plain.text, ours.text, plain.bytes);
     } while (differ && --tries);
     if (differ)
         die(format->name, "the two sides made different texts");
