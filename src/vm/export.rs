@@ -111,8 +111,8 @@ impl Vm {
     }
 
     /// Makes this vm, which was made by [`Vm::import`], read the next version of its package: `data` is the package, `exported`
-    /// are the descriptors of [`Prepared::export`]. The vm polls the buffers of both versions, and delivers the events of each
-    /// with their own types.
+    /// are the descriptors of [`Prepared::export`](super::Prepared::export). The vm polls the buffers of both versions, and
+    /// delivers the events of each with their own types.
     ///
     /// The loader flips after this. When its flip has returned, [`commit`](Vm::commit) lets this vm close the old buffers as soon
     /// as they are empty. If the loader gives up the new version, or rolls back, [`rollback`](Vm::rollback) returns to the old one.
