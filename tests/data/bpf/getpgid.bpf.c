@@ -1,5 +1,5 @@
-// One event per call of getpgid(2) by the thread `only_tid` (any, if 0), times `repeat`. Detaching a raw_tp takes
-// microseconds, detaching a tracepoint 70 ms.
+// One event per call of getpgid(2) by the thread `only_tid` (any, if 0), times `repeat`. Detaching a raw_tp
+// takes microseconds, detaching a tracepoint 70 ms.
 #include "vmlinux.h"
 
 #include <bpf/bpf_helpers.h>

@@ -1,5 +1,5 @@
-// One program for each way to attach, all in one package. A program is loaded only on request, and counts how often it
-// ran.
+// One program for each way to attach, all in one package. A program is loaded only on request, and counts how
+// often it ran.
 #include "vmlinux.h"
 
 #include <bpf/bpf_core_read.h>

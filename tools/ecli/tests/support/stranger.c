@@ -1,5 +1,6 @@
-// A process that makes it hard to read its files, in a way that the argument selects. It runs a loop whose function a
-// profiler looks up, and prints a line when the loop begins. Its paths end in its process id; it removes no file.
+// A process that makes it hard to read its files, in a way that the argument selects. It runs a loop whose
+// function a profiler looks up, and prints a line when the loop begins. Its paths end in its process id; it
+// removes no file.
 #define _GNU_SOURCE
 #include <fcntl.h>
 #include <pthread.h>
@@ -61,8 +62,8 @@ static void *file_loop(void) {
     off_t size = lseek(to, 0, SEEK_CUR);
     size_t offset = (char *)loop_in_a_file - &__executable_start, page = offset & ~4095UL;
     char *code = mmap(NULL, 8192, PROT_READ | PROT_EXEC, MAP_PRIVATE, to, page);
-    // The code stays in the file; the symbols and sections after it appear and disappear. The ELF header places the
-    // sections far beyond the code.
+    // The code stays in the file; the symbols and sections after it appear and disappear. The ELF header
+    // places the sections far beyond the code.
     start_changing(copy, page + 8192, size > 1 << 28 ? size : 1 << 28);
     return code + (offset - page);
 }
