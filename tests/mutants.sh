@@ -35,7 +35,7 @@ cargo build --quiet --workspace
 for part; do
     read -ra tests <<<"$(tests_of "$part")"
     status=0
-    rm -rf "$work/$part"
+    rm -rf "${work:?}/$part"
     "$mutants" mutants --in-place --file "src/$part/**" --shard "$shard" --sharding round-robin --output "$work/$part" \
         --no-shuffle --colors never "${tests[@]/#/--cargo-arg=}" || status=$?
     # Exit status 2: there are mutants that no test noticed. 3: a mutant took too long, which counts as noticed.

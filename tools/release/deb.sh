@@ -128,7 +128,8 @@ printf '%s\n' "Metadata-Version: 2.1" "Name: eunomia" "Version: $version" \
 echo "dpkg" >"$python/eunomia-$version.dist-info/INSTALLER"
 echo "Suggests: python3-numpy" >"$work/python3-eunomia.fields"
 mkdir -p "$work/python3-eunomia/DEBIAN"
-# Creates the byte code, like other packages of Python modules. shellcheck disable=SC2016  # for the installed script
+# Creates the byte code, like other packages of Python modules.
+# shellcheck disable=SC2016  # for the installed script
 printf '#!/bin/sh\nset -e\n[ "$1" != configure ] || ! command -v py3compile >/dev/null || py3compile -p python3-eunomia\n' \
     >"$work/python3-eunomia/DEBIAN/postinst"
 printf '#!/bin/sh\nset -e\n! command -v py3clean >/dev/null || py3clean -p python3-eunomia\n' \
