@@ -21,7 +21,9 @@ class Handle:
     A user holds the vm (`held`), and takes `turn` before a call. After `close` the last holder frees it, so that it is
     never freed during a call, a callback or a wait.
 
-    A signal handler may raise an exception between any two bytecodes. Since Python 3.11 that cannot happen between a lock and its `with`, so `turn` is always released. A hold may leak; then the vm is freed when nothing refers to it any more.
+    A signal handler may raise an exception between any two bytecodes. Since Python 3.11 that cannot happen between a
+    lock and its `with`, so `turn` is always released. A hold may leak; then the vm is freed when nothing refers to it
+    any more.
     """
 
     def __init__(self, vm: int, callbacks: object) -> None:
