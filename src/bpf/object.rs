@@ -158,12 +158,12 @@ impl Opened {
         Ok(())
     }
 
-    /// Interns the types of values: replaces each by an equal one from `kept`, or adds it. The host has no pointer to them yet.
-    pub fn share_value_types(&mut self, kept: &mut Vec<Arc<Type>>) -> Result<()> {
+    /// Interns the types of keys and values: replaces each by an equal one from `kept`, or adds it. The host has no pointer to them yet.
+    pub fn share_map_types(&mut self, kept: &mut Vec<Arc<Type>>) -> Result<()> {
         self.maps.iter_mut().try_for_each(|map| {
-            if let Some(plan) = &mut unshared(map)?.value.plan {
-                plan.intern_type(kept);
-            }
+            let map = unshared(map)?;
+            let plans = [&mut map.key, &mut map.value].into_iter().filter_map(|form| form.plan.as_mut());
+            plans.for_each(|plan| plan.intern_type(kept));
             Ok(())
         })
     }

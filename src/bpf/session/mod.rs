@@ -191,7 +191,7 @@ impl Session {
                 .iter_mut()
                 .filter_map(|export| export.record.as_mut())
                 .for_each(|plan| plan.intern_type(kept));
-            self.opened.share_value_types(kept)?;
+            self.opened.share_map_types(kept)?;
         }
         Ok(exports)
     }
