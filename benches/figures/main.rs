@@ -15,6 +15,7 @@ mod lives;
 mod machine;
 mod many;
 mod programs;
+mod replace;
 mod report;
 mod rest;
 mod size;
@@ -36,10 +37,11 @@ type Result<T> = std::result::Result<T, String>;
 type Part = fn(&Built, &mut Report) -> Result<()>;
 
 /// The names accepted by ROWS.
-const PARTS: [(&str, Part); 9] = [
+const PARTS: [(&str, Part); 10] = [
     ("event", event::figures),
     ("start", start::figures),
     ("many", many::figures),
+    ("replace", replace::figures),
     ("rest", rest::figures),
     ("size", size::figures),
     ("compile", |_, report| compile::figures(report)),

@@ -36,6 +36,10 @@ pub struct Built {
     pub guest_event: PathBuf,
     pub guest_start: PathBuf,
     pub load: PathBuf,
+    /// Two versions of a package, and the programs that replace them.
+    pub replaced: [Compiled; 2],
+    pub replace: PathBuf,
+    pub dispatcher: PathBuf,
     pub many_plain: PathBuf,
     pub many_ours: PathBuf,
     pub plain_host: PathBuf,
@@ -79,6 +83,12 @@ impl Built {
             guest_event: program("guest_event")?,
             guest_start: program("guest_start")?,
             load: program("load")?,
+            replaced: [
+                compile_package("replaced", &["-DVERSION=1"], &out)?,
+                compile_package("replaced", &["-DVERSION=2"], &out)?,
+            ],
+            replace: program("replace")?,
+            dispatcher: program("dispatcher")?,
             many_plain: program("many_plain")?,
             many_ours: program("many_ours")?,
             plain_host: program("plain_host")?,

@@ -56,6 +56,14 @@ impl Report {
         self.row([name, &theirs.shown(), &ours.shown(), &format!("{ratio:.2}")], held);
     }
 
+    /// Adds a row with a ratio whose target is an absolute value.
+    pub fn compared(&mut self, name: &str, theirs: Figure, ours: Figure, most: f64) {
+        let ratio = format!("{:.2}", ours.value / theirs.value);
+        let target = format!("{most} {}", ours.unit);
+        let held = Some((target.as_str(), ours.value <= most));
+        self.row([name, &theirs.shown(), &ours.shown(), &ratio], held);
+    }
+
     /// Adds a row whose target is a difference.
     pub fn more(&mut self, name: &str, theirs: Figure, ours: Figure, most: Option<f64>) {
         let more = Figure { who: "", value: ours.value - theirs.value, ..ours };
