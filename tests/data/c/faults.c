@@ -113,11 +113,12 @@ static void take(eunomia_vm *vm, const char *name, step step) {
 
 #define TAKE(step) take(vm, #step, step)
 
-static eunomia_vm *new_vm(void) {
+static eunomia_vm *new_vm(uint32_t flags) {
     eunomia_options options = EUNOMIA_INIT(eunomia_options);
     eunomia_vm *vm = NULL;
 
     options.log = keep_log;
+    options.flags = flags;
     if (eunomia_new(&vm, &options) < 0) {
         CHECK(failed && !vm);
         CHECK_STATUS(EUNOMIA_OK, eunomia_new(&vm, &options));
@@ -126,8 +127,8 @@ static eunomia_vm *new_vm(void) {
 }
 
 // Runs a vm until it has delivered events.
-static eunomia_vm *started(void) {
-    eunomia_vm *vm = new_vm();
+static eunomia_vm *started(uint32_t flags) {
+    eunomia_vm *vm = new_vm(flags);
 
     TAKE(step_open);
     TAKE(step_args);
@@ -138,7 +139,7 @@ static eunomia_vm *started(void) {
 }
 
 static void live(void) {
-    eunomia_vm *vm = started();
+    eunomia_vm *vm = started(0);
 
     sent = events = 0;
     TAKE(step_call);
@@ -160,7 +161,7 @@ static void live(void) {
     TAKE(eunomia_queue_stop);
     // Continues with another package.
     eunomia_vm *old = vm;
-    vm = started();
+    vm = started(0);
     eunomia_destroy(old);
     TAKE(step_call);
     TAKE(step_poll);
@@ -169,9 +170,56 @@ static void live(void) {
     eunomia_destroy(vm);
 }
 
+// ---- a life cycle with a second version
+// ----------------------------------------------------------------------------
+
+static char *next;
+static size_t next_len;
+
+// Makes the second version: the first one with another time-out in its metadata.
+static void make_next(void) {
+    static const char meta[] = "\"meta\":{", more[] = "\"poll_timeout_ms\":77,";
+    size_t len;
+    char *text = read_file(package_path("calls.json"), &len), *at = memmem(text, len, meta, strlen(meta));
+
+    CHECK(at);
+    size_t before = at - text + strlen(meta);
+    next_len = len + strlen(more);
+    next = malloc(next_len);
+    CHECK(next);
+    memcpy(next, text, before);
+    memcpy(next + before, more, strlen(more));
+    memcpy(next + before + strlen(more), text + before, len - before);
+    free(text);
+}
+
+// After a failure the old version must still run.
+static int step_replace(eunomia_vm *vm) {
+    int status = eunomia_replace(vm, next, next_len, NULL);
+
+    if (status < 0) {
+        getpgid(0);
+        sent += 3;
+    }
+    return status;
+}
+
+static void live_replace(void) {
+    eunomia_vm *vm = started(EUNOMIA_REPLACEABLE);
+
+    sent = events = 0;
+    TAKE(step_call);
+    TAKE(step_replace);
+    TAKE(step_call);
+    TAKE(step_poll);
+    if (events != sent)
+        die(__FILE__, events, "not all events of both versions came", failed);
+    eunomia_destroy(vm);
+}
+
 // The part of a life cycle that does not wait for the kernel.
 static void live_shortly(void) {
-    eunomia_vm *vm = new_vm();
+    eunomia_vm *vm = new_vm(0);
 
     TAKE(step_open);
     TAKE(eunomia_load);
@@ -196,7 +244,7 @@ static int open_guest(eunomia_vm *vm) {
 }
 
 static void live_of_a_guest(void) {
-    eunomia_vm *vm = new_vm();
+    eunomia_vm *vm = new_vm(0);
 
     TAKE(open_guest);
     TAKE(run_guest);
@@ -330,10 +378,13 @@ int main(int argc, char **argv) {
 
     begin(argc, argv);
     CHECK(setrlimit(RLIMIT_CORE, &none) == 0);
+    make_next();
     live();
+    live_replace();
     live_of_a_guest();
     for (enum kind kind = CALL; kind <= RUST_ALLOCATION; kind++) {
         survives_each_fault(live, "a package", kind);
+        survives_each_fault(live_replace, "a replaced package", kind);
         survives_each_fault(live_of_a_guest, "a guest", kind);
     }
     return 0;
