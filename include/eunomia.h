@@ -175,8 +175,8 @@ typedef enum eunomia_event_kind {
   EUNOMIA_EVENT_LOST = 1,
   // An entry of a map. In JSON, data is {"key":..,"value":..}.
   EUNOMIA_EVENT_MAP_ENTRY = 2,
-  // The table header (TEXT only). If the callback ends the poll here, the callback is still
-  // called for the first row.
+  // The table header (TEXT only). If the callback ends the poll on this event, the first row still
+  // follows.
   EUNOMIA_EVENT_HEADER = 3,
   // A line that a guest wrote to its standard output, without the newline. Always TEXT.
   EUNOMIA_EVENT_OUTPUT = 4,
@@ -451,8 +451,8 @@ typedef struct eunomia_stats {
   // Bytes of the delivered records, as the kernel wrote them.
   uint64_t bytes;
   // Records that did not fit into a buffer of the kernel. The kernel counts those of perf buffers.
-  // Those of ring buffers are counted only if the package has the map __eunomia_lost, in which its
-  // programs count them; ecc adds the map unless --no-count-lost is given.
+  // A ring buffer does not count its losses: programs do, in the map __eunomia_lost. Without that
+  // map they are missing here. ecc adds it unless --no-count-lost is given.
   uint64_t lost_kernel;
   // Records dropped because the queue was full.
   uint64_t lost_queue;
@@ -965,7 +965,7 @@ int eunomia_epoll_fd(const struct eunomia_vm *vm);
 //
 // A stop ends a running eunomia_poll, eunomia_poll_batch, eunomia_read, eunomia_load, eunomia_attach
 // or eunomia_wasm_run with EUNOMIA_ERR_STOPPED, and eunomia_run with EUNOMIA_OK. If none of them is
-// running, it ends the next one. A load ends after the map or program that the kernel is creating.
+// running, it ends the next one. A load stops when the kernel has created the current map or program.
 // Several stops before one of these calls ends count as one.
 //
 // Before eunomia_destroy, make sure that no signal handler can still pass this vm; NULL is allowed.

@@ -122,7 +122,7 @@ pub unsafe extern "C" fn eunomia_epoll_fd(vm: *const eunomia_vm) -> c_int {
 ///
 /// A stop ends a running eunomia_poll, eunomia_poll_batch, eunomia_read, eunomia_load, eunomia_attach
 /// or eunomia_wasm_run with EUNOMIA_ERR_STOPPED, and eunomia_run with EUNOMIA_OK. If none of them is
-/// running, it ends the next one. A load ends after the map or program that the kernel is creating.
+/// running, it ends the next one. A load stops when the kernel has created the current map or program.
 /// Several stops before one of these calls ends count as one.
 ///
 /// Before eunomia_destroy, make sure that no signal handler can still pass this vm; NULL is allowed.

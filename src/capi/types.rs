@@ -60,8 +60,8 @@ pub enum eunomia_event_kind {
     EUNOMIA_EVENT_LOST = 1,
     /// An entry of a map. In JSON, data is {"key":..,"value":..}.
     EUNOMIA_EVENT_MAP_ENTRY = 2,
-    /// The table header (TEXT only). If the callback ends the poll here, the callback is still
-    /// called for the first row.
+    /// The table header (TEXT only). If the callback ends the poll on this event, the first row still
+    /// follows.
     EUNOMIA_EVENT_HEADER = 3,
     /// A line that a guest wrote to its standard output, without the newline. Always TEXT.
     EUNOMIA_EVENT_OUTPUT = 4,
@@ -358,8 +358,8 @@ pub struct eunomia_stats {
     /// Bytes of the delivered records, as the kernel wrote them.
     pub bytes: u64,
     /// Records that did not fit into a buffer of the kernel. The kernel counts those of perf buffers.
-    /// Those of ring buffers are counted only if the package has the map __eunomia_lost, in which its
-    /// programs count them; ecc adds the map unless --no-count-lost is given.
+    /// A ring buffer does not count its losses: programs do, in the map __eunomia_lost. Without that
+    /// map they are missing here. ecc adds it unless --no-count-lost is given.
     pub lost_kernel: u64,
     /// Records dropped because the queue was full.
     pub lost_queue: u64,

@@ -28,7 +28,7 @@ pub struct Target {
     pub path: Option<String>,
     /// The function of a kprobe or uprobe; an offset may follow, see [`split_offset`].
     pub func: Option<String>,
-    /// An offset in bytes: in the function, or for a uprobe without a function in the file.
+    /// An offset in bytes in the function. For a uprobe without a function, an offset in the file.
     pub offset: Option<u64>,
     /// The address of a uprobe, as disassemblers and symbol tables show it, instead of a function.
     pub address: Option<u64>,

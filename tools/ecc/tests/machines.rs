@@ -154,7 +154,7 @@ fn unsuitable_machines_and_kernels_are_reported() {
     );
     assert_eq!(
         error(&["--arch", "arm64,riscv64", "--vmlinux", "arm64.btf"]),
-        "--vmlinux arm64.btf: no machine given; write --vmlinux arm64=arm64.btf"
+        "--vmlinux arm64.btf: no machine given; name it, for example --vmlinux arm64=arm64.btf"
     );
     assert_eq!(
         error(&["--arch", "arm64", "--vmlinux", "riscv64=riscv.h"]),

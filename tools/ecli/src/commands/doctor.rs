@@ -61,7 +61,7 @@ impl Finding {
         out.extend_from_slice(format!("{value}\n").as_bytes());
     }
 
-    /// Appends a line, and one with the remedy if there is one.
+    /// Appends a line, followed by a line with the remedy, if any.
     fn write_text(&self, style: Style, out: &mut Vec<u8>) {
         match self.grade {
             Grade::Ok => style.dim("ok    ", out),
