@@ -65,7 +65,10 @@ fn set_vmlinux(machines: &mut [Machine], value: &OsString) -> Result<()> {
     let machine = match (arch, machines) {
         (None, [machine]) => machine,
         (None, _) => {
-            return Err(format!("--vmlinux {shown}: no machine given; name it, for example --vmlinux arm64={shown}").into());
+            return Err(format!(
+                "--vmlinux {shown}: no machine given; name it, for example --vmlinux arm64={shown}"
+            )
+            .into());
         }
         (Some(arch), machines) => machines
             .iter_mut()
