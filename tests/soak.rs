@@ -14,35 +14,8 @@ use eunomia::vm::Batch;
 use eunomia::{Event, EventKind, Flow, Format, Kind, Options, Status, Vm};
 use serde_json::{Value, json};
 use support::guest::{Handler, guest};
-use support::kernel::{Watch, descriptors};
-
-/// The resources of the process that must not grow. malloc counts its per-thread caches as allocated, and they grow slowly for a
-/// long time; `make soak` disables them.
-#[derive(Clone, Copy, Debug, Default)]
-struct Sample {
-    /// Kilobytes that malloc has allocated.
-    heap: usize,
-    /// Resident kilobytes.
-    resident: usize,
-    descriptors: usize,
-    threads: usize,
-}
-
-fn sample() -> Sample {
-    let status = fs::read_to_string("/proc/self/status").unwrap();
-    let number = |key: &str| {
-        let line = status.lines().find_map(|line| line.strip_prefix(key)).unwrap();
-        line.split_whitespace().next().unwrap().parse().unwrap()
-    };
-    // SAFETY: no arguments.
-    let heap = unsafe { libc::mallinfo2() };
-    Sample {
-        heap: (heap.uordblks + heap.hblkhd) / 1024,
-        resident: number("VmRSS:"),
-        descriptors: descriptors().len(),
-        threads: number("Threads:"),
-    }
-}
+use support::kernel::Watch;
+use support::resources::Resources;
 
 fn package(source: &str) -> Vec<u8> {
     let folder = tempfile::tempdir().unwrap();
@@ -144,7 +117,7 @@ fn memory_descriptors_and_threads_do_not_grow() {
         lives += 1;
         // 40 samples; the first one after caches have been filled.
         if lives > 40 && start.elapsed() >= length * (samples.len() as u32 + 10) / 50 {
-            samples.push(sample());
+            samples.push(Resources::now());
             println!(
                 "{:6} s {lives:8} lives {events:12} events {:?}",
                 start.elapsed().as_secs(),
@@ -156,13 +129,13 @@ fn memory_descriptors_and_threads_do_not_grow() {
     assert!(stats.events > 0 && stats.malformed == 0, "{stats:?}");
     drop(steady);
     watch.is_clean();
-    let middle = |samples: &[Sample]| {
-        let of = |value: fn(&Sample) -> usize| {
+    let middle = |samples: &[Resources]| {
+        let of = |value: fn(&Resources) -> usize| {
             let mut values: Vec<usize> = samples.iter().map(value).collect();
             values.sort_unstable();
             values[values.len() / 2]
         };
-        Sample {
+        Resources {
             heap: of(|s| s.heap),
             resident: of(|s| s.resident),
             descriptors: of(|s| s.descriptors),

@@ -11,7 +11,7 @@ use super::layout::{Field, Kind, Type};
 use crate::error::{Error, Result, Status};
 use crate::number::parse_float;
 
-/// From this number on, a JSON number with a fraction or exponent may stand for an inexact integer.
+/// 2^53. A double of at least this size may not be the exact integer that the JSON text means.
 const EXACT_FLOAT: f64 = 9_007_199_254_740_992.0;
 
 /// Writes a JSON value to `out` in C's representation. `out` must have the size of the type. Omitted members and elements

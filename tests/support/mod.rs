@@ -11,6 +11,7 @@ pub mod host;
 pub mod kernel;
 pub mod passing;
 pub mod random;
+pub mod resources;
 pub mod sanitizer;
 pub mod seen;
 

@@ -1,7 +1,7 @@
 //! The events of one task: the last ones, for any number of readers.
 //!
-//! There is one copy for all readers. Each has a position in it; one that is slow loses the lines that were dropped before it read
-//! them, and is told how many. No reader keeps the task or another reader waiting.
+//! All readers share one copy, and each has a position in it. A slow reader loses the lines that were dropped before it read them, and
+//! gets their number. A reader delays neither the task nor other readers.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
