@@ -292,6 +292,17 @@ fn check_loader(vm: &Vm) {
     }
 }
 
+#[test]
+fn a_loader_leaves_unread_records_to_the_reader() {
+    needs_root!();
+    let _turn = turn();
+    let vm = attached(&package());
+    // SAFETY: a plain number.
+    unsafe { libc::getpgid(0) };
+    let _exported = vm.export().expect("the export");
+    check_loader(&vm);
+}
+
 fn one_reader(test: &str, is_queued: bool) {
     if let Some(socket) = socket_of_the_reader() {
         return read(socket, is_queued);

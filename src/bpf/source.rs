@@ -279,15 +279,18 @@ impl Sources {
         })
     }
 
-    /// Returns whether all has been read: no record waits, and no sampled map is due.
+    /// Returns whether this process can deliver something: a record waits, or a sampled map is due.
     #[inline]
-    pub fn is_spent(&self) -> bool {
+    pub fn has_events(&self) -> bool {
         // A round in progress is still due.
         let is_due = |due: Option<Instant>| due.is_some_and(|due| due <= Instant::now());
-        match self.is_given_away {
-            true => self.list.iter().all(|source| source.is_released()),
-            false => !self.is_ready() && !is_due(self.due()),
-        }
+        !self.is_given_away && (self.is_ready() || is_due(self.due()))
+    }
+
+    /// Returns whether all has been read, also by the process that the sources have been given to.
+    #[inline]
+    pub fn is_spent(&self) -> bool {
+        !self.has_events() && (!self.is_given_away || self.list.iter().all(|source| source.is_released()))
     }
 
     /// Leaves the reading to another process.

@@ -88,7 +88,7 @@ impl Delivery {
     #[cfg_attr(small, optimize(speed))]
     pub fn has_events(&self) -> bool {
         let waits = |sources: &Option<Sources>, queue: &Option<Queue>| {
-            sources.as_ref().is_some_and(|sources| !sources.is_spent())
+            sources.as_ref().is_some_and(Sources::has_events)
                 || queue.as_ref().is_some_and(|queue| !queue.is_empty())
         };
         self.pending.is_some()
@@ -148,8 +148,11 @@ impl Delivery {
     /// Takes out the retired versions that have ended and have no record left.
     pub fn take_spent(&mut self) -> Vec<Retired> {
         let kept = self.pending.as_ref().map(|_| self.last);
-        let all = std::mem::take(&mut self.retired);
         let is_spent = |retired: &Retired| retired.is_spent() && kept != Some(retired.version);
+        if !self.retired.iter().any(is_spent) {
+            return Vec::new();
+        }
+        let all = std::mem::take(&mut self.retired);
         let (spent, left) = all.into_iter().partition(is_spent);
         self.retired = left;
         spent
