@@ -13,6 +13,7 @@ use eunomia::{Flow, Format, Kind, Options, Status, Vm};
 use libbpf_sys as b;
 use support::child;
 use support::kernel::Watch;
+use support::resources::Resources;
 use support::seen::Seen;
 
 const THREADS: u64 = 2;
@@ -449,14 +450,6 @@ fn under_load_packets_of_tcx_are_handled_once() {
     under_packets("tcx", TCX);
 }
 
-/// Kilobytes of memory, descriptors and threads of this process.
-fn in_use() -> [u64; 3] {
-    let count = |path: &str| std::fs::read_dir(path).expect("a directory").count() as u64;
-    let statm = std::fs::read_to_string("/proc/self/statm").expect("memory");
-    let pages = statm.split(' ').nth(1).and_then(|pages| pages.parse::<u64>().ok()).expect("pages");
-    [4 * pages, count("/proc/self/fd"), count("/proc/self/task")]
-}
-
 #[test]
 fn many_replaces_use_no_more_than_few() {
     needs_root!();
@@ -465,20 +458,21 @@ fn many_replaces_use_no_more_than_few() {
     let [one, two] = versions(RAW_TP);
     let vm = attached(&one, true);
     let count = full(200, 10_000);
-    let mut early = [0; 3];
+    let mut early = Resources::default();
     for turn in 0..count {
         vm.replace([&two, &one][turn % 2], ReplaceOptions::default()).expect("the replace works");
         call(0, 1);
         assert_eq!(events(&vm), 1);
         // Caches of the allocator have been filled.
         if turn == count / 4 {
-            early = in_use();
+            early = Resources::now();
         }
     }
-    let late = in_use();
-    println!("{count} replaces; kB, descriptors, threads: {early:?}, in the end {late:?}");
-    assert_eq!(early[1..], late[1..]);
-    assert!(late[0] <= early[0] + 512, "{early:?}, then {late:?}");
+    let late = Resources::now();
+    println!("{count} replaces: {early:?}, in the end {late:?}");
+    assert_eq!((early.descriptors, early.threads), (late.descriptors, late.threads));
+    assert!(late.resident <= early.resident + 512, "{early:?}, then {late:?}");
+    assert!(late.heap <= early.heap + 64, "{early:?}, then {late:?}");
     drop(vm);
     watch.is_clean();
 }
@@ -491,6 +485,22 @@ fn vm_under_load_all_hooks_are_handled_once() {
     for (hook, ..) in HOOKS.into_iter().filter(|(.., since)| major * 100 + minor >= *since) {
         under_load(hook);
     }
+}
+
+#[test]
+fn no_version_changes_in_a_callback_for_map_entries() {
+    needs_root!();
+    let _turn = turn();
+    let [one, two] = versions(RAW_TP);
+    let vm = attached(&one, true);
+    let count = vm.map_each("ended", Format::Raw, |_| {
+        let refused = [vm.replace(&two, ReplaceOptions::default()).map(drop), vm.drained().map(drop)];
+        for result in refused {
+            assert_eq!(result.expect_err("a callback runs").status(), Status::Busy);
+        }
+        Flow::Continue
+    });
+    assert!(count.expect("the entries") > 0);
 }
 
 /// Versions only get newer, so a call never begins in a newer version than the one in which it ends.

@@ -30,6 +30,7 @@ impl Vm {
         let source = session.prog_info(session.prog_index(prog)?).name;
         let (file, is_text) = session.open_iterator(prog)?;
         drop(inner);
+        let _polling = self.shared.stop.polling();
         let format = if is_text { Format::Text } else { Format::Raw };
         let (mut count, mut ended) = (0, None);
         let mut line = Vec::new();

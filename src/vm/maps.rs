@@ -285,6 +285,7 @@ impl Vm {
         let (inner, mut delivery) = self.exclusive()?;
         let map = Arc::clone(inner.session()?.map(map)?);
         drop(inner);
+        let _polling = self.shared.stop.polling();
         let mut scratch = delivery.scratch.take().unwrap_or_default();
         let mut sink = CallbackSink::new(format, &mut scratch, None, &mut callback);
         sink.read_at(os::monotonic_ns());
