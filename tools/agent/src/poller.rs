@@ -48,7 +48,9 @@ impl Poller {
     pub fn add(&self, vm: &Arc<Vm>, key: usize, format: Format, log: &Arc<Log>) -> eunomia::Result<()> {
         let sink = Sink { log: Arc::clone(log), chunk: Chunk::default(), sources: Vec::new(), failed: None };
         self.sinks().insert(key, sink);
-        self.group(format).add(vm, key)
+        self.group(format).add(vm, key).inspect_err(|_| {
+            self.sinks().remove(&key);
+        })
     }
 
     /// Removes a vm, after the events that wait in its buffers were read. Returns why reading has failed, if it has.

@@ -14,6 +14,7 @@ use crate::http::{Handler, Limits, Listener, Slots, local, network, serve};
 use crate::loader;
 use crate::poller::Poller;
 use crate::state::State;
+use crate::task::{Status, Task};
 use crate::tasks::Tasks;
 
 /// Threads for requests that wait for the loader.
@@ -52,8 +53,10 @@ pub fn run(config: &Config, command: Command) -> Result<(), String> {
         let _context = runtime.enter();
         listen(config)?
     };
-    let tokens = config.tokens.as_deref().and_then(Path::parent).map(Path::to_owned);
-    if let Some(warning) = loader::confine_server(&config.state, tokens) {
+    let tokens = config.tokens.as_deref().map(std::fs::canonicalize).transpose();
+    let tokens = tokens.map_err(|error| format!("the file of tokens: {error}"))?;
+    let tokens = tokens.as_deref().and_then(Path::parent).map(Path::to_owned);
+    if let Some(warning) = loader::confine_server(&config.state, tokens)? {
         eprintln!("server: {warning}");
     }
     let poller = Poller::start().map_err(|error| error.to_string())?;
@@ -81,6 +84,8 @@ async fn serve_until_end(
     let restored = Arc::clone(&tasks);
     let problems = tokio::task::spawn_blocking(move || restored.restore()).await.unwrap_or_default();
     problems.iter().for_each(|problem| eprintln!("server: {problem}"));
+    let is_attached = |task: &&Arc<Task>| !matches!(task.current().status, Status::Failed(_));
+    tasks.list().iter().filter(is_attached).for_each(|task| tasks.note_healthy_later(task));
     let limits = Limits::default();
     let slots = Slots::new(limits.clone());
     let handler: Arc<dyn Handler> = Arc::new(Api { tasks, auth, limits });

@@ -80,9 +80,14 @@ impl State {
     /// Reads all tasks, and removes packages that none uses. What cannot be read is described in the second list.
     pub fn load(&self) -> (Vec<Record>, Vec<String>) {
         let (mut records, mut problems) = (Vec::new(), Vec::new());
-        let listed = fs::read_dir(self.folder.join("tasks")).into_iter().flatten().flatten();
+        let folder = self.folder.join("tasks");
+        let listed: io::Result<Vec<_>> = fs::read_dir(&folder).and_then(Iterator::collect);
+        let listed = listed.unwrap_or_else(|error| {
+            problems.push(format!("{}: {error}", folder.display()));
+            Vec::new()
+        });
         for path in
-            listed.map(|entry| entry.path()).filter(|path| path.extension().is_some_and(|e| e == "json"))
+            listed.iter().map(fs::DirEntry::path).filter(|path| path.extension().is_some_and(|e| e == "json"))
         {
             match read_record(&path) {
                 Ok(record) => records.push(record),

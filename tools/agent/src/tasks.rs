@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use eunomia::package::Package;
 use eunomia::vm::Exported;
@@ -20,6 +20,8 @@ use crate::task::{Change, Status, Task};
 
 /// The most tasks.
 const MAX_TASKS: usize = 64;
+/// A task that has run for this time is started again after a crash of the machine.
+const HEALTHY_AFTER: Duration = Duration::from_secs(10);
 /// The most changes that wait for the one in progress.
 const MAX_WAITING: usize = 8;
 
@@ -39,6 +41,12 @@ struct Numbers {
     /// Numbers below it are reserved in the state.
     reserved: u64,
     key: usize,
+}
+
+/// Identifies how a task is attached: it differs after a new start and after a replace.
+fn attached(task: &Task) -> (usize, u64) {
+    let current = task.current();
+    (current.key, current.replaced)
 }
 
 impl Tasks {
@@ -69,6 +77,10 @@ impl Tasks {
     /// Starts what the last server ran. Returns a line for each task that does not run.
     pub fn restore(&self) -> Vec<String> {
         let (records, mut problems) = self.state.load();
+        // The file with the next number may have been lost.
+        let mut numbers = self.numbers();
+        numbers.next = numbers.next.max(records.last().map_or(1, |record| record.id + 1));
+        drop(numbers);
         for record in records {
             let task = Arc::new(Task::new(&record, Status::Running));
             self.locked().insert(task.id, Arc::clone(&task));
@@ -88,6 +100,11 @@ impl Tasks {
         }
         let package = self.state.package(&record.digest)?;
         let mut numbers = self.numbers();
+        // As at its first start: if this crashes the machine, it is not attached again.
+        let attaching = Some(self.state.boot().to_owned());
+        task.current().attaching.clone_from(&attaching);
+        let saved = self.state.save(&Record { attaching, ..record.clone() });
+        saved.map_err(|error| format!("its state cannot be saved: {error}"))?;
         self.attach(task, &package, &mut numbers).map_err(|error| error.message)?;
         if record.is_paused {
             let paused = self.loader.run(&Request::Pause { task: task.id, on: true });
@@ -137,10 +154,20 @@ impl Tasks {
         Ok((task, true))
     }
 
-    /// Notes that a task has run for a while without a crash of the machine.
-    pub fn note_healthy(&self, task: &Task) {
+    /// Notes after a while that the task, as it has just been attached, did not crash the machine. Call it on a thread of the
+    /// runtime.
+    pub fn note_healthy_later(self: &Arc<Self>, task: &Arc<Task>) {
+        let attached = attached(task);
+        let (tasks, task) = (Arc::clone(self), Arc::clone(task));
+        tokio::runtime::Handle::current().spawn(async move {
+            tokio::time::sleep(HEALTHY_AFTER).await;
+            tokio::task::spawn_blocking(move || tasks.note_healthy(&task, attached));
+        });
+    }
+
+    fn note_healthy(&self, task: &Task, since: (usize, u64)) {
         let _numbers = self.numbers();
-        if self.locked().contains_key(&task.id) {
+        if self.locked().contains_key(&task.id) && attached(task) == since {
             task.current().attaching = None;
             self.save_or_complain(task);
         }
@@ -324,7 +351,7 @@ impl Tasks {
 
     /// Waits until no other change is in progress.
     fn turn(&self) -> Result<MutexGuard<'_, Numbers>> {
-        if self.waiting.fetch_add(1, Relaxed) > MAX_WAITING {
+        if self.waiting.fetch_add(1, Relaxed) >= MAX_WAITING {
             self.waiting.fetch_sub(1, Relaxed);
             let text = format!("{MAX_WAITING} other changes wait already");
             return Err(ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "busy", text).header("Retry-After", 1));

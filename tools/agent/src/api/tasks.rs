@@ -1,7 +1,6 @@
 //! `/v1/tasks`: start, look at, change and stop tasks.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use eunomia::Vm;
 use eunomia::vm::LostKnown;
@@ -14,9 +13,6 @@ use crate::http::{Request, Response, json as response};
 use crate::spec::Spec;
 use crate::task::{Status, Task};
 use crate::tasks::{Tasks, check_package, describe_package};
-
-/// A task that has run for this time is started again after a crash of the machine.
-const HEALTHY_AFTER: Duration = Duration::from_secs(10);
 
 /// The name of a task whose package has none.
 const UNNAMED: &str = "task";
@@ -69,7 +65,7 @@ impl Api {
             .blocking(move |tasks| {
                 check_package(&package)?;
                 let (task, report) = tasks.replace(id, &package, expected.as_deref())?;
-                note_healthy_later(tasks, &task);
+                tasks.note_healthy_later(&task);
                 Ok((task, report))
             })
             .await?;
@@ -124,7 +120,7 @@ fn memory(vm: &Vm) -> Result<u64> {
 pub(super) fn start(tasks: &Arc<Tasks>, spec: Spec, package: &[u8]) -> Result<(Arc<Task>, bool)> {
     let started = tasks.start(spec, package)?;
     if started.1 {
-        note_healthy_later(tasks, &started.0);
+        tasks.note_healthy_later(&started.0);
     }
     Ok(started)
 }
@@ -134,17 +130,9 @@ pub(super) fn pause(tasks: &Arc<Tasks>, id: u64, on: bool) -> Result<Arc<Task>> 
     let had_failed = matches!(tasks.get(id)?.current().status, Status::Failed(_));
     let task = tasks.pause(id, on)?;
     if had_failed {
-        note_healthy_later(tasks, &task);
+        tasks.note_healthy_later(&task);
     }
     Ok(task)
-}
-
-fn note_healthy_later(tasks: &Arc<Tasks>, task: &Arc<Task>) {
-    let (tasks, task) = (Arc::clone(tasks), Arc::clone(task));
-    tokio::runtime::Handle::current().spawn(async move {
-        tokio::time::sleep(HEALTHY_AFTER).await;
-        tokio::task::spawn_blocking(move || tasks.note_healthy(&task));
-    });
 }
 
 /// The task of a body `{"id": N}`.

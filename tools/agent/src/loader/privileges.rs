@@ -25,42 +25,50 @@ const READABLE: [&str; 3] = ["/sys/devices/system/cpu", "/usr/share/zoneinfo", "
 const LANDLOCK: ABI = ABI::V6;
 
 /// Drops all privileges of this thread that loading does not need, for good.
-pub(super) fn confine_loader() {
-    keep(&HashSet::from(LOADER));
+pub(super) fn confine_loader() -> Result<(), String> {
+    keep(&HashSet::from(LOADER))
 }
 
 /// Drops all privileges of this thread, and access to all files but those beneath `writable` and `readable`. Returns a warning if
-/// the kernel cannot restrict access to files. Call it before other threads run, and after all sockets are bound.
-pub fn confine_server(writable: &Path, readable: Option<PathBuf>) -> Option<String> {
-    keep(&HashSet::new());
+/// the kernel has no Landlock, and an error if anything else fails. Call it before other threads run, and after all sockets are bound.
+pub fn confine_server(writable: &Path, readable: Option<PathBuf>) -> Result<Option<String>, String> {
+    keep(&HashSet::new())?;
     match restrict_files(writable, readable) {
         Ok(RulesetStatus::NotEnforced) => {
-            Some("this kernel has no Landlock: access to files is not restricted".into())
+            Ok(Some("this kernel has no Landlock: access to files is not restricted".into()))
         }
-        Ok(_) => None,
-        Err(error) => Some(format!("access to files is not restricted: {error}")),
+        Ok(_) => Ok(None),
+        Err(error) => Err(format!("access to files cannot be restricted: {error}")),
     }
 }
 
-/// Drops all other privileges. Failures are ignored: what cannot be dropped was not there, or is useless with no_new_privs.
-fn keep(needed: &HashSet<Capability>) {
-    let _ = thread::set_no_new_privs(true);
+/// Drops all other privileges, and checks that they are gone. The bounding set does not matter with no_new_privs.
+fn keep(needed: &HashSet<Capability>) -> Result<(), String> {
+    let failed = |error: &dyn std::fmt::Display| format!("privileges cannot be dropped: {error}");
+    thread::set_no_new_privs(true).map_err(|error| failed(&error))?;
     let _ = thread::clear_ambient_capability_set();
     for capability in caps::runtime::thread_all_supported() {
         let _ = caps::drop(None, CapSet::Bounding, capability);
     }
-    let Ok(permitted) = caps::read(None, CapSet::Permitted) else { return };
+    let permitted = caps::read(None, CapSet::Permitted).map_err(|error| failed(&error))?;
     // Before Linux 5.8 there is no CAP_BPF; CAP_SYS_ADMIN loads programs there.
     let is_old = !caps::runtime::thread_all_supported().contains(&Capability::CAP_BPF);
     let is_needed = |capability: &Capability| {
         needed.contains(capability)
             || is_old && !needed.is_empty() && *capability == Capability::CAP_SYS_ADMIN
     };
-    let kept = permitted.into_iter().filter(is_needed).collect();
+    let kept: HashSet<Capability> = permitted.into_iter().filter(is_needed).collect();
     let _ = caps::clear(None, CapSet::Inheritable);
     for set in [CapSet::Effective, CapSet::Permitted] {
         let _ = caps::set(None, set, &kept);
     }
+    for set in [CapSet::Inheritable, CapSet::Effective, CapSet::Permitted] {
+        let left = caps::read(None, set).map_err(|error| failed(&error))?;
+        if let Some(capability) = left.difference(&kept).next() {
+            return Err(failed(&format_args!("{capability} is left")));
+        }
+    }
+    Ok(())
 }
 
 fn restrict_files(
@@ -96,7 +104,7 @@ mod tests {
         let path = folder.path().to_owned();
         // Restrictions are those of a thread.
         let found = std::thread::spawn(move || {
-            let warning = confine_server(&path, None);
+            let warning = confine_server(&path, None).unwrap();
             let own = fs::write(path.join("a"), "").and_then(|()| fs::rename(path.join("a"), path.join("b")));
             let foreign = [
                 fs::read("/etc/passwd").is_ok(),

@@ -20,7 +20,7 @@ const PROGRAM: &str = "prog";
 /// Serves requests until the server closes the socket. Detaches everything then. Call it before other threads run: it drops
 /// privileges of this thread.
 pub fn serve(socket: OwnedFd) -> io::Result<()> {
-    privileges::confine_loader();
+    privileges::confine_loader().map_err(io::Error::other)?;
     let socket = UnixStream::from(socket);
     let mut loader = Loader::default();
     while let Some(request) = receive(&socket)? {

@@ -161,7 +161,9 @@ fn table(tasks: &Value) -> String {
     let line = |task: &Value| {
         let text = |name: &str| task[name].as_str().unwrap_or_default().to_owned();
         let mut state = text("status");
-        state[..1].make_ascii_uppercase();
+        if let Some(first) = state.get_mut(..1) {
+            first.make_ascii_uppercase();
+        }
         format!("{} {} {state}\n", task["id"], text("name"))
     };
     tasks["tasks"].as_array().into_iter().flatten().map(line).collect()

@@ -71,6 +71,29 @@ fn a_task_that_may_have_crashed_the_machine_waits_for_a_decision() {
 }
 
 #[test]
+fn a_task_is_marked_each_time_it_is_attached() {
+    needs_root!();
+    let server = Server::start(&[]);
+    server.ok(&["start", "-n", "one", &package("bootstrap")]);
+    let mut folder = server.kill();
+    let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap();
+    for is_first in [true, false] {
+        let file = folder.path().join("state/tasks/1.json");
+        let mut record: Value = serde_json::from_slice(&fs::read(&file).unwrap()).unwrap();
+        assert_eq!(record["attaching"], json!(boot.trim()), "after the first start: {is_first}");
+        // As if it had run for a while, and the number of the next task were lost.
+        record["attaching"] = Value::Null;
+        fs::write(&file, record.to_string()).unwrap();
+        fs::write(folder.path().join("state/next"), "?").unwrap();
+        let server = Server::start_in(folder, &[]);
+        assert_eq!(server.ok(&["list"]), "1 one Running\n");
+        assert_ne!(server.ok(&["start", &package("hello")]), "1\n", "the number is in use");
+        server.ok(&["stop", "2"]);
+        folder = server.kill();
+    }
+}
+
+#[test]
 fn two_servers_do_not_share_a_state_or_a_socket() {
     needs_root!();
     let server = Server::start(&[]);
