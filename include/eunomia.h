@@ -224,7 +224,8 @@ typedef enum eunomia_replace_flag {
   EUNOMIA_REPLACE_FRESH_MAPS = 1,
   // Fail if a map of both versions cannot keep its content.
   EUNOMIA_REPLACE_STRICT_MAPS = 2,
-  // Use the values of the new version for variables, instead of those that the host has set.
+  // Use the values of the new version for variables, instead of those that the host has set, also by
+  // eunomia_args_set.
   EUNOMIA_REPLACE_FRESH_VARS = 4,
   // Deliver all events of the old version before the first of the new one. No call delivers events
   // during the kernel's grace period, some 10 to 60 ms.
@@ -1170,8 +1171,9 @@ const char *eunomia_group_errmsg(const struct eunomia_group *group, void **membe
 // cgroup, sk_lookup, flow dissector.
 //
 // The function does not take the turn of eunomia_poll and similar calls: another thread may wait in
-// one. If no other call is in progress, a failure is also the last error of the vm;
-// eunomia_replace_report always has its message.
+// one. If no other call is in progress, a failure is also the last error of the vm, and frees the
+// strings that eunomia_errmsg and its siblings returned before. eunomia_replace_report always has
+// its message.
 //
 // Returns: EUNOMIA_OK, an error as for eunomia_open, eunomia_load and eunomia_attach, or
 //   EUNOMIA_ERR_UNSUPPORTED  a program of the package cannot be replaced, or it is a WASM module
@@ -1185,16 +1187,18 @@ int eunomia_replace(struct eunomia_vm *vm,
                     size_t len,
                     const struct eunomia_replace_options *options);
 
-// Returns the result of the last eunomia_replace as a JSON object. Any thread, any time.
+// Returns the result of the last eunomia_replace as a JSON object. Any thread, any time, but one
+// thread at a time.
 //
 // These are the keys. Later releases may add keys.
 //   unchanged        whether the package equals the running one; then nothing was done
 //   programs         name, section, change ("swapped", "added", "moved" or "dropped")
 //   maps             name, change ("carried" or "fresh"), reason (why it is fresh)
-//   load_ms          milliseconds from the call to the switch
+//   load_ms          milliseconds of opening, comparing, loading and attaching
 //   flip_ms          milliseconds of the switch
 //   grace_ms         milliseconds of the wait for programs of the old version
-//   grace_complete   whether that wait was long enough; false on kernels without a way to wait
+//   grace_complete   whether that wait was long enough; false on kernels without a way to wait, and
+//                    if nothing was done
 //   events_from_old  events of the old version that were delivered after the switch, until now
 // After a failure:
 //   error, detail, errno, subject_kind, subject  as eunomia_errmsg and its siblings return them

@@ -77,7 +77,7 @@ static void print(const char *name, struct times *times) {
     printf("%s %f %f\n", name, part(times, 0.5), part(times, 0.99));
 }
 
-// The longest gap between two deliveries within a window that begins before the replace, if there is one.
+// Begins a window in which the longest gap between two deliveries is looked for.
 static void begin_window(void) {
     last_ns = now_ns();
     longest_ns = 0;

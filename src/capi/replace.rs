@@ -30,8 +30,9 @@ use crate::vm::{ReplaceOptions, Replaced, failure_json};
 /// cgroup, sk_lookup, flow dissector.
 ///
 /// The function does not take the turn of eunomia_poll and similar calls: another thread may wait in
-/// one. If no other call is in progress, a failure is also the last error of the vm;
-/// eunomia_replace_report always has its message.
+/// one. If no other call is in progress, a failure is also the last error of the vm, and frees the
+/// strings that eunomia_errmsg and its siblings returned before. eunomia_replace_report always has
+/// its message.
 ///
 /// Returns: EUNOMIA_OK, an error as for eunomia_open, eunomia_load and eunomia_attach, or
 ///   EUNOMIA_ERR_UNSUPPORTED  a program of the package cannot be replaced, or it is a WASM module
@@ -58,16 +59,18 @@ pub unsafe extern "C" fn eunomia_replace(
     }
 }
 
-/// Returns the result of the last eunomia_replace as a JSON object. Any thread, any time.
+/// Returns the result of the last eunomia_replace as a JSON object. Any thread, any time, but one
+/// thread at a time.
 ///
 /// These are the keys. Later releases may add keys.
 ///   unchanged        whether the package equals the running one; then nothing was done
 ///   programs         name, section, change ("swapped", "added", "moved" or "dropped")
 ///   maps             name, change ("carried" or "fresh"), reason (why it is fresh)
-///   load_ms          milliseconds from the call to the switch
+///   load_ms          milliseconds of opening, comparing, loading and attaching
 ///   flip_ms          milliseconds of the switch
 ///   grace_ms         milliseconds of the wait for programs of the old version
-///   grace_complete   whether that wait was long enough; false on kernels without a way to wait
+///   grace_complete   whether that wait was long enough; false on kernels without a way to wait, and
+///                    if nothing was done
 ///   events_from_old  events of the old version that were delivered after the switch, until now
 /// After a failure:
 ///   error, detail, errno, subject_kind, subject  as eunomia_errmsg and its siblings return them
@@ -102,14 +105,12 @@ unsafe fn read_options(from: *const eunomia_replace_options) -> Result<ReplaceOp
 fn replace_options(flags: u32, reserved: u32) -> Result<ReplaceOptions> {
     use eunomia_replace_flag::*;
     let has = |flag: eunomia_replace_flag| flags & flag as u32 != 0;
-    let fresh = (has(EUNOMIA_REPLACE_FRESH_MAPS), has(EUNOMIA_REPLACE_FRESH_VARS));
-    let (fresh_maps, fresh_vars, strict_maps) = (fresh.0, fresh.1, has(EUNOMIA_REPLACE_STRICT_MAPS));
     if flags & !KNOWN == 0 && reserved == 0 {
         return Ok(ReplaceOptions {
             ordered: has(EUNOMIA_REPLACE_ORDERED),
-            fresh_maps,
-            strict_maps,
-            fresh_vars,
+            fresh_maps: has(EUNOMIA_REPLACE_FRESH_MAPS),
+            strict_maps: has(EUNOMIA_REPLACE_STRICT_MAPS),
+            fresh_vars: has(EUNOMIA_REPLACE_FRESH_VARS),
             keep_old: false,
         });
     }

@@ -115,7 +115,8 @@ pub enum eunomia_replace_flag {
     EUNOMIA_REPLACE_FRESH_MAPS = 1,
     /// Fail if a map of both versions cannot keep its content.
     EUNOMIA_REPLACE_STRICT_MAPS = 2,
-    /// Use the values of the new version for variables, instead of those that the host has set.
+    /// Use the values of the new version for variables, instead of those that the host has set, also by
+    /// eunomia_args_set.
     EUNOMIA_REPLACE_FRESH_VARS = 4,
     /// Deliver all events of the old version before the first of the new one. No call delivers events
     /// during the kernel's grace period, some 10 to 60 ms.

@@ -37,7 +37,7 @@ pub struct ReplaceOptions {
 pub struct Replaced {
     /// Whether the new package equals the running one, so that nothing was done.
     pub unchanged: bool,
-    /// Nanoseconds from the call to the switch: opening, comparing, loading and attaching.
+    /// Nanoseconds of the preparation: opening, comparing, loading and attaching.
     pub load_ns: u64,
     /// Nanoseconds in which no call could deliver, apart from the grace period of an ordered replace.
     pub flip_ns: u64,

@@ -325,11 +325,11 @@ int prog_run(eunomia::vm &vm, const context &c) {
     return static_cast<int>(run.return_value);
 }
 
-// A call without a result.
 eunomia::replace_flag replace_flags(const context &c) {
     return static_cast<eunomia::replace_flag>(c.number("flags"));
 }
 
+// A call without a result.
 #define DO(name, ...)                                                                                        \
     {                                                                                                        \
         name, [](eunomia::vm &vm, const context &c) {                                                        \

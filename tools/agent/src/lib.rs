@@ -1,6 +1,6 @@
 //! The agent: a server that runs packages for others.
 //!
-//! Two processes do it. The [`loader`] has the privileges that loading needs, and neither files nor network. The [`server`] has
+//! Two processes do it. The [`loader`] has the privileges that loading needs, and no network. The [`server`] has
 //! no privileges: it answers requests, and reads events through descriptors that the loader sends it.
 //!
 //! [`http`] accepts connections and checks requests before anything else reads them, [`auth`] decides who the caller is,

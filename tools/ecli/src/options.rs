@@ -240,15 +240,15 @@ pub struct Run {
     #[arg(long, value_name = "TIME", value_parser = duration, requires = "map")]
     pub interval: Option<Duration>,
 
-    /// When the file PROG changes, replace the running package by it without losing events; includes --reload
+    /// When the file PROG changes, replace the running package by it while events flow; includes --reload
     #[arg(long)]
     pub watch_package: bool,
 
-    /// On SIGHUP, read or download PROG again and replace the running package by it without losing events
+    /// On SIGHUP, read or download PROG again and replace the running package by it while events flow
     #[arg(long)]
     pub reload: bool,
 
-    /// Print the report of each replace as JSON, and the verifier's log of a version that fails
+    /// With --reload: print the report of each replace as JSON, and the verifier's log of a version that fails
     #[arg(short, long)]
     pub verbose: bool,
 

@@ -1,7 +1,7 @@
 //! The loader: the process with privileges. It loads and attaches packages, keeps them attached, and hands descriptors for
 //! reading their events to the server, which has no privileges.
 //!
-//! It opens no file that a request names and no network connection, and trusts nothing that it receives.
+//! It opens no network connection, and only the files that packages and their targets name. It trusts nothing that it receives.
 
 mod channel;
 mod client;

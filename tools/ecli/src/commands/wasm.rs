@@ -108,8 +108,6 @@ fn check_options(options: &Run) -> Result<()> {
         ("--map", !options.map.is_empty()),
         ("--symbols", options.symbols),
         ("--format csv", options.format() == Format::Csv),
-        ("--reload", options.reload),
-        ("--watch-package", options.watch_package),
     ];
     match options.iter().find(|(_, is_given)| *is_given) {
         Some((name, _)) => {
