@@ -54,7 +54,7 @@
 //     in an event callback    all except poll, poll_batch, run, read, map_each, iter_each,
 //                             wasm_run, open*, load, attach, detach, queue_start and queue_stop,
 //                             which fail with EUNOMIA_ERR_BUSY, and destroy, which logs an error and
-//                             does nothing. In a group this concerns the vm that the event is from
+//                             does nothing. In a group, this applies to the vm that the event is from
 //     in the log callback     none
 //     in a signal handler     stop, group_stop
 //   - Different vms are independent of each other.
@@ -98,7 +98,7 @@ typedef enum eunomia_status {
   EUNOMIA_ERR_BUSY = -3,
   // Out of memory, or over eunomia_options.max_kernel_memory.
   EUNOMIA_ERR_NOMEM = -4,
-  // No such variable, map, program, key, index or file. Or the package attaches to a file,
+  // No such variable, map, program, key, index or file, or the package attaches to a file,
   // function, network interface or cgroup that does not exist.
   EUNOMIA_ERR_NOT_FOUND = -5,
   // The buffer is too small. The required size was stored.
@@ -211,9 +211,10 @@ typedef enum eunomia_option_flag {
   // iter. Without this flag the library replaces them with its own, which load faster. Handlers
   // belong to the whole process, so set this flag either for all vms of the process or for none.
   EUNOMIA_LIBBPF_SECTIONS = 8,
-  // Attaches each tracing program that supports it through a dispatcher, a small program that calls the
-  // program of the current version. eunomia_replace can then swap packages of tracing programs. Costs 1
-  // to 3 ns per event. Run counts include those of dispatchers.
+  // Attach each tracing program that supports it through a dispatcher, a small program that
+  // calls the program of the current version. eunomia_replace can then replace packages of
+  // tracing programs. A dispatcher costs 1 to 3 ns per event. Run counts and run times include
+  // those of dispatchers.
   EUNOMIA_REPLACEABLE = 16,
 } eunomia_option_flag;
 
@@ -370,7 +371,7 @@ typedef struct eunomia_event {
   uint64_t lost;
   // CPU of a perf buffer's record. -1: unknown.
   int32_t cpu;
-  // 0.
+  // Reserved, always 0.
   uint32_t reserved;
   // Time when the event was read, in nanoseconds of CLOCK_MONOTONIC. The clock is read once per
   // batch of at most 1024 records, and once per round of a sampled map.
@@ -423,7 +424,7 @@ typedef struct eunomia_records {
   uint64_t lost;
   // CPU of a perf buffer's records. -1: unknown.
   int32_t cpu;
-  // 0.
+  // Reserved, always 0.
   uint32_t reserved;
   // Time when the records were read, as eunomia_event.time_ns.
   uint64_t time_ns;
@@ -451,9 +452,10 @@ typedef struct eunomia_stats {
   uint64_t events;
   // Bytes of the delivered records, as the kernel wrote them.
   uint64_t bytes;
-  // Records that did not fit into a buffer of the kernel. The kernel counts those of perf buffers.
-  // A ring buffer does not count its losses: programs do, in the map __eunomia_lost. Without that
-  // map they are missing here. ecc adds it unless --no-count-lost is given.
+  // Records that did not fit into a buffer of the kernel. The kernel counts them for perf
+  // buffers, but not for ring buffers. For ring buffers, the package's programs count them in
+  // the map __eunomia_lost, which ecc adds unless --no-count-lost is given. Without that map,
+  // they are missing here.
   uint64_t lost_kernel;
   // Records dropped because the queue was full.
   uint64_t lost_queue;
@@ -472,7 +474,7 @@ typedef struct eunomia_stats {
   // How complete lost_kernel is: the eunomia_lost_known of the source that is counted the least
   // completely.
   uint32_t lost_known;
-  // 0.
+  // Reserved, always 0.
   uint32_t reserved;
 } eunomia_stats;
 
@@ -484,8 +486,9 @@ typedef struct eunomia_batch {
   size_t len;
   // Bytes required. After EUNOMIA_ERR_TOO_SMALL only this field is valid.
   size_t need;
-  // Index of the source that the records came from; see eunomia_source_at. After eunomia_replace the
-  // records of the old version have the index that the source had there.
+  // Index of the source that the records came from; see eunomia_source_at. After
+  // eunomia_replace, records of the old version have the index that their source had in the old
+  // version.
   uint32_t source;
   // Number of records stored.
   uint32_t count;
@@ -507,7 +510,7 @@ typedef struct eunomia_replace_options {
   size_t size;
   // Bitmask of eunomia_replace_flag.
   uint32_t flags;
-  // 0.
+  // Reserved, must be 0.
   uint32_t reserved;
 } eunomia_replace_options;
 
@@ -551,7 +554,7 @@ typedef struct eunomia_source_info {
   uint32_t interval_ms;
   // Bytes of a record. 0 if the package does not specify them.
   uint32_t record_size;
-  // 0.
+  // Reserved, always 0.
   uint32_t reserved;
   // Type of a record, or of a sampled map's value. NULL if the package does not specify it.
   const struct eunomia_type *type;
@@ -564,7 +567,7 @@ typedef struct eunomia_source_info {
   // An eunomia_lost_known for lost. Always EUNOMIA_LOST_NOT_COUNTED for ring buffers, whose drops
   // are counted only in total; see eunomia_stats.lost_kernel.
   uint32_t lost_known;
-  // 0.
+  // Reserved, always 0.
   uint32_t reserved1;
 } eunomia_source_info;
 
@@ -584,7 +587,7 @@ typedef struct eunomia_prog_info {
   uint32_t flags;
   // The kernel's ID of the program. 0 before load.
   uint32_t id;
-  // 0.
+  // Reserved, always 0.
   uint32_t reserved;
   // Number of runs. 0 unless sysctl kernel.bpf_stats_enabled is on.
   uint64_t run_count;
@@ -630,7 +633,7 @@ typedef struct eunomia_prog_input {
   size_t ctx_out_cap;
   // Number of runs. 0 is one run. Must be 0 for raw tracepoint programs.
   uint32_t repeat;
-  // 0.
+  // Reserved, must be 0.
   uint32_t reserved;
 } eunomia_prog_input;
 
@@ -705,10 +708,10 @@ int eunomia_new(struct eunomia_vm **out, const struct eunomia_options *options);
 //
 //   vm  may be NULL
 //
-// Pinned maps stay pinned. A vm that is in a group leaves it, as by eunomia_group_remove. If a call
-// on the vm is in progress, or in the callback for one of its events, the function logs an error and
-// does nothing. After fork, this is the only function that the child may
-// call; it does not affect the parent's programs.
+// Pinned maps stay pinned. A vm that is in a group leaves it, as by eunomia_group_remove. While a
+// call on the vm is in progress, and in a callback for an event of the vm, the function logs an
+// error and does nothing. After fork, the child may call this function; it does not affect the
+// parent's programs.
 //
 // A process that exits or is killed without eunomia_destroy leaves nothing attached except classic
 // tc filters. Such a filter stays until the same program is attached again, or until "tc filter
@@ -870,7 +873,7 @@ int eunomia_var_get(struct eunomia_vm *vm, const char *name, void *buf, size_t *
 
 // ---- The command line that a package describes ----
 //
-// Parses a command line and sets the variables that its options stand for.
+// Parses a command line and sets the variables that belong to its options.
 //
 //   argc  number of arguments
 //   argv  the arguments, beginning with the program's name
@@ -998,8 +1001,9 @@ int eunomia_stats_get(const struct eunomia_vm *vm, struct eunomia_stats *out);
 //   cap         bytes of buf
 //   out         receives what was stored; set out->size first
 //
-// In RAW, an eunomia_record precedes each record in buf. In JSON and TEXT, each record is one line.
-// Mostly all records have the same size, which is then out->stride: record i begins at i * stride.
+// In RAW, an eunomia_record precedes each record in buf. In JSON and TEXT, each record is one
+// line. If all records in buf have the same size, out->stride is the distance between them: record
+// i begins at i * stride. Otherwise out->stride is 0.
 //
 // Returns: the number of records, 0 after the timeout, or
 //   EUNOMIA_ERR_TOO_SMALL  the next record needs out->need bytes; it is kept for the next call
@@ -1056,9 +1060,9 @@ int eunomia_iter_each(struct eunomia_vm *vm,
 //
 //   out  receives the group; free it with eunomia_group_destroy
 //
-// A group costs less than a loop over the descriptors of its vms: what waits in their buffers is seen
-// without a system call. A vm is in at most one group. Vms in a group can still be used in every
-// other way.
+// A group costs less than a loop over the descriptors of its vms, because it finds waiting records
+// without a system call. A vm is in at most one group. Every other function may still be called on
+// a vm in a group.
 //
 // On failure errno is set.
 //
@@ -1080,7 +1084,7 @@ void eunomia_group_destroy(struct eunomia_group *group);
 //   member  returned in eunomia_event.member with each event of the vm, such as a pointer to the
 //           host's own data about it; may be NULL
 //
-// The failure of this call has no message.
+// A failure of this call sets no message.
 //
 // Returns: EUNOMIA_OK or
 //   EUNOMIA_ERR_STATE   the vm is in a group already
@@ -1092,7 +1096,7 @@ int eunomia_group_add(struct eunomia_group *group, struct eunomia_vm *vm, void *
 // If another thread is in the callback of eunomia_group_poll, the call waits until that has returned,
 // so the callback must not wait for this thread. No event of the vm is delivered after the call.
 //
-// The failure of this call has no message.
+// A failure of this call sets no message.
 //
 // Returns: EUNOMIA_OK or
 //   EUNOMIA_ERR_NOT_FOUND  the vm is not in this group
@@ -1106,14 +1110,14 @@ int eunomia_group_remove(struct eunomia_group *group,
 //   callback    called for each event, in this thread; eunomia_event.member is the vm's member
 //   arg         first argument of callback; may be NULL
 //
-// Each vm with events has one turn per call, of at most options.poll_budget events, or 1024 by
-// default, so that one with many events does not keep the others waiting. A vm that is not loaded or
-// is paused has no turn, nor has one that another thread uses.
+// In each call, every vm with events delivers at most options.poll_budget events (by default
+// 1024), so that a busy vm does not delay the others. A vm that is not loaded, is paused or is in
+// use by another thread is skipped.
 //
-// The callback may add, remove and destroy vms, except destroy the vm that its event is from. A vm
-// that fails leaves the group. A later call of eunomia_group_poll returns its error, and
-// eunomia_group_errmsg its member; the other vms are not affected. eunomia_stop on a vm of the group
-// is such a failure, with EUNOMIA_ERR_STOPPED.
+// The callback may add, remove and destroy vms, but it must not destroy the vm that its event
+// comes from. A vm that fails leaves the group, and a later call of eunomia_group_poll returns its
+// error. eunomia_group_errmsg then returns its message and member. The other vms are not affected.
+// eunomia_stop on a vm of the group counts as such a failure, with EUNOMIA_ERR_STOPPED.
 //
 // Returns: the number of events, 0 after the timeout, or
 //   EUNOMIA_ERR_STOPPED   eunomia_group_stop was called, or eunomia_stop on a vm of the group
@@ -1145,8 +1149,8 @@ int eunomia_group_epoll_fd(const struct eunomia_group *group);
 // Returns a one-line human-readable message about the last failed eunomia_group_poll.
 //
 //   group   may be NULL
-//   member  receives the member of the vm that failed and has left the group, NULL if the failure
-//           was not that of a vm; may be NULL
+//   member  receives the member of the vm that failed and left the group, or NULL if no vm
+//           failed; may be NULL
 //
 // Returns: the message, valid until the next call on the group. It is never NULL. If no call has
 // failed, it is "". If group is NULL or another thread is inside a call, it is a fixed string.
@@ -1160,26 +1164,27 @@ const char *eunomia_group_errmsg(const struct eunomia_group *group, void **membe
 //   len      bytes of data
 //   options  NULL for the defaults
 //
-// Each event of the kernel is handled by one of the two versions. Events of the old one are delivered
-// with their own types, also after the return. Variables, map sizes, autoload and targets that the
-// host has set apply to the new version. Maps keep their content if they mean the same; see
-// eunomia_replace_flag. Other data starts anew. A package equal to the running one changes nothing.
+// Exactly one of the two versions handles each event of the kernel. Events of the old version are
+// delivered with the types of the old version, even after this function has returned. Variables,
+// map sizes, autoload and targets that the host has set apply to the new version. A map keeps its
+// content if both versions define it alike; see eunomia_replace_flag. All other data starts anew.
+// If the new package equals the running one, nothing changes.
 //
 // The package must be attached. With EUNOMIA_REPLACEABLE it may have any number of programs on
 // kprobes, uprobes, tracepoints, raw tracepoints, perf events, BTF tracepoints, functions (fentry,
 // fexit) and LSM hooks. In any vm it may be one program whose link the kernel can update: XDP, tcx,
 // cgroup, sk_lookup, flow dissector.
 //
-// The function does not take the turn of eunomia_poll and similar calls: another thread may wait in
-// one. If no other call is in progress, a failure is also the last error of the vm, and frees the
-// strings that eunomia_errmsg and its siblings returned before. eunomia_replace_report always has
-// its message.
+// Another thread may be inside eunomia_poll or a similar call meanwhile. If no other call is in
+// progress, a failure also becomes the last error of the vm, and the strings that eunomia_errmsg
+// and similar functions returned before become invalid. eunomia_replace_report always has the
+// message of the failure.
 //
 // Returns: EUNOMIA_OK, an error as for eunomia_open, eunomia_load and eunomia_attach, or
 //   EUNOMIA_ERR_UNSUPPORTED  a program of the package cannot be replaced, or it is a WASM module
 //   EUNOMIA_ERR_NOT_FOUND    the new version lacks a variable, map or program that the host has set
-//   EUNOMIA_ERR_TYPE         such a variable has another type, or STRICT_MAPS was given and a map does
-//                            not fit
+//   EUNOMIA_ERR_TYPE         such a variable has another type in the new version, or a map does not fit
+//                            and options has EUNOMIA_REPLACE_STRICT_MAPS
 //   EUNOMIA_ERR_STATE        the package is not attached
 //   EUNOMIA_ERR_BUSY         called in a callback of the vm, or during another replace
 int eunomia_replace(struct eunomia_vm *vm,
@@ -1201,7 +1206,7 @@ int eunomia_replace(struct eunomia_vm *vm,
 //                    if nothing was done
 //   events_from_old  events of the old version that were delivered after the switch, until now
 // After a failure:
-//   error, detail, errno, subject_kind, subject  as eunomia_errmsg and its siblings return them
+//   error, detail, errno, subject_kind, subject  as the functions eunomia_err* return them
 //
 // Returns: the string, valid until the next call of this function or of eunomia_replace; NULL before
 // the first eunomia_replace.

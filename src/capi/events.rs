@@ -182,8 +182,9 @@ fn stats(of: Stats) -> eunomia_stats {
 ///   cap         bytes of buf
 ///   out         receives what was stored; set out->size first
 ///
-/// In RAW, an eunomia_record precedes each record in buf. In JSON and TEXT, each record is one line.
-/// Mostly all records have the same size, which is then out->stride: record i begins at i * stride.
+/// In RAW, an eunomia_record precedes each record in buf. In JSON and TEXT, each record is one
+/// line. If all records in buf have the same size, out->stride is the distance between them: record
+/// i begins at i * stride. Otherwise out->stride is 0.
 ///
 /// Returns: the number of records, 0 after the timeout, or
 ///   EUNOMIA_ERR_TOO_SMALL  the next record needs out->need bytes; it is kept for the next call

@@ -21,9 +21,9 @@ use crate::vm::{Group, Turn};
 ///
 ///   out  receives the group; free it with eunomia_group_destroy
 ///
-/// A group costs less than a loop over the descriptors of its vms: what waits in their buffers is seen
-/// without a system call. A vm is in at most one group. Vms in a group can still be used in every
-/// other way.
+/// A group costs less than a loop over the descriptors of its vms, because it finds waiting records
+/// without a system call. A vm is in at most one group. Every other function may still be called on
+/// a vm in a group.
 ///
 /// On failure errno is set.
 ///
@@ -61,7 +61,7 @@ pub unsafe extern "C" fn eunomia_group_destroy(group: *mut eunomia_group) {
 ///   member  returned in eunomia_event.member with each event of the vm, such as a pointer to the
 ///           host's own data about it; may be NULL
 ///
-/// The failure of this call has no message.
+/// A failure of this call sets no message.
 ///
 /// Returns: EUNOMIA_OK or
 ///   EUNOMIA_ERR_STATE   the vm is in a group already
@@ -91,7 +91,7 @@ unsafe fn add(group: &Group, vm: *mut eunomia_vm, member: *mut c_void) -> Result
 /// If another thread is in the callback of eunomia_group_poll, the call waits until that has returned,
 /// so the callback must not wait for this thread. No event of the vm is delivered after the call.
 ///
-/// The failure of this call has no message.
+/// A failure of this call sets no message.
 ///
 /// Returns: EUNOMIA_OK or
 ///   EUNOMIA_ERR_NOT_FOUND  the vm is not in this group
@@ -108,14 +108,14 @@ pub unsafe extern "C" fn eunomia_group_remove(group: *mut eunomia_group, vm: *mu
 ///   callback    called for each event, in this thread; eunomia_event.member is the vm's member
 ///   arg         first argument of callback; may be NULL
 ///
-/// Each vm with events has one turn per call, of at most options.poll_budget events, or 1024 by
-/// default, so that one with many events does not keep the others waiting. A vm that is not loaded or
-/// is paused has no turn, nor has one that another thread uses.
+/// In each call, every vm with events delivers at most options.poll_budget events (by default
+/// 1024), so that a busy vm does not delay the others. A vm that is not loaded, is paused or is in
+/// use by another thread is skipped.
 ///
-/// The callback may add, remove and destroy vms, except destroy the vm that its event is from. A vm
-/// that fails leaves the group. A later call of eunomia_group_poll returns its error, and
-/// eunomia_group_errmsg its member; the other vms are not affected. eunomia_stop on a vm of the group
-/// is such a failure, with EUNOMIA_ERR_STOPPED.
+/// The callback may add, remove and destroy vms, but it must not destroy the vm that its event
+/// comes from. A vm that fails leaves the group, and a later call of eunomia_group_poll returns its
+/// error. eunomia_group_errmsg then returns its message and member. The other vms are not affected.
+/// eunomia_stop on a vm of the group counts as such a failure, with EUNOMIA_ERR_STOPPED.
 ///
 /// Returns: the number of events, 0 after the timeout, or
 ///   EUNOMIA_ERR_STOPPED   eunomia_group_stop was called, or eunomia_stop on a vm of the group
@@ -179,8 +179,8 @@ pub unsafe extern "C" fn eunomia_group_epoll_fd(group: *const eunomia_group) -> 
 /// Returns a one-line human-readable message about the last failed eunomia_group_poll.
 ///
 ///   group   may be NULL
-///   member  receives the member of the vm that failed and has left the group, NULL if the failure
-///           was not that of a vm; may be NULL
+///   member  receives the member of the vm that failed and left the group, or NULL if no vm
+///           failed; may be NULL
 ///
 /// Returns: the message, valid until the next call on the group. It is never NULL. If no call has
 /// failed, it is "". If group is NULL or another thread is inside a call, it is a fixed string.

@@ -161,10 +161,10 @@ pub(super) fn refuse(given: &eunomia_options, error: &Error) -> c_int {
 ///
 ///   vm  may be NULL
 ///
-/// Pinned maps stay pinned. A vm that is in a group leaves it, as by eunomia_group_remove. If a call
-/// on the vm is in progress, or in the callback for one of its events, the function logs an error and
-/// does nothing. After fork, this is the only function that the child may
-/// call; it does not affect the parent's programs.
+/// Pinned maps stay pinned. A vm that is in a group leaves it, as by eunomia_group_remove. While a
+/// call on the vm is in progress, and in a callback for an event of the vm, the function logs an
+/// error and does nothing. After fork, the child may call this function; it does not affect the
+/// parent's programs.
 ///
 /// A process that exits or is killed without eunomia_destroy leaves nothing attached except classic
 /// tc filters. Such a filter stays until the same program is attached again, or until "tc filter

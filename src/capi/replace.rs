@@ -19,26 +19,27 @@ use crate::vm::{ReplaceOptions, Replaced, failure_json};
 ///   len      bytes of data
 ///   options  NULL for the defaults
 ///
-/// Each event of the kernel is handled by one of the two versions. Events of the old one are delivered
-/// with their own types, also after the return. Variables, map sizes, autoload and targets that the
-/// host has set apply to the new version. Maps keep their content if they mean the same; see
-/// eunomia_replace_flag. Other data starts anew. A package equal to the running one changes nothing.
+/// Exactly one of the two versions handles each event of the kernel. Events of the old version are
+/// delivered with the types of the old version, even after this function has returned. Variables,
+/// map sizes, autoload and targets that the host has set apply to the new version. A map keeps its
+/// content if both versions define it alike; see eunomia_replace_flag. All other data starts anew.
+/// If the new package equals the running one, nothing changes.
 ///
 /// The package must be attached. With EUNOMIA_REPLACEABLE it may have any number of programs on
 /// kprobes, uprobes, tracepoints, raw tracepoints, perf events, BTF tracepoints, functions (fentry,
 /// fexit) and LSM hooks. In any vm it may be one program whose link the kernel can update: XDP, tcx,
 /// cgroup, sk_lookup, flow dissector.
 ///
-/// The function does not take the turn of eunomia_poll and similar calls: another thread may wait in
-/// one. If no other call is in progress, a failure is also the last error of the vm, and frees the
-/// strings that eunomia_errmsg and its siblings returned before. eunomia_replace_report always has
-/// its message.
+/// Another thread may be inside eunomia_poll or a similar call meanwhile. If no other call is in
+/// progress, a failure also becomes the last error of the vm, and the strings that eunomia_errmsg
+/// and similar functions returned before become invalid. eunomia_replace_report always has the
+/// message of the failure.
 ///
 /// Returns: EUNOMIA_OK, an error as for eunomia_open, eunomia_load and eunomia_attach, or
 ///   EUNOMIA_ERR_UNSUPPORTED  a program of the package cannot be replaced, or it is a WASM module
 ///   EUNOMIA_ERR_NOT_FOUND    the new version lacks a variable, map or program that the host has set
-///   EUNOMIA_ERR_TYPE         such a variable has another type, or STRICT_MAPS was given and a map does
-///                            not fit
+///   EUNOMIA_ERR_TYPE         such a variable has another type in the new version, or a map does not fit
+///                            and options has EUNOMIA_REPLACE_STRICT_MAPS
 ///   EUNOMIA_ERR_STATE        the package is not attached
 ///   EUNOMIA_ERR_BUSY         called in a callback of the vm, or during another replace
 #[unsafe(no_mangle)]
@@ -73,7 +74,7 @@ pub unsafe extern "C" fn eunomia_replace(
 ///                    if nothing was done
 ///   events_from_old  events of the old version that were delivered after the switch, until now
 /// After a failure:
-///   error, detail, errno, subject_kind, subject  as eunomia_errmsg and its siblings return them
+///   error, detail, errno, subject_kind, subject  as the functions eunomia_err* return them
 ///
 /// Returns: the string, valid until the next call of this function or of eunomia_replace; NULL before
 /// the first eunomia_replace.

@@ -17,7 +17,7 @@ pub enum eunomia_status {
     EUNOMIA_ERR_BUSY = -3,
     /// Out of memory, or over eunomia_options.max_kernel_memory.
     EUNOMIA_ERR_NOMEM = -4,
-    /// No such variable, map, program, key, index or file. Or the package attaches to a file,
+    /// No such variable, map, program, key, index or file, or the package attaches to a file,
     /// function, network interface or cgroup that does not exist.
     EUNOMIA_ERR_NOT_FOUND = -5,
     /// The buffer is too small. The required size was stored.

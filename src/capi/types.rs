@@ -100,9 +100,10 @@ pub enum eunomia_option_flag {
     /// iter. Without this flag the library replaces them with its own, which load faster. Handlers
     /// belong to the whole process, so set this flag either for all vms of the process or for none.
     EUNOMIA_LIBBPF_SECTIONS = 8,
-    /// Attaches each tracing program that supports it through a dispatcher, a small program that calls the
-    /// program of the current version. eunomia_replace can then swap packages of tracing programs. Costs 1
-    /// to 3 ns per event. Run counts include those of dispatchers.
+    /// Attach each tracing program that supports it through a dispatcher, a small program that
+    /// calls the program of the current version. eunomia_replace can then replace packages of
+    /// tracing programs. A dispatcher costs 1 to 3 ns per event. Run counts and run times include
+    /// those of dispatchers.
     EUNOMIA_REPLACEABLE = 16,
 }
 
@@ -294,7 +295,7 @@ pub struct eunomia_event {
     pub lost: u64,
     /// CPU of a perf buffer's record. -1: unknown.
     pub cpu: i32,
-    /// 0.
+    /// Reserved, always 0.
     pub reserved: u32,
     /// Time when the event was read, in nanoseconds of CLOCK_MONOTONIC. The clock is read once per
     /// batch of at most 1024 records, and once per round of a sampled map.
@@ -340,7 +341,7 @@ pub struct eunomia_records {
     pub lost: u64,
     /// CPU of a perf buffer's records. -1: unknown.
     pub cpu: i32,
-    /// 0.
+    /// Reserved, always 0.
     pub reserved: u32,
     /// Time when the records were read, as eunomia_event.time_ns.
     pub time_ns: u64,
@@ -358,9 +359,10 @@ pub struct eunomia_stats {
     pub events: u64,
     /// Bytes of the delivered records, as the kernel wrote them.
     pub bytes: u64,
-    /// Records that did not fit into a buffer of the kernel. The kernel counts those of perf buffers.
-    /// A ring buffer does not count its losses: programs do, in the map __eunomia_lost. Without that
-    /// map they are missing here. ecc adds it unless --no-count-lost is given.
+    /// Records that did not fit into a buffer of the kernel. The kernel counts them for perf
+    /// buffers, but not for ring buffers. For ring buffers, the package's programs count them in
+    /// the map __eunomia_lost, which ecc adds unless --no-count-lost is given. Without that map,
+    /// they are missing here.
     pub lost_kernel: u64,
     /// Records dropped because the queue was full.
     pub lost_queue: u64,
@@ -379,7 +381,7 @@ pub struct eunomia_stats {
     /// How complete lost_kernel is: the eunomia_lost_known of the source that is counted the least
     /// completely.
     pub lost_known: u32,
-    /// 0.
+    /// Reserved, always 0.
     pub reserved: u32,
 }
 
@@ -445,7 +447,7 @@ pub struct eunomia_source_info {
     pub interval_ms: u32,
     /// Bytes of a record. 0 if the package does not specify them.
     pub record_size: u32,
-    /// 0.
+    /// Reserved, always 0.
     pub reserved: u32,
     /// Type of a record, or of a sampled map's value. NULL if the package does not specify it.
     pub r#type: *const eunomia_type,
@@ -458,7 +460,7 @@ pub struct eunomia_source_info {
     /// An eunomia_lost_known for lost. Always EUNOMIA_LOST_NOT_COUNTED for ring buffers, whose drops
     /// are counted only in total; see eunomia_stats.lost_kernel.
     pub lost_known: u32,
-    /// 0.
+    /// Reserved, always 0.
     pub reserved1: u32,
 }
 
@@ -480,7 +482,7 @@ pub struct eunomia_prog_info {
     pub flags: u32,
     /// The kernel's ID of the program. 0 before load.
     pub id: u32,
-    /// 0.
+    /// Reserved, always 0.
     pub reserved: u32,
     /// Number of runs. 0 unless sysctl kernel.bpf_stats_enabled is on.
     pub run_count: u64,
@@ -512,7 +514,7 @@ pub struct eunomia_prog_input {
     pub ctx_out_cap: usize,
     /// Number of runs. 0 is one run. Must be 0 for raw tracepoint programs.
     pub repeat: u32,
-    /// 0.
+    /// Reserved, must be 0.
     pub reserved: u32,
 }
 
@@ -540,7 +542,7 @@ pub struct eunomia_replace_options {
     pub size: usize,
     /// Bitmask of eunomia_replace_flag.
     pub flags: u32,
-    /// 0.
+    /// Reserved, must be 0.
     pub reserved: u32,
 }
 
@@ -554,8 +556,9 @@ pub struct eunomia_batch {
     pub len: usize,
     /// Bytes required. After EUNOMIA_ERR_TOO_SMALL only this field is valid.
     pub need: usize,
-    /// Index of the source that the records came from; see eunomia_source_at. After eunomia_replace the
-    /// records of the old version have the index that the source had there.
+    /// Index of the source that the records came from; see eunomia_source_at. After
+    /// eunomia_replace, records of the old version have the index that their source had in the old
+    /// version.
     pub source: u32,
     /// Number of records stored.
     pub count: u32,

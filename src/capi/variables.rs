@@ -117,7 +117,7 @@ fn fill(buffer: &mut [u8], value: &[u8]) -> Result<()> {
 
 /// ---- The command line that a package describes ----
 ///
-/// Parses a command line and sets the variables that its options stand for.
+/// Parses a command line and sets the variables that belong to its options.
 ///
 ///   argc  number of arguments
 ///   argv  the arguments, beginning with the program's name

@@ -62,7 +62,7 @@ pub enum Command {
     /// Check the system for BPF support and suggest fixes
     Doctor(Doctor),
 
-    /// Run programs for others, who send requests over HTTP
+    /// Run programs for clients that send requests over HTTP
     Server(Server),
 
     /// Start, follow, update and stop programs on a server
@@ -248,7 +248,8 @@ pub struct Run {
     #[arg(long)]
     pub reload: bool,
 
-    /// With --reload: print the report of each replace as JSON, and the verifier's log of a version that fails
+    /// With --reload or --watch-package: print the report of each replace as JSON, and the verifier's log of a version that
+    /// fails
     #[arg(short, long)]
     pub verbose: bool,
 

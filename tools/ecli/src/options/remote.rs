@@ -25,7 +25,7 @@ pub struct Origin {
 /// How downloads behave.
 #[derive(Args, Clone)]
 pub struct Transfer {
-    /// Neither use nor keep copies of downloads
+    /// Neither use nor write cached downloads
     #[arg(short, long)]
     pub no_cache: bool,
 
