@@ -13,7 +13,7 @@ thread_local! {
     static CURRENT: Cell<*const Note> = const { Cell::new(ptr::null()) };
 }
 
-/// Runs `call` and turns a panic into a line with its message and location.
+/// Runs `call` and turns a panic into a line with its message and, if it is known, its location.
 pub(super) fn catch<T>(call: impl FnOnce() -> T) -> Result<T, String> {
     install_hook();
     let note = Note::default();
@@ -44,11 +44,12 @@ fn take_note(info: &PanicHookInfo<'_>) -> bool {
     note.inspect(|note| *note.borrow_mut() = describe(info)).is_some()
 }
 
-/// `panic at FILE:LINE: TEXT`.
+/// `panic at FILE:LINE:COLUMN: TEXT`, or `panic: TEXT` in a release, which has no locations (tools/build-release.sh).
 fn describe(info: &PanicHookInfo<'_>) -> String {
-    let location = info.location().map(ToString::to_string).unwrap_or_default();
+    let location = info.location().filter(|_| !cfg!(small));
+    let location = location.map(|location| format!(" at {location}")).unwrap_or_default();
     let payload = info.payload();
     let literal = payload.downcast_ref::<&str>().copied();
     let text = literal.or_else(|| payload.downcast_ref::<String>().map(String::as_str));
-    format!("panic at {location}: {}", text.unwrap_or("no message"))
+    format!("panic{location}: {}", text.unwrap_or("no message"))
 }
