@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use eunomia::vm::ReplaceOptions;
+use eunomia::vm::{Batch, ReplaceOptions};
 use eunomia::{Event, Flow, Format, Kind, Options, Status, Vm};
 use support::kernel::Watch;
 use support::seen::Seen;
@@ -377,6 +377,33 @@ fn is_readable(vm: &Vm, timeout_ms: i32) -> bool {
     let mut waited = libc::pollfd { fd: vm.epoll_fd(), events: libc::POLLIN, revents: 0 };
     // SAFETY: one entry.
     unsafe { libc::poll(&mut waited, 1, timeout_ms) == 1 }
+}
+
+#[test]
+fn a_kept_record_of_the_old_version_keeps_its_type() {
+    needs_root!();
+    let group = Group::new();
+    let [one, two] = versions();
+    let vm = group.attached(&one);
+    let socket = socket();
+    call(socket, 0, 7);
+    let read = vm.read(Some(Duration::ZERO), Format::Json, &mut [0; 4], &mut Batch::default());
+    assert_eq!(read.expect_err("the record does not fit").status(), Status::TooSmall);
+    vm.replace(&two, ReplaceOptions::default()).expect("a replace");
+    call(socket, 0, 8);
+    // SAFETY: opened above.
+    unsafe { libc::close(socket) };
+    let mut sizes = Vec::new();
+    let mut take = |event: &Event<'_>| {
+        sizes.push((event.data.len(), event.ty.expect("a type").size));
+        Flow::Continue
+    };
+    // The source of the new version has one record; the kept one is from that of the old version.
+    assert_eq!(vm.drain_to(0, u64::MAX, Format::Raw, &mut take).expect("a drain"), 1);
+    assert_eq!(vm.poll(Some(Duration::ZERO), Format::Raw, &mut take).expect("a poll"), 1);
+    assert_eq!(sizes, [(24, 24), (8, 8)]);
+    drop(vm);
+    drop(group);
 }
 
 #[test]

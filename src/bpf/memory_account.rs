@@ -13,6 +13,9 @@ use super::sys::object::possible_cpus;
 use crate::error::{Error, Hint, Result, Status};
 use crate::os;
 
+/// Bytes of a program beside its instructions.
+const PROGRAM: u64 = 16 << 10;
+
 /// The limit for all packages of a vm, and what they use.
 pub struct Account {
     /// 0: the default, which is computed at the first load.
@@ -35,13 +38,19 @@ impl Account {
     }
 
     /// Charges what a package needs. `elf` is its object.
-    pub fn take(self: &Arc<Self>, opened: &Opened, elf: &[u8], perf_pages: u32) -> Result<Charge> {
+    pub fn take(
+        self: &Arc<Self>,
+        opened: &Opened,
+        elf: &[u8],
+        perf_pages: u32,
+        dispatchers: u64,
+    ) -> Result<Charge> {
         let limit = self.limit();
         if limit != u64::MAX {
             check_objects(opened)?;
         }
         let mut known = self.pinned.lock().unwrap_or_else(PoisonError::into_inner);
-        let Need { sum, largest, map, kept, pinned } = Need::of(opened, elf, perf_pages, &known);
+        let Need { sum, largest, map, kept, pinned } = Need::of(opened, elf, perf_pages, dispatchers, &known);
         let sum = sum.saturating_add(self.taken.load(Relaxed));
         if sum <= limit {
             known.extend(pinned);
@@ -81,9 +90,16 @@ pub struct Need<'a> {
 }
 
 impl Need<'_> {
-    /// Computes the needs of an object. Maps pinned at a path in `known` are already accounted for.
-    pub fn of<'a>(opened: &'a Opened, elf: &[u8], perf_pages: u32, known: &[CString]) -> Need<'a> {
-        let programs = programs(opened, elf);
+    /// Computes the needs of an object and its dispatchers. Maps pinned at a path in `known` are already accounted for.
+    pub fn of<'a>(
+        opened: &'a Opened,
+        elf: &[u8],
+        perf_pages: u32,
+        dispatchers: u64,
+        known: &[CString],
+    ) -> Need<'a> {
+        // The program, its slots, and what all of them read.
+        let programs = programs(opened, elf) + dispatchers * (PROGRAM + 2 * opened.machine.page);
         let mut need = Need { sum: programs, largest: programs, map: None, kept: 0, pinned: Vec::new() };
         let made = opened.maps.iter().zip(opened.object.maps()).filter(|(_, raw)| raw.autocreate());
         for (map, raw) in made {
@@ -138,7 +154,6 @@ fn check_objects(opened: &Opened) -> Result<()> {
 /// offset of each. libbpf gives each program its own copy of the functions in .text that it calls; the estimate assumes
 /// all of them.
 fn programs(opened: &Opened, elf: &[u8]) -> u64 {
-    const PROGRAM: u64 = 16 << 10;
     const FACTOR: u64 = 4;
     let text: usize = elf::sections(elf, ".text").unwrap_or_default().into_iter().map(<[u8]>::len).sum();
     let count = opened.object.progs().filter(|prog| prog.autoload()).count() as u64;

@@ -30,7 +30,7 @@ use crate::types::{MemberFormats, Type, encode_over};
 /// Options for opening an object.
 #[derive(Clone, Default)]
 pub struct OpenConfig {
-    /// Name of the object; may be empty.
+    /// Name of the object, which the package has; may be empty.
     pub name: String,
     /// Kernel BTF: a file, or a directory in the layout of BTFHub.
     pub btf_path: Option<PathBuf>,
@@ -57,6 +57,8 @@ pub enum Phase {
     Used,
     /// Maps and programs are loaded.
     Loaded,
+    /// Another process has loaded it.
+    Imported,
 }
 
 /// A global variable.
@@ -110,8 +112,6 @@ pub struct Opened {
     pub machine: Machine,
     /// Its state.
     pub phase: Phase,
-    /// Whether another process has loaded it.
-    is_imported: bool,
 }
 
 impl Opened {
@@ -138,8 +138,8 @@ impl Opened {
         for (index, var) in vars.iter().enumerate().rev() {
             places.insert(&var.name, index);
         }
-        let (machine, is_imported) = (machine()?, config.is_imported);
-        Ok(Opened { object, btf, formats, vars, places, maps, machine, phase: Phase::Opened, is_imported })
+        let machine = machine()?;
+        Ok(Opened { object, btf, formats, vars, places, maps, machine, phase: Phase::Opened })
     }
 
     /// Opens the object again, with its initial values, because libbpf loads an object only once. The old object is closed
@@ -211,7 +211,7 @@ impl Opened {
             let index = index.ok_or_else(|| Error::unknown("map", &name, &mut names()))?;
             unshared(&mut self.maps[index])?.import_fd(fd)?;
         }
-        self.phase = Phase::Loaded;
+        self.phase = Phase::Imported;
         Ok(())
     }
 
@@ -329,7 +329,7 @@ impl Opened {
     /// kernel if it can map arrays (Linux 5.5).
     fn in_memory(&self, var: &Var) -> bool {
         self.phase == Phase::Opened
-            || !self.is_imported && (var.is_constant() || self.object.map(var.map).is_mapped())
+            || self.phase != Phase::Imported && (var.is_constant() || self.object.map(var.map).is_mapped())
     }
 
     /// Reads the whole section of a variable from the kernel.

@@ -329,10 +329,11 @@ impl Sources {
         let _ = self.sample_now();
     }
 
-    /// Starts the rounds of all sampled maps again.
+    /// Starts the rounds of all sampled maps again, where they have ended.
     pub fn wake(&mut self) {
         for (_, sampler) in self.samplers() {
-            (sampler.due, sampler.is_last) = (Some(Instant::now() + sampler.interval), false);
+            sampler.due.get_or_insert_with(|| Instant::now() + sampler.interval);
+            sampler.is_last = false;
         }
         let _ = self.arm();
     }
@@ -525,7 +526,7 @@ impl Source {
             }
             Buffer::Perf(perf, first) => {
                 let result = each_cpu(perf, *first, limit, time_ns, &mut batch);
-                *first = (*first + 1) % perf.len().max(1);
+                *first = if *first + 1 < perf.len() { *first + 1 } else { 0 };
                 (result, batch.count > 0)
             }
             Buffer::Sampled(sampler) => sampler.turn(&mut batch),

@@ -3,7 +3,8 @@
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::sync::Arc;
 
-use super::queue::Queue;
+use super::lock::locked;
+use super::queue::{Cell, Queue};
 use super::state::{Vm, system_error};
 use super::stats::Stats;
 use super::wait_set::Role;
@@ -130,31 +131,22 @@ impl Vm {
         }
         let system = |e: Errno| system_error("queue", e);
         let epoll = Arc::new(Epoll::new().map_err(system)?);
-        let Some(sources) = delivery.sources.take() else {
-            return Err(Error::new(Status::Internal, "the sources are gone"));
-        };
-        // The thread reads nothing until its epoll set contains the sources.
-        let started = Queue::start(sources, Arc::clone(&epoll), max_bytes, Arc::clone(&self.shared.counters));
-        let mut queue = match started {
-            Ok(queue) => queue,
-            Err((e, sources)) => {
-                delivery.sources = sources;
-                return Err(system(e));
-            }
-        };
+        let cell = Cell::default();
+        let mut held = locked(&cell);
+        let counters = Arc::clone(&self.shared.counters);
+        let queue = Queue::start(&cell, Arc::clone(&epoll), max_bytes, counters).map_err(system)?;
         let mut wait_set = self.shared.wait_set();
         let retired = delivery.queue_fds();
         let watched = wait_set.watch(Role::Queue, &self.shared.epoll, &[&*retired, &[queue.fd()]].concat());
-        let moved = watched.and_then(|()| wait_set.move_sources(&epoll));
-        match moved {
-            Ok(()) => delivery.queue = Some(queue),
-            Err(_) => {
-                // A descriptor that is closed leaves its epoll set by itself.
-                wait_set.keep(Role::Queue, &retired);
-                delivery.sources = queue.stop();
-            }
+        if let Err(e) = watched.and_then(|()| wait_set.move_sources(&epoll)) {
+            // A descriptor that is closed leaves its epoll set by itself.
+            wait_set.keep(Role::Queue, &retired);
+            drop(held);
+            return Err(system(e));
         }
-        moved.map_err(system)
+        *held = delivery.sources.take();
+        delivery.queue = Some(queue);
+        Ok(())
     }
 
     /// Ends the thread of the queue. Later polls deliver what is queued first, before newer events. `Err(State)` if the queue

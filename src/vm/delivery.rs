@@ -83,6 +83,12 @@ impl Delivery {
         }
     }
 
+    /// Takes the kept record if it is from this source of the running version.
+    pub fn take_kept(&mut self, source: usize) -> Option<PendingRecord> {
+        let is_current = self.last == self.version;
+        self.pending.take_if(|kept| is_current && kept.source == source)
+    }
+
     /// Returns whether something can be delivered: a kept record, one in the queue or in a buffer of the kernel, or a sampled map that is
     /// due. Costs no system call.
     #[cfg_attr(small, optimize(speed))]

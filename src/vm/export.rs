@@ -8,6 +8,7 @@ use super::options::Options;
 use super::replace::Replaced;
 use super::state::{Inner, Vm, system_error};
 use super::version::Version;
+use super::wait_set::Role;
 use crate::bpf::exported::Exported;
 use crate::bpf::session::Session;
 use crate::bpf::session::replace::Plan;
@@ -57,7 +58,7 @@ impl Vm {
         let session = inner.session_mut()?;
         let exported = session.export(sources)?;
         // Removing descriptors cannot fail.
-        let _ = self.shared.wait_set().watch_sources(&self.shared.epoll, &[]);
+        let _ = self.shared.wait_set().watch_sources(Role::Source, &self.shared.epoll, &[]);
         sources.give_away();
         session.leave_reading();
         Ok(exported)
@@ -98,9 +99,7 @@ impl Vm {
         let vm = Vm::new(options)?;
         let (mut inner, mut delivery) = vm.exclusive()?;
         let package = Package::parse(data)?;
-        let mut config = inner.config.clone();
-        config.open.name = package.meta.obj_name.clone();
-        let mut types = Vec::new();
+        let (config, mut types) = (inner.config.clone(), Vec::new());
         let (session, sources) =
             Session::import(package, config, Arc::clone(&vm.shared.log), exported, &mut types)?;
         vm.watch(&session, sources, &mut delivery).map_err(|e| system_error("epoll", e))?;
@@ -142,9 +141,8 @@ impl Vm {
         let package = Package::parse(data)?;
         let locks = self.claim()?;
         check_imported(&locks.inner)?;
-        let (mut config, mut types) = (locks.inner.config.clone(), locks.inner.types.clone());
+        let (config, mut types) = (locks.inner.config.clone(), locks.inner.types.clone());
         drop(locks);
-        config.open.name = package.meta.obj_name.clone();
         let log = Arc::clone(&self.shared.log);
         let (session, sources) = Session::import(package, config, log, exported, &mut types)?;
         let mut new = Version { session, sources: Some(sources), types, plan: Plan::default() };

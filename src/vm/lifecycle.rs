@@ -184,7 +184,7 @@ impl Vm {
         delivery.shapes = sources.shapes();
         self.shared.counters.watch_sources(&delivery.shapes);
         let mut wait_set = self.shared.wait_set();
-        let watched = wait_set.watch_sources(&self.shared.epoll, &[&sources]);
+        let watched = wait_set.watch_sources(Role::Source, &self.shared.epoll, &[&sources]);
         delivery.sources = Some(sources);
         watched
     }
@@ -193,7 +193,7 @@ impl Vm {
     fn unload(&self, inner: &mut Inner, delivery: &mut Delivery, cause: Error) -> Error {
         self.shared.counters.watch(None, Vec::new());
         // Removing descriptors cannot fail.
-        let _ = self.shared.wait_set().watch_sources(&self.shared.epoll, &[]);
+        let _ = self.shared.wait_set().watch_sources(Role::Source, &self.shared.epoll, &[]);
         *delivery = Delivery::default();
         if cause.status() == Status::Stopped {
             self.shared.stop.take_signalled();
@@ -306,9 +306,7 @@ impl Shared {
 impl Inner {
     fn open(&mut self, package: Package, log: &Arc<Log>) -> Result<Kind> {
         self.check_empty()?;
-        let mut config = self.config.clone();
-        config.open.name = package.meta.obj_name.clone();
-        self.session = Some(Session::open(package, config, Arc::clone(log))?);
+        self.session = Some(Session::open(package, self.config.clone(), Arc::clone(log))?);
         self.keep_types();
         Ok(Kind::Json)
     }

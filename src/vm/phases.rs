@@ -11,11 +11,10 @@ use std::sync::Arc;
 use super::kinds::{Kind, check_kind};
 use super::replace::{Locks, ReplaceOptions, ReplaceTurn, Replaced, attached, running};
 use super::state::Vm;
-use super::switch::After;
 use super::version::Version;
+use super::wait_set::Role;
 use crate::bpf::exported::Exported;
 use crate::bpf::session::Session;
-use crate::bpf::source::Sources;
 use crate::error::{Error, Result, Status};
 use crate::os;
 use crate::package::Package;
@@ -62,8 +61,7 @@ impl<'a> Prepared<'a> {
         let mut locks = vm.claim()?;
         running(&locks.inner)?;
         vm.flip(&mut locks, &mut new, &mut report)?;
-        let after = After { is_ordered: options.ordered, keeps_old: options.keep_old };
-        vm.settle(locks, new, report, after)
+        vm.settle(locks, new, report, options)
     }
 
     /// Gives this version up. The same as dropping it.
@@ -156,9 +154,8 @@ impl Vm {
             report.unchanged = true;
             return Ok(Prepared::new(self, None, report, options, turn));
         }
-        let (mut config, mut types) = (locks.inner.config.clone(), locks.inner.types.clone());
+        let (config, mut types) = (locks.inner.config.clone(), locks.inner.types.clone());
         drop(locks);
-        config.open.name = package.meta.obj_name.clone();
         let mut session = Session::open(package, config, Arc::clone(&self.shared.log))?;
         let ReplaceOptions { fresh_maps, strict_maps, fresh_vars, .. } = options;
         report.maps = session.inherit(running(&self.claim()?.inner)?, fresh_vars, fresh_maps, strict_maps)?;
@@ -221,27 +218,26 @@ impl Vm {
         let mut report = Replaced::default();
         old.plan.reverse();
         old.types = locks.inner.types.clone();
-        self.move_kept(&mut locks, &mut old, true);
+        self.move_kept(&mut locks, &mut old);
         if let Err(e) = self.flip(&mut locks, &mut old, &mut report) {
             old.plan.reverse();
-            self.move_kept(&mut locks, &mut old, false);
+            self.move_kept(&mut locks, &mut old);
             locks.inner.kept = Some(old);
             return Err(e);
         }
-        self.settle(locks, old, report, After { is_ordered: false, keeps_old: false })
+        self.settle(locks, old, report, ReplaceOptions::default())
     }
 
     /// Moves the sources of the kept version from the retired ones, or back.
-    fn move_kept(&self, locks: &mut Locks<'_>, old: &mut Version, is_to_run: bool) {
+    fn move_kept(&self, locks: &mut Locks<'_>, old: &mut Version) {
         let delivery = &mut locks.delivery;
         delivery.swap_kept(&mut old.sources);
-        if is_to_run {
-            old.sources.iter_mut().for_each(Sources::wake);
-        } else {
-            delivery.end_retired(true);
-        }
         // If a descriptor cannot be added, the next flip adds it.
-        let _ = self.shared.wait_set().watch_retired(&self.shared.epoll, &delivery.retired_sources());
+        let _ = self.shared.wait_set().watch_sources(
+            Role::Retired,
+            &self.shared.epoll,
+            &delivery.retired_sources(),
+        );
     }
 
     /// Returns whether every event of older versions has been delivered and none can follow: no program of them runs, and their

@@ -269,13 +269,13 @@ impl Vm {
         mut callback: impl FnMut(&Event<'_>) -> Flow,
     ) -> Result<usize> {
         let drained = self.deliver(Some(Duration::ZERO), |delivery| {
-            let Delivery { sources, scratch, pending, shapes, .. } = &mut *delivery;
+            let kept = if delivery.sources.is_some() { delivery.take_kept(source) } else { None };
+            let Delivery { sources, scratch, shapes, .. } = &mut *delivery;
             let Some(sources) = sources else {
                 return Err(Error::new(Status::State, "the queue's thread reads the sources; stop it first"));
             };
             let scratch = scratch.get_or_insert_default();
             let mut deliver = CallbackSink::new(format, scratch, Some(&self.shared.stop), &mut callback);
-            let kept = pending.take_if(|kept| kept.source == source);
             let go_on = kept.is_none_or(|kept| kept.deliver(&shapes[source], &mut deliver));
             let drained = if go_on { sources.drain_to(source, end, &mut deliver) } else { Ok(0) };
             let (events, bytes, lost, ended) = (deliver.events, deliver.bytes, deliver.lost, deliver.ended);
@@ -440,7 +440,7 @@ impl Vm {
         }
         let mut wait_set = self.shared.wait_set();
         // The descriptors are removed before they are closed, which cannot fail.
-        let _ = wait_set.watch_retired(&self.shared.epoll, &delivery.retired_sources());
+        let _ = wait_set.watch_sources(Role::Retired, &self.shared.epoll, &delivery.retired_sources());
         let _ = wait_set.watch(Role::Queue, &self.shared.epoll, &delivery.queue_fds());
         drop((wait_set, spent));
         self.shared.counters.watch_sources(&[]);

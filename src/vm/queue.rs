@@ -12,7 +12,7 @@ use super::handover::{ChunkQueue, Event, Flag, Handover, Producer};
 use super::lock::locked;
 use super::stats::Counters;
 use crate::bpf::source::{Shape, Sink, Sources, tally};
-use crate::os::{Epoll, Errno, EventFd, Thread};
+use crate::os::{self, Epoll, EventFd, Thread};
 
 /// The size of a chunk in bytes. Only a single larger record makes a chunk larger.
 const CHUNK: usize = 64 << 10;
@@ -27,11 +27,15 @@ pub struct Queue {
     /// The chunk that is being delivered, and the offset of the next record in it.
     current: (Vec<u8>, usize),
     shared: Arc<Shared>,
-    thread: Option<(Thread, Arc<Mutex<Option<Sources>>>)>,
+    thread: Option<(Thread, Cell)>,
     max_bytes: usize,
 }
 
 type Shared = Handover<AtomicBool, EventFd, ArrayQueue<Vec<u8>>>;
+
+/// Where the thread takes the sources from when it begins, and puts them back when it ends. While the caller of `start` has it
+/// locked, the thread reads nothing and does not end.
+pub type Cell = Arc<Mutex<Option<Sources>>>;
 
 impl Flag for AtomicBool {
     fn set(&self, on: bool) {
@@ -81,41 +85,29 @@ enum Kind {
 }
 
 impl Queue {
-    /// Starts the thread, which reads the sources that are in `epoll`. Returns the sources if the thread cannot be created.
+    /// Starts the thread, which reads the sources that are in `epoll`. After a failure they are still in `cell`.
     pub fn start(
-        sources: Sources,
+        cell: &Cell,
         epoll: Arc<Epoll>,
         max_bytes: usize,
         counters: Arc<Counters>,
-    ) -> Result<Queue, (Errno, Option<Sources>)> {
+    ) -> os::Result<Queue> {
         let chunks = (max_bytes / CHUNK).max(2);
-        let made = EventFd::new().and_then(|filled| {
-            let wake = EventFd::new()?;
-            epoll.add(wake.fd(), 0)?;
-            let (full, free) = (ArrayQueue::new(chunks), ArrayQueue::new(chunks));
-            (0..chunks).for_each(|_| ChunkQueue::push(&free, Vec::new()));
-            Ok(Arc::new(Shared::new([full, free], [filled, wake], Default::default())))
-        });
-        let shared = match made {
-            Ok(shared) => shared,
-            Err(e) => return Err((e, Some(sources))),
-        };
+        let [filled, wake] = [EventFd::new()?, EventFd::new()?];
+        epoll.add(wake.fd(), 0)?;
+        let (full, free) = (ArrayQueue::new(chunks), ArrayQueue::new(chunks));
+        (0..chunks).for_each(|_| ChunkQueue::push(&free, Vec::new()));
+        let shared = Arc::new(Shared::new([full, free], [filled, wake], Default::default()));
         let max_record = max_bytes.max(CHUNK);
         let filler = Filler { chunk: None, shared: Arc::clone(&shared), counters, max_record, time_ns: 0 };
-        // The thread takes the sources out of a cell and puts them back when it ends.
-        let cell = Arc::new(Mutex::new(Some(sources)));
-        let theirs = Arc::clone(&cell);
+        let (cell, theirs) = (Arc::clone(cell), Arc::clone(cell));
         let body = move || {
             let taken = locked(&theirs).take();
             let done = taken.map(|sources| filler.run(sources, &epoll));
             *locked(&theirs) = done;
         };
-        match Thread::spawn(c"eunomia-queue", Box::new(body)) {
-            Ok(thread) => {
-                Ok(Queue { current: (Vec::new(), 0), shared, thread: Some((thread, cell)), max_bytes })
-            }
-            Err(e) => Err((e, locked(&cell).take())),
-        }
+        let thread = Some((Thread::spawn(c"eunomia-queue", Box::new(body))?, cell));
+        Ok(Queue { current: (Vec::new(), 0), shared, thread, max_bytes })
     }
 
     /// The size that it was started with.

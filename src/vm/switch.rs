@@ -5,8 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use super::delivery::Delivery;
-use super::queue::Queue;
-use super::replace::{Locks, Replaced};
+use super::lock::locked;
+use super::queue::{Cell, Queue};
+use super::replace::{Locks, ReplaceOptions, Replaced};
 use super::state::{Inner, Vm, system_error};
 use super::version::Version;
 use super::wait_set::Role;
@@ -14,15 +15,6 @@ use crate::bpf::session::Session;
 use crate::bpf::source::Sources;
 use crate::error::Result;
 use crate::os::{self, Epoll, Errno};
-
-/// What follows the switch.
-#[derive(Clone, Copy)]
-pub(super) struct After {
-    /// Whether nothing is delivered until the programs of the old version have ended.
-    pub(super) is_ordered: bool,
-    /// Whether the old version is kept.
-    pub(super) keeps_old: bool,
-}
 
 impl Vm {
     /// Waits for the programs of the old version, and closes or keeps it.
@@ -32,10 +24,10 @@ impl Vm {
         locks: Locks<'_>,
         old: Version,
         mut report: Replaced,
-        after: After,
+        options: ReplaceOptions,
     ) -> Result<Replaced> {
         let begin = os::monotonic_ns();
-        let held = after.is_ordered.then_some(locks);
+        let held = options.ordered.then_some(locks);
         report.is_grace_over = os::wait_for_programs();
         report.grace_ns = os::monotonic_ns() - begin;
         let mut locks = match held {
@@ -43,7 +35,7 @@ impl Vm {
             None => self.claim()?,
         };
         let Locks { inner, delivery, .. } = &mut locks;
-        if after.keeps_old {
+        if options.keep_old {
             delivery.end_retired(true);
             inner.kept = Some(old);
         } else {
@@ -70,8 +62,10 @@ impl Vm {
         let mut wait_set = self.shared.wait_set();
         let fds = new.sources.as_ref().map(Sources::fds).unwrap_or_default();
         let again = new.sources.as_ref().and_then(Sources::again);
-        let (mut queue, theirs) = self.same_queue(delivery, &mut new.sources)?;
         let system = |e: Errno| system_error("replace", e);
+        let cell = Cell::default();
+        let mut held = locked(&cell);
+        let (queue, theirs) = self.same_queue(delivery, &cell).map_err(system)?;
         let switched = wait_set.retire(&self.shared.epoll, &theirs, &fds).map_err(system);
         let switched = switched.and_then(|former| {
             let queues =
@@ -91,16 +85,25 @@ impl Vm {
         let (former, running) = match switched {
             Ok(switched) => switched,
             Err(e) => {
-                new.sources = new.sources.take().or_else(|| queue.as_mut()?.stop());
+                drop(held);
                 return Err(e);
             }
         };
         // Nothing fails from here on.
+        new.sources.iter_mut().for_each(Sources::wake);
+        let sources = match queue {
+            Some(_) => {
+                *held = new.sources.take();
+                None
+            }
+            None => new.sources.take(),
+        };
+        drop(held);
         wait_set.commit(former, again);
         drop(wait_set);
         mem::swap(running, &mut new.session);
         running.forget_carried();
-        report.from_old = retire(delivery, running, queue, new.sources.take());
+        report.from_old = retire(delivery, running, queue, sources);
         let counters = &self.shared.counters;
         counters.watch_also(running.lost_map(), running.prog_fds());
         counters.watch_sources(running.shapes());
@@ -111,32 +114,17 @@ impl Vm {
         Ok(())
     }
 
-    /// Starts a queue with the new sources if the running version has one. Returns the set that waits for them. After a failure
-    /// the sources are where they were.
+    /// Starts a queue that takes its sources from `cell`, if the running version has a queue. Returns the set that waits for
+    /// the new sources.
     #[inline(never)]
-    fn same_queue(
-        &self,
-        delivery: &Delivery,
-        sources: &mut Option<Sources>,
-    ) -> Result<(Option<Queue>, Arc<Epoll>)> {
-        let old = delivery.queue.as_ref().filter(|queue| queue.is_running());
-        let Some((old, new)) = old.and_then(|old| Some((old, sources.take()?))) else {
+    fn same_queue(&self, delivery: &Delivery, cell: &Cell) -> os::Result<(Option<Queue>, Arc<Epoll>)> {
+        let Some(old) = delivery.queue.as_ref().filter(|queue| queue.is_running()) else {
             return Ok((None, Arc::clone(&self.shared.epoll)));
         };
+        let theirs = Arc::new(Epoll::new()?);
         let counters = Arc::clone(&self.shared.counters);
-        let started = match Epoll::new().map(Arc::new) {
-            Ok(theirs) => {
-                Queue::start(new, Arc::clone(&theirs), old.max_bytes(), counters).map(|queue| (queue, theirs))
-            }
-            Err(e) => Err((e, Some(new))),
-        };
-        match started {
-            Ok((queue, theirs)) => Ok((Some(queue), theirs)),
-            Err((e, back)) => {
-                *sources = back;
-                Err(system_error("queue", e))
-            }
-        }
+        let queue = Queue::start(cell, Arc::clone(&theirs), old.max_bytes(), counters)?;
+        Ok((Some(queue), theirs))
     }
 }
 

@@ -85,18 +85,14 @@ impl WaitSet {
         Ok(())
     }
 
-    /// Puts these sources into `epoll`, and removes all other sources.
-    pub fn watch_sources(&mut self, epoll: &Arc<Epoll>, sources: &[&Sources]) -> os::Result<()> {
+    /// Puts these sources into `epoll` with their role, and removes all others of that role.
+    pub fn watch_sources(&mut self, role: Role, epoll: &Arc<Epoll>, sources: &[&Sources]) -> os::Result<()> {
         let fds: Vec<RawFd> = sources.iter().flat_map(|sources| sources.fds()).collect();
-        self.watch(Role::Source, epoll, &fds)?;
-        self.set_again(Role::Source, sources);
-        Ok(())
-    }
-
-    fn set_again(&mut self, role: Role, sources: &[&Sources]) {
+        self.watch(role, epoll, &fds)?;
         self.again.retain(|(other, _)| *other != role);
         self.again.extend(sources.iter().filter_map(|sources| Some((role, sources.again()?))));
         self.ask_again();
+        Ok(())
     }
 
     /// Adds the descriptors `new` to the set `theirs`, as the sources, and moves the former sources to `epoll`, as
@@ -140,14 +136,6 @@ impl WaitSet {
     pub fn undo(&mut self, former: Former) {
         former.added.iter().for_each(|(set, fd)| set.remove(*fd));
         self.watched = former.watched;
-    }
-
-    /// Waits for these sources of retired versions in `epoll`, and for no others.
-    pub fn watch_retired(&mut self, epoll: &Arc<Epoll>, sources: &[&Sources]) -> os::Result<()> {
-        let fds: Vec<RawFd> = sources.iter().flat_map(|sources| sources.fds()).collect();
-        self.watch(Role::Retired, epoll, &fds)?;
-        self.set_again(Role::Retired, sources);
-        Ok(())
     }
 
     /// Moves the sources to `epoll`. After a failure nothing has changed.

@@ -9,6 +9,7 @@ use super::event::{Event, EventFn, Flow, Format, outcome};
 use super::lock::locked;
 use super::poll::{Deadline, Ready};
 use super::state::{Vm, system_error};
+use super::wait_set::Role;
 use crate::bpf::session::Session;
 use crate::bpf::source::{Shape, Sink, Sources};
 use crate::error::{Error, Result, Status};
@@ -99,7 +100,7 @@ impl<F: EventFn + ?Sized> Outlet for Host<'_, F> {
     fn watch(&mut self, sources: &[&Sources]) -> Result<()> {
         let shared = &self.vm.shared;
         sources.iter().for_each(|sources| shared.counters.watch_sources(&sources.shapes()));
-        let watched = shared.wait_set().watch_sources(&shared.epoll, sources);
+        let watched = shared.wait_set().watch_sources(Role::Source, &shared.epoll, sources);
         watched.map_err(|e| system_error("epoll", e))
     }
 

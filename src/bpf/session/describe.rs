@@ -21,6 +21,8 @@ impl Session {
             (true, false) => "loaded",
             (true, true) => "attached",
         };
+        let (pages, dispatchers) = (self.perf_pages(), self.dispatcher_count());
+        let need = Need::of(&self.opened, &self.package.object, pages, dispatchers, &[]);
         let is_counted = self.maps().iter().any(|map| &*map.label() == LOST_MAP);
         let lost = if is_counted { "perf buffers and ring buffers" } else { "perf buffers" };
         let mut text = compact(&members([
@@ -28,10 +30,7 @@ impl Session {
             ("state", state.into()),
             ("lost_kernel", lost.into()),
             ("variables", self.vars().iter().map(|var| self.describe_var(var)).collect()),
-            (
-                "kernel_memory",
-                Need::of(&self.opened, &self.package.object, self.perf_pages(), &[]).sum.into(),
-            ),
+            ("kernel_memory", need.sum.into()),
             ("maps", self.maps().iter().map(|map| self.describe_map(map)).collect()),
             ("programs", (0..self.prog_count()).map(|index| self.describe_prog(index)).collect()),
         ]));

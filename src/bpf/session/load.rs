@@ -65,9 +65,7 @@ impl Session {
                     let _ = map.set_autocreate(!is_left_out);
                 }
             }
-            let pages = self.perf_pages();
-            let charge = self.config.account.take(&self.opened, &self.package.object, pages);
-            self.charge = Some(charge.map_err(failed)?);
+            self.charge = Some(self.take_charge().map_err(failed)?);
             match self.opened.load(&self.config.open, &self.log, traced, self.config.stop) {
                 Err(failure) if failure.lacks_kfunc && !self.config.open.weak_kfuncs => {
                     self.config.open.weak_kfuncs = true;

@@ -37,7 +37,7 @@ const DEFAULT_PERF_PAGES: u32 = 64;
 /// Options of the host for a session.
 #[derive(Clone)]
 pub struct Config {
-    /// Options for opening the object. The caller sets `name` to the package's name.
+    /// Options for opening the object.
     pub open: OpenConfig,
     /// Pages of a perf buffer per CPU; 0 uses the setting of the package.
     pub perf_pages: u32,
@@ -111,6 +111,7 @@ struct Prog {
 impl Session {
     /// Opens a package and sets the values in its metadata. Nothing is loaded.
     pub fn open(package: Package, mut config: Config, log: Arc<Log>) -> Result<Session> {
+        config.open.name.clone_from(&package.meta.obj_name);
         let opened = Opened::open(&package, &mut config.open, &log)?;
         let by_name = package.meta.prog_index();
         let progs = opened.object.progs().map(|prog| Prog::new(prog, &package.meta, &by_name)).collect();
@@ -159,7 +160,7 @@ impl Session {
 
     /// Whether maps and programs are loaded.
     pub fn is_loaded(&self) -> bool {
-        self.opened.phase == Phase::Loaded
+        matches!(self.opened.phase, Phase::Loaded | Phase::Imported)
     }
 
     /// Whether programs are attached.
@@ -204,11 +205,23 @@ impl Session {
 
     /// Loads the object once its kernel memory is within the limit.
     fn load_object(&mut self) -> Result<()> {
-        let pages = self.perf_pages();
-        let charge = self.config.account.take(&self.opened, &self.package.object, pages)?;
+        let charge = self.take_charge()?;
         self.load_what_works()?;
         self.charge = Some(charge);
         Ok(())
+    }
+
+    /// Charges the kernel memory that this package needs.
+    fn take_charge(&self) -> Result<Charge> {
+        let (pages, dispatchers) = (self.perf_pages(), self.dispatcher_count());
+        self.config.account.take(&self.opened, &self.package.object, pages, dispatchers)
+    }
+
+    /// The number of programs that are to have a dispatcher.
+    fn dispatcher_count(&self) -> u64 {
+        let progs = self.opened.object.progs().enumerate().filter(|_| self.config.replaceable);
+        progs.filter(|(index, prog)| prog.autoload() && self.why_not_dispatched(*index).is_none()).count()
+            as u64
     }
 
     /// Opens a ring or perf buffer as a source of untyped records.

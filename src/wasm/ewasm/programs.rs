@@ -34,9 +34,7 @@ impl Programs {
                 format_args!("a guest can create at most {MAX_PROGRAMS} programs"),
             ));
         }
-        let mut config = vm.session.clone();
-        config.open.name = package.meta.obj_name.clone();
-        let session = Session::open(package, config, Arc::clone(vm.log))?;
+        let session = Session::open(package, vm.session.clone(), Arc::clone(vm.log))?;
         self.0.push(Program { session, sources: None });
         Ok(id as i32)
     }
