@@ -572,6 +572,21 @@ fn with_the_flag_another_program_has_the_link() {
     }
 }
 
+#[test]
+fn dispatchers_count_as_kernel_memory() {
+    needs_root!();
+    let package = support::package(&source(1, "", &[RAW_TP, PACKET, TCX].concat()));
+    let [direct, dispatched] = [false, true].map(|replaceable| {
+        let vm = support::vm_with(Options::new().replaceable(replaceable)).0;
+        vm.open(&package, Kind::Json).expect("the package opens");
+        let described: serde_json::Value =
+            serde_json::from_str(&vm.describe().expect("a description")).expect("JSON");
+        described["kernel_memory"].as_u64().expect("a number")
+    });
+    // Two of the three programs can have one: 16 KiB and two pages of 4 KiB.
+    assert_eq!(dispatched - direct, 2 * (24 << 10));
+}
+
 /// Delivers what waits and returns the number of events.
 fn events(vm: &Vm) -> usize {
     vm.poll(Some(Duration::ZERO), Format::Raw, |_| Flow::Continue).expect("a poll")
@@ -654,6 +669,101 @@ fn a_kept_version_runs_again_without_a_load() {
         drop(vm);
         watch.is_clean();
     }
+}
+
+/// Runs `change` while the dispatcher of the program number `at` refuses every program: the descriptor of its slots refers to
+/// something else.
+fn without_slots<T>(at: usize, change: impl FnOnce() -> T) -> T {
+    let is_slots = |fd: &i32| {
+        std::fs::read_to_string(format!("/proc/self/fdinfo/{fd}"))
+            .is_ok_and(|text| text.contains("map_type:\t3\n"))
+    };
+    let slots = support::kernel::descriptors().into_keys().filter(is_slots).nth(at).expect("a dispatcher");
+    let other = std::fs::File::open("/dev/null").expect("a file");
+    // SAFETY: descriptors that are open; the last call closes the copy.
+    unsafe {
+        let kept = libc::dup(slots);
+        assert!(kept >= 0 && libc::dup2(other.as_raw_fd(), slots) == slots);
+        let changed = change();
+        assert_eq!(libc::dup2(kept, slots), slots);
+        libc::close(kept);
+        changed
+    }
+}
+
+#[test]
+fn a_failed_switch_names_the_program_and_changes_nothing() {
+    needs_root!();
+    let _turn = turn();
+    let [few, many] = [RAW_TP.to_owned(), [RAW_TP, MORE].concat()];
+    let [few, many] =
+        [(1, few), (2, many)].map(|(version, programs)| support::package(&source(version, "", &programs)));
+    let vm = attached(&many, true);
+    for is_queued in [false, true] {
+        if is_queued {
+            vm.queue_start(1 << 20).expect("a queue");
+        }
+        // The last hook is dropped, the others are swapped.
+        for (at, name) in [(0, "on_enter"), (1, "on_exit"), (2, "more")] {
+            let failed = without_slots(at, || vm.replace(&few, keeping()).map(drop));
+            let error = failed.expect_err("a dispatcher refuses the program");
+            assert_eq!(error.status(), Status::Attach, "{error}");
+            assert!(error.to_string().contains(&format!("{name:?}")), "{error}");
+            // All descriptors that the vm waits for are open.
+            vm.pause(true).expect("a pause");
+            vm.pause(false).expect("the end of the pause");
+            call(0, 1);
+            let mut count = 0;
+            while count < 2 {
+                let poll = vm.poll(Some(Duration::from_secs(20)), Format::Raw, |_| Flow::Continue);
+                count += Some(poll.expect("a poll")).filter(|&count| count > 0).expect("an event");
+            }
+            assert_eq!(count, 2);
+        }
+    }
+    assert_eq!(vm.stats().replaces, 0);
+}
+
+#[test]
+fn a_failed_rollback_changes_nothing() {
+    needs_root!();
+    let _turn = turn();
+    let sampled = r#"
+/// @sample {"interval": 3600000}
+struct { __uint(type, BPF_MAP_TYPE_ARRAY); __uint(max_entries, 1); __type(key, u32); __type(value, VALUE); } table
+    SEC(".maps");"#;
+    let version = |number: u32, value: &str| {
+        support::package(&source(number, "", &[RAW_TP, &sampled.replace("VALUE", value)].concat()))
+    };
+    let vm = attached(&version(1, "u64"), true);
+    vm.replace(&version(2, "u32"), keeping()).expect("the replace works");
+    // The old version ends with a round of its map.
+    assert_eq!(events(&vm), 1);
+    let failing =
+        || without_slots(0, || vm.rollback().map(drop)).expect_err("a dispatcher refuses the program");
+    failing();
+    assert!(vm.drained().expect("an answer"));
+    assert_eq!(events(&vm), 0);
+    vm.rollback().expect("the rollback works");
+    assert_eq!(events(&vm), 1, "the round of the newer version");
+    // A record of the kept version waits in the kernel.
+    call(0, 1);
+    vm.replace(&version(3, "u32"), keeping()).expect("the replace works");
+    vm.queue_start(1 << 20).expect("a queue");
+    for _ in 0..200 {
+        failing();
+    }
+    let mut records = 0;
+    while vm
+        .poll(Some(Duration::ZERO), Format::Raw, |event| {
+            records += usize::from(event.kind == eunomia::EventKind::Sample);
+            Flow::Continue
+        })
+        .expect("a poll")
+        > 0
+    {}
+    assert_eq!(records, 1);
+    assert!(vm.drained().expect("an answer"));
 }
 
 #[test]
@@ -820,6 +930,18 @@ fn a_refused_version_leaves_no_trace() {
             "one program only",
         ),
         (
+            "an added program reads beyond the record",
+            with(r#"SEC("tp/syscalls/sys_enter_getpgid") int more(u64 *ctx) { return ctx[40]; }"#),
+            Status::Attach,
+            "beyond the record",
+        ),
+        (
+            "an added program reads too many arguments",
+            with(r#"SEC("raw_tp/sched_process_exec") int more(u64 *ctx) { return ctx[3]; }"#),
+            Status::Attach,
+            "more arguments",
+        ),
+        (
             "is rejected",
             with(r#"SEC("raw_tp/sys_enter") int more(void *ctx) { return *(int *)0; }"#),
             Status::Verifier,
@@ -841,6 +963,37 @@ fn a_refused_version_leaves_no_trace() {
     let error = direct.replace(&two, ReplaceOptions::default()).expect_err("without the flag");
     assert_eq!(error.status(), Status::Unsupported);
     assert!(error.to_string().contains("option replaceable"), "{error}");
+}
+
+/// A dispatcher has the hook, so the kernel does not check what the program reads when it begins to run.
+#[test]
+fn a_program_that_reads_more_than_its_hook_has_is_refused() {
+    needs_root!();
+    let _turn = turn();
+    let tracepoint = "tp/syscalls/sys_enter_getpgid";
+    for (section, least, fits, beyond, text) in
+        [(tracepoint, 1, 2, 3, "beyond the record"), ("raw_tp/sys_enter", 0, 1, 2, "more arguments")]
+    {
+        let program = |word: u32| {
+            let read = format!("SEC(\"{section}\") int on_enter(u64 *ctx) {{ return ctx[{word}] == 1; }}");
+            support::package(&source(word, "", &read))
+        };
+        for replaceable in [false, true] {
+            let vm = support::vm_with(Options::new().replaceable(replaceable)).0;
+            vm.open(&program(beyond), Kind::Json).expect("the package opens");
+            let error = vm.attach().expect_err("it reads too much");
+            assert!(error.status() == Status::Attach && error.to_string().contains(text), "{error}");
+        }
+        let vm = attached(&program(least), true);
+        // The first call makes a descriptor, which stays.
+        assert!(vm.replace(&program(least), ReplaceOptions::default()).expect("the same").unchanged);
+        let clean = Watch::new();
+        let error = vm.replace(&program(beyond), ReplaceOptions::default()).expect_err("it reads too much");
+        println!("{error}");
+        assert!(error.status() == Status::Attach && error.to_string().contains(text), "{error}");
+        clean.is_clean();
+        vm.replace(&program(fits), ReplaceOptions::default()).expect("it reads what there is");
+    }
 }
 
 #[test]

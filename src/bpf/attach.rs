@@ -59,6 +59,7 @@ fn attach_one(prog: ProgRef<'_>, target: &Target, log: &Arc<Log>) -> Result<Vec<
         prog_type::PERF_EVENT => perf_events(prog, target, log),
         kind if OF_CGROUPS.contains(&kind) => cgroup(prog, target, log),
         prog_type::SK_LOOKUP | prog_type::FLOW_DISSECTOR => network_namespace(prog, log),
+        prog_type::TRACEPOINT if place.split('/').nth(2).is_some() => by_place(prog, place, target, log),
         _ if target.attach_keys().next().is_some() => by_place(prog, place, target, log),
         _ if lacks_function(place) => Err(no_target(prog)),
         _ => one(prog, place, log, &|| prog.attach()),
@@ -149,7 +150,7 @@ fn by_place(prog: ProgRef<'_>, place: &str, target: &Target, log: &Arc<Log>) -> 
         "tp" | "tracepoint" => {
             let (category, name) = rest.split_once('/').ok_or_else(|| bad_place(prog, place))?;
             let (category, name) = (text(category)?, text(name)?);
-            one(prog, place, log, &|| prog.attach_tracepoint(&category, &name))
+            one(prog, place, log, &|| prog.attach_tracepoint(rest, &category, &name))
         }
         "raw_tp" | "raw_tracepoint" => {
             let name = text(rest)?;

@@ -146,6 +146,7 @@ pub fn attach_error(prog: ProgRef<'_>, place: &str, e: Errno, printed: &str) -> 
     let (status, why) = match (e.0, requirements::newer_for_hook(place)) {
         (libc::EPERM | libc::EACCES, _) => match requirements::missing_for(prog) {
             Some(missing) => (Status::Perm, format!("needs {missing}")),
+            None if is_tracepoint => (Status::Attach, "it reads beyond the record of the tracepoint".into()),
             None => (Status::Attach, format!("{e}; {}", reason(printed, e))),
         },
         (libc::ENOENT | libc::EOPNOTSUPP, _) if place.starts_with('k') && !requirements::has_kprobes() => {
@@ -175,6 +176,9 @@ pub fn attach_error(prog: ProgRef<'_>, place: &str, e: Errno, printed: &str) -> 
         }
         (libc::EMFILE | libc::ENFILE, _) => (Status::System, OUT_OF_DESCRIPTORS.into()),
         (libc::EINVAL, Some(newer)) => (Status::Unsupported, newer),
+        (libc::EINVAL, _) if is_raw_tracepoint => {
+            (Status::Attach, "it reads more arguments than the tracepoint has".into())
+        }
         (libc::EINVAL, _) if place.starts_with("netkit") => (Status::Attach, "not a netkit device".into()),
         (libc::EOPNOTSUPP | ENOTSUPP, _) => (Status::Unsupported, unsupported(prog, printed, e)),
         // The file does not exist, or it lacks the function or probe.

@@ -7,7 +7,7 @@ use super::Session;
 use crate::bpf::attach::{attach, attach_struct_ops, is_attachable};
 use crate::bpf::constants::{ENOTSUPP, map_type};
 use crate::bpf::diagnose;
-use crate::bpf::dispatch::{self, Generation};
+use crate::bpf::dispatch::{self, Dispatcher, Generation};
 use crate::bpf::dry_run::expect;
 use crate::bpf::map::Map;
 use crate::bpf::skipped::Skipped;
@@ -53,12 +53,26 @@ impl Session {
         if self.config.replaceable && self.why_not_dispatched(index).is_none() {
             self.make_dispatcher(index).map_err(|e| self.dispatcher_error(index, e))?;
         }
-        let Some(dispatcher) = &self.progs[index].dispatcher else { return self.make_links(index) };
-        let attached = dispatcher.instead_of(self.opened.object.prog(index), || self.make_links(index));
-        attached.map_err(|e| self.dispatcher_error(index, e))?
+        match &self.progs[index].dispatcher {
+            Some(dispatcher) => self.attach_dispatcher(index, dispatcher),
+            None => self.make_links(index),
+        }
     }
 
-    fn dispatcher_error(&self, index: usize, e: os::Errno) -> Error {
+    /// Attaches a dispatcher of a program, on whose hooks the program may run.
+    pub(super) fn attach_dispatcher(&self, index: usize, dispatcher: &Dispatcher) -> Result<Vec<Link>> {
+        let attached = dispatcher.instead_of(self.opened.object.prog(index), || self.make_links(index));
+        let links = attached.map_err(|e| self.dispatcher_error(index, e))??;
+        self.check_context(index, &links).map(|()| links)
+    }
+
+    /// Checks that a program reads only what its hook has, by the links of a dispatcher.
+    pub(super) fn check_context(&self, index: usize, links: &[Link]) -> Result<()> {
+        let prog = self.opened.object.prog(index);
+        links.iter().try_for_each(|link| link.admits(prog)).map_err(|e| self.dispatcher_error(index, e))
+    }
+
+    pub(super) fn dispatcher_error(&self, index: usize, e: os::Errno) -> Error {
         let prog = &self.progs[index];
         diagnose::attach_error(self.opened.object.prog(index), &prog.section.to_string_lossy(), e, "")
     }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use super::{Place, Prog, Session};
-use crate::bpf::dispatch::{can_update, why_not};
+use crate::bpf::dispatch::{self, can_update, why_not};
 use crate::bpf::map::{Map, map_error};
 use crate::bpf::replace::maps::{is_kept, is_same_layout, why_fresh};
 use crate::error::{Error, Result, Status};
@@ -21,6 +21,8 @@ pub struct Plan {
     swapped: Vec<(usize, usize)>,
     added: Vec<usize>,
     dropped: Vec<usize>,
+    /// Programs that may read more of their context than those whose hooks they take over.
+    wider: Vec<usize>,
 }
 
 impl Plan {
@@ -177,6 +179,11 @@ impl Session {
         for &(from, to) in &plan.swapped {
             old.check_swap(from, is_one, true)?;
             self.check_swap(to, is_one, false)?;
+            self.check_context(to, &old.progs[from].links)?;
+            let raw = self.opened.object.prog(to);
+            if old.progs[from].dispatcher.as_ref().is_some_and(|dispatcher| !dispatcher.covers(raw)) {
+                plan.wider.push(to);
+            }
             self.progs[to].note(&mut changes, "swapped");
         }
         for &index in &plan.added {
@@ -235,6 +242,11 @@ impl Session {
     /// Attaches the programs on hooks that the running version does not have. They run only after `take_over`.
     #[inline(never)]
     pub fn attach_added(&mut self, plan: &Plan) -> Result<()> {
+        for &index in &plan.wider {
+            let Some(generation) = &self.generation else { continue };
+            let idle = dispatch::load(self.opened.object.prog(index), generation);
+            self.attach_dispatcher(index, &idle.map_err(|e| self.dispatcher_error(index, e))?)?;
+        }
         for &index in &plan.added {
             let links = self.attach_through(index)?;
             if self.progs[index].dispatcher.is_none() {
@@ -259,12 +271,7 @@ impl Session {
                 "another process reads the events of the running version; export the prepared one first";
             return Err(Error::new(Status::State, text));
         }
-        if let Err((index, e)) = self.fill_next(old, plan) {
-            old.fill_all();
-            let prog = self.opened.object.prog(index);
-            let error = Error::sys(Status::Attach, e.0, format_args!("taking over the hook: {e}"));
-            return Err(prog.about(error, &self.progs[index].section.to_string_lossy()));
-        }
+        self.fill_next(old, plan).inspect_err(|_| old.fill_all())?;
         self.generation.iter().for_each(|generation| generation.flip());
         for &(from, to) in &plan.swapped {
             self.progs[to].links = std::mem::take(&mut old.progs[from].links);
@@ -275,9 +282,9 @@ impl Session {
         Ok(())
     }
 
-    /// Fills the slots of the next generation, or updates the link of the only program. A failure comes with the program.
+    /// Fills the slots of the next generation, or updates the link of the only program.
     #[inline(never)]
-    fn fill_next(&self, old: &Session, plan: &Plan) -> Result<(), (usize, Errno)> {
+    fn fill_next(&self, old: &Session, plan: &Plan) -> Result<()> {
         for &(from, to) in &plan.swapped {
             let (prog, raw) = (&old.progs[from], self.opened.object.prog(to));
             let filled = match (&prog.dispatcher, &*prog.links) {
@@ -285,12 +292,20 @@ impl Session {
                 (None, [link]) => link.update(raw),
                 _ => Err(Errno(libc::EOPNOTSUPP)),
             };
-            filled.map_err(|e| (to, e))?;
+            filled.map_err(|e| self.hook_error(to, e))?;
         }
-        for dispatcher in plan.dropped.iter().filter_map(|&index| old.progs[index].dispatcher.as_ref()) {
-            dispatcher.fill(self.next_generation(), None).map_err(|e| (0, e))?;
+        for &index in &plan.dropped {
+            let dispatcher = old.progs[index].dispatcher.as_ref();
+            let emptied = dispatcher.map_or(Ok(()), |of| of.fill(self.next_generation(), None));
+            emptied.map_err(|e| old.hook_error(index, e))?;
         }
         Ok(())
+    }
+
+    #[inline(never)]
+    fn hook_error(&self, index: usize, e: Errno) -> Error {
+        let error = Error::sys(Status::Attach, e.0, format_args!("taking over the hook: {e}"));
+        self.opened.object.prog(index).about(error, &self.progs[index].section.to_string_lossy())
     }
 
     /// The generation that does not run.

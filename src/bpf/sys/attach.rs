@@ -11,9 +11,14 @@ use super::result::{check, non_null};
 use super::tc::TcFilter;
 use crate::os::{self, Errno};
 
+/// PERF_EVENT_IOC_SET_BPF: attaches a program to a perf event.
+const SET_BPF: libc::c_ulong = 0x4004_2408;
+
 /// One attachment.
 pub struct Link {
     kind: Kind,
+    /// The perf event of a tracepoint, which libbpf closes with the link.
+    event: Option<RawFd>,
     /// The process that created it.
     owner: u32,
 }
@@ -30,7 +35,7 @@ unsafe impl Send for Link {}
 
 impl Link {
     fn of(kind: Kind) -> Link {
-        Link { kind, owner: std::process::id() }
+        Link { kind, event: None, owner: std::process::id() }
     }
 
     fn from_libbpf(raw: *mut b::bpf_link) -> os::Result<Link> {
@@ -44,6 +49,16 @@ impl Link {
             Kind::Libbpf(link) => Some(unsafe { b::bpf_link__fd(link.as_ptr()) }).filter(|&fd| fd >= 0),
             Kind::Kernel(fd) => Some(fd.as_raw_fd()),
             Kind::Tc(_) => None,
+        }
+    }
+
+    /// Fails with EACCES if `prog` reads beyond the record of the tracepoint, to which another program is attached. Changes nothing.
+    pub fn admits(&self, prog: ProgRef<'_>) -> os::Result<()> {
+        let (Some(event), prog) = (self.event, prog.raw_fd()?) else { return Ok(()) };
+        // SAFETY: the event is open as long as the link. It has a program, and the kernel accepts no second one.
+        match os::check(unsafe { libc::ioctl(event, SET_BPF, prog) }) {
+            Err(Errno(libc::EEXIST)) => Ok(()),
+            other => other.map(drop),
         }
     }
 
@@ -190,12 +205,29 @@ impl ProgRef<'_> {
         Link::from_libbpf(unsafe { b::bpf_program__attach_kprobe_opts(self.ptr(), func.as_ptr(), &opts) })
     }
 
-    /// Attaches to a tracepoint.
-    pub fn attach_tracepoint(self, category: &CStr, name: &CStr) -> os::Result<Link> {
+    /// Attaches to a tracepoint. `path` is its category and name.
+    pub fn attach_tracepoint(self, path: &str, category: &CStr, name: &CStr) -> os::Result<Link> {
+        if let Ok(link) = self.attach_to_tracepoint_event(path) {
+            return Ok(link);
+        }
+        // libbpf prints what is wrong.
         // SAFETY: the strings live for the call.
         Link::from_libbpf(unsafe {
             b::bpf_program__attach_tracepoint(self.ptr(), category.as_ptr(), name.as_ptr())
         })
+    }
+
+    fn attach_to_tracepoint_event(self, path: &str) -> os::Result<Link> {
+        const PERF_TYPE_TRACEPOINT: u32 = 2;
+        let read = |root: &&str| std::fs::read_to_string([root, "/events/", path, "/id"].concat()).ok();
+        let id = ["/sys/kernel/tracing", "/sys/kernel/debug/tracing"].iter().find_map(read);
+        let config = id.and_then(|id| id.trim_ascii().parse().ok()).ok_or(Errno(libc::ENOENT))?;
+        let (kind, pid, cpu) = (PERF_TYPE_TRACEPOINT, -1, 0);
+        let event = perf_event_open(&PerfEvent { kind, config, sample: 0, is_frequency: false, pid, cpu })?;
+        let fd = event.as_raw_fd();
+        let mut link = self.attach_perf_event(event)?;
+        link.event = Some(fd);
+        Ok(link)
     }
 
     /// Attaches to a raw tracepoint.

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
 use libbpf_sys as b;
 
 use super::map::MapFd;
-use super::object::{ProgRef, program_info};
+use super::object::{ProgRef, pointer_or_null, program_info};
 use super::result::check;
 use super::ring::{map, unmap};
 use crate::os::{self, Errno};
@@ -74,7 +74,7 @@ const GET_FUNC_IP: i32 = 173;
 
 /// The code of a dispatcher. Each call has a constant index, which the kernel compiles to a direct jump. A call of an empty slot
 /// goes on. A trampoline stores the address of the function only if the attached program asks for it, so the dispatcher
-/// asks for it.
+/// asks for it. It reads as much of a raw tracepoint's arguments as the program, which the kernel checks when it attaches it.
 const CODE: [Instruction; 16] = [
     insn(MOVE, 6, 1, 0, 0), // r6 = the context
     insn(0x18, 4, 2, 0, 0), // r4 = address of the generation
@@ -95,13 +95,15 @@ const CODE: [Instruction; 16] = [
 ];
 const GENERATION_AT: usize = 1;
 const SLOTS_AT: usize = 4;
-const IP_AT: usize = 13;
+const ASKS_AT: usize = 13;
 const RESULT_AT: usize = 14;
 
 /// The dispatcher of a program, with a slot for each generation. It may have several links.
 pub struct Dispatcher {
     prog: OwnedFd,
     slots: MapFd,
+    /// Words of the context that the kernel has checked.
+    words: u8,
 }
 
 impl Dispatcher {
@@ -120,8 +122,11 @@ impl Dispatcher {
         set(GENERATION_AT, generation.fd.as_raw_fd());
         set(SLOTS_AT, slots.fd());
         set(RESULT_AT, result);
-        if !has_ip {
-            code[IP_AT] = code[RESULT_AT];
+        let words = context_words(of)?;
+        match words {
+            0 if has_ip => {}
+            0 => code[ASKS_AT] = code[RESULT_AT],
+            _ => code[ASKS_AT] = insn(0x79, 0, 6, 8 * (words - 1), 0),
         }
         let info = program_info(of.raw_fd()?)?;
         let btf = if info.attach_btf_id > 0 { btf_of_hook(info.attach_btf_obj_id)? } else { None };
@@ -144,7 +149,7 @@ impl Dispatcher {
                 b::bpf_prog_load(of.kind(), name, license, code.as_ptr().cast(), code.len() as _, &mut opts);
             OwnedFd::from_raw_fd(check(loaded)?)
         };
-        Ok(Dispatcher { prog, slots })
+        Ok(Dispatcher { prog, slots, words })
     }
 
     /// Makes a slot call a program, or none.
@@ -156,6 +161,11 @@ impl Dispatcher {
                 deleted => deleted,
             },
         }
+    }
+
+    /// Whether the kernel has checked that its hook has all arguments that a raw tracepoint program reads.
+    pub fn covers(&self, prog: ProgRef<'_>) -> bool {
+        context_words(prog).is_ok_and(|words| words <= self.words)
     }
 
     /// Its own program, by which the kernel counts runs.
@@ -176,6 +186,27 @@ impl Dispatcher {
         let attached = attach();
         set_descriptor(fd, kept.as_raw_fd()).map(|()| attached)
     }
+}
+
+/// Returns how many arguments a raw tracepoint program reads, up to the last one; 0 for other types. Nothing runs: the kernel
+/// compares the number with the given one before it looks for the CPU, which does not exist.
+fn context_words(prog: ProgRef<'_>) -> os::Result<u8> {
+    const MAX_ARGUMENTS: u8 = 12;
+    let (fd, context) = (prog.raw_fd()?, [0; 8 * MAX_ARGUMENTS as usize]);
+    let is_too_few = |words: &u8| {
+        let mut opts = b::bpf_test_run_opts {
+            sz: size_of::<b::bpf_test_run_opts>() as _,
+            ctx_in: pointer_or_null(&context[..8 * usize::from(*words)]),
+            ctx_size_in: 8 * u32::from(*words),
+            flags: b::BPF_F_TEST_RUN_ON_CPU,
+            cpu: i32::MAX as u32,
+            ..Default::default()
+        };
+        // SAFETY: the context has that many bytes.
+        check(unsafe { b::bpf_prog_test_run_opts(fd, &mut opts) }) == Err(Errno(libc::EINVAL))
+    };
+    let is_raw = prog.kind() == b::BPF_PROG_TYPE_RAW_TRACEPOINT;
+    Ok(if is_raw { (0..MAX_ARGUMENTS).take_while(is_too_few).count() as u8 } else { 0 })
 }
 
 /// Returns the BTF with this id, which has the type of a hook. `None` without CAP_SYS_ADMIN, which this requires: then the kernel
