@@ -356,7 +356,7 @@ struct prog_info {
     std::uint64_t run_count, run_ns;
 };
 
-// See eunomia_prog_input. The buffers stay the caller's.
+// See eunomia_prog_input. The caller keeps the ownership of the buffers.
 struct prog_input {
     const void *data = nullptr;
     std::size_t data_len = 0;
@@ -402,7 +402,7 @@ template <class Fn> void each_record(const void *buffer, const batch &stored, Fn
 
 namespace detail {
 
-// Whether the bytes of a T are its value, not a reference to it.
+// Whether the bytes of a T are its value, and not a pointer to the value.
 template <class T>
 inline constexpr bool is_plain =
     std::is_trivially_copyable_v<T> && !std::is_pointer_v<T> && !std::is_same_v<T, std::string_view>;

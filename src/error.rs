@@ -366,7 +366,8 @@ impl fmt::Display for Error {
     }
 }
 
-/// `source` is the [`std::io::Error`] of the system call that failed, if one did. The message already says what it says.
+/// `source` is the [`std::io::Error`] of the system call that failed, if one did. The message of the error already
+/// contains its text.
 impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         self.0.source.as_ref().map(|source| source as _)

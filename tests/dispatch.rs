@@ -915,7 +915,7 @@ fn a_refused_version_leaves_no_trace() {
             "sleepable",
             with(r#"SEC("uprobe.s/libc.so.6:getpgid") int more(void *ctx) { return 0; }"#),
             Status::Unsupported,
-            "it may sleep",
+            "it is sleepable",
         ),
         (
             "cannot be attached",

@@ -197,7 +197,7 @@ impl Producer for Filler {
     }
 }
 
-/// One who polls.
+/// A thread that polls.
 struct Consumer {
     shared: Arc<Shared>,
     chunk: VecDeque<u8>,

@@ -81,13 +81,13 @@ impl Reader {
         Reader { process, socket }
     }
 
-    /// Has it call `commit` or `rollback`.
+    /// Makes the reader call `commit` or `rollback`.
     fn tell(&mut self, what: &str) {
         send(&mut self.socket, what.as_bytes());
         assert_eq!(receive(&mut self.socket), b"done", "{what}");
     }
 
-    /// Has it adopt a version.
+    /// Makes the reader adopt a version.
     fn adopts(&mut self, package: &[u8], exported: &Exported) {
         send(&mut self.socket, b"adopt");
         send(&mut self.socket, package);
@@ -134,7 +134,7 @@ impl Load {
                 while !over.load(SeqCst) {
                     // SAFETY: a number only.
                     unsafe { libc::getpgid(0) };
-                    // Not so fast that nearly all events are lost.
+                    // Without the pause nearly all events would be lost.
                     if calls.fetch_add(1, SeqCst) % 512 == 0 {
                         std::thread::sleep(Duration::from_millis(1));
                     }

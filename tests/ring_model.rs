@@ -32,7 +32,7 @@ const RECORD: u64 = 16;
 /// The ring holds two records.
 const SLOTS: u64 = 2;
 
-/// What the test leaves out.
+/// The rule that the test breaks.
 #[derive(Clone, Copy, Default)]
 struct Broken {
     fence: bool,
@@ -542,7 +542,8 @@ fn records_of_any_length_arrive_once_and_in_order_in_every_way() {
                 read_some(&ring, &mut reader, &mut random, &mut seen);
             }
         }
-        // A record that is not submitted ends every way, and is the next when it is.
+        // In every way of reading, a record that is not submitted ends the read, and is delivered next once it is
+        // submitted.
         let busy = ring.producer.get();
         while !ring.produce(7, len | BUSY) {
             read_some(&ring, &mut reader, &mut random, &mut seen);

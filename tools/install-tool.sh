@@ -11,7 +11,7 @@ mdbook) version=0.5.4 ;;
 esac
 directory=$PWD/target/tools/$1-$version
 if [ ! -e "$directory/bin/$1" ]; then
-    # The build directory takes a gigabyte, and nothing needs it afterwards.
+    # The build directory has a gigabyte, and nothing needs it afterwards.
     trap 'rm -rf "$directory/build"' EXIT
     cargo install --locked --quiet --root "$directory" --target-dir "$directory/build" "$1@$version" >&2
 fi

@@ -37,7 +37,7 @@ def bpf(command: int, *words: int, size: int) -> int:
 
 
 def rounds(vm: eunomia.VM, consume: Callable[[], int]) -> list[float]:
-    """Events per second of each round. The events are there before the clock starts."""
+    """Events per second of each round. All events are produced before the clock starts."""
     produce = bpf(BPF_PROG_GET_FD_BY_ID, vm.prog_find("produce").id, size=12)
     speeds = []
     for _ in range(ROUNDS):

@@ -44,7 +44,7 @@ static void *poll_events(void *arg) {
     while (!over) {
         int status = eunomia_poll(vm, 100, EUNOMIA_FORMAT_RAW, take, NULL);
 
-        // Reading a variable takes the turn for a moment.
+        // Reading a variable keeps other calls out for a moment.
         if (status < 0 && status != EUNOMIA_ERR_BUSY)
             die("poll", eunomia_errmsg(vm));
     }

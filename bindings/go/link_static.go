@@ -2,7 +2,8 @@
 
 package eunomia
 
-// pkg-config tells the folders. It names the shared library too, which is not needed once the archive has everything.
+// pkg-config prints the directories. It also names the shared library, which the linker does not need,
+// because the archive contains everything.
 
 // #cgo LDFLAGS: -Wl,--as-needed -l:libeunomia.a -lgcc_s -lm
 // #cgo pkg-config: eunomia

@@ -45,7 +45,7 @@ func TestAnErrorOfACallbackIsNotTakenForAStop(t *testing.T) {
 	guest := opened(t, "hello.wasm", nil)
 	_, err = guest.WasmRun(ctx, []string{"guest"}, FormatJSON, fail)
 	equal(t, errors.Is(err, ErrStopped), true)
-	// Neither took a stop of its own away.
+	// Neither call affects a later stop of its own vm.
 	vm.Stop()
 	_, err = vm.Poll(ctx, Forever, FormatJSON, ignore)
 	equal(t, errors.Is(err, ErrStopped), true)
@@ -148,7 +148,7 @@ func TestTheEndOfAContextEndsAWait(t *testing.T) {
 		equal(t, events.Next(), false)
 		equal(t, events.Err(), context.DeadlineExceeded)
 		cancel()
-		// Nothing of it is left for the next.
+		// Nothing of it is left for the next call.
 		trigger(t, vm, 1)
 		count, err := vm.Poll(background, Forever, FormatJSON, ignore)
 		check(t, err)
@@ -289,7 +289,7 @@ func TestTheGarbageCollectorTakesNothingThatIsInUse(t *testing.T) {
 	equal(t, seen > 0, true)
 }
 
-// TestChild is what the next two run in a process of its own.
+// TestChild is run in a process of its own by the next two tests.
 func TestChild(t *testing.T) {
 	if os.Getenv("EUNOMIA_TEST_CHILD") == "" {
 		t.Skip("for other tests")

@@ -360,7 +360,7 @@ func progInfo(status C.int, found *C.eunomia_prog_info, info *ProgInfo) C.int {
 	return status
 }
 
-// ProgInput is what a program runs on in ProgRun.
+// ProgInput is the input of ProgRun.
 type ProgInput struct {
 	Data    []byte // packet, for XDP and traffic control programs
 	Ctx     []byte // context, such as the arguments of a raw tracepoint
@@ -369,7 +369,7 @@ type ProgInput struct {
 	Repeat  uint32 // number of runs; 0 is one run
 }
 
-// ProgResult is what a test run left.
+// ProgResult is the result of a test run.
 type ProgResult struct {
 	ReturnValue uint32
 	Duration    time.Duration // mean time of one run; 0 if the kernel does not time it
@@ -395,7 +395,8 @@ func (vm *VM) ProgRun(name string, in ProgInput) (ProgResult, error) {
 	}, nil
 }
 
-// left returns the bytes that a test run left in a buffer. The kernel reports a size even without a buffer.
+// left returns the output that a test run stored in a buffer. The kernel reports a size even without a
+// buffer.
 func left(buffer []byte, size C.size_t) []byte {
 	if uint64(size) < uint64(len(buffer)) {
 		return buffer[:size]

@@ -44,13 +44,14 @@ type OptionFlag uint32
 const (
 	WasmRawEvents OptionFlag = C.EUNOMIA_WASM_RAW_EVENTS
 	WasmStdio     OptionFlag = C.EUNOMIA_WASM_STDIO
-	// A program whose hook (function, tracepoint) does not exist is skipped, provided that another program of the package
-	// can be attached. Each cause is logged.
+	// SkipMissingHooks skips a program whose hook (function or tracepoint) does not exist, provided that another
+	// program of the package can be attached. Each cause is logged.
 	SkipMissingHooks OptionFlag = C.EUNOMIA_SKIP_MISSING_HOOKS
-	// libbpf's own handlers of the sections fentry, fexit, fmod_ret, fsession, tp_btf and iter stay in place, which loads
-	// more slowly. Set it for every vm of the process.
+	// LibbpfSections keeps libbpf's own handlers of the sections fentry, fexit, fmod_ret, fsession, tp_btf and
+	// iter, with which packages load more slowly. Set it for every vm of the process.
 	LibbpfSections OptionFlag = C.EUNOMIA_LIBBPF_SECTIONS
-	// Replaceable attaches each tracing program that supports it through a dispatcher, so that Replace can swap it.
+	// Replaceable attaches each tracing program that supports it through a dispatcher, so that Replace can
+	// replace it.
 	Replaceable OptionFlag = C.EUNOMIA_REPLACEABLE
 )
 

@@ -15,7 +15,7 @@ fn print(event: &Event) -> Flow {
     Flow::Continue
 }
 
-/// Waits for events and passes those that there are to `callback`. It can be cancelled: no event is lost.
+/// Waits for events and passes those that are available to `callback`. If it is cancelled, no event is lost.
 async fn poll(vm: &AsyncFd<Vm>, callback: impl FnMut(&Event) -> Flow) -> Result<usize, Box<dyn Error>> {
     let mut ready = vm.readable().await?;
     let count = vm.get_ref().poll(Some(Duration::ZERO), Format::Json, callback)?;

@@ -1,4 +1,4 @@
-//! Takes raw records of the example "bootstrap" as the structs they are, without JSON in between, until Ctrl-C.
+//! Reads raw records of the example "bootstrap" as structs, without JSON, until Ctrl-C.
 //!
 //! usage: raw target/packages/bootstrap/package.json
 

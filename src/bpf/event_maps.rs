@@ -36,7 +36,8 @@ pub struct Given {
     pub events: Vec<(i32, OwnedFd)>,
     /// The pages of each.
     pub pages: u32,
-    /// `Perf::given`. The C library cannot import, and without this pointer it would have that function.
+    /// Is `Perf::given`. The C library cannot import packages. Because the function is called only through this
+    /// pointer, the linker leaves it out there.
     pub open: fn(Vec<(i32, OwnedFd)>, u32) -> os::Result<Perf>,
 }
 

@@ -178,7 +178,7 @@ fn named(role: &str, key: &str, name: &str) -> Value {
     members([("role", role.into()), (key, name.into())])
 }
 
-/// A number that differs for different objects, the hash FNV-1a. It finds mistakes, not attacks.
+/// A number that differs for different objects, the hash FNV-1a. It detects mistakes, not attacks.
 fn identify(object: &[u8]) -> u64 {
     object
         .iter()

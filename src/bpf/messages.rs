@@ -12,9 +12,9 @@ pub enum Missing {
     Function,
     /// A variable of the kernel (ksym).
     Variable,
-    /// A struct of operations of the kernel; the name is its type.
+    /// A struct_ops type of the kernel; the name is that of the type.
     Operations,
-    /// A member of such a struct; the name is the map.
+    /// A member of a struct_ops type; the name is that of the map.
     Member,
     /// A map of the object that was not created.
     Map,

@@ -67,10 +67,11 @@ pub struct Reader {
     step: u64,
 }
 
-/// Larger than the distance of two records.
+/// Larger than any distance between two records.
 const UNKNOWN: u64 = u64::MAX;
 
-/// A wrong expectation costs as much as several records. With 8, it has saved that before.
+/// The number of equal records after which the next one is expected to be equal too. A wrong expectation costs as much
+/// time as several records.
 const STREAK: u32 = 8;
 
 /// Most bytes of a run after its first record: what is read to find its end is still in the processor's first cache when the

@@ -209,7 +209,7 @@ struct Source {
 
 enum Buffer {
     Ring(Ring),
-    /// With the CPU that is first in the next turn.
+    /// The number is the CPU whose buffer is read first in the next turn.
     Perf(Perf, usize),
     Sampled(Sampler),
 }
@@ -287,7 +287,7 @@ impl Sources {
         !self.is_given_away && (self.is_ready() || is_due(self.due()))
     }
 
-    /// Returns whether all has been read, also by the process that the sources have been given to.
+    /// Returns whether all records have been read, by this process or by the one that has taken over the reading.
     #[inline]
     pub fn is_spent(&self) -> bool {
         !self.has_events() && (!self.is_given_away || self.list.iter().all(|source| source.is_released()))

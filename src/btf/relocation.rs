@@ -18,6 +18,7 @@ pub struct Relocation {
 
 /// What a relocation depends on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Query {
     /// The offset, size or existence of a member.
     Member,

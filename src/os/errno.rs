@@ -25,7 +25,7 @@ impl From<io::Error> for Errno {
     }
 }
 
-/// A string with a NUL byte in it names nothing.
+/// No file or interface has a name that contains a NUL byte.
 impl From<NulError> for Errno {
     fn from(_: NulError) -> Errno {
         Errno(libc::EINVAL)

@@ -44,6 +44,7 @@ pub struct ArgSpec {
 
 /// The kind of the value of an option.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub enum ArgKind {
     /// A boolean without a default: `--NAME`.
     Switch,
@@ -62,6 +63,7 @@ pub enum ArgKind {
 
 /// A value for a variable, not converted to its type yet.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub enum ArgText {
     /// A boolean option was given.
     Bool(bool),

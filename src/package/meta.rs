@@ -105,6 +105,7 @@ pub struct MapMeta {
 
 /// The type of the events of a map.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum ExportConfig {
     /// Not specified.
     #[default]
@@ -145,6 +146,7 @@ pub struct Sample {
 
 /// The kind of the values of a sampled map.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum SampleKind {
     /// Plain values.
     #[default]

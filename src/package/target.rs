@@ -45,6 +45,7 @@ pub struct Target {
 
 /// A network interface.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Interface {
     /// By its index, from 1.
     Index(u32),
@@ -71,6 +72,7 @@ impl Default for Tc {
 
 /// The direction of a tc hook.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum TcPoint {
     /// Incoming packets.
     #[default]
@@ -94,6 +96,7 @@ pub struct Perf {
 
 /// How often a perf event samples.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum PerfSample {
     /// A number of times per second.
     Frequency(u64),

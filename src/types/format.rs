@@ -8,6 +8,7 @@ use super::names::Names;
 /// The format of a value.
 #[repr(u8)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum ValueFormat {
     /// An IPv4 address, 4 bytes in network byte order: `10.0.0.1`.
     Ipv4,

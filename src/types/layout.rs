@@ -22,6 +22,7 @@ const MAX_WEIGHT: u32 = 1 << 14;
 /// The kind of a value, without typedefs, qualifiers and type tags. The numbers are those of the C interface.
 #[repr(u32)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Kind {
     /// A signed integer.
     Int = 1,

@@ -222,7 +222,7 @@ fn map_of(e: &Error) -> Option<&str> {
 
 impl Display for Verdict {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        let (name, only) = (&self.name, if self.autoload { "" } else { " (loaded only if asked for)" });
+        let (name, only) = (&self.name, if self.autoload { "" } else { " (loaded only on request)" });
         // The line already names the program, but not a map.
         let why = |e: &Error| match &e.subject() {
             Some(Subject::Map(_)) | None => e.to_string(),

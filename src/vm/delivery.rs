@@ -102,9 +102,9 @@ impl Delivery {
             || self.retired.iter().any(|retired| waits(&retired.sources, &retired.queue))
     }
 
-    /// Makes `sources`, or `queue` if its thread has them, those of the running version, and retires the others.
-    /// Returns the number of events of the retired version that are delivered from now on. An old queue has been
-    /// stopped and has put its sources back.
+    /// Delivers from `sources` from now on, or from `queue` if its thread has the sources, and retires the sources and
+    /// the queue of the old version. The old queue has been stopped and has put its sources back. Returns the counter
+    /// of events that are still delivered from the retired version.
     #[inline(never)]
     pub fn replace(
         &mut self,
@@ -136,7 +136,7 @@ impl Delivery {
         }
     }
 
-    /// Exchanges the sources of the kept version for `sources`. Without sources it is no longer kept.
+    /// Replaces the sources of the kept version by `sources`. Without sources it is no longer kept.
     pub fn swap_kept(&mut self, sources: &mut Option<Sources>) {
         let is_kept = |retired: &Retired| retired.is_kept || sources.is_some() && retired.sources.is_none();
         if let Some(retired) = self.retired.iter_mut().rev().find(|retired| is_kept(retired)) {

@@ -49,7 +49,8 @@ impl Vm {
         }
         self.drop_spent(&mut delivery);
         if delivery.pending.is_some() || delivery.queue.is_some() || !delivery.retired.is_empty() {
-            let text = "there are events that another reader would miss: end the queue, and deliver what is kept or old";
+            let text =
+                "there are events that another reader would miss; stop the queue and deliver them first";
             return Err(Error::new(Status::State, text));
         }
         let Some(sources) = &mut delivery.sources else {

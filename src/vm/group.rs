@@ -1,7 +1,8 @@
 //! Groups: several vms that one thread waits for with one call and one descriptor.
 //!
-//! A poll first looks at each member in user space: what waits in its buffers, its queue, or is due. Only if nothing waits does it wait
-//! for an epoll set that contains the epoll set of each member. So an event costs a system call only if the thread slept.
+//! A poll first looks in user space whether a member has records in its buffers or its queue, or a sampled map that is
+//! due. If no member has any, the poll waits for an epoll set that contains the epoll set of each member. So an event
+//! costs a system call only if the thread slept.
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
@@ -26,16 +27,16 @@ const AGAIN: u64 = 1;
 /// Token of the first member.
 const FIRST: u64 = 2;
 
-/// Events of one turn unless the options of the vm say otherwise.
+/// Maximum number of events of one turn, unless the options of the vm set another one.
 const TURN: usize = 1024;
 /// How long a poll waits before it looks again at a member that has events and that another thread uses.
 const BUSY_WAIT: Duration = Duration::from_millis(1);
 
 /// Several vms that one thread polls together.
 ///
-/// A vm is a member of at most one group, and leaves it when it is dropped. [`add`](Group::add), [`remove`](Group::remove)
-/// and [`stop`](Group::stop) work from any thread at any time and in callbacks; one thread at a time polls. Members can still be used
-/// in every other way, also from other threads.
+/// A vm is a member of at most one group, and leaves it when it is dropped. [`add`](Group::add),
+/// [`remove`](Group::remove) and [`stop`](Group::stop) work from any thread at any time and in callbacks; one thread at
+/// a time polls. Every other method can still be called on a member, also by other threads.
 ///
 /// ```no_run
 /// use std::sync::Arc;
@@ -253,9 +254,9 @@ impl Group {
     /// * `format`: the form of the events.
     /// * `callback`: receives each event, on this thread. The rules of [`Vm::poll`] apply to the member that the event is from.
     ///
-    /// Each member with events has one turn per call. It delivers at most
-    /// [`Options::poll_budget`](crate::Options::poll_budget) events, or 1024 by default, so that one with many events does not keep
-    /// the others waiting. A member that is not loaded, is paused, or is used by another thread has no turn.
+    /// In each call, every member with events delivers at most [`Options::poll_budget`](crate::Options::poll_budget)
+    /// events (by default 1024), so that a busy member does not delay the others. A member that is not loaded, is
+    /// paused, or is in use by another thread is skipped.
     ///
     /// # Errors
     ///
@@ -489,7 +490,8 @@ impl Shared {
             return None;
         }
         while cursor.steps < count {
-            // Who removes the member waits for this lock, and then has the last reference to the vm. So it is released last.
+            // The thread that removes the member waits for this lock, and then has the last reference to the vm. So the
+            // lock is released last.
             let _delivering;
             let member = members.list.get_mut(cursor.step())?;
             let Some(vm) = member.vm.upgrade() else { continue };
@@ -523,7 +525,7 @@ impl Shared {
             Ok((count, Some(LEFT))) if self.has_left.load(Relaxed) => return (count, None),
             Ok(delivered) => return delivered,
             Err((Status::Busy, _)) if is_reported => {
-                // The other thread may be waiting, and the report of a perf buffer may have been for it.
+                // The other thread may be waiting for this perf buffer, whose readiness the kernel reports only once.
                 vm.shared.wait_set().ask_again();
                 polling.is_busy = true;
             }

@@ -31,7 +31,7 @@ pub fn stopped() -> Error {
     Error::new(Status::Stopped, "stop was called")
 }
 
-/// A look for events, until it is dropped.
+/// Marks that a group looks for events, until it is dropped.
 pub struct Peeking<'a>(&'a AtomicBool);
 
 impl Drop for Peeking<'_> {
@@ -40,7 +40,7 @@ impl Drop for Peeking<'_> {
     }
 }
 
-/// A call that polls, until it is dropped.
+/// Marks the calling thread as the one that polls, until it is dropped.
 pub struct Polling<'a>(&'a AtomicUsize);
 
 impl Drop for Polling<'_> {
@@ -70,7 +70,7 @@ pub enum Held {
     Both = 2,
 }
 
-/// A claim of the locks. Withdrawn on drop, which must come after the locks are released.
+/// A claim of the locks. Dropping it withdraws the claim; release the locks first.
 pub struct Claimed<'a>(&'a Claim, #[allow(dead_code, reason = "held for its drop")] MutexGuard<'a, ()>);
 
 impl Claimed<'_> {
@@ -89,7 +89,7 @@ impl Drop for Claimed<'_> {
 }
 
 impl Interrupt {
-    /// Without a request.
+    /// Creates the state in which nothing is requested.
     pub fn new() -> os::Result<Interrupt> {
         let request = Request::new(AtomicBool::new(false), EventFd::new()?);
         let (paused, peeking) = (AtomicBool::new(false), AtomicBool::new(false));

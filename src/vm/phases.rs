@@ -19,8 +19,8 @@ use crate::error::{Error, Result, Status};
 use crate::os;
 use crate::package::Package;
 
-/// A version of a package that is loaded and does not run yet, see [`Vm::prepare`]. Dropping it gives it up; the running version
-/// has not noticed it.
+/// A version of a package that is loaded and does not run yet, see [`Vm::prepare`]. Dropping it unloads it and leaves
+/// the running version as it is.
 #[must_use]
 pub struct Prepared<'a> {
     vm: &'a Vm,
@@ -42,7 +42,7 @@ impl<'a> Prepared<'a> {
         Prepared { vm, new, report, options, _turn: turn }
     }
 
-    /// What has been found out: what happens to programs and maps, and whether the version is the running one.
+    /// The result of the comparison: what happens to programs and maps, and whether the version equals the running one.
     pub fn report(&self) -> &Replaced {
         &self.report
     }
@@ -94,12 +94,13 @@ impl<'a> Prepared<'a> {
 impl Vm {
     /// Replaces the running package by the package `data`, while events flow.
     ///
-    /// Each event of the kernel is handled by the old version or by the new one. What the old version has sent is delivered
-    /// with its own types. Maps that fit keep their content. A failure changes nothing. Any thread may call it, also while
-    /// another one polls.
+    /// Exactly one of the two versions handles each event of the kernel. Events of the old version are delivered with
+    /// the types of the old version. A map keeps its content if both versions define it alike. A failure changes
+    /// nothing. Any thread may call it, also while another one polls.
     ///
     /// Variables, sizes and targets that the host has set before load are set again, by name. The command line of
-    /// [`Vm::args_set`] is parsed again with the options of the new version: what it does not give has that version's default.
+    /// [`Vm::args_set`] is parsed again with the options of the new version: an option that it does not contain has
+    /// that version's default.
     ///
     /// The package must be attached. In a vm with [`Options::replaceable`](crate::Options::replaceable) it may have any
     /// number of programs on kprobes, uprobes, tracepoints, raw tracepoints, perf events, BTF tracepoints, functions
@@ -173,6 +174,18 @@ impl Vm {
     /// # Errors
     ///
     /// [`Status::State`] if there is none, [`Status::Busy`] in a callback and during a replace.
+    ///
+    /// ```no_run
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let vm = eunomia::Vm::new(eunomia::Options::new())?;
+    /// let mut options = eunomia::vm::ReplaceOptions::default();
+    /// options.keep_old = true;
+    /// vm.replace(&std::fs::read("package.json")?, options)?;
+    /// // ... the new version has proved itself
+    /// vm.commit()?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn commit(&self) -> Result<()> {
         let _turn = self.take_turn()?;
         let mut locks = self.claim()?;

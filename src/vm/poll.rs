@@ -16,7 +16,7 @@ use crate::bpf::source::{Sink, tally};
 use crate::error::{Error, Result, Status};
 use crate::os::poll_timeout;
 
-/// Events of one poll unless the options say otherwise.
+/// Maximum number of events of one poll, unless the options set another one.
 const BUDGET: usize = 65536;
 
 /// Delivers what waits. Returns whether the call that delivers is done.
@@ -231,12 +231,11 @@ impl Vm {
         Ok(read.unwrap_or(0))
     }
 
-    /// Delivers the records of the ring buffer with index `source` that begin before the position `end`, and returns their
-    /// number. It does not wait. A host can use this to hand a ring buffer over to another reader.
-    /// [`SourceInfo::positions`](super::SourceInfo) has the producer position of a moment; up to there, this host
-    /// reads. The next reader starts where the last one stopped. It may be in another process, if the map is pinned
-    /// (see [`Options::pin_path`](crate::Options::pin_path)). Records that a killed process had not released are read
-    /// again.
+    /// Delivers the records of the ring buffer with index `source` that begin before the position `end`, and returns
+    /// their number. It does not wait. A host can use this to hand a ring buffer over to another reader. It gets the
+    /// current producer position from [`SourceInfo::positions`](super::SourceInfo) and reads up to there. The next
+    /// reader starts where this one stopped. It may be in another process, if the map is pinned (see
+    /// [`Options::pin_path`](crate::Options::pin_path)). Records that a killed process had not released are read again.
     ///
     /// Fewer records are delivered if the callback ends the call, or if a program has reserved a record before `end` and not
     /// submitted it yet. Discarded records after `end` may be released.

@@ -43,7 +43,8 @@ pub struct Replaced {
     pub flip_ns: u64,
     /// Nanoseconds of the wait for programs of the old version that still ran.
     pub grace_ns: u64,
-    /// Whether that wait was complete. A kernel without a way to wait gets 100 ms.
+    /// Whether that wait was long enough. If the kernel offers no way to wait, the library waits for 100 ms and this is
+    /// false.
     pub is_grace_over: bool,
     pub(super) programs: String,
     pub(super) maps: String,

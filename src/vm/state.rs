@@ -81,7 +81,7 @@ pub(super) struct Shared {
 pub(super) struct Inner {
     pub(super) config: Config,
     pub(super) session: Option<Session>,
-    /// The version before, if a replace has kept it.
+    /// The previous version, if a replace has kept it.
     pub(super) kept: Option<Version>,
     /// A WASM package, which creates its own sessions when it runs.
     pub(super) module: Option<Arc<Module>>,

@@ -14,11 +14,11 @@ use crate::needs_root;
 use crate::support::cgroup::MemoryCgroup;
 use crate::support::{child, kernel::Watch};
 
-/// What a package may take.
+/// The limit on the kernel memory of a package.
 const BUDGET: u64 = 96 << 20;
 /// The memory limit of the process, which includes the kernel memory for it.
 const LIMIT: u64 = BUDGET + (160 << 20);
-/// Objects that are tried.
+/// Number of objects.
 const ROUNDS: u32 = 1500;
 /// Much longer than the kernel needs to free maps.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -32,7 +32,7 @@ fn placeholder(map: usize, field: usize) -> u32 {
     0x5a3c_9000 + (map * 8 + field) as u32
 }
 
-/// An object with so many maps, which no program uses.
+/// An object with that many maps, which no program uses.
 fn template(maps: usize, folder: &Path) -> Vec<u8> {
     let mut source = String::from(
         "#define SEC(name) __attribute__((section(name), used))\n\
@@ -103,7 +103,7 @@ impl Dice {
         let entries = [1, 2, 100, 1000, 4096, 65536, 1 << 20, 1 << 22, 1 << 24];
         let [mut key, mut value, entries] = [self.of(&small), self.of(&any), self.of(&entries)];
         let mut flags = self.of(&[0, 0, 0, 1, 2, 1 << 10]);
-        // What the kernel wants of these.
+        // The kernel requires this of such maps.
         match kind {
             2 | 6 => key = 4,
             3 | 4 | 8 | 14..=18 | 20 | 25 => (key, value) = (4, 4),
@@ -119,7 +119,7 @@ impl Dice {
     }
 }
 
-/// What became of the objects.
+/// The outcomes of the objects.
 #[derive(Default, Debug)]
 struct Outcomes {
     loaded: u32,

@@ -288,7 +288,7 @@ char LICENSE[] SEC("license") = "GPL";
         open_refused(&with(pages), PACKAGE, &words);
     }
     let clean = Clean::new();
-    // The options have the last word.
+    // The options of the command line take precedence.
     let (decided, _log) = vm_with(Options::new().perf_pages(8));
     decided.open(&with(1 << 31), Kind::Json).unwrap();
     decided.load().unwrap();

@@ -19,7 +19,7 @@ use serde_json::json;
 use sha2::{Digest, Sha256};
 use triggers::Trigger;
 
-/// The package of all program types, made once for all kernels, and its digest.
+/// The package of all program types, which was compiled once for all kernels, and its digest.
 const FEATURES: &[u8] = include_bytes!("features.json");
 const DIGEST: &str = include_str!("features.sha256");
 const MAPS: &str = include_str!("maps.txt");

@@ -41,7 +41,7 @@ pub enum Trigger {
 }
 
 impl Trigger {
-    /// Has it happen once.
+    /// Triggers it once.
     pub fn pull(self, vm: &Vm) {
         match self {
             Trigger::Read => drop(fs::read("/proc/self/stat")),

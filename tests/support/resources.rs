@@ -19,7 +19,7 @@ pub struct Resources {
 }
 
 impl Resources {
-    /// What is in use now.
+    /// Returns the resources that are in use now.
     pub fn now() -> Resources {
         let status = fs::read_to_string("/proc/self/status").expect("/proc is mounted");
         let number = |key: &str| {

@@ -29,12 +29,12 @@ def trigger(vm: eunomia.VM, events: int) -> None:
 
 
 def descriptors() -> int:
-    """How many this process has open."""
+    """Returns the number of open descriptors of this process."""
     return len(os.listdir("/proc/self/fd"))
 
 
 def resident_kb() -> int:
-    """How much memory of this process is in use."""
+    """Returns the bytes of memory that this process uses."""
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE") // 1024
 

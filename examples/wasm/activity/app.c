@@ -1,4 +1,4 @@
-// What one process does: the signals it sends and the files it opens, by two packages in one module.
+// Reports the signals that a process sends and the files that it opens, by two packages in one module.
 #include "eunomia-include/wasm-app.h"
 
 #include "eunomia-include/entry.h"
@@ -9,7 +9,7 @@ static const char *const usages[] = {"activity -p PID", NULL};
 
 static int pid;
 
-// Sets up one package and starts it; its number, or -1.
+// Configures one package and starts it. Returns its number, or -1.
 static int start(char *package, const char *pid_variable) {
     cJSON *program = cJSON_Parse(package);
     char *text;

@@ -9,7 +9,7 @@
 
 namespace {
 
-// What the command line asks for.
+// The options of the command line.
 struct Filter {
     int failed_only = 0;
     const char *command = nullptr;

@@ -12,7 +12,7 @@ static int target_signal;
 
 static const char *const usages[] = {"sigsnoop [-h] [-x] [-k] [-n] [-p PID] [-s SIGNAL]", NULL};
 
-// Linux, as most machines number them; 0 only asks whether the target is there.
+// The numbers of Linux on most machines. Signal 0 only checks whether the target exists.
 static const char *const signal_names[] = {
     "N/A",       "SIGHUP",  "SIGINT",    "SIGQUIT", "SIGILL",   "SIGTRAP", "SIGABRT", "SIGBUS",
     "SIGFPE",    "SIGKILL", "SIGUSR1",   "SIGSEGV", "SIGUSR2",  "SIGPIPE", "SIGALRM", "SIGTERM",

@@ -121,7 +121,7 @@ impl Session {
         }
     }
 
-    /// Leaves the reading to another process.
+    /// Stops reading, because another process reads.
     pub fn leave_reading(&mut self) {
         self.place = Place::ReadElsewhere;
     }

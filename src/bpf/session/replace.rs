@@ -14,7 +14,7 @@ use crate::error::{Error, Result, Status};
 use crate::os::Errno;
 use crate::package::{Package, compact, members};
 
-/// What happens to the programs. Programs are indexes in their version.
+/// What happens to the programs. A program is given as its index in its version.
 #[derive(Default)]
 pub struct Plan {
     /// Programs of the running version with those that take over their hooks.
@@ -130,7 +130,7 @@ impl Session {
         id.is_some() && self.maps().iter().any(|own| own.name == map.name && own.id() == id)
     }
 
-    /// Releases what only the load needed of the running version.
+    /// Releases what the load, and nothing after it, needs of the running version.
     pub fn forget_carried(&mut self) {
         self.carried.clear();
     }

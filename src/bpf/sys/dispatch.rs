@@ -221,7 +221,7 @@ fn btf_of_hook(id: u32) -> os::Result<Option<OwnedFd>> {
     }
 }
 
-/// Finds what a program attaches to by its section. Linux before 6.0 does not tell.
+/// Finds what a program attaches to by its section. Linux before 6.0 does not report it.
 fn find_hook(of: ProgRef<'_>) -> os::Result<u32> {
     let section = of.section().to_bytes_with_nul();
     let refused = os::Errno(libc::EINVAL);

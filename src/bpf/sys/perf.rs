@@ -26,7 +26,7 @@ pub struct Perf {
 /// The buffers. Only `Perf` reads records; any thread may ask for losses meanwhile.
 pub struct PerfEvents {
     buffers: Vec<Buffer>,
-    /// The map that they are in, and the process that has put them there; `None` if they are those of another process.
+    /// The map that contains the buffers, and the process that put them there; `None` if another process did.
     map: Option<(RawFd, u32)>,
     /// Whether the kernel counts the losses of each event.
     counts_lost: bool,
@@ -71,7 +71,7 @@ impl Perf {
     }
 
     /// Returns whether a record waits. No system call. The kernel reports a descriptor as readable only once, to the
-    /// first who asks, so this is the only reliable answer.
+    /// first caller that asks, so only this check is reliable.
     pub fn is_ready(&self) -> bool {
         self.events.buffers.iter().any(Buffer::is_ready)
     }

@@ -9,7 +9,7 @@ use super::object::pointer_or_null;
 use super::result::check;
 use crate::os::{self, Errno};
 
-/// What a program runs on, and the buffers for what it leaves.
+/// The input of a test run, and the buffers for its output.
 #[derive(Debug, Default)]
 pub struct ProgRun<'a> {
     /// The packet.
@@ -24,7 +24,7 @@ pub struct ProgRun<'a> {
     pub repeat: u32,
 }
 
-/// What a test run of a program left.
+/// The result of a test run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ProgResult {

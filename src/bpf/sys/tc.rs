@@ -31,7 +31,7 @@ impl Drop for TcFilter {
         let opts = b::bpf_tc_opts { sz, handle: self.handle, priority: self.priority, ..Default::default() };
         // SAFETY: both structs live for the call.
         unsafe { b::bpf_tc_detach(&self.hook, &opts) };
-        // If it is unknown whether the qdisc is in use, it stays. It does nothing by itself.
+        // If it is unknown whether the qdisc is in use, it stays: a qdisc without filters has no effect.
         if self.created_qdisc && is_empty(self.hook.ifindex).unwrap_or(false) {
             remove_qdisc(&mut self.hook);
         }

@@ -24,7 +24,7 @@ pub struct Feed<'a, 's> {
     form: EventForm,
     function: Option<Function<'a>>,
     shapes: Vec<Arc<Shape>>,
-    /// What is passed to the guest, then what the guest has made of it.
+    /// The bytes that are passed to the guest, and then those that the guest has written over them.
     bytes: Vec<u8>,
     /// The records of the batch.
     records: Vec<Record>,

@@ -87,7 +87,7 @@ fn environ_sizes_get(_state: &State<'_>, guest: Guest<'_>, args: &Args) -> Optio
 
 fn random_get(state: &State<'_>, guest: Guest<'_>, args: &Args) -> Option<u64> {
     to_guest(read(guest, args[0] as u32, args[1] as u32).and_then(|mut bytes| {
-        // Many bytes take long. `stop` is checked in between.
+        // Generating many bytes takes long, so `stop` is checked in between.
         for part in bytes.chunks_mut(fd::MAX_TRANSFER as usize) {
             os::random(part)?;
             wait(state, &[], Some(Duration::ZERO))?;

@@ -69,7 +69,7 @@ fn poll(
     };
     let callback = match callback {
         Ok(callback) => callback,
-        // A poll that can never deliver must not look like one that found nothing.
+        // The guest must be able to distinguish a poll that can never deliver from one that found nothing.
         Err(why) => return state.end(End::Failed(Error::new(Status::Wasm, why))),
     };
     let poll = Poll { callback, name, ctx, data, max_size, timeout_ms: timeout as i32 };

@@ -1,6 +1,6 @@
-// The source of executables that ecc --standalone links. ecc puts in front of it: the package, program_data,
-// and the options for JSON output, JSON_LETTER and JSON_WORD, each 0 if the package has an option of this
-// name.
+// The source of executables that ecc --standalone links. Before this code, ecc writes the package as
+// program_data, and the options for JSON output, JSON_LETTER and JSON_WORD, each 0 if the package has an
+// option of this name.
 #include <errno.h>
 #include <eunomia.h>
 #include <signal.h>

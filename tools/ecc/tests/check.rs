@@ -66,7 +66,7 @@ fn programs_that_are_not_autoloaded_do_not_fail_the_check() {
     let later = BAD.replace("xdp\"", "?xdp\"");
     let project = Project::new("check-later").source("p.bpf.c", &format!("{MAP}{later}{GOOD}"));
     let (report, content) = check(&project, "p.bpf.c");
-    assert!(content && report.starts_with("bad: refused (loaded only if asked for): "), "{report}");
+    assert!(content && report.starts_with("bad: refused (loaded only on request): "), "{report}");
     assert!(report.ends_with("good: ok\n"), "{report}");
 }
 
@@ -105,10 +105,10 @@ fn missing_hooks_are_reported() {
     let has_kprobes = Path::new("/sys/bus/event_source/devices/kprobe").exists();
     let lacks = "cannot attach: this kernel is built without kprobes (CONFIG_KPROBES)";
     let kprobe = if has_kprobes {
-        "cannot attach (loaded only if asked for): this kernel has no function \"no_such_function+0x4\""
+        "cannot attach (loaded only on request): this kernel has no function \"no_such_function+0x4\""
             .to_owned()
     } else {
-        lacks.replace("attach:", "attach (loaded only if asked for):")
+        lacks.replace("attach:", "attach (loaded only on request):")
     };
     let syscall = if has_kprobes { "ok" } else { lacks };
     let expected = format!(

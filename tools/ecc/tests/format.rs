@@ -23,7 +23,7 @@ struct event {
     /// Who connects.
     int pid;
     int ret; ///< @format errno
-             ///< what connect(2) gave
+             ///< the result of connect(2)
     /** @format syscall */
     long nr;
     __be32 saddr, daddr; ///< @format ipv4

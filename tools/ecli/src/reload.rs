@@ -46,12 +46,12 @@ pub struct Requests {
     state: Arc<State>,
 }
 
-/// What the threads of a run know of each other.
+/// The state that the threads of a run share.
 #[derive(Default)]
 struct State {
     /// The number of replaces.
     replaced: AtomicU64,
-    /// Whether the run ends, so that a failure means nothing.
+    /// Whether the run is ending, so that a failure of a replace is not reported.
     is_over: AtomicBool,
 }
 
@@ -172,7 +172,7 @@ impl Reload {
         self.check(&package)?;
         let start = Instant::now();
         let mut options = ReplaceOptions::default();
-        // A table and a CSV file have one head for all records that follow it.
+        // A table and a CSV file have one header for all records that follow it.
         options.ordered = matches!(self.options.format(), Format::Text | Format::Csv);
         let report = self.vm.replace(&package, options).map_err(capabilities::explain)?;
         let name = without_password(self.options.prog().0);
@@ -236,7 +236,7 @@ impl Reload {
     }
 }
 
-/// What a report says of programs and maps: `2 programs swapped, 1 added; maps: 1 carried, 2 fresh`.
+/// The programs and maps of a report in words: `2 programs swapped, 1 added; maps: 1 carried, 2 fresh`.
 fn changes(report: &Value) -> String {
     let count = |list: &str, change: &str| {
         let list = report[list].as_array().map_or(&[][..], Vec::as_slice);

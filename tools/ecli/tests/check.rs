@@ -82,7 +82,7 @@ fn a_program_in_an_array_that_is_refused_leaves_a_line_to_the_others() {
         5,
         &[
             "entry: ok",
-            "later: ok (loaded only if asked for)",
+            "later: ok (loaded only on request)",
             "other: ok",
             "tail_bad: refused: ",
             "tail_ok: ok",
@@ -91,7 +91,7 @@ fn a_program_in_an_array_that_is_refused_leaves_a_line_to_the_others() {
     // A program that others call need not be attached.
     both(&array("0"), &[]).are(
         0,
-        &["entry: ok", "later: ok (loaded only if asked for)", "other: ok", "tail_bad: ok", "tail_ok: ok"],
+        &["entry: ok", "later: ok (loaded only on request)", "other: ok", "tail_bad: ok", "tail_ok: ok"],
     );
 }
 
@@ -138,7 +138,7 @@ fn missing_and_unused_struct_ops() {
     lacking.are(5, &["plain: ok", &format!("work: refused: {why}")]);
     lacking.says_once(&[why]);
     let optional = both(&operations("?.struct_ops.link"), &[]);
-    optional.are(0, &["plain: ok", "work: refused (loaded only if asked for): map \"lacking\""]);
+    optional.are(0, &["plain: ok", "work: refused (loaded only on request): map \"lacking\""]);
 }
 
 #[test]

@@ -56,7 +56,7 @@ impl Drop for Stranger {
     }
 }
 
-/// Somebody else, whose functions have names.
+/// A process of another user, whose functions have names.
 struct Bystander(Child);
 
 impl Bystander {

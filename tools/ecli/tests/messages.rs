@@ -130,7 +130,7 @@ fn errors_have_hints() {
     std::fs::create_dir(path("trusted")).unwrap();
     let said = line(&["verify", &source, "--trust", &path("trusted")], 3);
     assert!(said.ends_with("no .minisig file found; the author can create one with `ecli sign`"), "{said}");
-    // A port that nobody has.
+    // A port that nothing listens on.
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let said = line(&["pull", &format!("localhost:{port}/tool:1")], 3);
     assert!(said.ends_with(": Connection refused; no server listens on this port"), "{said}");

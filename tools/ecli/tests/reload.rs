@@ -236,7 +236,7 @@ fn a_version_that_fails_leaves_the_running_one() {
         (b"garbage".to_vec(), "not a package"),
         (two[..two.len() / 2].to_vec(), "package"),
         (package(3, "", rejected), "more"),
-        (package(3, "", sleeps), "it may sleep"),
+        (package(3, "", sleeps), "it is sleepable"),
         (without_number, "number"),
         (b"\0asm\x01\0\0\0".to_vec(), "a WASM module"),
     ];

@@ -224,7 +224,7 @@ fn with_stacks_only_privileges_for_symbols_are_kept() {
     assert!(named.is_some());
     let kept = [BPF, SYS_PTRACE, DAC_READ_SEARCH, SYSLOG, CHECKPOINT_RESTORE];
     assert_bare(child.id(), kept.iter().map(|cap| 1u64 << cap).sum());
-    // What it still writes, nobody reads.
+    // Nobody reads what it still writes.
     child.kill().expect("it ends");
     child.wait().expect("it ends");
 }

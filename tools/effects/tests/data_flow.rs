@@ -42,7 +42,7 @@ fn results_are_followed_through_branches_copies_and_calls() {
     let copies = [set(6, DROP), call(5), copy(0, 6), exit()];
     assert_eq!(effects(XDP, &copies), [DROPS]);
     assert_eq!(effects(XDP, &[set(6, PASS), call(5), copy(0, 6), exit()]), NOTHING);
-    // What the function behind returns.
+    // The result of the function that follows.
     assert_eq!(effects(XDP, &[call_function(1), exit(), set(0, DROP), exit()]), [DROPS]);
     assert_eq!(effects(XDP, &[call_function(1), exit(), set(0, PASS), exit()]), NOTHING);
     // Two functions deep, over an argument.

@@ -71,7 +71,7 @@ fn each_type_of_program_of_the_kernel_has_a_rule_for_its_results_or_is_other() {
             [name.clone(), format!("#{number}")].contains(&names::program(number)),
             "type {number} is {name}"
         );
-        // What it returns is computed.
+        // Their result is computed.
         let found = effects(number, &[RESULT_IN_REGISTER, exit()]);
         assert_eq!(found.is_empty(), WITHOUT_RESULTS.contains(&&*name), "{name}: {found:?}");
     }

@@ -67,7 +67,7 @@ fn change(elf: &mut Elf, random: &mut Random) {
     let (field, size) = fields[random.below(fields.len())];
     let target = at + entry * to + field;
     match random.below(4) {
-        // What another one has there.
+        // The value that another entry has in this field.
         0 | 1 => elf.0.copy_within(at + entry * from + field..at + entry * from + field + size, target),
         2 => {
             let near = word(elf, target & !3)

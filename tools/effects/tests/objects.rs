@@ -129,7 +129,7 @@ fn overlapping_functions_are_not_reported_as_harmless() {
     "#;
     let mut elf = Elf(compile(source));
     assert_eq!((effects(&elf.0, "first").as_str(), effects(&elf.0, "second").as_str()), ("", SIGNALS));
-    // The second begins within the first, or the first reaches into the second.
+    // The second function begins inside the first, or the first extends into the second.
     let (_, at) = elf.symbol("second");
     let mut moved = Elf(elf.0.clone());
     moved.set_long(at + 8, 8);

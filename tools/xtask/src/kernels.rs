@@ -52,7 +52,7 @@ virtiofs or 9p, and Debian's kernels have no driver for these built in. vmtest n
 same drivers. Neither fetches kernels.
 ";
 
-/// Writes it from the answers of all kernels.
+/// Writes the page from the results of all kernels.
 pub fn write() -> Result<(), String> {
     let mut rows: Vec<String> = Vec::new();
     let mut answers: BTreeMap<(String, &str), String> = BTreeMap::new();

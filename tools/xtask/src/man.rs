@@ -29,7 +29,7 @@ fn generated(header: &str) -> Result<String, String> {
     Ok(page)
 }
 
-/// The number behind `#define NAME`.
+/// The number after `#define NAME`.
 fn number<'a>(header: &'a str, name: &str) -> Result<&'a str, String> {
     let define = format!("#define {name} ");
     let line = header.lines().find_map(|line| line.strip_prefix(&define));
@@ -87,7 +87,7 @@ fn uncommented(line: &str) -> &str {
     text.strip_prefix(' ').unwrap_or(text)
 }
 
-/// A heading `---- TITLE ----` begins a section. The declaration comes first, then what it says.
+/// A heading `---- TITLE ----` begins a section. The declaration comes first, then its description.
 fn declare(page: &mut String, block: &Block) {
     let mut comment = block.comment.as_slice();
     if let Some(title) = comment[0].strip_prefix("---- ").and_then(|rest| rest.strip_suffix(" ----")) {
@@ -116,7 +116,7 @@ fn describe(page: &mut String, comment: &[String]) {
     }
 }
 
-/// A line of text as troff takes it.
+/// A line of text in troff's notation.
 fn shown(line: &str) -> String {
     let line = line.replace('\\', "\\e").replace('-', "\\-");
     let guard = if line.starts_with(['.', '\'']) { "\\&" } else { "" };

@@ -102,7 +102,7 @@ fn parts() -> Result<(Vec<Part>, Vec<Part>), String> {
     let folders = folders()?;
     let part = |(name, version): &(String, String)| {
         let (licence, text) = licence(&folders, name, version)?;
-        // That of ring speaks of others.
+        // The licence file of ring refers to further files.
         let more = ["LICENSE-BoringSSL", "LICENSE-other-bits"].map(|file| text.with_file_name(file));
         let texts = [text].into_iter().chain(more.into_iter().filter(|text| text.exists())).collect();
         Ok(Part { name: format!("{name} {version}"), licence, texts })
@@ -127,7 +127,7 @@ fn crates(ours: &str) -> Result<BTreeSet<(String, String)>, String> {
     let edges = "normal,no-proc-macro";
     let tree = ["tree", "-p", ours, "-e", edges, "--prefix", "none", "--target", host.trim(), "-f", "{p}"];
     let lines = crate::output("cargo", &tree)?;
-    // Those of ours stand with their folder.
+    // cargo prints our own crates with their directory.
     let crates = lines.lines().filter(|line| !line.contains(" (/")).filter_map(|line| {
         let mut words = line.split(' ');
         Some((words.next()?.to_owned(), words.next()?.trim_start_matches('v').to_owned()))

@@ -189,9 +189,9 @@ def event_of(event: Any, types: Types) -> Event:
 def _copies(spans: Any, count: int) -> list[bytes]:
     """Copies the bytes of `count` spans.
 
-    Calling C for each record would take longer than everything else. The records of a buffer follow each other, so
-    they are copied with what lies between them, and then cut apart. They do not follow each other where a ring buffer
-    wraps around, or after many discarded records.
+    Calling C for each record would take longer than everything else. Neighbouring records of a buffer are copied
+    together with the bytes between them, and then separated. Records are not neighbours where a ring buffer wraps
+    around, or if many discarded records are between them.
     """
     numbers = (c_size_t * (2 * count)).from_address(addressof(spans.contents))[:]
     starts, lengths = numbers[::2], numbers[1::2]

@@ -29,8 +29,8 @@ _LONGEST_MS = 2**31 - 1
 class Group:
     """Many vms that one thread polls together, with one descriptor.
 
-    A vm is in at most one group, and leaves it when it is closed. A vm in a group can still be used in every other way.
-    `add`, `remove` and `stop` may be called from any thread and in callbacks.
+    A vm is in at most one group, and leaves it when it is closed. Every other method can still be called on a vm in a
+    group. `add`, `remove` and `stop` may be called from any thread and in callbacks.
     """
 
     def __init__(self) -> None:
@@ -82,7 +82,7 @@ class Group:
     def poll(self, callback: GroupCallback, format: Format = Format.JSON, timeout: float | None = None) -> int:
         """Waits for events of the vms, calls `callback` for each, and returns their number.
 
-        Each vm with events has one turn, bounded by its poll_budget (default: 1024 events). Returns 0 after `timeout`
+        Each vm with events delivers at most poll_budget events per call (default: 1024). Returns 0 after `timeout`
         seconds (None waits forever). Signal handlers run during the wait. A vm that fails leaves the group. Its error
         is raised, and `failed` returns the vm. Raises ERR_STOPPED after `stop`.
         """

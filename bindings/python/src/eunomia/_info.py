@@ -62,8 +62,9 @@ class ProgInfo:
 
 @dataclass(frozen=True)
 class ProgResult:
-    """What a test run of a program left. `duration_ns` is the mean time of one run, 0 if the kernel does not time it.
+    """The result of a test run of a program.
 
+    `duration_ns` is the mean time of one run, 0 if the kernel does not time it.
     `data` and `ctx` are packet and context after the last run, empty unless `prog_run` asked for them.
     """
 
@@ -75,7 +76,7 @@ class ProgResult:
 
 @dataclass(frozen=True)
 class Stats:
-    """Event counters. Each record is counted as delivered, or as dropped under its cause.
+    """Event counters. Each record is either delivered or counted in one of the drop counters.
 
     `lost_known` is a LostKnown: whether `lost_kernel` is complete.
     """

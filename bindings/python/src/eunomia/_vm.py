@@ -478,10 +478,10 @@ class VM:
     def prog_run(
         self, name: str, data: bytes = b"", ctx: bytes = b"", repeat: int = 0, data_out: int = 0, ctx_out: int = 0
     ) -> _info.ProgResult:
-        """Runs a loaded program with a packet (`data`) or a context, without its hook, and returns what it left.
+        """Runs a loaded program with a packet (`data`) or a context, without its hook, and returns the result.
 
         An XDP or traffic control program takes a packet, a raw tracepoint program the arguments of its tracepoint as
-        `ctx`. `data_out` and `ctx_out` are the capacities in bytes for what the run leaves.
+        `ctx`. `data_out` and `ctx_out` are the capacities in bytes of the buffers for packet and context after the run.
         """
         data_buffer, ctx_buffer = (c_char * data_out)(), (c_char * ctx_out)()
         given = _ffi.eunomia_prog_input(

@@ -256,7 +256,7 @@ static void test_changing(void) {
     cJSON_Delete(copy);
     cJSON_Delete(flat);
 
-    // What cannot be done changes nothing.
+    // A change that fails leaves the tree as it was.
     cJSON *number = cJSON_CreateNumber(1);
     CHECK(!cJSON_AddItemToArray(number, object) && !cJSON_AddItemToObject(list, "a", number));
     CHECK(!cJSON_AddItemToArray(list, NULL) && !cJSON_AddItemToArray(list, list));
@@ -306,7 +306,7 @@ static void test_nesting(void) {
     cJSON_Delete(allowed);
     free(text);
 
-    // Arrays that are closed again do not count.
+    // Arrays that are closed again do not count towards the limit.
     cJSON *wide = cJSON_Parse(
         "[[[]],[[]],[[]],[[]],[[]],[[]],[[]],[[]],[[]],[[]],[[]],[[]],[[]],[[]],[[]],[[]],[[]],[[]],"
         "[[]],[[]],[[]],[[]],[[]],[[]],[[]],[[]],[[]],[[]],[[]],[[]],[[]],[[]],[[]],[[]],[[]]]");

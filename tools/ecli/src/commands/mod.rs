@@ -1,5 +1,5 @@
-//! The commands of ecli, one file each. A command reads its options and calls the modules beside this folder; none of those
-//! imports a command.
+//! The commands of ecli, one file each. A command reads its options and calls the modules in the parent directory; none
+//! of those imports a command.
 
 pub mod check;
 pub mod client;

@@ -103,9 +103,9 @@ impl EntryText {
         let cpu = self.cpu.as_ref().map(|cpu| format!(" (CPU {})", field::integer(cpu, record)));
         let cpu = cpu.unwrap_or_default();
         let histogram = self.sample.as_ref().and_then(|sample| match sample.kind {
-            SampleKind::DefaultKv => None,
             SampleKind::Log2Hist => Some((log2_hist as fn(&[u64], &str, &mut Vec<u8>), &sample.unit)),
             SampleKind::LinearHist => Some((linear_hist as _, &sample.unit)),
+            _ => None,
         });
         if let (Some((histogram, unit)), Some(slots)) = (histogram, self.value.slots(value)) {
             out.extend_from_slice(b"key = ");

@@ -128,7 +128,8 @@ impl Builder<'_> {
         match (ty, self.format) {
             (_, Format::Raw) => Ok(Writer::Raw(entries.map_or(0, Entries::value_start))),
             (Some(ty), Format::Json) if options.columns.is_empty() && !options.symbols => {
-                // The type of the source, for it may be a number, which is written as one and not as an object.
+                // The type of the source is used, because the record may be a number, which is written as a number and
+                // not as an object.
                 let whole = source.ty.as_ref().filter(|_| entries.is_none()).unwrap_or(ty);
                 Ok(Writer::Json(Plan::new(whole)?))
             }

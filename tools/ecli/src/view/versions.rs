@@ -1,7 +1,8 @@
-//! Follows the replaces of a package: the records of each version are written as its types say.
+//! Adapts the output to replaces of the package: the records of each version are formatted by the types of that
+//! version.
 //!
-//! The library gives records of equal types the same type, so a version whose records have not changed is written on as
-//! before. Records of an unknown type are the first of a new version.
+//! The library uses one `Type` for all equal types, so if a new version has the same types of records, the output
+//! continues unchanged. A record with an unknown type is the first one of a new version.
 
 use std::mem;
 use std::sync::Arc;
@@ -14,7 +15,8 @@ use super::records::Source;
 use crate::error::{Failure, Result};
 use crate::reload::Requests;
 
-/// Records of that many sources are known at a time. The oldest are of versions that have nothing left to show.
+/// Maximum number of sources, of all versions, whose formats are kept. The oldest ones are of versions that have no
+/// events left.
 const MAX_KNOWN: usize = 64;
 
 /// A package that may be replaced.
@@ -35,7 +37,8 @@ pub fn sources(vm: &Vm) -> Result<Vec<Source>> {
 }
 
 impl View<'_> {
-    /// Shows the records of all versions from now on. Does nothing without requests, for a package that stays.
+    /// Shows the records of all versions from now on. Does nothing if there are no requests, because the package is
+    /// then never replaced.
     pub fn follow(&mut self, vm: &Arc<Vm>, requests: Option<Requests>) {
         let (vm, failure) = (Arc::clone(vm), None);
         self.versions = requests.map(|requests| Versions { vm, requests, known: 0, failure });

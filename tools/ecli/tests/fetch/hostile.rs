@@ -255,7 +255,7 @@ fn a_registry_by_https_leads_nowhere_without_it() {
         serve(&world.safe);
         world.safe.on(path, Reply::Redirect(format!("{}{path}", world.plain.url)));
         world.ecli(&["inspect", &image(&world.safe)]).refused(SOURCE, &["from https to"]);
-        // Neither by a detour.
+        // Nor does a redirect through a third server change that.
         world.safe.on(path, Reply::Redirect(format!("{}/detour", world.other.url)));
         world.other.on("/detour", Reply::Redirect(format!("{}{path}", world.plain.url)));
         world.ecli(&["inspect", &image(&world.safe)]).refused(SOURCE, &["from https to"]);
@@ -328,7 +328,7 @@ fn a_redirect_does_not_forward_the_identity_token() {
         world.ecli(&["inspect", &image(&world.safe)]).refused(SOURCE, &["the registry responded 30"]);
     }
     assert!(world.other.requests().is_empty(), "{:?}", world.other.requests());
-    // To the service itself it goes.
+    // The service itself gets it.
     world.safe.on("/token", Reply::Content(br#"{"token": "t0ken"}"#.to_vec()));
     world.ecli(&["inspect", &image(&world.safe)]).worked();
     assert!(world.safe.sent("authorization").iter().all(|line| line == "authorization: Bearer t0ken"));

@@ -13,7 +13,7 @@ use rustls::{ServerConfig, ServerConnection, StreamOwned};
 pub enum Reply {
     /// This content.
     Content(Vec<u8>),
-    /// This content, or 304 to those who have it already.
+    /// This content, or 304 to a client that has it already.
     Tagged(&'static str, Vec<u8>),
     /// A status without content.
     Status(u16),
@@ -21,7 +21,7 @@ pub enum Reply {
     Redirect(String),
     /// Fewer bytes than are announced.
     Truncated(Vec<u8>),
-    /// More bytes than anybody wants, announced.
+    /// More bytes than ecli accepts, announced in advance.
     Huge,
     /// Bytes without an end, not announced.
     Endless,

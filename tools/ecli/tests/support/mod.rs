@@ -96,7 +96,7 @@ impl Drop for Activity {
     }
 }
 
-/// Compiles C source text to `package.json` and `test.bpf.o` in a folder of its own.
+/// Compiles C source text to `package.json` and `test.bpf.o` in a directory of its own.
 pub fn compile(source: &str) -> tempfile::TempDir {
     let exe = std::env::current_exe().expect("a test knows where it is");
     let ecc = exe.ancestors().nth(2).expect("tests are in target/PROFILE/deps").join("ecc");
