@@ -101,7 +101,7 @@ class error : public std::runtime_error {
         return need_;
     }
 
-    // What the call was about.
+    // The thing that the call was about.
     eunomia::subject subject() const noexcept {
         return subject_;
     }
@@ -284,7 +284,7 @@ class event {
         return raw_->cpu;
     }
 
-    // When the event was read. The clock is read once per batch; see eunomia_event.time_ns.
+    // The time when the event was read. The clock is read once per batch; see eunomia_event.time_ns.
     std::chrono::steady_clock::time_point time() const noexcept {
         auto since_boot = std::chrono::nanoseconds(raw_->time_ns);
         return std::chrono::steady_clock::time_point(since_boot);

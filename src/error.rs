@@ -101,7 +101,7 @@ impl fmt::Display for Subject {
     }
 }
 
-/// What to do about a failure.
+/// Advice about a failure.
 ///
 /// `Display` names the options of the library. A tool can match on the hint and name an option of its own instead.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -131,7 +131,7 @@ impl fmt::Display for Hint {
     }
 }
 
-/// Why a call failed.
+/// The reason why a call failed.
 ///
 /// Its `Display` is one line: the message, then the hint after a semicolon. The line names the thing and the value.
 /// An error is one pointer wide, because nearly every function returns a `Result` and few of them fail.
@@ -162,7 +162,7 @@ pub(crate) struct Failure {
     pub(crate) detail: String,
     /// The failed system call.
     source: Option<io::Error>,
-    /// Where in `message` the text after subject and context begins.
+    /// The offset in `message` of the text after subject and context.
     reason_at: usize,
 }
 
@@ -222,7 +222,7 @@ impl Error {
     }
 }
 
-/// What builds an error. Each constructor passes its text on as a `dyn Display`. So the code that builds an error
+/// The constructors of errors. Each of them passes its text on as a `dyn Display`. So the code that builds an error
 /// exists once, and not at each of the hundreds of places that can fail.
 impl Error {
     /// An error with a one-line message.

@@ -85,7 +85,7 @@ mod wasm;
 mod wasm;
 mod zlib;
 
-/// What the library shares with its tools and hosts do not need.
+/// The library shares these with its tools; hosts do not need them.
 #[doc(hidden)]
 pub mod internal {
     pub use crate::bpf::constants;

@@ -73,7 +73,7 @@ fn perf() -> Vec<u8> {
     support::package(&source(buffer).replace("SEND", send))
 }
 
-/// How a host receives events.
+/// The ways in which a host receives events.
 #[derive(Clone, Copy, Debug)]
 enum Way {
     Callback,
@@ -349,7 +349,7 @@ fn losses_of_a_perf_buffer_are_known_without_another_record() {
         return;
     }
     let (vm, produced) = flooded(&perf(), 2);
-    // Also before any event is consumed.
+    // The counts are right even before any event is consumed.
     let lost = vm.stats().lost_kernel;
     assert!(lost > 0 && vm.source_at(0).unwrap().lost == lost, "{:?}", vm.stats());
     let mut seen = Seen(Vec::new());
@@ -400,7 +400,7 @@ fn uncounted_losses_of_ring_buffers_are_not_reported() {
     assert_eq!(Vm::new(Options::new()).unwrap().stats().lost_known, LostKnown::All);
 }
 
-/// Where maps are pinned; removed at the end.
+/// The directory in which maps are pinned; it is removed at the end.
 struct Pins(PathBuf);
 
 impl Drop for Pins {

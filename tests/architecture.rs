@@ -55,7 +55,7 @@ const IMPURE: [&str; 9] = [
     "libc::",
     "extern\"C\"",
 ];
-/// What a pure part uses nevertheless.
+/// The exceptions: what pure parts use nevertheless.
 const IMPURE_ALLOWED: [(&str, &str); 4] = [
     ("memory", "os"),          // asks the kernel whether it has memory for an input
     ("number", "libc::"),      // the locale of strtod

@@ -17,7 +17,7 @@ use serde_json::json;
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 const HEADER: &str = include_str!(concat!(env!("OUT_DIR"), "/eunomia.h"));
 
-/// How a program of tests/data/c is run.
+/// The ways to run a program of tests/data/c.
 #[derive(Clone, Copy)]
 enum Way {
     Native,

@@ -54,7 +54,8 @@ fn send_packet(thread: u64, seq: u32) {
     SOCKET.with(|socket| socket.send_to(&packet, "127.0.0.1:24301")).expect("the packet is sent");
 }
 
-/// What all versions have. `handle` sends an event; `enter` and `leave` count calls whose programs were of different versions.
+/// The code that all versions contain. `handle` sends an event; `enter` and `leave` count calls whose programs were of
+/// different versions.
 fn source(version: u32, event: &str, programs: &str) -> String {
     format!(
         r#"
@@ -152,7 +153,7 @@ SEC("perf_event") int on_enter(void *ctx)
     return count ? send(cpu, *count) : 0;
 }"#;
 
-/// What only some kernels have. The end of a kretprobe and an LSM hook have other arguments than the call.
+/// The hooks that only some kernels have. The end of a kretprobe and an LSM hook have other arguments than the call.
 const KPROBE: &str = r#"
 SEC("kprobe/__x64_sys_getpgid") int on_enter(struct pt_regs *ctx)
 { return enter(BPF_CORE_READ((struct pt_regs *)PT_REGS_PARM1(ctx), di)); }
@@ -261,7 +262,7 @@ fn turn() -> std::sync::MutexGuard<'static, ()> {
     TURN.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
-/// How often something is done: the first number, or with `make endurance` the second.
+/// The number of repeats: the first number, or with `make endurance` the second.
 fn full(count: usize, endurance: usize) -> usize {
     if std::env::var_os("EUNOMIA_ENDURANCE").is_some() { endurance } else { count }
 }
@@ -789,7 +790,7 @@ fn a_prepared_version_does_not_run() {
             assert_eq!(refused.expect_err("a version is prepared").status(), Status::Busy);
         }
         if flips {
-            // Also in another thread.
+            // The call is refused in another thread too.
             std::thread::scope(|scope| {
                 scope.spawn(|| prepared.flip().expect("the flip"));
             });
@@ -801,7 +802,7 @@ fn a_prepared_version_does_not_run() {
         }
     }
     assert_eq!(vm.stats().replaces, 1);
-    // What has been prepared for a package that is detached does not run.
+    // A prepared version of a package that has been detached cannot be switched to.
     let prepared = vm.prepare(&one, ReplaceOptions::default()).expect("the version is prepared");
     vm.detach().expect("the package detaches");
     assert_eq!(prepared.flip().map(drop).expect_err("nothing runs").status(), Status::State);
@@ -847,7 +848,7 @@ fn without_descriptors_the_running_version_goes_on() {
     let [few, many] = [(1, RAW_TP.to_owned()), (2, [RAW_TP, MORE].concat())]
         .map(|(version, programs)| support::package(&source(version, "", &programs)));
     let vm = attached(&few, true);
-    // What a process opens once.
+    // These files are opened only once per process.
     vm.replace(&many, ReplaceOptions::default()).expect("the replace works");
     vm.replace(&few, ReplaceOptions::default()).expect("the replace works");
     for is_queued in [false, true] {

@@ -141,7 +141,7 @@ impl ChunkQueue for List {
 
 type Shared = Handover<Bit, Readable, List>;
 
-/// What is broken on purpose.
+/// The parts that are broken on purpose.
 #[derive(Clone, Copy, PartialEq)]
 enum Broken {
     Nothing,
@@ -265,7 +265,7 @@ fn what_is_queued_at_the_end_comes_in_order_or_is_counted() {
     in_every_order(|| {
         let world = World::default();
         let (filler, mut consumer) = start(&world, Broken::Nothing);
-        // More than the chunks hold.
+        // These are more records than the chunks hold.
         world.change(|kernel| kernel.records.extend(0..3));
         world.change(|kernel| kernel.records.extend(3..6));
         consumer.drain(1);

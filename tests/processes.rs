@@ -65,7 +65,7 @@ struct Reader {
     socket: UnixStream,
 }
 
-/// What a reader has counted, by name.
+/// The counts of a reader, by name.
 type Counts = BTreeMap<String, u64>;
 
 impl Reader {

@@ -45,7 +45,7 @@ fn the_public_api_is_the_recorded_one() {
 /// The items of each module of the crate, by its path: `` for the root, `vm::poll`.
 struct Modules(BTreeMap<String, Vec<Item>>);
 
-/// Where an item is defined: its module and its name.
+/// The definition of an item: its module and its name.
 type Place = (String, String);
 
 impl Modules {
@@ -338,7 +338,7 @@ fn plain(item: &Item) -> Item {
     item
 }
 
-/// Leaves of private fields only that there are some.
+/// Replaces private fields by a mark that there are some.
 fn plain_fields(fields: &mut Fields) {
     fields.iter_mut().for_each(|field| keep_attributes(&mut field.attrs));
     let is_public = |field: &syn::Field| matches!(field.vis, Visibility::Public(_));

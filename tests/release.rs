@@ -152,7 +152,7 @@ fn is_known(command: &str, makefile: &str, ci: &str) -> bool {
         (Some(".ci/run"), Some(part)) => ci.contains(&format!("\n    {part})")),
         // Takes the place of the two with a matrix, whose items are checked.
         (Some("${{"), Some("matrix.command")) => true,
-        // Only the project's host can publish.
+        // Only the workflows on the project's host can publish.
         (Some("gh"), Some("release")) => true,
         _ => false,
     }

@@ -152,7 +152,7 @@ fn run(broken: Broken, count: u64, discarded: u64) {
     run_with(broken, count, discarded, Way::Single);
 }
 
-/// How the reader takes records.
+/// The ways in which the reader takes records.
 #[derive(Clone, Copy)]
 enum Way {
     Single,
@@ -524,7 +524,7 @@ fn records_of_any_length_arrive_once_and_in_order_in_every_way() {
         let ring = Bytes::new(start);
         let mut reader = Reader::with_streak(start, SIZE, random.below(10) as u32);
         let (mut seen, mut wanted, mut len) = (Vec::new(), Vec::new(), 24);
-        // How often the length changes, from nearly never to always.
+        // The length changes nearly never, always, or anything in between.
         let change = 1 + random.below(100);
         for number in 0..=255 {
             if random.below(change) == 0 {

@@ -147,7 +147,7 @@ fn told_programs(count: usize) -> Value {
     json!({ "bpf_skel": { "progs": each(count, told) } })
 }
 
-/// At most as many as are permitted.
+/// The number must not exceed the limit.
 fn variants(count: usize) -> Value {
     let told = |i| match i % 4 {
         0 => json!({ "name": format!("program_{i}"), "instead_of": format!("program_{}", i + 1) }),

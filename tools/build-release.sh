@@ -42,10 +42,11 @@ if [ -e "$(rustc --print sysroot)/lib/rustlib/src/rust/library/Cargo.lock" ]; th
         export LIBBPF_SYS_EXTRA_CFLAGS="${small_c[*]} ${LIBBPF_SYS_EXTRA_CFLAGS:-}"
     fi
 fi
-# Without the log of WAMR, which has no reader: each of its messages becomes a debug message, and a release of WAMR contains
-# none of these (saves 6 kB). The debug build is not compiled so, because there the name would refer to itself.
-# Comparisons instead of tables of jumps, and calls instead of jumps to other functions, in WAMR, libelf and zlib (saves 2 kB;
-# the interpreter has a table of its own). Their checksum takes one byte at a time (saves 1 kB, and 24 kB of memory).
+# Flags of WAMR, libelf and zlib:
+# - no log of WAMR, which nothing reads: the definition makes each message a debug message, and a release of WAMR contains
+#   none of these (saves 6 kB). A debug build of WAMR cannot use this definition, because the name would refer to itself.
+# - comparisons instead of tables of jumps, and calls instead of jumps to other functions (saves 2 kB; the interpreter has a
+#   table of its own). zlib computes its checksum one byte at a time (saves 1 kB, and 24 kB of memory).
 cflags=CFLAGS_${host//-/_}
 export "$cflags=${!cflags:-} -DBH_LOG=LOG_DEBUG -DZ_TESTW=0 -fno-jump-tables -fno-optimize-sibling-calls"
 # Cargo does not notice when these flags change, so WAMR is built again then.

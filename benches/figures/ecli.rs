@@ -34,7 +34,7 @@ pub fn figures(built: &Built, report: &mut Report) -> Result<()> {
 
 // ---- start-up time and memory ----
 
-/// From process start to the first event of opensnoop, alternating.
+/// The time from process start to the first event of opensnoop. The sides alternate.
 fn start_and_memory(built: &Built, report: &mut Report) -> Result<()> {
     const MOST_KB: f64 = 12_000.0;
     let package = package("opensnoop");

@@ -11,8 +11,8 @@
 
 #define ROUNDS 500
 
-// What the callbacks of one side received in a round. The text is stored only in the first round, for the
-// comparison.
+// The events that the callbacks of one side received in a round. The text is stored only in the first round,
+// for the comparison.
 struct seen {
     uint64_t events, bytes;
     char *text;

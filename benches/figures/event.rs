@@ -45,7 +45,7 @@ fn event(built: &Built, index: usize) -> Command {
     program
 }
 
-/// In its own process, alternating with one that measures the library.
+/// It runs in its own process, which alternates with one that measures the library.
 fn libbpf_rs(built: &Built, report: &mut Report) -> Result<()> {
     let mut theirs = Command::new(&built.libbpf_rs);
     theirs.arg("event").arg(&built.signal().object).arg("500");

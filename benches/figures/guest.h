@@ -1,4 +1,4 @@
-// What the measured guests and their competitor in native C do with each event.
+// The work that the measured guests and their competitor in native C do for each event.
 #ifndef GUEST_H
 #define GUEST_H
 

@@ -7,7 +7,7 @@
 #include "many.h"
 #include "signal.h"
 
-// As small as a round allows, because every host maps all of it.
+// The buffer is as small as a round allows, because every host maps all of it.
 struct {
     __uint(type, BPF_MAP_TYPE_RINGBUF);
     __uint(max_entries, 64 * 1024);

@@ -46,7 +46,8 @@ type Event struct {
 	Type   *Type  // type of raw data; nil if the package does not specify it
 	Lost   uint64 // number of records that the kernel dropped, for EventLost
 	CPU    int    // CPU of a perf record; -1 if unknown
-	// When it was read, on CLOCK_MONOTONIC. The clock is read once per batch of at most 1024 records.
+	// Time is when the event was read, on CLOCK_MONOTONIC. The clock is read once per batch of at most 1024
+	// records.
 	Time time.Duration
 }
 

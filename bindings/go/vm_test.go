@@ -17,7 +17,7 @@ import (
 
 var background = context.Background()
 
-// What the package sends for each getpgid(2): conformance/bpf/calls.bpf.c of the tests.
+// The events that the package (conformance/bpf/calls.bpf.c of the tests) sends for each getpgid(2).
 type callEvent struct {
 	Seq, Mode uint32
 	Value     uint64

@@ -1,4 +1,4 @@
-"""Takes events in an asyncio program, beside its other work, until it is told to stop by SIGINT or SIGTERM.
+"""Handles events in an asyncio program, beside its other work, until SIGINT or SIGTERM.
 
 usage: loop.py PACKAGE
 """

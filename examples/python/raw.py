@@ -1,4 +1,4 @@
-"""Reads raw records of the example "bootstrap" into a typed struct, without JSON in between, until Ctrl-C.
+"""Reads raw records of the example "bootstrap" into a typed struct, without JSON, until Ctrl-C.
 
 usage: raw.py target/packages/bootstrap/package.json
 """

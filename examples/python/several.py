@@ -1,4 +1,4 @@
-"""Runs several packages at once, a vm each, and takes the events of all in one loop, until Ctrl-C.
+"""Runs several packages at once, each in a vm, and handles all events in one loop, until Ctrl-C.
 
 usage: several.py PACKAGE...
 """

@@ -1,4 +1,4 @@
-//! Takes events in an async program, with tokio, until Ctrl-C.
+//! Handles events in an async program, with tokio, until Ctrl-C.
 //!
 //! usage: async PACKAGE
 

@@ -1,4 +1,4 @@
-//! Takes events in the host's own event loop, beside its other work, until Ctrl-C.
+//! Handles events in the host's own event loop, beside its other work, until Ctrl-C.
 //!
 //! usage: loop PACKAGE
 
@@ -13,7 +13,7 @@ use rustix::io::Errno;
 use signal_hook::consts::SIGINT;
 use signal_hook::iterator::Signals;
 
-/// How often there is other work.
+/// The interval of the other work.
 const TICK: Duration = Duration::from_secs(1);
 
 fn print(event: &Event) -> Flow {

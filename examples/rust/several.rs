@@ -1,4 +1,4 @@
-//! Runs several packages at once, a vm and a thread each, until Ctrl-C.
+//! Runs several packages at once, each in a vm with a thread, until Ctrl-C.
 //!
 //! usage: several PACKAGE...
 

@@ -22,7 +22,7 @@ struct Alternative {
     wanted: bool,
     /// Whether the package requires it; none if the package does not specify that.
     required: Option<bool>,
-    /// Why it cannot be used on this kernel.
+    /// The reason why it cannot be used on this kernel.
     cause: Option<Error>,
 }
 

@@ -15,7 +15,7 @@ use crate::os::{self, Errno};
 
 const OUT_OF_DESCRIPTORS: &str = "the process cannot open enough file descriptors (ulimit -n)";
 
-/// Why an object could not be loaded.
+/// The reason why an object could not be loaded.
 pub struct LoadFailure {
     /// The error for the host.
     pub error: Error,

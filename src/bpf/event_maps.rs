@@ -24,7 +24,7 @@ pub struct Export {
     pub map: usize,
     /// The plan of its records; `None` if their type is unknown. Unused for sampled maps.
     pub record: Option<Plan>,
-    /// How it is sampled; `None` for a ring or perf buffer.
+    /// The way it is sampled; `None` for a ring or perf buffer.
     pub sample: Option<Sample>,
     /// The parts of a perf buffer, if another process has opened it.
     pub given: Option<Given>,

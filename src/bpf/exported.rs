@@ -7,7 +7,7 @@ use serde_json::Value;
 use crate::error::{Error, Result, Status};
 use crate::package::{Package, compact, members};
 
-/// What a descriptor of [`Exported`] is.
+/// The role of a descriptor of [`Exported`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum FdRole {

@@ -1,4 +1,4 @@
-//! What libbpf's messages say about a failure. libbpf returns an errno and prints the reason: the texts that the
+//! Reads what libbpf's messages say about a failure. libbpf returns an errno and prints the reason: the texts that the
 //! library relies on are all in this file.
 
 use std::borrow::Cow;
@@ -31,7 +31,7 @@ const MISSING: [(&str, &str, Missing); 6] = [
     ("\nBPF map '", "'", Missing::Map),
 ];
 
-/// What is missing, and its name.
+/// The kind of thing that is missing, and its name.
 pub fn missing(printed: &str) -> Option<(Missing, &str)> {
     MISSING.iter().find_map(|(before, after, what)| Some((*what, between(printed, before, after)?)))
 }

@@ -3,7 +3,7 @@
 /// The length of the header: size, len, key_len and cpu, four bytes each.
 pub const HEADER: usize = 16;
 
-/// What was stored.
+/// The records that were stored.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Packed {
     /// The number of records.

@@ -38,7 +38,7 @@ pub enum SourceKind {
     Map = 3,
 }
 
-/// How much is known about records that the kernel dropped.
+/// The completeness of the count of records that the kernel dropped.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 #[non_exhaustive]
 pub enum LostKnown {
@@ -64,7 +64,7 @@ pub struct Shape {
     pub kind: SourceKind,
     /// The plan of its records; `None` if their type is unknown, and for sampled maps.
     pub record: Option<Plan>,
-    /// How it is sampled.
+    /// The way it is sampled.
     pub sample: Option<Sample>,
     /// Its index among the sources.
     pub index: usize,
@@ -72,7 +72,7 @@ pub struct Shape {
     pub events: AtomicU64,
     /// Number of records that the kernel reported as dropped.
     reported: AtomicU64,
-    /// How much is known about dropped records.
+    /// The completeness of the count of dropped records.
     pub lost_known: LostKnown,
 }
 

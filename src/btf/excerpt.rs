@@ -79,7 +79,7 @@ impl Index {
     }
 }
 
-/// How much of a type the excerpt contains.
+/// The part of a type that the excerpt contains.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Depth {
     /// Kind, name and size.

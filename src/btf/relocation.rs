@@ -16,7 +16,7 @@ pub struct Relocation {
     pub kind: u32,
 }
 
-/// What a relocation depends on.
+/// The fact that a relocation depends on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Query {

@@ -28,9 +28,9 @@ pub struct eunomia_group {
     entrance: Entrance,
 }
 
-/// What C holds a pointer to.
+/// An object that C has a pointer to.
 pub(super) trait Handle {
-    /// How calls enter it.
+    /// The state through which calls enter it.
     fn entrance(&self) -> &Entrance;
     /// Logs a panic.
     fn log_panic(&self, _panic: &str) {}
@@ -46,7 +46,7 @@ pub(super) struct Entrance {
     state: Mutex<CallState>,
 }
 
-/// What a vm keeps for its caller between two calls.
+/// The data that a vm keeps for its caller between two calls.
 #[derive(Default)]
 pub(super) struct CallState {
     pub(super) error: LastError,

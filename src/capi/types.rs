@@ -4,7 +4,7 @@
 
 use std::ffi::{c_char, c_int, c_void};
 
-/// What a failed call was about; see eunomia_errsubject. Later releases may add kinds.
+/// The thing that a failed call was about; see eunomia_errsubject. Later releases may add kinds.
 #[repr(C)]
 #[derive(Clone, Copy, Default)]
 pub enum eunomia_subject {
@@ -162,7 +162,7 @@ pub enum eunomia_source_kind {
     EUNOMIA_SOURCE_MAP = 3,
 }
 
-/// How complete a count of records dropped by the kernel is.
+/// The completeness of a count of records that the kernel dropped.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub enum eunomia_lost_known {
@@ -546,7 +546,7 @@ pub struct eunomia_replace_options {
     pub reserved: u32,
 }
 
-/// What eunomia_read or eunomia_map_dump stored in the buffer.
+/// The content of a buffer that eunomia_read or eunomia_map_dump has filled.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct eunomia_batch {

@@ -1,6 +1,6 @@
 //! Recognises files that are not JSON packages by their first bytes, so that an error says what the file is.
 
-/// How files begin that are not JSON.
+/// The first bytes of files that are not JSON.
 const FOREIGN: &[(&[u8], &str)] = &[
     (b"\0asm", "a WASM module, and this function reads only JSON packages"),
     (b"\x7fELF", "an ELF object without metadata; eunomia_open_object opens it"),

@@ -95,7 +95,7 @@ pub struct MapMeta {
     pub ident: String,
     /// `BPF_MAP_TYPE_*`; only in layouts F0 and F1.
     pub type_text: Option<String>,
-    /// How its entries are sampled, if they are.
+    /// The way its entries are sampled, if they are.
     pub sample: Option<Sample>,
     /// The type of its events.
     pub export: ExportConfig,
@@ -131,7 +131,7 @@ pub struct CustomMember {
     pub btf_type_id: u32,
 }
 
-/// How a map is sampled.
+/// The sampling of a map.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sample {
     /// The time between two rounds.
@@ -164,7 +164,7 @@ pub struct ProgMeta {
     pub name: String,
     /// Its section; empty in layouts F0 and F1.
     pub attach: String,
-    /// Where it attaches, beyond its section.
+    /// The place where it attaches, beyond its section.
     pub target: Target,
     /// Whether it is loaded by default; if not specified, its section decides.
     pub autoload: Option<bool>,

@@ -13,7 +13,7 @@ const MAX_INTERFACE_NAME: usize = 15;
 /// `PATH_MAX`, the NUL included.
 const MAX_PATH: usize = 4096;
 
-/// Where a program attaches. An empty target means that its section specifies everything.
+/// The place where a program attaches. An empty target means that its section specifies everything.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Target {
     /// A section name that replaces the object's; only from [`Target::parse`].
@@ -90,11 +90,11 @@ pub struct Perf {
     pub kind: u32,
     /// The event within that type.
     pub config: u64,
-    /// How often it samples.
+    /// The frequency or period of its samples.
     pub sample: PerfSample,
 }
 
-/// How often a perf event samples.
+/// The frequency or period of a perf event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum PerfSample {

@@ -165,7 +165,7 @@ impl Type {
 /// The complaint about formats for a struct that does not exist.
 pub const NO_STRUCT: &str = "the object has no such struct";
 
-/// Why a member cannot have a format.
+/// The reason why a member cannot have a format.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Misfit {
     NoMember,

@@ -24,7 +24,7 @@ pub struct Batch {
     pub source: u32,
     /// The number of records.
     pub count: usize,
-    /// When the first record was read, as [`Event::time_ns`](super::Event::time_ns).
+    /// The time when the first record was read, as [`Event::time_ns`](super::Event::time_ns).
     pub time_ns: u64,
     /// With [`Format::Raw`], the number of bytes from each record to the next one if it is the same for all; else 0.
     pub stride: usize,
@@ -32,7 +32,7 @@ pub struct Batch {
     pub name: Option<Arc<CStr>>,
     /// The type of the records, or of a sampled map's values. `None` if the package does not specify it.
     pub ty: Option<Arc<Type>>,
-    /// What the records are: [`EventKind::Sample`] or [`EventKind::MapEntry`].
+    /// The kind of the records: [`EventKind::Sample`] or [`EventKind::MapEntry`].
     pub kind: EventKind,
 }
 
@@ -87,7 +87,7 @@ pub struct PendingRecord {
     pub source: usize,
     /// Its CPU, or -1 if it is unknown.
     pub cpu: i32,
-    /// When it was read.
+    /// The time when it was read.
     pub time_ns: u64,
     /// Its key, for a map entry.
     pub key: Option<Vec<u8>>,
@@ -113,7 +113,7 @@ pub struct BatchSink<'a> {
     line: &'a mut Vec<u8>,
     time: [u8; 8],
     clock: Clock,
-    /// When the next records were read.
+    /// The time when the next records were read.
     time_ns: u64,
     /// The records stored so far.
     pub batch: Batch,

@@ -44,7 +44,7 @@ pub struct CallbackSink<'a, F: ?Sized> {
     pub bytes: u64,
     /// The number of records that the kernel reported as dropped.
     pub lost: u64,
-    /// What the callback returned, if that ended the call.
+    /// The result of the callback, if that ended the call.
     pub ended: Option<Flow>,
 }
 

@@ -15,7 +15,7 @@ const LOG_LINES: usize = 20;
 pub struct CheckReport {
     /// One verdict per program, in the order of the object.
     pub verdicts: Vec<Verdict>,
-    /// Why the package cannot be run. `None` if it can.
+    /// The reason why the package cannot be run. `None` if it can.
     pub refused: Option<Error>,
 }
 

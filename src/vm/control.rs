@@ -165,7 +165,7 @@ impl Vm {
         let not_running = || Error::new(Status::State, "the queue is not running");
         let queue = delivery.queue.as_mut().filter(|queue| queue.is_running()).ok_or_else(not_running)?;
         let mut wait_set = self.shared.wait_set();
-        // What may fail comes first. The thread ends before the sources are asked for their state.
+        // The calls that may fail come first. The thread ends before the sources are asked for their state.
         wait_set.move_sources(&self.shared.epoll).map_err(|e| system_error("queue", e))?;
         let sources = queue.stop();
         wait_set.ask_again();

@@ -34,7 +34,7 @@ pub struct Delivery {
     version: u64,
 }
 
-/// What is left to deliver of a version that no longer runs.
+/// The undelivered events of a version that no longer runs.
 pub struct Retired {
     version: u64,
     sources: Option<Sources>,

@@ -42,7 +42,7 @@ pub enum EventKind {
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct Event<'a> {
-    /// What the event is.
+    /// The kind of the event.
     pub kind: EventKind,
     /// The form of `data` and `key`.
     pub format: Format,
@@ -86,7 +86,7 @@ impl<'a> Event<'a> {
     }
 }
 
-/// What a callback returns: whether the call that delivers goes on.
+/// The result of a callback: whether the call that delivers goes on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Flow {
     /// Go on.

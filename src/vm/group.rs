@@ -64,7 +64,7 @@ const BUSY_WAIT: Duration = Duration::from_millis(1);
 /// ```
 pub struct Group(Arc<Shared>);
 
-/// What a group and its members share.
+/// The state that a group and its members share.
 struct Shared {
     epoll: Epoll,
     stop: Request<AtomicBool, EventFd>,
@@ -73,7 +73,7 @@ struct Shared {
     /// Readable while the last poll has left something to do.
     again: Again,
     members: Mutex<Members>,
-    /// What polls remember. Held by the call that polls.
+    /// The state that polls keep. The call that polls holds the lock.
     polling: Mutex<Polling>,
     /// Held while the events of one member are delivered.
     delivering: Mutex<()>,
@@ -117,7 +117,7 @@ struct Polling {
     is_busy: bool,
 }
 
-/// What a group holds a vm by.
+/// The reference to a vm that a group holds.
 pub(crate) trait AsVm: Send + Sync {
     /// Returns the vm.
     fn vm(&self) -> &Vm;
@@ -407,7 +407,7 @@ impl Members {
     }
 }
 
-/// What a callback returns after its member has left the group.
+/// The result of a callback after its member has left the group.
 pub(crate) const LEFT: Flow = Flow::Fail(0);
 
 impl Shared {
@@ -581,7 +581,7 @@ impl Shared {
     }
 }
 
-/// How far a pass has come.
+/// The progress of a pass.
 #[derive(Default)]
 struct Cursor {
     /// The index of the next member.

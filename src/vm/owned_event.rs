@@ -12,7 +12,7 @@ use crate::error::{Result, Status};
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct OwnedEvent {
-    /// What the event is.
+    /// The kind of the event.
     pub kind: EventKind,
     /// The form of `data` and `key`.
     pub format: Format,
@@ -26,7 +26,7 @@ pub struct OwnedEvent {
     pub lost: u64,
     /// The CPU of a perf record, or -1 if it is unknown.
     pub cpu: i32,
-    /// When it was read, as [`Event::time_ns`].
+    /// The time when it was read, as [`Event::time_ns`].
     pub time_ns: u64,
 }
 

@@ -22,7 +22,7 @@ const BUDGET: usize = 65536;
 /// Delivers what waits. Returns whether the call that delivers is done.
 type Deliver<'a> = dyn FnMut(&mut Delivery) -> Result<bool> + 'a;
 
-/// What a poll has to do.
+/// The next work of a poll.
 pub(super) enum Work<'a> {
     None,
     /// A stop request, or an error that a poll reports.
@@ -31,13 +31,13 @@ pub(super) enum Work<'a> {
     Events(MutexGuard<'a, Delivery>),
 }
 
-/// What there was to deliver from before a drain.
+/// The sources of events before a drain.
 struct Before {
     pending: bool,
     queue: bool,
 }
 
-/// When a wait ends. The clock is read only by a wait, because most calls find events and do not wait.
+/// The end of a wait. The clock is read only by a wait, because most calls find events and do not wait.
 pub(super) struct Deadline {
     timeout: Option<Duration>,
     /// The end; `None` until the first wait.
@@ -70,7 +70,7 @@ impl Deadline {
     }
 }
 
-/// How a wait ended.
+/// The reason why a wait ended.
 pub(super) enum Ready {
     Events,
     Stop,

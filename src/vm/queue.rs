@@ -220,7 +220,7 @@ struct Filler {
     shared: Arc<Shared>,
     counters: Arc<Counters>,
     max_record: usize,
-    /// When the next records were read.
+    /// The time when the next records were read.
     time_ns: u64,
 }
 

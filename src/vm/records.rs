@@ -33,7 +33,7 @@ pub struct Records<'a> {
     pub lost: u64,
     /// The CPU of perf records, or -1 if it is unknown.
     pub cpu: i32,
-    /// When the records were read, as [`Event::time_ns`](crate::Event::time_ns).
+    /// The time when the records were read, as [`Event::time_ns`](crate::Event::time_ns).
     pub time_ns: u64,
 }
 

@@ -31,7 +31,7 @@ pub struct ReplaceOptions {
     pub keep_old: bool,
 }
 
-/// What a replace has done.
+/// The report of a replace.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct Replaced {

@@ -16,9 +16,9 @@ use crate::types::Type;
 pub struct SourceInfo {
     /// The name of its map.
     pub name: Arc<CStr>,
-    /// What it is.
+    /// The kind of the source.
     pub kind: SourceKind,
-    /// How a sampled map is read: the interval and the kind of its values. `None` for buffers.
+    /// The sampling of a map: the interval and the kind of its values. `None` for buffers.
     pub sample: Option<Sample>,
     /// The size in bytes of the record type, or of a sampled map's value. 0 if it is unknown.
     pub record_size: u32,
@@ -30,10 +30,11 @@ pub struct SourceInfo {
     pub events: u64,
     /// The number of records that the kernel dropped, as far as `lost_known` says.
     pub lost: u64,
-    /// How completely `lost` is known. The kernel does not count losses per ring buffer; see
+    /// The completeness of `lost`. The kernel does not count losses per ring buffer; see
     /// [`Stats::lost_kernel`](crate::vm::Stats::lost_kernel).
     pub lost_known: LostKnown,
-    /// How far a ring buffer is written and read. `None` for other sources. See [`Vm::drain_to`].
+    /// The positions up to which a ring buffer has been written and read. `None` for other sources. See
+    /// [`Vm::drain_to`].
     pub positions: Option<Positions>,
 }
 

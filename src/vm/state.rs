@@ -1,4 +1,4 @@
-//! What a vm consists of, its locks, and the errors that many calls share.
+//! The parts of a vm, its locks, and the errors that many calls share.
 //!
 //! One thread at a time uses a vm, and two locks enforce that. `inner` guards the package: poll holds it while it waits
 //! and releases it while callbacks run, so that they can use maps and variables. `delivery` is held during a whole call

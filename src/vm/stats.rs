@@ -33,7 +33,7 @@ pub struct Stats {
     pub run_count: u64,
     /// The time of these runs in nanoseconds.
     pub run_ns: u64,
-    /// How completely `lost_kernel` is known. The source that is counted the least completely decides.
+    /// The completeness of `lost_kernel`. The source that is counted the least completely decides.
     pub lost_known: LostKnown,
 }
 

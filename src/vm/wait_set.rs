@@ -13,7 +13,7 @@ pub const CLAIM: u64 = 2;
 /// Token of everything that means "there are events".
 const EVENTS: u64 = 1;
 
-/// Why the vm waits for a descriptor.
+/// The reason why the vm waits for a descriptor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
     /// A buffer of the kernel, or the timer of sampled maps.

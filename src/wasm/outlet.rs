@@ -9,7 +9,7 @@ use crate::bpf::source::{Shape, Sink, Sources};
 use crate::error::Result;
 use crate::log::Log;
 
-/// How a wait ended.
+/// The reason why a wait ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wake {
     /// There may be records.
@@ -50,7 +50,7 @@ pub trait Outlet: Sink {
     fn before_unload_all(&mut self);
 }
 
-/// What a run needs of the vm apart from the outlet.
+/// The parts of the vm that a run needs apart from the outlet.
 pub struct Vm<'a> {
     /// Readable while a request to stop is pending.
     pub stop_fd: RawFd,

@@ -22,7 +22,7 @@ use crate::os;
 /// Minimum size of the buffer for events. A guest may write a longer text over an event, up to this size.
 const MIN_EVENT_BUFFER: usize = 4096;
 
-/// What a guest has while it runs.
+/// The state of a guest while it runs.
 pub struct State<'a> {
     pub vm: &'a Vm<'a>,
     pub config: &'a Config,
@@ -30,7 +30,7 @@ pub struct State<'a> {
     pub watch: Watch,
     /// The command line; each argument is NUL-terminated.
     pub args: Vec<Vec<u8>>,
-    /// What the guest has open, by interface.
+    /// The objects that the guest has open, by interface.
     pub programs: RefCell<Programs>,
     pub objects: RefCell<Objects>,
     pub files: RefCell<Files>,
@@ -54,7 +54,7 @@ pub struct State<'a> {
     trap: RefCell<Option<Trap>>,
 }
 
-/// Why the host ends a guest.
+/// The reason why the host ends a guest.
 pub enum End {
     /// The guest exited with this code.
     Exit(i32),

@@ -15,7 +15,7 @@ use std::time::Duration;
 use super::sys::stopper::Stopper;
 use crate::os::{self, Epoll, EventFd, Thread, TimerFd};
 
-/// Why a guest was stopped, for its [`Stopper`].
+/// The reason why a guest was stopped, for its [`Stopper`].
 pub mod cause {
     /// `stop` was called.
     pub const STOP: u32 = 1;

@@ -172,7 +172,7 @@ fn wait_for_memory(group: &Path) {
     }
 }
 
-/// In the process of its own.
+/// Loads all objects, in a process of its own.
 fn load_all(folder: &Path) {
     let group = fs::read_to_string(folder.join("group")).unwrap();
     let mut outcomes = Outcomes::default();

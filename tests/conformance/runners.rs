@@ -1,4 +1,4 @@
-//! How each runner is built and started. Its arguments are the table and the directory of the packages.
+//! Builds and starts each runner. Its arguments are the table and the directory of the packages.
 
 use std::path::Path;
 use std::process::Command;
@@ -49,7 +49,7 @@ fn python() -> Command {
     command
 }
 
-/// As does Go.
+/// Go also uses the source tree.
 fn go(folder: &Path) -> Command {
     let (program, library) = (folder.join("runner-go"), host::library());
     let mut build = Command::new("go");

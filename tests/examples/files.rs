@@ -61,7 +61,7 @@ fn mountsnoop_reports_mount_and_umount_with_their_results() {
     let folder = tempfile::tempdir().unwrap();
     let dest = folder.path().to_str().unwrap();
     let script = format!("mount -t tmpfs -o size=64k eunomia {dest} && umount {dest}; umount {dest}");
-    // In a new mount namespace, whose number differs from this one's.
+    // The command runs in a new mount namespace, whose number differs from this one's.
     Command::new("unshare")
         .args(["--mount", "sh", "-c", &script])
         .stderr(process::Stdio::null())

@@ -126,7 +126,7 @@ fn bashreadline_can_probe_the_readline_of_another_program() {
 #[test]
 fn pythongc_reports_collections_and_what_they_freed() {
     let Some(mut example) = Example::open("pythongc", &[]) else { return };
-    // As for a Python in another directory.
+    // The same setting selects a Python in another directory.
     let target = json!({"path": output("readlink", &["-f", "/usr/bin/python3"])}).to_string();
     for program in ["gc_start", "gc_done"] {
         example.vm.prog_set_target_json(program, &target).unwrap();

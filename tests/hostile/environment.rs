@@ -171,7 +171,7 @@ fn a_missing_tracefs_is_reported_with_the_mount_command() {
     clean.nothing_in_kernel();
     vm.load().unwrap();
     drop(vm);
-    // What needs no tracefs works.
+    // Programs that need no tracefs work.
     let vm = own(&read(&folder, "core"), Options::new());
     vm.attach().unwrap();
     call(1);

@@ -58,7 +58,7 @@ done
 find "$apt/files" -name '*.ko.xz' -exec xz -d {} +
 mv "$(find "$apt/files" -name 'vmlinuz*' | head -n 1)" "$image"
 rm -rf "$dir/modules"
-# In lib or, in newer packages, in usr/lib.
+# The modules are in lib or, in newer packages, in usr/lib.
 mv "$(find "$apt/files" -path '*lib/modules')" "$dir/modules"
 rm -r "$apt"
 

@@ -9,7 +9,7 @@ cd "$(dirname "$0")"
 ecc=../../target/debug/ecc
 out=../../target/matrix
 
-# As BTFHub lays out its archive.
+# The directories are those of a BTFHub archive.
 types() {
     local archive kernel
     archive=$out/archive/debian/any/$(uname -m)

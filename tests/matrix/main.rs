@@ -47,8 +47,8 @@ fn features() -> Vec<Feature> {
     vec![
         feature("kprobe", (4, 1), Trigger::Read),
         feature("kretprobe", (4, 1), Trigger::Read),
-        feature("kprobe_multi", (6, 12), Trigger::Read), // CONFIG_FPROBE: Debian's from then on
-        feature("kprobe_session", (6, 12), Trigger::Read), // Linux 6.10 for others
+        feature("kprobe_multi", (6, 12), Trigger::Read), // needs CONFIG_FPROBE, which Debian enables since then
+        feature("kprobe_session", (6, 12), Trigger::Read), // 6.10 with CONFIG_FPROBE
         feature("tracepoint", (4, 7), Trigger::Getpgid),
         feature("raw_tp", (4, 17), Trigger::Getpgid),
         feature("tp_btf", (5, 5), Trigger::Getpgid),

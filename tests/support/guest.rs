@@ -1,12 +1,12 @@
 //! A guest that runs one package for as long as the host wants.
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 
-/// How a guest receives events, some of which it drops.
+/// The ways in which a guest receives events, some of which it drops.
 #[derive(Clone, Copy, Debug)]
 pub enum Handler {
-    /// As JSON, one at a time; drops every fifth.
+    /// It receives events as JSON, one at a time, and drops every fifth.
     Single,
-    /// In batches; drops the first of each.
+    /// It receives batches, and drops the first event of each.
     Batch,
 }
 

@@ -2,18 +2,18 @@
 
 use eunomia::{Event, EventKind, Flow};
 
-/// What has been delivered.
+/// The events that have been delivered.
 #[derive(Default)]
 pub struct Seen {
     /// A bit for each number, by thread.
     ids: [Vec<u64>; 2],
-    /// How many different ones.
+    /// The number of different events.
     pub count: u64,
-    /// How many had a number that was there before.
+    /// The number of events whose number was delivered before.
     pub twice: u64,
-    /// How many had a type of another size.
+    /// The number of events with a type of another size.
     pub mistyped: u64,
-    /// How many each version sent.
+    /// The number of events that each version sent.
     pub by_version: [u64; 2],
 }
 

@@ -29,7 +29,7 @@ pub struct Blob {
     types: Vec<u32>,
     strings: Vec<u8>,
     next: u32,
-    /// Where each entry ends in the types, in bytes.
+    /// The end of each entry in the types, in bytes.
     pub ends: Vec<usize>,
 }
 

@@ -17,7 +17,7 @@ use eunomia::btf::Btf;
 use eunomia::render::{Clock, Plan};
 use eunomia::types::Type;
 
-/// When CLOCK_MONOTONIC started, in nanoseconds since 1970.
+/// The time when CLOCK_MONOTONIC started, in nanoseconds since 1970.
 const BOOT_TIME: i64 = 1_700_000_000_000_000_000;
 
 /// A clock that started at `BOOT_TIME`.

@@ -29,7 +29,7 @@ fn counts(module: &[u8]) -> [i32; 2] {
     counts_with_pins(module, None)
 }
 
-/// The same with a directory for pins.
+/// As `loads`, with a directory for pinned maps.
 fn counts_with_pins(module: &[u8], pins: Option<&Path>) -> [i32; 2] {
     let options = Options::new().max_kernel_memory(30 << 20);
     let (vm, log) = support::vm_with(match pins {

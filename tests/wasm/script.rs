@@ -80,7 +80,7 @@ const IMPORTS: &[(&str, &str, &str, &str)] = &[
 const LIBC: usize = 34;
 /// `putchar`: an empty line reports to the host that a step has been made.
 const COUNT: usize = 36;
-/// After the imports: write 8 bytes anywhere, and grow the memory.
+/// These follow the imports: writing 8 bytes anywhere, and growing the memory.
 const POKE: usize = IMPORTS.len();
 const GROW: usize = POKE + 1;
 
@@ -293,7 +293,7 @@ impl Guests {
         step
     }
 
-    /// What a well-behaved guest begins with, so that there is something to misuse.
+    /// The first calls of a well-behaved guest, so that there is something to misuse.
     fn beginning(&self, random: &mut impl Choices) -> Vec<Vec<u64>> {
         let text = |index: u32| u64::from(TEXTS + 32 * index);
         let ready = self.named("puts", &[text(15)]);

@@ -13,7 +13,7 @@ use libbpf_rs::{
     ProgramType, RingBuffer, RingBufferBuilder,
 };
 
-/// As in signal.h.
+/// The same number as in signal.h.
 const EVENTS_PER_RUN: u32 = 1000;
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
@@ -106,7 +106,7 @@ fn event(path: &str, rounds: usize) -> Result<()> {
     Ok(())
 }
 
-/// In seconds.
+/// The time in seconds.
 fn median(mut times: Vec<Duration>) -> f64 {
     times.sort();
     times[times.len() / 2].as_secs_f64()

@@ -27,7 +27,7 @@ struct task_struct___before_5_14 {
     long state;
 } __attribute__((preserve_access_index));
 
-// When each waiting thread became runnable.
+// The time at which each waiting thread became runnable.
 struct {
     __uint(type, BPF_MAP_TYPE_HASH);
     __uint(max_entries, 10240);

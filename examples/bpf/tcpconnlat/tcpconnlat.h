@@ -9,8 +9,7 @@
 
 struct event {
     __u64 ts; // nanoseconds since boot
-    /// From the call of connect until the peer's answer.
-    /// @format duration
+    /// The time from the call of connect until the peer's answer. @format duration
     __u64 delta_ns;
     int pid;
     __u16 family; // 2: IPv4, 10: IPv6

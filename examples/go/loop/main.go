@@ -1,5 +1,5 @@
-// Takes events in a program with an event loop of its own, on epoll, beside a timer, until Ctrl-C. Most Go programs would
-// rather start a goroutine with VM.Run, as "several" does.
+// Handles events in a program with its own event loop on epoll, beside a timer, until Ctrl-C. Most Go
+// programs would rather start a goroutine with VM.Run, as "several" does.
 //
 // usage: loop PACKAGE
 package main

@@ -37,7 +37,7 @@ func main() {
 	check(vm.VarSet("targ_failed", true))
 	check(vm.Attach())
 
-	// Only the second is of interest now.
+	// From here on, only the second map is needed.
 	os.ReadFile("/proc/self/stat")
 	_, err = os.ReadFile("/nothing/here")
 	fmt.Println("expected:", err)

@@ -57,7 +57,7 @@ pub struct Session {
     progs: Vec<Prog>,
     alternatives: Alternatives,
     struct_ops: Vec<Link>,
-    /// What the dispatchers read. Shared with the next version.
+    /// The number that the dispatchers read. The next version uses the same one.
     generation: Option<Arc<Generation>>,
     opened: Opened,
     /// The kernel memory of maps and programs, charged before load.
@@ -78,7 +78,7 @@ pub struct Session {
     set_autoload: Vec<(usize, bool)>,
     /// Whether another version runs, whose hooks this one is to take over.
     is_successor: bool,
-    /// Where its events are read, and where it was loaded.
+    /// The process that has loaded the package, and the process that reads its events.
     place: Place,
     /// Maps of the running version that this one uses, by index.
     carried: Vec<(usize, Arc<Map>)>,
@@ -86,7 +86,7 @@ pub struct Session {
     requested_text: Option<String>,
 }
 
-/// Which process does what for a package.
+/// The roles of processes for a package.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Place {
     /// This one loads it and reads its events.

@@ -14,7 +14,7 @@ use crate::error::{Error, Result, Status};
 use crate::os::Errno;
 use crate::package::{Package, compact, members};
 
-/// What happens to the programs. A program is given as its index in its version.
+/// The changes to programs. A program is given as its index in its version.
 #[derive(Default)]
 pub struct Plan {
     /// Programs of the running version with those that take over their hooks.
@@ -225,7 +225,7 @@ impl Session {
         Err(raw.about(error, &prog.section.to_string_lossy()))
     }
 
-    /// Why a program cannot be called by a dispatcher.
+    /// The reason why a program cannot be called by a dispatcher.
     pub(super) fn why_not_dispatched(&self, index: usize) -> Option<&'static str> {
         let (prog, raw) = (&self.progs[index], self.opened.object.prog(index));
         let section = prog.section.to_string_lossy();

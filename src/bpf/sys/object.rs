@@ -68,7 +68,7 @@ pub(super) fn end_load_if_requested() {
     LOADING.set(Some(Loading { is_over: true, ..loading }));
     // SAFETY: this thread is loading the object. The caller that does so has only a shared reference to it.
     let object = unsafe { &*loading.object };
-    // Both setters fail where it is too late. libbpf checks the flags of each map and program before it creates that.
+    // Both setters fail if it is too late. libbpf checks the flags of each map and program before it creates that.
     object.maps.iter().for_each(|map| {
         // SAFETY: a setter of libbpf.
         unsafe { b::bpf_map__set_autocreate(map.as_ptr(), false) };

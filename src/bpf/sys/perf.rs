@@ -19,7 +19,7 @@ pub struct Perf {
     /// Copies of the records that are being delivered, because in its buffer a record is only 4-aligned and may wrap
     /// around.
     copies: Vec<u64>,
-    /// Where the records of a batch end in `copies`, in words, and their lengths.
+    /// The ends of the records of a batch in `copies`, in words, and their lengths.
     batch: Vec<(usize, usize)>,
 }
 

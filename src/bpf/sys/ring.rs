@@ -188,7 +188,7 @@ impl Shared {
 
     /// Returns both positions.
     pub fn positions(&self) -> Positions {
-        // In this order, so that `consumed` is never more.
+        // Read in this order, so that `consumed` is never the larger one.
         let consumed = self.consumed();
         Positions { consumed, produced: self.producer() }
     }

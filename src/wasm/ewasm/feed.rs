@@ -29,7 +29,7 @@ pub struct Feed<'a, 's> {
     /// The records of the batch.
     records: Vec<Record>,
     clock: Clock,
-    /// When the next records were read.
+    /// The time when the next records were read.
     time_ns: u64,
     /// Whether the guest has trapped or is to end.
     is_over: bool,

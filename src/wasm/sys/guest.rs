@@ -23,7 +23,7 @@ pub trait Host {
 /// Maximum number of parameters of an import. The result is stored in the first element.
 pub const ARGS: usize = 16;
 
-/// Why a call into a guest did not return.
+/// The reason why a call into a guest did not return.
 #[derive(Debug, Default)]
 pub struct Trap {
     /// WAMR's message, such as `unreachable`; empty if the guest was stopped or the host ended it.

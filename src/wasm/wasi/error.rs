@@ -23,7 +23,7 @@ pub mod number {
     pub const NOTCAPABLE: u16 = 76;
 }
 
-/// Why a function does not succeed.
+/// The reason why a function does not succeed.
 pub enum Failure {
     /// The guest gets this error number.
     Number(u16),

@@ -138,7 +138,7 @@ struct CallbackSink<'a, 's> {
     poll: &'a Poll<'a>,
     count: u64,
     bytes: u64,
-    /// What the callback returned, if that is negative.
+    /// The result of the callback, if that is negative.
     negative: Option<i32>,
     is_over: bool,
 }

@@ -25,7 +25,7 @@ typedef struct outcome {
     unsigned char bytes[4096];
     // The returned string; NULL for none.
     const char *text;
-    // Of the error.
+    // The name of the status, and the messages of the error.
     const char *status_name, *errmsg, *errdetail;
     // The subject of the error: an eunomia_subject and its name.
     int subject;

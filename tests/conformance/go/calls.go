@@ -22,7 +22,7 @@ var (
 
 	formats = map[string]eunomia.Format{"raw": eunomia.FormatRaw, "json": eunomia.FormatJSON, "text": eunomia.FormatText}
 	kinds   = map[string]eunomia.Kind{"json": eunomia.KindJSON, "wasm": eunomia.KindWASM, "any": eunomia.KindAny}
-	// By number.
+	// The constants by number.
 	eventKinds = []string{"sample", "lost", "map_entry", "header", "output", "round"}
 
 	errFail = errors.New("fail")

@@ -156,7 +156,7 @@ static uint64_t position(int page) {
     return found;
 }
 
-// What a callback of eunomia_poll_batch received, and what it does.
+// The batches that a callback of eunomia_poll_batch received, and the result that it returns.
 struct batches {
     uint32_t calls, records, next, largest;
     // The callback returns `result` in the call number `at`, counted from 1.

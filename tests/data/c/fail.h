@@ -22,7 +22,7 @@
 
 enum kind { CALL, C_ALLOCATION, RUST_ALLOCATION };
 
-// What has to fail, and after how many successful calls; negative: nothing fails.
+// The function that has to fail, and the number of successful calls before that; negative: nothing fails.
 static enum kind failing;
 static atomic_long left = -1;
 // The call that failed.

@@ -141,7 +141,7 @@ static void a_callback_ends_the_poll(void) {
     }
 }
 
-// What a callback does at its first event.
+// The action of a callback at its first event.
 static int (*act)(const struct member *member);
 
 static int act_once(void *arg, const eunomia_event *event) {

@@ -34,7 +34,7 @@ static void write_to(const char *folder, const char *file, const char *text) {
     CHECK(to && fputs(text, to) >= 0 && fclose(to) == 0);
 }
 
-// Also after a failed check.
+// Runs at exit, so that it also runs after a failed check.
 static void leave_group(void) {
     char path[4096];
     snprintf(path, sizeof(path), "%s/cgroup.procs", root);

@@ -31,7 +31,7 @@ unsigned strlen(const char *text);
 
 static void write(int fd, const char *text, int len) {
     int written;
-    // In two parts, as a C library may do it.
+    // Writes the text in two parts, as a C library may do.
     piece pieces[] = {{text, len / 2}, {text + len / 2, len - len / 2}};
     if (fd_write(fd, pieces, 2, &written) || written != len)
         __builtin_trap();

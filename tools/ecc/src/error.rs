@@ -1,6 +1,6 @@
 //! The errors that end a run of the compiler.
 
-/// Why a run failed.
+/// The reason why a run failed.
 #[derive(Debug)]
 pub enum Error {
     /// One line for the user.

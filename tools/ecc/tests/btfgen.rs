@@ -120,7 +120,7 @@ fn reduced_btf_gives_the_same_results_as_the_whole() {
     assert!([4, 11, 12, 13, 14, 15, 20, 21].iter().all(|at| values[*at] != 0), "{expected}");
     assert_eq!(answers(&project, Some("least.btf")), expected);
 
-    // bpftool writes the same types, apart from unneeded ones.
+    // bpftool writes the same types, and may add types that are not needed.
     let object = project.path("questions.bpf.o");
     let theirs = project.path("theirs.btf");
     bpftool(&["gen", "min_core_btf", KERNEL, theirs.to_str().unwrap(), object.to_str().unwrap()]);

@@ -1,4 +1,4 @@
-//! Which structs are recognised as events, and how they are added to the BTF.
+//! Structs that are recognised as events, and how they are added to the BTF.
 
 mod support;
 

@@ -163,7 +163,7 @@ fn the_same_source_gives_the_same_files() {
     let source = format!("#include \"../lib/more.h\"\n{}", TOOL.replace("seen++", "seen += more"));
     let library = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/dist/libeunomia.a");
     assert!(library.exists(), "{} is missing: run `make archive` first", library.display());
-    // In two directories, for two users, with two dates.
+    // The runs differ in directory, user and date.
     let projects = ["same", "ganz wo anders x=y"]
         .map(|name| Project::new(name).file("src/opener.bpf.c", &source).file("lib/more.h", header));
     let yesterday = SystemTime::now() - Duration::from_secs(86_400);

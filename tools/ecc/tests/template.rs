@@ -85,7 +85,7 @@ fn the_steps_of_the_workflow_publish_a_package() {
     for step in workflow["jobs"]["build"]["steps"].as_vec().unwrap() {
         let Some(script) = step["run"].as_str() else { continue };
         let mut command = Command::new("bash");
-        // Like GitHub runs them.
+        // The steps run as on GitHub.
         command.args(["--noprofile", "--norc", "-eo", "pipefail", "-c", script]).current_dir(&repository);
         command.env("PATH", &path).env("GITHUB_PATH", project.path("path")).env_remove("CLANG");
         command.env("RUNNER_TEMP", project.path("temp"));

@@ -31,7 +31,7 @@ impl From<Code> for ExitCode {
     }
 }
 
-/// Why a command failed.
+/// The reason why a command failed.
 #[derive(Debug)]
 pub struct Failure {
     /// The exit code of the process.

@@ -27,12 +27,12 @@ use crate::source::{self, Request};
 use crate::view::View;
 use crate::{attach, capabilities, program_args, signals};
 
-/// How long a file may be incomplete after it has changed.
+/// The time for which a file may be incomplete after it has changed.
 const INCOMPLETE: Duration = Duration::from_secs(2);
 /// The time between two attempts to read an incomplete file.
 const AGAIN: Duration = Duration::from_millis(50);
 
-/// Why a new version is read.
+/// The reason why a new version is read.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Cause {
     Signal,

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use support::{Ran, compile, run};
 
-/// What sources begin with.
+/// The first lines of each source.
 const HEAD: &str = "#include \"vmlinux.h\"\n#include <bpf/bpf_helpers.h>\n#include <bpf/bpf_tracing.h>\n\
     char LICENSE[] SEC(\"license\") = \"GPL\";\n";
 
@@ -210,7 +210,7 @@ fn a_package_that_can_see_nothing_fails() {
     let blind = both(&source("", ""), &[]);
     blind.are(5, &["helps: ok", &format!("sends: cannot attach: {why}")]);
     blind.says_once(&["program \"sends\"", why, "the others deliver no events"]);
-    // What the package declares as required takes precedence.
+    // The programs that the package declares as required take precedence.
     let skipped = format!("sends: skipped: {why}");
     both(&source("", "/// @required true\n"), &[]).are(0, &["helps: ok", &skipped]);
     both(&source("/// @required false\n", ""), &[]).are(0, &["helps: ok", &skipped]);

@@ -183,7 +183,7 @@ fn a_closed_pipe_ends_a_run_without_events() {
     assert_eq!(child.wait().expect("it ends").code(), Some(0), "a socket");
 }
 
-/// How often the threads of a process have gone to sleep.
+/// The number of times that the threads of a process have gone to sleep.
 fn switches(child: &Child) -> u64 {
     let tasks = std::fs::read_dir(format!("/proc/{}/task", child.id())).expect("threads");
     let of = |path: std::path::PathBuf| {

@@ -187,7 +187,7 @@ fn the_former_manuals_help_and_mistakes_are_as_they_were() {
         help.out
     );
     let wrong = run(&["run", module.to_str().unwrap(), "--wrong"]);
-    // As a package's wrong option.
+    // The exit code is that of an invalid option of a package.
     assert_eq!((wrong.code, wrong.out.as_str()), (Some(2), ""), "{}", wrong.err);
 }
 

@@ -77,7 +77,7 @@ fn report(imports: &str, data: &[String]) -> Value {
     serde_json::from_str(&ran.out).expect("JSON")
 }
 
-/// How many packages of the report send signals.
+/// The number of packages in the report that send signals.
 fn signals(report: &Value) -> usize {
     let packages = report["packages"].as_array().expect("packages").iter();
     let programs = packages.flat_map(|package| package["programs"].as_array().into_iter().flatten());

@@ -246,13 +246,13 @@ fn a_version_that_fails_leaves_the_running_one() {
         assert!(line.contains(text) && line.ends_with("; the running version stays"), "{line}");
         runs(1001);
     }
-    // Half of it, and the rest while it is waited for.
+    // Writes half of the file, and the rest while ecli waits for it.
     fs::write(&path, &two[..two.len() / 2]).expect("in place");
     std::thread::sleep(std::time::Duration::from_millis(300));
     fs::write(&path, &two).expect("in place");
     running.says("programs: 1 swapped");
     runs(2002);
-    // With SIGHUP too, and without an effect if nothing has changed.
+    // SIGHUP has the same effect, and none if nothing has changed.
     signal(&running.process.0, Signal::HUP);
     running.says("has not changed");
     runs(2002);

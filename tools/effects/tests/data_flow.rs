@@ -45,7 +45,7 @@ fn results_are_followed_through_branches_copies_and_calls() {
     // The result of the function that follows.
     assert_eq!(effects(XDP, &[call_function(1), exit(), set(0, DROP), exit()]), [DROPS]);
     assert_eq!(effects(XDP, &[call_function(1), exit(), set(0, PASS), exit()]), NOTHING);
-    // Two functions deep, over an argument.
+    // The result passes through two functions, as an argument.
     let deep = [set(1, DROP), call_function(1), exit(), call_function(1), exit(), copy(0, 1), exit()];
     assert_eq!(effects(XDP, &deep), [DROPS]);
     // A comparison determines the value of a register.

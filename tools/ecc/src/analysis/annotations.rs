@@ -190,7 +190,7 @@ pub fn is_struct_name(text: &str) -> bool {
     !matches!(text, "no_export" | "default") && !text.starts_with(['{', '['])
 }
 
-/// Why a value that must be an object is refused.
+/// The reason why a value that must be an object is refused.
 fn not_an_object(value: &Value) -> String {
     let Some(text) = value.as_str() else { return format!("expected a JSON object, found {value}") };
     match serde_json::from_str::<Value>(text) {

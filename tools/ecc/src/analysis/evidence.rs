@@ -10,7 +10,7 @@ pub struct Evidence {
     pub source: Source,
 }
 
-/// Where evidence comes from.
+/// The origin of evidence.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Source {
     /// The argument of the call.

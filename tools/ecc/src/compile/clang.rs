@@ -17,7 +17,7 @@ pub struct Tools {
     pub cache: Cache,
 }
 
-/// What one source can include on one machine.
+/// The headers that one source can include on one machine.
 struct Includes<'a> {
     headers: Headers,
     flags: Vec<String>,

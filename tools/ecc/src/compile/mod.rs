@@ -71,7 +71,7 @@ pub fn compile_all(sources: &[&Path], header: Option<&Path>, flags: &Flags) -> R
     Ok(compiled)
 }
 
-/// What to compile, and the tools for it.
+/// The sources to compile, and the tools for that.
 struct Job<'a> {
     sources: &'a [&'a Path],
     /// The first source. The program is named after it.
@@ -91,7 +91,7 @@ struct Program<'a> {
     opened: Opened,
 }
 
-/// What the analysis finds in the units of a program.
+/// The findings of the analysis in the units of a program.
 struct Findings {
     annotations: Annotations,
     events: Events,

@@ -14,7 +14,7 @@ pub fn print(lists: &[&[String]]) {
     }
 }
 
-/// What an object may lack, but rarely lacks on purpose.
+/// Things that an object may lack, but rarely lacks on purpose.
 pub fn missing(source: &Path, elf: &Elf, opened: &Opened) -> Vec<String> {
     let source = source.display();
     let mut missing = Vec::new();

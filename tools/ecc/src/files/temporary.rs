@@ -17,7 +17,7 @@ use signal_hook::low_level::emulate_default_handler;
 
 use crate::error::{Error, Result};
 
-/// What has to be removed when a signal arrives.
+/// The things that have to be removed when a signal arrives.
 struct Active {
     paths: Vec<PathBuf>,
     child: Option<OwnedFd>,

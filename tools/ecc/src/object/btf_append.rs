@@ -74,7 +74,7 @@ impl<'a, 'd> Append<'a, 'd> {
             Type::Const(target) => self.qualifier(btf::CONST, target, depth)?,
             Type::Volatile(target) => self.qualifier(btf::VOLATILE, target, depth)?,
             Type::Restrict(target) => self.qualifier(btf::RESTRICT, target, depth)?,
-            // Only reachable through pointers. Events do not need function signatures.
+            // Such a type is reachable only through pointers, and events do not need function signatures.
             Type::Function => 0,
         };
         self.done.insert(id, added);

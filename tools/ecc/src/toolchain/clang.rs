@@ -44,7 +44,7 @@ pub struct Search<'a> {
     pub arch: &'a str,
 }
 
-/// Which types the debug information describes.
+/// The types that the debug information describes.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Types {
     /// The types of variables.

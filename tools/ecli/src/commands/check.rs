@@ -50,7 +50,7 @@ pub fn run(options: &Check) -> Result<ExitCode> {
     attach::apply(&package.open().map_err(|e| Failure::from(e).at(&program.name))?, &options.attach)?;
     let open = || {
         let vm = package.open()?;
-        // They were applied to another vm before.
+        // The options were applied to another vm before.
         let _ = attach::apply(&vm, &options.attach);
         Ok(vm)
     };
@@ -81,7 +81,7 @@ fn name_options(outcome: &mut Outcome) {
     }
 }
 
-/// What the programs could do, by the instructions that the kernel verified.
+/// The effects that programs could have, by the instructions that the kernel verified.
 #[derive(Default)]
 struct Effects {
     by_program: BTreeMap<String, Findings>,

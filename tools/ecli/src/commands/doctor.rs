@@ -26,9 +26,9 @@ enum Grade {
 struct Finding {
     what: &'static str,
     grade: Grade,
-    /// What was found.
+    /// The finding.
     found: String,
-    /// How to fix it; empty if there is no problem.
+    /// Advice how to fix it; empty if there is no problem.
     remedy: &'static str,
 }
 

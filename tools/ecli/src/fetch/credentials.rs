@@ -28,7 +28,7 @@ pub enum Credentials {
     IdentityToken(String),
 }
 
-/// What to do if another user could modify the file.
+/// Advice if another user could modify the file.
 const HINT: &str = "set DOCKER_CONFIG to a directory of your own";
 
 /// Returns the stored credentials for a registry, or anonymous ones.

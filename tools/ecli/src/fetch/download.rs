@@ -12,18 +12,18 @@ pub const MAX_BYTES: usize = 128 << 20;
 /// Size limit of a signature.
 pub const MAX_SIGNATURE: usize = 16 << 10;
 
-/// How to download.
+/// The options of a download.
 #[derive(Clone, Copy, Debug)]
 pub struct Options {
-    /// Neither use nor keep copies of downloads.
+    /// Whether cached downloads are neither used nor written.
     pub no_cache: bool,
     /// Idle timeout. All requests together may take `http::MAX_TIMEOUTS` times as long.
     pub timeout: Duration,
-    /// What happens to the signature.
+    /// The treatment of the signature.
     pub signature: Signature,
 }
 
-/// What happens to the signature of a program.
+/// The treatment of the signature of a program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Signature {
     /// It is not downloaded.

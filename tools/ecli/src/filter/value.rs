@@ -11,7 +11,7 @@ use crate::field;
 pub enum Value {
     Integer(i128),
     Float(f64),
-    /// Of an array of `char`, up to its NUL.
+    /// The string in an array of `char`, up to its NUL.
     Text(Vec<u8>),
     Bytes(Vec<u8>),
     /// An address, and the length of its prefix in bits.

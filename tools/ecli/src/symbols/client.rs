@@ -272,7 +272,7 @@ mod tests {
     fn a_process_without_a_valid_reply_is_killed_and_paused() {
         let sent = |bytes: Vec<u8>| {
             move |socket: OwnedFd| {
-                // More than fits is not even sent.
+                // A request that is too long is not even sent.
                 let _ = send(socket, &bytes, SendFlags::NOSIGNAL);
             }
         };

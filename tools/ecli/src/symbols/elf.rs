@@ -19,7 +19,7 @@ const MAX_TABLE: u64 = 192 << 20;
 /// Maximum number of bytes of a name. Mangled C++ names can be long.
 const LONGEST_NAME: usize = 4096;
 
-/// How many functions before an address are searched for one that contains it.
+/// The number of functions before an address that are searched for one that contains it.
 const MAX_AROUND: usize = 16;
 
 /// The functions of a file.

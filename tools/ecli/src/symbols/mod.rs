@@ -36,7 +36,8 @@ pub const PRIVILEGES: [Capability; 4] = [
     Capability::CAP_CHECKPOINT_RESTORE,
 ];
 
-/// How long the names of a process are cached. It may load other files, or another process may get its id.
+/// The time for which the names of a process are cached. The process may load other files, or another process may get
+/// its id.
 const CACHE_TIME: Duration = Duration::from_secs(1);
 
 /// Limit on cached names.
@@ -61,7 +62,7 @@ struct Cache {
     reader: Reader,
     /// Names by process (0: the kernel) and address.
     names: HashMap<(u32, u64), Box<str>>,
-    /// When the names of processes were last discarded.
+    /// The time when the names of processes were last discarded.
     since: Option<Instant>,
     /// Processes whose lookups are paused, and until when.
     paused: HashMap<u32, Instant>,

@@ -39,7 +39,7 @@ pub struct Request {
     pub numbers: Vec<u64>,
 }
 
-/// What a mapping contains.
+/// The content of a mapping.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Backing {
     File = 1,

@@ -43,7 +43,7 @@ pub struct View<'a> {
     limit: u64,
     format: Format,
     timestamps: bool,
-    /// How the raw records of each source are formatted. `None`: the library formats them.
+    /// The formats of the raw records of each source. `None`: the library formats them.
     records: Option<Vec<Records>>,
     clock: Clock,
     frames: Option<Frames>,

@@ -1,4 +1,4 @@
-//! How the raw records of each source are filtered and formatted.
+//! Filters and formats the raw records of each source.
 
 use std::ffi::CStr;
 use std::sync::Arc;
@@ -38,7 +38,7 @@ impl From<SourceInfo> for Source {
     }
 }
 
-/// How the records of one source are filtered and formatted.
+/// The filter and the format of the records of one source.
 pub struct Records {
     pub source: Arc<CStr>,
     /// The type in the events, which differs between versions of a package.

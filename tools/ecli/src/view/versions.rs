@@ -26,7 +26,7 @@ pub struct Versions {
     requests: Requests,
     /// The number of replaces that the view has taken notice of.
     known: u64,
-    /// Why the records of a new version cannot be shown.
+    /// The reason why the records of a new version cannot be shown.
     failure: Option<Failure>,
 }
 

@@ -1,4 +1,4 @@
-//! Where a program attaches: keys, places in a binary, names with commas.
+//! Targets of programs: keys, places in a binary, names with commas.
 
 use std::process::{Child, Command, Stdio};
 

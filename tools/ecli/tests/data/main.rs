@@ -1,4 +1,4 @@
-//! What `ecli run` shows of data: losses, formats, maps, iterators; and where programs attach.
+//! The data that `ecli run` shows (losses, formats, maps, iterators), and the targets of programs.
 
 #[path = "../support/mod.rs"]
 mod support;

@@ -371,7 +371,7 @@ fn a_token_is_asked_for_where_the_registry_says_but_only_by_https() {
     assert_eq!(world.other.sent("authorization"), [PASSWORD]);
     assert!(world.safe.sent("authorization").iter().all(|line| line == "authorization: Bearer t0ken"));
 
-    // What a token must not be.
+    // Invalid tokens.
     for (answer, word) in [
         (&br#"{"token": "a\nb: c"}"#[..], "token"),
         (br#"{}"#, "no token"),

@@ -148,7 +148,7 @@ fn a_password_in_a_url_is_sent_and_not_shown() {
     server.on("/p", Reply::Full(200, vec!["ETag: \"1\"".into()], package()));
     let url = server.url.replace("//", "//kim:sesame@");
     place.run(&["pull", "-o", "got", &format!("{url}/p")]).worked();
-    // With the program and with its signature.
+    // The same holds for the program and for its signature.
     assert_eq!(server.sent("authorization"), ["authorization: Basic a2ltOnNlc2FtZQ=="; 2]);
     let pin = format!("{url}/p#sha256={}", "0".repeat(64));
     for args in [

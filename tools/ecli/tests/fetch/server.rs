@@ -37,7 +37,7 @@ pub enum Reply {
 
 /// A server that lives as long as the test.
 pub struct Server {
-    /// With scheme and port, without a slash at its end.
+    /// The URL with scheme and port, without a slash at its end.
     pub url: String,
     requests: Arc<Mutex<Vec<Vec<String>>>>,
     replies: Arc<Mutex<HashMap<String, Reply>>>,
@@ -48,7 +48,7 @@ impl Server {
         Server::start("http", |stream, handle| handle(&mut &stream))
     }
 
-    /// With TLS and this configuration.
+    /// Starts a server with TLS and this configuration.
     pub fn tls(config: ServerConfig) -> Server {
         let config = Arc::new(config);
         Server::start("https", move |stream, handle| {
@@ -204,7 +204,7 @@ pub fn certificate() -> (ServerConfig, Certificate) {
     (config, certificate)
 }
 
-/// As files hold it.
+/// The certificate as a PEM file contains it.
 pub struct Certificate {
     pub pem: String,
     pub key: String,

@@ -2,12 +2,12 @@
 
 pub struct Types {
     strings: Vec<u8>,
-    /// Kind, name, size or type, and what follows, as words; by id, from 1.
+    /// The entries by id, from 1: kind, name, size or type, and the remaining words.
     entries: Vec<(u32, u32, u32, Vec<u32>)>,
 }
 
 impl Types {
-    /// Those of the running kernel.
+    /// Reads the types of the running kernel.
     pub fn of_kernel() -> Types {
         let data = std::fs::read("/sys/kernel/btf/vmlinux").expect("the kernel has BTF");
         let word = |at: usize| u32::from_ne_bytes(data[at..at + 4].try_into().expect("four bytes"));
