@@ -8,7 +8,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::sync::Arc;
 
 use super::constants::prog_type;
-use super::new_link::{interface, lacks_keys, no_target, one};
+use super::new_link::{create_link, interface, lacks_keys, no_target};
 use super::sys::attach::{Link, PerfEvent, UserProbe, perf_event_open};
 use super::sys::object::ProgRef;
 use super::{attach_tc, executable};
@@ -48,21 +48,23 @@ fn attach_one(prog: ProgRef<'_>, target: &Target, log: &Arc<Log>) -> Result<Vec<
     let place = target.attach.as_deref().unwrap_or(&section);
     check_keys(prog, place, target)?;
     if target.attach.is_some() {
-        return by_place(prog, place, target, log);
+        return attach_at_place(prog, place, target, log);
     }
     match prog.kind() {
         prog_type::XDP => {
             let (index, place) = interface(prog, target)?;
-            one(prog, &place, log, &|| prog.attach_xdp(index, target.flags))
+            create_link(prog, &place, log, &|| prog.attach_xdp(index, target.flags))
         }
         prog_type::SCHED_CLS | prog_type::SCHED_ACT => attach_tc::attach(prog, target, log),
         prog_type::PERF_EVENT => perf_events(prog, target, log),
         kind if OF_CGROUPS.contains(&kind) => cgroup(prog, target, log),
         prog_type::SK_LOOKUP | prog_type::FLOW_DISSECTOR => network_namespace(prog, log),
-        prog_type::TRACEPOINT if place.split('/').nth(2).is_some() => by_place(prog, place, target, log),
-        _ if target.attach_keys().next().is_some() => by_place(prog, place, target, log),
+        prog_type::TRACEPOINT if place.split('/').nth(2).is_some() => {
+            attach_at_place(prog, place, target, log)
+        }
+        _ if target.attach_keys().next().is_some() => attach_at_place(prog, place, target, log),
         _ if lacks_function(place) => Err(no_target(prog)),
-        _ => one(prog, place, log, &|| prog.attach()),
+        _ => create_link(prog, place, log, &|| prog.attach()),
     }
 }
 
@@ -118,7 +120,7 @@ fn perf_events(prog: ProgRef<'_>, target: &Target, log: &Arc<Log>) -> Result<Vec
         os::online_cpus().map_err(|e| Error::sys(Status::System, e.0, format_args!("online CPUs: {e}")))?;
     for cpu in cpus {
         let event = PerfEvent { kind, config, sample, is_frequency, pid, cpu };
-        links.extend(one(prog, &place, log, &|| prog.attach_perf_event(perf_event_open(&event)?))?);
+        links.extend(create_link(prog, &place, log, &|| prog.attach_perf_event(perf_event_open(&event)?))?);
     }
     Ok(links)
 }
@@ -129,7 +131,7 @@ fn cgroup(prog: ProgRef<'_>, target: &Target, log: &Arc<Log>) -> Result<Vec<Link
         None => return Err(lacks_keys(prog, "\"cgroup\"")),
     };
     let place = format!("{} on cgroup {path:?}", prog.section_name());
-    one(prog, &place, log, &|| prog.attach_cgroup(open_cgroup(&path)?.as_fd()))
+    create_link(prog, &place, log, &|| prog.attach_cgroup(open_cgroup(&path)?.as_fd()))
 }
 
 /// Opens a directory. Does not block on other files.
@@ -139,28 +141,28 @@ pub fn open_cgroup(path: &str) -> io::Result<File> {
 
 fn network_namespace(prog: ProgRef<'_>, log: &Arc<Log>) -> Result<Vec<Link>> {
     let own = "/proc/thread-self/ns/net";
-    one(prog, &prog.section_name(), log, &|| prog.attach_netns(File::open(own)?.as_fd()))
+    create_link(prog, &prog.section_name(), log, &|| prog.attach_netns(File::open(own)?.as_fd()))
 }
 
 /// Attaches to a place that is written like a section. Path, function and process come from the target if it has them.
-fn by_place(prog: ProgRef<'_>, place: &str, target: &Target, log: &Arc<Log>) -> Result<Vec<Link>> {
+fn attach_at_place(prog: ProgRef<'_>, place: &str, target: &Target, log: &Arc<Log>) -> Result<Vec<Link>> {
     let (kind, rest) = place.split_once('/').unwrap_or((place, ""));
     let text = |text: &str| c_text(prog, place, text);
     match kind {
         "tp" | "tracepoint" => {
             let (category, name) = rest.split_once('/').ok_or_else(|| bad_place(prog, place))?;
             let (category, name) = (text(category)?, text(name)?);
-            one(prog, place, log, &|| prog.attach_tracepoint(rest, &category, &name))
+            create_link(prog, place, log, &|| prog.attach_tracepoint(rest, &category, &name))
         }
         "raw_tp" | "raw_tracepoint" => {
             let name = text(rest)?;
-            one(prog, place, log, &|| prog.attach_raw_tracepoint(&name))
+            create_link(prog, place, log, &|| prog.attach_raw_tracepoint(&name))
         }
         "kprobe" | "kretprobe" => {
             let (func, offset) = split_offset(target.func.as_deref().unwrap_or(rest));
             let (func, offset) = (text(func)?, offset.wrapping_add(target.offset.unwrap_or(0)));
             let on_return = kind == "kretprobe";
-            one(prog, place, log, &|| prog.attach_kprobe(&func, offset, on_return))
+            create_link(prog, place, log, &|| prog.attach_kprobe(&func, offset, on_return))
         }
         "uprobe" | "uretprobe" | "uprobe.s" | "uretprobe.s" => uprobe(prog, place, rest, target, log),
         "usdt" => usdt(prog, place, rest, target, log),
@@ -199,7 +201,7 @@ fn uprobe(prog: ProgRef<'_>, place: &str, rest: &str, target: &Target, log: &Arc
     let path = text(&path)?;
     let pid = target.pid.unwrap_or(-1);
     let probe = UserProbe { pid, path: &path, func: func.as_deref(), offset, on_return };
-    one(prog, place, log, &|| prog.attach_uprobe(&probe))
+    create_link(prog, place, log, &|| prog.attach_uprobe(&probe))
 }
 
 /// Refuses everything but regular files, because libbpf would block when it opens a FIFO. libbpf looks up names without a
@@ -255,7 +257,7 @@ fn usdt(prog: ProgRef<'_>, place: &str, rest: &str, target: &Target, log: &Arc<L
     check_plain(path)?;
     let (path, provider, name) = (text(path)?, text(provider)?, text(name)?);
     let pid = target.pid.unwrap_or(-1);
-    one(prog, place, log, &|| prog.attach_usdt(pid, &path, &provider, &name))
+    create_link(prog, place, log, &|| prog.attach_usdt(pid, &path, &provider, &name))
 }
 
 #[inline(never)]

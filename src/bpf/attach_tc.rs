@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use super::new_link::{interface, lacks_keys, one};
+use super::new_link::{create_link, interface, lacks_keys};
 use super::sys::attach::Link;
 use super::sys::object::ProgRef;
 use crate::error::{Hint, Result};
@@ -18,10 +18,10 @@ pub(super) fn attach(prog: ProgRef<'_>, target: &Target, log: &Arc<Log>) -> Resu
     let (index, place) = interface(prog, target)?;
     let section = prog.section_name();
     if section.starts_with("tcx/") || section.starts_with("tc/") {
-        return one(prog, &place, log, &|| prog.attach_tcx(index));
+        return create_link(prog, &place, log, &|| prog.attach_tcx(index));
     }
     if section.starts_with("netkit/") {
-        return one(prog, &place, log, &|| prog.attach_netkit(index));
+        return create_link(prog, &place, log, &|| prog.attach_netkit(index));
     }
     let point = match target.tc.point {
         TcPoint::Ingress => BPF_TC_INGRESS,
@@ -31,7 +31,7 @@ pub(super) fn attach(prog: ProgRef<'_>, target: &Target, log: &Arc<Log>) -> Resu
         }
     };
     let (handle, priority) = (target.tc.handle, target.tc.priority);
-    let attached = one(prog, &place, log, &|| prog.attach_tc(index, point, handle, priority));
+    let attached = create_link(prog, &place, log, &|| prog.attach_tc(index, point, handle, priority));
     attached.map_err(|e| match e.errno() {
         Some(libc::EEXIST) => e
             .with_reason(format_args!(

@@ -17,14 +17,14 @@ const PREFIXES: [(&str, &str); 6] = [
 
 /// Returns the hook of each section of an object whose hook may be in the kernel itself. The list is empty if libbpf
 /// looks up the hooks.
-pub fn of_sections(object: &[u8]) -> Vec<Hook> {
+pub fn section_hooks(object: &[u8]) -> Vec<Hook> {
     if !is_registered() {
         return Vec::new();
     }
-    elf::names(object).unwrap_or_default().into_iter().filter_map(of_section).collect()
+    elf::names(object).unwrap_or_default().into_iter().filter_map(section_hook).collect()
 }
 
-fn of_section(section: &[u8]) -> Option<Hook> {
+fn section_hook(section: &[u8]) -> Option<Hook> {
     let section = std::str::from_utf8(section).ok()?.trim_start_matches('?');
     let (kind, name) = section.split_once('/')?;
     let is_typedef = kind == "tp_btf";

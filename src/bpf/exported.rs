@@ -65,7 +65,7 @@ pub struct Exported {
 
 impl Exported {
     /// Starts without descriptors.
-    pub(super) fn of(package: &Package) -> Exported {
+    pub(super) fn new(package: &Package) -> Exported {
         Exported { object: identify(&package.object), items: Vec::new() }
     }
 

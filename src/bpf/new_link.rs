@@ -13,7 +13,7 @@ use crate::os::{self, Errno};
 use crate::package::{Interface, Target};
 
 /// Creates one link. An error names the program and the place.
-pub(super) fn one(
+pub(super) fn create_link(
     prog: ProgRef<'_>,
     place: &str,
     log: &Arc<Log>,

@@ -39,7 +39,7 @@ impl ObjectTypes {
             let relocations = section(".BTF.ext")?.map_or(Ok(Vec::new()), |ext| btf.relocations(ext))?;
             // Each is searched among all types of the kernel.
             check_count("types of the kernel", btf.count_relocated_types(&relocations))?;
-            let hooks = if libbpf_sections { Vec::new() } else { btf_hook::of_sections(elf) };
+            let hooks = if libbpf_sections { Vec::new() } else { btf_hook::section_hooks(elf) };
             check_count("sections of programs", hooks.len())?;
             Ok(ObjectTypes { btf, relocations, hooks })
         };

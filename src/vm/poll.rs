@@ -51,7 +51,7 @@ impl Deadline {
     }
 
     /// Ends at that time; `None` is no limit.
-    pub(super) fn at(at: Option<Instant>) -> Deadline {
+    pub(super) fn until(at: Option<Instant>) -> Deadline {
         Deadline { timeout: at.map(|_| Duration::MAX), at }
     }
 

@@ -106,7 +106,7 @@ impl<F: EventFn + ?Sized> Outlet for Host<'_, F> {
 
     fn wait(&mut self, deadline: Option<Instant>) -> Result<Wake> {
         self.settle();
-        Ok(match self.vm.wait(&mut Deadline::at(deadline))? {
+        Ok(match self.vm.wait(&mut Deadline::until(deadline))? {
             Ready::Events => Wake::Events,
             Ready::Stop => Wake::Stop,
             Ready::Timeout => Wake::Timeout,

@@ -19,7 +19,7 @@ impl Session {
     /// Copies all descriptors. `sources`: those of this session.
     pub fn export(&self, sources: &Sources) -> Result<Exported> {
         let failed = |e: Errno| Error::sys(Status::System, e.0, format_args!("export: {e}"));
-        let mut exported = Exported::of(&self.package);
+        let mut exported = Exported::new(&self.package);
         let copy = |fd: RawFd| os::duplicate(fd).map_err(failed);
         // A struct_ops map has its values in a type of the kernel.
         for map in self.maps().iter().filter(|map| map.kind != map_type::STRUCT_OPS) {

@@ -34,12 +34,12 @@ enum Kind {
 unsafe impl Send for Link {}
 
 impl Link {
-    fn of(kind: Kind) -> Link {
+    fn new(kind: Kind) -> Link {
         Link { kind, event: None, owner: std::process::id() }
     }
 
     fn from_libbpf(raw: *mut b::bpf_link) -> os::Result<Link> {
-        non_null(raw).map(|link| Link::of(Kind::Libbpf(link)))
+        non_null(raw).map(|link| Link::new(Kind::Libbpf(link)))
     }
 
     /// The descriptor of the kernel's link, if this attachment has one.
@@ -145,7 +145,7 @@ impl ProgRef<'_> {
         // SAFETY: `opts` lives for the call; the descriptor is new, and nothing else knows it.
         unsafe {
             let fd = check(b::bpf_link_create(prog, ifindex as c_int, b::BPF_XDP, &opts))?;
-            Ok(Link::of(Kind::Kernel(OwnedFd::from_raw_fd(fd))))
+            Ok(Link::new(Kind::Kernel(OwnedFd::from_raw_fd(fd))))
         }
     }
 
@@ -159,7 +159,7 @@ impl ProgRef<'_> {
 
     /// Attaches as a classic tc filter; `point` is BPF_TC_*.
     pub fn attach_tc(self, ifindex: u32, point: u32, handle: u32, priority: u32) -> os::Result<Link> {
-        TcFilter::attach(self, ifindex, point, handle, priority).map(|filter| Link::of(Kind::Tc(filter)))
+        TcFilter::attach(self, ifindex, point, handle, priority).map(|filter| Link::new(Kind::Tc(filter)))
     }
 
     /// Attaches to a netkit device (Linux 6.7).

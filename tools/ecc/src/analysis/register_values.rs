@@ -173,9 +173,9 @@ impl State {
     fn at_start() -> State {
         let mut registers: [Value; 11] = Default::default();
         for argument in 1..=5 {
-            registers[usize::from(argument)] = one(Atom::Address(Base::Argument(argument), Some(0)));
+            registers[usize::from(argument)] = single(Atom::Address(Base::Argument(argument), Some(0)));
         }
-        registers[usize::from(FRAME)] = one(Atom::Address(Base::Frame, Some(0)));
+        registers[usize::from(FRAME)] = single(Atom::Address(Base::Frame, Some(0)));
         State { registers, stack: BTreeMap::new() }
     }
 
@@ -205,13 +205,13 @@ impl State {
     }
 
     fn apply(&mut self, instruction: &Instruction, effect: Effect, at: u64, wide: Option<Atom>) {
-        let new_value = || one(Atom::Address(Base::Instruction(at as usize), Some(0)));
+        let new_value = || single(Atom::Address(Base::Instruction(at as usize), Some(0)));
         let constant = i64::from(instruction.imm);
         let source = self.register(instruction.src).clone();
         let target = self.register(instruction.dst).clone();
-        let operand = |register: bool| if register { source.clone() } else { one(Atom::Number(constant)) };
+        let operand = |register: bool| if register { source.clone() } else { single(Atom::Number(constant)) };
         let result = match effect {
-            Effect::Wide => wide.and_then(one),
+            Effect::Wide => wide.and_then(single),
             Effect::Move { wide, register } => narrow(operand(register), wide),
             Effect::Add { wide, register } => narrow(add(&target, &operand(register), 1), wide),
             Effect::Subtract { wide, register } => narrow(add(&target, &operand(register), -1), wide),
@@ -279,7 +279,7 @@ impl State {
     }
 }
 
-fn one(atom: Atom) -> Value {
+fn single(atom: Atom) -> Value {
     Some(BTreeSet::from([atom]))
 }
 
