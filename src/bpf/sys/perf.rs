@@ -82,12 +82,14 @@ impl Perf {
         loop {
             self.copies.clear();
             let Some((record, next)) = buffer.record_at(buffer.tail(), &mut self.copies)? else { break };
-            buffer.release(next);
+            // After the call, so that a record that a killed process was delivering is read by the next one; also after a panic.
+            let released = Released { buffer, next };
             let go_on = match record {
                 Record::Sample(len) => receiver.perf_record(buffer.cpu, bytes(&self.copies, len)),
                 Record::Lost(count) => receiver.lost(buffer.cpu, count),
                 Record::Other => true,
             };
+            drop(released);
             if !go_on {
                 break;
             }

@@ -40,6 +40,18 @@ impl ApiError {
         ApiError::new(StatusCode::BAD_REQUEST, "invalid", message)
     }
 
+    /// There is no connection to the loader at the moment.
+    pub fn loader_lost() -> ApiError {
+        let text = "the loader has ended; it is being started again";
+        let error = ApiError::new(StatusCode::SERVICE_UNAVAILABLE, LOADER_LOST, text);
+        error.hint("try again").header("Retry-After", 1)
+    }
+
+    /// Whether the connection to the loader was lost.
+    pub fn is_loader_lost(&self) -> bool {
+        self.status == LOADER_LOST
+    }
+
     /// Sets the hint.
     pub fn hint(self, hint: impl Display) -> ApiError {
         ApiError { hint: hint.to_string(), ..self }
@@ -73,6 +85,9 @@ impl From<Failure> for ApiError {
         ApiError { detail, hint, ..ApiError::new(code, word, message) }
     }
 }
+
+/// The status of [`ApiError::loader_lost`].
+const LOADER_LOST: &str = "loader";
 
 /// What the statuses of the library are in HTTP; others are 500, internal.
 const CASES: [(Status, u16, &str); 12] = [

@@ -11,7 +11,7 @@ use eunomia::vm::Group;
 use eunomia::{Event, EventKind, Flow, Format, Vm};
 use rustix::event::{PollFd, PollFlags, poll};
 
-use crate::log::{Chunk, LineKind, Log};
+use crate::log::{LineKind, Log};
 
 /// Reads events of vms and adds them to logs.
 pub struct Poller {
@@ -25,9 +25,6 @@ pub struct Poller {
 /// Where the events of a vm go.
 struct Sink {
     log: Arc<Log>,
-    chunk: Chunk,
-    /// The names of the maps that events have come from.
-    sources: Vec<Arc<str>>,
     /// Why no more events are read.
     failed: Option<String>,
 }
@@ -46,7 +43,7 @@ impl Poller {
 
     /// Adds a vm: its events go to `log`.
     pub fn add(&self, vm: &Arc<Vm>, key: usize, format: Format, log: &Arc<Log>) -> eunomia::Result<()> {
-        let sink = Sink { log: Arc::clone(log), chunk: Chunk::default(), sources: Vec::new(), failed: None };
+        let sink = Sink { log: Arc::clone(log), failed: None };
         self.sinks().insert(key, sink);
         self.group(format).add(vm, key).inspect_err(|_| {
             self.sinks().remove(&key);
@@ -61,13 +58,27 @@ impl Poller {
         // The programs are detached, or others read the buffers after this: so this ends.
         for _ in 0..LAST_POLLS {
             let polled = vm.poll(Some(Duration::ZERO), format, |event| sink.push(event));
-            sink.flush();
+            sink.log.flush();
             if polled.is_ok_and(|count| count > 0) {
                 continue;
             }
             break;
         }
         sink.failed
+    }
+
+    /// Reads what versions before the running one have sent. Returns whether that is all.
+    pub fn drain(&self, vm: &Vm, key: usize, format: Format) -> bool {
+        let mut sinks = self.sinks();
+        let Some(sink) = sinks.get_mut(&key) else { return false };
+        let is_over = || vm.drained().unwrap_or(false);
+        for _ in 0..LAST_POLLS {
+            if is_over() || vm.poll(Some(Duration::ZERO), format, |event| sink.push(event)).is_err() {
+                break;
+            }
+        }
+        sink.log.flush();
+        is_over()
     }
 
     /// Why no more events of a vm are read.
@@ -112,7 +123,7 @@ impl Poller {
         {
             sink.failed = Some(error.message().to_owned());
         }
-        sinks.values_mut().for_each(Sink::flush);
+        sinks.values().for_each(|sink| sink.log.flush());
     }
 
     fn group(&self, format: Format) -> &Group {
@@ -135,6 +146,8 @@ impl Poller {
 const LAST_POLLS: usize = 64;
 
 impl Sink {
+    /// Adds an event to the log. The kernel keeps its record until this has returned, so it is in the buffer or in the log if this
+    /// process is killed.
     fn push(&mut self, event: &Event) -> Flow {
         if event.kind == EventKind::Round {
             return Flow::Continue;
@@ -144,30 +157,11 @@ impl Sink {
             (_, Format::Json) => LineKind::Json,
             _ => LineKind::Text,
         };
-        let source = self.source(event.source.to_bytes());
+        let source = event.source.to_str().unwrap_or_default();
         match kind {
-            LineKind::Lost => self.chunk.push(kind, source, event.lost.to_string().as_bytes()),
-            _ => self.chunk.push(kind, source, event.data.strip_suffix(b"\n").unwrap_or(event.data)),
+            LineKind::Lost => self.log.push(kind, source, event.lost.to_string().as_bytes()),
+            _ => self.log.push(kind, source, event.data.strip_suffix(b"\n").unwrap_or(event.data)),
         }
         Flow::Continue
-    }
-
-    /// The name of a map, shared by all its lines.
-    fn source(&mut self, name: &[u8]) -> Option<Arc<str>> {
-        if name.is_empty() {
-            return None;
-        }
-        if let Some(known) = self.sources.iter().find(|known| known.as_bytes() == name) {
-            return Some(Arc::clone(known));
-        }
-        let name: Arc<str> = String::from_utf8_lossy(name).into();
-        self.sources.push(Arc::clone(&name));
-        Some(name)
-    }
-
-    fn flush(&mut self) {
-        if !self.chunk.is_empty() {
-            self.log.add(std::mem::take(&mut self.chunk));
-        }
     }
 }

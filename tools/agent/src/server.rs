@@ -5,13 +5,14 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 
+use tokio::runtime::Handle;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 
 use crate::api::Api;
 use crate::auth::Auth;
 use crate::http::{Handler, Limits, Listener, Slots, local, network, serve};
-use crate::loader;
+use crate::loader::{self, Client};
 use crate::poller::Poller;
 use crate::state::State;
 use crate::task::{Status, Task};
@@ -35,15 +36,19 @@ pub struct Config {
     pub is_open: bool,
     /// The directory of the state.
     pub state: PathBuf,
+    /// The unix socket of the loader.
+    pub loader: PathBuf,
+    /// After how many seconds without a server the programs are detached that must not run without one.
+    pub detach_after: u64,
 }
 
-/// Runs a server until SIGTERM or SIGINT. `command` starts the loader: a process that calls [`loader::serve`] with its standard
-/// input. Call it before other threads run: it drops all privileges of this thread. The error is one line.
+/// Runs a server until SIGTERM, which leaves the programs attached, or SIGINT, which detaches them. `command` starts the loader if
+/// none runs: a process that calls [`loader::keep`] with its standard input. Call it before other threads run: it drops all
+/// privileges of this thread. The error is one line.
 pub fn run(config: &Config, command: Command) -> Result<(), String> {
     check(config)?;
     let state = State::open(&config.state)?;
     let auth = Auth::new(config.tokens.clone(), config.is_open)?;
-    let (client, mut process) = loader::start(command).map_err(|error| format!("the loader: {error}"))?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .max_blocking_threads(BLOCKING_THREADS)
@@ -53,6 +58,8 @@ pub fn run(config: &Config, command: Command) -> Result<(), String> {
         let _context = runtime.enter();
         listen(config)?
     };
+    make_folder_of(&config.loader)?;
+    let client = Client::connect(&config.loader, command)?;
     let tokens = config.tokens.as_deref().map(std::fs::canonicalize).transpose();
     let tokens = tokens.map_err(|error| format!("the file of tokens: {error}"))?;
     let tokens = tokens.as_deref().and_then(Path::parent).map(Path::to_owned);
@@ -60,43 +67,72 @@ pub fn run(config: &Config, command: Command) -> Result<(), String> {
         eprintln!("server: {warning}");
     }
     let poller = Poller::start().map_err(|error| error.to_string())?;
-    let tasks = Arc::new(Tasks::new(client, poller, state));
-    let (ended, has_ended) = oneshot::channel();
-    std::thread::spawn(move || {
-        let status = process.wait();
-        let _ = ended.send(status.map_or_else(|error| error.to_string(), |status| status.to_string()));
-    });
-    let result = runtime.block_on(serve_until_end(tasks, auth, listeners, has_ended));
+    let tasks = Arc::new(Tasks::new(client, poller, state, config.detach_after));
+    let result = runtime.block_on(serve_until_end(tasks, auth, listeners));
     // Requests in progress are not waited for: what they have begun is in the state.
     runtime.shutdown_background();
     result
 }
 
-async fn serve_until_end(
-    tasks: Arc<Tasks>,
-    auth: Auth,
-    listeners: Vec<Listener>,
-    loader_ended: oneshot::Receiver<String>,
-) -> Result<(), String> {
+/// Detaches everything that a server has left attached, and ends its loader. Returns whether there was one. The tasks stay in the
+/// state.
+pub fn uninstall(config: &Config) -> Result<bool, String> {
+    let _state = State::open(&config.state)?;
+    loader::end(&config.loader).map_err(|error| format!("the loader, {}: {error}", config.loader.display()))
+}
+
+async fn serve_until_end(tasks: Arc<Tasks>, auth: Auth, listeners: Vec<Listener>) -> Result<(), String> {
     let failed = |error: std::io::Error| format!("signals: {error}");
     let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
-    let restored = Arc::clone(&tasks);
-    let problems = tokio::task::spawn_blocking(move || restored.restore()).await.unwrap_or_default();
-    problems.iter().for_each(|problem| eprintln!("server: {problem}"));
-    let is_attached = |task: &&Arc<Task>| !matches!(task.current().status, Status::Failed(_));
-    tasks.list().iter().filter(is_attached).for_each(|task| tasks.note_healthy_later(task));
+    let (ready, is_ready) = oneshot::channel();
+    let (lost, mut is_lost) = oneshot::channel();
+    let (followed, runtime) = (Arc::clone(&tasks), Handle::current());
+    std::thread::spawn(move || {
+        let _context = runtime.enter();
+        let _ = lost.send(follow(&followed, ready));
+    });
+    tokio::select! {
+        Ok(()) = is_ready => {}
+        why = &mut is_lost => return Err(why.unwrap_or_default()),
+    }
     let limits = Limits::default();
     let slots = Slots::new(limits.clone());
-    let handler: Arc<dyn Handler> = Arc::new(Api { tasks, auth, limits });
+    let handler: Arc<dyn Handler> = Arc::new(Api { tasks: Arc::clone(&tasks), auth, limits });
     for listener in listeners {
         tokio::spawn(serve(listener, Arc::clone(&slots), Arc::clone(&handler)));
     }
     eprintln!("server: ready");
     tokio::select! {
         _ = terminate.recv() => Ok(()),
-        _ = interrupt.recv() => Ok(()),
-        status = loader_ended => Err(format!("the loader has ended: {}", status.unwrap_or_default())),
+        _ = interrupt.recv() => {
+            let ended = tokio::task::spawn_blocking(move || tasks.end()).await;
+            ended.map_err(|error| error.to_string())
+        }
+        why = is_lost => Err(why.unwrap_or_default()),
+    }
+}
+
+/// Makes the loader run the tasks, now and whenever there is another one. Returns why there is none any more.
+fn follow(tasks: &Arc<Tasks>, ready: oneshot::Sender<()>) -> String {
+    let mut ready = Some(ready);
+    match tasks.restore() {
+        Ok(problems) => problems.iter().for_each(|problem| eprintln!("server: {problem}")),
+        Err(why) => return why,
+    }
+    loop {
+        if let Ok(problems) = tasks.reconcile() {
+            problems.iter().for_each(|problem| eprintln!("server: {problem}"));
+            let is_attached = |task: &&Arc<Task>| !matches!(task.current().status, Status::Failed(_));
+            tasks.list().iter().filter(is_attached).for_each(|task| tasks.note_healthy_later(task));
+            ready.take().map(|ready| ready.send(()));
+            tasks.loader().wait_for_end();
+        }
+        eprintln!("server: the loader has ended");
+        if let Err(why) = tasks.loader().reconnect() {
+            return why;
+        }
+        eprintln!("server: there is another loader, which runs the tasks again");
     }
 }
 
@@ -125,11 +161,7 @@ fn check(config: &Config) -> Result<(), String> {
 fn listen(config: &Config) -> Result<Vec<Listener>, String> {
     let mut listeners = Vec::new();
     if let Some(path) = &config.socket {
-        if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
-            std::fs::create_dir_all(folder).map_err(|error| format!("{}: {error}", folder.display()))?;
-            // Whoever can replace the socket can pretend to be the server.
-            eunomia_owner::check(folder)?;
-        }
+        make_folder_of(path)?;
         listeners.push(local(path, config.group).map_err(|error| format!("{}: {error}", path.display()))?);
         eprintln!("server: unix:{}", path.display());
     }
@@ -141,4 +173,11 @@ fn listen(config: &Config) -> Result<Vec<Listener>, String> {
         eprintln!("server: http://{address}");
     }
     Ok(listeners)
+}
+
+/// Creates the folder of a socket. Whoever can replace the socket can pretend to be who listens there.
+fn make_folder_of(path: &Path) -> Result<(), String> {
+    let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) else { return Ok(()) };
+    std::fs::create_dir_all(folder).map_err(|error| format!("{}: {error}", folder.display()))?;
+    eunomia_owner::check(folder)
 }

@@ -24,10 +24,12 @@ pub struct Spec {
     pub variables: Map<String, Value>,
     /// How events are shown.
     pub format: Format,
+    /// Whether its programs are detached some time after the server has ended; `None`: if they can drop, deny or rewrite something.
+    pub detaches_alone: Option<bool>,
 }
 
 impl Spec {
-    /// Reads the members `name`, `args`, `variables` and `format` of an object. `default` is the name if there is none.
+    /// Reads the members `name`, `args`, `variables`, `format` and `on_agent_death` of an object. `default` is the name if there is none.
     pub fn from_json(object: &Map<String, Value>, default: &str) -> Result<Spec> {
         let name = match object.get("name") {
             None | Some(Value::Null) => default,
@@ -56,7 +58,18 @@ impl Spec {
             Some("text") => Format::Text,
             _ => return Err(expected("format", "\"json\" or \"text\"", &object["format"])),
         };
-        Ok(Spec { name: name.to_owned(), args, variables, format })
+        let detaches_alone = match object.get("on_agent_death") {
+            None | Some(Value::Null) => None,
+            Some(value) if value == "keep" => Some(false),
+            Some(value) if value == "detach" => Some(true),
+            Some(other) => return Err(expected("on_agent_death", "\"keep\" or \"detach\"", other)),
+        };
+        Ok(Spec { name: name.to_owned(), args, variables, format, detaches_alone })
+    }
+
+    /// Identifies everything that decides how the programs run: what is loaded is this, or else it is loaded again.
+    pub fn identity(&self) -> String {
+        digest(json!([self.args, self.variables, self.detaches_alone]).to_string().as_bytes())
     }
 
     /// Adds those members to an object.
@@ -65,6 +78,8 @@ impl Spec {
         object.insert("args".into(), json!(self.args));
         object.insert("variables".into(), Value::Object(self.variables.clone()));
         object.insert("format".into(), json!(if self.format == Format::Json { "json" } else { "text" }));
+        let alone = self.detaches_alone.map(|detaches| if detaches { "detach" } else { "keep" });
+        object.insert("on_agent_death".into(), json!(alone));
     }
 }
 
@@ -123,8 +138,7 @@ mod tests {
 
     #[test]
     fn what_is_written_is_read() {
-        let object =
-            json!({"name": "a.b-c_1", "args": ["-p", "1"], "variables": {"v": [1, 2]}, "format": "text"});
+        let object = json!({"name": "a.b-c_1", "args": ["-p", "1"], "variables": {"v": [1, 2]}, "format": "text", "on_agent_death": "keep"});
         let spec = read(object.clone()).unwrap();
         let mut written = Map::new();
         spec.write(&mut written);
@@ -142,6 +156,10 @@ mod tests {
         assert_eq!(message(json!({"args": ["a", 1]})), "args[1]: expected a string, found 1");
         assert!(message(json!({"args": ["a\0"]})).contains("contains NUL"));
         assert_eq!(message(json!({"variables": []})), "variables: expected an object, found []");
+        assert_eq!(
+            message(json!({"on_agent_death": 1})),
+            "on_agent_death: expected \"keep\" or \"detach\", found 1"
+        );
         assert_eq!(message(json!({"format": "xml"})), "format: expected \"json\" or \"text\", found \"xml\"");
         assert!(message(json!({"format": "é".repeat(99)})).ends_with("..."));
         assert!(message(json!({"args": vec!["a"; 300]})).starts_with("at most 256 args"));

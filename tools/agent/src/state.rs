@@ -77,15 +77,13 @@ impl State {
         &self.boot
     }
 
-    /// Reads all tasks, and removes packages that none uses. What cannot be read is described in the second list.
-    pub fn load(&self) -> (Vec<Record>, Vec<String>) {
+    /// Reads all tasks. What cannot be read is set aside and described in the second list. The error is that nothing is known about
+    /// the tasks, so that nothing may be stopped.
+    pub fn load(&self) -> Result<(Vec<Record>, Vec<String>), String> {
         let (mut records, mut problems) = (Vec::new(), Vec::new());
         let folder = self.folder.join("tasks");
         let listed: io::Result<Vec<_>> = fs::read_dir(&folder).and_then(Iterator::collect);
-        let listed = listed.unwrap_or_else(|error| {
-            problems.push(format!("{}: {error}", folder.display()));
-            Vec::new()
-        });
+        let listed = listed.map_err(|error| format!("{}: {error}", folder.display()))?;
         for path in
             listed.iter().map(fs::DirEntry::path).filter(|path| path.extension().is_some_and(|e| e == "json"))
         {
@@ -95,10 +93,16 @@ impl State {
             }
         }
         records.sort_by_key(|record| record.id);
-        if problems.is_empty() {
-            self.remove_unused(&records);
+        Ok((records, problems))
+    }
+
+    /// Removes the packages of which `is_used` returns false.
+    pub fn remove_packages(&self, is_used: impl Fn(&str) -> bool) {
+        for entry in fs::read_dir(self.folder.join("packages")).into_iter().flatten().flatten() {
+            if entry.file_name().to_str().is_none_or(|name| !is_used(name)) {
+                let _ = fs::remove_file(entry.path());
+            }
         }
-        (records, problems)
     }
 
     /// Stores the file of a task. Its package must be stored before.
@@ -158,15 +162,6 @@ impl State {
     pub fn next(&self) -> u64 {
         let text = fs::read_to_string(self.folder.join("next")).unwrap_or_default();
         text.trim().parse().unwrap_or(1)
-    }
-
-    fn remove_unused(&self, records: &[Record]) {
-        for entry in fs::read_dir(self.folder.join("packages")).into_iter().flatten().flatten() {
-            let name = entry.file_name();
-            if !records.iter().any(|record| *record.digest == *name) {
-                let _ = fs::remove_file(entry.path());
-            }
-        }
     }
 }
 
@@ -236,7 +231,13 @@ mod tests {
 
     fn record(id: u64) -> Record {
         let variables = json!({"v": 1}).as_object().unwrap().clone();
-        let spec = Spec { name: "n".into(), args: vec!["-p".into()], variables, format: Format::Text };
+        let spec = Spec {
+            name: "n".into(),
+            args: vec!["-p".into()],
+            variables,
+            format: Format::Text,
+            detaches_alone: None,
+        };
         let attaching = Some("boot".to_owned());
         Record { id, spec, digest: digest(b"p"), is_paused: true, attaching, created: 5 }
     }
@@ -251,11 +252,13 @@ mod tests {
             state.save(&record(id)).unwrap();
         }
         state.save(&Record { is_paused: false, ..record(3) }).unwrap();
-        assert_eq!(state.load(), (vec![Record { is_paused: false, ..record(3) }, record(12)], Vec::new()));
+        let expected = vec![Record { is_paused: false, ..record(3) }, record(12)];
+        assert_eq!(state.load(), Ok((expected, Vec::new())));
+        state.remove_packages(|name| name == digest(b"p"));
         assert_eq!(state.package(&digest(b"p")).unwrap(), b"p");
         assert!(state.package(&digest(b"unused")).is_err(), "removed, because no task uses it");
         state.remove(3).unwrap();
-        assert_eq!(state.load().0, [record(12)]);
+        assert_eq!(state.load().unwrap().0, [record(12)]);
         let end = state.reserve(13).unwrap();
         drop(state);
         assert_eq!(State::open(folder.path()).unwrap().next(), end);
@@ -282,12 +285,15 @@ mod tests {
         }
         // What a crash leaves behind.
         fs::write(tasks.join("9.json.new"), "{").unwrap();
-        let (records, problems) = state.load();
+        let (records, problems) = state.load().unwrap();
         assert_eq!((records, problems.len()), (vec![record(1)], broken.len()), "{problems:?}");
         for (name, _) in &broken {
             assert!(tasks.join(format!("{name}.json.broken")).exists(), "{name}");
         }
-        assert_eq!(state.load(), (vec![record(1)], Vec::new()));
+        assert_eq!(state.load(), Ok((vec![record(1)], Vec::new())));
+        // If nothing can be read, no task may be stopped.
+        fs::rename(&tasks, folder.path().join("away")).unwrap();
+        assert!(state.load().is_err());
     }
 
     #[test]

@@ -1,19 +1,15 @@
 //! One task: a package that runs, or should run.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use eunomia::Vm;
 use serde_json::{Map, Value, json};
-use tokio::sync::Semaphore;
 
 use crate::log::Log;
 use crate::spec::Spec;
 use crate::state::Record;
-
-/// The most readers of one task.
-pub const MAX_READERS: usize = 64;
 
 /// A task.
 pub struct Task {
@@ -27,8 +23,8 @@ pub struct Task {
     pub log: Arc<Log>,
     /// The last cursor that each caller of the former `/log` has sent: lines up to it are forgotten for that caller.
     pub views: Mutex<BTreeMap<String, u64>>,
-    /// Readers of its events.
-    pub readers: Arc<Semaphore>,
+    /// The number of readers of its events. The limits for connections are limits for readers too.
+    readers: Arc<AtomicUsize>,
     /// Whether a change is in progress.
     is_changing: AtomicBool,
     current: Mutex<Current>,
@@ -50,6 +46,8 @@ pub struct Current {
     pub replaced: u64,
     /// The boot during which it was attached, until it is known to be healthy.
     pub attaching: Option<String>,
+    /// How often the loader has ended while it loaded this, one time after the other.
+    pub deaths: u32,
 }
 
 /// What a task is doing.
@@ -100,17 +98,20 @@ impl Totals {
     }
 }
 
+/// A reader that is counted.
+pub struct CountedReader(Arc<AtomicUsize>);
+
 /// The right to change a task.
 pub struct Change(Arc<Task>);
 
 impl Task {
-    /// A task that does not run yet.
-    pub fn new(record: &Record, status: Status) -> Task {
-        let Record { id, spec, digest, is_paused: _, attaching, created } = record.clone();
-        let (vm, key, before, replaced) = (None, 0, Totals::default(), 0);
-        let current = Current { status, digest, vm, key, before, replaced, attaching };
-        let log = Arc::new(Log::new());
-        let (views, readers) = (Mutex::default(), Arc::new(Semaphore::new(MAX_READERS)));
+    /// A task that does not run yet, and should.
+    pub fn new(record: &Record, log: Log) -> Task {
+        let Record { id, spec, digest, is_paused, attaching, created } = record.clone();
+        let status = if is_paused { Status::Paused } else { Status::Running };
+        let (vm, key, before, replaced, deaths) = (None, 0, Totals::default(), 0, 0);
+        let current = Current { status, digest, vm, key, before, replaced, attaching, deaths };
+        let (log, views, readers) = (Arc::new(log), Mutex::default(), Arc::default());
         let (is_changing, current) = (AtomicBool::new(false), Mutex::new(current));
         Task { id, spec, created, log, views, readers, is_changing, current }
     }
@@ -160,7 +161,13 @@ impl Task {
 
     /// The number of readers of its events.
     pub fn readers(&self) -> usize {
-        MAX_READERS - self.readers.available_permits()
+        self.readers.load(Relaxed)
+    }
+
+    /// Counts a reader of its events until the result is dropped.
+    pub fn count_reader(&self) -> CountedReader {
+        self.readers.fetch_add(1, Relaxed);
+        CountedReader(Arc::clone(&self.readers))
     }
 
     /// The counters of all its versions.
@@ -170,6 +177,12 @@ impl Task {
             Some(vm) => current.before.plus(vm),
             None => current.before,
         }
+    }
+}
+
+impl Drop for CountedReader {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Relaxed);
     }
 }
 

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use caps::{CapSet, Capability};
 use eunomia::internal::constants::prog_type;
 use eunomia::{Error, Status, Vm};
-use rustix::thread::{self, CapabilitiesSecureBits as Secure};
+use eunomia_agent::loader::privileges;
 
 use crate::error::{Code, Failure};
 
@@ -52,29 +52,9 @@ pub fn drop_all() {
     keep(&HashSet::new());
 }
 
-/// Drops all other privileges. A program started afterwards gets none: neither those of root, nor those of its file, nor
-/// ambient ones. Failures are ignored.
+/// Drops all other privileges. Failures are ignored.
 fn keep(needed: &HashSet<Capability>) {
-    let _ = thread::set_no_new_privs(true);
-    let _ = thread::clear_ambient_capability_set();
-    // Both require CAP_SETPCAP. Without it, no_new_privs has the same effect.
-    if let Ok(bits) = thread::capabilities_secure_bits() {
-        let never = Secure::NO_ROOT
-            | Secure::NO_ROOT_LOCKED
-            | Secure::KEEP_CAPS_LOCKED
-            | Secure::NO_CAP_AMBIENT_RAISE
-            | Secure::NO_CAP_AMBIENT_RAISE_LOCKED;
-        let _ = thread::set_capabilities_secure_bits(bits | never);
-    }
-    for cap in caps::runtime::thread_all_supported() {
-        let _ = caps::drop(None, CapSet::Bounding, cap);
-    }
-    let Ok(permitted) = caps::read(None, CapSet::Permitted) else { return };
-    let kept = permitted.intersection(needed).copied().collect();
-    let _ = caps::clear(None, CapSet::Inheritable);
-    for set in [CapSet::Effective, CapSet::Permitted] {
-        let _ = caps::set(None, set, &kept);
-    }
+    let _ = privileges::keep(needed);
 }
 
 /// Converts an error of loading or attaching, with a hint about missing privileges.
@@ -143,6 +123,8 @@ fn has(cap: Capability) -> bool {
 #[cfg(test)]
 mod tests {
     use std::process::Command;
+
+    use rustix::thread::{self, CapabilitiesSecureBits as Secure};
 
     use super::*;
 

@@ -3,15 +3,15 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::{StatusCode, header};
+use http::header;
 use serde_json::json;
-use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::sync::mpsc;
 
 use super::{Api, input};
 use crate::error::{ApiError, Result};
 use crate::http::{Body, Request, Response};
 use crate::log::{LineKind, LineRef, Read};
-use crate::task::{MAX_READERS, Task};
+use crate::task::{CountedReader, Task};
 
 /// Pieces that wait for a slow caller; beyond these it waits in the log.
 const PIECES: usize = 2;
@@ -50,12 +50,9 @@ impl Api {
             }
         }
         let (position, is_gap) = position(&task, since)?;
-        let permit = Arc::clone(&task.readers).try_acquire_owned().map_err(|_| {
-            let text = format!("task {id} has {MAX_READERS} readers, which is the limit");
-            ApiError::new(StatusCode::TOO_MANY_REQUESTS, "too_many_requests", text)
-        })?;
+        let counted = task.count_reader();
         let (sender, receiver) = mpsc::channel(PIECES);
-        tokio::spawn(Reader { task, position, form, sender, _permit: permit }.run(follow, is_gap));
+        tokio::spawn(Reader { task, position, form, sender, _counted: counted }.run(follow, is_gap));
         let mut response = http::Response::new(Body::Stream(receiver));
         let kind = if form == Form::Sse { "text/event-stream" } else { "application/x-ndjson" };
         response.headers_mut().insert(header::CONTENT_TYPE, header::HeaderValue::from_static(kind));
@@ -87,7 +84,7 @@ struct Reader {
     position: u64,
     form: Form,
     sender: mpsc::Sender<Bytes>,
-    _permit: OwnedSemaphorePermit,
+    _counted: CountedReader,
 }
 
 impl Reader {
@@ -99,10 +96,9 @@ impl Reader {
         }
         loop {
             changes.mark_unchanged();
-            let from = self.position;
             match self.task.log.read(&mut self.position) {
-                Read::Lines(chunk) => {
-                    for line in chunk.lines().filter(|line| line.position >= from) {
+                Read::Lines(lines) => {
+                    for line in lines.iter() {
                         let text = content(&line);
                         self.line(&mut out, line.position + 1, &text);
                     }
@@ -153,5 +149,6 @@ fn content(line: &LineRef) -> String {
         LineKind::Json => format!("{{{source}\"event\":{text}}}"),
         LineKind::Text => format!("{{{source}\"text\":{}}}", json!(text)),
         LineKind::Lost => format!("{{{source}\"lost\":{text},\"by\":\"kernel\"}}"),
+        LineKind::Unknown => format!("{{{source}\"lost\":null,\"by\":{}}}", json!(text)),
     }
 }

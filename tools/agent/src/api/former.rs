@@ -96,19 +96,19 @@ fn begin(task: &Task, view: String, cursor: Option<u64>) -> u64 {
 fn lines(task: &Task, start: u64, most: u64) -> Vec<Value> {
     let (mut position, mut found) = (start, Vec::new());
     loop {
-        let from = position;
         match task.log.read(&mut position) {
-            Read::Lines(chunk) => {
-                for line in chunk.lines().filter(|line| line.position >= from) {
+            Read::Lines(lines) => {
+                for line in lines.iter() {
                     if found.len() as u64 >= most {
                         return found;
                     }
                     let text = String::from_utf8_lossy(line.text);
                     let (log, kind) = match line.kind {
                         LineKind::Lost => (format!("{text} events were lost in the kernel"), "stderr"),
+                        LineKind::Unknown => ("an unknown number of events is missing".into(), "stderr"),
                         _ => (text.into_owned(), "plain"),
                     };
-                    let log = json!({"log": log, "timestamp": chunk.time, "log_type": kind});
+                    let log = json!({"log": log, "timestamp": line.time, "log_type": kind});
                     found.push(json!({"cursor": line.position + 1, "log": log}));
                 }
             }

@@ -55,7 +55,7 @@ impl Api {
                 .hint("root may do everything over the unix socket; tokens can have any role"));
         }
         match call {
-            Call::Version => Ok(ok(json!({"version": env!("CARGO_PKG_VERSION"), "api": 1}).to_string())),
+            Call::Version => Ok(self.version()),
             Call::OpenApi => Ok(ok(OPENAPI.to_owned())),
             Call::Describe => self.describe(request).await,
             Call::List => Ok(self.list()),
@@ -75,6 +75,12 @@ impl Api {
             Call::FormerPause => self.former_pause(request, true).await,
             Call::FormerResume => self.former_pause(request, false).await,
         }
+    }
+
+    fn version(&self) -> Response {
+        let about = self.tasks.loader().about();
+        let loader = about.map(|(process, version)| json!({"process": process, "version": version}));
+        ok(json!({"version": env!("CARGO_PKG_VERSION"), "api": 1, "loader": loader}).to_string())
     }
 
     /// Does something that blocks. It is finished even if the caller closes the connection.

@@ -32,7 +32,8 @@ impl Api {
 
     pub(super) async fn start(&self, request: Request) -> Result<Response> {
         let object = input::object(request, &self.limits).await?;
-        input::only(&object, &["name", "package", "package_base64", "args", "variables", "format"])?;
+        let known = ["name", "package", "package_base64", "args", "variables", "format", "on_agent_death"];
+        input::only(&object, &known)?;
         let package = input::package(&object)?;
         let (task, is_new) = self
             .blocking(move |tasks| {

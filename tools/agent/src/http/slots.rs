@@ -64,7 +64,8 @@ impl Slots {
     /// Counts a new connection.
     pub fn connect(self: &Arc<Slots>, key: Key) -> Result<Slot> {
         let mut callers = self.callers();
-        if callers.connections >= self.limits.connections {
+        // Others cannot shut root out.
+        if callers.connections >= self.limits.connections && key != Key::User(0) {
             let text = format!("all {} connections are in use", self.limits.connections);
             return Err(ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "busy", text)
                 .hint("try again later")
@@ -159,7 +160,10 @@ mod tests {
         assert_eq!(slots.connect(Key::User(1)).err().unwrap().code, StatusCode::TOO_MANY_REQUESTS);
         let _other = slots.connect(Key::User(2)).unwrap();
         assert_eq!(slots.connect(Key::User(3)).err().unwrap().code, StatusCode::SERVICE_UNAVAILABLE);
+        let root = slots.connect(Key::User(0)).unwrap();
         drop(first);
+        assert_eq!(slots.connect(Key::User(3)).err().unwrap().code, StatusCode::SERVICE_UNAVAILABLE);
+        drop(root);
         assert!(slots.connect(Key::User(1)).is_ok(), "a closed connection is free again");
     }
 

@@ -1,79 +1,230 @@
-//! The server's end: starts the loader and sends it requests, one at a time.
+//! The server's end: connects to the loader, starts it if none runs, and sends it requests, one at a time.
 
 use std::io;
-use std::os::fd::OwnedFd;
-use std::os::unix::net::UnixStream;
-use std::os::unix::process::CommandExt;
-use std::process::{Child, Command};
-use std::sync::{Mutex, PoisonError};
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
+use eunomia::Status;
 use eunomia::vm::Exported;
 use http::StatusCode;
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::fs::Mode;
 
 use super::channel;
-use super::protocol::{Reply, Request};
+use super::protocol::{Listed, PROTOCOL, Reply, Request};
 use crate::error::{ApiError, Result};
+
+/// How long the loader may take to answer a new server. It may be loading something for the last one.
+const GREETING: Duration = Duration::from_secs(60);
+/// How long this waits for the end of another server, or for a loader that is started again.
+const WAIT: Duration = Duration::from_secs(10);
+/// The time between two attempts to connect.
+const PAUSE: Duration = Duration::from_millis(5);
 
 /// Sends requests to the loader. Calls block.
 pub struct Client {
-    socket: Mutex<UnixStream>,
+    path: PathBuf,
+    connection: Mutex<Option<Connection>>,
 }
 
-/// Starts `command` as the loader: a process that calls [`serve`](super::serve) with its standard input. It is in a process
-/// group of its own, so that Ctrl-C ends the server first.
-pub fn start(mut command: Command) -> io::Result<(Client, Child)> {
-    let (own, other) = UnixStream::pair()?;
-    let child = command.stdin(OwnedFd::from(other)).process_group(0).spawn()?;
-    Ok((Client { socket: Mutex::new(own) }, child))
+struct Connection {
+    socket: UnixStream,
+    process: u64,
+    version: String,
+}
+
+/// Why there is no connection.
+enum Refused {
+    /// None listens there.
+    Nobody(io::Error),
+    /// It may be possible later.
+    Later(String),
+    /// The loader is of another version.
+    Never(String),
 }
 
 impl Client {
+    /// Connects to the loader that listens on the unix socket `path`. If there is none, it is started: `command` calls
+    /// [`keep`](super::keep) with its standard input. Call it before other threads run: it changes the umask for a moment.
+    pub fn connect(path: &Path, command: Command) -> std::result::Result<Client, String> {
+        let client = Client { path: path.to_owned(), connection: Mutex::new(None) };
+        let mut command = Some(command);
+        let since = Instant::now();
+        loop {
+            let failed = |error: &dyn std::fmt::Display| format!("the loader, {}: {error}", path.display());
+            match client.greet() {
+                Ok(()) => return Ok(client),
+                Err(Refused::Nobody(_)) if command.is_some() => {
+                    command.take().map(|command| start(path, command)).transpose().map_err(|e| failed(&e))?;
+                }
+                Err(Refused::Never(why)) => {
+                    let what = "stop it with ecli server --uninstall, which detaches all programs";
+                    return Err(failed(&format_args!("{why}; {what}")));
+                }
+                Err(Refused::Nobody(error)) if since.elapsed() > WAIT => return Err(failed(&error)),
+                Err(Refused::Later(why)) if since.elapsed() > WAIT => return Err(failed(&why)),
+                Err(_) => std::thread::sleep(PAUSE),
+            }
+        }
+    }
+
+    /// Connects again, to a loader that somebody else starts.
+    pub fn reconnect(&self) -> std::result::Result<(), String> {
+        let since = Instant::now();
+        loop {
+            let why = match self.greet() {
+                Ok(()) => return Ok(()),
+                Err(Refused::Nobody(error)) => error.to_string(),
+                Err(Refused::Later(why) | Refused::Never(why)) => why,
+            };
+            if since.elapsed() > WAIT {
+                return Err(format!("the loader has ended, and {}: {why}", self.path.display()));
+            }
+            std::thread::sleep(PAUSE);
+        }
+    }
+
+    fn greet(&self) -> std::result::Result<(), Refused> {
+        let later = |error: io::Error| Refused::Later(error.to_string());
+        let socket = UnixStream::connect(&self.path).map_err(Refused::Nobody)?;
+        socket.set_read_timeout(Some(GREETING)).map_err(later)?;
+        let hello = Request::Hello { lowest: PROTOCOL, highest: PROTOCOL };
+        match exchange(&socket, &hello, &[]).map_err(later)? {
+            (Reply::Hello { protocol: PROTOCOL, process, version }, _) => {
+                socket.set_read_timeout(None).map_err(later)?;
+                *self.lock() = Some(Connection { socket, process, version });
+                Ok(())
+            }
+            (Reply::Failed(failure), _) if failure.status == Status::Busy as i32 => {
+                Err(Refused::Later(failure.message))
+            }
+            (Reply::Failed(failure), _) => Err(Refused::Never(failure.message)),
+            _ => Err(Refused::Never("it speaks another protocol".into())),
+        }
+    }
+
+    /// Waits until the connection has ended.
+    pub fn wait_for_end(&self) {
+        let socket = self.lock().as_ref().and_then(|connection| connection.socket.try_clone().ok());
+        let Some(socket) = socket else { return };
+        // No event is asked for, because the end is always reported.
+        while let Err(rustix::io::Errno::INTR) = poll(&mut [PollFd::new(&socket, PollFlags::empty())], None) {
+        }
+        *self.lock() = None;
+    }
+
+    /// The number of the loader's process and its version; `None` while there is none.
+    pub fn about(&self) -> Option<(u64, String)> {
+        self.lock().as_ref().map(|connection| (connection.process, connection.version.clone()))
+    }
+
     /// Sends a request that loads or prepares a package, and returns the descriptors for reading its events.
     pub fn load(&self, request: &Request) -> Result<Exported> {
-        match self.call(request)? {
+        match self.call(request, &[])? {
             (Reply::Loaded { description }, descriptors) => {
-                Exported::from_parts(&description, descriptors).map_err(|e| broken(&e))
+                Exported::from_parts(&description, descriptors).map_err(|error| unexpected(&error))
             }
-            _ => Err(broken(&"an unexpected reply")),
+            _ => Err(unexpected(&"a reply to another request")),
         }
     }
 
     /// Sends a request that has no result.
     pub fn run(&self, request: &Request) -> Result<()> {
-        match self.call(request)? {
+        match self.call(request, &[])? {
             (Reply::Done, _) => Ok(()),
-            _ => Err(broken(&"an unexpected reply")),
+            _ => Err(unexpected(&"a reply to another request")),
         }
     }
 
     /// Sends a request for a text.
     pub fn text(&self, request: &Request) -> Result<String> {
-        match self.call(request)? {
+        match self.call(request, &[])? {
             (Reply::Text(text), _) => Ok(text),
-            _ => Err(broken(&"an unexpected reply")),
+            _ => Err(unexpected(&"a reply to another request")),
         }
     }
 
-    fn call(&self, request: &Request) -> Result<(Reply, Vec<OwnedFd>)> {
-        let socket = self.socket.lock().unwrap_or_else(PoisonError::into_inner);
-        let sent = channel::send(&socket, &request.encode(), &[]);
-        let received = sent.and_then(|()| channel::receive(&socket)).and_then(|received| {
-            let (message, descriptors) = received.ok_or(io::ErrorKind::UnexpectedEof)?;
-            let reply = Reply::decode(&message).ok_or(io::ErrorKind::InvalidData)?;
-            Ok((reply, descriptors))
-        });
-        match received {
+    /// The tasks of the loader.
+    pub fn list(&self) -> Result<Vec<Listed>> {
+        match self.call(&Request::List, &[])? {
+            (Reply::Tasks(tasks), _) => Ok(tasks),
+            _ => Err(unexpected(&"a reply to another request")),
+        }
+    }
+
+    /// The log of a task, if the loader has it.
+    pub fn log(&self, task: u64) -> Result<Option<OwnedFd>> {
+        Ok(self.call(&Request::Log { task }, &[])?.1.pop())
+    }
+
+    /// Gives the loader the log of a task, for the next server.
+    pub fn keep_log(&self, task: u64, log: BorrowedFd) -> Result<()> {
+        self.call(&Request::KeepLog { task }, &[log]).map(drop)
+    }
+
+    fn call(&self, request: &Request, descriptors: &[BorrowedFd]) -> Result<(Reply, Vec<OwnedFd>)> {
+        let mut connection = self.lock();
+        let socket = connection.as_ref().map(|connection| &connection.socket);
+        let socket = socket.ok_or_else(ApiError::loader_lost)?;
+        match exchange(socket, request, descriptors) {
             Ok((Reply::Failed(failure), _)) => Err(failure.into()),
             Ok(reply) => Ok(reply),
             Err(error) => {
-                // What follows on the socket has no known meaning. The loader notices, and the server notices that it has ended.
+                eprintln!("server: the connection to the loader is closed: {error}");
+                // What follows on the socket has no known meaning. Whoever waits for the end of the connection notices.
                 let _ = socket.shutdown(std::net::Shutdown::Both);
-                Err(broken(&error))
+                *connection = None;
+                Err(ApiError::loader_lost())
             }
         }
     }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Connection>> {
+        self.connection.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
-fn broken(error: &dyn std::fmt::Display) -> ApiError {
+/// Ends the loader that listens on `path`: everything is detached. Returns whether there was one. It works with loaders of all
+/// versions.
+pub fn end(path: &Path) -> io::Result<bool> {
+    let socket = match UnixStream::connect(path) {
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) => {
+            return Ok(false);
+        }
+        socket => socket?,
+    };
+    match exchange(&socket, &Request::End, &[])? {
+        (Reply::Failed(failure), _) => Err(io::Error::other(failure.message)),
+        _ => std::fs::remove_file(path).map(|()| true),
+    }
+}
+
+fn exchange(
+    socket: &UnixStream,
+    request: &Request,
+    descriptors: &[BorrowedFd],
+) -> io::Result<(Reply, Vec<OwnedFd>)> {
+    channel::send(socket, &request.encode(), descriptors)?;
+    let (message, descriptors) = channel::receive(socket)?.ok_or(io::ErrorKind::UnexpectedEof)?;
+    Ok((Reply::decode(&message).ok_or(io::ErrorKind::InvalidData)?, descriptors))
+}
+
+/// Starts the process that keeps a loader running, with a socket that only this user can connect to.
+fn start(path: &Path, mut command: Command) -> io::Result<()> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let umask = rustix::process::umask(Mode::from_raw_mode(0o177));
+    let listener = UnixListener::bind(path);
+    rustix::process::umask(umask);
+    command.stdin(OwnedFd::from(listener?)).stdout(Stdio::null()).spawn().map(drop)
+}
+
+fn unexpected(error: &dyn std::fmt::Display) -> ApiError {
     ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", format_args!("the loader failed: {error}"))
 }

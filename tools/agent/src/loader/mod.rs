@@ -1,14 +1,26 @@
-//! The loader: the process with privileges. It loads and attaches packages, keeps them attached, and hands descriptors for
-//! reading their events to the server, which has no privileges.
+//! The loader: the process with privileges. It loads and attaches packages, keeps them attached, also while there is no server,
+//! and hands descriptors for reading their events to the server, which has no privileges.
 //!
 //! It opens no network connection, and only the files that packages and their targets name. It trusts nothing that it receives.
 
 mod channel;
 mod client;
-mod privileges;
+mod keeper;
+pub mod privileges;
 pub mod protocol;
+mod running;
 mod service;
+mod wire;
 
-pub use client::{Client, start};
+use std::fmt::Display;
+use std::io::Write;
+
+pub use client::{Client, end};
+pub use keeper::keep;
 pub use privileges::confine_server;
 pub use service::serve;
+
+/// Prints a line. The terminal or pipe may be gone with the server that the loader was started by.
+fn say(line: impl Display) {
+    let _ = writeln!(std::io::stderr(), "loader: {line}");
+}

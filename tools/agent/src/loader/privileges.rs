@@ -8,7 +8,7 @@ use landlock::{
     ABI, Access, AccessFs, AccessNet, CompatLevel, Compatible, PathBeneath, PathFd, Ruleset, RulesetAttr,
     RulesetCreatedAttr, RulesetStatus, Scope,
 };
-use rustix::thread;
+use rustix::thread::{self, CapabilitiesSecureBits as Secure};
 
 /// What loading needs: programs, tracing programs, programs on interfaces, and reading tracefs, which only root may.
 const LOADER: [Capability; 4] = [
@@ -26,7 +26,12 @@ const LANDLOCK: ABI = ABI::V6;
 
 /// Drops all privileges of this thread that loading does not need, for good.
 pub(super) fn confine_loader() -> Result<(), String> {
-    keep(&HashSet::from(LOADER))
+    let mut needed = HashSet::from(LOADER);
+    // Before Linux 5.8 there is no CAP_BPF; CAP_SYS_ADMIN loads programs there.
+    if !caps::runtime::thread_all_supported().contains(&Capability::CAP_BPF) {
+        needed.insert(Capability::CAP_SYS_ADMIN);
+    }
+    keep(&needed)
 }
 
 /// Drops all privileges of this thread, and access to all files but those beneath `writable` and `readable`. Returns a warning if
@@ -42,22 +47,26 @@ pub fn confine_server(writable: &Path, readable: Option<PathBuf>) -> Result<Opti
     }
 }
 
-/// Drops all other privileges, and checks that they are gone. The bounding set does not matter with no_new_privs.
-fn keep(needed: &HashSet<Capability>) -> Result<(), String> {
+/// Drops all other privileges of this thread and of the threads that it starts, and checks that they are gone. A program started
+/// afterwards gets none: neither those of root, nor those of its file, nor ambient ones.
+pub fn keep(needed: &HashSet<Capability>) -> Result<(), String> {
     let failed = |error: &dyn std::fmt::Display| format!("privileges cannot be dropped: {error}");
     thread::set_no_new_privs(true).map_err(|error| failed(&error))?;
     let _ = thread::clear_ambient_capability_set();
+    // Both require CAP_SETPCAP. Without it, no_new_privs has the same effect.
+    if let Ok(bits) = thread::capabilities_secure_bits() {
+        let never = Secure::NO_ROOT
+            | Secure::NO_ROOT_LOCKED
+            | Secure::KEEP_CAPS_LOCKED
+            | Secure::NO_CAP_AMBIENT_RAISE
+            | Secure::NO_CAP_AMBIENT_RAISE_LOCKED;
+        let _ = thread::set_capabilities_secure_bits(bits | never);
+    }
     for capability in caps::runtime::thread_all_supported() {
         let _ = caps::drop(None, CapSet::Bounding, capability);
     }
     let permitted = caps::read(None, CapSet::Permitted).map_err(|error| failed(&error))?;
-    // Before Linux 5.8 there is no CAP_BPF; CAP_SYS_ADMIN loads programs there.
-    let is_old = !caps::runtime::thread_all_supported().contains(&Capability::CAP_BPF);
-    let is_needed = |capability: &Capability| {
-        needed.contains(capability)
-            || is_old && !needed.is_empty() && *capability == Capability::CAP_SYS_ADMIN
-    };
-    let kept: HashSet<Capability> = permitted.into_iter().filter(is_needed).collect();
+    let kept = permitted.intersection(needed).copied().collect();
     let _ = caps::clear(None, CapSet::Inheritable);
     for set in [CapSet::Effective, CapSet::Permitted] {
         let _ = caps::set(None, set, &kept);

@@ -1,20 +1,37 @@
-//! The messages between server and loader, as bytes. A decoder accepts only what an encoder has written, and allocates no
-//! more than it was sent.
+//! The messages between server and loader, as bytes. A decoder accepts only what an encoder has written.
+//!
+//! Server and loader may be of different versions, because programs stay attached while the server is upgraded. So the first
+//! request is [`Request::Hello`], and the loader replies with the protocol to use. `Hello`, `End` and `Failed` are the same in every
+//! protocol.
 
 use std::fmt::Display;
 
 use eunomia::{Error, Status};
 
+use super::wire::{Reader, Writer};
+
 /// The largest message.
 pub const MAX_MESSAGE: usize = 32 << 20;
 /// The most descriptors of one message.
 pub const MAX_DESCRIPTORS: usize = 4096;
-/// The most elements of a list.
-const MAX_LIST: usize = 1024;
+/// The protocol of this version.
+pub const PROTOCOL: u64 = 1;
+
+/// "eunomia", the beginning of the first message.
+const MAGIC: u64 = 0x0061_696d_6f6e_7565;
+/// The longest detail of a failure; the rest is cut.
+const MAX_DETAIL: usize = 1 << 20;
 
 /// What the server requests.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Request {
+    /// Begins. The reply is [`Reply::Hello`], or `Failed` if the loader speaks none of these protocols.
+    Hello {
+        /// The oldest protocol of the server.
+        lowest: u64,
+        /// The newest one.
+        highest: u64,
+    },
     /// Loads and attaches a package. The reply is [`Reply::Loaded`], with descriptors.
     Load {
         /// The number of the task, chosen by the server.
@@ -25,6 +42,10 @@ pub enum Request {
         args: Vec<String>,
         /// Names and values (JSON) of variables.
         variables: Vec<(String, String)>,
+        /// Identifies everything apart from the package that decides how it runs. The loader gives it back.
+        wanted: String,
+        /// What happens to it without a server.
+        alone: Alone,
     },
     /// Prepares a new package for a task. The reply is [`Reply::Loaded`], with descriptors; the next request is
     /// [`Request::Flip`] or [`Request::Abort`].
@@ -55,11 +76,51 @@ pub enum Request {
         /// The task.
         task: u64,
     },
+    /// Lists the tasks. The reply is [`Reply::Tasks`].
+    List,
+    /// The descriptors for reading the events of a task once more, for a server that follows another one. The reply is
+    /// [`Reply::Loaded`].
+    Adopt {
+        /// The task.
+        task: u64,
+        /// 0: the running package. A larger number: an element of [`Listed::old`], counted from 1.
+        age: u64,
+    },
+    /// Keeps the descriptor that comes with this message: the log of a task, for the next server.
+    KeepLog {
+        /// The task.
+        task: u64,
+    },
+    /// The log of a task. The reply has a descriptor if there is one.
+    Log {
+        /// The task.
+        task: u64,
+    },
+    /// Detaches and unloads everything, and ends the loader.
+    End,
+}
+
+/// What happens to the programs of a task when there is no server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Alone {
+    /// Whether they are detached; `None`: if they can drop, deny or rewrite something.
+    pub detach: Option<bool>,
+    /// After how many seconds.
+    pub after: u64,
 }
 
 /// What the loader replies.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reply {
+    /// Who the loader is.
+    Hello {
+        /// The protocol that both speak.
+        protocol: u64,
+        /// The number of its process.
+        process: u64,
+        /// Its version.
+        version: String,
+    },
     /// It is done.
     Done,
     /// JSON.
@@ -69,8 +130,29 @@ pub enum Reply {
         /// What the descriptors are.
         description: String,
     },
+    /// The tasks.
+    Tasks(Vec<Listed>),
     /// It failed.
     Failed(Failure),
+}
+
+/// A task of the loader.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listed {
+    /// Its number.
+    pub task: u64,
+    /// The SHA-256 of the package that runs, in hexadecimal digits.
+    pub digest: String,
+    /// What the server said when it was loaded.
+    pub wanted: String,
+    /// Packages that were replaced and whose events are not all read, the oldest first.
+    pub old: Vec<String>,
+    /// How often its package was replaced.
+    pub replaced: u64,
+    /// Whether its programs are detached on request.
+    pub is_paused: bool,
+    /// Whether it is loaded. Otherwise it was unloaded because there was no server.
+    pub is_loaded: bool,
 }
 
 /// An error of the library.
@@ -96,8 +178,10 @@ impl Failure {
 impl From<Error> for Failure {
     fn from(error: Error) -> Failure {
         let detail = if error.status() == Status::Verifier { error.detail() } else { "" };
+        let end = (0..=detail.len().min(MAX_DETAIL)).rev().find(|at| detail.is_char_boundary(*at));
+        let detail = detail[..end.unwrap_or(0)].to_owned();
         let hint = error.hint().map(ToString::to_string).unwrap_or_default();
-        Failure { detail: detail.to_owned(), hint, ..Failure::new(error.status(), error.message()) }
+        Failure { detail, hint, ..Failure::new(error.status(), error.message()) }
     }
 }
 
@@ -106,35 +190,31 @@ impl Request {
     pub fn encode(&self) -> Vec<u8> {
         let mut out = Writer::default();
         match self {
-            Request::Load { task, package, args, variables } => {
-                out.number(1).number(*task).bytes(package).number(args.len() as u64);
-                for arg in args {
-                    out.bytes(arg.as_bytes());
-                }
-                out.number(variables.len() as u64);
-                for (name, value) in variables {
-                    out.bytes(name.as_bytes()).bytes(value.as_bytes());
-                }
+            Request::Hello { lowest, highest } => {
+                out.number(0).number(MAGIC).number(*lowest).number(*highest)
             }
-            Request::Replace { task, package } => {
-                out.number(2).number(*task).bytes(package);
+            Request::Load { task, package, args, variables, wanted, alone } => {
+                out.number(1).number(*task).bytes(package);
+                out.list(args, |out, arg| {
+                    out.text(arg);
+                });
+                out.list(variables, |out, (name, value)| {
+                    out.text(name).text(value);
+                });
+                out.text(wanted).number(alone.detach.map_or(2, u64::from)).number(alone.after)
             }
-            Request::Pause { task, on } => {
-                out.number(3).number(*task).number((*on).into());
-            }
-            Request::Unload { task } => {
-                out.number(4).number(*task);
-            }
-            Request::Describe { task } => {
-                out.number(5).number(*task);
-            }
-            Request::Flip => {
-                out.number(6).number(0);
-            }
-            Request::Abort => {
-                out.number(7).number(0);
-            }
-        }
+            Request::Replace { task, package } => out.number(2).number(*task).bytes(package),
+            Request::Pause { task, on } => out.number(3).number(*task).number((*on).into()),
+            Request::Unload { task } => out.number(4).number(*task),
+            Request::Describe { task } => out.number(5).number(*task),
+            Request::Flip => out.number(6).number(0),
+            Request::Abort => out.number(7).number(0),
+            Request::List => out.number(8).number(0),
+            Request::Adopt { task, age } => out.number(9).number(*task).number(*age),
+            Request::KeepLog { task } => out.number(10).number(*task),
+            Request::Log { task } => out.number(11).number(*task),
+            Request::End => out.number(12).number(0),
+        };
         out.0
     }
 
@@ -142,11 +222,14 @@ impl Request {
     pub fn decode(bytes: &[u8]) -> Option<Request> {
         let mut input = Reader(bytes);
         let request = match (input.number()?, input.number()?) {
+            (0, MAGIC) => Request::Hello { lowest: input.number()?, highest: input.number()? },
             (1, task) => Request::Load {
                 task,
                 package: input.bytes()?.to_vec(),
                 args: input.list(Reader::text)?,
                 variables: input.list(|input| Some((input.text()?, input.text()?)))?,
+                wanted: input.text()?,
+                alone: Alone { detach: detach(input.number()?)?, after: input.number()? },
             },
             (2, task) => Request::Replace { task, package: input.bytes()?.to_vec() },
             (3, task) => Request::Pause { task, on: input.flag()? },
@@ -154,9 +237,23 @@ impl Request {
             (5, task) => Request::Describe { task },
             (6, 0) => Request::Flip,
             (7, 0) => Request::Abort,
+            (8, 0) => Request::List,
+            (9, task) => Request::Adopt { task, age: input.number()? },
+            (10, task) => Request::KeepLog { task },
+            (11, task) => Request::Log { task },
+            (12, 0) => Request::End,
             _ => return None,
         };
         input.0.is_empty().then_some(request)
+    }
+}
+
+fn detach(number: u64) -> Option<Option<bool>> {
+    match number {
+        0 => Some(Some(false)),
+        1 => Some(Some(true)),
+        2 => Some(None),
+        _ => None,
     }
 }
 
@@ -165,20 +262,17 @@ impl Reply {
     pub fn encode(&self) -> Vec<u8> {
         let mut out = Writer::default();
         match self {
-            Reply::Done => {
-                out.number(1);
+            Reply::Hello { protocol, process, version } => {
+                out.number(0).number(*protocol).number(*process).text(version)
             }
-            Reply::Text(text) => {
-                out.number(2).bytes(text.as_bytes());
-            }
-            Reply::Loaded { description } => {
-                out.number(3).bytes(description.as_bytes());
-            }
+            Reply::Done => out.number(1),
+            Reply::Text(text) => out.number(2).text(text),
+            Reply::Loaded { description } => out.number(3).text(description),
             Reply::Failed(Failure { status, message, detail, hint }) => {
-                out.number(4).number(i64::from(*status) as u64);
-                out.bytes(message.as_bytes()).bytes(detail.as_bytes()).bytes(hint.as_bytes());
+                out.number(4).number(i64::from(*status) as u64).text(message).text(detail).text(hint)
             }
-        }
+            Reply::Tasks(tasks) => out.number(5).list(tasks, |out, listed| listed.encode(out)),
+        };
         out.0
     }
 
@@ -186,6 +280,7 @@ impl Reply {
     pub fn decode(bytes: &[u8]) -> Option<Reply> {
         let mut input = Reader(bytes);
         let reply = match input.number()? {
+            0 => Reply::Hello { protocol: input.number()?, process: input.number()?, version: input.text()? },
             1 => Reply::Done,
             2 => Reply::Text(input.text()?),
             3 => Reply::Loaded { description: input.text()? },
@@ -195,63 +290,33 @@ impl Reply {
                 detail: input.text()?,
                 hint: input.text()?,
             }),
+            5 => Reply::Tasks(input.list(Listed::decode)?),
             _ => return None,
         };
         input.0.is_empty().then_some(reply)
     }
 }
 
-#[derive(Default)]
-struct Writer(Vec<u8>);
-
-impl Writer {
-    fn number(&mut self, number: u64) -> &mut Writer {
-        self.0.extend_from_slice(&number.to_le_bytes());
-        self
+impl Listed {
+    fn encode(&self, out: &mut Writer) {
+        out.number(self.task).text(&self.digest).text(&self.wanted);
+        out.list(&self.old, |out, digest| {
+            out.text(digest);
+        })
+        .number(self.replaced);
+        out.number(self.is_paused.into()).number(self.is_loaded.into());
     }
 
-    fn bytes(&mut self, bytes: &[u8]) -> &mut Writer {
-        self.number(bytes.len() as u64).0.extend_from_slice(bytes);
-        self
-    }
-}
-
-struct Reader<'a>(&'a [u8]);
-
-impl<'a> Reader<'a> {
-    fn number(&mut self) -> Option<u64> {
-        let (number, rest) = self.0.split_first_chunk()?;
-        self.0 = rest;
-        Some(u64::from_le_bytes(*number))
-    }
-
-    fn flag(&mut self) -> Option<bool> {
-        match self.number()? {
-            0 => Some(false),
-            1 => Some(true),
-            _ => None,
-        }
-    }
-
-    fn bytes(&mut self) -> Option<&'a [u8]> {
-        let len = usize::try_from(self.number()?).ok()?;
-        let (bytes, rest) = self.0.split_at_checked(len)?;
-        self.0 = rest;
-        Some(bytes)
-    }
-
-    fn text(&mut self) -> Option<String> {
-        String::from_utf8(self.bytes()?.to_vec()).ok()
-    }
-
-    fn list<T>(&mut self, element: impl Fn(&mut Reader<'a>) -> Option<T>) -> Option<Vec<T>> {
-        let count = usize::try_from(self.number()?).ok().filter(|count| *count <= MAX_LIST)?;
-        // Grows with what was sent, not with what was promised.
-        let mut list = Vec::new();
-        for _ in 0..count {
-            list.push(element(self)?);
-        }
-        Some(list)
+    fn decode(input: &mut Reader) -> Option<Listed> {
+        Some(Listed {
+            task: input.number()?,
+            digest: input.text()?,
+            wanted: input.text()?,
+            old: input.list(Reader::text)?,
+            replaced: input.number()?,
+            is_paused: input.flag()?,
+            is_loaded: input.flag()?,
+        })
     }
 }
 
@@ -260,26 +325,53 @@ mod tests {
     use super::*;
 
     fn requests() -> Vec<Request> {
+        let load = |detach| Request::Load {
+            task: u64::MAX,
+            package: b"{}".to_vec(),
+            args: vec![String::new(), "-p".into()],
+            variables: vec![("a".into(), "1".into())],
+            wanted: "w".into(),
+            alone: Alone { detach, after: 30 },
+        };
         vec![
-            Request::Load {
-                task: u64::MAX,
-                package: b"{}".to_vec(),
-                args: vec![String::new(), "-p".into()],
-                variables: vec![("a".into(), "1".into())],
-            },
+            Request::Hello { lowest: 1, highest: 2 },
+            load(None),
+            load(Some(true)),
+            load(Some(false)),
             Request::Replace { task: 1, package: vec![0; 100] },
             Request::Pause { task: 2, on: true },
             Request::Unload { task: 3 },
             Request::Describe { task: 4 },
             Request::Flip,
             Request::Abort,
+            Request::List,
+            Request::Adopt { task: 5, age: 1 },
+            Request::KeepLog { task: 6 },
+            Request::Log { task: 7 },
+            Request::End,
         ]
     }
 
     fn replies() -> Vec<Reply> {
         let text = || "ä".to_owned();
         let failure = Failure { status: -7, message: text(), detail: text(), hint: text() };
-        vec![Reply::Done, Reply::Text(text()), Reply::Loaded { description: text() }, Reply::Failed(failure)]
+        let listed = Listed {
+            task: 1,
+            digest: text(),
+            wanted: text(),
+            old: vec![text(), text()],
+            replaced: 2,
+            is_paused: true,
+            is_loaded: false,
+        };
+        vec![
+            Reply::Hello { protocol: 1, process: 2, version: text() },
+            Reply::Done,
+            Reply::Text(text()),
+            Reply::Loaded { description: text() },
+            Reply::Tasks(vec![listed.clone(), listed]),
+            Reply::Failed(failure),
+        ]
     }
 
     #[test]

@@ -1,134 +1,252 @@
-//! What the loader does: the tasks, and the requests about them, one at a time.
+//! What the loader does: accepts one server after the other, and answers its requests, one at a time.
 
-use std::collections::BTreeMap;
 use std::io;
-use std::os::fd::OwnedFd;
-use std::os::unix::net::UnixStream;
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::time::{Duration, Instant};
 
-use eunomia::vm::{Exported, ReplaceOptions};
-use eunomia::{Kind, Level, Options, Status, Vm};
+use eunomia::Status;
+use eunomia::vm::Exported;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use super::protocol::{Failure, Reply, Request};
-use super::{channel, privileges};
+use super::protocol::{Failure, MAX_MESSAGE, PROTOCOL, Reply, Request};
+use super::running::{Load, Tasks};
+use super::{channel, privileges, say};
 
-/// The most tasks.
-const MAX_TASKS: usize = 256;
+/// How long a message may take to arrive once it has begun, and the decision about a prepared package.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// How long another server may take for its first message.
+const NEWCOMER: Duration = Duration::from_secs(1);
+/// How often the loader looks whether the events of a version before have been read.
+const LOOK: Duration = Duration::from_millis(100);
 
-/// The name of the program in messages about its arguments.
-const PROGRAM: &str = "prog";
-
-/// Serves requests until the server closes the socket. Detaches everything then. Call it before other threads run: it drops
-/// privileges of this thread.
-pub fn serve(socket: OwnedFd) -> io::Result<()> {
+/// Serves one server after the other, which connect to `listener`, a unix socket that listens. Tasks go on without a server. Returns
+/// when a server wants that, and when one has gone and nothing is loaded. Call it before other threads run: it drops privileges
+/// of this thread.
+pub fn serve(listener: OwnedFd) -> io::Result<()> {
     privileges::confine_loader().map_err(io::Error::other)?;
-    let socket = UnixStream::from(socket);
-    let mut loader = Loader::default();
-    while let Some(request) = receive(&socket)? {
-        match request {
-            Request::Replace { task, package } => loader.replace(&socket, task, &package)?,
-            request => answer(&socket, loader.handle(request))?,
+    let listener = UnixListener::from(listener);
+    let mut loader = Loader { tasks: Tasks::default(), server: None, alone_since: Instant::now() };
+    loop {
+        let timeout = loader.timeout();
+        let (is_request, is_newcomer) = loader.wait(&listener, timeout)?;
+        if is_request && loader.answer() == Next::End {
+            return Ok(());
+        }
+        // After the requests, so that the end of the last server is noticed before the next one is accepted.
+        if is_newcomer {
+            loader.accept(&listener);
         }
     }
-    Ok(())
 }
 
-fn receive(socket: &UnixStream) -> io::Result<Option<Request>> {
-    let Some((message, _)) = channel::receive(socket)? else { return Ok(None) };
-    let malformed = || io::Error::other("the server sent a malformed request");
-    Request::decode(&message).map(Some).ok_or_else(malformed)
-}
-
-fn answer(socket: &UnixStream, answer: Result<Answer>) -> io::Result<()> {
-    let (reply, exported) = answer.unwrap_or_else(|failure| (Reply::Failed(failure), None));
-    let descriptors = exported.as_ref().map(Exported::fds).unwrap_or_default();
-    channel::send(socket, &reply.encode(), &descriptors)
-}
-
-#[derive(Default)]
 struct Loader {
-    tasks: BTreeMap<u64, Vm>,
+    tasks: Tasks,
+    server: Option<Server>,
+    /// Since when there is no server, if there is none.
+    alone_since: Instant,
 }
 
-type Result<T> = std::result::Result<T, Failure>;
-type Answer = (Reply, Option<Exported>);
+struct Server {
+    socket: UnixStream,
+    /// Whether both speak the same protocol.
+    is_known: bool,
+}
+
+#[derive(PartialEq, Eq)]
+enum Next {
+    GoOn,
+    End,
+}
 
 impl Loader {
-    fn handle(&mut self, request: Request) -> Result<Answer> {
+    /// Does what is due. Returns when to do that again.
+    fn timeout(&mut self) -> Option<Duration> {
+        match self.server {
+            Some(_) => self.tasks.forget_read().then_some(LOOK),
+            None => {
+                let alone = self.alone_since.elapsed();
+                self.tasks.detach_after(alone).map(|at| at.saturating_sub(alone))
+            }
+        }
+    }
+
+    /// Waits for a request of the server, or another server.
+    fn wait(&self, listener: &UnixListener, timeout: Option<Duration>) -> io::Result<(bool, bool)> {
+        let mut waiting = vec![PollFd::new(listener, PollFlags::IN)];
+        waiting.extend(self.server.as_ref().map(|server| PollFd::new(&server.socket, PollFlags::IN)));
+        let timeout = timeout.and_then(|timeout| Timespec::try_from(timeout).ok());
+        match poll(&mut waiting, timeout.as_ref()) {
+            Err(error) if error != rustix::io::Errno::INTR => return Err(error.into()),
+            _ => {}
+        }
+        let is_ready = |index: usize| waiting.get(index).is_some_and(|fd| !fd.revents().is_empty());
+        Ok((is_ready(1), is_ready(0)))
+    }
+
+    /// Accepts a server, unless there is one already.
+    fn accept(&mut self, listener: &UnixListener) {
+        let accepted = listener.accept().and_then(|(socket, _)| {
+            let patience = if self.server.is_some() { NEWCOMER } else { PATIENCE };
+            socket.set_read_timeout(Some(patience))?;
+            socket.set_write_timeout(Some(patience))?;
+            Ok(socket)
+        });
+        match accepted {
+            Ok(socket) if self.server.is_none() => self.server = Some(Server { socket, is_known: false }),
+            Ok(socket) => {
+                // What it asks for does not matter.
+                let _ = channel::receive(&socket);
+                let failure = Failure::new(Status::Busy, "another server uses this loader");
+                let _ = send(&socket, &Reply::Failed(failure), &[]);
+            }
+            Err(error) => say(format_args!("a server cannot be accepted: {error}")),
+        }
+    }
+
+    /// Answers one request.
+    fn answer(&mut self) -> Next {
+        let Some(server) = &mut self.server else { return Next::GoOn };
+        match server.answer(&mut self.tasks) {
+            Ok(Some(next)) => return next,
+            Ok(None) => {}
+            Err(error) => say(format_args!("the connection to the server is closed: {error}")),
+        }
+        (self.server, self.alone_since) = (None, Instant::now());
+        if self.tasks.is_idle() { Next::End } else { Next::GoOn }
+    }
+}
+
+impl Server {
+    /// Answers one request; `None` if there is none, because the server has gone.
+    fn answer(&mut self, tasks: &mut Tasks) -> io::Result<Option<Next>> {
+        let Some((request, descriptors)) = receive(&self.socket)? else { return Ok(None) };
         match request {
-            Request::Load { task, package, args, variables } => {
-                if self.tasks.contains_key(&task) || self.tasks.len() >= MAX_TASKS {
-                    let text = format!("task {task} runs already, or there are {MAX_TASKS} tasks");
-                    return Err(Failure::new(Status::State, text));
-                }
-                let vm = load(&package, &args, &variables)?;
-                let answer = loaded(vm.export()?);
-                self.tasks.insert(task, vm);
-                Ok(answer)
+            Request::Hello { lowest, highest } => self.greet(lowest, highest)?,
+            Request::End => {
+                *tasks = Tasks::default();
+                send(&self.socket, &Reply::Done, &[])?;
+                return Ok(Some(Next::End));
             }
-            Request::Pause { task, on } => {
-                let vm = self.task(task)?;
-                if on {
-                    vm.detach()?
-                } else {
-                    vm.attach()?
-                }
-                Ok((Reply::Done, None))
+            _ if !self.is_known => {
+                let failure = Failure::new(Status::State, "the first request must be hello");
+                send(&self.socket, &Reply::Failed(failure), &[])?;
             }
-            Request::Unload { task } => {
-                self.tasks.remove(&task);
-                Ok((Reply::Done, None))
+            Request::Replace { task, package } => self.replace(tasks, task, &package)?,
+            Request::Adopt { task, age } => self.loaded(tasks.adopt(task, age))?,
+            Request::Load { task, package, args, variables, wanted, alone } => {
+                let (package, args, variables) = (&package, &args, &variables);
+                self.loaded(tasks.load(Load { task, package, args, variables, wanted, alone }))?;
             }
-            Request::Describe { task } => Ok((Reply::Text(self.task(task)?.describe()?), None)),
-            Request::Replace { .. } | Request::Flip | Request::Abort => {
-                Err(Failure::new(Status::State, "nothing is prepared"))
+            Request::Log { task } => {
+                let (reply, log) = match tasks.log(task) {
+                    Ok(log) => (Reply::Done, log),
+                    Err(failure) => (Reply::Failed(failure), None),
+                };
+                send(&self.socket, &reply, log.as_slice())?;
             }
+            request => {
+                let reply = handle(tasks, request, descriptors).unwrap_or_else(Reply::Failed);
+                send(&self.socket, &reply, &[])?;
+            }
+        }
+        Ok(Some(Next::GoOn))
+    }
+
+    fn greet(&mut self, lowest: u64, highest: u64) -> io::Result<()> {
+        let version = env!("CARGO_PKG_VERSION");
+        self.is_known = (lowest..=highest).contains(&PROTOCOL);
+        let reply = match self.is_known {
+            true => Reply::Hello {
+                protocol: PROTOCOL,
+                process: std::process::id().into(),
+                version: version.into(),
+            },
+            false => {
+                let text = format!(
+                    "the loader, of version {version}, speaks protocol {PROTOCOL}, and the server {lowest} to {highest}"
+                );
+                Reply::Failed(Failure::new(Status::Unsupported, text))
+            }
+        };
+        send(&self.socket, &reply, &[])
+    }
+
+    /// Replaces the package of a task. The server decides when its reader is ready. If it has gone, nothing changes.
+    fn replace(&self, tasks: &mut Tasks, task: u64, package: &[u8]) -> io::Result<()> {
+        let mut is_refused = false;
+        let report = tasks.replace(task, package, |prepared| {
+            is_refused = prepared.is_err();
+            self.loaded(prepared)?;
+            if is_refused {
+                return Ok(false);
+            }
+            match receive(&self.socket)? {
+                Some((Request::Flip, _)) => Ok(true),
+                Some((Request::Abort, _)) => Ok(false),
+                _ => Err(io::Error::other("the server sent neither flip nor abort")),
+            }
+        })?;
+        match report {
+            Some(report) => send(&self.socket, &report.map_or_else(Reply::Failed, Reply::Text), &[]),
+            None if is_refused => Ok(()),
+            None => send(&self.socket, &Reply::Done, &[]),
         }
     }
 
-    /// Replaces the package of a task. The server decides when its reader is ready.
-    fn replace(&self, socket: &UnixStream, task: u64, package: &[u8]) -> io::Result<()> {
-        let prepare = || {
-            let mut prepared = self.task(task)?.prepare(package, ReplaceOptions::default())?;
-            let exported = prepared.export()?;
-            Ok((prepared, exported))
-        };
-        let (prepared, exported) = match prepare() {
-            Ok(both) => both,
-            Err(failure) => return answer(socket, Err(failure)),
-        };
-        answer(socket, Ok(loaded(exported)))?;
-        match receive(socket)? {
-            Some(Request::Flip) => {
-                let report = prepared.flip().map_err(Failure::from);
-                answer(socket, report.map(|report| (Reply::Text(report.to_json()), None)))
+    /// Sends descriptors, or why there are none.
+    fn loaded(&self, exported: Result<&Exported, Failure>) -> io::Result<()> {
+        match exported {
+            Ok(exported) => {
+                send(&self.socket, &Reply::Loaded { description: exported.description() }, &exported.fds())
             }
-            Some(Request::Abort) => answer(socket, Ok((Reply::Done, None))),
-            _ => Err(io::Error::other("the server sent neither flip nor abort")),
+            Err(failure) => send(&self.socket, &Reply::Failed(failure), &[]),
         }
     }
-
-    fn task(&self, task: u64) -> Result<&Vm> {
-        self.tasks.get(&task).ok_or_else(|| Failure::new(Status::NotFound, format_args!("no task {task}")))
-    }
 }
 
-fn load(package: &[u8], args: &[String], variables: &[(String, String)]) -> Result<Vm> {
-    let log = |level: Level, line: &str| eprintln!("loader: {level:?}: {line}");
-    let vm = Vm::new(Options::new().log(log).skip_missing_hooks(true).replaceable(true))?;
-    vm.open(package, Kind::Json)?;
-    let argv: Vec<&str> = std::iter::once(PROGRAM).chain(args.iter().map(String::as_str)).collect();
-    if vm.args_set(&argv)? {
-        let text = "args request the help or the version of the program, which does not run then";
-        return Err(Failure::new(Status::Inval, text));
+/// Requests without descriptors in the reply.
+fn handle(tasks: &mut Tasks, request: Request, descriptors: Vec<OwnedFd>) -> Result<Reply, Failure> {
+    match request {
+        Request::Pause { task, on } => tasks.pause(task, on)?,
+        Request::Unload { task } => tasks.unload(task),
+        Request::Describe { task } => return tasks.describe(task).map(Reply::Text),
+        Request::List => return Ok(Reply::Tasks(tasks.list())),
+        Request::KeepLog { task } => {
+            let missing = || Failure::new(Status::Inval, "the descriptor of the log is missing");
+            tasks.keep_log(task, descriptors.into_iter().next().ok_or_else(missing)?)?;
+        }
+        _ => return Err(Failure::new(Status::State, "nothing is prepared")),
     }
-    for (name, value) in variables {
-        vm.var_set_json(name, value)?;
-    }
-    vm.attach()?;
-    Ok(vm)
+    Ok(Reply::Done)
 }
 
-fn loaded(exported: Exported) -> Answer {
-    let exported = exported.for_reader();
-    (Reply::Loaded { description: exported.description() }, Some(exported))
+fn receive(socket: &UnixStream) -> io::Result<Option<(Request, Vec<OwnedFd>)>> {
+    let Some((message, descriptors)) = channel::receive(socket)? else { return Ok(None) };
+    let malformed = || io::Error::other("the server sent a malformed request");
+    Ok(Some((Request::decode(&message).ok_or_else(malformed)?, descriptors)))
+}
+
+/// Sends a reply, or that it is too long.
+fn send(socket: &UnixStream, reply: &Reply, descriptors: &[BorrowedFd]) -> io::Result<()> {
+    let body = reply.encode();
+    if body.len() <= MAX_MESSAGE {
+        return channel::send(socket, &body, descriptors);
+    }
+    let text = format!("the reply has {} bytes, more than {MAX_MESSAGE}", body.len());
+    channel::send(socket, &Reply::Failed(Failure::new(Status::Unsupported, text)).encode(), &[])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reply_that_is_too_long_is_replaced_by_an_error() {
+        let (one, other) = UnixStream::pair().unwrap();
+        send(&one, &Reply::Text("x".repeat(MAX_MESSAGE)), &[]).unwrap();
+        let (message, _) = channel::receive(&other).unwrap().unwrap();
+        let Some(Reply::Failed(failure)) = Reply::decode(&message) else { panic!("no failure") };
+        assert_eq!(failure.message, "the reply has 33554448 bytes, more than 33554432");
+    }
 }

@@ -121,7 +121,7 @@ fn start_body(options: &agent::Start) -> Result<Value> {
     let format = if options.json { "json" } else { "text" };
     Ok(json!({
         "package_base64": package(&request)?, "args": args, "variables": variables, "name": options.name,
-        "format": format,
+        "format": format, "on_agent_death": options.on_agent_death,
     }))
 }
 

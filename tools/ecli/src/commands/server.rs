@@ -1,18 +1,22 @@
 //! `ecli server`: runs packages for others. The crate eunomia-agent does everything; this file reads the options.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::process::{Command, ExitCode};
 
 use eunomia_agent::loader;
 use eunomia_agent::server::{self, Config};
-use rustix::net::sockopt::socket_type;
+use rustix::net::sockopt::socket_acceptconn;
 
 use crate::error::{Code, Failure, Result, say};
 use crate::options::Server;
+use crate::output;
 
-/// The only argument of the process that loads packages.
+/// The only argument of the process that loads packages. Its standard input is a unix socket that listens for servers.
 pub const LOADER: &str = "--load-packages";
+
+/// The only argument of the process that keeps such a process running.
+pub const KEEPER: &str = "--keep-loader";
 
 /// The port of the server, as in eunomia-bpf.
 const PORT: u16 = 8527;
@@ -33,22 +37,46 @@ pub fn run(options: &Server) -> Result<ExitCode> {
         tokens: options.tokens.clone(),
         is_open: options.insecure_no_auth,
         state: options.state.clone(),
+        loader: options.loader.clone().unwrap_or_else(|| options.socket.with_file_name("loader.sock")),
+        detach_after: options.detach_after,
     };
-    let mut command = Command::new("/proc/self/exe");
-    command.arg(LOADER);
-    server::run(&config, command).map_err(|why| Failure::new(Code::Failed, why))?;
+    let failed = |why| Failure::new(Code::Failed, why);
+    if options.uninstall {
+        let text = if server::uninstall(&config).map_err(failed)? {
+            "everything is detached"
+        } else {
+            "nothing is attached"
+        };
+        return output::print(format_args!("{text}\n"));
+    }
+    server::run(&config, own(KEEPER)).map_err(failed)?;
     Ok(ExitCode::SUCCESS)
 }
 
-/// The process that loads packages: serves requests on standard input.
+/// The process that loads packages.
 pub fn load() -> ExitCode {
+    internal(LOADER, loader::serve)
+}
+
+/// The process that starts the one that loads packages.
+pub fn keep() -> ExitCode {
+    internal(KEEPER, |listener| loader::keep(&listener, || own(LOADER)))
+}
+
+/// This program with another argument.
+fn own(argument: &str) -> Command {
+    let mut command = Command::new("/proc/self/exe");
+    command.arg(argument);
+    command
+}
+
+fn internal(name: &str, serve: impl FnOnce(OwnedFd) -> std::io::Result<()>) -> ExitCode {
     let input = std::io::stdin();
-    if socket_type(input.as_fd()).is_err() {
-        say(format_args!("{LOADER} is for internal use"));
+    if !socket_acceptconn(input.as_fd()).unwrap_or(false) {
+        say(format_args!("{name} is for internal use"));
         return ExitCode::FAILURE;
     }
-    let served = input.as_fd().try_clone_to_owned().and_then(loader::serve);
-    match served {
+    match input.as_fd().try_clone_to_owned().and_then(serve) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             say(format_args!("loader: {error}"));

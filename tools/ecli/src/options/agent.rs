@@ -40,6 +40,19 @@ pub struct Server {
     /// Directory with the tasks, which are started again with the server
     #[arg(long, value_name = "DIR", default_value = "/var/lib/eunomia")]
     pub state: PathBuf,
+
+    /// Unix socket of the process that keeps programs attached, also while no server runs; it is started if none listens there
+    /// [default: loader.sock beside the other socket]
+    #[arg(long, value_name = "PATH")]
+    pub loader: Option<PathBuf>,
+
+    /// Detach programs that can drop, deny or rewrite something when no server has run for this time
+    #[arg(long, value_name = "SECONDS", default_value_t = 30)]
+    pub detach_after: u64,
+
+    /// Detach everything that a server has left attached, and exit; its tasks run again with the next server
+    #[arg(long)]
+    pub uninstall: bool,
 }
 
 #[derive(Args)]
@@ -125,6 +138,11 @@ pub struct Start {
     /// Set a global variable of the program; VALUE is JSON. May be repeated
     #[arg(long, value_name = "NAME=VALUE")]
     pub variable: Vec<String>,
+
+    /// What happens to its programs when the server has ended and none follows: keep or detach [default: detach those that can
+    /// drop, deny or rewrite something]
+    #[arg(long, value_name = "ACTION")]
+    pub on_agent_death: Option<String>,
 
     #[command(flatten)]
     pub origin: Origin,

@@ -8,6 +8,7 @@ mod bad_input;
 mod former;
 mod openapi;
 mod restart;
+mod survival;
 mod tasks;
 
 use std::fs::File;
@@ -138,24 +139,38 @@ impl Server {
         text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
     }
 
-    /// Kills the server and returns its folder.
+    /// Kills the server and returns its folder. The loader goes on.
     fn kill(mut self) -> tempfile::TempDir {
-        self.end();
+        let _ = self.child.kill();
+        let _ = self.child.wait();
         std::mem::replace(&mut self.folder, folder())
     }
 
-    fn end(&mut self) {
-        let loader = children(self.child.id());
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-        wait_for("the end of the loader", || loader.iter().all(|pid| !is_running(*pid)));
+    /// Kills the server and ends the loader, as a crash of the machine does, and returns the folder.
+    fn crash(self) -> tempfile::TempDir {
+        let folder = self.kill();
+        end_loader(folder.path());
+        folder
+    }
+
+    /// The process of the loader.
+    fn loader(&self) -> u32 {
+        let version = self.request("GET", "/v1/version", &Value::Null).1;
+        version["loader"]["process"].as_u64().and_then(|pid| pid.try_into().ok()).expect("a loader")
     }
 }
 
 impl Drop for Server {
     fn drop(&mut self) {
-        self.end();
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        end_loader(self.folder.path());
     }
+}
+
+/// Ends the loader of a server that has ended, if there is one.
+fn end_loader(folder: &std::path::Path) {
+    let _ = eunomia_agent::loader::end(&folder.join("loader.sock"));
 }
 
 /// A folder that other users can enter.
@@ -195,16 +210,6 @@ fn without_chunks(mut body: &str) -> String {
         content += &rest[..len];
         body = &rest[len + 2..];
     }
-}
-
-fn children(pid: u32) -> Vec<u32> {
-    let text = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
-    text.split_whitespace().filter_map(|pid| pid.parse().ok()).collect()
-}
-
-fn is_running(pid: u32) -> bool {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    !status.is_empty() && !status.contains(") Z ")
 }
 
 /// A program that can be recognised in events.

@@ -10,7 +10,7 @@ use crate::{Marker, Server, counted, needs_root};
 #[test]
 fn a_killed_server_is_followed_by_one_that_runs_the_same() {
     needs_root!();
-    let server = Server::start(&[]);
+    let mut server = Server::start(&[]);
     let packages = [counted(1), counted(2)];
     server.ok(&["start", "-j", "-n", "one", &packages[0].1, "--extra", "3"]);
     server.ok(&["start", "-n", "two", &package("bootstrap")]);
@@ -18,14 +18,18 @@ fn a_killed_server_is_followed_by_one_that_runs_the_same() {
     server.ok(&["update", "1", &packages[1].1]);
     server.ok(&["pause", "2"]);
     server.ok(&["stop", "3"]);
-    let server = Server::start_in(server.kill(), &[]);
-    assert_eq!(server.ok(&["list"]), "1 one Running\n2 two Paused\n");
-    Marker::new().run("marker-again");
-    let has_marker = || {
-        let mut events = server.events("1").into_iter();
-        events.any(|event| event["comm"] == "marker-again" && event["version"] == 2 && event["extra"] == 3)
-    };
-    wait_for("an event of the new version with its arguments", has_marker);
+    // Once with the loader of the server before, and once without.
+    for (marker, has_crashed) in [("marker-killed", false), ("marker-crashed", true)] {
+        let folder = if has_crashed { server.crash() } else { server.kill() };
+        server = Server::start_in(folder, &[]);
+        assert_eq!(server.ok(&["list"]), "1 one Running\n2 two Paused\n");
+        Marker::new().run(marker);
+        let has_marker = || {
+            let mut events = server.events("1").into_iter();
+            events.any(|event| event["comm"] == marker && event["version"] == 2 && event["extra"] == 3)
+        };
+        wait_for("an event of the new version with its arguments", has_marker);
+    }
     // The first server had reserved a hundred numbers.
     assert_eq!(server.ok(&["start", "-n", "new", &package("hello")]), "101\n", "numbers are not used again");
 }
@@ -43,6 +47,7 @@ fn a_broken_file_is_reported_and_the_other_tasks_run() {
     let server = Server::start_in(folder, &[]);
     assert_eq!(server.ok(&["list"]), "2 two Running\n");
     let log = server.log();
+    assert!(log.contains("server: task 1 is stopped, because it has no file\n"), "{log}");
     assert!(log.contains("1.json: invalid JSON") && log.contains("; renamed to "), "{log}");
     assert!(server.path("state/tasks/1.json.broken").exists());
 }
@@ -52,7 +57,7 @@ fn a_task_that_may_have_crashed_the_machine_waits_for_a_decision() {
     needs_root!();
     let server = Server::start(&[]);
     server.ok(&["start", "-n", "one", &package("bootstrap")]);
-    let folder = server.kill();
+    let folder = server.crash();
     let file = folder.path().join("state/tasks/1.json");
     let mut record: Value = serde_json::from_slice(&fs::read(&file).unwrap()).unwrap();
     let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap();
@@ -75,7 +80,7 @@ fn a_task_is_marked_each_time_it_is_attached() {
     needs_root!();
     let server = Server::start(&[]);
     server.ok(&["start", "-n", "one", &package("bootstrap")]);
-    let mut folder = server.kill();
+    let mut folder = server.crash();
     let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap();
     for is_first in [true, false] {
         let file = folder.path().join("state/tasks/1.json");
@@ -89,7 +94,7 @@ fn a_task_is_marked_each_time_it_is_attached() {
         assert_eq!(server.ok(&["list"]), "1 one Running\n");
         assert_ne!(server.ok(&["start", &package("hello")]), "1\n", "the number is in use");
         server.ok(&["stop", "2"]);
-        folder = server.kill();
+        folder = server.crash();
     }
 }
 
@@ -105,16 +110,4 @@ fn two_servers_do_not_share_a_state_or_a_socket() {
     assert!(start("other", "state").contains("another server uses this directory"));
     assert!(start("socket", "other").contains("another server listens there"));
     assert_eq!(server.ok(&["list"]), "", "the first one goes on");
-}
-
-#[test]
-fn a_server_without_its_loader_ends() {
-    needs_root!();
-    let mut server = Server::start(&[]);
-    server.ok(&["start", &package("bootstrap")]);
-    let loader = crate::children(server.child.id())[0];
-    let pid = rustix::process::Pid::from_raw(loader as i32).unwrap();
-    rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
-    assert_eq!(server.child.wait().unwrap().code(), Some(1));
-    assert!(server.log().ends_with("ecli: the loader has ended: signal: 9 (SIGKILL)\n"), "{}", server.log());
 }

@@ -6,7 +6,7 @@ use std::process::Stdio;
 use serde_json::{Value, json};
 
 use crate::support::{Activity, ecli, package, wait_for};
-use crate::{Marker, Server, children, counted, needs_root, package_value};
+use crate::{Marker, Server, counted, needs_root, package_value};
 
 #[test]
 fn a_task_is_started_followed_paused_and_stopped() {
@@ -227,7 +227,7 @@ fn the_server_has_no_privileges_and_the_loader_only_those_for_loading() {
         found.unwrap().trim().to_owned()
     };
     let own = server.child.id();
-    let loader = children(own)[0];
+    let loader = server.loader();
     for name in ["CapInh:", "CapPrm:", "CapEff:", "CapBnd:", "CapAmb:"] {
         assert_eq!(line(own, name), "0000000000000000", "{name}");
     }

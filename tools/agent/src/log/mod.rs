@@ -1,93 +1,21 @@
 //! The events of one task: the last ones, for any number of readers.
 //!
-//! All readers share one copy, and each has a position in it. A slow reader loses the lines that were dropped before it read them, and
-//! gets their number. A reader delays neither the task nor other readers.
+//! There is one copy of them, and each reader has a position in it. A slow reader loses the lines that were dropped before it read
+//! them, and gets their number. A reader delays neither the task nor other readers.
 
-use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+mod line;
+mod ring;
+mod shared;
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use tokio::sync::watch;
 
-/// Bytes that are kept for each task, with what each line costs beyond its text.
-const MAX_BYTES: usize = 2 << 20;
-/// What a line costs beyond its text.
-const LINE_COST: usize = 16;
-
-/// What a line is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LineKind {
-    /// An event as JSON.
-    Json,
-    /// An event or output of the program as text.
-    Text,
-    /// The number of records that the kernel lost.
-    Lost,
-}
-
-/// Lines that were added together.
-#[derive(Debug, Default)]
-pub struct Chunk {
-    /// The position of the first line.
-    pub first: u64,
-    /// When they were added, in seconds since 1970.
-    pub time: u64,
-    lines: Vec<Line>,
-    bytes: Vec<u8>,
-}
-
-#[derive(Debug)]
-struct Line {
-    end: usize,
-    kind: LineKind,
-    source: Option<Arc<str>>,
-}
-
-/// A line of a chunk.
-#[derive(Debug)]
-pub struct LineRef<'a> {
-    /// Its position.
-    pub position: u64,
-    /// What it is.
-    pub kind: LineKind,
-    /// The map that it comes from.
-    pub source: Option<&'a str>,
-    /// Its text, without a newline at its end.
-    pub text: &'a [u8],
-}
-
-impl Chunk {
-    /// Appends a line.
-    pub fn push(&mut self, kind: LineKind, source: Option<Arc<str>>, text: &[u8]) {
-        self.bytes.extend_from_slice(text);
-        self.lines.push(Line { end: self.bytes.len(), kind, source });
-    }
-
-    /// Whether there are no lines.
-    pub fn is_empty(&self) -> bool {
-        self.lines.is_empty()
-    }
-
-    /// The lines.
-    pub fn lines(&self) -> impl Iterator<Item = LineRef<'_>> {
-        let starts = std::iter::once(0).chain(self.lines.iter().map(|line| line.end));
-        let numbered = (self.first..).zip(starts.zip(&self.lines));
-        numbered.map(|(position, (start, line))| LineRef {
-            position,
-            kind: line.kind,
-            source: line.source.as_deref(),
-            text: &self.bytes[start..line.end],
-        })
-    }
-
-    fn end(&self) -> u64 {
-        self.first + self.lines.len() as u64
-    }
-
-    fn cost(&self) -> usize {
-        self.bytes.len() + LINE_COST * self.lines.len()
-    }
-}
+pub use line::{LineKind, LineRef, Lines};
+use ring::Ring;
 
 /// The events of one task.
 pub struct Log {
@@ -98,11 +26,10 @@ pub struct Log {
     end: watch::Sender<u64>,
 }
 
-#[derive(Default)]
 struct State {
-    chunks: VecDeque<Arc<Chunk>>,
-    cost: usize,
-    next: u64,
+    ring: Ring,
+    /// When the last line was added, unless readers have been told about it since.
+    time: Option<u32>,
     has_ended: bool,
 }
 
@@ -115,8 +42,8 @@ pub struct NotACursor;
 pub enum Read {
     /// Lines were dropped before they were read: so many.
     Lost(u64),
-    /// A chunk. The reader skips lines before its position.
-    Lines(Arc<Chunk>),
+    /// Lines.
+    Lines(Lines),
     /// There is nothing now.
     Nothing,
     /// There is nothing, and there will be nothing.
@@ -125,28 +52,44 @@ pub enum Read {
 
 impl Log {
     /// An empty log.
-    pub fn new() -> Log {
+    pub fn new() -> io::Result<Log> {
         let time = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         // Two logs of the same nanosecond differ by the address of something that each has.
         let epoch = std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), time) as u32;
-        Log { epoch, state: Mutex::default(), end: watch::Sender::new(0) }
+        Ring::create(epoch).map(Log::of)
     }
 
-    /// Adds lines.
-    pub fn add(&self, mut chunk: Chunk) {
-        chunk.time = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs());
+    /// The log of a server before this one.
+    pub fn open(file: OwnedFd) -> io::Result<Log> {
+        Ring::open(file).map(Log::of)
+    }
+
+    fn of(ring: Ring) -> Log {
+        let (epoch, next) = (ring.epoch(), ring.next());
+        let state = Mutex::new(State { ring, time: None, has_ended: false });
+        Log { epoch, state, end: watch::Sender::new(next) }
+    }
+
+    /// The memory, for the next server.
+    pub fn file(&self) -> io::Result<OwnedFd> {
+        self.state().ring.file().try_clone_to_owned()
+    }
+
+    /// Adds a line. It is safe when this returns, even if this process is killed. Readers see it after [`flush`](Log::flush).
+    pub fn push(&self, kind: LineKind, source: &str, text: &[u8]) {
         let mut state = self.state();
-        chunk.first = state.next;
-        state.next = chunk.end();
-        state.cost += chunk.cost();
-        state.chunks.push_back(Arc::new(chunk));
-        while state.cost > MAX_BYTES && state.chunks.len() > 1 {
-            let dropped = state.chunks.pop_front();
-            state.cost -= dropped.map_or(0, |chunk| chunk.cost());
+        let time = *state.time.get_or_insert_with(now);
+        state.ring.push(time, kind, source, text);
+    }
+
+    /// Tells the readers that lines were added.
+    pub fn flush(&self) {
+        let mut state = self.state();
+        if state.time.take().is_some() {
+            let next = state.ring.next();
+            drop(state);
+            self.end.send_replace(next);
         }
-        let next = state.next;
-        drop(state);
-        self.end.send_replace(next);
     }
 
     /// Ends the log: readers end after the last line.
@@ -158,30 +101,28 @@ impl Log {
     /// Reads what follows `position`, and moves it forward.
     pub fn read(&self, position: &mut u64) -> Read {
         let state = self.state();
-        if *position >= state.next {
+        if *position >= state.ring.next() {
             return if state.has_ended { Read::End } else { Read::Nothing };
         }
-        let first = state.chunks.front().map_or(state.next, |chunk| chunk.first);
+        let first = state.ring.first();
         if *position < first {
             let lost = first - *position;
             *position = first;
             return Read::Lost(lost);
         }
-        let index = state.chunks.partition_point(|chunk| chunk.end() <= *position);
-        let chunk = Arc::clone(&state.chunks[index]);
-        *position = chunk.end();
-        Read::Lines(chunk)
+        let lines = state.ring.read(*position);
+        *position = lines.end;
+        Read::Lines(lines)
     }
 
     /// The position of the oldest line that is kept.
     pub fn oldest(&self) -> u64 {
-        let state = self.state();
-        state.chunks.front().map_or(state.next, |chunk| chunk.first)
+        self.state().ring.first()
     }
 
     /// The position of the next line.
     pub fn next(&self) -> u64 {
-        self.state().next
+        self.state().ring.next()
     }
 
     /// Reports changes: each value is the position of the next line.
@@ -210,30 +151,26 @@ impl Log {
     }
 }
 
-impl Default for Log {
-    fn default() -> Log {
-        Log::new()
-    }
+fn now() -> u32 {
+    let time = SystemTime::now().duration_since(UNIX_EPOCH);
+    time.map_or(0, |time| u32::try_from(time.as_secs()).unwrap_or(u32::MAX))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn chunk(texts: &[&str]) -> Chunk {
-        let mut chunk = Chunk::default();
-        texts.iter().for_each(|text| chunk.push(LineKind::Json, None, text.as_bytes()));
-        chunk
+    fn add(log: &Log, texts: &[&str]) {
+        texts.iter().for_each(|text| log.push(LineKind::Json, "", text.as_bytes()));
+        log.flush();
     }
 
     fn read_all(log: &Log, position: &mut u64) -> (Vec<String>, u64) {
         let (mut lines, mut lost) = (Vec::new(), 0);
         loop {
-            let from = *position;
             match log.read(position) {
-                Read::Lines(chunk) => {
-                    let new = chunk.lines().filter(|line| line.position >= from);
-                    lines.extend(new.map(|line| String::from_utf8(line.text.to_vec()).unwrap()));
+                Read::Lines(new) => {
+                    lines.extend(new.iter().map(|line| String::from_utf8(line.text.to_vec()).unwrap()));
                 }
                 Read::Lost(count) => lost += count,
                 Read::Nothing | Read::End => return (lines, lost),
@@ -243,11 +180,11 @@ mod tests {
 
     #[test]
     fn each_reader_has_its_own_position() {
-        let log = Log::new();
-        log.add(chunk(&["a", "b"]));
+        let log = Log::new().unwrap();
+        add(&log, &["a", "b"]);
         let mut early = 0;
         assert_eq!(read_all(&log, &mut early).0, ["a", "b"]);
-        log.add(chunk(&["c"]));
+        add(&log, &["c"]);
         let (mut late, mut middle) = (0, 1);
         assert_eq!(read_all(&log, &mut early).0, ["c"]);
         assert_eq!(read_all(&log, &mut middle).0, ["b", "c"]);
@@ -259,21 +196,33 @@ mod tests {
 
     #[test]
     fn a_slow_reader_is_told_how_much_it_has_lost_and_memory_stays_bounded() {
-        let log = Log::new();
+        let log = Log::new().unwrap();
         let long = "x".repeat(1000);
-        let count = 3 * MAX_BYTES / long.len();
-        (0..count).for_each(|_| log.add(chunk(&[&long])));
+        let count = 3 * ring::CAPACITY / long.len();
+        (0..count).for_each(|_| add(&log, &[&long]));
         let mut position = 0;
         let (lines, lost) = read_all(&log, &mut position);
         assert_eq!(lines.len() as u64 + lost, count as u64);
-        assert!(lost > 0 && lines.len() * (long.len() + LINE_COST) <= MAX_BYTES);
+        assert!(lost > 0 && lines.len() * (long.len() + line::HEADER) <= ring::CAPACITY);
+    }
+
+    #[test]
+    fn the_next_server_goes_on_with_the_same_cursors() {
+        let log = Log::new().unwrap();
+        add(&log, &["a", "b"]);
+        // Not flushed: the server was killed.
+        log.push(LineKind::Unknown, "", b"loader");
+        let again = Log::open(log.file().unwrap()).unwrap();
+        let mut position = again.parse(&log.cursor(1)).unwrap().unwrap();
+        assert_eq!(read_all(&again, &mut position).0, ["b", "loader"]);
+        assert_eq!(again.cursor(3), log.cursor(3));
     }
 
     #[test]
     fn a_cursor_of_another_log_is_noticed() {
-        let (log, other) = (Log::new(), Log::new());
-        log.add(chunk(&["a"]));
-        other.add(chunk(&["a"]));
+        let (log, other) = (Log::new().unwrap(), Log::new().unwrap());
+        add(&log, &["a"]);
+        add(&other, &["a"]);
         assert_eq!(log.parse(&log.cursor(1)), Ok(Some(1)));
         assert_eq!(log.parse(&other.cursor(1)), Ok(None));
         assert_eq!(log.parse(&log.cursor(2)), Ok(None), "a line that does not exist yet");

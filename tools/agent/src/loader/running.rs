@@ -1,0 +1,279 @@
+//! The tasks of the loader.
+
+use std::collections::BTreeMap;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Duration;
+
+use eunomia::internal::constants::prog_type;
+use eunomia::vm::{Exported, Prepared, ReplaceOptions};
+use eunomia::{Kind, Level, Options, Status, Vm};
+
+use super::protocol::{Alone, Failure, Listed, MAX_DESCRIPTORS, MAX_MESSAGE};
+use super::say;
+use crate::spec::digest;
+
+/// The most tasks.
+const MAX_TASKS: usize = 256;
+/// The name of the program in messages about its arguments.
+const PROGRAM: &str = "prog";
+/// The types of programs that only observe. All others may drop, deny or rewrite something.
+const OBSERVING: [u32; 5] = [
+    prog_type::KPROBE,
+    prog_type::TRACEPOINT,
+    prog_type::PERF_EVENT,
+    prog_type::RAW_TRACEPOINT,
+    prog_type::TRACING,
+];
+
+type Result<T> = std::result::Result<T, Failure>;
+
+/// All tasks.
+#[derive(Default)]
+pub struct Tasks(BTreeMap<u64, Running>);
+
+/// One task.
+struct Running {
+    /// `None` if it was unloaded because there was no server.
+    loaded: Option<Loaded>,
+    /// The log that the server writes to.
+    log: Option<OwnedFd>,
+    /// The digest of the package that runs.
+    digest: String,
+    wanted: String,
+    replaced: u64,
+    is_paused: bool,
+}
+
+struct Loaded {
+    vm: Vm,
+    /// For the next server that reads its events.
+    exported: Exported,
+    /// Versions before, until all their events are read, with their digests.
+    old: Vec<(String, Exported)>,
+    /// After which time without a server it is unloaded.
+    detach: Option<Duration>,
+}
+
+/// A package to load.
+pub struct Load<'a> {
+    pub task: u64,
+    pub package: &'a [u8],
+    pub args: &'a [String],
+    pub variables: &'a [(String, String)],
+    pub wanted: String,
+    pub alone: Alone,
+}
+
+impl Tasks {
+    /// Loads and attaches a package.
+    pub fn load(&mut self, load: Load) -> Result<&Exported> {
+        let held = self.0.get(&load.task);
+        if held.is_some_and(|held| held.loaded.is_some()) || held.is_none() && self.0.len() >= MAX_TASKS {
+            let text = format!("task {} runs already, or there are {MAX_TASKS} tasks", load.task);
+            return Err(Failure::new(Status::State, text));
+        }
+        let vm = attach(load.package, load.args, load.variables)?;
+        let exported = sendable(vm.export()?.for_reader())?;
+        let detaches = load.alone.detach.unwrap_or_else(|| may_interfere(&vm));
+        let detach = detaches.then(|| Duration::from_secs(load.alone.after));
+        let running = Running {
+            loaded: Some(Loaded { vm, exported, old: Vec::new(), detach }),
+            log: None,
+            digest: digest(load.package),
+            wanted: load.wanted,
+            replaced: 0,
+            is_paused: false,
+        };
+        self.0.insert(load.task, running);
+        self.adopt(load.task, 0)
+    }
+
+    /// Prepares a new package, passes the descriptors of it to `ask`, and switches to it if that returns true. Returns the report.
+    pub fn replace<E>(
+        &mut self,
+        task: u64,
+        package: &[u8],
+        ask: impl FnOnce(Result<&Exported>) -> std::result::Result<bool, E>,
+    ) -> std::result::Result<Option<Result<String>>, E> {
+        let found = find(&mut self.0, task).and_then(|running| {
+            let Running { loaded, digest, replaced, .. } = running;
+            Ok((loaded.as_mut().ok_or_else(|| none(task))?, digest, replaced))
+        });
+        let (loaded, current, replaced) = match found {
+            Ok(found) => found,
+            Err(failure) => return ask(Err(failure)).map(|_| None),
+        };
+        loaded.forget_read();
+        let Loaded { vm, exported, old, .. } = loaded;
+        let prepare = || {
+            let mut prepared: Prepared = vm.prepare(package, ReplaceOptions::default())?;
+            let exported = sendable(prepared.export()?.for_reader())?;
+            Ok((prepared, exported))
+        };
+        let (prepared, new) = match prepare() {
+            Ok(both) => both,
+            Err(failure) => return ask(Err(failure)).map(|_| None),
+        };
+        if !ask(Ok(&new))? {
+            return Ok(None);
+        }
+        let report = prepared.flip().map_err(Failure::from);
+        if report.is_ok() {
+            old.push((std::mem::replace(current, digest(package)), std::mem::replace(exported, new)));
+            *replaced += 1;
+        }
+        Ok(Some(report.map(|report| report.to_json())))
+    }
+
+    /// The descriptors of a package that runs, or of one before it.
+    pub fn adopt(&self, task: u64, age: u64) -> Result<&Exported> {
+        let loaded = self.loaded(task)?;
+        let Some(index) = age.checked_sub(1) else { return Ok(&loaded.exported) };
+        let old = usize::try_from(index).ok().and_then(|index| loaded.old.get(index));
+        old.map(|(_, exported)| exported).ok_or_else(|| none(task))
+    }
+
+    /// Detaches the programs of a task, or attaches them again.
+    pub fn pause(&mut self, task: u64, on: bool) -> Result<()> {
+        let vm = &self.loaded(task)?.vm;
+        if on {
+            vm.detach()?
+        } else {
+            vm.attach()?
+        }
+        find(&mut self.0, task)?.is_paused = on;
+        Ok(())
+    }
+
+    /// Detaches and unloads a task.
+    pub fn unload(&mut self, task: u64) {
+        self.0.remove(&task);
+    }
+
+    /// Describes a task as JSON.
+    pub fn describe(&self, task: u64) -> Result<String> {
+        Ok(self.loaded(task)?.vm.describe()?)
+    }
+
+    /// All tasks.
+    pub fn list(&mut self) -> Vec<Listed> {
+        let one = |(task, running): (&u64, &mut Running)| {
+            let old = running.loaded.as_mut().map(|loaded| {
+                loaded.forget_read();
+                loaded.old.iter().map(|(digest, _)| digest.clone()).collect()
+            });
+            Listed {
+                task: *task,
+                digest: running.digest.clone(),
+                wanted: running.wanted.clone(),
+                is_loaded: old.is_some(),
+                old: old.unwrap_or_default(),
+                replaced: running.replaced,
+                is_paused: running.is_paused,
+            }
+        };
+        self.0.iter_mut().map(one).collect()
+    }
+
+    /// Keeps the log of a task.
+    pub fn keep_log(&mut self, task: u64, log: OwnedFd) -> Result<()> {
+        find(&mut self.0, task)?.log = Some(log);
+        Ok(())
+    }
+
+    /// The log of a task.
+    pub fn log(&self, task: u64) -> Result<Option<BorrowedFd<'_>>> {
+        let running = self.0.get(&task).ok_or_else(|| none(task))?;
+        Ok(running.log.as_ref().map(AsFd::as_fd))
+    }
+
+    /// Whether nothing is loaded.
+    pub fn is_idle(&self) -> bool {
+        self.0.values().all(|running| running.loaded.is_none())
+    }
+
+    /// Closes what has been read of versions before. Returns whether some is left.
+    pub fn forget_read(&mut self) -> bool {
+        let mut is_left = false;
+        for loaded in self.0.values_mut().filter_map(|running| running.loaded.as_mut()) {
+            loaded.forget_read();
+            is_left |= !loaded.old.is_empty();
+        }
+        is_left
+    }
+
+    /// Unloads the tasks that do not run for so long without a server. Returns after which time there is another one.
+    pub fn detach_after(&mut self, alone: Duration) -> Option<Duration> {
+        let mut next: Option<Duration> = None;
+        for (task, running) in &mut self.0 {
+            match running.loaded.as_ref().and_then(|loaded| loaded.detach) {
+                Some(after) if after <= alone => {
+                    say(format_args!(
+                        "task {task} is detached: there is no server since {} s",
+                        alone.as_secs()
+                    ));
+                    running.loaded = None;
+                }
+                Some(after) => next = Some(next.map_or(after, |next| next.min(after))),
+                None => {}
+            }
+        }
+        next
+    }
+
+    fn loaded(&self, task: u64) -> Result<&Loaded> {
+        self.0.get(&task).and_then(|running| running.loaded.as_ref()).ok_or_else(|| none(task))
+    }
+}
+
+impl Loaded {
+    /// Closes versions before whose events have all been read.
+    fn forget_read(&mut self) {
+        if !self.old.is_empty() && self.vm.drained().unwrap_or(false) {
+            self.old.clear();
+        }
+    }
+}
+
+fn find(tasks: &mut BTreeMap<u64, Running>, task: u64) -> Result<&mut Running> {
+    tasks.get_mut(&task).ok_or_else(|| none(task))
+}
+
+fn none(task: u64) -> Failure {
+    Failure::new(Status::NotFound, format_args!("the loader does not run task {task}"))
+}
+
+fn attach(package: &[u8], args: &[String], variables: &[(String, String)]) -> Result<Vm> {
+    let log = |level: Level, line: &str| say(format_args!("{level:?}: {line}"));
+    let vm = Vm::new(Options::new().log(log).skip_missing_hooks(true).replaceable(true))?;
+    vm.open(package, Kind::Json)?;
+    let argv: Vec<&str> = std::iter::once(PROGRAM).chain(args.iter().map(String::as_str)).collect();
+    if vm.args_set(&argv)? {
+        let text = "args request the help or the version of the program, which does not run then";
+        return Err(Failure::new(Status::Inval, text));
+    }
+    for (name, value) in variables {
+        vm.var_set_json(name, value)?;
+    }
+    vm.attach()?;
+    Ok(vm)
+}
+
+/// Whether programs may change what others do: drop packets, deny calls, rewrite values.
+fn may_interfere(vm: &Vm) -> bool {
+    let programs = (0..vm.prog_count().unwrap_or(0)).filter_map(|index| vm.prog_at(index).ok());
+    programs
+        .into_iter()
+        .any(|prog| !OBSERVING.contains(&prog.kind) || prog.section.to_bytes().starts_with(b"fmod_ret"))
+}
+
+/// Refuses what is too large for a message.
+fn sendable(exported: Exported) -> Result<Exported> {
+    match exported.items().len() <= MAX_DESCRIPTORS && exported.description().len() < MAX_MESSAGE / 2 {
+        true => Ok(exported),
+        false => {
+            let text = format!("it has too many buffers and maps: more than {MAX_DESCRIPTORS} descriptors");
+            Err(Failure::new(Status::Unsupported, text))
+        }
+    }
+}

@@ -1,0 +1,219 @@
+//! All tasks, and what can be done with them.
+
+mod change;
+mod package;
+mod reading;
+mod reconcile;
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use http::StatusCode;
+
+use crate::error::{ApiError, Result};
+use crate::loader::Client;
+use crate::loader::protocol::Request;
+use crate::poller::Poller;
+use crate::state::{Record, State};
+use crate::task::{Change, Status, Task};
+
+pub use package::{check_package, describe_package};
+
+/// The most tasks.
+const MAX_TASKS: usize = 64;
+/// A task that has run for this time is started again after a crash of the machine.
+const HEALTHY_AFTER: Duration = Duration::from_secs(10);
+/// The most changes that wait for the one in progress.
+const MAX_WAITING: usize = 8;
+
+/// All tasks.
+pub struct Tasks {
+    loader: Client,
+    poller: Arc<Poller>,
+    state: State,
+    list: Mutex<BTreeMap<u64, Arc<Task>>>,
+    /// Held by the change in progress: the numbers of the next task and vm.
+    numbers: Mutex<Numbers>,
+    waiting: AtomicUsize,
+    /// After how many seconds without a server the programs are detached that must not run without one.
+    detach_after: u64,
+}
+
+struct Numbers {
+    next: u64,
+    /// Numbers below it are reserved in the state.
+    reserved: u64,
+    key: usize,
+}
+
+impl Numbers {
+    /// The key of the next vm.
+    fn key(&mut self) -> usize {
+        self.key += 1;
+        self.key
+    }
+}
+
+/// Identifies how a task is attached: it differs after a new start and after a replace.
+fn attached(task: &Task) -> (usize, u64) {
+    let current = task.current();
+    (current.key, current.replaced)
+}
+
+impl Tasks {
+    /// No tasks yet.
+    pub fn new(loader: Client, poller: Arc<Poller>, state: State, detach_after: u64) -> Tasks {
+        let next = state.next();
+        let numbers = Mutex::new(Numbers { next, reserved: next, key: 0 });
+        let (list, waiting) = (Mutex::default(), AtomicUsize::new(0));
+        Tasks { loader, poller, state, list, numbers, waiting, detach_after }
+    }
+
+    /// The process that has the programs.
+    pub fn loader(&self) -> &Client {
+        &self.loader
+    }
+
+    /// All tasks, by their numbers.
+    pub fn list(&self) -> Vec<Arc<Task>> {
+        let tasks: Vec<Arc<Task>> = self.locked().values().cloned().collect();
+        tasks.iter().for_each(|task| self.note_failure(task));
+        tasks
+    }
+
+    /// A task by its number.
+    pub fn get(&self, id: u64) -> Result<Arc<Task>> {
+        let found = self.locked().get(&id).cloned();
+        let task = found.ok_or_else(|| {
+            ApiError::new(StatusCode::NOT_FOUND, "not_found", format_args!("there is no task {id}"))
+        })?;
+        self.note_failure(&task);
+        Ok(task)
+    }
+
+    /// Notes after a while that the task, as it has just been attached, did not crash the machine. Call it on a thread of the
+    /// runtime.
+    pub fn note_healthy_later(self: &Arc<Self>, task: &Arc<Task>) {
+        let attached = attached(task);
+        let (tasks, task) = (Arc::clone(self), Arc::clone(task));
+        tokio::runtime::Handle::current().spawn(async move {
+            tokio::time::sleep(HEALTHY_AFTER).await;
+            tokio::task::spawn_blocking(move || tasks.note_healthy(&task, attached));
+        });
+    }
+
+    fn note_healthy(&self, task: &Task, since: (usize, u64)) {
+        let _numbers = self.numbers();
+        if self.locked().contains_key(&task.id) && attached(task) == since {
+            task.current().attaching = None;
+            self.save_or_complain(task);
+        }
+    }
+
+    /// Does something with vms while no events are read.
+    pub fn between_turns<T>(&self, work: impl FnOnce() -> T) -> T {
+        self.poller.between_turns(work)
+    }
+
+    /// Describes a running task: its maps and programs.
+    pub fn describe(&self, id: u64) -> Result<String> {
+        self.get(id)?;
+        let _numbers = self.turn()?;
+        self.loader.text(&Request::Describe { task: id })
+    }
+
+    /// Detaches everything and ends the loader. The tasks stay in the state.
+    pub fn end(&self) {
+        let _numbers = self.numbers();
+        if let Err(error) = self.loader.run(&Request::End) {
+            eprintln!("server: {}", error.message);
+        }
+    }
+
+    /// Notes that the events of a task cannot be read any more.
+    fn note_failure(&self, task: &Task) {
+        let mut current = task.current();
+        if current.vm.is_some()
+            && let Some(why) = self.poller.failure(current.key)
+        {
+            current.status = Status::Failed(why);
+        }
+    }
+
+    /// Begins a change of a task.
+    fn begin(&self, id: u64) -> Result<(Arc<Task>, Change, MutexGuard<'_, Numbers>)> {
+        let task = self.get(id)?;
+        let (change, numbers) = (self.change(&task)?, self.turn()?);
+        // Another change may have removed it.
+        self.get(id)?;
+        Ok((task, change, numbers))
+    }
+
+    fn change(&self, task: &Arc<Task>) -> Result<Change> {
+        task.change().ok_or_else(|| {
+            let text = format!("task {} is being changed by another request", task.id);
+            ApiError::new(StatusCode::CONFLICT, "conflict", text).hint("try again when that is done")
+        })
+    }
+
+    /// Waits until no other change is in progress.
+    fn turn(&self) -> Result<MutexGuard<'_, Numbers>> {
+        if self.waiting.fetch_add(1, Relaxed) >= MAX_WAITING {
+            self.waiting.fetch_sub(1, Relaxed);
+            let text = format!("{MAX_WAITING} other changes wait already");
+            return Err(ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "busy", text).header("Retry-After", 1));
+        }
+        let numbers = self.numbers();
+        self.waiting.fetch_sub(1, Relaxed);
+        Ok(numbers)
+    }
+
+    fn numbers(&self) -> MutexGuard<'_, Numbers> {
+        self.numbers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn locked(&self) -> MutexGuard<'_, BTreeMap<u64, Arc<Task>>> {
+        self.list.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Removes the files of a task, so that it is not wanted any more.
+    fn forget(&self, record: &Record) {
+        if let Err(error) = self.state.remove(record.id) {
+            eprintln!("task {}: its file cannot be removed, so it would start again: {error}", record.id);
+        }
+        self.remove_package(&record.digest);
+    }
+
+    /// Removes a package that no task uses.
+    fn remove_package(&self, digest: &str) {
+        if !self.locked().values().any(|task| task.current().digest == digest) {
+            self.state.remove_package(digest);
+        }
+    }
+
+    /// Saves what has been done already.
+    fn save_or_complain(&self, task: &Task) {
+        if let Err(error) = self.state.save(&task.record()) {
+            eprintln!(
+                "task {}: its file cannot be written, so a restart does not restore it: {error}",
+                task.id
+            );
+        }
+    }
+}
+
+fn not_saved(error: &std::io::Error) -> ApiError {
+    let text = format!("the state cannot be saved, so nothing was changed: {error}");
+    ApiError::new(StatusCode::INSUFFICIENT_STORAGE, "state", text)
+}
+
+fn no_log(error: &std::io::Error) -> ApiError {
+    let text = format!("there is no memory for the log: {error}");
+    ApiError::new(StatusCode::INSUFFICIENT_STORAGE, "no_memory", text)
+}
+
+fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs())
+}

@@ -1,0 +1,95 @@
+//! Loads packages and reads their events.
+
+use std::os::fd::AsFd;
+use std::sync::Arc;
+
+use eunomia::vm::Exported;
+use eunomia::{Level, Options, Vm};
+
+use super::{Numbers, Tasks, no_log};
+use crate::error::Result;
+use crate::loader::protocol::{Alone, Request};
+use crate::log::LineKind;
+use crate::task::Task;
+
+impl Tasks {
+    /// Loads and attaches a package, and reads its events.
+    pub(super) fn attach(&self, task: &Task, package: &[u8], numbers: &mut Numbers) -> Result<()> {
+        let variables = task.spec.variables.iter().map(|(name, value)| (name.clone(), value.to_string()));
+        let request = Request::Load {
+            task: task.id,
+            package: package.to_vec(),
+            args: task.spec.args.clone(),
+            variables: variables.collect(),
+            wanted: task.spec.identity(),
+            alone: Alone { detach: task.spec.detaches_alone, after: self.detach_after },
+        };
+        let exported = self.loader.load(&request)?;
+        self.read_events(task, package, exported, numbers).inspect_err(|_| {
+            // The error of importing is the one to report.
+            let _ = self.loader.run(&Request::Unload { task: task.id });
+        })
+    }
+
+    /// Reads the events of a package that is loaded.
+    pub(super) fn read_events(
+        &self,
+        task: &Task,
+        package: &[u8],
+        exported: Exported,
+        numbers: &mut Numbers,
+    ) -> Result<()> {
+        let vm = import(task, package, exported)?;
+        // Before the first event is read, because it is in no other place then.
+        let log = task.log.file().map_err(|error| no_log(&error))?;
+        self.loader.keep_log(task.id, log.as_fd())?;
+        let key = numbers.key();
+        self.poller.add(&vm, key, task.spec.format, &task.log)?;
+        task.with(|current| (current.vm, current.key) = (Some(vm), key));
+        Ok(())
+    }
+
+    /// Reads what a version has sent that was replaced before this server was started.
+    pub(super) fn read_last(
+        &self,
+        task: &Task,
+        package: &[u8],
+        exported: Exported,
+        numbers: &mut Numbers,
+    ) -> Result<()> {
+        let (vm, key) = (import(task, package, exported)?, numbers.key());
+        self.poller.add(&vm, key, task.spec.format, &task.log)?;
+        self.poller.remove(&vm, key, task.spec.format);
+        Ok(())
+    }
+
+    /// Reads what the versions before have sent. Returns whether that is all.
+    pub(super) fn read_old(&self, task: &Task) -> bool {
+        let (vm, key) = task.with(|current| (current.vm.clone(), current.key));
+        vm.is_some_and(|vm| self.poller.drain(&vm, key, task.spec.format))
+    }
+
+    /// Reads what is left in the buffers, and keeps the counters.
+    pub(super) fn stop_reading(&self, task: &Task) {
+        let (vm, key) = task.with(|current| (current.vm.clone(), current.key));
+        let Some(vm) = vm else { return };
+        self.poller.remove(&vm, key, task.spec.format);
+        let mut current = task.current();
+        current.before = current.before.plus(&vm);
+        current.vm = None;
+    }
+}
+
+fn import(task: &Task, package: &[u8], exported: Exported) -> Result<Arc<Vm>> {
+    let (id, name) = (task.id, task.spec.name.clone());
+    let log = move |level: Level, line: &str| eprintln!("task {id} ({name}): {level:?}: {line}");
+    Ok(Arc::new(Vm::import(package, exported, Options::new().log(log))?))
+}
+
+/// Notes in the log that events may be missing: the programs were not attached, or what they had sent is gone.
+pub(super) fn note_gap(task: &Task) {
+    if task.log.next() > 0 {
+        task.log.push(LineKind::Unknown, "", b"loader");
+        task.log.flush();
+    }
+}

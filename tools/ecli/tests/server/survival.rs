@@ -1,0 +1,427 @@
+//! Programs stay attached when the server ends, and no event is lost. With EUNOMIA_ENDURANCE, processes are killed ten times as often.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::{Value, json};
+
+use crate::support::{self, Activity, package, run, wait_for};
+use crate::{Marker, Server, counted, end_loader, needs_root, package_value};
+
+fn kill(pid: u32) {
+    let pid = Pid::from_raw(i32::try_from(pid).expect("a process")).expect("a process");
+    kill_process(pid, Signal::KILL).expect("it runs");
+}
+
+/// The links of a process, by their numbers: what it keeps attached.
+fn links(pid: u32) -> Vec<u32> {
+    let files = fs::read_dir(format!("/proc/{pid}/fdinfo")).expect("a process");
+    let texts = files.flatten().filter_map(|file| fs::read_to_string(file.path()).ok());
+    let number =
+        |text: String| text.lines().find_map(|line| line.strip_prefix("link_id:")?.trim().parse().ok());
+    let mut links: Vec<u32> = texts.filter_map(number).collect();
+    links.sort_unstable();
+    links.dedup();
+    links
+}
+
+/// All events of a task, over any number of servers.
+#[derive(Default)]
+struct Events {
+    cursor: String,
+    lines: Vec<Value>,
+}
+
+impl Events {
+    fn read(&mut self, server: &Server) {
+        let since = if self.cursor.is_empty() { String::new() } else { format!("&since={}", self.cursor) };
+        let path = format!("/v1/tasks/1/events?follow=false{since}");
+        let text = server.request("GET", &path, &Value::Null).1;
+        for line in text.as_str().into_iter().flat_map(str::lines) {
+            let line: Value = serde_json::from_str(line).expect("JSON");
+            self.cursor = line["cursor"].as_str().expect("a cursor").to_owned();
+            self.lines.push(line);
+        }
+    }
+
+    /// How often there is each number that `number` finds in an event. Nothing may be lost.
+    fn numbers(&self, number: impl Fn(&Value) -> Option<u64>) -> BTreeMap<u64, u64> {
+        let mut counts = BTreeMap::new();
+        for line in &self.lines {
+            assert!(line.get("lost").is_none(), "{line}");
+            if let Some(number) = number(&line["event"]) {
+                *counts.entry(number).or_default() += 1;
+            }
+        }
+        counts
+    }
+}
+
+/// The number of kills in the gate, and ten times as many otherwise.
+fn kills(gate: u64) -> u64 {
+    if std::env::var_os("EUNOMIA_ENDURANCE").is_some() { 10 * gate } else { gate }
+}
+
+/// Each number from the first to the last is there; as many as there were kills may be there twice.
+#[track_caller]
+fn check_numbers(counts: &BTreeMap<u64, u64>, kills: u64) {
+    let (first, last) = (*counts.keys().next().expect("events"), *counts.keys().last().expect("events"));
+    let missing: Vec<u64> = (first..=last).filter(|number| !counts.contains_key(number)).collect();
+    assert!(missing.is_empty(), "{} of {} are missing: {missing:?}", missing.len(), last - first + 1);
+    let repeated: u64 = counts.values().map(|count| count - 1).sum();
+    assert!(repeated <= kills, "{repeated} events are repeated after {kills} kills");
+    eprintln!("{} events, {repeated} repeated, none lost, {kills} kills", counts.len());
+}
+
+#[test]
+fn no_event_of_a_ring_buffer_is_lost_when_the_server_is_killed() {
+    needs_root!();
+    let mut server = Server::start(&[]);
+    let (_folder, path) = counted(1);
+    server.ok(&["start", "-j", &path]);
+    let loader = server.loader();
+    let before = links(loader);
+    assert_eq!(before.len(), 1);
+    let activity = Activity::start();
+    let mut events = Events::default();
+    for _ in 0..kills(5) {
+        let read = events.lines.len();
+        wait_for("events", || {
+            events.read(&server);
+            events.lines.len() > read + 20
+        });
+        server = Server::start_in(server.kill(), &[]);
+        assert_eq!((server.loader(), links(loader)), (loader, before.clone()), "nothing was detached");
+    }
+    drop(activity);
+    let read = |events: &mut Events| {
+        events.read(&server);
+        events.lines.len()
+    };
+    let mut count = 0;
+    wait_for("the last event", || {
+        std::thread::sleep(Duration::from_millis(50));
+        std::mem::replace(&mut count, read(&mut events)) == count
+    });
+    let counts = events.numbers(|event| event["number"].as_u64());
+    assert_eq!(counts.keys().next(), Some(&0));
+    check_numbers(&counts, kills(5));
+}
+
+#[test]
+fn no_event_of_a_perf_buffer_is_lost_when_the_server_is_killed() {
+    needs_root!();
+    let mut server = Server::start(&[]);
+    server.ok(&["start", "-j", &package("opensnoop"), "--pid", &std::process::id().to_string(), "--failed"]);
+    let loader = server.loader();
+    let (next, is_over) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(false)));
+    let opener = {
+        let (next, is_over) = (Arc::clone(&next), Arc::clone(&is_over));
+        std::thread::spawn(move || {
+            while !is_over.load(Relaxed) {
+                let number = next.fetch_add(1, Relaxed);
+                assert!(File::open(format!("/nonexistent/{number}")).is_err());
+                std::thread::sleep(Duration::from_millis(1));
+            }
+        })
+    };
+    let number = |event: &Value| event["fname"].as_str()?.strip_prefix("/nonexistent/")?.parse().ok();
+    let mut events = Events::default();
+    for _ in 0..kills(5) {
+        let begun = next.load(Relaxed);
+        wait_for("events", || {
+            events.read(&server);
+            events.lines.iter().rev().find_map(|line| number(&line["event"])) > Some(begun + 20)
+        });
+        server = Server::start_in(server.kill(), &[]);
+        assert_eq!(
+            server.loader(),
+            loader,
+            "the buffers are written only while their opener has them mapped"
+        );
+    }
+    is_over.store(true, Relaxed);
+    opener.join().unwrap();
+    let last = next.load(Relaxed) - 1;
+    wait_for("the last event", || {
+        events.read(&server);
+        events.lines.iter().rev().any(|line| number(&line["event"]) == Some(last))
+    });
+    check_numbers(&events.numbers(number), kills(5));
+}
+
+#[test]
+fn a_killed_loader_is_followed_by_one_that_runs_the_same() {
+    needs_root!();
+    let server = Server::start(&[]);
+    let (_folder, path) = counted(1);
+    server.ok(&["start", "-j", "-n", "one", &path, "--extra", "3"]);
+    server.ok(&["start", "-n", "two", &package("bootstrap")]);
+    server.ok(&["pause", "2"]);
+    Marker::new().run("marker-before");
+    let has =
+        |name: &str| server.events("1").iter().any(|event| event["comm"] == name && event["extra"] == 3);
+    wait_for("the first marker", || has("marker-before"));
+    let mut events = Events::default();
+    events.read(&server);
+    let loader = server.loader();
+    kill(loader);
+    wait_for("the report", || {
+        server.log().contains("server: there is another loader, which runs the tasks again\n")
+    });
+    // Changes wait until all tasks run again.
+    server.ok(&["resume", "2"]);
+    server.ok(&["pause", "2"]);
+    assert_eq!(server.ok(&["list"]), "1 one Running\n2 two Paused\n");
+    assert_ne!(server.loader(), loader);
+    Marker::new().run("marker-after");
+    wait_for("the second marker", || has("marker-after"));
+    let read = events.lines.len();
+    events.read(&server);
+    let new = &events.lines[read..];
+    assert!(
+        new.iter().any(|line| line["lost"].is_null() && line["by"] == "loader"),
+        "it is not known what was lost: {new:?}"
+    );
+    assert!(new.iter().any(|line| line["event"]["comm"] == "marker-after"), "with the same cursor");
+}
+
+#[test]
+fn a_killed_server_and_loader_are_followed_by_others_that_run_the_same() {
+    needs_root!();
+    let server = Server::start(&[]);
+    let (_folder, path) = counted(1);
+    server.ok(&["start", "-j", &path]);
+    let mut events = Events::default();
+    Marker::new().run("marker");
+    wait_for("events", || {
+        events.read(&server);
+        !events.lines.is_empty()
+    });
+    kill(server.loader());
+    let server = Server::start_in(server.kill(), &[]);
+    assert_eq!((server.ok(&["list"]).as_str(), links(server.loader()).len()), ("1 test Running\n", 1));
+    let (read, cursor) = (events.lines.len(), events.cursor.clone());
+    events.read(&server);
+    let first = &events.lines[read];
+    assert!(first["lost"].is_null() && first["by"] == "server", "{first} after {cursor}");
+}
+
+#[test]
+fn state_and_kernel_agree_after_kills_at_random_moments() {
+    needs_root!();
+    let mut server = Server::start(&[]);
+    let packages = [counted(1), counted(2)];
+    let values = packages.each_ref().map(|(_, path)| package_value(path));
+    let _activity = Activity::start();
+    // A seed that differs between runs, and is printed.
+    let mut random = u64::from(std::process::id());
+    eprintln!("seed {random}");
+    let mut next = |limit: u64| {
+        random = random.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+        (random >> 33) % limit
+    };
+    for round in 0..kills(20) {
+        let victim = next(4);
+        let socket = server.path("socket");
+        let changes = std::thread::spawn({
+            let values = values.clone();
+            move || change_until_it_fails(&socket, &values)
+        });
+        std::thread::sleep(Duration::from_millis(next(150)));
+        if victim == 0 {
+            kill(server.loader());
+        }
+        if victim != 1 {
+            server = Server::start_in(server.kill(), &[]);
+        } else {
+            kill(server.loader());
+            std::thread::sleep(Duration::from_millis(next(50)));
+            server = Server::start_in(server.kill(), &[]);
+        }
+        changes.join().unwrap();
+        check_state(&server, round);
+    }
+}
+
+/// Starts, updates, pauses and stops tasks until the server is gone.
+fn change_until_it_fails(socket: &Path, packages: &[Value; 2]) {
+    let send = |method: &str, path: &str, body: &Value| {
+        use std::io::{Read, Write};
+        let body = if body.is_null() { String::new() } else { body.to_string() };
+        let request = crate::message(method, path, "Content-Type: application/json\r\n", &body);
+        let mut stream = UnixStream::connect(socket).ok()?;
+        stream.write_all(request.as_bytes()).ok()?;
+        let mut text = String::new();
+        stream.read_to_string(&mut text).ok()?;
+        let body = text.split_once("\r\n\r\n")?.1;
+        serde_json::from_str::<Value>(body).ok()
+    };
+    let round = |number: usize| {
+        let body = json!({"name": format!("task-{}", number % 3), "package": packages[0]});
+        let started = send("POST", "/v1/tasks", &body)?;
+        let Some(id) = started["id"].as_u64() else { return Some(()) };
+        send("PUT", &format!("/v1/tasks/{id}/package"), &json!({"package": packages[1]}))?;
+        send("POST", &format!("/v1/tasks/{id}/pause"), &Value::Null)?;
+        send("POST", &format!("/v1/tasks/{id}/resume"), &Value::Null)?;
+        if number % 2 == 0 {
+            send("DELETE", &format!("/v1/tasks/{id}"), &Value::Null)?;
+        }
+        Some(())
+    };
+    let _ = (0..).try_for_each(round);
+}
+
+/// The tasks of the server, the files of the state and the links of the loader are the same.
+#[track_caller]
+fn check_state(server: &Server, round: u64) {
+    let tasks = server.request("GET", "/v1/tasks", &Value::Null).1;
+    let tasks = tasks["tasks"].as_array().expect("tasks");
+    let names = |folder: &str, end: &str| {
+        let files = fs::read_dir(server.path(folder)).expect("a folder").flatten();
+        let names = files
+            .filter_map(|file| file.file_name().into_string().ok()?.strip_suffix(end).map(str::to_owned));
+        let mut names: Vec<String> = names.collect();
+        names.sort();
+        names
+    };
+    let sorted = |member: &str| {
+        let text = |task: &Value| {
+            task[member].to_string().trim_matches('"').trim_start_matches("sha256:").to_owned()
+        };
+        let mut all: Vec<String> = tasks.iter().map(text).collect();
+        all.sort();
+        all
+    };
+    assert_eq!(sorted("id"), names("state/tasks", ".json"), "round {round}: {}", server.log());
+    let mut digests = sorted("digest");
+    digests.dedup();
+    assert_eq!(digests, names("state/packages", ""), "round {round}: {}", server.log());
+    let failed: Vec<_> = tasks.iter().filter(|task| task["status"] == "failed").collect();
+    assert!(failed.is_empty(), "round {round}: {failed:?}");
+    let running = tasks.iter().filter(|task| task["status"] == "running").count();
+    assert_eq!(links(server.loader()).len(), running, "round {round}: {}", server.log());
+}
+
+#[test]
+fn programs_go_on_after_sigterm_and_end_with_sigint_or_uninstall() {
+    needs_root!();
+    let mut server = Server::start(&[]);
+    let (_folder, path) = counted(1);
+    server.ok(&["start", "-j", &path]);
+    let loader = server.loader();
+    let before = links(loader);
+    let (socket, state) = (server.path("socket"), server.path("state"));
+    let uninstall = || {
+        let paths = [&socket, &state].map(|path| path.to_str().unwrap());
+        run(&["server", "--uninstall", "--socket", paths[0], "--state", paths[1]])
+    };
+    let ran = uninstall();
+    assert!(ran.code == Some(1) && ran.err.contains("another server uses this directory"), "{}", ran.err);
+    support::signal(&server.child, Signal::TERM);
+    assert_eq!(server.child.wait().unwrap().code(), Some(0));
+    assert_eq!(links(loader), before, "it stays attached");
+    server = Server::start_in(server.kill(), &[]);
+    assert_eq!((server.loader(), links(loader)), (loader, before));
+    support::signal(&server.child, Signal::INT);
+    assert_eq!(server.child.wait().unwrap().code(), Some(0));
+    let is_gone = || !Path::new(&format!("/proc/{loader}/fdinfo")).exists() || links(loader).is_empty();
+    wait_for("the end of the loader", is_gone);
+    assert_eq!(uninstall().out, "nothing is attached\n");
+    server = Server::start_in(server.kill(), &[]);
+    assert_eq!(server.ok(&["list"]), "1 test Running\n", "the task is still wanted");
+    let loader = server.loader();
+    support::signal(&server.child, Signal::TERM);
+    server.child.wait().unwrap();
+    let paths = [server.path("socket"), server.path("state")];
+    let paths = paths.each_ref().map(|path| path.to_str().unwrap());
+    let ran = run(&["server", "--uninstall", "--socket", paths[0], "--state", paths[1]]);
+    assert_eq!((ran.code, ran.out.as_str()), (Some(0), "everything is detached\n"), "{}", ran.err);
+    wait_for("the end of the loader", || !Path::new(&format!("/proc/{loader}/exe")).exists());
+}
+
+#[test]
+fn a_task_is_detached_without_a_server_if_it_should_be() {
+    needs_root!();
+    let server = Server::start(&["--detach-after", "0"]);
+    let packages = [counted(1), counted(2)];
+    server.ok(&["start", "-j", "-n", "default", &packages[0].1]);
+    server.ok(&["start", "-j", "-n", "keep", "--on-agent-death", "keep", &packages[0].1]);
+    server.ok(&["start", "-j", "-n", "detach", "--on-agent-death", "detach", &packages[1].1]);
+    Marker::new().run("marker");
+    wait_for("an event", || !server.events("3").is_empty());
+    let loader = server.loader();
+    assert_eq!(links(loader).len(), 3);
+    let folder = server.kill();
+    wait_for("the end of one", || links(loader).len() == 2);
+    let server = Server::start_in(folder, &[]);
+    assert_eq!(server.ok(&["list"]), "1 default Running\n2 keep Running\n3 detach Running\n");
+    assert_eq!((server.loader(), links(loader).len()), (loader, 3));
+    let kept = server.request("GET", "/v1/tasks/3/events?follow=false", &Value::Null).1;
+    assert!(kept.as_str().unwrap().contains("\"lost\":null,\"by\":\"loader\""), "{kept}");
+}
+
+#[test]
+fn a_loader_of_another_version_or_of_another_server_is_refused() {
+    needs_root!();
+    use eunomia_agent::loader::protocol::{PROTOCOL, Reply, Request};
+    use std::io::{Read, Write};
+    let server = Server::start(&[]);
+    server.ok(&["start", &package("bootstrap")]);
+    let (loader, folder) = (server.loader(), server.kill());
+    let path = folder.path().join("loader.sock");
+    let ask = |socket: &mut UnixStream, request: Request| {
+        let body = request.encode();
+        let header = [body.len() as u32, 0].map(u32::to_le_bytes).concat();
+        socket.write_all(&[header, body].concat()).unwrap();
+        let mut header = [0; 8];
+        socket.read_exact(&mut header).unwrap();
+        let mut body = vec![0; u32::from_le_bytes(header[..4].try_into().unwrap()) as usize];
+        socket.read_exact(&mut body).unwrap();
+        Reply::decode(&body).unwrap()
+    };
+    let message = |reply: Reply| match reply {
+        Reply::Failed(failure) => failure.message,
+        other => panic!("{other:?}"),
+    };
+    let mut newer = UnixStream::connect(&path).unwrap();
+    let hello = Request::Hello { lowest: PROTOCOL + 1, highest: PROTOCOL + 2 };
+    let text = message(ask(&mut newer, hello));
+    assert!(text.contains("speaks protocol 1, and the server 2 to 3"), "{text}");
+    assert_eq!(message(ask(&mut newer, Request::List)), "the first request must be hello");
+    // A second one while the first is connected.
+    let mut second = UnixStream::connect(&path).unwrap();
+    let hello = || Request::Hello { lowest: 0, highest: PROTOCOL + 1 };
+    assert_eq!(message(ask(&mut second, hello())), "another server uses this loader");
+    drop(newer);
+    // The next version, which still speaks this protocol, takes over.
+    let mut next = UnixStream::connect(&path).unwrap();
+    assert!(matches!(ask(&mut next, hello()), Reply::Hello { protocol: PROTOCOL, .. }));
+    let Reply::Tasks(tasks) = ask(&mut next, Request::List) else { panic!("no list") };
+    assert!(tasks.len() == 1 && tasks[0].is_loaded && !tasks[0].is_paused, "{tasks:?}");
+    // Garbage ends the connection, not the loader.
+    next.write_all(&[3, 0, 0, 0, 0, 0, 0, 0, 1, 2, 3]).unwrap();
+    assert_eq!(next.read(&mut [0; 8]).unwrap(), 0);
+    let server = Server::start_in(folder, &[]);
+    assert_eq!((server.loader(), server.ok(&["list"]).as_str()), (loader, "1 bootstrap Running\n"));
+    let other = crate::folder();
+    let path = |name: &str| other.path().join(name).to_str().unwrap().to_owned();
+    let used = server.path("loader.sock");
+    let ran = run(&[
+        "server",
+        "--socket",
+        &path("s"),
+        "--state",
+        &path("state"),
+        "--loader",
+        used.to_str().unwrap(),
+    ]);
+    assert!(ran.code == Some(1) && ran.err.contains("another server uses this loader"), "{}", ran.err);
+    end_loader(other.path());
+}
