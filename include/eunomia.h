@@ -128,7 +128,7 @@ typedef enum eunomia_status {
   EUNOMIA_ERR_INTERNAL = -17,
 } eunomia_status;
 
-// What a failed call was about; see eunomia_errsubject. Later releases may add kinds.
+// The thing that a failed call was about; see eunomia_errsubject. Later releases may add kinds.
 typedef enum eunomia_subject {
   // None of the others.
   EUNOMIA_SUBJECT_NONE = 0,
@@ -267,7 +267,7 @@ typedef enum eunomia_source_kind {
   EUNOMIA_SOURCE_MAP = 3,
 } eunomia_source_kind;
 
-// How complete a count of records dropped by the kernel is.
+// The completeness of a count of records that the kernel dropped.
 typedef enum eunomia_lost_known {
   // Drops are not counted.
   EUNOMIA_LOST_NOT_COUNTED = 0,
@@ -478,7 +478,7 @@ typedef struct eunomia_stats {
   uint32_t reserved;
 } eunomia_stats;
 
-// What eunomia_read or eunomia_map_dump stored in the buffer.
+// The content of a buffer that eunomia_read or eunomia_map_dump has filled.
 typedef struct eunomia_batch {
   // Set by the caller to sizeof(eunomia_batch).
   size_t size;
