@@ -1,5 +1,6 @@
 //! Sends requests to a server.
 
+use std::fmt::{self, Display, Formatter};
 use std::path::PathBuf;
 
 use bytes::Bytes;
@@ -49,6 +50,15 @@ impl Endpoint {
     }
 }
 
+impl Display for Endpoint {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        match self {
+            Endpoint::Local(path) => write!(f, "unix:{}", path.display()),
+            Endpoint::Network(host) => write!(f, "http://{host}"),
+        }
+    }
+}
+
 /// Why a request failed.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Failure {
@@ -91,8 +101,9 @@ impl Client {
         serde_json::from_slice(&bytes).map_err(|error| self.failed(&error))
     }
 
-    /// Sends a request and passes each line of the response to `line`, until that returns `false`.
-    pub fn lines(&self, path: &str, mut line: impl FnMut(&[u8]) -> bool) -> Result<(), Failure> {
+    /// Sends a request and passes the lines of the response to `lines` as they come, several at once and each with its end, until
+    /// that returns `false`.
+    pub fn lines(&self, path: &str, mut lines: impl FnMut(&[u8]) -> bool) -> Result<(), Failure> {
         run(async {
             let mut response = self.send(Method::GET, path, None, None).await?;
             let mut rest = Vec::new();
@@ -100,10 +111,8 @@ impl Client {
                 let frame = frame.map_err(|error| self.failed(&error))?;
                 rest.extend_from_slice(frame.data_ref().map_or(&[], |data| &data[..]));
                 let end = rest.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
-                for text in rest[..end].split_inclusive(|byte| *byte == b'\n') {
-                    if !line(&text[..text.len() - 1]) {
-                        return Ok(());
-                    }
+                if end > 0 && !lines(&rest[..end]) {
+                    return Ok(());
                 }
                 rest.drain(..end);
                 if rest.len() > MAX_LINE {
@@ -161,10 +170,7 @@ impl Client {
     fn failed(&self, error: &dyn std::fmt::Display) -> Failure {
         let error = error.to_string();
         let error = error.split(" (os error").next().unwrap_or(&error).to_owned();
-        Failure::Connection(match &self.endpoint {
-            Endpoint::Local(path) => format!("unix:{}: {error}", path.display()),
-            Endpoint::Network(host) => format!("http://{host}: {error}"),
-        })
+        Failure::Connection(format!("{}: {error}", self.endpoint))
     }
 }
 

@@ -20,5 +20,9 @@ pub mod spec;
 pub mod state;
 pub mod tasks;
 
+mod entry;
+mod filter;
+mod messages;
 mod poller;
+mod shape;
 mod task;

@@ -4,18 +4,22 @@ use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use eunomia::vm::Group;
 use eunomia::{Event, EventKind, Flow, Format, Vm};
+use eunomia_records::record_clock;
 use rustix::event::{PollFd, PollFlags, poll};
 
-use crate::log::{LineKind, Log};
+use crate::log::{Content, LineKind, Log};
+use crate::shape::{Shape, Shapes};
+use crate::task::Task;
 
 /// Reads events of vms and adds them to logs.
 pub struct Poller {
-    json: Group,
+    /// Tasks whose events become JSON here, because filters need the records too.
+    raw: Group,
     text: Group,
     sinks: Mutex<BTreeMap<usize, Sink>>,
     /// Callers that wait for the lock. The thread takes it only if there are none, because it would have it nearly always.
@@ -25,6 +29,12 @@ pub struct Poller {
 /// Where the events of a vm go.
 struct Sink {
     log: Arc<Log>,
+    shapes: Arc<Shapes>,
+    vm: Weak<Vm>,
+    /// The shape of the last event.
+    last: Option<Arc<Shape>>,
+    /// The JSON of an event.
+    json: Vec<u8>,
     /// Why no more events are read.
     failed: Option<String>,
 }
@@ -33,17 +43,25 @@ impl Poller {
     /// Starts the thread.
     pub fn start() -> io::Result<Arc<Poller>> {
         let group = || Group::new().map_err(io::Error::other);
-        let (json, text) = (group()?, group()?);
-        let poller = Arc::new(Poller { json, text, sinks: Mutex::default(), waiting: AtomicUsize::new(0) });
+        let (raw, text) = (group()?, group()?);
+        let poller = Arc::new(Poller { raw, text, sinks: Mutex::default(), waiting: AtomicUsize::new(0) });
         let own = Arc::clone(&poller);
         let thread = std::thread::Builder::new().name("events".into());
         thread.spawn(move || own.run())?;
         Ok(poller)
     }
 
-    /// Adds a vm: its events go to `log`.
-    pub fn add(&self, vm: &Arc<Vm>, key: usize, format: Format, log: &Arc<Log>) -> eunomia::Result<()> {
-        let sink = Sink { log: Arc::clone(log), failed: None };
+    /// Adds a vm: its events go to the log of the task.
+    pub fn add(&self, vm: &Arc<Vm>, key: usize, task: &Task) -> eunomia::Result<()> {
+        let format = task.spec.format;
+        let sink = Sink {
+            log: Arc::clone(&task.log),
+            shapes: Arc::clone(&task.shapes),
+            vm: Arc::downgrade(vm),
+            last: None,
+            json: Vec::new(),
+            failed: None,
+        };
         self.sinks().insert(key, sink);
         self.group(format).add(vm, key).inspect_err(|_| {
             self.sinks().remove(&key);
@@ -57,7 +75,7 @@ impl Poller {
         let mut sink = self.sinks().remove(&key)?;
         // The programs are detached, or others read the buffers after this: so this ends.
         for _ in 0..LAST_POLLS {
-            let polled = vm.poll(Some(Duration::ZERO), format, |event| sink.push(event));
+            let polled = vm.poll(Some(Duration::ZERO), polled_as(format), |event| sink.push(event));
             sink.log.flush();
             if polled.is_ok_and(|count| count > 0) {
                 continue;
@@ -73,7 +91,9 @@ impl Poller {
         let Some(sink) = sinks.get_mut(&key) else { return false };
         let is_over = || vm.drained().unwrap_or(false);
         for _ in 0..LAST_POLLS {
-            if is_over() || vm.poll(Some(Duration::ZERO), format, |event| sink.push(event)).is_err() {
+            if is_over()
+                || vm.poll(Some(Duration::ZERO), polled_as(format), |event| sink.push(event)).is_err()
+            {
                 break;
             }
         }
@@ -93,7 +113,7 @@ impl Poller {
     }
 
     fn run(&self) {
-        let groups = [(&self.json, Format::Json), (&self.text, Format::Text)];
+        let groups = [(&self.raw, Format::Raw), (&self.text, Format::Text)];
         loop {
             let mut ready = groups.map(|(group, _)| PollFd::from_borrowed_fd(group.as_fd(), PollFlags::IN));
             match poll(&mut ready, None) {
@@ -127,7 +147,7 @@ impl Poller {
     }
 
     fn group(&self, format: Format) -> &Group {
-        if format == Format::Json { &self.json } else { &self.text }
+        if format == Format::Json { &self.raw } else { &self.text }
     }
 
     fn sinks(&self) -> MutexGuard<'_, BTreeMap<usize, Sink>> {
@@ -142,6 +162,11 @@ impl Poller {
     }
 }
 
+/// How the events of a task are read.
+fn polled_as(format: Format) -> Format {
+    if format == Format::Json { Format::Raw } else { Format::Text }
+}
+
 /// Polls of a vm that is removed; each reads up to 65536 events.
 const LAST_POLLS: usize = 64;
 
@@ -152,16 +177,32 @@ impl Sink {
         if event.kind == EventKind::Round {
             return Flow::Continue;
         }
-        let kind = match (event.kind, event.format) {
-            (EventKind::Lost, _) => LineKind::Lost,
-            (_, Format::Json) => LineKind::Json,
-            _ => LineKind::Text,
-        };
         let source = event.source.to_str().unwrap_or_default();
-        match kind {
-            LineKind::Lost => self.log.push(kind, source, event.lost.to_string().as_bytes()),
-            _ => self.log.push(kind, source, event.data.strip_suffix(b"\n").unwrap_or(event.data)),
+        match (event.kind, event.format) {
+            (EventKind::Lost, _) => {
+                self.log.push(LineKind::Lost, source, Content::text(event.lost.to_string().as_bytes()));
+            }
+            (_, Format::Raw) => self.push_record(event, source),
+            _ => {
+                let text = event.data.strip_suffix(b"\n").unwrap_or(event.data);
+                self.log.push(LineKind::Text, source, Content::text(text));
+            }
         }
         Flow::Continue
+    }
+
+    fn push_record(&mut self, event: &Event, source: &str) {
+        let shape = match self.last.take().filter(|last| last.is_of(event)) {
+            Some(last) => last,
+            None => {
+                let vm = self.vm.upgrade();
+                self.shapes.of(event, |name| vm?.map_find(name).ok())
+            }
+        };
+        self.json.clear();
+        shape.json(event.key, event.data, &record_clock::now(), &mut self.json);
+        let record = if event.key.is_empty() { event.data } else { &[event.key, event.data].concat() };
+        self.log.push(LineKind::Json, source, Content { text: &self.json, record, shape: shape.number() });
+        self.last = Some(shape);
     }
 }

@@ -14,6 +14,8 @@ pub enum Call {
     OpenApi,
     /// Describes a package without running it.
     Describe,
+    /// What a start or a replace would do.
+    Plan,
     /// All tasks.
     List,
     /// Starts a task.
@@ -34,6 +36,12 @@ pub enum Call {
     Replace,
     /// Events as they come.
     Events,
+    /// The maps of a task.
+    Maps,
+    /// The entries of a map.
+    Map,
+    /// What has happened to a task.
+    Logs,
     /// All tasks, as the former ecli-server has them.
     FormerList,
     /// Starts a task, as there.
@@ -48,14 +56,15 @@ pub enum Call {
     FormerResume,
 }
 
-/// A route: method, path, who may call it, and what it calls. `{id}` is the number of a task.
+/// A route: method, path, who may call it, and what it calls. `{id}` is the number of a task, `{map}` the name of a map.
 pub type Route = (&'static str, &'static str, Role, Call);
 
 /// All routes. tools/agent/openapi.json describes them.
-pub const ROUTES: [Route; 19] = [
+pub const ROUTES: [Route; 23] = [
     ("GET", "/v1/version", Role::Read, Call::Version),
     ("GET", "/v1/openapi.json", Role::Read, Call::OpenApi),
     ("POST", "/v1/describe", Role::Operate, Call::Describe),
+    ("POST", "/v1/plan", Role::Operate, Call::Plan),
     ("GET", "/v1/tasks", Role::Read, Call::List),
     ("POST", "/v1/tasks", Role::Operate, Call::Start),
     ("GET", "/v1/tasks/{id}", Role::Read, Call::Get),
@@ -66,6 +75,9 @@ pub const ROUTES: [Route; 19] = [
     ("GET", "/v1/tasks/{id}/inspect", Role::Operate, Call::Inspect),
     ("PUT", "/v1/tasks/{id}/package", Role::Operate, Call::Replace),
     ("GET", "/v1/tasks/{id}/events", Role::Read, Call::Events),
+    ("GET", "/v1/tasks/{id}/maps", Role::Read, Call::Maps),
+    ("GET", "/v1/tasks/{id}/maps/{map}", Role::Read, Call::Map),
+    ("GET", "/v1/tasks/{id}/logs", Role::Read, Call::Logs),
     ("GET", "/task", Role::Read, Call::FormerList),
     ("POST", "/task", Role::Operate, Call::FormerStart),
     ("POST", "/stop", Role::Operate, Call::FormerStop),
@@ -104,6 +116,7 @@ fn matches<'a>(pattern: &str, path: &'a str) -> Option<Result<u64, &'a str>> {
         match (patterns.next(), parts.next()) {
             (None, None) => return Some(id),
             (Some("{id}"), Some(part)) if !part.is_empty() => id = number(part).ok_or(part),
+            (Some("{map}"), Some(part)) if !part.is_empty() => {}
             (Some(pattern), Some(part)) if pattern == part => {}
             _ => return None,
         }
@@ -129,6 +142,7 @@ mod tests {
         assert_eq!(call(Method::GET, "/v1/tasks"), Ok((Call::List, 0)));
         assert_eq!(call(Method::POST, "/v1/tasks"), Ok((Call::Start, 0)));
         assert_eq!(call(Method::DELETE, "/v1/tasks/17"), Ok((Call::Stop, 17)));
+        assert_eq!(call(Method::GET, "/v1/tasks/17/maps/a.b"), Ok((Call::Map, 17)));
         assert_eq!(call(Method::PUT, "/v1/tasks/17/package"), Ok((Call::Replace, 17)));
     }
 
@@ -137,6 +151,7 @@ mod tests {
         let read = ROUTES.iter().filter(|route| route.2 == Role::Read).map(|route| route.3);
         let waits = [
             Call::Describe,
+            Call::Plan,
             Call::Inspect,
             Call::Start,
             Call::Replace,
@@ -157,6 +172,8 @@ mod tests {
             "/v1/tasks/1/",
             "/v1/tasks/1/other",
             "/v1/tasks/1/stats/x",
+            "/v1/tasks/1/maps/",
+            "/v1/tasks/1/maps/a/b",
         ] {
             assert_eq!(call(Method::GET, path), Err((404, format!("there is no {path}"))));
         }

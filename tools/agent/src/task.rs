@@ -8,6 +8,8 @@ use eunomia::Vm;
 use serde_json::{Map, Value, json};
 
 use crate::log::Log;
+use crate::messages::Messages;
+use crate::shape::Shapes;
 use crate::spec::Spec;
 use crate::state::Record;
 
@@ -21,6 +23,10 @@ pub struct Task {
     pub created: u64,
     /// Its events.
     pub log: Arc<Log>,
+    /// What has happened to it.
+    pub messages: Arc<Messages>,
+    /// What its events are, as far as they have occurred.
+    pub shapes: Arc<Shapes>,
     /// The last cursor that each caller of the former `/log` has sent: lines up to it are forgotten for that caller.
     pub views: Mutex<BTreeMap<String, u64>>,
     /// The number of readers of its events. The limits for connections are limits for readers too.
@@ -111,9 +117,10 @@ impl Task {
         let status = if is_paused { Status::Paused } else { Status::Running };
         let (vm, key, before, replaced, deaths) = (None, 0, Totals::default(), 0, 0);
         let current = Current { status, digest, vm, key, before, replaced, attaching, deaths };
-        let (log, views, readers) = (Arc::new(log), Mutex::default(), Arc::default());
+        let (log, messages, shapes) = (Arc::new(log), Arc::default(), Arc::default());
+        let (views, readers) = (Mutex::default(), Arc::default());
         let (is_changing, current) = (AtomicBool::new(false), Mutex::new(current));
-        Task { id, spec, created, log, views, readers, is_changing, current }
+        Task { id, spec, created, log, messages, shapes, views, readers, is_changing, current }
     }
 
     /// What changes.

@@ -117,6 +117,12 @@ pub fn hint(error: &eunomia::Error) -> Option<String> {
     })
 }
 
+impl From<eunomia_records::Error> for Failure {
+    fn from(error: eunomia_records::Error) -> Failure {
+        Failure::new(Code::Usage, error)
+    }
+}
+
 impl From<eunomia::Error> for Failure {
     fn from(error: eunomia::Error) -> Failure {
         let code = match error.status() {

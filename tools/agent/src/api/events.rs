@@ -1,29 +1,30 @@
 //! `/v1/tasks/{id}/events`: the events of a task as they come, as lines of JSON or as server-sent events.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::header;
 use serde_json::json;
 use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep_until};
 
+use super::line::{Form, LineWriter};
 use super::{Api, input};
 use crate::error::{ApiError, Result};
+use crate::filter::LineFilter;
 use crate::http::{Body, Request, Response};
-use crate::log::{LineKind, LineRef, Read};
+use crate::log::{Lines, Read};
 use crate::task::{CountedReader, Task};
 
 /// Pieces that wait for a slow caller; beyond these it waits in the log.
 const PIECES: usize = 2;
-
-/// The form of the response.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Form {
-    /// One JSON object per line.
-    Lines,
-    /// Server-sent events.
-    Sse,
-}
+/// The size of a piece, in bytes, beyond which no further lines are added.
+const PIECE: usize = 256 << 10;
+/// The time between two pieces while there are few events, so that each costs little if there are many readers.
+const PAUSE: Duration = Duration::from_millis(10);
+/// After a piece of this size, the next one is sent as soon as possible.
+const FEW: usize = 64 << 10;
 
 impl Api {
     pub(super) fn events(&self, request: &Request, id: u64) -> Result<Response> {
@@ -36,10 +37,11 @@ impl Api {
         let form = if accepts("text/event-stream") { Form::Sse } else { Form::Lines };
         // Browsers send it when they connect again.
         let last = headers.get("last-event-id").and_then(|value| value.to_str().ok());
-        let (mut since, mut follow) = (last, true);
-        for (name, value) in input::query(request, &["since", "follow"])? {
+        let (mut since, mut follow, mut filter) = (last, true, None);
+        for (name, value) in input::query(request, &["since", "follow", "filter"])? {
             match (name, value) {
                 ("since", value) => since = Some(value),
+                ("filter", value) => filter = Some(input::decoded("filter", value)?),
                 ("follow", "true") => follow = true,
                 ("follow", "false") => follow = false,
                 (_, value) => {
@@ -49,10 +51,14 @@ impl Api {
                 }
             }
         }
+        let filter =
+            filter.map(|text| self.tasks.between_turns(|| LineFilter::new(&text, &task))).transpose()?;
         let (position, is_gap) = position(&task, since)?;
         let counted = task.count_reader();
         let (sender, receiver) = mpsc::channel(PIECES);
-        tokio::spawn(Reader { task, position, form, sender, _counted: counted }.run(follow, is_gap));
+        let writer = LineWriter::new(form, &task.log);
+        let reader = Reader { task, position, writer, filter, sender, _counted: counted };
+        tokio::spawn(reader.run(follow, is_gap));
         let mut response = http::Response::new(Body::Stream(receiver));
         let kind = if form == Form::Sse { "text/event-stream" } else { "application/x-ndjson" };
         response.headers_mut().insert(header::CONTENT_TYPE, header::HeaderValue::from_static(kind));
@@ -78,11 +84,22 @@ fn position(task: &Task, since: Option<&str>) -> Result<(u64, bool)> {
     }
 }
 
+/// What is left to read.
+enum Rest {
+    /// More lines.
+    Some,
+    /// Nothing now.
+    Nothing,
+    /// Nothing, and there will be nothing.
+    End,
+}
+
 /// One caller that reads the events of a task.
 struct Reader {
     task: Arc<Task>,
     position: u64,
-    form: Form,
+    writer: LineWriter,
+    filter: Option<LineFilter>,
     sender: mpsc::Sender<Bytes>,
     _counted: CountedReader,
 }
@@ -90,65 +107,67 @@ struct Reader {
 impl Reader {
     async fn run(mut self, follow: bool, is_gap: bool) {
         let mut changes = self.task.log.changes();
-        let mut out = Vec::new();
         if is_gap {
-            self.line(&mut out, self.position, &json!({"lost": null, "by": "server"}).to_string());
+            self.writer.other(self.position, &json!({"lost": null, "by": "server"}));
         }
+        let mut next = Instant::now();
         loop {
             changes.mark_unchanged();
+            let rest = self.fill();
+            let piece = self.writer.take();
+            let is_busy = piece.len() > FEW;
+            if !piece.is_empty() {
+                if self.sender.send(piece).await.is_err() {
+                    return;
+                }
+                next = Instant::now() + PAUSE;
+            }
+            match rest {
+                Rest::Some => continue,
+                Rest::Nothing if follow => {}
+                Rest::Nothing | Rest::End => return,
+            }
+            tokio::select! {
+                changed = changes.changed() => if changed.is_err() { return },
+                () = self.sender.closed() => return,
+            }
+            if !is_busy {
+                sleep_until(next).await;
+            }
+        }
+    }
+
+    /// Writes the lines that wait, up to the size of a piece. Returns what is left.
+    fn fill(&mut self) -> Rest {
+        while self.writer.len() < PIECE {
             match self.task.log.read(&mut self.position) {
                 Read::Lines(lines) => {
-                    for line in lines.iter() {
-                        let text = content(&line);
-                        self.line(&mut out, line.position + 1, &text);
+                    if let Err(why) = self.lines(&lines) {
+                        self.writer.other(self.position, &json!({"end": "filter", "error": why}));
+                        return Rest::End;
                     }
                 }
                 Read::Lost(count) => {
-                    let text = json!({"lost": count, "by": "reader"}).to_string();
-                    self.line(&mut out, self.position, &text);
+                    self.writer.other(self.position, &json!({"lost": count, "by": "reader"}))
                 }
-                Read::Nothing if follow => {
-                    tokio::select! {
-                        changed = changes.changed() => if changed.is_err() { return },
-                        () = self.sender.closed() => return,
-                    }
-                }
-                Read::Nothing => return,
+                Read::Nothing => return Rest::Nothing,
                 Read::End => {
-                    self.line(&mut out, self.position, &json!({"end": "stopped"}).to_string());
-                    let _ = self.sender.send(Bytes::from(out)).await;
-                    return;
+                    self.writer.other(self.position, &json!({"end": "stopped"}));
+                    return Rest::End;
                 }
-            }
-            if !out.is_empty() && self.sender.send(Bytes::from(std::mem::take(&mut out))).await.is_err() {
-                return;
             }
         }
+        Rest::Some
     }
 
-    /// Appends a line: `content` is a JSON object that gets the cursor after it.
-    fn line(&self, out: &mut Vec<u8>, next: u64, content: &str) {
-        let cursor = self.task.log.cursor(next);
-        let rest = &content[1..];
-        let text = match self.form {
-            Form::Lines => format!("{{\"cursor\":\"{cursor}\",{rest}\n"),
-            Form::Sse => format!("id: {cursor}\ndata: {{\"cursor\":\"{cursor}\",{rest}\n\n"),
-        };
-        out.extend_from_slice(text.as_bytes());
-    }
-}
-
-/// A line as a JSON object without its cursor.
-fn content(line: &LineRef) -> String {
-    let text = String::from_utf8_lossy(line.text);
-    let source = match line.source {
-        Some(source) => format!("\"map\":{},", json!(source)),
-        None => String::new(),
-    };
-    match line.kind {
-        LineKind::Json => format!("{{{source}\"event\":{text}}}"),
-        LineKind::Text => format!("{{{source}\"text\":{}}}", json!(text)),
-        LineKind::Lost => format!("{{{source}\"lost\":{text},\"by\":\"kernel\"}}"),
-        LineKind::Unknown => format!("{{{source}\"lost\":null,\"by\":{}}}", json!(text)),
+    /// Writes the lines that the filter accepts.
+    fn lines(&mut self, lines: &Lines) -> Result<(), String> {
+        for line in lines.iter() {
+            let is_shown = self.filter.as_mut().map_or(Ok(true), |filter| filter.accepts(&line))?;
+            if is_shown {
+                self.writer.line(&line);
+            }
+        }
+        Ok(())
     }
 }

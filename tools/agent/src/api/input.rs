@@ -94,3 +94,24 @@ pub fn query<'a>(request: &'a Request, known: &[&str]) -> Result<Vec<(&'a str, &
     }
     Ok(pairs)
 }
+
+/// The value of a parameter, with `%XX` and `+` decoded.
+pub fn decoded(name: &str, value: &str) -> Result<String> {
+    let invalid = || ApiError::invalid(format_args!("{name}: {value:?} is not percent-encoded UTF-8"));
+    let (mut bytes, mut rest) = (Vec::new(), value.as_bytes());
+    while let Some((first, after)) = rest.split_first() {
+        rest = after;
+        bytes.push(match first {
+            b'+' => b' ',
+            b'%' => {
+                let digits = after.get(..2).filter(|digits| digits.iter().all(u8::is_ascii_hexdigit));
+                let digits =
+                    digits.and_then(|digits| std::str::from_utf8(digits).ok()).ok_or_else(invalid)?;
+                rest = &after[2..];
+                u8::from_str_radix(digits, 16).map_err(|_| invalid())?
+            }
+            other => *other,
+        });
+    }
+    String::from_utf8(bytes).map_err(|_| invalid())
+}

@@ -3,6 +3,9 @@
 mod events;
 mod former;
 mod input;
+mod line;
+mod maps;
+mod plan;
 mod tasks;
 
 use std::pin::Pin;
@@ -58,6 +61,7 @@ impl Api {
             Call::Version => Ok(self.version()),
             Call::OpenApi => Ok(ok(OPENAPI.to_owned())),
             Call::Describe => self.describe(request).await,
+            Call::Plan => self.plan(request).await,
             Call::List => Ok(self.list()),
             Call::Start => self.start(request).await,
             Call::Get => Ok(ok(self.tasks.get(id)?.to_json().to_string())),
@@ -68,6 +72,9 @@ impl Api {
             Call::Inspect => self.inspect(id).await,
             Call::Replace => self.replace(request, id).await,
             Call::Events => self.events(&request, id),
+            Call::Maps => self.maps(id).await,
+            Call::Map => self.map(&request, id).await,
+            Call::Logs => Ok(ok(self.tasks.get(id)?.messages.to_json().to_string())),
             Call::FormerList => Ok(self.former_list()),
             Call::FormerStart => self.former_start(request).await,
             Call::FormerStop => self.former_stop(request).await,

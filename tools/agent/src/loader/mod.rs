@@ -6,6 +6,7 @@
 mod channel;
 mod client;
 mod keeper;
+mod plan;
 pub mod privileges;
 pub mod protocol;
 mod running;

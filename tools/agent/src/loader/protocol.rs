@@ -98,6 +98,17 @@ pub enum Request {
     },
     /// Detaches and unloads everything, and ends the loader.
     End,
+    /// Says what [`Request::Load`] or [`Request::Replace`] would do. The reply is [`Reply::Text`].
+    Plan {
+        /// The task whose package would be replaced, or 0.
+        task: u64,
+        /// The package.
+        package: Vec<u8>,
+        /// The arguments of the program, without its name.
+        args: Vec<String>,
+        /// Names and values (JSON) of variables.
+        variables: Vec<(String, String)>,
+    },
 }
 
 /// What happens to the programs of a task when there is no server.
@@ -195,12 +206,7 @@ impl Request {
             }
             Request::Load { task, package, args, variables, wanted, alone } => {
                 out.number(1).number(*task).bytes(package);
-                out.list(args, |out, arg| {
-                    out.text(arg);
-                });
-                out.list(variables, |out, (name, value)| {
-                    out.text(name).text(value);
-                });
+                settings(&mut out, args, variables);
                 out.text(wanted).number(alone.detach.map_or(2, u64::from)).number(alone.after)
             }
             Request::Replace { task, package } => out.number(2).number(*task).bytes(package),
@@ -214,6 +220,11 @@ impl Request {
             Request::KeepLog { task } => out.number(10).number(*task),
             Request::Log { task } => out.number(11).number(*task),
             Request::End => out.number(12).number(0),
+            Request::Plan { task, package, args, variables } => {
+                out.number(13).number(*task).bytes(package);
+                settings(&mut out, args, variables);
+                &mut out
+            }
         };
         out.0
     }
@@ -242,10 +253,26 @@ impl Request {
             (10, task) => Request::KeepLog { task },
             (11, task) => Request::Log { task },
             (12, 0) => Request::End,
+            (13, task) => Request::Plan {
+                task,
+                package: input.bytes()?.to_vec(),
+                args: input.list(Reader::text)?,
+                variables: input.list(|input| Some((input.text()?, input.text()?)))?,
+            },
             _ => return None,
         };
         input.0.is_empty().then_some(request)
     }
+}
+
+/// The arguments and variables of a program.
+fn settings(out: &mut Writer, args: &[String], variables: &[(String, String)]) {
+    out.list(args, |out, arg| {
+        out.text(arg);
+    });
+    out.list(variables, |out, (name, value)| {
+        out.text(name).text(value);
+    });
 }
 
 fn detach(number: u64) -> Option<Option<bool>> {
@@ -349,6 +376,12 @@ mod tests {
             Request::KeepLog { task: 6 },
             Request::Log { task: 7 },
             Request::End,
+            Request::Plan {
+                task: 0,
+                package: b"{}".to_vec(),
+                args: vec!["-p".into()],
+                variables: vec![("a".into(), "1".into())],
+            },
         ]
     }
 

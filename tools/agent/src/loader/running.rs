@@ -8,6 +8,7 @@ use eunomia::internal::constants::prog_type;
 use eunomia::vm::{Exported, Prepared, ReplaceOptions};
 use eunomia::{Kind, Level, Options, Status, Vm};
 
+use super::plan::plan;
 use super::protocol::{Alone, Failure, Listed, MAX_DESCRIPTORS, MAX_MESSAGE};
 use super::say;
 use crate::spec::digest;
@@ -155,6 +156,18 @@ impl Tasks {
         Ok(self.loaded(task)?.vm.describe()?)
     }
 
+    /// Says what a start would do, or a replace of a task.
+    pub fn plan(
+        &self,
+        task: u64,
+        package: &[u8],
+        args: &[String],
+        variables: &[(String, String)],
+    ) -> Result<String> {
+        let running = (task != 0).then(|| Ok::<_, Failure>(&self.loaded(task)?.vm)).transpose()?;
+        plan(running, package, args, variables)
+    }
+
     /// All tasks.
     pub fn list(&mut self) -> Vec<Listed> {
         let one = |(task, running): (&u64, &mut Running)| {
@@ -247,6 +260,13 @@ fn attach(package: &[u8], args: &[String], variables: &[(String, String)]) -> Re
     let log = |level: Level, line: &str| say(format_args!("{level:?}: {line}"));
     let vm = Vm::new(Options::new().log(log).skip_missing_hooks(true).replaceable(true))?;
     vm.open(package, Kind::Json)?;
+    configure(&vm, args, variables)?;
+    vm.attach()?;
+    Ok(vm)
+}
+
+/// Sets what a request sets.
+pub(super) fn configure(vm: &Vm, args: &[String], variables: &[(String, String)]) -> Result<()> {
     let argv: Vec<&str> = std::iter::once(PROGRAM).chain(args.iter().map(String::as_str)).collect();
     if vm.args_set(&argv)? {
         let text = "args request the help or the version of the program, which does not run then";
@@ -255,8 +275,7 @@ fn attach(package: &[u8], args: &[String], variables: &[(String, String)]) -> Re
     for (name, value) in variables {
         vm.var_set_json(name, value)?;
     }
-    vm.attach()?;
-    Ok(vm)
+    Ok(())
 }
 
 /// Whether programs may change what others do: drop packets, deny calls, rewrite values.

@@ -211,6 +211,9 @@ fn handle(tasks: &mut Tasks, request: Request, descriptors: Vec<OwnedFd>) -> Res
         Request::Pause { task, on } => tasks.pause(task, on)?,
         Request::Unload { task } => tasks.unload(task),
         Request::Describe { task } => return tasks.describe(task).map(Reply::Text),
+        Request::Plan { task, package, args, variables } => {
+            return tasks.plan(task, &package, &args, &variables).map(Reply::Text);
+        }
         Request::List => return Ok(Reply::Tasks(tasks.list())),
         Request::KeepLog { task } => {
             let missing = || Failure::new(Status::Inval, "the descriptor of the log is missing");

@@ -1,7 +1,8 @@
 //! One line of a log, in memory and as readers get it.
 
-/// Bytes before the text of a line: number (8), time (4), length of the text (4), kind (1), length of the source (2), and 5 zeros.
-pub const HEADER: usize = 24;
+/// Bytes before a line: number (8), time (4), length of the text (4), kind (1), length of the source (2), length of the record (4),
+/// number of the shape (4), and 5 zeros. The source, the text and the record follow.
+pub const HEADER: usize = 32;
 
 /// What a line is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,12 +28,32 @@ pub struct Line {
     pub kind: LineKind,
     pub source_len: usize,
     pub text_len: usize,
+    pub record_len: usize,
+    pub shape: u32,
+}
+
+/// What a line contains.
+#[derive(Clone, Copy, Debug)]
+pub struct Content<'a> {
+    /// Its text.
+    pub text: &'a [u8],
+    /// The record that the text was made of, for filters; may be empty.
+    pub record: &'a [u8],
+    /// The number of the shape of the record.
+    pub shape: u32,
+}
+
+impl<'a> Content<'a> {
+    /// A line without a record.
+    pub fn text(text: &'a [u8]) -> Content<'a> {
+        Content { text, record: &[], shape: 0 }
+    }
 }
 
 impl Line {
     /// Bytes of the whole line.
     pub fn size(&self) -> usize {
-        HEADER + self.source_len + self.text_len
+        HEADER + self.source_len + self.text_len + self.record_len
     }
 
     pub fn encode(&self) -> [u8; HEADER] {
@@ -42,6 +63,8 @@ impl Line {
         bytes[12..16].copy_from_slice(&(self.text_len as u32).to_le_bytes());
         bytes[16] = self.kind as u8;
         bytes[17..19].copy_from_slice(&(self.source_len as u16).to_le_bytes());
+        bytes[19..23].copy_from_slice(&(self.record_len as u32).to_le_bytes());
+        bytes[23..27].copy_from_slice(&self.shape.to_le_bytes());
         bytes
     }
 
@@ -50,7 +73,9 @@ impl Line {
         let (time, rest) = rest.split_first_chunk()?;
         let (text_len, rest) = rest.split_first_chunk()?;
         let (kind, rest) = rest.split_first()?;
-        let (source_len, zeros) = rest.split_first_chunk()?;
+        let (source_len, rest) = rest.split_first_chunk()?;
+        let (record_len, rest) = rest.split_first_chunk()?;
+        let (shape, zeros) = rest.split_first_chunk()?;
         let kind = *KINDS.get(usize::from(*kind))?;
         zeros.iter().all(|byte| *byte == 0).then_some(Line {
             number: u64::from_le_bytes(*number),
@@ -58,6 +83,8 @@ impl Line {
             kind,
             source_len: u16::from_le_bytes(*source_len).into(),
             text_len: u32::from_le_bytes(*text_len) as usize,
+            record_len: u32::from_le_bytes(*record_len) as usize,
+            shape: u32::from_le_bytes(*shape),
         })
     }
 }
@@ -75,6 +102,10 @@ pub struct LineRef<'a> {
     pub source: Option<&'a str>,
     /// Its text, without a newline at its end.
     pub text: &'a [u8],
+    /// The record that the text was made of; may be empty.
+    pub record: &'a [u8],
+    /// The number of the shape of the record.
+    pub shape: u32,
 }
 
 /// Several lines.
@@ -98,9 +129,11 @@ impl Lines {
             let line = Line::decode(header)?;
             let (source, after) = after.split_at_checked(line.source_len)?;
             let (text, after) = after.split_at_checked(line.text_len)?;
+            let (record, after) = after.split_at_checked(line.record_len)?;
             rest = after;
             let source = std::str::from_utf8(source).ok().filter(|source| !source.is_empty());
-            Some(LineRef { position: line.number, time: line.time, kind: line.kind, source, text })
+            let Line { number: position, time, kind, shape, .. } = line;
+            Some(LineRef { position, time, kind, source, text, record, shape })
         })
     }
 }

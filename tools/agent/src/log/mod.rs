@@ -14,7 +14,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use tokio::sync::watch;
 
-pub use line::{LineKind, LineRef, Lines};
+pub use line::{Content, LineKind, LineRef, Lines};
 use ring::Ring;
 
 /// The events of one task.
@@ -76,10 +76,10 @@ impl Log {
     }
 
     /// Adds a line. It is safe when this returns, even if this process is killed. Readers see it after [`flush`](Log::flush).
-    pub fn push(&self, kind: LineKind, source: &str, text: &[u8]) {
+    pub fn push(&self, kind: LineKind, source: &str, content: Content) {
         let mut state = self.state();
         let time = *state.time.get_or_insert_with(now);
-        state.ring.push(time, kind, source, text);
+        state.ring.push(time, kind, source, content);
     }
 
     /// Tells the readers that lines were added.
@@ -130,6 +130,11 @@ impl Log {
         self.end.subscribe()
     }
 
+    /// The beginning of all cursors.
+    pub fn epoch(&self) -> u32 {
+        self.epoch
+    }
+
     /// Writes a position so that [`parse`](Log::parse) reads it.
     pub fn cursor(&self, position: u64) -> String {
         format!("{:08x}.{position}", self.epoch)
@@ -161,7 +166,7 @@ mod tests {
     use super::*;
 
     fn add(log: &Log, texts: &[&str]) {
-        texts.iter().for_each(|text| log.push(LineKind::Json, "", text.as_bytes()));
+        texts.iter().for_each(|text| log.push(LineKind::Json, "", Content::text(text.as_bytes())));
         log.flush();
     }
 
@@ -211,7 +216,7 @@ mod tests {
         let log = Log::new().unwrap();
         add(&log, &["a", "b"]);
         // Not flushed: the server was killed.
-        log.push(LineKind::Unknown, "", b"loader");
+        log.push(LineKind::Unknown, "", Content::text(b"loader"));
         let again = Log::open(log.file().unwrap()).unwrap();
         let mut position = again.parse(&log.cursor(1)).unwrap().unwrap();
         assert_eq!(read_all(&again, &mut position).0, ["b", "loader"]);

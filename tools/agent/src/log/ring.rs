@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
 
-use super::line::{HEADER, Line, LineKind, Lines};
+use super::line::{Content, HEADER, Line, LineKind, Lines};
 use super::shared::Shared;
 
 /// Bytes of a log, apart from its header.
@@ -98,17 +98,20 @@ impl Ring {
     }
 
     /// Appends a line, and drops the oldest ones to make room. A line that is too long is reported as lost.
-    pub fn push(&mut self, time: u32, kind: LineKind, source: &str, text: &[u8]) {
-        let (kind, text) = if text.len() > LONGEST { (LineKind::Lost, &b"1"[..]) } else { (kind, text) };
+    pub fn push(&mut self, time: u32, kind: LineKind, source: &str, content: Content) {
+        let is_long = content.text.len() + content.record.len() > LONGEST;
+        let (kind, content) = if is_long { (LineKind::Lost, Content::text(b"1")) } else { (kind, content) };
+        let Content { text, record, shape } = content;
         // Names of maps are shorter.
         let source = source.get(..source.len().min(LONGEST / 1024)).unwrap_or_default();
-        let line = Line { number: self.next, time, kind, source_len: source.len(), text_len: text.len() };
+        let (source_len, text_len, record_len) = (source.len(), text.len(), record.len());
+        let line = Line { number: self.next, time, kind, source_len, text_len, record_len, shape };
         while self.end + line.size() as u64 - self.start > CAPACITY as u64 {
             self.drop_first();
         }
         self.mark(self.end);
         let mut at = self.end;
-        for bytes in [&line.encode(), source.as_bytes(), text] {
+        for bytes in [&line.encode(), source.as_bytes(), text, record] {
             self.write(at, bytes);
             at += bytes.len() as u64;
         }
@@ -187,7 +190,7 @@ mod tests {
     use super::*;
 
     fn push(ring: &mut Ring, text: &str) {
-        ring.push(5, LineKind::Json, "events", text.as_bytes());
+        ring.push(5, LineKind::Json, "events", Content::text(text.as_bytes()));
     }
 
     fn texts(ring: &Ring) -> Vec<(u64, String)> {

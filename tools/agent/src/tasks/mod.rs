@@ -16,6 +16,7 @@ use crate::error::{ApiError, Result};
 use crate::loader::Client;
 use crate::loader::protocol::Request;
 use crate::poller::Poller;
+use crate::spec::Spec;
 use crate::state::{Record, State};
 use crate::task::{Change, Status, Task};
 
@@ -122,6 +123,22 @@ impl Tasks {
         self.get(id)?;
         let _numbers = self.turn()?;
         self.loader.text(&Request::Describe { task: id })
+    }
+
+    /// Says what a start, or a replace of a task, would do, as JSON. Nothing is attached.
+    pub fn plan(&self, task: Option<u64>, spec: &Spec, package: &[u8]) -> Result<String> {
+        let _numbers = self.turn()?;
+        let spec = match task {
+            Some(id) => &self.get(id)?.spec.clone(),
+            None => spec,
+        };
+        let variables = spec.variables.iter().map(|(name, value)| (name.clone(), value.to_string()));
+        self.loader.text(&Request::Plan {
+            task: task.unwrap_or(0),
+            package: package.to_vec(),
+            args: spec.args.clone(),
+            variables: variables.collect(),
+        })
     }
 
     /// Detaches everything and ends the loader. The tasks stay in the state.

@@ -9,7 +9,7 @@ use eunomia::{Level, Options, Vm};
 use super::{Numbers, Tasks, no_log};
 use crate::error::Result;
 use crate::loader::protocol::{Alone, Request};
-use crate::log::LineKind;
+use crate::log::{Content, LineKind};
 use crate::task::Task;
 
 impl Tasks {
@@ -44,7 +44,7 @@ impl Tasks {
         let log = task.log.file().map_err(|error| no_log(&error))?;
         self.loader.keep_log(task.id, log.as_fd())?;
         let key = numbers.key();
-        self.poller.add(&vm, key, task.spec.format, &task.log)?;
+        self.poller.add(&vm, key, task)?;
         task.with(|current| (current.vm, current.key) = (Some(vm), key));
         Ok(())
     }
@@ -58,7 +58,7 @@ impl Tasks {
         numbers: &mut Numbers,
     ) -> Result<()> {
         let (vm, key) = (import(task, package, exported)?, numbers.key());
-        self.poller.add(&vm, key, task.spec.format, &task.log)?;
+        self.poller.add(&vm, key, task)?;
         self.poller.remove(&vm, key, task.spec.format);
         Ok(())
     }
@@ -82,14 +82,18 @@ impl Tasks {
 
 fn import(task: &Task, package: &[u8], exported: Exported) -> Result<Arc<Vm>> {
     let (id, name) = (task.id, task.spec.name.clone());
-    let log = move |level: Level, line: &str| eprintln!("task {id} ({name}): {level:?}: {line}");
+    let messages = Arc::clone(&task.messages);
+    let log = move |level: Level, line: &str| {
+        eprintln!("task {id} ({name}): {level:?}: {line}");
+        messages.add(level, line);
+    };
     Ok(Arc::new(Vm::import(package, exported, Options::new().log(log))?))
 }
 
 /// Notes in the log that events may be missing: the programs were not attached, or what they had sent is gone.
 pub(super) fn note_gap(task: &Task) {
     if task.log.next() > 0 {
-        task.log.push(LineKind::Unknown, "", b"loader");
+        task.log.push(LineKind::Unknown, "", Content::text(b"loader"));
         task.log.flush();
     }
 }

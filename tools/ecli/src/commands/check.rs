@@ -1,21 +1,17 @@
 //! `ecli check`: loads the programs of a package into this kernel's verifier one by one, without attaching them.
 
-use std::cell::OnceCell;
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use eunomia::btf::Btf;
 use eunomia::vm::{self, Outcome, Verdict};
 use eunomia::{Hint, Options, Vm};
-use eunomia_effects::{Code, Findings, Loaded, Program};
+use eunomia_effects::{Effects, Findings, PinnedMaps};
 use serde_json::json;
 
 use crate::archive::Unpacked;
 use crate::error::{self, Failure, Result};
 use crate::kind::Kind;
 use crate::options::Check;
-use crate::pinned_maps::PinnedMaps;
 use crate::source::{self, Request};
 use crate::{attach, capabilities, cgroup, output};
 
@@ -54,7 +50,7 @@ pub fn run(options: &Check) -> Result<ExitCode> {
         let _ = attach::apply(&vm, &options.attach);
         Ok(vm)
     };
-    let judged = vm::check(&open, &mut |vm, index| effects.add(vm, index));
+    let judged = vm::check(&open, &mut |vm, index| add_effects(&mut effects, vm, index));
     let mut checked = judged.map_err(|e| capabilities::explain(e).at(&program.name))?;
     for verdict in &mut checked.verdicts {
         name_options(&mut verdict.outcome);
@@ -81,35 +77,12 @@ fn name_options(outcome: &mut Outcome) {
     }
 }
 
-/// The effects that programs could have, by the instructions that the kernel verified.
-#[derive(Default)]
-struct Effects {
-    by_program: BTreeMap<String, Findings>,
-    /// The BTF of the kernel, read when a program calls a kernel function.
-    types: OnceCell<Option<Btf>>,
-}
-
-impl Effects {
-    fn add(&mut self, vm: &Vm, index: usize) -> Result<(), eunomia::Error> {
-        let (info, own) = (vm.prog_at(index)?, vm.prog_code_at(index)?);
-        let (pins, mut maps) = (PinnedMaps::new(vm)?, BTreeMap::new());
-        for map in 0..vm.map_count()? {
-            if let Some(number) = vm.map_number_at(map)? {
-                maps.insert(number, vm.map_at(map)?.name.to_string_lossy().into_owned());
-            }
-        }
-        let types = || Btf::parse(&std::fs::read("/sys/kernel/btf/vmlinux").ok()?).ok();
-        let kfunc = |id| Some(self.types.get_or_init(types).as_ref()?.name(id)?.to_owned());
-        let loaded = Loaded { map: &|number| maps.get(&number).cloned(), kfunc: &kfunc };
-        let code = Code::of_loaded(&own.instructions, &loaded);
-        let program = Program { kind: info.kind, attach_type: own.attach_type };
-        // The path of a run, not the temporary one.
-        let pinned =
-            |map: &str| Some(format!("/sys/fs/bpf/{}", Path::new(&pins.path(map)?).file_name()?.to_str()?));
-        let found = Findings::of(&code, &program, &pinned);
-        self.by_program.insert(info.name.to_string_lossy().into_owned(), found);
-        Ok(())
-    }
+/// Finds what a program could do. Pinned maps have the paths of a run, not the temporary ones.
+fn add_effects(effects: &mut Effects, vm: &Vm, index: usize) -> Result<(), eunomia::Error> {
+    let pins = PinnedMaps::new(vm)?;
+    let path =
+        |map: &str| Some(format!("/sys/fs/bpf/{}", Path::new(&pins.path(map)?).file_name()?.to_str()?));
+    effects.add(vm, index, &path)
 }
 
 /// A package, which is opened again for each part that is loaded.

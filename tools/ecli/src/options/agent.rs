@@ -66,9 +66,10 @@ pub struct Client {
 
 #[derive(Args)]
 pub struct Connection {
-    /// Server: unix:PATH or http://HOST:PORT [default: unix:/run/eunomia/agent.sock]
+    /// Server: unix:PATH or http://HOST:PORT. Give it several times to send a request to several servers
+    /// [default: unix:/run/eunomia/agent.sock]
     #[arg(short, long, value_name = "ENDPOINT", global = true, value_parser = Endpoint::parse)]
-    pub endpoint: Option<Endpoint>,
+    pub endpoint: Vec<Endpoint>,
 
     /// File with the token for the server [default: the token in EUNOMIA_TOKEN, or none]
     #[arg(long, value_name = "FILE", global = true)]
@@ -83,16 +84,16 @@ pub enum ClientCommand {
     Start(Start),
 
     /// Stop a task and remove it
-    Stop(Id),
+    Stop(Task),
 
     /// Print the number, name and state of each task
     List(Print),
 
     /// Detach the programs of a task; its maps stay
-    Pause(Id),
+    Pause(Task),
 
     /// Attach the programs of a paused task again, or start a failed one again
-    Resume(Id),
+    Resume(Task),
 
     /// Print the events of a task
     Log(Log),
@@ -100,17 +101,30 @@ pub enum ClientCommand {
     /// Replace the program of a running task by a new version
     Update(Update),
 
+    /// Load a program into the kernel's verifier, attach nothing, and print what a start would do
+    #[command(mut_arg("no_cache", |arg| arg.short(None)))]
+    Plan(Plan),
+
     /// Print the counters of a task
-    Stats(Stats),
+    Stats(Get),
+
+    /// Print the programs and maps of a task
+    Inspect(Get),
+
+    /// Print what has happened to a task: warnings and errors
+    Messages(Get),
+
+    /// Print the maps of a task, or the entries of one map
+    Maps(Maps),
 
     /// Print the events of a task with their cursors as they come, one JSON object per line
     Events(Events),
 }
 
 #[derive(Args)]
-pub struct Id {
-    /// Number of the task
-    pub id: u64,
+pub struct Task {
+    /// Number or name of the task
+    pub task: String,
 }
 
 #[derive(Args)]
@@ -121,11 +135,30 @@ pub struct Print {
 }
 
 #[derive(Args)]
+pub struct Get {
+    /// Number or name of the task
+    pub task: String,
+
+    #[command(flatten)]
+    pub print: Print,
+}
+
+#[derive(Args)]
+pub struct Maps {
+    /// Number or name of the task
+    pub task: String,
+
+    /// Print the entries of this map, one JSON object per line
+    pub map: Option<String>,
+
+    #[command(flatten)]
+    pub print: Print,
+}
+
+#[derive(Args)]
 pub struct Start {
-    /// Program, followed by the program's own arguments. It is read by the client: a package or BPF object as a file, - for
-    /// standard input, URL or name
-    #[arg(value_name = "PROG [ARGS]", trailing_var_arg = true, required = true)]
-    pub prog: Vec<String>,
+    #[command(flatten)]
+    pub program: Program,
 
     /// Name of the task [default: the name of the program]
     #[arg(short, long, value_name = "NAME")]
@@ -135,14 +168,23 @@ pub struct Start {
     #[arg(short, long)]
     pub json: bool,
 
-    /// Set a global variable of the program; VALUE is JSON. May be repeated
-    #[arg(long, value_name = "NAME=VALUE")]
-    pub variable: Vec<String>,
-
     /// What happens to its programs when the server has ended and none follows: keep or detach [default: detach those that can
     /// drop, deny or rewrite something]
     #[arg(long, value_name = "ACTION")]
     pub on_agent_death: Option<String>,
+}
+
+/// What is started.
+#[derive(Args)]
+pub struct Program {
+    /// Program, followed by the program's own arguments. It is read by the client: a package or BPF object as a file, - for
+    /// standard input, URL or name
+    #[arg(value_name = "PROG [ARGS]", trailing_var_arg = true, required = true)]
+    pub prog: Vec<String>,
+
+    /// Set a global variable of the program; VALUE is JSON. May be repeated
+    #[arg(long, value_name = "NAME=VALUE")]
+    pub variable: Vec<String>,
 
     #[command(flatten)]
     pub origin: Origin,
@@ -153,9 +195,22 @@ pub struct Start {
 }
 
 #[derive(Args)]
+pub struct Plan {
+    /// Print what replacing the program of this task would do; a number or a name
+    #[arg(long, value_name = "TASK")]
+    pub task: Option<String>,
+
+    #[command(flatten)]
+    pub program: Program,
+
+    #[command(flatten)]
+    pub print: Print,
+}
+
+#[derive(Args)]
 pub struct Update {
-    /// Number of the task
-    pub id: u64,
+    /// Number or name of the task
+    pub task: String,
 
     /// New version of the program, read by the client
     pub prog: String,
@@ -170,8 +225,8 @@ pub struct Update {
 
 #[derive(Args)]
 pub struct Log {
-    /// Number of the task
-    pub id: u64,
+    /// Number or name of the task
+    pub task: String,
 
     /// Wait for further events
     #[arg(short, long)]
@@ -180,23 +235,22 @@ pub struct Log {
     /// Skip events up to this cursor
     #[arg(short, long, value_name = "CURSOR")]
     pub cursor: Option<String>,
-}
 
-#[derive(Args)]
-pub struct Stats {
-    /// Number of the task
-    pub id: u64,
-
-    #[command(flatten)]
-    pub print: Print,
+    /// Print only events that match FILTER, as in `ecli run`
+    #[arg(long, value_name = "FILTER")]
+    pub filter: Option<String>,
 }
 
 #[derive(Args)]
 pub struct Events {
-    /// Number of the task
-    pub id: u64,
+    /// Number or name of the task
+    pub task: String,
 
     /// Begin after this cursor, or with `now` [default: the oldest event that the server has kept]
     #[arg(long, value_name = "CURSOR")]
     pub since: Option<String>,
+
+    /// Print only events that match FILTER, as in `ecli run`
+    #[arg(long, value_name = "FILTER")]
+    pub filter: Option<String>,
 }

@@ -2,7 +2,7 @@
 
 use csv_core::{WriteResult, Writer};
 
-use crate::column::Column;
+use eunomia_records::column::Column;
 
 /// A CSV table.
 pub struct Csv {

@@ -8,17 +8,17 @@ use eunomia::{Event, EventKind, Flow, Vm};
 use serde_json::Value;
 
 use super::clock::Clock;
-use super::map_entry::Entries;
 use super::stack::{self, Processes};
 use super::symbolized::NamedJson;
 use super::table::Table;
 use super::writer::Writer;
-use crate::column::Column;
 use crate::error::Result;
 use crate::options::Format;
 use crate::output::Output;
 use crate::symbols::Symbols;
 use crate::terminal::Style;
+use eunomia_records::Entries;
+use eunomia_records::column::Column;
 
 /// Types of maps of maps.
 const OF_MAPS: [u32; 2] = [map_type::ARRAY_OF_MAPS, map_type::HASH_OF_MAPS];

@@ -10,19 +10,20 @@ use eunomia::vm::{MapInfo, SourceInfo, SourceKind};
 use eunomia::{Event, Vm};
 
 use super::csv::Csv;
-use super::map_entry::{Entries, EntryText};
+use super::map_entry::EntryText;
 use super::stack::{Processes, is_of_stacks};
 use super::stack_ids::StackIds;
 use super::symbolized::NamedJson;
 use super::table::Table;
 use super::writer::Writer;
-use crate::column::{self, Column};
 use crate::error::{Code, Failure, Result, say};
-use crate::field;
-use crate::filter::Filter;
 use crate::options::{Format, Run};
 use crate::symbols::Symbols;
 use crate::terminal::Style;
+use eunomia_records::Entries;
+use eunomia_records::Filter;
+use eunomia_records::column::{self, Column};
+use eunomia_records::field;
 
 /// A source of events.
 pub struct Source {
@@ -218,7 +219,8 @@ fn filter(text: &str, ty: Option<&Arc<Type>>, source: &Source, types: &Types) ->
     }
     let ty = ty.cloned().unwrap_or_else(|| Type::bytes(0));
     let others = types.iter().flatten().filter(|other| **other != ty);
-    Filter::parse(text, &ty, &others.cloned().collect::<Vec<_>>())
+    let parsed = Filter::parse(text, &ty, &others.cloned().collect::<Vec<_>>());
+    parsed.map_err(|why| Failure::new(Code::Usage, format_args!("--filter: {why}")))
 }
 
 fn untyped(option: &str, source: &Source) -> Failure {

@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use eunomia::types::{Field, Kind, Type, ValueFormat};
 
-use crate::column::Column;
-use crate::field;
 use crate::symbols::Symbols;
+use eunomia_records::column::Column;
+use eunomia_records::field;
 
 /// The stacks of a record, printed below its row.
 pub struct Stacks {

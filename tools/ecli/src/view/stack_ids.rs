@@ -9,7 +9,7 @@ use eunomia::types::{Field, Kind, Type};
 
 use super::stack::is_of_stacks;
 use crate::error::Result;
-use crate::field;
+use eunomia_records::field;
 
 /// Adds stacks to records with stack ids.
 pub struct StackIds {

@@ -1,8 +1,8 @@
 //! Records as JSON, with function names instead of the addresses on stacks.
 
 use super::stack::{self, Processes};
-use crate::column::Column;
 use crate::symbols::Symbols;
+use eunomia_records::column::Column;
 
 /// Formats the columns of a record; its stacks are arrays of strings.
 pub struct NamedJson {

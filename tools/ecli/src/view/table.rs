@@ -11,9 +11,9 @@ use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
 use super::clock::Clock;
 use super::stack::{Processes, Stacks};
-use crate::column::Column;
 use crate::symbols::Symbols;
 use crate::terminal::Style;
+use eunomia_records::column::Column;
 
 /// The minimum width of a column.
 const MIN_WIDTH: usize = 6;

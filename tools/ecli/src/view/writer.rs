@@ -9,7 +9,7 @@ use super::symbolized::NamedJson;
 use super::table::Table;
 use crate::options::Format;
 use crate::output::Output;
-use crate::record_clock;
+use eunomia_records::record_clock;
 
 /// A format of records.
 pub enum Writer {

@@ -12,6 +12,7 @@ fn each_mistake_has_its_own_message() {
     needs_root!();
     let server = Server::start(&[]);
     server.ok(&["start", "-n", "taken", &package("bootstrap")]);
+    server.ok(&["start", "-j", "-n", "json", &package("bootstrap")]);
     let good = package_value(&package("bootstrap"));
     let refused = |method: &str, path: &str, body: Value| {
         let (code, error) = server.request(method, path, &body);
@@ -55,6 +56,20 @@ fn each_mistake_has_its_own_message() {
         refused("GET", "/v1/tasks/1/events?since=x", Value::Null),
         refused("GET", "/v1/tasks/1/events?follow=maybe", Value::Null),
         refused("GET", "/v1/tasks/1/events?filter=x", Value::Null),
+        refused("GET", "/v1/tasks/2/events?filter=x", Value::Null),
+        refused("GET", "/v1/tasks/2/events?filter=pid%20%3D", Value::Null),
+        refused("GET", "/v1/tasks/1/events?filter=%4", Value::Null),
+        refused("GET", "/v1/tasks/1/events?filters=x", Value::Null),
+        refused("GET", "/v1/tasks/1/maps/none", Value::Null),
+        refused("GET", "/v1/tasks/1/maps/exec_time?limit=0", Value::Null),
+        refused("GET", "/v1/tasks/1/maps/exec_time?after=0", Value::Null),
+        refused("GET", "/v1/tasks/1/maps/exec_time?after=00", Value::Null),
+        refused("GET", "/v1/tasks/1/maps/exec_time?after=ffffffff", Value::Null),
+        refused("GET", "/v1/tasks/1/maps/events", Value::Null),
+        refused("POST", "/v1/plan", json!({"task": 9, "package": good})),
+        refused("POST", "/v1/plan", json!({"task": "1", "package": good})),
+        refused("POST", "/v1/plan", json!({"task": 1, "package": good, "args": ["x"]})),
+        refused("POST", "/v1/plan", json!({"package": good, "args": ["--no-such-option"]})),
         refused("GET", "/v1/tasks/1/events?since=1&since=2", Value::Null),
         refused("POST", "/stop", json!({})),
         refused("POST", "/stop", json!({"id": "1"})),
@@ -83,7 +98,21 @@ fn each_mistake_has_its_own_message() {
         "404 not_found: there is no task 9",
         "400 invalid: since: expected now or a cursor, found \"x\"",
         "400 invalid: follow: expected true or false, found \"maybe\"",
-        "400 invalid: unknown parameter \"filter\"; known are since, follow",
+        "400 invalid: filter: task 1 keeps its events as text; start it with the format json",
+        "400 invalid: filter: field \"x\": struct event has no \"x\"",
+        "400 invalid: filter: unknown operator '='; use == to compare",
+        "400 invalid: filter: \"%4\" is not percent-encoded UTF-8",
+        "400 invalid: unknown parameter \"filters\"; known are since, follow, filter",
+        "422 not_found: map \"none\"",
+        "400 invalid: limit: expected 1 to 10000, found \"0\"",
+        "400 invalid: after: \"0\" is not the member \"next\" of a page",
+        "400 invalid: after: a key of \"exec_time\" has 4 bytes, not 1",
+        "409 conflict: after: \"exec_time\" has no entry with this key any more; begin again",
+        "422 unsupported: map \"events\"",
+        "404 not_found: there is no task 9",
+        "400 invalid: task: expected the number of a task, found \"1\"",
+        "400 invalid: a replace keeps the args and variables of the task; leave them out",
+        "400 invalid: ",
         "400 invalid: the parameter since occurs twice",
         "400 invalid: id is missing",
         "400 invalid: id: expected the number of a task, found \"1\"",
@@ -98,7 +127,7 @@ fn each_mistake_has_its_own_message() {
         let message = raw(body);
         assert!(message.as_str().unwrap().starts_with("the body is invalid JSON: "), "{message}");
     }
-    assert_eq!(server.ok(&["list"]), "1 taken Running\n", "nothing was started");
+    assert_eq!(server.ok(&["list"]), "1 taken Running\n2 json Running\n", "nothing was started");
 }
 
 #[test]

@@ -10,6 +10,7 @@ mod openapi;
 mod restart;
 mod survival;
 mod tasks;
+mod views;
 
 use std::fs::File;
 use std::io::{Read, Write};

@@ -93,7 +93,7 @@ fn responses_are_as_described() {
     let mut seen = BTreeSet::new();
     let mut check = |method: &str, path: &str, body: Value| {
         let (code, value) = server.request(method, path, &body);
-        let pattern = path.split('?').next().unwrap().replace("/1", "/{id}");
+        let pattern = path.split('?').next().unwrap().replace("/1", "/{id}").replace("/exec_time", "/{map}");
         let operation = &description["paths"][&pattern][method.to_lowercase()];
         assert!(operation.is_object(), "{method} {pattern}");
         let response = match &operation["responses"][code.to_string()] {
@@ -131,11 +131,16 @@ fn responses_are_as_described() {
         "/v1/tasks/1/stats",
         "/v1/tasks/1/inspect",
         "/v1/tasks/1/events?follow=false",
+        "/v1/tasks/1/maps",
+        "/v1/tasks/1/maps/exec_time?limit=5",
+        "/v1/tasks/1/logs",
         "/task",
     ] {
         assert_eq!(check("GET", path, Value::Null).0, 200, "{path}");
     }
     assert_eq!(check("PUT", "/v1/tasks/1/package", start.clone()).0, 200);
+    assert_eq!(check("POST", "/v1/plan", start.clone()).0, 200);
+    assert_eq!(check("POST", "/v1/plan", json!({"task": 1, "package": package})).0, 200);
     for path in ["/v1/tasks/1/pause", "/v1/tasks/1/resume"] {
         assert_eq!(check("POST", path, Value::Null).0, 200, "{path}");
     }

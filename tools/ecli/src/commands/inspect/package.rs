@@ -2,11 +2,10 @@
 
 use eunomia::package::Package;
 use eunomia::{Options, Vm};
-use eunomia_effects::{Findings, Object, names};
+use eunomia_effects::{Findings, Object, PinnedMaps, names};
 use serde_json::{Value, json};
 
 use crate::error::Result;
-use crate::pinned_maps::PinnedMaps;
 
 /// Describes a JSON package.
 pub fn package(bytes: &[u8]) -> Result<Value> {

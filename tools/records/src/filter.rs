@@ -1,4 +1,4 @@
-//! `--filter`: a condition on the fields of a record, evaluated on the bytes that the kernel wrote.
+//! Filters: a condition on the fields of a record, evaluated on the bytes that the kernel wrote.
 //!
 //! ```text
 //! any        = all { "||" all }
@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 use eunomia::types::Type;
 
-use crate::error::{Code, Failure, Result};
+use crate::error::{Error, Result};
 
 mod condition;
 mod parser;
@@ -34,9 +34,8 @@ pub struct Filter {
 impl Filter {
     /// Parses a condition on records of type `ty`. A comparison of a field that only one of the `others` has is false.
     pub fn parse(text: &str, ty: &Arc<Type>, others: &[Arc<Type>]) -> Result<Filter> {
-        let fail = |why: String| Failure::new(Code::Usage, format_args!("--filter: {why}"));
-        let mut parser = Parser::new(text, ty, others).map_err(fail)?;
-        let condition = parser.filter().map_err(fail)?;
+        let mut parser = Parser::new(text, ty, others).map_err(Error::new)?;
+        let condition = parser.filter().map_err(Error::new)?;
         Ok(Filter { condition, lacking: parser.lacking })
     }
 

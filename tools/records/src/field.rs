@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use eunomia::types::{Field, Kind, Type};
 
-use crate::error::{Code, Failure, Result};
+use crate::error::{Error, Result};
 
 /// Finds the field called `name`, or `outer.inner` if it is nested. Its offset is relative to the record.
 pub fn find(ty: &Arc<Type>, name: &str) -> Result<Field> {
@@ -15,14 +15,11 @@ pub fn find(ty: &Arc<Type>, name: &str) -> Result<Field> {
         let inner = outer.member(part).ok_or_else(|| {
             let names: Vec<String> = names(outer);
             let known = if names.is_empty() { "none".into() } else { names.join(", ") };
-            Failure::new(
-                Code::Usage,
-                format_args!("field {name:?}: {} has no {part:?}; there are: {known}", outer.name),
-            )
+            Error::new(format_args!("field {name:?}: {} has no {part:?}; there are: {known}", outer.name))
         })?;
         found = Some(Field { bit_offset: base.saturating_add(inner.bit_offset), ..inner });
     }
-    found.ok_or_else(|| Failure::new(Code::Usage, "empty field name"))
+    found.ok_or_else(|| Error::new("empty field name"))
 }
 
 /// The names of all members, including those of anonymous members.

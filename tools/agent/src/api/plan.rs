@@ -1,0 +1,40 @@
+//! `/v1/plan`: what a start or a replace would do.
+
+use serde_json::Value;
+
+use super::{Api, input, ok};
+use crate::error::{ApiError, Result};
+use crate::http::{Request, Response};
+use crate::spec::{Spec, expected};
+use crate::tasks::check_package;
+
+/// The name in a spec that is not started.
+const UNNAMED: &str = "plan";
+
+impl Api {
+    pub(super) async fn plan(&self, request: Request) -> Result<Response> {
+        let object = input::object(request, &self.limits).await?;
+        input::only(&object, &["task", "package", "package_base64", "args", "variables"])?;
+        let task = match object.get("task").unwrap_or(&Value::Null) {
+            Value::Null => None,
+            value => Some(value.as_u64().ok_or_else(|| expected("task", "the number of a task", value))?),
+        };
+        let is_given = |name: &str| match object.get(name).unwrap_or(&Value::Null) {
+            Value::Array(list) => !list.is_empty(),
+            Value::Object(members) => !members.is_empty(),
+            other => !other.is_null(),
+        };
+        if task.is_some() && (is_given("args") || is_given("variables")) {
+            return Err(ApiError::invalid(
+                "a replace keeps the args and variables of the task; leave them out",
+            ));
+        }
+        let (spec, package) = (Spec::from_json(&object, UNNAMED)?, input::package(&object)?);
+        self.blocking(move |tasks| {
+            check_package(&package)?;
+            tasks.plan(task, &spec, &package)
+        })
+        .await
+        .map(ok)
+    }
+}

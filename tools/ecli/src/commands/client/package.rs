@@ -1,0 +1,76 @@
+//! The bodies of requests that contain a program, which the client reads.
+
+use eunomia::package::Package;
+use serde_json::{Map, Value, json};
+
+use crate::error::{Code, Failure, Result};
+use crate::kind::Kind;
+use crate::options::agent::{ClientCommand, Program, Start, Update};
+use crate::source::{self, Request};
+
+/// The body of a request; null if it has none.
+pub struct Body(pub Value);
+
+impl Body {
+    /// Reads the program of a command.
+    pub fn of(command: &ClientCommand) -> Result<Body> {
+        Ok(Body(match command {
+            ClientCommand::Start(options) => start(options)?,
+            ClientCommand::Update(options) => update(options)?,
+            ClientCommand::Plan(options) => program(&options.program)?,
+            _ => Value::Null,
+        }))
+    }
+}
+
+fn start(options: &Start) -> Result<Value> {
+    let mut body = program(&options.program)?;
+    body["name"] = json!(options.name);
+    body["format"] = json!(if options.json { "json" } else { "text" });
+    body["on_agent_death"] = json!(options.on_agent_death);
+    Ok(body)
+}
+
+/// The members that a start and a plan have.
+fn program(options: &Program) -> Result<Value> {
+    let Some((prog, args)) = options.prog.split_first() else {
+        return Err(Failure::new(Code::Usage, "no program given"));
+    };
+    let mut variables = Map::new();
+    for variable in &options.variable {
+        let parsed = variable
+            .split_once('=')
+            .and_then(|(name, value)| Some((name.to_owned(), serde_json::from_str::<Value>(value).ok()?)));
+        let Some((name, value)) = parsed else {
+            let text = format!("--variable: {variable:?}: expected NAME=VALUE with a value in JSON");
+            return Err(Failure::new(Code::Usage, text));
+        };
+        variables.insert(name, value);
+    }
+    let request = Request { prog, kind: options.prog_type, origin: &options.origin };
+    Ok(json!({"package_base64": package(&request)?, "args": args, "variables": variables}))
+}
+
+/// Reads a package, in base64.
+fn package(request: &Request) -> Result<String> {
+    use base64::Engine;
+    let program = source::open(request)?;
+    let bytes = match program.kind {
+        Kind::Json => program.bytes,
+        Kind::Object => Package::from_object(&program.bytes, None).map_err(Failure::from)?.to_json(),
+        Kind::Tar | Kind::Wasm => {
+            let text = format!(
+                "{}: {}; the server runs packages and BPF objects only",
+                program.name,
+                program.kind.describe()
+            );
+            return Err(Failure::new(Code::Source, text));
+        }
+    };
+    Ok(base64::engine::general_purpose::STANDARD.encode(bytes))
+}
+
+fn update(options: &Update) -> Result<Value> {
+    let request = Request { prog: &options.prog, kind: None, origin: &options.origin };
+    Ok(json!({"package_base64": package(&request)?}))
+}

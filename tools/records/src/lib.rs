@@ -1,0 +1,16 @@
+//! The fields of raw records, by name: conditions on them and their text.
+//!
+//! A record is the bytes that the kernel wrote; its [`Type`](eunomia::types::Type) says where the fields are. [`Filter`] decides
+//! which records are shown, [`Column`](column::Column) formats one field, and [`Entries`] makes records of the entries of a map.
+
+pub mod column;
+pub mod field;
+pub mod record_clock;
+
+mod entries;
+mod error;
+mod filter;
+
+pub use entries::Entries;
+pub use error::{Error, Result};
+pub use filter::Filter;
