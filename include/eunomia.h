@@ -1093,8 +1093,8 @@ int eunomia_group_add(struct eunomia_group *group, struct eunomia_vm *vm, void *
 
 // Removes a vm from the group. Any thread, any time, also in callbacks.
 //
-// If another thread is in the callback of eunomia_group_poll, the call waits until that has returned,
-// so the callback must not wait for this thread. No event of the vm is delivered after the call.
+// If another thread is in a callback for an event of the vm, the call waits until that has returned, so
+// the callback must not wait for this thread. No event of the vm is delivered after the call.
 //
 // A failure of this call sets no message.
 //

@@ -123,7 +123,7 @@ func (g *Group) Add(vm *VM) error {
 	return err
 }
 
-// Remove removes a vm. If another goroutine is in a callback of the group, it waits until that has returned.
+// Remove removes a vm. If another goroutine is in a callback for an event of it, it waits until that has returned.
 func (g *Group) Remove(vm *VM) error {
 	err := g.with(vm, "the vm is not in this group", func() C.int { return C.eunomia_group_remove(g.c, vm.c) })
 	if err == nil {

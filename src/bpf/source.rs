@@ -282,9 +282,13 @@ impl Sources {
     /// Returns whether this process can deliver something: a record waits, or a sampled map is due.
     #[inline]
     pub fn has_events(&self) -> bool {
-        // A round in progress is still due.
-        let is_due = |due: Option<Instant>| due.is_some_and(|due| due <= Instant::now());
-        !self.is_given_away && (self.is_ready() || is_due(self.due()))
+        !self.is_given_away && (self.is_ready() || self.timer.is_some() && self.is_due())
+    }
+
+    /// Returns whether a round of a sampled map is due. A round in progress still is.
+    #[inline(never)]
+    fn is_due(&self) -> bool {
+        self.due().is_some_and(|due| due <= Instant::now())
     }
 
     /// Returns whether all records have been read, by this process or by the one that has taken over the reading.
@@ -344,6 +348,7 @@ impl Sources {
     }
 
     /// Delivers the available records, at most `budget`, and returns their number.
+    #[inline(always)]
     pub fn drain(&mut self, budget: usize, sink: &mut (impl Sink + ?Sized)) -> Result<usize> {
         if let Some(again) = &self.again {
             again.clear();
@@ -353,8 +358,11 @@ impl Sources {
             again.signal();
         }
         // The timer is also set after a failure: the next round may succeed, and other maps have their own rounds.
-        let armed = self.arm();
-        armed.map_err(|e| Error::sys(Status::System, e.0, format_args!("timer of sampled maps: {e}")))?;
+        if self.timer.is_some() {
+            let failed =
+                |e: Errno| Error::sys(Status::System, e.0, format_args!("timer of sampled maps: {e}"));
+            self.arm().map_err(failed)?;
+        }
         drained
     }
 

@@ -147,13 +147,19 @@ pub(super) fn timeout(milliseconds: c_int) -> Option<Duration> {
 }
 
 /// Returns the format with that number.
+#[inline(always)]
 pub(super) fn format(number: u32) -> Result<Format> {
     match number {
         0 => Ok(Format::Raw),
         1 => Ok(Format::Json),
         2 => Ok(Format::Text),
-        _ => Err(invalid(format_args!("unknown format {number}"))),
+        _ => Err(unknown_format(number)),
     }
+}
+
+#[cold]
+fn unknown_format(number: u32) -> Error {
+    invalid(format_args!("unknown format {number}"))
 }
 
 /// Returns an index as Rust counts. Negative ones are out of range.

@@ -88,8 +88,8 @@ unsafe fn add(group: &Group, vm: *mut eunomia_vm, member: *mut c_void) -> Result
 
 /// Removes a vm from the group. Any thread, any time, also in callbacks.
 ///
-/// If another thread is in the callback of eunomia_group_poll, the call waits until that has returned,
-/// so the callback must not wait for this thread. No event of the vm is delivered after the call.
+/// If another thread is in a callback for an event of the vm, the call waits until that has returned, so
+/// the callback must not wait for this thread. No event of the vm is delivered after the call.
 ///
 /// A failure of this call sets no message.
 ///

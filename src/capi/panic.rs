@@ -1,12 +1,13 @@
 //! Catches panics, describes them in one line and keeps them off the host's stderr.
 
-use std::cell::{Cell, RefCell};
+use std::cell::Cell;
 use std::panic::{self, AssertUnwindSafe, PanicHookInfo};
 use std::ptr;
 use std::sync::Once;
 
-/// Description of a panic, written by the hook for the innermost `catch` on the stack.
-type Note = RefCell<String>;
+/// Description of a panic, written by the hook for the innermost `catch` on the stack. In a box, so that an empty one is freed by one
+/// comparison.
+type Note = Cell<Option<Box<String>>>;
 
 thread_local! {
     /// The note of this thread's innermost `catch`. It has no destructor, so the thread may end at any time.
@@ -21,27 +22,33 @@ pub(super) fn catch<T>(call: impl FnOnce() -> T) -> Result<T, String> {
     // State that a panic leaves inconsistent is not used again: the vm is poisoned.
     let end = panic::catch_unwind(AssertUnwindSafe(call));
     CURRENT.set(outer);
-    end.map_err(|_payload| note.into_inner())
+    end.map_err(|_payload| note.take().map_or_else(String::new, |text| *text))
 }
 
 /// Replaces std's hook, which prints, by one that is silent on threads inside `catch`.
+#[inline(always)]
 fn install_hook() {
     static ONCE: Once = Once::new();
-    ONCE.call_once(|| {
-        let previous = panic::take_hook();
-        panic::set_hook(Box::new(move |info| {
-            if !take_note(info) {
-                previous(info)
-            }
-        }));
-    });
+    if !ONCE.is_completed() {
+        ONCE.call_once(replace_hook);
+    }
+}
+
+#[cold]
+fn replace_hook() {
+    let previous = panic::take_hook();
+    panic::set_hook(Box::new(move |info| {
+        if !take_note(info) {
+            previous(info)
+        }
+    }));
 }
 
 /// Writes the panic to the note of this thread's `catch`, and returns whether there is one.
 fn take_note(info: &PanicHookInfo<'_>) -> bool {
     // SAFETY: not null only while the `catch` that owns the note is on this thread's stack.
     let note = unsafe { CURRENT.get().as_ref() };
-    note.inspect(|note| *note.borrow_mut() = describe(info)).is_some()
+    note.inspect(|note| note.set(Some(Box::new(describe(info))))).is_some()
 }
 
 /// `panic at FILE:LINE:COLUMN: TEXT`, or `panic: TEXT` in a release, which has no locations (tools/build-release.sh).

@@ -8,6 +8,7 @@ pub fn clock(id: libc::clockid_t) -> Result<u64> {
     check(result).map(|_| ns)
 }
 
+#[inline(always)]
 fn read(id: libc::clockid_t) -> (libc::c_int, u64) {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: `time` lives for the call, which returns EINVAL for an unknown clock.

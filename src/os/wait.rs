@@ -108,8 +108,16 @@ impl Again {
     }
 
     /// Makes it unreadable.
+    #[inline(always)]
     pub fn clear(&self) {
-        if self.is_set.load(SeqCst) && self.is_set.swap(false, SeqCst) {
+        if self.is_set.load(SeqCst) {
+            self.reset();
+        }
+    }
+
+    #[cold]
+    fn reset(&self) {
+        if self.is_set.swap(false, SeqCst) {
             self.event.clear();
         }
     }

@@ -93,13 +93,10 @@ impl Delivery {
     /// due. Costs no system call.
     #[cfg_attr(small, optimize(speed))]
     pub fn has_events(&self) -> bool {
-        let waits = |sources: &Option<Sources>, queue: &Option<Queue>| {
-            sources.as_ref().is_some_and(Sources::has_events)
-                || queue.as_ref().is_some_and(|queue| !queue.is_empty())
-        };
-        self.pending.is_some()
-            || waits(&self.sources, &self.queue)
-            || self.retired.iter().any(|retired| waits(&retired.sources, &retired.queue))
+        self.sources.as_ref().is_some_and(Sources::has_events)
+            || self.pending.is_some()
+            || self.queue.as_ref().is_some_and(|queue| !queue.is_empty())
+            || !self.retired.is_empty() && self.retired.iter().any(Retired::has_events)
     }
 
     /// Delivers from `sources` from now on, or from `queue` if its thread has the sources, and retires the sources and
@@ -178,6 +175,7 @@ impl Delivery {
 
 impl Retired {
     /// Delivers the waiting events, those of the queue first, and returns their number.
+    #[inline(never)]
     fn drain(&mut self, budget: usize, sink: &mut (impl Sink + ?Sized)) -> Result<usize> {
         let mut count = self.queue.as_mut().map_or(0, |queue| queue.drain(&self.shapes, budget, sink));
         if let Some(sources) = self.sources.as_mut().filter(|_| count < budget && !sink.interrupted()) {
@@ -185,6 +183,12 @@ impl Retired {
         }
         self.delivered.fetch_add(count as u64, Relaxed);
         Ok(count)
+    }
+
+    #[inline(never)]
+    fn has_events(&self) -> bool {
+        self.sources.as_ref().is_some_and(Sources::has_events)
+            || self.queue.as_ref().is_some_and(|queue| !queue.is_empty())
     }
 
     fn is_spent(&self) -> bool {

@@ -104,11 +104,15 @@ pub(crate) trait EventFn: FnMut(&Event<'_>) -> Flow {}
 impl<F: FnMut(&Event<'_>) -> Flow + ?Sized> EventFn for F {}
 
 /// Returns the outcome of a call that delivered `count` events and that the callback may have ended.
+#[inline(always)]
 pub(super) fn outcome(ended: Option<Flow>, count: usize) -> Result<usize> {
     match ended {
-        Some(Flow::Fail(value)) => {
-            Err(Error::new(Status::Callback, format_args!("the callback returned {value}")))
-        }
+        Some(Flow::Fail(value)) => Err(failed(value)),
         _ => Ok(count),
     }
+}
+
+#[cold]
+fn failed(value: i32) -> Error {
+    Error::new(Status::Callback, format_args!("the callback returned {value}"))
 }

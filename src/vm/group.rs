@@ -5,15 +5,17 @@
 //! costs a system call only if the thread slept.
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, Weak};
+use std::sync::atomic::{
+    AtomicBool, AtomicU64, AtomicUsize, Ordering::Acquire, Ordering::Relaxed, Ordering::Release,
+};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use super::delivery::Delivery;
 use super::event::{Event, EventFn, Flow, Format, outcome};
 use super::handover::Request;
 use super::interrupt::{stopped, this_thread};
-use super::lock::{locked, try_locked};
+use super::lock::locked;
 use super::membership::{Leave, Membership};
 use super::poll::{Deadline, Ready, Work};
 use super::state::{Vm, system_error};
@@ -26,6 +28,10 @@ const STOP: u64 = 0;
 const AGAIN: u64 = 1;
 /// Token of the first member.
 const FIRST: u64 = 2;
+/// In `current`: no member delivers.
+const NONE: u64 = 0;
+/// In `current`: another thread waits until the member has delivered.
+const AWAITED: u64 = 1 << 63;
 
 /// Maximum number of events of one turn, unless the options of the vm set another one.
 const TURN: usize = 1024;
@@ -68,19 +74,16 @@ pub struct Group(Arc<Shared>);
 struct Shared {
     epoll: Epoll,
     stop: Request<AtomicBool, EventFd>,
-    /// The thread that polls; 0 for none.
+    /// The thread that polls; 0 for none. Set with `members` locked.
     poller: AtomicUsize,
     /// Readable while the last poll has left something to do.
     again: Again,
     members: Mutex<Members>,
-    /// The state that polls keep. The call that polls holds the lock.
-    polling: Mutex<Polling>,
-    /// Held while the events of one member are delivered.
-    delivering: Mutex<()>,
-    /// The token of that member, changed with `members` locked. Like the next one it needs no memory ordering: whoever
-    /// removes a member waits for the lock on the delivery.
+    /// The token of the member whose events are being delivered, or `NONE`; perhaps with `AWAITED`. Set with `members` locked.
     current: AtomicU64,
-    /// Set when that member leaves.
+    /// Woken after `current` was `AWAITED`.
+    turn_over: Condvar,
+    /// Set when the current member leaves.
     has_left: AtomicBool,
     /// The process that created the group. A child has the same epoll set and must not change it.
     owner: u32,
@@ -96,6 +99,12 @@ struct Members {
     version: u64,
     /// The member that the next pass begins with, if there are that many.
     first: usize,
+    /// Whether the list has a member that has been dropped.
+    has_dropped: bool,
+    /// A member that has failed and is not yet reported, by its key.
+    failure: Option<(usize, Error)>,
+    /// The member that the last failed poll was about.
+    failed: Option<usize>,
 }
 
 struct Member {
@@ -105,16 +114,6 @@ struct Member {
     key: usize,
     /// Whether epoll has reported it. epoll may have reported something that cannot be seen in user space.
     is_reported: bool,
-}
-
-#[derive(Default)]
-struct Polling {
-    /// A member that has failed and is not yet reported, by its key.
-    failure: Option<(usize, Error)>,
-    /// The member that the last failed poll was about.
-    failed: Option<usize>,
-    /// Whether epoll has reported a member that another thread uses.
-    is_busy: bool,
 }
 
 /// The reference to a vm that a group holds.
@@ -223,7 +222,7 @@ impl Group {
         Ok(())
     }
 
-    /// Removes a vm. If another thread delivers an event of a member, the call waits until the callback has returned. No event of
+    /// Removes a vm. If another thread delivers events of it, the call waits until the callback has returned. No event of
     /// the vm is delivered after the call.
     ///
     /// # Errors
@@ -310,7 +309,7 @@ impl Group {
     /// # }
     /// ```
     pub fn failed(&self) -> Option<usize> {
-        try_locked(&self.0.polling).ok()?.failed
+        locked(&self.0.members).failed
     }
 
     /// Ends the poll in progress, or else the next one, with [`Status::Stopped`]. Several calls before the next report are one
@@ -386,17 +385,18 @@ impl Leave for Shared {
         if self.owner != std::process::id() {
             return;
         }
-        {
-            let mut members = locked(&self.members);
-            let Ok(index) = members.position(token) else { return };
-            self.epoll.remove(members.list.remove(index).fd);
-            members.version += 1;
-            if self.current.load(Relaxed) == token {
-                self.has_left.store(true, Relaxed);
-            }
+        let mut members = locked(&self.members);
+        let Ok(index) = members.position(token) else { return };
+        self.epoll.remove(members.list.remove(index).fd);
+        members.version += 1;
+        if self.current.load(Acquire) != token {
+            return;
         }
+        self.has_left.store(true, Relaxed);
         if self.poller.load(Relaxed) != this_thread() {
-            drop(locked(&self.delivering));
+            while self.await_turn(token) {
+                members = self.turn_over.wait(members).unwrap_or_else(PoisonError::into_inner);
+            }
         }
     }
 }
@@ -416,131 +416,152 @@ impl Shared {
         epoll.add(stop.fd(), STOP)?;
         epoll.add(again.fd(), AGAIN)?;
         let stop = Request::new(AtomicBool::new(false), stop);
-        let (members, polling, delivering, poller, current, has_left) = Default::default();
+        let (members, turn_over, poller, current, has_left) = Default::default();
         let owner = std::process::id();
-        Ok(Shared { epoll, stop, poller, again, members, polling, delivering, current, has_left, owner })
+        Ok(Shared { epoll, stop, poller, again, members, current, turn_over, has_left, owner })
     }
 
+    #[inline(never)]
+    #[cfg_attr(small, optimize(speed))]
     fn poll(&self, timeout: Option<Duration>, deliver: &mut Deliver<'_>) -> Result<usize> {
+        let mut members = locked(&self.members);
+        let _poller = self.enter(&members)?;
         let mut deadline = Deadline::after(timeout);
-        let mut polling = try_locked(&self.polling)?;
-        self.poller.store(this_thread(), Relaxed);
-        let _poller = AtEnd(&self.poller);
-        polling.failed = None;
         self.again.clear();
         loop {
+            members.failed = None;
             if self.stop.take() {
                 return Err(stopped());
             }
-            if let Some((key, error)) = polling.failure.take() {
-                polling.failed = Some(key);
+            if let Some((key, error)) = members.failure.take() {
+                members.failed = Some(key);
                 return Err(error);
             }
-            let (count, ended) = self.pass(&mut polling, deliver);
-            if count > 0 || ended.is_some() {
-                return outcome(ended, count);
+            let pass = self.pass(members, deliver);
+            if pass.events > 0 || pass.ended.is_some() {
+                return outcome(pass.ended, pass.events);
             }
-            if polling.failure.is_none() {
-                match self.wait(&mut deadline, std::mem::take(&mut polling.is_busy))? {
+            if !pass.has_failed {
+                match self.wait(&mut deadline, pass.is_busy)? {
                     Ready::Stop => return Err(stopped()),
                     Ready::Timeout => return Ok(0),
                     Ready::Events => {}
                 }
             }
+            members = locked(&self.members);
         }
     }
 
-    /// Gives each member that has events one turn. Returns the number of events, and what the callback returned if that ended the
-    /// pass.
-    fn pass(&self, polling: &mut Polling, deliver: &mut Deliver<'_>) -> Delivered {
-        let (mut count, mut ended) = (0, None);
-        let mut cursor = Cursor::default();
-        while let Some(delivered) = self.step(&mut cursor, polling, deliver) {
-            count += delivered.0;
-            ended = delivered.1;
-            let is_over = ended.is_some() || polling.failure.is_some();
-            cursor.is_incomplete = is_over;
-            if is_over || cursor.steps == cursor.count {
-                break;
-            }
+    /// Makes this thread the one that polls, with the members locked.
+    fn enter(&self, _: &MutexGuard<'_, Members>) -> Result<AtEnd<'_>> {
+        if self.poller.load(Acquire) != 0 {
+            let text = "another thread polls the group, or the call comes from a callback of it";
+            return Err(Error::new(Status::Busy, text));
         }
-        if cursor.is_incomplete {
+        self.poller.store(this_thread(), Relaxed);
+        Ok(AtEnd(&self.poller))
+    }
+
+    /// Gives each member that has events one turn.
+    fn pass<'a>(&'a self, mut members: MutexGuard<'a, Members>, deliver: &mut Deliver<'_>) -> Pass {
+        let mut pass = Pass::begin(&mut members);
+        while self.step(members, &mut pass, deliver) {
+            members = locked(&self.members);
+        }
+        if pass.is_incomplete {
             // The descriptor stays readable, so that the host polls again: epoll may not report a second time what has
             // been left out.
             self.again.signal();
         }
-        (count, ended)
+        pass
     }
 
-    /// Gives the next member that has something to do its turn. `None` if there is none. A pass begins with a member
-    /// that epoll has reported, or else with the member after the one that the last pass began with.
-    fn step(
-        &self,
-        cursor: &mut Cursor,
-        polling: &mut Polling,
+    /// Gives the next member that has something to do its turn. Returns whether the pass goes on.
+    fn step<'a>(
+        &'a self,
+        mut members: MutexGuard<'a, Members>,
+        pass: &mut Pass,
         deliver: &mut Deliver<'_>,
-    ) -> Option<Delivered> {
-        let mut members = locked(&self.members);
-        if cursor.steps == 0 {
-            cursor.begin(&mut members);
+    ) -> bool {
+        if pass.version != members.version || self.stop.is_asked() {
+            pass.is_incomplete = pass.steps < members.list.len();
+            return false;
         }
-        let count = members.list.len();
-        if cursor.version != members.version || self.stop.is_asked() {
-            cursor.is_incomplete = cursor.steps < count;
-            return None;
-        }
-        while cursor.steps < count {
-            // The thread that removes the member waits for this lock, and then has the last reference to the vm. So the
-            // lock is released last.
-            let _delivering;
-            let member = members.list.get_mut(cursor.step())?;
-            let Some(vm) = member.vm.upgrade() else { continue };
-            let held = match vm.vm().look() {
+        while pass.steps < pass.size {
+            // The thread that removes the member waits for the end of its turn, and then has the last reference to the vm.
+            // So the turn ends last.
+            let _current;
+            let Members { list, has_dropped, .. } = &mut *members;
+            let Some(member) = list.get_mut(pass.step()) else { return false };
+            let Some(held) = member.vm.upgrade() else {
+                *has_dropped = true;
+                continue;
+            };
+            let vm = held.vm();
+            let held = match vm.look() {
                 Work::None if !member.is_reported => continue,
                 Work::Events(held) => Some(held),
                 _ => None,
             };
-            let turn = Turn { vm: vm.vm(), key: member.key, has_left: &self.has_left, held };
             let is_reported = std::mem::take(&mut member.is_reported);
-            self.current.store(member.token, Relaxed);
-            self.has_left.store(false, Relaxed);
-            _delivering = locked(&self.delivering);
+            let turn = Turn { vm, key: member.key, has_left: &self.has_left, held };
+            _current = self.begin_turn(member.token);
             drop(members);
-            return Some(self.turn(turn, is_reported, polling, deliver));
+            self.turn(turn, is_reported, pass, deliver);
+            pass.is_incomplete = pass.is_over();
+            return !pass.is_over() && pass.steps < pass.size;
         }
-        None
+        false
     }
 
-    /// Delivers the events of a member. A failure is kept for the next poll.
-    fn turn(
-        &self,
-        turn: Turn<'_>,
-        is_reported: bool,
-        polling: &mut Polling,
-        deliver: &mut Deliver<'_>,
-    ) -> Delivered {
+    fn begin_turn(&self, token: u64) -> Current<'_> {
+        self.current.store(token, Relaxed);
+        self.has_left.store(false, Relaxed);
+        Current(self)
+    }
+
+    /// Marks the turn of a member as awaited. Returns false if it has ended.
+    fn await_turn(&self, token: u64) -> bool {
+        let awaited = token | AWAITED;
+        let before = self.current.compare_exchange(token, awaited, Acquire, Acquire);
+        before.is_ok() || before == Err(awaited)
+    }
+
+    /// Delivers the events of a member.
+    fn turn(&self, turn: Turn<'_>, is_reported: bool, pass: &mut Pass, deliver: &mut Deliver<'_>) {
         let (vm, key) = (turn.vm, turn.key);
         let delivered = if vm.shared.stop.take() { Err(stopped()) } else { deliver(turn) };
-        match delivered.map_err(|error| (error.status(), error)) {
-            Ok((count, Some(LEFT))) if self.has_left.load(Relaxed) => return (count, None),
-            Ok(delivered) => return delivered,
-            Err((Status::Busy, _)) if is_reported => {
+        match delivered {
+            Ok((events, ended)) => {
+                pass.events += events;
+                pass.ended = ended.filter(|flow| *flow != LEFT || !self.has_left.load(Relaxed));
+            }
+            Err(error) => self.note_failure(error, vm, key, is_reported, pass),
+        }
+    }
+
+    /// Keeps the failure of a member for the next poll.
+    #[cold]
+    fn note_failure(&self, error: Error, vm: &Vm, key: usize, is_reported: bool, pass: &mut Pass) {
+        match error.status() {
+            Status::Busy if is_reported => {
                 // The other thread may be waiting for this perf buffer, whose readiness the kernel reports only once.
                 vm.shared.wait_set().ask_again();
-                polling.is_busy = true;
+                pass.is_busy = true;
             }
             // State: not loaded.
-            Err((Status::Busy | Status::State, _)) => {}
-            Err((_, error)) => {
-                polling.failure = Some((key, error));
+            Status::Busy | Status::State => {}
+            _ => {
+                pass.has_failed = true;
+                locked(&self.members).failure = Some((key, error));
                 vm.leave_group();
             }
         }
-        (0, None)
     }
 
     /// Waits until a member has something to do. The descriptor of a member that has failed stays readable while
     /// another thread uses it. Then this waits for a stop request only, and for a short time.
+    #[cold]
     fn wait(&self, deadline: &mut Deadline, is_busy: bool) -> Result<Ready> {
         let mut tokens = [0; 16];
         loop {
@@ -581,35 +602,74 @@ impl Shared {
     }
 }
 
-/// The progress of a pass.
-#[derive(Default)]
-struct Cursor {
+/// The progress of a pass. It begins with a member that epoll has reported, or else with the member after the one that the
+/// last pass began with.
+struct Pass {
     /// The index of the next member.
     at: usize,
     steps: usize,
     /// The number of members.
-    count: usize,
+    size: usize,
     version: u64,
+    /// The number of events that have been delivered.
+    events: usize,
+    /// What the callback returned, if that ended the pass.
+    ended: Option<Flow>,
+    /// Whether a member has failed.
+    has_failed: bool,
+    /// Whether epoll has reported a member that another thread uses.
+    is_busy: bool,
     /// Whether members have been left out.
     is_incomplete: bool,
 }
 
-impl Cursor {
-    /// Begins a pass.
-    fn begin(&mut self, members: &mut Members) {
-        // The descriptors of dropped vms are closed and have thereby left the set.
-        members.list.retain(|member| member.vm.strong_count() > 0);
-        (self.count, self.version) = (members.list.len(), members.version);
-        self.at = if members.first < self.count { members.first } else { 0 };
-        members.first = self.at + 1;
+impl Pass {
+    fn begin(members: &mut Members) -> Pass {
+        if std::mem::take(&mut members.has_dropped) {
+            // Their descriptors are closed and have thereby left the set.
+            members.list.retain(|member| member.vm.strong_count() > 0);
+        }
+        let (size, version) = (members.list.len(), members.version);
+        let at = if members.first < size { members.first } else { 0 };
+        members.first = at + 1;
+        let (steps, events, ended) = (0, 0, None);
+        Pass {
+            at,
+            steps,
+            size,
+            version,
+            events,
+            ended,
+            has_failed: false,
+            is_busy: false,
+            is_incomplete: false,
+        }
     }
 
     /// Takes a step. Returns the index of the member.
     fn step(&mut self) -> usize {
         let at = self.at;
-        self.at = if at + 1 < self.count { at + 1 } else { 0 };
+        self.at = if at + 1 < self.size { at + 1 } else { 0 };
         self.steps += 1;
         at
+    }
+
+    /// Whether a callback or a failure has ended it.
+    fn is_over(&self) -> bool {
+        self.ended.is_some() || self.has_failed
+    }
+}
+
+/// The turn of the current member, until it is dropped.
+struct Current<'a>(&'a Shared);
+
+impl Drop for Current<'_> {
+    fn drop(&mut self) {
+        if self.0.current.swap(NONE, Release) & AWAITED != 0 {
+            // Who has set the mark has the lock until it waits.
+            drop(locked(&self.0.members));
+            self.0.turn_over.notify_all();
+        }
     }
 }
 
@@ -618,6 +678,6 @@ struct AtEnd<'a>(&'a AtomicUsize);
 
 impl Drop for AtEnd<'_> {
     fn drop(&mut self) {
-        self.0.store(0, Relaxed);
+        self.0.store(0, Release);
     }
 }

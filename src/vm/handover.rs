@@ -183,9 +183,15 @@ impl<F: Flag, E: Event> Request<F, E> {
 
     /// Takes the request, to report it. A request is reported only when its signal has arrived. A request that is made
     /// between the two steps, the flag and the event, is reported together with the first one.
+    #[inline(always)]
     pub fn take(&self) -> bool {
         // Reading is cheaper than exchanging, and mostly there is no request.
-        self.asked.get() && self.asked.take() && self.event.clear()
+        self.asked.get() && self.take_asked()
+    }
+
+    #[cold]
+    fn take_asked(&self) -> bool {
+        self.asked.take() && self.event.clear()
     }
 
     /// Takes the request after the event was found readable, whatever the flag says.

@@ -11,15 +11,19 @@ pub fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 /// Locks without waiting; `Err(Busy)` if the lock is taken.
-#[cfg_attr(small, optimize(speed))]
+#[inline(always)]
 pub fn try_locked<T>(mutex: &Mutex<T>) -> Result<MutexGuard<'_, T>> {
-    match mutex.try_lock() {
-        Ok(guard) => Ok(guard),
-        Err(TryLockError::WouldBlock) => Err(Error::new(
+    mutex.try_lock().map_err(|e| refused(matches!(e, TryLockError::WouldBlock)))
+}
+
+#[cold]
+fn refused(is_busy: bool) -> Error {
+    match is_busy {
+        true => Error::new(
             Status::Busy,
             "the vm is in use, by another thread or by the poll this call comes from",
-        )),
-        Err(TryLockError::Poisoned(_)) => Err(poisoned()),
+        ),
+        false => poisoned(),
     }
 }
 

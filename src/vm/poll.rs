@@ -19,9 +19,6 @@ use crate::os::poll_timeout;
 /// Maximum number of events of one poll, unless the options set another one.
 const BUDGET: usize = 65536;
 
-/// Delivers what waits. Returns whether the call that delivers is done.
-type Deliver<'a> = dyn FnMut(&mut Delivery) -> Result<bool> + 'a;
-
 /// The next work of a poll.
 pub(super) enum Work<'a> {
     None,
@@ -31,10 +28,22 @@ pub(super) enum Work<'a> {
     Events(MutexGuard<'a, Delivery>),
 }
 
+/// Delivers what waits. Returns whether the call that delivers is done.
+type Deliver<'a> = dyn FnMut(&mut Delivery) -> Result<bool> + 'a;
+
 /// The sources of events before a drain.
 struct Before {
     pending: bool,
     queue: bool,
+}
+
+impl Before {
+    /// Returns whether the drain may have changed what the vm waits for.
+    fn differs(&self, delivery: &Delivery) -> bool {
+        self.pending != delivery.pending.is_some()
+            || self.queue && delivery.queue.is_none()
+            || !delivery.retired.is_empty()
+    }
 }
 
 /// The end of a wait. The clock is read only by a wait, because most calls find events and do not wait.
@@ -151,6 +160,8 @@ impl Vm {
 
     /// Waits and delivers at most `budget` events. Returns their number, and what the callback returned if that ended the
     /// delivery. `held`: the lock on all deliveries, if the caller has seen events under it.
+    #[inline(never)]
+    #[cfg_attr(small, optimize(speed))]
     pub(super) fn poll_once<'a>(
         &'a self,
         held: Option<MutexGuard<'a, Delivery>>,
@@ -159,19 +170,32 @@ impl Vm {
         format: Format,
         callback: &mut impl EventFn,
     ) -> Result<(usize, Option<Flow>)> {
-        self.deliver_held(held, timeout, |delivery| {
-            let mut scratch = delivery.scratch.take().unwrap_or_default();
-            let mut deliver = CallbackSink::new(format, &mut scratch, Some(&self.shared.stop), callback);
-            let drained = delivery.drain(budget, &mut deliver);
-            let (events, bytes, lost, ended) = (deliver.events, deliver.bytes, deliver.lost, deliver.ended);
-            delivery.scratch = Some(scratch);
-            self.count(events, bytes, lost);
-            drained?;
-            let count = events as usize;
+        let mut delivered = (0, None);
+        let mut work = |delivery: &mut Delivery| {
+            delivered = self.drain_into(delivery, budget, format, callback)?;
             // A poll that the callback ended returns even if it has delivered no event, but lost records or a header.
-            Ok((count > 0 || ended.is_some()).then_some((count, ended)))
-        })
-        .map(|result| result.unwrap_or((0, None)))
+            Ok(delivered.0 > 0 || delivered.1.is_some())
+        };
+        self.deliver_until(held, timeout, &mut work)?;
+        Ok(delivered)
+    }
+
+    /// Passes what waits to `callback`.
+    #[inline(always)]
+    fn drain_into(
+        &self,
+        delivery: &mut Delivery,
+        budget: usize,
+        format: Format,
+        callback: &mut impl EventFn,
+    ) -> Result<(usize, Option<Flow>)> {
+        let mut scratch = delivery.scratch.take().unwrap_or_default();
+        let mut sink = CallbackSink::new(format, &mut scratch, Some(&self.shared.stop), callback);
+        let drained = delivery.drain(budget, &mut sink);
+        let (events, bytes, lost, ended) = (sink.events, sink.bytes, sink.lost, sink.ended);
+        delivery.scratch = Some(scratch);
+        self.count(events, bytes, lost);
+        drained.map(|()| (events as usize, ended))
     }
 
     /// Waits for events like [`Vm::poll`], and packs records of one source into `buf`, as many as fit. Returns their
@@ -322,32 +346,30 @@ impl Vm {
     pub(super) fn deliver<T>(
         &self,
         timeout: Option<Duration>,
-        work: impl FnMut(&mut Delivery) -> Result<Option<T>>,
-    ) -> Result<Option<T>> {
-        self.deliver_held(None, timeout, work)
-    }
-
-    /// The same. `held`: the lock on all deliveries, if the caller has seen events under it.
-    fn deliver_held<'a, T>(
-        &'a self,
-        held: Option<MutexGuard<'a, Delivery>>,
-        timeout: Option<Duration>,
         mut work: impl FnMut(&mut Delivery) -> Result<Option<T>>,
     ) -> Result<Option<T>> {
         let mut done = None;
-        self.deliver_until(held, timeout, &mut |delivery| {
+        self.deliver_all(timeout, &mut |delivery| {
             done = work(delivery)?;
             Ok(done.is_some())
         })?;
         Ok(done)
     }
 
-    /// The body of `deliver`, compiled once: returns when `work` has returned true, and after the timeout.
+    /// The body of `deliver`, compiled once.
+    #[inline(never)]
+    fn deliver_all(&self, timeout: Option<Duration>, work: &mut Deliver<'_>) -> Result<()> {
+        self.deliver_until(None, timeout, work)
+    }
+
+    /// Returns when `work` has returned true, and after the timeout. `held`: the lock on all deliveries, if the caller has seen
+    /// events under it.
+    #[inline(always)]
     fn deliver_until<'a>(
         &'a self,
         held: Option<MutexGuard<'a, Delivery>>,
         timeout: Option<Duration>,
-        work: &mut Deliver<'_>,
+        work: &mut (impl FnMut(&mut Delivery) -> Result<bool> + ?Sized),
     ) -> Result<()> {
         let (mut delivery, mut ready) = match held {
             Some(delivery) => (delivery, Some(Ready::Events)),
@@ -380,7 +402,9 @@ impl Vm {
             }
             let before = Before { pending: delivery.pending.is_some(), queue: delivery.queue.is_some() };
             let result = work(&mut delivery);
-            self.after_drain(&mut delivery, before);
+            if before.differs(&delivery) {
+                self.after_drain(&mut delivery, before);
+            }
             if result? {
                 return Ok(());
             }
@@ -400,6 +424,7 @@ impl Vm {
     }
 
     /// Waits with both locks. Before that it releases them to a thread that claims them.
+    #[cold]
     fn wait_held<'a>(
         &'a self,
         mut delivery: MutexGuard<'a, Delivery>,
@@ -451,6 +476,7 @@ impl Vm {
     }
 
     /// Stops waiting for a queue that has ended and is empty, and waits for a record that was kept back.
+    #[cold]
     fn after_drain(&self, delivery: &mut Delivery, before: Before) {
         if !delivery.retired.is_empty() {
             self.drop_spent(delivery);

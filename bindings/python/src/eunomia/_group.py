@@ -72,7 +72,7 @@ class Group:
             raise Error(status, "the vm is in a group already; remove it there first")
 
     def remove(self, vm: VM) -> None:
-        """Removes a vm. If another thread is in a callback of the group, this waits until that has returned."""
+        """Removes a vm. If another thread is in a callback for an event of it, this waits until that has returned."""
         self._check()
         with vm._handle.held() as raw:
             status: int = LIBRARY.eunomia_group_remove(self._group, raw)
