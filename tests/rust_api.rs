@@ -7,8 +7,9 @@ use std::error::Error;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use eunomia::vm::{Batch, SourceKind};
+use eunomia::vm::{Batch, ProgInput, SourceKind};
 use eunomia::{Event, Flow, Format, Kind, Kinds, OwnedEvent, Status, Vm};
+use support::random::Random;
 
 /// The program counts the calls of the process, and all tests are one process, so one test at a time runs.
 fn turn() -> MutexGuard<'static, ()> {
@@ -37,6 +38,73 @@ fn trigger() {
 fn seq(event: &OwnedEvent) -> u64 {
     let value: serde_json::Value = serde_json::from_slice(&event.data).expect("JSON");
     value["seq"].as_u64().expect("a number")
+}
+
+/// Sends records whose lengths are pseudorandom, each the beginning of `bytes`.
+const LENGTHS: &str = r#"
+#include "vmlinux.h"
+#include <bpf/bpf_helpers.h>
+u8 bytes[1024];
+u32 state = 1, mask = 0;
+struct { __uint(type, BPF_MAP_TYPE_RINGBUF); __uint(max_entries, 1 << 18); } events SEC(".maps");
+SEC("syscall")
+int produce(void *ctx)
+{
+    for (int i = 0; i < 200; i++) {
+        state = state * 1664525 + 1013904223;
+        if (bpf_ringbuf_output(&events, bytes, state >> 20 & mask & 1023, 0))
+            return 1;
+    }
+    return 0;
+}
+char LICENSE[] SEC("license") = "GPL";
+"#;
+
+/// Reads into a part of `space` and returns the records with their padding. The bytes after that part must stay as they are.
+fn read_some(vm: &Vm, space: &mut [u8; 8192], room: usize) -> Vec<(usize, Vec<u8>)> {
+    space[room..].fill(0xee);
+    let mut batch = Batch::default();
+    match vm.read(Some(Duration::ZERO), Format::Raw, &mut space[..room], &mut batch) {
+        Err(e) if e.status() == Status::TooSmall => assert!(batch.need > room, "{e}"),
+        read => assert_eq!(read.expect("a read"), batch.count),
+    }
+    assert!(space[room..].iter().all(|byte| *byte == 0xee), "a read of {room} bytes writes more");
+    let word = |at: usize| u32::from_ne_bytes(space[at..at + 4].try_into().expect("four bytes")) as usize;
+    let (mut at, mut records) = (0, Vec::new());
+    while at < batch.len {
+        records.push((word(at + 4), space[at + 16..at + word(at)].to_vec()));
+        at += word(at);
+    }
+    records
+}
+
+#[test]
+fn records_of_any_length_are_read_whole_with_zeroed_padding() {
+    needs_root!();
+    let _turn = turn();
+    let vm = support::opened(&support::package(LENGTHS));
+    vm.load().expect("the package loads");
+    let bytes: Vec<u8> = (0..1024u32).map(|i| (i * 7 % 255) as u8 + 1).collect();
+    vm.var_set("bytes", &bytes).expect("a variable");
+    let (mut random, mut state, mut space) = (Random(0x1e9), 1u32, [0; 8192]);
+    for mask in [0, 7, 63, 127, 1023].repeat(20) {
+        vm.var_set_json("mask", &mask.to_string()).expect("a variable");
+        assert_eq!(vm.prog_run("produce", ProgInput::new()).expect("a run").return_value, 0);
+        let mut expected: Vec<usize> = Vec::new();
+        for _ in 0..200 {
+            state = state.wrapping_mul(1664525).wrapping_add(1013904223);
+            expected.push((state >> 20 & mask) as usize);
+        }
+        let mut read = Vec::new();
+        while read.len() < expected.len() {
+            let room = 8 * random.below(1024) as usize;
+            read.extend(read_some(&vm, &mut space, room));
+        }
+        for (len, (found, data)) in expected.into_iter().zip(read) {
+            let padded = [&bytes[..len], &[0; 7][..len.next_multiple_of(8) - len]].concat();
+            assert_eq!((found, data), (len, padded));
+        }
+    }
 }
 
 #[test]

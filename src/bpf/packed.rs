@@ -75,13 +75,13 @@ pub fn pack_one(to: &mut [u8], cpu: i32, key: &[u8], data: &[u8]) {
 
 /// Returns the header of a record.
 #[inline(always)]
-fn header(size: usize, len: usize, key_len: usize, cpu: i32) -> [u8; HEADER] {
-    let words = [size as u32, len as u32, key_len as u32, cpu as u32];
-    let mut header = [0; HEADER];
-    for (bytes, word) in header.chunks_exact_mut(4).zip(words) {
-        bytes.copy_from_slice(&word.to_ne_bytes());
-    }
-    header
+pub fn header(size: usize, len: usize, key_len: usize, cpu: i32) -> [u8; HEADER] {
+    // Compiled for size, a loop over the words takes longer than to copy a short record.
+    let [a, b, c, d] = (size as u32).to_ne_bytes();
+    let [e, f, g, h] = (len as u32).to_ne_bytes();
+    let [i, j, k, l] = (key_len as u32).to_ne_bytes();
+    let [m, n, o, p] = cpu.to_ne_bytes();
+    [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p]
 }
 
 /// Writes header, data and padding of a record.

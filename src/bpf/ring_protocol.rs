@@ -174,25 +174,49 @@ impl Reader {
         mut take: impl FnMut(&mut S, usize, usize, &mut usize) -> bool,
     ) -> Result<bool, Damaged> {
         loop {
-            let (mut position, mut count, mut bytes, mut is_full) = (self.position, 0, 0, false);
-            while count < most && !is_full {
-                match self.next(memory, position) {
-                    Ok(Next::Record { discarded: true, next, .. }) => position = next,
-                    Ok(Next::Record { len, next, .. }) => {
-                        let step = next.wrapping_sub(position);
-                        let (more, end) = self.count_equal(memory, next, most - count - 1);
-                        let run = Run { position: position + HEADER, len, step, count: 1 + more };
-                        let taken = put(state, count, run);
-                        is_full = taken <= more;
-                        (count, bytes) = (count + taken, bytes + taken * len);
-                        // The next header is found through the position, which a multiplication would delay.
-                        position = if is_full { position.wrapping_add(step * taken as u64) } else { end };
+            let Reader { mut position, mut end, mut last, mut changes, size, relevant, .. } = *self;
+            let (mut count, mut bytes, mut is_full, mut is_damaged) = (0, 0, false, false);
+            while count < most {
+                if position == end {
+                    let produced = memory.producer();
+                    is_damaged = produced.wrapping_sub(position) > size;
+                    if is_damaged || produced == position {
+                        break;
                     }
-                    Ok(Next::Busy | Next::Empty) => break,
-                    // The records before it are delivered first.
-                    Err(_) if position != self.position => break,
-                    Err(damaged) => return Err(damaged),
+                    end = produced;
                 }
+                let header = memory.header(position);
+                let step = size_of_record(header);
+                is_damaged = header & BUSY == 0 && step > end.wrapping_sub(position);
+                if is_damaged || header & BUSY != 0 {
+                    break;
+                }
+                changes = changes << 1 | u32::from(header != last);
+                last = header;
+                let mut next = position.wrapping_add(step);
+                if header & DISCARD == 0 {
+                    let (len, mut more) = (header as usize, 0);
+                    if changes & relevant == 0 {
+                        let most = most - count - 1;
+                        (more, next) = count_equal(memory, (next, end), header, most);
+                    }
+                    let run = Run { position: position + HEADER, len, step, count: 1 + more };
+                    let taken = put(state, count, run);
+                    (count, bytes) = (count + taken, bytes + taken * len);
+                    is_full = taken <= more;
+                    if is_full {
+                        position = position.wrapping_add(step * taken as u64);
+                        break;
+                    }
+                }
+                // The next header is found through the position, which the multiplication would delay.
+                position = next;
+            }
+            (self.end, self.last, self.changes) = (end, last, changes);
+            self.step = self.expected_step();
+            // The records before it are delivered first.
+            if is_damaged && position == self.position {
+                return Err(Damaged);
             }
             let is_empty = position == self.position;
             if !is_empty {
@@ -209,17 +233,11 @@ impl Reader {
         }
     }
 
-    /// Returns how many records from `position`, at most `most` and within `RUN` bytes, are like the expected one, and the position
-    /// after them.
+    /// Returns the distance of a record like the last one to the next if such a record is expected, else `UNKNOWN`.
     #[inline(always)]
-    fn count_equal<M: Memory>(&self, memory: &M, mut position: u64, most: usize) -> (usize, u64) {
-        let end = position.wrapping_add(self.end.wrapping_sub(position).min(RUN));
-        let mut count = 0;
-        while count < most && end.wrapping_sub(position) >= self.step && memory.header(position) == self.last
-        {
-            (count, position) = (count + 1, position.wrapping_add(self.step));
-        }
-        (count, position)
+    fn expected_step(&self) -> u64 {
+        let is_expected = self.changes & self.relevant == 0 && self.last & DISCARD == 0;
+        if is_expected { size_of_record(self.last) } else { UNKNOWN }
     }
 
     /// Returns the record at `position`, which is at most `end`.
@@ -264,12 +282,26 @@ impl Reader {
         // A count of equal headers would be reset by a branch, which is unpredictable if lengths change without a pattern.
         self.changes = self.changes << 1 | u32::from(header != self.last);
         self.last = header;
-        self.step = UNKNOWN;
-        if self.changes & self.relevant == 0 && !discarded {
-            self.step = size;
-        }
+        self.step = self.expected_step();
         Ok(Next::Record { len: (header & !DISCARD) as usize, discarded, next: position.wrapping_add(size) })
     }
+}
+
+/// Returns how many records from `position` to `end`, at most `most` and within `RUN` bytes, have this header, and the position after
+/// them.
+#[inline(always)]
+fn count_equal<M: Memory>(
+    memory: &M,
+    (mut position, end): (u64, u64),
+    header: u32,
+    most: usize,
+) -> (usize, u64) {
+    let (step, end) = (size_of_record(header), position.wrapping_add(end.wrapping_sub(position).min(RUN)));
+    let mut count = 0;
+    while count < most && end.wrapping_sub(position) >= step && memory.header(position) == header {
+        (count, position) = (count + 1, position.wrapping_add(step));
+    }
+    (count, position)
 }
 
 /// Returns the distance of a submitted record to the next one.

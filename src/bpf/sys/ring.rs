@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 
 use super::span::{Span, Spans};
-use crate::bpf::packed::{HEADER as HEADER_SIZE, Packed, pack, padded, stride_with};
+use crate::bpf::packed::{HEADER as HEADER_SIZE, Packed, header, pack, padded, stride_with};
 use crate::bpf::ring_protocol::{Damaged, HEADER, Memory, Reader, Run};
 use crate::os::{self, Errno};
 
@@ -26,6 +26,13 @@ pub trait Receiver {
     /// Returns the length of a perf record without the padding of up to seven bytes that the kernel appends.
     fn unpadded(&self, len: usize) -> usize;
 }
+
+/// Bytes that are copied at a time if records have different lengths.
+const BLOCK: usize = 32;
+/// Bytes of the blocks that are always copied.
+const BLOCKS: usize = 2 * BLOCK;
+/// The longest record that is copied in blocks. A ring buffer has at least a page.
+const MOST_IN_BLOCKS: usize = 512;
 
 /// One BPF ring buffer.
 pub struct Ring {
@@ -94,10 +101,16 @@ impl Ring {
             &mut packed,
             most.max(1),
             |packed, index, run| {
-                let size = HEADER_SIZE + padded(run.len);
+                let (size, to) = (HEADER_SIZE + padded(run.len), &mut space[packed.used..]);
                 // SAFETY: the reader passes a run of submitted records, which are not yet released.
-                let record = |i| unsafe { shared.record_of(run, i) };
-                let taken = pack(&mut space[packed.used..], run.len, run.count, record);
+                let taken = unsafe {
+                    match run.count {
+                        1 if run.len <= MOST_IN_BLOCKS && to.len() >= size + BLOCKS => {
+                            shared.pack_one(run, to)
+                        }
+                        _ => shared.pack_run(run.position, run.len, run.count, to),
+                    }
+                };
                 if taken > 0 {
                     packed.stride = stride_with(packed.stride, index, size);
                 }
@@ -204,11 +217,15 @@ impl Shared {
     /// The reader has checked that the record is within the data area, and it is not yet released.
     #[inline(always)]
     unsafe fn record(&self, position: u64, len: usize) -> &[u8] {
-        // SAFETY: see above; the header is within the data, and so is what follows, because the data is mapped twice.
-        unsafe {
-            let data = self.at(position.wrapping_sub(HEADER)).add(HEADER as usize);
-            std::slice::from_raw_parts(data.as_ptr(), len)
-        }
+        // SAFETY: see above.
+        unsafe { std::slice::from_raw_parts(self.data_at(position), len) }
+    }
+
+    /// Returns the data of the record whose header ends at `position`.
+    #[inline(always)]
+    fn data_at(&self, position: u64) -> *const u8 {
+        // SAFETY: the header is within the data, and so is what follows, because the data is mapped twice.
+        unsafe { self.at(position.wrapping_sub(HEADER)).add(HEADER as usize).as_ptr() }
     }
 
     /// Returns record `index` of a run.
@@ -219,6 +236,58 @@ impl Shared {
     unsafe fn record_of(&self, run: Run, index: usize) -> &[u8] {
         // SAFETY: see above.
         unsafe { self.record(run.position.wrapping_add(run.step * index as u64), run.len) }
+    }
+
+    /// Stores `count` records of `len` bytes from `position` in `space`, as many as fit, and returns their number.
+    ///
+    /// Not inlined, and without a struct, so that the loop over records of different lengths has the registers.
+    ///
+    /// # Safety
+    /// As for `record_of`.
+    #[inline(never)]
+    #[cfg_attr(small, optimize(speed))]
+    unsafe fn pack_run(&self, position: u64, len: usize, count: usize, space: &mut [u8]) -> usize {
+        let run = Run { position, len, step: HEADER + padded(len) as u64, count };
+        // SAFETY: see above.
+        pack(space, len, count, |index| unsafe { self.record_of(run, index) })
+    }
+
+    /// Stores the first record of a run in `space` and returns 1. It copies whole blocks: which of the ways to copy fits the length
+    /// could not be predicted if lengths change without a pattern. The bytes that are copied in excess stay within `BLOCKS` bytes
+    /// after the record.
+    ///
+    /// # Safety
+    /// As for `record`. The record has at most `MOST_IN_BLOCKS` bytes, and `space` has `BLOCKS` bytes more than it needs.
+    #[inline(always)]
+    unsafe fn pack_one(&self, run: Run, space: &mut [u8]) -> usize {
+        let (len, to) = (run.len, space.as_mut_ptr());
+        // SAFETY: `space` is large enough, as required above. All reads are within the data, because it is mapped twice and is much larger
+        // than such a record with the blocks. What follows the record may change meanwhile, but is not looked at.
+        unsafe {
+            let from = self.data_at(run.position);
+            to.cast::<[u8; HEADER_SIZE]>().write(header(HEADER_SIZE + padded(len), len, 0, -1));
+            let to = to.add(HEADER_SIZE);
+            // Loops without iterators, which are compiled for size.
+            let copy = |at: usize| {
+                let block = from.add(at).cast::<[u8; BLOCK]>().read();
+                to.add(at).cast::<[u8; BLOCK]>().write(block);
+            };
+            copy(0);
+            copy(BLOCK);
+            let mut at = BLOCKS;
+            while at < len {
+                copy(at);
+                at += BLOCK;
+            }
+            if len > 0 {
+                // The last eight bytes again, with zeros for padding.
+                let last = (len - 1) & !7;
+                let word = u64::from_le_bytes(from.add(last).cast::<[u8; 8]>().read());
+                let kept = word & (u64::MAX >> (8 * (8 - (len - last))));
+                to.add(last).cast::<[u8; 8]>().write(kept.to_le_bytes());
+            }
+        }
+        1
     }
 
     #[inline(always)]
