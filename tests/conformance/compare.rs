@@ -89,7 +89,7 @@ fn some(expected: &Value, found: &[Value]) -> Option<String> {
 fn is_like(expected: &Value, found: &Value) -> bool {
     let kind = expected["kind"].as_str().unwrap_or("sample");
     let data = found["data"].as_str().unwrap_or_default();
-    let named = ["data", "key", "source", "type", "cpu", "time"];
+    let named = ["data", "key", "source", "type", "cpu", "time", "vm"];
     kind == found["kind"]
         && data.contains(expected["has"].as_str().unwrap_or(""))
         && named.iter().all(|name| expected[*name].is_null() || expected[*name] == found[*name])

@@ -1,5 +1,6 @@
 //! The Rust runner. It executes the table through the crate, in the process of the driver.
 
+use std::os::fd::RawFd;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
@@ -7,7 +8,7 @@ use std::time::Duration;
 
 use eunomia::types::Type;
 use eunomia::vm::{
-    Batch, MapInfo, ProgInfo, ProgInput, Records, ReplaceOptions, SourceInfo, Stats, WasmOptions,
+    Batch, Group, MapInfo, ProgInfo, ProgInput, Records, ReplaceOptions, SourceInfo, Stats, WasmOptions,
 };
 use eunomia::{Error, Event, EventKind, Flow, Format, Kind, Kinds, Level, Options, Vm};
 use serde_json::{Value, json};
@@ -56,6 +57,9 @@ struct Scenario {
     /// CLOCK_MONOTONIC when it began.
     began_ns: u64,
     vm: Option<Arc<Vm>>,
+    /// The second vm.
+    other: Option<Arc<Vm>>,
+    group: Option<Arc<Group>>,
     log: Arc<Mutex<String>>,
     stopper: Option<JoinHandle<()>>,
     /// The first difference inside a callback.
@@ -113,6 +117,12 @@ impl Scenario {
             }
             "poll" | "run" | "iter_each" | "map_each" | "wasm_run" => self.deliver(step, out),
             "poll_batch" => self.poll_batch(step, out),
+            "swap" => {
+                std::mem::swap(&mut self.vm, &mut self.other);
+                Ok(())
+            }
+            "group_poll" => self.group_poll(step, out),
+            call if call.starts_with("group_") => self.group_call(call, step, out),
             call => package(&self.vm(), call, step, out)
                 .or_else(|| variable(&self.vm(), call, step, out))
                 .or_else(|| map(&self.vm(), call, step, out))
@@ -193,6 +203,43 @@ impl Scenario {
     }
 }
 
+/// The calls of groups. Each vm is a member under its own address.
+impl Scenario {
+    fn group(&mut self) -> Arc<Group> {
+        let group = self.group.get_or_insert_with(|| Arc::new(Group::new().expect("a group")));
+        Arc::clone(group)
+    }
+
+    fn group_call(&mut self, call: &str, step: &Value, out: &mut Outcome) -> Done {
+        let (group, vm) = (self.group(), self.vm());
+        match call {
+            "group_add" => group.add(&vm, Arc::as_ptr(&vm).addr())?,
+            "group_remove" => group.remove(&vm)?,
+            "group_stop" => group.stop(),
+            "group_readable" => out.returned = readable(group.epoll_fd(), timeout_ms(step)),
+            "group_failed" => out.returned = i64::from(group.failed() == Some(Arc::as_ptr(&vm).addr())),
+            call => panic!("no call {call}"),
+        }
+        Ok(())
+    }
+
+    fn group_poll(&mut self, step: &Value, out: &mut Outcome) -> Done {
+        let (group, began_ns) = (self.group(), self.began_ns);
+        let result = group.poll(timeout(step), format(step), |key, event| {
+            let is_current = self.vm.as_ref().is_some_and(|vm| Arc::as_ptr(vm).addr() == key);
+            let mut event = described(event, began_ns);
+            event["vm"] = if is_current { "current".into() } else { "other".into() };
+            out.events.push(event);
+            if out.events.len() == 1 {
+                self.take_inside(step);
+            }
+            answer(step)
+        });
+        out.returned = result? as i64;
+        Ok(())
+    }
+}
+
 /// Returns what the callback of a step returns.
 fn answer(step: &Value) -> Flow {
     match step["answer"].as_str() {
@@ -233,7 +280,7 @@ fn package(vm: &Vm, call: &str, step: &Value, out: &mut Outcome) -> Option<Done>
             Ok(())
         }
         "readable" => {
-            out.returned = readable(vm, step["timeout_ms"].as_i64().expect("a number") as i32);
+            out.returned = readable(vm.epoll_fd(), timeout_ms(step));
             Ok(())
         }
         "read" => read(vm, step, out),
@@ -341,8 +388,8 @@ fn read(vm: &Vm, step: &Value, out: &mut Outcome) -> Done {
     Ok(())
 }
 
-fn readable(vm: &Vm, timeout_ms: i32) -> i64 {
-    let mut fd = libc::pollfd { fd: vm.epoll_fd(), events: libc::POLLIN, revents: 0 };
+fn readable(fd: RawFd, timeout_ms: i32) -> i64 {
+    let mut fd = libc::pollfd { fd, events: libc::POLLIN, revents: 0 };
     // SAFETY: one descriptor, which lives longer than the call.
     unsafe { libc::poll(&mut fd, 1, timeout_ms) }.into()
 }
@@ -388,6 +435,10 @@ fn format(step: &Value) -> Format {
 /// A negative timeout is none; one that the table leaves out does not wait.
 fn timeout(step: &Value) -> Option<Duration> {
     u64::try_from(step["timeout_ms"].as_i64().unwrap_or(0)).ok().map(Duration::from_millis)
+}
+
+fn timeout_ms(step: &Value) -> i32 {
+    step["timeout_ms"].as_i64().expect("a number") as i32
 }
 
 fn kinds(step: &Value) -> Kinds {

@@ -9,7 +9,8 @@
 
 // scenario->host
 typedef struct host {
-    eunomia_vm *vm;
+    eunomia_vm *vm, *other;
+    eunomia_group *group;
     pthread_t stopper;
     bool has_stopper;
 } host;
@@ -70,11 +71,13 @@ static void show(uint32_t format, const void *data, size_t length, char *to, siz
 }
 
 static void keep(const scenario *scenario, outcome *out, const eunomia_event *event) {
+    const host *host = scenario->host;
     seen *seen = &out->events[out->event_count];
     if (out->event_count == MAX_EVENTS)
         return;
     out->event_count++;
     seen->kind = event->kind;
+    seen->vm = !event->member ? "" : event->member == host->vm ? "current" : "other";
     seen->has_cpu = event->cpu >= 0;
     seen->has_time = event->time_ns >= scenario->began_ns && event->time_ns <= now_ns();
     snprintf(seen->source, sizeof(seen->source), "%s", event->source);
@@ -298,6 +301,56 @@ CALL(poll_batch) {
     return eunomia_poll_batch(vm, (int)number_of(args, "timeout_ms"), on_batch, context);
 }
 
+// ---- groups; each vm is a member under its own address ----
+
+static eunomia_group *group_of(host *host) {
+    if (!host->group && eunomia_group_new(&host->group) < 0)
+        abort();
+    return host->group;
+}
+
+CALL(swap) {
+    (void)args;
+    context->host->vm = context->host->other;
+    context->host->other = vm;
+    return 0;
+}
+
+CALL(group_add) {
+    (void)args;
+    return eunomia_group_add(group_of(context->host), vm, vm);
+}
+
+CALL(group_remove) {
+    (void)args;
+    return eunomia_group_remove(group_of(context->host), vm);
+}
+
+CALL(group_poll) {
+    (void)vm;
+    int timeout = (int)number_of(args, "timeout_ms");
+    return eunomia_group_poll(group_of(context->host), timeout, format_of(args), on_event, context);
+}
+
+CALL(group_stop) {
+    (void)vm, (void)args;
+    eunomia_group_stop(group_of(context->host));
+    return 0;
+}
+
+CALL(group_readable) {
+    (void)vm;
+    struct pollfd fd = {.fd = eunomia_group_epoll_fd(group_of(context->host)), .events = POLLIN};
+    return poll(&fd, 1, (int)number_of(args, "timeout_ms"));
+}
+
+CALL(group_failed) {
+    (void)args;
+    void *member = NULL;
+    eunomia_group_errmsg(group_of(context->host), &member);
+    return member && member == vm;
+}
+
 CALL(run) {
     return eunomia_run(vm, format_of(args), on_event, context);
 }
@@ -331,6 +384,7 @@ static int keep_batch(context *context, int status, char *buffer, const eunomia_
         size_t data = at + sizeof(*head), key = data + (head->len + 7) / 8 * 8;
         seen *seen = &out->events[out->event_count];
         memset(seen, 0, sizeof(*seen));
+        seen->vm = "";
         to_hex(buffer + data, head->len, seen->data, sizeof(seen->data));
         to_hex(buffer + key, head->key_len, seen->key, sizeof(seen->key));
         at += head->size;
@@ -556,6 +610,13 @@ static const struct {
     ENTRY(poll),
     ENTRY(poll_batch),
     ENTRY(run),
+    ENTRY(swap),
+    ENTRY(group_add),
+    ENTRY(group_remove),
+    ENTRY(group_poll),
+    ENTRY(group_stop),
+    ENTRY(group_readable),
+    ENTRY(group_failed),
     ENTRY(read),
     ENTRY(iter_each),
     ENTRY(pause),
@@ -625,6 +686,8 @@ void clean_up(scenario *scenario) {
     if (host->has_stopper)
         pthread_join(host->stopper, NULL);
     eunomia_destroy(host->vm);
+    eunomia_destroy(host->other);
+    eunomia_group_destroy(host->group);
     free(host);
     scenario->host = NULL;
 }

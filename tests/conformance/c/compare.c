@@ -36,11 +36,12 @@ static bool is_like(const args *args, const char *key, const seen *seen) {
     const char *has = find(args, "%s.has", key), *key_text = find(args, "%s.key", key);
     const char *source = find(args, "%s.source", key), *type = find(args, "%s.type", key);
     const char *cpu = find(args, "%s.cpu", key), *time = find(args, "%s.time", key);
+    const char *vm = find(args, "%s.vm", key);
     return seen->kind < 6 && strcmp(kinds[seen->kind], kind ? kind : "sample") == 0 &&
            (!data || strcmp(data, seen->data) == 0) && (!has || strstr(seen->data, has)) &&
            (!key_text || strcmp(key_text, seen->key) == 0) &&
            (!source || strcmp(source, seen->source) == 0) && (!type || strcmp(type, seen->type) == 0) &&
-           (!cpu || (strcmp(cpu, "known") == 0) == seen->has_cpu) &&
+           (!vm || strcmp(vm, seen->vm) == 0) && (!cpu || (strcmp(cpu, "known") == 0) == seen->has_cpu) &&
            (!time || (strcmp(time, "known") == 0) == seen->has_time);
 }
 

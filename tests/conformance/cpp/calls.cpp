@@ -17,8 +17,13 @@ namespace {
 
 // scenario->host
 struct host {
-    std::optional<eunomia::vm> vm;
+    std::optional<eunomia::vm> vm, other;
+    std::optional<eunomia::group> made_group;
     std::thread stopper;
+
+    eunomia::group &group() {
+        return made_group ? *made_group : made_group.emplace();
+    }
     // Memory of outcome.text and of the messages of an error.
     std::string text, errmsg, errdetail, subject;
 };
@@ -102,6 +107,8 @@ void keep(const scenario &scenario, outcome &out, const eunomia::event &event) {
     auto since_boot = std::chrono::nanoseconds(event.time().time_since_epoch()).count();
     auto time_ns = static_cast<std::uint64_t>(since_boot);
     seen.has_time = time_ns >= scenario.began_ns && time_ns <= now_ns();
+    auto current = static_cast<const host *>(scenario.host)->vm ? static_cast<const host *>(scenario.host)->vm->raw() : nullptr;
+    seen.vm = !event.member() ? "" : event.member() == current ? "current" : "other";
     show(false, event.source(), seen.source);
     show(false, event.type().name(), seen.type);
     show(is_raw, event.text(), seen.data);
@@ -152,6 +159,7 @@ int keep_batch(const context &c, const char *buffer, const eunomia::batch &batch
         return static_cast<int>(batch.count);
     eunomia::each_record(buffer, batch, [&](const eunomia_record &head, const void *data, const void *key) {
         seen &seen = c.out.events[c.out.event_count++] = {};
+        seen.vm = "";
         to_hex(data, head.len, seen.data, sizeof(seen.data));
         to_hex(key, head.key_len, seen.key, sizeof(seen.key));
     });
@@ -277,8 +285,8 @@ int trigger(eunomia::vm &vm, const context &c) {
     return 0;
 }
 
-int readable(eunomia::vm &vm, const context &c) {
-    pollfd fd{vm.epoll_fd(), POLLIN, 0};
+template <class Source> int readable(const Source &source, const context &c) {
+    pollfd fd{source.epoll_fd(), POLLIN, 0};
     return ::poll(&fd, 1, static_cast<int>(c.number("timeout_ms")));
 }
 
@@ -367,6 +375,12 @@ const std::map<std::string, int (*)(eunomia::vm &, const context &)> calls = {
     GET("poll", vm.poll(c.timeout(), c.format(), on_event(c))),
     GET("poll_batch", vm.poll_batch(c.timeout(), on_batch(c))),
     DO("run", run(c.format(), on_event(c))),
+    GET("group_add", (c.host.group().add(vm, vm.raw()), 0)),
+    GET("group_remove", (c.host.group().remove(vm), 0)),
+    GET("group_poll", c.host.group().poll(c.timeout(), c.format(), on_event(c))),
+    GET("group_stop", (c.host.group().stop(), 0)),
+    GET("group_readable", readable(c.host.group(), c)),
+    GET("group_failed", c.host.group().failed() == vm.raw()),
     GET("read",
         keep_batch(c, [&](auto at, auto room) { return vm.read(c.timeout(), c.format(), at, room); })),
     GET("iter_each", vm.iter_each(c.word("prog"), on_event(c))),
@@ -413,6 +427,10 @@ int dispatch(const context &c, bool &known) {
         return make(c);
     if (name == "destroy") {
         c.host.vm.reset();
+        return 0;
+    }
+    if (name == "swap") {
+        std::swap(c.host.vm, c.host.other);
         return 0;
     }
     if (name == "status_name")

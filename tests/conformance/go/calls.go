@@ -33,6 +33,8 @@ var (
 // host is the state of a scenario.
 type host struct {
 	vm      *eunomia.VM
+	other   *eunomia.VM // the second vm
+	group   *eunomia.Group
 	lines   []string
 	inside  string // the first difference in a callback
 	stopper sync.WaitGroup
@@ -41,8 +43,13 @@ type host struct {
 
 func (h *host) end() {
 	h.stopper.Wait()
-	if h.vm != nil {
-		h.vm.Close()
+	for _, vm := range []*eunomia.VM{h.vm, h.other} {
+		if vm != nil {
+			vm.Close()
+		}
+	}
+	if h.group != nil {
+		h.group.Close()
 	}
 }
 
@@ -95,9 +102,16 @@ func init() {
 		"run":                  (*host).run,
 		"read":                 (*host).read,
 		"iter_each":            (*host).iterEach,
+		"swap":                 func(h *host, _ step, _ *outcome) (int, error) { h.vm, h.other = h.other, h.vm; return 0, nil },
+		"group_add":            func(h *host, _ step, _ *outcome) (int, error) { return 0, h.ofGroup().Add(h.vm) },
+		"group_remove":         func(h *host, _ step, _ *outcome) (int, error) { return 0, h.ofGroup().Remove(h.vm) },
+		"group_poll":           (*host).groupPoll,
+		"group_stop":           func(h *host, _ step, _ *outcome) (int, error) { h.ofGroup().Stop(); return 0, nil },
+		"group_readable":       func(h *host, s step, _ *outcome) (int, error) { return readable(h.ofGroup().Fd(), s) },
+		"group_failed":         func(h *host, _ step, _ *outcome) (int, error) { return oneIf(h.ofGroup().Failed() == h.vm), nil },
 		"wasm_run":             (*host).wasmRun,
 		"trigger":              (*host).trigger,
-		"readable":             (*host).readable,
+		"readable":             func(h *host, s step, _ *outcome) (int, error) { return readable(h.vm.Fd(), s) },
 		"pause":                func(h *host, step step, _ *outcome) (int, error) { return 0, h.vm.Pause(step.on("on")) },
 		"stats_get":            (*host).statsGet,
 		"queue_start":          (*host).queueStart,
@@ -353,6 +367,32 @@ func (h *host) run(step step, out *outcome) (int, error) {
 	return 0, h.vm.Run(background, formats[step.text("format")], h.callback(step, out))
 }
 
+// ofGroup returns the group of the scenario.
+func (h *host) ofGroup() *eunomia.Group {
+	if h.group == nil {
+		group, err := eunomia.NewGroup()
+		if err != nil {
+			log.Fatal(err)
+		}
+		h.group = group
+	}
+	return h.group
+}
+
+func (h *host) groupPoll(step step, out *outcome) (int, error) {
+	callback := h.callback(step, out)
+	poll := h.ofGroup().Poll
+	return poll(background, timeout(step), formats[step.text("format")], func(vm *eunomia.VM, event *eunomia.Event) error {
+		whose := "other"
+		if vm == h.vm {
+			whose = "current"
+		}
+		err := callback(event)
+		out.events[len(out.events)-1]["vm"] = whose
+		return err
+	})
+}
+
 func (h *host) iterEach(step step, out *outcome) (int, error) {
 	return h.vm.IterEach(step.text("prog"), h.callback(step, out))
 }
@@ -390,14 +430,14 @@ func (h *host) trigger(step step, _ *outcome) (int, error) {
 	return 0, nil
 }
 
-func (h *host) readable(step step, _ *outcome) (int, error) {
+func readable(fd int, step step) (int, error) {
 	loop, err := syscall.EpollCreate1(syscall.EPOLL_CLOEXEC)
 	if err != nil {
 		log.Fatal(err)
 	}
 	defer syscall.Close(loop)
 	watched := syscall.EpollEvent{Events: syscall.EPOLLIN}
-	if err := syscall.EpollCtl(loop, syscall.EPOLL_CTL_ADD, h.vm.Fd(), &watched); err != nil {
+	if err := syscall.EpollCtl(loop, syscall.EPOLL_CTL_ADD, fd, &watched); err != nil {
 		log.Fatal(err)
 	}
 	for {

@@ -48,6 +48,8 @@ class Host:
         self._began_ns = time.monotonic_ns()
         self._take_inside = take_inside
         self._vm: Optional[eunomia.VM] = None
+        self._other: Optional[eunomia.VM] = None
+        self._group = eunomia.Group()
         self._stopper: Optional[threading.Timer] = None
         self._lines: list[str] = []
 
@@ -72,8 +74,10 @@ class Host:
         """Releases the resources of the scenario."""
         if self._stopper is not None:
             self._stopper.join()
-        if self._vm is not None:
-            self._vm.close()
+        for vm in (self._vm, self._other):
+            if vm is not None:
+                vm.close()
+        self._group.close()
 
     @property
     def vm(self) -> eunomia.VM:
@@ -171,6 +175,37 @@ class Host:
 
     def _run(self, step: Step, out: Outcome) -> None:
         self.vm.run(self._callback(step, out), _format(step))
+
+    def _swap(self, step: Step, out: Outcome) -> None:
+        self._vm, self._other = self._other, self._vm
+
+    def _group_add(self, step: Step, out: Outcome) -> None:
+        self._group.add(self.vm)
+
+    def _group_remove(self, step: Step, out: Outcome) -> None:
+        self._group.remove(self.vm)
+
+    def _group_poll(self, step: Step, out: Outcome) -> int:
+        take = self._callback(step, out)
+
+        def callback(vm: eunomia.VM, event: Event) -> bool:
+            current = vm is self._vm
+            ended = take(event)
+            out.events[-1]["vm"] = "current" if current else "other"
+            return ended
+
+        return self._group.poll(callback, _format(step), _timeout(step))
+
+    def _group_stop(self, step: Step, out: Outcome) -> None:
+        self._group.stop()
+
+    def _group_readable(self, step: Step, out: Outcome) -> int:
+        poll = select.poll()
+        poll.register(self._group.fileno(), select.POLLIN)
+        return len(poll.poll(step["timeout_ms"]))
+
+    def _group_failed(self, step: Step, out: Outcome) -> int:
+        return int(self._group.failed is self._vm)
 
     def _iter_each(self, step: Step, out: Outcome) -> int:
         return self.vm.iter_each(step["prog"], self._callback(step, out))

@@ -96,7 +96,7 @@ def compare_list(what: str, expected: list[dict[str, Any]], found: list[dict[str
 def is_like(expected: dict[str, Any], event: dict[str, Any]) -> bool:
     wanted = {"kind": "sample", **expected}
     has = wanted.pop("has", "")
-    return has in event["data"] and all(event[name] == value for name, value in wanted.items())
+    return has in event["data"] and all(event.get(name) == value for name, value in wanted.items())
 
 
 if __name__ == "__main__":
