@@ -1,7 +1,8 @@
 // Nanoseconds from ring buffer to callback: plain libbpf with snprintf, and libeunomia, alternating.
 // usage: event OBJECT PACKAGE
 //
-// Records are produced before the clock starts. Both sides must print the same text.
+// Records are produced before the clock starts. Both sides must print the same text. With LENGTHS, the
+// lengths of the records change without a pattern, and they are not converted to text.
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
 #include <eunomia.h>
@@ -10,6 +11,9 @@
 #include "print.h"
 
 #define ROUNDS 500
+#ifndef LENGTHS
+#define LENGTHS 0
+#endif
 
 // The events that the callbacks of one side received in a round. The text is stored only in the first round,
 // for the comparison.
@@ -108,18 +112,22 @@ static void poll_batch(eunomia_vm *vm) {
     eunomia_poll_batch(vm, 1000, our_batch, &ours);
 }
 
-// Reads into the same buffer again and again, and visits each record there. All have the same size, so that
-// its header need not be read to find the next.
+// Reads into the same buffer again and again, and visits each record there. If all have the same size, its
+// header need not be read to find the next.
 static void read_raw(eunomia_vm *vm) {
     static _Alignas(8) char buffer[64 << 10];
     eunomia_batch batch = EUNOMIA_INIT(eunomia_batch);
 
     while (ours.events < EVENTS_PER_RUN &&
            eunomia_read(vm, 1000, EUNOMIA_FORMAT_RAW, buffer, sizeof(buffer), &batch) > 0) {
-        check(batch.stride, "records of different sizes");
+        check(LENGTHS || batch.stride, "records of different sizes");
         ours.events += batch.count;
-        for (const char *at = buffer; at < buffer + batch.len; at += batch.stride)
-            ours.bytes += ((const eunomia_record *)at)->len;
+        for (const char *at = buffer; at < buffer + batch.len;) {
+            const eunomia_record *record = (const eunomia_record *)at;
+
+            ours.bytes += record->len;
+            at += LENGTHS ? record->size : batch.stride;
+        }
     }
 }
 
@@ -146,7 +154,8 @@ static struct format {
     {.name = "text", .plain = plain_text, .ours = poll_text},
 };
 
-enum { FORMATS = sizeof(formats) / sizeof(formats[0]) };
+// Without JSON and text, which are last, for LENGTHS.
+enum { FORMATS = sizeof(formats) / sizeof(formats[0]) - (LENGTHS ? 2 : 0) };
 
 static void produce(int prog) {
     LIBBPF_OPTS(bpf_test_run_opts, opts);

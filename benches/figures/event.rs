@@ -19,6 +19,7 @@ const FORMATS: [(&str, &str, f64, Option<f64>); 6] = [
 pub fn figures(built: &Built, report: &mut Report) -> Result<()> {
     report.part("An event, from the ring buffer to a callback in C");
     fields(built, report)?;
+    lengths(built, report)?;
     report.part("An event of five members in other ways");
     libbpf_rs(built, report)?;
     cpp(built, report)?;
@@ -35,6 +36,21 @@ fn fields(built: &Built, report: &mut Report) -> Result<()> {
             let (most, most_ns) = if count == 5 { (Some(most), most_ns) } else { (None, None) };
             report.ratio(&name, ns(who, theirs), ns("", ours), most, most_ns);
         }
+    }
+    Ok(())
+}
+
+/// Records of 8 to 71 bytes. A libbpf callback that copies each is the competitor of both ways that take many at once.
+fn lengths(built: &Built, report: &mut Report) -> Result<()> {
+    let mut program = Command::new(&built.lengths_event);
+    program.arg(&built.lengths.object).arg(&built.lengths.package);
+    let figures = medians(&mut [program])?;
+    let [raw, batch, _, copy] =
+        [0, 1, 2, 3].map(|format| [figures[0][2 * format], figures[0][2 * format + 1]]);
+    report.ratio("raw, random lengths", ns("libbpf", raw[0]), ns("", raw[1]), Some(1.15), None);
+    report.ratio("raw in batches, random lengths", ns("libbpf", batch[0]), ns("", batch[1]), None, None);
+    for (name, ours) in [("the same", batch[1]), ("raw by `eunomia_read`, random lengths", copy[1])] {
+        report.ratio(name, ns("libbpf, copying", copy[0]), ns("", ours), Some(0.95), None);
     }
     Ok(())
 }

@@ -11,6 +11,7 @@ mod compile;
 mod ecli;
 mod event;
 mod host;
+mod latency;
 mod lives;
 mod machine;
 mod many;
@@ -37,8 +38,9 @@ type Result<T> = std::result::Result<T, String>;
 type Part = fn(&Built, &mut Report) -> Result<()>;
 
 /// The names accepted by ROWS.
-const PARTS: [(&str, Part); 10] = [
+const PARTS: [(&str, Part); 11] = [
     ("event", event::figures),
+    ("latency", latency::figures),
     ("start", start::figures),
     ("many", many::figures),
     ("replace", replace::figures),

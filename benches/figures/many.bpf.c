@@ -1,11 +1,12 @@
-// The package for processes with many packages: it delivers an event when a thread sets the name in many.h.
+// The package for processes with many packages: it delivers an event when a thread takes the name in
+// trigger.h.
 #include "vmlinux.h"
 
 #include <bpf/bpf_core_read.h>
 #include <bpf/bpf_helpers.h>
 
-#include "many.h"
 #include "signal.h"
+#include "trigger.h"
 
 // The buffer is as small as a round allows, because every host maps all of it.
 struct {

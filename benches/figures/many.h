@@ -1,15 +1,11 @@
-// Code shared by the two hosts with many packages, and the trigger for events of all packages.
+// Code shared by the two hosts with many packages.
 #ifndef MANY_H
 #define MANY_H
 
-// A thread name, and the same eight bytes as a number.
-#define TRIGGER "measure"
-#define TRIGGER_WORD 0x006572757361656dull
-
-#ifndef __bpf__
 #include <sys/prctl.h>
 
 #include "measure.h"
+#include "trigger.h"
 
 #define MOST_PACKAGES 50
 #define ROUNDS 50
@@ -63,7 +59,7 @@ static double start_ms(const char *path) {
 
 // Prints milliseconds to start a package, and nanoseconds per event for a thousand events and for one. Then
 // waits until it is killed.
-static int measure(int argc, char **argv) {
+static void measure(int argc, char **argv) {
     double ms, in_a_row, single;
 
     if (argc != 3 || (packages = atoi(argv[2])) < 1 || packages > MOST_PACKAGES)
@@ -76,6 +72,5 @@ static int measure(int argc, char **argv) {
     for (;;)
         drain();
 }
-#endif
 
 #endif

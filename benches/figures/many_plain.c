@@ -23,5 +23,5 @@ static void drain(void) {
 }
 
 int main(int argc, char **argv) {
-    return measure(argc, argv);
+    measure(argc, argv);
 }

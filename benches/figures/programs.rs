@@ -30,6 +30,12 @@ pub struct Built {
     pub many: Compiled,
     /// Guests with the package of `signal`: one receives events one by one, one in batches.
     pub guests: [PathBuf; 2],
+    /// Records whose lengths change, and the program that measures them.
+    pub lengths: Compiled,
+    pub lengths_event: PathBuf,
+    /// An event with its time, and the programs that receive it: libbpf's, ours, bpftrace's.
+    pub latency_event: Compiled,
+    pub latency: [PathBuf; 3],
     pub event_cpp: PathBuf,
     pub lives: PathBuf,
     pub lives_cpp: PathBuf,
@@ -77,6 +83,10 @@ impl Built {
             idle: compile_package("idle", &[], &out)?,
             raw: compile_package("raw", &[], &out)?,
             many: compile_package("many", &[], &out)?,
+            lengths: compile_package("lengths", &[], &out)?,
+            lengths_event: compile_program("event", &["-DLENGTHS=1"], &libbpf, &out)?,
+            latency_event: compile_package("latency", &[], &out)?,
+            latency: [program("latency_plain")?, program("latency_ours")?, program("latency_bpftrace")?],
             event_cpp: cpp("event_cpp")?,
             lives: program("lives")?,
             lives_cpp: cpp("lives_cpp")?,

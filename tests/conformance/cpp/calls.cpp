@@ -107,8 +107,9 @@ void keep(const scenario &scenario, outcome &out, const eunomia::event &event) {
     auto since_boot = std::chrono::nanoseconds(event.time().time_since_epoch()).count();
     auto time_ns = static_cast<std::uint64_t>(since_boot);
     seen.has_time = time_ns >= scenario.began_ns && time_ns <= now_ns();
-    auto current = static_cast<const host *>(scenario.host)->vm ? static_cast<const host *>(scenario.host)->vm->raw() : nullptr;
-    seen.vm = !event.member() ? "" : event.member() == current ? "current" : "other";
+    const auto &vm = static_cast<const host *>(scenario.host)->vm;
+    bool is_current = vm && event.member() == vm->raw();
+    seen.vm = !event.member() ? "" : is_current ? "current" : "other";
     show(false, event.source(), seen.source);
     show(false, event.type().name(), seen.type);
     show(is_raw, event.text(), seen.data);
