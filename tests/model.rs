@@ -343,7 +343,8 @@ fn two_requests_are_reported_once_or_twice() {
         });
         wait_for_request(&world, &request);
         askers.into_iter().for_each(|asker| asker.join().unwrap());
-        // A second request may remain for a thread that waits. A flag without its event is taken at the next check.
+        // A second request may remain for a thread that waits. If its flag is set and its event is not, the next check
+        // takes it.
         let is_readable = world.change(|kernel| kernel.readable[WAKE]);
         let is_taken = request.take();
         assert!(!request.is_asked() && is_taken <= is_readable);

@@ -9,7 +9,7 @@ use eunomia::{Kind, Level, Options, Status, Vm};
 use crate::needs_root;
 use crate::support::{self, kernel::Watch};
 
-/// Two tests may have them attached at the same time, and the kernel takes 64 programs at a tracepoint.
+/// Two tests may have their programs attached at the same time, and the kernel accepts 64 programs at a tracepoint.
 const PROGRAMS: usize = 20;
 
 /// Maps, and programs whose verification takes a while.

@@ -185,9 +185,9 @@ fn a_chain_without_a_working_alternative_names_each_with_its_reason() {
     for name in ["exit_works", "exit_spare", "enter_attach", "enter_works"] {
         vm.prog_set_autoload(name, false).unwrap();
     }
-    // One variant alone is a program like any other.
+    // A program without an alternative is a program like any other.
     let error = load_refused(&vm, &clean, Status::Unsupported, &["program \"enter_load\""]);
-    assert!(!error.message().contains("variant"), "{error}");
+    assert!(!error.message().contains("alternative"), "{error}");
     drop(vm);
     drop(clean);
 }

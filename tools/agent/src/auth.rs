@@ -1,4 +1,4 @@
-//! Who may do what: the user at the other end of the unix socket, or the token of a request.
+//! Determines what a caller may do: by the user at the other end of the unix socket, or by the token of a request.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -15,19 +15,19 @@ use crate::http::Peer;
 /// The largest file with tokens.
 const MAX_FILE: u64 = 1 << 20;
 
-/// What a caller may do; each role includes those before it.
+/// The role of a caller; each role includes those before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Role {
     /// List tasks and read their events.
     Read,
     /// Start, change and stop tasks. Programs in the kernel can do what root can, so this is as much as being root.
     Operate,
-    /// The same, so far.
+    /// The same as `Operate` at present.
     Admin,
 }
 
 impl Role {
-    /// The word for it.
+    /// Returns its name.
     pub fn word(self) -> &'static str {
         match self {
             Role::Read => "read",
@@ -41,7 +41,7 @@ impl Role {
     }
 }
 
-/// Decides about callers.
+/// Determines the roles of callers.
 #[derive(Default)]
 pub struct Auth {
     tokens: Option<Tokens>,
@@ -121,7 +121,7 @@ fn unauthorized(text: &str) -> ApiError {
     ApiError::new(StatusCode::UNAUTHORIZED, "unauthorized", text).header("WWW-Authenticate", "Bearer")
 }
 
-/// Looks at all tokens, in a time that does not depend on which of them is found.
+/// Compares with all tokens, in a time that does not depend on which of them is found.
 fn find(list: &[(Role, [u8; 32])], token: &str) -> Option<Role> {
     let digest: [u8; 32] = Sha256::digest(token).into();
     let mut found = None;

@@ -59,7 +59,7 @@ impl Display for Endpoint {
     }
 }
 
-/// Why a request failed.
+/// The reason why a request failed.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Failure {
     /// The server cannot be reached, or does not answer in HTTP: one line.

@@ -1,4 +1,4 @@
-//! The one form of an error: a JSON object with status, message, detail and hint.
+//! The form of all errors: a JSON object with status, message, detail and hint.
 
 use std::fmt::Display;
 
@@ -8,18 +8,18 @@ use serde_json::json;
 
 use crate::loader::protocol::Failure;
 
-/// Why a request was refused or failed.
+/// The reason why a request was refused or failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ApiError {
     /// The status of the HTTP response.
     pub code: StatusCode,
-    /// A word that programs can decide by.
+    /// A fixed word, for programs.
     pub status: &'static str,
     /// One line for the user.
     pub message: String,
     /// Many lines, such as the log of the verifier; or none.
     pub detail: String,
-    /// What to do about it; empty if there is nothing to say.
+    /// Advice about it; may be empty.
     pub hint: String,
     /// Further headers of the response.
     pub headers: Vec<(&'static str, String)>,
@@ -89,7 +89,7 @@ impl From<Failure> for ApiError {
 /// The status of [`ApiError::loader_lost`].
 const LOADER_LOST: &str = "loader";
 
-/// What the statuses of the library are in HTTP; others are 500, internal.
+/// The HTTP status for each status of the library; all others are 500, internal.
 const CASES: [(Status, u16, &str); 12] = [
     (Status::Inval, 400, "invalid"),
     (Status::Type, 422, "type"),

@@ -22,11 +22,12 @@ pub struct Poller {
     raw: Group,
     text: Group,
     sinks: Mutex<BTreeMap<usize, Sink>>,
-    /// Callers that wait for the lock. The thread takes it only if there are none, because it would have it nearly always.
+    /// Number of callers that wait for the lock. The thread takes the lock only if this is 0, because otherwise it
+    /// would have the lock nearly all the time.
     waiting: AtomicUsize,
 }
 
-/// Where the events of a vm go.
+/// The destination of the events of a vm.
 struct Sink {
     log: Arc<Log>,
     shapes: Arc<Shapes>,
@@ -35,7 +36,7 @@ struct Sink {
     last: Option<Arc<Shape>>,
     /// The JSON of an event.
     json: Vec<u8>,
-    /// Why no more events are read.
+    /// The reason why no more events are read.
     failed: Option<String>,
 }
 
@@ -73,7 +74,7 @@ impl Poller {
         // It is not in the group after a failure.
         let _ = self.group(format).remove(vm);
         let mut sink = self.sinks().remove(&key)?;
-        // The programs are detached, or others read the buffers after this: so this ends.
+        // The loop ends, because the programs are detached, or another process reads the buffers after this.
         for _ in 0..LAST_POLLS {
             let polled = vm.poll(Some(Duration::ZERO), polled_as(format), |event| sink.push(event));
             sink.log.flush();
@@ -85,7 +86,7 @@ impl Poller {
         sink.failed
     }
 
-    /// Reads what versions before the running one have sent. Returns whether that is all.
+    /// Reads the events of earlier versions. Returns whether all of them have been read.
     pub fn drain(&self, vm: &Vm, key: usize, format: Format) -> bool {
         let mut sinks = self.sinks();
         let Some(sink) = sinks.get_mut(&key) else { return false };
@@ -101,12 +102,12 @@ impl Poller {
         is_over()
     }
 
-    /// Why no more events of a vm are read.
+    /// The reason why no more events of a vm are read.
     pub fn failure(&self, key: usize) -> Option<String> {
         self.sinks().get(&key)?.failed.clone()
     }
 
-    /// Does something with vms while this thread does not use them.
+    /// Runs work on vms while this thread does not use them.
     pub fn between_turns<T>(&self, work: impl FnOnce() -> T) -> T {
         let _sinks = self.sinks();
         work()
@@ -128,7 +129,7 @@ impl Poller {
         }
     }
 
-    /// Reads what waits. Locks the sinks meanwhile: a turn is short.
+    /// Reads the waiting events. The sinks are locked meanwhile, because a turn is short.
     fn turn(&self, group: &Group, format: Format) {
         while self.waiting.load(Relaxed) > 0 {
             std::thread::yield_now();
@@ -167,7 +168,7 @@ fn polled_as(format: Format) -> Format {
     if format == Format::Json { Format::Raw } else { Format::Text }
 }
 
-/// Polls of a vm that is removed; each reads up to 65536 events.
+/// Maximum number of polls of a vm that is removed; each reads up to 65536 events.
 const LAST_POLLS: usize = 64;
 
 impl Sink {

@@ -1,11 +1,11 @@
-//! The routes: which request is which call, and who may send it.
+//! The routes: the function that handles a request, and the role that may send it.
 
 use http::{Method, StatusCode};
 
 use crate::auth::Role;
 use crate::error::{ApiError, Result};
 
-/// What can be requested.
+/// The functions that can be requested.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Call {
     /// The version of the server.
@@ -44,15 +44,15 @@ pub enum Call {
     Logs,
     /// All tasks, as the former ecli-server has them.
     FormerList,
-    /// Starts a task, as there.
+    /// Starts a task, as the former ecli-server does.
     FormerStart,
-    /// Stops a task, as there.
+    /// Stops a task, as the former ecli-server does.
     FormerStop,
-    /// Events of a task, as there.
+    /// Returns events of a task, as the former ecli-server does.
     FormerLog,
-    /// Pauses a task, as there.
+    /// Pauses a task, as the former ecli-server does.
     FormerPause,
-    /// Resumes a task, as there.
+    /// Resumes a task, as the former ecli-server does.
     FormerResume,
 }
 

@@ -1,4 +1,4 @@
-//! The server from its start to its end.
+//! Starts the server and ends it.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -21,7 +21,7 @@ use crate::tasks::Tasks;
 /// Threads for requests that wait for the loader.
 const BLOCKING_THREADS: usize = 16;
 
-/// What a server is started with.
+/// The options of a server.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// The unix socket; `None`: none.
@@ -38,7 +38,7 @@ pub struct Config {
     pub state: PathBuf,
     /// The unix socket of the loader.
     pub loader: PathBuf,
-    /// After how many seconds without a server the programs are detached that must not run without one.
+    /// The number of seconds without a server after which programs that must not run without one are detached.
     pub detach_after: u64,
 }
 
@@ -69,7 +69,8 @@ pub fn run(config: &Config, command: Command) -> Result<(), String> {
     let poller = Poller::start().map_err(|error| error.to_string())?;
     let tasks = Arc::new(Tasks::new(client, poller, state, config.detach_after));
     let result = runtime.block_on(serve_until_end(tasks, auth, listeners));
-    // Requests in progress are not waited for: what they have begun is in the state.
+    // The server does not wait for requests in progress, because the state already contains the changes that they have
+    // begun.
     runtime.shutdown_background();
     result
 }
@@ -113,7 +114,8 @@ async fn serve_until_end(tasks: Arc<Tasks>, auth: Auth, listeners: Vec<Listener>
     }
 }
 
-/// Makes the loader run the tasks, now and whenever there is another one. Returns why there is none any more.
+/// Makes the loader run the tasks, now and whenever there is a new loader. Returns the reason why there is no loader
+/// any more.
 fn follow(tasks: &Arc<Tasks>, ready: oneshot::Sender<()>) -> String {
     let mut ready = Some(ready);
     match tasks.restore() {
@@ -175,7 +177,8 @@ fn listen(config: &Config) -> Result<Vec<Listener>, String> {
     Ok(listeners)
 }
 
-/// Creates the folder of a socket. Whoever can replace the socket can pretend to be who listens there.
+/// Creates the directory of a socket. A process that can replace the socket can pretend to be the one that listens
+/// there.
 fn make_folder_of(path: &Path) -> Result<(), String> {
     let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) else { return Ok(()) };
     std::fs::create_dir_all(folder).map_err(|error| format!("{}: {error}", folder.display()))?;

@@ -1,4 +1,4 @@
-//! What a task is to run, as requests and the state files have it.
+//! The specification of a task, as requests and the state files contain it.
 
 use eunomia::Format;
 use serde_json::{Map, Value, json};
@@ -6,14 +6,14 @@ use sha2::{Digest as _, Sha256};
 
 use crate::error::{ApiError, Result};
 
-/// The longest name.
+/// Maximum length of a name.
 const MAX_NAME: usize = 64;
-/// The most arguments, and the most variables.
+/// Maximum number of arguments, and of variables.
 const MAX_LIST: usize = 256;
-/// The longest argument, and the longest value of a variable.
+/// Maximum length of an argument, and of the value of a variable.
 const MAX_TEXT: usize = 4096;
 
-/// What a task is to run, apart from the package.
+/// The specification of a task, apart from the package.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Spec {
     /// Letters, digits, and any of `._-`.
@@ -22,7 +22,7 @@ pub struct Spec {
     pub args: Vec<String>,
     /// Names and values of variables.
     pub variables: Map<String, Value>,
-    /// How events are shown.
+    /// The format of events.
     pub format: Format,
     /// Whether its programs are detached some time after the server has ended; `None`: if they can drop, deny or rewrite something.
     pub detaches_alone: Option<bool>,
@@ -67,7 +67,8 @@ impl Spec {
         Ok(Spec { name: name.to_owned(), args, variables, format, detaches_alone })
     }
 
-    /// Identifies everything that decides how the programs run: what is loaded is this, or else it is loaded again.
+    /// Identifies everything that decides how the programs run. A task that was loaded with another value is loaded
+    /// again.
     pub fn identity(&self) -> String {
         digest(json!([self.args, self.variables, self.detaches_alone]).to_string().as_bytes())
     }

@@ -41,7 +41,7 @@ pub struct State {
 pub struct Record {
     /// The number of the task.
     pub id: u64,
-    /// What it is to run.
+    /// Its specification.
     pub spec: Spec,
     /// Identifies its package.
     pub digest: String,
@@ -54,7 +54,7 @@ pub struct Record {
 }
 
 impl State {
-    /// Opens or creates the directory. Another server that uses it is an error.
+    /// Opens or creates the directory. Fails if another server uses it.
     pub fn open(folder: &Path) -> Result<State, String> {
         let failed = |path: &Path, error: io::Error| format!("{}: {error}", path.display());
         for path in [folder.to_owned(), folder.join("tasks"), folder.join("packages")] {
@@ -77,8 +77,8 @@ impl State {
         &self.boot
     }
 
-    /// Reads all tasks. What cannot be read is set aside and described in the second list. The error is that nothing is known about
-    /// the tasks, so that nothing may be stopped.
+    /// Reads all tasks. What cannot be read is set aside and described in the second list. An error means that nothing
+    /// is known about the tasks, so that nothing may be stopped.
     pub fn load(&self) -> Result<(Vec<Record>, Vec<String>), String> {
         let (mut records, mut problems) = (Vec::new(), Vec::new());
         let folder = self.folder.join("tasks");
@@ -210,7 +210,7 @@ fn read(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Writes a file that has its old or its new content after a crash.
+/// Writes a file so that after a crash it has its old or its new content.
 fn write(folder: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
     let draft = folder.join(format!("{name}.new"));
     let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&draft)?;
@@ -283,7 +283,7 @@ mod tests {
         for (name, text) in &broken {
             fs::write(tasks.join(format!("{name}.json")), text).unwrap();
         }
-        // What a crash leaves behind.
+        // Files that a crash leaves behind.
         fs::write(tasks.join("9.json.new"), "{").unwrap();
         let (records, problems) = state.load().unwrap();
         assert_eq!((records, problems.len()), (vec![record(1)], broken.len()), "{problems:?}");

@@ -17,7 +17,7 @@ use crate::state::Record;
 pub struct Task {
     /// Its number.
     pub id: u64,
-    /// What it runs. Nothing of it changes; a replacement changes the package.
+    /// Its specification, which never changes. A replacement changes only the package.
     pub spec: Spec,
     /// When it was started, in seconds since 1970.
     pub created: u64,
@@ -27,7 +27,8 @@ pub struct Task {
     pub messages: Arc<Messages>,
     /// What its events are, as far as they have occurred.
     pub shapes: Arc<Shapes>,
-    /// The last cursor that each caller of the former `/log` has sent: lines up to it are forgotten for that caller.
+    /// The last cursor that each caller of the former `/log` has sent. Lines up to it are not returned to that caller
+    /// again.
     pub views: Mutex<BTreeMap<String, u64>>,
     /// The number of readers of its events. The limits for connections are limits for readers too.
     readers: Arc<AtomicUsize>,
@@ -38,7 +39,7 @@ pub struct Task {
 
 /// What changes.
 pub struct Current {
-    /// What it is doing.
+    /// Its state.
     pub status: Status,
     /// Identifies the package.
     pub digest: String,
@@ -46,17 +47,17 @@ pub struct Current {
     pub vm: Option<Arc<Vm>>,
     /// The key of the vm in the poller.
     pub key: usize,
-    /// Counters of the versions before.
+    /// Counters of earlier versions.
     pub before: Totals,
-    /// How often the package was replaced.
+    /// The number of times that the package was replaced.
     pub replaced: u64,
     /// The boot during which it was attached, until it is known to be healthy.
     pub attaching: Option<String>,
-    /// How often the loader has ended while it loaded this, one time after the other.
+    /// The number of consecutive times that the loader has ended while it loaded this task.
     pub deaths: u32,
 }
 
-/// What a task is doing.
+/// The state of a task.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Status {
     /// Its programs are attached.
@@ -68,7 +69,7 @@ pub enum Status {
 }
 
 impl Status {
-    /// The word for it.
+    /// Returns its name.
     pub fn word(&self) -> &'static str {
         match self {
             Status::Running => "running",

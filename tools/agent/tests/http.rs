@@ -1,4 +1,4 @@
-//! The HTTP layer over real sockets: what callers who mean harm send, and what each of them is answered.
+//! The HTTP layer over real sockets: requests of malicious callers, and the response to each.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -12,7 +12,7 @@ use eunomia_agent::http::{
 };
 use serde_json::{Value, json as value};
 
-/// Answers with what it was sent.
+/// Responds with the body of the request.
 struct Echo(Limits);
 
 impl Handler for Echo {
@@ -118,7 +118,7 @@ fn a_request_is_answered_over_both_sockets() {
     let expected = (200, value!({"path": "/a", "body": 3}));
     assert_eq!(server.send(text), expected);
     let mut unix = server.unix();
-    // In single bytes.
+    // The request is sent in single bytes.
     for byte in text.bytes() {
         unix.write_all(&[byte]).unwrap();
     }

@@ -29,7 +29,7 @@ const SAME_REQUEST: Duration = Duration::from_millis(300);
 pub fn watch(vm: &Arc<Vm>, sink: Arc<Sink>, reload: Option<Requests>) -> Result<()> {
     let mut signals = Signals::new([SIGINT, SIGTERM, SIGTSTP]).map_err(|e| failed("signals", &e))?;
     let has_use = sink.is_named() || reload.is_some();
-    // Under nohup(1), SIGHUP does not end the run but still has this use.
+    // Under nohup(1), SIGHUP does not end the run, but it still reopens the file and reloads the package.
     if has_use || !is_ignored(SIGHUP) {
         signals.add_signal(SIGHUP).map_err(|e| failed("signals", &e))?;
     }

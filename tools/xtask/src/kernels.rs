@@ -33,9 +33,9 @@ const GROUPS: [(&str, &[&str]); 9] = [
 ];
 const HEAD: &str = "# Kernels
 
-What works where. \"yes\" means that it was loaded, attached, and seen to run. For a program, it has counted what happened; for an example,
-it has delivered what its README promises; for a map with plain keys, it was written and read. Other maps, and `syscall`, were loaded only;
-`struct_ops` was registered. A number refers to a message of the library, below.
+This table shows what works on which kernel. \"yes\" means that it was loaded, attached, and seen to run: a program counted events, an example
+delivered what its README promises, and a map with plain keys was written and read. Other maps and the `syscall` program were only loaded;
+`struct_ops` was registered. A number refers to a message of the library in the list below the table.
 
 `make vm` boots Debian's kernels under QEMU. On each it runs `tests/matrix`, `tests/examples`, `tests/vm.rs` and the conformance suite in C and
 Rust. It does the same on the running kernel, without emulation (the last column), and writes this table. `make vm KERNEL=6.1` runs one of them.

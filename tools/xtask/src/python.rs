@@ -97,7 +97,7 @@ fn enumeration(node: &Value) -> String {
     class
 }
 
-/// A struct with known members; to the others there are only pointers.
+/// A struct with known members. Of all other structs, the interface has only pointers.
 fn structure(node: &Value) -> Result<String, String> {
     let mut fields = String::new();
     for field in children(node).filter(|inner| inner["kind"] == "FieldDecl") {

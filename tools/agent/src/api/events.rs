@@ -17,7 +17,7 @@ use crate::http::{Body, Request, Response};
 use crate::log::{Lines, Read};
 use crate::task::{CountedReader, Task};
 
-/// Pieces that wait for a slow caller; beyond these it waits in the log.
+/// Maximum number of pieces that are buffered for a slow caller. Further lines stay in the log.
 const PIECES: usize = 2;
 /// The size of a piece, in bytes, beyond which no further lines are added.
 const PIECE: usize = 256 << 10;
@@ -67,7 +67,7 @@ impl Api {
     }
 }
 
-/// Where a reader begins, and whether it may have missed lines of another run of the server.
+/// Returns the position at which a reader begins, and whether it may have missed lines of another run of the server.
 fn position(task: &Task, since: Option<&str>) -> Result<(u64, bool)> {
     let log = &task.log;
     let invalid = |_| {

@@ -1,6 +1,7 @@
 //! The routes of ecli-server, as eunomia-bpf had it until 2026: `/task`, `/stop`, `/log`, `/pause`, `/resume`.
 //!
-//! Paths, bodies and replies are those of that server. Errors have its `message` and in addition what all errors here have.
+//! Paths, bodies and replies are those of that server. Errors have the `message` of that server, and the other members
+//! of all errors here.
 
 use std::sync::PoisonError;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -17,7 +18,7 @@ use crate::spec::{Spec, expected};
 use crate::task::{Status, Task};
 use crate::tasks::check_package;
 
-/// Lines of one reply unless the request says otherwise, and at most.
+/// The default and the maximum number of lines in a reply.
 const LINES: u64 = 1000;
 const MAX_LINES: u64 = 10_000;
 /// Callers of each task whose cursors are remembered.
@@ -79,7 +80,8 @@ impl Api {
     }
 }
 
-/// Where a caller reads on: cursors begin at 1, and lines up to the last one that it sent are forgotten for it.
+/// Returns the position at which a caller continues. Cursors begin at 1. Lines up to the last cursor that the caller
+/// sent are not returned to it again.
 fn begin(task: &Task, view: String, cursor: Option<u64>) -> u64 {
     let mut views = task.views.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(cursor) = cursor {

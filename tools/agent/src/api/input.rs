@@ -27,7 +27,7 @@ pub async fn object(request: Request, limits: &Limits) -> Result<Map<String, Val
     }
 }
 
-/// A web page cannot send this type to another host without asking first.
+/// A web page cannot send this type to another origin without a CORS preflight request.
 fn check_type(request: &Request) -> Result<()> {
     let value = request.head.headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
     let kind = value.unwrap_or_default().split(';').next().unwrap_or_default().trim();

@@ -23,11 +23,11 @@ use crate::tasks::Tasks;
 /// The description of the interface.
 pub const OPENAPI: &str = include_str!("../../openapi.json");
 
-/// What answers requests.
+/// The state for handling requests.
 pub struct Api {
     /// All tasks.
     pub tasks: Arc<Tasks>,
-    /// Who may do what.
+    /// The roles of callers.
     pub auth: Auth,
     /// Limits of requests.
     pub limits: Limits,
@@ -90,7 +90,7 @@ impl Api {
         ok(json!({"version": env!("CARGO_PKG_VERSION"), "api": 1, "loader": loader}).to_string())
     }
 
-    /// Does something that blocks. It is finished even if the caller closes the connection.
+    /// Runs work that blocks. It is completed even if the caller closes the connection.
     async fn blocking<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Arc<Tasks>) -> Result<T> + Send + 'static,

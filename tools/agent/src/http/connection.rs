@@ -23,7 +23,8 @@ use super::slots::{Slot, Slots};
 use super::stream::{Peer, Rewound, Stream};
 use crate::error::ApiError;
 
-/// What is still read after the response, so that closing does not destroy it on its way: a reset follows if there is more.
+/// Maximum number of bytes that are read after the response. If unread bytes are left, closing sends a reset, and the
+/// caller may lose the response.
 const LINGER_TIME: Duration = Duration::from_secs(1);
 const LINGER_BYTES: u64 = 16 << 20;
 
@@ -40,9 +41,9 @@ pub struct Request {
 /// A response.
 pub type Response = http::Response<Body>;
 
-/// What answers requests.
+/// A function that handles requests.
 pub trait Handler: Send + Sync + 'static {
-    /// Answers one. The future is dropped when the caller closes the connection.
+    /// Handles a request. The future is dropped when the caller closes the connection.
     fn handle(self: Arc<Self>, request: Request) -> Pin<Box<dyn Future<Output = Response> + Send>>;
 }
 
@@ -90,7 +91,7 @@ pub async fn run(mut stream: Stream, peer: Peer, slot: Slot, slots: Arc<Slots>, 
     drop(slot);
 }
 
-/// Has hyper read the request and write the response. Returns the connection unless it has failed.
+/// Makes hyper read the request and write the response. Returns the connection unless it has failed.
 async fn answer(stream: Rewound, peer: Peer, slots: &Slots, handler: Arc<dyn Handler>) -> Option<Stream> {
     let is_stream = Arc::new(AtomicBool::new(false));
     let service = service_fn(|request: http::Request<Incoming>| {

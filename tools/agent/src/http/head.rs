@@ -1,4 +1,4 @@
-//! Reads the head of a request, and refuses what servers have understood in different ways.
+//! Reads the head of a request, and refuses everything that servers are known to interpret differently.
 
 use bytes::BytesMut;
 use http::StatusCode;
@@ -126,8 +126,8 @@ impl<'a> Headers<'a> {
     }
 }
 
-/// The name must be one of this machine. A web page of another host, whose name an attacker points at this machine, sends
-/// that name.
+/// The name must be one of this machine. If an attacker points the name of another host at this machine (DNS
+/// rebinding), a web page of that host sends that name.
 fn check_host<'a>(headers: &Headers<'a>) -> Result<&'a str> {
     let host = headers.one("Host")?.ok_or_else(|| ApiError::invalid("the Host header is missing"))?;
     let (name, port) = match host.rsplit_once(':') {
@@ -155,7 +155,7 @@ fn check_origin(headers: &Headers, host: &str) -> Result<()> {
     }
 }
 
-/// The length of the body must have one meaning.
+/// The length of the body must be unambiguous.
 fn check_body(headers: &Headers, limits: &Limits) -> Result<()> {
     let length = headers.one("Content-Length")?;
     let encoding = headers.one("Transfer-Encoding")?;

@@ -1,4 +1,4 @@
-//! What callers can use up.
+//! Limits on the resources that callers can use.
 
 use std::time::Duration;
 

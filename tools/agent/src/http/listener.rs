@@ -20,10 +20,11 @@ use super::stream::{Peer, Stream};
 /// After a failed accept, such as without free descriptors, nothing is accepted for this time.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// Connections beyond the limits that are answered at the same time; further ones are closed without an answer.
+/// Maximum number of connections beyond the limits that get an error response at the same time. Further ones are closed
+/// without a response.
 const REFUSALS: usize = 64;
 
-/// Connections that wait to be accepted.
+/// Maximum number of connections that wait to be accepted.
 const BACKLOG: i32 = 1024;
 
 /// The mode of the unix socket: its owner and its group may connect.

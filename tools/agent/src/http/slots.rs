@@ -10,10 +10,11 @@ use http::StatusCode;
 use super::limits::Limits;
 use crate::error::{ApiError, Result};
 
-/// Callers that are remembered; beyond this number those without connections and with a full burst are forgotten.
+/// Maximum number of callers whose state is kept. Beyond it, callers without connections and with a full burst are
+/// removed.
 const MAX_CALLERS: usize = 1024;
 
-/// Whose connections and requests are counted together.
+/// A caller, whose connections and requests are counted together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Key {
     /// A user of the unix socket.
@@ -44,14 +45,14 @@ struct Caller {
 /// A billionth of a request is the unit of credit: then the credit for one nanosecond is the number of requests per second.
 const REQUEST: u64 = 1_000_000_000;
 
-/// The place of one connection, free again when this is dropped.
+/// A slot for one connection. It is released when this is dropped.
 pub struct Slot {
     slots: Arc<Slots>,
     key: Key,
 }
 
 impl Slots {
-    /// No connections yet.
+    /// Creates the counters, without connections.
     pub fn new(limits: Limits) -> Arc<Slots> {
         Arc::new(Slots { limits, callers: Mutex::default() })
     }

@@ -81,7 +81,7 @@ impl AsyncWrite for Stream {
 
 /// A connection whose first bytes have been read and are read once more.
 pub struct Rewound {
-    /// What is still to be read again.
+    /// The bytes that are still to be read again.
     pub first: Bytes,
     /// The connection.
     pub stream: Stream,

@@ -18,9 +18,9 @@ use super::channel;
 use super::protocol::{Listed, PROTOCOL, Reply, Request};
 use crate::error::{ApiError, Result};
 
-/// How long the loader may take to answer a new server. It may be loading something for the last one.
+/// The time limit for the reply of the loader to a new server. It may still be loading something for the last one.
 const GREETING: Duration = Duration::from_secs(60);
-/// How long this waits for the end of another server, or for a loader that is started again.
+/// The time to wait for the end of another server, or for a loader that is started again.
 const WAIT: Duration = Duration::from_secs(10);
 /// The time between two attempts to connect.
 const PAUSE: Duration = Duration::from_millis(5);
@@ -37,11 +37,11 @@ struct Connection {
     version: String,
 }
 
-/// Why there is no connection.
+/// The reason why there is no connection.
 enum Refused {
-    /// None listens there.
+    /// No loader listens there.
     Nobody(io::Error),
-    /// It may be possible later.
+    /// A connection may be possible later.
     Later(String),
     /// The loader is of another version.
     Never(String),
@@ -72,7 +72,7 @@ impl Client {
         }
     }
 
-    /// Connects again, to a loader that somebody else starts.
+    /// Connects again, to a loader that another process starts.
     pub fn reconnect(&self) -> std::result::Result<(), String> {
         let since = Instant::now();
         loop {
@@ -175,7 +175,8 @@ impl Client {
             Ok(reply) => Ok(reply),
             Err(error) => {
                 eprintln!("server: the connection to the loader is closed: {error}");
-                // What follows on the socket has no known meaning. Whoever waits for the end of the connection notices.
+                // The bytes that follow on the socket cannot be interpreted. The thread that waits for the end of the
+                // connection notices the shutdown.
                 let _ = socket.shutdown(std::net::Shutdown::Both);
                 *connection = None;
                 Err(ApiError::loader_lost())

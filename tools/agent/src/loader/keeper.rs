@@ -1,6 +1,6 @@
 //! The process that starts the loader, and starts it again if it fails. The server cannot do that, because it has no privileges.
 //!
-//! It reads nothing, so it has nothing to be attacked by. It ends when the loader ends as it should.
+//! It reads no input, so it cannot be attacked that way. It ends when the loader ends without a failure.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -9,15 +9,16 @@ use std::time::{Duration, Instant};
 
 use super::say;
 
-/// A loader that fails within this time is started again later and later.
+/// If a loader fails within this time, the delay before the next start grows.
 const SOON: Duration = Duration::from_secs(10);
-/// The longest time until a loader is started again.
+/// The maximum delay before a loader is started again.
 const LONGEST: Duration = Duration::from_secs(1);
 
 /// Runs loaders that accept servers on `listener`, a unix socket that listens, until one ends without a failure. `command` starts a
 /// process that calls [`serve`](super::serve) with its standard input.
 pub fn keep(listener: &OwnedFd, command: impl Fn() -> Command) -> io::Result<()> {
-    // Ctrl-C and the end of the terminal are for the server. It fails only in a session of its own.
+    // Ctrl-C and the hangup of the terminal are for the server only. The call fails only if this process leads a
+    // session already.
     let _ = rustix::process::setsid();
     let mut delay = Duration::ZERO;
     loop {

@@ -1,5 +1,5 @@
-//! The loader: the process with privileges. It loads and attaches packages, keeps them attached, also while there is no server,
-//! and hands descriptors for reading their events to the server, which has no privileges.
+//! The loader: the process with privileges. It loads and attaches packages, keeps them attached, also while there is no
+//! server, and passes descriptors for reading their events to the server, which has no privileges.
 //!
 //! It opens no network connection, and only the files that packages and their targets name. It trusts nothing that it receives.
 
@@ -21,7 +21,7 @@ pub use keeper::keep;
 pub use privileges::confine_server;
 pub use service::serve;
 
-/// Prints a line. The terminal or pipe may be gone with the server that the loader was started by.
+/// Prints a line. The terminal or pipe may have disappeared together with the server that started the loader.
 fn say(line: impl Display) {
     let _ = writeln!(std::io::stderr(), "loader: {line}");
 }

@@ -1,4 +1,4 @@
-//! What each process may do.
+//! Restricts what each process may do.
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -10,7 +10,8 @@ use landlock::{
 };
 use rustix::thread::{self, CapabilitiesSecureBits as Secure};
 
-/// What loading needs: programs, tracing programs, programs on interfaces, and reading tracefs, which only root may.
+/// The capabilities that loading needs: for programs, tracing programs, programs on interfaces, and for reading
+/// tracefs, which only root may do otherwise.
 const LOADER: [Capability; 4] = [
     Capability::CAP_BPF,
     Capability::CAP_PERFMON,
@@ -18,7 +19,7 @@ const LOADER: [Capability; 4] = [
     Capability::CAP_DAC_READ_SEARCH,
 ];
 
-/// What the server reads: the number of CPUs, for maps with a value for each, and the local time.
+/// The files that the server reads: the number of CPUs, for maps with a value for each, and the local time.
 const READABLE: [&str; 3] = ["/sys/devices/system/cpu", "/usr/share/zoneinfo", "/etc/localtime"];
 
 /// The newest version of Landlock that is used; the kernel may have an older one.

@@ -19,17 +19,17 @@ pub const PROTOCOL: u64 = 1;
 
 /// "eunomia", the beginning of the first message.
 const MAGIC: u64 = 0x0061_696d_6f6e_7565;
-/// The longest detail of a failure; the rest is cut.
+/// Maximum length of the detail of a failure; the rest is cut off.
 const MAX_DETAIL: usize = 1 << 20;
 
-/// What the server requests.
+/// A request of the server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Request {
-    /// Begins. The reply is [`Reply::Hello`], or `Failed` if the loader speaks none of these protocols.
+    /// Begins the connection. The reply is [`Reply::Hello`], or `Failed` if the loader speaks none of these protocols.
     Hello {
-        /// The oldest protocol of the server.
+        /// The oldest protocol that the server supports.
         lowest: u64,
-        /// The newest one.
+        /// The newest protocol that it supports.
         highest: u64,
     },
     /// Loads and attaches a package. The reply is [`Reply::Loaded`], with descriptors.
@@ -44,7 +44,7 @@ pub enum Request {
         variables: Vec<(String, String)>,
         /// Identifies everything apart from the package that decides how it runs. The loader gives it back.
         wanted: String,
-        /// What happens to it without a server.
+        /// The treatment of the task without a server.
         alone: Alone,
     },
     /// Prepares a new package for a task. The reply is [`Reply::Loaded`], with descriptors; the next request is
@@ -111,19 +111,19 @@ pub enum Request {
     },
 }
 
-/// What happens to the programs of a task when there is no server.
+/// The treatment of the programs of a task when there is no server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Alone {
     /// Whether they are detached; `None`: if they can drop, deny or rewrite something.
     pub detach: Option<bool>,
-    /// After how many seconds.
+    /// The number of seconds after which they are detached.
     pub after: u64,
 }
 
-/// What the loader replies.
+/// A reply of the loader.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reply {
-    /// Who the loader is.
+    /// The identity of the loader.
     Hello {
         /// The protocol that both speak.
         protocol: u64,
@@ -132,13 +132,13 @@ pub enum Reply {
         /// Its version.
         version: String,
     },
-    /// It is done.
+    /// The request has been carried out.
     Done,
     /// JSON.
     Text(String),
     /// A package is attached or prepared. The message has its descriptors.
     Loaded {
-        /// What the descriptors are.
+        /// The roles of the descriptors.
         description: String,
     },
     /// The tasks.
@@ -154,11 +154,11 @@ pub struct Listed {
     pub task: u64,
     /// The SHA-256 of the package that runs, in hexadecimal digits.
     pub digest: String,
-    /// What the server said when it was loaded.
+    /// The value that the server passed when the task was loaded.
     pub wanted: String,
     /// Packages that were replaced and whose events are not all read, the oldest first.
     pub old: Vec<String>,
-    /// How often its package was replaced.
+    /// The number of times that its package was replaced.
     pub replaced: u64,
     /// Whether its programs are detached on request.
     pub is_paused: bool,
@@ -175,7 +175,7 @@ pub struct Failure {
     pub message: String,
     /// The log of the verifier.
     pub detail: String,
-    /// What to do about it.
+    /// Advice about it.
     pub hint: String,
 }
 

@@ -47,11 +47,11 @@ struct Running {
 
 struct Loaded {
     vm: Vm,
-    /// For the next server that reads its events.
+    /// The descriptors for the next server that reads its events.
     exported: Exported,
-    /// Versions before, until all their events are read, with their digests.
+    /// Earlier versions, until all their events are read, with their digests.
     old: Vec<(String, Exported)>,
-    /// After which time without a server it is unloaded.
+    /// The time without a server after which it is unloaded.
     detach: Option<Duration>,
 }
 
@@ -126,7 +126,7 @@ impl Tasks {
         Ok(Some(report.map(|report| report.to_json())))
     }
 
-    /// The descriptors of a package that runs, or of one before it.
+    /// The descriptors of a package that runs, or of an earlier version.
     pub fn adopt(&self, task: u64, age: u64) -> Result<&Exported> {
         let loaded = self.loaded(task)?;
         let Some(index) = age.checked_sub(1) else { return Ok(&loaded.exported) };
@@ -205,7 +205,7 @@ impl Tasks {
         self.0.values().all(|running| running.loaded.is_none())
     }
 
-    /// Closes what has been read of versions before. Returns whether some is left.
+    /// Closes the earlier versions whose events have been read. Returns whether any is left.
     pub fn forget_read(&mut self) -> bool {
         let mut is_left = false;
         for loaded in self.0.values_mut().filter_map(|running| running.loaded.as_mut()) {
@@ -215,7 +215,8 @@ impl Tasks {
         is_left
     }
 
-    /// Unloads the tasks that do not run for so long without a server. Returns after which time there is another one.
+    /// Unloads the tasks that must not run without a server for that long. Returns the time after which the next one is
+    /// due.
     pub fn detach_after(&mut self, alone: Duration) -> Option<Duration> {
         let mut next: Option<Duration> = None;
         for (task, running) in &mut self.0 {
@@ -240,7 +241,7 @@ impl Tasks {
 }
 
 impl Loaded {
-    /// Closes versions before whose events have all been read.
+    /// Closes earlier versions whose events have all been read.
     fn forget_read(&mut self) {
         if !self.old.is_empty() && self.vm.drained().unwrap_or(false) {
             self.old.clear();

@@ -1,4 +1,4 @@
-//! What the loader does: accepts one server after the other, and answers its requests, one at a time.
+//! The work of the loader: it accepts one server after the other, and handles its requests, one at a time.
 
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
@@ -13,16 +13,16 @@ use super::protocol::{Failure, MAX_MESSAGE, PROTOCOL, Reply, Request};
 use super::running::{Load, Tasks};
 use super::{channel, privileges, say};
 
-/// How long a message may take to arrive once it has begun, and the decision about a prepared package.
+/// The time limit for a message that has begun to arrive, and for the decision about a prepared package.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// How long another server may take for its first message.
+/// The time limit for the first message of another server.
 const NEWCOMER: Duration = Duration::from_secs(1);
-/// How often the loader looks whether the events of a version before have been read.
+/// The interval at which the loader checks whether the events of earlier versions have been read.
 const LOOK: Duration = Duration::from_millis(100);
 
-/// Serves one server after the other, which connect to `listener`, a unix socket that listens. Tasks go on without a server. Returns
-/// when a server wants that, and when one has gone and nothing is loaded. Call it before other threads run: it drops privileges
-/// of this thread.
+/// Serves one server after the other, which connect to `listener`, a unix socket that listens. Tasks keep running
+/// without a server. Returns when a server requests that, and when a server has gone and nothing is loaded. Call it
+/// before other threads run: it drops privileges of this thread.
 pub fn serve(listener: OwnedFd) -> io::Result<()> {
     privileges::confine_loader().map_err(io::Error::other)?;
     let listener = UnixListener::from(listener);
@@ -43,7 +43,7 @@ pub fn serve(listener: OwnedFd) -> io::Result<()> {
 struct Loader {
     tasks: Tasks,
     server: Option<Server>,
-    /// Since when there is no server, if there is none.
+    /// The time since which there is no server, if there is none.
     alone_since: Instant,
 }
 
@@ -60,7 +60,7 @@ enum Next {
 }
 
 impl Loader {
-    /// Does what is due. Returns when to do that again.
+    /// Does the work that is due. Returns the time of the next work.
     fn timeout(&mut self) -> Option<Duration> {
         match self.server {
             Some(_) => self.tasks.forget_read().then_some(LOOK),
@@ -95,7 +95,7 @@ impl Loader {
         match accepted {
             Ok(socket) if self.server.is_none() => self.server = Some(Server { socket, is_known: false }),
             Ok(socket) => {
-                // What it asks for does not matter.
+                // The content of its request does not matter.
                 let _ = channel::receive(&socket);
                 let failure = Failure::new(Status::Busy, "another server uses this loader");
                 let _ = send(&socket, &Reply::Failed(failure), &[]);
@@ -194,7 +194,7 @@ impl Server {
         }
     }
 
-    /// Sends descriptors, or why there are none.
+    /// Sends descriptors, or the reason why there are none.
     fn loaded(&self, exported: Result<&Exported, Failure>) -> io::Result<()> {
         match exported {
             Ok(exported) => {
@@ -230,7 +230,7 @@ fn receive(socket: &UnixStream) -> io::Result<Option<(Request, Vec<OwnedFd>)>> {
     Ok(Some((Request::decode(&message).ok_or_else(malformed)?, descriptors)))
 }
 
-/// Sends a reply, or that it is too long.
+/// Sends a reply, or an error if it is too long.
 fn send(socket: &UnixStream, reply: &Reply, descriptors: &[BorrowedFd]) -> io::Result<()> {
     let body = reply.encode();
     if body.len() <= MAX_MESSAGE {

@@ -1,6 +1,6 @@
 //! Numbers, texts and lists as bytes. A reader allocates no more than it was sent.
 
-/// The most elements of a list.
+/// Maximum number of elements of a list.
 const MAX_LIST: usize = 1024;
 
 /// Writes a message.
@@ -69,7 +69,7 @@ impl<'a> Reader<'a> {
     /// Reads a list.
     pub fn list<T>(&mut self, element: impl Fn(&mut Reader<'a>) -> Option<T>) -> Option<Vec<T>> {
         let count = usize::try_from(self.number()?).ok().filter(|count| *count <= MAX_LIST)?;
-        // Grows with what was sent, not with what was promised.
+        // The list grows with the bytes that were sent, not with the announced length.
         let mut list = Vec::new();
         for _ in 0..count {
             list.push(element(self)?);

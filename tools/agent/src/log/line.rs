@@ -112,7 +112,7 @@ pub struct LineRef<'a> {
 #[derive(Debug)]
 pub struct Lines {
     bytes: Vec<u8>,
-    /// The position behind the last one.
+    /// The position after the last one.
     pub end: u64,
 }
 

@@ -28,7 +28,7 @@ pub struct Log {
 
 struct State {
     ring: Ring,
-    /// When the last line was added, unless readers have been told about it since.
+    /// The time when the last line was added, unless readers have been notified since.
     time: Option<u32>,
     has_ended: bool,
 }
@@ -37,16 +37,16 @@ struct State {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NotACursor;
 
-/// What a reader gets.
+/// The result of a read.
 #[derive(Debug)]
 pub enum Read {
-    /// Lines were dropped before they were read: so many.
+    /// The number of lines that were dropped before they were read.
     Lost(u64),
     /// Lines.
     Lines(Lines),
-    /// There is nothing now.
+    /// No line is available now.
     Nothing,
-    /// There is nothing, and there will be nothing.
+    /// No line is left, and none will follow.
     End,
 }
 
@@ -82,7 +82,7 @@ impl Log {
         state.ring.push(time, kind, source, content);
     }
 
-    /// Tells the readers that lines were added.
+    /// Notifies the readers that lines were added.
     pub fn flush(&self) {
         let mut state = self.state();
         if state.time.take().is_some() {

@@ -1,7 +1,7 @@
 //! The last lines of a log in memory that the loader keeps, so that a server that was killed loses none of them.
 //!
-//! The memory has a header and a ring of lines. A line is written first, and then the end is moved behind it; before a line is
-//! overwritten, the start is moved behind it. So what is between start and end is whole at every moment.
+//! The memory has a header and a ring of lines. A line is written first, and then the end is moved past it. Before a
+//! line is overwritten, the start is moved past it. So the lines between start and end are complete at every moment.
 
 use std::collections::VecDeque;
 use std::io;
@@ -15,16 +15,16 @@ pub const CAPACITY: usize = 2 << 20;
 /// Bytes before the ring.
 const FRONT: usize = 64;
 const LEN: usize = FRONT + CAPACITY;
-/// "EUNOLOG1": the form of this memory.
+/// "EUNOLOG1": the format of this memory.
 const FORM: u64 = u64::from_le_bytes(*b"EUNOLOG1");
-/// Where the numbers of the header are.
+/// The offsets of the numbers in the header.
 const AT_FORM: usize = 0;
 const AT_EPOCH: usize = 8;
 const AT_START: usize = 16;
 const AT_END: usize = 24;
-/// The longest line. A longer one would push all others out.
+/// Maximum length of a line. A longer one would displace all others.
 const LONGEST: usize = CAPACITY / 4;
-/// Most bytes that one read copies, unless a single line is longer.
+/// Maximum number of bytes that one read copies, unless a single line is longer.
 const READ: usize = 64 << 10;
 /// Lines between two marks.
 const STEP: u64 = 256;
@@ -32,7 +32,7 @@ const STEP: u64 = 256;
 /// The last lines of a log. Each has a number; they are counted from 0.
 pub struct Ring {
     memory: Shared,
-    /// Positions of the first line and behind the last one: bytes since the log was created.
+    /// Positions of the first line and after the last one: bytes since the log was created.
     start: u64,
     end: u64,
     /// The numbers of the first and of the next line.
@@ -97,7 +97,7 @@ impl Ring {
         self.next
     }
 
-    /// Appends a line, and drops the oldest ones to make room. A line that is too long is reported as lost.
+    /// Appends a line, and drops the oldest ones to make space. A line that is too long is reported as lost.
     pub fn push(&mut self, time: u32, kind: LineKind, source: &str, content: Content) {
         let is_long = content.text.len() + content.record.len() > LONGEST;
         let (kind, content) = if is_long { (LineKind::Lost, Content::text(b"1")) } else { (kind, content) };

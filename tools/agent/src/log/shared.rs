@@ -69,7 +69,7 @@ impl Shared {
         unsafe { self.start.add(at).cast().as_ref() }
     }
 
-    /// Copies what is at `at`.
+    /// Copies the bytes at `at`.
     pub fn read(&self, at: usize, into: &mut [u8]) {
         assert!(into.len() <= self.len && at <= self.len - into.len());
         // SAFETY: both have that many bytes, and do not overlap.

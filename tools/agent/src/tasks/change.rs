@@ -1,4 +1,4 @@
-//! What callers change: start, stop, pause, replace. Every function blocks until the loader has replied.
+//! Changes that callers request: start, stop, pause, replace. Every function blocks until the loader has replied.
 
 use std::sync::Arc;
 
@@ -45,7 +45,7 @@ impl Tasks {
         let log = Log::new().map_err(|error| no_log(&error))?;
         let task = Arc::new(Task::new(&record, log));
         self.state.save_package(&record.digest, package).map_err(|error| not_saved(&error))?;
-        // Before it is attached: if that crashes the machine, it is not attached again.
+        // The task is marked before it is attached: if that crashes the machine, it is not attached again.
         self.state.save(&record).map_err(|error| not_saved(&error))?;
         if let Err(error) = self.attach(&task, package, &mut numbers) {
             self.forget(&record);
@@ -59,7 +59,7 @@ impl Tasks {
     pub fn stop(&self, id: u64) -> Result<()> {
         let (task, _change, _numbers) = self.begin(id)?;
         self.locked().remove(&id);
-        // If this process is killed now, the next one stops what no file wants.
+        // If this process is killed now, the next server stops the task, because it has no file.
         self.forget(&task.record());
         let unloaded = self.loader.run(&Request::Unload { task: id });
         self.stop_reading(&task);

@@ -1,4 +1,4 @@
-//! All tasks, and what can be done with them.
+//! All tasks, and the operations on them.
 
 mod change;
 mod package;
@@ -22,11 +22,11 @@ use crate::task::{Change, Status, Task};
 
 pub use package::{check_package, describe_package};
 
-/// The most tasks.
+/// Maximum number of tasks.
 const MAX_TASKS: usize = 64;
 /// A task that has run for this time is started again after a crash of the machine.
 const HEALTHY_AFTER: Duration = Duration::from_secs(10);
-/// The most changes that wait for the one in progress.
+/// Maximum number of changes that wait for the one in progress.
 const MAX_WAITING: usize = 8;
 
 /// All tasks.
@@ -38,7 +38,7 @@ pub struct Tasks {
     /// Held by the change in progress: the numbers of the next task and vm.
     numbers: Mutex<Numbers>,
     waiting: AtomicUsize,
-    /// After how many seconds without a server the programs are detached that must not run without one.
+    /// The number of seconds without a server after which programs that must not run without one are detached.
     detach_after: u64,
 }
 
@@ -64,7 +64,7 @@ fn attached(task: &Task) -> (usize, u64) {
 }
 
 impl Tasks {
-    /// No tasks yet.
+    /// Creates the list, without tasks.
     pub fn new(loader: Client, poller: Arc<Poller>, state: State, detach_after: u64) -> Tasks {
         let next = state.next();
         let numbers = Mutex::new(Numbers { next, reserved: next, key: 0 });
@@ -113,7 +113,7 @@ impl Tasks {
         }
     }
 
-    /// Does something with vms while no events are read.
+    /// Runs work on vms while no events are read.
     pub fn between_turns<T>(&self, work: impl FnOnce() -> T) -> T {
         self.poller.between_turns(work)
     }
@@ -195,7 +195,7 @@ impl Tasks {
         self.list.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Removes the files of a task, so that it is not wanted any more.
+    /// Removes the files of a task, so that no server starts it again.
     fn forget(&self, record: &Record) {
         if let Err(error) = self.state.remove(record.id) {
             eprintln!("task {}: its file cannot be removed, so it would start again: {error}", record.id);

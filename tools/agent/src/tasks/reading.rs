@@ -40,7 +40,7 @@ impl Tasks {
         numbers: &mut Numbers,
     ) -> Result<()> {
         let vm = import(task, package, exported)?;
-        // Before the first event is read, because it is in no other place then.
+        // The loader keeps the log before the first event is read, because an event that was read is in no other place.
         let log = task.log.file().map_err(|error| no_log(&error))?;
         self.loader.keep_log(task.id, log.as_fd())?;
         let key = numbers.key();
@@ -49,7 +49,7 @@ impl Tasks {
         Ok(())
     }
 
-    /// Reads what a version has sent that was replaced before this server was started.
+    /// Reads the events of a version that was replaced before this server was started.
     pub(super) fn read_last(
         &self,
         task: &Task,
@@ -63,7 +63,7 @@ impl Tasks {
         Ok(())
     }
 
-    /// Reads what the versions before have sent. Returns whether that is all.
+    /// Reads the events of earlier versions. Returns whether all of them have been read.
     pub(super) fn read_old(&self, task: &Task) -> bool {
         let (vm, key) = task.with(|current| (current.vm.clone(), current.key));
         vm.is_some_and(|vm| self.poller.drain(&vm, key, task.spec.format))
@@ -90,7 +90,7 @@ fn import(task: &Task, package: &[u8], exported: Exported) -> Result<Arc<Vm>> {
     Ok(Arc::new(Vm::import(package, exported, Options::new().log(log))?))
 }
 
-/// Notes in the log that events may be missing: the programs were not attached, or what they had sent is gone.
+/// Notes in the log that events may be missing: the programs were not attached, or their events are gone.
 pub(super) fn note_gap(task: &Task) {
     if task.log.next() > 0 {
         task.log.push(LineKind::Unknown, "", Content::text(b"loader"));

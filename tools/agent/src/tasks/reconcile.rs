@@ -1,8 +1,8 @@
-//! Makes the loader run what the state wants: at the start of the server, and when there is another loader.
+//! Makes the loader run the tasks of the state: at the start of the server, and when there is a new loader.
 //!
-//! What the loader runs as it is wanted goes on, and this process reads its events. What is wanted and does not run is
-//! started. What runs and is not wanted is stopped. Which package of a task runs is known to the loader, not to the state, because a
-//! server may have been killed between the switch to a new version and the write of its file.
+//! A task that the loader already runs as specified keeps running, and this process reads its events. A task that does not run
+//! is started. A task that runs and is not in the state is stopped. The loader knows which package of a task runs. The state
+//! does not, because a server may have been killed between the switch to a new version and the write of its file.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -14,11 +14,12 @@ use crate::loader::protocol::{Listed, Request};
 use crate::log::Log;
 use crate::task::{Status, Task};
 
-/// A task is not started again after the loader has ended so often while it loaded it.
+/// A task is not started again after the loader has ended this many times while it loaded the task.
 const DEATHS: u32 = 3;
 
 impl Tasks {
-    /// Reads what the last server ran, with the logs that the loader has kept. Returns a line for each file that cannot be read.
+    /// Reads the tasks that the last server ran, with the logs that the loader has kept. Returns a line for each file
+    /// that cannot be read.
     pub fn restore(&self) -> std::result::Result<Vec<String>, String> {
         let (records, mut problems) = self.state.load()?;
         // The file with the next number may have been lost.
@@ -43,7 +44,8 @@ impl Tasks {
         Ok(problems)
     }
 
-    /// Makes the loader run what is wanted. Returns a line for each problem. The error is that the connection to the loader was lost.
+    /// Makes the loader run the tasks of the state. Returns a line for each problem. An error means that the connection
+    /// to the loader was lost.
     pub fn reconcile(&self) -> Result<Vec<String>> {
         let mut numbers = self.numbers();
         let listed = self.loader.list()?.into_iter();
@@ -134,7 +136,7 @@ impl Tasks {
     fn start_again(&self, task: &Task, numbers: &mut Numbers) -> Result<()> {
         let digest = task.with(|current| current.digest.clone());
         let package = self.state.package(&digest).map_err(ApiError::invalid)?;
-        // As at its first start: if this crashes the machine, it is not attached again.
+        // The task is marked, as at its first start: if attaching it crashes the machine, it is not attached again.
         task.current().attaching = Some(self.state.boot().to_owned());
         let saved = self.state.save(&task.record());
         saved.map_err(|error| ApiError::invalid(format_args!("its state cannot be saved: {error}")))?;

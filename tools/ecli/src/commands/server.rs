@@ -15,7 +15,7 @@ use crate::output;
 /// The only argument of the process that loads packages. Its standard input is a unix socket that listens for servers.
 pub const LOADER: &str = "--load-packages";
 
-/// The only argument of the process that keeps such a process running.
+/// The only argument of the process that starts that process, and starts it again if it is killed.
 pub const KEEPER: &str = "--keep-loader";
 
 /// The port of the server, as in eunomia-bpf.

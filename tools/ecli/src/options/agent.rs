@@ -8,7 +8,7 @@ use eunomia_agent::client::Endpoint;
 
 use super::Origin;
 
-/// Where the server listens unless told otherwise.
+/// The default socket of the server.
 pub const SOCKET: &str = "/run/eunomia/agent.sock";
 
 #[derive(Args)]
@@ -37,7 +37,7 @@ pub struct Server {
     #[arg(long)]
     pub insecure_no_auth: bool,
 
-    /// Directory with the tasks, which are started again with the server
+    /// Directory in which tasks are stored, so that the server starts them again after a restart
     #[arg(long, value_name = "DIR", default_value = "/var/lib/eunomia")]
     pub state: PathBuf,
 
@@ -218,7 +218,7 @@ pub struct Update {
     #[command(flatten)]
     pub origin: Origin,
 
-    /// Only if the task runs the package with this digest, as `list --json` prints it
+    /// Replace it only if the task runs the package with this digest, as `list --json` prints it
     #[arg(long, value_name = "sha256:DIGEST")]
     pub if_digest: Option<String>,
 }

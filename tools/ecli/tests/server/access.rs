@@ -1,4 +1,4 @@
-//! Who is let in, and what each of them may do.
+//! The callers that the server accepts, and what each of them may do.
 
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};

@@ -1,4 +1,4 @@
-//! What is left when a server ends, and what the next one makes of it.
+//! The state that a server leaves, and the tasks that the next server starts from it.
 
 use std::fs;
 

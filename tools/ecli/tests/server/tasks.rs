@@ -1,4 +1,4 @@
-//! The life of a task.
+//! The life cycle of a task.
 
 use std::io::{BufRead, BufReader};
 use std::process::Stdio;
@@ -60,7 +60,7 @@ fn a_new_version_takes_over_without_losing_or_repeating_an_event() {
     server.ok(&["pause", "1"]);
     let count = || server.request("GET", "/v1/tasks/1/stats", &Value::Null).1["events"].as_u64().unwrap();
     let mut before = count();
-    // All that was sent is read when two looks find the same.
+    // If two looks in a row find the same lines, all events have been read.
     wait_for("the last event", || std::mem::replace(&mut before, count()) == before);
     let events = server.events("1");
     // Each version has its own buffer, so the order of events around a switch is that of reading.
