@@ -303,6 +303,39 @@ fn a_loader_leaves_unread_records_to_the_reader() {
     check_loader(&vm);
 }
 
+/// If a reader is killed in a callback, the next one gets that record.
+#[test]
+fn a_record_is_released_after_its_callback() {
+    needs_root!();
+    let _turn = turn();
+    let package = package();
+    let vm = attached(&package);
+    let import = || {
+        let exported = vm.export().expect("the export").for_reader();
+        Vm::import(&package, exported, Options::new()).expect("the import")
+    };
+    for kind in ["ring", "perf"] {
+        let (killed, next) = (import(), import());
+        // SAFETY: a plain number.
+        unsafe { libc::getpgid(0) };
+        let is_of_kind = |event: &Event| event.source.to_bytes() == kind.as_bytes();
+        let mut is_there = None;
+        let polled = killed.poll(None, Format::Json, |event| {
+            if is_of_kind(event) && is_there.is_none() {
+                let mut same = false;
+                let again = next.poll(Some(Duration::ZERO), Format::Json, |other| {
+                    same |= is_of_kind(other) && other.data == event.data;
+                    Flow::Continue
+                });
+                is_there = Some(same && again.is_ok());
+            }
+            Flow::Continue
+        });
+        polled.expect("the poll");
+        assert_eq!(is_there, Some(true), "{kind}");
+    }
+}
+
 fn one_reader(test: &str, is_queued: bool) {
     if let Some(socket) = socket_of_the_reader() {
         return read(socket, is_queued);

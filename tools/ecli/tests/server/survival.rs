@@ -157,6 +157,42 @@ fn no_event_of_a_perf_buffer_is_lost_when_the_server_is_killed() {
 }
 
 #[test]
+fn no_event_is_lost_when_the_server_is_killed_while_a_version_is_replaced() {
+    needs_root!();
+    let mut server = Server::start(&[]);
+    let packages = [counted(1), counted(2)];
+    server.ok(&["start", "-j", &packages[0].1]);
+    let loader = server.loader();
+    let activity = Activity::start();
+    let mut events = Events::default();
+    for round in 0..kills(5) as usize {
+        let endpoint = server.endpoint();
+        let (path, again) = (packages[(round + 1) % 2].1.clone(), packages[round % 2].1.clone());
+        let updates = std::thread::spawn(move || {
+            // Until the server is gone.
+            let update =
+                |path: &String| run(&["client", "-e", &endpoint, "update", "1", path]).code == Some(0);
+            [&path, &again].into_iter().cycle().take_while(|path| update(path)).count()
+        });
+        std::thread::sleep(Duration::from_millis(200 + 37 * round as u64 % 100));
+        events.read(&server);
+        server = Server::start_in(server.kill(), &[]);
+        assert_eq!(server.loader(), loader);
+        eprintln!("{} updates", updates.join().unwrap());
+    }
+    drop(activity);
+    let mut count = 0;
+    wait_for("the last event", || {
+        std::thread::sleep(Duration::from_millis(50));
+        events.read(&server);
+        std::mem::replace(&mut count, events.lines.len()) == events.lines.len()
+    });
+    let counts = events.numbers(|event| event["number"].as_u64());
+    assert_eq!(counts.keys().next(), Some(&0));
+    check_numbers(&counts, kills(5));
+}
+
+#[test]
 fn a_killed_loader_is_followed_by_one_that_runs_the_same() {
     needs_root!();
     let server = Server::start(&[]);
