@@ -122,6 +122,10 @@ install: $(LIB) $(DIST)/libeunomia.a ## install libraries, headers, manual pages
 	cargo xtask man $(DEST)/share/man/man3/eunomia.3
 	install -Dm 644 LICENSE NOTICE -t $(DEST)/share/doc/eunomia
 	install -Dm 755 target/release/ecc target/release/ecli -t $(DEST)/bin
+	ln -sf ecli $(DEST)/bin/ecli-server
+	install -Dm 644 tools/agent/systemd/*.service tools/agent/systemd/*.socket -t $(DEST)/lib/systemd/system
+	sed -i 's|@PREFIX@|$(PREFIX)|' $(DEST)/lib/systemd/system/eunomia-*.service
+	install -Dm 644 tools/agent/systemd/eunomia.sysusers $(DEST)/lib/sysusers.d/eunomia.conf
 	target/release/ecli manual $(DEST)
 	$(if $(DESTDIR),,ldconfig)
 

@@ -10,7 +10,7 @@ const VERSION: &str = env!("CARGO_PKG_VERSION");
 // ---- Debian packages --------------------------------------------------------------------------------------------
 
 /// Each package, files that it must contain, and words of its dependencies.
-const PACKAGES: [(&str, &[&str], &[&str]); 5] = [
+const PACKAGES: [(&str, &[&str], &[&str]); 6] = [
     (
         "libeunomia0",
         &["./usr/lib/TRIPLET/libeunomia.so.MINOR -> libeunomia.so.VERSION"],
@@ -34,6 +34,18 @@ const PACKAGES: [(&str, &[&str], &[&str]); 5] = [
         "ecli",
         &["./usr/bin/ecli", "./usr/share/man/man1/ecli.1.gz", "./usr/share/bash-completion/completions/ecli"],
         &["libc6"],
+    ),
+    (
+        "eunomia-agent",
+        &[
+            "./usr/bin/ecli-server -> ecli",
+            "./usr/lib/systemd/system/eunomia-agent.service",
+            "./usr/lib/systemd/system/eunomia-agent.socket",
+            "./usr/lib/systemd/system/eunomia-loader.service",
+            "./usr/lib/systemd/system/eunomia-loader.socket",
+            "./usr/lib/sysusers.d/eunomia.conf",
+        ],
+        &["ecli (= VERSION)", "systemd"],
     ),
     (
         "python3-eunomia",

@@ -79,6 +79,8 @@ need_test() {
     need curl curl
     need wget wget
     need openssl openssl
+    # The units of the server are run under it.
+    need /lib/systemd/systemd systemd
 }
 
 need_deb() {

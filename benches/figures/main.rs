@@ -6,6 +6,7 @@
 //! libbpf version inside it. This program builds and runs them and prints the tables. It never fails because of a
 //! missed target, because times depend on the machine and its load.
 
+mod agent;
 mod bindings;
 mod compile;
 mod ecli;
@@ -38,7 +39,7 @@ type Result<T> = std::result::Result<T, String>;
 type Part = fn(&Built, &mut Report) -> Result<()>;
 
 /// The names accepted by ROWS.
-const PARTS: [(&str, Part); 11] = [
+const PARTS: [(&str, Part); 12] = [
     ("event", event::figures),
     ("latency", latency::figures),
     ("start", start::figures),
@@ -48,6 +49,7 @@ const PARTS: [(&str, Part); 11] = [
     ("size", size::figures),
     ("compile", |_, report| compile::figures(report)),
     ("ecli", ecli::figures),
+    ("agent", agent::figures),
     ("bindings", bindings::figures),
     ("lives", bindings::lives),
 ];

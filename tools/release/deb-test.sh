@@ -86,7 +86,9 @@ if [ -e "$files/install.sh" ]; then
 fi
 
 echo "removing them"
-quiet inside apt-get purge -y libeunomia0 ecc ecli
+inside systemd-analyze verify --man=no eunomia-agent.service eunomia-loader.service
+inside id eunomia
+quiet inside apt-get purge -y libeunomia0 ecc ecli eunomia-agent
 left=$(inside sh -c 'find /usr -name "*eunomia*" -o -name ecc -o -name ecli')
 [ -z "$left" ] || { echo "the packages left files: $left" >&2 && exit 1; }
 echo "the Debian packages work"

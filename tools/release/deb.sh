@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # deb.sh ROOT OUT: makes Debian packages from what `make install DESTDIR=ROOT PREFIX=/usr LIBDIR=lib/TRIPLET` installed, in
-# the directory OUT: libeunomia0, libeunomia-dev, ecc, ecli and python3-eunomia.
+# the directory OUT: libeunomia0, libeunomia-dev, ecc, ecli, eunomia-agent and python3-eunomia.
 set -euo pipefail
 
 root=$(realpath "$1") out=$(realpath "$2")
@@ -116,6 +116,48 @@ package ecli utils "$architecture" "$(libraries_of ecli usr/bin/ecli)" "command 
 ecli runs libeunomia packages and WebAssembly guests from files, URLs and
 registries, and prints their events. It also inspects, verifies and signs
 them.
+END
+
+take eunomia-agent usr/bin/ecli-server usr/lib/systemd usr/lib/sysusers.d
+mkdir -p "$work/eunomia-agent/DEBIAN"
+cat >"$work/eunomia-agent/DEBIAN/postinst" <<'END'
+#!/bin/sh
+set -e
+[ "$1" = configure ] || exit 0
+systemd-sysusers eunomia.conf
+for socket in eunomia-loader.socket eunomia-agent.socket; do
+    deb-systemd-helper enable "$socket" >/dev/null
+done
+deb-systemd-helper enable eunomia-agent.service >/dev/null
+if [ -d /run/systemd/system ]; then
+    systemctl daemon-reload
+    systemctl start eunomia-loader.socket eunomia-agent.socket
+    # The programs of tasks stay attached, because the loader goes on.
+    systemctl restart eunomia-agent.service
+fi
+END
+cat >"$work/eunomia-agent/DEBIAN/prerm" <<'END'
+#!/bin/sh
+set -e
+if [ "$1" = remove ] && [ -d /run/systemd/system ]; then
+    systemctl stop eunomia-agent.socket eunomia-agent.service eunomia-loader.socket eunomia-loader.service
+fi
+END
+cat >"$work/eunomia-agent/DEBIAN/postrm" <<'END'
+#!/bin/sh
+set -e
+if [ "$1" = purge ]; then
+    rm -rf /var/lib/eunomia
+    ! command -v deb-systemd-helper >/dev/null ||
+        deb-systemd-helper purge eunomia-agent.service eunomia-agent.socket eunomia-loader.socket >/dev/null
+fi
+[ ! -d /run/systemd/system ] || systemctl daemon-reload
+END
+chmod 755 "$work/eunomia-agent/DEBIAN/"p*
+package eunomia-agent admin "$architecture" "ecli (= $version), systemd, init-system-helpers" "server that runs eBPF packages for others" <<'END'
+The server runs libeunomia packages for others, who send requests over HTTP
+through a unix socket. Its loader is a service of its own, so programs stay
+attached while the server is restarted or upgraded.
 END
 
 python=$work/python3-eunomia/usr/lib/python3/dist-packages

@@ -22,6 +22,7 @@ pub mod tasks;
 
 mod entry;
 mod filter;
+mod manager;
 mod messages;
 mod poller;
 mod shape;

@@ -11,8 +11,9 @@ use tokio::sync::oneshot;
 
 use crate::api::Api;
 use crate::auth::Auth;
-use crate::http::{Handler, Limits, Listener, Slots, local, network, serve};
+use crate::http::{Handler, Limits, Listener, Slots, given, local, network, serve};
 use crate::loader::{self, Client};
+use crate::manager::{Manager, given_socket};
 use crate::poller::Poller;
 use crate::state::State;
 use crate::task::{Status, Task};
@@ -58,6 +59,7 @@ pub fn run(config: &Config, command: Command) -> Result<(), String> {
         let _context = runtime.enter();
         listen(config)?
     };
+    let manager = Manager::connect().map_err(|error| format!("the service manager: {error}"))?;
     make_folder_of(&config.loader)?;
     let client = Client::connect(&config.loader, command)?;
     let tokens = config.tokens.as_deref().map(std::fs::canonicalize).transpose();
@@ -68,7 +70,7 @@ pub fn run(config: &Config, command: Command) -> Result<(), String> {
     }
     let poller = Poller::start().map_err(|error| error.to_string())?;
     let tasks = Arc::new(Tasks::new(client, poller, state, config.detach_after));
-    let result = runtime.block_on(serve_until_end(tasks, auth, listeners));
+    let result = runtime.block_on(serve_until_end(tasks, auth, listeners, &manager));
     // The server does not wait for requests in progress, because the state already contains the changes that they have
     // begun.
     runtime.shutdown_background();
@@ -82,7 +84,12 @@ pub fn uninstall(config: &Config) -> Result<bool, String> {
     loader::end(&config.loader).map_err(|error| format!("the loader, {}: {error}", config.loader.display()))
 }
 
-async fn serve_until_end(tasks: Arc<Tasks>, auth: Auth, listeners: Vec<Listener>) -> Result<(), String> {
+async fn serve_until_end(
+    tasks: Arc<Tasks>,
+    auth: Auth,
+    listeners: Vec<Listener>,
+    manager: &Manager,
+) -> Result<(), String> {
     let failed = |error: std::io::Error| format!("signals: {error}");
     let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
@@ -104,14 +111,17 @@ async fn serve_until_end(tasks: Arc<Tasks>, auth: Auth, listeners: Vec<Listener>
         tokio::spawn(serve(listener, Arc::clone(&slots), Arc::clone(&handler)));
     }
     eprintln!("server: ready");
-    tokio::select! {
+    manager.tell("READY=1");
+    let result = tokio::select! {
         _ = terminate.recv() => Ok(()),
         _ = interrupt.recv() => {
             let ended = tokio::task::spawn_blocking(move || tasks.end()).await;
             ended.map_err(|error| error.to_string())
         }
         why = is_lost => Err(why.unwrap_or_default()),
-    }
+    };
+    manager.tell("STOPPING=1");
+    result
 }
 
 /// Makes the loader run the tasks, now and whenever there is a new loader. Returns the reason why there is no loader
@@ -162,7 +172,10 @@ fn check(config: &Config) -> Result<(), String> {
 
 fn listen(config: &Config) -> Result<Vec<Listener>, String> {
     let mut listeners = Vec::new();
-    if let Some(path) = &config.socket {
+    if let Some(socket) = given_socket() {
+        listeners.push(given(socket).map_err(|error| format!("the socket of the service manager: {error}"))?);
+        eprintln!("server: the socket of the service manager");
+    } else if let Some(path) = &config.socket {
         make_folder_of(path)?;
         listeners.push(local(path, config.group).map_err(|error| format!("{}: {error}", path.display()))?);
         eprintln!("server: unix:{}", path.display());

@@ -3,6 +3,7 @@
 use std::fs::{self, Permissions};
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::Path;
 use std::sync::Arc;
@@ -63,6 +64,13 @@ pub fn local(path: &Path, group: Option<u32>) -> io::Result<Listener> {
     fs::set_permissions(path, Permissions::from_mode(SOCKET_MODE))?;
     rustix::net::listen(&socket, BACKLOG)?;
     Ok(Listener::Local(UnixListener::from_std(socket.into())?))
+}
+
+/// A unix socket that listens already.
+pub fn given(socket: OwnedFd) -> io::Result<Listener> {
+    let listener = std::os::unix::net::UnixListener::from(socket);
+    listener.set_nonblocking(true)?;
+    Ok(Listener::Local(UnixListener::from_std(listener)?))
 }
 
 /// Removes a socket that nobody listens to.

@@ -15,6 +15,6 @@ mod stream;
 pub use body::{Body, read_body};
 pub use connection::{Handler, Request, Response, error, json};
 pub use limits::Limits;
-pub use listener::{Listener, local, network, serve};
+pub use listener::{Listener, given, local, network, serve};
 pub use slots::Slots;
 pub use stream::{Peer, Stream};

@@ -8,6 +8,7 @@ mod bad_input;
 mod former;
 mod openapi;
 mod restart;
+mod service;
 mod survival;
 mod tasks;
 mod views;

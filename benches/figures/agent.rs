@@ -1,0 +1,312 @@
+//! The cost of `ecli server`: starting, replacing and following tasks over its unix socket.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::host::field;
+use super::programs::Built;
+use super::report::{Figure, Report};
+use super::{Result, numbers, output, package, tool};
+
+/// Requests of each kind.
+const COUNT: usize = 30;
+/// Readers of one task.
+const READERS: usize = 20;
+
+pub fn figures(built: &Built, report: &mut Report) -> Result<()> {
+    report.part("`ecli server`, over its unix socket");
+    let mut server = Server::start()?;
+    memory_and_wakeups(&server, report)?;
+    starts(&server, report)?;
+    replaces(&server, built, report)?;
+    server = recovery(server, report)?;
+    readers(&server, built, report)?;
+    flood(&server, built, report)
+}
+
+// ---- the server ----
+
+struct Server {
+    child: Child,
+    folder: tempfile::TempDir,
+}
+
+impl Server {
+    fn start() -> Result<Server> {
+        Server::start_in(tempfile::tempdir().map_err(|e| e.to_string())?)
+    }
+
+    fn start_in(folder: tempfile::TempDir) -> Result<Server> {
+        let mut command = Command::new(tool("ecli"));
+        command.arg("server").arg("--socket").arg(folder.path().join("socket"));
+        command.arg("--state").arg(folder.path().join("state")).stderr(Stdio::piped());
+        let mut child = command.spawn().map_err(|e| e.to_string())?;
+        let stderr = child.stderr.take().ok_or("stderr is no pipe")?;
+        let mut lines = BufReader::new(stderr).lines().map_while(std::result::Result::ok);
+        if !lines.any(|line| line == "server: ready") {
+            return Err("the server does not get ready".into());
+        }
+        // It writes a line for each request.
+        thread::spawn(move || lines.for_each(drop));
+        Ok(Server { child, folder })
+    }
+
+    fn connect(&self, request: &str) -> Result<UnixStream> {
+        let socket = UnixStream::connect(self.folder.path().join("socket"));
+        let mut stream = socket.map_err(|e| e.to_string())?;
+        stream.write_all(request.as_bytes()).map_err(|e| e.to_string())?;
+        Ok(stream)
+    }
+
+    /// Sends a request. Returns the milliseconds until the response.
+    fn request(&self, method: &str, path: &str, body: &str) -> Result<f64> {
+        let begin = Instant::now();
+        let len = body.len();
+        let head =
+            format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n");
+        let mut stream = self.connect(&format!("{head}Content-Length: {len}\r\n\r\n{body}"))?;
+        let mut text = String::new();
+        stream.read_to_string(&mut text).map_err(|e| e.to_string())?;
+        match text.starts_with("HTTP/1.1 20") {
+            true => Ok(begin.elapsed().as_secs_f64() * 1000.0),
+            false => Err(format!("{method} {path}: {text}")),
+        }
+    }
+
+    /// The lines of the events of a task from now on.
+    fn events(&self, id: u64) -> Result<BufReader<UnixStream>> {
+        let path = format!("/v1/tasks/{id}/events?since=now");
+        let stream = self.connect(&format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n"))?;
+        Ok(BufReader::with_capacity(1 << 20, stream))
+    }
+
+    /// The server and the processes that it needs.
+    fn processes(&self) -> Vec<u32> {
+        let folder = self.folder.path().to_string_lossy().into_owned();
+        let is_ours =
+            |pid: u32| pid == self.child.id() || socket_of(pid).is_some_and(|path| path.contains(&folder));
+        let all = fs::read_dir("/proc").into_iter().flatten().flatten();
+        all.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).filter(|pid| is_ours(*pid)).collect()
+    }
+
+    fn sum(&self, of: impl Fn(u32) -> Result<f64>) -> Result<f64> {
+        self.processes().into_iter().map(of).sum()
+    }
+
+    /// Resident memory; pages that the processes share count once.
+    fn resident_mb(&self) -> Result<f64> {
+        self.sum(|pid| Ok(field(&format!("/proc/{pid}/smaps_rollup"), "Pss")? as f64 / 1000.0))
+    }
+
+    fn wakeups(&self) -> Result<f64> {
+        self.sum(|pid| {
+            tasks(pid, |path| Ok(field(&format!("{path}/status"), "voluntary_ctxt_switches")? as f64))
+        })
+    }
+
+    fn cpu_seconds(&self) -> Result<f64> {
+        let first = |path: &str| numbers(&fs::read_to_string(path).unwrap_or_default()).first().copied();
+        self.sum(|pid| tasks(pid, |path| Ok(first(&format!("{path}/schedstat")).unwrap_or(0.0) / 1e9)))
+    }
+
+    fn kill(mut self) -> tempfile::TempDir {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        std::mem::replace(&mut self.folder, tempfile::tempdir().expect("a directory"))
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        let mut command = Command::new(tool("ecli"));
+        command.args(["server", "--uninstall", "--socket"]).arg(self.folder.path().join("socket"));
+        let _ = command.arg("--state").arg(self.folder.path().join("state")).output();
+    }
+}
+
+/// The loader and its keeper have a listening socket as standard input: its path.
+fn socket_of(pid: u32) -> Option<String> {
+    let link = fs::read_link(format!("/proc/{pid}/fd/0")).ok()?;
+    let inode = link.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.to_owned();
+    let sockets = fs::read_to_string("/proc/net/unix").ok()?;
+    let line = sockets.lines().find(|line| line.split_whitespace().nth(6) == Some(&inode))?;
+    line.split_whitespace().nth(7).map(str::to_owned)
+}
+
+/// The sum over the threads of a process.
+fn tasks(pid: u32, of: impl Fn(&str) -> Result<f64>) -> Result<f64> {
+    let folder = fs::read_dir(format!("/proc/{pid}/task")).map_err(|e| e.to_string())?;
+    folder.flatten().map(|task| of(&task.path().to_string_lossy())).sum()
+}
+
+/// The body of a start.
+fn body(path: &PathBuf, name: &str) -> Result<String> {
+    let package = fs::read_to_string(path).map_err(|e| format!("{}: {e}", path.display()))?;
+    Ok(format!("{{\"name\":\"{name}\",\"package\":{package}}}"))
+}
+
+/// A value below which this share of the sorted values is.
+fn share(values: &mut [f64], share: f64) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[((values.len() - 1) as f64 * share).round() as usize]
+}
+
+// ---- the figures ----
+
+fn memory_and_wakeups(server: &Server, report: &mut Report) -> Result<()> {
+    const FIVE: [&str; 5] = ["bootstrap", "hello", "opensnoop", "execsnoop", "sigsnoop"];
+    thread::sleep(Duration::from_secs(1));
+    report.alone(
+        "resident memory of all processes, idle",
+        Figure::new("", server.resident_mb()?, "MB"),
+        Some(15.0),
+    );
+    let before = server.wakeups()?;
+    thread::sleep(Duration::from_secs(10));
+    let wakeups = server.wakeups()? - before;
+    report.alone("wake-ups in ten seconds, idle", Figure::new("", wakeups, ""), Some(0.0));
+    let mut started = 0;
+    for name in FIVE {
+        let path = package(name);
+        if path.exists() {
+            server.request("POST", "/v1/tasks", &body(&path, name)?)?;
+            started += 1;
+        }
+    }
+    let name = format!("resident memory of all processes, {started} packages");
+    report.alone(&name, Figure::new("", server.resident_mb()?, "MB"), Some(30.0));
+    (1..=started).try_for_each(|id| server.request("DELETE", &format!("/v1/tasks/{id}"), "").map(drop))
+}
+
+fn starts(server: &Server, report: &mut Report) -> Result<()> {
+    let path = package("bootstrap");
+    let size = fs::metadata(&path).map_or(0, |about| about.len()) / 1000;
+    let body = body(&path, "start")?;
+    let mut times = Vec::new();
+    for _ in 0..COUNT {
+        times.push(server.request("POST", "/v1/tasks", &body)?);
+        server.request("DELETE", &format!("/v1/tasks/{}", newest(server)?), "")?;
+    }
+    let name = format!("start of a task, package of {size} kB, p50");
+    report.alone(&name, Figure::new("", share(&mut times, 0.5), "ms"), Some(15.0));
+    Ok(())
+}
+
+/// The number of the newest task.
+fn newest(server: &Server) -> Result<u64> {
+    let mut text = String::new();
+    let mut stream = server.connect("GET /v1/tasks HTTP/1.1\r\nHost: localhost\r\n\r\n")?;
+    stream.read_to_string(&mut text).map_err(|e| e.to_string())?;
+    let ids = text
+        .split("\"id\":")
+        .skip(1)
+        .filter_map(|rest| rest.split(',').next()?.trim_end_matches('}').parse().ok());
+    ids.max().ok_or_else(|| format!("no task in {text}"))
+}
+
+fn replaces(server: &Server, built: &Built, report: &mut Report) -> Result<()> {
+    let versions = built.replaced.each_ref().map(|version| PathBuf::from(&version.package));
+    server.request("POST", "/v1/tasks", &body(&versions[0], "replaced")?)?;
+    let path = format!("/v1/tasks/{}/package", newest(server)?);
+    let bodies = versions.iter().map(|path| {
+        fs::read_to_string(path).map(|text| format!("{{\"package\":{text}}}")).map_err(|e| e.to_string())
+    });
+    let bodies = bodies.collect::<Result<Vec<String>>>()?;
+    let times = (0..2 * COUNT).map(|round| server.request("PUT", &path, &bodies[(round + 1) % 2]));
+    let mut times = times.collect::<Result<Vec<f64>>>()?;
+    for (name, part, most) in [("p50", 0.5, 20.0), ("p99", 0.99, 100.0)] {
+        let name = format!("update of a task, until the new version runs, {name}");
+        report.alone(&name, Figure::new("", share(&mut times, part), "ms"), Some(most));
+    }
+    server.request("DELETE", path.trim_end_matches("/package"), "").map(drop)
+}
+
+fn recovery(server: Server, report: &mut Report) -> Result<Server> {
+    server.request("POST", "/v1/tasks", &body(&package("bootstrap"), "recovery")?)?;
+    let id = newest(&server)?;
+    let folder = server.kill();
+    let begin = Instant::now();
+    let server = Server::start_in(folder)?;
+    let mut events = server.events(id)?;
+    let mut line = String::new();
+    while !line.contains("\"event\"") {
+        Command::new("/bin/true").status().map_err(|e| e.to_string())?;
+        line.clear();
+        events.read_line(&mut line).map_err(|e| e.to_string())?;
+    }
+    let ms = begin.elapsed().as_secs_f64() * 1000.0;
+    report.alone(
+        "after kill -9 of the server, from the start of the next one to its first event",
+        Figure::new("", ms, "ms"),
+        Some(100.0),
+    );
+    server.request("DELETE", &format!("/v1/tasks/{id}"), "")?;
+    Ok(server)
+}
+
+/// Reads events until the task ends. Returns the events, and the lines that were dropped before they were read.
+fn count(mut events: BufReader<UnixStream>) -> (u64, u64) {
+    let (mut line, mut count, mut lost) = (Vec::new(), 0, 0);
+    while events.read_until(b'\n', &mut line).is_ok_and(|len| len > 0) {
+        if line.windows(8).any(|window| window == b"\"event\":") {
+            count += 1;
+        } else if let Some(rest) = String::from_utf8_lossy(&line).split("\"lost\":").nth(1) {
+            lost += rest.split(',').next().and_then(|number| number.parse::<u64>().ok()).unwrap_or(0);
+        }
+        line.clear();
+    }
+    (count, lost)
+}
+
+/// What readers of a task got.
+struct Followed {
+    produced: u64,
+    /// The events of each reader, and the lines that were dropped before it read them.
+    read: Vec<(u64, u64)>,
+    /// The share of one CPU that the server and its loader used.
+    cpu: f64,
+}
+
+/// Sends events of one task at this rate to so many readers.
+fn followed(server: &Server, built: &Built, rate: &str, readers: usize) -> Result<Followed> {
+    const SECONDS: &str = "4";
+    server.request("POST", "/v1/tasks", &body(&PathBuf::from(&built.signal().package), "signal")?)?;
+    let id = newest(server)?;
+    let streams = (0..readers).map(|_| server.events(id)).collect::<Result<Vec<_>>>()?;
+    let threads: Vec<_> = streams.into_iter().map(|stream| thread::spawn(move || count(stream))).collect();
+    thread::sleep(Duration::from_millis(300));
+    let before = server.cpu_seconds()?;
+    let said = output(Command::new(&built.flood).args([rate, SECONDS]))?;
+    let cpu = server.cpu_seconds()? - before;
+    thread::sleep(Duration::from_millis(500));
+    server.request("DELETE", &format!("/v1/tasks/{id}"), "")?;
+    let read = threads.into_iter().map(|thread| thread.join().unwrap_or_default()).collect();
+    let produced = numbers(&said).first().copied().unwrap_or(0.0) as u64;
+    Ok(Followed { produced, read, cpu: cpu / 4.0 })
+}
+
+fn readers(server: &Server, built: &Built, report: &mut Report) -> Result<()> {
+    let Followed { produced, read, cpu } = followed(server, built, "1000", READERS)?;
+    let missing: u64 = read.iter().map(|(count, _)| produced.saturating_sub(*count)).sum();
+    let name =
+        format!("1,000 events per second to {READERS} readers: share of one CPU ({missing} events missing)");
+    report.alone(&name, Figure::new("", cpu * 100.0, "%"), Some(5.0));
+    Ok(())
+}
+
+fn flood(server: &Server, built: &Built, report: &mut Report) -> Result<()> {
+    let Followed { produced, read, .. } = followed(server, built, "1000000", 1)?;
+    let [(count, lost)] = read[..] else { return Err("not one reader".into()) };
+    let name = format!(
+        "1,000,000 events per second to one reader: {produced} sent, {lost} dropped before they were read"
+    );
+    report.alone(&name, Figure::new("", produced.saturating_sub(count) as f64, "lost"), Some(0.0));
+    Ok(())
+}

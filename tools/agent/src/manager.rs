@@ -1,0 +1,54 @@
+//! What a service manager such as systemd passes to the server, and what the server tells it.
+
+use std::ffi::OsStr;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
+
+use rustix::net::AddressFamily;
+use rustix::net::sockopt::{socket_acceptconn, socket_domain};
+
+/// The variable with the socket that messages go to.
+const SOCKET: &str = "NOTIFY_SOCKET";
+
+/// The service manager, if there is one.
+pub struct Manager(Option<UnixDatagram>);
+
+impl Manager {
+    /// Connects to the service manager. Call it before access to files and sockets is restricted.
+    pub fn connect() -> io::Result<Manager> {
+        let Some(name) = std::env::var_os(SOCKET).filter(|name| !name.is_empty()) else {
+            return Ok(Manager(None));
+        };
+        let socket = UnixDatagram::unbound()?;
+        socket.connect_addr(&address(&name)?)?;
+        Ok(Manager(Some(socket)))
+    }
+
+    /// Tells it something: one assignment for each line.
+    pub fn tell(&self, text: &str) {
+        if let Some(socket) = &self.0
+            && let Err(error) = socket.send(text.as_bytes())
+        {
+            eprintln!("server: the service manager cannot be told {text}: {error}");
+        }
+    }
+}
+
+/// A path, or `@` and a name that is in no directory.
+fn address(name: &OsStr) -> io::Result<SocketAddr> {
+    match name.as_bytes().strip_prefix(b"@") {
+        Some(name) => SocketAddr::from_abstract_name(name),
+        None => SocketAddr::from_pathname(name),
+    }
+}
+
+/// The unix socket that is the standard input, if it listens: the service manager has created it.
+pub fn given_socket() -> Option<OwnedFd> {
+    let input = std::io::stdin();
+    let is_listening = socket_acceptconn(input.as_fd()).unwrap_or(false);
+    let is_local = is_listening && socket_domain(input.as_fd()) == Ok(AddressFamily::UNIX);
+    is_local.then(|| input.as_fd().try_clone_to_owned().ok()).flatten()
+}
