@@ -6,7 +6,7 @@ use std::env;
 use std::path::Path;
 
 /// In the order of the header's sections.
-const SOURCES: [&str; 14] = [
+const SOURCES: [&str; 15] = [
     "status",
     "types",
     "handle",
@@ -17,6 +17,7 @@ const SOURCES: [&str; 14] = [
     "events",
     "group",
     "replace",
+    "phases",
     "maps",
     "introspect",
     "test_run",

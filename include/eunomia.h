@@ -49,12 +49,14 @@
 // Threads, callbacks, signals
 //   Where functions may be called:
 //     any thread, any time    version functions, stop, pause, stats_get, epoll_fd, type functions,
-//                             group_add, group_remove, group_stop, group_epoll_fd
+//                             replace, prepare, flip, abort, commit, rollback, drained, group_add, group_remove, group_stop, group_epoll_fd
 //     one thread at a time    all others; a second thread gets EUNOMIA_ERR_BUSY
 //     in an event callback    all except poll, poll_batch, run, read, map_each, iter_each,
-//                             wasm_run, open*, load, attach, detach, queue_start and queue_stop,
-//                             which fail with EUNOMIA_ERR_BUSY, and destroy, which logs an error and
-//                             does nothing. In a group, this applies to the vm that the event is from
+//                             wasm_run, open*, load, attach, detach, replace,
+//                             prepare, flip, commit, rollback, drained, queue_start and
+//                             queue_stop, which fail with EUNOMIA_ERR_BUSY, and destroy, which logs an
+//                             error and does nothing. In a group, this applies to the vm that the
+//                             event is from
 //     in the log callback     none
 //     in a signal handler     stop, group_stop
 //   - Different vms are independent of each other.
@@ -231,6 +233,8 @@ typedef enum eunomia_replace_flag {
   // Deliver all events of the old version before the first of the new one. No call delivers events
   // during the kernel's grace period, some 10 to 60 ms.
   EUNOMIA_REPLACE_ORDERED = 8,
+  // Keep the old version loaded until eunomia_commit, so that eunomia_rollback can return to it.
+  EUNOMIA_REPLACE_KEEP_OLD = 16,
 } eunomia_replace_flag;
 
 // Kinds of types, without typedefs and qualifiers.
@@ -796,7 +800,9 @@ int eunomia_detach(struct eunomia_vm *vm);
 //
 // Returns: the message, valid until the next call on the vm. It is never NULL. If no call has
 // failed, it is "". If vm is NULL or another thread is inside a call, it is a fixed string. A call
-// that fails because of another thread (EUNOMIA_ERR_BUSY) does not change the message.
+// that fails because of another thread (EUNOMIA_ERR_BUSY) does not change the message. If the last call
+// of this thread that failed was eunomia_replace, prepare, flip, abort, commit, rollback, this
+// thread gets the error of that call, also while another thread is inside one.
 const char *eunomia_errmsg(const struct eunomia_vm *vm);
 
 // Returns the long message of the last failed call, such as the verifier's log. It can be megabytes
@@ -1185,17 +1191,20 @@ const char *eunomia_group_errmsg(const struct eunomia_group *group, void **membe
 //   EUNOMIA_ERR_NOT_FOUND    the new version lacks a variable, map or program that the host has set
 //   EUNOMIA_ERR_TYPE         such a variable has another type in the new version, or a map does not fit
 //                            and options has EUNOMIA_REPLACE_STRICT_MAPS
-//   EUNOMIA_ERR_STATE        the package is not attached
-//   EUNOMIA_ERR_BUSY         called in a callback of the vm, or during another replace
+//   EUNOMIA_ERR_STATE        the package is not attached, or an old version is kept
+//   EUNOMIA_ERR_BUSY         called in a callback of the vm, during another replace, or while a version
+//                            is prepared
 int eunomia_replace(struct eunomia_vm *vm,
                     const void *data,
                     size_t len,
                     const struct eunomia_replace_options *options);
 
-// Returns the result of the last eunomia_replace as a JSON object. Any thread, any time, but one
-// thread at a time.
+// Returns the result of the last eunomia_replace, eunomia_prepare, eunomia_flip or eunomia_rollback as a
+// JSON object, or of a failed eunomia_commit or eunomia_abort. Any thread, any time, but
+// one thread at a time.
 //
-// These are the keys. Later releases may add keys.
+// These are the keys. Later releases may add keys. After eunomia_prepare, the times of later phases are
+// 0. After eunomia_rollback, programs and maps are empty.
 //   unchanged        whether the package equals the running one; then nothing was done
 //   programs         name, section, change ("swapped", "added", "moved" or "dropped")
 //   maps             name, change ("carried" or "fresh"), reason (why it is fresh)
@@ -1208,9 +1217,83 @@ int eunomia_replace(struct eunomia_vm *vm,
 // After a failure:
 //   error, detail, errno, subject_kind, subject  as the functions eunomia_err* return them
 //
-// Returns: the string, valid until the next call of this function or of eunomia_replace; NULL before
-// the first eunomia_replace.
+// Returns: the string, valid until the next call of this function or of one of those; NULL before the
+// first.
 const char *eunomia_replace_report(struct eunomia_vm *vm);
+
+// ---- Replacing in phases: any thread, any time ----
+//
+// These functions are the steps of eunomia_replace. They are for hosts that switch several things at the
+// same moment, or that want to be able to return to the old version. Like eunomia_replace they do not take the turn of eunomia_poll, and they store
+// their failures in the same way.
+//
+//   prepare, flip                           is eunomia_replace
+//   prepare, abort                          changes nothing
+//   prepare with KEEP_OLD, flip, commit     ends the old version later
+//   prepare with KEEP_OLD, flip, rollback   returns to the old version
+//
+// Does everything of eunomia_replace that can fail or takes long: opens, compares and loads the new
+// version, and attaches it to added hooks, where it does not run yet. The running version goes on.
+//
+//   data     the new package (JSON), copied
+//   len      bytes of data
+//   options  NULL for the defaults
+//
+// The vm keeps the prepared version until eunomia_flip, eunomia_abort or eunomia_destroy. Meanwhile
+// eunomia_replace, eunomia_commit and eunomia_rollback return EUNOMIA_ERR_BUSY. What the host sets after
+// this call does not reach the prepared version. eunomia_replace_report returns what will happen to
+// programs and maps. If the package equals the running one, it says so, and eunomia_flip does nothing.
+//
+// Returns: as eunomia_replace.
+int eunomia_prepare(struct eunomia_vm *vm,
+                    const void *data,
+                    size_t len,
+                    const struct eunomia_replace_options *options);
+
+// Switches to the prepared version, waits for programs of the old one and closes that, unless
+// EUNOMIA_REPLACE_KEEP_OLD was given. Events that the old version has sent are delivered by later calls.
+// eunomia_replace_report has the times.
+//
+// After a failure the old version runs as before, and the prepared one has been given up.
+//
+// Returns: EUNOMIA_OK or
+//   EUNOMIA_ERR_STATE   no version is prepared, or the package has been detached
+//   EUNOMIA_ERR_BUSY    called in a callback of the vm
+//   EUNOMIA_ERR_ATTACH  the kernel refuses a program
+//   EUNOMIA_ERR_SYSTEM  no file descriptor or memory is left
+int eunomia_flip(struct eunomia_vm *vm);
+
+// Gives the prepared version up. The running version has not noticed it.
+//
+// Returns: EUNOMIA_OK or
+//   EUNOMIA_ERR_STATE  no version is prepared
+int eunomia_abort(struct eunomia_vm *vm);
+
+// Ends the old version that EUNOMIA_REPLACE_KEEP_OLD has kept. Events that it has sent are still
+// delivered. eunomia_detach does the same.
+//
+// Returns: EUNOMIA_OK or
+//   EUNOMIA_ERR_STATE  no old version is kept
+//   EUNOMIA_ERR_BUSY   called in a callback of the vm, during a replace, or while a version is prepared
+int eunomia_commit(struct eunomia_vm *vm);
+
+// Returns to the old version that is kept, without loading anything. The programs of the newer version
+// stop, and it is closed. Maps that both use keep their content; other maps of the old version have the
+// content that they had at the replace.
+//
+// After a failure the newer version runs, and the old one is still kept.
+//
+// Returns: as eunomia_commit or
+//   EUNOMIA_ERR_STATE   also if the package has been detached
+//   EUNOMIA_ERR_ATTACH  the kernel refuses a program
+//   EUNOMIA_ERR_SYSTEM  no file descriptor or memory is left
+int eunomia_rollback(struct eunomia_vm *vm);
+
+// Returns whether every event of older versions has been delivered and none can follow.
+//
+// Returns: 1 if it is so (also if nothing was ever replaced), 0 if not, or
+//   EUNOMIA_ERR_BUSY  called in a callback of the vm
+int eunomia_drained(struct eunomia_vm *vm);
 
 // ---- Maps, by name ----
 //

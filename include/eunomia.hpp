@@ -382,6 +382,7 @@ enum class replace_flag : std::uint32_t {
     strict_maps = EUNOMIA_REPLACE_STRICT_MAPS,
     fresh_vars = EUNOMIA_REPLACE_FRESH_VARS,
     ordered = EUNOMIA_REPLACE_ORDERED,
+    keep_old = EUNOMIA_REPLACE_KEEP_OLD,
 };
 
 constexpr replace_flag operator|(replace_flag a, replace_flag b) noexcept {
@@ -513,8 +514,11 @@ template <class Fn, class Raw, class View> struct callback {
 
 // ---- The vm ----
 
+class prepared;
+
 // A handle to one package. It can be moved but not copied. One thread at a time may use it; a second one
-// gets EUNOMIA_ERR_BUSY. Any thread may call stop, pause, stats_get, epoll_fd and close.
+// gets EUNOMIA_ERR_BUSY. Any thread may call stop, pause, stats_get, epoll_fd and close, and what changes
+// versions: replace, prepare, commit, rollback and drained.
 class vm {
   public:
     explicit vm(options options = {}) : state_(std::make_shared<detail::state>()) {
@@ -595,17 +599,34 @@ class vm {
     // Replaces the running package by a new version while events flow. Returns the report; see
     // eunomia_replace_report. Any thread, also while another one polls.
     std::string replace(std::string_view data, replace_flag flags = replace_flag::none) {
-        eunomia_replace_options options{sizeof(options), static_cast<std::uint32_t>(flags), 0};
+        auto options = replace_options(flags);
         auto use = entered();
-        checked(use.raw(), eunomia_replace(use.raw(), data.data(), data.size(), &options));
+        checked_aside(use.raw(), eunomia_replace(use.raw(), data.data(), data.size(), &options));
         return replace_report();
+    }
+
+    // Loads a new version, which does not run before prepared::flip. Any thread; see eunomia_prepare.
+    prepared prepare(std::string_view data, replace_flag flags = replace_flag::none);
+
+    // Ends the old version that replace_flag::keep_old has kept. Any thread.
+    void commit() {
+        call_aside(eunomia_commit);
+    }
+
+    // Returns to that old version, and returns the report. Any thread.
+    std::string rollback() {
+        call_aside(eunomia_rollback);
+        return replace_report();
+    }
+
+    // Whether all events of older versions have been delivered. Any thread.
+    bool drained() const {
+        return call(eunomia_drained) == 1;
     }
 
     // Returns the report of the last replace, also of a failed one; "" before the first.
     std::string replace_report() const {
-        auto use = entered();
-        const char *report = eunomia_replace_report(use.raw());
-        return report ? report : "";
+        return report_of(entered());
     }
 
     // -- Global variables --
@@ -890,6 +911,7 @@ class vm {
 
   private:
     friend class group;
+    friend class prepared;
 
     // Before 1.0 minor versions are incompatible.
     static void check_version() {
@@ -957,10 +979,35 @@ class vm {
             return status;
         if (status == EUNOMIA_ERR_BUSY) // another thread may be changing the message
             throw error(status, "the vm is in use by another thread or by the call that runs this callback");
+        throw_last(raw, status, need);
+    }
+
+    // The same for a call that takes no turn: its error belongs to this thread, whatever others do.
+    static int checked_aside(eunomia_vm *raw, int status) {
+        if (status < 0)
+            throw_last(raw, status, 0);
+        return status;
+    }
+
+    [[noreturn]] static void throw_last(eunomia_vm *raw, int status, std::size_t need) {
         const char *name;
         auto about = static_cast<subject>(eunomia_errsubject(raw, &name));
         throw error(status, eunomia_errmsg(raw), eunomia_errdetail(raw), eunomia_errsys(raw), need, about,
                     name);
+    }
+
+    template <class Call> int call_aside(Call &&function) const {
+        auto use = entered();
+        return checked_aside(use.raw(), function(use.raw()));
+    }
+
+    static std::string report_of(const detail::use &use) {
+        const char *report = eunomia_replace_report(use.raw());
+        return report ? report : "";
+    }
+
+    static eunomia_replace_options replace_options(replace_flag flags) noexcept {
+        return {sizeof(eunomia_replace_options), number(flags), 0};
     }
 
     template <class Call> int call(Call &&function) const {
@@ -1029,6 +1076,63 @@ class vm {
 
     std::shared_ptr<detail::state> state_;
 };
+
+// ---- A prepared version ----
+
+// A version that vm::prepare has loaded. It can be moved but not copied. Unless flip was called, its
+// destructor gives it up. It may outlive the vm.
+class prepared {
+  public:
+    prepared(prepared &&other) noexcept = default;
+    prepared &operator=(prepared &&other) noexcept {
+        abort();
+        state_ = std::move(other.state_);
+        report_ = std::move(other.report_);
+        return *this;
+    }
+    ~prepared() {
+        abort();
+    }
+
+    // What will happen to programs and maps; see eunomia_replace_report.
+    const std::string &report() const noexcept {
+        return report_;
+    }
+
+    // Switches to this version and returns the report. If it throws, the old version runs as before, and this
+    // one has been given up.
+    std::string flip() {
+        detail::use use(std::exchange(state_, nullptr));
+        vm::checked_aside(use.raw(), eunomia_flip(use.raw()));
+        return vm::report_of(use);
+    }
+
+    // Gives this version up, unless it runs.
+    void abort() noexcept {
+        if (state_ && state_->enter()) {
+            eunomia_abort(state_->raw);
+            state_->leave();
+        }
+        state_ = nullptr;
+    }
+
+  private:
+    friend class vm;
+
+    explicit prepared(std::shared_ptr<detail::state> state) : state_(std::move(state)) {}
+
+    std::shared_ptr<detail::state> state_;
+    std::string report_;
+};
+
+inline prepared vm::prepare(std::string_view data, replace_flag flags) {
+    auto options = replace_options(flags);
+    auto use = entered();
+    checked_aside(use.raw(), eunomia_prepare(use.raw(), data.data(), data.size(), &options));
+    prepared made(state_);
+    made.report_ = replace_report();
+    return made;
+}
 
 // ---- Groups ----
 

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
-use support::binding::{self, example_package, output};
+use support::binding::{self, REPLACED, example_package, next_version, output};
 use support::{example, host};
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
@@ -158,4 +158,6 @@ fn the_examples_print_their_events() {
     let several = [bootstrap.as_str(), &opensnoop];
     let both = ["bootstrap/package.json {", "opensnoop/package.json {"];
     example::prints_until_interrupted(command("several").args(several), &both);
+    let next = next_version(&bootstrap, &programs);
+    example::prints(command("replace").args([&bootstrap, &next]), &REPLACED);
 }

@@ -1,4 +1,4 @@
-//! The example hosts in C, C++ and Rust, with the release build of the library: `first` and the same five in each
+//! The example hosts in C, C++ and Rust, with the release build of the library: `first` and the same six in each
 //! language print what they should. Python's and Go's are tested with their bindings.
 
 mod support;
@@ -6,7 +6,7 @@ mod support;
 use std::path::PathBuf;
 use std::process::Command;
 
-use support::binding::{example_package, folder};
+use support::binding::{REPLACED, example_package, folder, next_version};
 use support::{example, host, root};
 
 /// The hosts of a language, with the expected output.
@@ -26,6 +26,13 @@ fn print_their_events(program: impl Fn(&str) -> PathBuf, events_end: bool) {
     example::prints_until_interrupted(command("several").args([&bootstrap, &opensnoop]), &several);
 }
 
+/// The host that replaces its package.
+fn print_both_versions(program: PathBuf, language: &str) {
+    let bootstrap = example_package("bootstrap");
+    let next = next_version(&bootstrap, &folder("hosts", language));
+    example::prints(Command::new(program).args([&bootstrap, &next]), &REPLACED);
+}
+
 /// Compiles an example into a directory of that name.
 fn compiled(name: &str, compiler: &str, flags: &[&str], source: &str) -> PathBuf {
     let folder = folder("hosts", name);
@@ -38,7 +45,9 @@ fn compiled(name: &str, compiler: &str, flags: &[&str], source: &str) -> PathBuf
 #[test]
 fn in_c() {
     needs_root!();
-    print_their_events(|name| compiled("c", "cc", &["-std=gnu99"], &format!("c/{name}.c")), false);
+    let program = |name: &str| compiled("c", "cc", &["-std=gnu99"], &format!("c/{name}.c"));
+    print_their_events(program, false);
+    print_both_versions(program("replace"), "c");
 }
 
 /// Hosts that are compiled with the header of the last release run with the current library. For an example that now
@@ -58,7 +67,9 @@ fn in_c_with_the_header_of_before() {
 #[test]
 fn in_cpp() {
     needs_root!();
-    print_their_events(|name| compiled("cpp", "c++", &["-std=c++17"], &format!("cpp/{name}.cpp")), true);
+    let program = |name: &str| compiled("cpp", "c++", &["-std=c++17"], &format!("cpp/{name}.cpp"));
+    print_their_events(program, true);
+    print_both_versions(program("replace"), "cpp");
 }
 
 /// `cargo test` builds the examples before the tests, but not with `--test NAME`.
@@ -73,6 +84,7 @@ fn in_rust() {
         program
     };
     print_their_events(built, true);
+    print_both_versions(built("replace"), "rust");
     let mut host = Command::new(built("async"));
     let words = ["tick", "\"comm\":\"true\""];
     example::prints_until_interrupted(host.arg(example_package("bootstrap")), &words);

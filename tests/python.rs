@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
-use support::binding::{self, example_package, output};
+use support::binding::{self, REPLACED, example_package, next_version, output};
 use support::{example, host};
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
@@ -135,6 +135,8 @@ fn the_examples_print_their_events() {
         command("several").args(several),
         &["bootstrap/package.json {", "opensnoop/package.json {"],
     );
+    let next = next_version(&bootstrap, &folder("replace"));
+    example::prints(command("replace").args([&bootstrap, &next]), &REPLACED);
 }
 
 fn command(name: &str) -> Command {

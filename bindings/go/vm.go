@@ -12,7 +12,6 @@ import (
 	"runtime/cgo"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"unsafe"
 )
 
@@ -64,6 +63,7 @@ const (
 	ReplaceStrictMaps ReplaceFlag = C.EUNOMIA_REPLACE_STRICT_MAPS // fail if a map cannot keep its content
 	ReplaceFreshVars  ReplaceFlag = C.EUNOMIA_REPLACE_FRESH_VARS  // use the values of the new version for variables
 	ReplaceOrdered    ReplaceFlag = C.EUNOMIA_REPLACE_ORDERED     // deliver all events of the old version first
+	ReplaceKeepOld    ReplaceFlag = C.EUNOMIA_REPLACE_KEEP_OLD    // keep the old version until Commit or Rollback
 )
 
 // Options are the options of a new vm. Zero values are the defaults. eunomia_options in eunomia.h describes them.
@@ -97,7 +97,7 @@ type VM struct {
 	closed atomic.Bool
 	// Held during each call and until its error has been read; released while a callback runs.
 	turn sync.Mutex
-	// Held during Replace and until its report has been read.
+	// Held while a call changes versions, and until its report has been read.
 	replacing sync.Mutex
 	logger    *logger
 	types     map[*C.eunomia_type]*Type
@@ -198,6 +198,9 @@ func (vm *VM) call(function func(c *C.eunomia_vm) C.int) (int, error) {
 	defer vm.release()
 	vm.turn.Lock()
 	defer vm.turn.Unlock()
+	// The thread that fails gets the error.
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
 	status := function(vm.c)
 	vm.logger.raise()
 	if status < 0 {
@@ -272,50 +275,6 @@ func (vm *VM) Attach() error {
 func (vm *VM) Detach() error {
 	_, err := vm.call(func(c *C.eunomia_vm) C.int { return C.eunomia_detach(c) })
 	return err
-}
-
-// Replace replaces the running package by a new version while events flow, and returns the report as JSON; eunomia.h lists
-// the keys. Events of the old version are still delivered, with their own types. Any goroutine may call it; others can poll
-// meanwhile. A failure changes nothing.
-func (vm *VM) Replace(data []byte, flags ReplaceFlag) (json.RawMessage, error) {
-	if err := vm.hold(); err != nil {
-		return nil, err
-	}
-	defer vm.release()
-	vm.replacing.Lock()
-	defer vm.replacing.Unlock()
-	options := C.eunomia_replace_options{size: C.sizeof_eunomia_replace_options, flags: C.uint32_t(flags)}
-	status := C.eunomia_replace(vm.c, pointer(data), C.size_t(len(data)), &options)
-	report := json.RawMessage(C.GoString(C.eunomia_replace_report(vm.c)))
-	if status >= 0 {
-		return report, nil
-	}
-	failure := &Error{Status: Status(status)}
-	var found struct {
-		Error, Detail, Subject string
-		Errno                  syscall.Errno
-		SubjectKind            SubjectKind `json:"subject_kind"`
-	}
-	if json.Unmarshal(report, &found) == nil {
-		failure.Message, failure.Detail, failure.Errno = found.Error, found.Detail, found.Errno
-		failure.SubjectKind, failure.Subject = found.SubjectKind, found.Subject
-	}
-	return nil, failure
-}
-
-// ReplaceReport returns the report of the last Replace, also of one that failed. nil before the first.
-func (vm *VM) ReplaceReport() (json.RawMessage, error) {
-	if err := vm.hold(); err != nil {
-		return nil, err
-	}
-	defer vm.release()
-	vm.replacing.Lock()
-	defer vm.replacing.Unlock()
-	report := C.eunomia_replace_report(vm.c)
-	if report == nil {
-		return nil, nil
-	}
-	return json.RawMessage(C.GoString(report)), nil
 }
 
 // Describe returns a description of the package as JSON. eunomia.h lists the keys.

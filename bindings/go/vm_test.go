@@ -532,6 +532,52 @@ func TestAReplaceReturnsItsReportOrAllPartsOfItsError(t *testing.T) {
 	equal(t, stats.Replaces, uint64(0))
 }
 
+// replaceable returns a running vm, its package, and the same package with another time-out in its metadata.
+func replaceable(t *testing.T) (*VM, []byte, []byte) {
+	data, err := os.ReadFile(packagePath("calls.json"))
+	check(t, err)
+	next := bytes.Replace(data, []byte(`"meta":{`), []byte(`"meta":{"poll_timeout_ms":77,`), 1)
+	vm, err := New(&Options{Flags: Replaceable})
+	check(t, err)
+	t.Cleanup(func() { vm.Close() })
+	_, err = vm.Open(data, KindJSON)
+	check(t, err)
+	check(t, vm.VarSet("target", os.Getpid()))
+	check(t, vm.Attach())
+	return vm, data, next
+}
+
+func TestAPreparedVersionRunsOrIsGivenUp(t *testing.T) {
+	vm, data, next := replaceable(t)
+	prepared, err := vm.Prepare(next, 0)
+	check(t, err)
+	equal(t, strings.Contains(string(prepared.Report()), "swapped"), true)
+	_, err = vm.Replace(next, 0)
+	equal(t, errors.Is(err, ErrBusy), true)
+	check(t, prepared.Abort())
+	check(t, prepared.Abort())
+	_, err = prepared.Flip()
+	equal(t, errors.Is(err, ErrState), true)
+	prepared, err = vm.Prepare(next, ReplaceKeepOld)
+	check(t, err)
+	report, err := prepared.Flip()
+	check(t, err)
+	equal(t, strings.Contains(string(report), `"grace_complete":true`), true)
+	check(t, prepared.Abort())
+	_, err = vm.Prepare(data, 0)
+	equal(t, err != nil && strings.Contains(err.Error(), "roll back"), true)
+	report, err = vm.Rollback()
+	check(t, err)
+	equal(t, strings.Contains(string(report), `"programs":[]`), true)
+	equal(t, errors.Is(vm.Commit(), ErrState), true)
+	_, err = vm.Replace(next, ReplaceKeepOld)
+	check(t, err)
+	check(t, vm.Commit())
+	drained, err := vm.Drained()
+	check(t, err)
+	equal(t, drained, true)
+}
+
 func TestTheQueueDelivers(t *testing.T) {
 	vm := running(t)
 	check(t, vm.QueueStart(1<<20))

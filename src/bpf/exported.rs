@@ -121,7 +121,7 @@ impl Exported {
     /// ```
     pub fn from_parts(description: &str, fds: Vec<OwnedFd>) -> Result<Exported> {
         let bad = |text: String| Error::new(Status::Inval, text).at("description of exported descriptors");
-        let value: Value = serde_json::from_str(description).map_err(|e| bad(e.to_string()))?;
+        let value: Value = serde_json::from_slice(description.as_bytes()).map_err(|e| bad(e.to_string()))?;
         let object = value["object"].as_str().and_then(|text| u64::from_str_radix(text, 16).ok());
         let object = object.ok_or_else(|| bad("object: expected a number in hexadecimal digits".into()))?;
         let roles = value["fds"].as_array().ok_or_else(|| bad("fds: expected an array".into()))?;
@@ -129,7 +129,7 @@ impl Exported {
             return Err(bad(format!("it has {} descriptors, but {} were passed", roles.len(), fds.len())));
         }
         let role = |(index, value)| {
-            FdRole::from_value(value).ok_or_else(|| bad(format!("fds[{index}]: not a role: {value}")))
+            FdRole::from_value(value).ok_or_else(|| bad(format!("fds[{index}]: not a role")))
         };
         let roles = roles.iter().enumerate().map(role).collect::<Result<Vec<_>>>()?;
         Ok(Exported { object, items: roles.into_iter().zip(fds).collect() })
@@ -138,44 +138,48 @@ impl Exported {
 
 impl FdRole {
     fn to_value(&self) -> Value {
-        match self {
-            FdRole::Map { name } => named("map", "name", name),
-            FdRole::Program { name } => named("program", "name", name),
-            FdRole::Dispatcher { program } => named("dispatcher", "program", program),
-            FdRole::Slots { program } => named("slots", "program", program),
-            FdRole::Link { program } => named("link", "program", program),
-            FdRole::Generation => members([("role", "generation".into())]),
-            FdRole::PerfEvent { map, cpu, pages } => members([
-                ("role", "perf_event".into()),
-                ("map", (**map).into()),
-                ("cpu", (*cpu).into()),
-                ("pages", (*pages).into()),
-            ]),
+        let (role, key, name) = match self {
+            FdRole::Map { name } => ("map", "name", name),
+            FdRole::Program { name } => ("program", "name", name),
+            FdRole::Dispatcher { program } => ("dispatcher", "program", program),
+            FdRole::Slots { program } => ("slots", "program", program),
+            FdRole::Link { program } => ("link", "program", program),
+            FdRole::PerfEvent { map, .. } => ("perf_event", "map", map),
+            FdRole::Generation => return members([("role", "generation".into())]),
+        };
+        let mut value = members([("role", role.into()), (key, (**name).into())]);
+        if let (FdRole::PerfEvent { cpu, pages, .. }, Some(object)) = (self, value.as_object_mut()) {
+            for (key, number) in [("cpu", *cpu), ("pages", *pages)] {
+                object.insert(key.to_owned(), number.into());
+            }
         }
+        value
     }
 
     fn from_value(value: &Value) -> Option<FdRole> {
-        let text = |key: &str| value[key].as_str().map(str::to_owned);
         let number = |key: &str| value[key].as_u64().and_then(|number| u32::try_from(number).ok());
-        Some(match value["role"].as_str()? {
-            "map" => FdRole::Map { name: text("name")? },
-            "program" => FdRole::Program { name: text("name")? },
-            "dispatcher" => FdRole::Dispatcher { program: text("program")? },
-            "slots" => FdRole::Slots { program: text("program")? },
-            "link" => FdRole::Link { program: text("program")? },
-            "generation" => FdRole::Generation,
+        let role = value["role"].as_str()?;
+        let key = match role {
+            "generation" => return Some(FdRole::Generation),
+            "map" | "program" => "name",
+            "perf_event" => "map",
+            _ => "program",
+        };
+        let name = value[key].as_str()?.to_owned();
+        Some(match role {
+            "map" => FdRole::Map { name },
+            "program" => FdRole::Program { name },
+            "dispatcher" => FdRole::Dispatcher { program: name },
+            "slots" => FdRole::Slots { program: name },
+            "link" => FdRole::Link { program: name },
             "perf_event" => FdRole::PerfEvent {
-                map: text("map")?,
+                map: name,
                 cpu: number("cpu").filter(|cpu| i32::try_from(*cpu).is_ok())?,
                 pages: number("pages").filter(|pages| pages.is_power_of_two())?,
             },
             _ => return None,
         })
     }
-}
-
-fn named(role: &str, key: &str, name: &str) -> Value {
-    members([("role", role.into()), (key, name.into())])
 }
 
 /// A number that differs for different objects, the hash FNV-1a. It detects mistakes, not attacks.

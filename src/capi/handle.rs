@@ -10,10 +10,12 @@ use super::args::c_string;
 use super::types::eunomia_subject;
 use crate::error::{Error, Failure, Status, Subject};
 use crate::log::{Level, Log};
-use crate::vm::{AsVm, Batch, Group, MapInfo, ProgInfo, Replaced, SourceInfo, Vm};
+use crate::vm::{AsVm, Batch, Group, MapInfo, Prepared, ProgInfo, Replaced, SourceInfo, Vm};
 
 /// A vm, which holds at most one package. Created by eunomia_new, freed by eunomia_destroy.
 pub struct eunomia_vm {
+    /// The version of the last `eunomia_prepare`, until it runs or is given up. It refers to `vm`.
+    pub(super) prepared: Mutex<Option<Prepared<'static>>>,
     pub(super) vm: Vm,
     /// Receives what the vm itself can no longer log.
     log: Log,
@@ -44,6 +46,8 @@ pub(super) struct Entrance {
     poisoned: AtomicBool,
     /// Used only by the thread in `user` and never across a callback, so the lock is always free.
     state: Mutex<CallState>,
+    /// The last failure of each thread whose last failed call took no turn.
+    aside: Mutex<Vec<(usize, LastError)>>,
 }
 
 /// The data that a vm keeps for its caller between two calls.
@@ -137,8 +141,30 @@ impl Entrance {
     /// Stores `error` for `eunomia_errmsg` and returns its status.
     pub(super) fn store_error(&self, error: Error) -> Status {
         let status = error.status();
+        self.forget_aside();
         self.state().error = LastError::new(error);
         status
+    }
+
+    /// Stores the error of a call that took no turn. Only this thread gets it.
+    pub(super) fn store_aside(&self, error: LastError) {
+        self.forget_aside();
+        self.aside().push((this_thread(), error));
+    }
+
+    /// Reads the last error of this thread if the call took no turn.
+    pub(super) fn read_aside<T>(&self, read: impl Fn(&LastError) -> T) -> Option<T> {
+        let me = this_thread();
+        self.aside().iter().find(|(thread, _)| *thread == me).map(|(_, error)| read(error))
+    }
+
+    fn forget_aside(&self) {
+        let me = this_thread();
+        self.aside().retain(|(thread, _)| *thread != me);
+    }
+
+    fn aside(&self) -> MutexGuard<'_, Vec<(usize, LastError)>> {
+        self.aside.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Set after a panic, which leaves the object unusable.
@@ -181,7 +207,14 @@ impl eunomia_group {
 
 impl eunomia_vm {
     pub(super) fn new(vm: Vm, log: Log) -> eunomia_vm {
-        eunomia_vm { vm, log, replaced: Mutex::default(), entrance: Entrance::default() }
+        let (prepared, replaced) = (Mutex::default(), Mutex::default());
+        eunomia_vm { prepared, vm, log, replaced, entrance: Entrance::default() }
+    }
+
+    /// Drops what refers to the vm.
+    pub(super) fn give_up(&self) {
+        let prepared = self.prepared.lock().unwrap_or_else(PoisonError::into_inner).take();
+        drop(prepared);
     }
 
     /// Keeps what a struct's strings point to until the next call.

@@ -18,7 +18,9 @@ const IN_USE: &CStr = c"the vm is in use by another thread";
 ///
 /// Returns: the message, valid until the next call on the vm. It is never NULL. If no call has
 /// failed, it is "". If vm is NULL or another thread is inside a call, it is a fixed string. A call
-/// that fails because of another thread (EUNOMIA_ERR_BUSY) does not change the message.
+/// that fails because of another thread (EUNOMIA_ERR_BUSY) does not change the message. If the last call
+/// of this thread that failed was eunomia_replace, prepare, flip, abort, commit, rollback, this
+/// thread gets the error of that call, also while another thread is inside one.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn eunomia_errmsg(vm: *const eunomia_vm) -> *const c_char {
     // SAFETY: the caller keeps the contract of the header.
@@ -63,9 +65,12 @@ pub unsafe extern "C" fn eunomia_errsubject(vm: *const eunomia_vm, name: *mut *c
 }
 
 /// Reads the last error, or returns the message that replaces it.
-unsafe fn last<T>(vm: *const eunomia_vm, read: impl FnOnce(&LastError) -> T) -> Result<T, &'static CStr> {
+unsafe fn last<T>(vm: *const eunomia_vm, read: impl Fn(&LastError) -> T) -> Result<T, &'static CStr> {
     // SAFETY: the caller keeps the contract of the header.
     let vm = unsafe { vm.as_ref() }.ok_or(NO_VM)?;
+    if let Some(own) = vm.entrance().read_aside(&read) {
+        return Ok(own);
+    }
     let _turn = vm.entrance().enter().ok_or(IN_USE)?;
     Ok(read(&vm.entrance().state().error))
 }

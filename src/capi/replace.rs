@@ -40,8 +40,9 @@ use crate::vm::{ReplaceOptions, Replaced, failure_json};
 ///   EUNOMIA_ERR_NOT_FOUND    the new version lacks a variable, map or program that the host has set
 ///   EUNOMIA_ERR_TYPE         such a variable has another type in the new version, or a map does not fit
 ///                            and options has EUNOMIA_REPLACE_STRICT_MAPS
-///   EUNOMIA_ERR_STATE        the package is not attached
-///   EUNOMIA_ERR_BUSY         called in a callback of the vm, or during another replace
+///   EUNOMIA_ERR_STATE        the package is not attached, or an old version is kept
+///   EUNOMIA_ERR_BUSY         called in a callback of the vm, during another replace, or while a version
+///                            is prepared
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn eunomia_replace(
     vm: *mut eunomia_vm,
@@ -60,10 +61,12 @@ pub unsafe extern "C" fn eunomia_replace(
     }
 }
 
-/// Returns the result of the last eunomia_replace as a JSON object. Any thread, any time, but one
-/// thread at a time.
+/// Returns the result of the last eunomia_replace, eunomia_prepare, eunomia_flip or eunomia_rollback as a
+/// JSON object, or of a failed eunomia_commit or eunomia_abort. Any thread, any time, but
+/// one thread at a time.
 ///
-/// These are the keys. Later releases may add keys.
+/// These are the keys. Later releases may add keys. After eunomia_prepare, the times of later phases are
+/// 0. After eunomia_rollback, programs and maps are empty.
 ///   unchanged        whether the package equals the running one; then nothing was done
 ///   programs         name, section, change ("swapped", "added", "moved" or "dropped")
 ///   maps             name, change ("carried" or "fresh"), reason (why it is fresh)
@@ -76,8 +79,8 @@ pub unsafe extern "C" fn eunomia_replace(
 /// After a failure:
 ///   error, detail, errno, subject_kind, subject  as the functions eunomia_err* return them
 ///
-/// Returns: the string, valid until the next call of this function or of eunomia_replace; NULL before
-/// the first eunomia_replace.
+/// Returns: the string, valid until the next call of this function or of one of those; NULL before the
+/// first.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn eunomia_replace_report(vm: *mut eunomia_vm) -> *const c_char {
     // SAFETY: the caller keeps the contract of the header.
@@ -94,7 +97,7 @@ fn last(vm: &eunomia_vm) -> MutexGuard<'_, Replacement> {
     vm.replaced.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-unsafe fn read_options(from: *const eunomia_replace_options) -> Result<ReplaceOptions> {
+pub(super) unsafe fn read_options(from: *const eunomia_replace_options) -> Result<ReplaceOptions> {
     let mut given = eunomia_replace_options::zero();
     if !from.is_null() {
         // SAFETY: the caller keeps the contract of the header.
@@ -112,7 +115,7 @@ fn replace_options(flags: u32, reserved: u32) -> Result<ReplaceOptions> {
             fresh_maps: has(EUNOMIA_REPLACE_FRESH_MAPS),
             strict_maps: has(EUNOMIA_REPLACE_STRICT_MAPS),
             fresh_vars: has(EUNOMIA_REPLACE_FRESH_VARS),
-            keep_old: false,
+            keep_old: has(EUNOMIA_REPLACE_KEEP_OLD),
         });
     }
     let text = "expected a bitmask of eunomia_replace_flag and 0";
@@ -122,28 +125,28 @@ fn replace_options(flags: u32, reserved: u32) -> Result<ReplaceOptions> {
 const KNOWN: u32 = eunomia_replace_flag::EUNOMIA_REPLACE_FRESH_MAPS as u32
     | eunomia_replace_flag::EUNOMIA_REPLACE_STRICT_MAPS as u32
     | eunomia_replace_flag::EUNOMIA_REPLACE_FRESH_VARS as u32
-    | eunomia_replace_flag::EUNOMIA_REPLACE_ORDERED as u32;
+    | eunomia_replace_flag::EUNOMIA_REPLACE_ORDERED as u32
+    | eunomia_replace_flag::EUNOMIA_REPLACE_KEEP_OLD as u32;
 
 /// Keeps the result for `eunomia_replace_report`.
-fn keep(vm: &eunomia_vm, replaced: Result<Replaced>) -> Result<()> {
-    match replaced {
-        Ok(report) => {
-            *last(vm) = Replacement { report: Some(report), ..Replacement::default() };
-            Ok(())
-        }
-        Err(error) => Err(Error::new(keep_failure(vm, error), "")),
-    }
+pub(super) fn keep(vm: &eunomia_vm, replaced: Result<Replaced>) -> Result<()> {
+    let report = told(vm, replaced)?;
+    *last(vm) = Replacement { report: Some(report), ..Replacement::default() };
+    Ok(())
 }
 
-/// Keeps the error. It is also the last one of the vm, unless another thread is inside a call, which may read that.
+/// Keeps the error of a call that any thread may make. The error that it returns has only the status.
+pub(super) fn told<T>(vm: &eunomia_vm, result: Result<T>) -> Result<T> {
+    result.map_err(|error| Error::new(keep_failure(vm, error), ""))
+}
+
+/// Keeps the error for the report, and for this thread.
 fn keep_failure(vm: &eunomia_vm, error: Error) -> Status {
     let status = error.status();
     let error = LastError::new(error);
     let texts = [&error.message, &error.detail, &error.subject].map(|text| text.to_string_lossy());
     let text = failure_json(&texts, error.errno, error.kind as u32);
     *last(vm) = Replacement { report: None, text: c_string(text) };
-    if let Some(_turn) = vm.entrance().enter() {
-        vm.entrance().state().error = error;
-    }
+    vm.entrance().store_aside(error);
     status
 }

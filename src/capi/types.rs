@@ -122,6 +122,8 @@ pub enum eunomia_replace_flag {
     /// Deliver all events of the old version before the first of the new one. No call delivers events
     /// during the kernel's grace period, some 10 to 60 ms.
     EUNOMIA_REPLACE_ORDERED = 8,
+    /// Keep the old version loaded until eunomia_commit, so that eunomia_rollback can return to it.
+    EUNOMIA_REPLACE_KEEP_OLD = 16,
 }
 
 /// Kinds of types, without typedefs and qualifiers.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::kinds::{Kind, check_kind};
+use super::kinds::json_package;
 use super::lock::locked;
 use super::options::Options;
 use super::replace::Replaced;
@@ -13,7 +13,6 @@ use crate::bpf::exported::Exported;
 use crate::bpf::session::Session;
 use crate::bpf::session::replace::Plan;
 use crate::error::{Error, Result, Status};
-use crate::package::Package;
 
 impl Vm {
     /// Copies the descriptors of the loaded package, for another process that reads its events with [`Vm::import`]. This vm
@@ -96,13 +95,12 @@ impl Vm {
     /// # }
     /// ```
     pub fn import(data: &[u8], exported: Exported, options: Options) -> Result<Vm> {
-        check_kind(data, Kind::Json.into())?;
         let vm = Vm::new(options)?;
         let (mut inner, mut delivery) = vm.exclusive()?;
-        let package = Package::parse(data)?;
+        let package = json_package(data)?;
         let (config, mut types) = (inner.config.clone(), Vec::new());
-        let (session, sources) =
-            Session::import(package, config, Arc::clone(&vm.shared.log), exported, &mut types)?;
+        let log = Arc::clone(&vm.shared.log);
+        let (session, sources) = Session::import(package, config, log, exported, &mut types)?;
         vm.watch(&session, sources, &mut delivery).map_err(|e| system_error("epoll", e))?;
         inner.session = Some(session);
         inner.keep_types();
@@ -138,8 +136,7 @@ impl Vm {
     /// ```
     pub fn adopt(&self, data: &[u8], exported: Exported) -> Result<()> {
         let _turn = self.take_turn()?;
-        check_kind(data, Kind::Json.into())?;
-        let package = Package::parse(data)?;
+        let package = json_package(data)?;
         let locks = self.claim()?;
         check_imported(&locks.inner)?;
         let (config, mut types) = (locks.inner.config.clone(), locks.inner.types.clone());

@@ -4,6 +4,7 @@ use std::fmt;
 use std::ops::{BitOr, BitOrAssign};
 
 use crate::error::{Error, Result, Status};
+use crate::package::Package;
 
 /// A kind of package. The numbers are those of the C interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -105,4 +106,11 @@ pub(super) fn check_kind(data: &[u8], accepted: Kinds) -> Result<Kind> {
         Kind::Json => "the package is not a WASM module; only WASM modules are accepted",
     };
     Err(Error::new(Status::Package, text))
+}
+
+/// Reads a package that must not be a WASM module.
+#[inline(never)]
+pub(super) fn json_package(data: &[u8]) -> Result<Package> {
+    check_kind(data, Kind::Json.into())?;
+    Package::parse(data)
 }

@@ -8,7 +8,7 @@
 
 use std::sync::Arc;
 
-use super::kinds::{Kind, check_kind};
+use super::kinds::json_package;
 use super::replace::{Locks, ReplaceOptions, ReplaceTurn, Replaced, attached, running};
 use super::state::Vm;
 use super::version::Version;
@@ -17,7 +17,6 @@ use crate::bpf::exported::Exported;
 use crate::bpf::session::Session;
 use crate::error::{Error, Result, Status};
 use crate::os;
-use crate::package::Package;
 
 /// A version of a package that is loaded and does not run yet, see [`Vm::prepare`]. Dropping it unloads it and leaves
 /// the running version as it is.
@@ -52,12 +51,14 @@ impl<'a> Prepared<'a> {
     ///
     /// # Errors
     ///
+    /// [`Status::Busy`] in a callback.
     /// [`Status::State`] if the package has been detached, and if the running version is exported and this one is not.
     /// [`Status::System`] if the process is out of descriptors or memory, [`Status::Attach`] if the kernel refuses a program.
     /// After a failure the old version runs as before.
     pub fn flip(self) -> Result<Replaced> {
         let Prepared { vm, new, mut report, options, _turn } = self;
         let Some(mut new) = new else { return Ok(report) };
+        vm.check_claim()?;
         let mut locks = vm.claim()?;
         running(&locks.inner)?;
         vm.flip(&mut locks, &mut new, &mut report)?;
@@ -73,8 +74,9 @@ impl<'a> Prepared<'a> {
     /// # Errors
     ///
     /// [`Status::State`] if the running version is not exported, or is the same. [`Status::System`] if the process is out of
-    /// descriptors.
+    /// descriptors. [`Status::Busy`] in a callback.
     pub fn export(&mut self) -> Result<Exported> {
+        self.vm.check_claim()?;
         if self.vm.claim()?.inner.readable().is_ok() {
             let text = "the running version is read in this process; export it first";
             return Err(Error::new(Status::State, text));
@@ -147,8 +149,7 @@ impl Vm {
     pub fn prepare(&self, data: &[u8], options: ReplaceOptions) -> Result<Prepared<'_>> {
         let begin = os::monotonic_ns();
         let turn = self.take_turn()?;
-        check_kind(data, Kind::Json.into())?;
-        let package = Package::parse(data)?;
+        let package = json_package(data)?;
         let locks = self.claim()?;
         let mut report = Replaced::default();
         if running(&locks.inner)?.is_of(&package) {

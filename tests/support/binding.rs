@@ -34,3 +34,16 @@ pub fn example_package(name: &str) -> String {
     assert!(package.exists(), "{} is missing: run `make packages`", package.display());
     package.to_str().expect("the path is UTF-8").to_owned()
 }
+
+/// Writes a new version of a package into `folder` and returns its path. Only a setting in its metadata differs.
+pub fn next_version(package: &str, folder: &Path) -> String {
+    let text = fs::read_to_string(package).expect("the package can be read");
+    let mut next: serde_json::Value = serde_json::from_str(&text).expect("a package is JSON");
+    next["meta"]["poll_timeout_ms"] = 77.into();
+    let path = folder.join("next.json");
+    fs::write(&path, next.to_string()).expect("the package can be written");
+    path.to_str().expect("the path is UTF-8").to_owned()
+}
+
+/// What the example `replace` prints.
+pub const REPLACED: [&str; 3] = ["exit_event", "swapped", "the new version stays"];

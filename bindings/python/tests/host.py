@@ -22,6 +22,17 @@ def running(package: str = "calls.json", **options: Any) -> eunomia.VM:
     return vm
 
 
+def replaceable() -> eunomia.VM:
+    """A running vm whose package can be replaced."""
+    return running(flags=eunomia.OptionFlag.REPLACEABLE)
+
+
+def next_package() -> bytes:
+    """The package of `running` with another time-out in its metadata."""
+    meta = b'"meta":{'
+    return (PACKAGES / "calls.json").read_bytes().replace(meta, meta + b'"poll_timeout_ms":77,', 1)
+
+
 def trigger(vm: eunomia.VM, events: int) -> None:
     """Lets the package send events."""
     vm.var_set("burst", events)

@@ -13,7 +13,7 @@ import threading
 import unittest
 from typing import Any
 
-from host import PACKAGES, running, trigger
+from host import PACKAGES, next_package, replaceable, running, trigger
 
 import eunomia
 from eunomia import Error, Event, EventKind, Format, Kind, ReplaceFlag, Status, TypeKind
@@ -292,6 +292,27 @@ class Events(unittest.TestCase):
             vm.poll(inside)
             self.assertEqual(busy, [Status.ERR_BUSY])
             self.assertEqual(vm.stats().replaces, 0)
+
+    def test_a_prepared_version_runs_or_is_given_up(self) -> None:
+        with replaceable() as vm:
+            with vm.prepare(next_package()) as prepared:
+                self.assertEqual({program["change"] for program in prepared.report["programs"]}, {"swapped"})
+                with self.assertRaises(Error) as caught:
+                    vm.replace(next_package())
+                self.assertEqual(caught.exception.status, Status.ERR_BUSY)
+            with self.assertRaises(Error) as caught:
+                prepared.flip()
+            self.assertEqual(caught.exception.status, Status.ERR_STATE)
+            with vm.prepare(next_package(), ReplaceFlag.KEEP_OLD) as prepared:
+                self.assertIs(prepared.flip()["grace_complete"], True)
+            with self.assertRaisesRegex(Error, "roll back"):
+                vm.prepare(next_package())
+            self.assertEqual(vm.rollback()["programs"], [])
+            with self.assertRaisesRegex(Error, "no old version"):
+                vm.commit()
+            vm.replace(next_package(), ReplaceFlag.KEEP_OLD)
+            vm.commit()
+            self.assertIs(vm.drained(), True)
 
     def test_stop_ends_events_and_poll_raises_stopped(self) -> None:
         with running() as vm:

@@ -217,6 +217,38 @@ static void live_replace(void) {
     eunomia_destroy(vm);
 }
 
+// After a failure the old version must still run.
+static int step_switch(eunomia_vm *vm) {
+    eunomia_replace_options options = EUNOMIA_INIT(eunomia_replace_options);
+
+    options.flags = EUNOMIA_REPLACE_KEEP_OLD;
+    int status = eunomia_prepare(vm, next, next_len, &options);
+    if (status >= 0)
+        status = eunomia_flip(vm);
+    if (status < 0) {
+        getpgid(0);
+        sent += 3;
+    }
+    return status;
+}
+
+static void live_phases(void) {
+    eunomia_vm *vm = started(EUNOMIA_REPLACEABLE);
+
+    sent = events = 0;
+    TAKE(step_switch);
+    TAKE(step_call);
+    TAKE(eunomia_rollback);
+    TAKE(step_call);
+    TAKE(step_switch);
+    TAKE(eunomia_commit);
+    TAKE(step_call);
+    TAKE(step_poll);
+    if (events != sent)
+        die(__FILE__, events, "not all events of all versions came", failed);
+    eunomia_destroy(vm);
+}
+
 // The part of a life cycle that does not wait for the kernel.
 static void live_shortly(void) {
     eunomia_vm *vm = new_vm(0);
@@ -381,10 +413,12 @@ int main(int argc, char **argv) {
     make_next();
     live();
     live_replace();
+    live_phases();
     live_of_a_guest();
     for (enum kind kind = CALL; kind <= RUST_ALLOCATION; kind++) {
         survives_each_fault(live, "a package", kind);
         survives_each_fault(live_replace, "a replaced package", kind);
+        survives_each_fault(live_phases, "a package that is replaced in phases", kind);
         survives_each_fault(live_of_a_guest, "a guest", kind);
     }
     return 0;

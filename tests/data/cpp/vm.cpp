@@ -395,10 +395,68 @@ static void batches_are_walked() {
     CHECK(sum == 7 + 8 + 9);
 }
 
+static std::string package_text() {
+    std::ifstream file(folder + "/calls.json", std::ios::binary);
+    return {std::istreambuf_iterator<char>(file), {}};
+}
+
+// The same package with another time-out in its metadata.
+static std::string next_package() {
+    std::string text = package_text(), meta = "\"meta\":{";
+    return text.insert(text.find(meta) + meta.size(), "\"poll_timeout_ms\":77,");
+}
+
+static eunomia::vm replaceable() {
+    eunomia::options options;
+    options.flags = EUNOMIA_REPLACEABLE;
+    eunomia::vm vm(options);
+    vm.open_file(folder + "/calls.json");
+    vm.var_set("target", static_cast<std::uint32_t>(getpid()));
+    vm.attach();
+    return vm;
+}
+
+static void a_prepared_version_runs_or_is_given_up() {
+    eunomia::vm vm = replaceable();
+    {
+        eunomia::prepared given_up = vm.prepare(next_package());
+        CHECK(given_up.report().find("swapped") != std::string::npos);
+        CHECK(FAILURE(vm.replace(next_package())).status() == EUNOMIA_ERR_BUSY);
+        eunomia::prepared moved = std::move(given_up);
+    }
+    auto keep_old = eunomia::replace_flag::keep_old;
+    CHECK(vm.prepare(next_package(), keep_old).flip().find("\"grace_complete\":true") != std::string::npos);
+    CHECK(std::string(FAILURE(vm.prepare(package_text())).what()).find("roll back") != std::string::npos);
+    CHECK(vm.rollback().find("\"programs\":[]") != std::string::npos);
+    CHECK(FAILURE(vm.commit()).status() == EUNOMIA_ERR_STATE);
+    vm.replace(next_package(), keep_old);
+    vm.commit();
+    CHECK(vm.drained() && vm.stats_get().replaces == 3);
+    eunomia::prepared late = vm.prepare(package_text());
+    vm.close();
+    CHECK(FAILURE(late.flip()).status() == EUNOMIA_ERR_INVAL);
+}
+
+// The polling thread does not hide the reason of a failure in another thread.
+static void a_failed_replace_tells_why_while_another_thread_polls() {
+    eunomia::vm vm = replaceable();
+    std::atomic<bool> polls{false};
+    std::thread thread([&] { vm.run(format::raw, [&](const event &) { polls = true; }); });
+    while (!polls)
+        ::syscall(SYS_getpgid, 0);
+    eunomia::error error = FAILURE(vm.replace("garbage"));
+    CHECK(std::string(error.what()).find("not a package") != std::string::npos);
+    eunomia::prepared prepared = vm.prepare(next_package());
+    error = FAILURE(vm.replace(next_package()));
+    CHECK(error.status() == EUNOMIA_ERR_BUSY &&
+          std::string(error.what()).find("being prepared") != std::string::npos);
+    vm.stop();
+    thread.join();
+}
+
 static void a_replace_returns_its_report() {
     eunomia::vm vm = running();
-    std::ifstream file(folder + "/calls.json", std::ios::binary);
-    std::string package{std::istreambuf_iterator<char>(file), {}};
+    std::string package = package_text();
     CHECK(vm.replace_report().empty());
     auto flags = eunomia::replace_flag::fresh_maps | eunomia::replace_flag::ordered;
     CHECK(vm.replace(package, flags).find("\"unchanged\":true") != std::string::npos);
@@ -438,5 +496,7 @@ int main(int argc, char **argv) {
     RUN(raw_events_are_structs);
     RUN(batches_are_walked);
     RUN(a_replace_returns_its_report);
+    RUN(a_prepared_version_runs_or_is_given_up);
+    RUN(a_failed_replace_tells_why_while_another_thread_polls);
     return 0;
 }

@@ -29,6 +29,7 @@ from ._ffi import (
 from ._group import Group
 from ._info import MapInfo, ProgInfo, ProgResult, SourceInfo, Stats
 from ._library import LIBRARY as _LIBRARY
+from ._phases import Prepared
 from ._type import Field, Type
 from ._vm import VM
 
@@ -53,6 +54,7 @@ __all__ = [
     "NoMemoryError",
     "NotFoundError",
     "OptionFlag",
+    "Prepared",
     "ProgFlag",
     "ProgInfo",
     "ProgResult",

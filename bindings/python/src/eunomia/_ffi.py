@@ -91,6 +91,7 @@ class ReplaceFlag(IntFlag):
     STRICT_MAPS = 2
     FRESH_VARS = 4
     ORDERED = 8
+    KEEP_OLD = 16
 
 
 class TypeKind(IntEnum):
@@ -377,6 +378,12 @@ FUNCTIONS: tuple[tuple[str, Any, tuple[Any, ...]], ...] = (
     ("eunomia_group_errmsg", c_char_p, (c_void_p, POINTER(c_void_p))),
     ("eunomia_replace", c_int, (c_void_p, c_void_p, c_size_t, POINTER(eunomia_replace_options))),
     ("eunomia_replace_report", c_char_p, (c_void_p,)),
+    ("eunomia_prepare", c_int, (c_void_p, c_void_p, c_size_t, POINTER(eunomia_replace_options))),
+    ("eunomia_flip", c_int, (c_void_p,)),
+    ("eunomia_abort", c_int, (c_void_p,)),
+    ("eunomia_commit", c_int, (c_void_p,)),
+    ("eunomia_rollback", c_int, (c_void_p,)),
+    ("eunomia_drained", c_int, (c_void_p,)),
     ("eunomia_map_count", c_int, (c_void_p,)),
     ("eunomia_map_at", c_int, (c_void_p, c_int, POINTER(eunomia_map_info))),
     ("eunomia_map_find", c_int, (c_void_p, c_char_p, POINTER(eunomia_map_info))),

@@ -22,6 +22,7 @@ from ._ffi import Format, Kind, LogLevel, OptionFlag, ReplaceFlag, Status
 from ._handle import Handle
 from ._info import Info
 from ._library import LIBRARY
+from ._phases import Prepared
 from ._type import Type, Types
 
 Found = TypeVar("Found")
@@ -155,13 +156,30 @@ class VM:
         Events of the old version are still delivered, with their own types. Callable from any thread; other threads can
         poll meanwhile. A failure changes nothing. eunomia.h has the keys of the report.
         """
-        options = _ffi.eunomia_replace_options(size=sizeof(_ffi.eunomia_replace_options), flags=flags or 0)
-        with self._replacing, self._handle.held() as vm:
-            status: int = LIBRARY.eunomia_replace(vm, _bytes(data), len(data), byref(options))
-            found: dict[str, Any] = json.loads(LIBRARY.eunomia_replace_report(vm) or b"{}")
+        return self._change(LIBRARY.eunomia_replace, *_replacing(data, flags))
+
+    def prepare(self, data: bytes, flags: ReplaceFlag | None = None) -> Prepared:
+        """Loads a new version, which does not run before `Prepared.flip`. Callable from any thread.
+
+        The running version goes on. At the end of a `with` block the prepared version is given up, unless it runs.
+        """
+        return Prepared(self, self._change(LIBRARY.eunomia_prepare, *_replacing(data, flags)))
+
+    def commit(self) -> None:
+        """Ends the old version that ReplaceFlag.KEEP_OLD has kept. Callable from any thread."""
+        self._change(LIBRARY.eunomia_commit)
+
+    def rollback(self) -> dict[str, Any]:
+        """Returns to that old version, and returns the report. Callable from any thread."""
+        return self._change(LIBRARY.eunomia_rollback)
+
+    def drained(self) -> bool:
+        """Returns whether all events of older versions have been delivered. Callable from any thread."""
+        with self._handle.held() as vm:
+            status: int = LIBRARY.eunomia_drained(vm)
         if status < 0:
-            raise of_parts(status, **found)
-        return found
+            raise of_parts(status, error="called from a callback of this vm")
+        return status == 1
 
     def replace_report(self) -> dict[str, Any] | None:
         """Returns the report of the last `replace`, or the parts of its error; None before the first."""
@@ -546,6 +564,15 @@ class VM:
                 raise of_vm(status, vm)
             return status
 
+    def _change(self, function: Any, *arguments: Any) -> dict[str, Any]:
+        """Calls a function that takes no turn, and returns its report."""
+        with self._replacing, self._handle.held() as vm:
+            status: int = function(vm, *arguments)
+            found: dict[str, Any] = json.loads(LIBRARY.eunomia_replace_report(vm) or b"{}")
+        if status < 0:
+            raise of_parts(status, **found)
+        return found
+
     def _call_for_text(self, function: Any, *arguments: Any, after: tuple[Any, ...] = ()) -> str:
         """Calls a function that returns a borrowed string."""
         text = c_char_p()
@@ -665,6 +692,12 @@ def _path(path: Path | None) -> bytes | None:
     if b"\0" in name:
         raise ValueError(f"{path!r} contains a NUL")
     return name
+
+
+def _replacing(data: bytes, flags: ReplaceFlag | None) -> tuple[Any, ...]:
+    """Returns the arguments of a replace."""
+    options = _ffi.eunomia_replace_options(size=sizeof(_ffi.eunomia_replace_options), flags=flags or 0)
+    return _bytes(data), len(data), byref(options)
 
 
 def _bytes(data: bytes) -> bytes:

@@ -1,0 +1,143 @@
+package eunomia
+
+// #include <eunomia.h>
+import "C"
+
+import (
+	"encoding/json"
+	"syscall"
+)
+
+// Replace replaces the running package by a new version while events flow, and returns the report as JSON; eunomia.h lists
+// the keys. Events of the old version are still delivered, with their own types. Any goroutine may call it; others can poll
+// meanwhile. A failure changes nothing.
+func (vm *VM) Replace(data []byte, flags ReplaceFlag) (json.RawMessage, error) {
+	return vm.change(func(c *C.eunomia_vm) C.int {
+		options := replaceOptions(flags)
+		return C.eunomia_replace(c, pointer(data), C.size_t(len(data)), &options)
+	})
+}
+
+// ReplaceReport returns the report of the last Replace, also of one that failed. nil before the first.
+func (vm *VM) ReplaceReport() (json.RawMessage, error) {
+	if err := vm.hold(); err != nil {
+		return nil, err
+	}
+	defer vm.release()
+	vm.replacing.Lock()
+	defer vm.replacing.Unlock()
+	report := C.eunomia_replace_report(vm.c)
+	if report == nil {
+		return nil, nil
+	}
+	return json.RawMessage(C.GoString(report)), nil
+}
+
+// Prepared is a version that Prepare has loaded and that does not run yet. Flip or Abort must be called.
+type Prepared struct {
+	vm     *VM
+	report json.RawMessage
+	over   bool
+}
+
+// Prepare does everything of Replace that can fail or takes long. The running version goes on. See eunomia_prepare.
+//
+//	prepared, err := vm.Prepare(data, 0)
+//	if err != nil {
+//		return err
+//	}
+//	defer prepared.Abort() // does nothing after Flip
+func (vm *VM) Prepare(data []byte, flags ReplaceFlag) (*Prepared, error) {
+	report, err := vm.change(func(c *C.eunomia_vm) C.int {
+		options := replaceOptions(flags)
+		return C.eunomia_prepare(c, pointer(data), C.size_t(len(data)), &options)
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &Prepared{vm: vm, report: report}, nil
+}
+
+// Report returns what will happen to programs and maps, as JSON; eunomia.h lists the keys.
+func (p *Prepared) Report() json.RawMessage {
+	return p.report
+}
+
+// Flip switches to this version and returns the report. After an error the old version runs as before, and this one has
+// been given up.
+func (p *Prepared) Flip() (json.RawMessage, error) {
+	if p.over {
+		return nil, &Error{Status: ErrState, Message: "the prepared version has been used or given up"}
+	}
+	p.over = true
+	return p.vm.change(func(c *C.eunomia_vm) C.int { return C.eunomia_flip(c) })
+}
+
+// Abort gives this version up. After Flip it does nothing.
+func (p *Prepared) Abort() error {
+	if p.over {
+		return nil
+	}
+	p.over = true
+	_, err := p.vm.change(func(c *C.eunomia_vm) C.int { return C.eunomia_abort(c) })
+	return err
+}
+
+// Commit ends the old version that ReplaceKeepOld has kept. Any goroutine may call it.
+func (vm *VM) Commit() error {
+	_, err := vm.change(func(c *C.eunomia_vm) C.int { return C.eunomia_commit(c) })
+	return err
+}
+
+// Rollback returns to that old version, and returns the report. Any goroutine may call it.
+func (vm *VM) Rollback() (json.RawMessage, error) {
+	return vm.change(func(c *C.eunomia_vm) C.int { return C.eunomia_rollback(c) })
+}
+
+// Drained returns whether all events of older versions have been delivered. Any goroutine may call it.
+func (vm *VM) Drained() (bool, error) {
+	if err := vm.hold(); err != nil {
+		return false, err
+	}
+	defer vm.release()
+	status := C.eunomia_drained(vm.c)
+	if status < 0 {
+		return false, &Error{Status: Status(status), Message: "called from a callback of this vm"}
+	}
+	return status == 1, nil
+}
+
+// ---- calls that change versions ----
+
+func replaceOptions(flags ReplaceFlag) C.eunomia_replace_options {
+	return C.eunomia_replace_options{size: C.sizeof_eunomia_replace_options, flags: C.uint32_t(flags)}
+}
+
+// change calls a C function that takes no turn, and returns the report, or the error that it describes.
+func (vm *VM) change(function func(c *C.eunomia_vm) C.int) (json.RawMessage, error) {
+	if err := vm.hold(); err != nil {
+		return nil, err
+	}
+	defer vm.release()
+	vm.replacing.Lock()
+	defer vm.replacing.Unlock()
+	status := function(vm.c)
+	var report json.RawMessage
+	if text := C.eunomia_replace_report(vm.c); text != nil {
+		report = json.RawMessage(C.GoString(text))
+	}
+	if status >= 0 {
+		return report, nil
+	}
+	failure := &Error{Status: Status(status)}
+	var found struct {
+		Error, Detail, Subject string
+		Errno                  syscall.Errno
+		SubjectKind            SubjectKind `json:"subject_kind"`
+	}
+	if json.Unmarshal(report, &found) == nil {
+		failure.Message, failure.Detail, failure.Errno = found.Error, found.Detail, found.Errno
+		failure.SubjectKind, failure.Subject = found.SubjectKind, found.Subject
+	}
+	return nil, failure
+}
