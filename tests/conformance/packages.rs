@@ -6,8 +6,9 @@ use std::path::Path;
 use super::support;
 
 /// Sources for ecc, below tests/.
-const PROGRAMS: [&str; 6] = [
+const PROGRAMS: [&str; 7] = [
     "conformance/bpf/calls.bpf.c",
+    "conformance/bpf/next.bpf.c",
     "conformance/bpf/sampled.bpf.c",
     "data/bpf/perf.bpf.c",
     "data/bpf/rejected.bpf.c",

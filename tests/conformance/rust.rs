@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use eunomia::types::Type;
 use eunomia::vm::{
-    Batch, Group, MapInfo, ProgInfo, ProgInput, Records, ReplaceOptions, SourceInfo, Stats, WasmOptions,
+    Batch, Group, MapInfo, Prepared, ProgInfo, ProgInput, Records, ReplaceOptions, SourceInfo, Stats,
+    WasmOptions,
 };
 use eunomia::{Error, Event, EventKind, Flow, Format, Kind, Kinds, Level, Options, Vm};
 use serde_json::{Value, json};
@@ -56,6 +57,8 @@ type Done = Result<(), Error>;
 struct Scenario {
     /// CLOCK_MONOTONIC when it began.
     began_ns: u64,
+    /// The version of `prepare`. It refers to `vm`, and is dropped first.
+    next: Option<Prepared<'static>>,
     vm: Option<Arc<Vm>>,
     /// The second vm.
     other: Option<Arc<Vm>>,
@@ -96,7 +99,17 @@ impl Scenario {
         match word(step, "call") {
             "new" => self.make(&step["options"]),
             "destroy" => {
+                self.next = None;
                 self.vm = None;
+                Ok(())
+            }
+            "prepare" => self.prepare(step, out),
+            "flip" => {
+                let report = self.next.take().expect("the scenario prepares a version first").flip();
+                report.map(|report| out.text = Some(report.to_json()))
+            }
+            "abort" => {
+                self.next = None;
                 Ok(())
             }
             "stop_soon" => {
@@ -131,6 +144,15 @@ impl Scenario {
         }
     }
 
+    fn prepare(&mut self, step: &Value, out: &mut Outcome) -> Done {
+        let vm = self.vm();
+        let prepared = vm.prepare(&file(step, "file"), replace_options(step))?;
+        out.text = Some(prepared.report().to_json());
+        // SAFETY: the version refers to the vm in `self.vm`, which is dropped after it.
+        self.next = Some(unsafe { std::mem::transmute::<Prepared<'_>, Prepared<'static>>(prepared) });
+        Ok(())
+    }
+
     fn make(&mut self, options: &Value) -> Done {
         let number = |name: &str| options[name].as_u64().unwrap_or(0) as u32;
         let log = Arc::clone(&self.log);
@@ -143,6 +165,7 @@ impl Scenario {
             .raw_events(options["raw_events"] == true)
             .stdio(options["stdio"] == true);
         let options = Options::new()
+            .replaceable(options["replaceable"] == true)
             .log(move |_, line| *log.lock().expect("nobody panics") += &format!("{line}\n"))
             .log_level(levels[number("log_level") as usize])
             .perf_pages(number("perf_pages"))
@@ -267,6 +290,9 @@ fn package(vm: &Vm, call: &str, step: &Value, out: &mut Outcome) -> Option<Done>
             let report = vm.replace(&file(step, "file"), replace_options(step));
             report.map(|report| out.text = Some(report.to_json()))
         }
+        "commit" => vm.commit(),
+        "rollback" => vm.rollback().map(|report| out.text = Some(report.to_json())),
+        "drained" => vm.drained().map(|drained| out.returned = i64::from(drained)),
         "describe" => vm.describe().map(|text| out.text = Some(text)),
         "stop" => {
             vm.stop();
@@ -293,6 +319,7 @@ fn replace_options(step: &Value) -> ReplaceOptions {
     let (mut options, has) = (ReplaceOptions::default(), |bit: u64| flags & bit != 0);
     (options.fresh_maps, options.strict_maps) = (has(1), has(2));
     (options.fresh_vars, options.ordered) = (has(4), has(8));
+    options.keep_old = has(16);
     options
 }
 

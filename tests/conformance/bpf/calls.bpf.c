@@ -1,5 +1,5 @@
 // Each getpgid(2) of one process sends a burst of events. Their content is the same on every machine and for
-// every process, so that a table can specify it.
+// every process, so that a table can specify it. NEXT: its second version, see next.bpf.c.
 #include <linux/bpf.h>
 
 #include <bpf/bpf_helpers.h>
@@ -18,6 +18,9 @@ struct event {
     enum mode mode;
     __u64 value;
     char text[8];
+#ifdef NEXT
+    __u32 more;
+#endif
 };
 
 /// @cmdarg {"short": "t"}
@@ -67,6 +70,9 @@ static void send(__u32 seq) {
     event->mode = mode;
     event->value = bonus + seq;
     __builtin_memcpy(event->text, text, sizeof(text));
+#ifdef NEXT
+    event->more = 9;
+#endif
     bpf_ringbuf_submit(event, 0);
 }
 
@@ -80,10 +86,17 @@ int on_call(struct bpf_raw_tracepoint_args *ctx) {
     return 0;
 }
 
+#ifdef NEXT
+SEC("raw_tp/sched_process_exit")
+int on_exit(void *ctx) {
+    return 0;
+}
+#else
 SEC("raw_tp/sys_exit")
 int on_return(void *ctx) {
     return 0;
 }
+#endif
 
 /// @description "Sends a burst of events for each getpgid of a process"
 char LICENSE[] SEC("license") = "GPL";

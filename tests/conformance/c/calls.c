@@ -193,7 +193,8 @@ CALL(new) {
     options.wasm_budget_ms = option(args, "wasm_budget_ms");
     options.max_kernel_memory = option(args, "max_kernel_memory");
     options.flags = (option(args, "raw_events") ? EUNOMIA_WASM_RAW_EVENTS : 0u) |
-                    (option(args, "stdio") ? EUNOMIA_WASM_STDIO : 0u);
+                    (option(args, "stdio") ? EUNOMIA_WASM_STDIO : 0u) |
+                    (option(args, "replaceable") ? EUNOMIA_REPLACEABLE : 0u);
     return eunomia_new(&context->host->vm, &options);
 }
 
@@ -217,6 +218,30 @@ CALL(replace) {
     eunomia_replace_options options = EUNOMIA_INIT(eunomia_replace_options);
     options.flags = (uint32_t)number_of(args, "flags");
     int status = eunomia_replace(vm, data, length, &options);
+    context->out->text = eunomia_replace_report(vm);
+    return status;
+}
+
+CALL(prepare) {
+    size_t length;
+    const char *data = content(text_of(args, "file"), &length);
+    eunomia_replace_options options = EUNOMIA_INIT(eunomia_replace_options);
+    options.flags = (uint32_t)number_of(args, "flags");
+    int status = eunomia_prepare(vm, data, length, &options);
+    context->out->text = eunomia_replace_report(vm);
+    return status;
+}
+
+CALL(flip) {
+    (void)args;
+    int status = eunomia_flip(vm);
+    context->out->text = eunomia_replace_report(vm);
+    return status;
+}
+
+CALL(rollback) {
+    (void)args;
+    int status = eunomia_rollback(vm);
     context->out->text = eunomia_replace_report(vm);
     return status;
 }
@@ -245,6 +270,9 @@ CALL(open_object) {
 PLAIN(load, eunomia_load)
 PLAIN(attach, eunomia_attach)
 PLAIN(detach, eunomia_detach)
+PLAIN(abort, eunomia_abort)
+PLAIN(commit, eunomia_commit)
+PLAIN(drained, eunomia_drained)
 PLAIN(queue_stop, eunomia_queue_stop)
 PLAIN(map_count, eunomia_map_count)
 PLAIN(source_count, eunomia_source_count)
@@ -600,6 +628,12 @@ static const struct {
     ENTRY(attach),
     ENTRY(detach),
     ENTRY(replace),
+    ENTRY(prepare),
+    ENTRY(flip),
+    ENTRY(abort),
+    ENTRY(commit),
+    ENTRY(rollback),
+    ENTRY(drained),
     ENTRY(var_set_json),
     ENTRY(var_set),
     ENTRY(var_get_json),

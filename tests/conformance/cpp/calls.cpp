@@ -19,6 +19,7 @@ namespace {
 struct host {
     std::optional<eunomia::vm> vm, other;
     std::optional<eunomia::group> made_group;
+    std::optional<eunomia::prepared> next;
     std::thread stopper;
 
     eunomia::group &group() {
@@ -270,6 +271,8 @@ int make(const context &c) {
         options.flags |= EUNOMIA_WASM_RAW_EVENTS;
     if (number("stdio"))
         options.flags |= EUNOMIA_WASM_STDIO;
+    if (number("replaceable"))
+        options.flags |= EUNOMIA_REPLACEABLE;
     c.host.vm.emplace(std::move(options));
     return 0;
 }
@@ -338,6 +341,16 @@ eunomia::replace_flag replace_flags(const context &c) {
     return static_cast<eunomia::replace_flag>(c.number("flags"));
 }
 
+int prepare(eunomia::vm &vm, const context &c) {
+    c.host.next.emplace(vm.prepare(content(c.word("file")), replace_flags(c)));
+    return c.give(c.host.next->report());
+}
+
+int give_up(const context &c) {
+    c.host.next.reset();
+    return 0;
+}
+
 // A call without a result.
 #define DO(name, ...)                                                                                        \
     {                                                                                                        \
@@ -365,6 +378,12 @@ const std::map<std::string, int (*)(eunomia::vm &, const context &)> calls = {
     DO("attach", attach()),
     DO("detach", detach()),
     GET("replace", c.give(vm.replace(content(c.word("file")), replace_flags(c)))),
+    GET("prepare", prepare(vm, c)),
+    GET("flip", c.give(c.host.next->flip())),
+    GET("abort", give_up(c)),
+    DO("commit", commit()),
+    GET("rollback", c.give(vm.rollback())),
+    GET("drained", vm.drained()),
     DO("stop", stop()),
     DO("var_set_json", var_set_json(c.word("name"), c.word("json"))),
     DO("var_set", var_set(c.word("name"), c.bytes("bytes").data(), c.bytes("bytes").size())),

@@ -35,6 +35,7 @@ type host struct {
 	vm      *eunomia.VM
 	other   *eunomia.VM // the second vm
 	group   *eunomia.Group
+	next    *eunomia.Prepared
 	lines   []string
 	inside  string // the first difference in a callback
 	stopper sync.WaitGroup
@@ -87,6 +88,12 @@ func init() {
 		"attach":               func(h *host, _ step, _ *outcome) (int, error) { return 0, h.vm.Attach() },
 		"detach":               func(h *host, _ step, _ *outcome) (int, error) { return 0, h.vm.Detach() },
 		"replace":              (*host).replace,
+		"prepare":              (*host).prepare,
+		"flip":                 (*host).flip,
+		"abort":                func(h *host, _ step, _ *outcome) (int, error) { return 0, h.next.Abort() },
+		"commit":               func(h *host, _ step, _ *outcome) (int, error) { return 0, h.vm.Commit() },
+		"rollback":             (*host).rollback,
+		"drained":              (*host).drained,
 		"stop":                 func(h *host, _ step, _ *outcome) (int, error) { h.vm.Stop(); return 0, nil },
 		"stop_soon":            (*host).stopSoon,
 		"log":                  (*host).log,
@@ -155,6 +162,9 @@ func (h *host) new(s step, _ *outcome) (int, error) {
 	if given.on("stdio") {
 		flags |= eunomia.WasmStdio
 	}
+	if given.on("replaceable") {
+		flags |= eunomia.Replaceable
+	}
 	vm, err := eunomia.New(&eunomia.Options{
 		Log:      func(_ eunomia.LogLevel, line string) { h.lines = append(h.lines, line) },
 		LogLevel: eunomia.LogLevel(number("log_level")), Flags: flags, PerfPages: number("perf_pages"),
@@ -196,6 +206,35 @@ func (h *host) openObject(step step, _ *outcome) (int, error) {
 func (h *host) replace(step step, out *outcome) (int, error) {
 	report, err := h.vm.Replace(content(step.text("file")), eunomia.ReplaceFlag(step.number("flags")))
 	out.out = string(report)
+	return 0, err
+}
+
+func (h *host) prepare(step step, out *outcome) (int, error) {
+	next, err := h.vm.Prepare(content(step.text("file")), eunomia.ReplaceFlag(step.number("flags")))
+	if err != nil {
+		return 0, err
+	}
+	h.next, out.out = next, string(next.Report())
+	return 0, nil
+}
+
+func (h *host) flip(_ step, out *outcome) (int, error) {
+	report, err := h.next.Flip()
+	out.out = string(report)
+	return 0, err
+}
+
+func (h *host) rollback(_ step, out *outcome) (int, error) {
+	report, err := h.vm.Rollback()
+	out.out = string(report)
+	return 0, err
+}
+
+func (h *host) drained(step, *outcome) (int, error) {
+	drained, err := h.vm.Drained()
+	if drained {
+		return 1, err
+	}
 	return 0, err
 }
 

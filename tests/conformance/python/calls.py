@@ -50,6 +50,7 @@ class Host:
         self._vm: Optional[eunomia.VM] = None
         self._other: Optional[eunomia.VM] = None
         self._group = eunomia.Group()
+        self._next: Optional[eunomia.Prepared] = None
         self._stopper: Optional[threading.Timer] = None
         self._lines: list[str] = []
 
@@ -92,6 +93,7 @@ class Host:
         for name, bit in (
             ("raw_events", eunomia.OptionFlag.WASM_RAW_EVENTS),
             ("stdio", eunomia.OptionFlag.WASM_STDIO),
+            ("replaceable", eunomia.OptionFlag.REPLACEABLE),
         ):
             if options.pop(name, False):
                 flags |= bit
@@ -122,6 +124,28 @@ class Host:
     def _replace(self, step: Step, out: Outcome) -> None:
         report = self.vm.replace(Path(step["file"]).read_bytes(), ReplaceFlag(step.get("flags", 0)))
         out.out = _text(report)
+
+    def _prepare(self, step: Step, out: Outcome) -> None:
+        flags = ReplaceFlag(step.get("flags", 0))
+        self._next = self.vm.prepare(Path(step["file"]).read_bytes(), flags)
+        out.out = _text(self._next.report)
+
+    def _flip(self, step: Step, out: Outcome) -> None:
+        assert self._next is not None, "the scenario prepares a version first"
+        out.out = _text(self._next.flip())
+
+    def _abort(self, step: Step, out: Outcome) -> None:
+        assert self._next is not None, "the scenario prepares a version first"
+        self._next.abort()
+
+    def _commit(self, step: Step, out: Outcome) -> None:
+        self.vm.commit()
+
+    def _rollback(self, step: Step, out: Outcome) -> None:
+        out.out = _text(self.vm.rollback())
+
+    def _drained(self, step: Step, out: Outcome) -> int:
+        return int(self.vm.drained())
 
     def _stop(self, step: Step, out: Outcome) -> None:
         self.vm.stop()
