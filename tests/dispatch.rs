@@ -775,6 +775,12 @@ fn a_prepared_version_does_not_run() {
     let [one, two] =
         [(1, few), (2, many)].map(|(version, programs)| support::package(&source(version, "", &programs)));
     let vm = attached(&one, true);
+    let running = vm.loaded_code().expect("it is loaded");
+    assert!(running.programs.iter().all(|(info, code)| info.loaded && !code.instructions.is_empty()));
+    assert!(running.maps.iter().any(|map| map.name == "events" && map.pin_path.is_none()));
+    let same = vm.prepare(&one, ReplaceOptions::default()).expect("the same");
+    assert!(same.loaded_code().is_none());
+    drop(same);
     assert!(
         vm.prepare(&one, ReplaceOptions::default()).expect("the same").flip().expect("the same").unchanged
     );
@@ -782,6 +788,10 @@ fn a_prepared_version_does_not_run() {
     for flips in [false, true] {
         let prepared = vm.prepare(&two, ReplaceOptions::default()).expect("the version is prepared");
         assert!(prepared.report().to_json().contains(r#""change":"added""#));
+        let loaded = prepared.loaded_code().expect("another version");
+        assert!(
+            loaded.programs.len() > running.programs.len() && loaded.kernel_memory > running.kernel_memory
+        );
         call(0, 1);
         assert_eq!(events(&vm), 1, "only the running version sees a call");
         for refused in

@@ -15,6 +15,7 @@ mod handover;
 mod interrupt;
 mod kinds;
 mod lifecycle;
+mod loaded;
 mod lock;
 mod map_entry;
 mod maps;
@@ -49,6 +50,7 @@ pub use group::Group;
 #[cfg(feature = "capi")]
 pub(crate) use group::{AsVm, Turn};
 pub use kinds::{Kind, Kinds};
+pub use loaded::{LoadedCode, LoadedMap};
 pub use maps::MapInfo;
 pub use options::Options;
 pub use owned_event::{Events, OwnedEvent};

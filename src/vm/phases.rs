@@ -41,6 +41,11 @@ impl<'a> Prepared<'a> {
         Prepared { vm, new, report, options, _turn: turn }
     }
 
+    /// The loaded version; `None` if the running version is the same.
+    pub(super) fn session(&self) -> Option<&Session> {
+        self.new.as_ref().map(|new| &new.session)
+    }
+
     /// The result of the comparison: what happens to programs and maps, and whether the version equals the running one.
     pub fn report(&self) -> &Replaced {
         &self.report

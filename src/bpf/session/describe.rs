@@ -21,8 +21,6 @@ impl Session {
             (true, false) => "loaded",
             (true, true) => "attached",
         };
-        let (pages, dispatchers) = (self.perf_pages(), self.dispatcher_count());
-        let need = Need::of(&self.opened, &self.package.object, pages, dispatchers, &[]);
         let is_counted = self.maps().iter().any(|map| &*map.label() == LOST_MAP);
         let lost = if is_counted { "perf buffers and ring buffers" } else { "perf buffers" };
         let mut text = compact(&members([
@@ -30,13 +28,19 @@ impl Session {
             ("state", state.into()),
             ("lost_kernel", lost.into()),
             ("variables", self.vars().iter().map(|var| self.describe_var(var)).collect()),
-            ("kernel_memory", need.sum.into()),
+            ("kernel_memory", self.kernel_memory().into()),
             ("maps", self.maps().iter().map(|map| self.describe_map(map)).collect()),
             ("programs", (0..self.prog_count()).map(|index| self.describe_prog(index)).collect()),
         ]));
         // It is serialized separately: a copy of the value would take many times the memory of its text.
         text.pop();
         text + ",\"meta\":" + &compact(self.package.meta_value()) + "}"
+    }
+
+    /// The kernel memory of the package with full maps, in bytes.
+    pub fn kernel_memory(&self) -> u64 {
+        let (pages, dispatchers) = (self.perf_pages(), self.dispatcher_count());
+        Need::of(&self.opened, &self.package.object, pages, dispatchers, &[]).sum
     }
 
     fn describe_var(&self, var: &Var) -> Value {

@@ -154,3 +154,12 @@ fn shown(helper: u32) -> String {
     // A negative number is printed with its sign.
     if names::helper(helper).starts_with('#') { format!("#{}", helper as i32) } else { names::helper(helper) }
 }
+
+/// The kind of an effect: without what is particular to one program. `other` is the kind of all that begin with it.
+pub fn class(effect: &str) -> &str {
+    match effect {
+        _ if effect.starts_with("other:") => "other",
+        _ if effect.starts_with("shares the pinned map") => "shares pinned maps",
+        _ => effect.split(" (possibly").next().unwrap_or(effect),
+    }
+}

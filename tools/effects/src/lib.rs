@@ -25,10 +25,10 @@ mod writes;
 
 pub use code::{Code, Loaded, Reference};
 pub use elf::len as object_len;
-pub use findings::{Findings, Program};
+pub use findings::{Findings, Program, class};
 pub use helpers::is_harmless as is_harmless_helper;
 pub use instruction::{BYTES, Instruction};
 pub use kfuncs::is_harmless as is_harmless_kfunc;
 pub use link::Object;
-pub use loaded::Effects;
+pub use loaded::{Effects, Judged, KernelTypes, judge};
 pub use pinned_maps::PinnedMaps;

@@ -4,9 +4,8 @@ mod support;
 
 use std::collections::BTreeMap;
 
-use eunomia::btf::Btf;
 use eunomia::{Options, Vm};
-use eunomia_effects::{Code, Findings, Loaded, Program};
+use eunomia_effects::{Findings, KernelTypes, judge};
 use support::objects::{Elf, compile, judged};
 
 const SOURCE: &str = r#"
@@ -86,8 +85,7 @@ fn inspect_covers_what_the_kernel_gets_of_modified_objects() {
         return;
     }
     let (object, mut random) = (compile(SOURCE), Random(0x9e37_79b9_7f4a_7c15));
-    let types = Btf::parse(&std::fs::read("/sys/kernel/btf/vmlinux").expect("BTF")).expect("BTF");
-    let kfunc = |id| types.name(id).map(str::to_owned);
+    let types = KernelTypes::default();
     let rounds = std::env::var("ROUNDS").map_or(300, |it| it.parse().expect("a number"));
     let (mut compared, mut changed) = (0, 0);
     for round in 0..rounds {
@@ -103,22 +101,18 @@ fn inspect_covers_what_the_kernel_gets_of_modified_objects() {
         for name in shown.keys() {
             let vm = Vm::new(Options::new()).expect("a vm");
             vm.open_object(&elf.0, None).expect("it has opened before");
-            let mut own = 0;
             for index in 0..vm.prog_count().expect("programs") {
                 let other = vm.prog_at(index).expect("a program").name.to_string_lossy().into_owned();
                 vm.prog_set_autoload(&other, other == *name).expect("before load");
-                own = if other == *name { index } else { own };
             }
             if vm.load().is_err() {
                 continue;
             }
-            let (info, code) = (vm.prog_at(own).expect("it"), vm.prog_code_at(own).expect("its code"));
-            let loaded = Loaded { map: &|_| Some(String::new()), kfunc: &kfunc };
-            let program = Program { kind: info.kind, attach_type: code.attach_type };
-            let got = Findings::of(&Code::of_loaded(&code.instructions, &loaded), &program, &|_| None);
+            let loaded = judge(&vm.loaded_code().expect("it is loaded"), &types);
+            let got = &loaded.iter().find(|program| program.name == *name).expect("the program").findings;
             compared += 1;
             changed += usize::from(got.effects.len() != 1);
-            is_shown(&shown, name, &got, &format!("round {round}, program {name}"));
+            is_shown(&shown, name, got, &format!("round {round}, program {name}"));
         }
     }
     assert!(compared > rounds / 8 && changed > 0, "{compared} programs of {rounds} objects were compared");
