@@ -10,7 +10,8 @@ use std::path::{Path, PathBuf};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use minisign::{KeyPair, PublicKey, PublicKeyBox, SecretKey, SecretKeyBox, SignatureBox};
+use eunomia_signature::{id, private};
+use minisign::{KeyPair, SecretKey, SecretKeyBox};
 
 use crate::error::{Code, Failure, Result, say};
 use crate::files::read_text;
@@ -19,67 +20,30 @@ use crate::files::read_text;
 pub const SIGNATURE_SUFFIX: &str = ".minisig";
 
 /// The trusted keys.
-pub struct Trust {
-    keys: Vec<(PathBuf, PublicKey)>,
-    folders: Vec<PathBuf>,
-}
+pub struct Trust(eunomia_signature::Trust);
 
 impl Trust {
     /// Reads the keys, `*.pub`, in a directory. Without one, it reads those in `$XDG_CONFIG_HOME/libeunomia/trusted` (or
     /// `~/.config/libeunomia/trusted`) and `/etc/libeunomia/trusted`. A directory or key that another user could modify is
     /// refused; of the two default directories, the other one is still used.
     pub fn open(folder: Option<&Path>) -> Result<Trust> {
-        let folders = match folder {
-            Some(folder) => {
-                private(folder)?;
-                vec![folder.to_owned()]
-            }
-            None => default_folders(),
-        };
-        let mut keys = Vec::new();
-        for path in folders.iter().flat_map(|folder| keys_in(folder)) {
-            keys.push((path.clone(), public_key(&path)?));
-        }
-        Ok(Trust { keys, folders })
+        let folders = folder.map_or_else(default_folders, |folder| vec![folder.to_owned()]);
+        eunomia_signature::Trust::open(folders).map(Trust).map_err(untrusted)
     }
 
     /// Trusts only this key.
     pub fn only(path: &Path) -> Result<Trust> {
-        Ok(Trust { keys: vec![(path.to_owned(), public_key(path)?)], folders: Vec::new() })
+        eunomia_signature::Trust::only(path).map(Trust).map_err(untrusted)
     }
 
     /// Verifies that `signature` is a signature of these bytes by a trusted key. Returns the key and the trusted comment.
     pub fn check(&self, name: &str, bytes: &[u8], signature: Option<&str>) -> Result<String> {
-        let refused = |why: String| Failure::new(Code::Source, format_args!("{name}: {why}"));
-        let signature = signature.ok_or_else(|| {
-            refused("not signed: no .minisig file found; the author can create one with `ecli sign`".into())
-        })?;
-        let signature = SignatureBox::from_string(signature)
-            .map_err(|why| refused(format!("invalid signature file: {why}")))?;
-        let Some((path, key)) = self.keys.iter().find(|(_, key)| key.keynum() == signature.keynum()) else {
-            return Err(refused(format!("signed by key {}, {}", id(signature.keynum()), self.trusted())));
-        };
-        minisign::verify(key, &signature, std::io::Cursor::new(bytes), true, false, false).map_err(|_| {
-            refused(format!(
-                "its signature by key {} does not match: the file or the signature was modified",
-                id(key.keynum())
-            ))
-        })?;
-        let comment = signature.trusted_comment().unwrap_or_default();
-        Ok(format!("signed by {} ({}), {comment}", path.display(), id(key.keynum())))
+        self.0.check(bytes, signature).map_err(|why| untrusted(why).at(name))
     }
+}
 
-    fn trusted(&self) -> String {
-        let folders: Vec<_> = self.folders.iter().map(|folder| folder.display().to_string()).collect();
-        match (self.keys.len(), folders.is_empty()) {
-            (_, true) => "not by the given key".into(),
-            (0, _) => format!(
-                "but no key is trusted; put trusted public keys (*.pub) into {}",
-                folders.join(" or ")
-            ),
-            (count, _) => format!("which is not among the {count} trusted keys in {}", folders.join(" and ")),
-        }
-    }
+fn untrusted(why: String) -> Failure {
+    Failure::new(Code::Source, why)
 }
 
 /// Generates a key pair. Without a password, anyone who can read the file can use the secret key.
@@ -154,47 +118,14 @@ fn default_folders() -> Vec<PathBuf> {
     let folders = [user, Some("/etc".into())].into_iter().flatten();
     let folders = folders.map(|folder| folder.join("libeunomia/trusted"));
     folders
-        .filter(|folder| {
-            private(folder).map_err(|failure| say(format_args!("warning: {}", failure.text()))).is_ok()
-        })
+        .filter(|folder| private(folder).map_err(|why| say(format_args!("warning: {why}"))).is_ok())
         .collect()
-}
-
-/// Refuses a key or directory of keys that another user could modify.
-fn private(path: &Path) -> Result<()> {
-    eunomia_owner::check(path).map_err(|why| {
-        let text = format!(
-            "{why}, so no key in {} is trusted; restrict access with chown and chmod",
-            path.display()
-        );
-        Failure::new(Code::Source, text)
-    })
-}
-
-fn keys_in(folder: &Path) -> Vec<PathBuf> {
-    let files = fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
-    let mut keys: Vec<PathBuf> =
-        files.filter(|path| path.extension().is_some_and(|end| end == "pub")).collect();
-    keys.sort();
-    keys
-}
-
-fn public_key(path: &Path) -> Result<PublicKey> {
-    private(path)?;
-    PublicKeyBox::from_string(&read_text(path)?)
-        .and_then(PublicKeyBox::into_public_key)
-        .map_err(|why| Failure::new(Code::Source, format_args!("{}: {why}", path.display())))
 }
 
 fn create(path: &Path, mode: u32, text: &str) -> Result<()> {
     let file = fs::OpenOptions::new().write(true).create_new(true).mode(mode).open(path);
     let written = file.and_then(|mut file| file.write_all(text.as_bytes()));
     written.map_err(|error| Failure::io(Code::Output, path.display(), &error))
-}
-
-/// The id of a key, as minisign prints it.
-fn id(keynum: &[u8]) -> String {
-    keynum.iter().rev().map(|byte| format!("{byte:02X}")).collect()
 }
 
 /// Reads the signature of a file, if there is one.
