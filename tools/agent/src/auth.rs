@@ -55,8 +55,17 @@ struct Tokens {
     read: Mutex<Option<(Stamp, Arc<List>)>>,
 }
 
-/// The tokens of a file, or why it cannot be used.
-type List = Result<Vec<(Role, [u8; 32])>, String>;
+/// The lines of a file, or why it cannot be used.
+type List = Result<Vec<(Role, Proof)>, String>;
+
+/// What a caller shows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Proof {
+    /// A token with this digest.
+    Token([u8; 32]),
+    /// A certificate with this DNS name.
+    Certificate(String),
+}
 
 /// Changes when a file is written or replaced.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -69,15 +78,18 @@ struct Stamp {
 impl Auth {
     /// Reads tokens from `path`, again whenever it changes. `is_open`: no token is needed.
     pub fn new(path: Option<PathBuf>, is_open: bool) -> Result<Auth, String> {
-        let tokens = path.map(|path| Tokens { path, read: Mutex::default() });
-        if let Some(tokens) = &tokens {
-            (*tokens.list()).clone()?;
-        }
-        Ok(Auth { tokens, is_open })
+        let auth = Auth { tokens: path.map(|path| Tokens { path, read: Mutex::default() }), is_open };
+        auth.check()?;
+        Ok(auth)
     }
 
-    /// The role of a caller.
-    pub fn role(&self, peer: Peer, headers: &HeaderMap) -> Result<Role> {
+    /// Whether the file of tokens can be used. The error is one line.
+    pub fn check(&self) -> Result<(), String> {
+        self.tokens.as_ref().map_or(Ok(()), |tokens| (*tokens.list()).clone().map(drop))
+    }
+
+    /// The role of a caller. `names` are those in its certificate.
+    pub fn role(&self, peer: Peer, names: &[String], headers: &HeaderMap) -> Result<Role> {
         match peer {
             Peer::Local { uid: 0 } => Ok(Role::Admin),
             // The mode of the socket lets in its owner and its group.
@@ -86,11 +98,20 @@ impl Auth {
                 None => Ok(Role::Read),
             },
             Peer::Network(_) if self.is_open => Ok(Role::Admin),
-            Peer::Network(_) => self.token(headers)?.ok_or_else(|| {
-                unauthorized("a token is required")
-                    .hint("send the header \"Authorization: Bearer TOKEN\"; clients of the former ecli-server cannot, and need a server with --insecure-no-auth")
-            }),
+            Peer::Network(_) => match self.token(headers)? {
+                Some(role) => Ok(role),
+                None => self.certificate(names)?.ok_or_else(|| refuse(names)),
+            },
         }
+    }
+
+    /// The role of a caller with these names in its certificate; `None` if there is none for them.
+    fn certificate(&self, names: &[String]) -> Result<Option<Role>> {
+        let Some(tokens) = self.tokens.as_ref().filter(|_| !names.is_empty()) else { return Ok(None) };
+        let list = tokens.list();
+        let lines = list.as_ref().as_ref().map_err(|why| unusable(why))?;
+        let is_own = |proof: &Proof| matches!(proof, Proof::Certificate(name) if names.contains(name));
+        Ok(lines.iter().filter(|(_, proof)| is_own(proof)).map(|(role, _)| *role).max())
     }
 
     /// The role of the token of a request; `None` if it has none.
@@ -112,9 +133,24 @@ impl Auth {
         };
         match &*tokens.list() {
             Ok(list) => find(list, token).map(Some).ok_or_else(|| unauthorized("the token is not valid")),
-            Err(why) => Err(ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "tokens", why)),
+            Err(why) => Err(unusable(why)),
         }
     }
+}
+
+fn unusable(why: &str) -> ApiError {
+    ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "tokens", why)
+}
+
+/// The error for a caller without a token.
+fn refuse(names: &[String]) -> ApiError {
+    if names.is_empty() {
+        return unauthorized("a token is required")
+            .hint("send the header \"Authorization: Bearer TOKEN\"; clients of the former ecli-server cannot, and need a server with --insecure-no-auth");
+    }
+    let names = names.join(", ");
+    unauthorized(&format!("there is no role for the certificate of {names}"))
+        .hint("add a line \"ROLE cert:NAME\" to the file of tokens, or send a token")
 }
 
 fn unauthorized(text: &str) -> ApiError {
@@ -122,10 +158,11 @@ fn unauthorized(text: &str) -> ApiError {
 }
 
 /// Compares with all tokens, in a time that does not depend on which of them is found.
-fn find(list: &[(Role, [u8; 32])], token: &str) -> Option<Role> {
+fn find(list: &[(Role, Proof)], token: &str) -> Option<Role> {
     let digest: [u8; 32] = Sha256::digest(token).into();
     let mut found = None;
-    for (role, known) in list {
+    for (role, proof) in list {
+        let Proof::Token(known) = proof else { continue };
         let is_same: Choice = known.ct_eq(&digest);
         if bool::from(is_same) {
             found = Some(*role);
@@ -171,19 +208,22 @@ fn read_tokens(path: &Path) -> List {
 
 fn malformed(number: usize) -> String {
     format!(
-        "line {number}: expected read, operate or admin, and the SHA-256 of a token in 64 hexadecimal digits"
+        "line {number}: expected read, operate or admin, and the SHA-256 of a token in 64 hexadecimal digits or cert:NAME"
     )
 }
 
-fn parse(line: &str) -> Option<(Role, [u8; 32])> {
+fn parse(line: &str) -> Option<(Role, Proof)> {
     let mut words = line.split_ascii_whitespace();
-    let role = Role::from_word(words.next()?)?;
-    let digits = words.next().filter(|digits| digits.len() == 64 && digits.is_ascii())?;
+    let (role, proof) = (Role::from_word(words.next()?)?, words.next()?);
+    if let Some(name) = proof.strip_prefix("cert:").filter(|name| !name.is_empty()) {
+        return Some((role, Proof::Certificate(name.to_owned())));
+    }
+    let digits = Some(proof).filter(|digits| digits.len() == 64 && digits.is_ascii())?;
     let mut digest = [0; 32];
     for (index, byte) in digest.iter_mut().enumerate() {
         *byte = u8::from_str_radix(&digits[2 * index..2 * index + 2], 16).ok()?;
     }
-    Some((role, digest))
+    Some((role, Proof::Token(digest)))
 }
 
 #[cfg(test)]
@@ -203,16 +243,16 @@ mod tests {
     }
 
     fn role(auth: &Auth, values: &[&str]) -> Result<Role, String> {
-        auth.role(REMOTE, &headers(values)).map_err(|error| error.message)
+        auth.role(REMOTE, &[], &headers(values)).map_err(|error| error.message)
     }
 
     #[test]
     fn users_of_the_socket_are_known_by_the_kernel() {
         let auth = Auth::default();
-        assert_eq!(auth.role(Peer::Local { uid: 0 }, &headers(&[])), Ok(Role::Admin));
-        assert_eq!(auth.role(Peer::Local { uid: 1000 }, &headers(&[])), Ok(Role::Read));
-        assert!(auth.role(Peer::Local { uid: 1000 }, &headers(&["Bearer x"])).is_err());
-        assert_eq!(Auth::new(None, true).unwrap().role(REMOTE, &headers(&[])), Ok(Role::Admin));
+        assert_eq!(auth.role(Peer::Local { uid: 0 }, &[], &headers(&[])), Ok(Role::Admin));
+        assert_eq!(auth.role(Peer::Local { uid: 1000 }, &[], &headers(&[])), Ok(Role::Read));
+        assert!(auth.role(Peer::Local { uid: 1000 }, &[], &headers(&["Bearer x"])).is_err());
+        assert_eq!(Auth::new(None, true).unwrap().role(REMOTE, &[], &headers(&[])), Ok(Role::Admin));
     }
 
     #[test]
@@ -245,6 +285,29 @@ mod tests {
         assert!(why.contains("tokens: line 2: expected read, operate or admin"), "{why}");
         fs::remove_file(&path).unwrap();
         assert!(role(&auth, &["Bearer one"]).is_err());
+    }
+
+    #[test]
+    fn a_certificate_has_the_role_of_its_name_unless_a_token_is_sent() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("tokens");
+        let token = digest(b"one");
+        fs::write(&path, format!("read cert:a.example\noperate cert:b.example of b\nread {token}\n"))
+            .unwrap();
+        let auth = Auth::new(Some(path), false).unwrap();
+        let role = |names: &[&str], values: &[&str]| {
+            let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+            auth.role(REMOTE, &names, &headers(values)).map_err(|error| error.message)
+        };
+        assert_eq!(role(&["a.example"], &[]), Ok(Role::Read));
+        assert_eq!(role(&["a.example", "b.example"], &[]), Ok(Role::Operate));
+        assert_eq!(role(&["b.example"], &["Bearer one"]), Ok(Role::Read));
+        assert_eq!(
+            role(&["c.example"], &[]),
+            Err("there is no role for the certificate of c.example".into())
+        );
+        // The name of a certificate is not a token.
+        assert_eq!(role(&[], &["Bearer cert:a.example"]), Err("the token is not valid".into()));
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Sends requests to a server.
 
 use std::fmt::{self, Display, Formatter};
+use std::io::{self, Error};
 use std::path::PathBuf;
 
 use bytes::Bytes;
@@ -13,6 +14,7 @@ use serde_json::Value;
 use tokio::net::{TcpStream, UnixStream};
 
 use crate::http::Stream;
+use crate::tls;
 
 /// The largest response that is not a stream.
 const MAX_BODY: usize = 64 << 20;
@@ -26,26 +28,28 @@ pub enum Endpoint {
     Local(PathBuf),
     /// A host and a port: `127.0.0.1:8527`.
     Network(String),
+    /// A host and a port, with TLS.
+    Secure(String),
 }
 
 impl Endpoint {
-    /// Reads `unix:PATH` or `http://HOST:PORT`.
+    /// Reads `unix:PATH`, `http://HOST:PORT` or `https://HOST:PORT`.
     pub fn parse(text: &str) -> Result<Endpoint, String> {
         if let Some(path) = text.strip_prefix("unix:").filter(|path| !path.is_empty()) {
             return Ok(Endpoint::Local(path.trim_start_matches("//").into()));
         }
-        if text.starts_with("https://") {
-            return Err(format!(
-                "{text}: the server has no TLS yet; forward its port over ssh and use http://"
-            ));
-        }
-        let authority = text.strip_prefix("http://").map(|rest| rest.trim_end_matches('/'));
-        match authority.filter(|rest| !rest.is_empty() && !rest.contains(['/', '@', '?', '#', ' '])) {
+        let (is_secure, rest) = match text.strip_prefix("https://") {
+            Some(rest) => (true, Some(rest)),
+            None => (false, text.strip_prefix("http://")),
+        };
+        let rest = rest.map(|rest| rest.trim_end_matches('/'));
+        let kind = if is_secure { Endpoint::Secure } else { Endpoint::Network };
+        match rest.filter(|rest| !rest.is_empty() && !rest.contains(['/', '@', '?', '#', ' '])) {
             Some(host) if host.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok()) => {
-                Ok(Endpoint::Network(host.to_owned()))
+                Ok(kind(host.to_owned()))
             }
-            Some(host) => Ok(Endpoint::Network(format!("{host}:8527"))),
-            None => Err(format!("{text}: expected unix:PATH or http://HOST:PORT")),
+            Some(host) => Ok(kind(format!("{host}:8527"))),
+            None => Err(format!("{text}: expected unix:PATH, http://HOST:PORT or https://HOST:PORT")),
         }
     }
 }
@@ -55,6 +59,7 @@ impl Display for Endpoint {
         match self {
             Endpoint::Local(path) => write!(f, "unix:{}", path.display()),
             Endpoint::Network(host) => write!(f, "http://{host}"),
+            Endpoint::Secure(host) => write!(f, "https://{host}"),
         }
     }
 }
@@ -75,6 +80,10 @@ pub struct Client {
     pub endpoint: Endpoint,
     /// The token that is sent.
     pub token: Option<String>,
+    /// The file with the authorities of servers, instead of those of the system.
+    pub authority: Option<PathBuf>,
+    /// The certificate that is sent.
+    pub certificate: Option<tls::Files>,
 }
 
 impl Client {
@@ -132,7 +141,7 @@ impl Client {
     ) -> Result<Incoming, Failure> {
         let host = match &self.endpoint {
             Endpoint::Local(_) => "localhost",
-            Endpoint::Network(host) => host,
+            Endpoint::Network(host) | Endpoint::Secure(host) => host,
         };
         let mut request = http::Request::builder().method(method).uri(path).header(header::HOST, host);
         if let Some(token) = &self.token {
@@ -160,10 +169,17 @@ impl Client {
         Err(Failure::Refused(code, serde_json::from_slice(&bytes).unwrap_or_default()))
     }
 
-    async fn connect(&self) -> std::io::Result<Stream> {
+    async fn connect(&self) -> io::Result<Stream> {
         Ok(match &self.endpoint {
             Endpoint::Local(path) => Stream::Local(UnixStream::connect(path).await?),
             Endpoint::Network(host) => Stream::Network(TcpStream::connect(host.as_str()).await?),
+            Endpoint::Secure(host) => {
+                let connector = tls::connector(self.authority.as_deref(), self.certificate.as_ref());
+                let (connector, name) =
+                    (connector.map_err(Error::other)?, tls::server_name(host).map_err(Error::other)?);
+                let stream = connector.connect(name, TcpStream::connect(host.as_str()).await?).await?;
+                Stream::Tls(Box::new(stream.into()))
+            }
         })
     }
 
@@ -195,7 +211,8 @@ mod tests {
         assert_eq!(Endpoint::parse("http://127.0.0.1:8527/"), network("127.0.0.1:8527"));
         assert_eq!(Endpoint::parse("http://localhost"), network("localhost:8527"));
         assert_eq!(Endpoint::parse("http://[::1]:9"), network("[::1]:9"));
-        for text in ["", "unix:", "localhost:1", "http://", "http://a/b", "http://u@h", "https://localhost"] {
+        assert_eq!(Endpoint::parse("https://a.example"), Ok(Endpoint::Secure("a.example:8527".into())));
+        for text in ["", "unix:", "localhost:1", "http://", "http://a/b", "http://u@h", "https://"] {
             assert!(Endpoint::parse(text).is_err(), "{text}");
         }
     }

@@ -19,6 +19,7 @@ pub mod server;
 pub mod spec;
 pub mod state;
 pub mod tasks;
+pub mod tls;
 
 mod entry;
 mod filter;

@@ -138,12 +138,18 @@ mod tests {
     }
 
     #[test]
-    fn paths_lead_to_calls() {
-        assert_eq!(call(Method::GET, "/v1/tasks"), Ok((Call::List, 0)));
-        assert_eq!(call(Method::POST, "/v1/tasks"), Ok((Call::Start, 0)));
+    fn each_route_is_found_by_its_method_and_path() {
+        for (method, path, _, expected) in ROUTES {
+            let id = if path.contains("{id}") { 17 } else { 0 };
+            let method = Method::from_bytes(method.as_bytes()).unwrap();
+            assert_eq!(
+                call(method, &path.replace("{id}", "17").replace("{map}", "m")),
+                Ok((expected, id)),
+                "{path}"
+            );
+        }
         assert_eq!(call(Method::DELETE, "/v1/tasks/17"), Ok((Call::Stop, 17)));
         assert_eq!(call(Method::GET, "/v1/tasks/17/maps/a.b"), Ok((Call::Map, 17)));
-        assert_eq!(call(Method::PUT, "/v1/tasks/17/package"), Ok((Call::Replace, 17)));
     }
 
     #[test]
@@ -158,6 +164,10 @@ mod tests {
             Call::Stop,
             Call::Pause,
             Call::Resume,
+            Call::FormerStart,
+            Call::FormerStop,
+            Call::FormerPause,
+            Call::FormerResume,
         ];
         assert!(read.into_iter().all(|call| !waits.contains(&call)));
     }

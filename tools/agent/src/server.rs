@@ -18,6 +18,7 @@ use crate::poller::Poller;
 use crate::state::State;
 use crate::task::{Status, Task};
 use crate::tasks::Tasks;
+use crate::tls::{self, Tls};
 
 /// Threads for requests that wait for the loader.
 const BLOCKING_THREADS: usize = 16;
@@ -31,7 +32,11 @@ pub struct Config {
     pub group: Option<u32>,
     /// The TCP address; `None`: none.
     pub address: Option<SocketAddr>,
-    /// The file with the digests of tokens.
+    /// The certificate of the server; `None`: no TLS.
+    pub tls: Option<tls::Files>,
+    /// The authorities of the certificates of clients.
+    pub clients: Option<PathBuf>,
+    /// The file with the digests of tokens and the names of clients.
     pub tokens: Option<PathBuf>,
     /// Whether callers over TCP need no token.
     pub is_open: bool,
@@ -55,22 +60,25 @@ pub fn run(config: &Config, command: Command) -> Result<(), String> {
         .max_blocking_threads(BLOCKING_THREADS)
         .build()
         .map_err(|error| error.to_string())?;
+    let tls =
+        config.tls.clone().map(|files| Tls::open(files, config.clients.clone())).transpose()?.map(Arc::new);
     let listeners = {
         let _context = runtime.enter();
-        listen(config)?
+        listen(config, tls.as_ref())?
     };
     let manager = Manager::connect().map_err(|error| format!("the service manager: {error}"))?;
     make_folder_of(&config.loader)?;
     let client = Client::connect(&config.loader, command)?;
     let tokens = config.tokens.as_deref().map(std::fs::canonicalize).transpose();
     let tokens = tokens.map_err(|error| format!("the file of tokens: {error}"))?;
-    let tokens = tokens.as_deref().and_then(Path::parent).map(Path::to_owned);
-    if let Some(warning) = loader::confine_server(&config.state, tokens)? {
+    let mut readable: Vec<PathBuf> = tls.iter().flat_map(|tls| tls.folders()).collect();
+    readable.extend(tokens.as_deref().and_then(Path::parent).map(Path::to_owned));
+    if let Some(warning) = loader::confine_server(&config.state, readable)? {
         eprintln!("server: {warning}");
     }
     let poller = Poller::start().map_err(|error| error.to_string())?;
     let tasks = Arc::new(Tasks::new(client, poller, state, config.detach_after));
-    let result = runtime.block_on(serve_until_end(tasks, auth, listeners, &manager));
+    let result = runtime.block_on(serve_until_end(tasks, Arc::new(auth), tls, listeners, &manager));
     // The server does not wait for requests in progress, because the state already contains the changes that they have
     // begun.
     runtime.shutdown_background();
@@ -86,13 +94,24 @@ pub fn uninstall(config: &Config) -> Result<bool, String> {
 
 async fn serve_until_end(
     tasks: Arc<Tasks>,
-    auth: Auth,
+    auth: Arc<Auth>,
+    tls: Option<Arc<Tls>>,
     listeners: Vec<Listener>,
     manager: &Manager,
 ) -> Result<(), String> {
     let failed = |error: std::io::Error| format!("signals: {error}");
     let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
+    let mut hangup = signal(SignalKind::hangup()).map_err(failed)?;
+    let settings = Arc::clone(&auth);
+    tokio::spawn(async move {
+        while hangup.recv().await.is_some() {
+            match reload(&settings, tls.as_deref()) {
+                Ok(()) => eprintln!("server: the settings were read again"),
+                Err(why) => eprintln!("server: the settings stay as they were: {why}"),
+            }
+        }
+    });
     let (ready, is_ready) = oneshot::channel();
     let (lost, mut is_lost) = oneshot::channel();
     let (followed, runtime) = (Arc::clone(&tasks), Handle::current());
@@ -148,6 +167,16 @@ fn follow(tasks: &Arc<Tasks>, ready: oneshot::Sender<()>) -> String {
     }
 }
 
+/// Reads the files of the options again. If one cannot be used, everything stays as it was.
+fn reload(auth: &Auth, tls: Option<&Tls>) -> Result<(), String> {
+    let certificates = tls.map(Tls::read).transpose()?;
+    auth.check()?;
+    if let (Some(tls), Some(certificates)) = (tls, certificates) {
+        tls.set(certificates);
+    }
+    Ok(())
+}
+
 /// Refuses what would be unsafe.
 fn check(config: &Config) -> Result<(), String> {
     let Some(address) = config.address else {
@@ -156,10 +185,13 @@ fn check(config: &Config) -> Result<(), String> {
             None => Err("neither a socket nor an address is given".into()),
         };
     };
-    if !address.ip().is_loopback() {
+    if !address.ip().is_loopback() && config.tls.is_none() {
         return Err(format!(
-            "{address}: other machines could read the tokens, because the server has no TLS yet; use 127.0.0.1 and forward the port over ssh"
+            "{address}: others could read the tokens on their way; give a certificate with --tls-cert and --tls-key, or use 127.0.0.1 and forward the port over ssh"
         ));
+    }
+    if !address.ip().is_loopback() && config.is_open {
+        return Err(format!("{address}: --insecure-no-auth is for loopback addresses only"));
     }
     match (config.tokens.is_some(), config.is_open) {
         (false, false) => Err(format!(
@@ -170,7 +202,7 @@ fn check(config: &Config) -> Result<(), String> {
     }
 }
 
-fn listen(config: &Config) -> Result<Vec<Listener>, String> {
+fn listen(config: &Config, tls: Option<&Arc<Tls>>) -> Result<Vec<Listener>, String> {
     let mut listeners = Vec::new();
     if let Some(socket) = given_socket() {
         listeners.push(given(socket).map_err(|error| format!("the socket of the service manager: {error}"))?);
@@ -181,11 +213,11 @@ fn listen(config: &Config) -> Result<Vec<Listener>, String> {
         eprintln!("server: unix:{}", path.display());
     }
     if let Some(address) = config.address {
-        let listener = network(address).map_err(|error| format!("{address}: {error}"))?;
+        let listener = network(address, tls.cloned()).map_err(|error| format!("{address}: {error}"))?;
         // The port, if the kernel has chosen it.
         let address = listener.address().unwrap_or(address);
         listeners.push(listener);
-        eprintln!("server: http://{address}");
+        eprintln!("server: {}://{address}", if tls.is_some() { "https" } else { "http" });
     }
     Ok(listeners)
 }

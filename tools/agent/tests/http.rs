@@ -64,7 +64,7 @@ impl Server {
         std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(async {
-                let tcp = network("127.0.0.1:0".parse().unwrap()).unwrap();
+                let tcp = network("127.0.0.1:0".parse().unwrap(), None).unwrap();
                 let address = tcp.address().unwrap();
                 let slots = Slots::new(limits.clone());
                 let handler: Arc<dyn Handler> = Arc::new(Echo(limits));
@@ -166,7 +166,7 @@ fn each_malformed_request_has_its_own_message() {
     ];
     let expected = [
         (400, "the request begins with an empty line"),
-        (400, "this is the beginning of TLS; the server speaks HTTP"),
+        (400, "this is the beginning of TLS; the server speaks HTTP here"),
         (400, "a line of the headers ends with LF instead of CR LF"),
         (505, "the server speaks HTTP/1.1 only"),
         (400, "the request target must be a path that begins with /"),

@@ -28,7 +28,7 @@ pub struct Api {
     /// All tasks.
     pub tasks: Arc<Tasks>,
     /// The roles of callers.
-    pub auth: Auth,
+    pub auth: Arc<Auth>,
     /// Limits of requests.
     pub limits: Limits,
 }
@@ -50,7 +50,7 @@ impl Handler for Api {
 
 impl Api {
     async fn answer(&self, request: Request) -> Result<Response> {
-        let role = self.auth.role(request.peer, &request.head.headers)?;
+        let role = self.auth.role(request.peer, &request.names, &request.head.headers)?;
         let ((_, _, needed, call), id) = router::find(&request.head.method, request.head.uri.path())?;
         if role < *needed {
             let text = format!("this needs the role {}; you have {}", needed.word(), role.word());

@@ -15,23 +15,35 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::time::timeout;
+use tokio::net::TcpStream;
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::body::Body;
 use super::head;
 use super::slots::{Slot, Slots};
 use super::stream::{Peer, Rewound, Stream};
 use crate::error::ApiError;
+use crate::tls::Tls;
 
 /// Maximum number of bytes that are read after the response. If unread bytes are left, closing sends a reset, and the
 /// caller may lose the response.
 const LINGER_TIME: Duration = Duration::from_secs(1);
 const LINGER_BYTES: u64 = 16 << 20;
 
+/// A connection that was just accepted.
+pub enum Accepted {
+    /// It can be read.
+    Plain(Stream),
+    /// It begins with TLS.
+    Tls(TcpStream, Arc<Tls>),
+}
+
 /// A request whose head was checked.
 pub struct Request {
     /// Who sends it.
     pub peer: Peer,
+    /// The names in the certificate of the caller.
+    pub names: Arc<[String]>,
     /// Method, path and headers.
     pub head: Parts,
     /// The body, not read yet.
@@ -70,9 +82,18 @@ pub fn error(error: &ApiError) -> Response {
 }
 
 /// Serves one connection until it is closed.
-pub async fn run(mut stream: Stream, peer: Peer, slot: Slot, slots: Arc<Slots>, handler: Arc<dyn Handler>) {
+pub async fn run(accepted: Accepted, peer: Peer, slot: Slot, slots: Arc<Slots>, handler: Arc<dyn Handler>) {
     let limits = slots.limits();
-    let head = match timeout(limits.head_time, head::read(&mut stream, limits)).await {
+    let deadline = Instant::now() + limits.head_time;
+    let (mut stream, names, is_secret) = match accepted {
+        Accepted::Plain(stream) => (stream, Vec::new(), false),
+        Accepted::Tls(stream, tls) => match timeout_at(deadline, tls.accept(stream)).await {
+            Ok(Ok((stream, names))) => (Stream::Tls(Box::new(stream)), names, true),
+            // The caller has got an alert.
+            Ok(Err(_)) | Err(_) => return,
+        },
+    };
+    let head = match timeout_at(deadline, head::read(&mut stream, limits, is_secret)).await {
         Ok(Ok(Some(head))) => head.freeze(),
         Ok(Ok(None)) => return,
         Ok(Err(error)) => return refuse(stream, &error).await,
@@ -85,19 +106,25 @@ pub async fn run(mut stream: Stream, peer: Peer, slot: Slot, slots: Arc<Slots>, 
     if let Err(error) = slots.request(peer.key()) {
         return refuse(stream, &error).await;
     }
-    if let Some(stream) = answer(Rewound { first: head, stream }, peer, &slots, handler).await {
+    let caller = (peer, names.into());
+    if let Some(stream) = answer(Rewound { first: head, stream }, caller, &slots, handler).await {
         linger(stream).await;
     }
     drop(slot);
 }
 
 /// Makes hyper read the request and write the response. Returns the connection unless it has failed.
-async fn answer(stream: Rewound, peer: Peer, slots: &Slots, handler: Arc<dyn Handler>) -> Option<Stream> {
+async fn answer(
+    stream: Rewound,
+    (peer, names): (Peer, Arc<[String]>),
+    slots: &Slots,
+    handler: Arc<dyn Handler>,
+) -> Option<Stream> {
     let is_stream = Arc::new(AtomicBool::new(false));
     let service = service_fn(|request: http::Request<Incoming>| {
         let (head, body) = request.into_parts();
-        let (response, is_stream) =
-            (Arc::clone(&handler).handle(Request { peer, head, body }), Arc::clone(&is_stream));
+        let request = Request { peer, names: Arc::clone(&names), head, body };
+        let (response, is_stream) = (Arc::clone(&handler).handle(request), Arc::clone(&is_stream));
         Box::pin(async move {
             let response = response.await;
             is_stream.store(matches!(response.body(), Body::Stream(_)), Relaxed);

@@ -12,8 +12,12 @@ use crate::error::{ApiError, Result};
 const LOCAL_HOSTS: [&str; 3] = ["localhost", "127.0.0.1", "[::1]"];
 
 /// Reads until the head is complete. Returns what was read, which may include the beginning of the body; `None` if the
-/// connection was closed without a byte.
-pub async fn read(stream: &mut (impl AsyncRead + Unpin), limits: &Limits) -> Result<Option<BytesMut>> {
+/// connection was closed without a byte. `is_secret`: it comes over TLS.
+pub async fn read(
+    stream: &mut (impl AsyncRead + Unpin),
+    limits: &Limits,
+    is_secret: bool,
+) -> Result<Option<BytesMut>> {
     let mut head = BytesMut::with_capacity(1024);
     let mut checked = 0;
     loop {
@@ -26,7 +30,7 @@ pub async fn read(stream: &mut (impl AsyncRead + Unpin), limits: &Limits) -> Res
             _ => {}
         }
         if let Some(end) = end_of_head(&head, checked)? {
-            check(&head[..end], limits)?;
+            check(&head[..end], limits, is_secret)?;
             return Ok(Some(head));
         }
         checked = head.len();
@@ -45,7 +49,7 @@ pub async fn read(stream: &mut (impl AsyncRead + Unpin), limits: &Limits) -> Res
 fn end_of_head(bytes: &[u8], checked: usize) -> Result<Option<usize>> {
     match bytes[0] {
         0x16 => {
-            return Err(ApiError::invalid("this is the beginning of TLS; the server speaks HTTP")
+            return Err(ApiError::invalid("this is the beginning of TLS; the server speaks HTTP here")
                 .hint("write http:// instead of https://"));
         }
         b'\r' | b'\n' => return Err(ApiError::invalid("the request begins with an empty line")),
@@ -65,7 +69,7 @@ fn end_of_head(bytes: &[u8], checked: usize) -> Result<Option<usize>> {
     Ok(None)
 }
 
-fn check(head: &[u8], limits: &Limits) -> Result<()> {
+fn check(head: &[u8], limits: &Limits, is_secret: bool) -> Result<()> {
     let mut headers = vec![httparse::EMPTY_HEADER; limits.headers];
     let mut request = httparse::Request::new(&mut headers);
     let parsed = request.parse(head);
@@ -85,8 +89,8 @@ fn check(head: &[u8], limits: &Limits) -> Result<()> {
     }
     check_target(request.path.unwrap_or_default(), limits)?;
     let headers = Headers(request.headers);
-    let host = check_host(&headers)?;
-    check_origin(&headers, host)?;
+    let host = check_host(&headers, is_secret)?;
+    check_origin(&headers, host, is_secret)?;
     check_body(&headers, limits)
 }
 
@@ -127,9 +131,13 @@ impl<'a> Headers<'a> {
 }
 
 /// The name must be one of this machine. If an attacker points the name of another host at this machine (DNS
-/// rebinding), a web page of that host sends that name.
-fn check_host<'a>(headers: &Headers<'a>) -> Result<&'a str> {
+/// rebinding), a web page of that host sends that name. With TLS, the
+/// caller has found the name in the certificate of this server.
+fn check_host<'a>(headers: &Headers<'a>, is_secret: bool) -> Result<&'a str> {
     let host = headers.one("Host")?.ok_or_else(|| ApiError::invalid("the Host header is missing"))?;
+    if is_secret {
+        return Ok(host);
+    }
     let (name, port) = match host.rsplit_once(':') {
         Some((name, port)) if !port.ends_with(']') => (name, port),
         _ => (host, ""),
@@ -144,9 +152,10 @@ fn check_host<'a>(headers: &Headers<'a>) -> Result<&'a str> {
 }
 
 /// Browsers name the page that sends a request. Only a page of this server may.
-fn check_origin(headers: &Headers, host: &str) -> Result<()> {
+fn check_origin(headers: &Headers, host: &str, is_secret: bool) -> Result<()> {
     let Some(origin) = headers.one("Origin")? else { return Ok(()) };
-    match origin.strip_prefix("http://").is_some_and(|origin| origin.eq_ignore_ascii_case(host)) {
+    let scheme = if is_secret { "https://" } else { "http://" };
+    match origin.strip_prefix(scheme).is_some_and(|origin| origin.eq_ignore_ascii_case(host)) {
         true => Ok(()),
         false => {
             let text = format!("the Origin header is {origin:?}: requests of web pages are refused");

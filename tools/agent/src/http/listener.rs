@@ -14,9 +14,10 @@ use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::Semaphore;
 
-use super::connection::{self, Handler, refuse};
+use super::connection::{self, Accepted, Handler, refuse};
 use super::slots::Slots;
 use super::stream::{Peer, Stream};
+use crate::tls::Tls;
 
 /// After a failed accept, such as without free descriptors, nothing is accepted for this time.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -35,8 +36,8 @@ const SOCKET_MODE: u32 = 0o660;
 pub enum Listener {
     /// A unix socket.
     Local(UnixListener),
-    /// A TCP socket.
-    Network(TcpListener),
+    /// A TCP socket, perhaps with TLS.
+    Network(TcpListener, Option<Arc<Tls>>),
 }
 
 impl Listener {
@@ -44,7 +45,7 @@ impl Listener {
     pub fn address(&self) -> Option<SocketAddr> {
         match self {
             Listener::Local(_) => None,
-            Listener::Network(listener) => listener.local_addr().ok(),
+            Listener::Network(listener, _) => listener.local_addr().ok(),
         }
     }
 }
@@ -91,27 +92,30 @@ fn remove_left(path: &Path) -> io::Result<()> {
 }
 
 /// Creates a TCP socket.
-pub fn network(address: SocketAddr) -> io::Result<Listener> {
+pub fn network(address: SocketAddr, tls: Option<Arc<Tls>>) -> io::Result<Listener> {
     let listener = std::net::TcpListener::bind(address)?;
     listener.set_nonblocking(true)?;
-    Ok(Listener::Network(TcpListener::from_std(listener)?))
+    Ok(Listener::Network(TcpListener::from_std(listener)?, tls))
 }
 
 /// Accepts connections until the future is dropped.
 pub async fn serve(listener: Listener, slots: Arc<Slots>, handler: Arc<dyn Handler>) {
     let refusals = Arc::new(Semaphore::new(REFUSALS));
     loop {
-        let Ok((stream, peer)) = accept(&listener).await else {
+        let Ok((accepted, peer)) = accept(&listener).await else {
             tokio::time::sleep(PAUSE).await;
             continue;
         };
         match slots.connect(peer.key()) {
             Ok(slot) => {
                 let (slots, handler) = (Arc::clone(&slots), Arc::clone(&handler));
-                tokio::spawn(connection::run(stream, peer, slot, slots, handler));
+                tokio::spawn(connection::run(accepted, peer, slot, slots, handler));
             }
             Err(error) => {
-                if let Ok(permit) = Arc::clone(&refusals).try_acquire_owned() {
+                // With TLS, the answer would cost more than the connection.
+                if let Accepted::Plain(stream) = accepted
+                    && let Ok(permit) = Arc::clone(&refusals).try_acquire_owned()
+                {
                     tokio::spawn(async move {
                         refuse(stream, &error).await;
                         drop(permit);
@@ -122,18 +126,22 @@ pub async fn serve(listener: Listener, slots: Arc<Slots>, handler: Arc<dyn Handl
     }
 }
 
-async fn accept(listener: &Listener) -> io::Result<(Stream, Peer)> {
+async fn accept(listener: &Listener) -> io::Result<(Accepted, Peer)> {
     match listener {
         Listener::Local(listener) => {
             let (stream, _) = listener.accept().await?;
             let uid = stream.peer_cred()?.uid();
-            Ok((Stream::Local(stream), Peer::Local { uid }))
+            Ok((Accepted::Plain(Stream::Local(stream)), Peer::Local { uid }))
         }
-        Listener::Network(listener) => {
+        Listener::Network(listener, tls) => {
             let (stream, address) = listener.accept().await?;
             // Each event is sent at once.
             let _ = stream.set_nodelay(true);
-            Ok((Stream::Network(stream), Peer::Network(address)))
+            let accepted = match tls {
+                Some(tls) => Accepted::Tls(stream, Arc::clone(tls)),
+                None => Accepted::Plain(Stream::Network(stream)),
+            };
+            Ok((accepted, Peer::Network(address)))
         }
     }
 }

@@ -14,6 +14,7 @@ mod stream;
 
 pub use body::{Body, read_body};
 pub use connection::{Handler, Request, Response, error, json};
+pub use head::read as read_head;
 pub use limits::Limits;
 pub use listener::{Listener, given, local, network, serve};
 pub use slots::Slots;

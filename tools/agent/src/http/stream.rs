@@ -1,13 +1,14 @@
 //! A connection of either kind, and who is at its other end.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
+use tokio_rustls::TlsStream;
 
 use super::slots::Key;
 
@@ -27,8 +28,18 @@ impl Peer {
     pub(super) fn key(self) -> Key {
         match self {
             Peer::Local { uid } => Key::User(uid),
-            Peer::Network(address) => Key::Address(address.ip()),
+            Peer::Network(address) => Key::Address(caller(address.ip())),
         }
+    }
+}
+
+/// What one caller can have many of counts as one address: the loopback network, and 64 bits of an IPv6 address.
+fn caller(address: IpAddr) -> IpAddr {
+    const HOST: u128 = (1 << 64) - 1;
+    match address.to_canonical() {
+        address if address.is_loopback() => IpAddr::V4(Ipv4Addr::LOCALHOST),
+        IpAddr::V6(address) => IpAddr::V6((address.to_bits() & !HOST).into()),
+        address => address,
     }
 }
 
@@ -47,6 +58,8 @@ pub enum Stream {
     Local(UnixStream),
     /// Over TCP.
     Network(TcpStream),
+    /// Over TCP with TLS.
+    Tls(Box<TlsStream<TcpStream>>),
 }
 
 impl AsyncRead for Stream {
@@ -54,6 +67,7 @@ impl AsyncRead for Stream {
         match self.get_mut() {
             Stream::Local(stream) => Pin::new(stream).poll_read(cx, buf),
             Stream::Network(stream) => Pin::new(stream).poll_read(cx, buf),
+            Stream::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
         }
     }
 }
@@ -63,18 +77,23 @@ impl AsyncWrite for Stream {
         match self.get_mut() {
             Stream::Local(stream) => Pin::new(stream).poll_write(cx, buf),
             Stream::Network(stream) => Pin::new(stream).poll_write(cx, buf),
+            Stream::Tls(stream) => Pin::new(stream).poll_write(cx, buf),
         }
     }
 
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        // Sockets have nothing to flush.
-        Poll::Ready(Ok(()))
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Stream::Tls(stream) => Pin::new(stream).poll_flush(cx),
+            // Sockets have nothing to flush.
+            Stream::Local(_) | Stream::Network(_) => Poll::Ready(Ok(())),
+        }
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Stream::Local(stream) => Pin::new(stream).poll_shutdown(cx),
             Stream::Network(stream) => Pin::new(stream).poll_shutdown(cx),
+            Stream::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
         }
     }
 }
@@ -107,11 +126,33 @@ impl AsyncWrite for Rewound {
         Pin::new(&mut self.stream).poll_write(cx, buf)
     }
 
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_one_caller_can_have_many_of_is_one_caller() {
+        let key = |text: &str| Peer::Network(SocketAddr::new(text.parse().unwrap(), 1)).key();
+        for same in [
+            ["127.0.0.1", "127.9.8.7"],
+            ["127.0.0.1", "::1"],
+            ["127.0.0.1", "::ffff:127.0.0.2"],
+            ["192.0.2.1", "::ffff:192.0.2.1"],
+            ["2001:db8::1", "2001:db8::ffff:0:0:2"],
+        ] {
+            assert_eq!(key(same[0]), key(same[1]), "{same:?}");
+        }
+        for [one, other] in [["192.0.2.1", "192.0.2.2"], ["2001:db8::1", "2001:db8:0:1::1"]] {
+            assert_ne!(key(one), key(other));
+        }
     }
 }

@@ -37,7 +37,7 @@ pub(super) fn confine_loader() -> Result<(), String> {
 
 /// Drops all privileges of this thread, and access to all files but those beneath `writable` and `readable`. Returns a warning if
 /// the kernel has no Landlock, and an error if anything else fails. Call it before other threads run, and after all sockets are bound.
-pub fn confine_server(writable: &Path, readable: Option<PathBuf>) -> Result<Option<String>, String> {
+pub fn confine_server(writable: &Path, readable: Vec<PathBuf>) -> Result<Option<String>, String> {
     keep(&HashSet::new())?;
     match restrict_files(writable, readable) {
         Ok(RulesetStatus::NotEnforced) => {
@@ -83,7 +83,7 @@ pub fn keep(needed: &HashSet<Capability>) -> Result<(), String> {
 
 fn restrict_files(
     writable: &Path,
-    readable: Option<PathBuf>,
+    readable: Vec<PathBuf>,
 ) -> Result<RulesetStatus, Box<dyn std::error::Error>> {
     let mut rules = Ruleset::default()
         .set_compatibility(CompatLevel::BestEffort)
@@ -114,7 +114,7 @@ mod tests {
         let path = folder.path().to_owned();
         // Restrictions are those of a thread.
         let found = std::thread::spawn(move || {
-            let warning = confine_server(&path, None).unwrap();
+            let warning = confine_server(&path, Vec::new()).unwrap();
             let own = fs::write(path.join("a"), "").and_then(|()| fs::rename(path.join("a"), path.join("b")));
             let foreign = [
                 fs::read("/etc/passwd").is_ok(),

@@ -2,10 +2,12 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 
 use eunomia_agent::loader;
 use eunomia_agent::server::{self, Config};
+use eunomia_agent::tls::Files;
 use rustix::net::sockopt::socket_acceptconn;
 
 use crate::error::{Code, Failure, Result, say};
@@ -34,6 +36,8 @@ pub fn run(options: &Server) -> Result<ExitCode> {
         socket: Some(options.socket.clone()),
         group: group(options.group.as_deref())?,
         address,
+        tls: files(&options.tls_cert, &options.tls_key),
+        clients: options.tls_client_ca.clone(),
         tokens: options.tokens.clone(),
         is_open: options.insecure_no_auth,
         state: options.state.clone(),
@@ -83,6 +87,11 @@ fn internal(name: &str, serve: impl FnOnce(OwnedFd) -> std::io::Result<()>) -> E
             ExitCode::FAILURE
         }
     }
+}
+
+/// The files of a certificate, if there is one.
+pub fn files(certificate: &Option<PathBuf>, key: &Option<PathBuf>) -> Option<Files> {
+    Some(Files { certificate: certificate.clone()?, key: key.clone()? })
 }
 
 /// The number of a group.

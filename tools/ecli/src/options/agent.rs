@@ -21,7 +21,7 @@ pub struct Server {
     #[arg(long, value_name = "GROUP")]
     pub group: Option<String>,
 
-    /// Also listen on this address, which must be a loopback address [default with --port: 127.0.0.1]
+    /// Also listen on this address; one that is not a loopback address needs --tls-cert [default with --port: 127.0.0.1]
     #[arg(short, long, value_name = "ADDRESS")]
     pub address: Option<IpAddr>,
 
@@ -29,9 +29,22 @@ pub struct Server {
     #[arg(short, long, value_name = "PORT")]
     pub port: Option<u16>,
 
-    /// File with the SHA-256 digests of tokens for clients over TCP, see docs/agent.md; changes apply at once
+    /// File with the SHA-256 digests of tokens and the names of certificates of clients over TCP, see docs/agent.md; changes apply
+    /// at once
     #[arg(long, value_name = "FILE")]
     pub tokens: Option<PathBuf>,
+
+    /// Certificate for TLS on the address, in PEM, followed by those that lead to its authority
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    pub tls_cert: Option<PathBuf>,
+
+    /// Key of the certificate
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    pub tls_key: Option<PathBuf>,
+
+    /// Authorities of the certificates of clients; --tokens has the roles
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    pub tls_client_ca: Option<PathBuf>,
 
     /// Let every user of this machine start programs over TCP, without a token
     #[arg(long)]
@@ -66,7 +79,7 @@ pub struct Client {
 
 #[derive(Args)]
 pub struct Connection {
-    /// Server: unix:PATH or http://HOST:PORT. Give it several times to send a request to several servers
+    /// Server: unix:PATH, http://HOST:PORT or https://HOST:PORT. Give it several times to send a request to several servers
     /// [default: unix:/run/eunomia/agent.sock]
     #[arg(short, long, value_name = "ENDPOINT", global = true, value_parser = Endpoint::parse)]
     pub endpoint: Vec<Endpoint>,
@@ -74,6 +87,18 @@ pub struct Connection {
     /// File with the token for the server [default: the token in EUNOMIA_TOKEN, or none]
     #[arg(long, value_name = "FILE", global = true)]
     pub token_file: Option<PathBuf>,
+
+    /// Authorities of the server's certificate, in PEM, for https [default: those of the system]
+    #[arg(long, value_name = "FILE", global = true)]
+    pub ca: Option<PathBuf>,
+
+    /// Certificate that is sent to the server, for https
+    #[arg(long, value_name = "FILE", global = true, requires = "key")]
+    pub cert: Option<PathBuf>,
+
+    /// Key of the certificate
+    #[arg(long, value_name = "FILE", global = true, requires = "cert")]
+    pub key: Option<PathBuf>,
 }
 
 #[derive(Subcommand)]

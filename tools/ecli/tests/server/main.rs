@@ -11,6 +11,7 @@ mod restart;
 mod service;
 mod survival;
 mod tasks;
+mod tls;
 mod views;
 
 use std::fs::File;
@@ -89,7 +90,9 @@ impl Server {
             assert!(ended.is_none(), "the server has ended: {}", text());
             text().contains("server: ready\n")
         });
-        let address = text().lines().find_map(|line| Some(line.strip_prefix("server: http://")?.to_owned()));
+        let address = text()
+            .lines()
+            .find_map(|line| Some(line.split_once("server: http")?.1.split_once("://")?.1.to_owned()));
         Server { child, folder, address }
     }
 

@@ -10,6 +10,7 @@ use eunomia_agent::client::{self, Client, Endpoint};
 use http::Method;
 use serde_json::{Value, json};
 
+use super::server::files;
 use crate::error::{Code, Failure, Result};
 use crate::files::read_file;
 use crate::options::agent::{self, ClientCommand, Connection, SOCKET};
@@ -28,9 +29,12 @@ pub fn run(options: &agent::Client) -> Result<ExitCode> {
         given => given.to_vec(),
     };
     let is_one = endpoints.len() == 1;
+    let connection = &options.connection;
+    let (authority, certificate) = (connection.ca.clone(), files(&connection.cert, &connection.key));
     let servers = endpoints.into_iter().map(|endpoint| {
         let label = if is_one { String::new() } else { format!("{endpoint}: ") };
-        Server { client: Client { endpoint, token: token.clone() }, label }
+        let (token, authority, certificate) = (token.clone(), authority.clone(), certificate.clone());
+        Server { client: Client { endpoint, token, authority, certificate }, label }
     });
     let servers: Vec<Server> = servers.collect();
     let run = |server: &Server| match server.run(&options.command, &body) {
