@@ -6,7 +6,7 @@ use ::http::StatusCode;
 use eunomia::Status;
 use serde_json::json;
 
-use crate::loader::protocol::Failure;
+use crate::loader::protocol::{Failure, REFUSED};
 
 /// The reason why a request was refused or failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -79,6 +79,9 @@ impl From<eunomia::Error> for ApiError {
 impl From<Failure> for ApiError {
     fn from(failure: Failure) -> ApiError {
         let Failure { status, message, detail, hint } = failure;
+        if status == REFUSED {
+            return ApiError::new(StatusCode::FORBIDDEN, "policy", message).hint(hint);
+        }
         let case = CASES.iter().find(|(case, ..)| *case as i32 == status);
         let (code, word) = case.map_or((500, "internal"), |(_, code, word)| (*code, *word));
         let code = StatusCode::from_u16(code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);

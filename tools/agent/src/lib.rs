@@ -7,13 +7,24 @@
 //! [`router`] what a request is, and [`api`] answers it with the [`tasks`]. [`client`] sends requests. There is no command line
 //! here; `ecli server` and `ecli client` have it.
 
+/// Prints a line to stderr. It is not an error if nobody reads it.
+macro_rules! say {
+    ($($text:tt)*) => {{
+        use std::io::Write;
+        let _ = writeln!(std::io::stderr(), $($text)*);
+    }};
+}
+
 pub mod api;
+pub mod audit;
 pub mod auth;
 pub mod client;
 pub mod error;
 pub mod http;
 pub mod loader;
 pub mod log;
+pub mod parser;
+pub mod policy;
 pub mod router;
 pub mod server;
 pub mod spec;

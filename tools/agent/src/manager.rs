@@ -32,7 +32,7 @@ impl Manager {
         if let Some(socket) = &self.0
             && let Err(error) = socket.send(text.as_bytes())
         {
-            eprintln!("server: the service manager cannot be told {text}: {error}");
+            say!("server: the service manager cannot be told {text}: {error}");
         }
     }
 }

@@ -121,7 +121,7 @@ impl Poller {
                 Ok(_) => {}
                 Err(error) if io::Error::from(error).kind() == io::ErrorKind::Interrupted => continue,
                 // Only with invalid descriptors.
-                Err(error) => return eprintln!("server: events are not read any more: {error}"),
+                Err(error) => return say!("server: events are not read any more: {error}"),
             }
             for (_, (group, format)) in ready.iter().zip(groups).filter(|(fd, _)| !fd.revents().is_empty()) {
                 self.turn(group, format);

@@ -12,8 +12,9 @@ use tokio::sync::oneshot;
 use crate::api::Api;
 use crate::auth::Auth;
 use crate::http::{Handler, Limits, Listener, Slots, given, local, network, serve};
-use crate::loader::{self, Client};
+use crate::loader::{self, Client, Settings};
 use crate::manager::{Manager, given_socket};
+use crate::policy::Policy;
 use crate::poller::Poller;
 use crate::state::State;
 use crate::task::{Status, Task};
@@ -44,6 +45,8 @@ pub struct Config {
     pub state: PathBuf,
     /// The unix socket of the loader.
     pub loader: PathBuf,
+    /// What the loader reads itself.
+    pub settings: Settings,
     /// The number of seconds without a server after which programs that must not run without one are detached.
     pub detach_after: u64,
 }
@@ -68,13 +71,16 @@ pub fn run(config: &Config, command: Command) -> Result<(), String> {
     };
     let manager = Manager::connect().map_err(|error| format!("the service manager: {error}"))?;
     make_folder_of(&config.loader)?;
-    let client = Client::connect(&config.loader, command)?;
+    // The loader reads it itself; this finds mistakes before it is started.
+    Policy::load(config.settings.policy.as_deref())?;
+    let client = Client::connect(&config.loader, config.settings.clone(), command)?;
+    client.reload()?;
     let tokens = config.tokens.as_deref().map(std::fs::canonicalize).transpose();
     let tokens = tokens.map_err(|error| format!("the file of tokens: {error}"))?;
     let mut readable: Vec<PathBuf> = tls.iter().flat_map(|tls| tls.folders()).collect();
     readable.extend(tokens.as_deref().and_then(Path::parent).map(Path::to_owned));
     if let Some(warning) = loader::confine_server(&config.state, readable)? {
-        eprintln!("server: {warning}");
+        say!("server: {warning}");
     }
     let poller = Poller::start().map_err(|error| error.to_string())?;
     let tasks = Arc::new(Tasks::new(client, poller, state, config.detach_after));
@@ -103,12 +109,15 @@ async fn serve_until_end(
     let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
     let mut hangup = signal(SignalKind::hangup()).map_err(failed)?;
-    let settings = Arc::clone(&auth);
+    let (settings, reloaded) = (Arc::clone(&auth), Arc::clone(&tasks));
     tokio::spawn(async move {
         while hangup.recv().await.is_some() {
-            match reload(&settings, tls.as_deref()) {
-                Ok(()) => eprintln!("server: the settings were read again"),
-                Err(why) => eprintln!("server: the settings stay as they were: {why}"),
+            let (auth, tls, tasks) = (Arc::clone(&settings), tls.clone(), Arc::clone(&reloaded));
+            let done =
+                tokio::task::spawn_blocking(move || reload(&auth, tls.as_deref(), tasks.loader())).await;
+            match done.unwrap_or_else(|error| Err(error.to_string())) {
+                Ok(()) => say!("server: the settings were read again"),
+                Err(why) => say!("server: the settings stay as they were: {why}"),
             }
         }
     });
@@ -129,7 +138,7 @@ async fn serve_until_end(
     for listener in listeners {
         tokio::spawn(serve(listener, Arc::clone(&slots), Arc::clone(&handler)));
     }
-    eprintln!("server: ready");
+    say!("server: ready");
     manager.tell("READY=1");
     let result = tokio::select! {
         _ = terminate.recv() => Ok(()),
@@ -148,29 +157,31 @@ async fn serve_until_end(
 fn follow(tasks: &Arc<Tasks>, ready: oneshot::Sender<()>) -> String {
     let mut ready = Some(ready);
     match tasks.restore() {
-        Ok(problems) => problems.iter().for_each(|problem| eprintln!("server: {problem}")),
+        Ok(problems) => problems.iter().for_each(|problem| say!("server: {problem}")),
         Err(why) => return why,
     }
     loop {
         if let Ok(problems) = tasks.reconcile() {
-            problems.iter().for_each(|problem| eprintln!("server: {problem}"));
+            problems.iter().for_each(|problem| say!("server: {problem}"));
             let is_attached = |task: &&Arc<Task>| !matches!(task.current().status, Status::Failed(_));
             tasks.list().iter().filter(is_attached).for_each(|task| tasks.note_healthy_later(task));
             ready.take().map(|ready| ready.send(()));
             tasks.loader().wait_for_end();
         }
-        eprintln!("server: the loader has ended");
-        if let Err(why) = tasks.loader().reconnect() {
+        say!("server: the loader has ended");
+        if let Err(why) = tasks.loader().reconnect().and_then(|()| tasks.loader().reload()) {
             return why;
         }
-        eprintln!("server: there is another loader, which runs the tasks again");
+        say!("server: there is another loader, which runs the tasks again");
     }
 }
 
 /// Reads the files of the options again. If one cannot be used, everything stays as it was.
-fn reload(auth: &Auth, tls: Option<&Tls>) -> Result<(), String> {
+fn reload(auth: &Auth, tls: Option<&Tls>, loader: &Client) -> Result<(), String> {
     let certificates = tls.map(Tls::read).transpose()?;
     auth.check()?;
+    // The last one that can fail.
+    loader.reload()?;
     if let (Some(tls), Some(certificates)) = (tls, certificates) {
         tls.set(certificates);
     }
@@ -206,18 +217,18 @@ fn listen(config: &Config, tls: Option<&Arc<Tls>>) -> Result<Vec<Listener>, Stri
     let mut listeners = Vec::new();
     if let Some(socket) = given_socket() {
         listeners.push(given(socket).map_err(|error| format!("the socket of the service manager: {error}"))?);
-        eprintln!("server: the socket of the service manager");
+        say!("server: the socket of the service manager");
     } else if let Some(path) = &config.socket {
         make_folder_of(path)?;
         listeners.push(local(path, config.group).map_err(|error| format!("{}: {error}", path.display()))?);
-        eprintln!("server: unix:{}", path.display());
+        say!("server: unix:{}", path.display());
     }
     if let Some(address) = config.address {
         let listener = network(address, tls.cloned()).map_err(|error| format!("{address}: {error}"))?;
         // The port, if the kernel has chosen it.
         let address = listener.address().unwrap_or(address);
         listeners.push(listener);
-        eprintln!("server: {}://{address}", if tls.is_some() { "https" } else { "http" });
+        say!("server: {}://{address}", if tls.is_some() { "https" } else { "http" });
     }
     Ok(listeners)
 }

@@ -18,6 +18,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{FlockOperation, flock};
 use serde_json::{Map, Value, json};
 
+use crate::loader::protocol::{Caller, Origin};
 use crate::spec::{Spec, digest};
 
 /// The version of the files.
@@ -45,6 +46,8 @@ pub struct Record {
     pub spec: Spec,
     /// Identifies its package.
     pub digest: String,
+    /// Where its package comes from.
+    pub origin: Origin,
     /// Whether its programs are detached on request.
     pub is_paused: bool,
     /// The boot during which it was attached, until it is known to be healthy.
@@ -112,6 +115,10 @@ impl State {
         object.insert("version".into(), json!(VERSION));
         object.insert("id".into(), json!(record.id));
         object.insert("digest".into(), json!(record.digest));
+        let caller = Caller::ALL.iter().find(|(caller, _)| *caller == record.origin.caller);
+        object.insert("caller".into(), json!(caller.map(|(_, word)| word)));
+        object.insert("who".into(), json!(record.origin.who));
+        object.insert("signature".into(), json!(record.origin.signature));
         object.insert("paused".into(), json!(record.is_paused));
         object.insert("attaching".into(), json!(record.attaching));
         object.insert("created".into(), json!(record.created));
@@ -195,9 +202,21 @@ fn read_record(path: &Path) -> Result<Record, String> {
         id,
         spec: Spec::from_json(object, "").map_err(|error| error.message)?,
         digest: digest.to_owned(),
+        origin: read_origin(object)?,
         is_paused: object.get("paused").and_then(Value::as_bool).ok_or("paused: expected true or false")?,
         attaching: object.get("attaching").and_then(Value::as_str).map(str::to_owned),
         created: number("created")?,
+    })
+}
+
+fn read_origin(object: &Map<String, Value>) -> Result<Origin, String> {
+    let text = |name: &str| object.get(name).and_then(Value::as_str);
+    let caller = Caller::ALL.iter().find(|(_, word)| text("caller") == Some(word));
+    let (caller, _) = caller.ok_or("caller: expected root, local or network")?;
+    Ok(Origin {
+        caller: *caller,
+        who: text("who").unwrap_or_default().to_owned(),
+        signature: text("signature").map(str::to_owned),
     })
 }
 
@@ -239,7 +258,8 @@ mod tests {
             detaches_alone: None,
         };
         let attaching = Some("boot".to_owned());
-        Record { id, spec, digest: digest(b"p"), is_paused: true, attaching, created: 5 }
+        let origin = Origin { caller: Caller::Network, who: "w".into(), signature: Some("s".into()) };
+        Record { id, spec, digest: digest(b"p"), origin, is_paused: true, attaching, created: 5 }
     }
 
     #[test]

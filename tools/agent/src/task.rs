@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use eunomia::Vm;
 use serde_json::{Map, Value, json};
 
+use crate::loader::protocol::Origin;
 use crate::log::Log;
 use crate::messages::Messages;
 use crate::shape::Shapes;
@@ -43,6 +44,8 @@ pub struct Current {
     pub status: Status,
     /// Identifies the package.
     pub digest: String,
+    /// Where the package comes from.
+    pub origin: Origin,
     /// Reads its events, unless it has failed.
     pub vm: Option<Arc<Vm>>,
     /// The key of the vm in the poller.
@@ -114,10 +117,10 @@ pub struct Change(Arc<Task>);
 impl Task {
     /// A task that does not run yet, and should.
     pub fn new(record: &Record, log: Log) -> Task {
-        let Record { id, spec, digest, is_paused, attaching, created } = record.clone();
+        let Record { id, spec, digest, origin, is_paused, attaching, created } = record.clone();
         let status = if is_paused { Status::Paused } else { Status::Running };
         let (vm, key, before, replaced, deaths) = (None, 0, Totals::default(), 0, 0);
-        let current = Current { status, digest, vm, key, before, replaced, attaching, deaths };
+        let current = Current { status, digest, origin, vm, key, before, replaced, attaching, deaths };
         let (log, messages, shapes) = (Arc::new(log), Arc::default(), Arc::default());
         let (views, readers) = (Mutex::default(), Arc::default());
         let (is_changing, current) = (AtomicBool::new(false), Mutex::new(current));
@@ -146,6 +149,7 @@ impl Task {
             id: self.id,
             spec: self.spec.clone(),
             digest: current.digest.clone(),
+            origin: current.origin.clone(),
             is_paused: current.status == Status::Paused,
             attaching: current.attaching.clone(),
             created: self.created,

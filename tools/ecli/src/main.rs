@@ -41,6 +41,9 @@ fn main() -> ExitCode {
     if std::env::args_os().nth(1).is_some_and(|first| first == server::KEEPER) {
         return server::keep();
     }
+    if std::env::args_os().nth(1).is_some_and(|first| first == server::PARSER) {
+        return server::parse();
+    }
     let line = command_line::read();
     let result = match line.command {
         Command::Run(run) => run::run(&run, line.log_level),

@@ -31,12 +31,25 @@ pub struct Program {
     pub name: String,
     /// Its kind, by the content.
     pub kind: Kind,
+    /// Its signature, if it was asked for and there is one.
+    pub signature: Option<String>,
 }
 
 /// Reads a program. A required signature is verified before anything else reads the bytes.
 pub fn open(request: &Request) -> Result<Program> {
+    open_with(request, fetch::Options::for_run(request.origin))
+}
+
+/// Reads a program and its signature, for somebody else who verifies it.
+pub fn open_to_send(request: &Request) -> Result<Program> {
+    let options = fetch::Options::for_run(request.origin);
+    let signature = if request.origin.require_signed { options.signature } else { Signature::Saved };
+    open_with(request, fetch::Options { signature, ..options })
+}
+
+fn open_with(request: &Request, options: fetch::Options) -> Result<Program> {
     let (prog, origin) = (request.prog, request.origin);
-    let download = read(prog, fetch::Options::for_run(origin))?;
+    let download = read(prog, options)?;
     let name = if prog == "-" { "standard input" } else { &*without_password(prog) };
     if origin.require_signed {
         let trust = Trust::open(origin.trust.as_deref())?;
@@ -48,7 +61,7 @@ pub fn open(request: &Request) -> Result<Program> {
         let text = format!("{name}: {}, not {} as -p requires", kind.describe(), required.describe());
         return Err(Failure::new(Code::Source, text));
     }
-    Ok(Program { bytes, name: name.to_owned(), kind })
+    Ok(Program { bytes, name: name.to_owned(), kind, signature: download.signature })
 }
 
 /// Reads a program and its signature, unless the options ignore signatures.

@@ -10,7 +10,7 @@ use eunomia::Format;
 use http::StatusCode;
 use serde_json::{Map, Value, json};
 
-use super::{Api, input, ok, tasks};
+use super::{Api, input, ok, origin, tasks};
 use crate::error::{ApiError, Result};
 use crate::http::{Peer, Request, Response};
 use crate::log::{LineKind, Read};
@@ -38,6 +38,7 @@ impl Api {
     }
 
     pub(super) async fn former_start(&self, request: Request) -> Result<Response> {
+        let origin = origin(&request);
         let object = input::object(request, &self.limits).await?;
         let package =
             input::decode("program_data_buf", object.get("program_data_buf").unwrap_or(&Value::Null))?;
@@ -45,7 +46,7 @@ impl Api {
         let (task, _) = self
             .blocking(move |all| {
                 check_package(&package)?;
-                tasks::start(all, spec, &package)
+                tasks::start(all, spec, &package, origin)
             })
             .await?;
         Ok(ok(json!({"id": task.id, "task_list": {"tasks": self.former_tasks()}}).to_string()))

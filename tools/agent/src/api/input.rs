@@ -10,6 +10,9 @@ use crate::error::{ApiError, Result};
 use crate::http::{Limits, Request, read_body};
 use crate::spec::expected;
 
+/// The longest signature.
+const MAX_SIGNATURE: usize = 16 << 10;
+
 /// base64 with or without padding.
 const BASE64: GeneralPurpose = GeneralPurpose::new(
     &STANDARD,
@@ -46,6 +49,18 @@ pub fn only(object: &Map<String, Value>, known: &[&str]) -> Result<()> {
             Err(ApiError::invalid(text))
         }
         None => Ok(()),
+    }
+}
+
+/// The signature of the package in a body.
+pub fn signature(object: &Map<String, Value>) -> Result<Option<String>> {
+    match object.get("signature") {
+        None | Some(Value::Null) => Ok(None),
+        Some(Value::String(text)) if text.len() <= MAX_SIGNATURE => Ok(Some(text.clone())),
+        Some(Value::String(_)) => {
+            Err(ApiError::invalid(format_args!("signature: longer than {MAX_SIGNATURE} bytes")))
+        }
+        Some(other) => Err(expected("signature", "a string", other)),
     }
 }
 

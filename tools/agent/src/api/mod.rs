@@ -16,7 +16,8 @@ use serde_json::json;
 
 use crate::auth::Auth;
 use crate::error::{ApiError, Result};
-use crate::http::{Handler, Limits, Request, Response, error, json as response};
+use crate::http::{Handler, Limits, Peer, Request, Response, error, json as response};
+use crate::loader::protocol::{Caller, Origin};
 use crate::router::{self, Call};
 use crate::tasks::Tasks;
 
@@ -36,19 +37,34 @@ pub struct Api {
 impl Handler for Api {
     fn handle(self: Arc<Self>, request: Request) -> Pin<Box<dyn Future<Output = Response> + Send>> {
         Box::pin(async move {
-            let (peer, method) = (request.peer, request.head.method.clone());
-            let path = request.head.uri.path().to_owned();
-            let answer = self.answer(request).await;
-            let answer = answer.unwrap_or_else(|refused| error(&refused));
-            if method != Method::GET {
-                eprintln!("server: {peer}: {method} {path}: {}", answer.status().as_u16());
+            if request.head.method == Method::GET {
+                return self.answer(request).await.unwrap_or_else(|refused| error(&refused));
             }
-            answer
+            // What changes something is finished and noted even if the caller closes the connection.
+            let noted = tokio::spawn(self.note(request)).await;
+            noted.unwrap_or_else(|failed| {
+                error(&ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", failed))
+            })
         })
     }
 }
 
 impl Api {
+    /// Answers a request, and notes the result in the audit log before the caller gets it.
+    async fn note(self: Arc<Self>, request: Request) -> Response {
+        let who = origin(&request).who;
+        let answer = self.answer(Request { names: Arc::clone(&request.names), ..request }).await;
+        let text = answer.as_ref().err().map(|refused| refused.message.clone());
+        let answer = answer.unwrap_or_else(|refused| error(&refused));
+        let status = answer.status().as_u16();
+        say!("server: {who}: {status}");
+        let line = json!({"who": who, "status": status, "message": text});
+        if let Err(failed) = self.blocking(move |tasks| tasks.note(&line)).await {
+            say!("server: {}", failed.message);
+        }
+        answer
+    }
+
     async fn answer(&self, request: Request) -> Result<Response> {
         let role = self.auth.role(request.peer, &request.names, &request.head.headers)?;
         let ((_, _, needed, call), id) = router::find(&request.head.method, request.head.uri.path())?;
@@ -99,6 +115,19 @@ impl Api {
         let done = tokio::task::spawn_blocking(move || work(&tasks)).await;
         done.unwrap_or_else(|error| Err(ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", error)))
     }
+}
+
+/// Who sends a request.
+fn origin(request: &Request) -> Origin {
+    let caller = match request.peer {
+        Peer::Local { uid: 0 } => Caller::Root,
+        Peer::Local { .. } => Caller::Local,
+        Peer::Network(_) => Caller::Network,
+    };
+    let names =
+        if request.names.is_empty() { String::new() } else { format!(" ({})", request.names.join(", ")) };
+    let (peer, method, path) = (request.peer, &request.head.method, request.head.uri.path());
+    Origin { caller, who: format!("{peer}{names}: {method} {path}"), signature: None }
 }
 
 /// A response with JSON.

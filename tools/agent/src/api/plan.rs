@@ -2,9 +2,10 @@
 
 use serde_json::Value;
 
-use super::{Api, input, ok};
+use super::{Api, input, ok, origin};
 use crate::error::{ApiError, Result};
 use crate::http::{Request, Response};
+use crate::loader::protocol::Origin;
 use crate::spec::{Spec, expected};
 use crate::tasks::check_package;
 
@@ -13,8 +14,10 @@ const UNNAMED: &str = "plan";
 
 impl Api {
     pub(super) async fn plan(&self, request: Request) -> Result<Response> {
+        let origin = origin(&request);
         let object = input::object(request, &self.limits).await?;
-        input::only(&object, &["task", "package", "package_base64", "args", "variables"])?;
+        input::only(&object, &["task", "package", "package_base64", "signature", "args", "variables"])?;
+        let origin = Origin { signature: input::signature(&object)?, ..origin };
         let task = match object.get("task").unwrap_or(&Value::Null) {
             Value::Null => None,
             value => Some(value.as_u64().ok_or_else(|| expected("task", "the number of a task", value))?),
@@ -32,7 +35,7 @@ impl Api {
         let (spec, package) = (Spec::from_json(&object, UNNAMED)?, input::package(&object)?);
         self.blocking(move |tasks| {
             check_package(&package)?;
-            tasks.plan(task, &spec, &package)
+            tasks.plan(task, &spec, &package, origin)
         })
         .await
         .map(ok)

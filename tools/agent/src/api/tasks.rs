@@ -7,9 +7,10 @@ use eunomia::vm::LostKnown;
 use http::StatusCode;
 use serde_json::{Value, json};
 
-use super::{Api, input, ok};
+use super::{Api, input, ok, origin};
 use crate::error::{ApiError, Result};
 use crate::http::{Request, Response, json as response};
+use crate::loader::protocol::Origin;
 use crate::spec::Spec;
 use crate::task::{Status, Task};
 use crate::tasks::{Tasks, check_package, describe_package};
@@ -31,15 +32,26 @@ impl Api {
     }
 
     pub(super) async fn start(&self, request: Request) -> Result<Response> {
+        let origin = origin(&request);
         let object = input::object(request, &self.limits).await?;
-        let known = ["name", "package", "package_base64", "args", "variables", "format", "on_agent_death"];
+        let known = [
+            "name",
+            "package",
+            "package_base64",
+            "signature",
+            "args",
+            "variables",
+            "format",
+            "on_agent_death",
+        ];
         input::only(&object, &known)?;
         let package = input::package(&object)?;
         let (task, is_new) = self
             .blocking(move |tasks| {
                 let name = check_package(&package)?.meta.obj_name;
                 let name = if name.is_empty() { UNNAMED } else { name.trim_end_matches("_bpf") };
-                start(tasks, Spec::from_json(&object, name)?, &package)
+                let origin = Origin { signature: input::signature(&object)?, ..origin };
+                start(tasks, Spec::from_json(&object, name)?, &package, origin)
             })
             .await?;
         let code = if is_new { StatusCode::CREATED } else { StatusCode::OK };
@@ -58,14 +70,15 @@ impl Api {
 
     pub(super) async fn replace(&self, request: Request, id: u64) -> Result<Response> {
         self.tasks.get(id)?;
-        let expected = input::if_match(&request)?;
+        let (expected, origin) = (input::if_match(&request)?, origin(&request));
         let object = input::object(request, &self.limits).await?;
-        input::only(&object, &["package", "package_base64"])?;
+        input::only(&object, &["package", "package_base64", "signature"])?;
+        let origin = Origin { signature: input::signature(&object)?, ..origin };
         let package = input::package(&object)?;
         let (task, report) = self
             .blocking(move |tasks| {
                 check_package(&package)?;
-                let (task, report) = tasks.replace(id, &package, expected.as_deref())?;
+                let (task, report) = tasks.replace(id, &package, origin, expected.as_deref())?;
                 tasks.note_healthy_later(&task);
                 Ok((task, report))
             })
@@ -118,8 +131,13 @@ fn memory(vm: &Vm) -> Result<u64> {
 }
 
 /// Starts a task.
-pub(super) fn start(tasks: &Arc<Tasks>, spec: Spec, package: &[u8]) -> Result<(Arc<Task>, bool)> {
-    let started = tasks.start(spec, package)?;
+pub(super) fn start(
+    tasks: &Arc<Tasks>,
+    spec: Spec,
+    package: &[u8],
+    origin: Origin,
+) -> Result<(Arc<Task>, bool)> {
+    let started = tasks.start(spec, package, origin)?;
     if started.1 {
         tasks.note_healthy_later(&started.0);
     }

@@ -13,6 +13,7 @@ use eunomia::vm::Exported;
 use http::StatusCode;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::Mode;
+use serde_json::{Value, json};
 
 use super::channel;
 use super::protocol::{Listed, PROTOCOL, Reply, Request};
@@ -25,10 +26,22 @@ const WAIT: Duration = Duration::from_secs(10);
 /// The time between two attempts to connect.
 const PAUSE: Duration = Duration::from_millis(5);
 
+/// The files that the loader reads itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Settings {
+    /// The policy; `None`: the default one, if it exists.
+    pub policy: Option<PathBuf>,
+    /// The audit log; `None`: none.
+    pub audit: Option<PathBuf>,
+}
+
 /// Sends requests to the loader. Calls block.
 pub struct Client {
     path: PathBuf,
+    settings: Settings,
     connection: Mutex<Option<Connection>>,
+    /// Where lines for the audit log go.
+    audit: Mutex<Option<UnixStream>>,
 }
 
 struct Connection {
@@ -50,8 +63,9 @@ enum Refused {
 impl Client {
     /// Connects to the loader that listens on the unix socket `path`. If there is none, it is started: `command` calls
     /// [`keep`](super::keep) with its standard input. Call it before other threads run: it changes the umask for a moment.
-    pub fn connect(path: &Path, command: Command) -> std::result::Result<Client, String> {
-        let client = Client { path: path.to_owned(), connection: Mutex::new(None) };
+    pub fn connect(path: &Path, settings: Settings, command: Command) -> std::result::Result<Client, String> {
+        let (connection, audit) = (Mutex::new(None), Mutex::new(None));
+        let client = Client { path: path.to_owned(), settings, connection, audit };
         let mut command = Some(command);
         let since = Instant::now();
         loop {
@@ -117,6 +131,29 @@ impl Client {
         *self.lock() = None;
     }
 
+    /// Makes the loader read the policy again and open the audit log again, all or nothing. The error is one line.
+    pub fn reload(&self) -> std::result::Result<(), String> {
+        let replied = self.call(&Request::Settings, &[]).map_err(|error| error.message)?;
+        let (Reply::Text(files), mut descriptors) = replied else {
+            return Err("the loader has sent a reply to another request".into());
+        };
+        let Settings { policy, audit } = &self.settings;
+        let wanted = json!([policy, audit]).to_string();
+        if files != wanted {
+            return Err(format!(
+                "the loader that runs has other files for --policy and --audit: {files}; stop it with ecli server --uninstall, which detaches all programs"
+            ));
+        }
+        *self.audit.lock().unwrap_or_else(PoisonError::into_inner) = descriptors.pop().map(UnixStream::from);
+        Ok(())
+    }
+
+    /// Adds a line to the audit log, if there is one. It is written when this returns.
+    pub fn note(&self, line: &Value) -> io::Result<()> {
+        let audit = self.audit.lock().unwrap_or_else(PoisonError::into_inner);
+        audit.as_ref().map_or(Ok(()), |socket| crate::audit::add(socket, line))
+    }
+
     /// The number of the loader's process and its version; `None` while there is none.
     pub fn about(&self) -> Option<(u64, String)> {
         self.lock().as_ref().map(|connection| (connection.process, connection.version.clone()))
@@ -174,7 +211,7 @@ impl Client {
             Ok((Reply::Failed(failure), _)) => Err(failure.into()),
             Ok(reply) => Ok(reply),
             Err(error) => {
-                eprintln!("server: the connection to the loader is closed: {error}");
+                say!("server: the connection to the loader is closed: {error}");
                 // The bytes that follow on the socket cannot be interpreted. The thread that waits for the end of the
                 // connection notices the shutdown.
                 let _ = socket.shutdown(std::net::Shutdown::Both);

@@ -5,6 +5,7 @@
 
 mod channel;
 mod client;
+mod guard;
 mod keeper;
 mod plan;
 pub mod privileges;
@@ -16,9 +17,10 @@ mod wire;
 use std::fmt::Display;
 use std::io::Write;
 
-pub use client::{Client, end};
+pub use client::{Client, Settings, end};
+pub use guard::Config;
 pub use keeper::keep;
-pub use privileges::confine_server;
+pub use privileges::{confine_parser, confine_server};
 pub use service::serve;
 
 /// Prints a line. The terminal or pipe may have disappeared together with the server that started the loader.

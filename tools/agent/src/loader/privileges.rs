@@ -39,13 +39,22 @@ pub(super) fn confine_loader() -> Result<(), String> {
 /// the kernel has no Landlock, and an error if anything else fails. Call it before other threads run, and after all sockets are bound.
 pub fn confine_server(writable: &Path, readable: Vec<PathBuf>) -> Result<Option<String>, String> {
     keep(&HashSet::new())?;
-    match restrict_files(writable, readable) {
+    let readable = READABLE.map(PathBuf::from).into_iter().chain(readable);
+    match restrict_files(&[writable.to_owned()], readable) {
         Ok(RulesetStatus::NotEnforced) => {
             Ok(Some("this kernel has no Landlock: access to files is not restricted".into()))
         }
         Ok(_) => Ok(None),
         Err(error) => Err(format!("access to files cannot be restricted: {error}")),
     }
+}
+
+/// Drops all privileges of this thread, and access to all files but those that opening a package needs. A kernel without Landlock
+/// is not an error.
+pub fn confine_parser() -> Result<(), String> {
+    keep(&HashSet::new())?;
+    let readable = [READABLE[0], "/sys/kernel/btf"].map(PathBuf::from);
+    restrict_files(&[], readable.into_iter()).map(drop).map_err(|error| error.to_string())
 }
 
 /// Drops all other privileges of this thread and of the threads that it starts, and checks that they are gone. A program started
@@ -82,8 +91,8 @@ pub fn keep(needed: &HashSet<Capability>) -> Result<(), String> {
 }
 
 fn restrict_files(
-    writable: &Path,
-    readable: Vec<PathBuf>,
+    writable: &[PathBuf],
+    readable: impl Iterator<Item = PathBuf>,
 ) -> Result<RulesetStatus, Box<dyn std::error::Error>> {
     let mut rules = Ruleset::default()
         .set_compatibility(CompatLevel::BestEffort)
@@ -93,8 +102,10 @@ fn restrict_files(
         .scope(Scope::Signal | Scope::AbstractUnixSocket)?
         .create()?;
     let write = AccessFs::from_all(LANDLOCK) & !AccessFs::Execute;
-    rules = rules.add_rule(PathBeneath::new(PathFd::new(writable)?, write))?;
-    for path in READABLE.map(PathBuf::from).into_iter().chain(readable) {
+    for path in writable {
+        rules = rules.add_rule(PathBeneath::new(PathFd::new(path)?, write))?;
+    }
+    for path in readable {
         if let Ok(file) = PathFd::new(path) {
             rules = rules.add_rule(PathBeneath::new(file, AccessFs::ReadFile | AccessFs::ReadDir))?;
         }

@@ -22,6 +22,20 @@ const MAGIC: u64 = 0x0061_696d_6f6e_7565;
 /// Maximum length of the detail of a failure; the rest is cut off.
 const MAX_DETAIL: usize = 1 << 20;
 
+/// Who requests a change, as the server says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Caller {
+    /// Root over the unix socket.
+    Root,
+    /// Another user over the unix socket.
+    Local,
+    /// Somebody over TCP.
+    Network,
+}
+
+/// The status of a [`Failure`] that the policy has caused. No [`Status`] has this number.
+pub const REFUSED: i32 = -1000;
+
 /// A request of the server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Request {
@@ -46,6 +60,8 @@ pub enum Request {
         wanted: String,
         /// The treatment of the task without a server.
         alone: Alone,
+        /// Where it comes from.
+        origin: Origin,
     },
     /// Prepares a new package for a task. The reply is [`Reply::Loaded`], with descriptors; the next request is
     /// [`Request::Flip`] or [`Request::Abort`].
@@ -54,6 +70,8 @@ pub enum Request {
         task: u64,
         /// The new package.
         package: Vec<u8>,
+        /// Where it comes from.
+        origin: Origin,
     },
     /// Switches to the prepared package. The reply is [`Reply::Text`], the report.
     Flip,
@@ -96,6 +114,9 @@ pub enum Request {
         /// The task.
         task: u64,
     },
+    /// Reads the policy again and opens the audit log again, or leaves both as they are. The reply is [`Reply::Text`], the paths of
+    /// both as JSON. It has a descriptor if there is a log, see [`crate::audit::add`].
+    Settings,
     /// Detaches and unloads everything, and ends the loader.
     End,
     /// Says what [`Request::Load`] or [`Request::Replace`] would do. The reply is [`Reply::Text`].
@@ -108,7 +129,20 @@ pub enum Request {
         args: Vec<String>,
         /// Names and values (JSON) of variables.
         variables: Vec<(String, String)>,
+        /// Where the package comes from.
+        origin: Origin,
     },
+}
+
+/// Where a package comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Origin {
+    /// Who wants it.
+    pub caller: Caller,
+    /// The same in words, for the audit log.
+    pub who: String,
+    /// Its signature.
+    pub signature: Option<String>,
 }
 
 /// The treatment of the programs of a task when there is no server.
@@ -184,6 +218,12 @@ impl Failure {
     pub fn new(status: Status, message: impl Display) -> Failure {
         Failure { status: status as i32, message: message.to_string(), ..Failure::default() }
     }
+
+    /// A rule of the policy refuses it.
+    pub fn refused(rule: &str, why: impl Display, hint: impl Display) -> Failure {
+        let (message, hint) = (format!("refused by {rule} of the policy: {why}"), hint.to_string());
+        Failure { status: REFUSED, message, hint, ..Failure::default() }
+    }
 }
 
 impl From<Error> for Failure {
@@ -204,12 +244,15 @@ impl Request {
             Request::Hello { lowest, highest } => {
                 out.number(0).number(MAGIC).number(*lowest).number(*highest)
             }
-            Request::Load { task, package, args, variables, wanted, alone } => {
+            Request::Load { task, package, args, variables, wanted, alone, origin } => {
                 out.number(1).number(*task).bytes(package);
                 settings(&mut out, args, variables);
-                out.text(wanted).number(alone.detach.map_or(2, u64::from)).number(alone.after)
+                out.text(wanted).number(alone.detach.map_or(2, u64::from)).number(alone.after);
+                origin.encode(&mut out)
             }
-            Request::Replace { task, package } => out.number(2).number(*task).bytes(package),
+            Request::Replace { task, package, origin } => {
+                origin.encode(out.number(2).number(*task).bytes(package))
+            }
             Request::Pause { task, on } => out.number(3).number(*task).number((*on).into()),
             Request::Unload { task } => out.number(4).number(*task),
             Request::Describe { task } => out.number(5).number(*task),
@@ -220,11 +263,12 @@ impl Request {
             Request::KeepLog { task } => out.number(10).number(*task),
             Request::Log { task } => out.number(11).number(*task),
             Request::End => out.number(12).number(0),
-            Request::Plan { task, package, args, variables } => {
+            Request::Plan { task, package, args, variables, origin } => {
                 out.number(13).number(*task).bytes(package);
                 settings(&mut out, args, variables);
-                &mut out
+                origin.encode(&mut out)
             }
+            Request::Settings => out.number(14).number(0),
         };
         out.0
     }
@@ -241,8 +285,12 @@ impl Request {
                 variables: input.list(|input| Some((input.text()?, input.text()?)))?,
                 wanted: input.text()?,
                 alone: Alone { detach: detach(input.number()?)?, after: input.number()? },
+                origin: Origin::decode(&mut input)?,
             },
-            (2, task) => Request::Replace { task, package: input.bytes()?.to_vec() },
+            (2, task) => {
+                let package = input.bytes()?.to_vec();
+                Request::Replace { task, package, origin: Origin::decode(&mut input)? }
+            }
             (3, task) => Request::Pause { task, on: input.flag()? },
             (4, task) => Request::Unload { task },
             (5, task) => Request::Describe { task },
@@ -258,7 +306,9 @@ impl Request {
                 package: input.bytes()?.to_vec(),
                 args: input.list(Reader::text)?,
                 variables: input.list(|input| Some((input.text()?, input.text()?)))?,
+                origin: Origin::decode(&mut input)?,
             },
+            (14, 0) => Request::Settings,
             _ => return None,
         };
         input.0.is_empty().then_some(request)
@@ -273,6 +323,29 @@ fn settings(out: &mut Writer, args: &[String], variables: &[(String, String)]) {
     out.list(variables, |out, (name, value)| {
         out.text(name).text(value);
     });
+}
+
+impl Caller {
+    /// All, with the words for them in files.
+    pub const ALL: [(Caller, &'static str); 3] =
+        [(Caller::Root, "root"), (Caller::Local, "local"), (Caller::Network, "network")];
+}
+
+impl Origin {
+    fn encode<'a>(&self, out: &'a mut Writer) -> &'a mut Writer {
+        let number = Caller::ALL.iter().position(|(caller, _)| *caller == self.caller);
+        let signature: &[String] = self.signature.as_slice();
+        out.number(number.unwrap_or(0) as u64).text(&self.who).list(signature, |out, signature| {
+            out.text(signature);
+        })
+    }
+
+    fn decode(input: &mut Reader) -> Option<Origin> {
+        let caller = Caller::ALL.get(usize::try_from(input.number()?).ok()?)?.0;
+        let (who, mut signature) = (input.text()?, input.list(Reader::text)?);
+        let origin = Origin { caller, who, signature: signature.pop() };
+        signature.is_empty().then_some(origin)
+    }
 }
 
 fn detach(number: u64) -> Option<Option<bool>> {
@@ -359,13 +432,16 @@ mod tests {
             variables: vec![("a".into(), "1".into())],
             wanted: "w".into(),
             alone: Alone { detach, after: 30 },
+            origin: Origin { caller: Caller::Local, who: "w".into(), signature: None },
         };
+        let signed = Origin { caller: Caller::Network, who: "w".into(), signature: Some("s".into()) };
         vec![
             Request::Hello { lowest: 1, highest: 2 },
             load(None),
             load(Some(true)),
             load(Some(false)),
-            Request::Replace { task: 1, package: vec![0; 100] },
+            Request::Replace { task: 1, package: vec![0; 100], origin: signed },
+            Request::Settings,
             Request::Pause { task: 2, on: true },
             Request::Unload { task: 3 },
             Request::Describe { task: 4 },
@@ -381,6 +457,7 @@ mod tests {
                 package: b"{}".to_vec(),
                 args: vec!["-p".into()],
                 variables: vec![("a".into(), "1".into())],
+                origin: Origin { caller: Caller::Root, who: "w".into(), signature: None },
             },
         ]
     }

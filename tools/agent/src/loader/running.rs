@@ -8,8 +8,9 @@ use eunomia::internal::constants::prog_type;
 use eunomia::vm::{Exported, Prepared, ReplaceOptions};
 use eunomia::{Kind, Level, Options, Status, Vm};
 
+use super::guard::{Case, Guard};
 use super::plan::plan;
-use super::protocol::{Alone, Failure, Listed, MAX_DESCRIPTORS, MAX_MESSAGE};
+use super::protocol::{Alone, Failure, Listed, MAX_DESCRIPTORS, MAX_MESSAGE, Origin};
 use super::say;
 use crate::spec::digest;
 
@@ -53,6 +54,8 @@ struct Loaded {
     old: Vec<(String, Exported)>,
     /// The time without a server after which it is unloaded.
     detach: Option<Duration>,
+    /// The kernel memory of the package with full maps, in bytes.
+    memory: u64,
 }
 
 /// A package to load.
@@ -63,22 +66,27 @@ pub struct Load<'a> {
     pub variables: &'a [(String, String)],
     pub wanted: String,
     pub alone: Alone,
+    pub origin: &'a Origin,
 }
 
 impl Tasks {
     /// Loads and attaches a package.
-    pub fn load(&mut self, load: Load) -> Result<&Exported> {
+    pub fn load(&mut self, guard: &Guard, load: Load) -> Result<&Exported> {
         let held = self.0.get(&load.task);
         if held.is_some_and(|held| held.loaded.is_some()) || held.is_none() && self.0.len() >= MAX_TASKS {
             let text = format!("task {} runs already, or there are {MAX_TASKS} tasks", load.task);
             return Err(Failure::new(Status::State, text));
         }
-        let vm = attach(load.package, load.args, load.variables)?;
+        guard.policy().check_count(self.0.values().filter(|other| other.loaded.is_some()).count())?;
+        let others = self.memory_without(load.task);
+        let mut case = guard.case("load", load.task, load.package, load.origin);
+        let attached = attach(guard, &mut case, &load, others);
+        let (vm, memory) = attached.map_err(|failure| case.refuse(failure))?;
         let exported = sendable(vm.export()?.for_reader())?;
         let detaches = load.alone.detach.unwrap_or_else(|| may_interfere(&vm));
         let detach = detaches.then(|| Duration::from_secs(load.alone.after));
         let running = Running {
-            loaded: Some(Loaded { vm, exported, old: Vec::new(), detach }),
+            loaded: Some(Loaded { vm, exported, old: Vec::new(), detach, memory }),
             log: None,
             digest: digest(load.package),
             wanted: load.wanted,
@@ -92,10 +100,11 @@ impl Tasks {
     /// Prepares a new package, passes the descriptors of it to `ask`, and switches to it if that returns true. Returns the report.
     pub fn replace<E>(
         &mut self,
-        task: u64,
-        package: &[u8],
+        guard: &Guard,
+        (task, package, origin): (u64, &[u8], &Origin),
         ask: impl FnOnce(Result<&Exported>) -> std::result::Result<bool, E>,
     ) -> std::result::Result<Option<Result<String>>, E> {
+        let others = self.memory_without(task);
         let found = find(&mut self.0, task).and_then(|running| {
             let Running { loaded, digest, replaced, .. } = running;
             Ok((loaded.as_mut().ok_or_else(|| none(task))?, digest, replaced))
@@ -105,14 +114,11 @@ impl Tasks {
             Err(failure) => return ask(Err(failure)).map(|_| None),
         };
         loaded.forget_read();
-        let Loaded { vm, exported, old, .. } = loaded;
-        let prepare = || {
-            let mut prepared: Prepared = vm.prepare(package, ReplaceOptions::default())?;
-            let exported = sendable(prepared.export()?.for_reader())?;
-            Ok((prepared, exported))
-        };
-        let (prepared, new) = match prepare() {
-            Ok(both) => both,
+        let Loaded { vm, exported, old, memory, .. } = loaded;
+        let mut case = guard.case("replace", task, package, origin);
+        let prepared = prepare(vm, &mut case, (package, origin), others);
+        let (prepared, new, needed) = match prepared.map_err(|failure| case.refuse(failure)) {
+            Ok(all) => all,
             Err(failure) => return ask(Err(failure)).map(|_| None),
         };
         if !ask(Ok(&new))? {
@@ -122,6 +128,7 @@ impl Tasks {
         if report.is_ok() {
             old.push((std::mem::replace(current, digest(package)), std::mem::replace(exported, new)));
             *replaced += 1;
+            *memory = needed;
         }
         Ok(Some(report.map(|report| report.to_json())))
     }
@@ -159,11 +166,13 @@ impl Tasks {
     /// Says what a start would do, or a replace of a task.
     pub fn plan(
         &self,
-        task: u64,
-        package: &[u8],
+        guard: &Guard,
+        (task, package, origin): (u64, &[u8], &Origin),
         args: &[String],
         variables: &[(String, String)],
     ) -> Result<String> {
+        let mut case = guard.case("plan", task, package, origin);
+        case.admit(package, origin).map_err(|failure| case.refuse(failure))?;
         let running = (task != 0).then(|| Ok::<_, Failure>(&self.loaded(task)?.vm)).transpose()?;
         plan(running, package, args, variables)
     }
@@ -235,6 +244,13 @@ impl Tasks {
         next
     }
 
+    /// The kernel memory of the other tasks.
+    fn memory_without(&self, task: u64) -> u64 {
+        let others = self.0.iter().filter(|(other, _)| **other != task);
+        let loaded = others.filter_map(|(_, running)| running.loaded.as_ref());
+        loaded.fold(0, |sum, loaded| sum.saturating_add(loaded.memory))
+    }
+
     fn loaded(&self, task: u64) -> Result<&Loaded> {
         self.0.get(&task).and_then(|running| running.loaded.as_ref()).ok_or_else(|| none(task))
     }
@@ -257,13 +273,21 @@ fn none(task: u64) -> Failure {
     Failure::new(Status::NotFound, format_args!("the loader does not run task {task}"))
 }
 
-fn attach(package: &[u8], args: &[String], variables: &[(String, String)]) -> Result<Vm> {
+/// Loads a package, judges it and attaches it. Returns it and its kernel memory.
+fn attach(guard: &Guard, case: &mut Case, load: &Load, others: u64) -> Result<(Vm, u64)> {
+    let Load { package, args, variables, origin, .. } = load;
+    case.admit(package, origin)?;
     let log = |level: Level, line: &str| say(format_args!("{level:?}: {line}"));
-    let vm = Vm::new(Options::new().log(log).skip_missing_hooks(true).replaceable(true))?;
+    let options = Options::new().log(log).skip_missing_hooks(true).replaceable(true);
+    let vm = Vm::new(options.max_kernel_memory(guard.policy().memory(others)?))?;
     vm.open(package, Kind::Json)?;
     configure(&vm, args, variables)?;
+    vm.load().map_err(|error| case.failed(error))?;
+    let loaded = vm.loaded_code()?;
+    case.judge(package, &loaded, others)?;
+    case.allow()?;
     vm.attach()?;
-    Ok(vm)
+    Ok((vm, loaded.kernel_memory))
 }
 
 /// Sets what a request sets.
@@ -277,6 +301,26 @@ pub(super) fn configure(vm: &Vm, args: &[String], variables: &[(String, String)]
         vm.var_set_json(name, value)?;
     }
     Ok(())
+}
+
+/// Prepares a new version of a package and judges it. Returns it, its descriptors and its kernel memory.
+fn prepare<'a>(
+    vm: &'a Vm,
+    case: &mut Case,
+    (package, origin): (&[u8], &Origin),
+    others: u64,
+) -> Result<(Prepared<'a>, Exported, u64)> {
+    case.admit(package, origin)?;
+    let prepared = vm.prepare(package, ReplaceOptions::default());
+    let mut prepared = prepared.map_err(|error| case.failed(error))?;
+    let mut memory = 0;
+    if let Some(loaded) = prepared.loaded_code() {
+        case.judge(package, &loaded, others)?;
+        memory = loaded.kernel_memory;
+    }
+    case.allow()?;
+    let exported = sendable(prepared.export()?.for_reader())?;
+    Ok((prepared, exported, memory))
 }
 
 /// Whether programs may change what others do: drop packets, deny calls, rewrite values.

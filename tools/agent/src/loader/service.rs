@@ -1,7 +1,7 @@
 //! The work of the loader: it accepts one server after the other, and handles its requests, one at a time.
 
 use std::io;
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::time::{Duration, Instant};
 
@@ -9,7 +9,8 @@ use eunomia::Status;
 use eunomia::vm::Exported;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use super::protocol::{Failure, MAX_MESSAGE, PROTOCOL, Reply, Request};
+use super::guard::{Config, Guard};
+use super::protocol::{Failure, MAX_MESSAGE, Origin, PROTOCOL, Reply, Request};
 use super::running::{Load, Tasks};
 use super::{channel, privileges, say};
 
@@ -23,10 +24,11 @@ const LOOK: Duration = Duration::from_millis(100);
 /// Serves one server after the other, which connect to `listener`, a unix socket that listens. Tasks keep running
 /// without a server. Returns when a server requests that, and when a server has gone and nothing is loaded. Call it
 /// before other threads run: it drops privileges of this thread.
-pub fn serve(listener: OwnedFd) -> io::Result<()> {
+pub fn serve(listener: OwnedFd, config: Config) -> io::Result<()> {
     privileges::confine_loader().map_err(io::Error::other)?;
+    let guard = Guard::open(config).map_err(io::Error::other)?;
     let listener = UnixListener::from(listener);
-    let mut loader = Loader { tasks: Tasks::default(), server: None, alone_since: Instant::now() };
+    let mut loader = Loader { tasks: Tasks::default(), guard, server: None, alone_since: Instant::now() };
     loop {
         let timeout = loader.timeout();
         let (is_request, is_newcomer) = loader.wait(&listener, timeout)?;
@@ -42,6 +44,7 @@ pub fn serve(listener: OwnedFd) -> io::Result<()> {
 
 struct Loader {
     tasks: Tasks,
+    guard: Guard,
     server: Option<Server>,
     /// The time since which there is no server, if there is none.
     alone_since: Instant,
@@ -107,7 +110,7 @@ impl Loader {
     /// Answers one request.
     fn answer(&mut self) -> Next {
         let Some(server) = &mut self.server else { return Next::GoOn };
-        match server.answer(&mut self.tasks) {
+        match server.answer(&mut self.tasks, &mut self.guard) {
             Ok(Some(next)) => return next,
             Ok(None) => {}
             Err(error) => say(format_args!("the connection to the server is closed: {error}")),
@@ -119,11 +122,13 @@ impl Loader {
 
 impl Server {
     /// Answers one request; `None` if there is none, because the server has gone.
-    fn answer(&mut self, tasks: &mut Tasks) -> io::Result<Option<Next>> {
+    fn answer(&mut self, tasks: &mut Tasks, guard: &mut Guard) -> io::Result<Option<Next>> {
         let Some((request, descriptors)) = receive(&self.socket)? else { return Ok(None) };
         match request {
             Request::Hello { lowest, highest } => self.greet(lowest, highest)?,
             Request::End => {
+                // A log that cannot be written keeps nothing attached.
+                let _ = guard.note("end", 0);
                 *tasks = Tasks::default();
                 send(&self.socket, &Reply::Done, &[])?;
                 return Ok(Some(Next::End));
@@ -132,11 +137,15 @@ impl Server {
                 let failure = Failure::new(Status::State, "the first request must be hello");
                 send(&self.socket, &Reply::Failed(failure), &[])?;
             }
-            Request::Replace { task, package } => self.replace(tasks, task, &package)?,
+            Request::Replace { task, package, origin } => {
+                self.replace(tasks, guard, (task, &package, &origin))?;
+            }
+            Request::Settings => self.settings(guard)?,
             Request::Adopt { task, age } => self.loaded(tasks.adopt(task, age))?,
-            Request::Load { task, package, args, variables, wanted, alone } => {
-                let (package, args, variables) = (&package, &args, &variables);
-                self.loaded(tasks.load(Load { task, package, args, variables, wanted, alone }))?;
+            Request::Load { task, package, args, variables, wanted, alone, origin } => {
+                let (package, args, variables, origin) = (&package, &args, &variables, &origin);
+                let load = Load { task, package, args, variables, wanted, alone, origin };
+                self.loaded(tasks.load(guard, load))?;
             }
             Request::Log { task } => {
                 let (reply, log) = match tasks.log(task) {
@@ -146,7 +155,7 @@ impl Server {
                 send(&self.socket, &reply, log.as_slice())?;
             }
             request => {
-                let reply = handle(tasks, request, descriptors).unwrap_or_else(Reply::Failed);
+                let reply = handle(tasks, guard, request, descriptors).unwrap_or_else(Reply::Failed);
                 send(&self.socket, &reply, &[])?;
             }
         }
@@ -173,9 +182,9 @@ impl Server {
     }
 
     /// Replaces the package of a task. The server decides when its reader is ready. If it has gone, nothing changes.
-    fn replace(&self, tasks: &mut Tasks, task: u64, package: &[u8]) -> io::Result<()> {
+    fn replace(&self, tasks: &mut Tasks, guard: &Guard, new: (u64, &[u8], &Origin)) -> io::Result<()> {
         let mut is_refused = false;
-        let report = tasks.replace(task, package, |prepared| {
+        let report = tasks.replace(guard, new, |prepared| {
             is_refused = prepared.is_err();
             self.loaded(prepared)?;
             if is_refused {
@@ -194,6 +203,18 @@ impl Server {
         }
     }
 
+    /// Reads the settings again.
+    fn settings(&self, guard: &mut Guard) -> io::Result<()> {
+        let socket = guard.reload().and_then(|()| guard.audit().receive().map_err(|error| error.to_string()));
+        match socket {
+            Ok(socket) => {
+                let descriptors: Vec<BorrowedFd> = socket.iter().map(AsFd::as_fd).collect();
+                send(&self.socket, &Reply::Text(guard.files()), &descriptors)
+            }
+            Err(why) => send(&self.socket, &Reply::Failed(Failure::new(Status::Inval, why)), &[]),
+        }
+    }
+
     /// Sends descriptors, or the reason why there are none.
     fn loaded(&self, exported: Result<&Exported, Failure>) -> io::Result<()> {
         match exported {
@@ -206,13 +227,25 @@ impl Server {
 }
 
 /// Requests without descriptors in the reply.
-fn handle(tasks: &mut Tasks, request: Request, descriptors: Vec<OwnedFd>) -> Result<Reply, Failure> {
+fn handle(
+    tasks: &mut Tasks,
+    guard: &Guard,
+    request: Request,
+    descriptors: Vec<OwnedFd>,
+) -> Result<Reply, Failure> {
     match request {
-        Request::Pause { task, on } => tasks.pause(task, on)?,
-        Request::Unload { task } => tasks.unload(task),
+        Request::Pause { task, on } => {
+            guard.note(if on { "pause" } else { "resume" }, task)?;
+            tasks.pause(task, on)?;
+        }
+        Request::Unload { task } => {
+            // A log that cannot be written keeps nothing attached.
+            let _ = guard.note("unload", task);
+            tasks.unload(task);
+        }
         Request::Describe { task } => return tasks.describe(task).map(Reply::Text),
-        Request::Plan { task, package, args, variables } => {
-            return tasks.plan(task, &package, &args, &variables).map(Reply::Text);
+        Request::Plan { task, package, args, variables, origin } => {
+            return tasks.plan(guard, (task, &package, &origin), &args, &variables).map(Reply::Text);
         }
         Request::List => return Ok(Reply::Tasks(tasks.list())),
         Request::KeepLog { task } => {

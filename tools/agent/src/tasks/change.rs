@@ -7,7 +7,7 @@ use http::StatusCode;
 use super::reading::note_gap;
 use super::{MAX_TASKS, Tasks, no_log, not_saved, now};
 use crate::error::{ApiError, Result};
-use crate::loader::protocol::Request;
+use crate::loader::protocol::{Origin, Request};
 use crate::log::Log;
 use crate::spec::{Spec, digest};
 use crate::state::Record;
@@ -15,7 +15,7 @@ use crate::task::{Status, Task};
 
 impl Tasks {
     /// Starts a task, unless one with this name runs the same. Returns it, and whether it is new.
-    pub fn start(&self, spec: Spec, package: &[u8]) -> Result<(Arc<Task>, bool)> {
+    pub fn start(&self, spec: Spec, package: &[u8], origin: Origin) -> Result<(Arc<Task>, bool)> {
         let digest = digest(package);
         let mut numbers = self.turn()?;
         let same_name = self.locked().values().find(|task| task.spec.name == spec.name).cloned();
@@ -41,7 +41,7 @@ impl Tasks {
         let id = numbers.next;
         numbers.next += 1;
         let attaching = Some(self.state.boot().to_owned());
-        let record = Record { id, spec, digest, is_paused: false, attaching, created: now() };
+        let record = Record { id, spec, digest, origin, is_paused: false, attaching, created: now() };
         let log = Log::new().map_err(|error| no_log(&error))?;
         let task = Arc::new(Task::new(&record, log));
         self.state.save_package(&record.digest, package).map_err(|error| not_saved(&error))?;
@@ -102,7 +102,13 @@ impl Tasks {
     }
 
     /// Replaces the package of a task. Returns the report, JSON. `expected` is the digest that the caller believes it runs.
-    pub fn replace(&self, id: u64, package: &[u8], expected: Option<&str>) -> Result<(Arc<Task>, String)> {
+    pub fn replace(
+        &self,
+        id: u64,
+        package: &[u8],
+        origin: Origin,
+        expected: Option<&str>,
+    ) -> Result<(Arc<Task>, String)> {
         let (task, _change, _numbers) = self.begin(id)?;
         let (status, running) = task.with(|current| (current.status.clone(), current.digest.clone()));
         if let Some(expected) = expected.filter(|expected| *expected != running) {
@@ -118,9 +124,9 @@ impl Tasks {
             return Err(ApiError::new(StatusCode::CONFLICT, "conflict", text));
         }
         self.state.save_package(&new, package).map_err(|error| not_saved(&error))?;
-        let report = self.flip(&task, package).inspect_err(|_| self.remove_package(&new))?;
+        let report = self.flip(&task, package, &origin).inspect_err(|_| self.remove_package(&new))?;
         task.with(|current| {
-            current.digest = new;
+            (current.digest, current.origin) = (new, origin);
             current.replaced += 1;
             current.attaching = Some(self.state.boot().to_owned());
         });
@@ -132,12 +138,16 @@ impl Tasks {
     }
 
     /// Switches a task to a new package: it is prepared, then this process reads the events of both, then the loader switches.
-    fn flip(&self, task: &Task, package: &[u8]) -> Result<String> {
+    fn flip(&self, task: &Task, package: &[u8], origin: &Origin) -> Result<String> {
         let Some(vm) = task.with(|current| current.vm.clone()) else {
             let text = format!("the events of task {} are not read", task.id);
             return Err(ApiError::new(StatusCode::CONFLICT, "failed", text));
         };
-        let exported = self.loader.load(&Request::Replace { task: task.id, package: package.to_vec() })?;
+        let exported = self.loader.load(&Request::Replace {
+            task: task.id,
+            package: package.to_vec(),
+            origin: origin.clone(),
+        })?;
         if let Err(error) = self.between_turns(|| vm.adopt(package, exported)) {
             self.loader.run(&Request::Abort)?;
             return Err(error.into());
@@ -148,7 +158,7 @@ impl Tasks {
             false => vm.rollback().map(drop),
         });
         if let Err(error) = ended {
-            eprintln!("task {}: the events of both versions are read until the next one: {error}", task.id);
+            say!("task {}: the events of both versions are read until the next one: {error}", task.id);
         }
         report
     }

@@ -11,10 +11,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use http::StatusCode;
+use serde_json::Value;
 
 use crate::error::{ApiError, Result};
 use crate::loader::Client;
-use crate::loader::protocol::Request;
+use crate::loader::protocol::{Origin, Request};
 use crate::poller::Poller;
 use crate::spec::Spec;
 use crate::state::{Record, State};
@@ -77,6 +78,14 @@ impl Tasks {
         &self.loader
     }
 
+    /// Adds a line to the audit log.
+    pub fn note(&self, line: &Value) -> Result<()> {
+        self.loader.note(line).map_err(|error| {
+            let text = format!("the audit log cannot be written: {error}");
+            ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "audit", text)
+        })
+    }
+
     /// All tasks, by their numbers.
     pub fn list(&self) -> Vec<Arc<Task>> {
         let tasks: Vec<Arc<Task>> = self.locked().values().cloned().collect();
@@ -126,7 +135,7 @@ impl Tasks {
     }
 
     /// Says what a start, or a replace of a task, would do, as JSON. Nothing is attached.
-    pub fn plan(&self, task: Option<u64>, spec: &Spec, package: &[u8]) -> Result<String> {
+    pub fn plan(&self, task: Option<u64>, spec: &Spec, package: &[u8], origin: Origin) -> Result<String> {
         let _numbers = self.turn()?;
         let spec = match task {
             Some(id) => &self.get(id)?.spec.clone(),
@@ -138,6 +147,7 @@ impl Tasks {
             package: package.to_vec(),
             args: spec.args.clone(),
             variables: variables.collect(),
+            origin,
         })
     }
 
@@ -145,7 +155,7 @@ impl Tasks {
     pub fn end(&self) {
         let _numbers = self.numbers();
         if let Err(error) = self.loader.run(&Request::End) {
-            eprintln!("server: {}", error.message);
+            say!("server: {}", error.message);
         }
     }
 
@@ -198,7 +208,7 @@ impl Tasks {
     /// Removes the files of a task, so that no server starts it again.
     fn forget(&self, record: &Record) {
         if let Err(error) = self.state.remove(record.id) {
-            eprintln!("task {}: its file cannot be removed, so it would start again: {error}", record.id);
+            say!("task {}: its file cannot be removed, so it would start again: {error}", record.id);
         }
         self.remove_package(&record.digest);
     }
@@ -213,10 +223,7 @@ impl Tasks {
     /// Saves what has been done already.
     fn save_or_complain(&self, task: &Task) {
         if let Err(error) = self.state.save(&task.record()) {
-            eprintln!(
-                "task {}: its file cannot be written, so a restart does not restore it: {error}",
-                task.id
-            );
+            say!("task {}: its file cannot be written, so a restart does not restore it: {error}", task.id);
         }
     }
 }

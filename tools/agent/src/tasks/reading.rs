@@ -23,6 +23,7 @@ impl Tasks {
             variables: variables.collect(),
             wanted: task.spec.identity(),
             alone: Alone { detach: task.spec.detaches_alone, after: self.detach_after },
+            origin: task.with(|current| current.origin.clone()),
         };
         let exported = self.loader.load(&request)?;
         self.read_events(task, package, exported, numbers).inspect_err(|_| {
@@ -84,7 +85,7 @@ fn import(task: &Task, package: &[u8], exported: Exported) -> Result<Arc<Vm>> {
     let (id, name) = (task.id, task.spec.name.clone());
     let messages = Arc::clone(&task.messages);
     let log = move |level: Level, line: &str| {
-        eprintln!("task {id} ({name}): {level:?}: {line}");
+        say!("task {id} ({name}): {level:?}: {line}");
         messages.add(level, line);
     };
     Ok(Arc::new(Vm::import(package, exported, Options::new().log(log))?))

@@ -5,7 +5,8 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 
-use eunomia_agent::loader;
+use eunomia_agent::loader::{self, Settings};
+use eunomia_agent::parser;
 use eunomia_agent::server::{self, Config};
 use eunomia_agent::tls::Files;
 use rustix::net::sockopt::socket_acceptconn;
@@ -14,11 +15,15 @@ use crate::error::{Code, Failure, Result, say};
 use crate::options::Server;
 use crate::output;
 
-/// The only argument of the process that loads packages. Its standard input is a unix socket that listens for servers.
+/// The first argument of the process that loads packages. Its standard input is a unix socket that listens for servers. `--policy`
+/// and `--audit` with absolute paths may follow.
 pub const LOADER: &str = "--load-packages";
 
-/// The only argument of the process that starts that process, and starts it again if it is killed.
+/// The first argument of the process that starts that process, and starts it again if it is killed. The same may follow.
 pub const KEEPER: &str = "--keep-loader";
+
+/// The only argument of the process that reads the package on its standard input.
+pub const PARSER: &str = "--parse-package";
 
 /// The port of the server, as in eunomia-bpf.
 const PORT: u16 = 8527;
@@ -43,6 +48,7 @@ pub fn run(options: &Server) -> Result<ExitCode> {
         state: options.state.clone(),
         loader: options.loader.clone().unwrap_or_else(|| options.socket.with_file_name("loader.sock")),
         detach_after: options.detach_after,
+        settings: Settings { policy: absolute(&options.policy)?, audit: absolute(&options.audit)? },
     };
     let failed = |why| Failure::new(Code::Failed, why);
     if options.uninstall {
@@ -53,25 +59,62 @@ pub fn run(options: &Server) -> Result<ExitCode> {
         };
         return output::print(format_args!("{text}\n"));
     }
-    server::run(&config, own(KEEPER)).map_err(failed)?;
+    server::run(&config, own(KEEPER, &config.settings)).map_err(failed)?;
     Ok(ExitCode::SUCCESS)
 }
 
 /// The process that loads packages.
 pub fn load() -> ExitCode {
-    internal(LOADER, loader::serve)
+    let Settings { policy, audit } = settings();
+    let parser = || own(PARSER, &Settings::default());
+    internal(LOADER, |listener| loader::serve(listener, loader::Config { policy, audit, parser }))
 }
 
 /// The process that starts the one that loads packages.
 pub fn keep() -> ExitCode {
-    internal(KEEPER, |listener| loader::keep(&listener, || own(LOADER)))
+    let settings = settings();
+    internal(KEEPER, |listener| loader::keep(&listener, || own(LOADER, &settings)))
 }
 
-/// This program with another argument.
-fn own(argument: &str) -> Command {
+/// The process that reads a package before it is loaded.
+pub fn parse() -> ExitCode {
+    match parser::serve() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(why) => {
+            say(format_args!("{PARSER}: {why}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// This program with another argument and the files that it reads.
+fn own(argument: &str, settings: &Settings) -> Command {
     let mut command = Command::new("/proc/self/exe");
     command.arg(argument);
+    for (name, path) in [("--policy", &settings.policy), ("--audit", &settings.audit)] {
+        if let Some(path) = path {
+            command.arg(name).arg(path);
+        }
+    }
     command
+}
+
+/// The files in the arguments that [`own`] has written.
+fn settings() -> Settings {
+    let (mut settings, mut args) = (Settings::default(), std::env::args_os().skip(2));
+    while let (Some(name), Some(path)) = (args.next(), args.next()) {
+        match name.to_str() {
+            Some("--policy") => settings.policy = Some(path.into()),
+            Some("--audit") => settings.audit = Some(path.into()),
+            _ => {}
+        }
+    }
+    settings
+}
+
+fn absolute(path: &Option<PathBuf>) -> Result<Option<PathBuf>> {
+    let path = path.as_ref().map(std::path::absolute).transpose();
+    path.map_err(|error| Failure::new(Code::Usage, error))
 }
 
 fn internal(name: &str, serve: impl FnOnce(OwnedFd) -> std::io::Result<()>) -> ExitCode {

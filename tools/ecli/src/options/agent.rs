@@ -50,6 +50,15 @@ pub struct Server {
     #[arg(long)]
     pub insecure_no_auth: bool,
 
+    /// Rules for what may be started, which no request can change, see docs/agent.md [default: /etc/eunomia/policy.toml if it
+    /// exists]
+    #[arg(long, value_name = "FILE")]
+    pub policy: Option<PathBuf>,
+
+    /// Append a line for each change and each refused request to this file
+    #[arg(long, value_name = "FILE")]
+    pub audit: Option<PathBuf>,
+
     /// Directory in which tasks are stored, so that the server starts them again after a restart
     #[arg(long, value_name = "DIR", default_value = "/var/lib/eunomia")]
     pub state: PathBuf,

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use crate::support::{self, package, run};
-use crate::{Server, folder, needs_root, package_value};
+use crate::{Server, folder, needs_root, package_value, policy};
 
 /// The line of a token in the file of the server.
 fn line(role: &str, token: &str) -> String {
@@ -47,7 +47,8 @@ fn tokens_have_roles_over_tcp_until_they_are_removed() {
     let tokens = folder();
     let path = tokens.path().join("tokens");
     std::fs::write(&path, line("read", "reader") + &line("operate", "operator")).unwrap();
-    let server = Server::start(&["-p", "0", "--tokens", path.to_str().unwrap()]);
+    let (_policy, policy) = policy("[callers]\nnetwork = \"any\"\n");
+    let server = Server::start(&["-p", "0", "--tokens", path.to_str().unwrap(), "--policy", &policy]);
     let get = |headers: &str| server.request_over_tcp("GET", "/v1/tasks", headers, "");
     let bearer = |token: &str| format!("Authorization: Bearer {token}\r\n");
     let (code, error) = get("");

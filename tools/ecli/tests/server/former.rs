@@ -4,7 +4,7 @@ use base64::Engine;
 use serde_json::{Value, json};
 
 use crate::support::{package, wait_for};
-use crate::{Marker, Server, counted, needs_root};
+use crate::{Marker, Server, counted, needs_root, policy};
 
 /// A package as its clients sent it: base64 without padding.
 fn sent(path: &str) -> String {
@@ -14,7 +14,8 @@ fn sent(path: &str) -> String {
 #[test]
 fn a_client_of_the_former_server_is_served() {
     needs_root!();
-    let server = Server::start(&["-p", "0", "--insecure-no-auth"]);
+    let (_policy, policy) = policy("[callers]\nnetwork = \"any\"\n");
+    let server = Server::start(&["-p", "0", "--insecure-no-auth", "--policy", &policy]);
     let (_folder, path) = counted(1);
     let post = |path: &str, body: Value| server.request_over_tcp("POST", path, "", &body.to_string());
     let list = || server.request_over_tcp("GET", "/task", "", "").1;

@@ -7,6 +7,8 @@ mod access;
 mod bad_input;
 mod former;
 mod openapi;
+mod packages;
+mod policy;
 mod restart;
 mod service;
 mod survival;
@@ -176,6 +178,15 @@ impl Drop for Server {
 /// Ends the loader of a server that has ended, if there is one.
 fn end_loader(folder: &std::path::Path) {
     let _ = eunomia_agent::loader::end(&folder.join("loader.sock"));
+}
+
+/// A policy in a file.
+fn policy(text: &str) -> (tempfile::TempDir, String) {
+    let folder = folder();
+    let path = folder.path().join("policy.toml");
+    std::fs::write(&path, text).expect("a policy");
+    let path = path.to_str().expect("UTF-8").to_owned();
+    (folder, path)
 }
 
 /// A folder that other users can enter.

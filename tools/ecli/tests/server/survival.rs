@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use crate::support::{self, Activity, package, run, wait_for};
 use crate::{Marker, Server, counted, end_loader, needs_root, package_value};
 
-fn kill(pid: u32) {
+pub fn kill(pid: u32) {
     let pid = Pid::from_raw(i32::try_from(pid).expect("a process")).expect("a process");
     kill_process(pid, Signal::KILL).expect("it runs");
 }

@@ -201,7 +201,7 @@ fn failed(failure: client::Failure) -> Failure {
     let code = match text("status") {
         "invalid" => Code::Usage,
         "package" | "type" | "not_found" => Code::Source,
-        "unauthorized" | "forbidden" | "permission" => Code::Privilege,
+        "unauthorized" | "forbidden" | "permission" | "policy" => Code::Privilege,
         "verifier" | "attach" => Code::Kernel,
         "unsupported" if number == 422 => Code::Kernel,
         _ => Code::Failed,

@@ -48,16 +48,18 @@ fn program(options: &Program) -> Result<Value> {
         variables.insert(name, value);
     }
     let request = Request { prog, kind: options.prog_type, origin: &options.origin };
-    Ok(json!({"package_base64": package(&request)?, "args": args, "variables": variables}))
+    let (package, signature) = package(&request)?;
+    Ok(json!({"package_base64": package, "signature": signature, "args": args, "variables": variables}))
 }
 
-/// Reads a package, in base64.
-fn package(request: &Request) -> Result<String> {
+/// Reads a package, in base64, and its signature.
+fn package(request: &Request) -> Result<(String, Option<String>)> {
     use base64::Engine;
-    let program = source::open(request)?;
-    let bytes = match program.kind {
-        Kind::Json => program.bytes,
-        Kind::Object => Package::from_object(&program.bytes, None).map_err(Failure::from)?.to_json(),
+    let program = source::open_to_send(request)?;
+    let (bytes, signature) = match program.kind {
+        Kind::Json => (program.bytes, program.signature),
+        // It is the object that is signed.
+        Kind::Object => (Package::from_object(&program.bytes, None).map_err(Failure::from)?.to_json(), None),
         Kind::Tar | Kind::Wasm => {
             let text = format!(
                 "{}: {}; the server runs packages and BPF objects only",
@@ -67,10 +69,11 @@ fn package(request: &Request) -> Result<String> {
             return Err(Failure::new(Code::Source, text));
         }
     };
-    Ok(base64::engine::general_purpose::STANDARD.encode(bytes))
+    Ok((base64::engine::general_purpose::STANDARD.encode(bytes), signature))
 }
 
 fn update(options: &Update) -> Result<Value> {
     let request = Request { prog: &options.prog, kind: None, origin: &options.origin };
-    Ok(json!({"package_base64": package(&request)?}))
+    let (package, signature) = package(&request)?;
+    Ok(json!({"package_base64": package, "signature": signature}))
 }

@@ -1,0 +1,154 @@
+//! Judges each package before its programs are attached: in a child process, by the policy, and in the audit log.
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use eunomia::package::Package;
+use eunomia::vm::LoadedCode;
+use eunomia::{Error, Hint, Status};
+use eunomia_effects::{Judged, KernelTypes, judge};
+use serde_json::{Map, Value, json};
+
+use super::protocol::{Failure, Origin};
+use crate::audit::Audit;
+use crate::parser;
+use crate::policy::Policy;
+use crate::spec::digest;
+
+/// What the loader is started with.
+pub struct Config {
+    /// The file of the policy; `None`: the default one, if it exists.
+    pub policy: Option<PathBuf>,
+    /// The audit log; `None`: none.
+    pub audit: Option<PathBuf>,
+    /// Starts a process that calls [`parser::serve`].
+    pub parser: fn() -> Command,
+}
+
+/// The policy and the audit log in force.
+pub struct Guard {
+    config: Config,
+    policy: Policy,
+    audit: Audit,
+}
+
+/// A package that is being judged, for the audit log.
+pub struct Case<'a> {
+    guard: &'a Guard,
+    line: Map<String, Value>,
+}
+
+type Result<T> = std::result::Result<T, Failure>;
+
+impl Guard {
+    /// Reads the policy and opens the log. The error is one line.
+    pub fn open(config: Config) -> std::result::Result<Guard, String> {
+        let policy = Policy::load(config.policy.as_deref())?;
+        let audit = Audit::open(config.audit.as_deref())?;
+        Ok(Guard { config, policy, audit })
+    }
+
+    /// Reads the policy and opens the log again. If one fails, both stay as they were.
+    pub fn reload(&mut self) -> std::result::Result<(), String> {
+        let policy = Policy::load(self.config.policy.as_deref())?;
+        let audit = Audit::open(self.config.audit.as_deref())?;
+        (self.policy, self.audit) = (policy, audit);
+        Ok(())
+    }
+
+    /// The files in force, as the server compares them with its own options.
+    pub fn files(&self) -> String {
+        json!([self.config.policy, self.config.audit]).to_string()
+    }
+
+    /// The audit log.
+    pub fn audit(&self) -> &Audit {
+        &self.audit
+    }
+
+    /// The policy.
+    pub fn policy(&self) -> &Policy {
+        &self.policy
+    }
+
+    /// Notes what happens to a task. The error is that it cannot be noted.
+    pub fn note(&self, action: &str, task: u64) -> Result<()> {
+        let line = Map::from_iter([("action".into(), json!(action)), ("task".into(), json!(task))]);
+        self.audit.write("loader", line, false).map_err(|error| not_noted(&error))
+    }
+
+    /// Begins to judge a package.
+    pub fn case(&self, action: &str, task: u64, package: &[u8], origin: &Origin) -> Case<'_> {
+        let digest = format!("sha256:{}", digest(package));
+        let line = json!({"action": action, "task": task, "who": origin.who, "digest": digest});
+        let Value::Object(line) = line else { unreachable!("it is an object") };
+        Case { guard: self, line }
+    }
+}
+
+impl Case<'_> {
+    /// Whether the package may be loaded, as far as that is known without the kernel.
+    pub fn admit(&mut self, package: &[u8], origin: &Origin) -> Result<()> {
+        let policy = &self.guard.policy;
+        let signer = policy.check_source(origin.caller, package, origin.signature.as_deref())?;
+        self.line.insert("allowed_by".into(), json!(signer));
+        let programs = parser::read((self.guard.config.parser)(), package)?;
+        self.note_effects(&programs);
+        policy.check_programs(&programs)
+    }
+
+    /// Whether what the kernel has received may be attached, while other tasks use `others` bytes of kernel memory.
+    pub fn judge(&mut self, package: &[u8], loaded: &LoadedCode, others: u64) -> Result<()> {
+        let programs = judge(loaded, &KernelTypes::default());
+        self.note_effects(&programs);
+        let policy = &self.guard.policy;
+        policy.check_programs(&programs)?;
+        policy.check_targets(&Package::parse(package)?.meta, loaded)?;
+        policy.check_memory(loaded.kernel_memory, others)
+    }
+
+    /// Converts an error of the library: one of the limit for kernel memory names the rule of the policy behind it.
+    pub fn failed(&self, error: Error) -> Failure {
+        let policy = &self.guard.policy;
+        match policy.memory_rule() {
+            Some(rule) if matches!(error.hint(), Some(Hint::KernelMemory)) => {
+                policy.no_memory(rule, error.message())
+            }
+            _ => error.into(),
+        }
+    }
+
+    /// Notes that it is attached next, on the disk, because it may crash the machine.
+    pub fn allow(&self) -> Result<()> {
+        self.write("allowed", true)
+    }
+
+    /// Notes why it does not run.
+    pub fn refuse(&self, failure: Failure) -> Failure {
+        match self.write(&failure.message, false) {
+            Ok(()) => failure,
+            Err(other) => other,
+        }
+    }
+
+    fn write(&self, result: &str, is_safe: bool) -> Result<()> {
+        let mut line = self.line.clone();
+        line.insert("result".into(), json!(result));
+        self.guard.audit.write("loader", line, is_safe).map_err(|error| not_noted(&error))
+    }
+
+    fn note_effects(&mut self, programs: &[Judged]) {
+        let mut effects: Vec<&String> =
+            programs.iter().flat_map(|program| &program.findings.effects).collect();
+        effects.sort();
+        effects.dedup();
+        self.line.insert("effects".into(), json!(effects));
+    }
+}
+
+fn not_noted(error: &std::io::Error) -> Failure {
+    Failure::new(
+        Status::System,
+        format_args!("the audit log cannot be written, so nothing was changed: {error}"),
+    )
+}

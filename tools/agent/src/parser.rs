@@ -1,0 +1,277 @@
+//! Reads a package in a process of its own before the loader does. That process can do nothing but compute.
+//!
+//! The loader keeps the programs of all tasks attached, so it must survive every package. A package with which the parsers crash,
+//! use too much memory or take too long ends the child only. What the child replies is not trusted: it can lead to a refusal, and the
+//! loader judges the loaded instructions again.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, Read, Seek, Write};
+use std::os::fd::AsFd;
+use std::os::unix::process::ExitStatusExt;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use eunomia::package::Package;
+use eunomia::{Kind, Options, Status, Vm};
+use eunomia_effects::{Findings, Judged, Object, Program};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::{MemfdFlags, memfd_create};
+use rustix::process::{Resource, Rlimit, Signal, set_parent_process_death_signal, setrlimit};
+use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, apply_filter};
+use serde_json::{Value, json};
+
+use crate::loader::confine_parser;
+use crate::loader::protocol::{Failure, Reply};
+
+/// Its limits: address space in bytes, processor time in seconds, descriptors (each map needs one), bytes of a file in memory.
+const MEMORY: u64 = 1 << 30;
+const SECONDS: u64 = 10;
+const FILES: u64 = 512;
+const FILE: u64 = 8 << 20;
+/// How long the loader waits for it.
+const WAIT: Duration = Duration::from_secs(30);
+/// The largest reply.
+const MAX_REPLY: u64 = 4 << 20;
+
+type Result<T> = std::result::Result<T, Failure>;
+
+/// Has a process read the package. `command` starts it: a process that calls [`serve`]. Returns what the programs could do by
+/// their instructions as compiled.
+pub fn read(mut command: Command, package: &[u8]) -> Result<Vec<Judged>> {
+    let failed = |error: io::Error| Failure::new(Status::System, format_args!("the package parser: {error}"));
+    let started = in_memory(package).and_then(|input| {
+        command.env_clear().stdin(Stdio::from(input)).stdout(Stdio::piped()).stderr(Stdio::null()).spawn()
+    });
+    let mut child = started.map_err(failed)?;
+    let reply = receive(&mut child);
+    if reply.is_err() {
+        // It may have ended already.
+        let _ = child.kill();
+    }
+    let status = child.wait().map_err(failed)?;
+    match Reply::decode(&reply.map_err(failed)?) {
+        Some(Reply::Text(text)) if status.success() => decode(&text).ok_or_else(|| ended(status)),
+        Some(Reply::Failed(failure)) if status.success() => Err(failure),
+        _ => Err(ended(status)),
+    }
+}
+
+/// The error for a child that has not replied.
+fn ended(status: ExitStatus) -> Failure {
+    /// SIGXCPU, and SIGKILL if that has not ended it.
+    const TIME: [i32; 2] = [24, 9];
+    let why = match status.signal() {
+        Some(signal) if TIME.contains(&signal) => format!("took more than {SECONDS} s"),
+        Some(signal) => format!("ended by signal {signal}"),
+        None => format!("used more than {} MiB, or failed ({status})", MEMORY >> 20),
+    };
+    let hint = "the package is damaged or hostile; ecli inspect may show more";
+    Failure {
+        hint: hint.into(),
+        ..Failure::new(Status::Package, format_args!("the package cannot be read: its parser {why}"))
+    }
+}
+
+/// A file in memory with these bytes, to be read from the start.
+fn in_memory(bytes: &[u8]) -> io::Result<File> {
+    let mut file = File::from(memfd_create("package", MemfdFlags::CLOEXEC)?);
+    file.write_all(bytes)?;
+    file.rewind()?;
+    Ok(file)
+}
+
+/// Reads the reply until the child closes the pipe.
+fn receive(child: &mut Child) -> io::Result<Vec<u8>> {
+    let (deadline, mut reply) = (Instant::now() + WAIT, Vec::new());
+    let Some(mut output) = child.stdout.take() else { return Ok(reply) };
+    let mut piece = [0; 1 << 14];
+    loop {
+        let left = Timespec::try_from(deadline.saturating_duration_since(Instant::now()))
+            .map_err(io::Error::other)?;
+        let mut fds = [PollFd::from_borrowed_fd(output.as_fd(), PollFlags::IN)];
+        match poll(&mut fds, Some(&left)) {
+            Err(rustix::io::Errno::INTR) => continue,
+            Ok(0) => return Err(io::Error::other(format!("no reply within {} s", WAIT.as_secs()))),
+            other => other?,
+        };
+        let count = output.read(&mut piece)?;
+        reply.extend_from_slice(&piece[..count]);
+        if count == 0 {
+            return Ok(reply);
+        }
+        if reply.len() as u64 > MAX_REPLY {
+            return Err(io::Error::other("the reply is too large"));
+        }
+    }
+}
+
+/// The child: reads the package on standard input, and writes the reply to standard output.
+pub fn serve() -> std::result::Result<(), String> {
+    restrict()?;
+    let mut package = Vec::new();
+    io::stdin().lock().read_to_end(&mut package).map_err(|error| error.to_string())?;
+    let reply = match judge(&package) {
+        Ok(programs) => Reply::Text(encode(&programs)),
+        Err(failure) => Reply::Failed(failure),
+    };
+    io::stdout().lock().write_all(&reply.encode()).map_err(|error| error.to_string())
+}
+
+/// Opens a package as the loader will, and finds out what its programs could do.
+fn judge(bytes: &[u8]) -> Result<Vec<Judged>> {
+    let package = Package::parse(bytes)?;
+    let vm = Vm::new(Options::new())?;
+    vm.open(bytes, Kind::Json)?;
+    let mut pins = BTreeMap::new();
+    for index in 0..vm.map_count()? {
+        if let Some(path) = vm.map_pin_path_at(index)? {
+            pins.insert(vm.map_at(index)?.name.to_string_lossy().into_owned(), path);
+        }
+    }
+    let pinned = |map: &str| Some(pins.get(map)?.to_string_lossy().into_owned());
+    let (mut object, mut programs) = (Object::new(&package.object), Vec::new());
+    for index in 0..vm.prog_count()? {
+        let (info, own) = (vm.prog_at(index)?, vm.prog_code_at(index)?);
+        if !info.autoload {
+            continue;
+        }
+        let name = info.name.to_string_lossy().into_owned();
+        let code = object.code(&name, &own.instructions);
+        let program = Program { kind: info.kind, attach_type: own.attach_type };
+        let findings = Findings::of(&code, &program, &pinned);
+        programs.push(Judged { name, kind: info.kind, findings });
+    }
+    Ok(programs)
+}
+
+fn encode(programs: &[Judged]) -> String {
+    let one = |Judged { name, kind, findings }: &Judged| {
+        json!({
+            "name": name, "kind": kind, "helpers": findings.helpers, "kfuncs": findings.kfuncs,
+            "effects": findings.effects,
+        })
+    };
+    Value::from_iter(programs.iter().map(one)).to_string()
+}
+
+/// Reads what [`encode`] has written; `None` if it is something else.
+fn decode(text: &str) -> Option<Vec<Judged>> {
+    let value: Value = serde_json::from_str(text).ok()?;
+    let number = |value: &Value| u32::try_from(value.as_u64()?).ok();
+    let word = |value: &Value| value.as_str().map(str::to_owned);
+    let one = |program: &Value| {
+        let list = |name: &str| program[name].as_array();
+        let findings = Findings {
+            helpers: list("helpers")?.iter().map(number).collect::<Option<_>>()?,
+            kfuncs: list("kfuncs")?.iter().map(word).collect::<Option<_>>()?,
+            effects: list("effects")?.iter().map(word).collect::<Option<_>>()?,
+            ..Findings::default()
+        };
+        Some(Judged { name: word(&program["name"])?, kind: number(&program["kind"])?, findings })
+    };
+    value.as_array()?.iter().map(one).collect()
+}
+
+/// Drops everything that is not needed for reading a package, for good.
+fn restrict() -> std::result::Result<(), String> {
+    let most = |most| Rlimit { current: Some(most), maximum: Some(most) };
+    let limits = [
+        (Resource::As, MEMORY),
+        (Resource::Cpu, SECONDS),
+        (Resource::Nofile, FILES),
+        (Resource::Fsize, FILE),
+        (Resource::Core, 0),
+    ];
+    for (resource, limit) in limits {
+        setrlimit(resource, most(limit)).map_err(|error| error.to_string())?;
+    }
+    set_parent_process_death_signal(Some(Signal::KILL)).map_err(|error| error.to_string())?;
+    confine_parser()?;
+    let filter = filter().ok_or("no system call filter for this machine")?;
+    apply_filter(&filter).map_err(|error| error.to_string())
+}
+
+/// Allows the system calls for memory, and for opening and reading files; Landlock restricts which files. Others fail.
+fn filter() -> Option<BpfProgram> {
+    let calls = [
+        libc::SYS_read,
+        libc::SYS_pread64,
+        libc::SYS_write,
+        libc::SYS_lseek,
+        libc::SYS_openat,
+        libc::SYS_faccessat,
+        libc::SYS_faccessat2,
+        libc::SYS_fstat,
+        libc::SYS_newfstatat,
+        libc::SYS_statx,
+        libc::SYS_fcntl,
+        libc::SYS_ioctl,
+        libc::SYS_close,
+        libc::SYS_mmap,
+        libc::SYS_mremap,
+        libc::SYS_munmap,
+        libc::SYS_mprotect,
+        libc::SYS_madvise,
+        libc::SYS_brk,
+        libc::SYS_futex,
+        libc::SYS_getrandom,
+        libc::SYS_clock_gettime,
+        libc::SYS_uname,
+        libc::SYS_gettid,
+        libc::SYS_getpid,
+        libc::SYS_memfd_create,
+        libc::SYS_epoll_create1,
+        libc::SYS_epoll_ctl,
+        libc::SYS_eventfd2,
+        libc::SYS_sched_getaffinity,
+        libc::SYS_restart_syscall,
+        libc::SYS_rt_sigaction,
+        libc::SYS_rt_sigprocmask,
+        libc::SYS_rt_sigreturn,
+        libc::SYS_sigaltstack,
+        libc::SYS_exit,
+        libc::SYS_exit_group,
+    ];
+    let rules: BTreeMap<i64, Vec<_>> = calls.into_iter().map(|call| (call, Vec::new())).collect();
+    let denied = SeccompAction::Errno(libc::EPERM as u32);
+    let machine = std::env::consts::ARCH.try_into().ok()?;
+    SeccompFilter::new(rules, denied, SeccompAction::Allow, machine).ok()?.try_into().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_child_replies_is_read_as_it_was_written() {
+        let findings = Findings {
+            helpers: [1, 5].into(),
+            kfuncs: ["f".to_owned()].into(),
+            effects: ["drops packets".to_owned()].into(),
+            ..Findings::default()
+        };
+        let programs = [Judged { name: "p".into(), kind: 6, findings: findings.clone() }];
+        let read = decode(&encode(&programs)).unwrap();
+        assert_eq!((read[0].name.as_str(), read[0].kind, &read[0].findings), ("p", 6, &findings));
+        for text in
+            ["", "{}", "[1]", "[{}]", r#"[{"name":1,"kind":6,"helpers":[],"kfuncs":[],"effects":[]}]"#]
+        {
+            assert!(decode(text).is_none(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_child_that_fails_is_a_refused_package() {
+        let read = |script: &str| {
+            let mut command = Command::new("/bin/sh");
+            command.args(["-c", script]);
+            read(command, b"{}").unwrap_err()
+        };
+        assert!(read("kill -SEGV $$").message.ends_with("its parser ended by signal 11"));
+        assert!(read("kill -XCPU $$").message.ends_with("its parser took more than 10 s"));
+        assert!(read("exit 1").message.contains("used more than 1024 MiB, or failed"));
+        assert!(read("echo nonsense").message.contains("the package cannot be read"));
+        assert!(read("head -c 5000000 /dev/zero").message.contains("the reply is too large"));
+    }
+}

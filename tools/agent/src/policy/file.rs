@@ -1,0 +1,131 @@
+//! Reads the file of the policy.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+/// The file that is read unless the options name another one.
+pub const DEFAULT: &str = "/etc/eunomia/policy.toml";
+
+/// The directory with trusted keys unless the file names another one; that of ecli.
+const KEYS: &str = "/etc/libeunomia/trusted";
+
+/// The largest file.
+const MAX_FILE: u64 = 1 << 20;
+
+/// The rules. A list or number that is missing limits nothing.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Rules {
+    /// Who may start packages.
+    pub callers: Callers,
+    /// The directory with trusted keys.
+    pub keys: PathBuf,
+    /// Packages that need no signature: `sha256:` and 64 hexadecimal digits, here without the prefix.
+    pub digests: Vec<String>,
+    /// The types of programs.
+    pub program_types: Option<Vec<String>>,
+    /// The helpers and other functions of the kernel.
+    pub calls: Option<Vec<String>>,
+    /// The effects.
+    pub effects: Option<Vec<String>>,
+    /// The most tasks.
+    pub tasks: Option<usize>,
+    /// The most kernel memory of a task.
+    pub memory_mib: Option<u64>,
+    /// The most kernel memory of all tasks.
+    pub total_memory_mib: Option<u64>,
+    /// Directories with the executables that uprobes may be attached to.
+    pub uprobe_folders: Option<Vec<PathBuf>>,
+    /// Control groups; those below them are allowed as well.
+    pub cgroup_folders: Option<Vec<PathBuf>>,
+}
+
+/// What each kind of caller may start.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Callers {
+    /// Root over the unix socket.
+    pub root: Condition,
+    /// Other users over the unix socket.
+    pub local: Condition,
+    /// Callers over TCP.
+    pub network: Condition,
+}
+
+/// Which packages somebody may start.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+pub enum Condition {
+    /// None.
+    None,
+    /// Those with a signature by a trusted key, or with a digest in the list.
+    Signed,
+    /// All.
+    Any,
+}
+
+impl Default for Callers {
+    fn default() -> Callers {
+        Callers { root: Condition::Any, local: Condition::None, network: Condition::Signed }
+    }
+}
+
+impl Default for Rules {
+    fn default() -> Rules {
+        Rules {
+            callers: Callers::default(),
+            keys: KEYS.into(),
+            digests: Vec::new(),
+            program_types: None,
+            calls: None,
+            effects: None,
+            tasks: None,
+            memory_mib: None,
+            total_memory_mib: None,
+            uprobe_folders: None,
+            cgroup_folders: None,
+        }
+    }
+}
+
+/// Reads the file. The error is one line with its path.
+pub fn read(path: &Path) -> Result<Rules, String> {
+    let failed = |why: String| format!("{}: {why}", path.display());
+    eunomia_owner::check(path)?;
+    let about = fs::metadata(path).map_err(|error| failed(error.to_string()))?;
+    if !about.is_file() || about.len() > MAX_FILE {
+        return Err(failed(format!("not a regular file of at most {MAX_FILE} bytes")));
+    }
+    let text = fs::read_to_string(path).map_err(|error| failed(error.to_string()))?;
+    parse(&text).map_err(failed)
+}
+
+/// Reads the text of the file.
+pub fn parse(text: &str) -> Result<Rules, String> {
+    let mut rules: Rules = toml::from_str(text).map_err(|error| {
+        let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
+        let message = error.message().replace('\n', " ");
+        format!("line {}: {message}", before.matches('\n').count() + 1)
+    })?;
+    for digest in &mut rules.digests {
+        *digest = match digest.strip_prefix("sha256:") {
+            Some(digits) if digits.len() == 64 && digits.bytes().all(|byte| byte.is_ascii_hexdigit()) => {
+                digits.to_ascii_lowercase()
+            }
+            _ => return Err(format!("digests: {digest:?} is not sha256: and 64 hexadecimal digits")),
+        };
+    }
+    let folders = [
+        ("keys", Some(vec![rules.keys.clone()])),
+        ("uprobe_folders", rules.uprobe_folders.clone()),
+        ("cgroup_folders", rules.cgroup_folders.clone()),
+    ];
+    for (rule, folders) in folders {
+        if let Some(folder) = folders.iter().flatten().find(|folder| !folder.is_absolute()) {
+            return Err(format!("{rule}: {folder:?} is not an absolute path"));
+        }
+    }
+    Ok(rules)
+}

@@ -1,0 +1,202 @@
+//! What the policy refuses, and what the audit log says about it.
+
+use std::fs;
+
+use rustix::process::Signal;
+use serde_json::{Value, json};
+
+use crate::support::{self, compile, package, run, wait_for};
+use crate::{Server, counted, folder, needs_root, package_value, policy};
+
+/// The lines of an audit log.
+fn lines(path: &str) -> Vec<Value> {
+    let text = fs::read_to_string(path).unwrap();
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+/// The error of a client without the name of the program.
+#[track_caller]
+fn refused(server: &Server, args: &[&str]) -> String {
+    let ran = server.client(args);
+    assert_eq!(ran.code, Some(4), "{}", ran.err);
+    ran.err
+}
+
+#[test]
+fn the_network_starts_what_is_signed() {
+    needs_root!();
+    let (keys, (_new, path)) = (folder(), counted(1));
+    let at = |name: &str| keys.path().join(name).to_str().unwrap().to_owned();
+    let made = run(&["keygen", "--no-password", "-p", &at("k.pub"), "-s", &at("k.key")]);
+    assert_eq!(made.code, Some(0), "{}", made.err);
+    let (_policy, policy) = policy(&format!("keys = {:?}\n", keys.path()));
+    let server = Server::start(&["-p", "0", "--insecure-no-auth", "--policy", &policy]);
+    let endpoint = format!("http://{}", server.address.as_ref().unwrap());
+    let start = |path: &str| run(&["client", "-e", &endpoint, "start", path]);
+    let ran = start(&path);
+    assert!(ran.code == Some(4) && ran.err.contains("refused by callers of the policy: network callers may start signed packages only, and this one is not signed"), "{}", ran.err);
+    assert!(
+        ran.err.contains(&format!("set callers.network = \"any\" in {policy}"))
+            || ran.err.contains("set callers.network = \"any\" there"),
+        "{}",
+        ran.err
+    );
+    // The client sends the signature beside the file.
+    assert_eq!(run(&["sign", "-s", &at("k.key"), &path]).code, Some(0));
+    let ran = start(&path);
+    assert_eq!((ran.code, ran.out.as_str()), (Some(0), "2\n"), "{}", ran.err);
+    // A signature of other bytes.
+    let (_other, other) = counted(2);
+    fs::copy(format!("{path}.minisig"), format!("{other}.minisig")).unwrap();
+    let ran = run(&["client", "-e", &endpoint, "update", "2", &other]);
+    assert!(ran.code == Some(4) && ran.err.contains("does not match"), "{}", ran.err);
+    assert_eq!(run(&["sign", "-s", &at("k.key"), &other]).code, Some(0));
+    let ran = run(&["client", "-e", &endpoint, "update", "2", &other]);
+    assert_eq!(ran.code, Some(0), "{}", ran.err);
+    // The signature is kept for the next loader.
+    crate::survival::kill(server.loader());
+    wait_for("another loader", || server.log().contains("another loader, which runs the tasks again"));
+    wait_for("the task", || server.client(&["list"]).out.contains(" Running\n"));
+}
+
+#[test]
+fn programs_and_replacements_do_only_what_is_listed() {
+    needs_root!();
+    let killer = compile(
+        r#"
+#include "vmlinux.h"
+#include <bpf/bpf_helpers.h>
+char LICENSE[] SEC("license") = "GPL";
+SEC("tp_btf/sched_process_exec")
+int on_exec(void *ctx) { bpf_send_signal(0); return 0; }
+"#,
+    );
+    let killer = killer.path().join("package.json").to_str().unwrap().to_owned();
+    let audit = folder();
+    let log = audit.path().join("audit").to_str().unwrap().to_owned();
+    let (_policy, path) = policy("program_types = [\"tracing\"]\neffects = []\ntasks = 1\nmemory_mib = 1\n");
+    let server = Server::start(&["--policy", &path, "--audit", &log]);
+    let text = refused(&server, &["start", &killer]);
+    assert!(text.contains("refused by effects of the policy: the program \"on_exec\" has the effect \"sends signals to processes\"; if that is intended, add \"sends signals to processes\" to effects in "), "{text}");
+    let text = refused(&server, &["start", &package("opensnoop")]);
+    assert!(text.contains("refused by program_types of the policy"), "{text}");
+    // The ring buffer of this one has 1 MiB.
+    let (_one, one) = counted(1);
+    let text = refused(&server, &["start", &one]);
+    assert!(text.contains("refused by memory_mib of the policy"), "{text}");
+    fs::write(&path, "effects = []\ntasks = 1\nmemory_mib = 16\ntotal_memory_mib = 16\n").unwrap();
+    let reloaded = |text: &str| {
+        support::signal(&server.child, Signal::HUP);
+        wait_for(text, || server.log().contains(text));
+    };
+    reloaded("server: the settings were read again\n");
+    let id = server.ok(&["start", &one, "--extra", "7"]);
+    let id = id.trim();
+    let number: u64 = id.parse().unwrap();
+    let text = refused(&server, &["start", &package("bootstrap")]);
+    assert!(text.contains("refused by tasks of the policy: 1 tasks run already"), "{text}");
+    // Nor does a replacement bring in what a start may not; the task goes on.
+    let text = refused(&server, &["update", id, &killer]);
+    assert!(text.contains("refused by effects of the policy"), "{text}");
+    assert!(server.ok(&["list"]).ends_with(" Running\n"));
+    // A broken file keeps the rules in force.
+    fs::write(&path, "tasks = \"many\"\n").unwrap();
+    reloaded("server: the settings stay as they were: ");
+    assert!(server.log().contains("policy.toml: line 1: invalid type: string \"many\""), "{}", server.log());
+    assert!(refused(&server, &["update", id, &killer]).contains("refused by effects"));
+    server.ok(&["stop", id]);
+    let lines = lines(&log);
+    let found = |from: &str, action: &str, result: &str| {
+        let is_it = |line: &&Value| {
+            let text = line["result"].as_str().or(line["message"].as_str()).unwrap_or_default();
+            line["from"] == from
+                && line["action"].as_str().unwrap_or_default() == action
+                && text.contains(result)
+        };
+        lines.iter().find(is_it).unwrap_or_else(|| panic!("{action} {result}: {lines:?}")).clone()
+    };
+    let allowed = found("loader", "load", "allowed");
+    assert_eq!(allowed["who"], "user 0: POST /v1/tasks");
+    assert!(allowed["digest"].as_str().unwrap().starts_with("sha256:") && allowed["task"] == number);
+    assert_eq!(
+        found("loader", "load", "refused by effects")["effects"],
+        json!(["sends signals to processes"])
+    );
+    let who = format!("user 0: PUT /v1/tasks/{id}/package");
+    assert_eq!(found("loader", "replace", "refused by effects")["who"], who);
+    assert_eq!(found("loader", "unload", "")["task"], number);
+    assert_eq!(found("server", "", "refused by tasks")["status"], 403);
+    assert!(
+        lines
+            .iter()
+            .any(|line| line["who"] == format!("user 0: DELETE /v1/tasks/{id}") && line["status"] == 200)
+    );
+}
+
+#[test]
+fn a_malformed_policy_starts_nothing() {
+    needs_root!();
+    let (_folder, path) = policy("task = 1\n");
+    let state = folder();
+    let at = |name: &str| state.path().join(name).to_str().unwrap().to_owned();
+    let ran = run(&["server", "--socket", &at("s"), "--state", &at("state"), "--policy", &path]);
+    assert_eq!(ran.code, Some(1));
+    let last = ran.err.lines().last().unwrap();
+    assert!(last.contains("policy.toml: line 1: unknown field `task`, expected one of"), "{}", ran.err);
+    let ran = run(&["server", "--socket", &at("s"), "--state", &at("state"), "--policy", &at("none")]);
+    assert!(ran.err.contains("none: No such file"), "{}", ran.err);
+}
+
+#[test]
+fn executables_are_in_the_allowed_folders() {
+    needs_root!();
+    let source = |path: &str| {
+        format!(
+            r#"
+#include "vmlinux.h"
+#include <bpf/bpf_helpers.h>
+char LICENSE[] SEC("license") = "GPL";
+SEC("uprobe/{path}:main")
+int on_call(void *ctx) {{ return 0; }}
+"#
+        )
+    };
+    let (_policy, path) = policy("uprobe_folders = [\"/usr/bin\"]\n");
+    let server = Server::start(&["--policy", &path]);
+    let start = |path: &str| {
+        let folder = compile(&source(path));
+        refused(&server, &["start", folder.path().join("package.json").to_str().unwrap()])
+    };
+    for (target, why) in [
+        ("/usr/lib/os-release", "which is in none of the allowed directories"),
+        ("/usr/bin/../lib/os-release", "which is in none of the allowed directories"),
+        ("/proc/self/exe", "which is a path of a process"),
+        ("libc.so.6", "which must be an absolute path"),
+        ("/usr/bin/none", "which cannot be found"),
+    ] {
+        let text = start(target);
+        assert!(
+            text.contains("refused by uprobe_folders of the policy") && text.contains(why),
+            "{target}: {text}"
+        );
+    }
+}
+
+#[test]
+fn a_caller_that_hangs_up_is_noted() {
+    needs_root!();
+    let audit = folder();
+    let log = audit.path().join("audit").to_str().unwrap().to_owned();
+    let server = Server::start(&["--audit", &log]);
+    let body = json!({"package": package_value(&package("bootstrap"))}).to_string();
+    {
+        let mut stream = std::os::unix::net::UnixStream::connect(server.path("socket")).unwrap();
+        let message = crate::message("POST", "/v1/tasks", "Content-Type: application/json\r\n", &body);
+        std::io::Write::write_all(&mut stream, message.as_bytes()).unwrap();
+    }
+    wait_for("the line", || {
+        lines(&log).iter().any(|line| {
+            line["from"] == "server" && line["who"] == "user 0: POST /v1/tasks" && line["status"].is_u64()
+        })
+    });
+}
