@@ -110,7 +110,7 @@ impl Modules {
 struct Api {
     modules: Modules,
     shown: BTreeMap<String, Vec<Item>>,
-    /// The path by which each public item is shown in full.
+    /// For each public item, the one path at which it is shown in full.
     paths: BTreeMap<Place, String>,
 }
 

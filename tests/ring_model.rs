@@ -2,8 +2,9 @@
 //! weak memory allows (loom). The reader is the code of src/bpf/ring_protocol.rs; the model of the kernel follows
 //! kernel/bpf/ringbuf.c: reserve, submit or discard, and a wake-up only if the reader has reached the record.
 //!
-//! Each rule has a test that breaks it, which loom must report. So each ordering is needed, and none is too weak: loom lets a load that is
-//! not ordered return any older value, as arm64 does. On x86-64 only the barrier would be needed.
+//! Each rule has a test that breaks it, which loom must report. So each ordering is needed. None is too weak, because
+//! loom lets a load that is not ordered return any older value, as arm64 does. On x86-64 only the barrier would be
+//! needed.
 
 #[allow(dead_code, reason = "the vm uses the rest")]
 #[path = "../src/bpf/packed.rs"]

@@ -112,8 +112,8 @@ static void poll_batch(eunomia_vm *vm) {
     eunomia_poll_batch(vm, 1000, our_batch, &ours);
 }
 
-// Reads into the same buffer again and again, and visits each record there. If all have the same size, its
-// header need not be read to find the next.
+// Reads into the same buffer again and again, and visits each record there. If all records have the same
+// size, the loop finds the next record without a read of the header.
 static void read_raw(eunomia_vm *vm) {
     static _Alignas(8) char buffer[64 << 10];
     eunomia_batch batch = EUNOMIA_INIT(eunomia_batch);
@@ -154,7 +154,7 @@ static struct format {
     {.name = "text", .plain = plain_text, .ours = poll_text},
 };
 
-// Without JSON and text, which are last, for LENGTHS.
+// The number of formats that are measured. With LENGTHS, JSON and text are left out, which are the last two.
 enum { FORMATS = sizeof(formats) / sizeof(formats[0]) - (LENGTHS ? 2 : 0) };
 
 static void produce(int prog) {

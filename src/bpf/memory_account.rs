@@ -13,7 +13,7 @@ use super::sys::object::possible_cpus;
 use crate::error::{Error, Hint, Result, Status};
 use crate::os;
 
-/// Bytes of a program beside its instructions.
+/// The assumed number of bytes of a program in addition to its instructions.
 const PROGRAM: u64 = 16 << 10;
 
 /// The limit for all packages of a vm, and what they use.

@@ -76,7 +76,7 @@ pub fn pack_one(to: &mut [u8], cpu: i32, key: &[u8], data: &[u8]) {
 /// Returns the header of a record.
 #[inline(always)]
 pub fn header(size: usize, len: usize, key_len: usize, cpu: i32) -> [u8; HEADER] {
-    // Compiled for size, a loop over the words takes longer than to copy a short record.
+    // A loop over the words, compiled for size, takes longer than copying a short record.
     let [a, b, c, d] = (size as u32).to_ne_bytes();
     let [e, f, g, h] = (len as u32).to_ne_bytes();
     let [i, j, k, l] = (key_len as u32).to_ne_bytes();

@@ -285,7 +285,7 @@ impl Sources {
         !self.is_given_away && (self.is_ready() || self.timer.is_some() && self.is_due())
     }
 
-    /// Returns whether a round of a sampled map is due. A round in progress still is.
+    /// Returns whether a round of a sampled map is due. A round in progress counts as due.
     #[inline(never)]
     fn is_due(&self) -> bool {
         self.due().is_some_and(|due| due <= Instant::now())

@@ -5,8 +5,8 @@ use std::panic::{self, AssertUnwindSafe, PanicHookInfo};
 use std::ptr;
 use std::sync::Once;
 
-/// Description of a panic, written by the hook for the innermost `catch` on the stack. In a box, so that an empty one is freed by one
-/// comparison.
+/// Description of a panic, written by the hook for the innermost `catch` on the stack. It is in a
+/// box, so that freeing an empty note takes only one comparison.
 type Note = Cell<Option<Box<String>>>;
 
 thread_local! {

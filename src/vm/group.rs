@@ -28,9 +28,9 @@ const STOP: u64 = 0;
 const AGAIN: u64 = 1;
 /// Token of the first member.
 const FIRST: u64 = 2;
-/// In `current`: no member delivers.
+/// The value of `current` while no member delivers events.
 const NONE: u64 = 0;
-/// In `current`: another thread waits until the member has delivered.
+/// A flag in `current`: another thread waits until the member has delivered its events.
 const AWAITED: u64 = 1 << 63;
 
 /// Maximum number of events of one turn, unless the options of the vm set another one.
@@ -81,7 +81,7 @@ struct Shared {
     members: Mutex<Members>,
     /// The token of the member whose events are being delivered, or `NONE`; perhaps with `AWAITED`. Set with `members` locked.
     current: AtomicU64,
-    /// Woken after `current` was `AWAITED`.
+    /// Notified at the end of a turn if `AWAITED` was set in `current`.
     turn_over: Condvar,
     /// Set when the current member leaves.
     has_left: AtomicBool,
@@ -488,8 +488,8 @@ impl Shared {
             return false;
         }
         while pass.steps < pass.size {
-            // The thread that removes the member waits for the end of its turn, and then has the last reference to the vm.
-            // So the turn ends last.
+            // The thread that removes the member waits for the end of its turn, and then has the last reference to the
+            // vm. So `_current`, which ends the turn, is declared first and dropped last.
             let _current;
             let Members { list, has_dropped, .. } = &mut *members;
             let Some(member) = list.get_mut(pass.step()) else { return false };
@@ -666,7 +666,7 @@ struct Current<'a>(&'a Shared);
 impl Drop for Current<'_> {
     fn drop(&mut self) {
         if self.0.current.swap(NONE, Release) & AWAITED != 0 {
-            // Who has set the mark has the lock until it waits.
+            // The thread that set the mark holds the lock until it waits.
             drop(locked(&self.0.members));
             self.0.turn_over.notify_all();
         }

@@ -238,9 +238,9 @@ impl Shared {
         unsafe { self.record(run.position.wrapping_add(run.step * index as u64), run.len) }
     }
 
-    /// Stores `count` records of `len` bytes from `position` in `space`, as many as fit, and returns their number.
-    ///
-    /// Not inlined, and without a struct, so that the loop over records of different lengths has the registers.
+    /// Stores `count` records of `len` bytes from `position` in `space`, as many as fit, and returns their number. This
+    /// function is not inlined and uses no struct, so that the loop over records of different lengths can keep its
+    /// variables in registers.
     ///
     /// # Safety
     /// As for `record_of`.
@@ -252,9 +252,9 @@ impl Shared {
         pack(space, len, count, |index| unsafe { self.record_of(run, index) })
     }
 
-    /// Stores the first record of a run in `space` and returns 1. It copies whole blocks: which of the ways to copy fits the length
-    /// could not be predicted if lengths change without a pattern. The bytes that are copied in excess stay within `BLOCKS` bytes
-    /// after the record.
+    /// Stores the first record of a run in `space` and returns 1. It copies whole blocks, because the processor cannot
+    /// predict a branch on the length if lengths change without a pattern. The bytes that are copied in excess stay
+    /// within `BLOCKS` bytes after the record.
     ///
     /// # Safety
     /// As for `record`. The record has at most `MOST_IN_BLOCKS` bytes, and `space` has `BLOCKS` bytes more than it needs.
@@ -267,7 +267,7 @@ impl Shared {
             let from = self.data_at(run.position);
             to.cast::<[u8; HEADER_SIZE]>().write(header(HEADER_SIZE + padded(len), len, 0, -1));
             let to = to.add(HEADER_SIZE);
-            // Loops without iterators, which are compiled for size.
+            // These loops use no iterators, because the code of iterators is compiled for size.
             let copy = |at: usize| {
                 let block = from.add(at).cast::<[u8; BLOCK]>().read();
                 to.add(at).cast::<[u8; BLOCK]>().write(block);

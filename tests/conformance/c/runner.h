@@ -14,7 +14,7 @@
 typedef struct seen {
     uint32_t kind;
     bool has_cpu, has_time;
-    // Whose event it is: "current", "other", or "" outside of a group.
+    // The vm of the event: "current", "other", or "" outside of a group.
     const char *vm;
     char source[32], type[32], key[64], data[160];
 } seen;

@@ -16,14 +16,14 @@ pub struct Entry {
 }
 
 impl Entry {
-    /// For the entries of `map`.
+    /// A formatter for the entries of `map`.
     pub fn new(map: MapInfo) -> Entry {
         let plan = |ty: &Option<Arc<Type>>| ty.as_ref().and_then(|ty| Plan::new(ty).ok());
         let (key, value) = (plan(&map.key_type), plan(&map.value_type));
         Entry { map, key, value }
     }
 
-    /// The bytes of a value: of a per-CPU map, the values of all CPUs.
+    /// The number of bytes of a value. In a per-CPU map, it includes the values of all CPUs.
     pub fn value_len(&self) -> usize {
         match self.map.cpus {
             0 | 1 => self.map.value_size as usize,
@@ -31,7 +31,7 @@ impl Entry {
         }
     }
 
-    /// From the value of one CPU to that of the next one.
+    /// The distance in bytes from the value of one CPU to that of the next one.
     fn stride(&self) -> usize {
         (self.map.value_size as usize).next_multiple_of(8).max(1)
     }

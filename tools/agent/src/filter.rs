@@ -15,9 +15,10 @@ use crate::task::Task;
 pub struct LineFilter {
     text: String,
     task: Arc<Task>,
-    /// What is known: the sources of the running version first.
+    /// The known shapes. Those of the running version come first.
     shapes: Vec<Arc<Shape>>,
-    /// What was parsed for the shapes that have occurred, by their numbers. `None` for those that are not known any more.
+    /// The parsed filters for the shapes that have occurred, by their numbers; `None` for a shape that is no longer
+    /// known.
     parsed: Vec<(u32, Option<Parsed>)>,
 }
 
@@ -49,7 +50,7 @@ impl LineFilter {
         Ok(filter)
     }
 
-    /// Whether a line is shown. Lines that are no events are. The error is one line.
+    /// Whether a line is shown. Lines that are not events are always shown. The error is one line.
     pub fn accepts(&mut self, line: &LineRef) -> Result<bool, String> {
         if line.kind != LineKind::Json {
             return Ok(true);
@@ -66,7 +67,7 @@ impl LineFilter {
 
     /// Parses the filter for a shape that has not occurred yet. Returns its index.
     fn learn(&mut self, number: u32) -> Result<usize, String> {
-        // For times in records.
+        // The clock for times in records.
         record_clock::update();
         let is_it = |shape: &&Arc<Shape>| shape.number() == number;
         if !self.shapes.iter().any(|shape| is_it(&shape)) {

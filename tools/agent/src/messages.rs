@@ -1,4 +1,4 @@
-//! What has happened to a task, for its users: the last lines of its log.
+//! The last warnings and errors about a task, for its users.
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, PoisonError};
@@ -7,7 +7,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use eunomia::Level;
 use serde_json::{Value, json};
 
-/// Lines that are kept, and the bytes of each.
+/// The number of lines that are kept, and the bytes of each.
 const MAX_LINES: usize = 256;
 const MAX_TEXT: usize = 4096;
 
@@ -18,7 +18,7 @@ pub struct Messages(Mutex<Lines>);
 #[derive(Debug, Default)]
 struct Lines {
     lines: VecDeque<Line>,
-    /// Lines that are not kept any more.
+    /// The number of lines that are no longer kept.
     dropped: u64,
 }
 

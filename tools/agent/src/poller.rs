@@ -18,7 +18,7 @@ use crate::task::Task;
 
 /// Reads events of vms and adds them to logs.
 pub struct Poller {
-    /// Tasks whose events become JSON here, because filters need the records too.
+    /// The tasks whose events are formatted as JSON here. The vm does not do it, because filters need the records.
     raw: Group,
     text: Group,
     sinks: Mutex<BTreeMap<usize, Sink>>,

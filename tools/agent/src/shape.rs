@@ -1,4 +1,4 @@
-//! What the events of one source of one version are: how they become JSON, and what filters know about them.
+//! The shape of events of one source of one version: how to format them as JSON, and their type for filters.
 
 use std::ffi::CStr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -12,10 +12,11 @@ use sha2::{Digest as _, Sha256};
 
 use crate::entry::Entry;
 
-/// Shapes of a task that are known at a time. The oldest are of versions that have nothing left to show.
+/// The number of shapes of a task that are known at a time. The oldest ones are of versions whose events are no longer
+/// kept.
 const MAX_SHAPES: usize = 64;
 
-/// What the events of one source are.
+/// The shape of the events of one source.
 #[derive(Debug)]
 pub struct Shape {
     number: u32,
@@ -52,7 +53,7 @@ impl Shape {
         Shape { number: u32::from_le_bytes([a, b, c, d]), name: name.into(), ty: ty.cloned(), form }
     }
 
-    /// Identifies it: equal shapes have the same number, also in another run of the server.
+    /// The number of the shape. Equal shapes have the same number, also in another run of the server.
     pub fn number(&self) -> u32 {
         self.number
     }
@@ -83,7 +84,7 @@ impl Shape {
         }
     }
 
-    /// For entries: what converts them to records, one for each CPU, and the size of a key.
+    /// For entries: the conversion to records, one for each CPU, and the size of a key.
     pub fn entries(&self) -> Option<(Entries, usize)> {
         match &self.form {
             Form::Entry(entry) => Some((Entries::new(&entry.map).ok()?, entry.map.key_size as usize)),
@@ -119,7 +120,7 @@ impl Shapes {
         shape
     }
 
-    /// All that are known.
+    /// All known shapes.
     pub fn all(&self) -> Vec<Arc<Shape>> {
         self.lock().clone()
     }

@@ -22,7 +22,7 @@ pub struct Entries {
 }
 
 impl Entries {
-    /// For the entries of a map.
+    /// A converter for the entries of a map.
     pub fn new(map: &MapInfo) -> Result<Entries> {
         let bytes = |ty: &Option<Arc<Type>>, size| ty.clone().unwrap_or_else(|| Type::bytes(size));
         let (key, value) = (bytes(&map.key_type, map.key_size), bytes(&map.value_type, map.value_size));

@@ -1,4 +1,4 @@
-//! The one error: a name or a condition does not fit the type.
+//! The only error of this crate: a name or a condition does not fit the type.
 
 use std::fmt::{self, Display, Formatter};
 

@@ -84,13 +84,13 @@ fn position(task: &Task, since: Option<&str>) -> Result<(u64, bool)> {
     }
 }
 
-/// What is left to read.
+/// Says whether there is more to read.
 enum Rest {
-    /// More lines.
+    /// There are more lines.
     Some,
-    /// Nothing now.
+    /// There are no lines now.
     Nothing,
-    /// Nothing, and there will be nothing.
+    /// There are no lines, and there will be none.
     End,
 }
 
@@ -137,7 +137,7 @@ impl Reader {
         }
     }
 
-    /// Writes the lines that wait, up to the size of a piece. Returns what is left.
+    /// Writes the lines that wait, up to the size of a piece. Returns whether there is more.
     fn fill(&mut self) -> Rest {
         while self.writer.len() < PIECE {
             match self.task.log.read(&mut self.position) {

@@ -29,7 +29,7 @@ impl LineWriter {
         LineWriter { form, epoch: log.epoch(), out: Vec::new() }
     }
 
-    /// The number of bytes that wait.
+    /// The number of bytes that were written and not taken.
     pub fn len(&self) -> usize {
         self.out.len()
     }
@@ -75,7 +75,7 @@ impl LineWriter {
     pub fn other(&mut self, next: u64, object: &Value) {
         self.begin(next);
         self.out.extend_from_slice(&object.to_string().as_bytes()[1..]);
-        // The object has its end already.
+        // The object already ends with a brace.
         self.out.pop();
         self.end();
     }

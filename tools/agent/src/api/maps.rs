@@ -15,15 +15,15 @@ use crate::spec::hex;
 use crate::task::Task;
 use crate::tasks::Tasks;
 
-/// Entries of a page unless the request says otherwise, and at most.
+/// The number of entries of a page: the default, and the maximum.
 const PAGE: usize = 1000;
 const MAX_PAGE: usize = 10_000;
-/// A page ends when it has so many bytes.
+/// The size in bytes at which a page ends.
 const MAX_BYTES: usize = 4 << 20;
-/// Entries that are read while events wait.
+/// The number of entries that are read at a time. Meanwhile no events are read.
 const AT_ONCE: usize = 64;
 
-/// Which entries are requested.
+/// The entries that a request asks for.
 struct Page {
     /// The key of the last entry of the page before.
     after: Option<Vec<u8>>,
@@ -142,7 +142,7 @@ fn some(
             other => other?,
         }
         match vm.map_get(name, next, value) {
-            // It was removed in between.
+            // The entry was removed after its key was read.
             Err(error) if error.status() == Status::NotFound => {}
             other => {
                 other?;

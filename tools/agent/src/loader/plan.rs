@@ -29,13 +29,13 @@ pub fn plan(
     let mut effects = Effects::default();
     let open = || {
         let vm = open()?;
-        // They were applied to another vm before.
+        // They were already applied to another vm, without an error.
         let _ = configure(&vm, args, variables);
         Ok(vm)
     };
     let report = vm::check(&open, &mut |vm, index| {
         let found = PinnedMaps::new(vm)?;
-        // The path of a run, not the temporary one.
+        // The path that a start would use, not the temporary one.
         let path =
             |map: &str| Some(format!("/sys/fs/bpf/{}", Path::new(&found.path(map)?).file_name()?.to_str()?));
         effects.add(vm, index, &path)
@@ -78,7 +78,7 @@ fn failure(error: Error) -> Value {
     json!({"message": message, "detail": detail, "hint": hint})
 }
 
-/// What a replace would do: the new version is prepared and given up.
+/// The report of a replace: prepares the new version and discards it.
 fn replace(vm: &Vm, package: &[u8]) -> Value {
     match vm.prepare(package, ReplaceOptions::default()) {
         Ok(prepared) => serde_json::from_str(&prepared.report().to_json()).unwrap_or_default(),

@@ -88,7 +88,7 @@ pub struct Client {
 
 #[derive(Args)]
 pub struct Connection {
-    /// Server: unix:PATH, http://HOST:PORT or https://HOST:PORT. Give it several times to send a request to several servers
+    /// Server: unix:PATH, http://HOST:PORT or https://HOST:PORT. May be repeated, to send a request to several servers
     /// [default: unix:/run/eunomia/agent.sock]
     #[arg(short, long, value_name = "ENDPOINT", global = true, value_parser = Endpoint::parse)]
     pub endpoint: Vec<Endpoint>,
@@ -208,7 +208,7 @@ pub struct Start {
     pub on_agent_death: Option<String>,
 }
 
-/// What is started.
+/// The program to start.
 #[derive(Args)]
 pub struct Program {
     /// Program, followed by the program's own arguments. It is read by the client: a package or BPF object as a file, - for

@@ -1,4 +1,4 @@
-//! What is shown of tasks: chosen events, maps, plans, messages; and requests to several servers.
+//! Filters of events, maps, plans and messages of tasks, and requests to several servers.
 
 use serde_json::{Value, json};
 

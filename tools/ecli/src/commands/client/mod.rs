@@ -17,7 +17,7 @@ use crate::options::agent::{self, ClientCommand, Connection, SOCKET};
 use crate::output;
 use package::Body;
 
-/// The variable with the token.
+/// The environment variable with the token.
 const TOKEN: &str = "EUNOMIA_TOKEN";
 
 /// Sends the request to all servers at the same time.
@@ -57,7 +57,7 @@ pub fn run(options: &agent::Client) -> Result<ExitCode> {
     last
 }
 
-/// A server, and what its lines begin with.
+/// A server, and the text before each line of its output.
 struct Server {
     client: Client,
     /// Empty if there is only one server.

@@ -31,7 +31,7 @@ fn start(options: &Start) -> Result<Value> {
     Ok(body)
 }
 
-/// The members that a start and a plan have.
+/// The members of a body that a start and a plan have in common.
 fn program(options: &Program) -> Result<Value> {
     let Some((prog, args)) = options.prog.split_first() else {
         return Err(Failure::new(Code::Usage, "no program given"));

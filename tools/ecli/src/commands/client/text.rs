@@ -33,7 +33,7 @@ pub fn counters(stats: &Value) -> String {
     text
 }
 
-/// What has happened to a task.
+/// The last warnings and errors about a task.
 pub fn messages(found: &Value) -> String {
     let mut text = match found["dropped"].as_u64() {
         Some(count) if count > 0 => format!("{count} older lines are not kept\n"),
@@ -74,7 +74,7 @@ pub fn description(found: &Value) -> String {
     programs.collect::<String>() + &maps(found)
 }
 
-/// What a start or replace would do.
+/// The plan of a start or replace.
 pub fn plan(found: &Value) -> String {
     let mut text = String::new();
     for program in found["programs"].as_array().into_iter().flatten() {
