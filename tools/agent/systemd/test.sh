@@ -33,8 +33,9 @@ mount -t tmpfs tmpfs "$root/tmp"
 mkdir -p "$root/mnt"
 mount --bind "$results" "$root/mnt"
 
+mkdir -p "$root/opt"
 cp "$ecli" "$root/usr/bin/ecli"
-cp "$package" "$root/root/package.json"
+cp "$package" "$root/opt/package.json"
 units=$root/etc/systemd/system
 mkdir -p "$units"
 cp "$here"/*.service "$here"/*.socket "$units"
@@ -46,12 +47,12 @@ cat >"$units/eunomia-test.service" <<'END'
 DefaultDependencies=no
 [Service]
 Type=oneshot
-ExecStart=/root/test
+ExecStart=/opt/test
 StandardOutput=file:/mnt/output
 StandardError=file:/mnt/output
 ExecStopPost=/bin/systemctl --no-block exit 0
 END
-cat >"$root/root/test" <<'END'
+cat >"$root/opt/test" <<'END'
 #!/bin/bash
 set -eux
 main() { systemctl show --property MainPID --value "eunomia-$1.service"; }
@@ -67,7 +68,7 @@ has_event() {
 systemctl start eunomia-loader.socket eunomia-agent.socket eunomia-agent.service
 [ "$(stat -c '%a %U %G' /run/eunomia/agent.sock)" = "660 root eunomia" ]
 [ "$(stat -c '%a %U' /run/eunomia/loader.sock)" = "600 eunomia" ]
-ecli client start --json /root/package.json
+ecli client start --json /opt/package.json
 has_event 0
 loader=$(main loader)
 grep -q 'CapEff:.0000000000000000' "/proc/$(main agent)/status"
@@ -83,6 +84,6 @@ ecli client stop 1
 systemctl stop eunomia-agent.socket eunomia-agent.service eunomia-loader.socket eunomia-loader.service
 echo passed
 END
-chmod +x "$root/root/test"
+chmod +x "$root/opt/test"
 export container=other
 exec chroot "$root" /lib/systemd/systemd --system --unit=eunomia-test.service --log-target=console --show-status=no </dev/null
