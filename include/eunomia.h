@@ -235,6 +235,13 @@ typedef enum eunomia_replace_flag {
   EUNOMIA_REPLACE_ORDERED = 8,
   // Keep the old version loaded until eunomia_commit, so that eunomia_rollback can return to it.
   EUNOMIA_REPLACE_KEEP_OLD = 16,
+  // Copy the entries of hashes and arrays, also per CPU, whose values have got more members behind the
+  // old ones, or that have got more entries. New members are 0. What programs of the old version write
+  // after the copy, shortly before the switch, is lost and counted in the report.
+  EUNOMIA_REPLACE_MIGRATE_MAPS = 32,
+  // Keep the values of variables in .data and .bss, if the section has the same variables in both
+  // versions.
+  EUNOMIA_REPLACE_CARRY_DATA = 64,
 } eunomia_replace_flag;
 
 // Kinds of types, without typedefs and qualifiers.
@@ -1207,7 +1214,9 @@ int eunomia_replace(struct eunomia_vm *vm,
 // 0. After eunomia_rollback, programs and maps are empty.
 //   unchanged        whether the package equals the running one; then nothing was done
 //   programs         name, section, change ("swapped", "added", "moved" or "dropped")
-//   maps             name, change ("carried" or "fresh"), reason (why it is fresh)
+//   maps             name, change ("carried", "migrated" or "fresh"), reason (why it is not carried)
+//   migrated         name, entries (copied) and updates_lost (entries that the old version changed after
+//                    that) of each migrated map
 //   load_ms          milliseconds of opening, comparing, loading and attaching
 //   flip_ms          milliseconds of the switch
 //   grace_ms         milliseconds of the wait for programs of the old version

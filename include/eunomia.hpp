@@ -383,6 +383,8 @@ enum class replace_flag : std::uint32_t {
     fresh_vars = EUNOMIA_REPLACE_FRESH_VARS,
     ordered = EUNOMIA_REPLACE_ORDERED,
     keep_old = EUNOMIA_REPLACE_KEEP_OLD,
+    migrate_maps = EUNOMIA_REPLACE_MIGRATE_MAPS,
+    carry_data = EUNOMIA_REPLACE_CARRY_DATA,
 };
 
 constexpr replace_flag operator|(replace_flag a, replace_flag b) noexcept {

@@ -15,10 +15,11 @@ use super::kernel_btf::{self, KernelBtf, given_btf};
 use super::map::{Map, map_error};
 use super::map_memory::Machine;
 use super::object_types::{ObjectTypes, check_count, check_functions, no_btf};
+use super::replace::maps::{is_same_layout, is_tied};
 use super::sys::object::{MapRef, Object, OpenOptions, ProgRef, possible_cpus, repeated};
 use super::sys::section_handlers::set_hooks;
 use super::{diagnose, elf, map_defaults};
-use crate::btf::{Btf, Hook};
+use crate::btf::{Btf, Global, Hook};
 use crate::error::{Error, Result, Status};
 use crate::log::{self, Level, Log};
 use crate::memory;
@@ -236,6 +237,20 @@ impl Opened {
         let set = raw.set_max_entries(count);
         map.max_entries = raw.max_entries();
         set.map_err(|e| map_error(map, "number of entries", e))
+    }
+
+    /// Whether a data section has the same variables as one of another object, static ones included.
+    #[inline(never)]
+    pub fn has_same_data(&self, map: usize, other: &Opened, at: usize) -> bool {
+        let own = self.btf.data(self.object.map(map).value_type());
+        let others = other.btf.data(other.object.map(at).value_type());
+        let ty = |of: &Opened, id: u32| of.formats.type_from_btf(&of.btf, id).ok();
+        let is_same = |(one, two): (&Global<'_>, &Global<'_>)| {
+            let types = ty(self, one.type_id).zip(ty(other, two.type_id));
+            (one.name, one.offset, one.size) == (two.name, two.offset, two.size)
+                && types.is_some_and(|(one, two)| is_same_layout(&one, &two) && !is_tied(&one))
+        };
+        !own.is_empty() && own.len() == others.len() && own.iter().zip(&others).all(is_same)
     }
 
     /// Returns the variable with that name.

@@ -150,6 +150,8 @@ pub struct Global<'a> {
     pub offset: u32,
     /// Its size in bytes, from the section.
     pub size: u32,
+    /// Whether only its own file sees it.
+    pub is_static: bool,
 }
 
 impl Btf {
@@ -221,18 +223,26 @@ impl Btf {
     /// Returns the variables of a data section (a DATASEC), without static ones. The offsets are correct only in the
     /// BTF of an object that libbpf has opened.
     pub fn globals(&self, section: u32) -> impl Iterator<Item = Global<'_>> {
+        self.data(section).into_iter().filter(|global| !global.is_static)
+    }
+
+    /// Returns all variables of a data section.
+    #[inline(never)]
+    pub fn data(&self, section: u32) -> Vec<Global<'_>> {
         const STATIC: u64 = 0;
-        let section = self.entry(section).filter(|entry| entry.kind == BtfKind::Datasec);
-        section.into_iter().flat_map(move |section| {
-            self.parts(section).iter().filter_map(|part| {
-                let var = self.entry(part.ty).filter(|var| var.kind == BtfKind::Var)?;
-                let visible = self.parts(var).first().is_some_and(|part| part.value != STATIC);
-                let name = self.string(var.name).filter(|_| visible)?;
-                let (section, offset) = (self.string(section.name)?, part.value as u32);
-                let size = (part.value >> 32) as u32;
-                Some(Global { section, name, type_id: var.arg, offset, size })
-            })
-        })
+        let mut all = Vec::new();
+        let Some(entry) = self.entry(section).filter(|entry| entry.kind == BtfKind::Datasec) else {
+            return all;
+        };
+        for part in self.parts(entry) {
+            let var = self.entry(part.ty).filter(|var| var.kind == BtfKind::Var);
+            let Some((var, section)) = var.zip(self.string(entry.name)) else { continue };
+            let Some(name) = self.string(var.name) else { continue };
+            let is_static = self.parts(var).first().is_none_or(|part| part.value == STATIC);
+            let (offset, size) = (part.value as u32, (part.value >> 32) as u32);
+            all.push(Global { section, name, type_id: var.arg, offset, size, is_static });
+        }
+        all
     }
 
     /// Whether the type is a struct or union once typedefs and qualifiers are removed.

@@ -69,7 +69,9 @@ pub unsafe extern "C" fn eunomia_replace(
 /// 0. After eunomia_rollback, programs and maps are empty.
 ///   unchanged        whether the package equals the running one; then nothing was done
 ///   programs         name, section, change ("swapped", "added", "moved" or "dropped")
-///   maps             name, change ("carried" or "fresh"), reason (why it is fresh)
+///   maps             name, change ("carried", "migrated" or "fresh"), reason (why it is not carried)
+///   migrated         name, entries (copied) and updates_lost (entries that the old version changed after
+///                    that) of each migrated map
 ///   load_ms          milliseconds of opening, comparing, loading and attaching
 ///   flip_ms          milliseconds of the switch
 ///   grace_ms         milliseconds of the wait for programs of the old version
@@ -116,6 +118,8 @@ fn replace_options(flags: u32, reserved: u32) -> Result<ReplaceOptions> {
             strict_maps: has(EUNOMIA_REPLACE_STRICT_MAPS),
             fresh_vars: has(EUNOMIA_REPLACE_FRESH_VARS),
             keep_old: has(EUNOMIA_REPLACE_KEEP_OLD),
+            migrate_maps: has(EUNOMIA_REPLACE_MIGRATE_MAPS),
+            carry_data: has(EUNOMIA_REPLACE_CARRY_DATA),
         });
     }
     let text = "expected a bitmask of eunomia_replace_flag and 0";
@@ -126,7 +130,9 @@ const KNOWN: u32 = eunomia_replace_flag::EUNOMIA_REPLACE_FRESH_MAPS as u32
     | eunomia_replace_flag::EUNOMIA_REPLACE_STRICT_MAPS as u32
     | eunomia_replace_flag::EUNOMIA_REPLACE_FRESH_VARS as u32
     | eunomia_replace_flag::EUNOMIA_REPLACE_ORDERED as u32
-    | eunomia_replace_flag::EUNOMIA_REPLACE_KEEP_OLD as u32;
+    | eunomia_replace_flag::EUNOMIA_REPLACE_KEEP_OLD as u32
+    | eunomia_replace_flag::EUNOMIA_REPLACE_MIGRATE_MAPS as u32
+    | eunomia_replace_flag::EUNOMIA_REPLACE_CARRY_DATA as u32;
 
 /// Keeps the result for `eunomia_replace_report`.
 pub(super) fn keep(vm: &eunomia_vm, replaced: Result<Replaced>) -> Result<()> {

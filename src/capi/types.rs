@@ -124,6 +124,13 @@ pub enum eunomia_replace_flag {
     EUNOMIA_REPLACE_ORDERED = 8,
     /// Keep the old version loaded until eunomia_commit, so that eunomia_rollback can return to it.
     EUNOMIA_REPLACE_KEEP_OLD = 16,
+    /// Copy the entries of hashes and arrays, also per CPU, whose values have got more members behind the
+    /// old ones, or that have got more entries. New members are 0. What programs of the old version write
+    /// after the copy, shortly before the switch, is lost and counted in the report.
+    EUNOMIA_REPLACE_MIGRATE_MAPS = 32,
+    /// Keep the values of variables in .data and .bss, if the section has the same variables in both
+    /// versions.
+    EUNOMIA_REPLACE_CARRY_DATA = 64,
 }
 
 /// Kinds of types, without typedefs and qualifiers.

@@ -15,6 +15,7 @@ use super::version::Version;
 use super::wait_set::Role;
 use crate::bpf::exported::Exported;
 use crate::bpf::session::Session;
+use crate::bpf::session::migrate::describe_copied;
 use crate::error::{Error, Result, Status};
 use crate::os;
 
@@ -64,10 +65,14 @@ impl<'a> Prepared<'a> {
         let Prepared { vm, new, mut report, options, _turn } = self;
         let Some(mut new) = new else { return Ok(report) };
         vm.check_claim()?;
+        let copied = new.session.copy_maps()?;
         let mut locks = vm.claim()?;
         running(&locks.inner)?;
         vm.flip(&mut locks, &mut new, &mut report)?;
-        vm.settle(locks, new, report, options)
+        let mut report = vm.settle(locks, new, report, options)?;
+        // What has been done stays done if a count fails.
+        report.migrated = describe_copied(&copied).unwrap_or_default();
+        Ok(report)
     }
 
     /// Gives this version up. The same as dropping it.
@@ -164,8 +169,7 @@ impl Vm {
         let (config, mut types) = (locks.inner.config.clone(), locks.inner.types.clone());
         drop(locks);
         let mut session = Session::open(package, config, Arc::clone(&self.shared.log))?;
-        let ReplaceOptions { fresh_maps, strict_maps, fresh_vars, .. } = options;
-        report.maps = session.inherit(running(&self.claim()?.inner)?, fresh_vars, fresh_maps, strict_maps)?;
+        report.maps = session.inherit(running(&self.claim()?.inner)?, options)?;
         let sources = Some(session.load_sharing(Some(&mut types))?);
         let plan;
         (plan, report.programs) = session.compare(running(&self.claim()?.inner)?)?;

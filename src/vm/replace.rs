@@ -10,26 +10,9 @@ use super::lock::{locked, poisoned};
 use super::state::{Inner, Vm, system_error};
 use super::wait_set::CLAIM;
 use crate::bpf::session::Session;
+pub use crate::bpf::session::replace::ReplaceOptions;
 use crate::error::{Error, Result, Status};
 use crate::package::{compact, members};
-
-/// Options of [`Vm::replace`].
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct ReplaceOptions {
-    /// Whether all events of the old version are delivered before the first of the new one. Polls wait for the grace period
-    /// of the kernel, some 10 to 60 ms.
-    pub ordered: bool,
-    /// Whether all maps start empty.
-    pub fresh_maps: bool,
-    /// Whether a map of the old version that cannot be carried over is an error.
-    pub strict_maps: bool,
-    /// Whether variables have the values of the new version, not those that the host has set. The command line of
-    /// [`Vm::args_set`] is not applied then.
-    pub fresh_vars: bool,
-    /// Whether the old version stays loaded until [`Vm::commit`], so that [`Vm::rollback`] can return to it.
-    pub keep_old: bool,
-}
 
 /// The report of a replace.
 #[derive(Clone, Debug, Default)]
@@ -48,6 +31,7 @@ pub struct Replaced {
     pub is_grace_over: bool,
     pub(super) programs: String,
     pub(super) maps: String,
+    pub(super) migrated: String,
     pub(super) from_old: Arc<AtomicU64>,
 }
 
@@ -59,20 +43,28 @@ impl Replaced {
 
     /// Returns the report as JSON.
     pub fn to_json(&self) -> String {
-        let list = |list: &str| if list.is_empty() { "[]" } else { list }.to_owned();
-        let ms = |ns: u64| format!("{}.{:03}", ns / 1_000_000, ns / 1000 % 1000);
-        let members = [
-            ("events_from_old", self.events_from_old().to_string()),
-            ("flip_ms", ms(self.flip_ns)),
-            ("grace_complete", self.is_grace_over.to_string()),
-            ("grace_ms", ms(self.grace_ns)),
-            ("load_ms", ms(self.load_ns)),
-            ("maps", list(&self.maps)),
-            ("programs", list(&self.programs)),
-            ("unchanged", self.unchanged.to_string()),
-        ];
-        let members = members.map(|(key, value)| format!("{key:?}:{value}"));
-        format!("{{{}}}", members.join(","))
+        fn list(text: &str) -> &str {
+            if text.is_empty() { "[]" } else { text }
+        }
+        // Whole milliseconds, and microseconds beyond them.
+        let [flip, grace, load] =
+            [self.flip_ns, self.grace_ns, self.load_ns].map(|ns| (ns / 1_000_000, ns / 1000 % 1000));
+        format!(
+            "{{\"events_from_old\":{},\"flip_ms\":{}.{:03},\"grace_complete\":{},\"grace_ms\":{}.{:03},\"load_ms\":{}.{:03},\
+             \"maps\":{},\"migrated\":{},\"programs\":{},\"unchanged\":{}}}",
+            self.events_from_old(),
+            flip.0,
+            flip.1,
+            self.is_grace_over,
+            grace.0,
+            grace.1,
+            load.0,
+            load.1,
+            list(&self.maps),
+            list(&self.migrated),
+            list(&self.programs),
+            self.unchanged,
+        )
     }
 }
 

@@ -62,6 +62,33 @@ pub fn why_fresh(old: Option<&Map>, new: &Map) -> Option<&'static str> {
     differences.iter().find(|(differs, _)| *differs).map(|(_, reason)| *reason)
 }
 
+/// Whether the entries of `old` can be copied to `new`: its values have the same members, and perhaps more behind them, and it
+/// has at least as many entries.
+pub fn can_copy(old: &Map, new: &Map) -> bool {
+    // Hashes and arrays, also per CPU.
+    let is_copied = CARRIED[..6].contains(&new.kind) && old.kind == new.kind;
+    let is_tied = |map: &Map| map.value.ty().is_some_and(|ty| is_tied(ty));
+    is_copied
+        && (old.flags, old.extra(), old.key.size) == (new.flags, new.extra(), new.key.size)
+        && old.max_entries <= new.max_entries
+        && !(old.is_internal || new.is_internal || is_tied(old) || is_tied(new))
+        && is_same_form(&old.key, &new.key)
+        && has_grown(&old.value, &new.value)
+}
+
+fn has_grown(old: &Form, new: &Form) -> bool {
+    match (old.ty(), new.ty()) {
+        (Some(one), Some(other)) if one.kind == Kind::Struct && other.kind == Kind::Struct => {
+            let more = other.fields.get(one.fields.len()..);
+            // A member in the padding of the old struct would get what lies there.
+            one.name == other.name
+                && more.is_some_and(|more| more.iter().all(|field| field.bit_offset as usize >= 8 * one.size))
+                && has_same_fields(one, other)
+        }
+        _ => old.size == new.size && is_same_form(old, new),
+    }
+}
+
 /// Whether the content of a map belongs to the package, not to one version of it.
 pub fn is_kept(map: &Map) -> bool {
     CARRIED.contains(&map.kind) && !map.is_internal && map.label() != LOST_MAP
@@ -78,24 +105,27 @@ fn is_same_form(one: &Form, other: &Form) -> bool {
 
 /// Compares names, offsets and sizes of all members. How a value is written does not matter.
 pub fn is_same_layout(one: &Type, other: &Type) -> bool {
-    let is_same = one.name == other.name
+    one.name == other.name
         && (one.kind, one.size, one.signed, one.count) == (other.kind, other.size, other.signed, other.count)
-        && one.fields.len() == other.fields.len();
-    let mut fields = one.fields.iter().zip(&*other.fields);
-    is_same
-        && fields.all(|(one, other)| {
-            one.name == other.name
-                && (one.bit_offset, one.bit_size, one.value)
-                    == (other.bit_offset, other.bit_size, other.value)
-                && is_same_layout(&one.ty, &other.ty)
-        })
+        && one.fields.len() == other.fields.len()
+        && has_same_fields(one, other)
         && match (&one.elem, &other.elem) {
             (Some(one), Some(other)) => is_same_layout(one, other),
             (one, other) => one.is_none() && other.is_none(),
         }
 }
 
-fn is_tied(ty: &Type) -> bool {
+/// Compares the members that both have.
+fn has_same_fields(one: &Type, other: &Type) -> bool {
+    one.fields.iter().zip(&*other.fields).all(|(one, other)| {
+        one.name == other.name
+            && (one.bit_offset, one.bit_size, one.value) == (other.bit_offset, other.bit_size, other.value)
+            && is_same_layout(&one.ty, &other.ty)
+    })
+}
+
+/// Whether a type ties its values to the version of a package.
+pub fn is_tied(ty: &Type) -> bool {
     let members = matches!(ty.kind, Kind::Struct | Kind::Union);
     TIED.contains(&&*ty.name)
         || ty.elem.as_ref().is_some_and(|elem| is_tied(elem))

@@ -7,6 +7,7 @@ mod export;
 pub mod iterator;
 mod load;
 pub mod lookup;
+pub mod migrate;
 pub mod replace;
 pub mod test_run;
 
@@ -82,6 +83,8 @@ pub struct Session {
     place: Place,
     /// Maps of the running version that this one uses, by index.
     carried: Vec<(usize, Arc<Map>)>,
+    /// Maps of the running version whose entries this one copies, by index.
+    grown: Vec<(usize, Arc<Map>)>,
     /// The text that replaces the help, if the last command line requested it.
     requested_text: Option<String>,
 }
@@ -139,6 +142,7 @@ impl Session {
             is_successor: false,
             place: Place::Here,
             carried: Vec::new(),
+            grown: Vec::new(),
             requested_text: None,
         };
         session.set_all()?;
@@ -207,6 +211,7 @@ impl Session {
     fn load_object(&mut self) -> Result<()> {
         let charge = self.take_charge()?;
         self.load_what_works()?;
+        self.map_carried()?;
         self.charge = Some(charge);
         Ok(())
     }

@@ -9,10 +9,36 @@ use serde_json::Value;
 use super::{Place, Prog, Session};
 use crate::bpf::dispatch::{self, can_update, why_not};
 use crate::bpf::map::{Map, map_error};
-use crate::bpf::replace::maps::{is_kept, is_same_layout, why_fresh};
+use crate::bpf::replace::maps::{can_copy, is_kept, is_same_layout, why_fresh};
 use crate::error::{Error, Result, Status};
 use crate::os::Errno;
 use crate::package::{Package, compact, members};
+
+/// Options of [`Vm::replace`](crate::Vm::replace).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ReplaceOptions {
+    /// Whether all events of the old version are delivered before the first of the new one. Polls wait for the grace period
+    /// of the kernel, some 10 to 60 ms.
+    pub ordered: bool,
+    /// Whether all maps start empty.
+    pub fresh_maps: bool,
+    /// Whether a map of the old version that cannot be carried over is an error.
+    pub strict_maps: bool,
+    /// Whether variables have the values of the new version, not those that the host has set. The command line of
+    /// [`Vm::args_set`](crate::Vm::args_set) is not applied then.
+    pub fresh_vars: bool,
+    /// Whether the old version stays loaded until [`Vm::commit`](crate::Vm::commit), so that
+    /// [`Vm::rollback`](crate::Vm::rollback) can return to it.
+    pub keep_old: bool,
+    /// Whether the entries of a hash or an array, also per CPU, are copied if its values have got more members at the end, or the
+    /// map more entries. New members are 0. What programs of the old version write after the copy, shortly before the switch, is
+    /// lost and counted in the report.
+    pub migrate_maps: bool,
+    /// Whether variables that are not constants (`.data`, `.bss`) keep their values, if each section has the same variables in
+    /// both versions.
+    pub carry_data: bool,
+}
 
 /// The changes to programs. A program is given as its index in its version.
 #[derive(Default)]
@@ -47,16 +73,10 @@ impl Prog {
 }
 
 impl Session {
-    /// Takes over what the host has set in `old`, and its maps, before load. `fresh_vars`: variables keep the values of this
-    /// version. Returns what happens to each map.
+    /// Takes over what the host has set in `old`, and its maps, before load. Returns what happens to each map.
     #[inline(never)]
-    pub fn inherit(
-        &mut self,
-        old: &Session,
-        fresh_vars: bool,
-        fresh_maps: bool,
-        strict: bool,
-    ) -> Result<String> {
+    pub fn inherit(&mut self, old: &Session, options: ReplaceOptions) -> Result<String> {
+        let fresh_vars = options.fresh_vars;
         for &(map, count) in &old.set_sizes {
             self.set_max_entries(&old.maps()[map].label(), count)?;
         }
@@ -84,20 +104,31 @@ impl Session {
             self.set_target(&prog.name.to_string_lossy(), &prog.target_json.to_string_lossy())?;
         }
         (self.generation, self.is_successor) = (old.generation.clone(), true);
-        self.carry(old.maps(), fresh_maps, strict)
+        self.carry(old, options)
     }
 
-    /// Makes load use the maps of the running version, as far as they fit. `fresh`: none of them. `strict`: a map with content
-    /// that does not fit is an error.
+    /// Makes load use the maps of the running version, as far as they fit.
     #[inline(never)]
-    fn carry(&mut self, running: &[Arc<Map>], fresh: bool, strict: bool) -> Result<String> {
+    fn carry(&mut self, running: &Session, options: ReplaceOptions) -> Result<String> {
         let mut changes = Vec::new();
         for (index, map) in self.opened.maps.iter().enumerate() {
-            let old = running.iter().find(|old| old.name == map.name && old.fd().is_ok());
-            let reason =
-                if fresh { Some("requested by the host") } else { why_fresh(old.map(|old| &**old), map) };
+            let at = running.maps().iter().position(|old| old.name == map.name && old.fd().is_ok());
+            let old = at.map(|at| &running.maps()[at]);
+            let is_same_data = |at| options.carry_data && self.is_same_data(index, running, at);
+            let reason = match at {
+                _ if options.fresh_maps => Some("requested by the host"),
+                Some(at) if is_same_data(at) => None,
+                _ => why_fresh(old.map(|old| &**old), map),
+            };
             match (old, reason) {
-                (Some(old), Some(reason)) if strict && is_kept(old) => {
+                (Some(old), Some(reason))
+                    if options.migrate_maps && !options.fresh_maps && can_copy(old, map) =>
+                {
+                    self.grown.push((index, Arc::clone(old)));
+                    note(&mut changes, &map.name, "migrated", "reason", reason.into());
+                    continue;
+                }
+                (Some(old), Some(reason)) if options.strict_maps && is_kept(old) => {
                     return Err(old.about(Error::new(
                         Status::Type,
                         format_args!("cannot be carried over to the new version: {reason}"),
@@ -111,6 +142,24 @@ impl Session {
         }
         self.reuse_carried()?;
         Ok(compact(&changes.into()))
+    }
+
+    /// Whether a section of variables that programs change is the same in the running version.
+    fn is_same_data(&self, index: usize, running: &Session, at: usize) -> bool {
+        let (new, old) = (&self.opened.maps[index], &running.maps()[at]);
+        let label = new.label();
+        let is_data = label.ends_with(".bss") || label.ends_with(".data");
+        is_data
+            && (new.value.size, new.flags) == (old.value.size, old.flags)
+            && self.opened.has_same_data(index, &running.opened, at)
+    }
+
+    /// Makes the host's view of carried variables that of the programs.
+    pub(super) fn map_carried(&self) -> Result<()> {
+        self.carried.iter().try_for_each(|(index, old)| match self.opened.maps[*index].is_internal {
+            true => self.opened.object.map(*index).map_reused().map_err(|e| map_error(old, "map", e)),
+            false => Ok(()),
+        })
     }
 
     /// libbpf finds pinned maps itself, and would try to pin them again.

@@ -325,6 +325,18 @@ impl<'a> MapRef<'a> {
         (!data.is_null()).then_some((data.cast(), size as usize))
     }
 
+    /// Maps a data section that `reuse` has given to libbpf, which maps only those that it creates.
+    pub fn map_reused(self) -> os::Result<()> {
+        let (Some((data, size)), Some(fd)) = (self.memory(), self.fd()) else { return Ok(()) };
+        if !self.is_mapped() {
+            return Ok(());
+        }
+        let (access, how) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_SHARED | libc::MAP_FIXED);
+        // SAFETY: libbpf has mapped the pages there for this section, and unmaps them with the object.
+        let start = unsafe { libc::mmap(data.cast(), size, access, how, fd, 0) };
+        if start == libc::MAP_FAILED { Err(os::Errno::last()) } else { Ok(()) }
+    }
+
     /// Copies bytes out of a data section. Returns false if they are out of bounds.
     pub fn read(self, offset: usize, out: &mut [u8]) -> bool {
         match self.memory() {

@@ -92,6 +92,8 @@ class ReplaceFlag(IntFlag):
     FRESH_VARS = 4
     ORDERED = 8
     KEEP_OLD = 16
+    MIGRATE_MAPS = 32
+    CARRY_DATA = 64
 
 
 class TypeKind(IntEnum):
