@@ -1,14 +1,28 @@
 // Latency of bpftrace, up to the arrival of its line in a pipe. usage: latency_bpftrace SCRIPT
+#include <signal.h>
+#include <sys/wait.h>
+
 #include "latency.h"
 
 static FILE *lines;
+static pid_t bpftrace;
 
 static void start(const char *script) {
-    char command[4096];
+    int ends[2];
 
-    snprintf(command, sizeof(command), "exec bpftrace -B line '%s'", script);
-    lines = popen(command, "r");
-    check(lines != NULL, "bpftrace");
+    check(!pipe(ends), "pipe");
+    bpftrace = fork();
+    check(bpftrace >= 0, "fork");
+    if (bpftrace == 0) {
+        dup2(ends[1], STDOUT_FILENO);
+        close(ends[0]);
+        close(ends[1]);
+        execlp("bpftrace", "bpftrace", "-B", "line", script, NULL);
+        die("bpftrace", strerror(errno));
+    }
+    close(ends[1]);
+    lines = fdopen(ends[0], "r");
+    check(lines != NULL, "pipe");
 }
 
 static void drain(void) {
@@ -22,5 +36,9 @@ static void drain(void) {
 }
 
 int main(int argc, char **argv) {
-    return measure_latency(argc, argv);
+    int status = measure_latency(argc, argv);
+
+    kill(bpftrace, SIGTERM);
+    waitpid(bpftrace, NULL, 0);
+    return status;
 }
