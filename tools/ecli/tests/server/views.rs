@@ -15,16 +15,16 @@ fn a_filter_shows_the_events_that_match() {
         let text = server.ok(&["log", "one", "--filter", filter]);
         text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
     };
-    marker.run("marker-a");
-    marker.run("marker-b");
-    wait_for("the first markers", || shown("comm == \"marker-b\"").len() == 1);
-    assert_eq!(shown("comm =~ '^marker-'").len(), 2);
+    marker.run("viewed-a");
+    marker.run("viewed-b");
+    wait_for("the first markers", || shown("comm == \"viewed-b\"").len() == 1);
+    assert_eq!(shown("comm =~ '^viewed-'").len(), 2);
     assert!(shown("number > 100000 || comm == nothing").is_empty());
     // The next version has the same type, so the filter goes on.
     server.ok(&["update", "one", &packages[1].1]);
-    marker.run("marker-a");
-    wait_for("the new version", || !shown("version == 2 && comm == \"marker-a\"").is_empty());
-    assert_eq!(shown("version == 1 && comm == \"marker-a\"").len(), 1);
+    marker.run("viewed-a");
+    wait_for("the new version", || !shown("version == 2 && comm == \"viewed-a\"").is_empty());
+    assert_eq!(shown("version == 1 && comm == \"viewed-a\"").len(), 1);
     let ran = server.client(&["events", "one", "--filter", "none == 1"]);
     let text = "ecli: filter: field \"none\": struct event has no \"none\"; there are: number, version, extra, comm\n";
     assert_eq!((ran.code, ran.err.as_str()), (Some(2), text));
