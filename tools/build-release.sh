@@ -35,10 +35,11 @@ if [ -e "$(rustc --print sysroot)/lib/rustlib/src/rust/library/Cargo.lock" ]; th
     last+=("-Cllvm-args=-min-jump-table-entries=8")
     # Call C functions directly instead of through a table of addresses (saves 6 kB).
     flags+=("-Zplt=yes")
-    # Compile libbpf with -Oz if the compiler supports it, as gcc 12 does (saves 3 kB), and without two of gcc's optimisations
-    # that -Oz does not turn off although they copy code (saves 3 kB).
+    # Compile libbpf with -Oz if the compiler supports it, as gcc 12 does (saves 3 kB), and without seven of gcc's optimisations
+    # that -Oz does not turn off although they copy code (saves 6 kB).
     # Tables of jumps make it smaller, unlike the other C parts (see below).
     small_c=(-Oz -fno-expensive-optimizations -fno-move-loop-invariants -fjump-tables -foptimize-sibling-calls)
+    small_c+=(-fno-tree-dominator-opts -fno-caller-saves -fno-tree-coalesce-vars -fno-tree-loop-im -fno-tree-tail-merge)
     if "${CC:-cc}" "${small_c[@]}" -E -x c /dev/null -o /dev/null 2>/dev/null; then
         export LIBBPF_SYS_EXTRA_CFLAGS="${small_c[*]} ${LIBBPF_SYS_EXTRA_CFLAGS:-}"
     fi
