@@ -50,7 +50,8 @@ long syscall(long number, ...) {
     for (int i = 0; i < 6; i++)
         args[i] = va_arg(list, long);
     va_end(list);
-    if (fails(CALL, "syscall", number == SYS_bpf ? ENOMEM : EMFILE))
+    // The kernel never refuses to wake a thread that waits for a lock.
+    if (number != SYS_futex && fails(CALL, "syscall", number == SYS_bpf ? ENOMEM : EMFILE))
         return -1;
     return REAL(syscall)(number, args[0], args[1], args[2], args[3], args[4], args[5]);
 }
