@@ -85,7 +85,7 @@ fn formats_and_descriptions_of_members_are_in_the_metadata() {
     let members = &meta["export_types"][0]["members"];
     let pid = json!({"name": "pid", "type": "int", "description": "Who connects."});
     assert_eq!(named(members, "pid"), &pid);
-    assert_eq!(named(members, "ret")["description"], "what connect(2) gave");
+    assert_eq!(named(members, "ret")["description"], "the result of connect(2)");
     assert_eq!(named(members, "plain"), &json!({"name": "plain", "type": "__be32"}));
     assert_eq!(project.package().meta.formats.len(), 13);
 }

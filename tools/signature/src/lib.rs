@@ -90,11 +90,14 @@ fn keys_in(folder: &Path) -> Vec<PathBuf> {
 fn public_key(path: &Path) -> Result<PublicKey, String> {
     private(path)?;
     let mut text = String::new();
-    let read = File::open(path).and_then(|file| file.take(MAX_KEY).read_to_string(&mut text));
+    let read = File::open(path).and_then(|file| file.take(MAX_KEY + 1).read_to_string(&mut text));
     read.map_err(|error| {
         let error = error.to_string();
         format!("{}: {}", path.display(), error.split(" (os error").next().unwrap_or(&error))
     })?;
+    if text.len() as u64 > MAX_KEY {
+        return Err(format!("{}: more than {MAX_KEY} bytes", path.display()));
+    }
     PublicKeyBox::from_string(&text)
         .and_then(PublicKeyBox::into_public_key)
         .map_err(|why| format!("{}: {why}", path.display()))
