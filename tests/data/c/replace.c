@@ -90,8 +90,8 @@ static void malformed_arguments_are_refused(void) {
     CHECK_STATUS(EUNOMIA_ERR_INVAL, eunomia_replace(NULL, first.data, first.len, NULL));
     CHECK_STATUS(EUNOMIA_ERR_INVAL, eunomia_replace(vm, NULL, 1, NULL));
     CHECK_TEXT("data", eunomia_errmsg(vm));
-    CHECK_STATUS(EUNOMIA_ERR_INVAL, replace(vm, second, 64));
-    CHECK_TEXT("options.flags is 0x40", eunomia_errmsg(vm));
+    CHECK_STATUS(EUNOMIA_ERR_INVAL, replace(vm, second, 1u << 30));
+    CHECK_TEXT("options.flags is 0x40000000", eunomia_errmsg(vm));
     options.reserved = 1;
     CHECK_STATUS(EUNOMIA_ERR_INVAL, eunomia_replace(vm, second.data, second.len, &options));
     CHECK_TEXT("options.reserved is 1", eunomia_errmsg(vm));
@@ -99,7 +99,7 @@ static void malformed_arguments_are_refused(void) {
     options.size = 0;
     CHECK_STATUS(EUNOMIA_ERR_INVAL, eunomia_replace(vm, second.data, second.len, &options));
     options.size = sizeof(options.size);
-    options.flags = 64; // beyond this caller's struct
+    options.flags = 1u << 30; // beyond this caller's struct
     CHECK_STATUS(EUNOMIA_OK, eunomia_replace(vm, second.data, second.len, &options));
     CHECK(!eunomia_replace_report(NULL));
     CHECK(version_of(vm) == 2);
