@@ -36,11 +36,13 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let events = unsafe { AsyncFd::register_with_interest(vm, Interest::READABLE)? };
     let mut tick = interval(Duration::from_secs(1));
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    // One future for the whole loop: a new one for each round would miss a signal that comes with an event.
+    let mut interrupted = std::pin::pin!(tokio::signal::ctrl_c());
     loop {
         tokio::select! {
             polled = poll(&events, print) => drop(polled?),
             _ = tick.tick() => println!("tick"),
-            _ = tokio::signal::ctrl_c() => return Ok(()),
+            _ = &mut interrupted => return Ok(()),
         }
     }
 }
