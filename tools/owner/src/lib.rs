@@ -16,23 +16,25 @@ const OTHERS_WRITE: u32 = 0o002;
 /// Checks a file or directory. A path that does not exist is accepted. The error is one line with the path and the problem.
 pub fn check(path: &Path) -> Result<(), String> {
     let user = rustix::process::geteuid().as_raw();
-    let failed = |path: &Path, error: std::io::Error| {
-        let reason = error.to_string();
-        format!("{}: {}", path.display(), reason.split(" (os error").next().unwrap_or(&reason))
-    };
-    let absolute = std::path::absolute(path).map_err(|error| failed(path, error))?;
+    let absolute = std::path::absolute(path).map_err(|error| failure(path, &error))?;
     let real = match fs::canonicalize(&absolute) {
         Ok(real) => real,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(failed(path, error)),
+        Err(error) => return Err(failure(path, &error)),
     };
     // This includes links on the path: the owner of a link decides where it leads.
     let all = [&absolute, &real].map(|path| path.ancestors().map(Path::to_owned).collect::<Vec<PathBuf>>());
     for path in all.concat() {
-        let about = fs::symlink_metadata(&path).map_err(|error| failed(&path, error))?;
+        let about = fs::symlink_metadata(&path).map_err(|error| failure(&path, &error))?;
         judge(&about, user, path == real).map_err(|why| format!("{} {why}", path.display()))?;
     }
     Ok(())
+}
+
+/// The path and what failed, without the number of the error, as one line.
+pub fn failure(path: &Path, error: &std::io::Error) -> String {
+    let reason = error.to_string();
+    format!("{}: {}", path.display(), reason.split(" (os error").next().unwrap_or(&reason))
 }
 
 /// Fails if users other than `user` and root can modify the file.

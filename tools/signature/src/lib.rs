@@ -91,10 +91,7 @@ fn public_key(path: &Path) -> Result<PublicKey, String> {
     private(path)?;
     let mut text = String::new();
     let read = File::open(path).and_then(|file| file.take(MAX_KEY + 1).read_to_string(&mut text));
-    read.map_err(|error| {
-        let error = error.to_string();
-        format!("{}: {}", path.display(), error.split(" (os error").next().unwrap_or(&error))
-    })?;
+    read.map_err(|error| eunomia_owner::failure(path, &error))?;
     if text.len() as u64 > MAX_KEY {
         return Err(format!("{}: more than {MAX_KEY} bytes", path.display()));
     }
