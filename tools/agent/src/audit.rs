@@ -73,7 +73,7 @@ impl Audit {
                 Ok(Value::Object(members)) => members,
                 _ => Map::from_iter([("malformed".to_owned(), json!(line))]),
             };
-            // The server is told by a closed connection.
+            // Closing the connection reports the failure to the server.
             if self.write("server", members, false).is_err() {
                 return;
             }
