@@ -18,10 +18,10 @@ use eunomia_effects::{Findings, Judged, Object, Program};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{MemfdFlags, memfd_create};
 use rustix::process::{Resource, Rlimit, Signal, set_parent_process_death_signal, setrlimit};
-use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, apply_filter};
 use serde_json::{Value, json};
 
 use crate::loader::confine_parser;
+use crate::loader::privileges::allow_only;
 use crate::loader::protocol::{Failure, Reply};
 
 /// Its limits: address space in bytes, processor time in seconds, descriptors (each map needs one), bytes of a file in memory.
@@ -188,56 +188,49 @@ fn restrict() -> std::result::Result<(), String> {
     }
     set_parent_process_death_signal(Some(Signal::KILL)).map_err(|error| error.to_string())?;
     confine_parser()?;
-    let filter = filter().ok_or("no system call filter for this machine")?;
-    apply_filter(&filter).map_err(|error| error.to_string())
+    allow_only(&CALLS)
 }
 
-/// Allows the system calls for memory, and for opening and reading files; Landlock restricts which files. Others fail.
-fn filter() -> Option<BpfProgram> {
-    let calls = [
-        libc::SYS_read,
-        libc::SYS_pread64,
-        libc::SYS_write,
-        libc::SYS_lseek,
-        libc::SYS_openat,
-        libc::SYS_faccessat,
-        libc::SYS_faccessat2,
-        libc::SYS_fstat,
-        libc::SYS_newfstatat,
-        libc::SYS_statx,
-        libc::SYS_fcntl,
-        libc::SYS_ioctl,
-        libc::SYS_close,
-        libc::SYS_mmap,
-        libc::SYS_mremap,
-        libc::SYS_munmap,
-        libc::SYS_mprotect,
-        libc::SYS_madvise,
-        libc::SYS_brk,
-        libc::SYS_futex,
-        libc::SYS_getrandom,
-        libc::SYS_clock_gettime,
-        libc::SYS_uname,
-        libc::SYS_gettid,
-        libc::SYS_getpid,
-        libc::SYS_memfd_create,
-        libc::SYS_epoll_create1,
-        libc::SYS_epoll_ctl,
-        libc::SYS_eventfd2,
-        libc::SYS_sched_getaffinity,
-        libc::SYS_restart_syscall,
-        libc::SYS_rt_sigaction,
-        libc::SYS_rt_sigprocmask,
-        libc::SYS_rt_sigreturn,
-        libc::SYS_sigaltstack,
-        libc::SYS_exit,
-        libc::SYS_exit_group,
-    ];
-    let rules: BTreeMap<i64, Vec<_>> = calls.into_iter().map(|call| (call, Vec::new())).collect();
-    let denied = SeccompAction::Errno(libc::EPERM as u32);
-    let machine = std::env::consts::ARCH.try_into().ok()?;
-    SeccompFilter::new(rules, denied, SeccompAction::Allow, machine).ok()?.try_into().ok()
-}
+/// The system calls for memory, and for opening and reading files; Landlock restricts which files.
+const CALLS: [i64; 37] = [
+    libc::SYS_read,
+    libc::SYS_pread64,
+    libc::SYS_write,
+    libc::SYS_lseek,
+    libc::SYS_openat,
+    libc::SYS_faccessat,
+    libc::SYS_faccessat2,
+    libc::SYS_fstat,
+    libc::SYS_newfstatat,
+    libc::SYS_statx,
+    libc::SYS_fcntl,
+    libc::SYS_ioctl,
+    libc::SYS_close,
+    libc::SYS_mmap,
+    libc::SYS_mremap,
+    libc::SYS_munmap,
+    libc::SYS_mprotect,
+    libc::SYS_madvise,
+    libc::SYS_brk,
+    libc::SYS_futex,
+    libc::SYS_getrandom,
+    libc::SYS_clock_gettime,
+    libc::SYS_uname,
+    libc::SYS_gettid,
+    libc::SYS_getpid,
+    libc::SYS_memfd_create,
+    libc::SYS_epoll_create1,
+    libc::SYS_epoll_ctl,
+    libc::SYS_eventfd2,
+    libc::SYS_sched_getaffinity,
+    libc::SYS_restart_syscall,
+    libc::SYS_rt_sigaction,
+    libc::SYS_rt_sigprocmask,
+    libc::SYS_rt_sigreturn,
+    libc::SYS_sigaltstack,
+    libc::SYS_exit,
+    libc::SYS_exit_group,
+];
 
 #[cfg(test)]
 mod tests {

@@ -1,6 +1,6 @@
 //! Restricts what each process may do.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
 
 use caps::{CapSet, Capability};
@@ -9,6 +9,7 @@ use landlock::{
     RulesetCreatedAttr, RulesetStatus, Scope,
 };
 use rustix::thread::{self, CapabilitiesSecureBits as Secure};
+use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, apply_filter};
 
 /// The capabilities that loading needs: for programs, tracing programs, programs on interfaces, and for reading
 /// tracefs, which only root may do otherwise.
@@ -111,6 +112,17 @@ fn restrict_files(
         }
     }
     Ok(rules.restrict_self()?.ruleset)
+}
+
+/// Allows this thread only these system calls; others fail with EPERM. Sets no_new_privs.
+pub fn allow_only(calls: &[i64]) -> Result<(), String> {
+    let rules: BTreeMap<i64, Vec<_>> = calls.iter().map(|call| (*call, Vec::new())).collect();
+    let denied = SeccompAction::Errno(libc::EPERM as u32);
+    let none = "no system call filter for this machine";
+    let machine = std::env::consts::ARCH.try_into().map_err(|_| none)?;
+    let filter = SeccompFilter::new(rules, denied, SeccompAction::Allow, machine).map_err(|_| none)?;
+    let program: BpfProgram = filter.try_into().map_err(|_| none)?;
+    apply_filter(&program).map_err(|error| error.to_string())
 }
 
 #[cfg(test)]

@@ -3,7 +3,6 @@
 //! The files that it reads may be crafted to exploit it, and may change while it reads. It can be killed at any time. If it
 //! is compromised, an attacker has 1 GiB of memory, the files that were sent to it, and a socket to send wrong names to.
 
-use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{IoSliceMut, Read, Seek, SeekFrom};
 use std::mem::MaybeUninit;
@@ -11,11 +10,11 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::process::ExitCode;
 
+use eunomia_agent::loader::privileges::allow_only;
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendFlags, recvmsg, send, sockopt::socket_type,
 };
 use rustix::process::{Resource, Rlimit, Signal, set_parent_process_death_signal, setrlimit};
-use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, apply_filter};
 
 use super::elf::Elf;
 use super::protocol::{MAX_NUMBERS, Name, Request, Task, encode_mappings, encode_names};
@@ -65,43 +64,37 @@ fn restrict() -> Option<()> {
     set_parent_process_death_signal(Some(Signal::KILL)).ok()?;
     capabilities::drop_all();
     // Sets no_new_privs as well. If the kernel does not support it, symbols are not read.
-    apply_filter(&filter()?).ok()
+    allow_only(&CALLS).ok()
 }
 
-/// Allows the system calls for reading files, memory and a socket. Others fail.
-fn filter() -> Option<BpfProgram> {
-    let calls = [
-        libc::SYS_recvmsg,
-        libc::SYS_sendto,
-        libc::SYS_read,
-        libc::SYS_pread64,
-        libc::SYS_lseek,
-        libc::SYS_fstat,
-        libc::SYS_statx,
-        libc::SYS_fcntl,
-        libc::SYS_close,
-        libc::SYS_mmap,
-        libc::SYS_mremap,
-        libc::SYS_munmap,
-        libc::SYS_mprotect,
-        libc::SYS_madvise,
-        libc::SYS_brk,
-        libc::SYS_futex,
-        libc::SYS_getrandom,
-        libc::SYS_clock_gettime,
-        libc::SYS_restart_syscall,
-        libc::SYS_rt_sigaction,
-        libc::SYS_rt_sigprocmask,
-        libc::SYS_rt_sigreturn,
-        libc::SYS_sigaltstack,
-        libc::SYS_exit,
-        libc::SYS_exit_group,
-    ];
-    let rules: BTreeMap<i64, Vec<_>> = calls.into_iter().map(|call| (call, Vec::new())).collect();
-    let denied = SeccompAction::Errno(libc::EPERM as u32);
-    let machine = std::env::consts::ARCH.try_into().ok()?;
-    SeccompFilter::new(rules, denied, SeccompAction::Allow, machine).ok()?.try_into().ok()
-}
+/// The system calls for reading files, memory and a socket.
+const CALLS: [i64; 25] = [
+    libc::SYS_recvmsg,
+    libc::SYS_sendto,
+    libc::SYS_read,
+    libc::SYS_pread64,
+    libc::SYS_lseek,
+    libc::SYS_fstat,
+    libc::SYS_statx,
+    libc::SYS_fcntl,
+    libc::SYS_close,
+    libc::SYS_mmap,
+    libc::SYS_mremap,
+    libc::SYS_munmap,
+    libc::SYS_mprotect,
+    libc::SYS_madvise,
+    libc::SYS_brk,
+    libc::SYS_futex,
+    libc::SYS_getrandom,
+    libc::SYS_clock_gettime,
+    libc::SYS_restart_syscall,
+    libc::SYS_rt_sigaction,
+    libc::SYS_rt_sigprocmask,
+    libc::SYS_rt_sigreturn,
+    libc::SYS_sigaltstack,
+    libc::SYS_exit,
+    libc::SYS_exit_group,
+];
 
 /// Receives a request and its file; `None` when ecli has ended.
 fn receive(socket: BorrowedFd) -> Option<(Request, Option<File>)> {
