@@ -1,8 +1,8 @@
 //! The audit log: one JSON object per line.
 //!
-//! Only the loader writes it: what happens in the kernel, and what the server tells about each request. So whoever controls the
-//! server can add lines that begin with `"from":"server"`, and can neither change others nor avoid those of the loader. Both write
-//! a line before anybody hears of the result.
+//! Only the loader writes to the file: lines of its own about what happens in the kernel, and lines that the server sends
+//! about each request. So whoever controls the server can add lines with `"from":"server"`, but can neither change existing lines
+//! nor prevent those of the loader. A line is written before the caller receives the result.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufRead, BufReader, Read, Write};
@@ -15,7 +15,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::{Map, Value, json};
 
-/// The longest line that the server can add.
+/// Maximum length of a line that the server adds.
 const MAX_LINE: u64 = 16 << 10;
 
 /// The log, or nothing.
@@ -35,7 +35,7 @@ impl Audit {
         Ok(Audit { file: Some(Arc::new(file)) })
     }
 
-    /// Appends a line with these members, the time and who says so. If `is_safe`, it is on the disk when this returns.
+    /// Appends a line with the time, its origin `from`, and these members. If `is_safe`, it is on the disk when this returns.
     pub fn write(&self, from: &str, members: Map<String, Value>, is_safe: bool) -> io::Result<()> {
         let Some(mut file) = self.file.as_deref() else { return Ok(()) };
         let time = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -77,7 +77,7 @@ impl Audit {
             if self.write("server", members, false).is_err() {
                 return;
             }
-            // It knows then that the line is written.
+            // This tells the server that the line was written.
             if from.get_mut().write_all(b"\n").is_err() {
                 return;
             }

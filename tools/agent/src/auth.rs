@@ -12,7 +12,7 @@ use subtle::{Choice, ConstantTimeEq};
 use crate::error::{ApiError, Result};
 use crate::http::Peer;
 
-/// The largest file with tokens.
+/// Maximum size of the file of tokens, in bytes.
 const MAX_FILE: u64 = 1 << 20;
 
 /// The role of a caller; each role includes those before it.
@@ -20,7 +20,7 @@ const MAX_FILE: u64 = 1 << 20;
 pub enum Role {
     /// List tasks and read their events.
     Read,
-    /// Start, change and stop tasks. Programs in the kernel can do what root can, so this is as much as being root.
+    /// Start, change and stop tasks. Programs in the kernel can do what root can, so this role is equal to root.
     Operate,
     /// The same as `Operate` at present.
     Admin,
@@ -58,7 +58,7 @@ struct Tokens {
 /// The lines of a file, or why it cannot be used.
 type List = Result<Vec<(Role, Proof)>, String>;
 
-/// What a caller shows.
+/// How a caller proves its identity.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Proof {
     /// A token with this digest.
@@ -76,14 +76,14 @@ struct Stamp {
 }
 
 impl Auth {
-    /// Reads tokens from `path`, again whenever it changes. `is_open`: no token is needed.
+    /// Reads tokens from `path`, and reads them again whenever the file changes. If `is_open`, callers need no token.
     pub fn new(path: Option<PathBuf>, is_open: bool) -> Result<Auth, String> {
         let auth = Auth { tokens: path.map(|path| Tokens { path, read: Mutex::default() }), is_open };
         auth.check()?;
         Ok(auth)
     }
 
-    /// Whether the file of tokens can be used. The error is one line.
+    /// Checks that the file of tokens can be used. The error is one line.
     pub fn check(&self) -> Result<(), String> {
         self.tokens.as_ref().map_or(Ok(()), |tokens| (*tokens.list()).clone().map(drop))
     }
@@ -180,7 +180,7 @@ impl Tokens {
         {
             return Arc::clone(list);
         }
-        // A file that cannot be read lets nobody in: a token that was removed from it must not stay valid.
+        // While the file cannot be read, no token is valid: a token that was removed from it must not stay valid.
         let list = Arc::new(read_tokens(&self.path).map_err(|why| format!("{}: {why}", self.path.display())));
         *read = stamp.ok().map(|stamp| (stamp, Arc::clone(&list)));
         list

@@ -16,9 +16,9 @@ use tokio::net::{TcpStream, UnixStream};
 use crate::http::Stream;
 use crate::tls;
 
-/// The largest response that is not a stream.
+/// Maximum size of a response that is not a stream, in bytes.
 const MAX_BODY: usize = 64 << 20;
-/// The longest line of a stream.
+/// Maximum length of a line of a stream, in bytes.
 const MAX_LINE: usize = 16 << 20;
 
 /// Where a server listens.
@@ -67,13 +67,13 @@ impl Display for Endpoint {
 /// The reason why a request failed.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Failure {
-    /// The server cannot be reached, or does not answer in HTTP: one line.
+    /// The server cannot be reached, or its response is not HTTP: one line.
     Connection(String),
-    /// The server refuses: the number of the response and its body.
+    /// The server has sent an error: the status code of the response and its body.
     Refused(u16, Value),
 }
 
-/// Sends requests. Each has a connection of its own.
+/// Sends requests, each on a new connection.
 #[derive(Clone, Debug)]
 pub struct Client {
     /// Where the server listens.

@@ -1,4 +1,4 @@
-//! The filter of one reader, on the records of all sources and versions of a task.
+//! The filter of one reader, applied to the records of all sources and versions of a task.
 
 use std::sync::Arc;
 
@@ -65,9 +65,9 @@ impl LineFilter {
         Ok((0..entries.count).any(|index| filter.accepts(entries.record(key, value, index))))
     }
 
-    /// Parses the filter for a shape that has not occurred yet. Returns its index.
+    /// Parses the filter for a shape that is not in `parsed` yet. Returns its index there.
     fn learn(&mut self, number: u32) -> Result<usize, String> {
-        // The clock for times in records.
+        // Times in records are compared with this clock.
         record_clock::update();
         let is_it = |shape: &&Arc<Shape>| shape.number() == number;
         if !self.shapes.iter().any(|shape| is_it(&shape)) {

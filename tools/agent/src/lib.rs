@@ -1,11 +1,11 @@
 //! The agent: a server that runs packages for others.
 //!
-//! Two processes do it. The [`loader`] has the privileges that loading needs, and no network. The [`server`] has
-//! no privileges: it answers requests, and reads events through descriptors that the loader sends it.
+//! It consists of two processes. The [`loader`] has the privileges that loading needs, and no network access. The
+//! [`server`] has no privileges: it handles requests, and reads events through descriptors that the loader sends it.
 //!
-//! [`http`] accepts connections and checks requests before anything else reads them, [`auth`] decides who the caller is,
-//! [`router`] what a request is, and [`api`] answers it with the [`tasks`]. [`client`] sends requests. There is no command line
-//! here; `ecli server` and `ecli client` have it.
+//! [`http`] accepts connections and checks requests before other code reads them. [`auth`] determines the role of the
+//! caller, [`router`] finds the function for a request, and [`api`] contains these functions, which work on the [`tasks`].
+//! [`client`] sends requests. The command lines of `ecli server` and `ecli client` are in `tools/ecli`.
 
 /// Prints a line to stderr. It is not an error if nobody reads it.
 macro_rules! say {

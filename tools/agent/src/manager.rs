@@ -1,4 +1,4 @@
-//! What a service manager such as systemd passes to the server, and what the server tells it.
+//! The socket that a service manager such as systemd passes to the server, and the states that the server reports to it.
 
 use std::ffi::OsStr;
 use std::io;
@@ -27,17 +27,17 @@ impl Manager {
         Ok(Manager(Some(socket)))
     }
 
-    /// Tells it something: one assignment for each line.
-    pub fn tell(&self, text: &str) {
+    /// Reports a state such as `READY=1`: one assignment for each line.
+    pub fn report(&self, text: &str) {
         if let Some(socket) = &self.0
             && let Err(error) = socket.send(text.as_bytes())
         {
-            say!("server: the service manager cannot be told {text}: {error}");
+            say!("server: {text} cannot be sent to the service manager: {error}");
         }
     }
 }
 
-/// A path, or `@` and a name that is in no directory.
+/// Parses the address: a path, or `@` and an abstract name.
 fn address(name: &OsStr) -> io::Result<SocketAddr> {
     match name.as_bytes().strip_prefix(b"@") {
         Some(name) => SocketAddr::from_abstract_name(name),
@@ -45,7 +45,7 @@ fn address(name: &OsStr) -> io::Result<SocketAddr> {
     }
 }
 
-/// The unix socket that is the standard input, if it listens: the service manager has created it.
+/// Returns the standard input if it is a listening unix socket. The service manager has then created it.
 pub fn given_socket() -> Option<OwnedFd> {
     let input = std::io::stdin();
     let is_listening = socket_acceptconn(input.as_fd()).unwrap_or(false);

@@ -7,7 +7,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use eunomia::Level;
 use serde_json::{Value, json};
 
-/// The number of lines that are kept, and the bytes of each.
+/// Maximum number of lines that are kept, and maximum length of a line in bytes.
 const MAX_LINES: usize = 256;
 const MAX_TEXT: usize = 4096;
 

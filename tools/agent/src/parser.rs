@@ -1,8 +1,8 @@
-//! Reads a package in a process of its own before the loader does. That process can do nothing but compute.
+//! Reads a package in a child process before the loader does. The child has no privileges and can only compute.
 //!
-//! The loader keeps the programs of all tasks attached, so it must survive every package. A package with which the parsers crash,
-//! use too much memory or take too long ends the child only. What the child replies is not trusted: it can lead to a refusal, and the
-//! loader judges the loaded instructions again.
+//! The loader keeps the programs of all tasks attached, so it must survive every package. If a package makes the child crash, use
+//! too much memory or take too long, only the child ends. Its reply is not trusted: it can cause a refusal, but it cannot permit
+//! anything, because the loader judges the loaded instructions again.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -24,20 +24,21 @@ use crate::loader::confine_parser;
 use crate::loader::privileges::allow_only;
 use crate::loader::protocol::{Failure, Reply};
 
-/// Its limits: address space in bytes, processor time in seconds, descriptors (each map needs one), bytes of a file in memory.
+/// The limits of the child: address space in bytes, processor time in seconds, descriptors (each map needs one), and bytes of a
+/// file in memory.
 const MEMORY: u64 = 1 << 30;
 const SECONDS: u64 = 10;
 const FILES: u64 = 512;
 const FILE: u64 = 8 << 20;
-/// How long the loader waits for it.
+/// How long the loader waits for the child.
 const WAIT: Duration = Duration::from_secs(30);
-/// The largest reply.
+/// Maximum size of the reply, in bytes.
 const MAX_REPLY: u64 = 4 << 20;
 
 type Result<T> = std::result::Result<T, Failure>;
 
-/// Has a process read the package. `command` starts it: a process that calls [`serve`]. Returns what the programs could do by
-/// their instructions as compiled.
+/// Makes a child read the package. `command` starts a process that calls [`serve`]. Returns what the programs could do,
+/// according to their instructions as compiled.
 pub fn read(mut command: Command, package: &[u8]) -> Result<Vec<Judged>> {
     let failed = |error: io::Error| Failure::new(Status::System, format_args!("the package parser: {error}"));
     let started = in_memory(package).and_then(|input| {
@@ -46,7 +47,7 @@ pub fn read(mut command: Command, package: &[u8]) -> Result<Vec<Judged>> {
     let mut child = started.map_err(failed)?;
     let reply = receive(&mut child);
     if reply.is_err() {
-        // It may have ended already.
+        // The child may have ended already.
         let _ = child.kill();
     }
     let status = child.wait().map_err(failed)?;
@@ -57,9 +58,9 @@ pub fn read(mut command: Command, package: &[u8]) -> Result<Vec<Judged>> {
     }
 }
 
-/// The error for a child that has not replied.
+/// Returns the error for a child that has not replied.
 fn ended(status: ExitStatus) -> Failure {
-    /// SIGXCPU, and SIGKILL if that has not ended it.
+    /// The kernel sends SIGXCPU at the limit, and SIGKILL if the child is still running after that.
     const TIME: [i32; 2] = [24, 9];
     let why = match status.signal() {
         Some(signal) if TIME.contains(&signal) => format!("took more than {SECONDS} s"),
@@ -118,7 +119,7 @@ pub fn serve() -> std::result::Result<(), String> {
     io::stdout().lock().write_all(&reply.encode()).map_err(|error| error.to_string())
 }
 
-/// Opens a package as the loader will, and finds out what its programs could do.
+/// Opens a package as the loader will, and determines what its programs could do.
 fn judge(bytes: &[u8]) -> Result<Vec<Judged>> {
     let package = Package::parse(bytes)?;
     let vm = Vm::new(Options::new())?;
@@ -173,7 +174,7 @@ fn decode(text: &str) -> Option<Vec<Judged>> {
     value.as_array()?.iter().map(one).collect()
 }
 
-/// Drops everything that is not needed for reading a package, for good.
+/// Drops permanently all privileges that reading a package does not need.
 fn restrict() -> std::result::Result<(), String> {
     let most = |most| Rlimit { current: Some(most), maximum: Some(most) };
     let limits = [

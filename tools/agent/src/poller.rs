@@ -18,12 +18,12 @@ use crate::task::Task;
 
 /// Reads events of vms and adds them to logs.
 pub struct Poller {
-    /// The tasks whose events are formatted as JSON here. The vm does not do it, because filters need the records.
+    /// The tasks whose events this file formats as JSON. The vms deliver them as raw records, because filters need those.
     raw: Group,
     text: Group,
     sinks: Mutex<BTreeMap<usize, Sink>>,
-    /// Number of callers that wait for the lock. The thread takes the lock only if this is 0, because otherwise it
-    /// would have the lock nearly all the time.
+    /// Number of callers that wait for the lock. The thread takes the lock only while this is 0. Otherwise it would hold
+    /// the lock nearly all the time.
     waiting: AtomicUsize,
 }
 
@@ -36,7 +36,7 @@ struct Sink {
     last: Option<Arc<Shape>>,
     /// The JSON of an event.
     json: Vec<u8>,
-    /// The reason why no more events are read.
+    /// The reason why events are no longer read.
     failed: Option<String>,
 }
 
@@ -71,10 +71,10 @@ impl Poller {
 
     /// Removes a vm, after the events that wait in its buffers were read. Returns why reading has failed, if it has.
     pub fn remove(&self, vm: &Vm, key: usize, format: Format) -> Option<String> {
-        // It is not in the group after a failure.
+        // After a failure the vm is no longer in the group.
         let _ = self.group(format).remove(vm);
         let mut sink = self.sinks().remove(&key)?;
-        // The loop ends, because the programs are detached, or another process reads the buffers after this.
+        // The number of polls is limited, because attached programs may send without end. Another process then reads the rest.
         for _ in 0..LAST_POLLS {
             let polled = vm.poll(Some(Duration::ZERO), polled_as(format), |event| sink.push(event));
             sink.log.flush();
@@ -121,7 +121,7 @@ impl Poller {
                 Ok(_) => {}
                 Err(error) if io::Error::from(error).kind() == io::ErrorKind::Interrupted => continue,
                 // Only with invalid descriptors.
-                Err(error) => return say!("server: events are not read any more: {error}"),
+                Err(error) => return say!("server: events are no longer read: {error}"),
             }
             for (_, (group, format)) in ready.iter().zip(groups).filter(|(fd, _)| !fd.revents().is_empty()) {
                 self.turn(group, format);
@@ -129,7 +129,7 @@ impl Poller {
         }
     }
 
-    /// Reads the waiting events. The sinks are locked meanwhile, because a turn is short.
+    /// Reads the waiting events. The sinks stay locked throughout, because a turn is short.
     fn turn(&self, group: &Group, format: Format) {
         while self.waiting.load(Relaxed) > 0 {
             std::thread::yield_now();
@@ -172,8 +172,8 @@ fn polled_as(format: Format) -> Format {
 const LAST_POLLS: usize = 64;
 
 impl Sink {
-    /// Adds an event to the log. The kernel keeps its record until this has returned, so it is in the buffer or in the log if this
-    /// process is killed.
+    /// Adds an event to the log. The kernel keeps the record until this returns. So if this process is killed, the event is still in
+    /// the buffer or already in the log.
     fn push(&mut self, event: &Event) -> Flow {
         if event.kind == EventKind::Round {
             return Flow::Continue;

@@ -27,13 +27,13 @@ const BLOCKING_THREADS: usize = 16;
 /// The options of a server.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// The unix socket; `None`: none.
+    /// The unix socket, if the server listens on one.
     pub socket: Option<PathBuf>,
-    /// The group that may connect to it; `None`: that of the process.
+    /// The group that may connect to the unix socket. `None`: the group of the process.
     pub group: Option<u32>,
-    /// The TCP address; `None`: none.
+    /// The TCP address, if the server listens on one.
     pub address: Option<SocketAddr>,
-    /// The certificate of the server; `None`: no TLS.
+    /// The certificate of the server. `None`: TCP without TLS.
     pub tls: Option<tls::Files>,
     /// The authorities of the certificates of clients.
     pub clients: Option<PathBuf>,
@@ -45,7 +45,7 @@ pub struct Config {
     pub state: PathBuf,
     /// The unix socket of the loader.
     pub loader: PathBuf,
-    /// What the loader reads itself.
+    /// The files that the loader reads itself.
     pub settings: Settings,
     /// The number of seconds without a server after which programs that must not run without one are detached.
     pub detach_after: u64,
@@ -71,7 +71,7 @@ pub fn run(config: &Config, command: Command) -> Result<(), String> {
     };
     let manager = Manager::connect().map_err(|error| format!("the service manager: {error}"))?;
     make_folder_of(&config.loader)?;
-    // The loader reads it itself; this finds mistakes before it is started.
+    // The loader reads the policy itself. Reading it here finds mistakes before the loader is started.
     Policy::load(config.settings.policy.as_deref())?;
     let client = Client::connect(&config.loader, config.settings.clone(), command)?;
     client.reload()?;
@@ -139,7 +139,7 @@ async fn serve_until_end(
         tokio::spawn(serve(listener, Arc::clone(&slots), Arc::clone(&handler)));
     }
     say!("server: ready");
-    manager.tell("READY=1");
+    manager.report("READY=1");
     let result = tokio::select! {
         _ = terminate.recv() => Ok(()),
         _ = interrupt.recv() => {
@@ -148,7 +148,7 @@ async fn serve_until_end(
         }
         why = is_lost => Err(why.unwrap_or_default()),
     };
-    manager.tell("STOPPING=1");
+    manager.report("STOPPING=1");
     result
 }
 
@@ -180,7 +180,7 @@ fn follow(tasks: &Arc<Tasks>, ready: oneshot::Sender<()>) -> String {
 fn reload(auth: &Auth, tls: Option<&Tls>, loader: &Client) -> Result<(), String> {
     let certificates = tls.map(Tls::read).transpose()?;
     auth.check()?;
-    // The last one that can fail.
+    // After this, nothing can fail.
     loader.reload()?;
     if let (Some(tls), Some(certificates)) = (tls, certificates) {
         tls.set(certificates);
@@ -198,7 +198,7 @@ fn check(config: &Config) -> Result<(), String> {
     };
     if !address.ip().is_loopback() && config.tls.is_none() {
         return Err(format!(
-            "{address}: others could read the tokens on their way; give a certificate with --tls-cert and --tls-key, or use 127.0.0.1 and forward the port over ssh"
+            "{address}: others could read the tokens in the network; use a certificate (--tls-cert and --tls-key), or listen on 127.0.0.1 and forward the port over ssh"
         ));
     }
     if !address.ip().is_loopback() && config.is_open {

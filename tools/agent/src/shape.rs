@@ -12,8 +12,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::entry::Entry;
 
-/// The number of shapes of a task that are known at a time. The oldest ones are of versions whose events are no longer
-/// kept.
+/// Maximum number of shapes of a task that are kept. The oldest ones belong to versions whose events are no longer kept.
 const MAX_SHAPES: usize = 64;
 
 /// The shape of the events of one source.
@@ -22,7 +21,7 @@ pub struct Shape {
     number: u32,
     /// The name of the map.
     name: Box<CStr>,
-    /// The type in the events, which differs between versions of a package.
+    /// The type of the events, which may differ between versions of a package.
     ty: Option<Arc<Type>>,
     form: Form,
 }
@@ -58,7 +57,7 @@ impl Shape {
         self.number
     }
 
-    /// Whether an event is of this source and version.
+    /// Whether an event comes from this source and version.
     pub fn is_of(&self, event: &Event) -> bool {
         let is_same = match (&self.ty, event.ty) {
             (Some(one), Some(other)) => Arc::ptr_eq(one, other),

@@ -1,9 +1,9 @@
-//! The desired state in files, so that a server that starts again runs what the last one ran.
+//! The desired state in files, so that a server runs after its start what the previous server ran.
 //!
 //! ```text
 //! STATE/lock              locked by the server that uses the directory
 //! STATE/next              a number larger than that of any task
-//! STATE/tasks/ID.json     what a task is to run
+//! STATE/tasks/ID.json     the specification of a task
 //! STATE/packages/DIGEST   packages
 //! ```
 //!
@@ -23,11 +23,11 @@ use crate::spec::{Spec, digest};
 
 /// The version of the files.
 const VERSION: u64 = 1;
-/// The largest file of a task.
+/// Maximum size of the file of a task, in bytes.
 const MAX_RECORD: u64 = 4 << 20;
-/// The largest package.
+/// Maximum size of a package, in bytes.
 const MAX_PACKAGE: u64 = 16 << 20;
-/// Numbers that are reserved with one write.
+/// Number of task numbers that are reserved with one write.
 const RESERVED: u64 = 100;
 
 /// The directory with the state.
@@ -80,8 +80,8 @@ impl State {
         &self.boot
     }
 
-    /// Reads all tasks. What cannot be read is set aside and described in the second list. An error means that nothing
-    /// is known about the tasks, so that nothing may be stopped.
+    /// Reads all tasks. A file that cannot be read is renamed and described in the second list. After an error nothing is known
+    /// about the tasks, so no task may be stopped.
     pub fn load(&self) -> Result<(Vec<Record>, Vec<String>), String> {
         let (mut records, mut problems) = (Vec::new(), Vec::new());
         let folder = self.folder.join("tasks");
@@ -148,13 +148,13 @@ impl State {
         let package = read(&path, MAX_PACKAGE).map_err(|error| format!("{}: {error}", path.display()))?;
         match digest(&package) == name {
             true => Ok(package),
-            false => Err(format!("{}: the content is not that of the name", path.display())),
+            false => Err(format!("{}: the digest of the content differs from the name", path.display())),
         }
     }
 
     /// Removes a package.
     pub fn remove_package(&self, digest: &str) {
-        // One that stays is removed at the next start.
+        // A package that cannot be removed now is removed at the next start.
         let _ = fs::remove_file(self.folder.join("packages").join(digest));
     }
 

@@ -24,21 +24,21 @@ pub struct Task {
     pub created: u64,
     /// Its events.
     pub log: Arc<Log>,
-    /// What has happened to it.
+    /// Warnings and errors about it.
     pub messages: Arc<Messages>,
-    /// What its events are, as far as they have occurred.
+    /// The shapes of the events that have occurred.
     pub shapes: Arc<Shapes>,
     /// The last cursor that each caller of the former `/log` has sent. Lines up to it are not returned to that caller
     /// again.
     pub views: Mutex<BTreeMap<String, u64>>,
-    /// The number of readers of its events. The limits for connections are limits for readers too.
+    /// The number of readers of its events. The limits for connections also limit the readers.
     readers: Arc<AtomicUsize>,
     /// Whether a change is in progress.
     is_changing: AtomicBool,
     current: Mutex<Current>,
 }
 
-/// What changes.
+/// The part of a task that changes.
 pub struct Current {
     /// Its state.
     pub status: Status,
@@ -127,7 +127,7 @@ impl Task {
         Task { id, spec, created, log, messages, shapes, views, readers, is_changing, current }
     }
 
-    /// What changes.
+    /// The part that changes.
     pub fn current(&self) -> MutexGuard<'_, Current> {
         self.current.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -137,7 +137,7 @@ impl Task {
         work(&mut self.current())
     }
 
-    /// The right to change it, unless another caller has that.
+    /// Returns the right to change it, unless another caller has it.
     pub fn change(self: &Arc<Task>) -> Option<Change> {
         (!self.is_changing.swap(true, Relaxed)).then(|| Change(Arc::clone(self)))
     }

@@ -1,4 +1,4 @@
-//! TLS: the certificate of the server, those of clients, and the names in them.
+//! TLS: the certificates of the server and of clients, and the DNS names in them.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -12,13 +12,13 @@ use rustls_platform_verifier::BuilderVerifierExt;
 use tokio::net::TcpStream;
 use tokio_rustls::{TlsAcceptor, TlsConnector, TlsStream};
 
-/// The protocol inside.
+/// The name of the application protocol (ALPN).
 const HTTP: &[u8] = b"http/1.1";
 
 /// The files of one end, in PEM.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Files {
-    /// The certificate and those that lead to the authority.
+    /// The certificate, followed by the intermediate certificates of its authority.
     pub certificate: PathBuf,
     /// The key of the certificate.
     pub key: PathBuf,
@@ -27,7 +27,7 @@ pub struct Files {
 /// The server's end.
 pub struct Tls {
     files: Files,
-    /// The authorities of clients; `None`: clients have no certificates.
+    /// The authorities of client certificates. `None`: no certificate is requested from clients.
     clients: Option<PathBuf>,
     config: Mutex<Arc<ServerConfig>>,
 }
@@ -56,7 +56,7 @@ impl Tls {
         real.filter_map(|file| file.parent().map(Path::to_owned)).collect()
     }
 
-    /// Greets a client. Returns the connection and the DNS names of its certificate, which an authority has confirmed.
+    /// Completes the handshake with a client. Returns the connection and the DNS names of the client's verified certificate.
     pub async fn accept(&self, stream: TcpStream) -> std::io::Result<(TlsStream<TcpStream>, Vec<String>)> {
         let config = Arc::clone(&self.config.lock().unwrap_or_else(PoisonError::into_inner));
         let stream = TlsAcceptor::from(config).accept(stream).await?;
@@ -83,7 +83,7 @@ fn server_config(files: &Files, clients: Option<&Path>) -> Result<Arc<ServerConf
         Some(path) => {
             let roots = Arc::new(authorities(path)?);
             let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider());
-            // Who has no certificate can send a token.
+            // A client without a certificate can send a token.
             let verifier = verifier.allow_unauthenticated().build();
             builder
                 .with_client_cert_verifier(verifier.map_err(|error| format!("{}: {error}", path.display()))?)
@@ -96,7 +96,7 @@ fn server_config(files: &Files, clients: Option<&Path>) -> Result<Arc<ServerConf
     Ok(Arc::new(config))
 }
 
-/// The client's end. Without authorities it trusts those of the system; without files it sends no certificate.
+/// Creates the client's end. Without `authority` it trusts the system's authorities; without `files` it sends no certificate.
 pub fn connector(authority: Option<&Path>, files: Option<&Files>) -> Result<TlsConnector, String> {
     let text = |error: &dyn std::fmt::Display| error.to_string();
     let builder = ClientConfig::builder_with_provider(provider());

@@ -1,4 +1,4 @@
-//! `/v1/tasks/{id}/events`: the events of a task as they come, as lines of JSON or as server-sent events.
+//! `/v1/tasks/{id}/events`: a stream of the events of a task, as lines of JSON or as server-sent events.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -35,7 +35,7 @@ impl Api {
             values.any(|value| value.contains(name))
         };
         let form = if accepts("text/event-stream") { Form::Sse } else { Form::Lines };
-        // Browsers send it when they connect again.
+        // Browsers send it when they reconnect.
         let last = headers.get("last-event-id").and_then(|value| value.to_str().ok());
         let (mut since, mut follow, mut filter) = (last, true, None);
         for (name, value) in input::query(request, &["since", "follow", "filter"])? {
@@ -84,7 +84,7 @@ fn position(task: &Task, since: Option<&str>) -> Result<(u64, bool)> {
     }
 }
 
-/// Says whether there is more to read.
+/// Whether there is more to read.
 enum Rest {
     /// There are more lines.
     Some,

@@ -21,7 +21,7 @@ use crate::tasks::check_package;
 /// The default and the maximum number of lines in a reply.
 const LINES: u64 = 1000;
 const MAX_LINES: u64 = 10_000;
-/// Callers of each task whose cursors are remembered.
+/// Maximum number of callers per task whose cursors are stored.
 const MAX_VIEWS: usize = 64;
 
 impl Api {

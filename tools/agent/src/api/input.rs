@@ -10,10 +10,10 @@ use crate::error::{ApiError, Result};
 use crate::http::{Limits, Request, read_body};
 use crate::spec::expected;
 
-/// The longest signature.
+/// Maximum length of a signature, in bytes.
 const MAX_SIGNATURE: usize = 16 << 10;
 
-/// base64 with or without padding.
+/// The base64 decoder; padding is optional.
 const BASE64: GeneralPurpose = GeneralPurpose::new(
     &STANDARD,
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
@@ -41,7 +41,7 @@ fn check_type(request: &Request) -> Result<()> {
     Err(ApiError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported", text))
 }
 
-/// Refuses members that nobody reads, which are probably misspelt.
+/// Refuses unknown members, because they are probably misspelt.
 pub fn only(object: &Map<String, Value>, known: &[&str]) -> Result<()> {
     match object.keys().find(|name| !known.contains(&name.as_str())) {
         Some(name) => {

@@ -1,4 +1,4 @@
-//! Writes lines of events into one buffer, without an allocation for each.
+//! Writes lines of events into one buffer, without an allocation per line.
 
 use std::io::Write;
 
@@ -29,12 +29,12 @@ impl LineWriter {
         LineWriter { form, epoch: log.epoch(), out: Vec::new() }
     }
 
-    /// The number of bytes that were written and not taken.
+    /// The number of bytes that were written but not taken yet.
     pub fn len(&self) -> usize {
         self.out.len()
     }
 
-    /// Takes what was written.
+    /// Returns what was written, and empties the buffer.
     pub fn take(&mut self) -> Bytes {
         let capacity = self.out.len();
         Bytes::from(std::mem::replace(&mut self.out, Vec::with_capacity(capacity)))

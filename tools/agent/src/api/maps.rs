@@ -20,12 +20,12 @@ const PAGE: usize = 1000;
 const MAX_PAGE: usize = 10_000;
 /// The size in bytes at which a page ends.
 const MAX_BYTES: usize = 4 << 20;
-/// The number of entries that are read at a time. Meanwhile no events are read.
+/// The number of entries that are read at a time. No events are read during that time.
 const AT_ONCE: usize = 64;
 
 /// The entries that a request asks for.
 struct Page {
-    /// The key of the last entry of the page before.
+    /// The key of the last entry of the previous page.
     after: Option<Vec<u8>>,
     limit: usize,
 }
@@ -54,7 +54,7 @@ impl Api {
 /// Reads the events of a task, and its maps.
 fn running(task: &Task) -> Result<Arc<Vm>> {
     task.current().vm.clone().ok_or_else(|| {
-        let text = format!("task {} does not run, so it has no maps", task.id);
+        let text = format!("task {} is not running, so it has no maps", task.id);
         ApiError::new(StatusCode::CONFLICT, "failed", text)
     })
 }
@@ -109,7 +109,7 @@ fn entries(tasks: &Tasks, vm: &Vm, name: &str, page: Page) -> Result<String> {
     Ok(format!("{{\"map\":{},\"entries\":[{entries}],\"next\":{}}}", json!(name), json!(next)))
 }
 
-/// A cursor is a key. The kernel would begin again if the map does not have it any more.
+/// Checks a cursor, which is a key. If the map no longer has that key, the kernel would begin again at the first entry.
 fn check_cursor(vm: &Vm, entry: &Entry, name: &str, key: &[u8]) -> Result<()> {
     if key.len() != entry.map.key_size as usize {
         let text = format!("after: a key of {name:?} has {} bytes, not {}", entry.map.key_size, key.len());

@@ -1,4 +1,4 @@
-//! Answers requests: authenticates the caller, finds the route, and calls one of the functions of the files here.
+//! Handles requests: authenticates the caller, finds the route, and calls one of the functions in this directory.
 
 mod events;
 mod former;
@@ -40,7 +40,7 @@ impl Handler for Api {
             if request.head.method == Method::GET {
                 return self.answer(request).await.unwrap_or_else(|refused| error(&refused));
             }
-            // What changes something is finished and noted even if the caller closes the connection.
+            // A request that changes something is completed and logged even if the caller closes the connection.
             let noted = tokio::spawn(self.note(request)).await;
             noted.unwrap_or_else(|failed| {
                 error(&ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", failed))
@@ -50,7 +50,7 @@ impl Handler for Api {
 }
 
 impl Api {
-    /// Answers a request, and notes the result in the audit log before the caller gets it.
+    /// Handles a request, and writes the result to the audit log before the caller gets it.
     async fn note(self: Arc<Self>, request: Request) -> Response {
         let who = origin(&request).who;
         let answer = self.answer(Request { names: Arc::clone(&request.names), ..request }).await;

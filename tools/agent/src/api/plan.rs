@@ -9,7 +9,7 @@ use crate::loader::protocol::Origin;
 use crate::spec::{Spec, expected};
 use crate::tasks::check_package;
 
-/// The name in a spec that is not started.
+/// The name in the spec of a plan, which is not started.
 const UNNAMED: &str = "plan";
 
 impl Api {
@@ -29,7 +29,7 @@ impl Api {
         };
         if task.is_some() && (is_given("args") || is_given("variables")) {
             return Err(ApiError::invalid(
-                "a replace keeps the args and variables of the task; leave them out",
+                "args and variables are not allowed with task: a replace keeps those of the task",
             ));
         }
         let (spec, package) = (Spec::from_json(&object, UNNAMED)?, input::package(&object)?);

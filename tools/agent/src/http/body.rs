@@ -1,4 +1,4 @@
-//! Bodies: reading those of requests within limits, and those of responses.
+//! Reads the bodies of requests within limits, and represents those of responses.
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -17,9 +17,9 @@ use crate::error::{ApiError, Result};
 
 /// The body of a response.
 pub enum Body {
-    /// All of it; `None` after it was sent.
+    /// The whole body; `None` after it was sent.
     Whole(Option<Bytes>),
-    /// Pieces that are sent as they come.
+    /// Pieces, each of which is sent when it arrives.
     Stream(mpsc::Receiver<Bytes>),
 }
 

@@ -1,4 +1,4 @@
-//! One connection: the head, the request, the response, and an end that the caller notices.
+//! Serves one connection: reads the head and the request, sends the response, and closes the connection.
 
 use std::convert::Infallible;
 use std::future::{Future, poll_fn};
@@ -32,9 +32,9 @@ const LINGER_BYTES: u64 = 16 << 20;
 
 /// A connection that was just accepted.
 pub enum Accepted {
-    /// It can be read.
+    /// Requests can be read from it.
     Plain(Stream),
-    /// It begins with TLS.
+    /// The TLS handshake comes first.
     Tls(TcpStream, Arc<Tls>),
 }
 
@@ -89,7 +89,7 @@ pub async fn run(accepted: Accepted, peer: Peer, slot: Slot, slots: Arc<Slots>, 
         Accepted::Plain(stream) => (stream, Vec::new(), false),
         Accepted::Tls(stream, tls) => match timeout_at(deadline, tls.accept(stream)).await {
             Ok(Ok((stream, names))) => (Stream::Tls(Box::new(stream)), names, true),
-            // The caller has got an alert.
+            // The TLS library has sent an alert to the caller.
             Ok(Err(_)) | Err(_) => return,
         },
     };

@@ -1,4 +1,4 @@
-//! Reads the head of a request, and refuses everything that servers are known to interpret differently.
+//! Reads the head of a request, and refuses everything that HTTP servers are known to interpret in different ways.
 
 use bytes::BytesMut;
 use http::StatusCode;
@@ -8,11 +8,11 @@ use super::body::too_large;
 use super::limits::Limits;
 use crate::error::{ApiError, Result};
 
-/// Hosts that name this machine.
+/// Values of the Host header that name this machine.
 const LOCAL_HOSTS: [&str; 3] = ["localhost", "127.0.0.1", "[::1]"];
 
 /// Reads until the head is complete. Returns what was read, which may include the beginning of the body; `None` if the
-/// connection was closed without a byte. `is_secret`: it comes over TLS.
+/// connection was closed without a byte. `is_secret`: the connection uses TLS.
 pub async fn read(
     stream: &mut (impl AsyncRead + Unpin),
     limits: &Limits,
@@ -130,9 +130,9 @@ impl<'a> Headers<'a> {
     }
 }
 
-/// The name must be one of this machine. If an attacker points the name of another host at this machine (DNS
-/// rebinding), a web page of that host sends that name. With TLS, the
-/// caller has found the name in the certificate of this server.
+/// Checks that the Host header names this machine. After DNS rebinding (an attacker makes the name of another host refer to this
+/// machine), a web page of that host sends the other name. With TLS this check is not needed, because the caller has compared the
+/// name with the certificate of this server.
 fn check_host<'a>(headers: &Headers<'a>, is_secret: bool) -> Result<&'a str> {
     let host = headers.one("Host")?.ok_or_else(|| ApiError::invalid("the Host header is missing"))?;
     if is_secret {
@@ -151,7 +151,7 @@ fn check_host<'a>(headers: &Headers<'a>, is_secret: bool) -> Result<&'a str> {
         .hint(format_args!("use one of {}", LOCAL_HOSTS.join(", "))))
 }
 
-/// Browsers name the page that sends a request. Only a page of this server may.
+/// Checks the Origin header, in which browsers name the page that sends a request. Only pages of this server may send requests.
 fn check_origin(headers: &Headers, host: &str, is_secret: bool) -> Result<()> {
     let Some(origin) = headers.one("Origin")? else { return Ok(()) };
     let scheme = if is_secret { "https://" } else { "http://" };
@@ -164,7 +164,7 @@ fn check_origin(headers: &Headers, host: &str, is_secret: bool) -> Result<()> {
     }
 }
 
-/// The length of the body must be unambiguous.
+/// Checks that the length of the body is unambiguous.
 fn check_body(headers: &Headers, limits: &Limits) -> Result<()> {
     let length = headers.one("Content-Length")?;
     let encoding = headers.one("Transfer-Encoding")?;

@@ -11,21 +11,21 @@ pub struct Limits {
     pub headers: usize,
     /// Length of the path with its query, in bytes.
     pub target_bytes: usize,
-    /// From accepting the connection to the end of the headers.
+    /// Time from accepting the connection to the end of the headers.
     pub head_time: Duration,
     /// Size of a request's body, in bytes.
     pub body_bytes: usize,
-    /// From the end of the headers to the end of the body.
+    /// Time from the end of the headers to the end of the body.
     pub body_time: Duration,
-    /// From the end of the headers to the end of the response, unless it is a stream.
+    /// Time from the end of the headers to the end of a response that is not a stream.
     pub response_time: Duration,
-    /// Connections of all callers.
+    /// Number of connections of all callers.
     pub connections: usize,
-    /// Connections of one caller: a user of the unix socket, or an address.
+    /// Number of connections of one caller: a user of the unix socket, or an address.
     pub connections_per_caller: usize,
-    /// Requests per second of one caller, in the long run.
+    /// Number of requests per second of one caller, on average.
     pub requests_per_second: u32,
-    /// Requests that a caller can send at once after a pause.
+    /// Number of requests that a caller can send at once after a pause.
     pub burst: u32,
 }
 

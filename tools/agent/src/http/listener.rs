@@ -19,7 +19,7 @@ use super::slots::Slots;
 use super::stream::{Peer, Stream};
 use crate::tls::Tls;
 
-/// After a failed accept, such as without free descriptors, nothing is accepted for this time.
+/// The pause after a failed accept, for example if no descriptor is free.
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// Maximum number of connections beyond the limits that get an error response at the same time. Further ones are closed
@@ -50,13 +50,13 @@ impl Listener {
     }
 }
 
-/// Creates a unix socket that only its owner and `group` can connect to. Replaces the file that a server has left behind, but
-/// not the socket of one that runs.
+/// Creates a unix socket that only its owner and `group` can connect to. Replaces the file that an ended server has left, but
+/// not the socket of a running server.
 pub fn local(path: &Path, group: Option<u32>) -> io::Result<Listener> {
     remove_left(path)?;
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
-    // The file is created with the mode of the socket, restricted by the umask. So others can never connect.
+    // The file is created with the mode of the socket, restricted by the umask. So others cannot connect at any moment.
     rustix::fs::fchmod(&socket, Mode::from_raw_mode(SOCKET_MODE))?;
     rustix::net::bind(&socket, &SocketAddrUnix::new(path)?)?;
     if group.is_some() {
@@ -67,14 +67,14 @@ pub fn local(path: &Path, group: Option<u32>) -> io::Result<Listener> {
     Ok(Listener::Local(UnixListener::from_std(socket.into())?))
 }
 
-/// A unix socket that listens already.
+/// Uses a unix socket that already listens.
 pub fn given(socket: OwnedFd) -> io::Result<Listener> {
     let listener = std::os::unix::net::UnixListener::from(socket);
     listener.set_nonblocking(true)?;
     Ok(Listener::Local(UnixListener::from_std(listener)?))
 }
 
-/// Removes a socket that nobody listens to.
+/// Removes the file of a socket on which no server listens.
 fn remove_left(path: &Path) -> io::Result<()> {
     match fs::symlink_metadata(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
@@ -112,7 +112,7 @@ pub async fn serve(listener: Listener, slots: Arc<Slots>, handler: Arc<dyn Handl
                 tokio::spawn(connection::run(accepted, peer, slot, slots, handler));
             }
             Err(error) => {
-                // With TLS, the answer would cost more than the connection.
+                // With TLS, sending an error would cost more than the connection did.
                 if let Accepted::Plain(stream) = accepted
                     && let Ok(permit) = Arc::clone(&refusals).try_acquire_owned()
                 {
@@ -135,7 +135,7 @@ async fn accept(listener: &Listener) -> io::Result<(Accepted, Peer)> {
         }
         Listener::Network(listener, tls) => {
             let (stream, address) = listener.accept().await?;
-            // Each event is sent at once.
+            // Without this, the kernel would delay small pieces.
             let _ = stream.set_nodelay(true);
             let accepted = match tls {
                 Some(tls) => Accepted::Tls(stream, Arc::clone(tls)),

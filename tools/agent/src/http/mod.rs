@@ -1,8 +1,8 @@
 //! HTTP/1.1 over unix sockets and TCP, for callers that are not trusted.
 //!
 //! A connection carries one request. Its head is read and checked here, within a deadline that begins when the
-//! connection is accepted; only then does hyper see it. So a connection that says nothing costs little, no second
-//! request hides in the body of the first, and each refusal is an error in the common form.
+//! connection is accepted; only then does hyper see it. So an idle connection costs little, no second request can be
+//! smuggled in the body of the first, and each refusal is an error in the common form.
 
 mod body;
 mod connection;

@@ -1,4 +1,4 @@
-//! Counts the connections and requests of each caller, and refuses those that are too many.
+//! Counts the connections and requests of each caller, and refuses those beyond the limits.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -37,12 +37,13 @@ struct Callers {
 
 struct Caller {
     connections: usize,
-    /// Requests that it can still send, in billionths.
+    /// The number of requests that the caller can still send, in billionths of a request.
     credit: u64,
     at: Instant,
 }
 
-/// A billionth of a request is the unit of credit: then the credit for one nanosecond is the number of requests per second.
+/// The units of credit in one request. With a billion of them, a caller gains in each nanosecond as many units as the limit has
+/// requests per second.
 const REQUEST: u64 = 1_000_000_000;
 
 /// A slot for one connection. It is released when this is dropped.
@@ -65,7 +66,7 @@ impl Slots {
     /// Counts a new connection.
     pub fn connect(self: &Arc<Slots>, key: Key) -> Result<Slot> {
         let mut callers = self.callers();
-        // Others cannot shut root out.
+        // Connections of other users must not prevent those of root.
         if callers.connections >= self.limits.connections && key != Key::User(0) {
             let text = format!("all {} connections are in use", self.limits.connections);
             return Err(ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "busy", text)
@@ -75,7 +76,7 @@ impl Slots {
         let most = self.limits.connections_per_caller;
         let caller = callers.caller(key, &self.limits);
         if caller.connections >= most {
-            let text = format!("you have {most} connections already, which is the limit for one caller");
+            let text = format!("you already have {most} connections, the limit for one caller");
             return Err(ApiError::new(StatusCode::TOO_MANY_REQUESTS, "too_many_requests", text)
                 .hint("close some of them")
                 .header("Retry-After", 1));

@@ -20,7 +20,7 @@ pub enum Peer {
         /// The user.
         uid: u32,
     },
-    /// An address. It says nothing about the user.
+    /// An address. The user is unknown.
     Network(SocketAddr),
 }
 
@@ -33,7 +33,8 @@ impl Peer {
     }
 }
 
-/// What one caller can have many of counts as one address: the loopback network, and 64 bits of an IPv6 address.
+/// Maps addresses that one caller can have in large numbers to one address: those of the loopback network, and those of an IPv6
+/// network of 64 bits.
 fn caller(address: IpAddr) -> IpAddr {
     const HOST: u128 = (1 << 64) - 1;
     match address.to_canonical() {

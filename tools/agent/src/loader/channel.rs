@@ -15,9 +15,9 @@ use rustix::net::{
 
 use super::protocol::{MAX_DESCRIPTORS, MAX_MESSAGE};
 
-/// Descriptors of one batch.
+/// Maximum number of descriptors in a batch.
 const BATCH: usize = 128;
-/// Bytes of the header: two numbers of 32 bits.
+/// Size of the header in bytes: two numbers of 32 bits.
 const HEADER: usize = 8;
 
 /// Sends a message.

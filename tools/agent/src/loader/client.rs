@@ -19,9 +19,9 @@ use super::channel;
 use super::protocol::{Listed, PROTOCOL, Reply, Request};
 use crate::error::{ApiError, Result};
 
-/// The time limit for the reply of the loader to a new server. It may still be loading something for the last one.
+/// The time limit for the reply of the loader to a new server. The loader may still be loading something for the previous one.
 const GREETING: Duration = Duration::from_secs(60);
-/// The time to wait for the end of another server, or for a loader that is started again.
+/// The maximum time to wait until another server has ended, or until a loader is started again.
 const WAIT: Duration = Duration::from_secs(10);
 /// The time between two attempts to connect.
 const PAUSE: Duration = Duration::from_millis(5);
@@ -29,9 +29,9 @@ const PAUSE: Duration = Duration::from_millis(5);
 /// The files that the loader reads itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Settings {
-    /// The policy; `None`: the default one, if it exists.
+    /// The policy file. `None`: the default one, if it exists.
     pub policy: Option<PathBuf>,
-    /// The audit log; `None`: none.
+    /// The file of the audit log, if there is to be one.
     pub audit: Option<PathBuf>,
 }
 
@@ -40,7 +40,7 @@ pub struct Client {
     path: PathBuf,
     settings: Settings,
     connection: Mutex<Option<Connection>>,
-    /// Where lines for the audit log go.
+    /// The socket for lines of the audit log.
     audit: Mutex<Option<UnixStream>>,
 }
 
@@ -52,7 +52,7 @@ struct Connection {
 
 /// The reason why there is no connection.
 enum Refused {
-    /// No loader listens there.
+    /// No loader listens on the socket.
     Nobody(io::Error),
     /// A connection may be possible later.
     Later(String),
@@ -125,13 +125,14 @@ impl Client {
     pub fn wait_for_end(&self) {
         let socket = self.lock().as_ref().and_then(|connection| connection.socket.try_clone().ok());
         let Some(socket) = socket else { return };
-        // No event is asked for, because the end is always reported.
+        // No event is requested: poll always reports the end of a connection.
         while let Err(rustix::io::Errno::INTR) = poll(&mut [PollFd::new(&socket, PollFlags::empty())], None) {
         }
         *self.lock() = None;
     }
 
-    /// Makes the loader read the policy again and open the audit log again, all or nothing. The error is one line.
+    /// Makes the loader read the policy again and open the audit log again. If one fails, both stay as they were. The error is
+    /// one line.
     pub fn reload(&self) -> std::result::Result<(), String> {
         let replied = self.call(&Request::Settings, &[]).map_err(|error| error.message)?;
         let (Reply::Text(files), mut descriptors) = replied else {
@@ -154,7 +155,7 @@ impl Client {
         audit.as_ref().map_or(Ok(()), |socket| crate::audit::add(socket, line))
     }
 
-    /// The number of the loader's process and its version; `None` while there is none.
+    /// The process id and the version of the loader. `None` while there is no loader.
     pub fn about(&self) -> Option<(u64, String)> {
         self.lock().as_ref().map(|connection| (connection.process, connection.version.clone()))
     }
@@ -177,7 +178,7 @@ impl Client {
         }
     }
 
-    /// Sends a request for a text.
+    /// Sends a request whose reply is a string.
     pub fn text(&self, request: &Request) -> Result<String> {
         match self.call(request, &[])? {
             (Reply::Text(text), _) => Ok(text),
@@ -226,8 +227,8 @@ impl Client {
     }
 }
 
-/// Ends the loader that listens on `path`: everything is detached. Returns whether there was one. It works with loaders of all
-/// versions.
+/// Ends the loader that listens on `path`, which detaches everything. Returns whether there was a loader. Works with every version
+/// of the loader.
 pub fn end(path: &Path) -> io::Result<bool> {
     let socket = match UnixStream::connect(path) {
         Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) => {

@@ -1,4 +1,4 @@
-//! Judges each package before its programs are attached: in a child process, by the policy, and in the audit log.
+//! Judges each package by the policy before its programs are attached, and writes the verdict to the audit log.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -15,11 +15,11 @@ use crate::parser;
 use crate::policy::Policy;
 use crate::spec::digest;
 
-/// What the loader is started with.
+/// The settings of the loader.
 pub struct Config {
-    /// The file of the policy; `None`: the default one, if it exists.
+    /// The policy file. `None`: the default one, if it exists.
     pub policy: Option<PathBuf>,
-    /// The audit log; `None`: none.
+    /// The file of the audit log, if there is to be one.
     pub audit: Option<PathBuf>,
     /// Starts a process that calls [`parser::serve`].
     pub parser: fn() -> Command,
@@ -56,7 +56,7 @@ impl Guard {
         Ok(())
     }
 
-    /// The files in force, as the server compares them with its own options.
+    /// The paths of both files as JSON. The server compares them with its own options.
     pub fn files(&self) -> String {
         json!([self.config.policy, self.config.audit]).to_string()
     }
@@ -71,7 +71,7 @@ impl Guard {
         &self.policy
     }
 
-    /// Notes what happens to a task. The error is that it cannot be noted.
+    /// Writes to the audit log what happens to a task. Fails only if the line cannot be written.
     pub fn note(&self, action: &str, task: u64) -> Result<()> {
         let line = Map::from_iter([("action".into(), json!(action)), ("task".into(), json!(task))]);
         self.audit.write("loader", line, false).map_err(|error| not_noted(&error))
@@ -87,7 +87,7 @@ impl Guard {
 }
 
 impl Case<'_> {
-    /// Whether the package may be loaded, as far as that is known without the kernel.
+    /// Checks that the package may be loaded, by all rules that can be checked before the kernel has it.
     pub fn admit(&mut self, package: &[u8], origin: &Origin) -> Result<()> {
         let policy = &self.guard.policy;
         let signer = policy.check_source(origin.caller, package, origin.signature.as_deref())?;
@@ -97,7 +97,7 @@ impl Case<'_> {
         policy.check_programs(&programs)
     }
 
-    /// Whether what the kernel has received may be attached, while other tasks use `others` bytes of kernel memory.
+    /// Checks that the loaded programs may be attached, while other tasks use `others` bytes of kernel memory.
     pub fn judge(&mut self, package: &[u8], loaded: &LoadedCode, others: u64) -> Result<()> {
         let programs = judge(loaded, &KernelTypes::default());
         self.note_effects(&programs);
@@ -107,7 +107,7 @@ impl Case<'_> {
         policy.check_memory(loaded.kernel_memory, others)
     }
 
-    /// Converts an error of the library: one of the limit for kernel memory names the rule of the policy behind it.
+    /// Converts an error of the library. If the limit for kernel memory has caused it, the result names the rule that sets the limit.
     pub fn failed(&self, error: Error) -> Failure {
         let policy = &self.guard.policy;
         match policy.memory_rule() {
@@ -118,12 +118,13 @@ impl Case<'_> {
         }
     }
 
-    /// Notes that it is attached next, on the disk, because it may crash the machine.
+    /// Writes that the package is allowed. The line is on the disk before the programs are attached, because they may crash the
+    /// machine.
     pub fn allow(&self) -> Result<()> {
         self.write("allowed", true)
     }
 
-    /// Notes why it does not run.
+    /// Writes why the package is refused.
     pub fn refuse(&self, failure: Failure) -> Failure {
         match self.write(&failure.message, false) {
             Ok(()) => failure,

@@ -1,6 +1,6 @@
 //! The process that starts the loader, and starts it again if it fails. The server cannot do that, because it has no privileges.
 //!
-//! It reads no input, so it cannot be attacked that way. It ends when the loader ends without a failure.
+//! It reads no input that could be an attack. It ends when the loader ends without a failure.
 
 use std::io;
 use std::os::fd::OwnedFd;

@@ -1,5 +1,5 @@
-//! The loader: the process with privileges. It loads and attaches packages, keeps them attached, also while there is no
-//! server, and passes descriptors for reading their events to the server, which has no privileges.
+//! The loader: the process with privileges. It loads and attaches packages and keeps them attached, even while there is no
+//! server. It sends the server, which has no privileges, the descriptors for reading their events.
 //!
 //! It opens no network connection, and only the files that packages and their targets name. It trusts nothing that it receives.
 
@@ -23,7 +23,7 @@ pub use keeper::keep;
 pub use privileges::{confine_parser, confine_server};
 pub use service::serve;
 
-/// Prints a line. The terminal or pipe may have disappeared together with the server that started the loader.
+/// Prints a line to stderr and ignores errors: the terminal or pipe may have been closed when the server ended.
 fn say(line: impl Display) {
     let _ = writeln!(std::io::stderr(), "loader: {line}");
 }

@@ -1,4 +1,4 @@
-//! Says what a start or a replace would do: loads the programs into the kernel's verifier and attaches nothing.
+//! Reports what a start or a replace would do: loads the programs, so that the kernel verifies them, and attaches nothing.
 
 use std::path::{Path, PathBuf};
 
@@ -29,7 +29,7 @@ pub fn plan(
     let mut effects = Effects::default();
     let open = || {
         let vm = open()?;
-        // They were already applied to another vm, without an error.
+        // The same settings were applied to `opened` without an error.
         let _ = configure(&vm, args, variables);
         Ok(vm)
     };

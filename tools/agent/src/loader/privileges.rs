@@ -23,10 +23,10 @@ const LOADER: [Capability; 4] = [
 /// The files that the server reads: the number of CPUs, for maps with a value for each, and the local time.
 const READABLE: [&str; 3] = ["/sys/devices/system/cpu", "/usr/share/zoneinfo", "/etc/localtime"];
 
-/// The newest version of Landlock that is used; the kernel may have an older one.
+/// The newest version of Landlock whose restrictions are used. An older kernel applies those that it has.
 const LANDLOCK: ABI = ABI::V6;
 
-/// Drops all privileges of this thread that loading does not need, for good.
+/// Drops permanently all privileges of this thread that loading does not need.
 pub(super) fn confine_loader() -> Result<(), String> {
     let mut needed = HashSet::from(LOADER);
     // Before Linux 5.8 there is no CAP_BPF; CAP_SYS_ADMIN loads programs there.
@@ -58,8 +58,8 @@ pub fn confine_parser() -> Result<(), String> {
     restrict_files(&[], readable.into_iter()).map(drop).map_err(|error| error.to_string())
 }
 
-/// Drops all other privileges of this thread and of the threads that it starts, and checks that they are gone. A program started
-/// afterwards gets none: neither those of root, nor those of its file, nor ambient ones.
+/// Drops all capabilities of this thread except `needed`, and checks that they are gone. Threads that it starts inherit this. A
+/// program that it executes gets no capability, neither as root, nor from its file, nor as an ambient one.
 pub fn keep(needed: &HashSet<Capability>) -> Result<(), String> {
     let failed = |error: &dyn std::fmt::Display| format!("privileges cannot be dropped: {error}");
     thread::set_no_new_privs(true).map_err(|error| failed(&error))?;
@@ -98,7 +98,7 @@ fn restrict_files(
     let mut rules = Ruleset::default()
         .set_compatibility(CompatLevel::BestEffort)
         .handle_access(AccessFs::from_all(LANDLOCK))?
-        // Sockets that listen stay; no further one can be bound, and no connection opened.
+        // Listening sockets stay usable. No further TCP socket can be bound or connected.
         .handle_access(AccessNet::from_all(LANDLOCK))?
         .scope(Scope::Signal | Scope::AbstractUnixSocket)?
         .create()?;
@@ -114,7 +114,7 @@ fn restrict_files(
     Ok(rules.restrict_self()?.ruleset)
 }
 
-/// Allows this thread only these system calls; others fail with EPERM. Sets no_new_privs.
+/// Restricts this thread to these system calls; all others fail with EPERM. Sets no_new_privs.
 pub fn allow_only(calls: &[i64]) -> Result<(), String> {
     let rules: BTreeMap<i64, Vec<_>> = calls.iter().map(|call| (*call, Vec::new())).collect();
     let denied = SeccompAction::Errno(libc::EPERM as u32);

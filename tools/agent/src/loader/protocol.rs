@@ -10,9 +10,9 @@ use eunomia::{Error, Status};
 
 use super::wire::{Reader, Writer};
 
-/// The largest message.
+/// Maximum size of a message, in bytes.
 pub const MAX_MESSAGE: usize = 32 << 20;
-/// The most descriptors of one message.
+/// Maximum number of descriptors in a message.
 pub const MAX_DESCRIPTORS: usize = 4096;
 /// The protocol of this version.
 pub const PROTOCOL: u64 = 1;
@@ -22,7 +22,7 @@ const MAGIC: u64 = 0x0061_696d_6f6e_7565;
 /// Maximum length of the detail of a failure; the rest is cut off.
 const MAX_DETAIL: usize = 1 << 20;
 
-/// Who requests a change, as the server says.
+/// Who requests a change. The server reports this; the loader cannot check it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Caller {
     /// Root over the unix socket.
@@ -56,7 +56,7 @@ pub enum Request {
         args: Vec<String>,
         /// Names and values (JSON) of variables.
         variables: Vec<(String, String)>,
-        /// Identifies everything apart from the package that decides how it runs. The loader gives it back.
+        /// Identifies the arguments and other settings of the task. The loader stores it and returns it in [`Listed::wanted`].
         wanted: String,
         /// The treatment of the task without a server.
         alone: Alone,
@@ -96,20 +96,20 @@ pub enum Request {
     },
     /// Lists the tasks. The reply is [`Reply::Tasks`].
     List,
-    /// The descriptors for reading the events of a task once more, for a server that follows another one. The reply is
-    /// [`Reply::Loaded`].
+    /// Sends the descriptors for reading the events of a task again, to a server that was started after another one. The reply
+    /// is [`Reply::Loaded`].
     Adopt {
         /// The task.
         task: u64,
         /// 0: the running package. A larger number: an element of [`Listed::old`], counted from 1.
         age: u64,
     },
-    /// Keeps the descriptor that comes with this message: the log of a task, for the next server.
+    /// Stores the descriptor in this message, which is the log of a task, for the next server.
     KeepLog {
         /// The task.
         task: u64,
     },
-    /// The log of a task. The reply has a descriptor if there is one.
+    /// Requests the log of a task. The reply has a descriptor if the loader has the log.
     Log {
         /// The task.
         task: u64,
@@ -119,7 +119,7 @@ pub enum Request {
     Settings,
     /// Detaches and unloads everything, and ends the loader.
     End,
-    /// Says what [`Request::Load`] or [`Request::Replace`] would do. The reply is [`Reply::Text`].
+    /// Reports what [`Request::Load`] or [`Request::Replace`] would do. The reply is [`Reply::Text`].
     Plan {
         /// The task whose package would be replaced, or 0.
         task: u64,
@@ -137,20 +137,20 @@ pub enum Request {
 /// Where a package comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Origin {
-    /// Who wants it.
+    /// The caller that has sent it.
     pub caller: Caller,
-    /// The same in words, for the audit log.
+    /// The caller and its request in words, for the audit log.
     pub who: String,
     /// Its signature.
     pub signature: Option<String>,
 }
 
-/// The treatment of the programs of a task when there is no server.
+/// What happens to the programs of a task while there is no server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Alone {
-    /// Whether they are detached; `None`: if they can drop, deny or rewrite something.
+    /// Whether the programs are detached. `None`: only if one of them can drop, deny or rewrite something.
     pub detach: Option<bool>,
-    /// The number of seconds after which they are detached.
+    /// The number of seconds without a server after which they are detached.
     pub after: u64,
 }
 
@@ -170,9 +170,9 @@ pub enum Reply {
     Done,
     /// JSON.
     Text(String),
-    /// A package is attached or prepared. The message has its descriptors.
+    /// A package is attached or prepared. The message contains its descriptors.
     Loaded {
-        /// The roles of the descriptors.
+        /// Which descriptor is which map, program or perf event, in the format of [`eunomia::vm::Exported`].
         description: String,
     },
     /// The tasks.
@@ -194,7 +194,7 @@ pub struct Listed {
     pub old: Vec<String>,
     /// The number of times that its package was replaced.
     pub replaced: u64,
-    /// Whether its programs are detached on request.
+    /// Whether a request has detached its programs.
     pub is_paused: bool,
     /// Whether it is loaded. Otherwise it was unloaded because there was no server.
     pub is_loaded: bool,
@@ -219,7 +219,7 @@ impl Failure {
         Failure { status: status as i32, message: message.to_string(), ..Failure::default() }
     }
 
-    /// A rule of the policy refuses it.
+    /// The policy refuses a package by `rule`.
     pub fn refused(rule: &str, why: impl Display, hint: impl Display) -> Failure {
         let (message, hint) = (format!("refused by {rule} of the policy: {why}"), hint.to_string());
         Failure { status: REFUSED, message, hint, ..Failure::default() }
@@ -494,7 +494,7 @@ mod tests {
         }
     }
 
-    /// No shorter or longer text is accepted; one with a changed bit is refused or means what it says, without a panic.
+    /// Checks that no shorter or longer message is accepted. A message with a changed bit is refused or decoded exactly.
     fn check<T>(all: &[T], encode: fn(&T) -> Vec<u8>, decode: fn(&[u8]) -> Option<T>) {
         for bytes in all.iter().map(encode) {
             assert!((0..bytes.len()).all(|len| decode(&bytes[..len]).is_none()));

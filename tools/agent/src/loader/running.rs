@@ -14,7 +14,7 @@ use super::protocol::{Alone, Failure, Listed, MAX_DESCRIPTORS, MAX_MESSAGE, Orig
 use super::say;
 use crate::spec::digest;
 
-/// The most tasks.
+/// Maximum number of tasks.
 const MAX_TASKS: usize = 256;
 /// The name of the program in messages about its arguments.
 const PROGRAM: &str = "prog";
@@ -37,7 +37,7 @@ pub struct Tasks(BTreeMap<u64, Running>);
 struct Running {
     /// `None` if it was unloaded because there was no server.
     loaded: Option<Loaded>,
-    /// The log that the server writes to.
+    /// The memory of the log that the server writes.
     log: Option<OwnedFd>,
     /// The digest of the package that runs.
     digest: String,
@@ -50,9 +50,9 @@ struct Loaded {
     vm: Vm,
     /// The descriptors for the next server that reads its events.
     exported: Exported,
-    /// Earlier versions, until all their events are read, with their digests.
+    /// Earlier versions with their digests. Each is kept until all its events have been read.
     old: Vec<(String, Exported)>,
-    /// The time without a server after which it is unloaded.
+    /// The time without a server after which the package is unloaded.
     detach: Option<Duration>,
     /// The kernel memory of the package with full maps, in bytes.
     memory: u64,
@@ -97,7 +97,7 @@ impl Tasks {
         self.adopt(load.task, 0)
     }
 
-    /// Prepares a new package, passes the descriptors of it to `ask`, and switches to it if that returns true. Returns the report.
+    /// Prepares a new package, passes its descriptors to `ask`, and switches to it if `ask` returns true. Returns the report.
     pub fn replace<E>(
         &mut self,
         guard: &Guard,
@@ -163,7 +163,7 @@ impl Tasks {
         Ok(self.loaded(task)?.vm.describe()?)
     }
 
-    /// Says what a start would do, or a replace of a task.
+    /// Reports what a start, or a replace of a task, would do.
     pub fn plan(
         &self,
         guard: &Guard,
@@ -232,7 +232,7 @@ impl Tasks {
             match running.loaded.as_ref().and_then(|loaded| loaded.detach) {
                 Some(after) if after <= alone => {
                     say(format_args!(
-                        "task {task} is detached: there is no server since {} s",
+                        "task {task} is detached: there has been no server for {} s",
                         alone.as_secs()
                     ));
                     running.loaded = None;
@@ -290,11 +290,11 @@ fn attach(guard: &Guard, case: &mut Case, load: &Load, others: u64) -> Result<(V
     Ok((vm, loaded.kernel_memory))
 }
 
-/// Sets what a request sets.
+/// Applies the arguments and variables of a request.
 pub(super) fn configure(vm: &Vm, args: &[String], variables: &[(String, String)]) -> Result<()> {
     let argv: Vec<&str> = std::iter::once(PROGRAM).chain(args.iter().map(String::as_str)).collect();
     if vm.args_set(&argv)? {
-        let text = "args request the help or the version of the program, which does not run then";
+        let text = "args request only the help or the version of the program, so there is nothing to run";
         return Err(Failure::new(Status::Inval, text));
     }
     for (name, value) in variables {
@@ -323,7 +323,7 @@ fn prepare<'a>(
     Ok((prepared, exported, memory))
 }
 
-/// Whether programs may change what others do: drop packets, deny calls, rewrite values.
+/// Whether one of the programs may do more than observe: drop packets, deny calls, rewrite values.
 fn may_interfere(vm: &Vm) -> bool {
     let programs = (0..vm.prog_count().unwrap_or(0)).filter_map(|index| vm.prog_at(index).ok());
     programs
@@ -331,12 +331,13 @@ fn may_interfere(vm: &Vm) -> bool {
         .any(|prog| !OBSERVING.contains(&prog.kind) || prog.section.to_bytes().starts_with(b"fmod_ret"))
 }
 
-/// Refuses what is too large for a message.
+/// Refuses a package with more descriptors than fit into a message.
 fn sendable(exported: Exported) -> Result<Exported> {
     match exported.items().len() <= MAX_DESCRIPTORS && exported.description().len() < MAX_MESSAGE / 2 {
         true => Ok(exported),
         false => {
-            let text = format!("it has too many buffers and maps: more than {MAX_DESCRIPTORS} descriptors");
+            let text =
+                format!("too many buffers and maps: they need more than {MAX_DESCRIPTORS} descriptors");
             Err(Failure::new(Status::Unsupported, text))
         }
     }

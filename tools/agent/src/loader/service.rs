@@ -1,4 +1,4 @@
-//! The work of the loader: it accepts one server after the other, and handles its requests, one at a time.
+//! The main loop of the loader: accepts one server after the other, and handles its requests one at a time.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -21,9 +21,9 @@ const NEWCOMER: Duration = Duration::from_secs(1);
 /// The interval at which the loader checks whether the events of earlier versions have been read.
 const LOOK: Duration = Duration::from_millis(100);
 
-/// Serves one server after the other, which connect to `listener`, a unix socket that listens. Tasks keep running
-/// without a server. Returns when a server requests that, and when a server has gone and nothing is loaded. Call it
-/// before other threads run: it drops privileges of this thread.
+/// Serves one server after the other; they connect to `listener`, a listening unix socket. Tasks keep running without a
+/// server. Returns when a server requests the end, or when there is no server and nothing is loaded. Call it before other
+/// threads run: it drops privileges of this thread.
 pub fn serve(listener: OwnedFd, config: Config) -> io::Result<()> {
     privileges::confine_loader().map_err(io::Error::other)?;
     let guard = Guard::open(config).map_err(io::Error::other)?;
@@ -35,7 +35,7 @@ pub fn serve(listener: OwnedFd, config: Config) -> io::Result<()> {
         if is_request && loader.answer() == Next::End {
             return Ok(());
         }
-        // After the requests, so that the end of the last server is noticed before the next one is accepted.
+        // After the requests, so that the end of the previous server is noticed before the next one is accepted.
         if is_newcomer {
             loader.accept(&listener);
         }
@@ -46,13 +46,13 @@ struct Loader {
     tasks: Tasks,
     guard: Guard,
     server: Option<Server>,
-    /// The time since which there is no server, if there is none.
+    /// When the last server ended; `None` while there is a server.
     alone_since: Instant,
 }
 
 struct Server {
     socket: UnixStream,
-    /// Whether both speak the same protocol.
+    /// Whether both have agreed on a protocol.
     is_known: bool,
 }
 
@@ -107,7 +107,7 @@ impl Loader {
         }
     }
 
-    /// Answers one request.
+    /// Handles one request, and closes the connection if it has failed.
     fn answer(&mut self) -> Next {
         let Some(server) = &mut self.server else { return Next::GoOn };
         match server.answer(&mut self.tasks, &mut self.guard) {
@@ -121,13 +121,13 @@ impl Loader {
 }
 
 impl Server {
-    /// Answers one request; `None` if there is none, because the server has gone.
+    /// Handles one request; `None` if the server has closed the connection.
     fn answer(&mut self, tasks: &mut Tasks, guard: &mut Guard) -> io::Result<Option<Next>> {
         let Some((request, descriptors)) = receive(&self.socket)? else { return Ok(None) };
         match request {
             Request::Hello { lowest, highest } => self.greet(lowest, highest)?,
             Request::End => {
-                // A log that cannot be written keeps nothing attached.
+                // Everything is detached even if the log cannot be written.
                 let _ = guard.note("end", 0);
                 *tasks = Tasks::default();
                 send(&self.socket, &Reply::Done, &[])?;
@@ -181,7 +181,8 @@ impl Server {
         send(&self.socket, &reply, &[])
     }
 
-    /// Replaces the package of a task. The server decides when its reader is ready. If it has gone, nothing changes.
+    /// Replaces the package of a task. The server requests the switch when it is ready to read the new version. If the server has
+    /// gone, nothing changes.
     fn replace(&self, tasks: &mut Tasks, guard: &Guard, new: (u64, &[u8], &Origin)) -> io::Result<()> {
         let mut is_refused = false;
         let report = tasks.replace(guard, new, |prepared| {
@@ -226,7 +227,7 @@ impl Server {
     }
 }
 
-/// Requests without descriptors in the reply.
+/// Handles a request whose reply has no descriptors.
 fn handle(
     tasks: &mut Tasks,
     guard: &Guard,
@@ -239,7 +240,7 @@ fn handle(
             tasks.pause(task, on)?;
         }
         Request::Unload { task } => {
-            // A log that cannot be written keeps nothing attached.
+            // The task is detached even if the log cannot be written.
             let _ = guard.note("unload", task);
             tasks.unload(task);
         }

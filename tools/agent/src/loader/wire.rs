@@ -1,4 +1,4 @@
-//! Numbers, texts and lists as bytes. A reader allocates no more than it was sent.
+//! Encodes numbers, strings and lists as bytes, and decodes them. The decoder allocates no more memory than the message has bytes.
 
 /// Maximum number of elements of a list.
 const MAX_LIST: usize = 1024;
@@ -14,13 +14,13 @@ impl Writer {
         self
     }
 
-    /// Appends bytes, with their number.
+    /// Appends bytes, after their number.
     pub fn bytes(&mut self, bytes: &[u8]) -> &mut Writer {
         self.number(bytes.len() as u64).0.extend_from_slice(bytes);
         self
     }
 
-    /// Appends a text.
+    /// Appends a string.
     pub fn text(&mut self, text: &str) -> &mut Writer {
         self.bytes(text.as_bytes())
     }
@@ -61,7 +61,7 @@ impl<'a> Reader<'a> {
         Some(bytes)
     }
 
-    /// Reads a text.
+    /// Reads a string.
     pub fn text(&mut self) -> Option<String> {
         String::from_utf8(self.bytes()?.to_vec()).ok()
     }

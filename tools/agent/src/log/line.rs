@@ -1,6 +1,6 @@
-//! One line of a log, in memory and as readers get it.
+//! One line of a log: its bytes in memory, and its parts for readers.
 
-/// Bytes before a line: number (8), time (4), length of the text (4), kind (1), length of the source (2), length of the record (4),
+/// Size of the header of a line: number (8), time (4), length of the text (4), kind (1), length of the source (2), length of the record (4),
 /// number of the shape (4), and 5 zeros. The source, the text and the record follow.
 pub const HEADER: usize = 32;
 
@@ -13,8 +13,8 @@ pub enum LineKind {
     Text,
     /// The number of records that the kernel lost.
     Lost,
-    /// An unknown number of events is missing here, because the programs were not attached or nobody kept what they sent. The text is
-    /// the cause: the loader.
+    /// An unknown number of events is missing here, because the programs were not attached or their events are gone. The text is
+    /// `loader`.
     Unknown,
 }
 
@@ -51,7 +51,7 @@ impl<'a> Content<'a> {
 }
 
 impl Line {
-    /// Bytes of the whole line.
+    /// The size of the whole line in bytes.
     pub fn size(&self) -> usize {
         HEADER + self.source_len + self.text_len + self.record_len
     }

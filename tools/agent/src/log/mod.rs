@@ -1,7 +1,7 @@
 //! The events of one task: the last ones, for any number of readers.
 //!
-//! There is one copy of them, and each reader has a position in it. A slow reader loses the lines that were dropped before it read
-//! them, and gets their number. A reader delays neither the task nor other readers.
+//! There is one copy of them, and each reader has a position in it. Lines that were dropped before a slow reader has read them are
+//! lost for it, and it gets their number. A reader delays neither the task nor other readers.
 
 mod line;
 mod ring;
@@ -19,7 +19,7 @@ use ring::Ring;
 
 /// The events of one task.
 pub struct Log {
-    /// Differs for each log, also of other runs of the server, so that a position of another one is noticed.
+    /// A number that differs for each log, even between two runs of the server, so that a cursor of another log is noticed.
     epoch: u32,
     state: Mutex<State>,
     /// The position of the next line; `u64::MAX` when the task has ended.
@@ -54,12 +54,12 @@ impl Log {
     /// An empty log.
     pub fn new() -> io::Result<Log> {
         let time = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        // Two logs of the same nanosecond differ by the address of something that each has.
+        // RandomState has random keys, so logs that are created at the same time differ too.
         let epoch = std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), time) as u32;
         Ring::create(epoch).map(Log::of)
     }
 
-    /// The log of a server before this one.
+    /// Opens the log of a previous server.
     pub fn open(file: OwnedFd) -> io::Result<Log> {
         Ring::open(file).map(Log::of)
     }
@@ -92,7 +92,7 @@ impl Log {
         }
     }
 
-    /// Ends the log: readers end after the last line.
+    /// Ends the log: readers end after they have read the last line.
     pub fn end(&self) {
         self.state().has_ended = true;
         self.end.send_replace(u64::MAX);
@@ -135,12 +135,12 @@ impl Log {
         self.epoch
     }
 
-    /// Writes a position so that [`parse`](Log::parse) reads it.
+    /// Converts a position to a cursor, which [`parse`](Log::parse) reads.
     pub fn cursor(&self, position: u64) -> String {
         format!("{:08x}.{position}", self.epoch)
     }
 
-    /// Reads a cursor, or a position. `Ok(None)`: of another log, such as one before the server was started again.
+    /// Reads a cursor or a position. `Ok(None)`: it belongs to another log, such as one from before a restart of the server.
     pub fn parse(&self, cursor: &str) -> Result<Option<u64>, NotACursor> {
         if let Ok(position) = cursor.parse() {
             return Ok((position <= self.next()).then_some(position));

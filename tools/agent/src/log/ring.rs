@@ -1,4 +1,4 @@
-//! The last lines of a log in memory that the loader keeps, so that a server that was killed loses none of them.
+//! The last lines of a log, in memory that the loader keeps, so that no line is lost if the server is killed.
 //!
 //! The memory has a header and a ring of lines. A line is written first, and then the end is moved past it. Before a
 //! line is overwritten, the start is moved past it. So the lines between start and end are complete at every moment.
@@ -10,9 +10,9 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use super::line::{Content, HEADER, Line, LineKind, Lines};
 use super::shared::Shared;
 
-/// Bytes of a log, apart from its header.
+/// Size of the ring in bytes, without the header.
 pub const CAPACITY: usize = 2 << 20;
-/// Bytes before the ring.
+/// Size of the header in bytes.
 const FRONT: usize = 64;
 const LEN: usize = FRONT + CAPACITY;
 /// "EUNOLOG1": the format of this memory.
@@ -26,7 +26,7 @@ const AT_END: usize = 24;
 const LONGEST: usize = CAPACITY / 4;
 /// Maximum number of bytes that one read copies, unless a single line is longer.
 const READ: usize = 64 << 10;
-/// Lines between two marks.
+/// Number of lines between two marks.
 const STEP: u64 = 256;
 
 /// The last lines of a log. Each has a number; they are counted from 0.
@@ -157,7 +157,7 @@ impl Ring {
         }
     }
 
-    /// Notes the position of the next line, if it is to have a mark.
+    /// Stores the position of the next line, if that line gets a mark.
     fn mark(&mut self, at: u64) {
         if self.next % STEP == 0 {
             self.marks.push_back((self.next, at));

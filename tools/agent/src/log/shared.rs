@@ -1,4 +1,4 @@
-//! Memory that another process can keep when this one ends: a file without a name, of a fixed size, mapped.
+//! Memory that another process can keep when this one ends: a mapped memfd of a fixed size.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};

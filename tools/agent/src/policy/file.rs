@@ -1,4 +1,4 @@
-//! Reads the file of the policy.
+//! Reads the policy file.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -8,10 +8,10 @@ use serde::Deserialize;
 /// The file that is read unless the options name another one.
 pub const DEFAULT: &str = "/etc/eunomia/policy.toml";
 
-/// The directory with trusted keys unless the file names another one; that of ecli.
+/// The directory with trusted keys unless the file names another one. ecli uses the same directory.
 const KEYS: &str = "/etc/libeunomia/trusted";
 
-/// The largest file.
+/// Maximum size of the file, in bytes.
 const MAX_FILE: u64 = 1 << 20;
 
 /// The rules. A list or number that is missing limits nothing.
@@ -24,17 +24,17 @@ pub struct Rules {
     pub keys: PathBuf,
     /// Packages that need no signature: `sha256:` and 64 hexadecimal digits, here without the prefix.
     pub digests: Vec<String>,
-    /// The types of programs.
+    /// The allowed types of programs.
     pub program_types: Option<Vec<String>>,
-    /// The helpers and other functions of the kernel.
+    /// The allowed helpers and other functions of the kernel.
     pub calls: Option<Vec<String>>,
-    /// The effects.
+    /// The allowed effects of programs.
     pub effects: Option<Vec<String>>,
-    /// The most tasks.
+    /// Maximum number of tasks.
     pub tasks: Option<usize>,
-    /// The most kernel memory of a task.
+    /// Maximum kernel memory of a task, in MiB.
     pub memory_mib: Option<u64>,
-    /// The most kernel memory of all tasks.
+    /// Maximum kernel memory of all tasks, in MiB.
     pub total_memory_mib: Option<u64>,
     /// Directories with the executables that uprobes may be attached to.
     pub uprobe_folders: Option<Vec<PathBuf>>,
@@ -54,7 +54,7 @@ pub struct Callers {
     pub network: Condition,
 }
 
-/// Which packages somebody may start.
+/// Which packages a caller may start.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
 #[serde(rename_all = "lowercase")]
 pub enum Condition {

@@ -38,7 +38,7 @@ impl Policy {
         Ok(Policy { path: path.map(Path::to_owned), rules, trust })
     }
 
-    /// Whether this caller may start this package. Returns who has signed it, if that is known.
+    /// Checks that this caller may start this package. Returns the signer, if it is known.
     pub fn check_source(
         &self,
         caller: Caller,
@@ -69,7 +69,7 @@ impl Policy {
         }
     }
 
-    /// Whether there may be one more task.
+    /// Checks that one more task may run.
     pub fn check_count(&self, running: usize) -> Result<()> {
         match self.rules.tasks {
             Some(most) if running >= most => {
@@ -80,7 +80,7 @@ impl Policy {
         }
     }
 
-    /// The most kernel memory of a task, in bytes, while others use `others`; 0: as much as the library allows by itself.
+    /// Returns the maximum kernel memory of a task, in bytes, while other tasks use `others`. 0: the library's own limit applies.
     pub fn memory(&self, others: u64) -> Result<u64> {
         let rest = match self.rules.total_memory_mib.map(bytes) {
             Some(total) if others >= total => {
@@ -92,7 +92,7 @@ impl Policy {
         Ok([rest, each].into_iter().flatten().min().unwrap_or(0))
     }
 
-    /// Whether a task may use this much kernel memory while others use `others`.
+    /// Checks that a task may use `own` bytes of kernel memory while other tasks use `others`.
     pub fn check_memory(&self, own: u64, others: u64) -> Result<()> {
         let limits = [
             ("memory_mib", self.rules.memory_mib, own),
@@ -111,7 +111,7 @@ impl Policy {
         Failure::refused(rule, why, format!("stop a task, or raise {rule} in {}", self.file()))
     }
 
-    /// The rule behind the limit of [`memory`](Policy::memory), if the policy limits memory.
+    /// Returns the rule that sets the limit of [`memory`](Policy::memory), if the policy limits memory.
     pub fn memory_rule(&self) -> Option<&'static str> {
         match (self.rules.memory_mib, self.rules.total_memory_mib) {
             (Some(each), Some(total)) if total < each => Some("total_memory_mib"),
@@ -121,7 +121,7 @@ impl Policy {
         }
     }
 
-    /// Whether programs may do what they can do.
+    /// Checks the types, calls and effects of programs.
     pub fn check_programs(&self, programs: &[Judged]) -> Result<()> {
         for Judged { name, kind, findings } in programs {
             let kind = names::program(*kind);
@@ -142,7 +142,7 @@ impl Policy {
         Ok(())
     }
 
-    /// Whether all that a program has is in the list of a rule. `word` is what the list has for it.
+    /// Checks that everything in `found` is in the list of a rule. `word` converts it to the word that the list uses.
     fn check_list(
         &self,
         rule: &'static str,
@@ -163,7 +163,7 @@ impl Policy {
         }
     }
 
-    /// Whether programs may attach to the files and control groups that the package names.
+    /// Checks that programs may attach to the files and control groups that the package names.
     pub fn check_targets(&self, meta: &eunomia::package::Meta, loaded: &LoadedCode) -> Result<()> {
         let file = self.file();
         for (program, _) in &loaded.programs {
@@ -172,7 +172,7 @@ impl Policy {
         Ok(())
     }
 
-    /// The file to change.
+    /// The path of the policy file, for hints.
     fn file(&self) -> String {
         self.path.as_deref().unwrap_or(Path::new(DEFAULT_FILE)).display().to_string()
     }
@@ -183,7 +183,7 @@ fn bytes(mib: u64) -> u64 {
 }
 
 impl Callers {
-    /// The word for a caller, and what it may start.
+    /// Returns the word for a caller, and the condition on what it may start.
     fn of(&self, caller: Caller) -> (&'static str, Condition) {
         match caller {
             Caller::Root => ("root", self.root),

@@ -10,7 +10,7 @@ use super::Result;
 use super::file::Rules;
 use crate::loader::protocol::Failure;
 
-/// Whether a program may attach to the paths that its section and its targets name. `file` is the policy in messages.
+/// Checks that a program may attach to the paths in its section and its targets. `file` is the path of the policy, for messages.
 pub fn check(rules: &Rules, file: &str, meta: &Meta, program: &ProgInfo) -> Result<()> {
     let (name, section) = (program.name.to_string_lossy(), program.section.to_string_lossy());
     for target in targets(meta, program)? {
@@ -72,7 +72,7 @@ fn beneath(path: &str, folders: &[PathBuf]) -> std::result::Result<PathBuf, Stri
     if !path.starts_with('/') || path.contains(':') {
         return Err("which must be an absolute path without a colon".into());
     }
-    // A path through a process leads to where that process decides.
+    // A process decides which files are below its directory in /proc.
     if Path::new(path).starts_with("/proc") {
         return Err("which is a path of a process".into());
     }
@@ -84,7 +84,7 @@ fn beneath(path: &str, folders: &[PathBuf]) -> std::result::Result<PathBuf, Stri
     }
 }
 
-/// Nobody may exchange the file between this check and its use.
+/// Checks that no other user can exchange the file after this check.
 fn owned(path: PathBuf) -> std::result::Result<(), String> {
     eunomia_owner::check(&path).map_err(|why| format!("but {why}, so it could be exchanged"))
 }

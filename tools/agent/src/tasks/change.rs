@@ -14,7 +14,8 @@ use crate::state::Record;
 use crate::task::{Status, Task};
 
 impl Tasks {
-    /// Starts a task, unless one with this name runs the same. Returns it, and whether it is new.
+    /// Starts a task, unless a task with this name runs the same package with the same settings. Returns the task, and whether it
+    /// is new.
     pub fn start(&self, spec: Spec, package: &[u8], origin: Origin) -> Result<(Arc<Task>, bool)> {
         let digest = digest(package);
         let mut numbers = self.turn()?;
@@ -30,7 +31,7 @@ impl Tasks {
             )));
         }
         if self.locked().len() >= MAX_TASKS {
-            let text = format!("there are {MAX_TASKS} tasks, which is the limit");
+            let text = format!("there are {MAX_TASKS} tasks already, the limit");
             return Err(
                 ApiError::new(StatusCode::TOO_MANY_REQUESTS, "too_many_tasks", text).hint("stop one first")
             );
@@ -74,11 +75,11 @@ impl Tasks {
         let status = task.current().status.clone();
         match (status, on) {
             (Status::Failed(why), true) => {
-                let text = format!("task {id} does not run: {why}");
+                let text = format!("task {id} is not running: {why}");
                 return Err(ApiError::new(StatusCode::CONFLICT, "failed", text));
             }
             (Status::Failed(_), false) => {
-                // What is left of it, if anything.
+                // Removes what the failed start may have left in the loader.
                 self.loader.run(&Request::Unload { task: id })?;
                 self.stop_reading(&task);
                 let digest = task.current().digest.clone();
@@ -101,7 +102,7 @@ impl Tasks {
         Ok(task)
     }
 
-    /// Replaces the package of a task. Returns the report, JSON. `expected` is the digest that the caller believes it runs.
+    /// Replaces the package of a task. Returns the report as JSON. If `expected` is given, the running package must have this digest.
     pub fn replace(
         &self,
         id: u64,
@@ -140,7 +141,7 @@ impl Tasks {
     /// Switches a task to a new package: it is prepared, then this process reads the events of both, then the loader switches.
     fn flip(&self, task: &Task, package: &[u8], origin: &Origin) -> Result<String> {
         let Some(vm) = task.with(|current| current.vm.clone()) else {
-            let text = format!("the events of task {} are not read", task.id);
+            let text = format!("the events of task {} are not being read", task.id);
             return Err(ApiError::new(StatusCode::CONFLICT, "failed", text));
         };
         let exported = self.loader.load(&Request::Replace {

@@ -25,7 +25,7 @@ pub use package::{check_package, describe_package};
 
 /// Maximum number of tasks.
 const MAX_TASKS: usize = 64;
-/// A task that has run for this time is started again after a crash of the machine.
+/// A task that was attached for this time before a crash of the machine is not the suspected cause, and is started again.
 const HEALTHY_AFTER: Duration = Duration::from_secs(10);
 /// Maximum number of changes that wait for the one in progress.
 const MAX_WAITING: usize = 8;
@@ -36,7 +36,7 @@ pub struct Tasks {
     poller: Arc<Poller>,
     state: State,
     list: Mutex<BTreeMap<u64, Arc<Task>>>,
-    /// Held by the change in progress: the numbers of the next task and vm.
+    /// The numbers of the next task and vm. The change in progress holds the lock.
     numbers: Mutex<Numbers>,
     waiting: AtomicUsize,
     /// The number of seconds without a server after which programs that must not run without one are detached.
@@ -73,7 +73,7 @@ impl Tasks {
         Tasks { loader, poller, state, list, numbers, waiting, detach_after }
     }
 
-    /// The process that has the programs.
+    /// The loader, which has the programs.
     pub fn loader(&self) -> &Client {
         &self.loader
     }
@@ -103,8 +103,8 @@ impl Tasks {
         Ok(task)
     }
 
-    /// Notes after a while that the task, as it has just been attached, did not crash the machine. Call it on a thread of the
-    /// runtime.
+    /// Waits for [`HEALTHY_AFTER`], then records that the task, as it was attached, did not crash the machine. Call it on a thread of
+    /// the async runtime.
     pub fn note_healthy_later(self: &Arc<Self>, task: &Arc<Task>) {
         let attached = attached(task);
         let (tasks, task) = (Arc::clone(self), Arc::clone(task));
@@ -134,7 +134,7 @@ impl Tasks {
         self.loader.text(&Request::Describe { task: id })
     }
 
-    /// Says what a start, or a replace of a task, would do, as JSON. Nothing is attached.
+    /// Reports as JSON what a start, or a replace of a task, would do. Nothing is attached.
     pub fn plan(&self, task: Option<u64>, spec: &Spec, package: &[u8], origin: Origin) -> Result<String> {
         let _numbers = self.turn()?;
         let spec = match task {
@@ -159,7 +159,7 @@ impl Tasks {
         }
     }
 
-    /// Notes that the events of a task cannot be read any more.
+    /// Records that the events of a task can no longer be read.
     fn note_failure(&self, task: &Task) {
         let mut current = task.current();
         if current.vm.is_some()
@@ -189,7 +189,7 @@ impl Tasks {
     fn turn(&self) -> Result<MutexGuard<'_, Numbers>> {
         if self.waiting.fetch_add(1, Relaxed) >= MAX_WAITING {
             self.waiting.fetch_sub(1, Relaxed);
-            let text = format!("{MAX_WAITING} other changes wait already");
+            let text = format!("{MAX_WAITING} other changes are waiting already");
             return Err(ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "busy", text).header("Retry-After", 1));
         }
         let numbers = self.numbers();

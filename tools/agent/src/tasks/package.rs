@@ -1,4 +1,4 @@
-//! Looks at packages of requests, without privileges.
+//! Reads packages of requests, without privileges.
 
 use eunomia::package::Package;
 use eunomia::{Kind, Options, Vm};
@@ -6,7 +6,7 @@ use http::StatusCode;
 
 use crate::error::{ApiError, Result};
 
-/// Reads the package of a request, without privileges: the first check, and its name.
+/// Checks the package of a request for the first time, without privileges. Returns its name.
 pub fn check_package(package: &[u8]) -> Result<Package> {
     let other = match package {
         [0, b'a', b's', b'm', ..] => Some("a WASM module; the server runs JSON packages only"),

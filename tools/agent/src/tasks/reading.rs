@@ -27,7 +27,7 @@ impl Tasks {
         };
         let exported = self.loader.load(&request)?;
         self.read_events(task, package, exported, numbers).inspect_err(|_| {
-            // The error of importing is the one to report.
+            // The error of the import is reported, not that of the unload.
             let _ = self.loader.run(&Request::Unload { task: task.id });
         })
     }
@@ -41,7 +41,7 @@ impl Tasks {
         numbers: &mut Numbers,
     ) -> Result<()> {
         let vm = import(task, package, exported)?;
-        // The loader keeps the log before the first event is read, because an event that was read is in no other place.
+        // The loader gets the log before the first event is read, because an event that was read exists only in the log.
         let log = task.log.file().map_err(|error| no_log(&error))?;
         self.loader.keep_log(task.id, log.as_fd())?;
         let key = numbers.key();

@@ -18,8 +18,8 @@ use crate::task::{Status, Task};
 const DEATHS: u32 = 3;
 
 impl Tasks {
-    /// Reads the tasks that the last server ran, with the logs that the loader has kept. Returns a line for each file
-    /// that cannot be read.
+    /// Reads the tasks that the previous server ran, with the logs that the loader has kept. Returns a line for each file that
+    /// cannot be read.
     pub fn restore(&self) -> std::result::Result<Vec<String>, String> {
         let (records, mut problems) = self.state.load()?;
         // The file with the next number may have been lost.
@@ -29,7 +29,7 @@ impl Tasks {
         for record in records {
             let kept = self.loader.log(record.id).ok().flatten();
             let kept = kept.map(Log::open).transpose().unwrap_or_else(|error| {
-                problems.push(format!("task {}: the events before are gone: {error}", record.id));
+                problems.push(format!("task {}: its earlier events are gone: {error}", record.id));
                 None
             });
             let log = kept.map_or_else(Log::new, Ok).map_err(|error| format!("a log: {error}"))?;
@@ -56,7 +56,7 @@ impl Tasks {
             if let Err(error) = result {
                 let why = match error.is_loader_lost() {
                     true if task.with(|current| current.deaths) < DEATHS => return Err(error),
-                    true => format!("the loader has ended {DEATHS} times while it loaded this"),
+                    true => format!("the loader has ended {DEATHS} times while it loaded this task"),
                     false => error.message.clone(),
                 };
                 problems.push(format!("task {} ({}): {why}", task.id, task.spec.name));
@@ -89,7 +89,7 @@ impl Tasks {
         if let Some(found) = &found {
             let adopted = match found.is_loaded && found.wanted == task.spec.identity() {
                 true => self.adopt(task, found, numbers),
-                false => Err(ApiError::invalid("it is not loaded as it is wanted")),
+                false => Err(ApiError::invalid("it is not loaded, or with other arguments")),
             };
             match adopted {
                 Err(error) if !error.is_loader_lost() => {

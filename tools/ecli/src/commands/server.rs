@@ -1,4 +1,4 @@
-//! `ecli server`: runs packages for others. The crate eunomia-agent does everything; this file reads the options.
+//! `ecli server`: runs packages for clients. This file converts the options; the crate eunomia-agent does the work.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::fd::{AsFd, OwnedFd};
@@ -15,11 +15,12 @@ use crate::error::{Code, Failure, Result, say};
 use crate::options::Server;
 use crate::output;
 
-/// The first argument of the process that loads packages. Its standard input is a unix socket that listens for servers. `--policy`
-/// and `--audit` with absolute paths may follow.
+/// The first argument of the loader, the process that loads packages. Its standard input is a listening unix socket, to which the
+/// server connects. `--policy` and `--audit` with absolute paths may follow.
 pub const LOADER: &str = "--load-packages";
 
-/// The first argument of the process that starts that process, and starts it again if it is killed. The same may follow.
+/// The first argument of the keeper, the process that starts the loader, and starts it again if it is killed. The same options may
+/// follow.
 pub const KEEPER: &str = "--keep-loader";
 
 /// The only argument of the process that reads the package on its standard input.
@@ -28,7 +29,7 @@ pub const PARSER: &str = "--parse-package";
 /// The port of the server, as in eunomia-bpf.
 const PORT: u16 = 8527;
 
-/// The group that may read unless the options name another one.
+/// The group of the socket unless the options name another one.
 const GROUP: &str = "eunomia";
 
 /// Runs the server.
@@ -63,20 +64,20 @@ pub fn run(options: &Server) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// The process that loads packages.
+/// Runs the loader.
 pub fn load() -> ExitCode {
     let Settings { policy, audit } = settings();
     let parser = || own(PARSER, &Settings::default());
     internal(LOADER, |listener| loader::serve(listener, loader::Config { policy, audit, parser }))
 }
 
-/// The process that starts the one that loads packages.
+/// Runs the keeper.
 pub fn keep() -> ExitCode {
     let settings = settings();
     internal(KEEPER, |listener| loader::keep(&listener, || own(LOADER, &settings)))
 }
 
-/// The process that reads a package before it is loaded.
+/// Runs the parser, the process that reads a package before it is loaded.
 pub fn parse() -> ExitCode {
     match parser::serve() {
         Ok(()) => ExitCode::SUCCESS,
@@ -87,7 +88,7 @@ pub fn parse() -> ExitCode {
     }
 }
 
-/// This program with another argument and the files that it reads.
+/// Returns a command that runs this program with `argument` and the paths of the settings.
 fn own(argument: &str, settings: &Settings) -> Command {
     let mut command = Command::new("/proc/self/exe");
     command.arg(argument);
@@ -99,7 +100,7 @@ fn own(argument: &str, settings: &Settings) -> Command {
     command
 }
 
-/// The files in the arguments that [`own`] has written.
+/// Reads the paths in the arguments that [`own`] has written.
 fn settings() -> Settings {
     let (mut settings, mut args) = (Settings::default(), std::env::args_os().skip(2));
     while let (Some(name), Some(path)) = (args.next(), args.next()) {

@@ -34,7 +34,7 @@ pub struct Server {
     #[arg(long, value_name = "FILE")]
     pub tokens: Option<PathBuf>,
 
-    /// Certificate for TLS on the address, in PEM, followed by those that lead to its authority
+    /// Certificate for TLS on the address, in PEM, followed by its intermediate certificates
     #[arg(long, value_name = "FILE", requires = "tls_key")]
     pub tls_cert: Option<PathBuf>,
 
@@ -42,7 +42,7 @@ pub struct Server {
     #[arg(long, value_name = "FILE", requires = "tls_cert")]
     pub tls_key: Option<PathBuf>,
 
-    /// Authorities of the certificates of clients; --tokens has the roles
+    /// Authorities of client certificates, in PEM; the file of --tokens gives the names in them a role
     #[arg(long, value_name = "FILE", requires = "tls_cert")]
     pub tls_client_ca: Option<PathBuf>,
 
@@ -63,12 +63,12 @@ pub struct Server {
     #[arg(long, value_name = "DIR", default_value = "/var/lib/eunomia")]
     pub state: PathBuf,
 
-    /// Unix socket of the process that keeps programs attached, also while no server runs; it is started if none listens there
-    /// [default: loader.sock beside the other socket]
+    /// Unix socket of the loader, the process that keeps programs attached while no server runs. The loader is started if none
+    /// listens there [default: loader.sock in the directory of the other socket]
     #[arg(long, value_name = "PATH")]
     pub loader: Option<PathBuf>,
 
-    /// Detach programs that can drop, deny or rewrite something when no server has run for this time
+    /// Time without a server after which programs that can drop, deny or rewrite something are detached
     #[arg(long, value_name = "SECONDS", default_value_t = 30)]
     pub detach_after: u64,
 
@@ -135,7 +135,7 @@ pub enum ClientCommand {
     /// Replace the program of a running task by a new version
     Update(Update),
 
-    /// Load a program into the kernel's verifier, attach nothing, and print what a start would do
+    /// Print what a start would do: the kernel verifies the programs, and nothing is attached
     #[command(mut_arg("no_cache", |arg| arg.short(None)))]
     Plan(Plan),
 
@@ -145,13 +145,13 @@ pub enum ClientCommand {
     /// Print the programs and maps of a task
     Inspect(Get),
 
-    /// Print what has happened to a task: warnings and errors
+    /// Print the last warnings and errors about a task
     Messages(Get),
 
     /// Print the maps of a task, or the entries of one map
     Maps(Maps),
 
-    /// Print the events of a task with their cursors as they come, one JSON object per line
+    /// Print the events of a task and wait for further ones: one JSON object with a cursor per line
     Events(Events),
 }
 
@@ -202,8 +202,8 @@ pub struct Start {
     #[arg(short, long)]
     pub json: bool,
 
-    /// What happens to its programs when the server has ended and none follows: keep or detach [default: detach those that can
-    /// drop, deny or rewrite something]
+    /// What happens to the programs while no server runs: keep or detach [default: detach if they can drop, deny or rewrite
+    /// something]
     #[arg(long, value_name = "ACTION")]
     pub on_agent_death: Option<String>,
 }
@@ -211,8 +211,8 @@ pub struct Start {
 /// The program to start.
 #[derive(Args)]
 pub struct Program {
-    /// Program, followed by the program's own arguments. It is read by the client: a package or BPF object as a file, - for
-    /// standard input, URL or name
+    /// Program, followed by the program's own arguments. The client reads it: a file with a package or BPF object, - for standard
+    /// input, a URL or a name
     #[arg(value_name = "PROG [ARGS]", trailing_var_arg = true, required = true)]
     pub prog: Vec<String>,
 
@@ -230,7 +230,7 @@ pub struct Program {
 
 #[derive(Args)]
 pub struct Plan {
-    /// Print what replacing the program of this task would do; a number or a name
+    /// Print what an update of this task would do; TASK is a number or a name
     #[arg(long, value_name = "TASK")]
     pub task: Option<String>,
 
@@ -252,7 +252,7 @@ pub struct Update {
     #[command(flatten)]
     pub origin: Origin,
 
-    /// Replace it only if the task runs the package with this digest, as `list --json` prints it
+    /// Update only if the task runs the package with this digest (`ecli client list --json` prints it)
     #[arg(long, value_name = "sha256:DIGEST")]
     pub if_digest: Option<String>,
 }
@@ -280,7 +280,7 @@ pub struct Events {
     /// Number or name of the task
     pub task: String,
 
-    /// Begin after this cursor, or with `now` [default: the oldest event that the server has kept]
+    /// Begin after this cursor, or `now` with the next event [default: begin with the oldest event that the server has kept]
     #[arg(long, value_name = "CURSOR")]
     pub since: Option<String>,
 

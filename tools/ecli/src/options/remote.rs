@@ -25,7 +25,7 @@ pub struct Origin {
 /// How downloads behave.
 #[derive(Args, Clone)]
 pub struct Transfer {
-    /// Neither use nor write cached downloads
+    /// Neither read nor write the cache of downloads
     #[arg(short, long)]
     pub no_cache: bool,
 
@@ -56,7 +56,7 @@ pub struct Pull {
     #[arg(value_name = "PROG")]
     pub prog: String,
 
-    /// File to write [default: the last part of the URL, or app.wasm or package.json]
+    /// File to write [default: the last part of the URL; for an image or a name, app.wasm or package.json]
     #[arg(short, long, value_name = "FILE")]
     pub output: Option<PathBuf>,
 

@@ -27,7 +27,7 @@ impl Server {
         self.follow(&(path + "/events" + &query), |line, output| output.line(line))
     }
 
-    /// Prints lines as they come.
+    /// Prints each line when it arrives.
     fn follow(&self, path: &str, mut write: impl FnMut(&[u8], &mut Output)) -> Result<ExitCode> {
         let mut output = Output::open(None)?;
         let read = self.client.lines(path, |lines| {
@@ -46,7 +46,7 @@ impl Server {
         Ok(ExitCode::SUCCESS)
     }
 
-    /// Prints a line that has no event in JSON: text, or what was lost.
+    /// Prints a line that has no event in JSON: a text, or a message about lost events.
     fn note(&self, line: &[u8], output: &mut Output) {
         let Ok(line) = serde_json::from_slice::<Value>(line) else { return };
         if let Some(text) = line["text"].as_str() {
@@ -62,7 +62,7 @@ impl Server {
                 say(format_args!("{count} events were dropped before they were read"))
             }
             (Value::Null, Some("server"), _) => {
-                say(format_args!("the server was started again; events before that may be missing"));
+                say(format_args!("the server was restarted; earlier events may be missing"));
             }
             _ => {}
         }

@@ -176,13 +176,13 @@ fn token(options: &Connection) -> Result<Option<String>> {
     if token.as_ref().is_some_and(|token| !token.bytes().all(|byte| byte.is_ascii_graphic())) {
         return Err(Failure::new(
             Code::Usage,
-            "the token contains characters other than ASCII letters, digits and marks",
+            "the token contains characters other than ASCII letters, digits and punctuation",
         ));
     }
     Ok(token)
 }
 
-/// Converts an error of the server, which explains itself.
+/// Converts a failed request to an error with the server's message, hint and detail.
 fn failed(failure: client::Failure) -> Failure {
     let body = match failure {
         client::Failure::Connection(text) => {
@@ -192,7 +192,7 @@ fn failed(failure: client::Failure) -> Failure {
         client::Failure::Refused(code, _) => {
             return Failure::new(
                 Code::Failed,
-                format_args!("the server returned {code}, without an explanation"),
+                format_args!("the server returned the status code {code} without a message"),
             );
         }
     };

@@ -58,7 +58,7 @@ fn package(request: &Request) -> Result<(String, Option<String>)> {
     let program = source::open_to_send(request)?;
     let (bytes, signature) = match program.kind {
         Kind::Json => (program.bytes, program.signature),
-        // It is the object that is signed.
+        // The signature is for the object, so it is not valid for the package that is sent.
         Kind::Object => (Package::from_object(&program.bytes, None).map_err(Failure::from)?.to_json(), None),
         Kind::Tar | Kind::Wasm => {
             let text = format!(

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-/// The lines that the former client printed: number, name, state.
+/// The tasks, one per line, in the format of the former client: number, name, state.
 pub fn tasks(tasks: &Value) -> String {
     let line = |task: &Value| {
         let text = |name: &str| task[name].as_str().unwrap_or_default().to_owned();
