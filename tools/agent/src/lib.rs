@@ -16,6 +16,7 @@ macro_rules! say {
 }
 
 pub mod api;
+pub mod archive;
 pub mod audit;
 pub mod auth;
 pub mod client;

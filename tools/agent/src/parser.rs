@@ -20,6 +20,7 @@ use rustix::fs::{MemfdFlags, memfd_create};
 use rustix::process::{Resource, Rlimit, Signal, set_parent_process_death_signal, setrlimit};
 use serde_json::{Value, json};
 
+use crate::archive;
 use crate::loader::confine_parser;
 use crate::loader::privileges::allow_only;
 use crate::loader::protocol::{Failure, Reply};
@@ -121,6 +122,7 @@ pub fn serve() -> std::result::Result<(), String> {
 
 /// Opens a package as the loader will, and determines what its programs could do.
 fn judge(bytes: &[u8]) -> Result<Vec<Judged>> {
+    let bytes = &*archive::open(bytes)?;
     let package = Package::parse(bytes)?;
     let vm = Vm::new(Options::new())?;
     vm.open(bytes, Kind::Json)?;

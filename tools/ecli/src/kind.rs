@@ -1,6 +1,7 @@
 //! Detects the kind of a program from its content. The suffix of its name may be missing or wrong.
 
 use clap::ValueEnum;
+use eunomia_agent::archive;
 
 /// The kind of a program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -36,7 +37,6 @@ fn looks_like_c(bytes: &[u8]) -> bool {
 
 /// Returns the kind of a program, or why the content is not a program.
 pub fn kind_of(bytes: &[u8]) -> Result<Kind, String> {
-    const USTAR: std::ops::Range<usize> = 257..262;
     let first = bytes.iter().find(|byte| !byte.is_ascii_whitespace());
     let looks_compressed = [&b"\x1f\x8b"[..], b"\x28\xb5\x2f\xfd", b"BZh", b"\xfd7zXZ", b"PK\x03\x04"];
     match bytes {
@@ -45,7 +45,7 @@ pub fn kind_of(bytes: &[u8]) -> Result<Kind, String> {
         }
         _ if bytes.starts_with(b"\0asm") => Ok(Kind::Wasm),
         _ if bytes.starts_with(b"\x7fELF") => Ok(Kind::Object),
-        _ if bytes.get(USTAR) == Some(b"ustar") => Ok(Kind::Tar),
+        _ if archive::is_archive(bytes) => Ok(Kind::Tar),
         _ if first == Some(&b'{') => Ok(Kind::Json),
         _ if looks_compressed.iter().any(|magic| bytes.starts_with(magic)) => {
             Err("compressed file; decompress it first".into())

@@ -3,7 +3,6 @@
 //! The library does everything that concerns BPF, and ecli uses its public items only. ecli itself finds and downloads
 //! programs, reads the command line and formats events.
 
-mod archive;
 mod attach;
 mod capabilities;
 mod cgroup;

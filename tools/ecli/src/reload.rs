@@ -16,7 +16,6 @@ use eunomia::{Options, Vm};
 use eunomia_watch::Watched;
 use serde_json::Value;
 
-use crate::archive::Unpacked;
 use crate::commands::run::check_maps;
 use crate::error::{Code, Failure, Result, say};
 use crate::fetch::location::{Location, without_password};
@@ -204,7 +203,7 @@ impl Reload {
         let program = source::open(&Request { prog, kind: options.prog_type, origin: &options.origin })?;
         check(options, program.kind)?;
         let package = match program.kind {
-            Kind::Tar => Unpacked::new(&program.bytes, &program.name)?.package()?,
+            Kind::Tar => program.packed()?,
             _ => program.bytes,
         };
         Package::parse(&package).map_err(|e| Failure::from(e).at(&program.name))?;

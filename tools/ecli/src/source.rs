@@ -5,6 +5,8 @@
 use std::io;
 use std::path::Path;
 
+use eunomia_agent::archive;
+
 use crate::error::{Code, Failure, Result};
 use crate::fetch::location::{Location, without_password};
 use crate::fetch::{self, Download, Signature};
@@ -33,6 +35,14 @@ pub struct Program {
     pub kind: Kind,
     /// Its signature, if it was asked for and there is one.
     pub signature: Option<String>,
+}
+
+impl Program {
+    /// The package in an archive.
+    pub fn packed(&self) -> Result<Vec<u8>> {
+        let package = archive::package(&self.bytes);
+        package.map_err(|why| Failure::new(Code::Source, format_args!("{}: {why}", self.name)))
+    }
 }
 
 /// Reads a program. A required signature is verified before anything else reads the bytes.

@@ -16,7 +16,7 @@ use crate::http::{Peer, Request, Response};
 use crate::log::{LineKind, Read};
 use crate::spec::{Spec, expected};
 use crate::task::{Status, Task};
-use crate::tasks::check_package;
+use crate::tasks::Given;
 
 /// The default and the maximum number of lines in a reply.
 const LINES: u64 = 1000;
@@ -45,7 +45,7 @@ impl Api {
         let spec = spec(&object)?;
         let (task, _) = self
             .blocking(move |all| {
-                check_package(&package)?;
+                let (_, package, _) = all.package(Given::Bytes(package, None))?;
                 tasks::start(all, spec, &package, origin)
             })
             .await?;
@@ -123,17 +123,12 @@ fn lines(task: &Task, start: u64, most: u64) -> Vec<Value> {
 
 fn spec(object: &Map<String, Value>) -> Result<Spec> {
     let kind = object.get("program_type").unwrap_or(&Value::Null);
-    if kind != "json" {
-        let is_known = kind == "wasm" || kind == "tar";
-        let error = match is_known {
-            true => ApiError::new(
-                StatusCode::BAD_REQUEST,
-                "unsupported",
-                format_args!("program_type: the server runs JSON packages only, not {kind}"),
-            ),
-            false => expected("program_type", "\"json\"", kind),
-        };
-        return Err(error);
+    if kind == "wasm" {
+        let text = "program_type: the server does not run WASM modules";
+        return Err(ApiError::new(StatusCode::BAD_REQUEST, "unsupported", text));
+    }
+    if kind != "json" && kind != "tar" {
+        return Err(expected("program_type", "\"json\" or \"tar\"", kind));
     }
     if object.get("btf_archive_path").is_some_and(|path| !path.is_null()) {
         return Err(ApiError::invalid("btf_archive_path: paths in requests are refused"));

@@ -9,6 +9,7 @@ use serde_json::{Map, Value};
 use crate::error::{ApiError, Result};
 use crate::http::{Limits, Request, read_body};
 use crate::spec::expected;
+use crate::tasks::Given;
 
 /// Maximum length of a signature, in bytes.
 const MAX_SIGNATURE: usize = 16 << 10;
@@ -53,7 +54,7 @@ pub fn only(object: &Map<String, Value>, known: &[&str]) -> Result<()> {
 }
 
 /// The signature of the package in a body.
-pub fn signature(object: &Map<String, Value>) -> Result<Option<String>> {
+fn signature(object: &Map<String, Value>) -> Result<Option<String>> {
     match object.get("signature") {
         None | Some(Value::Null) => Ok(None),
         Some(Value::String(text)) if text.len() <= MAX_SIGNATURE => Ok(Some(text.clone())),
@@ -64,15 +65,38 @@ pub fn signature(object: &Map<String, Value>) -> Result<Option<String>> {
     }
 }
 
-/// The package in a body: `package`, JSON, or `package_base64`, the bytes of its file.
-pub fn package(object: &Map<String, Value>) -> Result<Vec<u8>> {
-    match (object.get("package"), object.get("package_base64")) {
-        (Some(package @ Value::Object(_)), None) => Ok(package.to_string().into_bytes()),
-        (Some(other), None) => Err(expected("package", "an object", other)),
-        (None, Some(text)) => decode("package_base64", text),
-        (Some(_), Some(_)) => Err(ApiError::invalid("package and package_base64 exclude each other")),
-        (None, None) => Err(ApiError::invalid("package or package_base64 is missing")),
+/// The members for the package of a request.
+pub const PACKAGE: [&str; 3] = ["package", "package_base64", "digest"];
+
+/// The package of a body: `package`, JSON, `package_base64`, the bytes of its file, or `digest`, that of a task.
+pub fn package(object: &Map<String, Value>) -> Result<Given> {
+    let given = |name: &&str| object.get(*name).filter(|value| !value.is_null());
+    let names: Vec<&str> = PACKAGE.into_iter().filter(|name| given(name).is_some()).collect();
+    let (name, value) = match names.as_slice() {
+        [name] => (*name, given(name).unwrap_or(&Value::Null)),
+        [] => return Err(ApiError::invalid(format_args!("one of {} is missing", PACKAGE.join(", ")))),
+        [one, other, ..] => {
+            return Err(ApiError::invalid(format_args!("{one} and {other} exclude each other")));
+        }
+    };
+    let signature = signature(object)?;
+    match (name, value) {
+        ("package", Value::Object(_)) => Ok(Given::Bytes(value.to_string().into_bytes(), signature)),
+        ("package", other) => Err(expected(name, "an object", other)),
+        ("digest", value) => value
+            .as_str()
+            .and_then(digest)
+            .map(Given::Digest)
+            .ok_or_else(|| expected(name, "\"sha256:\" and 64 hexadecimal digits", value)),
+        _ => Ok(Given::Bytes(decode(name, value)?, signature)),
     }
+}
+
+/// The digits of `sha256:` and 64 hexadecimal digits.
+fn digest(text: &str) -> Option<String> {
+    let digits = text.strip_prefix("sha256:")?;
+    let is_digest = digits.len() == 64 && digits.bytes().all(|byte| byte.is_ascii_hexdigit());
+    is_digest.then(|| digits.to_ascii_lowercase())
 }
 
 /// Decodes a string in base64.
@@ -85,10 +109,8 @@ pub fn decode(name: &str, value: &Value) -> Result<Vec<u8>> {
 /// The digest in the header If-Match, in hexadecimal digits.
 pub fn if_match(request: &Request) -> Result<Option<String>> {
     let Some(value) = request.head.headers.get(header::IF_MATCH) else { return Ok(None) };
-    let digest = value.to_str().ok().map(|value| value.trim().trim_matches('"'));
-    let digits = digest.and_then(|digest| digest.strip_prefix("sha256:"));
-    match digits.filter(|digits| digits.len() == 64 && digits.bytes().all(|byte| byte.is_ascii_hexdigit())) {
-        Some(digits) => Ok(Some(digits.to_ascii_lowercase())),
+    match value.to_str().ok().and_then(|value| digest(value.trim().trim_matches('"'))) {
+        Some(digits) => Ok(Some(digits)),
         None => Err(ApiError::invalid("If-Match: expected \"sha256:\" and 64 hexadecimal digits")),
     }
 }

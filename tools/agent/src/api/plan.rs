@@ -7,7 +7,6 @@ use crate::error::{ApiError, Result};
 use crate::http::{Request, Response};
 use crate::loader::protocol::Origin;
 use crate::spec::{Spec, expected};
-use crate::tasks::check_package;
 
 /// The name in the spec of a plan, which is not started.
 const UNNAMED: &str = "plan";
@@ -16,8 +15,10 @@ impl Api {
     pub(super) async fn plan(&self, request: Request) -> Result<Response> {
         let origin = origin(&request);
         let object = input::object(request, &self.limits).await?;
-        input::only(&object, &["task", "package", "package_base64", "signature", "args", "variables"])?;
-        let origin = Origin { signature: input::signature(&object)?, ..origin };
+        input::only(
+            &object,
+            &["task", "package", "package_base64", "digest", "signature", "args", "variables"],
+        )?;
         let task = match object.get("task").unwrap_or(&Value::Null) {
             Value::Null => None,
             value => Some(value.as_u64().ok_or_else(|| expected("task", "the number of a task", value))?),
@@ -34,8 +35,8 @@ impl Api {
         }
         let (spec, package) = (Spec::from_json(&object, UNNAMED)?, input::package(&object)?);
         self.blocking(move |tasks| {
-            check_package(&package)?;
-            tasks.plan(task, &spec, &package, origin)
+            let (_, bytes, signature) = tasks.package(package)?;
+            tasks.plan(task, &spec, &bytes, Origin { signature, ..origin })
         })
         .await
         .map(ok)

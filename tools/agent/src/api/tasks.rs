@@ -13,7 +13,7 @@ use crate::http::{Request, Response, json as response};
 use crate::loader::protocol::Origin;
 use crate::spec::Spec;
 use crate::task::{Status, Task};
-use crate::tasks::{Tasks, check_package, describe_package};
+use crate::tasks::{Tasks, describe_package};
 
 /// The name of a task whose package has none.
 const UNNAMED: &str = "task";
@@ -21,9 +21,9 @@ const UNNAMED: &str = "task";
 impl Api {
     pub(super) async fn describe(&self, request: Request) -> Result<Response> {
         let object = input::object(request, &self.limits).await?;
-        input::only(&object, &["package", "package_base64"])?;
+        input::only(&object, &input::PACKAGE)?;
         let package = input::package(&object)?;
-        self.blocking(move |_| describe_package(&package)).await.map(ok)
+        self.blocking(move |tasks| describe_package(&tasks.package(package)?.1)).await.map(ok)
     }
 
     pub(super) fn list(&self) -> Response {
@@ -38,6 +38,7 @@ impl Api {
             "name",
             "package",
             "package_base64",
+            "digest",
             "signature",
             "args",
             "variables",
@@ -48,10 +49,10 @@ impl Api {
         let package = input::package(&object)?;
         let (task, is_new) = self
             .blocking(move |tasks| {
-                let name = check_package(&package)?.meta.obj_name;
-                let name = if name.is_empty() { UNNAMED } else { name.trim_end_matches("_bpf") };
-                let origin = Origin { signature: input::signature(&object)?, ..origin };
-                start(tasks, Spec::from_json(&object, name)?, &package, origin)
+                let (about, bytes, signature) = tasks.package(package)?;
+                let name = about.meta.obj_name.trim_end_matches("_bpf");
+                let spec = Spec::from_json(&object, if name.is_empty() { UNNAMED } else { name })?;
+                start(tasks, spec, &bytes, Origin { signature, ..origin })
             })
             .await?;
         let code = if is_new { StatusCode::CREATED } else { StatusCode::OK };
@@ -72,13 +73,13 @@ impl Api {
         self.tasks.get(id)?;
         let (expected, origin) = (input::if_match(&request)?, origin(&request));
         let object = input::object(request, &self.limits).await?;
-        input::only(&object, &["package", "package_base64", "signature"])?;
-        let origin = Origin { signature: input::signature(&object)?, ..origin };
+        input::only(&object, &["package", "package_base64", "digest", "signature"])?;
         let package = input::package(&object)?;
         let (task, report) = self
             .blocking(move |tasks| {
-                check_package(&package)?;
-                let (task, report) = tasks.replace(id, &package, origin, expected.as_deref())?;
+                let (_, bytes, signature) = tasks.package(package)?;
+                let origin = Origin { signature, ..origin };
+                let (task, report) = tasks.replace(id, &bytes, origin, expected.as_deref())?;
                 tasks.note_healthy_later(&task);
                 Ok((task, report))
             })

@@ -12,6 +12,7 @@ use super::guard::{Case, Guard};
 use super::plan::plan;
 use super::protocol::{Alone, Failure, Listed, MAX_DESCRIPTORS, MAX_MESSAGE, Origin};
 use super::say;
+use crate::archive;
 use crate::spec::digest;
 
 /// Maximum number of tasks.
@@ -174,7 +175,7 @@ impl Tasks {
         let mut case = guard.case("plan", task, package, origin);
         case.admit(package, origin).map_err(|failure| case.refuse(failure))?;
         let running = (task != 0).then(|| Ok::<_, Failure>(&self.loaded(task)?.vm)).transpose()?;
-        plan(running, package, args, variables)
+        plan(running, &archive::open(package)?, args, variables)
     }
 
     /// All tasks.
@@ -277,6 +278,7 @@ fn none(task: u64) -> Failure {
 fn attach(guard: &Guard, case: &mut Case, load: &Load, others: u64) -> Result<(Vm, u64)> {
     let Load { package, args, variables, origin, .. } = load;
     case.admit(package, origin)?;
+    let package = &*archive::open(package)?;
     let log = |level: Level, line: &str| say(format_args!("{level:?}: {line}"));
     let options = Options::new().log(log).skip_missing_hooks(true).replaceable(true);
     let vm = Vm::new(options.max_kernel_memory(guard.policy().memory(others)?))?;
@@ -311,6 +313,7 @@ fn prepare<'a>(
     others: u64,
 ) -> Result<(Prepared<'a>, Exported, u64)> {
     case.admit(package, origin)?;
+    let package = &*archive::open(package)?;
     let prepared = vm.prepare(package, ReplaceOptions::default());
     let mut prepared = prepared.map_err(|error| case.failed(error))?;
     let mut memory = 0;

@@ -6,6 +6,7 @@ use http::StatusCode;
 
 use super::reading::note_gap;
 use super::{MAX_TASKS, Tasks, no_log, not_saved, now};
+use crate::archive;
 use crate::error::{ApiError, Result};
 use crate::loader::protocol::{Origin, Request};
 use crate::log::Log;
@@ -144,12 +145,13 @@ impl Tasks {
             let text = format!("the events of task {} are not being read", task.id);
             return Err(ApiError::new(StatusCode::CONFLICT, "failed", text));
         };
+        let opened = archive::open(package)?;
         let exported = self.loader.load(&Request::Replace {
             task: task.id,
             package: package.to_vec(),
             origin: origin.clone(),
         })?;
-        if let Err(error) = self.between_turns(|| vm.adopt(package, exported)) {
+        if let Err(error) = self.between_turns(|| vm.adopt(&opened, exported)) {
             self.loader.run(&Request::Abort)?;
             return Err(error.into());
         }

@@ -21,7 +21,7 @@ use crate::spec::Spec;
 use crate::state::{Record, State};
 use crate::task::{Change, Status, Task};
 
-pub use package::{check_package, describe_package};
+pub use package::{Given, describe_package};
 
 /// Maximum number of tasks.
 const MAX_TASKS: usize = 64;

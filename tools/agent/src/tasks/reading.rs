@@ -7,6 +7,7 @@ use eunomia::vm::Exported;
 use eunomia::{Level, Options, Vm};
 
 use super::{Numbers, Tasks, no_log};
+use crate::archive;
 use crate::error::Result;
 use crate::loader::protocol::{Alone, Request};
 use crate::log::{Content, LineKind};
@@ -88,7 +89,8 @@ fn import(task: &Task, package: &[u8], exported: Exported) -> Result<Arc<Vm>> {
         say!("task {id} ({name}): {level:?}: {line}");
         messages.add(level, line);
     };
-    Ok(Arc::new(Vm::import(package, exported, Options::new().log(log))?))
+    let package = archive::open(package)?;
+    Ok(Arc::new(Vm::import(&package, exported, Options::new().log(log))?))
 }
 
 /// Notes in the log that events may be missing: the programs were not attached, or their events are gone.

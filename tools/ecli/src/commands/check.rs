@@ -8,7 +8,6 @@ use eunomia::{Hint, Options, Vm};
 use eunomia_effects::{Effects, Findings, PinnedMaps};
 use serde_json::json;
 
-use crate::archive::Unpacked;
 use crate::error::{self, Failure, Result};
 use crate::kind::Kind;
 use crate::options::Check;
@@ -27,15 +26,10 @@ pub fn run(options: &Check) -> Result<ExitCode> {
         max_kernel_memory: 0,
     };
     package.max_kernel_memory = cgroup::enter(options.limits.max_kernel_memory);
-    let unpacked;
     match program.kind {
         Kind::Json => package.bytes = program.bytes,
         Kind::Object => (package.bytes, package.is_object) = (program.bytes, true),
-        Kind::Tar => {
-            unpacked = Unpacked::new(&program.bytes, &program.name)?;
-            package.bytes = unpacked.package()?;
-            package.btf = package.btf.or_else(|| unpacked.btf());
-        }
+        Kind::Tar => package.bytes = program.packed()?,
         Kind::Wasm => {
             let text =
                 format!("{}: a WASM module loads its programs at run time; use ecli inspect", program.name);

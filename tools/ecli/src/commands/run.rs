@@ -10,7 +10,6 @@ use eunomia::{Event, Flow, Level, Options, Status, Vm};
 use serde_json::Value;
 
 use super::wasm;
-use crate::archive::Unpacked;
 use crate::error::{Code, Failure, Result, say};
 use crate::kind::Kind;
 use crate::options::{Format, LogLevel, Run};
@@ -40,28 +39,26 @@ pub fn run(options: &Run, log_level: Option<LogLevel>) -> Result<ExitCode> {
     let settings = vm_options(options, log_level).max_kernel_memory(limit);
     match program.kind {
         Kind::Wasm => wasm::run(&program, settings, options, &argv),
-        Kind::Json => {
-            let vm = Vm::new(settings)?;
-            vm.open(&program.bytes, eunomia::Kind::Json).map_err(|e| not_opened(&program.name, e))?;
-            run_package(vm, &program.bytes, options, &argv)
-        }
+        Kind::Json => open_and_run(&program.name, &program.bytes, settings, options, &argv),
+        Kind::Tar => open_and_run(&program.name, &program.packed()?, settings, options, &argv),
         Kind::Object => {
             let vm = Vm::new(settings)?;
             vm.open_object(&program.bytes, None).map_err(|e| not_opened(&program.name, e))?;
             run_package(vm, &program.bytes, options, &argv)
         }
-        Kind::Tar => {
-            let unpacked = Unpacked::new(&program.bytes, &program.name)?;
-            let settings = match unpacked.btf() {
-                Some(btf) if options.btf.is_none() => settings.btf_path(btf),
-                _ => settings,
-            };
-            let vm = Vm::new(settings)?;
-            let json = unpacked.package()?;
-            vm.open(&json, eunomia::Kind::Json).map_err(|e| not_opened(&program.name, e))?;
-            run_package(vm, &json, options, &argv)
-        }
     }
+}
+
+fn open_and_run(
+    name: &str,
+    json: &[u8],
+    settings: Options,
+    options: &Run,
+    argv: &[&str],
+) -> Result<ExitCode> {
+    let vm = Vm::new(settings)?;
+    vm.open(json, eunomia::Kind::Json).map_err(|e| not_opened(name, e))?;
+    run_package(vm, json, options, argv)
 }
 
 fn vm_options(options: &Run, log_level: Option<LogLevel>) -> Options {

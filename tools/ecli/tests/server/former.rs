@@ -73,15 +73,21 @@ fn what_it_could_do_and_this_one_cannot_is_explained() {
         (code, error["message"].as_str().unwrap().to_owned())
     };
     let wasm = start(json!({"program_data_buf": "AGFzbQ", "program_type": "wasm"}));
-    assert_eq!(wasm, (400, "program_type: the server runs JSON packages only, not \"wasm\"".into()));
+    assert_eq!(wasm, (400, "program_type: the server does not run WASM modules".into()));
     let hidden = start(json!({"program_data_buf": "AGFzbQ", "program_type": "json"}));
-    assert_eq!(hidden, (422, "package: this is a WASM module; the server runs JSON packages only".into()));
+    assert_eq!(
+        hidden,
+        (
+            422,
+            "package: this is a WASM module; the server runs JSON packages and tar archives with one".into()
+        )
+    );
     let path = start(json!({"program_data_buf": "e30", "program_type": "json", "btf_archive_path": "/etc"}));
     assert_eq!(path, (400, "btf_archive_path: paths in requests are refused".into()));
     let none = start(json!({"program_type": "json"}));
     assert_eq!(none, (400, "program_data_buf: expected a string, found null".into()));
     assert_eq!(
         start(json!({"program_data_buf": "e30"})),
-        (400, "program_type: expected \"json\", found null".into())
+        (400, "program_type: expected \"json\" or \"tar\", found null".into())
     );
 }

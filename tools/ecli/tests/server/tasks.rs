@@ -105,6 +105,51 @@ fn a_start_is_idempotent_and_a_name_is_used_once() {
 }
 
 #[test]
+fn an_archive_and_a_stored_package_are_started() {
+    needs_root!();
+    let server = Server::start(&[]);
+    let folder = crate::folder();
+    let packages = [counted(1), counted(2)];
+    let archive = |index: usize| {
+        let path = folder.path().join(format!("{index}.tar"));
+        let mut builder = tar::Builder::new(std::fs::File::create(&path).unwrap());
+        builder.append_path_with_name(&packages[index].1, "package.json").unwrap();
+        builder.append_path_with_name("/etc/hostname", "btfhub-archive/a/b/c/d.btf").unwrap();
+        builder.finish().unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    assert_eq!(server.ok(&["start", "-n", "one", &archive(0)]), "1\n");
+    let task = server.request("GET", "/v1/tasks/1", &Value::Null).1;
+    // The same package with other arguments; it is not sent again.
+    let body = json!({"name": "two", "digest": task["digest"], "args": ["--extra", "5"]});
+    let (code, second) = server.request("POST", "/v1/tasks", &body);
+    assert_eq!((code, &second["digest"]), (201, &task["digest"]), "{second}");
+    server.ok(&["stop", "1"]);
+    assert!(server.ok(&["plan", &archive(0)]).contains("on_exec"));
+    let server = Server::start_in(server.kill(), &[]);
+    assert_eq!(server.ok(&["list"]), "2 two Running\n");
+    let has = |version: u32, name: &str| {
+        let is_it =
+            |event: &Value| event["version"] == version && event["comm"] == name && event["extra"] == 5;
+        server.events("2").iter().any(is_it)
+    };
+    let marker = Marker::new();
+    marker.run("marker-first");
+    wait_for("the first marker", || has(1, "marker-first"));
+    server.ok(&["update", "2", &archive(1)]);
+    marker.run("marker-second");
+    wait_for("the second marker", || has(2, "marker-second"));
+    let none = json!({"digest": format!("sha256:{}", "0".repeat(64))});
+    let (code, error) = server.request("POST", "/v1/tasks", &none);
+    assert_eq!((code, &error["status"]), (404, &json!("not_found")), "{error}");
+    let (code, error) = server.request("POST", "/v1/tasks", &json!({"digest": "0"}));
+    assert_eq!(
+        (code, &error["message"]),
+        (400, &json!("digest: expected \"sha256:\" and 64 hexadecimal digits, found \"0\""))
+    );
+}
+
+#[test]
 fn changes_at_the_same_time_end_in_one_of_them() {
     needs_root!();
     let server = Server::start(&[]);

@@ -57,15 +57,11 @@ fn package(request: &Request) -> Result<(String, Option<String>)> {
     use base64::Engine;
     let program = source::open_to_send(request)?;
     let (bytes, signature) = match program.kind {
-        Kind::Json => (program.bytes, program.signature),
+        Kind::Json | Kind::Tar => (program.bytes, program.signature),
         // The signature is for the object, so it is not valid for the package that is sent.
         Kind::Object => (Package::from_object(&program.bytes, None).map_err(Failure::from)?.to_json(), None),
-        Kind::Tar | Kind::Wasm => {
-            let text = format!(
-                "{}: {}; the server runs packages and BPF objects only",
-                program.name,
-                program.kind.describe()
-            );
+        Kind::Wasm => {
+            let text = format!("{}: a WASM module, which the server does not run", program.name);
             return Err(Failure::new(Code::Source, text));
         }
     };

@@ -12,7 +12,6 @@ use std::process::ExitCode;
 
 use serde_json::{Value, json};
 
-use crate::archive::Unpacked;
 use crate::error::Result;
 use crate::kind::Kind;
 use crate::options::Inspect;
@@ -32,10 +31,7 @@ fn report(program: &Program) -> Result<Value> {
     let (kind, packages) = match program.kind {
         Kind::Wasm => return module::report(program),
         Kind::Json => ("package", package::package(&program.bytes)),
-        Kind::Tar => {
-            let unpacked = Unpacked::new(&program.bytes, &program.name)?;
-            ("archive", unpacked.package().and_then(|bytes| package::package(&bytes)))
-        }
+        Kind::Tar => ("archive", package::package(&program.packed()?)),
         Kind::Object => ("object", package::object_alone(&program.bytes)),
     };
     let packages = packages.map_err(|failure| failure.at(&program.name))?;
