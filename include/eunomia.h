@@ -227,7 +227,7 @@ typedef enum eunomia_replace_flag {
   EUNOMIA_REPLACE_FRESH_MAPS = 1,
   // Fail if a map of both versions cannot keep its content.
   EUNOMIA_REPLACE_STRICT_MAPS = 2,
-  // Use the values of the new version for variables, instead of those that the host has set, also by
+  // Use the values of the new version for variables, instead of those that the host has set, including by
   // eunomia_args_set.
   EUNOMIA_REPLACE_FRESH_VARS = 4,
   // Deliver all events of the old version before the first of the new one. No call delivers events
@@ -235,9 +235,9 @@ typedef enum eunomia_replace_flag {
   EUNOMIA_REPLACE_ORDERED = 8,
   // Keep the old version loaded until eunomia_commit, so that eunomia_rollback can return to it.
   EUNOMIA_REPLACE_KEEP_OLD = 16,
-  // Copy the entries of hashes and arrays, also per CPU, whose values have got more members behind the
-  // old ones, or that have got more entries. New members are 0. What programs of the old version write
-  // after the copy, shortly before the switch, is lost and counted in the report.
+  // Copy the entries of hashes and arrays, including per-CPU ones, that have more entries in the new
+  // version, or whose values have new members after the old ones. New members are 0. Updates by programs
+  // of the old version between the copy and the switch are lost; the report has their number.
   EUNOMIA_REPLACE_MIGRATE_MAPS = 32,
   // Keep the values of variables in .data and .bss, if the section has the same variables in both
   // versions.
@@ -349,9 +349,9 @@ typedef struct eunomia_options {
   // NULL-terminated array of directories that guests may read. NULL: none.
   const char *const *wasm_dirs;
   // Limit in bytes for the kernel memory of a package, or of all packages that a guest loads.
-  // Programs, types and maps count, and a map counts as if it were full. Above the limit,
-  // eunomia_load fails with EUNOMIA_ERR_NOMEM. Pinned maps count until eunomia_destroy. With a
-  // limit, a package whose programs allocate objects (bpf_obj_new) is rejected, because these
+  // It includes programs, types and maps; a map is counted as if it were full. Above the limit,
+  // eunomia_load fails with EUNOMIA_ERR_NOMEM. Pinned maps are counted until eunomia_destroy. With
+  // a limit, a package whose programs allocate objects (bpf_obj_new) is rejected, because these
   // cannot be counted. UINT64_MAX: no limit. 0: a quarter of the available memory, but at most 1
   // GiB, or 16 MiB per possible CPU if that is more.
   uint64_t max_kernel_memory;
@@ -454,8 +454,8 @@ typedef struct eunomia_records {
 typedef int (*eunomia_batch_fn)(void *arg, const struct eunomia_records *records);
 
 // Event counters. Every record that entered a buffer of the kernel is delivered, or counted in
-// lost_queue, guest_dropped or malformed. Records that did not fit are counted in lost_kernel, as far
-// as lost_known says.
+// lost_queue, guest_dropped or malformed. Records that did not fit are counted in lost_kernel;
+// lost_known specifies how complete that count is.
 typedef struct eunomia_stats {
   // Set by the caller to sizeof(eunomia_stats).
   size_t size;
@@ -807,9 +807,10 @@ int eunomia_detach(struct eunomia_vm *vm);
 //
 // Returns: the message, valid until the next call on the vm. It is never NULL. If no call has
 // failed, it is "". If vm is NULL or another thread is inside a call, it is a fixed string. A call
-// that fails because of another thread (EUNOMIA_ERR_BUSY) does not change the message. If the last call
-// of this thread that failed was eunomia_replace, prepare, flip, abort, commit, rollback, this
-// thread gets the error of that call, also while another thread is inside one.
+// that fails because of another thread (EUNOMIA_ERR_BUSY) does not change the message. If the last
+// failed call of this thread was eunomia_replace, eunomia_prepare, eunomia_flip, eunomia_abort,
+// eunomia_commit or eunomia_rollback, this thread gets the message of that call, even while another
+// thread is inside a call.
 const char *eunomia_errmsg(const struct eunomia_vm *vm);
 
 // Returns the long message of the last failed call, such as the verifier's log. It can be megabytes
@@ -983,7 +984,7 @@ int eunomia_epoll_fd(const struct eunomia_vm *vm);
 // A stop ends a running eunomia_poll, eunomia_poll_batch, eunomia_read, eunomia_load, eunomia_attach
 // or eunomia_wasm_run with EUNOMIA_ERR_STOPPED, and eunomia_run with EUNOMIA_OK. If none of them is
 // running, it ends the next one. A load stops when the kernel has created the current map or program.
-// Several stops before one of these calls ends count as one.
+// Several stops before one of these calls ends have the effect of one.
 //
 // Before eunomia_destroy, make sure that no signal handler can still pass this vm; NULL is allowed.
 void eunomia_stop(struct eunomia_vm *vm);
@@ -1033,7 +1034,7 @@ int eunomia_read(struct eunomia_vm *vm,
 // Starts a thread that moves records from the kernel's buffers to a queue in memory while the host
 // is busy.
 //
-//   max_bytes  capacity of the queue, at most 1 GiB; less than 128 KiB counts as 128 KiB
+//   max_bytes  capacity of the queue, at most 1 GiB; a value below 128 KiB is raised to 128 KiB
 //
 // When the queue is full, new records are dropped and counted in eunomia_stats.lost_queue.
 //
@@ -1130,7 +1131,7 @@ int eunomia_group_remove(struct eunomia_group *group,
 // The callback may add, remove and destroy vms, but it must not destroy the vm that its event
 // comes from. A vm that fails leaves the group, and a later call of eunomia_group_poll returns its
 // error. eunomia_group_errmsg then returns its message and member. The other vms are not affected.
-// eunomia_stop on a vm of the group counts as such a failure, with EUNOMIA_ERR_STOPPED.
+// eunomia_stop on a vm of the group is reported in the same way, as EUNOMIA_ERR_STOPPED.
 //
 // Returns: the number of events, 0 after the timeout, or
 //   EUNOMIA_ERR_STOPPED   eunomia_group_stop was called, or eunomia_stop on a vm of the group
@@ -1148,7 +1149,7 @@ int eunomia_group_poll(struct eunomia_group *group,
 //   group  may be NULL
 //
 // A stop ends a running eunomia_group_poll, or else the next one, with EUNOMIA_ERR_STOPPED. Several
-// stops before that count as one. The vms are not stopped.
+// stops before that have the effect of one. The vms are not stopped.
 void eunomia_group_stop(struct eunomia_group *group);
 
 // Returns a file descriptor for the host's event loop. Any thread, any time.
@@ -1180,18 +1181,19 @@ const char *eunomia_group_errmsg(const struct eunomia_group *group, void **membe
 // Exactly one of the two versions handles each event of the kernel. Events of the old version are
 // delivered with the types of the old version, even after this function has returned. Variables,
 // map sizes, autoload and targets that the host has set apply to the new version. A map keeps its
-// content if both versions define it alike; see eunomia_replace_flag. All other data starts anew.
-// If the new package equals the running one, nothing changes.
+// content if both versions define it alike; see eunomia_replace_flag. All other maps start empty, and
+// all other variables have their initial values. If the new package equals the running one, nothing
+// changes.
 //
 // The package must be attached. With EUNOMIA_REPLACEABLE it may have any number of programs on
 // kprobes, uprobes, tracepoints, raw tracepoints, perf events, BTF tracepoints, functions (fentry,
 // fexit) and LSM hooks. In any vm it may be one program whose link the kernel can update: XDP, tcx,
 // cgroup, sk_lookup, flow dissector.
 //
-// Another thread may be inside eunomia_poll or a similar call meanwhile. If no other call is in
-// progress, a failure also becomes the last error of the vm, and the strings that eunomia_errmsg
-// and similar functions returned before become invalid. eunomia_replace_report always has the
-// message of the failure.
+// This function may be called while another thread is inside eunomia_poll or a similar call. If no
+// other call is in progress, a failure also becomes the last error of the vm, and the strings that
+// eunomia_errmsg and similar functions returned before become invalid. eunomia_replace_report always
+// has the message of the failure.
 //
 // Returns: EUNOMIA_OK, an error as for eunomia_open, eunomia_load and eunomia_attach, or
 //   EUNOMIA_ERR_UNSUPPORTED  a program of the package cannot be replaced, or it is a WASM module
@@ -1206,52 +1208,54 @@ int eunomia_replace(struct eunomia_vm *vm,
                     size_t len,
                     const struct eunomia_replace_options *options);
 
-// Returns the result of the last eunomia_replace, eunomia_prepare, eunomia_flip or eunomia_rollback as a
-// JSON object, or of a failed eunomia_commit or eunomia_abort. Any thread, any time, but
+// Returns the result of the last eunomia_replace, eunomia_prepare, eunomia_flip or eunomia_rollback, or
+// of the last failed eunomia_commit or eunomia_abort, as a JSON object. Any thread, any time, but only
 // one thread at a time.
 //
-// These are the keys. Later releases may add keys. After eunomia_prepare, the times of later phases are
-// 0. After eunomia_rollback, programs and maps are empty.
+// The object has the following keys; later releases may add others. After eunomia_prepare, the times of
+// later phases are 0. After eunomia_rollback, programs and maps are empty.
 //   unchanged        whether the package equals the running one; then nothing was done
 //   programs         name, section, change ("swapped", "added", "moved" or "dropped")
 //   maps             name, change ("carried", "migrated" or "fresh"), reason (why it is not carried)
-//   migrated         name, entries (copied) and updates_lost (entries that the old version changed after
-//                    that) of each migrated map
+//   migrated         name, entries (number of copied entries) and updates_lost (number of entries that
+//                    the old version changed after the copy) of each migrated map
 //   load_ms          milliseconds of opening, comparing, loading and attaching
 //   flip_ms          milliseconds of the switch
 //   grace_ms         milliseconds of the wait for programs of the old version
-//   grace_complete   whether that wait was long enough; false on kernels without a way to wait, and
-//                    if nothing was done
+//   grace_complete   whether that wait was long enough; false if the kernel has no way to wait, or if
+//                    nothing was done
 //   events_from_old  events of the old version that were delivered after the switch, until now
 // After a failure:
 //   error, detail, errno, subject_kind, subject  as the functions eunomia_err* return them
 //
-// Returns: the string, valid until the next call of this function or of one of those; NULL before the
-// first.
+// Returns: the string, valid until the next call of this function or of one of the functions above;
+// NULL before the first such call.
 const char *eunomia_replace_report(struct eunomia_vm *vm);
 
 // ---- Replacing in phases: any thread, any time ----
 //
-// These functions are the steps of eunomia_replace. They are for hosts that switch several things at the
-// same moment, or that want to be able to return to the old version. Like eunomia_replace they do not take the turn of eunomia_poll, and they store
-// their failures in the same way.
+// These functions are the steps of eunomia_replace, for hosts that switch several things at the same
+// moment, or that may have to return to the old version. Like eunomia_replace, they may be called while
+// another thread is inside eunomia_poll, and they report failures in the same way.
 //
-//   prepare, flip                           is eunomia_replace
+//   prepare, flip                           does the same as eunomia_replace
 //   prepare, abort                          changes nothing
 //   prepare with KEEP_OLD, flip, commit     ends the old version later
 //   prepare with KEEP_OLD, flip, rollback   returns to the old version
 //
-// Does everything of eunomia_replace that can fail or takes long: opens, compares and loads the new
-// version, and attaches it to added hooks, where it does not run yet. The running version goes on.
+// Prepares a new version: does the part of eunomia_replace that can fail or takes long. It opens, compares
+// and loads the new version, and attaches its programs to hooks that only the new version has. These
+// programs do not run before eunomia_flip. The running version keeps running.
 //
 //   data     the new package (JSON), copied
 //   len      bytes of data
 //   options  NULL for the defaults
 //
-// The vm keeps the prepared version until eunomia_flip, eunomia_abort or eunomia_destroy. Meanwhile
-// eunomia_replace, eunomia_commit and eunomia_rollback return EUNOMIA_ERR_BUSY. What the host sets after
-// this call does not reach the prepared version. eunomia_replace_report returns what will happen to
-// programs and maps. If the package equals the running one, it says so, and eunomia_flip does nothing.
+// The vm keeps the prepared version until eunomia_flip, eunomia_abort or eunomia_destroy. Until then,
+// eunomia_replace, eunomia_commit and eunomia_rollback return EUNOMIA_ERR_BUSY. Settings that the host
+// changes after this call do not apply to the prepared version. eunomia_replace_report returns what will
+// happen to programs and maps. If the package equals the running one, "unchanged" is true in the
+// report, and eunomia_flip does nothing.
 //
 // Returns: as eunomia_replace.
 int eunomia_prepare(struct eunomia_vm *vm,
@@ -1259,11 +1263,11 @@ int eunomia_prepare(struct eunomia_vm *vm,
                     size_t len,
                     const struct eunomia_replace_options *options);
 
-// Switches to the prepared version, waits for programs of the old one and closes that, unless
-// EUNOMIA_REPLACE_KEEP_OLD was given. Events that the old version has sent are delivered by later calls.
-// eunomia_replace_report has the times.
+// Switches to the prepared version and waits until no program of the old version is running. Then it
+// closes the old version, unless options had EUNOMIA_REPLACE_KEEP_OLD. Later calls of eunomia_poll
+// deliver the remaining events of the old version. eunomia_replace_report returns the times.
 //
-// After a failure the old version runs as before, and the prepared one has been given up.
+// After a failure the old version runs as before, and the prepared version has been unloaded.
 //
 // Returns: EUNOMIA_OK or
 //   EUNOMIA_ERR_STATE   no version is prepared, or the package has been detached
@@ -1272,25 +1276,25 @@ int eunomia_prepare(struct eunomia_vm *vm,
 //   EUNOMIA_ERR_SYSTEM  no file descriptor or memory is left
 int eunomia_flip(struct eunomia_vm *vm);
 
-// Gives the prepared version up. The running version has not noticed it.
+// Unloads the prepared version. The running version is not affected.
 //
 // Returns: EUNOMIA_OK or
 //   EUNOMIA_ERR_STATE  no version is prepared
 int eunomia_abort(struct eunomia_vm *vm);
 
-// Ends the old version that EUNOMIA_REPLACE_KEEP_OLD has kept. Events that it has sent are still
-// delivered. eunomia_detach does the same.
+// Closes the old version that EUNOMIA_REPLACE_KEEP_OLD has kept. Its remaining events are still
+// delivered. eunomia_detach closes it as well.
 //
 // Returns: EUNOMIA_OK or
 //   EUNOMIA_ERR_STATE  no old version is kept
 //   EUNOMIA_ERR_BUSY   called in a callback of the vm, during a replace, or while a version is prepared
 int eunomia_commit(struct eunomia_vm *vm);
 
-// Returns to the old version that is kept, without loading anything. The programs of the newer version
-// stop, and it is closed. Maps that both use keep their content; other maps of the old version have the
-// content that they had at the replace.
+// Switches back to the old version that is kept, without loading anything. The newer version is closed
+// when none of its programs is running. Maps that both versions use keep their content; other maps of
+// the old version have the content that they had at the replace.
 //
-// After a failure the newer version runs, and the old one is still kept.
+// After a failure the newer version still runs, and the old version is still kept.
 //
 // Returns: as eunomia_commit or
 //   EUNOMIA_ERR_STATE   also if the package has been detached
@@ -1298,9 +1302,9 @@ int eunomia_commit(struct eunomia_vm *vm);
 //   EUNOMIA_ERR_SYSTEM  no file descriptor or memory is left
 int eunomia_rollback(struct eunomia_vm *vm);
 
-// Returns whether every event of older versions has been delivered and none can follow.
+// Returns whether all events of older versions have been delivered and no further ones can follow.
 //
-// Returns: 1 if it is so (also if nothing was ever replaced), 0 if not, or
+// Returns: 1 if so, or if no package was ever replaced; 0 if not; or
 //   EUNOMIA_ERR_BUSY  called in a callback of the vm
 int eunomia_drained(struct eunomia_vm *vm);
 
@@ -1330,14 +1334,16 @@ int eunomia_map_find(const struct eunomia_vm *vm, const char *name, struct eunom
 // Sets the maximum number of entries of a map, before load.
 //
 //   map    name of the map; not a map of global variables
-//   count  number of entries; of a ring buffer its bytes, rounded up to a power of two of pages; of
-//          an arena its pages
+//   count  number of entries; for a ring buffer its size in bytes, rounded up to a power of two and at
+//          least a page; for an arena its number of pages
 //
 // Returns: EUNOMIA_OK or
 //   EUNOMIA_ERR_NOT_FOUND  no such map
 //   EUNOMIA_ERR_INVAL      the map does not allow this number of entries
 //   EUNOMIA_ERR_STATE      the package is loaded already
-int eunomia_map_set_max_entries(struct eunomia_vm *vm, const char *map, uint32_t count);
+int eunomia_map_set_max_entries(struct eunomia_vm *vm,
+                                const char *map,
+                                uint32_t count);
 
 // Copies the value of a key into a buffer.
 //

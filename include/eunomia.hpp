@@ -610,12 +610,12 @@ class vm {
     // Loads a new version, which does not run before prepared::flip. Any thread; see eunomia_prepare.
     prepared prepare(std::string_view data, replace_flag flags = replace_flag::none);
 
-    // Ends the old version that replace_flag::keep_old has kept. Any thread.
+    // Closes the old version that replace_flag::keep_old has kept. Any thread.
     void commit() {
         call_aside(eunomia_commit);
     }
 
-    // Returns to that old version, and returns the report. Any thread.
+    // Switches back to that old version, and returns the report. Any thread.
     std::string rollback() {
         call_aside(eunomia_rollback);
         return replace_report();
@@ -1082,7 +1082,7 @@ class vm {
 // ---- A prepared version ----
 
 // A version that vm::prepare has loaded. It can be moved but not copied. Unless flip was called, its
-// destructor gives it up. It may outlive the vm.
+// destructor unloads it. It may outlive the vm.
 class prepared {
   public:
     prepared(prepared &&other) noexcept = default;
@@ -1096,20 +1096,20 @@ class prepared {
         abort();
     }
 
-    // What will happen to programs and maps; see eunomia_replace_report.
+    // Returns what will happen to programs and maps; see eunomia_replace_report.
     const std::string &report() const noexcept {
         return report_;
     }
 
     // Switches to this version and returns the report. If it throws, the old version runs as before, and this
-    // one has been given up.
+    // one has been unloaded.
     std::string flip() {
         detail::use use(std::exchange(state_, nullptr));
         vm::checked_aside(use.raw(), eunomia_flip(use.raw()));
         return vm::report_of(use);
     }
 
-    // Gives this version up, unless it runs.
+    // Unloads this version, unless flip was called.
     void abort() noexcept {
         if (state_ && state_->enter()) {
             eunomia_abort(state_->raw);

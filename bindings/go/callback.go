@@ -32,7 +32,7 @@ type ending struct {
 	panics any
 }
 
-// answer returns the answer for C to what the callback returned for an event of vm.
+// answer stores the result of a Go callback for an event of vm, and returns the result of the C callback.
 func (e *ending) answer(err error, vm *VM) C.int {
 	switch {
 	case err == nil && !vm.closed.Load():
@@ -86,7 +86,7 @@ func eunomiaGoBatch(handle C.uintptr_t, records *C.eunomia_records) C.int {
 	return d.call(func() error { return d.batch(&d.events) })
 }
 
-// call calls the callback and returns the answer for C.
+// call calls the Go callback and returns the result of the C callback.
 func (d *delivery) call(callback func() error) (answer C.int) {
 	// The callback may use the vm.
 	d.vm.turn.Unlock()

@@ -167,7 +167,7 @@ func (g *Group) Failed() *VM {
 
 // Poll waits for events of the vms, calls fn for each, and returns their number. See VM.Poll for the
 // arguments. Each vm with events delivers at most Options.PollBudget events per call (by default 1024). A vm
-// that fails leaves the group; Poll returns its error, and Failed the vm. After Stop it returns ErrStopped.
+// that fails leaves the group; Poll returns its error, and Failed returns the vm. After Stop it returns ErrStopped.
 func (g *Group) Poll(ctx context.Context, timeout time.Duration, format Format, fn func(*VM, *Event) error) (int, error) {
 	if err := g.hold(); err != nil {
 		return 0, err

@@ -202,7 +202,7 @@ func (vm *VM) MapFind(name string) (MapInfo, error) {
 	return info, err
 }
 
-// MapSetMaxEntries sets the capacity of a map: its entries, the bytes of a ring buffer (rounded up to a power of two of pages),
+// MapSetMaxEntries sets the capacity of a map: its entries, the bytes of a ring buffer (rounded up to a power of two, at least a page),
 // or the pages of an arena. Before Load only.
 func (vm *VM) MapSetMaxEntries(name string, count uint32) error {
 	_, err := vm.callNamed([]string{name}, func(c *C.eunomia_vm, names texts) C.int {
@@ -250,7 +250,7 @@ const (
 	SourceMap  SourceKind = C.EUNOMIA_SOURCE_MAP
 )
 
-// LostKnown says how completely the number of dropped records is known.
+// LostKnown is the completeness of the number of dropped records.
 type LostKnown uint32
 
 // Values of LostKnown.
@@ -293,7 +293,7 @@ func (vm *VM) Sources() ([]SourceInfo, error) {
 	})
 }
 
-// name converts the name of a source, mostly that of the last call. The caller has the vm's turn.
+// name converts the name of a source, mostly that of the last call. The caller must hold the vm's turn.
 func (vm *VM) name(c *C.char) string {
 	if text := unsafe.Slice((*byte)(unsafe.Pointer(c)), C.strlen(c)); string(text) != vm.last {
 		vm.last = string(text)

@@ -9,8 +9,8 @@ import (
 )
 
 // Replace replaces the running package by a new version while events flow, and returns the report as JSON; eunomia.h lists
-// the keys. Events of the old version are still delivered, with their own types. Any goroutine may call it; others can poll
-// meanwhile. A failure changes nothing.
+// the keys. Events of the old version are still delivered, with their own types. Any goroutine may call it, even
+// while another one polls. A failure changes nothing.
 func (vm *VM) Replace(data []byte, flags ReplaceFlag) (json.RawMessage, error) {
 	return vm.change(func(c *C.eunomia_vm) C.int {
 		options := replaceOptions(flags)
@@ -40,7 +40,7 @@ type Prepared struct {
 	over   bool
 }
 
-// Prepare does everything of Replace that can fail or takes long. The running version goes on. See eunomia_prepare.
+// Prepare does the part of Replace that can fail or takes long. The running version keeps running. See eunomia_prepare.
 //
 //	prepared, err := vm.Prepare(data, 0)
 //	if err != nil {
@@ -64,7 +64,7 @@ func (p *Prepared) Report() json.RawMessage {
 }
 
 // Flip switches to this version and returns the report. After an error the old version runs as before, and this one has
-// been given up.
+// been unloaded.
 func (p *Prepared) Flip() (json.RawMessage, error) {
 	if p.over {
 		return nil, &Error{Status: ErrState, Message: "the prepared version has been used or given up"}
@@ -73,7 +73,7 @@ func (p *Prepared) Flip() (json.RawMessage, error) {
 	return p.vm.change(func(c *C.eunomia_vm) C.int { return C.eunomia_flip(c) })
 }
 
-// Abort gives this version up. After Flip it does nothing.
+// Abort unloads this version. After Flip it does nothing.
 func (p *Prepared) Abort() error {
 	if p.over {
 		return nil
@@ -83,13 +83,13 @@ func (p *Prepared) Abort() error {
 	return err
 }
 
-// Commit ends the old version that ReplaceKeepOld has kept. Any goroutine may call it.
+// Commit closes the old version that ReplaceKeepOld has kept. Any goroutine may call it.
 func (vm *VM) Commit() error {
 	_, err := vm.change(func(c *C.eunomia_vm) C.int { return C.eunomia_commit(c) })
 	return err
 }
 
-// Rollback returns to that old version, and returns the report. Any goroutine may call it.
+// Rollback switches back to that old version, and returns the report. Any goroutine may call it.
 func (vm *VM) Rollback() (json.RawMessage, error) {
 	return vm.change(func(c *C.eunomia_vm) C.int { return C.eunomia_rollback(c) })
 }

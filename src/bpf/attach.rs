@@ -170,7 +170,7 @@ fn attach_at_place(prog: ProgRef<'_>, place: &str, target: &Target, log: &Arc<Lo
     }
 }
 
-/// Attaches to `path:function`, with each part from the target if it has it, or to another offset in the file.
+/// Attaches to `path:function`, or to an offset in the file. What the target specifies replaces the parts in the section.
 fn uprobe(prog: ProgRef<'_>, place: &str, rest: &str, target: &Target, log: &Arc<Log>) -> Result<Vec<Link>> {
     let text = |text: &str| c_text(prog, place, text);
     let part = |own: &Option<String>, section: &str| {

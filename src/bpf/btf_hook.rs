@@ -1,4 +1,4 @@
-//! Hooks by BTF id: which type of the kernel a section such as `fentry/do_unlinkat` refers to.
+//! Finds hooks by BTF id: the type of the kernel that a section such as `fentry/do_unlinkat` refers to.
 
 use super::elf;
 use super::sys::section_handlers::is_registered;

@@ -19,7 +19,7 @@ const OUT_OF_DESCRIPTORS: &str = "the process cannot open enough file descriptor
 pub struct LoadFailure {
     /// The error for the host.
     pub error: Error,
-    /// The program that failed. Without it the object may load.
+    /// The program that failed. If it is left out, the object may load.
     pub prog: Option<usize>,
     /// Whether the kernel lacks a function that a program calls. libbpf does not report which program.
     pub lacks_kfunc: bool,

@@ -38,7 +38,7 @@ pub fn why_not(prog: ProgRef<'_>, place: &str) -> Option<&'static str> {
 pub fn load(prog: ProgRef<'_>, generation: &Generation) -> crate::os::Result<Dispatcher> {
     let (kind, attach_type) = (prog.kind(), prog.expected_attach_type());
     let is_traced = kind == prog_type::KPROBE && attach_type == 0 || kind == prog_type::TRACEPOINT;
-    // With 0 the events of other users of the same probe would be dropped.
+    // If the dispatcher returned 0, the kernel would drop the events of other users of the same probe.
     let result = i32::from(is_traced);
     let has_ip = kind == prog_type::TRACING && attach_type != attach_type::RAW_TP;
     // Linux before 5.15 has no bpf_get_func_ip; no program of such a kernel can ask for the address.

@@ -1,6 +1,6 @@
 //! Finds out why a program could not be attached, without attaching it. `check` reports what a run would report.
 //!
-//! Most ways to attach look up the target before they use the program. With a program that is not loaded they end there.
+//! Most ways to attach look up the target before they use the program. If the program is not loaded, they end after that.
 
 use std::fs;
 use std::path::Path;

@@ -21,7 +21,7 @@ pub struct Account {
     /// 0: the default, which is computed at the first load.
     limit: AtomicU64,
     taken: AtomicU64,
-    /// Paths of pinned maps. They outlive their package, so each counts once, until the vm is destroyed.
+    /// Paths of pinned maps. They outlive their package, so each is counted once, until the vm is destroyed.
     pinned: Mutex<Vec<CString>>,
 }
 

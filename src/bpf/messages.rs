@@ -1,4 +1,4 @@
-//! Reads what libbpf's messages say about a failure. libbpf returns an errno and prints the reason: the texts that the
+//! Reads the reason of a failure from libbpf's messages. libbpf returns an errno and prints the reason: the texts that the
 //! library relies on are all in this file.
 
 use std::borrow::Cow;
@@ -21,7 +21,7 @@ pub enum Missing {
 }
 
 /// The text before a name in a message, the text after it, and what is missing. The order matters: the first match
-/// counts.
+/// is used.
 const MISSING: [(&str, &str, Missing); 6] = [
     ("\nkfunc '", "'", Missing::Function),
     ("extern (func ksym) '", "'", Missing::Function),

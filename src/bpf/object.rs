@@ -152,7 +152,7 @@ impl Opened {
         Ok(Opened { object, maps, phase: Phase::Opened, ..self })
     }
 
-    /// The same after a failed load, of which libbpf leaves nothing in the kernel.
+    /// Opens the object again after a failed load. libbpf has then removed everything from the kernel.
     pub fn renew(&mut self, elf: &[u8], config: &OpenConfig, log: &Arc<Log>) -> Result<()> {
         self.object = open_again(elf, &self.btf, config, log, &mut self.maps)?;
         self.phase = Phase::Opened;

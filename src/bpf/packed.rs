@@ -96,7 +96,8 @@ fn write(to: &mut [u8], header: [u8; HEADER], data: &[u8], copy: impl Fn(&mut [u
     }
 }
 
-/// Returns `len` rounded up to a multiple of 8. Compiled for size, `next_multiple_of` is several times as long.
+/// Returns `len` rounded up to a multiple of 8. `next_multiple_of` becomes several times as many instructions when it is compiled
+/// for size.
 #[inline(always)]
 pub fn padded(len: usize) -> usize {
     (len + 7) & !7

@@ -56,7 +56,8 @@ pub fn is_recent_hook(place: &str) -> bool {
     hook_since(place).is_some()
 }
 
-/// The version that a hook requires, if this kernel is older. Asked only after the kernel refused: distributions backport.
+/// The version that a hook requires, if this kernel is older. Call it only after the kernel has refused the program, because
+/// distributions backport hooks to older versions.
 pub fn newer_for_hook(place: &str) -> Option<String> {
     newer(hook_since(place))
 }
@@ -132,7 +133,7 @@ fn required(prog: ProgRef<'_>) -> Vec<Capability> {
 }
 
 /// Names the capabilities that the thread lacks. CAP_SYS_ADMIN includes CAP_BPF and CAP_PERFMON. In a user namespace below
-/// the initial one no capability counts for BPF.
+/// the initial one, the kernel ignores capabilities for BPF.
 fn missing(required: &[Capability]) -> Option<String> {
     let (held, how) = match os::in_initial_user_namespace() {
         true => (os::capabilities(), "(root has it)"),

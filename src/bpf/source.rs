@@ -263,8 +263,8 @@ impl Sources {
         fds
     }
 
-    /// The descriptor to signal after a wait without a drain, because epoll reports a perf buffer as readable only once. `None`
-    /// if there are no perf buffers.
+    /// Returns the event to set when a wait has found events but no drain follows: epoll reports a perf buffer as readable only
+    /// once, so without the event the next wait would not return. `None` if there are no perf buffers.
     pub fn again(&self) -> Option<Arc<Again>> {
         self.again.clone()
     }
@@ -333,7 +333,7 @@ impl Sources {
         let _ = self.sample_now();
     }
 
-    /// Starts the rounds of all sampled maps again, where they have ended.
+    /// Restarts the rounds of the sampled maps whose rounds have ended.
     pub fn wake(&mut self) {
         for (_, sampler) in self.samplers() {
             sampler.due.get_or_insert_with(|| Instant::now() + sampler.interval);

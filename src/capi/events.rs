@@ -123,7 +123,7 @@ pub unsafe extern "C" fn eunomia_epoll_fd(vm: *const eunomia_vm) -> c_int {
 /// A stop ends a running eunomia_poll, eunomia_poll_batch, eunomia_read, eunomia_load, eunomia_attach
 /// or eunomia_wasm_run with EUNOMIA_ERR_STOPPED, and eunomia_run with EUNOMIA_OK. If none of them is
 /// running, it ends the next one. A load stops when the kernel has created the current map or program.
-/// Several stops before one of these calls ends count as one.
+/// Several stops before one of these calls ends have the effect of one.
 ///
 /// Before eunomia_destroy, make sure that no signal handler can still pass this vm; NULL is allowed.
 #[unsafe(no_mangle)]
@@ -242,7 +242,7 @@ pub(super) unsafe fn batch<R>(
 /// Starts a thread that moves records from the kernel's buffers to a queue in memory while the host
 /// is busy.
 ///
-///   max_bytes  capacity of the queue, at most 1 GiB; less than 128 KiB counts as 128 KiB
+///   max_bytes  capacity of the queue, at most 1 GiB; a value below 128 KiB is raised to 128 KiB
 ///
 /// When the queue is full, new records are dropped and counted in eunomia_stats.lost_queue.
 ///

@@ -115,7 +115,7 @@ pub unsafe extern "C" fn eunomia_group_remove(group: *mut eunomia_group, vm: *mu
 /// The callback may add, remove and destroy vms, but it must not destroy the vm that its event
 /// comes from. A vm that fails leaves the group, and a later call of eunomia_group_poll returns its
 /// error. eunomia_group_errmsg then returns its message and member. The other vms are not affected.
-/// eunomia_stop on a vm of the group counts as such a failure, with EUNOMIA_ERR_STOPPED.
+/// eunomia_stop on a vm of the group is reported in the same way, as EUNOMIA_ERR_STOPPED.
 ///
 /// Returns: the number of events, 0 after the timeout, or
 ///   EUNOMIA_ERR_STOPPED   eunomia_group_stop was called, or eunomia_stop on a vm of the group
@@ -154,7 +154,7 @@ fn poll(
 ///   group  may be NULL
 ///
 /// A stop ends a running eunomia_group_poll, or else the next one, with EUNOMIA_ERR_STOPPED. Several
-/// stops before that count as one. The vms are not stopped.
+/// stops before that have the effect of one. The vms are not stopped.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn eunomia_group_stop(group: *mut eunomia_group) {
     // SAFETY: the caller keeps the contract of the header. No guard here: this runs in signal handlers.

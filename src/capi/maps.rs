@@ -76,8 +76,8 @@ fn map_info(of: &MapInfo) -> eunomia_map_info {
 /// Sets the maximum number of entries of a map, before load.
 ///
 ///   map    name of the map; not a map of global variables
-///   count  number of entries; of a ring buffer its bytes, rounded up to a power of two of pages; of
-///          an arena its pages
+///   count  number of entries; for a ring buffer its size in bytes, rounded up to a power of two and at
+///          least a page; for an arena its number of pages
 ///
 /// Returns: EUNOMIA_OK or
 ///   EUNOMIA_ERR_NOT_FOUND  no such map

@@ -14,26 +14,28 @@ use crate::vm::{Prepared, Replaced};
 
 /// ---- Replacing in phases: any thread, any time ----
 ///
-/// These functions are the steps of eunomia_replace. They are for hosts that switch several things at the
-/// same moment, or that want to be able to return to the old version. Like eunomia_replace they do not take the turn of eunomia_poll, and they store
-/// their failures in the same way.
+/// These functions are the steps of eunomia_replace, for hosts that switch several things at the same
+/// moment, or that may have to return to the old version. Like eunomia_replace, they may be called while
+/// another thread is inside eunomia_poll, and they report failures in the same way.
 ///
-///   prepare, flip                           is eunomia_replace
+///   prepare, flip                           does the same as eunomia_replace
 ///   prepare, abort                          changes nothing
 ///   prepare with KEEP_OLD, flip, commit     ends the old version later
 ///   prepare with KEEP_OLD, flip, rollback   returns to the old version
 ///
-/// Does everything of eunomia_replace that can fail or takes long: opens, compares and loads the new
-/// version, and attaches it to added hooks, where it does not run yet. The running version goes on.
+/// Prepares a new version: does the part of eunomia_replace that can fail or takes long. It opens, compares
+/// and loads the new version, and attaches its programs to hooks that only the new version has. These
+/// programs do not run before eunomia_flip. The running version keeps running.
 ///
 ///   data     the new package (JSON), copied
 ///   len      bytes of data
 ///   options  NULL for the defaults
 ///
-/// The vm keeps the prepared version until eunomia_flip, eunomia_abort or eunomia_destroy. Meanwhile
-/// eunomia_replace, eunomia_commit and eunomia_rollback return EUNOMIA_ERR_BUSY. What the host sets after
-/// this call does not reach the prepared version. eunomia_replace_report returns what will happen to
-/// programs and maps. If the package equals the running one, it says so, and eunomia_flip does nothing.
+/// The vm keeps the prepared version until eunomia_flip, eunomia_abort or eunomia_destroy. Until then,
+/// eunomia_replace, eunomia_commit and eunomia_rollback return EUNOMIA_ERR_BUSY. Settings that the host
+/// changes after this call do not apply to the prepared version. eunomia_replace_report returns what will
+/// happen to programs and maps. If the package equals the running one, "unchanged" is true in the
+/// report, and eunomia_flip does nothing.
 ///
 /// Returns: as eunomia_replace.
 #[unsafe(no_mangle)]
@@ -54,11 +56,11 @@ pub unsafe extern "C" fn eunomia_prepare(
     }
 }
 
-/// Switches to the prepared version, waits for programs of the old one and closes that, unless
-/// EUNOMIA_REPLACE_KEEP_OLD was given. Events that the old version has sent are delivered by later calls.
-/// eunomia_replace_report has the times.
+/// Switches to the prepared version and waits until no program of the old version is running. Then it
+/// closes the old version, unless options had EUNOMIA_REPLACE_KEEP_OLD. Later calls of eunomia_poll
+/// deliver the remaining events of the old version. eunomia_replace_report returns the times.
 ///
-/// After a failure the old version runs as before, and the prepared one has been given up.
+/// After a failure the old version runs as before, and the prepared version has been unloaded.
 ///
 /// Returns: EUNOMIA_OK or
 ///   EUNOMIA_ERR_STATE   no version is prepared, or the package has been detached
@@ -76,7 +78,7 @@ pub unsafe extern "C" fn eunomia_flip(vm: *mut eunomia_vm) -> c_int {
     }
 }
 
-/// Gives the prepared version up. The running version has not noticed it.
+/// Unloads the prepared version. The running version is not affected.
 ///
 /// Returns: EUNOMIA_OK or
 ///   EUNOMIA_ERR_STATE  no version is prepared
@@ -86,8 +88,8 @@ pub unsafe extern "C" fn eunomia_abort(vm: *mut eunomia_vm) -> c_int {
     unsafe { any_thread(vm, |vm| told(vm, take(vm).map(drop))) }
 }
 
-/// Ends the old version that EUNOMIA_REPLACE_KEEP_OLD has kept. Events that it has sent are still
-/// delivered. eunomia_detach does the same.
+/// Closes the old version that EUNOMIA_REPLACE_KEEP_OLD has kept. Its remaining events are still
+/// delivered. eunomia_detach closes it as well.
 ///
 /// Returns: EUNOMIA_OK or
 ///   EUNOMIA_ERR_STATE  no old version is kept
@@ -98,11 +100,11 @@ pub unsafe extern "C" fn eunomia_commit(vm: *mut eunomia_vm) -> c_int {
     unsafe { any_thread(vm, |vm| told(vm, vm.vm.commit())) }
 }
 
-/// Returns to the old version that is kept, without loading anything. The programs of the newer version
-/// stop, and it is closed. Maps that both use keep their content; other maps of the old version have the
-/// content that they had at the replace.
+/// Switches back to the old version that is kept, without loading anything. The newer version is closed
+/// when none of its programs is running. Maps that both versions use keep their content; other maps of
+/// the old version have the content that they had at the replace.
 ///
-/// After a failure the newer version runs, and the old one is still kept.
+/// After a failure the newer version still runs, and the old version is still kept.
 ///
 /// Returns: as eunomia_commit or
 ///   EUNOMIA_ERR_STATE   also if the package has been detached
@@ -114,9 +116,9 @@ pub unsafe extern "C" fn eunomia_rollback(vm: *mut eunomia_vm) -> c_int {
     unsafe { any_thread(vm, |vm| keep(vm, vm.vm.rollback())) }
 }
 
-/// Returns whether every event of older versions has been delivered and none can follow.
+/// Returns whether all events of older versions have been delivered and no further ones can follow.
 ///
-/// Returns: 1 if it is so (also if nothing was ever replaced), 0 if not, or
+/// Returns: 1 if so, or if no package was ever replaced; 0 if not; or
 ///   EUNOMIA_ERR_BUSY  called in a callback of the vm
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn eunomia_drained(vm: *mut eunomia_vm) -> c_int {
@@ -124,8 +126,8 @@ pub unsafe extern "C" fn eunomia_drained(vm: *mut eunomia_vm) -> c_int {
     unsafe { any_thread(vm, |vm| vm.vm.drained()) }
 }
 
-/// Keeps the version until it is taken, and returns its report. No other one can be there, because a prepared version has the
-/// turn of all replaces.
+/// Stores the version until it is taken, and returns its report. No other version is stored, because only one at a time can be
+/// prepared.
 fn hold(vm: &eunomia_vm, prepared: Prepared<'_>) -> Replaced {
     let report = prepared.report().clone();
     // SAFETY: the version refers to `vm.vm`, which does not move or end before `eunomia_destroy` has dropped the version.

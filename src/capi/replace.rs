@@ -22,18 +22,19 @@ use crate::vm::{ReplaceOptions, Replaced, failure_json};
 /// Exactly one of the two versions handles each event of the kernel. Events of the old version are
 /// delivered with the types of the old version, even after this function has returned. Variables,
 /// map sizes, autoload and targets that the host has set apply to the new version. A map keeps its
-/// content if both versions define it alike; see eunomia_replace_flag. All other data starts anew.
-/// If the new package equals the running one, nothing changes.
+/// content if both versions define it alike; see eunomia_replace_flag. All other maps start empty, and
+/// all other variables have their initial values. If the new package equals the running one, nothing
+/// changes.
 ///
 /// The package must be attached. With EUNOMIA_REPLACEABLE it may have any number of programs on
 /// kprobes, uprobes, tracepoints, raw tracepoints, perf events, BTF tracepoints, functions (fentry,
 /// fexit) and LSM hooks. In any vm it may be one program whose link the kernel can update: XDP, tcx,
 /// cgroup, sk_lookup, flow dissector.
 ///
-/// Another thread may be inside eunomia_poll or a similar call meanwhile. If no other call is in
-/// progress, a failure also becomes the last error of the vm, and the strings that eunomia_errmsg
-/// and similar functions returned before become invalid. eunomia_replace_report always has the
-/// message of the failure.
+/// This function may be called while another thread is inside eunomia_poll or a similar call. If no
+/// other call is in progress, a failure also becomes the last error of the vm, and the strings that
+/// eunomia_errmsg and similar functions returned before become invalid. eunomia_replace_report always
+/// has the message of the failure.
 ///
 /// Returns: EUNOMIA_OK, an error as for eunomia_open, eunomia_load and eunomia_attach, or
 ///   EUNOMIA_ERR_UNSUPPORTED  a program of the package cannot be replaced, or it is a WASM module
@@ -61,28 +62,28 @@ pub unsafe extern "C" fn eunomia_replace(
     }
 }
 
-/// Returns the result of the last eunomia_replace, eunomia_prepare, eunomia_flip or eunomia_rollback as a
-/// JSON object, or of a failed eunomia_commit or eunomia_abort. Any thread, any time, but
+/// Returns the result of the last eunomia_replace, eunomia_prepare, eunomia_flip or eunomia_rollback, or
+/// of the last failed eunomia_commit or eunomia_abort, as a JSON object. Any thread, any time, but only
 /// one thread at a time.
 ///
-/// These are the keys. Later releases may add keys. After eunomia_prepare, the times of later phases are
-/// 0. After eunomia_rollback, programs and maps are empty.
+/// The object has the following keys; later releases may add others. After eunomia_prepare, the times of
+/// later phases are 0. After eunomia_rollback, programs and maps are empty.
 ///   unchanged        whether the package equals the running one; then nothing was done
 ///   programs         name, section, change ("swapped", "added", "moved" or "dropped")
 ///   maps             name, change ("carried", "migrated" or "fresh"), reason (why it is not carried)
-///   migrated         name, entries (copied) and updates_lost (entries that the old version changed after
-///                    that) of each migrated map
+///   migrated         name, entries (number of copied entries) and updates_lost (number of entries that
+///                    the old version changed after the copy) of each migrated map
 ///   load_ms          milliseconds of opening, comparing, loading and attaching
 ///   flip_ms          milliseconds of the switch
 ///   grace_ms         milliseconds of the wait for programs of the old version
-///   grace_complete   whether that wait was long enough; false on kernels without a way to wait, and
-///                    if nothing was done
+///   grace_complete   whether that wait was long enough; false if the kernel has no way to wait, or if
+///                    nothing was done
 ///   events_from_old  events of the old version that were delivered after the switch, until now
 /// After a failure:
 ///   error, detail, errno, subject_kind, subject  as the functions eunomia_err* return them
 ///
-/// Returns: the string, valid until the next call of this function or of one of those; NULL before the
-/// first.
+/// Returns: the string, valid until the next call of this function or of one of the functions above;
+/// NULL before the first such call.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn eunomia_replace_report(vm: *mut eunomia_vm) -> *const c_char {
     // SAFETY: the caller keeps the contract of the header.

@@ -116,7 +116,7 @@ pub enum eunomia_replace_flag {
     EUNOMIA_REPLACE_FRESH_MAPS = 1,
     /// Fail if a map of both versions cannot keep its content.
     EUNOMIA_REPLACE_STRICT_MAPS = 2,
-    /// Use the values of the new version for variables, instead of those that the host has set, also by
+    /// Use the values of the new version for variables, instead of those that the host has set, including by
     /// eunomia_args_set.
     EUNOMIA_REPLACE_FRESH_VARS = 4,
     /// Deliver all events of the old version before the first of the new one. No call delivers events
@@ -124,9 +124,9 @@ pub enum eunomia_replace_flag {
     EUNOMIA_REPLACE_ORDERED = 8,
     /// Keep the old version loaded until eunomia_commit, so that eunomia_rollback can return to it.
     EUNOMIA_REPLACE_KEEP_OLD = 16,
-    /// Copy the entries of hashes and arrays, also per CPU, whose values have got more members behind the
-    /// old ones, or that have got more entries. New members are 0. What programs of the old version write
-    /// after the copy, shortly before the switch, is lost and counted in the report.
+    /// Copy the entries of hashes and arrays, including per-CPU ones, that have more entries in the new
+    /// version, or whose values have new members after the old ones. New members are 0. Updates by programs
+    /// of the old version between the copy and the switch are lost; the report has their number.
     EUNOMIA_REPLACE_MIGRATE_MAPS = 32,
     /// Keep the values of variables in .data and .bss, if the section has the same variables in both
     /// versions.
@@ -269,9 +269,9 @@ pub struct eunomia_options {
     /// NULL-terminated array of directories that guests may read. NULL: none.
     pub wasm_dirs: *const *const c_char,
     /// Limit in bytes for the kernel memory of a package, or of all packages that a guest loads.
-    /// Programs, types and maps count, and a map counts as if it were full. Above the limit,
-    /// eunomia_load fails with EUNOMIA_ERR_NOMEM. Pinned maps count until eunomia_destroy. With a
-    /// limit, a package whose programs allocate objects (bpf_obj_new) is rejected, because these
+    /// It includes programs, types and maps; a map is counted as if it were full. Above the limit,
+    /// eunomia_load fails with EUNOMIA_ERR_NOMEM. Pinned maps are counted until eunomia_destroy. With
+    /// a limit, a package whose programs allocate objects (bpf_obj_new) is rejected, because these
     /// cannot be counted. UINT64_MAX: no limit. 0: a quarter of the available memory, but at most 1
     /// GiB, or 16 MiB per possible CPU if that is more.
     pub max_kernel_memory: u64,
@@ -357,8 +357,8 @@ pub struct eunomia_records {
 }
 
 /// Event counters. Every record that entered a buffer of the kernel is delivered, or counted in
-/// lost_queue, guest_dropped or malformed. Records that did not fit are counted in lost_kernel, as far
-/// as lost_known says.
+/// lost_queue, guest_dropped or malformed. Records that did not fit are counted in lost_kernel;
+/// lost_known specifies how complete that count is.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct eunomia_stats {

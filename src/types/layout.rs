@@ -15,7 +15,7 @@ use crate::error::{Error, Result, Status};
 pub(super) const MAX_SIZE: usize = 1 << 28;
 /// Maximum number of levels of nested structs and arrays.
 pub(super) const MAX_DEPTH: u32 = 32;
-/// Maximum number of values in a type, where an array counts as one of its elements. A union with two members
+/// Maximum number of values in a type, where an array is counted as one element. A union with two members
 /// of the same type doubles the number of values at each nesting level, although its size in bytes stays the same.
 const MAX_WEIGHT: u32 = 1 << 14;
 

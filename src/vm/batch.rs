@@ -182,7 +182,7 @@ impl<'a> BatchSink<'a> {
         !self.other
     }
 
-    /// Notes where the first record comes from. A later replace changes what the index means.
+    /// Stores the source of the first record in the batch. A later replace changes what the index means.
     #[inline(never)]
     fn describe(&mut self, source: &Shape) {
         let batch = &mut self.batch;

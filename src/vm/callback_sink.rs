@@ -99,7 +99,7 @@ impl<'a, F: EventFn + ?Sized> CallbackSink<'a, F> {
         self.scratch.key.clear();
     }
 
-    /// Delivers the table header, once per source. Returns whether to go on after the row that it precedes.
+    /// Delivers the table header, once per source. Returns whether the callback accepts further events.
     fn header(&mut self, source: &Shape) -> bool {
         let has_header = &mut self.scratch.has_header;
         if has_header.len() <= source.index {

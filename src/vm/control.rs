@@ -11,7 +11,7 @@ use super::wait_set::Role;
 use crate::error::{Error, Result, Status};
 use crate::os::{Epoll, Errno};
 
-/// The largest size of a queue in bytes.
+/// Maximum size of a queue in bytes.
 const MAX_QUEUE: usize = 1 << 30;
 
 /// The descriptor of [`Vm::epoll_fd`], for event loops.
@@ -102,7 +102,7 @@ impl Vm {
         self.shared.counters.stats()
     }
 
-    /// Starts a thread that reads the kernel's buffers into a queue of `max_bytes`, from which polls then deliver. A host
+    /// Starts a thread that reads the kernel's buffers into a queue of `max_bytes`, from which polls then deliver events. A host
     /// that is busy for long then loses fewer records. When the queue is full, the newest records are dropped and counted in
     /// [`Stats::lost_queue`].
     ///

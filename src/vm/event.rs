@@ -86,7 +86,7 @@ impl<'a> Event<'a> {
     }
 }
 
-/// The result of a callback: whether the call that delivers goes on.
+/// The result of a callback: whether the call that delivers continues.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Flow {
     /// Go on.

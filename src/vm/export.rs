@@ -21,7 +21,7 @@ impl Vm {
     ///
     /// From then on poll, run, events, channel, read, `poll_batch`, `drain_to` and `queue_start` return [`Status::State`]. So
     /// does [`replace`](Vm::replace): the reader has to take part, see [`Prepared::export`](super::Prepared::export). All other
-    /// calls work as before. A second export is for a second reader that goes on when the first one has ended; only one
+    /// calls work as before. A second export is for a second reader that continues when the first one has ended; only one
     /// may read at a time. Both processes count lost records of the kernel in their statistics.
     ///
     /// # Errors
@@ -69,7 +69,7 @@ impl Vm {
     /// `kernel.unprivileged_bpf_disabled` is 0.
     ///
     /// Every call that delivers events works, as do the queue, sources, maps, variables (to read), descriptions and statistics.
-    /// Ring buffers and perf buffers go on where the last reader stopped. Calls that would change the package (load, attach,
+    /// Reading of ring buffers and perf buffers continues where the previous reader stopped. Calls that would change the package (load, attach,
     /// detach, replace, `var_set`, targets) return [`Status::State`]. Of `options`, those for log, polling and WASM apply.
     ///
     /// The vm closes the descriptors that it does not need. Dropping it detaches nothing.

@@ -128,7 +128,7 @@ impl AsVm for Vm {
     }
 }
 
-/// A member whose events are to be delivered.
+/// A member that delivers events next.
 pub(crate) struct Turn<'a> {
     vm: &'a Vm,
     key: usize,
@@ -476,7 +476,7 @@ impl Shared {
         pass
     }
 
-    /// Gives the next member that has something to do its turn. Returns whether the pass goes on.
+    /// Gives the next member that has something to do its turn. Returns whether the pass continues.
     fn step<'a>(
         &'a self,
         mut members: MutexGuard<'a, Members>,
@@ -613,7 +613,7 @@ struct Pass {
     version: u64,
     /// The number of events that have been delivered.
     events: usize,
-    /// What the callback returned, if that ended the pass.
+    /// The result of the callback, if it ended the pass.
     ended: Option<Flow>,
     /// Whether a member has failed.
     has_failed: bool,

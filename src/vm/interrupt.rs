@@ -74,7 +74,7 @@ pub enum Held {
 pub struct Claimed<'a>(&'a Claim, #[allow(dead_code, reason = "held for its drop")] MutexGuard<'a, ()>);
 
 impl Claimed<'_> {
-    /// Notes which locks this thread has.
+    /// Stores which locks this thread has.
     pub fn has(&self, held: Held) {
         self.0.held.store(held as u8, SeqCst);
     }

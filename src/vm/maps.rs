@@ -97,7 +97,7 @@ impl Vm {
         session.map(name).map(|map| map_info(session, map))
     }
 
-    /// Sets the capacity of a map: its entries, the bytes of a ring buffer (rounded up to a power of two of pages), or the
+    /// Sets the capacity of a map: its entries, the bytes of a ring buffer (rounded up to a power of two, at least a page), or the
     /// pages of an arena. Before load only. [`MapInfo::max_entries`] is the resulting value.
     ///
     /// ```no_run

@@ -5,7 +5,7 @@ use std::path::Path;
 use crate::error::{Error, Result, Status};
 use crate::os::{self, Errno};
 
-/// The largest package file: an object may have 64 MiB, and base64 adds a third.
+/// Maximum size of a package file in bytes: an object may have 64 MiB, and base64 adds a third.
 const MAX_FILE: usize = 128 << 20;
 
 /// Reads a package file.

@@ -140,7 +140,7 @@ impl Vm {
     /// Does everything of a [`replace`](Vm::replace) that can fail or takes long: opens, compares and loads the new version, and
     /// attaches it to added hooks, where it does not run yet. [`Prepared::flip`] switches to it, dropping it gives it up.
     ///
-    /// Until then the running version goes on. Another replace, commit or rollback returns [`Status::Busy`]. What the host sets
+    /// Until then the running version keeps running. Another replace, commit or rollback returns [`Status::Busy`]. What the host sets
     /// after this call does not reach the prepared version.
     ///
     /// # Errors
@@ -178,7 +178,7 @@ impl Vm {
         Ok(Prepared::new(self, Some(Version { session, sources, types, plan }), report, options, turn))
     }
 
-    /// Gives up the old version that a replace with [`keep_old`](ReplaceOptions::keep_old) has kept, or that a reader has had
+    /// Closes the old version that a replace with [`keep_old`](ReplaceOptions::keep_old) has kept, or that a reader has had
     /// before [`adopt`](Vm::adopt). Events that it has sent are still delivered.
     ///
     /// # Errors

@@ -16,7 +16,7 @@ use crate::types::Type;
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct Records<'a> {
-    /// What the batch has: records ([`EventKind::Sample`]), an entry of a map, or no data but [`EventKind::Lost`] or
+    /// The content of the batch: records ([`EventKind::Sample`]), an entry of a map, or no data but [`EventKind::Lost`] or
     /// [`EventKind::Round`].
     pub kind: EventKind,
     /// The name of the map that all records came through.

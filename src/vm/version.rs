@@ -14,6 +14,6 @@ pub struct Version {
     pub sources: Option<Sources>,
     /// The types of the vm, with its own.
     pub types: Vec<Arc<Type>>,
-    /// How it takes over the hooks, or how the version after it has taken them over.
+    /// The plan by which it takes over the hooks, or by which the next version has taken them over.
     pub plan: Plan,
 }

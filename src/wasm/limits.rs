@@ -1,4 +1,4 @@
-//! The limits of a guest: its options, with defaults for those that are 0, and what no option sets.
+//! The limits of a guest: its options, with defaults for those that are 0, and limits without an option.
 
 use std::time::Duration;
 

@@ -14,7 +14,7 @@ use crate::log::Log;
 pub enum Wake {
     /// There may be records.
     Events,
-    /// `stop` was called. The request has been consumed.
+    /// `stop` was called. The request is cleared.
     Stop,
     /// The deadline has passed.
     Timeout,
@@ -42,11 +42,11 @@ pub trait Outlet: Sink {
     fn count_dropped(&mut self, events: u64);
     /// Loads a package of the guest whose events may come to this outlet.
     fn load(&mut self, session: &mut Session) -> Result<Sources>;
-    /// Notes that the guest has loaded a package.
+    /// Called after the guest has loaded a package.
     fn after_load(&mut self, session: &Session);
-    /// Notes that the guest is about to unload a package.
+    /// Called before a package of the guest is unloaded.
     fn before_unload(&mut self, session: &Session);
-    /// Notes that the guest has ended and everything that it left loaded is about to be unloaded.
+    /// Called after the guest has ended, before everything that it left loaded is unloaded.
     fn before_unload_all(&mut self);
 }
 

@@ -46,7 +46,7 @@ pub struct State<'a> {
     function: Cell<&'static str>,
     /// Whether the guest has written to stdout since `take_printed`.
     has_printed: Cell<bool>,
-    /// What the guest has printed since the last line feed, to stdout and to stderr.
+    /// The output of the guest since the last line feed, to stdout and to stderr.
     lines: [LineBuffer; 2],
     /// The first reason to end the guest.
     end: RefCell<Option<End>>,
@@ -169,13 +169,13 @@ impl State<'_> {
         self.is_polling.get()
     }
 
-    /// Notes why the guest ends. Only the first reason is kept.
+    /// Stores the reason why the guest ends. Only the first reason is kept.
     pub fn end<T>(&self, end: End) -> Option<T> {
         self.end.borrow_mut().get_or_insert(end);
         None
     }
 
-    /// Whether the guest is to end.
+    /// Whether the guest must end.
     pub fn is_ending(&self) -> bool {
         self.end.borrow().is_some()
     }

@@ -45,9 +45,9 @@ struct Entry {
     timer: TimerFd,
     /// Time between two checks.
     interval: Duration,
-    /// Incremented when a call begins and when it ends, by two for nested calls: odd during a call.
+    /// Incremented by one when a call begins and when it ends, so it is odd during a call. A nested call increments it by two.
     calls: AtomicU64,
-    /// The value of `calls` at the last check, and how often it has been found since.
+    /// The value of `calls` at the last check, and the number of consecutive checks that have found this value.
     seen: Mutex<(u64, u64)>,
 }
 
@@ -91,7 +91,7 @@ impl Watch {
         done
     }
 
-    /// Runs `work` without counting its time: it is the host's, within a call.
+    /// Runs `work`, which is code of the host within a call, without counting its time.
     pub fn pause<T>(&self, work: impl FnOnce() -> T) -> T {
         if !self.is_in_call() {
             return work();
@@ -127,7 +127,7 @@ impl Drop for Watch {
 }
 
 impl Entry {
-    /// Notes that a call begins or ends. Only the guest's thread does this, so no locked instruction is needed.
+    /// Records that a call begins or ends. Only the guest's thread does this, so no locked instruction is needed.
     #[inline]
     fn step(&self, steps: u64) {
         self.calls.store(self.calls.load(Relaxed) + steps, Release);

@@ -62,8 +62,8 @@ pub fn why_fresh(old: Option<&Map>, new: &Map) -> Option<&'static str> {
     differences.iter().find(|(differs, _)| *differs).map(|(_, reason)| *reason)
 }
 
-/// Whether the entries of `old` can be copied to `new`: its values have the same members, and perhaps more behind them, and it
-/// has at least as many entries.
+/// Whether the entries of `old` can be copied to `new`: the values of `new` begin with the same members, and `new` has at least as
+/// many entries.
 pub fn can_copy(old: &Map, new: &Map) -> bool {
     // Hashes and arrays, also per CPU.
     let is_copied = CARRIED[..6].contains(&new.kind) && old.kind == new.kind;
@@ -80,7 +80,7 @@ fn has_grown(old: &Form, new: &Form) -> bool {
     match (old.ty(), new.ty()) {
         (Some(one), Some(other)) if one.kind == Kind::Struct && other.kind == Kind::Struct => {
             let more = other.fields.get(one.fields.len()..);
-            // A member in the padding of the old struct would get what lies there.
+            // A new member in the padding of the old struct would get the bytes of the padding.
             one.name == other.name
                 && more.is_some_and(|more| more.iter().all(|field| field.bit_offset as usize >= 8 * one.size))
                 && has_same_fields(one, other)

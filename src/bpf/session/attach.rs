@@ -59,14 +59,14 @@ impl Session {
         }
     }
 
-    /// Attaches a dispatcher of a program, on whose hooks the program may run.
+    /// Attaches the dispatcher of a program to the hooks of the program.
     pub(super) fn attach_dispatcher(&self, index: usize, dispatcher: &Dispatcher) -> Result<Vec<Link>> {
         let attached = dispatcher.instead_of(self.opened.object.prog(index), || self.make_links(index));
         let links = attached.map_err(|e| self.dispatcher_error(index, e))??;
         self.check_context(index, &links).map(|()| links)
     }
 
-    /// Checks that a program reads only what its hook has, by the links of a dispatcher.
+    /// Checks, with the links of the dispatcher, that a program reads only what its hooks have.
     pub(super) fn check_context(&self, index: usize, links: &[Link]) -> Result<()> {
         let prog = self.opened.object.prog(index);
         links.iter().try_for_each(|link| link.admits(prog)).map_err(|e| self.dispatcher_error(index, e))
@@ -144,8 +144,8 @@ impl Session {
             .map_err(|e| self.with_status_of_target(index, e))
     }
 
-    /// Attaches a program, or the first of its alternatives that can be attached. An error comes with the last program
-    /// that was tried. Programs with an id in `tails` need not be attached.
+    /// Attaches a program, or the first of its alternatives that can be attached. An error includes the last program that
+    /// was tried. Programs with an id in `tails` need not be attached.
     fn attach_first(
         &mut self,
         first: usize,

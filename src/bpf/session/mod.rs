@@ -70,14 +70,14 @@ pub struct Session {
     shapes: Vec<Arc<Shape>>,
     /// The values that the host has set before load. A retry after a failed load sets them again.
     set_vars: Vec<Option<Vec<u8>>>,
-    /// The command line, and the variables, by index, that it has set and nothing else has set afterwards.
+    /// The command line, and the indices of the variables that it was the last to set.
     args: Vec<String>,
     set_by_args: Vec<usize>,
     /// The same for sizes of maps, by index.
     set_sizes: Vec<(usize, u32)>,
     /// The same for programs, by index.
     set_autoload: Vec<(usize, bool)>,
-    /// Whether another version runs, whose hooks this one is to take over.
+    /// Whether another version is running, and this one will take over its hooks.
     is_successor: bool,
     /// The process that has loaded the package, and the process that reads its events.
     place: Place,

@@ -154,7 +154,7 @@ impl Session {
             && self.opened.has_same_data(index, &running.opened, at)
     }
 
-    /// Makes the host's view of carried variables that of the programs.
+    /// Makes the host read and write carried variables where the programs do.
     pub(super) fn map_carried(&self) -> Result<()> {
         self.carried.iter().try_for_each(|(index, old)| match self.opened.maps[*index].is_internal {
             true => self.opened.object.map(*index).map_reused().map_err(|e| map_error(old, "map", e)),
@@ -162,7 +162,7 @@ impl Session {
         })
     }
 
-    /// libbpf finds pinned maps itself, and would try to pin them again.
+    /// Gives the carried maps to libbpf, except pinned ones: libbpf finds those itself, and would try to pin them again.
     pub(super) fn reuse_carried(&self) -> Result<()> {
         for (index, old) in &self.carried {
             let raw = self.opened.object.map(*index);
@@ -179,7 +179,7 @@ impl Session {
         id.is_some() && self.maps().iter().any(|own| own.name == map.name && own.id() == id)
     }
 
-    /// Releases what the load, and nothing after it, needs of the running version.
+    /// Releases the parts of the running version that only the load needs.
     pub fn forget_carried(&mut self) {
         self.carried.clear();
     }

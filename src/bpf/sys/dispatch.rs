@@ -72,9 +72,10 @@ const CALL: u8 = 0x85;
 const TAIL_CALL: i32 = 12;
 const GET_FUNC_IP: i32 = 173;
 
-/// The code of a dispatcher. Each call has a constant index, which the kernel compiles to a direct jump. A call of an empty slot
-/// goes on. A trampoline stores the address of the function only if the attached program asks for it, so the dispatcher
-/// asks for it. It reads as much of a raw tracepoint's arguments as the program, which the kernel checks when it attaches it.
+/// The code of a dispatcher. Each call has a constant index, which the kernel compiles to a direct jump. If the slot is empty, the
+/// next instruction follows. A trampoline stores the address of the function only if the attached program calls
+/// bpf_get_func_ip, so the dispatcher calls it. The dispatcher reads as many arguments of a raw tracepoint as the program,
+/// so that the kernel checks their number when it attaches the dispatcher.
 const CODE: [Instruction; 16] = [
     insn(MOVE, 6, 1, 0, 0), // r6 = the context
     insn(0x18, 4, 2, 0, 0), // r4 = address of the generation
@@ -209,8 +210,8 @@ fn context_words(prog: ProgRef<'_>) -> os::Result<u8> {
     Ok(if is_raw { (0..MAX_ARGUMENTS).take_while(is_too_few).count() as u8 } else { 0 })
 }
 
-/// Returns the BTF with this id, which has the type of a hook. `None` without CAP_SYS_ADMIN, which this requires: then the kernel
-/// takes its own BTF. The types of modules have greater ids than those, so no other hook is found.
+/// Returns the BTF with this id, in which the kernel looks up the type of a hook. `None` without CAP_SYS_ADMIN, which this requires.
+/// The kernel then looks in its own BTF. The types of modules have greater ids than the kernel's own, so it cannot find a wrong hook.
 fn btf_of_hook(id: u32) -> os::Result<Option<OwnedFd>> {
     // SAFETY: a number only.
     match check(unsafe { b::bpf_btf_get_fd_by_id(id) }) {

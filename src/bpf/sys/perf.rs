@@ -82,7 +82,8 @@ impl Perf {
         loop {
             self.copies.clear();
             let Some((record, next)) = buffer.record_at(buffer.tail(), &mut self.copies)? else { break };
-            // After the call, so that a record that a killed process was delivering is read by the next one; also after a panic.
+            // The record is released after the call, even if the call panics. If this process is killed during the call, the next
+            // reader gets the record.
             let released = Released { buffer, next };
             let go_on = match record {
                 Record::Sample(len) => receiver.perf_record(buffer.cpu, bytes(&self.copies, len)),
@@ -97,7 +98,8 @@ impl Perf {
         Ok(())
     }
 
-    /// Passes the records of buffer `index` to `receiver` in batches until it has enough. One function for all receivers.
+    /// Passes the records of buffer `index` to `receiver` in batches until it has enough. This function is compiled once for all
+    /// receivers.
     pub fn consume_batches(&mut self, index: usize, receiver: &mut dyn Receiver) -> os::Result<()> {
         let Perf { events, copies, batch } = self;
         let Some(buffer) = events.buffers.get(index) else { return Ok(()) };
@@ -396,7 +398,7 @@ impl Drop for PerfEvents {
             return;
         }
         for buffer in &self.buffers {
-            // SAFETY: the key has four bytes. A failure leaves the entry, which ends with the map.
+            // SAFETY: the key has four bytes. If it fails, the entry stays until the map is freed.
             unsafe { b::bpf_map_delete_elem(map_fd, (&raw const buffer.cpu).cast()) };
         }
     }

@@ -262,7 +262,7 @@ impl Shared {
     unsafe fn pack_one(&self, run: Run, space: &mut [u8]) -> usize {
         let (len, to) = (run.len, space.as_mut_ptr());
         // SAFETY: `space` is large enough, as required above. All reads are within the data, because it is mapped twice and is much larger
-        // than such a record with the blocks. What follows the record may change meanwhile, but is not looked at.
+        // than such a record with the blocks. The bytes after the record may change during the copy, but they are not used.
         unsafe {
             let from = self.data_at(run.position);
             to.cast::<[u8; HEADER_SIZE]>().write(header(HEADER_SIZE + padded(len), len, 0, -1));

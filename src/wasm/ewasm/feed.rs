@@ -1,4 +1,4 @@
-//! Passes events to the guest, as JSON, as bytes or in batches, and then to the host what the guest passes on.
+//! Passes events to the guest, as JSON, as bytes or in batches, and passes the results of the guest to the host.
 
 use std::sync::Arc;
 
@@ -31,7 +31,7 @@ pub struct Feed<'a, 's> {
     clock: Clock,
     /// The time when the next records were read.
     time_ns: u64,
-    /// Whether the guest has trapped or is to end.
+    /// Whether the guest has trapped or must end.
     is_over: bool,
 }
 
@@ -73,7 +73,7 @@ impl<'a, 's> Feed<'a, 's> {
         }
     }
 
-    /// Notes that the guest has ended if a record could not be passed on. Returns whether the guest goes on.
+    /// Records that the guest has ended if a record could not be passed on. Returns whether the guest is still running.
     fn note(&mut self, passed: Option<()>) -> bool {
         self.is_over |= passed.is_none();
         !self.is_over

@@ -32,7 +32,7 @@ fn reject(state: &State<'_>, error: &Error) -> Option<u64> {
     Some(state.reject(error) & u64::from(u32::MAX))
 }
 
-/// `int create_bpf(char *json, int len)`: returns the number of the package, or -1. The JSON ends at its NUL; `len` counts
+/// `int create_bpf(char *json, int len)`: returns the number of the package, or -1. The JSON ends at its NUL; `len` is used
 /// only if there is none.
 fn create_bpf(state: &State<'_>, guest: Guest<'_>, args: &Args) -> Option<u64> {
     match create(state, guest, args[0] as u32, args[1] as u32) {

@@ -20,7 +20,7 @@ pub struct Programs(Vec<Program>);
 
 struct Program {
     session: Session,
-    /// `None` before it runs and while it is polled.
+    /// The sources of its events. `None` before the program runs and while it is polled.
     sources: Option<Sources>,
 }
 

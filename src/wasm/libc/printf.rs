@@ -54,7 +54,7 @@ struct Spec<'a> {
     flags: &'a [u8],
     width: usize,
     precision: Option<usize>,
-    /// The number of `h` and of `l`. `j` counts as `ll`; a `long` has 32 bits, like `z` and `t`.
+    /// The number of `h` and of `l`. `j` is treated as `ll`; a `long` has 32 bits, like `z` and `t`.
     shorts: u8,
     longs: u8,
     conversion: u8,

@@ -31,7 +31,7 @@ pub fn clock_time_get(_state: &State<'_>, guest: Guest<'_>, args: &Args) -> Opti
     to_guest(clock(args[0]).and_then(|now| write(guest, args[2], &now.to_le_bytes())))
 }
 
-/// Waits until one of the descriptors is readable or the time is over. Fails if the guest is to end. The time counts
+/// Waits until one of the descriptors is readable or the time is over. Fails if the guest must end. The time counts
 /// towards the time limit of the call that the guest is in.
 pub fn wait(state: &State<'_>, fds: &[RawFd], time: Option<Duration>) -> Result {
     let all = [&[state.vm.stop_fd], fds].concat();

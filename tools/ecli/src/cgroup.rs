@@ -38,8 +38,8 @@ struct Tree {
     is_v2: bool,
 }
 
-/// Limits the memory of this process and of the maps that it creates: to the kernel memory that the option specifies, which
-/// is returned, and the memory of ecli.
+/// Limits the memory of this process and of the maps that it creates to the sum of the kernel memory that the option specifies and
+/// the memory of ecli. Returns that kernel memory.
 pub fn enter(max_kernel_memory: u64) -> u64 {
     let limit = kernel_memory_limit(max_kernel_memory);
     if let (Some(all), Some(tree)) = (limit.checked_add(OWN_MEMORY), Tree::find()) {

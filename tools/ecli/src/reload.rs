@@ -146,7 +146,7 @@ struct Reload {
 impl Reload {
     fn serve(&self, receiver: &Receiver<Cause>) {
         while let Ok(mut cause) = receiver.recv() {
-            // Requests that came meanwhile ask for the same.
+            // Requests that have arrived since then ask for the same.
             for other in receiver.try_iter() {
                 cause = if other == Cause::Change { other } else { cause };
             }

@@ -77,7 +77,7 @@ fn is_ignored(signal: i32) -> bool {
         .is_some_and(|mask| mask >> (signal - 1) & 1 == 1)
 }
 
-/// Suspends the process until `fg`. Events remain in the kernel meanwhile; those that do not fit are counted as lost.
+/// Suspends the process until `fg`. Until then, events remain in the kernel; those that do not fit are counted as lost.
 fn suspend(vm: &Vm) {
     let _ = vm.pause(true);
     let _ = emulate_default_handler(SIGTSTP);

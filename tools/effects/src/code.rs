@@ -59,7 +59,7 @@ impl Code {
         for (index, instruction) in code.indexed() {
             match (instruction.code, instruction.src) {
                 (CALL, PSEUDO_KFUNC) => {
-                    // With an offset it is a function of a module, which has ids of its own.
+                    // If `off` is not 0, the function belongs to a module, whose BTF has other ids.
                     let name =
                         if instruction.off == 0 { (loaded.kfunc)(instruction.imm as u32) } else { None };
                     let name = name.unwrap_or_else(|| format!("#{}", instruction.imm));

@@ -3,7 +3,7 @@
 //!
 //! The file and every directory and link on its path must belong to the user or to root, and must not be writable by others.
 //! A directory on the path may be writable if it is sticky, like /tmp, because others cannot rename or remove foreign files
-//! there. A private group of the user (with the same number) does not count as others.
+//! there. A private group of the user (with the same number) is not regarded as another user.
 
 use std::fs::{self, Metadata};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};

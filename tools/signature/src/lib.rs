@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use minisign::{PublicKey, PublicKeyBox, SignatureBox};
 
-/// The largest file of a key.
+/// Maximum size of a key file, in bytes.
 const MAX_KEY: u64 = 64 << 10;
 
 /// The trusted keys.

@@ -24,7 +24,7 @@ const CHANGES: WatchFlags = WatchFlags::CLOSE_WRITE
 /// Changes within this time are one change.
 const QUIET: Timespec = Timespec { tv_sec: 0, tv_nsec: 50_000_000 };
 
-/// The most changes to wait for, if something writes continuously.
+/// Maximum number of changes to wait for, if something writes continuously.
 const MAX_SETTLE: usize = 100;
 
 /// The size of the buffer for one read. An event may contain a name of 255 bytes.

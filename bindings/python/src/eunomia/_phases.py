@@ -19,7 +19,7 @@ class Prepared:
     with vm.prepare(data) as prepared:
         prepared.flip()
 
-    At the end of the block it is given up, unless `flip` was called. `report` is what will happen to programs and maps.
+    At the end of the block it is unloaded, unless `flip` was called. `report` has what will happen to programs and maps.
     """
 
     def __init__(self, vm: VM, report: dict[str, Any]) -> None:
@@ -36,7 +36,7 @@ class Prepared:
     def flip(self) -> dict[str, Any]:
         """Switches to this version and returns the report.
 
-        After an exception the old version runs as before, and this one has been given up.
+        After an exception the old version runs as before, and this one has been unloaded.
         """
         if self._over:
             raise Error(Status.ERR_STATE, "the prepared version has been used or given up")
@@ -44,7 +44,7 @@ class Prepared:
         return self._vm._change(LIBRARY.eunomia_flip)
 
     def abort(self) -> None:
-        """Gives this version up. Does nothing after `flip`, and if the vm is closed."""
+        """Unloads this version. Does nothing after `flip` or if the vm is closed."""
         if not self._over and not self._vm._handle.closed:
             self._over = True
             self._vm._change(LIBRARY.eunomia_abort)

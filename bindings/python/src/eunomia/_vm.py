@@ -153,24 +153,25 @@ class VM:
     def replace(self, data: bytes, flags: ReplaceFlag | None = None) -> dict[str, Any]:
         """Replaces the running package by a new version while events flow, and returns the report as a dict.
 
-        Events of the old version are still delivered, with their own types. Callable from any thread; other threads can
-        poll meanwhile. A failure changes nothing. eunomia.h has the keys of the report.
+        Events of the old version are still delivered, with their own types. Callable from any thread, even while another
+        one polls. A failure changes nothing. eunomia.h has the keys of the report.
         """
         return self._change(LIBRARY.eunomia_replace, *_replacing(data, flags))
 
     def prepare(self, data: bytes, flags: ReplaceFlag | None = None) -> Prepared:
         """Loads a new version, which does not run before `Prepared.flip`. Callable from any thread.
 
-        The running version goes on. At the end of a `with` block the prepared version is given up, unless it runs.
+        The running version keeps running. At the end of a `with` block the prepared version is unloaded, unless it was
+        flipped.
         """
         return Prepared(self, self._change(LIBRARY.eunomia_prepare, *_replacing(data, flags)))
 
     def commit(self) -> None:
-        """Ends the old version that ReplaceFlag.KEEP_OLD has kept. Callable from any thread."""
+        """Closes the old version that ReplaceFlag.KEEP_OLD has kept. Callable from any thread."""
         self._change(LIBRARY.eunomia_commit)
 
     def rollback(self) -> dict[str, Any]:
-        """Returns to that old version, and returns the report. Callable from any thread."""
+        """Switches back to that old version, and returns the report. Callable from any thread."""
         return self._change(LIBRARY.eunomia_rollback)
 
     def drained(self) -> bool:

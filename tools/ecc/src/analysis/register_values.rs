@@ -33,7 +33,7 @@ pub enum Atom {
 /// All possible values of a register; `None` if they are unknown.
 pub type Value = Option<BTreeSet<Atom>>;
 
-/// With more possible values than this, a value counts as unknown.
+/// A value with more possibilities than this is treated as unknown.
 const MAX_ATOMS: usize = 8;
 /// A function is given up if each instruction has been visited this often on average.
 const MAX_VISITS: usize = 64;

@@ -40,7 +40,7 @@ pub fn run(options: &Check) -> Result<ExitCode> {
     attach::apply(&package.open().map_err(|e| Failure::from(e).at(&program.name))?, &options.attach)?;
     let open = || {
         let vm = package.open()?;
-        // The options were applied to another vm before.
+        // The same options were applied to another vm without an error.
         let _ = attach::apply(&vm, &options.attach);
         Ok(vm)
     };

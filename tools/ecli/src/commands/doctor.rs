@@ -28,7 +28,7 @@ struct Finding {
     grade: Grade,
     /// The finding.
     found: String,
-    /// Advice how to fix it; empty if there is no problem.
+    /// How to fix the problem; empty if there is none.
     remedy: &'static str,
 }
 

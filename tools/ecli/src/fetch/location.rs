@@ -177,7 +177,7 @@ fn name(text: &str) -> Option<(&str, Option<&str>)> {
 /// Removes the user name and password from a URL.
 pub fn without_password(url: &str) -> Cow<'_, str> {
     let Some((scheme, rest)) = url.split_once("://") else { return url.into() };
-    // In web addresses, a backslash counts as a slash.
+    // In web addresses, a backslash is the same as a slash.
     let authority = &rest[..rest.find(['/', '\\', '?', '#']).unwrap_or(rest.len())];
     match authority.rfind('@') {
         Some(end) if !scheme.contains('/') => format!("{scheme}://{}", &rest[end + 1..]).into(),

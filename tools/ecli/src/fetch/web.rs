@@ -74,7 +74,7 @@ fn with_signature(http: &Http, url: &str, bytes: Vec<u8>, options: Options) -> R
 }
 
 /// Downloads the signature of a program. It is never cached, for it is small and may be replaced. If the server cannot be
-/// reached, a warning is printed and the program counts as not signed.
+/// reached, a warning is printed and the program is treated as unsigned.
 fn signature(http: &Http, url: &str) -> Result<Option<String>> {
     let url = with_suffix(url, SIGNATURE_SUFFIX);
     match http.get(&url, None, MAX_SIGNATURE) {

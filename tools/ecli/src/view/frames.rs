@@ -1,4 +1,4 @@
-//! Sampled maps on a terminal: each round replaces the last one.
+//! Sampled maps on a terminal: each round replaces the previous one.
 
 use std::ffi::CStr;
 use std::io::Write;

@@ -24,7 +24,7 @@ pub struct Versions {
     /// The package.
     pub vm: Arc<Vm>,
     requests: Requests,
-    /// The number of replaces that the view has taken notice of.
+    /// The number of replaces that the view has adapted to.
     known: u64,
     /// The reason why the records of a new version cannot be shown.
     failure: Option<Failure>,
@@ -54,7 +54,7 @@ impl View<'_> {
         self.versions.as_mut().and_then(|versions| versions.failure.take()).map_or(Ok(()), Err)
     }
 
-    /// Takes notice of a replace before the next events.
+    /// Adapts to a replace before the next events are shown.
     pub fn look_for_new_version(&mut self) {
         let Some(versions) = &mut self.versions else { return };
         let replaced = versions.requests.replaced();
