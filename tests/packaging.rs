@@ -264,3 +264,29 @@ fn the_library_can_be_loaded_and_closed_with_dlopen() {
     run(compiler.arg("-I").arg(root().join("include")).arg("-ldl"));
     run(Command::new(program).arg(host::library().join("libeunomia.so")).arg("1000"));
 }
+
+/// The shared library applies its packed relocations itself (src/os/relocate.rs). glibc must not see the table, because only
+/// 2.36 and newer know it.
+#[test]
+fn a_stripped_library_relocates_itself_and_protects_its_addresses() {
+    let folder = tempfile::tempdir().expect("a temporary directory");
+    let library = folder.path().join("libeunomia.so");
+    run(Command::new("strip").arg("-o").arg(&library).arg(host::library().join("libeunomia.so")));
+    let dynamic = run(Command::new("readelf").arg("-dW").arg(&library));
+    assert!(!dynamic.contains("(RELR"), "{dynamic}");
+    assert!(!run(Command::new("readelf").arg("-VW").arg(&library)).contains("DT_RELR"));
+
+    // The name is read from a table of addresses.
+    let load = "import ctypes, sys\n\
+                library = ctypes.CDLL(sys.argv[1])\n\
+                library.eunomia_status_name.restype = ctypes.c_char_p\n\
+                assert library.eunomia_status_name(0) == b'EUNOMIA_OK', library.eunomia_status_name(0)\n\
+                print(open('/proc/self/maps').read())\n";
+    let maps = run(Command::new("python3").args(["-c", load]).arg(&library));
+    let access: Vec<&str> = maps
+        .lines()
+        .filter(|line| line.ends_with("/libeunomia.so"))
+        .filter_map(|line| line.split(' ').nth(1))
+        .collect();
+    assert_eq!(access, ["r--p", "r-xp", "r--p", "rw-p"], "{maps}");
+}

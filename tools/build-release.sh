@@ -69,6 +69,11 @@ linker=()
 lld=$(rustc --print sysroot)/lib/rustlib/$host/bin/gcc-ld
 if [ "$1" = cdylib ] && [ -e "$lld/ld.lld" ]; then
     linker=("-Clink-arg=-B$lld" "-Clink-arg=-fuse-ld=lld" "-Clink-arg=-Wl,-O2,--icf=all")
+    # Pack the relocations. The library applies them itself (src/os/relocate.rs), because glibc before 2.36 cannot (saves 28 kB).
+    case $host in x86_64-* | aarch64-*)
+        linker+=("--cfg=packed_relocations" "-Clink-arg=-Wl,--pack-dyn-relocs=relr,--use-android-relr-tags,-init=eunomia_relocate")
+        ;;
+    esac
 fi
 CARGO_ENCODED_RUSTFLAGS=$(IFS=$'\x1f' && printf '%s' "${flags[*]}")
 export CARGO_ENCODED_RUSTFLAGS

@@ -14,6 +14,8 @@ mod file;
 mod kernel;
 mod memory;
 mod net;
+#[cfg(packed_relocations)]
+mod relocate;
 mod thread;
 mod wait;
 
