@@ -25,7 +25,7 @@ if [ -e "$(rustc --print sysroot)/lib/rustlib/src/rust/library/Cargo.lock" ]; th
     # A panic has no location, only its message (saves 17 kB, 7 kB more than with the file alone).
     flags+=("-Zlocation-detail=none")
     # A panic in a destructor ends the process. Such a panic leaves nothing that could be used again, and functions need no code
-    # that goes on with cleaning up after one (saves 31 kB).
+    # that continues the cleanup after one (saves 31 kB).
     flags+=("-Zpanic-in-drop=abort")
     # Inline small functions more eagerly at link time, since each function has unwind tables (saves 9 kB).
     last+=("-Cllvm-args=-inline-call-penalty=50" "-Cllvm-args=-inline-instr-cost=4")

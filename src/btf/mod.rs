@@ -1,7 +1,7 @@
 //! BTF: the debug information in which programs and kernels describe their C types.
 //!
-//! This part reads raw `.BTF` and `.BTF.ext` sections, and writes BTF with a selection of types. How a value of a type is
-//! laid out is decided in `types`. All input is untrusted: nothing panics, recurses or grows without a limit.
+//! This part reads raw `.BTF` and `.BTF.ext` sections, and writes BTF with a selection of types. The part `types`
+//! determines the layout of values. All input is untrusted: nothing panics, recurses or grows without a limit.
 
 mod check;
 mod event_candidates;

@@ -14,7 +14,7 @@ use crate::vm::{AsVm, Batch, Group, MapInfo, Prepared, ProgInfo, Replaced, Sourc
 
 /// A vm, which holds at most one package. Created by eunomia_new, freed by eunomia_destroy.
 pub struct eunomia_vm {
-    /// The version of the last `eunomia_prepare`, until it runs or is given up. It refers to `vm`.
+    /// The version of the last `eunomia_prepare`, until it is flipped or aborted. It refers to `vm`.
     pub(super) prepared: Mutex<Option<Prepared<'static>>>,
     pub(super) vm: Vm,
     /// Receives what the vm itself can no longer log.

@@ -44,7 +44,7 @@ impl Literal {
 pub(super) struct Out {
     buf: Vec<u8>,
     pos: usize,
-    /// Bytes written that are not the first byte of a character, because columns count characters.
+    /// Number of bytes written that are not the first byte of a character: columns are counted in characters.
     continuation_bytes: usize,
 }
 

@@ -19,7 +19,7 @@ static void count(u32 ethertype, u64 bytes) {
     struct traffic *seen = bpf_map_lookup_elem(&traffic, &ethertype);
 
     if (!seen) {
-        // If another CPU has added the entry meanwhile, the update fails.
+        // If another CPU has added the entry since the lookup, the update fails.
         if (!bpf_map_update_elem(&traffic, &ethertype, &first, BPF_NOEXIST))
             return;
         seen = bpf_map_lookup_elem(&traffic, &ethertype);

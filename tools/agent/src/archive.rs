@@ -1,7 +1,7 @@
 //! Tar archives: a package, and BTF files for kernels without BTF.
 //!
-//! An archive comes from others, so it is not trusted. Nothing is unpacked to files: the package and the BTF of the running kernel
-//! become one package, which the library opens like any other.
+//! An archive may come from somebody else, so it is not trusted. Nothing is unpacked to files: the package and the BTF of the running
+//! kernel become one package, which the library opens like any other.
 
 use std::borrow::Cow;
 use std::io::Read;
@@ -18,15 +18,15 @@ const PACKAGE: &str = "package.json";
 const BTF_FOLDER: &str = "btfhub-archive";
 /// The file in which a kernel exposes its own BTF.
 const KERNEL_BTF: &str = "/sys/kernel/btf/vmlinux";
-/// Where an archive has this word.
+/// The offsets of the word `ustar` in an archive.
 const MAGIC: std::ops::Range<usize> = 257..262;
 
-/// Whether the bytes are those of an archive.
+/// Whether the bytes are an archive.
 pub fn is_archive(bytes: &[u8]) -> bool {
     bytes.get(MAGIC) == Some(b"ustar")
 }
 
-/// The package in bytes that are one, or an archive with one.
+/// Returns the package in `bytes`, which are a package or an archive that contains one.
 pub fn open(bytes: &[u8]) -> Result<Cow<'_, [u8]>, Failure> {
     match is_archive(bytes) {
         false => Ok(bytes.into()),
@@ -62,7 +62,7 @@ fn merge(bytes: &[u8], kernel: Option<(&str, &str)>) -> Result<Vec<u8>, String> 
             return Err(format!("the archive has more than {MAX_ENTRIES} entries"));
         }
         let btf = kernel.filter(|_| is_file).and_then(|kernel| BtfFile::of(&path, kernel));
-        // One for another kernel is enough: then the error names this kernel.
+        // If there is no BTF for this kernel, one for another kernel is added, so that the error of the library names this kernel.
         let is_needed = btf.as_ref().is_some_and(|btf| btf.is_wanted || types.is_empty());
         if is_file && path == Path::new(PACKAGE) {
             package = Some(read(&mut entry).map_err(broken)?);
@@ -88,7 +88,7 @@ struct BtfFile {
 }
 
 impl BtfFile {
-    /// What a path leads to: `btfhub-archive/DISTRIBUTION/VERSION/MACHINE/RELEASE.btf`.
+    /// Parses a path of the form `btfhub-archive/DISTRIBUTION/VERSION/MACHINE/RELEASE.btf`.
     fn of(path: &Path, (release, own): (&str, &str)) -> Option<BtfFile> {
         let path = path.strip_prefix(BTF_FOLDER).ok()?.to_str()?.strip_suffix(".btf")?;
         let [distribution, version, other, found] = path.split('/').collect::<Vec<_>>().try_into().ok()?;

@@ -267,7 +267,7 @@ fn connections_beyond_the_limit_are_refused_and_the_server_goes_on() {
     let remote: Vec<TcpStream> = (0..10).map(|_| server.tcp()).collect();
     let (code, body) = response(server.tcp());
     assert_eq!((code, &body["message"]), (503, &value!("all 40 connections are in use")));
-    // Many more than the server has place for; it answers some, closes the others, and keeps none of them.
+    // Sends many more connections than the server accepts. The server sends an error to some, closes the others, and keeps none.
     let many: Vec<TcpStream> = (0..500).map(|_| server.tcp()).collect();
     drop((many, local, remote));
     let text = "GET /a HTTP/1.1\r\nHost: localhost\r\n\r\n";

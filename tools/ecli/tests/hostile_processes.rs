@@ -1,4 +1,4 @@
-//! Stacks of processes whose owners prevent that their files are read. Whatever the files do, ecli continues, ends when
+//! Stacks of processes whose owners try to prevent reading of their files. Whatever the files do, ecli continues, ends when
 //! it should, and names the functions of other processes.
 
 mod support;
@@ -88,7 +88,7 @@ fn profile(seconds: &str) -> Ran {
     output.expect("timeout runs").into()
 }
 
-/// A profile of one process. Another test covers what other processes do meanwhile.
+/// A profile of one process. Another test covers the effects of other processes.
 fn profile_of(pid: u64) -> Ran {
     let ran = support::run(
         &[&SYMBOLS[..], &["--count", "60", &package("profile"), "-p", &pid.to_string()]].concat(),

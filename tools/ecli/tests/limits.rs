@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 use support::{ecli, package, run, wait_for_handlers};
 
-/// Far beyond what a start takes.
+/// Much longer than a start takes.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 #[test]

@@ -53,7 +53,7 @@ fn every_usage_error_is_one_line_in_one_style() {
     for (args, expected) in cases {
         assert_eq!(line(args, 2), expected);
     }
-    // Help and version are no mistakes.
+    // A request for help or the version is not a mistake.
     assert_eq!(run(&["run", "--help"]).code, Some(0));
     assert!(run(&["--version"]).out.starts_with("ecli "));
     assert_eq!(

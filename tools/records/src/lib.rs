@@ -1,6 +1,6 @@
 //! The fields of raw records, by name: conditions on them and their text.
 //!
-//! A record is the bytes that the kernel wrote; its [`Type`](eunomia::types::Type) says where the fields are. [`Filter`] decides
+//! A record is the bytes that the kernel wrote; its [`Type`](eunomia::types::Type) has the positions of the fields. [`Filter`] decides
 //! which records are shown, [`Column`](column::Column) formats one field, and [`Entries`] makes records of the entries of a map.
 
 pub mod column;

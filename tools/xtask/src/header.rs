@@ -23,5 +23,5 @@ fn output_folder() -> Result<PathBuf, String> {
             message["reason"] == "build-script-executed" && message["package_id"] == library.trim()
         })
         .find_map(|message| message["out_dir"].as_str().map(PathBuf::from))
-        .ok_or_else(|| "cargo does not tell where the build script wrote the header".to_string())
+        .ok_or_else(|| "cargo did not report where the build script wrote the header".to_string())
 }

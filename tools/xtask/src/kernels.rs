@@ -59,7 +59,7 @@ pub fn write() -> Result<(), String> {
     for kernel in KERNELS {
         let file = format!("target/vm/{kernel}/matrix.txt");
         let Ok(text) = crate::read(Path::new(&file)) else {
-            println!("{TABLE} stays as it is: there are no answers of Linux {kernel} yet");
+            println!("{TABLE} stays as it is: there are no results of Linux {kernel} yet");
             return Ok(());
         };
         for (feature, answer) in text.lines().filter_map(|line| line.split_once(": ")) {

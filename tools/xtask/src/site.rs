@@ -1,4 +1,4 @@
-//! The site: Builds one mdBook from README, docs/ and the READMEs of the examples and bindings. `make docs` calls it.
+//! Builds the site: one mdBook from README, docs/ and the READMEs of the examples and bindings. `make docs` calls it.
 //!
 //! Pages keep their paths, so that links among them work in the repository and on the site. A link to any other file
 //! becomes a link to the file's page on the web. A link without a target is an error, and so is a page of docs/ without

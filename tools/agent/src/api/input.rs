@@ -65,10 +65,11 @@ fn signature(object: &Map<String, Value>) -> Result<Option<String>> {
     }
 }
 
-/// The members for the package of a request.
+/// The members of a body that specify a package.
 pub const PACKAGE: [&str; 3] = ["package", "package_base64", "digest"];
 
-/// The package of a body: `package`, JSON, `package_base64`, the bytes of its file, or `digest`, that of a task.
+/// Reads the package in a body: `package` (JSON), `package_base64` (the bytes of its file), or `digest` (the digest of a task's
+/// package).
 pub fn package(object: &Map<String, Value>) -> Result<Given> {
     let given = |name: &&str| object.get(*name).filter(|value| !value.is_null());
     let names: Vec<&str> = PACKAGE.into_iter().filter(|name| given(name).is_some()).collect();

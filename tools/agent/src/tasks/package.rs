@@ -12,12 +12,12 @@ use crate::error::{ApiError, Result};
 pub enum Given {
     /// Its bytes and its signature.
     Bytes(Vec<u8>, Option<String>),
-    /// That of a task, with this digest.
+    /// The digest of a task's package.
     Digest(String),
 }
 
 impl Tasks {
-    /// The package of a request, checked without privileges, with its bytes and its signature.
+    /// Checks the package of a request, without privileges. Returns it, its bytes and its signature.
     pub fn package(&self, given: Given) -> Result<(Package, Vec<u8>, Option<String>)> {
         let (bytes, signature) = match given {
             Given::Bytes(bytes, signature) => (bytes, signature),
@@ -26,7 +26,7 @@ impl Tasks {
         Ok((check_package(&bytes)?, bytes, signature))
     }
 
-    /// The package of a task, and its signature.
+    /// Returns the task's package with this digest, and its signature.
     fn stored(&self, digest: &str) -> Result<(Vec<u8>, Option<String>)> {
         let tasks = self.list();
         let task = tasks.iter().find(|task| task.current().digest == digest).ok_or_else(|| {

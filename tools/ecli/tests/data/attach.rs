@@ -8,7 +8,7 @@ use tempfile::TempDir;
 use crate::needs_root;
 use crate::support::{Ran, compile, ecli, run};
 
-/// Tells where it was hit.
+/// Reports the address at which it was hit.
 const PROBES: &str = r#"
 #include "vmlinux.h"
 #include <bpf/bpf_helpers.h>

@@ -1,4 +1,4 @@
-//! Programs in registries: a real one is started for each test, with TLS and accounts where the test wants them.
+//! Programs in registries: a real one is started for each test, with TLS and accounts if the test needs them.
 
 use std::fs;
 use std::net::{TcpListener, TcpStream};

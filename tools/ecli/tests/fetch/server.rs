@@ -1,4 +1,4 @@
-//! A web server that misbehaves as it is told to.
+//! A web server whose replies a test chooses, including wrong ones.
 
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Read, Write};

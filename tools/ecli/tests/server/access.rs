@@ -115,7 +115,7 @@ fn web_pages_and_foreign_names_are_refused() {
         send(format!("GET /task HTTP/1.1\r\nHost: {address}\r\nOrigin: http://attacker.example\r\n\r\n")),
         403
     );
-    // What a web page can send without asking.
+    // A request that a web page can send without a CORS preflight request.
     let simple = format!(
         "POST /stop HTTP/1.1\r\nHost: {address}\r\nContent-Type: text/plain\r\nContent-Length: 8\r\n\r\n{{\"id\":1}}"
     );

@@ -1,4 +1,4 @@
-//! tools/agent/openapi.json describes what the server does: every route is in it, and every response is as it says.
+//! tools/agent/openapi.json describes what the server does: every route is in it, and every response has the described form.
 
 use std::collections::BTreeSet;
 use std::os::unix::net::UnixStream;
@@ -28,7 +28,7 @@ fn all_routes_are_described_and_no_others() {
     assert_eq!(described, routes);
 }
 
-/// Says why a value is not as a schema describes it.
+/// Returns why a value does not match a schema.
 fn problem(schema: &Value, value: &Value, all: &Value) -> Option<String> {
     if let Some(name) = schema["$ref"].as_str() {
         return problem(all.pointer(&name[1..]).expect("a schema"), value, all);

@@ -37,7 +37,7 @@ impl Loader {
         self.client.load(&request).map(drop).map_err(|error| error.message)
     }
 
-    /// The most memory that the process has used, in KiB.
+    /// The peak memory of the process, in KiB.
     fn peak(&self) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
         let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
@@ -76,7 +76,7 @@ fn the_loader_survives_what_is_hostile_to_its_parsers() {
         let why = loader.load(2, bytes).expect_err(name);
         assert!(!why.contains("loader has ended"), "{name}: {why}");
     }
-    // It has held each message, at most 16 MiB, and nothing of what the parser made of it.
+    // The loader has held each message, of at most 16 MiB, but nothing that the parser derived from it.
     let used = loader.peak() - before;
     assert!(used < 64 << 10, "{used} KiB");
     assert_eq!(loader.client.list().unwrap().len(), 1, "the other task goes on");

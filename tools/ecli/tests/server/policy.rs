@@ -1,4 +1,4 @@
-//! What the policy refuses, and what the audit log says about it.
+//! What the policy refuses, and what the audit log contains about it.
 
 use std::fs;
 
@@ -95,7 +95,7 @@ int on_exec(void *ctx) { bpf_send_signal(0); return 0; }
     let number: u64 = id.parse().unwrap();
     let text = refused(&server, &["start", &package("bootstrap")]);
     assert!(text.contains("refused by tasks of the policy: 1 tasks run already"), "{text}");
-    // Nor does a replacement bring in what a start may not; the task goes on.
+    // A replace may not load what a start may not load; the task keeps running.
     let text = refused(&server, &["update", id, &killer]);
     assert!(text.contains("refused by effects of the policy"), "{text}");
     assert!(server.ok(&["list"]).ends_with(" Running\n"));

@@ -18,7 +18,7 @@ fn a_killed_server_is_followed_by_one_that_runs_the_same() {
     server.ok(&["update", "1", &packages[1].1]);
     server.ok(&["pause", "2"]);
     server.ok(&["stop", "3"]);
-    // Once with the loader of the server before, and once without.
+    // Once with the loader of the previous server, and once without it.
     for (marker, has_crashed) in [("marker-killed", false), ("marker-crashed", true)] {
         let folder = if has_crashed { server.crash() } else { server.kill() };
         server = Server::start_in(folder, &[]);
@@ -86,7 +86,7 @@ fn a_task_is_marked_each_time_it_is_attached() {
         let file = folder.path().join("state/tasks/1.json");
         let mut record: Value = serde_json::from_slice(&fs::read(&file).unwrap()).unwrap();
         assert_eq!(record["attaching"], json!(boot.trim()), "after the first start: {is_first}");
-        // As if it had run for a while, and the number of the next task were lost.
+        // Makes the files those of a task that has run for a while, and removes the number of the next task.
         record["attaching"] = Value::Null;
         fs::write(&file, record.to_string()).unwrap();
         fs::write(folder.path().join("state/next"), "?").unwrap();

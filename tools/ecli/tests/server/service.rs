@@ -12,7 +12,7 @@ use serde_json::json;
 use crate::support::{ecli, package};
 use crate::{exchange, folder, message, needs_root};
 
-/// Starts a server as a service manager does, and waits until it says that it is ready.
+/// Starts a server as a service manager does, and waits until it reports that it is ready.
 fn start(folder: &Path, listener: &UnixListener, messages: &UnixDatagram) -> Child {
     let path = |name: &str| folder.join(name).to_str().unwrap().to_owned();
     let mut command = ecli(&["server", "--state", &path("state"), "--loader", &path("loader.sock")]);
@@ -42,7 +42,7 @@ fn a_service_manager_passes_the_socket_and_is_told_when_the_server_is_ready() {
     assert_eq!(request("POST", "/v1/tasks", &body).0, 201);
     server.kill().unwrap();
     server.wait().unwrap();
-    // A request that comes while there is no server waits for the next one.
+    // A request that arrives while there is no server waits for the next server.
     let waiting = std::thread::scope(|scope| {
         let waiting = scope.spawn(|| request("GET", "/v1/tasks/1", ""));
         server = start(folder.path(), &listener, &messages);
@@ -88,7 +88,7 @@ fn systemd_accepts_the_units() {
     assert!(output.status.success() && problems.is_empty(), "{problems}");
     for service in paths.iter().filter(|path| path.extension().is_some_and(|kind| kind == "service")) {
         let mut rate = Command::new("systemd-analyze");
-        // 10 is no protection at all; most services of a fresh system have more than 9.
+        // An exposure of 10 means no protection; most services of a fresh system have more than 9.
         let output =
             rate.args(["security", "--offline=true", "--threshold=30"]).arg(service).output().unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));

@@ -50,7 +50,7 @@ impl Events {
         }
     }
 
-    /// How often there is each number that `number` finds in an event. Nothing may be lost.
+    /// Counts each number that `number` finds in the events. No line may report lost events.
     fn numbers(&self, number: impl Fn(&Value) -> Option<u64>) -> BTreeMap<u64, u64> {
         let mut counts = BTreeMap::new();
         for line in &self.lines {
@@ -68,7 +68,7 @@ fn kills(gate: u64) -> u64 {
     if std::env::var_os("EUNOMIA_ENDURANCE").is_some() { 10 * gate } else { gate }
 }
 
-/// Each number from the first to the last is there; as many as there were kills may be there twice.
+/// Checks that no number is missing, and that at most one for each kill occurs twice.
 #[track_caller]
 fn check_numbers(counts: &BTreeMap<u64, u64>, kills: u64) {
     let (first, last) = (*counts.keys().next().expect("events"), *counts.keys().last().expect("events"));
@@ -431,7 +431,7 @@ fn a_loader_of_another_version_or_of_another_server_is_refused() {
     let text = message(ask(&mut newer, hello));
     assert!(text.contains("speaks protocol 1, and the server 2 to 3"), "{text}");
     assert_eq!(message(ask(&mut newer, Request::List)), "the first request must be hello");
-    // A second one while the first is connected.
+    // A second server connects while the first is connected.
     let mut second = UnixStream::connect(&path).unwrap();
     let hello = || Request::Hello { lowest: 0, highest: PROTOCOL + 1 };
     assert_eq!(message(ask(&mut second, hello())), "another server uses this loader");

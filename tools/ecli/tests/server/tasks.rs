@@ -60,7 +60,7 @@ fn a_new_version_takes_over_without_losing_or_repeating_an_event() {
     server.ok(&["pause", "1"]);
     let count = || server.request("GET", "/v1/tasks/1/stats", &Value::Null).1["events"].as_u64().unwrap();
     let mut before = count();
-    // If two looks in a row find the same lines, all events have been read.
+    // If two reads in a row find the same lines, all events have been read.
     wait_for("the last event", || std::mem::replace(&mut before, count()) == before);
     let events = server.events("1");
     // Each version has its own buffer, so the order of events around a switch is that of reading.
@@ -85,7 +85,7 @@ fn a_start_is_idempotent_and_a_name_is_used_once() {
         &json!({"package": package_value(&package("bootstrap")), "name": "a", "format": "text"}),
     );
     assert_eq!((code, &error["status"]), (409, &json!("conflict")), "{error}");
-    // Replacing a package by itself changes nothing, and by one while it runs another is refused.
+    // A replace by the same package changes nothing. A replace of a package that the task does not run is refused.
     let (code, same) = server.request(
         "PUT",
         "/v1/tasks/1/package",
@@ -229,7 +229,7 @@ int BPF_PROG(on_exec, struct task_struct *task)
         (read, next) = (read + 1, next + 1);
     }
     assert!(lost > 0 && read + lost == 20000, "{read} + {lost}");
-    // A cursor leads to the next line, and one of another server to a line that says so.
+    // A stream begins after its cursor. With a cursor of another server it begins with a line that reports this.
     let kept = server.ok(&["log", "1"]);
     let last = follow(&server, "1", &(20000 - 3).to_string()).next().unwrap();
     let last: Value = serde_json::from_str(&last).unwrap();

@@ -80,9 +80,9 @@ fn certificates_of_clients_have_roles_and_are_read_again() {
         "{}",
         list("other").err
     );
-    // An authority of servers confirms no client.
+    // A client certificate by the authority of the servers is refused.
     assert_eq!(list("foreign").code, Some(1), "{}", list("foreign").err);
-    // Who has no certificate needs a token.
+    // A caller without a certificate needs a token.
     let bare = run(&["client", "-e", &endpoint, "--ca", &path("servers.pem"), "list"]);
     assert!(bare.err.starts_with("ecli: a token is required"), "{}", bare.err);
     // The client checks the server, too.
@@ -97,7 +97,7 @@ fn certificates_of_clients_have_roles_and_are_read_again() {
         "list",
     ]);
     assert!(ran.err.contains("certificate not valid for name"), "{}", ran.err);
-    // A server without TLS does not answer in it, and the other way round.
+    // A server without TLS refuses TLS, and a server with TLS refuses plain HTTP.
     let ran = run(&["client", "-e", &format!("http://localhost:{port}"), "list"]);
     assert_eq!(ran.code, Some(1), "{}", ran.err);
 

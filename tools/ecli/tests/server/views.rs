@@ -20,7 +20,7 @@ fn a_filter_shows_the_events_that_match() {
     wait_for("the first markers", || shown("comm == \"viewed-b\"").len() == 1);
     assert_eq!(shown("comm =~ '^viewed-'").len(), 2);
     assert!(shown("number > 100000 || comm == nothing").is_empty());
-    // The next version has the same type, so the filter goes on.
+    // The next version has the same type, so the filter still applies.
     server.ok(&["update", "one", &packages[1].1]);
     marker.run("viewed-a");
     wait_for("the new version", || !shown("version == 2 && comm == \"viewed-a\"").is_empty());

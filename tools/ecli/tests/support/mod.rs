@@ -115,7 +115,7 @@ pub fn without_privileges(args: &[&str], capabilities: &str) -> Ran {
     let folder =
         tempfile::Builder::new().permissions(std::os::unix::fs::PermissionsExt::from_mode(0o755)).tempdir();
     let ecli = folder.as_ref().expect("a folder").path().join("ecli");
-    // By another process: a child that a test starts meanwhile could hold the copy open for writing, and it would not run.
+    // Another process makes the copy: a child that a test starts at this moment could keep it open for writing, and it would not run.
     let copied = Command::new("cp").arg(env!("CARGO_BIN_EXE_ecli")).arg(&ecli).status().expect("cp runs");
     assert!(copied.success(), "the binary is copied");
     let mut command = Command::new("setpriv");
