@@ -12,7 +12,7 @@ use std::time::Duration;
 use eunomia::vm::{Batch, Group};
 use eunomia::{Error, Event, EventKind, Flow, Format, Options, Status, Vm};
 
-/// Far beyond what an event takes.
+/// Much longer than an event takes.
 const PATIENCE: Option<Duration> = Some(Duration::from_secs(30));
 const NOW: Option<Duration> = Some(Duration::ZERO);
 

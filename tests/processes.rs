@@ -493,7 +493,7 @@ fn a_replace_goes_through_two_processes() {
         reader.tell("rollback");
         reader.tell("commit_is_refused");
         wait_until_drained(&vm);
-        // For good.
+        // This time it stays flipped.
         let mut prepared = vm.prepare(next, ReplaceOptions::default()).expect("the version is prepared");
         reader.adopts(next, &prepared.export().expect("its descriptors").for_reader());
         let report = prepared.flip().expect("the flip");

@@ -268,7 +268,7 @@ mod channel {
 
     use super::*;
 
-    /// Far beyond what an event takes.
+    /// Much longer than an event takes.
     const PATIENCE: Duration = Duration::from_secs(30);
 
     #[test]

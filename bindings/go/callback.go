@@ -95,7 +95,7 @@ func (d *delivery) call(callback func() error) (answer C.int) {
 	return d.answer(callback(), d.vm)
 }
 
-// sourceName returns the C string of a source, which is mostly that of the last event.
+// sourceName returns the C string of a source, which usually is that of the previous event.
 func (d *delivery) sourceName(source *C.char) string {
 	if d.source != source {
 		d.source = source

@@ -293,7 +293,7 @@ func (vm *VM) Sources() ([]SourceInfo, error) {
 	})
 }
 
-// name converts the name of a source, mostly that of the last call. The caller must hold the vm's turn.
+// name converts the name of a source, which usually is that of the previous call. The caller must hold the vm's turn.
 func (vm *VM) name(c *C.char) string {
 	if text := unsafe.Slice((*byte)(unsafe.Pointer(c)), C.strlen(c)); string(text) != vm.last {
 		vm.last = string(text)

@@ -164,7 +164,7 @@ pub struct ProgMeta {
     pub name: String,
     /// Its section; empty in layouts F0 and F1.
     pub attach: String,
-    /// The place where it attaches, beyond its section.
+    /// Where it attaches, as far as its section does not specify it.
     pub target: Target,
     /// Whether it is loaded by default; if not specified, its section decides.
     pub autoload: Option<bool>,

@@ -1,4 +1,4 @@
-//! Where a program attaches, beyond its section: interfaces, paths, cgroups, perf events.
+//! Where a program attaches, as far as its section does not specify it: interfaces, paths, cgroups, perf events.
 //!
 //! A target has the same keys in the `progs[]` entries of a package and in the JSON that a host passes. Whether an
 //! interface or a path exists is not checked here, but when the program is attached.
@@ -127,7 +127,7 @@ const PERF_EVENTS: [(u32, &str); 2] = [
     ),
 ];
 
-/// The keys of a target from a host. In a package there are other keys beside them.
+/// The keys of a target from a host. An entry of a package has other keys as well.
 const HOST_KEYS: &str = "attach, path, func, offset, address, build_id, pid, cgroup, perf_event, interface, ifindex, flags, tchook, tcopts";
 
 impl Target {

@@ -113,7 +113,7 @@ impl Vm {
     /// delivers the events of each with their own types.
     ///
     /// The loader flips after this. When its flip has returned, [`commit`](Vm::commit) lets this vm close the old buffers as soon
-    /// as they are empty. If the loader gives up the new version, or rolls back, [`rollback`](Vm::rollback) returns to the old one.
+    /// as they are empty. If the loader aborts the new version, or rolls back, [`rollback`](Vm::rollback) returns to the old one.
     ///
     /// # Errors
     ///

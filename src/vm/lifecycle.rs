@@ -244,7 +244,7 @@ impl Vm {
         attached.map_err(|e| if was_loaded { e } else { self.unload(&mut inner, &mut delivery, e) })
     }
 
-    /// Detaches all programs, and gives up a version that a replace has kept. Maps, their contents and events that wait remain, and [`attach`](Vm::attach) can be called
+    /// Detaches all programs, and closes a version that a replace has kept. Maps, their contents and events that wait remain, and [`attach`](Vm::attach) can be called
     /// again. The next poll delivers a last round of each sampled map, unless the queue reads them.
     ///
     /// ```no_run

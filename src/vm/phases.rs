@@ -138,7 +138,7 @@ impl Vm {
     }
 
     /// Does everything of a [`replace`](Vm::replace) that can fail or takes long: opens, compares and loads the new version, and
-    /// attaches it to added hooks, where it does not run yet. [`Prepared::flip`] switches to it, dropping it gives it up.
+    /// attaches it to added hooks, where it does not run yet. [`Prepared::flip`] switches to it, dropping it unloads the new version.
     ///
     /// Until then the running version keeps running. Another replace, commit or rollback returns [`Status::Busy`]. What the host sets
     /// after this call does not reach the prepared version.

@@ -85,7 +85,7 @@ fn pinned_maps_of_a_guest_count_once_and_until_the_vm_ends() {
     // The pinned maps of closed objects still use memory. In the second run they exist already.
     let other = guest("greedy", &["OBJECTS", "CLOSE", "RENAME"], &object);
     assert_eq!(counts_with_pins(&other, Some(&pins.0)), [3, 3]);
-    // A map that exists already counts once.
+    // A map that exists already is counted once.
     let same = guest("greedy", &["OBJECTS", "CLOSE"], &object);
     assert_eq!(counts_with_pins(&same, Some(&pins.0)), [20, 20]);
 }

@@ -110,8 +110,8 @@ impl Client {
         serde_json::from_slice(&bytes).map_err(|error| self.failed(&error))
     }
 
-    /// Sends a request and passes the lines of the response to `lines` as they come, several at once and each with its end, until
-    /// that returns `false`.
+    /// Sends a request and passes the lines of the response to `lines` when they arrive, until that returns `false`. One call may
+    /// have several lines, each with its line feed.
     pub fn lines(&self, path: &str, mut lines: impl FnMut(&[u8]) -> bool) -> Result<(), Failure> {
         run(async {
             let mut response = self.send(Method::GET, path, None, None).await?;

@@ -108,7 +108,7 @@ pub fn find(method: &Method, path: &str) -> Result<(&'static Route, u64)> {
     }
 }
 
-/// Whether a path is one of a pattern, and the number in it or what is in its place.
+/// Matches a path with a pattern. Returns the number in the path, or the text that is not a number.
 fn matches<'a>(pattern: &str, path: &'a str) -> Option<Result<u64, &'a str>> {
     let (mut patterns, mut parts) = (pattern.split('/'), path.split('/'));
     let mut id = Ok(0);

@@ -43,7 +43,7 @@ pub struct Effects {
 }
 
 impl Effects {
-    /// Adds the program at `index` of a vm, which is loaded. `pinned` returns the path of a pinned map.
+    /// Adds the loaded program at `index` of a vm. `pinned` returns the path of a pinned map.
     pub fn add(
         &mut self,
         vm: &Vm,

@@ -28,7 +28,7 @@ pub fn check(library: &str) -> Result<(), String> {
     } else if has_std_sources()? {
         (MAX_BYTES, "")
     } else {
-        (MAX_BYTES + LARGE_STD, ", std as it comes: rustup component add rust-src makes it smaller")
+        (MAX_BYTES + LARGE_STD, ", with the precompiled std: rustup component add rust-src makes it smaller")
     };
     println!("{library}: {bytes} bytes (at most {limit}{std}), needs {}", needed.join(" "));
 

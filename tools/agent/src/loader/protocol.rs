@@ -75,7 +75,7 @@ pub enum Request {
     },
     /// Switches to the prepared package. The reply is [`Reply::Text`], the report.
     Flip,
-    /// Gives up the prepared package.
+    /// Unloads the prepared package without a switch to it.
     Abort,
     /// Detaches the programs of a task, or attaches them again. The maps stay.
     Pause {

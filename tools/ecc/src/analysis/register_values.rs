@@ -35,7 +35,7 @@ pub type Value = Option<BTreeSet<Atom>>;
 
 /// A value with more possibilities than this is treated as unknown.
 const MAX_ATOMS: usize = 8;
-/// A function is given up if each instruction has been visited this often on average.
+/// The analysis of a function ends without a result if each instruction has been visited this often on average.
 const MAX_VISITS: usize = 64;
 
 /// The registers, and the stack slots to which a register was saved.

@@ -281,7 +281,7 @@ fn the_server_has_no_privileges_and_the_loader_only_those_for_loading() {
     assert_eq!([line(own, "NoNewPrivs:"), line(loader, "NoNewPrivs:")], ["1", "1"]);
 }
 
-/// The lines of `ecli client events` as they come.
+/// Iterates over the lines of a running `ecli client events`.
 fn follow(server: &Server, id: &str, since: &str) -> impl Iterator<Item = String> {
     let endpoint = server.endpoint();
     let mut child = ecli(&["client", "-e", &endpoint, "events", id, "--since", since])
