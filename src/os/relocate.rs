@@ -1,6 +1,6 @@
 //! Applies the packed relocations of the shared library.
 //!
-//! The library's tables hold some 1,200 addresses, each of which needs a relocation of 24 bytes. A packed table (DT_RELR in the
+//! The library's tables hold about 1,200 addresses, each of which needs a relocation of 24 bytes. A packed table (DT_RELR in the
 //! gABI, "Relative Relocation Table") needs 28 kB less for them, but the dynamic linker of glibc reads it only since 2.36, and
 //! the library supports 2.34. So lld writes the table under the tags that Android used before, which glibc ignores, and
 //! `eunomia_relocate` applies it. `tools/build-release.sh` makes this function the library's DT_INIT. The dynamic linker calls it
@@ -56,8 +56,8 @@ std::arch::global_asm!(
     relocate = sym relocate,
 );
 
-/// Relocates the library that is mapped at `image`. The addresses that become read-only after relocation (RELRO) are
-/// writable meanwhile. Ends the process if the kernel refuses that, as the dynamic linker does.
+/// Relocates the library that is mapped at `image`. The pages that are read-only after
+/// relocation (RELRO) are made writable for this. Ends the process if the kernel refuses that, as the dynamic linker does.
 unsafe extern "C" fn relocate(image: *mut u8) {
     // SAFETY: the linker puts the ELF header and the program headers at the start of the first mapped segment.
     let segments = unsafe {
