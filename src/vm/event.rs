@@ -91,7 +91,7 @@ impl<'a> Event<'a> {
 pub enum Flow {
     /// Go on.
     Continue,
-    /// End the call with success. The event counts as delivered.
+    /// End the call with success. The event is counted as delivered.
     End,
     /// End the call with [`Status::Callback`]. The value becomes part of the message.
     Fail(i32),

@@ -44,7 +44,7 @@ impl Vm {
     /// A batch has at most 256 records of one ring buffer, or of one CPU of a perf buffer, or one map entry. The records
     /// of a ring buffer are not copied: they are in the memory that the kernel wrote them to. The kernel can reuse the
     /// memory of a batch only after the callback. So a slow callback makes the kernel drop records earlier than a
-    /// callback for single events does. A batch that the callback gets counts as delivered, whatever the callback
+    /// callback for single events does. A batch that the callback gets is counted as delivered, whatever the callback
     /// returns. With a queue ([`Vm::queue_start`]), a batch has one record.
     ///
     /// # Errors

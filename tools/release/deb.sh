@@ -132,7 +132,7 @@ deb-systemd-helper enable eunomia-agent.service >/dev/null
 if [ -d /run/systemd/system ]; then
     systemctl daemon-reload
     systemctl start eunomia-loader.socket eunomia-agent.socket
-    # The programs of tasks stay attached, because the loader goes on.
+    # The programs of tasks stay attached, because the loader keeps running.
     systemctl restart eunomia-agent.service
 fi
 END

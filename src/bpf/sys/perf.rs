@@ -23,7 +23,7 @@ pub struct Perf {
     batch: Vec<(usize, usize)>,
 }
 
-/// The buffers. Only `Perf` reads records; any thread may ask for losses meanwhile.
+/// The buffers. Only `Perf` reads records; any thread may ask for losses at any time.
 pub struct PerfEvents {
     buffers: Vec<Buffer>,
     /// The map that contains the buffers, and the process that put them there; `None` if another process did.

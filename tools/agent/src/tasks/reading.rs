@@ -93,7 +93,7 @@ fn import(task: &Task, package: &[u8], exported: Exported) -> Result<Arc<Vm>> {
     Ok(Arc::new(Vm::import(&package, exported, Options::new().log(log))?))
 }
 
-/// Notes in the log that events may be missing: the programs were not attached, or their events are gone.
+/// Adds a line to the log that events may be missing: the programs were not attached, or their events are gone.
 pub(super) fn note_gap(task: &Task) {
     if task.log.next() > 0 {
         task.log.push(LineKind::Unknown, "", Content::text(b"loader"));
