@@ -17,7 +17,8 @@ int eunomia_go_iter_each(eunomia_vm *vm, const char *prog, uintptr_t delivery);
 int eunomia_go_wasm_run(eunomia_vm *vm, int argc, const char *const *argv, int *exit_code, uint32_t format,
                         uintptr_t delivery);
 
-// Calls eunomia_prog_run. Pointers to the input are parameters of this function, because Go must not pass a struct of Go pointers.
+// Calls eunomia_prog_run. The pointers to the input are parameters of this function, because Go must not pass
+// a struct of Go pointers.
 int eunomia_go_prog_run(eunomia_vm *vm, const char *prog, const void *data, size_t data_len, const void *ctx,
                         size_t ctx_len, void *data_out, size_t data_out_cap, void *ctx_out,
                         size_t ctx_out_cap, uint32_t repeat, eunomia_prog_result *out);

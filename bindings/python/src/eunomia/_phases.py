@@ -19,7 +19,8 @@ class Prepared:
     with vm.prepare(data) as prepared:
         prepared.flip()
 
-    At the end of the block it is unloaded, unless `flip` was called. `report` has what will happen to programs and maps.
+    At the end of the block it is unloaded, unless `flip` was called. `report` has what will happen to programs and
+    maps.
     """
 
     def __init__(self, vm: VM, report: dict[str, Any]) -> None:
