@@ -17,7 +17,7 @@ use eunomia::{Kind, Options, Status, Vm};
 use eunomia_effects::{Findings, Judged, Object, Program};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{MemfdFlags, memfd_create};
-use rustix::process::{Resource, Rlimit, Signal, set_parent_process_death_signal, setrlimit};
+use rustix::process::{Resource, Rlimit, Signal, getrlimit, set_parent_process_death_signal, setrlimit};
 use serde_json::{Value, json};
 
 use crate::archive;
@@ -61,10 +61,12 @@ pub fn read(mut command: Command, package: &[u8]) -> Result<Vec<Judged>> {
 
 /// Returns the error for a child that has not replied.
 fn ended(status: ExitStatus) -> Failure {
-    /// The kernel sends SIGXCPU at the limit, and SIGKILL if the child is still running after that.
-    const TIME: [i32; 2] = [24, 9];
+    /// The kernel sends SIGXCPU at the limit, and SIGKILL if the child is still running after that, or if memory runs out.
+    const SIGXCPU: i32 = 24;
+    const SIGKILL: i32 = 9;
     let why = match status.signal() {
-        Some(signal) if TIME.contains(&signal) => format!("took more than {SECONDS} s"),
+        Some(SIGXCPU) => format!("took more than {SECONDS} s"),
+        Some(SIGKILL) => format!("was killed: it took more than {SECONDS} s, or memory ran out"),
         Some(signal) => format!("ended by signal {signal}"),
         None => format!("used more than {} MiB, or failed ({status})", MEMORY >> 20),
     };
@@ -178,7 +180,11 @@ fn decode(text: &str) -> Option<Vec<Judged>> {
 
 /// Drops permanently all privileges that reading a package does not need.
 fn restrict() -> std::result::Result<(), String> {
-    let most = |most| Rlimit { current: Some(most), maximum: Some(most) };
+    // A limit that is lower already stays, because raising it would need a capability.
+    let most = |resource, most: u64| {
+        let most = getrlimit(resource).maximum.map_or(most, |already| already.min(most));
+        Rlimit { current: Some(most), maximum: Some(most) }
+    };
     let limits = [
         (Resource::As, MEMORY),
         (Resource::Cpu, SECONDS),
@@ -187,8 +193,10 @@ fn restrict() -> std::result::Result<(), String> {
         (Resource::Core, 0),
     ];
     for (resource, limit) in limits {
-        setrlimit(resource, most(limit)).map_err(|error| error.to_string())?;
+        setrlimit(resource, most(resource, limit)).map_err(|error| error.to_string())?;
     }
+    // If memory runs out, the kernel ends this process, and not the loader. Without /proc, it decides by their sizes.
+    let _ = std::fs::write("/proc/self/oom_score_adj", "1000");
     set_parent_process_death_signal(Some(Signal::KILL)).map_err(|error| error.to_string())?;
     confine_parser()?;
     allow_only(&CALLS)
@@ -266,6 +274,7 @@ mod tests {
         };
         assert!(read("kill -SEGV $$").message.ends_with("its parser ended by signal 11"));
         assert!(read("kill -XCPU $$").message.ends_with("its parser took more than 10 s"));
+        assert!(read("kill -KILL $$").message.ends_with("took more than 10 s, or memory ran out"));
         assert!(read("exit 1").message.contains("used more than 1024 MiB, or failed"));
         assert!(read("echo nonsense").message.contains("the package cannot be read"));
         assert!(read("head -c 5000000 /dev/zero").message.contains("the reply is too large"));

@@ -5,13 +5,12 @@ mod support;
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use rustix::process::{Signal, getpid, kill_process};
 use serde_json::{Value, json};
-use support::{Ran, run};
+use support::{Ran, run, run_ecc};
 
 /// The program of the former manual.
 const PROGRAM: &str = r#"#include <vmlinux.h>
@@ -97,14 +96,6 @@ int process_event(int ctx, char *e, int str_len)
 }
 "#;
 
-fn ecc(folder: &Path, args: &[&str]) {
-    let exe = std::env::current_exe().unwrap();
-    let ecc = exe.ancestors().nth(2).unwrap().join("ecc");
-    assert!(ecc.exists(), "{} is missing: run `cargo build --workspace` first", ecc.display());
-    let made = Command::new(ecc).args(args).current_dir(folder).output().unwrap();
-    assert!(made.status.success(), "ecc {args:?}: {}", String::from_utf8_lossy(&made.stderr));
-}
-
 /// A directory with a module that has this handler.
 fn built(handler: &str) -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
@@ -112,8 +103,8 @@ fn built(handler: &str) -> tempfile::TempDir {
     write("sigsnoop.bpf.c", PROGRAM);
     write("sigsnoop.h", HEADER);
     write("app.c", &format!("{MAIN}{handler}"));
-    ecc(folder.path(), &["gen-wasm-skel"]);
-    ecc(folder.path(), &["build-wasm"]);
+    run_ecc(folder.path(), &["gen-wasm-skel"]);
+    run_ecc(folder.path(), &["build-wasm"]);
     folder
 }
 
@@ -237,7 +228,7 @@ int bpf_main(char *env_json, int str_len)
     write("sigsnoop.bpf.c", PROGRAM);
     write("sigsnoop.h", HEADER);
     write("app.c", &format!("{main}{entry}{}", HANDLER.replace("MORE", "")));
-    ecc(folder.path(), &["build-wasm"]);
+    run_ecc(folder.path(), &["build-wasm"]);
     let ran = watched(folder.path(), &["--count", "3"]);
     assert_eq!(ran.code, Some(0), "{}", ran.err);
     assert!(ran.out.lines().count() == 3 && ran.out.lines().all(is_line), "{}", ran.out);

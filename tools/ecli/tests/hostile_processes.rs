@@ -6,16 +6,16 @@ mod support;
 use std::io::{BufRead, BufReader};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
-use support::{Ran, ecli, package};
+use support::{Process, Ran, ecli, package};
 
 /// A process of the user nobody, and its perf map.
 struct Stranger {
-    child: Child,
+    child: Process,
     perf_map: PathBuf,
     _folder: tempfile::TempDir,
 }
@@ -40,7 +40,7 @@ impl Stranger {
         let out = child.stdout.take().expect("a pipe");
         BufReader::new(out).read_line(&mut line).expect("a line");
         assert!(line.starts_with("/tmp/perf-"), "{mode}: it did not begin: {line:?}");
-        Stranger { child, perf_map: line.trim().into(), _folder: folder }
+        Stranger { child: Process(child), perf_map: line.trim().into(), _folder: folder }
     }
 
     fn pid(&self) -> u64 {
@@ -50,31 +50,22 @@ impl Stranger {
 
 impl Drop for Stranger {
     fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
         let _ = std::fs::remove_file(&self.perf_map);
     }
 }
 
 /// A process of another user, whose functions have names.
-struct Bystander(Child);
+struct Bystander(Process);
 
 impl Bystander {
     fn start() -> Bystander {
         let dd =
             Command::new("dd").args(["if=/dev/zero", "of=/dev/null", "bs=1M"]).stderr(Stdio::null()).spawn();
-        Bystander(dd.expect("dd starts"))
+        Bystander(Process(dd.expect("dd starts")))
     }
 
     fn pid(&self) -> u64 {
         self.0.id().into()
-    }
-}
-
-impl Drop for Bystander {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
     }
 }
 

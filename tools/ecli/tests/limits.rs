@@ -4,11 +4,11 @@ mod support;
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Stdio};
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
-use support::{ecli, package, run, wait_for_handlers};
+use support::{Process, ecli, package, run, wait_for_handlers};
 
 /// Much longer than a start takes.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -40,7 +40,7 @@ fn invalid_sizes_are_refused() {
 
 /// A run in progress, and its cgroup.
 struct Running {
-    child: Child,
+    child: Process,
     group: PathBuf,
 }
 
@@ -48,7 +48,7 @@ impl Running {
     fn start() -> Running {
         let args = ["run", "-q", "--max-kernel-memory", "64M", &package("bootstrap")];
         let child = ecli(&args).stdout(Stdio::null()).spawn().expect("ecli starts");
-        let mut running = Running { child, group: PathBuf::new() };
+        let mut running = Running { child: Process(child), group: PathBuf::new() };
         let deadline = Instant::now() + PATIENCE;
         while !running.group.is_absolute() {
             assert!(Instant::now() < deadline, "it enters no group");
@@ -61,13 +61,6 @@ impl Running {
     fn end(&mut self, signal: Signal) {
         kill_process(Pid::from_child(&self.child), signal).expect("it runs");
         self.child.wait().expect("it ends");
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }
 

@@ -10,7 +10,7 @@ use std::collections::HashSet;
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -18,7 +18,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use rustix::process::{Pid, Signal, getpgid};
 use serde_json::Value;
 use server::{Reply, Server};
-use support::{Ran, compile, ecli, run, run_with_input, signal, wait_for};
+use support::{Process, Ran, compile, ecli, run, run_with_input, signal, wait_for};
 
 /// A version of a package whose events are calls of getpgid(2) by the process --tgid. `members` are added to its record.
 fn source(version: u32, members: &str, more: &str) -> String {
@@ -74,16 +74,6 @@ const FIRST: i32 = 1_000_000_000;
 fn turn() -> MutexGuard<'static, ()> {
     static TURN: Mutex<()> = Mutex::new(());
     TURN.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// A process that does not outlive the test.
-struct Process(Child);
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
 }
 
 /// A running ecli, and the lines that it writes to stderr.
@@ -306,10 +296,7 @@ fn after_sighup_a_program_is_downloaded_again() {
     let _turn = turn();
     let server = Server::new();
     let (one, two) = (package(1, "", ""), package(2, "u64 more;", ""));
-    let digest = {
-        use sha2::{Digest, Sha256};
-        Sha256::digest(&one).iter().map(|byte| format!("{byte:02x}")).collect::<String>()
-    };
+    let digest = support::sha256(&one);
     let url = server.on("/package.json", Reply::Content(one.clone()));
     let pinned = format!("{url}#sha256={digest}");
     for (prog, replaced) in [(&url, true), (&pinned, false)] {
@@ -338,9 +325,7 @@ fn an_edited_source_is_seen_at_once() {
     let folder = tempfile::tempdir().expect("a folder");
     let (file, path) = (folder.path().join("test.bpf.c"), folder.path().join("package.json"));
     fs::write(&file, source(1, "", "")).expect("a source");
-    let exe = std::env::current_exe().expect("a path");
-    let ecc = exe.ancestors().nth(2).expect("target/PROFILE").join("ecc");
-    let mut command = Command::new(ecc);
+    let mut command = support::ecc();
     command.arg(&file).arg("-o").arg(folder.path()).arg("--watch").stderr(Stdio::null());
     let compiler = Process(command.spawn().expect("ecc starts"));
     wait_for("the package", || path.exists());

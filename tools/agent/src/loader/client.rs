@@ -16,6 +16,7 @@ use rustix::fs::Mode;
 use serde_json::{Value, json};
 
 use super::channel;
+use super::inherited::keep_from_children;
 use super::protocol::{Listed, PROTOCOL, Reply, Request};
 use crate::error::{ApiError, Result};
 
@@ -261,6 +262,7 @@ fn start(path: &Path, mut command: Command) -> io::Result<()> {
     let umask = rustix::process::umask(Mode::from_raw_mode(0o177));
     let listener = UnixListener::bind(path);
     rustix::process::umask(umask);
+    keep_from_children();
     command.stdin(OwnedFd::from(listener?)).stdout(Stdio::null()).spawn().map(drop)
 }
 

@@ -6,6 +6,7 @@
 mod channel;
 mod client;
 mod guard;
+mod inherited;
 mod keeper;
 mod plan;
 pub mod privileges;

@@ -2,16 +2,11 @@
 
 use std::fs;
 
-use sha2::{Digest, Sha256};
-
 use crate::server::{Reply, Server, certificate};
+use crate::support::sha256;
 use crate::{Ended, Place, package};
 
 const SOURCE: i32 = 3;
-
-fn sha256(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
-}
 
 #[test]
 fn a_program_is_downloaded_from_a_url() {

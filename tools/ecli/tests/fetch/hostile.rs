@@ -1,9 +1,9 @@
 //! Servers and registries that try to exhaust memory or time, or to obtain passwords.
 
 use serde_json::json;
-use sha2::{Digest, Sha256};
 
 use crate::server::{Reply, Server, certificate};
+use crate::support::sha256;
 use crate::{Ended, Place, package};
 
 const SOURCE: i32 = 3;
@@ -12,8 +12,7 @@ const SOURCE: i32 = 3;
 const MEMORY: u64 = 1 << 30;
 
 fn digest(bytes: &[u8]) -> String {
-    let digits: String = Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect();
-    format!("sha256:{digits}")
+    format!("sha256:{}", sha256(bytes))
 }
 
 fn layer(bytes: &[u8]) -> serde_json::Value {

@@ -1,5 +1,8 @@
 //! Programs from web servers and registries, and signatures. All servers are real and run on this machine.
 
+#[path = "../support/mod.rs"]
+mod support;
+
 mod download;
 mod hostile;
 mod install;

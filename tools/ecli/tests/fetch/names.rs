@@ -2,9 +2,8 @@
 
 use std::fs;
 
-use sha2::{Digest, Sha256};
-
 use crate::server::{Reply, Server};
+use crate::support::sha256;
 use crate::{Ended, Place, package};
 
 const USAGE: i32 = 2;
@@ -26,7 +25,7 @@ fn offline(place: &Place, args: &[&str]) -> Ended {
 #[test]
 fn a_file_never_replaces_a_url_an_image_or_a_name() {
     let place = Place::new();
-    let digest: String = Sha256::digest(planted()).iter().map(|byte| format!("{byte:02x}")).collect();
+    let digest = sha256(&planted());
     let names = [
         "https://example.org/tools/package.json".to_owned(),
         format!("https://example.org/tools/package.json#sha256={digest}"),

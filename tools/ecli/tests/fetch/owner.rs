@@ -5,38 +5,24 @@ use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::Path;
 
 use serde_json::json;
-use sha2::{Digest, Sha256};
 
 use crate::server::{Reply, Server};
-use crate::{Ended, Place, package};
+use crate::support::sha256;
+use crate::{Ended, Place, needs_root, package};
 
 const FAILED: i32 = 1;
 const SOURCE: i32 = 3;
 const NOBODY: u32 = 65534;
 
-macro_rules! needs_root {
-    () => {
-        if !rustix::process::geteuid().is_root() {
-            assert!(std::env::var_os("CI").is_none(), "this test needs root, and CI must not skip it");
-            eprintln!("SKIPPED: {} needs root", module_path!());
-            return;
-        }
-    };
-}
-
 fn mode(path: &Path, mode: u32) {
     fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
 }
 
-fn hex(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
 /// A copy of a download in the format of ecli's cache, made by another user.
 fn plant(place: &Place, cache: &str, url: &str, bytes: &[u8]) {
-    let name = format!("{cache}/{}", hex(url.as_bytes()));
+    let name = format!("{cache}/{}", sha256(url.as_bytes()));
     place.write(&name, bytes);
-    let about = json!({"url": url, "sha256": hex(bytes), "len": bytes.len(), "etag": "\"1\""});
+    let about = json!({"url": url, "sha256": sha256(bytes), "len": bytes.len(), "etag": "\"1\""});
     place.write(&format!("{name}.json"), about.to_string().as_bytes());
 }
 

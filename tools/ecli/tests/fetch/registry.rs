@@ -2,10 +2,11 @@
 
 use std::fs;
 use std::net::{TcpListener, TcpStream};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::server::certificate;
+use crate::support::Process;
 use crate::{Ended, Place, example, package};
 
 const SOURCE: i32 = 3;
@@ -14,7 +15,7 @@ const SOURCE: i32 = 3;
 const ACCOUNTS: &str = "kim:$2y$05$KMRLITKBfR.xROjuukg22efJxKVDnQDN0S2zI.TDgkBlBaMFzuJjG\n";
 
 struct Registry {
-    process: Child,
+    _process: Process,
     /// Host and port, as references begin.
     host: String,
     place: Place,
@@ -47,7 +48,7 @@ impl Registry {
             assert!(Instant::now() < deadline, "the registry does not listen");
             std::thread::sleep(Duration::from_millis(10));
         }
-        Registry { process, host: format!("localhost:{port}"), place }
+        Registry { _process: Process(process), host: format!("localhost:{port}"), place }
     }
 
     /// Runs ecli as a user who trusts the registry's certificate.
@@ -62,13 +63,6 @@ impl Registry {
 
     fn image(&self, name: &str) -> String {
         format!("{}/{name}", self.host)
-    }
-}
-
-impl Drop for Registry {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
     }
 }
 

@@ -1,15 +1,13 @@
 //! The callers that the server accepts, and what each of them may do.
 
 use serde_json::{Value, json};
-use sha2::{Digest, Sha256};
 
 use crate::support::{self, package, run};
 use crate::{Server, folder, needs_root, package_value, policy};
 
 /// The line of a token in the file of the server.
 fn line(role: &str, token: &str) -> String {
-    let digest: String = Sha256::digest(token).iter().map(|byte| format!("{byte:02x}")).collect();
-    format!("{role} {digest}\n")
+    format!("{role} {}\n", support::sha256(token.as_bytes()))
 }
 
 #[test]

@@ -3,6 +3,10 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+#[allow(dead_code, reason = "each test binary uses a part of it")]
+#[path = "../../../../tests/support/cgroup.rs"]
+mod cgroup;
+
 mod access;
 mod bad_input;
 mod former;
@@ -20,11 +24,11 @@ use std::fs::File;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use serde_json::Value;
-use support::{Ran, ecli, wait_for};
+use support::{Ran, Watchdog, wait_for};
 
 /// Sends each start of a program as an event with a number that counts them, and the version of the package.
 const COUNTED: &str = r#"
@@ -72,6 +76,7 @@ struct Server {
     folder: tempfile::TempDir,
     /// The address, if it listens on one.
     address: Option<String>,
+    _watchdog: Watchdog,
 }
 
 impl Server {
@@ -81,10 +86,22 @@ impl Server {
 
     /// Starts a server with the state of an earlier one.
     fn start_in(folder: tempfile::TempDir, options: &[&str]) -> Server {
+        Server::start_as(folder, &[], options)
+    }
+
+    /// The same, with words before the command.
+    fn start_as(folder: tempfile::TempDir, before: &[&str], options: &[&str]) -> Server {
+        Server::start_with(folder, env!("CARGO_BIN_EXE_ecli"), before, options)
+    }
+
+    /// The same, with another program.
+    fn start_with(folder: tempfile::TempDir, program: &str, before: &[&str], options: &[&str]) -> Server {
         let log = folder.path().join("log");
         let path = |name: &str| folder.path().join(name).to_str().expect("UTF-8").to_owned();
-        let mut command = ecli(&["server", "--socket", &path("socket"), "--state", &path("state")]);
-        command.args(options).stderr(File::create(&log).expect("a log"));
+        let (socket, state) = (path("socket"), path("state"));
+        let words = [before, &[program, "server", "--socket", &socket, "--state", &state], options].concat();
+        let mut command = Command::new(words[0]);
+        command.args(&words[1..]).stdin(Stdio::null()).stderr(File::create(&log).expect("a log"));
         let mut child = command.spawn().expect("ecli starts");
         let text = || std::fs::read_to_string(&log).expect("a log");
         wait_for("the server", || {
@@ -95,7 +112,8 @@ impl Server {
         let address = text()
             .lines()
             .find_map(|line| Some(line.split_once("server: http")?.1.split_once("://")?.1.to_owned()));
-        Server { child, folder, address }
+        let watchdog = Watchdog::new(&child, program, Path::new(&socket), Path::new(&state));
+        Server { child, folder, address, _watchdog: watchdog }
     }
 
     fn path(&self, name: &str) -> PathBuf {

@@ -2,30 +2,39 @@
 
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixListener;
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 
 use eunomia_agent::loader::protocol::{Alone, Caller, Origin, Request};
 use eunomia_agent::loader::{Client, Settings};
 
-use crate::support::{ecli, package};
+use crate::cgroup::MemoryCgroup;
+use crate::support::{Process, package};
 use crate::{folder, needs_root};
 
 /// A loader without a server.
 struct Loader {
-    child: Child,
     client: Client,
+    child: Process,
+    // Removed after the process has ended.
+    group: MemoryCgroup,
     _folder: tempfile::TempDir,
 }
+
+/// What the loader and its parsers may use, kernel memory included.
+const MEMORY: u64 = 192 << 20;
 
 impl Loader {
     fn start() -> Loader {
         let folder = folder();
         let path = folder.path().join("loader.sock");
         let listener = UnixListener::bind(&path).unwrap();
-        let mut command = ecli(&["--load-packages"]);
-        let child = command.stdin(OwnedFd::from(listener)).stderr(Stdio::inherit()).spawn().unwrap();
+        let group = MemoryCgroup::new(MEMORY);
+        let [shell, words @ ..] = group.wrapper();
+        let mut command = Command::new(shell);
+        command.args(words).args([env!("CARGO_BIN_EXE_ecli"), "--load-packages"]);
+        let child = Process(command.stdin(OwnedFd::from(listener)).spawn().unwrap());
         let client = Client::connect(&path, Settings::default(), Command::new("false")).unwrap();
-        Loader { child, client, _folder: folder }
+        Loader { client, child, group, _folder: folder }
     }
 
     fn load(&self, task: u64, package: &[u8]) -> Result<(), String> {
@@ -42,13 +51,6 @@ impl Loader {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
         let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
         line.trim().trim_end_matches(" kB").parse().unwrap()
-    }
-}
-
-impl Drop for Loader {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }
 
@@ -80,5 +82,6 @@ fn the_loader_survives_what_is_hostile_to_its_parsers() {
     let used = loader.peak() - before;
     assert!(used < 64 << 10, "{used} KiB");
     assert_eq!(loader.client.list().unwrap().len(), 1, "the other task goes on");
+    assert_eq!(loader.group.kills(), 0, "memory ran out");
     assert_eq!(loader.load(2, &good), Ok(()));
 }

@@ -64,7 +64,7 @@ impl Events {
 }
 
 /// The number of kills in the gate, and ten times as many otherwise.
-fn kills(gate: u64) -> u64 {
+pub fn kills(gate: u64) -> u64 {
     if std::env::var_os("EUNOMIA_ENDURANCE").is_some() { 10 * gate } else { gate }
 }
 
@@ -226,6 +226,47 @@ fn a_killed_loader_is_followed_by_one_that_runs_the_same() {
         "it is not known what was lost: {new:?}"
     );
     assert!(new.iter().any(|line| line["event"]["comm"] == "marker-after"), "with the same cursor");
+}
+
+/// Not a test of its own: the next one runs it in a process that it kills.
+#[test]
+#[ignore = "it waits for its end"]
+fn part_that_is_killed() {
+    let server = Server::start(&[]);
+    server.ok(&["start", &package("bootstrap")]);
+    println!("loader {}", server.loader());
+    std::thread::sleep(Duration::from_secs(3600));
+}
+
+#[test]
+fn a_killed_test_leaves_nothing_running_and_a_loader_gets_no_foreign_descriptors() {
+    needs_root!();
+    use std::io::{BufRead, BufReader};
+    use std::process::{Command, Stdio};
+    let (foreign, _writer) = std::io::pipe().unwrap();
+    let foreign_name =
+        fs::read_link(format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&foreign))).unwrap();
+    // A shell passes the pipe on as descriptor 7.
+    let mut test = Command::new("sh");
+    test.args(["-c", "exec 7<&0 \"$@\" </dev/null", "sh"]).arg(std::env::current_exe().unwrap());
+    test.args(["survival::part_that_is_killed", "--exact", "--ignored", "--nocapture"]);
+    let mut test = support::Process(test.stdin(foreign).stdout(Stdio::piped()).spawn().unwrap());
+    let lines = BufReader::new(test.stdout.take().unwrap()).lines().map_while(Result::ok);
+    let loader: u32 =
+        lines.filter_map(|line| line.strip_prefix("loader ")?.parse().ok()).next().expect("a loader");
+    let keeper: u32 = {
+        let status = fs::read_to_string(format!("/proc/{loader}/status")).unwrap();
+        status.lines().find_map(|line| line.strip_prefix("PPid:")?.trim().parse().ok()).unwrap()
+    };
+    let has_foreign = |pid: u32| {
+        let files = fs::read_dir(format!("/proc/{pid}/fd")).unwrap().flatten();
+        files.filter_map(|file| fs::read_link(file.path()).ok()).any(|name| name == foreign_name)
+    };
+    assert!(has_foreign(test.id()) && !has_foreign(keeper) && !has_foreign(loader));
+    test.kill().unwrap();
+    test.wait().unwrap();
+    let is_gone = |pid: u32| !Path::new(&format!("/proc/{pid}/exe")).exists();
+    wait_for("the end of the loader", || is_gone(loader) && is_gone(keeper));
 }
 
 #[test]

@@ -2,8 +2,11 @@
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 
 use std::io::Write;
-use std::path::PathBuf;
+use std::ops::{Deref, DerefMut};
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+
+use sha2::{Digest, Sha256};
 
 /// Skips a test that needs root, with a message. In CI, where no test may be skipped, the test fails.
 #[macro_export]
@@ -76,37 +79,89 @@ pub fn run_with_input(args: &[&str], input: &[u8]) -> Ran {
     output.into()
 }
 
+/// A process that is killed when this is dropped.
+pub struct Process(pub Child);
+
+impl Deref for Process {
+    type Target = Child;
+
+    fn deref(&self) -> &Child {
+        &self.0
+    }
+}
+
+impl DerefMut for Process {
+    fn deref_mut(&mut self) -> &mut Child {
+        &mut self.0
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Ends a server, and the loader that it has started, if the test is killed. It is a process that waits until the test closes a pipe.
+pub struct Watchdog(Child);
+
+impl Watchdog {
+    pub fn new(server: &Child, program: &str, socket: &Path, state: &Path) -> Watchdog {
+        // A test that ends as usual sends a line.
+        let script = "read -r _ && exit; kill -9 \"$1\"; exec \"$2\" server --uninstall --socket \"$3\" --state \"$4\"";
+        let mut command = Command::new("sh");
+        command.args(["-c", script, "sh", &server.id().to_string(), program]).args([socket, state]);
+        let child = command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
+        Watchdog(child.expect("sh starts"))
+    }
+}
+
+impl Drop for Watchdog {
+    fn drop(&mut self) {
+        let _ = self.0.stdin.take().map(|mut pipe| pipe.write_all(b"\n"));
+        let _ = self.0.wait();
+    }
+}
+
 /// Starts programs until it is dropped, which causes events.
 pub struct Activity {
-    child: Child,
+    _process: Process,
 }
 
 impl Activity {
     pub fn start() -> Activity {
-        let child =
-            Command::new("sh").args(["-c", "while :; do /bin/true; done"]).spawn().expect("sh starts");
-        Activity { child }
+        let child = Command::new("sh").args(["-c", "while :; do /bin/true; done"]).spawn();
+        Activity { _process: Process(child.expect("sh starts")) }
     }
 }
 
-impl Drop for Activity {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
+/// The ecc of this build.
+pub fn ecc() -> Command {
+    let exe = std::env::current_exe().expect("a test knows where it is");
+    let ecc = exe.ancestors().nth(2).expect("tests are in target/PROFILE/deps").join("ecc");
+    assert!(ecc.exists(), "{} is missing: run `cargo build --workspace` first", ecc.display());
+    Command::new(ecc)
+}
+
+/// Runs ecc in a directory; it must succeed.
+#[track_caller]
+pub fn run_ecc(folder: &Path, args: &[&str]) {
+    let made = ecc().args(args).current_dir(folder).output().expect("ecc runs");
+    assert!(made.status.success(), "ecc {args:?}: {}", String::from_utf8_lossy(&made.stderr));
 }
 
 /// Compiles C source text to `package.json` and `test.bpf.o` in a directory of its own.
 pub fn compile(source: &str) -> tempfile::TempDir {
-    let exe = std::env::current_exe().expect("a test knows where it is");
-    let ecc = exe.ancestors().nth(2).expect("tests are in target/PROFILE/deps").join("ecc");
-    assert!(ecc.exists(), "{} is missing: run `cargo build --workspace` first", ecc.display());
     let folder = tempfile::tempdir().expect("a temporary folder");
-    let file = folder.path().join("test.bpf.c");
-    std::fs::write(&file, source).expect("the source is written");
-    let made = Command::new(ecc).arg(&file).arg("-o").arg(folder.path()).output().expect("ecc runs");
-    assert!(made.status.success(), "ecc: {}", String::from_utf8_lossy(&made.stderr));
+    std::fs::write(folder.path().join("test.bpf.c"), source).expect("the source is written");
+    run_ecc(folder.path(), &["test.bpf.c"]);
     folder
+}
+
+/// The SHA-256 of these bytes in hexadecimal digits.
+pub fn sha256(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Runs ecli as the user nobody, with these capabilities only: `+bpf,+perfmon`.
