@@ -66,7 +66,9 @@ impl State {
         }
         eunomia_owner::check(folder)?;
         let path = folder.join("lock");
-        let lock = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&path);
+        // It is read, so that the tasks go on with a file system that has become read-only after an error of its disk.
+        let create = || OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&path);
+        let lock = File::open(&path).or_else(|_| create().and_then(|_| File::open(&path)));
         let lock = lock.map_err(|error| failed(&path, error))?;
         flock(&lock, FlockOperation::NonBlockingLockExclusive)
             .map_err(|_| format!("{}: another server uses this directory", folder.display()))?;

@@ -50,7 +50,8 @@ impl Tasks {
         // The task is marked before it is attached: if that crashes the machine, it is not attached again.
         self.state.save(&record).map_err(|error| not_saved(&error))?;
         if let Err(error) = self.attach(&task, package, &mut numbers) {
-            self.forget(&record);
+            // The error of the start is the one to report.
+            let _ = self.forget(&record);
             return Err(error);
         }
         self.locked().insert(id, Arc::clone(&task));
@@ -62,12 +63,17 @@ impl Tasks {
         let (task, _change, _numbers) = self.begin(id)?;
         self.locked().remove(&id);
         // If this process is killed now, the next server stops the task, because it has no file.
-        self.forget(&task.record());
+        let forgotten = self.forget(&task.record());
         let unloaded = self.loader.run(&Request::Unload { task: id });
         self.stop_reading(&task);
         task.log.end();
         // A loader that has ended has detached it.
-        unloaded.or_else(|error| if error.is_loader_lost() { Ok(()) } else { Err(error) })
+        unloaded.or_else(|error| if error.is_loader_lost() { Ok(()) } else { Err(error) })?;
+        forgotten.map_err(|error| {
+            let text =
+                format!("task {id} is stopped, but the next server starts it again: its file stays: {error}");
+            ApiError::new(StatusCode::INSUFFICIENT_STORAGE, "state", text)
+        })
     }
 
     /// Detaches the programs of a task, or attaches them again. A failed task is started again instead.

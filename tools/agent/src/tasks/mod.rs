@@ -6,6 +6,7 @@ mod reading;
 mod reconcile;
 
 use std::collections::BTreeMap;
+use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -206,11 +207,13 @@ impl Tasks {
     }
 
     /// Removes the files of a task, so that no server starts it again.
-    fn forget(&self, record: &Record) {
-        if let Err(error) = self.state.remove(record.id) {
+    fn forget(&self, record: &Record) -> io::Result<()> {
+        let removed = self.state.remove(record.id);
+        if let Err(error) = &removed {
             say!("task {}: its file cannot be removed, so it would start again: {error}", record.id);
         }
         self.remove_package(&record.digest);
+        removed
     }
 
     /// Removes a package that no task uses.
@@ -228,12 +231,12 @@ impl Tasks {
     }
 }
 
-fn not_saved(error: &std::io::Error) -> ApiError {
+fn not_saved(error: &io::Error) -> ApiError {
     let text = format!("the state cannot be saved, so nothing was changed: {error}");
     ApiError::new(StatusCode::INSUFFICIENT_STORAGE, "state", text)
 }
 
-fn no_log(error: &std::io::Error) -> ApiError {
+fn no_log(error: &io::Error) -> ApiError {
     let text = format!("there is no memory for the log: {error}");
     ApiError::new(StatusCode::INSUFFICIENT_STORAGE, "no_memory", text)
 }

@@ -9,6 +9,7 @@ mod cgroup;
 
 mod access;
 mod bad_input;
+mod bounds;
 mod former;
 mod openapi;
 mod packages;
