@@ -69,6 +69,9 @@ linker=()
 lld=$(rustc --print sysroot)/lib/rustlib/$host/bin/gcc-ld
 if [ "$1" = cdylib ] && [ -e "$lld/ld.lld" ]; then
     linker=("-Clink-arg=-B$lld" "-Clink-arg=-fuse-ld=lld" "-Clink-arg=-Wl,-O2,--icf=all")
+    # Put the functions of the event path next to each other (one event alone takes 15 % less time).
+    map=target/dist/libeunomia.map
+    linker+=("-Clink-arg=$PWD/tools/event-path.ld" "-Clink-arg=-Wl,-Map=$PWD/$map")
     # Pack the relocations. The library applies them itself (src/os/relocate.rs), because glibc before 2.36 cannot (saves 28 kB).
     case $host in x86_64-* | aarch64-*)
         linker+=("--cfg=packed_relocations" "-Clink-arg=-Wl,--pack-dyn-relocs=relr,--use-android-relr-tags,-init=eunomia_relocate")
@@ -78,6 +81,13 @@ fi
 CARGO_ENCODED_RUSTFLAGS=$(IFS=$'\x1f' && printf '%s' "${flags[*]}")
 export CARGO_ENCODED_RUSTFLAGS
 cargo rustc --release --target-dir target/dist --target "$host" "${small_std[@]}" "${features[@]}" --lib --crate-type "$1" -- "${linker[@]}" "${last[@]}"
+# A function that was renamed would leave the event path silently.
+if [ "${#linker[@]}" -gt 0 ] && [ "${#small_std[@]}" -gt 0 ]; then
+    while read -r name; do
+        regex=${name//./\\.}
+        grep -q ":(${regex//\*/.*})" "$map" || { echo "tools/event-path.ld: nothing matches $name" >&2 && exit 1; }
+    done < <(grep -o '\.text\.[^ )]*' tools/event-path.ld | grep -v '^\.text\.events$')
+fi
 case $1 in
 cdylib) echo "target/dist/$host/release/libeunomia.so" ;;
 staticlib) echo "target/dist/$host/release/libeunomia.a" ;;
