@@ -97,7 +97,7 @@ struct Members {
     added: u64,
     /// Changes with the list.
     version: u64,
-    /// The member that the next pass begins with, if there are that many.
+    /// The index of the member that the next pass begins with, if there is such a member.
     first: usize,
     /// Whether the list has a member that has been dropped.
     has_dropped: bool,

@@ -127,7 +127,7 @@ impl<'a> State<'a> {
     }
 }
 
-/// Calls into the guest, and why it ends.
+/// Calls into the guest, and the reason why it ends.
 impl State<'_> {
     /// Calls an exported function. `name` is its name in error messages.
     pub fn call(

@@ -9,7 +9,7 @@ use crate::error::Result;
 use crate::memory;
 use crate::package::{compact, members};
 
-/// A map whose entries have been copied, and what they were.
+/// A map whose entries have been copied, and hashes of these entries.
 pub struct Copied {
     old: Arc<Map>,
     /// A number for each entry, sorted. An entry that changes gets another one.

@@ -100,7 +100,7 @@ impl Policy {
         ];
         for (rule, limit, used) in limits {
             if limit.is_some_and(|limit| used > bytes(limit)) {
-                return Err(self.no_memory(rule, &format!("it would be {used} bytes of kernel memory")));
+                return Err(self.no_memory(rule, &format!("{used} bytes of kernel memory would be in use")));
             }
         }
         Ok(())

@@ -17,7 +17,7 @@ pub struct EntryText {
 }
 
 impl EntryText {
-    /// For the records of `entries`; `sample` specifies whether values are histograms.
+    /// Creates a formatter for the records of `entries`; `sample` specifies whether values are histograms.
     pub fn new(entries: &Entries, sample: Option<Sample>) -> Result<EntryText> {
         let ty = |name| entries.ty.member(name).map(|field| field.ty);
         let plan = |name| Plan::new(&ty(name).unwrap_or_else(|| Type::bytes(0)));

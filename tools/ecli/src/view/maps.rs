@@ -40,7 +40,7 @@ enum Content {
 }
 
 impl MapView {
-    /// For the map called `name`. Stacks are printed as function names if there are `symbols`.
+    /// Creates a printer of the map called `name`. Stacks are printed as function names if there are `symbols`.
     pub fn new(
         vm: &Vm,
         name: &str,
