@@ -324,7 +324,12 @@ mod tests {
         let state = State::open(folder.path()).unwrap();
         state.save_package(&digest(b"p"), b"p").unwrap();
         fs::write(folder.path().join("packages").join(digest(b"p")), b"q").unwrap();
-        assert!(state.package(&digest(b"p")).unwrap_err().ends_with("the content is not that of the name"));
+        assert!(
+            state
+                .package(&digest(b"p"))
+                .unwrap_err()
+                .ends_with("the digest of the content differs from the name")
+        );
         state.save_package(&digest(b"p"), b"p").unwrap();
         assert_eq!(state.package(&digest(b"p")).unwrap(), b"p");
     }
