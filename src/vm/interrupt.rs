@@ -3,7 +3,7 @@
 //! A stop request remains until it is reported once, and a signal handler may make it. A pause request ends the batch in
 //! progress; the wait set holds back the next ones.
 
-use crate::os::{self, EventFd};
+use crate::os::{self, Epoll, EventFd};
 use std::os::fd::RawFd;
 use std::sync::atomic::{
     AtomicBool, AtomicU8, AtomicUsize, Ordering::Acquire, Ordering::Relaxed, Ordering::Release,
@@ -13,6 +13,7 @@ use std::sync::{Mutex, MutexGuard, OnceLock};
 
 use super::handover::Request;
 use super::lock::locked;
+use super::wait_set::CLAIM;
 use crate::error::{Error, Status};
 
 /// The requests to the thread that delivers events.
@@ -132,14 +133,26 @@ impl Interrupt {
         self.request.is_asked() || self.paused.load(SeqCst) || self.is_claimed()
     }
 
-    /// Makes a thread that polls release its locks. `watch` is called with the event that wakes that thread, once per vm.
-    pub fn claim(&self, watch: impl FnOnce(RawFd) -> os::Result<()>) -> os::Result<Claimed<'_>> {
+    /// Returns the descriptor that is readable while another thread claims the locks. `epoll` will wait for it too.
+    #[inline(never)]
+    pub fn claim_fd(&self, epoll: &Epoll) -> os::Result<RawFd> {
         let turn = locked(&self.claim.turn);
-        if self.claim.event.get().is_none() {
-            let event = EventFd::new()?;
-            watch(event.fd())?;
-            let _ = self.claim.event.set(event);
+        self.claim_event(epoll, &turn)
+    }
+
+    fn claim_event(&self, epoll: &Epoll, _turn: &MutexGuard<'_, ()>) -> os::Result<RawFd> {
+        if let Some(event) = self.claim.event.get() {
+            return Ok(event.fd());
         }
+        let event = EventFd::new()?;
+        epoll.add(event.fd(), CLAIM)?;
+        Ok(self.claim.event.get_or_init(|| event).fd())
+    }
+
+    /// Makes a thread that polls release its locks. `epoll` is what that thread waits for.
+    pub fn claim(&self, epoll: &Epoll) -> os::Result<Claimed<'_>> {
+        let turn = locked(&self.claim.turn);
+        self.claim_event(epoll, &turn)?;
         self.claim.is_made.store(true, SeqCst);
         self.claim.event.get().map(EventFd::signal);
         Ok(Claimed(&self.claim, turn))

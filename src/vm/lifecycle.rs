@@ -53,6 +53,7 @@ impl Vm {
             perf_pages,
             skip_missing_hooks: options.skip_missing_hooks,
             replaceable: options.replaceable,
+            kept_maps: Arc::default(),
             account: Arc::new(Account::new(options.max_kernel_memory)),
             stop: stop.fd(),
         };

@@ -1,6 +1,7 @@
 //! Takes the place of `wasm.rs` in a library that is built without the feature `wasm`.
 
 use super::event::{Event, Flow, Format};
+use super::replace::Replaced;
 use super::state::Vm;
 use crate::error::Result;
 use crate::wasm::unsupported;
@@ -13,6 +14,11 @@ impl Vm {
         _format: Format,
         _callback: impl FnMut(&Event<'_>) -> Flow,
     ) -> Result<i32> {
+        Err(unsupported())
+    }
+
+    /// Returns the same error.
+    pub(super) fn replace_guest(&self, _data: &[u8]) -> Result<Replaced> {
         Err(unsupported())
     }
 }

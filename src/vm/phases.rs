@@ -7,6 +7,7 @@
 //! version as it was.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering::SeqCst;
 
 use super::kinds::json_package;
 use super::replace::{Locks, ReplaceOptions, ReplaceTurn, Replaced, attached, running};
@@ -114,6 +115,10 @@ impl Vm {
     /// [`Vm::args_set`] is parsed again with the options of the new version: an option that it does not contain has
     /// that version's default.
     ///
+    /// A WASM module is replaced by another one: its guest is ended, and [`Vm::wasm_run`] goes on with
+    /// the new one, with the same arguments. Between the two no program runs. Maps of packages that the old guest had open keep
+    /// their content as above. The options have no effect.
+    ///
     /// The package must be attached. In a vm with [`Options::replaceable`](crate::Options::replaceable) it may have any
     /// number of programs on kprobes, uprobes, tracepoints, raw tracepoints, perf events, BTF tracepoints, functions
     /// (fentry, fexit) and LSM hooks. In any vm it may be one program whose link the kernel can update: XDP, tcx, cgroup,
@@ -134,6 +139,9 @@ impl Vm {
     /// # }
     /// ```
     pub fn replace(&self, data: &[u8], options: ReplaceOptions) -> Result<Replaced> {
+        if self.shared.has_module.load(SeqCst) {
+            return self.replace_guest(data);
+        }
         self.prepare(data, options)?.flip()
     }
 

@@ -8,7 +8,6 @@ use super::delivery::Delivery;
 use super::interrupt::{Claimed, Held};
 use super::lock::{locked, poisoned};
 use super::state::{Inner, Vm, system_error};
-use super::wait_set::CLAIM;
 use crate::bpf::session::Session;
 pub use crate::bpf::session::replace::ReplaceOptions;
 use crate::error::{Error, Result, Status};
@@ -100,24 +99,27 @@ impl Vm {
         Ok(ReplaceTurn(is_taken))
     }
 
-    /// Fails if this thread or the run of a module has the locks that `claim` would wait for.
+    /// Fails if this thread has the locks that `claim` would wait for, and while a WASM module is open: a guest has no phases.
     pub(super) fn check_claim(&self) -> Result<()> {
-        if self.shared.stop.is_polling() {
-            return Err(Error::new(Status::Busy, "replace: called from a callback of this vm"));
-        }
+        self.check_thread()?;
         if self.shared.has_module.load(SeqCst) {
-            return Err(Error::new(
-                Status::Unsupported,
-                "replace: a WASM module is open, which cannot be replaced",
-            ));
+            let text = "a WASM module is open, which can only be replaced in one call";
+            return Err(Error::new(Status::Unsupported, text));
         }
         Ok(())
     }
 
+    /// Fails if this thread has the locks that `claim` would wait for.
+    pub(super) fn check_thread(&self) -> Result<()> {
+        match self.shared.stop.is_polling() {
+            true => Err(Error::new(Status::Busy, "replace: called from a callback of this vm")),
+            false => Ok(()),
+        }
+    }
+
     /// Takes both locks as soon as the call that has them reaches its next batch.
     pub(super) fn claim(&self) -> Result<Locks<'_>> {
-        let epoll = &self.shared.epoll;
-        let claim = self.shared.stop.claim(|event| epoll.add(event, CLAIM));
+        let claim = self.shared.stop.claim(&self.shared.epoll);
         let claim = claim.map_err(|e| system_error("replace", e))?;
         let delivery = locked(&self.shared.delivery);
         claim.has(Held::Delivery);

@@ -4,6 +4,7 @@ use std::os::fd::RawFd;
 use std::sync::Arc;
 use std::time::Instant;
 
+use crate::bpf::map::Map;
 use crate::bpf::session::Session;
 use crate::bpf::source::{Shape, Sink, Sources};
 use crate::error::Result;
@@ -48,6 +49,8 @@ pub trait Outlet: Sink {
     fn before_unload(&mut self, session: &Session);
     /// Called after the guest has ended, before everything that it left loaded is unloaded.
     fn before_unload_all(&mut self);
+    /// Offers the maps of a package that the ended guest has left open, before it is unloaded.
+    fn offer_maps(&mut self, maps: &[Arc<Map>]);
 }
 
 /// The parts of the vm that a run needs apart from the outlet.

@@ -122,6 +122,8 @@ impl<'a> State<'a> {
         let outlet = outlet.into_inner();
         let unwatched = outlet.watch(&[]);
         outlet.before_unload_all();
+        let (programs, objects) = (programs.into_inner(), objects.into_inner());
+        programs.sessions().chain(objects.sessions()).for_each(|session| outlet.offer_maps(session.maps()));
         drop((programs, objects));
         unwatched
     }

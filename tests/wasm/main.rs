@@ -12,5 +12,6 @@ mod hostile;
 mod libc;
 mod limits;
 mod objects;
+mod replace;
 mod script;
 mod wasi;

@@ -3,6 +3,8 @@
 //! The kernel and libbpf check nothing when a map is used again: a hash map silently becomes a per-CPU array. So everything is
 //! compared here.
 
+use std::sync::Arc;
+
 use crate::bpf::constants::{LOST_MAP, map_type};
 use crate::bpf::map::{Form, Map};
 use crate::types::{Kind, Type};
@@ -60,6 +62,17 @@ pub fn why_fresh(old: Option<&Map>, new: &Map) -> Option<&'static str> {
         (old.value.ty().is_some_and(|ty| is_tied(ty)), "values that belong to their version"),
     ];
     differences.iter().find(|(differs, _)| *differs).map(|(_, reason)| *reason)
+}
+
+/// Returns the maps of `kept` that maps of a new version use, by the index of the new map.
+#[inline(never)]
+pub fn fitting(new: &[Arc<Map>], kept: &[Arc<Map>]) -> Vec<(usize, Arc<Map>)> {
+    let mut fits = Vec::new();
+    for (index, map) in new.iter().enumerate() {
+        let old = kept.iter().find(|old| old.name == map.name && why_fresh(Some(old), map).is_none());
+        fits.extend(old.map(|old| (index, Arc::clone(old))));
+    }
+    fits
 }
 
 /// Whether the entries of `old` can be copied to `new`: the values of `new` begin with the same members, and `new` has at least as

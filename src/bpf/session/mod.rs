@@ -23,6 +23,7 @@ use super::event_maps::{Export, exports, is_buffer};
 use super::map::Map;
 use super::memory_account::{Account, Charge};
 use super::object::{OpenConfig, Opened, Phase};
+use super::replace::maps::fitting;
 use super::source::{Shape, Sources};
 use super::sys::attach::Link;
 use super::sys::object::{ProgRef, possible_cpus};
@@ -46,6 +47,8 @@ pub struct Config {
     pub skip_missing_hooks: bool,
     /// Whether programs are attached through dispatchers, so that the package can be replaced while it runs.
     pub replaceable: bool,
+    /// Maps of an earlier run, which packages use again as far as they fit.
+    pub kept_maps: Arc<Vec<Arc<Map>>>,
     /// The account that kernel memory is charged to.
     pub account: Arc<Account>,
     /// A descriptor that becomes readable when the host stops the vm. That ends a load.
@@ -122,6 +125,7 @@ impl Session {
         if package.meta.debug_verbose {
             log.set_level(Level::Debug);
         }
+        let carried = fitting(&opened.maps, &config.kept_maps);
         let mut session = Session {
             progs,
             alternatives,
@@ -141,7 +145,7 @@ impl Session {
             set_autoload: Vec::new(),
             is_successor: false,
             place: Place::Here,
-            carried: Vec::new(),
+            carried,
             grown: Vec::new(),
             requested_text: None,
         };

@@ -25,6 +25,11 @@ struct Program {
 }
 
 impl Programs {
+    /// All packages.
+    pub fn sessions(&self) -> impl Iterator<Item = &Session> {
+        self.0.iter().map(|program| &program.session)
+    }
+
     /// Opens a package and returns its number.
     pub fn create(&mut self, package: Package, vm: &Vm<'_>) -> Result<i32> {
         let id = self.0.len();

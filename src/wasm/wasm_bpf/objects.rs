@@ -35,6 +35,11 @@ pub struct Object {
 }
 
 impl Objects {
+    /// The packages of all objects.
+    pub fn sessions(&self) -> impl Iterator<Item = &Session> {
+        self.list.iter().flatten().map(|object| &object.session)
+    }
+
     /// Returns an error if the guest has as many objects as it can have.
     pub fn check_count(&self) -> Result<()> {
         if self.list.iter().flatten().count() >= MAX_OBJECTS {

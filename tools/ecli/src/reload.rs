@@ -1,4 +1,4 @@
-//! `--reload` and `--watch-package`: replaces the running package by a new version of its file.
+//! `--reload` and `--watch-package`: replaces the running package or WASM module by a new version of its file.
 //!
 //! A thread of its own does this while the main thread shows events. It keeps the privileges for loading, which the other
 //! threads drop. A version that fails leaves the running one as it is.
@@ -17,6 +17,7 @@ use eunomia_watch::Watched;
 use serde_json::Value;
 
 use crate::commands::run::check_maps;
+use crate::commands::wasm;
 use crate::error::{Code, Failure, Result, say};
 use crate::fetch::location::{Location, without_password};
 use crate::kind::Kind;
@@ -83,7 +84,6 @@ pub fn check(options: &Run, kind: Kind) -> Result<()> {
     let refuse = |why: &str| Err(Failure::new(Code::Usage, format_args!("{option}: {why}")));
     match (Location::parse(prog)?, kind) {
         (Location::Stdin, _) => refuse("standard input cannot be read again; give the program as a file"),
-        (_, Kind::Wasm) => refuse("a WASM module cannot be replaced while it runs; use a package"),
         (_, Kind::Object) => {
             refuse("a BPF object cannot be replaced while it runs; use the package.json that ecc writes")
         }
@@ -95,16 +95,16 @@ pub fn check(options: &Run, kind: Kind) -> Result<()> {
     }
 }
 
-/// Starts the threads that wait for requests and replace the package of `vm`, if the options ask for it. Call this before the
-/// privileges are dropped.
-pub fn start(vm: &Arc<Vm>, options: &Run) -> Result<Option<Requests>> {
+/// Starts the threads that wait for requests and replace `running`, the program of `vm`, if the options ask for it. Call this
+/// before the privileges are dropped.
+pub fn start(vm: &Arc<Vm>, options: &Run, running: Running) -> Result<Option<Requests>> {
     if !options.reloads() {
         return Ok(None);
     }
     let (sender, receiver) = channel();
     let state = Arc::new(State::default());
     let requests = Requests { sender: sender.clone(), state: Arc::clone(&state) };
-    let reload = Reload { vm: Arc::clone(vm), options: options.clone(), state };
+    let mut reload = Reload { vm: Arc::clone(vm), options: options.clone(), running, state };
     signals::start("reload", move || {
         capabilities::keep_for_loading();
         reload.serve(&receiver);
@@ -136,15 +136,24 @@ fn watch(file: PathBuf, sender: Sender<Cause>) -> Result<()> {
     })
 }
 
-/// The thread that replaces the package.
+/// What runs, for comparison with the next version.
+pub enum Running {
+    /// A package.
+    Package,
+    /// A WASM module: its bytes, and the format of its events.
+    Guest(Vec<u8>, eunomia::Format),
+}
+
+/// The thread that replaces the package or module.
 struct Reload {
     vm: Arc<Vm>,
     options: Run,
+    running: Running,
     state: Arc<State>,
 }
 
 impl Reload {
-    fn serve(&self, receiver: &Receiver<Cause>) {
+    fn serve(&mut self, receiver: &Receiver<Cause>) {
         while let Ok(mut cause) = receiver.recv() {
             // Requests that have arrived since then ask for the same.
             for other in receiver.try_iter() {
@@ -166,22 +175,40 @@ impl Reload {
     }
 
     /// Reads the new version and replaces the running one by it. Returns a line about what has changed.
-    fn replace(&self, cause: Cause) -> Result<String> {
-        let package = self.read(cause)?;
-        self.check(&package)?;
+    fn replace(&mut self, cause: Cause) -> Result<String> {
+        let new = self.read(cause)?;
+        let name = without_password(self.options.prog().0).into_owned();
         let start = Instant::now();
-        let mut options = ReplaceOptions::default();
-        // A table and a CSV file have one header for all records that follow it.
-        options.ordered = matches!(self.options.format(), Format::Text | Format::Csv);
-        let report = self.vm.replace(&package, options).map_err(capabilities::explain)?;
-        let name = without_password(self.options.prog().0);
-        if report.unchanged {
+        let (report, changes) = match &self.running {
+            Running::Guest(old, _) if *old == new => (None, ""),
+            Running::Guest(_, format) => {
+                if wasm::format(&new, &self.options) != *format {
+                    let why = "the new module expects its events in another format";
+                    return Err(Failure::new(Code::Usage, why));
+                }
+                (Some(self.vm.replace(&new, ReplaceOptions::default())?), "the module runs anew")
+            }
+            Running::Package => {
+                self.check(&new)?;
+                let mut options = ReplaceOptions::default();
+                // A table and a CSV file have one header for all records that follow it.
+                options.ordered = matches!(self.options.format(), Format::Text | Format::Csv);
+                (Some(self.vm.replace(&new, options).map_err(capabilities::explain)?), "")
+            }
+        };
+        let Some(report) = report.filter(|report| !report.unchanged) else {
             return Ok(format!("{name} has not changed"));
-        }
+        };
         self.state.replaced.fetch_add(1, SeqCst);
         let time = start.elapsed().as_secs_f64() * 1000.0;
         let json = report.to_json();
-        let changes = changes(&serde_json::from_str(&json).unwrap_or_default());
+        let changes = match &mut self.running {
+            Running::Package => describe(&serde_json::from_str(&json).unwrap_or_default()),
+            Running::Guest(old, _) => {
+                *old = new;
+                changes.into()
+            }
+        };
         let line = format!("replaced by {name} in {time:.1} ms: {changes}");
         Ok(if self.options.verbose { format!("{line}\n{json}") } else { line })
     }
@@ -202,7 +229,13 @@ impl Reload {
         let prog = options.prog().0;
         let program = source::open(&Request { prog, kind: options.prog_type, origin: &options.origin })?;
         check(options, program.kind)?;
+        let is_module = program.kind == Kind::Wasm;
+        if is_module != matches!(self.running, Running::Guest(..)) {
+            let text = format!("{}: {}, unlike the running program", program.name, program.kind.describe());
+            return Err(Failure::new(Code::Source, text));
+        }
         let package = match program.kind {
+            Kind::Wasm => return Ok(program.bytes),
             Kind::Tar => program.packed()?,
             _ => program.bytes,
         };
@@ -236,7 +269,7 @@ impl Reload {
 }
 
 /// The programs and maps of a report in words: `2 programs swapped, 1 added; maps: 1 carried, 2 fresh`.
-fn changes(report: &Value) -> String {
+fn describe(report: &Value) -> String {
     let count = |list: &str, change: &str| {
         let list = report[list].as_array().map_or(&[][..], Vec::as_slice);
         list.iter().filter(|entry| entry["change"] == change).count()

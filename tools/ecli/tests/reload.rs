@@ -363,6 +363,45 @@ fn only_the_thread_that_reloads_keeps_privileges() {
 }
 
 #[test]
+fn a_module_is_ended_and_its_new_version_runs() {
+    needs_root!();
+    let _turn = turn();
+    let folder = tempfile::tempdir().expect("a folder");
+    let (path, out) = (folder.path().join("app.wasm"), folder.path().join("out"));
+    let one = fs::read(support::module("sigsnoop")).expect("a module");
+    // A custom section, which nobody reads.
+    let two = [&one[..], &[0, 2, 1, b'x']].concat();
+    fs::write(&path, &one).expect("a file");
+    let (path_text, out_text) = (path.to_str().expect("UTF-8"), out.to_str().expect("UTF-8"));
+    let pid = std::process::id().to_string();
+    let args = ["run", "--watch-package", "-o", out_text, path_text, "-p", &pid, "-s", "28"];
+    let running = Running::spawn(ecli(&args));
+    let seen = || fs::read_to_string(&out).unwrap_or_default().matches("SIGWINCH").count();
+    let sees_signals = || {
+        let before = seen();
+        wait_for("a signal", || {
+            let sent = rustix::process::kill_process(rustix::process::getpid(), Signal::WINCH);
+            sent.expect("a signal without effect");
+            seen() > before
+        });
+    };
+    sees_signals();
+    rename_to(&path, &two);
+    running.says("the module runs anew");
+    sees_signals();
+    rename_to(&path, &two);
+    running.says("has not changed");
+    rename_to(&path, b"\0asm garbage");
+    running.says("not replaced");
+    rename_to(&path, &package(1, "", ""));
+    running.says("a JSON package, unlike the running program; the running version stays");
+    sees_signals();
+    signal(&running.process.0, Signal::HUP);
+    running.says("a JSON package");
+    running.end();
+}
+
+#[test]
 fn what_cannot_be_reloaded_is_refused_at_the_start() {
     let one = support::package("bootstrap");
     let object = compile(&source(1, "", ""));
@@ -372,7 +411,6 @@ fn what_cannot_be_reloaded_is_refused_at_the_start() {
         assert!(ran.err.lines().count() == 1 && ran.err.contains(text), "{}", ran.err);
     };
     for option in ["--watch-package", "--reload"] {
-        refused(run(&["run", option, &support::module("sigsnoop")]), "a WASM module cannot be replaced");
         refused(run(&["run", option, object.to_str().expect("UTF-8")]), "package.json that ecc writes");
         let bytes = fs::read(&one).expect("a package");
         refused(run_with_input(&["run", option, "-"], &bytes), "standard input cannot be read again");

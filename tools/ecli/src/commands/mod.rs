@@ -10,4 +10,4 @@ pub mod registry;
 pub mod run;
 pub mod server;
 pub mod signing;
-mod wasm;
+pub mod wasm;

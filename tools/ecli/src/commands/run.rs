@@ -107,7 +107,7 @@ fn run_package(vm: Vm, bytes: &[u8], options: &Run, argv: &[&str]) -> Result<Exi
     vm.attach().map_err(capabilities::explain)?;
     view.output.begin()?;
     let start = Instant::now();
-    let reload = reload::start(&vm, options)?;
+    let reload = reload::start(&vm, options, reload::Running::Package)?;
     capabilities::drop_unneeded(&vm, if view.has_stacks() { &symbols::PRIVILEGES } else { &[] });
     let is_queued = view.has_stacks();
     if is_queued {

@@ -15,7 +15,7 @@ use crate::output::Output;
 use crate::source::Program;
 use crate::statistics::{stats, summary};
 use crate::view::View;
-use crate::{program_args, signals};
+use crate::{program_args, reload, signals};
 
 /// The exports of a module that decide how its events are delivered.
 #[derive(Default)]
@@ -49,10 +49,20 @@ impl Exports {
     }
 }
 
+/// The format in which the host gets the events of a module.
+pub fn format(module: &[u8], options: &Run) -> eunomia::Format {
+    match options.format() {
+        Format::Text if Exports::of(module).expects_json() => eunomia::Format::Json,
+        Format::Text => eunomia::Format::Text,
+        Format::Raw => eunomia::Format::Raw,
+        Format::Json | Format::Csv => eunomia::Format::Json,
+    }
+}
+
 /// Runs the module and returns its exit code.
 pub fn run(program: &Program, settings: Options, options: &Run, argv: &[&str]) -> Result<ExitCode> {
     check_options(options)?;
-    let exports = Exports::of(&program.bytes);
+    let format = format(&program.bytes, options);
     // The module reads and writes the standard streams itself, byte by byte.
     let wasm = WasmOptions::new().stdio(options.output.is_none());
     let vm = Arc::new(Vm::new(settings.wasm(wasm))?);
@@ -60,17 +70,13 @@ pub fn run(program: &Program, settings: Options, options: &Run, argv: &[&str]) -
     let mut output = Output::open(options.output.as_deref())?;
     output.begin()?;
     let start = Instant::now();
-    signals::watch(&vm, output.sink(), None)?;
+    let running = reload::Running::Guest(program.bytes.clone(), format);
+    let reload = reload::start(&vm, options, running)?;
+    signals::watch(&vm, output.sink(), reload.clone())?;
     signals::stop_without_reader(&vm, &output.sink())?;
     if let Some(time) = options.duration {
         signals::stop_after(&vm, time)?;
     }
-    let format = match options.format() {
-        Format::Text if exports.expects_json() => eunomia::Format::Json,
-        Format::Text => eunomia::Format::Text,
-        Format::Raw => eunomia::Format::Raw,
-        Format::Json | Format::Csv => eunomia::Format::Json,
-    };
     let mut view = View::plain(options, output);
     let ended = vm.wasm_run(argv, format, |event: &Event| {
         // Modules for eunomia-bpf print each event and pass it on as well. It is shown once.
@@ -78,6 +84,7 @@ pub fn run(program: &Program, settings: Options, options: &Run, argv: &[&str]) -
         // Nothing reports when the guest begins to wait, so each event is written at once.
         if view.end_batch() { flow } else { Flow::End }
     });
+    reload.iter().for_each(reload::Requests::end);
     let was_stopped = ended.as_ref().is_err_and(|error| error.status() == Status::Stopped);
     let code = match ended {
         Ok(code) => ExitCode::from(code as u8),
