@@ -1174,7 +1174,7 @@ const char *eunomia_group_errmsg(const struct eunomia_group *group, void **membe
 //
 // Replaces the package by a new version while events flow. A failure changes nothing.
 //
-//   data     the new package (JSON), copied
+//   data     the new package (JSON), or the new module if a WASM module is open; copied
 //   len      bytes of data
 //   options  NULL for the defaults
 //
@@ -1190,13 +1190,18 @@ const char *eunomia_group_errmsg(const struct eunomia_group *group, void **membe
 // fexit) and LSM hooks. In any vm it may be one program whose link the kernel can update: XDP, tcx,
 // cgroup, sk_lookup, flow dissector.
 //
+// A WASM module can be replaced while its guest runs: the guest is ended, and eunomia_wasm_run goes on
+// with the new one, with the same arguments. Between the two no program runs. The maps of its packages
+// keep their content as above. The options have no effect, and the report has
+// times only: load_ms of compiling, flip_ms of ending the old guest.
+//
 // This function may be called while another thread is inside eunomia_poll or a similar call. If no
 // other call is in progress, a failure also becomes the last error of the vm, and the strings that
 // eunomia_errmsg and similar functions returned before become invalid. eunomia_replace_report always
 // has the message of the failure.
 //
 // Returns: EUNOMIA_OK, an error as for eunomia_open, eunomia_load and eunomia_attach, or
-//   EUNOMIA_ERR_UNSUPPORTED  a program of the package cannot be replaced, or it is a WASM module
+//   EUNOMIA_ERR_UNSUPPORTED  a program of the package cannot be replaced
 //   EUNOMIA_ERR_NOT_FOUND    the new version lacks a variable, map or program that the host has set
 //   EUNOMIA_ERR_TYPE         such a variable has another type in the new version, or a map does not fit
 //                            and options has EUNOMIA_REPLACE_STRICT_MAPS

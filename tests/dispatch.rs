@@ -30,6 +30,11 @@ fn call(thread: u64, seq: u32) {
     unsafe { call_getpgid(0x5eed << 48 | thread << 32 | u64::from(seq)) };
 }
 
+/// Produces an event of the static probe of this test.
+fn beat(thread: u64, seq: u32) {
+    support::probe::beat(0x5eed << 48 | thread << 32 | u64::from(seq));
+}
+
 /// Produces an event of an LSM hook, a call of getsockopt(2). There is no such level.
 fn call_getsockopt(thread: u64, seq: u32) {
     let (level, mut value, mut len) = (0x1234 + thread as i32, 0i32, 4);
@@ -145,6 +150,9 @@ SEC("tp_btf/sys_exit") int BPF_PROG(on_exit, struct pt_regs *regs, long result)
 const UPROBE: &str = r#"
 SEC("uprobe/libc.so.6:getpgid") int on_enter(struct pt_regs *ctx) { return enter(ctx->di); }
 SEC("uretprobe/libc.so.6:getpgid") int on_exit(struct pt_regs *ctx) { return 0; }"#;
+const USDT: &str = r#"
+#include <bpf/usdt.bpf.h>
+SEC("usdt//proc/self/exe:eunomia:beat") int BPF_USDT(on_enter, u64 number) { return enter(number); }"#;
 const PERF_EVENT: &str = r#"
 SEC("perf_event") int on_enter(void *ctx)
 {
@@ -206,11 +214,12 @@ SEC("tcx/ingress") int on_packet(struct __sk_buff *ctx)
 
 /// All hooks: the name, the programs, whether each call is an event, and the first Linux of the test matrix that has it: Debian
 /// builds Linux 6.1 without CONFIG_FPROBE.
-const HOOKS: [(&str, &str, bool, u32); 12] = [
+const HOOKS: [(&str, &str, bool, u32); 13] = [
     ("tracepoint", TRACEPOINT, true, 0),
     ("raw_tp", RAW_TP, true, 0),
     ("tp_btf", TP_BTF, true, 0),
     ("uprobe", UPROBE, true, 0),
+    ("usdt", USDT, true, 601), // without cookies (5.15), libbpf cannot attach to a library in all processes
     ("perf_event", PERF_EVENT, false, 0),
     ("kprobe", KPROBE, true, 0),
     ("kprobe.multi", KPROBE_MULTI, true, 612),
@@ -309,7 +318,11 @@ fn changes_under_load(what: &str, hook: &str, step: Step<'_>, is_queued: bool) {
     } else {
         versions(programs)
     };
-    let call = if programs.contains("getsockopt") { call_getsockopt } else { call };
+    let call = match () {
+        () if programs.contains("getsockopt") => call_getsockopt,
+        () if programs.contains("usdt") => beat,
+        () => call,
+    };
     let vm = attached(&both[0], true);
     steps_under_load(what, vm, &both, step, call, numbered, is_queued);
     watch.is_clean();
@@ -399,6 +412,56 @@ fn under_load_btf_tracepoints_are_handled_once() {
 fn under_load_uprobes_are_handled_once() {
     needs_root!();
     under_load("uprobe");
+}
+
+#[test]
+fn under_load_usdt_probes_are_handled_once() {
+    needs_root!();
+    under_load("usdt");
+}
+
+#[test]
+fn under_load_usdt_probes_are_handled_once_with_rollbacks() {
+    needs_root!();
+    changes_under_load("rollback, usdt", "usdt", &there_and_back, false);
+}
+
+/// libbpf numbers the descriptions of arguments for each object, so two objects must not add to the same map.
+#[test]
+fn usdt_probes_are_added_only_where_there_are_none() {
+    needs_root!();
+    let _turn = turn();
+    let watch = Watch::new();
+    let first = USDT.replace("on_enter", "first");
+    let second = USDT.replace("on_enter", "second").replace("#include <bpf/usdt.bpf.h>", "");
+    let programs = [String::new(), first.clone(), [&*first, &second].concat(), first];
+    let [none, one, two, fresh] = [0, 1, 2, 3].map(|version: usize| {
+        let programs = [RAW_TP, &programs[version]].concat();
+        support::package(&source(version as u32, "", &programs))
+    });
+    let vm = attached(&none, true);
+    let sees = |vm: &Vm, count: usize| {
+        beat(1, 7);
+        assert_eq!(events(vm), count);
+    };
+    sees(&vm, 0);
+    vm.replace(&one, ReplaceOptions::default()).expect("the first probe is added");
+    sees(&vm, 1);
+    let error = vm.replace(&two, ReplaceOptions::default()).expect_err("another one");
+    assert_eq!(error.status(), Status::Unsupported);
+    assert!(error.to_string().contains("cannot be added to others"), "{error}");
+    sees(&vm, 1);
+    let mut options = ReplaceOptions::default();
+    options.fresh_maps = true;
+    let report = vm.replace(&fresh, options).expect("the replace works").to_json();
+    assert!(report.contains(r#"{"change":"carried","name":"__bpf_usdt_specs","reason":null}"#), "{report}");
+    sees(&vm, 1);
+    vm.detach().expect("the package detaches");
+    sees(&vm, 0);
+    vm.attach().expect("the package attaches again");
+    sees(&vm, 1);
+    drop(vm);
+    watch.is_clean();
 }
 
 #[test]
@@ -573,10 +636,14 @@ fn with_the_flag_another_program_has_the_link() {
     }
 }
 
+/// The kernel accepts this helper only in the program that has the hook. Few kernels have it.
+const OVERRIDE: &str = r#"
+SEC("kprobe/__x64_sys_getpgid") int overriding(struct pt_regs *ctx) { bpf_override_return(ctx, 0); return 0; }"#;
+
 #[test]
 fn dispatchers_count_as_kernel_memory() {
     needs_root!();
-    let package = support::package(&source(1, "", &[RAW_TP, PACKET, TCX].concat()));
+    let package = support::package(&source(1, "", &[RAW_TP, PACKET, TCX, OVERRIDE].concat()));
     let [direct, dispatched] = [false, true].map(|replaceable| {
         let vm = support::vm_with(Options::new().replaceable(replaceable)).0;
         vm.open(&package, Kind::Json).expect("the package opens");
@@ -584,7 +651,7 @@ fn dispatchers_count_as_kernel_memory() {
             serde_json::from_str(&vm.describe().expect("a description")).expect("JSON");
         described["kernel_memory"].as_u64().expect("a number")
     });
-    // Two of the three programs can have one: 16 KiB and two pages of 4 KiB.
+    // Two of the four programs can have one: 16 KiB and two pages of 4 KiB.
     assert_eq!(dispatched - direct, 2 * (24 << 10));
 }
 
@@ -927,6 +994,12 @@ fn a_refused_version_leaves_no_trace() {
             with(r#"SEC("uprobe.s/libc.so.6:getpgid") int more(void *ctx) { return 0; }"#),
             Status::Unsupported,
             "it is sleepable",
+        ),
+        (
+            "a writable raw tracepoint",
+            with(r#"SEC("raw_tp.w/bpf_test_finish") int more(void *ctx) { return 0; }"#),
+            Status::Unsupported,
+            "programs of its type cannot be swapped",
         ),
         (
             "cannot be attached",

@@ -28,7 +28,6 @@ pub fn why_not(prog: ProgRef<'_>, place: &str) -> Option<&'static str> {
         () if !is_hook => Some("programs of its type cannot be swapped"),
         // The kernel accepts a sleepable program in a slot, and the program would then sleep where that is not allowed.
         () if kind.ends_with(".s") => Some("it is sleepable"),
-        () if kind == "usdt" => Some("libbpf keeps the arguments of USDT probes per version"),
         () if prog.calls_helper(helper::OVERRIDE_RETURN) => Some("it calls bpf_override_return"),
         () => None,
     }

@@ -48,7 +48,7 @@ impl Trigger {
             // SAFETY: plain numbers.
             Trigger::Getpgid => drop(unsafe { libc::getpgid(0) }),
             Trigger::Stat => drop(fs::metadata("/proc/self/stat")),
-            Trigger::Beat => beat(),
+            Trigger::Beat => crate::support::probe::beat(0),
             Trigger::Busy => {
                 let start = Instant::now();
                 while start.elapsed() < Duration::from_millis(20) {}
@@ -99,39 +99,6 @@ fn connect() -> (TcpStream, TcpStream) {
     let stream = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
     stream.peer_addr().unwrap();
     (stream, listener.accept().unwrap().0)
-}
-
-/// The probe `eunomia:beat` in the format of <sys/sdt.h>: a `nop`, and a note with its address.
-#[inline(never)]
-fn beat() {
-    #[cfg(target_arch = "x86_64")]
-    // SAFETY: a `nop`; the rest goes to sections without code.
-    unsafe {
-        std::arch::asm!(
-            "990: nop",
-            ".pushsection .note.stapsdt,\"\",\"note\"",
-            ".balign 4",
-            ".4byte 992f-991f, 994f-993f, 3",
-            "991: .asciz \"stapsdt\"",
-            "992: .balign 4",
-            "993: .8byte 990b",
-            ".8byte _.stapsdt.base",
-            ".8byte 0",
-            ".asciz \"eunomia\"",
-            ".asciz \"beat\"",
-            ".asciz \"\"",
-            "994: .balign 4",
-            ".popsection",
-            ".ifndef _.stapsdt.base",
-            ".pushsection .stapsdt.base,\"aG\",\"progbits\",.stapsdt.base,comdat",
-            ".weak _.stapsdt.base",
-            ".hidden _.stapsdt.base",
-            "_.stapsdt.base: .space 1",
-            ".size _.stapsdt.base, 1",
-            ".popsection",
-            ".endif",
-        );
-    }
 }
 
 /// The path of the C library of this process.

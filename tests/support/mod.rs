@@ -10,6 +10,7 @@ pub mod guest;
 pub mod host;
 pub mod kernel;
 pub mod passing;
+pub mod probe;
 pub mod random;
 pub mod resources;
 pub mod sanitizer;

@@ -14,6 +14,9 @@ use crate::error::{Error, Result, Status};
 use crate::os::Errno;
 use crate::package::{Package, compact, members};
 
+/// How the names of libbpf's maps for USDT probes begin.
+const USDT_MAPS: &[u8] = b"__bpf_usdt_";
+
 /// Options of [`Vm::replace`](crate::Vm::replace).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
@@ -115,8 +118,10 @@ impl Session {
             let at = running.maps().iter().position(|old| old.name == map.name && old.fd().is_ok());
             let old = at.map(|at| &running.maps()[at]);
             let is_same_data = |at| options.carry_data && self.is_same_data(index, running, at);
+            // Programs on USDT probes find their arguments here. Links refer to the entries.
+            let is_usdt = map.name.to_bytes().starts_with(USDT_MAPS);
             let reason = match at {
-                _ if options.fresh_maps => Some("requested by the host"),
+                _ if options.fresh_maps && !is_usdt => Some("requested by the host"),
                 Some(at) if is_same_data(at) => None,
                 _ => why_fresh(old.map(|old| &**old), map),
             };
@@ -128,7 +133,7 @@ impl Session {
                     note(&mut changes, &map.name, "migrated", "reason", reason.into());
                     continue;
                 }
-                (Some(old), Some(reason)) if options.strict_maps && is_kept(old) => {
+                (Some(old), Some(reason)) if is_usdt || options.strict_maps && is_kept(old) => {
                     return Err(old.about(Error::new(
                         Status::Type,
                         format_args!("cannot be carried over to the new version: {reason}"),
@@ -235,7 +240,12 @@ impl Session {
             }
             self.progs[to].note(&mut changes, "swapped");
         }
+        let has_probes = self.carried.iter().any(|(_, map)| map.name.to_bytes().starts_with(USDT_MAPS));
         for &index in &plan.added {
+            if has_probes && self.is_usdt(index) {
+                // libbpf would give it the entries of another probe.
+                return Err(self.refusal(index, "USDT probes cannot be added to others"));
+            }
             self.check_swap(index, false, false)?;
             let prog = &self.progs[index];
             let is_moved = old.progs.iter().any(|other| other.name == prog.name);
@@ -270,8 +280,20 @@ impl Session {
             None if is_running && prog.dispatcher.is_none() => "this kernel does not accept its dispatcher",
             None => return Ok(()),
         };
+        Err(self.refusal(index, why))
+    }
+
+    #[inline(never)]
+    fn refusal(&self, index: usize, why: &str) -> Error {
         let error = Error::new(Status::Unsupported, format_args!("cannot be replaced while it runs: {why}"));
-        Err(raw.about(error, &prog.section.to_string_lossy()))
+        self.opened.object.prog(index).about(error, &self.progs[index].section.to_string_lossy())
+    }
+
+    /// Whether a program is attached to a USDT probe.
+    fn is_usdt(&self, index: usize) -> bool {
+        let prog = &self.progs[index];
+        let section = prog.section.to_string_lossy();
+        prog.targets.iter().any(|of| of.attach.as_deref().unwrap_or(&section).starts_with("usdt"))
     }
 
     /// The reason why a program cannot be called by a dispatcher.
@@ -324,6 +346,9 @@ impl Session {
         self.generation.iter().for_each(|generation| generation.flip());
         for &(from, to) in &plan.swapped {
             self.progs[to].links = std::mem::take(&mut old.progs[from].links);
+            if self.is_usdt(to) {
+                self.progs[to].links.iter_mut().for_each(|link| link.keep(&old.opened.object));
+            }
             self.progs[to].dispatcher = old.progs[from].dispatcher.take();
             self.alternatives.mark_used(to);
         }

@@ -3,10 +3,11 @@
 use std::ffi::{CStr, c_int};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::ptr::NonNull;
+use std::sync::Arc;
 
 use libbpf_sys as b;
 
-use super::object::{MapRef, ProgRef};
+use super::object::{MapRef, Object, Open, ProgRef};
 use super::result::{check, non_null};
 use super::tc::TcFilter;
 use crate::os::{self, Errno};
@@ -21,6 +22,8 @@ pub struct Link {
     event: Option<RawFd>,
     /// The process that created it.
     owner: u32,
+    /// The object that created it, if libbpf needs that for detaching and it may be closed before.
+    object: Option<Arc<Open>>,
 }
 
 enum Kind {
@@ -35,11 +38,16 @@ unsafe impl Send for Link {}
 
 impl Link {
     fn new(kind: Kind) -> Link {
-        Link { kind, event: None, owner: std::process::id() }
+        Link { kind, event: None, owner: std::process::id(), object: None }
     }
 
     fn from_libbpf(raw: *mut b::bpf_link) -> os::Result<Link> {
         non_null(raw).map(|link| Link::new(Kind::Libbpf(link)))
+    }
+
+    /// Keeps the object that has created this link open as long as the link.
+    pub fn keep(&mut self, object: &Object) {
+        self.object.get_or_insert_with(|| Arc::clone(&object.ptr));
     }
 
     /// The descriptor of the kernel's link, if this attachment has one.

@@ -6,6 +6,7 @@ use std::ffi::{CStr, c_char, c_int, c_void};
 use std::marker::PhantomData;
 use std::os::fd::{AsRawFd, RawFd};
 use std::ptr::NonNull;
+use std::sync::Arc;
 use std::time::Duration;
 
 use libbpf_sys as b;
@@ -20,13 +21,21 @@ pub const INSTRUCTION: usize = size_of::<b::bpf_insn>();
 
 /// An opened or loaded object. Dropping it unloads the maps and programs that have no other reference.
 pub struct Object {
-    ptr: NonNull<b::bpf_object>,
+    pub(super) ptr: Arc<Open>,
     maps: Vec<NonNull<b::bpf_map>>,
     progs: Vec<NonNull<b::bpf_program>>,
 }
 
 // SAFETY: libbpf does not tie an object to a thread; `Object` has one owner, and its methods take references.
 unsafe impl Send for Object {}
+
+/// libbpf's object, which is closed with the last reference. Links of USDT probes need the object that has created them.
+pub struct Open(NonNull<b::bpf_object>);
+
+// SAFETY: libbpf does not tie an object to a thread. A shared reference only keeps it open.
+unsafe impl Send for Open {}
+// SAFETY: as above.
+unsafe impl Sync for Open {}
 
 /// A map of an object.
 #[derive(Clone, Copy)]
@@ -98,7 +107,7 @@ impl Object {
             let prog = |prev: *mut _| b::bpf_object__next_program(ptr.as_ptr(), prev);
             (elements(map), elements(prog))
         };
-        Ok(Object { ptr, maps, progs })
+        Ok(Object { ptr: Arc::new(Open(ptr)), maps, progs })
     }
 
     /// Creates the maps and loads the programs. Fails with ECANCELED when `stop` becomes readable.
@@ -116,7 +125,7 @@ impl Object {
         end_load_if_requested();
         let is_over = || LOADING.get().is_some_and(|loading| loading.is_over);
         // SAFETY: `ptr` is valid until drop.
-        let loaded = if is_over() { 0 } else { unsafe { b::bpf_object__load(self.ptr.as_ptr()) } };
+        let loaded = if is_over() { 0 } else { unsafe { b::bpf_object__load(self.ptr.0.as_ptr()) } };
         let loaded = if is_over() { -libc::ECANCELED } else { loaded };
         LOADING.set(None);
         check(loaded).map(drop)
@@ -126,7 +135,7 @@ impl Object {
     pub fn btf(&self) -> Option<&[u8]> {
         // SAFETY: the BTF belongs to the object; its raw data stays valid until the BTF is modified, which this crate does not do.
         unsafe {
-            let btf = b::bpf_object__btf(self.ptr.as_ptr());
+            let btf = b::bpf_object__btf(self.ptr.0.as_ptr());
             if btf.is_null() {
                 return None;
             }
@@ -157,10 +166,10 @@ impl Object {
     }
 }
 
-impl Drop for Object {
+impl Drop for Open {
     fn drop(&mut self) {
-        // SAFETY: the last use of `ptr`; MapRef and ProgRef borrow the object.
-        unsafe { b::bpf_object__close(self.ptr.as_ptr()) }
+        // SAFETY: the last use of the pointer; MapRef and ProgRef borrow the object, links own a reference.
+        unsafe { b::bpf_object__close(self.0.as_ptr()) }
     }
 }
 
