@@ -75,6 +75,8 @@ need_test() {
     # The registry and the signatures that ecli is tested with.
     need docker-registry docker-registry
     need minisign minisign
+    # Scrapes the exporter; promtool checks its text.
+    need prometheus prometheus
     # The downloaders and verifiers that install.sh supports.
     need curl curl
     need wget wget

@@ -24,8 +24,10 @@ pub mod error;
 pub mod http;
 pub mod loader;
 pub mod log;
+pub mod manager;
 pub mod parser;
 pub mod policy;
+pub mod processes;
 pub mod router;
 pub mod server;
 pub mod spec;
@@ -35,7 +37,6 @@ pub mod tls;
 
 mod entry;
 mod filter;
-mod manager;
 mod messages;
 mod poller;
 mod shape;

@@ -34,14 +34,8 @@ fn main() -> ExitCode {
     if std::env::args_os().nth(1).is_some_and(|first| first == symbols::ARGUMENT) {
         return symbols::serve();
     }
-    if std::env::args_os().nth(1).is_some_and(|first| first == server::LOADER) {
-        return server::load();
-    }
-    if std::env::args_os().nth(1).is_some_and(|first| first == server::KEEPER) {
-        return server::keep();
-    }
-    if std::env::args_os().nth(1).is_some_and(|first| first == server::PARSER) {
-        return server::parse();
+    if let Some(code) = eunomia_agent::processes::run() {
+        return code;
     }
     let line = command_line::read();
     let result = match line.command {

@@ -1,4 +1,4 @@
-//! Writes NOTICE: the components linked into the library, ecc and ecli, and their licence texts from the sources that cargo
+//! Writes NOTICE: the components linked into the library and the tools, and their licence texts from the sources that cargo
 //! builds.
 
 use serde_json::Value;
@@ -56,7 +56,7 @@ of libeunomia is built from source by `make`: whoever wants another libelf insid
 ";
 
 const OF_TOOLS: &str = "
-Linked into the programs ecc and ecli is all of that, and of these what each needs:
+Linked into the programs ecc, ecli and eunomia-exporter is all of that, and of these what each needs:
 
 ";
 
@@ -96,7 +96,7 @@ fn without_trailing_blanks(text: &str) -> String {
     text.lines().map(|line| format!("{}\n", line.trim_end().replace('\u{c}', ""))).collect()
 }
 
-/// The components that are linked into the library, and those that are linked into ecc or ecli only, with the crates
+/// The components that are linked into the library, and those that are linked into the tools only, with the crates
 /// sorted by name.
 fn parts() -> Result<(Vec<Part>, Vec<Part>), String> {
     let folders = folders()?;
@@ -115,7 +115,7 @@ fn parts() -> Result<(Vec<Part>, Vec<Part>), String> {
         let texts = texts.iter().map(|text| folder.join(text)).collect();
         library.push(Part { name: name.to_owned(), licence, texts });
     }
-    let in_tools = &crates("ecc")? | &crates("ecli")?;
+    let in_tools = &(&crates("ecc")? | &crates("ecli")?) | &crates("eunomia-exporter")?;
     let tools = in_tools.difference(&in_library).map(part).collect::<Result<_, String>>()?;
     Ok((library, tools))
 }

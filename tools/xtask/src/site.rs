@@ -15,7 +15,7 @@ const BOOK: &str = "target/book";
 const SITE: &str = "target/site";
 
 /// The chapters: title and file; a title without a file begins a part.
-const CHAPTERS: [(&str, &str); 29] = [
+const CHAPTERS: [(&str, &str); 30] = [
     ("libeunomia", "README.md"),
     ("Use", ""),
     ("Manual", "docs/manual.md"),
@@ -24,6 +24,7 @@ const CHAPTERS: [(&str, &str); 29] = [
     ("ecc in a container", "tools/container/README.md"),
     ("ecli, the command line", "docs/ecli.md"),
     ("The server", "docs/agent.md"),
+    ("The exporter", "docs/exporter.md"),
     ("Example programs", "examples/bpf/README.md"),
     ("Example WASM guests", "examples/wasm/README.md"),
     ("A repository for a program", "examples/template/README.md"),

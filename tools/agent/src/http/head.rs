@@ -89,7 +89,7 @@ fn check(head: &[u8], limits: &Limits, is_secret: bool) -> Result<()> {
     }
     check_target(request.path.unwrap_or_default(), limits)?;
     let headers = Headers(request.headers);
-    let host = check_host(&headers, is_secret)?;
+    let host = check_host(&headers, is_secret || limits.any_host)?;
     check_origin(&headers, host, is_secret)?;
     check_body(&headers, limits)
 }
@@ -133,9 +133,9 @@ impl<'a> Headers<'a> {
 /// Checks that the Host header names this machine. After DNS rebinding (an attacker makes the name of another host refer to this
 /// machine), a web page of that host sends the other name. With TLS this check is not needed, because the caller has compared the
 /// name with the certificate of this server.
-fn check_host<'a>(headers: &Headers<'a>, is_secret: bool) -> Result<&'a str> {
+fn check_host<'a>(headers: &Headers<'a>, is_any: bool) -> Result<&'a str> {
     let host = headers.one("Host")?.ok_or_else(|| ApiError::invalid("the Host header is missing"))?;
-    if is_secret {
+    if is_any {
         return Ok(host);
     }
     let (name, port) = match host.rsplit_once(':') {

@@ -27,6 +27,8 @@ pub struct Limits {
     pub requests_per_second: u32,
     /// Number of requests that a caller can send at once after a pause.
     pub burst: u32,
+    /// Whether the `Host` header may be any name. Otherwise it must name this machine, unless the connection has TLS.
+    pub any_host: bool,
 }
 
 impl Default for Limits {
@@ -43,6 +45,7 @@ impl Default for Limits {
             connections_per_caller: 64,
             requests_per_second: 50,
             burst: 200,
+            any_host: false,
         }
     }
 }

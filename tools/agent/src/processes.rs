@@ -1,0 +1,98 @@
+//! The processes beside the server: this program again, with an argument for internal use.
+//!
+//! Each is reached by one call at the start of `main`, before anything else reads the command line.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::process::{Command, ExitCode};
+
+use rustix::net::sockopt::socket_acceptconn;
+
+use crate::loader::{self, Settings};
+use crate::parser;
+
+/// The first argument of the process that loads packages. Its standard input is a unix socket that listens for servers. `--policy`
+/// and `--audit` with absolute paths may follow.
+const LOADER: &str = "--load-packages";
+
+/// The first argument of the process that starts that process, and starts it again if it is killed. The same may follow.
+const KEEPER: &str = "--keep-loader";
+
+/// The only argument of the process that reads the package on its standard input.
+const PARSER: &str = "--parse-package";
+
+/// The command that starts the process that keeps a loader running.
+pub fn keeper(settings: &Settings) -> Command {
+    own(KEEPER, settings)
+}
+
+/// Runs the process that the first argument requests. `None` if it requests none.
+pub fn run() -> Option<ExitCode> {
+    let first = std::env::args_os().nth(1)?;
+    match first.to_str()? {
+        LOADER => Some(load()),
+        KEEPER => Some(keep()),
+        PARSER => Some(parse()),
+        _ => None,
+    }
+}
+
+fn load() -> ExitCode {
+    let Settings { policy, audit } = settings();
+    let parser = || own(PARSER, &Settings::default());
+    internal(LOADER, |listener| loader::serve(listener, loader::Config { policy, audit, parser }))
+}
+
+fn keep() -> ExitCode {
+    let settings = settings();
+    internal(KEEPER, |listener| loader::keep(&listener, || own(LOADER, &settings)))
+}
+
+fn parse() -> ExitCode {
+    match parser::serve() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(why) => {
+            say!("{PARSER}: {why}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// This program with another argument and the files that it reads.
+fn own(argument: &str, settings: &Settings) -> Command {
+    let mut command = Command::new("/proc/self/exe");
+    command.arg(argument);
+    for (name, path) in [("--policy", &settings.policy), ("--audit", &settings.audit)] {
+        if let Some(path) = path {
+            command.arg(name).arg(path);
+        }
+    }
+    command
+}
+
+/// The files in the arguments that [`own`] has written.
+fn settings() -> Settings {
+    let (mut settings, mut args) = (Settings::default(), std::env::args_os().skip(2));
+    while let (Some(name), Some(path)) = (args.next(), args.next()) {
+        match name.to_str() {
+            Some("--policy") => settings.policy = Some(path.into()),
+            Some("--audit") => settings.audit = Some(path.into()),
+            _ => {}
+        }
+    }
+    settings
+}
+
+fn internal(name: &str, serve: impl FnOnce(OwnedFd) -> std::io::Result<()>) -> ExitCode {
+    let input = std::io::stdin();
+    if !socket_acceptconn(input.as_fd()).unwrap_or(false) {
+        say!("{name} is for internal use");
+        return ExitCode::FAILURE;
+    }
+    match input.as_fd().try_clone_to_owned().and_then(serve) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            say!("loader: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}

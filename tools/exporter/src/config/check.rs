@@ -1,0 +1,218 @@
+//! What can be checked without a package: names, and which keys go together.
+
+use std::collections::BTreeSet;
+
+use serde_saphyr::{Location, Spanned};
+
+use super::{About, File, Kind, Label, MAX_METRICS, MAX_PROGRAMS, Metric, Problem, Program};
+use crate::unit;
+
+/// The most series of a metric, and the most labels.
+const MAX_SERIES: usize = 1_000_000;
+const MAX_LABELS: usize = 32;
+/// The longest name or constant.
+const MAX_NAME: usize = 256;
+
+/// Checks all programs.
+pub fn file(file: &File) -> Result<(), Problem> {
+    if file.programs.len() > MAX_PROGRAMS {
+        let text =
+            format!("there are {} programs; at most {MAX_PROGRAMS} are supported", file.programs.len());
+        return Err(Problem::at(file.programs[MAX_PROGRAMS].referenced, text));
+    }
+    let (mut programs, mut metrics) = (BTreeSet::new(), BTreeSet::new());
+    for entry in &file.programs {
+        program(entry)?;
+        if !programs.insert(&entry.value.name) {
+            let text = format!("there are two programs called {:?}", entry.value.name);
+            return Err(Problem::at(entry.referenced, text));
+        }
+        for (_, metric) in entry.value.metrics() {
+            if !metrics.insert(&metric.value.name) {
+                let text = format!("there are two metrics called {:?}", metric.value.name);
+                return Err(Problem::at(metric.referenced, text));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Checks a program.
+pub fn program(entry: &Spanned<Program>) -> Result<(), Problem> {
+    let program = &entry.value;
+    let problem = |text: String| Problem::at(entry.referenced, text);
+    if program.name.is_empty() || program.name.len() > MAX_NAME {
+        return Err(problem(format!("the name of a program has 1 to {MAX_NAME} bytes")));
+    }
+    let name = &program.name;
+    match (program.ebpf_data.is_empty(), program.compiled_ebpf_filename.is_empty()) {
+        (true, true) => {
+            return Err(problem(format!(
+                "program {name:?} has no package: add compiled_ebpf_filename, the file that ecc has written"
+            )));
+        }
+        (false, false) => {
+            let text = "has both ebpf_data and compiled_ebpf_filename; remove one of them";
+            return Err(problem(format!("program {name:?} {text}")));
+        }
+        _ => {}
+    }
+    if let Some(other) = program.compat.as_deref().filter(|compat| *compat != "quotes") {
+        return Err(problem(format!("program {name:?}: compat: expected quotes, found {other:?}")));
+    }
+    check_series(program.limits.series).about(entry.referenced, format_args!("program {name:?}: limits"))?;
+    if program.metrics().count() > MAX_METRICS {
+        return Err(problem(format!("program {name:?} has more than {MAX_METRICS} metrics")));
+    }
+    let mut names = BTreeSet::new();
+    for (kind, metric) in program.metrics() {
+        check_metric(kind, metric)?;
+        if !names.insert(&metric.value.name) {
+            let text = format!("there are two metrics called {:?}", metric.value.name);
+            return Err(Problem::at(metric.referenced, text));
+        }
+    }
+    Ok(())
+}
+
+fn check_series(series: usize) -> Result<(), String> {
+    match (1..=MAX_SERIES).contains(&series) {
+        true => Ok(()),
+        false => Err(format!("series: expected 1 to {MAX_SERIES}, found {series}")),
+    }
+}
+
+fn check_metric(kind: Kind, entry: &Spanned<Metric>) -> Result<(), Problem> {
+    let (metric, position) = (&entry.value, entry.referenced);
+    let what = format!("{} {:?}", kind.word(), metric.name);
+    check_name(&metric.name, true).about(position, &what)?;
+    check_ending(kind, &metric.name).about(position, &what)?;
+    check_keys(kind, metric).about(position, &what)?;
+    check_unit(metric).about(position, &what)?;
+    metric.series.map_or(Ok(()), check_series).about(position, &what)?;
+    if metric.labels.len() > MAX_LABELS {
+        return Err(Problem::at(position, format_args!("{what} has more than {MAX_LABELS} labels")));
+    }
+    let mut names = BTreeSet::new();
+    if metric.cpu {
+        names.insert("cpu");
+    }
+    for label in &metric.labels {
+        let position = if label.referenced == Location::UNKNOWN { position } else { label.referenced };
+        check_label(kind, &label.value).about(position, &what)?;
+        if !names.insert(&label.value.name) {
+            let text = format!("{what}: there are two labels called {:?}", label.value.name);
+            return Err(Problem::at(position, text));
+        }
+    }
+    Ok(())
+}
+
+/// A name of a metric or a label, by the rules of Prometheus.
+fn check_name(name: &str, is_metric: bool) -> Result<(), String> {
+    let is_letter = |byte: u8| byte.is_ascii_alphabetic() || byte == b'_' || is_metric && byte == b':';
+    let is_valid =
+        name.bytes().enumerate().all(|(at, byte)| is_letter(byte) || at > 0 && byte.is_ascii_digit());
+    match is_valid && !name.is_empty() && name.len() <= MAX_NAME {
+        true => Ok(()),
+        false => Err(format!(
+            "{name:?} is not a name for Prometheus: it consists of letters, digits and underscores, and does not begin with a digit"
+        )),
+    }
+}
+
+/// Endings that Prometheus adds itself.
+fn check_ending(kind: Kind, name: &str) -> Result<(), String> {
+    let reserved: &[&str] = match kind {
+        // The names of eunomia-bpf end in anything.
+        Kind::Counter => &["_bucket", "_created"],
+        Kind::Gauge | Kind::Histogram => &["_total", "_bucket", "_count", "_sum", "_created", "_info"],
+        Kind::Info => &["_total", "_bucket", "_count", "_sum", "_created"],
+    };
+    match reserved.iter().find(|ending| name.ends_with(**ending)) {
+        Some(ending) => Err(format!("the name of a {} must not end in {ending}", kind.word())),
+        None => Ok(()),
+    }
+}
+
+fn check_label(kind: Kind, label: &Label) -> Result<(), String> {
+    check_name(&label.name, false)?;
+    let name = &label.name;
+    if name.starts_with("__") || name == "le" && kind == Kind::Histogram {
+        return Err(format!("label {name:?}: Prometheus reserves this name"));
+    }
+    if let Some(value) = &label.value {
+        if !label.from.is_empty() || !label.format.is_empty() || label.regexp.is_some() {
+            return Err(format!("label {name:?}: a constant has only name and value"));
+        }
+        if value.len() > MAX_NAME {
+            return Err(format!("label {name:?}: the value has more than {MAX_NAME} bytes"));
+        }
+    } else if kind == Kind::Info {
+        return Err(format!("label {name:?}: an info has constants, as value, and variables"));
+    }
+    Ok(())
+}
+
+/// The keys of a metric that belong to its kind and source, so that nothing in the file is without effect.
+fn check_keys(kind: Kind, metric: &Metric) -> Result<(), String> {
+    let is_map = metric.map.is_some();
+    let set = [
+        ("stream", metric.stream.is_some(), !is_map && matches!(kind, Kind::Counter | Kind::Histogram)),
+        ("map", is_map, kind != Kind::Info),
+        ("where", metric.condition.is_some(), kind != Kind::Info && metric.variable.is_none()),
+        ("add", metric.add.is_some(), kind == Kind::Counter && !is_map),
+        ("value", metric.value.is_some(), is_map && matches!(kind, Kind::Counter | Kind::Gauge)),
+        ("variable", metric.variable.is_some(), kind == Kind::Gauge && !is_map),
+        ("variables", !metric.variables.is_empty(), kind == Kind::Info),
+        ("observe", metric.observe.is_some(), kind == Kind::Histogram && !is_map),
+        ("slots", metric.slots.is_some(), kind == Kind::Histogram && is_map),
+        ("sum", metric.sum.is_some(), kind == Kind::Histogram && is_map),
+        ("buckets", metric.buckets.is_some(), kind == Kind::Histogram),
+        ("unit", metric.unit.is_some(), kind != Kind::Info),
+        ("scale", metric.scale.is_some(), kind != Kind::Info && metric.unit.is_none()),
+        ("cpu", metric.cpu, is_map),
+        ("series", metric.series.is_some(), kind != Kind::Info),
+    ];
+    if let Some((key, ..)) = set.iter().find(|(_, is_set, is_allowed)| *is_set && !is_allowed) {
+        let source = match (kind, is_map) {
+            (Kind::Info, _) => "an info".to_owned(),
+            (_, true) => format!("a {} of a map", kind.word()),
+            (_, false) => format!("a {} without map", kind.word()),
+        };
+        return Err(match *key {
+            "scale" => "unit and scale exclude each other".into(),
+            key => format!("{source} has no key {key:?}"),
+        });
+    }
+    match kind {
+        Kind::Gauge if !is_map && metric.variable.is_none() => {
+            Err("a gauge needs map, the map that is read, or variable, a global variable".into())
+        }
+        Kind::Histogram if !is_map && metric.observe.is_none() => {
+            Err("a histogram needs observe, a field of the events, or map and slots".into())
+        }
+        Kind::Histogram if is_map && matches!(metric.buckets, Some(super::Buckets::Explicit(_))) => {
+            // Edges in the file and slots in the kernel would have to agree, which nothing can check.
+            Err("buckets: the slots of a map are log2 or linear(WIDTH, COUNT)".into())
+        }
+        _ => Ok(()),
+    }
+}
+
+fn check_unit(metric: &Metric) -> Result<(), String> {
+    if let Some(scale) = metric.scale.filter(|scale| !scale.is_finite() || *scale <= 0.0) {
+        return Err(format!("scale: expected a number above 0, found {scale}"));
+    }
+    let Some(text) = &metric.unit else { return Ok(()) };
+    let unit =
+        unit::find(text).ok_or_else(|| format!("unit: expected one of {}, found {text:?}", unit::words()))?;
+    let base = metric.name.strip_suffix("_total").unwrap_or(&metric.name);
+    match base.strip_suffix(unit.base).is_some_and(|rest| rest.ends_with('_')) {
+        true => Ok(()),
+        false => Err(format!(
+            "unit {text:?} is converted to {0}, so the name must end in _{0} (a counter in _{0}_total)",
+            unit.base
+        )),
+    }
+}

@@ -1,0 +1,231 @@
+//! The configuration: what to run and what to count, as the user has written it.
+//!
+//! It is YAML, or JSON, which is YAML too. Every value that an error can be about keeps its position in the file. Whether names of
+//! fields and maps exist is checked later, against the types of the package.
+
+mod check;
+mod label;
+mod metric;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+use serde_saphyr::{Location, Spanned};
+
+pub use label::Label;
+pub use metric::{Buckets, Kind, MAX_BUCKETS, Metric};
+
+/// The largest file.
+pub const MAX_FILE: u64 = 10 << 20;
+/// The most programs, and the most metrics of a program.
+const MAX_PROGRAMS: usize = 64;
+const MAX_METRICS: usize = 256;
+
+/// A configuration file.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct File {
+    /// The programs.
+    pub programs: Vec<Spanned<Program>>,
+}
+
+/// A program and its metrics.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Program {
+    /// Its name.
+    pub name: String,
+    /// What is counted.
+    pub metrics: Metrics,
+    /// The package, written into the configuration.
+    #[serde(default)]
+    pub ebpf_data: String,
+    /// The file with the package, relative to the directory of the configuration.
+    #[serde(default)]
+    pub compiled_ebpf_filename: String,
+    /// Arguments of the program.
+    #[serde(default)]
+    pub args: Vec<String>,
+    /// Values of its global variables.
+    #[serde(default)]
+    pub variables: BTreeMap<String, serde_json::Value>,
+    /// Limits of each metric.
+    #[serde(default)]
+    pub limits: Limits,
+    /// `quotes`: label values that are strings are written with quotes, as eunomia-exporter of eunomia-bpf does.
+    #[serde(default)]
+    pub compat: Option<String>,
+}
+
+/// The metrics of a program, by their kind.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Metrics {
+    /// Values that only grow.
+    pub counters: Vec<Spanned<Metric>>,
+    /// Values that are read when they are scraped.
+    pub gauges: Vec<Spanned<Metric>>,
+    /// Distributions.
+    pub histograms: Vec<Spanned<Metric>>,
+    /// Constants, as labels.
+    pub infos: Vec<Spanned<Metric>>,
+}
+
+/// Limits of each metric.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Limits {
+    /// The number of series.
+    pub series: usize,
+    /// The time after which a series without events makes space for another one, in seconds or as `10m`.
+    pub idle: Idle,
+}
+
+/// A time in seconds, or with a unit: `30s`, `10m`, `2h`.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+#[serde(try_from = "String")]
+pub struct Idle(pub u32);
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits { series: 2000, idle: Idle(600) }
+    }
+}
+
+impl TryFrom<String> for Idle {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Idle, String> {
+        let (digits, factor) = match text.as_bytes().last() {
+            Some(b's') => (&text[..text.len() - 1], 1),
+            Some(b'm') => (&text[..text.len() - 1], 60),
+            Some(b'h') => (&text[..text.len() - 1], 3600),
+            _ => (&*text, 1),
+        };
+        let seconds = digits.parse::<u32>().ok().and_then(|number| number.checked_mul(factor));
+        seconds.map(Idle).ok_or_else(|| format!("expected a time such as 30s, 10m or 2h, found {text:?}"))
+    }
+}
+
+/// What is wrong with a configuration, and where.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// The line, from 1 on, or 0 if it is unknown.
+    pub line: u64,
+    /// The column, from 1 on.
+    pub column: u64,
+    /// The program, metric and label that it is about, and the reason.
+    pub text: String,
+}
+
+impl Problem {
+    /// A problem at a position.
+    pub fn at(position: Location, text: impl std::fmt::Display) -> Problem {
+        Problem { line: position.line(), column: position.column(), text: text.to_string() }
+    }
+}
+
+/// Puts a name before the reason.
+pub trait About<T> {
+    /// Adds the position, and what it is about.
+    fn about(self, position: Location, what: impl std::fmt::Display) -> Result<T, Problem>;
+}
+
+impl<T, E: std::fmt::Display> About<T> for Result<T, E> {
+    fn about(self, position: Location, what: impl std::fmt::Display) -> Result<T, Problem> {
+        self.map_err(|why| Problem::at(position, format_args!("{what}: {why}")))
+    }
+}
+
+impl std::fmt::Display for Problem {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.line {
+            0 => f.write_str(&self.text),
+            line => write!(f, "line {line}, column {}: {}", self.column, self.text),
+        }
+    }
+}
+
+impl File {
+    /// Reads a file. Paths in it are relative to its directory. The error is one line.
+    pub fn read(path: &Path) -> Result<File, String> {
+        let failed = |why: &dyn std::fmt::Display| format!("{}: {why}", path.display());
+        let text = read_text(path).map_err(|why| failed(&why))?;
+        let mut file = File::parse(&text).map_err(|problem| failed(&problem))?;
+        let folder = path.parent().unwrap_or(Path::new(""));
+        for program in &mut file.programs {
+            program.value.resolve(folder);
+        }
+        Ok(file)
+    }
+
+    /// Parses and checks a configuration.
+    pub fn parse(text: &str) -> Result<File, Problem> {
+        let file: File = parse(text)?;
+        check::file(&file)?;
+        Ok(file)
+    }
+}
+
+impl Program {
+    /// Parses and checks one program: an element of `programs`.
+    pub fn parse(text: &str) -> Result<Spanned<Program>, Problem> {
+        let program: Spanned<Program> = parse(text)?;
+        check::program(&program)?;
+        Ok(program)
+    }
+
+    /// Makes its path relative to the directory of the configuration.
+    fn resolve(&mut self, folder: &Path) {
+        if !self.compiled_ebpf_filename.is_empty() {
+            let path = folder.join(&self.compiled_ebpf_filename);
+            self.compiled_ebpf_filename = path.to_string_lossy().into_owned();
+        }
+    }
+
+    /// The bytes of its package.
+    pub fn package(&self) -> Result<Vec<u8>, String> {
+        if !self.ebpf_data.is_empty() {
+            return Ok(self.ebpf_data.as_bytes().to_vec());
+        }
+        let path = PathBuf::from(&self.compiled_ebpf_filename);
+        std::fs::read(&path).map_err(|error| format!("{}: {error}", path.display()))
+    }
+
+    /// All metrics, with their kinds.
+    pub fn metrics(&self) -> impl Iterator<Item = (Kind, &Spanned<Metric>)> {
+        let Metrics { counters, gauges, histograms, infos } = &self.metrics;
+        let lists = [
+            (Kind::Counter, counters),
+            (Kind::Gauge, gauges),
+            (Kind::Histogram, histograms),
+            (Kind::Info, infos),
+        ];
+        lists.into_iter().flat_map(|(kind, list)| list.iter().map(move |metric| (kind, metric)))
+    }
+}
+
+/// Parses YAML, with limits on its size and its aliases.
+fn parse<'a, T: Deserialize<'a>>(text: &'a str) -> Result<T, Problem> {
+    let options = serde_saphyr::options! { with_snippet: false };
+    serde_saphyr::from_str_with_options(text, options).map_err(|error| {
+        let position = error.location();
+        let (line, column) = position.map_or((0, 0), |position| (position.line(), position.column()));
+        let text = error.to_string();
+        // The position follows in the message of the parser too.
+        let text = text.split(" at line ").next().unwrap_or_default().lines().next().unwrap_or_default();
+        Problem { line, column, text: text.to_owned() }
+    })
+}
+
+fn read_text(path: &Path) -> Result<String, String> {
+    let about = std::fs::metadata(path).map_err(|error| error.to_string())?;
+    if about.len() > MAX_FILE {
+        return Err(format!("has {} bytes; a configuration has at most {MAX_FILE}", about.len()));
+    }
+    std::fs::read_to_string(path).map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,250 @@
+//! All programs: starts and stops them through the loader, reads their events, and lets scrapes read their metrics.
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+use std::process::Command;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use eunomia::{Level, Options, Vm};
+use eunomia_agent::loader::protocol::{Alone, Caller, Origin, Request};
+use eunomia_agent::loader::{Client, Settings};
+use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
+use serde_saphyr::Spanned;
+
+use crate::config::{self, Problem};
+use crate::package;
+use crate::program::Program;
+
+/// Starts, reads and stops programs.
+pub struct Engine {
+    client: Client,
+    slots: Mutex<Slots>,
+    /// Wakes the thread that reads events.
+    wake: OwnedFd,
+    begun: Instant,
+}
+
+#[derive(Default)]
+struct Slots {
+    list: Vec<Arc<Slot>>,
+    next: u64,
+}
+
+/// A program that runs.
+pub struct Slot {
+    /// Its number, from 0 on.
+    pub id: u64,
+    /// Its name.
+    pub name: String,
+    program: Mutex<Program>,
+    /// Callers that wait for the lock. The thread that reads events would have it nearly all the time.
+    waiting: AtomicUsize,
+    /// Why its events are not read any more.
+    failed: Mutex<Option<String>>,
+}
+
+impl Engine {
+    /// Connects to the loader that listens on `path`; `command` starts one if there is none. `confine` drops what this process does
+    /// not need after that. Programs that an exporter has left are stopped.
+    pub fn start(
+        path: &Path,
+        command: Command,
+        confine: impl FnOnce() -> Result<(), String>,
+    ) -> Result<Arc<Engine>, String> {
+        let client = Client::connect(path, Settings::default(), command)?;
+        confine()?;
+        let flags = EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK;
+        let wake = eventfd(0, flags).map_err(|error| error.to_string())?;
+        for left in client.list().map_err(|error| error.message)? {
+            client.run(&Request::Unload { task: left.task }).map_err(|error| error.message)?;
+        }
+        let engine = Arc::new(Engine { client, slots: Mutex::default(), wake, begun: Instant::now() });
+        let own = Arc::clone(&engine);
+        let thread = std::thread::Builder::new().name("events".into());
+        thread.spawn(move || own.follow()).map_err(|error| error.to_string())?;
+        Ok(engine)
+    }
+
+    /// Seconds since the start.
+    pub fn now(&self) -> u32 {
+        self.begun.elapsed().as_secs() as u32
+    }
+
+    /// Starts a program and returns its number. The package is loaded first, so that its types are known, and unloaded again if a
+    /// metric does not fit it.
+    pub fn add(&self, config: Spanned<config::Program>) -> Result<u64, Problem> {
+        let name = config.value.name.clone();
+        let id = {
+            let mut slots = self.slots();
+            let position = config.referenced;
+            if slots.list.iter().any(|slot| slot.name == name) {
+                return Err(Problem::at(position, format_args!("program {name:?} runs already")));
+            }
+            slots.next += 1;
+            slots.next - 1
+        };
+        let program = self.load(id, config)?;
+        let slot = Slot {
+            id,
+            name,
+            program: Mutex::new(program),
+            waiting: AtomicUsize::new(0),
+            failed: Mutex::default(),
+        };
+        self.slots().list.push(Arc::new(slot));
+        self.wake();
+        Ok(id)
+    }
+
+    fn load(&self, id: u64, config: Spanned<config::Program>) -> Result<Program, Problem> {
+        let (wanted, position) = (&config.value, config.referenced);
+        let failed = |why: &dyn std::fmt::Display| {
+            Problem::at(position, format_args!("program {:?}: {why}", wanted.name))
+        };
+        let data = wanted.package().map_err(|why| failed(&why))?;
+        let readable = package::without_sampling(&data).map_err(|error| failed(&error.message()))?;
+        // The loader counts tasks from 1.
+        let task = id + 1;
+        let origin = Origin {
+            caller: Caller::Root,
+            who: format!("eunomia-exporter: {}", wanted.name),
+            signature: None,
+        };
+        let request = Request::Load {
+            task,
+            package: data,
+            args: wanted.args.clone(),
+            variables: wanted
+                .variables
+                .iter()
+                .map(|(name, value)| (name.clone(), value.to_string()))
+                .collect(),
+            wanted: String::new(),
+            alone: Alone { detach: Some(true), after: 0 },
+            origin,
+        };
+        let exported = self.client.load(&request).map_err(|error| {
+            let hint = if error.hint.is_empty() { String::new() } else { format!("; {}", error.hint) };
+            failed(&format_args!("{}{hint}", error.message))
+        })?;
+        let named = wanted.name.clone();
+        let log = move |level: Level, line: &str| {
+            if level <= Level::Warn {
+                crate::say(format_args!("program {named:?}: {line}"));
+            }
+        };
+        let vm = Vm::import(&readable, exported, Options::new().log(log));
+        let program = vm
+            .map_err(|error| failed(&error.message()))
+            .and_then(|vm| Program::new(config.clone(), Arc::new(vm)));
+        match program {
+            Ok(program) => Ok(program),
+            Err(problem) => {
+                let _ = self.client.run(&Request::Unload { task });
+                Err(problem)
+            }
+        }
+    }
+
+    /// Stops a program. Returns whether there was one with this number.
+    pub fn remove(&self, id: u64) -> bool {
+        let removed = {
+            let mut slots = self.slots();
+            let index = slots.list.iter().position(|slot| slot.id == id);
+            index.map(|index| slots.list.remove(index))
+        };
+        self.wake();
+        if removed.is_some() {
+            let _ = self.client.run(&Request::Unload { task: id + 1 });
+        }
+        removed.is_some()
+    }
+
+    /// All programs.
+    pub fn list(&self) -> Vec<Arc<Slot>> {
+        self.slots().list.clone()
+    }
+
+    /// Stops all programs and ends the loader.
+    pub fn end(&self, path: &Path) {
+        for slot in self.list() {
+            self.remove(slot.id);
+        }
+        let _ = self.client.run(&Request::End);
+        let _ = std::fs::remove_file(path);
+    }
+
+    /// Reads events. The thread sleeps while there are none.
+    fn follow(&self) {
+        loop {
+            let slots: Vec<_> = self.list().into_iter().filter(|slot| slot.failure().is_none()).collect();
+            let vms: Vec<Arc<Vm>> = slots.iter().map(|slot| Arc::clone(&slot.program().vm)).collect();
+            let mut waiting = vec![PollFd::new(&self.wake, PollFlags::IN)];
+            waiting.extend(vms.iter().map(|vm| PollFd::from_borrowed_fd(vm.as_fd(), PollFlags::IN)));
+            if let Err(why) = self.follow_these(&slots, &mut waiting) {
+                return crate::say(format_args!("events are not read any more: {why}"));
+            }
+        }
+    }
+
+    /// Reads events until the programs have changed.
+    fn follow_these(&self, slots: &[Arc<Slot>], waiting: &mut [PollFd]) -> io::Result<()> {
+        loop {
+            match poll(waiting, None) {
+                Err(error) if error != rustix::io::Errno::INTR => return Err(error.into()),
+                _ => {}
+            }
+            for (slot, _) in slots.iter().zip(&waiting[1..]).filter(|(_, fd)| !fd.revents().is_empty()) {
+                if !slot.turn(self.now()) {
+                    return Ok(());
+                }
+            }
+            if !waiting[0].revents().is_empty() {
+                let _ = rustix::io::read(&self.wake, &mut [0; 8]);
+                return Ok(());
+            }
+        }
+    }
+
+    fn wake(&self) {
+        let _ = rustix::io::write(&self.wake, &1_u64.to_ne_bytes());
+    }
+
+    fn slots(&self) -> MutexGuard<'_, Slots> {
+        self.slots.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Slot {
+    /// The program, while its events are not read.
+    pub fn program(&self) -> MutexGuard<'_, Program> {
+        self.waiting.fetch_add(1, Relaxed);
+        let program = self.locked();
+        self.waiting.fetch_sub(1, Relaxed);
+        program
+    }
+
+    /// Why its events are not read any more.
+    pub fn failure(&self) -> Option<String> {
+        self.failed.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Reads the waiting events. Returns whether that goes on.
+    fn turn(&self, now: u32) -> bool {
+        while self.waiting.load(Relaxed) > 0 {
+            std::thread::sleep(Duration::from_micros(50));
+        }
+        let polled = self.locked().poll(now);
+        let Err(why) = polled else { return true };
+        crate::say(format_args!("program {:?}: its events are not read any more: {why}", self.name));
+        *self.failed.lock().unwrap_or_else(PoisonError::into_inner) = Some(why);
+        false
+    }
+
+    fn locked(&self) -> MutexGuard<'_, Program> {
+        self.program.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,166 @@
+//! Distributions: counts by buckets, and the upper edges of these.
+
+use eunomia::types::Field;
+use eunomia_records::field;
+
+use crate::metric::growth;
+
+/// The number of buckets of events by powers of two: values up to 2^31 have one of their own.
+const LOG2_BUCKETS: usize = 32;
+
+/// The upper edges of buckets. There is one more bucket, without an upper edge.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Edges {
+    /// In the unit of the kernel, or of the metric if they are explicit.
+    edges: Vec<f64>,
+    rule: Rule,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+enum Rule {
+    #[default]
+    Log2,
+    Linear,
+    /// The edges are in the unit of the metric.
+    Explicit,
+}
+
+/// The counts of one series.
+#[derive(Default)]
+pub struct Distribution {
+    /// Not cumulative; the last one has no upper edge.
+    pub buckets: Vec<u64>,
+    /// In the unit of the kernel, or of the metric if the edges are explicit. `None` if it is unknown.
+    sum: Option<f64>,
+}
+
+impl Edges {
+    /// Powers of two, as `slots` counters in the kernel: slot i has the integers with i as their logarithm, rounded down,
+    /// and slot 0 also has 0. So the largest integer of a slot is `2^(i+1) - 1`. The last slot has everything above.
+    pub fn log2(slots: Option<usize>) -> Edges {
+        let count = slots.unwrap_or(LOG2_BUCKETS) - 1;
+        let edge = |index| 2f64.powi(index as i32 + 1) - 1.0;
+        Edges { edges: (0..count).map(edge).collect(), rule: Rule::Log2 }
+    }
+
+    /// Steps: slot i has the integers from `i * width` up to, but without, `(i + 1) * width`.
+    pub fn linear(width: f64, count: usize) -> Edges {
+        let last = |index: usize| (index + 1) as f64 * width - if width.fract() == 0.0 { 1.0 } else { 0.0 };
+        Edges { edges: (0..count).map(last).collect(), rule: Rule::Linear }
+    }
+
+    /// Any edges, in the unit of the metric.
+    pub fn explicit(edges: Vec<f64>) -> Edges {
+        Edges { edges, rule: Rule::Explicit }
+    }
+
+    /// The upper edges in the unit of the metric, without the infinite one.
+    pub fn shown(&self, scale: f64) -> impl Iterator<Item = f64> {
+        let scale = if self.rule == Rule::Explicit { 1.0 } else { scale };
+        self.edges.iter().map(move |edge| scaled(*edge, scale))
+    }
+
+    fn index(&self, value: f64) -> usize {
+        self.edges.partition_point(|edge| *edge < value)
+    }
+}
+
+/// A product in the shortest notation: 3 * 1e-6 is 0.000003 and not 0.0000029999999999999997.
+pub fn scaled(value: f64, scale: f64) -> f64 {
+    let inverse = (1.0 / scale).round();
+    if scale < 1.0 && (1.0 / inverse - scale).abs() < scale * 1e-12 { value / inverse } else { value * scale }
+}
+
+impl Distribution {
+    /// Adds a value in the unit of the kernel.
+    pub fn observe(&mut self, value: f64, edges: &Edges, scale: f64) {
+        let value = if edges.rule == Rule::Explicit { scaled(value, scale) } else { value };
+        if value.is_nan() {
+            return;
+        }
+        self.buckets.resize(edges.edges.len() + 1, 0);
+        self.buckets[edges.index(value)] += 1;
+        self.sum = Some(self.sum.unwrap_or(0.0) + value);
+    }
+
+    /// Adds what an array of counts has grown by. `last` are its counts when it was read before.
+    pub fn add_slots(
+        &mut self,
+        slots: &Field,
+        sum: Option<&Field>,
+        record: &[u8],
+        last: &mut [u64],
+        edges: &Edges,
+    ) {
+        self.buckets.resize(edges.edges.len() + 1, 0);
+        let Some(elem) = &slots.ty.elem else { return };
+        for (index, (bucket, last)) in self.buckets.iter_mut().zip(&mut *last).enumerate() {
+            let bits = (index * elem.size * 8) as u32;
+            let one = Field {
+                ty: std::sync::Arc::clone(elem),
+                bit_offset: slots.bit_offset + bits,
+                bit_size: elem.size as u32 * 8,
+                ..slots.clone()
+            };
+            *bucket += growth(last, u64::try_from(field::integer(&one, record)).unwrap_or(0));
+        }
+        if let (Some(sum), Some(last)) = (sum, last.last_mut()) {
+            let value = u64::try_from(field::integer(sum, record)).unwrap_or(0);
+            self.sum = Some(self.sum.unwrap_or(0.0) + growth(last, value) as f64);
+        }
+    }
+
+    /// The number of values.
+    pub fn count(&self) -> u64 {
+        self.buckets.iter().sum()
+    }
+
+    /// The sum of the values in the unit of the metric; `None` if it is unknown.
+    pub fn sum(&self, edges: &Edges, scale: f64) -> Option<f64> {
+        let scale = if edges.rule == Rule::Explicit { 1.0 } else { scale };
+        self.sum.map(|sum| scaled(sum, scale))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_edge_of_powers_of_two_is_the_largest_integer_of_its_slot() {
+        let edges = Edges::log2(Some(5));
+        assert_eq!(edges.shown(1.0).collect::<Vec<_>>(), [1.0, 3.0, 7.0, 15.0]);
+        // What the kernel computes: the logarithm rounded down, and 0 for 0.
+        for value in [0_u64, 1, 2, 3, 4, 7, 8, 15, 16, 1000] {
+            let slot = (value.checked_ilog2().unwrap_or(0) as usize).min(4);
+            assert_eq!(edges.index(value as f64), slot, "{value}");
+        }
+    }
+
+    #[test]
+    fn a_linear_slot_ends_before_the_next_one() {
+        let edges = Edges::linear(10.0, 3);
+        assert_eq!(edges.shown(1.0).collect::<Vec<_>>(), [9.0, 19.0, 29.0]);
+        for (value, slot) in [(0, 0), (9, 0), (10, 1), (29, 2), (30, 3), (99, 3)] {
+            assert_eq!(edges.index(f64::from(value)), slot, "{value}");
+        }
+    }
+
+    #[test]
+    fn sum_count_and_buckets_agree() {
+        let edges = Edges::explicit(vec![0.001, 0.01]);
+        let mut all = Distribution::default();
+        for nanoseconds in [1_000.0, 1_000_000.0, 1_000_001.0, 5e9] {
+            all.observe(nanoseconds, &edges, 1e-9);
+        }
+        assert_eq!((all.buckets.as_slice(), all.count()), (&[2, 1, 1][..], 4));
+        let sum = all.sum(&edges, 1e-9).unwrap();
+        assert!((sum - 5.002_001_001).abs() < 1e-9, "{sum}");
+    }
+
+    #[test]
+    fn scaled_edges_are_short() {
+        let shown: Vec<String> = Edges::log2(Some(5)).shown(1e-6).map(|edge| edge.to_string()).collect();
+        assert_eq!(shown, ["0.000001", "0.000003", "0.000007", "0.000015"]);
+    }
+}

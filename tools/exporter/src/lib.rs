@@ -1,0 +1,27 @@
+//! The exporter: runs packages and exposes what they count to Prometheus.
+//!
+//! [`config`] is what the user has written. The [`engine`] starts programs through the loader of eunomia-agent, which has the
+//! privileges; this process has none. A [`program`] reads events and maps into the series of its metrics, and [`expose`] writes these
+//! as text. [`api`] answers requests.
+
+pub mod api;
+pub mod config;
+pub mod engine;
+pub mod expose;
+pub mod histogram;
+pub mod itself;
+pub mod labels;
+pub mod lookup;
+pub mod metric;
+pub mod package;
+pub mod program;
+pub mod scraper;
+pub mod series;
+pub mod server;
+pub mod unit;
+
+/// Prints a line to stderr. It is not an error if nobody reads it.
+pub fn say(line: impl std::fmt::Display) {
+    use std::io::Write;
+    let _ = writeln!(std::io::stderr(), "{line}");
+}

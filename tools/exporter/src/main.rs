@@ -1,0 +1,56 @@
+//! eunomia-exporter runs packages and exposes what they count to Prometheus.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Parser;
+use eunomia_exporter::server::{self, Options};
+
+/// Run eBPF packages and expose what they count to Prometheus
+#[derive(Parser)]
+#[command(version, max_term_width = 100)]
+struct Line {
+    /// Configuration: what to run and what to count, see docs/exporter.md
+    #[arg(short, long, value_name = "FILE", default_value = "config.yaml")]
+    config: PathBuf,
+
+    /// Address for scrapes
+    #[arg(short, long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:8526")]
+    listen: SocketAddr,
+
+    /// File with the SHA-256 digests of tokens for callers who start and stop programs, as for ecli server
+    #[arg(long, value_name = "FILE")]
+    tokens: Option<PathBuf>,
+
+    /// Let every user of this machine start and stop programs, without a token
+    #[arg(long)]
+    insecure_no_auth: bool,
+
+    /// Unix socket of the process that loads the packages, which is started [default: a socket in /run/eunomia-exporter with the
+    /// port in its name]
+    #[arg(long, value_name = "PATH")]
+    loader: Option<PathBuf>,
+}
+
+fn main() -> ExitCode {
+    if let Some(code) = eunomia_agent::processes::run() {
+        return code;
+    }
+    let line = Line::parse();
+    let default = || format!("/run/eunomia-exporter/loader-{}.sock", line.listen.port()).into();
+    let options = Options {
+        config: line.config,
+        address: line.listen,
+        loader: line.loader.unwrap_or_else(default),
+        tokens: line.tokens,
+        is_open: line.insecure_no_auth,
+    };
+    match server::run(&options) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(why) => {
+            eunomia_exporter::say(format_args!("eunomia-exporter: {why}"));
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,307 @@
+//! A program that runs, and its metrics.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use eunomia::vm::{SourceInfo, SourceKind};
+use eunomia::{EventKind, Flow, Format, Vm};
+use eunomia_records::{Entries, field, record_clock};
+use serde_saphyr::Spanned;
+
+use crate::config::{self, About, Kind, Problem};
+use crate::metric::{Metric, Settings, Table, info};
+
+/// The most batches of events of one turn, so that a scrape does not wait long.
+const BATCHES: usize = 8;
+
+/// A program and its metrics.
+pub struct Program {
+    /// Its configuration.
+    pub config: Spanned<config::Program>,
+    /// Its metrics, in the order of the configuration.
+    pub metrics: Vec<Metric>,
+    /// Reads its events and maps.
+    pub vm: Arc<Vm>,
+    /// What became of its events.
+    pub events: Events,
+    /// Readings of maps that have failed, and the last reason.
+    pub failures: u64,
+    /// The metrics of each stream, by the index of the source.
+    streams: Vec<Vec<usize>>,
+    maps: Vec<Map>,
+    /// Gauges that are variables.
+    variables: Vec<(usize, String)>,
+}
+
+/// What became of the events of a program.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Events {
+    /// At least one metric has counted them.
+    pub counted: u64,
+    /// No metric is about them, or conditions exclude them.
+    pub ignored: u64,
+    /// The kernel had no space for them.
+    pub lost: u64,
+}
+
+/// A map that is read when it is scraped.
+struct Map {
+    name: String,
+    entries: Entries,
+    /// The metrics of it, and where their counts begin.
+    metrics: Vec<(usize, usize)>,
+    /// The number of counts of a value.
+    width: usize,
+    /// The counts of each entry when it was read the last time. At most as many entries as the map has.
+    known: HashMap<Box<[u8]>, Known>,
+    /// The number of the reading.
+    reading: u64,
+}
+
+struct Known {
+    reading: u64,
+    counts: Box<[u64]>,
+}
+
+impl Program {
+    /// Compiles the metrics for the package that `vm` reads.
+    pub fn new(config: Spanned<config::Program>, vm: Arc<Vm>) -> Result<Program, Problem> {
+        let mut program = Program {
+            metrics: Vec::new(),
+            events: Events::default(),
+            failures: 0,
+            streams: Vec::new(),
+            maps: Vec::new(),
+            variables: Vec::new(),
+            config,
+            vm,
+        };
+        let config = program.config.clone();
+        for (kind, metric) in config.value.metrics() {
+            program.add(kind, metric)?;
+        }
+        Ok(program)
+    }
+
+    fn add(&mut self, kind: Kind, entry: &Spanned<config::Metric>) -> Result<(), Problem> {
+        let limits = &self.config.value.limits;
+        let is_quoted = self.config.value.compat.is_some();
+        let settings = Settings { series: limits.series, idle: limits.idle.0, is_quoted };
+        let (wanted, position) = (&entry.value, entry.referenced);
+        let what = format!("{} {:?}", kind.word(), wanted.name);
+        let index = self.metrics.len();
+        if kind == Kind::Info {
+            let mut metric = Metric::without_records(kind, entry, settings)?;
+            let read = |name: &str| self.vm.var_get_json(name).map_err(|error| error.message().to_owned());
+            let labels = info(&metric.labels, &wanted.variables, read).about(position, &what)?;
+            metric.table = Table::Info(labels);
+            self.metrics.push(metric);
+        } else if let Some(name) = &wanted.variable {
+            let json = self.vm.var_get_json(name).map_err(|error| error.message().to_owned());
+            number(&json.about(position, &what)?)
+                .about(position, format_args!("{what}: variable {name:?}"))?;
+            self.variables.push((index, name.clone()));
+            self.metrics.push(Metric::without_records(kind, entry, settings)?);
+        } else if let Some(name) = &wanted.map {
+            let map = self.map(name).about(position, &what)?;
+            let metric = Metric::new(kind, entry, &self.maps[map].entries.ty, true, settings)?;
+            let map = &mut self.maps[map];
+            map.metrics.push((index, map.width));
+            map.width += metric.width();
+            self.metrics.push(metric);
+        } else {
+            let (source, ty) = self.stream(wanted.stream.as_deref()).about(position, &what)?;
+            let metric = Metric::new(kind, entry, &ty, false, settings)?;
+            self.streams.resize(self.streams.len().max(source + 1), Vec::new());
+            self.streams[source].push(index);
+            self.metrics.push(metric);
+        }
+        Ok(())
+    }
+
+    /// The map called `name`, read once for all metrics of it.
+    fn map(&mut self, name: &str) -> Result<usize, String> {
+        if let Some(index) = self.maps.iter().position(|map| map.name == name) {
+            return Ok(index);
+        }
+        let found = self.vm.map_find(name);
+        let info =
+            found.map_err(|_| format!("the package has no map {name:?}; there are: {}", self.map_names()))?;
+        let entries = Entries::new(&info).map_err(|error| error.to_string())?;
+        let known = HashMap::new();
+        self.maps.push(Map {
+            name: name.to_owned(),
+            entries,
+            metrics: Vec::new(),
+            width: 0,
+            known,
+            reading: 0,
+        });
+        Ok(self.maps.len() - 1)
+    }
+
+    fn map_names(&self) -> String {
+        let all = (0..self.vm.map_count().unwrap_or(0)).filter_map(|index| self.vm.map_at(index).ok());
+        // Maps of sections of variables have a dot in their names.
+        let names = all.map(|map| map.name.to_string_lossy().into_owned()).filter(|name| !name.contains('.'));
+        names.collect::<Vec<_>>().join(", ")
+    }
+
+    /// The stream of events called `name`, or the only one.
+    fn stream(&self, name: Option<&str>) -> Result<(usize, Arc<eunomia::types::Type>), String> {
+        let sources: Vec<(usize, SourceInfo)> = (0..self.vm.source_count().unwrap_or(0))
+            .filter_map(|index| Some((index, self.vm.source_at(index).ok()?)))
+            .filter(|(_, source)| source.kind != SourceKind::Map)
+            .collect();
+        let names: Vec<String> =
+            sources.iter().map(|(_, source)| source.name.to_string_lossy().into_owned()).collect();
+        let known = names.join(", ");
+        let index = match (name, names.as_slice()) {
+            (_, []) => {
+                return Err("the package sends no events; add map, a map that is read at each scrape".into());
+            }
+            (None, [_]) => 0,
+            (None, _) => {
+                return Err(format!(
+                    "the package has several streams of events; add stream, one of: {known}"
+                ));
+            }
+            (Some(name), _) => {
+                let found = names.iter().position(|known| known == name);
+                found.ok_or_else(|| format!("the package has no stream {name:?}; there are: {known}"))?
+            }
+        };
+        let (index, source) = &sources[index];
+        let ty = source.ty.as_ref().ok_or_else(|| {
+            format!(
+                "the package does not specify the type of the events of {:?}",
+                source.name.to_string_lossy()
+            )
+        })?;
+        Ok((*index, field::record(ty).map_err(|error| error.to_string())?))
+    }
+
+    /// Continues the series of an earlier version of the program. `is_same`: it has the same maps.
+    pub fn inherit(&mut self, before: Program, is_same: bool) {
+        let Program { metrics, events, failures, mut maps, .. } = before;
+        for old in metrics {
+            if let Some(metric) = self.metrics.iter_mut().find(|metric| metric.name == old.name) {
+                metric.inherit(old);
+            }
+        }
+        (self.events, self.failures) = (events, failures);
+        for map in self.maps.iter_mut().filter(|_| is_same) {
+            if let Some(old) = maps.iter_mut().find(|old| old.name == map.name && old.metrics == map.metrics)
+            {
+                (map.known, map.reading) = (std::mem::take(&mut old.known), old.reading);
+            }
+        }
+    }
+
+    /// Counts the events that wait. The error is one line.
+    pub fn poll(&mut self, now: u32) -> Result<(), String> {
+        let Program { metrics, vm, events, streams, .. } = self;
+        record_clock::update();
+        for _ in 0..BATCHES {
+            let polled = vm.poll_batch(Some(Duration::ZERO), |records| {
+                match records.kind {
+                    EventKind::Sample => {
+                        let wanted = streams.get(records.source_index).map_or(&[][..], Vec::as_slice);
+                        for record in records.data {
+                            count(metrics, wanted, record, now, events);
+                        }
+                    }
+                    EventKind::Lost => events.lost += records.lost,
+                    _ => {}
+                }
+                Flow::Continue
+            });
+            match polled {
+                Ok(0) => break,
+                Ok(_) => {}
+                Err(error) => return Err(error.message().to_owned()),
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads all maps and variables.
+    pub fn read(&mut self, now: u32) {
+        for index in 0..self.maps.len() {
+            if let Err(why) = self.read_map(index, now) {
+                self.failures += 1;
+                crate::say(format_args!("program {:?}: {why}", self.config.value.name));
+            }
+        }
+        for (index, name) in &self.variables {
+            let value = self.vm.var_get_json(name).map_err(|error| error.message().to_owned());
+            match value.and_then(|json| number(&json)) {
+                Ok(value) => self.metrics[*index].set(value),
+                Err(_) => self.failures += 1,
+            }
+        }
+    }
+
+    fn read_map(&mut self, index: usize, now: u32) -> Result<(), String> {
+        let Program { metrics, vm, maps, .. } = self;
+        let Map { name, entries, metrics: own, width, known, reading } = &mut maps[index];
+        *reading += 1;
+        for (metric, _) in own.iter() {
+            metrics[*metric].begin_reading();
+        }
+        record_clock::update();
+        let read = vm.map_each(name, Format::Raw, |entry| {
+            let counts = match known.get_mut(entry.key) {
+                // The kernel can return an entry twice while the map changes.
+                Some(known) if known.reading == *reading => return Flow::Continue,
+                Some(known) => {
+                    known.reading = *reading;
+                    &mut known.counts
+                }
+                None => {
+                    let counts = vec![0; *width * entries.count].into();
+                    let new = Known { reading: *reading, counts };
+                    &mut known.entry(entry.key.into()).or_insert(new).counts
+                }
+            };
+            for cpu in 0..entries.count {
+                let record = entries.record(entry.key, entry.data, cpu);
+                for (metric, start) in own.iter() {
+                    let metric = &mut metrics[*metric];
+                    let start = cpu * *width + start;
+                    let end = start + metric.width();
+                    metric.read(record, &mut counts[start..end], now);
+                }
+            }
+            Flow::Continue
+        });
+        read.map_err(|error| error.message().to_owned())?;
+        let current = *reading;
+        // An entry that was removed begins at 0 if it returns.
+        known.retain(|_, known| known.reading == current);
+        Ok(())
+    }
+}
+
+/// Counts a record for all metrics of its stream.
+fn count(metrics: &mut [Metric], wanted: &[usize], record: &[u8], now: u32, events: &mut Events) {
+    let mut is_counted = false;
+    for index in wanted {
+        is_counted |= metrics[*index].count(record, now);
+    }
+    if is_counted {
+        events.counted += 1;
+    } else {
+        events.ignored += 1;
+    }
+}
+
+/// A variable as a number.
+fn number(json: &str) -> Result<f64, String> {
+    match json {
+        "true" => Ok(1.0),
+        "false" => Ok(0.0),
+        _ => json.parse().map_err(|_| format!("is {json}, not a number")),
+    }
+}

@@ -1,0 +1,42 @@
+//! Readings of the metrics, which scrapes that come together share.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use bytes::Bytes;
+
+use crate::engine::Engine;
+use crate::expose::{Format, expose};
+use crate::itself::Itself;
+
+/// Reads the metrics for scrapes.
+pub struct Scraper {
+    engine: Arc<Engine>,
+    itself: Arc<Itself>,
+    /// The last reading in each format, and when it began.
+    last: [Mutex<Option<(Instant, Bytes)>>; 2],
+}
+
+impl Scraper {
+    /// Nothing has been read yet.
+    pub fn new(engine: Arc<Engine>) -> Scraper {
+        Scraper { engine, itself: Arc::default(), last: Default::default() }
+    }
+
+    /// A reading that began after this call. Callers that wait for another one get the same text.
+    pub fn scrape(&self, format: Format) -> Result<Bytes, String> {
+        let arrived = Instant::now();
+        let mut last = self.last[format as usize].lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((begun, text)) = &*last
+            && *begun >= arrived
+        {
+            return Ok(text.clone());
+        }
+        let begun = Instant::now();
+        let text = expose(&self.engine, &self.itself, format);
+        let text = Bytes::from(text.map_err(|_| "the metrics cannot be formatted")?);
+        self.itself.note_scrape(begun.elapsed());
+        *last = Some((begun, text.clone()));
+        Ok(text)
+    }
+}
