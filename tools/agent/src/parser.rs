@@ -180,7 +180,7 @@ fn decode(text: &str) -> Option<Vec<Judged>> {
 
 /// Drops permanently all privileges that reading a package does not need.
 fn restrict() -> std::result::Result<(), String> {
-    // A limit that is lower already stays, because raising it would need a capability.
+    // A limit that is already lower is kept, because raising it would need a capability.
     let most = |resource, most: u64| {
         let most = getrlimit(resource).maximum.map_or(most, |already| already.min(most));
         Rlimit { current: Some(most), maximum: Some(most) }
@@ -195,7 +195,7 @@ fn restrict() -> std::result::Result<(), String> {
     for (resource, limit) in limits {
         setrlimit(resource, most(resource, limit)).map_err(|error| error.to_string())?;
     }
-    // If memory runs out, the kernel ends this process, and not the loader. Without /proc, it decides by their sizes.
+    // If memory runs out, the kernel kills this process before the loader. Without /proc, it kills the larger process.
     let _ = std::fs::write("/proc/self/oom_score_adj", "1000");
     set_parent_process_death_signal(Some(Signal::KILL)).map_err(|error| error.to_string())?;
     confine_parser()?;

@@ -66,7 +66,7 @@ impl State {
         }
         eunomia_owner::check(folder)?;
         let path = folder.join("lock");
-        // It is read, so that the tasks go on with a file system that has become read-only after an error of its disk.
+        // The file is opened for reading, so that this works on a file system that has become read-only after a disk error.
         let create = || OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&path);
         let lock = File::open(&path).or_else(|_| create().and_then(|_| File::open(&path)));
         let lock = lock.map_err(|error| failed(&path, error))?;

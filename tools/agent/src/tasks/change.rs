@@ -50,7 +50,7 @@ impl Tasks {
         // The task is marked before it is attached: if that crashes the machine, it is not attached again.
         self.state.save(&record).map_err(|error| not_saved(&error))?;
         if let Err(error) = self.attach(&task, package, &mut numbers) {
-            // The error of the start is the one to report.
+            // The error of the start is reported, not that of removing the file.
             let _ = self.forget(&record);
             return Err(error);
         }
@@ -71,7 +71,7 @@ impl Tasks {
         unloaded.or_else(|error| if error.is_loader_lost() { Ok(()) } else { Err(error) })?;
         forgotten.map_err(|error| {
             let text =
-                format!("task {id} is stopped, but the next server starts it again: its file stays: {error}");
+                format!("task {id} is stopped, but the next server starts it again, because its file cannot be removed: {error}");
             ApiError::new(StatusCode::INSUFFICIENT_STORAGE, "state", text)
         })
     }

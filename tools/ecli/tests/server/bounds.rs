@@ -196,11 +196,14 @@ fn a_read_only_state_starts_nothing_and_stops_what_runs() {
         server.request("POST", "/v1/tasks", &json!({"package": package_value(&package("hello"))}));
     assert_eq!((code, &error["status"]), (507, &json!("state")), "{error}");
     assert!(error["message"].as_str().unwrap().contains("Read-only file system"), "{error}");
-    // It is stopped, because the caller may have a reason to hurry, who hears that it would come back.
+    // The task is stopped even so, because the caller may be in a hurry. The response reports that the next server starts it again.
     let (code, error) = server.request("DELETE", "/v1/tasks/1", &Value::Null);
     assert_eq!((code, &error["status"]), (507, &json!("state")), "{error}");
     let message = error["message"].as_str().unwrap();
-    assert!(message.starts_with("task 1 is stopped, but the next server starts it again: "), "{message}");
+    assert!(
+        message.starts_with("task 1 is stopped, but the next server starts it again, because "),
+        "{message}"
+    );
     assert_eq!(server.ok(&["list"]), "");
     remount(&server, "rw");
     server.ok(&["start", "-n", "one", &package("bootstrap")]);
