@@ -28,10 +28,10 @@ pub(super) enum Work<'a> {
     Events(MutexGuard<'a, Delivery>),
 }
 
-/// Delivers what waits. Returns whether the call that delivers is done.
+/// Delivers waiting events. Returns whether the call that delivers is done.
 type Deliver<'a> = dyn FnMut(&mut Delivery) -> Result<bool> + 'a;
 
-/// The sources of events before a drain.
+/// Which sources of events exist before a drain: a record that is kept, a queue.
 struct Before {
     pending: bool,
     queue: bool,
