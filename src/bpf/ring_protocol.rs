@@ -74,8 +74,8 @@ const UNKNOWN: u64 = u64::MAX;
 /// time as several records.
 const STREAK: u32 = 8;
 
-/// Most bytes of a run after its first record: what is read to find its end is still in the processor's first cache when the
-/// records are copied.
+/// Maximum number of bytes of a run after its first record. The headers that are read to find the end of the run are then still
+/// in the processor's first cache when the records are copied.
 const RUN: u64 = 8192;
 
 /// Submitted records of the same length that follow each other.

@@ -1,7 +1,7 @@
 //! Formats of values whose C type does not determine how they are shown: addresses, names of numbers, times.
 //!
 //! A package specifies the formats of members; a few well-known types have a format by themselves. The format is part of
-//! the type, so that values are written and read in it.
+//! the type, so that values are written and read in that format.
 
 use super::names::Names;
 

@@ -75,7 +75,7 @@ impl Vm {
     }
 
     /// Returns a descriptor that is readable when there are events or a stop request: a [`poll`](Vm::poll) would return
-    /// at once. It fits into any event loop, stays the same as long as the vm and belongs to it. `AsFd` returns it,
+    /// at once. It fits into any event loop. It belongs to the vm and stays the same until the vm is dropped. `AsFd` returns it,
     /// too. Any thread may call it at any time.
     ///
     /// ```

@@ -330,8 +330,8 @@ impl Group {
         self.0.stop.ask();
     }
 
-    /// Returns a descriptor that is readable when a [`poll`](Group::poll) that does not wait has something to do. It stays the
-    /// same as long as the group and belongs to it. Watch it level-triggered.
+    /// Returns a descriptor that is readable when a [`poll`](Group::poll) that does not wait has something to do. It belongs
+    /// to the group and stays the same until the group is dropped. Watch it level-triggered.
     ///
     /// ```
     /// # fn main() -> eunomia::Result<()> {

@@ -1,5 +1,5 @@
-//! Events in batches: a callback that receives many records of a buffer at once, those of a ring buffer in the memory that
-//! the kernel wrote them to.
+//! Events in batches: each call of the callback receives many records of a buffer. Records of a ring buffer are not
+//! copied: they are in the memory that the kernel wrote them to.
 
 use std::ffi::CStr;
 use std::sync::Arc;

@@ -42,7 +42,7 @@ pub fn package(bytes: &[u8]) -> Result<Vec<u8>, String> {
     merge(bytes, needs_btf.then_some((&kernel.0, &kernel.1)))
 }
 
-/// The package in an archive, with the BTF for a kernel: its release and machine.
+/// Returns the package in an archive, with BTF for the kernel of this release and machine.
 fn merge(bytes: &[u8], kernel: Option<(&str, &str)>) -> Result<Vec<u8>, String> {
     let broken = |error: std::io::Error| format!("invalid tar archive: {error}");
     let (mut package, mut types) = (None, Vec::new());

@@ -21,7 +21,7 @@ use crate::task::{CountedReader, Task};
 const PIECES: usize = 2;
 /// The size of a piece, in bytes, beyond which no further lines are added.
 const PIECE: usize = 256 << 10;
-/// The time between two pieces while there are few events, so that each costs little if there are many readers.
+/// The time between two pieces while there are few events. Fewer pieces cost less if there are many readers.
 const PAUSE: Duration = Duration::from_millis(10);
 /// After a piece of this size, the next one is sent as soon as possible.
 const FEW: usize = 64 << 10;
