@@ -1190,10 +1190,10 @@ const char *eunomia_group_errmsg(const struct eunomia_group *group, void **membe
 // fexit) and LSM hooks. In any vm it may be one program whose link the kernel can update: XDP, tcx,
 // cgroup, sk_lookup, flow dissector.
 //
-// A WASM module can be replaced while its guest runs: the guest is ended, and eunomia_wasm_run goes on
-// with the new one, with the same arguments. Between the two no program runs. The maps of its packages
-// keep their content as above. The options have no effect, and the report has
-// times only: load_ms of compiling, flip_ms of ending the old guest.
+// A WASM module can be replaced while its guest is running. The guest is ended, and eunomia_wasm_run
+// continues with the new guest and the same arguments. No program runs in between. The maps of the
+// guest's packages keep their content as above. The options have no effect, and the report has times
+// only: load_ms of compiling, flip_ms of ending the old guest.
 //
 // This function may be called while another thread is inside eunomia_poll or a similar call. If no
 // other call is in progress, a failure also becomes the last error of the vm, and the strings that

@@ -115,9 +115,9 @@ impl Vm {
     /// [`Vm::args_set`] is parsed again with the options of the new version: an option that it does not contain has
     /// that version's default.
     ///
-    /// A WASM module is replaced by another one: its guest is ended, and [`Vm::wasm_run`] goes on with
-    /// the new one, with the same arguments. Between the two no program runs. Maps of packages that the old guest had open keep
-    /// their content as above. The options have no effect.
+    /// A WASM module is replaced by another one: its guest is ended, and [`Vm::wasm_run`] then runs the new one, with
+    /// the same arguments. No program runs between the two. Maps of packages that the old guest had open keep their
+    /// content as above. The options have no effect.
     ///
     /// The package must be attached. In a vm with [`Options::replaceable`](crate::Options::replaceable) it may have any
     /// number of programs on kprobes, uprobes, tracepoints, raw tracepoints, perf events, BTF tracepoints, functions

@@ -25,7 +25,7 @@ use crate::wasm::{self, Module, Outlet, Wake};
 impl Vm {
     /// Runs the guest of a WASM package and returns its exit code. It may be run again.
     ///
-    /// After [`Vm::replace`] in another thread it goes on with the new guest, with the same arguments.
+    /// After [`Vm::replace`] in another thread it runs the new guest, with the same arguments.
     ///
     /// * `argv`: the command line of the guest. `argv[0]` is its name.
     /// * `format`: the form of the events.
@@ -110,7 +110,7 @@ impl Vm {
         Ok(ends)
     }
 
-    /// Replaces the module. The guest that runs is ended, and its `wasm_run` goes on with the new one.
+    /// Replaces the module. The guest that runs is ended, and the `wasm_run` that ran it runs the new one.
     #[inline(never)]
     pub(super) fn replace_guest(&self, data: &[u8]) -> Result<Replaced> {
         self.check_thread()?;

@@ -1,6 +1,6 @@
-//! The processes beside the server: this program again, with an argument for internal use.
+//! The other processes of a server. Each executes the same program with an argument for internal use.
 //!
-//! Each is reached by one call at the start of `main`, before anything else reads the command line.
+//! `main` calls [`run`] first, before it reads the command line.
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::process::{Command, ExitCode};
@@ -10,22 +10,23 @@ use rustix::net::sockopt::socket_acceptconn;
 use crate::loader::{self, Settings};
 use crate::parser;
 
-/// The first argument of the process that loads packages. Its standard input is a unix socket that listens for servers. `--policy`
-/// and `--audit` with absolute paths may follow.
+/// The first argument of the loader, the process that loads packages. Its standard input is a listening unix socket, to which the
+/// server connects. `--policy` and `--audit` with absolute paths may follow.
 const LOADER: &str = "--load-packages";
 
-/// The first argument of the process that starts that process, and starts it again if it is killed. The same may follow.
+/// The first argument of the keeper, the process that starts the loader, and starts it again if it is killed. The same options may
+/// follow.
 const KEEPER: &str = "--keep-loader";
 
 /// The only argument of the process that reads the package on its standard input.
 const PARSER: &str = "--parse-package";
 
-/// The command that starts the process that keeps a loader running.
+/// Returns the command that starts the keeper.
 pub fn keeper(settings: &Settings) -> Command {
     own(KEEPER, settings)
 }
 
-/// Runs the process that the first argument requests. `None` if it requests none.
+/// Runs the process that the first argument selects. Returns `None` if it selects none.
 pub fn run() -> Option<ExitCode> {
     let first = std::env::args_os().nth(1)?;
     match first.to_str()? {
@@ -57,7 +58,7 @@ fn parse() -> ExitCode {
     }
 }
 
-/// This program with another argument and the files that it reads.
+/// Returns a command that runs this program with `argument` and the paths of the settings.
 fn own(argument: &str, settings: &Settings) -> Command {
     let mut command = Command::new("/proc/self/exe");
     command.arg(argument);
@@ -69,7 +70,7 @@ fn own(argument: &str, settings: &Settings) -> Command {
     command
 }
 
-/// The files in the arguments that [`own`] has written.
+/// Reads the paths in the arguments that [`own`] has written.
 fn settings() -> Settings {
     let (mut settings, mut args) = (Settings::default(), std::env::args_os().skip(2));
     while let (Some(name), Some(path)) = (args.next(), args.next()) {

@@ -1,4 +1,4 @@
-//! Answers requests: scrapes, and the routes of eunomia-exporter of eunomia-bpf.
+//! Handles requests: scrapes, and the routes of eunomia-exporter of eunomia-bpf.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -30,7 +30,7 @@ pub struct Api {
 impl Handler for Api {
     fn handle(self: Arc<Self>, request: Request) -> Pin<Box<dyn Future<Output = Response> + Send>> {
         Box::pin(async move {
-            // What changes something is completed even if the caller closes the connection.
+            // A request that changes something is completed even if the caller closes the connection.
             let answer = tokio::spawn(async move { self.answer(request).await }).await;
             let answer = answer.unwrap_or_else(|failed| {
                 Err(ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", failed))
@@ -122,7 +122,7 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) 
     done.map_err(|failed| ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", failed))
 }
 
-/// The body of a request, of a type that a web page cannot send to another origin without asking first.
+/// Reads the body of a request. Its type is one that a web page cannot send to another origin without a CORS preflight request.
 async fn body(request: Request, limits: &Limits) -> Result<String> {
     let kind = request.head.headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
     let kind = kind.unwrap_or_default().split(';').next().unwrap_or_default().trim().to_owned();

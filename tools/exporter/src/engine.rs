@@ -42,7 +42,7 @@ pub struct Slot {
     program: Mutex<Program>,
     /// Callers that wait for the lock. The thread that reads events would have it nearly all the time.
     waiting: AtomicUsize,
-    /// Why its events are not read any more.
+    /// The reason why its events are no longer read.
     failed: Mutex<Option<String>>,
 }
 
@@ -185,7 +185,7 @@ impl Engine {
             let mut waiting = vec![PollFd::new(&self.wake, PollFlags::IN)];
             waiting.extend(vms.iter().map(|vm| PollFd::from_borrowed_fd(vm.as_fd(), PollFlags::IN)));
             if let Err(why) = self.follow_these(&slots, &mut waiting) {
-                return crate::say(format_args!("events are not read any more: {why}"));
+                return crate::say(format_args!("events are no longer read: {why}"));
             }
         }
     }
@@ -227,19 +227,19 @@ impl Slot {
         program
     }
 
-    /// Why its events are not read any more.
+    /// The reason why its events are no longer read.
     pub fn failure(&self) -> Option<String> {
         self.failed.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Reads the waiting events. Returns whether that goes on.
+    /// Reads the waiting events. Returns false if this failed: it is then not tried again.
     fn turn(&self, now: u32) -> bool {
         while self.waiting.load(Relaxed) > 0 {
             std::thread::sleep(Duration::from_micros(50));
         }
         let polled = self.locked().poll(now);
         let Err(why) = polled else { return true };
-        crate::say(format_args!("program {:?}: its events are not read any more: {why}", self.name));
+        crate::say(format_args!("program {:?}: its events are no longer read: {why}", self.name));
         *self.failed.lock().unwrap_or_else(PoisonError::into_inner) = Some(why);
         false
     }

@@ -40,7 +40,7 @@ static KNOWN: Mutex<BTreeMap<Lookup, Names>> = Mutex::new(BTreeMap::new());
 
 /// Names are read again for an unknown number, but not more often than that.
 const AGAIN: Duration = Duration::from_secs(1);
-/// The most names, and the depth of directories of control groups.
+/// Maximum number of names, and maximum depth of directories of control groups.
 const MAX_NAMES: usize = 1 << 20;
 const MAX_DEPTH: usize = 32;
 

@@ -238,7 +238,7 @@ impl Metric {
         }
     }
 
-    /// Notes that it was scraped.
+    /// Records that it was scraped.
     pub fn note_scrape(&mut self, now: u32) {
         match &mut self.table {
             Table::Counter(series) => series.note_scrape(now),

@@ -12,7 +12,7 @@ use serde_saphyr::Spanned;
 use crate::config::{self, About, Kind, Problem};
 use crate::metric::{Metric, Settings, Table, info};
 
-/// The most batches of events of one turn, so that a scrape does not wait long.
+/// Maximum number of batches of events in one turn, so that a scrape does not wait long.
 const BATCHES: usize = 8;
 
 /// A program and its metrics.
@@ -23,7 +23,7 @@ pub struct Program {
     pub metrics: Vec<Metric>,
     /// Reads its events and maps.
     pub vm: Arc<Vm>,
-    /// What became of its events.
+    /// The counts of its events, by outcome.
     pub events: Events,
     /// Readings of maps that have failed, and the last reason.
     pub failures: u64,
@@ -34,7 +34,7 @@ pub struct Program {
     variables: Vec<(usize, String)>,
 }
 
-/// What became of the events of a program.
+/// The counts of the events of a program, by outcome.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Events {
     /// At least one metric has counted them.

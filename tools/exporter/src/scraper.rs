@@ -1,4 +1,4 @@
-//! Readings of the metrics, which scrapes that come together share.
+//! Reads the metrics. Scrapes that arrive at the same time share one reading.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;

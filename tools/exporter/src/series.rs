@@ -1,8 +1,8 @@
 //! The series of one metric: its values by labels, within a budget.
 //!
-//! First come, first kept. When the budget is used up, new label values count into one series `other` only, so that sums are
-//! exact and a series that was scraped never changes its meaning. A series that has been idle for long makes space for another one:
-//! its total was scraped, and if it returns, it begins at 0 like any counter after a restart.
+//! The first series are kept. When the budget is used up, new label values are counted in one series `other`, so that sums are
+//! exact and a series that was scraped never changes its meaning. A series that has been idle for long is removed to make space for
+//! another one: its total was scraped, and if it returns, it begins at 0 like any counter after a restart.
 
 use std::collections::HashMap;
 
@@ -165,7 +165,7 @@ impl<V: Default> Series<V> {
         self.list.iter().flatten().chain(&self.other)
     }
 
-    /// Notes that all series were scraped.
+    /// Records that all series were scraped.
     pub fn note_scrape(&mut self, now: u32) {
         self.scraped = Some(now);
     }

@@ -7,10 +7,10 @@ use serde_saphyr::{Location, Spanned};
 use super::{About, File, Kind, Label, MAX_METRICS, MAX_PROGRAMS, Metric, Problem, Program};
 use crate::unit;
 
-/// The most series of a metric, and the most labels.
+/// Maximum number of series of a metric, and of labels.
 const MAX_SERIES: usize = 1_000_000;
 const MAX_LABELS: usize = 32;
-/// The longest name or constant.
+/// Maximum length of a name or constant, in bytes.
 const MAX_NAME: usize = 256;
 
 /// Checks all programs.

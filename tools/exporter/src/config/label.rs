@@ -12,9 +12,9 @@ use serde::{Deserialize, Deserializer};
 pub struct Label {
     /// Its name.
     pub name: String,
-    /// The field; empty: the one that is called like the label.
+    /// The field. Empty: the field with the name of the label.
     pub from: String,
-    /// The format; empty: the one of the package.
+    /// The format. Empty: the format in the package.
     pub format: String,
     /// A constant, instead of a field.
     pub value: Option<String>,

@@ -92,7 +92,7 @@ pub enum Buckets {
     Explicit(Vec<f64>),
 }
 
-/// The most buckets of a histogram.
+/// Maximum number of buckets of a histogram.
 pub const MAX_BUCKETS: usize = 256;
 
 impl<'de> Deserialize<'de> for Buckets {

@@ -18,7 +18,7 @@ pub use metric::{Buckets, Kind, MAX_BUCKETS, Metric};
 
 /// The largest file.
 pub const MAX_FILE: u64 = 10 << 20;
-/// The most programs, and the most metrics of a program.
+/// Maximum number of programs, and of metrics of a program.
 const MAX_PROGRAMS: usize = 64;
 const MAX_METRICS: usize = 256;
 
@@ -108,7 +108,7 @@ impl TryFrom<String> for Idle {
     }
 }
 
-/// What is wrong with a configuration, and where.
+/// A mistake in a configuration, with its position.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
     /// The line, from 1 on, or 0 if it is unknown.
