@@ -11,7 +11,7 @@ use crate::log::Log;
 use crate::os;
 use crate::package::{Target, Tc, TcPoint};
 
-/// Attaches by tcx or netkit if the section says so, and otherwise by a classic filter.
+/// Attaches by tcx or netkit if the section names one of them, and otherwise by a classic filter.
 pub(super) fn attach(prog: ProgRef<'_>, target: &Target, log: &Arc<Log>) -> Result<Vec<Link>> {
     const BPF_TC_INGRESS: u32 = 1;
     const BPF_TC_EGRESS: u32 = 2;

@@ -42,7 +42,7 @@ pub unsafe extern "C" fn eunomia_prog_run(
 /// Runs the program and writes the result.
 ///
 /// # Safety
-/// `input` is null or points to a struct whose pointers refer to as many bytes as its sizes say.
+/// `input` is null or points to a struct whose pointers refer to as many bytes as its sizes specify.
 unsafe fn run(
     vm: &eunomia_vm,
     prog: &str,
@@ -75,7 +75,7 @@ unsafe fn run(
 /// Converts the input, whose buffers must not overlap.
 ///
 /// # Safety
-/// The pointers of `of` are null or refer to as many bytes as its sizes say.
+/// The pointers of `of` are null or refer to as many bytes as its sizes specify.
 unsafe fn prog_input<'a>(of: &eunomia_prog_input) -> Result<ProgInput<'a>> {
     let outs = [(of.data_out.cast_const(), of.data_out_cap), (of.ctx_out.cast_const(), of.ctx_out_cap)];
     let ins = [(of.data, of.data_len), (of.ctx, of.ctx_len)];

@@ -272,7 +272,7 @@ impl Wide {
     }
 }
 
-/// Returns the number if it is an integer, and certainly the one in the JSON text.
+/// Returns the number if it is an integer that is certainly the one in the JSON text.
 fn exact_integer(number: &Number) -> Option<Wide> {
     if let Some(value) = number.as_u64() {
         return Some(Wide::from_unsigned(value.into()));

@@ -130,7 +130,7 @@ pub fn check(open: &dyn Fn() -> Result<Vm>, inspect: &mut Inspector<'_>) -> Resu
     Ok(CheckReport { verdicts, refused })
 }
 
-/// Returns whether the failure says nothing about the package.
+/// Returns whether the failure has another cause than the package.
 fn is_unrelated(e: &Error) -> bool {
     let is_about_package =
         matches!(e.status(), Status::Unsupported | Status::Package | Status::Verifier | Status::Attach);

@@ -112,8 +112,9 @@ impl Vm {
     /// are the descriptors of [`Prepared::export`](super::Prepared::export). The vm polls the buffers of both versions, and
     /// delivers the events of each with their own types.
     ///
-    /// The loader flips after this. When its flip has returned, [`commit`](Vm::commit) lets this vm close the old buffers as soon
-    /// as they are empty. If the loader aborts the new version, or rolls back, [`rollback`](Vm::rollback) returns to the old one.
+    /// Then the loader calls [`flip`](super::Prepared::flip). When that has returned, [`commit`](Vm::commit) lets this vm close
+    /// the old buffers as soon as they are empty. If the loader aborts the new version, or rolls back,
+    /// [`rollback`](Vm::rollback) returns to the old one.
     ///
     /// # Errors
     ///

@@ -28,7 +28,7 @@ pub struct SourceInfo {
     pub key_ty: Option<Arc<Type>>,
     /// The number of events read from the kernel.
     pub events: u64,
-    /// The number of records that the kernel dropped, as far as `lost_known` says.
+    /// The number of records that the kernel dropped, as far as they are known: see `lost_known`.
     pub lost: u64,
     /// The completeness of `lost`. The kernel does not count losses per ring buffer; see
     /// [`Stats::lost_kernel`](crate::vm::Stats::lost_kernel).

@@ -176,8 +176,8 @@ pub fn fd_fdstat_get(state: &State<'_>, guest: Guest<'_>, args: &Args) -> Option
         0..=2 => Ok(filetype::CHARACTER_DEVICE),
         fd => state.files.borrow().metadata(fd).map(|metadata| filetype(&metadata)),
     };
-    // Current WASI has no rights, so all are set. wasi-libc takes a character device without the right to seek for a terminal,
-    // and only then writes line by line.
+    // Current WASI has no rights, so all are set. Only a character device gets no right to seek: wasi-libc then regards it as
+    // a terminal, to which it writes line by line.
     to_guest(kind.map_err(Failure::from).and_then(|kind| {
         const SEEK_AND_TELL: u8 = 1 << 2 | 1 << 5;
         let mut stat = [0xff_u8; 24];

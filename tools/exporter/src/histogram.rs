@@ -43,7 +43,7 @@ impl Edges {
         Edges { edges: (0..count).map(edge).collect(), rule: Rule::Log2 }
     }
 
-    /// Steps: slot i has the integers from `i * width` up to, but without, `(i + 1) * width`.
+    /// Steps: slot i counts the integers from `i * width` up to, but not including, `(i + 1) * width`.
     pub fn linear(width: f64, count: usize) -> Edges {
         let last = |index: usize| (index + 1) as f64 * width - if width.fract() == 0.0 { 1.0 } else { 0.0 };
         Edges { edges: (0..count).map(last).collect(), rule: Rule::Linear }

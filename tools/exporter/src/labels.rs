@@ -239,11 +239,11 @@ pub fn is_integer(ty: &Type) -> bool {
     matches!(ty.kind, Kind::Int | Kind::Uint | Kind::Enum | Kind::Bool | Kind::Char)
 }
 
-/// The type with a format that the configuration gives it.
+/// Returns the type with the format that the configuration gives to it.
 fn formatted(ty: &Arc<Type>, name: &str) -> Result<Arc<Type>, String> {
     let Some(format) = ValueFormat::from_name(name) else {
         if name == "uint" || name == "string" {
-            // The type says so.
+            // The type of the field already determines how it is shown.
             return Ok(Arc::clone(ty));
         }
         let (formats, lookups) = (ValueFormat::names().replace(' ', ", "), Lookup::words());

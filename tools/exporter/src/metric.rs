@@ -28,7 +28,7 @@ pub struct Metric {
     pub labels: Labels,
     /// Its series.
     pub table: Table,
-    /// What is counted, of a record of an event or an entry of a map.
+    /// What a record of an event, or an entry of a map, adds to its series.
     amount: Amount,
     filter: Option<Filter>,
     /// The bytes of the labels of the current record.
@@ -340,7 +340,7 @@ fn edges(wanted: &config::Metric, amount: &Amount) -> Result<Edges, String> {
     }
 }
 
-/// A description in one line; the name if there is none, since Prometheus wants one.
+/// The description in one line, or the name if there is no description: Prometheus requires one.
 fn one_line(text: &str, name: &str) -> String {
     let words: Vec<&str> = text
         .split(|letter: char| letter.is_control() || letter == ' ')

@@ -49,11 +49,11 @@ pub struct Events {
 struct Map {
     name: String,
     entries: Entries,
-    /// The metrics of it, and where their counts begin.
+    /// The metrics that read it, and where the counts of each begin among those of a value.
     metrics: Vec<(usize, usize)>,
     /// The number of counts of a value.
     width: usize,
-    /// The counts of each entry when it was read the last time. At most as many entries as the map has.
+    /// The counts of each entry when it was last read. At most as many entries as the map has.
     known: HashMap<Box<[u8]>, Known>,
     /// The number of the reading.
     reading: u64,
