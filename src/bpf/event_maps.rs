@@ -124,7 +124,8 @@ impl Chooser<'_> {
         let exports = &self.package.meta.export_types;
         match exports.as_slice() {
             [] => Ok(self.infer(map)),
-            // Published packages with several types use the first one. They do not specify which of several buffers has it.
+            // Published packages with several types use the first one. If there are several buffers, nothing specifies which of
+            // them has that type.
             [first, others @ ..] if others.is_empty() || self.buffers == 1 => {
                 self.exported(first).map_err(at)
             }

@@ -42,7 +42,7 @@ pub fn map_bytes(map: &MapSize, perf_pages: u32, machine: &Machine) -> u64 {
     let &Machine { possible_cpus: cpus, online_cpus, page } = machine;
     let (key, value) = (round_up(map.key_size), round_up(map.value_size));
     let entries = u64::from(map.max_entries);
-    // The per-CPU allocator records the owner of each object, which takes as much memory as two CPUs.
+    // The per-CPU allocator records the owner of each object, which takes as much memory as the values of two CPUs.
     let per_cpu = 8 + value * (cpus + 2);
     // Number of entries, bytes of an entry, and bytes of a bucket (the number of buckets is a power of two).
     let (count, entry, bucket) = match map.kind {
