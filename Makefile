@@ -60,7 +60,7 @@ soak: setup-test $(ECC) ## run packages and guests for an hour or DURATION=SECON
 	EUNOMIA_SOAK=$(or $(DURATION),3600) GLIBC_TUNABLES=glibc.malloc.tcache_count=0 cargo test --features eunomia/channel,eunomia/own-libbpf --test soak -- --nocapture
 
 endurance: setup-test $(ECC) ## replace packages 200 times under load on each hook, and 10,000 times, kill server and loader 200 times, and check that nothing is lost or grows
-	EUNOMIA_ENDURANCE=1 cargo test --features eunomia/channel --test dispatch -- --nocapture under_load many_replaces
+	EUNOMIA_ENDURANCE=1 cargo test --features eunomia/channel --test dispatch -- --nocapture under_load many_replaces hosts_that_are_killed
 	EUNOMIA_ENDURANCE=1 cargo test -p ecli --test server -- --nocapture survival bounds
 
 fuzz: setup-fuzz $(ECC) ## fuzz each target of tests/fuzz for 30 or DURATION=SECONDS

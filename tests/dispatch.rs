@@ -1099,6 +1099,66 @@ fn many_replaces_leave_nothing_behind() {
     before.is_clean();
 }
 
+/// Replaces one version by the other under load until it is killed. Creates a file when it begins.
+fn replace_forever(folder: &std::path::Path) -> ! {
+    let both = ["0", "1"].map(|name| std::fs::read(folder.join(name)).expect("a package"));
+    let vm = Arc::new(attached(&both[0], true));
+    let poller = Arc::clone(&vm);
+    std::thread::spawn(move || poller.run(Format::Raw, |_| Flow::Continue));
+    std::thread::spawn(|| {
+        loop {
+            call(0, 1);
+        }
+    });
+    std::fs::write(folder.join("ready"), "").expect("a file");
+    loop {
+        [0, 1].iter().for_each(|&turn| replace(&vm, &both, turn));
+    }
+}
+
+/// The programs, maps and links to which a process has descriptors.
+fn held_by(process: u32) -> usize {
+    let infos = std::fs::read_dir(format!("/proc/{process}/fdinfo")).expect("the process exists").flatten();
+    let texts = infos.filter_map(|info| std::fs::read_to_string(info.path()).ok());
+    texts.filter(|text| ["prog_id", "map_id", "link_id"].iter().any(|id| text.contains(id))).count()
+}
+
+#[test]
+fn hosts_that_are_killed_during_a_replace_leave_nothing_behind() {
+    needs_root!();
+    if let Some(folder) = child::folder() {
+        replace_forever(&folder);
+    }
+    let _turn = turn();
+    let watch = Watch::new();
+    let folder = tempfile::tempdir().expect("a folder");
+    for (index, package) in versions(&[RAW_TP, MORE].concat()).iter().enumerate() {
+        std::fs::write(folder.path().join(index.to_string()), package).expect("a package");
+    }
+    let (count, ready, mut held) =
+        (full(20, 200), folder.path().join("ready"), std::collections::BTreeMap::new());
+    for number in 0..count {
+        let mut host =
+            child::start("hosts_that_are_killed_during_a_replace_leave_nothing_behind", folder.path());
+        while !ready.exists() {
+            assert!(host.try_wait().expect("a child").is_none(), "it replaces until it is killed");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        std::fs::remove_file(&ready).expect("the file exists");
+        // A replace takes some 30 ms.
+        std::thread::sleep(Duration::from_micros(number as u64 * 7_300 % 60_000));
+        *held.entry(held_by(host.id())).or_insert(0) += 1;
+        host.kill().expect("it runs");
+        host.wait().expect("it ends");
+    }
+    println!(
+        "{count} kills, by the number of descriptors of programs, maps and links at that time: {held:?}"
+    );
+    // Otherwise all were killed in the same phase.
+    assert!(held.len() > 1, "{held:?}");
+    watch.is_clean();
+}
+
 #[test]
 fn the_command_line_is_applied_to_the_new_version() {
     needs_root!();

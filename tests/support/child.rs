@@ -2,7 +2,7 @@
 //! the same directory for files.
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 const FOLDER: &str = "EUNOMIA_TEST_FOLDER";
 
@@ -18,6 +18,15 @@ pub fn output(test: &str, folder: &Path) -> std::process::Output {
     let mut child = Command::new(exe);
     child.args(["--exact", test, "--nocapture", "--test-threads=1"]).env(FOLDER, folder);
     child.output().expect("the child starts")
+}
+
+/// Starts the test `module::name` again, without its output. The caller ends it.
+#[allow(dead_code, reason = "few tests end their child")]
+pub fn start(test: &str, folder: &Path) -> std::process::Child {
+    let exe = std::env::current_exe().expect("a test knows where it is");
+    let mut child = Command::new(exe);
+    child.args(["--exact", test, "--test-threads=1"]).env(FOLDER, folder);
+    child.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("the child starts")
 }
 
 /// Runs the test `module::name` again through `wrapper`, a command that runs another.
