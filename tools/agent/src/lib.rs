@@ -37,7 +37,9 @@ pub mod tls;
 
 mod entry;
 mod filter;
+mod limits;
 mod messages;
 mod poller;
+mod restart;
 mod shape;
 mod task;

@@ -11,6 +11,7 @@ use eunomia::vm::Group;
 use eunomia::{Event, EventKind, Flow, Format, Vm};
 use eunomia_records::record_clock;
 use rustix::event::{PollFd, PollFlags, poll};
+use tokio::sync::Notify;
 
 use crate::log::{Content, LineKind, Log};
 use crate::shape::{Shape, Shapes};
@@ -25,6 +26,8 @@ pub struct Poller {
     /// Number of callers that wait for the lock. The thread takes the lock only while this is 0. Otherwise it would hold
     /// the lock nearly all the time.
     waiting: AtomicUsize,
+    /// Notified when the events of a vm cannot be read any more.
+    failures: Arc<Notify>,
 }
 
 /// The destination of the events of a vm.
@@ -45,7 +48,7 @@ impl Poller {
     pub fn start() -> io::Result<Arc<Poller>> {
         let group = || Group::new().map_err(io::Error::other);
         let (raw, text) = (group()?, group()?);
-        let poller = Arc::new(Poller { raw, text, sinks: Mutex::default(), waiting: AtomicUsize::new(0) });
+        let poller = Arc::new(Poller { raw, text, sinks: Mutex::default(), waiting: AtomicUsize::new(0), failures: Arc::default() });
         let own = Arc::clone(&poller);
         let thread = std::thread::Builder::new().name("events".into());
         thread.spawn(move || own.run())?;
@@ -107,6 +110,11 @@ impl Poller {
         self.sinks().get(&key)?.failed.clone()
     }
 
+    /// Notified when the events of a vm cannot be read any more.
+    pub fn failures(&self) -> Arc<Notify> {
+        Arc::clone(&self.failures)
+    }
+
     /// Runs work on vms while this thread does not use them.
     pub fn between_turns<T>(&self, work: impl FnOnce() -> T) -> T {
         let _sinks = self.sinks();
@@ -143,6 +151,7 @@ impl Poller {
             && let Some(sink) = sinks.get_mut(&key)
         {
             sink.failed = Some(error.message().to_owned());
+            self.failures.notify_one();
         }
         sinks.values().for_each(|sink| sink.log.flush());
     }

@@ -132,6 +132,7 @@ async fn serve_until_end(
         Ok(()) = is_ready => {}
         why = &mut is_lost => return Err(why.unwrap_or_default()),
     }
+    tokio::spawn(retry(Arc::clone(&tasks)));
     let limits = Limits::default();
     let slots = Slots::new(limits.clone());
     let handler: Arc<dyn Handler> = Arc::new(Api { tasks: Arc::clone(&tasks), auth, limits });
@@ -173,6 +174,24 @@ fn follow(tasks: &Arc<Tasks>, ready: oneshot::Sender<()>) -> String {
             return why;
         }
         say!("server: there is another loader, which runs the tasks again");
+    }
+}
+
+/// Starts failed tasks again, as their restart policies say. It sleeps until one is due or fails.
+async fn retry(tasks: Arc<Tasks>) {
+    loop {
+        let worker = Arc::clone(&tasks);
+        let next = tokio::task::spawn_blocking(move || worker.retry()).await.unwrap_or_default();
+        let due = async {
+            match next {
+                Some(at) => tokio::time::sleep_until(at.into()).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = tasks.wait_for_failure() => {}
+            () = due => {}
+        }
     }
 }
 

@@ -5,6 +5,7 @@ use serde_json::{Map, Value, json};
 use sha2::{Digest as _, Sha256};
 
 use crate::error::{ApiError, Result};
+use crate::restart::Restart;
 
 /// Maximum length of a name.
 const MAX_NAME: usize = 64;
@@ -26,10 +27,12 @@ pub struct Spec {
     pub format: Format,
     /// Whether its programs are detached some time after the server has ended; `None`: if they can drop, deny or rewrite something.
     pub detaches_alone: Option<bool>,
+    /// Whether it is started again after a failure.
+    pub restart: Restart,
 }
 
 impl Spec {
-    /// Reads the members `name`, `args`, `variables`, `format` and `on_agent_death` of an object. `default` is the name if there is none.
+    /// Reads the members `name`, `args`, `variables`, `format`, `on_agent_death` and `restart` of an object. `default` is the name if there is none.
     pub fn from_json(object: &Map<String, Value>, default: &str) -> Result<Spec> {
         let name = match object.get("name") {
             None | Some(Value::Null) => default,
@@ -64,7 +67,8 @@ impl Spec {
             Some(value) if value == "detach" => Some(true),
             Some(other) => return Err(expected("on_agent_death", "\"keep\" or \"detach\"", other)),
         };
-        Ok(Spec { name: name.to_owned(), args, variables, format, detaches_alone })
+        let restart = Restart::from_json(object.get("restart").unwrap_or(&Value::Null))?;
+        Ok(Spec { name: name.to_owned(), args, variables, format, detaches_alone, restart })
     }
 
     /// Identifies everything that decides how the programs run. A task that was loaded with another value is loaded
@@ -81,6 +85,7 @@ impl Spec {
         object.insert("format".into(), json!(if self.format == Format::Json { "json" } else { "text" }));
         let alone = self.detaches_alone.map(|detaches| if detaches { "detach" } else { "keep" });
         object.insert("on_agent_death".into(), json!(alone));
+        object.insert("restart".into(), json!(self.restart.word()));
     }
 }
 
@@ -139,7 +144,7 @@ mod tests {
 
     #[test]
     fn what_is_written_is_read() {
-        let object = json!({"name": "a.b-c_1", "args": ["-p", "1"], "variables": {"v": [1, 2]}, "format": "text", "on_agent_death": "keep"});
+        let object = json!({"name": "a.b-c_1", "args": ["-p", "1"], "variables": {"v": [1, 2]}, "format": "text", "on_agent_death": "keep", "restart": "always"});
         let spec = read(object.clone()).unwrap();
         let mut written = Map::new();
         spec.write(&mut written);

@@ -249,6 +249,7 @@ mod tests {
     use eunomia::Format;
 
     use super::*;
+    use crate::restart::Restart;
 
     fn record(id: u64) -> Record {
         let variables = json!({"v": 1}).as_object().unwrap().clone();
@@ -258,6 +259,7 @@ mod tests {
             variables,
             format: Format::Text,
             detaches_alone: None,
+            restart: Restart::OnFailure,
         };
         let attaching = Some("boot".to_owned());
         let origin = Origin { caller: Caller::Network, who: "w".into(), signature: Some("s".into()) };

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use eunomia::Vm;
 use serde_json::{Map, Value, json};
@@ -10,6 +11,7 @@ use serde_json::{Map, Value, json};
 use crate::loader::protocol::Origin;
 use crate::log::Log;
 use crate::messages::Messages;
+use crate::restart::Attempts;
 use crate::shape::Shapes;
 use crate::spec::Spec;
 use crate::state::Record;
@@ -58,6 +60,10 @@ pub struct Current {
     pub attaching: Option<String>,
     /// The number of consecutive times that the loader has ended while it loaded this task.
     pub deaths: u32,
+    /// The attempts to start it again.
+    pub attempts: Attempts,
+    /// The time when it was found to have failed.
+    pub failed_at: Option<Instant>,
 }
 
 /// The state of a task.
@@ -120,7 +126,20 @@ impl Task {
         let Record { id, spec, digest, origin, is_paused, attaching, created } = record.clone();
         let status = if is_paused { Status::Paused } else { Status::Running };
         let (vm, key, before, replaced, deaths) = (None, 0, Totals::default(), 0, 0);
-        let current = Current { status, digest, origin, vm, key, before, replaced, attaching, deaths };
+        let (attempts, failed_at) = (Attempts::default(), None);
+        let current = Current {
+            status,
+            digest,
+            origin,
+            vm,
+            key,
+            before,
+            replaced,
+            attaching,
+            deaths,
+            attempts,
+            failed_at,
+        };
         let (log, messages, shapes) = (Arc::new(log), Arc::default(), Arc::default());
         let (views, readers) = (Mutex::default(), Arc::default());
         let (is_changing, current) = (AtomicBool::new(false), Mutex::new(current));
@@ -168,6 +187,7 @@ impl Task {
         object.insert("error".into(), json!(error));
         object.insert("digest".into(), json!(format!("sha256:{}", current.digest)));
         object.insert("replaced".into(), json!(current.replaced));
+        object.insert("attempts".into(), json!(current.attempts.count()));
         Value::Object(object)
     }
 

@@ -44,6 +44,7 @@ impl Api {
             "variables",
             "format",
             "on_agent_death",
+            "restart",
         ];
         input::only(&object, &known)?;
         let package = input::package(&object)?;

@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use http::StatusCode;
 
-use super::reading::note_gap;
 use super::{MAX_TASKS, Tasks, no_log, not_saved, now};
 use crate::archive;
 use crate::error::{ApiError, Result};
@@ -86,18 +85,7 @@ impl Tasks {
                 return Err(ApiError::new(StatusCode::CONFLICT, "failed", text));
             }
             (Status::Failed(_), false) => {
-                // Removes what the failed start may have left in the loader.
-                self.loader.run(&Request::Unload { task: id })?;
-                self.stop_reading(&task);
-                let digest = task.current().digest.clone();
-                let package = self.state.package(&digest);
-                let package =
-                    package.map_err(|why| ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "state", why))?;
-                task.current().attaching = Some(self.state.boot().to_owned());
-                self.state.save(&task.record()).map_err(|error| not_saved(&error))?;
-                note_gap(&task);
-                self.attach(&task, &package, &mut numbers)?;
-                task.with(|current| (current.status, current.deaths) = (Status::Running, 0));
+                self.start_failed(&task, &mut numbers)?;
             }
             (Status::Running, true) | (Status::Paused, false) => {
                 self.loader.run(&Request::Pause { task: id, on })?;

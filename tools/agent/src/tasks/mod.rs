@@ -4,6 +4,7 @@ mod change;
 mod package;
 mod reading;
 mod reconcile;
+mod retry;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -13,6 +14,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use http::StatusCode;
 use serde_json::Value;
+use tokio::sync::Notify;
 
 use crate::error::{ApiError, Result};
 use crate::loader::Client;
@@ -40,6 +42,8 @@ pub struct Tasks {
     /// The numbers of the next task and vm. The change in progress holds the lock.
     numbers: Mutex<Numbers>,
     waiting: AtomicUsize,
+    /// Notified when a task has failed.
+    failures: Arc<Notify>,
     /// The number of seconds without a server after which programs that must not run without one are detached.
     detach_after: u64,
 }
@@ -71,12 +75,18 @@ impl Tasks {
         let next = state.next();
         let numbers = Mutex::new(Numbers { next, reserved: next, key: 0 });
         let (list, waiting) = (Mutex::default(), AtomicUsize::new(0));
-        Tasks { loader, poller, state, list, numbers, waiting, detach_after }
+        let failures = poller.failures();
+        Tasks { loader, poller, state, list, numbers, waiting, failures, detach_after }
     }
 
     /// The loader, which has the programs.
     pub fn loader(&self) -> &Client {
         &self.loader
+    }
+
+    /// Waits until a task has failed.
+    pub async fn wait_for_failure(&self) {
+        self.failures.notified().await;
     }
 
     /// Adds a line to the audit log.

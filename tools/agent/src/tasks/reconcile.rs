@@ -15,7 +15,7 @@ use crate::log::Log;
 use crate::task::{Status, Task};
 
 /// A task is not started again after the loader has ended this many times while it loaded the task.
-const DEATHS: u32 = 3;
+pub(super) const DEATHS: u32 = 3;
 
 impl Tasks {
     /// Reads the tasks that the previous server ran, with the logs that the loader has kept. Returns a line for each file that
@@ -61,6 +61,7 @@ impl Tasks {
                 };
                 problems.push(format!("task {} ({}): {why}", task.id, task.spec.name));
                 task.current().status = Status::Failed(why);
+                self.failures.notify_one();
                 if error.is_loader_lost() {
                     return Err(error);
                 }

@@ -206,6 +206,10 @@ pub struct Start {
     /// something]
     #[arg(long, value_name = "ACTION")]
     pub on_agent_death: Option<String>,
+
+    /// Start it again when it has failed: never, on-failure or always [default: never]
+    #[arg(long, value_name = "WHEN")]
+    pub restart: Option<String>,
 }
 
 /// The program to start.

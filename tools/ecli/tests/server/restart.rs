@@ -4,8 +4,8 @@ use std::fs;
 
 use serde_json::{Value, json};
 
-use crate::support::{ecli, package, wait_for};
-use crate::{Marker, Server, counted, needs_root};
+use crate::support::{self, ecli, package, wait_for};
+use crate::{Marker, Server, counted, needs_root, policy};
 
 #[test]
 fn a_killed_server_is_followed_by_one_that_runs_the_same() {
@@ -110,4 +110,27 @@ fn two_servers_do_not_share_a_state_or_a_socket() {
     assert!(start("other", "state").contains("another server uses this directory"));
     assert!(start("socket", "other").contains("another server listens there"));
     assert_eq!(server.ok(&["list"]), "", "the first one goes on");
+}
+
+#[test]
+fn a_task_that_has_failed_is_started_again_if_it_says_so() {
+    needs_root!();
+    let (_policy, path) = policy("");
+    let server = Server::start(&["--policy", &path]);
+    let (_folder, package) = counted(1);
+    server.ok(&["start", "-n", "a", "--restart", "on-failure", &package]);
+    server.ok(&["start", "-n", "b", &package]);
+    fs::write(&path, "program_types = [\"xdp\"]\n").unwrap();
+    let server = Server::start_in(server.crash(), &["--policy", &path]);
+    assert_eq!(server.ok(&["list"]), "1 a Failed\n2 b Failed\n");
+    let messages = || server.ok(&["messages", "1"]);
+    let refused = "attempt 1 to start it again: refused by program_types of the policy";
+    wait_for("an attempt", || messages().contains(refused));
+    assert_eq!(server.ok(&["list"]), "1 a Failed\n2 b Failed\n");
+    fs::write(&path, "").unwrap();
+    support::signal(&server.child, rustix::process::Signal::HUP);
+    wait_for("the task", || server.ok(&["list"]) == "1 a Running\n2 b Failed\n");
+    assert!(messages().contains(" to start it again: it runs"), "{}", messages());
+    let task = server.request("GET", "/v1/tasks/1", &Value::Null).1;
+    assert!(task["restart"] == "on-failure" && task["attempts"].as_u64() > Some(1), "{task}");
 }

@@ -28,6 +28,7 @@ fn start(options: &Start) -> Result<Value> {
     body["name"] = json!(options.name);
     body["format"] = json!(if options.json { "json" } else { "text" });
     body["on_agent_death"] = json!(options.on_agent_death);
+    body["restart"] = json!(options.restart);
     Ok(body)
 }
 

@@ -1,0 +1,74 @@
+//! What a task may use, as the request that starts it says. The policy may set lower limits.
+
+use serde_json::{Map, Value};
+
+use crate::error::{ApiError, Result};
+use crate::loader::wire::{Reader, Writer};
+use crate::spec::expected;
+
+/// The limits of a task; `None`: that of the policy, if it has one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Limits {
+    /// The most kernel memory with full maps.
+    pub memory_mib: Option<u64>,
+    /// The most processor time of its programs, in percent of one CPU.
+    pub cpu_percent: Option<u64>,
+    /// The most events.
+    pub events_per_second: Option<u64>,
+}
+
+/// The members of the object.
+const NAMES: [&str; 3] = ["memory_mib", "cpu_percent", "events_per_second"];
+
+impl Limits {
+    /// Reads an object with any of the members.
+    pub fn from_json(value: &Value) -> Result<Limits> {
+        let object = match value {
+            Value::Null => return Ok(Limits::default()),
+            Value::Object(object) => object,
+            other => return Err(expected("limits", "an object", other)),
+        };
+        if let Some(name) = object.keys().find(|name| !NAMES.contains(&name.as_str())) {
+            let text = format!("limits: unknown member {name:?}; known are {}", NAMES.join(", "));
+            return Err(ApiError::invalid(text));
+        }
+        let number = |name: &str| match object.get(name) {
+            None | Some(Value::Null) => Ok(None),
+            Some(value) => match value.as_u64().filter(|number| *number > 0) {
+                Some(number) => Ok(Some(number)),
+                None => Err(expected(&format!("limits.{name}"), "a number from 1 on", value)),
+            },
+        };
+        let [memory_mib, cpu_percent, events_per_second] = NAMES.map(number);
+        let limits = Limits {
+            memory_mib: memory_mib?,
+            cpu_percent: cpu_percent?,
+            events_per_second: events_per_second?,
+        };
+        Ok(limits)
+    }
+
+    /// The object that [`from_json`](Limits::from_json) reads, without the limits that are not set.
+    pub fn to_json(self) -> Value {
+        let all = NAMES.into_iter().zip(self.all());
+        let set = all.filter_map(|(name, limit)| Some((name.to_owned(), limit?.into())));
+        Value::Object(Map::from_iter(set))
+    }
+
+    fn all(self) -> [Option<u64>; 3] {
+        [self.memory_mib, self.cpu_percent, self.events_per_second]
+    }
+
+    /// Writes them into a message: 0 for none.
+    pub fn encode(self, out: &mut Writer) {
+        self.all().iter().for_each(|limit| {
+            out.number(limit.unwrap_or(0));
+        });
+    }
+
+    /// Reads what [`encode`](Limits::encode) has written.
+    pub fn decode(input: &mut Reader) -> Option<Limits> {
+        let mut next = || input.number().map(|number| (number > 0).then_some(number));
+        Some(Limits { memory_mib: next()?, cpu_percent: next()?, events_per_second: next()? })
+    }
+}
