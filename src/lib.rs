@@ -89,6 +89,12 @@ mod zlib;
 #[doc(hidden)]
 pub mod internal {
     pub use crate::bpf::constants;
+
+    /// Makes the kernel count the runs of all programs and their time, as long as the descriptor is open.
+    pub fn count_runs() -> std::io::Result<std::os::fd::OwnedFd> {
+        crate::bpf::count_runs().map_err(|error| std::io::Error::from_raw_os_error(error.0))
+    }
+
     pub use crate::error::without_number;
     pub use crate::os::kernel_version;
 }

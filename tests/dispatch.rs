@@ -689,6 +689,42 @@ fn hooks_are_added_and_dropped() {
 }
 
 #[test]
+fn a_suspended_package_runs_nothing_and_then_goes_on() {
+    needs_root!();
+    let _turn = turn();
+    let watch = Watch::new();
+    let both = versions(&[RAW_TP, MORE].concat());
+    let vm = attached(&both[0], true);
+    let delivered = || {
+        call(0, 1);
+        events(&vm)
+    };
+    assert_eq!(delivered(), 2);
+    for on in [true, true, false, false, true, false] {
+        vm.suspend(on).expect("all programs have dispatchers");
+        assert_eq!(delivered(), if on { 0 } else { 2 });
+    }
+    // It lasts over detach and attach, and a replace ends it.
+    vm.suspend(true).expect("all programs have dispatchers");
+    vm.detach().expect("the package is detached");
+    assert_eq!(vm.suspend(false).expect_err("nothing is attached").status(), Status::Unsupported);
+    vm.attach().expect("the package attaches");
+    assert_eq!(delivered(), 0);
+    for package in [&both[1], &both[0]] {
+        vm.replace(package, ReplaceOptions::default()).expect("the replace works");
+        assert_eq!(delivered(), 2);
+    }
+    vm.suspend(true).expect("the slots are those of the new version");
+    assert_eq!(delivered(), 0);
+    assert_eq!(vm.stats().lost_kernel, 0);
+    drop(vm);
+    let direct = attached(&both[0], false);
+    assert_eq!(direct.suspend(true).expect_err("it has no dispatchers").status(), Status::Unsupported);
+    drop(direct);
+    watch.is_clean();
+}
+
+#[test]
 fn a_kept_version_runs_again_without_a_load() {
     needs_root!();
     let _turn = turn();

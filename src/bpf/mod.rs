@@ -37,3 +37,4 @@ pub use sys::{init, version};
 
 pub use sys::map::MapFd;
 pub use sys::object::prog_facts;
+pub use sys::prog_run::count_runs;

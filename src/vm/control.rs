@@ -74,6 +74,29 @@ impl Vm {
         Ok(())
     }
 
+    /// Makes the programs not run (`true`), or run again, while they stay attached: in one step for all programs. What happens while
+    /// they are suspended is not counted as lost. It lasts over detach and attach; a [`replace`](Vm::replace) ends it. This requires programs that are attached through
+    /// dispatchers: a vm with [`Options::replaceable`](crate::Options::replaceable), see there.
+    ///
+    /// # Errors
+    ///
+    /// [`Status::Unsupported`] if a program has no dispatcher, or none is attached; [`Status::State`] if no package is loaded.
+    ///
+    /// ```no_run
+    /// # fn main() -> eunomia::Result<()> {
+    /// # let vm = eunomia::Vm::new(eunomia::Options::new().replaceable(true))?;
+    /// vm.attach()?;
+    /// vm.suspend(true)?; // the hooks cost a few nanoseconds
+    /// vm.suspend(false)?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn suspend(&self, on: bool) -> Result<()> {
+        let (mut inner, _delivery) = self.exclusive()?;
+        inner.loaded()?;
+        inner.session_mut()?.suspend(on)
+    }
+
     /// Returns a descriptor that is readable when there are events or a stop request: a [`poll`](Vm::poll) would return
     /// at once. It fits into any event loop. It belongs to the vm and stays the same until the vm is dropped. `AsFd` returns it,
     /// too. Any thread may call it at any time.

@@ -82,6 +82,8 @@ pub struct Session {
     set_autoload: Vec<(usize, bool)>,
     /// Whether another version is running, and this one will take over its hooks.
     is_successor: bool,
+    /// Whether the dispatchers call no program.
+    is_suspended: bool,
     /// The process that has loaded the package, and the process that reads its events.
     place: Place,
     /// Maps of the running version that this one uses, by index.
@@ -144,6 +146,7 @@ impl Session {
             set_sizes: Vec::new(),
             set_autoload: Vec::new(),
             is_successor: false,
+            is_suspended: false,
             place: Place::Here,
             carried,
             grown: Vec::new(),

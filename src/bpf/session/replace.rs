@@ -397,6 +397,33 @@ impl Session {
         }
     }
 
+    /// Makes the dispatchers call no program, or the programs again: one switch for all. The slots of the generation that does not
+    /// run are those that differ.
+    pub fn suspend(&mut self, on: bool) -> Result<()> {
+        let can_suspend = |prog: &Prog| prog.links.is_empty() || prog.dispatcher.is_some();
+        let Some(generation) = self
+            .generation
+            .as_ref()
+            .filter(|_| self.attached && self.struct_ops.is_empty() && self.progs.iter().all(can_suspend))
+        else {
+            let text = "only programs that are attached through dispatchers can be suspended";
+            return Err(Error::new(Status::Unsupported, text));
+        };
+        if self.is_suspended == on {
+            return Ok(());
+        }
+        for (index, prog) in self.progs.iter().enumerate() {
+            let emptied = match &prog.dispatcher {
+                Some(dispatcher) if on => dispatcher.fill(generation.next(), None),
+                _ => Ok(()),
+            };
+            emptied.map_err(|e| self.hook_error(index, e))?;
+        }
+        generation.flip();
+        self.is_suspended = on;
+        Ok(())
+    }
+
     /// Descriptors of the dispatchers, to read counters.
     pub(super) fn dispatcher_fds(&self) -> impl Iterator<Item = RawFd> {
         self.progs.iter().filter_map(|prog| Some(prog.dispatcher.as_ref()?.fd()))

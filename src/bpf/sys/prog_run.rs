@@ -1,6 +1,6 @@
 //! Runs a loaded program once or repeatedly with input of the host (BPF_PROG_TEST_RUN of bpf(2)).
 
-use std::os::fd::RawFd;
+use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 use std::time::Duration;
 
 use libbpf_sys as b;
@@ -8,6 +8,12 @@ use libbpf_sys as b;
 use super::object::pointer_or_null;
 use super::result::check;
 use crate::os::{self, Errno};
+
+/// Makes the kernel count the runs of all programs and their time, as long as the descriptor is open. It needs CAP_SYS_ADMIN.
+pub fn count_runs() -> os::Result<OwnedFd> {
+    // SAFETY: a number only; the descriptor is new, and nothing else knows it.
+    unsafe { Ok(OwnedFd::from_raw_fd(check(b::bpf_enable_stats(b::BPF_STATS_RUN_TIME))?)) }
+}
 
 /// The input of a test run, and the buffers for its output.
 #[derive(Debug, Default)]

@@ -22,6 +22,7 @@ pub mod auth;
 pub mod client;
 pub mod error;
 pub mod http;
+pub mod limits;
 pub mod loader;
 pub mod log;
 pub mod manager;
@@ -37,7 +38,6 @@ pub mod tls;
 
 mod entry;
 mod filter;
-mod limits;
 mod messages;
 mod poller;
 mod restart;

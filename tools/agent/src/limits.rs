@@ -1,8 +1,10 @@
 //! What a task may use, as the request that starts it says. The policy may set lower limits.
 
+use eunomia::Status;
 use serde_json::{Map, Value};
 
 use crate::error::{ApiError, Result};
+use crate::loader::protocol::Failure;
 use crate::loader::wire::{Reader, Writer};
 use crate::spec::expected;
 
@@ -46,6 +48,19 @@ impl Limits {
             events_per_second: events_per_second?,
         };
         Ok(limits)
+    }
+
+    /// Whether a task may use this much kernel memory.
+    pub fn check_memory(&self, bytes: u64) -> std::result::Result<(), Failure> {
+        match self.memory_mib.filter(|most| bytes > most.saturating_mul(1 << 20)) {
+            None => Ok(()),
+            Some(most) => {
+                let text = format!(
+                    "it would be {bytes} bytes of kernel memory; limits.memory_mib allows {most} MiB"
+                );
+                Err(Failure::new(Status::NoMem, text))
+            }
+        }
     }
 
     /// The object that [`from_json`](Limits::from_json) reads, without the limits that are not set.

@@ -48,7 +48,13 @@ impl Poller {
     pub fn start() -> io::Result<Arc<Poller>> {
         let group = || Group::new().map_err(io::Error::other);
         let (raw, text) = (group()?, group()?);
-        let poller = Arc::new(Poller { raw, text, sinks: Mutex::default(), waiting: AtomicUsize::new(0), failures: Arc::default() });
+        let poller = Arc::new(Poller {
+            raw,
+            text,
+            sinks: Mutex::default(),
+            waiting: AtomicUsize::new(0),
+            failures: Arc::default(),
+        });
         let own = Arc::clone(&poller);
         let thread = std::thread::Builder::new().name("events".into());
         thread.spawn(move || own.run())?;

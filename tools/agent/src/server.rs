@@ -113,8 +113,10 @@ async fn serve_until_end(
     tokio::spawn(async move {
         while hangup.recv().await.is_some() {
             let (auth, tls, tasks) = (Arc::clone(&settings), tls.clone(), Arc::clone(&reloaded));
-            let done =
-                tokio::task::spawn_blocking(move || reload(&auth, tls.as_deref(), tasks.loader())).await;
+            let done = tokio::task::spawn_blocking(move || {
+                reload(&auth, tls.as_deref(), tasks.loader()).map(|()| tasks.note_budgets())
+            })
+            .await;
             match done.unwrap_or_else(|error| Err(error.to_string())) {
                 Ok(()) => say!("server: the settings were read again"),
                 Err(why) => say!("server: the settings stay as they were: {why}"),
@@ -133,6 +135,7 @@ async fn serve_until_end(
         why = &mut is_lost => return Err(why.unwrap_or_default()),
     }
     tokio::spawn(retry(Arc::clone(&tasks)));
+    tokio::spawn(meter(Arc::clone(&tasks)));
     let limits = Limits::default();
     let slots = Slots::new(limits.clone());
     let handler: Arc<dyn Handler> = Arc::new(Api { tasks: Arc::clone(&tasks), auth, limits });
@@ -191,6 +194,18 @@ async fn retry(tasks: Arc<Tasks>) {
         tokio::select! {
             () = tasks.wait_for_failure() => {}
             () = due => {}
+        }
+    }
+}
+
+/// Compares what tasks use with their budgets, once per second while one has a budget.
+async fn meter(tasks: Arc<Tasks>) {
+    loop {
+        let worker = Arc::clone(&tasks);
+        let is_metered = tokio::task::spawn_blocking(move || worker.meter()).await.unwrap_or_default();
+        match is_metered {
+            true => tokio::time::sleep(loader::PERIOD).await,
+            false => tasks.wait_for_budgets().await,
         }
     }
 }

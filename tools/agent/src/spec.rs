@@ -5,6 +5,7 @@ use serde_json::{Map, Value, json};
 use sha2::{Digest as _, Sha256};
 
 use crate::error::{ApiError, Result};
+use crate::limits::Limits;
 use crate::restart::Restart;
 
 /// Maximum length of a name.
@@ -29,10 +30,12 @@ pub struct Spec {
     pub detaches_alone: Option<bool>,
     /// Whether it is started again after a failure.
     pub restart: Restart,
+    /// What it may use.
+    pub limits: Limits,
 }
 
 impl Spec {
-    /// Reads the members `name`, `args`, `variables`, `format`, `on_agent_death` and `restart` of an object. `default` is the name if there is none.
+    /// Reads the members `name`, `args`, `variables`, `format`, `on_agent_death`, `restart` and `limits` of an object. `default` is the name if there is none.
     pub fn from_json(object: &Map<String, Value>, default: &str) -> Result<Spec> {
         let name = match object.get("name") {
             None | Some(Value::Null) => default,
@@ -68,13 +71,18 @@ impl Spec {
             Some(other) => return Err(expected("on_agent_death", "\"keep\" or \"detach\"", other)),
         };
         let restart = Restart::from_json(object.get("restart").unwrap_or(&Value::Null))?;
-        Ok(Spec { name: name.to_owned(), args, variables, format, detaches_alone, restart })
+        let limits = Limits::from_json(object.get("limits").unwrap_or(&Value::Null))?;
+        Ok(Spec { name: name.to_owned(), args, variables, format, detaches_alone, restart, limits })
     }
 
     /// Identifies everything that decides how the programs run. A task that was loaded with another value is loaded
     /// again.
     pub fn identity(&self) -> String {
-        digest(json!([self.args, self.variables, self.detaches_alone]).to_string().as_bytes())
+        digest(
+            json!([self.args, self.variables, self.detaches_alone, self.limits.to_json()])
+                .to_string()
+                .as_bytes(),
+        )
     }
 
     /// Adds those members to an object.
@@ -86,6 +94,7 @@ impl Spec {
         let alone = self.detaches_alone.map(|detaches| if detaches { "detach" } else { "keep" });
         object.insert("on_agent_death".into(), json!(alone));
         object.insert("restart".into(), json!(self.restart.word()));
+        object.insert("limits".into(), self.limits.to_json());
     }
 }
 
@@ -144,7 +153,7 @@ mod tests {
 
     #[test]
     fn what_is_written_is_read() {
-        let object = json!({"name": "a.b-c_1", "args": ["-p", "1"], "variables": {"v": [1, 2]}, "format": "text", "on_agent_death": "keep", "restart": "always"});
+        let object = json!({"name": "a.b-c_1", "args": ["-p", "1"], "variables": {"v": [1, 2]}, "format": "text", "on_agent_death": "keep", "restart": "always", "limits": {"cpu_percent": 5}});
         let spec = read(object.clone()).unwrap();
         let mut written = Map::new();
         spec.write(&mut written);

@@ -249,6 +249,7 @@ mod tests {
     use eunomia::Format;
 
     use super::*;
+    use crate::limits::Limits;
     use crate::restart::Restart;
 
     fn record(id: u64) -> Record {
@@ -260,6 +261,7 @@ mod tests {
             format: Format::Text,
             detaches_alone: None,
             restart: Restart::OnFailure,
+            limits: Limits { memory_mib: Some(1), ..Limits::default() },
         };
         let attaching = Some("boot".to_owned());
         let origin = Origin { caller: Caller::Network, who: "w".into(), signature: Some("s".into()) };

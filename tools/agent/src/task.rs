@@ -64,6 +64,10 @@ pub struct Current {
     pub attempts: Attempts,
     /// The time when it was found to have failed.
     pub failed_at: Option<Instant>,
+    /// What it uses, as the loader has found out; null without a budget.
+    pub usage: Value,
+    /// Whether it has failed because it used too much.
+    pub is_over_budget: bool,
 }
 
 /// The state of a task.
@@ -139,6 +143,8 @@ impl Task {
             deaths,
             attempts,
             failed_at,
+            usage: Value::Null,
+            is_over_budget: false,
         };
         let (log, messages, shapes) = (Arc::new(log), Arc::default(), Arc::default());
         let (views, readers) = (Mutex::default(), Arc::default());

@@ -45,6 +45,7 @@ impl Api {
             "format",
             "on_agent_death",
             "restart",
+            "limits",
         ];
         input::only(&object, &known)?;
         let package = input::package(&object)?;
@@ -106,7 +107,7 @@ impl Api {
             "id": id, "events": totals.events, "bytes": totals.bytes, "lost": totals.lost,
             "malformed": totals.malformed, "replaced": task.current().replaced,
             "kernel_memory": memory, "sources": sources, "lines": task.log.next(), "lines_kept": kept,
-            "readers": task.readers(),
+            "readers": task.readers(), "usage": task.current().usage,
         })
         .to_string()))
     }

@@ -1,8 +1,10 @@
 //! Judges each package by the policy before its programs are attached, and writes the verdict to the audit log.
 
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::process::Command;
 
+use eunomia::internal::count_runs;
 use eunomia::package::Package;
 use eunomia::vm::LoadedCode;
 use eunomia::{Error, Hint, Status};
@@ -11,9 +13,15 @@ use serde_json::{Map, Value, json};
 
 use super::protocol::{Failure, Origin};
 use crate::audit::Audit;
+use crate::limits::Limits;
 use crate::parser;
 use crate::policy::Policy;
 use crate::spec::digest;
+
+/// Whether the kernel counts the time of all programs by itself.
+const STATISTICS: &str = "/proc/sys/kernel/bpf_stats_enabled";
+/// Why a budget of processor time cannot be kept.
+const NO_STATISTICS: &str = "the kernel does not count the time of programs; start the loader with a policy that has cpu_percent or total_cpu_percent, and with CAP_SYS_ADMIN, or set the sysctl kernel.bpf_stats_enabled to 1";
 
 /// The settings of the loader.
 pub struct Config {
@@ -30,6 +38,8 @@ pub struct Guard {
     config: Config,
     policy: Policy,
     audit: Audit,
+    /// While it is open, the kernel counts the time of all programs.
+    statistics: Option<OwnedFd>,
 }
 
 /// A package that is being judged, for the audit log.
@@ -42,15 +52,45 @@ type Result<T> = std::result::Result<T, Failure>;
 
 impl Guard {
     /// Reads the policy and opens the log. The error is one line.
-    pub fn open(config: Config) -> std::result::Result<Guard, String> {
+    pub fn open(config: Config, statistics: Option<OwnedFd>) -> std::result::Result<Guard, String> {
         let policy = Policy::load(config.policy.as_deref())?;
         let audit = Audit::open(config.audit.as_deref())?;
-        Ok(Guard { config, policy, audit })
+        let guard = Guard { config, policy, audit, statistics };
+        guard.check_statistics(&guard.policy).map(|()| guard)
+    }
+
+    /// Makes the kernel count the time of programs, if the policy limits it. Call it before privileges are dropped. A failure is
+    /// reported when the policy is read.
+    pub fn statistics(config: &Config) -> Option<OwnedFd> {
+        let policy = Policy::load(config.policy.as_deref()).ok()?;
+        if policy.limits_time() { count_runs().ok() } else { None }
+    }
+
+    /// Whether the kernel counts the time of programs.
+    fn has_statistics(&self) -> bool {
+        let is_on = || std::fs::read_to_string(STATISTICS).is_ok_and(|text| text.trim() == "1");
+        self.statistics.is_some() || is_on()
+    }
+
+    fn check_statistics(&self, policy: &Policy) -> std::result::Result<(), String> {
+        match !policy.limits_time() || self.has_statistics() {
+            true => Ok(()),
+            false => Err(format!("cpu_percent: {NO_STATISTICS}")),
+        }
+    }
+
+    /// Whether the limits of a request can be enforced.
+    pub fn check_limits(&self, limits: &Limits) -> Result<()> {
+        match limits.cpu_percent.is_none() || self.has_statistics() {
+            true => Ok(()),
+            false => Err(Failure::new(Status::Inval, format_args!("limits.cpu_percent: {NO_STATISTICS}"))),
+        }
     }
 
     /// Reads the policy and opens the log again. If one fails, both stay as they were.
     pub fn reload(&mut self) -> std::result::Result<(), String> {
         let policy = Policy::load(self.config.policy.as_deref())?;
+        self.check_statistics(&policy)?;
         let audit = Audit::open(self.config.audit.as_deref())?;
         (self.policy, self.audit) = (policy, audit);
         Ok(())
@@ -97,14 +137,21 @@ impl Case<'_> {
         policy.check_programs(&programs)
     }
 
-    /// Checks that the loaded programs may be attached, while other tasks use `others` bytes of kernel memory.
-    pub fn judge(&mut self, package: &[u8], loaded: &LoadedCode, others: u64) -> Result<()> {
+    /// Checks that the loaded programs may be attached, while other tasks use `others` bytes of kernel memory. `limits` are those of the
+    /// request.
+    pub fn judge(
+        &mut self,
+        package: &[u8],
+        loaded: &LoadedCode,
+        (others, limits): (u64, &Limits),
+    ) -> Result<()> {
         let programs = judge(loaded, &KernelTypes::default());
         self.note_effects(&programs);
         let policy = &self.guard.policy;
         policy.check_programs(&programs)?;
         policy.check_targets(&Package::parse(package)?.meta, loaded)?;
-        policy.check_memory(loaded.kernel_memory, others)
+        policy.check_memory(loaded.kernel_memory, others)?;
+        limits.check_memory(loaded.kernel_memory)
     }
 
     /// Converts an error of the library. If the limit for kernel memory has caused it, the result names the rule that sets the limit.

@@ -3,21 +3,24 @@
 //!
 //! It opens no network connection, and only the files that packages and their targets name. It trusts nothing that it receives.
 
+mod budget;
 mod channel;
 mod client;
 mod guard;
 mod inherited;
 mod keeper;
+mod metering;
 mod plan;
 pub mod privileges;
 pub mod protocol;
 mod running;
 mod service;
-mod wire;
+pub mod wire;
 
 use std::fmt::Display;
 use std::io::Write;
 
+pub use budget::PERIOD;
 pub use client::{Client, Settings, end};
 pub use guard::Config;
 pub use keeper::keep;

@@ -9,6 +9,7 @@ use std::fmt::Display;
 use eunomia::{Error, Status};
 
 use super::wire::{Reader, Writer};
+use crate::limits::Limits;
 
 /// Maximum size of a message, in bytes.
 pub const MAX_MESSAGE: usize = 32 << 20;
@@ -60,6 +61,8 @@ pub enum Request {
         wanted: String,
         /// The treatment of the task without a server.
         alone: Alone,
+        /// What it may use.
+        limits: Limits,
         /// Where it comes from.
         origin: Origin,
     },
@@ -117,6 +120,11 @@ pub enum Request {
     /// Reads the policy again and opens the audit log again, or leaves both as they are. The reply is [`Reply::Text`], the paths of
     /// both as JSON. It has a descriptor if there is a log, see [`crate::audit::add`].
     Settings,
+    /// Compares the tasks with their budgets, once per second. The reply is [`Reply::Text`], what they use as JSON.
+    Usage {
+        /// The numbers of events of tasks so far.
+        events: Vec<(u64, u64)>,
+    },
     /// Detaches and unloads everything, and ends the loader.
     End,
     /// Reports what [`Request::Load`] or [`Request::Replace`] would do. The reply is [`Reply::Text`].
@@ -244,10 +252,11 @@ impl Request {
             Request::Hello { lowest, highest } => {
                 out.number(0).number(MAGIC).number(*lowest).number(*highest)
             }
-            Request::Load { task, package, args, variables, wanted, alone, origin } => {
+            Request::Load { task, package, args, variables, wanted, alone, limits, origin } => {
                 out.number(1).number(*task).bytes(package);
                 settings(&mut out, args, variables);
                 out.text(wanted).number(alone.detach.map_or(2, u64::from)).number(alone.after);
+                limits.encode(&mut out);
                 origin.encode(&mut out)
             }
             Request::Replace { task, package, origin } => {
@@ -269,6 +278,9 @@ impl Request {
                 origin.encode(&mut out)
             }
             Request::Settings => out.number(14).number(0),
+            Request::Usage { events } => out.number(15).number(0).list(events, |out, (task, count)| {
+                out.number(*task).number(*count);
+            }),
         };
         out.0
     }
@@ -285,6 +297,7 @@ impl Request {
                 variables: input.list(|input| Some((input.text()?, input.text()?)))?,
                 wanted: input.text()?,
                 alone: Alone { detach: detach(input.number()?)?, after: input.number()? },
+                limits: Limits::decode(&mut input)?,
                 origin: Origin::decode(&mut input)?,
             },
             (2, task) => {
@@ -309,6 +322,9 @@ impl Request {
                 origin: Origin::decode(&mut input)?,
             },
             (14, 0) => Request::Settings,
+            (15, 0) => {
+                Request::Usage { events: input.list(|input| Some((input.number()?, input.number()?)))? }
+            }
             _ => return None,
         };
         input.0.is_empty().then_some(request)
@@ -432,6 +448,7 @@ mod tests {
             variables: vec![("a".into(), "1".into())],
             wanted: "w".into(),
             alone: Alone { detach, after: 30 },
+            limits: Limits { memory_mib: Some(1), cpu_percent: None, events_per_second: Some(2) },
             origin: Origin { caller: Caller::Local, who: "w".into(), signature: None },
         };
         let signed = Origin { caller: Caller::Network, who: "w".into(), signature: Some("s".into()) };
@@ -442,6 +459,7 @@ mod tests {
             load(Some(false)),
             Request::Replace { task: 1, package: vec![0; 100], origin: signed },
             Request::Settings,
+            Request::Usage { events: vec![(1, 2), (3, 4)] },
             Request::Pause { task: 2, on: true },
             Request::Unload { task: 3 },
             Request::Describe { task: 4 },

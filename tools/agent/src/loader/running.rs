@@ -8,11 +8,13 @@ use eunomia::internal::constants::prog_type;
 use eunomia::vm::{Exported, Prepared, ReplaceOptions};
 use eunomia::{Kind, Level, Options, Status, Vm};
 
+use super::budget::Meter;
 use super::guard::{Case, Guard};
 use super::plan::plan;
 use super::protocol::{Alone, Failure, Listed, MAX_DESCRIPTORS, MAX_MESSAGE, Origin};
 use super::say;
 use crate::archive;
+use crate::limits::Limits;
 use crate::spec::digest;
 
 /// Maximum number of tasks.
@@ -32,23 +34,25 @@ type Result<T> = std::result::Result<T, Failure>;
 
 /// All tasks.
 #[derive(Default)]
-pub struct Tasks(BTreeMap<u64, Running>);
+pub struct Tasks(pub(super) BTreeMap<u64, Running>);
 
 /// One task.
-struct Running {
+pub(super) struct Running {
     /// `None` if it was unloaded because there was no server.
-    loaded: Option<Loaded>,
+    pub(super) loaded: Option<Loaded>,
     /// The memory of the log that the server writes.
     log: Option<OwnedFd>,
     /// The digest of the package that runs.
     digest: String,
     wanted: String,
     replaced: u64,
-    is_paused: bool,
+    pub(super) is_paused: bool,
+    /// What the request that has started it allows.
+    pub(super) limits: Limits,
 }
 
-struct Loaded {
-    vm: Vm,
+pub(super) struct Loaded {
+    pub(super) vm: Vm,
     /// The descriptors for the next server that reads its events.
     exported: Exported,
     /// Earlier versions with their digests. Each is kept until all its events have been read.
@@ -57,6 +61,11 @@ struct Loaded {
     detach: Option<Duration>,
     /// The kernel memory of the package with full maps, in bytes.
     memory: u64,
+    /// Whether its programs can drop, deny or rewrite something.
+    pub(super) interferes: bool,
+    /// Its events, as the server counts them.
+    pub(super) events: u64,
+    pub(super) meter: Meter,
 }
 
 /// A package to load.
@@ -67,6 +76,7 @@ pub struct Load<'a> {
     pub variables: &'a [(String, String)],
     pub wanted: String,
     pub alone: Alone,
+    pub limits: Limits,
     pub origin: &'a Origin,
 }
 
@@ -84,15 +94,20 @@ impl Tasks {
         let attached = attach(guard, &mut case, &load, others);
         let (vm, memory) = attached.map_err(|failure| case.refuse(failure))?;
         let exported = sendable(vm.export()?.for_reader())?;
-        let detaches = load.alone.detach.unwrap_or_else(|| may_interfere(&vm));
+        let interferes = may_interfere(&vm);
+        let detaches = load.alone.detach.unwrap_or(interferes);
         let detach = detaches.then(|| Duration::from_secs(load.alone.after));
+        let (old, meter, events) = (Vec::new(), Meter::default(), 0);
+        let mut loaded = Loaded { vm, exported, old, detach, memory, interferes, events, meter };
+        loaded.begin_metering(guard, &load.limits);
         let running = Running {
-            loaded: Some(Loaded { vm, exported, old: Vec::new(), detach, memory }),
+            loaded: Some(loaded),
             log: None,
             digest: digest(load.package),
             wanted: load.wanted,
             replaced: 0,
             is_paused: false,
+            limits: load.limits,
         };
         self.0.insert(load.task, running);
         self.adopt(load.task, 0)
@@ -107,17 +122,18 @@ impl Tasks {
     ) -> std::result::Result<Option<Result<String>>, E> {
         let others = self.memory_without(task);
         let found = find(&mut self.0, task).and_then(|running| {
-            let Running { loaded, digest, replaced, .. } = running;
-            Ok((loaded.as_mut().ok_or_else(|| none(task))?, digest, replaced))
+            let Running { loaded, digest, replaced, limits, .. } = running;
+            Ok((loaded.as_mut().ok_or_else(|| none(task))?, digest, replaced, *limits))
         });
-        let (loaded, current, replaced) = match found {
+        let (loaded, current, replaced, limits) = match found {
             Ok(found) => found,
             Err(failure) => return ask(Err(failure)).map(|_| None),
         };
         loaded.forget_read();
+        loaded.resume();
         let Loaded { vm, exported, old, memory, .. } = loaded;
         let mut case = guard.case("replace", task, package, origin);
-        let prepared = prepare(vm, &mut case, (package, origin), others);
+        let prepared = prepare(vm, &mut case, (package, origin), (others, limits));
         let (prepared, new, needed) = match prepared.map_err(|failure| case.refuse(failure)) {
             Ok(all) => all,
             Err(failure) => return ask(Err(failure)).map(|_| None),
@@ -144,13 +160,15 @@ impl Tasks {
 
     /// Detaches the programs of a task, or attaches them again.
     pub fn pause(&mut self, task: u64, on: bool) -> Result<()> {
-        let vm = &self.loaded(task)?.vm;
+        let running = find(&mut self.0, task)?;
+        let loaded = running.loaded.as_mut().ok_or_else(|| none(task))?;
+        loaded.resume();
         if on {
-            vm.detach()?
+            loaded.vm.detach()?
         } else {
-            vm.attach()?
+            loaded.vm.attach()?
         }
-        find(&mut self.0, task)?.is_paused = on;
+        running.is_paused = on;
         Ok(())
     }
 
@@ -276,7 +294,8 @@ fn none(task: u64) -> Failure {
 
 /// Loads a package, judges it and attaches it. Returns it and its kernel memory.
 fn attach(guard: &Guard, case: &mut Case, load: &Load, others: u64) -> Result<(Vm, u64)> {
-    let Load { package, args, variables, origin, .. } = load;
+    let Load { package, args, variables, origin, limits, .. } = load;
+    guard.check_limits(limits)?;
     case.admit(package, origin)?;
     let package = &*archive::open(package)?;
     let log = |level: Level, line: &str| say(format_args!("{level:?}: {line}"));
@@ -286,7 +305,7 @@ fn attach(guard: &Guard, case: &mut Case, load: &Load, others: u64) -> Result<(V
     configure(&vm, args, variables)?;
     vm.load().map_err(|error| case.failed(error))?;
     let loaded = vm.loaded_code()?;
-    case.judge(package, &loaded, others)?;
+    case.judge(package, &loaded, (others, limits))?;
     case.allow()?;
     vm.attach()?;
     Ok((vm, loaded.kernel_memory))
@@ -310,7 +329,7 @@ fn prepare<'a>(
     vm: &'a Vm,
     case: &mut Case,
     (package, origin): (&[u8], &Origin),
-    others: u64,
+    (others, limits): (u64, Limits),
 ) -> Result<(Prepared<'a>, Exported, u64)> {
     case.admit(package, origin)?;
     let package = &*archive::open(package)?;
@@ -318,7 +337,7 @@ fn prepare<'a>(
     let mut prepared = prepared.map_err(|error| case.failed(error))?;
     let mut memory = 0;
     if let Some(loaded) = prepared.loaded_code() {
-        case.judge(package, &loaded, others)?;
+        case.judge(package, &loaded, (others, &limits))?;
         memory = loaded.kernel_memory;
     }
     case.allow()?;

@@ -25,8 +25,9 @@ const LOOK: Duration = Duration::from_millis(100);
 /// server. Returns when a server requests the end, or when there is no server and nothing is loaded. Call it before other
 /// threads run: it drops privileges of this thread.
 pub fn serve(listener: OwnedFd, config: Config) -> io::Result<()> {
+    let statistics = Guard::statistics(&config);
     privileges::confine_loader().map_err(io::Error::other)?;
-    let guard = Guard::open(config).map_err(io::Error::other)?;
+    let guard = Guard::open(config, statistics).map_err(io::Error::other)?;
     let listener = UnixListener::from(listener);
     let mut loader = Loader { tasks: Tasks::default(), guard, server: None, alone_since: Instant::now() };
     loop {
@@ -65,13 +66,15 @@ enum Next {
 impl Loader {
     /// Does the work that is due. Returns the time of the next work.
     fn timeout(&mut self) -> Option<Duration> {
-        match self.server {
+        let budgets = self.tasks.regulate(&self.guard);
+        let other = match self.server {
             Some(_) => self.tasks.forget_read().then_some(LOOK),
             None => {
                 let alone = self.alone_since.elapsed();
                 self.tasks.detach_after(alone).map(|at| at.saturating_sub(alone))
             }
-        }
+        };
+        [budgets, other].into_iter().flatten().min()
     }
 
     /// Waits for a request of the server, or another server.
@@ -142,9 +145,9 @@ impl Server {
             }
             Request::Settings => self.settings(guard)?,
             Request::Adopt { task, age } => self.loaded(tasks.adopt(task, age))?,
-            Request::Load { task, package, args, variables, wanted, alone, origin } => {
+            Request::Load { task, package, args, variables, wanted, alone, limits, origin } => {
                 let (package, args, variables, origin) = (&package, &args, &variables, &origin);
-                let load = Load { task, package, args, variables, wanted, alone, origin };
+                let load = Load { task, package, args, variables, wanted, alone, limits, origin };
                 self.loaded(tasks.load(guard, load))?;
             }
             Request::Log { task } => {
@@ -249,6 +252,7 @@ fn handle(
             return tasks.plan(guard, (task, &package, &origin), &args, &variables).map(Reply::Text);
         }
         Request::List => return Ok(Reply::Tasks(tasks.list())),
+        Request::Usage { events } => return Ok(Reply::Text(tasks.measure(guard, &events))),
         Request::KeepLog { task } => {
             let missing = || Failure::new(Status::Inval, "the descriptor of the log is missing");
             tasks.keep_log(task, descriptors.into_iter().next().ok_or_else(missing)?)?;

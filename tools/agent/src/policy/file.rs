@@ -36,6 +36,14 @@ pub struct Rules {
     pub memory_mib: Option<u64>,
     /// Maximum kernel memory of all tasks, in MiB.
     pub total_memory_mib: Option<u64>,
+    /// The most processor time of the programs of a task, in percent of one CPU.
+    pub cpu_percent: Option<u64>,
+    /// The most processor time of all programs.
+    pub total_cpu_percent: Option<u64>,
+    /// The most events of a task.
+    pub events_per_second: Option<u64>,
+    /// The most events of all tasks.
+    pub total_events_per_second: Option<u64>,
     /// Directories with the executables that uprobes may be attached to.
     pub uprobe_folders: Option<Vec<PathBuf>>,
     /// Control groups; those below them are allowed as well.
@@ -84,6 +92,10 @@ impl Default for Rules {
             tasks: None,
             memory_mib: None,
             total_memory_mib: None,
+            cpu_percent: None,
+            total_cpu_percent: None,
+            events_per_second: None,
+            total_events_per_second: None,
             uprobe_folders: None,
             cgroup_folders: None,
         }

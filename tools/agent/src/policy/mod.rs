@@ -17,6 +17,15 @@ use file::{Callers, Condition, Rules};
 
 pub use file::DEFAULT as DEFAULT_FILE;
 
+/// What programs may use in a second.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Budget {
+    /// Processor time in percent of one CPU.
+    pub cpu_percent: Option<u64>,
+    /// Events.
+    pub events_per_second: Option<u64>,
+}
+
 /// The rules in force.
 #[derive(Clone, Debug)]
 pub struct Policy {
@@ -119,6 +128,20 @@ impl Policy {
             (None, Some(_)) => Some("total_memory_mib"),
             (None, None) => None,
         }
+    }
+
+    /// What each task may use, and all together.
+    pub fn budgets(&self) -> (Budget, Budget) {
+        let Rules { cpu_percent, total_cpu_percent, events_per_second, total_events_per_second, .. } =
+            self.rules;
+        let total = Budget { cpu_percent: total_cpu_percent, events_per_second: total_events_per_second };
+        (Budget { cpu_percent, events_per_second }, total)
+    }
+
+    /// Whether the processor time of programs is limited.
+    pub fn limits_time(&self) -> bool {
+        let (each, total) = self.budgets();
+        each.cpu_percent.or(total.cpu_percent).is_some()
     }
 
     /// Checks the types, calls and effects of programs.

@@ -1,6 +1,7 @@
 //! All tasks, and the operations on them.
 
 mod change;
+mod meter;
 mod package;
 mod reading;
 mod reconcile;
@@ -44,6 +45,8 @@ pub struct Tasks {
     waiting: AtomicUsize,
     /// Notified when a task has failed.
     failures: Arc<Notify>,
+    /// Notified when a task was attached or the policy was read again.
+    attached: Notify,
     /// The number of seconds without a server after which programs that must not run without one are detached.
     detach_after: u64,
 }
@@ -76,7 +79,8 @@ impl Tasks {
         let numbers = Mutex::new(Numbers { next, reserved: next, key: 0 });
         let (list, waiting) = (Mutex::default(), AtomicUsize::new(0));
         let failures = poller.failures();
-        Tasks { loader, poller, state, list, numbers, waiting, failures, detach_after }
+        let attached = Notify::new();
+        Tasks { loader, poller, state, list, numbers, waiting, failures, attached, detach_after }
     }
 
     /// The loader, which has the programs.
@@ -87,6 +91,16 @@ impl Tasks {
     /// Waits until a task has failed.
     pub async fn wait_for_failure(&self) {
         self.failures.notified().await;
+    }
+
+    /// Notes that a task may have a budget now.
+    pub fn note_budgets(&self) {
+        self.attached.notify_one();
+    }
+
+    /// Waits until a task may have a budget.
+    pub async fn wait_for_budgets(&self) {
+        self.attached.notified().await;
     }
 
     /// Adds a line to the audit log.

@@ -24,6 +24,7 @@ impl Tasks {
             variables: variables.collect(),
             wanted: task.spec.identity(),
             alone: Alone { detach: task.spec.detaches_alone, after: self.detach_after },
+            limits: task.spec.limits,
             origin: task.with(|current| current.origin.clone()),
         };
         let exported = self.loader.load(&request)?;
@@ -47,7 +48,8 @@ impl Tasks {
         self.loader.keep_log(task.id, log.as_fd())?;
         let key = numbers.key();
         self.poller.add(&vm, key, task)?;
-        task.with(|current| (current.vm, current.key) = (Some(vm), key));
+        task.with(|current| (current.vm, current.key, current.is_over_budget) = (Some(vm), key, false));
+        self.note_budgets();
         Ok(())
     }
 

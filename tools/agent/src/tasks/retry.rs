@@ -31,7 +31,12 @@ impl Tasks {
         let mut current = task.current();
         let has_failed = matches!(current.status, Status::Failed(_));
         let has_crashed = current.attaching.as_ref().is_some_and(|boot| boot != self.state.boot());
-        if !has_failed || has_crashed || current.deaths >= DEATHS || task.spec.restart == Restart::Never {
+        let may_start = match task.spec.restart {
+            Restart::Never => false,
+            Restart::OnFailure => !current.is_over_budget,
+            Restart::Always => true,
+        };
+        if !has_failed || has_crashed || current.deaths >= DEATHS || !may_start {
             current.failed_at = None;
             return None;
         }

@@ -210,6 +210,11 @@ pub struct Start {
     /// Start it again when it has failed: never, on-failure or always [default: never]
     #[arg(long, value_name = "WHEN")]
     pub restart: Option<String>,
+
+    /// The most that the task may use: memory_mib, cpu_percent or events_per_second. May be repeated [default: what the policy
+    /// of the server allows]
+    #[arg(long, value_name = "NAME=NUMBER")]
+    pub limit: Vec<String>,
 }
 
 /// The program to start.

@@ -10,6 +10,7 @@ mod cgroup;
 mod access;
 mod bad_input;
 mod bounds;
+mod budget;
 mod former;
 mod openapi;
 mod packages;

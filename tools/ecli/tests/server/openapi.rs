@@ -38,6 +38,7 @@ fn problem(schema: &Value, value: &Value, all: &Value) -> Option<String> {
         "array" => value.is_array(),
         "string" => value.is_string(),
         "integer" => value.is_u64() || value.is_i64(),
+        "number" => value.is_number(),
         "boolean" => value.is_boolean(),
         "null" => value.is_null(),
         other => panic!("the test does not know the type {other}"),
@@ -52,7 +53,7 @@ fn problem(schema: &Value, value: &Value, all: &Value) -> Option<String> {
     if schema["enum"].as_array().is_some_and(|known| !known.contains(value)) {
         return Some(format!("{value} is not one of {}", schema["enum"]));
     }
-    let missing = |name: &&Value| value.get(name.as_str().unwrap()).is_none();
+    let missing = |name: &&Value| value.is_object() && value.get(name.as_str().unwrap()).is_none();
     if let Some(name) = schema["required"].as_array().into_iter().flatten().find(missing) {
         return Some(format!("{name} is missing in {value}"));
     }

@@ -4,6 +4,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixListener;
 use std::process::Command;
 
+use eunomia_agent::limits::Limits;
 use eunomia_agent::loader::protocol::{Alone, Caller, Origin, Request};
 use eunomia_agent::loader::{Client, Settings};
 
@@ -41,8 +42,16 @@ impl Loader {
         let origin = Origin { caller: Caller::Root, who: "test".into(), signature: None };
         let alone = Alone { detach: None, after: 1 };
         let (args, variables, wanted) = (Vec::new(), Vec::new(), String::new());
-        let request =
-            Request::Load { task, package: package.to_vec(), args, variables, wanted, alone, origin };
+        let request = Request::Load {
+            task,
+            package: package.to_vec(),
+            args,
+            variables,
+            wanted,
+            alone,
+            limits: Limits::default(),
+            origin,
+        };
         self.client.load(&request).map(drop).map_err(|error| error.message)
     }
 

@@ -29,6 +29,7 @@ fn start(options: &Start) -> Result<Value> {
     body["format"] = json!(if options.json { "json" } else { "text" });
     body["on_agent_death"] = json!(options.on_agent_death);
     body["restart"] = json!(options.restart);
+    body["limits"] = Value::Object(assignments("--limit", &options.limit)?);
     Ok(body)
 }
 
@@ -37,20 +38,24 @@ fn program(options: &Program) -> Result<Value> {
     let Some((prog, args)) = options.prog.split_first() else {
         return Err(Failure::new(Code::Usage, "no program given"));
     };
-    let mut variables = Map::new();
-    for variable in &options.variable {
-        let parsed = variable
-            .split_once('=')
-            .and_then(|(name, value)| Some((name.to_owned(), serde_json::from_str::<Value>(value).ok()?)));
-        let Some((name, value)) = parsed else {
-            let text = format!("--variable: {variable:?}: expected NAME=VALUE with a value in JSON");
-            return Err(Failure::new(Code::Usage, text));
-        };
-        variables.insert(name, value);
-    }
+    let variables = assignments("--variable", &options.variable)?;
     let request = Request { prog, kind: options.prog_type, origin: &options.origin };
     let (package, signature) = package(&request)?;
     Ok(json!({"package_base64": package, "signature": signature, "args": args, "variables": variables}))
+}
+
+/// Reads `NAME=VALUE` with values in JSON.
+fn assignments(option: &str, given: &[String]) -> Result<Map<String, Value>> {
+    let one = |text: &String| {
+        let parsed = text
+            .split_once('=')
+            .and_then(|(name, value)| Some((name.to_owned(), serde_json::from_str::<Value>(value).ok()?)));
+        parsed.ok_or_else(|| {
+            let text = format!("{option}: {text:?}: expected NAME=VALUE with a value in JSON");
+            Failure::new(Code::Usage, text)
+        })
+    };
+    given.iter().map(one).collect()
 }
 
 /// Reads a package, in base64, and its signature.

@@ -21,6 +21,10 @@ pub fn counters(stats: &Value) -> String {
         ["events", "bytes", "lost", "malformed", "replaced", "kernel_memory", "lines_kept", "readers"];
     let mut text: String =
         names.map(|name| format!("{:<14} {}\n", name.replace('_', " "), stats[name])).concat();
+    let usage = ["cpu_percent", "events_per_second", "share_percent", "skipped_ms"];
+    for name in usage.into_iter().filter(|_| stats["usage"].is_object()) {
+        text += &format!("{:<14} {}\n", name.replace('_', " "), stats["usage"][name]);
+    }
     for source in stats["sources"].as_array().into_iter().flatten() {
         let name = source["map"].as_str().unwrap_or_default();
         let known = match source["lost_known"].as_str() {
