@@ -23,13 +23,13 @@ use serde_json::{Value, json};
 use crate::archive;
 use crate::loader::confine_parser;
 use crate::loader::privileges::allow_only;
-use crate::loader::protocol::{Failure, Reply};
+use crate::loader::protocol::{Failure, MAX_DESCRIPTORS, Reply};
 
 /// The limits of the child: address space in bytes, processor time in seconds, descriptors (each map needs one), and bytes of a
 /// file in memory.
 const MEMORY: u64 = 1 << 30;
 const SECONDS: u64 = 10;
-const FILES: u64 = 512;
+const FILES: u64 = MAX_DESCRIPTORS as u64 + 64;
 const FILE: u64 = 8 << 20;
 /// How long the loader waits for the child.
 const WAIT: Duration = Duration::from_secs(30);

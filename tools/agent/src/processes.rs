@@ -8,7 +8,7 @@ use std::process::{Command, ExitCode};
 use rustix::net::sockopt::socket_acceptconn;
 
 use crate::loader::{self, Settings};
-use crate::parser;
+use crate::{fetcher, parser};
 
 /// The first argument of the loader, the process that loads packages. Its standard input is a listening unix socket, to which the
 /// server connects. `--policy` and `--audit` with absolute paths may follow.
@@ -20,6 +20,31 @@ const KEEPER: &str = "--keep-loader";
 
 /// The only argument of the process that reads the package on its standard input.
 const PARSER: &str = "--parse-package";
+
+/// The first argument of the process that downloads packages for the server. Its standard input is a socket. `--policy` may follow.
+const FETCHER: &str = "--fetch-packages";
+
+/// Returns the command that starts the process for downloads. Its `main` calls [`fetch`].
+pub fn fetcher(settings: &Settings) -> Command {
+    own(FETCHER, &Settings { audit: None, ..settings.clone() })
+}
+
+/// Runs the process for downloads if the first argument selects it.
+pub fn fetch(download: impl Fn(&str) -> Result<fetcher::Download, String>) -> Option<ExitCode> {
+    if std::env::args_os().nth(1)?.to_str()? != FETCHER {
+        return None;
+    }
+    let policy = settings().policy;
+    let socket = std::io::stdin().as_fd().try_clone_to_owned().map_err(|error| error.to_string());
+    let served = socket.and_then(|socket| {
+        loader::confine_fetcher(policy.as_deref())?;
+        fetcher::serve(socket, policy.as_deref(), download).map_err(|error| error.to_string())
+    });
+    if let Err(why) = &served {
+        say!("{FETCHER}: {why}");
+    }
+    Some(if served.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
 
 /// Returns the command that starts the keeper.
 pub fn keeper(settings: &Settings) -> Command {

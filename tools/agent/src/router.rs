@@ -42,6 +42,10 @@ pub enum Call {
     Map,
     /// What has happened to a task.
     Logs,
+    /// All tasks, as the first server of eunomia-bpf has them.
+    FirstList,
+    /// Starts a task, as that server does.
+    FirstStart,
     /// All tasks, as the former ecli-server has them.
     FormerList,
     /// Starts a task, as the former ecli-server does.
@@ -60,7 +64,7 @@ pub enum Call {
 pub type Route = (&'static str, &'static str, Role, Call);
 
 /// All routes. tools/agent/openapi.json describes them.
-pub const ROUTES: [Route; 23] = [
+pub const ROUTES: [Route; 25] = [
     ("GET", "/v1/version", Role::Read, Call::Version),
     ("GET", "/v1/openapi.json", Role::Read, Call::OpenApi),
     ("POST", "/v1/describe", Role::Operate, Call::Describe),
@@ -84,6 +88,8 @@ pub const ROUTES: [Route; 23] = [
     ("POST", "/log", Role::Read, Call::FormerLog),
     ("POST", "/pause", Role::Operate, Call::FormerPause),
     ("POST", "/resume", Role::Operate, Call::FormerResume),
+    ("GET", "/list", Role::Read, Call::FirstList),
+    ("POST", "/start", Role::Operate, Call::FirstStart),
 ];
 
 /// Finds the route of a request, and the number of the task in its path (0 if there is none).
@@ -165,6 +171,7 @@ mod tests {
             Call::Pause,
             Call::Resume,
             Call::FormerStart,
+            Call::FirstStart,
             Call::FormerStop,
             Call::FormerPause,
             Call::FormerResume,

@@ -11,6 +11,7 @@ use tokio::sync::oneshot;
 
 use crate::api::Api;
 use crate::auth::Auth;
+use crate::fetcher::Fetcher;
 use crate::http::{Handler, Limits, Listener, Slots, given, local, network, serve};
 use crate::loader::{self, Client, Settings};
 use crate::manager::{Manager, given_socket};
@@ -39,6 +40,8 @@ pub struct Config {
     pub clients: Option<PathBuf>,
     /// The file with the digests of tokens and the names of clients.
     pub tokens: Option<PathBuf>,
+    /// Whether the routes of the first server of eunomia-bpf are served.
+    pub has_first: bool,
     /// Whether callers over TCP need no token.
     pub is_open: bool,
     /// The directory of the state.
@@ -54,7 +57,7 @@ pub struct Config {
 /// Runs a server until SIGTERM, which leaves the programs attached, or SIGINT, which detaches them. `command` starts the loader if
 /// none runs: a process that calls [`loader::keep`] with its standard input. Call it before other threads run: it drops all
 /// privileges of this thread. The error is one line.
-pub fn run(config: &Config, command: Command) -> Result<(), String> {
+pub fn run(config: &Config, command: Command, fetch: Command) -> Result<(), String> {
     check(config)?;
     let state = State::open(&config.state)?;
     let auth = Auth::new(config.tokens.clone(), config.is_open)?;
@@ -72,7 +75,9 @@ pub fn run(config: &Config, command: Command) -> Result<(), String> {
     let manager = Manager::connect().map_err(|error| format!("the service manager: {error}"))?;
     make_folder_of(&config.loader)?;
     // The loader reads the policy itself. Reading it here finds mistakes before the loader is started.
-    Policy::load(config.settings.policy.as_deref())?;
+    let policy = Policy::load(config.settings.policy.as_deref())?;
+    let fetcher =
+        Fetcher::start(&policy, fetch).map_err(|error| format!("the process for downloads: {error}"))?;
     let client = Client::connect(&config.loader, config.settings.clone(), command)?;
     client.reload()?;
     let tokens = config.tokens.as_deref().map(std::fs::canonicalize).transpose();
@@ -83,8 +88,10 @@ pub fn run(config: &Config, command: Command) -> Result<(), String> {
         say!("server: {warning}");
     }
     let poller = Poller::start().map_err(|error| error.to_string())?;
-    let tasks = Arc::new(Tasks::new(client, poller, state, config.detach_after));
-    let result = runtime.block_on(serve_until_end(tasks, Arc::new(auth), tls, listeners, &manager));
+    let tasks = Arc::new(Tasks::new((client, fetcher), poller, state, config.detach_after));
+    let limits = Limits::default();
+    let api = Api { tasks, auth: Arc::new(auth), limits, has_first: config.has_first };
+    let result = runtime.block_on(serve_until_end(api, tls, listeners, &manager));
     // The server does not wait for requests in progress, because the state already contains the changes that they have
     // begun.
     runtime.shutdown_background();
@@ -99,12 +106,12 @@ pub fn uninstall(config: &Config) -> Result<bool, String> {
 }
 
 async fn serve_until_end(
-    tasks: Arc<Tasks>,
-    auth: Arc<Auth>,
+    api: Api,
     tls: Option<Arc<Tls>>,
     listeners: Vec<Listener>,
     manager: &Manager,
 ) -> Result<(), String> {
+    let (tasks, auth) = (Arc::clone(&api.tasks), Arc::clone(&api.auth));
     let failed = |error: std::io::Error| format!("signals: {error}");
     let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
@@ -136,9 +143,8 @@ async fn serve_until_end(
     }
     tokio::spawn(retry(Arc::clone(&tasks)));
     tokio::spawn(meter(Arc::clone(&tasks)));
-    let limits = Limits::default();
-    let slots = Slots::new(limits.clone());
-    let handler: Arc<dyn Handler> = Arc::new(Api { tasks: Arc::clone(&tasks), auth, limits });
+    let slots = Slots::new(api.limits.clone());
+    let handler: Arc<dyn Handler> = Arc::new(api);
     for listener in listeners {
         tokio::spawn(serve(listener, Arc::clone(&slots), Arc::clone(&handler)));
     }

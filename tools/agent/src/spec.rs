@@ -7,6 +7,7 @@ use sha2::{Digest as _, Sha256};
 use crate::error::{ApiError, Result};
 use crate::limits::Limits;
 use crate::restart::Restart;
+use crate::sink::Sink;
 
 /// Maximum length of a name.
 const MAX_NAME: usize = 64;
@@ -32,10 +33,12 @@ pub struct Spec {
     pub restart: Restart,
     /// What it may use.
     pub limits: Limits,
+    /// Where its events are written.
+    pub sink: Sink,
 }
 
 impl Spec {
-    /// Reads the members `name`, `args`, `variables`, `format`, `on_agent_death`, `restart` and `limits` of an object. `default` is the name if there is none.
+    /// Reads the members `name`, `args`, `variables`, `format`, `on_agent_death`, `restart`, `limits` and `sink` of an object. `default` is the name if there is none.
     pub fn from_json(object: &Map<String, Value>, default: &str) -> Result<Spec> {
         let name = match object.get("name") {
             None | Some(Value::Null) => default,
@@ -72,7 +75,8 @@ impl Spec {
         };
         let restart = Restart::from_json(object.get("restart").unwrap_or(&Value::Null))?;
         let limits = Limits::from_json(object.get("limits").unwrap_or(&Value::Null))?;
-        Ok(Spec { name: name.to_owned(), args, variables, format, detaches_alone, restart, limits })
+        let sink = Sink::from_json(object.get("sink").unwrap_or(&Value::Null))?;
+        Ok(Spec { name: name.to_owned(), args, variables, format, detaches_alone, restart, limits, sink })
     }
 
     /// Identifies everything that decides how the programs run. A task that was loaded with another value is loaded
@@ -95,6 +99,7 @@ impl Spec {
         object.insert("on_agent_death".into(), json!(alone));
         object.insert("restart".into(), json!(self.restart.word()));
         object.insert("limits".into(), self.limits.to_json());
+        object.insert("sink".into(), self.sink.to_json());
     }
 }
 
@@ -153,7 +158,7 @@ mod tests {
 
     #[test]
     fn what_is_written_is_read() {
-        let object = json!({"name": "a.b-c_1", "args": ["-p", "1"], "variables": {"v": [1, 2]}, "format": "text", "on_agent_death": "keep", "restart": "always", "limits": {"cpu_percent": 5}});
+        let object = json!({"name": "a.b-c_1", "args": ["-p", "1"], "variables": {"v": [1, 2]}, "format": "text", "on_agent_death": "keep", "restart": "always", "limits": {"cpu_percent": 5}, "sink": "journald"});
         let spec = read(object.clone()).unwrap();
         let mut written = Map::new();
         spec.write(&mut written);

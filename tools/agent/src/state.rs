@@ -251,6 +251,7 @@ mod tests {
     use super::*;
     use crate::limits::Limits;
     use crate::restart::Restart;
+    use crate::sink::Sink;
 
     fn record(id: u64) -> Record {
         let variables = json!({"v": 1}).as_object().unwrap().clone();
@@ -261,6 +262,7 @@ mod tests {
             format: Format::Text,
             detaches_alone: None,
             restart: Restart::OnFailure,
+            sink: Sink::Journal,
             limits: Limits { memory_mib: Some(1), ..Limits::default() },
         };
         let attaching = Some("boot".to_owned());

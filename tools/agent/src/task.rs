@@ -68,6 +68,8 @@ pub struct Current {
     pub usage: Value,
     /// Whether it has failed because it used too much.
     pub is_over_budget: bool,
+    /// Whether its events are written to its sink.
+    pub has_sink: bool,
 }
 
 /// The state of a task.
@@ -145,6 +147,7 @@ impl Task {
             failed_at,
             usage: Value::Null,
             is_over_budget: false,
+            has_sink: false,
         };
         let (log, messages, shapes) = (Arc::new(log), Arc::default(), Arc::default());
         let (views, readers) = (Mutex::default(), Arc::default());

@@ -37,6 +37,9 @@ fn main() -> ExitCode {
     if let Some(code) = eunomia_agent::processes::run() {
         return code;
     }
+    if let Some(code) = eunomia_agent::processes::fetch(server::download) {
+        return code;
+    }
     let line = command_line::read();
     let result = match line.command {
         Command::Run(run) => run::run(&run, line.log_level),

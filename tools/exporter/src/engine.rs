@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use eunomia::{Level, Options, Vm};
+use eunomia_agent::limits::Limits;
 use eunomia_agent::loader::protocol::{Alone, Caller, Origin, Request};
 use eunomia_agent::loader::{Client, Settings};
 use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
@@ -124,6 +125,7 @@ impl Engine {
                 .collect(),
             wanted: String::new(),
             alone: Alone { detach: Some(true), after: 0 },
+            limits: Limits::default(),
             origin,
         };
         let exported = self.client.load(&request).map_err(|error| {

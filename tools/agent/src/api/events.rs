@@ -9,12 +9,11 @@ use serde_json::json;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 
-use super::line::{Form, LineWriter};
 use super::{Api, input};
 use crate::error::{ApiError, Result};
 use crate::filter::LineFilter;
 use crate::http::{Body, Request, Response};
-use crate::log::{Lines, Read};
+use crate::log::{Form, LineWriter, Lines, Read};
 use crate::task::{CountedReader, Task};
 
 /// Maximum number of pieces that are buffered for a slow caller. Further lines stay in the log.
@@ -139,7 +138,7 @@ impl Reader {
 
     /// Writes the lines that wait, up to the size of a piece. Returns whether there is more.
     fn fill(&mut self) -> Rest {
-        while self.writer.len() < PIECE {
+        while self.writer.size() < PIECE {
             match self.task.log.read(&mut self.position) {
                 Read::Lines(lines) => {
                     if let Err(why) = self.lines(&lines) {

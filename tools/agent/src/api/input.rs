@@ -14,6 +14,9 @@ use crate::tasks::Given;
 /// Maximum length of a signature, in bytes.
 const MAX_SIGNATURE: usize = 16 << 10;
 
+/// The longest URL of a package.
+const MAX_SOURCE: usize = 2048;
+
 /// The base64 decoder; padding is optional.
 const BASE64: GeneralPurpose = GeneralPurpose::new(
     &STANDARD,
@@ -23,6 +26,11 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
 /// Reads a body that is a JSON object.
 pub async fn object(request: Request, limits: &Limits) -> Result<Map<String, Value>> {
     check_type(&request)?;
+    untyped_object(request, limits).await
+}
+
+/// Reads a body that is a JSON object, of any type. It is for clients that send no type; a web page is refused because of its Origin.
+pub async fn untyped_object(request: Request, limits: &Limits) -> Result<Map<String, Value>> {
     let body = read_body(request.body, limits).await?;
     let value = serde_json::from_slice(&body);
     match value.map_err(|error| ApiError::invalid(format_args!("the body is invalid JSON: {error}")))? {
@@ -66,10 +74,10 @@ fn signature(object: &Map<String, Value>) -> Result<Option<String>> {
 }
 
 /// The members of a body that specify a package.
-pub const PACKAGE: [&str; 3] = ["package", "package_base64", "digest"];
+pub const PACKAGE: [&str; 4] = ["package", "package_base64", "digest", "source"];
 
-/// Reads the package in a body: `package` (JSON), `package_base64` (the bytes of its file), or `digest` (the digest of a task's
-/// package).
+/// Reads the package in a body: `package` (JSON), `package_base64` (the bytes of its file), `digest` (the digest of a task's
+/// package), or `source` (a URL or an image).
 pub fn package(object: &Map<String, Value>) -> Result<Given> {
     let given = |name: &&str| object.get(*name).filter(|value| !value.is_null());
     let names: Vec<&str> = PACKAGE.into_iter().filter(|name| given(name).is_some()).collect();
@@ -84,6 +92,8 @@ pub fn package(object: &Map<String, Value>) -> Result<Given> {
     match (name, value) {
         ("package", Value::Object(_)) => Ok(Given::Bytes(value.to_string().into_bytes(), signature)),
         ("package", other) => Err(expected(name, "an object", other)),
+        ("source", Value::String(source)) if source.len() <= MAX_SOURCE => Ok(Given::Source(source.clone())),
+        ("source", other) => Err(expected(name, &format!("a string of at most {MAX_SOURCE} bytes"), other)),
         ("digest", value) => value
             .as_str()
             .and_then(digest)

@@ -1,9 +1,9 @@
 //! Handles requests: authenticates the caller, finds the route, and calls one of the functions in this directory.
 
 mod events;
+mod first;
 mod former;
 mod input;
-mod line;
 mod maps;
 mod plan;
 mod tasks;
@@ -32,6 +32,8 @@ pub struct Api {
     pub auth: Arc<Auth>,
     /// Limits of requests.
     pub limits: Limits,
+    /// Whether the routes of the first server of eunomia-bpf are served.
+    pub has_first: bool,
 }
 
 impl Handler for Api {
@@ -93,6 +95,9 @@ impl Api {
             Call::Logs => Ok(ok(self.tasks.get(id)?.messages.to_json().to_string())),
             Call::FormerList => Ok(self.former_list()),
             Call::FormerStart => self.former_start(request).await,
+            Call::FirstList => self.first_list(),
+            Call::FirstStart => self.first_start(request).await,
+            Call::FormerStop if self.has_first => self.first_stop(request).await,
             Call::FormerStop => self.former_stop(request).await,
             Call::FormerLog => self.former_log(request).await,
             Call::FormerPause => self.former_pause(request, true).await,

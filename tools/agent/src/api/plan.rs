@@ -17,7 +17,7 @@ impl Api {
         let object = input::object(request, &self.limits).await?;
         input::only(
             &object,
-            &["task", "package", "package_base64", "digest", "signature", "args", "variables"],
+            &["task", "package", "package_base64", "digest", "source", "signature", "args", "variables"],
         )?;
         let task = match object.get("task").unwrap_or(&Value::Null) {
             Value::Null => None,

@@ -39,6 +39,7 @@ impl Api {
             "package",
             "package_base64",
             "digest",
+            "source",
             "signature",
             "args",
             "variables",
@@ -46,6 +47,7 @@ impl Api {
             "on_agent_death",
             "restart",
             "limits",
+            "sink",
         ];
         input::only(&object, &known)?;
         let package = input::package(&object)?;
@@ -75,7 +77,7 @@ impl Api {
         self.tasks.get(id)?;
         let (expected, origin) = (input::if_match(&request)?, origin(&request));
         let object = input::object(request, &self.limits).await?;
-        input::only(&object, &["package", "package_base64", "digest", "signature"])?;
+        input::only(&object, &["package", "package_base64", "digest", "source", "signature"])?;
         let package = input::package(&object)?;
         let (task, report) = self
             .blocking(move |tasks| {

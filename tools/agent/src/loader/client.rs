@@ -41,6 +41,8 @@ pub struct Client {
     path: PathBuf,
     settings: Settings,
     connection: Mutex<Option<Connection>>,
+    /// Held during a replace: it has several requests, and no other may come between them.
+    replace: Mutex<()>,
     /// The socket for lines of the audit log.
     audit: Mutex<Option<UnixStream>>,
 }
@@ -66,7 +68,7 @@ impl Client {
     /// [`keep`](super::keep) with its standard input. Call it before other threads run: it changes the umask for a moment.
     pub fn connect(path: &Path, settings: Settings, command: Command) -> std::result::Result<Client, String> {
         let (connection, audit) = (Mutex::new(None), Mutex::new(None));
-        let client = Client { path: path.to_owned(), settings, connection, audit };
+        let client = Client { path: path.to_owned(), settings, connection, replace: Mutex::default(), audit };
         let mut command = Some(command);
         let since = Instant::now();
         loop {
@@ -135,6 +137,7 @@ impl Client {
     /// Makes the loader read the policy again and open the audit log again. If one fails, both stay as they were. The error is
     /// one line.
     pub fn reload(&self) -> std::result::Result<(), String> {
+        let _between = self.replace();
         let replied = self.call(&Request::Settings, &[]).map_err(|error| error.message)?;
         let (Reply::Text(files), mut descriptors) = replied else {
             return Err("the loader has sent a reply to another request".into());
@@ -203,6 +206,18 @@ impl Client {
     /// Gives the loader the log of a task, for the next server.
     pub fn keep_log(&self, task: u64, log: BorrowedFd) -> Result<()> {
         self.call(&Request::KeepLog { task }, &[log]).map(drop)
+    }
+
+    /// Opens a file for events, or a new one instead of a full one.
+    pub fn open_sink(&self, path: &str, rotate: Option<u64>) -> Result<OwnedFd> {
+        let _between = self.replace();
+        let (_, mut descriptors) = self.call(&Request::Sink { path: path.to_owned(), rotate }, &[])?;
+        descriptors.pop().ok_or_else(|| unexpected(&"a reply to another request"))
+    }
+
+    /// Keeps other requests from coming between those of a replace, until the result is dropped.
+    pub fn replace(&self) -> MutexGuard<'_, ()> {
+        self.replace.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn call(&self, request: &Request, descriptors: &[BorrowedFd]) -> Result<(Reply, Vec<OwnedFd>)> {

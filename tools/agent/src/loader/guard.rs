@@ -4,11 +4,12 @@ use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::process::Command;
 
+use eunomia::internal::constants::prog_type;
 use eunomia::internal::count_runs;
 use eunomia::package::Package;
-use eunomia::vm::LoadedCode;
+use eunomia::vm::{LoadedCode, ProgInfo};
 use eunomia::{Error, Hint, Status};
-use eunomia_effects::{Judged, KernelTypes, judge};
+use eunomia_effects::{Judged, KernelTypes, class, judge};
 use serde_json::{Map, Value, json};
 
 use super::protocol::{Failure, Origin};
@@ -138,20 +139,22 @@ impl Case<'_> {
     }
 
     /// Checks that the loaded programs may be attached, while other tasks use `others` bytes of kernel memory. `limits` are those of the
-    /// request.
+    /// request. Returns whether the programs can do more than observe.
     pub fn judge(
         &mut self,
         package: &[u8],
         loaded: &LoadedCode,
         (others, limits): (u64, &Limits),
-    ) -> Result<()> {
+    ) -> Result<bool> {
         let programs = judge(loaded, &KernelTypes::default());
         self.note_effects(&programs);
         let policy = &self.guard.policy;
         policy.check_programs(&programs)?;
         policy.check_targets(&Package::parse(package)?.meta, loaded)?;
         policy.check_memory(loaded.kernel_memory, others)?;
-        limits.check_memory(loaded.kernel_memory)
+        limits.check_memory(loaded.kernel_memory)?;
+        Ok(loaded.programs.iter().any(|(program, _)| has_type_to_change(program))
+            || programs.iter().any(changes))
     }
 
     /// Converts an error of the library. If the limit for kernel memory has caused it, the result names the rule that sets the limit.
@@ -192,6 +195,28 @@ impl Case<'_> {
         effects.dedup();
         self.line.insert("effects".into(), json!(effects));
     }
+}
+
+/// The types of programs that only observe, unless they call helpers that do more. All others may drop, deny or rewrite something.
+const OBSERVING: [u32; 5] = [
+    prog_type::KPROBE,
+    prog_type::TRACEPOINT,
+    prog_type::PERF_EVENT,
+    prog_type::RAW_TRACEPOINT,
+    prog_type::TRACING,
+];
+
+/// The effects of programs that only observe.
+const HARMLESS: [&str; 3] = ["reads memory of processes", "reads memory of the kernel", "shares pinned maps"];
+
+/// Whether programs of this type may change what others do.
+fn has_type_to_change(program: &ProgInfo) -> bool {
+    !OBSERVING.contains(&program.kind) || program.section.to_bytes().starts_with(b"fmod_ret")
+}
+
+/// Whether a program can change what others do, by what it calls and returns.
+fn changes(program: &Judged) -> bool {
+    program.findings.effects.iter().any(|effect| !HARMLESS.contains(&class(effect)))
 }
 
 fn not_noted(error: &std::io::Error) -> Failure {

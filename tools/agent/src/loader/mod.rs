@@ -4,12 +4,14 @@
 //! It opens no network connection, and only the files that packages and their targets name. It trusts nothing that it receives.
 
 mod budget;
-mod channel;
+pub(crate) mod channel;
 mod client;
+mod files;
 mod guard;
 mod inherited;
 mod keeper;
 mod metering;
+mod pins;
 mod plan;
 pub mod privileges;
 pub mod protocol;
@@ -24,7 +26,7 @@ pub use budget::PERIOD;
 pub use client::{Client, Settings, end};
 pub use guard::Config;
 pub use keeper::keep;
-pub use privileges::{confine_parser, confine_server};
+pub use privileges::{confine_fetcher, confine_parser, confine_server};
 pub use service::serve;
 
 /// Prints a line to stderr and ignores errors: the terminal or pipe may have been closed when the server ended.

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use eunomia::vm::{self, CheckReport, Outcome, ReplaceOptions, Verdict};
+use eunomia::vm::{self, CheckReport, LoadedCode, Outcome, ReplaceOptions, Verdict};
 use eunomia::{Error, Kind, Options, Vm};
 use eunomia_effects::{Effects, Findings, PinnedMaps};
 use serde_json::{Value, json};
@@ -14,8 +14,8 @@ use super::running::configure;
 pub fn plan(
     running: Option<&Vm>,
     package: &[u8],
-    args: &[String],
-    variables: &[(String, String)],
+    (args, variables): (&[String], &[(String, String)]),
+    judge: &mut dyn FnMut(&LoadedCode) -> Result<(), Failure>,
 ) -> Result<String, Failure> {
     let pins = Pins::new();
     let open = || {
@@ -33,13 +33,19 @@ pub fn plan(
         let _ = configure(&vm, args, variables);
         Ok(vm)
     };
+    // The first vm has all programs, unless one of them cannot be loaded; then the package cannot run.
+    let mut verdict = None;
     let report = vm::check(&open, &mut |vm, index| {
+        if verdict.is_none() {
+            verdict = vm.loaded_code().ok().map(|code| judge(&code));
+        }
         let found = PinnedMaps::new(vm)?;
         // The path that a start would use, not the temporary one.
         let path =
             |map: &str| Some(format!("/sys/fs/bpf/{}", Path::new(&found.path(map)?).file_name()?.to_str()?));
         effects.add(vm, index, &path)
     })?;
+    verdict.unwrap_or(Ok(()))?;
     let section = |name: &str| {
         let mut programs = described["programs"].as_array().into_iter().flatten();
         programs.find(|program| program["name"] == name).map(|program| program["section"].clone())

@@ -5,11 +5,13 @@ use std::path::{Path, PathBuf};
 
 use caps::{CapSet, Capability};
 use landlock::{
-    ABI, Access, AccessFs, AccessNet, CompatLevel, Compatible, PathBeneath, PathFd, Ruleset, RulesetAttr,
-    RulesetCreatedAttr, RulesetStatus, Scope,
+    ABI, Access, AccessFs, AccessNet, BitFlags, CompatLevel, Compatible, PathBeneath, PathFd, Ruleset,
+    RulesetAttr, RulesetCreatedAttr, RulesetStatus, Scope,
 };
 use rustix::thread::{self, CapabilitiesSecureBits as Secure};
 use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, apply_filter};
+
+use crate::policy::DEFAULT_FILE;
 
 /// The capabilities that loading needs: for programs, tracing programs, programs on interfaces, and for reading
 /// tracefs, which only root may do otherwise.
@@ -41,7 +43,7 @@ pub(super) fn confine_loader() -> Result<(), String> {
 pub fn confine_server(writable: &Path, readable: Vec<PathBuf>) -> Result<Option<String>, String> {
     keep(&HashSet::new())?;
     let readable = READABLE.map(PathBuf::from).into_iter().chain(readable);
-    match restrict_files(&[writable.to_owned()], readable) {
+    match restrict_files(&[writable.to_owned()], readable, AccessNet::from_all(LANDLOCK)) {
         Ok(RulesetStatus::NotEnforced) => {
             Ok(Some("this kernel has no Landlock: access to files is not restricted".into()))
         }
@@ -55,7 +57,22 @@ pub fn confine_server(writable: &Path, readable: Vec<PathBuf>) -> Result<Option<
 pub fn confine_parser() -> Result<(), String> {
     keep(&HashSet::new())?;
     let readable = [READABLE[0], "/sys/kernel/btf"].map(PathBuf::from);
-    restrict_files(&[], readable.into_iter()).map(drop).map_err(|error| error.to_string())
+    restrict_files(&[], readable.into_iter(), AccessNet::from_all(LANDLOCK))
+        .map(drop)
+        .map_err(|error| error.to_string())
+}
+
+/// Drops all privileges of this thread, and access to all files but those that a download and the policy need. A kernel without
+/// Landlock is not an error.
+pub fn confine_fetcher(policy: Option<&Path>) -> Result<(), String> {
+    keep(&HashSet::new())?;
+    let policy = policy.unwrap_or(Path::new(DEFAULT_FILE)).parent().map(Path::to_owned);
+    // Certificates, and the files and libraries of name resolution.
+    let readable =
+        ["/etc", "/usr", "/lib", "/lib64", "/run/systemd/resolve", "/dev/urandom"].map(PathBuf::from);
+    restrict_files(&[], readable.into_iter().chain(policy), AccessNet::BindTcp.into())
+        .map(drop)
+        .map_err(|error| error.to_string())
 }
 
 /// Drops all capabilities of this thread except `needed`, and checks that they are gone. Threads that it starts inherit this. A
@@ -94,12 +111,13 @@ pub fn keep(needed: &HashSet<Capability>) -> Result<(), String> {
 fn restrict_files(
     writable: &[PathBuf],
     readable: impl Iterator<Item = PathBuf>,
+    network: BitFlags<AccessNet>,
 ) -> Result<RulesetStatus, Box<dyn std::error::Error>> {
     let mut rules = Ruleset::default()
         .set_compatibility(CompatLevel::BestEffort)
         .handle_access(AccessFs::from_all(LANDLOCK))?
         // Listening sockets stay usable. No further TCP socket can be bound or connected.
-        .handle_access(AccessNet::from_all(LANDLOCK))?
+        .handle_access(network)?
         .scope(Scope::Signal | Scope::AbstractUnixSocket)?
         .create()?;
     let write = AccessFs::from_all(LANDLOCK) & !AccessFs::Execute;

@@ -125,6 +125,13 @@ pub enum Request {
         /// The numbers of events of tasks so far.
         events: Vec<(u64, u64)>,
     },
+    /// Opens a file for the events of a task. The reply is [`Reply::Done`], with the descriptor.
+    Sink {
+        /// Its path.
+        path: String,
+        /// If it is full: how many earlier files are kept.
+        rotate: Option<u64>,
+    },
     /// Detaches and unloads everything, and ends the loader.
     End,
     /// Reports what [`Request::Load`] or [`Request::Replace`] would do. The reply is [`Reply::Text`].
@@ -278,6 +285,9 @@ impl Request {
                 origin.encode(&mut out)
             }
             Request::Settings => out.number(14).number(0),
+            Request::Sink { path, rotate } => {
+                out.number(16).number(0).text(path).number(rotate.map_or(0, |keep| keep.saturating_add(1)))
+            }
             Request::Usage { events } => out.number(15).number(0).list(events, |out, (task, count)| {
                 out.number(*task).number(*count);
             }),
@@ -322,6 +332,7 @@ impl Request {
                 origin: Origin::decode(&mut input)?,
             },
             (14, 0) => Request::Settings,
+            (16, 0) => Request::Sink { path: input.text()?, rotate: input.number()?.checked_sub(1) },
             (15, 0) => {
                 Request::Usage { events: input.list(|input| Some((input.number()?, input.number()?)))? }
             }
@@ -459,6 +470,8 @@ mod tests {
             load(Some(false)),
             Request::Replace { task: 1, package: vec![0; 100], origin: signed },
             Request::Settings,
+            Request::Sink { path: "/a".into(), rotate: None },
+            Request::Sink { path: "/a".into(), rotate: Some(0) },
             Request::Usage { events: vec![(1, 2), (3, 4)] },
             Request::Pause { task: 2, on: true },
             Request::Unload { task: 3 },

@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
-use eunomia::internal::constants::prog_type;
-use eunomia::vm::{Exported, Prepared, ReplaceOptions};
+use eunomia::vm::{Exported, LoadedCode, Prepared, ReplaceOptions};
 use eunomia::{Kind, Level, Options, Status, Vm};
 
 use super::budget::Meter;
 use super::guard::{Case, Guard};
+use super::pins::NewPins;
 use super::plan::plan;
 use super::protocol::{Alone, Failure, Listed, MAX_DESCRIPTORS, MAX_MESSAGE, Origin};
 use super::say;
@@ -21,15 +21,6 @@ use crate::spec::digest;
 const MAX_TASKS: usize = 256;
 /// The name of the program in messages about its arguments.
 const PROGRAM: &str = "prog";
-/// The types of programs that only observe. All others may drop, deny or rewrite something.
-const OBSERVING: [u32; 5] = [
-    prog_type::KPROBE,
-    prog_type::TRACEPOINT,
-    prog_type::PERF_EVENT,
-    prog_type::RAW_TRACEPOINT,
-    prog_type::TRACING,
-];
-
 type Result<T> = std::result::Result<T, Failure>;
 
 /// All tasks.
@@ -57,8 +48,8 @@ pub(super) struct Loaded {
     exported: Exported,
     /// Earlier versions with their digests. Each is kept until all its events have been read.
     old: Vec<(String, Exported)>,
-    /// The time without a server after which the package is unloaded.
-    detach: Option<Duration>,
+    /// What happens to it without a server.
+    alone: Alone,
     /// The kernel memory of the package with full maps, in bytes.
     memory: u64,
     /// Whether its programs can drop, deny or rewrite something.
@@ -92,13 +83,10 @@ impl Tasks {
         let others = self.memory_without(load.task);
         let mut case = guard.case("load", load.task, load.package, load.origin);
         let attached = attach(guard, &mut case, &load, others);
-        let (vm, memory) = attached.map_err(|failure| case.refuse(failure))?;
+        let (vm, memory, interferes) = attached.map_err(|failure| case.refuse(failure))?;
         let exported = sendable(vm.export()?.for_reader())?;
-        let interferes = may_interfere(&vm);
-        let detaches = load.alone.detach.unwrap_or(interferes);
-        let detach = detaches.then(|| Duration::from_secs(load.alone.after));
-        let (old, meter, events) = (Vec::new(), Meter::default(), 0);
-        let mut loaded = Loaded { vm, exported, old, detach, memory, interferes, events, meter };
+        let (alone, old, meter, events) = (load.alone, Vec::new(), Meter::default(), 0);
+        let mut loaded = Loaded { vm, exported, old, alone, memory, interferes, events, meter };
         loaded.begin_metering(guard, &load.limits);
         let running = Running {
             loaded: Some(loaded),
@@ -131,21 +119,25 @@ impl Tasks {
         };
         loaded.forget_read();
         loaded.resume();
-        let Loaded { vm, exported, old, memory, .. } = loaded;
+        let Loaded { vm, exported, old, memory, interferes, .. } = loaded;
         let mut case = guard.case("replace", task, package, origin);
         let prepared = prepare(vm, &mut case, (package, origin), (others, limits));
-        let (prepared, new, needed) = match prepared.map_err(|failure| case.refuse(failure)) {
-            Ok(all) => all,
+        let new = match prepared.map_err(|failure| case.refuse(failure)) {
+            Ok(new) => new,
             Err(failure) => return ask(Err(failure)).map(|_| None),
         };
-        if !ask(Ok(&new))? {
+        if !ask(Ok(&new.exported))? {
             return Ok(None);
         }
-        let report = prepared.flip().map_err(Failure::from);
+        let report = new.prepared.flip().map_err(Failure::from);
         if report.is_ok() {
-            old.push((std::mem::replace(current, digest(package)), std::mem::replace(exported, new)));
+            old.push((
+                std::mem::replace(current, digest(package)),
+                std::mem::replace(exported, new.exported),
+            ));
             *replaced += 1;
-            *memory = needed;
+            (*memory, *interferes) = (new.memory, new.interferes);
+            new.pins.keep();
         }
         Ok(Some(report.map(|report| report.to_json())))
     }
@@ -193,7 +185,12 @@ impl Tasks {
         let mut case = guard.case("plan", task, package, origin);
         case.admit(package, origin).map_err(|failure| case.refuse(failure))?;
         let running = (task != 0).then(|| Ok::<_, Failure>(&self.loaded(task)?.vm)).transpose()?;
-        plan(running, &archive::open(package)?, args, variables)
+        let package = &*archive::open(package)?;
+        let limits = self.0.get(&task).map_or(Limits::default(), |running| running.limits);
+        let others = self.memory_without(task);
+        let mut judge = |code: &LoadedCode| case.judge(package, code, (others, &limits)).map(drop);
+        let planned = plan(running, package, (args, variables), &mut judge);
+        planned.map_err(|failure| case.refuse(failure))
     }
 
     /// All tasks.
@@ -248,7 +245,7 @@ impl Tasks {
     pub fn detach_after(&mut self, alone: Duration) -> Option<Duration> {
         let mut next: Option<Duration> = None;
         for (task, running) in &mut self.0 {
-            match running.loaded.as_ref().and_then(|loaded| loaded.detach) {
+            match running.loaded.as_ref().and_then(Loaded::detaches_after) {
                 Some(after) if after <= alone => {
                     say(format_args!(
                         "task {task} is detached: there has been no server for {} s",
@@ -276,6 +273,12 @@ impl Tasks {
 }
 
 impl Loaded {
+    /// The time without a server after which it is unloaded.
+    fn detaches_after(&self) -> Option<Duration> {
+        let detaches = self.alone.detach.unwrap_or(self.interferes);
+        detaches.then(|| Duration::from_secs(self.alone.after))
+    }
+
     /// Closes earlier versions whose events have all been read.
     fn forget_read(&mut self) {
         if !self.old.is_empty() && self.vm.drained().unwrap_or(false) {
@@ -292,8 +295,8 @@ fn none(task: u64) -> Failure {
     Failure::new(Status::NotFound, format_args!("the loader does not run task {task}"))
 }
 
-/// Loads a package, judges it and attaches it. Returns it and its kernel memory.
-fn attach(guard: &Guard, case: &mut Case, load: &Load, others: u64) -> Result<(Vm, u64)> {
+/// Loads a package, judges it and attaches it. Returns it, its kernel memory, and whether it can do more than observe.
+fn attach(guard: &Guard, case: &mut Case, load: &Load, others: u64) -> Result<(Vm, u64, bool)> {
     let Load { package, args, variables, origin, limits, .. } = load;
     guard.check_limits(limits)?;
     case.admit(package, origin)?;
@@ -303,12 +306,14 @@ fn attach(guard: &Guard, case: &mut Case, load: &Load, others: u64) -> Result<(V
     let vm = Vm::new(options.max_kernel_memory(guard.policy().memory(others)?))?;
     vm.open(package, Kind::Json)?;
     configure(&vm, args, variables)?;
+    let pins = NewPins::of(&vm)?;
     vm.load().map_err(|error| case.failed(error))?;
     let loaded = vm.loaded_code()?;
-    case.judge(package, &loaded, (others, limits))?;
+    let interferes = case.judge(package, &loaded, (others, limits))?;
     case.allow()?;
     vm.attach()?;
-    Ok((vm, loaded.kernel_memory))
+    pins.keep();
+    Ok((vm, loaded.kernel_memory, interferes))
 }
 
 /// Applies the arguments and variables of a request.
@@ -324,33 +329,34 @@ pub(super) fn configure(vm: &Vm, args: &[String], variables: &[(String, String)]
     Ok(())
 }
 
-/// Prepares a new version of a package and judges it. Returns it, its descriptors and its kernel memory.
+/// A version that is prepared.
+struct Successor<'a> {
+    prepared: Prepared<'a>,
+    exported: Exported,
+    memory: u64,
+    interferes: bool,
+    pins: NewPins,
+}
+
+/// Prepares a new version of a package and judges it.
 fn prepare<'a>(
     vm: &'a Vm,
     case: &mut Case,
     (package, origin): (&[u8], &Origin),
     (others, limits): (u64, Limits),
-) -> Result<(Prepared<'a>, Exported, u64)> {
+) -> Result<Successor<'a>> {
     case.admit(package, origin)?;
     let package = &*archive::open(package)?;
+    let pins = NewPins::of_package(package)?;
     let prepared = vm.prepare(package, ReplaceOptions::default());
     let mut prepared = prepared.map_err(|error| case.failed(error))?;
-    let mut memory = 0;
-    if let Some(loaded) = prepared.loaded_code() {
-        case.judge(package, &loaded, (others, &limits))?;
-        memory = loaded.kernel_memory;
-    }
+    let Some(loaded) = prepared.loaded_code() else {
+        return Err(Failure::new(Status::State, "the task runs this version already"));
+    };
+    let interferes = case.judge(package, &loaded, (others, &limits))?;
     case.allow()?;
     let exported = sendable(prepared.export()?.for_reader())?;
-    Ok((prepared, exported, memory))
-}
-
-/// Whether one of the programs may do more than observe: drop packets, deny calls, rewrite values.
-fn may_interfere(vm: &Vm) -> bool {
-    let programs = (0..vm.prog_count().unwrap_or(0)).filter_map(|index| vm.prog_at(index).ok());
-    programs
-        .into_iter()
-        .any(|prog| !OBSERVING.contains(&prog.kind) || prog.section.to_bytes().starts_with(b"fmod_ret"))
+    Ok(Successor { prepared, exported, memory: loaded.kernel_memory, interferes, pins })
 }
 
 /// Refuses a package with more descriptors than fit into a message.

@@ -3,12 +3,14 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use eunomia::Status;
 use eunomia::vm::Exported;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
+use super::files::open_beneath;
 use super::guard::{Config, Guard};
 use super::protocol::{Failure, MAX_MESSAGE, Origin, PROTOCOL, Reply, Request};
 use super::running::{Load, Tasks};
@@ -149,6 +151,13 @@ impl Server {
                 let (package, args, variables, origin) = (&package, &args, &variables, &origin);
                 let load = Load { task, package, args, variables, wanted, alone, limits, origin };
                 self.loaded(tasks.load(guard, load))?;
+            }
+            Request::Sink { path, rotate } => {
+                let file = open_beneath(Path::new(&path), guard.policy().sink_folders(), rotate);
+                match file {
+                    Ok(file) => send(&self.socket, &Reply::Done, &[file.as_fd()])?,
+                    Err(failure) => send(&self.socket, &Reply::Failed(failure), &[])?,
+                }
             }
             Request::Log { task } => {
                 let (reply, log) = match tasks.log(task) {

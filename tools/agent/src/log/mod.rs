@@ -6,6 +6,7 @@
 mod line;
 mod ring;
 mod shared;
+mod writer;
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -16,6 +17,7 @@ use tokio::sync::watch;
 
 pub use line::{Content, LineKind, LineRef, Lines};
 use ring::Ring;
+pub use writer::{Form, LineWriter};
 
 /// The events of one task.
 pub struct Log {

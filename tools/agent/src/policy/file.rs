@@ -11,6 +11,9 @@ pub const DEFAULT: &str = "/etc/eunomia/policy.toml";
 /// The directory with trusted keys unless the file names another one. ecli uses the same directory.
 const KEYS: &str = "/etc/libeunomia/trusted";
 
+/// The directory beneath which events may be written unless the file names others.
+const SINKS: &str = "/var/log/eunomia";
+
 /// Maximum size of the file, in bytes.
 const MAX_FILE: u64 = 1 << 20;
 
@@ -24,6 +27,8 @@ pub struct Rules {
     pub keys: PathBuf,
     /// Packages that need no signature: `sha256:` and 64 hexadecimal digits, here without the prefix.
     pub digests: Vec<String>,
+    /// Places that the server may download packages from: URLs that end with a slash, or images without their tags.
+    pub sources: Vec<String>,
     /// The allowed types of programs.
     pub program_types: Option<Vec<String>>,
     /// The allowed helpers and other functions of the kernel.
@@ -44,6 +49,8 @@ pub struct Rules {
     pub events_per_second: Option<u64>,
     /// The most events of all tasks.
     pub total_events_per_second: Option<u64>,
+    /// Directories beneath which events may be written to files.
+    pub sink_folders: Vec<PathBuf>,
     /// Directories with the executables that uprobes may be attached to.
     pub uprobe_folders: Option<Vec<PathBuf>>,
     /// Control groups; those below them are allowed as well.
@@ -86,12 +93,14 @@ impl Default for Rules {
             callers: Callers::default(),
             keys: KEYS.into(),
             digests: Vec::new(),
+            sources: Vec::new(),
             program_types: None,
             calls: None,
             effects: None,
             tasks: None,
             memory_mib: None,
             total_memory_mib: None,
+            sink_folders: vec![SINKS.into()],
             cpu_percent: None,
             total_cpu_percent: None,
             events_per_second: None,
@@ -131,6 +140,7 @@ pub fn parse(text: &str) -> Result<Rules, String> {
     }
     let folders = [
         ("keys", Some(vec![rules.keys.clone()])),
+        ("sink_folders", Some(rules.sink_folders.clone())),
         ("uprobe_folders", rules.uprobe_folders.clone()),
         ("cgroup_folders", rules.cgroup_folders.clone()),
     ];
@@ -139,5 +149,18 @@ pub fn parse(text: &str) -> Result<Rules, String> {
             return Err(format!("{rule}: {folder:?} is not an absolute path"));
         }
     }
+    if let Some(source) = rules.sources.iter().find(|source| !is_place(source)) {
+        return Err(format!(
+            "sources: {source:?} is neither https://HOST/PATH/ nor oci://REGISTRY/PATH/ with a slash at its end"
+        ));
+    }
     Ok(rules)
+}
+
+/// Whether a text names a host and ends with a slash, so that a longer one is below it.
+fn is_place(source: &str) -> bool {
+    let rest = ["https://", "http://", "oci://"].iter().find_map(|scheme| source.strip_prefix(scheme));
+    rest.and_then(|rest| rest.split_once('/')).is_some_and(|(host, path)| {
+        !host.is_empty() && !host.contains('@') && (path.is_empty() || path.ends_with('/'))
+    })
 }

@@ -130,6 +130,30 @@ impl Policy {
         }
     }
 
+    /// Whether the server may download packages from anywhere.
+    pub fn has_sources(&self) -> bool {
+        !self.rules.sources.is_empty()
+    }
+
+    /// Checks that the server may download a package from there: a URL or an image. Nothing in it may lead to another place.
+    pub fn check_location(&self, source: &str) -> Result<()> {
+        let is_plain = |byte: u8| byte.is_ascii_graphic() && byte != b'%' && byte != b'\\';
+        let is_below = self.rules.sources.iter().any(|place| source.starts_with(place));
+        match is_below && !source.contains("..") && source.bytes().all(is_plain) {
+            true => Ok(()),
+            false => {
+                let text = format!("{source:?} is below none of the places {:?}", self.rules.sources);
+                let hint = format!("send the package itself, or add the place to sources in {}", self.file());
+                Err(Failure::refused("sources", text, hint))
+            }
+        }
+    }
+
+    /// The directories beneath which events may be written.
+    pub fn sink_folders(&self) -> &[PathBuf] {
+        &self.rules.sink_folders
+    }
+
     /// What each task may use, and all together.
     pub fn budgets(&self) -> (Budget, Budget) {
         let Rules { cpu_percent, total_cpu_percent, events_per_second, total_events_per_second, .. } =

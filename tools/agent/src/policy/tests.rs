@@ -86,6 +86,44 @@ fn programs_do_only_what_is_listed() {
 }
 
 #[test]
+fn only_packages_below_a_source_are_downloaded() {
+    let policy = policy("sources = [\"https://a.example/tools/\", \"oci://ghcr.io/org/\"]");
+    assert!(policy.has_sources() && !super::tests::policy("").has_sources());
+    for source in [
+        "https://a.example/tools/x.json#sha256=00",
+        "oci://ghcr.io/org/tool:1",
+        "https://a.example/tools/a/b?c=d",
+    ] {
+        assert_eq!(policy.check_location(source), Ok(()), "{source}");
+    }
+    for source in [
+        "https://a.example/x.json",
+        "http://a.example/tools/x.json",
+        "https://a.example/tools/../x",
+        "https://a.example/tools/%2e%2e/x",
+        "https://a.example/tools/\\x",
+        "https://a.example/tools/ x",
+        "https://a.example.evil/tools/x",
+        "oci://ghcr.io/other/tool",
+        "/etc/passwd",
+        "",
+    ] {
+        assert!(
+            message(policy.check_location(source)).starts_with("refused by sources of the policy"),
+            "{source}"
+        );
+    }
+    for place in
+        ["https://a.example", "https://a.example/tools", "https://u@a.example/", "ghcr.io/org/", "https:///"]
+    {
+        assert!(
+            file::parse(&format!("sources = [{place:?}]")).unwrap_err().starts_with("sources: "),
+            "{place}"
+        );
+    }
+}
+
+#[test]
 fn tasks_and_their_memory_are_limited() {
     let policy = policy("tasks = 2\nmemory_mib = 4\ntotal_memory_mib = 6");
     assert_eq!(policy.check_count(1), Ok(()));

@@ -48,7 +48,9 @@ impl Tasks {
         self.state.save_package(&record.digest, package).map_err(|error| not_saved(&error))?;
         // The task is marked before it is attached: if that crashes the machine, it is not attached again.
         self.state.save(&record).map_err(|error| not_saved(&error))?;
-        if let Err(error) = self.attach(&task, package, &mut numbers) {
+        let attached = self.begin_sink(&task).and_then(|()| self.attach(&task, package, &mut numbers));
+        if let Err(error) = attached {
+            task.log.end();
             // The error of the start is reported, not that of removing the file.
             let _ = self.forget(&record);
             return Err(error);
@@ -140,6 +142,7 @@ impl Tasks {
             return Err(ApiError::new(StatusCode::CONFLICT, "failed", text));
         };
         let opened = archive::open(package)?;
+        let _requests = self.loader.replace();
         let exported = self.loader.load(&Request::Replace {
             task: task.id,
             package: package.to_vec(),

@@ -6,6 +6,7 @@ mod package;
 mod reading;
 mod reconcile;
 mod retry;
+mod sink;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -18,6 +19,7 @@ use serde_json::Value;
 use tokio::sync::Notify;
 
 use crate::error::{ApiError, Result};
+use crate::fetcher::Fetcher;
 use crate::loader::Client;
 use crate::loader::protocol::{Origin, Request};
 use crate::poller::Poller;
@@ -36,7 +38,8 @@ const MAX_WAITING: usize = 8;
 
 /// All tasks.
 pub struct Tasks {
-    loader: Client,
+    loader: Arc<Client>,
+    fetcher: Fetcher,
     poller: Arc<Poller>,
     state: State,
     list: Mutex<BTreeMap<u64, Arc<Task>>>,
@@ -74,13 +77,19 @@ fn attached(task: &Task) -> (usize, u64) {
 
 impl Tasks {
     /// Creates the list, without tasks.
-    pub fn new(loader: Client, poller: Arc<Poller>, state: State, detach_after: u64) -> Tasks {
+    pub fn new(
+        (loader, fetcher): (Client, Fetcher),
+        poller: Arc<Poller>,
+        state: State,
+        detach_after: u64,
+    ) -> Tasks {
         let next = state.next();
         let numbers = Mutex::new(Numbers { next, reserved: next, key: 0 });
         let (list, waiting) = (Mutex::default(), AtomicUsize::new(0));
         let failures = poller.failures();
         let attached = Notify::new();
-        Tasks { loader, poller, state, list, numbers, waiting, failures, attached, detach_after }
+        let loader = Arc::new(loader);
+        Tasks { loader, fetcher, poller, state, list, numbers, waiting, failures, attached, detach_after }
     }
 
     /// The loader, which has the programs.

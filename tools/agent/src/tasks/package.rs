@@ -14,6 +14,8 @@ pub enum Given {
     Bytes(Vec<u8>, Option<String>),
     /// The digest of a task's package.
     Digest(String),
+    /// One that the server downloads: a URL or an image.
+    Source(String),
 }
 
 impl Tasks {
@@ -22,6 +24,7 @@ impl Tasks {
         let (bytes, signature) = match given {
             Given::Bytes(bytes, signature) => (bytes, signature),
             Given::Digest(digest) => self.stored(&digest)?,
+            Given::Source(source) => self.fetcher.fetch(&source)?,
         };
         Ok((check_package(&bytes)?, bytes, signature))
     }

@@ -7,6 +7,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use eunomia::Level;
+
 use super::reading::note_gap;
 use super::{Numbers, Tasks};
 use crate::error::{ApiError, Result};
@@ -52,6 +54,11 @@ impl Tasks {
         let mut listed: BTreeMap<u64, Listed> = listed.map(|listed| (listed.task, listed)).collect();
         let mut problems = Vec::new();
         for task in self.list() {
+            if let Err(error) = self.begin_sink(&task) {
+                let text = format!("its events are not written to its sink: {}", error.message);
+                task.messages.add(Level::Warn, &text);
+                problems.push(format!("task {} ({}): {text}", task.id, task.spec.name));
+            }
             let result = self.make_run(&task, listed.remove(&task.id), &mut numbers, &mut problems);
             if let Err(error) = result {
                 let why = match error.is_loader_lost() {

@@ -3,15 +3,21 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use eunomia_agent::loader::Settings;
-use eunomia_agent::processes;
 use eunomia_agent::server::{self, Config};
 use eunomia_agent::tls::Files;
+use eunomia_agent::{fetcher, processes};
 
 use crate::error::{Code, Failure, Result};
+use crate::fetch;
+use crate::fetch::location::Location;
 use crate::options::Server;
 use crate::output;
+
+/// The idle timeout of a download. The whole may take 20 times as long, which is less than the server waits to respond.
+const DOWNLOAD: Duration = Duration::from_secs(5);
 
 /// The port of the server, as in eunomia-bpf.
 const PORT: u16 = 8527;
@@ -32,6 +38,7 @@ pub fn run(options: &Server) -> Result<ExitCode> {
         tls: files(&options.tls_cert, &options.tls_key),
         clients: options.tls_client_ca.clone(),
         tokens: options.tokens.clone(),
+        has_first: options.compat_e1,
         is_open: options.insecure_no_auth,
         state: options.state.clone(),
         loader: options.loader.clone().unwrap_or_else(|| options.socket.with_file_name("loader.sock")),
@@ -47,8 +54,20 @@ pub fn run(options: &Server) -> Result<ExitCode> {
         };
         return output::print(format_args!("{text}\n"));
     }
-    server::run(&config, processes::keeper(&config.settings)).map_err(failed)?;
+    let (keeper, fetcher) = (processes::keeper(&config.settings), processes::fetcher(&config.settings));
+    server::run(&config, keeper, fetcher).map_err(failed)?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Downloads a package and its signature for the server, without a cache and credentials.
+pub fn download(source: &str) -> std::result::Result<fetcher::Download, String> {
+    let location = Location::parse(source).map_err(|failure| failure.text().to_owned())?;
+    let options = fetch::Options { no_cache: true, timeout: DOWNLOAD, signature: fetch::Signature::Saved };
+    match fetch::open(&location, options) {
+        Ok(Some(download)) => Ok((download.bytes, download.signature)),
+        Ok(None) => Err(format!("{source}: expected a URL or an image")),
+        Err(failure) => Err(failure.text().to_owned()),
+    }
 }
 
 fn absolute(path: &Option<PathBuf>) -> Result<Option<PathBuf>> {

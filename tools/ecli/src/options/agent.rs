@@ -50,6 +50,10 @@ pub struct Server {
     #[arg(long)]
     pub insecure_no_auth: bool,
 
+    /// Serve the routes of ecli 0.2 too: /start, /list and its /stop, with replies as arrays
+    #[arg(long)]
+    pub compat_e1: bool,
+
     /// Rules for what may be started, which no request can change, see docs/agent.md [default: /etc/eunomia/policy.toml if it
     /// exists]
     #[arg(long, value_name = "FILE")]
@@ -215,6 +219,19 @@ pub struct Start {
     /// of the server allows]
     #[arg(long, value_name = "NAME=NUMBER")]
     pub limit: Vec<String>,
+
+    /// Write its events: journald, or the absolute path of a file on the server, beneath /var/log/eunomia or the directories in
+    /// sink_folders of the policy [default: none]
+    #[arg(long, value_name = "SINK")]
+    pub sink: Option<String>,
+
+    /// Begin a new file at this size [default: 10]
+    #[arg(long, value_name = "MIB", requires = "sink")]
+    pub sink_max_mib: Option<u64>,
+
+    /// Keep this many earlier files, FILE.1 and so on [default: 3]
+    #[arg(long, value_name = "NUMBER", requires = "sink")]
+    pub sink_keep: Option<u64>,
 }
 
 /// The program to start.
@@ -231,6 +248,10 @@ pub struct Program {
 
     #[command(flatten)]
     pub origin: Origin,
+
+    /// Let the server download PROG, a URL or an image, as sources of its policy allows
+    #[arg(long, conflicts_with_all = ["prog_type", "require_signed"])]
+    pub remote: bool,
 
     /// Required type of PROG: json [default: detected from the content]
     #[arg(short = 'p', long, value_name = "TYPE", value_parser = super::prog_type)]

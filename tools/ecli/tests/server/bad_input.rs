@@ -77,13 +77,13 @@ fn each_mistake_has_its_own_message() {
     ];
     let expected = [
         "400 invalid: the body: expected an object, found []",
-        "400 invalid: one of package, package_base64, digest is missing",
+        "400 invalid: one of package, package_base64, digest, source is missing",
         "400 invalid: package: expected an object, found \"x\"",
         "400 invalid: package and package_base64 exclude each other",
         "400 invalid: package_base64: invalid base64: ",
         "400 invalid: package_base64: expected a string, found 1",
         "422 unsupported: package: this is a BPF object; send the package.json that ecc writes",
-        "400 invalid: unknown member \"packages\"; known are name, package, package_base64, digest, signature, args, variables, format, on_agent_death, restart, limits",
+        "400 invalid: unknown member \"packages\"; known are name, package, package_base64, digest, source, signature, args, variables, format, on_agent_death, restart, limits, sink",
         "400 invalid: name: \"a/b\" must be 1 to 64 letters, digits, dots, hyphens or underscores",
         "409 conflict: task 1 has the name \"taken\" and runs something else",
         "400 invalid: ",

@@ -91,3 +91,42 @@ fn what_it_could_do_and_this_one_cannot_is_explained() {
         (400, "program_type: expected \"json\" or \"tar\", found null".into())
     );
 }
+
+#[test]
+fn a_client_of_the_first_server_is_served() {
+    needs_root!();
+    let (_policy, policy) = policy("[callers]\nnetwork = \"any\"\n");
+    let server = Server::start(&["-p", "0", "--insecure-no-auth", "--compat-e1", "--policy", &policy]);
+    let list = || server.request_over_tcp("GET", "/list", "", "").1;
+    assert_eq!(list(), json!(["status", "ok", "list", []]));
+    // Its clients send text/plain, and the package is the whole body.
+    let post = |path: &str, body: &str| {
+        let address = server.address.as_ref().unwrap();
+        let text = crate::message("POST", path, "Content-Type: text/plain\r\n", body);
+        crate::exchange(std::net::TcpStream::connect(address).unwrap(), &text)
+    };
+    let bootstrap = std::fs::read_to_string(package("bootstrap")).unwrap();
+    assert_eq!(post("/start", &bootstrap), (200, json!(["status", "ok", "id", 1])));
+    assert_eq!(post("/start", &bootstrap), (200, json!(["status", "ok", "id", 2])), "it is started twice");
+    assert_eq!(list(), json!(["status", "ok", "list", [[1, "bootstrap"], [2, "bootstrap-2"]]]));
+    assert_eq!(server.ok(&["list"]), "1 bootstrap Running\n2 bootstrap-2 Running\n");
+    assert_eq!(post("/start", "{}"), (404, json!(["status", "error"])));
+    let (_folder, refused) = refused();
+    assert_eq!(post("/start", &refused), (200, json!(["status", "error"])));
+    assert_eq!(post("/stop", "{\"id\":1}"), (200, json!(["status", "ok"])));
+    assert_eq!(post("/stop", "{\"id\":1}"), (200, json!(["status", "error"])));
+    assert_eq!(list(), json!(["status", "ok", "list", [[2, "bootstrap-2"]]]));
+    let without = Server::start(&[]);
+    let (code, error) = without.request("GET", "/list", &Value::Null);
+    assert!(code == 404 && error["hint"].as_str().unwrap().contains("--compat-e1"), "{error}");
+}
+
+/// A package that the verifier refuses.
+fn refused() -> (tempfile::TempDir, String) {
+    let folder = crate::support::compile(
+        "#include \"vmlinux.h\"\n#include <bpf/bpf_helpers.h>\nchar LICENSE[] SEC(\"license\") = \"GPL\";\n\
+         SEC(\"tp_btf/sched_process_exec\") int on_exec(u64 *ctx) { return *(int *)ctx[100]; }\n",
+    );
+    let text = std::fs::read_to_string(folder.path().join("package.json")).unwrap();
+    (folder, text)
+}

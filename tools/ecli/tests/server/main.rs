@@ -17,6 +17,7 @@ mod packages;
 mod policy;
 mod restart;
 mod service;
+mod sinks;
 mod survival;
 mod tasks;
 mod tls;

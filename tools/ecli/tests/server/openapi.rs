@@ -89,7 +89,7 @@ fn the_checker_finds_problems() {
 #[test]
 fn responses_are_as_described() {
     needs_root!();
-    let server = Server::start(&[]);
+    let server = Server::start(&["--compat-e1"]);
     let description = description();
     let mut seen = BTreeSet::new();
     let mut check = |method: &str, path: &str, body: Value| {
@@ -152,6 +152,8 @@ fn responses_are_as_described() {
     for path in ["/log", "/pause", "/resume", "/stop"] {
         assert_eq!(check("POST", path, json!({"id": 2})).0, 200, "{path}");
     }
+    assert_eq!(check("POST", "/start", package.clone()).1, json!(["status", "ok", "id", 3]));
+    assert_eq!(check("GET", "/list", Value::Null).0, 200);
     let all: BTreeSet<_> =
         ROUTES.iter().map(|(method, path, ..)| ((*method).to_owned(), (*path).to_owned())).collect();
     assert_eq!(seen, all, "each operation was tried");

@@ -200,3 +200,96 @@ fn a_caller_that_hangs_up_is_noted() {
         })
     });
 }
+
+/// A package with one program.
+fn compiled(source: &str) -> (tempfile::TempDir, String) {
+    let folder = compile(&format!(
+        "#include \"vmlinux.h\"\n#include <bpf/bpf_helpers.h>\nchar LICENSE[] SEC(\"license\") = \"GPL\";\n{source}"
+    ));
+    let path = folder.path().join("package.json").to_str().unwrap().to_owned();
+    (folder, path)
+}
+
+#[test]
+fn a_refused_package_leaves_no_pinned_map() {
+    needs_root!();
+    let server = Server::start(&[]);
+    let pinned = |entries: u32, size: u32| {
+        compiled(&format!(
+            "struct {{ __uint(type, BPF_MAP_TYPE_ARRAY); __uint(max_entries, {entries}); __type(key, u32); __type(value, u64[{size}]);\n\
+             __uint(pinning, LIBBPF_PIN_BY_NAME); }} agent_pins SEC(\".maps\");\n\
+             SEC(\"tp_btf/sched_process_exec\") int on_exec(void *ctx) {{ u32 zero = 0; return !bpf_map_lookup_elem(&agent_pins, &zero); }}\n"
+        ))
+    };
+    let ((_small, small), (_large, large)) = (pinned(1, 1), pinned(1 << 20, 1));
+    let path = std::path::Path::new("/sys/fs/bpf/agent_pins");
+    let _ = fs::remove_file(path);
+    // The limit of the request is checked when the package is loaded.
+    let ran = server.client(&["start", "--limit", "memory_mib=1", &large]);
+    assert!(ran.err.contains("limits.memory_mib allows 1 MiB"), "{}", ran.err);
+    assert!(!path.exists());
+    server.ok(&["start", "-n", "small", "--limit", "memory_mib=1", &small]);
+    assert!(path.exists());
+    server.ok(&["stop", "small"]);
+    // A map that was there before stays.
+    let ran = server.client(&["start", "--limit", "memory_mib=1", &large]);
+    assert!(ran.code != Some(0) && path.exists(), "{}", ran.err);
+    fs::remove_file(path).unwrap();
+    // Nor does a refused replacement leave one.
+    let (_plain, plain) =
+        compiled("SEC(\"tp_btf/sched_process_exec\") int on_exec(void *ctx) { return 0; }\n");
+    server.ok(&["start", "-n", "plain", "--limit", "memory_mib=1", &plain]);
+    let ran = server.client(&["update", "plain", &large]);
+    assert!(ran.err.contains("limits.memory_mib allows 1 MiB") && !path.exists(), "{}", ran.err);
+    server.ok(&["update", "plain", &small]);
+    assert!(path.exists());
+    fs::remove_file(path).unwrap();
+}
+
+#[test]
+fn what_programs_call_decides_whether_they_run_without_a_server() {
+    needs_root!();
+    let server = Server::start(&["--detach-after", "0"]);
+    let program = |body: &str| {
+        compiled(&format!(
+            "SEC(\"tp_btf/sched_process_exec\") int on_exec(void *ctx) {{ {body} return 0; }}\n"
+        ))
+    };
+    let (_observes, observes) = program("");
+    let (_signals, signals) = program("if (bpf_get_current_pid_tgid() == 1ull << 62) bpf_send_signal(0);");
+    server.ok(&["start", "-n", "observes", &observes]);
+    server.ok(&["start", "-n", "signals", &signals]);
+    server.ok(&["start", "-n", "updated", &observes]);
+    server.ok(&["update", "updated", &signals]);
+    let loader = server.loader();
+    assert_eq!(crate::survival::links(loader).len(), 3);
+    let _folder = server.kill();
+    wait_for("the end of two", || crate::survival::links(loader).len() == 1);
+    crate::end_loader(_folder.path());
+}
+
+#[test]
+fn a_plan_is_judged_like_a_start() {
+    needs_root!();
+    let (_policy, path) = policy("memory_mib = 1\n");
+    let server = Server::start(&["--policy", &path]);
+    let (_folder, one) = counted(1);
+    let text = refused(&server, &["plan", &one]);
+    assert!(text.contains("refused by memory_mib of the policy"), "{text}");
+}
+
+#[test]
+fn a_package_may_have_more_maps_than_a_process_has_descriptors_by_default() {
+    needs_root!();
+    let maps = (0..1200).map(|number| {
+        format!(
+            "struct {{ __uint(type, BPF_MAP_TYPE_ARRAY); __uint(max_entries, 1); __type(key, u32); __type(value, u32); }} m{number} SEC(\".maps\");\n"
+        )
+    });
+    let program = "SEC(\"tp_btf/sched_process_exec\") int on_exec(void *ctx) { u32 zero = 0; return !bpf_map_lookup_elem(&m0, &zero); }\n";
+    let (_folder, package) = compiled(&(maps.collect::<String>() + program));
+    let server = Server::start(&[]);
+    server.ok(&["start", "-n", "a", &package]);
+    let found = server.request("GET", "/v1/tasks/1/maps", &Value::Null).1;
+    assert_eq!(found["maps"].as_array().unwrap().len(), 1200);
+}

@@ -20,7 +20,7 @@ pub fn kill(pid: u32) {
 }
 
 /// The links of a process, by their numbers: what it keeps attached.
-fn links(pid: u32) -> Vec<u32> {
+pub fn links(pid: u32) -> Vec<u32> {
     let files = fs::read_dir(format!("/proc/{pid}/fdinfo")).expect("a process");
     let texts = files.flatten().filter_map(|file| fs::read_to_string(file.path()).ok());
     let number =

@@ -314,3 +314,52 @@ impl<L> Drop for Lines<L> {
         let _ = self.child.wait();
     }
 }
+
+/// Serves a file to a number of requests, and 404 to those for other paths.
+fn serve(listener: &std::net::TcpListener, path: &str, body: &[u8], requests: usize) {
+    use std::io::{Read, Write};
+    for _ in 0..requests {
+        let (mut stream, _) = listener.accept().unwrap();
+        let mut head = [0; 4096];
+        let count = stream.read(&mut head).unwrap();
+        let is_it = head[..count].starts_with(format!("GET {path} ").as_bytes());
+        let (status, body) = if is_it { ("200 OK", body) } else { ("404 Not Found", &b""[..]) };
+        let head =
+            format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", body.len());
+        stream.write_all(&[head.as_bytes(), body].concat()).unwrap();
+    }
+}
+
+#[test]
+fn the_server_downloads_what_the_policy_allows() {
+    needs_root!();
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let base = format!("http://{}", listener.local_addr().unwrap());
+    let (_policy, path) = crate::policy(&format!("sources = [\"{base}/tools/\"]\n"));
+    let server = Server::start(&["--policy", &path]);
+    let body = std::fs::read(package("bootstrap")).unwrap();
+    std::thread::scope(|scope| {
+        // The package, and the signature that is missing.
+        scope.spawn(|| serve(&listener, "/tools/bootstrap.json", &body, 2));
+        let ran = server.client(&["start", "--remote", &format!("{base}/tools/bootstrap.json")]);
+        assert_eq!((ran.code, ran.out.as_str()), (Some(0), "1\n"), "{}", ran.err);
+    });
+    assert_eq!(server.ok(&["list"]), "1 bootstrap Running\n");
+    let refused = |source: &str| {
+        let (code, error) = server.request("POST", "/v1/tasks", &json!({"source": source}));
+        (code, error["message"].as_str().unwrap().to_owned())
+    };
+    for source in [format!("{base}/other/x.json"), format!("{base}/tools/../x.json"), "/etc/passwd".into()] {
+        let (code, text) = refused(&source);
+        assert!(code == 403 && text.starts_with("refused by sources of the policy"), "{code} {text}");
+    }
+    drop(listener);
+    let (code, text) = refused(&format!("{base}/tools/x.json"));
+    assert!(code == 422 && text.contains("Connection refused"), "{code} {text}");
+    let without = Server::start(&[]);
+    let (code, error) = without.request("POST", "/v1/tasks", &json!({"source": "https://a.example/x"}));
+    assert_eq!(
+        (code, &error["message"]),
+        (403, &json!("refused by sources of the policy: the server downloads nothing"))
+    );
+}

@@ -30,6 +30,12 @@ fn start(options: &Start) -> Result<Value> {
     body["on_agent_death"] = json!(options.on_agent_death);
     body["restart"] = json!(options.restart);
     body["limits"] = Value::Object(assignments("--limit", &options.limit)?);
+    body["sink"] = match options.sink.as_deref() {
+        Some(path) if path.starts_with('/') => {
+            json!({"file": path, "max_mib": options.sink_max_mib, "keep": options.sink_keep})
+        }
+        word => json!(word),
+    };
     Ok(body)
 }
 
@@ -39,6 +45,9 @@ fn program(options: &Program) -> Result<Value> {
         return Err(Failure::new(Code::Usage, "no program given"));
     };
     let variables = assignments("--variable", &options.variable)?;
+    if options.remote {
+        return Ok(json!({"source": prog, "args": args, "variables": variables}));
+    }
     let request = Request { prog, kind: options.prog_type, origin: &options.origin };
     let (package, signature) = package(&request)?;
     Ok(json!({"package_base64": package, "signature": signature, "args": args, "variables": variables}))

@@ -5,7 +5,7 @@ use std::io::Write;
 use bytes::Bytes;
 use serde_json::Value;
 
-use crate::log::{LineKind, LineRef, Log};
+use super::{LineKind, LineRef, Log};
 
 /// The form of the response.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -30,7 +30,7 @@ impl LineWriter {
     }
 
     /// The number of bytes that were written but not taken yet.
-    pub fn len(&self) -> usize {
+    pub fn size(&self) -> usize {
         self.out.len()
     }
 

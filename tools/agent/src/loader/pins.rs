@@ -1,0 +1,40 @@
+//! Removes the pins of maps that a package has created and that is refused then.
+
+use std::path::PathBuf;
+
+use eunomia::{Kind, Options, Result, Vm};
+
+/// The paths at which a load pins maps and at which there is nothing yet. They are removed when this is dropped.
+pub struct NewPins(Vec<PathBuf>);
+
+impl NewPins {
+    /// Those of a package that is opened and not loaded.
+    pub fn of(vm: &Vm) -> Result<NewPins> {
+        let mut paths = Vec::new();
+        for index in 0..vm.map_count()? {
+            paths.extend(vm.map_pin_path_at(index)?.filter(|path| path.symlink_metadata().is_err()));
+        }
+        Ok(NewPins(paths))
+    }
+
+    /// Those of a package.
+    pub fn of_package(package: &[u8]) -> Result<NewPins> {
+        let vm = Vm::new(Options::new())?;
+        vm.open(package, Kind::Json)?;
+        NewPins::of(&vm)
+    }
+
+    /// Keeps them, because the package runs.
+    pub fn keep(mut self) {
+        self.0.clear();
+    }
+}
+
+impl Drop for NewPins {
+    fn drop(&mut self) {
+        for path in &self.0 {
+            // A load that has failed early has created none.
+            let _ = std::fs::remove_file(path);
+        }
+    }
+}
