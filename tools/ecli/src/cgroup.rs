@@ -66,7 +66,8 @@ impl Group {
         move_to(&self.folder)
     }
 
-    /// A cgroup whose children have controllers must contain no process, which is so if ecli was the only one.
+    /// The kernel enables a controller for the children of a cgroup only if the cgroup contains no process. This is true here
+    /// if ecli was the only process in it.
     fn enter_v2(&mut self, limit: u64) -> io::Result<()> {
         move_to(&self.folder)?;
         if !self.folder.join("memory.max").exists() {

@@ -27,7 +27,7 @@ pub struct Output {
     sink: Arc<Sink>,
     /// The bytes to write.
     pub buffer: Vec<u8>,
-    /// What is written before the next text; empty on stdout once it has been written.
+    /// The header that is written before the next text; empty on stdout once it has been written.
     header: Vec<u8>,
     /// The last header.
     last_header: Vec<u8>,

@@ -58,7 +58,7 @@ struct State {
 impl Requests {
     /// Requests a reload after a signal.
     pub fn signal(&self) {
-        // At the end of the run nobody receives it.
+        // After the end of the run, no thread receives the request.
         let _ = self.sender.send(Cause::Signal);
     }
 
@@ -155,7 +155,7 @@ struct Reload {
 impl Reload {
     fn serve(&mut self, receiver: &Receiver<Cause>) {
         while let Ok(mut cause) = receiver.recv() {
-            // Requests that have arrived since then ask for the same.
+            // One replace serves all requests that are waiting, because they ask for the same.
             for other in receiver.try_iter() {
                 cause = if other == Cause::Change { other } else { cause };
             }

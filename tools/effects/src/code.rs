@@ -7,7 +7,8 @@ use crate::instruction::{
     PSEUDO_CALL, PSEUDO_KFUNC,
 };
 
-/// From this number on, libbpf marks helpers that the running kernel lacks. The kernel refuses programs that can reach one.
+/// libbpf replaces an instruction that the running kernel cannot support (a failed CO-RE relocation, a missing map or kernel
+/// function) by a call of a helper with this number or a larger one. The kernel refuses a program that can reach the call.
 const FIRST_MARK: i32 = 195_896_080;
 
 /// The object that an instruction refers to.

@@ -180,14 +180,14 @@ impl<'a> Flow<'a> {
             match (instruction.code, instruction.src) {
                 (CALL, PSEUDO_CALL) => merge_points.extend([index, index + 1]),
                 (LOAD_64, FUNCTION) => {
-                    // Helpers call it with values from the program and from maps.
+                    // Helpers call the function with values from the program and from maps.
                     has_callbacks = true;
                     before.extend(code.target(index).map(|target| (target, State::new([Value::Own; 5]))));
                 }
                 _ => {}
             }
         }
-        // The kernel calls other functions, with numbers as arguments.
+        // The kernel calls the functions that no instruction refers to, with numbers as arguments.
         let called: BTreeSet<usize> = code.calls().filter_map(|(index, _)| code.target(index)).collect();
         for start in code.starts.iter().filter(|start| **start != 0 && !called.contains(start)) {
             before.entry(*start).or_insert_with(|| State::new([Value::Foreign; 5]));

@@ -104,7 +104,7 @@ impl Findings {
         for kfunc in &self.kfuncs {
             effects.push(kfuncs::act(kfunc).ok_or_else(|| format!("other: kernel function {kfunc}")));
         }
-        // Only such a function creates a dynptr of a packet.
+        // A dynptr refers to a packet only if one of these functions, or an unnamed one, has created it.
         let of_packet = writes::has_packets(program.kind)
             && self.kfuncs.iter().any(|name| name.starts_with("bpf_dynptr_from_") || name.starts_with('#'));
         for effect in effects {

@@ -19,7 +19,8 @@ const OVERLAP: &str = "functions overlap";
 const MALFORMED: &str = "malformed object";
 /// Limit on the instructions of a program and its callees. The verifier visits at most a million.
 const MAX_INSTRUCTIONS: usize = 1 << 18;
-/// Limit on the linked instructions of an object, per instruction in it, but at least `MIN_WORK`: programs share functions.
+/// Limit on the linked instructions of an object, per instruction in it, but at least `MIN_WORK`. There are more linked
+/// instructions, because each program gets its own copy of the functions that programs share.
 const MAX_GROWTH: usize = 64;
 const MIN_WORK: usize = 1 << 20;
 
@@ -122,7 +123,7 @@ impl<'a> Object<'a> {
         let mut positions = BTreeMap::new();
         self.link_from(main, &mut positions, &mut code)?;
         // If a program throws, the kernel calls a function that no instruction names (`exception_callback` in its BTF).
-        // Any in `.text` may be it.
+        // Any function in `.text` may be this one.
         let throws = |name: &str| name == "bpf_throw" || name.starts_with('#');
         if code.references.values().any(|it| matches!(it, Reference::Kernel(name) if throws(name))) {
             for index in 0..self.functions.len() {

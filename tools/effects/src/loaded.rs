@@ -9,7 +9,7 @@ use eunomia::vm::{LoadedCode, LoadedMap, ProgCode, ProgInfo};
 
 use crate::{Code, Findings, Loaded, Program};
 
-/// The types of the running kernel, which are read when a program calls a function of it: they are 5 MB.
+/// The types of the running kernel. They are read only when a program calls a kernel function, because they take 5 MB.
 #[derive(Default)]
 pub struct KernelTypes(OnceCell<Option<Btf>>);
 

@@ -19,7 +19,7 @@ const CHANGES_RESULTS: &str = "overrides results of kernel functions";
 const MODIFY_RETURN: u32 = 26;
 const LSM_CGROUP: u32 = 43;
 const STREAM_PARSER: u32 = 4;
-/// BPF_CGROUP_INET_EGRESS. Only there can a program return more than 1.
+/// BPF_CGROUP_INET_EGRESS. Only programs of this attach type can return more than 1.
 const EGRESS: u32 = 1;
 
 /// The effect of a result; `None` if it is harmless.

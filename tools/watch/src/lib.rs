@@ -37,7 +37,7 @@ pub struct Watched {
 }
 
 impl Watched {
-    /// Watches nothing yet.
+    /// Creates an instance that watches no files yet.
     ///
     /// # Errors
     ///
@@ -48,7 +48,7 @@ impl Watched {
     }
 
     /// Watches these files from now on. Directories that are no longer needed stay watched, but their events are ignored.
-    /// A file that is missing is watched where it would be, and in the directories of the other files.
+    /// A missing file is noticed when it is created at its path, or at the same path relative to the directory of another file.
     ///
     /// # Errors
     ///

@@ -46,12 +46,12 @@ pub fn find<'a>(
         };
         let mut found = select(&|other| other.base_name() == first.base_name());
         if !are_alternatives(&found, has_same_code) {
-            // This may be ambiguous for several names of the function, and clear for one of them.
+            // The choice may be ambiguous among several names of the function, but not among programs for one name.
             found = select(&|other| other.target == first.target);
         }
         remaining.retain(|other| !found.iter().any(|taken| std::ptr::eq(taken.program, other.program)));
         if found.len() > 1 && are_alternatives(&found, has_same_code) {
-            // The function without underscores calls the one with them, which has more callers.
+            // The longest name comes first: the function with underscores has more callers, among them the one without.
             found.sort_by_key(|candidate| (candidate.rank, Reverse(candidate.target.len())));
             groups.push(Group::new(&found));
         }
@@ -111,7 +111,7 @@ impl Group {
         }
     }
 
-    /// The fallback of `name`: the next program of the group. `name` is used instead of it, if it works.
+    /// The fallback for `name`: the next program of the group, which is used only if `name` does not work.
     pub fn instead_of(&self, name: &str) -> Option<&str> {
         let index = self.members.iter().position(|member| member.name == name)?;
         Some(&self.members.get(index + 1)?.name)

@@ -1,7 +1,7 @@
 //! Reads documentation comments and the annotations in them.
 //!
-//! A comment belongs to a declaration by clang's rules: it is the nearest one above, with nothing between them that ends
-//! a declaration, or one with `<` that follows on the same line. The debug information gives the positions of
+//! A comment belongs to a declaration by clang's rules. It is the nearest comment above, unless another declaration ends
+//! between the two, or a comment with `<` that follows on the same line. The debug information gives the positions of
 //! declarations; only comments are read from the source.
 
 use std::collections::HashMap;
@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
 
-/// Commands whose text is never read as JSON: a version 1.0 is not a number.
+/// Commands whose text is never read as JSON, because the version 1.0 is a string and not a number.
 pub const TEXT_COMMANDS: [&str; 4] = ["brief", "details", "version", "description"];
 
 /// Source files, each read once.
@@ -109,7 +109,7 @@ impl Source {
         (comment.trailing && !between.iter().any(ends)).then_some(comment)
     }
 
-    /// The offset of `word` on a line (counted from 1). If it is not there, the offset of the line.
+    /// The offset of `word` on a line (counted from 1), or the offset of the line if it does not contain the word.
     fn position(&self, word: &str, line: u64) -> Option<usize> {
         let index = usize::try_from(line).ok()?.checked_sub(1)?;
         let start = *self.lines.get(index)?;

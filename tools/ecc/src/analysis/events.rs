@@ -61,7 +61,7 @@ impl Events {
         self.by_map.iter().any(|(_, id)| *id == 0)
     }
 
-    /// Call this after the last `merge`. Removes the types by map if there is a single struct, because it is the default.
+    /// Call this after the last `merge`. Removes the types by map if there is a single struct, which is the default.
     pub fn finish(&mut self, btf: &Btf) {
         if let ([(id, _)], false) = (&self.types[..], self.has_untyped_map()) {
             if matches!(btf.kind(*id), btf::STRUCT | btf::UNION) {

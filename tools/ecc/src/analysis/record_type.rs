@@ -5,7 +5,7 @@ use crate::object::dwarf::{Composite, Dwarf, Member, Type, TypeId};
 
 /// Deeper nesting than in any handwritten type.
 const MAX_DEPTH: u32 = 64;
-/// A lower limit where each level may branch.
+/// The limit on nesting if each level may branch: it is lower, because the work grows with the number of branches.
 const MAX_UNIONS: u32 = 16;
 
 /// The types of the parts that begin at `offset` in `id`: the outermost first, then those inside it at the same offset.
@@ -53,7 +53,7 @@ pub fn same(dwarf: &Dwarf, one: TypeId, other: TypeId) -> bool {
     one.is_some() && one == other
 }
 
-/// Whether `one` begins with `other`, also as a member of a union, or is the same type.
+/// Whether `one` is the same type as `other` or begins with it. In a union, any member may be the beginning.
 pub fn begins_with(dwarf: &Dwarf, one: TypeId, other: TypeId) -> bool {
     begins_at(dwarf, one, other, MAX_UNIONS)
 }

@@ -320,7 +320,7 @@ fn add(left: &Value, right: &Value, sign: i64) -> Value {
             (Atom::Number(number), Atom::Address(base, offset)) if sign > 0 => {
                 Atom::Address(base.clone(), offset.and_then(|offset| offset.checked_add(*number)))
             }
-            // An unknown index.
+            // The index into an array on the stack is unknown.
             (Atom::Address(Base::Frame, _), _) | (_, Atom::Address(Base::Frame, _)) => {
                 Atom::Address(Base::Frame, None)
             }

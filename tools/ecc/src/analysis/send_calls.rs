@@ -358,7 +358,7 @@ impl<'a, 'd> Program<'a, 'd> {
         self.dwarf.declarations.iter().find(|declared| declared.name == name)?.written
     }
 
-    /// The value that is written through the dynptr that a call reserves, if it is only one and begins at offset 0.
+    /// The value that is written through the dynptr that a call reserves, if there is exactly one write, at offset 0.
     fn dynptr_data(&self, index: usize, reserve: &Call) -> Option<Vec<Origin>> {
         let dynptr = reserve.arguments[3].as_ref()?;
         let calls = self.functions[index].calls.iter();

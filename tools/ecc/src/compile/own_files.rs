@@ -18,7 +18,7 @@ impl OwnFiles {
     }
 
     pub fn contains(&self, file: &Path) -> bool {
-        // Collections of headers keep several versions: vmlinux_608.h behind a link with the usual name.
+        // Collections of headers keep several versions, such as vmlinux_608.h, and the usual name is a link to one of them.
         let name = file.file_name().unwrap_or_default().as_encoded_bytes();
         let is_vmlinux = name.starts_with(b"vmlinux") && name.ends_with(b".h");
         let is_foreign = || self.foreign_dirs.iter().any(|dir| file.starts_with(dir));

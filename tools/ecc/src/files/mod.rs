@@ -115,14 +115,14 @@ fn create(path: &Path, mode: u32) -> io::Result<(Temporary, File)> {
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
         name.extend(format!("{}.{count}", std::process::id()).bytes());
         match Temporary::file(path.with_file_name(OsStr::from_bytes(&name)), mode) {
-            // Before it was locked, another run may have removed it as a stale draft.
+            // Another run may have removed the file as a stale draft before it is locked here.
             Ok((file, open)) => {
                 let _ = flock(&open, FlockOperation::LockExclusive);
                 if open.metadata()?.nlink() > 0 {
                     return Ok((file, open));
                 }
             }
-            // A process with the same id, such as in another container, may have left it.
+            // A process with the same id, such as one in another container, may have left this file.
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
             Err(error) => return Err(error),
         }

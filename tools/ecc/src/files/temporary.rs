@@ -91,7 +91,7 @@ impl Temporary {
             let create = |path: &Path| fs::DirBuilder::new().mode(0o700).create(path);
             match Temporary::create(path.clone(), create) {
                 Ok((dir, ())) => return Ok(dir),
-                // A process with the same id, such as in a container, was killed and left it.
+                // A process with the same id, such as one in a container, was killed and left this directory.
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
                 Err(error) => {
                     let path = path.display();

@@ -266,10 +266,10 @@ impl<'a> Elf<'a> {
         }
         for symbol in &mut builder.symbols {
             if symbol.name.as_slice() == LOST_MAP.as_bytes() {
-                // Each source defines it, and several sources may be linked.
+                // Weak, because each source defines this map, and several sources may be linked.
                 symbol.set_st_info(elf::STB_WEAK, symbol.st_type());
             }
-            // bpf_helpers.h declares it, but a program without ring buffers does not define it.
+            // bpf_helpers.h declares this map, but a program without ring buffers does not define it.
             symbol.delete = symbol.name.as_slice() == LOST_MAP.as_bytes() && symbol.section.is_none();
         }
         builder.delete_orphans();

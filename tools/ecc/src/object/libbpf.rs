@@ -168,7 +168,7 @@ pub struct Declarations {
 pub fn declarations(path: &Path) -> Result<Declarations> {
     let c_path = c_string(path.to_str().ok_or("the path of the BTF file is not UTF-8")?)?;
     capture_warnings();
-    // SAFETY: a NUL-terminated path; no BTF.ext is asked for.
+    // SAFETY: a NUL-terminated path; no BTF.ext is requested.
     let btf = unsafe { bpf::btf__parse(c_path.as_ptr(), ptr::null_mut()) };
     if btf.is_null() {
         return Err(format!("{}: invalid BTF: {}", path.display(), take_warnings()).into());
@@ -242,7 +242,7 @@ unsafe fn emit_kfunc(dumper: *mut bpf::btf_dump, kfunc: &Kfunc, output: *mut Vec
         field_name: kfunc.name.as_ptr(),
         ..Default::default()
     };
-    // SAFETY: the caller's promise; the reference that `append` makes is gone between the writes.
+    // SAFETY: the caller guarantees this; the reference that `append` creates ends before the next write.
     unsafe {
         (*output).extend_from_slice(b"extern ");
         let emitted = bpf::btf_dump__emit_type_decl(dumper, kfunc.prototype, &opts) == 0;
@@ -289,11 +289,11 @@ unsafe extern "C" fn warn(level: bpf::libbpf_print_level, format: *const c_char,
 /// Appends the formatted text to `output`.
 ///
 /// # Safety
-/// `args` holds what `format` asks for.
+/// `args` contains the arguments that `format` specifies.
 unsafe fn print(output: &mut Vec<u8>, format: *const c_char, args: VaList) {
     output.reserve(PIECE);
     let spare = output.spare_capacity_mut();
-    // SAFETY: the caller's promise; at least PIECE bytes are free.
+    // SAFETY: the caller guarantees that the arguments fit; at least PIECE bytes are free.
     let length = unsafe { vsnprintf(spare.as_mut_ptr().cast(), PIECE, format, args) };
     let written = usize::try_from(length).unwrap_or(0).min(PIECE - 1);
     // SAFETY: vsnprintf has filled this many bytes, and a NUL after them that is not kept.

@@ -17,8 +17,8 @@ const LINE: usize = 8;
 /// Offset of the string in a relocation.
 const ACCESS: usize = 8;
 
-/// The sections `.BTF` and `.BTF.ext` with new names of source files, where `new_name` returns one. `None` if `.BTF.ext`
-/// is malformed.
+/// Returns the sections `.BTF` and `.BTF.ext`, in which each source file has the new name that `new_name` returns for it,
+/// if any. Returns `None` if `.BTF.ext` is malformed.
 pub fn rename_files(
     btf: &Btf,
     ext: &[u8],

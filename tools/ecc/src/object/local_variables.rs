@@ -1,4 +1,4 @@
-//! The locations of local variables: in which register or stack slot a variable is, at which instructions.
+//! The locations of local variables: the register or stack slot of a variable, and the instructions for which it applies.
 
 use std::ops::Range;
 use std::rc::Rc;

@@ -27,7 +27,7 @@ const WRAPPER: &[u8] = include_bytes!("../../include/bpf_helpers.h");
 pub const COUNT_LOST: &str = "__EUNOMIA_COUNT_LOST";
 
 /// Headers that glibc's `<errno.h>` and others include on an architecture that they do not know, such as BPF. They are
-/// missing unless packages for 32-bit programs are installed. Searched last, so that the system's own are preferred.
+/// missing unless packages for 32-bit programs are installed. They are searched last: the system's own take precedence.
 const STUBS: [&str; 4] = ["stubs-32.h", "stubs-lp64.h", "stubs-lp64d.h", "stubs-soft.h"];
 
 /// Whether `file` is one of libbpf's headers, of this version or another.

@@ -62,7 +62,7 @@ pub fn run(options: &Check) -> Result<ExitCode> {
     }
 }
 
-/// Words the hint of an outcome for ecli's options.
+/// Rewrites the hint of an outcome in terms of ecli's options.
 fn name_options(outcome: &mut Outcome) {
     if let Outcome::Skipped(error) | Outcome::Unattachable(error) | Outcome::Rejected(error) = outcome {
         if let Some(hint) = error::hint(error) {

@@ -246,7 +246,7 @@ impl Session<'_> {
         }
     }
 
-    /// Polls after the run was stopped. A reader that closes now stops the vm once more.
+    /// Polls after the run was stopped. A reader that closes the pipe now stops the vm again.
     fn last_poll(&mut self) -> eunomia::Result<usize> {
         match self.poll(Some(Duration::ZERO)) {
             Err(error) if error.status() == Status::Stopped => self.poll(Some(Duration::ZERO)),

@@ -25,7 +25,7 @@ struct Exports {
 }
 
 impl Exports {
-    /// Reads the exports. Of an invalid module there are none; the library reports what is wrong with it.
+    /// Reads the exports. An invalid module has none; the library reports why it is invalid.
     fn of(module: &[u8]) -> Exports {
         let mut exports = Exports::default();
         for payload in Parser::new(0).parse_all(module) {

@@ -25,7 +25,7 @@ pub struct Cache {
 pub struct Kept {
     /// Its content.
     pub bytes: Vec<u8>,
-    /// Sent to the server to ask whether the copy is current.
+    /// The validators with which the server can check whether the copy is current.
     pub validators: Validators,
 }
 

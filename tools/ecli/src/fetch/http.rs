@@ -62,7 +62,7 @@ impl From<Error> for Failure {
     }
 }
 
-/// Identify a version of the content.
+/// Header values that identify a version of the content.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Validators {
     /// The entity tag.
@@ -77,7 +77,7 @@ pub enum Content {
     New {
         /// All bytes.
         bytes: Vec<u8>,
-        /// For the next request; `None` if the server sent none.
+        /// The validators for the next request; `None` if the server sent none.
         validators: Option<Validators>,
     },
     /// The content has not changed since the validators were sent.
@@ -97,8 +97,8 @@ pub struct Reply {
 }
 
 impl Http {
-    /// A client with an idle timeout. All its requests together may take [`MAX_TIMEOUTS`] times as long. `is_direct`: without
-    /// proxies.
+    /// A client with an idle timeout. All its requests together may take [`MAX_TIMEOUTS`] times as long. If
+    /// `is_direct` is set, it uses no proxies.
     pub fn new(timeout: Duration, is_direct: bool) -> crate::error::Result<Http> {
         let is_insecure = Arc::new(AtomicBool::new(false));
         let client = client(timeout, is_direct, redirects(Arc::clone(&is_insecure)))?;
@@ -142,7 +142,7 @@ impl Http {
         self.send_with(&self.client, name, request, max_size)
     }
 
-    /// Sends a request whose body is a secret. Redirects are not followed, for they could forward it.
+    /// Sends a request whose body is a secret. Redirects are not followed, because they could forward the secret.
     pub fn send_secret(&self, name: &str, request: Request, max_size: usize) -> Result<Reply, Error> {
         let client = client(self.timeout, self.is_direct, Policy::none());
         let client =

@@ -39,7 +39,7 @@ pub struct Registry<'a> {
 }
 
 impl Registry<'_> {
-    /// Connects to the registry at `host` and authenticates if it requires that.
+    /// Connects to the registry at `host`, and authenticates if the registry requires it.
     pub fn new<'a>(
         name: String,
         (registry, host): (&'a str, &str),
@@ -82,7 +82,7 @@ impl Registry<'_> {
         Ok(self.http.client.request(method, url))
     }
 
-    /// Sends a request, once more with credentials if the registry requires them. The reply has at most `max_size` bytes.
+    /// Sends a request, and repeats it with credentials if the registry requires them. The reply has at most `max_size` bytes.
     pub fn send(&self, request: RequestBuilder, max_size: usize) -> Result<Reply> {
         let request = request.build().map_err(|error| self.failure(http::reason(&error)))?;
         let again = request.try_clone();

@@ -73,7 +73,7 @@ fn with_signature(http: &Http, url: &str, bytes: Vec<u8>, options: Options) -> R
     Ok(Download { bytes, signature })
 }
 
-/// Downloads the signature of a program. It is never cached, for it is small and may be replaced. If the server cannot be
+/// Downloads the signature of a program. It is never cached, because it is small and may be replaced. If the server cannot be
 /// reached, a warning is printed and the program is treated as unsigned.
 fn signature(http: &Http, url: &str) -> Result<Option<String>> {
     let url = with_suffix(url, SIGNATURE_SUFFIX);

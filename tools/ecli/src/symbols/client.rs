@@ -156,7 +156,7 @@ impl Running {
     fn start() -> Option<Running> {
         let (socket, theirs) =
             socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None).ok()?;
-        // In a process group of its own, Ctrl-C does not signal it, so that remaining names can be looked up.
+        // The process has a process group of its own, so that Ctrl-C does not signal it and it can look up remaining names.
         let process = Command::new("/proc/self/exe")
             .arg(ARGUMENT)
             .env_clear()

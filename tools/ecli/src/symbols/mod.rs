@@ -46,8 +46,8 @@ const MAX_NAMES: usize = 1 << 16;
 /// Limit on paused processes.
 const MAX_PAUSED: usize = 1 << 12;
 
-/// Lookups in a process that takes longer than this are paused for four times the excess. So no process can use more than a
-/// fifth of the time with large files.
+/// If a lookup in a process takes longer than this, further lookups in that process are paused for four times the excess. So
+/// no process can use more than a fifth of the time with large files.
 const QUICK: Duration = Duration::from_millis(200);
 
 /// The pause after the reader failed on the files of a process.

@@ -97,7 +97,7 @@ fn reopen(path: BorrowedFd) -> Option<OwnedFd> {
     openat(CWD, format!("/proc/self/fd/{}", path.as_raw_fd()), flags, Mode::empty()).ok()
 }
 
-/// Opens the names of the kernel's functions. The privileges at this time decide whether it shows addresses.
+/// Opens the names of the kernel's functions. The privileges at this time decide whether the file shows addresses.
 pub fn kallsyms() -> Option<OwnedFd> {
     File::open("/proc/kallsyms").ok().map(OwnedFd::from)
 }

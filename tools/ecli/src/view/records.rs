@@ -61,7 +61,7 @@ impl Records {
     }
 }
 
-/// Whether these are one type, not only equal ones.
+/// Whether both are the same object, not only equal types.
 #[inline]
 fn is_same(one: Option<&Arc<Type>>, other: Option<&Arc<Type>>) -> bool {
     match (one, other) {

@@ -25,7 +25,7 @@ pub struct StackIds {
 }
 
 impl StackIds {
-    /// Creates it for records of this type; `None` if they have no ids, or the package does not have exactly one stack map.
+    /// Prepares for records of this type. Returns `None` if they have no ids, or the package does not have exactly one stack map.
     pub fn new(vm: &Arc<Vm>, ty: &Arc<Type>) -> Result<Option<StackIds>> {
         let ids = ids(ty);
         // A record with a flexible array has no fixed end to append to.

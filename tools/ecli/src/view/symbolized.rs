@@ -12,7 +12,7 @@ pub struct NamedJson {
 }
 
 impl NamedJson {
-    /// `None` if none of the columns is a stack.
+    /// Returns `None` if none of the columns is a stack.
     pub fn new(columns: Vec<Column>, processes: Processes, symbols: Symbols) -> Option<NamedJson> {
         let stacks: Vec<bool> = columns.iter().map(stack::is_stack).collect();
         let has_stacks = stacks.contains(&true);

@@ -62,7 +62,7 @@ impl View<'_> {
             return;
         }
         let vm = Arc::clone(&versions.vm);
-        // Keys may have another type, which events do not show.
+        // A new version may have other types of map keys. Events have only the type of the value, so they do not show this.
         self.records.iter_mut().for_each(|records| records.retain(|records| records.entries.is_none()));
         match sources(&vm) {
             Ok(sources) => self.set_frames(&sources),

@@ -18,7 +18,7 @@ pub enum Writer {
     Entry(Box<EntryText>),
     Table(Box<Table>),
     Csv(Csv),
-    /// Bytes from this offset on. Before it is the key, which is written separately.
+    /// The bytes from this offset on. The bytes before it are the key, which is written separately.
     Raw(usize),
     /// Bytes, for records without a type.
     Hex(Format),

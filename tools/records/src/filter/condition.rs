@@ -60,7 +60,7 @@ impl Compare {
         !matches!(self, Compare::Equal | Compare::Unequal)
     }
 
-    /// Whether the comparison is true of this order; `None`: a value is not a number.
+    /// Whether the comparison is true of this order. `None` means that a value is not a number.
     pub fn holds(self, order: Option<Ordering>) -> bool {
         match self {
             Compare::Equal => order == Some(Ordering::Equal),
