@@ -20,7 +20,7 @@ struct Alternative {
     previous: Option<usize>,
     /// Whether package and host allow it to be loaded.
     wanted: bool,
-    /// Whether the package requires it; none if the package does not specify that.
+    /// Whether the package requires it; `None` if the package does not specify that.
     required: Option<bool>,
     /// The reason why it cannot be used on this kernel.
     cause: Option<Error>,
@@ -79,7 +79,7 @@ impl Alternatives {
         (0..self.0.len()).any(|index| self.is_loaded_next(index))
     }
 
-    /// Why a program is not used; none if it is used or was not tried.
+    /// Why a program is not used; `None` if it is used or was not tried.
     pub fn cause(&self, index: usize) -> Option<&Error> {
         self.0[index].cause.as_ref()
     }

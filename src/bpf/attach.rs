@@ -224,7 +224,7 @@ fn check_build_id(path: &str, build_id: &str) -> Result<()> {
     }
 }
 
-/// Whether a file has a USDT probe.
+/// Checks that a file has a USDT probe.
 pub fn check_usdt(path: &str, provider: &str, name: &str) -> Result<()> {
     let has = open_binary(path)?.mentions(format!("{provider}\0{name}\0").as_bytes());
     if has { Ok(()) } else { Err(no_binary(path, format_args!("has no USDT probe \"{provider}:{name}\""))) }

@@ -6,7 +6,7 @@ use super::sys::object::ProgRef;
 
 pub use super::sys::dispatch::{Dispatcher, Generation};
 
-/// The program types whose links the kernel can update, beside those that attach to a control group.
+/// The program types whose links the kernel can update, in addition to those that attach to a control group.
 const UPDATED: [u32; 4] =
     [prog_type::XDP, prog_type::SK_LOOKUP, prog_type::FLOW_DISSECTOR, prog_type::SCHED_CLS];
 
@@ -40,7 +40,7 @@ pub fn load(prog: ProgRef<'_>, generation: &Generation) -> crate::os::Result<Dis
     // If the dispatcher returned 0, the kernel would drop the events of other users of the same probe.
     let result = i32::from(is_traced);
     let has_ip = kind == prog_type::TRACING && attach_type != attach_type::RAW_TP;
-    // Linux before 5.15 has no bpf_get_func_ip; no program of such a kernel can ask for the address.
+    // Linux before 5.15 has no bpf_get_func_ip; no program on such a kernel can ask for the address.
     let loaded = Dispatcher::new(prog, generation, result, has_ip);
     if has_ip && loaded.is_err() { Dispatcher::new(prog, generation, result, false) } else { loaded }
 }

@@ -1,6 +1,7 @@
 //! Finds out why a program could not be attached, without attaching it. `check` reports what a run would report.
 //!
-//! Most ways to attach look up the target before they use the program. If the program is not loaded, they end after that.
+//! Most attach functions look up the target before they use the program. If the program is not loaded, they fail after
+//! the lookup, so that nothing is attached.
 
 use std::fs;
 use std::path::Path;
@@ -84,7 +85,8 @@ fn traced(prog: ProgRef<'_>, target: &Target, place: &str) -> Result<()> {
     }
 }
 
-/// Attaches a program that is not loaded. An error about this means that attaching would have succeeded.
+/// Attaches a program that is not loaded. If the only error is that the program is not loaded, attaching would have
+/// succeeded.
 fn unloaded(prog: ProgRef<'_>, target: &Target) -> Result<()> {
     let log = Arc::new(Log::new(None, Level::Error));
     match attach(prog, std::slice::from_ref(target), &log) {

@@ -24,7 +24,7 @@ pub struct Export {
     pub map: usize,
     /// The plan of its records; `None` if their type is unknown. Unused for sampled maps.
     pub record: Option<Plan>,
-    /// The way it is sampled; `None` for a ring or perf buffer.
+    /// The settings of its sampling; `None` for a ring or perf buffer.
     pub sample: Option<Sample>,
     /// The parts of a perf buffer, if another process has opened it.
     pub given: Option<Given>,
@@ -36,8 +36,8 @@ pub struct Given {
     pub events: Vec<(i32, OwnedFd)>,
     /// The pages of each.
     pub pages: u32,
-    /// Is `Perf::given`. The C library cannot import packages. Because the function is called only through this
-    /// pointer, the linker leaves it out there.
+    /// `Perf::given`. It is called only through this pointer, so that the linker can leave it out of the C library,
+    /// which cannot import packages.
     pub open: fn(Vec<(i32, OwnedFd)>, u32) -> os::Result<Perf>,
 }
 

@@ -100,7 +100,7 @@ impl Exported {
         self
     }
 
-    /// Describes the descriptors as JSON of one line: the role of each, in order.
+    /// Describes the descriptors as one line of JSON: the role of each, in order.
     pub fn description(&self) -> String {
         let fds = self.items.iter().map(|(role, _)| role.to_value()).collect();
         compact(&members([("fds", fds), ("object", format!("{:016x}", self.object).into())]))
@@ -110,7 +110,7 @@ impl Exported {
     ///
     /// # Errors
     ///
-    /// [`Status::Inval`] if it is not a description, or is one of another number of descriptors.
+    /// [`Status::Inval`] if `description` is malformed or describes another number of descriptors.
     ///
     /// ```
     /// use eunomia::Status;

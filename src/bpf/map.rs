@@ -20,7 +20,7 @@ use crate::types::{MemberFormats, Type, encode};
 
 /// The format of a key or a value.
 pub struct Form {
-    /// Bytes of one.
+    /// Bytes of one key or value.
     pub size: usize,
     /// Its type and plan; `None` if the object does not declare the type, or the type exceeds the limits.
     pub plan: Option<Plan>,
@@ -58,7 +58,7 @@ impl Form {
         self.plan.as_ref().map(Plan::ty)
     }
 
-    /// Appends one as JSON, as `{"data":"<hex>"}` if its type is unknown.
+    /// Appends a key or value as JSON, or as `{"data":"<hex>"}` if its type is unknown.
     pub fn json(&self, bytes: &[u8], clock: &Clock, out: &mut Vec<u8>) {
         match &self.plan {
             Some(plan) => plan.json(bytes, clock, out),
@@ -152,7 +152,8 @@ impl Map {
         })
     }
 
-    /// Takes sizes and descriptor from libbpf after load (libbpf rounds ring buffers and sizes perf arrays).
+    /// Takes sizes and descriptor from libbpf after load (libbpf rounds up the size of ring buffers and sets that of
+    /// perf arrays).
     pub fn attach_fd(&mut self, raw: MapRef<'_>) -> Result<()> {
         let Some(fd) = raw.fd() else { return Ok(()) };
         let copy = os::duplicate(fd).map_err(|e| map_error(self, "descriptor", e))?;

@@ -64,7 +64,7 @@ pub fn map_bytes(map: &MapSize, perf_pages: u32, machine: &Machine) -> u64 {
         RINGBUF | USER_RINGBUF => (1, entries + entries / page * 16 + 4 * page, 0),
         BLOOM_FILTER => (1, bloom_filter(entries, map.extra), 0),
         ARENA => (entries, page, 0),
-        // PERCPU_HASH and LRU_PERCPU_HASH. An unknown type is counted like these, which use most memory.
+        // PERCPU_HASH and LRU_PERCPU_HASH. An unknown type is counted like these, which use the most memory.
         _ => (entries.max(64), HASH_ENTRY + 16 + key + per_cpu, 16),
     };
     let rings =

@@ -41,7 +41,7 @@ pub fn lacks_function(printed: &str) -> bool {
     has(printed, "extern (func ksym) '")
 }
 
-/// The map and the program where a program array refers to a program that is not loaded.
+/// The program array that refers to a program that is not loaded, and that program.
 pub fn empty_slot(printed: &str) -> Option<(&str, &str)> {
     between(printed, "failed to initialize slot [", "'")?;
     let program = between(printed, "] to prog '", "'")?;
@@ -75,8 +75,8 @@ pub fn other_pin(printed: &str) -> Option<&str> {
     between(printed, "couldn't reuse pinned map at '", "'")
 }
 
-/// The path and the function that is not in that file. libbpf reports that in two ways; this one says that the symbol
-/// table has 0 for it.
+/// The path and the function that is not in that file. libbpf has two messages for that; this is the one for a symbol
+/// table that has 0 for the function.
 pub fn missing_symbol(printed: &str) -> Option<(&str, &str)> {
     let name = between(printed, "elf: '", "' is 0 in symtab")?;
     Some((between(printed, "' is 0 in symtab for '", "'")?, name))

@@ -31,7 +31,7 @@ use crate::types::{MemberFormats, Type, encode_over};
 /// Options for opening an object.
 #[derive(Clone, Default)]
 pub struct OpenConfig {
-    /// Name of the object, which the package has; may be empty.
+    /// Name of the object, from the package; may be empty.
     pub name: String,
     /// Kernel BTF: a file, or a directory in the layout of BTFHub.
     pub btf_path: Option<PathBuf>,
@@ -105,7 +105,7 @@ pub struct Opened {
     pub formats: MemberFormats,
     /// Its global variables.
     pub vars: Vec<Var>,
-    /// The index of each by name.
+    /// The index of each variable by its name.
     places: NameIndex,
     /// Its maps, in libbpf's order.
     pub maps: Vec<Arc<Map>>,
@@ -169,8 +169,8 @@ impl Opened {
         })
     }
 
-    /// Loads maps and programs. A failure names the program; the detail of the error is its log, complete if the program is
-    /// `traced`. Ends early when `stop` becomes readable.
+    /// Loads maps and programs. A failure names the program; the detail of the error is the verifier's log of that
+    /// program, complete if the program is `traced`. Ends early when `stop` becomes readable.
     pub fn load(
         &mut self,
         config: &OpenConfig,

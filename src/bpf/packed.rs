@@ -23,7 +23,7 @@ pub struct Packed {
 #[inline(always)]
 pub fn pack<'a>(space: &mut [u8], len: usize, count: usize, record: impl Fn(usize) -> &'a [u8]) -> usize {
     let header = header(HEADER + padded(len), len, 0, -1);
-    // There is a loop for each way to copy, so that the way is chosen once.
+    // Each method of copying has its own loop, so that the method is chosen only once.
     match len {
         8..=16 => pack_by(space, header, count, record, copy_ends::<8>),
         17..=32 => pack_by(space, header, count, record, copy_ends::<16>),

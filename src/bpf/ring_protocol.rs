@@ -61,7 +61,7 @@ pub struct Reader {
     /// A bit for each of the last records, the newest in the lowest bit. It is set if the first word of the record
     /// differs from that of the record before.
     changes: u32,
-    /// The bits that must be clear for the next record to be expected to be like the last.
+    /// The bits of `changes` that must be clear before the next record is expected to be like the last one.
     relevant: u32,
     /// Bytes from a record like `last` to the next one if such a record is expected, else `UNKNOWN`.
     step: u64,
@@ -81,7 +81,7 @@ const RUN: u64 = 8192;
 /// Submitted records of the same length that follow each other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Run {
-    /// The position of the data of the first.
+    /// The position of the data of the first record.
     pub position: u64,
     /// The length of each.
     pub len: usize,
@@ -134,8 +134,8 @@ impl Reader {
         memory: &M,
         mut take: impl FnMut(u64, usize) -> bool,
     ) -> Result<bool, Damaged> {
-        // It is kept in a register: the header of each record is found through the position, so a position in memory
-        // would delay the next record.
+        // The position is kept in a register: the header of each record is found through the position, so a position in
+        // memory would delay the next record.
         let mut position = self.position;
         loop {
             match self.next(memory, position)? {

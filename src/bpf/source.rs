@@ -123,8 +123,8 @@ impl Shape {
     }
 }
 
-/// Adds to a counter that only the thread with the lock on all deliveries writes. An atomic addition would take longer than to
-/// read a record.
+/// Adds to a counter that only the thread with the lock on all deliveries writes. An atomic addition would take longer
+/// than reading a record.
 #[inline(always)]
 pub fn tally(counter: &AtomicU64, count: u64) {
     counter.store(counter.load(Relaxed) + count, Relaxed);
@@ -195,7 +195,8 @@ pub struct Sources {
     armed: Option<Instant>,
     /// Readable while perf buffers may have records that epoll does not report again.
     again: Option<Arc<Again>>,
-    /// Whether another process reads them. The memory stays mapped, because perf buffers are written only while it is.
+    /// Whether another process reads them. The memory stays mapped, because programs can write to a perf buffer only
+    /// while it is mapped.
     is_given_away: bool,
 }
 
@@ -388,7 +389,7 @@ impl Sources {
         let mut idle = 0;
         while idle < self.list.len() && total < budget && !sink.interrupted() {
             let at = self.next;
-            // A division takes as long as several locks.
+            // This avoids a division, which takes as long as several locks.
             self.next = if at + 1 < self.list.len() { at + 1 } else { 0 };
             let Some(source) = self.list.get_mut(at) else { break };
             let (count, go_on, more) = source.turn(TURN.min(budget - total), sink)?;
@@ -505,7 +506,8 @@ impl Source {
 
     /// Runs one turn. Returns the number of events, whether the sink accepts more, and whether there may be more.
     ///
-    /// It has the loop that reads a ring buffer. Inlined into a caller, that would be compiled for size, like the caller.
+    /// This function has the loop that reads a ring buffer. Inlined into a caller, the loop would be compiled for size,
+    /// like the caller.
     #[inline(never)]
     #[cfg_attr(small, optimize(speed))]
     fn turn(&mut self, limit: usize, sink: &mut (impl Sink + ?Sized)) -> Result<(usize, bool, bool)> {

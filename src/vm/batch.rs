@@ -49,8 +49,8 @@ pub struct Record<'a> {
 }
 
 impl Batch {
-    /// Iterates over the records in `buf`, which must be the buffer of that call, with [`Format::Raw`]. The iterator ends
-    /// early if the bytes are not such records.
+    /// Iterates over the records in `buf`, the buffer that was filled together with this batch, with [`Format::Raw`]. The
+    /// iterator ends early if the bytes are not such records.
     ///
     /// ```no_run
     /// use eunomia::Format;
@@ -96,7 +96,7 @@ pub struct PendingRecord {
 }
 
 impl PendingRecord {
-    /// Passes it to `sink`.
+    /// Passes the record to `sink`.
     pub fn deliver(&self, shape: &Shape, sink: &mut (impl Sink + ?Sized)) -> bool {
         sink.read_at(self.time_ns);
         match &self.key {
@@ -125,7 +125,7 @@ pub struct BatchSink<'a> {
     pub pending: Option<PendingRecord>,
     /// Whether there is a record that did not fit. It may have stayed in its buffer.
     pub is_full: bool,
-    /// Whether that record is from another source.
+    /// Whether the record that did not fit is from another source.
     other: bool,
     /// Whether to add up the size of all records instead of keeping the first one that does not fit.
     measure: bool,
@@ -172,7 +172,7 @@ impl<'a> BatchSink<'a> {
         self.keep(source, cpu, key, data)
     }
 
-    /// Returns whether the batch can have records of `source`. The first record decides.
+    /// Returns whether the batch can have records of `source`: all its records have the source of the first one.
     #[inline(always)]
     fn begin(&mut self, source: &Shape) -> bool {
         if self.batch.count == 0 {
@@ -182,7 +182,8 @@ impl<'a> BatchSink<'a> {
         !self.other
     }
 
-    /// Stores the source of the first record in the batch. A later replace changes what the index means.
+    /// Stores the source of the first record in the batch. Its name and type are stored too, because a later replace
+    /// changes what the index means.
     #[inline(never)]
     fn describe(&mut self, source: &Shape) {
         let batch = &mut self.batch;
@@ -230,7 +231,8 @@ impl<'a> BatchSink<'a> {
         is_stored
     }
 
-    /// Returns space for the next record, of `size` bytes, and counts it. `bytes`: its size as the kernel wrote it.
+    /// Returns space for the next record, of `size` bytes, and counts the record. `bytes`: the size of the record as
+    /// the kernel wrote it.
     #[inline(always)]
     fn reserve(&mut self, size: usize, bytes: usize) -> Option<&mut [u8]> {
         self.batch.need += size;
@@ -241,8 +243,9 @@ impl<'a> BatchSink<'a> {
         Some(free)
     }
 
-    /// Writes the record to the beginning of `line` and returns its length. The line is not cleared: clearing it would grow
-    /// and zero it again for each record, which takes several times as long as writing the record.
+    /// Writes the record to the beginning of `line` and returns the length of the text. The line is not cleared:
+    /// clearing it would grow and zero it again for each record, which takes several times as long as writing the
+    /// record.
     #[cfg_attr(small, optimize(speed))]
     fn render(&mut self, source: &Shape, key: Option<&[u8]>, data: &[u8]) -> usize {
         let end = match (key, &source.record, self.format) {

@@ -6,7 +6,7 @@ use super::state::Vm;
 use crate::bpf::session::Session;
 use crate::error::{Error, Result, Status, Subject};
 
-/// How many lines of the verifier's log are shown: the last ones have the instructions and the reason.
+/// Number of lines of the verifier's log that are shown: the last ones, which have the instructions and the reason.
 const LOG_LINES: usize = 20;
 
 /// The result of [`check`].
@@ -137,7 +137,8 @@ fn is_unrelated(e: &Error) -> bool {
     e.subject().is_none() && !is_about_package
 }
 
-/// Returns the outcome of a program that the kernel accepts. If programs make tail calls, the others need not be attached.
+/// Returns the outcome of a program that the kernel accepts. In a package with tail calls, a program without a target
+/// is accepted, because another program may call it.
 fn expected_outcome(fresh: &Session, index: usize) -> Outcome {
     match fresh.expect(index) {
         Err(e) if e.hint().is_some() && fresh.has_tail_calls() => Outcome::Accepted,
@@ -170,7 +171,7 @@ fn load_remaining(
         let names: Vec<&str> = failed_maps.iter().filter_map(map_of).collect();
         let loaded = vm.inner()?.session_mut()?.load_alone(&remaining, &names);
         let refused = |e: &Error| Outcome::Rejected(e.clone());
-        // Outcomes of some of them.
+        // The outcomes of some of the remaining programs.
         let mut found: Vec<(usize, Outcome)> = Vec::new();
         let mut all = (0..remaining.len()).filter(|index| remaining[*index]);
         match loaded {

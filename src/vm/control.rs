@@ -67,7 +67,8 @@ impl Vm {
     /// # }
     /// ```
     pub fn pause(&self, on: bool) -> Result<()> {
-        // Both are changed under the lock of the wait set, so that they agree after opposite requests of two threads.
+        // The request and the wait set are changed under one lock, so that they agree after opposite requests of two
+        // threads.
         let mut wait_set = self.shared.wait_set();
         wait_set.pause(on).map_err(|e| system_error("pause", e))?;
         self.shared.stop.pause(on);
@@ -98,8 +99,8 @@ impl Vm {
     }
 
     /// Returns a descriptor that is readable when there are events or a stop request: a [`poll`](Vm::poll) would return
-    /// at once. It fits into any event loop. It belongs to the vm and stays the same until the vm is dropped. `AsFd` returns it,
-    /// too. Any thread may call it at any time.
+    /// at once. Any event loop can watch it. It belongs to the vm and stays the same until the vm is dropped. `AsFd`
+    /// returns it, too. Any thread may call it at any time.
     ///
     /// ```
     /// # fn main() -> eunomia::Result<()> {
@@ -141,7 +142,7 @@ impl Vm {
     /// ```
     pub fn queue_start(&self, max_bytes: usize) -> Result<()> {
         if max_bytes > MAX_QUEUE {
-            let text = format!("a queue of {max_bytes} bytes; {MAX_QUEUE} is the most");
+            let text = format!("a queue of {max_bytes} bytes; the maximum is {MAX_QUEUE}");
             return Err(Error::new(Status::Inval, text));
         }
         let (inner, mut delivery) = self.exclusive()?;
@@ -150,7 +151,7 @@ impl Vm {
             return Err(Error::new(Status::State, "the queue is already running"));
         }
         if delivery.queue.is_some() {
-            return Err(Error::new(Status::State, "the last queue still holds events; poll them first"));
+            return Err(Error::new(Status::State, "the previous queue still holds events; poll them first"));
         }
         let system = |e: Errno| system_error("queue", e);
         let epoll = Arc::new(Epoll::new().map_err(system)?);

@@ -50,7 +50,7 @@ pub struct Retired {
 
 impl Delivery {
     /// Delivers waiting events, oldest first and at most `budget`. Records of two versions are never delivered by one call,
-    /// because an index of a source means another type in each version.
+    /// because the same source index refers to another type in each version.
     pub fn drain(&mut self, budget: usize, sink: &mut (impl Sink + ?Sized)) -> Result<()> {
         let mut left = budget;
         if let Some(pending) = self.pending.take() {

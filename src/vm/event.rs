@@ -89,7 +89,7 @@ impl<'a> Event<'a> {
 /// The result of a callback: whether the call that delivers continues.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Flow {
-    /// Go on.
+    /// Continue the call.
     Continue,
     /// End the call with success. The event is counted as delivered.
     End,

@@ -15,9 +15,10 @@ use crate::bpf::session::replace::Plan;
 use crate::error::{Error, Result, Status};
 
 impl Vm {
-    /// Copies the descriptors of the loaded package, for another process that reads its events with [`Vm::import`]. This vm
-    /// stops reading: it keeps the package loaded and attached until it is detached or dropped, and the buffers mapped, because
-    /// programs can write to a perf buffer only as long as the process that opened it has it mapped.
+    /// Copies the descriptors of the loaded package, for another process that reads its events with [`Vm::import`].
+    /// This vm stops reading. It keeps the package loaded and attached until it is detached or dropped. It also keeps
+    /// the buffers mapped, because programs can write to a perf buffer only as long as the process that opened it has
+    /// it mapped.
     ///
     /// From then on poll, run, events, channel, read, `poll_batch`, `drain_to` and `queue_start` return [`Status::State`]. So
     /// does [`replace`](Vm::replace): the reader has to take part, see [`Prepared::export`](super::Prepared::export). All other
@@ -65,8 +66,8 @@ impl Vm {
     }
 
     /// Creates a vm that reads the events of a package that another process has loaded: `data` is the package, `exported` are
-    /// its descriptors. It needs no capability, from Linux 6.0 on; before, map calls need `CAP_BPF` unless the sysctl
-    /// `kernel.unprivileged_bpf_disabled` is 0.
+    /// its descriptors. The vm needs no capability from Linux 6.0 on. On older kernels, map calls need `CAP_BPF` unless
+    /// the sysctl `kernel.unprivileged_bpf_disabled` is 0.
     ///
     /// Every call that delivers events works, as do the queue, sources, maps, variables (to read), descriptions and statistics.
     /// Reading of ring buffers and perf buffers continues where the previous reader stopped. Calls that would change the package (load, attach,
@@ -108,9 +109,9 @@ impl Vm {
         Ok(vm)
     }
 
-    /// Makes this vm, which was made by [`Vm::import`], read the next version of its package: `data` is the package, `exported`
-    /// are the descriptors of [`Prepared::export`](super::Prepared::export). The vm polls the buffers of both versions, and
-    /// delivers the events of each with their own types.
+    /// Makes this vm, which [`Vm::import`] has created, read the next version of its package: `data` is the package,
+    /// `exported` are the descriptors of [`Prepared::export`](super::Prepared::export). The vm polls the buffers of
+    /// both versions, and delivers the events of each with their own types.
     ///
     /// Then the loader calls [`flip`](super::Prepared::flip). When that has returned, [`commit`](Vm::commit) lets this vm close
     /// the old buffers as soon as they are empty. If the loader aborts the new version, or rolls back,
@@ -153,7 +154,7 @@ impl Vm {
     }
 }
 
-/// Checks that another process has loaded the package and that there is one version.
+/// Checks that another process has loaded the package and that there is only one version.
 fn check_imported(inner: &Inner) -> Result<()> {
     if inner.loaded()?.check_own().is_ok() {
         return Err(Error::new(Status::State, "the vm was not imported; replace its package instead"));

@@ -1,6 +1,6 @@
 //! Groups: several vms that one thread waits for with one call and one descriptor.
 //!
-//! A poll first looks in user space whether a member has records in its buffers or its queue, or a sampled map that is
+//! A poll first checks in user space whether a member has records in its buffers or its queue, or a sampled map that is
 //! due. If no member has any, the poll waits for an epoll set that contains the epoll set of each member. So an event
 //! costs a system call only if the thread slept.
 
@@ -95,7 +95,7 @@ struct Members {
     list: Vec<Member>,
     /// Number of members that have been added.
     added: u64,
-    /// Changes with the list.
+    /// Incremented when the list changes.
     version: u64,
     /// The index of the member that the next pass begins with, if there is such a member.
     first: usize,
@@ -149,7 +149,7 @@ impl<'a> Turn<'a> {
         self.key
     }
 
-    /// Set when the member has left the group. Then no further event is delivered.
+    /// Returns a flag that is set when the member has left the group. No event of the member is delivered after that.
     pub(crate) fn has_left(&self) -> &'a AtomicBool {
         self.has_left
     }
@@ -222,8 +222,8 @@ impl Group {
         Ok(())
     }
 
-    /// Removes a vm. If another thread delivers events of it, the call waits until the callback has returned. No event of
-    /// the vm is delivered after the call.
+    /// Removes a vm. If another thread delivers events of the vm, the call waits until the callback has returned. No
+    /// event of the vm is delivered after the call.
     ///
     /// # Errors
     ///
@@ -294,7 +294,8 @@ impl Group {
         })
     }
 
-    /// The same with a function that delivers the events of one member. Its callback returns [`LEFT`] when the member has left.
+    /// Polls like `poll`, with a function that delivers the events of one member. The callback of that function returns
+    /// [`LEFT`] when the member has left.
     pub(crate) fn poll_turns(&self, timeout: Option<Duration>, deliver: &mut Deliver<'_>) -> Result<usize> {
         self.0.poll(timeout, deliver)
     }
@@ -469,8 +470,8 @@ impl Shared {
             members = locked(&self.members);
         }
         if pass.is_incomplete {
-            // The descriptor stays readable, so that the host polls again: epoll may not report a second time what has
-            // been left out.
+            // The descriptor stays readable, so that the host polls again: epoll may not report the skipped members a
+            // second time.
             self.again.signal();
         }
         pass
@@ -520,7 +521,7 @@ impl Shared {
         Current(self)
     }
 
-    /// Marks the turn of a member as awaited. Returns false if it has ended.
+    /// Marks the turn of a member as awaited. Returns false if the turn has ended.
     fn await_turn(&self, token: u64) -> bool {
         let awaited = token | AWAITED;
         let before = self.current.compare_exchange(token, awaited, Acquire, Acquire);
@@ -560,7 +561,8 @@ impl Shared {
     }
 
     /// Waits until a member has something to do. The descriptor of a member that has failed stays readable while
-    /// another thread uses it. Then this waits for a stop request only, and for a short time.
+    /// another thread uses it. In that case (`is_busy`) this function waits only for a stop request, and only for a
+    /// short time.
     #[cold]
     fn wait(&self, deadline: &mut Deadline, is_busy: bool) -> Result<Ready> {
         let mut tokens = [0; 16];
@@ -654,7 +656,7 @@ impl Pass {
         at
     }
 
-    /// Whether a callback or a failure has ended it.
+    /// Whether a callback or a failure has ended the pass.
     fn is_over(&self) -> bool {
         self.ended.is_some() || self.has_failed
     }
@@ -673,7 +675,7 @@ impl Drop for Current<'_> {
     }
 }
 
-/// Clears the thread that polls.
+/// Clears the number of the thread that polls when it is dropped.
 struct AtEnd<'a>(&'a AtomicUsize);
 
 impl Drop for AtEnd<'_> {

@@ -1,7 +1,7 @@
 //! State that the threads of a vm share without a lock, and which thread wakes which.
 //!
-//! It is generic over flags, events and queues, so that a model checker can use its own and try every interleaving of the
-//! threads (tests/model.rs).
+//! The code is generic over flags, events and queues, so that a model checker can use its own and try every
+//! interleaving of the threads (tests/model.rs).
 
 /// A flag with sequentially consistent access.
 pub trait Flag {
@@ -137,7 +137,8 @@ impl<F: Flag, E: Event, P: ChunkQueue> Handover<F, E, P> {
         self.full.is_empty()
     }
 
-    /// Must be called after chunks have been taken. `is_empty`: all of them, up to the last record.
+    /// Must be called after chunks have been taken. `is_empty`: whether all of them have been taken, up to the last
+    /// record.
     pub fn end(&self, is_empty: bool) {
         if !is_empty {
             self.filled.signal();

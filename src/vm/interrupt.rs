@@ -176,7 +176,7 @@ impl Interrupt {
 
     /// If another thread has claimed the locks and has at least `held`, waits until it has released them and returns true.
     pub fn has_given_way(&self, held: Held) -> bool {
-        /// A claiming thread notes a lock right after it has taken it.
+        /// A claiming thread records a lock right after it has taken it.
         const TRIES: u32 = 100;
         for _ in 0..TRIES {
             if !self.is_claimed() {

@@ -1,4 +1,4 @@
-//! Kinds of packages, sets of them, and which kind some bytes are.
+//! Kinds of packages, sets of kinds, and the detection of the kind of a package.
 
 use std::fmt;
 use std::ops::{BitOr, BitOrAssign};

@@ -137,12 +137,12 @@ impl Vm {
     }
 
     /// Creates the maps and loads the programs into the kernel, whose verifier checks them. After a failure the package is
-    /// open as before, with all that has been set.
+    /// open as before, with all settings of the host.
     ///
     /// # Errors
     ///
-    /// [`Status::Verifier`] if the verifier rejects a program; the detail of the error is its log. [`Status::Perm`] if a
-    /// privilege is missing. [`Status::NoMem`] if the package needs more kernel memory than
+    /// [`Status::Verifier`] if the verifier rejects a program; the detail of the error is the verifier's log.
+    /// [`Status::Perm`] if a privilege is missing. [`Status::NoMem`] if the package needs more kernel memory than
     /// [`Options::max_kernel_memory`]. [`Status::Stopped`] after [`Vm::stop`].
     ///
     /// ```no_run
@@ -202,7 +202,7 @@ impl Vm {
         match inner.session.take().map(Session::reopen) {
             Some(Err(e)) => {
                 let why =
-                    format!("{}; opening the package again failed too, it is closed: {e}", cause.reason());
+                    format!("{}; opening the package again failed too, so it is closed: {e}", cause.reason());
                 cause.with_reason(why)
             }
             reopened => {
@@ -245,8 +245,9 @@ impl Vm {
         attached.map_err(|e| if was_loaded { e } else { self.unload(&mut inner, &mut delivery, e) })
     }
 
-    /// Detaches all programs, and closes a version that a replace has kept. Maps, their contents and events that wait remain, and [`attach`](Vm::attach) can be called
-    /// again. The next poll delivers a last round of each sampled map, unless the queue reads them.
+    /// Detaches all programs, and closes a version that a replace has kept. Maps, their contents and waiting events
+    /// remain, and [`attach`](Vm::attach) can be called again. The next poll delivers a last round of each sampled map,
+    /// unless the queue reads them.
     ///
     /// ```no_run
     /// # fn main() -> eunomia::Result<()> {
@@ -325,7 +326,7 @@ impl Inner {
         Ok(())
     }
 
-    /// Keeps every type that a call can return. They stay valid as long as the vm.
+    /// Keeps every type that a call can return, so that it stays valid as long as the vm.
     pub(super) fn keep_types(&mut self) {
         let types = self.session.as_ref().map(types_of).unwrap_or_default();
         self.types.extend(types);

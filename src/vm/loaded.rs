@@ -1,4 +1,4 @@
-//! What has been loaded, for hosts that judge it before it is attached.
+//! The loaded programs and maps, for hosts that inspect them before they are attached.
 
 use std::ffi::OsStr;
 use std::os::fd::RawFd;
@@ -31,12 +31,13 @@ pub struct LoadedMap {
     pub name: String,
     /// The number by which instructions refer to it.
     pub number: RawFd,
-    /// Where it is pinned.
+    /// The path at which it is pinned.
     pub pin_path: Option<PathBuf>,
 }
 
 impl Vm {
-    /// Returns what is loaded: after [`load`](Vm::load), a host can judge it before it calls [`attach`](Vm::attach).
+    /// Returns the loaded programs and maps. A host can inspect them after [`load`](Vm::load), before it calls
+    /// [`attach`](Vm::attach).
     ///
     /// # Errors
     ///
@@ -64,8 +65,8 @@ impl Vm {
 }
 
 impl Prepared<'_> {
-    /// Returns what is loaded for this version, to judge it before [`flip`](Prepared::flip). `None` if the running version is
-    /// the same.
+    /// Returns the loaded programs and maps of this version. A host can inspect them before it calls
+    /// [`flip`](Prepared::flip). `None` if the running version is the same.
     pub fn loaded_code(&self) -> Option<LoadedCode> {
         self.session().map(code)
     }

@@ -16,7 +16,7 @@ pub struct Membership {
 }
 
 impl Membership {
-    /// The membership that `group` knows by `token`.
+    /// Returns the membership that `group` identifies by `token`.
     pub fn new(group: Weak<dyn Leave>, token: u64) -> Membership {
         Membership { group, token }
     }
@@ -26,7 +26,7 @@ impl Membership {
         self.group.strong_count() > 0
     }
 
-    /// Returns whether it is in this group.
+    /// Returns whether it is the membership in this group.
     pub fn is_in<G>(&self, group: &Arc<G>) -> bool {
         addr_eq(self.group.as_ptr(), Arc::as_ptr(group))
     }

@@ -7,7 +7,7 @@ use crate::error::{Error, Result, Status};
 use crate::log::{Level, LogFn};
 use crate::wasm::Config as WasmOptions;
 
-/// Options of a new [`Vm`](crate::Vm). Each method sets one option; what is not set has its default.
+/// Options of a new [`Vm`](crate::Vm). Each method sets one option; an option that is not set has its default.
 ///
 /// ```
 /// use eunomia::{Level, Options};
@@ -92,16 +92,17 @@ impl Options {
     }
 
     /// Sets whether libbpf's own handlers stay in place for the sections fentry, fexit, fmod_ret, fsession, tp_btf and iter.
-    /// Default: `false`, the library replaces them once per process. It finds the kernel types of such programs without
-    /// reading all of them, which loads faster. The handlers are process-wide: set this for every vm of the process.
+    /// Default: `false`, the library replaces them once per process. The library then finds the kernel types of such
+    /// programs without reading all types, so the programs load faster. The handlers are process-wide: set this for
+    /// every vm of the process.
     pub fn libbpf_sections(mut self, keep: bool) -> Options {
         self.libbpf_sections = keep;
         self
     }
 
     /// Sets whether each tracing program that supports it is attached through a dispatcher, a small program that calls the
-    /// program of the current version. [`Vm::replace`](crate::Vm::replace) can then swap packages of tracing programs, at a
-    /// price of 1 to 3 ns per event. Default: `false`. The kernel counts the runs of the dispatcher;
+    /// program of the current version. [`Vm::replace`](crate::Vm::replace) can then swap packages of tracing programs,
+    /// at a cost of 1 to 3 ns per event. Default: `false`. The kernel counts the runs of the dispatcher;
     /// [`Stats`](crate::vm::Stats) and [`ProgInfo`](crate::vm::ProgInfo) include them.
     pub fn replaceable(mut self, replaceable: bool) -> Options {
         self.replaceable = replaceable;

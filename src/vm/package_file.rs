@@ -28,8 +28,8 @@ pub(super) fn read(path: &Path) -> Result<Vec<u8>> {
     Ok(data)
 }
 
-/// Puts the path before an error of [`Vm::open_file`](crate::Vm::open_file). The file is the subject if its content is at
-/// fault and the error has no subject of its own.
+/// Adds the path to the beginning of an error of [`Vm::open_file`](crate::Vm::open_file). The file is the subject if
+/// its content is at fault and the error has no subject of its own.
 pub(super) fn name_in(error: Error, path: &Path) -> Error {
     let name = path.to_string_lossy();
     let is_about_content = matches!(error.status(), Status::Package | Status::Unsupported);

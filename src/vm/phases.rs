@@ -1,10 +1,10 @@
 //! Replaces the running package by a new version while events flow, in one call or in phases: prepare, flip, commit or rollback.
 //!
 //! No lock is held while the new version is opened, loaded and attached to added hooks; another thread may poll. Both
-//! locks are taken for a moment each: to read the settings of the running version, to compare, and to switch. The
-//! switch is one store to the number that all dispatchers read, or the update of the only link. After the grace period
-//! no program of the old version runs, and it is closed. Every failure comes before the switch and leaves the old
-//! version as it was.
+//! locks are taken three times, each time for a moment: to read the settings of the running version, to compare, and to
+//! switch. The switch is one store to the number that all dispatchers read, or the update of the only link. After the
+//! grace period no program of the old version runs, and it is closed. Every failure comes before the switch and leaves
+//! the old version as it was.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
@@ -71,16 +71,16 @@ impl<'a> Prepared<'a> {
         running(&locks.inner)?;
         vm.flip(&mut locks, &mut new, &mut report)?;
         let mut report = vm.settle(locks, new, report, options)?;
-        // What has been done stays done if a count fails.
+        // The switch has succeeded. If the entries cannot be counted, only the report lacks the counts.
         report.migrated = describe_copied(&copied).unwrap_or_default();
         Ok(report)
     }
 
-    /// Gives this version up. The same as dropping it.
+    /// Unloads this version. Dropping it does the same.
     pub fn abort(self) {}
 
-    /// Copies the descriptors of this version, for the process that reads the events of the running one. It adopts them with
-    /// [`Vm::adopt`]; after that comes [`flip`](Prepared::flip).
+    /// Copies the descriptors of this version, for the process that reads the events of the running one. That process
+    /// adopts them with [`Vm::adopt`]. After that, call [`flip`](Prepared::flip).
     ///
     /// # Errors
     ///
@@ -109,13 +109,13 @@ impl Vm {
     ///
     /// Exactly one of the two versions handles each event of the kernel. Events of the old version are delivered with
     /// the types of the old version. A map keeps its content if both versions define it alike. A failure changes
-    /// nothing. Any thread may call it, also while another one polls.
+    /// nothing. Any thread may call this method, also while another thread polls.
     ///
     /// Variables, sizes and targets that the host has set before load are set again, by name. The command line of
     /// [`Vm::args_set`] is parsed again with the options of the new version: an option that it does not contain has
     /// that version's default.
     ///
-    /// A WASM module is replaced by another one: its guest is ended, and [`Vm::wasm_run`] then runs the new one, with
+    /// A WASM module is replaced by another one: its guest is ended, and [`Vm::wasm_run`] then runs the new guest, with
     /// the same arguments. No program runs between the two. Maps of packages that the old guest had open keep their
     /// content as above. The options have no effect.
     ///
@@ -146,7 +146,8 @@ impl Vm {
     }
 
     /// Does everything of a [`replace`](Vm::replace) that can fail or takes long: opens, compares and loads the new version, and
-    /// attaches it to added hooks, where it does not run yet. [`Prepared::flip`] switches to it, dropping it unloads the new version.
+    /// attaches it to added hooks, where it does not run yet. [`Prepared::flip`] switches to the new version; dropping
+    /// the result unloads it.
     ///
     /// Until then the running version keeps running. Another replace, commit or rollback returns [`Status::Busy`]. What the host sets
     /// after this call does not reach the prepared version.
@@ -186,7 +187,7 @@ impl Vm {
         Ok(Prepared::new(self, Some(Version { session, sources, types, plan }), report, options, turn))
     }
 
-    /// Closes the old version that a replace with [`keep_old`](ReplaceOptions::keep_old) has kept, or that a reader has had
+    /// Closes the old version that a replace with [`keep_old`](ReplaceOptions::keep_old) has kept, or that a reader had
     /// before [`adopt`](Vm::adopt). Events that it has sent are still delivered.
     ///
     /// # Errors
@@ -272,8 +273,8 @@ impl Vm {
     }
 
     /// Returns whether every event of older versions has been delivered and none can follow: no program of them runs, and their
-    /// buffers are empty. True without a replace. In a vm whose events another process reads, it is true when that one has read
-    /// them.
+    /// buffers are empty. True without a replace. In a vm whose events another process reads, the result is true when
+    /// that process has read them.
     ///
     /// # Errors
     ///

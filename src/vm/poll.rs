@@ -54,12 +54,12 @@ pub(super) struct Deadline {
 }
 
 impl Deadline {
-    /// Ends that long after the first wait; `None` is no limit.
+    /// Returns a deadline at `timeout` after the first wait; `None` is no limit.
     pub(super) fn after(timeout: Option<Duration>) -> Deadline {
         Deadline { timeout, at: None }
     }
 
-    /// Ends at that time; `None` is no limit.
+    /// Returns a deadline at the time `at`; `None` is no limit.
     pub(super) fn until(at: Option<Instant>) -> Deadline {
         Deadline { timeout: at.map(|_| Duration::MAX), at }
     }
@@ -173,14 +173,15 @@ impl Vm {
         let mut delivered = (0, None);
         let mut work = |delivery: &mut Delivery| {
             delivered = self.drain_into(delivery, budget, format, callback)?;
-            // A poll that the callback ended returns even if it has delivered no event, but lost records or a header.
+            // A poll that the callback ended returns even if it has delivered no event but only reported lost records
+            // or a header.
             Ok(delivered.0 > 0 || delivered.1.is_some())
         };
         self.deliver_until(held, timeout, &mut work)?;
         Ok(delivered)
     }
 
-    /// Passes what waits to `callback`.
+    /// Passes the waiting events to `callback`.
     #[inline(always)]
     fn drain_into(
         &self,
@@ -256,8 +257,8 @@ impl Vm {
     }
 
     /// Delivers the records of the ring buffer with index `source` that begin before the position `end`, and returns
-    /// their number. It does not wait. A host can use this to hand a ring buffer over to another reader. It gets the
-    /// current producer position from [`SourceInfo::positions`](super::SourceInfo) and reads up to there. The next
+    /// their number. It does not wait. A host can use this to hand a ring buffer over to another reader. The host gets
+    /// the current producer position from [`SourceInfo::positions`](super::SourceInfo) and reads up to there. The next
     /// reader starts where this one stopped. It may be in another process, if the map is pinned (see
     /// [`Options::pin_path`](crate::Options::pin_path)). Records that a killed process had not released are read again.
     ///
@@ -451,7 +452,7 @@ impl Vm {
     ) -> (MutexGuard<'a, Inner>, MutexGuard<'a, Delivery>) {
         drop((delivery, inner));
         self.shared.stop.give_way();
-        // In the order of the thread that claims.
+        // The locks are taken in the same order as by the thread that claims them.
         let delivery = locked(&self.shared.delivery);
         (self.relock(), delivery)
     }

@@ -19,7 +19,7 @@ const CHUNK: usize = 64 << 10;
 /// The length of a record's header in a chunk: kind and source in one word, CPU, length of the key and of the data, then
 /// the time in two words.
 const HEADER: usize = 24;
-/// Where the kind begins in the first word; the index of the source is below it.
+/// The bit at which the kind begins in the first word; the lower bits are the index of the source.
 const KIND_SHIFT: u32 = 24;
 
 /// The consumer's side, and the handle of the thread.
@@ -33,8 +33,8 @@ pub struct Queue {
 
 type Shared = Handover<AtomicBool, EventFd, ArrayQueue<Vec<u8>>>;
 
-/// Where the thread takes the sources from when it begins, and puts them back when it ends. While the caller of `start` has it
-/// locked, the thread reads nothing and does not end.
+/// The cell from which the thread takes the sources when it begins, and to which it returns them when it ends. While
+/// the caller of `start` has the cell locked, the thread reads nothing and does not end.
 pub type Cell = Arc<Mutex<Option<Sources>>>;
 
 impl Flag for AtomicBool {
@@ -110,7 +110,7 @@ impl Queue {
         Ok(Queue { current: (Vec::new(), 0), shared, thread, max_bytes })
     }
 
-    /// The size that it was started with.
+    /// Returns the size that the queue was started with.
     pub fn max_bytes(&self) -> usize {
         self.max_bytes
     }
@@ -291,7 +291,7 @@ impl Sink for Filler {
     }
 
     fn lost(&mut self, source: &Shape, cpu: i32, count: u64) -> bool {
-        // It is counted when it is delivered, or now if the queue has no capacity for it.
+        // The loss is counted when its record is delivered, or now if the queue has no capacity for that record.
         let has_capacity = self.chunk.is_some() || self.shared.has_free();
         if !has_capacity {
             self.counters.lost_kernel.fetch_add(source.uncounted(count), Relaxed);

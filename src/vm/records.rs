@@ -43,8 +43,8 @@ impl Vm {
     ///
     /// A batch has at most 256 records of one ring buffer, or of one CPU of a perf buffer, or one map entry. The records
     /// of a ring buffer are not copied: they are in the memory that the kernel wrote them to. The kernel can reuse the
-    /// memory of a batch only after the callback. So a slow callback makes the kernel drop records earlier than a
-    /// callback for single events does. A batch that the callback gets is counted as delivered, whatever the callback
+    /// memory of a batch only after the callback. So a slow callback makes the kernel drop records earlier than a slow
+    /// callback for single events would. A batch that the callback gets is counted as delivered, whatever the callback
     /// returns. With a queue ([`Vm::queue_start`]), a batch has one record.
     ///
     /// # Errors
@@ -100,7 +100,7 @@ impl<'a, F: FnMut(&Records<'_>) -> Flow> RecordsSink<'a, F> {
         RecordsSink { callback, stop, time_ns: 0, events: 0, bytes: 0, lost: 0, ended: None }
     }
 
-    /// Calls the callback with records of `bytes` bytes together.
+    /// Calls the callback with records of `bytes` bytes in total.
     fn call(&mut self, records: &Records<'_>, bytes: usize) -> bool {
         self.events += records.data.len() as u64;
         self.bytes += bytes as u64;

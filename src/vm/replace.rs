@@ -45,7 +45,7 @@ impl Replaced {
         fn list(text: &str) -> &str {
             if text.is_empty() { "[]" } else { text }
         }
-        // Whole milliseconds, and microseconds beyond them.
+        // Milliseconds, and microseconds as their decimals.
         let [flip, grace, load] =
             [self.flip_ns, self.grace_ns, self.load_ns].map(|ns| (ns / 1_000_000, ns / 1000 % 1000));
         format!(
@@ -99,7 +99,8 @@ impl Vm {
         Ok(ReplaceTurn(is_taken))
     }
 
-    /// Fails if this thread has the locks that `claim` would wait for, and while a WASM module is open: a guest has no phases.
+    /// Fails if this thread has the locks that `claim` would wait for, and while a WASM module is open: a guest cannot
+    /// be replaced in phases.
     pub(super) fn check_claim(&self) -> Result<()> {
         self.check_thread()?;
         if self.shared.has_module.load(SeqCst) {

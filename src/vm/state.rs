@@ -30,9 +30,9 @@ use crate::wasm::{self, Module};
 ///
 /// # Threads
 ///
-/// `Vm` is `Send` and `Sync`, and one thread at a time uses it. A call does not wait for another thread: while that is
-/// inside a call, it returns [`Status::Busy`]. In a callback, a call that would deliver events or change what the
-/// callback depends on returns [`Status::Busy`] too. Maps and variables can be used there. [`stop`](Vm::stop),
+/// `Vm` is `Send` and `Sync`, and one thread at a time uses it. A call does not wait: while another thread is inside a
+/// call, it returns [`Status::Busy`]. In a callback, a call that would deliver events or change what the callback
+/// depends on returns [`Status::Busy`] too. Maps and variables can be used there. [`stop`](Vm::stop),
 /// [`pause`](Vm::pause), [`stats`](Vm::stats) and [`epoll_fd`](Vm::epoll_fd) work from any thread at any time.
 ///
 /// # Panics
@@ -122,7 +122,7 @@ impl Vm {
         }
     }
 
-    /// Takes both locks: no event is being delivered.
+    /// Takes both locks, so that no event is delivered while the caller holds them.
     pub(super) fn exclusive(&self) -> Result<(MutexGuard<'_, Inner>, MutexGuard<'_, Delivery>)> {
         let delivery = self.delivery()?;
         Ok((try_locked(&self.shared.inner)?, delivery))

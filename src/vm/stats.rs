@@ -55,7 +55,7 @@ pub struct Counters {
 struct KernelCounters {
     lost: Vec<Arc<MapFd>>,
     sources: Vec<Arc<Shape>>,
-    /// The least that has been known of any source.
+    /// The lowest completeness of any source so far.
     known: LostKnown,
     /// Descriptors that belong to the object. They are not duplicated. They are removed before the object is closed.
     progs: Vec<RawFd>,
@@ -90,7 +90,7 @@ impl Counters {
         }
     }
 
-    /// Adds the kernel objects of one more package. Programs that are there already are added once.
+    /// Adds the kernel objects of one more package. Programs that are there already are not added again.
     pub fn watch_also(&self, lost: Option<Arc<MapFd>>, progs: Vec<RawFd>) {
         let mut kernel = self.kernel();
         let lost = lost.filter(|lost| !kernel.lost.iter().any(|known| Arc::ptr_eq(known, lost)));

@@ -45,7 +45,8 @@ impl Vm {
         Ok(report)
     }
 
-    /// Gives up a version whose programs have ended. The caller closes it, if necessary after it has released the locks.
+    /// Retires a version whose programs have ended, and releases its counters. The caller closes the version, if
+    /// necessary after it has released the locks.
     #[inline(never)]
     pub(super) fn release(&self, inner: &Inner, delivery: &mut Delivery, old: &Version) {
         delivery.end_retired(false);

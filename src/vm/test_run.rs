@@ -8,8 +8,8 @@ pub use crate::bpf::session::test_run::ProgResult;
 
 /// The input of [`Vm::prog_run`], and the buffers for its output.
 ///
-/// Which of them a program takes depends on its type. An XDP or traffic control program takes a packet as data, a raw
-/// tracepoint program the arguments of its tracepoint as context.
+/// The type of a program determines which of them it accepts. An XDP or traffic control program accepts a packet as
+/// data; a raw tracepoint program accepts the arguments of its tracepoint as context.
 #[derive(Debug, Default)]
 #[must_use]
 pub struct ProgInput<'a>(ProgRun<'a>);

@@ -29,8 +29,8 @@ impl Vm {
         session.set_var_json(name, &serde_json::from_slice(json.as_bytes()).map_err(bad)?)
     }
 
-    /// Sets a global variable from its bytes, in the byte order of the machine. `bytes` must be as long as the variable. See
-    /// [`Vm::var_set_json`] for when.
+    /// Sets a global variable from its bytes, in the byte order of the machine. `bytes` must be as long as the
+    /// variable. [`Vm::var_set_json`] describes when a variable can be set.
     ///
     /// ```no_run
     /// # fn main() -> eunomia::Result<()> {

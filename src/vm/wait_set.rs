@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::bpf::source::Sources;
 use crate::os::{self, Again, Epoll, Errno};
 
-/// Token of the stop request in the vm's epoll set; everything else means events.
+/// Token of the stop request in the vm's epoll set.
 pub const STOP: u64 = 0;
 /// Token of a claim of the locks.
 pub const CLAIM: u64 = 2;

@@ -68,8 +68,8 @@ impl Vm {
         }
     }
 
-    /// Runs the guest until it ends. Its maps use those in `kept`, and are left there if it ended in order to be replaced,
-    /// which is the second result.
+    /// Runs the guest until it ends. Its packages reuse the maps in `kept`. The second result is whether the guest
+    /// ended in order to be replaced; then `kept` has its maps for the next guest.
     fn run_guest(
         &self,
         argv: &[&str],

@@ -6,8 +6,8 @@ use super::sys::guest::{ARGS, Guest};
 /// The arguments of a call; an i32 is in the lower half of its element.
 pub type Args = [u64; ARGS];
 
-/// A function that a guest can import. `None` ends the guest: for the reason noted in the state, or else with a trap for
-/// an invalid pointer.
+/// A function that a guest can import. `None` ends the guest: for the reason stored in the state, or else with a trap
+/// for an invalid pointer.
 pub type Call = fn(&State<'_>, Guest<'_>, &Args) -> Option<u64>;
 
 /// The names of functions, each followed by its WAMR signature and a space, as in `puts(i)i `, and the functions. All

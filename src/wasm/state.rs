@@ -182,7 +182,7 @@ impl State<'_> {
         self.end.borrow().is_some()
     }
 
-    /// Returns the reason that was noted, and the first trap.
+    /// Returns the reason that `end` has stored, and the first trap.
     pub fn take_end(&self) -> (Option<End>, Option<Trap>) {
         (self.end.take(), self.trap.take())
     }

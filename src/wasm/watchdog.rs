@@ -29,7 +29,7 @@ const CHECKS: u64 = 4;
 /// Token of the descriptor that wakes the thread.
 const WAKE: u64 = 0;
 
-/// Keeps a guest under watch until it is dropped.
+/// Watches a guest. Dropping it ends the watch.
 pub struct Watch {
     entry: Arc<Entry>,
     watchdog: Arc<Watchdog>,

@@ -34,9 +34,9 @@ pub struct ReplaceOptions {
     /// Whether the old version stays loaded until [`Vm::commit`](crate::Vm::commit), so that
     /// [`Vm::rollback`](crate::Vm::rollback) can return to it.
     pub keep_old: bool,
-    /// Whether the entries of a hash or an array, also per CPU, are copied if its values have got more members at the end, or the
-    /// map more entries. New members are 0. What programs of the old version write after the copy, shortly before the switch, is
-    /// lost and counted in the report.
+    /// Whether the entries of a hash or an array, also per CPU, are copied if its values have more members at the end,
+    /// or if the map has more entries. New members are 0. What programs of the old version write after the copy,
+    /// shortly before the switch, is lost and counted in the report.
     pub migrate_maps: bool,
     /// Whether variables that are not constants (`.data`, `.bss`) keep their values, if each section has the same variables in
     /// both versions.

@@ -21,7 +21,8 @@ impl Session {
     }
 }
 
-/// Explains why the kernel did not run a program. `given` and `buffers` are the sizes of data and context, of the input and of the buffers for output.
+/// Explains why the kernel did not run a program. `given` and `buffers` are pairs of sizes, for data and for context:
+/// those of the input and those of the output buffers.
 fn failed(e: Errno, given: [usize; 2], buffers: [usize; 2], result: &ProgResult) -> Error {
     let both = |[data, context]: [usize; 2]| format!("{data} bytes of data and {context} of context");
     let error = |status, text: &str| Error::sys(status, e.0, format_args!("test run: {text}"));

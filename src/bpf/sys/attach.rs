@@ -218,7 +218,7 @@ impl ProgRef<'_> {
         if let Ok(link) = self.attach_to_tracepoint_event(path) {
             return Ok(link);
         }
-        // libbpf prints what is wrong.
+        // After this failure libbpf attaches the program, because it prints the reason of its own failure.
         // SAFETY: the strings live for the call.
         Link::from_libbpf(unsafe {
             b::bpf_program__attach_tracepoint(self.ptr(), category.as_ptr(), name.as_ptr())

@@ -72,10 +72,10 @@ const CALL: u8 = 0x85;
 const TAIL_CALL: i32 = 12;
 const GET_FUNC_IP: i32 = 173;
 
-/// The code of a dispatcher. Each call has a constant index, which the kernel compiles to a direct jump. If the slot is empty, the
-/// next instruction follows. A trampoline stores the address of the function only if the attached program calls
-/// bpf_get_func_ip, so the dispatcher calls it. The dispatcher reads as many arguments of a raw tracepoint as the program,
-/// so that the kernel checks their number when it attaches the dispatcher.
+/// The code of a dispatcher. Each call has a constant index, which the kernel compiles to a direct jump. If the slot is
+/// empty, the dispatcher continues with the next instruction. A trampoline stores the address of the function only if
+/// the attached program calls bpf_get_func_ip, so the dispatcher calls it. The dispatcher reads as many arguments of a
+/// raw tracepoint as the program, so that the kernel checks their number when it attaches the dispatcher.
 const CODE: [Instruction; 16] = [
     insn(MOVE, 6, 1, 0, 0), // r6 = the context
     insn(0x18, 4, 2, 0, 0), // r4 = address of the generation
@@ -169,7 +169,7 @@ impl Dispatcher {
         context_words(prog).is_ok_and(|words| words <= self.words)
     }
 
-    /// Its own program, by which the kernel counts runs.
+    /// Returns the descriptor of its own program, for which the kernel counts the runs.
     pub fn fd(&self) -> RawFd {
         self.prog.as_raw_fd()
     }
@@ -189,8 +189,9 @@ impl Dispatcher {
     }
 }
 
-/// Returns how many arguments a raw tracepoint program reads, up to the last one; 0 for other types. Nothing runs: the kernel
-/// compares the number with the given one before it looks for the CPU, which does not exist.
+/// Returns how many arguments a raw tracepoint program reads, up to the last one; 0 for other types. Nothing runs: the
+/// kernel compares this number with the size of the given context before it looks for the given CPU, which does not
+/// exist.
 fn context_words(prog: ProgRef<'_>) -> os::Result<u8> {
     const MAX_ARGUMENTS: u8 = 12;
     let (fd, context) = (prog.raw_fd()?, [0; 8 * MAX_ARGUMENTS as usize]);

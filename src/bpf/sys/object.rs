@@ -77,7 +77,8 @@ pub(super) fn end_load_if_requested() {
     LOADING.set(Some(Loading { is_over: true, ..loading }));
     // SAFETY: this thread is loading the object. The caller that does so has only a shared reference to it.
     let object = unsafe { &*loading.object };
-    // Both setters fail if it is too late. libbpf checks the flags of each map and program before it creates that.
+    // Both setters fail if it is too late. libbpf checks the flag of each map and program just before it creates the
+    // map or loads the program.
     object.maps.iter().for_each(|map| {
         // SAFETY: a setter of libbpf.
         unsafe { b::bpf_map__set_autocreate(map.as_ptr(), false) };
@@ -395,7 +396,7 @@ impl<'a> ProgRef<'a> {
         unsafe { CStr::from_ptr(b::bpf_program__section_name(self.ptr())) }
     }
 
-    /// The same as a string.
+    /// The section as a string.
     pub fn section_name(self) -> Cow<'a, str> {
         self.section().to_string_lossy()
     }
@@ -418,8 +419,8 @@ impl<'a> ProgRef<'a> {
         unsafe { b::bpf_program__expected_attach_type(self.ptr()) }
     }
 
-    /// Its instructions: as compiled, or as the kernel received them, with the functions that it calls, after the object was
-    /// loaded or a program was rejected by the verifier.
+    /// Its instructions as compiled. After the object was loaded, or after the verifier has rejected a program, they
+    /// are those that the kernel received, with the functions that the program calls.
     pub fn instructions(self) -> &'a [[u8; INSTRUCTION]] {
         // SAFETY: libbpf returns its own array and its length. The array is valid until the object is loaded, which requires that
         // no reference to the object exists.
@@ -510,7 +511,7 @@ pub fn prog_facts(fd: &impl AsRawFd) -> os::Result<ProgFacts> {
     Ok(ProgFacts { id, name, tag, run_count, run_ns })
 }
 
-/// The same in the form of the kernel.
+/// Returns the kernel's facts about a program as the kernel's struct.
 pub(super) fn program_info(fd: RawFd) -> os::Result<b::bpf_prog_info> {
     let mut info = b::bpf_prog_info::default();
     let mut size = size_of_val(&info) as u32;

@@ -16,8 +16,8 @@ use crate::os::{self, Errno};
 /// One perf event array, with a buffer per online CPU.
 pub struct Perf {
     events: Arc<PerfEvents>,
-    /// Copies of the records that are being delivered, because in its buffer a record is only 4-aligned and may wrap
-    /// around.
+    /// Copies of the records that are being delivered, because the data of a record is only 4-aligned in its buffer and
+    /// may wrap around.
     copies: Vec<u64>,
     /// The ends of the records of a batch in `copies`, in words, and their lengths.
     batch: Vec<(usize, usize)>,

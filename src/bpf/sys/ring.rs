@@ -31,7 +31,7 @@ pub trait Receiver {
 const BLOCK: usize = 32;
 /// Bytes of the blocks that are always copied.
 const BLOCKS: usize = 2 * BLOCK;
-/// The longest record that is copied in blocks. A ring buffer has at least a page.
+/// Maximum size of a record that is copied in blocks. It is less than a page, the minimum size of a ring buffer.
 const MOST_IN_BLOCKS: usize = 512;
 
 /// One BPF ring buffer.

@@ -1,9 +1,9 @@
 //! Handlers for sections of programs that attach by the BTF id of a hook (fentry, tp_btf, iter), if that id is already known.
 //!
 //! To find such an id, libbpf reads, checks and indexes all types of the kernel for each object, which takes longer than the rest
-//! of the load. For a program that attaches to another program it does not: it passes the descriptor of that program to
-//! the handler of the section. So the library passes the id as if it were such a descriptor, and its own handlers,
-//! which replace libbpf's, move it to the right field.
+//! of the load. For a program that attaches to another program, libbpf does not search: it passes the descriptor of
+//! that program to the handler of the section. So the library passes the id as if it were such a descriptor, and its
+//! own handlers, which replace libbpf's, move it to the right field.
 //!
 //! Handlers are process-wide. They are registered only if no other part of the process uses this libbpf (feature `own-libbpf`): in
 //! libeunomia.so and libeunomia.a, which hide their libbpf, and in the tools. `Options::libbpf_sections` turns them off.

@@ -14,7 +14,7 @@ use crate::wasm::sys::guest::{Function, Guest};
 const FULL_BATCH: usize = 64 << 10;
 /// Size of the header of a record in a batch: size, len, key_len, cpu.
 const HEADER: usize = 16;
-/// The len by which a guest drops a record of a batch.
+/// The `len` that a guest sets in the header of a record to drop the record.
 const DROPPED: u32 = u32::MAX;
 
 /// Takes the records of a program's sources.

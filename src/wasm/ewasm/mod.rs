@@ -81,7 +81,7 @@ fn wait_and_poll_bpf(state: &State<'_>, guest: Guest<'_>, args: &Args) -> Option
     }
 }
 
-/// Returns when the guest has to end, with an error if no other reason has been noted.
+/// Returns when the guest has to end, with an error if no other reason has been stored.
 fn poll_until_end(state: &State<'_>, guest: Guest<'_>, polled: &mut [(usize, Sources)]) -> Result<()> {
     let watched: Vec<_> = polled.iter().map(|(_, sources)| sources).collect();
     state.outlet.borrow_mut().watch(&watched)?;

@@ -1,4 +1,4 @@
-//! Functions of C's library that guests can import from `env`, for modules that are linked without one.
+//! Functions of the C library that guests can import from `env`, for modules that are linked without one.
 //!
 //! WAMR has such functions too, but they print to the host's stdout and trust the guest's numbers: `isalpha` and `strtol`
 //! read outside of its memory, and so does `strdup` with a `malloc` of the guest's own.

@@ -16,7 +16,7 @@ use super::stopper::Stopper;
 /// Handles the calls of a guest.
 pub trait Host {
     /// Calls the import with the index `import`. `args` holds one number for each parameter, an i32 in its lower half. `None`
-    /// ends the guest: with a trap for an invalid pointer, unless the host has noted another reason.
+    /// ends the guest: with a trap for an invalid pointer, unless the host has stored another reason.
     fn call(&self, import: usize, guest: Guest<'_>, args: &[u64; ARGS]) -> Option<u64>;
 }
 

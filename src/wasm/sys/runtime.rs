@@ -82,10 +82,10 @@ fn start(imports: &'static [Import]) -> Result<()> {
     Ok(())
 }
 
-/// Runs `start`, which installs a handler for a signal and blocks that signal, and undoes both: the signal is never
-/// sent. We choose the signal.
+/// Runs `start`, which installs a handler for a signal and blocks that signal, and undoes both: the signal, which this
+/// function chooses, is never sent.
 fn without_its_signal_handler(start: impl FnOnce() -> bool) -> bool {
-    // valgrind uses the last one.
+    // valgrind uses the last real-time signal.
     let signal = libc::SIGRTMAX() - 1;
     // SAFETY: the structs live for the calls. Until it is removed the handler does nothing.
     unsafe {

@@ -89,8 +89,8 @@ fn read_buffers(guest: Guest<'_>, at: u64, count: u64, fill: &Fill<'_>) -> Resul
 }
 
 /// `fd_readdir(fd, buffer, len, from, out)`: writes entries `struct { u64 next, inode; u32 len; u8 filetype; }`, 24 bytes,
-/// each followed by its name. The last one is cut off at the end of the buffer. A buffer that is not full means that there
-/// are no more.
+/// each followed by its name. The last one is cut off at the end of the buffer. A buffer that is not full means that
+/// there are no more entries.
 pub fn fd_readdir(state: &State<'_>, guest: Guest<'_>, args: &Args) -> Option<u64> {
     let (capacity, mut list) = ((args[2] as u32).min(MAX_TRANSFER) as usize, Vec::new());
     let read = state.files.borrow().read_dir(args[0] as u32, args[3], |entry| {

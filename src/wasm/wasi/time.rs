@@ -52,7 +52,7 @@ pub fn wait(state: &State<'_>, fds: &[RawFd], time: Option<Duration>) -> Result 
     }
 }
 
-/// `poll_oneoff(in, out, count, out_count)`: sleeps until the first of the clocks. Files are ready at once.
+/// `poll_oneoff(in, out, count, out_count)`: sleeps until the first clock subscription is due. Files are ready at once.
 pub fn poll_oneoff(state: &State<'_>, guest: Guest<'_>, args: &Args) -> Option<u64> {
     to_guest(poll(state, guest, args))
 }
