@@ -111,7 +111,7 @@ fn inside(name: &Path) -> Option<PathBuf> {
     Some(path)
 }
 
-/// An entry is part of the archive, which is in memory, so it cannot be larger than that.
+/// Reads an entry. This needs no limit, because the entry cannot be larger than the archive, which is in memory already.
 fn read(entry: &mut impl Read) -> std::io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     entry.read_to_end(&mut bytes)?;

@@ -49,8 +49,8 @@ impl Audit {
         if is_safe { file.sync_data() } else { Ok(()) }
     }
 
-    /// Returns a socket for the server: each line that it writes to it is appended, by a thread that ends with the connection. `None`
-    /// if there is no log.
+    /// Returns a socket for the server. A thread appends each line that the server writes to the socket, and ends with the
+    /// connection. Returns `None` if there is no log.
     pub fn receive(&self) -> io::Result<Option<OwnedFd>> {
         if self.file.is_none() {
             return Ok(None);
@@ -77,7 +77,7 @@ impl Audit {
             if self.write("server", members, false).is_err() {
                 return;
             }
-            // This tells the server that the line was written.
+            // This reports to the server that the line was written.
             if from.get_mut().write_all(b"\n").is_err() {
                 return;
             }

@@ -26,7 +26,7 @@ pub enum Call {
     Stop,
     /// Detaches the programs of a task.
     Pause,
-    /// Attaches them again.
+    /// Attaches the programs of a paused task again.
     Resume,
     /// Counters.
     Stats,

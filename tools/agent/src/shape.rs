@@ -28,7 +28,7 @@ pub struct Shape {
 
 #[derive(Debug)]
 enum Form {
-    /// Records, of an unknown type without a plan.
+    /// Records. Without a plan, their type is unknown.
     Record(Option<Box<Plan>>),
     /// A key and a value.
     Entry(Box<Entry>),

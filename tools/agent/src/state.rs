@@ -160,7 +160,7 @@ impl State {
         let _ = fs::remove_file(self.folder.join("packages").join(digest));
     }
 
-    /// Returns a number that no task has had, at least `id`, and whether further ones up to the returned end are reserved.
+    /// Reserves task numbers from `id` on. Returns the end of the reserved range: the first number that is not reserved.
     pub fn reserve(&self, id: u64) -> io::Result<u64> {
         let end = id + RESERVED;
         write(&self.folder, "next", end.to_string().as_bytes())?;

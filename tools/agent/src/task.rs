@@ -127,7 +127,7 @@ pub struct CountedReader(Arc<AtomicUsize>);
 pub struct Change(Arc<Task>);
 
 impl Task {
-    /// A task that does not run yet, and should.
+    /// Creates a task that should run but does not run yet.
     pub fn new(record: &Record, log: Log) -> Task {
         let Record { id, spec, digest, origin, is_paused, attaching, created } = record.clone();
         let status = if is_paused { Status::Paused } else { Status::Running };

@@ -41,7 +41,8 @@ pub struct Slot {
     /// Its name.
     pub name: String,
     program: Mutex<Program>,
-    /// Callers that wait for the lock. The thread that reads events would have it nearly all the time.
+    /// Number of callers that wait for the lock. The thread that reads events takes the lock only while this is 0. Otherwise it would
+    /// hold the lock nearly all the time.
     waiting: AtomicUsize,
     /// The reason why its events are no longer read.
     failed: Mutex<Option<String>>,

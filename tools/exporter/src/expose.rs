@@ -60,7 +60,8 @@ pub fn expose(engine: &Arc<Engine>, itself: &Arc<Itself>, format: Format) -> Res
     Ok(out)
 }
 
-/// A counter whose name does not end in `_total` was written as untyped, because the encoder would append that.
+/// Corrects the type of each counter whose name does not end in `_total`. It was written as untyped, because the encoder appends
+/// this ending to the name of a counter.
 fn name_counters(engine: &Engine, out: &mut String) {
     for slot in engine.list() {
         let program = slot.program();

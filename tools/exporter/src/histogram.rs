@@ -83,7 +83,7 @@ impl Distribution {
         self.sum = Some(self.sum.unwrap_or(0.0) + value);
     }
 
-    /// Adds what an array of counts has grown by. `last` are its counts when it was read before.
+    /// Adds the growth of an array of counts. `last` contains the counts of the previous reading, and gets the current ones.
     pub fn add_slots(
         &mut self,
         slots: &Field,

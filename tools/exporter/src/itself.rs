@@ -31,7 +31,7 @@ struct Row {
 }
 
 impl Itself {
-    /// Notes a scrape.
+    /// Records a scrape.
     pub fn note_scrape(&self, took: Duration) {
         self.scrapes.fetch_add(1, Relaxed);
         self.last.store(u64::try_from(took.as_nanos()).unwrap_or(u64::MAX), Relaxed);

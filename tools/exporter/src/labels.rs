@@ -65,7 +65,7 @@ pub struct Context<'a> {
 }
 
 impl Labels {
-    /// Compiles labels; `cpu` adds the one of entries of a per-CPU map.
+    /// Compiles labels. If `cpu` is set, adds the label with the CPU of an entry of a per-CPU map.
     pub fn new(list: &[Spanned<Label>], cpu: bool, context: Context) -> Result<Labels, Problem> {
         let mut labels = Labels { names: Vec::new(), parts: Vec::new() };
         for entry in list {
@@ -206,7 +206,7 @@ impl Source {
     }
 }
 
-/// Finds a field. In entries of a map, `key.` and `value.` can be left out, and the whole key if it is not a struct.
+/// Finds a field. In entries of a map, `key.` and `value.` can be left out. A key that is not a struct is the field `key`.
 pub fn find(record: &Arc<Type>, name: &str, is_entry: bool) -> Result<Field, String> {
     let direct = field::find(record, name);
     if let (Err(error), true) = (&direct, is_entry) {

@@ -38,7 +38,7 @@ struct Names {
 
 static KNOWN: Mutex<BTreeMap<Lookup, Names>> = Mutex::new(BTreeMap::new());
 
-/// Names are read again for an unknown number, but not more often than that.
+/// Names are read again for an unknown number, but at most once in this time.
 const AGAIN: Duration = Duration::from_secs(1);
 /// Maximum number of names, and maximum depth of directories of control groups.
 const MAX_NAMES: usize = 1 << 20;

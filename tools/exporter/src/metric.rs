@@ -173,7 +173,7 @@ impl Metric {
         }
     }
 
-    /// Counts an entry of a map. `last` are its counts when it was read before, and become those of now.
+    /// Counts an entry of a map. `last` contains the counts of the previous reading, and gets the current ones.
     pub fn read(&mut self, record: &[u8], last: &mut [u64], now: u32) {
         if self.filter.as_ref().is_some_and(|filter| !filter.accepts(record)) {
             return;
@@ -212,7 +212,7 @@ impl Metric {
         }
     }
 
-    /// Sets a gauge without labels from fields.
+    /// Sets a gauge that has no labels from fields.
     pub fn set(&mut self, value: f64) {
         if let Table::Gauge(series) = &mut self.table
             && let Some(slot) = series.find(b"", 0, || self.labels.values(&[]), || self.labels.other())
@@ -258,7 +258,7 @@ impl Metric {
     }
 }
 
-/// By how much a count has grown since it was read before. One that is smaller has begun again.
+/// By how much a count has grown since it was read before. A count that is smaller than before has restarted at 0.
 pub fn growth(last: &mut u64, value: u64) -> u64 {
     let before = std::mem::replace(last, value);
     if value >= before { value - before } else { value }

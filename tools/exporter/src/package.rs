@@ -3,8 +3,8 @@
 use eunomia::package::Package;
 use serde_json::Value;
 
-/// The package for reading its events and maps: without sampling. A sampled map would be read on a timer, and some are cleared
-/// then, but the exporter reads a map when it is scraped.
+/// Returns the package without sampling. The library would read a sampled map on a timer, and clear some of them, but the exporter
+/// reads a map at each scrape.
 pub fn without_sampling(data: &[u8]) -> eunomia::Result<Vec<u8>> {
     let package = Package::parse(data)?;
     if package.meta.maps.iter().all(|map| map.sample.is_none()) {

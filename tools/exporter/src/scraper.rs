@@ -18,12 +18,12 @@ pub struct Scraper {
 }
 
 impl Scraper {
-    /// Nothing has been read yet.
+    /// Creates a scraper that has read nothing yet.
     pub fn new(engine: Arc<Engine>) -> Scraper {
         Scraper { engine, itself: Arc::default(), last: Default::default() }
     }
 
-    /// A reading that began after this call. Callers that wait for another one get the same text.
+    /// Returns a reading that began after this call. Callers that wait for another one get the same text.
     pub fn scrape(&self, format: Format) -> Result<Bytes, String> {
         let arrived = Instant::now();
         let mut last = self.last[format as usize].lock().unwrap_or_else(PoisonError::into_inner);

@@ -10,7 +10,7 @@ use crate::labels::Values;
 
 /// The series of a metric, each with a value.
 pub struct Series<V> {
-    /// Series by the bytes of their labels. It only saves formatting the labels, so it can be cleared.
+    /// Series by the bytes of their labels. This map only saves formatting the labels, so it can be cleared.
     by_key: HashMap<Box<[u8]>, usize>,
     /// Series by their labels.
     by_values: HashMap<Values, usize>,
@@ -39,7 +39,7 @@ pub struct Entry<V> {
 }
 
 impl<V: Default> Series<V> {
-    /// No series yet. `idle` is the time in seconds after which one makes space.
+    /// Creates an empty set of series. `idle` is the time in seconds after which an unused series can be removed to make space.
     pub fn new(budget: usize, idle: u32) -> Series<V> {
         Series {
             by_key: HashMap::new(),
@@ -55,8 +55,8 @@ impl<V: Default> Series<V> {
         }
     }
 
-    /// The value of the series whose labels depend on `key`. `values` formats them; `None` from it means that nothing is counted.
-    /// `other` are the labels of the series for all beyond the budget.
+    /// The value of the series whose labels depend on `key`. `values` formats the labels; if it returns `None`, nothing is counted.
+    /// `other` returns the labels of the series in which everything beyond the budget is counted.
     pub fn find(
         &mut self,
         key: &[u8],
@@ -141,13 +141,13 @@ impl<V: Default> Series<V> {
         }
     }
 
-    /// Removes the series that were not used since, and `other`.
+    /// Removes the series that were last used before `now`, and `other`.
     pub fn remove_before(&mut self, now: u32) {
         self.remove(|entry| entry.used < now);
         self.other = None;
     }
 
-    /// The records have another type now, so the bytes of labels have another meaning.
+    /// Clears the keys, because the records have another type now and the bytes of labels have another meaning.
     pub fn forget_keys(&mut self) {
         self.by_key.clear();
     }

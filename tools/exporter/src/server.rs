@@ -53,7 +53,7 @@ pub fn run(options: &Options) -> Result<(), String> {
     let address = listener.address().unwrap_or(options.address);
     make_folder_of(&options.loader)?;
     let engine = Engine::start(&options.loader, processes::keeper(&Settings::default()), || {
-        // The loader has them; this process reads events through descriptors.
+        // Only the loader needs privileges; this process reads events through descriptors.
         privileges::keep(&HashSet::new())
     })?;
     let started = start(&engine, file).map_err(|why| format!("{}: {why}", options.config.display()));

@@ -34,7 +34,7 @@ impl Api {
             values.any(|value| value.contains(name))
         };
         let form = if accepts("text/event-stream") { Form::Sse } else { Form::Lines };
-        // Browsers send it when they reconnect.
+        // Browsers send this header when they reconnect.
         let last = headers.get("last-event-id").and_then(|value| value.to_str().ok());
         let (mut since, mut follow, mut filter) = (last, true, None);
         for (name, value) in input::query(request, &["since", "follow", "filter"])? {

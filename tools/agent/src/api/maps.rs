@@ -124,7 +124,8 @@ fn check_cursor(vm: &Vm, entry: &Entry, name: &str, key: &[u8]) -> Result<()> {
     }
 }
 
-/// Appends at most `most` entries after `key`, which becomes the last one of them. Returns fewer than `most` at the end of the map.
+/// Appends at most `most` entries after `key`, and sets `key` to the key of the last one. Returns their number, which is less than
+/// `most` at the end of the map.
 fn some(
     vm: &Vm,
     entry: &Entry,

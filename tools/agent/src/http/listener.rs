@@ -56,7 +56,7 @@ pub fn local(path: &Path, group: Option<u32>) -> io::Result<Listener> {
     remove_left(path)?;
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
-    // The file is created with the mode of the socket, restricted by the umask. So others cannot connect at any moment.
+    // The file is created with the mode of the socket, restricted by the umask. So other users cannot connect, not even for a moment.
     rustix::fs::fchmod(&socket, Mode::from_raw_mode(SOCKET_MODE))?;
     rustix::net::bind(&socket, &SocketAddrUnix::new(path)?)?;
     if group.is_some() {

@@ -38,7 +38,7 @@ pub fn serve(listener: OwnedFd, config: Config) -> io::Result<()> {
         if is_request && loader.answer() == Next::End {
             return Ok(());
         }
-        // After the requests, so that the end of the previous server is noticed before the next one is accepted.
+        // Requests are handled first, so that the end of the previous server is noticed before the next one is accepted.
         if is_newcomer {
             loader.accept(&listener);
         }
@@ -49,7 +49,7 @@ struct Loader {
     tasks: Tasks,
     guard: Guard,
     server: Option<Server>,
-    /// When the last server ended; `None` while there is a server.
+    /// When the last server ended. It is not used while there is a server.
     alone_since: Instant,
 }
 

@@ -1,7 +1,7 @@
 //! The events of one task: the last ones, for any number of readers.
 //!
-//! There is one copy of them, and each reader has a position in it. Lines that were dropped before a slow reader has read them are
-//! lost for it, and it gets their number. A reader delays neither the task nor other readers.
+//! The log has one copy of the events, and each reader has a position in it. If lines are dropped before a slow reader has read
+//! them, the reader gets the number of lost lines. A reader delays neither the task nor other readers.
 
 mod line;
 mod ring;

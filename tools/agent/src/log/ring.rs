@@ -102,7 +102,7 @@ impl Ring {
         let is_long = content.text.len() + content.record.len() > LONGEST;
         let (kind, content) = if is_long { (LineKind::Lost, Content::text(b"1")) } else { (kind, content) };
         let Content { text, record, shape } = content;
-        // Names of maps are shorter.
+        // The names of maps are shorter than this limit.
         let source = source.get(..source.len().min(LONGEST / 1024)).unwrap_or_default();
         let (source_len, text_len, record_len) = (source.len(), text.len(), record.len());
         let line = Line { number: self.next, time, kind, source_len, text_len, record_len, shape };
@@ -231,7 +231,7 @@ mod tests {
     fn an_unfinished_line_is_not_seen() {
         let mut ring = Ring::create(7).unwrap();
         push(&mut ring, "one");
-        // As far as a killed process came.
+        // A process was killed after it had written this much.
         let end = ring.end;
         ring.write(end, &[0xff; 100]);
         let mut other = again(&ring).unwrap();

@@ -56,7 +56,7 @@ pub struct Tasks {
 
 struct Numbers {
     next: u64,
-    /// Numbers below it are reserved in the state.
+    /// The numbers of tasks below this one are reserved in the state.
     reserved: u64,
     key: usize,
 }

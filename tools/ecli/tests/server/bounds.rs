@@ -33,7 +33,7 @@ fn descriptors(pid: u32) -> usize {
     fs::read_dir(format!("/proc/{pid}/fd")).expect("a process").count()
 }
 
-/// Each test process may open so many files.
+/// Allows this test process to open `count` files.
 fn allow_files(count: u64) {
     let mut limit = getrlimit(Resource::Nofile);
     if limit.current.is_some_and(|current| current < count) {
@@ -287,7 +287,7 @@ fn a_clock_that_jumps_stops_nothing() {
         server.ok(&["resume", id.trim()]);
         server.ok(&["stop", id.trim()]);
     }
-    // What is noted after ten seconds of the clock that does not jump.
+    // The server records that the task is healthy after ten seconds on the clock that does not jump.
     let file = server.path("state/tasks/1.json");
     wait_for("health", || {
         let record: Value = serde_json::from_slice(&fs::read(&file).unwrap()).unwrap();
@@ -337,7 +337,7 @@ fn the_next_version_takes_over_the_tasks() {
     let packages = [counted(1), counted(2)];
     server.ok(&["start", "-j", "-n", "one", &packages[0].1]);
     let loader = server.loader();
-    // As a package manager does: the file is replaced, and the old one goes on until its processes have ended.
+    // As a package manager does: the file is replaced, and the old one stays in use until its processes have ended.
     let mut next = own.clone();
     let at: Vec<usize> = (0..own.len() - 5).filter(|at| own[*at..].starts_with(old.as_bytes())).collect();
     at.iter().for_each(|at| next[*at..at + 5].copy_from_slice(new.as_bytes()));

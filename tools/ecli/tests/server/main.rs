@@ -33,7 +33,7 @@ use std::process::{Child, Command, Stdio};
 use serde_json::Value;
 use support::{Ran, Watchdog, wait_for};
 
-/// Sends each start of a program as an event with a number that counts them, and the version of the package.
+/// Sends an event at each start of a program, with its consecutive number and the version of the package.
 const COUNTED: &str = r#"
 #include "vmlinux.h"
 #include <bpf/bpf_helpers.h>
@@ -167,7 +167,7 @@ impl Server {
         text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
     }
 
-    /// Kills the server and returns its folder. The loader goes on.
+    /// Kills the server and returns its folder. The loader keeps running.
     fn kill(mut self) -> tempfile::TempDir {
         let _ = self.child.kill();
         let _ = self.child.wait();

@@ -124,7 +124,7 @@ fn check_name(name: &str, is_metric: bool) -> Result<(), String> {
 /// Endings that Prometheus adds itself.
 fn check_ending(kind: Kind, name: &str) -> Result<(), String> {
     let reserved: &[&str] = match kind {
-        // The names of eunomia-bpf end in anything.
+        // eunomia-bpf allows counters with all other endings.
         Kind::Counter => &["_bucket", "_created"],
         Kind::Gauge | Kind::Histogram => &["_total", "_bucket", "_count", "_sum", "_created", "_info"],
         Kind::Info => &["_total", "_bucket", "_count", "_sum", "_created"],

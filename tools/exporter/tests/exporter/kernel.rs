@@ -68,7 +68,7 @@ fn events_and_maps_are_counted_exactly() {
     let cpus = text.lines().filter(|line| line.starts_with("cpu_total{cpu=\""));
     let sum: f64 = cpus.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum();
     assert_eq!(sum, 8.0, "{text}");
-    // A map is read again, and nothing of it counts twice.
+    // A map is read again, and nothing in it is counted twice.
     let again = exporter.metrics();
     assert_eq!(value(&again, "map_total{name=\"b\"}"), Some(3.0));
     assert_eq!(value(&again, "value_seconds_count"), Some(8.0));

@@ -91,7 +91,7 @@ fn prometheus_computes_the_true_numbers() {
     call(option, &calls);
     prometheus.wait_for("sum(calls_counter)", 1001.0);
     prometheus.wait_for("sum(calls_bytes_total)", 49501.0);
-    // Every tenth of a second a sample: the increase is exact, apart from what Prometheus extrapolates to the edges of the range.
+    // There is a sample every tenth of a second, so the increase is exact, apart from what Prometheus extrapolates to the edges of the range.
     prometheus.wait_for("max_over_time(calls_counter[1h]) - min_over_time(calls_counter[1h])", 1000.0);
     prometheus.wait_for("value_seconds_count", 1001.0);
     prometheus.wait_for("value_seconds_bucket{le=\"0.01\"}", 111.0);
