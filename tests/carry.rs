@@ -150,7 +150,7 @@ fn entries_of_maps_that_have_grown_are_copied() {
         .map(|one| one["count"].as_u64().unwrap())
         .sum();
     assert_eq!(shares, 2);
-    // More entries, and what the old version lacks after a rollback.
+    // The new version has more entries; after a rollback, the old version lacks the updates by the new one.
     let mut keeping = migrating();
     keeping.keep_old = true;
     let told = report(&vm.replace(&package(3, GROWN, 9, ""), keeping).expect("the replace works"));
@@ -255,7 +255,7 @@ fn other_variables_start_anew() {
         vm.replace(&package(2, SMALL, 8, more), options).expect("the replace works");
         assert_eq!(number(&vm, "total"), 0, "{more}");
     }
-    // Without the option, too.
+    // Without the option, the variables also start with their initial values.
     let vm = attached(&package(1, SMALL, 8, ""));
     call();
     vm.replace(&package(2, SMALL, 8, ""), ReplaceOptions::default()).expect("the replace works");

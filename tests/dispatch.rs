@@ -271,7 +271,7 @@ fn turn() -> std::sync::MutexGuard<'static, ()> {
     TURN.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
-/// The number of repeats: the first number, or with `make endurance` the second.
+/// Returns the number of repeats: `endurance` with `make endurance`, else `count`.
 fn full(count: usize, endurance: usize) -> usize {
     if std::env::var_os("EUNOMIA_ENDURANCE").is_some() { endurance } else { count }
 }
@@ -285,7 +285,7 @@ fn replace(vm: &Vm, [one, two]: &[Vec<u8>; 2], turn: usize) {
     assert!(report.to_json().contains(r#""change":"swapped""#), "{}", report.to_json());
 }
 
-/// Replaces the package and rolls back, in turn.
+/// Replaces the package in even turns, and rolls back in odd ones.
 fn there_and_back(vm: &Vm, [_, two]: &[Vec<u8>; 2], turn: usize) {
     if turn % 2 == 0 {
         vm.replace(two, keeping()).expect("the replace works");
@@ -305,7 +305,7 @@ fn under_load(hook: &str) {
     changes_under_load(hook, hook, &replace, false);
 }
 
-/// The same with other changes, and with a queue.
+/// Does the same with the change `step`, with or without a queue.
 fn changes_under_load(what: &str, hook: &str, step: Step<'_>, is_queued: bool) {
     let (_, programs, numbered, _) = HOOKS.into_iter().find(|(name, ..)| *name == hook).expect("a hook");
     let _turn = turn();
@@ -482,7 +482,7 @@ fn under_load_perf_events_are_handled_once() {
     under_load("perf_event");
 }
 
-/// No packet passes without a program, and none is handled twice.
+/// Checks under load that no packet passes without a program, and that none is handled twice.
 fn under_packets(hook: &str, programs: &str) {
     let _turn = turn();
     let both = versions(&[PACKET, programs].concat());
@@ -527,7 +527,7 @@ fn many_replaces_use_no_more_than_few() {
         vm.replace([&two, &one][turn % 2], ReplaceOptions::default()).expect("the replace works");
         call(0, 1);
         assert_eq!(events(&vm), 1);
-        // Caches of the allocator have been filled.
+        // By now the caches of the allocator are full.
         if turn == count / 4 {
             early = Resources::now();
         }
@@ -655,7 +655,7 @@ fn dispatchers_count_as_kernel_memory() {
     assert_eq!(dispatched - direct, 2 * (24 << 10));
 }
 
-/// Delivers what waits and returns the number of events.
+/// Delivers the pending events and returns their number.
 fn events(vm: &Vm) -> usize {
     vm.poll(Some(Duration::ZERO), Format::Raw, |_| Flow::Continue).expect("a poll")
 }

@@ -1,5 +1,5 @@
-//! One process loads a package, another one without any privilege reads its events. Each event is delivered once or counted as
-//! lost, and nothing is left when both have ended.
+//! One process loads a package, and another one without any privilege reads its events. Each event is delivered once or
+//! counted as lost, and nothing is left when both have ended.
 
 mod support;
 
@@ -478,12 +478,12 @@ fn a_replace_goes_through_two_processes() {
         // Without its descriptors the reader would miss the events.
         let error = vm.replace(next, ReplaceOptions::default()).map(drop).expect_err("nobody would read");
         assert_eq!(error.status(), Status::State, "{error}");
-        // Given up.
+        // This version is prepared and aborted.
         let mut prepared = vm.prepare(next, ReplaceOptions::default()).expect("the version is prepared");
         reader.adopts(next, &prepared.export().expect("its descriptors").for_reader());
         prepared.abort();
         reader.tell("rollback");
-        // Flipped and rolled back.
+        // This one is flipped and rolled back.
         let mut prepared = vm.prepare(next, keeps).expect("the version is prepared");
         assert_eq!(vm.commit().expect_err("a version is prepared").status(), Status::Busy);
         reader.adopts(next, &prepared.export().expect("its descriptors").for_reader());
@@ -493,7 +493,7 @@ fn a_replace_goes_through_two_processes() {
         reader.tell("rollback");
         reader.tell("commit_is_refused");
         wait_until_drained(&vm);
-        // This time it stays flipped.
+        // This one stays flipped.
         let mut prepared = vm.prepare(next, ReplaceOptions::default()).expect("the version is prepared");
         reader.adopts(next, &prepared.export().expect("its descriptors").for_reader());
         let report = prepared.flip().expect("the flip");

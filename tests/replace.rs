@@ -14,11 +14,11 @@ use eunomia::{Event, Flow, Format, Kind, Options, Status, Vm};
 use support::kernel::Watch;
 use support::seen::Seen;
 
-/// getsockopt(2) with this level and thread 0 or 1 is an event; the option is its number.
+/// Each getsockopt(2) with this level by thread 0 or 1 is an event, whose number is the option.
 const LEVEL: i32 = 0x1234;
 const THREADS: u32 = 2;
 
-/// A version of the package. `event`: the members of its record beside the two numbers.
+/// Returns the source of a version. `event`: the members of its record in addition to the two numbers.
 fn source(version: u32, event: &str, extra: &str) -> String {
     format!(
         r#"

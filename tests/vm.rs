@@ -549,7 +549,7 @@ fn an_idle_vm_is_not_woken() {
     };
     let before = switches();
     assert_eq!(vm.poll(Some(Duration::from_secs(2)), Format::Raw, |_| Flow::Continue).unwrap(), 0);
-    // Falling asleep is one switch.
+    // When the thread falls asleep, that is one switch.
     assert!(switches() - before <= 1, "{} switches", switches() - before);
 }
 

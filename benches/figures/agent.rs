@@ -131,7 +131,7 @@ impl Drop for Server {
     }
 }
 
-/// The loader and its keeper have a listening socket as standard input: its path.
+/// Returns the path of the listening socket that the loader and its keeper have as standard input.
 fn socket_of(pid: u32) -> Option<String> {
     let link = fs::read_link(format!("/proc/{pid}/fd/0")).ok()?;
     let inode = link.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.to_owned();
@@ -140,7 +140,7 @@ fn socket_of(pid: u32) -> Option<String> {
     line.split_whitespace().nth(7).map(str::to_owned)
 }
 
-/// The sum over the threads of a process.
+/// Returns the sum of a figure over the threads of a process.
 fn tasks(pid: u32, of: impl Fn(&str) -> Result<f64>) -> Result<f64> {
     let folder = fs::read_dir(format!("/proc/{pid}/task")).map_err(|e| e.to_string())?;
     folder.flatten().map(|task| of(&task.path().to_string_lossy())).sum()
@@ -152,7 +152,7 @@ fn body(path: &PathBuf, name: &str) -> Result<String> {
     Ok(format!("{{\"name\":\"{name}\",\"package\":{package}}}"))
 }
 
-/// A value below which this share of the sorted values is.
+/// Returns the quantile `share` of the values: 0.5 is the median.
 fn share(values: &mut [f64], share: f64) -> f64 {
     values.sort_by(f64::total_cmp);
     values[((values.len() - 1) as f64 * share).round() as usize]
@@ -274,7 +274,7 @@ struct Followed {
     cpu: f64,
 }
 
-/// Sends events of one task at this rate to so many readers.
+/// Sends events of one task to `readers` readers, at `rate` events per second.
 fn followed(server: &Server, built: &Built, rate: &str, readers: usize) -> Result<Followed> {
     const SECONDS: &str = "4";
     server.request("POST", "/v1/tasks", &body(&PathBuf::from(&built.signal().package), "signal")?)?;

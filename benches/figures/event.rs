@@ -40,7 +40,7 @@ fn fields(built: &Built, report: &mut Report) -> Result<()> {
     Ok(())
 }
 
-/// Records of 8 to 71 bytes. A libbpf callback that copies each is the competitor of both ways that take many at once.
+/// Records of 8 to 71 bytes. Batches and `eunomia_read` are compared with a libbpf callback that copies each record.
 fn lengths(built: &Built, report: &mut Report) -> Result<()> {
     let mut program = Command::new(&built.lengths_event);
     program.arg(&built.lengths.object).arg(&built.lengths.package);
@@ -61,7 +61,7 @@ fn event(built: &Built, index: usize) -> Command {
     program
 }
 
-/// It runs in its own process, which alternates with one that measures the library.
+/// The host on libbpf-rs runs in its own process, which alternates with the one that measures the library.
 fn libbpf_rs(built: &Built, report: &mut Report) -> Result<()> {
     let mut theirs = Command::new(&built.libbpf_rs);
     theirs.arg("event").arg(&built.signal().object).arg("500");

@@ -91,7 +91,7 @@ fn medians(programs: &mut [impl BorrowMut<Command>]) -> Result<Vec<Vec<f64>>> {
     Ok(runs.iter().map(|runs| columns(runs)).collect())
 }
 
-/// Returns the median of each column. A run with missing columns has failed before.
+/// Returns the median of each column. All runs have the same columns, because a run that lacks one fails earlier.
 fn columns(runs: &[Vec<f64>]) -> Vec<f64> {
     (0..runs[0].len()).map(|column| median(runs.iter().map(|run| run[column]).collect())).collect()
 }

@@ -67,7 +67,7 @@ static void *read_file(const char *path, size_t *len) {
     return data;
 }
 
-// The part of a set of times that is not exceeded, in milliseconds.
+// Returns a quantile of the times in milliseconds: with share 0.99, the time that 99 % do not exceed.
 static double part(struct times *times, double share) {
     qsort(times->of, times->count, sizeof(double), by_value);
     return times->of[(int)((times->count - 1) * share)] / 1e6;

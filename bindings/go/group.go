@@ -28,7 +28,7 @@ type Group struct {
 	members map[uintptr]*VM
 	added   uintptr
 	failed  *VM
-	// Whether Stop was called. Otherwise it was a context that ended a wait.
+	// Whether Stop was called. If a wait was stopped without that, its context had ended.
 	stopped atomic.Bool
 }
 

@@ -26,7 +26,7 @@ func TestAnErrorOfACallbackIsReturned(t *testing.T) {
 	equal(t, count, 2)
 }
 
-// It may come from another vm that was stopped.
+// A callback may return ErrStopped because another vm was stopped.
 func TestAnErrorOfACallbackIsNotTakenForAStop(t *testing.T) {
 	vm := running(t)
 	other := running(t)
@@ -148,7 +148,7 @@ func TestTheEndOfAContextEndsAWait(t *testing.T) {
 		equal(t, events.Next(), false)
 		equal(t, events.Err(), context.DeadlineExceeded)
 		cancel()
-		// Nothing of it is left for the next call.
+		// The end of a context does not affect the next call.
 		trigger(t, vm, 1)
 		count, err := vm.Poll(background, Forever, FormatJSON, ignore)
 		check(t, err)
@@ -323,7 +323,7 @@ func TestAMissingLibraryIsNamed(t *testing.T) {
 	equal(t, strings.Contains(output, "libeunomia.so.0.1: cannot open shared object file"), true)
 }
 
-// EUNOMIA_TEST_LIVES says how many, EUNOMIA_TEST_LIFE of which package.
+// EUNOMIA_TEST_LIVES is the number of life cycles; EUNOMIA_TEST_LIFE is the path of the package.
 func TestManyLivesLeaveNothingBehind(t *testing.T) {
 	lives, err := strconv.Atoi(os.Getenv("EUNOMIA_TEST_LIVES"))
 	if err != nil {

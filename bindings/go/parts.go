@@ -265,12 +265,12 @@ type SourceInfo struct {
 	Name       string
 	Kind       SourceKind
 	IntervalMS uint32 // of a sampled map
-	RecordSize int    // 0 if the package does not tell
+	RecordSize int    // 0 if the package does not specify it
 	Type       *Type
 	KeyType    *Type
 	Events     uint64
 	Lost       uint64
-	LostKnown  LostKnown // about Lost; what ring buffers lose is counted for all of them together at most
+	LostKnown  LostKnown // whether Lost is complete; if losses of ring buffers are counted, then for all of them together
 }
 
 // Sources describes the sources of events, known once the package is loaded.
@@ -377,7 +377,7 @@ type ProgResult struct {
 	Ctx         []byte
 }
 
-// ProgRun runs a loaded program with input of the caller, without its hook. Its side effects are real.
+// ProgRun runs a loaded program with input from the caller, without its hook. Its side effects are real.
 func (vm *VM) ProgRun(name string, in ProgInput) (ProgResult, error) {
 	data, ctx := make([]byte, in.DataOut), make([]byte, in.CtxOut)
 	var out C.eunomia_prog_result

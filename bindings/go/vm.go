@@ -104,7 +104,7 @@ type VM struct {
 	logger    *logger
 	types     map[*C.eunomia_type]*Type
 	last      string // name of the source of the last batch
-	// Whether Stop was called. Otherwise it was a context that ended a wait.
+	// Whether Stop was called. If a wait was stopped without that, its context had ended.
 	stopped atomic.Bool
 }
 
@@ -431,7 +431,7 @@ func (t texts) free() {
 
 func (t texts) at(i int) *C.char { return t[i] }
 
-// or returns NULL for an empty string.
+// or returns string i, or NULL if it is empty.
 func (t texts) or(i int) *C.char {
 	if *t[i] == 0 {
 		return nil

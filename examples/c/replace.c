@@ -42,7 +42,7 @@ int main(int argc, char **argv) {
     check(eunomia_attach(vm));
     check(eunomia_poll(vm, -1, EUNOMIA_FORMAT_JSON, print, NULL));
 
-    // Everything that can fail or takes long is in prepare. If it fails, the old version runs on.
+    // Everything that can fail or takes long is in prepare. If it fails, the old version keeps running.
     replace.flags = EUNOMIA_REPLACE_KEEP_OLD;
     check(eunomia_prepare(vm, next, len, &replace));
     check(eunomia_flip(vm)); // from here on, each event is one of the new version

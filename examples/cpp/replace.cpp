@@ -17,7 +17,7 @@ static int run(const char *package, const char *next) {
     vm.attach();
     vm.poll(eunomia::forever, eunomia::format::json, on_event);
 
-    // Everything that can fail or takes long is in prepare. If it fails, the old version runs on.
+    // Everything that can fail or takes long is in prepare. If it fails, the old version keeps running.
     std::ifstream file(next, std::ios::binary);
     std::string data{std::istreambuf_iterator<char>(file), {}};
     eunomia::prepared prepared = vm.prepare(data, eunomia::replace_flag::keep_old);

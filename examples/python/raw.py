@@ -27,7 +27,7 @@ class Event(ctypes.Structure):
 
 
 def show(event: eunomia.Event) -> None:
-    # A record may be shorter than its type; what is missing is zero.
+    # A record may be shorter than its type; missing bytes are zero.
     record = Event.from_buffer_copy(event.data.ljust(ctypes.sizeof(Event), b"\0"))
     what = f"exit {record.exit_code}" if record.exit_event else record.filename.decode("utf-8", "replace")
     print(record.pid, record.comm.decode("utf-8", "replace"), what, flush=True)

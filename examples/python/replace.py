@@ -22,7 +22,7 @@ def main(package: str, next_package: str) -> None:
         vm.attach()
         vm.poll(show)
 
-        # Everything that can fail or takes long is in prepare. If it fails, the old version runs on.
+        # Everything that can fail or takes long is in prepare. If it fails, the old version keeps running.
         with vm.prepare(Path(next_package).read_bytes(), eunomia.ReplaceFlag.KEEP_OLD) as prepared:
             print(json.dumps(prepared.flip()))  # from here on, each event is one of the new version
 

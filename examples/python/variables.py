@@ -20,7 +20,7 @@ def main(package: str) -> None:
         vm.var_set("targ_failed", True)
         vm.attach()
 
-        # Only the second is of interest now.
+        # With targ_failed, only the second open is reported.
         with open("/proc/self/stat"):
             pass
         try:

@@ -32,7 +32,7 @@ fn text(bytes: &[u8]) -> String {
 }
 
 fn show(event: &Event) -> Flow {
-    // An error if it were shorter.
+    // This returns an error if the data is shorter than the struct.
     if let Ok((record, _)) = Record::read_from_prefix(event.data) {
         let what = match record.exit_event {
             0 => text(&record.filename),

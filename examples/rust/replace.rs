@@ -23,7 +23,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     vm.attach()?;
     vm.poll(None, Format::Json, print)?;
 
-    // Everything that can fail or takes long is in prepare. If it fails, the old version runs on.
+    // Everything that can fail or takes long is in prepare. If it fails, the old version keeps running.
     let mut options = ReplaceOptions::default();
     options.keep_old = true;
     let prepared = vm.prepare(&std::fs::read(next)?, options)?;

@@ -24,7 +24,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     vm.var_set_json("targ_failed", "true")?;
     vm.attach()?;
 
-    // Only the second is of interest now.
+    // With targ_failed, only the second open is reported.
     File::open("/proc/self/stat")?;
     if let Err(error) = File::open("/nothing/here") {
         println!("expected: {error}");

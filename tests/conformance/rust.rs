@@ -272,7 +272,7 @@ fn answer(step: &Value) -> Flow {
     }
 }
 
-// ---- the calls, each group giving `None` for what is not its own ------------------------------------------------
+// ---- the calls: each function returns `None` for calls of the others -------------------------------------------
 
 fn package(vm: &Vm, call: &str, step: &Value, out: &mut Outcome) -> Option<Done> {
     Some(match call {

@@ -253,7 +253,7 @@ fn programs_without_a_hook_are_skipped_if_the_host_allows_it() {
     }
     drop(lenient);
 
-    // No program can be used, at load or at attach, or none of those that the host names.
+    // No program can be used: none loads, none attaches, or none that the host names does.
     for hooks in [["tp_btf/no_such", "tp_btf/nor_this"], ["tracepoint/sched/no_such", "raw_tp/no_such"]] {
         let (none, _) = vm(&hooks, true);
         let error = none.attach().unwrap_err();

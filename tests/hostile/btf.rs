@@ -239,7 +239,7 @@ fn operations_lie_within_their_section() {
     const NAME: &str = "tcp_congestion_ops___own";
     let wrapped = |btf: &mut Vec<u8>| {
         let (_, section) = find(btf, DATASEC, ".struct_ops");
-        elf::put(btf, section + 8, 40); // a size: otherwise libbpf takes the place from the symbol
+        elf::put(btf, section + 8, 40); // a size: otherwise libbpf reads the position from the symbol
         elf::put(btf, member(section, 0) + 4, u32::MAX - 15);
     };
     btf_refused(OPERATIONS, wrapped, &["operations", "offset 4294967280"]);

@@ -349,7 +349,7 @@ fn every_event_lost_by_a_stalled_consumer_is_counted() {
 /// Whether the vm's descriptor is readable for a host with its own event loop.
 fn readable(vm: &Vm) -> bool {
     let mut fd = libc::pollfd { fd: vm.epoll_fd(), events: libc::POLLIN, revents: 0 };
-    // SAFETY: one entry, as told.
+    // SAFETY: the array has one entry, which is the length that is passed.
     unsafe { libc::poll(&mut fd, 1, 0) == 1 }
 }
 

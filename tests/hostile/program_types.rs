@@ -413,7 +413,7 @@ fn traffic_control_of_both_kinds() {
         let filters = output("tc filter show dev veth0 egress");
         assert!(filters.contains("pref 77") && filters.contains("handle 0x7"), "{filters}");
 
-        // The same place is in use; another one is free.
+        // The same handle and priority are in use; others are free.
         let other = opened(&package(TC));
         other.prog_set_target_json("on_packet", egress).unwrap();
         let remove = "tc filter del dev veth0 egress pref 77 handle 0x7 bpf";

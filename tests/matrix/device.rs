@@ -12,7 +12,7 @@ pub fn name() -> &'static str {
 pub struct Device;
 
 impl Device {
-    /// Creates it if the kernel supports such devices.
+    /// Creates the device if the kernel supports such devices.
     pub fn new() -> Device {
         // A request for a link with IFLA_IFNAME and IFLA_LINKINFO, like that of `ip link add NAME type netkit`.
         let kind = attribute(libc::IFLA_INFO_KIND, b"netkit\0");

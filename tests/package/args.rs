@@ -228,7 +228,7 @@ fn a_map_with_cmdarg_has_an_option_for_its_size() {
     .meta;
     let sizes = |argv: &[&str]| run(&meta, argv);
     let entry = |name: &str, text: ArgText| (name.to_owned(), text);
-    // The variable already has the name.
+    // A variable already has the name `events`.
     assert_eq!(sizes(&["--var-events=8192"]), [entry("events", text("8192"))]);
     assert_eq!(sizes(&["-b", "1"]), [entry("events", text("1"))]);
     assert_eq!(

@@ -38,7 +38,7 @@ pub fn is_root() -> bool {
     std::fs::read_to_string("/proc/self/status").is_ok_and(|status| status.contains("\nUid:\t0\t"))
 }
 
-/// The compiler of this workspace. `make test` builds it first, `cargo build --workspace` by hand.
+/// The compiler of this workspace. `make test` builds it first; `cargo build --workspace` does so by hand.
 fn ecc() -> PathBuf {
     let exe = std::env::current_exe().expect("the path of the test is known");
     let target = exe.ancestors().nth(2).expect("tests are in target/PROFILE/deps");

@@ -328,7 +328,7 @@ fn in_addr_is_an_address_and_be32_is_a_number() {
     record.extend([1, 0, 0, 0]);
     assert_eq!(json_text(&ty, &record), r#"{"from":"127.0.0.1","to":"::1","raw":1}"#);
     assert_eq!(text(&ty, &record), "127.0.0.1 ::1 1");
-    // As a value of its own it is one column; and members can still be set.
+    // An address outside of a struct is one column, and its members can still be set.
     let address = &ty.member("from").unwrap().ty;
     assert_eq!(text(address, &record), "127.0.0.1");
     for given in [json!("127.0.0.1"), json!({"s_addr": 0x0100_007f})] {
@@ -514,7 +514,8 @@ fn any_format_on_any_type_is_refused_or_writes_one_kind_of_value() {
     assert!(fitting > 200, "only {fitting} fitted");
 }
 
-/// The kinds of a value and of what it holds; of a list those of its first element, for a stack may be empty.
+/// Returns the kinds of a value and of the values in it. Of a list only the first element is used, because a stack may be
+/// empty.
 fn shape(value: &Value) -> Vec<&'static str> {
     match value {
         Value::Object(members) => members.values().flat_map(shape).collect(),

@@ -81,7 +81,7 @@ fn handlers_of_every_accepted_type_get_each_event() {
     assert_eq!(seen.seqs(), [0, 1]);
     assert_eq!(seen.lines[2..], ["no result 0 1"; 2]);
 
-    // The sign of its result is in the upper half.
+    // The sign of a 64-bit result is in its upper half.
     let vm = plain(&events_guest(&["WIDE"]));
     let (result, seen) = run_until(&vm, Format::Json, 4, 2);
     assert_eq!(result.unwrap(), 0);
@@ -200,7 +200,7 @@ fn all_programs_are_polled_together_as_minus_1_and_unknown_ones_are_refused() {
     needs_root!();
     let (_, seen) = run_until(&plain(&events_guest(&["PROGRAMS=2", "POLLED=-1"])), Format::Json, 2, 2);
     assert_eq!(seen.seqs(), [0, 1]);
-    // Program 0 exists but does not run; program 7 does not exist. The guest goes on.
+    // Program 0 exists but does not run; program 7 does not exist. The guest keeps running.
     for polled in ["POLLED=0", "POLLED=7", "POLLED=-2"] {
         let (result, _) = run_until(&plain(&events_guest(&["PROGRAMS=2", polled])), Format::Json, 0, 0);
         assert_eq!(result.unwrap(), 12, "{polled}");

@@ -7,7 +7,7 @@
 struct event {
     int pid;
     char comm[COMM_LEN];
-    char line[LINE_LEN]; // cut where it is longer
+    char line[LINE_LEN]; // longer lines are cut off
 };
 
 #endif

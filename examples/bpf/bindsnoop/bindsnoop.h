@@ -12,7 +12,7 @@ struct event {
     int pid;
     int ret;       ///< @format errno
     __u8 addr[16]; ///< @format ipv6
-    __u16 port;    // the one the socket got; the wanted one where it got none
+    __u16 port;    // of the socket, or as requested if it got none
     __u16 family;  // 2: IPv4, 10: IPv6
     __u16 type;    // 1: stream, 2: datagrams, 3: raw
     __u16 protocol;

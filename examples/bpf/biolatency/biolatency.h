@@ -11,7 +11,7 @@
 // Slot n counts the requests that took 2^n up to 2^(n+1)-1 microseconds.
 struct hist {
     __u32 slots[MAX_SLOTS];
-    char disk[DISK_LEN]; // empty where all disks are counted together
+    char disk[DISK_LEN]; // empty if all disks are counted together
 };
 
 #endif

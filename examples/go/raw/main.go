@@ -65,7 +65,7 @@ func run(ctx context.Context, path string) error {
 }
 
 func show(data []byte) {
-	// A record may be shorter than its type; what is missing is zero.
+	// A record may be shorter than its type; missing bytes are zero.
 	whole := make([]byte, binary.Size(record{}))
 	copy(whole, data)
 	var found record

@@ -23,7 +23,7 @@ func main() {
 	_, err = vm.Poll(context.Background(), eunomia.Forever, eunomia.FormatJSON, show)
 	check(err)
 
-	// Everything that can fail or takes long is in Prepare. If it fails, the old version runs on.
+	// Everything that can fail or takes long is in Prepare. If it fails, the old version keeps running.
 	next, err := os.ReadFile(os.Args[2])
 	check(err)
 	prepared, err := vm.Prepare(next, eunomia.ReplaceKeepOld)

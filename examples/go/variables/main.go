@@ -37,7 +37,7 @@ func main() {
 	check(vm.VarSet("targ_failed", true))
 	check(vm.Attach())
 
-	// From here on, only the second map is needed.
+	// With targ_failed, only the second open is reported.
 	os.ReadFile("/proc/self/stat")
 	_, err = os.ReadFile("/nothing/here")
 	fmt.Println("expected:", err)

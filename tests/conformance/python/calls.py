@@ -278,7 +278,7 @@ class Host:
     def _map_get(self, step: Step, out: Outcome) -> None:
         value = self.vm.map_get(step["map"], bytes.fromhex(step["key"]))
         if len(value) != step["size"]:
-            _cannot_be_said()  # the binding brings a buffer that fits
+            _cannot_be_said()  # the binding allocates a buffer that fits
         out.bytes = value.hex()
 
     def _map_set(self, step: Step, out: Outcome) -> None:
@@ -292,7 +292,7 @@ class Host:
         key = bytes.fromhex(step["key"]) if "key" in step else None
         found = self.vm.map_next(step["map"], key)
         if found is None:
-            raise Error(Status.ERR_NOT_FOUND, "None")  # is how Python says it
+            raise Error(Status.ERR_NOT_FOUND, "None")  # the binding returns None
         out.bytes = found.hex()
 
     def _map_get_json(self, step: Step, out: Outcome) -> None:
@@ -424,5 +424,5 @@ def _info(found: Any) -> dict[str, Any]:
 
 def _at(found: list[Any], step: Step) -> dict[str, Any]:
     if step["index"] >= len(found):
-        raise Error(Status.ERR_NOT_FOUND, "beyond the list")  # is where Python raises IndexError
+        raise Error(Status.ERR_NOT_FOUND, "beyond the list")  # Python would raise IndexError
     return _info(found[step["index"]])

@@ -1,7 +1,7 @@
 // Makes the n-th system call of a vm's life cycle fail, for n = 0, 1, ... until a cycle completes without a
 // failure. The function that fails must return an error and succeed when it is repeated, nothing may leak,
 // and a second vm must load as usual. Each cycle runs in a process of its own. There libbpf has already
-// probed the kernel's features: it probes once per process, and takes a feature for missing if its probe
+// probed the kernel's features: it probes once per process, and treats a feature as missing if its probe
 // fails.
 //
 // Then the same with the n-th allocation by libbpf, libelf, zlib, WAMR or the C library. An allocation

@@ -49,7 +49,7 @@ static void a_prepared_version_excludes_others_and_can_be_given_up(void) {
     CHECK_TEXT("no version is prepared", eunomia_replace_report(vm));
     CHECK_STATUS(EUNOMIA_OK, replace(vm, second, 0));
     CHECK_STATUS(EUNOMIA_OK, prepare(vm, first, 0));
-    eunomia_destroy(vm); // gives it up
+    eunomia_destroy(vm); // unloads the prepared version
 }
 
 static void a_failed_flip_gives_the_version_up(void) {
@@ -121,7 +121,7 @@ static void failures_are_told_to_the_thread_that_made_them(void) {
     CHECK_STATUS(EUNOMIA_OK, eunomia_flip(poller.vm));
     eunomia_stop(poller.vm);
     CHECK(pthread_join(thread, NULL) == 0);
-    // The next failure of this thread counts.
+    // The next failure of this thread replaces the message.
     CHECK_STATUS(EUNOMIA_ERR_NOT_FOUND, eunomia_var_set_json(poller.vm, "none", "1"));
     CHECK_TEXT("none", eunomia_errmsg(poller.vm));
     eunomia_destroy(poller.vm);

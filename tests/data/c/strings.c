@@ -1,4 +1,4 @@
-// Returned strings: valid until the next call, except calls that do not count.
+// Returned strings: valid until the next call, except for calls that keep them.
 #include "test.h"
 
 static eunomia_vm *vm;

@@ -53,7 +53,7 @@ class Group:
         self.close()
 
     def close(self) -> None:
-        """Frees the group. Its vms leave it and stay as they are. Not while a thread polls."""
+        """Frees the group. Its vms leave it and stay as they are. Raises ERR_BUSY while a thread polls."""
         if not self._turn.acquire(blocking=False):
             raise Error(Status.ERR_BUSY, "the group is being polled")
         self._end()
