@@ -166,6 +166,7 @@ mod tests {
         assert_eq!(found(&own, "debian/12/arm64", "6.1"), None);
         let arm = merged(Some(("6.1", "aarch64")));
         assert_eq!(found(&arm, "debian/12/arm64", "6.1").unwrap(), b"arm");
+        assert_eq!(found(&arm, "debian/12/arm64", "5.10"), None);
         // A kernel without BTF in the archive: the library reports that, because there is BTF for others.
         let other = merged(Some(("4.18", "x86_64")));
         assert!(other.has_kernel_btf() && found(&other, "debian/12/x86_64", "4.18").is_none());

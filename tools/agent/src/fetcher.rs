@@ -120,7 +120,9 @@ mod tests {
     fn a_download_is_read_as_it_was_sent() {
         for signature in [None, Some("s".to_owned())] {
             let sent = (b"p".to_vec(), signature);
-            assert_eq!(decode(&encode(Ok(sent.clone()))).unwrap().unwrap(), sent);
+            let bytes = encode(Ok(sent.clone()));
+            assert_eq!(decode(&bytes).unwrap().unwrap(), sent);
+            assert!(decode(&[&bytes[..], &[0]].concat()).is_none());
         }
         let failed = decode(&encode(Err(Failure::new(Status::NotFound, "x")))).unwrap().unwrap_err();
         assert_eq!(failed.message, "x");

@@ -104,6 +104,7 @@ mod tests {
         fs::create_dir_all(allowed.join("sub")).unwrap();
         fs::create_dir(&other).unwrap();
         fs::write(other.join("file"), "").unwrap();
+        fs::write(other.join("plain"), "").unwrap();
         let folders = [allowed.clone()];
         let open = |path: PathBuf| open_beneath(&path, &folders, None).map(drop).map_err(|why| why.message);
         assert_eq!(open(allowed.join("a")), Ok(()));
@@ -117,7 +118,7 @@ mod tests {
         std::os::unix::fs::symlink(&other, allowed.join("link")).unwrap();
         std::os::unix::fs::symlink(other.join("file"), allowed.join("file")).unwrap();
         fs::hard_link(other.join("file"), allowed.join("hard")).unwrap();
-        for path in ["link/file", "file", "hard", "sub", "sub/../a", "none/a"] {
+        for path in ["link/plain", "link/new", "file", "hard", "sub", "sub/../a", "none/a"] {
             let why = open(allowed.join(path)).unwrap_err();
             assert!(why.contains("cannot be opened"), "{path}: {why}");
         }
