@@ -148,7 +148,7 @@ fn consume(vm: &Vm, way: Way, seen: &mut Seen) -> bool {
     }
 }
 
-/// Taken by each test: the programs of all tests see the calls of the whole process.
+/// A lock that each test takes, because the programs of all tests see the calls of the whole process.
 fn alone() -> MutexGuard<'static, ()> {
     static ONE: Mutex<()> = Mutex::new(());
     ONE.lock().unwrap_or_else(PoisonError::into_inner)
@@ -527,7 +527,7 @@ fn a_panic_in_a_batch_releases_that_batch_and_no_other() {
     };
     assert!(catch_unwind(AssertUnwindSafe(poll)).is_err());
     assert_eq!(seen.count(), 512);
-    // The vm cannot go on, but its ring buffer can be read.
+    // This vm is unusable now, but its ring buffer can be read by another one.
     assert_eq!(vm.poll_batch(None, |_| Flow::Continue).unwrap_err().status(), Status::Internal);
     drop(vm);
     let vm = reader(&package, &pins.0);

@@ -74,7 +74,7 @@ fn report(replaced: &Replaced) -> Value {
     serde_json::from_str(&replaced.to_json()).expect("JSON")
 }
 
-/// What a report says about a map, in one of its lists.
+/// Returns the entry for a map in one of the lists of a report.
 fn of_map<'a>(report: &'a Value, list: &str, name: &str) -> Option<&'a Value> {
     report[list].as_array().expect("a list").iter().find(|map| map["name"] == name)
 }

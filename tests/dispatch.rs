@@ -949,7 +949,7 @@ fn without_descriptors<T>(change: impl Fn() -> eunomia::Result<T>, check: impl F
     panic!("it fails with 4096 descriptors");
 }
 
-/// The process is one of its own because of its limit.
+/// The test runs in a process of its own, because it limits the number of descriptors.
 #[test]
 fn without_descriptors_the_running_version_goes_on() {
     let Some(_) = child::folder() else {
@@ -1020,7 +1020,7 @@ fn a_refused_version_leaves_no_trace() {
     let _turn = turn();
     let [one, two] = versions(RAW_TP);
     let vm = attached(&one, true);
-    // The first call makes a descriptor, which stays.
+    // The first call opens a descriptor, which stays open.
     assert!(vm.replace(&one, ReplaceOptions::default()).expect("the same").unchanged);
     let clean = Watch::new();
     let with = |programs: &str| support::package(&source(3, "", &[RAW_TP, programs].concat()));
@@ -1085,7 +1085,7 @@ fn a_refused_version_leaves_no_trace() {
     assert!(error.to_string().contains("option replaceable"), "{error}");
 }
 
-/// A dispatcher has the hook, so the kernel does not check what the program reads when it begins to run.
+/// The dispatcher is attached to the hook, so the kernel does not check what the called program reads.
 #[test]
 fn a_program_that_reads_more_than_its_hook_has_is_refused() {
     needs_root!();
@@ -1105,7 +1105,7 @@ fn a_program_that_reads_more_than_its_hook_has_is_refused() {
             assert!(error.status() == Status::Attach && error.to_string().contains(text), "{error}");
         }
         let vm = attached(&program(least), true);
-        // The first call makes a descriptor, which stays.
+        // The first call opens a descriptor, which stays open.
         assert!(vm.replace(&program(least), ReplaceOptions::default()).expect("the same").unchanged);
         let clean = Watch::new();
         let error = vm.replace(&program(beyond), ReplaceOptions::default()).expect_err("it reads too much");
@@ -1190,7 +1190,7 @@ fn hosts_that_are_killed_during_a_replace_leave_nothing_behind() {
     println!(
         "{count} kills, by the number of descriptors of programs, maps and links at that time: {held:?}"
     );
-    // Otherwise all were killed in the same phase.
+    // With one number only, all hosts would have been killed in the same phase.
     assert!(held.len() > 1, "{held:?}");
     watch.is_clean();
 }
@@ -1199,7 +1199,8 @@ fn hosts_that_are_killed_during_a_replace_leave_nothing_behind() {
 fn the_command_line_is_applied_to_the_new_version() {
     needs_root!();
     let _turn = turn();
-    // What is not given has the default of each version, and an option may set a variable of another type and name.
+    // A variable without an option gets the default of each version. In the new version, an option may set a variable of
+    // another type and name.
     let with = |vars: &str| support::package(&source(1, "", &[vars, RAW_TP].concat()));
     let one = with(
         "/// @cmdarg {\"default\": 1}\nconst volatile u32 depth = 0;\n\

@@ -178,7 +178,7 @@ fn a_sleeping_poll_is_woken_by_each_kind_of_buffer() {
             set_burst(vm, u32::from(index == key));
         }
         for _ in 0..20 {
-            // The thread ends in its first call, most likely after the poll has begun to wait.
+            // The thread triggers one event and ends, most likely after the poll has begun to wait.
             let trigger = thread::spawn(|| {
                 thread::sleep(Duration::from_millis(1));
                 trigger();

@@ -33,7 +33,7 @@ fn in_every_order(test: impl Fn() + Sync + Send + 'static) {
     println!("{} orders", orders.load(Relaxed));
 }
 
-// ---- flags, events and places of the model ---------------------------------------------------------------------
+// ---- flags, events and queues of the model ---------------------------------------------------------------------
 
 /// A flag, or a broken one that cannot be set.
 struct Bit {

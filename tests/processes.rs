@@ -95,7 +95,7 @@ impl Reader {
         assert_eq!(receive(&mut self.socket), b"done", "adopt");
     }
 
-    /// Ends it when it has delivered everything, or at once.
+    /// Ends the reader, when it has delivered everything or at once, and returns its counts.
     fn end(mut self, how: &str) -> Counts {
         send(&mut self.socket, how.as_bytes());
         let counts = serde_json::from_slice(&receive(&mut self.socket)).expect("counts");

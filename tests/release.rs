@@ -162,7 +162,7 @@ fn is_known(command: &str, makefile: &str, ci: &str) -> bool {
     match (words.next(), words.next()) {
         (Some("make"), Some(target)) => makefile.contains(&format!("\n{target}: ")),
         (Some(".ci/run"), Some(part)) => ci.contains(&format!("\n    {part})")),
-        // Takes the place of the two with a matrix, whose items are checked.
+        // A job with a matrix runs this; the items of the matrix are checked as commands.
         (Some("${{"), Some("matrix.command")) => true,
         // Only the workflows on the project's host can publish.
         (Some("gh"), Some("release")) => true,

@@ -326,7 +326,7 @@ char LICENSE[] SEC("license") = "GPL";
 fn objects_with_changed_types_crash_nothing() {
     needs_root!();
     const TEST: &str = "btf::objects_with_changed_types_crash_nothing";
-    const LOADED: u64 = 32; // one in so many: it takes long
+    const LOADED: u64 = 32; // one object in 32 is also loaded, because loading is slow
     let Some(folder) = child::folder() else {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("rich"), object(&package(RICH))).unwrap();

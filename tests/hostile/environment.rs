@@ -558,7 +558,7 @@ fn closed_standard_descriptors_are_not_reused() {
     let package = read(&folder, "everything");
     // SAFETY: the numbers of the copies are above all open descriptors, and the copies are restored.
     let saved = [0, 1, 2].map(|fd| unsafe { libc::fcntl(fd, libc::F_DUPFD_CLOEXEC, 500) });
-    // SAFETY: nobody writes to them meanwhile.
+    // SAFETY: nothing writes to these descriptors until they are restored.
     (0..3).for_each(|fd| assert_eq!(unsafe { libc::close(fd) }, 0));
     let mut taken = Vec::new();
     let mut look = |when: &'static str| {

@@ -205,7 +205,7 @@ fn a_short_event_reads_as_zero_beyond_its_end() {
         let vm = own(&single);
         vm.attach().unwrap();
         for (len, expected) in &cases {
-            // The kernel rounds a perf record up to 4 bytes beyond a multiple of 8, and does not say by how much.
+            // The kernel rounds a perf record up to 4 bytes beyond a multiple of 8, and does not report by how much.
             if map == "perf" && len % 8 != 4 && *len < 40 {
                 continue;
             }

@@ -406,7 +406,7 @@ fn if_one_program_cannot_attach_none_stays_attached() {
     refused(vm.attach(), Status::Attach, &["\"on_exit\"", "sys_exit_nothing"]);
     clean.nothing_in_kernel();
 
-    // Loaded beforehand, it stays loaded, and nothing is attached.
+    // If the package was loaded beforehand, it stays loaded, and nothing is attached.
     vm.load().unwrap();
     refused(vm.attach(), Status::Attach, &["\"on_exit\""]);
     for prog in ["on_enter", "on_exit"] {
@@ -419,7 +419,7 @@ fn if_one_program_cannot_attach_none_stays_attached() {
         0
     );
 
-    // With a target that exists it works.
+    // With a target that exists, attach succeeds.
     vm.prog_set_target_json("on_exit", r#"{"attach":"tp/syscalls/sys_exit_getpgid"}"#).unwrap();
     vm.attach().unwrap();
     call(1);

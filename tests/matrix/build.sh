@@ -2,7 +2,7 @@
 # build.sh [types|features]: compiles what the kernel matrix loads to target/matrix: a package for each type of map, the two
 # event buffers, struct_ops, and (alone with `types`) one that contains the types of this kernel and of those that
 # tests/kernels has. The package of the program types is committed (features.json), so that all kernels get the same
-# bytes; `features` makes it anew and writes down its digest.
+# bytes; `features` builds it again and stores its digest.
 set -euo pipefail
 cd "$(dirname "$0")"
 

@@ -71,7 +71,7 @@ pub fn receive_fds(socket: &UnixStream, count: usize) -> Vec<OwnedFd> {
     fds
 }
 
-/// Gives up all capabilities, for good, in all threads.
+/// Drops all capabilities permanently, in all threads.
 pub fn drop_privileges() {
     const NOBODY: u32 = 65534;
     // SAFETY: numbers only, and no groups.

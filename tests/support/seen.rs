@@ -32,7 +32,7 @@ impl Seen {
         Flow::Continue
     }
 
-    /// Returns whether the number is new.
+    /// Marks the number of an event, and returns whether it is new.
     fn mark(&mut self, thread: usize, number: usize) -> bool {
         let ids = &mut self.ids[thread];
         if ids.len() <= number / 64 {

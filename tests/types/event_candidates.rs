@@ -49,7 +49,7 @@ fn btf_ext(ids: &[u32]) -> Vec<u8> {
     let mut bytes = vec![0x9f, 0xeb, 1, 0];
     let relocations_len = 4 + 8 + 16 * ids.len() as u32;
     let header = [32, 0, 8, 8, 0, 8, relocations_len];
-    let before = [0xffff_ffff; 2]; // function infos, not looked at
+    let before = [0xffff_ffff; 2]; // function infos, which are not read
     let relocations = [16, 0, ids.len() as u32];
     let records = ids.iter().flat_map(|id| [0, *id, 0, 0]);
     let words = header.into_iter().chain(before).chain(relocations).chain(records);

@@ -469,7 +469,7 @@ fn thread_named(name: &str) -> u32 {
 #[test]
 fn a_waiting_guest_causes_no_wakeups() {
     needs_root!();
-    // In a process of its own: the thread that watches serves the guests of all tests.
+    // The test runs in a process of its own, because one watchdog thread serves the guests of all tests of a process.
     let test = "limits::a_waiting_guest_causes_no_wakeups";
     if child::folder().is_none() {
         let folder = tempfile::tempdir().unwrap();

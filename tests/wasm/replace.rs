@@ -11,7 +11,7 @@ use crate::fixture::{CALLS, call, guest, main_of, opened, refused, run, tid, wat
 use crate::needs_root;
 use crate::support::{self, kernel::Watch};
 
-/// `CALLS`, numbered by an entry of its hash map, with so many events for each call.
+/// `CALLS` with `repeat` events for each call, which are numbered by an entry of its hash map.
 fn counting(repeat: u32) -> String {
     let head = "SEC(\"raw_tp/sys_enter\")";
     let next = "static u64 next(void)\n{\n    u32 key = 0;\n    u64 first = 1, *count = bpf_map_lookup_elem(&counts, \

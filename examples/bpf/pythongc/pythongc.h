@@ -5,7 +5,7 @@
 
 struct event {
     int pid;
-    int generation;                 // 0 to 2; the higher, the more objects are looked at
+    int generation;                 // 0 to 2; a higher one examines more objects
     long long collected;            // objects that were freed
     unsigned long long duration_ns; ///< @format duration
     char comm[COMM_LEN];

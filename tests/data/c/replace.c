@@ -141,7 +141,7 @@ static void a_callback_cannot_replace_its_package(void) {
     eunomia_destroy(vm);
 }
 
-// Also with the failure of a replace, whose message the polling thread's call does not hide.
+// A replace fails here too: the call of the polling thread does not hide the message.
 static void a_package_is_replaced_while_another_thread_polls(void) {
     int turns = repeats < 20 ? repeats : 20, before = 0;
     struct poller poller = {running(), {0, 0, 0}};

@@ -34,7 +34,7 @@ struct pair {
 static std::string folder;
 static int repeats;
 
-// The sanitizers keep freed memory.
+// The sanitizers keep freed memory, so memory use is not checked with them.
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 static constexpr bool is_sanitized = true;
 #else

@@ -73,7 +73,7 @@ impl Types {
         let made = match kind {
             0 => {
                 let size = *input.choose(&[1, 2, 4, 8, 16])?;
-                // A compiler sets at most one encoding. 2 is a character.
+                // A compiler sets at most one encoding. The encoding 2 is a character.
                 (blob.int(name, size, *input.choose(&[0, SIGNED, BOOL, 2])?), size, size)
             }
             1 => {

@@ -28,7 +28,7 @@ fuzz_target!(|data: &[u8]| {
         let text = String::from_utf8_lossy(&head).to_ascii_lowercase();
         let head = text.split("\r\n\r\n").next().unwrap_or_default();
         let count = |name: &str| head.split("\r\n").filter(|line| line.starts_with(name)).count();
-        // What two servers could understand in different ways.
+        // Two servers could understand a head that violates one of these rules in different ways.
         assert_eq!(count("host:"), 1);
         assert!(count("content-length:") + count("transfer-encoding:") <= 1);
         assert!(!head.split("\r\n").any(|line| line.starts_with([' ', '\t']) || line.contains('\n')));
