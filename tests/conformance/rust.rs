@@ -120,6 +120,24 @@ impl Scenario {
                 }));
                 Ok(())
             }
+            "triggers_start" => {
+                let count = number(step, "count");
+                self.stopper = Some(std::thread::spawn(move || {
+                    for _ in 0..count {
+                        // SAFETY: no pointers.
+                        unsafe { libc::getpgid(0) };
+                        std::thread::sleep(Duration::from_micros(100));
+                    }
+                }));
+                Ok(())
+            }
+            "triggers_end" => {
+                self.stopper.take().expect("the scenario starts it first").join().expect("the thread ends");
+                let vm = self.vm();
+                while vm.poll(Some(Duration::ZERO), Format::Raw, |_| Flow::Continue)? > 0 {}
+                out.returned = (vm.stats().events + vm.stats().lost_kernel) as i64;
+                Ok(())
+            }
             "log" => {
                 out.text = Some(self.log.lock().expect("nobody panics").clone());
                 Ok(())

@@ -605,6 +605,40 @@ CALL(stop_soon) {
     return -pthread_create(&context->host->stopper, NULL, stop_after_a_while, vm);
 }
 
+static void *trigger_often(void *count) {
+    for (intptr_t left = (intptr_t)count; left > 0; left--) {
+        syscall(SYS_getpgid, 0);
+        usleep(100);
+    }
+    return NULL;
+}
+
+CALL(triggers_start) {
+    (void)vm;
+    void *count = (void *)(intptr_t)number_of(args, "count");
+    context->host->has_stopper = true;
+    return -pthread_create(&context->host->stopper, NULL, trigger_often, count);
+}
+
+static int ignore(void *arg, const eunomia_event *event) {
+    (void)arg, (void)event;
+    return 0;
+}
+
+CALL(triggers_end) {
+    (void)args;
+    eunomia_stats stats = EUNOMIA_INIT(eunomia_stats);
+    int status;
+    if (context->host->has_stopper)
+        pthread_join(context->host->stopper, NULL);
+    context->host->has_stopper = false;
+    while ((status = eunomia_poll(vm, 0, EUNOMIA_FORMAT_RAW, ignore, NULL)) > 0)
+        continue;
+    if (status >= 0)
+        status = eunomia_stats_get(vm, &stats);
+    return status < 0 ? status : (int)(stats.events + stats.lost_kernel);
+}
+
 CALL(log) {
     (void)vm, (void)args;
     context->out->text = context->scenario->log;
@@ -685,6 +719,8 @@ static const struct {
     ENTRY(trigger),
     ENTRY(readable),
     ENTRY(stop_soon),
+    ENTRY(triggers_start),
+    ENTRY(triggers_end),
     ENTRY(log),
 };
 

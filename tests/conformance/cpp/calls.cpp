@@ -302,6 +302,25 @@ int stop_soon(eunomia::vm &vm, const context &c) {
     return 0;
 }
 
+int triggers_start(const context &c) {
+    c.host.stopper = std::thread([count = c.number("count")] {
+        for (auto left = count; left > 0; left--) {
+            ::syscall(SYS_getpgid, 0);
+            std::this_thread::sleep_for(std::chrono::microseconds(100));
+        }
+    });
+    return 0;
+}
+
+int triggers_end(eunomia::vm &vm, const context &c) {
+    if (c.host.stopper.joinable())
+        c.host.stopper.join();
+    while (vm.poll(std::chrono::milliseconds(0), eunomia::format::raw, [](const eunomia::event &) {}) > 0)
+        continue;
+    const auto stats = vm.stats_get();
+    return static_cast<int>(stats.events + stats.lost_kernel);
+}
+
 int map_get(eunomia::vm &vm, const context &c) {
     std::string key = c.bytes("key"), value(static_cast<std::size_t>(c.number("size")), '\0');
     vm.map_get(c.word("map"), key.data(), key.size(), value.data(), value.size());
@@ -437,6 +456,8 @@ const std::map<std::string, int (*)(eunomia::vm &, const context &)> calls = {
     GET("trigger", trigger(vm, c)),
     GET("readable", readable(vm, c)),
     GET("stop_soon", stop_soon(vm, c)),
+    GET("triggers_start", triggers_start(c)),
+    GET("triggers_end", triggers_end(vm, c)),
     GET("log", c.give(c.scenario.log)),
 };
 

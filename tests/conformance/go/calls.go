@@ -96,6 +96,8 @@ func init() {
 		"drained":              (*host).drained,
 		"stop":                 func(h *host, _ step, _ *outcome) (int, error) { h.vm.Stop(); return 0, nil },
 		"stop_soon":            (*host).stopSoon,
+		"triggers_start":       (*host).triggersStart,
+		"triggers_end":         (*host).triggersEnd,
 		"log":                  (*host).log,
 		"var_set_json":         (*host).varSetJSON,
 		"var_set":              (*host).varSet,
@@ -246,6 +248,34 @@ func (h *host) stopSoon(step, *outcome) (int, error) {
 		h.vm.Stop()
 	}()
 	return 0, nil
+}
+
+func (h *host) triggersStart(step step, _ *outcome) (int, error) {
+	h.stopper.Add(1)
+	go func() {
+		defer h.stopper.Done()
+		for left := step.number("count"); left > 0; left-- {
+			syscall.Getpgid(0)
+			time.Sleep(100 * time.Microsecond)
+		}
+	}()
+	return 0, nil
+}
+
+func (h *host) triggersEnd(step, *outcome) (int, error) {
+	h.stopper.Wait()
+	for {
+		ignore := func(*eunomia.Event) error { return nil }
+		count, err := h.vm.Poll(background, 0, eunomia.FormatRaw, ignore)
+		if err != nil {
+			return 0, err
+		}
+		if count == 0 {
+			break
+		}
+	}
+	stats, err := h.vm.Stats()
+	return int(stats.Events + stats.LostKernel), err
 }
 
 func (h *host) log(_ step, out *outcome) (int, error) {

@@ -51,7 +51,7 @@ class Host:
         self._other: Optional[eunomia.VM] = None
         self._group = eunomia.Group()
         self._next: Optional[eunomia.Prepared] = None
-        self._stopper: Optional[threading.Timer] = None
+        self._stopper: Optional[threading.Thread] = None
         self._lines: list[str] = []
 
     def take(self, step: Step) -> Outcome:
@@ -153,6 +153,23 @@ class Host:
     def _stop_soon(self, step: Step, out: Outcome) -> None:
         self._stopper = threading.Timer(0.05, self.vm.stop)
         self._stopper.start()
+
+    def _triggers_start(self, step: Step, out: Outcome) -> None:
+        def trigger() -> None:
+            for _ in range(step["count"]):
+                os.getpgid(0)
+                time.sleep(100e-6)
+
+        self._stopper = threading.Thread(target=trigger)
+        self._stopper.start()
+
+    def _triggers_end(self, step: Step, out: Outcome) -> int:
+        assert self._stopper is not None, "the scenario starts it first"
+        self._stopper.join()
+        while self.vm.poll(lambda event: None, Format.RAW, 0):
+            pass
+        stats = self.vm.stats()
+        return int(stats.events + stats.lost_kernel)
 
     def _log(self, step: Step, out: Outcome) -> None:
         out.out = "\n".join(self._lines)
