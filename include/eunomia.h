@@ -310,7 +310,7 @@ typedef struct eunomia_vm eunomia_vm;
 
 // Receives one line of the log.
 //
-// Any thread that is inside a call on the vm may call it. It must not call functions on the vm.
+// Any thread that is inside a call on the vm may call the function. The function must not use the vm.
 //
 //   arg    eunomia_options.log_arg
 //   level  an eunomia_log_level
@@ -357,8 +357,8 @@ typedef struct eunomia_options {
   uint64_t max_kernel_memory;
 } eunomia_options;
 
-// An event. Valid, with all it points to, until the callback returns. Before you read a field that
-// was added after the first release, check that size includes it.
+// An event. It and everything that it points to are valid until the callback returns. Before you read a
+// field that was added after the first release, check that size includes it.
 typedef struct eunomia_event {
   // Set by the library to its sizeof(eunomia_event).
   size_t size;
@@ -410,8 +410,8 @@ typedef struct eunomia_span {
   size_t len;
 } eunomia_span;
 
-// A batch of events of one source. Valid, with all it points to, until the callback returns. Before
-// you read a field that was added after the first release, check that size includes it.
+// A batch of events of one source. It and everything that it points to are valid until the callback
+// returns. Before you read a field that was added after the first release, check that size includes it.
 typedef struct eunomia_records {
   // Set by the library to its sizeof(eunomia_records).
   size_t size;
@@ -444,7 +444,7 @@ typedef struct eunomia_records {
 // Receives a batch of events of one source.
 //
 // The function must return normally: no longjmp, no C++ exception, no thread exit. All events of the
-// batch count as delivered, whatever it returns.
+// batch are counted as delivered, whatever the function returns.
 //
 //   arg      the argument given together with the callback
 //   records  the batch, valid during the call
@@ -476,7 +476,7 @@ typedef struct eunomia_stats {
   uint64_t malformed;
   // Calls of eunomia_poll, eunomia_poll_batch and eunomia_read, and iterations of eunomia_run.
   uint64_t polls;
-  // Reserved, always 0.
+  // Number of times that the package was replaced.
   uint64_t replaces;
   // Runs of all programs. 0 unless sysctl kernel.bpf_stats_enabled is on.
   uint64_t run_count;
@@ -801,7 +801,7 @@ int eunomia_detach(struct eunomia_vm *vm);
 
 // ---- Errors: the last failed call on a vm ----
 //
-// Returns a one-line human-readable message with the object and the offending value.
+// Returns a one-line human-readable message that names the object and the offending value.
 //
 //   vm  may be NULL
 //
@@ -1192,8 +1192,8 @@ const char *eunomia_group_errmsg(const struct eunomia_group *group, void **membe
 //
 // A WASM module can be replaced while its guest is running. The guest is ended, and eunomia_wasm_run
 // continues with the new guest and the same arguments. No program runs in between. The maps of the
-// guest's packages keep their content as above. The options have no effect, and the report has times
-// only: load_ms of compiling, flip_ms of ending the old guest.
+// guest's packages keep their content as above. The options have no effect. The report has only times:
+// load_ms for compiling the new module, flip_ms for ending the old guest.
 //
 // This function may be called while another thread is inside eunomia_poll or a similar call. If no
 // other call is in progress, a failure also becomes the last error of the vm, and the strings that
@@ -1611,8 +1611,8 @@ int eunomia_type_field(const struct eunomia_type *type, uint32_t index, struct e
 //   in    the input; NULL: no data, the default context, one run
 //   out   receives the result; set out->size first
 //
-// The type of the program decides what it takes: an XDP or traffic control program takes a packet
-// as data, a raw tracepoint program the arguments of its tracepoint as ctx, one uint64_t each.
+// The type of the program determines its input. An XDP or traffic control program takes a packet as
+// data. A raw tracepoint program takes the arguments of its tracepoint as ctx, one uint64_t each.
 //
 // Returns: EUNOMIA_OK or
 //   EUNOMIA_ERR_NOT_FOUND    no such program

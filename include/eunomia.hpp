@@ -91,7 +91,7 @@ class error : public std::runtime_error {
         return detail_;
     }
 
-    // The errno that caused it; 0 if there is none.
+    // The errno that caused the failure; 0 if there is none.
     int sys() const noexcept {
         return sys_;
     }
@@ -306,7 +306,7 @@ class event {
 
 // ---- Structs ----
 
-// See eunomia_options. Zero and empty values have the defaults.
+// See eunomia_options. A zero or empty value selects the default.
 struct options {
     // Receives each line of the log, in any thread that is inside a call. It must not call the vm.
     // Exceptions are ignored.

@@ -18,7 +18,8 @@ pub fn parse_float(text: &str) -> Option<f64> {
     let text = CString::new(text).ok()?;
     let mut end = null_mut();
     // SAFETY: the text is NUL-terminated; `end` is valid during the call and then points into the text. The decimal point of
-    // the host's locale may be a comma, therefore the locale "C": it is built into the C library, and creating it cannot fail.
+    // the host's locale may be a comma, so this uses the locale "C": it is built into the C library, and creating it
+    // cannot fail.
     let (value, len) = unsafe {
         let locale = libc::newlocale(libc::LC_ALL_MASK, c"C".as_ptr(), null_mut());
         let value = strtod_l(text.as_ptr(), &mut end, locale);

@@ -1,5 +1,5 @@
-//! Checks what libbpf assumes about an object's BTF and does not check itself. Without these checks it could crash or
-//! never return. All other errors are left to libbpf and the kernel.
+//! Checks what libbpf assumes about an object's BTF and does not check itself. Without these checks libbpf could crash
+//! or never return. All other errors are left to libbpf and the kernel.
 
 use super::reader::{Btf, BtfKind, Entry, Part, bad};
 use super::relocation::{Query, Relocation, relocations};
@@ -74,7 +74,7 @@ impl Btf {
         ))
     }
 
-    /// libbpf divides by the size of a bit-field's type.
+    /// Checks that bit-fields have integer types: libbpf divides by the size of the type.
     fn check_bit_fields(&self, id: u32, entry: &Entry) -> Result<()> {
         let integer = |part: &Part| {
             let entry = self.strip(part.ty).and_then(|id| self.entry(id));
@@ -94,7 +94,7 @@ impl Btf {
         }
     }
 
-    /// libbpf treats each item of a section as a variable, and writes to it.
+    /// Checks that each item of a section is a variable: libbpf treats it as one, and writes to it.
     fn check_section(&self, id: u32, entry: &Entry) -> Result<()> {
         let kind = |part: &Part| self.entry(part.ty).map(|entry| entry.kind);
         let functions = self.name(id) == Some(".ksyms");
@@ -113,7 +113,8 @@ impl Btf {
         named.flat_map(|(_, entry)| self.parts(entry))
     }
 
-    /// libbpf looks for the operations of each struct_ops map; a struct_ops map that is defined in `.maps` has none.
+    /// Refuses struct_ops maps that are defined in `.maps`: libbpf looks for the operations of each struct_ops map, and
+    /// these have none.
     fn check_maps(&self) -> Result<()> {
         const STRUCT_OPS: u64 = 26; // BPF_MAP_TYPE_STRUCT_OPS
         let follow = |id: u32| self.strip(id).and_then(|id| self.entry(id));
@@ -131,7 +132,7 @@ impl Btf {
         Ok(())
     }
 
-    /// libbpf adds the offset and the size of a struct_ops map in 32 bits.
+    /// Checks where struct_ops maps end in their section: libbpf adds their offset and size in 32 bits.
     fn check_struct_ops(&self) -> Result<()> {
         let mut checked = vec![false; self.len() as usize];
         for part in self.variables(|name| name.trim_start_matches('?').starts_with(".struct_ops")) {
@@ -151,8 +152,8 @@ impl Btf {
         Ok(())
     }
 
-    /// libbpf reads bit-fields of a struct_ops map like other members, and writes to its pointers without a bounds check.
-    /// It checks the layout of all other members itself.
+    /// Checks the members of a struct_ops map: libbpf reads bit-fields like other members, and writes to pointers
+    /// without a bounds check. It checks the layout of all other members itself.
     fn check_operations(&self, id: u32, entry: &Entry) -> Result<()> {
         const POINTER: u64 = 8;
         let kind = |part: &Part| Some(self.entry(self.strip(part.ty)?)?.kind);
@@ -165,7 +166,7 @@ impl Btf {
         Err(self.bad_type(id, format_args!("member {member:?} of a struct_ops map is {what}")))
     }
 
-    /// libbpf adds up the sizes of all these variables in an `int`.
+    /// Limits the size of all variables in `.kconfig`: libbpf adds up their sizes in an `int`.
     fn check_kconfig(&self) -> Result<()> {
         let mut size = 0;
         for part in self.variables(|name| name == ".kconfig") {

@@ -11,9 +11,9 @@ impl Btf {
     /// refers: no member, array, variable (such as the definition of a map), function or pointer. `btf_ext` is the
     /// `.BTF.ext` section; structs that the programs access through CO-RE belong to the kernel and are not returned.
     ///
-    /// A pointer variable that only keeps a struct in the BTF (`__eunomia_dummy_*`, or `unused` in its name) does not
-    /// count as a use. For a struct without a tag the typedef is returned. If `btf_ext` is malformed the result is empty,
-    /// because no struct can be ruled out.
+    /// A pointer variable that only keeps a struct in the BTF (`__eunomia_dummy_*`, or `unused` in its name) is not
+    /// counted as a use. For a struct without a tag the typedef is returned. If `btf_ext` is malformed the result is
+    /// empty, because no struct can be ruled out.
     pub fn event_candidates(&self, btf_ext: Option<&[u8]>) -> Vec<u32> {
         let mut used = self.used_types();
         if let Some(ext) = btf_ext {

@@ -1,9 +1,10 @@
-//! Extracts from a kernel's BTF the types to which the CO-RE relocations of an object can refer, as BTF of their own.
+//! Extracts from a kernel's BTF the types to which the CO-RE relocations of an object can refer, and writes them as a
+//! separate BTF.
 //!
 //! libbpf reads, checks and indexes a hundred thousand types of the kernel, and searches all of them for each type that an
 //! object names. In an excerpt of a few dozen types it finds the same ones. The selection follows libbpf's rules: a
 //! candidate is a type of the same kind with the same name, without the flavor; members are found by name, also inside
-//! members without a name. In doubt a type is included. The same scan finds the BTF ids of hooks.
+//! members without a name. If in doubt, the excerpt includes the type. The same scan finds the BTF ids of hooks.
 
 use super::reader::{Btf, BtfKind, HEADER_LEN, KINDS, SIZES, bad, sections, string_at, truncated, word_at};
 use super::relocation::{Query, Relocation};
@@ -31,8 +32,8 @@ pub struct Hook {
     pub id: u32,
 }
 
-/// A cache of positions in the types of one kernel. It is kept between objects, so that types that several objects use are
-/// searched for once. It takes about 10 kB.
+/// A cache of positions in the types of one kernel. It is kept between objects, so that a type that several objects use
+/// is searched for only once. It takes about 10 kB.
 #[derive(Default)]
 pub struct Index {
     /// The offset of every [`STEP`]th type.

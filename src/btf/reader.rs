@@ -150,7 +150,7 @@ pub struct Global<'a> {
     pub offset: u32,
     /// Its size in bytes, from the section.
     pub size: u32,
-    /// Whether only its own file sees it.
+    /// Whether it is visible only in its own file.
     pub is_static: bool,
 }
 

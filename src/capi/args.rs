@@ -162,7 +162,7 @@ fn unknown_format(number: u32) -> Error {
     invalid(format_args!("unknown format {number}"))
 }
 
-/// Returns an index as Rust counts. Negative ones are out of range.
+/// Converts an index from C. A negative index is out of range.
 pub(super) fn index(number: c_int) -> Result<usize> {
     usize::try_from(number)
         .map_err(|_| Error::new(Status::NotFound, format_args!("index {number} out of range")))

@@ -302,8 +302,8 @@ pub(super) fn receiver(
     receiver_until(over(vm), call, arg, std::ptr::null_mut())
 }
 
-/// The same for an object that delivers nothing more once `over` is set. All events of a poll use one struct; nothing is
-/// allocated.
+/// Like `receiver`, for an object that delivers nothing more once `over` is set. All events of a poll use one struct;
+/// nothing is allocated.
 pub(super) fn receiver_until(
     over: &AtomicBool,
     call: eunomia_event_fn,
@@ -354,7 +354,7 @@ fn records(of: &Records<'_>) -> eunomia_records {
     }
 }
 
-/// Set when a vm was poisoned in a callback.
+/// Returns the flag that is set when a vm was poisoned in a callback.
 fn over(vm: &eunomia_vm) -> &AtomicBool {
     vm.entrance().poisoned()
 }

@@ -1,4 +1,5 @@
-//! How every function of the C interface enters a vm or group: null check, one thread at a time, poisoning, panics, errors.
+//! The entry of every function of the C interface into a vm or group: null check, one thread at a time, poisoning,
+//! panics, errors.
 
 use std::ffi::c_int;
 use std::sync::atomic::Ordering::Relaxed;

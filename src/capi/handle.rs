@@ -167,7 +167,7 @@ impl Entrance {
         self.aside.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Set after a panic, which leaves the object unusable.
+    /// Returns the flag that is set after a panic, which leaves the object unusable.
     pub(super) fn poisoned(&self) -> &AtomicBool {
         &self.poisoned
     }

@@ -12,7 +12,7 @@ const IN_USE: &CStr = c"the vm is in use by another thread";
 
 /// ---- Errors: the last failed call on a vm ----
 ///
-/// Returns a one-line human-readable message with the object and the offending value.
+/// Returns a one-line human-readable message that names the object and the offending value.
 ///
 ///   vm  may be NULL
 ///

@@ -183,7 +183,7 @@ pub unsafe extern "C" fn eunomia_destroy(vm: *mut eunomia_vm) {
 
 /// Frees a vm. Only a group has other references, and the vm is in none.
 fn free(vm: Arc<eunomia_vm>) {
-    // What is prepared refers to the vm, which moves below.
+    // The prepared version refers to the vm, which moves below.
     let given_up = panic::catch(|| vm.give_up());
     let Some((vm, log)) = Arc::into_inner(vm).map(eunomia_vm::into_parts) else { return };
     if let Err(panic) = given_up.and_then(|()| panic::catch(|| drop(vm))) {

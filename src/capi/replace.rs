@@ -33,8 +33,8 @@ use crate::vm::{ReplaceOptions, Replaced, failure_json};
 ///
 /// A WASM module can be replaced while its guest is running. The guest is ended, and eunomia_wasm_run
 /// continues with the new guest and the same arguments. No program runs in between. The maps of the
-/// guest's packages keep their content as above. The options have no effect, and the report has times
-/// only: load_ms of compiling, flip_ms of ending the old guest.
+/// guest's packages keep their content as above. The options have no effect. The report has only times:
+/// load_ms for compiling the new module, flip_ms for ending the old guest.
 ///
 /// This function may be called while another thread is inside eunomia_poll or a similar call. If no
 /// other call is in progress, a failure also becomes the last error of the vm, and the strings that

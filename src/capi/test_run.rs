@@ -16,8 +16,8 @@ use crate::vm::{ProgInput, ProgResult};
 ///   in    the input; NULL: no data, the default context, one run
 ///   out   receives the result; set out->size first
 ///
-/// The type of the program decides what it takes: an XDP or traffic control program takes a packet
-/// as data, a raw tracepoint program the arguments of its tracepoint as ctx, one uint64_t each.
+/// The type of the program determines its input. An XDP or traffic control program takes a packet as
+/// data. A raw tracepoint program takes the arguments of its tracepoint as ctx, one uint64_t each.
 ///
 /// Returns: EUNOMIA_OK or
 ///   EUNOMIA_ERR_NOT_FOUND    no such program

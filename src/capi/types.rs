@@ -203,7 +203,7 @@ pub struct eunomia_type {
 
 /// Receives one line of the log.
 ///
-/// Any thread that is inside a call on the vm may call it. It must not call functions on the vm.
+/// Any thread that is inside a call on the vm may call the function. The function must not use the vm.
 ///
 ///   arg    eunomia_options.log_arg
 ///   level  an eunomia_log_level
@@ -225,7 +225,7 @@ pub type eunomia_event_fn =
 /// Receives a batch of events of one source.
 ///
 /// The function must return normally: no longjmp, no C++ exception, no thread exit. All events of the
-/// batch count as delivered, whatever it returns.
+/// batch are counted as delivered, whatever the function returns.
 ///
 ///   arg      the argument given together with the callback
 ///   records  the batch, valid during the call
@@ -277,8 +277,8 @@ pub struct eunomia_options {
     pub max_kernel_memory: u64,
 }
 
-/// An event. Valid, with all it points to, until the callback returns. Before you read a field that
-/// was added after the first release, check that size includes it.
+/// An event. It and everything that it points to are valid until the callback returns. Before you read a
+/// field that was added after the first release, check that size includes it.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct eunomia_event {
@@ -323,8 +323,8 @@ pub struct eunomia_span {
     pub len: usize,
 }
 
-/// A batch of events of one source. Valid, with all it points to, until the callback returns. Before
-/// you read a field that was added after the first release, check that size includes it.
+/// A batch of events of one source. It and everything that it points to are valid until the callback
+/// returns. Before you read a field that was added after the first release, check that size includes it.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct eunomia_records {
@@ -381,7 +381,7 @@ pub struct eunomia_stats {
     pub malformed: u64,
     /// Calls of eunomia_poll, eunomia_poll_batch and eunomia_read, and iterations of eunomia_run.
     pub polls: u64,
-    /// Reserved, always 0.
+    /// Number of times that the package was replaced.
     pub replaces: u64,
     /// Runs of all programs. 0 unless sysctl kernel.bpf_stats_enabled is on.
     pub run_count: u64,

@@ -32,7 +32,7 @@ pub struct Log {
     level: AtomicU32,
 }
 
-/// The greatest size of all messages that one capture keeps.
+/// Maximum size of all messages together that one capture keeps.
 const CAPTURE_LIMIT: usize = 4 << 20;
 
 thread_local! {

@@ -1,6 +1,6 @@
 //! Recognizes verifier logs among libbpf's messages, and shortens them.
 
-/// The greatest size of one message. A verifier log can have many megabytes.
+/// Maximum size of one message. A verifier log can have many megabytes.
 const MESSAGE_LIMIT: usize = 1 << 20;
 
 /// Whether a message is a verifier log: only these have several lines.

@@ -15,8 +15,8 @@ pub fn read(fd: RawFd, into: &mut [u8]) -> Result<usize> {
     usize::try_from(got).map_err(|_| Errno::last())
 }
 
-/// Reads a file. If it has more than `most` bytes, the result has more than `most` bytes too, but not all. The size in the
-/// file's metadata is not used: a device or a pipe has none.
+/// Reads a file. If it has more than `most` bytes, the result has more than `most` bytes too, but perhaps not
+/// the whole file. The size in the file's metadata is not used: a device or a pipe has none.
 pub fn read_file(path: &Path, most: usize) -> Result<Vec<u8>> {
     const CHUNK: usize = 64 << 10;
     let file = std::fs::File::open(path)?;
@@ -43,8 +43,8 @@ pub fn read_text(path: &str) -> Result<String> {
     String::from_utf8(read_file(Path::new(path), MOST)?).map_err(|_| Errno(libc::EINVAL))
 }
 
-/// Writes all of `bytes` to a descriptor of the host. Returns ECANCELED when `stop` becomes readable before that: a pipe may
-/// stay full.
+/// Writes all of `bytes` to a descriptor of the host. Returns ECANCELED when `stop` becomes readable before all bytes
+/// are written, because a pipe may stay full.
 pub fn write(fd: RawFd, mut bytes: &[u8], stop: RawFd) -> Result<()> {
     while !bytes.is_empty() {
         let mut both = [polled(stop, libc::POLLIN), polled(fd, libc::POLLOUT)];

@@ -25,7 +25,7 @@ pub fn kernel_version() -> Option<(u32, u32)> {
 }
 
 /// Waits until every BPF program that runs now and cannot sleep has ended: for an RCU grace period. Returns false if the
-/// kernel offers no such wait (nohz_full); then it waits for a time in which programs usually end.
+/// kernel offers no such wait (nohz_full); then the function waits for a time in which programs usually end.
 pub fn wait_for_programs() -> bool {
     const USUALLY: std::time::Duration = std::time::Duration::from_millis(100);
     let (command, flags) = (libc::MEMBARRIER_CMD_GLOBAL, 0);
@@ -48,8 +48,8 @@ pub fn capabilities() -> u64 {
     if ret == 0 { u64::from(sets[3]) << 32 | u64::from(sets[0]) } else { u64::MAX }
 }
 
-/// Whether this process is in the initial user namespace. Only its capabilities count for BPF. True if /proc is not
-/// readable.
+/// Whether this process is in the initial user namespace. Only capabilities in that namespace apply to BPF. True if
+/// /proc is not readable.
 pub fn in_initial_user_namespace() -> bool {
     /// PROC_USER_INIT_INO: the inode of that namespace on every kernel.
     const INITIAL: u64 = 0xefff_fffd;

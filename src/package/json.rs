@@ -19,7 +19,7 @@ use crate::memory;
 
 /// Maximum number of values in a document. Values take several times as much memory as their JSON.
 const MAX_VALUES: usize = 1 << 17;
-/// Maximum number of bytes of memory for a value without its string. An object with one member needs most.
+/// Maximum number of bytes of memory for a value without its string. An object with one member needs the most.
 const VALUE_SIZE: usize = 1024;
 
 /// The usual compression ratio of an object.

@@ -18,8 +18,8 @@ impl Package {
     }
 
     /// Returns the BTF of a kernel. `directory` is its directory in a BTFHub archive, such as `ubuntu/20.04/x86_64`. In
-    /// a container the distribution may not be that of the kernel. So if the directory is not found, the BTF for this
-    /// release and machine is returned if all distributions have the same.
+    /// a container the distribution may not be that of the kernel. So if the directory is not found, the function
+    /// returns the BTF of any distribution for this release and machine, provided that all have the same one.
     pub fn kernel_btf(&self, directory: &str, release: &str) -> Result<Option<Vec<u8>>> {
         let top = Node::new(&self.document, "");
         let Some(all) = top.get(KEY) else { return Ok(None) };

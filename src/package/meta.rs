@@ -95,7 +95,7 @@ pub struct MapMeta {
     pub ident: String,
     /// `BPF_MAP_TYPE_*`; only in layouts F0 and F1.
     pub type_text: Option<String>,
-    /// The way its entries are sampled, if they are.
+    /// The sampling of its entries; `None` if they are not sampled.
     pub sample: Option<Sample>,
     /// The type of its events.
     pub export: ExportConfig,
@@ -164,14 +164,14 @@ pub struct ProgMeta {
     pub name: String,
     /// Its section; empty in layouts F0 and F1.
     pub attach: String,
-    /// Where it attaches, as far as its section does not specify it.
+    /// Its target, as far as its section does not specify it.
     pub target: Target,
     /// Whether it is loaded by default; if not specified, its section decides.
     pub autoload: Option<bool>,
     /// Whether it is an error if the program cannot attach. If no program specifies it, at least one that delivers events
     /// must attach.
     pub required: Option<bool>,
-    /// The program that this one replaces if that does not load and attach.
+    /// The program that this one replaces if that program cannot be loaded or attached.
     pub instead_of: Option<String>,
 }
 

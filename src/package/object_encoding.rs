@@ -1,4 +1,5 @@
-//! Encodes and decodes an object in JSON: as base64, in layout F2 of a zlib stream. Both directions have limits.
+//! Encodes and decodes an object in JSON: as base64 of the object or, in layout F2, of a zlib stream. Both directions
+//! have limits.
 
 use std::borrow::Cow;
 

@@ -1,4 +1,4 @@
-//! Where a program attaches, as far as its section does not specify it: interfaces, paths, cgroups, perf events.
+//! The targets of programs, as far as their sections do not specify them: interfaces, paths, cgroups, perf events.
 //!
 //! A target has the same keys in the `progs[]` entries of a package and in the JSON that a host passes. Whether an
 //! interface or a path exists is not checked here, but when the program is attached.
@@ -188,7 +188,7 @@ fn host_target(node: Node) -> Result<Target> {
     Ok(Target { attach, ..Target::read(&node)? })
 }
 
-/// The compiler of eunomia-bpf writes index 1 into every xdp and tc program. A name beside it was added on purpose and
+/// The compiler of eunomia-bpf writes index 1 into every xdp and tc program. A name next to it was added on purpose and
 /// takes precedence.
 fn interface(node: &Node, hook: Option<&Node>) -> Result<Option<Interface>> {
     let found = node.get("interface").or_else(|| hook?.get("ifindex")).or_else(|| node.get("ifindex"));

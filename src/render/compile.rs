@@ -1,7 +1,7 @@
 //! Compiles a type to the steps that write its records.
 //!
-//! Everything that does not depend on the record is computed here, once: offsets, escaped names, the way each value is
-//! written, the greatest length of the result.
+//! Everything that does not depend on the record is computed here, once: offsets, escaped names, how each value is
+//! written, the maximum length of the result.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -61,7 +61,7 @@ enum NameSource {
     Format(ValueFormat),
 }
 
-/// Collects steps. Each method returns the greatest length of its part of the output.
+/// Collects steps. Each method returns the maximum length of its part of the output.
 struct Compiler {
     code: Code,
     /// The finished tables of names.

@@ -76,8 +76,8 @@ impl Out {
         self.pos - self.continuation_bytes
     }
 
-    /// Lets `work` continue on a copy. Calls get its address and not that of `self`, so `self` can stay in registers of
-    /// the caller.
+    /// Lets `work` continue on a copy. Calls get the address of the copy and not that of `self`, so `self` can stay in
+    /// registers of the caller.
     #[inline(always)]
     pub(super) fn detached(&mut self, work: impl FnOnce(&mut Out)) {
         let mut other = Out { buf: std::mem::take(&mut self.buf), ..*self };

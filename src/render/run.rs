@@ -82,7 +82,7 @@ impl Code {
         }
     }
 
-    /// Runs an operation that few records have. Not part of the loop above, to keep that small.
+    /// Runs an operation that few records have. It is not part of the loop above, to keep the loop small.
     fn run_rare_op(&self, op: Op, record: &[u8], offset: usize, clock: &Clock, out: &mut Out) {
         out.reserve(MAX_NUMBER + 2);
         match op {

@@ -121,7 +121,7 @@ pub(super) struct Constants {
     pub signed: bool,
     /// A mask of the size of the enum.
     pub mask: u64,
-    /// Whether a number without a name is a string in JSON. It is for a format, so that its values are always strings; not
-    /// for an enum.
+    /// Whether a number without a name is a string in JSON. This is true for a format, whose values are then always
+    /// strings, and false for an enum.
     pub quotes_numbers: bool,
 }

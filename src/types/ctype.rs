@@ -33,7 +33,7 @@ impl Type {
     }
 }
 
-/// Parses a C type and its LLVM type, such as `char [16]` and `[16 x i8]`; `None` if they are not enough.
+/// Parses a C type and its LLVM type, such as `char [16]` and `[16 x i8]`; `None` if they do not determine the layout.
 fn c_type_of(c_type: &str, llvm_type: &str) -> Option<Type> {
     let (base, is_array) = match c_type.split_once('[') {
         Some((base, _dimensions)) => (base.trim(), true),
@@ -89,7 +89,7 @@ fn c_scalar(c_type: &str, llvm_type: &str) -> Option<Type> {
     Some(Type::scalar(name, kind, size, signed))
 }
 
-/// Whether it is a name that the kernel or C uses for an unsigned integer type.
+/// Whether the kernel or C uses this name for an unsigned integer type.
 fn is_unsigned_typedef(name: &str) -> bool {
     let plain = name.trim_start_matches('_');
     let fixed =

@@ -17,10 +17,10 @@ const EXACT_FLOAT: f64 = 9_007_199_254_740_992.0;
 /// Writes a JSON value to `out` in C's representation. `out` must have the size of the type. Omitted members and elements
 /// are zero, as in a C initialiser. After an error the content of `out` is undefined.
 ///
-/// Integers accept numbers; those of more than 64 bits also decimal strings, `bool` and one-byte integers also `true`
-/// and `false`. Floats accept numbers, enums the name of a constant or a number, `char` arrays a string that fits with its
-/// NUL, structs and unions an object. A type with a format also accepts strings in that format, but times and durations
-/// only nanoseconds.
+/// Integers accept numbers. Integers of more than 64 bits also accept decimal strings; `bool` and one-byte integers
+/// also accept `true` and `false`. Floats accept numbers. Enums accept the name of a constant or a number. A `char`
+/// array accepts a string that fits with its NUL. Structs and unions accept an object. A type with a format also
+/// accepts strings in that format, except that times and durations accept only nanoseconds.
 pub fn encode(ty: &Type, value: &Value, out: &mut [u8]) -> Result<()> {
     out.fill(0);
     encode_over(ty, value, out)

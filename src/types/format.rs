@@ -16,7 +16,8 @@ pub enum ValueFormat {
     Ipv6,
     /// A MAC address, 6 bytes: `02:42:ac:11:00:02`.
     Mac,
-    /// An error number: a number in JSON, its name in text (`ENOENT`). Errors in signed integers are negative.
+    /// An error number: a number in JSON, its name in text (`ENOENT`). In a signed integer, an error number is
+    /// negative.
     Errno,
     /// The name of a system call of this machine, `openat`.
     Syscall,
