@@ -19,7 +19,7 @@ use crate::loader::protocol::{Failure, Reply};
 use crate::loader::wire::{Reader, Writer};
 use crate::policy::Policy;
 
-/// The largest package.
+/// Maximum size of a package, in bytes.
 const MAX_PACKAGE: usize = 16 << 20;
 
 /// A downloaded package and its signature.
@@ -85,8 +85,8 @@ fn decode(reply: &[u8]) -> Option<Result<Download>> {
     input.0.is_empty().then(|| Ok((package.to_vec(), signature.pop())))
 }
 
-/// The process: downloads what the messages on its socket name, one after the other, until the server closes it. `policy` is the
-/// file of the policy, which is read for each one.
+/// The main function of the process: downloads what the messages on its socket name, one after the other. It ends when the server
+/// closes the socket. `policy` is the file of the policy, which is read again for each download.
 pub fn serve(
     socket: OwnedFd,
     policy: Option<&Path>,

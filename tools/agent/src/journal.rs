@@ -1,4 +1,4 @@
-//! Writes events to the journal of systemd, in its native protocol: one datagram for each.
+//! Writes events to the journal of systemd, in its native protocol: one datagram per event.
 
 use std::io;
 use std::os::unix::net::UnixDatagram;
@@ -12,7 +12,7 @@ use crate::task::Task;
 /// Where the journal listens.
 const SOCKET: &str = "/run/systemd/journal/socket";
 
-/// A connection to the journal. Each line names the socket, because the journal may be started again.
+/// Sends to the journal. The path of its socket is used for each line, because a journal that is started again has a new socket.
 #[derive(Debug)]
 pub struct Journal {
     socket: UnixDatagram,

@@ -1,4 +1,4 @@
-//! What a task may use, as the request that starts it says. The policy may set lower limits.
+//! The limits on what a task may use, from the request that starts it. The policy may set lower limits.
 
 use eunomia::Status;
 use serde_json::{Map, Value};
@@ -8,14 +8,14 @@ use crate::loader::protocol::Failure;
 use crate::loader::wire::{Reader, Writer};
 use crate::spec::expected;
 
-/// The limits of a task; `None`: that of the policy, if it has one.
+/// The limits of a task. For `None`, the limit of the policy applies, if it has one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Limits {
-    /// The most kernel memory with full maps.
+    /// Maximum kernel memory with full maps, in MiB.
     pub memory_mib: Option<u64>,
-    /// The most processor time of its programs, in percent of one CPU.
+    /// Maximum processor time of its programs, in percent of one CPU.
     pub cpu_percent: Option<u64>,
-    /// The most events.
+    /// Maximum number of events per second.
     pub events_per_second: Option<u64>,
 }
 
@@ -50,7 +50,7 @@ impl Limits {
         Ok(limits)
     }
 
-    /// Whether a task may use this much kernel memory.
+    /// Checks that a task may use this much kernel memory.
     pub fn check_memory(&self, bytes: u64) -> std::result::Result<(), Failure> {
         match self.memory_mib.filter(|most| bytes > most.saturating_mul(1 << 20)) {
             None => Ok(()),
@@ -74,7 +74,7 @@ impl Limits {
         [self.memory_mib, self.cpu_percent, self.events_per_second]
     }
 
-    /// Writes them into a message: 0 for none.
+    /// Writes the limits into a message. 0 means no limit.
     pub fn encode(self, out: &mut Writer) {
         self.all().iter().for_each(|limit| {
             out.number(limit.unwrap_or(0));

@@ -186,7 +186,7 @@ fn follow(tasks: &Arc<Tasks>, ready: oneshot::Sender<()>) -> String {
     }
 }
 
-/// Starts failed tasks again, as their restart policies say. It sleeps until one is due or fails.
+/// Starts failed tasks again according to their restart policies. Sleeps until a task is due or fails.
 async fn retry(tasks: Arc<Tasks>) {
     loop {
         let worker = Arc::clone(&tasks);
@@ -204,7 +204,7 @@ async fn retry(tasks: Arc<Tasks>) {
     }
 }
 
-/// Compares what tasks use with their budgets, once per second while one has a budget.
+/// Compares what tasks use with their budgets, once per second while a task has a budget.
 async fn meter(tasks: Arc<Tasks>) {
     loop {
         let worker = Arc::clone(&tasks);

@@ -10,7 +10,7 @@ use crate::spec::expected;
 /// The size at which a file is renamed, and the number of renamed files, unless the request sets them.
 const MAX_MIB: u64 = 10;
 const KEEP: u64 = 3;
-/// The largest values of both.
+/// The maximum of both values.
 const MOST_MIB: u64 = 1 << 20;
 const MOST_KEPT: u64 = 100;
 
@@ -31,9 +31,9 @@ pub enum Sink {
 pub struct FileSink {
     /// Its absolute path, without `..`.
     pub path: PathBuf,
-    /// The size from which on a new file is begun.
+    /// The size, in MiB, from which on a new file is begun.
     pub max_mib: u64,
-    /// How many earlier files are kept: `PATH.1` is the last one.
+    /// The number of earlier files that are kept. `PATH.1` is the newest of them.
     pub keep: u64,
 }
 
@@ -49,7 +49,7 @@ impl Sink {
         }
     }
 
-    /// What [`from_json`](Sink::from_json) reads.
+    /// Returns the value that [`from_json`](Sink::from_json) reads.
     pub fn to_json(&self) -> Value {
         match self {
             Sink::None => json!("none"),
@@ -83,7 +83,7 @@ fn file(object: &Map<String, Value>) -> Result<FileSink> {
     })
 }
 
-/// Whether a path is absolute, names a file, and goes down only.
+/// Whether a path is absolute, names a file, and has no `..` in it.
 pub fn is_plain(path: &Path) -> bool {
     let text = path.to_string_lossy();
     let is_down = |part: Component| matches!(part, Component::RootDir | Component::Normal(_));

@@ -17,11 +17,11 @@ use crate::log::{Form, LineWriter, Lines, Log, Read};
 use crate::sink::FileSink;
 use crate::task::Task;
 
-/// How much is written at once.
+/// Number of bytes that are collected for one write.
 const PIECE: usize = 256 << 10;
 /// The delay before a write is tried again.
 const AGAIN: Duration = Duration::from_secs(1);
-/// The end of a file in which the last cursor is searched: no line is longer.
+/// Number of bytes at the end of a file in which the last cursor is searched. No line is longer.
 const TAIL: u64 = 1 << 20;
 
 /// Opens a new file instead of a full one.
@@ -135,7 +135,7 @@ fn begin(task: &Weak<Task>, log: &Log, target: &mut Target, writer: &mut LineWri
     }
 }
 
-/// Writes lines, again and again until it works. Returns `false` if the task has gone.
+/// Writes lines, and repeats this until it succeeds. Returns `false` if the task was removed.
 fn pass(task: &Weak<Task>, target: &mut Target, writer: &mut LineWriter, lines: &Lines) -> bool {
     let output = match target {
         Target::Journal(journal) => {

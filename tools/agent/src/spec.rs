@@ -29,9 +29,9 @@ pub struct Spec {
     pub format: Format,
     /// Whether its programs are detached some time after the server has ended; `None`: if they can drop, deny or rewrite something.
     pub detaches_alone: Option<bool>,
-    /// Whether it is started again after a failure.
+    /// When it is started again after a failure.
     pub restart: Restart,
-    /// What it may use.
+    /// The limits on what it may use.
     pub limits: Limits,
     /// Where its events are written.
     pub sink: Sink,

@@ -64,7 +64,7 @@ pub struct Current {
     pub attempts: Attempts,
     /// The time when it was found to have failed.
     pub failed_at: Option<Instant>,
-    /// What it uses, as the loader has found out; null without a budget.
+    /// What it uses, as measured by the loader; null without a budget.
     pub usage: Value,
     /// Whether it has failed because it used too much.
     pub is_over_budget: bool,

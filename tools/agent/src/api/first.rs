@@ -1,6 +1,6 @@
 //! The routes of the first server of eunomia-bpf, of 2022: `/start`, `/stop` and `/list`, with `--compat-e1`.
 //!
-//! Its JSON library wrote objects as arrays of their names and values, and its clients read that.
+//! The server's JSON library wrote an object as an array of names and values, and its clients expect such arrays.
 
 use eunomia::Format;
 use http::StatusCode;
@@ -67,7 +67,7 @@ impl Api {
     }
 }
 
-/// A name that no task has: that server started the same package several times.
+/// Returns a name that no task has, because clients of that server can start the same package several times.
 fn free_name(tasks: &Tasks, name: &str) -> String {
     let name = if name.is_empty() { "task" } else { name };
     let all = tasks.list();

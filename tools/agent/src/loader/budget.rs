@@ -11,15 +11,15 @@ use serde_json::{Value, json};
 use crate::limits::Limits;
 use crate::policy::Budget;
 
-/// The time between two comparisons. The server causes them, because it counts the events.
+/// The time between two comparisons. The server requests each one, because it counts the events.
 pub const PERIOD: Duration = Duration::from_secs(1);
-/// The time after which the loader does that without the server.
+/// The time after which the loader makes a comparison without a request of the server.
 const LATE: Duration = Duration::from_millis(1250);
-/// The smallest part of a second in which programs run, so that their use is known.
+/// The smallest part of a second in which programs run. It is not 0, because their use can only be measured while they run.
 const LEAST: f64 = 0.01;
 /// Programs that cannot be throttled are stopped after this many seconds with too much use.
 const STRIKES: u32 = 3;
-/// A CPU for a second, in nanoseconds for each percent.
+/// One percent of the time of a CPU in a second, in nanoseconds.
 const PERCENT: f64 = 1e7;
 
 /// What a task has used since it was started.
@@ -27,14 +27,14 @@ const PERCENT: f64 = 1e7;
 pub struct Used {
     /// The time of all runs of its programs.
     pub run_ns: u64,
-    /// Its events.
+    /// The number of its events.
     pub events: u64,
 }
 
-/// What a task may use in a second, and the rule that says so.
+/// The limit on what a task may use in a second, and the name of the rule that sets it. `None` means no limit.
 type Allowed = Option<(f64, &'static str)>;
 
-/// What one task uses.
+/// Measures what one task uses.
 #[derive(Debug, Default)]
 pub struct Meter {
     before: Used,
@@ -42,37 +42,37 @@ pub struct Meter {
     /// The end of the part of this period in which its programs run.
     off_at: Option<Instant>,
     suspended_at: Option<Instant>,
-    /// The time in this period in which its programs were suspended, and in all.
+    /// The time in which its programs were suspended: in this period, and in all earlier ones.
     skipped: Duration,
     skipped_before: Duration,
-    /// Percent of one CPU and events in a second in which its programs run all the time.
+    /// What its programs would use in a second without throttling: percent of one CPU, and events.
     demand: [f64; 2],
     share: f64,
     strikes: u32,
-    /// The rule that throttles it, and what it uses.
+    /// The rule that throttles the task, and what the task uses, as a message.
     why: Option<String>,
     stopped: bool,
 }
 
-/// What a comparison leads to.
+/// The result of a comparison.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Verdict {
-    /// It may go on.
+    /// The task keeps running.
     Fine,
     /// Its programs run for a part of the next second.
     Throttle,
-    /// It must be stopped, if it cannot be throttled.
+    /// The task must be stopped if it cannot be throttled.
     TooMuch,
 }
 
-/// The lower one of a rule of the policy and a limit of a request.
+/// Returns the lower limit: that of the policy or that of the request.
 fn lower(policy: Option<u64>, own: Option<u64>, rules: [&'static str; 2]) -> Allowed {
     let all = [policy, own].into_iter().zip(rules);
     let all = all.filter_map(|(limit, rule)| Some((limit? as f64, rule)));
     all.min_by(|one, other| one.0.total_cmp(&other.0))
 }
 
-/// What a task may use of CPU time and events.
+/// The limits of a task on CPU time and events.
 fn allowed(budget: &Budget, limits: &Limits) -> [Allowed; 2] {
     [
         lower(budget.cpu_percent, limits.cpu_percent, ["cpu_percent of the policy", "limits.cpu_percent"]),
@@ -90,7 +90,7 @@ pub fn is_metered(each: &Budget, total: &Budget, limits: &Limits) -> bool {
 }
 
 impl Meter {
-    /// Ends a period: notes what the task has used in it.
+    /// Ends a period: records what the task has used in it.
     pub fn measure(&mut self, now: Instant, used: Used) {
         self.resume(now);
         let period = self.begun.map_or(Duration::ZERO, |begun| now.duration_since(begun));
@@ -104,7 +104,7 @@ impl Meter {
         (self.before, self.begun, self.skipped, self.off_at) = (used, Some(now), Duration::ZERO, None);
     }
 
-    /// Begins a period with shares of what all tasks may use.
+    /// Begins a period: compares the use in the previous period with the limits, and sets how long programs run in this one.
     fn decide(&mut self, now: Instant, allowed: [Allowed; 2]) -> Verdict {
         let units = ["% of one CPU", "events per second"];
         let mut share = 1.0;
@@ -127,7 +127,7 @@ impl Meter {
         }
     }
 
-    /// Notes that its programs run all the time, because they cannot be throttled.
+    /// Records that its programs run all the time, because they cannot be throttled.
     pub fn keep_running(&mut self) {
         (self.share, self.off_at) = (1.0, None);
     }
@@ -142,19 +142,19 @@ impl Meter {
         self.suspended_at.is_some()
     }
 
-    /// Notes that its programs are suspended.
+    /// Records that its programs are suspended.
     pub fn suspend(&mut self, now: Instant) {
         (self.suspended_at, self.off_at) = (Some(now), None);
     }
 
-    /// Notes that its programs run again.
+    /// Records that its programs run again.
     pub fn resume(&mut self, now: Instant) {
         if let Some(since) = self.suspended_at.take() {
             self.skipped += now.duration_since(since);
         }
     }
 
-    /// Notes that it was stopped. Returns the reason.
+    /// Records that the task was stopped. Returns the reason.
     pub fn stop(&mut self) -> &str {
         (self.stopped, self.share, self.off_at) = (true, 0.0, None);
         self.why.as_deref().unwrap_or_default()
@@ -177,7 +177,8 @@ impl Meter {
     }
 }
 
-/// Decides about all tasks that were measured. The total is divided in the proportion of what the tasks use and may use.
+/// Decides about all tasks that were measured. If they exceed the limit on their total, each gets a part of it in proportion to what
+/// it uses, but at most its own limit.
 pub fn decide(
     meters: &mut [(&mut Meter, Limits)],
     each: &Budget,
@@ -204,7 +205,8 @@ pub fn decide(
     meters.iter_mut().zip(all).map(|((meter, _), allowed)| meter.decide(now, allowed)).collect()
 }
 
-/// The time at which the server is late with the end of the period; unless `is_end`, or that at which programs must be suspended.
+/// Returns the earliest time at which something is due: a comparison that the server has not requested in time or, unless `is_end`
+/// is set, the suspension of programs.
 pub fn deadline<'a>(meters: impl Iterator<Item = &'a Meter>, is_end: bool) -> Option<Instant> {
     let due = |meter: &Meter| {
         let late = meter.begun.filter(|_| !meter.stopped).map(|begun| begun + LATE);
@@ -221,7 +223,7 @@ mod tests {
         Budget { cpu_percent: cpu, events_per_second: events }
     }
 
-    /// A task that has used this in its first second.
+    /// The meter of a task that has used these amounts in its first second.
     fn meter(begin: Instant, run_ns: u64, events: u64) -> Meter {
         let mut meter = Meter::default();
         meter.measure(begin, Used::default());
@@ -247,7 +249,7 @@ mod tests {
         heavy.measure(now, Used { run_ns: 500_000_000, events: 20 });
         decide(&mut [(&mut heavy, Limits::default())], &each, &Budget::default(), now);
         assert_eq!((heavy.share, heavy.to_json()["skipped_ms"].as_u64()), (0.25, Some(750)));
-        // It has become quiet.
+        // The task uses little now.
         heavy.suspend(now + PERIOD / 4);
         now += PERIOD;
         heavy.measure(now, Used { run_ns: 510_000_000, events: 20 });
@@ -267,7 +269,7 @@ mod tests {
         let total = budget(None, Some(150));
         let mut both = [(&mut one, own), (&mut two, Limits::default())];
         decide(&mut both, &each, &total, begin + PERIOD);
-        // 200 and 100 of which 150 are allowed: 100 and 50.
+        // The tasks use 200 and 100 events, and 150 are allowed in total: 100 and 50.
         assert_eq!(((one.share * 300.0).round(), (two.share * 100.0).round()), (100.0, 50.0));
         assert!(two.why.unwrap().ends_with("total_events_per_second of the policy allows 50"));
     }

@@ -1,4 +1,5 @@
-//! Opens files for the events of tasks, and renames them when they are full. The server cannot: it has access to its state only.
+//! Opens files for the events of tasks, and renames them when they are full. The server cannot do this, because it has access only
+//! to its state.
 
 use std::ffi::OsString;
 use std::os::fd::OwnedFd;
@@ -15,8 +16,8 @@ use crate::sink::is_plain;
 
 type Result<T> = std::result::Result<T, Failure>;
 
-/// Opens a file beneath one of the directories, or creates it. If `rotate` is given, the file is renamed to `PATH.1` before, and
-/// as many earlier ones are kept.
+/// Opens a file beneath one of the directories, or creates it. If `rotate` is given, an existing file is first renamed
+/// to `PATH.1`, and `rotate` earlier files are kept.
 pub fn open_beneath(path: &Path, folders: &[PathBuf], rotate: Option<u64>) -> Result<OwnedFd> {
     let failed = |why: &dyn std::fmt::Display| {
         Failure::new(Status::System, format_args!("the file {path:?} cannot be opened: {why}"))
@@ -55,7 +56,7 @@ pub fn open_beneath(path: &Path, folders: &[PathBuf], rotate: Option<u64>) -> Re
     Ok(file)
 }
 
-/// The directory of a file beneath `folder`. No link leads out of it.
+/// Opens the directory of a file beneath `folder`. A symbolic link below `folder` is an error.
 fn parent(folder: &Path, below: &Path) -> rustix::io::Result<OwnedFd> {
     let flags = OFlags::DIRECTORY | OFlags::CLOEXEC;
     let folder = open(folder, flags, Mode::empty())?;

@@ -19,7 +19,7 @@ use crate::parser;
 use crate::policy::Policy;
 use crate::spec::digest;
 
-/// Whether the kernel counts the time of all programs by itself.
+/// The sysctl with which an administrator makes the kernel count the time of all programs.
 const STATISTICS: &str = "/proc/sys/kernel/bpf_stats_enabled";
 /// Why a budget of processor time cannot be kept.
 const NO_STATISTICS: &str = "the kernel does not count the time of programs; start the loader with a policy that has cpu_percent or total_cpu_percent, and with CAP_SYS_ADMIN, or set the sysctl kernel.bpf_stats_enabled to 1";
@@ -39,7 +39,7 @@ pub struct Guard {
     config: Config,
     policy: Policy,
     audit: Audit,
-    /// While it is open, the kernel counts the time of all programs.
+    /// While this descriptor is open, the kernel counts the time of all programs.
     statistics: Option<OwnedFd>,
 }
 
@@ -80,7 +80,7 @@ impl Guard {
         }
     }
 
-    /// Whether the limits of a request can be enforced.
+    /// Checks that the limits of a request can be enforced.
     pub fn check_limits(&self, limits: &Limits) -> Result<()> {
         match limits.cpu_percent.is_none() || self.has_statistics() {
             true => Ok(()),

@@ -10,8 +10,8 @@ use super::running::{Loaded, Running, Tasks};
 use super::say;
 
 impl Tasks {
-    /// Compares all tasks with their budgets. `events` are the numbers of events that the server has counted for each task. Returns
-    /// what they use, as JSON.
+    /// Compares all tasks with their budgets. `events` contains the number of each task and of its events, as the server has counted
+    /// them. Returns what the tasks use, as JSON.
     pub fn measure(&mut self, guard: &Guard, events: &[(u64, u64)]) -> String {
         let now = Instant::now();
         let (each, total) = guard.policy().budgets();
@@ -46,7 +46,7 @@ impl Tasks {
         json!({"tasks": Value::Object(all)}).to_string()
     }
 
-    /// Suspends the programs whose part of a second is over. Returns the time until something is due, if a task has a budget.
+    /// Suspends the programs whose part of a second has ended. Returns the time until something else is due, if a task has a budget.
     pub fn regulate(&mut self, guard: &Guard) -> Option<Duration> {
         let is_late = |tasks: &Tasks| deadline(tasks.meters(), true).is_some_and(|at| at <= Instant::now());
         if is_late(self) {
@@ -74,7 +74,7 @@ impl Tasks {
 }
 
 impl Loaded {
-    /// Begins to compare it with its budget, if it has one.
+    /// Begins to compare the task with its budget, if it has one.
     pub fn begin_metering(&mut self, guard: &Guard, limits: &crate::limits::Limits) {
         let (each, total) = guard.policy().budgets();
         if is_metered(&each, &total, limits) {
@@ -96,7 +96,7 @@ impl Loaded {
         if *verdict == Verdict::Fine {
             return;
         }
-        // Whether they can be suspended.
+        // This call changes nothing; it fails if the programs cannot be suspended.
         if !self.interferes && self.vm.suspend(false).is_ok() {
             return;
         }
@@ -108,7 +108,7 @@ impl Loaded {
         }
         let why = self.meter.stop();
         say(format_args!("task {task} is stopped: {why}"));
-        // A log that cannot be written keeps nothing attached.
+        // The programs are detached even if the log cannot be written.
         let _ = guard.note(&format!("stop: {why}"), task);
     }
 }

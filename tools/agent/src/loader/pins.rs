@@ -1,14 +1,14 @@
-//! Removes the pins of maps that a package has created and that is refused then.
+//! Removes the pins that a package has created for its maps, if the package is refused after that.
 
 use std::path::PathBuf;
 
 use eunomia::{Kind, Options, Result, Vm};
 
-/// The paths at which a load pins maps and at which there is nothing yet. They are removed when this is dropped.
+/// The paths at which a load will pin maps and no file exists yet. The files are removed when this is dropped.
 pub struct NewPins(Vec<PathBuf>);
 
 impl NewPins {
-    /// Those of a package that is opened and not loaded.
+    /// The new pins of a package that is opened and not loaded.
     pub fn of(vm: &Vm) -> Result<NewPins> {
         let mut paths = Vec::new();
         for index in 0..vm.map_count()? {
@@ -17,14 +17,14 @@ impl NewPins {
         Ok(NewPins(paths))
     }
 
-    /// Those of a package.
+    /// The new pins of a package.
     pub fn of_package(package: &[u8]) -> Result<NewPins> {
         let vm = Vm::new(Options::new())?;
         vm.open(package, Kind::Json)?;
         NewPins::of(&vm)
     }
 
-    /// Keeps them, because the package runs.
+    /// Keeps the pins, because the package runs.
     pub fn keep(mut self) {
         self.0.clear();
     }
@@ -33,7 +33,7 @@ impl NewPins {
 impl Drop for NewPins {
     fn drop(&mut self) {
         for path in &self.0 {
-            // A load that has failed early has created none.
+            // A load that failed early has not created the file.
             let _ = std::fs::remove_file(path);
         }
     }

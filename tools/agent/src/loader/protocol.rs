@@ -61,7 +61,7 @@ pub enum Request {
         wanted: String,
         /// The treatment of the task without a server.
         alone: Alone,
-        /// What it may use.
+        /// The limits on what it may use.
         limits: Limits,
         /// Where it comes from.
         origin: Origin,
@@ -129,7 +129,7 @@ pub enum Request {
     Sink {
         /// Its path.
         path: String,
-        /// If it is full: how many earlier files are kept.
+        /// Set if the file is full: the number of earlier files that are kept.
         rotate: Option<u64>,
     },
     /// Detaches and unloads everything, and ends the loader.

@@ -38,7 +38,7 @@ pub(super) struct Running {
     wanted: String,
     replaced: u64,
     pub(super) is_paused: bool,
-    /// What the request that has started it allows.
+    /// The limits of the request that has started it.
     pub(super) limits: Limits,
 }
 
@@ -54,7 +54,7 @@ pub(super) struct Loaded {
     memory: u64,
     /// Whether its programs can drop, deny or rewrite something.
     pub(super) interferes: bool,
-    /// Its events, as the server counts them.
+    /// The number of its events, as the server counts them.
     pub(super) events: u64,
     pub(super) meter: Meter,
 }
@@ -273,7 +273,7 @@ impl Tasks {
 }
 
 impl Loaded {
-    /// The time without a server after which it is unloaded.
+    /// The time without a server after which the package is unloaded.
     fn detaches_after(&self) -> Option<Duration> {
         let detaches = self.alone.detach.unwrap_or(self.interferes);
         detaches.then(|| Duration::from_secs(self.alone.after))

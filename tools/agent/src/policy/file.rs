@@ -11,7 +11,7 @@ pub const DEFAULT: &str = "/etc/eunomia/policy.toml";
 /// The directory with trusted keys unless the file names another one. ecli uses the same directory.
 const KEYS: &str = "/etc/libeunomia/trusted";
 
-/// The directory beneath which events may be written unless the file names others.
+/// The directory beneath which events may be written to files, unless the policy file names other directories.
 const SINKS: &str = "/var/log/eunomia";
 
 /// Maximum size of the file, in bytes.
@@ -41,13 +41,13 @@ pub struct Rules {
     pub memory_mib: Option<u64>,
     /// Maximum kernel memory of all tasks, in MiB.
     pub total_memory_mib: Option<u64>,
-    /// The most processor time of the programs of a task, in percent of one CPU.
+    /// Maximum processor time of the programs of a task, in percent of one CPU.
     pub cpu_percent: Option<u64>,
-    /// The most processor time of all programs.
+    /// Maximum processor time of the programs of all tasks, in percent of one CPU.
     pub total_cpu_percent: Option<u64>,
-    /// The most events of a task.
+    /// Maximum number of events of a task per second.
     pub events_per_second: Option<u64>,
-    /// The most events of all tasks.
+    /// Maximum number of events of all tasks per second.
     pub total_events_per_second: Option<u64>,
     /// Directories beneath which events may be written to files.
     pub sink_folders: Vec<PathBuf>,
@@ -157,7 +157,7 @@ pub fn parse(text: &str) -> Result<Rules, String> {
     Ok(rules)
 }
 
-/// Whether a text names a host and ends with a slash, so that a longer one is below it.
+/// Whether a text names a host and ends with a slash, so that every URL that begins with it is on that host and below that path.
 fn is_place(source: &str) -> bool {
     let rest = ["https://", "http://", "oci://"].iter().find_map(|scheme| source.strip_prefix(scheme));
     rest.and_then(|rest| rest.split_once('/')).is_some_and(|(host, path)| {

@@ -17,12 +17,12 @@ use file::{Callers, Condition, Rules};
 
 pub use file::DEFAULT as DEFAULT_FILE;
 
-/// What programs may use in a second.
+/// Limits on what programs may use in a second.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Budget {
     /// Processor time in percent of one CPU.
     pub cpu_percent: Option<u64>,
-    /// Events.
+    /// Number of events.
     pub events_per_second: Option<u64>,
 }
 
@@ -154,7 +154,7 @@ impl Policy {
         &self.rules.sink_folders
     }
 
-    /// What each task may use, and all together.
+    /// The limits of each task, and those of all tasks together.
     pub fn budgets(&self) -> (Budget, Budget) {
         let Rules { cpu_percent, total_cpu_percent, events_per_second, total_events_per_second, .. } =
             self.rules;

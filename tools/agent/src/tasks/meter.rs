@@ -1,4 +1,4 @@
-//! Has the loader compare what tasks use with their budgets, and notes the result.
+//! Requests that the loader compares what tasks use with their budgets, and records the result.
 
 use std::sync::Arc;
 
@@ -26,7 +26,7 @@ impl Tasks {
         tasks.iter().any(is_metered)
     }
 
-    /// Notes what a task uses: an object as the loader sends it, or null without a budget.
+    /// Records what a task uses: an object as the loader sends it, or null without a budget.
     fn note_usage(&self, task: &Task, usage: Value) {
         let mut current = task.current();
         let before = std::mem::replace(&mut current.usage, usage);

@@ -102,7 +102,7 @@ impl Tasks {
         self.failures.notified().await;
     }
 
-    /// Notes that a task may have a budget now.
+    /// Reports that a task may have a budget now.
     pub fn note_budgets(&self) {
         self.attached.notify_one();
     }

@@ -1,4 +1,4 @@
-//! Starts tasks again that have failed, as their restart policies say.
+//! Starts failed tasks again according to their restart policies.
 //!
 //! A task is not started again if it may have crashed the machine, or if the loader has ended several times while it loaded the task.
 
