@@ -41,7 +41,7 @@
 //   Set all bytes of such a struct to 0 and size to the struct's sizeof before you pass it. In C,
 //   EUNOMIA_INIT does both. The size lets a program and a library of different releases work
 //   together, because releases only append fields.
-//   - Settings: the library takes fields that the caller's struct lacks as 0. A field that the
+//   - Settings: the library treats fields that the caller's struct lacks as 0. A field that the
 //     library does not know must be 0, or the call fails with EUNOMIA_ERR_INVAL.
 //   - Results: the library writes the fields that both sides know, and stores their size in size.
 //   - A size of 0 fails with EUNOMIA_ERR_INVAL.
@@ -49,7 +49,8 @@
 // Threads, callbacks, signals
 //   Where functions may be called:
 //     any thread, any time    version functions, stop, pause, stats_get, epoll_fd, type functions,
-//                             replace, prepare, flip, abort, commit, rollback, drained, group_add, group_remove, group_stop, group_epoll_fd
+//                             replace, prepare, flip, abort, commit, rollback, drained, group_add,
+//                             group_remove, group_stop, group_epoll_fd
 //     one thread at a time    all others; a second thread gets EUNOMIA_ERR_BUSY
 //     in an event callback    all except poll, poll_batch, run, read, map_each, iter_each,
 //                             wasm_run, open*, load, attach, detach, replace,

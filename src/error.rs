@@ -22,7 +22,7 @@ pub enum Status {
     Busy = -3,
     /// Out of memory.
     NoMem = -4,
-    /// A variable, map, program, key or file does not exist, or what a program attaches to does not exist.
+    /// A variable, map, program, key or file does not exist, or the target of a program does not exist.
     NotFound = -5,
     /// The buffer is too small. The call has stored the length that it needs.
     TooSmall = -6,
@@ -62,7 +62,7 @@ pub enum Subject {
     Program {
         /// The name of its function.
         name: String,
-        /// Its section or what it attaches to. May be empty.
+        /// Its section or its target. May be empty.
         place: String,
     },
     /// A value in a package's metadata, by its path: `meta.bpf_skel.maps[1].sample.interval`.

@@ -75,10 +75,10 @@ fn strong_externs(elf: &[u8], is_selected: &dyn Fn(&str) -> bool) -> Option<Vec<
     Some(found)
 }
 
-/// Returns an upper limit of the steps that libbpf takes in nested loops. For each relocation it searches the maps and
-/// the external symbols, for each variable and each section the symbols or the sections, for each external symbol and
-/// each section the `types`. `variables` is the number of variables in all sections of the BTF, maps included. `None`
-/// if the file is malformed.
+/// Returns an upper limit of the steps that libbpf takes in nested loops. For each relocation, libbpf searches the maps
+/// and the external symbols. For each variable and each section, it searches the symbols or the sections. For each
+/// external symbol and each section, it searches the `types`. `variables` is the number of variables in all sections of
+/// the BTF, maps included. `None` if the file is malformed.
 pub fn steps(elf: &[u8], types: usize, variables: usize) -> Option<usize> {
     const SYMTAB: u32 = 2;
     const REL: u32 = 9;

@@ -6,7 +6,7 @@ use crate::btf::{Btf, Hook, Relocation};
 use crate::error::{Error, Result, Status};
 use crate::package::MAX_ENTRIES;
 
-/// The types of an object, and what it needs of the kernel's.
+/// The types of an object, and its references to the kernel's types.
 pub struct ObjectTypes {
     /// Its types.
     pub btf: Btf,

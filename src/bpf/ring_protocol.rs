@@ -243,8 +243,8 @@ impl Reader {
     /// Returns the record at `position`, which is at most `end`.
     ///
     /// A record that is expected is recognized by one comparison. The processor predicts its result and already loads the headers
-    /// of the next records, because their positions follow from `step` and not from a header that has yet to arrive. This
-    /// takes half as long as to add up the lengths.
+    /// of the next records, because their positions follow from `step` and not from a header that has yet to arrive.
+    /// This takes half as long as adding up the lengths.
     #[inline(always)]
     fn next<M: Memory>(&mut self, memory: &M, position: u64) -> Result<Next, Damaged> {
         if self.end.wrapping_sub(position) >= self.step && memory.header(position) == self.last {

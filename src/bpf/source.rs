@@ -174,7 +174,7 @@ pub trait Sink {
     fn round(&mut self, source: &Shape) -> bool;
     /// Whether to end early; called between turns.
     fn interrupted(&self) -> bool;
-    /// Whether a record that the sink receives counts as delivered.
+    /// Whether a record that the sink receives is counted as delivered.
     fn delivers(&self) -> bool {
         true
     }
@@ -286,7 +286,7 @@ impl Sources {
         !self.is_given_away && (self.is_ready() || self.timer.is_some() && self.is_due())
     }
 
-    /// Returns whether a round of a sampled map is due. A round in progress counts as due.
+    /// Returns whether a round of a sampled map is due. A round in progress is still due.
     #[inline(never)]
     fn is_due(&self) -> bool {
         self.due().is_some_and(|due| due <= Instant::now())

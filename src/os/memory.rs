@@ -1,4 +1,4 @@
-//! Memory: mappings, what is available, and a search in bytes.
+//! Memory: mappings, the amount that is available, and a search in bytes.
 
 use std::os::fd::{AsRawFd, RawFd};
 use std::ptr::NonNull;

@@ -30,8 +30,8 @@ pub(super) fn build(btf: &Btf, id: u32, set_formats: &dyn Fn(u32, &mut Type)) ->
     Builder { btf, set_formats, finished: Vec::new() }.build(id, 0)
 }
 
-/// Returns the format that a type has by its name. Both are addresses by definition, unlike `__be32`, which is any number
-/// in network order.
+/// Returns the format that a type has by its name. `in_addr` and `in6_addr` are addresses by definition, unlike
+/// `__be32`, which is any number in network order.
 fn well_known(name: &str, size: usize) -> Option<ValueFormat> {
     match (name, size) {
         ("in_addr", 4) => Some(ValueFormat::Ipv4),
@@ -43,7 +43,7 @@ fn well_known(name: &str, size: usize) -> Option<ValueFormat> {
 /// Builds each type once.
 struct Builder<'a> {
     btf: &'a Btf,
-    /// Sets the formats of the members of a finished struct, union or typedef, which it gets with its id.
+    /// Sets the formats of the members of a finished struct, union or typedef, which is passed with its id.
     set_formats: &'a dyn Fn(u32, &mut Type),
     /// The finished types by id, sorted.
     finished: Vec<(u32, Arc<Type>)>,

@@ -560,8 +560,8 @@ impl Shared {
         }
     }
 
-    /// Waits until a member has something to do. The descriptor of a member that has failed stays readable while
-    /// another thread uses it. In that case (`is_busy`) this function waits only for a stop request, and only for a
+    /// Waits until a member has something to do. If another thread uses a member that epoll has reported (`is_busy`),
+    /// the descriptor of that member stays readable. This function then waits only for a stop request, and only for a
     /// short time.
     #[cold]
     fn wait(&self, deadline: &mut Deadline, is_busy: bool) -> Result<Ready> {

@@ -116,8 +116,8 @@ impl Vm {
     /// that version's default.
     ///
     /// A WASM module is replaced by another one: its guest is ended, and [`Vm::wasm_run`] then runs the new guest, with
-    /// the same arguments. No program runs between the two. Maps of packages that the old guest had open keep their
-    /// content as above. The options have no effect.
+    /// the same arguments. No BPF program runs after the end of the old guest and before the start of the new one. Maps
+    /// of packages that the old guest had open keep their content as above. The options have no effect.
     ///
     /// The package must be attached. In a vm with [`Options::replaceable`](crate::Options::replaceable) it may have any
     /// number of programs on kprobes, uprobes, tracepoints, raw tracepoints, perf events, BTF tracepoints, functions

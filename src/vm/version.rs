@@ -1,4 +1,4 @@
-//! A version of a package beside the running one: prepared, or kept.
+//! A loaded version of a package in addition to the running one: prepared, or kept.
 
 use std::sync::Arc;
 

@@ -126,7 +126,7 @@ impl Session {
         Ok(())
     }
 
-    /// Selects programs like `attach`. A program counts as attachable unless `expect` returns an error.
+    /// Selects programs like `attach`. A program is taken to be attachable unless `expect` returns an error.
     pub fn rehearse(&mut self, expect: &dyn Fn(usize) -> Result<()>) -> Result<()> {
         self.attach_all(&|_, index| expect(index).map(|()| Vec::new()))
     }

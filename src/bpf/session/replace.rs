@@ -1,4 +1,4 @@
-//! What a new version of a package takes over from the running one: the settings of the host, maps, and hooks.
+//! The settings, maps and hooks that a new version of a package takes over from the running one.
 
 use std::ffi::CStr;
 use std::os::fd::RawFd;

@@ -1,4 +1,4 @@
-//! Dispatchers: small programs that call the program of the current version of a package, and what the kernel needs for them.
+//! Dispatchers: small programs that call the program of the current version of a package, and the maps that they use.
 
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::ptr::NonNull;
